@@ -1,0 +1,113 @@
+# Perdure: `make` lists what can be made. Everything that is built lands in bin/, which git ignores.
+
+GO       ?= go
+FUZZTIME ?= 30s
+ARGS     ?=
+COVERED  := ./retry ./circuit
+FLOOR    := 95
+
+TOOLS      := $(CURDIR)/bin/tools
+LINTER     := $(TOOLS)/golangci-lint
+VERSITYGW_VERSION := v1.8.0
+VERSITYGW  := $(TOOLS)/versitygw-$(VERSITYGW_VERSION)/versitygw
+
+# The modules of go.work, and those that live outside it (each built with GOWORK=off).
+WORK_MODULES    = $(shell $(GO) list -m -f '{{.Dir}}')
+OUTSIDE_MODULES = $(patsubst %/go.mod,$(CURDIR)/%,$(wildcard bench/go.mod tools/go.mod))
+
+# What CI runs, in this order. The last two end in the lines of `go test`.
+CI_STEPS := test lint isolated release-check cross race integration cover
+
+.DEFAULT_GOAL := help
+.PHONY: help demo test race install lint fmt integration bench fuzz cross cover isolated release-check ci clean
+
+help: ## list the targets
+	@awk -F ':.*## ' '/^[a-z-]+:.*## /{printf "  make %-14s %s\n", $$1, $$2}' $(firstword $(MAKEFILE_LIST))
+
+demo: ## build the command and run its demo: real servers, seeded faults, every byte checked (ARGS="--seed 7")
+	@echo "building the command (the first time takes a minute or two) ..."
+	@mkdir -p bin
+	@$(GO) build -o bin/perdure ./cmd/perdure
+	@./bin/perdure demo $(ARGS)
+
+test: ## run every test that needs nothing but Go
+	$(GO) test work
+
+race: ## the same under the race detector
+	@if [ "$$($(GO) env CGO_ENABLED)" = 1 ] && command -v "$$($(GO) env CC)" >/dev/null; then \
+		echo "$(GO) test -race work"; $(GO) test -race work; \
+	else echo "SKIPPED: race: the race detector needs a C compiler"; fi
+
+install: ## install the command from this tree
+	$(GO) install ./cmd/perdure
+
+lint: $(LINTER) ## run the linters over every module
+	@failed=; \
+	for dir in $(WORK_MODULES); do \
+		echo "lint $$dir"; (cd $$dir && $(LINTER) run --allow-parallel-runners --config $(CURDIR)/.golangci.yml ./...) || failed=1; \
+	done; \
+	for dir in $(OUTSIDE_MODULES); do \
+		echo "lint $$dir"; (cd $$dir && GOWORK=off $(LINTER) run --allow-parallel-runners --config $(CURDIR)/.golangci.yml ./...) || failed=1; \
+	done; \
+	[ -z "$$failed" ]
+
+fmt: $(LINTER) ## format every module as the linters want it
+	@for dir in $(WORK_MODULES) $(OUTSIDE_MODULES); do (cd $$dir && $(LINTER) fmt --config $(CURDIR)/.golangci.yml) || exit 1; done
+
+# The linter is built from the versions that tools/go.mod pins, once.
+$(LINTER): tools/go.mod
+	@echo "building golangci-lint (once, a minute or two) ..."
+	@cd tools && GOWORK=off $(GO) build -o $@ github.com/golangci/golangci-lint/v2/cmd/golangci-lint && touch $@
+
+integration: ## run the tests with the build tag integration, against the servers they start
+	@if [ ! -x $(VERSITYGW) ]; then \
+		echo "installing versitygw $(VERSITYGW_VERSION) ..."; \
+		GOWORK=off GOBIN=$(dir $(VERSITYGW)) $(GO) install github.com/versity/versitygw/cmd/versitygw@$(VERSITYGW_VERSION) || \
+		echo "SKIPPED: versitygw $(VERSITYGW_VERSION) could not be installed; the tests against it are left out"; \
+	fi; \
+	if [ -x $(VERSITYGW) ]; then export PERDURE_VERSITYGW=$(VERSITYGW); fi; \
+	dirs=$$(grep -rlE --include='*_test.go' --exclude-dir=bench --exclude-dir=tools '^//go:build .*\<integration\>' . | xargs -r -n1 dirname | sort -u); \
+	if [ -z "$$dirs" ]; then echo "no test has the build tag integration"; exit 1; fi; \
+	echo "$(GO) test -tags integration -count=1" $$dirs; \
+	$(GO) test -tags integration -count=1 $$dirs
+
+bench: ## measure this library beside its peers, one table
+	@cd bench && GOWORK=off $(GO) run .
+
+fuzz: ## run every fuzz target for FUZZTIME (30s)
+	@grep -rnoE --include='*_test.go' --exclude-dir=bench --exclude-dir=tools '^func Fuzz[A-Za-z0-9_]+' . | sed 's/:[0-9]*:func / /' | sort | \
+	while read -r file name; do \
+		echo "fuzz $$name in $$(dirname $$file) for $(FUZZTIME)"; \
+		$(GO) test -run '^$$' -fuzz "^$$name\$$" -fuzztime $(FUZZTIME) "$$(dirname $$file)" || exit 1; \
+	done
+
+cross: ## build and vet every module for linux, darwin and windows on amd64 and arm64
+	@for os in linux darwin windows; do for arch in amd64 arm64; do \
+		echo "$$os/$$arch: go build work, go vet work"; \
+		export CGO_ENABLED=0 GOOS=$$os GOARCH=$$arch; \
+		$(GO) build work && $(GO) vet -tags integration work || exit 1; \
+	done; done
+
+cover: ## fail if a core package's own tests cover less than 95 % of its statements
+	@$(GO) test -cover $(COVERED) | awk -v want=$(words $(COVERED)) -v floor=$(FLOOR) ' \
+		{ print } \
+		match($$0, /coverage: [0-9.]+%/) && /^ok/ { seen++; if (substr($$0, RSTART + 10, RLENGTH - 11) + 0 < floor) low = 1 } \
+		END { if (low) print "coverage below " floor " %"; exit low || seen != want }'
+
+isolated: ## tidy, vet and test each module by itself, without the workspace
+	@cd tools && GOWORK=off $(GO) run ./isolated
+
+release-check: ## install the command and build outside modules from a module proxy made of this tree
+	@cd tools && GOWORK=off $(GO) run ./release
+
+ci: ## all of the above that can fail, as CI runs it
+	@summary=; \
+	for step in $(CI_STEPS); do \
+		echo; echo "===== $$step"; start=$$(date +%s); \
+		$(MAKE) --no-print-directory $$step || { echo "===== $$step FAILED after $$(($$(date +%s) - start)) s"; exit 1; }; \
+		took="$$step $$(($$(date +%s) - start)) s"; echo "===== ok: $$took"; summary="$$summary; $$took"; \
+	done; \
+	echo; echo "ci passed$$summary"
+
+clean: ## remove what was built
+	rm -rf bin

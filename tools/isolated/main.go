@@ -1,0 +1,97 @@
+// Command isolated vets and tests every module of the tree by itself, without the workspace, which hides a require
+// that a go.mod lacks. The modules find each other by replaces in copies of their go.mod files, in a temporary
+// directory; the tree is not written to.
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"os"
+	"os/exec"
+	"os/signal"
+	"path/filepath"
+
+	"github.com/seed-0f2c7998/perdure/tools/tree"
+)
+
+func main() {
+	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt)
+	defer stop()
+	if err := run(ctx, ".."); err != nil {
+		fmt.Fprintln(os.Stderr, "isolated:", err)
+		os.Exit(1)
+	}
+}
+
+func run(ctx context.Context, root string) (err error) {
+	mods, err := tree.Modules(root)
+	if err != nil {
+		return err
+	}
+	tmp, err := os.MkdirTemp("", "perdure-isolated-")
+	if err != nil {
+		return err
+	}
+	defer func() { err = errors.Join(err, os.RemoveAll(tmp)) }()
+
+	for _, m := range mods {
+		modfile, err := withReplaces(m, mods, filepath.Join(tmp, filepath.FromSlash(m.Rel)))
+		if err != nil {
+			return err
+		}
+		if err := check(ctx, m, modfile); err != nil {
+			return fmt.Errorf("module %s: %w", m.Rel, err)
+		}
+	}
+	return nil
+}
+
+// check runs the go command over m as if no other module were there.
+func check(ctx context.Context, m tree.Module, modfile string) error {
+	steps := [][]string{
+		{"mod", "tidy", "-diff", "-modfile=" + modfile},
+		{"vet", "-modfile=" + modfile, "-tags=integration", "./..."},
+		{"build", "-modfile=" + modfile, "-o", os.DevNull, "./..."},
+	}
+	if m.Tested() {
+		steps[2] = []string{"test", "-modfile=" + modfile, "./..."}
+	}
+	for _, args := range steps {
+		fmt.Printf("%s: go %s\n", m.Rel, args[0])
+		cmd := exec.CommandContext(ctx, "go", args...)
+		cmd.Dir = m.Dir
+		cmd.Env = append(os.Environ(), "GOWORK=off")
+		cmd.Stdout, cmd.Stderr = os.Stdout, os.Stderr
+		if err := cmd.Run(); err != nil {
+			return fmt.Errorf("go %v: %w", args, err)
+		}
+	}
+	return nil
+}
+
+// withReplaces writes m's go.mod, with every other module replaced by its directory, and its go.sum into dir.
+func withReplaces(m tree.Module, mods []tree.Module, dir string) (name string, err error) {
+	for _, other := range mods {
+		if other.Path == m.Path {
+			continue
+		}
+		if err := m.File.AddReplace(other.Path, "", other.Dir, ""); err != nil {
+			return "", err
+		}
+	}
+	text, err := m.File.Format()
+	if err != nil {
+		return "", err
+	}
+	sum, err := os.ReadFile(filepath.Join(m.Dir, "go.sum"))
+	if err != nil && !errors.Is(err, os.ErrNotExist) {
+		return "", err
+	}
+	name = filepath.Join(dir, "go.mod")
+	return name, errors.Join(
+		os.MkdirAll(dir, 0o700),
+		os.WriteFile(name, text, 0o600),
+		os.WriteFile(filepath.Join(dir, "go.sum"), sum, 0o600),
+	)
+}
