@@ -1,0 +1,157 @@
+package s3test
+
+import (
+	"bytes"
+	"context"
+	"crypto/sha1" //nolint:gosec // S3 offers it as a checksum
+	"crypto/sha256"
+	"encoding/base64"
+	"encoding/hex"
+	"errors"
+	"hash"
+	"hash/crc32"
+	"hash/crc64"
+	"io"
+	"net/http"
+	"sync"
+
+	"github.com/rclone/gofakes3"
+	"github.com/rclone/gofakes3/s3mem"
+)
+
+// store is the memory backend with atomic conditional writes.
+//
+// The backend alone checks If-Match and If-None-Match when the request comes in and writes when its body has arrived: of
+// sixteen racers several win. Here the check happens again under a lock that every write takes. It is one lock for all keys:
+// the backend has only one itself, and nobody waits for the network while holding it.
+type store struct {
+	*s3mem.Backend
+
+	commit sync.Mutex
+}
+
+// PutObject serves PutObject and CompleteMultipartUpload.
+func (s *store) PutObject(ctx context.Context, bucket, key string, meta map[string]string, body io.Reader, size int64) (gofakes3.PutObjectResult, error) {
+	door := &door{body: body, enter: func() error {
+		s.commit.Lock()
+		return s.check(ctx, bucket, key)
+	}}
+	defer func() {
+		if door.entered {
+			s.commit.Unlock()
+		}
+	}()
+	return s.Backend.PutObject(ctx, bucket, key, meta, door, size)
+}
+
+// CopyObject takes the lock: a copy must not land between another write and its condition.
+func (s *store) CopyObject(ctx context.Context, fromBucket, fromKey, bucket, key string, meta map[string]string) (gofakes3.CopyObjectResult, error) {
+	s.commit.Lock()
+	defer s.commit.Unlock()
+	return s.Backend.CopyObject(ctx, fromBucket, fromKey, bucket, key, meta)
+}
+
+// DeleteObject takes the lock for the same reason.
+func (s *store) DeleteObject(ctx context.Context, bucket, key string) (gofakes3.ObjectDeleteResult, error) {
+	s.commit.Lock()
+	defer s.commit.Unlock()
+	return s.Backend.DeleteObject(ctx, bucket, key)
+}
+
+// DeleteMulti takes the lock for the same reason.
+func (s *store) DeleteMulti(ctx context.Context, bucket string, keys ...string) (gofakes3.MultiDeleteResult, error) {
+	s.commit.Lock()
+	defer s.commit.Unlock()
+	return s.Backend.DeleteMulti(ctx, bucket, keys...)
+}
+
+// check needs s.commit.
+func (s *store) check(ctx context.Context, bucket, key string) error {
+	if !gofakes3.HasWriteConditions(ctx) {
+		return nil
+	}
+	object, err := s.HeadObject(ctx, bucket, key)
+	switch {
+	case gofakes3.HasErrorCode(err, gofakes3.ErrNoSuchKey):
+		return gofakes3.CheckWriteConditions(ctx, false, "")
+	case err != nil:
+		return err
+	}
+	return gofakes3.CheckWriteConditions(ctx, true, hex.EncodeToString(object.Hash))
+}
+
+// door is a body whose end has to be entered: the backend reads it without a lock and writes when it sees io.EOF.
+// So the body is held once, where reading it here first would hold it twice.
+type door struct {
+	body    io.Reader
+	enter   func() error
+	entered bool
+}
+
+func (d *door) Read(p []byte) (int, error) {
+	n, err := d.body.Read(p)
+	if errors.Is(err, io.EOF) && !d.entered {
+		d.entered = true
+		if refused := d.enter(); refused != nil {
+			return n, refused
+		}
+	}
+	return n, err
+}
+
+// checksums are those of S3, by the end of their header's name.
+func checksums() map[string]func() hash.Hash {
+	return map[string]func() hash.Hash{
+		"Crc32":     func() hash.Hash { return crc32.NewIEEE() },
+		"Crc32c":    func() hash.Hash { return crc32.New(crc32.MakeTable(crc32.Castagnoli)) },
+		"Crc64nvme": func() hash.Hash { return crc64.New(crc64.MakeTable(0x9a6c9329ac4bc9b5)) },
+		"Sha1":      sha1.New,
+		"Sha256":    sha256.New,
+	}
+}
+
+// verified is the request's body, which fails with S3's error where it ends if it is not what its headers say. The S3
+// handler checks PutObject's checksum only; this adds those of parts, and the hash that the signature covers.
+func verified(r *http.Request) io.ReadCloser {
+	if r.ContentLength <= 0 {
+		return r.Body
+	}
+	body := &verifiedBody{ReadCloser: r.Body, left: r.ContentLength}
+	if sum, err := hex.DecodeString(r.Header.Get("X-Amz-Content-Sha256")); err == nil && len(sum) == sha256.Size {
+		body.sums = append(body.sums, digest{sha256.New(), sum})
+	}
+	if operation(r) == "UploadPart" {
+		for name, newHash := range checksums() {
+			sum, err := base64.StdEncoding.DecodeString(r.Header.Get("X-Amz-Checksum-" + name))
+			if err == nil && len(sum) > 0 {
+				body.sums = append(body.sums, digest{newHash(), sum})
+			}
+		}
+	}
+	return body
+}
+
+type digest struct {
+	hash.Hash
+
+	want []byte
+}
+
+type verifiedBody struct {
+	io.ReadCloser
+
+	left int64
+	sums []digest
+}
+
+func (b *verifiedBody) Read(p []byte) (int, error) {
+	n, err := b.ReadCloser.Read(p)
+	b.left -= int64(n)
+	for _, sum := range b.sums {
+		_, _ = sum.Write(p[:n])
+		if b.left == 0 && !bytes.Equal(sum.Sum(nil), sum.want) {
+			return n, gofakes3.ErrorMessage(gofakes3.ErrBadDigest, "The body does not match the checksum in the request's headers.")
+		}
+	}
+	return n, err
+}
