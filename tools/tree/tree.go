@@ -30,11 +30,6 @@ func (m Module) Published() bool {
 	return !slices.Contains([]string{"bench", "examples", "tools"}, m.Rel)
 }
 
-// Tested reports whether the module has tests to run, besides code that must build.
-func (m Module) Tested() bool {
-	return m.Rel != "bench"
-}
-
 // Modules returns the modules below root, which holds go.work, by path.
 func Modules(root string) ([]Module, error) {
 	root, err := filepath.Abs(root)
