@@ -1,0 +1,397 @@
+// Package circuit stops calls that would fail: a circuit breaker, and beside
+// it, because it shares the breaker's fate and memory, a retry budget and the
+// instant before which a server asked not to be called.
+//
+//	     failures reach a rule                recovery timeout is over
+//	closed ────────────────────▶ open ◀────────────────▶ half-open
+//	   ▲                                  a probe failed      │
+//	   └──────────────────────────────────────────────────────┘
+//	                    enough probes succeeded
+//
+// A healthy breaker costs a call one atomic load. All that a breaker can do is
+// one pure function, in step.go; breaker.go applies it.
+package circuit
+
+import (
+	"context"
+	"errors"
+	"log/slog"
+	"math/rand/v2"
+	"time"
+
+	"github.com/seed-0f2c7998/perdure/internal/cell"
+)
+
+// A Store is where the state of breakers lives: nil is the memory of one
+// breaker, [Memory] that of one process; the packages hoststore and redisstore
+// have one for all processes of a host and of a fleet.
+type Store = cell.Store
+
+// Memory is a [Store] in which breakers of one name share their state within
+// the process. Its zero value is ready for use.
+type Memory = cell.Memory
+
+// A Breaker guards calls that share a fate. Make it with [New], once for each
+// thing that can fail as a whole; a nil *Breaker admits everything.
+//
+// Ask with [Breaker.Acquire] before each call and tell the [Permit] how it
+// went, or let [Breaker.Do] or package retry do so. [Breaker.Allow],
+// [Breaker.RecordSuccess] and [Breaker.RecordFailure] are the same for code
+// that keeps no permit.
+//
+// A Breaker is safe for concurrent use, and no method blocks. Transitions are
+// reported to Config.Observe on the goroutine whose call made them, under no
+// lock, so it may use the breaker.
+type Breaker struct {
+	cell    *cell.Cell
+	rules   rules
+	window  window
+	ceiling Tokens // of the budget; 0: none
+
+	name   string
+	config Config // as it was given
+	err    error  // what is wrong with it
+	store  Store  // never nil
+}
+
+// New returns the breaker of that name. It never fails: a Config that is not
+// valid makes a breaker that admits nothing, whose Err and Acquire say why.
+func New(name string, c Config) *Breaker {
+	b := &Breaker{name: name, config: c, store: c.Store, err: c.Validate()}
+	if b.store == nil || b.err != nil {
+		b.store = new(Memory)
+	}
+	b.cell = b.store.Cell(name)
+	if b.err != nil {
+		b.cell.Breaker.Store(uint64(word(0).next(Isolated)))
+		return b
+	}
+	c = c.filled()
+	b.rules, b.window = c.rules(), c.newWindow()
+	b.ceiling = Tokens(c.Budget * float64(Token))
+	return b
+}
+
+// Name returns the breaker's name.
+func (b *Breaker) Name() string { return b.name }
+
+// Err returns what is wrong with the breaker's Config, a [*ConfigError], or nil.
+func (b *Breaker) Err() error {
+	if b == nil {
+		return nil
+	}
+	return b.err
+}
+
+// Acquire asks to make one call. If it may be made, the caller must make it
+// and then call one method of the Permit, once; otherwise the error is an
+// [*OpenError]. A permit for a probe that is never used ends with its lease.
+func (b *Breaker) Acquire() (Permit, error) {
+	if b == nil {
+		return Permit{}, nil
+	}
+	w := word(b.cell.Breaker.Load())
+	if w.healthy() && b.window.slow == 0 {
+		return Permit{breaker: b, generation: w.generation()}, nil
+	}
+	return b.acquire()
+}
+
+// Quick is Acquire for the case in which there is nothing to decide: the
+// breaker is healthy, does not measure its calls, and no server has asked to
+// wait. It reports false, and has done nothing, when there is more to it.
+func (b *Breaker) Quick() (Permit, bool) {
+	if b == nil {
+		return Permit{}, true
+	}
+	w := word(b.cell.Breaker.Load())
+	return Permit{breaker: b, generation: w.generation()},
+		w.healthy() && b.window.slow == 0 && !b.cell.Holding()
+}
+
+// acquire is Acquire for a breaker that is not healthy, or measures its calls.
+func (b *Breaker) acquire() (Permit, error) {
+	if b.err != nil {
+		return Permit{}, b.err
+	}
+	w, admitted := b.apply(event{signal: acquire})
+	p := Permit{breaker: b, generation: w.generation(), probe: w.state() == HalfOpen}
+	if b.window.slow > 0 {
+		p.start = tick()
+	}
+	switch {
+	case admitted:
+		return p, nil
+	case b.config.ObserveOnly && w.state() != Isolated:
+		b.cell.Rejected.Add(1)
+		return Permit{}, nil // passes unseen: in earnest it would not have been made
+	}
+	b.cell.Rejected.Add(1)
+	return Permit{}, b.refusal(w)
+}
+
+// refusal is why w admits no call.
+func (b *Breaker) refusal(w word) *OpenError {
+	e := &OpenError{Name: b.name, State: w.state()}
+	if e.State == Open || e.State == HalfOpen {
+		now := at(time.Now())
+		e.RetryAt = time.UnixMilli(int64(now + max(w.ahead(now, b.rules.limit(e.State)), 0)))
+		if held := b.NotBefore(); held.After(e.RetryAt) {
+			e.RetryAt = held
+		}
+	}
+	return e
+}
+
+// A Permit is the leave to make one call. Exactly one of its methods must be
+// called, once, when the call has ended. The zero Permit belongs to no breaker
+// and its methods do nothing.
+type Permit struct {
+	breaker    *Breaker
+	start      int64 // tick of the Acquire; only where calls are measured
+	generation uint16
+	probe      bool
+}
+
+// Probe reports whether the call decides if a half-open breaker closes. Who
+// makes it must see to it that the permit is used even when the call panics.
+func (p Permit) Probe() bool { return p.probe }
+
+// Success records that the service answered.
+func (p Permit) Success() {
+	b := p.breaker
+	if b == nil {
+		return
+	}
+	b.Refund(reward)
+	w := word(b.cell.Breaker.Load())
+	if b.window.length > 0 {
+		b.observe(p, w, false)
+	}
+	if !w.healthy() {
+		b.apply(event{signal: success, generation: p.generation})
+	}
+}
+
+// Failure records that the service failed.
+func (p Permit) Failure() {
+	b := p.breaker
+	if b == nil {
+		return
+	}
+	if b.window.length > 0 {
+		b.observe(p, word(b.cell.Breaker.Load()), true)
+	}
+	b.apply(event{signal: failure, generation: p.generation})
+}
+
+// Cancel records that the call has no result: it was not made, or its caller
+// gave up. It counts for nothing.
+func (p Permit) Cancel() {
+	if p.breaker != nil && p.probe {
+		p.breaker.apply(event{signal: cancel, generation: p.generation})
+	}
+}
+
+// observe enters a result in the window, and trips if that fills a rule.
+func (b *Breaker) observe(p Permit, w word, failed bool) {
+	if p.generation != w.generation() || w.state() != Closed {
+		return
+	}
+	if why := b.window.record(b.cell, p.start, failed); why.code != Unknown {
+		b.applyFor(event{signal: verdict, generation: p.generation}, why)
+	}
+}
+
+// Do makes one call of f if the breaker admits it. An error of f is a failure,
+// unless ctx has been cancelled; a panic of f counts for nothing.
+func (b *Breaker) Do(ctx context.Context, f func(context.Context) error) error {
+	if ctx.Err() != nil {
+		return context.Cause(ctx)
+	}
+	permit, err := b.Acquire()
+	if err != nil {
+		return err
+	}
+	record := permit.Cancel
+	defer func() { record() }()
+	err = f(ctx)
+	switch {
+	case err == nil:
+		record = permit.Success
+	case !errors.Is(ctx.Err(), context.Canceled):
+		record = permit.Failure
+	}
+	return err
+}
+
+// Allow reports whether a call may be made. With RecordSuccess and
+// RecordFailure it is the weaker form of Acquire: there is no permit, so a
+// result counts for the state that the breaker is in by then.
+func (b *Breaker) Allow() bool { _, err := b.Acquire(); return err == nil }
+
+// RecordSuccess records that the service answered.
+func (b *Breaker) RecordSuccess() { b.current().Success() }
+
+// RecordFailure records that the service failed.
+func (b *Breaker) RecordFailure() { b.current().Failure() }
+
+func (b *Breaker) current() Permit {
+	if b == nil {
+		return Permit{}
+	}
+	w := word(b.cell.Breaker.Load())
+	return Permit{breaker: b, generation: w.generation(), probe: w.state() == HalfOpen}
+}
+
+// Trip opens a closed or half-open breaker, as its rules would.
+func (b *Breaker) Trip() { b.apply(event{signal: trip}) }
+
+// Isolate refuses all calls until Reset, even if ObserveOnly is set.
+func (b *Breaker) Isolate() { b.apply(event{signal: isolate}) }
+
+// Reset closes the breaker, and forgets its evidence, its budget's balance and
+// its not-before instant.
+func (b *Breaker) Reset() {
+	if b.err != nil {
+		return
+	}
+	b.cell.Release()
+	b.cell.Budget.Store(0)
+	b.window.clear(b.cell)
+	b.apply(event{signal: reset})
+}
+
+// HoldUntil sets the instant before which the service asked not to be called.
+// An earlier one than is set changes nothing. It is kept for three days at most.
+func (b *Breaker) HoldUntil(t time.Time) {
+	if b != nil {
+		b.cell.Hold(time.Now(), t)
+	}
+}
+
+// NotBefore returns the instant before which the service must not be called,
+// or the zero Time. Acquire does not look at it: whether to wait for it or to
+// give up is the caller's choice, which package retry makes.
+func (b *Breaker) NotBefore() time.Time {
+	if b == nil {
+		return time.Time{}
+	}
+	return b.cell.Held()
+}
+
+// Peek returns the refusal that a breaker which is open or isolated has for a
+// call, and nil for one that would let it pass or, half-open, might. It
+// acquires nothing.
+func (b *Breaker) Peek() *OpenError {
+	if b == nil {
+		return nil
+	}
+	w := word(b.cell.Breaker.Load())
+	switch s := w.state(); {
+	case s == Isolated:
+	case s != Open || b.config.ObserveOnly || w.ahead(at(time.Now()), b.rules.openLimit) <= 0:
+		return nil
+	}
+	return b.refusal(w)
+}
+
+// State returns what the breaker would do with a call now: an open one whose
+// time is up is half-open.
+func (b *Breaker) State() State {
+	if b == nil {
+		return Closed
+	}
+	w := word(b.cell.Breaker.Load())
+	if s := w.state(); s != Open || w.ahead(at(time.Now()), b.rules.openLimit) > 0 {
+		return s
+	}
+	return HalfOpen
+}
+
+// apply makes the step for e, and returns the word that it led to.
+func (b *Breaker) apply(e event) (word, bool) { return b.applyFor(e, Reason{}) }
+
+// applyFor is apply with the reason of a verdict.
+func (b *Breaker) applyFor(e event, why Reason) (word, bool) {
+	if b == nil || b.err != nil {
+		return 0, false
+	}
+	for {
+		now := time.Now()
+		e.now, e.u = at(now), rand.Float64()
+		old := word(b.cell.Breaker.Load())
+		next, admitted := b.rules.step(old, e)
+		if next == old {
+			return old, admitted
+		}
+		if admitted && next.state() == HalfOpen && !b.store.Grant(b.name) {
+			return old, false
+		}
+		if b.cell.Breaker.CompareAndSwap(uint64(old), uint64(next)) {
+			b.changed(old, next, e.signal, why, now)
+			return next, admitted
+		}
+	}
+}
+
+// changed does what follows from a step that was made.
+func (b *Breaker) changed(old, next word, s signal, why Reason, now time.Time) {
+	if s == acquire && next.state() == HalfOpen {
+		b.cell.Probes.Add(1)
+	}
+	if old.state() == next.state() {
+		return
+	}
+	if why.code == Unknown {
+		why = reason(&b.rules, old, s)
+	}
+	b.cell.Since.Store(now.UnixNano())
+	b.cell.Reason.Store(why.pack())
+	switch next.state() {
+	case Open:
+		b.cell.Trips.Add(1)
+	case Closed:
+		b.window.clear(b.cell)
+	}
+	b.store.Changed(b.name, uint64(old), uint64(next))
+	t := Transition{
+		Name: b.name, From: old.state(), To: next.state(), Reason: why, At: now,
+		ObserveOnly: b.config.ObserveOnly,
+	}
+	if t.To == Open {
+		t.RetryAt = b.refusal(next).RetryAt
+	}
+	b.report(t)
+}
+
+// reason is why signal s changed the state of a breaker whose word was old.
+func reason(r *rules, old word, s signal) Reason {
+	switch {
+	case s == acquire:
+		return Reason{code: TimeUp}
+	case s == success:
+		return Reason{code: Recovered, n: r.successes}
+	case s == failure && old.state() == HalfOpen:
+		return Reason{code: ProbeFailed}
+	case s == failure:
+		return Reason{code: Consecutive, n: r.failures}
+	default:
+		return Reason{code: ByHand}
+	}
+}
+
+// report hands t to the observer. What it panics with is logged: the call
+// whose result it was shall not fail for it.
+func (b *Breaker) report(t Transition) {
+	observe := b.config.Observe
+	if observe == nil {
+		observe = LogTo(slog.Default())
+	}
+	defer func() {
+		if v := recover(); v != nil {
+			slog.Default().Error("circuit: Config.Observe panicked", "breaker", t.Name, "panic", v)
+		}
+	}()
+	observe(t)
+}

@@ -1,0 +1,205 @@
+package circuit
+
+import (
+	"cmp"
+	"fmt"
+	"math"
+	"reflect"
+	"time"
+
+	"github.com/seed-0f2c7998/perdure/internal/cell"
+	"github.com/seed-0f2c7998/perdure/internal/setting"
+)
+
+// Off switches the rule of consecutive failures off, as Config.FailureThreshold.
+const Off = -1
+
+// A Config says when a breaker opens and how it closes. The zero Config opens
+// for 30 s after 5 consecutive failures and closes after 1 successful probe.
+// It is plain data: copy it, compare it, read it from text with [Config.Set].
+type Config struct {
+	// FailureThreshold is how many consecutive failures open the breaker, 1 to
+	// 1000; 0 means 5, Off that only the window's rules do.
+	FailureThreshold int
+	// RecoveryTimeout is how long it stays open before the first probe, from
+	// 1ms to 30 days; 0 means 30s.
+	RecoveryTimeout time.Duration
+	// SuccessThreshold is how many probes must succeed to close it, 1 to 31;
+	// 0 means 1.
+	SuccessThreshold int
+	// HalfOpenMax is how many probes may be out at a time, 1 to 31; 0 means 1.
+	HalfOpenMax int
+	// ProbeLease is after how long a probe that has not come back is given up
+	// and its place is free again, from 1ms; 0 means 30s.
+	ProbeLease time.Duration
+
+	// Window is the time over which calls are judged by ratio, from 10ms to 24
+	// days; 0 means that they are not.
+	Window time.Duration
+	// MinCalls is how many calls the window must hold for a verdict; 0 means 20.
+	MinCalls int
+	// FailureRatio of the window's calls, above 0 to 1, opens the breaker;
+	// 0 means that no ratio of failures does.
+	FailureRatio float64
+	// SlowCall is the duration from which a call counts as slow, whatever its
+	// result; 0 means that calls are not measured.
+	SlowCall time.Duration
+	// SlowRatio of the window's calls being slow opens the breaker, above 0 to
+	// 1; 0 with SlowCall set means 0.8.
+	SlowRatio float64
+
+	// OpenGrowth multiplies the open time each time that a probe fails, 1 to
+	// 10; 0 means 1: every open time is RecoveryTimeout.
+	OpenGrowth float64
+	// OpenJitter lengthens each open time by a random part of itself up to
+	// this, 0 to 1, so that processes do not probe together; 0 means none.
+	OpenJitter float64
+	// OpenMax is the longest open time before jitter; 0 means ten times
+	// RecoveryTimeout. It matters only with OpenGrowth.
+	OpenMax time.Duration
+
+	// Budget is the ceiling of the retry budget in tokens, 1 to 1000; 10 is
+	// usual. 0 means no budget: retries are not limited but by their policies.
+	Budget float64
+
+	// ObserveOnly makes a breaker that goes through all its states, reports
+	// them, and lets every call pass: to see what it would have done.
+	ObserveOnly bool
+
+	// Observe is told of each transition, on the goroutine whose call made it
+	// and under no lock; it may use the breaker. A panic in it is logged. Nil
+	// means LogTo(slog.Default()).
+	Observe func(Transition)
+
+	// Store is where the state lives. Breakers of one name in one Store share
+	// it. Nil means memory of this breaker's own.
+	Store Store
+}
+
+// filled returns c with its defaults in the place of zeros.
+func (c Config) filled() Config {
+	c.FailureThreshold = cmp.Or(c.FailureThreshold, 5)
+	c.RecoveryTimeout = cmp.Or(c.RecoveryTimeout, 30*time.Second)
+	c.SuccessThreshold = cmp.Or(c.SuccessThreshold, 1)
+	c.HalfOpenMax = cmp.Or(c.HalfOpenMax, 1)
+	c.ProbeLease = cmp.Or(c.ProbeLease, 30*time.Second)
+	c.MinCalls = cmp.Or(c.MinCalls, 20)
+	c.OpenGrowth = cmp.Or(c.OpenGrowth, 1)
+	c.OpenMax = cmp.Or(c.OpenMax, min(10*c.RecoveryTimeout, maxOpen))
+	if c.SlowCall > 0 {
+		c.SlowRatio = cmp.Or(c.SlowRatio, 0.8)
+	}
+	return c
+}
+
+// fields is the table of what a Config can say in text.
+func fields() []setting.Field[Config] {
+	return []setting.Field[Config]{
+		setting.Whole("failure_threshold", "consecutive failures that open the circuit breaker (5)",
+			1, maxFailures, "off", func(c *Config) *int { return &c.FailureThreshold }),
+		setting.Span("recovery_timeout_seconds", "seconds that it stays open before the first probe (30)",
+			time.Millisecond, maxOpen, setting.None, func(c *Config) *time.Duration { return &c.RecoveryTimeout }),
+		setting.Whole("success_threshold", "probes that must succeed to close it (1)",
+			1, countMask, setting.None, func(c *Config) *int { return &c.SuccessThreshold }),
+		setting.Whole("half_open_max", "probes that may be out at a time (1)",
+			1, countMask, setting.None, func(c *Config) *int { return &c.HalfOpenMax }),
+		setting.Span("probe_lease", "seconds after which a probe that is lost is given up (30)",
+			time.Millisecond, maxOpen, setting.None, func(c *Config) *time.Duration { return &c.ProbeLease }),
+		setting.Span("window", "seconds over which calls are judged by ratio (none)",
+			minWindow, maxWindow, setting.None, func(c *Config) *time.Duration { return &c.Window }),
+		setting.Whole("min_calls", "calls that the window must hold for a verdict (20)",
+			1, math.MaxInt, setting.None, func(c *Config) *int { return &c.MinCalls }),
+		setting.Ratio("failure_ratio", "ratio of failures in the window that opens it (none)",
+			0, 1, func(c *Config) *float64 { return &c.FailureRatio }),
+		setting.Span("slow_call", "seconds from which a call counts as slow (none)",
+			1, maxOpen, setting.None, func(c *Config) *time.Duration { return &c.SlowCall }),
+		setting.Ratio("slow_ratio", "ratio of slow calls in the window that opens it (0.8)",
+			0, 1, func(c *Config) *float64 { return &c.SlowRatio }),
+		setting.Ratio("open_growth", "factor of the open time for each probe that fails (1)",
+			1, 10, func(c *Config) *float64 { return &c.OpenGrowth }),
+		setting.Ratio("open_jitter", "random part of itself that lengthens the open time (none)",
+			0, 1, func(c *Config) *float64 { return &c.OpenJitter }),
+		setting.Span("open_max", "longest open time in seconds (10 times recovery_timeout_seconds)",
+			time.Millisecond, maxOpen, setting.None, func(c *Config) *time.Duration { return &c.OpenMax }),
+		setting.Ratio("budget", "ceiling of the retry budget in tokens (no budget)",
+			1, 1000, func(c *Config) *float64 { return &c.Budget }),
+		setting.Switch("observe_only", "report what it would do, but refuse nothing (false)",
+			true, func(c *Config) *bool { return &c.ObserveOnly }),
+	}
+}
+
+// Parameters returns what [Config.Set] takes, in the order of a table.
+func Parameters() []setting.Parameter { return setting.Parameters(fields()) }
+
+// Set gives the parameter of that name the value that text says: a number of
+// seconds or a Go duration for times. In text there is no zero that means the
+// default: leave the parameter out. The error is a [*ConfigError], and c is
+// then as it was. How parameters fit together is for Validate to say.
+func (c *Config) Set(name, text string) error { return setting.Set(fields(), c, name, text) }
+
+// Validate returns a [*ConfigError] about the first value that is not allowed,
+// or nil.
+func (c Config) Validate() error {
+	if err := setting.Check(fields(), &c); err != nil {
+		return err
+	}
+	f := c.filled()
+	switch {
+	case f.OpenMax < f.RecoveryTimeout:
+		return setting.Bad("open_max", c.OpenMax, fmt.Sprintf("at least recovery_timeout_seconds (%v)", f.RecoveryTimeout))
+	case c.Window == 0 && c.FailureRatio != 0:
+		return setting.Bad("failure_ratio", c.FailureRatio, "a window with it")
+	case c.Window == 0 && c.SlowCall != 0:
+		return setting.Bad("slow_call", c.SlowCall, "a window with it")
+	case c.SlowCall == 0 && c.SlowRatio != 0:
+		return setting.Bad("slow_ratio", c.SlowRatio, "a slow_call with it")
+	case c.Window != 0 && c.FailureRatio == 0 && c.SlowCall == 0:
+		return setting.Bad("window", c.Window, "a failure_ratio or a slow_call with it")
+	case c.FailureThreshold == Off && c.Window == 0:
+		return setting.Bad("failure_threshold", "off", "a window with it, or the breaker would never open")
+	}
+	return nil
+}
+
+// same reports whether two breakers would behave alike.
+func (c Config) same(d Config) bool {
+	c.Observe, d.Observe = nil, nil
+	return reflect.DeepEqual(c.filled(), d.filled())
+}
+
+// rules returns a filled Config as the step uses it.
+func (c Config) rules() rules {
+	ms := func(d time.Duration) instant {
+		return instant((d + time.Millisecond - 1) / time.Millisecond)
+	}
+	r := rules{
+		failures: max(c.FailureThreshold, 0), successes: c.SuccessThreshold, probes: c.HalfOpenMax,
+		open: ms(c.RecoveryTimeout), openMax: ms(c.OpenMax), lease: ms(c.ProbeLease),
+		growth: c.OpenGrowth, jitter: c.OpenJitter,
+	}
+	r.openLimit = instant(math.Ceil(float64(r.openMax) * (1 + r.jitter)))
+	return r
+}
+
+// limit is how far ahead an instant can lie in state s.
+func (r *rules) limit(s State) instant {
+	if s == HalfOpen {
+		return r.lease
+	}
+	return r.openLimit
+}
+
+func (c Config) newWindow() window {
+	return window{
+		length: c.Window, slice: uint64(c.Window) / cell.Buckets, slow: c.SlowCall,
+		minCalls: c.MinCalls, failed: c.FailureRatio, slowed: c.SlowRatio,
+	}
+}
+
+// MarshalJSON writes the settings that are not zero, with the names of
+// [Parameters]. Observe and Store have no text form.
+func (c Config) MarshalJSON() ([]byte, error) { return setting.MarshalJSON(fields(), &c) }
+
+// UnmarshalJSON reads settings with the names of [Parameters]. A name that is
+// none of them, or a value that is not allowed, is a [*ConfigError].
+func (c *Config) UnmarshalJSON(data []byte) error { return setting.UnmarshalJSON(fields(), c, data) }

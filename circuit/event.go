@@ -1,0 +1,149 @@
+package circuit
+
+import (
+	"context"
+	"fmt"
+	"log/slog"
+	"time"
+)
+
+// A Transition is one change of a breaker's state.
+type Transition struct {
+	Name        string
+	From, To    State
+	Reason      Reason
+	At          time.Time
+	RetryAt     time.Time // when an open breaker lets the first probe through; else zero
+	ObserveOnly bool      // no call is refused all the same
+}
+
+// LogTo returns an observer, for Config.Observe, that writes one line for each
+// transition: at WARN when a breaker opens or is isolated, else at INFO.
+func LogTo(logger *slog.Logger) func(Transition) {
+	return func(t Transition) {
+		level := slog.LevelInfo
+		if t.To == Open || t.To == Isolated {
+			level = slog.LevelWarn
+		}
+		text := "Circuit breaker '" + t.Name + "' transitioned from " +
+			t.From.String() + " to " + t.To.String() + " (" + t.Reason.String() + ")"
+		attrs := []slog.Attr{
+			slog.String("breaker", t.Name), slog.String("from", t.From.String()),
+			slog.String("to", t.To.String()), slog.String("reason", t.Reason.String()),
+		}
+		if !t.RetryAt.IsZero() {
+			attrs = append(attrs, slog.Time("retry_at", t.RetryAt))
+		}
+		if t.ObserveOnly {
+			attrs = append(attrs, slog.Bool("observe_only", true))
+		}
+		//nolint:forbidigo // an observer is not given the caller's context
+		logger.LogAttrs(context.Background(), level, text, attrs...)
+	}
+}
+
+// Metrics is what there is to know of a breaker at one moment. Each figure is
+// exact; together they may straddle a change.
+type Metrics struct {
+	State    State
+	Failures int       // consecutive ones of a closed breaker
+	Calls    int       // in the window; 0 without one
+	Failed   int       // of those
+	Slow     int       // of those
+	Trips    uint64    // how often it has opened
+	Rejected uint64    // calls refused, or with ObserveOnly that would have been
+	Probes   uint64    // probes let through
+	Balance  float64   // tokens in the budget; 0 without one
+	Since    time.Time // of the last transition; zero if there was none
+	Reason   Reason    // of the last transition
+	RetryAt  time.Time // when an open breaker lets the first probe through; else zero
+	Hold     time.Time // the not-before instant; zero if there is none
+}
+
+// Metrics returns the breaker's figures.
+func (b *Breaker) Metrics() Metrics {
+	m := Metrics{
+		State: b.State(), Trips: b.cell.Trips.Load(), Rejected: b.cell.Rejected.Load(),
+		Probes: b.cell.Probes.Load(), Reason: unpack(b.cell.Reason.Load()),
+		Hold: b.NotBefore(),
+	}
+	if refusal := b.Peek(); refusal != nil {
+		m.RetryAt = refusal.RetryAt
+	}
+	m.Calls, m.Failed, m.Slow = b.window.counts(b.cell)
+	if w := word(b.cell.Breaker.Load()); w.state() == Closed {
+		m.Failures = w.failures()
+	}
+	if t, on := b.Balance(); on {
+		m.Balance = float64(t) / float64(Token)
+	}
+	if since := b.cell.Since.Load(); since != 0 {
+		m.Since = time.Unix(0, since)
+	}
+	return m
+}
+
+// A Reason is why a breaker changed its state.
+type Reason struct {
+	code Cause
+	n, m int
+}
+
+// A Cause is the kind of a [Reason].
+type Cause uint8
+
+// The causes, with the figures that their Reason shows.
+const (
+	Unknown     Cause = iota
+	Consecutive       // n consecutive failures
+	Ratio             // n of m calls in the window failed
+	Slow              // n of m calls in the window were slow
+	ProbeFailed       // a probe failed
+	TimeUp            // the recovery timeout is over
+	Recovered         // n probes succeeded
+	ByHand            // Trip, Isolate or Reset was called
+)
+
+// Cause returns the kind of the reason.
+func (r Reason) Cause() Cause { return r.code }
+
+// String returns the reason in words, with its figures.
+func (r Reason) String() string {
+	switch r.code {
+	case Consecutive:
+		return plural(r.n, "consecutive failure")
+	case Ratio:
+		return fmt.Sprintf("%d of %d calls failed", r.n, r.m)
+	case Slow:
+		return fmt.Sprintf("%d of %d calls were slow", r.n, r.m)
+	case ProbeFailed:
+		return "probe failed"
+	case TimeUp:
+		return "recovery timeout over"
+	case Recovered:
+		return plural(r.n, "successful probe")
+	case ByHand:
+		return "by hand"
+	default:
+		return "unknown"
+	}
+}
+
+func plural(n int, what string) string {
+	if n == 1 {
+		return "1 " + what
+	}
+	return fmt.Sprintf("%d %ss", n, what)
+}
+
+// The word of a Reason in a cell: code 8 | n 28 | m 28.
+const figureBits, figureMask = 28, 1<<28 - 1
+
+func (r Reason) pack() uint64 {
+	return uint64(r.code)<<(2*figureBits) |
+		uint64(min(r.n, figureMask))<<figureBits | uint64(min(r.m, figureMask))
+}
+
+func unpack(w uint64) Reason {
+	return Reason{Cause(w >> (2 * figureBits)), int(w >> figureBits & figureMask), int(w & figureMask)}
+}

@@ -1,0 +1,147 @@
+package circuit
+
+import (
+	"math"
+	"sync/atomic"
+	"time"
+
+	"github.com/seed-0f2c7998/perdure/internal/cell"
+)
+
+// A window judges the calls of the last so many seconds. It counts them in
+// buckets of a tenth of its length, exactly: a verdict depends on the calls
+// alone and not on how fast they came, as it would with a moving average.
+type window struct {
+	length   time.Duration // 0: there is none
+	slice    uint64        // nanoseconds of a bucket
+	slow     time.Duration // a call that took this long is slow; 0: not measured
+	minCalls int
+	failed   float64 // the ratio of failures that trips; 0: never
+	slowed   float64 // the ratio of slow calls that trips
+}
+
+// A tally is the word of a bucket: slice 24 | calls 20 | bad 20. The slice
+// tells which tenth of a window it counts; one of the last window is stale.
+type tally uint64
+
+const (
+	tallyBits = 20
+	tallyMask = 1<<tallyBits - 1
+	sliceMask = 1<<24 - 1
+	tallyFull = tallyMask - 1<<10 // leaves room for adds that race
+)
+
+func newTally(slice uint64, calls, bad uint64) tally {
+	return tally(slice&sliceMask<<(2*tallyBits) | calls<<tallyBits | bad)
+}
+
+func (t tally) slice() uint64 { return uint64(t) >> (2 * tallyBits) }
+func (t tally) calls() uint64 { return uint64(t) >> tallyBits & tallyMask }
+func (t tally) bad() uint64   { return uint64(t) & tallyMask }
+
+//nolint:gochecknoglobals // the clock of the windows
+var (
+	anchor     = time.Now()
+	anchorNano = anchor.UnixNano()
+)
+
+// tick returns the time in nanoseconds. It costs half a time.Now, since it
+// reads only the monotonic clock, and is of use only within one window.
+func tick() int64 { return anchorNano + int64(time.Since(anchor)) }
+
+// record counts one call that began at start, and returns the reason to trip
+// if it is bad and fills a rule.
+func (v *window) record(c *cell.Cell, start int64, failed bool) Reason {
+	now := tick()
+	slice := uint64(now) / v.slice
+	bucket := &c.Window[slice%cell.Buckets]
+	count(&bucket.Calls, slice, failed)
+	slow := v.slow > 0 && start != 0 && now-start >= int64(v.slow)
+	if v.slow > 0 && start != 0 {
+		count(&bucket.Slow, slice, slow)
+	}
+	if failed && v.failed > 0 {
+		if n, m := v.sum(c, slice, failures); v.full(n, m, v.failed) {
+			return Reason{Ratio, n, m}
+		}
+	}
+	if slow {
+		if n, m := v.sum(c, slice, slowness); v.full(n, m, v.slowed) {
+			return Reason{Slow, n, m}
+		}
+	}
+	return Reason{}
+}
+
+// count adds a call to the tally of its slice. The add and the look at the
+// slice are two steps: a goroutine that sleeps for a window between them
+// counts its call one window late.
+func count(w *atomic.Uint64, slice uint64, bad bool) {
+	one := newTally(slice, 1, 0)
+	if bad {
+		one++
+	}
+	for {
+		old := tally(w.Load())
+		next := one // the tally is of an earlier slice
+		if old.slice() == one.slice() {
+			if old.calls() < tallyFull {
+				w.Add(uint64(one) & (1<<(2*tallyBits) - 1))
+				return
+			}
+			next = newTally(slice, old.calls()/2, old.bad()/2) // the ratio stays
+		}
+		if w.CompareAndSwap(uint64(old), uint64(next)) && next == one {
+			return
+		}
+	}
+}
+
+func failures(b *cell.Bucket) tally { return tally(b.Calls.Load()) }
+func slowness(b *cell.Bucket) tally { return tally(b.Slow.Load()) }
+
+// sum returns the bad calls and all calls of the window that ends with slice.
+func (v *window) sum(c *cell.Cell, slice uint64, of func(*cell.Bucket) tally) (bad, calls int) {
+	for i := range c.Window {
+		t := of(&c.Window[i])
+		if (slice-t.slice())&sliceMask < cell.Buckets {
+			bad += int(t.bad())
+			calls += int(t.calls())
+		}
+	}
+	return bad, calls
+}
+
+// full reports whether bad of calls reaches ratio. The product is compared, so
+// that 6 of 20 is 0.3 in spite of rounding.
+func (v *window) full(bad, calls int, ratio float64) bool {
+	return calls >= v.minCalls && float64(bad) >= ratio*float64(calls)*(1-1e-12)
+}
+
+// counts returns the window's calls as they stand now.
+func (v *window) counts(c *cell.Cell) (calls, failed, slow int) {
+	if v.length == 0 {
+		return 0, 0, 0
+	}
+	slice := uint64(tick()) / v.slice
+	failed, calls = v.sum(c, slice, failures)
+	slow, _ = v.sum(c, slice, slowness)
+	return calls, failed, slow
+}
+
+// clear forgets all calls: a breaker that closes begins anew.
+func (v *window) clear(c *cell.Cell) {
+	if v.length == 0 {
+		return
+	}
+	for i := range c.Window {
+		c.Window[i].Calls.Store(0)
+		c.Window[i].Slow.Store(0)
+	}
+}
+
+// minWindow is the shortest window: a bucket of a millisecond.
+const minWindow = cell.Buckets * time.Millisecond
+
+// maxWindow is the longest one for which every slice has a number of its own.
+const maxWindow = time.Duration(math.MaxInt32) * time.Second / 1000

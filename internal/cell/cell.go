@@ -1,0 +1,149 @@
+// Package cell holds what calls that share a fate share: the atomic words of
+// one key.
+//
+// A [Cell] is plain words and no pointers, so the same struct works on the heap
+// and laid over memory that several processes map. What the words mean is the
+// business of package circuit, but for the not-before instant, which is here.
+// Instants are wall time, since a monotonic reading means nothing to another
+// process.
+package cell
+
+import (
+	"sync"
+	"sync/atomic"
+	"time"
+)
+
+// Buckets is the number of time buckets in a Cell's window.
+const Buckets = 10
+
+// A Cell is the shared state of one key. The zero Cell is that of a key about
+// which nothing is known. All its words may be used concurrently.
+type Cell struct {
+	// The hot line: all that a healthy call reads.
+	Breaker atomic.Uint64 // state, counts, instant and generation
+	Budget  atomic.Int64  // the balance above the starting balance
+	hold    atomic.Uint64 // the not-before instant, see Hold
+	Gate    atomic.Uint64 // reserved for admission at a rate
+	_       [4]uint64
+
+	// The evidence, in lines of its own: the window's buckets, and figures
+	// that only people read.
+	Window   [Buckets]Bucket
+	Since    atomic.Int64  // when the state last changed, Unix nanoseconds; 0: never
+	Reason   atomic.Uint64 // why it did
+	Trips    atomic.Uint64
+	Rejected atomic.Uint64
+	Probes   atomic.Uint64
+	_        [7]uint64
+}
+
+// A Bucket counts the calls of one slice of the window. Each word names the
+// slice that it counts, so the two of them change over on their own.
+type Bucket struct {
+	Calls atomic.Uint64
+	Slow  atomic.Uint64
+}
+
+// The hold word: when it was set and how long it lasts. With both in it, an
+// instant that was set in the future, by a clock that has since been put back,
+// is known to be over.
+const (
+	holdBits  = 28 // milliseconds that a hold can last: three days
+	holdMask  = 1<<holdBits - 1
+	setBits   = 64 - holdBits
+	clockSkew = 60_000 // milliseconds by which a word may seem to be set in the future
+)
+
+// MaxHold is the longest time for which a Cell keeps a not-before instant.
+const MaxHold = holdMask * time.Millisecond
+
+// Hold sets the instant before which the key must not be called, unless a
+// later one is set. It is kept for [MaxHold] at most, and rounded up to a
+// millisecond.
+func (c *Cell) Hold(now, until time.Time) {
+	d := min(until.Sub(now), MaxHold)
+	if d <= 0 {
+		return
+	}
+	length := uint64((d + time.Millisecond - 1) / time.Millisecond)
+	start := uint64(now.UnixMilli() + 1) // up as well, so that the end is never early
+	next := start<<holdBits | min(length, holdMask)
+	for {
+		old := c.hold.Load()
+		if end := heldUntil(old, now); end.After(until) || c.hold.CompareAndSwap(old, next) {
+			return
+		}
+	}
+}
+
+// Held returns the instant before which the key must not be called, or the
+// zero Time when it may be. When none is set it costs one load and reads no clock.
+func (c *Cell) Held() time.Time {
+	word := c.hold.Load()
+	if word == 0 {
+		return time.Time{}
+	}
+	return heldUntil(word, time.Now())
+}
+
+// Holding reports whether a not-before instant is set, be it over or not.
+func (c *Cell) Holding() bool { return c.hold.Load() != 0 }
+
+// Release forgets the not-before instant.
+func (c *Cell) Release() { c.hold.Store(0) }
+
+// heldUntil returns the end of the hold in word, or the zero Time if it is
+// over at now.
+func heldUntil(word uint64, now time.Time) time.Time {
+	if word == 0 {
+		return time.Time{}
+	}
+	// The age is a signed difference of 36 bits: negative if set in the future.
+	age := int64(uint64(now.UnixMilli())-word>>holdBits) << (64 - setBits) >> (64 - setBits)
+	if age < -clockSkew {
+		return time.Time{}
+	}
+	set := now.UnixMilli() - age
+	end := time.UnixMilli(set + int64(word&holdMask))
+	if !end.After(now) {
+		return time.Time{}
+	}
+	return end
+}
+
+// A Store is where cells live.
+type Store interface {
+	// Cell returns the cell of key, made at first use. It is called when a
+	// breaker is made, not on its calls.
+	Cell(key string) *Cell
+
+	// Grant reports whether this process may send a probe of key now. It is
+	// asked when the breaker would let one pass, and must not block.
+	Grant(key string) bool
+
+	// Changed is told after each transition of key's breaker, with its word
+	// before and after. It must not block.
+	Changed(key string, before, after uint64)
+}
+
+// Memory is a Store whose cells are the process's own; one key has one cell
+// in each Memory. The zero Memory is ready for use.
+type Memory struct {
+	cells sync.Map // of *Cell by key
+}
+
+// Cell returns the cell of key.
+func (m *Memory) Cell(key string) *Cell {
+	c, ok := m.cells.Load(key)
+	if !ok {
+		c, _ = m.cells.LoadOrStore(key, new(Cell))
+	}
+	return c.(*Cell) //nolint:forcetypeassert // nothing else is stored
+}
+
+// Grant allows every probe: nobody else can send one.
+func (*Memory) Grant(string) bool { return true }
+
+// Changed does nothing: everybody reads the same words.
+func (*Memory) Changed(string, uint64, uint64) {}

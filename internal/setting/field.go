@@ -1,0 +1,222 @@
+package setting
+
+import (
+	"cmp"
+	"encoding/json"
+	"fmt"
+	"math"
+	"strconv"
+	"strings"
+	"time"
+)
+
+// A Field is one parameter of a configuration T: its name and meaning, how it
+// is read from text, written, and checked. A list of them is the one table
+// from which flags, environment, files, help and validation are made.
+type Field[T any] struct {
+	Name string // as in the environment, YAML and JSON: max_attempts
+	Doc  string // one line: meaning, unit and default
+	Want string // what is allowed
+
+	set func(c *T, text string) bool   // false, and c as it was, if text is not allowed
+	get func(c *T) (v any, valid bool) // the value as JSON has it
+}
+
+// Set gives the field the value that text says, or returns an [*Error].
+func (f Field[T]) Set(c *T, text string) error {
+	if !f.set(c, strings.TrimSpace(text)) {
+		return Bad(f.Name, text, f.Want)
+	}
+	return nil
+}
+
+// Check returns an [*Error] if the field's value is not allowed. Zero is
+// always allowed: in Go it means the default.
+func (f Field[T]) Check(c *T) error {
+	if v, valid := f.get(c); !valid {
+		return Bad(f.Name, v, f.Want)
+	}
+	return nil
+}
+
+// A Special is the value -1 of a number, and the text that stands for it.
+type Special string
+
+// None says that a number has no special value.
+const None Special = ""
+
+// ordered makes a field of ordered values.
+func ordered[T any, V cmp.Ordered](f Field[T], low, high V, special Special,
+	minusOne V, parse func(string) (V, bool), show func(V) any, at func(*T) *V,
+) Field[T] {
+	within := func(v V) bool { return v >= low && v <= high } // false for NaN
+	f.set = func(c *T, text string) bool {
+		v, ok := parse(text)
+		switch {
+		case special != None && (text == string(special) || ok && fmt.Sprint(show(v)) == string(special)):
+			*at(c) = minusOne
+		case ok && within(v):
+			*at(c) = v
+		default:
+			return false
+		}
+		return true
+	}
+	f.get = func(c *T) (any, bool) {
+		v := *at(c)
+		if special != None && v == minusOne {
+			if _, err := strconv.ParseFloat(string(special), 64); err == nil {
+				return json.Number(special), true
+			}
+			return string(special), true
+		}
+		return show(v), v == *new(V) || within(v)
+	}
+	return f
+}
+
+// Whole is a field of whole numbers from low to high, or the special one.
+func Whole[T any](name, doc string, low, high int, special Special, at func(*T) *int) Field[T] {
+	want := fmt.Sprintf("a whole number from %d to %d", low, high)
+	if high == math.MaxInt {
+		want = fmt.Sprintf("a whole number of at least %d", low)
+	}
+	if special != None {
+		want += ", or " + string(special)
+	}
+	parse := func(text string) (int, bool) { n, err := strconv.Atoi(text); return n, err == nil }
+	show := func(v int) any { return v }
+	return ordered(Field[T]{Name: name, Doc: doc, Want: want}, low, high, special, -1, parse, show, at)
+}
+
+// Span is a field of durations from low to high, or the special one. In text a
+// number is seconds.
+func Span[T any](name, doc string, low, high time.Duration, special Special, at func(*T) *time.Duration) Field[T] {
+	want := fmt.Sprintf("seconds or a duration, from %v to %v", low, high)
+	if low == 1 {
+		want = fmt.Sprintf("seconds or a duration, above 0 and at most %v", high)
+	}
+	if special != None {
+		want += ", or " + string(special)
+	}
+	show := func(v time.Duration) any { return json.Number(strconv.FormatFloat(v.Seconds(), 'f', -1, 64)) }
+	return ordered(Field[T]{Name: name, Doc: doc, Want: want}, low, high, special, -1, seconds, show, at)
+}
+
+// Ratio is a field of numbers from low to high, both included; a low of 0 is
+// not included.
+func Ratio[T any](name, doc string, low, high float64, at func(*T) *float64) Field[T] {
+	want := fmt.Sprintf("a number from %g to %g", low, high)
+	if low == 0 {
+		low, want = math.SmallestNonzeroFloat64, fmt.Sprintf("a number above 0, at most %g", high)
+	}
+	parse := func(text string) (float64, bool) {
+		v, err := strconv.ParseFloat(text, 64)
+		return v, err == nil
+	}
+	show := func(v float64) any { return v }
+	return ordered(Field[T]{Name: name, Doc: doc, Want: want}, low, high, None, 0, parse, show, at)
+}
+
+// Switch is a field of true or false; on is what the Go field says for true.
+func Switch[T any](name, doc string, on bool, at func(*T) *bool) Field[T] {
+	return Field[T]{
+		Name: name, Doc: doc, Want: "true or false",
+		set: func(c *T, text string) bool {
+			v, err := strconv.ParseBool(text)
+			if err == nil {
+				*at(c) = v == on
+			}
+			return err == nil
+		},
+		get: func(c *T) (any, bool) { return *at(c) == on, true },
+	}
+}
+
+// List is a field of texts, separated by commas when they are in one.
+func List[T any](name, doc string, at func(*T) *[]string) Field[T] {
+	return Field[T]{
+		Name: name, Doc: doc, Want: "values separated by commas, none of them empty",
+		set: func(c *T, text string) bool {
+			v, ok := list(text)
+			if ok {
+				*at(c) = v
+			}
+			return ok
+		},
+		get: func(c *T) (any, bool) {
+			v := *at(c)
+			for _, one := range v {
+				if strings.TrimSpace(one) == "" || strings.Contains(one, ",") {
+					return v, false
+				}
+			}
+			return append([]string{}, v...), true
+		},
+	}
+}
+
+// Text is a field of free text.
+func Text[T any](name, doc string, at func(*T) *string) Field[T] {
+	return Field[T]{
+		Name: name, Doc: doc, Want: "a text",
+		set: func(c *T, text string) bool { *at(c) = text; return text != "" },
+		get: func(c *T) (any, bool) { return *at(c), true },
+	}
+}
+
+// Choice is a field of one of a few words, which stand for 0, 1, 2 and so on.
+func Choice[T any, V ~uint8](name, doc string, words []string, at func(*T) *V) Field[T] {
+	return Field[T]{
+		Name: name, Doc: doc, Want: "one of " + strings.Join(words, ", "),
+		set: func(c *T, text string) bool {
+			for i, w := range words {
+				if w == text {
+					*at(c) = V(i)
+					return true
+				}
+			}
+			return false
+		},
+		get: func(c *T) (any, bool) {
+			if v := int(*at(c)); v < len(words) {
+				return words[v], true
+			}
+			return *at(c), false
+		},
+	}
+}
+
+// Set finds the field of that name in fields and sets it in c.
+func Set[T any](fields []Field[T], c *T, name, text string) error {
+	names := make([]string, len(fields))
+	for i, f := range fields {
+		if f.Name == name {
+			return f.Set(c, text)
+		}
+		names[i] = f.Name
+	}
+	return Unknown("parameter", name, names)
+}
+
+// Check returns the error of the first of fields whose value in c is not allowed.
+func Check[T any](fields []Field[T], c *T) error {
+	for _, f := range fields {
+		if err := f.Check(c); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// Parameters returns what there is to tell of fields.
+func Parameters[T any](fields []Field[T]) []Parameter {
+	all := make([]Parameter, len(fields))
+	for i, f := range fields {
+		all[i] = Parameter{f.Name, f.Doc, f.Want}
+	}
+	return all
+}
+
+// A Parameter is what a table or a help text tells of a field.
+type Parameter struct{ Name, Doc, Want string }

@@ -1,0 +1,89 @@
+package setting
+
+import (
+	"bytes"
+	"encoding/json"
+	"fmt"
+	"reflect"
+	"strings"
+)
+
+// MarshalJSON writes c as an object of those fields that are not zero.
+func MarshalJSON[T any](fields []Field[T], c *T) ([]byte, error) {
+	var b bytes.Buffer
+	zero := new(T)
+	b.WriteByte('{')
+	for _, f := range fields {
+		v, _ := f.get(c)
+		if z, _ := f.get(zero); reflect.DeepEqual(v, z) {
+			continue
+		}
+		if b.Len() > 1 {
+			b.WriteByte(',')
+		}
+		value, err := json.Marshal(v)
+		if err != nil {
+			return nil, err
+		}
+		fmt.Fprintf(&b, "%q:%s", f.Name, value)
+	}
+	b.WriteByte('}')
+	return b.Bytes(), nil
+}
+
+// UnmarshalJSON reads an object into c. What the object does not name stays as
+// it is; a name that is not a field's, and a value that is not allowed, are an
+// [*Error], and c is then as it was.
+func UnmarshalJSON[T any](fields []Field[T], c *T, data []byte) error {
+	var object map[string]json.RawMessage
+	if err := json.Unmarshal(data, &object); err != nil {
+		return err
+	}
+	next := *c
+	for _, f := range fields {
+		raw, ok := object[f.Name]
+		if !ok {
+			continue
+		}
+		delete(object, f.Name)
+		text, err := scalar(raw)
+		if err != nil {
+			return Bad(f.Name, string(raw), f.Want)
+		}
+		if err := f.Set(&next, text); err != nil {
+			return err
+		}
+	}
+	for name := range object {
+		return Set(fields, &next, name, "")
+	}
+	*c = next
+	return nil
+}
+
+// scalar returns the text of a JSON value: as a flag would have it.
+func scalar(raw json.RawMessage) (string, error) {
+	if !bytes.HasPrefix(raw, []byte("[")) {
+		var s string
+		if err := json.Unmarshal(raw, &s); err == nil && string(raw) != "null" {
+			return s, nil
+		}
+		if bytes.ContainsAny(raw, "{\"") || string(raw) == "null" {
+			return "", fmt.Errorf("neither a text, a number nor a list: %s", raw)
+		}
+		return string(raw), nil
+	}
+	var elements []json.RawMessage
+	if err := json.Unmarshal(raw, &elements); err != nil {
+		return "", err
+	}
+	texts := make([]string, len(elements))
+	for i, e := range elements {
+		text, err := scalar(e)
+		if err != nil || strings.Contains(text, ",") {
+			return "", fmt.Errorf("not a list of texts: %s", raw)
+		}
+		texts[i] = text
+	}
+	return strings.Join(texts, ","), nil
+}

@@ -1,0 +1,106 @@
+// Package setting reads the text form of a configuration: what a flag, an
+// environment variable, a YAML line or a JSON value says.
+//
+// There is one parser for all four, so that a value means the same wherever
+// it is written: a number is seconds, a string is a Go duration, a list is
+// separated by commas. A value that is not allowed is an [*Error], which
+// names the field, the value and what is allowed.
+package setting
+
+import (
+	"fmt"
+	"math"
+	"strconv"
+	"strings"
+	"time"
+)
+
+// An Error is a value that is not allowed.
+type Error struct {
+	Field string // the parameter's name, or the Go field's
+	Value string // as it was given
+	Want  string // what is allowed
+}
+
+// Error names the field, the value and what is allowed.
+func (e *Error) Error() string {
+	return fmt.Sprintf("%s: %s is not allowed: want %s", e.Field, e.Value, e.Want)
+}
+
+// Bad returns an [*Error] about value.
+func Bad(field string, value any, want string) error {
+	text := fmt.Sprint(value)
+	switch value.(type) {
+	case string, []string:
+		text = fmt.Sprintf("%q", value)
+	}
+	return &Error{Field: field, Value: text, Want: want}
+}
+
+// seconds reads a duration: a number of seconds ("1.5") or a Go duration
+// ("1500ms").
+func seconds(text string) (time.Duration, bool) {
+	if d, err := time.ParseDuration(text); err == nil {
+		return d, true
+	}
+	f, err := strconv.ParseFloat(text, 64)
+	if err != nil || !(math.Abs(f) < math.MaxInt64/1e9) {
+		return 0, false
+	}
+	return time.Duration(math.Round(f * float64(time.Second))), true
+}
+
+// list reads values separated by commas, none of them empty.
+func list(text string) ([]string, bool) {
+	values := strings.Split(text, ",")
+	for i, v := range values {
+		values[i] = strings.TrimSpace(v)
+		if values[i] == "" {
+			return nil, false
+		}
+	}
+	return values, true
+}
+
+// Unknown returns an [*Error] about a name that is none of known, with the
+// nearest of them as a suggestion.
+func Unknown(field, name string, known []string) error {
+	want := "one of " + strings.Join(known, ", ")
+	if s := Nearest(name, known); s != "" {
+		want += "; did you mean " + s + "?"
+	}
+	return Bad(field, name, want)
+}
+
+// Nearest returns the one of known that is most like name, or "" when none is
+// within a third of its letters.
+func Nearest(name string, known []string) string {
+	best, at := "", max(len(name)/3, 1)+1
+	for _, k := range known {
+		if d := distance(strings.ToLower(name), k); d < at {
+			best, at = k, d
+		}
+	}
+	return best
+}
+
+// distance returns the Levenshtein distance of a and b, in bytes.
+func distance(a, b string) int {
+	row := make([]int, len(b)+1)
+	for j := range row {
+		row[j] = j
+	}
+	for i := range len(a) {
+		diagonal := row[0]
+		row[0] = i + 1
+		for j := range len(b) {
+			substitution := diagonal
+			if a[i] != b[j] {
+				substitution++
+			}
+			diagonal = row[j+1]
+			row[j+1] = min(substitution, row[j]+1, row[j+1]+1)
+		}
+	}
+	return row[len(b)]
+}

@@ -1,0 +1,55 @@
+package retry_test
+
+import (
+	"context"
+	"errors"
+	"testing"
+	"time"
+
+	"github.com/seed-0f2c7998/perdure/circuit"
+	"github.com/seed-0f2c7998/perdure/retry"
+)
+
+func BenchmarkDo(b *testing.B) {
+	ctx := b.Context()
+	f := func(context.Context) error { return nil }
+	b.Run("bare", func(b *testing.B) {
+		for b.Loop() {
+			if f(ctx) != nil {
+				b.Fatal("failed")
+			}
+		}
+	})
+	for _, c := range []struct {
+		name   string
+		policy retry.Policy
+	}{
+		{"retry", retry.Policy{}},
+		{"breaker", retry.Policy{Breaker: circuit.New("b", circuit.Config{})}},
+		{"breaker+budget", retry.Policy{Breaker: circuit.New("b", circuit.Config{Budget: 10})}},
+		{"window", retry.Policy{Breaker: circuit.New("b", circuit.Config{Window: 10 * time.Second, FailureRatio: 0.5})}},
+	} {
+		b.Run(c.name, func(b *testing.B) {
+			b.ReportAllocs()
+			for b.Loop() {
+				if retry.Do(ctx, &c.policy, f) != nil {
+					b.Fatal("failed")
+				}
+			}
+		})
+	}
+	b.Run("two failures", func(b *testing.B) {
+		failure := errors.New("failure")
+		p := retry.Policy{BaseDelay: 1, Jitter: retry.NoJitter, Classify: retry.Always, Observe: func(retry.Event) {}}
+		b.ReportAllocs()
+		for b.Loop() {
+			n := 0
+			_ = retry.Do(ctx, &p, func(context.Context) error {
+				if n++; n < 3 {
+					return failure
+				}
+				return nil
+			})
+		}
+	})
+}

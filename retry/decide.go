@@ -1,0 +1,136 @@
+package retry
+
+import (
+	"errors"
+	"math"
+	"time"
+
+	"github.com/seed-0f2c7998/perdure/circuit"
+)
+
+// An Outcome is a failed attempt, as the decide step sees it.
+type Outcome struct {
+	Attempt  int           // 1 for the first
+	Err      error         // of the attempt
+	Class    Class         // of Err; ClassUnknown: Decide finds it out
+	Hint     time.Duration // the wait that the server asked for; with Class
+	TimedOut bool          // the attempt ended with its AttemptTimeout
+	Ended    error         // the cause of the caller's context, if that has ended
+
+	Now      time.Time
+	Elapsed  time.Duration // since the first attempt began
+	Deadline time.Time     // of the caller's context; zero: none
+
+	Open     *circuit.OpenError // the breaker's refusal at Now; nil if it has none
+	Budgeted bool               // there is a retry budget
+	Balance  circuit.Tokens     // in it
+	Spent    circuit.Tokens     // by this operation's earlier retries
+}
+
+// A Decision is what to do after an Outcome: wait for Delay, or stop.
+type Decision struct {
+	Class   Class
+	Hint    time.Duration  // the wait that the server asked for; 0: none, or not respected
+	Delay   time.Duration  // to wait before the next attempt
+	Cost    circuit.Tokens // of that attempt, from the budget
+	Stop    error          // why no attempt follows; nil if one does
+	RetryAt time.Time      // when it makes sense to come back; zero: not known
+	Nested  bool           // another retry has already given up on this error
+}
+
+// useful is the least time that an attempt needs to be worth a wait.
+const useful = 10 * time.Millisecond
+
+// Decide is the whole policy, as a pure function: u, in [0, 1), is the only
+// chance in it. [Value] calls it after each failed attempt, and so do the
+// clients' adapters, simulations and plans.
+//
+// A reason to stop is looked for in this order, so that the first is the one
+// that the caller can do least about, and the budget is asked last: the caller
+// has ended the call; the error is permanent; attempts are used up; the server
+// says later than the policy or the deadline allows; the deadline; the breaker;
+// the budget.
+func (p *Policy) Decide(o Outcome, u float64) Decision {
+	if o.Class == ClassUnknown {
+		o.Class, o.Hint = p.classify(o)
+	}
+	if p.IgnoreRetryAfter {
+		o.Hint = 0
+	}
+	d := Decision{Class: o.Class, Hint: o.Hint}
+	if d.Hint > 0 {
+		d.RetryAt = o.Now.Add(d.Hint)
+	}
+	attempts := p.Attempts()
+	switch {
+	case o.Ended != nil:
+		d.Stop = o.Ended
+	case p.nested(o.Err):
+		d.Stop, d.Nested = ErrPermanent, true
+	case o.Class == ClassPermanent || o.Class == ClassIgnored:
+		d.Stop = ErrPermanent
+		if open, ok := errors.AsType[*circuit.OpenError](o.Err); ok {
+			d.RetryAt = open.RetryAt
+		}
+	case attempts > 0 && o.Attempt >= attempts:
+		d.Stop = ErrExhausted
+	default:
+		p.schedule(&d, o, u)
+	}
+	return d
+}
+
+// schedule finds the delay of an attempt that may follow, or what forbids it.
+func (p *Policy) schedule(d *Decision, o Outcome, u float64) {
+	left := p.left(o)
+	if d.Hint > 0 && (d.Hint > p.maxRetryAfter() || d.Hint > left) {
+		d.Stop = ErrRetryLater
+		return
+	}
+	d.Delay = max(p.Backoff(o.Attempt, d.Class, u), spread(d.Hint, p, left, u))
+	d.Cost = cost(d.Class)
+	switch {
+	case d.Delay > left:
+		d.Stop = &DeadlineError{Needed: d.Delay + useful, Left: max(left+useful, 0)}
+	case o.Open != nil && (o.Open.RetryAt.IsZero() || o.Open.RetryAt.After(o.Now.Add(d.Delay))):
+		d.Stop, d.RetryAt = o.Open, o.Open.RetryAt
+	case o.Budgeted && !affordable(d.Cost, o):
+		d.Stop = ErrBudget
+	}
+}
+
+// left returns how long a wait may be, for an attempt to be useful after it.
+func (p *Policy) left(o Outcome) time.Duration {
+	left := time.Duration(math.MaxInt64)
+	if !o.Deadline.IsZero() {
+		left = o.Deadline.Sub(o.Now) - useful
+	}
+	if p.MaxElapsed > 0 {
+		left = min(left, p.MaxElapsed-o.Elapsed-useful)
+	}
+	return left
+}
+
+// cost returns what a retry takes from the budget.
+func cost(c Class) circuit.Tokens {
+	if c == ClassThrottled {
+		return circuit.ThrottledCost
+	}
+	return circuit.Token
+}
+
+// affordable reports whether a budget pays for a retry: out of its balance, of
+// which one operation has at most a half, or one token.
+func affordable(cost circuit.Tokens, o Outcome) bool {
+	share := max(circuit.Token, (o.Balance+o.Spent)/2)
+	return cost <= o.Balance && o.Spent+cost <= share
+}
+
+// nested reports whether another retry has already given up on err.
+func (p *Policy) nested(err error) bool {
+	if p.RetryNested {
+		return false
+	}
+	_, ok := errors.AsType[*Error](err)
+	return ok
+}

@@ -1,0 +1,86 @@
+package retry
+
+import (
+	"errors"
+	"fmt"
+	"strings"
+	"time"
+
+	"github.com/seed-0f2c7998/perdure/internal/redact"
+	"github.com/seed-0f2c7998/perdure/internal/setting"
+)
+
+// The reasons why no other attempt follows, as Error.Stop; besides them there
+// are the cause of the caller's context and a [*circuit.OpenError].
+// Test for them with [errors.Is].
+var (
+	ErrExhausted  = errors.New("attempts exhausted")
+	ErrPermanent  = errors.New("permanent error")
+	ErrDeadline   = errors.New("deadline too near for another attempt") // as a *DeadlineError
+	ErrBudget     = errors.New("retry budget spent")
+	ErrRetryLater = errors.New("the server asked to come back later") // Error.RetryAt says when
+)
+
+// A ConfigError is a value that a [Policy] may not have. It names the field,
+// the value and what is allowed.
+type ConfigError = setting.Error
+
+// An Error is an operation that was given up after at least one attempt, or
+// without one because the server had asked others to come back later.
+// [errors.Is] and [errors.As] see both Stop and Last.
+type Error struct {
+	Operation string        // the Policy's name
+	Attempts  int           // that were made
+	Elapsed   time.Duration // since the first began; if the policy has no MaxElapsed, since it failed
+	Stop      error         // why no other follows
+	Last      error         // of the last attempt, exactly as it was returned; nil if there was none
+	RetryAt   time.Time     // when it makes sense to come back; zero: not known
+}
+
+// Error tells the operation, the reason, the attempts and the last error, with
+// the secrets in its URLs taken out.
+func (e *Error) Error() string {
+	var b strings.Builder
+	fmt.Fprintf(&b, "%s: %v", e.Operation, e.Stop)
+	if e.Attempts > 0 {
+		fmt.Fprintf(&b, " after %s", count(e.Attempts, "attempt"))
+	}
+	if !e.RetryAt.IsZero() {
+		fmt.Fprintf(&b, " (retry at %s)", e.RetryAt.Format(time.RFC3339))
+	}
+	if e.Last != nil {
+		fmt.Fprintf(&b, ": %v", e.Last)
+	}
+	return redact.String(b.String())
+}
+
+// Unwrap returns Stop and Last.
+func (e *Error) Unwrap() []error {
+	if e.Last == nil {
+		return []error{e.Stop}
+	}
+	return []error{e.Stop, e.Last}
+}
+
+// A DeadlineError is the [ErrDeadline] of one decision: the wait and a useful
+// attempt after it would need more time than the caller's deadline or the
+// policy's MaxElapsed leaves.
+type DeadlineError struct {
+	Needed time.Duration
+	Left   time.Duration
+}
+
+// Error tells both times.
+func (e *DeadlineError) Error() string {
+	return fmt.Sprintf("%v: %v needed, %v left", ErrDeadline, e.Needed, e.Left)
+}
+
+// Is reports whether target is [ErrDeadline].
+func (e *DeadlineError) Is(target error) bool { return target == ErrDeadline }
+
+func count(n int, what string) string {
+	if n == 1 {
+		return "1 " + what
+	}
+	return fmt.Sprintf("%d %ss", n, what)
+}

@@ -1,0 +1,197 @@
+package retry
+
+import (
+	"cmp"
+	"fmt"
+	"math"
+	"strings"
+	"time"
+
+	"github.com/seed-0f2c7998/perdure/circuit"
+	"github.com/seed-0f2c7998/perdure/internal/setting"
+)
+
+// What a number of a Policy may be besides a positive one.
+const (
+	Unlimited = -1 // as MaxAttempts: no limit of attempts
+	NoJitter  = -1 // as Jitter: no randomness in any delay
+)
+
+// A Policy is all the rules for an operation. It is plain data: the zero
+// Policy is ready for use and has the defaults given here. It holds no state
+// of a call, so one Policy serves any number of goroutines; do not change it
+// after its first use. Copies share nothing but their Breaker.
+//
+// Its text form, for [Policy.Set] and JSON, has names like max_attempts, takes
+// a number as seconds, and knows no zero for the default: what is absent is
+// the default.
+type Policy struct {
+	// Name of the operation, in logs, events and errors; "" means "operation".
+	Name string
+
+	// MaxAttempts is how often the operation is tried, the first included;
+	// 0 means 5, Unlimited no limit.
+	MaxAttempts int
+	// BaseDelay is the wait after the first attempt; 0 means 1s.
+	BaseDelay time.Duration
+	// MaxDelay is the longest wait, jitter included, but for one that the
+	// server asked for; 0 means 30s. It is no less than BaseDelay.
+	MaxDelay time.Duration
+	// ExponentialBase multiplies the wait after each attempt, 1 to 1000;
+	// 0 means 2.
+	ExponentialBase float64
+	// Jitter is the width by which [Additive] jitter spreads a delay; 0 means
+	// 1s, NoJitter no randomness at all in any mode.
+	Jitter time.Duration
+	// JitterMode says how a delay is spread; the zero one is Additive.
+	JitterMode JitterMode
+	// ThrottleDelay takes the place of BaseDelay for throttled errors;
+	// 0 means BaseDelay.
+	ThrottleDelay time.Duration
+
+	// RetryOn and IgnoreOn list errors that are, and that are not, worth a
+	// retry: by code (what an ErrorCode method returns, as "SlowDown"), by HTTP
+	// status ("503"), or by one of the words timeout, connection and throttled.
+	// IgnoreOn wins. What neither names is for Classify and the general rules,
+	// see [Policy.ClassOf].
+	RetryOn, IgnoreOn []string
+
+	// AttemptTimeout ends the context of each attempt; that is a transient
+	// error. 0 means no timeout but the caller's.
+	AttemptTimeout time.Duration
+	// MaxElapsed is the time, since the first attempt began, within which the
+	// last may begin; 0 means no limit. A call with it reads the clock once more.
+	MaxElapsed time.Duration
+	// MaxRetryAfter is the longest wait that a server may ask for: if it asks
+	// for more, the operation ends with [ErrRetryLater]. 0 means 60s.
+	MaxRetryAfter time.Duration
+	// IgnoreRetryAfter makes all that servers ask for count for nothing; in
+	// text it is respect_retry_after: false.
+	IgnoreRetryAfter bool
+	// RetryNested retries errors on which another retry, further in, has
+	// already given up. Without it they are permanent, or attempts multiply.
+	RetryNested bool
+
+	// Classify returns the class of an error that neither list names;
+	// ClassUnknown leaves it to the general rules, and so does nil. It is
+	// called once for each failed attempt, on the caller's goroutine.
+	Classify func(error) Class
+	// Observe is told what happens, on the caller's goroutine, under no lock,
+	// and before a wait. A panic in it is logged and changes nothing. Nil
+	// means LogTo(slog.Default()).
+	Observe func(Event)
+	// Breaker is what the operations on one key share: circuit breaker, retry
+	// budget, not-before instant. Nil means that they share nothing.
+	Breaker *circuit.Breaker
+}
+
+func (p *Policy) name() string                 { return cmp.Or(p.Name, "operation") }
+func (p *Policy) baseDelay() time.Duration     { return cmp.Or(p.BaseDelay, time.Second) }
+func (p *Policy) maxDelay() time.Duration      { return cmp.Or(p.MaxDelay, 30*time.Second) }
+func (p *Policy) exponentialBase() float64     { return cmp.Or(p.ExponentialBase, 2) }
+func (p *Policy) jitter() time.Duration        { return cmp.Or(p.Jitter, time.Second) }
+func (p *Policy) maxRetryAfter() time.Duration { return cmp.Or(p.MaxRetryAfter, time.Minute) }
+
+// Attempts returns how often the operation is tried, or [Unlimited].
+func (p *Policy) Attempts() int { return cmp.Or(p.MaxAttempts, 5) }
+
+// maxBase is the greatest ExponentialBase: more is a slip of the pen.
+const maxBase = 1000
+
+// forever is a field's limit where time itself is the only one.
+const forever = time.Duration(math.MaxInt64)
+
+// fields is the table of what a Policy can say in text.
+func fields() []setting.Field[Policy] {
+	return []setting.Field[Policy]{
+		setting.Text("name", "name of the operation in logs, events and errors",
+			func(p *Policy) *string { return &p.Name }),
+		setting.Whole("max_attempts", "attempts in all, the first included (5)",
+			1, math.MaxInt, "unlimited", func(p *Policy) *int { return &p.MaxAttempts }),
+		setting.Span("base_delay", "seconds to wait after the first attempt (1)",
+			1, forever, setting.None, func(p *Policy) *time.Duration { return &p.BaseDelay }),
+		setting.Span("max_delay", "seconds of the longest wait (30)",
+			1, forever, setting.None, func(p *Policy) *time.Duration { return &p.MaxDelay }),
+		setting.Ratio("exponential_base", "factor of the wait for each attempt (2)",
+			1, maxBase, func(p *Policy) *float64 { return &p.ExponentialBase }),
+		setting.Span("jitter", "seconds of random time added to a wait (1); 0 for none",
+			1, forever, "0", func(p *Policy) *time.Duration { return &p.Jitter }),
+		setting.Choice("jitter_mode", "how a wait is spread (additive)",
+			[]string{"additive", "full", "equal"}, func(p *Policy) *JitterMode { return &p.JitterMode }),
+		setting.Span("throttle_delay", "seconds to wait after the first attempt, if it was throttled (base_delay)",
+			1, forever, setting.None, func(p *Policy) *time.Duration { return &p.ThrottleDelay }),
+		setting.List("retry_on", "codes, HTTP statuses, timeout, connection, throttled: worth a retry",
+			func(p *Policy) *[]string { return &p.RetryOn }),
+		setting.List("ignore_on", "codes, HTTP statuses, timeout, connection, throttled: not worth one; wins",
+			func(p *Policy) *[]string { return &p.IgnoreOn }),
+		setting.Span("attempt_timeout", "seconds that one attempt may take (no limit)",
+			1, forever, setting.None, func(p *Policy) *time.Duration { return &p.AttemptTimeout }),
+		setting.Span("max_elapsed", "seconds within which the last attempt may begin (no limit)",
+			1, forever, setting.None, func(p *Policy) *time.Duration { return &p.MaxElapsed }),
+		setting.Span("max_retry_after", "seconds of the longest wait that a server may ask for (60)",
+			1, forever, setting.None, func(p *Policy) *time.Duration { return &p.MaxRetryAfter }),
+		setting.Switch("respect_retry_after", "wait as long as a server asks (true)",
+			false, func(p *Policy) *bool { return &p.IgnoreRetryAfter }),
+		setting.Switch("retry_nested", "retry what another retry has given up on (false)",
+			true, func(p *Policy) *bool { return &p.RetryNested }),
+	}
+}
+
+// Parameters returns what [Policy.Set] takes, in the order of a table.
+func Parameters() []setting.Parameter { return setting.Parameters(fields()) }
+
+// Set gives the parameter of that name the value that text says. A number is
+// seconds where a time is meant, and "1500ms" is understood as well; values of
+// a list are separated by commas. The error is a [*ConfigError], and p is then
+// as it was. How parameters fit together is for Validate to say.
+func (p *Policy) Set(name, text string) error { return setting.Set(fields(), p, name, text) }
+
+// Validate returns a [*ConfigError] about the first value that is not allowed,
+// that of the Breaker included, or nil.
+func (p *Policy) Validate() error {
+	if err := setting.Check(fields(), p); err != nil {
+		return err
+	}
+	if p.maxDelay() < p.baseDelay() {
+		return setting.Bad("max_delay", p.maxDelay(), fmt.Sprintf("at least base_delay (%v)", p.baseDelay()))
+	}
+	if p.maxDelay() < p.ThrottleDelay {
+		return setting.Bad("max_delay", p.maxDelay(), fmt.Sprintf("at least throttle_delay (%v)", p.ThrottleDelay))
+	}
+	return p.Breaker.Err()
+}
+
+// plausible reports whether Validate would find nothing, in a few nanoseconds:
+// every call asks. It must not be true for a policy that Validate refuses.
+func (p *Policy) plausible() bool {
+	negative := int64(p.MaxAttempts) + 1 | int64(p.Jitter) + 1 |
+		int64(p.BaseDelay|p.MaxDelay|p.ThrottleDelay|p.AttemptTimeout|p.MaxElapsed|p.MaxRetryAfter)
+	return negative >= 0 &&
+		(p.ExponentialBase == 0 || p.ExponentialBase >= 1 && p.ExponentialBase <= maxBase) &&
+		p.JitterMode <= EqualJitter &&
+		p.maxDelay() >= p.baseDelay() && p.maxDelay() >= p.ThrottleDelay &&
+		len(p.RetryOn)+len(p.IgnoreOn) == 0 || p.plausibleLists()
+}
+
+// plausibleLists is plausible for a policy with lists.
+func (p *Policy) plausibleLists() bool {
+	for _, list := range [...][]string{p.RetryOn, p.IgnoreOn} {
+		for _, name := range list {
+			if name == "" || strings.TrimSpace(name) != name || strings.Contains(name, ",") {
+				return false
+			}
+		}
+	}
+	bare := *p
+	bare.RetryOn, bare.IgnoreOn = nil, nil
+	return bare.plausible()
+}
+
+// MarshalJSON writes what is not the default, with the names of [Parameters].
+// Classify, Observe and Breaker have no text form.
+func (p Policy) MarshalJSON() ([]byte, error) { return setting.MarshalJSON(fields(), &p) }
+
+// UnmarshalJSON reads parameters with the names of [Parameters]; what is not
+// named stays as it is. An unknown name or a value that is not allowed is a
+// [*ConfigError], and p is then as it was.
+func (p *Policy) UnmarshalJSON(data []byte) error { return setting.UnmarshalJSON(fields(), p, data) }

@@ -1,0 +1,99 @@
+package retry
+
+import (
+	"strings"
+	"time"
+
+	"github.com/seed-0f2c7998/perdure/internal/setting"
+)
+
+// A preset is a function, so that each use has a Policy of its own, which
+// nobody else can alter.
+
+// Default returns the policy that a zero one is: 5 attempts, 1 s to 30 s with
+// 1 s of jitter.
+func Default() Policy {
+	return Policy{
+		Name: "default", MaxAttempts: 5, BaseDelay: time.Second, MaxDelay: 30 * time.Second,
+		ExponentialBase: 2, Jitter: time.Second,
+	}
+}
+
+// S3Upload is for putting objects: 5 attempts, 1 s to 30 s with 1 s of jitter.
+func S3Upload() Policy {
+	p := Default()
+	p.Name = "s3_upload"
+	return p
+}
+
+// S3Download is for getting objects: 5 attempts, 0.5 s to 30 s with 0.5 s of
+// jitter.
+func S3Download() Policy {
+	p := Default()
+	p.Name, p.BaseDelay, p.Jitter = "s3_download", 500*time.Millisecond, 500*time.Millisecond
+	return p
+}
+
+// S3Heavy is for operations that are costly to repeat: 3 attempts, 2 s to 60 s
+// with 2 s of jitter.
+func S3Heavy() Policy {
+	p := Default()
+	p.Name, p.MaxAttempts = "s3_heavy", 3
+	p.BaseDelay, p.MaxDelay, p.Jitter = 2*time.Second, time.Minute, 2*time.Second
+	return p
+}
+
+// APICall is for HTTP APIs: 3 attempts, 0.5 s to 10 s with 0.5 s of jitter.
+func APICall() Policy {
+	p := Default()
+	p.Name, p.MaxAttempts = "api_call", 3
+	p.BaseDelay, p.MaxDelay, p.Jitter = 500*time.Millisecond, 10*time.Second, 500*time.Millisecond
+	return p
+}
+
+// Service is for calls between services, where somebody waits: 3 attempts
+// within 30 s, from 50 ms (1 s when throttled) to 20 s, full jitter. Give it a
+// Breaker with a Budget: at thousands of calls a second retries have to be
+// paid for by successes.
+func Service() Policy {
+	return Policy{
+		Name: "service", MaxAttempts: 3, BaseDelay: 50 * time.Millisecond, ThrottleDelay: time.Second,
+		MaxDelay: 20 * time.Second, ExponentialBase: 2, JitterMode: FullJitter, MaxElapsed: 30 * time.Second,
+		MaxRetryAfter: time.Minute,
+	}
+}
+
+// Pipeline is for steps that nobody waits for: as many attempts as fit in 15
+// minutes, 1 s to 60 s, equal jitter. A server may ask for any wait that fits.
+func Pipeline() Policy {
+	return Policy{
+		Name: "pipeline", MaxAttempts: Unlimited, BaseDelay: time.Second, MaxDelay: time.Minute,
+		ExponentialBase: 2, JitterMode: EqualJitter, MaxElapsed: 15 * time.Minute,
+		MaxRetryAfter: 15 * time.Minute,
+	}
+}
+
+func presets() []func() Policy {
+	return []func() Policy{Default, S3Upload, S3Download, S3Heavy, APICall, Service, Pipeline}
+}
+
+// PresetNames returns the names that [Preset] knows.
+func PresetNames() []string {
+	names := make([]string, 0, len(presets()))
+	for _, preset := range presets() {
+		names = append(names, preset().Name)
+	}
+	return names
+}
+
+// Preset returns the preset of that name, as s3_upload; capitals and hyphens
+// are understood as well. Any other name is a [*ConfigError].
+func Preset(name string) (Policy, error) {
+	plain := strings.ReplaceAll(strings.ToLower(name), "-", "_")
+	for _, preset := range presets() {
+		if p := preset(); p.Name == plain {
+			return p, nil
+		}
+	}
+	return Policy{}, setting.Unknown("preset", name, PresetNames())
+}

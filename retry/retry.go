@@ -1,0 +1,354 @@
+// Package retry makes calls outlast failures, without making the failures worse.
+//
+// A call goes round this circle until a step says stop:
+//
+//	admit → attempt → classify → decide → wait → admit …
+//
+// The circle is [Value], in this file. Each other step has the file of its
+// name and is pure: the time and the random number come in as arguments, so
+// that a test, a simulation or a plan drives the very code that a call runs.
+//
+//	upload := retry.S3Upload() // a Policy: plain data
+//	upload.Name = "upload_to_s3"
+//	upload.Classify = retry.Always // or your own; without one only known transient errors are retried
+//	err := retry.Do(ctx, &upload, func(ctx context.Context) error { ... })
+//
+// What calls share (a circuit breaker, a retry budget, the instant before
+// which a server asked not to be called) is in the Breaker of their Policy.
+package retry
+
+import (
+	"context"
+	"math/rand/v2"
+	"time"
+
+	"github.com/seed-0f2c7998/perdure/circuit"
+)
+
+// Do calls f until it succeeds or p says stop. See [Value].
+func Do(ctx context.Context, p *Policy, f func(context.Context) error) error {
+	permit, quick := p.quick(ctx)
+	var err error
+	if quick {
+		if err = f(ctx); err == nil {
+			permit.Success()
+			return nil
+		}
+	}
+	_, err = circle(ctx, p, permit, func(ctx context.Context) (struct{}, error) {
+		return struct{}{}, f(ctx)
+	}, struct{}{}, err)
+	return err
+}
+
+// Value calls f until it succeeds or p says stop, and returns the value of the
+// last attempt. A nil p is the zero Policy.
+//
+// On failure the error is
+//   - f's own, untouched, if the first attempt failed and is not to be repeated;
+//   - an [*Error] if attempts were made: it holds why no other follows, and the
+//     last attempt's error as f returned it;
+//   - a [*circuit.OpenError], the *Error of [ErrRetryLater], the cause of ctx, or
+//     a [*ConfigError] if no attempt was made at all.
+//
+// f is called on the caller's goroutine, with ctx or, if p has an
+// AttemptTimeout, a child of it. A panic in it passes through.
+func Value[T any](ctx context.Context, p *Policy, f func(context.Context) (T, error)) (v T, err error) {
+	permit, quick := p.quick(ctx)
+	if quick {
+		if v, err = f(ctx); err == nil {
+			permit.Success()
+			return v, nil
+		}
+	}
+	return circle(ctx, p, permit, f, v, err)
+}
+
+// quick admits the first attempt of a call when there is nothing to it: a
+// plain policy and a healthy breaker. That attempt needs no Call, which is
+// most of what a call that succeeds at once would pay for.
+func (p *Policy) quick(ctx context.Context) (circuit.Permit, bool) {
+	if p == nil || p.AttemptTimeout|p.MaxElapsed != 0 || ctx.Err() != nil || !p.plausible() {
+		return circuit.Permit{}, false
+	}
+	return p.Breaker.Quick()
+}
+
+// circle goes round until a step says stop. It begins after a quick attempt
+// that failed with err, or, when err is nil, before the first.
+func circle[T any](ctx context.Context, p *Policy, permit circuit.Permit,
+	f func(context.Context) (T, error), v T, err error,
+) (T, error) {
+	c := Call{policy: p, permit: permit}
+	if err != nil {
+		c.attempt = 1
+	} else if err := c.begin(ctx); err != nil {
+		return v, err
+	}
+	for {
+		if err != nil {
+			delay, stop := c.Failed(ctx, err)
+			if stop != nil {
+				return v, stop
+			}
+			c.wait(ctx, delay) // if ctx ends meanwhile, Admit says so
+		}
+		if err := c.Admit(ctx); err != nil {
+			return v, err
+		}
+		if c.guarded() {
+			v, err = guard(ctx, &c, f)
+		} else {
+			v, err = f(ctx)
+		}
+		if err == nil {
+			c.Succeeded()
+			return v, nil
+		}
+	}
+}
+
+// guard makes an attempt that has to be cleaned up after even if it panics: it
+// has a timeout of its own, or decides if a breaker closes.
+func guard[T any](ctx context.Context, c *Call, f func(context.Context) (T, error)) (v T, err error) {
+	if t := c.policy.AttemptTimeout; t > 0 {
+		var cancel context.CancelFunc
+		ctx, cancel = context.WithTimeout(ctx, t)
+		defer cancel()
+	}
+	returned := false
+	defer func() {
+		if !returned {
+			c.Cancel()
+		}
+	}()
+	v, err = f(ctx)
+	returned = true
+	c.timedOut = err != nil && ctx.Err() != nil
+	return v, err
+}
+
+// A Call is one operation on its way round the circle, for a loop that is not
+// [Value]'s own, such as that of another client: make one with [Begin], then
+// before each attempt call Admit, and after it one of Succeeded, Failed and
+// Cancel. The one that owns the loop waits. A Call is not for concurrent use.
+type Call struct {
+	policy   *Policy
+	permit   circuit.Permit
+	attempt  int            // attempts admitted so far
+	timedOut bool           // the last one ended with its AttemptTimeout
+	start    time.Time      // of the first attempt, or of its failure, see begin
+	held     time.Duration  // waited so far for the key's not-before instant
+	cost     circuit.Tokens // of the last retry
+	spent    circuit.Tokens // on all of them
+	last     error          // of the last attempt
+	timer    *time.Timer    // made by the first wait
+}
+
+// Begin starts a Call. It returns the cause of ctx if that is done, or a
+// [*ConfigError] if p is not valid.
+func Begin(ctx context.Context, p *Policy) (*Call, error) {
+	c := &Call{policy: p}
+	return c, c.begin(ctx)
+}
+
+// begin checks ctx and the policy. It reads the clock only if the policy
+// limits the time: a call that succeeds at once shall not pay for it.
+func (c *Call) begin(ctx context.Context) error {
+	if ctx.Err() != nil {
+		return context.Cause(ctx)
+	}
+	if c.policy == nil {
+		c.policy = new(Policy)
+	}
+	if !c.policy.plausible() {
+		if err := c.policy.Validate(); err != nil {
+			return err
+		}
+	}
+	if c.policy.MaxElapsed > 0 {
+		c.start = time.Now()
+	}
+	return nil
+}
+
+// Attempt returns the number of the attempt that was last admitted, from 1.
+func (c *Call) Attempt() int { return c.attempt }
+
+// Admit waits until the next attempt may be made: it returns nil, or the error
+// with which the operation ends.
+func (c *Call) Admit(ctx context.Context) error {
+	if c.attempt > 0 && ctx.Err() != nil {
+		return c.abandon(ctx)
+	}
+	if b := c.policy.Breaker; b != nil {
+		if held := b.NotBefore(); !held.IsZero() && !c.policy.IgnoreRetryAfter {
+			if err := c.hold(ctx, held); err != nil {
+				return err
+			}
+		}
+		permit, err := b.Acquire()
+		if err != nil {
+			return c.refused(err)
+		}
+		c.permit = permit
+	}
+	c.attempt++
+	return nil
+}
+
+// guarded reports whether the attempt needs a defer.
+func (c *Call) guarded() bool { return c.permit.Probe() || c.policy.AttemptTimeout > 0 }
+
+// hold waits for the instant before which the key's server asked not to be
+// called, and for the one that it may have asked for meanwhile.
+func (c *Call) hold(ctx context.Context, held time.Time) error {
+	for ; !held.IsZero(); held = c.policy.Breaker.NotBefore() {
+		now := time.Now()
+		if c.start.IsZero() {
+			c.start = now
+		}
+		left := c.policy.left(c.outcome(ctx, now))
+		d := Decision{Hint: held.Sub(now), RetryAt: held, Stop: ErrRetryLater}
+		if c.held+d.Hint <= c.policy.maxRetryAfter() && d.Hint <= left {
+			d.Stop = nil
+			d.Delay = spread(d.Hint, c.policy, left, rand.Float64())
+		}
+		if d.Stop != nil {
+			return c.stop(d, c.last)
+		}
+		c.report(Event{Kind: Held, Attempt: c.attempt + 1, Delay: d.Delay, Hint: d.Hint, Elapsed: now.Sub(c.start), RetryAt: held})
+		c.held += d.Delay
+		if c.wait(ctx, d.Delay); ctx.Err() != nil {
+			return c.abandon(ctx)
+		}
+	}
+	return nil
+}
+
+// Succeeded records that the attempt succeeded.
+func (c *Call) Succeeded() {
+	c.permit.Success()
+	if c.attempt > 1 {
+		c.policy.Breaker.Refund(c.cost)
+		c.report(Event{Kind: Succeeded, Attempt: c.attempt, Elapsed: time.Since(c.start)})
+	}
+}
+
+// Cancel records that the attempt has no result: it counts for nobody.
+func (c *Call) Cancel() { c.permit.Cancel() }
+
+// Failed records that the attempt failed with err, and decides: it returns how
+// long to wait before the next, or the error with which the operation ends.
+func (c *Call) Failed(ctx context.Context, err error) (time.Duration, error) {
+	now := time.Now()
+	if c.start.IsZero() {
+		c.start = now
+	}
+	c.last = err
+	b := c.policy.Breaker
+	o := c.outcome(ctx, now)
+	o.Err, o.TimedOut, o.Ended = err, c.timedOut, context.Cause(ctx)
+	o.Class, o.Hint = c.policy.classify(o)
+	c.record(o)
+	o.Open = b.Peek()
+	o.Balance, o.Budgeted = b.Balance()
+	d := c.policy.Decide(o, rand.Float64())
+	if d.Hint > 0 {
+		b.HoldUntil(now.Add(d.Hint))
+	}
+	if d.Stop == nil && !b.Withdraw(d.Cost) {
+		d.Stop = ErrBudget
+	}
+	if d.Stop != nil {
+		return 0, c.stop(d, err)
+	}
+	c.cost, c.spent = d.Cost, c.spent+d.Cost
+	c.report(Event{
+		Kind: Retrying, Attempt: c.attempt, Class: d.Class, Delay: d.Delay, Hint: d.Hint,
+		Elapsed: now.Sub(c.start), Err: err, RetryAt: now.Add(d.Delay),
+	})
+	return d.Delay, nil
+}
+
+// outcome returns what Decide needs to know of the call at now.
+func (c *Call) outcome(ctx context.Context, now time.Time) Outcome {
+	deadline, _ := ctx.Deadline()
+	return Outcome{
+		Attempt: c.attempt, Now: now, Elapsed: now.Sub(c.start), Deadline: deadline, Spent: c.spent,
+	}
+}
+
+// record tells the breaker how the attempt went. An answer that says no is an
+// answer: the service is well.
+func (c *Call) record(o Outcome) {
+	switch o.Class {
+	case ClassIgnored:
+		c.permit.Cancel()
+	case ClassPermanent:
+		c.permit.Success()
+	default:
+		c.permit.Failure()
+	}
+}
+
+// refused ends the call because the breaker lets nothing pass.
+func (c *Call) refused(err error) error {
+	c.giveBack()
+	open, ok := err.(*circuit.OpenError) //nolint:errorlint // as Acquire made it
+	if !ok {
+		return err
+	}
+	return c.stop(Decision{Stop: open, RetryAt: open.RetryAt}, c.last)
+}
+
+// abandon ends the call because ctx has ended while it waited.
+func (c *Call) abandon(ctx context.Context) error {
+	c.giveBack()
+	return c.stop(Decision{Class: ClassIgnored, Stop: context.Cause(ctx)}, c.last)
+}
+
+// giveBack returns the cost of a retry that is not made.
+func (c *Call) giveBack() {
+	c.policy.Breaker.Refund(c.cost)
+	c.cost = 0
+}
+
+// stop reports that no attempt follows, and returns the error that says so.
+func (c *Call) stop(d Decision, last error) error {
+	e := Event{
+		Kind: Stopped, Attempt: c.attempt, Class: d.Class, Hint: d.Hint,
+		Err: last, Stop: d.Stop, RetryAt: d.RetryAt,
+	}
+	if d.Nested {
+		e.Kind = Nested
+	}
+	if !c.start.IsZero() {
+		e.Elapsed = time.Since(c.start)
+	}
+	c.report(e)
+	switch {
+	case c.attempt == 1 && d.Stop == ErrPermanent: //nolint:errorlint // the decision's own
+		return last
+	case c.attempt == 0 && d.Stop != ErrRetryLater: //nolint:errorlint // the decision's own
+		return d.Stop
+	}
+	return &Error{
+		Operation: c.policy.name(), Attempts: c.attempt, Elapsed: e.Elapsed,
+		Stop: d.Stop, Last: last, RetryAt: d.RetryAt,
+	}
+}
+
+// wait blocks for d, or until ctx ends.
+func (c *Call) wait(ctx context.Context, d time.Duration) {
+	if c.timer == nil {
+		c.timer = time.NewTimer(d)
+	} else {
+		c.timer.Reset(d)
+	}
+	select {
+	case <-c.timer.C:
+	case <-ctx.Done():
+		c.timer.Stop()
+	}
+}
