@@ -231,7 +231,8 @@ func registryHosts(t *testing.T) []string {
 		}
 		hosts = append(hosts, u.Host)
 	}
-	return hosts
+	slices.Sort(hosts)
+	return slices.Compact(hosts)
 }
 
 // modules returns go.work and every go.mod of the tree, the root's first.
