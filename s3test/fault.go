@@ -17,8 +17,8 @@ const (
 	Slow               // served after Delay
 	Answer             // an error is answered: Status, Code, RetryAfter
 	Drop               // the connection ends before an answer
-	Cut                // the connection ends within the answer's body
-	Stall              // the answer's body stops coming, then the connection ends
+	Cut                // the connection ends within the answer's body, if it is a success
+	Stall              // the body of a success stops coming, then the connection ends
 )
 
 // Fault is what happens to one request. The zero value is no fault. Most callers take one of the functions below and

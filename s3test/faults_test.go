@@ -18,6 +18,7 @@ import (
 	"github.com/aws/aws-sdk-go-v2/aws"
 	"github.com/aws/aws-sdk-go-v2/service/s3"
 	smithyhttp "github.com/aws/smithy-go/transport/http"
+
 	"github.com/seed-0f2c7998/perdure/s3test"
 )
 
@@ -36,10 +37,8 @@ func status(err error) int {
 
 // is is errors.Is, but a reset counts in all the forms in which net/http reports it to a client that is still sending.
 func is(err, target error) bool {
-	if target == syscall.ECONNRESET && (errors.Is(err, syscall.EPIPE) || errors.Is(err, net.ErrClosed)) {
-		return true
-	}
-	return errors.Is(err, target)
+	reset := errors.Is(target, syscall.ECONNRESET)
+	return errors.Is(err, target) || reset && (errors.Is(err, syscall.EPIPE) || errors.Is(err, net.ErrClosed))
 }
 
 func TestFaultsOfPutAsClientSeesThem(t *testing.T) {
@@ -132,6 +131,13 @@ func TestCutBeyondTheEndCutsNothing(t *testing.T) {
 	}
 }
 
+func TestErrorAnswerIsNotCut(t *testing.T) {
+	server := start(t, s3test.Options{Script: first("GetObject", s3test.CutBody(0))})
+	if _, err := get(t, connect(t, server, 5), "missing"); code(err) != "NoSuchKey" || server.Count("", "") != 1 {
+		t.Errorf("get of a missing key: %v with %d requests, want NoSuchKey with 1", err, server.Count("", ""))
+	}
+}
+
 func TestSlowAnswerComesLateAndStallEndsWithTheClient(t *testing.T) {
 	const delay = 30 * time.Millisecond
 	server := start(t, s3test.Options{Script: first("PutObject", s3test.SlowAnswer(delay))})
@@ -147,7 +153,7 @@ func TestSlowAnswerComesLateAndStallEndsWithTheClient(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	defer out.Body.Close()
+	t.Cleanup(func() { _ = out.Body.Close() })
 	if got, err := io.ReadAll(out.Body); len(got) != 10 || !errors.Is(err, context.DeadlineExceeded) {
 		t.Errorf("stalled get: %d bytes, %v; want 10 and the client's deadline", len(got), err)
 	}
@@ -163,7 +169,7 @@ func TestCloseEndsAStall(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	defer out.Body.Close()
+	t.Cleanup(func() { _ = out.Body.Close() })
 	server.Close()
 	if got, err := io.ReadAll(out.Body); err == nil {
 		t.Errorf("read %q to the end of a body that stalls", got)

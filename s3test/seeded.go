@@ -39,7 +39,8 @@ type Faults struct {
 	MaxConsecutive int
 }
 
-// Weather is a mix of every kind in which a bit less than a third of all requests fail.
+// Weather is a mix in which about every fourth request fails, in each of the ways above but a stall. The AWS SDK by itself
+// gives up on the 429s and on bodies that end early.
 func Weather(seed uint64) Faults {
 	return Faults{
 		Seed: seed, SlowDown: 0.08, InternalError: 0.04, TooManyRequests: 0.02, Reset: 0.04, LostAnswer: 0.03,

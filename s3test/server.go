@@ -19,6 +19,7 @@
 package s3test
 
 import (
+	"bytes"
 	"context"
 	"crypto/tls"
 	"encoding/xml"
@@ -103,7 +104,10 @@ func New(o Options) (*Server, error) {
 			return nil, err
 		}
 	}
-	return s, s.listen(o.TLS)
+	if err := s.listen(o.TLS); err != nil {
+		return nil, err
+	}
+	return s, nil
 }
 
 // TB is the part of testing.TB that Start needs.
@@ -167,6 +171,16 @@ func (s *Server) CreateBucket(name string) error {
 	}
 	if err := s.store.CreateBucket(background(), name); err != nil {
 		return fmt.Errorf("s3test: bucket %q: %w", name, err)
+	}
+	return nil
+}
+
+// Store puts an object there, past faults and credentials, replacing one of the same key. It has no checksum of its own.
+func (s *Server) Store(bucket, key string, content []byte) error {
+	meta := map[string]string{"Last-Modified": time.Now().UTC().Format(http.TimeFormat)}
+	_, err := s.store.PutObject(background(), bucket, key, meta, bytes.NewReader(content), int64(len(content)))
+	if err != nil {
+		return fmt.Errorf("s3test: store %q in %q: %w", key, bucket, err)
 	}
 	return nil
 }

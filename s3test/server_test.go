@@ -22,6 +22,7 @@ import (
 	"github.com/aws/aws-sdk-go-v2/service/s3"
 	"github.com/aws/aws-sdk-go-v2/service/s3/types"
 	"github.com/aws/smithy-go"
+
 	"github.com/seed-0f2c7998/perdure/s3test"
 )
 
@@ -131,6 +132,19 @@ func TestObjectsComeBackAsTheyWere(t *testing.T) {
 	}
 	if got := server.Connections(); got != 1 {
 		t.Errorf("%d connections for sequential requests, want 1", got)
+	}
+}
+
+func TestStoredObjectIsServed(t *testing.T) {
+	server := start(t, s3test.Options{})
+	if err := server.Store(bucket, "k", []byte("data")); err != nil {
+		t.Fatal(err)
+	}
+	if got, err := get(t, connect(t, server, 1), "k"); err != nil || string(got) != "data" {
+		t.Errorf("get: %q, %v", got, err)
+	}
+	if err := server.Store("nowhere", "k", nil); err == nil || !strings.Contains(err.Error(), `"nowhere"`) {
+		t.Errorf("Store in a missing bucket: %v", err)
 	}
 }
 
@@ -371,7 +385,7 @@ func TestConditionalCompleteHasOneWinner(t *testing.T) {
 		key := fmt.Sprintf("complete/%d", round)
 		uploads := make([]*s3.CompleteMultipartUploadInput, racers)
 		for i := range uploads {
-			uploads[i] = upload(t, client, key, bytes.Repeat([]byte{byte(i)}, 1000))
+			uploads[i] = upload(t, client, key, bytes.Repeat([]byte{byte(i)}, 100_000))
 			uploads[i].IfNoneMatch = aws.String("*")
 		}
 		if won := race(t, racers, func(i int) error {

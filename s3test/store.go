@@ -3,7 +3,7 @@ package s3test
 import (
 	"bytes"
 	"context"
-	"crypto/sha1" //nolint:gosec // S3 offers it as a checksum
+	"crypto/sha1"
 	"crypto/sha256"
 	"encoding/base64"
 	"encoding/hex"

@@ -162,14 +162,15 @@ func hangUp(w http.ResponseWriter, rst bool) {
 	_ = conn.Close()
 }
 
-// answer reports its status before it goes out, and ends its body early if a Cut or a Stall says so.
+// answer reports its status before it goes out, and ends its body early if a Cut or a Stall says so and it is a success.
 type answer struct {
 	http.ResponseWriter
 
 	fault   Fault
 	started func(status int)
 	status  int
-	left    int64 // bytes that may still pass, if the fault is Cut or Stall
+	cuts    bool  // whether the body ends early
+	left    int64 // bytes that may still pass, if cuts
 	struck  bool
 }
 
@@ -182,6 +183,7 @@ func (a *answer) WriteHeader(status int) {
 	if err != nil {
 		length = -1
 	}
+	a.cuts = (a.fault.Kind == Cut || a.fault.Kind == Stall) && status < http.StatusMultipleChoices
 	a.left = a.fault.strikeAt(length)
 	a.started(status)
 	a.ResponseWriter.WriteHeader(status)
@@ -192,7 +194,7 @@ func (a *answer) Write(p []byte) (int, error) {
 	switch {
 	case a.struck:
 		return 0, errStruck
-	case a.fault.Kind != Cut && a.fault.Kind != Stall:
+	case !a.cuts:
 		return a.ResponseWriter.Write(p)
 	case int64(len(p)) > a.left:
 		a.struck = true
