@@ -54,7 +54,8 @@ func publish(ctx context.Context, proxy string, m tree.Module, version string) e
 // filesOf returns what a commit of the tree as it is now would hold of m: all that git does not ignore.
 // Files of modules nested in m are among them; they are left out when the zip is made.
 func filesOf(ctx context.Context, m tree.Module) ([]modzip.File, error) {
-	cmd := exec.CommandContext(ctx, "git", "ls-files", "-z", "--cached", "--others", "--exclude-standard")
+	// A CI checkout may belong to another user, which git refuses by default.
+	cmd := exec.CommandContext(ctx, "git", "-c", "safe.directory=*", "ls-files", "-z", "--cached", "--others", "--exclude-standard")
 	cmd.Dir = m.Dir
 	cmd.Stderr = os.Stderr
 	out, err := cmd.Output()
