@@ -16,6 +16,7 @@ import (
 	"context"
 	"errors"
 	"log/slog"
+	"math"
 	"math/rand/v2"
 	"time"
 
@@ -47,6 +48,7 @@ type Breaker struct {
 	rules   rules
 	window  window
 	ceiling Tokens // of the budget; 0: none
+	full    int64  // the budget word from which a success has nothing to record, see unmoved
 
 	name   string
 	config Config // as it was given
@@ -69,6 +71,14 @@ func New(name string, c Config) *Breaker {
 	c = c.filled()
 	b.rules, b.window = c.rules(), c.newWindow()
 	b.ceiling = Tokens(c.Budget * float64(Token))
+	switch {
+	case b.window.length > 0:
+		b.full = math.MaxInt64 // every call is recorded
+	case b.ceiling == 0:
+		b.full = math.MinInt64
+	default:
+		b.full = int64(b.ceiling - startBalance)
+	}
 	return b
 }
 
@@ -159,8 +169,21 @@ func (p Permit) Probe() bool { return p.probe }
 
 // Success records that the service answered.
 func (p Permit) Success() {
+	if p.breaker != nil {
+		p.succeed()
+	}
+}
+
+// unmoved reports whether a success would change nothing. It is all that the
+// end of a call costs while all is well.
+func (b *Breaker) unmoved() bool {
+	return b.cell.Budget.Load() >= b.full && word(b.cell.Breaker.Load()).healthy()
+}
+
+// succeed is Success for a permit that belongs to a breaker.
+func (p Permit) succeed() {
 	b := p.breaker
-	if b == nil {
+	if b.unmoved() {
 		return
 	}
 	b.Refund(reward)

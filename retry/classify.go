@@ -261,6 +261,10 @@ func isConnection(err error) bool {
 			return true
 		}
 	}
+	if op, ok := errors.AsType[*net.OpError](err); ok && errors.Is(op, net.ErrClosed) {
+		// Reset while it was written to; "accept" is a server that was shut down.
+		return op.Op != "accept"
+	}
 	dns, ok := errors.AsType[*net.DNSError](err)
 	return ok && dns.IsTemporary && !dns.IsNotFound
 }

@@ -26,13 +26,14 @@ import (
 )
 
 // Do calls f until it succeeds or p says stop. See [Value].
-func Do(ctx context.Context, p *Policy, f func(context.Context) error) error {
-	permit, quick := p.quick(ctx)
-	var err error
-	if quick {
-		if err = f(ctx); err == nil {
-			permit.Success()
-			return nil
+func Do(ctx context.Context, p *Policy, f func(context.Context) error) (err error) {
+	permit, quick := circuit.Permit{}, false
+	if p.quick() && ctx.Err() == nil {
+		if permit, quick = p.Breaker.Quick(); quick {
+			if err = f(ctx); err == nil {
+				permit.Success()
+				return nil
+			}
 		}
 	}
 	_, err = circle(ctx, p, permit, func(ctx context.Context) (struct{}, error) {
@@ -54,24 +55,24 @@ func Do(ctx context.Context, p *Policy, f func(context.Context) error) error {
 // f is called on the caller's goroutine, with ctx or, if p has an
 // AttemptTimeout, a child of it. A panic in it passes through.
 func Value[T any](ctx context.Context, p *Policy, f func(context.Context) (T, error)) (v T, err error) {
-	permit, quick := p.quick(ctx)
-	if quick {
-		if v, err = f(ctx); err == nil {
-			permit.Success()
-			return v, nil
+	permit, quick := circuit.Permit{}, false
+	if p.quick() && ctx.Err() == nil {
+		if permit, quick = p.Breaker.Quick(); quick {
+			if v, err = f(ctx); err == nil {
+				permit.Success()
+				return v, nil
+			}
 		}
 	}
 	return circle(ctx, p, permit, f, v, err)
 }
 
-// quick admits the first attempt of a call when there is nothing to it: a
-// plain policy and a healthy breaker. That attempt needs no Call, which is
-// most of what a call that succeeds at once would pay for.
-func (p *Policy) quick(ctx context.Context) (circuit.Permit, bool) {
-	if p == nil || p.AttemptTimeout|p.MaxElapsed != 0 || ctx.Err() != nil || !p.plausible() {
-		return circuit.Permit{}, false
-	}
-	return p.Breaker.Quick()
+// quick reports whether there is nothing to the first attempt of a call but a
+// healthy breaker and a caller who has not given up. Such an attempt needs no
+// Call, which is most of what a call that succeeds at once would pay for: Do and
+// Value make it by themselves, and leave what follows a failure to the circle.
+func (p *Policy) quick() bool {
+	return p != nil && p.AttemptTimeout|p.MaxElapsed == 0 && p.plausible()
 }
 
 // circle goes round until a step says stop. It begins after a quick attempt
@@ -161,10 +162,8 @@ func (c *Call) begin(ctx context.Context) error {
 	if c.policy == nil {
 		c.policy = new(Policy)
 	}
-	if !c.policy.plausible() {
-		if err := c.policy.Validate(); err != nil {
-			return err
-		}
+	if err := c.policy.check(); err != nil {
+		return err
 	}
 	if c.policy.MaxElapsed > 0 {
 		c.start = time.Now()

@@ -146,14 +146,19 @@ func List[T any](name, doc string, at func(*T) *[]string) Field[T] {
 		},
 		get: func(c *T) (any, bool) {
 			v := *at(c)
-			for _, one := range v {
-				if strings.TrimSpace(one) == "" || strings.Contains(one, ",") {
-					return v, false
-				}
-			}
-			return append([]string{}, v...), true
+			return append([]string{}, v...), CheckList(v)
 		},
 	}
+}
+
+// CheckList reports whether a list can be a [List]'s value.
+func CheckList(list []string) bool {
+	for _, v := range list {
+		if strings.TrimSpace(v) == "" || strings.Contains(v, ",") {
+			return false
+		}
+	}
+	return true
 }
 
 // Text is a field of free text.
