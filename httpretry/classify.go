@@ -1,0 +1,194 @@
+package httpretry
+
+import (
+	"context"
+	"crypto/tls"
+	"crypto/x509"
+	"errors"
+	"fmt"
+	"net"
+	"net/http"
+	"net/url"
+	"strings"
+	"time"
+
+	"github.com/seed-0f2c7998/perdure/internal/redact"
+	"github.com/seed-0f2c7998/perdure/retry"
+)
+
+// A StatusError is an answer whose status says that the request failed: 400 and above. It is what a [retry.Policy]
+// sees of such an answer: its RetryOn and IgnoreOn find the status by HTTPStatusCode, and its Classify may ask for it.
+// It holds no header and no body, for it may end in a log.
+type StatusError struct {
+	Method string
+	URL    string // without its secrets
+	Status int
+
+	wait   time.Duration // that the answer asks for
+	asks   bool
+	answer *http.Response // to be drained before a retry; nil once that is done
+}
+
+// Error is like "GET https://example.org/x: 503 Service Unavailable".
+func (e *StatusError) Error() string {
+	return strings.TrimSpace(fmt.Sprintf("%s %s: %d %s", e.Method, e.URL, e.Status, http.StatusText(e.Status)))
+}
+
+// HTTPStatusCode returns Status.
+func (e *StatusError) HTTPStatusCode() int { return e.Status }
+
+// RetryAfter returns the wait that the answer asked for, and whether it did.
+func (e *StatusError) RetryAfter() (time.Duration, bool) { return e.wait, e.asks }
+
+func newStatusError(res *http.Response, req *http.Request) *StatusError {
+	return &StatusError{Method: method(req), URL: redact.String(req.URL.String()), Status: res.StatusCode, answer: res}
+}
+
+// ErrNotIdempotent is why a request that may have been processed is not repeated: its method does not promise that
+// twice does no more than once. See [Idempotent] for how to promise it.
+var ErrNotIdempotent = errors.New("it may have been processed, and is not known to be idempotent")
+
+// A onceError is a failure of which the next attempt might be spared, but that may not be repeated.
+type onceError struct {
+	err error // of the attempt
+	why error // ErrNotIdempotent or ErrBody
+}
+
+func (e *onceError) Error() string   { return fmt.Sprintf("%v (not repeated: %v)", e.err, e.why) }
+func (e *onceError) Unwrap() []error { return []error{e.err, e.why} }
+
+// Timeout makes url.Error.Timeout tell the truth.
+func (e *onceError) Timeout() bool {
+	timeout, ok := errors.AsType[net.Error](e.err)
+	return ok && timeout.Timeout()
+}
+
+type idempotentKey struct{}
+
+// Idempotent returns a context whose requests may be repeated whatever their method is: the caller promises that twice
+// does no more than once.
+func Idempotent(ctx context.Context) context.Context {
+	return context.WithValue(ctx, idempotentKey{}, true)
+}
+
+// isIdempotent reports whether req may be repeated although it may have been processed.
+func isIdempotent(req *http.Request) bool {
+	switch req.Method {
+	case "", "GET", "HEAD", "OPTIONS", "TRACE", "PUT", "DELETE", "QUERY":
+		return true
+	}
+	if req.Header.Get("Idempotency-Key") != "" || req.Header.Get("X-Idempotency-Key") != "" {
+		return true
+	}
+	promised, _ := req.Context().Value(idempotentKey{}).(bool)
+	return promised
+}
+
+func method(req *http.Request) string {
+	if req.Method == "" {
+		return http.MethodGet
+	}
+	return req.Method
+}
+
+// classOf returns what a transport's error means for an idempotent request that is well formed: whatever is not known
+// to be there the next time may pass. ClassUnknown leaves statuses, timeouts and the caller's own end to package retry.
+func classOf(err error) retry.Class {
+	if _, ok := errors.AsType[*StatusError](err); ok {
+		return retry.ClassUnknown
+	}
+	if _, ok := errors.AsType[*retry.Error](err); ok {
+		return retry.ClassUnknown
+	}
+	switch {
+	case errors.Is(err, context.Canceled), errors.Is(err, context.DeadlineExceeded):
+		return retry.ClassUnknown
+	case isUntrusted(err), isNoAddress(err):
+		return retry.ClassPermanent
+	}
+	return retry.ClassTransient
+}
+
+// isUntrusted reports whether err says that the two sides will not come to speak TLS with each other.
+func isUntrusted(err error) bool {
+	if errors.Is(err, http.ErrSchemeMismatch) {
+		return true
+	}
+	if alert, ok := errors.AsType[tls.AlertError](err); ok {
+		return isRefusal(alert)
+	}
+	return is[*tls.CertificateVerificationError](err) || is[tls.RecordHeaderError](err) ||
+		is[*tls.ECHRejectionError](err) || is[x509.UnknownAuthorityError](err) || is[x509.HostnameError](err) ||
+		is[x509.CertificateInvalidError](err) || is[x509.SystemRootsError](err)
+}
+
+// isRefusal reports whether an alert of the other side (RFC 8446, section 6.2) is its answer to what we are, rather
+// than to what the network has made of it.
+func isRefusal(alert tls.AlertError) bool {
+	switch {
+	case alert == 40, alert >= 42 && alert <= 49: // the handshake, our certificate, access
+		return true
+	case alert == 70, alert == 71, alert >= 109 && alert <= 120: // versions, ciphers, extensions, names
+		return true
+	}
+	return false
+}
+
+// isNoAddress reports whether err says that no server can be at that address: no such name, no such port.
+func isNoAddress(err error) bool {
+	if dns, ok := errors.AsType[*net.DNSError](err); ok {
+		return dns.IsNotFound
+	}
+	return is[*net.AddrError](err) || is[*net.ParseError](err) || is[net.InvalidAddrError](err) ||
+		is[net.UnknownNetworkError](err) || is[url.EscapeError](err) || is[url.InvalidHostError](err)
+}
+
+func is[E error](err error) bool {
+	_, ok := errors.AsType[E](err)
+	return ok
+}
+
+// A streamError is the bundled http2.StreamError of net/http, which lets itself be had as any type with these fields.
+type streamError struct {
+	StreamID uint32
+	Code     uint32
+	Cause    error
+}
+
+func (e streamError) Error() string { return fmt.Sprintf("http2: stream error %d", e.Code) }
+
+// isRefusedStream reports whether an HTTP/2 server has said that it has not looked at the request (RFC 9113, 8.7).
+func isRefusedStream(err error) bool {
+	const refusedStream = 7
+	e, ok := errors.AsType[streamError](err)
+	return ok && e.Code == refusedStream
+}
+
+// isMalformed reports whether no transport can send req, so that another attempt has no sense either.
+func isMalformed(req *http.Request) bool {
+	return req.URL == nil || req.Header == nil || req.URL.Host == "" ||
+		req.URL.Scheme != "http" && req.URL.Scheme != "https" ||
+		strings.ContainsFunc(req.Method, notToken) || hasBadField(req.Header) || hasBadField(req.Trailer)
+}
+
+func hasBadField(h http.Header) bool {
+	for name, values := range h {
+		if name == "" || strings.ContainsFunc(name, notToken) {
+			return true
+		}
+		for _, value := range values {
+			if strings.ContainsFunc(value, isControl) {
+				return true
+			}
+		}
+	}
+	return false
+}
+
+// notToken reports whether r may not be in a token (RFC 9110, section 5.6.2).
+func notToken(r rune) bool {
+	return r <= ' ' || r >= 0x7f || strings.ContainsRune(`"(),/:;<=>?@[\]{}`, r)
+}
+
+// isControl reports whether r may not be in the value of a field.
+func isControl(r rune) bool { return r < ' ' && r != '\t' || r == 0x7f }

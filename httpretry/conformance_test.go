@@ -1,0 +1,180 @@
+package httpretry_test
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"hash/crc32"
+	"io"
+	"net/http"
+	"runtime"
+	"slices"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/seed-0f2c7998/perdure/httpretry"
+	"github.com/seed-0f2c7998/perdure/httpretry/httptestfault"
+	"github.com/seed-0f2c7998/perdure/retry"
+)
+
+// A row of the conformance table is a script for a real server, what the client is asked to do, and what it must send
+// and return.
+type row struct {
+	name   string
+	steps  []httptestfault.Step
+	script httptestfault.Script // instead of steps
+
+	method  string           // "" means GET
+	header  http.Header      // of the request
+	upload  func() io.Reader // its body
+	ctx     func(context.Context) context.Context
+	options httpretry.Options
+	policy  func(*retry.Policy) // changes the policy of the rows
+
+	sent   []string // what the server must have seen, as the method sent writes it
+	status int      // of the answer; 0 means that there is none
+	body   string   // as far as the client could read it
+	err    error    // of the request, or of the body; nil means none
+	ended  error    // what Ended must be, by errors.Is
+	conns  int      // connections that the server must have seen; 0 means any number
+}
+
+// quick is the policy of the rows: three attempts, a millisecond apart.
+func quick() *retry.Policy {
+	return &retry.Policy{
+		Name: "test", MaxAttempts: 3, BaseDelay: time.Millisecond, MaxDelay: 5 * time.Millisecond, Jitter: retry.NoJitter,
+		Observe: func(retry.Event) {},
+	}
+}
+
+// do runs the row's request and reads its answer.
+func (r row) do(t *testing.T, url string, transport http.RoundTripper) (*http.Response, string, error) {
+	t.Helper()
+	ctx := t.Context()
+	if r.ctx != nil {
+		ctx = r.ctx(ctx)
+	}
+	var upload io.Reader
+	if r.upload != nil {
+		upload = r.upload()
+	}
+	req, err := http.NewRequestWithContext(ctx, r.method, url, upload)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for name, values := range r.header {
+		req.Header[name] = values
+	}
+	before := fmt.Sprintf("%+v", req.Header)
+	res, err := (&http.Client{Transport: transport}).Do(req)
+	if after := fmt.Sprintf("%+v", req.Header); after != before {
+		t.Errorf("the caller's request was changed: %s, was %s", after, before)
+	}
+	if err != nil {
+		return nil, "", err
+	}
+	defer res.Body.Close()
+	body, err := io.ReadAll(res.Body)
+	return res, string(body), err
+}
+
+// sent writes a request as rows do: the method, the range that it asks for, its attempt header, its body.
+func sent(r httptestfault.Request) string {
+	text := r.Method
+	for _, part := range []string{r.Header.Get("Range"), r.Header.Get("X-Attempt"), brief(string(r.Body))} {
+		if part != "" {
+			text += " " + part
+		}
+	}
+	return text
+}
+
+// brief stands for a long body.
+func brief(body string) string {
+	if len(body) <= 100 {
+		return body
+	}
+	return fmt.Sprintf("%d bytes %08x", len(body), crc32.ChecksumIEEE([]byte(body)))
+}
+
+func (r row) run(t *testing.T) {
+	defer checkLeaks(t)
+	script := r.script
+	if script == nil {
+		script = httptestfault.Steps(r.steps...)
+	}
+	server := httptestfault.New(script)
+	defer server.Close()
+	base := server.Transport()
+	base.ExpectContinueTimeout = time.Minute
+	defer base.CloseIdleConnections()
+	options := r.options
+	options.Policy = quick()
+	if r.policy != nil {
+		r.policy(options.Policy)
+	}
+
+	res, body, err := r.do(t, server.URL+"/x?token=secret", httpretry.NewTransport(base, options))
+	if !errors.Is(err, r.err) || brief(body) != brief(r.body) || (res != nil) != (r.status != 0) || res != nil && res.StatusCode != r.status {
+		t.Errorf("got %v, body %q, error %v; want %d, %q, %v", res, brief(body), err, r.status, brief(r.body), r.err)
+	}
+	if ended := httpretry.Ended(res); !errors.Is(ended, r.ended) {
+		t.Errorf("ended with %v; want %v", ended, r.ended)
+	}
+	var got []string
+	for _, request := range server.Requests() {
+		got = append(got, sent(request))
+	}
+	if !slices.Equal(got, r.sent) {
+		t.Errorf("the server saw %q; want %q", got, r.sent)
+	}
+	if opened, _ := server.Connections(); r.conns != 0 && opened != r.conns {
+		t.Errorf("%d connections; want %d", opened, r.conns)
+	}
+}
+
+// checkLeaks fails if, a while after a test, goroutines of a client or of this package are still there.
+func checkLeaks(t *testing.T) {
+	t.Helper()
+	deadline := time.NewTimer(3 * time.Second)
+	defer deadline.Stop()
+	tick := time.NewTicker(time.Millisecond)
+	defer tick.Stop()
+	for {
+		stacks := make([]byte, 1<<20)
+		stacks = stacks[:runtime.Stack(stacks, true)]
+		leaked := 0
+		for stack := range strings.SplitSeq(string(stacks), "\n\n") {
+			if strings.Contains(stack, "net/http.(*persistConn)") || strings.Contains(stack, "perdure/httpretry.") {
+				leaked++
+			}
+		}
+		if leaked == 0 {
+			return
+		}
+		select {
+		case <-tick.C:
+		case <-deadline.C:
+			t.Errorf("%d goroutines leaked:\n%s", leaked, stacks)
+			return
+		}
+	}
+}
+
+func runRows(t *testing.T, rows []row) {
+	t.Helper()
+	for _, r := range rows {
+		t.Run(r.name, r.run)
+	}
+}
+
+// times is a request that the server sees n times.
+func times(n int, request string) []string { return slices.Repeat([]string{request}, n) }
+
+// status is an answer with a body that is worth reading.
+func status(code int) httptestfault.Step {
+	return httptestfault.Step{Status: code, Body: fmt.Appendf(nil, "status %d", code)}
+}
+
+var ok = httptestfault.Step{Body: []byte("fine")}

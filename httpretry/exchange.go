@@ -1,0 +1,232 @@
+package httpretry
+
+import (
+	"context"
+	"errors"
+	"io"
+	"net/http"
+	"net/http/httptrace"
+	"sync/atomic"
+	"time"
+
+	"github.com/seed-0f2c7998/perdure/retry"
+)
+
+// An exchange is one request on its way through its attempts.
+type exchange struct {
+	transport  *Transport
+	policy     *retry.Policy
+	req        *http.Request // the caller's: not to be changed
+	idempotent bool
+	upload     *upload     // nil: the request has no body
+	left       atomic.Bool // the request, or some of it, may have reached the server in this attempt
+	last       error       // of the attempt before
+}
+
+// bufferLimit returns how much of the request's body may be kept. That of a request which is repeated only if it never
+// left is not needed again once it has been read.
+func (e *exchange) bufferLimit() int {
+	switch limit := e.transport.options.BufferLimit; {
+	case !e.idempotent || limit < 0:
+		return 0
+	case limit == 0:
+		return defaultBufferLimit
+	default:
+		return limit
+	}
+}
+
+// attempt sends the request once. A status from 400 on is an error, and comes with its answer.
+func (e *exchange) attempt(ctx context.Context) (*http.Response, error) {
+	req, err := e.request()
+	if err != nil {
+		return nil, e.gone(err)
+	}
+	res, err := e.send(ctx, req)
+	switch {
+	case err != nil:
+		err = e.failed(err)
+	case Ended(res) != nil:
+		err = Ended(res) // a Transport further in has given up on it
+	case res.StatusCode >= http.StatusBadRequest:
+		err = e.refused(res)
+	}
+	e.last = err
+	return res, err
+}
+
+// request returns the request of one attempt: the caller's own, unless something has to be different in it.
+func (e *exchange) request() (*http.Request, error) {
+	if e.upload == nil && e.idempotent {
+		return e.req, nil
+	}
+	ctx := e.req.Context()
+	if !e.idempotent {
+		ctx = e.watch(ctx)
+	}
+	req := e.req.WithContext(ctx)
+	if e.upload != nil {
+		again := func() (io.ReadCloser, error) { return e.upload.next(ctx) }
+		body, err := again()
+		if err != nil {
+			return nil, err
+		}
+		req.Body, req.GetBody = body, again // base may repeat what the server has not looked at
+	}
+	return req, nil
+}
+
+// watch returns a context that finds out whether the request leaves.
+func (e *exchange) watch(ctx context.Context) context.Context {
+	e.left.Store(false)
+	return httptrace.WithClientTrace(ctx, &httptrace.ClientTrace{
+		GetConn: func(string) { e.left.Store(false) }, // net/http comes back for another only if nothing has left
+		GotConn: func(httptrace.GotConnInfo) { e.left.Store(true) },
+	})
+}
+
+// send makes the attempt within ctx. If that ends with the attempt rather than with the operation, it bounds the time
+// to the answer's head only: the body is read when the attempt is long over.
+func (e *exchange) send(ctx context.Context, req *http.Request) (*http.Response, error) {
+	base := e.transport.base
+	if e.policy.AttemptTimeout == 0 {
+		return base.RoundTrip(req)
+	}
+	own, cancel := context.WithCancelCause(req.Context())
+	stop := context.AfterFunc(ctx, func() { cancel(context.Cause(ctx)) })
+	res, err := base.RoundTrip(req.WithContext(own))
+	if !stop() && err == nil {
+		res.Body.Close()
+		err = context.Cause(ctx)
+	}
+	switch {
+	case err != nil:
+		cancel(err)
+		return nil, err
+	case res.StatusCode != http.StatusSwitchingProtocols: // whose body is a connection, which lives as long as the caller's context
+		res.Body = &ownBody{ReadCloser: res.Body, cancel: cancel}
+	}
+	return res, nil
+}
+
+// An ownBody ends the context that its answer was had with.
+type ownBody struct {
+	io.ReadCloser
+	cancel context.CancelCauseFunc
+}
+
+// Close closes the body, then ends its context.
+func (b *ownBody) Close() error {
+	err := b.ReadCloser.Close()
+	b.cancel(nil)
+	return err
+}
+
+// failed returns the error of an attempt without an answer, marked if the request can't be or must not be repeated.
+func (e *exchange) failed(err error) error {
+	if e.upload.broken() != nil || isMalformed(e.req) {
+		return retry.Permanent(err)
+	}
+	if !e.idempotent && e.left.Load() && !isRefusedStream(err) {
+		return retry.Permanent(&onceError{err: err, why: ErrNotIdempotent})
+	}
+	return e.rewindable(err)
+}
+
+// refused returns the error that stands for an answer from 400 on.
+func (e *exchange) refused(res *http.Response) error {
+	err := newStatusError(res, e.req)
+	if class, _ := e.policy.ClassOf(err); class != retry.ClassTransient && class != retry.ClassThrottled {
+		return err
+	}
+	err.wait, err.asks = RetryAfter(res.Header, time.Now())
+	if !e.idempotent {
+		return retry.Permanent(&onceError{err: err, why: ErrNotIdempotent})
+	}
+	return e.rewindable(err)
+}
+
+// gone returns the error of an attempt that could not be made, because its body can't be had again; what was wrong
+// with the attempt before is what the caller wants to know of.
+func (e *exchange) gone(err error) error {
+	if e.last != nil && errors.Is(err, ErrBody) {
+		err = &onceError{err: e.last, why: err}
+	}
+	return retry.Permanent(err)
+}
+
+// rewindable returns err, marked if the request's body can't be sent again.
+func (e *exchange) rewindable(err error) error {
+	if e.upload.spent() {
+		return retry.Permanent(&onceError{err: err, why: ErrBody})
+	}
+	return err
+}
+
+// giveUp returns what the caller gets in the end: the last answer, unread, with the reason why it is the last; or, if
+// there is none or it was given up for an attempt that was then not made, that reason as the error.
+func (e *exchange) giveUp(res *http.Response, err error) (*http.Response, error) {
+	status, ok := errors.AsType[*StatusError](err)
+	if res == nil || ok && status.answer == nil {
+		return nil, err
+	}
+	if e.req.Context().Err() != nil {
+		discard(res.Body)
+		return nil, err
+	}
+	if err == error(status) { //nolint:errorlint // not worth a retry: there is nothing to tell
+		return res, nil
+	}
+	return withEnd(res, err), nil
+}
+
+type endKey struct{}
+
+// withEnd returns res so that Ended finds err. It hangs on the request's context, because there it survives whatever
+// wraps the body.
+func withEnd(res *http.Response, err error) *http.Response {
+	if res.Request == nil {
+		return res
+	}
+	res.Request = res.Request.WithContext(context.WithValue(res.Request.Context(), endKey{}, err))
+	return res
+}
+
+// Ended returns why res is the last answer to its request although it asks for another attempt: a [*retry.Error] that
+// tells the attempts and, as its RetryAt, when to come back; or an error that is [ErrNotIdempotent] or [ErrBody].
+// Its [StatusError] is that of res. Ended returns nil if res is what the server had to say: a success, or a status
+// that is not retried.
+//
+//	res, err := client.Get(url)
+//	if err == nil {
+//		err = httpretry.Ended(res)
+//	}
+func Ended(res *http.Response) error {
+	if res == nil || res.Request == nil {
+		return nil
+	}
+	err, _ := res.Request.Context().Value(endKey{}).(error)
+	return err
+}
+
+// How much of an unwanted answer is read to keep its connection, and for how long: beyond that, another connection is
+// the better bargain.
+const (
+	drainBytes = 64 << 10
+	drainTime  = 50 * time.Millisecond
+)
+
+// discard frees the connection of an answer that nobody will read.
+func (e *StatusError) discard() {
+	if e.answer != nil {
+		discard(e.answer.Body)
+		e.answer = nil
+	}
+}
+
+func discard(body io.ReadCloser) {
+	timer := time.AfterFunc(drainTime, func() { body.Close() })
+	defer timer.Stop()
+	defer body.Close()
+	io.CopyN(io.Discard, body, drainBytes+1) // an error means that the connection is of no use, which Close sees too
+}

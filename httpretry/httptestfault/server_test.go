@@ -1,0 +1,205 @@
+package httptestfault_test
+
+import (
+	"bufio"
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"net"
+	"net/http"
+	"strings"
+	"syscall"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"github.com/seed-0f2c7998/perdure/httpretry/httptestfault"
+)
+
+// get is what a plain client makes of one request: the body as far as it came, and how it ended.
+func get(ctx context.Context, transport http.RoundTripper, method, url string, body io.Reader, header http.Header) (*http.Response, string, error) {
+	r, err := http.NewRequestWithContext(ctx, method, url, body)
+	if err != nil {
+		return nil, "", err
+	}
+	for name, values := range header {
+		r.Header[name] = values
+	}
+	res, err := transport.RoundTrip(r)
+	if err != nil {
+		return nil, "", err
+	}
+	defer res.Body.Close()
+	content, err := io.ReadAll(res.Body)
+	return res, string(content), err
+}
+
+func TestStepsAsAPlainClientSeesThem(t *testing.T) {
+	hello := []byte("hello, world")
+	for _, tt := range []struct {
+		name   string
+		step   httptestfault.Step
+		method string
+		header http.Header
+		status int
+		body   string
+		err    error // nil means none
+		stays  bool  // the connection is used again
+	}{
+		{name: "zero", status: 200, stays: true},
+		{name: "length", step: httptestfault.Step{Body: hello}, status: 200, body: "hello, world", stays: true},
+		{name: "chunked", step: httptestfault.Step{Body: hello, Framing: httptestfault.Chunked}, status: 200, body: "hello, world", stays: true},
+		{name: "slices", step: httptestfault.Step{Body: hello, Framing: httptestfault.Chunked, Slice: 5, Gap: time.Millisecond}, status: 200, body: "hello, world", stays: true},
+		{name: "until close", step: httptestfault.Step{Body: hello, Framing: httptestfault.UntilClose}, status: 200, body: "hello, world"},
+		{name: "until close, cut: nobody can tell", step: httptestfault.Step{Body: hello, Framing: httptestfault.UntilClose}.CutAt(5, httptestfault.FIN), status: 200, body: "hello"},
+		{name: "last", step: httptestfault.Step{Body: hello, Last: true}, status: 200, body: "hello, world"},
+		{name: "status", step: httptestfault.Step{Status: 503, Body: hello}, status: 503, body: "hello, world", stays: true},
+		{name: "no content", step: httptestfault.Step{Status: 204}, status: 204, stays: true},
+		{name: "head", method: "HEAD", step: httptestfault.Step{Body: hello}, status: 200, stays: true},
+		{name: "cut by FIN", step: httptestfault.Step{Body: hello}.CutAt(5, httptestfault.FIN), status: 200, body: "hello", err: io.ErrUnexpectedEOF},
+		{name: "cut by RST", step: httptestfault.Step{Body: hello, Late: 5 * time.Millisecond}.CutAt(0, httptestfault.RST), status: 200, err: syscall.ECONNRESET},
+		{name: "chunked and cut", step: httptestfault.Step{Body: hello, Framing: httptestfault.Chunked}.CutAt(5, httptestfault.FIN), status: 200, body: "hello", err: io.ErrUnexpectedEOF},
+		{name: "chunked, all but the last chunk", step: httptestfault.Step{Body: hello, Framing: httptestfault.Chunked}.CutAt(12, httptestfault.FIN), status: 200, body: "hello, world", err: io.ErrUnexpectedEOF},
+		{name: "FIN before the head", step: httptestfault.Step{}.CutAt(httptestfault.BeforeHead, httptestfault.FIN), err: io.EOF},
+		{name: "RST before the head", step: httptestfault.Step{}.CutAt(httptestfault.BeforeHead, httptestfault.RST), err: syscall.ECONNRESET},
+		{name: "half a head", step: httptestfault.Step{Raw: []byte("HTTP/1.1 200 OK\r\nContent-Length: 5\r\n")}, err: io.ErrUnexpectedEOF},
+		{name: "lying length", step: httptestfault.Step{Body: hello, Header: http.Header{"Content-Length": {"5"}}}, status: 200, body: "hello"},
+	} {
+		t.Run(tt.name, func(t *testing.T) {
+			server := httptestfault.New(httptestfault.Steps(tt.step))
+			defer server.Close()
+			transport := server.Transport()
+			defer transport.CloseIdleConnections()
+			if tt.method == "" {
+				tt.method = "PUT" // which net/http does not repeat by itself
+			}
+			for range 2 {
+				res, body, err := get(t.Context(), transport, tt.method, server.URL, nil, tt.header)
+				if !errors.Is(err, tt.err) || body != tt.body || tt.status != 0 && res.StatusCode != tt.status {
+					t.Errorf("got %v, body %q, error %v; want %d, %q, %v", res, body, err, tt.status, tt.body, tt.err)
+				}
+			}
+			want := 2
+			if tt.stays {
+				want = 1
+			}
+			if opened, _ := server.Connections(); opened != want {
+				t.Errorf("%d connections for two requests, want %d", opened, want)
+			}
+		})
+	}
+}
+
+func TestRecordsRequests(t *testing.T) {
+	server := httptestfault.New(httptestfault.Steps(httptestfault.Step{}, httptestfault.Step{Status: 404}))
+	defer server.Close()
+	transport := server.Transport()
+	defer transport.CloseIdleConnections()
+	for n, want := range []int{200, 404, 404} {
+		res, _, err := get(t.Context(), transport, "POST", server.URL+"/x?n=1", strings.NewReader(fmt.Sprint("body ", n)), http.Header{"X-Test": {"yes"}})
+		if err != nil || res.StatusCode != want {
+			t.Fatalf("request %d: %v, %v; want %d", n, res, err, want)
+		}
+	}
+	for n, r := range server.Requests() {
+		if r.Method != "POST" || r.Target != "/x?n=1" || r.Header.Get("X-Test") != "yes" || string(r.Body) != fmt.Sprint("body ", n) || r.Conn != 1 || r.Err != nil {
+			t.Errorf("request %d recorded as %+v", n, r)
+		}
+	}
+}
+
+func TestContinue(t *testing.T) {
+	for _, unread := range []bool{false, true} {
+		server := httptestfault.New(httptestfault.Steps(httptestfault.Step{Status: 503, Unread: unread}))
+		defer server.Close()
+		transport := server.Transport()
+		transport.ExpectContinueTimeout = time.Minute
+		defer transport.CloseIdleConnections()
+		res, _, err := get(t.Context(), transport, "PUT", server.URL, strings.NewReader("body"), http.Header{"Expect": {"100-continue"}})
+		if err != nil || res.StatusCode != 503 {
+			t.Fatalf("unread %t: %v, %v", unread, res, err)
+		}
+		want := "body"
+		if unread {
+			want = ""
+		}
+		if got := string(server.Requests()[0].Body); got != want {
+			t.Errorf("unread %t: server read %q, want %q", unread, got, want)
+		}
+	}
+}
+
+func TestEntityHonoursRanges(t *testing.T) {
+	entity := httptestfault.Entity{Body: []byte("0123456789"), ETag: `"a"`}
+	server := httptestfault.New(func(_ int, r *http.Request) httptestfault.Step { return entity.Answer(r) })
+	defer server.Close()
+	transport := server.Transport()
+	defer transport.CloseIdleConnections()
+	for _, tt := range []struct {
+		header http.Header
+		status int
+		body   string
+	}{
+		{nil, 200, "0123456789"},
+		{http.Header{"Range": {"bytes=4-"}}, 206, "456789"},
+		{http.Header{"Range": {"bytes=4-"}, "If-Range": {`"a"`}}, 206, "456789"},
+		{http.Header{"Range": {"bytes=4-"}, "If-Range": {`"b"`}}, 200, "0123456789"},
+		{http.Header{"If-Match": {`"b"`}}, 412, ""},
+	} {
+		res, body, err := get(t.Context(), transport, "GET", server.URL, nil, tt.header)
+		if err != nil || res.StatusCode != tt.status || body != tt.body {
+			t.Errorf("%v: %v, %q, %v; want %d, %q", tt.header, res, body, err, tt.status, tt.body)
+		}
+	}
+}
+
+func TestTimesInABubble(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		server := httptestfault.NewInMemory(httptestfault.Steps(
+			httptestfault.Step{Body: []byte("abc"), Delay: time.Hour, Late: time.Minute, Slice: 1, Gap: time.Second},
+			httptestfault.Step{Body: []byte("abc")}.CutAt(1, httptestfault.Stall),
+		))
+		defer server.Close()
+		transport := server.Transport()
+		defer transport.CloseIdleConnections()
+
+		start := time.Now()
+		_, body, err := get(t.Context(), transport, "GET", server.URL, nil, nil)
+		if want := time.Hour + time.Minute + 2*time.Second; err != nil || body != "abc" || time.Since(start) != want {
+			t.Errorf("body %q, error %v after %v; want abc after %v", body, err, time.Since(start), want)
+		}
+
+		ctx, cancel := context.WithTimeout(t.Context(), time.Hour)
+		defer cancel()
+		_, body, err = get(ctx, transport, "GET", server.URL, nil, nil)
+		if body != "a" || !errors.Is(err, context.DeadlineExceeded) {
+			t.Errorf("stalled: body %q, error %v; want a, deadline exceeded", body, err)
+		}
+	})
+}
+
+func TestCloseEndsStalledConnections(t *testing.T) {
+	asked := make(chan bool)
+	server := httptestfault.New(func(int, *http.Request) httptestfault.Step {
+		close(asked)
+		return httptestfault.Step{}.CutAt(httptestfault.BeforeHead, httptestfault.Stall)
+	})
+	conn, err := net.Dial("tcp", strings.TrimPrefix(server.URL, "http://"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer conn.Close()
+	fmt.Fprint(conn, "GET / HTTP/1.1\r\nHost: x\r\n\r\n")
+	<-asked
+	server.Close()
+	if _, err := bufio.NewReader(conn).ReadByte(); err == nil {
+		t.Error("an answer from a server that was to stall")
+	}
+	if _, open := server.Connections(); open != 0 {
+		t.Errorf("%d connections open after Close", open)
+	}
+	if _, err := server.Dial(t.Context(), "", ""); err == nil {
+		t.Error("a closed server lets itself be dialled")
+	}
+}
