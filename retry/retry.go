@@ -214,9 +214,13 @@ func (c *Call) hold(ctx context.Context, held time.Time) error {
 			d.Delay = spread(d.Hint, c.policy, left, rand.Float64())
 		}
 		if d.Stop != nil {
+			c.giveBack()
 			return c.stop(d, c.last)
 		}
-		c.report(Event{Kind: Held, Attempt: c.attempt + 1, Delay: d.Delay, Hint: d.Hint, Elapsed: now.Sub(c.start), RetryAt: held})
+		c.report(Event{
+			Kind: Held, Attempt: c.attempt + 1, Delay: d.Delay, Hint: d.Hint,
+			Elapsed: now.Sub(c.start), RetryAt: held,
+		})
 		c.held += d.Delay
 		if c.wait(ctx, d.Delay); ctx.Err() != nil {
 			return c.abandon(ctx)
