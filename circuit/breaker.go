@@ -371,10 +371,10 @@ func (b *Breaker) changed(old, next word, s signal, why Reason, now time.Time) {
 	}
 	b.cell.Since.Store(now.UnixNano())
 	b.cell.Reason.Store(why.pack())
-	switch next.state() {
-	case Open:
+	if next.state() == Open {
 		b.cell.Trips.Add(1)
-	case Closed:
+	}
+	if next.state() == Closed {
 		b.window.clear(b.cell)
 	}
 	b.store.Changed(b.name, uint64(old), uint64(next))

@@ -2,6 +2,7 @@ package circuit
 
 import (
 	"fmt"
+	"slices"
 	"time"
 
 	"github.com/seed-0f2c7998/perdure/internal/setting"
@@ -24,8 +25,8 @@ const (
 
 // String returns closed, open, half-open or isolated.
 func (s State) String() string {
-	if int(s) < len(stateNames()) {
-		return stateNames()[s]
+	if names := stateNames(); int(s) < len(names) {
+		return names[s]
 	}
 	return fmt.Sprintf("State(%d)", uint8(s))
 }
@@ -35,17 +36,15 @@ func (s State) MarshalText() ([]byte, error) { return []byte(s.String()), nil }
 
 // UnmarshalText reads a state's name. It refuses any other text.
 func (s *State) UnmarshalText(text []byte) error {
-	for i, name := range stateNames() {
-		if name == string(text) {
-			*s = State(i)
-			return nil
-		}
+	i := slices.Index(stateNames(), string(text))
+	if i < 0 {
+		return setting.Unknown("state", string(text), stateNames())
 	}
-	names := stateNames()
-	return setting.Unknown("state", string(text), names[:])
+	*s = State(i)
+	return nil
 }
 
-func stateNames() [4]string { return [...]string{"closed", "open", "half-open", "isolated"} }
+func stateNames() []string { return []string{"closed", "open", "half-open", "isolated"} }
 
 // An OpenError is a call that was not made, because a breaker was not closed.
 type OpenError struct {

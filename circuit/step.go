@@ -136,6 +136,7 @@ func (r *rules) step(w word, e event) (next word, admitted bool) {
 		return r.admit(w, e)
 	case trip, isolate, reset:
 		return r.byHand(w, e), false
+	case success, failure, cancel, verdict: // the results of calls that passed
 	}
 	if e.generation != w.generation() {
 		return w, false // from before the last change: it says nothing about now

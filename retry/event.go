@@ -101,7 +101,13 @@ func (e Event) Message() string {
 			e.RetryAt.Format(time.RFC3339)
 	case Nested:
 		return e.Operation + " failed: a retry further in has given up: " + errorText(e.Err)
+	default:
+		return e.ending()
 	}
+}
+
+// ending is the message of an operation that is given up.
+func (e Event) ending() string {
 	text := e.Operation + " failed"
 	if e.Attempt > 0 {
 		text += " after " + count(e.Attempt, "attempt")

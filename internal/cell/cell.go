@@ -139,7 +139,7 @@ func (m *Memory) Cell(key string) *Cell {
 	if !ok {
 		c, _ = m.cells.LoadOrStore(key, new(Cell))
 	}
-	return c.(*Cell) //nolint:forcetypeassert // nothing else is stored
+	return c.(*Cell) //nolint:errcheck // nothing else is stored
 }
 
 // Grant allows every probe: nobody else can send one.

@@ -20,8 +20,6 @@ var secret = map[string]bool{
 }
 
 // urls finds what looks like a URL, up to white space or a quote.
-//
-//nolint:gochecknoglobals // compiled once
 var urls = regexp.MustCompile(`[A-Za-z][A-Za-z0-9+.-]*://[^\s"'<>` + "`" + `]+`)
 
 // Mark stands where a secret was.
