@@ -107,7 +107,7 @@ func (u *upload) finish() {
 	p := u.newest.Load()
 	u.mu.Unlock()
 	if p == nil || p.closed.Load() {
-		u.close()
+		_ = u.close() // nobody is left to tell
 	}
 }
 
@@ -142,7 +142,7 @@ func (u *upload) read(b []byte, offset int64) (int, error) {
 	if u.reopen == nil {
 		u.keep(b[:n])
 	}
-	ended := err == io.EOF //nolint:errorlint // a Reader's own
+	ended := err == io.EOF
 	switch end := offset + int64(n); {
 	case err != nil && !ended:
 		u.failure.Store(&err)

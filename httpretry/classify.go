@@ -9,6 +9,7 @@ import (
 	"net"
 	"net/http"
 	"net/url"
+	"reflect"
 	"strings"
 	"time"
 
@@ -111,20 +112,19 @@ func classOf(err error) retry.Class {
 
 // isUntrusted reports whether err says that the two sides will not come to speak TLS with each other.
 func isUntrusted(err error) bool {
-	if errors.Is(err, http.ErrSchemeMismatch) {
-		return true
+	if op, ok := errors.AsType[*net.OpError](err); ok && op.Op == "remote error" { // what crypto/tls calls an alert
+		alert := reflect.ValueOf(op.Err)
+		return alert.Kind() == reflect.Uint8 && isRefusal(alert.Uint())
 	}
-	if alert, ok := errors.AsType[tls.AlertError](err); ok {
-		return isRefusal(alert)
-	}
-	return is[*tls.CertificateVerificationError](err) || is[tls.RecordHeaderError](err) ||
+	return errors.Is(err, http.ErrSchemeMismatch) ||
+		is[*tls.CertificateVerificationError](err) || is[tls.RecordHeaderError](err) ||
 		is[*tls.ECHRejectionError](err) || is[x509.UnknownAuthorityError](err) || is[x509.HostnameError](err) ||
 		is[x509.CertificateInvalidError](err) || is[x509.SystemRootsError](err)
 }
 
 // isRefusal reports whether an alert of the other side (RFC 8446, section 6.2) is its answer to what we are, rather
 // than to what the network has made of it.
-func isRefusal(alert tls.AlertError) bool {
+func isRefusal(alert uint64) bool {
 	switch {
 	case alert == 40, alert >= 42 && alert <= 49: // the handshake, our certificate, access
 		return true

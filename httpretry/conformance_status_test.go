@@ -70,9 +70,11 @@ func TestStatusesThatPass(t *testing.T) {
 		{name: "Retry-After twice", steps: []httptestfault.Step{{Status: 429, Header: http.Header{"Retry-After": {"0.001", "70"}}, Body: []byte("later")}, ok}, sent: times(1, "GET"), status: 429, body: "later", ended: retry.ErrRetryLater},
 		{name: "Retry-After not respected", steps: []httptestfault.Step{{Status: 429, Header: early("1000")}, ok}, policy: func(p *retry.Policy) { p.IgnoreRetryAfter = true }, sent: times(2, "GET"), status: 200, body: "fine"},
 		{name: "Retry-After on a 404", steps: []httptestfault.Step{{Status: 404, Header: early("0.001"), Body: []byte("no")}, ok}, sent: times(1, "GET"), status: 404, body: "no"},
-		{name: "Retry-After past the deadline", steps: []httptestfault.Step{{Status: 503, Header: early("30"), Body: []byte("later")}, ok},
+		{
+			name: "Retry-After past the deadline", steps: []httptestfault.Step{{Status: 503, Header: early("30"), Body: []byte("later")}, ok},
 			ctx:  func(ctx context.Context) context.Context { return within(ctx, 20*time.Second) },
-			sent: times(1, "GET"), status: 503, body: "later", ended: retry.ErrRetryLater},
+			sent: times(1, "GET"), status: 503, body: "later", ended: retry.ErrRetryLater,
+		},
 
 		{name: "retry_on 404", steps: []httptestfault.Step{status(404), ok}, policy: func(p *retry.Policy) { p.RetryOn = []string{"404"} }, sent: times(2, "GET"), status: 200, body: "fine", conns: 1},
 		{name: "ignore_on 503", steps: []httptestfault.Step{status(503), ok}, policy: func(p *retry.Policy) { p.IgnoreOn = []string{"503"} }, sent: times(1, "GET"), status: 503, body: "status 503"},

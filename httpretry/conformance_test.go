@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"hash/crc32"
 	"io"
+	"maps"
 	"net/http"
 	"runtime"
 	"slices"
@@ -32,7 +33,7 @@ type row struct {
 	options httpretry.Options
 	policy  func(*retry.Policy) // changes the policy of the rows
 
-	sent   []string // what the server must have seen, as the method sent writes it
+	sent   []string // what the server must have seen, as the function sent writes it; nil means anything
 	status int      // of the answer; 0 means that there is none
 	body   string   // as far as the client could read it
 	err    error    // of the request, or of the body; nil means none
@@ -63,9 +64,7 @@ func (r row) do(t *testing.T, url string, transport http.RoundTripper) (*http.Re
 	if err != nil {
 		t.Fatal(err)
 	}
-	for name, values := range r.header {
-		req.Header[name] = values
-	}
+	maps.Copy(req.Header, r.header)
 	before := fmt.Sprintf("%+v", req.Header)
 	res, err := (&http.Client{Transport: transport}).Do(req)
 	if after := fmt.Sprintf("%+v", req.Header); after != before {
@@ -126,7 +125,7 @@ func (r row) run(t *testing.T) {
 	for _, request := range server.Requests() {
 		got = append(got, sent(request))
 	}
-	if !slices.Equal(got, r.sent) {
+	if r.sent != nil && !slices.Equal(got, r.sent) {
 		t.Errorf("the server saw %q; want %q", got, r.sent)
 	}
 	if opened, _ := server.Connections(); r.conns != 0 && opened != r.conns {

@@ -228,5 +228,5 @@ func discard(body io.ReadCloser) {
 	timer := time.AfterFunc(drainTime, func() { body.Close() })
 	defer timer.Stop()
 	defer body.Close()
-	io.CopyN(io.Discard, body, drainBytes+1) // an error means that the connection is of no use, which Close sees too
+	_, _ = io.CopyN(io.Discard, body, drainBytes+1) // an error means that the connection is of no use, which Close sees too
 }

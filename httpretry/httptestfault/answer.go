@@ -3,6 +3,7 @@ package httptestfault
 import (
 	"bufio"
 	"bytes"
+	"errors"
 	"fmt"
 	"io"
 	"net"
@@ -63,7 +64,7 @@ func (w *writer) head(r *http.Request) []byte {
 	}
 	var head bytes.Buffer
 	fmt.Fprintf(&head, "%s %d %s\r\n", proto, w.step.status(), http.StatusText(w.step.status()))
-	h.Write(&head) // to memory: it cannot fail
+	_ = h.Write(&head) // to memory: it cannot fail
 	head.WriteString("\r\n")
 	return head.Bytes()
 }
@@ -111,12 +112,11 @@ func (w *writer) write(p []byte) bool {
 
 // cut breaks off as the step says.
 func (w *writer) cut() bool {
-	switch w.step.Cut {
-	case RST:
-		if tcp, ok := w.conn.(*net.TCPConn); ok {
-			tcp.SetLinger(0) // an error here means that the connection is gone already
-		}
-	case Stall:
+	tcp, ok := w.conn.(*net.TCPConn)
+	switch {
+	case w.step.Cut == RST && ok:
+		_ = tcp.SetLinger(0) // an error here means that the connection is gone already
+	case w.step.Cut == Stall:
 		w.leave(0)
 	}
 	return false
@@ -131,8 +131,8 @@ func (w *writer) wait(d time.Duration) bool {
 // It reports whether the client is still there. What the client sends meanwhile stays to be read.
 func (w *writer) leave(d time.Duration) bool {
 	if d > 0 {
-		w.conn.SetReadDeadline(time.Now().Add(d))
-		defer w.conn.SetReadDeadline(time.Time{})
+		_ = w.conn.SetReadDeadline(time.Now().Add(d)) // fails only if the connection is closed, as Peek then says
+		defer func() { _ = w.conn.SetReadDeadline(time.Time{}) }()
 	}
 	for ahead := w.in.Buffered() + 1; ahead <= w.in.Size(); ahead++ {
 		if _, err := w.in.Peek(ahead); err != nil {
@@ -144,7 +144,7 @@ func (w *writer) leave(d time.Duration) bool {
 }
 
 func isTimeout(err error) bool {
-	timeout, ok := err.(net.Error)
+	timeout, ok := errors.AsType[net.Error](err)
 	return ok && timeout.Timeout()
 }
 

@@ -2,6 +2,7 @@ package httptestfault
 
 import (
 	"bytes"
+	"maps"
 	"net/http"
 	"net/http/httptest"
 	"time"
@@ -19,9 +20,7 @@ type Entity struct {
 // Answer is the correct answer to r.
 func (e Entity) Answer(r *http.Request) Step {
 	w := httptest.NewRecorder()
-	for name, values := range e.Header {
-		w.Header()[name] = values
-	}
+	maps.Copy(w.Header(), e.Header)
 	if w.Header().Get("Content-Type") == "" {
 		w.Header().Set("Content-Type", "application/octet-stream")
 	}

@@ -42,7 +42,7 @@ type Step struct {
 	Raw    []byte // sent instead of all of the above but Delay and Cut; the connection closes after it
 }
 
-// BeforeHead, as Step.At, cuts before the status line.
+// BeforeHead is the Step.At of a cut before the status line.
 const BeforeHead = -1
 
 // A Framing is how a body's end is marked in HTTP/1.

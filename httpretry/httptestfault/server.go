@@ -57,7 +57,7 @@ type Request struct {
 
 // New starts a server on a port of 127.0.0.1 that the system chooses. It panics if there is none, as httptest does.
 func New(script Script) *Server {
-	listener, err := net.Listen("tcp", "127.0.0.1:0")
+	listener, err := new(net.ListenConfig).Listen(context.Background(), "tcp", "127.0.0.1:0") //nolint:forbidigo // as httptest: a server outlives the call that starts it
 	if err != nil {
 		panic(fmt.Sprintf("httptestfault: no port to listen on: %v", err))
 	}
@@ -155,7 +155,10 @@ func (s *Server) serve(conn net.Conn, number int) {
 	for {
 		r, err := http.ReadRequest(in)
 		if err != nil {
-			return // the client has left, or what it sent is no HTTP
+			if !errors.Is(err, io.EOF) { // it is there, but does not speak HTTP
+				_, _ = io.WriteString(conn, "HTTP/1.1 400 Bad Request\r\nConnection: close\r\n\r\n") // nobody may be reading
+			}
+			return
 		}
 		if !s.answer(conn, in, r, number) {
 			return

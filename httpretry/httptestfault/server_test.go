@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"maps"
 	"net"
 	"net/http"
 	"strings"
@@ -23,9 +24,7 @@ func get(ctx context.Context, transport http.RoundTripper, method, url string, b
 	if err != nil {
 		return nil, "", err
 	}
-	for name, values := range header {
-		r.Header[name] = values
-	}
+	maps.Copy(r.Header, header)
 	res, err := transport.RoundTrip(r)
 	if err != nil {
 		return nil, "", err
@@ -185,7 +184,7 @@ func TestCloseEndsStalledConnections(t *testing.T) {
 		close(asked)
 		return httptestfault.Step{}.CutAt(httptestfault.BeforeHead, httptestfault.Stall)
 	})
-	conn, err := net.Dial("tcp", strings.TrimPrefix(server.URL, "http://"))
+	conn, err := new(net.Dialer).DialContext(t.Context(), "tcp", strings.TrimPrefix(server.URL, "http://"))
 	if err != nil {
 		t.Fatal(err)
 	}

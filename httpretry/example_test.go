@@ -1,0 +1,131 @@
+package httpretry_test
+
+import (
+	"context"
+	"fmt"
+	"io"
+	"log/slog"
+	"net/http"
+	"os"
+	"strings"
+	"time"
+
+	"github.com/seed-0f2c7998/perdure/circuit"
+	"github.com/seed-0f2c7998/perdure/httpretry"
+	"github.com/seed-0f2c7998/perdure/httpretry/httptestfault"
+	"github.com/seed-0f2c7998/perdure/retry"
+)
+
+// plainText logs without the time, so that the examples' output is the same each day.
+func plainText() *slog.Logger {
+	return slog.New(slog.NewTextHandler(os.Stdout, &slog.HandlerOptions{ReplaceAttr: func(_ []string, a slog.Attr) slog.Attr {
+		if a.Key != slog.LevelKey && a.Key != slog.MessageKey {
+			return slog.Attr{}
+		}
+		return a
+	}}))
+}
+
+// A server that is busy for a moment: the caller does not notice.
+func ExampleClient() {
+	busy := httptestfault.Step{Status: http.StatusServiceUnavailable}
+	server := httptestfault.New(httptestfault.Steps(busy, busy, httptestfault.Step{Body: []byte("42 bikes")}))
+	defer server.Close()
+
+	api := retry.APICall()
+	api.Name = "list_stations"
+	api.BaseDelay, api.Jitter = time.Millisecond, retry.NoJitter
+	api.Observe = retry.LogTo(plainText())
+	client := httpretry.Client(&api)
+
+	res, err := client.Get(server.URL + "/stations")
+	if err != nil {
+		fmt.Println(err)
+		return
+	}
+	defer res.Body.Close()
+	body, err := io.ReadAll(res.Body)
+	fmt.Println(string(body), err)
+	// Output:
+	// level=INFO msg="Retrying list_stations in 0.0010 seconds (attempt 1/3)"
+	// level=INFO msg="Retrying list_stations in 0.0020 seconds (attempt 2/3)"
+	// level=INFO msg="list_stations succeeded on attempt 3"
+	// 42 bikes <nil>
+}
+
+// Each server has a breaker of its own, and those of all clients are in one registry.
+func ExampleNewTransport() {
+	server := httptestfault.New(httptestfault.Steps(httptestfault.Step{Body: []byte("fine")}))
+	defer server.Close()
+
+	service := retry.Service()
+	var breakers circuit.Registry
+	client := &http.Client{Transport: httpretry.NewTransport(nil, httpretry.Options{
+		Policy:   &service,
+		Breakers: &circuit.Config{FailureThreshold: 5, Budget: 10},
+		Registry: &breakers,
+	})}
+
+	res, err := client.Get(server.URL)
+	if err != nil {
+		fmt.Println(err)
+		return
+	}
+	defer res.Body.Close()
+	for _, b := range breakers.All() {
+		fmt.Println(strings.Replace(b.Name(), server.URL, "http://host:port", 1), b.State())
+	}
+	// Output: http:http://host:port closed
+}
+
+// When attempts run out, the caller has the last answer, as from any client, and can ask why it is the last.
+func ExampleEnded() {
+	server := httptestfault.New(httptestfault.Steps(httptestfault.Step{Status: 503, Body: []byte("closed for lunch")}))
+	defer server.Close()
+
+	policy := retry.Policy{Name: "order", MaxAttempts: 2, BaseDelay: time.Millisecond, Jitter: retry.NoJitter, Observe: func(retry.Event) {}}
+	res, err := httpretry.Client(&policy).Get(server.URL)
+	if err != nil {
+		fmt.Println(err)
+		return
+	}
+	defer res.Body.Close()
+	body, _ := io.ReadAll(res.Body)
+	fmt.Println(res.Status, string(body))
+	fmt.Println(strings.Replace(httpretry.Ended(res).Error(), server.URL, "http://host:port", 1))
+	// Output:
+	// 503 Service Unavailable closed for lunch
+	// order: attempts exhausted after 2 attempts: GET http://host:port: 503 Service Unavailable
+}
+
+// A POST is repeated if its caller promises that twice does no more than once.
+func ExampleIdempotent() {
+	server := httptestfault.New(httptestfault.Steps(httptestfault.Step{Status: 503}, httptestfault.Step{Body: []byte("counted")}))
+	defer server.Close()
+
+	policy := retry.Policy{BaseDelay: time.Millisecond, Jitter: retry.NoJitter, Observe: func(retry.Event) {}}
+	ctx := httpretry.Idempotent(context.Background())
+	req, err := http.NewRequestWithContext(ctx, "POST", server.URL+"/count", strings.NewReader("station=7"))
+	if err != nil {
+		fmt.Println(err)
+		return
+	}
+	res, err := httpretry.Client(&policy).Do(req)
+	if err != nil {
+		fmt.Println(err)
+		return
+	}
+	defer res.Body.Close()
+	body, err := io.ReadAll(res.Body)
+	fmt.Println(string(body), err)
+	// Output: counted <nil>
+}
+
+func ExampleRetryAfter() {
+	h := http.Header{
+		"Date":        {"Mon, 23 Nov 2026 11:00:00 GMT"},
+		"Retry-After": {"5, Mon, 23 Nov 2026 11:00:30 GMT"},
+	}
+	fmt.Println(httpretry.RetryAfter(h, time.Now()))
+	// Output: 30s true
+}
