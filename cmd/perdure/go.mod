@@ -1,0 +1,12 @@
+module github.com/seed-0f2c7998/perdure/cmd/perdure
+
+go 1.26
+
+require (
+	github.com/goccy/go-yaml v1.19.2
+	github.com/seed-0f2c7998/perdure v0.1.0
+	github.com/spf13/cobra v1.10.2
+	github.com/spf13/pflag v1.0.10
+)
+
+require github.com/inconshreveable/mousetrap v1.1.0 // indirect

@@ -1,0 +1,113 @@
+// Package exit gives each way in which the command can end its code, so that
+// whoever called it knows what to do next.
+package exit
+
+import (
+	"context"
+	"errors"
+	"os"
+	"os/signal"
+	"syscall"
+
+	"github.com/seed-0f2c7998/perdure/circuit"
+	"github.com/seed-0f2c7998/perdure/internal/setting"
+	"github.com/seed-0f2c7998/perdure/retry"
+)
+
+// The codes. Those from 64 are of BSD's sysexits.h, the others those of shells.
+const (
+	OK            = 0
+	Failed        = 1   // it cannot be done: another try would fail as well
+	Usage         = 64  // the arguments, the environment or the file are wrong
+	Unavailable   = 69  // given up: it may be possible later
+	TryLater      = 75  // not tried: a breaker is open, or the server said when to come back
+	TimedOut      = 124 // the last attempt was stopped by its timeout
+	NotExecutable = 126 // the command cannot be executed
+	NotFound      = 127 // the command does not exist
+	Signal        = 128 // and the number of the signal
+)
+
+// An Error is an error whose code is known.
+type Error struct {
+	Code int
+	Err  error // nil: there is nothing to say that has not been said
+}
+
+// Error returns the text of Err.
+func (e *Error) Error() string {
+	if e.Err == nil {
+		return ""
+	}
+	return e.Err.Error()
+}
+
+// Unwrap returns Err.
+func (e *Error) Unwrap() error { return e.Err }
+
+// UsageError says that err is the user's to mend in what was asked for.
+func UsageError(err error) error { return &Error{Usage, err} }
+
+// Code returns the code that the command ends with because of err.
+func Code(err error) int {
+	if err == nil {
+		return OK
+	}
+	if e, ok := errors.AsType[*Error](err); ok {
+		return e.Code
+	}
+	if e, ok := errors.AsType[*Interrupted](err); ok {
+		return e.code()
+	}
+	if _, ok := errors.AsType[*setting.Error](err); ok {
+		return Usage
+	}
+	if _, ok := errors.AsType[*circuit.OpenError](err); ok || errors.Is(err, retry.ErrRetryLater) {
+		return TryLater
+	}
+	for _, stop := range []error{retry.ErrExhausted, retry.ErrDeadline, retry.ErrBudget} {
+		if errors.Is(err, stop) {
+			return Unavailable
+		}
+	}
+	return Failed
+}
+
+// An Interrupted is the cause of a context that a signal has ended.
+type Interrupted struct{ Signal os.Signal }
+
+// Error names the signal.
+func (e *Interrupted) Error() string { return "stopped by signal: " + e.Signal.String() }
+
+func (e *Interrupted) code() int {
+	if s, ok := e.Signal.(syscall.Signal); ok {
+		return Signal + int(s)
+	}
+	return Failed
+}
+
+// OnSignal returns a context that ends with an [*Interrupted] when the process
+// is told to stop. A second signal then ends the process at once. The function
+// must be called when the context is no longer needed.
+func OnSignal(ctx context.Context) (context.Context, func()) {
+	ctx, cancel := context.WithCancelCause(ctx)
+	signals := make(chan os.Signal, 1)
+	for _, s := range Stopping() {
+		if !signal.Ignored(s) { // as nohup has it
+			signal.Notify(signals, s)
+		}
+	}
+	go func() {
+		select {
+		case s := <-signals:
+			signal.Stop(signals)
+			cancel(&Interrupted{s})
+		case <-ctx.Done():
+		}
+	}()
+	return ctx, func() { signal.Stop(signals); cancel(nil) }
+}
+
+// Stopping returns the signals that ask a process to end.
+func Stopping() []os.Signal {
+	return []os.Signal{syscall.SIGINT, syscall.SIGTERM, syscall.SIGHUP, syscall.SIGQUIT}
+}

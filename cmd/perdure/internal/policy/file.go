@@ -1,0 +1,176 @@
+package policy
+
+import (
+	"errors"
+	"fmt"
+	"os"
+	"slices"
+	"strings"
+
+	"github.com/goccy/go-yaml"
+	"github.com/goccy/go-yaml/ast"
+	"github.com/goccy/go-yaml/parser"
+	"github.com/goccy/go-yaml/token"
+
+	"github.com/seed-0f2c7998/perdure/internal/redact"
+	"github.com/seed-0f2c7998/perdure/internal/setting"
+)
+
+// A file is a YAML file of this form, every part of it optional:
+//
+//	policy:
+//	  preset: s3_upload
+//	  max_attempts: 7
+//	circuit_breaker:
+//	  failure_threshold: 5
+//	store: memory
+type file struct {
+	path    string
+	entries []entry
+}
+
+// fromFile returns what the file at path sets; source is what named the file.
+func fromFile(path, source string) ([]entry, error) {
+	data, err := os.ReadFile(path)
+	if err != nil {
+		return nil, setting.Bad(source, path, "a file that can be read ("+reason(err)+")")
+	}
+	f := &file{path: path}
+	tree, err := parser.ParseBytes(data, 0)
+	if bad, ok := errors.AsType[yaml.Error](err); ok {
+		return nil, f.fail(bad.GetToken(), "%s", bad.GetMessage())
+	}
+	if err != nil {
+		return nil, fmt.Errorf("%s: %w", path, err)
+	}
+	for i, doc := range tree.Docs {
+		if i > 0 && doc.Body != nil {
+			return nil, f.fail(doc.Body.GetToken(), "a second document: want one")
+		}
+		if err := f.read(doc.Body); err != nil {
+			return nil, err
+		}
+	}
+	return f.entries, nil
+}
+
+// reason returns why a file cannot be read, without its path.
+func reason(err error) string {
+	if e, ok := errors.AsType[*os.PathError](err); ok {
+		return e.Err.Error()
+	}
+	return err.Error()
+}
+
+// read reads the document.
+func (f *file) read(body ast.Node) error {
+	return f.each(body, "the file", func(key string, at *token.Token, value ast.Node) error {
+		switch key {
+		case "policy":
+			return f.section(value, key, false)
+		case "circuit_breaker":
+			return f.section(value, key, true)
+		case "store":
+			return f.add(key, key, at, value)
+		}
+		return f.unknown(key, at, []string{"policy", "circuit_breaker", "store"})
+	})
+}
+
+// section reads the parameters of a policy or of a circuit breaker.
+func (f *file) section(body ast.Node, title string, breaker bool) error {
+	return f.each(body, title, func(key string, at *token.Token, value ast.Node) error {
+		if p, ok := find(key); ok && p.Breaker == breaker && p.Name != "store" {
+			return f.add(p.Name, title+"."+key, at, value)
+		}
+		var names []string
+		for _, p := range Parameters() {
+			if p.Breaker == breaker && p.Name != "store" {
+				names = append(names, p.Name)
+			}
+		}
+		return f.unknown(title+"."+key, at, names)
+	})
+}
+
+// each calls do for every pair of a mapping. No body is an empty mapping.
+func (f *file) each(body ast.Node, what string, do func(key string, at *token.Token, value ast.Node) error) error {
+	var pairs []*ast.MappingValueNode
+	switch n := body.(type) {
+	case nil, *ast.NullNode, *ast.CommentGroupNode:
+	case *ast.MappingNode:
+		pairs = n.Values
+	case *ast.MappingValueNode:
+		pairs = []*ast.MappingValueNode{n}
+	default:
+		return f.fail(body.GetToken(), "%s: want names with values, as max_attempts: 5", what)
+	}
+	for _, pair := range pairs {
+		at := pair.Key.GetToken()
+		if err := do(at.Value, at, pair.Value); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// add adds an entry of the parameter of that name.
+func (f *file) add(name, path string, at *token.Token, value ast.Node) error {
+	p, _ := find(name)
+	if slices.ContainsFunc(f.entries, func(e entry) bool { return e.Name == name }) {
+		return f.fail(at, "%s is set twice", path)
+	}
+	text, ok := plain(value)
+	if !ok {
+		return f.fail(at, "%s: want %s", path, p.Want)
+	}
+	f.entries = append(f.entries, entry{
+		Parameter: p, text: text, source: f.place(at) + ": " + path, excerpt: f.excerpt(value.GetToken()),
+	})
+	return nil
+}
+
+// plain returns the text of a scalar, or of a list of them, as a flag has it.
+func plain(n ast.Node) (string, bool) {
+	switch n := n.(type) {
+	case *ast.StringNode:
+		return n.Value, true
+	case *ast.IntegerNode, *ast.FloatNode, *ast.BoolNode, *ast.InfinityNode, *ast.NanNode:
+		return n.GetToken().Value, true
+	case *ast.SequenceNode:
+		texts := make([]string, len(n.Values))
+		for i, v := range n.Values {
+			text, ok := plain(v)
+			if _, nested := v.(*ast.SequenceNode); !ok || nested || strings.Contains(text, ",") {
+				return "", false
+			}
+			texts[i] = text
+		}
+		return strings.Join(texts, ","), true
+	}
+	return "", false
+}
+
+func (f *file) unknown(path string, at *token.Token, names []string) error {
+	want := "one of " + strings.Join(names, ", ")
+	key := path[strings.LastIndexByte(path, '.')+1:]
+	if s := setting.Nearest(key, names); s != "" {
+		want = "did you mean " + s + "?"
+	}
+	return f.fail(at, "%s is unknown: %s", path, want)
+}
+
+// fail returns an error about the place of a token.
+func (f *file) fail(at *token.Token, format string, args ...any) error {
+	return fmt.Errorf("%s: "+format+"\n%s", append(append([]any{f.place(at)}, args...), f.excerpt(at))...)
+}
+
+func (f *file) place(at *token.Token) string {
+	return fmt.Sprintf("%s:%d:%d", f.path, at.Position.Line, at.Position.Column)
+}
+
+// excerpt returns the lines around a token, without the secrets of URLs in them.
+func (f *file) excerpt(at *token.Token) string {
+	_, lines, _ := strings.Cut(yaml.FormatErrorWithToken("", at, false, true), "\n")
+	return redact.String(lines)
+}

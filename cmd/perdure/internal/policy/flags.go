@@ -1,0 +1,106 @@
+package policy
+
+import (
+	"slices"
+	"strings"
+
+	"github.com/spf13/pflag"
+)
+
+// Group is the annotation of a flag that holds the heading it is listed under.
+const Group = "group"
+
+// Flags are a command's policy flags.
+type Flags struct {
+	config string // path of the file
+	values []*value
+}
+
+// value is the text that a flag was given. It is checked by Read, with all the
+// others, so that an error looks the same wherever its value comes from.
+type value struct {
+	Parameter
+	kind  string // in the help: what to write after the flag
+	list  bool   // given more than once, the flag's values add up
+	given bool
+	text  string
+}
+
+func (v *value) Type() string   { return v.kind }
+func (v *value) String() string { return v.text }
+
+func (v *value) Set(text string) error {
+	if v.list && v.given {
+		text = v.text + "," + text
+	}
+	v.text, v.given = text, true
+	return nil
+}
+
+// Add adds the policy flags to a command's. Those that are seldom needed are
+// left out of its help; the one of all parameters has them.
+func Add(flags *pflag.FlagSet) *Flags {
+	f := &Flags{}
+	rare := []string{
+		"throttle_delay", "retry_nested", "half_open_max", "probe_lease", "window", "min_calls", "failure_ratio",
+		"slow_call", "slow_ratio", "open_growth", "open_jitter", "open_max", "observe_only", "store",
+	}
+	add := func(p Parameter) {
+		v := newValue(p)
+		f.values = append(f.values, v)
+		flag := flags.VarPF(v, p.Flag(), "", p.Doc)
+		flag.Hidden = slices.Contains(rare, p.Name)
+		title := "Policy"
+		if p.Breaker || p.Name == "store" {
+			title = "Circuit breaker"
+		}
+		flag.Annotations = map[string][]string{Group: {title}}
+		if v.kind == "bool" {
+			flag.NoOptDefVal = "true"
+		}
+	}
+	for _, p := range Parameters() {
+		add(p)
+	}
+	flags.StringVar(&f.config, "config", "", "YAML `file` with a policy; see: perdure help policy")
+	flags.Lookup("config").Annotations = map[string][]string{Group: {"Policy"}}
+	flags.SetNormalizeFunc(normal)
+	return f
+}
+
+// normal understands a parameter's own name as well: --max_attempts.
+func normal(_ *pflag.FlagSet, name string) pflag.NormalizedName {
+	name = strings.ReplaceAll(name, "_", "-")
+	if name == "recovery-timeout-seconds" {
+		name = "recovery-timeout"
+	}
+	return pflag.NormalizedName(name)
+}
+
+func newValue(p Parameter) *value {
+	v := &value{Parameter: p, kind: "name"}
+	for _, k := range []struct{ want, kind string }{
+		{"seconds", "seconds"},
+		{"a whole number", "n"},
+		{"a number", "x"},
+		{"true or false", "bool"},
+		{"values", "list"},
+		{"a text", "text"},
+	} {
+		if strings.HasPrefix(p.Want, k.want) {
+			v.kind = k.kind
+		}
+	}
+	v.list = v.kind == "list"
+	return v
+}
+
+// entries returns the flags that were given.
+func (f *Flags) entries() (given []entry) {
+	for _, v := range f.values {
+		if v.given {
+			given = append(given, entry{Parameter: v.Parameter, text: v.text, source: "--" + v.Flag()})
+		}
+	}
+	return given
+}

@@ -1,0 +1,204 @@
+// Package policy reads what a user says of a retry policy and of its circuit
+// breaker, in a file, in the environment and in flags.
+//
+// The tables of packages retry and circuit say what there is to set. From them
+// come the names in all three places, the parsing and the errors; a value
+// means the same wherever it is written. A flag comes before the environment,
+// that before the file, and the file before the preset.
+package policy
+
+import (
+	"errors"
+	"fmt"
+	"slices"
+	"strings"
+
+	"github.com/seed-0f2c7998/perdure/circuit"
+	"github.com/seed-0f2c7998/perdure/internal/setting"
+	"github.com/seed-0f2c7998/perdure/retry"
+)
+
+// Settings are what the user said, over what the preset says.
+type Settings struct {
+	Policy  retry.Policy   // Name is "" if the user gave none
+	Breaker circuit.Config // Store is in it; Observe is not
+	Preset  string         // that the policy began as
+
+	source map[string]string // by parameter: where it was set last
+}
+
+// Given returns where a parameter was set, or "" if it is the preset's.
+func (s *Settings) Given(name string) string { return s.source[name] }
+
+// A Parameter is one thing to set.
+type Parameter struct {
+	setting.Parameter
+	Breaker bool // it is the circuit breaker's
+}
+
+// Flag returns the name of its flag, without the hyphens.
+func (p Parameter) Flag() string {
+	return strings.ReplaceAll(strings.TrimSuffix(p.Name, "_seconds"), "_", "-")
+}
+
+// Variable returns the name of its environment variable.
+func (p Parameter) Variable() string { return variable(p.Flag()) }
+
+func variable(flag string) string {
+	return prefix + strings.ToUpper(strings.ReplaceAll(flag, "-", "_"))
+}
+
+// Parameters returns all there is to set, in the order of a table.
+func Parameters() []Parameter {
+	all := []Parameter{
+		{Parameter: setting.Parameter{
+			Name: "preset", Doc: "preset that the policy begins with: " + strings.Join(retry.PresetNames(), ", "),
+			Want: "one of them",
+		}},
+		{Parameter: setting.Parameter{
+			Name: "store", Doc: "where the circuit breaker's state lives (memory)", Want: "memory",
+		}},
+	}
+	for _, p := range retry.Parameters() {
+		all = append(all, Parameter{Parameter: p})
+	}
+	for _, p := range circuit.Parameters() {
+		all = append(all, Parameter{Parameter: p, Breaker: true})
+	}
+	return all
+}
+
+// find returns the parameter of that name, in a file or in the environment.
+func find(name string) (Parameter, bool) {
+	for _, p := range Parameters() {
+		if p.Name == name || p.Name == name+"_seconds" {
+			return p, true
+		}
+	}
+	return Parameter{}, false
+}
+
+// An entry is one parameter as one place sets it.
+type entry struct {
+	Parameter
+	text    string
+	source  string // the flag, the variable, or the line of the file
+	excerpt string // of the file
+}
+
+// refuse returns err with the place that the value is from.
+func (e entry) refuse(err error) error {
+	if bad, ok := errors.AsType[*setting.Error](err); ok {
+		err = &setting.Error{Field: e.source, Value: bad.Value, Want: bad.Want}
+	}
+	if e.excerpt != "" {
+		return fmt.Errorf("%w\n%s", err, e.excerpt)
+	}
+	return err
+}
+
+// Read puts together what the file, the environment and the flags say, over
+// the preset of that name. The warnings are about variables that mean nothing.
+// An error names the place, the value and what is allowed.
+func (f *Flags) Read(preset string, environ []string) (s *Settings, warnings []string, err error) {
+	variables, config, warnings, err := fromEnviron(environ)
+	if err != nil {
+		return nil, warnings, err
+	}
+	if f.config != "" {
+		config = entry{text: f.config, source: "--config"}
+	}
+	var all []entry
+	if config.text != "" {
+		if all, err = fromFile(config.text, config.source); err != nil {
+			return nil, warnings, err
+		}
+	}
+	s, err = merge(preset, slices.Concat(all, variables, f.entries()))
+	return s, warnings, err
+}
+
+// merge sets the entries in turn, each over those before it.
+func merge(preset string, entries []entry) (*Settings, error) {
+	s := &Settings{source: map[string]string{}}
+	start := entry{text: preset, source: "preset"}
+	for _, e := range entries {
+		if e.Name == "preset" {
+			if _, err := retry.Preset(e.text); err != nil {
+				return nil, e.refuse(err)
+			}
+			start = e
+		}
+	}
+	var err error
+	if s.Policy, err = retry.Preset(start.text); err != nil {
+		return nil, start.refuse(err)
+	}
+	s.Preset, s.Policy.Name = s.Policy.Name, ""
+	s.Breaker = breaker(s.Preset)
+	for _, e := range entries {
+		if err := s.set(e); err != nil {
+			return nil, e.refuse(err)
+		}
+		s.source[e.Name] = e.source
+	}
+	return s, s.validate()
+}
+
+// breaker returns the breaker that goes with a preset: those of our own open
+// for longer each time that a probe fails, and apart from each other; retries
+// of a service are paid for by its successes.
+func breaker(preset string) circuit.Config {
+	c := circuit.Config{Store: new(circuit.Memory)}
+	if preset == "service" || preset == "pipeline" {
+		c.OpenGrowth, c.OpenJitter = 2, 0.2
+	}
+	if preset == "service" {
+		c.Budget = 10
+	}
+	return c
+}
+
+func (s *Settings) set(e entry) error {
+	switch {
+	case e.Name == "preset":
+		return nil
+	case e.Name == "store":
+		return s.setStore(e.text)
+	case e.Breaker:
+		return s.Breaker.Set(e.Name, e.text)
+	default:
+		return s.Policy.Set(e.Name, e.text)
+	}
+}
+
+// setStore knows one store: processes share nothing yet.
+func (s *Settings) setStore(text string) error {
+	scheme, _, _ := strings.Cut(text, "://")
+	switch scheme {
+	case "memory":
+		if text == "memory" {
+			return nil
+		}
+	case "host", "redis", "rediss":
+		return setting.Bad("store", text, "memory (state that processes share is not there yet)")
+	}
+	return setting.Unknown("store", text, []string{"memory"})
+}
+
+// validate checks how the values fit together.
+func (s *Settings) validate() error {
+	err := s.Policy.Validate()
+	if err == nil {
+		err = s.Breaker.Validate()
+	}
+	bad, ok := errors.AsType[*setting.Error](err)
+	if !ok {
+		return err
+	}
+	field := s.Given(bad.Field)
+	if p, ok := find(bad.Field); ok && field == "" {
+		field = "--" + p.Flag()
+	}
+	return &setting.Error{Field: field, Value: bad.Value, Want: bad.Want}
+}

@@ -1,0 +1,97 @@
+// Package report writes what happens: one line each for people, or one JSON
+// object a line for machines.
+package report
+
+import (
+	"context"
+	"io"
+	"log/slog"
+	"slices"
+	"strconv"
+	"strings"
+	"sync"
+	"time"
+
+	"github.com/seed-0f2c7998/perdure/circuit"
+	"github.com/seed-0f2c7998/perdure/internal/redact"
+)
+
+// JSON returns a handler that writes JSON objects with the keys time, level,
+// message and the record's own. A duration is a number of seconds, as in a
+// policy.
+func JSON(w io.Writer, level slog.Level) slog.Handler {
+	return slog.NewJSONHandler(w, &slog.HandlerOptions{
+		Level: level,
+		ReplaceAttr: func(groups []string, a slog.Attr) slog.Attr {
+			if len(groups) == 0 && a.Key == slog.MessageKey {
+				a.Key = "message"
+			}
+			if a.Value.Kind() == slog.KindDuration {
+				a.Value = slog.Float64Value(a.Value.Duration().Seconds())
+			}
+			if a.Value.Kind() == slog.KindString {
+				a.Value = slog.StringValue(redact.String(a.Value.String()))
+			}
+			return a
+		},
+	})
+}
+
+// Lines returns a handler that writes the level and the message:
+//
+//	INFO: Retrying upload_to_s3 in 1.0 seconds (attempt 1/5)
+//
+// If debug messages are written, each line also has the record's facts.
+func Lines(w io.Writer, level slog.Level) slog.Handler {
+	return &lines{mu: new(sync.Mutex), w: w, level: level}
+}
+
+// Transitions returns an observer of a breaker that writes to l.
+func Transitions(l *slog.Logger) func(circuit.Transition) {
+	return circuit.LogTo(l.With(slog.String("event", "transition")))
+}
+
+type lines struct {
+	mu    *sync.Mutex // held while a line is written; shared by the handlers of one writer
+	w     io.Writer
+	level slog.Level
+	attrs []slog.Attr
+}
+
+func (h *lines) Enabled(_ context.Context, level slog.Level) bool { return level >= h.level }
+
+func (h *lines) Handle(_ context.Context, r slog.Record) error {
+	var b strings.Builder
+	b.WriteString(r.Level.String() + ": " + r.Message)
+	if h.level <= slog.LevelDebug {
+		for _, a := range h.attrs {
+			writeAttr(&b, a)
+		}
+		r.Attrs(func(a slog.Attr) bool { writeAttr(&b, a); return true })
+	}
+	line := strings.ReplaceAll(redact.String(b.String()), "\n", " ") + "\n"
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	_, err := io.WriteString(h.w, line)
+	return err
+}
+
+func (h *lines) WithAttrs(attrs []slog.Attr) slog.Handler {
+	next := *h
+	next.attrs = append(slices.Clip(h.attrs), attrs...)
+	return &next
+}
+
+// WithGroup is not needed: what the command logs has no groups.
+func (h *lines) WithGroup(string) slog.Handler { return h }
+
+func writeAttr(b *strings.Builder, a slog.Attr) {
+	text := a.Value.String()
+	if a.Value.Kind() == slog.KindTime {
+		text = a.Value.Time().Format(time.RFC3339)
+	}
+	if text == "" || strings.ContainsAny(text, " \"=\n\t") {
+		text = strconv.Quote(text)
+	}
+	b.WriteString(" " + a.Key + "=" + text)
+}

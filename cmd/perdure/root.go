@@ -1,0 +1,232 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"log/slog"
+	"os"
+	"strings"
+
+	"github.com/spf13/cobra"
+	"github.com/spf13/pflag"
+
+	"github.com/seed-0f2c7998/perdure/cmd/perdure/internal/exit"
+	"github.com/seed-0f2c7998/perdure/cmd/perdure/internal/policy"
+	"github.com/seed-0f2c7998/perdure/cmd/perdure/internal/report"
+	"github.com/seed-0f2c7998/perdure/internal/redact"
+	"github.com/seed-0f2c7998/perdure/internal/setting"
+)
+
+// An app is what the commands share: where they read and write, and how they log.
+type app struct {
+	stdin          *os.File
+	stdout, stderr *os.File
+	environ        []string
+
+	json  bool   // --json
+	level string // --log-level; "" is the environment's, or the default
+	log   *slog.Logger
+
+	command *cobra.Command // that runs; nil while the arguments are not understood
+}
+
+// main runs the command that args name and returns its exit code.
+func (a *app) main(ctx context.Context, args []string) int {
+	a.log = a.logger(a.stderr)
+	root := a.root()
+	root.SetArgs(args)
+	ran, err := root.ExecuteContextC(ctx)
+	if err == nil {
+		return exit.OK
+	}
+	if a.command == nil && ran != nil {
+		err = exit.UsageError(fmt.Errorf("%w\nsee: %s --help", err, ran.CommandPath()))
+	}
+	a.tell(err)
+	return exit.Code(err)
+}
+
+// tell writes an error that nobody has written yet.
+func (a *app) tell(err error) {
+	text := redact.String(err.Error())
+	if text == "" {
+		return
+	}
+	if a.json {
+		a.log.Error(text, "event", "error", "exit_code", exit.Code(err))
+		return
+	}
+	fmt.Fprintf(a.stderr, "perdure: %s\n", text)
+}
+
+// root returns the tree of commands.
+func (a *app) root() *cobra.Command {
+	root := &cobra.Command{
+		Use:           "perdure",
+		Short:         "Make calls outlast failures, without making the failures worse",
+		SilenceErrors: true,
+		SilenceUsage:  true,
+		PersistentPreRunE: func(c *cobra.Command, _ []string) error {
+			return a.start(c)
+		},
+	}
+	root.SetOut(a.stdout)
+	root.SetErr(a.stderr)
+	root.SetUsageFunc(usage)
+	root.SetFlagErrorFunc(func(c *cobra.Command, err error) error { return flagError(c.Flags(), err) })
+	root.PersistentFlags().BoolVar(&a.json, "json", false, "write events, and results, as JSON, one object a line")
+	root.PersistentFlags().StringVar(&a.level, "log-level", "", "least `level` to log: debug, info, warn or error (info)")
+	root.PersistentFlags().BoolP("help", "h", false, "show this help")
+	_ = root.PersistentFlags().SetAnnotation("help", policy.Group, []string{"Other"})
+	_ = root.PersistentFlags().SetAnnotation("json", policy.Group, []string{"Other"})
+	_ = root.PersistentFlags().SetAnnotation("log-level", policy.Group, []string{"Other"})
+	root.AddCommand(a.versionCommand(), policyTopic())
+	return root
+}
+
+// start is called once the arguments are understood, before a command runs.
+func (a *app) start(c *cobra.Command) error {
+	if _, err := a.threshold(); err != nil {
+		return err
+	}
+	a.log = a.logger(a.stderr)
+	a.command = c
+	return nil
+}
+
+// logger returns a logger that writes to w what the flags ask for: lines, or
+// JSON objects. A command that draws on the terminal gives its own w.
+func (a *app) logger(w io.Writer) *slog.Logger {
+	level, _ := a.threshold()
+	if a.json {
+		return slog.New(report.JSON(w, level))
+	}
+	return slog.New(report.Lines(w, level))
+}
+
+// threshold returns the least level to log. JSON is for machines, which get
+// everything unless they ask for less.
+func (a *app) threshold() (slog.Level, error) {
+	level, source := slog.LevelInfo, "--log-level"
+	if a.json {
+		level = slog.LevelDebug
+	}
+	text := a.level
+	if text == "" {
+		text, source = a.getenv("PERDURE_LOG_LEVEL"), "PERDURE_LOG_LEVEL"
+	}
+	if text == "" {
+		return level, nil
+	}
+	for _, known := range []slog.Level{slog.LevelDebug, slog.LevelInfo, slog.LevelWarn, slog.LevelError} {
+		if strings.EqualFold(known.String(), text) {
+			return known, nil
+		}
+	}
+	return level, setting.Unknown(source, text, []string{"debug", "info", "warn", "error"})
+}
+
+// getenv returns the value of an environment variable.
+func (a *app) getenv(name string) string {
+	for _, pair := range a.environ {
+		if value, ok := strings.CutPrefix(pair, name+"="); ok {
+			return value
+		}
+	}
+	return ""
+}
+
+// settings reads the policy of a command. Its preset is the one named unless
+// the user chose another.
+func (a *app) settings(f *policy.Flags, preset string) (*policy.Settings, error) {
+	s, warnings, err := f.Read(preset, a.environ)
+	for _, w := range warnings {
+		a.log.Warn(w, "event", "warning")
+	}
+	return s, err
+}
+
+// flagError makes of pflag's errors ours: the nearest flag for one that does
+// not exist.
+func flagError(flags *pflag.FlagSet, err error) error {
+	unknown, ok := errors.AsType[*pflag.NotExistError](err)
+	if !ok || len(unknown.GetSpecifiedName()) < 2 {
+		return err
+	}
+	var names []string
+	flags.VisitAll(func(f *pflag.Flag) { names = append(names, f.Name) })
+	if s := setting.Nearest(unknown.GetSpecifiedName(), names); s != "" {
+		return fmt.Errorf("%w; did you mean --%s?", err, s)
+	}
+	return err
+}
+
+// usage writes how c is used, its flags in groups.
+func usage(c *cobra.Command) error {
+	w := c.OutOrStdout()
+	if c.Runnable() {
+		fmt.Fprintf(w, "Usage:\n  %s\n", c.UseLine())
+	} else {
+		fmt.Fprintf(w, "Usage:\n  %s COMMAND [flags]\n", c.CommandPath())
+	}
+	if c.HasExample() {
+		fmt.Fprintf(w, "\nExamples:\n%s\n", c.Example)
+	}
+	for _, list := range []struct {
+		title  string
+		listed func(*cobra.Command) bool
+	}{
+		{"Commands", (*cobra.Command).IsAvailableCommand},
+		{"Topics", (*cobra.Command).IsAdditionalHelpTopicCommand},
+	} {
+		title := "\n" + list.title + ":\n"
+		for _, sub := range c.Commands() {
+			if list.listed(sub) {
+				fmt.Fprintf(w, "%s  %-*s %s\n", title, c.NamePadding(), sub.Name(), sub.Short)
+				title = ""
+			}
+		}
+	}
+	for _, g := range groups(c.Flags()) {
+		fmt.Fprintf(w, "\n%s:\n%s", g.title, g.flags.FlagUsagesWrapped(100))
+	}
+	return nil
+}
+
+// A group is the flags that one heading of a help text is about.
+type group struct {
+	title string
+	flags *pflag.FlagSet
+}
+
+// groups returns the flags by group, those without one first, the others in
+// the order of their first flag, and the ones that every command has last.
+func groups(flags *pflag.FlagSet) []*group {
+	all := []*group{}
+	of := func(title string) *group {
+		for _, g := range all {
+			if g.title == title {
+				return g
+			}
+		}
+		g := &group{title, pflag.NewFlagSet(title, pflag.ContinueOnError)}
+		g.flags.SortFlags = false
+		all = append(all, g)
+		return g
+	}
+	add := func(f *pflag.Flag, last bool) {
+		title := "Flags"
+		if named := f.Annotations[policy.Group]; len(named) > 0 {
+			title = named[0]
+		}
+		if (title == "Other") == last && !f.Hidden {
+			of(title).flags.AddFlag(f)
+		}
+	}
+	flags.SortFlags = false
+	flags.VisitAll(func(f *pflag.Flag) { add(f, false) })
+	flags.VisitAll(func(f *pflag.Flag) { add(f, true) })
+	return all
+}
