@@ -44,7 +44,7 @@ type Memory = cell.Memory
 // reported to Config.Observe on the goroutine whose call made them, under no
 // lock, so it may use the breaker.
 type Breaker struct {
-	cell    *cell.Cell
+	cell    *cell.Ref
 	rules   rules
 	window  window
 	ceiling Tokens // of the budget; 0: none
@@ -65,7 +65,7 @@ func New(name string, c Config) *Breaker {
 	}
 	b.cell = b.store.Cell(name)
 	if b.err != nil {
-		b.cell.Breaker.Store(uint64(word(0).next(Isolated)))
+		b.cell.Load().Breaker.Store(uint64(word(0).next(Isolated)))
 		return b
 	}
 	c = c.filled()
@@ -100,7 +100,7 @@ func (b *Breaker) Acquire() (Permit, error) {
 	if b == nil {
 		return Permit{}, nil
 	}
-	w := word(b.cell.Breaker.Load())
+	w := word(b.cell.Load().Breaker.Load())
 	if w.healthy() && b.window.slow == 0 {
 		return Permit{breaker: b, generation: w.generation()}, nil
 	}
@@ -114,9 +114,10 @@ func (b *Breaker) Quick() (Permit, bool) {
 	if b == nil {
 		return Permit{}, true
 	}
-	w := word(b.cell.Breaker.Load())
+	c := b.cell.Load()
+	w := word(c.Breaker.Load())
 	return Permit{breaker: b, generation: w.generation()},
-		w.healthy() && b.window.slow == 0 && !b.cell.Holding()
+		w.healthy() && b.window.slow == 0 && !c.Holding()
 }
 
 // acquire is Acquire for a breaker that is not healthy, or measures its calls.
@@ -133,10 +134,10 @@ func (b *Breaker) acquire() (Permit, error) {
 	case admitted:
 		return p, nil
 	case b.config.ObserveOnly && w.state() != Isolated:
-		b.cell.Rejected.Add(1)
+		b.cell.Load().Rejected.Add(1)
 		return Permit{}, nil // passes unseen: in earnest it would not have been made
 	}
-	b.cell.Rejected.Add(1)
+	b.cell.Load().Rejected.Add(1)
 	return Permit{}, b.refusal(w)
 }
 
@@ -144,7 +145,7 @@ func (b *Breaker) acquire() (Permit, error) {
 func (b *Breaker) refusal(w word) *OpenError {
 	e := &OpenError{Name: b.name, State: w.state()}
 	if e.State == Open || e.State == HalfOpen {
-		now := at(time.Now())
+		now := floor(time.Now())
 		e.RetryAt = time.UnixMilli(int64(now + max(w.ahead(now, b.rules.limit(e.State)), 0)))
 		if held := b.NotBefore(); held.After(e.RetryAt) {
 			e.RetryAt = held
@@ -177,7 +178,8 @@ func (p Permit) Success() {
 // unmoved reports whether a success would change nothing. It is all that the
 // end of a call costs while all is well.
 func (b *Breaker) unmoved() bool {
-	return b.cell.Budget.Load() >= b.full && word(b.cell.Breaker.Load()).healthy()
+	c := b.cell.Load()
+	return c.Budget.Load() >= b.full && word(c.Breaker.Load()).healthy()
 }
 
 // succeed is Success for a permit that belongs to a breaker.
@@ -187,7 +189,7 @@ func (p Permit) succeed() {
 		return
 	}
 	b.Refund(reward)
-	w := word(b.cell.Breaker.Load())
+	w := word(b.cell.Load().Breaker.Load())
 	if b.window.length > 0 {
 		b.observe(p, w, false)
 	}
@@ -203,7 +205,7 @@ func (p Permit) Failure() {
 		return
 	}
 	if b.window.length > 0 {
-		b.observe(p, word(b.cell.Breaker.Load()), true)
+		b.observe(p, word(b.cell.Load().Breaker.Load()), true)
 	}
 	b.apply(event{signal: failure, generation: p.generation})
 }
@@ -221,7 +223,7 @@ func (b *Breaker) observe(p Permit, w word, failed bool) {
 	if p.generation != w.generation() || w.state() != Closed {
 		return
 	}
-	if why := b.window.record(b.cell, p.start, failed); why.code != Unknown {
+	if why := b.window.record(b.cell.Load(), p.start, failed); why.code != Unknown {
 		b.applyFor(event{signal: verdict, generation: p.generation}, why)
 	}
 }
@@ -263,7 +265,7 @@ func (b *Breaker) current() Permit {
 	if b == nil {
 		return Permit{}
 	}
-	w := word(b.cell.Breaker.Load())
+	w := word(b.cell.Load().Breaker.Load())
 	return Permit{breaker: b, generation: w.generation(), probe: w.state() == HalfOpen}
 }
 
@@ -279,9 +281,9 @@ func (b *Breaker) Reset() {
 	if b.err != nil {
 		return
 	}
-	b.cell.Release()
-	b.cell.Budget.Store(0)
-	b.window.clear(b.cell)
+	b.cell.Load().Release()
+	b.cell.Load().Budget.Store(0)
+	b.window.clear(b.cell.Load())
 	b.apply(event{signal: reset})
 }
 
@@ -289,7 +291,7 @@ func (b *Breaker) Reset() {
 // An earlier one than is set changes nothing. It is kept for three days at most.
 func (b *Breaker) HoldUntil(t time.Time) {
 	if b != nil {
-		b.cell.Hold(time.Now(), t)
+		b.cell.Load().Hold(time.Now(), t)
 	}
 }
 
@@ -300,7 +302,7 @@ func (b *Breaker) NotBefore() time.Time {
 	if b == nil {
 		return time.Time{}
 	}
-	return b.cell.Held()
+	return b.cell.Load().Held()
 }
 
 // Peek returns the refusal that a breaker which is open or isolated has for a
@@ -310,10 +312,10 @@ func (b *Breaker) Peek() *OpenError {
 	if b == nil {
 		return nil
 	}
-	w := word(b.cell.Breaker.Load())
+	w := word(b.cell.Load().Breaker.Load())
 	switch s := w.state(); {
 	case s == Isolated:
-	case s != Open || b.config.ObserveOnly || w.ahead(at(time.Now()), b.rules.openLimit) <= 0:
+	case s != Open || b.config.ObserveOnly || w.ahead(floor(time.Now()), b.rules.openLimit) <= 0:
 		return nil
 	}
 	return b.refusal(w)
@@ -325,8 +327,8 @@ func (b *Breaker) State() State {
 	if b == nil {
 		return Closed
 	}
-	w := word(b.cell.Breaker.Load())
-	if s := w.state(); s != Open || w.ahead(at(time.Now()), b.rules.openLimit) > 0 {
+	w := word(b.cell.Load().Breaker.Load())
+	if s := w.state(); s != Open || w.ahead(floor(time.Now()), b.rules.openLimit) > 0 {
 		return s
 	}
 	return HalfOpen
@@ -341,9 +343,11 @@ func (b *Breaker) applyFor(e event, why Reason) (word, bool) {
 		return 0, false
 	}
 	for {
+		// The word comes first: read the other way round, another goroutine
+		// may set an instant in between that seems to lie too far ahead.
+		old := word(b.cell.Load().Breaker.Load())
 		now := time.Now()
-		e.now, e.u = at(now), rand.Float64()
-		old := word(b.cell.Breaker.Load())
+		e.now, e.begin, e.u = floor(now), ceil(now), rand.Float64()
 		next, admitted := b.rules.step(old, e)
 		if next == old {
 			return old, admitted
@@ -351,7 +355,7 @@ func (b *Breaker) applyFor(e event, why Reason) (word, bool) {
 		if admitted && next.state() == HalfOpen && !b.store.Grant(b.name) {
 			return old, false
 		}
-		if b.cell.Breaker.CompareAndSwap(uint64(old), uint64(next)) {
+		if c.Breaker.CompareAndSwap(uint64(old), uint64(next)) {
 			b.changed(old, next, e.signal, why, now)
 			return next, admitted
 		}
@@ -361,7 +365,7 @@ func (b *Breaker) applyFor(e event, why Reason) (word, bool) {
 // changed does what follows from a step that was made.
 func (b *Breaker) changed(old, next word, s signal, why Reason, now time.Time) {
 	if s == acquire && next.state() == HalfOpen {
-		b.cell.Probes.Add(1)
+		b.cell.Load().Probes.Add(1)
 	}
 	if old.state() == next.state() {
 		return
@@ -369,13 +373,14 @@ func (b *Breaker) changed(old, next word, s signal, why Reason, now time.Time) {
 	if why.code == Unknown {
 		why = reason(&b.rules, old, s)
 	}
-	b.cell.Since.Store(now.UnixNano())
-	b.cell.Reason.Store(why.pack())
+	c := b.cell.Load()
+	c.Since.Store(now.UnixNano())
+	c.Reason.Store(why.pack())
 	if next.state() == Open {
-		b.cell.Trips.Add(1)
+		c.Trips.Add(1)
 	}
 	if next.state() == Closed {
-		b.window.clear(b.cell)
+		b.window.clear(c)
 	}
 	b.store.Changed(b.name, uint64(old), uint64(next))
 	t := Transition{

@@ -177,7 +177,11 @@ func (c Config) rules() rules {
 		open: ms(c.RecoveryTimeout), openMax: ms(c.OpenMax), lease: ms(c.ProbeLease),
 		growth: c.OpenGrowth, jitter: c.OpenJitter,
 	}
-	r.openLimit = instant(math.Ceil(float64(r.openMax) * (1 + r.jitter)))
+	longest := r.openMax
+	if r.growth <= 1 {
+		longest = r.open
+	}
+	r.openLimit = instant(math.Ceil(float64(longest) * (1 + r.jitter)))
 	return r
 }
 

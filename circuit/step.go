@@ -75,17 +75,24 @@ func (w word) reopen(n int) word {
 // go round in two years.
 type instant int64
 
-// at returns the instant of t, rounded up so that nothing is ever early.
-func at(t time.Time) instant {
-	return instant((t.UnixNano() + int64(time.Millisecond) - 1) / int64(time.Millisecond))
-}
+// floor returns the instant of t rounded down, to ask what has passed. With
+// ceil, from which times are counted, it makes nothing end early.
+func floor(t time.Time) instant { return instant(t.UnixMilli()) }
+
+// ceil returns the instant of t rounded up.
+func ceil(t time.Time) instant { return floor(t.Add(time.Millisecond - 1)) }
+
+// skew is by how much the clocks of those who share a word may differ, or be
+// put back while it counts, before its instant seems to lie too far ahead.
+const skew = instant(time.Minute / time.Millisecond)
 
 // ahead returns how far in the future the word's instant is, in milliseconds;
-// not positive when it has passed. An instant further ahead than limit was
-// set by a clock that has since been put back: it has passed.
+// not positive when it has passed. An instant that is further ahead than limit,
+// the longest time that is ever set, was set by a clock that has since been put
+// back: it has passed.
 func (w word) ahead(now, limit instant) instant {
 	d := instant(w-word(now)) << (64 - instantBits) >> (64 - instantBits)
-	if d > limit {
+	if d > limit+skew {
 		return 0
 	}
 	return d
@@ -121,8 +128,9 @@ const (
 // An event is a signal with all that the step needs to know of the world.
 type event struct {
 	signal     signal
-	generation uint16 // of the call's permit; for results and verdicts
-	now        instant
+	generation uint16  // of the call's permit; for results and verdicts
+	now        instant // rounded down
+	begin      instant // now rounded up
 	u          float64 // in [0, 1), places the open time in its jitter
 }
 
@@ -160,17 +168,17 @@ func (r *rules) admit(w word, e event) (word, bool) {
 		if w.ahead(e.now, r.openLimit) > 0 {
 			return w, false
 		}
-		return w.next(HalfOpen).reopen(w.reopened()).low(1).until(e.now + r.lease), true
+		return w.next(HalfOpen).reopen(w.reopened()).low(1).until(e.begin + r.lease), true
 	case HalfOpen:
 		if n := w.inFlight(); n < r.probes {
-			return w.low(n + 1).until(e.now + r.lease), true
+			return w.low(n + 1).until(e.begin + r.lease), true
 		}
 		if w.ahead(e.now, r.lease) > 0 {
 			return w, false
 		}
 		// The lease is over: its holder hangs or is gone, and will not be heard.
 		taken := w.next(HalfOpen).reopen(w.reopened()).high(w.successes())
-		return taken.low(1).until(e.now + r.lease), true
+		return taken.low(1).until(e.begin + r.lease), true
 	default:
 		return w, false
 	}
@@ -222,7 +230,7 @@ func (r *rules) whileHalfOpen(w word, e event) word {
 		if s := w.successes() + 1; s < r.successes {
 			return w.low(n - 1).high(s)
 		}
-		return r.closed(w, e.now)
+		return r.closed(w, e.begin)
 	case failure:
 		return r.opened(w, w.reopened()+1, e)
 	case cancel:
@@ -237,7 +245,7 @@ func (r *rules) opened(w word, reopened int, e event) word {
 	if r.growth <= 1 {
 		reopened = 0
 	}
-	return w.next(Open).reopen(reopened).until(e.now + r.openTime(reopened, e.u))
+	return w.next(Open).reopen(reopened).until(e.begin + r.openTime(reopened, e.u))
 }
 
 // openTime is open·growthʳ, at most openMax, plus up to jitter times that, so
