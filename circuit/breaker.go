@@ -345,7 +345,8 @@ func (b *Breaker) applyFor(e event, why Reason) (word, bool) {
 	for {
 		// The word comes first: read the other way round, another goroutine
 		// may set an instant in between that seems to lie too far ahead.
-		old := word(b.cell.Load().Breaker.Load())
+		c := b.cell.Load()
+		old := word(c.Breaker.Load())
 		now := time.Now()
 		e.now, e.begin, e.u = floor(now), ceil(now), rand.Float64()
 		next, admitted := b.rules.step(old, e)

@@ -27,7 +27,7 @@ func (b *Breaker) Balance() (t Tokens, on bool) {
 	if b == nil || b.ceiling == 0 {
 		return 0, false
 	}
-	return startBalance + Tokens(b.cell.Budget.Load()), true
+	return startBalance + Tokens(b.cell.Load().Budget.Load()), true
 }
 
 // Withdraw takes t from the budget and reports whether there was enough. It
@@ -36,12 +36,13 @@ func (b *Breaker) Withdraw(t Tokens) bool {
 	if b == nil || b.ceiling == 0 || t <= 0 {
 		return true
 	}
+	budget := &b.cell.Load().Budget
 	for {
-		old := b.cell.Budget.Load()
+		old := budget.Load()
 		if startBalance+Tokens(old) < t {
 			return false
 		}
-		if b.cell.Budget.CompareAndSwap(old, old-int64(t)) {
+		if budget.CompareAndSwap(old, old-int64(t)) {
 			return true
 		}
 	}
@@ -53,9 +54,10 @@ func (b *Breaker) Refund(t Tokens) {
 		return
 	}
 	full := int64(b.ceiling - startBalance)
+	budget := &b.cell.Load().Budget
 	for {
-		old := b.cell.Budget.Load()
-		if old >= full || b.cell.Budget.CompareAndSwap(old, min(old+int64(t), full)) {
+		old := budget.Load()
+		if old >= full || budget.CompareAndSwap(old, min(old+int64(t), full)) {
 			return
 		}
 	}

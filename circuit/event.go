@@ -62,22 +62,23 @@ type Metrics struct {
 
 // Metrics returns the breaker's figures.
 func (b *Breaker) Metrics() Metrics {
+	c := b.cell.Load()
 	m := Metrics{
-		State: b.State(), Trips: b.cell.Trips.Load(), Rejected: b.cell.Rejected.Load(),
-		Probes: b.cell.Probes.Load(), Reason: unpack(b.cell.Reason.Load()),
+		State: b.State(), Trips: c.Trips.Load(), Rejected: c.Rejected.Load(),
+		Probes: c.Probes.Load(), Reason: unpack(c.Reason.Load()),
 		Hold: b.NotBefore(),
 	}
 	if refusal := b.Peek(); refusal != nil {
 		m.RetryAt = refusal.RetryAt
 	}
-	m.Calls, m.Failed, m.Slow = b.window.counts(b.cell)
-	if w := word(b.cell.Breaker.Load()); w.state() == Closed {
+	m.Calls, m.Failed, m.Slow = b.window.counts(c)
+	if w := word(c.Breaker.Load()); w.state() == Closed {
 		m.Failures = w.failures()
 	}
 	if t, on := b.Balance(); on {
 		m.Balance = float64(t) / float64(Token)
 	}
-	if since := b.cell.Since.Load(); since != 0 {
+	if since := c.Since.Load(); since != 0 {
 		m.Since = time.Unix(0, since)
 	}
 	return m
