@@ -1,0 +1,166 @@
+package retry_test
+
+import (
+	"math"
+	"math/rand/v2"
+	"slices"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"github.com/seed-0f2c7998/perdure/retry"
+)
+
+// When five attempts fail the waits are 1, 2, 4 and 8 s, and none follows the
+// last one.
+func TestDelaysWithoutJitter(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		begin := time.Now()
+		p := retry.Policy{Jitter: retry.NoJitter, Classify: retry.Always}
+		f, made := always(errDown)
+		e := stopped(t, retry.Do(t.Context(), &p, f), retry.ErrExhausted, 5)
+		want := []time.Duration{0, 1 * time.Second, 3 * time.Second, 7 * time.Second, 15 * time.Second}
+		if !slices.Equal(made.at, want) {
+			t.Errorf("attempts at %v, want %v", made.at, want)
+		}
+		if took := time.Since(begin); took != 15*time.Second || e.Elapsed != took {
+			t.Errorf("took %v and says %v, want 15s: no wait after the last attempt", took, e.Elapsed)
+		}
+	})
+}
+
+// What is really waited is what the event said, in every mode, and it lies in
+// the range.
+func TestDelaysAreThoseOfTheEvents(t *testing.T) {
+	t.Parallel()
+	for _, mode := range []retry.JitterMode{retry.Additive, retry.FullJitter, retry.EqualJitter} {
+		synctest.Test(t, func(t *testing.T) {
+			var r record
+			p := retry.Policy{JitterMode: mode, MaxAttempts: 12, Classify: retry.Always, Observe: r.observe}
+			f, made := always(errDown)
+			stopped(t, retry.Do(t.Context(), &p, f), retry.ErrExhausted, 12)
+			for i, e := range r.events()[:11] {
+				low, width := p.Range(i+1, retry.ClassTransient)
+				waited := made.at[i+1] - made.at[i]
+				if waited != e.Delay || waited < low || waited > low+width || waited > 30*time.Second {
+					t.Errorf("mode %d, attempt %d: waited %v, event says %v, range %v + %v",
+						mode, i+1, waited, e.Delay, low, width)
+				}
+			}
+		})
+	}
+}
+
+// The range of each mode, below the cap, at it and between.
+func TestRange(t *testing.T) {
+	t.Parallel()
+	const s = time.Second
+	for _, c := range []struct {
+		name    string
+		policy  retry.Policy
+		attempt int
+		class   retry.Class
+		low, to time.Duration
+	}{
+		{"additive below the cap", retry.Policy{}, 1, retry.ClassTransient, 1 * s, 2 * s},
+		{"additive below the cap", retry.Policy{}, 4, retry.ClassTransient, 8 * s, 9 * s},
+		{"additive near the cap", retry.Policy{MaxDelay: 17 * s, Jitter: 4 * s}, 5, retry.ClassTransient, 13 * s, 17 * s},
+		{"additive at the cap", retry.Policy{}, 6, retry.ClassTransient, 29 * s, 30 * s},
+		{"additive, jitter above the cap", retry.Policy{Jitter: 99 * s}, 1, retry.ClassTransient, 0, 30 * s},
+		{"full below the cap", retry.Policy{JitterMode: retry.FullJitter}, 3, retry.ClassTransient, 0, 4 * s},
+		{"full at the cap", retry.Policy{JitterMode: retry.FullJitter}, 60, retry.ClassTransient, 0, 30 * s},
+		{"equal below the cap", retry.Policy{JitterMode: retry.EqualJitter}, 3, retry.ClassTransient, 2 * s, 4 * s},
+		{"equal at the cap", retry.Policy{JitterMode: retry.EqualJitter}, 60, retry.ClassTransient, 15 * s, 30 * s},
+		{"none, full", retry.Policy{JitterMode: retry.FullJitter, Jitter: retry.NoJitter}, 3, retry.ClassTransient, 4 * s, 4 * s},
+		{"none, equal", retry.Policy{JitterMode: retry.EqualJitter, Jitter: retry.NoJitter}, 99, retry.ClassTransient, 30 * s, 30 * s},
+		{"throttled", retry.Service(), 2, retry.ClassThrottled, 0, 2 * s},
+		{"transient beside it", retry.Service(), 2, retry.ClassTransient, 0, s / 10},
+		{"throttled without a base of its own", retry.Policy{}, 2, retry.ClassThrottled, 2 * s, 3 * s},
+		{"before the first attempt", retry.Policy{}, 0, retry.ClassTransient, 1 * s, 2 * s},
+		{"far before it", retry.Policy{}, math.MinInt, retry.ClassTransient, 1 * s, 2 * s},
+		{"attempt 5,000", retry.Policy{}, 5000, retry.ClassTransient, 29 * s, 30 * s},
+		{"the last attempt there is", retry.Policy{}, math.MaxInt, retry.ClassTransient, 29 * s, 30 * s},
+		{"base 1", retry.Policy{ExponentialBase: 1}, math.MaxInt, retry.ClassTransient, 1 * s, 2 * s},
+	} {
+		low, width := c.policy.Range(c.attempt, c.class)
+		if low != c.low || low+width != c.to {
+			t.Errorf("%s: attempt %d in [%v, %v], want [%v, %v]", c.name, c.attempt, low, low+width, c.low, c.to)
+		}
+	}
+}
+
+// Delays are spread evenly over their range, at the cap as well: with the cap
+// applied after the jitter all of them would be the same there.
+func TestDelaysAreSpread(t *testing.T) {
+	t.Parallel()
+	const seed, draws = 7, 10_000
+	rnd := rand.New(rand.NewPCG(seed, seed))
+	for _, mode := range []retry.JitterMode{retry.Additive, retry.FullJitter, retry.EqualJitter} {
+		p := retry.Policy{JitterMode: mode}
+		for _, attempt := range []int{1, 4, 6, 50, 5000} {
+			low, width := p.Range(attempt, retry.ClassTransient)
+			sample := make([]float64, draws)
+			for i := range sample {
+				d := p.Backoff(attempt, retry.ClassTransient, rnd.Float64())
+				if d < low || d > low+width || d > 30*time.Second {
+					t.Fatalf("seed %d, mode %d, attempt %d: %v is not in %v + %v", seed, mode, attempt, d, low, width)
+				}
+				sample[i] = float64(d-low) / float64(width)
+			}
+			// The Kolmogorov-Smirnov test at 0.1 %: 1.95/√n.
+			if d, limit := distance(sample), 1.95/math.Sqrt(draws); d > limit {
+				t.Errorf("seed %d, mode %d, attempt %d: %.4f from uniform, want at most %.4f", seed, mode, attempt, d, limit)
+			}
+		}
+	}
+}
+
+// distance is the Kolmogorov-Smirnov statistic of a sample against the uniform
+// distribution on [0, 1).
+func distance(sample []float64) float64 {
+	slices.Sort(sample)
+	n, most := float64(len(sample)), 0.0
+	for i, v := range sample {
+		most = max(most, float64(i+1)/n-v, v-float64(i)/n)
+	}
+	return most
+}
+
+// The loop draws a number of its own for each delay: operations that fail
+// together do not come back together.
+func TestDelaysDiffer(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		const operations = 2000
+		sample := make([]float64, operations)
+		for i := range sample {
+			p := retry.Policy{Classify: retry.Always, Observe: func(e retry.Event) {
+				if e.Kind == retry.Retrying {
+					sample[i] = float64(e.Delay-time.Second) / float64(time.Second)
+				}
+			}}
+			f, _ := calls(errDown)
+			if err := retry.Do(t.Context(), &p, f); err != nil {
+				t.Fatal(err)
+			}
+		}
+		// One in a million: these draws have no seed.
+		if d, limit := distance(sample), 2.7/math.Sqrt(operations); d > limit {
+			t.Errorf("%.4f from uniform, want at most %.4f", d, limit)
+		}
+	})
+}
+
+// A sleepless loop of 5,000 attempts: nothing overflows on the way.
+func TestDelaysOfManyAttempts(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		p := retry.Policy{MaxAttempts: 5000, Jitter: retry.NoJitter, Classify: retry.Always, Observe: func(retry.Event) {}}
+		f, made := always(errDown)
+		e := stopped(t, retry.Do(t.Context(), &p, f), retry.ErrExhausted, 5000)
+		if want := 31*time.Second + 4994*30*time.Second; made.n != 5000 || e.Elapsed != want {
+			t.Errorf("%d calls in %v, want 5000 in %v", made.n, e.Elapsed, want)
+		}
+	})
+}
