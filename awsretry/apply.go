@@ -1,0 +1,139 @@
+// Package awsretry makes the clients of the AWS SDK for Go v2 outlast failures.
+//
+//	cfg, err := config.LoadDefaultConfig(ctx)
+//	upload := retry.S3Upload()
+//	awsretry.Apply(&cfg, &upload)
+//	client := s3.NewFromConfig(cfg) // or any other service's
+//
+// The SDK has a loop of its own that retries. It stays, so that each attempt is
+// signed anew, its body rewound and a wrong clock put right, but every decision
+// in it is package retry's: what is retried, how often, when, and at whose
+// expense. So nothing is retried twice over, and neither the environment
+// (AWS_MAX_ATTEMPTS, AWS_RETRY_MODE, AWS_NEW_RETRIES_2026) nor an option of the
+// SDK changes how often a request is sent.
+//
+// # Errors
+//
+// They are the SDK's: [errors.As] finds smithy.APIError, a service's own types
+// as *types.NoSuchKey, and the response's error. When attempts were given up, it
+// finds a [*retry.Error] as well, which says why and after how many; an error on
+// the first attempt that is not worth a second comes as the SDK gives it.
+//
+// # Objects
+//
+// Package objects, beside this one, moves whole objects to and from any
+// S3-compatible store and checks that every byte has arrived.
+package awsretry
+
+import (
+	"slices"
+
+	"github.com/aws/aws-sdk-go-v2/aws"
+	sdkretry "github.com/aws/aws-sdk-go-v2/aws/retry"
+	"github.com/aws/smithy-go/middleware"
+	smithyhttp "github.com/aws/smithy-go/transport/http"
+
+	"github.com/seed-0f2c7998/perdure/circuit"
+	"github.com/seed-0f2c7998/perdure/retry"
+)
+
+// Options say how the operations of AWS clients are retried. The zero Options
+// retry by the zero Policy. One value serves any number of clients and
+// goroutines; do not change it, or what it points to, after its first use.
+type Options struct {
+	// Policy decides what is retried, and when; nil is the zero Policy. If it
+	// has no Name, an operation goes by the SDK's name for it, as PutObject. Its
+	// Classify is asked first, and [Classify] after it. Its AttemptTimeout
+	// bounds the time to the head of an answer, not the reading of an object.
+	// One that is not valid fails each operation with a [*retry.ConfigError].
+	Policy *retry.Policy
+
+	// Breakers, if set, gives each endpoint and bucket a breaker of its own, in
+	// place of the Policy's, named as "s3:localhost:9000/bikes"; what has no
+	// bucket goes by service and endpoint.
+	Breakers *circuit.Config
+
+	// Registry holds those breakers; nil: one for this Options' clients alone.
+	// A breaker in it is never forgotten.
+	Registry *circuit.Registry
+}
+
+// Apply makes all clients that are made of cfg afterwards retry as p says, in
+// place of whatever the SDK would do; a nil p is the zero Policy. A second call
+// takes the place of the first. The context of an operation bounds all of its
+// attempts and waits.
+func Apply(cfg *aws.Config, p *retry.Policy) { Options{Policy: p}.Apply(cfg) }
+
+// Apply is the function [Apply] with more to say.
+func (o Options) Apply(cfg *aws.Config) {
+	cfg.RetryMaxAttempts = 0
+	cfg.APIOptions = append(slices.Clip(cfg.APIOptions), o.Middleware())
+}
+
+// Option is [Apply] for one client, or for one operation, of any service:
+//
+//	s3.NewFromConfig(cfg, s3.WithAPIOptions(awsretry.Option(&upload)))
+func Option(p *retry.Policy) func(*middleware.Stack) error { return Options{Policy: p}.Middleware() }
+
+// Middleware is [Options.Apply] for one client, or for one operation: an
+// element of the APIOptions that the options of every service have.
+func (o Options) Middleware() func(*middleware.Stack) error {
+	var policy retry.Policy
+	if o.Policy != nil {
+		policy = *o.Policy
+	}
+	policy.Classify = classifier(policy.Classify)
+	if o.Registry == nil {
+		o.Registry = new(circuit.Registry)
+	}
+	return func(stack *middleware.Stack) error {
+		op := &operation{policy: policy, breakers: o.Breakers, registry: o.Registry}
+		return op.install(stack)
+	}
+}
+
+// The middleware of this package, by ID. The SDK's own are known by theirs.
+const (
+	idInput   = "perdure:Input"
+	idEnd     = "perdure:End"
+	idAttempt = "perdure:Attempt"
+
+	idLoop     = "Retry"
+	idEndpoint = "ResolveEndpointV2"
+)
+
+// install puts op in charge of the loop of an operation's stack. A stack without
+// the loop (that of a presigned request) stays as it is.
+func (op *operation) install(stack *middleware.Stack) error {
+	found, _ := stack.Finalize.Get(idLoop)
+	old, ok := found.(*sdkretry.Attempt)
+	if !ok {
+		return nil
+	}
+	loop := sdkretry.NewAttemptMiddleware(op, smithyhttp.RequestCloner, func(loop *sdkretry.Attempt) {
+		loop.LogAttempts, loop.OperationMeter = old.LogAttempts, old.OperationMeter
+		loop.ClientSkew, loop.DisableClockSkewCorrection = old.ClientSkew, old.DisableClockSkewCorrection
+	})
+	if _, err := stack.Finalize.Swap(idLoop, loop); err != nil {
+		return err
+	}
+	op.clockFixed = loop.ClientSkew != nil && !loop.DisableClockSkewCorrection
+	// Those of an earlier Apply go. To remove what is not there is no matter.
+	_, _ = stack.Initialize.Remove(idInput)
+	_, _ = stack.Finalize.Remove(idEnd)
+	_, _ = stack.Finalize.Remove(idAttempt)
+
+	if err := stack.Initialize.Add(middleware.InitializeMiddlewareFunc(idInput, op.input), middleware.After); err != nil {
+		return err
+	}
+	end := middleware.FinalizeMiddlewareFunc(idEnd, op.end)
+	if err := stack.Finalize.Insert(end, idLoop, middleware.Before); err != nil {
+		return err
+	}
+	// After the endpoint is known: it is part of the breaker's key.
+	place := idEndpoint
+	if _, ok := stack.Finalize.Get(place); !ok {
+		place = idLoop
+	}
+	return stack.Finalize.Insert(middleware.FinalizeMiddlewareFunc(idAttempt, op.attempt), place, middleware.After)
+}

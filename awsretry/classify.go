@@ -1,0 +1,186 @@
+package awsretry
+
+import (
+	"context"
+	"crypto/tls"
+	"crypto/x509"
+	"errors"
+	"net"
+	"net/http"
+	"strconv"
+	"time"
+
+	"github.com/aws/smithy-go"
+	smithyhttp "github.com/aws/smithy-go/transport/http"
+
+	"github.com/seed-0f2c7998/perdure/httpretry"
+	"github.com/seed-0f2c7998/perdure/retry"
+)
+
+// amzRetryAfter is the header in which AWS asks for a wait, in milliseconds.
+const amzRetryAfter = "X-Amz-Retry-After"
+
+// skewThreshold is how far a clock must be off for that to be an error's cause,
+// as the SDK sees it.
+const skewThreshold = 4 * time.Minute
+
+// Classify is what this package knows of the SDK's errors, for the Classify of
+// a [retry.Policy] around a client to which it is not applied. It returns
+// [retry.ClassUnknown] for what package retry knows as well: most codes of AWS
+// and of S3-compatible stores, and the HTTP status where the code is unknown.
+//
+// Beyond that, no answer, half an answer and one that makes no sense are
+// transient; a certificate that is not trusted and a host name that does not
+// exist are permanent, and so are credentials that could not be had, for their
+// own client has retried; a conflict between conditional writes is transient
+// but for CompleteMultipartUpload, which it ends; the statuses 520 to 524 of a
+// proxy in front of a store are transient.
+func Classify(err error) retry.Class {
+	if _, ok := errors.AsType[*retry.Error](err); ok {
+		return retry.ClassUnknown
+	}
+	operation := ""
+	if e, ok := errors.AsType[*attemptError](err); ok {
+		if e.class != retry.ClassUnknown {
+			return e.class
+		}
+		operation = e.operation
+		err = e.err
+	} else if e, ok := errors.AsType[*smithy.OperationError](err); ok {
+		operation = e.OperationName
+		err = e.Err
+	}
+	if _, ok := errors.AsType[*smithy.OperationError](err); ok {
+		return retry.ClassPermanent // another client's, on the way: that of the credentials
+	}
+	if api, ok := errors.AsType[smithy.APIError](err); ok {
+		return codeClass(api.ErrorCode(), operation, statusOf(err))
+	}
+	return answerClass(err)
+}
+
+// codeClass returns the class of an error that the service has named.
+func codeClass(code, operation string, status int) retry.Class {
+	switch {
+	case code == "ConditionalRequestConflict" && operation == "CompleteMultipartUpload":
+		return retry.ClassPermanent
+	case status >= 520 && status <= 524:
+		return retry.ClassTransient
+	}
+	return retry.ClassUnknown
+}
+
+// answerClass returns the class of an error that the service has not named: it
+// says nothing at all, or not in a way that is understood.
+func answerClass(err error) retry.Class {
+	switch {
+	case errors.Is(err, context.Canceled), errors.Is(err, context.DeadlineExceeded):
+		return retry.ClassUnknown
+	case isUntrusted(err), isNoAddress(err):
+		return retry.ClassPermanent
+	case statusOf(err) >= http.StatusBadRequest:
+		return codeClass("", "", statusOf(err))
+	case is[*smithyhttp.RequestSendError](err), is[*smithy.DeserializationError](err):
+		return retry.ClassTransient
+	}
+	return retry.ClassUnknown
+}
+
+// classifier is [Classify] after the user's own, if there is one.
+func classifier(own func(error) retry.Class) func(error) retry.Class {
+	if own == nil {
+		return Classify
+	}
+	return func(err error) retry.Class {
+		plain := err
+		if e, ok := err.(*attemptError); ok { //nolint:errorlint // exactly as it was handed in
+			plain = e.err
+		}
+		if class := own(plain); class != retry.ClassUnknown {
+			return class
+		}
+		return Classify(err)
+	}
+}
+
+// An attemptError carries an attempt's error to the policy, with what only the
+// attempt knows. It never leaves this package but in an event.
+type attemptError struct {
+	err       error
+	operation string        // the SDK's name of it
+	class     retry.Class   // if the attempt knows it
+	wait      time.Duration // that the answer asks for; 0: none
+}
+
+func (e *attemptError) Error() string { return e.err.Error() }
+func (e *attemptError) Unwrap() error { return e.err }
+
+// RetryAfter is how package retry finds the hint.
+func (e *attemptError) RetryAfter() (time.Duration, bool) { return e.wait, e.wait > 0 }
+
+// waitAsked returns how long the answer asks to wait, in whichever header asks
+// for more.
+func waitAsked(err error) time.Duration {
+	header := headerOf(err)
+	wait, _ := httpretry.RetryAfter(header, time.Now())
+	for _, text := range header.Values(amzRetryAfter) {
+		const most = int64((1<<63 - 1) / time.Millisecond)
+		if ms, err := strconv.ParseInt(text, 10, 64); err == nil && ms > 0 {
+			wait = max(wait, time.Duration(min(ms, most))*time.Millisecond)
+		}
+	}
+	return wait
+}
+
+// isSkewed reports whether err is a refusal that our own clock explains: its
+// code is one of those, and the answer's Date is far from the signature's. It
+// is the SDK's own rule, by which it will sign the next attempt for that Date.
+func isSkewed(err error) bool {
+	api, ok := errors.AsType[smithy.APIError](err)
+	if !ok {
+		return false
+	}
+	switch api.ErrorCode() {
+	case "RequestTimeTooSkewed", "SignatureDoesNotMatch", "InvalidSignatureException", "AuthFailure", "AccessDeniedException":
+	default:
+		return false
+	}
+	e, ok := errors.AsType[*smithyhttp.ResponseError](err)
+	if !ok || e.Response == nil || e.Response.Response == nil || e.Response.Request == nil {
+		return false
+	}
+	signed, err := time.Parse("20060102T150405Z", e.Response.Request.Header.Get("X-Amz-Date"))
+	if err != nil {
+		return false
+	}
+	answered, err := http.ParseTime(e.Response.Header.Get("Date"))
+	return err == nil && answered.Sub(signed).Abs() > skewThreshold
+}
+
+// isUntrusted reports whether the two sides will not come to speak TLS.
+func isUntrusted(err error) bool {
+	return errors.Is(err, http.ErrSchemeMismatch) || is[*tls.CertificateVerificationError](err) ||
+		is[tls.RecordHeaderError](err) || is[x509.UnknownAuthorityError](err) || is[x509.HostnameError](err) ||
+		is[x509.CertificateInvalidError](err) || is[x509.SystemRootsError](err)
+}
+
+// isNoAddress reports whether no server can be at that address.
+func isNoAddress(err error) bool {
+	if dns, ok := errors.AsType[*net.DNSError](err); ok {
+		return dns.IsNotFound
+	}
+	return is[*net.AddrError](err) || is[net.UnknownNetworkError](err)
+}
+
+func is[E error](err error) bool {
+	_, ok := errors.AsType[E](err)
+	return ok
+}
+
+// statusOf returns the HTTP status that err comes with; 0: no answer.
+func statusOf(err error) int {
+	if e, ok := errors.AsType[*smithyhttp.ResponseError](err); ok && e.Response != nil && e.Response.Response != nil {
+		return e.Response.StatusCode
+	}
+	return 0
+}

@@ -1,0 +1,270 @@
+package awsretry
+
+import (
+	"cmp"
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"net/http"
+	"reflect"
+	"strings"
+	"time"
+
+	"github.com/aws/aws-sdk-go-v2/aws"
+	awsmiddleware "github.com/aws/aws-sdk-go-v2/aws/middleware"
+	"github.com/aws/smithy-go/middleware"
+	smithyhttp "github.com/aws/smithy-go/transport/http"
+
+	"github.com/seed-0f2c7998/perdure/circuit"
+	"github.com/seed-0f2c7998/perdure/retry"
+)
+
+// An operation is the state of one call of the SDK. The SDK makes a stack for
+// each call, so the three middleware here and the loop's retryer are one value,
+// and nothing has to be found again in a context.
+//
+//	input → end → the SDK's loop ⟲ (retryer) → attempt → signing, sending
+//
+// It is not for concurrent use, and need not be: a call has one goroutine.
+type operation struct {
+	policy   retry.Policy // this call's own copy
+	breakers *circuit.Config
+	registry *circuit.Registry
+
+	bucket     string
+	clockFixed bool // the SDK puts a wrong clock right before the next attempt
+	streamed   bool // the body can be sent once
+
+	call  *retry.Call   // nil before the first attempt
+	skews int           // attempts that failed only because of the clock
+	last  error         // of the last attempt, as the SDK gave it
+	delay time.Duration // until the next one
+	again bool          // there is a next one
+	ended error         // how the operation ends, once that is decided
+}
+
+// input reads the bucket from the operation's parameters, of whatever type.
+func (op *operation) input(ctx context.Context, in middleware.InitializeInput, next middleware.InitializeHandler) (middleware.InitializeOutput, middleware.Metadata, error) {
+	if v := reflect.ValueOf(in.Parameters); v.Kind() == reflect.Pointer && v.Elem().Kind() == reflect.Struct {
+		if bucket, ok := reflect.TypeAssert[*string](field(v.Elem(), "Bucket")); ok && bucket != nil {
+			op.bucket = *bucket
+		}
+	}
+	return next.HandleInitialize(ctx, in)
+}
+
+// field returns the field of that name, or a value that is no string.
+func field(v reflect.Value, name string) reflect.Value {
+	if f := v.FieldByName(name); f.IsValid() {
+		return f
+	}
+	return reflect.ValueOf(0)
+}
+
+// end is outside of the loop: it puts the operation's own end in the place of
+// what the loop makes of it.
+func (op *operation) end(ctx context.Context, in middleware.FinalizeInput, next middleware.FinalizeHandler) (middleware.FinalizeOutput, middleware.Metadata, error) {
+	if req, ok := in.Request.(*smithyhttp.Request); ok {
+		op.streamed = req.GetStream() != nil && !req.IsStreamSeekable()
+	}
+	out, metadata, err := next.HandleFinalize(ctx, in)
+	switch {
+	case err == nil:
+		return out, metadata, nil
+	case op.ended != nil:
+		err = op.ended
+	case ctx.Err() != nil && op.call != nil && op.last != nil:
+		err = op.give(op.call.Admit(ctx)) // which says that ctx has ended
+	case ctx.Err() != nil:
+		err = context.Cause(ctx)
+	case op.last != nil: // the loop could not go on, but for another reason than the last attempt's
+		err = &retry.Error{Operation: op.policy.Name, Attempts: op.call.Attempt(), Stop: err, Last: op.last}
+	}
+	return out, metadata, err
+}
+
+// attempt is inside of the loop: it asks for leave, makes one attempt, and
+// decides what follows.
+func (op *operation) attempt(ctx context.Context, in middleware.FinalizeInput, next middleware.FinalizeHandler) (middleware.FinalizeOutput, middleware.Metadata, error) {
+	op.again = false
+	if err := op.admit(ctx, in.Request); err != nil {
+		op.ended = op.give(err)
+		return middleware.FinalizeOutput{}, middleware.Metadata{}, op.ended
+	}
+	returned := false
+	defer func() {
+		if !returned { // a panic, or Goexit
+			op.call.Cancel()
+		}
+	}()
+	out, metadata, err := op.timed(ctx, in, next)
+	returned = true
+	if err == nil {
+		op.call.Succeeded()
+		return out, metadata, nil
+	}
+	op.failed(ctx, err)
+	return out, metadata, err
+}
+
+// admit asks the operation's Call for leave, which it makes first.
+func (op *operation) admit(ctx context.Context, request any) error {
+	if op.call == nil {
+		op.policy.Name = cmp.Or(op.policy.Name, awsmiddleware.GetOperationName(ctx))
+		if op.streamed {
+			op.policy.MaxAttempts = 1
+		}
+		if op.breakers != nil {
+			b, err := op.registry.Get(op.key(ctx, request), *op.breakers)
+			if err != nil {
+				return err
+			}
+			op.policy.Breaker = b
+		}
+		call, err := retry.Begin(ctx, &op.policy)
+		if err != nil {
+			return err
+		}
+		op.call = call
+	}
+	return op.call.Admit(ctx)
+}
+
+// key names what shares the fate of the request: service, endpoint and bucket.
+func (op *operation) key(ctx context.Context, request any) string {
+	key := strings.ToLower(strings.ReplaceAll(awsmiddleware.GetServiceID(ctx), " ", ""))
+	if req, ok := request.(*smithyhttp.Request); ok && req.URL != nil {
+		key += ":" + strings.TrimPrefix(req.URL.Host, op.bucket+".")
+	}
+	if op.bucket != "" {
+		key += "/" + op.bucket
+	}
+	return key
+}
+
+// failed tells the Call of the attempt's error and keeps its decision.
+func (op *operation) failed(ctx context.Context, err error) {
+	op.last = err
+	plain := op.policy
+	e := &attemptError{err: err, operation: awsmiddleware.GetOperationName(ctx), wait: waitAsked(err)}
+	if op.clockFixed && op.skews == 0 && isSkewed(err) {
+		op.skews++
+		e.class = retry.ClassTransient
+		op.policy.BaseDelay, op.policy.Jitter = time.Millisecond, retry.NoJitter // there is nothing to wait for
+	}
+	delay, stop := op.call.Failed(ctx, e)
+	op.policy.BaseDelay, op.policy.Jitter = plain.BaseDelay, plain.Jitter
+	op.delay, op.again = delay, stop == nil
+	if stop != nil {
+		op.ended = op.give(stop)
+		return
+	}
+	if response, ok := errors.AsType[*smithyhttp.ResponseError](err); ok && response.Response != nil && response.Response.Response != nil {
+		response.Response.Header.Del(amzRetryAfter) // the SDK, in its newer mode, would wait for it a second time
+	}
+}
+
+// give returns an error of the Call with the SDK's error in the place of the
+// one that carried it.
+func (op *operation) give(err error) error {
+	if carrier, ok := err.(*attemptError); ok { //nolint:errorlint // exactly as it was handed in
+		return op.explained(carrier.err)
+	}
+	if e, ok := err.(*retry.Error); ok { //nolint:errorlint // as Call makes it
+		if carrier, ok := e.Last.(*attemptError); ok { //nolint:errorlint // exactly as it was handed in
+			e.Last = op.explained(carrier.err)
+		}
+	}
+	return err
+}
+
+// errStream is why an attempt is the only one.
+var errStream = errors.New("not repeated: the body is a stream that cannot be rewound")
+
+// explained adds to err why it was not retried, if the policy does not say so.
+func (op *operation) explained(err error) error {
+	if op.streamed && op.policy.Classify(err) != retry.ClassPermanent {
+		return fmt.Errorf("%w (%w)", err, errStream)
+	}
+	return err
+}
+
+// timed makes the attempt within the policy's AttemptTimeout, which ends with
+// the head of the answer.
+func (op *operation) timed(ctx context.Context, in middleware.FinalizeInput, next middleware.FinalizeHandler) (middleware.FinalizeOutput, middleware.Metadata, error) {
+	timeout := op.policy.AttemptTimeout
+	if timeout <= 0 {
+		return next.HandleFinalize(ctx, in)
+	}
+	timed, cancel := context.WithCancel(ctx)
+	timer := time.AfterFunc(timeout, cancel)
+	out, metadata, err := next.HandleFinalize(timed, in)
+	inTime := timer.Stop()
+	switch {
+	case err != nil && !inTime && ctx.Err() == nil:
+		err = fmt.Errorf("no answer within the attempt's %v: %w", timeout, context.DeadlineExceeded)
+		fallthrough
+	case err != nil, !cancelWith(out.Result, cancel):
+		cancel()
+	}
+	return out, metadata, err
+}
+
+// cancelWith makes the end of a result's streamed body call cancel, and reports
+// whether it has one.
+func cancelWith(result any, cancel context.CancelFunc) bool {
+	v := reflect.ValueOf(result)
+	if v.Kind() != reflect.Pointer || v.Elem().Kind() != reflect.Struct {
+		return false
+	}
+	f := field(v.Elem(), "Body")
+	body, ok := reflect.TypeAssert[io.ReadCloser](f)
+	if !ok || body == nil || !f.CanSet() {
+		return false
+	}
+	f.Set(reflect.ValueOf(&cancellingBody{ReadCloser: body, cancel: cancel}))
+	return true
+}
+
+type cancellingBody struct {
+	io.ReadCloser
+
+	cancel context.CancelFunc
+}
+
+func (b *cancellingBody) Close() error {
+	defer b.cancel()
+	return b.ReadCloser.Close()
+}
+
+// The loop's retryer. The attempt has already decided; these only tell.
+
+var _ aws.RetryerV2 = (*operation)(nil)
+
+func (op *operation) IsErrorRetryable(error) bool { return op.again }
+
+func (op *operation) MaxAttempts() int { return max(op.policy.Attempts(), 0) }
+
+func (op *operation) RetryDelay(int, error) (time.Duration, error) { return op.delay, nil }
+
+func (op *operation) GetRetryToken(context.Context, error) (func(error) error, error) {
+	return released, nil
+}
+
+func (op *operation) GetInitialToken() func(error) error { return released }
+
+func (op *operation) GetAttemptToken(context.Context) (func(error) error, error) {
+	return released, nil
+}
+
+func released(error) error { return nil }
+
+// headerOf returns the header of the answer that err comes with, or nil.
+func headerOf(err error) http.Header {
+	e, ok := errors.AsType[*smithyhttp.ResponseError](err)
+	if !ok || e.Response == nil || e.Response.Response == nil {
+		return nil
+	}
+	return e.Response.Header
+}
