@@ -91,7 +91,7 @@ func (p *Policy) schedule(d *Decision, o Outcome, u float64) {
 	d.Cost = cost(d.Class)
 	switch {
 	case d.Delay > left:
-		d.Stop = &DeadlineError{Needed: d.Delay + useful, Left: max(left+useful, 0)}
+		d.Stop = &DeadlineError{Needed: min(d.Delay, forever-useful) + useful, Left: max(left+useful, 0)}
 	case o.Open != nil && (o.Open.RetryAt.IsZero() || o.Open.RetryAt.After(o.Now.Add(d.Delay))):
 		d.Stop, d.RetryAt = o.Open, o.Open.RetryAt
 	case o.Budgeted && !affordable(d.Cost, o):

@@ -19,6 +19,7 @@ package retry
 
 import (
 	"context"
+	"errors"
 	"math/rand/v2"
 	"time"
 
@@ -253,6 +254,9 @@ func (c *Call) Failed(ctx context.Context, err error) (time.Duration, error) {
 	o := c.outcome(ctx, now)
 	o.Err, o.TimedOut, o.Ended = err, c.timedOut, context.Cause(ctx)
 	o.Class, o.Hint = c.policy.classify(o)
+	if o.Ended != nil && errors.Is(ctx.Err(), context.Canceled) {
+		o.Class = ClassIgnored // whatever its cause is
+	}
 	c.record(o)
 	o.Open = b.Peek()
 	o.Balance, o.Budgeted = b.Balance()

@@ -1,0 +1,243 @@
+package retry_test
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"math"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"github.com/seed-0f2c7998/perdure/retry"
+)
+
+// With 10 s to go the waits of 1, 2 and 4 s fit and that of 8 s does not: the
+// call ends at once, at 7 s, and tells the last error and the times.
+func TestDeadlineIsNotSleptInto(t *testing.T) {
+	t.Parallel()
+	for name, limit := range map[string]func(context.Context, *retry.Policy) (context.Context, context.CancelFunc){
+		"the caller's deadline": func(ctx context.Context, _ *retry.Policy) (context.Context, context.CancelFunc) {
+			return context.WithTimeout(ctx, 10*time.Second)
+		},
+		"MaxElapsed": func(ctx context.Context, p *retry.Policy) (context.Context, context.CancelFunc) {
+			p.MaxElapsed = 10 * time.Second
+			return ctx, func() {}
+		},
+		"the nearer of both": func(ctx context.Context, p *retry.Policy) (context.Context, context.CancelFunc) {
+			p.MaxElapsed = 10 * time.Second
+			return context.WithTimeout(ctx, time.Minute)
+		},
+	} {
+		synctest.Test(t, func(t *testing.T) {
+			p := retry.Policy{Jitter: retry.NoJitter, Classify: retry.Always}
+			ctx, cancel := limit(t.Context(), &p)
+			defer cancel()
+			f, made := always(errDown)
+			begin := time.Now()
+			err := retry.Do(ctx, &p, f)
+			e := stopped(t, err, retry.ErrDeadline, 4)
+			if took := time.Since(begin); took != 7*time.Second || e.Elapsed != took || made.n != 4 {
+				t.Errorf("%s: %d calls in %v (says %v), want 4 in 7s", name, made.n, took, e.Elapsed)
+			}
+			d, ok := errors.AsType[*retry.DeadlineError](err)
+			if !ok || d.Left != 3*time.Second || d.Needed < 8*time.Second || d.Needed > 8100*time.Millisecond {
+				t.Errorf("%s: %+v, want 8s and a little needed, 3s left", name, d)
+			}
+			if e.Last != errDown || errors.Is(err, context.DeadlineExceeded) { //nolint:errorlint // as itself
+				t.Errorf("%s: last is %v in %v", name, e.Last, err)
+			}
+		})
+	}
+}
+
+// A wait is never cut to fit: either the whole of it and a useful attempt fit,
+// or there is none.
+func TestDeadlineByTheMillisecond(t *testing.T) {
+	t.Parallel()
+	for _, c := range []struct {
+		left    time.Duration
+		retried bool
+	}{{900 * time.Millisecond, false}, {time.Second, false}, {time.Second + 9*time.Millisecond, false},
+		{time.Second + 10*time.Millisecond, true}, {2 * time.Second, true}} {
+		synctest.Test(t, func(t *testing.T) {
+			ctx, cancel := context.WithTimeout(t.Context(), c.left)
+			defer cancel()
+			p := retry.Policy{Jitter: retry.NoJitter, Classify: retry.Always}
+			f, made := calls(errDown)
+			begin := time.Now()
+			err := retry.Do(ctx, &p, f)
+			want := map[bool]time.Duration{true: time.Second}[c.retried]
+			if (err == nil) != c.retried || time.Since(begin) != want {
+				t.Errorf("%v left: %d calls in %v, %v", c.left, made.n, time.Since(begin), err)
+			}
+		})
+	}
+}
+
+// MaxElapsed counts from the beginning of the first attempt, not from its end.
+func TestMaxElapsedCountsTheAttempts(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		p := retry.Policy{MaxElapsed: 10 * time.Second, Jitter: retry.NoJitter, Classify: retry.Always}
+		n := 0
+		err := retry.Do(t.Context(), &p, func(context.Context) error {
+			n++
+			<-time.After(3 * time.Second)
+			return errDown
+		})
+		// 0-3, 4-7; the third could begin at 9 and does; it ends at 12.
+		e := stopped(t, err, retry.ErrDeadline, 3)
+		d, _ := errors.AsType[*retry.DeadlineError](err)
+		if n != 3 || e.Elapsed != 12*time.Second || d == nil || d.Left != 0 {
+			t.Errorf("%d calls, %v, %+v", n, e.Elapsed, d)
+		}
+	})
+}
+
+// Times that are near the end of time itself are told without an overflow.
+func TestDeadlineErrorOfHugeDelays(t *testing.T) {
+	t.Parallel()
+	p := retry.Policy{
+		BaseDelay: math.MaxInt64, MaxDelay: math.MaxInt64, Jitter: retry.NoJitter,
+		MaxElapsed: time.Hour, Classify: retry.Always,
+	}
+	f, _ := always(errDown)
+	err := retry.Do(t.Context(), &p, f)
+	if d, ok := errors.AsType[*retry.DeadlineError](err); !ok || d.Needed < p.BaseDelay || d.Left > time.Hour {
+		t.Errorf("%+v, want at least %v needed", d, p.BaseDelay)
+	}
+}
+
+// The expiry of an attempt's own timeout is worth a retry, whatever error the
+// operation makes of it; that of the caller is not.
+func TestAttemptTimeout(t *testing.T) {
+	t.Parallel()
+	for name, end := range map[string]func(context.Context) error{
+		"the context's error": func(ctx context.Context) error { return ctx.Err() },
+		"wrapped":             func(ctx context.Context) error { return fmt.Errorf("put: %w", ctx.Err()) },
+		"one of its own":      func(context.Context) error { return errors.New("killed") },
+		"joined":              func(ctx context.Context) error { return errors.Join(errDown, context.Cause(ctx)) },
+	} {
+		synctest.Test(t, func(t *testing.T) {
+			p := retry.Policy{AttemptTimeout: 2 * time.Second, Jitter: retry.NoJitter}
+			n, begin := 0, time.Now()
+			err := retry.Do(t.Context(), &p, func(ctx context.Context) error {
+				if n++; n < 3 {
+					<-ctx.Done()
+					return end(ctx)
+				}
+				return nil
+			})
+			if took := time.Since(begin); err != nil || n != 3 || took != 7*time.Second {
+				t.Errorf("%s: %v after %d attempts in %v, want 3 in 7s", name, err, n, took)
+			}
+		})
+	}
+}
+
+// The timeout of an attempt does not outlive it, and an attempt that fails by
+// itself before that is judged by its error.
+func TestAttemptTimeoutEndsWithTheAttempt(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		p := retry.Policy{AttemptTimeout: time.Second}
+		var kept context.Context
+		err := retry.Do(t.Context(), &p, func(ctx context.Context) error {
+			kept = ctx
+			if _, ok := ctx.Deadline(); !ok {
+				t.Error("the attempt's context has no deadline")
+			}
+			return errDown
+		})
+		if err != errDown || !errors.Is(kept.Err(), context.Canceled) { //nolint:errorlint // as itself
+			t.Errorf("%v; the attempt's context: %v", err, kept.Err())
+		}
+	})
+}
+
+// A caller whose context is done gets its cause, and no attempt is made.
+func TestContextDoneBeforeTheFirstAttempt(t *testing.T) {
+	t.Parallel()
+	cause := errors.New("the run was called off")
+	canceled, cancel := context.WithCancel(t.Context())
+	cancel()
+	caused, cancelCause := context.WithCancelCause(t.Context())
+	cancelCause(cause)
+	late, cancelLate := context.WithDeadline(t.Context(), time.Now().Add(-time.Second))
+	defer cancelLate()
+	for _, c := range []struct {
+		ctx  context.Context
+		want error
+	}{{canceled, context.Canceled}, {caused, cause}, {late, context.DeadlineExceeded}} {
+		for name, p := range map[string]*retry.Policy{
+			"plain": {}, "timeout": {AttemptTimeout: time.Second}, "nil": nil, "breaker": {Breaker: breaker(open(time.Hour))},
+		} {
+			f, made := calls()
+			if err := retry.Do(c.ctx, p, f); err != c.want || made.n != 0 { //nolint:errorlint // as itself
+				t.Errorf("%s policy: %v after %d calls, want %v after none", name, err, made.n, c.want)
+			}
+		}
+	}
+}
+
+// A caller who gives up during a wait is answered at once, with the cause and
+// the last error.
+func TestCancelWakesTheWait(t *testing.T) {
+	t.Parallel()
+	cause := errors.New("the run was called off")
+	for name, c := range map[string]struct {
+		make func(context.Context) (context.Context, func())
+		want error
+	}{
+		"cancel": {func(ctx context.Context) (context.Context, func()) {
+			ctx, cancel := context.WithCancel(ctx)
+			return ctx, cancel
+		}, context.Canceled},
+		"cause": {func(ctx context.Context) (context.Context, func()) {
+			ctx, cancel := context.WithCancelCause(ctx)
+			return ctx, func() { cancel(cause) }
+		}, cause},
+	} {
+		synctest.Test(t, func(t *testing.T) {
+			ctx, cancel := c.make(t.Context())
+			defer cancel()
+			time.AfterFunc(1500*time.Millisecond, cancel)
+			var r record
+			p := retry.Policy{Jitter: retry.NoJitter, Classify: retry.Always, Observe: r.observe}
+			f, made := always(errDown)
+			begin := time.Now()
+			err := retry.Do(ctx, &p, f)
+			e := stopped(t, err, c.want, 2)
+			if took := time.Since(begin); took != 1500*time.Millisecond || made.n != 2 {
+				t.Errorf("%s: %d calls in %v, want 2 in 1.5s", name, made.n, took)
+			}
+			if e.Last != errDown || !errors.Is(err, errDown) { //nolint:errorlint // as itself
+				t.Errorf("%s: last is %v", name, e.Last)
+			}
+			if got := r.kinds(); got != "retrying retrying stopped" {
+				t.Errorf("%s: events %s", name, got)
+			}
+		})
+	}
+}
+
+// A caller who gives up during an attempt gets the cause and what the attempt
+// made of it, once.
+func TestCancelDuringAnAttempt(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		ctx, cancel := context.WithTimeout(t.Context(), time.Second)
+		defer cancel()
+		n := 0
+		err := retry.Do(ctx, &retry.Policy{Classify: retry.Always}, func(ctx context.Context) error {
+			n++
+			<-ctx.Done()
+			return fmt.Errorf("put: %w", ctx.Err())
+		})
+		e := stopped(t, err, context.DeadlineExceeded, 1)
+		if n != 1 || e.Last.Error() != "put: context deadline exceeded" {
+			t.Errorf("%d calls, last %v", n, e.Last)
+		}
+	})
+}
