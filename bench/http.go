@@ -1,0 +1,112 @@
+package main
+
+import (
+	"bytes"
+	"context"
+	"fmt"
+	"io"
+	"net/http"
+	"net/http/httptest"
+
+	"github.com/failsafe-go/failsafe-go/circuitbreaker"
+	"github.com/failsafe-go/failsafe-go/failsafehttp"
+	"github.com/hashicorp/go-retryablehttp"
+
+	"github.com/seed-0f2c7998/perdure/httpretry"
+)
+
+// size is that of the body which the server answers with.
+const size = 1024
+
+// newServer serves it over loopback. It is in the same process, so its own work is in the bare call.
+func newServer() *httptest.Server {
+	body := make([]byte, size)
+	return httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {
+		_, _ = w.Write(body)
+	}))
+}
+
+// httpScenarios returns the rows in which the operation is a GET, its body read to the end: of url over loopback, where
+// the network's noise is greater than what is looked for, and by a transport that answers at once.
+func httpScenarios(url string) []scenario {
+	loopback := func() http.RoundTripper { return &http.Transport{} }
+	instant := func() http.RoundTripper { return canned(make([]byte, size)) }
+	return []scenario{
+		{name: "HTTP GET of 1 KiB, retry", noisy: true, cells: httpRetry(url, loopback)},
+		{name: "HTTP GET of 1 KiB, retry + breaker", noisy: true, cells: httpBreaker(url, loopback)},
+		{name: "HTTP GET, no network, retry", cells: httpRetry(url, instant)},
+		{name: "HTTP GET, no network, retry + breaker", cells: httpBreaker(url, instant)},
+	}
+}
+
+func httpRetry(url string, base func() http.RoundTripper) map[library]cell {
+	failsafe := failsafehttp.NewRetryPolicyBuilder().Build() //nolint:bodyclose // a policy
+	return map[library]cell{
+		bareCall:  getBy(url, base()),
+		perdure:   getBy(url, httpretry.NewTransport(base(), httpretry.Options{})),
+		failsafes: getBy(url, failsafehttp.NewRoundTripper(base(), failsafe)),
+		hashicorp: hashicorpGet(url, base()),
+	}
+}
+
+func httpBreaker(url string, base func() http.RoundTripper) map[library]cell {
+	config := breakerConfig()
+	failsafe := failsafehttp.NewRetryPolicyBuilder().Build()                                       //nolint:bodyclose // a policy
+	breaker := circuitbreaker.NewBuilder[*http.Response]().WithFailureThreshold(threshold).Build() //nolint:bodyclose // a policy
+	return map[library]cell{
+		bareCall:  getBy(url, base()),
+		perdure:   getBy(url, httpretry.NewTransport(base(), httpretry.Options{Breakers: &config})),
+		failsafes: getBy(url, failsafehttp.NewRoundTripper(base(), failsafe, breaker)),
+	}
+}
+
+// canned is a transport that answers each request with itself.
+type canned []byte
+
+func (c canned) RoundTrip(req *http.Request) (*http.Response, error) {
+	return &http.Response{
+		Status: "200 OK", StatusCode: http.StatusOK, Proto: "HTTP/1.1", ProtoMajor: 1, ProtoMinor: 1,
+		Header: http.Header{}, Body: io.NopCloser(bytes.NewReader(c)), ContentLength: int64(len(c)), Request: req,
+	}, nil
+}
+
+func getBy(url string, t http.RoundTripper) cell {
+	client := &http.Client{Transport: t}
+	return func(call) call {
+		return func(ctx context.Context) error {
+			req, err := http.NewRequestWithContext(ctx, http.MethodGet, url, http.NoBody)
+			if err != nil {
+				return err
+			}
+			return finish(client.Do(req))
+		}
+	}
+}
+
+// finish reads the answer to its end.
+func finish(res *http.Response, err error) error {
+	if err != nil {
+		return err
+	}
+	defer res.Body.Close()
+	if n, err := io.Copy(io.Discard, res.Body); err != nil || n != size || res.StatusCode != http.StatusOK {
+		return fmt.Errorf("status %s, %d bytes: %w", res.Status, n, err)
+	}
+	return nil
+}
+
+// hashicorpGet logs nothing: by default go-retryablehttp writes a line for each request.
+func hashicorpGet(url string, t http.RoundTripper) cell {
+	client := retryablehttp.NewClient()
+	client.Logger = nil
+	client.HTTPClient = &http.Client{Transport: t}
+	return func(call) call {
+		return func(ctx context.Context) error {
+			req, err := retryablehttp.NewRequestWithContext(ctx, http.MethodGet, url, nil)
+			if err != nil {
+				return err
+			}
+			return finish(client.Do(req))
+		}
+	}
+}

@@ -1,0 +1,88 @@
+// Command bench measures this library beside its peers, and prints one table.
+//
+//	go run . [-quick] [-rounds n] [-time d] [-only regexp]
+//
+// Each cell is the time over the bare call, which has a column of its own. The cells of a row are measured in turn,
+// many times and briefly, so that whatever else the machine does hits all of them alike. What a row is and how a peer
+// is set up for it can be read in scenarios.go and in the file of its name.
+package main
+
+import (
+	"context"
+	"flag"
+	"fmt"
+	"io"
+	"os"
+	"regexp"
+	"runtime"
+	"runtime/debug"
+	"strings"
+	"testing"
+	"time"
+)
+
+func main() {
+	rounds := flag.Int("rounds", 21, "how often each cell is measured")
+	each := flag.Duration("time", 20*time.Millisecond, "how long one measurement takes")
+	quick := flag.Bool("quick", false, "one very short round: shows that it works, not how fast it is")
+	only := flag.String("only", "", "measure only the rows whose name this regular expression matches")
+	testing.Init()
+	flag.Parse()
+	if *quick {
+		*rounds, *each = 1, time.Millisecond
+	}
+	if err := run(os.Stdout, *rounds, *each, *only); err != nil {
+		fmt.Fprintln(os.Stderr, "bench:", err)
+		os.Exit(1)
+	}
+}
+
+// run measures the rows whose name only matches, and writes the table to w.
+func run(w io.Writer, rounds int, each time.Duration, only string) error {
+	if rounds < 1 || each <= 0 {
+		return fmt.Errorf("-rounds %d, -time %v: both must be above 0", rounds, each)
+	}
+	match, err := regexp.Compile(only)
+	if err != nil {
+		return fmt.Errorf("-only: %w", err)
+	}
+	if err := flag.Set("test.benchtime", each.String()); err != nil {
+		return err
+	}
+	ctx, cancel := context.WithCancel(context.Background())
+	defer cancel()
+	server := newServer()
+	defer server.Close()
+
+	writeHead(w, rounds, each)
+	var rows []row
+	for _, s := range append(scenarios(), httpScenarios(server.URL)...) {
+		if !match.MatchString(s.name) {
+			continue
+		}
+		figures, err := measure(ctx, s, rounds)
+		if err != nil {
+			return fmt.Errorf("%s: %w", s.name, err)
+		}
+		rows = append(rows, row{s.name, figures})
+	}
+	return writeTable(w, rows)
+}
+
+// writeHead writes what was measured, on what.
+func writeHead(w io.Writer, rounds int, each time.Duration) {
+	fmt.Fprintf(w, "%s %s/%s, GOMAXPROCS %d; median of %d rounds of %v, ± half the spread of the middle half\n",
+		runtime.Version(), runtime.GOOS, runtime.GOARCH, runtime.GOMAXPROCS(0), rounds, each)
+	info, ok := debug.ReadBuildInfo()
+	if !ok {
+		return
+	}
+	for _, name := range libraries() {
+		for _, m := range info.Deps {
+			if path, ok := modules()[name]; ok && strings.HasPrefix(m.Path, path) {
+				fmt.Fprintf(w, "%-11s  %s %s\n", name, m.Path, m.Version)
+			}
+		}
+	}
+	fmt.Fprintln(w)
+}

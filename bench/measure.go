@@ -1,0 +1,130 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"slices"
+	"testing"
+)
+
+// A figure is what one cell showed: the median over its rounds.
+type figure struct {
+	ns, spread float64 // nanoseconds a call, and half the distance of the quartiles
+	bytes      float64 // allocated by a call
+	allocs     float64
+}
+
+// A sample is one round of one cell.
+type sample struct{ ns, bytes, allocs float64 }
+
+// noisyFactor is how many times more rounds a noisy row has.
+const noisyFactor = 5
+
+// measure measures the cells of s, one after the other, rounds times over. The figure of the bare call is its own,
+// and that of any other is what it takes more than the bare call of the same round.
+func measure(ctx context.Context, s scenario, rounds int) (map[library]figure, error) {
+	names, calls := s.prepared()
+	if s.noisy {
+		rounds *= noisyFactor
+	}
+	samples := make(map[library][]sample, len(names))
+	for i := range rounds {
+		got := make(map[library]sample, len(names))
+		for j := range names {
+			name := names[(i+j)%len(names)] // each is the first as often as the others
+			one, err := s.round(ctx, calls[name])
+			if err != nil {
+				return nil, fmt.Errorf("%s: %w", name, err)
+			}
+			got[name] = one
+		}
+		for _, name := range names {
+			samples[name] = append(samples[name], got[name].over(name, got[bareCall]))
+		}
+	}
+	figures := make(map[library]figure, len(samples))
+	for name, of := range samples {
+		figures[name] = summary(of)
+	}
+	return figures, nil
+}
+
+// prepared returns the columns in which s has a cell, and their calls.
+func (s scenario) prepared() (names []library, calls map[library]call) {
+	calls = make(map[library]call, len(s.cells))
+	for _, name := range libraries() {
+		if set, ok := s.cells[name]; ok {
+			names = append(names, name)
+			calls[name] = set(s.operation())
+		}
+	}
+	return names, calls
+}
+
+// over returns what s is more than floor, unless it is that.
+func (s sample) over(name library, floor sample) sample {
+	if name == bareCall {
+		return s
+	}
+	return sample{s.ns - floor.ns, s.bytes - floor.bytes, s.allocs - floor.allocs}
+}
+
+// round measures c for as long as the flag test.benchtime says.
+func (s scenario) round(ctx context.Context, c call) (sample, error) {
+	var failed error
+	r := testing.Benchmark(func(b *testing.B) { //nolint:thelper // the benchmark itself
+		b.ReportAllocs()
+		if s.parallel {
+			b.RunParallel(func(pb *testing.PB) {
+				for pb.Next() {
+					if err := c(ctx); (err != nil) != s.refused {
+						b.Errorf("call returned %v", err)
+					}
+				}
+			})
+			return
+		}
+		for b.Loop() {
+			if err := c(ctx); (err != nil) != s.refused {
+				failed = fmt.Errorf("call returned %w", err)
+				b.FailNow()
+			}
+		}
+	})
+	if r.N == 0 {
+		return sample{}, errors.Join(errors.New("failed"), failed)
+	}
+	n := float64(r.N)
+	return sample{float64(r.T.Nanoseconds()) / n, float64(r.MemBytes) / n, float64(r.MemAllocs) / n}, nil
+}
+
+// summary returns the medians of samples, of which there is at least one.
+func summary(samples []sample) figure {
+	ns := sorted(samples, func(s sample) float64 { return s.ns })
+	return figure{
+		ns:     quantile(ns, 0.5),
+		spread: (quantile(ns, 0.75) - quantile(ns, 0.25)) / 2,
+		bytes:  quantile(sorted(samples, func(s sample) float64 { return s.bytes }), 0.5),
+		allocs: quantile(sorted(samples, func(s sample) float64 { return s.allocs }), 0.5),
+	}
+}
+
+func sorted(samples []sample, of func(sample) float64) []float64 {
+	values := make([]float64, len(samples))
+	for i, s := range samples {
+		values[i] = of(s)
+	}
+	slices.Sort(values)
+	return values
+}
+
+// quantile returns the value below which the share q of the sorted values lies, between two of them in proportion.
+func quantile(values []float64, q float64) float64 {
+	at := q * float64(len(values)-1)
+	i := int(at)
+	if i+1 == len(values) {
+		return values[i]
+	}
+	return values[i] + (at-float64(i))*(values[i+1]-values[i])
+}

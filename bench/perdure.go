@@ -1,0 +1,97 @@
+package main
+
+import (
+	"context"
+	"time"
+
+	"github.com/seed-0f2c7998/perdure/circuit"
+	"github.com/seed-0f2c7998/perdure/retry"
+)
+
+// perdurePolicy waits a nanosecond, retries all errors and tells nobody, as the peers do.
+func perdurePolicy(b *circuit.Breaker) *retry.Policy {
+	return &retry.Policy{
+		MaxAttempts: attempts, BaseDelay: delay, Jitter: retry.NoJitter,
+		Classify: retry.Always, Observe: func(retry.Event) {}, Breaker: b,
+	}
+}
+
+// breakerConfig is that of consecutive failures.
+func breakerConfig() circuit.Config {
+	return circuit.Config{FailureThreshold: threshold, RecoveryTimeout: recovery, Observe: func(circuit.Transition) {}}
+}
+
+// windowConfig is that of a ratio of failures among the calls of the last ten seconds.
+func windowConfig() circuit.Config {
+	c := breakerConfig()
+	c.Window, c.MinCalls, c.FailureRatio = window, minCalls, ratio
+	return c
+}
+
+func perdureDo(f call, b *circuit.Breaker) call {
+	p := perdurePolicy(b)
+	return func(ctx context.Context) error { return retry.Do(ctx, p, f) }
+}
+
+func perdureRetry(f call) call { return perdureDo(f, nil) }
+
+func perdureRetryBreaker(f call) call { return perdureDo(f, circuit.New("bench", breakerConfig())) }
+
+func perdureBudget(f call) call {
+	c := breakerConfig()
+	c.Budget = 10
+	return perdureDo(f, circuit.New("bench", c))
+}
+
+func perdureRetryWindow(f call) call { return perdureDo(f, circuit.New("bench", windowConfig())) }
+
+func perdureRetryOpen(f call) call {
+	b := circuit.New("bench", breakerConfig())
+	b.Trip()
+	return perdureDo(f, b)
+}
+
+func perdureGuard(f call, b *circuit.Breaker) call {
+	return func(ctx context.Context) error { return b.Do(ctx, f) }
+}
+
+func perdureBreaker(f call) call { return perdureGuard(f, circuit.New("bench", breakerConfig())) }
+
+func perdureWindow(f call) call { return perdureGuard(f, circuit.New("bench", windowConfig())) }
+
+func perdureOpen(f call) call {
+	b := circuit.New("bench", breakerConfig())
+	b.Trip()
+	return perdureGuard(f, b)
+}
+
+func perdureByHand(f call) call { return perdurePermit(f, breakerConfig()) }
+
+func perdureWindowByHand(f call) call { return perdurePermit(f, windowConfig()) }
+
+func perdurePermit(f call, c circuit.Config) call {
+	b := circuit.New("bench", c)
+	return func(ctx context.Context) error {
+		permit, err := b.Acquire()
+		if err != nil {
+			return err
+		}
+		if err := f(ctx); err != nil {
+			permit.Failure()
+			return err
+		}
+		permit.Success()
+		return nil
+	}
+}
+
+// What every library is set up with, as far as it can be.
+const (
+	attempts  = 5
+	delay     = time.Nanosecond
+	threshold = 5         // consecutive failures that open a breaker
+	recovery  = time.Hour // an open breaker stays open
+	window    = 10 * time.Second
+	minCalls  = 20
+	ratio     = 0.5
+)

@@ -1,0 +1,174 @@
+package main
+
+import (
+	"context"
+	"errors"
+)
+
+// A call is an operation, and also a library's way to run it.
+type call func(context.Context) error
+
+// A library is a column of the table.
+type library string
+
+const (
+	bareCall  library = "bare call"
+	perdure   library = "perdure"
+	failsafes library = "failsafe-go"
+	cenkalti  library = "cenkalti"
+	avast     library = "avast"
+	sethvargo library = "sethvargo"
+	eapache   library = "eapache"
+	sony      library = "sony"
+	hashicorp library = "hashicorp"
+)
+
+// libraries returns the columns from left to right.
+func libraries() []library {
+	return []library{bareCall, perdure, failsafes, cenkalti, avast, sethvargo, eapache, sony, hashicorp}
+}
+
+// modules returns the modules of the peers, without their major version.
+func modules() map[library]string {
+	return map[library]string{
+		failsafes: "github.com/failsafe-go/failsafe-go",
+		cenkalti:  "github.com/cenkalti/backoff",
+		avast:     "github.com/avast/retry-go",
+		sethvargo: "github.com/sethvargo/go-retry",
+		eapache:   "github.com/eapache/go-resiliency",
+		sony:      "github.com/sony/gobreaker",
+		hashicorp: "github.com/hashicorp/go-retryablehttp",
+	}
+}
+
+// A cell sets a library up for f, once, and returns how a caller would run f by it. The context comes with each call,
+// as in a service: what a library wants it in (a closure, an option, an executor) is made for the call.
+type cell func(f call) call
+
+// A scenario is a row of the table.
+type scenario struct {
+	name     string
+	make     func() call // makes the operation; nil: it succeeds at once
+	attempts int         // how often one call runs it
+	refused  bool        // the call ends with an error
+	parallel bool        // as many goroutines as GOMAXPROCS call at once
+	noisy    bool        // needs more rounds than others for a median that holds
+	cells    map[library]cell
+}
+
+// operation returns what the libraries run.
+func (s scenario) operation() call {
+	if s.make == nil {
+		return func(context.Context) error { return nil }
+	}
+	return s.make()
+}
+
+// bare calls f as a library must: by its value, from a function of its own.
+//
+//go:noinline
+func bare(ctx context.Context, f call) error { return f(ctx) }
+
+func bareCell(f call) call {
+	return func(ctx context.Context) error { return bare(ctx, f) }
+}
+
+// scenarios returns the rows without HTTP. Where a peer that only retries stands in a row with a breaker, the breaker
+// is gobreaker's, called for each attempt.
+func scenarios() []scenario {
+	return []scenario{
+		{name: "retry", attempts: 1, cells: map[library]cell{
+			bareCall: bareCell, perdure: perdureRetry, failsafes: failsafeRetry, cenkalti: backoffRetry,
+			avast: avastRetry, sethvargo: sethvargoRetry, eapache: eapacheRetry,
+		}},
+		{name: "retry, waits deaf to ctx", attempts: 1, cells: map[library]cell{
+			bareCall: bareCell, failsafes: failsafeRetryDeaf, avast: avastRetryDeaf, eapache: eapacheRetryDeaf,
+		}},
+		{name: "retry + breaker", attempts: 1, cells: withBreaker()},
+		{name: "retry + breaker + budget", attempts: 1, cells: withBudget()},
+		{name: "retry + windowed breaker", attempts: 1, cells: withWindow()},
+		{name: "breaker", attempts: 1, cells: map[library]cell{
+			bareCall: bareCell, perdure: perdureBreaker, failsafes: failsafeBreaker,
+			eapache: eapacheBreaker, sony: sonyBreaker,
+		}},
+		{name: "breaker, by hand", attempts: 1, cells: map[library]cell{
+			bareCall: bareCell, perdure: perdureByHand, failsafes: failsafeByHand, sony: sonyByHand,
+		}},
+		{name: "windowed breaker", attempts: 1, cells: map[library]cell{
+			bareCall: bareCell, perdure: perdureWindow, failsafes: failsafeWindow, sony: sonyWindow,
+		}},
+		{name: "windowed breaker, by hand", attempts: 1, cells: map[library]cell{
+			bareCall: bareCell, perdure: perdureWindowByHand, failsafes: failsafeWindowByHand,
+			sony: sonyWindowByHand,
+		}},
+		{name: "two failures, then success", attempts: 3, make: failsTwice, cells: map[library]cell{
+			bareCall: bareThrice, perdure: perdureRetry, failsafes: failsafeRetry, cenkalti: backoffRetry,
+			avast: avastRetry, sethvargo: sethvargoRetry, eapache: eapacheRetry,
+		}},
+		{name: "open breaker", refused: true, cells: map[library]cell{
+			bareCall: bareRefusal, perdure: perdureOpen, failsafes: failsafeOpen,
+			eapache: eapacheOpen, sony: sonyOpen,
+		}},
+		{name: "retry + open breaker", refused: true, cells: map[library]cell{
+			bareCall: bareRefusal, perdure: perdureRetryOpen, failsafes: failsafeRetryOpen,
+			cenkalti: backoffOpen, avast: avastOpen, sethvargo: sethvargoOpen,
+		}},
+		{name: "retry + breaker, parallel", attempts: 1, parallel: true, cells: withBreaker()},
+		{name: "retry + breaker + budget, parallel", attempts: 1, parallel: true, cells: withBudget()},
+		{name: "retry + windowed breaker, parallel", attempts: 1, parallel: true, cells: withWindow()},
+	}
+}
+
+func withBreaker() map[library]cell {
+	return map[library]cell{
+		bareCall: bareCell, perdure: perdureRetryBreaker, failsafes: failsafeRetryBreaker, cenkalti: backoffBreaker,
+		avast: avastBreaker, sethvargo: sethvargoBreaker, eapache: eapacheRetryBreaker,
+	}
+}
+
+func withBudget() map[library]cell {
+	return map[library]cell{
+		bareCall: bareCell, perdure: perdureBudget, failsafes: failsafeBudget, avast: avastBudget,
+	}
+}
+
+func withWindow() map[library]cell {
+	return map[library]cell{
+		bareCall: bareCell, perdure: perdureRetryWindow, failsafes: failsafeRetryWindow, cenkalti: backoffWindow,
+		avast: avastWindow, sethvargo: sethvargoWindow,
+	}
+}
+
+var (
+	errFailure = errors.New("failure")
+	errRefused = errors.New("refused")
+)
+
+// failsTwice makes an operation that succeeds every third time. It is for one goroutine.
+func failsTwice() call {
+	n := 0
+	return func(context.Context) error {
+		if n++; n%3 != 0 {
+			return errFailure
+		}
+		return nil
+	}
+}
+
+// bareThrice is the loop that one would write by hand, without a wait.
+func bareThrice(f call) call {
+	return func(ctx context.Context) (err error) {
+		for range 3 {
+			if err = bare(ctx, f); err == nil {
+				return nil
+			}
+		}
+		return err
+	}
+}
+
+// bareRefusal is the cheapest way not to call: an error that exists.
+func bareRefusal(call) call {
+	refuse := func(context.Context) error { return errRefused }
+	return func(ctx context.Context) error { return bare(ctx, refuse) }
+}
