@@ -1,0 +1,15 @@
+//go:build !unix || aix || solaris || illumos
+
+package hoststore
+
+import (
+	"errors"
+	"os"
+)
+
+// mappable reports whether processes can share memory here.
+const mappable = false
+
+const noFollow = 0
+
+func mapMemory(*os.File, int) ([]byte, error) { return nil, errors.ErrUnsupported }

@@ -1,0 +1,117 @@
+package hoststore
+
+import (
+	"hash/fnv"
+	"os"
+	"sync/atomic"
+	"unsafe"
+
+	"github.com/seed-0f2c7998/perdure/internal/cell"
+)
+
+// The file is a header and a table of slots. Its size is fixed: it never has to
+// grow under the feet of those who have mapped it.
+const (
+	slots      = 4096
+	slotSize   = 512
+	headerSize = 512
+	fileSize   = headerSize + slots*slotSize
+)
+
+// A slot is the cell of one key, its name, and the name's hash, by which the
+// slot is claimed.
+//
+// Claiming is one compare-and-swap of the hash. The name is written after it,
+// and its length last. A process that is killed in between leaves a slot that
+// the next one with that hash, which is that name, completes with the same
+// bytes. A slot is never given up.
+type slot struct {
+	cell   cell.Cell
+	hash   atomic.Uint64 // 0: free
+	length atomic.Uint64 // of the name; 0: not yet written
+	name   [nameSize]byte
+}
+
+const nameSize = slotSize - int(unsafe.Sizeof(cell.Cell{})) - 16
+
+// These do not compile if a slot does not have its size.
+var (
+	_ [slotSize - unsafe.Sizeof(slot{})]struct{}
+	_ [unsafe.Sizeof(slot{}) - slotSize]struct{}
+)
+
+// A table is a file that is mapped.
+type table struct {
+	slots []slot
+	file  os.FileInfo // which file it is
+	aside string      // where the file went that was here and was not usable; "": there was none
+}
+
+// newTable lays a table over the bytes of a file.
+func newTable(data []byte, file os.FileInfo) *table {
+	first := (*slot)(unsafe.Pointer(&data[headerSize]))
+	return &table{slots: unsafe.Slice(first, slots), file: file}
+}
+
+// at reports whether the file at path is the table's.
+func (t *table) at(path string) bool {
+	info, err := os.Stat(path)
+	return err == nil && os.SameFile(info, t.file)
+}
+
+// find returns the cell of key, and claims a slot for it at first use. It
+// returns nil if there is none left.
+func (t *table) find(key string) *cell.Cell {
+	name, hash := inSlot(key)
+	for i := range uint64(slots) {
+		s := &t.slots[(hash+i)%slots]
+		s.hash.CompareAndSwap(0, hash)
+		if s.hash.Load() == hash && s.is(name) {
+			return &s.cell
+		}
+	}
+	return nil
+}
+
+// is reports whether a slot with the hash of name is that of name, and writes
+// it there if its claimer has not.
+func (s *slot) is(name string) bool {
+	if n := s.length.Load(); n != 0 {
+		return n <= uint64(nameSize) && string(s.name[:n]) == name
+	}
+	copy(s.name[:], name)
+	s.length.Store(uint64(len(name)))
+	return true
+}
+
+// keys returns the names in the table.
+func (t *table) keys() []string {
+	var keys []string
+	for i := range t.slots {
+		if n := t.slots[i].length.Load(); n != 0 && n <= uint64(nameSize) {
+			keys = append(keys, string(t.slots[i].name[:n]))
+		}
+	}
+	return keys
+}
+
+// inSlot returns the name under which a slot keeps key, and its hash. A key
+// that is too long is cut, and told from others of that beginning by its hash.
+func inSlot(key string) (name string, hash uint64) {
+	h := fnv.New64a()
+	_, _ = h.Write([]byte(key)) // never fails
+	hash = max(h.Sum64(), 1)
+	const digits = "0123456789abcdef"
+	if len(key) == 0 {
+		return "(no name)", hash
+	}
+	if len(key) <= nameSize {
+		return key, hash
+	}
+	cut := []byte(key[:nameSize-17])
+	cut = append(cut, '#')
+	for shift := 60; shift >= 0; shift -= 4 {
+		cut = append(cut, digits[hash>>shift&15])
+	}
+	return string(cut), hash
+}
