@@ -1,0 +1,445 @@
+package circuit
+
+import (
+	"fmt"
+	"slices"
+	"testing"
+	"time"
+)
+
+// This file walks through everything that a breaker can do: from the word of a
+// new breaker, breadth first, along every event that may come next, for each
+// of many small configurations, and holds each step against what a breaker
+// promises.
+//
+// Time goes in ticks of a minute. A state's word is kept as if it were now the
+// instant base and its generation 0: what has passed has passed, so the states
+// are finite. Permits of earlier generations need no place in the state, since
+// their results must change nothing in any state.
+
+// tick of the model, and a distance beyond which an instant lies too far ahead.
+const (
+	modelTick = instant(time.Minute / time.Millisecond)
+	farAhead  = 24 * 60 * modelTick
+)
+
+// A modelState is one node of the graph.
+type modelState struct {
+	word word
+	// The leases of probes that are out and whose results count, in ticks,
+	// ascending; 0: over. The rest of the array is -1.
+	leases [3]int8
+	// A permit has been used twice, so the places of probes are miscounted.
+	careless bool
+}
+
+// A stepping is the function under test, or one with a planted bug.
+type stepping func(r *rules, w word, e event) (word, bool)
+
+// A model explores one configuration.
+type model struct {
+	rules rules
+	step  stepping
+	seen  map[modelState]int // the number of each state
+	todo  []modelState
+	on    [][]int32 // edges that time and fresh, successful probes make, by number
+	steps int
+}
+
+// explore visits all states and returns the first fault, or nil.
+func (m *model) explore() error {
+	m.seen = map[modelState]int{}
+	m.visit(modelState{leases: [3]int8{-1, -1, -1}})
+	for i := 0; i < len(m.todo); i++ {
+		if err := m.expand(m.todo[i]); err != nil {
+			return fmt.Errorf("%w\nin state %v of %+v", err, m.todo[i], m.rules)
+		}
+	}
+	return m.wayOut()
+}
+
+// visit notes s as a state to expand, and returns its number.
+func (m *model) visit(s modelState) int {
+	s.word = bare(s.word)
+	if n, ok := m.seen[s]; ok {
+		return n
+	}
+	m.seen[s] = len(m.todo)
+	m.todo = append(m.todo, s)
+	m.on = append(m.on, nil)
+	return len(m.todo) - 1
+}
+
+// expand takes every event that may come in state s.
+func (m *model) expand(s modelState) error {
+	for _, take := range []func(modelState) error{m.stale, m.byHand, m.clock, m.call, m.results, m.twice} {
+		if err := take(s); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// next makes the step for e and checks what holds for every step.
+func (m *model) next(s modelState, e event) (modelState, bool, error) {
+	m.steps++
+	e.now, e.begin = base, base
+	w, admitted := m.step(&m.rules, s.word, e)
+	if err := m.sound(s.word, w, e); err != nil {
+		return s, false, fmt.Errorf("signal %d leads to %v: %w", e.signal, modelState{word: w}, err)
+	}
+	if w.generation() != s.word.generation() {
+		s.leases = [3]int8{-1, -1, -1} // their results no longer count
+		s.careless = false
+	}
+	s.word = w
+	return s, admitted, nil
+}
+
+// sound checks one step by itself.
+func (m *model) sound(before, after word, e event) error {
+	r := &m.rules
+	from, to := before.state(), after.state()
+	switch {
+	case from == Open && to == Open && before != after:
+		return fmt.Errorf("it opens while open")
+	case after.generation() != before.generation() && after.generation() != before.next(Closed).generation():
+		return fmt.Errorf("the generation jumps")
+	case from != to && after.generation() == before.generation():
+		return fmt.Errorf("the state changes and the generation does not")
+	case from == Isolated && to != Isolated && e.signal != reset:
+		return fmt.Errorf("an isolated breaker lets itself out")
+	case from != Isolated && to == Isolated && e.signal != isolate:
+		return fmt.Errorf("it isolates itself")
+	case to == Open && from != Open && e.signal != failure && e.signal != verdict && e.signal != trip:
+		return fmt.Errorf("it opens without cause")
+	case to == Closed && from != Closed && e.signal != success && e.signal != reset:
+		return fmt.Errorf("it closes without cause")
+	case to == HalfOpen && from != HalfOpen && e.signal != acquire:
+		return fmt.Errorf("it is half-open without a call")
+	case from == HalfOpen && to == Closed && e.signal == success && before.successes()+1 < r.successes:
+		return fmt.Errorf("it closes after too few successes")
+	case to == Open && from != Open && after.ahead(base, farAhead) != r.openTime(after.reopened(), e.u):
+		return fmt.Errorf("it opens for the wrong time")
+	}
+	return m.tidy(after)
+}
+
+// tidy checks that a word holds nothing that its state does not need.
+func (m *model) tidy(w word) error {
+	r := &m.rules
+	counts := w >> lowShift & runMask
+	switch w.state() {
+	case Closed:
+		if w.reopened() == 0 && w&instantMask != 0 {
+			return fmt.Errorf("an instant is left in a closed breaker")
+		}
+		if w.failures() >= max(r.failures, 1) {
+			return fmt.Errorf("it counts %d failures and stays closed", w.failures())
+		}
+	case Open:
+		if counts != 0 {
+			return fmt.Errorf("counts are left in an open breaker")
+		}
+	case HalfOpen:
+		if w.successes() >= r.successes || w.inFlight() > r.probes {
+			return fmt.Errorf("%d successes and %d probes are too many", w.successes(), w.inFlight())
+		}
+	case Isolated:
+		if bare(w) != word(Isolated)<<stateShift {
+			return fmt.Errorf("something is left in an isolated breaker")
+		}
+	}
+	if r.growth <= 1 && w.reopened() != 0 {
+		return fmt.Errorf("without growth it counts reopenings")
+	}
+	return nil
+}
+
+// stale: results of earlier generations change nothing.
+func (m *model) stale(s modelState) error {
+	for _, signal := range []signal{success, failure, cancel, verdict} {
+		for _, g := range []uint16{s.word.generation() - 1, s.word.generation() + 1} {
+			w, _ := m.step(&m.rules, s.word, event{signal: signal, generation: g & 4095, now: base, begin: base})
+			if m.steps++; w != s.word {
+				return fmt.Errorf("a stale result, signal %d, leads to %v", signal, modelState{word: w})
+			}
+		}
+	}
+	return nil
+}
+
+// byHand: what a person asks for is what there is.
+func (m *model) byHand(s modelState) error {
+	for signal, want := range map[signal]State{trip: Open, isolate: Isolated, reset: Closed} {
+		n, _, err := m.next(s, event{signal: signal})
+		if signal == trip && s.word.state() == Isolated {
+			want = Isolated
+		}
+		switch {
+		case err != nil:
+			return err
+		case n.word.state() != want:
+			return fmt.Errorf("signal %d by hand leads to %v", signal, n)
+		case signal == reset && !n.word.healthy():
+			return fmt.Errorf("a reset leaves %v", n)
+		}
+		m.visit(n)
+	}
+	return nil
+}
+
+// clock: a tick passes, or the clock is put to somewhere else altogether.
+func (m *model) clock(s modelState) error {
+	if s.word.state() == Isolated || s.word.state() == Closed && s.word.reopened() == 0 {
+		return nil // no time runs
+	}
+	left := s.word.ahead(base, farAhead)
+	from := m.visit(s)
+	passed := s
+	for i, l := range s.leases {
+		passed.leases[i] = max(l-1, min(l, 0))
+	}
+	far := max(m.rules.parole(), m.rules.openLimit, m.rules.lease) + 2*modelTick
+	if left <= far { // else it stays too far ahead, or comes back in reach as by the clock below
+		passed.word = s.word.until(base + max(left-modelTick, 0))
+	}
+	m.on[from] = append(m.on[from], int32(m.visit(passed)))
+
+	put := s
+	for i, l := range s.leases {
+		put.leases[i] = min(l, 0) // nobody knows how old they are
+	}
+	for _, d := range []instant{0, min(left+modelTick, far), farAhead} {
+		put.word = s.word.until(base + d)
+		m.visit(put)
+	}
+	return nil
+}
+
+// call: someone asks to make a call.
+func (m *model) call(s modelState) error {
+	n, admitted, err := m.next(s, event{signal: acquire})
+	if err != nil {
+		return err
+	}
+	left := s.word.ahead(base, m.rules.limit(s.word.state()))
+	switch state := s.word.state(); {
+	case state == Closed && !admitted:
+		return fmt.Errorf("a closed breaker refuses a call")
+	case state == Isolated && admitted:
+		return fmt.Errorf("an isolated breaker admits a call")
+	case state == Open && admitted != (left <= 0):
+		return fmt.Errorf("admitted is %v with %d ms left", admitted, left)
+	case state == HalfOpen && !admitted && s.word.inFlight() < m.rules.probes:
+		return fmt.Errorf("a place is free, and a probe is refused")
+	case state == HalfOpen && !admitted && left <= 0:
+		return fmt.Errorf("the lease is over, and its place is not free")
+	case !admitted && n != s:
+		return fmt.Errorf("a refused call changes the state")
+	}
+	if admitted && n.word.state() == HalfOpen {
+		if n, err = m.probe(s, n); err != nil {
+			return err
+		}
+	}
+	m.visit(n)
+	return nil
+}
+
+// probe notes that a probe goes out between s and n, and that it comes back
+// well at once: that is the way out that there must be.
+func (m *model) probe(s, n modelState) (modelState, error) {
+	live := 1
+	for _, l := range s.leases {
+		if l > 0 {
+			live++
+		}
+	}
+	if live > m.rules.probes && !s.careless {
+		return n, fmt.Errorf("%d probes are out, and their leases are not over", live)
+	}
+	n.leases[0], n.leases[1], n.leases[2] = int8(m.rules.lease/modelTick), n.leases[0], n.leases[1]
+	n = ordered(n)
+	if got := m.out(n); got != n.word.inFlight() && !n.careless {
+		return n, fmt.Errorf("%d probes are out, and it counts %d", got, n.word.inFlight())
+	}
+	back, _, err := m.next(n, event{signal: success, generation: n.word.generation()})
+	if err != nil {
+		return n, err
+	}
+	if back.word.state() == HalfOpen {
+		back = returned(back, slices.Index(back.leases[:], int8(m.rules.lease/modelTick)))
+	}
+	from := m.visit(s)
+	m.on[from] = append(m.on[from], int32(m.visit(back)))
+	return n, nil
+}
+
+// results: a call that was admitted comes back, by whatever end.
+func (m *model) results(s modelState) error {
+	g := s.word.generation()
+	for _, signal := range []signal{success, failure, cancel, verdict} {
+		for _, u := range []float64{0, 1} { // the ends of the jitter
+			switch s.word.state() {
+			case Closed:
+				n, _, err := m.next(s, event{signal: signal, generation: g, u: u})
+				if err != nil {
+					return err
+				}
+				m.visit(n)
+			case HalfOpen:
+				if err := m.probeReturns(s, event{signal: signal, generation: g, u: u}); err != nil {
+					return err
+				}
+			case Open, Isolated: // a result without a permit
+				if n, _, err := m.next(s, event{signal: signal, generation: g, u: u}); err != nil || n != s {
+					return fmt.Errorf("signal %d changes a breaker that admits nothing: %w", signal, err)
+				}
+			}
+		}
+	}
+	return nil
+}
+
+// probeReturns takes the result e for each of the probes that are out.
+func (m *model) probeReturns(s modelState, e event) error {
+	for i, l := range s.leases {
+		if l < 0 || e.signal == verdict {
+			continue
+		}
+		n, _, err := m.next(s, e)
+		switch {
+		case err != nil:
+			return err
+		case e.signal == failure && n.word.state() != Open:
+			return fmt.Errorf("a probe fails and leads to %v", n)
+		case n.word.state() == HalfOpen:
+			n = returned(n, i)
+			if got := m.out(n); got != n.word.inFlight() && !n.careless {
+				return fmt.Errorf("%d probes are out, and it counts %d", got, n.word.inFlight())
+			}
+		}
+		m.visit(n)
+	}
+	return nil
+}
+
+// twice: a permit of this generation is used once more. That miscounts the
+// probes, but must never shut the breaker for good.
+func (m *model) twice(s modelState) error {
+	if s.word.state() != HalfOpen || m.rules.probes == 1 && m.rules.successes == 1 {
+		return nil
+	}
+	for _, signal := range []signal{success, failure, cancel} {
+		n, _, err := m.next(s, event{signal: signal, generation: s.word.generation()})
+		if err != nil {
+			return err
+		}
+		if n != s && n.word.state() == HalfOpen {
+			n.careless = true
+			n.leases = [3]int8{-1, -1, -1} // of whoever; the count is all that is left
+		}
+		m.visit(n)
+	}
+	return nil
+}
+
+// wayOut checks that from every state that is not isolated, time and probes
+// that succeed lead to a closed breaker, though no call that is out ever
+// comes back.
+func (m *model) wayOut() error {
+	into := make([][]int32, len(m.todo))
+	var next []int32
+	good := make([]bool, len(m.todo))
+	for i, s := range m.todo {
+		for _, to := range m.on[i] {
+			into[to] = append(into[to], int32(i))
+		}
+		if s.word.state() == Closed {
+			good[i], next = true, append(next, int32(i))
+		}
+	}
+	for len(next) > 0 {
+		i := next[0]
+		next = next[1:]
+		for _, from := range into[i] {
+			if !good[from] {
+				good[from], next = true, append(next, from)
+			}
+		}
+	}
+	for i, s := range m.todo {
+		if !good[i] && s.word.state() != Isolated {
+			return fmt.Errorf("there is no way out of state %v of %+v", s, m.rules)
+		}
+	}
+	return nil
+}
+
+// out is the number of probes of s whose results count.
+func (m *model) out(s modelState) (n int) {
+	for _, l := range s.leases {
+		if l >= 0 {
+			n++
+		}
+	}
+	return n
+}
+
+// returned is s without probe i, if there is one.
+func returned(s modelState, i int) modelState {
+	if i >= 0 {
+		s.leases[i] = -1
+	}
+	return ordered(s)
+}
+
+// ordered is s in the one order that stands for all: live probes first.
+func ordered(s modelState) modelState {
+	slices.SortFunc(s.leases[:], func(a, b int8) int { return int(b) - int(a) })
+	return s
+}
+
+func (s modelState) String() string {
+	w := s.word
+	return fmt.Sprintf("{%v, generation %d, reopened %d, high %d, low %d, %d ms ahead, leases %v}", w.state(),
+		w.generation(), w.reopened(), w.successes(), w.inFlight(), w.ahead(base, 2*farAhead), s.leases)
+}
+
+// bare is w without its generation.
+func bare(w word) word { return w << (64 - generationShift) >> (64 - generationShift) }
+
+// smallRules are the configurations that the model goes through.
+func smallRules() (all []rules) {
+	c := Config{RecoveryTimeout: time.Minute, ProbeLease: time.Minute}
+	for _, c.FailureThreshold = range []int{1, 2, 3, Off} {
+		for _, c.SuccessThreshold = range []int{1, 2} {
+			for _, c.HalfOpenMax = range []int{1, 2} {
+				for _, c.ProbeLease = range []time.Duration{time.Minute, 2 * time.Minute} {
+					for _, c.OpenGrowth = range []float64{1, 2} {
+						c.OpenMax = time.Duration(c.OpenGrowth) * time.Minute
+						c.OpenJitter = c.OpenGrowth - 1
+						all = append(all, c.filled().rules())
+					}
+				}
+			}
+		}
+	}
+	return all
+}
+
+func TestModel(t *testing.T) {
+	states, steps := 0, 0
+	for _, r := range smallRules() {
+		m := model{rules: r, step: (*rules).step}
+		if err := m.explore(); err != nil {
+			t.Fatal(err)
+		}
+		states, steps = states+len(m.todo), steps+m.steps
+	}
+	t.Logf("%d configurations, %d states, %d steps", len(smallRules()), states, steps)
+	if states < 10_000 {
+		t.Errorf("only %d states were reached", states)
+	}
+}
