@@ -48,8 +48,14 @@ type mark struct {
 func (m *mark) Error() string { return m.err.Error() }
 func (m *mark) Unwrap() error { return m.err }
 
-// RetryAfter is the hint of a mark made by [After].
-func (m *mark) RetryAfter() (time.Duration, bool) { return m.after, m.after > 0 }
+// RetryAfter is the hint of a mark made by [After]; of any other it is that of
+// the error, of which the mark says nothing.
+func (m *mark) RetryAfter() (time.Duration, bool) {
+	if h, ok := errors.AsType[hinter](m.err); ok && m.class != ClassThrottled {
+		return h.RetryAfter()
+	}
+	return m.after, m.after > 0
+}
 
 // Transient marks err as worth a retry, whatever the policy would say of it.
 // Transient(nil) is nil.

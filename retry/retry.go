@@ -141,6 +141,7 @@ type Call struct {
 	timedOut bool           // the last one ended with its AttemptTimeout
 	start    time.Time      // of the first attempt, or of its failure, see begin
 	held     time.Duration  // waited so far for the key's not-before instant
+	asked    time.Time      // the not-before instant that this call has set, and waits for by itself
 	cost     circuit.Tokens // of the last retry
 	spent    circuit.Tokens // on all of them
 	last     error          // of the last attempt
@@ -182,7 +183,7 @@ func (c *Call) Admit(ctx context.Context) error {
 		return c.abandon(ctx)
 	}
 	if b := c.policy.Breaker; b != nil {
-		if held := b.NotBefore(); !held.IsZero() && !c.policy.IgnoreRetryAfter {
+		if held := b.NotBefore(); held.After(c.asked) && !c.policy.IgnoreRetryAfter {
 			if err := c.hold(ctx, held); err != nil {
 				return err
 			}
@@ -203,7 +204,7 @@ func (c *Call) guarded() bool { return c.permit.Probe() || c.policy.AttemptTimeo
 // hold waits for the instant before which the key's server asked not to be
 // called, and for the one that it may have asked for meanwhile.
 func (c *Call) hold(ctx context.Context, held time.Time) error {
-	for ; !held.IsZero(); held = c.policy.Breaker.NotBefore() {
+	for ; held.After(c.asked); held = c.policy.Breaker.NotBefore() {
 		now := time.Now()
 		if c.start.IsZero() {
 			c.start = now
@@ -263,6 +264,7 @@ func (c *Call) Failed(ctx context.Context, err error) (time.Duration, error) {
 	d := c.policy.Decide(o, rand.Float64())
 	if d.Hint > 0 {
 		b.HoldUntil(now.Add(d.Hint))
+		c.asked = now.Add(d.Hint).Add(holdGrain)
 	}
 	if d.Stop == nil && !b.Withdraw(d.Cost) {
 		d.Stop = ErrBudget
@@ -277,6 +279,9 @@ func (c *Call) Failed(ctx context.Context, err error) (time.Duration, error) {
 	})
 	return d.Delay, nil
 }
+
+// holdGrain is how much later a not-before instant may be kept than it was set.
+const holdGrain = 2 * time.Millisecond
 
 // outcome returns what Decide needs to know of the call at now.
 func (c *Call) outcome(ctx context.Context, now time.Time) Outcome {

@@ -1,0 +1,221 @@
+package retry_test
+
+import (
+	"context"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"github.com/seed-0f2c7998/perdure/circuit"
+	"github.com/seed-0f2c7998/perdure/retry"
+)
+
+// funded returns a breaker that does not trip, with a budget of ten tokens in
+// which there are so many twentieths.
+func funded(balance circuit.Tokens) *circuit.Breaker {
+	b := breaker(circuit.Config{FailureThreshold: 1000, Budget: 10})
+	if have, _ := b.Balance(); have > balance {
+		b.Withdraw(have - balance)
+	} else {
+		b.Refund(balance - have)
+	}
+	return b
+}
+
+func balance(b *circuit.Breaker) circuit.Tokens {
+	t, _ := b.Balance()
+	return t
+}
+
+// How many attempts an operation that only fails makes, by what is in the
+// budget: one token to begin with, and at most half of it for one operation.
+func TestBudgetLimitsRetries(t *testing.T) {
+	t.Parallel()
+	const token = circuit.Token
+	throttled := retry.After(errDown, 0)
+	for _, c := range []struct {
+		name     string
+		balance  circuit.Tokens
+		err      error
+		attempts int
+		left     circuit.Tokens
+		stop     error
+	}{
+		{"nothing", 0, errDown, 1, 0, retry.ErrBudget},
+		{"almost a token", token - 1, errDown, 1, token - 1, retry.ErrBudget},
+		{"the start", token, errDown, 2, 0, retry.ErrBudget},
+		{"two: half is one", 2 * token, errDown, 2, token, retry.ErrBudget},
+		{"four: half is two", 4 * token, errDown, 3, 2 * token, retry.ErrBudget},
+		{"seven: half is three and a half", 7 * token, errDown, 4, 4 * token, retry.ErrBudget},
+		{"ten: half is five", 10 * token, errDown, 5, 6 * token, retry.ErrExhausted},
+		{"the start, throttled", token, throttled, 3, token - 2*circuit.ThrottledCost, retry.ErrBudget},
+		{"ten, throttled", 10 * token, throttled, 5, 10*token - 4*circuit.ThrottledCost, retry.ErrExhausted},
+	} {
+		synctest.Test(t, func(t *testing.T) {
+			b := funded(c.balance)
+			p := retry.Policy{Breaker: b, Classify: retry.Always, Jitter: retry.NoJitter}
+			f, made := always(c.err)
+			stopped(t, retry.Do(t.Context(), &p, f), c.stop, c.attempts)
+			if made.n != c.attempts || balance(b) != c.left {
+				t.Errorf("%s: %d calls, %d twentieths left; want %d, %d", c.name, made.n, balance(b), c.attempts, c.left)
+			}
+		})
+	}
+}
+
+// The refusal comes without a wait.
+func TestBudgetStopsAtOnce(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		begin := time.Now()
+		var r record
+		f, _ := always(errDown)
+		p := retry.Policy{Breaker: funded(0), Classify: retry.Always, Observe: r.observe}
+		stopped(t, retry.Do(t.Context(), &p, f), retry.ErrBudget, 1)
+		if time.Since(begin) != 0 || r.kinds() != "stopped" {
+			t.Errorf("took %v, events %s", time.Since(begin), r.kinds())
+		}
+	})
+}
+
+// A new breaker's budget holds one token; success brings a fifth of one, an
+// answer that says no as well; a retry that works is paid back.
+func TestBudgetBalance(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		const token = circuit.Token
+		b := breaker(circuit.Config{FailureThreshold: 1000, Budget: 10})
+		p := retry.Policy{Breaker: b, Jitter: retry.NoJitter, RetryOn: []string{"Busy"}}
+		busy, denied := &coded{code: "Busy"}, &coded{code: "AccessDenied", status: 403}
+		do := func(results ...error) {
+			f, _ := calls(results...)
+			_ = retry.Do(t.Context(), &p, f)
+		}
+		for _, c := range []struct {
+			name    string
+			results []error
+			want    circuit.Tokens
+		}{
+			{"success", nil, token + token/5},
+			{"permanent", []error{denied}, token + 2*token/5},
+			{"a retry that works", []error{busy}, token + 3*token/5},
+			{"a retry that is denied", []error{busy, denied}, token - token/5},
+		} {
+			if do(c.results...); balance(b) != c.want {
+				t.Errorf("after %s: %d twentieths, want %d", c.name, balance(b), c.want)
+			}
+		}
+		for range 1000 {
+			do()
+		}
+		if balance(b) != 10*token {
+			t.Errorf("after 1000 successes: %d twentieths, want the ceiling of %d", balance(b), 10*token)
+		}
+	})
+}
+
+// Of two retries only the one that worked is paid back: the other one failed.
+func TestBudgetRefundsTheRetryThatWorked(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		b := funded(8 * circuit.Token)
+		p := retry.Policy{Breaker: b, Classify: retry.Always, Jitter: retry.NoJitter}
+		f, _ := calls(errDown, errDown)
+		if err := retry.Do(t.Context(), &p, f); err != nil {
+			t.Fatal(err)
+		}
+		if want := 7*circuit.Token + circuit.Token/5; balance(b) != want {
+			t.Errorf("%d twentieths, want %d", balance(b), want)
+		}
+	})
+}
+
+// A retry that was paid for and is not made is paid back: its wait was
+// cancelled, the breaker refused it, or the server had asked for too long a wait.
+func TestBudgetGivesBack(t *testing.T) {
+	t.Parallel()
+	for name, during := range map[string]func(*circuit.Breaker, func()){
+		"cancelled": func(_ *circuit.Breaker, cancel func()) { cancel() },
+		"refused":   func(b *circuit.Breaker, _ func()) { b.Isolate() },
+		"told to come back later": func(b *circuit.Breaker, _ func()) {
+			b.HoldUntil(time.Now().Add(time.Hour))
+		},
+	} {
+		synctest.Test(t, func(t *testing.T) {
+			b := funded(4 * circuit.Token)
+			ctx, cancel := context.WithCancel(t.Context())
+			defer cancel()
+			paid := circuit.Tokens(0)
+			time.AfterFunc(time.Second/2, func() { paid = balance(b); during(b, cancel) })
+			p := retry.Policy{Breaker: b, Classify: retry.Always, Jitter: retry.NoJitter}
+			f, made := always(errDown)
+			if err := retry.Do(ctx, &p, f); err == nil || made.n != 1 {
+				t.Errorf("%s: %v after %d calls", name, err, made.n)
+			}
+			if paid != 3*circuit.Token || balance(b) != 4*circuit.Token {
+				t.Errorf("%s: %d twentieths during the wait, %d after it; want 60 and 80", name, paid, balance(b))
+			}
+		})
+	}
+}
+
+// Nothing is taken for a retry that another rule forbids.
+func TestBudgetIsAskedLast(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		ctx, cancel := context.WithTimeout(t.Context(), time.Second)
+		defer cancel()
+		for _, c := range []struct {
+			ctx    context.Context
+			policy retry.Policy
+			err    error
+			stop   error
+		}{
+			{t.Context(), retry.Policy{MaxAttempts: 1}, errDown, retry.ErrExhausted},
+			{ctx, retry.Policy{BaseDelay: 2 * time.Second}, errDown, retry.ErrDeadline},
+			{t.Context(), retry.Policy{}, retry.After(errDown, time.Hour), retry.ErrRetryLater},
+		} {
+			b := funded(0) // which would forbid it, too
+			c.policy.Breaker, c.policy.Classify = b, retry.Always
+			f, _ := always(c.err)
+			stopped(t, retry.Do(c.ctx, &c.policy, f), c.stop, 1)
+			if balance(b) != 0 {
+				t.Errorf("%v: %d twentieths, want 0", c.stop, balance(b))
+			}
+		}
+	})
+}
+
+// Without a Budget in the breaker's Config there is none: five attempts stay
+// five, however often they fail.
+func TestBudgetIsOffByDefault(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		p := retry.Policy{Classify: retry.Always, Breaker: breaker(circuit.Config{FailureThreshold: 1000})}
+		f, made := always(errDown)
+		for range 50 {
+			stopped(t, retry.Do(t.Context(), &p, f), retry.ErrExhausted, 5)
+		}
+		if _, on := p.Breaker.Balance(); made.n != 250 || on {
+			t.Errorf("%d calls, budget %v; want 250 and none", made.n, on)
+		}
+	})
+}
+
+// In a total outage a budget keeps the load of many operations near one
+// attempt each.
+func TestBudgetInAnOutage(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		p := retry.Policy{Classify: retry.Always, Breaker: funded(10 * circuit.Token)}
+		f, made := always(errDown)
+		for range 1000 {
+			if retry.Do(t.Context(), &p, f) == nil {
+				t.Fatal("no error")
+			}
+		}
+		if made.n > 1010 {
+			t.Errorf("%d attempts of 1000 operations, want at most 1010", made.n)
+		}
+	})
+}
