@@ -1,0 +1,121 @@
+//go:build unix
+
+package hoststore_test
+
+import (
+	"bufio"
+	"fmt"
+	"io"
+	"os"
+	"os/exec"
+	"strconv"
+	"testing"
+	"time"
+
+	"github.com/seed-0f2c7998/perdure/circuit"
+	"github.com/seed-0f2c7998/perdure/hoststore"
+)
+
+// The test binary is also the other process: with this variable set it plays
+// the role of that name on the file of its first argument.
+const roleVariable = "PERDURE_TEST_ROLE"
+
+func TestMain(m *testing.M) {
+	if role := os.Getenv(roleVariable); role != "" {
+		roles()[role](os.Args[1])
+		os.Exit(0)
+	}
+	os.Exit(m.Run())
+}
+
+func roles() map[string]func(path string) {
+	return map[string]func(string){
+		"add":    add,
+		"churn":  churn,
+		"lease":  lease,
+		"report": report,
+	}
+}
+
+// start starts another process in that role.
+func start(t *testing.T, role, path string) (*exec.Cmd, *bufio.Reader) {
+	t.Helper()
+	cmd := exec.CommandContext(t.Context(), os.Args[0], path)
+	cmd.Env = append(os.Environ(), roleVariable+"="+role)
+	cmd.Stderr = os.Stderr
+	out, err := cmd.StdoutPipe()
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := cmd.Start(); err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { _ = cmd.Process.Kill(); _ = cmd.Wait() })
+	return cmd, bufio.NewReader(out)
+}
+
+const adds = 500_000
+
+// add counts in one word as fast as it can.
+func add(path string) {
+	c := hoststore.Open(path).Cell("total").Load()
+	for range adds {
+		c.Rejected.Add(1)
+	}
+}
+
+// churn does all that a process can do to cells, until it is killed.
+func churn(path string) {
+	fmt.Fprintln(os.Stdout, "ready")
+	for i := 0; ; i++ {
+		store := hoststore.Open(path)
+		for _, key := range []string{"shared", "own " + strconv.Itoa(os.Getpid())} {
+			b := circuit.New(key, circuit.Config{
+				Store: store, RecoveryTimeout: 2 * time.Millisecond, ProbeLease: 50 * time.Millisecond,
+				Window: 10 * time.Second, FailureRatio: 1, Budget: 10, Observe: func(circuit.Transition) {},
+			})
+			for j := range 50 {
+				if p, err := b.Acquire(); err != nil {
+					b.HoldUntil(time.Now().Add(time.Millisecond))
+				} else if (i+j)%3 == 0 {
+					p.Success()
+				} else {
+					p.Failure()
+				}
+			}
+		}
+		store.Close()
+	}
+}
+
+// lease takes the one probe of an open breaker, says so, and hangs.
+func lease(path string) {
+	b := leased(hoststore.Open(path))
+	p, err := b.Acquire()
+	fmt.Fprintln(os.Stdout, err == nil && p.Probe())
+	_, _ = io.Copy(io.Discard, os.Stdin)
+	select {}
+}
+
+func leased(store circuit.Store) *circuit.Breaker {
+	return circuit.New("leased", circuit.Config{
+		Store: store, FailureThreshold: 1, RecoveryTimeout: time.Millisecond,
+		ProbeLease: 300 * time.Millisecond, Observe: func(circuit.Transition) {},
+	})
+}
+
+// report says at what instant it saw the breaker open and close, again and again.
+func report(path string) {
+	b := circuit.New("seen", circuit.Config{Store: hoststore.Open(path), Observe: func(circuit.Transition) {}})
+	fmt.Fprintln(os.Stdout, "ready")
+	for was := circuit.Closed; ; {
+		is := circuit.Closed
+		if b.Peek() != nil {
+			is = circuit.Isolated
+		}
+		if is != was {
+			was = is
+			fmt.Fprintln(os.Stdout, time.Now().UnixNano())
+		}
+	}
+}

@@ -1,0 +1,234 @@
+//go:build unix
+
+package hoststore_test
+
+import (
+	"bytes"
+	"log/slog"
+	"os"
+	"path/filepath"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/seed-0f2c7998/perdure/circuit"
+	"github.com/seed-0f2c7998/perdure/hoststore"
+)
+
+// A log is what was logged to slog.Default.
+type log struct {
+	mu   sync.Mutex
+	text bytes.Buffer
+}
+
+func (l *log) Write(p []byte) (int, error) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return l.text.Write(p)
+}
+
+func (l *log) lines() []string {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return strings.Split(strings.TrimSpace(l.text.String()), "\n")
+}
+
+func logged(t *testing.T) *log {
+	t.Helper()
+	l, was := new(log), slog.Default()
+	slog.SetDefault(slog.New(slog.NewTextHandler(l, nil)))
+	t.Cleanup(func() { slog.SetDefault(was) })
+	return l
+}
+
+// works makes sure that a breaker in store does what a breaker does.
+func works(t *testing.T, store *hoststore.Store) {
+	t.Helper()
+	b := circuit.New("works", circuit.Config{Store: store, FailureThreshold: 1, Observe: func(circuit.Transition) {}})
+	defer b.Reset()
+	if !b.Allow() {
+		t.Error("a new breaker refuses a call")
+	}
+	if b.RecordFailure(); b.Allow() {
+		t.Error("a breaker that has tripped lets a call pass")
+	}
+}
+
+func TestAFileThatIsNotUsableIsSetAside(t *testing.T) {
+	good := filepath.Join(t.TempDir(), "cells")
+	hoststore.Open(good).Close()
+	fresh, err := os.ReadFile(good)
+	if err != nil {
+		t.Fatal(err)
+	}
+	newer := bytes.Clone(fresh)
+	newer[8]++
+	for name, content := range map[string][]byte{
+		"empty":         {},
+		"garbage":       bytes.Repeat([]byte("garbage "), len(fresh)/8),
+		"cut":           fresh[:len(fresh)/2],
+		"longer":        append(bytes.Clone(fresh), 0),
+		"other version": newer,
+	} {
+		t.Run(name, func(t *testing.T) {
+			log := logged(t)
+			path := filepath.Join(t.TempDir(), "cells")
+			if err := os.WriteFile(path, content, 0o600); err != nil {
+				t.Fatal(err)
+			}
+			store := hoststore.Open(path)
+			defer store.Close()
+			if store.Err() != nil {
+				t.Errorf("not shared: %v", store.Err())
+			}
+			works(t, store)
+			aside, err := filepath.Glob(path + ".unusable-*")
+			if err != nil || len(aside) != 1 {
+				t.Fatalf("files set aside: %q, %v", aside, err)
+			}
+			if kept, err := os.ReadFile(aside[0]); err != nil || !bytes.Equal(kept, content) {
+				t.Errorf("what was set aside is not what was there (%v)", err)
+			}
+			if lines := log.lines(); len(lines) != 1 || !strings.Contains(lines[0], "set aside") {
+				t.Errorf("logged %q, want one line that says so", lines)
+			}
+		})
+	}
+}
+
+func TestWithoutAFileCellsAreInMemory(t *testing.T) {
+	occupied := filepath.Join(t.TempDir(), "occupied")
+	if err := os.WriteFile(occupied, nil, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	directory := filepath.Join(t.TempDir(), "cells")
+	if err := os.Mkdir(directory, 0o700); err != nil {
+		t.Fatal(err)
+	}
+	link := filepath.Join(t.TempDir(), "cells")
+	if err := os.Symlink("/etc/hostname", link); err != nil {
+		t.Fatal(err)
+	}
+	for name, path := range map[string]string{
+		"below a file": occupied + "/cells", "a directory": directory, "a link": link,
+		"where nothing can be made": "/proc/cells",
+	} {
+		t.Run(name, func(t *testing.T) {
+			log := logged(t)
+			store := hoststore.Open(path)
+			defer store.Close()
+			if store.Err() == nil {
+				t.Error("Err is nil, want why the cells are not shared")
+			}
+			works(t, store)
+			works(t, store)
+			if lines := log.lines(); len(lines) != 1 || !strings.Contains(lines[0], "not shared") {
+				t.Errorf("logged %q, want one line that says so", lines)
+			}
+		})
+	}
+}
+
+func TestADeletedFileIsNoticed(t *testing.T) {
+	path := filepath.Join(t.TempDir(), "cells")
+	store := hoststore.Open(path)
+	defer store.Close()
+	mine := circuit.New("moved", circuit.Config{Store: store, Observe: func(circuit.Transition) {}})
+	if err := os.Remove(path); err != nil {
+		t.Fatal(err)
+	}
+	other := hoststore.Open(path)
+	defer other.Close()
+	circuit.New("moved", circuit.Config{Store: other, Observe: func(circuit.Transition) {}}).Isolate()
+	within(t, 5*time.Second, "the breaker moves to the new file", func() bool { return mine.State() == circuit.Isolated })
+}
+
+func TestManyOpenANewFileAtOnce(t *testing.T) {
+	path := filepath.Join(t.TempDir(), "a", "b", "cells")
+	stores := make([]*hoststore.Store, 50)
+	var wg sync.WaitGroup
+	for i := range stores {
+		wg.Go(func() { stores[i] = hoststore.Open(path) })
+	}
+	wg.Wait()
+	for i, s := range stores {
+		s.Cell("total").Load().Trips.Add(1)
+		defer s.Close()
+		if s.Err() != nil {
+			t.Errorf("store %d: %v", i, s.Err())
+		}
+	}
+	if got := stores[0].Cell("total").Load().Trips.Load(); got != uint64(len(stores)) {
+		t.Errorf("%d stores of one file have counted %d in one word", len(stores), got)
+	}
+	if left, _ := filepath.Glob(filepath.Join(filepath.Dir(path), ".cells-*")); len(left) > 0 {
+		t.Errorf("left behind: %q", left)
+	}
+	info, err := os.Stat(path)
+	if err != nil || info.Mode().Perm() != 0o600 {
+		t.Errorf("the file's mode is %v (%v), want 0600", info.Mode(), err)
+	}
+}
+
+func TestLongAndManyKeys(t *testing.T) {
+	log := logged(t)
+	store := hoststore.Open(filepath.Join(t.TempDir(), "cells"))
+	defer store.Close()
+	long := strings.Repeat("x", 1000)
+	if store.Cell(long+"1").Load() == store.Cell(long+"2").Load() {
+		t.Error("two long keys share a cell")
+	}
+	if store.Cell("").Load() == store.Cell("(no name)").Load() {
+		t.Error("the empty key shares a cell")
+	}
+	seen := map[any]bool{}
+	for i := range 4200 {
+		c := store.Cell(strings.Repeat("k", i%7) + time.Duration(i).String()).Load()
+		if seen[c] {
+			t.Fatalf("key %d shares a cell", i)
+		}
+		seen[c] = true
+	}
+	if lines := log.lines(); len(lines) != 1 || !strings.Contains(lines[0], "full") {
+		t.Errorf("logged %q, want one line that says that the file is full", lines)
+	}
+}
+
+func TestPathFollowsTheEnvironment(t *testing.T) {
+	home := t.TempDir()
+	for _, c := range []struct{ state, xdg, want string }{
+		{"/s", "/x", "/s/cells"},
+		{"", "/x", "/x/perdure/cells"},
+		{"", "relative", home + "/.local/state/perdure/cells"},
+		{"", "", home + "/.local/state/perdure/cells"},
+	} {
+		t.Setenv("PERDURE_STATE", c.state)
+		t.Setenv("XDG_STATE_HOME", c.xdg)
+		t.Setenv("HOME", home)
+		if got, err := hoststore.Path(); err != nil || got != c.want {
+			t.Errorf("PERDURE_STATE=%q XDG_STATE_HOME=%q: %q, %v; want %q", c.state, c.xdg, got, err, c.want)
+		}
+	}
+}
+
+func BenchmarkHealthyCall(b *testing.B) {
+	store := hoststore.Open(filepath.Join(b.TempDir(), "cells"))
+	defer store.Close()
+	for _, c := range []struct {
+		name  string
+		store circuit.Store
+	}{{"memory", nil}, {"file", store}} {
+		b.Run(c.name, func(b *testing.B) {
+			breaker := circuit.New("bench", circuit.Config{Store: c.store})
+			b.ReportAllocs()
+			for b.Loop() {
+				p, err := breaker.Acquire()
+				if err != nil {
+					b.Fatal(err)
+				}
+				p.Success()
+			}
+		})
+	}
+}

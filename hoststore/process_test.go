@@ -1,0 +1,159 @@
+//go:build unix
+
+package hoststore_test
+
+import (
+	"math/rand/v2"
+	"os"
+	"slices"
+	"strconv"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/seed-0f2c7998/perdure/circuit"
+	"github.com/seed-0f2c7998/perdure/hoststore"
+)
+
+func TestProcessesCountExactly(t *testing.T) {
+	path := t.TempDir() + "/cells"
+	const processes = 4
+	begin := time.Now()
+	var wait []func() error
+	for range processes {
+		cmd, _ := start(t, "add", path)
+		wait = append(wait, cmd.Wait)
+	}
+	for _, w := range wait {
+		if err := w(); err != nil {
+			t.Fatal(err)
+		}
+	}
+	store := hoststore.Open(path)
+	defer store.Close()
+	if got := store.Cell("total").Load().Rejected.Load(); got != processes*adds {
+		t.Errorf("%d processes that add %d each: %d in the cell", processes, adds, got)
+	}
+	t.Logf("%d processes, one word: %.1f ns an add, start of the processes included",
+		processes, float64(time.Since(begin))/(processes*adds))
+}
+
+func TestKilledProcessesLeaveTheCellsWell(t *testing.T) {
+	path := t.TempDir() + "/cells"
+	kills := 60
+	if n, err := strconv.Atoi(os.Getenv("PERDURE_TEST_KILLS")); err == nil {
+		kills = n
+	}
+	store := hoststore.Open(path)
+	defer store.Close()
+	shared := circuit.New("shared", circuit.Config{
+		Store: store, RecoveryTimeout: 2 * time.Millisecond, ProbeLease: 50 * time.Millisecond,
+		Window: 10 * time.Second, FailureRatio: 1, Budget: 10, Observe: func(circuit.Transition) {},
+	})
+	survivor, out := start(t, "churn", path)
+	read(t, out)
+	for i := range kills {
+		victim, out := start(t, "churn", path)
+		read(t, out)
+		timer := time.NewTimer(time.Duration(rand.IntN(3000)) * time.Microsecond)
+		<-timer.C
+		if err := victim.Process.Kill(); err != nil {
+			t.Fatal(err)
+		}
+		_ = victim.Wait()
+		if m := shared.Metrics(); m.Balance < 0 || m.Balance > 10 {
+			t.Fatalf("after kill %d the budget's balance is %v, want 0 to 10", i+1, m.Balance)
+		}
+	}
+	_ = survivor.Process.Kill()
+	_ = survivor.Wait()
+	within(t, time.Second, "the shared breaker closes again", func() bool {
+		if p, err := shared.Acquire(); err == nil {
+			p.Success()
+		}
+		return shared.State() == circuit.Closed
+	})
+	if keys := store.Keys(); !slices.Contains(keys, "shared") || len(keys) < 3 {
+		t.Errorf("keys %q, want shared and those of the killed", keys)
+	}
+	for _, key := range store.Keys() {
+		if key != "shared" && !strings.HasPrefix(key, "own ") {
+			t.Errorf("key %q is none that a process gave", key)
+		}
+	}
+}
+
+func TestLeaseOfAKilledProcessEnds(t *testing.T) {
+	path := t.TempDir() + "/cells"
+	store := hoststore.Open(path)
+	defer store.Close()
+	b := leased(store)
+	b.RecordFailure()
+	within(t, time.Second, "the breaker is half-open", func() bool { return b.State() == circuit.HalfOpen })
+	prober, out := start(t, "lease", path)
+	if line := read(t, out); line != "true" {
+		t.Fatalf("the other process says %q, want that it has the probe", line)
+	}
+	if _, err := b.Acquire(); err == nil {
+		t.Error("a second probe passed while the first was out")
+	}
+	if err := prober.Process.Kill(); err != nil {
+		t.Fatal(err)
+	}
+	within(t, 2*time.Second, "the lease of the killed process is over", func() bool {
+		p, err := b.Acquire()
+		if err == nil {
+			p.Success()
+		}
+		return err == nil
+	})
+	if b.State() != circuit.Closed {
+		t.Errorf("after the next probe succeeded the breaker is %v", b.State())
+	}
+}
+
+func TestAChangeIsSeenAtOnce(t *testing.T) {
+	path := t.TempDir() + "/cells"
+	store := hoststore.Open(path)
+	defer store.Close()
+	b := circuit.New("seen", circuit.Config{Store: store, Observe: func(circuit.Transition) {}})
+	_, out := start(t, "report", path)
+	read(t, out)
+	var lags []time.Duration
+	for i := range 200 {
+		begin := time.Now().UnixNano()
+		if i%2 == 0 {
+			b.Isolate()
+		} else {
+			b.Reset()
+		}
+		seen, err := strconv.ParseInt(read(t, out), 10, 64)
+		if err != nil {
+			t.Fatal(err)
+		}
+		lags = append(lags, time.Duration(seen-begin))
+	}
+	slices.Sort(lags)
+	t.Logf("a change is seen by another process after: median %v, 99 %% within %v", lags[len(lags)/2], lags[len(lags)*99/100])
+}
+
+// read returns the next line of another process.
+func read(t *testing.T, out interface{ ReadString(byte) (string, error) }) string {
+	t.Helper()
+	line, err := out.ReadString('\n')
+	if err != nil {
+		t.Fatal(err)
+	}
+	return strings.TrimSpace(line)
+}
+
+// within waits until done reports true.
+func within(t *testing.T, limit time.Duration, what string, done func() bool) {
+	t.Helper()
+	end := time.Now().Add(limit)
+	for tick := time.NewTicker(time.Millisecond); !done(); <-tick.C {
+		if time.Now().After(end) {
+			t.Fatalf("%s: not within %v", what, limit)
+		}
+	}
+}
