@@ -35,7 +35,7 @@ func newOutside(ctx context.Context, tmp string) (*outside, error) {
 		// Ours first, then what was downloaded before, then where this user's modules come from.
 		"GOPROXY="+strings.Join([]string{fileURL(o.proxy), fileURL(filepath.Join(cache, "cache", "download")), upstream}, ","),
 		"GONOSUMDB="+tree.Own+","+tree.Own+"/*", // no checksum database knows an unpublished version
-		"GONOPROXY=none", "GOPRIVATE=",
+		"GOPRIVATE=", "GONOPROXY=", // our modules come from our proxy
 		"GOMODCACHE="+filepath.Join(tmp, "modcache"),
 		"GOBIN="+filepath.Join(tmp, "bin"),
 		"GOWORK=off",
@@ -57,10 +57,10 @@ func (o *outside) check(ctx context.Context, mods []tree.Module, version string)
 		return fmt.Errorf("a module that uses the library: %w", err)
 	}
 	for _, m := range mods {
-		if !m.Published() || m.Path == tree.Own {
+		if !m.Published() || m.Path == tree.Own || strings.HasPrefix(m.Rel, "cmd/") {
 			continue
 		}
-		if err := o.buildModule(ctx, m, version); err != nil {
+		if err := o.buildLibrary(ctx, m, version); err != nil {
 			return fmt.Errorf("a module that uses %s: %w", m.Rel, err)
 		}
 	}
@@ -121,16 +121,20 @@ func (o *outside) buildConsumer(ctx context.Context, version string) error {
 	return nil
 }
 
-// buildModule builds all packages of one of our nested modules from a module that requires it.
-func (o *outside) buildModule(ctx context.Context, m tree.Module, version string) error {
+// buildLibrary builds a program that imports one of our nested modules.
+func (o *outside) buildLibrary(ctx context.Context, m tree.Module, version string) error {
 	dir, err := o.emptyDir("uses-" + strings.ReplaceAll(m.Rel, "/", "-"))
 	if err != nil {
 		return err
 	}
+	program := fmt.Sprintf("package main\n\nimport _ %q\n\nfunc main() {}\n", m.Path)
+	if err := os.WriteFile(filepath.Join(dir, "main.go"), []byte(program), 0o600); err != nil {
+		return err
+	}
 	for _, args := range [][]string{
 		{"mod", "init", "example.com/user"},
-		{"get", m.Path + "/...@" + version},
-		{"build", "-o", os.DevNull, m.Path + "/..."},
+		{"get", m.Path + "@" + version},
+		{"build", "-o", os.DevNull, "."},
 	} {
 		if _, err := o.goCommand(ctx, dir, args...); err != nil {
 			return err
