@@ -83,7 +83,12 @@ func New(name string, c Config) *Breaker {
 }
 
 // Name returns the breaker's name.
-func (b *Breaker) Name() string { return b.name }
+func (b *Breaker) Name() string {
+	if b == nil {
+		return ""
+	}
+	return b.name
+}
 
 // Err returns what is wrong with the breaker's Config, a [*ConfigError], or nil.
 func (b *Breaker) Err() error {
@@ -278,7 +283,7 @@ func (b *Breaker) Isolate() { b.apply(event{signal: isolate}) }
 // Reset closes the breaker, and forgets its evidence, its budget's balance and
 // its not-before instant.
 func (b *Breaker) Reset() {
-	if b.err != nil {
+	if b == nil || b.err != nil {
 		return
 	}
 	b.cell.Load().Release()

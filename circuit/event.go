@@ -62,6 +62,9 @@ type Metrics struct {
 
 // Metrics returns the breaker's figures.
 func (b *Breaker) Metrics() Metrics {
+	if b == nil {
+		return Metrics{}
+	}
 	c := b.cell.Load()
 	m := Metrics{
 		State: b.State(), Trips: c.Trips.Load(), Rejected: c.Rejected.Load(),
