@@ -3,7 +3,6 @@ package circuit
 import (
 	"fmt"
 	"slices"
-	"testing"
 	"time"
 )
 
@@ -409,37 +408,3 @@ func (s modelState) String() string {
 
 // bare is w without its generation.
 func bare(w word) word { return w << (64 - generationShift) >> (64 - generationShift) }
-
-// smallRules are the configurations that the model goes through.
-func smallRules() (all []rules) {
-	c := Config{RecoveryTimeout: time.Minute, ProbeLease: time.Minute}
-	for _, c.FailureThreshold = range []int{1, 2, 3, Off} {
-		for _, c.SuccessThreshold = range []int{1, 2} {
-			for _, c.HalfOpenMax = range []int{1, 2} {
-				for _, c.ProbeLease = range []time.Duration{time.Minute, 2 * time.Minute} {
-					for _, c.OpenGrowth = range []float64{1, 2} {
-						c.OpenMax = time.Duration(c.OpenGrowth) * time.Minute
-						c.OpenJitter = c.OpenGrowth - 1
-						all = append(all, c.filled().rules())
-					}
-				}
-			}
-		}
-	}
-	return all
-}
-
-func TestModel(t *testing.T) {
-	states, steps := 0, 0
-	for _, r := range smallRules() {
-		m := model{rules: r, step: (*rules).step}
-		if err := m.explore(); err != nil {
-			t.Fatal(err)
-		}
-		states, steps = states+len(m.todo), steps+m.steps
-	}
-	t.Logf("%d configurations, %d states, %d steps", len(smallRules()), states, steps)
-	if states < 10_000 {
-		t.Errorf("only %d states were reached", states)
-	}
-}

@@ -1,0 +1,207 @@
+package circuit
+
+import (
+	"context"
+	"errors"
+	"slices"
+	"testing"
+	"testing/synctest"
+	"time"
+)
+
+func TestByHand(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		var seen []string
+		b := New("x", Config{Observe: func(t Transition) {
+			seen = append(seen, t.From.String()+" "+t.To.String()+" "+t.Reason.String())
+		}})
+		b.Reset() // closed as it is
+		b.Trip()
+		b.Trip()
+		if b.Allow() {
+			t.Error("a tripped breaker admits")
+		}
+		b.Isolate()
+		b.Isolate()
+		b.Trip()
+		after(1000 * time.Hour)
+		if b.Allow() || b.State() != Isolated || b.Peek() == nil || b.Peek().State != Isolated {
+			t.Errorf("an isolated breaker is %v", b.State())
+		}
+		b.Reset()
+		b.Reset()
+		if !b.Allow() || b.State() != Closed {
+			t.Errorf("a breaker that was reset is %v", b.State())
+		}
+		b.Trip()
+		after(30 * time.Second)
+		b.Allow()
+		b.Trip() // while half-open
+		want := []string{
+			"closed open by hand", "open isolated by hand", "isolated closed by hand",
+			"closed open by hand", "open half-open recovery timeout over", "half-open open by hand",
+		}
+		if !slices.Equal(seen, want) {
+			t.Errorf("transitions\n%q, want\n%q", seen, want)
+		}
+	})
+}
+
+func TestResetForgets(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		b := New("x", quiet(Config{Window: time.Minute, FailureRatio: 1, Budget: 10}))
+		for range 4 {
+			b.RecordFailure()
+		}
+		b.Withdraw(Token)
+		b.HoldUntil(time.Now().Add(time.Hour))
+		b.Reset()
+		m := b.Metrics()
+		if m.Failures != 0 || m.Calls != 0 || m.Balance != 1 || !m.Hold.IsZero() {
+			t.Errorf("after a reset: %+v", m)
+		}
+		for range 4 {
+			b.RecordFailure()
+		}
+		if b.State() != Closed {
+			t.Error("failures from before the reset count")
+		}
+	})
+}
+
+func TestObserveOnly(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		var seen []Transition
+		b := New("x", Config{ObserveOnly: true, Observe: func(t Transition) { seen = append(seen, t) }})
+		fail := func() error { return b.Do(t.Context(), func(context.Context) error { return errDown }) }
+		for i := range 10 {
+			if err := fail(); !errors.Is(err, errDown) {
+				t.Fatalf("call %d: %v", i+1, err)
+			}
+		}
+		if b.State() != Open || b.Peek() != nil {
+			t.Errorf("it is %v and refuses with %v; want open, and no refusal", b.State(), b.Peek())
+		}
+		if m := b.Metrics(); m.Rejected != 5 || m.Trips != 1 {
+			t.Errorf("the metrics say %d would have been rejected and %d trips; want 5 and 1", m.Rejected, m.Trips)
+		}
+		after(30 * time.Second)
+		for range 3 { // one of them is the probe, the others pass unseen
+			p, err := b.Acquire()
+			if err != nil {
+				t.Fatal(err)
+			}
+			defer p.Success()
+		}
+		b.RecordSuccess()
+		if b.State() != Closed {
+			t.Errorf("after the probe it is %v", b.State())
+		}
+		if len(seen) != 3 || !seen[0].ObserveOnly || seen[0].RetryAt.IsZero() {
+			t.Errorf("transitions %+v", seen)
+		}
+		b.Isolate()
+		if b.Allow() {
+			t.Error("isolated by hand, it admits")
+		}
+	})
+}
+
+// A nil *Breaker admits everything and knows nothing.
+func TestNilBreaker(t *testing.T) {
+	var b *Breaker
+	if b.Name() != "" || b.Err() != nil || b.State() != Closed || b.Peek() != nil || !b.NotBefore().IsZero() {
+		t.Error("a nil breaker knows something")
+	}
+	if m := b.Metrics(); m != (Metrics{}) {
+		t.Errorf("its metrics are %+v", m)
+	}
+	for range 10 {
+		p, err := b.Acquire()
+		if err != nil || p != (Permit{}) {
+			t.Fatalf("it gives %+v, %v", p, err)
+		}
+		p.Success()
+		p.Failure()
+		p.Cancel()
+		if _, ok := b.Quick(); !ok || !b.Allow() || b.Do(t.Context(), func(context.Context) error { return nil }) != nil {
+			t.Fatal("it refuses a call")
+		}
+		b.RecordSuccess()
+		b.RecordFailure()
+		b.Trip()
+		b.Isolate()
+		b.Reset()
+		b.HoldUntil(time.Now().Add(time.Hour))
+		b.Refund(Token)
+		if _, on := b.Balance(); on || !b.Withdraw(1000*Token) {
+			t.Fatal("it has a budget")
+		}
+	}
+}
+
+// A breaker that could not be made as asked refuses everything with the reason.
+func TestInvalidBreaker(t *testing.T) {
+	shared := new(Memory)
+	b := New("x", Config{FailureThreshold: -7, Store: shared})
+	want, ok := errors.AsType[*ConfigError](b.Err())
+	if !ok || want.Field != "failure_threshold" || want.Value != "-7" {
+		t.Fatalf("its error is %v", b.Err())
+	}
+	b.Trip()
+	b.Reset()
+	b.RecordSuccess()
+	b.RecordFailure()
+	if _, err := b.Acquire(); !errors.Is(err, want) {
+		t.Errorf("Acquire says %v", err)
+	}
+	if err := b.Do(t.Context(), func(context.Context) error { t.Error("called"); return nil }); !errors.Is(err, want) {
+		t.Errorf("Do says %v", err)
+	}
+	if _, quick := b.Quick(); quick || b.Allow() || b.State() != Isolated {
+		t.Error("it admits a call")
+	}
+	if other := New("x", quiet(Config{Store: shared})); !other.Allow() {
+		t.Error("it shuts the key for a breaker whose Config is valid")
+	}
+}
+
+// Breakers of one name in one Store are one; a Store may refuse a probe, and
+// is told of each transition.
+func TestStore(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		store := &grudging{}
+		a, b := New("x", quiet(Config{Store: store})), New("x", quiet(Config{Store: store}))
+		c := New("y", quiet(Config{Store: store}))
+		a.Trip()
+		if b.State() != Open || c.State() != Closed {
+			t.Errorf("of the same name: %v, of another: %v", b.State(), c.State())
+		}
+		after(30 * time.Second)
+		if b.Allow() {
+			t.Error("a probe passes that the store does not grant")
+		}
+		store.grant = true
+		p, err := b.Acquire()
+		if err != nil {
+			t.Fatal(err)
+		}
+		p.Success()
+		if want := []State{Open, HalfOpen, Closed}; !slices.Equal(store.changes, want) || a.State() != Closed {
+			t.Errorf("the store was told of %v, want %v; the other is %v", store.changes, want, a.State())
+		}
+	})
+}
+
+// grudging is a Store that grants probes only on demand.
+type grudging struct {
+	Memory
+	grant   bool
+	changes []State
+}
+
+func (g *grudging) Grant(string) bool { return g.grant }
+
+func (g *grudging) Changed(_ string, _, after uint64) {
+	g.changes = append(g.changes, word(after).state())
+}

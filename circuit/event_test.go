@@ -1,0 +1,205 @@
+package circuit
+
+import (
+	"bytes"
+	"encoding/json"
+	"errors"
+	"log/slog"
+	"slices"
+	"strings"
+	"testing"
+	"testing/synctest"
+	"time"
+)
+
+// lines returns a logger, and what it has written: level and message of each line.
+func lines() (*slog.Logger, func() []string) {
+	var b bytes.Buffer
+	text := slog.NewTextHandler(&b, &slog.HandlerOptions{ReplaceAttr: func(_ []string, a slog.Attr) slog.Attr {
+		if a.Key == slog.TimeKey {
+			return slog.Attr{}
+		}
+		return a
+	}})
+	return slog.New(text), func() []string { return strings.Split(strings.TrimSpace(b.String()), "\n") }
+}
+
+func TestLogLines(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		logger, written := lines()
+		b := New("s3_upload", Config{SuccessThreshold: 2, Observe: LogTo(logger)})
+		for range 5 {
+			b.RecordFailure()
+		}
+		for _, record := range []func(){b.RecordFailure, b.RecordSuccess, b.RecordSuccess} {
+			after(30 * time.Second)
+			b.Allow()
+			record()
+		}
+		b.Isolate()
+		b.Reset()
+		line := func(level, from, to, reason string) string {
+			return `level=` + level + ` msg="Circuit breaker 's3_upload' transitioned from ` + from + ` to ` + to + ` (` + reason + `)"`
+		}
+		want := []string{
+			line("WARN", "closed", "open", "5 consecutive failures"),
+			line("INFO", "open", "half-open", "recovery timeout over"),
+			line("WARN", "half-open", "open", "probe failed"),
+			line("INFO", "open", "half-open", "recovery timeout over"),
+			line("INFO", "half-open", "closed", "2 successful probes"),
+			line("WARN", "closed", "isolated", "by hand"),
+			line("INFO", "isolated", "closed", "by hand"),
+		}
+		got := written()
+		if len(got) != len(want) {
+			t.Fatalf("%d lines, want %d:\n%s", len(got), len(want), strings.Join(got, "\n"))
+		}
+		for i := range want {
+			if !strings.HasPrefix(got[i], want[i]+" breaker=s3_upload from=") {
+				t.Errorf("line %d\n%s, want\n%s", i, got[i], want[i])
+			}
+		}
+		if want := " retry_at=2000-01-01T00:00:30.000Z"; !strings.HasSuffix(got[0], want) {
+			t.Errorf("the first line ends in %q, want %q", got[0], want)
+		}
+	})
+}
+
+func TestDefaultObserverLogs(t *testing.T) {
+	logger, written := lines()
+	defer slog.SetDefault(slog.Default())
+	slog.SetDefault(logger)
+	New("x", Config{FailureThreshold: 1, ObserveOnly: true}).RecordFailure()
+	got := written()
+	want := `level=WARN msg="Circuit breaker 'x' transitioned from closed to open (1 consecutive failure)"`
+	if len(got) != 1 || !strings.HasPrefix(got[0], want) || !strings.HasSuffix(got[0], " observe_only=true") {
+		t.Errorf("it wrote %q, want %q", got, want)
+	}
+}
+
+// The observer runs under no lock: it may use the breaker.
+func TestObserverUsesTheBreaker(t *testing.T) {
+	var b *Breaker
+	var states []State
+	b = New("x", Config{FailureThreshold: 1, Observe: func(tr Transition) {
+		states = append(states, b.State())
+		b.Metrics()
+		if len(states) < 4 {
+			b.RecordFailure()
+		}
+		switch tr.To {
+		case Open:
+			b.Isolate()
+		case Isolated:
+			b.Reset()
+		}
+	}})
+	b.RecordFailure()
+	// The reset is seen within the failure, and fails again: then it is enough.
+	if want := []State{Open, Isolated, Closed, Open, Isolated, Closed}; !slices.Equal(states, want) {
+		t.Errorf("the observer saw %v", states)
+	}
+}
+
+func TestObserverPanics(t *testing.T) {
+	logger, written := lines()
+	defer slog.SetDefault(slog.Default())
+	slog.SetDefault(logger)
+	b := New("x", Config{FailureThreshold: 1, Observe: func(Transition) { panic("boom") }})
+	b.RecordFailure()
+	if b.State() != Open {
+		t.Errorf("it is %v", b.State())
+	}
+	if got := strings.Join(written(), "\n"); !strings.Contains(got, "Observe panicked") || !strings.Contains(got, "boom") {
+		t.Errorf("the log says %q", got)
+	}
+}
+
+func TestMetrics(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		b := New("x", quiet(Config{FailureThreshold: 3, Window: time.Minute, FailureRatio: 1, Budget: 10}))
+		if m := b.Metrics(); m != (Metrics{Balance: 1}) {
+			t.Errorf("of a new breaker: %+v", m)
+		}
+		for range 10 {
+			p, _ := b.Acquire()
+			p.Success()
+		}
+		b.RecordFailure()
+		b.RecordFailure()
+		if m := b.Metrics(); m.Failures != 2 || m.Calls != 12 || m.Failed != 2 || m.Balance != 3 || m.State != Closed {
+			t.Errorf("after ten successes and two failures: %+v", m)
+		}
+		after(time.Second)
+		b.RecordFailure()
+		b.Allow()
+		b.HoldUntil(time.Now().Add(20 * time.Second))
+		m, now := b.Metrics(), time.Now()
+		if m.State != Open || m.Trips != 1 || m.Rejected != 1 || m.Probes != 0 || m.Failures != 0 ||
+			m.Reason.String() != "3 consecutive failures" || m.Reason.Cause() != Consecutive ||
+			!m.Since.Equal(now) || !m.RetryAt.Equal(now.Add(30*time.Second)) || m.Hold.Sub(now) < 20*time.Second {
+			t.Errorf("after the trip: %+v", m)
+		}
+		after(30 * time.Second)
+		if m := b.Metrics(); m.State != HalfOpen || !m.RetryAt.IsZero() || !m.Hold.IsZero() {
+			t.Errorf("when the time is up: %+v", m)
+		}
+		b.Allow()
+		b.RecordSuccess()
+		if m := b.Metrics(); m.State != Closed || m.Probes != 1 || m.Calls != 0 || m.Reason.String() != "1 successful probe" {
+			t.Errorf("after the probe: %+v", m)
+		}
+	})
+}
+
+func TestReasons(t *testing.T) {
+	for _, r := range []struct {
+		reason Reason
+		text   string
+	}{
+		{Reason{}, "unknown"},
+		{Reason{code: Consecutive, n: 1}, "1 consecutive failure"},
+		{Reason{code: Consecutive, n: 1000}, "1000 consecutive failures"},
+		{Reason{Ratio, 12, 20}, "12 of 20 calls failed"},
+		{Reason{Slow, 16, 20}, "16 of 20 calls were slow"},
+		{Reason{code: ProbeFailed}, "probe failed"},
+		{Reason{code: TimeUp}, "recovery timeout over"},
+		{Reason{code: Recovered, n: 31}, "31 successful probes"},
+		{Reason{code: ByHand}, "by hand"},
+		{Reason{Ratio, figureMask, figureMask}, "268435455 of 268435455 calls failed"},
+		{Reason{code: 200}, "unknown"},
+	} {
+		if got := unpack(r.reason.pack()); got != r.reason || got.String() != r.text {
+			t.Errorf("%+v in a cell becomes %+v, %q; want %q", r.reason, got, got, r.text)
+		}
+	}
+	if got := unpack(Reason{Ratio, figureMask + 9, 1 << 40}.pack()); got != (Reason{Ratio, figureMask, figureMask}) {
+		t.Errorf("figures that do not fit become %+v", got)
+	}
+}
+
+func TestStateText(t *testing.T) {
+	names := []string{"closed", "open", "half-open", "isolated"}
+	for s, name := range names {
+		if got := State(s).String(); got != name {
+			t.Errorf("state %d is %q, want %q", s, got, name)
+		}
+	}
+	all := []State{Closed, Open, HalfOpen, Isolated}
+	data, err := json.Marshal(all)
+	if want := `["closed","open","half-open","isolated"]`; err != nil || string(data) != want {
+		t.Errorf("JSON %s, %v; want %s", data, err, want)
+	}
+	var back []State
+	if err := json.Unmarshal(data, &back); err != nil || !slices.Equal(back, all) {
+		t.Errorf("back from JSON: %v, %v", back, err)
+	}
+	if got := State(9).String(); got != "State(9)" {
+		t.Errorf("an unknown state is %q", got)
+	}
+	s := Open
+	bad, ok := errors.AsType[*ConfigError](s.UnmarshalText([]byte("half_open")))
+	if !ok || bad.Field != "state" || bad.Value != `"half_open"` || !strings.Contains(bad.Want, "did you mean half-open?") || s != Open {
+		t.Errorf("an unknown name: %v, and the state is %v", bad, s)
+	}
+}

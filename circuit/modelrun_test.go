@@ -1,0 +1,154 @@
+package circuit
+
+import (
+	"strings"
+	"testing"
+	"time"
+)
+
+// smallRules are the configurations that the model goes through.
+func smallRules() (all []rules) {
+	c := Config{RecoveryTimeout: time.Minute, ProbeLease: time.Minute}
+	for _, c.FailureThreshold = range []int{1, 2, 3, Off} {
+		for _, c.SuccessThreshold = range []int{1, 2} {
+			for _, c.HalfOpenMax = range []int{1, 2} {
+				for _, c.ProbeLease = range []time.Duration{time.Minute, 2 * time.Minute} {
+					for _, c.OpenGrowth = range []float64{1, 2} {
+						c.OpenMax = time.Duration(c.OpenGrowth) * time.Minute
+						c.OpenJitter = c.OpenGrowth - 1
+						all = append(all, c.filled().rules())
+					}
+				}
+			}
+		}
+	}
+	return all
+}
+
+func TestModel(t *testing.T) {
+	states, steps := 0, 0
+	for _, r := range smallRules() {
+		m := model{rules: r, step: (*rules).step}
+		if err := m.explore(); err != nil {
+			t.Fatal(err)
+		}
+		states, steps = states+len(m.todo), steps+m.steps
+	}
+	t.Logf("%d configurations, %d states, %d steps", len(smallRules()), states, steps)
+	if states < 10_000 {
+		t.Errorf("only %d states were reached", states)
+	}
+}
+
+// The model finds bugs that are planted in the step, so it could fail.
+func TestModelFindsBugs(t *testing.T) {
+	for _, bug := range []struct {
+		name string
+		step stepping
+		want string
+	}{
+		{"ignores generations", func(r *rules, w word, e event) (word, bool) {
+			e.generation = w.generation()
+			return r.step(w, e)
+		}, "stale result"},
+		{"forgets the lease", func(r *rules, w word, e event) (word, bool) {
+			if e.signal == acquire && w.state() == HalfOpen && w.inFlight() == r.probes {
+				return w, false
+			}
+			return r.step(w, e)
+		}, "the lease is over"},
+		{"takes over a lease that lasts", func(r *rules, w word, e event) (word, bool) {
+			if w.state() == HalfOpen && e.signal == acquire {
+				w = w.until(e.now)
+			}
+			return r.step(w, e)
+		}, "leases are not over"},
+		{"admits one probe too many", func(r *rules, w word, e event) (word, bool) {
+			more := *r
+			more.probes++
+			return more.step(w, e)
+		}, "too many"},
+		{"opens while open", func(r *rules, w word, e event) (word, bool) {
+			if w.state() == Open && e.signal == failure && e.generation == w.generation() {
+				return r.opened(w, 0, e), false
+			}
+			return r.step(w, e)
+		}, "opens while open"},
+		{"trips while open", func(r *rules, w word, e event) (word, bool) {
+			if w.state() == Open && e.signal == trip {
+				return r.opened(w, 0, e), false
+			}
+			return r.step(w, e)
+		}, "opens while open"},
+		{"keeps the generation", func(r *rules, w word, e event) (word, bool) {
+			n, ok := r.step(w, e)
+			return bare(n) | w - bare(w), ok
+		}, "generation does not"},
+		{"keeps the place of a cancelled probe", func(r *rules, w word, e event) (word, bool) {
+			if e.signal == cancel {
+				return w, false
+			}
+			return r.step(w, e)
+		}, "it counts"},
+		{"believes a clock that was put back", func(r *rules, w word, e event) (word, bool) {
+			if w.state() == Open && e.signal == acquire && w.ahead(e.now, 2*farAhead) > 0 {
+				return w, false
+			}
+			return r.step(w, e)
+		}, "with 0 ms left"},
+		{"never closes", func(r *rules, w word, e event) (word, bool) {
+			n, ok := r.step(w, e)
+			if w.state() == HalfOpen && e.signal == success && n.state() == Closed {
+				return w.low(max(w.inFlight()-1, 0)), ok
+			}
+			return n, ok
+		}, "no way out"},
+		{"closes at the first success", func(r *rules, w word, e event) (word, bool) {
+			if w.state() == HalfOpen && e.signal == success && e.generation == w.generation() && w.inFlight() > 0 {
+				return r.closed(w, e.begin), false
+			}
+			return r.step(w, e)
+		}, "too few successes"},
+		{"opens for twice the time", func(r *rules, w word, e event) (word, bool) {
+			n, ok := r.step(w, e)
+			if n.state() == Open && w.state() != Open {
+				n = n.until(e.begin + 2*n.ahead(e.now, farAhead))
+			}
+			return n, ok
+		}, "wrong time"},
+		{"opens for ever", func(r *rules, w word, e event) (word, bool) {
+			if w.state() == Open && e.signal == acquire {
+				return w, false
+			}
+			return r.step(w, e)
+		}, "admitted is false"},
+		{"leaves the lease in a closed breaker", func(r *rules, w word, e event) (word, bool) {
+			n, ok := r.step(w, e)
+			if w.state() == HalfOpen && n.state() == Closed {
+				n = n.until(e.begin)
+			}
+			return n, ok
+		}, "an instant is left"},
+		{"forgets to trip", func(r *rules, w word, e event) (word, bool) {
+			if w.state() == Closed && e.signal == failure && e.generation == w.generation() {
+				return w.run(w.failures() + 1), false
+			}
+			return r.step(w, e)
+		}, "stays closed"},
+	} {
+		if err := exploreAll(bug.step); err == nil || !strings.Contains(err.Error(), bug.want) {
+			t.Errorf("a step that %s: the model says %v; want %q", bug.name, err, bug.want)
+		}
+	}
+}
+
+// exploreAll returns the first fault of a step in any of the configurations.
+func exploreAll(step stepping) error {
+	for _, r := range smallRules() {
+		m := model{rules: r, step: step}
+		if err := m.explore(); err != nil {
+			return err
+		}
+	}
+	return nil
+}
