@@ -1,0 +1,313 @@
+package retry_test
+
+import (
+	"context"
+	"crypto/x509"
+	"errors"
+	"fmt"
+	"io"
+	"net"
+	"net/url"
+	"os"
+	"slices"
+	"syscall"
+	"testing"
+	"time"
+
+	"github.com/seed-0f2c7998/perdure/circuit"
+	"github.com/seed-0f2c7998/perdure/retry"
+)
+
+const (
+	transient = retry.ClassTransient
+	throttled = retry.ClassThrottled
+	permanent = retry.ClassPermanent
+	ignored   = retry.ClassIgnored
+)
+
+// classes fails the test unless every error has the class under p: bare,
+// wrapped at some depth, and as the second one of errors.Join.
+func classes(t *testing.T, p *retry.Policy, want retry.Class, errs ...error) {
+	t.Helper()
+	for _, err := range errs {
+		for form, e := range map[string]error{
+			"bare":    err,
+			"wrapped": fmt.Errorf("a: %w", fmt.Errorf("b: %w", &url.Error{Op: "Get", URL: "x", Err: err})),
+			"joined":  errors.Join(errDown, fmt.Errorf("c: %w", err)),
+		} {
+			if got, _ := p.ClassOf(e); got != want {
+				t.Errorf("%s %T (%v): %v, want %v", form, err, err, got, want)
+			}
+		}
+	}
+}
+
+// Connections that fail in earnest: refused by a port that was just closed,
+// reset by the other side, cut in the middle, too slow.
+func TestClassOfRealConnections(t *testing.T) {
+	t.Parallel()
+	listener, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	served := make(chan struct{})
+	go func() {
+		defer close(served)
+		for _, end := range []func(*net.TCPConn){
+			func(c *net.TCPConn) { _ = c.SetLinger(0) },             // reset
+			func(c *net.TCPConn) { _, _ = c.Write([]byte("half")) }, // cut
+			func(c *net.TCPConn) { _, _ = io.Copy(io.Discard, c) },  // silent until the other side hangs up
+		} {
+			c, err := listener.Accept()
+			if err != nil {
+				return
+			}
+			end(c.(*net.TCPConn)) //nolint:errcheck // a tcp listener's
+			c.Close()
+		}
+	}()
+	read := func(limit time.Duration) error {
+		c, err := new(net.Dialer).DialContext(t.Context(), "tcp", listener.Addr().String())
+		if err != nil {
+			return err
+		}
+		defer c.Close()
+		if err := c.SetReadDeadline(time.Now().Add(limit)); err != nil {
+			return err
+		}
+		_, err = io.ReadFull(c, make([]byte, 8))
+		return err
+	}
+	reset, cut, slow := read(time.Minute), read(time.Minute), read(time.Millisecond)
+	<-served
+	listener.Close()
+	refused := read(time.Minute)
+	for want, err := range map[error]error{
+		syscall.ECONNRESET: reset, io.ErrUnexpectedEOF: cut, os.ErrDeadlineExceeded: slow, syscall.ECONNREFUSED: refused,
+	} {
+		if !errors.Is(err, want) {
+			t.Errorf("got %v, want %v", err, want)
+		}
+	}
+	classes(t, &retry.Policy{}, transient, reset, cut, slow, refused)
+	classes(t, &retry.Policy{IgnoreOn: []string{"connection"}}, permanent, reset, cut, refused)
+	classes(t, &retry.Policy{IgnoreOn: []string{"timeout"}}, permanent, slow)
+	classes(t, &retry.Policy{IgnoreOn: []string{"timeout"}}, transient, reset, cut, refused)
+}
+
+// What is known of errors without any list, mark or classifier.
+func TestClassOfGeneralErrors(t *testing.T) {
+	t.Parallel()
+	p := &retry.Policy{}
+	op := func(err error) error { return &net.OpError{Op: "dial", Net: "tcp", Err: err} }
+	classes(t, p, transient,
+		op(syscall.ECONNREFUSED), op(os.NewSyscallError("read", syscall.ECONNRESET)), op(syscall.EPIPE),
+		op(syscall.ECONNABORTED), io.ErrUnexpectedEOF, context.DeadlineExceeded, os.ErrDeadlineExceeded,
+		&net.DNSError{Err: "server misbehaving", IsTemporary: true},
+		&net.DNSError{Err: "i/o timeout", IsTimeout: true},
+	)
+	classes(t, p, permanent,
+		&net.DNSError{Err: "no such host", IsNotFound: true},
+		&net.DNSError{Err: "no such host", IsNotFound: true, IsTemporary: true},
+		&x509.UnknownAuthorityError{}, x509.HostnameError{}, os.ErrNotExist, os.ErrPermission,
+		errors.ErrUnsupported, syscall.ENOSPC, io.EOF, errDown,
+	)
+	classes(t, p, ignored, context.Canceled, &circuit.OpenError{Name: "x", State: circuit.Open})
+}
+
+// No rule looks at an error's text.
+func TestClassNotByText(t *testing.T) {
+	t.Parallel()
+	for _, text := range []string{
+		"connection refused", "connection reset by peer", "i/o timeout", "unexpected EOF", "SlowDown", "503",
+		"context deadline exceeded", "Throttling", "service unavailable", "timeout", "throttled", "connection",
+	} {
+		p := retry.Policy{RetryOn: []string{text, "timeout", "throttled", "connection", "SlowDown", "503"}}
+		classes(t, &p, permanent, errors.New(text))
+	}
+}
+
+// Codes and statuses; the code knows better than the status.
+func TestClassOfCodesAndStatuses(t *testing.T) {
+	t.Parallel()
+	p := &retry.Policy{}
+	for want, codes := range map[retry.Class][]string{
+		throttled: {
+			"SlowDown", "Throttling", "ThrottlingException", "ThrottledException", "RequestThrottled",
+			"RequestThrottledException", "RequestLimitExceeded", "TooManyRequestsException", "BandwidthLimitExceeded",
+			"LimitExceededException", "ProvisionedThroughputExceededException", "PriorRequestNotComplete",
+			"TransactionInProgressException", "EC2ThrottledException",
+		},
+		transient: {"InternalError", "ServiceUnavailable", "RequestTimeout", "RequestTimeoutException", "OperationAborted"},
+		permanent: {"AccessDenied", "AccessDeniedException", "NoSuchKey", "NoSuchBucket", "InvalidAccessKeyId", "Unheard"},
+	} {
+		for _, code := range codes {
+			classes(t, p, want, &coded{code: code})
+		}
+	}
+	for status := 400; status < 600; status++ {
+		want := permanent
+		switch status {
+		case 429:
+			want = throttled
+		case 408, 425, 500, 502, 503, 504:
+			want = transient
+		}
+		if got := retry.StatusClass(status); got != want {
+			t.Errorf("status %d: %v, want %v", status, got, want)
+		}
+		classes(t, p, want, &coded{code: "Unheard", status: status})
+	}
+	for _, status := range []int{-1, 0, 100, 200, 301, 399} {
+		if got := retry.StatusClass(status); got != retry.ClassUnknown {
+			t.Errorf("status %d: %v, want unknown", status, got)
+		}
+	}
+	classes(t, p, throttled, &coded{code: "SlowDown", status: 503}, &coded{code: "Throttling", status: 400})
+	classes(t, p, permanent, &coded{code: "NoSuchKey", status: 503})
+}
+
+// The lists: by code, by status, by word. Ignore wins, and throttled stays
+// throttled when it is retried by another name.
+func TestClassOfLists(t *testing.T) {
+	t.Parallel()
+	slow, missing := &coded{code: "SlowDown", status: 503}, &coded{code: "NoSuchKey", status: 404}
+	timeout, refused := error(context.DeadlineExceeded), error(syscall.ECONNREFUSED)
+	list := func(names ...string) []string { return names }
+	for _, c := range []struct {
+		retryOn, ignoreOn []string
+		err               error
+		want              retry.Class
+	}{
+		{list("NoSuchKey"), nil, missing, transient},
+		{list("404"), nil, missing, transient},
+		{list("404"), list("NoSuchKey"), missing, permanent},
+		{list("NoSuchKey"), list("404"), missing, permanent},
+		{list("nosuchkey", "4", "40", "4040", "4xx"), nil, missing, permanent},
+		{nil, list("503"), slow, permanent},
+		{nil, list("SlowDown"), slow, permanent},
+		{nil, list("throttled"), slow, permanent},
+		{list("throttled"), nil, slow, throttled},
+		{list("503"), nil, slow, throttled},
+		{list("503"), list("throttled"), slow, permanent},
+		{nil, list("timeout"), timeout, permanent},
+		{list("timeout"), nil, timeout, transient},
+		{nil, list("connection"), timeout, transient},
+		{nil, list("connection"), refused, permanent},
+		{list("connection"), list("timeout"), refused, transient},
+		{nil, list("other"), slow, throttled},
+		{list("other"), nil, missing, permanent},
+	} {
+		classes(t, &retry.Policy{RetryOn: c.retryOn, IgnoreOn: c.ignoreOn}, c.want, c.err)
+	}
+}
+
+// One rule after the other: mark, IgnoreOn, RetryOn, Classify, the general ones.
+func TestClassOrder(t *testing.T) {
+	t.Parallel()
+	err := &coded{code: "X", status: 500}
+	p := retry.Policy{}
+	classes(t, &p, transient, err)
+	p.Classify = func(error) retry.Class { return retry.ClassUnknown }
+	classes(t, &p, transient, err)
+	p.Classify = func(error) retry.Class { return ignored }
+	classes(t, &p, ignored, err)
+	p.RetryOn = []string{"X"}
+	classes(t, &p, transient, err)
+	p.IgnoreOn = []string{"500"}
+	classes(t, &p, permanent, err)
+	classes(t, &p, transient, retry.Transient(err))
+	classes(t, &p, throttled, retry.After(err, time.Second))
+	p = retry.Policy{RetryOn: []string{"X"}, Classify: retry.Always}
+	classes(t, &p, permanent, retry.Permanent(err), retry.Permanent(context.DeadlineExceeded))
+	classes(t, &p, transient, errDown, io.EOF)
+	// Of two marks the outer one has had the last word.
+	classes(t, &p, transient, retry.Transient(fmt.Errorf("x: %w", retry.Permanent(err))))
+	classes(t, &p, permanent, retry.Permanent(retry.After(err, time.Second)))
+}
+
+// A mark changes neither the text nor the identity of an error, and nil stays nil.
+func TestMarks(t *testing.T) {
+	t.Parallel()
+	for name, mark := range map[string]func(error) error{
+		"Transient": retry.Transient, "Permanent": retry.Permanent,
+		"After": func(err error) error { return retry.After(err, time.Second) },
+	} {
+		if err := mark(nil); err != nil {
+			t.Errorf("%s(nil) is %v", name, err)
+		}
+		c := &coded{code: "X"}
+		err := mark(c)
+		if got, ok := errors.AsType[*coded](err); err.Error() != c.Error() || !errors.Is(err, c) || !ok || got != c {
+			t.Errorf("%s: %v", name, err)
+		}
+	}
+}
+
+func TestClassString(t *testing.T) {
+	t.Parallel()
+	var got []string
+	for c := range retry.Class(7) {
+		got = append(got, c.String())
+	}
+	if want := []string{"unknown", "transient", "throttled", "permanent", "ignored", "Class(5)", "Class(6)"}; !slices.Equal(got, want) {
+		t.Errorf("%q, want %q", got, want)
+	}
+}
+
+// A retry inside a retry: where the inner one has given up the outer one does
+// as well, at its first attempt with the inner one's own error.
+func TestNested(t *testing.T) {
+	t.Parallel()
+	fast := retry.Policy{Name: "inner", MaxAttempts: 3, BaseDelay: 1, Jitter: retry.NoJitter, Classify: retry.Always}
+	for _, c := range []struct {
+		name                   string
+		outer                  retry.Policy
+		first                  error // of the outer operation, before any inner one
+		outerCalls, innerCalls int
+		kinds                  string
+	}{
+		{"innermost retries", retry.Policy{}, nil, 1, 3, "nested"},
+		{"even if all is worth it", retry.Policy{Classify: retry.Always}, nil, 1, 3, "nested"},
+		{"at a later attempt", retry.Policy{Classify: retry.Always}, errDown, 2, 3, "retrying nested"},
+		{"unless asked for", retry.Policy{RetryNested: true, MaxAttempts: 4}, nil, 4, 12, "retrying retrying retrying stopped"},
+	} {
+		var r record
+		c.outer.BaseDelay, c.outer.Jitter, c.outer.Observe = 1, retry.NoJitter, r.observe
+		f, inner := always(errDown)
+		outerCalls := 0
+		err := retry.Do(t.Context(), &c.outer, func(ctx context.Context) error {
+			if outerCalls++; outerCalls == 1 && c.first != nil {
+				return c.first
+			}
+			return fmt.Errorf("step: %w", retry.Do(ctx, &fast, f))
+		})
+		if outerCalls != c.outerCalls || inner.n != c.innerCalls || r.kinds() != c.kinds {
+			t.Errorf("%s: %d outer and %d inner calls, events %s; want %d, %d, %s",
+				c.name, outerCalls, inner.n, r.kinds(), c.outerCalls, c.innerCalls, c.kinds)
+		}
+		if !errors.Is(err, retry.ErrExhausted) || !errors.Is(err, errDown) {
+			t.Errorf("%s: %v", c.name, err)
+		}
+		if c.outerCalls == 1 && err.Error() != "step: inner: attempts exhausted after 3 attempts: the service is down" {
+			t.Errorf("%s: %v, want the inner one's as it is", c.name, err)
+		}
+		if c.first != nil {
+			stopped(t, err, retry.ErrPermanent, 2)
+		}
+	}
+}
+
+// With RetryNested the inner one's reason decides: what it found permanent
+// stays so, and a door that is shut is no service failure.
+func TestNestedReasons(t *testing.T) {
+	t.Parallel()
+	p := retry.Policy{RetryNested: true}
+	for stop, want := range map[error]retry.Class{
+		retry.ErrExhausted: transient, retry.ErrBudget: transient, &retry.DeadlineError{}: transient,
+		retry.ErrPermanent: permanent, retry.ErrRetryLater: ignored, context.Canceled: ignored,
+		&circuit.OpenError{}: ignored,
+	} {
+		classes(t, &p, want, &retry.Error{Operation: "inner", Attempts: 2, Stop: stop, Last: context.DeadlineExceeded})
+	}
+}
