@@ -37,6 +37,10 @@ func failsafeWindowed() circuitbreaker.CircuitBreaker[any] {
 
 func failsafeRetry(f call) call { return failsafeDo(f, failsafePolicy().Build()) }
 
+func failsafeLimited(f call) call {
+	return failsafeDo(f, failsafePolicy().WithMaxDuration(limit).Build())
+}
+
 // failsafeRetryDeaf has no context but the operation's own.
 func failsafeRetryDeaf(f call) call {
 	executor := failsafe.With(failsafePolicy().Build())

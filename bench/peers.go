@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"slices"
+	"time"
 
 	retrygo "github.com/avast/retry-go/v5"
 	"github.com/cenkalti/backoff/v7"
@@ -81,9 +82,12 @@ func avastBudget(f call) call {
 
 // sethvargo/go-retry. The backoff is stateful, so each call makes its own; an error is retried if it is marked.
 
-func sethvargoDo(f call, retryable func(error) bool) call {
+func sethvargoDo(f call, retryable func(error) bool, limits ...time.Duration) call {
 	return func(ctx context.Context) error {
 		b := goretry.WithMaxRetries(attempts-1, goretry.NewConstant(delay))
+		for _, limit := range limits {
+			b = goretry.WithMaxDuration(limit, b)
+		}
 		return goretry.Do(ctx, b, func(ctx context.Context) error {
 			err := f(ctx)
 			if err != nil && retryable(err) {
@@ -94,9 +98,10 @@ func sethvargoDo(f call, retryable func(error) bool) call {
 	}
 }
 
-func sethvargoRetry(f call) call {
-	return sethvargoDo(f, func(error) bool { return true })
-}
+func always(error) bool { return true }
+
+func sethvargoRetry(f call) call   { return sethvargoDo(f, always) }
+func sethvargoLimited(f call) call { return sethvargoDo(f, always, limit) }
 
 // sethvargoGuarded does not retry against an open breaker.
 func sethvargoGuarded(f call, b *sonyCircuit) call {

@@ -35,6 +35,12 @@ func perdureDo(f call, b *circuit.Breaker) call {
 
 func perdureRetry(f call) call { return perdureDo(f, nil) }
 
+func perdureLimited(f call) call {
+	p := perdurePolicy(nil)
+	p.MaxElapsed = limit
+	return func(ctx context.Context) error { return retry.Do(ctx, p, f) }
+}
+
 func perdureRetryBreaker(f call) call { return perdureDo(f, circuit.New("bench", breakerConfig())) }
 
 func perdureBudget(f call) call {
@@ -89,8 +95,9 @@ func perdurePermit(f call, c circuit.Config) call {
 const (
 	attempts  = 5
 	delay     = time.Nanosecond
-	threshold = 5         // consecutive failures that open a breaker
-	recovery  = time.Hour // an open breaker stays open
+	limit     = time.Minute // for all attempts, where there is one
+	threshold = 5           // consecutive failures that open a breaker
+	recovery  = time.Hour   // an open breaker stays open
 	window    = 10 * time.Second
 	minCalls  = 20
 	ratio     = 0.5

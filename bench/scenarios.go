@@ -82,7 +82,13 @@ func scenarios() []scenario {
 			avast: avastRetry, sethvargo: sethvargoRetry, eapache: eapacheRetry,
 		}},
 		{name: "retry, waits deaf to ctx", attempts: 1, cells: map[library]cell{
-			bareCall: bareCell, failsafes: failsafeRetryDeaf, avast: avastRetryDeaf, eapache: eapacheRetryDeaf,
+			bareCall: bareCell, perdure: perdureRetry, // hears it all the same
+			failsafes: failsafeRetryDeaf, avast: avastRetryDeaf, eapache: eapacheRetryDeaf,
+		}},
+		{name: "retry, time limit", attempts: 1, cells: map[library]cell{
+			bareCall: bareCell, perdure: perdureLimited, failsafes: failsafeLimited,
+			cenkalti:  backoffRetry, // has one of 15 minutes anyway
+			sethvargo: sethvargoLimited,
 		}},
 		{name: "retry + breaker", attempts: 1, cells: withBreaker()},
 		{name: "retry + breaker + budget", attempts: 1, cells: withBudget()},
