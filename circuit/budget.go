@@ -57,7 +57,7 @@ func (b *Breaker) Refund(t Tokens) {
 	budget := &b.cell.Load().Budget
 	for {
 		old := budget.Load()
-		if old >= full || budget.CompareAndSwap(old, min(old+int64(t), full)) {
+		if old >= full || budget.CompareAndSwap(old, old+min(int64(t), full-old)) {
 			return
 		}
 	}
