@@ -4,7 +4,6 @@ import (
 	"cmp"
 	"fmt"
 	"math"
-	"reflect"
 	"time"
 
 	"github.com/seed-0f2c7998/perdure/internal/cell"
@@ -163,8 +162,10 @@ func (c Config) Validate() error {
 
 // same reports whether two breakers would behave alike.
 func (c Config) same(d Config) bool {
-	c.Observe, d.Observe = nil, nil
-	return reflect.DeepEqual(c.filled(), d.filled())
+	c, d = c.filled(), d.filled()
+	return c.rules() == d.rules() && c.newWindow() == d.newWindow() &&
+		c.FailureThreshold == d.FailureThreshold && c.Budget == d.Budget &&
+		c.ObserveOnly == d.ObserveOnly && c.Store == d.Store
 }
 
 // rules returns a filled Config as the step uses it.
