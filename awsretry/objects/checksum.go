@@ -1,0 +1,120 @@
+package objects
+
+import (
+	"crypto/sha1" //nolint:gosec // S3 has it, and others may have used it
+	"crypto/sha256"
+	"encoding/base64"
+	"encoding/binary"
+	"hash"
+	"hash/crc32"
+	"hash/crc64"
+	"io"
+	"strings"
+
+	"github.com/aws/aws-sdk-go-v2/service/s3/types"
+)
+
+// The reflected polynomials of S3's CRCs.
+const (
+	polyCRC64NVME = 0x9a6c9329ac4bc9b5
+	polyCRC32     = uint64(crc32.IEEE)
+)
+
+// sums are the checksums of an answer, in base64.
+type sums struct {
+	crc64nvme, crc32, crc32c, sha256, sha1 *string
+}
+
+// checksumOf returns the answer's best checksum of the whole object, as
+// "crc32:AAAAAA==", or "". Those of a composite type are checksums of the parts'
+// checksums: they say nothing of bytes without the parts.
+func checksumOf(kind types.ChecksumType, s sums) string {
+	if kind == types.ChecksumTypeComposite {
+		return ""
+	}
+	for _, c := range []struct {
+		name  string
+		value *string
+	}{{"crc64nvme", s.crc64nvme}, {"crc32", s.crc32}, {"crc32c", s.crc32c}, {"sha256", s.sha256}, {"sha1", s.sha1}} {
+		if c.value != nil && *c.value != "" && !strings.Contains(*c.value, "-") {
+			return c.name + ":" + *c.value
+		}
+	}
+	return ""
+}
+
+// newHash returns the hash of a checksum as checksumOf returns it, and its name;
+// nil if there is none.
+func newHash(checksum string) (hash.Hash, string) {
+	name, _, _ := strings.Cut(checksum, ":")
+	switch name {
+	case "crc64nvme":
+		return crc64.New(crc64.MakeTable(polyCRC64NVME)), name
+	case "crc32":
+		return crc32.NewIEEE(), name
+	case "crc32c":
+		return crc32.New(crc32.MakeTable(crc32.Castagnoli)), name
+	case "sha256":
+		return sha256.New(), name
+	case "sha1":
+		return sha1.New(), name //nolint:gosec // against accidents, not against people
+	}
+	return nil, ""
+}
+
+// encode32 returns a CRC-32 as S3 writes it.
+func encode32(sum uint32) string {
+	return base64.StdEncoding.EncodeToString(binary.BigEndian.AppendUint32(nil, sum))
+}
+
+// crcOf returns the CRC-32 of all of r, and how long it is, and rewinds r.
+func crcOf(r io.ReadSeeker) (uint32, int64, error) {
+	h := crc32.NewIEEE()
+	n, err := io.Copy(h, r)
+	if err != nil {
+		return 0, n, err
+	}
+	_, err = r.Seek(0, io.SeekStart)
+	return h.Sum32(), n, err
+}
+
+// combine returns the CRC of what a and b are the CRCs of, one after the other;
+// n is the length of the latter. The CRC is of that many bits, and reflected, as
+// all those of S3 are. n zero bytes after a change its CRC by a linear map over
+// GF(2), whose powers are had by squaring: Mark Adler's crc32_combine in zlib.
+func combine(poly uint64, bits int, a, b uint64, n int64) uint64 {
+	step := make([]uint64, bits) // the map for one zero bit
+	step[0] = poly
+	for i := 1; i < bits; i++ {
+		step[i] = 1 << (i - 1)
+	}
+	for range 3 { // ... for one zero byte
+		step = square(step)
+	}
+	for ; n > 0; n >>= 1 {
+		if n&1 != 0 {
+			a = times(step, a)
+		}
+		step = square(step)
+	}
+	return a ^ b
+}
+
+// times applies a map to a vector.
+func times(m []uint64, v uint64) (sum uint64) {
+	for i := 0; v != 0; i, v = i+1, v>>1 {
+		if v&1 != 0 {
+			sum ^= m[i]
+		}
+	}
+	return sum
+}
+
+// square returns m applied twice.
+func square(m []uint64) []uint64 {
+	twice := make([]uint64, len(m))
+	for i := range m {
+		twice[i] = times(m, m[i])
+	}
+	return twice
+}

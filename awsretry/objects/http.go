@@ -1,0 +1,71 @@
+package objects
+
+import (
+	"context"
+	"net"
+	"net/http"
+	"time"
+
+	awshttp "github.com/aws/aws-sdk-go-v2/aws/transport/http"
+	"github.com/aws/aws-sdk-go-v2/service/s3"
+)
+
+// tuneHTTP returns a client for S3 in the place of the SDK's default one, with
+// what the environment has put into that: proxy and certificates. A client of
+// the caller's own stays.
+func tuneHTTP(client s3.HTTPClient, stall time.Duration) s3.HTTPClient {
+	built, ok := client.(*awshttp.BuildableClient)
+	if !ok && client != nil {
+		return client
+	}
+	if built == nil {
+		built = awshttp.NewBuildableClient()
+	}
+	given := built.GetTransport()
+
+	// With HTTP/2 some stores have answered uploads that the SDK then took for
+	// failed, and one connection's congestion window is shared by all parts. A
+	// Transport that was made for HTTP/2 goes on offering it: so this is a new one.
+	var protocols http.Protocols
+	protocols.SetHTTP1(true)
+	dialer := &net.Dialer{Timeout: 10 * time.Second, KeepAlive: 15 * time.Second}
+	t := &http.Transport{
+		Protocols:             &protocols,
+		Proxy:                 given.Proxy,
+		TLSHandshakeTimeout:   10 * time.Second,
+		ResponseHeaderTimeout: 2 * time.Minute, // a store may take its time to put parts together
+		IdleConnTimeout:       60 * time.Second,
+		MaxIdleConnsPerHost:   64,
+		WriteBufferSize:       64 << 10,
+		ReadBufferSize:        64 << 10,
+		DialContext: func(ctx context.Context, network, address string) (net.Conn, error) {
+			conn, err := dialer.DialContext(ctx, network, address)
+			if err != nil {
+				return nil, err
+			}
+			return &writeLimit{Conn: conn, limit: stall}, nil
+		},
+	}
+	if given.TLSClientConfig != nil {
+		t.TLSClientConfig = given.TLSClientConfig.Clone()
+		t.TLSClientConfig.NextProtos = nil
+	}
+	return &http.Client{Transport: t, CheckRedirect: func(*http.Request, []*http.Request) error {
+		return http.ErrUseLastResponse // its signature would not be valid elsewhere
+	}}
+}
+
+// A writeLimit is a connection on which the other side must take what is sent
+// within a time, or it is broken.
+type writeLimit struct {
+	net.Conn
+
+	limit time.Duration
+}
+
+func (c *writeLimit) Write(p []byte) (int, error) {
+	if err := c.SetWriteDeadline(time.Now().Add(c.limit)); err != nil {
+		return 0, err
+	}
+	return c.Conn.Write(p)
+}

@@ -1,0 +1,180 @@
+package objects
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"sync"
+	"time"
+
+	"github.com/aws/aws-sdk-go-v2/aws"
+	"github.com/aws/aws-sdk-go-v2/service/s3"
+	"github.com/aws/aws-sdk-go-v2/service/s3/types"
+)
+
+// A sentPart is a part that the store has.
+type sentPart struct {
+	etag string
+	crc  uint32
+	size int64
+}
+
+// A multipart is an upload in parts.
+type multipart struct {
+	*upload
+
+	id string
+
+	mu   sync.Mutex
+	sent []sentPart // by number from 0; guarded by mu
+	done int64      // bytes; guarded by mu
+}
+
+// parts sends the object in parts, of which the first may have been read.
+func (u *upload) parts(ctx context.Context, first *part) (Object, error) {
+	created, err := u.store.client.CreateMultipartUpload(ctx, &s3.CreateMultipartUploadInput{
+		Bucket: &u.bucket, Key: &u.key,
+		ChecksumAlgorithm: types.ChecksumAlgorithmCrc32, ChecksumType: types.ChecksumTypeFullObject,
+		ContentType: optional(u.o.ContentType), Metadata: u.o.Metadata, StorageClass: u.o.StorageClass,
+		ServerSideEncryption: u.o.Encryption, SSEKMSKeyId: optional(u.o.KMSKeyID),
+	})
+	if err != nil {
+		return Object{}, err
+	}
+	m := &multipart{upload: u, id: aws.ToString(created.UploadId)}
+	err = m.send(ctx, first)
+	var object Object
+	if err == nil {
+		object, err = m.complete(ctx)
+	}
+	if err != nil {
+		return object, m.abort(ctx, err)
+	}
+	return object, nil
+}
+
+// send sends every part, some at a time. The first error ends it.
+func (m *multipart) send(ctx context.Context, p *part) error {
+	ctx, cancel := context.WithCancelCause(ctx)
+	defer cancel(nil)
+	var group sync.WaitGroup
+	defer group.Wait() // the parts read the source, which is the caller's again afterwards
+	for n := 0; ; n++ {
+		var err error
+		if p == nil {
+			p, err = m.src.next(ctx)
+		}
+		if errors.Is(err, io.EOF) {
+			break
+		}
+		if err == nil && n == maxParts {
+			p.release()
+			err = fmt.Errorf("more than %d parts of %d bytes: set a larger PartSize", maxParts, m.src.partSize)
+		}
+		if err != nil {
+			cancel(err)
+			break
+		}
+		m.reserve(n)
+		sending := p
+		p = nil
+		group.Go(func() {
+			defer sending.release()
+			if err := m.sendPart(ctx, n, sending); err != nil {
+				cancel(err)
+			}
+		})
+	}
+	group.Wait()
+	if ctx.Err() != nil {
+		return context.Cause(ctx)
+	}
+	return nil
+}
+
+// reserve makes room for part n.
+func (m *multipart) reserve(n int) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	for len(m.sent) <= n {
+		m.sent = append(m.sent, sentPart{})
+	}
+}
+
+// sendPart sends one part, as often as the policy says.
+func (m *multipart) sendPart(ctx context.Context, n int, p *part) error {
+	crc, err := p.sum()
+	if err != nil {
+		return err
+	}
+	out, err := m.store.client.UploadPart(ctx, &s3.UploadPartInput{
+		Bucket: &m.bucket, Key: &m.key, UploadId: &m.id, PartNumber: number(n),
+		Body: p, ContentLength: aws.Int64(p.Size()),
+		ChecksumAlgorithm: types.ChecksumAlgorithmCrc32, ChecksumCRC32: aws.String(encode32(crc)),
+	})
+	if err != nil {
+		return fmt.Errorf("part %d: %w", n+1, err)
+	}
+	if got := aws.ToString(out.ChecksumCRC32); got != "" && got != encode32(crc) {
+		return fmt.Errorf("part %d: %w: sent crc32:%s, stored crc32:%s", n+1, ErrChecksum, encode32(crc), got)
+	}
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	m.sent[n] = sentPart{etag: aws.ToString(out.ETag), crc: crc, size: p.Size()}
+	m.done += p.Size()
+	m.progress(m.done)
+	return nil
+}
+
+// complete puts the parts together.
+func (m *multipart) complete(ctx context.Context) (Object, error) {
+	var object Object
+	var crc uint64
+	parts := make([]types.CompletedPart, len(m.sent))
+	for i, p := range m.sent {
+		parts[i] = types.CompletedPart{PartNumber: number(i), ETag: aws.String(p.etag), ChecksumCRC32: aws.String(encode32(p.crc))}
+		crc = combine(polyCRC32, 32, crc, uint64(p.crc), p.size)
+		object.Size += p.size
+	}
+	in := &s3.CompleteMultipartUploadInput{
+		Bucket: &m.bucket, Key: &m.key, UploadId: &m.id,
+		MultipartUpload: &types.CompletedMultipartUpload{Parts: parts},
+		ChecksumType:    types.ChecksumTypeFullObject, ChecksumCRC32: aws.String(encode32(uint32(crc))),
+		MpuObjectSize: aws.Int64(object.Size), IfMatch: optional(m.o.IfMatch),
+	}
+	if m.o.IfAbsent {
+		in.IfNoneMatch = aws.String("*")
+	}
+	out, err := m.store.client.CompleteMultipartUpload(ctx, in)
+	switch {
+	case err == nil:
+		object.ETag, object.VersionID = aws.ToString(out.ETag), aws.ToString(out.VersionId)
+		object.Checksum = checksumOf(out.ChecksumType, sums{crc32: out.ChecksumCRC32})
+	case !hasCode(err, "NoSuchUpload"):
+		return object, err
+	}
+	// No such upload: an earlier attempt whose answer was lost has completed it,
+	// or someone has aborted it. What is stored tells.
+	object, unverified := m.verified(ctx, object, uint32(crc))
+	if err != nil && (unverified != nil || object.Verified != "crc32") {
+		return object, err
+	}
+	return object, unverified
+}
+
+// abort drops the parts after err, though ctx may have ended, and returns err.
+func (m *multipart) abort(ctx context.Context, err error) error {
+	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), 30*time.Second)
+	defer cancel()
+	_, failed := m.store.client.AbortMultipartUpload(ctx, &s3.AbortMultipartUploadInput{Bucket: &m.bucket, Key: &m.key, UploadId: &m.id})
+	if failed != nil && !hasCode(failed, "NoSuchUpload") {
+		return fmt.Errorf("%w (and its parts are still in the store, as upload %s: %w)", err, m.id, failed)
+	}
+	return err
+}
+
+// number returns a part's number as S3 counts, from 1.
+func number(n int) *int32 {
+	return aws.Int32(int32(n) + 1) //nolint:gosec // at most maxParts
+}

@@ -1,0 +1,164 @@
+package objects
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"strings"
+
+	"github.com/aws/aws-sdk-go-v2/aws"
+	"github.com/aws/aws-sdk-go-v2/service/s3"
+	"github.com/aws/aws-sdk-go-v2/service/s3/types"
+)
+
+// PutOptions say what an object is to be besides its bytes. The zero value asks
+// for nothing.
+type PutOptions struct {
+	ContentType  string
+	Metadata     map[string]string
+	StorageClass types.StorageClass
+
+	Encryption types.ServerSideEncryption // on the server
+	KMSKeyID   string                     // its key, for aws:kms
+
+	// IfAbsent lets the put succeed only if there is no such object, and IfMatch
+	// only if the object there has that ETag.
+	IfAbsent bool
+	IfMatch  string
+
+	// Progress, if set, is told how many bytes have arrived, and of how many (-1:
+	// not known), after each part. It is called by one goroutine at a time.
+	Progress func(done, total int64)
+}
+
+// PutFile stores the file of that path. See [Store.Put].
+func (s *Store) PutFile(ctx context.Context, bucket, key, path string, o PutOptions) (Object, error) {
+	f, err := os.Open(path)
+	if err != nil {
+		return Object{}, wrap("put", bucket, key, err)
+	}
+	defer f.Close()
+	if info, err := f.Stat(); err == nil && info.IsDir() {
+		return Object{}, wrap("put", bucket, key, fmt.Errorf("%s is a directory", path))
+	}
+	return s.Put(ctx, bucket, key, f, o)
+}
+
+// Put stores what r holds from its current position on, and returns when the
+// store has it all, compared by checksum.
+//
+// A reader with a ReadAt and a Seek (a file, a [bytes.Reader], a
+// [strings.Reader]) is read as often as is needed, never into memory, and its
+// position does not matter afterwards. Any other is read once, part by part, and
+// a part is held in memory until the store has it; its Read is not interrupted
+// when ctx ends.
+//
+// When Put fails there is no part left of what it sent, unless the store could
+// not be told to drop it; an object of that key that was there before is as it
+// was.
+func (s *Store) Put(ctx context.Context, bucket, key string, r io.Reader, o PutOptions) (Object, error) {
+	src, err := s.newSource(r)
+	if err != nil {
+		return Object{}, wrap("put", bucket, key, err)
+	}
+	u := &upload{store: s, bucket: bucket, key: key, o: o, src: src}
+	object, err := u.run(ctx)
+	return object, wrap("put", bucket, key, err)
+}
+
+// An upload is one Put.
+type upload struct {
+	store       *Store
+	bucket, key string
+	o           PutOptions
+	src         *source
+}
+
+// run sends the object in one piece if it is small, or else in parts.
+func (u *upload) run(ctx context.Context) (Object, error) {
+	if u.src.size > u.src.partSize {
+		return u.parts(ctx, nil)
+	}
+	first, err := u.src.next(ctx)
+	if errors.Is(err, io.EOF) {
+		first, err = &part{SectionReader: io.NewSectionReader(nothing{}, 0, 0)}, nil
+	}
+	if err != nil {
+		return Object{}, err
+	}
+	if !u.src.drained {
+		return u.parts(ctx, first)
+	}
+	return u.whole(ctx, first)
+}
+
+// nothing is an empty source.
+type nothing struct{}
+
+func (nothing) ReadAt([]byte, int64) (int, error) { return 0, io.EOF }
+
+// whole sends the object in one request.
+func (u *upload) whole(ctx context.Context, body *part) (Object, error) {
+	crc, err := body.sum()
+	if err != nil {
+		return Object{}, err
+	}
+	in := &s3.PutObjectInput{
+		Bucket: &u.bucket, Key: &u.key, Body: body, ContentLength: aws.Int64(body.Size()),
+		ChecksumAlgorithm: types.ChecksumAlgorithmCrc32, ChecksumCRC32: aws.String(encode32(crc)),
+		ContentType: optional(u.o.ContentType), Metadata: u.o.Metadata, StorageClass: u.o.StorageClass,
+		ServerSideEncryption: u.o.Encryption, SSEKMSKeyId: optional(u.o.KMSKeyID),
+		IfMatch: optional(u.o.IfMatch),
+	}
+	if u.o.IfAbsent {
+		in.IfNoneMatch = aws.String("*")
+	}
+	out, err := u.store.client.PutObject(ctx, in)
+	if err != nil {
+		return Object{}, err
+	}
+	object := Object{
+		Size: body.Size(), ETag: aws.ToString(out.ETag), VersionID: aws.ToString(out.VersionId),
+		Checksum: checksumOf(out.ChecksumType, sums{crc32: out.ChecksumCRC32}),
+	}
+	u.progress(object.Size)
+	return u.verified(ctx, object, crc)
+}
+
+// verified returns the object as it was stored, if it is what was sent: by the
+// checksum in the answer, or, if there was none, by asking.
+func (u *upload) verified(ctx context.Context, o Object, crc uint32) (Object, error) {
+	o.Bucket, o.Key = u.bucket, u.key
+	o.ContentType, o.Metadata, o.StorageClass = u.o.ContentType, u.o.Metadata, string(u.o.StorageClass)
+	if o.Checksum == "" {
+		stored, err := u.store.head(ctx, u.bucket, u.key, o.VersionID)
+		if err != nil {
+			return o, fmt.Errorf("to check what was stored: %w", err)
+		}
+		if stored.ETag != o.ETag && o.ETag != "" {
+			return o, fmt.Errorf("%w: stored with ETag %s, there is now %s", ErrChanged, o.ETag, stored.ETag)
+		}
+		if stored.Size != o.Size {
+			return o, fmt.Errorf("%w: %d bytes sent, %d stored", ErrChecksum, o.Size, stored.Size)
+		}
+		o = stored
+	}
+	sent := "crc32:" + encode32(crc)
+	switch {
+	case o.Checksum == sent:
+		o.Verified = "crc32"
+	case !strings.HasPrefix(o.Checksum, "crc32:"):
+		o.Verified = "size"
+	default:
+		return o, fmt.Errorf("%w: sent %s, stored %s", ErrChecksum, sent, o.Checksum)
+	}
+	return o, nil
+}
+
+func (u *upload) progress(done int64) {
+	if u.o.Progress != nil {
+		u.o.Progress(done, u.src.size)
+	}
+}

@@ -1,0 +1,274 @@
+package objects
+
+import (
+	"context"
+	"encoding/base64"
+	"errors"
+	"fmt"
+	"hash"
+	"io"
+	"net/http"
+	"strings"
+	"sync/atomic"
+	"time"
+
+	"github.com/aws/aws-sdk-go-v2/aws"
+	"github.com/aws/aws-sdk-go-v2/service/s3"
+	smithyhttp "github.com/aws/smithy-go/transport/http"
+
+	"github.com/seed-0f2c7998/perdure/retry"
+)
+
+// A Reader is an object's bytes. When the connection breaks or stalls, it goes
+// on from the byte where that happened, as long as it is the same object; the
+// last Read says io.EOF only if the bytes are what the store says they are.
+// It is for one goroutine.
+type Reader struct {
+	store   *Store
+	ctx     context.Context //nolint:containedctx // of Open, as for an http.Response's body
+	object  Object
+	version string
+
+	body   io.ReadCloser // of the answer that is being read; nil: to be asked for
+	cancel context.CancelFunc
+	stall  *time.Timer
+	stalls atomic.Bool // the timer has ended the body
+
+	offset int64     // bytes delivered
+	opened int64     // offset where body began
+	hash   hash.Hash // of what was delivered; nil: there is no checksum to compare
+	call   *retry.Call
+	err    error // the Reader's end
+}
+
+// Open returns the object's bytes; close the Reader. Its reads are bounded by ctx.
+func (s *Store) Open(ctx context.Context, bucket, key string, o GetOptions) (*Reader, error) {
+	r := &Reader{store: s, ctx: ctx, object: Object{Bucket: bucket, Key: key}, version: o.VersionID}
+	if err := r.open(); err != nil {
+		return nil, wrap("get", bucket, key, err)
+	}
+	return r, nil
+}
+
+// Object returns what the store says of the object. Verified is empty until
+// Read has returned io.EOF.
+func (r *Reader) Object() Object { return r.object }
+
+// Close ends the reading. It always returns nil.
+func (r *Reader) Close() error {
+	r.drop()
+	if r.err == nil {
+		r.err = errors.New("the Reader is closed")
+	}
+	return nil
+}
+
+// Read reads from the object. It waits while it resumes.
+func (r *Reader) Read(p []byte) (int, error) {
+	for r.err == nil && len(p) > 0 {
+		if r.body == nil {
+			if r.err = r.open(); r.err != nil {
+				break
+			}
+		}
+		n, err := r.readBody(p)
+		if r.offset == r.object.Size { // whatever the connection has come to
+			r.drop()
+			r.err = r.verify()
+			return n, r.last()
+		}
+		if err != nil {
+			r.drop()
+			r.err = r.broken(err)
+		}
+		if n > 0 {
+			return n, nil
+		}
+	}
+	return 0, r.last()
+}
+
+// last returns the Reader's end for the caller.
+func (r *Reader) last() error {
+	if r.err == nil || r.err == io.EOF { //nolint:errorlint // as verify returns it
+		return r.err
+	}
+	return wrap("get", r.object.Bucket, r.object.Key, r.err)
+}
+
+// readBody is one read of the answer, which must not take longer than the stall
+// timeout.
+func (r *Reader) readBody(p []byte) (int, error) {
+	r.stall.Reset(r.store.stall)
+	n, err := r.body.Read(p)
+	r.stall.Stop()
+	r.offset += int64(n)
+	if r.hash != nil {
+		_, _ = r.hash.Write(p[:n])
+	}
+	switch {
+	case r.object.Size < 0 && errors.Is(err, io.EOF):
+		r.object.Size = r.offset
+	case r.object.Size >= 0 && r.offset > r.object.Size:
+		err = fmt.Errorf("%w: more than the %d bytes that were announced", ErrChecksum, r.object.Size)
+	case errors.Is(err, io.EOF):
+		err = io.ErrUnexpectedEOF
+	case err != nil && r.stalls.Load() && r.ctx.Err() == nil:
+		err = fmt.Errorf("%w: nothing for %v", ErrStalled, r.store.stall)
+	}
+	return n, err
+}
+
+// drop ends the answer that is being read.
+func (r *Reader) drop() {
+	if r.body == nil {
+		return
+	}
+	r.stall.Stop()
+	r.cancel()
+	_ = r.body.Close()
+	r.body = nil
+}
+
+// broken decides what follows after the body has broken: nothing, if it has
+// brought new bytes, but to go on; else it is a failed attempt like any other.
+func (r *Reader) broken(err error) error {
+	if r.ctx.Err() != nil {
+		return context.Cause(r.ctx)
+	}
+	if r.offset > r.opened {
+		r.call = nil
+		return nil
+	}
+	if r.call == nil {
+		if r.call, err = r.begin(err); r.call == nil {
+			return err
+		}
+	}
+	delay, stop := r.call.Failed(r.ctx, retry.Transient(err))
+	if stop != nil {
+		return stop
+	}
+	timer := time.NewTimer(delay)
+	defer timer.Stop()
+	select {
+	case <-timer.C:
+	case <-r.ctx.Done():
+	}
+	return r.call.Admit(r.ctx)
+}
+
+// begin starts to count the breaks without progress.
+func (r *Reader) begin(broken error) (*retry.Call, error) {
+	call, err := retry.Begin(r.ctx, &r.store.policy)
+	if err == nil {
+		err = call.Admit(r.ctx)
+	}
+	if err != nil {
+		return nil, err
+	}
+	return call, broken
+}
+
+// open asks for the object, from the offset on.
+func (r *Reader) open() error {
+	in := &s3.GetObjectInput{Bucket: &r.object.Bucket, Key: &r.object.Key, VersionId: optional(r.version)}
+	resumed := r.offset > 0
+	if resumed {
+		if !isStrong(r.object.ETag) || r.object.Size < 0 {
+			return fmt.Errorf("%w: it broke, and without a size and a strong ETag it cannot be told to be the same", ErrChanged)
+		}
+		in.IfMatch, in.Range = aws.String(r.object.ETag), aws.String(fmt.Sprintf("bytes=%d-", r.offset))
+	}
+	ctx, cancel := context.WithCancel(r.ctx)
+	out, err := r.store.client.GetObject(ctx, in, withChecksums)
+	if err != nil {
+		cancel()
+		if resumed && hasStatus(err, http.StatusPreconditionFailed) {
+			err = fmt.Errorf("%w: %w", ErrChanged, err)
+		}
+		return err
+	}
+	r.body, r.cancel, r.opened = out.Body, cancel, r.offset
+	r.stalls.Store(false)
+	r.stall = time.AfterFunc(r.store.stall, func() {
+		r.stalls.Store(true)
+		cancel()
+	})
+	r.stall.Stop()
+	if !resumed {
+		r.begun(out)
+		return nil
+	}
+	if err := r.resumes(out); err != nil {
+		r.drop()
+		return err
+	}
+	return nil
+}
+
+// withChecksums asks for the object's checksums. The SDK's own way of asking
+// makes it compare them with the bytes of a range, too.
+func withChecksums(o *s3.Options) {
+	o.APIOptions = append(o.APIOptions[:len(o.APIOptions):len(o.APIOptions)], smithyhttp.SetHeaderValue("X-Amz-Checksum-Mode", "ENABLED"))
+}
+
+// begun keeps what the first answer says.
+func (r *Reader) begun(out *s3.GetObjectOutput) {
+	o := &r.object
+	o.Size, o.ETag, o.VersionID = -1, aws.ToString(out.ETag), aws.ToString(out.VersionId)
+	o.Modified, o.ContentType, o.Metadata = aws.ToTime(out.LastModified), aws.ToString(out.ContentType), out.Metadata
+	if out.ContentLength != nil {
+		o.Size = *out.ContentLength
+	}
+	o.StorageClass = string(out.StorageClass)
+	o.Checksum = checksumOf(out.ChecksumType, sums{
+		crc64nvme: out.ChecksumCRC64NVME, crc32: out.ChecksumCRC32, crc32c: out.ChecksumCRC32C,
+		sha256: out.ChecksumSHA256, sha1: out.ChecksumSHA1,
+	})
+	r.hash, _ = newHash(o.Checksum)
+}
+
+// resumes reports, as nil, that an answer goes on where the last one broke.
+func (r *Reader) resumes(out *s3.GetObjectOutput) error {
+	if tag := aws.ToString(out.ETag); tag != r.object.ETag {
+		return fmt.Errorf("%w: its ETag was %s, now it is %s", ErrChanged, r.object.ETag, tag)
+	}
+	span := aws.ToString(out.ContentRange)
+	if span == "" && aws.ToInt64(out.ContentLength) == r.object.Size { // all of it, once more
+		r.opened = 0
+		return r.skip()
+	}
+	want := fmt.Sprintf("bytes %d-%d/%d", r.offset, r.object.Size-1, r.object.Size)
+	if span != want {
+		return fmt.Errorf("%w: asked for %q, the store sends %q", ErrChanged, want, span)
+	}
+	return nil
+}
+
+// skip reads over what has been delivered.
+func (r *Reader) skip() error {
+	r.stall.Reset(r.store.stall)
+	defer r.stall.Stop()
+	if n, err := io.CopyN(io.Discard, r.body, r.offset); err != nil {
+		return fmt.Errorf("the store knows no ranges, and it broke again after %d bytes of %d: %w", n, r.object.Size, err)
+	}
+	return nil
+}
+
+// verify returns io.EOF if all that was delivered is what the store has.
+func (r *Reader) verify() error {
+	if r.hash == nil {
+		r.object.Verified = "size"
+		return io.EOF
+	}
+	name, want, _ := strings.Cut(r.object.Checksum, ":")
+	if got := base64.StdEncoding.EncodeToString(r.hash.Sum(nil)); got != want {
+		return fmt.Errorf("%w: stored %s, received %s:%s", ErrChecksum, r.object.Checksum, name, got)
+	}
+	r.object.Verified = name
+	return io.EOF
+}
+
+// isStrong reports whether an ETag tells any two contents apart.
+func isStrong(tag string) bool { return tag != "" && !strings.HasPrefix(tag, "W/") }

@@ -1,0 +1,243 @@
+// Package objects moves whole objects to and from any S3-compatible store, and
+// checks that every byte has arrived.
+//
+//	cfg, err := config.LoadDefaultConfig(ctx)
+//	upload := retry.S3Upload()
+//	store, err := objects.New(cfg, objects.Options{Policy: &upload})
+//	_, err = store.PutFile(ctx, "bikes", "2024/hour.csv", "hour.csv", objects.PutOptions{})
+//	_, err = store.GetFile(ctx, "bikes", "2024/hour.csv", "copy.csv", objects.GetOptions{})
+//
+// Each request is retried as the policy says, see package awsretry. What is more
+// than a request is done here: a large object goes up in parts, of which only
+// those that failed are sent again; a download that breaks goes on where it
+// broke, if the object is still the same one, and never mixes two; what was sent
+// and what the store has are compared by checksum; a listing neither loses nor
+// repeats a key; a file is there whole or not at all.
+package objects
+
+import (
+	"cmp"
+	"context"
+	"errors"
+	"fmt"
+	"net/http"
+	"time"
+
+	"github.com/aws/aws-sdk-go-v2/aws"
+	"github.com/aws/aws-sdk-go-v2/service/s3"
+	"github.com/aws/aws-sdk-go-v2/service/s3/types"
+	"github.com/aws/smithy-go"
+	smithyhttp "github.com/aws/smithy-go/transport/http"
+
+	"github.com/seed-0f2c7998/perdure/awsretry"
+	"github.com/seed-0f2c7998/perdure/circuit"
+	"github.com/seed-0f2c7998/perdure/retry"
+)
+
+const mib = 1 << 20
+
+// Limits of S3.
+const (
+	minPart  = 5 * mib    // of each part but the last
+	maxPart  = 5120 * mib // of each part, and of an object that is not in parts
+	maxParts = 10_000
+)
+
+// Options say how a [Store] works. The zero Options are ready for use.
+type Options struct {
+	// Policy decides what is retried, and when; nil is the zero Policy.
+	Policy *retry.Policy
+	// Breakers and Registry are those of [awsretry.Options].
+	Breakers *circuit.Config
+	Registry *circuit.Registry
+
+	// PartSize is the size of an upload's parts in bytes, 5 MiB to 5 GiB. 0
+	// means 8 MiB, and 5 MiB for a stream, whose parts are held in memory; for
+	// a large object of known size it is as much more as 10,000 parts need.
+	PartSize int64
+	// Parallel is how many parts of an object are under way at a time, 1 to
+	// 1000; 0 means 4. A stream takes PartSize × Parallel of memory.
+	Parallel int
+	// Stall is for how long a connection may deliver nothing before it counts as
+	// broken; 0 means 30s.
+	Stall time.Duration
+}
+
+// validate returns a *retry.ConfigError about the first value out of its range.
+func (o Options) validate() error {
+	bad := func(field string, value any, want string) error {
+		return &retry.ConfigError{Field: field, Value: fmt.Sprint(value), Want: want}
+	}
+	switch {
+	case o.PartSize != 0 && (o.PartSize < minPart || o.PartSize > maxPart):
+		return bad("PartSize", o.PartSize, "0 or 5 MiB (5242880) to 5 GiB (5368709120)")
+	case o.Parallel < 0 || o.Parallel > 1000:
+		return bad("Parallel", o.Parallel, "0 to 1000")
+	case o.Stall < 0:
+		return bad("Stall", o.Stall, "0 or more")
+	case o.Policy != nil:
+		return o.Policy.Validate()
+	}
+	return nil
+}
+
+// A Store moves objects. Make it with [New], once for an endpoint: it keeps
+// connections. It is safe for concurrent use. The context of each method bounds
+// all that the method does, with every attempt and wait.
+//
+// Errors are an [*Error] with the operation, the bucket and the key, and in it
+// what package awsretry returns: [errors.As] finds the SDK's own types as well
+// as the [*retry.Error] of an operation that was given up.
+type Store struct {
+	client   *s3.Client
+	policy   retry.Policy // without its breaker, for bodies; requests have their own
+	partSize int64        // 0: by what is sent
+	parallel int
+	stall    time.Duration
+}
+
+// New returns a Store for the endpoint and credentials of cfg, which stays as it
+// is. The Store talks HTTP/1.1 through a transport with timeouts, made after
+// that of cfg unless cfg has an HTTPClient of the caller's own; a BaseEndpoint is
+// addressed by path. The options are applied to the S3 client last. The error is
+// a [*retry.ConfigError].
+func New(cfg aws.Config, o Options, options ...func(*s3.Options)) (*Store, error) {
+	if err := o.validate(); err != nil {
+		return nil, err
+	}
+	cfg = cfg.Copy()
+	awsretry.Options{Policy: o.Policy, Breakers: o.Breakers, Registry: o.Registry}.Apply(&cfg)
+	s := &Store{partSize: o.PartSize, parallel: cmp.Or(o.Parallel, 4), stall: cmp.Or(o.Stall, 30*time.Second)}
+	if o.Policy != nil {
+		s.policy = *o.Policy
+	}
+	s.policy.Breaker = nil
+	tuned := func(so *s3.Options) {
+		so.HTTPClient = tuneHTTP(so.HTTPClient, s.stall)
+		so.UsePathStyle = so.UsePathStyle || so.BaseEndpoint != nil
+		// Every checksum is computed and compared here, over the whole object.
+		so.RequestChecksumCalculation = aws.RequestChecksumCalculationWhenRequired
+		so.ResponseChecksumValidation = aws.ResponseChecksumValidationWhenRequired
+		// An early refusal arrives as a connection reset if the client has asked for leave to send.
+		so.ContinueHeaderThresholdBytes = -1
+	}
+	s.client = s3.NewFromConfig(cfg, append([]func(*s3.Options){tuned}, options...)...)
+	return s, nil
+}
+
+// Client returns the S3 client that the Store uses, for what the Store has no
+// method for.
+func (s *Store) Client() *s3.Client { return s.client }
+
+// An Object is what a store says of one. What it did not say is zero.
+type Object struct {
+	Bucket, Key string
+	Size        int64 // bytes
+	ETag        string
+	VersionID   string
+	Modified    time.Time
+
+	ContentType  string
+	Metadata     map[string]string
+	StorageClass string
+
+	// Checksum is the store's checksum of the whole object, as "crc32:AAAAAA==".
+	Checksum string
+	// Verified is by what the transfer was checked: "crc32", "crc64nvme", "sha256" and so on for a checksum of
+	// every byte, "size" for a store that has none, "" if nothing was transferred.
+	Verified string
+}
+
+// An Error is an operation on an object that failed.
+type Error struct {
+	Op     string // put, get, delete, list, stat, copy
+	Bucket string
+	Key    string // of a list, the prefix
+	Err    error
+}
+
+// Error is like "put s3://bikes/hour.csv: ...".
+func (e *Error) Error() string {
+	return fmt.Sprintf("%s s3://%s/%s: %v", e.Op, e.Bucket, e.Key, e.Err)
+}
+
+// Unwrap returns Err.
+func (e *Error) Unwrap() error { return e.Err }
+
+// What can go wrong with a transfer besides its requests. Test with [errors.Is].
+var (
+	// ErrChecksum: what arrived is not what was sent.
+	ErrChecksum = errors.New("checksum does not match")
+	// ErrChanged: the object was replaced while it was read.
+	ErrChanged = errors.New("the object has changed meanwhile")
+	// ErrStalled: a connection delivered nothing for Options.Stall.
+	ErrStalled = errors.New("the connection has stalled")
+	// ErrListing: the store said that there are more keys, but not how to get them.
+	ErrListing = errors.New("the listing is cut off: more keys without a way to them")
+)
+
+// wrap returns err as an *Error; nil stays nil.
+func wrap(op, bucket, key string, err error) error {
+	if err == nil {
+		return nil
+	}
+	return &Error{Op: op, Bucket: bucket, Key: key, Err: err}
+}
+
+// Stat returns what the store says of an object.
+func (s *Store) Stat(ctx context.Context, bucket, key string) (Object, error) {
+	o, err := s.head(ctx, bucket, key, "")
+	return o, wrap("stat", bucket, key, err)
+}
+
+func (s *Store) head(ctx context.Context, bucket, key, version string) (Object, error) {
+	out, err := s.client.HeadObject(ctx, &s3.HeadObjectInput{
+		Bucket: &bucket, Key: &key, VersionId: optional(version), ChecksumMode: types.ChecksumModeEnabled,
+	})
+	if err != nil {
+		return Object{}, err
+	}
+	return Object{
+		Bucket: bucket, Key: key, Size: aws.ToInt64(out.ContentLength), ETag: aws.ToString(out.ETag),
+		VersionID: aws.ToString(out.VersionId), Modified: aws.ToTime(out.LastModified),
+		ContentType: aws.ToString(out.ContentType), Metadata: out.Metadata, StorageClass: string(out.StorageClass),
+		Checksum: checksumOf(out.ChecksumType, sums{
+			crc64nvme: out.ChecksumCRC64NVME, crc32: out.ChecksumCRC32, crc32c: out.ChecksumCRC32C,
+			sha256: out.ChecksumSHA256, sha1: out.ChecksumSHA1,
+		}),
+	}, nil
+}
+
+// optional returns nil for "".
+func optional(text string) *string {
+	if text == "" {
+		return nil
+	}
+	return &text
+}
+
+// hasCode reports whether err is the store's error of one of these codes.
+func hasCode(err error, codes ...string) bool {
+	api, ok := errors.AsType[smithy.APIError](err)
+	if !ok {
+		return false
+	}
+	for _, code := range codes {
+		if api.ErrorCode() == code {
+			return true
+		}
+	}
+	return false
+}
+
+// hasStatus reports whether err is an answer of that HTTP status.
+func hasStatus(err error, status int) bool {
+	e, ok := errors.AsType[*smithyhttp.ResponseError](err)
+	return ok && e.Response != nil && e.Response.Response != nil && e.HTTPStatusCode() == status
+}
+
+// isMissing reports whether err says that there is no such object, while there
+// may well be such a bucket.
+func isMissing(err error) bool {
+	return hasCode(err, "NoSuchKey", "NotFound", "NoSuchVersion") || hasStatus(err, http.StatusNotFound) && !hasCode(err, "NoSuchBucket")
+}
