@@ -19,7 +19,7 @@ type Field[T any] struct {
 	Want string // what is allowed
 
 	set func(c *T, text string) bool   // false, and c as it was, if text is not allowed
-	get func(c *T) (v any, valid bool) // the value as JSON has it
+	get func(c *T) (v any, valid bool) // the value as JSON has it; nil for a number that is the default
 }
 
 // Set gives the field the value that text says, or returns an [*Error].
@@ -70,7 +70,10 @@ func ordered[T any, V cmp.Ordered](f Field[T], low, high V, special Special,
 			}
 			return string(special), true
 		}
-		return show(v), v == *new(V) || within(v)
+		if v == *new(V) {
+			return nil, true // and not show(v), which may be what special shows
+		}
+		return show(v), within(v)
 	}
 	return f
 }
@@ -99,7 +102,7 @@ func Span[T any](name, doc string, low, high time.Duration, special Special, at 
 	if special != None {
 		want += ", or " + string(special)
 	}
-	show := func(v time.Duration) any { return json.Number(strconv.FormatFloat(v.Seconds(), 'f', -1, 64)) }
+	show := func(v time.Duration) any { return json.Number(decimal(v)) }
 	return ordered(Field[T]{Name: name, Doc: doc, Want: want}, low, high, special, -1, seconds, show, at)
 }
 
@@ -165,7 +168,12 @@ func CheckList(list []string) bool {
 func Text[T any](name, doc string, at func(*T) *string) Field[T] {
 	return Field[T]{
 		Name: name, Doc: doc, Want: "a text",
-		set: func(c *T, text string) bool { *at(c) = text; return text != "" },
+		set: func(c *T, text string) bool {
+			if text != "" {
+				*at(c) = text
+			}
+			return text != ""
+		},
 		get: func(c *T) (any, bool) { return *at(c), true },
 	}
 }

@@ -43,11 +43,26 @@ func seconds(text string) (time.Duration, bool) {
 	if d, err := time.ParseDuration(text); err == nil {
 		return d, true
 	}
+	if strings.Trim(text, "+-.0123456789") == "" { // to the nanosecond, however long
+		if d, err := time.ParseDuration(text + "s"); err == nil {
+			return d, true
+		}
+	}
 	f, err := strconv.ParseFloat(text, 64)
 	if err != nil || !(math.Abs(f) < math.MaxInt64/1e9) {
 		return 0, false
 	}
 	return time.Duration(math.Round(f * float64(time.Second))), true
+}
+
+// decimal writes a duration as a number of seconds, so that seconds reads the same.
+func decimal(d time.Duration) string {
+	sign := ""
+	if d < 0 {
+		sign = "-"
+	}
+	text := fmt.Sprintf("%s%d.%09d", sign, (d / time.Second).Abs(), (d % time.Second).Abs())
+	return strings.TrimRight(strings.TrimRight(text, "0"), ".")
 }
 
 // list reads values separated by commas, none of them empty.

@@ -1,0 +1,83 @@
+package retry
+
+import (
+	"math"
+	"math/rand/v2"
+	"testing"
+	"time"
+
+	"github.com/seed-0f2c7998/perdure/circuit"
+)
+
+// The quick check that each call makes must never pass a policy that Validate
+// refuses. Here both see the same policies, made of values from the edges.
+func TestPlausibleIsNoLaxerThanValidate(t *testing.T) {
+	t.Parallel()
+	const seed = 3
+	rnd := rand.New(rand.NewPCG(seed, seed))
+	whole := []int64{0, 0, 0, 1, -1, -2, 5, int64(time.Millisecond), int64(time.Second), int64(time.Minute), math.MaxInt64, math.MaxInt64 - 1, math.MinInt64, math.MinInt64 + 1}
+	factors := []float64{0, 0, 1, 2, 1000, 0.5, 1001, -1, math.NaN(), math.Inf(1), math.Inf(-1), math.SmallestNonzeroFloat64, math.Nextafter(1, 0), math.Copysign(0, -1)}
+	lists := [][]string{nil, nil, {}, {"503"}, {""}, {"a", " "}, {"a,b"}}
+	one := func() time.Duration { return time.Duration(whole[max(rnd.IntN(3*len(whole))-2*len(whole), 0)]) }
+	sound, refused := 0, 0
+	for range 20_000 {
+		p := Policy{
+			MaxAttempts: int(one()), BaseDelay: one(), MaxDelay: one(), Jitter: one(), ThrottleDelay: one(),
+			ExponentialBase: factors[rnd.IntN(len(factors))], JitterMode: JitterMode(rnd.IntN(4)),
+		}
+		if rnd.IntN(2) == 0 {
+			p.AttemptTimeout, p.MaxElapsed, p.MaxRetryAfter = one(), one(), one()
+			p.RetryOn, p.IgnoreOn = lists[rnd.IntN(len(lists))], lists[rnd.IntN(len(lists))]
+		}
+		agree(t, &p)
+		if p.Validate() == nil {
+			sound++
+		} else {
+			refused++
+		}
+	}
+	if sound < 1000 || refused < 1000 {
+		t.Errorf("seed %d: %d sound and %d refused policies show little", seed, sound, refused)
+	}
+}
+
+// agree fails the test if a quick check passes what Validate refuses, or if the
+// one that a call makes refuses what Validate passes.
+func agree(t *testing.T, p *Policy) {
+	t.Helper()
+	err := p.Validate()
+	if err != nil && (p.plausible() || p.quick()) {
+		t.Fatalf("%+v passes, but Validate says: %v", *p, err)
+	}
+	if got := p.check(); (got == nil) != (err == nil) {
+		t.Fatalf("%+v: check says %v, Validate says %v", *p, got, err)
+	}
+}
+
+// FuzzPlausible is the same for any numbers.
+func FuzzPlausible(f *testing.F) {
+	f.Add(5, int64(1), int64(2), 2.0, int64(-1), uint8(0), int64(0), int64(0), int64(0), int64(0), "")
+	f.Add(-2, int64(math.MaxInt64), int64(-1), 0.5, int64(math.MinInt64), uint8(3), int64(-1), int64(7), int64(0), int64(1), ",")
+	f.Fuzz(func(t *testing.T, attempts int, base, most int64, factor float64, jitter int64, mode uint8,
+		throttle, timeout, elapsed, after int64, name string,
+	) {
+		p := Policy{
+			MaxAttempts: attempts, BaseDelay: time.Duration(base), MaxDelay: time.Duration(most), ExponentialBase: factor,
+			Jitter: time.Duration(jitter), JitterMode: JitterMode(mode), ThrottleDelay: time.Duration(throttle),
+			AttemptTimeout: time.Duration(timeout), MaxElapsed: time.Duration(elapsed), MaxRetryAfter: time.Duration(after),
+		}
+		agree(t, &p)
+		p.RetryOn = []string{name}
+		agree(t, &p)
+	})
+}
+
+// A breaker that is not valid answers for itself: the quick path, on which
+// there is no other check, does not take it.
+func TestQuickRefusesAnInvalidBreaker(t *testing.T) {
+	t.Parallel()
+	p := Policy{Breaker: circuit.New("b", circuit.Config{SuccessThreshold: -1})}
+	if _, quick := p.Breaker.Quick(); quick || p.Validate() == nil || p.check() == nil {
+		t.Errorf("quick %v, %v", quick, p.Validate())
+	}
+}
