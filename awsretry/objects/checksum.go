@@ -1,10 +1,13 @@
 package objects
 
 import (
+	"crypto/md5"  //nolint:gosec // as ETag
 	"crypto/sha1" //nolint:gosec // S3 has it, and others may have used it
 	"crypto/sha256"
 	"encoding/base64"
 	"encoding/binary"
+	"encoding/hex"
+	"fmt"
 	"hash"
 	"hash/crc32"
 	"hash/crc64"
@@ -43,23 +46,68 @@ func checksumOf(kind types.ChecksumType, s sums) string {
 	return ""
 }
 
-// newHash returns the hash of a checksum as checksumOf returns it, and its name;
-// nil if there is none.
-func newHash(checksum string) (hash.Hash, string) {
-	name, _, _ := strings.Cut(checksum, ":")
+// A check compares the bytes of a transfer with what the store says of them.
+type check struct {
+	hash.Hash        // of what was transferred; nil: there is nothing to compare with
+	name      string // of the hash
+	want      string // its value, in base64
+	vague     bool   // a difference proves nothing
+}
+
+// newCheck makes a check of the store's checksum, as checksumOf returns it, or,
+// if there is none, of an ETag that is an MD5. It is one, as long as the store
+// does not encrypt: then it may be anything.
+func newCheck(checksum, etag string, encrypted bool) check {
+	name, want, _ := strings.Cut(checksum, ":")
+	c := check{name: name, want: want}
 	switch name {
 	case "crc64nvme":
-		return crc64.New(crc64.MakeTable(polyCRC64NVME)), name
+		c.Hash = crc64.New(crc64.MakeTable(polyCRC64NVME))
 	case "crc32":
-		return crc32.NewIEEE(), name
+		c.Hash = crc32.NewIEEE()
 	case "crc32c":
-		return crc32.New(crc32.MakeTable(crc32.Castagnoli)), name
+		c.Hash = crc32.New(crc32.MakeTable(crc32.Castagnoli))
 	case "sha256":
-		return sha256.New(), name
+		c.Hash = sha256.New()
 	case "sha1":
-		return sha1.New(), name //nolint:gosec // against accidents, not against people
+		c.Hash = sha1.New() //nolint:gosec // against accidents, not against people
+	default:
+		sum, err := hex.DecodeString(strings.Trim(etag, `"`))
+		if err == nil && len(sum) == md5.Size {
+			c = check{Hash: md5.New(), name: "md5", want: base64.StdEncoding.EncodeToString(sum), vague: encrypted} //nolint:gosec // the same
+		}
 	}
-	return nil, ""
+	return c
+}
+
+// verify returns by what the transfer was verified: the name of the checksum, or
+// "size", which is the caller's to compare.
+func (c *check) verify() (string, error) {
+	if c.Hash == nil {
+		return "size", nil
+	}
+	switch got := base64.StdEncoding.EncodeToString(c.Sum(nil)); {
+	case got == c.want:
+		return c.name, nil
+	case c.vague:
+		return "size", nil
+	default:
+		return "", fmt.Errorf("%w: %s is %s here and %s in the store", ErrChecksum, c.name, got, c.want)
+	}
+}
+
+// read is verify for all of r.
+func (c *check) read(r io.ReadSeeker) (string, error) {
+	if c.Hash == nil {
+		return c.verify()
+	}
+	if _, err := r.Seek(0, io.SeekStart); err != nil {
+		return "", err
+	}
+	if _, err := io.Copy(c, r); err != nil {
+		return "", err
+	}
+	return c.verify()
 }
 
 // encode32 returns a CRC-32 as S3 writes it.

@@ -15,9 +15,10 @@ import (
 
 // A sentPart is a part that the store has.
 type sentPart struct {
-	etag string
-	crc  uint32
-	size int64
+	etag     string
+	crc      uint32
+	size     int64
+	verified bool // by a checksum of the store's
 }
 
 // A multipart is an upload in parts.
@@ -116,26 +117,42 @@ func (m *multipart) sendPart(ctx context.Context, n int, p *part) error {
 	if err != nil {
 		return fmt.Errorf("part %d: %w", n+1, err)
 	}
-	if got := aws.ToString(out.ChecksumCRC32); got != "" && got != encode32(crc) {
-		return fmt.Errorf("part %d: %w: sent crc32:%s, stored crc32:%s", n+1, ErrChecksum, encode32(crc), got)
+	verified, err := m.confirmed(out, crc, p)
+	if err != nil {
+		return fmt.Errorf("part %d: %w", n+1, err)
 	}
 	m.mu.Lock()
 	defer m.mu.Unlock()
-	m.sent[n] = sentPart{etag: aws.ToString(out.ETag), crc: crc, size: p.Size()}
+	m.sent[n] = sentPart{etag: aws.ToString(out.ETag), crc: crc, size: p.Size(), verified: verified}
 	m.done += p.Size()
 	m.progress(m.done)
 	return nil
+}
+
+// confirmed reports whether the store has confirmed the part by a checksum.
+func (m *multipart) confirmed(out *s3.UploadPartOutput, crc uint32, p *part) (bool, error) {
+	if got := aws.ToString(out.ChecksumCRC32); got != "" {
+		if got != encode32(crc) {
+			return false, fmt.Errorf("%w: crc32 is %s here and %s in the store", ErrChecksum, encode32(crc), got)
+		}
+		return true, nil
+	}
+	c := newCheck("", aws.ToString(out.ETag), m.o.Encryption != "")
+	by, err := c.read(p)
+	return by == "md5", err
 }
 
 // complete puts the parts together.
 func (m *multipart) complete(ctx context.Context) (Object, error) {
 	var object Object
 	var crc uint64
+	verified := true
 	parts := make([]types.CompletedPart, len(m.sent))
 	for i, p := range m.sent {
 		parts[i] = types.CompletedPart{PartNumber: number(i), ETag: aws.String(p.etag), ChecksumCRC32: aws.String(encode32(p.crc))}
 		crc = combine(polyCRC32, 32, crc, uint64(p.crc), p.size)
 		object.Size += p.size
+		verified = verified && p.verified
 	}
 	in := &s3.CompleteMultipartUploadInput{
 		Bucket: &m.bucket, Key: &m.key, UploadId: &m.id,
@@ -156,7 +173,7 @@ func (m *multipart) complete(ctx context.Context) (Object, error) {
 	}
 	// No such upload: an earlier attempt whose answer was lost has completed it,
 	// or someone has aborted it. What is stored tells.
-	object, unverified := m.verified(ctx, object, uint32(crc))
+	object, unverified := m.verified(ctx, object, uint32(crc), nil, verified)
 	if err != nil && (unverified != nil || object.Verified != "crc32") {
 		return object, err
 	}

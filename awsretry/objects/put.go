@@ -124,37 +124,44 @@ func (u *upload) whole(ctx context.Context, body *part) (Object, error) {
 		Checksum: checksumOf(out.ChecksumType, sums{crc32: out.ChecksumCRC32}),
 	}
 	u.progress(object.Size)
-	return u.verified(ctx, object, crc)
+	return u.verified(ctx, object, crc, body, false)
 }
 
 // verified returns the object as it was stored, if it is what was sent: by the
-// checksum in the answer, or, if there was none, by asking.
-func (u *upload) verified(ctx context.Context, o Object, crc uint32) (Object, error) {
+// checksum in the answer, or, if there was none, by asking. body is what was
+// sent, nil if that cannot be read again; parts says that the store has
+// confirmed each part by checksum.
+func (u *upload) verified(ctx context.Context, o Object, crc uint32, body *part, parts bool) (Object, error) {
 	o.Bucket, o.Key = u.bucket, u.key
 	o.ContentType, o.Metadata, o.StorageClass = u.o.ContentType, u.o.Metadata, string(u.o.StorageClass)
+	sent := "crc32:" + encode32(crc)
 	if o.Checksum == "" {
 		stored, err := u.store.head(ctx, u.bucket, u.key, o.VersionID)
-		if err != nil {
+		switch {
+		case err != nil:
 			return o, fmt.Errorf("to check what was stored: %w", err)
-		}
-		if stored.ETag != o.ETag && o.ETag != "" {
+		case stored.ETag != o.ETag && o.ETag != "":
 			return o, fmt.Errorf("%w: stored with ETag %s, there is now %s", ErrChanged, o.ETag, stored.ETag)
-		}
-		if stored.Size != o.Size {
+		case stored.Size != o.Size:
 			return o, fmt.Errorf("%w: %d bytes sent, %d stored", ErrChecksum, o.Size, stored.Size)
 		}
 		o = stored
 	}
-	sent := "crc32:" + encode32(crc)
+	var err error
 	switch {
 	case o.Checksum == sent:
 		o.Verified = "crc32"
-	case !strings.HasPrefix(o.Checksum, "crc32:"):
-		o.Verified = "size"
+	case strings.HasPrefix(o.Checksum, "crc32:"):
+		err = fmt.Errorf("%w: sent %s, stored %s", ErrChecksum, sent, o.Checksum)
+	case body != nil:
+		c := newCheck(o.Checksum, o.ETag, u.o.Encryption != "")
+		o.Verified, err = c.read(body)
+	case parts:
+		o.Verified = "parts"
 	default:
-		return o, fmt.Errorf("%w: sent %s, stored %s", ErrChecksum, sent, o.Checksum)
+		o.Verified = "size"
 	}
-	return o, nil
+	return o, err
 }
 
 func (u *upload) progress(done int64) {

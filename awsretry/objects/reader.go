@@ -2,10 +2,8 @@ package objects
 
 import (
 	"context"
-	"encoding/base64"
 	"errors"
 	"fmt"
-	"hash"
 	"io"
 	"net/http"
 	"strings"
@@ -34,9 +32,9 @@ type Reader struct {
 	stall  *time.Timer
 	stalls atomic.Bool // the timer has ended the body
 
-	offset int64     // bytes delivered
-	opened int64     // offset where body began
-	hash   hash.Hash // of what was delivered; nil: there is no checksum to compare
+	offset int64 // bytes delivered
+	opened int64 // offset where body began
+	check  check // of what was delivered
 	call   *retry.Call
 	err    error // the Reader's end
 }
@@ -103,8 +101,8 @@ func (r *Reader) readBody(p []byte) (int, error) {
 	n, err := r.body.Read(p)
 	r.stall.Stop()
 	r.offset += int64(n)
-	if r.hash != nil {
-		_, _ = r.hash.Write(p[:n])
+	if r.check.Hash != nil {
+		_, _ = r.check.Write(p[:n])
 	}
 	switch {
 	case r.object.Size < 0 && errors.Is(err, io.EOF):
@@ -226,7 +224,7 @@ func (r *Reader) begun(out *s3.GetObjectOutput) {
 		crc64nvme: out.ChecksumCRC64NVME, crc32: out.ChecksumCRC32, crc32c: out.ChecksumCRC32C,
 		sha256: out.ChecksumSHA256, sha1: out.ChecksumSHA1,
 	})
-	r.hash, _ = newHash(o.Checksum)
+	r.check = newCheck(o.Checksum, o.ETag, out.ServerSideEncryption != "" || out.SSECustomerAlgorithm != nil)
 }
 
 // resumes reports, as nil, that an answer goes on where the last one broke.
@@ -257,16 +255,10 @@ func (r *Reader) skip() error {
 }
 
 // verify returns io.EOF if all that was delivered is what the store has.
-func (r *Reader) verify() error {
-	if r.hash == nil {
-		r.object.Verified = "size"
-		return io.EOF
+func (r *Reader) verify() (err error) {
+	if r.object.Verified, err = r.check.verify(); err != nil {
+		return err
 	}
-	name, want, _ := strings.Cut(r.object.Checksum, ":")
-	if got := base64.StdEncoding.EncodeToString(r.hash.Sum(nil)); got != want {
-		return fmt.Errorf("%w: stored %s, received %s:%s", ErrChecksum, r.object.Checksum, name, got)
-	}
-	r.object.Verified = name
 	return io.EOF
 }
 
