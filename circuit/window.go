@@ -31,6 +31,11 @@ const (
 	tallyFull = tallyMask - 1<<10 // leaves room for adds that race
 )
 
+// farthest is how many slices a tally may be ahead of a call that comes late.
+// One further ahead is from a clock that was put back, or from before the
+// slices came round again.
+const farthest = 10 * cell.Buckets
+
 func newTally(slice uint64, calls, bad uint64) tally {
 	return tally(slice&sliceMask<<(2*tallyBits) | calls<<tallyBits | bad)
 }
@@ -73,9 +78,9 @@ func (v *window) record(c *cell.Cell, start int64, failed bool) Reason {
 	return Reason{}
 }
 
-// count adds a call to the tally of its slice. The add and the look at the
-// slice are two steps: a goroutine that sleeps for a window between them
-// counts its call one window late.
+// count adds a call to the tally of its slice, unless the tally has gone on to
+// a later one. The add and the look at the slice are two steps: a goroutine
+// that sleeps for a window between them counts its call one window late.
 func count(w *atomic.Uint64, slice uint64, bad bool) {
 	one := newTally(slice, 1, 0)
 	if bad {
@@ -90,6 +95,8 @@ func count(w *atomic.Uint64, slice uint64, bad bool) {
 				return
 			}
 			next = newTally(slice, old.calls()/2, old.bad()/2) // the ratio stays
+		} else if old.calls() > 0 && (old.slice()-one.slice())&sliceMask <= farthest {
+			return
 		}
 		if w.CompareAndSwap(uint64(old), uint64(next)) && next == one {
 			return
