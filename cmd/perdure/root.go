@@ -82,7 +82,7 @@ func (a *app) root() *cobra.Command {
 	_ = root.PersistentFlags().SetAnnotation("help", policy.Group, []string{"Other"})
 	_ = root.PersistentFlags().SetAnnotation("json", policy.Group, []string{"Other"})
 	_ = root.PersistentFlags().SetAnnotation("log-level", policy.Group, []string{"Other"})
-	root.AddCommand(a.versionCommand(), policyTopic())
+	root.AddCommand(a.runCommand(), a.versionCommand(), policyTopic())
 	return root
 }
 
@@ -148,9 +148,14 @@ func (a *app) settings(f *policy.Flags, preset string) (*policy.Settings, error)
 	return s, err
 }
 
-// flagError makes of pflag's errors ours: the nearest flag for one that does
-// not exist.
+// flagError makes of pflag's errors ours: without its own words around them,
+// and with the nearest flag for one that does not exist.
 func flagError(flags *pflag.FlagSet, err error) error {
+	if invalid, ok := errors.AsType[*pflag.InvalidValueError](err); ok {
+		if bad, ok := errors.AsType[*setting.Error](err); ok {
+			return &setting.Error{Field: "--" + invalid.GetFlag().Name, Value: bad.Value, Want: bad.Want}
+		}
+	}
 	unknown, ok := errors.AsType[*pflag.NotExistError](err)
 	if !ok || len(unknown.GetSpecifiedName()) < 2 {
 		return err

@@ -47,7 +47,7 @@ A number is seconds where a time is meant; 1500ms is understood as well.
 			fmt.Fprintf(&b, "\n%s:\n", next)
 			title = next
 		}
-		fmt.Fprintf(&b, "  %-26s%s\n", p.Name, p.Doc)
+		fmt.Fprintf(&b, "  %-26s%s\n", p.Name, p.Describe())
 	}
 	return strings.TrimSpace(b.String())
 }

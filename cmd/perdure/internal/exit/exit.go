@@ -78,6 +78,10 @@ type Interrupted struct{ Signal os.Signal }
 // Error names the signal.
 func (e *Interrupted) Error() string { return "stopped by signal: " + e.Signal.String() }
 
+// Unwrap makes it an end that the caller wanted, which says nothing of the
+// service that was called.
+func (e *Interrupted) Unwrap() error { return context.Canceled }
+
 func (e *Interrupted) code() int {
 	if s, ok := e.Signal.(syscall.Signal); ok {
 		return Signal + int(s)

@@ -3,8 +3,11 @@ package policy
 import (
 	"slices"
 	"strings"
+	"time"
 
 	"github.com/spf13/pflag"
+
+	"github.com/seed-0f2c7998/perdure/internal/setting"
 )
 
 // Group is the annotation of a flag that holds the heading it is listed under.
@@ -45,10 +48,10 @@ func Add(flags *pflag.FlagSet) *Flags {
 		"throttle_delay", "retry_nested", "half_open_max", "probe_lease", "window", "min_calls", "failure_ratio",
 		"slow_call", "slow_ratio", "open_growth", "open_jitter", "open_max", "observe_only", "store",
 	}
-	add := func(p Parameter) {
+	for _, p := range Parameters() {
 		v := newValue(p)
 		f.values = append(f.values, v)
-		flag := flags.VarPF(v, p.Flag(), "", p.Doc)
+		flag := flags.VarPF(v, p.Flag(), "", p.Describe())
 		flag.Hidden = slices.Contains(rare, p.Name)
 		title := "Policy"
 		if p.Breaker || p.Name == "store" {
@@ -58,9 +61,6 @@ func Add(flags *pflag.FlagSet) *Flags {
 		if v.kind == "bool" {
 			flag.NoOptDefVal = "true"
 		}
-	}
-	for _, p := range Parameters() {
-		add(p)
 	}
 	flags.StringVar(&f.config, "config", "", "YAML `file` with a policy; see: perdure help policy")
 	flags.Lookup("config").Annotations = map[string][]string{Group: {"Policy"}}
@@ -93,6 +93,19 @@ func newValue(p Parameter) *value {
 	}
 	v.list = v.kind == "list"
 	return v
+}
+
+// Span returns the value of a flag that is a time, in seconds or as a duration.
+func Span(at *time.Duration) pflag.Value { return span{at} }
+
+type span struct{ at *time.Duration }
+
+func (s span) Type() string   { return "seconds" }
+func (s span) String() string { return s.at.String() }
+
+func (s span) Set(text string) error {
+	f := setting.Span("time", "", time.Millisecond, 24*time.Hour, setting.None, func(d *time.Duration) *time.Duration { return d })
+	return f.Set(s.at, text)
 }
 
 // entries returns the flags that were given.

@@ -52,8 +52,8 @@ func variable(flag string) string {
 func Parameters() []Parameter {
 	all := []Parameter{
 		{Parameter: setting.Parameter{
-			Name: "preset", Doc: "preset that the policy begins with: " + strings.Join(retry.PresetNames(), ", "),
-			Want: "one of them",
+			Name: "preset", Doc: "preset that the policy begins with",
+			Want: "one of " + strings.Join(retry.PresetNames(), ", "),
 		}},
 		{Parameter: setting.Parameter{
 			Name: "store", Doc: "where the circuit breaker's state lives (memory)", Want: "memory",
@@ -66,6 +66,15 @@ func Parameters() []Parameter {
 		all = append(all, Parameter{Parameter: p, Breaker: true})
 	}
 	return all
+}
+
+// Describe returns one line about the parameter, with its words if it takes
+// one of a few.
+func (p Parameter) Describe() string {
+	if words, ok := strings.CutPrefix(p.Want, "one of "); ok {
+		return p.Doc + ": " + words
+	}
+	return p.Doc
 }
 
 // find returns the parameter of that name, in a file or in the environment.

@@ -1,0 +1,274 @@
+// Package run runs a command until it succeeds, or its policy says stop.
+//
+// Each attempt is a process that leads a group of its own, so that a timeout
+// ends all of it. What the attempt reads from a pipe is kept and given to the
+// next one; what it writes passes through.
+package run
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"os/exec"
+	"os/signal"
+	"slices"
+	"strconv"
+	"sync"
+	"time"
+
+	"github.com/seed-0f2c7998/perdure/cmd/perdure/internal/exit"
+	"github.com/seed-0f2c7998/perdure/retry"
+)
+
+// AttemptVariable is the environment variable in which an attempt finds its
+// number, from 1.
+const AttemptVariable = "PERDURE_ATTEMPT"
+
+// A Command is what is to be run. It is for one run.
+type Command struct {
+	Args   []string // the first is the program
+	Policy *retry.Policy
+	Buffer bool          // keep standard output back, and write that of the last attempt only
+	Grace  time.Duration // from the request to end, after a timeout, to the end by force
+
+	Stdin          *os.File
+	Stdout, Stderr *os.File
+	Environ        []string
+
+	input    *input
+	output   *os.File // of the last attempt, if it is kept back
+	attempts int
+	last     error // of the last attempt
+
+	mu      sync.Mutex
+	child   *child // that runs; nil between attempts
+	waiting bool   // a signal to end came between attempts
+}
+
+// Attempts returns how many attempts were made.
+func (c *Command) Attempts() int { return c.attempts }
+
+// Run makes the attempts, one after the other. Signals are forwarded to the
+// attempt that runs; after one that asks to end no other attempt is made.
+//
+// If the last thing that happened is that an attempt failed, the error is an
+// [*exit.Error] with its code.
+func (c *Command) Run(ctx context.Context) error {
+	ctx, end := context.WithCancelCause(ctx)
+	defer end(nil)
+	defer c.forward(end)()
+	c.input = newInput(c.Stdin, c.Policy.Attempts() != 1)
+	defer c.input.close()
+
+	err := retry.Do(ctx, c.Policy, func(ctx context.Context) error {
+		c.last = c.attempt(ctx)
+		return c.last
+	})
+	if flushed := c.flush(); flushed != nil && err == nil {
+		return flushed
+	}
+	return c.verdict(err)
+}
+
+// verdict gives the error of a run its code.
+func (c *Command) verdict(err error) error {
+	f, failed := errors.AsType[*Failure](c.last)
+	_, interrupted := errors.AsType[*exit.Interrupted](err)
+	switch {
+	case err == nil, !failed:
+		return err
+	case interrupted && c.waiting:
+		return err // the signal is what happened last
+	case f.Start != nil:
+		return &exit.Error{Code: f.Code, Err: f.Start}
+	default:
+		return &exit.Error{Code: f.Code}
+	}
+}
+
+// forward passes signals on to the attempts. A signal that asks to end calls
+// end as well. The function stops it.
+func (c *Command) forward(end context.CancelCauseFunc) (stop func()) {
+	signals := make(chan os.Signal, 8)
+	for _, s := range append(exit.Stopping(), passedOn()...) {
+		if !signal.Ignored(s) { // as nohup has it
+			signal.Notify(signals, s)
+		}
+	}
+	done := make(chan struct{})
+	go func() {
+		for {
+			select {
+			case s := <-signals:
+				if isSuspend(s) {
+					c.suspend(signals)
+					continue
+				}
+				c.pass(s, end)
+			case <-done:
+				return
+			}
+		}
+	}()
+	return func() { signal.Stop(signals); close(done) }
+}
+
+func (c *Command) pass(s os.Signal, end context.CancelCauseFunc) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if c.child != nil {
+		c.child.signal(s)
+	}
+	for _, stopping := range exit.Stopping() {
+		if s == stopping {
+			c.waiting = c.waiting || c.child == nil
+			end(&exit.Interrupted{Signal: s})
+		}
+	}
+}
+
+// attempt runs the command once.
+func (c *Command) attempt(ctx context.Context) (err error) {
+	c.attempts++
+	// The context does not end the process: watch does, with all of its group.
+	cmd := exec.CommandContext(context.WithoutCancel(ctx), c.Args[0], c.Args[1:]...)
+	cmd.Env = append(slices.Clip(c.Environ), AttemptVariable+"="+strconv.Itoa(c.attempts))
+	cmd.Stdout, cmd.Stderr = c.Stdout, c.Stderr
+	if c.Buffer {
+		if cmd.Stdout, err = c.kept(); err != nil {
+			return err
+		}
+	}
+	feed, err := c.input.open()
+	if err != nil {
+		return err
+	}
+	cmd.Stdin = feed.file
+	defer feed.close()
+
+	child, err := c.start(ctx, cmd)
+	if err != nil {
+		return err
+	}
+	feed.begin()
+	err = c.watch(ctx, child)
+	if broken := c.input.err(); broken != nil {
+		return retry.Permanent(fmt.Errorf("standard input: %w", broken)) // the attempt has not seen all of it
+	}
+	return err
+}
+
+// start starts the process, unless a signal came first: from here on signals
+// reach it.
+func (c *Command) start(ctx context.Context, cmd *exec.Cmd) (*child, error) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if ctx.Err() != nil {
+		return nil, context.Cause(ctx)
+	}
+	child, err := start(cmd)
+	if err != nil {
+		return nil, unstarted(c.Args[0], err)
+	}
+	c.child = child
+	return child, nil
+}
+
+// watch waits for the attempt to end, and ends it if its time is over or the
+// caller says so. After a signal there is nothing to do: the attempt has it as
+// well, and decides by itself.
+func (c *Command) watch(ctx context.Context, child *child) error {
+	done := make(chan *Failure, 1)
+	go func() { done <- child.wait() }()
+	defer func() {
+		c.mu.Lock()
+		defer c.mu.Unlock()
+		c.child = nil
+	}()
+
+	var expired <-chan time.Time
+	if deadline, ok := ctx.Deadline(); ok {
+		timer := time.NewTimer(time.Until(deadline))
+		defer timer.Stop()
+		expired = timer.C
+	}
+	ended := ctx.Done()
+	for {
+		select {
+		case f := <-done:
+			if f == nil {
+				return nil
+			}
+			return f
+		case <-expired:
+			return timedOut(child.end(done, c.Grace), c.Policy.AttemptTimeout)
+		case <-ended:
+			_, interrupted := errors.AsType[*exit.Interrupted](context.Cause(ctx))
+			timeout := errors.Is(context.Cause(ctx), context.DeadlineExceeded)
+			if !interrupted && !timeout {
+				_ = child.end(done, c.Grace) // how it ended is not the reason
+				return context.Cause(ctx)
+			}
+			ended = nil
+		}
+	}
+}
+
+// timedOut returns the failure of an attempt that was stopped by its timeout.
+// If it then said that all was well, it had not come to its end all the same.
+func timedOut(f *Failure, limit time.Duration) *Failure {
+	if f == nil {
+		f = &Failure{Code: exit.TimedOut}
+	}
+	f.TimedOut = limit
+	return f
+}
+
+// kept returns a file for the standard output of an attempt, in the place of
+// the one of the attempt before.
+func (c *Command) kept() (*os.File, error) {
+	c.drop()
+	f, err := temporary()
+	if err != nil {
+		return nil, fmt.Errorf("keeping the output back: %w", err)
+	}
+	c.output = f
+	return f, nil
+}
+
+// flush writes the output that was kept back.
+func (c *Command) flush() error {
+	if c.output == nil {
+		return nil
+	}
+	defer c.drop()
+	if _, err := c.output.Seek(0, io.SeekStart); err != nil {
+		return err
+	}
+	_, err := io.Copy(c.Stdout, c.output)
+	return err
+}
+
+func (c *Command) drop() {
+	if c.output != nil {
+		discard(c.output)
+		c.output = nil
+	}
+}
+
+// temporary returns a file that nobody else can read. On systems where that is
+// possible it has no name, and so goes with the process however that ends.
+func temporary() (*os.File, error) {
+	f, err := os.CreateTemp("", "perdure-")
+	if err == nil {
+		_ = os.Remove(f.Name())
+	}
+	return f, err
+}
+
+func discard(f *os.File) {
+	_ = f.Close()
+	_ = os.Remove(f.Name())
+}

@@ -1,0 +1,99 @@
+//go:build unix
+
+package run
+
+import (
+	"os"
+	"os/signal"
+	"syscall"
+
+	"golang.org/x/sys/unix"
+)
+
+// A group other than the terminal's own is stopped when it asks the terminal
+// for something. Ours stays the terminal's for as long as the attempt does not
+// ask: so keys like ^C reach us, and all that we stand in a pipeline with.
+// Only an attempt that asks, for a password for example, is given the
+// terminal, and it is taken back when the attempt ends.
+
+// stopped is called when the process was stopped by s.
+func (c *child) stopped(s syscall.Signal) {
+	c.mu.Lock()
+	had := c.terminal
+	if s == syscall.SIGTTIN || s == syscall.SIGTTOU {
+		c.terminal = true
+	}
+	c.mu.Unlock()
+	switch {
+	case s == syscall.SIGTTIN || s == syscall.SIGTTOU:
+		if !ownTerminal() {
+			_ = syscall.Kill(0, s) // we are in the background as well: stop, until the user wants us
+		}
+		c.proceed()
+	case had && s == syscall.SIGTSTP:
+		takeTerminal()
+		_ = syscall.Kill(0, s) // the key was meant for us as well; see suspend
+	}
+}
+
+// proceed lets the group go on after a stop.
+func (c *child) proceed() {
+	c.mu.Lock()
+	terminal := c.terminal
+	c.mu.Unlock()
+	if terminal && ownTerminal() {
+		giveTerminal(c.pid)
+	}
+	c.signal(syscall.SIGCONT)
+}
+
+// suspend stops the attempt that runs, and us, as ^Z does; it returns when we
+// are let go on.
+func (c *Command) suspend(signals chan<- os.Signal) {
+	c.mu.Lock()
+	child := c.child
+	c.mu.Unlock()
+	if child != nil {
+		child.signal(syscall.SIGTSTP)
+	}
+	// Without a shell that could let us go on, the system ignores this.
+	signal.Reset(syscall.SIGTSTP)
+	_ = syscall.Kill(os.Getpid(), syscall.SIGTSTP)
+	signal.Notify(signals, syscall.SIGTSTP)
+	if child != nil {
+		child.proceed()
+	}
+}
+
+// isSuspend reports whether s is the signal of ^Z.
+func isSuspend(s os.Signal) bool { return s == syscall.SIGTSTP }
+
+// onTerminal calls do with the descriptor of the terminal, if there is one.
+func onTerminal(do func(fd int)) {
+	if f, err := os.OpenFile("/dev/tty", os.O_RDWR, 0); err == nil {
+		do(int(f.Fd()))
+		_ = f.Close()
+	}
+}
+
+// ownTerminal reports whether our group is the terminal's.
+func ownTerminal() (own bool) {
+	onTerminal(func(fd int) {
+		group, err := unix.IoctlGetInt(fd, unix.TIOCGPGRP)
+		own = err == nil && group == syscall.Getpgrp()
+	})
+	return own
+}
+
+// giveTerminal makes group the terminal's.
+func giveTerminal(group int) {
+	onTerminal(func(fd int) { _ = unix.IoctlSetPointerInt(fd, unix.TIOCSPGRP, group) })
+}
+
+// takeTerminal makes our group the terminal's. Whoever is not in that group is
+// told by a signal that it should not do so.
+func takeTerminal() {
+	signal.Ignore(syscall.SIGTTOU)
+	defer signal.Reset(syscall.SIGTTOU)
+	giveTerminal(syscall.Getpgrp())
+}

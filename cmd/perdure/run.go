@@ -1,0 +1,110 @@
+package main
+
+import (
+	"errors"
+	"path/filepath"
+	"time"
+
+	"github.com/spf13/cobra"
+	"github.com/spf13/pflag"
+
+	"github.com/seed-0f2c7998/perdure/circuit"
+	"github.com/seed-0f2c7998/perdure/cmd/perdure/internal/exit"
+	"github.com/seed-0f2c7998/perdure/cmd/perdure/internal/policy"
+	"github.com/seed-0f2c7998/perdure/cmd/perdure/internal/report"
+	"github.com/seed-0f2c7998/perdure/cmd/perdure/internal/run"
+	"github.com/seed-0f2c7998/perdure/internal/setting"
+	"github.com/seed-0f2c7998/perdure/retry"
+)
+
+// runFlags are the flags of run besides those of every policy.
+type runFlags struct {
+	policy      *policy.Flags
+	again, stop run.Codes
+	buffer      bool
+	killAfter   time.Duration
+}
+
+func (a *app) runCommand() *cobra.Command {
+	var f runFlags
+	c := &cobra.Command{
+		Use:   "run [flags] -- COMMAND [ARG...]",
+		Short: "Run a command until it succeeds",
+		Long: `Run a command, and run it again if it fails, with growing waits between the attempts.
+
+Any exit code but 0 is a failure worth a retry, unless the lists say otherwise. What the command
+reads from a pipe is kept, and given again to each attempt; PERDURE_ATTEMPT tells it which one it
+is. Signals are forwarded to the command's process group; after one that asks to end, there is no
+retry. With --name, a circuit breaker of that name guards the command.
+
+The exit code is the last attempt's: 128+n if signal n ended it, 124 if it took its timeout for a
+success, 126 or 127 if the command cannot be executed or does not exist. Without an attempt, or if
+a signal came between two, it is 64 (wrong usage), 75 (come back later) or 128+n.`,
+		Example: `  perdure run -- curl -fsS https://example.com/stations.json
+  perdure run --max-attempts 3 --base-delay 0.5 --attempt-timeout 60 -- make fetch
+  producer | perdure run --stop-on-exit 2,64-78 --name load -- psql -f -`,
+		Args: func(_ *cobra.Command, args []string) error {
+			if len(args) == 0 {
+				return errors.New("a command to run is missing: perdure run [flags] -- COMMAND [ARG...]")
+			}
+			return nil
+		},
+		DisableFlagsInUseLine: true,
+		RunE: func(c *cobra.Command, args []string) error {
+			return a.run(c, &f, args)
+		},
+	}
+	flags := c.Flags()
+	flags.SetInterspersed(false) // what follows the command is the command's
+	flags.Var(&f.again, "retry-on-exit", "retry only these exit `codes`, as 1,2,64-78 (all but 0)")
+	flags.Var(&f.stop, "stop-on-exit", "never retry these exit `codes`; wins")
+	flags.BoolVar(&f.buffer, "buffer", false, "keep standard output back, and write only that of the last attempt")
+	f.killAfter = 5 * time.Second
+	flags.Var(policy.Span(&f.killAfter), "kill-after", "`seconds` from the end of --attempt-timeout to the kill by force (5)")
+	flags.Lookup("kill-after").DefValue = ""
+	f.policy = policy.Add(flags)
+	for _, name := range []string{"max-retry-after", "respect-retry-after"} { // no command asks for a wait
+		flags.Lookup(name).Hidden = true
+	}
+	return c
+}
+
+// run runs the command args.
+func (a *app) run(c *cobra.Command, f *runFlags, args []string) error {
+	s, err := a.settings(f.policy, "default")
+	if err != nil {
+		return err
+	}
+	p := s.Policy
+	p.Observe = retry.LogTo(a.log)
+	p.Classify = run.Classify(&f.again, &f.stop)
+	if p.Name == "" {
+		if err := needsName(s, c.Flags()); err != nil {
+			return err
+		}
+		p.Name = filepath.Base(args[0])
+	} else {
+		s.Breaker.Observe = report.Transitions(a.log)
+		p.Breaker = circuit.New(p.Name, s.Breaker)
+	}
+	command := &run.Command{
+		Args: args, Policy: &p, Buffer: f.buffer, Grace: f.killAfter,
+		Stdin: a.stdin, Stdout: a.stdout, Stderr: a.stderr, Environ: a.environ,
+	}
+	begin := time.Now()
+	err = command.Run(c.Context())
+	a.log.Debug(p.Name+" ended", "event", "ended", "operation", p.Name,
+		"attempts", command.Attempts(), "elapsed", time.Since(begin), "exit_code", exit.Code(err))
+	return err
+}
+
+// needsName refuses flags that would do nothing: a run without a name has no
+// circuit breaker, so that one broken command never blocks another.
+func needsName(s *policy.Settings, flags *pflag.FlagSet) error {
+	for _, p := range policy.Parameters() {
+		if p.Breaker && flags.Changed(p.Flag()) {
+			return setting.Bad(s.Given(p.Name), flags.Lookup(p.Flag()).Value, "--name with it: a run without a name has no circuit breaker")
+		}
+	}
+	return nil
+}
