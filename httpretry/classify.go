@@ -13,6 +13,7 @@ import (
 	"strings"
 	"time"
 
+	"github.com/seed-0f2c7998/perdure/httpretry/internal/upload"
 	"github.com/seed-0f2c7998/perdure/internal/redact"
 	"github.com/seed-0f2c7998/perdure/retry"
 )
@@ -48,6 +49,10 @@ func newStatusError(res *http.Response, req *http.Request) *StatusError {
 // ErrNotIdempotent is why a request that may have been processed is not repeated: its method does not promise that
 // twice does no more than once. See [Idempotent] for how to promise it.
 var ErrNotIdempotent = errors.New("it may have been processed, and is not known to be idempotent")
+
+// ErrBody is why a request whose body is gone is not repeated: its reader can be read once only (there is no GetBody,
+// and no Seek that works), and more of it was read than Options.SpoolLimit allows to keep.
+var ErrBody = upload.ErrGone
 
 // A onceError is a failure of which the next attempt might be spared, but that may not be repeated.
 type onceError struct {

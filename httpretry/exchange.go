@@ -4,11 +4,13 @@ import (
 	"context"
 	"errors"
 	"io"
+	"maps"
 	"net/http"
 	"net/http/httptrace"
 	"sync/atomic"
 	"time"
 
+	"github.com/seed-0f2c7998/perdure/httpretry/internal/upload"
 	"github.com/seed-0f2c7998/perdure/retry"
 )
 
@@ -18,21 +20,44 @@ type exchange struct {
 	policy     *retry.Policy
 	req        *http.Request // the caller's: not to be changed
 	idempotent bool
-	upload     *upload     // nil: the request has no body
-	left       atomic.Bool // the request, or some of it, may have reached the server in this attempt
-	last       error       // of the attempt before
+	upload     *upload.Body // nil: the request has no body
+	left       atomic.Bool  // the request, or some of it, may have reached the server in this attempt
+	last       error        // of the attempt before
+	began      time.Time    // if the policy has a MaxElapsed
+	zipped     bool         // we asked for gzip, and the caller did not
+	stream     stream       // the body of the answer
 }
 
-// bufferLimit returns how much of the request's body may be kept. That of a request which is repeated only if it never
-// left is not needed again once it has been read.
-func (e *exchange) bufferLimit() int {
-	switch limit := e.transport.options.BufferLimit; {
-	case !e.idempotent || limit < 0:
-		return 0
-	case limit == 0:
-		return defaultBufferLimit
-	default:
-		return limit
+// body returns the request's body, as something that can be sent again. That of a request which is repeated only if it
+// never left need not be kept: if it was read, it may have left.
+func (e *exchange) body() *upload.Body {
+	o := &e.transport.options
+	memory, limit := o.BufferLimit, o.SpoolLimit
+	if memory == 0 {
+		memory = defaultBufferLimit
+	}
+	if limit == 0 {
+		limit = defaultSpoolLimit
+	}
+	if !e.idempotent {
+		memory, limit = 0, 0
+	}
+	return upload.New(e.req, max(memory, 0), max(limit, 0))
+}
+
+// prepare readies what the attempts share.
+func (e *exchange) prepare() {
+	e.upload = e.body()
+	if e.policy.MaxElapsed > 0 {
+		e.began = time.Now()
+	}
+	h := e.req.Header
+	if e.transport.gzip != nil && method(e.req) == http.MethodGet && h != nil && h["Accept-Encoding"] == nil && h["Range"] == nil {
+		e.zipped = true // below us, the base would take the coding off, and the rest could not be asked for
+		e.req = e.req.WithContext(e.req.Context())
+		e.req.Header = make(http.Header, len(h)+1)
+		maps.Copy(e.req.Header, h)
+		e.req.Header["Accept-Encoding"] = e.transport.gzip
 	}
 }
 
@@ -66,7 +91,7 @@ func (e *exchange) request() (*http.Request, error) {
 	}
 	req := e.req.WithContext(ctx)
 	if e.upload != nil {
-		again := func() (io.ReadCloser, error) { return e.upload.next(ctx) }
+		again := func() (io.ReadCloser, error) { return e.upload.Next(ctx) }
 		body, err := again()
 		if err != nil {
 			return nil, err
@@ -124,7 +149,7 @@ func (b *ownBody) Close() error {
 
 // failed returns the error of an attempt without an answer, marked if the request can't be or must not be repeated.
 func (e *exchange) failed(err error) error {
-	if e.upload.broken() != nil || isMalformed(e.req) {
+	if e.upload.Broken() != nil || isMalformed(e.req) {
 		return retry.Permanent(err)
 	}
 	if !e.idempotent && e.left.Load() && !isRefusedStream(err) {
@@ -157,7 +182,7 @@ func (e *exchange) gone(err error) error {
 
 // rewindable returns err, marked if the request's body can't be sent again.
 func (e *exchange) rewindable(err error) error {
-	if e.upload.spent() {
+	if e.upload.Spent() {
 		return retry.Permanent(&onceError{err: err, why: ErrBody})
 	}
 	return err

@@ -28,8 +28,12 @@ import (
 	"net"
 	"net/http"
 	"sync"
+	"time"
 
 	"github.com/seed-0f2c7998/perdure/circuit"
+	"github.com/seed-0f2c7998/perdure/httpretry/internal/digest"
+	"github.com/seed-0f2c7998/perdure/httpretry/internal/unzip"
+	"github.com/seed-0f2c7998/perdure/httpretry/internal/watchdog"
 	"github.com/seed-0f2c7998/perdure/retry"
 )
 
@@ -53,10 +57,34 @@ type Options struct {
 
 	// BufferLimit is how many bytes of an upload are kept in memory for a retry, when its reader can't be rewound;
 	// 0 is 1 MiB, negative is none. Bodies with a GetBody and those that are an io.Seeker are rewound, not kept.
-	BufferLimit int
+	BufferLimit int64
+
+	// SpoolLimit is how many bytes of such an upload are kept in all, those beyond BufferLimit in a temporary file;
+	// 0 is 64 MiB, negative is no file. A longer upload is sent once: see ErrBody.
+	SpoolLimit int64
+
+	// NoResume leaves the bodies of answers as the base transport gives them. Otherwise that of an answer to a GET goes
+	// on with the rest on another connection when its own breaks or stalls, if the entity has a strong ETag or a
+	// Last-Modified that identifies it: the caller sees one body, which is never put together from two versions.
+	// If that can't be, Read returns a *BodyError. Digests that the answer offers (Content-Digest, Repr-Digest,
+	// Content-MD5, x-amz-checksum-...) are verified: a *DigestError comes in place of the last io.EOF.
+	NoResume bool
+
+	// StallTimeout is how long nothing of such a body may come before its connection counts as broken;
+	// 0 is 20 s for a body that can be resumed and for ever otherwise, negative is for ever.
+	StallTimeout time.Duration
+
+	// OnResume is called before a broken body is resumed, on the goroutine that reads it; nil: logs to slog.Default().
+	OnResume func(Resumption)
 }
 
-const defaultBufferLimit = 1 << 20
+// A DigestError is a body that is not the one which a header of its answer tells of.
+type DigestError = digest.Error
+
+const (
+	defaultBufferLimit = 1 << 20
+	defaultSpoolLimit  = 64 << 20
+)
 
 // Key returns the server that a request is for: scheme://host:port.
 func Key(req *http.Request) string {
@@ -77,6 +105,9 @@ type Transport struct {
 	policy   retry.Policy // with our classifier and observer
 	registry *circuit.Registry
 
+	dogs watchdog.Kennel
+	gzip []string // the Accept-Encoding that the base would add by itself; nil: it would not
+
 	mu   sync.RWMutex
 	keys map[share]*retry.Policy // policy with the breaker of the key; guarded by mu
 }
@@ -96,6 +127,9 @@ func NewTransport(base http.RoundTripper, o Options) *Transport {
 	}
 	if t.registry == nil {
 		t.registry = new(circuit.Registry)
+	}
+	if plain, ok := base.(*http.Transport); !o.NoResume && (!ok || !plain.DisableCompression) {
+		t.gzip = []string{"gzip"}
 	}
 	t.policy.Classify = classifier(t.policy.Classify)
 	t.policy.Observe = observer(t.policy.Observe)
@@ -146,15 +180,17 @@ func (t *Transport) RoundTrip(req *http.Request) (*http.Response, error) {
 		return nil, err
 	}
 	e := exchange{transport: t, policy: policy, req: req, idempotent: isIdempotent(req)}
-	e.upload = newUpload(req, e.bufferLimit())
+	e.prepare()
 	res, err := retry.Value(req.Context(), policy, func(ctx context.Context) (*http.Response, error) {
 		return e.attempt(ctx)
 	})
-	if e.upload != nil {
-		e.upload.finish()
-	}
+	e.upload.Finish()
 	if err != nil {
 		return e.giveUp(res, err)
+	}
+	e.sustain(res)
+	if e.zipped {
+		unzip.Response(res)
 	}
 	return res, nil
 }

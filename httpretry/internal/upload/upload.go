@@ -1,4 +1,5 @@
-package httpretry
+// Package upload lets the body of a request be sent as often as it takes.
+package upload
 
 import (
 	"context"
@@ -7,26 +8,26 @@ import (
 	"net/http"
 	"sync"
 	"sync/atomic"
+
+	"github.com/seed-0f2c7998/perdure/httpretry/internal/spool"
 )
 
-// ErrBody is why a request whose body is gone is not repeated: its reader can be read once only (there is no GetBody,
-// and no Seek that works), and more than Options.BufferLimit of it was read.
-var ErrBody = errors.New("the request's body can't be sent again")
+// ErrGone is returned when the body can be read once only, and more of it was read than is kept.
+var ErrGone = errors.New("the request's body can't be sent again")
 
 var (
-	errStaleBody  = errors.New("httpretry: body read by an attempt that is over")
-	errBodyLength = errors.New("httpretry: the request's body is not as long as its ContentLength")
+	errStale  = errors.New("httpretry: body read by an attempt that is over")
+	errLength = errors.New("httpretry: the request's body is not as long as its ContentLength")
 )
 
-// An upload is the body of a request, to be sent as often as it takes. Each attempt reads it through a pass of its
-// own, and only the newest pass gets anything: a transport may still be reading for an attempt that has failed.
-type upload struct {
+// A Body is the body of a request. Each attempt reads it through a pass of its own, and only the newest pass gets
+// anything: a transport may still be reading for an attempt that has failed. A nil Body is none.
+type Body struct {
 	turn   chan struct{}                 // holds a token: who takes it may use reopen, reader, kept and lost
 	reopen func() (io.ReadCloser, error) // makes a new reader, by GetBody or Seek; nil if the reader can't be rewound
 	reader io.Reader
-	kept   []byte // of a reader that can't be rewound, what was read so far
-	limit  int    // of kept
-	lost   bool   // what was read is not kept
+	kept   spool.Spool // of a reader that can't be rewound, what was read so far
+	lost   bool        // what was read is not kept
 
 	length  int64 // that the request declares; <= 0: unknown
 	newest  atomic.Pointer[pass]
@@ -35,15 +36,17 @@ type upload struct {
 	mu     sync.Mutex
 	source io.Closer // the caller's body, or what GetBody returned last; nil once closed
 	over   bool      // no pass will follow
+	closed atomic.Bool
 }
 
-// newUpload returns the upload of req's body, or nil if it has none.
-// Of a reader that can't be rewound, at most limit bytes are kept.
-func newUpload(req *http.Request, limit int) *upload {
+// New returns the Body of req, or nil if it has none. Of a reader that can't be rewound, at most memory bytes are kept in memory,
+// and at most limit in all.
+func New(req *http.Request, memory, limit int64) *Body {
 	if req.Body == nil || req.Body == http.NoBody {
 		return nil
 	}
-	u := &upload{turn: make(chan struct{}, 1), reader: req.Body, source: req.Body, limit: limit, length: req.ContentLength}
+	u := &Body{turn: make(chan struct{}, 1), reader: req.Body, source: req.Body, length: req.ContentLength}
+	u.kept = spool.Spool{Memory: memory, Limit: limit}
 	u.turn <- struct{}{}
 	if req.GetBody != nil {
 		u.reopen = req.GetBody
@@ -58,29 +61,29 @@ func newUpload(req *http.Request, limit int) *upload {
 	return u
 }
 
-// next returns a pass over the whole body. It fails if that can't be had again, or ctx ends before the pass before it
+// Next returns a pass over the whole body. It fails if that can't be had again, or ctx ends before the pass before it
 // has let go of the reader.
-func (u *upload) next(ctx context.Context) (*pass, error) {
-	p := &pass{upload: u}
+func (u *Body) Next(ctx context.Context) (io.ReadCloser, error) {
+	p := &pass{body: u}
 	before := u.newest.Swap(p)
 	select {
 	case <-u.turn:
 	case <-ctx.Done():
 		return nil, context.Cause(ctx)
 	}
-	defer func() { u.turn <- struct{}{} }()
+	defer u.release()
 	if before == nil || before.offset == 0 {
 		return p, nil // nobody has read anything yet
 	}
 	if u.reopen == nil {
 		if u.lost {
-			return nil, ErrBody
+			return nil, ErrGone
 		}
 		return p, nil
 	}
 	reader, err := u.reopen()
 	if err != nil {
-		return nil, errors.Join(ErrBody, err)
+		return nil, errors.Join(ErrGone, err)
 	}
 	if reader != nil {
 		u.replace(reader)
@@ -89,7 +92,7 @@ func (u *upload) next(ctx context.Context) (*pass, error) {
 }
 
 // replace goes on with what GetBody has returned. The caller has the turn.
-func (u *upload) replace(reader io.ReadCloser) {
+func (u *Body) replace(reader io.ReadCloser) {
 	u.reader = reader
 	u.mu.Lock()
 	old := u.source
@@ -100,8 +103,11 @@ func (u *upload) replace(reader io.ReadCloser) {
 	}
 }
 
-// finish says that no pass will follow: the caller's body is closed when the newest pass is.
-func (u *upload) finish() {
+// Finish says that no pass will follow: the caller's body is closed when the newest pass is.
+func (u *Body) Finish() {
+	if u == nil {
+		return
+	}
 	u.mu.Lock()
 	u.over = true
 	p := u.newest.Load()
@@ -111,7 +117,7 @@ func (u *upload) finish() {
 	}
 }
 
-func (u *upload) close() error {
+func (u *Body) close() error {
 	u.mu.Lock()
 	source := u.source
 	u.source = nil
@@ -119,11 +125,32 @@ func (u *upload) close() error {
 	if source == nil {
 		return nil
 	}
-	return source.Close()
+	err := source.Close()
+	u.closed.Store(true)
+	u.forget()
+	return err
 }
 
-// broken returns the error of the caller's reader, if it has failed.
-func (u *upload) broken() error {
+// release gives the turn back.
+func (u *Body) release() {
+	u.turn <- struct{}{}
+	if u.closed.Load() {
+		u.forget()
+	}
+}
+
+// forget frees what is kept, unless somebody has the turn: then they do it when they release it.
+func (u *Body) forget() {
+	select {
+	case <-u.turn:
+		_ = u.kept.Close() // a temporary file: nobody can do anything about it
+		u.turn <- struct{}{}
+	default:
+	}
+}
+
+// Broken returns the error of the caller's reader, if it has failed.
+func (u *Body) Broken() error {
 	if u == nil {
 		return nil
 	}
@@ -134,9 +161,9 @@ func (u *upload) broken() error {
 }
 
 // read reads on at offset. The caller has the turn.
-func (u *upload) read(b []byte, offset int64) (int, error) {
-	if u.reopen == nil && offset < int64(len(u.kept)) {
-		return copy(b, u.kept[offset:]), nil
+func (u *Body) read(b []byte, offset int64) (int, error) {
+	if u.reopen == nil && offset < u.kept.Len() {
+		return u.kept.ReadAt(b, offset)
 	}
 	n, err := u.reader.Read(b)
 	if u.reopen == nil {
@@ -147,36 +174,36 @@ func (u *upload) read(b []byte, offset int64) (int, error) {
 	case err != nil && !ended:
 		u.failure.Store(&err)
 	case u.length > 0 && (end > u.length || ended && end < u.length):
-		u.failure.Store(&errBodyLength)
+		u.failure.Store(&errLength)
 	}
 	return n, err
 }
 
-func (u *upload) keep(b []byte) {
+// keep keeps what was read for the next pass, or forgets all of it if that is too much.
+func (u *Body) keep(b []byte) {
 	if u.lost || len(b) == 0 {
 		return
 	}
-	if len(u.kept)+len(b) > u.limit {
-		u.lost, u.kept = true, nil
-		return
+	if _, err := u.kept.Write(b); err != nil {
+		u.lost = true
+		_ = u.kept.Close() // as in forget
 	}
-	u.kept = append(u.kept, b...)
 }
 
 // A pass is the body as one attempt reads it.
 type pass struct {
-	upload *upload
+	body   *Body
 	offset int64 // read so far; changed by who has the turn
 	closed atomic.Bool
 }
 
 // Read reads on, unless another pass has taken over.
 func (p *pass) Read(b []byte) (int, error) {
-	u := p.upload
+	u := p.body
 	<-u.turn
-	defer func() { u.turn <- struct{}{} }()
+	defer u.release()
 	if p.closed.Load() || u.newest.Load() != p {
-		return 0, errStaleBody
+		return 0, errStale
 	}
 	n, err := u.read(b, p.offset)
 	p.offset += int64(n)
@@ -186,7 +213,7 @@ func (p *pass) Read(b []byte) (int, error) {
 // Close ends the pass, without waiting for a Read. The caller's body is closed with the last pass only.
 func (p *pass) Close() error {
 	p.closed.Store(true)
-	u := p.upload
+	u := p.body
 	u.mu.Lock()
 	last := u.over && u.newest.Load() == p
 	u.mu.Unlock()
@@ -196,14 +223,14 @@ func (p *pass) Close() error {
 	return nil
 }
 
-// spent reports whether the body has been read so far that it can't be sent again.
-func (u *upload) spent() bool {
+// Spent reports whether the body has been read so far that it can't be sent again.
+func (u *Body) Spent() bool {
 	if u == nil || u.reopen != nil {
 		return false
 	}
 	select {
 	case <-u.turn:
-		defer func() { u.turn <- struct{}{} }()
+		defer u.release()
 		return u.lost
 	default:
 		return false // somebody is reading: next will see

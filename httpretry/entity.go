@@ -1,0 +1,161 @@
+package httpretry
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"net/http"
+	"strings"
+	"time"
+
+	"github.com/seed-0f2c7998/perdure/httpretry/internal/byterange"
+)
+
+// Why a body is not resumed, as BodyError.Stop.
+var (
+	ErrNoValidator = errors.New("nothing identifies the entity: it has no strong ETag, and no Last-Modified that would do")
+	ErrChanged     = errors.New("the entity is another one now")
+	ErrWrongRange  = errors.New("the server sent another range than it was asked for")
+)
+
+// An entity is what a body is read from, as far as the first answer told, and the part of it that is wanted.
+type entity struct {
+	status   int
+	etag     string // as sent; may be weak
+	modified string // Last-Modified, as sent
+	dated    bool   // modified is old enough to identify it
+	encoding string // Content-Encoding
+	length   int64  // Content-Length of the first answer; -1: unknown
+
+	from, end int64 // offsets of the part that is wanted; end is -1 while it is unknown
+	total     int64 // length of the whole; -1: unknown
+}
+
+// entityOf reads the first answer. It is not ok if the answer is no single part of anything.
+func entityOf(res *http.Response) (e entity, ok bool) {
+	h := res.Header
+	e = entity{
+		status: res.StatusCode, etag: h.Get("ETag"), modified: h.Get("Last-Modified"), encoding: h.Get("Content-Encoding"),
+		length: res.ContentLength, end: res.ContentLength, total: res.ContentLength,
+	}
+	e.dated = isOld(e.modified, h.Get("Date"))
+	if res.StatusCode == http.StatusPartialContent {
+		r, ok := byterange.Parse(h.Get("Content-Range"))
+		if !ok || r.Unsatisfied || e.length >= 0 && e.length != r.Length() {
+			return entity{}, false
+		}
+		e.from, e.end, e.total = r.First, r.Last+1, r.Total
+	}
+	return e, true
+}
+
+// isOld reports whether a Last-Modified identifies an entity: nothing can have changed in the same second after it was
+// sent (RFC 9110, section 8.8.2.2).
+func isOld(modified, date string) bool {
+	if modified == "" {
+		return false
+	}
+	then, err := http.ParseTime(modified)
+	if err != nil {
+		return false
+	}
+	now, err := http.ParseTime(date)
+	return err == nil && now.Sub(then) >= time.Second
+}
+
+// validator returns what If-Range can ask for; empty: nothing.
+func (e *entity) validator() string {
+	switch {
+	case strings.HasPrefix(e.etag, `"`):
+		return e.etag
+	case e.dated:
+		return e.modified
+	}
+	return ""
+}
+
+// whole reports whether the first answer had everything.
+func (e *entity) whole() bool { return e.status == http.StatusOK }
+
+// request returns the request for the rest from next on. If nothing has been read, it is req again.
+func (e *entity) request(ctx context.Context, req *http.Request, next int64) *http.Request {
+	if next == e.from {
+		return req.WithContext(ctx)
+	}
+	req = req.Clone(ctx)
+	h := req.Header
+	h.Del("If-None-Match") // these asked whether to send anything at all
+	h.Del("If-Modified-Since")
+	last := ""
+	if !e.whole() {
+		last = fmt.Sprint(e.end - 1)
+	}
+	h.Set("Range", fmt.Sprintf("bytes=%d-%s", next, last))
+	h.Set("If-Range", e.validator())
+	return req
+}
+
+// A part is what an accepted answer brings.
+type part struct {
+	skip    int64 // bytes to pass over until what is wanted
+	end     int64 // offset at which it ends; -1: unknown
+	partial bool  // its end need not be that of what is wanted
+}
+
+// accept checks an answer to request(next): a splice of two entities must not happen.
+func (e *entity) accept(res *http.Response, next int64) (part, error) {
+	if res.StatusCode != http.StatusOK && res.StatusCode != http.StatusPartialContent {
+		return part{}, fmt.Errorf("httpretry: the rest came with status %d", res.StatusCode)
+	}
+	if !e.same(res, next) {
+		return part{}, ErrChanged
+	}
+	if res.StatusCode == http.StatusOK {
+		if e.total >= 0 && res.ContentLength >= 0 && res.ContentLength != e.total {
+			return part{}, ErrChanged
+		}
+		return part{skip: next, end: res.ContentLength}, nil
+	}
+	return e.acceptPart(res, next)
+}
+
+// acceptPart is accept for a 206.
+func (e *entity) acceptPart(res *http.Response, next int64) (part, error) {
+	r, ok := byterange.Parse(res.Header.Get("Content-Range"))
+	switch {
+	case !ok || r.Unsatisfied || r.First > next || r.Last < next:
+		return part{}, ErrWrongRange
+	case res.ContentLength >= 0 && res.ContentLength != r.Length():
+		return part{}, ErrWrongRange
+	case e.total >= 0 && r.Total >= 0 && r.Total != e.total:
+		return part{}, ErrChanged
+	case e.total < 0 && r.Total >= 0:
+		e.total = r.Total
+		if e.whole() {
+			e.end = r.Total
+		}
+	}
+	return part{skip: next - r.First, end: r.Last + 1, partial: true}, nil
+}
+
+// same reports whether res is of the entity that the first answer was of. Where nothing has been read, it is enough if
+// no header that the caller has seen says otherwise.
+func (e *entity) same(res *http.Response, next int64) bool {
+	h := res.Header
+	if res.Uncompressed || h.Get("Content-Encoding") != e.encoding {
+		return false
+	}
+	if next == e.from {
+		return res.StatusCode == e.status && h.Get("ETag") == e.etag && h.Get("Last-Modified") == e.modified && res.ContentLength == e.length
+	}
+	if strings.HasPrefix(e.etag, `"`) {
+		return h.Get("ETag") == e.etag
+	}
+	return h.Get("Last-Modified") == e.modified
+}
+
+// ended reports whether a 416 answer says that the entity ends at next, which the caller of request then has reached.
+func (e *entity) ended(res *http.Response, next int64) bool {
+	r, ok := byterange.Parse(res.Header.Get("Content-Range"))
+	return ok && r.Unsatisfied && r.Total == next && (e.total < 0 || e.total == next)
+}

@@ -1,0 +1,69 @@
+// Package byterange reads the Content-Range header (RFC 9110, section 14.4).
+package byterange
+
+import (
+	"math"
+	"strings"
+)
+
+// Unknown is the length of an entity of which the server has not told it.
+const Unknown int64 = -1
+
+// A Range is the part of an entity that a 206 answer holds, or, if Unsatisfied, the statement of a 416 that no part of
+// what was asked for exists.
+type Range struct {
+	First, Last int64 // offsets of the first and of the last byte; meaningless if Unsatisfied
+	Total       int64 // length of the whole entity, or Unknown
+	Unsatisfied bool
+}
+
+// Parse reads the value of a Content-Range header. It accepts no more than the grammar: the unit bytes in any case,
+// one space, plain decimal numbers that an int64 holds, first <= last < total. A range of another unit is not ok.
+func Parse(value string) (r Range, ok bool) {
+	unit, rest, ok := strings.Cut(value, " ")
+	if !ok || !strings.EqualFold(unit, "bytes") {
+		return Range{}, false
+	}
+	part, total, ok := strings.Cut(rest, "/")
+	if !ok {
+		return Range{}, false
+	}
+	r.Total = Unknown
+	if total != "*" {
+		if r.Total, ok = number(total); !ok {
+			return Range{}, false
+		}
+	}
+	if part == "*" {
+		r.Unsatisfied = true
+		return r, r.Total != Unknown
+	}
+	first, last, ok := strings.Cut(part, "-")
+	if !ok {
+		return Range{}, false
+	}
+	r.First, ok = number(first)
+	if !ok {
+		return Range{}, false
+	}
+	r.Last, ok = number(last)
+	if !ok || r.First > r.Last || r.Total != Unknown && r.Last >= r.Total {
+		return Range{}, false
+	}
+	return r, true
+}
+
+// Length returns how many bytes the range has.
+func (r Range) Length() int64 { return r.Last - r.First + 1 }
+
+// number reads decimal digits, up to what leaves room for one more, so that lengths do not overflow.
+func number(s string) (int64, bool) {
+	n := int64(0)
+	for _, digit := range []byte(s) {
+		if digit < '0' || digit > '9' || n > (math.MaxInt64-1-int64(digit-'0'))/10 {
+			return 0, false
+		}
+		n = 10*n + int64(digit-'0')
+	}
+	return n, s != ""
+}

@@ -1,0 +1,91 @@
+// Package spool keeps a stream of unknown length so that it can be read again: the beginning in memory, the rest in a
+// temporary file.
+package spool
+
+import (
+	"errors"
+	"os"
+)
+
+// ErrFull is returned by a Write that would go beyond the limit.
+var ErrFull = errors.New("spool: limit reached")
+
+// A Spool is what was written to it so far. It is not safe for concurrent use. The zero Spool keeps nothing.
+type Spool struct {
+	Memory int64 // bytes to keep in memory; the first Write beyond that moves everything to a file
+	Limit  int64 // bytes to keep in all; less than Memory means Memory
+
+	memory []byte
+	file   *os.File
+	length int64
+}
+
+// Len returns how many bytes were written.
+func (s *Spool) Len() int64 { return s.length }
+
+// Write keeps all of p, or nothing and returns an error: ErrFull, or that of the file.
+// What was kept before stays readable.
+func (s *Spool) Write(p []byte) (int, error) {
+	length := s.length + int64(len(p))
+	if length > max(s.Memory, s.Limit) {
+		return 0, ErrFull
+	}
+	if s.file == nil && length <= s.Memory {
+		s.memory = append(s.memory, p...)
+		s.length = length
+		return len(p), nil
+	}
+	if err := s.open(); err != nil {
+		return 0, err
+	}
+	if _, err := s.file.WriteAt(p, s.length); err != nil {
+		return 0, err
+	}
+	s.length = length
+	return len(p), nil
+}
+
+// open makes the file, and moves to it what was in memory.
+func (s *Spool) open() error {
+	if s.file != nil {
+		return nil
+	}
+	file, err := os.CreateTemp("", "perdure-upload-*") // readable by its owner only
+	if err != nil {
+		return err
+	}
+	if _, err := file.Write(s.memory); err != nil {
+		return errors.Join(err, discard(file))
+	}
+	// Where the system lets an open file lose its name, nothing is left behind even if the process is killed.
+	_ = os.Remove(file.Name())
+	s.file, s.memory = file, nil
+	return nil
+}
+
+// ReadAt reads at offset, which must be less than Len.
+func (s *Spool) ReadAt(p []byte, offset int64) (int, error) {
+	p = p[:min(int64(len(p)), s.length-offset)]
+	if s.file != nil {
+		return s.file.ReadAt(p, offset)
+	}
+	return copy(p, s.memory[offset:]), nil
+}
+
+// Close frees the memory and the file. The Spool is empty then, and keeps nothing more.
+func (s *Spool) Close() error {
+	file := s.file
+	*s = Spool{}
+	if file == nil {
+		return nil
+	}
+	return discard(file)
+}
+
+func discard(file *os.File) error {
+	err := file.Close()
+	if gone := os.Remove(file.Name()); gone != nil && !os.IsNotExist(gone) {
+		err = errors.Join(err, gone)
+	}
+	return err
+}

@@ -1,0 +1,179 @@
+package httpretry
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"log/slog"
+	"net/http"
+	"time"
+
+	"github.com/seed-0f2c7998/perdure/internal/redact"
+	"github.com/seed-0f2c7998/perdure/retry"
+)
+
+// A BodyError is a body that broke, and that could not be resumed. The caller has got Delivered bytes of it, all of
+// them of one entity. [errors.Is] and [errors.As] see Break and Stop.
+type BodyError struct {
+	Delivered int64
+	Break     error // what the connection said
+	Stop      error // why there is no more: ErrNoValidator, ErrChanged, ErrWrongRange, a *retry.Error, a *StatusError ...
+}
+
+// Error tells all three.
+func (e *BodyError) Error() string {
+	return redact.String(fmt.Sprintf("body broke after %d bytes: %v; not resumed: %v", e.Delivered, e.Break, e.Stop))
+}
+
+// Unwrap returns Stop and Break.
+func (e *BodyError) Unwrap() []error { return []error{e.Stop, e.Break} }
+
+// A Resumption is a body that broke and is about to be resumed.
+type Resumption struct {
+	Method, URL string // without its secrets
+	Offset      int64  // in the entity
+	Total       int64  // length of the entity; -1: unknown
+	Break       error  // what the connection said
+}
+
+// logResumption is the OnResume of Options without one.
+func logResumption(r Resumption) {
+	slog.Default().Info(fmt.Sprintf("Resuming %s %s at byte %d", r.Method, r.URL, r.Offset),
+		"offset", r.Offset, "total", r.Total, "error", redact.String(r.Break.Error()))
+}
+
+// resume goes on after a break: at once, and if that brings nothing new, as the policy says for a new operation.
+func (s *stream) resume(p []byte, broken error) (int, error) {
+	broken = unexpected(broken)
+	if s.exchange.req.Context().Err() != nil || !s.reopen() {
+		return 0, s.finish(broken)
+	}
+	policy, err := s.policy()
+	if err == nil && s.next > s.entity.from && s.entity.validator() == "" {
+		err = ErrNoValidator
+	}
+	if err != nil {
+		return 0, s.giveUp(broken, err)
+	}
+	s.tell(broken)
+	n, err := retry.Value(s.req.Context(), policy, func(ctx context.Context) (int, error) { return s.attempt(ctx, p) })
+	switch {
+	case err != nil:
+		return n, s.giveUp(broken, err)
+	case n == 0:
+		return 0, s.finish(s.verdict())
+	}
+	return n, nil
+}
+
+// giveUp ends the stream after a break.
+func (s *stream) giveUp(broken, stop error) error {
+	if status, ok := errors.AsType[*StatusError](stop); ok {
+		status.discard()
+	}
+	return s.finish(&BodyError{Delivered: s.next - s.entity.from, Break: broken, Stop: stop})
+}
+
+// policy returns that of the exchange, less the time that it has taken so far.
+func (s *stream) policy() (*retry.Policy, error) {
+	e := s.exchange
+	if e.policy.MaxElapsed == 0 {
+		return e.policy, nil
+	}
+	p := *e.policy
+	p.MaxElapsed -= time.Since(e.began)
+	if p.MaxElapsed <= 0 {
+		return nil, retry.ErrDeadline
+	}
+	return &p, nil
+}
+
+func (s *stream) tell(broken error) {
+	tell := s.exchange.transport.options.OnResume
+	if tell == nil {
+		tell = logResumption
+	}
+	req := s.exchange.req
+	tell(Resumption{
+		Method: method(req), URL: redact.String(req.URL.String()), Offset: s.next, Total: s.entity.total, Break: broken,
+	})
+}
+
+// attempt asks for the rest, and succeeds when it brings at least one new byte, or when there is none to come.
+func (s *stream) attempt(ctx context.Context, p []byte) (int, error) {
+	x := exchange{transport: s.exchange.transport, policy: s.exchange.policy, idempotent: true}
+	x.req = s.entity.request(s.req.Context(), s.req, s.next)
+	res, err := x.attempt(ctx) //nolint:bodyclose // replace and discard do
+	if res != nil && res.StatusCode >= http.StatusBadRequest {
+		return s.refused(res, err)
+	}
+	if err != nil {
+		return 0, err
+	}
+	if !s.replace(res.Body) {
+		return 0, retry.Permanent(errClosed)
+	}
+	if s.part, err = s.entity.accept(res, s.next); err != nil {
+		return 0, retry.Permanent(err)
+	}
+	if err := s.skip(); err != nil {
+		return 0, err
+	}
+	return s.first(p)
+}
+
+// refused deals with a status from 400 on.
+func (s *stream) refused(res *http.Response, err error) (int, error) {
+	switch {
+	case res.StatusCode == http.StatusRequestedRangeNotSatisfiable && s.entity.ended(res, s.next):
+		discard(res.Body)
+		s.entity.end = s.next
+		return 0, nil
+	case res.StatusCode == http.StatusRequestedRangeNotSatisfiable, res.StatusCode == http.StatusPreconditionFailed:
+		discard(res.Body)
+		return 0, retry.Permanent(ErrChanged)
+	}
+	return 0, err
+}
+
+// skip passes over what the answer has before the next byte.
+func (s *stream) skip() error {
+	scratch := make([]byte, min(s.part.skip, 32<<10))
+	for s.part.skip > 0 {
+		n, err := s.read(scratch[:min(s.part.skip, int64(len(scratch)))])
+		s.part.skip -= int64(n)
+		if err != nil && s.part.skip > 0 {
+			return unexpected(err)
+		}
+	}
+	return nil
+}
+
+// first reads the first new bytes into p.
+func (s *stream) first(p []byte) (int, error) {
+	n, err := 0, error(nil)
+	for range 100 { // a Reader may bring nothing, but not for ever
+		if n, err = s.pull(p); n > 0 || err != nil {
+			break
+		}
+	}
+	switch {
+	case n == 0 && err == nil:
+		return 0, io.ErrNoProgress
+	case n > 0 && err != nil && !s.complete(err):
+		s.broken = err
+		return n, nil
+	case n > 0 || s.complete(err):
+		return n, nil
+	}
+	return 0, unexpected(err)
+}
+
+// unexpected returns err, as what it means in the middle of a body.
+func unexpected(err error) error {
+	if errors.Is(err, io.EOF) {
+		return io.ErrUnexpectedEOF
+	}
+	return err
+}

@@ -1,0 +1,146 @@
+package httpretry_test
+
+import (
+	"bytes"
+	"errors"
+	"fmt"
+	"io"
+	"math/rand/v2"
+	"net/http"
+	"testing"
+	"time"
+
+	"github.com/seed-0f2c7998/perdure/httpretry"
+	"github.com/seed-0f2c7998/perdure/httpretry/httptestfault"
+	"github.com/seed-0f2c7998/perdure/retry"
+)
+
+// A cutter serves an entity and cuts every answer at random; after some of the cuts it has another entity.
+type cutter struct {
+	random   *rand.Rand
+	versions []httptestfault.Entity // one after the other; the last stays
+	replace  float64                // chance that a cut is followed by the next version
+	refuse   float64                // chance of a 503
+	requests int
+}
+
+func (c *cutter) script(_ int, r *http.Request) httptestfault.Step {
+	c.requests++
+	if c.random.Float64() < c.refuse {
+		return httptestfault.Step{Status: 503}
+	}
+	step := c.versions[0].Answer(r)
+	step.Framing = httptestfault.Framing(c.random.IntN(2))
+	if step.Framing == httptestfault.Chunked {
+		step.Header.Del("Content-Length")
+	}
+	if size := len(step.Body); size > 0 && c.random.IntN(20) > 0 {
+		step = step.CutAt(c.random.IntN(size+1), []httptestfault.Cut{httptestfault.FIN, httptestfault.RST}[c.random.IntN(2)])
+		if c.random.Float64() < c.replace && len(c.versions) > 1 {
+			c.versions = c.versions[1:]
+		}
+	}
+	return step
+}
+
+// stubborn is a policy for servers that cut nearly every answer: fifty attempts without progress, microseconds apart.
+func stubborn() *retry.Policy {
+	p := quick()
+	p.MaxAttempts, p.BaseDelay, p.MaxDelay = 50, 10*time.Microsecond, 20*time.Microsecond
+	return p
+}
+
+func randomBody(random *rand.Rand, size int) []byte {
+	body := make([]byte, size)
+	for i := range body {
+		body[i] = byte(random.Uint32())
+	}
+	return body
+}
+
+// download reads an entity the way a careful user does.
+func download(t *testing.T, transport http.RoundTripper, url string) (got []byte, header http.Header, err error) {
+	t.Helper()
+	req, err := http.NewRequestWithContext(t.Context(), "GET", url, nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	res, err := (&http.Client{Transport: transport}).Do(req)
+	if err != nil {
+		return nil, nil, err
+	}
+	defer res.Body.Close()
+	got, err = io.ReadAll(res.Body)
+	return got, res.Header, err
+}
+
+func TestRandomCuts(t *testing.T) {
+	downloads := 1000
+	if testing.Short() {
+		downloads = 50
+	}
+	defer checkLeaks(t)
+	seed := uint64(time.Now().UnixNano())
+	random := rand.New(rand.NewPCG(seed, 1))
+	resumed := 0
+	for n := range downloads {
+		entity := httptestfault.Entity{Body: randomBody(random, 1+random.IntN(20_000)), ETag: fmt.Sprintf("%q", fmt.Sprint(n))}
+		if n%3 == 1 {
+			entity.ETag, entity.LastModified = "", time.Date(2026, 1, 2, 3, 4, 5, 0, time.UTC)
+		}
+		c := cutter{random: random, versions: []httptestfault.Entity{entity}, refuse: 0.1}
+		server := httptestfault.New(c.script)
+		base := server.Transport()
+		transport := httpretry.NewTransport(base, httpretry.Options{Policy: stubborn(), OnResume: func(httpretry.Resumption) { resumed++ }})
+		got, _, err := download(t, transport, server.URL)
+		if err != nil || !bytes.Equal(got, entity.Body) {
+			t.Errorf("seed %d, download %d: %d of %d bytes, %v", seed, n, len(got), len(entity.Body), err)
+		}
+		base.CloseIdleConnections()
+		server.Close()
+	}
+	t.Logf("%d downloads, %d resumptions", downloads, resumed)
+}
+
+// An entity that is replaced while it is read ends in an error, and what was read is all of the first version.
+func TestReplacedEntities(t *testing.T) {
+	downloads := 500
+	if testing.Short() {
+		downloads = 50
+	}
+	defer checkLeaks(t)
+	seed := uint64(time.Now().UnixNano())
+	random := rand.New(rand.NewPCG(seed, 2))
+	whole, changed := 0, 0
+	for n := range downloads {
+		size := 1000 + random.IntN(20_000)
+		var versions []httptestfault.Entity
+		for v := range 3 {
+			versions = append(versions, httptestfault.Entity{Body: randomBody(random, size), ETag: fmt.Sprintf("%q", fmt.Sprint(n, v))})
+		}
+		c := cutter{random: random, versions: versions, replace: 0.5}
+		server := httptestfault.New(c.script)
+		base := server.Transport()
+		transport := httpretry.NewTransport(base, httpretry.Options{Policy: stubborn(), OnResume: func(httpretry.Resumption) {}})
+		got, header, err := download(t, transport, server.URL)
+		of := []byte(nil)
+		for _, v := range versions {
+			if header.Get("ETag") == v.ETag {
+				of = v.Body
+			}
+		}
+		switch {
+		case !bytes.HasPrefix(of, got):
+			t.Errorf("seed %d, download %d: a splice", seed, n)
+		case err == nil && len(got) == size:
+			whole++
+		case errors.Is(err, httpretry.ErrChanged):
+			changed++
+		default:
+			t.Errorf("seed %d, download %d: %d of %d bytes, %v", seed, n, len(got), size, err)
+		}
+		base.CloseIdleConnections()
+		server.Close()
+	}
+	t.Logf("%d downloads: %d whole, %d told that the entity changed", downloads, whole, changed)
+}
