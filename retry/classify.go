@@ -94,10 +94,11 @@ type (
 )
 
 // ClassOf returns the class of err under p, and the wait that err asks for, or
-// 0. The first of these rules that knows decides: a mark on the error, IgnoreOn,
-// RetryOn, Classify, and what is known of errors in general: timeouts, refused
-// and reset connections, unexpected ends, temporary DNS failures, the usual
-// HTTP statuses and S3 codes are transient or throttled, all else is permanent.
+// 0. The first of these rules that knows decides: a mark on the error; a
+// [*circuit.OpenError] is ignored; IgnoreOn, RetryOn, Classify; and what is known
+// of errors in general: timeouts, refused and reset connections, unexpected
+// ends, temporary DNS failures, the usual HTTP statuses and S3 codes are
+// transient or throttled, all else is permanent.
 // Wrapped and joined errors are seen through; no rule looks at an error's text.
 func (p *Policy) ClassOf(err error) (Class, time.Duration) {
 	return p.classify(Outcome{Err: err})
@@ -123,6 +124,9 @@ func (p *Policy) class(o Outcome) Class {
 	}
 	if m, ok := errors.AsType[*mark](o.Err); ok {
 		return m.class
+	}
+	if _, ok := errors.AsType[*circuit.OpenError](o.Err); ok {
+		return ClassIgnored // no policy makes a call that was not made worth a wait
 	}
 	general := generalClass(o.Err)
 	switch {
@@ -178,9 +182,6 @@ func listed(list []string, err error, general Class) bool {
 func generalClass(err error) Class {
 	if e, ok := errors.AsType[*Error](err); ok {
 		return nestedClass(e)
-	}
-	if _, ok := errors.AsType[*circuit.OpenError](err); ok {
-		return ClassIgnored // the call was not made
 	}
 	if c, ok := errors.AsType[coder](err); ok {
 		if class := codeClass(c.ErrorCode()); class != ClassUnknown {
