@@ -4,8 +4,11 @@ import (
 	"context"
 	"flag"
 	"os"
+	"path/filepath"
 	"strings"
 	"testing"
+
+	"github.com/seed-0f2c7998/perdure/hoststore"
 )
 
 func TestMain(m *testing.M) {
@@ -21,7 +24,9 @@ func TestMain(m *testing.M) {
 func TestCells(t *testing.T) {
 	server := newServer()
 	defer server.Close()
-	for _, s := range append(scenarios(), httpScenarios(server.URL)...) {
+	store := hoststore.Open(filepath.Join(t.TempDir(), "cells"))
+	defer store.Close()
+	for _, s := range append(scenarios(store), httpScenarios(server.URL)...) {
 		if _, ok := s.cells[bareCall]; !ok {
 			t.Errorf("%s: no bare call to compare with", s.name)
 		}

@@ -9,16 +9,20 @@ package main
 
 import (
 	"context"
+	"errors"
 	"flag"
 	"fmt"
 	"io"
 	"os"
+	"path/filepath"
 	"regexp"
 	"runtime"
 	"runtime/debug"
 	"strings"
 	"testing"
 	"time"
+
+	"github.com/seed-0f2c7998/perdure/hoststore"
 )
 
 func main() {
@@ -38,7 +42,7 @@ func main() {
 }
 
 // run measures the rows whose name only matches, and writes the table to w.
-func run(w io.Writer, rounds int, each time.Duration, only string) error {
+func run(w io.Writer, rounds int, each time.Duration, only string) (err error) {
 	if rounds < 1 || each <= 0 {
 		return fmt.Errorf("-rounds %d, -time %v: both must be above 0", rounds, each)
 	}
@@ -53,10 +57,17 @@ func run(w io.Writer, rounds int, each time.Duration, only string) error {
 	defer cancel()
 	server := newServer()
 	defer server.Close()
+	dir, err := os.MkdirTemp("", "perdure-bench-")
+	if err != nil {
+		return err
+	}
+	defer func() { err = errors.Join(err, os.RemoveAll(dir)) }()
+	store := hoststore.Open(filepath.Join(dir, "cells"))
+	defer store.Close()
 
 	writeHead(w, rounds, each)
 	var rows []row
-	for _, s := range append(scenarios(), httpScenarios(server.URL)...) {
+	for _, s := range append(scenarios(store), httpScenarios(server.URL)...) {
 		if !match.MatchString(s.name) {
 			continue
 		}

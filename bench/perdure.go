@@ -5,6 +5,7 @@ import (
 	"time"
 
 	"github.com/seed-0f2c7998/perdure/circuit"
+	"github.com/seed-0f2c7998/perdure/hoststore"
 	"github.com/seed-0f2c7998/perdure/retry"
 )
 
@@ -47,6 +48,19 @@ func perdureBudget(f call) call {
 	c := breakerConfig()
 	c.Budget = 10
 	return perdureDo(f, circuit.New("bench", c))
+}
+
+// perdureHost has breaker and budget in a file that all processes of the host share.
+func perdureHost(store *hoststore.Store) cell {
+	return func(f call) call {
+		c := breakerConfig()
+		c.Budget, c.Store = 10, store
+		do := perdureDo(f, circuit.New("bench", c))
+		if err := store.Err(); err != nil {
+			return func(context.Context) error { return err } // or its memory would be measured
+		}
+		return do
+	}
 }
 
 func perdureRetryWindow(f call) call { return perdureDo(f, circuit.New("bench", windowConfig())) }

@@ -3,6 +3,8 @@ package main
 import (
 	"context"
 	"errors"
+
+	"github.com/seed-0f2c7998/perdure/hoststore"
 )
 
 // A call is an operation, and also a library's way to run it.
@@ -73,9 +75,9 @@ func bareCell(f call) call {
 	return func(ctx context.Context) error { return bare(ctx, f) }
 }
 
-// scenarios returns the rows without HTTP. Where a peer that only retries stands in a row with a breaker, the breaker
+// scenarios returns the rows without HTTP, of which one has its cells in store. Where a peer that only retries stands in a row with a breaker, the breaker
 // is gobreaker's, called for each attempt.
-func scenarios() []scenario {
+func scenarios(store *hoststore.Store) []scenario {
 	return []scenario{
 		{name: "retry", attempts: 1, cells: map[library]cell{
 			bareCall: bareCell, perdure: perdureRetry, failsafes: failsafeRetry, cenkalti: backoffRetry,
@@ -92,6 +94,9 @@ func scenarios() []scenario {
 		}},
 		{name: "retry + breaker", attempts: 1, cells: withBreaker()},
 		{name: "retry + breaker + budget", attempts: 1, cells: withBudget()},
+		{name: "the same, for all processes", attempts: 1, cells: map[library]cell{
+			bareCall: bareCell, perdure: perdureHost(store),
+		}},
 		{name: "retry + windowed breaker", attempts: 1, cells: withWindow()},
 		{name: "breaker", attempts: 1, cells: map[library]cell{
 			bareCall: bareCell, perdure: perdureBreaker, failsafes: failsafeBreaker,
