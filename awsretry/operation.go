@@ -111,24 +111,32 @@ func (op *operation) attempt(ctx context.Context, in middleware.FinalizeInput, n
 // admit asks the operation's Call for leave, which it makes first.
 func (op *operation) admit(ctx context.Context, request any) error {
 	if op.call == nil {
-		op.policy.Name = cmp.Or(op.policy.Name, awsmiddleware.GetOperationName(ctx))
-		if op.streamed {
-			op.policy.MaxAttempts = 1
+		if err := op.begin(ctx, request); err != nil {
+			return err
 		}
-		if op.breakers != nil {
-			b, err := op.registry.Get(op.key(ctx, request), *op.breakers)
-			if err != nil {
-				return err
-			}
-			op.policy.Breaker = b
-		}
-		call, err := retry.Begin(ctx, &op.policy)
+	}
+	return op.call.Admit(ctx)
+}
+
+// begin makes the Call: the policy is complete only now that the endpoint is
+// known.
+func (op *operation) begin(ctx context.Context, request any) error {
+	op.policy.Name = cmp.Or(op.policy.Name, awsmiddleware.GetOperationName(ctx))
+	if op.streamed {
+		op.policy.MaxAttempts = 1
+	}
+	if op.breakers != nil {
+		b, err := op.registry.Get(op.key(ctx, request), *op.breakers)
 		if err != nil {
 			return err
 		}
+		op.policy.Breaker = b
+	}
+	call, err := retry.Begin(ctx, &op.policy)
+	if err == nil {
 		op.call = call
 	}
-	return op.call.Admit(ctx)
+	return err
 }
 
 // key names what shares the fate of the request: service, endpoint and bucket.

@@ -31,7 +31,7 @@ func (s *Store) Get(ctx context.Context, bucket, key string, w io.Writer, o GetO
 	if err != nil {
 		return Object{}, err
 	}
-	defer r.Close()
+	defer func() { _ = r.Close() }()
 	if o.Progress != nil {
 		w = &meter{w: w, total: r.object.Size, progress: o.Progress}
 	}

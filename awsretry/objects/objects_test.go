@@ -253,7 +253,7 @@ func TestBrokenBodyGoesOnWhereItBroke(t *testing.T) {
 	server.Reset()
 	faults := []s3test.Fault{s3test.CutBody(mib), s3test.ResetBody(mib / 2), s3test.CutBody(0), s3test.SlowDown(), s3test.StallBody(mib/2, 0)}
 	asked := 0
-	server.Script(func(r s3test.Request) s3test.Fault {
+	server.Script(func(s3test.Request) s3test.Fault {
 		if asked++; asked <= len(faults) {
 			return faults[asked-1]
 		}
@@ -306,7 +306,7 @@ func TestTwoVersionsAreNeverMixed(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	defer r.Close()
+	defer func() { _ = r.Close() }()
 	if _, err := io.ReadFull(r, make([]byte, 1000)); err != nil {
 		t.Fatal(err)
 	}
@@ -322,7 +322,7 @@ func TestTwoVersionsAreNeverMixed(t *testing.T) {
 	server.Reset()
 	path := filepath.Join(t.TempDir(), "k")
 	once := false
-	_, err = store.GetFile(t.Context(), bucket, "k", path, objects.GetOptions{Progress: func(done, total int64) {
+	_, err = store.GetFile(t.Context(), bucket, "k", path, objects.GetOptions{Progress: func(_, _ int64) {
 		if !once {
 			once = true
 			replace()
@@ -415,7 +415,7 @@ func TestListIsCompleteAndInOrder(t *testing.T) {
 		t.Fatal(err)
 	}
 	pages := 0
-	server.Script(func(r s3test.Request) s3test.Fault {
+	server.Script(func(s3test.Request) s3test.Fault {
 		if pages++; pages%2 == 1 {
 			return s3test.InternalError()
 		}
@@ -425,7 +425,10 @@ func TestListIsCompleteAndInOrder(t *testing.T) {
 	if err != nil || fmt.Sprint(got) != fmt.Sprint(want) {
 		t.Errorf("List: %d keys, %v, want all %d in order", len(got), err, len(want))
 	}
-	for range store.List(t.Context(), bucket, "") {
+	for o, err := range store.List(t.Context(), bucket, "") {
+		if err != nil || o.Key != want[0] {
+			t.Errorf("the first of a list: %q, %v, want %q", o.Key, err, want[0])
+		}
 		break // must not panic
 	}
 	if _, err := collect(store.List(t.Context(), "nowhere", "")); err == nil {

@@ -39,7 +39,7 @@ func (s *Store) PutFile(ctx context.Context, bucket, key, path string, o PutOpti
 	if err != nil {
 		return Object{}, wrap("put", bucket, key, err)
 	}
-	defer f.Close()
+	defer func() { _ = f.Close() }() // it was only read
 	if info, err := f.Stat(); err == nil && info.IsDir() {
 		return Object{}, wrap("put", bucket, key, fmt.Errorf("%s is a directory", path))
 	}

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"io"
 	"net/http"
+	"slices"
 	"strings"
 	"sync/atomic"
 	"time"
@@ -208,7 +209,7 @@ func (r *Reader) open() error {
 // withChecksums asks for the object's checksums. The SDK's own way of asking
 // makes it compare them with the bytes of a range, too.
 func withChecksums(o *s3.Options) {
-	o.APIOptions = append(o.APIOptions[:len(o.APIOptions):len(o.APIOptions)], smithyhttp.SetHeaderValue("X-Amz-Checksum-Mode", "ENABLED"))
+	o.APIOptions = append(slices.Clip(o.APIOptions), smithyhttp.SetHeaderValue("X-Amz-Checksum-Mode", "ENABLED"))
 }
 
 // begun keeps what the first answer says.

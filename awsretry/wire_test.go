@@ -1,0 +1,219 @@
+package awsretry_test
+
+import (
+	"context"
+	"crypto/tls"
+	"crypto/x509"
+	"errors"
+	"fmt"
+	"io"
+	"net"
+	"net/http"
+	"net/http/httptest"
+	"strings"
+	"sync/atomic"
+	"testing"
+	"time"
+
+	"github.com/aws/aws-sdk-go-v2/aws"
+	"github.com/aws/aws-sdk-go-v2/credentials"
+	"github.com/aws/aws-sdk-go-v2/service/s3"
+	"github.com/aws/smithy-go"
+
+	"github.com/seed-0f2c7998/perdure/awsretry"
+	"github.com/seed-0f2c7998/perdure/retry"
+	"github.com/seed-0f2c7998/perdure/s3test"
+)
+
+// client is connect for a server that is none of S3's.
+func client(endpoint string, p *retry.Policy, httpClient aws.HTTPClient) *s3.Client {
+	cfg := aws.Config{
+		Region: "eu-central-1", BaseEndpoint: &endpoint, HTTPClient: httpClient,
+		Credentials: credentials.NewStaticCredentialsProvider("access", "secret", ""),
+	}
+	awsretry.Apply(&cfg, p)
+	return s3.NewFromConfig(cfg, pathStyle)
+}
+
+// countDials counts the attempts that reach a dialer.
+func countDials(dialed *atomic.Int64) *http.Client {
+	return &http.Client{Transport: &http.Transport{
+		DisableKeepAlives: true,
+		DialContext: func(ctx context.Context, network, address string) (net.Conn, error) {
+			dialed.Add(1)
+			var d net.Dialer
+			return d.DialContext(ctx, network, address)
+		},
+	}}
+}
+
+func TestCertificateThatIsNotTrustedIsOneAttempt(t *testing.T) {
+	secure := httptest.NewTLSServer(http.NotFoundHandler())
+	defer secure.Close()
+	secure.Config.ErrorLog = nil
+	p, dialed := quick(), atomic.Int64{}
+	err := head(t.Context(), client(secure.URL, &p, countDials(&dialed)))
+	if !errors.As(err, new(x509.UnknownAuthorityError)) || dialed.Load() != 1 {
+		t.Errorf("a certificate of nobody's: %d attempts, %v, want 1, unknown authority", dialed.Load(), err)
+	}
+}
+
+func TestNameThatDoesNotExistIsOneAttempt(t *testing.T) {
+	p, dialed := quick(), atomic.Int64{}
+	none := &http.Client{Transport: &http.Transport{DialContext: func(context.Context, string, string) (net.Conn, error) {
+		dialed.Add(1)
+		return nil, &net.OpError{Op: "dial", Err: &net.DNSError{Err: "no such host", Name: "s3.invalid", IsNotFound: true}}
+	}}}
+	if err := head(t.Context(), client("http://s3.invalid", &p, none)); err == nil || dialed.Load() != 1 {
+		t.Errorf("a name that does not exist: %d attempts, %v, want 1", dialed.Load(), err)
+	}
+}
+
+// answering serves each connection with one of the answers, in turn.
+func answering(t *testing.T, answers ...string) (endpoint string, served *atomic.Int64) {
+	t.Helper()
+	l, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { _ = l.Close() })
+	served = new(atomic.Int64)
+	go func() {
+		for {
+			conn, err := l.Accept()
+			if err != nil {
+				return
+			}
+			_, _ = conn.Read(make([]byte, 64<<10))
+			n := served.Add(1) - 1
+			_, _ = io.WriteString(conn, answers[min(int(n), len(answers)-1)])
+			_ = conn.Close()
+		}
+	}()
+	return "http://" + l.Addr().String(), served
+}
+
+func TestAnswersThatMakeNoSenseAreRetried(t *testing.T) {
+	const xml = "<ListBucketResult><Name>bikes</Name></ListBucketResult>"
+	good := fmt.Sprintf("HTTP/1.1 200 OK\r\nContent-Length: %d\r\n\r\n%s", len(xml), xml)
+	for name, bad := range map[string]string{
+		"nothing":       "",
+		"half a header": "HTTP/1.1 200 OK\r\nContent-Le",
+		"garbage":       "\x00\x01\x02\x03 what?\r\n\r\n",
+		"half a body":   "HTTP/1.1 200 OK\r\nContent-Length: 5000\r\n\r\n<ListBucketResult><Name>bi",
+		"no XML":        "HTTP/1.1 200 OK\r\nContent-Length: 4\r\n\r\n<a><",
+	} {
+		endpoint, served := answering(t, bad, bad, good)
+		p := quick()
+		transport := &http.Transport{DisableKeepAlives: true}
+		out, err := client(endpoint, &p, &http.Client{Transport: transport}).
+			ListObjectsV2(t.Context(), &s3.ListObjectsV2Input{Bucket: aws.String(bucket)})
+		if err != nil || aws.ToString(out.Name) != bucket || served.Load() != 3 {
+			t.Errorf("%s, twice: %d attempts, %v, want 3 and the listing", name, served.Load(), err)
+		}
+	}
+	endpoint, served := answering(t, "HTTP/1.1 404 Not Found\r\nContent-Length: 5000\r\n\r\n<Error><Code>NoSu")
+	p := quick()
+	_, err := client(endpoint, &p, &http.Client{Transport: &http.Transport{DisableKeepAlives: true}}).
+		ListObjectsV2(t.Context(), &s3.ListObjectsV2Input{Bucket: aws.String(bucket)})
+	if err == nil || served.Load() != 1 {
+		t.Errorf("404 with half an error: %d attempts, %v, want 1", served.Load(), err)
+	}
+}
+
+func TestClockThatIsOffIsPutRightAtOnce(t *testing.T) {
+	var requests []string
+	server := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		requests = append(requests, r.Header.Get("X-Amz-Date"))
+		ahead := time.Now().Add(time.Hour).UTC()
+		w.Header().Set("Date", ahead.Format(http.TimeFormat))
+		signed, err := time.Parse("20060102T150405Z", r.Header.Get("X-Amz-Date"))
+		if err != nil || ahead.Sub(signed) > 15*time.Minute {
+			w.WriteHeader(http.StatusForbidden)
+			_, _ = io.WriteString(w, "<Error><Code>RequestTimeTooSkewed</Code></Error>")
+			return
+		}
+		_, _ = io.WriteString(w, "<ListBucketResult/>")
+	}))
+	defer server.Close()
+	p := quick()
+	p.BaseDelay, p.MaxDelay = time.Hour, time.Hour // not for this
+	ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
+	defer cancel()
+	_, err := client(server.URL, &p, nil).ListObjectsV2(ctx, &s3.ListObjectsV2Input{Bucket: aws.String(bucket)})
+	if err != nil || len(requests) != 2 {
+		t.Errorf("a clock an hour behind: requests signed %q, %v, want a second one that is accepted", requests, err)
+	}
+}
+
+func TestClockIsPutRightOnce(t *testing.T) {
+	var requests atomic.Int64
+	server := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {
+		w.Header().Set("Date", time.Now().Add(time.Duration(requests.Add(1))*time.Hour).UTC().Format(http.TimeFormat))
+		w.WriteHeader(http.StatusForbidden)
+		_, _ = io.WriteString(w, "<Error><Code>RequestTimeTooSkewed</Code></Error>")
+	}))
+	defer server.Close()
+	p := quick()
+	_, err := client(server.URL, &p, nil).ListObjectsV2(t.Context(), &s3.ListObjectsV2Input{Bucket: aws.String(bucket)})
+	if err == nil || requests.Load() != 2 {
+		t.Errorf("a server whose clock runs away: %d requests, %v, want 2", requests.Load(), err)
+	}
+}
+
+func TestStreamThatCannotBeRewoundKeepsItsFirstError(t *testing.T) {
+	pair := httptest.NewUnstartedServer(nil)
+	pair.StartTLS()
+	defer pair.Close()
+	server := s3test.Start(t, s3test.Options{
+		Buckets: []string{bucket}, TLS: &tls.Config{Certificates: pair.TLS.Certificates},
+		Script: s3test.Rules(s3test.Rule{Fault: s3test.SlowDown()}),
+	})
+	cfg := load(t, server)
+	cfg.HTTPClient = pair.Client()
+	p := quick()
+	awsretry.Apply(&cfg, &p)
+	_, err := s3.NewFromConfig(cfg, pathStyle).PutObject(t.Context(), &s3.PutObjectInput{
+		Bucket: aws.String(bucket), Key: aws.String("k"), Body: struct{ io.Reader }{strings.NewReader("a stream")}, ContentLength: aws.Int64(8),
+	})
+	api, ok := errors.AsType[smithy.APIError](err)
+	if !ok || api.ErrorCode() != "SlowDown" || server.Count("", "") != 1 || !strings.Contains(err.Error(), "cannot be rewound") {
+		t.Errorf("a stream, always 503: %d requests, %v, want 1, SlowDown, and why there was no other", server.Count("", ""), err)
+	}
+}
+
+func TestClassifyKnowsTheSDKsErrorsOutsideOfIt(t *testing.T) {
+	server := start(t, s3test.Rule{Method: "PUT", Fault: s3test.Failure(520, "")}, s3test.Rule{Method: "POST", Fault: s3test.Failure(409, "ConditionalRequestConflict")})
+	cfg := load(t, server)
+	bare := s3.NewFromConfig(cfg, pathStyle, func(o *s3.Options) { o.Retryer = aws.NopRetryer{} })
+	if err := put(t.Context(), bare, "k", nil); awsretry.Classify(err) != retry.ClassTransient {
+		t.Errorf("Classify(%v) is %v, want transient", err, awsretry.Classify(err))
+	}
+	_, err := bare.CompleteMultipartUpload(t.Context(), &s3.CompleteMultipartUploadInput{Bucket: aws.String(bucket), Key: aws.String("k"), UploadId: aws.String("1")})
+	if awsretry.Classify(err) != retry.ClassPermanent {
+		t.Errorf("Classify(%v) is %v, want permanent", err, awsretry.Classify(err))
+	}
+	server.Close()
+	if err := head(t.Context(), bare); awsretry.Classify(err) != retry.ClassTransient {
+		t.Errorf("Classify(%v) is %v, want transient", err, awsretry.Classify(err))
+	}
+	if err := errors.New("something else"); awsretry.Classify(err) != retry.ClassUnknown {
+		t.Errorf("Classify(%v) is %v, want unknown", err, awsretry.Classify(err))
+	}
+}
+
+func TestCredentialsThatCannotBeHadAreOneAttempt(t *testing.T) {
+	server := start(t)
+	cfg := load(t, server)
+	asked := 0
+	cfg.Credentials = aws.CredentialsProviderFunc(func(context.Context) (aws.Credentials, error) {
+		asked++
+		return aws.Credentials{}, &smithy.OperationError{ServiceID: "ec2imds", OperationName: "GetMetadata", Err: context.DeadlineExceeded}
+	})
+	p := quick()
+	awsretry.Apply(&cfg, &p)
+	err := put(t.Context(), s3.NewFromConfig(cfg, pathStyle), "k", nil)
+	if err == nil || asked != 1 || server.Count("", "") != 0 {
+		t.Errorf("no credentials: asked for %d times, %d requests, %v, want 1, 0", asked, server.Count("", ""), err)
+	}
+}
