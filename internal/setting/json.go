@@ -4,7 +4,9 @@ import (
 	"bytes"
 	"encoding/json"
 	"fmt"
+	"maps"
 	"reflect"
+	"slices"
 	"strings"
 )
 
@@ -54,7 +56,7 @@ func UnmarshalJSON[T any](fields []Field[T], c *T, data []byte) error {
 			return err
 		}
 	}
-	for name := range object {
+	for _, name := range slices.Sorted(maps.Keys(object)) { // always the same one
 		return Set(fields, &next, name, "")
 	}
 	*c = next
