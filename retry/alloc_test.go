@@ -1,0 +1,59 @@
+package retry_test
+
+import (
+	"context"
+	"testing"
+	"time"
+
+	"github.com/seed-0f2c7998/perdure/circuit"
+	"github.com/seed-0f2c7998/perdure/retry"
+)
+
+// A call that succeeds at once allocates nothing, with all that it may share.
+// AllocsPerRun does not go with parallel tests.
+func TestSuccessAllocatesNothing(t *testing.T) {
+	ctx := t.Context()
+	f := func(context.Context) error { return nil }
+	v := func(context.Context) (int, error) { return 1, nil }
+	window := circuit.Config{Window: 10 * time.Second, FailureRatio: 0.5, SlowCall: time.Second, Budget: 10}
+	for name, p := range map[string]*retry.Policy{
+		"plain":   {},
+		"preset":  preset(retry.S3Upload()),
+		"limited": {MaxElapsed: time.Minute},
+		"lists":   {RetryOn: []string{"SlowDown"}},
+		"breaker": {Breaker: breaker(circuit.Config{})},
+		"budget":  {Breaker: breaker(circuit.Config{Budget: 10})},
+		"window":  {Breaker: breaker(window)},
+	} {
+		if n := testing.AllocsPerRun(100, func() { _ = retry.Do(ctx, p, f) }); n != 0 {
+			t.Errorf("Do, %s: %v allocations", name, n)
+		}
+		if n := testing.AllocsPerRun(100, func() { _, _ = retry.Value(ctx, p, v) }); n != 0 {
+			t.Errorf("Value, %s: %v allocations", name, n)
+		}
+	}
+}
+
+func preset(p retry.Policy) *retry.Policy { return &p }
+
+// Two failures and a success cost three allocations at most.
+func TestTwoFailuresAllocateLittle(t *testing.T) {
+	ctx := t.Context()
+	n := 0
+	f := func(context.Context) error {
+		if n++; n%3 != 0 {
+			return errDown
+		}
+		return nil
+	}
+	for name, b := range map[string]*circuit.Breaker{"plain": nil, "breaker": breaker(circuit.Config{Budget: 10})} {
+		p := retry.Policy{
+			BaseDelay: 1, MaxDelay: time.Second, Jitter: retry.NoJitter, Classify: retry.Always,
+			Observe: func(retry.Event) {}, Breaker: b,
+		}
+		b.Refund(1000)
+		if got := testing.AllocsPerRun(100, func() { _ = retry.Do(ctx, &p, f) }); got > 3 {
+			t.Errorf("%s: %v allocations, want at most 3", name, got)
+		}
+	}
+}

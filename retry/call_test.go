@@ -1,0 +1,134 @@
+package retry_test
+
+import (
+	"context"
+	"errors"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"github.com/seed-0f2c7998/perdure/circuit"
+	"github.com/seed-0f2c7998/perdure/retry"
+)
+
+// A loop that is not Do's own, as the adapters of other clients have it.
+func loop(ctx context.Context, p *retry.Policy, f func(context.Context) error) error {
+	c, err := retry.Begin(ctx, p)
+	if err != nil {
+		return err
+	}
+	for {
+		if err := c.Admit(ctx); err != nil {
+			return err
+		}
+		err := f(ctx)
+		if err == nil {
+			c.Succeeded()
+			return nil
+		}
+		delay, stop := c.Failed(ctx, err)
+		if stop != nil {
+			return stop
+		}
+		select {
+		case <-time.After(delay):
+		case <-ctx.Done():
+		}
+	}
+}
+
+// Such a loop does just what Do does: the same instants, events, errors and
+// the same breaker and budget after it.
+func TestCallIsDo(t *testing.T) {
+	t.Parallel()
+	denied := &coded{code: "AccessDenied", status: 403}
+	type run func(context.Context, *retry.Policy, func(context.Context) error) error
+	for name, results := range map[string][]error{
+		"success":       nil,
+		"second":        {errDown},
+		"exhausted":     {errDown, errDown, errDown, errDown, errDown},
+		"permanent":     {denied},
+		"later":         {errDown, denied},
+		"hint":          {retry.After(errDown, 20*time.Second), errDown},
+		"too long":      {retry.After(errDown, time.Hour)},
+		"nested":        {&retry.Error{Stop: retry.ErrExhausted}},
+		"trips":         {errDown, errDown, errDown, errDown},
+		"ignored":       {context.Canceled},
+		"refused again": {&circuit.OpenError{Name: "x"}},
+	} {
+		type outcome struct {
+			text, kinds string
+			attempts    int
+			took        time.Duration
+			metrics     circuit.Metrics
+		}
+		measure := func(do run) (o outcome) {
+			synctest.Test(t, func(t *testing.T) {
+				var r record
+				b := breaker(circuit.Config{FailureThreshold: 4, Budget: 10})
+				b.Refund(200)
+				p := retry.Policy{Name: name, Breaker: b, Jitter: retry.NoJitter, Observe: r.observe, Classify: func(err error) retry.Class {
+					return map[bool]retry.Class{true: transient}[errors.Is(err, errDown)]
+				}}
+				begin := time.Now()
+				f, made := calls(results...)
+				if err := do(t.Context(), &p, f); err != nil {
+					o.text = err.Error()
+				}
+				o.kinds, o.attempts, o.took, o.metrics = r.kinds(), made.n, time.Since(begin), b.Metrics()
+			})
+			return o
+		}
+		if do, call := measure(retry.Do), measure(loop); do != call {
+			t.Errorf("%s: Do gives\n%+v, a Call\n%+v", name, do, call)
+		}
+	}
+}
+
+// The attempt's number, and what a cancelled attempt leaves.
+func TestCallAttempt(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		ctx := t.Context()
+		b := breaker(open(time.Second))
+		b.Trip()
+		<-time.After(time.Second)
+		c, err := retry.Begin(ctx, &retry.Policy{Breaker: b, Classify: retry.Always, Jitter: retry.NoJitter})
+		if err != nil || c.Attempt() != 0 {
+			t.Fatal(err, c.Attempt())
+		}
+		if err := c.Admit(ctx); err != nil || c.Attempt() != 1 || b.Peek() != nil {
+			t.Fatal(err, c.Attempt())
+		}
+		if _, err := b.Acquire(); err == nil {
+			t.Fatal("the one probe is not out")
+		}
+		c.Cancel()
+		permit, err := b.Acquire()
+		if err != nil || !permit.Probe() {
+			t.Fatalf("after Cancel: %v, want the next probe", err)
+		}
+		permit.Success()
+	})
+}
+
+// Begin has no Call for a caller that is gone or a policy that is not allowed;
+// nil is the zero policy.
+func TestBegin(t *testing.T) {
+	t.Parallel()
+	ctx, cancel := context.WithCancelCause(t.Context())
+	c, err := retry.Begin(ctx, nil)
+	if err != nil || c.Admit(ctx) != nil {
+		t.Fatal(err)
+	}
+	cause := errors.New("the run was called off")
+	cancel(cause)
+	if _, err := retry.Begin(ctx, nil); err != cause { //nolint:errorlint // as itself
+		t.Errorf("%v, want the cause", err)
+	}
+	if _, err := retry.Begin(t.Context(), &retry.Policy{MaxAttempts: -3}); err == nil {
+		t.Error("an invalid policy is begun")
+	}
+	_, stop := c.Failed(ctx, errDown)
+	stopped(t, stop, cause, 1)
+}
