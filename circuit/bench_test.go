@@ -1,14 +1,76 @@
 package circuit
 
 import (
+	"context"
 	"testing"
 	"time"
 )
 
+// hotConfigs are the breakers whose cost for a call is measured.
+func hotConfigs() map[string]Config {
+	return map[string]Config{
+		"plain":  {},
+		"budget": {Budget: 10},
+		"ratio":  {Window: 10 * time.Second, FailureRatio: .5, MinCalls: 1e9},
+		"slow":   {Window: 10 * time.Second, SlowCall: time.Hour},
+	}
+}
+
+func TestHotPathsDoNotAllocate(t *testing.T) {
+	nothing := func(context.Context) error { return nil }
+	for name, c := range hotConfigs() {
+		b := New("x", quiet(c))
+		failing := c
+		failing.FailureThreshold = maxFailures
+		f := New("x", quiet(failing))
+		for what, call := range map[string]func(){
+			"Acquire, Success": func() { p, _ := b.Acquire(); p.Success() },
+			"Acquire, Cancel":  func() { p, _ := b.Acquire(); p.Cancel() },
+			"Acquire, Failure, Acquire, Success": func() {
+				p, _ := f.Acquire()
+				p.Failure()
+				p, _ = f.Acquire()
+				p.Success()
+			},
+			"Quick":                func() { p, _ := b.Quick(); p.Success() },
+			"Allow, RecordSuccess": func() { b.Allow(); b.RecordSuccess() },
+			"Do":                   func() { _ = b.Do(t.Context(), nothing) },
+			"State, Peek":          func() { b.State(); b.Peek() },
+			"Withdraw, Refund":     func() { b.Withdraw(Token); b.Refund(Token) },
+			"NotBefore":            func() { b.NotBefore() },
+		} {
+			if n := testing.AllocsPerRun(100, call); n != 0 {
+				t.Errorf("%s: %s allocates %v times", name, what, n)
+			}
+		}
+		if b.State() != Closed || f.State() != Closed {
+			t.Errorf("%s: the breaker is not healthy", name)
+		}
+	}
+}
+
+// A full budget has nothing to write when a call succeeds.
+func TestFullBudgetIsNotWritten(t *testing.T) {
+	b := full(10)
+	if !b.unmoved() {
+		t.Error("a success would be written")
+	}
+	b.Withdraw(1)
+	if b.unmoved() {
+		t.Error("a success would be lost")
+	}
+	b.RecordSuccess()
+	b.RecordFailure()
+	if b.unmoved() {
+		t.Error("a success would not end the run of failures")
+	}
+}
+
 func BenchmarkAcquire(b *testing.B) {
-	for name, c := range map[string]Config{"plain": {}, "budget": {Budget: 10}, "window": {Window: 10 * time.Second, FailureRatio: .5}} {
+	for name, c := range hotConfigs() {
 		b.Run(name, func(b *testing.B) {
-			br := New("x", c)
+			br := New("x", quiet(c))
+			br.Refund(10 * Token)
 			b.ReportAllocs()
 			for b.Loop() {
 				p, err := br.Acquire()
@@ -18,5 +80,51 @@ func BenchmarkAcquire(b *testing.B) {
 				p.Success()
 			}
 		})
+	}
+}
+
+func BenchmarkAcquireParallel(b *testing.B) {
+	for name, c := range hotConfigs() {
+		b.Run(name, func(b *testing.B) {
+			br := New("x", quiet(c))
+			br.Refund(10 * Token)
+			b.ReportAllocs()
+			b.RunParallel(func(pb *testing.PB) {
+				for pb.Next() {
+					p, err := br.Acquire()
+					if err != nil {
+						b.Error(err)
+						return
+					}
+					p.Success()
+				}
+			})
+		})
+	}
+}
+
+func BenchmarkFailure(b *testing.B) {
+	for name, c := range hotConfigs() {
+		b.Run(name, func(b *testing.B) {
+			c.FailureThreshold = maxFailures
+			br := New("x", quiet(c))
+			b.ReportAllocs()
+			for b.Loop() {
+				p, _ := br.Acquire()
+				p.Failure()
+				p.Success()
+			}
+		})
+	}
+}
+
+func BenchmarkRefused(b *testing.B) {
+	br := New("x", quiet(Config{}))
+	br.Trip()
+	b.ReportAllocs()
+	for b.Loop() {
+		if br.Allow() {
+			b.Fatal("allowed")
+		}
 	}
 }
