@@ -18,7 +18,7 @@ func TestSuccessAllocatesNothing(t *testing.T) {
 	window := circuit.Config{Window: 10 * time.Second, FailureRatio: 0.5, SlowCall: time.Second, Budget: 10}
 	for name, p := range map[string]*retry.Policy{
 		"plain":   {},
-		"preset":  preset(retry.S3Upload()),
+		"preset":  new(retry.S3Upload()),
 		"limited": {MaxElapsed: time.Minute},
 		"lists":   {RetryOn: []string{"SlowDown"}},
 		"breaker": {Breaker: breaker(circuit.Config{})},
@@ -33,8 +33,6 @@ func TestSuccessAllocatesNothing(t *testing.T) {
 		}
 	}
 }
-
-func preset(p retry.Policy) *retry.Policy { return &p }
 
 // Two failures and a success cost three allocations at most.
 func TestTwoFailuresAllocateLittle(t *testing.T) {

@@ -2,6 +2,9 @@ package retry_test
 
 import (
 	"context"
+	"errors"
+	"sync"
+	"sync/atomic"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -198,6 +201,38 @@ func TestBudgetIsOffByDefault(t *testing.T) {
 		}
 		if _, on := p.Breaker.Balance(); made.n != 250 || on {
 			t.Errorf("%d calls, budget %v; want 250 and none", made.n, on)
+		}
+	})
+}
+
+// Operations that fail at the same instant together spend no more than there
+// is, and those that come too late to it get ErrBudget.
+func TestBudgetIsSharedExactly(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		const operations = 500
+		b := funded(10 * circuit.Token)
+		p := retry.Policy{MaxAttempts: 2, Breaker: b, Classify: retry.Always, Observe: func(retry.Event) {}}
+		var made, refused atomic.Int32
+		start := make(chan struct{})
+		var all sync.WaitGroup
+		for range operations {
+			all.Go(func() {
+				<-start
+				err := retry.Do(t.Context(), &p, func(context.Context) error {
+					made.Add(1)
+					return errDown
+				})
+				if errors.Is(err, retry.ErrBudget) {
+					refused.Add(1)
+				}
+			})
+		}
+		close(start)
+		all.Wait()
+		if made.Load() != operations+10 || refused.Load() != operations-10 || balance(b) != 0 {
+			t.Errorf("%d attempts, %d refused, %d twentieths left; want %d, %d, 0",
+				made.Load(), refused.Load(), balance(b), operations+10, operations-10)
 		}
 	})
 }

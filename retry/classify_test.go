@@ -62,7 +62,7 @@ func TestClassOfRealConnections(t *testing.T) {
 			if err != nil {
 				return
 			}
-			end(c.(*net.TCPConn)) //nolint:errcheck // a tcp listener's
+			end(c.(*net.TCPConn))
 			c.Close()
 		}
 	}()
@@ -93,6 +93,9 @@ func TestClassOfRealConnections(t *testing.T) {
 	classes(t, &retry.Policy{IgnoreOn: []string{"connection"}}, permanent, reset, cut, refused)
 	classes(t, &retry.Policy{IgnoreOn: []string{"timeout"}}, permanent, slow)
 	classes(t, &retry.Policy{IgnoreOn: []string{"timeout"}}, transient, reset, cut, refused)
+
+	_, err = listener.Accept() // of a server that was shut down
+	classes(t, &retry.Policy{}, permanent, err)
 }
 
 // What is known of errors without any list, mark or classifier.
@@ -102,7 +105,7 @@ func TestClassOfGeneralErrors(t *testing.T) {
 	op := func(err error) error { return &net.OpError{Op: "dial", Net: "tcp", Err: err} }
 	classes(t, p, transient,
 		op(syscall.ECONNREFUSED), op(os.NewSyscallError("read", syscall.ECONNRESET)), op(syscall.EPIPE),
-		op(syscall.ECONNABORTED), io.ErrUnexpectedEOF, context.DeadlineExceeded, os.ErrDeadlineExceeded,
+		op(syscall.ECONNABORTED), op(net.ErrClosed), io.ErrUnexpectedEOF, context.DeadlineExceeded, os.ErrDeadlineExceeded,
 		&net.DNSError{Err: "server misbehaving", IsTemporary: true},
 		&net.DNSError{Err: "i/o timeout", IsTimeout: true},
 	)
@@ -172,7 +175,7 @@ func TestClassOfCodesAndStatuses(t *testing.T) {
 func TestClassOfLists(t *testing.T) {
 	t.Parallel()
 	slow, missing := &coded{code: "SlowDown", status: 503}, &coded{code: "NoSuchKey", status: 404}
-	timeout, refused := error(context.DeadlineExceeded), error(syscall.ECONNREFUSED)
+	timeout, refused := context.DeadlineExceeded, error(syscall.ECONNREFUSED)
 	list := func(names ...string) []string { return names }
 	for _, c := range []struct {
 		retryOn, ignoreOn []string

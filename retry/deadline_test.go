@@ -58,8 +58,13 @@ func TestDeadlineByTheMillisecond(t *testing.T) {
 	for _, c := range []struct {
 		left    time.Duration
 		retried bool
-	}{{900 * time.Millisecond, false}, {time.Second, false}, {time.Second + 9*time.Millisecond, false},
-		{time.Second + 10*time.Millisecond, true}, {2 * time.Second, true}} {
+	}{
+		{900 * time.Millisecond, false},
+		{time.Second, false},
+		{time.Second + 9*time.Millisecond, false},
+		{time.Second + 10*time.Millisecond, true},
+		{2 * time.Second, true},
+	} {
 		synctest.Test(t, func(t *testing.T) {
 			ctx, cancel := context.WithTimeout(t.Context(), c.left)
 			defer cancel()

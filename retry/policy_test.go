@@ -143,11 +143,13 @@ func TestPolicySet(t *testing.T) {
 	}{
 		{"name", map[string]retry.Policy{"x y": {Name: "x y"}}, []string{""}},
 		{
-			"max_attempts", map[string]retry.Policy{"1": {MaxAttempts: 1}, " 7 ": {MaxAttempts: 7}, "unlimited": {MaxAttempts: retry.Unlimited}},
+			"max_attempts",
+			map[string]retry.Policy{"1": {MaxAttempts: 1}, " 7 ": {MaxAttempts: 7}, "unlimited": {MaxAttempts: retry.Unlimited}},
 			[]string{"", "0", "-1", "-5", "1.5", "5.0", "many", "NaN", "Inf", "99999999999999999999", "1e3", "5s"},
 		},
 		{
-			"base_delay", map[string]retry.Policy{
+			"base_delay",
+			map[string]retry.Policy{
 				"1": {BaseDelay: s}, "1.5": {BaseDelay: 1500 * time.Millisecond}, "1500ms": {BaseDelay: 1500 * time.Millisecond},
 				"0.5": {BaseDelay: s / 2}, ".5": {BaseDelay: s / 2}, "1e-3": {BaseDelay: time.Millisecond}, "2m": {BaseDelay: 2 * time.Minute},
 				"0.000000001": {BaseDelay: 1},
@@ -156,22 +158,26 @@ func TestPolicySet(t *testing.T) {
 		},
 		{"max_delay", map[string]retry.Policy{"30": {MaxDelay: 30 * s}}, []string{"0", "-30", "nan"}},
 		{
-			"exponential_base", map[string]retry.Policy{"1": {ExponentialBase: 1}, "2.5": {ExponentialBase: 2.5}, "1000": {ExponentialBase: 1000}},
+			"exponential_base",
+			map[string]retry.Policy{"1": {ExponentialBase: 1}, "2.5": {ExponentialBase: 2.5}, "1000": {ExponentialBase: 1000}},
 			[]string{"", "0", "0.99", "-2", "NaN", "Inf", "1e400", "1000.1", "two"},
 		},
 		{
-			"jitter", map[string]retry.Policy{
+			"jitter",
+			map[string]retry.Policy{
 				"0": {Jitter: retry.NoJitter}, "0s": {Jitter: retry.NoJitter}, "0.0": {Jitter: retry.NoJitter}, "2": {Jitter: 2 * s}, "250ms": {Jitter: s / 4},
 			},
 			[]string{"", "-1", "-1ns", "-0.5", "NaN", "Inf", "none"},
 		},
 		{
-			"jitter_mode", map[string]retry.Policy{"additive": {}, "full": {JitterMode: retry.FullJitter}, "equal": {JitterMode: retry.EqualJitter}},
+			"jitter_mode",
+			map[string]retry.Policy{"additive": {}, "full": {JitterMode: retry.FullJitter}, "equal": {JitterMode: retry.EqualJitter}},
 			[]string{"", "FULL", "none", "1"},
 		},
 		{"throttle_delay", map[string]retry.Policy{"2": {ThrottleDelay: 2 * s}}, []string{"0", "-1"}},
 		{
-			"retry_on", map[string]retry.Policy{
+			"retry_on",
+			map[string]retry.Policy{
 				"503": {RetryOn: []string{"503"}}, "SlowDown, 503,timeout": {RetryOn: []string{"SlowDown", "503", "timeout"}},
 			},
 			[]string{"", ",", "503,", "a,,b", " , "},

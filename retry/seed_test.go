@@ -133,7 +133,7 @@ func TestSeedExhausted(t *testing.T) {
 		f, made := always(last)
 		err := retry.Do(t.Context(), &upload, f)
 		e := stopped(t, err, retry.ErrExhausted, 5)
-		if made.n != 5 || e.Last != error(last) || !errors.Is(err, last) || e.Operation != "upload_to_s3" {
+		if made.n != 5 || e.Last != error(last) || !errors.Is(err, last) || e.Operation != "upload_to_s3" { //nolint:errorlint // as itself
 			t.Errorf("after %d calls: %#v", made.n, e)
 		}
 		if want := "upload_to_s3: attempts exhausted after 5 attempts: api error InternalError"; err.Error() != want {
