@@ -2,11 +2,13 @@ package httpretry
 
 import (
 	"context"
+	"crypto/rand"
 	"errors"
 	"io"
 	"maps"
 	"net/http"
 	"net/http/httptrace"
+	"strconv"
 	"sync/atomic"
 	"time"
 
@@ -17,15 +19,16 @@ import (
 // An exchange is one request on its way through its attempts.
 type exchange struct {
 	transport  *Transport
-	policy     *retry.Policy
+	lane       *lane
 	req        *http.Request // the caller's: not to be changed
 	idempotent bool
 	upload     *upload.Body // nil: the request has no body
 	left       atomic.Bool  // the request, or some of it, may have reached the server in this attempt
-	last       error        // of the attempt before
-	began      time.Time    // if the policy has a MaxElapsed
-	zipped     bool         // we asked for gzip, and the caller did not
-	stream     stream       // the body of the answer
+	attempts   int
+	last       error     // of the attempt before
+	began      time.Time // if the policy has a MaxElapsed
+	zipped     bool      // we asked for gzip, and the caller did not
+	stream     stream    // the body of the answer
 }
 
 // body returns the request's body, as something that can be sent again. That of a request which is repeated only if it
@@ -48,17 +51,28 @@ func (e *exchange) body() *upload.Body {
 // prepare readies what the attempts share.
 func (e *exchange) prepare() {
 	e.upload = e.body()
-	if e.policy.MaxElapsed > 0 {
+	if e.lane.policy.MaxElapsed > 0 {
 		e.began = time.Now()
 	}
 	h := e.req.Header
+	if e.transport.options.IdempotencyKeys && (e.req.Method == http.MethodPost || e.req.Method == http.MethodPatch) && !e.idempotent && h != nil {
+		e.idempotent = true
+		e.req = withHeader(e.req, "Idempotency-Key", []string{strconv.Quote(rand.Text())})
+	}
 	if e.transport.gzip != nil && method(e.req) == http.MethodGet && h != nil && h["Accept-Encoding"] == nil && h["Range"] == nil {
 		e.zipped = true // below us, the base would take the coding off, and the rest could not be asked for
-		e.req = e.req.WithContext(e.req.Context())
-		e.req.Header = make(http.Header, len(h)+1)
-		maps.Copy(e.req.Header, h)
-		e.req.Header["Accept-Encoding"] = e.transport.gzip
+		e.req = withHeader(e.req, "Accept-Encoding", e.transport.gzip)
 	}
+}
+
+// withHeader returns a copy of req with another header; name is in its canonical form.
+func withHeader(req *http.Request, name string, values []string) *http.Request {
+	h := make(http.Header, len(req.Header)+1)
+	maps.Copy(h, req.Header)
+	h[name] = values
+	req = req.WithContext(req.Context())
+	req.Header = h
+	return req
 }
 
 // attempt sends the request once. A status from 400 on is an error, and comes with its answer.
@@ -82,14 +96,19 @@ func (e *exchange) attempt(ctx context.Context) (*http.Response, error) {
 
 // request returns the request of one attempt: the caller's own, unless something has to be different in it.
 func (e *exchange) request() (*http.Request, error) {
-	if e.upload == nil && e.idempotent {
-		return e.req, nil
+	e.attempts++
+	req := e.req
+	if name := e.transport.options.AttemptHeader; name != "" {
+		req = withHeader(req, http.CanonicalHeaderKey(name), []string{strconv.Itoa(e.attempts)})
 	}
-	ctx := e.req.Context()
+	if e.upload == nil && e.idempotent {
+		return req, nil
+	}
+	ctx := req.Context()
 	if !e.idempotent {
 		ctx = e.watch(ctx)
 	}
-	req := e.req.WithContext(ctx)
+	req = req.WithContext(ctx)
 	if e.upload != nil {
 		again := func() (io.ReadCloser, error) { return e.upload.Next(ctx) }
 		body, err := again()
@@ -113,13 +132,12 @@ func (e *exchange) watch(ctx context.Context) context.Context {
 // send makes the attempt within ctx. If that ends with the attempt rather than with the operation, it bounds the time
 // to the answer's head only: the body is read when the attempt is long over.
 func (e *exchange) send(ctx context.Context, req *http.Request) (*http.Response, error) {
-	base := e.transport.base
-	if e.policy.AttemptTimeout == 0 {
-		return base.RoundTrip(req)
+	if e.lane.policy.AttemptTimeout == 0 {
+		return e.roundTrip(req)
 	}
 	own, cancel := context.WithCancelCause(req.Context())
 	stop := context.AfterFunc(ctx, func() { cancel(context.Cause(ctx)) })
-	res, err := base.RoundTrip(req.WithContext(own))
+	res, err := e.roundTrip(req.WithContext(own))
 	if !stop() && err == nil {
 		res.Body.Close()
 		err = context.Cause(ctx)
@@ -132,6 +150,17 @@ func (e *exchange) send(ctx context.Context, req *http.Request) (*http.Response,
 		res.Body = &ownBody{ReadCloser: res.Body, cancel: cancel}
 	}
 	return res, nil
+}
+
+// roundTrip has the base send req, twice if it is slow and may be hedged.
+func (e *exchange) roundTrip(req *http.Request) (*http.Response, error) {
+	base := e.transport.base
+	if e.lane.hedger == nil || e.upload != nil || method(req) != http.MethodGet && req.Method != http.MethodHead {
+		return base.RoundTrip(req)
+	}
+	return e.lane.hedger.Do(req.Context(), func(ctx context.Context) (*http.Response, error) {
+		return base.RoundTrip(req.WithContext(ctx))
+	}, discard)
 }
 
 // An ownBody ends the context that its answer was had with.
@@ -161,10 +190,13 @@ func (e *exchange) failed(err error) error {
 // refused returns the error that stands for an answer from 400 on.
 func (e *exchange) refused(res *http.Response) error {
 	err := newStatusError(res, e.req)
-	if class, _ := e.policy.ClassOf(err); class != retry.ClassTransient && class != retry.ClassThrottled {
+	if res.StatusCode == http.StatusConflict && e.last != nil && e.req.Header.Get("Idempotency-Key") != "" {
+		return retry.Transient(err) // the request with this key whose answer we did not get is still under way
+	}
+	if class, _ := e.lane.policy.ClassOf(err); class != retry.ClassTransient && class != retry.ClassThrottled {
 		return err
 	}
-	err.wait, err.asks = RetryAfter(res.Header, time.Now())
+	err.wait, err.asks = e.transport.hint(res, time.Now())
 	if !e.idempotent {
 		return retry.Permanent(&onceError{err: err, why: ErrNotIdempotent})
 	}

@@ -78,10 +78,10 @@ func (s *stream) giveUp(broken, stop error) error {
 // policy returns that of the exchange, less the time that it has taken so far.
 func (s *stream) policy() (*retry.Policy, error) {
 	e := s.exchange
-	if e.policy.MaxElapsed == 0 {
-		return e.policy, nil
+	if e.lane.policy.MaxElapsed == 0 {
+		return e.lane.policy, nil
 	}
-	p := *e.policy
+	p := *e.lane.policy
 	p.MaxElapsed -= time.Since(e.began)
 	if p.MaxElapsed <= 0 {
 		return nil, retry.ErrDeadline
@@ -102,7 +102,7 @@ func (s *stream) tell(broken error) {
 
 // attempt asks for the rest, and succeeds when it brings at least one new byte, or when there is none to come.
 func (s *stream) attempt(ctx context.Context, p []byte) (int, error) {
-	x := exchange{transport: s.exchange.transport, policy: s.exchange.policy, idempotent: true}
+	x := exchange{transport: s.exchange.transport, lane: &lane{policy: s.exchange.lane.policy}, idempotent: true}
 	x.req = s.entity.request(s.req.Context(), s.req, s.next)
 	res, err := x.attempt(ctx) //nolint:bodyclose // replace and discard do
 	if res != nil && res.StatusCode >= http.StatusBadRequest {

@@ -44,11 +44,89 @@ func parseWait(value string, h http.Header, received time.Time) (time.Duration, 
 	if err != nil {
 		return 0, false
 	}
-	now := received
+	d := at.Sub(serverTime(h, received)) // saturates
+	return d, d > 0
+}
+
+// serverTime returns the instant of an answer by its server's clock, or by ours if it does not tell.
+func serverTime(h http.Header, received time.Time) time.Time {
 	if date, err := http.ParseTime(h.Get("Date")); err == nil {
-		now = date
+		return date
 	}
-	d := at.Sub(now) // saturates
+	return received
+}
+
+// RateLimit returns the wait until a server's quota is filled up again, for servers that tell that rather than send a
+// Retry-After, and whether h says that it is used up. It is pure, as [RetryAfter] is, and reads:
+//
+//   - RateLimit of the IETF draft: "default";r=0;t=30, and as older drafts have it: limit=100, remaining=0, reset=30;
+//   - RateLimit-Remaining and RateLimit-Reset, and the same after X-: the reset is an epoch in milliseconds from 1e12
+//     on, an epoch in seconds from 1e9 on (both against the response's Date), and seconds from now below that.
+//     Without a Remaining the quota counts as used up.
+//
+// The longest wait is meant. What is malformed asks for nothing.
+func RateLimit(h http.Header, received time.Time) (time.Duration, bool) {
+	longest, found := time.Duration(0), false
+	consider := func(remaining, reset string) {
+		if d, ok := parseReset(reset, serverTime(h, received)); ok && (remaining == "0" || remaining == "") {
+			longest, found = max(longest, d), true
+		}
+	}
+	for _, line := range h.Values("RateLimit") {
+		for _, q := range quotas(line) {
+			if q.remaining != "" {
+				consider(q.remaining, q.reset)
+			}
+		}
+	}
+	for _, prefix := range []string{"RateLimit-", "X-RateLimit-", "X-Rate-Limit-"} {
+		consider(h.Get(prefix+"Remaining"), h.Get(prefix+"Reset"))
+	}
+	return longest, found
+}
+
+// A quota is what one member of a RateLimit header tells, in its own words.
+type quota struct{ remaining, reset string }
+
+// quotas reads a RateLimit header, of any draft. Names of quotas with a comma in them are not understood.
+func quotas(line string) []quota {
+	var all []quota
+	var old quota // whose parts are members
+	for member := range strings.SplitSeq(line, ",") {
+		var q quota
+		for parameter := range strings.SplitSeq(member, ";") {
+			switch name, value, _ := strings.Cut(strings.TrimSpace(parameter), "="); name {
+			case "r":
+				q.remaining = value
+			case "t":
+				q.reset = value
+			case "remaining":
+				old.remaining = value
+			case "reset":
+				old.reset = value
+			}
+		}
+		all = append(all, q)
+	}
+	return append(all, old)
+}
+
+// parseReset reads an epoch or a delta.
+func parseReset(s string, now time.Time) (time.Duration, bool) {
+	whole, fraction, _ := strings.Cut(s, ".")
+	d, ok := parseSeconds(s)
+	n, err := strconv.ParseInt(whole, 10, 64)
+	switch {
+	case !ok || err != nil || n < 1e9:
+		return d, ok
+	case n < 1e12:
+		d = time.Unix(n, 0).Add(fractionOf(fraction)).Sub(now)
+	default:
+		d = time.UnixMilli(n).Sub(now)
+		if strings.Trim(fraction, "0") != "" {
+			d += time.Millisecond
+		}
+	}
 	return d, d > 0
 }
 

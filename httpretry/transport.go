@@ -25,91 +25,31 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
-	"net"
 	"net/http"
 	"sync"
 	"time"
 
 	"github.com/seed-0f2c7998/perdure/circuit"
-	"github.com/seed-0f2c7998/perdure/httpretry/internal/digest"
+	"github.com/seed-0f2c7998/perdure/httpretry/internal/hedge"
 	"github.com/seed-0f2c7998/perdure/httpretry/internal/unzip"
 	"github.com/seed-0f2c7998/perdure/httpretry/internal/watchdog"
 	"github.com/seed-0f2c7998/perdure/retry"
 )
-
-// Options say how a [Transport] treats its requests. The zero Options retry by the zero Policy.
-type Options struct {
-	// Policy decides what is retried, and when; nil is the zero Policy. Do not change it afterwards.
-	// Its AttemptTimeout bounds the time to the head of an answer, not the reading of its body.
-	// Its Classify, if any, is asked first; it sees a *StatusError for every answer from 400 on, and the base
-	// transport's error if there was no answer.
-	Policy *retry.Policy
-
-	// Breakers, if set, gives each key a breaker of its own, in place of the Policy's: with this Config's budget, and
-	// with the instant before which a server asked not to be called. A breaker's name is "http:" and the key.
-	Breakers *circuit.Config
-
-	// Registry holds those breakers; nil: one of the Transport's own. A key's breaker is never forgotten.
-	Registry *circuit.Registry
-
-	// Key returns what shares a breaker; nil: [Key]. It is called for each request, by many goroutines at once.
-	Key func(*http.Request) string
-
-	// BufferLimit is how many bytes of an upload are kept in memory for a retry, when its reader can't be rewound;
-	// 0 is 1 MiB, negative is none. Bodies with a GetBody and those that are an io.Seeker are rewound, not kept.
-	BufferLimit int64
-
-	// SpoolLimit is how many bytes of such an upload are kept in all, those beyond BufferLimit in a temporary file;
-	// 0 is 64 MiB, negative is no file. A longer upload is sent once: see ErrBody.
-	SpoolLimit int64
-
-	// NoResume leaves the bodies of answers as the base transport gives them. Otherwise that of an answer to a GET goes
-	// on with the rest on another connection when its own breaks or stalls, if the entity has a strong ETag or a
-	// Last-Modified that identifies it: the caller sees one body, which is never put together from two versions.
-	// If that can't be, Read returns a *BodyError. Digests that the answer offers (Content-Digest, Repr-Digest,
-	// Content-MD5, x-amz-checksum-...) are verified: a *DigestError comes in place of the last io.EOF.
-	NoResume bool
-
-	// StallTimeout is how long nothing of such a body may come before its connection counts as broken;
-	// 0 is 20 s for a body that can be resumed and for ever otherwise, negative is for ever.
-	StallTimeout time.Duration
-
-	// OnResume is called before a broken body is resumed, on the goroutine that reads it; nil: logs to slog.Default().
-	OnResume func(Resumption)
-}
-
-// A DigestError is a body that is not the one which a header of its answer tells of.
-type DigestError = digest.Error
-
-const (
-	defaultBufferLimit = 1 << 20
-	defaultSpoolLimit  = 64 << 20
-)
-
-// Key returns the server that a request is for: scheme://host:port.
-func Key(req *http.Request) string {
-	host, port := req.URL.Hostname(), req.URL.Port()
-	if port == "" && req.URL.Scheme == "https" {
-		port = "443"
-	} else if port == "" {
-		port = "80"
-	}
-	return req.URL.Scheme + "://" + net.JoinHostPort(host, port)
-}
 
 // A Transport is an http.RoundTripper that retries. Make one with [NewTransport].
 // It is safe for concurrent use, as its base is.
 type Transport struct {
 	base     http.RoundTripper
 	options  Options
-	policy   retry.Policy // with our classifier and observer
+	invalid  error // why the options can't be used
+	common   lane  // of requests that share nothing by key; with our classifier and observer
 	registry *circuit.Registry
 
 	dogs watchdog.Kennel
 	gzip []string // the Accept-Encoding that the base would add by itself; nil: it would not
 
-	mu   sync.RWMutex
-	keys map[share]*retry.Policy // policy with the breaker of the key; guarded by mu
+	mu    sync.RWMutex
+	lanes map[share]*lane // guarded by mu
 }
 
 // A share is what requests have in common that share a breaker. It saves making Key's string for each request.
@@ -121,9 +61,10 @@ func NewTransport(base http.RoundTripper, o Options) *Transport {
 	if base == nil {
 		base = http.DefaultTransport
 	}
-	t := &Transport{base: base, options: o, registry: o.Registry, keys: make(map[share]*retry.Policy)}
+	t := &Transport{base: base, options: o, invalid: o.Validate(), registry: o.Registry, lanes: make(map[share]*lane)}
+	var policy retry.Policy
 	if o.Policy != nil {
-		t.policy = *o.Policy
+		policy = *o.Policy
 	}
 	if t.registry == nil {
 		t.registry = new(circuit.Registry)
@@ -131,8 +72,9 @@ func NewTransport(base http.RoundTripper, o Options) *Transport {
 	if plain, ok := base.(*http.Transport); !o.NoResume && (!ok || !plain.DisableCompression) {
 		t.gzip = []string{"gzip"}
 	}
-	t.policy.Classify = classifier(t.policy.Classify)
-	t.policy.Observe = observer(t.policy.Observe)
+	policy.Classify = classifier(policy.Classify)
+	policy.Observe = observer(policy.Observe)
+	t.common.policy = &policy
 	return t
 }
 
@@ -172,16 +114,16 @@ func observer(user func(retry.Event)) func(retry.Event) {
 
 // RoundTrip makes as many attempts as it takes, or as the policy allows. It does not change req.
 func (t *Transport) RoundTrip(req *http.Request) (*http.Response, error) {
-	policy, err := t.policyFor(req)
+	l, err := t.laneOf(req)
 	if err != nil {
 		if req.Body != nil {
 			req.Body.Close() // as a RoundTripper must
 		}
 		return nil, err
 	}
-	e := exchange{transport: t, policy: policy, req: req, idempotent: isIdempotent(req)}
+	e := exchange{transport: t, lane: l, req: req, idempotent: isIdempotent(req)}
 	e.prepare()
-	res, err := retry.Value(req.Context(), policy, func(ctx context.Context) (*http.Response, error) {
+	res, err := retry.Value(req.Context(), l.policy, func(ctx context.Context) (*http.Response, error) {
 		return e.attempt(ctx)
 	})
 	e.upload.Finish()
@@ -195,6 +137,22 @@ func (t *Transport) RoundTrip(req *http.Request) (*http.Response, error) {
 	return res, nil
 }
 
+// hint returns the wait that an answer asks for.
+func (t *Transport) hint(res *http.Response, received time.Time) (time.Duration, bool) {
+	if ask := t.options.Hint; ask != nil {
+		if d, ok := ask(res); ok {
+			return d, true
+		}
+	}
+	if d, ok := RetryAfter(res.Header, received); ok {
+		return d, true
+	}
+	if res.StatusCode != http.StatusTooManyRequests && res.StatusCode != http.StatusServiceUnavailable {
+		return 0, false
+	}
+	return RateLimit(res.Header, received)
+}
+
 // CloseIdleConnections closes those of the base transport, if it has any.
 func (t *Transport) CloseIdleConnections() {
 	if base, ok := t.base.(interface{ CloseIdleConnections() }); ok {
@@ -202,20 +160,29 @@ func (t *Transport) CloseIdleConnections() {
 	}
 }
 
-// policyFor returns the policy for req: with the breaker of its key, if keys have one.
-func (t *Transport) policyFor(req *http.Request) (*retry.Policy, error) {
-	if t.options.Breakers == nil || req.URL == nil {
-		return &t.policy, nil
+// A lane is what requests of one key have of their own.
+type lane struct {
+	policy *retry.Policy // with the breaker of the key
+	hedger *hedge.Hedger // nil: no hedging
+}
+
+// laneOf returns the lane of req.
+func (t *Transport) laneOf(req *http.Request) (*lane, error) {
+	if t.invalid != nil {
+		return nil, t.invalid
+	}
+	if t.options.Breakers == nil && t.options.Hedge == nil || req.URL == nil {
+		return &t.common, nil
 	}
 	s := share{scheme: req.URL.Scheme, host: req.URL.Host}
 	if t.options.Key != nil {
 		s = share{key: t.options.Key(req)}
 	}
 	t.mu.RLock()
-	p := t.keys[s]
+	l := t.lanes[s]
 	t.mu.RUnlock()
-	if p != nil {
-		return p, nil
+	if l != nil {
+		return l, nil
 	}
 	if t.options.Key == nil {
 		return t.learn(s, Key(req))
@@ -223,19 +190,23 @@ func (t *Transport) policyFor(req *http.Request) (*retry.Policy, error) {
 	return t.learn(s, s.key)
 }
 
-// learn makes the policy of a key at its first request.
-func (t *Transport) learn(s share, key string) (*retry.Policy, error) {
-	breaker, err := t.registry.Get("http:"+key, *t.options.Breakers)
-	if err != nil {
-		return nil, fmt.Errorf("httpretry: breaker of %s: %w", key, err)
+// learn makes the lane of a key at its first request.
+func (t *Transport) learn(s share, key string) (*lane, error) {
+	l := lane{policy: t.common.policy, hedger: t.options.Hedge.hedger()}
+	if t.options.Breakers != nil {
+		breaker, err := t.registry.Get("http:"+key, *t.options.Breakers)
+		if err != nil {
+			return nil, fmt.Errorf("httpretry: breaker of %s: %w", key, err)
+		}
+		p := *l.policy
+		p.Breaker = breaker
+		l.policy = &p
 	}
-	p := t.policy
-	p.Breaker = breaker
 	t.mu.Lock()
 	defer t.mu.Unlock()
-	if known := t.keys[s]; known != nil {
+	if known := t.lanes[s]; known != nil {
 		return known, nil // another goroutine was faster
 	}
-	t.keys[s] = &p
-	return &p, nil
+	t.lanes[s] = &l
+	return &l, nil
 }
