@@ -82,7 +82,12 @@ func (a *app) root() *cobra.Command {
 	_ = root.PersistentFlags().SetAnnotation("help", policy.Group, []string{"Other"})
 	_ = root.PersistentFlags().SetAnnotation("json", policy.Group, []string{"Other"})
 	_ = root.PersistentFlags().SetAnnotation("log-level", policy.Group, []string{"Other"})
-	root.AddCommand(a.runCommand(), a.versionCommand(), policyTopic())
+	root.AddCommand(
+		a.runCommand(),
+		a.planCommand(),
+		a.versionCommand(),
+		policyTopic(),
+	)
 	return root
 }
 

@@ -2,6 +2,7 @@ package policy
 
 import (
 	"slices"
+	"strconv"
 	"strings"
 	"time"
 
@@ -106,6 +107,19 @@ func (s span) String() string { return s.at.String() }
 func (s span) Set(text string) error {
 	f := setting.Span("time", "", time.Millisecond, 24*time.Hour, setting.None, func(d *time.Duration) *time.Duration { return d })
 	return f.Set(s.at, text)
+}
+
+// Ratio returns the value of a flag that is above 0 and at most 1.
+func Ratio(at *float64) pflag.Value { return ratio{at} }
+
+type ratio struct{ at *float64 }
+
+func (r ratio) Type() string   { return "x" }
+func (r ratio) String() string { return strconv.FormatFloat(*r.at, 'g', -1, 64) }
+
+func (r ratio) Set(text string) error {
+	f := setting.Ratio("ratio", "", 0, 1, func(v *float64) *float64 { return v })
+	return f.Set(r.at, text)
 }
 
 // entries returns the flags that were given.

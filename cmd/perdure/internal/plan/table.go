@@ -1,0 +1,176 @@
+package plan
+
+import (
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"strconv"
+	"strings"
+	"text/tabwriter"
+	"time"
+
+	"github.com/seed-0f2c7998/perdure/circuit"
+	"github.com/seed-0f2c7998/perdure/retry"
+)
+
+// rows is how many attempts a table shows; of more it leaves some out.
+const rows = 24
+
+// Table writes the plan for people.
+func (p *Plan) Table(w io.Writer) error {
+	fmt.Fprintf(w, "%s: %s\n\n", p.Policy.Name, p.Title())
+	t := tabwriter.NewWriter(w, 0, 0, 2, ' ', tabwriter.AlignRight)
+	fmt.Fprintln(t, "attempt\tceiling\twait\tearliest\tlikely\tlatest\tsuccess by then\t")
+	for i, a := range p.Attempts {
+		switch {
+		case i < rows-2 || i == len(p.Attempts)-1 && !p.Endless || len(p.Attempts) <= rows:
+			fmt.Fprintf(t, "%d\t%s\t%s\t%s\t%s\t%s\t%s\t\n", a.Number, ceiling(a), wait(a),
+				short(a.Earliest), short(a.Likely), latest(a), percent(a.Success))
+		case i == rows-2:
+			fmt.Fprintln(t, "...\t\t\t\t\t\t\t")
+		}
+	}
+	if err := t.Flush(); err != nil {
+		return err
+	}
+	_, err := fmt.Fprintf(w, "\n%s", p.summary())
+	return err
+}
+
+// Title returns the policy in a few words.
+func (p *Plan) Title() string {
+	text := count(p.Policy.Attempts(), "attempt")
+	if p.Policy.Attempts() == retry.Unlimited {
+		text = "unlimited attempts"
+	}
+	if p.Policy.MaxElapsed > 0 {
+		text += " within " + short(p.Policy.MaxElapsed)
+	}
+	return fmt.Sprintf("%s, each of which fails with a chance of %s", text, percent(p.FailureRate))
+}
+
+// summary returns what all the attempts come to.
+func (p *Plan) summary() string {
+	last := p.Attempts[len(p.Attempts)-1]
+	mean, outage := p.Amplification()
+	if p.Endless {
+		return fmt.Sprintf("It goes on until it succeeds: nothing else ends it.\n"+
+			"Load     %.2f attempts per operation; without end while everything fails\n", mean)
+	}
+	text := fmt.Sprintf("Ends     %s after %s, likely (%v)\n", short(last.Likely), count(len(p.Attempts), "attempt"), reason(p.Stop))
+	text += fmt.Sprintf("Worst    %s with %s", short(p.Worst.Ends), count(p.Worst.Attempts, "attempt"))
+	if p.Policy.AttemptTimeout > 0 {
+		text += fmt.Sprintf(", each of which takes its %s\n", short(p.Policy.AttemptTimeout))
+	} else {
+		text += ", and the time that they take: there is no attempt_timeout\n"
+	}
+	return text + fmt.Sprintf("Success  %s\nLoad     %.2f attempts per operation; %.0f while everything fails\n",
+		percent(p.Success()), mean, outage)
+}
+
+// JSON writes the plan as one object, with durations in seconds. The circuit
+// breaker's settings are given as they are: a plan is of one operation, which
+// does not know how the others fare.
+func (p *Plan) JSON(w io.Writer, breaker circuit.Config) error {
+	type attempt struct {
+		Number   int     `json:"attempt"`
+		Ceiling  float64 `json:"ceiling"`
+		Shortest float64 `json:"wait_min"`
+		Longest  float64 `json:"wait_max"`
+		Earliest float64 `json:"earliest"`
+		Likely   float64 `json:"likely"`
+		Latest   float64 `json:"latest"`
+		InTime   bool    `json:"latest_in_time"`
+		Success  float64 `json:"success"`
+	}
+	attempts := make([]attempt, len(p.Attempts))
+	for i, a := range p.Attempts {
+		attempts[i] = attempt{
+			a.Number, a.Ceiling.Seconds(), a.Shortest.Seconds(), a.Longest.Seconds(),
+			a.Earliest.Seconds(), a.Likely.Seconds(), a.Latest.Seconds(), a.InTime, a.Success,
+		}
+	}
+	mean, outage := p.Amplification()
+	stop := ""
+	if p.Stop != nil {
+		stop = reason(p.Stop)
+	}
+	return json.NewEncoder(w).Encode(map[string]any{
+		"event": "plan", "policy": p.Policy, "circuit_breaker": breaker, "failure_rate": p.FailureRate,
+		"attempts": attempts, "endless": p.Endless, "stop": stop, "success": p.Success(),
+		"worst":         map[string]any{"attempts": p.Worst.Attempts, "begins": p.Worst.Begins.Seconds(), "ends": p.Worst.Ends.Seconds()},
+		"amplification": map[string]any{"mean": mean, "outage": outage},
+	})
+}
+
+func ceiling(a Attempt) string {
+	if a.Number == 1 {
+		return "-"
+	}
+	return short(a.Ceiling)
+}
+
+func wait(a Attempt) string {
+	switch {
+	case a.Number == 1:
+		return "-"
+	case a.Shortest == a.Longest:
+		return short(a.Longest)
+	default:
+		return short(a.Shortest) + " to " + short(a.Longest)
+	}
+}
+
+func latest(a Attempt) string {
+	if !a.InTime {
+		return "too late"
+	}
+	return short(a.Latest)
+}
+
+// reason returns why there is no other attempt, without this case's figures.
+func reason(err error) string {
+	if errors.Is(err, retry.ErrDeadline) {
+		return "max_elapsed"
+	}
+	return err.Error()
+}
+
+// short is a duration with no more digits than a reader needs.
+func short(d time.Duration) string {
+	for _, r := range []struct{ from, to time.Duration }{
+		{time.Minute, 100 * time.Millisecond}, {time.Second, 10 * time.Millisecond}, {time.Millisecond, 10 * time.Microsecond},
+	} {
+		if d >= r.from {
+			d = d.Round(r.to)
+			break
+		}
+	}
+	text := d.String()
+	for _, zero := range []struct{ unit, rest string }{{"m", "0s"}, {"h", "0m"}} {
+		if strings.HasSuffix(text, zero.unit+zero.rest) {
+			text = strings.TrimSuffix(text, zero.rest)
+		}
+	}
+	return text
+}
+
+// percent is a chance with enough digits to tell it from certainty, to a point.
+func percent(chance float64) string {
+	if chance > 0.99999 && chance < 1 {
+		return ">99.999 %"
+	}
+	digits := 1
+	for rest := (1 - chance) * 100; rest > 0 && rest < 0.1; rest *= 10 {
+		digits++
+	}
+	return strconv.FormatFloat(chance*100, 'f', digits, 64) + " %"
+}
+
+func count(n int, what string) string {
+	if n == 1 {
+		return "1 " + what
+	}
+	return fmt.Sprintf("%d %ss", n, what)
+}
