@@ -128,11 +128,14 @@ func (p *Policy) class(o Outcome) Class {
 	if _, ok := errors.AsType[*circuit.OpenError](o.Err); ok {
 		return ClassIgnored // no policy makes a call that was not made worth a wait
 	}
-	general := generalClass(o.Err)
+	general, timeout := generalClass(o.Err), isTimeout(o.Err)
+	if o.TimedOut && (general == ClassUnknown || general == ClassIgnored) {
+		general, timeout = ClassTransient, true // whatever the operation made of it
+	}
 	switch {
-	case listed(p.IgnoreOn, o.Err, general):
+	case listed(p.IgnoreOn, o.Err, general, timeout):
 		return ClassPermanent
-	case listed(p.RetryOn, o.Err, general):
+	case listed(p.RetryOn, o.Err, general, timeout):
 		if general == ClassThrottled {
 			return ClassThrottled
 		}
@@ -143,9 +146,6 @@ func (p *Policy) class(o Outcome) Class {
 			return c
 		}
 	}
-	if general == ClassUnknown && o.TimedOut {
-		return ClassTransient
-	}
 	if general == ClassUnknown {
 		return ClassPermanent
 	}
@@ -154,11 +154,11 @@ func (p *Policy) class(o Outcome) Class {
 
 // listed reports whether one of list names err: by its code, its HTTP status,
 // or one of the words timeout, connection and throttled.
-func listed(list []string, err error, general Class) bool {
+func listed(list []string, err error, general Class, timeout bool) bool {
 	for _, name := range list {
 		switch name {
 		case "timeout":
-			if isTimeout(err) {
+			if timeout {
 				return true
 			}
 		case "connection":
@@ -249,10 +249,18 @@ func codeClass(code string) Class {
 	return ClassUnknown
 }
 
-// isTimeout reports whether err is a timeout, the attempt's own included.
+// isTimeout reports whether err is a timeout. It asks each net.Error in turn,
+// since one such as *url.Error sees no further than the next.
 func isTimeout(err error) bool {
-	e, ok := errors.AsType[net.Error](err)
-	return ok && e.Timeout()
+	if errors.Is(err, context.DeadlineExceeded) {
+		return true
+	}
+	for e, ok := errors.AsType[net.Error](err); ok; e, ok = errors.AsType[net.Error](errors.Unwrap(e)) {
+		if e.Timeout() {
+			return true
+		}
+	}
+	return false
 }
 
 // isConnection reports whether err is a connection that could not be made or

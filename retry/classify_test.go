@@ -32,7 +32,7 @@ func classes(t *testing.T, p *retry.Policy, want retry.Class, errs ...error) {
 	for _, err := range errs {
 		for form, e := range map[string]error{
 			"bare":    err,
-			"wrapped": fmt.Errorf("a: %w", fmt.Errorf("b: %w", &url.Error{Op: "Get", URL: "x", Err: err})),
+			"wrapped": fmt.Errorf("a: %w", &url.Error{Op: "Get", URL: "x", Err: fmt.Errorf("b: %w", err)}),
 			"joined":  errors.Join(errDown, fmt.Errorf("c: %w", err)),
 		} {
 			if got, _ := p.ClassOf(e); got != want {
@@ -227,6 +227,36 @@ func TestClassOrder(t *testing.T) {
 	// Of two marks the outer one has had the last word.
 	classes(t, &p, transient, retry.Transient(fmt.Errorf("x: %w", retry.Permanent(err))))
 	classes(t, &p, permanent, retry.Permanent(retry.After(err, time.Second)))
+}
+
+// An attempt that ended with its own timeout is one for the lists as well,
+// whatever the operation made of it; an answer that came all the same counts.
+func TestClassOfAnAttemptThatTimedOut(t *testing.T) {
+	t.Parallel()
+	timeout := []string{"timeout"}
+	killed := errors.New("signal: killed")
+	for _, c := range []struct {
+		policy retry.Policy
+		err    error
+		want   retry.Class
+	}{
+		{retry.Policy{}, killed, transient},
+		{retry.Policy{}, context.Canceled, transient},
+		{retry.Policy{IgnoreOn: timeout}, killed, permanent},
+		{retry.Policy{IgnoreOn: timeout}, context.Canceled, permanent},
+		{retry.Policy{RetryOn: timeout}, killed, transient},
+		{retry.Policy{}, &retry.Error{Stop: context.DeadlineExceeded}, transient},
+		{retry.Policy{}, &coded{code: "AccessDenied"}, permanent},
+		{retry.Policy{RetryOn: timeout}, &coded{code: "AccessDenied"}, permanent},
+		{retry.Policy{}, &coded{code: "SlowDown"}, throttled},
+		{retry.Policy{Classify: func(error) retry.Class { return ignored }}, killed, ignored},
+		{retry.Policy{}, retry.Permanent(killed), permanent},
+	} {
+		d := c.policy.Decide(retry.Outcome{Attempt: 1, Err: c.err, TimedOut: true}, 0)
+		if d.Class != c.want {
+			t.Errorf("%v with ignore_on %q: %v, want %v", c.err, c.policy.IgnoreOn, d.Class, c.want)
+		}
+	}
 }
 
 // A mark changes neither the text nor the identity of an error, and nil stays nil.

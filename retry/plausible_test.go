@@ -20,7 +20,7 @@ func TestPlausibleIsNoLaxerThanValidate(t *testing.T) {
 	lists := [][]string{nil, nil, {}, {"503"}, {""}, {"a", " "}, {"a,b"}}
 	one := func() time.Duration { return time.Duration(whole[max(rnd.IntN(3*len(whole))-2*len(whole), 0)]) }
 	sound, refused := 0, 0
-	for range 20_000 {
+	for range 4_000 {
 		p := Policy{
 			MaxAttempts: int(one()), BaseDelay: one(), MaxDelay: one(), Jitter: one(), ThrottleDelay: one(),
 			ExponentialBase: factors[rnd.IntN(len(factors))], JitterMode: JitterMode(rnd.IntN(4)),
@@ -36,7 +36,7 @@ func TestPlausibleIsNoLaxerThanValidate(t *testing.T) {
 			refused++
 		}
 	}
-	if sound < 1000 || refused < 1000 {
+	if sound < 300 || refused < 300 {
 		t.Errorf("seed %d: %d sound and %d refused policies show little", seed, sound, refused)
 	}
 }
