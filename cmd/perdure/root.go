@@ -84,7 +84,9 @@ func (a *app) root() *cobra.Command {
 	_ = root.PersistentFlags().SetAnnotation("log-level", policy.Group, []string{"Other"})
 	root.AddCommand(
 		a.runCommand(),
+		a.copyCommand(),
 		a.planCommand(),
+		a.demoCommand(),
 		a.versionCommand(),
 		policyTopic(),
 	)

@@ -1,0 +1,107 @@
+package main
+
+import (
+	"fmt"
+
+	"github.com/spf13/cobra"
+
+	"github.com/seed-0f2c7998/perdure/circuit"
+	"github.com/seed-0f2c7998/perdure/cmd/perdure/internal/copying"
+	"github.com/seed-0f2c7998/perdure/cmd/perdure/internal/exit"
+	"github.com/seed-0f2c7998/perdure/cmd/perdure/internal/policy"
+	"github.com/seed-0f2c7998/perdure/cmd/perdure/internal/report"
+	"github.com/seed-0f2c7998/perdure/retry"
+)
+
+func (a *app) copyCommand() *cobra.Command {
+	var f *policy.Flags
+	endpoint := ""
+	c := &cobra.Command{
+		Use:   "copy [flags] SRC DST",
+		Short: "Copy a file, a web page or an S3 object, and verify it",
+		Long: `Copy SRC to DST, through failures.
+
+SRC is a file, - for standard input, an http or https URL, or s3://BUCKET/KEY.
+DST is a file, - for standard output, or s3://BUCKET/KEY. A directory, s3://BUCKET and a key that ends
+in a slash get the name of SRC at their end.
+
+It succeeds only when DST is complete and verified. A file is written under another name beside DST and
+renamed when it is on the disk; an object is there whole or not at all. So when it fails, DST is as it
+was. Only what is written to standard output, a pipe or a device can't be taken back.
+
+Credentials, region and profile are those of the AWS environment, as for the AWS CLI. The policy begins
+as the preset s3_upload, s3_download or, for a URL, api_call. Endpoint and bucket, or scheme, host and
+port of a URL, have a circuit breaker.
+
+The exit code is 0 if all of it is there, 1 if it can't be done, 69 if attempts were given up, 75 if it
+is to be tried again later (the message says when), 64 for wrong usage, 130 or 143 if interrupted.`,
+		Example: `  perdure copy hour.csv s3://bikes/raw/
+  perdure copy https://example.org/stations.json stations.json --max-attempts 7
+  perdure copy s3://bikes/raw/hour.csv - --endpoint-url http://localhost:9000 | head
+  pg_dump bikes | perdure copy - s3://backup/bikes.sql`,
+		Args: func(_ *cobra.Command, args []string) error {
+			if len(args) != 2 {
+				return fmt.Errorf("%d arguments, want two: SRC and DST", len(args))
+			}
+			return nil
+		},
+		DisableFlagsInUseLine: true,
+		RunE: func(c *cobra.Command, args []string) error {
+			return a.copy(c, f, &copying.Job{Source: args[0], Destination: args[1], EndpointURL: endpoint})
+		},
+	}
+	c.Flags().StringVar(&endpoint, "endpoint-url", "", "`URL` of an S3-compatible store (AWS, or what AWS_ENDPOINT_URL says)")
+	f = policy.Add(c.Flags())
+	return c
+}
+
+// copy runs the job.
+func (a *app) copy(c *cobra.Command, f *policy.Flags, job *copying.Job) error {
+	ctx, stop := exit.OnSignal(c.Context())
+	defer stop()
+	meter := a.newMeter(job.Source)
+	defer meter.end()
+	job.Stdin, job.Stdout = a.stdin, a.stdout
+	told := false
+	job.Policy = func(preset string) (retry.Policy, circuit.Config, error) {
+		s, warnings, err := f.Read(preset, a.environ)
+		for _, w := range warnings {
+			if !told {
+				a.log.Warn(w, "event", "warning")
+			}
+		}
+		told = true
+		if err != nil {
+			return retry.Policy{}, circuit.Config{}, err
+		}
+		s.Breaker.Observe = report.Transitions(meter.log)
+		return s.Policy, s.Breaker, nil
+	}
+	job.Observe = retry.LogTo(meter.log)
+	job.Resumed = meter.resumed
+	job.Progress = meter.progress
+	if _, _, err := job.Policy("default"); err != nil { // wrong, though it may not be needed
+		return err
+	}
+	r, err := job.Run(ctx)
+	meter.end()
+	if err != nil {
+		return err
+	}
+	a.log.Info(copied(r), "event", "copied", "source", r.Source, "destination", r.Destination, "bytes", r.Bytes,
+		"checksum", r.Checksum, "verified", r.Verified, "attempts", r.Attempts, "retries", r.Retries, "duration", r.Elapsed)
+	return nil
+}
+
+// copied is the last line.
+func copied(r copying.Result) string {
+	text := fmt.Sprintf("Copied %s to %s: %d bytes in %.1f seconds", r.Source, r.Destination, r.Bytes, r.Elapsed.Seconds())
+	if r.Attempts > 0 {
+		text += fmt.Sprintf(", %d requests, %d of them repeated", r.Attempts, r.Retries)
+	}
+	if r.Checksum != "" {
+		text += ", " + r.Checksum
+	}
+	return text
+}
+

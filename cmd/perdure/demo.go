@@ -1,0 +1,43 @@
+package main
+
+import (
+	"os"
+	"strings"
+
+	"github.com/spf13/cobra"
+	"github.com/vbauerster/mpb/v8/cwriter"
+
+	"github.com/seed-0f2c7998/perdure/cmd/perdure/internal/demo"
+	"github.com/seed-0f2c7998/perdure/cmd/perdure/internal/exit"
+)
+
+func (a *app) demoCommand() *cobra.Command {
+	o := demo.Options{Seed: 1}
+	c := &cobra.Command{
+		Use:   "demo",
+		Short: "Show it at work against servers that fail, in a quarter of a minute",
+		Long: `Carry data from an HTTP API to files to an S3 store, through failures, and compare every byte.
+
+Both servers are real ones, started on 127.0.0.1 for the time of the demo. What goes wrong with them is
+dealt from a seed; another seed gives another course. Nothing of yours is read or changed: not the AWS
+environment, not PERDURE_ variables, no files but in a temporary directory.`,
+		Args: cobra.NoArgs,
+		RunE: func(c *cobra.Command, _ []string) error {
+			ctx, stop := exit.OnSignal(c.Context())
+			defer stop()
+			if a.json {
+				o.Log = a.log
+			} else {
+				color := cwriter.IsTerminal(int(a.stdout.Fd())) && a.getenv("NO_COLOR") == "" && a.getenv("TERM") != "dumb"
+				o.Screen = demo.NewScreen(a.stdout, color)
+			}
+			if strings.ContainsRune(os.Args[0], os.PathSeparator) {
+				o.Self = os.Args[0] // it may not be in the PATH
+			}
+			return demo.Run(ctx, o)
+		},
+	}
+	c.Flags().Uint64Var(&o.Seed, "seed", o.Seed, "`number` that decides what goes wrong")
+	c.Flags().BoolVar(&o.Keep, "keep", false, "leave the servers up afterwards, until ctrl-C")
+	return c
+}

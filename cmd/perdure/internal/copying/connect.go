@@ -1,0 +1,111 @@
+package copying
+
+import (
+	"cmp"
+	"context"
+	"net/http"
+	"sync/atomic"
+	"time"
+
+	"github.com/aws/aws-sdk-go-v2/aws"
+	"github.com/aws/aws-sdk-go-v2/config"
+	"github.com/aws/aws-sdk-go-v2/service/s3"
+
+	"github.com/seed-0f2c7998/perdure/awsretry/objects"
+	"github.com/seed-0f2c7998/perdure/circuit"
+	"github.com/seed-0f2c7998/perdure/httpretry"
+	"github.com/seed-0f2c7998/perdure/internal/setting"
+	"github.com/seed-0f2c7998/perdure/retry"
+)
+
+// connect makes the clients of both sides. Nothing is sent but what the
+// credentials need.
+func (c *copier) connect(ctx context.Context) error {
+	var registry circuit.Registry
+	var err error
+	c.again = retry.Policy{MaxAttempts: 1}
+	switch c.from.kind {
+	case web:
+		err = c.connectWeb(&registry)
+	case object:
+		c.download, err = c.connectStore(ctx, "s3_download", "download_from_s3", &registry)
+	default:
+	}
+	if err == nil && c.to.kind == object {
+		c.upload, err = c.connectStore(ctx, "s3_upload", "upload_to_s3", &registry)
+	}
+	return err
+}
+
+// policy returns the rules of one side. Those of the source say as well how
+// often a body that broke is fetched anew; that is counted by no breaker, for
+// the requests are.
+func (c *copier) policy(preset, name string) (retry.Policy, circuit.Config, error) {
+	p, breaker, err := c.Policy(preset)
+	if err != nil {
+		return p, breaker, err
+	}
+	p.Name = cmp.Or(p.Name, name)
+	p.Observe = c.observe
+	if preset != "s3_upload" {
+		c.again = p
+		c.again.AttemptTimeout = 0 // that is for an answer's head
+	}
+	return p, breaker, nil
+}
+
+func (c *copier) connectWeb(registry *circuit.Registry) error {
+	p, breaker, err := c.policy("api_call", "fetch")
+	if err != nil {
+		return err
+	}
+	base := http.DefaultTransport.(*http.Transport).Clone() //nolint:errcheck,forcetypeassert // it is one
+	base.DisableCompression = true                          // the bytes as they are there
+	base.ResponseHeaderTimeout = 2 * time.Minute
+	c.client = &http.Client{Transport: httpretry.NewTransport(counted{base, &c.attempts}, httpretry.Options{
+		Policy: &p, Breakers: &breaker, Registry: registry, StallTimeout: 30 * time.Second, OnResume: c.Resumed,
+	})}
+	return nil
+}
+
+// counted is a RoundTripper that counts.
+type counted struct {
+	http.RoundTripper
+
+	n *atomic.Int64
+}
+
+func (t counted) RoundTrip(req *http.Request) (*http.Response, error) {
+	t.n.Add(1)
+	return t.RoundTripper.RoundTrip(req)
+}
+
+// countedClient is the same for the SDK's.
+type countedClient struct {
+	s3.HTTPClient
+
+	n *atomic.Int64
+}
+
+func (t countedClient) Do(req *http.Request) (*http.Response, error) {
+	t.n.Add(1)
+	return t.HTTPClient.Do(req)
+}
+
+func (c *copier) connectStore(ctx context.Context, preset, name string, registry *circuit.Registry) (*objects.Store, error) {
+	p, breaker, err := c.policy(preset, name)
+	if err != nil {
+		return nil, err
+	}
+	cfg, err := config.LoadDefaultConfig(ctx)
+	if err != nil {
+		return nil, setting.Bad("the AWS environment", "", "a valid one ("+err.Error()+")")
+	}
+	if c.EndpointURL != "" {
+		cfg.BaseEndpoint = aws.String(c.EndpointURL)
+	}
+	cfg.Region = cmp.Or(cfg.Region, "us-east-1")
+	return objects.New(cfg, objects.Options{Policy: &p, Breakers: &breaker, Registry: registry}, func(o *s3.Options) {
+		o.HTTPClient = countedClient{o.HTTPClient, &c.attempts}
+	})
+}

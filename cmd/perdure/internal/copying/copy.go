@@ -1,0 +1,181 @@
+// Package copying carries one file, stream, web page or object to a file, a
+// stream or an object, through failures: the destination is complete and
+// verified, or as it was before.
+//
+// What can be repeated is repeated by the clients, packages httpretry and
+// objects. What is left for this one is a body that broke and that nobody could
+// resume: it is fetched anew, if the destination can begin anew.
+package copying
+
+import (
+	"context"
+	"errors"
+	"io"
+	"net/http"
+	"os"
+	"sync/atomic"
+	"time"
+
+	"github.com/seed-0f2c7998/perdure/awsretry/objects"
+	"github.com/seed-0f2c7998/perdure/circuit"
+	"github.com/seed-0f2c7998/perdure/cmd/perdure/internal/exit"
+	"github.com/seed-0f2c7998/perdure/httpretry"
+	"github.com/seed-0f2c7998/perdure/retry"
+)
+
+// A Job says what to copy where. It is used once.
+type Job struct {
+	Source      string // a file, -, an http or https URL, s3://bucket/key
+	Destination string // a file, a directory, -, s3://bucket/key, s3://bucket/
+	EndpointURL string // of an S3-compatible store; "" is what the AWS environment says
+
+	Stdin  io.Reader // of -
+	Stdout *os.File  // of -
+
+	// Policy returns the rules for one side, which begin as a preset. It is
+	// called once for each side that is not local.
+	Policy func(preset string) (retry.Policy, circuit.Config, error)
+
+	// Observe and Resumed are told what happens, as in the library. Progress is
+	// told how many bytes are there, and of how many (-1: not known). All of
+	// them may be called by several goroutines, one at a time each.
+	Observe  func(retry.Event)
+	Resumed  func(httpretry.Resumption)
+	Progress func(done, total int64)
+}
+
+// A Result is what has been copied. Its texts hold no secrets.
+type Result struct {
+	Source, Destination string
+
+	Bytes    int64
+	Checksum string // of all of it, as "sha256:..." or "crc32:..."
+	Verified string // by what, as "sha256"
+	Attempts int    // requests that were sent
+	Retries  int    // of those
+	Elapsed  time.Duration
+}
+
+// A copier is a Job under way.
+type copier struct {
+	*Job
+
+	from, to place
+
+	upload, download *objects.Store // of the sides that are objects
+	client           *http.Client   // of a source that is a web page
+	again            retry.Policy   // for what the clients can't repeat
+
+	attempts, retries atomic.Int64
+}
+
+// Run copies. The error names what failed and where; package exit knows its
+// code. Nothing half-written is left, whatever happens, but on a pipe, a device
+// or standard output, where bytes that were written can't be taken back.
+func (j *Job) Run(ctx context.Context) (Result, error) {
+	begun := time.Now()
+	c := &copier{Job: j}
+	result, err := c.run(ctx)
+	if err != nil && ctx.Err() != nil {
+		err = context.Cause(ctx)
+	}
+	result.Source, result.Destination = c.from.String(), c.to.String()
+	result.Attempts, result.Retries = int(c.attempts.Load()), int(c.retries.Load())
+	result.Elapsed = time.Since(begun)
+	return result, err
+}
+
+func (c *copier) run(ctx context.Context) (r Result, err error) {
+	if c.from, c.to, err = parseBoth(c.Source, c.Destination); err != nil {
+		return r, err
+	}
+	if err := c.connect(ctx); err != nil {
+		return r, err
+	}
+	t, err := c.target()
+	if err != nil {
+		return r, explain("write", c.to, err)
+	}
+	defer t.close()
+	o, err := retry.Value(ctx, &c.again, func(ctx context.Context) (outcome, error) {
+		return c.attempt(ctx, t)
+	})
+	if err != nil {
+		return r, err
+	}
+	if err := t.commit(); err != nil {
+		return r, explain("write", c.to, err)
+	}
+	r.Bytes, r.Checksum, r.Verified = o.bytes, o.checksum, o.verified
+	return r, nil
+}
+
+// target makes ready where the bytes go.
+func (c *copier) target() (target, error) {
+	switch c.to.kind {
+	case stream:
+		return sink{c, c.Stdout}, nil
+	case object:
+		return put{c}, nil
+	default:
+		return c.newDraft()
+	}
+}
+
+// attempt copies all of it once.
+func (c *copier) attempt(ctx context.Context, t target) (outcome, error) {
+	in, err := c.open(ctx)
+	if err != nil {
+		return outcome{}, retry.Permanent(explain("read", c.from, err))
+	}
+	defer in.Close()
+	o, err := t.write(ctx, in)
+	broken, ours := errors.AsType[*readError](err)
+	switch {
+	case err == nil:
+		return o, nil
+	case !ours:
+		return o, retry.Permanent(explain("write", c.to, err))
+	case t.sequential() && o.bytes > 0 && mayRestart(broken.err):
+		return o, retry.Permanent(&exit.Error{Code: exit.Unavailable, Err: explain("read", c.from, &cutError{broken.err, o.bytes})})
+	case mayRestart(broken.err):
+		return o, retry.Transient(explain("read", c.from, broken.err))
+	}
+	return o, retry.Permanent(explain("read", c.from, broken.err))
+}
+
+// mayRestart reports whether a body that broke may come whole the next time:
+// if nobody has retried it already.
+func mayRestart(err error) bool {
+	if _, ok := errors.AsType[*retry.Error](err); ok {
+		return false
+	}
+	for _, known := range []error{
+		io.ErrUnexpectedEOF, httpretry.ErrNoValidator, httpretry.ErrChanged, httpretry.ErrWrongRange,
+		objects.ErrChanged, objects.ErrChecksum, objects.ErrStalled,
+	} {
+		if errors.Is(err, known) {
+			return true
+		}
+	}
+	_, digest := errors.AsType[*httpretry.DigestError](err)
+	p := retry.Policy{}
+	class, _ := p.ClassOf(err)
+	return digest || class == retry.ClassTransient
+}
+
+// observe counts the retries.
+func (c *copier) observe(e retry.Event) {
+	if e.Kind == retry.Retrying {
+		c.retries.Add(1)
+	}
+	if c.Observe != nil {
+		c.Observe(e)
+	}
+}
+
+func (c *copier) progress(done, total int64) {
+	if c.Progress != nil {
+		c.Progress(done, total)
+	}
+}

@@ -1,0 +1,131 @@
+package copying
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"net/http"
+	"os"
+
+	"github.com/seed-0f2c7998/perdure/awsretry/objects"
+	"github.com/seed-0f2c7998/perdure/httpretry"
+)
+
+// An input is a source that has been opened.
+type input struct {
+	io.ReadCloser
+
+	size int64       // in bytes; -1: not known before the end
+	mode os.FileMode // of a file
+	kind string      // the content type; "" is not known
+	seek *os.File    // the source, if it can be read again and at any place
+}
+
+// A readError is an error of the source rather than of the destination.
+type readError struct{ err error }
+
+func (e *readError) Error() string { return e.err.Error() }
+func (e *readError) Unwrap() error { return e.err }
+
+// open opens the source.
+func (c *copier) open(ctx context.Context) (*input, error) {
+	switch c.from.kind {
+	case stream:
+		return &input{ReadCloser: interruptible(ctx, c.Stdin), size: -1}, nil
+	case web:
+		return c.openWeb(ctx)
+	case object:
+		r, err := c.download.Open(ctx, c.from.bucket, c.from.key, objects.GetOptions{})
+		if err != nil {
+			return nil, err
+		}
+		o := r.Object()
+		return &input{ReadCloser: r, size: o.Size, kind: o.ContentType}, nil
+	default:
+		return openFile(ctx, c.from.path)
+	}
+}
+
+func openFile(ctx context.Context, path string) (*input, error) {
+	f, err := os.Open(path)
+	if err != nil {
+		return nil, err
+	}
+	info, err := f.Stat()
+	if err == nil && info.IsDir() {
+		err = &os.PathError{Op: "read", Path: path, Err: errors.New("is a directory, want a file")}
+	}
+	if err != nil {
+		_ = f.Close()
+		return nil, err
+	}
+	if !info.Mode().IsRegular() { // a pipe or a device
+		return &input{ReadCloser: interruptible(ctx, f), size: -1}, nil
+	}
+	return &input{ReadCloser: f, size: info.Size(), mode: info.Mode().Perm(), seek: f}, nil
+}
+
+// interruptible returns a reader of r whose Read ends with ctx, as that of a
+// pipe or a terminal does not.
+func interruptible(ctx context.Context, r io.Reader) io.ReadCloser {
+	pr, pw := io.Pipe()
+	stop := context.AfterFunc(ctx, func() { pw.CloseWithError(context.Cause(ctx)) })
+	go func() {
+		defer stop()
+		_, err := io.CopyBuffer(pw, plainReader{r}, make([]byte, chunk))
+		pw.CloseWithError(err)
+	}()
+	return pr
+}
+
+// plainReader hides the other methods of a reader.
+type plainReader struct{ io.Reader }
+
+// openWeb sends the request. What package httpretry has given up on is an error.
+func (c *copier) openWeb(ctx context.Context) (*input, error) {
+	req, err := http.NewRequestWithContext(ctx, http.MethodGet, c.from.text, nil)
+	if err != nil {
+		return nil, err
+	}
+	req.Header.Set("User-Agent", "perdure")
+	res, err := c.client.Do(req)
+	if err != nil {
+		return nil, err
+	}
+	err = httpretry.Ended(res)
+	switch {
+	case err != nil:
+	case res.StatusCode != http.StatusOK:
+		err = fmt.Errorf("GET %s: %s", c.from, res.Status)
+	case res.ContentLength < 0 && res.ProtoMajor == 1 && len(res.TransferEncoding) == 0:
+		err = fmt.Errorf("GET %s: the server tells neither a length nor the end, so that a whole answer can't be told from a part", c.from)
+	}
+	if err != nil {
+		_ = res.Body.Close()
+		return nil, err
+	}
+	return &input{ReadCloser: res.Body, size: res.ContentLength, kind: res.Header.Get("Content-Type")}, nil
+}
+
+// A watched reader reads for as long as its context lasts, tells how far it has
+// come, and marks its errors as those of the source.
+type watched struct {
+	ctx      context.Context //nolint:containedctx // of one copy
+	in       io.Reader
+	done     int64
+	progress func(done int64)
+}
+
+func (w *watched) Read(p []byte) (int, error) {
+	if w.ctx.Err() != nil {
+		return 0, context.Cause(w.ctx)
+	}
+	n, err := w.in.Read(p)
+	w.done += int64(n)
+	w.progress(w.done)
+	if err != nil && !errors.Is(err, io.EOF) {
+		err = &readError{err}
+	}
+	return n, err
+}

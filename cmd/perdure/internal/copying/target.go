@@ -1,0 +1,206 @@
+package copying
+
+import (
+	"context"
+	"crypto/rand"
+	"crypto/sha256"
+	"encoding/hex"
+	"errors"
+	"fmt"
+	"io"
+	"io/fs"
+	"os"
+	"path/filepath"
+
+	"github.com/seed-0f2c7998/perdure/awsretry/objects"
+)
+
+// chunk is how many bytes are read at a time.
+const chunk = 256 << 10
+
+// An outcome is what a target has.
+type outcome struct {
+	bytes    int64
+	checksum string // of all of it, as "sha256:..."
+	verified string // by what
+}
+
+// A target takes the bytes. write is called again after an input that broke,
+// unless the target is sequential; commit makes it there, close drops it
+// otherwise.
+type target interface {
+	write(ctx context.Context, in *input) (outcome, error)
+	commit() error
+	close()
+	sequential() bool
+}
+
+// errSize is an input that ended too early, or too late.
+var errSize = errors.New("the size is not what it was said to be")
+
+// receive copies in to w and returns the SHA-256 of what it was.
+func (c *copier) receive(ctx context.Context, in *input, w io.Writer) (outcome, error) {
+	sum := sha256.New()
+	r := &watched{ctx: ctx, in: in, progress: func(done int64) { c.progress(done, in.size) }}
+	var limited io.Reader = r
+	if in.seek != nil { // a file that grows is as long as it was
+		limited = io.LimitReader(r, in.size)
+	}
+	n, err := io.CopyBuffer(io.MultiWriter(w, sum), limited, make([]byte, chunk))
+	if err == nil && in.size >= 0 && n != in.size {
+		err = &readError{fmt.Errorf("%w: %d bytes, want %d", errSize, n, in.size)}
+	}
+	return outcome{bytes: n, checksum: "sha256:" + hex.EncodeToString(sum.Sum(nil)), verified: "sha256"}, err
+}
+
+// A sink is written to as the bytes come: standard output, a pipe, a device.
+type sink struct {
+	copier *copier
+	file   *os.File
+}
+
+func (s sink) write(ctx context.Context, in *input) (outcome, error) {
+	return s.copier.receive(ctx, in, s.file)
+}
+
+func (s sink) commit() error    { return nil }
+func (s sink) close()           {}
+func (s sink) sequential() bool { return true }
+
+// A draft is a file that becomes another when it is complete.
+type draft struct {
+	copier *copier
+	path   string // of the file that it becomes
+	file   *os.File
+	mode   fs.FileMode // to have in the end; 0: as it was made
+	sum    string
+	done   bool
+}
+
+// newDraft creates the file beside the one that it becomes, so that what can't
+// be written is known before anything is asked for.
+func (c *copier) newDraft() (target, error) {
+	path := c.to.path
+	if resolved, err := filepath.EvalSymlinks(path); err == nil {
+		path = resolved // the link stays
+	}
+	d := &draft{copier: c, path: path}
+	made := fs.FileMode(0o666) // less the umask, as for any new file
+	if info, err := os.Stat(c.from.path); c.from.kind == file && err == nil {
+		made = info.Mode().Perm()
+	}
+	old, err := os.OpenFile(path, os.O_WRONLY, 0)
+	switch {
+	case errors.Is(err, fs.ErrNotExist):
+	case err != nil:
+		return nil, err
+	default:
+		info, err := old.Stat()
+		if err == nil && !info.Mode().IsRegular() {
+			return opened{sink{c, old}}, nil
+		}
+		_ = old.Close()
+		if err != nil {
+			return nil, err
+		}
+		made, d.mode = 0o600, info.Mode().Perm()
+	}
+	name := filepath.Join(filepath.Dir(path), "."+filepath.Base(path)+"."+rand.Text()[:8]+".part")
+	d.file, err = os.OpenFile(name, os.O_RDWR|os.O_CREATE|os.O_EXCL, made|0o200)
+	if err != nil {
+		return nil, fmt.Errorf("write beside %s: %w", path, err)
+	}
+	return d, nil
+}
+
+// opened is a sink that was opened here.
+type opened struct{ sink }
+
+func (o opened) commit() error { return o.file.Close() }
+func (o opened) close()        { _ = o.file.Close() }
+
+func (d *draft) sequential() bool { return false }
+
+func (d *draft) write(ctx context.Context, in *input) (outcome, error) {
+	if _, err := d.file.Seek(0, io.SeekStart); err != nil {
+		return outcome{}, err
+	}
+	if err := d.file.Truncate(0); err != nil {
+		return outcome{}, err
+	}
+	o, err := d.copier.receive(ctx, in, d.file)
+	d.sum = o.checksum
+	return o, err
+}
+
+// commit gives the file its name, when it is on the disk and reads as it was
+// written.
+func (d *draft) commit() error {
+	if err := d.file.Sync(); err != nil {
+		return err
+	}
+	if err := d.verify(); err != nil {
+		return err
+	}
+	if d.mode != 0 {
+		if err := d.file.Chmod(d.mode); err != nil {
+			return err
+		}
+	}
+	if err := d.file.Close(); err != nil {
+		return err
+	}
+	if err := os.Rename(d.file.Name(), d.path); err != nil {
+		return err
+	}
+	d.done = true
+	if dir, err := os.Open(filepath.Dir(d.path)); err == nil { // for the name; not all systems can
+		_ = dir.Sync()
+		_ = dir.Close()
+	}
+	return nil
+}
+
+func (d *draft) verify() error {
+	if _, err := d.file.Seek(0, io.SeekStart); err != nil {
+		return err
+	}
+	sum := sha256.New()
+	if _, err := io.CopyBuffer(sum, plainReader{d.file}, make([]byte, chunk)); err != nil {
+		return err
+	}
+	if got := "sha256:" + hex.EncodeToString(sum.Sum(nil)); got != d.sum {
+		return fmt.Errorf("%s reads as %s, but %s was written", d.file.Name(), got, d.sum)
+	}
+	return nil
+}
+
+func (d *draft) close() {
+	if !d.done {
+		_ = d.file.Close()
+		_ = os.Remove(d.file.Name())
+	}
+}
+
+// A put is an object to be.
+type put struct{ copier *copier }
+
+func (p put) sequential() bool { return false }
+func (p put) commit() error    { return nil }
+func (p put) close()           {}
+
+func (p put) write(ctx context.Context, in *input) (outcome, error) {
+	c := p.copier
+	options := objects.PutOptions{ContentType: in.kind}
+	var body io.Reader = in.seek
+	if in.seek == nil {
+		body = &watched{ctx: ctx, in: in, progress: func(done int64) { c.progress(done, in.size) }}
+	} else {
+		options.Progress = c.progress
+	}
+	o, err := c.upload.Put(ctx, c.to.bucket, c.to.key, body, options)
+	if err == nil && in.size >= 0 && o.Size != in.size {
+		err = fmt.Errorf("%w: %d bytes arrived at %s, want %d", errSize, o.Size, c.to, in.size)
+	}
+	return outcome{bytes: o.Size, checksum: o.Checksum, verified: o.Verified}, err
+}

@@ -1,0 +1,172 @@
+package demo
+
+import (
+	"cmp"
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"net"
+	"net/http"
+	"sync"
+	"syscall"
+	"time"
+
+	"github.com/seed-0f2c7998/perdure/circuit"
+	"github.com/seed-0f2c7998/perdure/httpretry"
+	"github.com/seed-0f2c7998/perdure/internal/redact"
+	"github.com/seed-0f2c7998/perdure/retry"
+)
+
+// A ledger hears every event, shows it and counts.
+type ledger struct {
+	show func(level, message, cause string)
+	note func(format string, args ...any)
+
+	// Other observers; nil: none.
+	log      func(retry.Event)
+	logMoved func(circuit.Transition)
+
+	mu      sync.Mutex
+	rows    []*row
+	resumes int // of bodies from the API
+	trips   []circuit.Transition
+}
+
+// A row is what happened to the operations of one name.
+type row struct {
+	Name     string
+	Calls    int
+	Done     int // calls that succeeded
+	Attempts int // in all calls
+	Retries  int
+	Refused  int // calls without an attempt
+	Waited   time.Duration
+}
+
+// row needs l.mu.
+func (l *ledger) row(name string) *row {
+	for _, r := range l.rows {
+		if r.Name == name {
+			return r
+		}
+	}
+	r := &row{Name: name}
+	l.rows = append(l.rows, r)
+	return r
+}
+
+// do makes one call and counts it. Calls are made one at a time.
+func (l *ledger) do(name string, call func() error) error {
+	l.mu.Lock()
+	r := l.row(name)
+	before := r.Attempts
+	r.Calls++
+	l.mu.Unlock()
+	err := call()
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if err == nil {
+		r.Done++
+	}
+	if err == nil && r.Attempts == before {
+		r.Attempts++ // the first attempt succeeded: of that there is no event
+	}
+	return err
+}
+
+// refused returns how many calls of that name were.
+func (l *ledger) refused(name string) int {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return l.row(name).Refused
+}
+
+// observe is the Observe of every policy.
+func (l *ledger) observe(e retry.Event) {
+	if l.log != nil {
+		l.log(e)
+	}
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	r := l.row(e.Operation)
+	level, cause := "INFO", ""
+	switch e.Kind {
+	case retry.Retrying:
+		r.Retries++
+		r.Waited += e.Delay
+		cause = causeOf(e.Err)
+	case retry.Held:
+		r.Waited += e.Delay
+	case retry.Succeeded:
+		r.Attempts += e.Attempt
+	case retry.Stopped, retry.Nested:
+		level = "WARN"
+		r.Attempts += e.Attempt
+		if e.Attempt == 0 {
+			r.Refused++
+		}
+		if _, open := e.Stop.(*circuit.OpenError); open { //nolint:errorlint // as the event has it
+			return // the breaker has told already, and the phase tells how many
+		}
+		if e.Err != nil {
+			e.Err = errors.New(causeOf(e.Err)) // the whole is too long for a line
+		}
+	}
+	l.show(level, e.Message(), cause)
+}
+
+// resumed is the OnResume of the HTTP client.
+func (l *ledger) resumed(r httpretry.Resumption) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	l.resumes++
+	l.note("a body broke; the rest is fetched, from byte %d of %d on", r.Offset, r.Total)
+}
+
+// moved is the Observe of every breaker.
+func (l *ledger) moved(t circuit.Transition) {
+	if l.logMoved != nil {
+		l.logMoved(t)
+	}
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	l.trips = append(l.trips, t)
+	level := "INFO"
+	if t.To == circuit.Open {
+		level = "WARN"
+	}
+	l.show(level, fmt.Sprintf("Circuit breaker '%s' transitioned from %v to %v (%v)", t.Name, t.From, t.To, t.Reason), "")
+}
+
+// causeOf says in a few words why an attempt failed.
+func causeOf(err error) string {
+	status, code := 0, ""
+	if e, ok := errors.AsType[interface {
+		error
+		HTTPStatusCode() int
+	}](err); ok {
+		status = e.HTTPStatusCode()
+	}
+	if e, ok := errors.AsType[interface {
+		error
+		ErrorCode() string
+	}](err); ok {
+		code = e.ErrorCode()
+	}
+	switch {
+	case err == nil:
+		return ""
+	case status >= 400:
+		return fmt.Sprintf("%d %s", status, cmp.Or(code, http.StatusText(status)))
+	case errors.Is(err, syscall.ECONNRESET), errors.Is(err, syscall.EPIPE), errors.Is(err, net.ErrClosed):
+		return "connection reset"
+	case errors.Is(err, io.ErrUnexpectedEOF):
+		return "body cut short"
+	case errors.Is(err, io.EOF):
+		return "connection closed"
+	case errors.Is(err, context.DeadlineExceeded):
+		return fmt.Sprintf("no answer within %v", attemptTimeout)
+	}
+	return redact.String(err.Error())
+}

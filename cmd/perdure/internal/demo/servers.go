@@ -1,0 +1,217 @@
+package demo
+
+import (
+	"fmt"
+	"maps"
+	"math/rand/v2"
+	"net/http"
+	"slices"
+	"strconv"
+	"sync/atomic"
+	"time"
+
+	"github.com/seed-0f2c7998/perdure/httpretry/httptestfault"
+	"github.com/seed-0f2c7998/perdure/s3test"
+)
+
+const bucket = "bikes"
+
+// tooSlow is how late a slow answer comes: later than an attempt may take.
+const tooSlow = 5 * time.Second
+
+// servers are the two that the demo runs against. What goes wrong with them is
+// dealt beforehand, from the seed: each fault strikes a certain attempt for a
+// certain page or object, so that neither time nor order changes the course.
+type servers struct {
+	api   *httptestfault.Server
+	store *s3test.Server
+
+	city     city
+	pages    map[string][]trouble      // what is left to strike, by request target; guarded by api's script lock
+	objects  map[string][]s3test.Fault // by operation and path; not changed
+	restless atomic.Pointer[rand.Rand] // once the course is over, strikes at random; used under api's script lock
+	down     atomic.Int64              // the store is down until then, in Unix nanoseconds
+}
+
+// A trouble is what can go wrong with an answer of the API.
+type trouble struct {
+	name  string
+	spoil func(httptestfault.Step) httptestfault.Step
+}
+
+// troubles holds every kind that the API knows. The first are those that
+// strike for ever with --keep.
+func troubles() []trouble {
+	return []trouble{
+		{"503", func(httptestfault.Step) httptestfault.Step {
+			return httptestfault.Step{Status: http.StatusServiceUnavailable, Body: []byte("overloaded\n")}
+		}},
+		{"reset", func(httptestfault.Step) httptestfault.Step {
+			return httptestfault.Step{Cut: httptestfault.RST, At: httptestfault.BeforeHead}
+		}},
+		{"cut body", func(s httptestfault.Step) httptestfault.Step {
+			return s.CutAt(len(s.Body)/2, httptestfault.FIN)
+		}},
+		{"429 + Retry-After", func(httptestfault.Step) httptestfault.Step {
+			return httptestfault.Step{Status: http.StatusTooManyRequests, Header: http.Header{"Retry-After": {"1"}}}
+		}},
+		{"slow first byte", func(s httptestfault.Step) httptestfault.Step {
+			s.Delay = tooSlow
+			return s
+		}},
+	}
+}
+
+// forever is how many of the troubles strike with --keep.
+const forever = 3
+
+func startServers(seed uint64) (*servers, error) {
+	random := rand.New(rand.NewPCG(seed, 2011))
+	s := &servers{city: newCity(random)}
+	s.dealPages(random)
+	s.dealObjects(random)
+	store, err := s3test.New(s3test.Options{
+		AccessKey: "demo", SecretKey: "demo-secret", Buckets: []string{bucket}, Script: s.strike,
+	})
+	if err != nil {
+		return nil, err
+	}
+	s.store, s.api = store, httptestfault.New(s.answer)
+	return s, nil
+}
+
+func (s *servers) close() {
+	s.api.Close()
+	s.store.Close()
+}
+
+// dealPages deals the API's faults: at least one of each kind.
+func (s *servers) dealPages(random *rand.Rand) {
+	var deck []trouble
+	for _, t := range troubles() {
+		for range 1 + random.IntN(2) {
+			deck = append(deck, t)
+		}
+	}
+	var targets []string
+	for n := range pages {
+		targets = append(targets, pagePath(n+1))
+	}
+	s.pages = deal(random, deck, targets)
+}
+
+// dealObjects deals the store's: to the first uploads, and to the downloads.
+func (s *servers) dealObjects(random *rand.Rand) {
+	var puts, gets []string
+	for n := range pages {
+		puts = append(puts, "PutObject /"+bucket+"/"+pageKey(n+1))
+		gets = append(gets, "GetObject /"+bucket+"/"+pageKey(n+1))
+	}
+	for n := range districts {
+		gets = append(gets, "GetObject /"+bucket+"/"+tableKey(n+1))
+	}
+	s.objects = deal(random, several(random, s3test.SlowDown(), s3test.InternalError(), s3test.Reset(),
+		s3test.LostAnswer(), s3test.CutRequest(1000), s3test.SlowAnswer(tooSlow)), puts)
+	for target, faults := range deal(random, several(random, s3test.SlowDown(), s3test.CutBody(2000),
+		s3test.ResetBody(1000), s3test.InternalError()), gets) {
+		s.objects[target] = faults
+	}
+}
+
+// several returns one or two of each.
+func several(random *rand.Rand, faults ...s3test.Fault) []s3test.Fault {
+	var deck []s3test.Fault
+	for _, f := range faults {
+		for range 1 + random.IntN(2) {
+			deck = append(deck, f)
+		}
+	}
+	return deck
+}
+
+// deal gives each card of the deck to one of the targets, at most two to one.
+func deal[Card any](random *rand.Rand, deck []Card, targets []string) map[string][]Card {
+	random.Shuffle(len(deck), func(i, j int) { deck[i], deck[j] = deck[j], deck[i] })
+	hands := make(map[string][]Card)
+	for _, card := range deck {
+		target := targets[random.IntN(len(targets))]
+		for len(hands[target]) == 2 {
+			target = targets[random.IntN(len(targets))]
+		}
+		hands[target] = append(hands[target], card)
+	}
+	return hands
+}
+
+// answer is the API's script, called for one request at a time.
+func (s *servers) answer(_ int, r *http.Request) httptestfault.Step {
+	n, err := strconv.Atoi(r.URL.Query().Get("page"))
+	if r.URL.Path != "/stations" || err != nil || n < 1 || n > pages {
+		return httptestfault.Step{Status: http.StatusNotFound, Body: []byte("try " + pagePath(1) + "\n")}
+	}
+	body := s.city.encoded(n)
+	step := httptestfault.Entity{
+		Body: body, ETag: fmt.Sprintf(`"%d-%d"`, n, len(body)), Header: http.Header{"Content-Type": {"application/json"}},
+	}.Answer(r)
+	step.Last = true // on a kept connection net/http repeats a GET by itself, unseen
+	if random := s.restless.Load(); random != nil && random.IntN(3) == 0 {
+		return troubles()[random.IntN(forever)].spoil(step)
+	}
+	if left := s.pages[pagePath(n)]; len(left) > 0 {
+		s.pages[pagePath(n)] = left[1:]
+		return left[0].spoil(step)
+	}
+	return step
+}
+
+// strike is the store's script. In an outage it resets every connection.
+func (s *servers) strike(r s3test.Request) s3test.Fault {
+	if time.Now().UnixNano() < s.down.Load() {
+		return s3test.Reset()
+	}
+	if faults := s.objects[r.Operation+" "+r.Path]; r.N <= len(faults) {
+		return faults[r.N-1]
+	}
+	return s3test.Fault{}
+}
+
+func (s *servers) outage(d time.Duration) { s.down.Store(time.Now().Add(d).UnixNano()) }
+
+// requests returns how many each server has seen.
+func (s *servers) requests() (api, store int) {
+	return len(s.api.Requests()), s.store.Count("", "")
+}
+
+// resumed returns how many downloads from the store went on where a body was cut.
+func (s *servers) resumed() int {
+	n := 0
+	for _, r := range s.store.Requests() {
+		if r.Header.Get("Range") != "" {
+			n++
+		}
+	}
+	return n
+}
+
+// goOn makes the servers fail at random from now on, about every third and
+// every fourth time.
+func (s *servers) goOn(seed uint64) error {
+	s.restless.Store(rand.New(rand.NewPCG(seed, 2012)))
+	return s.store.SetFaults(s3test.Weather(seed))
+}
+
+// tally tells what the hands hold: how many cards, and each as "2x reset".
+func tally[Card any](hands map[string][]Card, name func(Card) string) (int, []string) {
+	sum, counts := 0, make(map[string]int)
+	for _, cards := range hands {
+		for _, card := range cards {
+			counts[name(card)]++
+			sum++
+		}
+	}
+	var texts []string
+	for _, name := range slices.Sorted(maps.Keys(counts)) {
+		texts = append(texts, fmt.Sprintf("%dx %s", counts[name], name))
+	}
+	return sum, texts
+}

@@ -1,0 +1,99 @@
+package demo
+
+import (
+	"context"
+	"fmt"
+	"strings"
+	"time"
+
+	"github.com/seed-0f2c7998/perdure/s3test"
+)
+
+// introduce tells what will happen.
+func (r *run) introduce() {
+	s := r.Screen
+	s.line("%s, seed %d", s.paint(bold, "perdure demo"), r.Seed)
+	s.line("")
+	s.line("   %d bike stations go from an HTTP API to files to an S3 store. Both servers", pages*perPage)
+	s.line("   are real, run here on 127.0.0.1, and fail on purpose. Nothing of yours is")
+	s.line("   read or changed.")
+	s.line("")
+	troubled, what := tally(r.servers.pages, func(t trouble) string { return t.name })
+	s.line("   station API   %s   will fail %d times:", r.servers.api.URL, troubled)
+	s.list(what)
+	troubled, what = tally(r.servers.objects, s3test.Fault.String)
+	s.line("   S3 store      %s   will be down for %v, and fail %d times:", r.servers.store.URL(), outage, troubled)
+	s.list(what)
+}
+
+// summary tells what has happened.
+func (r *run) summary() {
+	s := r.Screen
+	s.line("")
+	s.line("%s", s.paint(bold, "Summary"))
+	s.line("")
+	s.line("   %-18s%7s%6s%10s%9s%9s%8s   %s", "", "calls", "done", "attempts", "retries", "refused", "waited", "amplification")
+	var all row
+	for _, row := range r.ledger.rows {
+		r.tellRow(*row)
+		all.Calls += row.Calls
+		all.Done += row.Done
+		all.Attempts += row.Attempts
+		all.Retries += row.Retries
+		all.Refused += row.Refused
+		all.Waited += row.Waited
+	}
+	all.Name = "together"
+	r.tellRow(all)
+	s.line("")
+	api, store := r.servers.requests()
+	s.line("   Amplification is attempts per call done. The servers counted %d requests: the", api+store)
+	s.line("   API %d, the store %d (%d of them to go on with a body that broke).", api, store,
+		r.ledger.resumes+r.servers.resumed())
+	states := []string{}
+	for i, t := range r.ledger.trips {
+		if i == 0 {
+			states = append(states, t.From.String())
+		}
+		states = append(states, t.To.String())
+	}
+	s.line("   The store's breaker: %s.", strings.Join(states, ", "))
+	s.line("")
+	s.line("   %s, in %.1f s.", s.paint(green, fmt.Sprintf("All %d objects are identical, byte for byte", pages+districts)),
+		time.Since(r.began).Seconds())
+}
+
+func (r *run) tellRow(t row) {
+	r.Screen.line("   %-18s%7d%6d%10d%9d%9d%6.1f s%8.2f", t.Name, t.Calls, t.Done, t.Attempts, t.Retries, t.Refused,
+		t.Waited.Seconds(), float64(t.Attempts)/float64(max(t.Done, 1)))
+}
+
+// keep leaves the servers up until ctx ends, which is as it should be.
+func (r *run) keep(ctx context.Context) error {
+	if err := r.servers.goOn(r.Seed); err != nil {
+		return err
+	}
+	s, self := r.Screen, r.Self
+	if self == "" {
+		self = "perdure"
+	}
+	store := r.servers.store
+	s.line("")
+	s.line("%s", s.paint(bold, "Your turn: both servers stay up, and fail at random, until ctrl-C"))
+	s.line("")
+	s.line("   endpoint     %s", store.URL())
+	s.line("   credentials  access key %s, secret key %s", store.AccessKey, store.SecretKey)
+	s.line("")
+	s.line("   In another terminal:")
+	s.line("")
+	s.line("     export AWS_ACCESS_KEY_ID=%s AWS_SECRET_ACCESS_KEY=%s", store.AccessKey, store.SecretKey)
+	s.line("     %s copy '%s%s' s3://%s/mine.json --endpoint-url %s", self, r.servers.api.URL, pagePath(1), bucket, store.URL())
+	s.line("     %s copy s3://%s/mine.json - --endpoint-url %s", self, bucket, store.URL())
+	s.line("")
+	s.line("   For your own store, take the credentials that the AWS CLI takes:")
+	s.line("")
+	s.line("     %s copy FILE s3://BUCKET/KEY                               (AWS)", self)
+	s.line("     %s copy FILE s3://BUCKET/KEY --endpoint-url https://HOST   (any other)", self)
+	<-ctx.Done()
+	return nil
+}

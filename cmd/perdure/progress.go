@@ -1,0 +1,104 @@
+package main
+
+import (
+	"fmt"
+	"io"
+	"log/slog"
+	"sync"
+	"time"
+
+	"github.com/vbauerster/mpb/v8"
+	"github.com/vbauerster/mpb/v8/cwriter"
+	"github.com/vbauerster/mpb/v8/decor"
+
+	"github.com/seed-0f2c7998/perdure/httpretry"
+	"github.com/seed-0f2c7998/perdure/internal/redact"
+)
+
+// every is how often progress is told where there is no terminal.
+const every = 10 * time.Second
+
+// A meter shows how far a copy has come: as a bar on a terminal, else as a line
+// now and then. It is for several goroutines.
+type meter struct {
+	log  *slog.Logger // its lines do not disturb the bar
+	name string
+
+	mu   sync.Mutex
+	area *mpb.Progress // nil: no terminal
+	bar  *mpb.Bar      // made when there is something to show
+	told time.Time
+}
+
+// newMeter returns a meter for what has that name.
+func (a *app) newMeter(name string) *meter {
+	m := &meter{log: a.log, name: redact.String(name), told: time.Now()}
+	if !a.json && cwriter.IsTerminal(int(a.stderr.Fd())) {
+		m.area = mpb.New(mpb.WithOutput(a.stderr), mpb.WithWidth(40))
+		m.log = a.logger(above{m.area, a.stderr})
+	}
+	return m
+}
+
+// above writes above the bar, and goes on when that has ended.
+type above struct {
+	area  io.Writer
+	after io.Writer
+}
+
+func (w above) Write(p []byte) (int, error) {
+	if n, err := w.area.Write(p); err == nil {
+		return n, nil
+	}
+	return w.after.Write(p)
+}
+
+// progress tells how many bytes are there, and of how many; -1: not known.
+func (m *meter) progress(done, total int64) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	switch {
+	case m.area == nil:
+		m.line(done, total)
+		return
+	case m.bar == nil:
+		m.bar = m.area.AddBar(max(total, 0), mpb.BarRemoveOnComplete(),
+			mpb.PrependDecorators(decor.Name(m.name+" "), decor.CountersKibiByte("% .1f / % .1f ")),
+			mpb.AppendDecorators(decor.Percentage(decor.WCSyncSpace), decor.AverageSpeed(decor.SizeB1024(0), " % .1f"),
+				decor.AverageETA(decor.ET_STYLE_GO, decor.WCSyncSpace)))
+	}
+	m.bar.SetCurrent(done)
+}
+
+// line needs m.mu.
+func (m *meter) line(done, total int64) {
+	if time.Since(m.told) < every {
+		return
+	}
+	m.told = time.Now()
+	text := fmt.Sprintf("Copying %s: %d bytes", m.name, done)
+	if total > 0 {
+		text += fmt.Sprintf(" of %d (%d %%)", total, done*100/total)
+	}
+	m.log.Info(text, "event", "progress", "bytes", done, "total", total)
+}
+
+// resumed tells that a body goes on where it broke.
+func (m *meter) resumed(r httpretry.Resumption) {
+	m.log.Info(fmt.Sprintf("Resuming %s at byte %d", r.URL, r.Offset), "event", "resumed",
+		"url", r.URL, "offset", r.Offset, "total", r.Total, "error", redact.String(r.Break.Error()))
+}
+
+// end takes the bar away.
+func (m *meter) end() {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	if m.area == nil {
+		return
+	}
+	if m.bar != nil {
+		m.bar.Abort(true)
+	}
+	m.area.Wait()
+	m.area = nil
+}
