@@ -99,3 +99,21 @@ func TestQuantile(t *testing.T) {
 		}
 	}
 }
+
+// TestCalmer has two rounds in which something else went on: one all through, one in a single cell.
+func TestCalmer(t *testing.T) {
+	rounds := []round{
+		{bareCall: {ns: 9}, perdure: {ns: 90}},
+		{bareCall: {ns: 4}, perdure: {ns: 11}},
+		{bareCall: {ns: 4}, perdure: {ns: 70}},
+		{bareCall: {ns: 5}, perdure: {ns: 10}},
+	}
+	for i, r := range calmer(rounds) {
+		if r[perdure].ns > 11 {
+			t.Errorf("round %d of the calmer ones is %v", i, r)
+		}
+	}
+	if n := len(calmer(rounds[:1])); n != 1 {
+		t.Errorf("%d of a single round count, want 1", n)
+	}
+}

@@ -26,8 +26,8 @@ import (
 )
 
 func main() {
-	rounds := flag.Int("rounds", 21, "how often each cell is measured")
-	each := flag.Duration("time", 20*time.Millisecond, "how long one measurement takes")
+	rounds := flag.Int("rounds", 101, "how often each cell is measured")
+	each := flag.Duration("time", 2*time.Millisecond, "how long one measurement takes")
 	quick := flag.Bool("quick", false, "one very short round: shows that it works, not how fast it is")
 	only := flag.String("only", "", "measure only the rows whose name this regular expression matches")
 	testing.Init()
@@ -82,7 +82,8 @@ func run(w io.Writer, rounds int, each time.Duration, only string) (err error) {
 
 // writeHead writes what was measured, on what.
 func writeHead(w io.Writer, rounds int, each time.Duration) {
-	fmt.Fprintf(w, "%s %s/%s, GOMAXPROCS %d; median of %d rounds of %v, ± half the spread of the middle half\n",
+	fmt.Fprintf(w, "%s %s/%s, GOMAXPROCS %d; median of the calmer half of %d rounds of %v,\n"+
+		"± half the distance of its quartiles\n",
 		runtime.Version(), runtime.GOOS, runtime.GOARCH, runtime.GOMAXPROCS(0), rounds, each)
 	info, ok := debug.ReadBuildInfo()
 	if !ok {

@@ -1,6 +1,7 @@
 package main
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -15,39 +16,66 @@ type figure struct {
 	allocs     float64
 }
 
-// A sample is one round of one cell.
+// A sample is what one short run of a cell showed.
 type sample struct{ ns, bytes, allocs float64 }
 
 // noisyFactor is how many times more rounds a noisy row has.
 const noisyFactor = 5
 
-// measure measures the cells of s, one after the other, rounds times over. The figure of the bare call is its own,
-// and that of any other is what it takes more than the bare call of the same round.
+// A round is a sample of each cell of a row, taken one after the other.
+type round map[library]sample
+
+// measure measures the cells of s in so many rounds, of which the calmer half counts. The figure of the bare call is
+// its own, and that of any other is what it takes more than the bare call of the same round.
 func measure(ctx context.Context, s scenario, rounds int) (map[library]figure, error) {
 	names, calls := s.prepared()
 	if s.noisy {
 		rounds *= noisyFactor
 	}
-	samples := make(map[library][]sample, len(names))
-	for i := range rounds {
-		got := make(map[library]sample, len(names))
+	all := make([]round, rounds)
+	for i := range all {
+		all[i] = make(round, len(names))
 		for j := range names {
 			name := names[(i+j)%len(names)] // each is the first as often as the others
-			one, err := s.round(ctx, calls[name])
+			got, err := s.sample(ctx, calls[name])
 			if err != nil {
 				return nil, fmt.Errorf("%s: %w", name, err)
 			}
-			got[name] = one
-		}
-		for _, name := range names {
-			samples[name] = append(samples[name], got[name].over(name, got[bareCall]))
+			all[i][name] = got
 		}
 	}
-	figures := make(map[library]figure, len(samples))
-	for name, of := range samples {
-		figures[name] = summary(of)
+	calm := calmer(all)
+	figures := make(map[library]figure, len(names))
+	for _, name := range names {
+		samples := make([]sample, len(calm))
+		for i, r := range calm {
+			samples[i] = r[name].over(name, r[bareCall])
+		}
+		figures[name] = summary(samples)
 	}
 	return figures, nil
+}
+
+// calmer returns the half of the rounds in which the machine had the least else to do: in which all cells together
+// were fastest, each counted by its own median.
+func calmer(rounds []round) []round {
+	slowness := make(map[*round]float64, len(rounds))
+	for name := range rounds[0] {
+		median := quantile(sorted(rounds, func(r round) float64 { return r[name].ns }), 0.5)
+		for i, r := range rounds {
+			slowness[&rounds[i]] += r[name].ns / median
+		}
+	}
+	order := make([]*round, len(rounds))
+	for i := range rounds {
+		order[i] = &rounds[i]
+	}
+	slices.SortStableFunc(order, func(a, b *round) int { return cmp.Compare(slowness[a], slowness[b]) })
+	calm := make([]round, (len(rounds)+1)/2)
+	for i := range calm {
+		calm[i] = *order[i]
+	}
+	return calm
 }
 
 // prepared returns the columns in which s has a cell, and their calls.
@@ -70,8 +98,8 @@ func (s sample) over(name library, floor sample) sample {
 	return sample{s.ns - floor.ns, s.bytes - floor.bytes, s.allocs - floor.allocs}
 }
 
-// round measures c for as long as the flag test.benchtime says.
-func (s scenario) round(ctx context.Context, c call) (sample, error) {
+// sample measures c for as long as the flag test.benchtime says.
+func (s scenario) sample(ctx context.Context, c call) (sample, error) {
 	var failed error
 	r := testing.Benchmark(func(b *testing.B) { //nolint:thelper // the benchmark itself
 		b.ReportAllocs()
@@ -110,7 +138,7 @@ func summary(samples []sample) figure {
 	}
 }
 
-func sorted(samples []sample, of func(sample) float64) []float64 {
+func sorted[T any](samples []T, of func(T) float64) []float64 {
 	values := make([]float64, len(samples))
 	for i, s := range samples {
 		values[i] = of(s)

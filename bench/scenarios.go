@@ -94,7 +94,7 @@ func scenarios(store *hoststore.Store) []scenario {
 		}},
 		{name: "retry + breaker", attempts: 1, cells: withBreaker()},
 		{name: "retry + breaker + budget", attempts: 1, cells: withBudget()},
-		{name: "the same, for all processes", attempts: 1, cells: map[library]cell{
+		{name: "retry + breaker + budget, host file", attempts: 1, cells: map[library]cell{
 			bareCall: bareCell, perdure: perdureHost(store),
 		}},
 		{name: "retry + windowed breaker", attempts: 1, cells: withWindow()},

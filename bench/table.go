@@ -58,10 +58,10 @@ func (r row) text(name library) (times, memory string) {
 	if math.Abs(f.ns) < 100 {
 		digits = 1
 	}
-	return fmt.Sprintf("%.*f ±%.*f", digits, f.ns, digits, f.spread), fmt.Sprintf("%d B, %d", round(f.bytes), round(f.allocs))
+	return fmt.Sprintf("%.*f ±%.*f", digits, f.ns, digits, f.spread), fmt.Sprintf("%d B, %d", whole(f.bytes), whole(f.allocs))
 }
 
-func round(f float64) int64 { return int64(math.Round(f)) }
+func whole(f float64) int64 { return int64(math.Round(f)) }
 
 // writeAligned writes lines with the first cell of each to the left and the others to the right.
 func writeAligned(w io.Writer, lines [][]string) error {
