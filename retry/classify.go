@@ -48,14 +48,8 @@ type mark struct {
 func (m *mark) Error() string { return m.err.Error() }
 func (m *mark) Unwrap() error { return m.err }
 
-// RetryAfter is the hint of a mark made by [After]; of any other it is that of
-// the error, of which the mark says nothing.
-func (m *mark) RetryAfter() (time.Duration, bool) {
-	if h, ok := errors.AsType[hinter](m.err); ok && m.class != ClassThrottled {
-		return h.RetryAfter()
-	}
-	return m.after, m.after > 0
-}
+// RetryAfter is the hint of a mark made by [After].
+func (m *mark) RetryAfter() (time.Duration, bool) { return m.after, m.after > 0 }
 
 // Transient marks err as worth a retry, whatever the policy would say of it.
 // Transient(nil) is nil.
@@ -106,13 +100,27 @@ func (p *Policy) ClassOf(err error) (Class, time.Duration) {
 
 // classify is ClassOf for an attempt.
 func (p *Policy) classify(o Outcome) (Class, time.Duration) {
-	hint := time.Duration(0)
-	if h, ok := errors.AsType[hinter](o.Err); ok {
+	return p.class(o), hintOf(o.Err)
+}
+
+// hintOf returns the wait that err asks for: what the outermost error that
+// says anything says, and of errors that are joined the longest, since none of
+// their servers shall be asked early.
+func hintOf(err error) (longest time.Duration) {
+	if h, ok := err.(hinter); ok { //nolint:errorlint // this one; its own errors are next
 		if wait, ok := h.RetryAfter(); ok && wait > 0 {
-			hint = wait
+			return wait
 		}
 	}
-	return p.class(o), hint
+	switch e := err.(type) { //nolint:errorlint // as above
+	case interface{ Unwrap() error }:
+		return hintOf(e.Unwrap())
+	case interface{ Unwrap() []error }:
+		for _, err := range e.Unwrap() {
+			longest = max(longest, hintOf(err))
+		}
+	}
+	return longest
 }
 
 func (p *Policy) class(o Outcome) Class {

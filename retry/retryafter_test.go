@@ -135,13 +135,16 @@ func TestRetryAfterOfWrappedErrors(t *testing.T) {
 	t.Parallel()
 	hinted := &coded{code: "SlowDown", status: 503, after: 20 * time.Second}
 	for name, err := range map[string]error{
-		"bare":             hinted,
-		"wrapped":          fmt.Errorf("put: %w", hinted),
-		"joined":           errors.Join(errDown, hinted),
-		"marked transient": retry.Transient(hinted),
-		"marked permanent": fmt.Errorf("put: %w", retry.Permanent(fmt.Errorf("x: %w", hinted))),
-		"marked twice":     retry.Transient(retry.Transient(hinted)),
-		"marked, wrapped":  retry.Transient(fmt.Errorf("put: %w", retry.After(errDown, 20*time.Second))),
+		"bare":                            hinted,
+		"wrapped":                         fmt.Errorf("put: %w", hinted),
+		"joined":                          errors.Join(errDown, hinted),
+		"joined by a sibling without one": errors.Join(&coded{code: "X"}, hinted, &coded{code: "X"}),
+		"the longest of several":          fmt.Errorf("%w, %w", retry.After(errDown, time.Second), errors.Join(errDown, hinted)),
+		"asked for nothing more":          retry.After(hinted, 0),
+		"marked transient":                retry.Transient(hinted),
+		"marked permanent":                fmt.Errorf("put: %w", retry.Permanent(fmt.Errorf("x: %w", hinted))),
+		"marked twice":                    retry.Transient(retry.Transient(hinted)),
+		"marked, wrapped":                 retry.Transient(fmt.Errorf("put: %w", retry.After(errDown, 20*time.Second))),
 	} {
 		if _, hint := new(retry.Policy).ClassOf(err); hint != 20*time.Second {
 			t.Errorf("%s: hint %v, want 20s", name, hint)
