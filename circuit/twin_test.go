@@ -278,7 +278,7 @@ func FuzzBreaker(f *testing.F) {
 func TestBreakerAgainstTwin(t *testing.T) {
 	r := rand.NewChaCha8([32]byte{1})
 	script := make([]byte, 200)
-	for range 2000 {
+	for range 1000 {
 		_, _ = r.Read(script)
 		synctest.Test(t, func(t *testing.T) { playTwins(t, script) })
 	}
