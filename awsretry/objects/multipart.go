@@ -11,6 +11,9 @@ import (
 	"github.com/aws/aws-sdk-go-v2/aws"
 	"github.com/aws/aws-sdk-go-v2/service/s3"
 	"github.com/aws/aws-sdk-go-v2/service/s3/types"
+
+	"github.com/seed-0f2c7998/perdure/awsretry/internal/source"
+	"github.com/seed-0f2c7998/perdure/awsretry/internal/sum"
 )
 
 // A sentPart is a part that the store has.
@@ -33,7 +36,7 @@ type multipart struct {
 }
 
 // parts sends the object in parts, of which the first may have been read.
-func (u *upload) parts(ctx context.Context, first *part) (Object, error) {
+func (u *upload) parts(ctx context.Context, first *source.Part) (Object, error) {
 	created, err := u.store.client.CreateMultipartUpload(ctx, &s3.CreateMultipartUploadInput{
 		Bucket: &u.bucket, Key: &u.key,
 		ChecksumAlgorithm: types.ChecksumAlgorithmCrc32, ChecksumType: types.ChecksumTypeFullObject,
@@ -56,7 +59,7 @@ func (u *upload) parts(ctx context.Context, first *part) (Object, error) {
 }
 
 // send sends every part, some at a time. The first error ends it.
-func (m *multipart) send(ctx context.Context, p *part) error {
+func (m *multipart) send(ctx context.Context, p *source.Part) error {
 	ctx, cancel := context.WithCancelCause(ctx)
 	defer cancel(nil)
 	var group sync.WaitGroup
@@ -64,14 +67,14 @@ func (m *multipart) send(ctx context.Context, p *part) error {
 	for n := 0; ; n++ {
 		var err error
 		if p == nil {
-			p, err = m.src.next(ctx)
+			p, err = m.src.Next(ctx)
 		}
 		if errors.Is(err, io.EOF) {
 			break
 		}
-		if err == nil && n == maxParts {
-			p.release()
-			err = fmt.Errorf("more than %d parts of %d bytes: set a larger PartSize", maxParts, m.src.partSize)
+		if err == nil && n == source.MaxParts {
+			p.Release()
+			err = fmt.Errorf("more than %d parts of %d bytes: set a larger PartSize", source.MaxParts, m.src.PartSize)
 		}
 		if err != nil {
 			cancel(err)
@@ -81,7 +84,7 @@ func (m *multipart) send(ctx context.Context, p *part) error {
 		sending := p
 		p = nil
 		group.Go(func() {
-			defer sending.release()
+			defer sending.Release()
 			if err := m.sendPart(ctx, n, sending); err != nil {
 				cancel(err)
 			}
@@ -104,15 +107,15 @@ func (m *multipart) reserve(n int) {
 }
 
 // sendPart sends one part, as often as the policy says.
-func (m *multipart) sendPart(ctx context.Context, n int, p *part) error {
-	crc, err := p.sum()
+func (m *multipart) sendPart(ctx context.Context, n int, p *source.Part) error {
+	crc, err := p.CRC32()
 	if err != nil {
 		return err
 	}
 	out, err := m.store.client.UploadPart(ctx, &s3.UploadPartInput{
 		Bucket: &m.bucket, Key: &m.key, UploadId: &m.id, PartNumber: number(n),
 		Body: p, ContentLength: aws.Int64(p.Size()),
-		ChecksumAlgorithm: types.ChecksumAlgorithmCrc32, ChecksumCRC32: aws.String(encode32(crc)),
+		ChecksumAlgorithm: types.ChecksumAlgorithmCrc32, ChecksumCRC32: aws.String(sum.Encode(crc)),
 	})
 	if err != nil {
 		return fmt.Errorf("part %d: %w", n+1, err)
@@ -130,34 +133,34 @@ func (m *multipart) sendPart(ctx context.Context, n int, p *part) error {
 }
 
 // confirmed reports whether the store has confirmed the part by a checksum.
-func (m *multipart) confirmed(out *s3.UploadPartOutput, crc uint32, p *part) (bool, error) {
+func (m *multipart) confirmed(out *s3.UploadPartOutput, crc uint32, p *source.Part) (bool, error) {
 	if got := aws.ToString(out.ChecksumCRC32); got != "" {
-		if got != encode32(crc) {
-			return false, fmt.Errorf("%w: crc32 is %s here and %s in the store", ErrChecksum, encode32(crc), got)
+		if got != sum.Encode(crc) {
+			return false, fmt.Errorf("%w: crc32 is %s here and %s in the store", ErrChecksum, sum.Encode(crc), got)
 		}
 		return true, nil
 	}
-	c := newCheck("", aws.ToString(out.ETag), m.o.Encryption != "")
-	by, err := c.read(p)
+	c := sum.New("", aws.ToString(out.ETag), m.o.Encryption != "")
+	by, err := c.Read(p)
 	return by == "md5", err
 }
 
 // complete puts the parts together.
 func (m *multipart) complete(ctx context.Context) (Object, error) {
 	var object Object
-	var crc uint64
+	var crc uint32
 	verified := true
 	parts := make([]types.CompletedPart, len(m.sent))
 	for i, p := range m.sent {
-		parts[i] = types.CompletedPart{PartNumber: number(i), ETag: aws.String(p.etag), ChecksumCRC32: aws.String(encode32(p.crc))}
-		crc = combine(polyCRC32, 32, crc, uint64(p.crc), p.size)
+		parts[i] = types.CompletedPart{PartNumber: number(i), ETag: aws.String(p.etag), ChecksumCRC32: aws.String(sum.Encode(p.crc))}
+		crc = sum.Join(crc, p.crc, p.size)
 		object.Size += p.size
 		verified = verified && p.verified
 	}
 	in := &s3.CompleteMultipartUploadInput{
 		Bucket: &m.bucket, Key: &m.key, UploadId: &m.id,
 		MultipartUpload: &types.CompletedMultipartUpload{Parts: parts},
-		ChecksumType:    types.ChecksumTypeFullObject, ChecksumCRC32: aws.String(encode32(uint32(crc))),
+		ChecksumType:    types.ChecksumTypeFullObject, ChecksumCRC32: aws.String(sum.Encode(crc)),
 		MpuObjectSize: aws.Int64(object.Size), IfMatch: optional(m.o.IfMatch),
 	}
 	if m.o.IfAbsent {
@@ -167,13 +170,13 @@ func (m *multipart) complete(ctx context.Context) (Object, error) {
 	switch {
 	case err == nil:
 		object.ETag, object.VersionID = aws.ToString(out.ETag), aws.ToString(out.VersionId)
-		object.Checksum = checksumOf(out.ChecksumType, sums{crc32: out.ChecksumCRC32})
+		object.Checksum = sum.Answer{CRC32: out.ChecksumCRC32}.Whole(out.ChecksumType)
 	case !hasCode(err, "NoSuchUpload"):
 		return object, err
 	}
 	// No such upload: an earlier attempt whose answer was lost has completed it,
 	// or someone has aborted it. What is stored tells.
-	object, unverified := m.verified(ctx, object, uint32(crc), nil, verified)
+	object, unverified := m.verified(ctx, object, crc, nil, verified)
 	if err != nil && (unverified != nil || object.Verified != "crc32") {
 		return object, err
 	}
@@ -193,5 +196,5 @@ func (m *multipart) abort(ctx context.Context, err error) error {
 
 // number returns a part's number as S3 counts, from 1.
 func number(n int) *int32 {
-	return aws.Int32(int32(n) + 1) //nolint:gosec // at most maxParts
+	return aws.Int32(int32(n) + 1) //nolint:gosec // at most source.MaxParts
 }

@@ -11,6 +11,9 @@ import (
 	"github.com/aws/aws-sdk-go-v2/aws"
 	"github.com/aws/aws-sdk-go-v2/service/s3"
 	"github.com/aws/aws-sdk-go-v2/service/s3/types"
+
+	"github.com/seed-0f2c7998/perdure/awsretry/internal/source"
+	"github.com/seed-0f2c7998/perdure/awsretry/internal/sum"
 )
 
 // PutOptions say what an object is to be besides its bytes. The zero value asks
@@ -59,7 +62,7 @@ func (s *Store) PutFile(ctx context.Context, bucket, key, path string, o PutOpti
 // not be told to drop it; an object of that key that was there before is as it
 // was.
 func (s *Store) Put(ctx context.Context, bucket, key string, r io.Reader, o PutOptions) (Object, error) {
-	src, err := s.newSource(r)
+	src, err := source.New(r, s.partSize, s.parallel)
 	if err != nil {
 		return Object{}, wrap("put", bucket, key, err)
 	}
@@ -73,41 +76,36 @@ type upload struct {
 	store       *Store
 	bucket, key string
 	o           PutOptions
-	src         *source
+	src         *source.Source
 }
 
 // run sends the object in one piece if it is small, or else in parts.
 func (u *upload) run(ctx context.Context) (Object, error) {
-	if u.src.size > u.src.partSize {
+	if u.src.Size > u.src.PartSize {
 		return u.parts(ctx, nil)
 	}
-	first, err := u.src.next(ctx)
+	first, err := u.src.Next(ctx)
 	if errors.Is(err, io.EOF) {
-		first, err = &part{SectionReader: io.NewSectionReader(nothing{}, 0, 0)}, nil
+		first, err = source.Empty(), nil
 	}
 	if err != nil {
 		return Object{}, err
 	}
-	if !u.src.drained {
+	if !u.src.Drained {
 		return u.parts(ctx, first)
 	}
 	return u.whole(ctx, first)
 }
 
-// nothing is an empty source.
-type nothing struct{}
-
-func (nothing) ReadAt([]byte, int64) (int, error) { return 0, io.EOF }
-
 // whole sends the object in one request.
-func (u *upload) whole(ctx context.Context, body *part) (Object, error) {
-	crc, err := body.sum()
+func (u *upload) whole(ctx context.Context, body *source.Part) (Object, error) {
+	crc, err := body.CRC32()
 	if err != nil {
 		return Object{}, err
 	}
 	in := &s3.PutObjectInput{
 		Bucket: &u.bucket, Key: &u.key, Body: body, ContentLength: aws.Int64(body.Size()),
-		ChecksumAlgorithm: types.ChecksumAlgorithmCrc32, ChecksumCRC32: aws.String(encode32(crc)),
+		ChecksumAlgorithm: types.ChecksumAlgorithmCrc32, ChecksumCRC32: aws.String(sum.Encode(crc)),
 		ContentType: optional(u.o.ContentType), Metadata: u.o.Metadata, StorageClass: u.o.StorageClass,
 		ServerSideEncryption: u.o.Encryption, SSEKMSKeyId: optional(u.o.KMSKeyID),
 		IfMatch: optional(u.o.IfMatch),
@@ -121,7 +119,7 @@ func (u *upload) whole(ctx context.Context, body *part) (Object, error) {
 	}
 	object := Object{
 		Size: body.Size(), ETag: aws.ToString(out.ETag), VersionID: aws.ToString(out.VersionId),
-		Checksum: checksumOf(out.ChecksumType, sums{crc32: out.ChecksumCRC32}),
+		Checksum: sum.Answer{CRC32: out.ChecksumCRC32}.Whole(out.ChecksumType),
 	}
 	u.progress(object.Size)
 	return u.verified(ctx, object, crc, body, false)
@@ -131,10 +129,10 @@ func (u *upload) whole(ctx context.Context, body *part) (Object, error) {
 // checksum in the answer, or, if there was none, by asking. body is what was
 // sent, nil if that cannot be read again; parts says that the store has
 // confirmed each part by checksum.
-func (u *upload) verified(ctx context.Context, o Object, crc uint32, body *part, parts bool) (Object, error) {
+func (u *upload) verified(ctx context.Context, o Object, crc uint32, body *source.Part, parts bool) (Object, error) {
 	o.Bucket, o.Key = u.bucket, u.key
 	o.ContentType, o.Metadata, o.StorageClass = u.o.ContentType, u.o.Metadata, string(u.o.StorageClass)
-	sent := "crc32:" + encode32(crc)
+	sent := "crc32:" + sum.Encode(crc)
 	if o.Checksum == "" {
 		stored, err := u.store.head(ctx, u.bucket, u.key, o.VersionID)
 		switch {
@@ -154,8 +152,8 @@ func (u *upload) verified(ctx context.Context, o Object, crc uint32, body *part,
 	case strings.HasPrefix(o.Checksum, "crc32:"):
 		err = fmt.Errorf("%w: sent %s, stored %s", ErrChecksum, sent, o.Checksum)
 	case body != nil:
-		c := newCheck(o.Checksum, o.ETag, u.o.Encryption != "")
-		o.Verified, err = c.read(body)
+		c := sum.New(o.Checksum, o.ETag, u.o.Encryption != "")
+		o.Verified, err = c.Read(body)
 	case parts:
 		o.Verified = "parts"
 	default:
@@ -166,6 +164,6 @@ func (u *upload) verified(ctx context.Context, o Object, crc uint32, body *part,
 
 func (u *upload) progress(done int64) {
 	if u.o.Progress != nil {
-		u.o.Progress(done, u.src.size)
+		u.o.Progress(done, u.src.Size)
 	}
 }

@@ -15,6 +15,7 @@ import (
 	"github.com/aws/aws-sdk-go-v2/service/s3"
 	smithyhttp "github.com/aws/smithy-go/transport/http"
 
+	"github.com/seed-0f2c7998/perdure/awsretry/internal/sum"
 	"github.com/seed-0f2c7998/perdure/retry"
 )
 
@@ -33,9 +34,9 @@ type Reader struct {
 	stall  *time.Timer
 	stalls atomic.Bool // the timer has ended the body
 
-	offset int64 // bytes delivered
-	opened int64 // offset where body began
-	check  check // of what was delivered
+	offset int64     // bytes delivered
+	opened int64     // offset where body began
+	check  sum.Check // of what was delivered
 	call   *retry.Call
 	err    error // the Reader's end
 }
@@ -221,11 +222,11 @@ func (r *Reader) begun(out *s3.GetObjectOutput) {
 		o.Size = *out.ContentLength
 	}
 	o.StorageClass = string(out.StorageClass)
-	o.Checksum = checksumOf(out.ChecksumType, sums{
-		crc64nvme: out.ChecksumCRC64NVME, crc32: out.ChecksumCRC32, crc32c: out.ChecksumCRC32C,
-		sha256: out.ChecksumSHA256, sha1: out.ChecksumSHA1,
-	})
-	r.check = newCheck(o.Checksum, o.ETag, out.ServerSideEncryption != "" || out.SSECustomerAlgorithm != nil)
+	o.Checksum = sum.Answer{
+		CRC64NVME: out.ChecksumCRC64NVME, CRC32: out.ChecksumCRC32, CRC32C: out.ChecksumCRC32C,
+		SHA256: out.ChecksumSHA256, SHA1: out.ChecksumSHA1,
+	}.Whole(out.ChecksumType)
+	r.check = sum.New(o.Checksum, o.ETag, out.ServerSideEncryption != "" || out.SSECustomerAlgorithm != nil)
 }
 
 // resumes reports, as nil, that an answer goes on where the last one broke.
@@ -257,7 +258,7 @@ func (r *Reader) skip() error {
 
 // verify returns io.EOF if all that was delivered is what the store has.
 func (r *Reader) verify() (err error) {
-	if r.object.Verified, err = r.check.verify(); err != nil {
+	if r.object.Verified, err = r.check.Verify(); err != nil {
 		return err
 	}
 	return io.EOF

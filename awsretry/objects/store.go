@@ -30,17 +30,11 @@ import (
 	smithyhttp "github.com/aws/smithy-go/transport/http"
 
 	"github.com/seed-0f2c7998/perdure/awsretry"
+	"github.com/seed-0f2c7998/perdure/awsretry/internal/source"
+	"github.com/seed-0f2c7998/perdure/awsretry/internal/sum"
+	"github.com/seed-0f2c7998/perdure/awsretry/internal/wire"
 	"github.com/seed-0f2c7998/perdure/circuit"
 	"github.com/seed-0f2c7998/perdure/retry"
-)
-
-const mib = 1 << 20
-
-// Limits of S3.
-const (
-	minPart  = 5 * mib    // of each part but the last
-	maxPart  = 5120 * mib // of each part, and of an object that is not in parts
-	maxParts = 10_000
 )
 
 // Options say how a [Store] works. The zero Options are ready for use.
@@ -69,7 +63,7 @@ func (o Options) validate() error {
 		return &retry.ConfigError{Field: field, Value: fmt.Sprint(value), Want: want}
 	}
 	switch {
-	case o.PartSize != 0 && (o.PartSize < minPart || o.PartSize > maxPart):
+	case o.PartSize != 0 && (o.PartSize < source.MinPart || o.PartSize > source.MaxPart):
 		return bad("PartSize", o.PartSize, "0 or 5 MiB (5242880) to 5 GiB (5368709120)")
 	case o.Parallel < 0 || o.Parallel > 1000:
 		return bad("Parallel", o.Parallel, "0 to 1000")
@@ -113,7 +107,7 @@ func New(cfg aws.Config, o Options, options ...func(*s3.Options)) (*Store, error
 	}
 	s.policy.Breaker = nil
 	tuned := func(so *s3.Options) {
-		so.HTTPClient = tuneHTTP(so.HTTPClient, s.stall)
+		so.HTTPClient = wire.Tune(so.HTTPClient, s.stall)
 		so.UsePathStyle = so.UsePathStyle || so.BaseEndpoint != nil
 		// Every checksum is computed and compared here, over the whole object.
 		so.RequestChecksumCalculation = aws.RequestChecksumCalculationWhenRequired
@@ -167,7 +161,7 @@ func (e *Error) Unwrap() error { return e.Err }
 // What can go wrong with a transfer besides its requests. Test with [errors.Is].
 var (
 	// ErrChecksum: what arrived is not what was sent.
-	ErrChecksum = errors.New("checksum does not match")
+	ErrChecksum = sum.ErrMismatch
 	// ErrChanged: the object was replaced while it was read.
 	ErrChanged = errors.New("the object has changed meanwhile")
 	// ErrStalled: a connection delivered nothing for Options.Stall.
@@ -201,10 +195,10 @@ func (s *Store) head(ctx context.Context, bucket, key, version string) (Object, 
 		Bucket: bucket, Key: key, Size: aws.ToInt64(out.ContentLength), ETag: aws.ToString(out.ETag),
 		VersionID: aws.ToString(out.VersionId), Modified: aws.ToTime(out.LastModified),
 		ContentType: aws.ToString(out.ContentType), Metadata: out.Metadata, StorageClass: string(out.StorageClass),
-		Checksum: checksumOf(out.ChecksumType, sums{
-			crc64nvme: out.ChecksumCRC64NVME, crc32: out.ChecksumCRC32, crc32c: out.ChecksumCRC32C,
-			sha256: out.ChecksumSHA256, sha1: out.ChecksumSHA1,
-		}),
+		Checksum: sum.Answer{
+			CRC64NVME: out.ChecksumCRC64NVME, CRC32: out.ChecksumCRC32, CRC32C: out.ChecksumCRC32C,
+			SHA256: out.ChecksumSHA256, SHA1: out.ChecksumSHA1,
+		}.Whole(out.ChecksumType),
 	}, nil
 }
 

@@ -1,4 +1,5 @@
-package objects
+// Package wire is the HTTP client for S3.
+package wire
 
 import (
 	"context"
@@ -10,10 +11,10 @@ import (
 	"github.com/aws/aws-sdk-go-v2/service/s3"
 )
 
-// tuneHTTP returns a client for S3 in the place of the SDK's default one, with
+// Tune returns a client for S3 in the place of the SDK's default one, with
 // what the environment has put into that: proxy and certificates. A client of
 // the caller's own stays.
-func tuneHTTP(client s3.HTTPClient, stall time.Duration) s3.HTTPClient {
+func Tune(client s3.HTTPClient, stall time.Duration) s3.HTTPClient {
 	built, ok := client.(*awshttp.BuildableClient)
 	if !ok && client != nil {
 		return client

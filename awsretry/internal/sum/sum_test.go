@@ -1,4 +1,4 @@
-package objects
+package sum
 
 import (
 	"hash/crc32"
@@ -19,7 +19,7 @@ func TestCombineIsTheSumOfTheWhole(t *testing.T) {
 		a, b, n := whole[:lengths[0]], whole[lengths[0]:], int64(lengths[1])
 		for name, got := range map[string][2]uint64{
 			"crc32":     {combine(polyCRC32, 32, uint64(crc32.ChecksumIEEE(a)), uint64(crc32.ChecksumIEEE(b)), n), uint64(crc32.ChecksumIEEE(whole))},
-			"crc32c":    {combine(uint64(crc32.Castagnoli), 32, uint64(crc32.Checksum(a, castagnoli)), uint64(crc32.Checksum(b, castagnoli)), n), uint64(crc32.Checksum(whole, castagnoli))},
+			"crc32c":    {combine(polyCRC32C, 32, uint64(crc32.Checksum(a, castagnoli)), uint64(crc32.Checksum(b, castagnoli)), n), uint64(crc32.Checksum(whole, castagnoli))},
 			"crc64nvme": {combine(polyCRC64NVME, 64, crc64.Checksum(a, nvme), crc64.Checksum(b, nvme), n), crc64.Checksum(whole, nvme)},
 		} {
 			if got[0] != got[1] {
@@ -32,19 +32,19 @@ func TestCombineIsTheSumOfTheWhole(t *testing.T) {
 func TestChecksumOfTheWholeObjectOnly(t *testing.T) {
 	value, parts := "AAAAAA==", "AAAAAA==-3"
 	for _, test := range []struct {
-		kind string
-		sums sums
-		want string
+		kind   string
+		answer Answer
+		want   string
 	}{
-		{"FULL_OBJECT", sums{crc32: &value}, "crc32:" + value},
-		{"", sums{crc32c: &value}, "crc32c:" + value},
-		{"", sums{crc32: &parts}, ""},
-		{"COMPOSITE", sums{crc32: &value}, ""},
-		{"FULL_OBJECT", sums{crc32: &value, crc64nvme: &value}, "crc64nvme:" + value},
-		{"", sums{}, ""},
+		{"FULL_OBJECT", Answer{CRC32: &value}, "crc32:" + value},
+		{"", Answer{CRC32C: &value}, "crc32c:" + value},
+		{"", Answer{CRC32: &parts}, ""},
+		{"COMPOSITE", Answer{CRC32: &value}, ""},
+		{"FULL_OBJECT", Answer{CRC32: &value, CRC64NVME: &value}, "crc64nvme:" + value},
+		{"", Answer{}, ""},
 	} {
-		if got := checksumOf(types.ChecksumType(test.kind), test.sums); got != test.want {
-			t.Errorf("checksumOf(%q, %+v) is %q, want %q", test.kind, test.sums, got, test.want)
+		if got := test.answer.Whole(types.ChecksumType(test.kind)); got != test.want {
+			t.Errorf("%+v.Whole(%q) is %q, want %q", test.answer, test.kind, got, test.want)
 		}
 	}
 }

@@ -1,4 +1,5 @@
-package objects
+// Package sum computes and compares the checksums that S3 has.
+package sum
 
 import (
 	"crypto/md5"  //nolint:gosec // as ETag
@@ -7,6 +8,7 @@ import (
 	"encoding/base64"
 	"encoding/binary"
 	"encoding/hex"
+	"errors"
 	"fmt"
 	"hash"
 	"hash/crc32"
@@ -17,28 +19,32 @@ import (
 	"github.com/aws/aws-sdk-go-v2/service/s3/types"
 )
 
+// ErrMismatch says that the bytes are not what the store says of them.
+var ErrMismatch = errors.New("checksum does not match")
+
 // The reflected polynomials of S3's CRCs.
 const (
 	polyCRC64NVME = 0x9a6c9329ac4bc9b5
 	polyCRC32     = uint64(crc32.IEEE)
+	polyCRC32C    = uint64(crc32.Castagnoli)
 )
 
-// sums are the checksums of an answer, in base64.
-type sums struct {
-	crc64nvme, crc32, crc32c, sha256, sha1 *string
+// Answer holds the checksums of an answer, in base64.
+type Answer struct {
+	CRC64NVME, CRC32, CRC32C, SHA256, SHA1 *string
 }
 
-// checksumOf returns the answer's best checksum of the whole object, as
+// Whole returns the answer's best checksum of the whole object, as
 // "crc32:AAAAAA==", or "". Those of a composite type are checksums of the parts'
 // checksums: they say nothing of bytes without the parts.
-func checksumOf(kind types.ChecksumType, s sums) string {
+func (a Answer) Whole(kind types.ChecksumType) string {
 	if kind == types.ChecksumTypeComposite {
 		return ""
 	}
 	for _, c := range []struct {
 		name  string
 		value *string
-	}{{"crc64nvme", s.crc64nvme}, {"crc32", s.crc32}, {"crc32c", s.crc32c}, {"sha256", s.sha256}, {"sha1", s.sha1}} {
+	}{{"crc64nvme", a.CRC64NVME}, {"crc32", a.CRC32}, {"crc32c", a.CRC32C}, {"sha256", a.SHA256}, {"sha1", a.SHA1}} {
 		if c.value != nil && *c.value != "" && !strings.Contains(*c.value, "-") {
 			return c.name + ":" + *c.value
 		}
@@ -46,20 +52,21 @@ func checksumOf(kind types.ChecksumType, s sums) string {
 	return ""
 }
 
-// A check compares the bytes of a transfer with what the store says of them.
-type check struct {
+// A Check compares the bytes of a transfer with what the store says of them:
+// write the bytes to it, if it has a Hash.
+type Check struct {
 	hash.Hash        // of what was transferred; nil: there is nothing to compare with
 	name      string // of the hash
 	want      string // its value, in base64
 	vague     bool   // a difference proves nothing
 }
 
-// newCheck makes a check of the store's checksum, as checksumOf returns it, or,
-// if there is none, of an ETag that is an MD5. It is one, as long as the store
-// does not encrypt: then it may be anything.
-func newCheck(checksum, etag string, encrypted bool) check {
+// New makes a Check of the store's checksum, as Whole returns it, or, if there
+// is none, of an ETag that is an MD5. It is one, as long as the store does not
+// encrypt: then it may be anything.
+func New(checksum, etag string, encrypted bool) Check {
 	name, want, _ := strings.Cut(checksum, ":")
-	c := check{name: name, want: want}
+	c := Check{name: name, want: want}
 	switch name {
 	case "crc64nvme":
 		c.Hash = crc64.New(crc64.MakeTable(polyCRC64NVME))
@@ -74,15 +81,15 @@ func newCheck(checksum, etag string, encrypted bool) check {
 	default:
 		sum, err := hex.DecodeString(strings.Trim(etag, `"`))
 		if err == nil && len(sum) == md5.Size {
-			c = check{Hash: md5.New(), name: "md5", want: base64.StdEncoding.EncodeToString(sum), vague: encrypted} //nolint:gosec // the same
+			c = Check{Hash: md5.New(), name: "md5", want: base64.StdEncoding.EncodeToString(sum), vague: encrypted} //nolint:gosec // the same
 		}
 	}
 	return c
 }
 
-// verify returns by what the transfer was verified: the name of the checksum, or
+// Verify returns by what the transfer was verified: the name of the checksum, or
 // "size", which is the caller's to compare.
-func (c *check) verify() (string, error) {
+func (c *Check) Verify() (string, error) {
 	if c.Hash == nil {
 		return "size", nil
 	}
@@ -92,31 +99,27 @@ func (c *check) verify() (string, error) {
 	case c.vague:
 		return "size", nil
 	default:
-		return "", fmt.Errorf("%w: %s is %s here and %s in the store", ErrChecksum, c.name, got, c.want)
+		return "", fmt.Errorf("%w: %s is %s here and %s in the store", ErrMismatch, c.name, got, c.want)
 	}
 }
 
-// read is verify for all of r.
-func (c *check) read(r io.ReadSeeker) (string, error) {
+// Read is Verify for all of r.
+func (c *Check) Read(r io.ReadSeeker) (string, error) {
 	if c.Hash == nil {
-		return c.verify()
+		return c.Verify()
 	}
 	if _, err := r.Seek(0, io.SeekStart); err != nil {
 		return "", err
 	}
+	c.Reset()
 	if _, err := io.Copy(c, r); err != nil {
 		return "", err
 	}
-	return c.verify()
+	return c.Verify()
 }
 
-// encode32 returns a CRC-32 as S3 writes it.
-func encode32(sum uint32) string {
-	return base64.StdEncoding.EncodeToString(binary.BigEndian.AppendUint32(nil, sum))
-}
-
-// crcOf returns the CRC-32 of all of r, and how long it is, and rewinds r.
-func crcOf(r io.ReadSeeker) (uint32, int64, error) {
+// CRC32 returns the CRC-32 of all of r, and how long it is, and rewinds r.
+func CRC32(r io.ReadSeeker) (uint32, int64, error) {
 	h := crc32.NewIEEE()
 	n, err := io.Copy(h, r)
 	if err != nil {
@@ -126,10 +129,20 @@ func crcOf(r io.ReadSeeker) (uint32, int64, error) {
 	return h.Sum32(), n, err
 }
 
-// combine returns the CRC of what a and b are the CRCs of, one after the other;
-// n is the length of the latter. The CRC is of that many bits, and reflected, as
-// all those of S3 are. n zero bytes after a change its CRC by a linear map over
-// GF(2), whose powers are had by squaring: Mark Adler's crc32_combine in zlib.
+// Encode returns a CRC-32 as S3 writes it.
+func Encode(crc uint32) string {
+	return base64.StdEncoding.EncodeToString(binary.BigEndian.AppendUint32(nil, crc))
+}
+
+// Join returns the CRC-32 of what a and b are the CRC-32s of, one after the
+// other; n is the length of the latter.
+func Join(a, b uint32, n int64) uint32 {
+	return uint32(combine(polyCRC32, 32, uint64(a), uint64(b), n)) //nolint:gosec // of 32 bits
+}
+
+// combine is Join for a CRC of that many bits. It is reflected, as all those of
+// S3 are. n zero bytes after a change its CRC by a linear map over GF(2), whose
+// powers are had by squaring: Mark Adler's crc32_combine in zlib.
 func combine(poly uint64, bits int, a, b uint64, n int64) uint64 {
 	step := make([]uint64, bits) // the map for one zero bit
 	step[0] = poly

@@ -1,0 +1,154 @@
+// Package source cuts what is to be sent into parts.
+package source
+
+import (
+	"cmp"
+	"context"
+	"errors"
+	"fmt"
+	"io"
+
+	"github.com/seed-0f2c7998/perdure/awsretry/internal/sum"
+)
+
+// The limits of S3, in bytes: of each part but the last, and of any part and of
+// an object that is not in parts; and how many parts there may be.
+const (
+	MinPart  = 5 << 20
+	MaxPart  = 5 << 30
+	MaxParts = 10_000
+)
+
+// The size of a part if none is given: a stream's are held in memory.
+const (
+	filePart   = 8 << 20
+	streamPart = MinPart
+)
+
+// A Source is what is sent, part by part. Next is for one goroutine; what it
+// returns is for others.
+type Source struct {
+	at     io.ReaderAt // nil: a stream
+	offset int64       // of the next part, in at
+	end    int64       // of at
+	stream io.Reader
+
+	Size     int64 // of all; -1: not known
+	PartSize int64
+	Drained  bool // there is no next part
+
+	// slots limits the parts under way. With a stream the slot is the part's
+	// memory, made when it is first used.
+	slots chan []byte
+}
+
+// New returns the Source of what r holds from its position on. At most so many
+// parts are under way at a time. A partSize of 0 is what suits r.
+func New(r io.Reader, partSize int64, parallel int) (*Source, error) {
+	s := &Source{stream: r, Size: -1, slots: make(chan []byte, parallel)}
+	for range parallel {
+		s.slots <- nil
+	}
+	if at, ok := r.(interface {
+		io.ReaderAt
+		io.Seeker
+	}); ok {
+		offset, err := at.Seek(0, io.SeekCurrent)
+		if err == nil { // else a pipe, say
+			if s.end, err = at.Seek(0, io.SeekEnd); err != nil {
+				return nil, err
+			}
+			s.at, s.offset, s.Size = at, offset, max(s.end-offset, 0)
+		}
+	}
+	s.PartSize = cmp.Or(partSize, streamPart)
+	if s.at != nil {
+		least := (s.Size + MaxParts - 1) / MaxParts
+		const mib = 1 << 20
+		s.PartSize = max(cmp.Or(partSize, filePart), (least+mib-1)/mib*mib)
+	}
+	return s, nil
+}
+
+// A Part is a piece of a Source. Release it when it is done with.
+type Part struct {
+	*io.SectionReader
+
+	slot  []byte
+	slots chan []byte
+}
+
+// Release lets another part take its place.
+func (p *Part) Release() {
+	if p.slots != nil {
+		p.slots <- p.slot
+	}
+}
+
+// CRC32 returns the part's CRC-32, and rewinds it.
+func (p *Part) CRC32() (uint32, error) {
+	crc, n, err := sum.CRC32(p)
+	if err == nil && n != p.Size() {
+		err = fmt.Errorf("the source has become shorter meanwhile: %d bytes where there were %d", n, p.Size())
+	}
+	return crc, err
+}
+
+// Next returns the next part, when there is a slot for it, or io.EOF.
+func (s *Source) Next(ctx context.Context) (*Part, error) {
+	if s.Drained {
+		return nil, io.EOF
+	}
+	p := &Part{slots: s.slots}
+	select {
+	case p.slot = <-s.slots:
+	case <-ctx.Done():
+		return nil, context.Cause(ctx)
+	}
+	if err := s.fill(p); err != nil {
+		p.Release()
+		return nil, err
+	}
+	return p, nil
+}
+
+func (s *Source) fill(p *Part) error {
+	if s.at != nil {
+		length := min(s.PartSize, s.end-s.offset)
+		if length <= 0 {
+			s.Drained = true
+			return io.EOF
+		}
+		p.SectionReader = io.NewSectionReader(s.at, s.offset, length)
+		s.offset += length
+		s.Drained = s.offset == s.end
+		return nil
+	}
+	if p.slot == nil {
+		p.slot = make([]byte, s.PartSize)
+	}
+	n, err := io.ReadFull(s.stream, p.slot)
+	if errors.Is(err, io.ErrUnexpectedEOF) {
+		s.Drained, err = true, nil
+	}
+	if err != nil {
+		s.Drained = true
+		return err
+	}
+	p.SectionReader = io.NewSectionReader(bytesAt(p.slot[:n]), 0, int64(n))
+	return nil
+}
+
+// Empty returns a part of no bytes.
+func Empty() *Part { return &Part{SectionReader: io.NewSectionReader(bytesAt(nil), 0, 0)} }
+
+// bytesAt reads from memory.
+type bytesAt []byte
+
+func (b bytesAt) ReadAt(p []byte, off int64) (int, error) {
+	n := copy(p, b[min(off, int64(len(b))):])
+	if n < len(p) {
+		return n, io.EOF
+	}
+	return n, nil
+}
