@@ -106,10 +106,14 @@ func (b *Breaker) Acquire() (Permit, error) {
 		return Permit{}, nil
 	}
 	w := word(b.cell.Load().Breaker.Load())
-	if w.healthy() && b.window.slow == 0 {
-		return Permit{breaker: b, generation: w.generation()}, nil
+	if !w.healthy() {
+		return b.acquire(w)
 	}
-	return b.acquire()
+	p := Permit{breaker: b, generation: w.generation()}
+	if b.window.slow > 0 {
+		p.start = tick()
+	}
+	return p, nil
 }
 
 // Quick is Acquire for the case in which there is nothing to decide: the
@@ -125,10 +129,15 @@ func (b *Breaker) Quick() (Permit, bool) {
 		w.healthy() && b.window.slow == 0 && !c.Holding()
 }
 
-// acquire is Acquire for a breaker that is not healthy, or measures its calls.
-func (b *Breaker) acquire() (Permit, error) {
+// acquire is Acquire for a breaker whose word was w, which is not healthy.
+func (b *Breaker) acquire(w word) (Permit, error) {
 	if b.err != nil {
 		return Permit{}, b.err
+	}
+	now := floor(time.Now())
+	if w.state() == Open && w.ahead(now, b.rules.openLimit) > 0 && !b.config.ObserveOnly {
+		b.cell.Load().Rejected.Add(1) // as the step would say; an outage should cost little
+		return Permit{}, b.refusal(w, now)
 	}
 	w, admitted := b.apply(event{signal: acquire})
 	p := Permit{breaker: b, generation: w.generation(), probe: w.state() == HalfOpen}
@@ -143,14 +152,13 @@ func (b *Breaker) acquire() (Permit, error) {
 		return Permit{}, nil // passes unseen: in earnest it would not have been made
 	}
 	b.cell.Load().Rejected.Add(1)
-	return Permit{}, b.refusal(w)
+	return Permit{}, b.refusal(w, now)
 }
 
-// refusal is why w admits no call.
-func (b *Breaker) refusal(w word) *OpenError {
+// refusal is why w admits no call at now.
+func (b *Breaker) refusal(w word, now instant) *OpenError {
 	e := &OpenError{Name: b.name, State: w.state()}
 	if e.State == Open || e.State == HalfOpen {
-		now := floor(time.Now())
 		e.RetryAt = time.UnixMilli(int64(now + max(w.ahead(now, b.rules.limit(e.State)), 0)))
 		if held := b.NotBefore(); held.After(e.RetryAt) {
 			e.RetryAt = held
@@ -318,12 +326,14 @@ func (b *Breaker) Peek() *OpenError {
 		return nil
 	}
 	w := word(b.cell.Load().Breaker.Load())
-	switch s := w.state(); {
-	case s == Isolated:
-	case s != Open || b.config.ObserveOnly || w.ahead(floor(time.Now()), b.rules.openLimit) <= 0:
+	if w.state() != Open && w.state() != Isolated {
 		return nil
 	}
-	return b.refusal(w)
+	now := floor(time.Now())
+	if w.state() == Open && (b.config.ObserveOnly || w.ahead(now, b.rules.openLimit) <= 0) {
+		return nil
+	}
+	return b.refusal(w, now)
 }
 
 // State returns what the breaker would do with a call now: an open one whose
@@ -394,7 +404,7 @@ func (b *Breaker) changed(old, next word, s signal, why Reason, now time.Time) {
 		ObserveOnly: b.config.ObserveOnly,
 	}
 	if t.To == Open {
-		t.RetryAt = b.refusal(next).RetryAt
+		t.RetryAt = b.refusal(next, floor(now)).RetryAt
 	}
 	b.report(t)
 }

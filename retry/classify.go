@@ -38,11 +38,13 @@ func (c Class) String() string {
 // retry, such as a script of one's own.
 func Always(error) Class { return ClassTransient }
 
-// A mark carries a class, and perhaps a hint, with an error.
+// A mark carries a class, and perhaps a hint, with an error; or the word that
+// it is final, whatever its class.
 type mark struct {
 	err   error
-	class Class
+	class Class // ClassUnknown: the mark says nothing of it
 	after time.Duration
+	final bool
 }
 
 func (m *mark) Error() string { return m.err.Error() }
@@ -63,6 +65,16 @@ func Permanent(err error) error { return marked(err, ClassPermanent, 0) }
 // as a Retry-After header asks. After(nil, d) is nil; a d that is not positive
 // asks for no wait.
 func After(err error, d time.Duration) error { return marked(err, ClassThrottled, d) }
+
+// Final marks err as not to be followed by another attempt, although its class
+// stays what it is: for an operation that must not be repeated, of which a
+// breaker shall learn all the same that it failed. Final(nil) is nil.
+func Final(err error) error {
+	if err == nil {
+		return nil
+	}
+	return &mark{err: err, final: true}
+}
 
 func marked(err error, c Class, after time.Duration) error {
 	if err == nil {
@@ -130,43 +142,53 @@ func (p *Policy) class(o Outcome) Class {
 	if o.Ended != nil { // the caller's deadline: the service was too slow for it
 		return ClassTransient
 	}
-	if m, ok := errors.AsType[*mark](o.Err); ok {
-		return m.class
+	for m, ok := errors.AsType[*mark](o.Err); ok; m, ok = errors.AsType[*mark](m.err) {
+		if m.class != ClassUnknown {
+			return m.class
+		}
 	}
 	if _, ok := errors.AsType[*circuit.OpenError](o.Err); ok {
 		return ClassIgnored // no policy makes a call that was not made worth a wait
 	}
-	general, timeout := generalClass(o.Err), isTimeout(o.Err)
-	if o.TimedOut && (general == ClassUnknown || general == ClassIgnored) {
-		general, timeout = ClassTransient, true // whatever the operation made of it
-	}
-	switch {
-	case listed(p.IgnoreOn, o.Err, general, timeout):
-		return ClassPermanent
-	case listed(p.RetryOn, o.Err, general, timeout):
-		if general == ClassThrottled {
-			return ClassThrottled
+	if len(p.IgnoreOn)+len(p.RetryOn) > 0 {
+		if c := p.listedClass(o); c != ClassUnknown {
+			return c
 		}
-		return ClassTransient
 	}
 	if p.Classify != nil {
 		if c := p.Classify(o.Err); c != ClassUnknown {
 			return c
 		}
 	}
-	if general == ClassUnknown {
-		return ClassPermanent
+	if c := generalClass(o); c != ClassUnknown {
+		return c
 	}
-	return general
+	return ClassPermanent
 }
 
-// listed reports whether one of list names err: by its code, its HTTP status,
-// or one of the words timeout, connection and throttled.
-func listed(list []string, err error, general Class, timeout bool) bool {
+// listedClass returns the class that the policy's lists give an error.
+func (p *Policy) listedClass(o Outcome) Class {
+	general := generalClass(o)
+	switch {
+	case listed(p.IgnoreOn, o, general):
+		return ClassPermanent
+	case !listed(p.RetryOn, o, general):
+		return ClassUnknown
+	case general == ClassThrottled:
+		return ClassThrottled
+	default:
+		return ClassTransient
+	}
+}
+
+// listed reports whether one of list names the error: by its code, its HTTP
+// status, or one of the words timeout, connection and throttled.
+func listed(list []string, o Outcome, general Class) bool {
+	err := o.Err
 	for _, name := range list {
 		switch name {
 		case "timeout":
-			if timeout {
+			if o.TimedOut && general == ClassTransient || isTimeout(err) {
 				return true
 			}
 		case "connection":
@@ -186,8 +208,16 @@ func listed(list []string, err error, general Class, timeout bool) bool {
 	return ok && slices.Contains(list, strconv.Itoa(s.HTTPStatusCode()))
 }
 
-// generalClass returns what is known of err without any policy.
-func generalClass(err error) Class {
+// generalClass returns what is known of an error without any policy.
+func generalClass(o Outcome) Class {
+	c := errorClass(o.Err)
+	if o.TimedOut && (c == ClassUnknown || c == ClassIgnored) {
+		return ClassTransient // whatever the operation made of it
+	}
+	return c
+}
+
+func errorClass(err error) Class {
 	if e, ok := errors.AsType[*Error](err); ok {
 		return nestedClass(e)
 	}
@@ -274,15 +304,15 @@ func isTimeout(err error) bool {
 // isConnection reports whether err is a connection that could not be made or
 // that broke, and may well be there the next time.
 func isConnection(err error) bool {
-	for _, known := range []error{
-		syscall.ECONNREFUSED, syscall.ECONNRESET, syscall.ECONNABORTED, syscall.EPIPE,
-		io.ErrUnexpectedEOF,
-		// Windows' own numbers for refused, reset and aborted.
-		syscall.Errno(10061), syscall.Errno(10054), syscall.Errno(10053),
-	} {
-		if errors.Is(err, known) {
+	if n, ok := errors.AsType[syscall.Errno](err); ok {
+		switch n {
+		case syscall.ECONNREFUSED, syscall.ECONNRESET, syscall.ECONNABORTED, syscall.EPIPE,
+			10061, 10054, 10053: // refused, reset and aborted as Windows numbers them
 			return true
 		}
+	}
+	if errors.Is(err, io.ErrUnexpectedEOF) {
+		return true
 	}
 	if op, ok := errors.AsType[*net.OpError](err); ok && errors.Is(op, net.ErrClosed) {
 		// Reset while it was written to; "accept" is a server that was shut down.

@@ -72,6 +72,8 @@ func (p *Policy) Decide(o Outcome, u float64) Decision {
 		if open, ok := errors.AsType[*circuit.OpenError](o.Err); ok {
 			d.RetryAt = open.RetryAt
 		}
+	case final(o.Err):
+		d.Stop = ErrPermanent
 	case attempts > 0 && o.Attempt >= attempts:
 		d.Stop = ErrExhausted
 	default:
@@ -133,4 +135,14 @@ func (p *Policy) nested(err error) bool {
 	}
 	_, ok := errors.AsType[*Error](err)
 	return ok
+}
+
+// final reports whether err is marked as [Final].
+func final(err error) bool {
+	for m, ok := errors.AsType[*mark](err); ok; m, ok = errors.AsType[*mark](m.err) {
+		if m.final {
+			return true
+		}
+	}
+	return false
 }

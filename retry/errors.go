@@ -62,6 +62,10 @@ func (e *Error) Unwrap() []error {
 	return []error{e.Stop, e.Last}
 }
 
+// Timeout reports whether the last attempt ended with a timeout, as the Timeout
+// of a [net.Error] does.
+func (e *Error) Timeout() bool { return e.Last != nil && isTimeout(e.Last) }
+
 // A DeadlineError is the [ErrDeadline] of one decision: the wait and a useful
 // attempt after it would need more time than the caller's deadline or the
 // policy's MaxElapsed leaves.
