@@ -305,11 +305,10 @@ func isTimeout(err error) bool {
 // that broke, and may well be there the next time.
 func isConnection(err error) bool {
 	if n, ok := errors.AsType[syscall.Errno](err); ok {
-		switch n {
-		case syscall.ECONNREFUSED, syscall.ECONNRESET, syscall.ECONNABORTED, syscall.EPIPE,
-			10061, 10054, 10053: // refused, reset and aborted as Windows numbers them
-			return true
-		}
+		return slices.Contains([]syscall.Errno{
+			syscall.ECONNREFUSED, syscall.ECONNRESET, syscall.ECONNABORTED, syscall.EPIPE,
+			10061, 10054, 10053, // refused, reset and aborted as Windows numbers them
+		}, n)
 	}
 	if errors.Is(err, io.ErrUnexpectedEOF) {
 		return true
