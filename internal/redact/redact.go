@@ -7,78 +7,154 @@ import (
 	"strings"
 )
 
+// Mark stands where a secret was.
+const Mark = "REDACTED"
+
+var (
+	// urls finds what looks like a URL: in double quotes, as errors of net/http
+	// have it, up to the closing one, since a URL's query may hold any
+	// character; else up to white space or what cannot be in one. An apostrophe
+	// can: object keys have them.
+	urls = regexp.MustCompile(`"[A-Za-z][A-Za-z0-9+.-]*://(?:[^"\\\n]|\\.)*"|[A-Za-z][A-Za-z0-9+.-]*://[^\s"<>` + "`" + `]+`)
+
+	// port finds the part of a password that net/url took for a port.
+	port = regexp.MustCompile(`invalid port ":[^"]*"`)
+
+	// separators of query parameters: the last is & as encoding/json has it.
+	separators = regexp.MustCompile(`[&;]|\\u0026`)
+)
+
 // secret holds the query parameters, in lower case, whose values grant access.
 // A name that ends in one of these words after "-", "_" or "." counts as well.
 //
 //nolint:gochecknoglobals // a constant table
 var secret = map[string]bool{
-	"signature": true, "sig": true, "credential": true, "token": true, "key": true,
-	"secret": true, "password": true, "passwd": true, "pwd": true, "auth": true,
-	"apikey": true, "code": true, "jwt": true, "session": true, "awsaccesskeyid": true,
-	"accesskey": true, "appid": true, "accesstoken": true, "googleaccessid": true,
-	"clientsecret": true, "policy": true,
+	"sig": true, "key": true, "pwd": true, "pass": true, "auth": true, "code": true, "jwt": true,
+	"session": true, "appid": true, "googleaccessid": true, "policy": true, "hmac": true,
 }
 
-// urls finds what looks like a URL, up to white space or a quote.
-var urls = regexp.MustCompile(`[A-Za-z][A-Za-z0-9+.-]*://[^\s"'<>` + "`" + `]+`)
-
-// Mark stands where a secret was.
-const Mark = "REDACTED"
+// secretParts are the words that make a name a secret's wherever they are in it.
+//
+//nolint:gochecknoglobals // a constant table
+var secretParts = [...]string{
+	"token", "secret", "passw", "passphrase", "signature", "credential", "accesskey", "apikey",
+	"privatekey", "sessionid", "authorization", "bearer",
+}
 
 // String returns s with every URL in it stripped of its user information and
 // of the values of query parameters that look like signatures, keys or tokens
 // (X-Amz-Signature, X-Amz-Credential, sig, token, key, ...). All else stays
-// byte for byte.
+// byte for byte. In doubt it takes out too much.
 func String(s string) string {
 	if !strings.Contains(s, "://") {
 		return s
 	}
-	return urls.ReplaceAllStringFunc(s, address)
+	s = within(s, 0)
+	return port.ReplaceAllString(s, `invalid port ":`+Mark+`"`)
+}
+
+// deepest is how many URLs may be within one another; what is deeper goes.
+const deepest = 4
+
+// within redacts the URLs in s, which is itself within depth URLs.
+func within(s string, depth int) string {
+	switch {
+	case !strings.Contains(s, "://"):
+		return s
+	case depth > deepest:
+		return Mark
+	}
+	return urls.ReplaceAllStringFunc(s, func(s string) string {
+		if inner, ok := strings.CutPrefix(s, `"`); ok {
+			return `"` + address(strings.TrimSuffix(inner, `"`), depth+1) + `"`
+		}
+		trimmed := strings.TrimRight(s, `'),.;:!\`)
+		return address(trimmed, depth+1) + s[len(trimmed):]
+	})
 }
 
 // address redacts one URL. It works on the text, so that a URL that does not
 // parse is redacted all the same.
-func address(s string) string {
+func address(s string, depth int) string {
 	scheme, rest, _ := strings.Cut(s, "://")
-	end := strings.IndexAny(rest, "/?#")
-	if end < 0 {
-		end = len(rest)
+	host := hostAt(rest)
+	user, rest := rest[:host], rest[host:]
+	rest, fragment, hasFragment := strings.Cut(rest, "#")
+	path, query, hasQuery := strings.Cut(rest, "?")
+	path = within(path, depth)
+	if strings.ContainsAny(user, "?#") { // or the path is part of a query after all
+		path = parameters(path, depth)
 	}
-	authority, path := rest[:end], rest[end:]
-	if at := strings.LastIndexByte(authority, '@'); at >= 0 {
-		authority = Mark + authority[at:]
+	if user != "" {
+		user = Mark + "@"
 	}
-	path, fragment, hasFragment := strings.Cut(path, "#")
-	path, query, hasQuery := strings.Cut(path, "?")
-	s = scheme + "://" + authority + path
+	s = scheme + "://" + user + path
 	if hasQuery {
-		s += "?" + parameters(query)
+		s += "?" + parameters(query, depth)
 	}
 	if hasFragment {
-		s += "#" + parameters(fragment) // OAuth's implicit tokens travel there
+		s += "#" + parameters(fragment, depth) // OAuth's implicit tokens travel there
 	}
 	return s
 }
 
+// hostAt returns where in the part of a URL after "://" the host begins, which
+// is after the user information and its "@". A password with a slash in it
+// should have been escaped and was not: it is known by what then looks like a
+// port and is none.
+func hostAt(rest string) int {
+	end := strings.IndexAny(rest, "/?#")
+	if end < 0 {
+		end = len(rest)
+	}
+	authority := rest[:end]
+	if at := strings.LastIndexByte(authority, '@'); at >= 0 {
+		return at + 1
+	}
+	colon := strings.LastIndexByte(authority, ':')
+	if colon < 0 || strings.HasSuffix(authority, "]") || strings.Trim(authority[colon+1:], "0123456789") == "" {
+		return 0
+	}
+	return strings.LastIndexByte(rest, '@') + 1
+}
+
 // parameters redacts the values in a query.
-func parameters(query string) string {
+func parameters(query string, depth int) string {
 	var b strings.Builder
 	for query != "" {
-		end := strings.IndexAny(query, "&;")
-		pair, separator := query, ""
-		if end >= 0 {
-			pair, separator, query = query[:end], query[end:end+1], query[end+1:]
-		} else {
-			query = ""
+		pair, separator, next := query, "", ""
+		if at := separators.FindStringIndex(query); at != nil {
+			pair, separator, next = query[:at[0]], query[at[0]:at[1]], query[at[1]:]
 		}
-		name, value, found := strings.Cut(pair, "=")
-		if found && value != "" && isSecret(name) {
-			pair = name + "=" + Mark
+		if name, value, ok := strings.Cut(pair, "="); ok && !strings.Contains(name, "://") {
+			pair = name + "=" + parameter(name, value, depth)
+		} else {
+			pair = within(pair, depth)
 		}
 		b.WriteString(pair)
 		b.WriteString(separator)
+		query = next
 	}
 	return b.String()
+}
+
+// parameter redacts the value of one parameter, which may be a URL again, or
+// a path with a query.
+func parameter(name, value string, depth int) string {
+	if value != "" && isSecret(name) {
+		return Mark
+	}
+	value = within(value, depth)
+	switch path, query, ok := strings.Cut(value, "?"); {
+	case ok && depth > deepest:
+		return Mark
+	case ok:
+		value = path + "?" + parameters(query, depth+1)
+	}
+	if plain, err := url.QueryUnescape(value); err == nil && plain != value && within(plain, depth) != plain {
+		return Mark
+	}
+	return value
 }
 
 // isSecret tells by its name whether a query parameter grants access.
@@ -87,9 +163,14 @@ func isSecret(name string) bool {
 		name = plain
 	}
 	name = strings.ToLower(name)
-	if secret[name] || secret[strings.NewReplacer("-", "", "_", "", ".", "").Replace(name)] {
+	if secret[name] || secret[name[strings.LastIndexAny(name, "-_.?")+1:]] {
 		return true
 	}
-	last := strings.LastIndexAny(name, "-_.")
-	return last >= 0 && secret[name[last+1:]]
+	name = strings.NewReplacer("-", "", "_", "", ".", "").Replace(name)
+	for _, part := range secretParts {
+		if strings.Contains(name, part) {
+			return true
+		}
+	}
+	return secret[name]
 }
