@@ -54,7 +54,7 @@ func String(s string) string {
 }
 
 // deepest is how many URLs may be within one another; what is deeper goes.
-const deepest = 4
+const deepest = 2
 
 // within redacts the URLs in s, which is itself within depth URLs.
 func within(s string, depth int) string {

