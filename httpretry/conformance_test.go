@@ -149,7 +149,7 @@ func checkLeaks(t *testing.T) {
 		stacks = stacks[:runtime.Stack(stacks, true)]
 		leaked := 0
 		for stack := range strings.SplitSeq(string(stacks), "\n\n") {
-			if strings.Contains(stack, "net/http.(*persistConn)") || strings.Contains(stack, "perdure/httpretry.") {
+			if strings.Contains(stack, "net/http.(*persistConn)") || strings.Contains(stack, "net/http.(*http2") || strings.Contains(stack, "perdure/httpretry.") {
 				leaked++
 			}
 		}

@@ -146,7 +146,8 @@ func (e *entity) same(res *http.Response, next int64) bool {
 		return false
 	}
 	if next == e.from {
-		return res.StatusCode == e.status && h.Get("ETag") == e.etag && h.Get("Last-Modified") == e.modified && res.ContentLength == e.length
+		return res.StatusCode == e.status && h.Get("ETag") == e.etag && h.Get("Last-Modified") == e.modified &&
+			(res.ContentLength == e.length || res.ContentLength < 0 || e.length < 0)
 	}
 	if strings.HasPrefix(e.etag, `"`) {
 		return h.Get("ETag") == e.etag

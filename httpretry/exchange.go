@@ -234,18 +234,20 @@ func (e *exchange) giveUp(res *http.Response, err error) (*http.Response, error)
 	if err == error(status) { //nolint:errorlint // not worth a retry: there is nothing to tell
 		return res, nil
 	}
-	return withEnd(res, err), nil
+	return with(res, endKey{}, err), nil
 }
 
-type endKey struct{}
+type (
+	endKey          struct{}
+	unverifiableKey struct{}
+)
 
-// withEnd returns res so that Ended finds err. It hangs on the request's context, because there it survives whatever
-// wraps the body.
-func withEnd(res *http.Response, err error) *http.Response {
-	if res.Request == nil {
-		return res
+// with returns res with something that Ended or Unverifiable finds. It hangs on the request's context, because there it
+// survives whatever wraps the body.
+func with(res *http.Response, key, value any) *http.Response {
+	if res.Request != nil {
+		res.Request = res.Request.WithContext(context.WithValue(res.Request.Context(), key, value))
 	}
-	res.Request = res.Request.WithContext(context.WithValue(res.Request.Context(), endKey{}, err))
 	return res
 }
 
@@ -264,6 +266,22 @@ func Ended(res *http.Response) error {
 	}
 	err, _ := res.Request.Context().Value(endKey{}).(error)
 	return err
+}
+
+// Unverifiable reports whether the end of res's body can't be told from a break: the server, of HTTP/1.0 or as old in its
+// manners, marks it by closing the connection, and offers no digest either. Such a body may be cut without an error.
+func Unverifiable(res *http.Response) bool {
+	if res == nil || res.Request == nil {
+		return false
+	}
+	is, _ := res.Request.Context().Value(unverifiableKey{}).(bool)
+	return is
+}
+
+// endsAnywhere reports whether nothing but the end of the connection marks that of the body.
+func endsAnywhere(res *http.Response) bool {
+	return res.ProtoMajor == 1 && res.ContentLength < 0 && len(res.TransferEncoding) == 0 && !res.Uncompressed &&
+		res.Body != http.NoBody && res.StatusCode != http.StatusSwitchingProtocols
 }
 
 // How much of an unwanted answer is read to keep its connection, and for how long: beyond that, another connection is

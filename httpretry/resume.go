@@ -109,7 +109,7 @@ func (s *stream) attempt(ctx context.Context, p []byte) (int, error) {
 		return s.refused(res, err)
 	}
 	if err != nil {
-		return 0, err
+		return 0, unexpected(err)
 	}
 	if !s.replace(res.Body) {
 		return 0, retry.Permanent(errClosed)
@@ -170,7 +170,7 @@ func (s *stream) first(p []byte) (int, error) {
 	return 0, unexpected(err)
 }
 
-// unexpected returns err, as what it means in the middle of a body.
+// unexpected returns err as what it means in the middle of a body, where an io.EOF would pass for its end.
 func unexpected(err error) error {
 	if errors.Is(err, io.EOF) {
 		return io.ErrUnexpectedEOF

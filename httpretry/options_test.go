@@ -1,0 +1,332 @@
+package httpretry_test
+
+import (
+	"bufio"
+	"bytes"
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"log/slog"
+	"math"
+	"net/http"
+	"strings"
+	"sync"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"github.com/seed-0f2c7998/perdure/httpretry"
+	"github.com/seed-0f2c7998/perdure/httpretry/httptestfault"
+	"github.com/seed-0f2c7998/perdure/retry"
+)
+
+func TestOptionsThatAreNotValid(t *testing.T) {
+	for _, tt := range []struct {
+		options httpretry.Options
+		says    []string
+	}{
+		{httpretry.Options{Policy: &retry.Policy{MaxAttempts: -7}}, []string{"-7"}},
+		{httpretry.Options{AttemptHeader: "X Attempt"}, []string{"AttemptHeader", "X Attempt"}},
+		{httpretry.Options{Hedge: &httpretry.Hedge{Percentile: 1}}, []string{"Hedge.Percentile", "1", "below 1"}},
+		{httpretry.Options{Hedge: &httpretry.Hedge{Percentile: math.NaN()}}, []string{"Hedge.Percentile", "NaN"}},
+		{httpretry.Options{Hedge: &httpretry.Hedge{Min: -time.Second}}, []string{"Hedge.Min", "-1s"}},
+		{httpretry.Options{Hedge: &httpretry.Hedge{Ratio: 1.5}}, []string{"Hedge.Ratio", "1.5"}},
+	} {
+		server := httptestfault.New(httptestfault.Steps(ok))
+		base := server.Transport()
+		_, _, err := get(t, httpretry.NewTransport(base, tt.options), server.URL)
+		base.CloseIdleConnections()
+		if _, ok := errors.AsType[*retry.ConfigError](err); !ok || len(server.Requests()) != 0 {
+			t.Errorf("%+v: %v after %d requests; want a *ConfigError and none", tt.options, err, len(server.Requests()))
+		}
+		for _, want := range tt.says {
+			if !strings.Contains(fmt.Sprint(err), want) {
+				t.Errorf("%+v: %v does not say %q", tt.options, err, want)
+			}
+		}
+		server.Close()
+	}
+}
+
+func TestIdempotencyKeysAreTheSameForAllAttempts(t *testing.T) {
+	server := httptestfault.New(func(n int, _ *http.Request) httptestfault.Step {
+		if n%3 == 0 {
+			return ok
+		}
+		return status(503)
+	})
+	defer server.Close()
+	base := server.Transport()
+	defer base.CloseIdleConnections()
+	transport := httpretry.NewTransport(base, httpretry.Options{Policy: quick(), IdempotencyKeys: true})
+	for range 2 {
+		if _, body, err := (row{method: "POST"}).do(t, server.URL, transport); body != "fine" || err != nil {
+			t.Errorf("%q, %v", body, err)
+		}
+	}
+	keys := map[string]int{}
+	for _, r := range server.Requests() {
+		keys[r.Header.Get("Idempotency-Key")]++
+	}
+	if len(keys) != 2 || keys[""] > 0 {
+		t.Errorf("keys and their requests: %v; want two of three each", keys)
+	}
+}
+
+func TestUnverifiable(t *testing.T) {
+	md5 := http.Header{"Content-Md5": {"N1dnRcS/5SJrfM8iZXVbUw=="}}
+	for _, tt := range []struct {
+		name string
+		step httptestfault.Step
+		want bool
+	}{
+		{"length", ok, false},
+		{"chunked", httptestfault.Step{Body: []byte("fine"), Framing: httptestfault.Chunked}, false},
+		{"until close", httptestfault.Step{Body: []byte("fine"), Framing: httptestfault.UntilClose}, true},
+		{"until close, with a digest", httptestfault.Step{Body: []byte("fine"), Framing: httptestfault.UntilClose, Header: md5}, false},
+		{"empty", httptestfault.Step{}, false},
+	} {
+		server := httptestfault.New(httptestfault.Steps(tt.step))
+		base := server.Transport()
+		res, _, _ := row{}.do(t, server.URL, httpretry.NewTransport(base, httpretry.Options{Policy: quick()}))
+		if got := httpretry.Unverifiable(res); got != tt.want {
+			t.Errorf("%s: %t; want %t", tt.name, got, tt.want)
+		}
+		base.CloseIdleConnections()
+		server.Close()
+	}
+	if httpretry.Unverifiable(nil) || httpretry.Unverifiable(&http.Response{}) || httpretry.Ended(nil) != nil || httpretry.Ended(&http.Response{}) != nil {
+		t.Error("an answer of another transport ended")
+	}
+}
+
+func TestResumptionIsTold(t *testing.T) {
+	server := httptestfault.New(altered(versioned(), cut(7, httptestfault.FIN)))
+	defer server.Close()
+	base := server.Transport()
+	defer base.CloseIdleConnections()
+	var told []httpretry.Resumption
+	transport := httpretry.NewTransport(base, httpretry.Options{Policy: quick(), OnResume: func(r httpretry.Resumption) { told = append(told, r) }})
+	if _, body, err := (row{}).do(t, server.URL+"/x?sig=hunter2", transport); body != text || err != nil {
+		t.Errorf("%q, %v", body, err)
+	}
+	if len(told) != 1 || told[0].Offset != 7 || told[0].Total != 20 || told[0].Method != "GET" ||
+		!errors.Is(told[0].Break, io.ErrUnexpectedEOF) || strings.Contains(told[0].URL, "hunter2") || !strings.Contains(told[0].URL, "/x") {
+		t.Errorf("told %+v", told)
+	}
+}
+
+func TestResumptionIsLogged(t *testing.T) {
+	var log bytes.Buffer
+	before := slog.Default()
+	slog.SetDefault(slog.New(slog.NewTextHandler(&log, nil)))
+	defer slog.SetDefault(before)
+	server := httptestfault.New(altered(versioned(), cut(7, httptestfault.FIN)))
+	defer server.Close()
+	base := server.Transport()
+	defer base.CloseIdleConnections()
+	if _, body, err := (row{}).do(t, server.URL, httpretry.NewTransport(base, httpretry.Options{Policy: quick()})); body != text || err != nil {
+		t.Errorf("%q, %v", body, err)
+	}
+	if want := "Resuming GET " + server.URL + " at byte 7"; !strings.Contains(log.String(), want) {
+		t.Errorf("log %q; want %q", log.String(), want)
+	}
+}
+
+// A Read that waits to resume ends when the body is closed, not when the wait is over.
+func TestCloseEndsAReadThatWaits(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		server := httptestfault.NewInMemory(altered(versioned(), cut(7, httptestfault.FIN), instead(status(503)), instead(status(503))))
+		defer server.Close()
+		base := server.Transport()
+		defer base.CloseIdleConnections()
+		policy := quick()
+		policy.BaseDelay, policy.MaxDelay = time.Hour, time.Hour
+		req, err := http.NewRequestWithContext(t.Context(), "GET", server.URL, nil)
+		if err != nil {
+			t.Fatal(err)
+		}
+		res, err := httpretry.NewTransport(base, httpretry.Options{Policy: policy, OnResume: func(httpretry.Resumption) {}}).RoundTrip(req)
+		if err != nil {
+			t.Fatal(err)
+		}
+		start := time.Now()
+		time.AfterFunc(time.Minute, func() { res.Body.Close() })
+		got, err := io.ReadAll(res.Body)
+		if string(got) != text[:7] || err == nil || time.Since(start) != time.Minute {
+			t.Errorf("%q, %v after %v; want the first 7 bytes and an error after 1m", got, err, time.Since(start))
+		}
+		if n, err := res.Body.Read(make([]byte, 1)); n != 0 || err == nil {
+			t.Errorf("a later Read gave %d, %v", n, err)
+		}
+	})
+}
+
+// A body that is read slowly is not stalled: only the time within Read counts.
+func TestSlowReaderIsNoStall(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		server := httptestfault.NewInMemory(altered(versioned()))
+		defer server.Close()
+		base := server.Transport()
+		defer base.CloseIdleConnections()
+		req, err := http.NewRequestWithContext(t.Context(), "GET", server.URL, nil)
+		if err != nil {
+			t.Fatal(err)
+		}
+		res, err := httpretry.NewTransport(base, httpretry.Options{Policy: quick()}).RoundTrip(req)
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer res.Body.Close()
+		for n := range text {
+			<-time.After(time.Hour)
+			if got, err := io.ReadAll(io.LimitReader(res.Body, 1)); string(got) != text[n:n+1] || err != nil {
+				t.Fatalf("byte %d: %q, %v", n, got, err)
+			}
+		}
+		if len(server.Requests()) != 1 {
+			t.Errorf("%d requests; want 1", len(server.Requests()))
+		}
+	})
+}
+
+// A connection that is handed over stays one that can be written to.
+func TestUpgrade(t *testing.T) {
+	server := httptestfault.New(httptestfault.Steps(httptestfault.Step{
+		Raw: []byte("HTTP/1.1 101 Switching Protocols\r\nConnection: Upgrade\r\nUpgrade: echo\r\n\r\nhello\n"), Cut: httptestfault.Stall,
+	}))
+	defer server.Close()
+	base := server.Transport()
+	policy := quick()
+	policy.AttemptTimeout = time.Minute
+	req, err := http.NewRequestWithContext(t.Context(), "GET", server.URL, nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	req.Header.Set("Connection", "Upgrade")
+	req.Header.Set("Upgrade", "echo")
+	res, err := httpretry.NewTransport(base, httpretry.Options{Policy: policy}).RoundTrip(req)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer res.Body.Close()
+	conn, ok := res.Body.(io.ReadWriteCloser)
+	if !ok {
+		t.Fatalf("%T can't be written to", res.Body)
+	}
+	if line, err := bufio.NewReader(conn).ReadString('\n'); line != "hello\n" || err != nil {
+		t.Errorf("%q, %v", line, err)
+	}
+}
+
+func TestHedge(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		slow := map[int]time.Duration{}
+		server := httptestfault.NewInMemory(func(n int, _ *http.Request) httptestfault.Step {
+			step := httptestfault.Step{Body: []byte("fine"), Delay: time.Duration(10+n%10) * time.Millisecond}
+			if d := slow[n]; d > 0 {
+				step.Delay = d
+			}
+			return step
+		})
+		defer server.Close()
+		base := server.Transport()
+		defer base.CloseIdleConnections()
+		transport := httpretry.NewTransport(base, httpretry.Options{Policy: quick(), Hedge: &httpretry.Hedge{Min: 25 * time.Millisecond}})
+		for range 40 { // two tokens' worth
+			wantFine(t, transport, server.URL)
+		}
+		if n := len(server.Requests()); n != 40 {
+			t.Fatalf("%d requests while none was slow; want 40", n)
+		}
+		for call, want := range []struct {
+			within   time.Duration
+			requests int
+		}{
+			{50 * time.Millisecond, 2}, // the second request is the faster one
+			{50 * time.Millisecond, 2},
+			{time.Second, 1}, // the budget is spent
+		} {
+			before := len(server.Requests())
+			slow[before+1] = time.Second
+			start := time.Now()
+			wantFine(t, transport, server.URL)
+			if took, n := time.Since(start), len(server.Requests())-before; took > want.within || n != want.requests {
+				t.Errorf("slow call %d took %v and %d requests; want %v and %d", call, took, n, want.within, want.requests)
+			}
+		}
+		for _, method := range []string{"POST", "PUT"} {
+			before := len(server.Requests())
+			slow[before+1] = time.Second
+			if _, _, err := (row{method: method}).do(t, server.URL, transport); err != nil || len(server.Requests()) != before+1 {
+				t.Errorf("%s: %v and %d requests; want 1", method, err, len(server.Requests())-before)
+			}
+		}
+	})
+}
+
+// A hedge whose first request fails fast leaves it to the policy; one whose two requests fail returns one of them.
+func TestHedgeOfFailures(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		var mu sync.Mutex
+		var steps []httptestfault.Step
+		server := httptestfault.NewInMemory(func(int, *http.Request) httptestfault.Step {
+			mu.Lock()
+			defer mu.Unlock()
+			step := httptestfault.Step{Body: []byte("fine"), Delay: 10 * time.Millisecond}
+			if len(steps) > 0 {
+				step, steps = steps[0], steps[1:]
+			}
+			return step
+		})
+		defer server.Close()
+		base := server.Transport()
+		defer base.CloseIdleConnections()
+		transport := httpretry.NewTransport(base, httpretry.Options{Policy: quick(), Hedge: &httpretry.Hedge{Ratio: 1, Min: 25 * time.Millisecond}})
+		for range 20 {
+			wantFine(t, transport, server.URL)
+		}
+		reset := httptestfault.Step{Delay: 30 * time.Millisecond}.CutAt(httptestfault.BeforeHead, httptestfault.FIN)
+		for name, tt := range map[string][]httptestfault.Step{
+			"fails fast":               {status(503)},
+			"second fails":             {{Body: []byte("fine"), Delay: 100 * time.Millisecond}, status(503)},
+			"first fails, slowly":      {{Status: 503, Delay: 30 * time.Millisecond}, {Body: []byte("fine"), Delay: 30 * time.Millisecond}},
+			"first is cut":             {reset, {Body: []byte("fine"), Delay: 30 * time.Millisecond}},
+			"both fail":                {{Status: 503, Delay: 30 * time.Millisecond}, {Status: 500, Delay: 30 * time.Millisecond}},
+			"both fail, then it works": {reset, reset, reset},
+		} {
+			steps = tt
+			if _, body, err := (row{}).do(t, server.URL, transport); body != "fine" || err != nil {
+				t.Errorf("%s: %q, %v", name, body, err)
+			}
+			mu.Lock()
+			if len(steps) > 0 {
+				t.Errorf("%s: %d steps left", name, len(steps))
+			}
+			mu.Unlock()
+		}
+		ctx, cancel := context.WithTimeout(t.Context(), 20*time.Millisecond)
+		defer cancel()
+		steps = []httptestfault.Step{{Delay: time.Hour}, {Delay: time.Hour}}
+		if _, _, err := (row{ctx: func(context.Context) context.Context { return ctx }}).do(t, server.URL, transport); !errors.Is(err, context.DeadlineExceeded) {
+			t.Errorf("%v; want the caller's deadline", err)
+		}
+	})
+}
+
+// The price of a request that succeeds at once: at most three allocations over the plain client's.
+func TestAllocations(t *testing.T) {
+	server := httptestfault.New(httptestfault.Steps(httptestfault.Step{Body: make([]byte, 1024)}))
+	defer server.Close()
+	base := server.Transport()
+	defer base.CloseIdleConnections()
+	measure := func(transport http.RoundTripper) float64 {
+		client := &http.Client{Transport: transport}
+		return testing.AllocsPerRun(200, func() { fetch(t, client, server.URL) })
+	}
+	plain := measure(base)
+	if ours := measure(httpretry.NewTransport(base, httpretry.Options{})); ours > plain+3 {
+		t.Errorf("%v allocations, %v without retries; want at most three more", ours, plain)
+	}
+}

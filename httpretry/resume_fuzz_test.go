@@ -1,0 +1,176 @@
+package httpretry_test
+
+import (
+	"bytes"
+	"errors"
+	"fmt"
+	"io"
+	"net/http"
+	"testing"
+	"time"
+
+	"github.com/seed-0f2c7998/perdure/httpretry"
+	"github.com/seed-0f2c7998/perdure/httpretry/httptestfault"
+	"github.com/seed-0f2c7998/perdure/retry"
+)
+
+// An ill is what goes wrong with one answer.
+type ill struct {
+	kind byte // one of the kinds below
+	at   int  // byte of the answer's body at which it is cut
+}
+
+const (
+	illCut     = iota // the correct answer, cut
+	illChunked        // the same, chunked, cut before its last byte
+	illIgnored        // the whole although a part was asked for, cut
+	illBusy           // a 503
+	illChanged        // from now on there is another entity
+	illWrong          // a part that starts one byte too late
+	illReset          // no answer at all
+	kinds
+)
+
+const seconds = 3 // attempts of the policy of these rows
+
+// illsOf makes a schedule of what the fuzzer gives.
+func illsOf(data []byte) (size int, ills []ill) {
+	if len(data) == 0 {
+		return 1, nil
+	}
+	size = 1 + int(data[0]%64)
+	for data = data[1:]; len(data) >= 2 && len(ills) < 40; data = data[2:] {
+		ills = append(ills, ill{data[0] % kinds, int(data[1]) % (size + 1)})
+	}
+	return size, ills
+}
+
+// A naive resumer is the twin that decides: the same rules, on a schedule instead of a network.
+type naive struct {
+	size, read int
+	fails      int // answers in a row that brought nothing new
+	err        error
+}
+
+// answer takes in one answer; the first one is to a request for the whole.
+func (s *naive) answer(i ill, first bool) {
+	brought := 0
+	at := i.at
+	switch i.kind {
+	case illChanged:
+		if !first {
+			s.err = httpretry.ErrChanged
+			return
+		}
+		brought = s.size // the first answer is of the only entity there is
+	case illWrong:
+		if first || s.read == 0 { // no part was asked for
+			brought = s.size
+			break
+		}
+		s.err = httpretry.ErrWrongRange
+		return
+	case illChunked:
+		at = min(at, s.size-s.read-1)
+		brought = max(at, 0)
+	case illCut:
+		brought = min(at, s.size-s.read)
+	case illIgnored:
+		brought = max(at-s.read, 0)
+	}
+	s.read += brought
+	s.fails++
+	if brought > 0 {
+		s.fails = 0
+	}
+	if s.fails == seconds {
+		s.err = retry.ErrExhausted
+	}
+}
+
+// run returns how many bytes the caller gets, and the error.
+func (s *naive) run(ills []ill) (int, error) {
+	for n, i := range ills {
+		if n == 0 && (i.kind == illBusy || i.kind == illReset) {
+			i = ill{kind: illCut, at: 0} // the request for the first answer is no matter of the resumer
+		}
+		if s.answer(i, n == 0); s.err != nil || s.read == s.size {
+			return s.read, s.err
+		}
+		if n == 0 {
+			s.fails = 0 // the first answer's break begins the resumption
+		}
+	}
+	return s.size, nil // then all goes well
+}
+
+// script plays the schedule.
+func play(e, other httptestfault.Entity, ills []ill) httptestfault.Script {
+	return func(n int, r *http.Request) httptestfault.Step {
+		if n > len(ills) {
+			return e.Answer(r)
+		}
+		i := ills[n-1]
+		if n == 1 && (i.kind == illBusy || i.kind == illReset) {
+			i = ill{kind: illCut, at: 0}
+		}
+		if i.kind == illChanged && n > 1 {
+			e = other
+		}
+		step := e.Answer(r)
+		switch i.kind {
+		case illCut:
+			return step.CutAt(i.at, httptestfault.FIN)
+		case illChunked:
+			step.Framing = httptestfault.Chunked
+			step.Header.Del("Content-Length")
+			return step.CutAt(max(min(i.at, len(step.Body)-1), 0), httptestfault.FIN)
+		case illIgnored:
+			return httptestfault.Step{Header: http.Header{"Etag": {e.ETag}}, Body: e.Body}.CutAt(i.at, httptestfault.FIN)
+		case illBusy:
+			return httptestfault.Step{Status: 503}
+		case illWrong:
+			if step.Status == 206 {
+				from := len(e.Body) - len(step.Body) + 1
+				step.Header.Set("Content-Range", fmt.Sprintf("bytes %d-%d/%d", from, len(e.Body), len(e.Body)+1))
+			}
+		case illReset:
+			return step.CutAt(httptestfault.BeforeHead, httptestfault.FIN)
+		}
+		return step
+	}
+}
+
+func FuzzResume(f *testing.F) {
+	f.Add([]byte{20, illCut, 7, illCut, 3})
+	f.Add([]byte{20, illCut, 7, illBusy, 0, illBusy, 0, illBusy, 0})
+	f.Add([]byte{20, illCut, 0, illReset, 0, illIgnored, 5, illIgnored, 3, illIgnored, 21})
+	f.Add([]byte{20, illChunked, 7, illChunked, 0, illChanged, 0})
+	f.Add([]byte{20, illCut, 7, illWrong, 0})
+	f.Add([]byte{0, illCut, 0, illCut, 0, illCut, 0, illCut, 0})
+	f.Fuzz(func(t *testing.T, data []byte) {
+		size, ills := illsOf(data)
+		body := make([]byte, size)
+		for n := range body {
+			body[n] = byte('A' + n%50)
+		}
+		e := httptestfault.Entity{Body: body, ETag: `"1"`}
+		other := httptestfault.Entity{Body: bytes.ToLower(body), ETag: `"2"`}
+		server := httptestfault.NewInMemory(play(e, other, ills))
+		defer server.Close()
+		base := server.Transport()
+		base.DisableKeepAlives = true // or net/http repeats requests by itself
+		policy := quick()
+		policy.MaxAttempts, policy.BaseDelay, policy.MaxDelay = seconds, time.Microsecond, time.Microsecond
+		got, _, err := download(t, httpretry.NewTransport(base, httpretry.Options{Policy: policy, OnResume: func(httpretry.Resumption) {}}), server.URL)
+
+		twin := naive{size: size}
+		n, want := twin.run(ills)
+		if len(got) != n || !bytes.Equal(got, body[:min(n, size)]) || !errors.Is(err, want) {
+			t.Errorf("size %d, ills %v: %d bytes, %v; the twin has %d, %v", size, ills, len(got), err, n, want)
+		}
+		if errors.Is(err, io.EOF) {
+			t.Errorf("%v would pass for the end of the body", err)
+		}
+	})
+}
