@@ -152,7 +152,10 @@ func (a *app) settings(f *policy.Flags, preset string) (*policy.Settings, error)
 	for _, w := range warnings {
 		a.log.Warn(w, "event", "warning")
 	}
-	return s, err
+	if err != nil {
+		return nil, exit.UsageError(err)
+	}
+	return s, nil
 }
 
 // flagError makes of pflag's errors ours: without its own words around them,

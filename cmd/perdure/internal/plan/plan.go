@@ -107,7 +107,7 @@ func (w *walk) step(n int) bool {
 }
 
 // errFailed is what every attempt of a plan fails with.
-var errFailed = errors.New("failed") //nolint:gochecknoglobals // a constant
+var errFailed = errors.New("failed")
 
 // Amplification returns how many attempts an operation makes on average, and
 // how many while everything fails.

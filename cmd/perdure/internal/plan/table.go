@@ -47,7 +47,7 @@ func (p *Plan) Title() string {
 	if p.Policy.MaxElapsed > 0 {
 		text += " within " + short(p.Policy.MaxElapsed)
 	}
-	return fmt.Sprintf("%s, each of which fails with a chance of %s", text, percent(p.FailureRate))
+	return fmt.Sprintf("%s, of which each fails with a chance of %.4g %%", text, p.FailureRate*100)
 }
 
 // summary returns what all the attempts come to.

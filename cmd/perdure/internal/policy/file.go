@@ -83,6 +83,9 @@ func (f *file) section(body ast.Node, title string, breaker bool) error {
 		if p, ok := find(key); ok && p.Breaker == breaker && p.Name != "store" {
 			return f.add(p.Name, title+"."+key, at, value)
 		}
+		if p, ok := find(key); ok && p.Name != "store" {
+			return f.fail(at, "%s.%s is unknown: want it in %s", title, key, home(p.Breaker))
+		}
 		var names []string
 		for _, p := range Parameters() {
 			if p.Breaker == breaker && p.Name != "store" {
@@ -91,6 +94,14 @@ func (f *file) section(body ast.Node, title string, breaker bool) error {
 		}
 		return f.unknown(title+"."+key, at, names)
 	})
+}
+
+// home returns the section of a policy's parameters, or of a breaker's.
+func home(breaker bool) string {
+	if breaker {
+		return "circuit_breaker"
+	}
+	return "policy"
 }
 
 // each calls do for every pair of a mapping. No body is an empty mapping.
@@ -152,7 +163,7 @@ func plain(n ast.Node) (string, bool) {
 }
 
 func (f *file) unknown(path string, at *token.Token, names []string) error {
-	want := "one of " + strings.Join(names, ", ")
+	want := "want one of " + strings.Join(names, ", ")
 	key := path[strings.LastIndexByte(path, '.')+1:]
 	if s := setting.Nearest(key, names); s != "" {
 		want = "did you mean " + s + "?"
@@ -172,5 +183,5 @@ func (f *file) place(at *token.Token) string {
 // excerpt returns the lines around a token, without the secrets of URLs in them.
 func (f *file) excerpt(at *token.Token) string {
 	_, lines, _ := strings.Cut(yaml.FormatErrorWithToken("", at, false, true), "\n")
-	return redact.String(lines)
+	return strings.TrimRight(redact.String(lines), "\n")
 }
