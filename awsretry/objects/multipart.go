@@ -2,9 +2,12 @@ package objects
 
 import (
 	"context"
+	"crypto/md5" //nolint:gosec // as ETag
+	"encoding/hex"
 	"errors"
 	"fmt"
 	"io"
+	"strings"
 	"sync"
 	"time"
 
@@ -40,7 +43,7 @@ func (u *upload) parts(ctx context.Context, first *source.Part) (Object, error) 
 	created, err := u.store.client.CreateMultipartUpload(ctx, &s3.CreateMultipartUploadInput{
 		Bucket: &u.bucket, Key: &u.key,
 		ChecksumAlgorithm: types.ChecksumAlgorithmCrc32, ChecksumType: types.ChecksumTypeFullObject,
-		ContentType: optional(u.o.ContentType), Metadata: u.o.Metadata, StorageClass: u.o.StorageClass,
+		ContentType: optional(u.o.ContentType), Metadata: u.metadata(), StorageClass: u.o.StorageClass,
 		ServerSideEncryption: u.o.Encryption, SSEKMSKeyId: optional(u.o.KMSKeyID),
 	})
 	if err != nil {
@@ -150,13 +153,17 @@ func (m *multipart) complete(ctx context.Context) (Object, error) {
 	var object Object
 	var crc uint32
 	verified := true
+	etags := md5.New() //nolint:gosec // as S3 does
 	parts := make([]types.CompletedPart, len(m.sent))
 	for i, p := range m.sent {
 		parts[i] = types.CompletedPart{PartNumber: number(i), ETag: aws.String(p.etag), ChecksumCRC32: aws.String(sum.Encode(p.crc))}
 		crc = sum.Join(crc, p.crc, p.size)
 		object.Size += p.size
 		verified = verified && p.verified
+		tag, _ := hex.DecodeString(strings.Trim(p.etag, `"`))
+		_, _ = etags.Write(tag)
 	}
+	m.composite = fmt.Sprintf(`"%x-%d"`, etags.Sum(nil), len(parts))
 	in := &s3.CompleteMultipartUploadInput{
 		Bucket: &m.bucket, Key: &m.key, UploadId: &m.id,
 		MultipartUpload: &types.CompletedMultipartUpload{Parts: parts},
@@ -166,21 +173,14 @@ func (m *multipart) complete(ctx context.Context) (Object, error) {
 	if m.o.IfAbsent {
 		in.IfNoneMatch = aws.String("*")
 	}
-	out, err := m.store.client.CompleteMultipartUpload(ctx, in)
-	switch {
-	case err == nil:
-		object.ETag, object.VersionID = aws.ToString(out.ETag), aws.ToString(out.VersionId)
-		object.Checksum = sum.Answer{CRC32: out.ChecksumCRC32}.Whole(out.ChecksumType)
-	case !hasCode(err, "NoSuchUpload"):
-		return object, err
+	verify := func(ctx context.Context, o Object) (Object, error) { return m.verified(ctx, o, crc, nil, verified) }
+	out, err := m.store.client.CompleteMultipartUpload(ctx, in, m.condition.watch)
+	if err != nil {
+		return m.resolve(ctx, err, object, verify)
 	}
-	// No such upload: an earlier attempt whose answer was lost has completed it,
-	// or someone has aborted it. What is stored tells.
-	object, unverified := m.verified(ctx, object, crc, nil, verified)
-	if err != nil && (unverified != nil || object.Verified != "crc32") {
-		return object, err
-	}
-	return object, unverified
+	object.ETag, object.VersionID = aws.ToString(out.ETag), aws.ToString(out.VersionId)
+	object.Checksum = sum.Answer{CRC32: out.ChecksumCRC32}.Whole(out.ChecksumType)
+	return verify(ctx, object)
 }
 
 // abort drops the parts after err, though ctx may have ended, and returns err.

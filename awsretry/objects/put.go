@@ -27,7 +27,10 @@ type PutOptions struct {
 	KMSKeyID   string                     // its key, for aws:kms
 
 	// IfAbsent lets the put succeed only if there is no such object, and IfMatch
-	// only if the object there has that ETag.
+	// only if the object there has that ETag. If not, the error is ErrCondition.
+	// The object gets a name for this put in its metadata (perdure-write-id), by
+	// which a put whose answer was lost knows its own object; if it cannot know,
+	// the error is an [*AmbiguousError].
 	IfAbsent bool
 	IfMatch  string
 
@@ -77,6 +80,8 @@ type upload struct {
 	bucket, key string
 	o           PutOptions
 	src         *source.Source
+	condition   condition
+	composite   string // the ETag that most stores give an object of these parts
 }
 
 // run sends the object in one piece if it is small, or else in parts.
@@ -106,23 +111,23 @@ func (u *upload) whole(ctx context.Context, body *source.Part) (Object, error) {
 	in := &s3.PutObjectInput{
 		Bucket: &u.bucket, Key: &u.key, Body: body, ContentLength: aws.Int64(body.Size()),
 		ChecksumAlgorithm: types.ChecksumAlgorithmCrc32, ChecksumCRC32: aws.String(sum.Encode(crc)),
-		ContentType: optional(u.o.ContentType), Metadata: u.o.Metadata, StorageClass: u.o.StorageClass,
+		ContentType: optional(u.o.ContentType), Metadata: u.metadata(), StorageClass: u.o.StorageClass,
 		ServerSideEncryption: u.o.Encryption, SSEKMSKeyId: optional(u.o.KMSKeyID),
 		IfMatch: optional(u.o.IfMatch),
 	}
 	if u.o.IfAbsent {
 		in.IfNoneMatch = aws.String("*")
 	}
-	out, err := u.store.client.PutObject(ctx, in)
+	verify := func(ctx context.Context, o Object) (Object, error) { return u.verified(ctx, o, crc, body, false) }
+	object := Object{Size: body.Size()}
+	out, err := u.store.client.PutObject(ctx, in, u.condition.watch)
 	if err != nil {
-		return Object{}, err
-	}
-	object := Object{
-		Size: body.Size(), ETag: aws.ToString(out.ETag), VersionID: aws.ToString(out.VersionId),
-		Checksum: sum.Answer{CRC32: out.ChecksumCRC32}.Whole(out.ChecksumType),
+		return u.resolve(ctx, err, object, verify)
 	}
 	u.progress(object.Size)
-	return u.verified(ctx, object, crc, body, false)
+	object.ETag, object.VersionID = aws.ToString(out.ETag), aws.ToString(out.VersionId)
+	object.Checksum = sum.Answer{CRC32: out.ChecksumCRC32}.Whole(out.ChecksumType)
+	return verify(ctx, object)
 }
 
 // verified returns the object as it was stored, if it is what was sent: by the
@@ -131,7 +136,7 @@ func (u *upload) whole(ctx context.Context, body *source.Part) (Object, error) {
 // confirmed each part by checksum.
 func (u *upload) verified(ctx context.Context, o Object, crc uint32, body *source.Part, parts bool) (Object, error) {
 	o.Bucket, o.Key = u.bucket, u.key
-	o.ContentType, o.Metadata, o.StorageClass = u.o.ContentType, u.o.Metadata, string(u.o.StorageClass)
+	o.ContentType, o.Metadata, o.StorageClass = u.o.ContentType, u.metadata(), string(u.o.StorageClass)
 	sent := "crc32:" + sum.Encode(crc)
 	if o.Checksum == "" {
 		stored, err := u.store.head(ctx, u.bucket, u.key, o.VersionID)

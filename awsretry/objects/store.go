@@ -226,8 +226,16 @@ func hasCode(err error, codes ...string) bool {
 
 // hasStatus reports whether err is an answer of that HTTP status.
 func hasStatus(err error, status int) bool {
+	return statusOf(err) == status
+}
+
+// statusOf returns the HTTP status that err came with, or 0.
+func statusOf(err error) int {
 	e, ok := errors.AsType[*smithyhttp.ResponseError](err)
-	return ok && e.Response != nil && e.Response.Response != nil && e.HTTPStatusCode() == status
+	if !ok || e.Response == nil || e.Response.Response == nil {
+		return 0
+	}
+	return e.HTTPStatusCode()
 }
 
 // isMissing reports whether err says that there is no such object, while there
