@@ -135,6 +135,26 @@ func hintOf(err error) (longest time.Duration) {
 	return longest
 }
 
+// within reports whether is holds for err or any error in it, outermost first.
+// Unlike [errors.AsType] it does not end with the first of a type: of errors
+// that are joined each may be the one that counts.
+func within(err error, is func(error) bool) bool {
+	if err == nil || is(err) {
+		return err != nil
+	}
+	switch e := err.(type) { //nolint:errorlint // this is what unwraps
+	case interface{ Unwrap() error }:
+		return within(e.Unwrap(), is)
+	case interface{ Unwrap() []error }:
+		for _, err := range e.Unwrap() {
+			if within(err, is) {
+				return true
+			}
+		}
+	}
+	return false
+}
+
 func (p *Policy) class(o Outcome) Class {
 	if errors.Is(o.Ended, context.Canceled) {
 		return ClassIgnored
@@ -142,10 +162,15 @@ func (p *Policy) class(o Outcome) Class {
 	if o.Ended != nil { // the caller's deadline: the service was too slow for it
 		return ClassTransient
 	}
-	for m, ok := errors.AsType[*mark](o.Err); ok; m, ok = errors.AsType[*mark](m.err) {
-		if m.class != ClassUnknown {
-			return m.class
+	marked := ClassUnknown
+	within(o.Err, func(err error) bool {
+		if m, ok := err.(*mark); ok { //nolint:errorlint // within unwraps
+			marked = m.class
 		}
+		return marked != ClassUnknown
+	})
+	if marked != ClassUnknown {
+		return marked
 	}
 	if _, ok := errors.AsType[*circuit.OpenError](o.Err); ok {
 		return ClassIgnored // no policy makes a call that was not made worth a wait
@@ -287,36 +312,31 @@ func codeClass(code string) Class {
 	return ClassUnknown
 }
 
-// isTimeout reports whether err is a timeout. It asks each net.Error in turn,
+// isTimeout reports whether err is a timeout. It asks each net.Error in it,
 // since one such as *url.Error sees no further than the next.
 func isTimeout(err error) bool {
-	if errors.Is(err, context.DeadlineExceeded) {
-		return true
-	}
-	for e, ok := errors.AsType[net.Error](err); ok; e, ok = errors.AsType[net.Error](errors.Unwrap(e)) {
-		if e.Timeout() {
-			return true
-		}
-	}
-	return false
+	return errors.Is(err, context.DeadlineExceeded) || within(err, func(err error) bool {
+		e, ok := err.(net.Error) //nolint:errorlint // within unwraps
+		return ok && e.Timeout()
+	})
 }
 
 // isConnection reports whether err is a connection that could not be made or
 // that broke, and may well be there the next time.
 func isConnection(err error) bool {
-	if n, ok := errors.AsType[syscall.Errno](err); ok {
-		return slices.Contains([]syscall.Errno{
-			syscall.ECONNREFUSED, syscall.ECONNRESET, syscall.ECONNABORTED, syscall.EPIPE,
-			10061, 10054, 10053, // refused, reset and aborted as Windows numbers them
-		}, n)
-	}
-	if errors.Is(err, io.ErrUnexpectedEOF) {
-		return true
-	}
-	if op, ok := errors.AsType[*net.OpError](err); ok && errors.Is(op, net.ErrClosed) {
-		// Reset while it was written to; "accept" is a server that was shut down.
-		return op.Op != "accept"
-	}
-	dns, ok := errors.AsType[*net.DNSError](err)
-	return ok && dns.IsTemporary && !dns.IsNotFound
+	return within(err, func(err error) bool {
+		switch e := err.(type) { //nolint:errorlint // within unwraps
+		case syscall.Errno:
+			return slices.Contains([]syscall.Errno{
+				syscall.ECONNREFUSED, syscall.ECONNRESET, syscall.ECONNABORTED, syscall.EPIPE,
+				10061, 10054, 10053, // refused, reset and aborted as Windows numbers them
+			}, e)
+		case *net.OpError:
+			// Reset while it was written to; "accept" is a server that was shut down.
+			return e.Op != "accept" && errors.Is(e, net.ErrClosed)
+		case *net.DNSError:
+			return e.IsTemporary && !e.IsNotFound
+		}
+		return err == io.ErrUnexpectedEOF //nolint:errorlint // within unwraps
+	})
 }

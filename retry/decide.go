@@ -139,10 +139,8 @@ func (p *Policy) nested(err error) bool {
 
 // final reports whether err is marked as [Final].
 func final(err error) bool {
-	for m, ok := errors.AsType[*mark](err); ok; m, ok = errors.AsType[*mark](m.err) {
-		if m.final {
-			return true
-		}
-	}
-	return false
+	return within(err, func(err error) bool {
+		m, ok := err.(*mark) //nolint:errorlint // within unwraps
+		return ok && m.final
+	})
 }

@@ -3,12 +3,41 @@ package retry_test
 import (
 	"context"
 	"errors"
+	"fmt"
+	"syscall"
 	"testing"
+	"testing/synctest"
 	"time"
 
 	"github.com/seed-0f2c7998/perdure/circuit"
 	"github.com/seed-0f2c7998/perdure/retry"
 )
+
+// A final error ends the operation as a permanent one does, but for the
+// breaker, and for those whom the server's wait concerns, it is what it is.
+func TestFinal(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		b := breaker(circuit.Config{FailureThreshold: 2})
+		p := retry.Policy{Breaker: b, Jitter: retry.NoJitter}
+		busy := &coded{code: "SlowDown", status: 503, after: 20 * time.Second}
+		final := retry.Final(busy)
+		f, made := always(final)
+		begin := time.Now()
+		if err := retry.Do(t.Context(), &p, f); err != final || made.n != 1 { //nolint:errorlint // as itself
+			t.Fatalf("%v after %d attempts, want itself after 1", err, made.n)
+		}
+		if m := b.Metrics(); m.Failures != 1 || m.Hold.Before(begin.Add(20*time.Second)) {
+			t.Errorf("the breaker has not seen it: %+v", m)
+		}
+		b.Reset()
+		f, _ = calls(retry.Transient(errDown), fmt.Errorf("post: %w", final))
+		e := stopped(t, retry.Do(t.Context(), &p, f), retry.ErrPermanent, 2)
+		if b.State() != circuit.Open || !e.RetryAt.Equal(time.Now().Add(20*time.Second)) || !errors.Is(e, busy) {
+			t.Errorf("breaker %v, %+v", b.State(), e)
+		}
+	})
+}
 
 // An error that is final used to have to be permanent, and so a breaker took
 // every POST that a dead service failed for a good answer.
@@ -26,15 +55,15 @@ func TestFinalStopsAndIsStillAFailure(t *testing.T) {
 		{"permanent", retry.Final(retry.Permanent(failure)), circuit.Closed},
 		{"unknown", retry.Final(failure), circuit.Closed},
 	} {
-		breaker := circuit.New(c.name, circuit.Config{FailureThreshold: 1, Observe: func(circuit.Transition) {}})
-		policy := retry.Policy{Breaker: breaker, Observe: func(retry.Event) {}}
+		b := breaker(circuit.Config{FailureThreshold: 1})
+		policy := retry.Policy{Breaker: b, Observe: func(retry.Event) {}}
 		attempts := 0
 		err := retry.Do(t.Context(), &policy, func(context.Context) error { attempts++; return c.err })
 		if attempts != 1 || !errors.Is(err, failure) {
 			t.Errorf("%s: %d attempts, error %v; want one, and the operation's own", c.name, attempts, err)
 		}
-		if breaker.State() != c.want {
-			t.Errorf("%s: the breaker is %v, want %v", c.name, breaker.State(), c.want)
+		if b.State() != c.want {
+			t.Errorf("%s: the breaker is %v, want %v", c.name, b.State(), c.want)
 		}
 	}
 	if retry.Final(nil) != nil {
@@ -42,14 +71,52 @@ func TestFinalStopsAndIsStillAFailure(t *testing.T) {
 	}
 }
 
-func TestFinalKeepsTheHint(t *testing.T) {
+// Final says nothing of the class, and is seen beside and below other marks.
+func TestFinalBesideOtherMarks(t *testing.T) {
 	t.Parallel()
-	breaker := circuit.New("held", circuit.Config{})
-	policy := retry.Policy{Breaker: breaker, Observe: func(retry.Event) {}}
-	_ = retry.Do(t.Context(), &policy, func(context.Context) error {
-		return retry.Final(retry.After(errors.New("busy"), time.Hour))
-	})
-	if left := time.Until(breaker.NotBefore()); left < 59*time.Minute {
-		t.Errorf("the key is held for %v, want the hour that the server asked for", left)
+	denied := &coded{code: "AccessDenied"}
+	for name, c := range map[string]struct {
+		err   error
+		class retry.Class
+	}{
+		"alone":             {retry.Final(errDown), permanent},
+		"of a code":         {retry.Final(&coded{code: "SlowDown"}), throttled},
+		"of a mark":         {retry.Final(retry.Transient(denied)), transient},
+		"under a mark":      {retry.Transient(fmt.Errorf("x: %w", retry.Final(denied))), transient},
+		"beside a mark":     {errors.Join(retry.Transient(errDown), retry.Final(errDown)), transient},
+		"beside one, first": {errors.Join(retry.Final(errDown), retry.After(errDown, time.Second)), throttled},
+		"deep in another":   {errors.Join(errDown, fmt.Errorf("y: %w", errors.Join(retry.Transient(errDown), retry.Final(errDown)))), transient},
+	} {
+		d := new(retry.Policy).Decide(retry.Outcome{Attempt: 1, Err: c.err}, 0)
+		if !errors.Is(d.Stop, retry.ErrPermanent) || d.Class != c.class {
+			t.Errorf("%s: %+v, want %v and no other attempt", name, d, c.class)
+		}
+	}
+}
+
+// Of errors that are joined each may be the one that counts.
+func TestClassOfJoinedErrors(t *testing.T) {
+	t.Parallel()
+	for name, err := range map[string]error{
+		"errno beside errno":     errors.Join(syscall.ENOSPC, syscall.ECONNRESET),
+		"timeout beside refused": errors.Join(&coded{code: "Unheard"}, syscall.EINVAL, syscall.ETIMEDOUT),
+		"mark beside error":      errors.Join(errDown, fmt.Errorf("x: %w", retry.Transient(errDown))),
+	} {
+		if got, _ := new(retry.Policy).ClassOf(err); got != transient {
+			t.Errorf("%s: %v, want transient", name, got)
+		}
+	}
+}
+
+// An Error is a timeout where its last attempt was one, as clients ask of a
+// *url.Error around it.
+func TestErrorTimeout(t *testing.T) {
+	t.Parallel()
+	for last, want := range map[error]bool{
+		errDown: false, syscall.ETIMEDOUT: true, nil: false, fmt.Errorf("x: %w", syscall.ETIMEDOUT): true,
+	} {
+		if got := (&retry.Error{Stop: retry.ErrExhausted, Last: last}).Timeout(); got != want {
+			t.Errorf("%v: %v, want %v", last, got, want)
+		}
 	}
 }
