@@ -2,8 +2,8 @@
 //
 //	go run . [-quick] [-rounds n] [-time d] [-only regexp]
 //
-// Each cell is the time over the bare call, which has a column of its own. The cells of a row are measured in turn,
-// many times and briefly, so that whatever else the machine does hits all of them alike. What a row is and how a peer
+// Each cell is the time over the bare call, which has a column of its own. All cells are measured in turn, many times
+// and briefly, so that whatever else the machine does hits all of them alike. What a row is and how a peer
 // is set up for it can be read in scenarios.go and in the file of its name.
 package main
 
@@ -66,16 +66,15 @@ func run(w io.Writer, rounds int, each time.Duration, only string) (err error) {
 	defer store.Close()
 
 	writeHead(w, rounds, each)
-	var rows []row
+	var chosen []scenario
 	for _, s := range append(scenarios(store), httpScenarios(server.URL)...) {
-		if !match.MatchString(s.name) {
-			continue
+		if match.MatchString(s.name) {
+			chosen = append(chosen, s)
 		}
-		figures, err := measure(ctx, s, rounds)
-		if err != nil {
-			return fmt.Errorf("%s: %w", s.name, err)
-		}
-		rows = append(rows, row{s.name, figures})
+	}
+	rows, err := measure(ctx, chosen, rounds)
+	if err != nil {
+		return err
 	}
 	return writeTable(w, rows)
 }

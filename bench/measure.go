@@ -25,35 +25,80 @@ const noisyFactor = 5
 // A round is a sample of each cell of a row, taken one after the other.
 type round map[library]sample
 
-// measure measures the cells of s in so many rounds, of which the calmer half counts. The figure of the bare call is
-// its own, and that of any other is what it takes more than the bare call of the same round.
-func measure(ctx context.Context, s scenario, rounds int) (map[library]figure, error) {
-	names, calls := s.prepared()
-	if s.noisy {
-		rounds *= noisyFactor
-	}
-	all := make([]round, rounds)
-	for i := range all {
-		all[i] = make(round, len(names))
-		for j := range names {
-			name := names[(i+j)%len(names)] // each is the first as often as the others
-			got, err := s.sample(ctx, calls[name])
-			if err != nil {
-				return nil, fmt.Errorf("%s: %w", name, err)
-			}
-			all[i][name] = got
+// A course is a row on its way: its calls, and the rounds made so far.
+type course struct {
+	scenario
+	names  []library // the columns in which it has a cell
+	calls  map[library]call
+	rounds []round
+}
+
+func newCourse(s scenario) *course {
+	c := &course{scenario: s, calls: make(map[library]call, len(s.cells))}
+	for _, name := range libraries() {
+		if set, ok := s.cells[name]; ok {
+			c.names = append(c.names, name)
+			c.calls[name] = set(s.operation())
 		}
 	}
-	calm := calmer(all)
-	figures := make(map[library]figure, len(names))
-	for _, name := range names {
+	return c
+}
+
+// measure goes through all scenarios so many times, a round each, so that a stretch in which the machine is busy is
+// a small part of every row and not the whole of one.
+func measure(ctx context.Context, scenarios []scenario, rounds int) ([]row, error) {
+	courses := make([]*course, len(scenarios))
+	for i, s := range scenarios {
+		courses[i] = newCourse(s)
+	}
+	for range rounds {
+		for _, c := range courses {
+			if err := c.goOn(ctx); err != nil {
+				return nil, fmt.Errorf("%s: %w", c.name, err)
+			}
+		}
+	}
+	rows := make([]row, len(courses))
+	for i, c := range courses {
+		rows[i] = row{c.name, c.figures()}
+	}
+	return rows, nil
+}
+
+// goOn makes a round, or as many as a noisy row needs.
+func (c *course) goOn(ctx context.Context) error {
+	times := 1
+	if c.noisy {
+		times = noisyFactor
+	}
+	for range times {
+		n := len(c.rounds)
+		c.rounds = append(c.rounds, make(round, len(c.names)))
+		for i := range c.names {
+			name := c.names[(n+i)%len(c.names)] // each is the first as often as the others
+			got, err := c.sample(ctx, c.calls[name])
+			if err != nil {
+				return fmt.Errorf("%s: %w", name, err)
+			}
+			c.rounds[n][name] = got
+		}
+	}
+	return nil
+}
+
+// figures returns what the calmer half of the rounds showed. The figure of the bare call is its own, and that of any
+// other is what it takes more than the bare call of the same round.
+func (c *course) figures() map[library]figure {
+	calm := calmer(c.rounds)
+	figures := make(map[library]figure, len(c.names))
+	for _, name := range c.names {
 		samples := make([]sample, len(calm))
 		for i, r := range calm {
 			samples[i] = r[name].over(name, r[bareCall])
 		}
 		figures[name] = summary(samples)
 	}
-	return figures, nil
+	return figures
 }
 
 // calmer returns the half of the rounds in which the machine had the least else to do: in which all cells together
@@ -76,18 +121,6 @@ func calmer(rounds []round) []round {
 		calm[i] = *order[i]
 	}
 	return calm
-}
-
-// prepared returns the columns in which s has a cell, and their calls.
-func (s scenario) prepared() (names []library, calls map[library]call) {
-	calls = make(map[library]call, len(s.cells))
-	for _, name := range libraries() {
-		if set, ok := s.cells[name]; ok {
-			names = append(names, name)
-			calls[name] = set(s.operation())
-		}
-	}
-	return names, calls
 }
 
 // over returns what s is more than floor, unless it is that.

@@ -55,7 +55,7 @@ func (r row) text(name library) (times, memory string) {
 		return "-", ""
 	}
 	digits := 0
-	if math.Abs(f.ns) < 100 {
+	if max(math.Abs(f.ns), f.spread) < 100 {
 		digits = 1
 	}
 	return fmt.Sprintf("%.*f ±%.*f", digits, f.ns, digits, f.spread), fmt.Sprintf("%d B, %d", whole(f.bytes), whole(f.allocs))
