@@ -1,7 +1,9 @@
 package main
 
 import (
+	"errors"
 	"fmt"
+	"strconv"
 
 	"github.com/spf13/cobra"
 
@@ -40,10 +42,13 @@ is to be tried again later (the message says when), 64 for wrong usage, 130 or 1
   perdure copy s3://bikes/raw/hour.csv - --endpoint-url http://localhost:9000 | head
   pg_dump bikes | perdure copy - s3://backup/bikes.sql`,
 		Args: func(_ *cobra.Command, args []string) error {
-			if len(args) != 2 {
-				return fmt.Errorf("%d arguments, want two: SRC and DST", len(args))
+			switch len(args) {
+			case 2:
+				return nil
+			case 1:
+				return errors.New("1 argument, want two: SRC and DST")
 			}
-			return nil
+			return fmt.Errorf("%d arguments, want two: SRC and DST", len(args))
 		},
 		DisableFlagsInUseLine: true,
 		RunE: func(c *cobra.Command, args []string) error {
@@ -77,7 +82,12 @@ func (a *app) copy(c *cobra.Command, f *policy.Flags, job *copying.Job) error {
 		s.Breaker.Observe = report.Transitions(meter.log)
 		return s.Policy, s.Breaker, nil
 	}
-	job.Observe = retry.LogTo(meter.log)
+	observe := retry.LogTo(meter.log)
+	job.Observe = func(e retry.Event) {
+		if a.json || e.Kind != retry.Stopped { // people get the error itself
+			observe(e)
+		}
+	}
 	job.Resumed = meter.resumed
 	job.Progress = meter.progress
 	if _, _, err := job.Policy("default"); err != nil { // wrong, though it may not be needed
@@ -88,7 +98,7 @@ func (a *app) copy(c *cobra.Command, f *policy.Flags, job *copying.Job) error {
 	if err != nil {
 		return err
 	}
-	a.log.Info(copied(r), "event", "copied", "source", r.Source, "destination", r.Destination, "bytes", r.Bytes,
+	a.log.Info(copied(r), "event", "copied", "src", r.Source, "dst", r.Destination, "bytes", r.Bytes,
 		"checksum", r.Checksum, "verified", r.Verified, "attempts", r.Attempts, "retries", r.Retries, "duration", r.Elapsed)
 	return nil
 }
@@ -97,11 +107,10 @@ func (a *app) copy(c *cobra.Command, f *policy.Flags, job *copying.Job) error {
 func copied(r copying.Result) string {
 	text := fmt.Sprintf("Copied %s to %s: %d bytes in %.1f seconds", r.Source, r.Destination, r.Bytes, r.Elapsed.Seconds())
 	if r.Attempts > 0 {
-		text += fmt.Sprintf(", %d requests, %d of them repeated", r.Attempts, r.Retries)
+		text += ", attempts: " + strconv.Itoa(r.Attempts)
 	}
 	if r.Checksum != "" {
 		text += ", " + r.Checksum
 	}
 	return text
 }
-

@@ -3,17 +3,21 @@ package copying
 import (
 	"cmp"
 	"context"
+	"fmt"
 	"net/http"
+	"net/url"
 	"sync/atomic"
 	"time"
 
 	"github.com/aws/aws-sdk-go-v2/aws"
 	"github.com/aws/aws-sdk-go-v2/config"
 	"github.com/aws/aws-sdk-go-v2/service/s3"
+	"github.com/aws/smithy-go/logging"
 
 	"github.com/seed-0f2c7998/perdure/awsretry/objects"
 	"github.com/seed-0f2c7998/perdure/circuit"
 	"github.com/seed-0f2c7998/perdure/httpretry"
+	"github.com/seed-0f2c7998/perdure/internal/redact"
 	"github.com/seed-0f2c7998/perdure/internal/setting"
 	"github.com/seed-0f2c7998/perdure/retry"
 )
@@ -45,13 +49,16 @@ func (c *copier) policy(preset, name string) (retry.Policy, circuit.Config, erro
 	if err != nil {
 		return p, breaker, err
 	}
+	if c.breaker == nil {
+		c.breaker = &breaker
+	}
 	p.Name = cmp.Or(p.Name, name)
 	p.Observe = c.observe
 	if preset != "s3_upload" {
 		c.again = p
 		c.again.AttemptTimeout = 0 // that is for an answer's head
 	}
-	return p, breaker, nil
+	return p, *c.breaker, nil // one store, one set of rules
 }
 
 func (c *copier) connectWeb(registry *circuit.Registry) error {
@@ -97,15 +104,36 @@ func (c *copier) connectStore(ctx context.Context, preset, name string, registry
 	if err != nil {
 		return nil, err
 	}
-	cfg, err := config.LoadDefaultConfig(ctx)
+	cfg, err := c.config(ctx)
 	if err != nil {
-		return nil, setting.Bad("the AWS environment", "", "a valid one ("+err.Error()+")")
+		return nil, err
+	}
+	return objects.New(cfg, objects.Options{Policy: &p, Breakers: &breaker, Registry: registry}, func(o *s3.Options) {
+		o.HTTPClient = countedClient{o.HTTPClient, &c.attempts}
+		c.endpoint = aws.ToString(o.BaseEndpoint)
+	})
+}
+
+// config reads the AWS environment. That there are credentials is found out
+// here, where it can be said what to do.
+func (c *copier) config(ctx context.Context) (aws.Config, error) {
+	cfg, err := config.LoadDefaultConfig(ctx, config.WithLogger(logging.Nop{}))
+	if err != nil {
+		return cfg, fmt.Errorf("AWS environment: %s", oneLine(err.Error()))
 	}
 	if c.EndpointURL != "" {
+		u, err := url.Parse(c.EndpointURL)
+		if err != nil || u.Host == "" || u.Scheme != "http" && u.Scheme != "https" {
+			return cfg, setting.Bad("--endpoint-url", redact.String(c.EndpointURL), "an http or https URL, as http://localhost:9000")
+		}
 		cfg.BaseEndpoint = aws.String(c.EndpointURL)
 	}
 	cfg.Region = cmp.Or(cfg.Region, "us-east-1")
-	return objects.New(cfg, objects.Options{Policy: &p, Breakers: &breaker, Registry: registry}, func(o *s3.Options) {
-		o.HTTPClient = countedClient{o.HTTPClient, &c.attempts}
-	})
+	if _, err := cfg.Credentials.Retrieve(ctx); err != nil {
+		if ctx.Err() != nil {
+			return cfg, context.Cause(ctx)
+		}
+		return cfg, fmt.Errorf("no AWS credentials: set AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY, or AWS_PROFILE (%s)", oneLine(err.Error()))
+	}
+	return cfg, nil
 }

@@ -66,6 +66,9 @@ type copier struct {
 	client           *http.Client   // of a source that is a web page
 	again            retry.Policy   // for what the clients can't repeat
 
+	breaker  *circuit.Config // of every breaker; nil: not read yet
+	endpoint string          // of the objects; "" is AWS
+
 	attempts, retries atomic.Int64
 }
 
@@ -89,22 +92,27 @@ func (c *copier) run(ctx context.Context) (r Result, err error) {
 	if c.from, c.to, err = parseBoth(c.Source, c.Destination); err != nil {
 		return r, err
 	}
-	if err := c.connect(ctx); err != nil {
-		return r, err
+	if c.from.kind == file {
+		if err := readable(c.from.path); err != nil {
+			return r, c.explain("read", c.from, err)
+		}
 	}
 	t, err := c.target()
 	if err != nil {
-		return r, explain("write", c.to, err)
+		return r, c.explain("write", c.to, err)
 	}
 	defer t.close()
+	if err := c.connect(ctx); err != nil {
+		return r, err
+	}
 	o, err := retry.Value(ctx, &c.again, func(ctx context.Context) (outcome, error) {
 		return c.attempt(ctx, t)
 	})
 	if err != nil {
-		return r, err
+		return r, ended(err)
 	}
 	if err := t.commit(); err != nil {
-		return r, explain("write", c.to, err)
+		return r, c.explain("write", c.to, err)
 	}
 	r.Bytes, r.Checksum, r.Verified = o.bytes, o.checksum, o.verified
 	return r, nil
@@ -126,7 +134,7 @@ func (c *copier) target() (target, error) {
 func (c *copier) attempt(ctx context.Context, t target) (outcome, error) {
 	in, err := c.open(ctx)
 	if err != nil {
-		return outcome{}, retry.Permanent(explain("read", c.from, err))
+		return outcome{}, retry.Permanent(c.explain("read", c.from, err))
 	}
 	defer in.Close()
 	o, err := t.write(ctx, in)
@@ -135,13 +143,13 @@ func (c *copier) attempt(ctx context.Context, t target) (outcome, error) {
 	case err == nil:
 		return o, nil
 	case !ours:
-		return o, retry.Permanent(explain("write", c.to, err))
+		return o, retry.Permanent(c.explain("write", c.to, err))
 	case t.sequential() && o.bytes > 0 && mayRestart(broken.err):
-		return o, retry.Permanent(&exit.Error{Code: exit.Unavailable, Err: explain("read", c.from, &cutError{broken.err, o.bytes})})
+		return o, retry.Permanent(&exit.Error{Code: exit.Unavailable, Err: c.explain("read", c.from, &cutError{broken.err, o.bytes})})
 	case mayRestart(broken.err):
-		return o, retry.Transient(explain("read", c.from, broken.err))
+		return o, retry.Transient(c.explain("read", c.from, broken.err))
 	}
-	return o, retry.Permanent(explain("read", c.from, broken.err))
+	return o, retry.Permanent(c.explain("read", c.from, broken.err))
 }
 
 // mayRestart reports whether a body that broke may come whole the next time:
@@ -168,6 +176,9 @@ func mayRestart(err error) bool {
 func (c *copier) observe(e retry.Event) {
 	if e.Kind == retry.Retrying {
 		c.retries.Add(1)
+	}
+	if e.Err != nil {
+		e.Err = told{e.Err}
 	}
 	if c.Observe != nil {
 		c.Observe(e)

@@ -4,9 +4,19 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
+	"net/http"
+	"net/url"
+	"strings"
+	"time"
+
+	"github.com/aws/smithy-go"
+	smithyhttp "github.com/aws/smithy-go/transport/http"
 
 	"github.com/seed-0f2c7998/perdure/awsretry/objects"
+	"github.com/seed-0f2c7998/perdure/circuit"
 	"github.com/seed-0f2c7998/perdure/httpretry"
+	"github.com/seed-0f2c7998/perdure/internal/redact"
+	"github.com/seed-0f2c7998/perdure/retry"
 )
 
 // A cutError is an input that broke when some of it could not be taken back.
@@ -16,31 +26,106 @@ type cutError struct {
 }
 
 func (e *cutError) Error() string {
-	return fmt.Sprintf("it broke after %d bytes, which are written and can't be taken back: %v", e.bytes, e.err)
+	return fmt.Sprintf("it broke after %d bytes, which are written and can't be taken back: %s", e.bytes, brief(e.err))
 }
 func (e *cutError) Unwrap() error { return e.err }
 
-// A placeError is an error that says what was done, and where.
+// A placeError is an error with one line about what failed, and where.
 type placeError struct {
-	do    string // read, write
-	place place
+	where string // and what was done
 	err   error
 }
 
-func (e *placeError) Error() string { return fmt.Sprintf("%s %s: %v", e.do, e.place, e.err) }
+func (e *placeError) Error() string { return e.where + ": " + reason(e.err) }
 func (e *placeError) Unwrap() error { return e.err }
 
-// explain returns err with what was done to which place, unless it says so
-// itself.
-func explain(do string, p place, err error) error {
-	if _, ok := errors.AsType[*objects.Error](err); ok {
-		return err
+// explain returns err with what was done to which place.
+func (c *copier) explain(do string, p place, err error) error {
+	where := do + " " + p.String()
+	switch {
+	case p.kind == web:
+		where = fmt.Sprintf("%s %q", do, p) // a URL does not tell where it ends
+	case p.kind == object && c.endpoint != "":
+		where += " at " + redact.String(c.endpoint)
 	}
-	if _, ok := errors.AsType[*fs.PathError](err); ok && p.kind == file {
-		return err
-	}
-	if _, ok := errors.AsType[*httpretry.StatusError](err); ok {
-		return err
-	}
-	return &placeError{do, p, err}
+	return &placeError{where, err}
 }
+
+// ended returns the error of all attempts, so that it begins with the place.
+func ended(err error) error {
+	e, all := err.(*retry.Error) //nolint:errorlint // of this package's own attempts
+	last, ok := errors.AsType[*placeError](err)
+	switch {
+	case !all || !ok:
+		return err
+	case errors.Is(e.Stop, retry.ErrPermanent):
+		return e.Last
+	}
+	whole := *e
+	whole.Last = last.err
+	return &placeError{last.where, &whole}
+}
+
+// reason is brief with what a retry has to say.
+func reason(err error) string {
+	e, ok := errors.AsType[*retry.Error](err)
+	if !ok {
+		return brief(err)
+	}
+	text := e.Stop.Error()
+	if e.Attempts == 1 {
+		text += " after 1 attempt"
+	} else if e.Attempts > 1 {
+		text += fmt.Sprintf(" after %d attempts", e.Attempts)
+	}
+	if _, open := errors.AsType[*circuit.OpenError](e.Stop); !open && !e.RetryAt.IsZero() {
+		text += " (retry at " + e.RetryAt.Format(time.RFC3339) + ")"
+	}
+	if e.Last != nil {
+		text += ": " + brief(e.Last)
+	}
+	return text
+}
+
+// brief is the text of an error without the words that the clients put around
+// it: what the service said, or what happened to the connection.
+func brief(err error) string {
+	if api, ok := errors.AsType[smithy.APIError](err); ok {
+		text := api.ErrorCode()
+		if res, ok := errors.AsType[*smithyhttp.ResponseError](err); ok && res.HTTPStatusCode() > 0 {
+			text = fmt.Sprintf("%d %s", res.HTTPStatusCode(), text)
+		}
+		if m := api.ErrorMessage(); m != "" && m != http.StatusText(http.StatusNotFound) {
+			text += ": " + m
+		}
+		return oneLine(text)
+	}
+	switch e := err.(type) { //nolint:errorlint // layer by layer
+	case *httpretry.StatusError:
+		return fmt.Sprintf("%d %s", e.Status, http.StatusText(e.Status))
+	case *objects.Error:
+		return brief(e.Err)
+	case *smithy.OperationError:
+		return brief(e.Err)
+	case *smithyhttp.RequestSendError:
+		return brief(e.Err)
+	case *url.Error:
+		return brief(e.Err)
+	case *fs.PathError:
+		return e.Err.Error()
+	case *readError:
+		return brief(e.err)
+	}
+	if send, ok := errors.AsType[*smithyhttp.RequestSendError](err); ok {
+		return brief(send)
+	}
+	return oneLine(redact.String(err.Error()))
+}
+
+func oneLine(text string) string { return strings.Join(strings.Fields(text), " ") }
+
+// A told error is an attempt's, for an event, in brief.
+type told struct{ err error }
+
+func (e told) Error() string { return brief(e.err) }
+func (e told) Unwrap() error { return e.err }

@@ -3,7 +3,6 @@ package copying
 import (
 	"context"
 	"errors"
-	"fmt"
 	"io"
 	"net/http"
 	"os"
@@ -22,11 +21,12 @@ type input struct {
 	seek *os.File    // the source, if it can be read again and at any place
 }
 
-// A readError is an error of the source rather than of the destination.
+// A readError is an error of the source rather than of the destination. It
+// does not unwrap: whoever reads a source that ended with io.ErrUnexpectedEOF
+// must not take that for an end.
 type readError struct{ err error }
 
 func (e *readError) Error() string { return e.err.Error() }
-func (e *readError) Unwrap() error { return e.err }
 
 // open opens the source.
 func (c *copier) open(ctx context.Context) (*input, error) {
@@ -54,7 +54,7 @@ func openFile(ctx context.Context, path string) (*input, error) {
 	}
 	info, err := f.Stat()
 	if err == nil && info.IsDir() {
-		err = &os.PathError{Op: "read", Path: path, Err: errors.New("is a directory, want a file")}
+		err = errDirectory
 	}
 	if err != nil {
 		_ = f.Close()
@@ -65,6 +65,27 @@ func openFile(ctx context.Context, path string) (*input, error) {
 	}
 	return &input{ReadCloser: f, size: info.Size(), mode: info.Mode().Perm(), seek: f}, nil
 }
+
+// readable reports, as nil, that there is a file to read. Only a regular one is
+// opened: another may not be the same afterwards.
+func readable(path string) error {
+	info, err := os.Stat(path)
+	switch {
+	case err != nil:
+		return err
+	case info.IsDir():
+		return errDirectory
+	case !info.Mode().IsRegular():
+		return nil
+	}
+	f, err := os.Open(path)
+	if err == nil {
+		_ = f.Close()
+	}
+	return err
+}
+
+var errDirectory = errors.New("is a directory, want a file")
 
 // interruptible returns a reader of r whose Read ends with ctx, as that of a
 // pipe or a terminal does not.
@@ -97,9 +118,9 @@ func (c *copier) openWeb(ctx context.Context) (*input, error) {
 	switch {
 	case err != nil:
 	case res.StatusCode != http.StatusOK:
-		err = fmt.Errorf("GET %s: %s", c.from, res.Status)
+		err = errors.New(res.Status)
 	case res.ContentLength < 0 && res.ProtoMajor == 1 && len(res.TransferEncoding) == 0:
-		err = fmt.Errorf("GET %s: the server tells neither a length nor the end, so that a whole answer can't be told from a part", c.from)
+		err = errors.New("the server tells neither a length nor the end, so a whole answer can't be told from a part of it")
 	}
 	if err != nil {
 		_ = res.Body.Close()

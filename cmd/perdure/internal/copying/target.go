@@ -108,7 +108,7 @@ func (c *copier) newDraft() (target, error) {
 	name := filepath.Join(filepath.Dir(path), "."+filepath.Base(path)+"."+rand.Text()[:8]+".part")
 	d.file, err = os.OpenFile(name, os.O_RDWR|os.O_CREATE|os.O_EXCL, made|0o200)
 	if err != nil {
-		return nil, fmt.Errorf("write beside %s: %w", path, err)
+		return nil, err
 	}
 	return d, nil
 }
