@@ -35,7 +35,7 @@ func TestHotPathsDoNotAllocate(t *testing.T) {
 			"Quick":                func() { p, _ := b.Quick(); p.Success() },
 			"Allow, RecordSuccess": func() { b.Allow(); b.RecordSuccess() },
 			"Do":                   func() { _ = b.Do(t.Context(), nothing) },
-			"State, Peek":          func() { b.State(); b.Peek() },
+			"State, Peek":          func() { b.State(); _ = b.Peek() },
 			"Withdraw, Refund":     func() { b.Withdraw(Token); b.Refund(Token) },
 			"NotBefore":            func() { b.NotBefore() },
 		} {

@@ -107,6 +107,64 @@ func TestObserveOnly(t *testing.T) {
 	})
 }
 
+// A cell holds what another process wrote, by whatever clock.
+func TestWordFromAnotherClock(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		for _, row := range []struct {
+			ahead time.Duration // of the end of the open time, or of the lease
+			opens bool
+		}{
+			{-time.Hour, true},
+			{0, true},
+			{time.Millisecond, false},
+			{30 * time.Second, false},
+			{90 * time.Second, false},
+			{91 * time.Second, true},
+			{time.Hour, true},
+			{300 * 24 * time.Hour, true},
+		} {
+			for _, s := range []State{Open, HalfOpen} {
+				b := New("x", quiet(Config{}))
+				w := word(0).next(s).until(floor(time.Now().Add(row.ahead)))
+				if s == HalfOpen {
+					w = w.low(1)
+				}
+				b.cell.Load().Breaker.Store(uint64(w))
+				if refused := b.Peek() != nil; s == Open && refused == row.opens {
+					t.Errorf("%v for %v: a refusal is %v", s, row.ahead, refused)
+				}
+				if b.Allow() != row.opens {
+					t.Errorf("%v for %v: admits is %v", s, row.ahead, !row.opens)
+				}
+			}
+		}
+	})
+}
+
+// The open time grows with each probe that fails, and is spread upward only.
+func TestOpenTimesSpread(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		c := quiet(Config{FailureThreshold: 1, RecoveryTimeout: time.Second, OpenGrowth: 2, OpenMax: 3 * time.Second, OpenJitter: .5})
+		for n, want := range []time.Duration{time.Second, 2 * time.Second, 3 * time.Second, 3 * time.Second} {
+			low, high := time.Hour, time.Duration(0)
+			for range 200 {
+				b := New("x", c)
+				b.RecordFailure()
+				for range n {
+					after(time.Until(b.Peek().RetryAt))
+					b.Allow()
+					b.RecordFailure()
+				}
+				d := time.Until(b.Peek().RetryAt)
+				low, high = min(low, d), max(high, d)
+			}
+			if low < want || high > want*3/2+time.Millisecond || high-low < want*4/10 {
+				t.Errorf("after %d failed probes it is open for %v to %v, want %v and up to half more", n, low, high, want)
+			}
+		}
+	})
+}
+
 // A nil *Breaker admits everything and knows nothing.
 func TestNilBreaker(t *testing.T) {
 	var b *Breaker

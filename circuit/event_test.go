@@ -87,10 +87,10 @@ func TestObserverUsesTheBreaker(t *testing.T) {
 		if len(states) < 4 {
 			b.RecordFailure()
 		}
-		switch tr.To {
-		case Open:
+		if tr.To == Open {
 			b.Isolate()
-		case Isolated:
+		}
+		if tr.To == Isolated {
 			b.Reset()
 		}
 	}})

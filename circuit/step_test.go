@@ -9,7 +9,7 @@ import (
 const base instant = 1_780_000_000_123
 
 // stepRules returns the rules of c as New would make them.
-func stepRules(t testing.TB, c Config) *rules {
+func stepRules(t *testing.T, c Config) *rules {
 	t.Helper()
 	if err := c.Validate(); err != nil {
 		t.Fatalf("the test's own Config: %v", err)

@@ -29,7 +29,7 @@ type twin struct {
 type twinPermit struct {
 	period int
 	start  time.Time
-	real   Permit
+	permit Permit
 }
 
 type twinCall struct {
@@ -195,6 +195,7 @@ func twinConfigs() []Config {
 // playTwins drives a breaker and its twin by script: the first byte chooses
 // the Config, each further one an event.
 func playTwins(t *testing.T, script []byte) {
+	t.Helper()
 	if len(script) == 0 {
 		return
 	}
@@ -205,7 +206,7 @@ func playTwins(t *testing.T, script []byte) {
 		arg := int(op >> 3)
 		switch op & 7 {
 		case 0, 1: // a call begins
-			real, err := b.Acquire()
+			permit, err := b.Acquire()
 			p := w.acquire()
 			if (err == nil) != (p != nil) {
 				t.Fatalf("step %d, op %d: the breaker says %v, its twin %v; it is %v", i, op, err, p, w.state)
@@ -214,15 +215,15 @@ func playTwins(t *testing.T, script []byte) {
 				w.rejects++
 				continue
 			}
-			if p.real = real; real.Probe() != (w.state == HalfOpen) {
-				t.Fatalf("step %d: a probe is %v while %v", i, real.Probe(), w.state)
+			if p.permit = permit; permit.Probe() != (w.state == HalfOpen) {
+				t.Fatalf("step %d: a probe is %v while %v", i, permit.Probe(), w.state)
 			}
 			out = append(out, p)
 		case 2, 3, 4: // one ends
 			if len(out) > 0 {
 				p := out[arg%len(out)]
 				out = slices.DeleteFunc(out, func(q *twinPermit) bool { return p == q })
-				[]func(){p.real.Success, p.real.Failure, p.real.Cancel}[op&7-2]()
+				[]func(){p.permit.Success, p.permit.Failure, p.permit.Cancel}[op&7-2]()
 				w.done(p, op&7 == 3, op&7 == 4)
 			}
 		case 5: // time passes, by odd and even amounts

@@ -158,8 +158,15 @@ func TestCheck(t *testing.T) {
 
 func TestUnknownName(t *testing.T) {
 	for _, row := range []struct{ name, suggestion string }{
-		{"atempts", "attempts"}, {"ATTEMPTS", "attempts"}, {"delays", "delay"}, {"dalay", "delay"},
-		{"jiter", "jitter"}, {"o", "on"}, {"zzzzzzzz", ""}, {"", "on"}, {"max_attempts", "attempts"},
+		{"atempts", "attempts"},
+		{"ATTEMPTS", "attempts"},
+		{"delays", "delay"},
+		{"dalay", "delay"},
+		{"jiter", "jitter"},
+		{"o", "on"},
+		{"zzzzzzzz", ""},
+		{"", "on"},
+		{"max_attempts", "attempts"},
 	} {
 		bad, ok := errors.AsType[*Error](Set(fields(), new(conf), row.name, "5"))
 		if !ok || bad.Field != "parameter" || bad.Value != strconv.Quote(row.name) ||
