@@ -3,6 +3,7 @@ package retry_test
 import (
 	"context"
 	"testing"
+	"testing/synctest"
 	"time"
 
 	"github.com/seed-0f2c7998/perdure/circuit"
@@ -54,4 +55,24 @@ func TestTwoFailuresAllocateLittle(t *testing.T) {
 			t.Errorf("%s: %v allocations, want at most 3", name, got)
 		}
 	}
+}
+
+// Once a wait that a server asked for is over, calls are as quick as before: it
+// used to be looked up by every call for the rest of the process.
+func TestQuickAfterAHold(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		b := breaker(circuit.Config{})
+		p := retry.Policy{Breaker: b}
+		f, _ := calls(retry.After(errDown, time.Second))
+		if err := retry.Do(t.Context(), &p, f); err != nil {
+			t.Fatal(err)
+		}
+		<-time.After(time.Minute)
+		if err := retry.Do(t.Context(), &p, f); err != nil {
+			t.Fatal(err)
+		}
+		if _, quick := b.Quick(); !quick {
+			t.Error("not quick after the hold is over")
+		}
+	})
 }

@@ -84,7 +84,11 @@ func (c *Cell) Held() time.Time {
 	if word == 0 {
 		return time.Time{}
 	}
-	return heldUntil(word, time.Now())
+	held := heldUntil(word, time.Now())
+	if held.IsZero() {
+		c.hold.CompareAndSwap(word, 0) // it is over: the next call need not look again
+	}
+	return held
 }
 
 // Holding reports whether a not-before instant is set, be it over or not.
