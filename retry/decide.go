@@ -67,11 +67,10 @@ func (p *Policy) Decide(o Outcome, u float64) Decision {
 		d.Stop = o.Ended
 	case p.nested(o.Err):
 		d.Stop, d.Nested = ErrPermanent, true
+		d.RetryAt = comeBack(o.Err, d.RetryAt)
 	case o.Class == ClassPermanent || o.Class == ClassIgnored:
 		d.Stop = ErrPermanent
-		if open, ok := errors.AsType[*circuit.OpenError](o.Err); ok {
-			d.RetryAt = open.RetryAt
-		}
+		d.RetryAt = comeBack(o.Err, d.RetryAt)
 	case final(o.Err):
 		d.Stop = ErrPermanent
 	case attempts > 0 && o.Attempt >= attempts:
@@ -135,6 +134,21 @@ func (p *Policy) nested(err error) bool {
 	}
 	_, ok := errors.AsType[*Error](err)
 	return ok
+}
+
+// comeBack returns when it makes sense to come back: when another retry or
+// breaker that is in err says, unless the hint is later.
+func comeBack(err error, hint time.Time) time.Time {
+	at := time.Time{}
+	if e, ok := errors.AsType[*Error](err); ok {
+		at = e.RetryAt
+	} else if open, ok := errors.AsType[*circuit.OpenError](err); ok {
+		at = open.RetryAt
+	}
+	if at.Before(hint) {
+		return hint
+	}
+	return at
 }
 
 // final reports whether err is marked as [Final].
