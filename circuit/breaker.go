@@ -63,7 +63,7 @@ func New(name string, c Config) *Breaker {
 	if b.store == nil || b.err != nil {
 		b.store = new(Memory)
 	}
-	b.cell = b.store.Cell(name)
+	b.cell = b.store.Cell(name, b.obey)
 	if b.err != nil {
 		b.cell.Load().Breaker.Store(uint64(word(0).next(Isolated)))
 		return b
@@ -305,6 +305,7 @@ func (b *Breaker) Reset() {
 func (b *Breaker) HoldUntil(t time.Time) {
 	if b != nil {
 		b.cell.Load().Hold(time.Now(), t)
+		b.store.Held(b.name, t)
 	}
 }
 
@@ -368,7 +369,7 @@ func (b *Breaker) applyFor(e event, why Reason) (word, bool) {
 		if next == old {
 			return old, admitted
 		}
-		if admitted && next.state() == HalfOpen && !b.store.Grant(b.name) {
+		if admitted && next.state() == HalfOpen && !b.store.Grant(b.name, time.Duration(b.rules.lease)*time.Millisecond) {
 			return old, false
 		}
 		if c.Breaker.CompareAndSwap(uint64(old), uint64(next)) {
@@ -376,6 +377,11 @@ func (b *Breaker) applyFor(e event, why Reason) (word, bool) {
 			return next, admitted
 		}
 	}
+}
+
+// obey puts the breaker in the state that those who share it have agreed on.
+func (b *Breaker) obey(o cell.Order) {
+	b.applyFor(event{signal: told, state: State(o.State), until: ceil(o.Until)}, Reason{code: Agreed})
 }
 
 // changed does what follows from a step that was made.
@@ -398,13 +404,17 @@ func (b *Breaker) changed(old, next word, s signal, why Reason, now time.Time) {
 	if next.state() == Closed {
 		b.window.clear(c)
 	}
-	b.store.Changed(b.name, uint64(old), uint64(next))
 	t := Transition{
 		Name: b.name, From: old.state(), To: next.state(), Reason: why, At: now,
 		ObserveOnly: b.config.ObserveOnly,
 	}
 	if t.To == Open {
 		t.RetryAt = b.refusal(next, floor(now)).RetryAt
+	}
+	if s != told {
+		b.store.Changed(b.name, cell.Change{
+			From: uint8(t.From), To: uint8(t.To), Until: t.RetryAt, Reason: why.pack(), ByHand: why.code == ByHand,
+		})
 	}
 	b.report(t)
 }

@@ -106,6 +106,7 @@ const (
 	TimeUp            // the recovery timeout is over
 	Recovered         // n probes succeeded
 	ByHand            // Trip, Isolate or Reset was called
+	Agreed            // those who share it elsewhere have agreed on the state
 )
 
 // Cause returns the kind of the reason.
@@ -128,6 +129,8 @@ func (r Reason) String() string {
 		return plural(r.n, "successful probe")
 	case ByHand:
 		return "by hand"
+	case Agreed:
+		return "agreed on by the fleet"
 	default:
 		return "unknown"
 	}

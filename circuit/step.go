@@ -123,6 +123,7 @@ const (
 	trip    // by hand
 	isolate // by hand
 	reset   // by hand
+	told    // by those who share the breaker elsewhere
 )
 
 // An event is a signal with all that the step needs to know of the world.
@@ -132,6 +133,8 @@ type event struct {
 	now        instant // rounded down
 	begin      instant // now rounded up
 	u          float64 // in [0, 1), places the open time in its jitter
+	state      State   // of told
+	until      instant // of told, to open: when the first probe may go
 }
 
 // step is every transition that a breaker can make, as a pure function: the
@@ -144,6 +147,8 @@ func (r *rules) step(w word, e event) (next word, admitted bool) {
 		return r.admit(w, e)
 	case trip, isolate, reset:
 		return r.byHand(w, e), false
+	case told:
+		return r.told(w, e), false
 	case success, failure, cancel, verdict: // the results of calls that passed
 	}
 	if e.generation != w.generation() {
@@ -195,6 +200,22 @@ func (r *rules) byHand(w word, e event) word {
 		return r.opened(w, w.reopened(), e)
 	default:
 		return w
+	}
+}
+
+// told sets a state that has been agreed on elsewhere. Half-open is none: who
+// sends a probe is agreed on before it is sent.
+func (r *rules) told(w word, e event) word {
+	until := min(e.until, e.begin+r.openLimit)
+	switch {
+	case e.state == Open && w.state() == Open:
+		return w.until(until)
+	case e.state == Open:
+		return w.next(Open).reopen(w.reopened()).until(until)
+	case e.state == w.state(), e.state == HalfOpen:
+		return w
+	default:
+		return w.next(e.state)
 	}
 }
 

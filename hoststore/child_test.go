@@ -58,7 +58,7 @@ const adds = 500_000
 
 // add counts in one word as fast as it can.
 func add(path string) {
-	c := hoststore.Open(path).Cell("total").Load()
+	c := hoststore.Open(path).Cell("total", nil).Load()
 	for range adds {
 		c.Rejected.Add(1)
 	}

@@ -153,13 +153,13 @@ func TestManyOpenANewFileAtOnce(t *testing.T) {
 	}
 	wg.Wait()
 	for i, s := range stores {
-		s.Cell("total").Load().Trips.Add(1)
+		s.Cell("total", nil).Load().Trips.Add(1)
 		defer s.Close()
 		if s.Err() != nil {
 			t.Errorf("store %d: %v", i, s.Err())
 		}
 	}
-	if got := stores[0].Cell("total").Load().Trips.Load(); got != uint64(len(stores)) {
+	if got := stores[0].Cell("total", nil).Load().Trips.Load(); got != uint64(len(stores)) {
 		t.Errorf("%d stores of one file have counted %d in one word", len(stores), got)
 	}
 	if left, _ := filepath.Glob(filepath.Join(filepath.Dir(path), ".cells-*")); len(left) > 0 {
@@ -176,15 +176,15 @@ func TestLongAndManyKeys(t *testing.T) {
 	store := hoststore.Open(filepath.Join(t.TempDir(), "cells"))
 	defer store.Close()
 	long := strings.Repeat("x", 1000)
-	if store.Cell(long+"1").Load() == store.Cell(long+"2").Load() {
+	if store.Cell(long+"1", nil).Load() == store.Cell(long+"2", nil).Load() {
 		t.Error("two long keys share a cell")
 	}
-	if store.Cell("").Load() == store.Cell("(no name)").Load() {
+	if store.Cell("", nil).Load() == store.Cell("(no name)", nil).Load() {
 		t.Error("the empty key shares a cell")
 	}
 	seen := map[any]bool{}
 	for i := range 4200 {
-		c := store.Cell(strings.Repeat("k", i%7) + time.Duration(i).String()).Load()
+		c := store.Cell(strings.Repeat("k", i%7)+time.Duration(i).String(), nil).Load()
 		if seen[c] {
 			t.Fatalf("key %d shares a cell", i)
 		}

@@ -35,6 +35,8 @@ import (
 // noticed within a second, and the breakers move to the new one. A file that is
 // truncated while it is mapped is not supported: its processes get SIGBUS.
 type Store struct {
+	cell.Alone
+
 	path   string
 	memory circuit.Memory // for keys that the file has no room for, and when there is no file
 	stop   chan struct{}  // closed by Close
@@ -83,7 +85,7 @@ func Path() (string, error) {
 
 // Cell returns the way to the cell of key. Breakers of one key must have the
 // same settings in all processes, or each follows its own on the same state.
-func (s *Store) Cell(key string) *cell.Ref {
+func (s *Store) Cell(key string, _ func(cell.Order)) *cell.Ref {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	ref := s.refs[key]
@@ -93,12 +95,6 @@ func (s *Store) Cell(key string) *cell.Ref {
 	}
 	return ref
 }
-
-// Grant allows every probe: the word that all processes read says who has it.
-func (*Store) Grant(string) bool { return true }
-
-// Changed does nothing: all processes read the word that has changed.
-func (*Store) Changed(string, uint64, uint64) {}
 
 // Keys returns the keys in the file, those of other processes included, in no
 // particular order.
@@ -132,7 +128,7 @@ func (s *Store) find(key string) *cell.Cell {
 		}
 		s.warn(fmt.Errorf("%s is full: it has room for %d keys; delete it to begin anew", s.path, slots))
 	}
-	return s.memory.Cell(key).Load()
+	return s.memory.Cell(key, nil).Load()
 }
 
 // open maps the file. s.mu is held, or s is not shared yet.

@@ -9,7 +9,6 @@
 package cell
 
 import (
-	"sync"
 	"sync/atomic"
 	"time"
 )
@@ -115,56 +114,3 @@ func heldUntil(word uint64, now time.Time) time.Time {
 	}
 	return end
 }
-
-// A Ref leads to the cell of one key. A [Store] whose memory is taken away lets
-// it lead elsewhere, so its users load it anew for each call.
-type Ref struct{ cell atomic.Pointer[Cell] }
-
-// NewRef returns a Ref that leads to c.
-func NewRef(c *Cell) *Ref {
-	r := new(Ref)
-	r.Lead(c)
-	return r
-}
-
-// Load returns the cell.
-func (r *Ref) Load() *Cell { return r.cell.Load() }
-
-// Lead makes r lead to c.
-func (r *Ref) Lead(c *Cell) { r.cell.Store(c) }
-
-// A Store is where cells live.
-type Store interface {
-	// Cell returns the way to the cell of key, made at first use. It is called
-	// when a breaker is made, not on its calls.
-	Cell(key string) *Ref
-
-	// Grant reports whether this process may send a probe of key now. It is
-	// asked when the breaker would let one pass, and must not block.
-	Grant(key string) bool
-
-	// Changed is told after each transition of key's breaker, with its word
-	// before and after. It must not block.
-	Changed(key string, before, after uint64)
-}
-
-// Memory is a Store whose cells are the process's own; one key has one cell
-// in each Memory. The zero Memory is ready for use.
-type Memory struct {
-	cells sync.Map // of *Ref by key
-}
-
-// Cell returns the way to the cell of key.
-func (m *Memory) Cell(key string) *Ref {
-	r, ok := m.cells.Load(key)
-	if !ok {
-		r, _ = m.cells.LoadOrStore(key, NewRef(new(Cell)))
-	}
-	return r.(*Ref) //nolint:errcheck // nothing else is stored
-}
-
-// Grant allows every probe: nobody else can send one.
-func (*Memory) Grant(string) bool { return true }
-
-// Changed does nothing: everybody reads the same words.
-func (*Memory) Changed(string, uint64, uint64) {}

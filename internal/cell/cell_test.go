@@ -225,17 +225,19 @@ func TestMemoryKeepsOneCellForAKey(t *testing.T) {
 	var m Memory
 	var all sync.WaitGroup
 	for i := range 50 {
-		all.Go(func() { m.Cell([]string{"a", "b"}[i%2]).Load().Trips.Add(1) })
+		all.Go(func() { m.Cell([]string{"a", "b"}[i%2], nil).Load().Trips.Add(1) })
 	}
 	all.Wait()
-	if a, b := m.Cell("a").Load(), m.Cell("b").Load(); a == b || a.Trips.Load() != 25 || b.Trips.Load() != 25 {
+	a, b := m.Cell("a", nil).Load(), m.Cell("b", nil).Load()
+	if a == b || a.Trips.Load() != 25 || b.Trips.Load() != 25 {
 		t.Errorf("the keys' cells counted %d and %d, want 25 each", a.Trips.Load(), b.Trips.Load())
 	}
-	first := m.Cell("a").Load()
-	if again := m.Cell("a"); again.Load() != first || !m.Grant("a") {
+	first := m.Cell("a", nil).Load()
+	if again := m.Cell("a", nil); again.Load() != first || !m.Grant("a", time.Second) {
 		t.Error("a key's cell is not always the same, or its probe not granted")
 	}
-	m.Changed("a", 0, 1)
+	m.Changed("a", Change{})
+	m.Held("a", time.Now())
 }
 
 // Who holds a Ref sees the cell that it was last led to.

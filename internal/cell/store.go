@@ -1,0 +1,89 @@
+package cell
+
+import (
+	"sync"
+	"sync/atomic"
+	"time"
+)
+
+// A Ref leads to the cell of one key. A [Store] whose memory is taken away lets
+// it lead elsewhere, so its users load it anew for each call.
+type Ref struct{ cell atomic.Pointer[Cell] }
+
+// NewRef returns a Ref that leads to c.
+func NewRef(c *Cell) *Ref {
+	r := new(Ref)
+	r.Lead(c)
+	return r
+}
+
+// Load returns the cell.
+func (r *Ref) Load() *Cell { return r.cell.Load() }
+
+// Lead makes r lead to c.
+func (r *Ref) Lead(c *Cell) { r.cell.Store(c) }
+
+// A Store is where cells live. Its methods do not block.
+type Store interface {
+	// Cell returns the way to the cell of key, made at first use. It is called
+	// when a breaker is made, not on its calls. A store that learns from
+	// elsewhere what state the breaker must be in calls obey, on a goroutine
+	// of its own.
+	Cell(key string, obey func(Order)) *Ref
+
+	// Grant reports whether this process may send a probe of key now, and keep
+	// its place until lease is over. It is asked when the breaker would let
+	// one pass.
+	Grant(key string, lease time.Duration) bool
+
+	// Changed is told of each transition of key's breaker that this process
+	// has made, unless it was an Order.
+	Changed(key string, c Change)
+
+	// Held is told of each not-before instant that this process has set.
+	Held(key string, until time.Time)
+}
+
+// An Order is the state that all who share a breaker have agreed on.
+type Order struct {
+	State uint8     // as package circuit numbers them; never half-open
+	Until time.Time // of open: when the first probe may go
+}
+
+// A Change is one transition of a breaker.
+type Change struct {
+	From, To uint8
+	Until    time.Time // to open: when the first probe may go
+	Reason   uint64    // as in the cell
+	ByHand   bool      // somebody called Trip, Isolate or Reset
+}
+
+// Alone is what a Store does of which nobody else has to be told: everybody
+// concerned reads the same words.
+type Alone struct{}
+
+// Grant allows every probe.
+func (Alone) Grant(string, time.Duration) bool { return true }
+
+// Changed does nothing.
+func (Alone) Changed(string, Change) {}
+
+// Held does nothing.
+func (Alone) Held(string, time.Time) {}
+
+// Memory is a Store whose cells are the process's own; one key has one cell
+// in each Memory. The zero Memory is ready for use.
+type Memory struct {
+	Alone
+
+	cells sync.Map // of *Ref by key
+}
+
+// Cell returns the way to the cell of key.
+func (m *Memory) Cell(key string, _ func(Order)) *Ref {
+	r, ok := m.cells.Load(key)
+	if !ok {
+		r, _ = m.cells.LoadOrStore(key, NewRef(new(Cell)))
+	}
+	return r.(*Ref) //nolint:errcheck // nothing else is stored
+}
