@@ -109,8 +109,8 @@ func copied(r copying.Result) string {
 	if r.Attempts > 0 {
 		text += ", attempts: " + strconv.Itoa(r.Attempts)
 	}
-	if r.Checksum != "" {
-		text += ", " + r.Checksum
+	if r.Checksum == "" {
+		return text + ", verified by " + r.Verified
 	}
-	return text
+	return text + ", " + r.Checksum
 }

@@ -1,0 +1,139 @@
+//go:build unix
+
+package main
+
+import (
+	"bytes"
+	"io"
+	"net/http"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"syscall"
+	"testing"
+	"time"
+
+	"github.com/seed-0f2c7998/perdure/httpretry/httptestfault"
+)
+
+// command returns the command as a process of its own: this test binary, which
+// TestMain makes it.
+func command(t *testing.T, environ []string, args ...string) *exec.Cmd {
+	t.Helper()
+	self, err := os.Executable()
+	if err != nil {
+		t.Fatal(err)
+	}
+	link := filepath.Join(t.TempDir(), "perdure")
+	if err := os.Symlink(self, link); err != nil {
+		t.Fatal(err)
+	}
+	c := exec.CommandContext(t.Context(), link, args...)
+	c.Env = append(os.Environ(), environ...)
+	return c
+}
+
+// eventually returns when holds does, and fails the test if that takes too long.
+func eventually(t *testing.T, what string, holds func() bool) {
+	t.Helper()
+	tick := time.NewTicker(2 * time.Millisecond)
+	defer tick.Stop()
+	for range 10_000 {
+		if holds() {
+			return
+		}
+		<-tick.C
+	}
+	t.Fatalf("it never came to this: %s", what)
+}
+
+// interrupted waits for the process and checks its code.
+func interrupted(t *testing.T, c *exec.Cmd, log *bytes.Buffer, want int) {
+	t.Helper()
+	_ = c.Wait() // its code is not 0
+	if got := c.ProcessState.ExitCode(); got != want {
+		t.Errorf("exit code %d, want %d\n%s", got, want, log)
+	}
+}
+
+func unfinished(t *testing.T, dir string) (size int64) {
+	t.Helper()
+	left, _ := filepath.Glob(filepath.Join(dir, ".*.part"))
+	for _, name := range left {
+		if info, err := os.Stat(name); err == nil {
+			size += info.Size()
+		}
+	}
+	return size
+}
+
+// A copy that is interrupted leaves the destination as it was, and nothing else.
+func TestInterruptedCopyToFile(t *testing.T) {
+	body := generated(1 << 20)
+	web := httptestfault.New(func(int, *http.Request) httptestfault.Step {
+		return httptestfault.Step{Body: body}.CutAt(600_000, httptestfault.Stall)
+	})
+	defer web.Close()
+	for signal, want := range map[syscall.Signal]int{syscall.SIGINT: 130, syscall.SIGTERM: 143} {
+		t.Run(signal.String(), func(t *testing.T) {
+			dir := t.TempDir()
+			old := filepath.Join(dir, "stations.bin")
+			if err := os.WriteFile(old, []byte("what was there"), 0o600); err != nil {
+				t.Fatal(err)
+			}
+			var log bytes.Buffer
+			c := command(t, []string{"HOME=" + dir}, "copy", web.URL+"/stations.bin", old)
+			c.Stderr = &log
+			if err := c.Start(); err != nil {
+				t.Fatal(err)
+			}
+			eventually(t, "some of the file is there", func() bool { return unfinished(t, dir) > 500_000 })
+			if err := c.Process.Signal(signal); err != nil {
+				t.Fatal(err)
+			}
+			interrupted(t, c, &log, want)
+			files, err := os.ReadDir(dir)
+			if err != nil || len(files) != 1 {
+				t.Errorf("the directory has %v (%v), want the old file alone", files, err)
+			}
+			if content, _ := os.ReadFile(old); string(content) != "what was there" {
+				t.Errorf("the old file has %d other bytes", len(content))
+			}
+		})
+	}
+}
+
+// Of an upload from a pipe that has not ended there is no part left.
+func TestInterruptedCopyToObject(t *testing.T) {
+	s := startTestServers(t)
+	if err := s.store.Store("bikes", "stations.bin", []byte("what was there")); err != nil {
+		t.Fatal(err)
+	}
+	var log bytes.Buffer
+	c := command(t, s.environ(t.TempDir()), "copy", "-", "s3://bikes/stations.bin")
+	c.Stderr = &log
+	stdin, err := c.StdinPipe()
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := c.Start(); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := io.Copy(stdin, bytes.NewReader(generated(12<<20))); err != nil { // two parts, and some of the third
+		t.Fatal(err)
+	}
+	eventually(t, "two parts are there", func() bool { return s.store.Count("PUT", "/bikes/stations.bin") >= 2 })
+	if len(s.store.Uploads()) != 1 {
+		t.Errorf("uploads under way: %v, want one", s.store.Uploads())
+	}
+	if err := c.Process.Signal(os.Interrupt); err != nil {
+		t.Fatal(err)
+	}
+	interrupted(t, c, &log, 130)
+	if left := s.store.Uploads(); len(left) > 0 {
+		t.Errorf("uploads left behind: %v", left)
+	}
+	if content, _ := s.store.Object("bikes", "stations.bin"); string(content) != "what was there" {
+		t.Errorf("the old object has %d other bytes", len(content))
+	}
+}
