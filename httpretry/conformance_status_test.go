@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"io"
 	"net/http"
+	"os"
 	"strings"
 	"syscall"
 	"testing"
@@ -121,11 +122,33 @@ func TestUploads(t *testing.T) {
 	whole := large.String()
 	opaque := func() io.Reader { return io.MultiReader(strings.NewReader(whole)) } // neither GetBody nor Seeker
 	seekable := func() io.Reader {
-		r := struct{ io.ReadSeeker }{strings.NewReader("skipped " + whole)}
-		if _, err := r.Seek(int64(len("skipped ")), io.SeekStart); err != nil {
+		file, err := os.CreateTemp(t.TempDir(), "")
+		if err != nil {
 			t.Fatal(err)
 		}
-		return r
+		if _, err := io.WriteString(file, "skipped "+whole); err != nil {
+			t.Fatal(err)
+		}
+		if _, err := file.Seek(int64(len("skipped ")), io.SeekStart); err != nil {
+			t.Fatal(err)
+		}
+		return file
+	}
+	unseekable := func() io.Reader { // has a Seek, which fails
+		read, write, err := os.Pipe()
+		if err != nil {
+			t.Fatal(err)
+		}
+		if _, err := io.WriteString(write, "piped"); err != nil {
+			t.Fatal(err)
+		}
+		if err := write.Close(); err != nil {
+			t.Fatal(err)
+		}
+		return read
+	}
+	length := func(n int64) func(context.Context) context.Context {
+		return func(ctx context.Context) context.Context { return context.WithValue(ctx, lengthKey{}, n) }
 	}
 	rewound := func() io.Reader { return strings.NewReader(whole) }
 	unread := status(503)
@@ -136,6 +159,9 @@ func TestUploads(t *testing.T) {
 	runRows(t, []row{
 		{name: "GetBody", method: "PUT", upload: rewound, steps: []httptestfault.Step{status(503), reset, ok}, sent: times(3, "PUT "+brief(whole)), status: 200, body: "fine"},
 		{name: "Seeker, from where it stood", method: "PUT", upload: seekable, steps: []httptestfault.Step{status(503), reset, ok}, sent: times(3, "PUT "+brief(whole)), status: 200, body: "fine"},
+		{name: "Seeker that can't", method: "PUT", upload: unseekable, steps: []httptestfault.Step{status(503), reset, ok}, sent: times(3, "PUT piped"), status: 200, body: "fine"},
+		{name: "shorter than it says", method: "PUT", ctx: length(30), upload: func() io.Reader { return io.MultiReader(strings.NewReader("data")) }, steps: []httptestfault.Step{ok}, err: errAny},
+		{name: "longer than it says", method: "PUT", ctx: length(3), upload: func() io.Reader { return io.MultiReader(strings.NewReader("data")) }, steps: []httptestfault.Step{ok}, err: errAny},
 		{name: "buffered", method: "PUT", upload: opaque, steps: []httptestfault.Step{status(503), reset, ok}, sent: times(3, "PUT "+brief(whole)), status: 200, body: "fine"},
 		{name: "spooled to a file", method: "PUT", upload: opaque, options: httpretry.Options{BufferLimit: 1000}, steps: []httptestfault.Step{status(503), reset, ok}, sent: times(3, "PUT "+brief(whole)), status: 200, body: "fine"},
 		{name: "spooled to a file only", method: "PUT", upload: opaque, options: httpretry.Options{BufferLimit: -1}, steps: []httptestfault.Step{status(503), reset, ok}, sent: times(3, "PUT "+brief(whole)), status: 200, body: "fine"},

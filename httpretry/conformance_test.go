@@ -41,6 +41,12 @@ type row struct {
 	conns  int      // connections that the server must have seen; 0 means any number
 }
 
+// errAny stands for whatever net/http says of it, after one attempt.
+var errAny = errors.New("any error")
+
+// A lengthKey is the key of a ContentLength that the request is to have.
+type lengthKey struct{}
+
 // quick is the policy of the rows: three attempts, a millisecond apart.
 func quick() *retry.Policy {
 	return &retry.Policy{
@@ -65,6 +71,9 @@ func (r row) do(t *testing.T, url string, transport http.RoundTripper) (*http.Re
 		t.Fatal(err)
 	}
 	maps.Copy(req.Header, r.header)
+	if n, ok := ctx.Value(lengthKey{}).(int64); ok {
+		req.ContentLength = n
+	}
 	before := fmt.Sprintf("%+v", req.Header)
 	res, err := (&http.Client{Transport: transport}).Do(req)
 	if after := fmt.Sprintf("%+v", req.Header); after != before {
@@ -116,8 +125,14 @@ func (r row) run(t *testing.T) {
 	}
 
 	res, body, err := r.do(t, server.URL+"/x?token=secret", httpretry.NewTransport(base, options))
-	if _, ok := errors.AsType[*httpretry.DigestError](err); ok {
+	switch _, ok := errors.AsType[*httpretry.DigestError](err); {
+	case ok:
 		err = errDigest
+	case err != nil && r.err == errAny: //nolint:errorlint // the row's own
+		if _, ok := errors.AsType[*retry.Error](err); ok {
+			t.Errorf("%v after several attempts", err)
+		}
+		err = errAny
 	}
 	if !errors.Is(err, r.err) || brief(body) != brief(r.body) || (res != nil) != (r.status != 0) || res != nil && res.StatusCode != r.status {
 		t.Errorf("got %v, body %q, error %v; want %d, %q, %v", res, brief(body), err, r.status, brief(r.body), r.err)

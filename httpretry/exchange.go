@@ -25,7 +25,9 @@ type exchange struct {
 	upload     *upload.Body // nil: the request has no body
 	left       atomic.Bool  // the request, or some of it, may have reached the server in this attempt
 	attempts   int
-	last       error     // of the attempt before
+	last       error // of the attempt before, as it was
+	unmarked   error // with which the exchange ends, and the same marked
+	marked     error
 	began      time.Time // if the policy has a MaxElapsed
 	zipped     bool      // we asked for gzip, and the caller did not
 	stream     stream    // the body of the answer
@@ -79,19 +81,18 @@ func withHeader(req *http.Request, name string, values []string) *http.Request {
 func (e *exchange) attempt(ctx context.Context) (*http.Response, error) {
 	req, err := e.request()
 	if err != nil {
-		return nil, e.gone(err)
+		return nil, e.final(e.gone(err))
 	}
 	res, err := e.send(ctx, req)
 	switch {
 	case err != nil:
-		err = e.failed(err)
+		return nil, e.failed(err)
 	case Ended(res) != nil:
-		err = Ended(res) // a Transport further in has given up on it
+		return res, Ended(res) // a Transport further in has given up on it
 	case res.StatusCode >= http.StatusBadRequest:
-		err = e.refused(res)
+		return res, e.refused(res)
 	}
-	e.last = err
-	return res, err
+	return res, nil
 }
 
 // request returns the request of one attempt: the caller's own, unless something has to be different in it.
@@ -178,11 +179,12 @@ func (b *ownBody) Close() error {
 
 // failed returns the error of an attempt without an answer, marked if the request can't be or must not be repeated.
 func (e *exchange) failed(err error) error {
-	if e.upload.Broken() != nil || isMalformed(e.req) {
-		return retry.Permanent(err)
-	}
-	if !e.idempotent && e.left.Load() && !isRefusedStream(err) {
-		return retry.Permanent(&onceError{err: err, why: ErrNotIdempotent})
+	e.last = err
+	switch {
+	case e.upload.Broken() != nil || isMalformed(e.req):
+		return e.final(err)
+	case !e.idempotent && e.left.Load() && !isRefusedStream(err):
+		return e.final(&onceError{err: err, why: ErrNotIdempotent})
 	}
 	return e.rewindable(err)
 }
@@ -190,7 +192,9 @@ func (e *exchange) failed(err error) error {
 // refused returns the error that stands for an answer from 400 on.
 func (e *exchange) refused(res *http.Response) error {
 	err := newStatusError(res, e.req)
-	if res.StatusCode == http.StatusConflict && e.last != nil && e.req.Header.Get("Idempotency-Key") != "" {
+	under := res.StatusCode == http.StatusConflict && e.last != nil && e.req.Header.Get("Idempotency-Key") != ""
+	e.last = err
+	if under {
 		return retry.Transient(err) // the request with this key whose answer we did not get is still under way
 	}
 	if class, _ := e.lane.policy.ClassOf(err); class != retry.ClassTransient && class != retry.ClassThrottled {
@@ -198,7 +202,7 @@ func (e *exchange) refused(res *http.Response) error {
 	}
 	err.wait, err.asks = e.transport.hint(res, time.Now())
 	if !e.idempotent {
-		return retry.Permanent(&onceError{err: err, why: ErrNotIdempotent})
+		return e.final(&onceError{err: err, why: ErrNotIdempotent})
 	}
 	return e.rewindable(err)
 }
@@ -207,22 +211,31 @@ func (e *exchange) refused(res *http.Response) error {
 // with the attempt before is what the caller wants to know of.
 func (e *exchange) gone(err error) error {
 	if e.last != nil && errors.Is(err, ErrBody) {
-		err = &onceError{err: e.last, why: err}
+		return &onceError{err: e.last, why: err}
 	}
-	return retry.Permanent(err)
+	return err
 }
 
 // rewindable returns err, marked if the request's body can't be sent again.
 func (e *exchange) rewindable(err error) error {
 	if e.upload.Spent() {
-		return retry.Permanent(&onceError{err: err, why: ErrBody})
+		return e.final(&onceError{err: err, why: ErrBody})
 	}
 	return err
+}
+
+// final returns err, marked so that no attempt follows.
+func (e *exchange) final(err error) error {
+	e.unmarked, e.marked = err, retry.Permanent(err)
+	return e.marked
 }
 
 // giveUp returns what the caller gets in the end: the last answer, unread, with the reason why it is the last; or, if
 // there is none or it was given up for an attempt that was then not made, that reason as the error.
 func (e *exchange) giveUp(res *http.Response, err error) (*http.Response, error) {
+	if err == e.marked { //nolint:errorlint // as final made it
+		err = e.unmarked
+	}
 	status, ok := errors.AsType[*StatusError](err)
 	if res == nil || ok && status.answer == nil {
 		return nil, err
@@ -235,53 +248,6 @@ func (e *exchange) giveUp(res *http.Response, err error) (*http.Response, error)
 		return res, nil
 	}
 	return with(res, endKey{}, err), nil
-}
-
-type (
-	endKey          struct{}
-	unverifiableKey struct{}
-)
-
-// with returns res with something that Ended or Unverifiable finds. It hangs on the request's context, because there it
-// survives whatever wraps the body.
-func with(res *http.Response, key, value any) *http.Response {
-	if res.Request != nil {
-		res.Request = res.Request.WithContext(context.WithValue(res.Request.Context(), key, value))
-	}
-	return res
-}
-
-// Ended returns why res is the last answer to its request although it asks for another attempt: a [*retry.Error] that
-// tells the attempts and, as its RetryAt, when to come back; or an error that is [ErrNotIdempotent] or [ErrBody].
-// Its [StatusError] is that of res. Ended returns nil if res is what the server had to say: a success, or a status
-// that is not retried.
-//
-//	res, err := client.Get(url)
-//	if err == nil {
-//		err = httpretry.Ended(res)
-//	}
-func Ended(res *http.Response) error {
-	if res == nil || res.Request == nil {
-		return nil
-	}
-	err, _ := res.Request.Context().Value(endKey{}).(error)
-	return err
-}
-
-// Unverifiable reports whether the end of res's body can't be told from a break: the server, of HTTP/1.0 or as old in its
-// manners, marks it by closing the connection, and offers no digest either. Such a body may be cut without an error.
-func Unverifiable(res *http.Response) bool {
-	if res == nil || res.Request == nil {
-		return false
-	}
-	is, _ := res.Request.Context().Value(unverifiableKey{}).(bool)
-	return is
-}
-
-// endsAnywhere reports whether nothing but the end of the connection marks that of the body.
-func endsAnywhere(res *http.Response) bool {
-	return res.ProtoMajor == 1 && res.ContentLength < 0 && len(res.TransferEncoding) == 0 && !res.Uncompressed &&
-		res.Body != http.NoBody && res.StatusCode != http.StatusSwitchingProtocols
 }
 
 // How much of an unwanted answer is read to keep its connection, and for how long: beyond that, another connection is

@@ -213,3 +213,50 @@ func (t *Transport) learn(s share, key string) (*lane, error) {
 	t.lanes[s] = &l
 	return &l, nil
 }
+
+type (
+	endKey          struct{}
+	unverifiableKey struct{}
+)
+
+// with returns res with something that Ended or Unverifiable finds. It hangs on the request's context, because there it
+// survives whatever wraps the body.
+func with(res *http.Response, key, value any) *http.Response {
+	if res.Request != nil {
+		res.Request = res.Request.WithContext(context.WithValue(res.Request.Context(), key, value))
+	}
+	return res
+}
+
+// Ended returns why res is the last answer to its request although it asks for another attempt: a [*retry.Error] that
+// tells the attempts and, as its RetryAt, when to come back; or an error that is [ErrNotIdempotent] or [ErrBody].
+// Its [StatusError] is that of res. Ended returns nil if res is what the server had to say: a success, or a status
+// that is not retried.
+//
+//	res, err := client.Get(url)
+//	if err == nil {
+//		err = httpretry.Ended(res)
+//	}
+func Ended(res *http.Response) error {
+	if res == nil || res.Request == nil {
+		return nil
+	}
+	err, _ := res.Request.Context().Value(endKey{}).(error)
+	return err
+}
+
+// Unverifiable reports whether the end of res's body can't be told from a break: the server, of HTTP/1.0 or as old in its
+// manners, marks it by closing the connection, and offers no digest either. Such a body may be cut without an error.
+func Unverifiable(res *http.Response) bool {
+	if res == nil || res.Request == nil {
+		return false
+	}
+	is, _ := res.Request.Context().Value(unverifiableKey{}).(bool)
+	return is
+}
+
+// endsAnywhere reports whether nothing but the end of the connection marks that of the body.
+func endsAnywhere(res *http.Response) bool {
+	return res.ProtoMajor == 1 && res.ContentLength < 0 && len(res.TransferEncoding) == 0 && !res.Uncompressed &&
+		res.Body != http.NoBody && res.StatusCode != http.StatusSwitchingProtocols
+}

@@ -23,11 +23,10 @@ var (
 // A Body is the body of a request. Each attempt reads it through a pass of its own, and only the newest pass gets
 // anything: a transport may still be reading for an attempt that has failed. A nil Body is none.
 type Body struct {
-	turn   chan struct{}                 // holds a token: who takes it may use reopen, reader, kept and lost
+	turn   chan struct{}                 // holds a token: who takes it may use reopen, reader and kept
 	reopen func() (io.ReadCloser, error) // makes a new reader, by GetBody or Seek; nil if the reader can't be rewound
 	reader io.Reader
 	kept   spool.Spool // of a reader that can't be rewound, what was read so far
-	lost   bool        // what was read is not kept
 
 	length  int64 // that the request declares; <= 0: unknown
 	newest  atomic.Pointer[pass]
@@ -37,6 +36,7 @@ type Body struct {
 	source io.Closer // the caller's body, or what GetBody returned last; nil once closed
 	over   bool      // no pass will follow
 	closed atomic.Bool
+	lost   atomic.Bool // what was read is not kept
 }
 
 // New returns the Body of req, or nil if it has none. Of a reader that can't be rewound, at most memory bytes are kept in memory,
@@ -76,7 +76,7 @@ func (u *Body) Next(ctx context.Context) (io.ReadCloser, error) {
 		return p, nil // nobody has read anything yet
 	}
 	if u.reopen == nil {
-		if u.lost {
+		if u.lost.Load() {
 			return nil, ErrGone
 		}
 		return p, nil
@@ -181,11 +181,11 @@ func (u *Body) read(b []byte, offset int64) (int, error) {
 
 // keep keeps what was read for the next pass, or forgets all of it if that is too much.
 func (u *Body) keep(b []byte) {
-	if u.lost || len(b) == 0 {
+	if u.lost.Load() || len(b) == 0 {
 		return
 	}
 	if _, err := u.kept.Write(b); err != nil {
-		u.lost = true
+		u.lost.Store(true)
 		_ = u.kept.Close() // as in forget
 	}
 }
@@ -224,15 +224,4 @@ func (p *pass) Close() error {
 }
 
 // Spent reports whether the body has been read so far that it can't be sent again.
-func (u *Body) Spent() bool {
-	if u == nil || u.reopen != nil {
-		return false
-	}
-	select {
-	case <-u.turn:
-		defer u.release()
-		return u.lost
-	default:
-		return false // somebody is reading: next will see
-	}
-}
+func (u *Body) Spent() bool { return u != nil && u.lost.Load() }

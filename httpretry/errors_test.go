@@ -1,0 +1,81 @@
+package httpretry_test
+
+import (
+	"errors"
+	"fmt"
+	"net/http"
+	"net/url"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/seed-0f2c7998/perdure/httpretry"
+	"github.com/seed-0f2c7998/perdure/httpretry/httptestfault"
+	"github.com/seed-0f2c7998/perdure/retry"
+)
+
+// What people read when something goes wrong, with the server's address taken out.
+func TestErrorTexts(t *testing.T) {
+	reset := httptestfault.Step{}.CutAt(httptestfault.BeforeHead, httptestfault.FIN)
+	for _, tt := range []struct {
+		name   string
+		row    row
+		script httptestfault.Script
+		want   string
+	}{
+		{"exhausted", row{}, httptestfault.Steps(status(503)), `test: attempts exhausted after 3 attempts: GET http://server/x?token=REDACTED: 503 Service Unavailable`},
+		{"an unknown status", row{policy: func(p *retry.Policy) { p.RetryOn = []string{"599"} }}, httptestfault.Steps(status(599)), `test: attempts exhausted after 3 attempts: GET http://server/x?token=REDACTED: 599`},
+		{"not idempotent", row{method: "POST"}, httptestfault.Steps(status(503)), `POST http://server/x?token=REDACTED: 503 Service Unavailable (not repeated: it may have been processed, and is not known to be idempotent)`},
+		{"no answer", row{method: "PUT"}, httptestfault.Steps(reset), `Put "http://server/x?token=secret": test: attempts exhausted after 3 attempts: EOF`},
+		{"no way to resume", row{}, altered(httptestfault.Entity{Body: []byte(text)}, cut(7, httptestfault.FIN)), `body broke after 7 bytes: unexpected EOF; not resumed: nothing identifies the entity: it has no strong ETag, and no Last-Modified that would do`},
+		{"gone", row{}, altered(versioned(), cut(7, httptestfault.FIN), instead(status(404))), `body broke after 7 bytes: unexpected EOF; not resumed: GET http://server/x?token=REDACTED: 404 Not Found`},
+		{"stalled", row{options: httpretry.Options{StallTimeout: 20 * time.Millisecond}}, altered(httptestfault.Entity{Body: []byte(text)}, cut(7, httptestfault.Stall)), `body broke after 7 bytes: httpretry: nothing came for the stall timeout; not resumed: nothing identifies the entity: it has no strong ETag, and no Last-Modified that would do`},
+		{"corrupt", row{}, altered(httptestfault.Entity{Body: []byte("123456789"), Header: http.Header{"X-Amz-Checksum-Crc32": {"AAAAAA=="}}}), `the body is corrupt: its crc32 is y/Q5Jg==, but X-Amz-Checksum-Crc32 says AAAAAA==`},
+	} {
+		t.Run(tt.name, func(t *testing.T) {
+			server := httptestfault.New(tt.script)
+			defer server.Close()
+			base := server.Transport()
+			defer base.CloseIdleConnections()
+			options := tt.row.options
+			options.Policy, options.OnResume = quick(), func(httpretry.Resumption) {}
+			if tt.row.policy != nil {
+				tt.row.policy(options.Policy)
+			}
+			res, _, err := tt.row.do(t, server.URL+"/x?token=secret", httpretry.NewTransport(base, options))
+			if err == nil {
+				err = httpretry.Ended(res)
+			}
+			if got := strings.ReplaceAll(fmt.Sprint(err), server.URL, "http://server"); got != tt.want {
+				t.Errorf("got\n%s\nwant\n%s", got, tt.want)
+			}
+		})
+	}
+}
+
+// url.Error.Timeout asks its error only: what is wrapped must still tell.
+func TestTimeoutsAreTold(t *testing.T) {
+	server := httptestfault.New(httptestfault.Steps(httptestfault.Step{Delay: time.Hour}))
+	defer server.Close()
+	base := server.Transport()
+	base.ResponseHeaderTimeout = 20 * time.Millisecond
+	defer base.CloseIdleConnections()
+	_, _, err := row{method: "POST"}.do(t, server.URL, httpretry.NewTransport(base, httpretry.Options{Policy: quick()}))
+	if e, ok := errors.AsType[*url.Error](err); !ok || !e.Timeout() || !errors.Is(err, httpretry.ErrNotIdempotent) {
+		t.Errorf("%v is no timeout", err)
+	}
+}
+
+// A Transport further in that has given up without an answer is not retried either.
+func TestNestedTransportsWithoutAnAnswer(t *testing.T) {
+	server := httptestfault.New(httptestfault.Steps(httptestfault.Step{}.CutAt(httptestfault.BeforeHead, httptestfault.RST)))
+	defer server.Close()
+	base := server.Transport()
+	inner := httpretry.NewTransport(base, httpretry.Options{Policy: quick()})
+	outer := httpretry.NewTransport(inner, httpretry.Options{Policy: quick()})
+	client := &http.Client{Transport: outer}
+	defer client.CloseIdleConnections()
+	if _, _, err := get(t, outer, server.URL); !errors.Is(err, retry.ErrExhausted) || len(server.Requests()) != 3 {
+		t.Errorf("%v after %d requests; want exhausted after 3", err, len(server.Requests()))
+	}
+}

@@ -1,0 +1,105 @@
+package httpretry_test
+
+import (
+	"context"
+	"errors"
+	"io"
+	"net/http"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/seed-0f2c7998/perdure/httpretry"
+	"github.com/seed-0f2c7998/perdure/httpretry/httptestfault"
+	"github.com/seed-0f2c7998/perdure/retry"
+)
+
+// A held reader gives nothing until it is released, and then all at once.
+type held struct {
+	release chan struct{}
+	rest    io.Reader
+}
+
+func (h *held) Read(p []byte) (int, error) {
+	<-h.release
+	return h.rest.Read(p)
+}
+
+// A server may answer while the body is still being read. The next attempt waits for that read, since what it takes
+// from the reader is part of the body: here it is more than may be kept.
+func TestAnswerWhileTheBodyIsRead(t *testing.T) {
+	for _, tt := range []struct {
+		name  string
+		limit int64
+		fails bool
+	}{
+		{"kept", 1000, false},
+		{"more than may be kept", 10, true},
+	} {
+		t.Run(tt.name, func(t *testing.T) {
+			defer checkLeaks(t)
+			unread := status(503)
+			unread.Unread = true
+			server := httptestfault.New(httptestfault.Steps(unread, ok))
+			defer server.Close()
+			base := server.Transport()
+			defer base.CloseIdleConnections()
+			body := &held{make(chan struct{}), strings.NewReader(strings.Repeat("x", 100))}
+			policy := quick()
+			policy.Observe = func(e retry.Event) {
+				if e.Kind == retry.Retrying {
+					close(body.release)
+				}
+			}
+			transport := httpretry.NewTransport(base, httpretry.Options{Policy: policy, BufferLimit: tt.limit, SpoolLimit: -1})
+			res, got, err := row{method: "PUT", upload: func() io.Reader { return body }}.do(t, server.URL, transport)
+			if !tt.fails {
+				if err != nil || got != "fine" || len(server.Requests()[1].Body) != 100 {
+					t.Errorf("%v, %q, %v; want the whole body in the second request", res, got, err)
+				}
+				return
+			}
+			failure, ok := errors.AsType[*httpretry.StatusError](err)
+			if !errors.Is(err, httpretry.ErrBody) || !ok || failure.Status != 503 {
+				t.Errorf("%v, %v; want ErrBody, and the 503 before it", res, err)
+			}
+		})
+	}
+}
+
+func TestGetBodyThatFails(t *testing.T) {
+	server := httptestfault.New(httptestfault.Steps(status(503)))
+	defer server.Close()
+	base := server.Transport()
+	defer base.CloseIdleConnections()
+	req, err := http.NewRequestWithContext(t.Context(), "PUT", server.URL, strings.NewReader("data"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	gone := errors.New("the file was deleted")
+	req.GetBody = func() (io.ReadCloser, error) { return nil, gone }
+	res, err := httpretry.NewTransport(base, httpretry.Options{Policy: quick()}).RoundTrip(req)
+	if err == nil {
+		res.Body.Close()
+	}
+	if !errors.Is(err, gone) || !errors.Is(err, httpretry.ErrBody) || len(server.Requests()) != 1 {
+		t.Errorf("%v after %d requests; want the error of GetBody after one", err, len(server.Requests()))
+	}
+}
+
+// The caller that ends the operation while it is decided gets its own reason, not an answer that can't be read.
+func TestCancelledAtTheAnswer(t *testing.T) {
+	server := httptestfault.New(httptestfault.Steps(status(503)))
+	defer server.Close()
+	base := server.Transport()
+	defer base.CloseIdleConnections()
+	ctx, cancel := context.WithCancel(t.Context())
+	transport := httpretry.NewTransport(base, httpretry.Options{Policy: quick(), Hint: func(*http.Response) (time.Duration, bool) {
+		cancel()
+		return 0, false
+	}})
+	_, _, err := row{ctx: func(context.Context) context.Context { return ctx }}.do(t, server.URL, transport)
+	if !errors.Is(err, context.Canceled) || len(server.Requests()) != 1 {
+		t.Errorf("%v after %d requests; want canceled after one", err, len(server.Requests()))
+	}
+}
