@@ -167,24 +167,22 @@ func (p *Policy) Validate() error {
 	return p.Breaker.Err()
 }
 
-// plausible reports whether the policy has no lists and Validate would find
-// nothing in its numbers, in a few nanoseconds: every call asks. It must not
-// be true for a policy that Validate refuses; Breakers answer for themselves.
+// plausible reports whether Validate would find nothing in the policy's numbers,
+// in a few nanoseconds: every call asks. It must not be true for a policy that
+// Validate refuses; lists and Breakers answer for themselves.
 func (p *Policy) plausible() bool {
-	sign := int64(p.MaxAttempts) + 1 | -int64(len(p.RetryOn)+len(p.IgnoreOn)) |
-		int64(p.Jitter+1|p.BaseDelay|p.MaxDelay|p.ThrottleDelay|p.AttemptTimeout|p.MaxElapsed|p.MaxRetryAfter)
+	// What is too small makes a difference negative: one sign tells of all.
 	most := p.maxDelay()
-	return sign >= 0 && most >= p.baseDelay() && most >= p.ThrottleDelay &&
-		(p.ExponentialBase == 0 || p.ExponentialBase >= 1 && p.ExponentialBase <= maxBase) &&
-		p.JitterMode <= EqualJitter
+	sign := (int64(p.MaxAttempts) + 1) | (int64(EqualJitter) - int64(p.JitterMode)) |
+		int64(p.Jitter+1|p.BaseDelay|p.MaxDelay|p.ThrottleDelay|p.AttemptTimeout|p.MaxElapsed|p.MaxRetryAfter) |
+		int64(most-p.baseDelay()) | int64(most-p.ThrottleDelay)
+	return sign >= 0 &&
+		(p.ExponentialBase == 0 || p.ExponentialBase >= 1 && p.ExponentialBase <= maxBase)
 }
 
-// check is Validate for a call that is about to begin: it costs little for
-// policies with lists, too.
+// check is Validate for a call that is about to begin: it costs little.
 func (p *Policy) check() error {
-	bare := *p
-	bare.RetryOn, bare.IgnoreOn = nil, nil
-	if bare.plausible() && setting.CheckList(p.RetryOn) && setting.CheckList(p.IgnoreOn) {
+	if p.plausible() && setting.CheckList(p.RetryOn) && setting.CheckList(p.IgnoreOn) {
 		return p.Breaker.Err()
 	}
 	return p.Validate()
