@@ -72,6 +72,7 @@ func TestRange(t *testing.T) {
 		{"full at the cap", retry.Policy{JitterMode: retry.FullJitter}, 60, retry.ClassTransient, 0, 30 * s},
 		{"equal below the cap", retry.Policy{JitterMode: retry.EqualJitter}, 3, retry.ClassTransient, 2 * s, 4 * s},
 		{"equal at the cap", retry.Policy{JitterMode: retry.EqualJitter}, 60, retry.ClassTransient, 15 * s, 30 * s},
+		{"equal, of an odd length", retry.Policy{JitterMode: retry.EqualJitter, BaseDelay: 3}, 1, retry.ClassTransient, 1, 3},
 		{"none, full", retry.Policy{JitterMode: retry.FullJitter, Jitter: retry.NoJitter}, 3, retry.ClassTransient, 4 * s, 4 * s},
 		{"none, equal", retry.Policy{JitterMode: retry.EqualJitter, Jitter: retry.NoJitter}, 99, retry.ClassTransient, 30 * s, 30 * s},
 		{"throttled", retry.Service(), 2, retry.ClassThrottled, 0, 2 * s},
