@@ -4,6 +4,7 @@ import (
 	"context"
 	"iter"
 	"net/url"
+	"time"
 
 	"github.com/aws/aws-sdk-go-v2/aws"
 	"github.com/aws/aws-sdk-go-v2/service/s3"
@@ -68,4 +69,38 @@ func page(bucket string, out *s3.ListObjectsV2Output, yield func(Object) bool) (
 		}
 	}
 	return false, nil
+}
+
+// Clean aborts the uploads in parts of keys that begin with prefix which were
+// begun more than age ago, and returns how many: those that a killed process has
+// left behind, and that nobody goes on with. The store keeps, and charges for,
+// their parts until then. An age less than an upload takes aborts what is still
+// under way.
+func (s *Store) Clean(ctx context.Context, bucket, prefix string, age time.Duration) (int, error) {
+	limit := time.Now().Add(-age)
+	in := &s3.ListMultipartUploadsInput{Bucket: &bucket, Prefix: optional(prefix)}
+	count := 0
+	for {
+		out, err := s.client.ListMultipartUploads(ctx, in)
+		if err != nil {
+			return count, wrap("clean", bucket, prefix, err)
+		}
+		for _, u := range out.Uploads {
+			if u.Initiated != nil && u.Initiated.After(limit) {
+				continue
+			}
+			_, err := s.client.AbortMultipartUpload(ctx, &s3.AbortMultipartUploadInput{Bucket: &bucket, Key: u.Key, UploadId: u.UploadId})
+			if err != nil && !hasCode(err, "NoSuchUpload") {
+				return count, wrap("clean", bucket, aws.ToString(u.Key), err)
+			}
+			count++
+		}
+		if !aws.ToBool(out.IsTruncated) {
+			return count, nil
+		}
+		if aws.ToString(out.NextKeyMarker) == "" || aws.ToString(out.NextKeyMarker) == aws.ToString(in.KeyMarker) && aws.ToString(out.NextUploadIdMarker) == aws.ToString(in.UploadIdMarker) {
+			return count, wrap("clean", bucket, prefix, ErrListing)
+		}
+		in.KeyMarker, in.UploadIdMarker = out.NextKeyMarker, out.NextUploadIdMarker
+	}
 }

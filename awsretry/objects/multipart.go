@@ -15,6 +15,7 @@ import (
 	"github.com/aws/aws-sdk-go-v2/service/s3"
 	"github.com/aws/aws-sdk-go-v2/service/s3/types"
 
+	"github.com/seed-0f2c7998/perdure/awsretry/internal/journal"
 	"github.com/seed-0f2c7998/perdure/awsretry/internal/source"
 	"github.com/seed-0f2c7998/perdure/awsretry/internal/sum"
 )
@@ -31,34 +32,115 @@ type sentPart struct {
 type multipart struct {
 	*upload
 
-	id string
+	id    string
+	known map[int]journal.Part // parts that the store has from an earlier process
 
-	mu   sync.Mutex
-	sent []sentPart // by number from 0; guarded by mu
-	done int64      // bytes; guarded by mu
+	mu    sync.Mutex
+	sent  []sentPart // by number from 0; guarded by mu
+	bytes int64      // in them; guarded by mu
 }
 
 // parts sends the object in parts, of which the first may have been read.
-func (u *upload) parts(ctx context.Context, first *source.Part) (Object, error) {
-	created, err := u.store.client.CreateMultipartUpload(ctx, &s3.CreateMultipartUploadInput{
-		Bucket: &u.bucket, Key: &u.key,
-		ChecksumAlgorithm: types.ChecksumAlgorithmCrc32, ChecksumType: types.ChecksumTypeFullObject,
-		ContentType: optional(u.o.ContentType), Metadata: u.metadata(), StorageClass: u.o.StorageClass,
-		ServerSideEncryption: u.o.Encryption, SSEKMSKeyId: optional(u.o.KMSKeyID),
-	})
-	if err != nil {
-		return Object{}, err
+func (u *upload) parts(ctx context.Context, first *source.Part) (object Object, err error) {
+	m := &multipart{upload: u}
+	if u.state != nil && u.state.Head.Upload != "" {
+		err = m.resume(ctx)
+		if err == nil && m.id == "" {
+			if object, ok := m.stored(ctx); ok {
+				return object, nil
+			}
+		}
 	}
-	m := &multipart{upload: u, id: aws.ToString(created.UploadId)}
-	err = m.send(ctx, first)
-	var object Object
-	if err == nil {
+	if err == nil && m.id == "" {
+		err = m.create(ctx)
+	}
+	if err != nil {
+		if first != nil {
+			first.Release()
+		}
+		return object, err
+	}
+	if err = m.send(ctx, first); err == nil {
 		object, err = m.complete(ctx)
 	}
-	if err != nil {
-		return object, m.abort(ctx, err)
+	if err != nil && u.state == nil {
+		err = m.abort(ctx, err)
 	}
-	return object, nil
+	return object, err
+}
+
+// create begins a new upload.
+func (m *multipart) create(ctx context.Context) error {
+	created, err := m.store.client.CreateMultipartUpload(ctx, &s3.CreateMultipartUploadInput{
+		Bucket: &m.bucket, Key: &m.key,
+		ChecksumAlgorithm: types.ChecksumAlgorithmCrc32, ChecksumType: types.ChecksumTypeFullObject,
+		ContentType: optional(m.o.ContentType), Metadata: m.metadata(), StorageClass: m.o.StorageClass,
+		ServerSideEncryption: m.o.Encryption, SSEKMSKeyId: optional(m.o.KMSKeyID),
+	})
+	if err != nil {
+		return err
+	}
+	m.id = aws.ToString(created.UploadId)
+	if m.state == nil {
+		return nil
+	}
+	if err := m.state.Begin(journal.Head{
+		Endpoint: m.store.endpoint, Bucket: m.bucket, Key: m.key, Upload: m.id, PartSize: m.src.PartSize,
+	}); err != nil {
+		return m.abort(ctx, err)
+	}
+	return nil
+}
+
+// resume finds the upload of the state file again, with the parts that the store
+// and the file agree on. If the store does not know it any more, m is as before.
+func (m *multipart) resume(ctx context.Context) error {
+	id := m.state.Head.Upload
+	known := make(map[int]journal.Part)
+	in := &s3.ListPartsInput{Bucket: &m.bucket, Key: &m.key, UploadId: &id}
+	for {
+		out, err := m.store.client.ListParts(ctx, in)
+		if hasCode(err, "NoSuchUpload") {
+			return nil
+		}
+		if err != nil {
+			return err
+		}
+		for _, p := range out.Parts {
+			n := int(aws.ToInt32(p.PartNumber)) - 1
+			if own := m.state.Parts[n]; own.ETag != "" && own.ETag == aws.ToString(p.ETag) && own.Size == aws.ToInt64(p.Size) {
+				known[n] = own
+			}
+		}
+		next := aws.ToString(out.NextPartNumberMarker)
+		if !aws.ToBool(out.IsTruncated) {
+			break
+		}
+		if next == "" || next == aws.ToString(in.PartNumberMarker) {
+			return ErrListing
+		}
+		in.PartNumberMarker = &next
+	}
+	m.id, m.known = id, known
+	return m.state.Resume()
+}
+
+// stored reports whether the upload of the state file is gone because it was
+// completed: the object has the bytes of the source.
+func (m *multipart) stored(ctx context.Context) (Object, bool) {
+	all := m.src.All()
+	if all == nil {
+		return Object{}, false
+	}
+	object, err := m.store.head(ctx, m.bucket, m.key, "")
+	if err != nil || object.Size != all.Size() {
+		return Object{}, false
+	}
+	c := sum.New(object.Checksum, object.ETag, true)
+	if object.Verified, err = c.Read(all); err != nil {
+		return Object{}, false
+	}
+	return object, object.Verified != "size"
 }
 
 // send sends every part, some at a time. The first error ends it.
@@ -115,24 +197,38 @@ func (m *multipart) sendPart(ctx context.Context, n int, p *source.Part) error {
 	if err != nil {
 		return err
 	}
+	sent := sentPart{crc: crc, size: p.Size()}
+	if known, ok := m.known[n]; ok && known.CRC32 == crc && known.Size == p.Size() {
+		sent.etag, sent.verified = known.ETag, true
+		m.done(n, sent)
+		return nil
+	}
 	out, err := m.store.client.UploadPart(ctx, &s3.UploadPartInput{
 		Bucket: &m.bucket, Key: &m.key, UploadId: &m.id, PartNumber: number(n),
 		Body: p, ContentLength: aws.Int64(p.Size()),
 		ChecksumAlgorithm: types.ChecksumAlgorithmCrc32, ChecksumCRC32: aws.String(sum.Encode(crc)),
 	})
+	if err == nil {
+		sent.etag = aws.ToString(out.ETag)
+		sent.verified, err = m.confirmed(out, crc, p)
+	}
+	if err == nil && m.state != nil {
+		err = m.state.Add(journal.Part{Number: n, Size: sent.size, CRC32: crc, ETag: sent.etag})
+	}
 	if err != nil {
 		return fmt.Errorf("part %d: %w", n+1, err)
 	}
-	verified, err := m.confirmed(out, crc, p)
-	if err != nil {
-		return fmt.Errorf("part %d: %w", n+1, err)
-	}
+	m.done(n, sent)
+	return nil
+}
+
+// done counts part n as sent.
+func (m *multipart) done(n int, p sentPart) {
 	m.mu.Lock()
 	defer m.mu.Unlock()
-	m.sent[n] = sentPart{etag: aws.ToString(out.ETag), crc: crc, size: p.Size(), verified: verified}
-	m.done += p.Size()
-	m.progress(m.done)
-	return nil
+	m.sent[n] = p
+	m.bytes += p.size
+	m.progress(m.bytes)
 }
 
 // confirmed reports whether the store has confirmed the part by a checksum.
@@ -188,10 +284,14 @@ func (m *multipart) abort(ctx context.Context, err error) error {
 	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), 30*time.Second)
 	defer cancel()
 	_, failed := m.store.client.AbortMultipartUpload(ctx, &s3.AbortMultipartUploadInput{Bucket: &m.bucket, Key: &m.key, UploadId: &m.id})
-	if failed != nil && !hasCode(failed, "NoSuchUpload") {
+	switch {
+	case failed == nil || hasCode(failed, "NoSuchUpload"):
+		return err
+	case err == nil:
+		return failed
+	default:
 		return fmt.Errorf("%w (and its parts are still in the store, as upload %s: %w)", err, m.id, failed)
 	}
-	return err
 }
 
 // number returns a part's number as S3 counts, from 1.

@@ -1,6 +1,7 @@
 package objects
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -12,6 +13,7 @@ import (
 	"github.com/aws/aws-sdk-go-v2/service/s3"
 	"github.com/aws/aws-sdk-go-v2/service/s3/types"
 
+	"github.com/seed-0f2c7998/perdure/awsretry/internal/journal"
 	"github.com/seed-0f2c7998/perdure/awsretry/internal/source"
 	"github.com/seed-0f2c7998/perdure/awsretry/internal/sum"
 )
@@ -33,6 +35,14 @@ type PutOptions struct {
 	// the error is an [*AmbiguousError].
 	IfAbsent bool
 	IfMatch  string
+
+	// State, if set, is the path of a file that remembers an upload in parts, so
+	// that the next Put of the same source to the same key, after a crash or a
+	// failure, sends only what is missing; what has changed in the source since
+	// is noticed and sent. Put makes the file and removes it when the object is
+	// stored. If it fails, the parts stay in the store for the next; see
+	// [Store.Clean]. One Put at a time may use a file.
+	State string
 
 	// Progress, if set, is told how many bytes have arrived, and of how many (-1:
 	// not known), after each part. It is called by one goroutine at a time.
@@ -65,12 +75,8 @@ func (s *Store) PutFile(ctx context.Context, bucket, key, path string, o PutOpti
 // not be told to drop it; an object of that key that was there before is as it
 // was.
 func (s *Store) Put(ctx context.Context, bucket, key string, r io.Reader, o PutOptions) (Object, error) {
-	src, err := source.New(r, s.partSize, s.parallel)
-	if err != nil {
-		return Object{}, wrap("put", bucket, key, err)
-	}
-	u := &upload{store: s, bucket: bucket, key: key, o: o, src: src}
-	object, err := u.run(ctx)
+	u := &upload{store: s, bucket: bucket, key: key, o: o}
+	object, err := u.put(ctx, r)
 	return object, wrap("put", bucket, key, err)
 }
 
@@ -80,8 +86,41 @@ type upload struct {
 	bucket, key string
 	o           PutOptions
 	src         *source.Source
+	state       *journal.Journal // nil: nothing is remembered
 	condition   condition
 	composite   string // the ETag that most stores give an object of these parts
+}
+
+// put sends what r holds, after what the state file says of it.
+func (u *upload) put(ctx context.Context, r io.Reader) (object Object, err error) {
+	partSize := u.store.partSize
+	if u.o.State != "" {
+		if u.state, err = u.recall(); err != nil {
+			return object, err
+		}
+		defer u.state.Close()
+		partSize = cmp.Or(u.state.Head.PartSize, partSize)
+	}
+	if u.src, err = source.New(r, partSize, u.store.parallel); err != nil {
+		return object, err
+	}
+	if object, err = u.run(ctx); err == nil && u.state != nil {
+		u.state.Remove()
+	}
+	return object, err
+}
+
+// recall reads the state file of an upload.
+func (u *upload) recall() (*journal.Journal, error) {
+	j, err := journal.Open(u.o.State)
+	if err != nil {
+		return nil, fmt.Errorf("state: %w", err)
+	}
+	h := j.Head
+	if h.Upload != "" && (h.Bucket != u.bucket || h.Key != u.key || h.Endpoint != u.store.endpoint) {
+		return nil, fmt.Errorf("state: %s is of the upload to s3://%s/%s at %q: remove it, or give this one another", u.o.State, h.Bucket, h.Key, h.Endpoint)
+	}
+	return j, nil
 }
 
 // run sends the object in one piece if it is small, or else in parts.
@@ -98,6 +137,11 @@ func (u *upload) run(ctx context.Context) (Object, error) {
 	}
 	if !u.src.Drained {
 		return u.parts(ctx, first)
+	}
+	if u.state != nil && u.state.Head.Upload != "" { // the source was larger then
+		if err := (&multipart{upload: u, id: u.state.Head.Upload}).abort(ctx, nil); err != nil {
+			return Object{}, err
+		}
 	}
 	return u.whole(ctx, first)
 }

@@ -84,6 +84,7 @@ func (o Options) validate() error {
 // as the [*retry.Error] of an operation that was given up.
 type Store struct {
 	client   *s3.Client
+	endpoint string       // in state files; "": AWS's own
 	policy   retry.Policy // without its breaker, for bodies; requests have their own
 	partSize int64        // 0: by what is sent
 	parallel int
@@ -115,6 +116,7 @@ func New(cfg aws.Config, o Options, options ...func(*s3.Options)) (*Store, error
 		// An early refusal arrives as a connection reset if the client has asked for leave to send.
 		so.ContinueHeaderThresholdBytes = -1
 	}
+	s.endpoint = aws.ToString(cfg.BaseEndpoint)
 	s.client = s3.NewFromConfig(cfg, append([]func(*s3.Options){tuned}, options...)...)
 	return s, nil
 }

@@ -70,6 +70,14 @@ func New(r io.Reader, partSize int64, parallel int) (*Source, error) {
 	return s, nil
 }
 
+// All returns everything that the source has, or nil if it is a stream.
+func (s *Source) All() *io.SectionReader {
+	if s.at == nil {
+		return nil
+	}
+	return io.NewSectionReader(s.at, s.end-s.Size, s.Size)
+}
+
 // A Part is a piece of a Source. Release it when it is done with.
 type Part struct {
 	*io.SectionReader
