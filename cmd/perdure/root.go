@@ -82,6 +82,7 @@ func (a *app) root() *cobra.Command {
 	_ = root.PersistentFlags().SetAnnotation("help", policy.Group, []string{"Other"})
 	_ = root.PersistentFlags().SetAnnotation("json", policy.Group, []string{"Other"})
 	_ = root.PersistentFlags().SetAnnotation("log-level", policy.Group, []string{"Other"})
+	cobra.EnableCommandSorting = false // the order below is that of the help
 	root.AddCommand(
 		a.runCommand(),
 		a.copyCommand(),
@@ -176,72 +177,4 @@ func flagError(flags *pflag.FlagSet, err error) error {
 		return fmt.Errorf("%w; did you mean --%s?", err, s)
 	}
 	return err
-}
-
-// usage writes how c is used, its flags in groups.
-func usage(c *cobra.Command) error {
-	w := c.OutOrStdout()
-	if c.Runnable() {
-		fmt.Fprintf(w, "Usage:\n  %s\n", c.UseLine())
-	} else {
-		fmt.Fprintf(w, "Usage:\n  %s COMMAND [flags]\n", c.CommandPath())
-	}
-	if c.HasExample() {
-		fmt.Fprintf(w, "\nExamples:\n%s\n", c.Example)
-	}
-	for _, list := range []struct {
-		title  string
-		listed func(*cobra.Command) bool
-	}{
-		{"Commands", (*cobra.Command).IsAvailableCommand},
-		{"Topics", (*cobra.Command).IsAdditionalHelpTopicCommand},
-	} {
-		title := "\n" + list.title + ":\n"
-		for _, sub := range c.Commands() {
-			if list.listed(sub) {
-				fmt.Fprintf(w, "%s  %-*s %s\n", title, c.NamePadding(), sub.Name(), sub.Short)
-				title = ""
-			}
-		}
-	}
-	for _, g := range groups(c.Flags()) {
-		fmt.Fprintf(w, "\n%s:\n%s", g.title, g.flags.FlagUsagesWrapped(100))
-	}
-	return nil
-}
-
-// A group is the flags that one heading of a help text is about.
-type group struct {
-	title string
-	flags *pflag.FlagSet
-}
-
-// groups returns the flags by group, those without one first, the others in
-// the order of their first flag, and the ones that every command has last.
-func groups(flags *pflag.FlagSet) []*group {
-	all := []*group{}
-	of := func(title string) *group {
-		for _, g := range all {
-			if g.title == title {
-				return g
-			}
-		}
-		g := &group{title, pflag.NewFlagSet(title, pflag.ContinueOnError)}
-		g.flags.SortFlags = false
-		all = append(all, g)
-		return g
-	}
-	add := func(f *pflag.Flag, last bool) {
-		title := "Flags"
-		if named := f.Annotations[policy.Group]; len(named) > 0 {
-			title = named[0]
-		}
-		if (title == "Other") == last && !f.Hidden {
-			of(title).flags.AddFlag(f)
-		}
-	}
-	flags.SortFlags = false
-	flags.VisitAll(func(f *pflag.Flag) { add(f, false) })
-	flags.VisitAll(func(f *pflag.Flag) { add(f, true) })
-	return all
 }

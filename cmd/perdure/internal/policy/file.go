@@ -66,10 +66,8 @@ func reason(err error) string {
 func (f *file) read(body ast.Node) error {
 	return f.each(body, "the file", func(key string, at *token.Token, value ast.Node) error {
 		switch key {
-		case "policy":
-			return f.section(value, key, false)
-		case "circuit_breaker":
-			return f.section(value, key, true)
+		case "policy", "circuit_breaker":
+			return f.section(value, key)
 		case "store":
 			return f.add(key, key, at, value)
 		}
@@ -77,31 +75,24 @@ func (f *file) read(body ast.Node) error {
 	})
 }
 
-// section reads the parameters of a policy or of a circuit breaker.
-func (f *file) section(body ast.Node, title string, breaker bool) error {
+// section reads the parameters of one of the file's parts.
+func (f *file) section(body ast.Node, title string) error {
 	return f.each(body, title, func(key string, at *token.Token, value ast.Node) error {
-		if p, ok := find(key); ok && p.Breaker == breaker && p.Name != "store" {
+		p, ok := find(key)
+		if ok && p.Section() == title {
 			return f.add(p.Name, title+"."+key, at, value)
 		}
-		if p, ok := find(key); ok && p.Name != "store" {
-			return f.fail(at, "%s.%s is unknown: want it in %s", title, key, home(p.Breaker))
+		if ok && p.Section() != "" {
+			return f.fail(at, "%s.%s is unknown: want it in %s", title, key, p.Section())
 		}
 		var names []string
 		for _, p := range Parameters() {
-			if p.Breaker == breaker && p.Name != "store" {
+			if p.Section() == title {
 				names = append(names, p.Name)
 			}
 		}
 		return f.unknown(title+"."+key, at, names)
 	})
-}
-
-// home returns the section of a policy's parameters, or of a breaker's.
-func home(breaker bool) string {
-	if breaker {
-		return "circuit_breaker"
-	}
-	return "policy"
 }
 
 // each calls do for every pair of a mapping. No body is an empty mapping.

@@ -54,9 +54,9 @@ func Add(flags *pflag.FlagSet) *Flags {
 		f.values = append(f.values, v)
 		flag := flags.VarPF(v, p.Flag(), "", p.Describe())
 		flag.Hidden = slices.Contains(rare, p.Name)
-		title := "Policy"
-		if p.Breaker || p.Name == "store" {
-			title = "Circuit breaker"
+		title := "Circuit breaker"
+		if p.Section() == "policy" {
+			title = "Policy"
 		}
 		flag.Annotations = map[string][]string{Group: {title}}
 		if v.kind == "bool" {

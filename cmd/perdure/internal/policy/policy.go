@@ -36,6 +36,18 @@ type Parameter struct {
 	Breaker bool // it is the circuit breaker's
 }
 
+// Section returns the part of a file that it is in; "" is the file itself.
+func (p Parameter) Section() string {
+	switch {
+	case p.Name == "store":
+		return ""
+	case p.Breaker:
+		return "circuit_breaker"
+	default:
+		return "policy"
+	}
+}
+
 // Flag returns the name of its flag, without the hyphens.
 func (p Parameter) Flag() string {
 	return strings.ReplaceAll(strings.TrimSuffix(p.Name, "_seconds"), "_", "-")
@@ -55,9 +67,6 @@ func Parameters() []Parameter {
 			Name: "preset", Doc: "preset that the policy begins with",
 			Want: "one of " + strings.Join(retry.PresetNames(), ", "),
 		}},
-		{Parameter: setting.Parameter{
-			Name: "store", Doc: "where the circuit breaker's state lives (memory)", Want: "memory",
-		}},
 	}
 	for _, p := range retry.Parameters() {
 		all = append(all, Parameter{Parameter: p})
@@ -65,7 +74,9 @@ func Parameters() []Parameter {
 	for _, p := range circuit.Parameters() {
 		all = append(all, Parameter{Parameter: p, Breaker: true})
 	}
-	return all
+	return append(all, Parameter{Parameter: setting.Parameter{
+		Name: "store", Doc: "where the circuit breaker's state lives", Want: "one of memory",
+	}})
 }
 
 // Describe returns one line about the parameter, with its words if it takes

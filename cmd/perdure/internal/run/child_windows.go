@@ -24,7 +24,7 @@ func passedOn() []os.Signal { return nil }
 
 func isSuspend(os.Signal) bool { return false }
 
-func (c *Command) suspend(chan<- os.Signal) {}
+func (c *Command) suspend() {}
 
 func start(cmd *exec.Cmd) (*child, error) {
 	if err := cmd.Start(); err != nil {
@@ -43,7 +43,7 @@ func newJob(pid int) windows.Handle {
 	var info windows.JOBOBJECT_EXTENDED_LIMIT_INFORMATION
 	info.BasicLimitInformation.LimitFlags = windows.JOB_OBJECT_LIMIT_KILL_ON_JOB_CLOSE
 	_, err = windows.SetInformationJobObject(job, windows.JobObjectExtendedLimitInformation,
-		uintptr(unsafe.Pointer(&info)), uint32(unsafe.Sizeof(info))) //nolint:gosec // as the call wants it
+		uintptr(unsafe.Pointer(&info)), uint32(unsafe.Sizeof(info)))
 	if err == nil {
 		err = assign(job, pid)
 	}

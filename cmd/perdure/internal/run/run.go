@@ -103,7 +103,7 @@ func (c *Command) forward(end context.CancelCauseFunc) (stop func()) {
 			select {
 			case s := <-signals:
 				if isSuspend(s) {
-					c.suspend(signals)
+					c.suspend()
 					continue
 				}
 				c.pass(s, end)

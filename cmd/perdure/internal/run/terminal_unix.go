@@ -3,6 +3,7 @@
 package run
 
 import (
+	"errors"
 	"os"
 	"os/signal"
 	"syscall"
@@ -26,8 +27,12 @@ func (c *child) stopped(s syscall.Signal) {
 	c.mu.Unlock()
 	switch {
 	case s == syscall.SIGTTIN || s == syscall.SIGTTOU:
-		if !ownTerminal() {
+		switch {
+		case ownTerminal():
+		case resumable():
 			_ = syscall.Kill(0, s) // we are in the background as well: stop, until the user wants us
+		default:
+			c.signal(syscall.SIGKILL) // nobody ever will
 		}
 		c.proceed()
 	case had && s == syscall.SIGTSTP:
@@ -49,20 +54,36 @@ func (c *child) proceed() {
 
 // suspend stops the attempt that runs, and us, as ^Z does; it returns when we
 // are let go on.
-func (c *Command) suspend(signals chan<- os.Signal) {
+func (c *Command) suspend() {
 	c.mu.Lock()
 	child := c.child
 	c.mu.Unlock()
 	if child != nil {
 		child.signal(syscall.SIGTSTP)
 	}
-	// Without a shell that could let us go on, the system ignores this.
-	signal.Reset(syscall.SIGTSTP)
-	_ = syscall.Kill(os.Getpid(), syscall.SIGTSTP)
-	signal.Notify(signals, syscall.SIGTSTP)
+	again := make(chan os.Signal, 1)
+	signal.Notify(again, syscall.SIGCONT)
+	defer signal.Stop(again)
+	if resumable() {
+		// SIGTSTP would be right, but its default cannot be had back from the
+		// runtime. This one nobody can catch; it takes effect at any moment now.
+		_ = syscall.Kill(os.Getpid(), syscall.SIGSTOP)
+		<-again
+	}
 	if child != nil {
 		child.proceed()
 	}
+}
+
+// resumable reports whether there is a shell that can let us go on: a parent in
+// our session, but not in our group. The system looks for one, too, before it
+// stops a process because of a key.
+func resumable() bool {
+	parent := os.Getppid()
+	session, err := unix.Getsid(parent)
+	own, ownErr := unix.Getsid(0)
+	group, groupErr := unix.Getpgid(parent)
+	return errors.Join(err, ownErr, groupErr) == nil && session == own && group != unix.Getpgrp()
 }
 
 // isSuspend reports whether s is the signal of ^Z.
@@ -91,9 +112,10 @@ func giveTerminal(group int) {
 }
 
 // takeTerminal makes our group the terminal's. Whoever is not in that group is
-// told by a signal that it should not do so.
+// stopped for it by a signal, which has to be ignored; from then on, because
+// the runtime does not give its default back. Later attempts inherit that, and
+// may set the terminal's modes without asking for it first.
 func takeTerminal() {
 	signal.Ignore(syscall.SIGTTOU)
-	defer signal.Reset(syscall.SIGTTOU)
 	giveTerminal(syscall.Getpgrp())
 }

@@ -1,0 +1,122 @@
+package main
+
+import (
+	"fmt"
+	"strings"
+
+	"github.com/spf13/cobra"
+	"github.com/spf13/pflag"
+
+	"github.com/seed-0f2c7998/perdure/cmd/perdure/internal/policy"
+)
+
+// policyTopic is the help text about all there is to set.
+func policyTopic() *cobra.Command {
+	return &cobra.Command{
+		Use:   "policy",
+		Short: "All that a policy can say: flags, environment, file",
+		Long:  policyText(),
+	}
+}
+
+func policyText() string {
+	var b strings.Builder
+	b.WriteString(`A policy is set by flags, environment variables and a YAML file. A flag comes
+before the environment, that before the file, and the file before the preset.
+A number is seconds where a time is meant; 1500ms is understood as well.
+
+  flag          --max-attempts 7
+  environment   PERDURE_MAX_ATTEMPTS=7
+  file          --config FILE, or PERDURE_CONFIG=FILE:
+
+                policy:
+                  preset: s3_upload
+                  max_attempts: 7
+                  retry_on: [SlowDown, "503", timeout]
+                circuit_breaker:
+                  failure_threshold: 5
+                  recovery_timeout_seconds: 30
+                store: memory
+`)
+	section, indent := "", ""
+	for _, p := range policy.Parameters() {
+		if next := p.Section(); next != section {
+			section, indent = next, ""
+			b.WriteByte('\n')
+			if next != "" {
+				indent = "  "
+				b.WriteString(next + ":\n")
+			}
+		}
+		fmt.Fprintf(&b, "%s%-*s%s\n", indent, 28-len(indent), p.Name, p.Describe())
+	}
+	return strings.TrimSpace(b.String())
+}
+
+// usage writes how c is used, its flags in groups.
+func usage(c *cobra.Command) error {
+	w := c.OutOrStdout()
+	if c.Runnable() {
+		fmt.Fprintf(w, "Usage:\n  %s\n", c.UseLine())
+	} else {
+		fmt.Fprintf(w, "Usage:\n  %s COMMAND [flags]\n", c.CommandPath())
+	}
+	if c.HasExample() {
+		fmt.Fprintf(w, "\nExamples:\n%s\n", c.Example)
+	}
+	for _, list := range []struct {
+		title  string
+		listed func(*cobra.Command) bool
+	}{
+		{"Commands", (*cobra.Command).IsAvailableCommand},
+		{"Topics", (*cobra.Command).IsAdditionalHelpTopicCommand},
+	} {
+		title := "\n" + list.title + ":\n"
+		for _, sub := range c.Commands() {
+			if list.listed(sub) {
+				fmt.Fprintf(w, "%s  %-*s %s\n", title, c.NamePadding(), sub.Name(), sub.Short)
+				title = ""
+			}
+		}
+	}
+	for _, g := range groups(c.Flags()) {
+		fmt.Fprintf(w, "\n%s:\n%s", g.title, g.flags.FlagUsagesWrapped(100))
+	}
+	return nil
+}
+
+// A group is the flags that one heading of a help text is about.
+type group struct {
+	title string
+	flags *pflag.FlagSet
+}
+
+// groups returns the flags by group, those without one first, the others in
+// the order of their first flag, and the ones that every command has last.
+func groups(flags *pflag.FlagSet) []*group {
+	all := []*group{}
+	of := func(title string) *group {
+		for _, g := range all {
+			if g.title == title {
+				return g
+			}
+		}
+		g := &group{title, pflag.NewFlagSet(title, pflag.ContinueOnError)}
+		g.flags.SortFlags = false
+		all = append(all, g)
+		return g
+	}
+	add := func(f *pflag.Flag, last bool) {
+		title := "Flags"
+		if named := f.Annotations[policy.Group]; len(named) > 0 {
+			title = named[0]
+		}
+		if (title == "Other") == last && !f.Hidden {
+			of(title).flags.AddFlag(f)
+		}
+	}
+	flags.SortFlags = false
+	flags.VisitAll(func(f *pflag.Flag) { add(f, false) })
+	flags.VisitAll(func(f *pflag.Flag) { add(f, true) })
+	return all
+}
