@@ -63,7 +63,9 @@ func New(name string, c Config) *Breaker {
 	if b.store == nil || b.err != nil {
 		b.store = new(Memory)
 	}
-	b.cell = b.store.Cell(name, b.obey)
+	made := make(chan struct{}) // a store may have an order at once
+	defer close(made)
+	b.cell = b.store.Cell(name, func(o cell.Order) { <-made; b.obey(o) })
 	if b.err != nil {
 		b.cell.Load().Breaker.Store(uint64(word(0).next(Isolated)))
 		return b

@@ -71,7 +71,7 @@ func (m *model) visit(s modelState) int {
 
 // expand takes every event that may come in state s.
 func (m *model) expand(s modelState) error {
-	for _, take := range []func(modelState) error{m.stale, m.byHand, m.clock, m.call, m.results, m.twice} {
+	for _, take := range []func(modelState) error{m.stale, m.byHand, m.fleet, m.clock, m.call, m.results, m.twice} {
 		if err := take(s); err != nil {
 			return err
 		}
@@ -101,24 +101,28 @@ func (m *model) sound(before, after word, e event) error {
 	from, to := before.state(), after.state()
 	switch {
 	case from == Open && to == Open && before != after:
-		return fmt.Errorf("it opens while open")
+		if e.signal != told || after.until(0) != before.until(0) {
+			return fmt.Errorf("it opens while open")
+		}
 	case after.generation() != before.generation() && after.generation() != before.next(Closed).generation():
 		return fmt.Errorf("the generation jumps")
 	case from != to && after.generation() == before.generation():
 		return fmt.Errorf("the state changes and the generation does not")
-	case from == Isolated && to != Isolated && e.signal != reset:
+	case from == Isolated && to != Isolated && e.signal != reset && e.signal != told:
 		return fmt.Errorf("an isolated breaker lets itself out")
-	case from != Isolated && to == Isolated && e.signal != isolate:
+	case from != Isolated && to == Isolated && e.signal != isolate && e.signal != told:
 		return fmt.Errorf("it isolates itself")
-	case to == Open && from != Open && e.signal != failure && e.signal != verdict && e.signal != trip:
+	case to == Open && from != Open && e.signal != failure && e.signal != verdict && e.signal != trip && e.signal != told:
 		return fmt.Errorf("it opens without cause")
-	case to == Closed && from != Closed && e.signal != success && e.signal != reset:
+	case to == Closed && from != Closed && e.signal != success && e.signal != reset && e.signal != told:
 		return fmt.Errorf("it closes without cause")
 	case to == HalfOpen && from != HalfOpen && e.signal != acquire:
 		return fmt.Errorf("it is half-open without a call")
 	case from == HalfOpen && to == Closed && e.signal == success && before.successes()+1 < r.successes:
 		return fmt.Errorf("it closes after too few successes")
-	case to == Open && from != Open && after.ahead(base, farAhead) != r.openTime(after.reopened(), e.u):
+	case e.signal == told && e.state == Open && (after.ahead(base, farAhead) < 0 || after.ahead(base, farAhead) > r.openLimit):
+		return fmt.Errorf("it is told to open, and opens for too long")
+	case to == Open && from != Open && e.signal != told && after.ahead(base, farAhead) != r.openTime(after.reopened(), e.u):
 		return fmt.Errorf("it opens for the wrong time")
 	}
 	return m.tidy(after)
@@ -184,6 +188,31 @@ func (m *model) byHand(s modelState) error {
 			return fmt.Errorf("a reset leaves %v", n)
 		}
 		m.visit(n)
+	}
+	return nil
+}
+
+// fleet: the state that others have agreed on is what there is, but that
+// nobody is told to be half-open.
+func (m *model) fleet(s modelState) error {
+	for want := Closed; want <= Isolated; want++ {
+		for _, until := range []instant{ceil(time.Time{}), base, base + m.rules.open, base + farAhead} {
+			if want != Open && until != base {
+				continue // it has no meaning
+			}
+			n, _, err := m.next(s, event{signal: told, state: want, until: until})
+			switch {
+			case err != nil:
+				return err
+			case want == HalfOpen && n != s:
+				return fmt.Errorf("told to be half-open, it is %v", n)
+			case want != HalfOpen && n.word.state() != want:
+				return fmt.Errorf("told to be %v, it is %v", want, n)
+			case want == Closed && s.word.state() != Closed && !n.word.healthy():
+				return fmt.Errorf("told to be closed, it is %v", n)
+			}
+			m.visit(n)
+		}
 	}
 	return nil
 }
@@ -399,12 +428,3 @@ func ordered(s modelState) modelState {
 	slices.SortFunc(s.leases[:], func(a, b int8) int { return int(b) - int(a) })
 	return s
 }
-
-func (s modelState) String() string {
-	w := s.word
-	return fmt.Sprintf("{%v, generation %d, reopened %d, high %d, low %d, %d ms ahead, leases %v}", w.state(),
-		w.generation(), w.reopened(), w.successes(), w.inFlight(), w.ahead(base, 2*farAhead), s.leases)
-}
-
-// bare is w without its generation.
-func bare(w word) word { return w << (64 - generationShift) >> (64 - generationShift) }

@@ -1,6 +1,7 @@
 package circuit
 
 import (
+	"fmt"
 	"strings"
 	"testing"
 	"time"
@@ -129,6 +130,13 @@ func TestModelFindsBugs(t *testing.T) {
 			}
 			return n, ok
 		}, "an instant is left"},
+		{"opens for as long as it is told", func(r *rules, w word, e event) (word, bool) {
+			n, ok := r.step(w, e)
+			if e.signal == told && e.state == Open {
+				n = n.until(e.until)
+			}
+			return n, ok
+		}, "too long"},
 		{"forgets to trip", func(r *rules, w word, e event) (word, bool) {
 			if w.state() == Closed && e.signal == failure && e.generation == w.generation() {
 				return w.run(w.failures() + 1), false
@@ -152,3 +160,12 @@ func exploreAll(step stepping) error {
 	}
 	return nil
 }
+
+func (s modelState) String() string {
+	w := s.word
+	return fmt.Sprintf("{%v, generation %d, reopened %d, high %d, low %d, %d ms ahead, leases %v}", w.state(),
+		w.generation(), w.reopened(), w.successes(), w.inFlight(), w.ahead(base, 2*farAhead), s.leases)
+}
+
+// bare is w without its generation.
+func bare(w word) word { return w << (64 - generationShift) >> (64 - generationShift) }

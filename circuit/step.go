@@ -206,7 +206,7 @@ func (r *rules) byHand(w word, e event) word {
 // told sets a state that has been agreed on elsewhere. Half-open is none: who
 // sends a probe is agreed on before it is sent.
 func (r *rules) told(w word, e event) word {
-	until := min(e.until, e.begin+r.openLimit)
+	until := max(e.begin, min(e.until, e.begin+r.openLimit))
 	switch {
 	case e.state == Open && w.state() == Open:
 		return w.until(until)

@@ -1,0 +1,143 @@
+package circuit
+
+import (
+	"slices"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"github.com/seed-0f2c7998/perdure/internal/cell"
+)
+
+// Breakers of one name in one Store are one; a Store may refuse a probe, and
+// is told of each transition.
+func TestStore(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		store := &grudging{}
+		a, b := New("x", quiet(Config{Store: store})), New("x", quiet(Config{Store: store}))
+		c := New("y", quiet(Config{Store: store}))
+		a.Trip()
+		if b.State() != Open || c.State() != Closed {
+			t.Errorf("of the same name: %v, of another: %v", b.State(), c.State())
+		}
+		after(30 * time.Second)
+		if b.Allow() {
+			t.Error("a probe passes that the store does not grant")
+		}
+		store.grant = true
+		p, err := b.Acquire()
+		if err != nil {
+			t.Fatal(err)
+		}
+		p.Success()
+		if want := []State{Open, HalfOpen, Closed}; !slices.Equal(store.changes, want) || a.State() != Closed {
+			t.Errorf("the store was told of %v, want %v; the other is %v", store.changes, want, a.State())
+		}
+	})
+}
+
+// grudging is a Store that grants probes only on demand.
+type grudging struct {
+	Memory
+	grant   bool
+	changes []State
+	obey    func(cell.Order)
+	held    time.Time
+}
+
+func (g *grudging) Grant(string, time.Duration) bool { return g.grant }
+
+func (g *grudging) Changed(_ string, c cell.Change) {
+	g.changes = append(g.changes, State(c.To))
+}
+
+func (g *grudging) Cell(key string, obey func(cell.Order)) *cell.Ref {
+	g.obey = obey
+	return g.Memory.Cell(key, obey)
+}
+
+func (g *grudging) Held(_ string, until time.Time) { g.held = until }
+
+// A store may have an order before New has returned, which must wait.
+func TestOrderAtOnce(t *testing.T) {
+	for range 50 {
+		store := &hasty{done: make(chan struct{})}
+		b := New("x", quiet(Config{Store: store}))
+		<-store.done
+		if b.State() != Open {
+			t.Fatalf("told to open, it is %v", b.State())
+		}
+	}
+}
+
+// hasty is a Store that has an order for each breaker at once.
+type hasty struct {
+	Memory
+	done chan struct{}
+}
+
+func (h *hasty) Cell(key string, obey func(cell.Order)) *cell.Ref {
+	go func() {
+		defer close(h.done)
+		obey(cell.Order{State: uint8(Open), Until: time.Now().Add(time.Minute)})
+	}()
+	return h.Memory.Cell(key, obey)
+}
+
+// What a store orders is done, reported, and not told back to it.
+func TestOrders(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		store, lines := &grudging{grant: true}, []string{}
+		b := New("x", Config{Store: store, Observe: func(tr Transition) {
+			lines = append(lines, tr.From.String()+" "+tr.To.String()+": "+tr.Reason.String())
+		}})
+		order := func(s State, wait time.Duration) {
+			store.obey(cell.Order{State: uint8(s), Until: time.Now().Add(wait)})
+		}
+		late, _ := b.Acquire()
+		order(Open, 10*time.Second)
+		late.Success() // of before: it says nothing
+		if open := b.Peek(); open == nil || time.Until(open.RetryAt) != 10*time.Second {
+			t.Errorf("told to open for 10s: %v", open)
+		}
+		order(Open, 20*time.Second)
+		after(15 * time.Second)
+		if b.Allow() {
+			t.Error("a call passes before the later instant that it was told")
+		}
+		order(Open, time.Hour) // longer than this breaker is ever open
+		after(30 * time.Second)
+		probe, err := b.Acquire()
+		if err != nil || !probe.Probe() {
+			t.Fatalf("no probe after the breaker's own longest open time: %v", err)
+		}
+		order(HalfOpen, 0)
+		if b.State() != HalfOpen {
+			t.Error("half-open is not to be ordered")
+		}
+		order(Closed, 0)
+		probe.Failure() // of before
+		order(Closed, 0)
+		if b.State() != Closed {
+			t.Errorf("told to close: %v", b.State())
+		}
+		order(Isolated, 0)
+		order(Open, time.Second)
+		order(Closed, 0)
+		want := []string{
+			"closed open: agreed on by the fleet", "open half-open: recovery timeout over",
+			"half-open closed: agreed on by the fleet", "closed isolated: agreed on by the fleet",
+			"isolated open: agreed on by the fleet", "open closed: agreed on by the fleet",
+		}
+		if !slices.Equal(lines, want) {
+			t.Errorf("reported %q, want %q", lines, want)
+		}
+		if !slices.Equal(store.changes, []State{HalfOpen}) {
+			t.Errorf("the store was told of %v, want of the probe alone", store.changes)
+		}
+		hold := time.Now().Add(time.Minute)
+		if b.HoldUntil(hold); !store.held.Equal(hold) {
+			t.Errorf("the store was told of a hold until %v, want %v", store.held, hold)
+		}
+	})
+}
