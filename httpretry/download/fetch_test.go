@@ -1,0 +1,418 @@
+package download_test
+
+import (
+	"bytes"
+	"context"
+	"crypto/sha256"
+	"encoding/base64"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"math/rand/v2"
+	"net/http"
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/seed-0f2c7998/perdure/httpretry"
+	"github.com/seed-0f2c7998/perdure/httpretry/download"
+	"github.com/seed-0f2c7998/perdure/httpretry/httptestfault"
+	"github.com/seed-0f2c7998/perdure/retry"
+)
+
+const part = 64 << 10
+
+// content is a body of n bytes that differ from those of another version.
+func content(n int, version uint64) []byte {
+	body := make([]byte, n)
+	_, _ = rand.NewChaCha8([32]byte{byte(version)}).Read(body)
+	return body
+}
+
+func entity(body []byte, tag string) httptestfault.Entity {
+	return httptestfault.Entity{Body: body, ETag: tag}
+}
+
+func client(server *httptestfault.Server) *http.Client {
+	policy := retry.Policy{MaxAttempts: 20, BaseDelay: 100 * time.Microsecond, MaxDelay: time.Millisecond, Jitter: retry.NoJitter, Observe: func(retry.Event) {}}
+	return &http.Client{Transport: httpretry.NewTransport(server.Transport(), httpretry.Options{Policy: &policy, OnResume: func(httpretry.Resumption) {}})}
+}
+
+func request(t *testing.T, server *httptestfault.Server) *http.Request {
+	t.Helper()
+	req, err := http.NewRequestWithContext(t.Context(), "GET", server.URL, nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return req
+}
+
+func newFile(t *testing.T) *os.File {
+	t.Helper()
+	file, err := os.Create(filepath.Join(t.TempDir(), "partial"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() {
+		if err := file.Close(); err != nil {
+			t.Error(err)
+		}
+	})
+	return file
+}
+
+func holds(t *testing.T, file *os.File, want []byte) bool {
+	t.Helper()
+	got, err := os.ReadFile(file.Name())
+	if err != nil {
+		t.Fatal(err)
+	}
+	return bytes.Equal(got, want)
+}
+
+// later is s as another process reads it.
+func later(t *testing.T, s download.State) download.State {
+	t.Helper()
+	text, err := json.Marshal(s)
+	if err != nil {
+		t.Fatal(err)
+	}
+	var read download.State
+	if err := json.Unmarshal(text, &read); err != nil {
+		t.Fatalf("%s: %v", text, err)
+	}
+	return read
+}
+
+func TestFetch(t *testing.T) {
+	big, small := content(10*part+7, 1), content(1000, 1)
+	sum := sha256.Sum256(big)
+	digested := entity(big, `"1"`)
+	digested.Header = http.Header{"Repr-Digest": {"sha-256=:" + base64.StdEncoding.EncodeToString(sum[:]) + ":"}}
+	corrupt := digested
+	corrupt.Body = content(len(big), 2)
+	for _, tt := range []struct {
+		name     string
+		entity   httptestfault.Entity
+		change   func(httptestfault.Step) httptestfault.Step
+		parallel int
+		requests int // 0: any number
+		err      error
+		unclear  bool
+	}{
+		{name: "small", entity: entity(small, `"1"`), requests: 1},
+		{name: "empty", entity: entity(nil, `"1"`), requests: 1},
+		{name: "large", entity: entity(big, `"1"`)},
+		{name: "large, one at a time", entity: entity(big, `"1"`), parallel: -1, requests: 1},
+		{name: "large, many at a time", entity: entity(big, `"1"`), parallel: 64},
+		{name: "large, by date", entity: httptestfault.Entity{Body: big, LastModified: time.Now().Add(-time.Hour)}},
+		{name: "large, with a digest", entity: digested},
+		{name: "large, corrupt", entity: corrupt, err: errDigest},
+		{name: "large, corrupt, one at a time", entity: corrupt, parallel: -1, err: errDigest},
+		{name: "no validator", entity: entity(big, ""), requests: 1},
+		{name: "weak tag", entity: entity(big, `W/"1"`), requests: 1},
+		{name: "no length", entity: entity(big, `"1"`), requests: 1, change: func(s httptestfault.Step) httptestfault.Step {
+			s.Framing = httptestfault.Chunked
+			s.Header.Del("Content-Length")
+			return s
+		}},
+		{name: "until close", entity: entity(big, `"1"`), requests: 1, unclear: true, change: func(s httptestfault.Step) httptestfault.Step {
+			s.Framing = httptestfault.UntilClose
+			s.Header.Del("Content-Length")
+			return s
+		}},
+		{name: "does not say that it knows ranges", entity: entity(big, `"1"`), requests: 1, change: func(s httptestfault.Step) httptestfault.Step {
+			s.Header.Del("Accept-Ranges")
+			return s
+		}},
+		{name: "says that it knows ranges, but does not", entity: entity(big, `"1"`), change: func(httptestfault.Step) httptestfault.Step {
+			return httptestfault.Step{Body: big, Header: http.Header{"Etag": {`"1"`}, "Accept-Ranges": {"bytes"}}, Slice: part, Gap: time.Millisecond}
+		}},
+		{name: "404", entity: entity(big, `"1"`), requests: 1, err: errStatus, change: func(httptestfault.Step) httptestfault.Step {
+			return httptestfault.Step{Status: 404}
+		}},
+		{name: "503", entity: entity(big, `"1"`), requests: 20, err: retry.ErrExhausted, change: func(httptestfault.Step) httptestfault.Step {
+			return httptestfault.Step{Status: 503}
+		}},
+	} {
+		t.Run(tt.name, func(t *testing.T) {
+			server := httptestfault.New(func(_ int, r *http.Request) httptestfault.Step {
+				step := tt.entity.Answer(r)
+				if tt.change != nil {
+					step = tt.change(step)
+				}
+				return step
+			})
+			defer server.Close()
+			c := client(server)
+			defer c.CloseIdleConnections()
+			file := newFile(t)
+			var state download.State
+			var mu sync.Mutex
+			progress, checkpoints := int64(0), 0
+			err := download.Fetch(request(t, server), file, &state, download.Options{
+				Client: c, Parallel: tt.parallel, PartSize: part,
+				Progress:   func(n int64) { mu.Lock(); progress += n; mu.Unlock() },
+				Checkpoint: func(download.State) { checkpoints++ },
+			})
+			if _, ok := errors.AsType[*httpretry.DigestError](err); ok {
+				err = errDigest
+			} else if status, ok := errors.AsType[*httpretry.StatusError](err); ok && status.Status == 404 {
+				err = errStatus
+			}
+			if !errors.Is(err, tt.err) || err == nil && !holds(t, file, tt.entity.Body) {
+				t.Fatalf("%v; want %v and the whole entity", err, tt.err)
+			}
+			if n := len(server.Requests()); tt.requests != 0 && n != tt.requests {
+				t.Errorf("%d requests; want %d", n, tt.requests)
+			}
+			if err != nil {
+				return
+			}
+			if size := int64(len(tt.entity.Body)); progress != size || state.Size != size || state.Bytes() != size || state.Unverified != tt.unclear {
+				t.Errorf("progress %d, state %+v; want %d bytes", progress, state, size)
+			}
+			if size := len(tt.entity.Body); checkpoints < size/part/2 {
+				t.Errorf("%d checkpoints for %d bytes", checkpoints, size)
+			}
+		})
+	}
+}
+
+var (
+	errDigest = errors.New("a digest error")
+	errStatus = errors.New("a 404")
+)
+
+// Runs that are cut short, one after the other, come to an end: no byte is fetched twice but at the cuts.
+func TestFetchAcrossRuns(t *testing.T) {
+	seed := uint64(time.Now().UnixNano())
+	random := rand.New(rand.NewPCG(seed, 3))
+	for round := range 20 {
+		want := content(1+random.IntN(20*part), uint64(round))
+		e := entity(want, `"1"`)
+		var mu sync.Mutex
+		left := 0
+		server := httptestfault.New(func(_ int, r *http.Request) httptestfault.Step {
+			mu.Lock()
+			defer mu.Unlock()
+			step := e.Answer(r)
+			if left -= len(step.Body); left < 0 {
+				return httptestfault.Step{Status: 404} // which nobody retries
+			}
+			return step.CutAt(random.IntN(len(step.Body)+1), httptestfault.FIN)
+		})
+		c := client(server)
+		file := newFile(t)
+		var state download.State
+		runs := 0
+		for ; runs < 500; runs++ {
+			mu.Lock()
+			left = 30 * part
+			mu.Unlock()
+			before := state.Bytes()
+			err := download.Fetch(request(t, server), file, &state, download.Options{Client: c, PartSize: part, Parallel: random.IntN(5)})
+			if state = later(t, state); err == nil {
+				break
+			}
+			if state.Bytes() < before {
+				t.Fatalf("seed %d, round %d: %d bytes after a run, %d before", seed, round, state.Bytes(), before)
+			}
+		}
+		if !state.Complete() || !holds(t, file, want) {
+			t.Errorf("seed %d, round %d: not the entity after %d runs: %+v", seed, round, runs, state)
+		}
+		c.CloseIdleConnections()
+		server.Close()
+	}
+}
+
+func TestFetchOfAnotherEntity(t *testing.T) {
+	first, second := content(10*part, 1), content(8*part, 2)
+	now := entity(first, `"1"`)
+	var mu sync.Mutex
+	change := 0 // answers until the entity changes
+	server := httptestfault.New(func(_ int, r *http.Request) httptestfault.Step {
+		mu.Lock()
+		defer mu.Unlock()
+		if change--; change == 0 {
+			now = entity(second, `"2"`)
+		}
+		step := now.Answer(r)
+		if change > 0 {
+			step.Slice, step.Gap = part/4, time.Millisecond // so that others get a turn
+		}
+		return step
+	})
+	defer server.Close()
+	c := client(server)
+	defer c.CloseIdleConnections()
+	file := newFile(t)
+	var state download.State
+	change = 3 // within the first run
+	err := download.Fetch(request(t, server), file, &state, download.Options{Client: c, PartSize: part})
+	if !errors.Is(err, download.ErrChanged) || state.ETag != `"1"` {
+		t.Fatalf("%v, state of %s; want ErrChanged, and the old state", err, state.ETag)
+	}
+	state = later(t, state)
+	if err := download.Fetch(request(t, server), file, &state, download.Options{Client: c, PartSize: part}); err != nil || state.ETag != `"2"` {
+		t.Fatalf("second run: %v, state of %s", err, state.ETag)
+	}
+	if err := file.Truncate(state.Size); err != nil || !holds(t, file, second) {
+		t.Errorf("not the second entity (%v)", err)
+	}
+	before := len(server.Requests())
+	if err := download.Fetch(request(t, server), file, &state, download.Options{Client: c}); err != nil || len(server.Requests()) != before {
+		t.Errorf("a complete state: %v and %d requests; want none", err, len(server.Requests())-before)
+	}
+}
+
+// A full disk ends all requests, and is the error.
+func TestFetchToAFullDisk(t *testing.T) {
+	server := httptestfault.New(func(_ int, r *http.Request) httptestfault.Step { return entity(content(10*part, 1), `"1"`).Answer(r) })
+	defer server.Close()
+	c := client(server)
+	defer c.CloseIdleConnections()
+	full := errors.New("no space left on device")
+	var state download.State
+	err := download.Fetch(request(t, server), disk{left: 5 * part, full: full}.new(), &state, download.Options{Client: c, PartSize: part})
+	if !errors.Is(err, full) || state.Bytes() > 5*part {
+		t.Errorf("%v with %d bytes in the state; want %v", err, state.Bytes(), full)
+	}
+}
+
+type disk struct {
+	mu   *sync.Mutex
+	left int
+	full error
+}
+
+func (d disk) new() *disk { d.mu = new(sync.Mutex); return &d }
+
+func (d *disk) WriteAt(p []byte, _ int64) (int, error) {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	if d.left -= len(p); d.left < 0 {
+		return 0, d.full
+	}
+	return len(p), nil
+}
+
+func TestStatesThatCannotBe(t *testing.T) {
+	for _, tt := range []struct{ text, says string }{
+		{`{"size":10,"done":[{"from":5,"to":3}]}`, "ranges in order"},
+		{`{"size":10,"done":[{"from":0,"to":3},{"from":3,"to":5}]}`, "ranges in order"},
+		{`{"size":10,"done":[{"from":0,"to":30}]}`, "size 10"},
+		{`{"size":10,"done":[{"from":-1,"to":3}]}`, "ranges in order"},
+		{`{"size":10,"etag":"W/\"1\""}`, "strong"},
+		{`{"size":"ten"}`, "cannot unmarshal"},
+	} {
+		var s download.State
+		if err := json.Unmarshal([]byte(tt.text), &s); err == nil || !strings.Contains(err.Error(), tt.says) {
+			t.Errorf("%s: %v; want an error about %q", tt.text, err, tt.says)
+		}
+	}
+}
+
+// The ranges of a state against a naive twin: a set of bytes.
+func FuzzState(f *testing.F) {
+	f.Add([]byte{0, 3, 3, 6, 10, 12, 5, 11})
+	f.Fuzz(func(t *testing.T, data []byte) {
+		var have [256]bool
+		body := content(256, 1)
+		server := httptestfault.NewInMemory(func(_ int, r *http.Request) httptestfault.Step { return entity(body, `"1"`).Answer(r) })
+		defer server.Close()
+		state := download.State{ETag: `"1"`, Size: 256}
+		for ; len(data) >= 2 && len(state.Done) < 20; data = data[2:] {
+			from, to := int(min(data[0], data[1])), int(max(data[0], data[1]))
+			if from == to || overlaps(state.Done, from, to) {
+				continue
+			}
+			state.Done = append(state.Done, download.Range{From: int64(from), To: int64(to)})
+			slices.SortFunc(state.Done, func(a, b download.Range) int { return int(a.From - b.From) })
+			for n := from; n < to; n++ {
+				have[n] = true
+			}
+		}
+		c := client(server)
+		defer c.CloseIdleConnections()
+		dst := new(record)
+		if err := download.Fetch(request(t, server), dst, &state, download.Options{Client: c, Parallel: 3}); err != nil {
+			t.Fatal(err)
+		}
+		for n := range have {
+			if dst.written[n] == have[n] {
+				t.Errorf("byte %d: written %t, had it %t", n, dst.written[n], have[n])
+			}
+			if dst.written[n] && dst.body[n] != body[n] {
+				t.Errorf("byte %d is wrong", n)
+			}
+		}
+		if !state.Complete() {
+			t.Errorf("state %+v is not complete", state)
+		}
+	})
+}
+
+// overlaps reports whether a range touches one of the others.
+func overlaps(done []download.Range, from, to int) bool {
+	return slices.ContainsFunc(done, func(r download.Range) bool { return int64(from) <= r.To && r.From <= int64(to) })
+}
+
+type record struct {
+	mu      sync.Mutex
+	body    [256]byte
+	written [256]bool
+}
+
+func (r *record) WriteAt(p []byte, at int64) (int, error) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	for n := range p {
+		r.written[at+int64(n)] = true
+	}
+	return copy(r.body[at:], p), nil
+}
+
+func ExampleFetch() {
+	body := bytes.Repeat([]byte("bikes "), 50_000)
+	server := httptestfault.New(func(n int, r *http.Request) httptestfault.Step {
+		step := httptestfault.Entity{Body: body, ETag: `"v1"`}.Answer(r)
+		if n == 1 {
+			step = step.CutAt(100_000, httptestfault.FIN)
+		}
+		return step
+	})
+	defer server.Close()
+	dir, err := os.MkdirTemp("", "example")
+	if err != nil {
+		fmt.Println(err)
+		return
+	}
+	defer func() { _ = os.RemoveAll(dir) }()
+	file, err := os.Create(filepath.Join(dir, "partial"))
+	if err != nil {
+		fmt.Println(err)
+		return
+	}
+	req, err := http.NewRequestWithContext(context.Background(), "GET", server.URL, nil)
+	if err != nil {
+		fmt.Println(err)
+		return
+	}
+	quiet := httpretry.NewTransport(nil, httpretry.Options{OnResume: func(httpretry.Resumption) {}})
+
+	var state download.State
+	err = download.Fetch(req, file, &state, download.Options{Client: &http.Client{Transport: quiet}})
+	fmt.Println(err, state.Bytes(), state.Complete())
+	got, _ := io.ReadAll(io.NewSectionReader(file, 0, state.Size))
+	fmt.Println(bytes.Equal(got, body), file.Close())
+	// Output:
+	// <nil> 300000 true
+	// true <nil>
+}
