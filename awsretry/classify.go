@@ -157,6 +157,19 @@ func isSkewed(err error) bool {
 	return err == nil && answered.Sub(signed).Abs() > skewThreshold
 }
 
+// isExpired reports whether err is about credentials whose time is over.
+func isExpired(err error) bool {
+	api, ok := errors.AsType[smithy.APIError](err)
+	if !ok {
+		return false
+	}
+	switch api.ErrorCode() {
+	case "ExpiredToken", "ExpiredTokenException", "TokenRefreshRequired", "RequestExpired":
+		return true
+	}
+	return false
+}
+
 // isUntrusted reports whether the two sides will not come to speak TLS.
 func isUntrusted(err error) bool {
 	return errors.Is(err, http.ErrSchemeMismatch) || is[*tls.CertificateVerificationError](err) ||

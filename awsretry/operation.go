@@ -33,11 +33,12 @@ type operation struct {
 	registry *circuit.Registry
 
 	bucket     string
-	clockFixed bool // the SDK puts a wrong clock right before the next attempt
-	streamed   bool // the body can be sent once
+	refresh    func() // makes the next attempt fetch new credentials; nil: they would be the same
+	clockFixed bool   // the SDK puts a wrong clock right before the next attempt
+	streamed   bool   // the body can be sent once
 
 	call  *retry.Call   // nil before the first attempt
-	skews int           // attempts that failed only because of the clock
+	fixed bool          // clock or credentials have been put right once
 	last  error         // of the last attempt, as the SDK gave it
 	delay time.Duration // until the next one
 	again bool          // there is a next one
@@ -156,8 +157,8 @@ func (op *operation) failed(ctx context.Context, err error) {
 	op.last = err
 	plain := op.policy
 	e := &attemptError{err: err, operation: awsmiddleware.GetOperationName(ctx), wait: waitAsked(err)}
-	if op.clockFixed && op.skews == 0 && isSkewed(err) {
-		op.skews++
+	if !op.fixed && op.fix(err) {
+		op.fixed = true
 		e.class = retry.ClassTransient
 		op.policy.BaseDelay, op.policy.Jitter = time.Millisecond, retry.NoJitter // there is nothing to wait for
 	}
@@ -171,6 +172,16 @@ func (op *operation) failed(ctx context.Context, err error) {
 	if response, ok := errors.AsType[*smithyhttp.ResponseError](err); ok && response.Response != nil && response.Response.Response != nil {
 		response.Response.Header.Del(amzRetryAfter) // the SDK, in its newer mode, would wait for it a second time
 	}
+}
+
+// fix reports whether err was our own fault and will not be the next time: the
+// clock is wrong, which the SDK puts right, or the credentials have expired.
+func (op *operation) fix(err error) bool {
+	if op.refresh != nil && isExpired(err) {
+		op.refresh()
+		return true
+	}
+	return op.clockFixed && isSkewed(err)
 }
 
 // give returns an error of the Call with the SDK's error in the place of the

@@ -217,3 +217,36 @@ func TestCredentialsThatCannotBeHadAreOneAttempt(t *testing.T) {
 		t.Errorf("no credentials: asked for %d times, %d requests, %v, want 1, 0", asked, server.Count("", ""), err)
 	}
 }
+
+func TestExpiredCredentialsAreFetchedAnewOnce(t *testing.T) {
+	server := start(t)
+	server.Script(func(r s3test.Request) s3test.Fault {
+		if r.N == 1 || strings.HasSuffix(r.Path, "never") {
+			return s3test.Failure(400, "ExpiredToken")
+		}
+		return s3test.Fault{}
+	})
+	cfg := load(t, server)
+	asked := 0
+	cfg.Credentials = aws.NewCredentialsCache(aws.CredentialsProviderFunc(func(context.Context) (aws.Credentials, error) {
+		asked++
+		return aws.Credentials{AccessKeyID: server.AccessKey, SecretAccessKey: server.SecretKey}, nil
+	}))
+	p := quick()
+	p.BaseDelay, p.MaxDelay = time.Hour, time.Hour // not for this
+	awsretry.Apply(&cfg, &p)
+	client := s3.NewFromConfig(cfg, pathStyle)
+	if err := put(t.Context(), client, "k", nil); err != nil || asked != 2 || server.Count("", "") != 2 {
+		t.Errorf("expired once: asked for %d times, %d requests, %v, want 2, 2", asked, server.Count("", ""), err)
+	}
+	server.Reset()
+	if err := put(t.Context(), client, "never", nil); err == nil || server.Count("", "") != 2 {
+		t.Errorf("expired for ever: %d requests, %v, want 2", server.Count("", ""), err)
+	}
+	cfg = load(t, server) // static ones
+	awsretry.Apply(&cfg, &p)
+	server.Reset()
+	if err := put(t.Context(), s3.NewFromConfig(cfg, pathStyle), "k", nil); err == nil || server.Count("", "") != 1 {
+		t.Errorf("expired and always the same: %d requests, %v, want 1", server.Count("", ""), err)
+	}
+}

@@ -9,6 +9,8 @@ import (
 	"github.com/aws/aws-sdk-go-v2/aws"
 	"github.com/aws/aws-sdk-go-v2/service/s3"
 	"github.com/aws/aws-sdk-go-v2/service/s3/types"
+
+	"github.com/seed-0f2c7998/perdure/retry"
 )
 
 // Delete deletes the object. That there is none is success.
@@ -18,6 +20,83 @@ func (s *Store) Delete(ctx context.Context, bucket, key string) error {
 		return wrap("delete", bucket, key, err)
 	}
 	return nil
+}
+
+// maxDelete is how many keys a request of S3 deletes.
+const maxDelete = 1000
+
+// DeleteAll deletes the objects of these keys, a thousand in a request, and
+// yields each key with its result once it is known. That there is none is
+// success. Keys whose deletion failed for a reason that may pass are sent again,
+// alone, as the policy says. When the loop is left, what was not yielded is not
+// known.
+func (s *Store) DeleteAll(ctx context.Context, bucket string, keys iter.Seq[string]) iter.Seq2[string, error] {
+	return func(yield func(string, error) bool) {
+		batch := make([]string, 0, maxDelete)
+		flush := func() bool {
+			failed := s.deleteBatch(ctx, bucket, batch)
+			for _, key := range batch {
+				if !yield(key, wrap("delete", bucket, key, failed[key])) {
+					return false
+				}
+			}
+			batch = batch[:0]
+			return true
+		}
+		for key := range keys {
+			if batch = append(batch, key); len(batch) == maxDelete && !flush() {
+				return
+			}
+		}
+		if len(batch) > 0 {
+			flush()
+		}
+	}
+}
+
+// A keyError is what a store says of one key of many.
+type keyError struct{ code, message string }
+
+func (e *keyError) Error() string { return "api error " + e.code + ": " + e.message }
+
+// ErrorCode is how package retry finds the code.
+func (e *keyError) ErrorCode() string { return e.code }
+
+// deleteBatch deletes these keys and returns the errors by key.
+func (s *Store) deleteBatch(ctx context.Context, bucket string, keys []string) map[string]error {
+	failed := make(map[string]error)
+	policy := s.policy
+	policy.Classify = nil // the requests have theirs; these are codes
+	err := retry.Do(ctx, &policy, func(ctx context.Context) error {
+		in := &s3.DeleteObjectsInput{Bucket: &bucket, Delete: &types.Delete{Quiet: aws.Bool(true)}}
+		for _, key := range keys {
+			in.Delete.Objects = append(in.Delete.Objects, types.ObjectIdentifier{Key: &key})
+		}
+		out, err := s.client.DeleteObjects(ctx, in)
+		if err != nil {
+			return retry.Permanent(err) // it has had its attempts
+		}
+		var again []string
+		for _, e := range out.Errors {
+			key, refusal := aws.ToString(e.Key), &keyError{aws.ToString(e.Code), aws.ToString(e.Message)}
+			class, _ := policy.ClassOf(refusal)
+			switch {
+			case refusal.code == "NoSuchKey" || refusal.code == "NoSuchVersion":
+			case class == retry.ClassTransient || class == retry.ClassThrottled:
+				again, err = append(again, key), refusal
+			default:
+				failed[key] = refusal
+			}
+		}
+		keys = again
+		return err
+	})
+	if err != nil { // and what is left of the keys shares it
+		for _, key := range keys {
+			failed[key] = err
+		}
+	}
+	return failed
 }
 
 // List yields the objects whose keys begin with prefix, in the order of the

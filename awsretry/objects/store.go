@@ -89,6 +89,8 @@ type Store struct {
 	partSize int64        // 0: by what is sent
 	parallel int
 	stall    time.Duration
+
+	copyLimit int64 // bytes that are copied in one request
 }
 
 // New returns a Store for the endpoint and credentials of cfg, which stays as it
@@ -102,7 +104,7 @@ func New(cfg aws.Config, o Options, options ...func(*s3.Options)) (*Store, error
 	}
 	cfg = cfg.Copy()
 	awsretry.Options{Policy: o.Policy, Breakers: o.Breakers, Registry: o.Registry}.Apply(&cfg)
-	s := &Store{partSize: o.PartSize, parallel: cmp.Or(o.Parallel, 4), stall: cmp.Or(o.Stall, 30*time.Second)}
+	s := &Store{partSize: o.PartSize, parallel: cmp.Or(o.Parallel, 4), stall: cmp.Or(o.Stall, 30*time.Second), copyLimit: source.MaxPart}
 	if o.Policy != nil {
 		s.policy = *o.Policy
 	}

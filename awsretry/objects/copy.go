@@ -1,0 +1,183 @@
+package objects
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"net/http"
+	"net/url"
+	"strings"
+	"sync"
+
+	"github.com/aws/aws-sdk-go-v2/aws"
+	"github.com/aws/aws-sdk-go-v2/service/s3"
+	"github.com/aws/aws-sdk-go-v2/service/s3/types"
+
+	"github.com/seed-0f2c7998/perdure/awsretry/internal/source"
+)
+
+// An Address is where an object is.
+type Address struct {
+	Bucket, Key string
+	VersionID   string // of what is read; "": as it is now
+}
+
+// Copy copies an object within the store, which moves the bytes itself, in parts
+// if they are more than 5 GiB. Metadata and content type go with them. The
+// object at from must stay the same meanwhile, or the error is ErrChanged; the
+// copy is compared with it by checksum, or by ETag or size where there is none.
+func (s *Store) Copy(ctx context.Context, from, to Address) (Object, error) {
+	object, err := s.copy(ctx, from, to)
+	return object, wrap("copy", to.Bucket, to.Key, err)
+}
+
+func (s *Store) copy(ctx context.Context, from, to Address) (Object, error) {
+	original, err := s.head(ctx, from.Bucket, from.Key, from.VersionID)
+	if err != nil {
+		return Object{}, fmt.Errorf("s3://%s/%s: %w", from.Bucket, from.Key, err)
+	}
+	c := &copying{store: s, original: original, place: place(from), to: to}
+	if original.Size > s.copyLimit {
+		err = c.parts(ctx)
+	} else {
+		_, err = s.client.CopyObject(ctx, &s3.CopyObjectInput{
+			Bucket: &to.Bucket, Key: &to.Key, CopySource: &c.place, CopySourceIfMatch: optional(original.ETag),
+		})
+	}
+	if hasStatus(err, http.StatusPreconditionFailed) {
+		err = fmt.Errorf("%w: %w", ErrChanged, err)
+	}
+	if err != nil {
+		return Object{}, err
+	}
+	return c.verified(ctx)
+}
+
+// place is how S3 names the source of a copy.
+func place(a Address) string {
+	segments := strings.Split(a.Key, "/")
+	for i, segment := range segments {
+		segments[i] = strings.ReplaceAll(url.PathEscape(segment), "+", "%2B") // a plus is a space to some
+	}
+	text := a.Bucket + "/" + strings.Join(segments, "/")
+	if a.VersionID != "" {
+		text += "?versionId=" + url.QueryEscape(a.VersionID)
+	}
+	return text
+}
+
+// A copying is one Copy.
+type copying struct {
+	store    *Store
+	original Object
+	place    string
+	to       Address
+
+	mu   sync.Mutex
+	done []types.CompletedPart // by number; guarded by mu
+}
+
+// verified returns the copy, if it is one.
+func (c *copying) verified(ctx context.Context) (Object, error) {
+	object, err := c.store.head(ctx, c.to.Bucket, c.to.Key, "")
+	if err != nil {
+		return object, fmt.Errorf("to check the copy: %w", err)
+	}
+	kind, _, _ := strings.Cut(c.original.Checksum, ":")
+	switch copied, _, _ := strings.Cut(object.Checksum, ":"); {
+	case object.Size != c.original.Size:
+		err = fmt.Errorf("%w: %d bytes, the copy has %d", ErrChecksum, c.original.Size, object.Size)
+	case kind != "" && kind == copied && object.Checksum != c.original.Checksum:
+		err = fmt.Errorf("%w: %s, the copy has %s", ErrChecksum, c.original.Checksum, object.Checksum)
+	case kind != "" && kind == copied:
+		object.Verified = kind
+	case object.ETag == c.original.ETag:
+		object.Verified = "etag"
+	default:
+		object.Verified = "size"
+	}
+	return object, err
+}
+
+// parts copies ranges of the object, some at a time, and puts them together.
+func (c *copying) parts(ctx context.Context) error {
+	create := &s3.CreateMultipartUploadInput{
+		Bucket: &c.to.Bucket, Key: &c.to.Key, ContentType: optional(c.original.ContentType), Metadata: c.original.Metadata,
+	}
+	if strings.HasPrefix(c.original.Checksum, "crc") { // so that the copy has one to compare with
+		kind, _, _ := strings.Cut(c.original.Checksum, ":")
+		create.ChecksumAlgorithm, create.ChecksumType = types.ChecksumAlgorithm(strings.ToUpper(kind)), types.ChecksumTypeFullObject
+	}
+	created, err := c.store.client.CreateMultipartUpload(ctx, create)
+	if err != nil {
+		return err
+	}
+	up := &upload{store: c.store, bucket: c.to.Bucket, key: c.to.Key}
+	m := &multipart{upload: up, id: aws.ToString(created.UploadId)}
+	if err := c.ranges(ctx, m.id); err != nil {
+		return m.abort(ctx, err)
+	}
+	_, err = c.store.client.CompleteMultipartUpload(ctx, &s3.CompleteMultipartUploadInput{
+		Bucket: &c.to.Bucket, Key: &c.to.Key, UploadId: &m.id,
+		MultipartUpload: &types.CompletedMultipartUpload{Parts: c.done},
+	}, up.condition.watch)
+	if err != nil && up.condition.unsure.Load() && hasCode(err, "NoSuchUpload") {
+		return nil // completed by an attempt whose answer was lost, or not: that is compared next
+	}
+	if err != nil {
+		return m.abort(ctx, err)
+	}
+	return nil
+}
+
+// ranges copies the parts of an upload.
+func (c *copying) ranges(ctx context.Context, id string) error {
+	ctx, cancel := context.WithCancelCause(ctx)
+	defer cancel(nil)
+	size := c.original.Size
+	length := max(c.store.copyLimit/10, (size+source.MaxParts-1)/source.MaxParts)
+	c.done = make([]types.CompletedPart, (size+length-1)/length)
+	slots := make(chan struct{}, c.store.parallel)
+	var group sync.WaitGroup
+	for n := range c.done {
+		slots <- struct{}{}
+		group.Go(func() {
+			defer func() { <-slots }()
+			first := int64(n) * length
+			if err := c.one(ctx, id, n, first, min(first+length, size)-1); err != nil {
+				cancel(err)
+			}
+		})
+	}
+	group.Wait()
+	if ctx.Err() != nil {
+		return context.Cause(ctx)
+	}
+	return nil
+}
+
+// one copies part n, the bytes first to last.
+func (c *copying) one(ctx context.Context, id string, n int, first, last int64) error {
+	if ctx.Err() != nil {
+		return context.Cause(ctx)
+	}
+	out, err := c.store.client.UploadPartCopy(ctx, &s3.UploadPartCopyInput{
+		Bucket: &c.to.Bucket, Key: &c.to.Key, UploadId: &id, PartNumber: number(n),
+		CopySource: &c.place, CopySourceIfMatch: optional(c.original.ETag),
+		CopySourceRange: aws.String(fmt.Sprintf("bytes=%d-%d", first, last)),
+	})
+	if err != nil {
+		return fmt.Errorf("part %d: %w", n+1, err)
+	}
+	if out.CopyPartResult == nil {
+		return fmt.Errorf("part %d: %w", n+1, errors.New("the store does not say what it has copied"))
+	}
+	r := out.CopyPartResult
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.done[n] = types.CompletedPart{
+		PartNumber: number(n), ETag: r.ETag,
+		ChecksumCRC32: r.ChecksumCRC32, ChecksumCRC32C: r.ChecksumCRC32C, ChecksumCRC64NVME: r.ChecksumCRC64NVME,
+	}
+	return nil
+}
