@@ -7,6 +7,7 @@ import (
 	"github.com/spf13/cobra"
 	"github.com/spf13/pflag"
 
+	"github.com/seed-0f2c7998/perdure/cmd/perdure/internal/exit"
 	"github.com/seed-0f2c7998/perdure/cmd/perdure/internal/policy"
 )
 
@@ -51,6 +52,20 @@ A number is seconds where a time is meant; 1500ms is understood as well.
 		fmt.Fprintf(&b, "%s%-*s%s\n", indent, 28-len(indent), p.Name, p.Describe())
 	}
 	return strings.TrimSpace(b.String())
+}
+
+// codesTopic is the help text about what the exit codes mean.
+func codesTopic() *cobra.Command {
+	var b strings.Builder
+	b.WriteString("What the exit codes mean:\n\n")
+	for _, m := range exit.Meanings() {
+		fmt.Fprintf(&b, "  %5s  %s\n", m.Code, m.Meaning)
+	}
+	return &cobra.Command{
+		Use:   "exit-codes",
+		Short: "What the exit codes mean",
+		Long:  strings.TrimSpace(b.String()),
+	}
 }
 
 // usage writes how c is used, its flags in groups.

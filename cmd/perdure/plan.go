@@ -52,7 +52,7 @@ func (a *app) plan(f *planFlags) error {
 	if s.Policy.Name == "" {
 		s.Policy.Name = s.Preset
 	}
-	p := plan.Make(s.Policy, f.failureRate)
+	p := plan.Make(s.Policy, s.Breaker.Budget, f.failureRate)
 	if f.svg != "" {
 		if err := writePicture(p, f.svg); err != nil {
 			return err

@@ -90,8 +90,22 @@ func (a *app) root() *cobra.Command {
 		a.demoCommand(),
 		a.versionCommand(),
 		policyTopic(),
+		codesTopic(),
 	)
+	for _, c := range root.Commands() {
+		completeWords(c)
+	}
 	return root
+}
+
+// completeWords lets the shell complete the values of flags that take one of a
+// few words.
+func completeWords(c *cobra.Command) {
+	c.Flags().VisitAll(func(f *pflag.Flag) {
+		if words := f.Annotations[policy.Words]; len(words) > 0 {
+			_ = c.RegisterFlagCompletionFunc(f.Name, cobra.FixedCompletions(words, cobra.ShellCompDirectiveNoFileComp))
+		}
+	})
 }
 
 // start is called once the arguments are understood, before a command runs.

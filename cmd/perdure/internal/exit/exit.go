@@ -27,6 +27,22 @@ const (
 	Signal        = 128 // and the number of the signal
 )
 
+// Meanings returns the codes with what they mean, for a help text.
+func Meanings() []struct{ Code, Meaning string } {
+	return []struct{ Code, Meaning string }{
+		{"0", "done"},
+		{"1", "it cannot be done: another try would fail as well"},
+		{"64", "the arguments, the environment or the file with the policy are wrong"},
+		{"69", "given up: attempts, time or budget are used up; it may be possible later"},
+		{"75", "come back later: a circuit breaker is open, or the server said when; nothing was tried"},
+		{"124", "run: the last attempt was stopped by its timeout, and called that a success"},
+		{"126", "run: the command cannot be executed"},
+		{"127", "run: the command does not exist"},
+		{"128+n", "stopped by signal n: 130 for an interrupt, 143 for a termination"},
+		{"other", "run: that of the last attempt"},
+	}
+}
+
 // An Error is an error whose code is known.
 type Error struct {
 	Code int

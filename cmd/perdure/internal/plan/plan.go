@@ -8,6 +8,7 @@ import (
 	"math"
 	"time"
 
+	"github.com/seed-0f2c7998/perdure/circuit"
 	"github.com/seed-0f2c7998/perdure/retry"
 )
 
@@ -23,6 +24,13 @@ type Plan struct {
 	Endless     bool      // nothing but its success ends the operation: these are the first attempts
 	Stop        error     // why no other attempt follows; nil if Endless
 	Worst       Worst
+	Budget      *Budget // nil: there is none
+}
+
+// Budget is how many retries of the operation a retry budget pays for.
+type Budget struct {
+	Fresh int // if it is new, as in a process that has just begun
+	Full  int // if it is full, because all went well for a while
 }
 
 // An Attempt is one of the attempts of a plan. The instants count from the
@@ -46,8 +54,9 @@ type Worst struct {
 	Ends     time.Duration // as Begins if attempts have no timeout: then nobody knows
 }
 
-// Make returns the plan of p, for attempts of which a part, failureRate, fails.
-func Make(p retry.Policy, failureRate float64) *Plan {
+// Make returns the plan of p, with a retry budget of that many tokens (0: none),
+// for attempts of which a part, failureRate, fails.
+func Make(p retry.Policy, budget, failureRate float64) *Plan {
 	plan := &Plan{
 		Policy: p, FailureRate: failureRate, Endless: true,
 		Attempts: []Attempt{{Number: 1, InTime: true, Success: 1 - failureRate}},
@@ -75,8 +84,30 @@ func Make(p retry.Policy, failureRate float64) *Plan {
 	if errors.Is(late.stop, retry.ErrDeadline) {
 		plan.Worst.Begins = p.MaxElapsed // a luckier way may come closer to it than the one of the longest waits
 	}
+	if budget > 0 {
+		plan.Budget = &Budget{
+			Fresh: affordable(&p, circuit.Token), Full: affordable(&p, circuit.Tokens(budget*float64(circuit.Token))),
+		}
+	}
 	plan.Worst.Ends = plan.Worst.Begins + p.AttemptTimeout
 	return plan
+}
+
+// affordable returns how many retries a balance pays for, if each of them fails
+// and there is time for all.
+func affordable(p *retry.Policy, balance circuit.Tokens) int {
+	spent := circuit.Tokens(0)
+	for n := 1; n < maxAttempts; n++ {
+		d := p.Decide(retry.Outcome{
+			Attempt: n, Err: errFailed, Class: retry.ClassTransient,
+			Budgeted: true, Balance: balance, Spent: spent,
+		}, 0)
+		if d.Stop != nil {
+			return n - 1
+		}
+		balance, spent = balance-d.Cost, spent+d.Cost
+	}
+	return maxAttempts
 }
 
 // A walk is one way through the attempts.

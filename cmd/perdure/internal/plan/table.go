@@ -65,8 +65,13 @@ func (p *Plan) summary() string {
 	} else {
 		text += ", and the time that they take: there is no attempt_timeout\n"
 	}
-	return text + fmt.Sprintf("Success  %s\nLoad     %.2f attempts per operation; %.0f while everything fails\n",
+	text += fmt.Sprintf("Success  %s\nLoad     %.2f attempts per operation; %.0f while everything fails\n",
 		percent(p.Success()), mean, outage)
+	if p.Budget != nil {
+		text += fmt.Sprintf("Budget   retries that it pays for: %d if it is fresh, %d if it is full\n",
+			p.Budget.Fresh, p.Budget.Full)
+	}
+	return text
 }
 
 // JSON writes the plan as one object, with durations in seconds. The circuit
@@ -96,12 +101,16 @@ func (p *Plan) JSON(w io.Writer, breaker circuit.Config) error {
 	if p.Stop != nil {
 		stop = reason(p.Stop)
 	}
-	return json.NewEncoder(w).Encode(map[string]any{
+	object := map[string]any{
 		"event": "plan", "policy": p.Policy, "circuit_breaker": breaker, "failure_rate": p.FailureRate,
 		"attempts": attempts, "endless": p.Endless, "stop": stop, "success": p.Success(),
 		"worst":         map[string]any{"attempts": p.Worst.Attempts, "begins": p.Worst.Begins.Seconds(), "ends": p.Worst.Ends.Seconds()},
 		"amplification": map[string]any{"mean": mean, "outage": outage},
-	})
+	}
+	if p.Budget != nil {
+		object["budget"] = map[string]any{"fresh": p.Budget.Fresh, "full": p.Budget.Full}
+	}
+	return json.NewEncoder(w).Encode(object)
 }
 
 func ceiling(a Attempt) string {

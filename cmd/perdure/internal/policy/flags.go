@@ -11,8 +11,11 @@ import (
 	"github.com/seed-0f2c7998/perdure/internal/setting"
 )
 
-// Group is the annotation of a flag that holds the heading it is listed under.
-const Group = "group"
+// Annotations of a flag.
+const (
+	Group = "group" // the heading that it is listed under
+	Words = "words" // the few that its value is one of
+)
 
 // Flags are a command's policy flags.
 type Flags struct {
@@ -58,7 +61,7 @@ func Add(flags *pflag.FlagSet) *Flags {
 		if p.Section() == "policy" {
 			title = "Policy"
 		}
-		flag.Annotations = map[string][]string{Group: {title}}
+		flag.Annotations = map[string][]string{Group: {title}, Words: p.words()}
 		if v.kind == "bool" {
 			flag.NoOptDefVal = "true"
 		}

@@ -82,10 +82,18 @@ func Parameters() []Parameter {
 // Describe returns one line about the parameter, with its words if it takes
 // one of a few.
 func (p Parameter) Describe() string {
-	if words, ok := strings.CutPrefix(p.Want, "one of "); ok {
-		return p.Doc + ": " + words
+	if words := p.words(); len(words) > 0 {
+		return p.Doc + ": " + strings.Join(words, ", ")
 	}
 	return p.Doc
+}
+
+// words returns the few that the parameter is one of, or none.
+func (p Parameter) words() []string {
+	if words, ok := strings.CutPrefix(p.Want, "one of "); ok {
+		return strings.Split(words, ", ")
+	}
+	return nil
 }
 
 // find returns the parameter of that name, in a file or in the environment.

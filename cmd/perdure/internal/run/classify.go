@@ -89,6 +89,8 @@ func Classify(again, stop *Codes) func(error) retry.Class {
 			return retry.ClassTransient
 		case f.Start != nil, stop.has(f.Code), len(again.ranges) > 0 && !again.has(f.Code):
 			return retry.ClassPermanent
+		case f.Signal == syscall.SIGPIPE && !again.has(f.Code):
+			return retry.ClassPermanent // nobody reads what it writes, nor would of another attempt
 		default:
 			return retry.ClassTransient
 		}
