@@ -140,7 +140,7 @@ func fileSum(t *testing.T, path string) string {
 	if err != nil {
 		t.Fatal(err)
 	}
-	defer f.Close()
+	defer func() { _ = f.Close() }()
 	return sumOf(t, f)
 }
 
@@ -174,12 +174,4 @@ func TestCopyToFullDisk(t *testing.T) {
 	if left, _ := os.ReadDir(dir); len(left) > 0 {
 		t.Errorf("left behind: %v", left)
 	}
-}
-
-func start(t *testing.T, c *exec.Cmd) *exec.Cmd {
-	t.Helper()
-	if err := c.Start(); err != nil {
-		t.Fatal(err)
-	}
-	return c
 }

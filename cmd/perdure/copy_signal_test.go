@@ -33,12 +33,20 @@ func command(t *testing.T, environ []string, args ...string) *exec.Cmd {
 	return c
 }
 
+func start(t *testing.T, c *exec.Cmd) *exec.Cmd {
+	t.Helper()
+	if err := c.Start(); err != nil {
+		t.Fatal(err)
+	}
+	return c
+}
+
 // eventually returns when holds does, and fails the test if that takes too long.
 func eventually(t *testing.T, what string, holds func() bool) {
 	t.Helper()
 	tick := time.NewTicker(2 * time.Millisecond)
 	defer tick.Stop()
-	for range 10_000 {
+	for range 20_000 {
 		if holds() {
 			return
 		}
@@ -84,9 +92,7 @@ func TestInterruptedCopyToFile(t *testing.T) {
 			var log bytes.Buffer
 			c := command(t, []string{"HOME=" + dir}, "copy", web.URL+"/stations.bin", old)
 			c.Stderr = &log
-			if err := c.Start(); err != nil {
-				t.Fatal(err)
-			}
+			start(t, c)
 			eventually(t, "some of the file is there", func() bool { return unfinished(t, dir) > 500_000 })
 			if err := c.Process.Signal(signal); err != nil {
 				t.Fatal(err)
@@ -116,9 +122,7 @@ func TestInterruptedCopyToObject(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if err := c.Start(); err != nil {
-		t.Fatal(err)
-	}
+	start(t, c)
 	if _, err := io.Copy(stdin, bytes.NewReader(generated(12<<20))); err != nil { // two parts, and some of the third
 		t.Fatal(err)
 	}

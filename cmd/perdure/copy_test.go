@@ -30,12 +30,11 @@ import (
 //	asked N PATH               the web server got N requests for that path
 //	tidy DIR                   no unfinished file is left there
 func TestCopy(t *testing.T) {
-	servers := map[string]*testServers{} // by the script's working directory
 	testscript.Run(t, testscript.Params{
 		Dir: "testdata/copy", RequireExplicitExec: true,
 		Setup: func(env *testscript.Env) error {
 			s := startTestServers(t)
-			servers[env.WorkDir] = s
+			env.Values[serversKey{}] = s
 			for _, pair := range s.environ(env.WorkDir) {
 				name, value, _ := strings.Cut(pair, "=")
 				env.Setenv(name, value)
@@ -46,27 +45,37 @@ func TestCopy(t *testing.T) {
 			"status": status,
 			"tidy":   tidy,
 			"strike": func(ts *testscript.TestScript, _ bool, args []string) {
-				ts.Check(servers[ts.Getenv("WORK")].strike(args))
+				ts.Check(serversOf(ts).strike(args))
 			},
 			"weather": func(ts *testscript.TestScript, _ bool, args []string) {
 				seed, err := strconv.ParseUint(args[0], 10, 64)
 				ts.Check(err)
-				ts.Check(servers[ts.Getenv("WORK")].store.SetFaults(weather(seed)))
+				ts.Check(serversOf(ts).store.SetFaults(weather(seed)))
 			},
 			"requests": func(ts *testscript.TestScript, _ bool, args []string) {
-				store := servers[ts.Getenv("WORK")].store
+				store := serversOf(ts).store
 				if got := store.Count(args[1], strings.Join(args[2:], "")); fmt.Sprint(got) != args[0] {
 					ts.Fatalf("the store got %d requests %v", got, args[1:])
 				}
 				store.Reset()
 			},
 			"asked": func(ts *testscript.TestScript, _ bool, args []string) {
-				if got := servers[ts.Getenv("WORK")].asked(args[1]); fmt.Sprint(got) != args[0] {
+				if got := serversOf(ts).asked(args[1]); fmt.Sprint(got) != args[0] {
 					ts.Fatalf("the web server got %d requests for %s", got, args[1])
 				}
 			},
 		},
 	})
+}
+
+type serversKey struct{}
+
+func serversOf(ts *testscript.TestScript) *testServers {
+	s, ok := ts.Value(serversKey{}).(*testServers)
+	if !ok {
+		ts.Fatalf("the script has no servers")
+	}
+	return s
 }
 
 func status(ts *testscript.TestScript, _ bool, args []string) {
@@ -112,7 +121,7 @@ func (s *testServers) environ(home string) []string {
 	return []string{
 		"HOME=" + home, "AWS_EC2_METADATA_DISABLED=true", "AWS_ENDPOINT_URL=" + s.store.URL(),
 		"AWS_ACCESS_KEY_ID=" + s.store.AccessKey, "AWS_SECRET_ACCESS_KEY=" + s.store.SecretKey,
-		"ENDPOINT=" + s.store.URL(), "WEB=" + s.web.URL, "PERDURE_BASE_DELAY=0.002", "PERDURE_JITTER=0",
+		"GORACE=atexit_sleep_ms=0", "ENDPOINT=" + s.store.URL(), "WEB=" + s.web.URL, "PERDURE_BASE_DELAY=0.002", "PERDURE_JITTER=0",
 	}
 }
 
@@ -252,7 +261,7 @@ func mustCopy(t *testing.T, from, to string) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	defer log.Close()
+	defer func() { _ = log.Close() }()
 	a := &app{stdin: os.Stdin, stdout: log, stderr: log, environ: os.Environ()}
 	if code := a.main(t.Context(), []string{"copy", from, to}); code != 0 {
 		text, _ := os.ReadFile(log.Name())

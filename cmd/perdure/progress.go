@@ -62,11 +62,12 @@ func (m *meter) progress(done, total int64) {
 		m.line(done, total)
 		return
 	case m.bar == nil:
-		m.bar = m.area.AddBar(max(total, 0), mpb.BarRemoveOnComplete(),
+		m.bar = m.area.AddBar(0, // so that it ends when it is told to: the store may still have work with the last byte
 			mpb.PrependDecorators(decor.Name(m.name+" "), decor.CountersKibiByte("% .1f / % .1f ")),
 			mpb.AppendDecorators(decor.Percentage(decor.WCSyncSpace), decor.AverageSpeed(decor.SizeB1024(0), " % .1f"),
 				decor.AverageETA(decor.ET_STYLE_GO, decor.WCSyncSpace)))
 	}
+	m.bar.SetTotal(max(total, 0), false)
 	m.bar.SetCurrent(done)
 }
 

@@ -4,8 +4,10 @@ import (
 	"context"
 	"errors"
 	"io"
+	"mime"
 	"net/http"
 	"os"
+	"path/filepath"
 
 	"github.com/seed-0f2c7998/perdure/awsretry/objects"
 	"github.com/seed-0f2c7998/perdure/httpretry"
@@ -15,10 +17,9 @@ import (
 type input struct {
 	io.ReadCloser
 
-	size int64       // in bytes; -1: not known before the end
-	mode os.FileMode // of a file
-	kind string      // the content type; "" is not known
-	seek *os.File    // the source, if it can be read again and at any place
+	size int64    // in bytes; -1: not known before the end
+	kind string   // the content type; "" is not known
+	seek *os.File // the source, if it can be read again and at any place
 }
 
 // A readError is an error of the source rather than of the destination. It
@@ -63,7 +64,7 @@ func openFile(ctx context.Context, path string) (*input, error) {
 	if !info.Mode().IsRegular() { // a pipe or a device
 		return &input{ReadCloser: interruptible(ctx, f), size: -1}, nil
 	}
-	return &input{ReadCloser: f, size: info.Size(), mode: info.Mode().Perm(), seek: f}, nil
+	return &input{ReadCloser: f, size: info.Size(), kind: mime.TypeByExtension(filepath.Ext(path)), seek: f}, nil
 }
 
 // readable reports, as nil, that there is a file to read. Only a regular one is

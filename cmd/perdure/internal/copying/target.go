@@ -105,12 +105,20 @@ func (c *copier) newDraft() (target, error) {
 		}
 		made, d.mode = 0o600, info.Mode().Perm()
 	}
-	name := filepath.Join(filepath.Dir(path), "."+filepath.Base(path)+"."+rand.Text()[:8]+".part")
-	d.file, err = os.OpenFile(name, os.O_RDWR|os.O_CREATE|os.O_EXCL, made|0o200)
+	d.file, err = os.OpenFile(besides(path), os.O_RDWR|os.O_CREATE|os.O_EXCL, made)
 	if err != nil {
 		return nil, err
 	}
 	return d, nil
+}
+
+// besides returns a name for a file that becomes path.
+func besides(path string) string {
+	name := filepath.Base(path)
+	if len(name) > 200 { // most systems know no more than 255 bytes
+		name = name[:200]
+	}
+	return filepath.Join(filepath.Dir(path), "."+name+"."+rand.Text()[:8]+".part")
 }
 
 // opened is a sink that was opened here.

@@ -9,6 +9,7 @@ package demo
 
 import (
 	"bytes"
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -25,22 +26,34 @@ import (
 type Options struct {
 	Seed   uint64
 	Keep   bool         // leave the servers up until ctx ends
+	Pace   float64      // factor of every time but the server's Retry-After; 0 means 1
 	Screen *Screen      // nil: none
 	Log    *slog.Logger // gets each event; nil: none
 	Self   string       // how the user calls this command; "" means perdure
 }
 
-// The outage: the store comes back after the first probe, which fails.
-const (
-	outage          = 3100 * time.Millisecond
-	recoveryTimeout = time.Second
-	threshold       = 5
-)
+// threshold is how many failures in a row open a breaker.
+const threshold = 5
+
+// Times are those of one course.
+type times struct {
+	base, jitter   time.Duration // of every policy, so that a course takes seconds
+	attemptTimeout time.Duration
+	slow           time.Duration // how late a slow answer comes: later than an attempt may take
+	recovery       time.Duration // of the breakers
+	outage         time.Duration // long enough for the first probe to fail
+}
+
+func newTimes(pace float64) times {
+	t := func(ms float64) time.Duration { return time.Duration(ms * pace * float64(time.Millisecond)) }
+	return times{base: t(100), jitter: t(50), attemptTimeout: t(800), slow: t(5000), recovery: t(1000), outage: t(3100)}
+}
 
 // A run is one course of the demo.
 type run struct {
 	Options
 
+	times    times
 	servers  *servers
 	ledger   *ledger
 	pipeline *pipeline
@@ -59,18 +72,17 @@ func Run(ctx context.Context, o Options) error {
 	if err != nil {
 		return err
 	}
-	defer os.RemoveAll(dir)
-	s, err := startServers(o.Seed)
+	defer func() { _ = os.RemoveAll(dir) }()
+	o.Pace = cmp.Or(o.Pace, 1)
+	times := newTimes(o.Pace)
+	s, err := startServers(o.Seed, times.slow)
 	if err != nil {
 		return err
 	}
 	defer s.close()
 
-	r := &run{Options: o, servers: s, ledger: &ledger{show: o.Screen.event, note: o.Screen.note}, began: time.Now()}
-	if o.Log != nil {
-		r.ledger.log, r.ledger.logMoved = retry.LogTo(o.Log), circuit.LogTo(o.Log)
-	}
-	if r.pipeline, err = newPipeline(s, r.ledger, dir); err != nil {
+	r := &run{Options: o, times: times, servers: s, ledger: newLedger(o, times), began: time.Now()}
+	if r.pipeline, err = newPipeline(s, r.ledger, times, dir); err != nil {
 		return err
 	}
 	r.introduce()
@@ -83,6 +95,9 @@ func Run(ctx context.Context, o Options) error {
 		}
 	}
 	r.summary()
+	if o.Log != nil {
+		r.log()
+	}
 	if o.Keep {
 		return r.keep(ctx)
 	}
@@ -130,7 +145,7 @@ func (r *run) store(ctx context.Context, file, key string) error {
 // back. What could not be stored is tried again when the breaker says so.
 func (r *run) outage(ctx context.Context) error {
 	phase := r.Screen.phase("Outage", fmt.Sprintf("The store goes down for %v. The pipeline has %d tables to upload, and does\nnot know. After %d failures in a row the breaker opens: nothing more is sent.",
-		outage, districts, threshold))
+		r.times.outage, districts, threshold))
 	var queue []int
 	for n := range districts {
 		queue = append(queue, n+1)
@@ -138,7 +153,7 @@ func (r *run) outage(ctx context.Context) error {
 			return err
 		}
 	}
-	r.servers.outage(outage)
+	r.servers.outage(r.times.outage)
 	sent := r.servers.store.Count("", "")
 	for round := 0; len(queue) > 0 && round < 10; round++ {
 		var err error

@@ -1,12 +1,109 @@
 package demo
 
 import (
+	"bytes"
+	"context"
+	"errors"
+	"log/slog"
+	"maps"
 	"os"
+	"strings"
 	"testing"
+	"time"
 )
 
-func TestLook(t *testing.T) {
-	if err := Run(t.Context(), Options{Seed: 1, Screen: NewScreen(os.Stdout, false)}); err != nil {
-		t.Fatal(err)
+// The whole course at a fifth of its times, in an environment that would break
+// it if it looked.
+func TestRun(t *testing.T) {
+	for name, value := range map[string]string{
+		"AWS_ENDPOINT_URL": "http://127.0.0.1:1", "AWS_ACCESS_KEY_ID": "nobody", "AWS_MAX_ATTEMPTS": "1",
+		"AWS_NEW_RETRIES_2026": "true", "PERDURE_MAX_ATTEMPTS": "0", "HTTP_PROXY": "http://127.0.0.1:1",
+		"TMPDIR": t.TempDir(), "HOME": "/nonexistent",
+	} {
+		t.Setenv(name, value)
+	}
+	var screen, log bytes.Buffer
+	err := Run(t.Context(), Options{
+		Seed: 1, Pace: 0.2, Screen: NewScreen(&screen, false), Log: slog.New(slog.NewJSONHandler(&log, nil)),
+	})
+	if err != nil {
+		t.Fatalf("%v\n%s", err, &screen)
+	}
+	for _, want := range []string{
+		"perdure demo, seed 1\n", "1  Fetch", "2  Upload", "3  Outage", "4  Verify",
+		"INFO: Retrying fetch in ", "429 Too Many Requests", "503 SlowDown", "no answer within 160ms", "connection reset",
+		"a body broke; the rest is fetched, from byte ",
+		"WARN: Circuit breaker 's3_store' transitioned from closed to open (5 consecutive failures)",
+		"INFO: Circuit breaker 's3_store' transitioned from half-open to closed (1 successful probe)",
+		"uploads are refused at once", "22 of 22 objects are identical", "All 22 objects are identical, byte for byte",
+	} {
+		if !strings.Contains(screen.String(), want) {
+			t.Errorf("the screen does not say %q", want)
+		}
+	}
+	for _, want := range []string{`"event":"retrying"`, `"event":"transition"`, `"event":"tally"`, `"event":"verified"`} {
+		if !strings.Contains(log.String(), want) {
+			t.Errorf("the log has no %s", want)
+		}
+	}
+	for line := range strings.SplitSeq(screen.String(), "\n") {
+		if strings.HasSuffix(line, " ") || len(line) > 100 {
+			t.Errorf("a line with a blank at its end, or too long: %q", line)
+		}
+	}
+	if left, err := os.ReadDir(os.Getenv("TMPDIR")); err != nil || len(left) > 0 {
+		t.Errorf("left behind: %v, %v", left, err)
+	}
+	if t.Failed() {
+		t.Logf("\n%s", &screen)
+	}
+}
+
+// With Keep the servers stay until they are told to go, and that is a success.
+// Told earlier, it is none.
+func TestRunEnds(t *testing.T) {
+	ctx, cancel := context.WithCancelCause(t.Context())
+	stop := errors.New("told to stop")
+	time.AfterFunc(50*time.Millisecond, func() { cancel(stop) })
+	if err := Run(ctx, Options{Pace: 0.2}); !errors.Is(err, stop) {
+		t.Errorf("a run that was stopped ended with %v", err)
+	}
+}
+
+// A seed decides all that goes wrong, and each has every kind of it.
+func TestSeeds(t *testing.T) {
+	course := func(seed uint64) (string, string, map[string][]string) {
+		t.Helper()
+		s, err := startServers(seed, time.Second)
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer s.close()
+		hands := map[string][]string{}
+		for target, hand := range s.pages {
+			for _, trouble := range hand {
+				hands[target] = append(hands[target], trouble.name)
+			}
+		}
+		for target, hand := range s.objects {
+			for _, fault := range hand {
+				hands[target] = append(hands[target], fault.String())
+			}
+		}
+		_, api := tally(s.pages, func(t trouble) string { return t.name })
+		if len(api) != len(s.troubles) {
+			t.Errorf("seed %d: the API fails by %v, want every kind", seed, api)
+		}
+		return string(s.city.encoded(1)), string(table(s.city.stations(), 1)), hands
+	}
+	equal := func(a, b []string) bool { return strings.Join(a, "|") == strings.Join(b, "|") }
+	page1, table1, hands1 := course(1)
+	page1Again, table1Again, hands1Again := course(1)
+	page2, _, hands2 := course(2)
+	if page1 != page1Again || table1 != table1Again || !maps.EqualFunc(hands1, hands1Again, equal) {
+		t.Error("the same seed gives another course")
+	}
+	if page1 == page2 || maps.EqualFunc(hands1, hands2, equal) {
+		t.Error("another seed gives the same course")
 	}
 }

@@ -23,6 +23,8 @@ type ledger struct {
 	show func(level, message, cause string)
 	note func(format string, args ...any)
 
+	patience time.Duration // how long an attempt waits for its answer
+
 	// Other observers; nil: none.
 	log      func(retry.Event)
 	logMoved func(circuit.Transition)
@@ -31,6 +33,14 @@ type ledger struct {
 	rows    []*row
 	resumes int // of bodies from the API
 	trips   []circuit.Transition
+}
+
+func newLedger(o Options, t times) *ledger {
+	l := &ledger{show: o.Screen.event, note: o.Screen.note, patience: t.attemptTimeout}
+	if o.Log != nil {
+		l.log, l.logMoved = retry.LogTo(o.Log), circuit.LogTo(o.Log.With("event", "transition"))
+	}
+	return l
 }
 
 // A row is what happened to the operations of one name.
@@ -95,7 +105,7 @@ func (l *ledger) observe(e retry.Event) {
 	case retry.Retrying:
 		r.Retries++
 		r.Waited += e.Delay
-		cause = causeOf(e.Err)
+		cause = l.cause(e.Err)
 	case retry.Held:
 		r.Waited += e.Delay
 	case retry.Succeeded:
@@ -110,7 +120,7 @@ func (l *ledger) observe(e retry.Event) {
 			return // the breaker has told already, and the phase tells how many
 		}
 		if e.Err != nil {
-			e.Err = errors.New(causeOf(e.Err)) // the whole is too long for a line
+			e.Err = errors.New(l.cause(e.Err)) // the whole is too long for a line
 		}
 	}
 	l.show(level, e.Message(), cause)
@@ -139,8 +149,8 @@ func (l *ledger) moved(t circuit.Transition) {
 	l.show(level, fmt.Sprintf("Circuit breaker '%s' transitioned from %v to %v (%v)", t.Name, t.From, t.To, t.Reason), "")
 }
 
-// causeOf says in a few words why an attempt failed.
-func causeOf(err error) string {
+// cause says in a few words why an attempt failed.
+func (l *ledger) cause(err error) string {
 	status, code := 0, ""
 	if e, ok := errors.AsType[interface {
 		error
@@ -166,7 +176,7 @@ func causeOf(err error) string {
 	case errors.Is(err, io.EOF):
 		return "connection closed"
 	case errors.Is(err, context.DeadlineExceeded):
-		return fmt.Sprintf("no answer within %v", attemptTimeout)
+		return fmt.Sprintf("no answer within %v", l.patience)
 	}
 	return redact.String(err.Error())
 }

@@ -9,7 +9,6 @@ import (
 	"net/http"
 	"os"
 	"path/filepath"
-	"time"
 
 	"github.com/aws/aws-sdk-go-v2/aws"
 	"github.com/aws/aws-sdk-go-v2/credentials"
@@ -30,23 +29,20 @@ type pipeline struct {
 	downloads *objects.Store
 }
 
-// attemptTimeout is how long one attempt may take to have its answer.
-const attemptTimeout = 800 * time.Millisecond
-
-func newPipeline(s *servers, l *ledger, dir string) (*pipeline, error) {
+func newPipeline(s *servers, l *ledger, t times, dir string) (*pipeline, error) {
 	p := &pipeline{dir: dir, base: s.api.URL}
 
-	fetch := quick(retry.APICall(), "fetch", l)
-	fetch.Breaker = newBreaker("station_api", l)
+	fetch := quick(retry.APICall(), "fetch", l, t)
+	fetch.Breaker = newBreaker("station_api", l, t)
 	p.api = &http.Client{Transport: httpretry.NewTransport(nil, httpretry.Options{Policy: &fetch, OnResume: l.resumed})}
 
 	cfg := aws.Config{
 		Region: "us-east-1", BaseEndpoint: aws.String(s.store.URL()),
 		Credentials: credentials.NewStaticCredentialsProvider(s.store.AccessKey, s.store.SecretKey, ""),
 	}
-	upload := quick(retry.S3Upload(), "upload_to_s3", l)
-	download := quick(retry.S3Download(), "download_from_s3", l)
-	upload.Breaker = newBreaker("s3_store", l)
+	upload := quick(retry.S3Upload(), "upload_to_s3", l, t)
+	download := quick(retry.S3Download(), "download_from_s3", l, t)
+	upload.Breaker = newBreaker("s3_store", l, t)
 	download.Breaker = upload.Breaker // one store, one fate
 
 	var err error
@@ -57,18 +53,18 @@ func newPipeline(s *servers, l *ledger, dir string) (*pipeline, error) {
 	return p, err
 }
 
-// quick is a preset with a base delay of 0.1 s, so that a course takes seconds.
-func quick(preset retry.Policy, name string, l *ledger) retry.Policy {
+// quick is a preset with short waits, and a time that an attempt may take.
+func quick(preset retry.Policy, name string, l *ledger, t times) retry.Policy {
 	preset.Name, preset.Observe = name, l.observe
 	preset.MaxAttempts = 5
-	preset.BaseDelay, preset.Jitter = 100*time.Millisecond, 50*time.Millisecond
-	preset.AttemptTimeout = attemptTimeout
+	preset.BaseDelay, preset.Jitter = t.base, t.jitter
+	preset.AttemptTimeout = t.attemptTimeout
 	return preset
 }
 
-func newBreaker(name string, l *ledger) *circuit.Breaker {
+func newBreaker(name string, l *ledger, t times) *circuit.Breaker {
 	return circuit.New(name, circuit.Config{
-		FailureThreshold: threshold, RecoveryTimeout: recoveryTimeout, Observe: l.moved,
+		FailureThreshold: threshold, RecoveryTimeout: t.recovery, Observe: l.moved,
 	})
 }
 

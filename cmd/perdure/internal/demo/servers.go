@@ -16,9 +16,6 @@ import (
 
 const bucket = "bikes"
 
-// tooSlow is how late a slow answer comes: later than an attempt may take.
-const tooSlow = 5 * time.Second
-
 // servers are the two that the demo runs against. What goes wrong with them is
 // dealt beforehand, from the seed: each fault strikes a certain attempt for a
 // certain page or object, so that neither time nor order changes the course.
@@ -27,6 +24,7 @@ type servers struct {
 	store *s3test.Server
 
 	city     city
+	troubles []trouble                 // every kind
 	pages    map[string][]trouble      // what is left to strike, by request target; guarded by api's script lock
 	objects  map[string][]s3test.Fault // by operation and path; not changed
 	restless atomic.Pointer[rand.Rand] // once the course is over, strikes at random; used under api's script lock
@@ -41,7 +39,7 @@ type trouble struct {
 
 // troubles holds every kind that the API knows. The first are those that
 // strike for ever with --keep.
-func troubles() []trouble {
+func troubles(slow time.Duration) []trouble {
 	return []trouble{
 		{"503", func(httptestfault.Step) httptestfault.Step {
 			return httptestfault.Step{Status: http.StatusServiceUnavailable, Body: []byte("overloaded\n")}
@@ -56,7 +54,7 @@ func troubles() []trouble {
 			return httptestfault.Step{Status: http.StatusTooManyRequests, Header: http.Header{"Retry-After": {"1"}}}
 		}},
 		{"slow first byte", func(s httptestfault.Step) httptestfault.Step {
-			s.Delay = tooSlow
+			s.Delay = slow
 			return s
 		}},
 	}
@@ -65,11 +63,11 @@ func troubles() []trouble {
 // forever is how many of the troubles strike with --keep.
 const forever = 3
 
-func startServers(seed uint64) (*servers, error) {
+func startServers(seed uint64, slow time.Duration) (*servers, error) {
 	random := rand.New(rand.NewPCG(seed, 2011))
-	s := &servers{city: newCity(random)}
+	s := &servers{city: newCity(random), troubles: troubles(slow)}
 	s.dealPages(random)
-	s.dealObjects(random)
+	s.dealObjects(random, slow)
 	store, err := s3test.New(s3test.Options{
 		AccessKey: "demo", SecretKey: "demo-secret", Buckets: []string{bucket}, Script: s.strike,
 	})
@@ -88,7 +86,7 @@ func (s *servers) close() {
 // dealPages deals the API's faults: at least one of each kind.
 func (s *servers) dealPages(random *rand.Rand) {
 	var deck []trouble
-	for _, t := range troubles() {
+	for _, t := range s.troubles {
 		for range 1 + random.IntN(2) {
 			deck = append(deck, t)
 		}
@@ -101,7 +99,7 @@ func (s *servers) dealPages(random *rand.Rand) {
 }
 
 // dealObjects deals the store's: to the first uploads, and to the downloads.
-func (s *servers) dealObjects(random *rand.Rand) {
+func (s *servers) dealObjects(random *rand.Rand, slow time.Duration) {
 	var puts, gets []string
 	for n := range pages {
 		puts = append(puts, "PutObject /"+bucket+"/"+pageKey(n+1))
@@ -111,11 +109,9 @@ func (s *servers) dealObjects(random *rand.Rand) {
 		gets = append(gets, "GetObject /"+bucket+"/"+tableKey(n+1))
 	}
 	s.objects = deal(random, several(random, s3test.SlowDown(), s3test.InternalError(), s3test.Reset(),
-		s3test.LostAnswer(), s3test.CutRequest(1000), s3test.SlowAnswer(tooSlow)), puts)
-	for target, faults := range deal(random, several(random, s3test.SlowDown(), s3test.CutBody(2000),
-		s3test.ResetBody(1000), s3test.InternalError()), gets) {
-		s.objects[target] = faults
-	}
+		s3test.LostAnswer(), s3test.CutRequest(1000), s3test.SlowAnswer(slow)), puts)
+	maps.Copy(s.objects, deal(random, several(random, s3test.SlowDown(), s3test.InternalError(),
+		s3test.Fault{Kind: s3test.Cut, Share: 0.5}, s3test.Fault{Kind: s3test.Cut, Share: 0.3, RST: true}), gets))
 }
 
 // several returns one or two of each.
@@ -155,7 +151,7 @@ func (s *servers) answer(_ int, r *http.Request) httptestfault.Step {
 	}.Answer(r)
 	step.Last = true // on a kept connection net/http repeats a GET by itself, unseen
 	if random := s.restless.Load(); random != nil && random.IntN(3) == 0 {
-		return troubles()[random.IntN(forever)].spoil(step)
+		return s.troubles[random.IntN(forever)].spoil(step)
 	}
 	if left := s.pages[pagePath(n)]; len(left) > 0 {
 		s.pages[pagePath(n)] = left[1:]

@@ -16,13 +16,13 @@ func (r *run) introduce() {
 	s.line("")
 	s.line("   %d bike stations go from an HTTP API to files to an S3 store. Both servers", pages*perPage)
 	s.line("   are real, run here on 127.0.0.1, and fail on purpose. Nothing of yours is")
-	s.line("   read or changed.")
+	s.line("   read or changed. The policies are the presets, but with shorter waits.")
 	s.line("")
 	troubled, what := tally(r.servers.pages, func(t trouble) string { return t.name })
 	s.line("   station API   %s   will fail %d times:", r.servers.api.URL, troubled)
 	s.list(what)
 	troubled, what = tally(r.servers.objects, s3test.Fault.String)
-	s.line("   S3 store      %s   will be down for %v, and fail %d times:", r.servers.store.URL(), outage, troubled)
+	s.line("   S3 store      %s   will be down for %v, and fail %d times:", r.servers.store.URL(), r.times.outage, troubled)
 	s.list(what)
 }
 
@@ -68,6 +68,16 @@ func (r *run) tellRow(t row) {
 		t.Waited.Seconds(), float64(t.Attempts)/float64(max(t.Done, 1)))
 }
 
+// log is the summary for machines.
+func (r *run) log() {
+	for _, t := range r.ledger.rows {
+		r.Log.Info(t.Name+" is done", "event", "tally", "operation", t.Name, "calls", t.Calls, "done", t.Done,
+			"attempts", t.Attempts, "retries", t.Retries, "refused", t.Refused, "waited", t.Waited)
+	}
+	r.Log.Info("all objects are identical", "event", "verified", "seed", r.Seed, "objects", pages+districts,
+		"bytes", r.bytes, "transitions", len(r.ledger.trips), "elapsed", time.Since(r.began))
+}
+
 // keep leaves the servers up until ctx ends, which is as it should be.
 func (r *run) keep(ctx context.Context) error {
 	if err := r.servers.goOn(r.Seed); err != nil {
@@ -78,6 +88,10 @@ func (r *run) keep(ctx context.Context) error {
 		self = "perdure"
 	}
 	store := r.servers.store
+	if r.Log != nil {
+		r.Log.Info("the servers stay up", "event", "serving", "endpoint", store.URL(), "api", r.servers.api.URL,
+			"bucket", bucket, "access_key", store.AccessKey, "secret_key", store.SecretKey)
+	}
 	s.line("")
 	s.line("%s", s.paint(bold, "Your turn: both servers stay up, and fail at random, until ctrl-C"))
 	s.line("")
