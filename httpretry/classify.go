@@ -69,6 +69,12 @@ func (e *onceError) Timeout() bool {
 	return ok && timeout.Timeout()
 }
 
+// A callersError is what the caller's request or its body did wrong: it says nothing of the service.
+type callersError struct{ err error }
+
+func (e *callersError) Error() string { return e.err.Error() }
+func (e *callersError) Unwrap() error { return e.err }
+
 type idempotentKey struct{}
 
 // Idempotent returns a context whose requests may be repeated whatever their method is: the caller promises that twice
@@ -107,6 +113,8 @@ func classOf(err error) retry.Class {
 		return retry.ClassUnknown
 	}
 	switch {
+	case is[*callersError](err):
+		return retry.ClassIgnored
 	case errors.Is(err, context.Canceled), errors.Is(err, context.DeadlineExceeded):
 		return retry.ClassUnknown
 	case isUntrusted(err), isNoAddress(err):

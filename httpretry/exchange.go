@@ -182,7 +182,7 @@ func (e *exchange) failed(err error) error {
 	e.last = err
 	switch {
 	case e.upload.Broken() != nil || isMalformed(e.req):
-		return e.final(err)
+		return e.final(&callersError{err})
 	case !e.idempotent && e.left.Load() && !isRefusedStream(err):
 		return e.final(&onceError{err: err, why: ErrNotIdempotent})
 	}
@@ -213,7 +213,7 @@ func (e *exchange) gone(err error) error {
 	if e.last != nil && errors.Is(err, ErrBody) {
 		return &onceError{err: e.last, why: err}
 	}
-	return err
+	return &callersError{err}
 }
 
 // rewindable returns err, marked if the request's body can't be sent again.
@@ -224,9 +224,12 @@ func (e *exchange) rewindable(err error) error {
 	return err
 }
 
-// final returns err, marked so that no attempt follows.
+// final returns err, marked so that no attempt follows. What a breaker learns is up to err's class.
 func (e *exchange) final(err error) error {
-	e.unmarked, e.marked = err, retry.Permanent(err)
+	e.unmarked, e.marked = err, retry.Final(err)
+	if own, ok := err.(*callersError); ok { //nolint:errorlint // as failed made it
+		e.unmarked = own.err
+	}
 	return e.marked
 }
 

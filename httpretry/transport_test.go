@@ -375,6 +375,43 @@ func TestBreakersByKey(t *testing.T) {
 	}
 }
 
+// What is not repeated is a failure all the same; what the caller did wrong is none.
+func TestBreakerLearnsOfWhatIsNotRepeated(t *testing.T) {
+	reset := httptestfault.Step{}.CutAt(httptestfault.BeforeHead, httptestfault.RST)
+	opaque := func() io.Reader { return io.MultiReader(strings.NewReader("data")) }
+	for _, tt := range []struct {
+		name string
+		row  row
+		step httptestfault.Step
+		want circuit.State
+	}{
+		{"POST 503", row{method: "POST"}, status(503), circuit.Open},
+		{"POST reset", row{method: "POST"}, reset, circuit.Open},
+		{"PUT that can't be repeated", row{method: "PUT", upload: opaque}, status(503), circuit.Open},
+		{"404", row{}, status(404), circuit.Closed},
+		{"bad request", row{header: http.Header{"X Y": {"z"}}}, ok, circuit.Closed},
+		{"bad body", row{method: "PUT", upload: func() io.Reader { return failing{errors.New("burnt")} }}, ok, circuit.Closed},
+	} {
+		t.Run(tt.name, func(t *testing.T) {
+			server := httptestfault.New(httptestfault.Steps(tt.step))
+			defer server.Close()
+			base := server.Transport()
+			defer base.CloseIdleConnections()
+			policy := quick()
+			policy.Breaker = circuit.New("b", circuit.Config{FailureThreshold: 3, Observe: func(circuit.Transition) {}})
+			transport := httpretry.NewTransport(base, httpretry.Options{Policy: policy, BufferLimit: -1, SpoolLimit: -1})
+			for range 3 {
+				if _, _, err := tt.row.do(t, server.URL, transport); errors.Is(err, retry.ErrExhausted) {
+					t.Errorf("repeated: %v", err)
+				}
+			}
+			if got := policy.Breaker.State(); got != tt.want {
+				t.Errorf("breaker is %v; want %v", got, tt.want)
+			}
+		})
+	}
+}
+
 func TestOwnKeyAndSharedRegistry(t *testing.T) {
 	server := httptestfault.New(httptestfault.Steps(ok))
 	defer server.Close()
