@@ -3,7 +3,6 @@ package main
 import (
 	"errors"
 	"fmt"
-	"strconv"
 
 	"github.com/spf13/cobra"
 
@@ -29,7 +28,8 @@ in a slash get the name of SRC at their end.
 
 It succeeds only when DST is complete and verified. A file is written under another name beside DST and
 renamed when it is on the disk; an object is there whole or not at all. So when it fails, DST is as it
-was. Only what is written to standard output, a pipe or a device can't be taken back.
+was. Only what is written to standard output, a pipe or a device can't be taken back. What ends on
+standard input is taken for complete: in a shell, set pipefail.
 
 Credentials, region and profile are those of the AWS environment, as for the AWS CLI. The policy begins
 as the preset s3_upload, s3_download or, for a URL, api_call. Endpoint and bucket, or scheme, host and
@@ -106,8 +106,13 @@ func (a *app) copy(c *cobra.Command, f *policy.Flags, job *copying.Job) error {
 // copied is the last line.
 func copied(r copying.Result) string {
 	text := fmt.Sprintf("Copied %s to %s: %d bytes in %.1f seconds", r.Source, r.Destination, r.Bytes, r.Elapsed.Seconds())
-	if r.Attempts > 0 {
-		text += ", attempts: " + strconv.Itoa(r.Attempts)
+	switch {
+	case r.Attempts == 1:
+		text += ", 1 request"
+	case r.Retries > 0:
+		text += fmt.Sprintf(", %d requests (%d retries)", r.Attempts, r.Retries)
+	case r.Attempts > 1:
+		text += fmt.Sprintf(", %d requests", r.Attempts)
 	}
 	if r.Checksum == "" {
 		return text + ", verified by " + r.Verified

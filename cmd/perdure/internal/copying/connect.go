@@ -27,7 +27,7 @@ import (
 func (c *copier) connect(ctx context.Context) error {
 	var registry circuit.Registry
 	var err error
-	c.again = retry.Policy{MaxAttempts: 1}
+	c.again = retry.Policy{MaxAttempts: 1, Observe: c.restarting}
 	switch c.from.kind {
 	case web:
 		err = c.connectWeb(&registry)
@@ -57,6 +57,7 @@ func (c *copier) policy(preset, name string) (retry.Policy, circuit.Config, erro
 	if preset != "s3_upload" {
 		c.again = p
 		c.again.AttemptTimeout = 0 // that is for an answer's head
+		c.again.Observe = c.restarting
 	}
 	return p, *c.breaker, nil // one store, one set of rules
 }

@@ -185,6 +185,14 @@ func (c *copier) observe(e retry.Event) {
 	}
 }
 
+// restarting is observe for the attempts that are made here. How they end is
+// the clients' to tell, and the error's.
+func (c *copier) restarting(e retry.Event) {
+	if e.Kind == retry.Retrying || e.Kind == retry.Succeeded {
+		c.observe(e)
+	}
+}
+
 func (c *copier) progress(done, total int64) {
 	if c.Progress != nil {
 		c.Progress(done, total)
