@@ -83,7 +83,7 @@ fuzz: ## run every fuzz target for FUZZTIME (30s)
 	@grep -rnoE --include='*_test.go' --exclude-dir=bench --exclude-dir=tools '^func Fuzz[A-Za-z0-9_]+' . | sed 's/:[0-9]*:func / /' | sort | \
 	while read -r file name; do \
 		echo "fuzz $$name in $$(dirname $$file) for $(FUZZTIME)"; \
-		$(GO) test -run '^$$' -fuzz "^$$name\$$" -fuzztime $(FUZZTIME) "$$(dirname $$file)" || exit 1; \
+		$(GO) test -run '^$$' -fuzz "^$$name\$$" -fuzztime $(FUZZTIME) -fuzzminimizetime 10x "$$(dirname $$file)" || exit 1; \
 	done
 
 cross: ## build and vet every module for linux, darwin and windows on amd64 and arm64

@@ -13,8 +13,6 @@
 package circuit
 
 import (
-	"context"
-	"errors"
 	"log/slog"
 	"math"
 	"math/rand/v2"
@@ -100,190 +98,6 @@ func (b *Breaker) Err() error {
 	return b.err
 }
 
-// Acquire asks to make one call. If it may be made, the caller must make it
-// and then call one method of the Permit, once; otherwise the error is an
-// [*OpenError]. A permit for a probe that is never used ends with its lease.
-func (b *Breaker) Acquire() (Permit, error) {
-	if b == nil {
-		return Permit{}, nil
-	}
-	w := word(b.cell.Load().Breaker.Load())
-	if !w.healthy() {
-		return b.acquire(w)
-	}
-	p := Permit{breaker: b, generation: w.generation()}
-	if b.window.slow > 0 {
-		p.start = tick()
-	}
-	return p, nil
-}
-
-// Quick is Acquire for the case in which there is nothing to decide: the
-// breaker is healthy, does not measure its calls, and no server has asked to
-// wait. It reports false, and has done nothing, when there is more to it.
-func (b *Breaker) Quick() (Permit, bool) {
-	if b == nil {
-		return Permit{}, true
-	}
-	c := b.cell.Load()
-	w := word(c.Breaker.Load())
-	return Permit{breaker: b, generation: w.generation()},
-		w.healthy() && b.window.slow == 0 && !c.Holding()
-}
-
-// acquire is Acquire for a breaker whose word was w, which is not healthy.
-func (b *Breaker) acquire(w word) (Permit, error) {
-	if b.err != nil {
-		return Permit{}, b.err
-	}
-	now := floor(time.Now())
-	if w.state() == Open && w.ahead(now, b.rules.openLimit) > 0 && !b.config.ObserveOnly {
-		b.cell.Load().Rejected.Add(1) // as the step would say; an outage should cost little
-		return Permit{}, b.refusal(w, now)
-	}
-	w, admitted := b.apply(event{signal: acquire})
-	p := Permit{breaker: b, generation: w.generation(), probe: w.state() == HalfOpen}
-	if b.window.slow > 0 {
-		p.start = tick()
-	}
-	switch {
-	case admitted:
-		return p, nil
-	case b.config.ObserveOnly && w.state() != Isolated:
-		b.cell.Load().Rejected.Add(1)
-		return Permit{}, nil // passes unseen: in earnest it would not have been made
-	}
-	b.cell.Load().Rejected.Add(1)
-	return Permit{}, b.refusal(w, now)
-}
-
-// refusal is why w admits no call at now.
-func (b *Breaker) refusal(w word, now instant) *OpenError {
-	e := &OpenError{Name: b.name, State: w.state()}
-	if e.State == Open || e.State == HalfOpen {
-		e.RetryAt = time.UnixMilli(int64(now + max(w.ahead(now, b.rules.limit(e.State)), 0)))
-		if held := b.NotBefore(); held.After(e.RetryAt) {
-			e.RetryAt = held
-		}
-	}
-	return e
-}
-
-// A Permit is the leave to make one call. Exactly one of its methods must be
-// called, once, when the call has ended. The zero Permit belongs to no breaker
-// and its methods do nothing.
-type Permit struct {
-	breaker    *Breaker
-	start      int64 // tick of the Acquire; only where calls are measured
-	generation uint16
-	probe      bool
-}
-
-// Probe reports whether the call decides if a half-open breaker closes. Who
-// makes it must see to it that the permit is used even when the call panics.
-func (p Permit) Probe() bool { return p.probe }
-
-// Success records that the service answered.
-func (p Permit) Success() {
-	if p.breaker != nil {
-		p.succeed()
-	}
-}
-
-// unmoved reports whether a success would change nothing. It is all that the
-// end of a call costs while all is well.
-func (b *Breaker) unmoved() bool {
-	c := b.cell.Load()
-	return c.Budget.Load() >= b.full && word(c.Breaker.Load()).healthy()
-}
-
-// succeed is Success for a permit that belongs to a breaker.
-func (p Permit) succeed() {
-	b := p.breaker
-	if b.unmoved() {
-		return
-	}
-	b.Refund(reward)
-	w := word(b.cell.Load().Breaker.Load())
-	if b.window.length > 0 {
-		b.observe(p, w, false)
-	}
-	if !w.healthy() {
-		b.apply(event{signal: success, generation: p.generation})
-	}
-}
-
-// Failure records that the service failed.
-func (p Permit) Failure() {
-	b := p.breaker
-	if b == nil {
-		return
-	}
-	if b.window.length > 0 {
-		b.observe(p, word(b.cell.Load().Breaker.Load()), true)
-	}
-	b.apply(event{signal: failure, generation: p.generation})
-}
-
-// Cancel records that the call has no result: it was not made, or its caller
-// gave up. It counts for nothing.
-func (p Permit) Cancel() {
-	if p.breaker != nil && p.probe {
-		p.breaker.apply(event{signal: cancel, generation: p.generation})
-	}
-}
-
-// observe enters a result in the window, and trips if that fills a rule.
-func (b *Breaker) observe(p Permit, w word, failed bool) {
-	if p.generation != w.generation() || w.state() != Closed {
-		return
-	}
-	if why := b.window.record(b.cell.Load(), p.start, failed); why.code != Unknown {
-		b.applyFor(event{signal: verdict, generation: p.generation}, why)
-	}
-}
-
-// Do makes one call of f if the breaker admits it. An error of f is a failure,
-// unless ctx has been cancelled; a panic of f counts for nothing.
-func (b *Breaker) Do(ctx context.Context, f func(context.Context) error) error {
-	if ctx.Err() != nil {
-		return context.Cause(ctx)
-	}
-	permit, err := b.Acquire()
-	if err != nil {
-		return err
-	}
-	record := permit.Cancel
-	defer func() { record() }()
-	err = f(ctx)
-	switch {
-	case err == nil:
-		record = permit.Success
-	case !errors.Is(ctx.Err(), context.Canceled):
-		record = permit.Failure
-	}
-	return err
-}
-
-// Allow reports whether a call may be made. With RecordSuccess and
-// RecordFailure it is the weaker form of Acquire: there is no permit, so a
-// result counts for the state that the breaker is in by then.
-func (b *Breaker) Allow() bool { _, err := b.Acquire(); return err == nil }
-
-// RecordSuccess records that the service answered.
-func (b *Breaker) RecordSuccess() { b.current().Success() }
-
-// RecordFailure records that the service failed.
-func (b *Breaker) RecordFailure() { b.current().Failure() }
-
-func (b *Breaker) current() Permit {
-	if b == nil {
-		return Permit{}
-	}
-	w := word(b.cell.Load().Breaker.Load())
-	return Permit{breaker: b, generation: w.generation(), probe: w.state() == HalfOpen}
-}
-
 // Trip opens a closed or half-open breaker, as its rules would.
 func (b *Breaker) Trip() { b.apply(event{signal: trip}) }
 
@@ -366,6 +180,9 @@ func (b *Breaker) applyFor(e event, why Reason) (word, bool) {
 		c := b.cell.Load()
 		old := word(c.Breaker.Load())
 		now := time.Now()
+		if b.window.length > 0 {
+			align(now)
+		}
 		e.now, e.begin, e.u = floor(now), ceil(now), rand.Float64()
 		next, admitted := b.rules.step(old, e)
 		if next == old {

@@ -13,12 +13,16 @@ import (
 // Off switches the rule of consecutive failures off, as Config.FailureThreshold.
 const Off = -1
 
+// A ConfigError is a value that a [Config] may not have. It names the field,
+// the value and what is allowed.
+type ConfigError = setting.Error
+
 // A Config says when a breaker opens and how it closes. The zero Config opens
 // for 30 s after 5 consecutive failures and closes after 1 successful probe.
 // It is plain data: copy it, compare it, read it from text with [Config.Set].
 type Config struct {
 	// FailureThreshold is how many consecutive failures open the breaker, 1 to
-	// 1000; 0 means 5, Off that only the window's rules do.
+	// 1000; 0 means 5, Off that only the window's rules do, if there are any.
 	FailureThreshold int
 	// RecoveryTimeout is how long it stays open before the first probe, from
 	// 1ms to 30 days; 0 means 30s.
@@ -146,16 +150,20 @@ func (c Config) Validate() error {
 	switch {
 	case f.OpenMax < f.RecoveryTimeout:
 		return setting.Bad("open_max", c.OpenMax, fmt.Sprintf("at least recovery_timeout_seconds (%v)", f.RecoveryTimeout))
-	case c.Window == 0 && c.FailureRatio != 0:
-		return setting.Bad("failure_ratio", c.FailureRatio, "a window with it")
-	case c.Window == 0 && c.SlowCall != 0:
-		return setting.Bad("slow_call", c.SlowCall, "a window with it")
+	case c.OpenMax != 0 && f.OpenGrowth == 1:
+		return setting.Bad("open_max", c.OpenMax, "an open_growth above 1 with it")
 	case c.SlowCall == 0 && c.SlowRatio != 0:
 		return setting.Bad("slow_ratio", c.SlowRatio, "a slow_call with it")
 	case c.Window != 0 && c.FailureRatio == 0 && c.SlowCall == 0:
 		return setting.Bad("window", c.Window, "a failure_ratio or a slow_call with it")
-	case c.FailureThreshold == Off && c.Window == 0:
-		return setting.Bad("failure_threshold", "off", "a window with it, or the breaker would never open")
+	case c.Window != 0:
+		return nil
+	case c.FailureRatio != 0:
+		return setting.Bad("failure_ratio", c.FailureRatio, "a window with it")
+	case c.SlowCall != 0:
+		return setting.Bad("slow_call", c.SlowCall, "a window with it")
+	case c.MinCalls != 0:
+		return setting.Bad("min_calls", c.MinCalls, "a window with it")
 	}
 	return nil
 }

@@ -42,7 +42,6 @@ func TestConfigThatIsNotAllowed(t *testing.T) {
 		{Config{FailureThreshold: -2}, "failure_threshold", "from 1 to 1000, or off", "-2"},
 		{Config{FailureThreshold: 1001}, "failure_threshold", "from 1 to 1000, or off", "1001"},
 		{Config{FailureThreshold: math.MinInt}, "failure_threshold", "from 1 to 1000", "-9223372036854775808"},
-		{Config{FailureThreshold: Off}, "failure_threshold", "a window", `"off"`},
 		{Config{RecoveryTimeout: -1}, "recovery_timeout_seconds", "from 1ms to 720h0m0s", "-0.000000001"},
 		{Config{RecoveryTimeout: time.Microsecond}, "recovery_timeout_seconds", "from 1ms", "0.000001"},
 		{Config{RecoveryTimeout: math.MaxInt64}, "recovery_timeout_seconds", "to 720h0m0s", "9223372036.854775807"},
@@ -103,6 +102,7 @@ func TestConfigThatIsAllowed(t *testing.T) {
 		{RecoveryTimeout: maxOpen, ProbeLease: maxOpen, OpenGrowth: 10, OpenJitter: 1, OpenMax: maxOpen},
 		{Window: minWindow, FailureRatio: math.SmallestNonzeroFloat64, MinCalls: math.MaxInt},
 		{Window: maxWindow, SlowCall: 1, FailureThreshold: Off},
+		{FailureThreshold: Off, Budget: 10}, // for the budget alone
 		{Budget: 1},
 		{Budget: 1000},
 	} {

@@ -128,7 +128,7 @@ func ExampleRegistry() {
 	fmt.Println(err)
 	// Output:
 	// true
-	// circuit breaker: "https://api.example.com" is not allowed: want the settings with which that name was first used: one name, one breaker
+	// circuit breaker "https://api.example.com": failure_threshold: 3 is not allowed: want 5, as at its first use
 }
 
 // A Config reads the names of the configuration reference.

@@ -193,7 +193,7 @@ func (m *model) byHand(s modelState) error {
 }
 
 // fleet: the state that others have agreed on is what there is, but that
-// nobody is told to be half-open.
+// nobody is told to be half-open, and that an isolated breaker is not opened.
 func (m *model) fleet(s modelState) error {
 	for want := Closed; want <= Isolated; want++ {
 		for _, until := range []instant{ceil(time.Time{}), base, base + m.rules.open, base + farAhead} {
@@ -204,9 +204,11 @@ func (m *model) fleet(s modelState) error {
 			switch {
 			case err != nil:
 				return err
-			case want == HalfOpen && n != s:
-				return fmt.Errorf("told to be half-open, it is %v", n)
-			case want != HalfOpen && n.word.state() != want:
+			case want == HalfOpen || want == Open && s.word.state() == Isolated:
+				if n != s {
+					return fmt.Errorf("told to be %v, it is %v", want, n)
+				}
+			case n.word.state() != want:
 				return fmt.Errorf("told to be %v, it is %v", want, n)
 			case want == Closed && s.word.state() != Closed && !n.word.healthy():
 				return fmt.Errorf("told to be closed, it is %v", n)

@@ -1,6 +1,7 @@
 package circuit
 
 import (
+	"fmt"
 	"maps"
 	"slices"
 	"sync"
@@ -30,8 +31,7 @@ func (r *Registry) Get(name string, c Config) (*Breaker, error) {
 		}
 	}
 	if !b.config.same(c) {
-		return nil, setting.Bad("circuit breaker", name,
-			"the settings with which that name was first used: one name, one breaker")
+		return nil, b.conflict(c)
 	}
 	return b, nil
 }
@@ -52,6 +52,16 @@ func (r *Registry) add(name string, c Config) (*Breaker, error) {
 	}
 	r.breakers[name] = b
 	return b, nil
+}
+
+// conflict says what in c is not as in the breaker of that name.
+func (b *Breaker) conflict(c Config) error {
+	first, second := b.config.filled(), c.filled()
+	err := setting.Differ(fields(), &first, &second)
+	if err == nil {
+		err = setting.Bad("store", "another", "the one of its first use")
+	}
+	return fmt.Errorf("circuit breaker %q: %w", b.name, err)
 }
 
 // All returns the breakers, sorted by name.

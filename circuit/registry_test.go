@@ -62,8 +62,8 @@ func TestRegistryComparesSettings(t *testing.T) {
 		if row.ok && (err != nil || b != made) || !row.ok && (err == nil || b != nil) {
 			t.Errorf("%s: %v, %v", row.name, b, err)
 		}
-		if bad, ok := errors.AsType[*ConfigError](err); !row.ok && (!ok || !strings.Contains(bad.Error(), `"s3_upload"`)) {
-			t.Errorf("%s: the error %v does not name the breaker", row.name, err)
+		if bad, ok := errors.AsType[*ConfigError](err); !row.ok && (!ok || bad.Field == "" || !strings.Contains(err.Error(), `"s3_upload"`)) {
+			t.Errorf("%s: the error %v does not name the breaker and the setting", row.name, err)
 		}
 	}
 }

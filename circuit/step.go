@@ -1,6 +1,12 @@
 package circuit
 
-import "time"
+import (
+	"fmt"
+	"slices"
+	"time"
+
+	"github.com/seed-0f2c7998/perdure/internal/setting"
+)
 
 // A word is the whole state of a breaker: its state, counts, instant and
 // generation in 64 bits, so that every change is one compare-and-swap, no
@@ -111,6 +117,40 @@ type rules struct {
 	lease     instant
 }
 
+// A State is what a breaker does with a call.
+type State uint8
+
+// The states.
+const (
+	Closed   State = iota // calls pass
+	Open                  // calls are refused until an instant
+	HalfOpen              // a few calls pass as probes, the rest are refused
+	Isolated              // calls are refused until Reset
+)
+
+// String returns closed, open, half-open or isolated.
+func (s State) String() string {
+	if names := stateNames(); int(s) < len(names) {
+		return names[s]
+	}
+	return fmt.Sprintf("State(%d)", uint8(s))
+}
+
+// MarshalText returns the state's name.
+func (s State) MarshalText() ([]byte, error) { return []byte(s.String()), nil }
+
+// UnmarshalText reads a state's name. It refuses any other text.
+func (s *State) UnmarshalText(text []byte) error {
+	i := slices.Index(stateNames(), string(text))
+	if i < 0 {
+		return setting.Unknown("state", string(text), stateNames())
+	}
+	*s = State(i)
+	return nil
+}
+
+func stateNames() []string { return []string{"closed", "open", "half-open", "isolated"} }
+
 // A signal is what happens to a breaker.
 type signal uint8
 
@@ -204,10 +244,12 @@ func (r *rules) byHand(w word, e event) word {
 }
 
 // told sets a state that has been agreed on elsewhere. Half-open is none: who
-// sends a probe is agreed on before it is sent.
+// sends a probe is agreed on before it is sent. Isolation is for a person to end.
 func (r *rules) told(w word, e event) word {
 	until := max(e.begin, min(e.until, e.begin+r.openLimit))
 	switch {
+	case e.state == Open && w.state() == Isolated:
+		return w
 	case e.state == Open && w.state() == Open:
 		return w.until(until)
 	case e.state == Open:

@@ -127,7 +127,7 @@ func TestOrders(t *testing.T) {
 		want := []string{
 			"closed open: agreed on by the fleet", "open half-open: recovery timeout over",
 			"half-open closed: agreed on by the fleet", "closed isolated: agreed on by the fleet",
-			"isolated open: agreed on by the fleet", "open closed: agreed on by the fleet",
+			"isolated closed: agreed on by the fleet",
 		}
 		if !slices.Equal(lines, want) {
 			t.Errorf("reported %q, want %q", lines, want)

@@ -48,11 +48,20 @@ func (t tally) bad() uint64   { return uint64(t) & tallyMask }
 var (
 	anchor     = time.Now()
 	anchorNano = anchor.UnixNano()
+	stepped    atomic.Int64 // nanoseconds by which the clock has been set since
 )
 
 // tick returns the time in nanoseconds. It costs half a time.Now, since it
 // reads only the monotonic clock, and is of use only within one window.
-func tick() int64 { return anchorNano + int64(time.Since(anchor)) }
+func tick() int64 { return anchorNano + stepped.Load() + int64(time.Since(anchor)) }
+
+// align makes tick agree with now after the clock was set, so that processes
+// which share a window agree on its slices.
+func align(now time.Time) {
+	if d := now.UnixNano() - tick(); d > int64(time.Second) || d < -int64(time.Second) {
+		stepped.Add(d)
+	}
+}
 
 // record counts one call that began at start, and returns the reason to trip
 // if it is bad and fills a rule.

@@ -159,8 +159,8 @@ func (p *Policy) class(o Outcome) Class {
 	if errors.Is(o.Ended, context.Canceled) {
 		return ClassIgnored
 	}
-	if o.Ended != nil { // the caller's deadline: the service was too slow for it
-		return ClassTransient
+	if o.Ended != nil { // the caller's deadline is a timeout like any other
+		o.TimedOut = true
 	}
 	marked := ClassUnknown
 	within(o.Err, func(err error) bool {

@@ -6,6 +6,7 @@ import (
 	"strings"
 	"time"
 
+	"github.com/seed-0f2c7998/perdure/circuit"
 	"github.com/seed-0f2c7998/perdure/internal/redact"
 	"github.com/seed-0f2c7998/perdure/internal/setting"
 )
@@ -45,7 +46,7 @@ func (e *Error) Error() string {
 	if e.Attempts > 0 {
 		fmt.Fprintf(&b, " after %s", count(e.Attempts, "attempt"))
 	}
-	if !e.RetryAt.IsZero() {
+	if _, told := e.Stop.(*circuit.OpenError); !told && !e.RetryAt.IsZero() { //nolint:errorlint // as the decision has it
 		fmt.Fprintf(&b, " (retry at %s)", e.RetryAt.Format(time.RFC3339))
 	}
 	if e.Last != nil {

@@ -307,11 +307,11 @@ func (c *Call) record(o Outcome) {
 // refused ends the call because the breaker lets nothing pass.
 func (c *Call) refused(err error) error {
 	c.giveBack()
-	open, ok := err.(*circuit.OpenError) //nolint:errorlint // as Acquire made it
-	if !ok {
-		return err
+	d := Decision{Stop: err}
+	if open, ok := errors.AsType[*circuit.OpenError](err); ok {
+		d.RetryAt = open.RetryAt
 	}
-	return c.stop(Decision{Stop: open, RetryAt: open.RetryAt}, c.last)
+	return c.stop(d, c.last)
 }
 
 // abandon ends the call because ctx has ended while it waited.

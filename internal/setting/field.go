@@ -5,6 +5,7 @@ import (
 	"encoding/json"
 	"fmt"
 	"math"
+	"reflect"
 	"strconv"
 	"strings"
 	"time"
@@ -157,7 +158,7 @@ func List[T any](name, doc string, at func(*T) *[]string) Field[T] {
 // CheckList reports whether a list can be a [List]'s value.
 func CheckList(list []string) bool {
 	for _, v := range list {
-		if strings.TrimSpace(v) == "" || strings.Contains(v, ",") {
+		if v == "" || strings.TrimSpace(v) != v || strings.Contains(v, ",") {
 			return false
 		}
 	}
@@ -233,3 +234,15 @@ func Parameters[T any](fields []Field[T]) []Parameter {
 
 // A Parameter is what a table or a help text tells of a field.
 type Parameter struct{ Name, Doc, Want string }
+
+// Differ returns an [*Error] about the first of fields that c and first have
+// different values for, as one that must be that of first; nil if there is none.
+func Differ[T any](fields []Field[T], first, c *T) error {
+	for _, f := range fields {
+		was, _ := f.get(first)
+		if v, _ := f.get(c); !reflect.DeepEqual(v, was) {
+			return Bad(f.Name, v, fmt.Sprintf("%v, as at its first use", was))
+		}
+	}
+	return nil
+}
