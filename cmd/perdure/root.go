@@ -55,7 +55,7 @@ func (a *app) tell(err error) {
 		return
 	}
 	if a.json {
-		a.log.Error(text, "event", "error", "exit_code", exit.Code(err))
+		a.logger(a.stderr).Error(text, "event", "error", "exit_code", exit.Code(err))
 		return
 	}
 	fmt.Fprintf(a.stderr, "perdure: %s\n", text)

@@ -1,7 +1,12 @@
 package main
 
 import (
+	"os"
+	"os/exec"
+	"strconv"
+	"strings"
 	"testing"
+	"time"
 
 	"github.com/rogpeppe/go-internal/testscript"
 )
@@ -21,5 +26,50 @@ func TestScript(t *testing.T) {
 			e.Vars = append(e.Vars, noRaceDelay)
 			return nil
 		},
+		Cmds: map[string]func(ts *testscript.TestScript, neg bool, args []string){"signalled": signalled},
 	})
+}
+
+// signalled is a command of scripts: signalled SIGNAL CODE COMMAND [ARG...] runs the command, sends it the signal once
+// there is the file "pid" or it says that it waits, and wants it to end with the code, within a second. What it writes
+// is in the files "out" and "err".
+func signalled(ts *testscript.TestScript, neg bool, args []string) {
+	if neg || len(args) < 3 {
+		ts.Fatalf("usage: signalled SIGNAL CODE COMMAND [ARG...]")
+	}
+	_ = os.Remove(ts.MkAbs("pid"))
+	cmd := exec.Command(args[2], args[3:]...) //nolint:noctx // the loop below ends
+	cmd.Dir, cmd.Env = ts.MkAbs("."), []string{noRaceDelay}
+	for _, name := range []string{"PATH", "PERDURE_JITTER"} {
+		cmd.Env = append(cmd.Env, name+"="+ts.Getenv(name))
+	}
+	var err error
+	cmd.Stdout, err = os.Create(ts.MkAbs("out"))
+	ts.Check(err)
+	cmd.Stderr, err = os.Create(ts.MkAbs("err"))
+	ts.Check(err)
+	ts.Check(cmd.Start())
+	limit := time.After(10 * time.Second)
+	look := time.NewTicker(5 * time.Millisecond)
+	defer look.Stop()
+	for ready := false; !ready; {
+		select {
+		case <-look.C:
+			info, err := os.Stat(ts.MkAbs("pid"))
+			ready = err == nil && info.Size() > 0 || strings.Contains(ts.ReadFile("err"), "Retrying")
+		case <-limit:
+			_ = cmd.Process.Kill()
+			_ = cmd.Wait()
+			ts.Fatalf("neither in an attempt nor between two")
+		}
+	}
+	begin := time.Now()
+	ts.Check(ts.Exec("kill", "-"+args[0], strconv.Itoa(cmd.Process.Pid)))
+	_ = cmd.Wait() // the code tells
+	if took := time.Since(begin); took > time.Second {
+		ts.Fatalf("took %v", took)
+	}
+	if got := strconv.Itoa(cmd.ProcessState.ExitCode()); got != args[1] {
+		ts.Fatalf("exit code %s, want %s\n%s", got, args[1], ts.ReadFile("err"))
+	}
 }

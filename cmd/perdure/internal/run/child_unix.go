@@ -114,7 +114,9 @@ func (c *child) clear(limit <-chan time.Time) {
 	look := time.NewTicker(5 * time.Millisecond)
 	defer look.Stop()
 	for !errors.Is(syscall.Kill(-c.pid, 0), syscall.ESRCH) {
-		_, _ = syscall.Wait4(-c.pid, nil, syscall.WNOHANG, nil) // what is ours by adopt
+		for pid := 1; pid > 0; { // bury those that are ours by adopt
+			pid, _ = syscall.Wait4(-c.pid, nil, syscall.WNOHANG, nil)
+		}
 		select {
 		case <-look.C:
 		case <-limit:
