@@ -1,0 +1,35 @@
+package main
+
+import (
+	"bytes"
+	"log/slog"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"github.com/seed-0f2c7998/perdure/cmd/perdure/internal/report"
+)
+
+// Without a terminal a long copy tells now and then how far it has come, and a
+// short one nothing.
+func TestProgressLines(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		var log bytes.Buffer
+		m := &meter{log: slog.New(report.Lines(&log, slog.LevelInfo)), name: "hour.csv", told: time.Now()}
+		for second := range int64(25) {
+			m.progress(second*100, 2500)
+			<-time.After(time.Second)
+		}
+		m.progress(2600, -1)
+		<-time.After(every)
+		m.progress(9999, -1)
+		m.end()
+		want := `INFO: Copying hour.csv: 1000 bytes of 2500 (40 %)
+INFO: Copying hour.csv: 2000 bytes of 2500 (80 %)
+INFO: Copying hour.csv: 9999 bytes
+`
+		if log.String() != want {
+			t.Errorf("it says\n%swant\n%s", &log, want)
+		}
+	})
+}
