@@ -198,7 +198,7 @@ func (m *multipart) sendPart(ctx context.Context, n int, p *source.Part) error {
 		return err
 	}
 	sent := sentPart{crc: crc, size: p.Size()}
-	if known, ok := m.known[n]; ok && known.CRC32 == crc && known.Size == p.Size() {
+	if known, ok := m.known[n]; ok && known.CRC == uint64(crc) && known.Size == p.Size() {
 		sent.etag, sent.verified = known.ETag, true
 		m.done(n, sent)
 		return nil
@@ -213,7 +213,7 @@ func (m *multipart) sendPart(ctx context.Context, n int, p *source.Part) error {
 		sent.verified, err = m.confirmed(out, crc, p)
 	}
 	if err == nil && m.state != nil {
-		err = m.state.Add(journal.Part{Number: n, Size: sent.size, CRC32: crc, ETag: sent.etag})
+		err = m.state.Add(journal.Part{Number: n, Size: sent.size, CRC: uint64(crc), ETag: sent.etag})
 	}
 	if err != nil {
 		return fmt.Errorf("part %d: %w", n+1, err)

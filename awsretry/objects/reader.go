@@ -19,6 +19,24 @@ import (
 	"github.com/seed-0f2c7998/perdure/retry"
 )
 
+// GetOptions say which bytes are meant. The zero value asks for the object as it
+// is now.
+type GetOptions struct {
+	VersionID string
+
+	// State, if set, is the path of a file that remembers a download in pieces, so
+	// that the next GetFile of the same object to the same path, after a crash or
+	// a failure, fetches only what is missing, if the object is still the same.
+	// GetFile makes it, and removes it when the file is there; if it fails, what
+	// was fetched stays beside the path as a hidden file that ends in .part. One
+	// GetFile at a time may use it. Get and Open do not.
+	State string
+
+	// Progress, if set, is told how many bytes have come, and of how many (-1: not
+	// known), after each write. It is called by one goroutine at a time.
+	Progress func(done, total int64)
+}
+
 // A Reader is an object's bytes. When the connection breaks or stalls, it goes
 // on from the byte where that happened, as long as it is the same object; the
 // last Read says io.EOF only if the bytes are what the store says they are.
@@ -34,7 +52,9 @@ type Reader struct {
 	stall  *time.Timer
 	stalls atomic.Bool // the timer has ended the body
 
-	offset int64     // bytes delivered
+	offset int64     // of the next byte
+	end    int64     // where to stop; -1: not known
+	piece  bool      // of an object that is known, so that there is nothing to verify
 	opened int64     // offset where body began
 	check  sum.Check // of what was delivered
 	call   *retry.Call
@@ -49,6 +69,45 @@ func (s *Store) Open(ctx context.Context, bucket, key string, o GetOptions) (*Re
 	}
 	return r, nil
 }
+
+// Get writes the object to w. If it fails, w may have got some of the bytes.
+// See [Store.Open].
+func (s *Store) Get(ctx context.Context, bucket, key string, w io.Writer, o GetOptions) (Object, error) {
+	r, err := s.Open(ctx, bucket, key, o)
+	if err != nil {
+		return Object{}, err
+	}
+	defer func() { _ = r.Close() }()
+	m := &meter{w: w, total: r.object.Size, progress: o.Progress}
+	_, err = io.CopyBuffer(plain{m}, r, make([]byte, bufferSize))
+	if _, ours := errors.AsType[*Error](err); err != nil && !ours {
+		err = wrap("get", bucket, key, err)
+	}
+	return r.Object(), err
+}
+
+// plain is a writer whose other methods are hidden: it is written to from one
+// buffer.
+type plain struct{ io.Writer }
+
+// A meter counts what is written.
+type meter struct {
+	w           io.Writer
+	done, total int64
+	progress    func(done, total int64)
+}
+
+func (m *meter) Write(p []byte) (int, error) {
+	n, err := m.w.Write(p)
+	m.done += int64(n)
+	if m.progress != nil {
+		m.progress(m.done, m.total)
+	}
+	return n, err
+}
+
+// bufferSize is that of what is read at a time.
+const bufferSize = 256 << 10
 
 // Object returns what the store says of the object. Verified is empty until
 // Read has returned io.EOF.
@@ -71,8 +130,11 @@ func (r *Reader) Read(p []byte) (int, error) {
 				break
 			}
 		}
-		n, err := r.readBody(p)
-		if r.offset == r.object.Size { // whatever the connection has come to
+		n, err := 0, error(nil)
+		if r.offset != r.end {
+			n, err = r.readBody(p)
+		}
+		if r.offset == r.end { // whatever the connection has come to
 			r.drop()
 			r.err = r.verify()
 			return n, r.last()
@@ -100,6 +162,9 @@ func (r *Reader) last() error {
 // timeout.
 func (r *Reader) readBody(p []byte) (int, error) {
 	r.stall.Reset(r.store.stall)
+	if r.end >= 0 {
+		p = p[:min(int64(len(p)), r.end-r.offset)]
+	}
 	n, err := r.body.Read(p)
 	r.stall.Stop()
 	r.offset += int64(n)
@@ -107,10 +172,8 @@ func (r *Reader) readBody(p []byte) (int, error) {
 		_, _ = r.check.Write(p[:n])
 	}
 	switch {
-	case r.object.Size < 0 && errors.Is(err, io.EOF):
-		r.object.Size = r.offset
-	case r.object.Size >= 0 && r.offset > r.object.Size:
-		err = fmt.Errorf("%w: more than the %d bytes that were announced", ErrChecksum, r.object.Size)
+	case r.end < 0 && errors.Is(err, io.EOF):
+		r.end, r.object.Size = r.offset, r.offset
 	case errors.Is(err, io.EOF):
 		err = io.ErrUnexpectedEOF
 	case err != nil && r.stalls.Load() && r.ctx.Err() == nil:
@@ -173,12 +236,12 @@ func (r *Reader) begin(broken error) (*retry.Call, error) {
 // open asks for the object, from the offset on.
 func (r *Reader) open() error {
 	in := &s3.GetObjectInput{Bucket: &r.object.Bucket, Key: &r.object.Key, VersionId: optional(r.version)}
-	resumed := r.offset > 0
+	resumed := r.offset > 0 || r.piece
 	if resumed {
 		if !isStrong(r.object.ETag) || r.object.Size < 0 {
 			return fmt.Errorf("%w: it broke, and without a size and a strong ETag it cannot be told to be the same", ErrChanged)
 		}
-		in.IfMatch, in.Range = aws.String(r.object.ETag), aws.String(fmt.Sprintf("bytes=%d-", r.offset))
+		in.IfMatch, in.Range = aws.String(r.object.ETag), aws.String(fmt.Sprintf("bytes=%d-%d", r.offset, r.end-1))
 	}
 	ctx, cancel := context.WithCancel(r.ctx)
 	out, err := r.store.client.GetObject(ctx, in, withChecksums)
@@ -226,6 +289,7 @@ func (r *Reader) begun(out *s3.GetObjectOutput) {
 		CRC64NVME: out.ChecksumCRC64NVME, CRC32: out.ChecksumCRC32, CRC32C: out.ChecksumCRC32C,
 		SHA256: out.ChecksumSHA256, SHA1: out.ChecksumSHA1,
 	}.Whole(out.ChecksumType)
+	r.end = o.Size
 	r.check = sum.New(o.Checksum, o.ETag, out.ServerSideEncryption != "" || out.SSECustomerAlgorithm != nil)
 }
 
@@ -236,10 +300,9 @@ func (r *Reader) resumes(out *s3.GetObjectOutput) error {
 	}
 	span := aws.ToString(out.ContentRange)
 	if span == "" && aws.ToInt64(out.ContentLength) == r.object.Size { // all of it, once more
-		r.opened = 0
 		return r.skip()
 	}
-	want := fmt.Sprintf("bytes %d-%d/%d", r.offset, r.object.Size-1, r.object.Size)
+	want := fmt.Sprintf("bytes %d-%d/%d", r.offset, r.end-1, r.object.Size)
 	if span != want {
 		return fmt.Errorf("%w: asked for %q, the store sends %q", ErrChanged, want, span)
 	}
@@ -258,6 +321,9 @@ func (r *Reader) skip() error {
 
 // verify returns io.EOF if all that was delivered is what the store has.
 func (r *Reader) verify() (err error) {
+	if r.piece {
+		return io.EOF
+	}
 	if r.object.Verified, err = r.check.Verify(); err != nil {
 		return err
 	}

@@ -34,7 +34,7 @@ type Head struct {
 type Part struct {
 	Number int    `json:"part"` // from 0
 	Size   int64  `json:"size"`
-	CRC32  uint32 `json:"crc32"`
+	CRC    uint64 `json:"crc"`
 	ETag   string `json:"etag,omitempty"`
 }
 

@@ -93,7 +93,11 @@ func (c *Check) Verify() (string, error) {
 	if c.Hash == nil {
 		return "size", nil
 	}
-	switch got := base64.StdEncoding.EncodeToString(c.Sum(nil)); {
+	return c.compare(c.Sum(nil))
+}
+
+func (c *Check) compare(sum []byte) (string, error) {
+	switch got := base64.StdEncoding.EncodeToString(sum); {
 	case got == c.want:
 		return c.name, nil
 	case c.vague:
@@ -116,6 +120,56 @@ func (c *Check) Read(r io.ReadSeeker) (string, error) {
 		return "", err
 	}
 	return c.Verify()
+}
+
+// A Piece is the CRC of a piece of what a Check is for, and its length.
+type Piece struct {
+	Sum  uint64
+	Size int64
+}
+
+// NewPiece returns a hash for a piece, or nil if the Check cannot be put together
+// of pieces.
+func (c *Check) NewPiece() hash.Hash {
+	if _, bits := c.polynomial(); bits == 0 {
+		return nil
+	}
+	fresh := New(c.name+":", "", false)
+	return fresh.Hash
+}
+
+// PieceOf returns what a hash of NewPiece has come to.
+func PieceOf(h hash.Hash, size int64) Piece {
+	switch h := h.(type) {
+	case hash.Hash64:
+		return Piece{h.Sum64(), size}
+	case hash.Hash32:
+		return Piece{uint64(h.Sum32()), size}
+	}
+	return Piece{Size: size}
+}
+
+// VerifyPieces is Verify for what the pieces are together, in their order.
+func (c *Check) VerifyPieces(pieces []Piece) (string, error) {
+	poly, bits := c.polynomial()
+	var sum uint64
+	for _, p := range pieces {
+		sum = combine(poly, bits, sum, p.Sum, p.Size)
+	}
+	return c.compare(binary.BigEndian.AppendUint64(nil, sum)[8-bits/8:])
+}
+
+// polynomial returns that of the CRC, and how many bits it has; 0: it is none.
+func (c *Check) polynomial() (poly uint64, bits int) {
+	switch c.name {
+	case "crc64nvme":
+		return polyCRC64NVME, 64
+	case "crc32":
+		return polyCRC32, 32
+	case "crc32c":
+		return polyCRC32C, 32
+	}
+	return 0, 0
 }
 
 // CRC32 returns the CRC-32 of all of r, and how long it is, and rewinds r.

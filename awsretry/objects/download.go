@@ -1,0 +1,316 @@
+package objects
+
+import (
+	"cmp"
+	"context"
+	"errors"
+	"fmt"
+	"hash"
+	"hash/crc32"
+	"io"
+	"os"
+	"sync"
+
+	"github.com/seed-0f2c7998/perdure/awsretry/internal/atomicfile"
+	"github.com/seed-0f2c7998/perdure/awsretry/internal/journal"
+	"github.com/seed-0f2c7998/perdure/awsretry/internal/sum"
+)
+
+// GetFile writes the object to the file of that path. It is written under
+// another name in the same directory and renamed when it is whole, compared by
+// checksum, and on the disk: whatever happens, the path has the new file or what
+// it had before. A large object is fetched in pieces, some at a time; one that
+// changes meanwhile is fetched anew.
+func (s *Store) GetFile(ctx context.Context, bucket, key, path string, o GetOptions) (object Object, err error) {
+	d := &download{store: s, bucket: bucket, key: key, o: o}
+	if o.State == "" {
+		d.file, err = atomicfile.Create(path)
+	} else {
+		err = d.recall(path)
+	}
+	if err != nil {
+		return object, wrap("get", bucket, key, err)
+	}
+	if object, err = d.run(ctx); err == nil {
+		err = atomicfile.Install(d.file, path)
+	}
+	switch {
+	case err == nil && d.state != nil:
+		d.state.Remove()
+	case err != nil && d.state != nil:
+		d.state.Close()
+		_ = d.file.Close()
+	case err != nil:
+		atomicfile.Discard(d.file)
+	}
+	if _, ours := errors.AsType[*Error](err); !ours {
+		err = wrap("get", bucket, key, err)
+	}
+	return object, err
+}
+
+// A download is one GetFile.
+//
+// The first answer tells what the object is, and goes on to bring its pieces
+// from the first one on. If there are enough of them, other connections bring
+// pieces from the last one on, until they meet: so a small object takes one
+// request, and of a large one nothing is fetched twice.
+type download struct {
+	store       *Store
+	bucket, key string
+	o           GetOptions
+	file        *os.File
+	state       *journal.Journal // nil: nothing is remembered
+
+	object Object
+	check  sum.Check
+	size   int64 // of a piece
+
+	mu     sync.Mutex
+	pieces []sum.Piece // by number; guarded by mu, as all that follows
+	have   []bool      // which of them are there
+	low    int         // the next piece for the first connection
+	high   int         // one more than the next piece for the others
+	done   int64       // bytes
+}
+
+// maxRestarts is how often a file is begun anew because the object has changed,
+// or has arrived spoilt.
+const maxRestarts = 2
+
+// recall opens the state file and the file that was being written.
+func (d *download) recall(path string) (err error) {
+	if d.state, err = journal.Open(d.o.State); err != nil {
+		return fmt.Errorf("state: %w", err)
+	}
+	h := d.state.Head
+	if h.Format != "" && (h.Upload != "" || h.Bucket != d.bucket || h.Key != d.key || h.Endpoint != d.store.endpoint) {
+		return fmt.Errorf("state: %s is of another transfer, of s3://%s/%s at %q: remove it, or give this one another", d.o.State, h.Bucket, h.Key, h.Endpoint)
+	}
+	d.file, err = atomicfile.Reopen(path)
+	return err
+}
+
+// run fetches the object into the file, from the start again if that is worth it.
+func (d *download) run(ctx context.Context) (Object, error) {
+	for restarts := 0; ; restarts++ {
+		err := d.fetch(ctx)
+		again := errors.Is(err, ErrChanged) || errors.Is(err, ErrChecksum)
+		if err == nil || !again || restarts == maxRestarts || ctx.Err() != nil {
+			return d.object, err
+		}
+		if d.state != nil {
+			d.state.Head.ETag = ""
+		}
+	}
+}
+
+// fetch fetches the object once.
+func (d *download) fetch(ctx context.Context) error {
+	ctx, cancel := context.WithCancelCause(ctx)
+	defer cancel(nil)
+	first, err := d.store.Open(ctx, d.bucket, d.key, d.o)
+	if err != nil {
+		return err
+	}
+	defer func() { _ = first.Close() }()
+	d.object, d.check = first.Object(), first.check
+	if err := d.plan(); err != nil {
+		return err
+	}
+	if len(d.pieces) == 0 {
+		return d.whole(first)
+	}
+	first.check, first.piece = sum.Check{}, true // each piece has its own
+	if err := d.parallel(ctx, cancel, first); err != nil {
+		return err
+	}
+	d.object.Verified, err = d.verify()
+	return err
+}
+
+// plan cuts the object into pieces, unless it is small or cannot be cut, and
+// finds out which of them are there.
+func (d *download) plan() error {
+	d.size = cmp.Or(d.store.partSize, 8<<20)
+	remembered := d.state != nil && d.state.Head.ETag != "" && d.state.Head.ETag == d.object.ETag
+	if remembered {
+		d.size = d.state.Head.PartSize
+	}
+	count := 0
+	if isStrong(d.object.ETag) && d.object.Size >= 2*d.size {
+		count = int((d.object.Size + d.size - 1) / d.size)
+	}
+	d.pieces, d.have, d.low, d.high, d.done = make([]sum.Piece, count), make([]bool, count), 0, count, 0
+	if remembered && count > 0 {
+		if err := d.reread(); err != nil {
+			return err
+		}
+		return d.state.Resume()
+	}
+	if err := d.file.Truncate(0); err != nil {
+		return err
+	}
+	if d.state == nil || count == 0 {
+		return nil
+	}
+	return d.state.Begin(journal.Head{
+		Endpoint: d.store.endpoint, Bucket: d.bucket, Key: d.key, ETag: d.object.ETag, PartSize: d.size,
+	})
+}
+
+// reread takes the pieces that the state file has and that are in the file.
+func (d *download) reread() error {
+	for n, known := range d.state.Parts {
+		if n < 0 || n >= len(d.pieces) {
+			continue
+		}
+		first, last := d.span(n)
+		h := d.newPiece()
+		if _, err := io.Copy(h, io.NewSectionReader(d.file, first, last-first)); err != nil {
+			return err
+		}
+		if p := sum.PieceOf(h, last-first); p.Sum == known.CRC && known.Size == p.Size {
+			d.pieces[n], d.have[n] = p, true
+			d.done += p.Size
+		}
+	}
+	return nil
+}
+
+// whole takes the object from its first answer.
+func (d *download) whole(first *Reader) error {
+	if _, err := d.file.Seek(0, io.SeekStart); err != nil {
+		return err
+	}
+	w := &meter{w: d.file, total: d.object.Size, progress: d.o.Progress}
+	_, err := io.CopyBuffer(plain{w}, first, make([]byte, bufferSize))
+	d.object = first.Object()
+	return err
+}
+
+// parallel brings the pieces that are missing.
+func (d *download) parallel(ctx context.Context, cancel context.CancelCauseFunc, first *Reader) error {
+	var group sync.WaitGroup
+	for range d.store.parallel - 1 {
+		group.Go(func() {
+			buffer := make([]byte, bufferSize)
+			for n := d.claimHigh(); n >= 0 && ctx.Err() == nil; n = d.claimHigh() {
+				begin, end := d.span(n)
+				r := &Reader{store: d.store, ctx: ctx, object: d.object, version: d.o.VersionID, offset: begin, end: end, piece: true}
+				err := d.bring(r, n, buffer)
+				_ = r.Close()
+				if err != nil {
+					cancel(err)
+				}
+			}
+		})
+	}
+	if err := d.lead(ctx, first); err != nil {
+		cancel(err)
+	}
+	_ = first.Close()
+	group.Wait()
+	if ctx.Err() != nil {
+		return context.Cause(ctx)
+	}
+	return nil
+}
+
+// lead takes pieces from the first answer, as long as they follow each other.
+func (d *download) lead(ctx context.Context, first *Reader) error {
+	buffer := make([]byte, bufferSize)
+	for n := d.claimLow(); n >= 0 && ctx.Err() == nil; n = d.claimLow() {
+		begin, _ := d.span(n)
+		if begin != first.offset { // what lies between is there already
+			_ = first.Close()
+			first = &Reader{store: d.store, ctx: ctx, object: d.object, version: d.o.VersionID, offset: begin, end: d.object.Size, piece: true}
+		}
+		if err := d.bring(first, n, buffer); err != nil {
+			_ = first.Close()
+			return err
+		}
+	}
+	return first.Close()
+}
+
+// bring writes piece n, which r is at.
+func (d *download) bring(r *Reader, n int, buffer []byte) error {
+	begin, end := d.span(n)
+	h := d.newPiece()
+	for at := begin; at < end; {
+		k, err := r.Read(buffer[:min(int64(len(buffer)), end-at)])
+		if _, err := d.file.WriteAt(buffer[:k], at); err != nil {
+			return err
+		}
+		_, _ = h.Write(buffer[:k])
+		at += int64(k)
+		d.advance(k)
+		if err != nil && (at < end || err != io.EOF) { //nolint:errorlint // as Read returns it
+			return err
+		}
+	}
+	p := sum.PieceOf(h, end-begin)
+	d.mu.Lock()
+	d.pieces[n], d.have[n] = p, true
+	d.mu.Unlock()
+	if d.state == nil {
+		return nil
+	}
+	return d.state.Add(journal.Part{Number: n, Size: p.Size, CRC: p.Sum})
+}
+
+func (d *download) advance(n int) {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	d.done += int64(n)
+	if d.o.Progress != nil {
+		d.o.Progress(d.done, d.object.Size)
+	}
+}
+
+// newPiece returns the hash of a piece: for the check, or else for the state file.
+func (d *download) newPiece() hash.Hash {
+	if h := d.check.NewPiece(); h != nil {
+		return h
+	}
+	return crc32.NewIEEE()
+}
+
+// verify compares the file with the store's checksum: by the checksums of the
+// pieces, or else by reading it.
+func (d *download) verify() (string, error) {
+	if d.check.NewPiece() != nil {
+		return d.check.VerifyPieces(d.pieces)
+	}
+	return d.check.Read(d.file)
+}
+
+// claimLow and claimHigh return the next piece to fetch, from either end, or -1.
+func (d *download) claimLow() int {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	for d.low < d.high {
+		if d.low++; !d.have[d.low-1] {
+			return d.low - 1
+		}
+	}
+	return -1
+}
+
+func (d *download) claimHigh() int {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	for d.low < d.high {
+		if d.high--; !d.have[d.high] {
+			return d.high
+		}
+	}
+	return -1
+}
+
+// span returns where a piece begins and ends.
+func (d *download) span(n int) (begin, end int64) {
+	begin = int64(n) * d.size
+	return begin, min(begin+d.size, d.object.Size)
+}

@@ -1,0 +1,178 @@
+package objects_test
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"os"
+	"path/filepath"
+	"testing"
+	"time"
+
+	"github.com/seed-0f2c7998/perdure/awsretry/objects"
+	"github.com/seed-0f2c7998/perdure/retry"
+	"github.com/seed-0f2c7998/perdure/s3test"
+)
+
+// fetched fails the test unless the file has exactly these bytes and is alone in
+// its directory.
+func fetched(t *testing.T, path string, want []byte) {
+	t.Helper()
+	got, err := os.ReadFile(path)
+	if err != nil || !bytes.Equal(got, want) {
+		t.Errorf("%d bytes, %v, want the %d of the object", len(got), err, len(want))
+	}
+	if all, _ := os.ReadDir(filepath.Dir(path)); len(all) != 1 {
+		t.Errorf("%v lie in the directory, want the file alone", all)
+	}
+}
+
+func TestLargeFileComesInPiecesOnceEach(t *testing.T) {
+	server := start(t, s3test.Options{})
+	store := open(t, server, objects.Options{PartSize: 5 * mib})
+	body := content(1, 33*mib+1234)
+	if err := server.Store(bucket, "k", body); err != nil {
+		t.Fatal(err)
+	}
+	path := filepath.Join(t.TempDir(), "k")
+	var last int64
+	object, err := store.GetFile(t.Context(), bucket, "k", path, objects.GetOptions{Progress: func(done, total int64) {
+		if done < last || total != int64(len(body)) {
+			t.Errorf("progress went from %d to %d of %d", last, done, total)
+		}
+		last = done
+	}})
+	if err != nil || object.Verified == "size" || last != int64(len(body)) {
+		t.Errorf("%v, verified by %q, progress %d, want a checksum, and all", err, object.Verified, last)
+	}
+	fetched(t, path, body)
+	ranges := map[string]int{}
+	for _, r := range server.Requests() {
+		ranges[r.Header.Get("Range")]++
+		if r.Header.Get("Range") != "" && r.Header.Get("If-Match") == "" {
+			t.Errorf("a piece is asked for without If-Match: %v", r.Header)
+		}
+	}
+	for span, n := range ranges {
+		if n > 1 || len(ranges) < 3 {
+			t.Errorf("%s was asked for %d times; all: %v, want several, once each", span, n, ranges)
+		}
+	}
+}
+
+func TestLargeFileThroughFaults(t *testing.T) {
+	seed := seedOf(t, 99)
+	server := start(t, s3test.Options{Faults: s3test.Faults{
+		Seed: seed, SlowDown: 0.1, InternalError: 0.1, Reset: 0.1, CutBody: 0.2, ResetBody: 0.1, Stall: 0.05, StallTime: time.Hour,
+	}})
+	store := open(t, server, objects.Options{PartSize: 5 * mib, Stall: 200 * time.Millisecond})
+	body := content(1, 40*mib)
+	if err := server.Store(bucket, "k", body); err != nil {
+		t.Fatal(err)
+	}
+	path := filepath.Join(t.TempDir(), "k")
+	if _, err := store.GetFile(t.Context(), bucket, "k", path, objects.GetOptions{}); err != nil {
+		t.Fatal(err)
+	}
+	fetched(t, path, body)
+}
+
+func TestLargeFileThatChangesIsBegunAnew(t *testing.T) {
+	server := start(t, s3test.Options{})
+	store := open(t, server, objects.Options{PartSize: 5 * mib})
+	older, newer := content(1, 30*mib), content(2, 25*mib)
+	if err := server.Store(bucket, "k", older); err != nil {
+		t.Fatal(err)
+	}
+	path := filepath.Join(t.TempDir(), "k")
+	replaced := false
+	_, err := store.GetFile(t.Context(), bucket, "k", path, objects.GetOptions{Progress: func(done, _ int64) {
+		if !replaced && done > 6*mib {
+			replaced = true
+			if err := server.Store(bucket, "k", newer); err != nil {
+				t.Error(err)
+			}
+		}
+	}})
+	if err != nil {
+		t.Fatal(err)
+	}
+	fetched(t, path, newer)
+}
+
+func TestDownloadGoesOnWithWhatIsMissing(t *testing.T) {
+	server := start(t, s3test.Options{})
+	p := quick()
+	p.MaxAttempts = 2
+	store := open(t, server, objects.Options{PartSize: 5 * mib, Policy: p})
+	body := content(1, 41*mib)
+	if err := server.Store(bucket, "k", body); err != nil {
+		t.Fatal(err)
+	}
+	dir := t.TempDir()
+	path, o := filepath.Join(dir, "k"), objects.GetOptions{State: filepath.Join(t.TempDir(), "state")}
+	ctx, cancel := context.WithCancel(t.Context())
+	o.Progress = func(done, _ int64) {
+		if done > 25*mib {
+			cancel()
+		}
+	}
+	if _, err := store.GetFile(ctx, bucket, "k", path, o); !errors.Is(err, context.Canceled) {
+		t.Fatalf("cancelled in the middle: %v, want %v", err, context.Canceled)
+	}
+	if _, err := os.Stat(path); err == nil {
+		t.Fatal("the file is there before it is whole")
+	}
+	first := int64(0)
+	o.Progress = func(done, _ int64) {
+		if first == 0 {
+			first = done
+		}
+	}
+	// One of the pieces is spoilt meanwhile: that is noticed.
+	if f, err := os.OpenFile(filepath.Join(dir, ".k.part"), os.O_WRONLY, 0); err != nil {
+		t.Error(err)
+	} else {
+		_, _ = f.WriteAt([]byte("spoilt"), 100)
+		_ = f.Close()
+	}
+	if _, err := store.GetFile(t.Context(), bucket, "k", path, o); err != nil {
+		t.Fatal(err)
+	}
+	fetched(t, path, body)
+	if first < 4*mib {
+		t.Errorf("the second run began with %d bytes, want most of the first run's 25 MiB", first)
+	}
+	if _, err := os.Stat(o.State); err == nil {
+		t.Error("the state is still there")
+	}
+}
+
+func TestDownloadOfAnotherVersionBeginsAnew(t *testing.T) {
+	server := start(t, s3test.Options{})
+	p := quick()
+	p.MaxAttempts = 1
+	store := open(t, server, objects.Options{PartSize: 5 * mib, Policy: p})
+	if err := server.Store(bucket, "k", content(1, 31*mib)); err != nil {
+		t.Fatal(err)
+	}
+	path, o := filepath.Join(t.TempDir(), "k"), objects.GetOptions{State: filepath.Join(t.TempDir(), "state")}
+	server.Script(func(r s3test.Request) s3test.Fault {
+		if len(server.Requests()) > 3 {
+			return s3test.InternalError()
+		}
+		return s3test.Fault{}
+	})
+	if _, err := store.GetFile(t.Context(), bucket, "k", path, o); !errors.Is(err, retry.ErrExhausted) {
+		t.Fatalf("after three requests nothing: %v, want %v", err, retry.ErrExhausted)
+	}
+	server.Script(nil)
+	newer := content(2, 22*mib)
+	if err := server.Store(bucket, "k", newer); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := store.GetFile(t.Context(), bucket, "k", path, o); err != nil {
+		t.Fatal(err)
+	}
+	fetched(t, path, newer)
+}
