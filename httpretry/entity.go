@@ -35,10 +35,10 @@ type entity struct {
 func entityOf(res *http.Response) (e entity, ok bool) {
 	h := res.Header
 	e = entity{
-		status: res.StatusCode, etag: h.Get("ETag"), modified: h.Get("Last-Modified"), encoding: h.Get("Content-Encoding"),
+		status: res.StatusCode, etag: value(h, "Etag"), modified: value(h, "Last-Modified"), encoding: value(h, "Content-Encoding"),
 		length: res.ContentLength, end: res.ContentLength, total: res.ContentLength,
 	}
-	e.dated = isOld(e.modified, h.Get("Date"))
+	e.dated = e.modified != "" && isOld(e.modified, h.Get("Date"))
 	if res.StatusCode == http.StatusPartialContent {
 		r, ok := byterange.Parse(h.Get("Content-Range"))
 		if !ok || r.Unsatisfied || e.length >= 0 && e.length != r.Length() {
@@ -49,12 +49,17 @@ func entityOf(res *http.Response) (e entity, ok bool) {
 	return e, true
 }
 
+// value is h.Get for a name in its canonical form, as transports give them: for what is looked for in every answer.
+func value(h http.Header, name string) string {
+	if values := h[name]; len(values) > 0 {
+		return values[0]
+	}
+	return ""
+}
+
 // isOld reports whether a Last-Modified identifies an entity: nothing can have changed in the same second after it was
 // sent (RFC 9110, section 8.8.2.2).
 func isOld(modified, date string) bool {
-	if modified == "" {
-		return false
-	}
 	then, err := http.ParseTime(modified)
 	if err != nil {
 		return false

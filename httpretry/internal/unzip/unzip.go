@@ -12,7 +12,7 @@ import (
 // Response changes res, if its Content-Encoding is gzip, so that its body is the plain one.
 // As net/http does, it takes away the headers that tell of the coded one.
 func Response(res *http.Response) {
-	if !strings.EqualFold(res.Header.Get("Content-Encoding"), "gzip") {
+	if coding := res.Header["Content-Encoding"]; len(coding) == 0 || !strings.EqualFold(coding[0], "gzip") {
 		return
 	}
 	res.Body = &body{coded: res.Body}
