@@ -98,7 +98,10 @@ func Whole[T any](name, doc string, low, high int, special Special, at func(*T) 
 func Span[T any](name, doc string, low, high time.Duration, special Special, at func(*T) *time.Duration) Field[T] {
 	want := fmt.Sprintf("seconds or a duration, from %v to %v", low, high)
 	if low == 1 {
-		want = fmt.Sprintf("seconds or a duration, above 0 and at most %v", high)
+		want = "seconds or a duration, above 0"
+		if high < math.MaxInt64 {
+			want += fmt.Sprintf(" and at most %v", high)
+		}
 	}
 	if special != None {
 		want += ", or " + string(special)
