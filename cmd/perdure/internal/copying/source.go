@@ -3,6 +3,7 @@ package copying
 import (
 	"context"
 	"errors"
+	"fmt"
 	"io"
 	"mime"
 	"net/http"
@@ -61,7 +62,7 @@ func openFile(ctx context.Context, path string) (*input, error) {
 		_ = f.Close()
 		return nil, err
 	}
-	if !info.Mode().IsRegular() { // a pipe or a device
+	if !info.Mode().IsRegular() || info.Size() == 0 { // a pipe, a device, or perhaps one of the kernel's files
 		return &input{ReadCloser: interruptible(ctx, f), size: -1}, nil
 	}
 	return &input{ReadCloser: f, size: info.Size(), kind: mime.TypeByExtension(filepath.Ext(path)), seek: f}, nil
@@ -131,12 +132,25 @@ func (c *copier) openWeb(ctx context.Context) (*input, error) {
 }
 
 // A watched reader reads for as long as its context lasts, tells how far it has
-// come, and marks its errors as those of the source.
+// come, and marks its errors as those of the source. It ends well only where
+// the source was said to end.
 type watched struct {
 	ctx      context.Context //nolint:containedctx // of one copy
 	in       io.Reader
+	size     int64 // -1: not known
 	done     int64
-	progress func(done int64)
+	progress func(done, total int64)
+}
+
+// errSize is a source that ended too early, or a destination that got less.
+var errSize = errors.New("the size is not what it was said to be")
+
+func (c *copier) watch(ctx context.Context, in *input) io.Reader {
+	var r io.Reader = in
+	if in.seek != nil { // a file that grows is as long as it was
+		r = io.LimitReader(in, in.size)
+	}
+	return &watched{ctx: ctx, in: r, size: in.size, progress: c.progress}
 }
 
 func (w *watched) Read(p []byte) (int, error) {
@@ -145,8 +159,11 @@ func (w *watched) Read(p []byte) (int, error) {
 	}
 	n, err := w.in.Read(p)
 	w.done += int64(n)
-	w.progress(w.done)
-	if err != nil && !errors.Is(err, io.EOF) {
+	w.progress(w.done, w.size)
+	if errors.Is(err, io.EOF) && w.size >= 0 && w.done != w.size {
+		err = fmt.Errorf("%w: %d bytes, want %d", errSize, w.done, w.size)
+	}
+	if err != nil && err != io.EOF { //nolint:errorlint // the end itself, as readers give it
 		err = &readError{err}
 	}
 	return n, err

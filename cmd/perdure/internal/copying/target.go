@@ -35,21 +35,10 @@ type target interface {
 	sequential() bool
 }
 
-// errSize is an input that ended too early, or too late.
-var errSize = errors.New("the size is not what it was said to be")
-
 // receive copies in to w and returns the SHA-256 of what it was.
 func (c *copier) receive(ctx context.Context, in *input, w io.Writer) (outcome, error) {
 	sum := sha256.New()
-	r := &watched{ctx: ctx, in: in, progress: func(done int64) { c.progress(done, in.size) }}
-	var limited io.Reader = r
-	if in.seek != nil { // a file that grows is as long as it was
-		limited = io.LimitReader(r, in.size)
-	}
-	n, err := io.CopyBuffer(io.MultiWriter(w, sum), limited, make([]byte, chunk))
-	if err == nil && in.size >= 0 && n != in.size {
-		err = &readError{fmt.Errorf("%w: %d bytes, want %d", errSize, n, in.size)}
-	}
+	n, err := io.CopyBuffer(io.MultiWriter(w, sum), c.watch(ctx, in), make([]byte, chunk))
 	return outcome{bytes: n, checksum: "sha256:" + hex.EncodeToString(sum.Sum(nil)), verified: "sha256"}, err
 }
 
@@ -202,13 +191,13 @@ func (p put) write(ctx context.Context, in *input) (outcome, error) {
 	options := objects.PutOptions{ContentType: in.kind}
 	var body io.Reader = in.seek
 	if in.seek == nil {
-		body = &watched{ctx: ctx, in: in, progress: func(done int64) { c.progress(done, in.size) }}
+		body = c.watch(ctx, in)
 	} else {
 		options.Progress = c.progress
 	}
 	o, err := c.upload.Put(ctx, c.to.bucket, c.to.key, body, options)
 	if err == nil && in.size >= 0 && o.Size != in.size {
-		err = fmt.Errorf("%w: %d bytes arrived at %s, want %d", errSize, o.Size, c.to, in.size)
+		err = fmt.Errorf("%w: %d bytes of %d arrived", errSize, o.Size, in.size)
 	}
 	return outcome{bytes: o.Size, checksum: o.Checksum, verified: o.Verified}, err
 }
