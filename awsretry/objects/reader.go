@@ -247,7 +247,7 @@ func (r *Reader) open() error {
 	out, err := r.store.client.GetObject(ctx, in, withChecksums)
 	if err != nil {
 		cancel()
-		if resumed && hasStatus(err, http.StatusPreconditionFailed) {
+		if resumed && (hasStatus(err, http.StatusPreconditionFailed) || hasStatus(err, http.StatusRequestedRangeNotSatisfiable)) {
 			err = fmt.Errorf("%w: %w", ErrChanged, err)
 		}
 		return err
