@@ -27,7 +27,10 @@ func (p *Plan) SVG(w io.Writer) error {
 	}
 	height := 2.2 + 0.25*float64(len(p.pictured()))
 	canvas := vgsvg.New(8*vg.Inch, vg.Length(height)*vg.Inch)
-	chart.Draw(draw.Crop(draw.New(canvas), 10, -10, 10, -10))
+	all := draw.New(canvas)
+	all.SetColor(color.White)
+	all.Fill(all.Rectangle.Path())
+	chart.Draw(draw.Crop(all, 10, -10, 10, -10))
 	var b bytes.Buffer
 	if _, err := canvas.WriteTo(&b); err != nil {
 		return err
@@ -50,7 +53,10 @@ func (p *Plan) chart() (*plot.Plot, error) {
 	chart.X.Padding, chart.Y.Padding = vg.Points(4), vg.Points(4)
 	chart.X.Tick.Marker, chart.Y.Tick.Marker = plot.TickerFunc(times), plot.TickerFunc(numbers)
 	chart.Legend.Padding = vg.Points(3)
-	chart.Legend.XOffs, chart.Legend.YOffs = vg.Points(-6), vg.Points(8)
+	// Its texts stand to the right of its signs, so that they do not grow into
+	// those in the font of another reader; only the first attempt is as low.
+	chart.Legend.Left, chart.Legend.XOffs, chart.Legend.YOffs = true, vg.Points(265), vg.Points(8)
+	chart.Legend.TextStyle.Font.Size = vg.Points(10)
 	for _, style := range []*text.Style{
 		&chart.Title.TextStyle, &chart.X.Label.TextStyle, &chart.Y.Label.TextStyle,
 		&chart.X.Tick.Label, &chart.Y.Tick.Label, &chart.Legend.TextStyle,
