@@ -161,7 +161,7 @@ func TestUploads(t *testing.T) {
 		{name: "Seeker, from where it stood", method: "PUT", upload: seekable, steps: []httptestfault.Step{status(503), reset, ok}, sent: times(3, "PUT "+brief(whole)), status: 200, body: "fine"},
 		{name: "Seeker that can't", method: "PUT", upload: unseekable, steps: []httptestfault.Step{status(503), reset, ok}, sent: times(3, "PUT piped"), status: 200, body: "fine"},
 		{name: "shorter than it says", method: "PUT", ctx: length(30), upload: func() io.Reader { return io.MultiReader(strings.NewReader("data")) }, steps: []httptestfault.Step{ok}, err: errAny},
-		{name: "longer than it says", method: "PUT", ctx: length(3), upload: func() io.Reader { return io.MultiReader(strings.NewReader("data")) }, steps: []httptestfault.Step{ok}, err: errAny},
+		{name: "longer than it says", method: "PUT", ctx: length(3), upload: func() io.Reader { return io.MultiReader(strings.NewReader("data")) }, steps: []httptestfault.Step{{Delay: 100 * time.Millisecond}}, err: errAny},
 		{name: "buffered", method: "PUT", upload: opaque, steps: []httptestfault.Step{status(503), reset, ok}, sent: times(3, "PUT "+brief(whole)), status: 200, body: "fine"},
 		{name: "spooled to a file", method: "PUT", upload: opaque, options: httpretry.Options{BufferLimit: 1000}, steps: []httptestfault.Step{status(503), reset, ok}, sent: times(3, "PUT "+brief(whole)), status: 200, body: "fine"},
 		{name: "spooled to a file only", method: "PUT", upload: opaque, options: httpretry.Options{BufferLimit: -1}, steps: []httptestfault.Step{status(503), reset, ok}, sent: times(3, "PUT "+brief(whole)), status: 200, body: "fine"},
