@@ -29,7 +29,7 @@ func (p *Plan) SVG(w io.Writer) error {
 	canvas := vgsvg.New(8*vg.Inch, vg.Length(height)*vg.Inch)
 	all := draw.New(canvas)
 	all.SetColor(color.White)
-	all.Fill(all.Rectangle.Path())
+	all.Fill(all.Path())
 	chart.Draw(draw.Crop(all, 10, -10, 10, -10))
 	var b bytes.Buffer
 	if _, err := canvas.WriteTo(&b); err != nil {
