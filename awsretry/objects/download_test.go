@@ -28,7 +28,8 @@ func fetched(t *testing.T, path string, want []byte) {
 }
 
 func TestLargeFileComesInPiecesOnceEach(t *testing.T) {
-	server := start(t, s3test.Options{})
+	// The first connection stalls, so that the others have the time to bring most.
+	server := start(t, script(s3test.Rule{Method: "GET", Nth: []int{1}, Fault: s3test.StallBody(mib, 200*time.Millisecond)}))
 	store := open(t, server, objects.Options{PartSize: 5 * mib})
 	body := content(1, 33*mib+1234)
 	if err := server.Store(bucket, "k", body); err != nil {

@@ -4,7 +4,6 @@ import (
 	"context"
 	"crypto/md5" //nolint:gosec // as ETag
 	"encoding/hex"
-	"errors"
 	"fmt"
 	"io"
 	"strings"
@@ -154,7 +153,7 @@ func (m *multipart) send(ctx context.Context, p *source.Part) error {
 		if p == nil {
 			p, err = m.src.Next(ctx)
 		}
-		if errors.Is(err, io.EOF) {
+		if err == io.EOF { //nolint:errorlint // of Next itself: a source's error may hold another
 			break
 		}
 		if err == nil && n == source.MaxParts {

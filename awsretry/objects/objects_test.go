@@ -227,11 +227,12 @@ func TestFailedUploadIsAborted(t *testing.T) {
 func TestBrokenSourceStoresNothing(t *testing.T) {
 	server := start(t, s3test.Options{})
 	store := open(t, server, objects.Options{PartSize: 5 * mib})
-	broken := errors.New("the disk has failed")
-	for _, size := range []int64{1000, 7 * mib} {
-		r := io.MultiReader(io.LimitReader(rand.NewChaCha8([32]byte{}), size), failing{broken})
-		if _, err := store.Put(t.Context(), bucket, "k", r, objects.PutOptions{}); !errors.Is(err, broken) {
-			t.Errorf("a source that breaks after %d bytes: %v, want %v", size, err, broken)
+	for _, broken := range []error{errors.New("the disk has failed"), io.ErrUnexpectedEOF, fmt.Errorf("from upstream: %w", io.EOF)} {
+		for _, size := range []int64{0, 1000, 5 * mib, 7 * mib} {
+			r := io.MultiReader(io.LimitReader(rand.NewChaCha8([32]byte{}), size), failing{broken})
+			if _, err := store.Put(t.Context(), bucket, "k", r, objects.PutOptions{}); !errors.Is(err, broken) {
+				t.Errorf("a source that breaks after %d bytes: %v, want %v", size, err, broken)
+			}
 		}
 	}
 	if keys := server.Keys(bucket); len(keys)+len(server.Uploads()) > 0 {

@@ -3,7 +3,6 @@ package objects
 import (
 	"cmp"
 	"context"
-	"errors"
 	"fmt"
 	"io"
 	"os"
@@ -129,7 +128,7 @@ func (u *upload) run(ctx context.Context) (Object, error) {
 		return u.parts(ctx, nil)
 	}
 	first, err := u.src.Next(ctx)
-	if errors.Is(err, io.EOF) {
+	if err == io.EOF { //nolint:errorlint // of Next itself: a source's error may hold another
 		first, err = source.Empty(), nil
 	}
 	if err != nil {

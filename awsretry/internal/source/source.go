@@ -4,7 +4,6 @@ package source
 import (
 	"cmp"
 	"context"
-	"errors"
 	"fmt"
 	"io"
 
@@ -32,6 +31,7 @@ type Source struct {
 	offset int64       // of the next part, in at
 	end    int64       // of at
 	stream io.Reader
+	broken error // the stream's end
 
 	Size     int64 // of all; -1: not known
 	PartSize int64
@@ -135,8 +135,8 @@ func (s *Source) fill(p *Part) error {
 	if p.slot == nil {
 		p.slot = make([]byte, s.PartSize)
 	}
-	n, err := io.ReadFull(s.stream, p.slot)
-	if errors.Is(err, io.ErrUnexpectedEOF) {
+	n, err := s.readFull(p.slot)
+	if err == io.EOF && n > 0 { //nolint:errorlint // a Reader's end is io.EOF itself
 		s.Drained, err = true, nil
 	}
 	if err != nil {
@@ -145,6 +145,21 @@ func (s *Source) fill(p *Part) error {
 	}
 	p.SectionReader = io.NewSectionReader(bytesAt(p.slot[:n]), 0, int64(n))
 	return nil
+}
+
+// readFull reads until b is full or the stream ends or fails, and returns the
+// stream's own error: io.ReadFull's would make a stream that broke, with
+// io.ErrUnexpectedEOF, look like one that ended.
+func (s *Source) readFull(b []byte) (n int, err error) {
+	for n < len(b) && s.broken == nil {
+		var k int
+		k, s.broken = s.stream.Read(b[n:])
+		n += k
+	}
+	if n == len(b) {
+		return n, nil
+	}
+	return n, s.broken
 }
 
 // Empty returns a part of no bytes.
