@@ -38,14 +38,30 @@ func TestParseBoth(t *testing.T) {
 func TestParseBothRefuses(t *testing.T) {
 	dir := t.TempDir()
 	for _, c := range []struct{ from, to, field string }{
-		{"", "x", "SRC"}, {"x", "", "DST"},
-		{"ftp://h/x", "x", "SRC"}, {"gs://b/x", "x", "SRC"}, {"x", "file:///x", "DST"},
-		{"http://", "x", "SRC"}, {"http:///x", "x", "SRC"}, {"http://h:port/x", "x", "SRC"},
-		{"s3://", "x", "SRC"}, {"s3:///k", "x", "SRC"}, {"s3://b", "x", "SRC"}, {"s3://b/", "x", "SRC"},
-		{"x", "https://h/x", "DST"}, {"x", "s3://", "DST"},
-		{"-", dir, "DST"}, {"-", "s3://b/", "DST"}, {"http://h", dir, "DST"}, {"http://h/", dir, "DST"},
-		{"http://h/..", dir, "DST"}, {"http://h/..%2Fx", dir, ""}, {"s3://b/..", dir, "DST"}, {"s3://b/p/..", "s3://b/q/", "DST"},
-		{"s3://b/k", "s3://b/k", "DST"}, {"s3://b/k", "s3://b", "DST"},
+		{"", "x", "SRC"},
+		{"x", "", "DST"},
+		{"ftp://h/x", "x", "SRC"},
+		{"gs://b/x", "x", "SRC"},
+		{"x", "file:///x", "DST"},
+		{"http://", "x", "SRC"},
+		{"http:///x", "x", "SRC"},
+		{"http://h:port/x", "x", "SRC"},
+		{"s3://", "x", "SRC"},
+		{"s3:///k", "x", "SRC"},
+		{"s3://b", "x", "SRC"},
+		{"s3://b/", "x", "SRC"},
+		{"x", "https://h/x", "DST"},
+		{"x", "s3://", "DST"},
+		{"-", dir, "DST"},
+		{"-", "s3://b/", "DST"},
+		{"http://h", dir, "DST"},
+		{"http://h/", dir, "DST"},
+		{"http://h/..", dir, "DST"},
+		{"http://h/..%2Fx", dir, ""},
+		{"s3://b/..", dir, "DST"},
+		{"s3://b/p/..", "s3://b/q/", "DST"},
+		{"s3://b/k", "s3://b/k", "DST"},
+		{"s3://b/k", "s3://b", "DST"},
 	} {
 		_, to, err := parseBoth(c.from, c.to)
 		bad, ok := errors.AsType[*setting.Error](err)

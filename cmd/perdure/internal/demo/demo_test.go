@@ -7,6 +7,8 @@ import (
 	"log/slog"
 	"maps"
 	"os"
+	"regexp"
+	"strconv"
 	"strings"
 	"testing"
 	"time"
@@ -41,6 +43,15 @@ func TestRun(t *testing.T) {
 			t.Errorf("the screen does not say %q", want)
 		}
 	}
+	struck := strings.Count(screen.String(), "Retrying ") + strings.Count(screen.String(), "a body broke")
+	for _, dealt := range regexp.MustCompile(`fail (\d+) times`).FindAllStringSubmatch(screen.String(), -1) {
+		n, _ := strconv.Atoi(dealt[1])
+		struck -= n
+	}
+	// Those of the outage are not dealt, and the store's downloads go on unseen.
+	if seen := struck - 4 + downloadsResumed(t, screen.String()); seen < 0 {
+		t.Errorf("%d faults that were announced were not seen", -seen)
+	}
 	for _, want := range []string{`"event":"retrying"`, `"event":"transition"`, `"event":"tally"`, `"event":"verified"`} {
 		if !strings.Contains(log.String(), want) {
 			t.Errorf("the log has no %s", want)
@@ -57,6 +68,16 @@ func TestRun(t *testing.T) {
 	if t.Failed() {
 		t.Logf("\n%s", &screen)
 	}
+}
+
+func downloadsResumed(t *testing.T, screen string) int {
+	t.Helper()
+	found := regexp.MustCompile(`(\d+) went on where they were cut`).FindStringSubmatch(screen)
+	if found == nil {
+		t.Fatal("the screen does not say how many downloads were resumed")
+	}
+	n, _ := strconv.Atoi(found[1])
+	return n
 }
 
 // With Keep the servers stay until they are told to go, and that is a success.

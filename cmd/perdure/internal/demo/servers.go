@@ -95,7 +95,7 @@ func (s *servers) dealPages(random *rand.Rand) {
 	for n := range pages {
 		targets = append(targets, pagePath(n+1))
 	}
-	s.pages = deal(random, deck, targets)
+	s.pages = deal(random, deck, targets, 2)
 }
 
 // dealObjects deals the store's: to the first uploads, and to the downloads.
@@ -109,9 +109,9 @@ func (s *servers) dealObjects(random *rand.Rand, slow time.Duration) {
 		gets = append(gets, "GetObject /"+bucket+"/"+tableKey(n+1))
 	}
 	s.objects = deal(random, several(random, s3test.SlowDown(), s3test.InternalError(), s3test.Reset(),
-		s3test.LostAnswer(), s3test.CutRequest(1000), s3test.SlowAnswer(slow)), puts)
+		s3test.LostAnswer(), s3test.CutRequest(1000), s3test.SlowAnswer(slow)), puts, 2)
 	maps.Copy(s.objects, deal(random, several(random, s3test.SlowDown(), s3test.InternalError(),
-		s3test.Fault{Kind: s3test.Cut, Share: 0.5}, s3test.Fault{Kind: s3test.Cut, Share: 0.3, RST: true}), gets))
+		s3test.Fault{Kind: s3test.Cut, Share: 0.5}, s3test.Fault{Kind: s3test.Cut, Share: 0.3, RST: true}), gets, 1))
 }
 
 // several returns one or two of each.
@@ -125,13 +125,13 @@ func several(random *rand.Rand, faults ...s3test.Fault) []s3test.Fault {
 	return deck
 }
 
-// deal gives each card of the deck to one of the targets, at most two to one.
-func deal[Card any](random *rand.Rand, deck []Card, targets []string) map[string][]Card {
+// deal gives each card of the deck to one of the targets, and none more than most.
+func deal[Card any](random *rand.Rand, deck []Card, targets []string, most int) map[string][]Card {
 	random.Shuffle(len(deck), func(i, j int) { deck[i], deck[j] = deck[j], deck[i] })
 	hands := make(map[string][]Card)
 	for _, card := range deck {
 		target := targets[random.IntN(len(targets))]
-		for len(hands[target]) == 2 {
+		for len(hands[target]) == most {
 			target = targets[random.IntN(len(targets))]
 		}
 		hands[target] = append(hands[target], card)
@@ -139,25 +139,33 @@ func deal[Card any](random *rand.Rand, deck []Card, targets []string) map[string
 	return hands
 }
 
-// answer is the API's script, called for one request at a time.
+// answer is the API's script, called for one request at a time. Each answer is
+// the last on its connection: on one that is kept net/http repeats a GET by
+// itself, unseen.
 func (s *servers) answer(_ int, r *http.Request) httptestfault.Step {
+	step := s.serve(r)
+	if random := s.restless.Load(); random != nil {
+		if random.IntN(3) == 0 {
+			step = s.troubles[random.IntN(forever)].spoil(step)
+		}
+	} else if left := s.pages[r.URL.RequestURI()]; len(left) > 0 {
+		s.pages[r.URL.RequestURI()] = left[1:]
+		step = left[0].spoil(step)
+	}
+	step.Last = true
+	return step
+}
+
+// serve is what a server without troubles answers.
+func (s *servers) serve(r *http.Request) httptestfault.Step {
 	n, err := strconv.Atoi(r.URL.Query().Get("page"))
 	if r.URL.Path != "/stations" || err != nil || n < 1 || n > pages {
 		return httptestfault.Step{Status: http.StatusNotFound, Body: []byte("try " + pagePath(1) + "\n")}
 	}
 	body := s.city.encoded(n)
-	step := httptestfault.Entity{
+	return httptestfault.Entity{
 		Body: body, ETag: fmt.Sprintf(`"%d-%d"`, n, len(body)), Header: http.Header{"Content-Type": {"application/json"}},
 	}.Answer(r)
-	step.Last = true // on a kept connection net/http repeats a GET by itself, unseen
-	if random := s.restless.Load(); random != nil && random.IntN(3) == 0 {
-		return s.troubles[random.IntN(forever)].spoil(step)
-	}
-	if left := s.pages[pagePath(n)]; len(left) > 0 {
-		s.pages[pagePath(n)] = left[1:]
-		return left[0].spoil(step)
-	}
-	return step
 }
 
 // strike is the store's script. In an outage it resets every connection.
@@ -173,10 +181,8 @@ func (s *servers) strike(r s3test.Request) s3test.Fault {
 
 func (s *servers) outage(d time.Duration) { s.down.Store(time.Now().Add(d).UnixNano()) }
 
-// requests returns how many each server has seen.
-func (s *servers) requests() (api, store int) {
-	return len(s.api.Requests()), s.store.Count("", "")
-}
+// requests returns how many the servers have seen.
+func (s *servers) requests() int { return len(s.api.Requests()) + s.store.Count("", "") }
 
 // resumed returns how many downloads from the store went on where a body was cut.
 func (s *servers) resumed() int {

@@ -16,7 +16,7 @@ func (r *run) introduce() {
 	s.line("")
 	s.line("   %d bike stations go from an HTTP API to files to an S3 store. Both servers", pages*perPage)
 	s.line("   are real, run here on 127.0.0.1, and fail on purpose. Nothing of yours is")
-	s.line("   read or changed. The policies are the presets, but with shorter waits.")
+	s.line("   read or changed. The waits are short, so that it takes seconds.")
 	s.line("")
 	troubled, what := tally(r.servers.pages, func(t trouble) string { return t.name })
 	s.line("   station API   %s   will fail %d times:", r.servers.api.URL, troubled)
@@ -46,10 +46,8 @@ func (r *run) summary() {
 	all.Name = "together"
 	r.tellRow(all)
 	s.line("")
-	api, store := r.servers.requests()
-	s.line("   Amplification is attempts per call done. The servers counted %d requests: the", api+store)
-	s.line("   API %d, the store %d (%d of them to go on with a body that broke).", api, store,
-		r.ledger.resumes+r.servers.resumed())
+	s.line("   Amplification is attempts per call done. The servers counted %d requests,", r.servers.requests())
+	s.line("   %d of them to go on with a body that broke.", r.ledger.resumes+r.servers.resumed())
 	states := []string{}
 	for i, t := range r.ledger.trips {
 		if i == 0 {
