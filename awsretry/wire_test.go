@@ -250,3 +250,37 @@ func TestExpiredCredentialsAreFetchedAnewOnce(t *testing.T) {
 		t.Errorf("expired and always the same: %d requests, %v, want 1", server.Count("", ""), err)
 	}
 }
+
+// AWS asks in milliseconds, and the SDK's newer mode would add a wait of its own.
+func TestAmzRetryAfterIsObeyedOnce(t *testing.T) {
+	for _, env := range []string{"", "true"} {
+		t.Setenv("AWS_NEW_RETRIES_2026", env)
+		var at []time.Time
+		server := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {
+			if at = append(at, time.Now()); len(at) == 1 {
+				w.Header().Set("X-Amz-Retry-After", "150")
+				w.WriteHeader(http.StatusServiceUnavailable)
+			}
+			_, _ = io.WriteString(w, "<ListBucketResult/>")
+		}))
+		defer server.Close()
+		for _, ignore := range []bool{false, true} {
+			at = nil
+			p := quick()
+			p.IgnoreRetryAfter = ignore
+			var told []time.Duration
+			p.Observe = func(e retry.Event) { told = append(told, e.Delay) }
+			_, err := client(server.URL, &p, nil).ListObjectsV2(t.Context(), &s3.ListObjectsV2Input{Bucket: aws.String(bucket)})
+			if err != nil || len(at) != 2 {
+				t.Fatalf("AWS_NEW_RETRIES_2026=%s: %d requests, %v, want 2", env, len(at), err)
+			}
+			waited := at[1].Sub(at[0])
+			if !ignore && waited < 150*time.Millisecond || waited > told[0]+2*time.Second {
+				t.Errorf("AWS_NEW_RETRIES_2026=%s, ignored: %v: waited %v, told to wait %v", env, ignore, waited, told[0])
+			}
+			if ignore && told[0] > 100*time.Millisecond {
+				t.Errorf("AWS_NEW_RETRIES_2026=%s, ignored: told to wait %v", env, told[0])
+			}
+		}
+	}
+}

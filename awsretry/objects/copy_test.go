@@ -112,6 +112,38 @@ func TestDeleteAllRepeatsWhatMayPass(t *testing.T) {
 	}
 }
 
+// A store behind a proxy that does not pass the length on.
+func TestObjectOfUnknownLength(t *testing.T) {
+	body := content(1, mib)
+	requests := 0
+	server := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {
+		requests++
+		w.Header().Set("ETag", `"1"`)
+		_, _ = w.Write(body[:mib/2])
+		_ = http.NewResponseController(w).Flush()
+		if requests == 2 {
+			panic(http.ErrAbortHandler)
+		}
+		_, _ = w.Write(body[mib/2:])
+	}))
+	defer server.Close()
+	store, err := objects.New(aws.Config{
+		Region: "eu-central-1", BaseEndpoint: &server.URL,
+		Credentials: credentials.NewStaticCredentialsProvider("access", "secret", ""),
+	}, objects.Options{Policy: quick()})
+	if err != nil {
+		t.Fatal(err)
+	}
+	var out bytes.Buffer
+	object, err := store.Get(t.Context(), bucket, "k", &out, objects.GetOptions{})
+	if err != nil || !bytes.Equal(out.Bytes(), body) || object.Size != mib {
+		t.Errorf("%d bytes, %v, size %d, want all %d", out.Len(), err, object.Size, mib)
+	}
+	if _, err := store.Get(t.Context(), bucket, "k", &out, objects.GetOptions{}); err == nil {
+		t.Error("cut, and nobody knows at which length: no error")
+	}
+}
+
 func TestDeleteAllWhenNothingWorks(t *testing.T) {
 	server := start(t, script(s3test.Rule{Fault: s3test.AccessDenied()}))
 	store := open(t, server, objects.Options{})

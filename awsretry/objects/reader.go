@@ -172,7 +172,7 @@ func (r *Reader) readBody(p []byte) (int, error) {
 		_, _ = r.check.Write(p[:n])
 	}
 	switch {
-	case r.end < 0 && errors.Is(err, io.EOF):
+	case r.end < 0 && err == io.EOF: //nolint:errorlint // a body's end is io.EOF itself
 		r.end, r.object.Size = r.offset, r.offset
 	case errors.Is(err, io.EOF):
 		err = io.ErrUnexpectedEOF
