@@ -79,6 +79,25 @@ type Config struct {
 	Store Store
 }
 
+// Service returns the Config that goes with [retry.Service], for calls between
+// services: a retry budget with a ceiling of 10 tokens, and open times of 30 s
+// that double with each failed probe up to 5 minutes, spread by a fifth.
+//
+// [retry.Service]: https://pkg.go.dev/github.com/seed-0f2c7998/perdure/retry#Service
+func Service() Config {
+	c := Pipeline()
+	c.Budget = 10
+	return c
+}
+
+// Pipeline returns the Config that goes with [retry.Pipeline], for steps that
+// nobody waits for: open times as of [Service], and no budget.
+//
+// [retry.Pipeline]: https://pkg.go.dev/github.com/seed-0f2c7998/perdure/retry#Pipeline
+func Pipeline() Config {
+	return Config{OpenGrowth: 2, OpenJitter: 0.2}
+}
+
 // filled returns c with its defaults in the place of zeros.
 func (c Config) filled() Config {
 	c.FailureThreshold = cmp.Or(c.FailureThreshold, 5)

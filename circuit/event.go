@@ -28,7 +28,7 @@ func LogTo(logger *slog.Logger) func(Transition) {
 		text := "Circuit breaker '" + t.Name + "' transitioned from " +
 			t.From.String() + " to " + t.To.String() + " (" + t.Reason.String() + ")"
 		attrs := []slog.Attr{
-			slog.String("breaker", t.Name), slog.String("from", t.From.String()),
+			slog.String("event", "transition"), slog.String("breaker", t.Name), slog.String("from", t.From.String()),
 			slog.String("to", t.To.String()), slog.String("reason", t.Reason.String()),
 		}
 		if !t.RetryAt.IsZero() {

@@ -55,7 +55,7 @@ func TestLogLines(t *testing.T) {
 			t.Fatalf("%d lines, want %d:\n%s", len(got), len(want), strings.Join(got, "\n"))
 		}
 		for i := range want {
-			if !strings.HasPrefix(got[i], want[i]+" breaker=s3_upload from=") {
+			if !strings.HasPrefix(got[i], want[i]+" event=transition breaker=s3_upload from=") {
 				t.Errorf("line %d\n%s, want\n%s", i, got[i], want[i])
 			}
 		}

@@ -77,7 +77,8 @@ type DeadlineError struct {
 
 // Error tells both times.
 func (e *DeadlineError) Error() string {
-	return fmt.Sprintf("%v: %v needed, %v left", ErrDeadline, e.Needed, e.Left)
+	return fmt.Sprintf("%v: %v needed, %v left", ErrDeadline,
+		e.Needed.Round(time.Millisecond), e.Left.Round(time.Millisecond))
 }
 
 // Is reports whether target is [ErrDeadline].

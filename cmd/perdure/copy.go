@@ -10,7 +10,6 @@ import (
 	"github.com/seed-0f2c7998/perdure/cmd/perdure/internal/copying"
 	"github.com/seed-0f2c7998/perdure/cmd/perdure/internal/exit"
 	"github.com/seed-0f2c7998/perdure/cmd/perdure/internal/policy"
-	"github.com/seed-0f2c7998/perdure/cmd/perdure/internal/report"
 	"github.com/seed-0f2c7998/perdure/retry"
 )
 
@@ -79,7 +78,7 @@ func (a *app) copy(c *cobra.Command, f *policy.Flags, job *copying.Job) error {
 		if err != nil {
 			return retry.Policy{}, circuit.Config{}, err
 		}
-		s.Breaker.Observe = report.Transitions(meter.log)
+		s.Breaker.Observe = circuit.LogTo(meter.log)
 		return s.Policy, s.Breaker, nil
 	}
 	observe := retry.LogTo(meter.log)

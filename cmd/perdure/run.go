@@ -11,7 +11,6 @@ import (
 	"github.com/seed-0f2c7998/perdure/circuit"
 	"github.com/seed-0f2c7998/perdure/cmd/perdure/internal/exit"
 	"github.com/seed-0f2c7998/perdure/cmd/perdure/internal/policy"
-	"github.com/seed-0f2c7998/perdure/cmd/perdure/internal/report"
 	"github.com/seed-0f2c7998/perdure/cmd/perdure/internal/run"
 	"github.com/seed-0f2c7998/perdure/internal/setting"
 	"github.com/seed-0f2c7998/perdure/retry"
@@ -84,7 +83,7 @@ func (a *app) run(c *cobra.Command, f *runFlags, args []string) error {
 		}
 		p.Name = filepath.Base(args[0])
 	} else {
-		s.Breaker.Observe = report.Transitions(a.log)
+		s.Breaker.Observe = circuit.LogTo(a.log)
 		p.Breaker = circuit.New(p.Name, s.Breaker)
 	}
 	command := &run.Command{

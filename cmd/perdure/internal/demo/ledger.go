@@ -38,7 +38,7 @@ type ledger struct {
 func newLedger(o Options, t times) *ledger {
 	l := &ledger{show: o.Screen.event, note: o.Screen.note, patience: t.attemptTimeout}
 	if o.Log != nil {
-		l.log, l.logMoved = retry.LogTo(o.Log), circuit.LogTo(o.Log.With("event", "transition"))
+		l.log, l.logMoved = retry.LogTo(o.Log), circuit.LogTo(o.Log)
 	}
 	return l
 }

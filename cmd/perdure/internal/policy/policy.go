@@ -173,17 +173,16 @@ func merge(preset string, entries []entry) (*Settings, error) {
 	return s, s.validate()
 }
 
-// breaker returns the breaker that goes with a preset: those of our own open
-// for longer each time that a probe fails, and apart from each other; retries
-// of a service are paid for by its successes.
+// breaker returns the breaker that goes with a preset.
 func breaker(preset string) circuit.Config {
-	c := circuit.Config{Store: new(circuit.Memory)}
-	if preset == "service" || preset == "pipeline" {
-		c.OpenGrowth, c.OpenJitter = 2, 0.2
+	var c circuit.Config
+	switch preset {
+	case "service":
+		c = circuit.Service()
+	case "pipeline":
+		c = circuit.Pipeline()
 	}
-	if preset == "service" {
-		c.Budget = 10
-	}
+	c.Store = new(circuit.Memory)
 	return c
 }
 

@@ -12,7 +12,6 @@ import (
 	"sync"
 	"time"
 
-	"github.com/seed-0f2c7998/perdure/circuit"
 	"github.com/seed-0f2c7998/perdure/internal/redact"
 )
 
@@ -44,11 +43,6 @@ func JSON(w io.Writer, level slog.Level) slog.Handler {
 // If debug messages are written, each line also has the record's facts.
 func Lines(w io.Writer, level slog.Level) slog.Handler {
 	return &lines{mu: new(sync.Mutex), w: w, level: level}
-}
-
-// Transitions returns an observer of a breaker that writes to l.
-func Transitions(l *slog.Logger) func(circuit.Transition) {
-	return circuit.LogTo(l.With(slog.String("event", "transition")))
 }
 
 type lines struct {
