@@ -267,6 +267,8 @@ func TestCodingsAndDigests(t *testing.T) {
 		{name: "gzip, cut", script: altered(zipped, fin, fin), sent: []string{"GET", "GET bytes=7-", "GET bytes=14-"}, status: 200, body: text},
 		{name: "gzip, with a digest of what is sent", script: altered(zippedDigest, fin), sent: []string{"GET", "GET bytes=7-"}, status: 200, body: text},
 		{name: "gzip that the caller asked for", header: http.Header{"Accept-Encoding": {"gzip"}}, script: altered(zipped, fin), sent: []string{"GET", "GET bytes=7-"}, status: 200, body: string(zipped.Body)},
+		{name: "gzip of a 404", script: altered(zipped, func(s httptestfault.Step) httptestfault.Step { s.Status = 404; return s }), sent: times(1, "GET"), status: 404, body: text},
+		{name: "gzip of a 503", script: func(_ int, r *http.Request) httptestfault.Step { s := zipped.Answer(r); s.Status = 503; return s }, sent: times(3, "GET"), status: 503, body: text, ended: retry.ErrExhausted},
 		{name: "gzip, no resume", options: httpretry.Options{NoResume: true}, script: altered(zipped), sent: times(1, "GET"), status: 200, body: text},
 		{name: "no gzip after all", header: http.Header{"Accept-Encoding": {"identity"}}, script: altered(versioned(), fin), sent: []string{"GET", "GET bytes=7-"}, status: 200, body: text},
 

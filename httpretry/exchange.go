@@ -12,6 +12,7 @@ import (
 	"sync/atomic"
 	"time"
 
+	"github.com/seed-0f2c7998/perdure/httpretry/internal/unzip"
 	"github.com/seed-0f2c7998/perdure/httpretry/internal/upload"
 	"github.com/seed-0f2c7998/perdure/retry"
 )
@@ -23,7 +24,7 @@ type exchange struct {
 	req        *http.Request // the caller's: not to be changed
 	idempotent bool
 	upload     *upload.Body // nil: the request has no body
-	left       atomic.Bool  // the request, or some of it, may have reached the server in this attempt
+	trace      atomic.Int32 // how far this attempt came, if the base tells: one of the values below
 	attempts   int
 	last       error // of the attempt before, as it was
 	unmarked   error // with which the exchange ends, and the same marked
@@ -32,6 +33,13 @@ type exchange struct {
 	zipped     bool      // we asked for gzip, and the caller did not
 	stream     stream    // the body of the answer
 }
+
+// How far an attempt came. A base that tells nothing may have sent the request.
+const (
+	untold     = iota
+	connecting // a connection is looked for: nothing has left
+	connected  // from here on the request may have reached the server
+)
 
 // body returns the request's body, as something that can be sent again. That of a request which is repeated only if it
 // never left need not be kept: if it was read, it may have left.
@@ -55,6 +63,9 @@ func (e *exchange) prepare() {
 	e.upload = e.body()
 	if e.lane.policy.MaxElapsed > 0 {
 		e.began = time.Now()
+	}
+	if ctx := e.req.Context(); ctx.Value(endKey{}) != nil { // the request is that of another answer
+		e.req = e.req.WithContext(context.WithValue(ctx, endKey{}, end{}))
 	}
 	h := e.req.Header
 	if e.transport.options.IdempotencyKeys && (e.req.Method == http.MethodPost || e.req.Method == http.MethodPatch) && !e.idempotent && h != nil {
@@ -84,9 +95,13 @@ func (e *exchange) attempt(ctx context.Context) (*http.Response, error) {
 		return nil, e.final(e.gone(err))
 	}
 	res, err := e.send(ctx, req)
-	switch {
-	case err != nil:
+	if err != nil {
 		return nil, e.failed(err)
+	}
+	if res.Body == nil { // only http.Transport promises that there is one
+		res.Body = http.NoBody
+	}
+	switch {
 	case Ended(res) != nil:
 		return res, Ended(res) // a Transport further in has given up on it
 	case res.StatusCode >= http.StatusBadRequest:
@@ -123,10 +138,10 @@ func (e *exchange) request() (*http.Request, error) {
 
 // watch returns a context that finds out whether the request leaves.
 func (e *exchange) watch(ctx context.Context) context.Context {
-	e.left.Store(false)
+	e.trace.Store(untold)
 	return httptrace.WithClientTrace(ctx, &httptrace.ClientTrace{
-		GetConn: func(string) { e.left.Store(false) }, // net/http comes back for another only if nothing has left
-		GotConn: func(httptrace.GotConnInfo) { e.left.Store(true) },
+		GetConn: func(string) { e.trace.Store(connecting) }, // net/http comes back for another only if nothing has left
+		GotConn: func(httptrace.GotConnInfo) { e.trace.Store(connected) },
 	})
 }
 
@@ -183,7 +198,7 @@ func (e *exchange) failed(err error) error {
 	switch {
 	case e.upload.Broken() != nil || isMalformed(e.req):
 		return e.final(&callersError{err})
-	case !e.idempotent && e.left.Load() && !isRefusedStream(err):
+	case !e.idempotent && e.trace.Load() != connecting && !isRefusedStream(err):
 		return e.final(&onceError{err: err, why: ErrNotIdempotent})
 	}
 	return e.rewindable(err)
@@ -247,10 +262,18 @@ func (e *exchange) giveUp(res *http.Response, err error) (*http.Response, error)
 		discard(res.Body)
 		return nil, err
 	}
-	if err == error(status) { //nolint:errorlint // not worth a retry: there is nothing to tell
-		return res, nil
+	if err != error(status) { //nolint:errorlint // a status that is not worth a retry has nothing to tell
+		res = with(res, end{err: err})
 	}
-	return with(res, endKey{}, err), nil
+	return e.unzipped(res), nil
+}
+
+// unzipped takes off the coding that we asked for and the caller did not.
+func (e *exchange) unzipped(res *http.Response) *http.Response {
+	if e.zipped {
+		unzip.Response(res)
+	}
+	return res
 }
 
 // How much of an unwanted answer is read to keep its connection, and for how long: beyond that, another connection is

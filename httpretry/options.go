@@ -93,7 +93,7 @@ const (
 
 // Key returns the server that a request is for: scheme://host:port.
 func Key(req *http.Request) string {
-	host, port := req.URL.Hostname(), req.URL.Port()
+	host, port := strings.ToLower(req.URL.Hostname()), req.URL.Port()
 	if port == "" && req.URL.Scheme == "https" {
 		port = "443"
 	} else if port == "" {

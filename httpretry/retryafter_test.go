@@ -183,3 +183,66 @@ func FuzzRetryAfter(f *testing.F) {
 func isASCII(s string) bool {
 	return strings.IndexFunc(s, func(r rune) bool { return r > '~' }) < 0
 }
+
+func TestRateLimitForms(t *testing.T) {
+	const date = "Mon, 23 Nov 2026 11:00:00 GMT" // the server's clock: 1795431600
+	for _, tt := range []struct {
+		headers []string // names and values in turn
+		want    time.Duration
+		absent  bool
+	}{
+		{headers: nil, absent: true},
+		{headers: []string{"RateLimit", `"default";r=0;t=30`}, want: 30 * time.Second},
+		{headers: []string{"RateLimit", `"default"; r=0; t=30`}, want: 30 * time.Second},
+		{headers: []string{"RateLimit", `"default";t=30`}, absent: true},
+		{headers: []string{"RateLimit", `"default";r=0`}, absent: true},
+		{headers: []string{"RateLimit", `"a";r=0;t=30, "b";r=0;t=40, "c";r=1;t=50`}, want: 40 * time.Second},
+		{headers: []string{"RateLimit", `"a";r=0;t=30`, "RateLimit", `"b";r=0;t=40`}, want: 40 * time.Second},
+		{headers: []string{"RateLimit", "limit=100, remaining=0, reset=50"}, want: 50 * time.Second},
+		{headers: []string{"RateLimit", "limit=100, remaining=1, reset=50"}, absent: true},
+		{headers: []string{"RateLimit", `"default";r=0;t=soon`}, absent: true},
+		{headers: []string{"RateLimit-Reset", "30"}, want: 30 * time.Second},
+		{headers: []string{"RateLimit-Remaining", "0", "RateLimit-Reset", "30"}, want: 30 * time.Second},
+		{headers: []string{"RateLimit-Remaining", "3", "RateLimit-Reset", "30"}, absent: true},
+		{headers: []string{"X-RateLimit-Reset", "1.5"}, want: 1500 * time.Millisecond},
+		{headers: []string{"X-RateLimit-Reset", "999999999"}, want: 999999999 * time.Second},
+		{headers: []string{"X-RateLimit-Reset", "1795431660", "Date", date}, want: time.Minute},
+		{headers: []string{"X-RateLimit-Reset", "1795431660.25", "Date", date}, want: time.Minute + 250*time.Millisecond},
+		{headers: []string{"X-RateLimit-Reset", "1795431660000", "Date", date}, want: time.Minute},
+		{headers: []string{"X-RateLimit-Reset", "1795431660000.5", "Date", date}, want: time.Minute + time.Millisecond},
+		{headers: []string{"X-RateLimit-Reset", "1795435260"}, want: time.Minute}, // against our clock
+		{headers: []string{"X-RateLimit-Reset", "1795431600", "Date", date}, absent: true},
+		{headers: []string{"X-RateLimit-Reset", "1000000000", "Date", date}, absent: true},
+		{headers: []string{"X-RateLimit-Reset", "9223372036854775807"}, want: math.MaxInt64},
+		{headers: []string{"X-RateLimit-Reset", "99999999999999999999999"}, want: math.MaxInt64},
+		{headers: []string{"X-RateLimit-Reset", "-5"}, absent: true},
+		{headers: []string{"X-RateLimit-Reset", "6m0s"}, absent: true},
+		{headers: []string{"X-Rate-Limit-Remaining", "0", "X-Rate-Limit-Reset", "7"}, want: 7 * time.Second},
+		{headers: []string{"RateLimit-Reset", "7", "X-RateLimit-Reset", "9"}, want: 9 * time.Second},
+	} {
+		h := http.Header{}
+		for i := 0; i < len(tt.headers); i += 2 {
+			h.Add(tt.headers[i], tt.headers[i+1])
+		}
+		got, ok := httpretry.RateLimit(h, received)
+		if ok == tt.absent || ok && got != tt.want {
+			t.Errorf("%q: %v, %t; want %v, %t", tt.headers, got, ok, tt.want, !tt.absent)
+		}
+	}
+}
+
+func FuzzRateLimit(f *testing.F) {
+	f.Add(`"default";r=0;t=30`, "0", "1795431660")
+	f.Add("limit=100, remaining=0, reset=50", "", "1e9")
+	f.Fuzz(func(t *testing.T, line, remaining, reset string) {
+		h := http.Header{"Ratelimit": {line}, "X-Ratelimit-Remaining": {remaining}, "X-Ratelimit-Reset": {reset}}
+		d, ok := httpretry.RateLimit(h, received)
+		if d < 0 || d > 0 && !ok {
+			t.Errorf("%q %q %q: %v, %t", line, remaining, reset, d, ok)
+		}
+		longer, _ := httpretry.RateLimit(http.Header{"Ratelimit": {line, `"x";r=0;t=60`}, "X-Ratelimit-Remaining": {remaining}, "X-Ratelimit-Reset": {reset}}, received)
+		if want := max(d, time.Minute); longer != want {
+			t.Errorf("%q %q %q: %v, and with another quota of 1m %v; want %v", line, remaining, reset, d, longer, want)
+		}
+	})
+}

@@ -31,7 +31,6 @@ import (
 
 	"github.com/seed-0f2c7998/perdure/circuit"
 	"github.com/seed-0f2c7998/perdure/httpretry/internal/hedge"
-	"github.com/seed-0f2c7998/perdure/httpretry/internal/unzip"
 	"github.com/seed-0f2c7998/perdure/httpretry/internal/watchdog"
 	"github.com/seed-0f2c7998/perdure/retry"
 )
@@ -132,12 +131,9 @@ func (t *Transport) RoundTrip(req *http.Request) (*http.Response, error) {
 	}
 	e.sustain(res)
 	if endsAnywhere(res) && e.stream.check == nil {
-		res = with(res, unverifiableKey{}, true)
+		res = with(res, end{unverifiable: true})
 	}
-	if e.zipped {
-		unzip.Response(res)
-	}
-	return res, nil
+	return e.unzipped(res), nil
 }
 
 // hint returns the wait that an answer asks for.
@@ -214,18 +210,29 @@ func (t *Transport) learn(s share, key string) (*lane, error) {
 	return &l, nil
 }
 
-type (
-	endKey          struct{}
-	unverifiableKey struct{}
-)
+// An end is what Ended and Unverifiable tell of an answer. It hangs on the context of its request, under endKey, because
+// there it survives whatever wraps the body.
+type end struct {
+	err          error
+	unverifiable bool
+}
 
-// with returns res with something that Ended or Unverifiable finds. It hangs on the request's context, because there it
-// survives whatever wraps the body.
-func with(res *http.Response, key, value any) *http.Response {
+type endKey struct{}
+
+// with returns res with what is to be told of it.
+func with(res *http.Response, e end) *http.Response {
 	if res.Request != nil {
-		res.Request = res.Request.WithContext(context.WithValue(res.Request.Context(), key, value))
+		res.Request = res.Request.WithContext(context.WithValue(res.Request.Context(), endKey{}, e))
 	}
 	return res
+}
+
+func endOf(res *http.Response) end {
+	if res == nil || res.Request == nil {
+		return end{}
+	}
+	e, _ := res.Request.Context().Value(endKey{}).(end)
+	return e
 }
 
 // Ended returns why res is the last answer to its request although it asks for another attempt: a [*retry.Error] that
@@ -237,23 +244,11 @@ func with(res *http.Response, key, value any) *http.Response {
 //	if err == nil {
 //		err = httpretry.Ended(res)
 //	}
-func Ended(res *http.Response) error {
-	if res == nil || res.Request == nil {
-		return nil
-	}
-	err, _ := res.Request.Context().Value(endKey{}).(error)
-	return err
-}
+func Ended(res *http.Response) error { return endOf(res).err }
 
 // Unverifiable reports whether the end of res's body can't be told from a break: the server, of HTTP/1.0 or as old in its
 // manners, marks it by closing the connection, and offers no digest either. Such a body may be cut without an error.
-func Unverifiable(res *http.Response) bool {
-	if res == nil || res.Request == nil {
-		return false
-	}
-	is, _ := res.Request.Context().Value(unverifiableKey{}).(bool)
-	return is
-}
+func Unverifiable(res *http.Response) bool { return endOf(res).unverifiable }
 
 // endsAnywhere reports whether nothing but the end of the connection marks that of the body.
 func endsAnywhere(res *http.Response) bool {

@@ -146,6 +146,65 @@ func TestPOSTThatNeverLeftIsRepeated(t *testing.T) {
 	}
 }
 
+// A base that tells nothing of its connections may have sent the request.
+func TestPOSTByATransportThatTellsNothing(t *testing.T) {
+	server := httptestfault.New(httptestfault.Steps(httptestfault.Step{}.CutAt(httptestfault.BeforeHead, httptestfault.RST)))
+	defer server.Close()
+	base := server.Transport()
+	defer base.CloseIdleConnections()
+	silent := roundTripper(func(req *http.Request) (*http.Response, error) {
+		return base.RoundTrip(req.WithContext(t.Context()))
+	})
+	_, _, err := row{method: "POST"}.do(t, server.URL, httpretry.NewTransport(silent, httpretry.Options{Policy: quick()}))
+	if !errors.Is(err, httpretry.ErrNotIdempotent) || len(server.Requests()) != 1 {
+		t.Errorf("%v after %d requests; want ErrNotIdempotent after 1", err, len(server.Requests()))
+	}
+}
+
+type roundTripper func(*http.Request) (*http.Response, error)
+
+func (f roundTripper) RoundTrip(req *http.Request) (*http.Response, error) { return f(req) }
+
+// A base may return an answer without a body, as tests' fakes do.
+func TestAnswerWithoutABody(t *testing.T) {
+	attempts := 0
+	fake := roundTripper(func(req *http.Request) (*http.Response, error) {
+		attempts++
+		code := 503
+		if attempts > 1 {
+			code = 200
+		}
+		return &http.Response{StatusCode: code, Header: http.Header{}, Request: req}, nil
+	})
+	wantFine(t, httpretry.NewTransport(fake, httpretry.Options{Policy: quick()}), "http://example.org")
+	if attempts != 2 {
+		t.Errorf("%d attempts; want 2", attempts)
+	}
+}
+
+// The request of an answer that was given up may be sent again: what is told of the one is not true of the other.
+func TestRequestOfAnEndedAnswerIsSentAgain(t *testing.T) {
+	server := httptestfault.New(httptestfault.Steps(status(503), status(503), status(503), ok))
+	defer server.Close()
+	base := server.Transport()
+	defer base.CloseIdleConnections()
+	client := &http.Client{Transport: httpretry.NewTransport(base, httpretry.Options{Policy: quick()})}
+	first, _, err := row{}.do(t, server.URL, client.Transport)
+	if err != nil || !errors.Is(httpretry.Ended(first), retry.ErrExhausted) {
+		t.Fatalf("%v, ended with %v", err, httpretry.Ended(first))
+	}
+	again := first.Request
+	again.RequestURI = ""
+	second, err := client.Do(again)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer second.Body.Close()
+	if second.StatusCode != 200 || httpretry.Ended(second) != nil {
+		t.Errorf("%d, ended with %v; want 200", second.StatusCode, httpretry.Ended(second))
+	}
+}
+
 func TestClosedPortIsRefused(t *testing.T) {
 	listener, err := new(net.ListenConfig).Listen(t.Context(), "tcp", "127.0.0.1:0")
 	if err != nil {
@@ -439,6 +498,7 @@ func TestKey(t *testing.T) {
 		"https://u:p@example.org/a?b": "https://example.org:443",
 		"https://example.org:8443":    "https://example.org:8443",
 		"http://[::1]/":               "http://[::1]:80",
+		"http://Example.ORG/":         "http://example.org:80",
 	} {
 		r, err := http.NewRequestWithContext(t.Context(), "GET", url, nil)
 		if err != nil {
