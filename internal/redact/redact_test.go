@@ -18,7 +18,7 @@ func TestString(t *testing.T) {
 		{"x://", "x://"},
 		{"at https://example.com: timeout, https://", "at https://example.com: timeout, https://"},
 		{"https://example.com/?a=%zz&b", "https://example.com/?a=%zz&b"},
-		{"https://registry.npmjs.org/@scope/pkg", "https://registry.npmjs.org/@scope/pkg"},
+		{"https://packages.example.org/@scope/pkg", "https://packages.example.org/@scope/pkg"},
 		{"http://h:8080/~a@b", "http://h:8080/~a@b"},
 		// User information.
 		{"https://user:hunter2@host/path", "https://REDACTED@host/path"},
