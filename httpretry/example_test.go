@@ -129,3 +129,39 @@ func ExampleRetryAfter() {
 	fmt.Println(httpretry.RetryAfter(h, time.Now()))
 	// Output: 30s true
 }
+
+func ExampleRateLimit() {
+	h := http.Header{}
+	h.Set("RateLimit", `"minute";r=0;t=30, "day";r=417;t=50000`)
+	fmt.Println(httpretry.RateLimit(h, time.Now()))
+	// Output: 30s true
+}
+
+// A download that is cut twice is one body for who reads it.
+func Example_resume() {
+	page := httptestfault.Entity{Body: []byte("it was the best of times, it was the worst of times"), ETag: `"v1"`}
+	server := httptestfault.New(func(n int, r *http.Request) httptestfault.Step {
+		step := page.Answer(r)
+		if n <= 2 {
+			step = step.CutAt(20, httptestfault.FIN)
+		}
+		return step
+	})
+	defer server.Close()
+
+	client := &http.Client{Transport: httpretry.NewTransport(nil, httpretry.Options{
+		OnResume: func(r httpretry.Resumption) { fmt.Printf("byte %d of %d: %v\n", r.Offset, r.Total, r.Break) },
+	})}
+	res, err := client.Get(server.URL)
+	if err != nil {
+		fmt.Println(err)
+		return
+	}
+	defer res.Body.Close()
+	body, err := io.ReadAll(res.Body)
+	fmt.Println(string(body), err)
+	// Output:
+	// byte 20 of 51: unexpected EOF
+	// byte 40 of 51: unexpected EOF
+	// it was the best of times, it was the worst of times <nil>
+}

@@ -63,7 +63,7 @@ func TestStepsAsAPlainClientSeesThem(t *testing.T) {
 		{name: "FIN before the head", step: httptestfault.Step{}.CutAt(httptestfault.BeforeHead, httptestfault.FIN), err: io.EOF},
 		{name: "RST before the head", step: httptestfault.Step{}.CutAt(httptestfault.BeforeHead, httptestfault.RST), err: syscall.ECONNRESET},
 		{name: "half a head", step: httptestfault.Step{Raw: []byte("HTTP/1.1 200 OK\r\nContent-Length: 5\r\n")}, err: io.ErrUnexpectedEOF},
-		{name: "lying length", step: httptestfault.Step{Body: hello, Header: http.Header{"Content-Length": {"5"}}}, status: 200, body: "hello"},
+		{name: "lying length", step: httptestfault.Step{Body: hello, Header: http.Header{"Content-Length": {"5"}}, Last: true}, status: 200, body: "hello"},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
 			server := httptestfault.New(httptestfault.Steps(tt.step))
