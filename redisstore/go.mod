@@ -1,0 +1,10 @@
+module github.com/seed-0f2c7998/perdure/redisstore
+
+go 1.26
+
+require (
+	github.com/redis/rueidis v1.0.79
+	github.com/seed-0f2c7998/perdure v0.1.0
+)
+
+require golang.org/x/sys v0.47.0 // indirect

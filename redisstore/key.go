@@ -1,0 +1,209 @@
+package redisstore
+
+import (
+	"strconv"
+	"time"
+
+	"github.com/seed-0f2c7998/perdure/circuit"
+	"github.com/seed-0f2c7998/perdure/internal/cell"
+)
+
+// A key is one breaker of this process, and what the server has still to be
+// told of it. Each kind of news has one place, in which newer news takes the
+// place of older, so what waits is bounded however long the server is away.
+// All but name and ref is guarded by the Store's mutex.
+type key struct {
+	name string
+	ref  *cell.Ref
+
+	mirror  mirror
+	obey    func(cell.Order) // tells the local breaker
+	obeying bool             // and is doing so
+	held    string           // the not-before instant that the cell has last been given
+	hand    *job             // set by hand; what came before it no longer matters
+	own     *job             // the latest transition of its own since
+	hold    time.Time        // not-before instant to tell, zero for none
+	lost    *lost            // what the server has forgotten
+	ask     time.Duration    // length of the probe for which a lease is wanted, 0 for none
+	read    bool             // it is to be read
+	release bool             // its lease is to be given back, if it is not used
+}
+
+// A job is a transition to tell.
+type job struct {
+	kind   kind
+	state  circuit.State
+	until  time.Time // of open
+	reason uint64
+	token  int64 // of the lease under which it came about, 0 for none
+}
+
+type kind uint8
+
+const (
+	trip   kind = iota // a vote to open
+	settle             // the result of a probe
+	byHand
+)
+
+// Cell returns the way to the local cell of key at once, and has the server
+// asked what the fleet knows of it; see [Store.Ready].
+func (s *Store) Cell(name string, obey func(cell.Order)) *cell.Ref {
+	ref := s.local.Cell(name, obey)
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	k := s.keys[name]
+	if k == nil {
+		k = &key{name: name, ref: ref, read: true}
+		k.mirror = mirror{process: s.process, node: s.node, margin: s.sync, told: -1}
+		s.keys[name] = k
+		s.wake()
+	}
+	k.ref, k.obey = ref, obey
+	return ref
+}
+
+// Grant reports whether a probe may be sent: yes if this process has the
+// fleet's lease, if the fleet has not agreed to open, or if the server is out
+// of reach, so that the host decides alone. Otherwise the lease is asked for,
+// and a later call may pass.
+func (s *Store) Grant(name string, lease time.Duration) bool {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	k := s.keys[name]
+	switch {
+	case k == nil || s.alone(time.Now()):
+		return true
+	case k.obeying:
+		return false // the state in which it asks is about to change
+	}
+	ok, ask := k.mirror.grant(lease, time.Now())
+	if ask {
+		k.ask = lease
+		s.wake()
+	}
+	return ok
+}
+
+// Changed has the server told of a transition.
+func (s *Store) Changed(name string, c cell.Change) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	k := s.keys[name]
+	if k == nil {
+		return
+	}
+	j, tell := k.mirror.changed(c)
+	switch {
+	case !tell:
+		return
+	case j.kind == byHand:
+		k.hand, k.own, k.hold, k.lost = &j, nil, time.Time{}, nil
+	default:
+		k.own = &j
+	}
+	s.wake()
+}
+
+// Held has the server told of a not-before instant.
+func (s *Store) Held(name string, until time.Time) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if k := s.keys[name]; k != nil && until.After(k.hold) {
+		k.hold = until
+		s.wake()
+	}
+}
+
+// waits reports whether the server has to be told or asked something.
+func (k *key) waits() bool {
+	return k.read || k.release || k.hand != nil || k.own != nil || k.lost != nil || k.ask > 0 || !k.hold.IsZero()
+}
+
+// calls takes what waits out of k, as calls of scripts in the order in which
+// they must be made. Any of them brings the present view.
+func (s *Store) calls(k *key, now time.Time) (list []call) {
+	add := func(script string, job any, args ...string) {
+		list = append(list, call{script: script, key: k, args: args, job: job})
+	}
+	if l := k.lost; l != nil {
+		v := l.view
+		hand := "0"
+		if v.byHand {
+			hand = "1"
+		}
+		add("restore", l, v.epoch, number(v.gen), v.state.String(), ms(v.until.Sub(now)), v.reason, hand)
+	}
+	for _, j := range []*job{k.hand, k.own} {
+		if j != nil && (j.kind != trip || j.until.After(now)) { // a vote that is over is none
+			script, args := s.tells(j, now)
+			add(script, j, args...)
+		}
+	}
+	if k.hold.After(now) {
+		add("hold", k.hold, ms(k.hold.Sub(now)))
+	}
+	m := &k.mirror
+	switch ask := k.ask; {
+	case k.release && m.token != 0 && !m.used:
+		add("release", nil, number(m.token))
+		m.token, m.want = 0, false
+	case ask > 0 && m.used:
+		add("lease", ask, s.leases(ask+m.margin, "1")...)
+	case ask > 0 || k.read && m.renews(now):
+		add("lease", ask, s.leases(3*m.margin, "0")...)
+	case k.read && len(list) == 0:
+		add("read", true)
+	}
+	k.lost, k.hand, k.own, k.hold, k.ask, k.read, k.release = nil, nil, nil, time.Time{}, 0, false, false
+	return list
+}
+
+// tells returns the script, and its arguments, that tells of j.
+func (s *Store) tells(j *job, now time.Time) (script string, args []string) {
+	left, reason := "0", strconv.FormatUint(j.reason, 10)
+	if j.state == circuit.Open {
+		left = ms(j.until.Sub(now))
+	}
+	switch j.kind {
+	case byHand:
+		return "hand", []string{j.state.String(), left, reason}
+	case settle:
+		return "settle", []string{number(j.token), j.state.String(), left, reason}
+	default:
+		return "trip", []string{left, strconv.Itoa(s.quorum), reason}
+	}
+}
+
+// leases returns the arguments of the script lease.
+func (s *Store) leases(d time.Duration, used string) []string {
+	return []string{ms(d), used, ms(3 * s.sync), ms(s.sync / 2)}
+}
+
+func number(n int64) string { return strconv.FormatInt(n, 10) }
+
+// again puts back what a call was to tell, since it has failed, unless there
+// is newer news.
+func (k *key) again(c call) {
+	switch j := c.job.(type) {
+	case *lost:
+		if k.lost == nil && k.hand == nil {
+			k.lost = j
+		}
+	case *job:
+		switch {
+		case j.kind == byHand && k.hand == nil:
+			k.hand = j
+		case j.kind != byHand && k.own == nil && k.hand == nil:
+			k.own = j
+		}
+	case time.Time:
+		if j.After(k.hold) {
+			k.hold = j
+		}
+	case time.Duration:
+		k.read = true // the mirror still knows that a lease is wanted
+	default:
+		k.read = true
+	}
+}

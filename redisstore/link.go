@@ -1,0 +1,132 @@
+package redisstore
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"math/rand/v2"
+	"strings"
+	"time"
+
+	"github.com/redis/rueidis"
+
+	"github.com/seed-0f2c7998/perdure/internal/redact"
+	"github.com/seed-0f2c7998/perdure/retry"
+)
+
+// work keeps a connection to the server, and makes a new one when it fails.
+func (s *Store) work(ctx context.Context) {
+	backoff := retry.Policy{BaseDelay: s.stale / 60, MaxDelay: s.stale / 6, JitterMode: retry.EqualJitter}
+	for attempt := 1; ; attempt++ {
+		began := time.Now()
+		err := s.connect(ctx)
+		if ctx.Err() != nil {
+			return
+		}
+		s.failed(err)
+		if s.reached(began) {
+			attempt = 1
+		}
+		pause := backoff.Backoff(attempt, retry.ClassTransient, rand.Float64())
+		if refused(err) {
+			pause = max(pause, 3*s.stale) // to ask again will not help before somebody has acted
+		}
+		select {
+		case <-time.After(pause):
+		case <-ctx.Done():
+		}
+	}
+}
+
+// reached reports whether the server has answered since then.
+func (s *Store) reached(then time.Time) bool {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.contact.After(then)
+}
+
+// refused reports whether err is the server's no to who we are.
+func refused(err error) bool {
+	e, ok := rueidis.IsRedisErr(err)
+	if !ok {
+		return false
+	}
+	word, _, _ := strings.Cut(e.Error(), " ")
+	return word == "WRONGPASS" || word == "NOAUTH" || word == "NOPERM"
+}
+
+// connect makes a connection and uses it until it fails or ctx ends.
+func (s *Store) connect(ctx context.Context) error {
+	client, err := rueidis.NewClient(s.server)
+	if err != nil {
+		return err
+	}
+	defer func() { go client.Close() }() // which may wait a second for a server that is silent
+	ctx, cancel := context.WithCancelCause(ctx)
+	defer cancel(nil)
+	subscribed := make(chan struct{}, 1)
+	go s.listen(ctx, client, cancel, subscribed)
+	// What is read after the subscription cannot be overtaken by a change.
+	select {
+	case <-subscribed:
+	case <-time.After(s.stale / 2):
+		return errors.New("the server does not answer")
+	case <-ctx.Done():
+		return context.Cause(ctx)
+	}
+	return s.serve(ctx, client)
+}
+
+// listen learns what is published until the connection fails or ctx ends.
+func (s *Store) listen(ctx context.Context, client rueidis.Client, fail context.CancelCauseFunc, subscribed chan struct{}) {
+	hook := func(e rueidis.PubSubSubscription) {
+		if e.Kind == "subscribe" {
+			signal(subscribed)
+			s.readAll()
+		}
+	}
+	err := client.Receive(rueidis.WithOnSubscriptionHook(ctx, hook),
+		client.B().Subscribe().Channel(s.channel()).Build(),
+		func(m rueidis.PubSubMessage) { s.pushed(m.Message) })
+	if refused(err) { // by an access list; then it is only read, a little later
+		slog.Default().Warn("Changes of shared circuit breakers arrive late: the server lets us not subscribe",
+			"channel", s.channel(), "error", err)
+		signal(subscribed)
+		return
+	}
+	if err == nil {
+		err = errors.New("the subscription has ended")
+	}
+	fail(err)
+}
+
+// channel is where changes are published.
+func (s *Store) channel() string { return s.prefix + "changes" }
+
+// alone reports whether the server has been silent for too long to be asked.
+// s.mu is held.
+func (s *Store) alone(now time.Time) bool { return now.Sub(s.contact) > s.stale }
+
+// failed notes that the server is away, and says so unless that has been said
+// lately.
+func (s *Store) failed(err error) {
+	if err == nil {
+		err = errors.New("the connection has ended")
+	}
+	s.mu.Lock()
+	first := s.err == nil && (s.warned.IsZero() || time.Since(s.warned) > time.Minute)
+	s.err = fmt.Errorf("redisstore: %s: %s", strings.Join(s.server.InitAddress, ", "), redact.String(err.Error()))
+	why := s.err
+	if first {
+		s.warned = time.Now()
+	}
+	s.announce()
+	s.mu.Unlock()
+	if first {
+		slog.Default().Warn("Circuit breakers are not shared with the fleet until the server is back", "error", why)
+	}
+}
+
+// mended notes that the server answers. s.mu is held.
+func (s *Store) mended() { s.err = nil }

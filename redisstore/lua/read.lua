@@ -1,0 +1,2 @@
+-- read changes nothing, but that the node is alive.
+return view()

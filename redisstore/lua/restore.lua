@@ -1,0 +1,10 @@
+-- restore tells a server that has lost its memory, all of it or the end, what
+-- it knew: 6 epoch, 7 generation, 8 state, 9 milliseconds, if that is open,
+-- 10 reason, 11 by hand. What it has learnt since stands.
+local gen = tonumber(ARGV[7])
+if h.epoch ~= ARGV[6] and num('gen') == 0 or h.epoch == ARGV[6] and num('gen') < gen then
+  put('gen', math.max(num('gen'), gen))
+  enter(ARGV[8], tonumber(ARGV[9]), ARGV[10], ARGV[11])
+  publish()
+end
+return view()

@@ -1,0 +1,176 @@
+package redisstore
+
+import (
+	"time"
+
+	"github.com/seed-0f2c7998/perdure/circuit"
+	"github.com/seed-0f2c7998/perdure/internal/cell"
+)
+
+// A view is what the server knows of one key, with its remaining times turned
+// into instants of this process's clock.
+type view struct {
+	epoch   string // another one: the server has lost what it knew
+	gen     int64  // grows with each change of state and each lease that goes to another process
+	state   circuit.State
+	byHand  bool
+	until   time.Time // of open: when the first probe may go
+	reason  string    // packed, as in the cell
+	process string    // who holds the lease, "" for nobody
+	node    string    // the host of that
+	lease   time.Time // when the lease ends
+	hold    time.Time // the not-before instant
+	held    string    // the same as the server has it: another text is another instant
+}
+
+// A lost is what to tell a server that knows less than this process does.
+type lost struct {
+	view view
+}
+
+// A mirror is what one process knows of one key's breaker in the fleet, and
+// what follows from it. It is plain data and every method is given the time;
+// the model check walks through it. Its user holds a lock.
+type mirror struct {
+	process string        // this one
+	node    string        // its host
+	margin  time.Duration // what must remain of a lease for a probe to begin
+
+	known   bool      // view is what the server said, of its present epoch
+	view    view      //
+	learned time.Time // when view.gen was learned
+	local   circuit.State
+	told    int64 // generation that the local breaker has followed; -1: none
+
+	token int64     // of the lease that this process holds; 0: none
+	ends  time.Time // when that ends, counted from before it was asked for
+	used  bool      // a probe has been sent under it
+	want  bool      // a call would have been a probe, had there been a lease
+	asked time.Time // when such a call last had the server asked for one
+}
+
+// learn takes in what the server says, in the answer to a script that was sent
+// at that time, or by push, with no time. It reports whether the server must
+// be told what it has lost.
+func (m *mirror) learn(v view, sent, now time.Time) (lost, bool) {
+	switch {
+	case !m.known:
+	case v.epoch != m.view.epoch, v.gen < m.view.gen && sent.After(m.learned):
+		// Emptied, or gone back to an older copy of its data.
+		before := m.view
+		if m.worthRestoring(v) {
+			m.known, m.token = false, 0 // the answer to restoring says what holds
+			return lost{before}, true
+		}
+	case v.gen < m.view.gen:
+		return lost{}, false // older news, overtaken on the way
+	}
+	if !m.known || v.epoch != m.view.epoch || v.gen != m.view.gen {
+		m.learned = now
+	}
+	if !m.known || v.epoch != m.view.epoch {
+		m.told = -1
+		if v.state == circuit.Closed {
+			m.told = v.gen // nobody has agreed on anything: what the local breaker does is its own matter
+		}
+	}
+	m.known, m.view = true, v
+	m.holds(v, sent)
+	return lost{}, false
+}
+
+// worthRestoring reports whether a server that now says v has to be told of
+// the state that the fleet had agreed on.
+func (m *mirror) worthRestoring(v view) bool {
+	return m.view.state != circuit.Closed && v.state == circuit.Closed
+}
+
+// holds notes from v whether this process has the lease.
+func (m *mirror) holds(v view, sent time.Time) {
+	if v.state != circuit.Open {
+		m.want = false
+	}
+	if v.process != m.process || v.state != circuit.Open {
+		m.token, m.used = 0, false
+		return
+	}
+	if m.token != v.gen {
+		m.used = false
+	}
+	if !sent.IsZero() { // a push came later than what it tells of
+		m.token, m.ends = v.gen, v.lease
+	}
+}
+
+// grant decides whether a probe may be sent now, and whether the server has to
+// be asked for a lease, or told that the one at hand is in use.
+func (m *mirror) grant(lease time.Duration, now time.Time) (ok, ask bool) {
+	switch {
+	case !m.known:
+		m.want = true
+		return false, true
+	case m.view.state == circuit.Closed:
+		return true, false // the fleet has no say in it: this node alone is open
+	case m.view.state != circuit.Open:
+		return false, false
+	case m.token != 0 && m.token == m.view.gen && m.ends.Sub(now) >= m.margin:
+		ask = !m.used || m.ends.Sub(now) < lease
+		m.used = true
+		return true, ask
+	}
+	free := !m.view.lease.After(now) && !m.view.until.After(now)
+	if ask = !m.want || free && now.Sub(m.asked) >= m.margin/20; ask {
+		m.asked = now
+	}
+	m.want = true
+	return false, ask
+}
+
+// renews reports whether the lease is to be asked for at each look at the
+// server: it is wanted, or held and not used.
+func (m *mirror) renews(now time.Time) bool {
+	return m.known && m.want && !m.used && m.view.state == circuit.Open && !m.view.until.After(now)
+}
+
+// order returns what the local breaker must be told, if anything.
+func (m *mirror) order(now time.Time) (cell.Order, bool) {
+	v, o := &m.view, cell.Order{State: uint8(m.view.state), Until: m.view.until}
+	switch {
+	case !m.known:
+		return o, false
+	case v.state == circuit.Closed:
+		return o, m.told != v.gen
+	case v.state == circuit.Isolated:
+		return o, m.told != v.gen || m.local != circuit.Isolated
+	case v.node == m.node && v.lease.After(now):
+		return o, false // the breaker of this host is half-open, or about to be
+	}
+	return o, m.told != v.gen || m.local != circuit.Open
+}
+
+// follow notes that the local breaker is being told o.
+func (m *mirror) follow(o cell.Order) {
+	m.told, m.local = m.view.gen, circuit.State(o.State)
+}
+
+// changed notes a transition that the local breaker has made, and returns what
+// the server must be told of it.
+func (m *mirror) changed(c cell.Change) (j job, tell bool) {
+	m.local = circuit.State(c.To)
+	token := m.token
+	if m.local != circuit.HalfOpen {
+		m.token, m.used = 0, false
+	}
+	j = job{state: m.local, until: c.Until, reason: c.Reason, token: token}
+	switch {
+	case c.ByHand:
+		j.kind = byHand
+	case m.local == circuit.HalfOpen:
+		return job{}, false // it had the leave for it
+	case circuit.State(c.From) == circuit.HalfOpen && token != 0, m.local == circuit.Closed:
+		j.kind = settle
+	default:
+		j.kind = trip
+	}
+	return j, true
+}

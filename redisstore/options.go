@@ -1,0 +1,142 @@
+package redisstore
+
+import (
+	"cmp"
+	"crypto/rand"
+	"net/url"
+	"os"
+	"slices"
+	"strings"
+	"time"
+
+	"github.com/redis/rueidis"
+
+	"github.com/seed-0f2c7998/perdure/circuit"
+	"github.com/seed-0f2c7998/perdure/internal/redact"
+	"github.com/seed-0f2c7998/perdure/internal/setting"
+)
+
+// Options say where a [Store] is and how it behaves. One of URL and Client
+// must be set; the zero value of each other field has the meaning it states.
+type Options struct {
+	// URL names the server: redis://user:password@host:port/database, with
+	// rediss:// for TLS (skip_verify=true to trust any certificate) and unix://
+	// for a socket; valkey:// and valkeys:// are the same. More addresses of a
+	// cluster or of sentinels are addr=host:port, once for each, in its query,
+	// and master_set=NAME makes them sentinels.
+	URL string
+	// Client is the same for what a URL cannot say; it is used as it is, but
+	// for timeouts that are zero, and for caches and retries, which are off.
+	Client *rueidis.ClientOption
+
+	// Prefix begins the keys in the server, and the name of the channel on
+	// which changes are published; "" means "circuit_breaker:". Who shares a
+	// server without sharing fate takes another.
+	Prefix string
+	// Node is whose evidence this is: a node has one vote, however many
+	// processes. "" means the host's name.
+	Node string
+	// Quorum is how many nodes must have found a service failing before the
+	// breaker opens for the whole fleet, at most as many as are alive; 0 means
+	// 2, at least 1. Until then it is open on those nodes alone.
+	Quorum int
+
+	// Local is where the cells are that calls read; nil means memory of this
+	// Store. With a hoststore the processes of a host agree even without the
+	// server.
+	Local circuit.Store
+	// Sync is how often the server is read, for what no push has told; 0 means
+	// 2s, at least 10ms.
+	Sync time.Duration
+	// Stale is after how long without an answer the process goes on alone;
+	// 0 means 1.5 times Sync, which it must exceed.
+	Stale time.Duration
+}
+
+// filled returns o with defaults in the place of zeros, and how to connect, or
+// an error that names the field, its value and what is allowed.
+func (o Options) filled() (Options, rueidis.ClientOption, error) {
+	var none rueidis.ClientOption
+	o.Prefix = cmp.Or(o.Prefix, "circuit_breaker:")
+	o.Quorum = cmp.Or(o.Quorum, 2)
+	o.Sync = cmp.Or(o.Sync, 2*time.Second)
+	o.Stale = cmp.Or(o.Stale, o.Sync+o.Sync/2)
+	if o.Node == "" {
+		name, err := os.Hostname()
+		if err != nil {
+			name = "host-" + rand.Text()
+		}
+		o.Node = name
+	}
+	if o.Local == nil {
+		o.Local = new(circuit.Memory)
+	}
+	switch {
+	case o.Quorum < 1:
+		return o, none, setting.Bad("quorum", o.Quorum, "at least 1")
+	case o.Sync < 10*time.Millisecond:
+		return o, none, setting.Bad("sync", o.Sync, "at least 10ms")
+	case o.Stale <= o.Sync:
+		return o, none, setting.Bad("stale", o.Stale, "more than sync ("+o.Sync.String()+")")
+	case (o.URL == "") == (o.Client == nil):
+		return o, none, setting.Bad("url", redact.String(o.URL), "redis://host:port, or a client in its place")
+	}
+	c, err := o.connection()
+	return o, c, err
+}
+
+// connection is how to connect.
+func (o Options) connection() (rueidis.ClientOption, error) {
+	var c rueidis.ClientOption
+	if o.Client != nil {
+		c = *o.Client
+		c.InitAddress = slices.Clone(c.InitAddress)
+	} else {
+		var err error
+		if c, err = parseURL(o.URL); err != nil {
+			return c, err
+		}
+	}
+	if len(c.InitAddress) == 0 {
+		return c, setting.Bad("url", "no address", "redis://host:port")
+	}
+	c.DisableRetry, c.DisableCache, c.AlwaysPipelining = true, true, true
+	c.PipelineMultiplex = -1 // one connection is plenty
+	c.ReadBufferEachConn = cmp.Or(c.ReadBufferEachConn, 1<<14)
+	c.WriteBufferEachConn = cmp.Or(c.WriteBufferEachConn, 1<<14)
+	c.RingScaleEachConn = cmp.Or(c.RingScaleEachConn, 8)
+	c.Dialer.Timeout = cmp.Or(c.Dialer.Timeout, o.Stale/2)
+	c.Dialer.KeepAlive = cmp.Or(c.Dialer.KeepAlive, max(2*o.Sync, time.Second))
+	c.ConnWriteTimeout = cmp.Or(c.ConnWriteTimeout, o.Stale/2)
+	c.Sentinel.TopologyRefreshInterval = cmp.Or(c.Sentinel.TopologyRefreshInterval, 5*time.Second)
+	c.Sentinel.Dialer.Timeout = cmp.Or(c.Sentinel.Dialer.Timeout, o.Stale/2)
+	return c, nil
+}
+
+// parseURL is rueidis.ParseURL with errors that show no password.
+func parseURL(text string) (rueidis.ClientOption, error) {
+	const want = "redis://, rediss:// or unix:// with host, port, database and options that exist"
+	u, err := url.Parse(text)
+	if err != nil {
+		return rueidis.ClientOption{}, setting.Bad("url", redact.String(text), want)
+	}
+	if strings.HasPrefix(u.Scheme, "redis") || strings.HasPrefix(u.Scheme, "valkey") {
+		for name := range u.Query() {
+			if !slices.Contains(queries, name) {
+				return rueidis.ClientOption{}, setting.Unknown("url option", name, queries)
+			}
+		}
+	}
+	c, err := rueidis.ParseURL(text)
+	if err != nil || u.Host == "" && u.Scheme != "unix" {
+		return c, setting.Bad("url", redact.String(text), want)
+	}
+	return c, nil
+}
+
+// queries are the options that a URL may have.
+//
+//nolint:gochecknoglobals // a constant table
+var queries = []string{
+	"addr", "client_name", "db", "dial_timeout", "master_set", "protocol", "skip_verify", "write_timeout",
+}

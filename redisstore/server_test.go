@@ -1,0 +1,201 @@
+package redisstore_test
+
+import (
+	"bytes"
+	"context"
+	"fmt"
+	"net"
+	"os"
+	"os/exec"
+	"strconv"
+	"strings"
+	"syscall"
+	"testing"
+	"time"
+
+	"github.com/redis/rueidis"
+
+	"github.com/seed-0f2c7998/perdure/circuit"
+	"github.com/seed-0f2c7998/perdure/redisstore"
+)
+
+// A server is a real redis-server of one test.
+type server struct {
+	t    *testing.T
+	port int
+	args []string
+	cmd  *exec.Cmd
+	log  bytes.Buffer
+}
+
+// startServer starts a redis-server on a free port of the loopback interface.
+func startServer(t *testing.T, args ...string) *server {
+	t.Helper()
+	if _, err := exec.LookPath("redis-server"); err != nil {
+		t.Skip("redis-server is not installed: nothing is shown about a real server")
+	}
+	s := &server{t: t, port: freePort(t), args: args}
+	s.start()
+	t.Cleanup(func() {
+		s.signal(syscall.SIGCONT)
+		s.kill()
+		if t.Failed() {
+			t.Logf("redis-server:\n%s", s.log.String())
+		}
+	})
+	return s
+}
+
+func freePort(t *testing.T) int {
+	t.Helper()
+	l, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer l.Close()
+	return l.Addr().(*net.TCPAddr).Port
+}
+
+// start starts the process and waits until it accepts.
+func (s *server) start() {
+	s.t.Helper()
+	dir := s.t.TempDir()
+	args := append([]string{"--bind", "127.0.0.1", "--port", strconv.Itoa(s.port), "--save", "", "--dir", dir}, s.args...)
+	s.cmd = exec.Command("redis-server", args...)
+	s.cmd.Stdout, s.cmd.Stderr = &s.log, &s.log
+	if err := s.cmd.Start(); err != nil {
+		s.t.Fatal(err)
+	}
+	eventually(s.t, 10*time.Second, func() bool {
+		c, err := net.Dial("tcp", s.addr())
+		if err == nil {
+			c.Close()
+		}
+		return err == nil
+	}, "redis-server accepts connections")
+}
+
+func (s *server) addr() string { return net.JoinHostPort("127.0.0.1", strconv.Itoa(s.port)) }
+func (s *server) url() string  { return "redis://" + s.addr() }
+
+func (s *server) signal(sig os.Signal) { _ = s.cmd.Process.Signal(sig) }
+
+// kill kills the process, with all that it knew.
+func (s *server) kill() {
+	s.signal(syscall.SIGKILL)
+	_ = s.cmd.Wait()
+}
+
+// client returns a client of the test's own.
+func (s *server) client() rueidis.Client {
+	s.t.Helper()
+	c, err := rueidis.NewClient(rueidis.ClientOption{InitAddress: []string{s.addr()}, DisableCache: true, ForceSingleClient: true})
+	if err != nil {
+		s.t.Fatal(err)
+	}
+	s.t.Cleanup(c.Close)
+	return c
+}
+
+// scriptsRun returns how many scripts the server has run, and all commands of
+// any kind, those in scripts included.
+func scriptsRun(t *testing.T, c rueidis.Client) (scripts, all int) {
+	t.Helper()
+	text, err := c.Do(t.Context(), c.B().Info().Section("commandstats").Build()).ToString()
+	if err != nil {
+		t.Fatal(err)
+	}
+	for line := range strings.Lines(text) {
+		name, rest, ok := strings.Cut(strings.TrimSpace(line), ":calls=")
+		if !ok {
+			continue
+		}
+		digits, _, _ := strings.Cut(rest, ",")
+		n, err := strconv.Atoi(digits)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if name == "cmdstat_info" {
+			continue
+		}
+		all += n
+		if strings.HasPrefix(name, "cmdstat_eval") {
+			scripts += n
+		}
+	}
+	return scripts, all
+}
+
+// open returns a store of one node, closed at the end of the test.
+func open(t *testing.T, o redisstore.Options) *redisstore.Store {
+	t.Helper()
+	s, err := redisstore.Open(o)
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(s.Close)
+	return s
+}
+
+// A member is one process of a fleet, in this one.
+type member struct {
+	*redisstore.Store
+	*circuit.Breaker
+}
+
+// fleet returns n members, all ready, with nodes of their own, and breakers of
+// the same name.
+func fleet(t *testing.T, n int, o redisstore.Options, c circuit.Config) []member {
+	t.Helper()
+	var all []member
+	for i := range n {
+		o.Node = fmt.Sprintf("node-%d", i)
+		m := member{Store: open(t, o)}
+		c.Store = m.Store
+		if c.Observe == nil {
+			c.Observe = func(circuit.Transition) {}
+		}
+		m.Breaker = circuit.New("backend", c)
+		all = append(all, m)
+	}
+	for _, m := range all {
+		ready(t, m.Store)
+	}
+	return all
+}
+
+func ready(t *testing.T, s *redisstore.Store) {
+	t.Helper()
+	ctx, cancel := context.WithTimeout(t.Context(), 5*time.Second)
+	defer cancel()
+	if err := s.Ready(ctx); err != nil {
+		t.Fatalf("not ready: %v", err)
+	}
+}
+
+// fail makes n calls fail.
+func fail(t *testing.T, b *circuit.Breaker, n int) {
+	t.Helper()
+	for i := range n {
+		p, err := b.Acquire()
+		if err != nil {
+			t.Fatalf("call %d of %d that fail: %v", i+1, n, err)
+		}
+		p.Failure()
+	}
+}
+
+// eventually waits until is holds.
+func eventually(t *testing.T, limit time.Duration, is func() bool, what string, args ...any) time.Duration {
+	t.Helper()
+	began := time.Now()
+	tick := time.NewTicker(200 * time.Microsecond)
+	defer tick.Stop()
+	for !is() {
+		if time.Since(began) > limit {
+			t.Fatalf("not within %v: %s", limit, fmt.Sprintf(what, args...))
+		}
+		<-tick.C
+	}
+	return time.Since(began)
+}

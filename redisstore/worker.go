@@ -1,0 +1,218 @@
+package redisstore
+
+import (
+	"context"
+	"math/rand/v2"
+	"time"
+
+	"github.com/redis/rueidis"
+
+	"github.com/seed-0f2c7998/perdure/circuit"
+	"github.com/seed-0f2c7998/perdure/internal/cell"
+)
+
+// serve tells and asks what there is to tell and ask, until it fails or ctx
+// ends.
+func (s *Store) serve(ctx context.Context, client rueidis.Client) error {
+	s.readAll()
+	timer := time.NewTimer(s.pause())
+	defer timer.Stop()
+	for {
+		if err := s.batch(ctx, client); err != nil {
+			return err
+		}
+		select {
+		case <-s.wakes:
+		case <-timer.C:
+			timer.Reset(s.pause())
+			s.readAll()
+		case <-ctx.Done():
+			return context.Cause(ctx)
+		}
+	}
+}
+
+// pause is the time to the next look at the server: a little less than Sync,
+// by chance, so that processes that began together do not go on so.
+func (s *Store) pause() time.Duration {
+	return s.sync - time.Duration(rand.Int64N(int64(s.sync/5)))
+}
+
+// readAll has all keys read.
+func (s *Store) readAll() {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	for _, k := range s.keys {
+		k.read = true
+	}
+	s.wake()
+}
+
+// batch makes all calls that wait, in one round trip, and learns from the
+// answers. The error is one that a new connection may mend.
+func (s *Store) batch(ctx context.Context, client rueidis.Client) error {
+	calls := s.take()
+	if len(calls) == 0 {
+		return nil
+	}
+	ctx, cancel := context.WithTimeout(ctx, s.stale/2)
+	defer cancel()
+	sent := time.Now()
+	answers := s.ask(ctx, client, calls)
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	var failed error
+	answered := 0
+	for i, c := range calls {
+		text, err := answers[i].ToString()
+		if err == nil {
+			err = s.answer(c.key, text, sent)
+		}
+		if err != nil {
+			c.key.again(c)
+			failed = err
+			continue
+		}
+		answered++
+	}
+	s.busy = false
+	s.announce()
+	signal(s.orders)
+	if answered > 0 {
+		s.contact = time.Now()
+	}
+	if _, refused := rueidis.IsRedisErr(failed); failed == nil || refused && answered > 0 {
+		s.mended() // a single key that the server refuses concerns nobody else, and is tried again in a while
+		return nil
+	}
+	return failed
+}
+
+// take takes all calls that wait.
+func (s *Store) take() (calls []call) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	now := time.Now()
+	for _, k := range s.keys {
+		if k.waits() {
+			calls = append(calls, s.calls(k, now)...)
+		}
+	}
+	s.busy = len(calls) > 0
+	if !s.busy {
+		s.announce()
+	}
+	return calls
+}
+
+// ask makes the calls. Those of a script that the server does not have, and
+// what follows on the same key, are made again with its text.
+func (s *Store) ask(ctx context.Context, client rueidis.Client, calls []call) []rueidis.RedisResult {
+	commands := make([]rueidis.Completed, len(calls))
+	for i, c := range calls {
+		commands[i] = s.run(client.B(), c, false)
+	}
+	answers := client.DoMulti(ctx, commands...)
+	again, unknown := []int{}, map[*key]bool{}
+	commands = commands[:0]
+	for i, c := range calls {
+		if e, ok := rueidis.IsRedisErr(answers[i].Error()); ok && e.IsNoScript() {
+			unknown[c.key] = true
+		}
+		if unknown[c.key] {
+			again = append(again, i)
+			commands = append(commands, s.run(client.B(), c, true))
+		}
+	}
+	if len(again) > 0 {
+		for i, answer := range client.DoMulti(ctx, commands...) {
+			answers[again[i]] = answer
+		}
+	}
+	return answers
+}
+
+// answer learns from the answer to a call that was sent at that time. s.mu is
+// held.
+func (s *Store) answer(k *key, text string, sent time.Time) error {
+	_, v, err := s.parse(text, sent, time.Now())
+	if err == nil {
+		s.learn(k, v, sent)
+	}
+	return err
+}
+
+// pushed learns from what has been published.
+func (s *Store) pushed(text string) {
+	now := time.Now()
+	r, v, err := s.parse(text, time.Time{}, now)
+	if err != nil || len(r.Key) < len(s.prefix) {
+		return // from somebody else; what matters is also read
+	}
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if k := s.keys[r.Key[len(s.prefix):]]; k != nil {
+		s.learn(k, v, time.Time{})
+		signal(s.orders)
+	}
+}
+
+// learn has k learn v. s.mu is held.
+func (s *Store) learn(k *key, v view, sent time.Time) {
+	now, before, m := time.Now(), k.mirror.view.gen, &k.mirror
+	known := m.known
+	if l, ok := m.learn(v, sent, now); ok {
+		k.lost = &l
+		s.wake()
+	}
+	if known && m.known && m.view.gen > before && m.view.byHand && m.view.state == circuit.Closed {
+		k.ref.Load().Release()
+		k.held = ""
+	}
+	if v.held != k.held && v.hold.After(now) {
+		k.held = v.held
+		k.ref.Load().Hold(now, v.hold)
+	}
+}
+
+// due reports whether the local breaker has to be told something. s.mu is held.
+func (k *key) due(now time.Time) bool {
+	_, due := k.mirror.order(now)
+	return due
+}
+
+// obey tells the local breakers what the fleet has agreed on. It has a
+// goroutine of its own, since what observes a breaker may take its time.
+func (s *Store) obey(ctx context.Context) {
+	for {
+		select {
+		case <-s.orders:
+		case <-ctx.Done():
+			return
+		}
+		for k, o := s.next(); k != nil; k, o = s.next() {
+			k.obey(o)
+			s.mu.Lock()
+			k.obeying = false
+			s.announce()
+			s.mu.Unlock()
+		}
+	}
+}
+
+// next returns a key whose breaker has to be told something, and what.
+func (s *Store) next() (*key, cell.Order) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	now := time.Now()
+	for _, k := range s.keys {
+		if o, due := k.mirror.order(now); due {
+			k.mirror.follow(o)
+			k.obeying = k.obey != nil
+			if k.obeying {
+				return k, o
+			}
+		}
+	}
+	return nil, cell.Order{}
+}
