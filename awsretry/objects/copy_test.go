@@ -2,6 +2,8 @@ package objects_test
 
 import (
 	"bytes"
+	"crypto/tls"
+	"crypto/x509"
 	"errors"
 	"fmt"
 	"net/http"
@@ -11,6 +13,7 @@ import (
 	"testing"
 
 	"github.com/aws/aws-sdk-go-v2/aws"
+	awshttp "github.com/aws/aws-sdk-go-v2/aws/transport/http"
 	"github.com/aws/aws-sdk-go-v2/credentials"
 	"github.com/aws/smithy-go"
 
@@ -157,5 +160,46 @@ func TestDeleteAllWhenNothingWorks(t *testing.T) {
 	}
 	if got := server.Count("", ""); got != 1 {
 		t.Errorf("%d requests, want 1", got)
+	}
+}
+
+// On TLS a body is not signed: it is read once less. On plain HTTP it is.
+func TestBodiesOverTLSAndWithout(t *testing.T) {
+	pair := httptest.NewUnstartedServer(nil)
+	pair.StartTLS()
+	defer pair.Close()
+	for name, o := range map[string]s3test.Options{"https": {TLS: &tls.Config{Certificates: pair.TLS.Certificates}}, "http": {}} {
+		server := start(t, o)
+		server.Script(s3test.Rules(s3test.Rule{Operation: "UploadPart", Nth: []int{1}, Fault: s3test.Reset()}))
+		cfg := configFor(server)
+		roots := x509.NewCertPool()
+		roots.AddCert(pair.Certificate())
+		cfg.HTTPClient = awshttp.NewBuildableClient().WithTransportOptions(func(tr *http.Transport) {
+			tr.TLSClientConfig = &tls.Config{RootCAs: roots, MinVersion: tls.VersionTLS12}
+		})
+		store, err := objects.New(cfg, objects.Options{Policy: quick(), PartSize: 5 * mib})
+		if err != nil {
+			t.Fatal(err)
+		}
+		for _, size := range []int{1000, 11 * mib} {
+			body := content(1, size)
+			if _, err := store.Put(t.Context(), bucket, "k", bytes.NewReader(body), objects.PutOptions{}); err != nil {
+				t.Fatalf("%s: %v", name, err)
+			}
+			stored(t, server, "k", body)
+			var out bytes.Buffer
+			if _, err := store.Get(t.Context(), bucket, "k", &out, objects.GetOptions{}); err != nil || !bytes.Equal(out.Bytes(), body) {
+				t.Errorf("%s: %d bytes, %v, want %d", name, out.Len(), err, size)
+			}
+		}
+		for _, r := range server.Requests() {
+			unsigned := r.Header.Get("X-Amz-Content-Sha256") == "UNSIGNED-PAYLOAD"
+			if r.Method == http.MethodPut && unsigned != (name == "https") {
+				t.Errorf("%s: a body with X-Amz-Content-Sha256: %s", name, r.Header.Get("X-Amz-Content-Sha256"))
+			}
+			if r.Header.Get("Expect") != "" {
+				t.Errorf("%s: %s asks for leave to send", name, r.Operation)
+			}
+		}
 	}
 }

@@ -17,6 +17,7 @@ import (
 	"github.com/seed-0f2c7998/perdure/awsretry/internal/journal"
 	"github.com/seed-0f2c7998/perdure/awsretry/internal/source"
 	"github.com/seed-0f2c7998/perdure/awsretry/internal/sum"
+	"github.com/seed-0f2c7998/perdure/awsretry/internal/wire"
 )
 
 // A sentPart is a part that the store has.
@@ -192,7 +193,7 @@ func (m *multipart) reserve(n int) {
 
 // sendPart sends one part, as often as the policy says.
 func (m *multipart) sendPart(ctx context.Context, n int, p *source.Part) error {
-	crc, err := p.CRC32()
+	crc, sha, err := p.Sums(m.store.signed)
 	if err != nil {
 		return err
 	}
@@ -206,7 +207,7 @@ func (m *multipart) sendPart(ctx context.Context, n int, p *source.Part) error {
 		Bucket: &m.bucket, Key: &m.key, UploadId: &m.id, PartNumber: number(n),
 		Body: p, ContentLength: aws.Int64(p.Size()),
 		ChecksumAlgorithm: types.ChecksumAlgorithmCrc32, ChecksumCRC32: aws.String(sum.Encode(crc)),
-	})
+	}, wire.Payload(sha))
 	if err == nil {
 		sent.etag = aws.ToString(out.ETag)
 		sent.verified, err = m.confirmed(out, crc, p)

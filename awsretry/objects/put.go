@@ -15,6 +15,7 @@ import (
 	"github.com/seed-0f2c7998/perdure/awsretry/internal/journal"
 	"github.com/seed-0f2c7998/perdure/awsretry/internal/source"
 	"github.com/seed-0f2c7998/perdure/awsretry/internal/sum"
+	"github.com/seed-0f2c7998/perdure/awsretry/internal/wire"
 )
 
 // PutOptions say what an object is to be besides its bytes. The zero value asks
@@ -147,7 +148,7 @@ func (u *upload) run(ctx context.Context) (Object, error) {
 
 // whole sends the object in one request.
 func (u *upload) whole(ctx context.Context, body *source.Part) (Object, error) {
-	crc, err := body.CRC32()
+	crc, sha, err := body.Sums(u.store.signed)
 	if err != nil {
 		return Object{}, err
 	}
@@ -163,7 +164,7 @@ func (u *upload) whole(ctx context.Context, body *source.Part) (Object, error) {
 	}
 	verify := func(ctx context.Context, o Object) (Object, error) { return u.verified(ctx, o, crc, body, false) }
 	object := Object{Size: body.Size()}
-	out, err := u.store.client.PutObject(ctx, in, u.condition.watch)
+	out, err := u.store.client.PutObject(ctx, in, u.condition.watch, wire.Payload(sha))
 	if err != nil {
 		return u.resolve(ctx, err, object, verify)
 	}

@@ -21,6 +21,7 @@ import (
 	"errors"
 	"fmt"
 	"net/http"
+	"strings"
 	"time"
 
 	"github.com/aws/aws-sdk-go-v2/aws"
@@ -85,6 +86,7 @@ func (o Options) validate() error {
 type Store struct {
 	client   *s3.Client
 	endpoint string       // in state files; "": AWS's own
+	signed   bool         // bodies are: nothing else protects them on plain HTTP
 	policy   retry.Policy // without its breaker, for bodies; requests have their own
 	partSize int64        // 0: by what is sent
 	parallel int
@@ -118,8 +120,10 @@ func New(cfg aws.Config, o Options, options ...func(*s3.Options)) (*Store, error
 		// An early refusal arrives as a connection reset if the client has asked for leave to send.
 		so.ContinueHeaderThresholdBytes = -1
 	}
-	s.endpoint = aws.ToString(cfg.BaseEndpoint)
 	s.client = s3.NewFromConfig(cfg, append([]func(*s3.Options){tuned}, options...)...)
+	final := s.client.Options()
+	s.signed = final.EndpointOptions.DisableHTTPS || strings.HasPrefix(strings.ToLower(aws.ToString(final.BaseEndpoint)), "http:")
+	s.endpoint = aws.ToString(final.BaseEndpoint)
 	return s, nil
 }
 

@@ -4,10 +4,11 @@ package source
 import (
 	"cmp"
 	"context"
+	"crypto/sha256"
+	"encoding/hex"
 	"fmt"
+	"hash/crc32"
 	"io"
-
-	"github.com/seed-0f2c7998/perdure/awsretry/internal/sum"
 )
 
 // The limits of S3, in bytes: of each part but the last, and of any part and of
@@ -93,13 +94,26 @@ func (p *Part) Release() {
 	}
 }
 
-// CRC32 returns the part's CRC-32, and rewinds it.
-func (p *Part) CRC32() (uint32, error) {
-	crc, n, err := sum.CRC32(p)
-	if err == nil && n != p.Size() {
-		err = fmt.Errorf("the source has become shorter meanwhile: %d bytes where there were %d", n, p.Size())
+// Sums returns the part's CRC-32 and, if it is to be signed, its SHA-256 in hex,
+// and rewinds the part.
+func (p *Part) Sums(signed bool) (crc uint32, sha string, err error) {
+	c, h := crc32.NewIEEE(), sha256.New()
+	both := io.Writer(c)
+	if signed {
+		both = io.MultiWriter(c, h)
 	}
-	return crc, err
+	n, err := io.CopyBuffer(both, struct{ io.Reader }{p}, make([]byte, 64<<10))
+	if err != nil {
+		return 0, "", err
+	}
+	if n != p.Size() {
+		return 0, "", fmt.Errorf("the source has become shorter meanwhile: %d bytes where there were %d", n, p.Size())
+	}
+	if signed {
+		sha = hex.EncodeToString(h.Sum(nil))
+	}
+	_, err = p.Seek(0, io.SeekStart)
+	return c.Sum32(), sha, err
 }
 
 // Next returns the next part, when there is a slot for it, or io.EOF.

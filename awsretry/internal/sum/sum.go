@@ -172,17 +172,6 @@ func (c *Check) polynomial() (poly uint64, bits int) {
 	return 0, 0
 }
 
-// CRC32 returns the CRC-32 of all of r, and how long it is, and rewinds r.
-func CRC32(r io.ReadSeeker) (uint32, int64, error) {
-	h := crc32.NewIEEE()
-	n, err := io.Copy(h, r)
-	if err != nil {
-		return 0, n, err
-	}
-	_, err = r.Seek(0, io.SeekStart)
-	return h.Sum32(), n, err
-}
-
 // Encode returns a CRC-32 as S3 writes it.
 func Encode(crc uint32) string {
 	return base64.StdEncoding.EncodeToString(binary.BigEndian.AppendUint32(nil, crc))

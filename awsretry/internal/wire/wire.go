@@ -2,13 +2,17 @@
 package wire
 
 import (
+	"cmp"
 	"context"
 	"net"
 	"net/http"
+	"slices"
 	"time"
 
+	v4 "github.com/aws/aws-sdk-go-v2/aws/signer/v4"
 	awshttp "github.com/aws/aws-sdk-go-v2/aws/transport/http"
 	"github.com/aws/aws-sdk-go-v2/service/s3"
+	"github.com/aws/smithy-go/middleware"
 )
 
 // Tune returns a client for S3 in the place of the SDK's default one, with
@@ -69,4 +73,24 @@ func (c *writeLimit) Write(p []byte) (int, error) {
 		return 0, err
 	}
 	return c.Conn.Write(p)
+}
+
+// Payload is an option of an operation whose body is signed by this SHA-256, in
+// hex, so that it need not be read for it again at each attempt; "": it is not
+// signed, as TLS and a checksum protect it.
+func Payload(sha string) func(*s3.Options) {
+	const compute = "ComputePayloadHash"
+	set := middleware.FinalizeMiddlewareFunc("perdure:PayloadHash", func(
+		ctx context.Context, in middleware.FinalizeInput, next middleware.FinalizeHandler,
+	) (middleware.FinalizeOutput, middleware.Metadata, error) {
+		return next.HandleFinalize(v4.SetPayloadHash(ctx, cmp.Or(sha, "UNSIGNED-PAYLOAD")), in)
+	})
+	return func(o *s3.Options) {
+		o.APIOptions = append(slices.Clip(o.APIOptions), func(stack *middleware.Stack) error {
+			if _, ok := stack.Finalize.Get(compute); !ok {
+				return nil // it is not signed by its bytes
+			}
+			return stack.Finalize.Insert(set, compute, middleware.Before)
+		})
+	}
 }
