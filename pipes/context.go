@@ -1,0 +1,270 @@
+package pipes
+
+import (
+	"bytes"
+	"compress/zlib"
+	"context"
+	"encoding/base64"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"slices"
+	"strings"
+	"time"
+)
+
+// The variables by which Dagster tells a process where its context is and
+// where messages go.
+const (
+	contextVariable  = "DAGSTER_PIPES_CONTEXT"
+	messagesVariable = "DAGSTER_PIPES_MESSAGES"
+)
+
+const maxContext = 64 << 20 // bytes that are read of a context, or of what a variable unpacks to
+
+// A Context is what Dagster tells of the step that the process is. Fields that
+// Dagster may add later are ignored.
+type Context struct {
+	AssetKeys    []string               `json:"asset_keys"` // to be sent back as they are; nil in a step that makes no asset
+	CodeVersions map[string]*string     `json:"code_version_by_asset_key"`
+	Provenances  map[string]*Provenance `json:"provenance_by_asset_key"`
+	PartitionKey *string                `json:"partition_key"`         // nil: none, or more than one
+	Partitions   *PartitionRange        `json:"partition_key_range"`   // nil: none; one partition is a range, too
+	Window       *PartitionWindow       `json:"partition_time_window"` // nil: not partitioned by time
+	RunID        string                 `json:"run_id"`
+	JobName      *string                `json:"job_name"`     // nil: a step that was started without a job
+	RetryNumber  int                    `json:"retry_number"` // of the step, from 0; from 0 again in each retry of the run
+	// Extras are what the step was given besides; see [Context.Extra].
+	Extras map[string]json.RawMessage `json:"extras"`
+}
+
+// A Provenance is what an asset was made from when it was last made.
+type Provenance struct {
+	CodeVersion       string            `json:"code_version"`
+	InputDataVersions map[string]string `json:"input_data_versions"`
+	IsUserProvided    bool              `json:"is_user_provided"`
+}
+
+// A PartitionRange is the partitions that a step is about, both ends included.
+type PartitionRange struct {
+	Start string `json:"start"`
+	End   string `json:"end"`
+}
+
+// A PartitionWindow is the time that the partitions of a step cover, without
+// its end, in ISO 8601.
+type PartitionWindow struct {
+	Start string `json:"start"`
+	End   string `json:"end"`
+}
+
+// Times returns both ends; one without a time zone is in UTC.
+func (w *PartitionWindow) Times() (start, end time.Time, err error) {
+	if start, err = instant(w.Start); err == nil {
+		end, err = instant(w.End)
+	}
+	return start, end, err
+}
+
+func instant(text string) (time.Time, error) {
+	if t, err := time.Parse("2006-01-02T15:04:05", text); err == nil {
+		return t, nil
+	}
+	return time.Parse(time.RFC3339, text)
+}
+
+// AssetKey returns the key of the asset that the step makes. It is an error
+// if there is none, or more than one.
+func (c *Context) AssetKey() (string, error) {
+	if len(c.AssetKeys) != 1 {
+		return "", fmt.Errorf("pipes: the step makes %d assets, so there is no one asset key", len(c.AssetKeys))
+	}
+	return c.AssetKeys[0], nil
+}
+
+// CodeVersion returns the code version of the one asset that the step makes;
+// "" if it has none.
+func (c *Context) CodeVersion() (string, error) {
+	key, err := c.AssetKey()
+	if version := c.CodeVersions[key]; err == nil && version != nil {
+		return *version, nil
+	}
+	return "", err
+}
+
+// Provenance returns the provenance of the one asset that the step makes; nil
+// if it has none.
+func (c *Context) Provenance() (*Provenance, error) {
+	key, err := c.AssetKey()
+	return c.Provenances[key], err
+}
+
+// Partition returns the key of the partition that the step is about. It is an
+// error if there is none, or more than one.
+func (c *Context) Partition() (string, error) {
+	switch {
+	case c.PartitionKey != nil:
+		return *c.PartitionKey, nil
+	case c.Partitions != nil:
+		return "", fmt.Errorf("pipes: the step is about the partitions %q to %q, so there is no one partition key",
+			c.Partitions.Start, c.Partitions.End)
+	default:
+		return "", errors.New("pipes: the step has no partition")
+	}
+}
+
+// Extra stores the extra of that name in what into points to, as
+// [json.Unmarshal] does. It is an error if there is none.
+func (c *Context) Extra(name string, into any) error {
+	text, ok := c.Extras[name]
+	if !ok {
+		return fmt.Errorf("pipes: the step was given no extra %q", name)
+	}
+	if err := json.Unmarshal(text, into); err != nil {
+		return fmt.Errorf("pipes: extra %q: %w", name, err)
+	}
+	return nil
+}
+
+// resolve returns the key of the asset that a report is about.
+func (c *Context) resolve(key string) (string, error) {
+	switch {
+	case key == "" && len(c.AssetKeys) == 0:
+		return "", errors.New("pipes: the step makes no asset: an asset key is needed")
+	case key == "" && len(c.AssetKeys) > 1:
+		return "", fmt.Errorf("pipes: the step makes %d assets: an asset key is needed, one of %q", len(c.AssetKeys), c.AssetKeys)
+	case key == "":
+		return c.AssetKeys[0], nil
+	case len(c.AssetKeys) > 0 && !slices.Contains(c.AssetKeys, key):
+		return "", fmt.Errorf("pipes: asset key %q is not allowed: want one of %q", key, c.AssetKeys)
+	default:
+		return key, nil
+	}
+}
+
+// A BlobReader reads a context that is a blob in a store, such as S3. The
+// bucket is "" if Dagster named none, but a path: that is the key then.
+type BlobReader interface {
+	ReadBlob(ctx context.Context, bucket, key string) ([]byte, error)
+}
+
+// loadContext reads the context that p leads to.
+func loadContext(ctx context.Context, p params, blobs BlobReader) (c Context, err error) {
+	text, err := readContext(ctx, p, blobs)
+	if err != nil {
+		return c, fmt.Errorf("pipes: read the context: %w", err)
+	}
+	if !bytes.HasPrefix(bytes.TrimSpace(text), []byte("{")) {
+		return c, errors.New("pipes: the context is no JSON object")
+	}
+	if err := json.Unmarshal(text, &c); err != nil {
+		return Context{}, fmt.Errorf("pipes: the context is not as it should be: %w", err)
+	}
+	return c, nil
+}
+
+func readContext(ctx context.Context, p params, blobs BlobReader) ([]byte, error) {
+	if blobs != nil {
+		bucket, key, err := p.blob("key")
+		if err != nil {
+			return nil, err
+		}
+		return blobs.ReadBlob(ctx, bucket, key)
+	}
+	if p.has("path") { // it wins over data, as in Dagster's own library
+		path, err := p.text("path")
+		if err != nil {
+			return nil, err
+		}
+		f, err := os.Open(path)
+		if err != nil {
+			return nil, err
+		}
+		defer func() { _ = f.Close() }() // it was only read
+		return io.ReadAll(io.LimitReader(f, maxContext))
+	}
+	if p.has("data") {
+		return p.values["data"], nil
+	}
+	return nil, fmt.Errorf(`%s has neither "path" nor "data"`, p.name)
+}
+
+// params are what one variable holds.
+type params struct {
+	name   string
+	values map[string]json.RawMessage
+}
+
+// unpack decodes the value of a variable.
+func unpack(name, value string) (params, error) {
+	p := params{name: name}
+	packed, err := base64.StdEncoding.DecodeString(strings.TrimSpace(value))
+	if err != nil {
+		return p, fmt.Errorf("pipes: %s is no base64: %w", name, err)
+	}
+	z, err := zlib.NewReader(bytes.NewReader(packed))
+	if err != nil {
+		return p, fmt.Errorf("pipes: %s is not packed by zlib: %w", name, err)
+	}
+	text, err := io.ReadAll(io.LimitReader(z, maxContext))
+	if err != nil {
+		return p, fmt.Errorf("pipes: %s is not packed by zlib: %w", name, err)
+	}
+	if err := json.Unmarshal(text, &p.values); err != nil {
+		return p, fmt.Errorf("pipes: %s holds no JSON object: %w", name, err)
+	}
+	if p.values == nil {
+		return p, fmt.Errorf("pipes: %s holds null, no JSON object", name)
+	}
+	return p, nil
+}
+
+// has reports whether there is a value of that key.
+func (p params) has(key string) bool { _, ok := p.values[key]; return ok }
+
+// text returns the string of that key.
+func (p params) text(key string) (string, error) {
+	var s *string
+	if err := json.Unmarshal(p.values[key], &s); err != nil || s == nil {
+		return "", fmt.Errorf("%s: %q is %s, no string", p.name, key, clip(string(p.values[key]), maxName))
+	}
+	return *s, nil
+}
+
+// flag returns the bool of that key, false if there is none.
+func (p params) flag(key string) (b bool, err error) {
+	if !p.has(key) {
+		return false, nil
+	}
+	if err := json.Unmarshal(p.values[key], &b); err != nil {
+		return false, fmt.Errorf("%s: %q is %s, neither true nor false", p.name, key, clip(string(p.values[key]), maxName))
+	}
+	return b, nil
+}
+
+// blob returns where a blob is: in a bucket under the string of that key,
+// which may be null, or at a path.
+func (p params) blob(key string) (bucket, at string, err error) {
+	if !p.has("bucket") && p.has("path") {
+		at, err = p.text("path")
+		return "", at, err
+	}
+	if !p.has("bucket") {
+		return "", "", fmt.Errorf(`%s has neither "bucket" nor "path"`, p.name)
+	}
+	if bucket, err = p.text("bucket"); err != nil {
+		return "", "", err
+	}
+	if key == prefixKey && string(p.values[key]) == "null" || key == prefixKey && !p.has(key) {
+		return bucket, "", nil
+	}
+	if !p.has(key) {
+		return "", "", fmt.Errorf("%s has no %q", p.name, key)
+	}
+	at, err = p.text(key)
+	return bucket, at, err
+}
+
+const prefixKey = "key_prefix"

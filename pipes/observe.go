@@ -1,0 +1,280 @@
+package pipes
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"log/slog"
+	"sync"
+	"time"
+
+	"github.com/seed-0f2c7998/perdure/circuit"
+	"github.com/seed-0f2c7998/perdure/internal/redact"
+	"github.com/seed-0f2c7998/perdure/retry"
+)
+
+// LevelCritical is the level from which a line is CRITICAL to Dagster.
+const LevelCritical = slog.LevelError + 4
+
+// levelName returns Dagster's name of a level; it takes no other.
+func levelName(l slog.Level) verbatim {
+	switch {
+	case l < slog.LevelInfo:
+		return "DEBUG"
+	case l < slog.LevelWarn:
+		return "INFO"
+	case l < slog.LevelError:
+		return "WARNING"
+	case l < LevelCritical:
+		return "ERROR"
+	default:
+		return "CRITICAL"
+	}
+}
+
+// Log writes a line to the step's log. Dagster has five levels; each takes what
+// lies from it up to the next: [slog.LevelDebug], LevelInfo, LevelWarn,
+// LevelError and [LevelCritical]. A very long message is cut. When nobody
+// listens it goes to slog.Default().
+func (s *Session) Log(level slog.Level, message string) error {
+	if !s.Launched() {
+		//nolint:forbidigo // there is no caller's context
+		slog.Default().Log(context.Background(), level, redact.String(message))
+		return nil
+	}
+	return s.send("log", object{{"message", clip(message, maxText)}, {"level", levelName(level)}})
+}
+
+// Logger returns a logger that writes to the step's log, from Info on.
+func (s *Session) Logger() *slog.Logger { return slog.New(s.Handler(nil)) }
+
+// Handler returns a handler for package slog that writes to the step's log.
+// Attributes become part of the line. Nil means from [slog.LevelInfo] on. When
+// nobody listens it is the handler of slog.Default().
+func (s *Session) Handler(from slog.Leveler) slog.Handler {
+	if !s.Launched() {
+		return slog.Default().Handler()
+	}
+	if from == nil {
+		from = slog.LevelInfo
+	}
+	buffer := new(lineBuffer)
+	options := &slog.HandlerOptions{Level: from, ReplaceAttr: withoutHead}
+	return &handler{slog.NewTextHandler(&buffer.text, options), s, buffer}
+}
+
+// A handler has the attributes written by another.
+type handler struct {
+	attrs slog.Handler // writes to line
+	*Session
+	line *lineBuffer
+}
+
+type lineBuffer struct {
+	mu   sync.Mutex
+	text bytes.Buffer
+}
+
+// withoutHead leaves out the level and the message, for which Dagster has
+// fields. There is no time: it has its own.
+func withoutHead(groups []string, a slog.Attr) slog.Attr {
+	_, isLevel := a.Value.Any().(slog.Level)
+	isMessage := a.Key == slog.MessageKey && a.Value.Kind() == slog.KindString && a.Value.String() == ""
+	if len(groups) == 0 && (isMessage || isLevel && a.Key == slog.LevelKey) {
+		return slog.Attr{}
+	}
+	return a
+}
+
+func (h *handler) Enabled(ctx context.Context, l slog.Level) bool { return h.attrs.Enabled(ctx, l) }
+
+func (h *handler) WithAttrs(attrs []slog.Attr) slog.Handler {
+	return &handler{h.attrs.WithAttrs(attrs), h.Session, h.line}
+}
+
+func (h *handler) WithGroup(name string) slog.Handler {
+	return &handler{h.attrs.WithGroup(name), h.Session, h.line}
+}
+
+func (h *handler) Handle(ctx context.Context, r slog.Record) error {
+	message, level := r.Message, r.Level
+	attrs := slog.NewRecord(time.Time{}, level, "", 0)
+	r.Attrs(func(a slog.Attr) bool { attrs.AddAttrs(a); return true })
+	text, err := h.format(ctx, attrs)
+	if err != nil {
+		return err
+	}
+	if text != "" {
+		message += " " + text
+	}
+	return h.Log(level, message)
+}
+
+func (h *handler) format(ctx context.Context, attrs slog.Record) (string, error) {
+	h.line.mu.Lock()
+	defer h.line.mu.Unlock()
+	h.line.text.Reset()
+	err := h.attrs.Handle(ctx, attrs)
+	return string(bytes.TrimSpace(h.line.text.Bytes())), err
+}
+
+// A tally is what is known of a session's retries.
+type tally struct {
+	mu       sync.Mutex
+	on       bool // there is somebody to tell
+	breaker  *circuit.Breaker
+	attempts int // the most that one operation took
+	waited   time.Duration
+	last     error
+}
+
+// Observe returns an observer, for Policy.Observe, that writes what
+// [retry.LogTo] does to the step's log, an attempt's error included, and makes
+// Close report the [Outcome] of the session, with the state of b; nil is none.
+func (s *Session) Observe(b *circuit.Breaker) func(retry.Event) {
+	if !s.Launched() {
+		return retry.LogTo(slog.Default())
+	}
+	s.tally.mu.Lock()
+	defer s.tally.mu.Unlock()
+	s.tally.on = true
+	if b != nil {
+		s.tally.breaker = b
+	}
+	log := retry.LogTo(slog.New(plain{s.Handler(slog.LevelDebug)}))
+	return func(e retry.Event) {
+		s.tally.add(e)
+		log(e)
+	}
+}
+
+func (t *tally) add(e retry.Event) {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	t.attempts = max(t.attempts, e.Attempt)
+	t.waited += e.Delay
+	if e.Err != nil {
+		t.last = e.Err
+	}
+}
+
+// plain is a handler for retry events, whose message has all that people need,
+// but for the error of an attempt that another follows.
+type plain struct{ slog.Handler }
+
+func (p plain) Handle(ctx context.Context, r slog.Record) error {
+	line := slog.NewRecord(r.Time, r.Level, r.Message, r.PC)
+	retrying := false
+	r.Attrs(func(a slog.Attr) bool {
+		retrying = retrying || a.Key == "event" && a.Value.String() == retry.Retrying.String()
+		if a.Key == "error" && retrying {
+			line.Message += ": " + a.Value.String()
+		}
+		return true
+	})
+	return p.Handler.Handle(ctx, line)
+}
+
+// An Outcome is how a session ended, for code that decides what follows: the
+// custom message that Close sends when a policy was observed.
+type Outcome struct {
+	Kind    string `json:"kind"`    // OutcomeKind
+	Version int    `json:"version"` // 1
+	// Outcome is success, exhausted, permanent, deadline, budget, retry_later,
+	// breaker_open, interrupted or failed.
+	Outcome    string        `json:"outcome"`
+	Attempts   int           `json:"attempts"`      // of the operation that ended the work; else the most that one took
+	Waited     float64       `json:"waited_s"`      // in seconds, between the attempts of all operations
+	LastError  *string       `json:"last_error"`    // null if no attempt failed
+	Breaker    *BreakerState `json:"breaker"`       // null if there is none
+	Retryable  bool          `json:"retryable"`     // it makes sense to start the work again
+	RetryAfter *float64      `json:"retry_after_s"` // in so many seconds; null if not known
+	ExitCode   int           `json:"exit_code"`
+}
+
+// OutcomeKind is the Kind of every [Outcome].
+const OutcomeKind = "perdure/outcome"
+
+// A BreakerState is the state of a breaker in an [Outcome].
+type BreakerState struct {
+	Name  string        `json:"name"`
+	State circuit.State `json:"state"`
+}
+
+// Outcome returns the outcome of a session whose work ends with err.
+func (s *Session) Outcome(err error) Outcome {
+	o := Outcome{Kind: OutcomeKind, Version: 1, Outcome: "success", Attempts: 1, ExitCode: ExitCode(err)}
+	s.tally.mu.Lock()
+	o.Attempts, o.Waited = max(o.Attempts, s.tally.attempts), s.tally.waited.Seconds()
+	last := s.tally.last
+	if b := s.tally.breaker; b != nil {
+		o.Breaker = &BreakerState{b.Name(), b.State()}
+	}
+	s.tally.mu.Unlock()
+	if err != nil {
+		last = o.ended(err)
+	}
+	if last != nil {
+		message := clip(text(last), maxReason)
+		o.LastError = &message
+	}
+	return o
+}
+
+// ended fills in what err tells, and returns the error of the last attempt.
+func (o *Outcome) ended(err error) error {
+	stop, last, at := err, err, time.Time{}
+	if e, ok := errors.AsType[*retry.Error](err); ok {
+		at, o.Attempts = e.RetryAt, e.Attempts
+		for inner := e; ok; inner, ok = errors.AsType[*retry.Error](inner.Last) {
+			stop = inner.Stop // the innermost has given up first, the others because of it
+			if inner.Last != nil {
+				last = inner.Last
+			}
+		}
+	}
+	if open, ok := errors.AsType[*circuit.OpenError](stop); ok {
+		if at.IsZero() {
+			at = open.RetryAt
+		}
+		if stop == err { //nolint:errorlint // the very one
+			o.Attempts = 0
+		}
+		o.Breaker = &BreakerState{open.Name, open.State}
+	}
+	class, hint := (&retry.Policy{}).ClassOf(err)
+	if at.IsZero() && hint > 0 {
+		at = time.Now().Add(hint)
+	}
+	o.Outcome, o.Retryable = verdict(stop, err, class)
+	if o.Retryable && !at.IsZero() {
+		after := max(time.Until(at), 0).Round(time.Millisecond).Seconds()
+		o.RetryAfter = &after
+	}
+	return last
+}
+
+// verdict names the reason for which the work stopped, and says whether it
+// makes sense to start it again.
+func verdict(stop, err error, class retry.Class) (string, bool) {
+	var open *circuit.OpenError
+	var signalled *SignalError
+	switch {
+	case errors.As(err, &signalled), errors.Is(err, context.Canceled):
+		return "interrupted", false
+	case errors.As(stop, &open):
+		return "breaker_open", true
+	case errors.Is(stop, retry.ErrExhausted):
+		return "exhausted", true
+	case errors.Is(stop, retry.ErrDeadline), errors.Is(stop, context.DeadlineExceeded):
+		return "deadline", true
+	case errors.Is(stop, retry.ErrBudget):
+		return "budget", true
+	case errors.Is(stop, retry.ErrRetryLater):
+		return "retry_later", true
+	case errors.Is(stop, retry.ErrPermanent), class == retry.ClassPermanent:
+		return "permanent", false
+	default:
+		return "failed", true
+	}
+}

@@ -1,0 +1,298 @@
+package pipes
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"os/signal"
+	"path"
+	"path/filepath"
+	"strconv"
+	"sync"
+	"syscall"
+	"time"
+
+	"github.com/seed-0f2c7998/perdure/retry"
+)
+
+// A sink takes messages, one line at a time and in order. Its caller sees to
+// it that nothing is called at the same time.
+type sink interface {
+	write(line []byte) error // the line ends with \n
+	close() error
+}
+
+// open returns the sink that p asks for. A wrong parameter is a fault of who
+// set it, which err says; a sink that can't be opened takes no messages.
+func (c *Config) open(ctx context.Context, p params) (sink, error) {
+	if c.Messages != nil {
+		bucket, prefix, err := p.blob(prefixKey)
+		if err != nil {
+			return nil, err
+		}
+		return newBlobs(ctx, c.Messages, bucket, prefix), nil
+	}
+	switch {
+	case p.has("path"):
+		name, err := p.text("path")
+		if err != nil {
+			return nil, err
+		}
+		return &file{name: name}, nil
+	case p.has("stdio"):
+		w, err := c.stream(p, "stdio")
+		return w, err
+	case p.has("buffered_stdio"):
+		w, err := c.stream(p, "buffered_stdio")
+		if err != nil {
+			return nil, err
+		}
+		return &buffered{to: w}, nil
+	default:
+		return nil, fmt.Errorf(`%s has neither "path" nor "stdio" nor "buffered_stdio"`, p.name)
+	}
+}
+
+// stream returns the standard stream that the parameter names.
+func (c *Config) stream(p params, key string) (sink, error) {
+	name, err := p.text(key)
+	if err != nil {
+		return nil, err
+	}
+	switch name {
+	case Stdout:
+		return newStandard(c.stdout()), nil
+	case Stderr:
+		return newStandard(c.stderr()), nil
+	default:
+		return nil, fmt.Errorf("%s: %q: %q is not allowed: want stdout or stderr", p.name, key, name)
+	}
+}
+
+// A file appends to a file, with one write(2) for a message: its reader takes
+// whatever is there for a whole line.
+type file struct {
+	name string
+	f    *os.File
+	torn error // a message is there in part, so that nothing may follow
+}
+
+func (f *file) write(line []byte) error {
+	if f.torn != nil {
+		return f.torn
+	}
+	if f.f == nil {
+		opened, err := os.OpenFile(f.name, os.O_WRONLY|os.O_APPEND|os.O_CREATE, 0o600)
+		if err != nil {
+			return err
+		}
+		f.f = opened
+	}
+	n, err := f.f.Write(line)
+	if err != nil && n > 0 {
+		f.torn = err
+	}
+	return err
+}
+
+func (f *file) close() error {
+	if f.f == nil {
+		return nil
+	}
+	return f.f.Close()
+}
+
+// A standard stream is one that may have other lines between the messages.
+type standard struct {
+	w     io.Writer
+	pipes chan os.Signal // keeps a reader that has gone from ending the process
+	torn  error
+}
+
+func newStandard(w io.Writer) *standard {
+	s := &standard{w: w, pipes: make(chan os.Signal, 1)}
+	signal.Notify(s.pipes, syscall.SIGPIPE)
+	return s
+}
+
+func (s *standard) write(line []byte) error {
+	if s.torn != nil {
+		return s.torn
+	}
+	n, err := s.w.Write(line)
+	if err != nil && n > 0 {
+		s.torn = err
+	}
+	return err
+}
+
+func (s *standard) close() error {
+	signal.Stop(s.pipes)
+	return nil
+}
+
+// maxPending is how many bytes of messages wait in memory at most.
+const maxPending = 16 << 20
+
+var errFull = errors.New("too many messages wait to be sent")
+
+// A buffered sink keeps all messages until the end, for streams of which only
+// the last part is read.
+type buffered struct {
+	to      sink
+	pending [][]byte
+	size    int
+}
+
+func (b *buffered) write(line []byte) error {
+	if b.size += len(line); b.size > maxPending {
+		b.size -= len(line)
+		return errFull
+	}
+	b.pending = append(b.pending, line)
+	return nil
+}
+
+func (b *buffered) close() error {
+	var failed error
+	for _, line := range b.pending {
+		if err := b.to.write(line); err != nil && failed == nil {
+			failed = err
+		}
+	}
+	return errors.Join(failed, b.to.close())
+}
+
+// A BlobWriter writes messages as blobs to a store, such as S3. The bucket is
+// "" if Dagster named none, but a path. A blob must appear as a whole, or the
+// reader takes a part of it.
+type BlobWriter interface {
+	WriteBlob(ctx context.Context, bucket, key string, body []byte) error
+}
+
+const (
+	chunkEvery = 10 * time.Second
+	chunkSize  = 1 << 20          // bytes that are sent without waiting longer
+	lastChunk  = 60 * time.Second // for what is left at the end
+)
+
+// blobs sends messages in numbered chunks, from 1 and without a gap: their
+// reader waits for each number in turn.
+type blobs struct {
+	to     BlobWriter
+	bucket string
+	prefix string
+	policy retry.Policy
+	wake   chan struct{} // there is enough for a chunk
+	ended  chan struct{} // nothing more comes
+	done   chan error    // the last chunk is sent, or not
+
+	mu      sync.Mutex
+	pending []byte // not yet in a chunk
+}
+
+func newBlobs(ctx context.Context, to BlobWriter, bucket, prefix string) *blobs {
+	b := &blobs{
+		to: to, bucket: bucket, prefix: prefix,
+		wake: make(chan struct{}, 1), ended: make(chan struct{}), done: make(chan error, 1),
+		policy: retry.Policy{
+			Name: "pipes", MaxAttempts: retry.Unlimited, MaxElapsed: lastChunk, AttemptTimeout: lastChunk / 2,
+			MaxDelay: 5 * time.Second, Classify: retry.Always, Observe: func(retry.Event) {},
+		},
+	}
+	go b.run(context.WithoutCancel(ctx))
+	return b
+}
+
+func (b *blobs) write(line []byte) error {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	if len(b.pending)+len(line) > maxPending {
+		return errFull
+	}
+	if b.pending = append(b.pending, line...); len(b.pending) >= chunkSize {
+		select {
+		case b.wake <- struct{}{}:
+		default:
+		}
+	}
+	return nil
+}
+
+func (b *blobs) close() error {
+	close(b.ended)
+	return <-b.done
+}
+
+// run sends a chunk from time to time, until nothing more comes. One that
+// fails is sent again as it is: it may be there all the same, and be read.
+func (b *blobs) run(ctx context.Context) {
+	tick := time.NewTicker(chunkEvery)
+	defer tick.Stop()
+	var failed error
+	for n, last := 1, false; !last; {
+		select {
+		case <-tick.C:
+		case <-b.wake:
+		case <-b.ended:
+			last = true
+		}
+		chunk := b.take()
+		if len(chunk) == 0 {
+			continue
+		}
+		if err := b.send(ctx, n, chunk); err != nil {
+			failed = err // and no later chunk would be read
+			break
+		}
+		n++
+	}
+	b.done <- failed
+}
+
+// take returns what is pending, without the end of the last line.
+func (b *blobs) take() []byte {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	chunk := bytes.TrimSuffix(b.pending, []byte("\n"))
+	b.pending = nil
+	return chunk
+}
+
+// send writes the chunk of that number, for a minute at most.
+func (b *blobs) send(ctx context.Context, n int, chunk []byte) error {
+	key := path.Join(b.prefix, strconv.Itoa(n)+".json")
+	return retry.Do(ctx, &b.policy, func(ctx context.Context) error {
+		return b.to.WriteBlob(ctx, b.bucket, key, chunk)
+	})
+}
+
+// Files is a store of blobs that is a directory, such as a mounted volume; a
+// bucket is a directory in it. The zero Files is the whole file system.
+type Files struct {
+	Root string
+}
+
+// ReadBlob reads a file.
+func (s Files) ReadBlob(_ context.Context, bucket, key string) ([]byte, error) {
+	return os.ReadFile(s.name(bucket, key))
+}
+
+// WriteBlob writes a file, which appears as a whole.
+func (s Files) WriteBlob(_ context.Context, bucket, key string, body []byte) error {
+	name := s.name(bucket, key)
+	if err := os.MkdirAll(filepath.Dir(name), 0o755); err != nil {
+		return err
+	}
+	if err := os.WriteFile(name+".part", body, 0o600); err != nil {
+		return err
+	}
+	return os.Rename(name+".part", name)
+}
+
+func (s Files) name(bucket, key string) string {
+	return filepath.Join(s.Root, bucket, filepath.FromSlash(key))
+}

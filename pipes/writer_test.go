@@ -1,0 +1,346 @@
+package pipes
+
+import (
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io/fs"
+	"log/slog"
+	"math"
+	"math/big"
+	"net/url"
+	"reflect"
+	"strings"
+	"testing"
+	"time"
+)
+
+// All that a session writes, case by case. Each case opens a session, does
+// something, and closes it with the error that came of it, as Run does; want is
+// what is written between opened and closed.
+func TestMessages(t *testing.T) {
+	one, two, none := contextOf("my_asset"), contextOf("a", "b"), contextOf()
+	escaped := contextOf(`pre\/fix/name`)
+	materialized := func(m Materialization) func(*Session) error {
+		return func(s *Session) error { return s.Materialize(m) }
+	}
+	logged := func(l slog.Level, text string) func(*Session) error {
+		return func(s *Session) error { return s.Log(l, text) }
+	}
+	meta := func(label string, v Value) func(*Session) error {
+		return materialized(Materialization{Metadata: Metadata{label: v}})
+	}
+	custom := func(v any) func(*Session) error { return func(s *Session) error { return s.Custom(v) } }
+	checked := func(c Check) func(*Session) error { return func(s *Session) error { return s.Check(c) } }
+	all := func(dos ...func(*Session) error) func(*Session) error {
+		return func(s *Session) error {
+			for _, do := range dos {
+				if err := do(s); err != nil {
+					return err
+				}
+			}
+			return nil
+		}
+	}
+	const bare = `{"asset_key":"my_asset","data_version":null,"metadata":null}`
+	for _, c := range []struct {
+		name    string
+		context dict
+		do      func(*Session) error
+		want    []string // method and params
+		err     string   // a part of it
+	}{
+		{"nothing", one, all(), nil, ""},
+		{
+			"log of any text", one, logged(slog.LevelInfo, "é ☃ 😀 \u2028 \x00 <&> \" \\ \n \t"),
+			[]string{`log {"level":"INFO","message":"é ☃ 😀 \u2028 \u0000 <&> \" \\ \n \t"}`},
+			"",
+		},
+		{
+			"log levels", one, all(logged(slog.LevelDebug, "d"), logged(slog.LevelInfo, "i"), logged(slog.LevelWarn, "w"),
+				logged(slog.LevelError, "e"), logged(LevelCritical, "c"), logged(-100, "x"), logged(slog.LevelInfo+2, "y"), logged(100, "z")),
+			[]string{
+				`log {"level":"DEBUG","message":"d"}`, `log {"level":"INFO","message":"i"}`, `log {"level":"WARNING","message":"w"}`,
+				`log {"level":"ERROR","message":"e"}`, `log {"level":"CRITICAL","message":"c"}`, `log {"level":"DEBUG","message":"x"}`,
+				`log {"level":"INFO","message":"y"}`, `log {"level":"CRITICAL","message":"z"}`,
+			},
+			"",
+		},
+		{"log of nothing", one, logged(slog.LevelInfo, ""), []string{`log {"level":"INFO","message":""}`}, ""},
+		{"log of no UTF-8", one, logged(slog.LevelInfo, "a\xffb\xed\xa0\x80"), []string{`log {"level":"INFO","message":"a\ufffdb\ufffd\ufffd\ufffd"}`}, ""},
+		{
+			"log of a secret", one, logged(slog.LevelInfo, "GET https://me:hunter2@host/a?X-Amz-Signature=abc&b=c"),
+			[]string{`log {"level":"INFO","message":"GET https://REDACTED@host/a?X-Amz-Signature=REDACTED&b=c"}`},
+			"",
+		},
+
+		{"materialized", one, materialized(Materialization{}), []string{"report_asset_materialization " + bare}, ""},
+		{
+			"version", one, materialized(Materialization{DataVersion: "alpha"}),
+			[]string{`report_asset_materialization {"asset_key":"my_asset","data_version":"alpha","metadata":null}`},
+			"",
+		},
+		{"no metadata", one, materialized(Materialization{Metadata: Metadata{}}), []string{"report_asset_materialization " + bare}, ""},
+		{"explicit key", one, materialized(Materialization{AssetKey: "my_asset"}), []string{"report_asset_materialization " + bare}, ""},
+		{"wrong key", one, materialized(Materialization{AssetKey: "other"}), nil, `"other" is not allowed: want one of ["my_asset"]`},
+		{
+			"twice", one, all(materialized(Materialization{}), materialized(Materialization{AssetKey: "my_asset"})),
+			[]string{"report_asset_materialization " + bare},
+			"materialized before",
+		},
+		{"several assets, no key", two, materialized(Materialization{}), nil, `the step makes 2 assets: an asset key is needed, one of ["a" "b"]`},
+		{
+			"several assets", two, all(materialized(Materialization{AssetKey: "b"}), materialized(Materialization{AssetKey: "a"})),
+			[]string{
+				`report_asset_materialization {"asset_key":"b","data_version":null,"metadata":null}`,
+				`report_asset_materialization {"asset_key":"a","data_version":null,"metadata":null}`,
+			},
+			"",
+		},
+		{"no asset, no key", none, materialized(Materialization{}), nil, "the step makes no asset"},
+		{
+			"no asset, a key", none, materialized(Materialization{AssetKey: "anything"}),
+			[]string{`report_asset_materialization {"asset_key":"anything","data_version":null,"metadata":null}`},
+			"",
+		},
+		{
+			"escaped key", escaped, materialized(Materialization{}),
+			[]string{`report_asset_materialization {"asset_key":"pre\\/fix/name","data_version":null,"metadata":null}`},
+			"",
+		},
+
+		{
+			"check", one, checked(Check{Name: "c", Passed: true}),
+			[]string{`report_asset_check {"asset_key":"my_asset","check_name":"c","passed":true,"severity":"ERROR","metadata":null}`},
+			"",
+		},
+		{
+			"check that warns", one, checked(Check{Name: "c", Severity: SeverityWarn, Metadata: Metadata{"rows": Int(0)}}),
+			[]string{`report_asset_check {"asset_key":"my_asset","check_name":"c","passed":false,"severity":"WARN","metadata":{"rows":{"type":"int","raw_value":0}}}`},
+			"",
+		},
+		{"check of several assets, no key", two, checked(Check{Name: "c"}), nil, "an asset key is needed"},
+		{
+			"check of several assets", two, checked(Check{AssetKey: "a", Name: "c"}),
+			[]string{`report_asset_check {"asset_key":"a","check_name":"c","passed":false,"severity":"ERROR","metadata":null}`},
+			"",
+		},
+		{
+			"check twice and after the asset", one, all(checked(Check{Name: "c"}), checked(Check{Name: "c"}), materialized(Materialization{}), checked(Check{Name: "c"})),
+			[]string{
+				`report_asset_check {"asset_key":"my_asset","check_name":"c","passed":false,"severity":"ERROR","metadata":null}`,
+				`report_asset_check {"asset_key":"my_asset","check_name":"c","passed":false,"severity":"ERROR","metadata":null}`,
+				"report_asset_materialization " + bare,
+				`report_asset_check {"asset_key":"my_asset","check_name":"c","passed":false,"severity":"ERROR","metadata":null}`,
+			},
+			"",
+		},
+		{"check without a name", one, checked(Check{}), nil, "no name"},
+		{"check with a severity of its own", one, checked(Check{Name: "c", Severity: "warn"}), nil, `"warn" is not allowed: want ERROR or WARN`},
+
+		{
+			"custom messages", one, all(custom(dict{"a": nil, "b": []int{1}}), custom(1), custom(1.0), custom("foo"), custom([]any{1, 2.5, "x"}), custom(nil), custom(true),
+				custom(json.RawMessage(`{"n":1.0,"s":"\ud800"}`)), custom(struct{ A *int }{})),
+			[]string{
+				`report_custom_message {"payload":{"a":null,"b":[1]}}`, `report_custom_message {"payload":1}`, `report_custom_message {"payload":1.0}`,
+				`report_custom_message {"payload":"foo"}`, `report_custom_message {"payload":[1,2.5,"x"]}`, `report_custom_message {"payload":null}`,
+				`report_custom_message {"payload":true}`, `report_custom_message {"payload":{"n":1.0,"s":"\ufffd"}}`, `report_custom_message {"payload":{"A":null}}`,
+			},
+			"",
+		},
+		{"custom message that is no JSON", one, custom(make(chan int)), nil, "no JSON"},
+		{"custom message that is too long", one, custom(strings.Repeat("x", 70_000)), nil, "70"},
+		{"custom message that is too deep", one, custom(nested(100)), nil, "levels"},
+		{"custom message with itself in it", one, custom(endless()), nil, "levels"},
+
+		{"object to infer from", one, meta("d", Infer(dict{"a": 1})), nil, `metadata "d": map[string]interface {} is an object: use pipes.JSON`},
+		{"unknown type", one, meta("d", Typed("duration", 1)), nil, `type "duration" is not allowed`},
+		{"type that only the schema knows", one, meta("d", Typed("job", "j")), nil, `type "job" is not allowed`},
+		{"JSON that is a string", one, meta("d", JSON("x")), nil, `neither an object nor a list`},
+		{"JSON that is null", one, meta("d", JSON(nil)), nil, `neither an object nor a list`},
+		{"integer with a point", one, meta("d", Typed("int", 3.0)), nil, "3.0 is no value of type int"},
+		{"integer with too many digits", one, meta("d", BigInt(new(big.Int).Exp(big.NewInt(10), big.NewInt(5000), nil))), nil, "digits"},
+		{"table with a list in it", one, meta("d", Table(nil, []map[string]any{{"a": []int{1}}})), nil, `record 0, column "a"`},
+		{"metadata that is too long", one, meta("d", URL(strings.Repeat("u", 70_000))), nil, "70"},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			l := listen(t, c.context)
+			err := c.do(l.Session)
+			if c.err == "" && err != nil || c.err != "" && (err == nil || !strings.Contains(err.Error(), c.err)) {
+				t.Fatalf("error %v, want %q", err, c.err)
+			}
+			l.Close(err)
+			heard := l.heard()
+			wantClosed(t, heard[len(heard)-1], err)
+			compare(t, heard[1:len(heard)-1], c.want)
+		})
+	}
+}
+
+func wantClosed(t *testing.T, got received, err error) {
+	t.Helper()
+	if _, ok := got.Params["exception"]; got.Method != "closed" || ok != (err != nil) {
+		t.Errorf("the last message is %v after error %v", got, err)
+	}
+}
+
+func compare(t *testing.T, got []received, want []string) {
+	t.Helper()
+	if len(got) != len(want) {
+		t.Fatalf("%d messages %v, want %d: %v", len(got), got, len(want), want)
+	}
+	for i, line := range want {
+		method, params, _ := strings.Cut(line, " ")
+		if got[i].Method != method || !reflect.DeepEqual(any(got[i].Params), parse(t, params)) {
+			t.Errorf("message %d is %s %v\nwant %s %v", i, got[i].Method, got[i].Params, method, parse(t, params))
+		}
+	}
+}
+
+func nested(levels int) any {
+	v := any(1)
+	for range levels {
+		v = []any{v}
+	}
+	return v
+}
+
+func endless() any {
+	m := dict{}
+	m["self"] = m
+	return m
+}
+
+// Every kind of metadata, as it is written: to Python 100 is no float, and
+// 100.0 no integer.
+func TestMetadata(t *testing.T) {
+	for _, c := range []struct {
+		value Value
+		want  string
+	}{
+		{Infer("s"), `{"type":"__infer__","raw_value":"s"}`},
+		{Infer(7), `{"type":"__infer__","raw_value":7}`},
+		{Infer(1.5), `{"type":"__infer__","raw_value":1.5}`},
+		{Infer(100.0), `{"type":"__infer__","raw_value":100.0}`},
+		{Infer(float32(2)), `{"type":"__infer__","raw_value":2.0}`},
+		{Infer(math.NaN()), `{"type":"text","raw_value":"NaN"}`},
+		{Infer(true), `{"type":"__infer__","raw_value":true}`},
+		{Infer(nil), `{"type":"__infer__","raw_value":null}`},
+		{Infer([]any{1, "a"}), `{"type":"__infer__","raw_value":[1,"a"]}`},
+		{Text("t"), `{"type":"text","raw_value":"t"}`},
+		{Text(""), `{"type":"text","raw_value":""}`},
+		{Markdown("# m"), `{"type":"md","raw_value":"# m"}`},
+		{URL("https://u@h/?sig=x"), `{"type":"url","raw_value":"https://REDACTED@h/?sig=REDACTED"}`},
+		{Path("/p"), `{"type":"path","raw_value":"/p"}`},
+		{Notebook("n.ipynb"), `{"type":"notebook","raw_value":"n.ipynb"}`},
+		{JSON(dict{"a": []int{1}, "f": 1.0}), `{"type":"json","raw_value":{"a":[1],"f":1.0}}`},
+		{JSON([]string{"x"}), `{"type":"json","raw_value":["x"]}`},
+		{Float(100), `{"type":"float","raw_value":100.0}`},
+		{Float(1e300), `{"type":"float","raw_value":1e+300}`},
+		{Float(1e-7), `{"type":"float","raw_value":1e-07}`},
+		{Float(math.Copysign(0, -1)), `{"type":"float","raw_value":-0.0}`},
+		{Float(1e20), `{"type":"float","raw_value":1e+20}`},
+		{Float(math.NaN()), `{"type":"text","raw_value":"NaN"}`},
+		{Float(math.Inf(1)), `{"type":"text","raw_value":"+Inf"}`},
+		{Float(math.Inf(-1)), `{"type":"text","raw_value":"-Inf"}`},
+		{Seconds(90 * time.Second), `{"type":"float","raw_value":90.0}`},
+		{Int(-3), `{"type":"int","raw_value":-3}`},
+		{BigInt(new(big.Int).Lsh(big.NewInt(1), 70)), `{"type":"int","raw_value":1180591620717411303424}`},
+		{BigInt(nil), `{"type":"null","raw_value":null}`},
+		{Bool(false), `{"type":"bool","raw_value":false}`},
+		{DagsterRun("r"), `{"type":"dagster_run","raw_value":"r"}`},
+		{Asset("a/b"), `{"type":"asset","raw_value":"a/b"}`},
+		{Null(), `{"type":"null","raw_value":null}`},
+		{Value{}, `{"type":"null","raw_value":null}`},
+		{Timestamp(time.Unix(1700000000, 5e8)), `{"type":"timestamp","raw_value":1.7000000005e+09}`},
+		{
+			Table([]Column{{Name: "a", Type: "int"}, {Name: "b"}}, []map[string]any{{"a": 1, "b": "x"}, {"a": 2.0, "b": nil}}),
+			`{"type":"table","raw_value":{"records":[{"a":1,"b":"x"},{"a":2.0,"b":null}],"schema":[{"name":"a","type":"int"},{"name":"b","type":"string"}]}}`,
+		},
+		{
+			TableSchema(Column{Name: "a", Type: "int", Description: "d", Tags: map[string]string{"k": "v"}, NotNull: true, Unique: true}),
+			`{"type":"table_schema","raw_value":{"columns":[{"name":"a","type":"int","description":"d","tags":{"k":"v"},"constraints":{"nullable":false,"unique":true,"other":[]}}]}}`,
+		},
+		{TableSchema(), `{"type":"table_schema","raw_value":{"columns":[]}}`},
+		{
+			ColumnLineage(map[string][]ColumnDep{"c": {{`raw/x\/y`, "k"}}, "d": nil}),
+			`{"type":"table_column_lineage","raw_value":{"deps_by_column":{"c":[{"asset_key":["raw","x/y"],"column_name":"k"}],"d":[]}}}`,
+		},
+		{Typed("float", 100), `{"type":"float","raw_value":100.0}`},
+		{Typed("float", json.Number("1e3")), `{"type":"float","raw_value":1e3}`},
+		{Typed("timestamp", 5), `{"type":"timestamp","raw_value":5.0}`},
+		{Typed("text", "x"), `{"type":"text","raw_value":"x"}`},
+		{Typed("bool", true), `{"type":"bool","raw_value":true}`},
+		{Typed("json", dict{}), `{"type":"json","raw_value":{}}`},
+		{Typed("null", nil), `{"type":"null","raw_value":null}`},
+		{Typed("int", 5), `{"type":"int","raw_value":5}`},
+		{Typed("__infer__", []int{1}), `{"type":"__infer__","raw_value":[1]}`},
+	} {
+		l := listen(t, contextOf("my_asset"))
+		if err := l.Materialize(Materialization{Metadata: Metadata{"m": c.value}}); err != nil {
+			t.Errorf("%s: %v", c.want, err)
+			continue
+		}
+		l.Close(nil)
+		got := l.heard()[1].Params["metadata"].(map[string]any)["m"]
+		if !reflect.DeepEqual(got, parse(t, c.want)) {
+			t.Errorf("metadata %v, want %s", got, c.want)
+		}
+	}
+}
+
+// A long text is cut where a character ends, and says so.
+func TestLongTextsAreCut(t *testing.T) {
+	l := listen(t, contextOf("my_asset"))
+	long := strings.Repeat("é", 1<<19) // 1 MiB
+	if err := l.Log(slog.LevelInfo, long); err != nil {
+		t.Fatal(err)
+	}
+	if err := l.Materialize(Materialization{Metadata: Metadata{"t": Text(long), "i": Infer(long)}}); err != nil {
+		t.Fatal(err)
+	}
+	l.Close(fmt.Errorf("it failed: %w", errors.New(long)))
+	heard := l.heard()
+	for _, text := range []any{
+		heard[1].Params["message"],
+		member(member(heard[2].Params["metadata"], "t"), "raw_value"), member(member(heard[2].Params["metadata"], "i"), "raw_value"),
+		member(heard[3].Params["exception"], "message"), member(member(heard[3].Params["exception"], "cause"), "message"),
+	} {
+		if s := text.(string); !strings.Contains(s, "é... [cut: 1048") || len(s) > 64<<10 {
+			t.Errorf("%d bytes, the end is %q", len(s), s[max(0, len(s)-40):])
+		}
+	}
+}
+
+// An exception has five fields, and so has each of its causes.
+func TestExceptions(t *testing.T) {
+	inner := &fs.PathError{Op: "open", Path: "x", Err: fs.ErrNotExist}
+	for _, c := range []struct {
+		err  error
+		want string
+	}{
+		{errors.New("plain"), `{"message":"plain","stack":[],"name":"errors.errorString","cause":null,"context":null}`},
+		{fmt.Errorf("outer: %w", inner), `{"message":"outer: open x: file does not exist","stack":[],"name":"fmt.wrapError","context":null,"cause":
+			{"message":"open x: file does not exist","stack":[],"name":"fs.PathError","context":null,"cause":
+			{"message":"file does not exist","stack":[],"name":"errors.errorString","cause":null,"context":null}}}`},
+		{errors.Join(errors.New("first"), errors.New("second")), `{"message":"first\nsecond","stack":[],"name":"errors.joinError","context":null,"cause":
+			{"message":"first","stack":[],"name":"errors.errorString","cause":null,"context":null}}`},
+		{(*fs.PathError)(nil), `{"message":"<nil>","stack":[],"name":"fs.PathError","cause":null,"context":null}`},
+		{&url.Error{Op: "Get", URL: "https://u:p@h/?sig=1", Err: errors.New("x")}, `{"message":"Get \"https://REDACTED@h/?sig=REDACTED\": x","stack":[],"name":"url.Error","context":null,"cause":
+			{"message":"x","stack":[],"name":"errors.errorString","cause":null,"context":null}}`},
+		{round{}, `{"message":"round","stack":[],"name":"pipes.round","context":null,"cause":{"message":"round","stack":[],"name":"pipes.round","context":null,"cause":{"message":"round","stack":[],"name":"pipes.round","context":null,"cause":{"message":"round","stack":[],"name":"pipes.round","context":null,"cause":{"message":"round","stack":[],"name":"pipes.round","context":null,"cause":{"message":"round","stack":[],"name":"pipes.round","context":null,"cause":{"message":"round","stack":[],"name":"pipes.round","context":null,"cause":{"message":"round","stack":[],"name":"pipes.round","context":null,"cause":null}}}}}}}}`},
+	} {
+		l := listen(t, contextOf("my_asset"))
+		l.Close(c.err)
+		heard := l.heard()
+		if got := heard[1].Params["exception"]; !reflect.DeepEqual(got, parse(t, c.want)) {
+			t.Errorf("%T: exception %v\nwant %s", c.err, got, c.want)
+		}
+	}
+}
+
+// round is an error that is its own cause.
+type round struct{}
+
+func (round) Error() string   { return "round" }
+func (r round) Unwrap() error { return r }
