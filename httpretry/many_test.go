@@ -63,7 +63,8 @@ func TestRandomUploads(t *testing.T) {
 			mu.Lock()
 			defer mu.Unlock()
 			step := []httptestfault.Step{
-				ok, status(503), {Status: 503, Unread: true},
+				ok, status(503),
+				{Status: 503, Unread: true},
 				httptestfault.Step{}.CutAt(httptestfault.BeforeHead, httptestfault.RST),
 				httptestfault.Step{Unread: true}.CutAt(httptestfault.BeforeHead, httptestfault.FIN),
 			}[random.IntN(5)]
