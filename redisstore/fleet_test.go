@@ -1,6 +1,9 @@
 package redisstore_test
 
 import (
+	"slices"
+	"sync"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -8,23 +11,253 @@ import (
 	"github.com/seed-0f2c7998/perdure/redisstore"
 )
 
+// brisk is a store that looks at its server often, so that tests are short.
+func brisk(srv *server) redisstore.Options {
+	return redisstore.Options{URL: srv.url(), Quorum: 1, Sync: 50 * time.Millisecond, Stale: 500 * time.Millisecond}
+}
+
 // What one node finds, another respects; one probe, by one of them, closes both.
 func TestTwoAgree(t *testing.T) {
 	srv := startServer(t)
 	f := fleet(t, 2, redisstore.Options{URL: srv.url(), Quorum: 1}, circuit.Config{FailureThreshold: 3, RecoveryTimeout: 50 * time.Millisecond})
 	a, b := f[0], f[1]
 	fail(t, a.Breaker, 3)
-	took := eventually(t, time.Second, func() bool { return b.Peek() != nil }, "the other opens")
-	t.Logf("the other opened after %v", took)
-	var probe circuit.Permit
-	eventually(t, 2*time.Second, func() bool {
-		p, err := b.Acquire()
-		probe = p
-		return err == nil
-	}, "a probe passes")
+	eventually(t, time.Second, func() bool { return b.Peek() != nil }, "the other opens")
+	probe := awaitProbe(t, b.Breaker)
 	if a.Allow() {
 		t.Error("a second probe passes")
 	}
 	probe.Success()
 	eventually(t, time.Second, func() bool { return a.State() == circuit.Closed && b.State() == circuit.Closed }, "both close")
+}
+
+// awaitProbe calls until it is let pass, as the next calls of a program would be.
+func awaitProbe(t *testing.T, b *circuit.Breaker) (probe circuit.Permit) {
+	t.Helper()
+	eventually(t, 5*time.Second, func() bool {
+		p, err := b.Acquire()
+		probe = p
+		return err == nil && p.Probe()
+	}, "a probe passes")
+	return probe
+}
+
+// A change arrives at another process by push.
+func TestPushLatency(t *testing.T) {
+	srv := startServer(t)
+	seen := make(chan time.Time, 1)
+	f := fleet(t, 1, redisstore.Options{URL: srv.url()}, circuit.Config{})
+	other := open(t, redisstore.Options{URL: srv.url(), Node: "other"})
+	circuit.New("backend", circuit.Config{Store: other, Observe: func(circuit.Transition) { seen <- time.Now() }})
+	ready(t, other)
+	var took []time.Duration
+	for i := range 200 {
+		began := time.Now()
+		if i%2 == 0 {
+			f[0].Trip()
+		} else {
+			f[0].Breaker.Reset()
+		}
+		select {
+		case at := <-seen:
+			took = append(took, at.Sub(began))
+		case <-time.After(5 * time.Second):
+			t.Fatalf("change %d did not arrive", i)
+		}
+	}
+	slices.Sort(took)
+	t.Logf("from one process to another: p50 %v, p99 %v of %d changes", took[100], took[198], len(took))
+}
+
+// Calls that go well ask nobody; a transition costs at most two round trips.
+func TestCommands(t *testing.T) {
+	srv := startServer(t)
+	f := fleet(t, 2, redisstore.Options{URL: srv.url(), Quorum: 1, Sync: time.Hour},
+		circuit.Config{FailureThreshold: 3, RecoveryTimeout: 20 * time.Millisecond})
+	c := srv.client()
+	_, before := scriptsRun(t, c)
+	const calls = 1_000_000
+	for range calls {
+		p, err := f[0].Acquire()
+		if err != nil {
+			t.Fatal(err)
+		}
+		p.Success()
+	}
+	scripts, after := scriptsRun(t, c)
+	t.Logf("%d calls that went well: %d commands", calls, after-before)
+	if after != before {
+		t.Errorf("%d calls that went well made %d commands, want 0", calls, after-before)
+	}
+	const rounds = 20
+	for range rounds {
+		fail(t, f[0].Breaker, 3)
+		eventually(t, 2*time.Second, func() bool { return f[1].Peek() != nil }, "the other opens")
+		probe := awaitProbe(t, f[1].Breaker)
+		probe.Success()
+		eventually(t, 2*time.Second, func() bool { return f[0].State() == circuit.Closed }, "it closes")
+	}
+	trips, _ := scriptsRun(t, c)
+	n := float64(trips-scripts) / (3 * rounds)
+	t.Logf("%d transitions: %.2f scripts each", 3*rounds, n)
+	if n > 2 {
+		t.Errorf("a transition took %.2f scripts, want at most 2", n)
+	}
+}
+
+// However many ask at once, one probe is out for the whole fleet.
+func TestOneProbe(t *testing.T) {
+	srv := startServer(t)
+	f := fleet(t, 8, brisk(srv), circuit.Config{FailureThreshold: 1, RecoveryTimeout: 30 * time.Millisecond, ProbeLease: 5 * time.Second})
+	var out, most, probes atomic.Int32
+	var stop atomic.Bool
+	fail(t, f[0].Breaker, 1)
+	for _, m := range f {
+		eventually(t, time.Second, func() bool { return m.State() != circuit.Closed }, "all open")
+	}
+	var callers sync.WaitGroup
+	for _, m := range f {
+		callers.Go(func() {
+			pace := time.NewTicker(100 * time.Microsecond)
+			defer pace.Stop()
+			for !stop.Load() {
+				<-pace.C
+				p, err := m.Acquire()
+				if err != nil {
+					continue
+				}
+				if !p.Probe() {
+					t.Error("a call passes that is no probe")
+				}
+				most.Store(max(most.Load(), out.Add(1)))
+				probes.Add(1)
+				<-pace.C
+				<-pace.C
+				out.Add(-1)
+				p.Failure()
+			}
+		})
+	}
+	eventually(t, 20*time.Second, func() bool { return probes.Load() >= 20 }, "20 probes are sent")
+	stop.Store(true)
+	callers.Wait()
+	if t.Logf("%d probes of 8 processes, at most %d at a time", probes.Load(), most.Load()); most.Load() != 1 {
+		t.Errorf("%d probes at a time, want 1", most.Load())
+	}
+}
+
+// A probe that comes back after its lease has gone to another changes nothing.
+func TestLateProbe(t *testing.T) {
+	srv := startServer(t)
+	f := fleet(t, 3, brisk(srv), circuit.Config{FailureThreshold: 1, RecoveryTimeout: 20 * time.Millisecond, ProbeLease: 50 * time.Millisecond})
+	fail(t, f[0].Breaker, 1)
+	for _, m := range f {
+		eventually(t, time.Second, func() bool { return m.State() != circuit.Closed }, "all open")
+	}
+	late := awaitProbe(t, f[0].Breaker)
+	awaitProbe(t, f[1].Breaker) // once the first one's lease is over
+	late.Success()
+	settled := time.After(200 * time.Millisecond)
+	for done := false; !done; {
+		select {
+		case <-settled:
+			done = true
+		default:
+			if st, _ := f[2].Status("backend"); st.State != circuit.Open {
+				t.Fatalf("a late result made the fleet %v", st.State)
+			}
+		}
+	}
+	awaitProbe(t, f[2].Breaker).Success()
+	eventually(t, 2*time.Second, func() bool {
+		return !slices.ContainsFunc(f, func(m member) bool { st, _ := m.Status("backend"); return st.State != circuit.Closed })
+	}, "the fleet closes")
+}
+
+// One broken node of three opens for itself alone, two for all.
+func TestQuorum(t *testing.T) {
+	srv := startServer(t)
+	o := brisk(srv)
+	o.Quorum = 0 // the default, 2
+	f := fleet(t, 3, o, circuit.Config{FailureThreshold: 1, RecoveryTimeout: time.Minute})
+	fail(t, f[0].Breaker, 1)
+	read := time.After(4 * o.Sync)
+	for done := false; !done; {
+		select {
+		case <-read:
+			done = true
+		default:
+			if f[1].State() != circuit.Closed || f[2].State() != circuit.Closed {
+				t.Fatal("one node has opened the fleet")
+			}
+		}
+	}
+	if f[0].State() != circuit.Open {
+		t.Errorf("the broken node is %v", f[0].State())
+	}
+	fail(t, f[1].Breaker, 1)
+	eventually(t, time.Second, func() bool { return f[2].State() == circuit.Open }, "two nodes open the fleet")
+
+	alone := fleet(t, 1, redisstore.Options{URL: srv.url(), Prefix: "alone:"}, circuit.Config{FailureThreshold: 1})
+	fail(t, alone[0].Breaker, 1)
+	eventually(t, time.Second, func() bool { st, _ := alone[0].Status("backend"); return st.State == circuit.Open },
+		"who is the only one alive decides")
+}
+
+// What a server has asked for holds for all, the later of two instants; what a
+// person sets as well.
+func TestHoldsAndHands(t *testing.T) {
+	srv := startServer(t)
+	f := fleet(t, 2, brisk(srv), circuit.Config{FailureThreshold: 1, RecoveryTimeout: time.Minute})
+	a, b := f[0], f[1]
+	until := time.Now().Add(time.Minute)
+	a.HoldUntil(until)
+	eventually(t, time.Second, func() bool { return !b.NotBefore().IsZero() }, "the instant is shared")
+	b.HoldUntil(until.Add(-30 * time.Second))
+	b.HoldUntil(until.Add(30 * time.Second))
+	eventually(t, time.Second, func() bool { return a.NotBefore().After(until.Add(29 * time.Second)) }, "the later one is shared")
+	if d := a.NotBefore().Sub(until.Add(30 * time.Second)); d < 0 || d > time.Second {
+		t.Errorf("the instant moved by %v on its way", d)
+	}
+	a.Isolate()
+	eventually(t, time.Second, func() bool { return b.State() == circuit.Isolated }, "isolated by hand")
+	b.Breaker.Reset()
+	eventually(t, time.Second, func() bool { return a.State() == circuit.Closed && a.NotBefore().IsZero() }, "reset by hand")
+	a.Trip()
+	eventually(t, time.Second, func() bool { return b.State() == circuit.Open }, "tripped by hand")
+
+	late := member{Store: open(t, brisk(srv))} // as a command is
+	late.Breaker = circuit.New("backend", circuit.Config{Store: late.Store, Observe: func(circuit.Transition) {}})
+	ready(t, late.Store)
+	if late.State() != circuit.Open {
+		t.Errorf("a process that comes later is %v after Ready", late.State())
+	}
+	late.Store.Reset("backend")
+	late.Store.Close()
+	eventually(t, time.Second, func() bool { return a.State() == circuit.Closed && b.State() == circuit.Closed }, "what is left to tell is told at Close")
+}
+
+// A process that lives for seconds can be the one to probe.
+func TestReadyForProbe(t *testing.T) {
+	srv := startServer(t)
+	c := circuit.Config{FailureThreshold: 1, RecoveryTimeout: 20 * time.Millisecond}
+	f := fleet(t, 1, brisk(srv), c)
+	fail(t, f[0].Breaker, 1)
+	eventually(t, time.Second, func() bool { return f[0].Peek() == nil }, "its time is up")
+	for i := range 3 {
+		g := fleet(t, 1, brisk(srv), c)
+		p, err := g[0].Acquire()
+		if err != nil || !p.Probe() {
+			t.Fatalf("the first call of process %d is no probe: %v", i, err)
+		}
+		p.Failure()
+		g[0].Store.Close()
+		<-time.After(30 * time.Millisecond)
+	}
+	unused := fleet(t, 1, brisk(srv), c)
+	unused[0].Store.Close() // and gives its lease back
+	last := fleet(t, 1, brisk(srv), c)
+	if !last[0].Allow() {
+		t.Error("a lease that was not used was not given back")
+	}
 }

@@ -27,6 +27,7 @@ type key struct {
 	ask     time.Duration    // length of the probe for which a lease is wanted, 0 for none
 	read    bool             // it is to be read
 	release bool             // its lease is to be given back, if it is not used
+	telling bool             // transitions of its own are on their way to the server
 }
 
 // A job is a transition to tell.
@@ -155,6 +156,7 @@ func (s *Store) calls(k *key, now time.Time) (list []call) {
 	case k.read && len(list) == 0:
 		add("read", true)
 	}
+	k.telling = k.hand != nil || k.own != nil
 	k.lost, k.hand, k.own, k.hold, k.ask, k.read, k.release = nil, nil, nil, time.Time{}, 0, false, false
 	return list
 }

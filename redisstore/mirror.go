@@ -114,9 +114,8 @@ func (m *mirror) grant(lease time.Duration, now time.Time) (ok, ask bool) {
 	case m.view.state != circuit.Open:
 		return false, false
 	case m.token != 0 && m.token == m.view.gen && m.ends.Sub(now) >= m.margin:
-		ask = !m.used || m.ends.Sub(now) < lease
 		m.used = true
-		return true, ask
+		return true, m.ends.Sub(now) < lease // it must last as long as the probe
 	}
 	free := !m.view.lease.After(now) && !m.view.until.After(now)
 	if ask = !m.want || free && now.Sub(m.asked) >= m.margin/20; ask {

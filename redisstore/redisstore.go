@@ -85,21 +85,32 @@ func Open(o Options) (*Store, error) {
 // where the fleet waits for a probe, the process has then asked to be the one
 // to send it. The error is that of ctx, with what is wrong with the server.
 func (s *Store) Ready(ctx context.Context) error {
-	known := func(k *key) bool { return k.mirror.known && !k.obeying && !k.due(time.Now()) }
+	known := func(k *key) bool {
+		_, due := k.due(time.Now())
+		return k.mirror.known && !k.telling && !k.obeying && !due
+	}
 	if err := s.await(ctx, func() bool { return s.all(known) }); err != nil {
 		return err
 	}
+	asked := false
 	s.mu.Lock()
 	for _, k := range s.keys {
 		if m := &k.mirror; m.view.state == circuit.Open && !m.view.until.After(time.Now()) && m.token == 0 {
-			m.want, k.ask = true, s.sync
+			m.want, k.ask, asked = true, s.sync, true
 			s.wake()
 		}
 	}
 	s.mu.Unlock()
-	return s.await(ctx, func() bool {
+	err := s.await(ctx, func() bool {
 		return !s.busy && s.all(func(k *key) bool { return known(k) && k.ask == 0 })
 	})
+	if err == nil && asked {
+		select { // a breaker that was told to open until now rounds that up to a millisecond
+		case <-time.After(2 * time.Millisecond):
+		case <-ctx.Done():
+		}
+	}
+	return err
 }
 
 // Reset closes the breaker of that name in the whole fleet, even where this

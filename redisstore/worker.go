@@ -64,6 +64,7 @@ func (s *Store) batch(ctx context.Context, client rueidis.Client) error {
 	var failed error
 	answered := 0
 	for i, c := range calls {
+		c.key.telling = false
 		text, err := answers[i].ToString()
 		if err == nil {
 			err = s.answer(c.key, text, sent)
@@ -175,10 +176,14 @@ func (s *Store) learn(k *key, v view, sent time.Time) {
 	}
 }
 
-// due reports whether the local breaker has to be told something. s.mu is held.
-func (k *key) due(now time.Time) bool {
-	_, due := k.mirror.order(now)
-	return due
+// due returns what the local breaker has to be told, if anything. While the
+// server has not heard of its latest transitions, what is known of the fleet is
+// from before them: the answer to them will say. s.mu is held.
+func (k *key) due(now time.Time) (cell.Order, bool) {
+	if k.telling || k.hand != nil || k.own != nil {
+		return cell.Order{}, false
+	}
+	return k.mirror.order(now)
 }
 
 // obey tells the local breakers what the fleet has agreed on. It has a
@@ -206,7 +211,7 @@ func (s *Store) next() (*key, cell.Order) {
 	defer s.mu.Unlock()
 	now := time.Now()
 	for _, k := range s.keys {
-		if o, due := k.mirror.order(now); due {
+		if o, due := k.due(now); due {
 			k.mirror.follow(o)
 			k.obeying = k.obey != nil
 			if k.obeying {
