@@ -80,6 +80,11 @@ func (o *Options) Validate() error {
 			return err
 		}
 	}
+	if o.Breakers != nil {
+		if err := o.Breakers.Validate(); err != nil {
+			return err
+		}
+	}
 	if strings.ContainsFunc(o.AttemptHeader, notToken) {
 		return setting.Bad("AttemptHeader", o.AttemptHeader, "the name of a header")
 	}

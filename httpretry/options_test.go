@@ -16,6 +16,7 @@ import (
 	"testing/synctest"
 	"time"
 
+	"github.com/seed-0f2c7998/perdure/circuit"
 	"github.com/seed-0f2c7998/perdure/httpretry"
 	"github.com/seed-0f2c7998/perdure/httpretry/httptestfault"
 	"github.com/seed-0f2c7998/perdure/retry"
@@ -27,6 +28,7 @@ func TestOptionsThatAreNotValid(t *testing.T) {
 		says    []string
 	}{
 		{httpretry.Options{Policy: &retry.Policy{MaxAttempts: -7}}, []string{"-7"}},
+		{httpretry.Options{Breakers: &circuit.Config{FailureThreshold: -9}}, []string{"failure_threshold", "-9"}},
 		{httpretry.Options{AttemptHeader: "X Attempt"}, []string{"AttemptHeader", "X Attempt"}},
 		{httpretry.Options{Hedge: &httpretry.Hedge{Percentile: 1}}, []string{"Hedge.Percentile", "1", "below 1"}},
 		{httpretry.Options{Hedge: &httpretry.Hedge{Percentile: math.NaN()}}, []string{"Hedge.Percentile", "NaN"}},
