@@ -31,6 +31,8 @@ func header() []byte {
 	return b[:headerSize]
 }
 
+var errNotMappable = errors.New("this platform has no memory-mapped files in the standard library")
+
 // errNotUsable is a file that is not one of ours, or is damaged.
 var errNotUsable = errors.New("not a file of shared circuit breakers of this version")
 
@@ -41,7 +43,7 @@ const tries = 10
 // aside one that is not usable. Any number of processes may do so at once.
 func openTable(path string) (*table, error) {
 	if !mappable {
-		return nil, errors.New("this platform has no memory-mapped files in the standard library")
+		return nil, errNotMappable
 	}
 	dir := filepath.Dir(path)
 	if err := os.MkdirAll(dir, 0o700); err != nil {
@@ -70,12 +72,37 @@ func openTable(path string) (*table, error) {
 }
 
 // mapFile maps a file that is there.
-func mapFile(path string) (_ *table, err error) {
-	f, err := os.OpenFile(path, os.O_RDWR|noFollow, 0)
+func mapFile(path string) (*table, error) {
+	return withFile(path, os.O_RDWR, func(f *os.File, info os.FileInfo) (*table, error) {
+		data, err := mapMemory(f, fileSize) // it stays mapped when f is closed
+		if err != nil {
+			return nil, err
+		}
+		return newTable(data, info), nil
+	})
+}
+
+// readTable returns a table with what is in the file at path now.
+func readTable(path string) (*table, error) {
+	if !mappable {
+		return nil, errNotMappable
+	}
+	return withFile(path, os.O_RDONLY, func(f *os.File, info os.FileInfo) (*table, error) {
+		data, err := readMemory(f, fileSize)
+		if err != nil {
+			return nil, err
+		}
+		return newTable(data, info), nil
+	})
+}
+
+// withFile gives do the file at path, if it is one of ours.
+func withFile(path string, flag int, do func(*os.File, os.FileInfo) (*table, error)) (_ *table, err error) {
+	f, err := os.OpenFile(path, flag|noFollow, 0)
 	if err != nil {
 		return nil, err
 	}
-	defer func() { err = errors.Join(err, f.Close()) }() // the mapping stays
+	defer func() { err = errors.Join(err, f.Close()) }()
 	info, err := f.Stat()
 	if err != nil {
 		return nil, err
@@ -85,13 +112,13 @@ func mapFile(path string) (_ *table, err error) {
 	}
 	first := make([]byte, headerSize)
 	if _, err := io.ReadFull(f, first); err != nil || info.Size() != fileSize || !bytes.Equal(first, header()) {
-		return nil, errNotUsable
+		return nil, fmt.Errorf("%s is %w", path, errNotUsable)
 	}
-	data, err := mapMemory(f, fileSize)
+	t, err := do(f, info)
 	if err != nil {
 		return nil, fmt.Errorf("map %s: %w", path, err)
 	}
-	return newTable(data, info), nil
+	return t, nil
 }
 
 // create makes the file, unless another process is faster. It is written in

@@ -66,6 +66,24 @@ func Open(path string) *Store {
 	return s
 }
 
+// Look returns what is in the file at path at this moment, to be shown: a Store
+// of which nobody else sees the changes. It makes no file, claims no place in
+// one and leaves one that is not usable where it is. "" means the file of the
+// user. The error is [fs.ErrNotExist] if there is no file.
+func Look(path string) (*Store, error) {
+	if path == "" {
+		var err error
+		if path, err = Path(); err != nil {
+			return nil, err
+		}
+	}
+	t, err := readTable(path)
+	if err != nil {
+		return nil, err
+	}
+	return &Store{path: path, stop: make(chan struct{}), refs: make(map[string]*cell.Ref), table: t}, nil
+}
+
 // Path returns the path of the user's file: cells in the directory
 // PERDURE_STATE names, or else in perdure of the state directory that the XDG
 // Base Directory Specification has, ~/.local/state if XDG_STATE_HOME is not set.
@@ -139,7 +157,7 @@ func (s *Store) open() {
 		return
 	}
 	if t.aside != "" {
-		slog.Default().Warn("The file of shared circuit breakers was not usable and has been set aside",
+		slog.Default().Warn("The file of shared circuit breakers was not usable and has been set aside as "+t.aside,
 			"path", s.path, "aside", t.aside)
 	}
 	s.table, s.err = t, nil
@@ -148,7 +166,7 @@ func (s *Store) open() {
 // warn keeps err, and tells it if it is the first.
 func (s *Store) warn(err error) {
 	if s.err == nil {
-		slog.Default().Warn("Circuit breakers are not shared with other processes", "error", err)
+		slog.Default().Warn("Circuit breakers are not shared with other processes: "+err.Error(), "error", err)
 	}
 	s.err = err
 }

@@ -13,3 +13,5 @@ const mappable = false
 const noFollow = 0
 
 func mapMemory(*os.File, int) ([]byte, error) { return nil, errors.ErrUnsupported }
+
+func readMemory(*os.File, int) ([]byte, error) { return nil, errors.ErrUnsupported }

@@ -4,7 +4,9 @@ package hoststore
 
 import (
 	"os"
+	"sync/atomic"
 	"syscall"
+	"unsafe"
 )
 
 // mappable reports whether processes can share memory here.
@@ -16,4 +18,20 @@ const noFollow = syscall.O_NOFOLLOW
 // mapMemory maps the first size bytes of f. They stay mapped when f is closed.
 func mapMemory(f *os.File, size int) ([]byte, error) {
 	return syscall.Mmap(int(f.Fd()), 0, size, syscall.PROT_READ|syscall.PROT_WRITE, syscall.MAP_SHARED)
+}
+
+// readMemory returns a copy of the first size bytes of f, a multiple of eight.
+// It is made word by word through a mapping: no word that others are writing is
+// torn in it.
+func readMemory(f *os.File, size int) (_ []byte, err error) {
+	data, err := syscall.Mmap(int(f.Fd()), 0, size, syscall.PROT_READ, syscall.MAP_SHARED)
+	if err != nil {
+		return nil, err
+	}
+	words := make([]uint64, size/8)
+	from := unsafe.Slice((*uint64)(unsafe.Pointer(&data[0])), len(words))
+	for i := range words {
+		words[i] = atomic.LoadUint64(&from[i])
+	}
+	return unsafe.Slice((*byte)(unsafe.Pointer(&words[0])), size), syscall.Munmap(data)
 }
