@@ -123,9 +123,6 @@ func (op *operation) admit(ctx context.Context, request any) error {
 // known.
 func (op *operation) begin(ctx context.Context, request any) error {
 	op.policy.Name = cmp.Or(op.policy.Name, awsmiddleware.GetOperationName(ctx))
-	if op.streamed {
-		op.policy.MaxAttempts = 1
-	}
 	if op.breakers != nil {
 		b, err := op.registry.Get(op.key(ctx, request), *op.breakers)
 		if err != nil {
@@ -162,7 +159,11 @@ func (op *operation) failed(ctx context.Context, err error) {
 		e.class = retry.ClassTransient
 		op.policy.BaseDelay, op.policy.Jitter = time.Millisecond, retry.NoJitter // there is nothing to wait for
 	}
-	delay, stop := op.call.Failed(ctx, e)
+	failure := error(e)
+	if op.streamed {
+		failure = retry.Final(e)
+	}
+	delay, stop := op.call.Failed(ctx, failure)
 	op.policy.BaseDelay, op.policy.Jitter = plain.BaseDelay, plain.Jitter
 	op.delay, op.again = delay, stop == nil
 	if stop != nil {
@@ -187,27 +188,29 @@ func (op *operation) fix(err error) bool {
 // give returns an error of the Call with the SDK's error in the place of the
 // one that carried it.
 func (op *operation) give(err error) error {
-	if carrier, ok := err.(*attemptError); ok { //nolint:errorlint // exactly as it was handed in
-		return op.explained(carrier.err)
-	}
 	if e, ok := err.(*retry.Error); ok { //nolint:errorlint // as Call makes it
-		if carrier, ok := e.Last.(*attemptError); ok { //nolint:errorlint // exactly as it was handed in
-			e.Last = op.explained(carrier.err)
-		}
+		e.Last = op.plain(e.Last)
+		return e
 	}
-	return err
+	return op.plain(err)
+}
+
+// plain returns what err carries, if it does, and why there was one attempt if
+// not the policy says so.
+func (op *operation) plain(err error) error {
+	carrier, ok := errors.AsType[*attemptError](err)
+	if !ok {
+		return err
+	}
+	class, _ := op.policy.ClassOf(carrier)
+	if op.streamed && (class == retry.ClassTransient || class == retry.ClassThrottled) {
+		return fmt.Errorf("%w (%w)", carrier.err, errStream)
+	}
+	return carrier.err
 }
 
 // errStream is why an attempt is the only one.
 var errStream = errors.New("not repeated: the body is a stream that cannot be rewound")
-
-// explained adds to err why it was not retried, if the policy does not say so.
-func (op *operation) explained(err error) error {
-	if op.streamed && op.policy.Classify(err) != retry.ClassPermanent {
-		return fmt.Errorf("%w (%w)", err, errStream)
-	}
-	return err
-}
 
 // timed makes the attempt within the policy's AttemptTimeout, which ends with
 // the head of the answer.

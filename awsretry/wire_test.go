@@ -180,6 +180,13 @@ func TestStreamThatCannotBeRewoundKeepsItsFirstError(t *testing.T) {
 	if !ok || api.ErrorCode() != "SlowDown" || server.Count("", "") != 1 || !strings.Contains(err.Error(), "cannot be rewound") {
 		t.Errorf("a stream, always 503: %d requests, %v, want 1, SlowDown, and why there was no other", server.Count("", ""), err)
 	}
+	server.Deny("/")
+	_, err = s3.NewFromConfig(cfg, pathStyle).PutObject(t.Context(), &s3.PutObjectInput{
+		Bucket: aws.String(bucket), Key: aws.String("k"), Body: struct{ io.Reader }{strings.NewReader("a stream")}, ContentLength: aws.Int64(8),
+	})
+	if err == nil || strings.Contains(err.Error(), "rewound") {
+		t.Errorf("a stream, denied: %v, want no other reason", err)
+	}
 }
 
 func TestClassifyKnowsTheSDKsErrorsOutsideOfIt(t *testing.T) {

@@ -4,6 +4,7 @@ package objects_test
 
 import (
 	"errors"
+	"fmt"
 	"math/rand/v2"
 	"os"
 	"os/exec"
@@ -65,5 +66,36 @@ func TestUploadOutlivesItsProcess(t *testing.T) {
 	}
 	if _, err := os.Stat(path + ".state"); err == nil {
 		t.Error("the state is still there")
+	}
+}
+
+func TestListOfAHundredThousandKeys(t *testing.T) {
+	const count = 100_000
+	server := start(t, s3test.Options{})
+	store := open(t, server, objects.Options{})
+	for i := range count {
+		if err := server.Store(bucket, fmt.Sprintf("%06d", i), nil); err != nil {
+			t.Fatal(err)
+		}
+	}
+	requests := 0
+	server.Script(func(s3test.Request) s3test.Fault {
+		if requests++; requests%11 == 10 { // every tenth page, once
+			return s3test.InternalError()
+		}
+		return s3test.Fault{}
+	})
+	next := 0
+	for o, err := range store.List(t.Context(), bucket, "") {
+		if err != nil {
+			t.Fatal(err)
+		}
+		if want := fmt.Sprintf("%06d", next); o.Key != want {
+			t.Fatalf("key %d is %s, want %s", next, o.Key, want)
+		}
+		next++
+	}
+	if next != count {
+		t.Errorf("%d keys, want %d", next, count)
 	}
 }

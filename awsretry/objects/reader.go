@@ -285,12 +285,47 @@ func (r *Reader) begun(out *s3.GetObjectOutput) {
 		o.Size = *out.ContentLength
 	}
 	o.StorageClass = string(out.StorageClass)
-	o.Checksum = sum.Answer{
+	answer := sum.Answer{
 		CRC64NVME: out.ChecksumCRC64NVME, CRC32: out.ChecksumCRC32, CRC32C: out.ChecksumCRC32C,
 		SHA256: out.ChecksumSHA256, SHA1: out.ChecksumSHA1,
-	}.Whole(out.ChecksumType)
+	}
+	o.Checksum = answer.Whole(out.ChecksumType)
 	r.end = o.Size
-	r.check = sum.New(o.Checksum, o.ETag, out.ServerSideEncryption != "" || out.SSECustomerAlgorithm != nil)
+	encrypted := out.ServerSideEncryption != "" || out.SSECustomerAlgorithm != nil
+	r.check = sum.New(o.Checksum, o.ETag, encrypted)
+	if r.check.Hash != nil {
+		return
+	}
+	if composite := answer.Composite(o.ETag); composite != "" {
+		r.check = sum.NewComposite(composite, r.partSize(sum.Parts(composite)), encrypted)
+	}
+}
+
+// partSize asks of what size the parts are of which the object was made; 0: it is
+// not known, or not the same for all, as the first and the last tell. That it
+// cannot be had is no error: then the object has no checksum that is of use.
+func (r *Reader) partSize(parts int) int64 {
+	total := r.object.Size
+	if parts <= 1 {
+		return total
+	}
+	size := r.lengthOf(1)
+	if last := total - size*int64(parts-1); size <= 0 || last <= 0 || last > size || last != r.lengthOf(parts) {
+		return 0
+	}
+	return size
+}
+
+// lengthOf asks how long a part of the object is; 0: the store does not say.
+func (r *Reader) lengthOf(part int) int64 {
+	o := r.object
+	out, err := r.store.client.HeadObject(r.ctx, &s3.HeadObjectInput{
+		Bucket: &o.Bucket, Key: &o.Key, VersionId: optional(r.version), IfMatch: optional(o.ETag), PartNumber: number(part - 1),
+	})
+	if err != nil {
+		return 0
+	}
+	return aws.ToInt64(out.ContentLength)
 }
 
 // resumes reports, as nil, that an answer goes on where the last one broke.

@@ -14,6 +14,7 @@ import (
 	"hash/crc32"
 	"hash/crc64"
 	"io"
+	"strconv"
 	"strings"
 
 	"github.com/aws/aws-sdk-go-v2/service/s3/types"
@@ -52,6 +53,87 @@ func (a Answer) Whole(kind types.ChecksumType) string {
 	return ""
 }
 
+// Composite returns the answer's checksum of its parts' checksums, as
+// "crc32:AAAAAA==-3" for three parts, or that which most stores give an object in
+// parts as its ETag, an MD5 of MD5s; or "".
+func (a Answer) Composite(etag string) string {
+	for _, c := range []struct {
+		name  string
+		value *string
+	}{{"crc32", a.CRC32}, {"crc32c", a.CRC32C}, {"sha256", a.SHA256}, {"sha1", a.SHA1}} {
+		if c.value != nil && strings.Contains(*c.value, "-") {
+			return c.name + ":" + *c.value
+		}
+	}
+	digits, count, ok := strings.Cut(strings.Trim(etag, `"`), "-")
+	if sum, err := hex.DecodeString(digits); ok && err == nil && len(sum) == md5.Size {
+		return "md5:" + base64.StdEncoding.EncodeToString(sum) + "-" + count
+	}
+	return ""
+}
+
+// Parts returns of how many parts a composite checksum is; 0: it is none.
+func Parts(composite string) int {
+	_, count, _ := strings.Cut(composite, "-")
+	n, err := strconv.Atoi(count)
+	if err != nil || n < 1 {
+		return 0
+	}
+	return n
+}
+
+// NewComposite makes a Check of a composite checksum, for parts of that size, of
+// which the last may be smaller. That of an ETag is vague if the store encrypts.
+func NewComposite(composite string, partSize int64, encrypted bool) Check {
+	name, value, _ := strings.Cut(composite, ":")
+	want, _, _ := strings.Cut(value, "-")
+	fresh := newHash(name)
+	if fresh == nil || partSize <= 0 {
+		return Check{}
+	}
+	return Check{
+		Hash: &partsHash{name: name, all: fresh, part: newHash(name), size: partSize, left: partSize},
+		name: name + " of parts", want: want, vague: name == "md5" && encrypted,
+	}
+}
+
+// A partsHash is the hash of the hashes of parts.
+type partsHash struct {
+	name       string
+	all, part  hash.Hash
+	size, left int64 // of a part, and of the one that is being written
+}
+
+func (h *partsHash) Write(p []byte) (int, error) {
+	n := len(p)
+	for len(p) > 0 {
+		if h.left == 0 {
+			_, _ = h.all.Write(h.part.Sum(nil))
+			h.part.Reset()
+			h.left = h.size
+		}
+		k := min(int64(len(p)), h.left)
+		_, _ = h.part.Write(p[:k])
+		p, h.left = p[k:], h.left-k
+	}
+	return n, nil
+}
+
+// Sum closes the last part, so it is for the end.
+func (h *partsHash) Sum(b []byte) []byte {
+	_, _ = h.all.Write(h.part.Sum(nil))
+	return h.all.Sum(b)
+}
+
+func (h *partsHash) Reset() {
+	h.all.Reset()
+	h.part.Reset()
+	h.left = h.size
+}
+
+func (h *partsHash) Size() int      { return h.all.Size() }
+func (h *partsHash) BlockSize() int { return h.all.BlockSize() }
+
 // A Check compares the bytes of a transfer with what the store says of them:
 // write the bytes to it, if it has a Hash.
 type Check struct {
@@ -66,25 +148,33 @@ type Check struct {
 // encrypt: then it may be anything.
 func New(checksum, etag string, encrypted bool) Check {
 	name, want, _ := strings.Cut(checksum, ":")
-	c := Check{name: name, want: want}
+	if checksum != "" {
+		return Check{Hash: newHash(name), name: name, want: want}
+	}
+	sum, err := hex.DecodeString(strings.Trim(etag, `"`))
+	if err != nil || len(sum) != md5.Size {
+		return Check{}
+	}
+	return Check{Hash: newHash("md5"), name: "md5", want: base64.StdEncoding.EncodeToString(sum), vague: encrypted}
+}
+
+// newHash returns the hash of that name, or nil.
+func newHash(name string) hash.Hash {
 	switch name {
 	case "crc64nvme":
-		c.Hash = crc64.New(crc64.MakeTable(polyCRC64NVME))
+		return crc64.New(crc64.MakeTable(polyCRC64NVME))
 	case "crc32":
-		c.Hash = crc32.NewIEEE()
+		return crc32.NewIEEE()
 	case "crc32c":
-		c.Hash = crc32.New(crc32.MakeTable(crc32.Castagnoli))
+		return crc32.New(crc32.MakeTable(crc32.Castagnoli))
 	case "sha256":
-		c.Hash = sha256.New()
+		return sha256.New()
 	case "sha1":
-		c.Hash = sha1.New() //nolint:gosec // against accidents, not against people
-	default:
-		sum, err := hex.DecodeString(strings.Trim(etag, `"`))
-		if err == nil && len(sum) == md5.Size {
-			c = Check{Hash: md5.New(), name: "md5", want: base64.StdEncoding.EncodeToString(sum), vague: encrypted} //nolint:gosec // the same
-		}
+		return sha1.New() //nolint:gosec // against accidents, not against people
+	case "md5":
+		return md5.New() //nolint:gosec // the same
 	}
-	return c
+	return nil
 }
 
 // Verify returns by what the transfer was verified: the name of the checksum, or
@@ -134,8 +224,7 @@ func (c *Check) NewPiece() hash.Hash {
 	if _, bits := c.polynomial(); bits == 0 {
 		return nil
 	}
-	fresh := New(c.name+":", "", false)
-	return fresh.Hash
+	return newHash(c.name)
 }
 
 // PieceOf returns what a hash of NewPiece has come to.

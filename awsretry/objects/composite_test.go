@@ -1,0 +1,105 @@
+package objects_test
+
+import (
+	"bytes"
+	"crypto/md5"
+	"encoding/base64"
+	"encoding/binary"
+	"errors"
+	"fmt"
+	"hash/crc32"
+	"net/http"
+	"net/http/httptest"
+	"os"
+	"path/filepath"
+	"strconv"
+	"testing"
+	"time"
+
+	"github.com/aws/aws-sdk-go-v2/aws"
+	"github.com/aws/aws-sdk-go-v2/credentials"
+
+	"github.com/seed-0f2c7998/perdure/awsretry/objects"
+)
+
+// partedServer has one object, of parts of the given sizes, with the ETag or the
+// checksum that S3 gives such an object.
+func partedServer(t *testing.T, body []byte, sizes []int, checksum bool) *objects.Store {
+	t.Helper()
+	sum, tags, rest := crc32.NewIEEE(), md5.New(), body
+	for _, size := range sizes {
+		tag := md5.Sum(rest[:size])
+		_, _ = tags.Write(tag[:])
+		_ = binary.Write(sum, binary.BigEndian, crc32.ChecksumIEEE(rest[:size]))
+		rest = rest[size:]
+	}
+	server := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		w.Header().Set("ETag", fmt.Sprintf(`"%x-%d"`, tags.Sum(nil), len(sizes)))
+		if checksum {
+			w.Header().Set("X-Amz-Checksum-Crc32", base64.StdEncoding.EncodeToString(sum.Sum(nil))+"-"+strconv.Itoa(len(sizes)))
+			w.Header().Set("X-Amz-Checksum-Type", "COMPOSITE")
+			w.Header().Set("ETag", `"opaque"`)
+		}
+		if n, err := strconv.Atoi(r.URL.Query().Get("partNumber")); err == nil {
+			w.Header().Set("Content-Length", strconv.Itoa(sizes[n-1]))
+			w.WriteHeader(http.StatusPartialContent)
+			return
+		}
+		http.ServeContent(w, r, "", time.Time{}, bytes.NewReader(body))
+	}))
+	t.Cleanup(server.Close)
+	store, err := objects.New(aws.Config{
+		Region: "eu-central-1", BaseEndpoint: &server.URL,
+		Credentials: credentials.NewStaticCredentialsProvider("access", "secret", ""),
+	}, objects.Options{Policy: quick(), PartSize: 5 * mib})
+	if err != nil {
+		t.Fatal(err)
+	}
+	return store
+}
+
+func TestChecksumsOfPartsAreCompared(t *testing.T) {
+	body := content(1, 20*mib)
+	for _, test := range []struct {
+		name     string
+		sizes    []int
+		checksum bool
+		want     string
+	}{
+		{"ETag", []int{8 * mib, 8 * mib, 4 * mib}, false, "md5 of parts"},
+		{"ETag of one", []int{20 * mib}, false, "md5 of parts"},
+		{"ETag of two", []int{10 * mib, 10 * mib}, false, "md5 of parts"},
+		{"CRC-32", []int{8 * mib, 8 * mib, 4 * mib}, true, "crc32 of parts"},
+		{"parts of all sizes", []int{8 * mib, 6 * mib, 6 * mib}, true, "size"},
+	} {
+		store := partedServer(t, body, test.sizes, test.checksum)
+		var out bytes.Buffer
+		got, err := store.Get(t.Context(), bucket, "k", &out, objects.GetOptions{})
+		if err != nil || got.Verified != test.want || !bytes.Equal(out.Bytes(), body) {
+			t.Errorf("%s: %v, verified by %q, want %q", test.name, err, got.Verified, test.want)
+		}
+		got, err = store.GetFile(t.Context(), bucket, "k", filepath.Join(t.TempDir(), "k"), objects.GetOptions{})
+		if err != nil || got.Verified != test.want {
+			t.Errorf("%s, to a file: %v, verified by %q, want %q", test.name, err, got.Verified, test.want)
+		}
+	}
+}
+
+func TestSpoiltObjectIsNoSuccess(t *testing.T) {
+	body := content(1, 12*mib)
+	for _, checksum := range []bool{false, true} {
+		store := partedServer(t, body, []int{8 * mib, 4 * mib}, checksum)
+		body[9*mib]++ // the server's copy, after its checksums
+		var out bytes.Buffer
+		if _, err := store.Get(t.Context(), bucket, "k", &out, objects.GetOptions{}); !errors.Is(err, objects.ErrChecksum) {
+			t.Errorf("one byte is another, checksum %v: %v, want %v", checksum, err, objects.ErrChecksum)
+		}
+		dir := t.TempDir()
+		if _, err := store.GetFile(t.Context(), bucket, "k", filepath.Join(dir, "k"), objects.GetOptions{}); !errors.Is(err, objects.ErrChecksum) {
+			t.Errorf("one byte is another, checksum %v, to a file: %v, want %v", checksum, err, objects.ErrChecksum)
+		}
+		if left, _ := os.ReadDir(dir); len(left) > 0 {
+			t.Errorf("%v are left", left)
+		}
+	}
+}
