@@ -1,0 +1,234 @@
+//go:build integration
+
+package redisstore_test
+
+import (
+	"bytes"
+	"log/slog"
+	"net"
+	"strings"
+	"sync"
+	"syscall"
+	"testing"
+	"time"
+
+	"github.com/seed-0f2c7998/perdure/circuit"
+	"github.com/seed-0f2c7998/perdure/redisstore"
+)
+
+// A watch measures how long calls of a breaker take on their own goroutine,
+// all the while.
+type watch struct {
+	stop chan struct{}
+	done sync.WaitGroup
+	most time.Duration
+	n    int
+}
+
+// watchCalls has a breaker of its own, on each store, called all the time, with
+// results that make it go through all its states.
+func watchCalls(t *testing.T, stores ...*redisstore.Store) *watch {
+	t.Helper()
+	w := &watch{stop: make(chan struct{})}
+	var mu sync.Mutex
+	for _, s := range stores {
+		b := circuit.New("watched", circuit.Config{
+			Store: s, FailureThreshold: 2, RecoveryTimeout: 20 * time.Millisecond,
+			Observe: func(circuit.Transition) {},
+		})
+		w.done.Go(func() {
+			pace := time.NewTicker(time.Millisecond)
+			defer pace.Stop()
+			for i := 0; ; i++ {
+				select {
+				case <-w.stop:
+					return
+				case <-pace.C:
+				}
+				began := time.Now()
+				p, err := b.Acquire()
+				if err == nil && i/16%2 == 0 {
+					p.Failure()
+				} else if err == nil {
+					p.Success()
+				}
+				b.HoldUntil(began.Add(time.Millisecond))
+				took := time.Since(began)
+				mu.Lock()
+				w.most, w.n = max(w.most, took), w.n+1
+				mu.Unlock()
+			}
+		})
+	}
+	t.Cleanup(func() { w.end(t) })
+	return w
+}
+
+// end stops and judges: a call that waited for the network would have taken
+// half a second at least.
+func (w *watch) end(t *testing.T) {
+	t.Helper()
+	select {
+	case <-w.stop:
+		return
+	default:
+	}
+	close(w.stop)
+	w.done.Wait()
+	if t.Logf("%d calls, the slowest took %v", w.n, w.most); w.most > 100*time.Millisecond {
+		t.Errorf("a call took %v: it waited for the server", w.most)
+	}
+}
+
+// logged collects what is logged.
+func logged(t *testing.T) func() string {
+	t.Helper()
+	var mu sync.Mutex
+	var text bytes.Buffer
+	before := slog.Default()
+	slog.SetDefault(slog.New(slog.NewTextHandler(writer(func(b []byte) (int, error) {
+		mu.Lock()
+		defer mu.Unlock()
+		return text.Write(b)
+	}), nil)))
+	t.Cleanup(func() { slog.SetDefault(before) })
+	return func() string {
+		mu.Lock()
+		defer mu.Unlock()
+		return text.String()
+	}
+}
+
+type writer func([]byte) (int, error)
+
+func (w writer) Write(b []byte) (int, error) { return w(b) }
+
+// agree makes sure that the fleet is one: what one node sets arrives at the other.
+func agree(t *testing.T, f []member, what string) {
+	t.Helper()
+	eventually(t, 10*time.Second, func() bool { return f[0].Store.Err() == nil && f[1].Store.Err() == nil }, "%s: connected", what)
+	f[0].Breaker.Isolate()
+	eventually(t, 5*time.Second, func() bool { return f[1].State() == circuit.Isolated }, "%s: isolated", what)
+	f[0].Breaker.Reset()
+	eventually(t, 5*time.Second, func() bool { return f[1].State() == circuit.Closed }, "%s: reset", what)
+}
+
+// converges measures how long after healing the other node learns what the
+// first one has found out while they could not talk.
+func converges(t *testing.T, f []member, what string, heal func()) {
+	t.Helper()
+	f[0].Trip() // nobody can be told yet
+	if f[1].State() != circuit.Closed {
+		t.Fatalf("%s: told through a server that is away", what)
+	}
+	heal()
+	took := eventually(t, 10*time.Second, func() bool { return f[1].State() == circuit.Open }, "%s: converged", what)
+	if t.Logf("%s: converged %v after healing", what, took); took > 3*time.Second {
+		t.Errorf("%s: converged %v after healing, want 3s at most", what, took)
+	}
+	f[1].Breaker.Reset()
+	eventually(t, 5*time.Second, func() bool { return f[0].State() == circuit.Closed }, "%s: reset", what)
+}
+
+// outage is long enough for connections to be given up.
+const outage = 5 * time.Second
+
+func pass(d time.Duration) { <-time.After(d) }
+
+// The default times, a server that is stopped, killed, and empty afterwards,
+// and a road that is slow or cut.
+func TestFaults(t *testing.T) {
+	warnings := logged(t)
+	srv := startServer(t)
+	road := startProxy(t, srv.addr())
+	o := redisstore.Options{URL: strings.Replace(road.url(), "user:hunter2@", "", 1), Quorum: 1}
+	f := fleet(t, 2, o, circuit.Config{FailureThreshold: 3, RecoveryTimeout: time.Minute})
+	watchCalls(t, f[0].Store, f[1].Store)
+	agree(t, f, "at first")
+
+	srv.signal(syscall.SIGSTOP)
+	pass(outage)
+	converges(t, f, "stopped and continued", func() { srv.signal(syscall.SIGCONT) })
+
+	srv.kill()
+	pass(outage)
+	converges(t, f, "killed and started again, empty", srv.start)
+
+	road.set(0, true)
+	pass(outage)
+	converges(t, f, "road cut", func() { road.set(0, false) })
+
+	road.set(250*time.Millisecond, false) // 500ms a round trip
+	agree(t, f, "slow road")
+	for _, m := range f {
+		if m.Store.Err() != nil {
+			t.Errorf("a slow road is none: %v", m.Store.Err())
+		}
+	}
+	road.set(0, false)
+
+	text := warnings()
+	if n := strings.Count(text, "level=WARN"); n > 2*2 {
+		t.Errorf("%d warnings of two stores in one minute:\n%s", n, text)
+	}
+}
+
+// What the fleet had agreed on outlives a server that forgets.
+func TestServerForgets(t *testing.T) {
+	srv := startServer(t)
+	f := fleet(t, 3, redisstore.Options{URL: srv.url()}, circuit.Config{FailureThreshold: 1, RecoveryTimeout: time.Minute})
+	fail(t, f[0].Breaker, 1)
+	fail(t, f[1].Breaker, 1)
+	eventually(t, time.Second, func() bool { return f[2].State() == circuit.Open }, "the fleet opens")
+	until := f[2].Peek().RetryAt
+	srv.kill()
+	srv.start()
+	late := fleetOf(t, srv, "late")
+	took := eventually(t, 10*time.Second, func() bool { return late.State() == circuit.Open }, "a process that comes later learns it")
+	t.Logf("told again after %v", took)
+	if d := late.Peek().RetryAt.Sub(until); d.Abs() > time.Second {
+		t.Errorf("the first probe has moved by %v", d)
+	}
+	for _, m := range f {
+		if m.State() != circuit.Open {
+			t.Errorf("a node is %v", m.State())
+		}
+	}
+}
+
+func fleetOf(t *testing.T, srv *server, node string) member {
+	t.Helper()
+	m := member{Store: open(t, redisstore.Options{URL: srv.url(), Node: node})}
+	m.Breaker = circuit.New("backend", circuit.Config{
+		Store: m.Store, FailureThreshold: 1, RecoveryTimeout: time.Minute, Observe: func(circuit.Transition) {},
+	})
+	return m
+}
+
+// A server that accepts and never says a word: calls go on by themselves, with
+// one warning that shows no password.
+func TestSilentServer(t *testing.T) {
+	warnings := logged(t)
+	l, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer l.Close()
+	s := open(t, redisstore.Options{URL: "redis://user:hunter2@" + l.Addr().String() + "/3", Sync: 100 * time.Millisecond})
+	w := watchCalls(t, s)
+	b := circuit.New("backend", circuit.Config{Store: s, FailureThreshold: 1, RecoveryTimeout: 10 * time.Millisecond})
+	eventually(t, 10*time.Second, func() bool { return s.Err() != nil }, "noticed")
+	for range 3 { // alone, each goes its own way
+		fail(t, b, 1)
+		awaitProbe(t, b).Success()
+	}
+	pass(time.Second)
+	w.end(t)
+	text := warnings()
+	if n := strings.Count(text, "not shared with the fleet"); n != 1 {
+		t.Errorf("%d warnings, want 1:\n%s", n, text)
+	}
+	if strings.Contains(text+s.Err().Error(), "hunter2") {
+		t.Errorf("a password is shown: %s\n%v", text, s.Err())
+	}
+}
