@@ -133,6 +133,15 @@ func TestFetch(t *testing.T) {
 		{name: "says that it knows ranges, but does not", entity: entity(big, `"1"`), change: func(httptestfault.Step) httptestfault.Step {
 			return httptestfault.Step{Body: big, Header: http.Header{"Etag": {`"1"`}, "Accept-Ranges": {"bytes"}}, Slice: part, Gap: time.Millisecond}
 		}},
+		{name: "a part is another range", entity: entity(big, `"1"`), err: httpretry.ErrWrongRange, change: spoilt(func(s *httptestfault.Step) {
+			s.Header.Set("Content-Range", fmt.Sprintf("bytes 0-%d/%d", len(s.Body)-1, len(big)))
+		})},
+		{name: "a part has no range", entity: entity(big, `"1"`), err: httpretry.ErrWrongRange, change: spoilt(func(s *httptestfault.Step) { s.Header.Del("Content-Range") })},
+		{name: "a part is of another version", entity: entity(big, `"1"`), err: download.ErrChanged, change: spoilt(func(s *httptestfault.Step) { s.Header.Set("ETag", `"2"`) })},
+		{name: "a part is of another size", entity: entity(big, `"1"`), err: download.ErrChanged, change: spoilt(func(s *httptestfault.Step) {
+			s.Header.Set("Content-Range", strings.Replace(s.Header.Get("Content-Range"), fmt.Sprint("/", len(big)), fmt.Sprint("/", len(big)+1), 1))
+		})},
+		{name: "a part is not there", entity: entity(big, `"1"`), err: errStatus, change: spoilt(func(s *httptestfault.Step) { *s = httptestfault.Step{Status: 404} })},
 		{name: "404", entity: entity(big, `"1"`), requests: 1, err: errStatus, change: func(httptestfault.Step) httptestfault.Step {
 			return httptestfault.Step{Status: 404}
 		}},
@@ -181,6 +190,18 @@ func TestFetch(t *testing.T) {
 				t.Errorf("%d checkpoints for %d bytes", checkpoints, size)
 			}
 		})
+	}
+}
+
+// spoilt changes the answers that are parts, and slows the whole so that there are some.
+func spoilt(spoil func(*httptestfault.Step)) func(httptestfault.Step) httptestfault.Step {
+	return func(s httptestfault.Step) httptestfault.Step {
+		if s.Status == 206 {
+			spoil(&s)
+		} else {
+			s.Slice, s.Gap = part/4, time.Millisecond
+		}
+		return s
 	}
 }
 
