@@ -45,6 +45,7 @@ func TestAnswerWhileTheBodyIsRead(t *testing.T) {
 			base := server.Transport()
 			defer base.CloseIdleConnections()
 			body := &held{make(chan struct{}), strings.NewReader(strings.Repeat("x", 100))}
+			source := &closing{body, make(chan struct{})}
 			policy := quick()
 			policy.Observe = func(e retry.Event) {
 				if e.Kind == retry.Retrying {
@@ -52,7 +53,8 @@ func TestAnswerWhileTheBodyIsRead(t *testing.T) {
 				}
 			}
 			transport := httpretry.NewTransport(base, httpretry.Options{Policy: policy, BufferLimit: tt.limit, SpoolLimit: -1})
-			res, got, err := row{method: "PUT", upload: func() io.Reader { return body }}.do(t, server.URL, transport)
+			res, got, err := row{method: "PUT", upload: func() io.Reader { return source }}.do(t, server.URL, transport)
+			<-source.closed
 			if !tt.fails {
 				if err != nil || got != "fine" || len(server.Requests()[1].Body) != 100 {
 					t.Errorf("%v, %q, %v; want the whole body in the second request", res, got, err)
@@ -72,7 +74,8 @@ func TestGetBodyThatFails(t *testing.T) {
 	defer server.Close()
 	base := server.Transport()
 	defer base.CloseIdleConnections()
-	req, err := http.NewRequestWithContext(t.Context(), "PUT", server.URL, strings.NewReader("data"))
+	source := &closing{strings.NewReader("data"), make(chan struct{})}
+	req, err := http.NewRequestWithContext(t.Context(), "PUT", server.URL, source)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -82,6 +85,7 @@ func TestGetBodyThatFails(t *testing.T) {
 	if err == nil {
 		res.Body.Close()
 	}
+	<-source.closed
 	if !errors.Is(err, gone) || !errors.Is(err, httpretry.ErrBody) || len(server.Requests()) != 1 {
 		t.Errorf("%v after %d requests; want the error of GetBody after one", err, len(server.Requests()))
 	}
@@ -102,4 +106,29 @@ func TestCancelledAtTheAnswer(t *testing.T) {
 	if !errors.Is(err, context.Canceled) || len(server.Requests()) != 1 {
 		t.Errorf("%v after %d requests; want canceled after one", err, len(server.Requests()))
 	}
+}
+
+// A caller that gives up while a read of its body hangs gets its error at once, and its body closed.
+func TestCancelledWhileTheBodyIsRead(t *testing.T) {
+	unread := status(503)
+	unread.Unread = true
+	server := httptestfault.New(httptestfault.Steps(unread, ok))
+	defer server.Close()
+	base := server.Transport()
+	defer base.CloseIdleConnections()
+	body := &held{make(chan struct{}), strings.NewReader("data")}
+	source := &closing{body, make(chan struct{})}
+	ctx, cancel := context.WithCancel(t.Context())
+	policy := quick()
+	policy.Observe = func(e retry.Event) {
+		if e.Kind == retry.Retrying {
+			time.AfterFunc(20*time.Millisecond, cancel) // the second attempt waits for the read by then
+		}
+	}
+	r := row{method: "PUT", ctx: func(context.Context) context.Context { return ctx }, upload: func() io.Reader { return source }}
+	if _, _, err := r.do(t, server.URL, httpretry.NewTransport(base, httpretry.Options{Policy: policy})); !errors.Is(err, context.Canceled) {
+		t.Errorf("%v; want canceled", err)
+	}
+	<-source.closed
+	close(body.release)
 }

@@ -39,8 +39,8 @@ type Body struct {
 	lost   atomic.Bool // what was read is not kept
 }
 
-// New returns the Body of req, or nil if it has none. Of a reader that can't be rewound, at most memory bytes are kept in memory,
-// and at most limit in all.
+// New returns the Body of req, or nil if it has none. Of a reader that can't be rewound, at most memory bytes are kept
+// in memory, and at most limit in all.
 func New(req *http.Request, memory, limit int64) *Body {
 	if req.Body == nil || req.Body == http.NoBody {
 		return nil
@@ -69,26 +69,36 @@ func (u *Body) Next(ctx context.Context) (io.ReadCloser, error) {
 	select {
 	case <-u.turn:
 	case <-ctx.Done():
+		p.closed.Store(true)
 		return nil, context.Cause(ctx)
 	}
 	defer u.release()
 	if before == nil || before.offset == 0 {
 		return p, nil // nobody has read anything yet
 	}
+	if err := u.rewind(); err != nil {
+		p.closed.Store(true)
+		return nil, err
+	}
+	return p, nil
+}
+
+// rewind makes the reader start again. The caller has the turn.
+func (u *Body) rewind() error {
 	if u.reopen == nil {
 		if u.lost.Load() {
-			return nil, ErrGone
+			return ErrGone
 		}
-		return p, nil
+		return nil // what was read is kept
 	}
 	reader, err := u.reopen()
 	if err != nil {
-		return nil, errors.Join(ErrGone, err)
+		return errors.Join(ErrGone, err)
 	}
 	if reader != nil {
 		u.replace(reader)
 	}
-	return p, nil
+	return nil
 }
 
 // replace goes on with what GetBody has returned. The caller has the turn.
