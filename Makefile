@@ -16,10 +16,10 @@ WORK_MODULES    = $(shell $(GO) list -m -f '{{.Dir}}')
 OUTSIDE_MODULES = $(patsubst %/go.mod,$(CURDIR)/%,$(wildcard bench/go.mod tools/go.mod))
 
 # What CI runs, in this order. The last two end in the lines of `go test`.
-CI_STEPS := test lint-or-skip isolated release-check cross race integration cover
+CI_STEPS := test lint-or-skip isolated release-check wheel-or-skip cross race integration cover
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test race install lint lint-or-skip fmt integration bench fuzz cross cover isolated release-check ci clean
+.PHONY: help demo test race install lint lint-or-skip fmt dist wheel wheel-or-skip integration bench fuzz cross cover isolated release-check ci clean
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## /{printf "  make %-14s %s\n", $$1, $$2}' $(firstword $(MAKEFILE_LIST))
@@ -102,6 +102,20 @@ cover: ## fail if a core package's own tests cover less than 95 % of its stateme
 isolated: ## tidy, vet and test each module by itself, without the workspace
 	@cd tools && GOWORK=off $(GO) run ./isolated
 
+dist: ## build archives and wheels of the command for every platform, with checksums, in dist/
+	@cd tools && GOWORK=off $(GO) run ./dist
+
+wheel: ## build this platform's wheel, install it into a fresh venv and run it from there
+	@cd tools && GOWORK=off $(GO) run ./dist -only "$$($(GO) env GOOS)/$$($(GO) env GOARCH)"
+	@rm -rf bin/venv-wheel && python3 -m venv bin/venv-wheel
+	@bin/venv-wheel/bin/pip install --quiet --disable-pip-version-check --no-index dist/*.whl
+	@bin/venv-wheel/bin/perdure version
+	@cd dist && sha256sum --check --quiet SHA256SUMS
+
+wheel-or-skip:
+	@if python3 -c 'import venv, ensurepip' 2>/dev/null; then $(MAKE) --no-print-directory wheel; \
+	else echo "SKIPPED: wheel: there is no python3 with venv"; fi
+
 release-check: ## install the command and build outside modules from a module proxy made of this tree
 	@cd tools && GOWORK=off $(GO) run ./release
 
@@ -115,4 +129,4 @@ ci: ## all of the above that can fail, as CI runs it
 	echo; echo "ci passed$$summary"
 
 clean: ## remove what was built
-	rm -rf bin
+	rm -rf bin dist

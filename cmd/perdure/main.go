@@ -30,9 +30,16 @@ func (a *app) versionCommand() *cobra.Command {
 	}
 }
 
-// version returns the module's version: the tag that it was installed from,
-// or what the go command knows of the tree that it was built from.
+// release is the version of a binary that was built to be handed out; the
+// linker sets it.
+var release string //nolint:gochecknoglobals // the linker knows nothing else
+
+// version returns the release, or the module's version: the tag that it was
+// installed from, or what the go command knows of the tree that it was built from.
 func version() string {
+	if release != "" {
+		return release
+	}
 	info, ok := debug.ReadBuildInfo()
 	if !ok || info.Main.Version == "" {
 		return "(devel)"

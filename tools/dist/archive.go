@@ -1,0 +1,139 @@
+package main
+
+import (
+	"archive/tar"
+	"archive/zip"
+	"compress/gzip"
+	"crypto/sha256"
+	"encoding/base64"
+	"encoding/hex"
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"path/filepath"
+	"strings"
+	"time"
+)
+
+// An entry is one file of an archive.
+type entry struct {
+	name string
+	mode os.FileMode
+	data []byte
+}
+
+// entries reads the files that every archive has.
+func entries(root, binary, dir string) ([]entry, error) {
+	all := []entry{{name: dir + filepath.Base(binary), mode: 0o755}, {name: dir + "LICENSE", mode: 0o644}, {name: dir + "README.md", mode: 0o644}}
+	for i, path := range []string{binary, filepath.Join(root, "LICENSE"), filepath.Join(root, "README.md")} {
+		data, err := os.ReadFile(path)
+		if err != nil {
+			return nil, err
+		}
+		all[i].data = data
+	}
+	return all, nil
+}
+
+// pack makes the archive of a platform: a zip for Windows, a tar.gz for the rest.
+func pack(root, out, binary, version string, p platform, at time.Time) (string, error) {
+	base := fmt.Sprintf("perdure_%s_%s_%s", version, p.os, p.arch)
+	all, err := entries(root, binary, base+"/")
+	if err != nil {
+		return "", err
+	}
+	if p.os == "windows" {
+		return base + ".zip", write(filepath.Join(out, base+".zip"), func(w io.Writer) error { return writeZip(w, all, at) })
+	}
+	return base + ".tar.gz", write(filepath.Join(out, base+".tar.gz"), func(w io.Writer) error { return writeTar(w, all, at) })
+}
+
+// packWheel makes a wheel (PEP 427) that has nothing in it but the binary, as a script: pip puts it on the PATH.
+func packWheel(root, out, binary, version string, p platform, at time.Time) (string, error) {
+	info := "perdure-" + version + ".dist-info/"
+	scripts, err := entries(root, binary, "perdure-"+version+".data/scripts/")
+	if err != nil {
+		return "", err
+	}
+	var tags strings.Builder
+	for _, tag := range strings.Split(p.tags, ".") {
+		fmt.Fprintf(&tags, "Tag: py3-none-%s\n", tag)
+	}
+	all := []entry{
+		scripts[0],
+		{info + "LICENSE", 0o644, scripts[1].data},
+		{info + "METADATA", 0o644, fmt.Appendf(nil, "Metadata-Version: 2.1\nName: perdure\nVersion: %s\n"+
+			"Summary: Calls that outlast failures, without making the failures worse\n"+
+			"License: Apache-2.0\nRequires-Python: >=3.8\nDescription-Content-Type: text/markdown\n\n%s", version, scripts[2].data)},
+		{info + "WHEEL", 0o644, fmt.Appendf(nil, "Wheel-Version: 1.0\nGenerator: perdure\nRoot-Is-Purelib: false\n%s", tags.String())},
+	}
+	var record strings.Builder
+	for _, e := range all {
+		sum := sha256.Sum256(e.data)
+		fmt.Fprintf(&record, "%s,sha256=%s,%d\n", e.name, base64.RawURLEncoding.EncodeToString(sum[:]), len(e.data))
+	}
+	fmt.Fprintf(&record, "%sRECORD,,\n", info)
+	all = append(all, entry{info + "RECORD", 0o644, []byte(record.String())})
+	name := fmt.Sprintf("perdure-%s-py3-none-%s.whl", version, p.tags)
+	return name, write(filepath.Join(out, name), func(w io.Writer) error { return writeZip(w, all, at) })
+}
+
+func writeZip(w io.Writer, all []entry, at time.Time) error {
+	z := zip.NewWriter(w)
+	for _, e := range all {
+		h := &zip.FileHeader{Name: e.name, Method: zip.Deflate, Modified: at}
+		h.SetMode(e.mode)
+		f, err := z.CreateHeader(h)
+		if err != nil {
+			return err
+		}
+		if _, err := f.Write(e.data); err != nil {
+			return err
+		}
+	}
+	return z.Close()
+}
+
+func writeTar(w io.Writer, all []entry, at time.Time) error {
+	g := gzip.NewWriter(w)
+	t := tar.NewWriter(g)
+	for _, e := range all {
+		h := &tar.Header{Name: e.name, Mode: int64(e.mode), Size: int64(len(e.data)), ModTime: at, Format: tar.FormatPAX}
+		if err := t.WriteHeader(h); err != nil {
+			return err
+		}
+		if _, err := t.Write(e.data); err != nil {
+			return err
+		}
+	}
+	return errors.Join(t.Close(), g.Close())
+}
+
+// checksums writes SHA256SUMS, as sha256sum checks it.
+func checksums(out string, names []string) error {
+	return write(filepath.Join(out, "SHA256SUMS"), func(w io.Writer) error {
+		for _, name := range names {
+			data, err := os.ReadFile(filepath.Join(out, name))
+			if err != nil {
+				return err
+			}
+			sum := sha256.Sum256(data)
+			if _, err := fmt.Fprintf(w, "%s  %s\n", hex.EncodeToString(sum[:]), name); err != nil {
+				return err
+			}
+		}
+		return nil
+	})
+}
+
+// write makes a file of what fill writes, and tells its name.
+func write(path string, fill func(io.Writer) error) (err error) {
+	f, err := os.Create(path)
+	if err != nil {
+		return err
+	}
+	defer func() { err = errors.Join(err, f.Close()) }()
+	fmt.Println(filepath.Base(path))
+	return fill(f)
+}

@@ -1,0 +1,122 @@
+// Command dist builds the command for those who do not have Go: archives with checksums, and Python wheels that carry
+// the binary, so that pip installs it. Everything lands in dist/.
+//
+// The same tree and version give the same bytes: files in an archive have the time of the commit.
+package main
+
+import (
+	"context"
+	"flag"
+	"fmt"
+	"os"
+	"os/exec"
+	"os/signal"
+	"path/filepath"
+	"strconv"
+	"strings"
+	"time"
+)
+
+func main() {
+	version := flag.String("version", "0.1.0", "the version to build")
+	only := flag.String("only", "", "build for these platforms alone, as linux/amd64,darwin/arm64")
+	wheels := flag.Bool("wheels", true, "build wheels as well")
+	flag.Parse()
+	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt)
+	defer stop()
+	if err := run(ctx, "..", *version, *only, *wheels); err != nil {
+		fmt.Fprintln(os.Stderr, "dist:", err)
+		os.Exit(1)
+	}
+}
+
+// A platform is what a binary runs on, by Go's names, and the wheel tags that pip knows it by.
+type platform struct {
+	os, arch string
+	tags     string
+}
+
+// A static binary needs no libc: both Linux tags are true of it.
+func platforms() []platform {
+	return []platform{
+		{"linux", "amd64", "manylinux_2_17_x86_64.manylinux2014_x86_64.musllinux_1_1_x86_64"},
+		{"linux", "arm64", "manylinux_2_17_aarch64.manylinux2014_aarch64.musllinux_1_1_aarch64"},
+		{"darwin", "amd64", "macosx_11_0_x86_64"},
+		{"darwin", "arm64", "macosx_11_0_arm64"},
+		{"windows", "amd64", "win_amd64"},
+		{"windows", "arm64", "win_arm64"},
+	}
+}
+
+// binary is the name of the command on the platform.
+func (p platform) binary() string {
+	if p.os == "windows" {
+		return "perdure.exe"
+	}
+	return "perdure"
+}
+
+func run(ctx context.Context, root, version, only string, wheels bool) error {
+	root, err := filepath.Abs(root)
+	if err != nil {
+		return err
+	}
+	out := filepath.Join(root, "dist")
+	if err := os.RemoveAll(out); err != nil {
+		return err
+	}
+	if err := os.MkdirAll(out, 0o755); err != nil {
+		return err
+	}
+	at := commitTime(ctx, root)
+	var made []string
+	for _, p := range platforms() {
+		if only != "" && !strings.Contains(","+only+",", ","+p.os+"/"+p.arch+",") {
+			continue
+		}
+		files, err := build(ctx, root, out, version, p, at, wheels)
+		if err != nil {
+			return fmt.Errorf("%s/%s: %w", p.os, p.arch, err)
+		}
+		made = append(made, files...)
+	}
+	if len(made) == 0 {
+		return fmt.Errorf("-only: %q is not allowed: want platforms as linux/amd64,darwin/arm64", only)
+	}
+	return checksums(out, made)
+}
+
+// build makes the files of one platform and returns their names.
+func build(ctx context.Context, root, out, version string, p platform, at time.Time, wheels bool) ([]string, error) {
+	tmp, err := os.MkdirTemp("", "perdure-dist-")
+	if err != nil {
+		return nil, err
+	}
+	defer os.RemoveAll(tmp) //nolint:errcheck // a temporary directory
+	binary := filepath.Join(tmp, p.binary())
+	cmd := exec.CommandContext(ctx, "go", "build", "-trimpath", "-buildvcs=false",
+		"-ldflags", "-s -w -X main.release="+version, "-o", binary, "./cmd/perdure")
+	cmd.Dir, cmd.Stderr = root, os.Stderr
+	cmd.Env = append(os.Environ(), "CGO_ENABLED=0", "GOWORK=", "GOOS="+p.os, "GOARCH="+p.arch)
+	if err := cmd.Run(); err != nil {
+		return nil, err
+	}
+	archive, err := pack(root, out, binary, version, p, at)
+	if err != nil || !wheels {
+		return []string{archive}, err
+	}
+	wheel, err := packWheel(root, out, binary, version, p, at)
+	return []string{archive, wheel}, err
+}
+
+// commitTime returns when the tree was last committed; zip knows no time before 1980.
+func commitTime(ctx context.Context, root string) time.Time {
+	cmd := exec.CommandContext(ctx, "git", "log", "-1", "--format=%ct")
+	cmd.Dir = root
+	text, err := cmd.Output()
+	seconds, err2 := strconv.ParseInt(strings.TrimSpace(string(text)), 10, 64)
+	if err != nil || err2 != nil {
+		return time.Date(2000, 1, 1, 0, 0, 0, 0, time.UTC)
+	}
+	return time.Unix(seconds, 0).UTC()
+}
