@@ -1,7 +1,10 @@
 package objects
 
 import (
+	"cmp"
 	"context"
+	"encoding/base64"
+	"encoding/binary"
 	"errors"
 	"fmt"
 	"net/http"
@@ -14,6 +17,7 @@ import (
 	"github.com/aws/aws-sdk-go-v2/service/s3/types"
 
 	"github.com/seed-0f2c7998/perdure/awsretry/internal/source"
+	"github.com/seed-0f2c7998/perdure/awsretry/internal/sum"
 )
 
 // An Address is where an object is.
@@ -72,6 +76,7 @@ type copying struct {
 	original Object
 	place    string
 	to       Address
+	length   int64 // of a part
 
 	mu   sync.Mutex
 	done []types.CompletedPart // by number; guarded by mu
@@ -99,13 +104,27 @@ func (c *copying) verified(ctx context.Context) (Object, error) {
 	return object, err
 }
 
-// parts copies ranges of the object, some at a time, and puts them together.
+// parts copies ranges of the object, some at a time, and puts them together: with
+// a checksum of the whole like the original's, if the store gets it right. (Of a
+// range, versitygw takes the checksum of the whole object for that of the part.)
 func (c *copying) parts(ctx context.Context) error {
+	kind, _, _ := strings.Cut(c.original.Checksum, ":")
+	if !strings.HasPrefix(kind, "crc") {
+		return c.assemble(ctx, "")
+	}
+	err := c.assemble(ctx, kind)
+	if errors.Is(err, ErrChecksum) {
+		err = c.assemble(ctx, "")
+	}
+	return err
+}
+
+// assemble is one upload of copied parts, with a checksum of that kind; "": none.
+func (c *copying) assemble(ctx context.Context, kind string) error {
 	create := &s3.CreateMultipartUploadInput{
 		Bucket: &c.to.Bucket, Key: &c.to.Key, ContentType: optional(c.original.ContentType), Metadata: c.original.Metadata,
 	}
-	if strings.HasPrefix(c.original.Checksum, "crc") { // so that the copy has one to compare with
-		kind, _, _ := strings.Cut(c.original.Checksum, ":")
+	if kind != "" {
 		create.ChecksumAlgorithm, create.ChecksumType = types.ChecksumAlgorithm(strings.ToUpper(kind)), types.ChecksumTypeFullObject
 	}
 	created, err := c.store.client.CreateMultipartUpload(ctx, create)
@@ -114,7 +133,10 @@ func (c *copying) parts(ctx context.Context) error {
 	}
 	up := &upload{store: c.store, bucket: c.to.Bucket, key: c.to.Key}
 	m := &multipart{upload: up, id: aws.ToString(created.UploadId)}
-	if err := c.ranges(ctx, m.id); err != nil {
+	if err = c.ranges(ctx, m.id); err == nil && kind != "" {
+		err = c.compare()
+	}
+	if err != nil {
 		return m.abort(ctx, err)
 	}
 	_, err = c.store.client.CompleteMultipartUpload(ctx, &s3.CompleteMultipartUploadInput{
@@ -130,12 +152,30 @@ func (c *copying) parts(ctx context.Context) error {
 	return nil
 }
 
+// compare reports whether the checksums of the parts make up that of the original.
+func (c *copying) compare() error {
+	pieces := make([]sum.Piece, len(c.done))
+	for n, p := range c.done {
+		first := int64(n) * c.length
+		text := cmp.Or(aws.ToString(p.ChecksumCRC32), aws.ToString(p.ChecksumCRC32C), aws.ToString(p.ChecksumCRC64NVME))
+		value, err := base64.StdEncoding.DecodeString(text)
+		if err != nil || len(value) == 0 || len(value) > 8 {
+			return fmt.Errorf("%w: part %d has none", ErrChecksum, n+1)
+		}
+		pieces[n] = sum.Piece{Sum: binary.BigEndian.Uint64(append(make([]byte, 8-len(value)), value...)), Size: min(c.length, c.original.Size-first)}
+	}
+	check := sum.New(c.original.Checksum, "", false)
+	_, err := check.VerifyPieces(pieces)
+	return err
+}
+
 // ranges copies the parts of an upload.
 func (c *copying) ranges(ctx context.Context, id string) error {
 	ctx, cancel := context.WithCancelCause(ctx)
 	defer cancel(nil)
 	size := c.original.Size
-	length := max(c.store.copyLimit/10, (size+source.MaxParts-1)/source.MaxParts)
+	length := max(c.store.copyLimit/10, source.MinPart, (size+source.MaxParts-1)/source.MaxParts)
+	c.length = length
 	c.done = make([]types.CompletedPart, (size+length-1)/length)
 	slots := make(chan struct{}, c.store.parallel)
 	var group sync.WaitGroup

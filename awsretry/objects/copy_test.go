@@ -28,8 +28,8 @@ func TestCopyIsTheSame(t *testing.T) {
 		s3test.Rule{Operation: "CopyObject", Nth: []int{2}, Fault: s3test.LostAnswer()},
 		s3test.Rule{Operation: "UploadPartCopy", Nth: []int{1}, Fault: s3test.SlowDown()},
 		s3test.Rule{Operation: "CompleteMultipartUpload", Nth: []int{1}, Fault: s3test.LostAnswer()}))
-	store := open(t, server, objects.Options{PartSize: 5 * mib})
-	body := content(1, 3*mib)
+	store := open(t, server, objects.Options{PartSize: 20 * mib})
+	body := content(1, 12*mib)
 	from := objects.Address{Bucket: bucket, Key: "a b/ü+%.csv"}
 	if _, err := store.Put(t.Context(), bucket, from.Key, bytes.NewReader(body), objects.PutOptions{Metadata: map[string]string{"step": "raw"}}); err != nil {
 		t.Fatal(err)
@@ -43,7 +43,7 @@ func TestCopyIsTheSame(t *testing.T) {
 		if copied.Verified == "" || copied.Size != int64(len(body)) || copied.Metadata["step"] != "raw" {
 			t.Errorf("%s: %+v, want it verified, with size and metadata", key, copied)
 		}
-		store.SetCopyLimit(mib)
+		store.SetCopyLimit(5 * mib)
 	}
 	if _, err := store.Copy(t.Context(), objects.Address{Bucket: bucket, Key: "none"}, from); err == nil || !strings.Contains(err.Error(), "s3://bikes/none") {
 		t.Errorf("a copy of what is not there: %v, want an error that names it", err)

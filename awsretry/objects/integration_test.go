@@ -7,6 +7,7 @@ import (
 	"context"
 	"fmt"
 	"io"
+	"log"
 	"math/rand/v2"
 	"net"
 	"net/http"
@@ -169,8 +170,8 @@ func startGateway(t *testing.T) gateway {
 	if err := os.Mkdir(filepath.Join(root, "meta"), 0o755); err != nil {
 		t.Fatal(err)
 	}
-	var log bytes.Buffer
-	cmd.Stdout, cmd.Stderr = &log, &log
+	var said bytes.Buffer
+	cmd.Stdout, cmd.Stderr = &said, &said
 	if err := cmd.Start(); err != nil {
 		t.Fatal(err)
 	}
@@ -178,7 +179,7 @@ func startGateway(t *testing.T) gateway {
 		_ = cmd.Process.Kill()
 		_ = cmd.Wait()
 		if t.Failed() {
-			t.Logf("versitygw: %s", log.String())
+			t.Logf("versitygw: %s", said.String())
 		}
 	})
 	g.await(t, address)
@@ -219,7 +220,7 @@ func (g gateway) storms(t *testing.T, seed uint64) string {
 	if err != nil {
 		t.Fatal(err)
 	}
-	proxy := &httputil.ReverseProxy{Rewrite: func(r *httputil.ProxyRequest) {
+	proxy := &httputil.ReverseProxy{ErrorLog: log.New(io.Discard, "", 0), Rewrite: func(r *httputil.ProxyRequest) {
 		r.Out.URL.Scheme, r.Out.URL.Host = upstream.Scheme, upstream.Host // and the Host header, which is signed, stays
 	}}
 	s := &storm{next: proxy, random: rand.New(rand.NewPCG(seed, 0))}
