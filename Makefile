@@ -70,7 +70,7 @@ integration: ## run the tests with the build tag integration, against the server
 		GOWORK=off GOBIN=$(dir $(VERSITYGW)) $(GO) install github.com/versity/versitygw/cmd/versitygw@$(VERSITYGW_VERSION) || \
 		echo "SKIPPED: versitygw $(VERSITYGW_VERSION) could not be installed; the tests against it are left out"; \
 	fi; \
-	if [ -x $(VERSITYGW) ]; then export PERDURE_VERSITYGW=$(VERSITYGW); fi; \
+	if [ -x $(VERSITYGW) ]; then export PERDURE_TEST_VERSITYGW=$(VERSITYGW); fi; \
 	dirs=$$(grep -rlE --include='*_test.go' --exclude-dir=bench --exclude-dir=tools '^//go:build .*\<integration\>' . | xargs -r -n1 dirname | sort -u); \
 	if [ -z "$$dirs" ]; then echo "no test has the build tag integration"; exit 1; fi; \
 	echo "$(GO) test -tags integration -count=1" $$dirs; \

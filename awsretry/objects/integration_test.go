@@ -150,9 +150,9 @@ type gateway struct {
 
 func startGateway(t *testing.T) gateway {
 	t.Helper()
-	binary := os.Getenv("PERDURE_VERSITYGW")
+	binary := os.Getenv("PERDURE_TEST_VERSITYGW")
 	if binary == "" {
-		t.Skip("PERDURE_VERSITYGW does not name the versitygw binary (`make integration` installs it)")
+		t.Skip("PERDURE_TEST_VERSITYGW does not name the versitygw binary (`make integration` installs it)")
 	}
 	l, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {
