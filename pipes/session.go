@@ -113,6 +113,53 @@ func (c *Config) stderr() io.Writer {
 	return os.Stderr
 }
 
+// open returns the sink that p asks for. A wrong parameter is a fault of who
+// set it, which err says; a sink that can't be opened takes no messages.
+func (c *Config) open(ctx context.Context, p params) (sink, error) {
+	if c.Messages != nil {
+		bucket, prefix, err := p.blob(prefixKey)
+		if err != nil {
+			return nil, err
+		}
+		return newBlobs(ctx, c.Messages, bucket, prefix), nil
+	}
+	switch {
+	case p.has("path"):
+		name, err := p.text("path")
+		if err != nil {
+			return nil, err
+		}
+		return &file{name: name}, nil
+	case p.has("stdio"):
+		w, err := c.stream(p, "stdio")
+		return w, err
+	case p.has("buffered_stdio"):
+		w, err := c.stream(p, "buffered_stdio")
+		if err != nil {
+			return nil, err
+		}
+		return &buffered{to: w}, nil
+	default:
+		return nil, fmt.Errorf(`%s has neither "path" nor "stdio" nor "buffered_stdio"`, p.name)
+	}
+}
+
+// stream returns the standard stream that the parameter names.
+func (c *Config) stream(p params, key string) (sink, error) {
+	name, err := p.text(key)
+	if err != nil {
+		return nil, err
+	}
+	switch name {
+	case Stdout:
+		return newStandard(c.stdout()), nil
+	case Stderr:
+		return newStandard(c.stderr()), nil
+	default:
+		return nil, fmt.Errorf("%s: %q: %q is not allowed: want stdout or stderr", p.name, key, name)
+	}
+}
+
 // A Session is one conversation with Dagster; make it with [Open], or let [Run]
 // do so. The zero Session reports to nobody: that is what there is when Dagster
 // has not started the process. Its methods are safe for concurrent use, and

@@ -4,13 +4,13 @@ import (
 	"bytes"
 	"context"
 	"errors"
-	"fmt"
 	"io"
 	"os"
 	"os/signal"
 	"path"
 	"path/filepath"
 	"strconv"
+	"strings"
 	"sync"
 	"syscall"
 	"time"
@@ -25,77 +25,55 @@ type sink interface {
 	close() error
 }
 
-// open returns the sink that p asks for. A wrong parameter is a fault of who
-// set it, which err says; a sink that can't be opened takes no messages.
-func (c *Config) open(ctx context.Context, p params) (sink, error) {
-	if c.Messages != nil {
-		bucket, prefix, err := p.blob(prefixKey)
-		if err != nil {
-			return nil, err
-		}
-		return newBlobs(ctx, c.Messages, bucket, prefix), nil
-	}
-	switch {
-	case p.has("path"):
-		name, err := p.text("path")
-		if err != nil {
-			return nil, err
-		}
-		return &file{name: name}, nil
-	case p.has("stdio"):
-		w, err := c.stream(p, "stdio")
-		return w, err
-	case p.has("buffered_stdio"):
-		w, err := c.stream(p, "buffered_stdio")
-		if err != nil {
-			return nil, err
-		}
-		return &buffered{to: w}, nil
-	default:
-		return nil, fmt.Errorf(`%s has neither "path" nor "stdio" nor "buffered_stdio"`, p.name)
-	}
-}
-
-// stream returns the standard stream that the parameter names.
-func (c *Config) stream(p params, key string) (sink, error) {
-	name, err := p.text(key)
-	if err != nil {
-		return nil, err
-	}
-	switch name {
-	case Stdout:
-		return newStandard(c.stdout()), nil
-	case Stderr:
-		return newStandard(c.stderr()), nil
-	default:
-		return nil, fmt.Errorf("%s: %q: %q is not allowed: want stdout or stderr", p.name, key, name)
-	}
-}
-
 // A file appends to a file, with one write(2) for a message: its reader takes
 // whatever is there for a whole line.
+//
+// That alone is not enough. A write that goes from one page of the file to the
+// next can be seen in part, at the page's end. So when little is left of a page
+// after a message, that is filled with spaces, which are nothing to JSON: only a
+// message that is longer than this room ever lies on two pages.
 type file struct {
 	name string
 	f    *os.File
+	size int64 // of what is there
 	torn error // a message is there in part, so that nothing may follow
 }
+
+const (
+	page = 4 << 10 // or a part of one, where they are larger
+	room = 1 << 10
+)
 
 func (f *file) write(line []byte) error {
 	if f.torn != nil {
 		return f.torn
 	}
-	if f.f == nil {
-		opened, err := os.OpenFile(f.name, os.O_WRONLY|os.O_APPEND|os.O_CREATE, 0o600)
-		if err != nil {
-			return err
-		}
-		f.f = opened
+	if err := f.open(); err != nil {
+		return err
+	}
+	if left := page - (f.size+int64(len(line)))%page; left < room {
+		line = append(line[:len(line)-1], strings.Repeat(" ", int(left))+"\n"...)
 	}
 	n, err := f.f.Write(line)
-	if err != nil && n > 0 {
+	if f.size += int64(n); err != nil && n > 0 {
 		f.torn = err
 	}
 	return err
+}
+
+func (f *file) open() error {
+	if f.f != nil {
+		return nil
+	}
+	opened, err := os.OpenFile(f.name, os.O_WRONLY|os.O_APPEND|os.O_CREATE, 0o600)
+	if err != nil {
+		return err
+	}
+	f.f = opened
+	if info, err := opened.Stat(); err == nil {
+		f.size = info.Size()
+	}
+	return nil
 }
 
 func (f *file) close() error {
