@@ -17,6 +17,7 @@ type key struct {
 	ref  *cell.Ref
 
 	mirror  mirror
+	contact time.Time        // of the server's last answer; at first, of when it was made
 	obey    func(cell.Order) // tells the local breaker
 	obeying bool             // and is doing so
 	held    string           // the not-before instant that the cell has last been given
@@ -55,7 +56,7 @@ func (s *Store) Cell(name string, obey func(cell.Order)) *cell.Ref {
 	defer s.mu.Unlock()
 	k := s.keys[name]
 	if k == nil {
-		k = &key{name: name, ref: ref, read: true}
+		k = &key{name: name, ref: ref, read: true, contact: time.Now()}
 		k.mirror = mirror{process: s.process, node: s.node, margin: s.sync, told: -1}
 		s.keys[name] = k
 		s.wake()
@@ -73,7 +74,7 @@ func (s *Store) Grant(name string, lease time.Duration) bool {
 	defer s.mu.Unlock()
 	k := s.keys[name]
 	switch {
-	case k == nil || s.alone(time.Now()):
+	case k == nil, time.Since(k.contact) > s.stale:
 		return true
 	case k.obeying:
 		return false // the state in which it asks is about to change

@@ -43,7 +43,7 @@ func (s *Store) work(ctx context.Context) {
 func (s *Store) reached(then time.Time) bool {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	return s.contact.After(then)
+	return !s.all(func(k *key) bool { return !k.contact.After(then) })
 }
 
 // refused reports whether err is the server's no to who we are.
@@ -104,10 +104,6 @@ func (s *Store) listen(ctx context.Context, client rueidis.Client, fail context.
 // channel is where changes are published.
 func (s *Store) channel() string { return s.prefix + "changes" }
 
-// alone reports whether the server has been silent for too long to be asked.
-// s.mu is held.
-func (s *Store) alone(now time.Time) bool { return now.Sub(s.contact) > s.stale }
-
 // failed notes that the server is away, and says so unless that has been said
 // lately.
 func (s *Store) failed(err error) {
@@ -124,9 +120,13 @@ func (s *Store) failed(err error) {
 	s.announce()
 	s.mu.Unlock()
 	if first {
-		slog.Default().Warn("Circuit breakers are not shared with the fleet until the server is back", "error", why)
+		slog.Default().Warn("Circuit breakers are not shared with the fleet for the time being", "error", why)
 	}
 }
 
-// mended notes that the server answers. s.mu is held.
-func (s *Store) mended() { s.err = nil }
+// mended notes that the server answers.
+func (s *Store) mended() {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.err = nil
+}

@@ -48,13 +48,12 @@ type Store struct {
 	cancel context.CancelFunc // ends the goroutines
 	done   chan struct{}      // closed when they have ended
 
-	mu      sync.Mutex
-	keys    map[string]*key
-	contact time.Time     // of the last answer; at first, of Open
-	news    chan struct{} // closed, and made anew, when something has been learned or done
-	busy    bool          // calls are on their way
-	warned  time.Time     // when it was last said that the server is away
-	err     error         // why it is away, nil: it is not
+	mu     sync.Mutex
+	keys   map[string]*key
+	news   chan struct{} // closed, and made anew, when something has been learned or done
+	busy   bool          // calls are on their way
+	warned time.Time     // when it was last said that the server is away
+	err    error         // why it is away, nil: it is not
 }
 
 // Open returns a Store. It does not wait for the server, so the error is about
@@ -68,7 +67,7 @@ func Open(o Options) (*Store, error) {
 		process: rand.Text(), node: o.Node, prefix: o.Prefix, quorum: o.Quorum,
 		sync: o.Sync, stale: o.Stale, local: o.Local, server: server,
 		wakes: make(chan struct{}, 1), orders: make(chan struct{}, 1), done: make(chan struct{}),
-		keys: make(map[string]*key), contact: time.Now(), news: make(chan struct{}),
+		keys: make(map[string]*key), news: make(chan struct{}),
 	}
 	ctx, cancel := context.WithCancel(context.Background()) //nolint:forbidigo // the work is no caller's; Close ends it
 	s.cancel = cancel
@@ -140,7 +139,7 @@ func (s *Store) Status(name string) (Status, bool) {
 		return Status{}, false
 	}
 	v := &k.mirror.view
-	st := Status{State: v.state, Holder: v.node, Age: time.Since(s.contact)}
+	st := Status{State: v.state, Holder: v.node, Age: time.Since(k.contact)}
 	if v.state == circuit.Open {
 		st.Until = v.until
 	}

@@ -3,6 +3,7 @@ package redisstore
 import (
 	"context"
 	"math/rand/v2"
+	"strings"
 	"time"
 
 	"github.com/redis/rueidis"
@@ -58,11 +59,23 @@ func (s *Store) batch(ctx context.Context, client rueidis.Client) error {
 	ctx, cancel := context.WithTimeout(ctx, s.stale/2)
 	defer cancel()
 	sent := time.Now()
-	answers := s.ask(ctx, client, calls)
+	answered, failed := s.answers(calls, s.ask(ctx, client, calls), sent)
+	switch {
+	case failed == nil:
+		s.mended()
+	case answered > 0, foreign(failed): // it concerns some keys alone, which are tried again in a while
+		s.failed(failed)
+	default:
+		return failed
+	}
+	return nil
+}
+
+// answers learns from the answers to calls that were sent at that time. It
+// returns how many there were, and what went wrong with the last of the others.
+func (s *Store) answers(calls []call, answers []rueidis.RedisResult, sent time.Time) (answered int, failed error) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	var failed error
-	answered := 0
 	for i, c := range calls {
 		c.key.telling = false
 		text, err := answers[i].ToString()
@@ -75,18 +88,18 @@ func (s *Store) batch(ctx context.Context, client rueidis.Client) error {
 			continue
 		}
 		answered++
+		c.key.contact = time.Now()
 	}
 	s.busy = false
 	s.announce()
 	signal(s.orders)
-	if answered > 0 {
-		s.contact = time.Now()
-	}
-	if _, refused := rueidis.IsRedisErr(failed); failed == nil || refused && answered > 0 {
-		s.mended() // a single key that the server refuses concerns nobody else, and is tried again in a while
-		return nil
-	}
-	return failed
+	return answered, failed
+}
+
+// foreign reports whether err is that a key belongs to somebody else.
+func foreign(err error) bool {
+	e, ok := rueidis.IsRedisErr(err)
+	return ok && strings.HasPrefix(e.Error(), "WRONGTYPE")
 }
 
 // take takes all calls that wait.

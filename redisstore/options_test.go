@@ -1,0 +1,157 @@
+package redisstore_test
+
+import (
+	"crypto/ecdsa"
+	"crypto/elliptic"
+	"crypto/rand"
+	"crypto/x509"
+	"encoding/pem"
+	"errors"
+	"math/big"
+	"net"
+	"os"
+	"path/filepath"
+	"strconv"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/redis/rueidis"
+
+	"github.com/seed-0f2c7998/perdure/circuit"
+	"github.com/seed-0f2c7998/perdure/redisstore"
+)
+
+// What is not allowed is refused with its field, its value and what is
+// allowed, and without a password.
+func TestBadOptions(t *testing.T) {
+	for _, c := range []struct {
+		o    redisstore.Options
+		want []string
+	}{
+		{redisstore.Options{}, []string{"url", `""`, "redis://host:port"}},
+		{redisstore.Options{URL: "redis://h", Client: &rueidis.ClientOption{}}, []string{"url", "a client in its place"}},
+		{redisstore.Options{Client: &rueidis.ClientOption{}}, []string{"url", "no address"}},
+		{redisstore.Options{URL: "http://user:hunter2@h"}, []string{"url", "http://", "redis://"}},
+		{redisstore.Options{URL: "localhost:6379"}, []string{"url", "localhost:6379", "redis://"}},
+		{redisstore.Options{URL: "redis://"}, []string{"url", "redis://"}},
+		{redisstore.Options{URL: "redis://user:hunter2@h:port"}, []string{"url", "port"}},
+		{redisstore.Options{URL: "redis://user:hunter2@h/zero"}, []string{"url", "database"}},
+		{redisstore.Options{URL: "redis://user:hunter2@h/1/2"}, []string{"url"}},
+		{redisstore.Options{URL: "redis://user:hunter2@h?dial_timeout=soon"}, []string{"url"}},
+		{redisstore.Options{URL: "redis://user:hunter2@h?master_sett=x"}, []string{"url option", "master_sett", "did you mean master_set?"}},
+		{redisstore.Options{URL: "redis://h", Quorum: -1}, []string{"quorum", "-1", "at least 1"}},
+		{redisstore.Options{URL: "redis://h", Sync: -1}, []string{"sync", "-1ns", "at least 10ms"}},
+		{redisstore.Options{URL: "redis://h", Stale: time.Second}, []string{"stale", "1s", "more than sync (2s)"}},
+	} {
+		s, err := redisstore.Open(c.o)
+		if err == nil {
+			s.Close()
+			t.Errorf("Open(%+v) is allowed", c.o)
+			continue
+		}
+		if e := (*circuit.ConfigError)(nil); !errors.As(err, &e) {
+			t.Errorf("Open(%+v): %T, want a ConfigError", c.o, err)
+		}
+		for _, want := range c.want {
+			if !strings.Contains(err.Error(), want) {
+				t.Errorf("Open(%+v): %q says nothing of %q", c.o, err, want)
+			}
+		}
+		if strings.Contains(err.Error(), "hunter2") {
+			t.Errorf("the error shows the password: %v", err)
+		}
+	}
+}
+
+// A password that is wrong is no fault of the service: its breaker works on.
+func TestWrongPassword(t *testing.T) {
+	srv := startServer(t, "--requirepass", "swordfish")
+	s := open(t, redisstore.Options{URL: "redis://:hunter2@" + srv.addr(), Sync: 100 * time.Millisecond})
+	b := circuit.New("backend", circuit.Config{Store: s, FailureThreshold: 1, RecoveryTimeout: 10 * time.Millisecond, Observe: func(circuit.Transition) {}})
+	eventually(t, 5*time.Second, func() bool { return s.Err() != nil }, "noticed")
+	if text := s.Err().Error(); !strings.Contains(text, "WRONGPASS") || strings.Contains(text, "hunter2") {
+		t.Errorf("the error is %q", text)
+	}
+	fail(t, b, 1)
+	awaitProbe(t, b).Success()
+
+	good := fleet(t, 1, redisstore.Options{URL: "redis://:swordfish@" + srv.addr()}, circuit.Config{})
+	if err := good[0].Store.Err(); err != nil {
+		t.Errorf("with the right password: %v", err)
+	}
+}
+
+// A user who may use the keys and not the channel learns of changes by reading.
+func TestNoChannel(t *testing.T) {
+	srv := startServer(t, "--user", "poor", "on", ">poverty", "~circuit_breaker:*", "resetchannels", "+@all")
+	o := redisstore.Options{URL: "redis://poor:poverty@" + srv.addr(), Sync: 50 * time.Millisecond, Quorum: 1}
+	f := fleet(t, 2, o, circuit.Config{FailureThreshold: 1})
+	fail(t, f[0].Breaker, 1)
+	eventually(t, 2*time.Second, func() bool { return f[1].State() == circuit.Open }, "the other opens")
+}
+
+// A key that is something else concerns no other.
+func TestForeignKey(t *testing.T) {
+	srv := startServer(t)
+	c := srv.client()
+	if err := c.Do(t.Context(), c.B().Set().Key("circuit_breaker:taken").Value("x").Build()).Error(); err != nil {
+		t.Fatal(err)
+	}
+	f := fleet(t, 2, brisk(srv), circuit.Config{FailureThreshold: 1})
+	b := circuit.New("taken", circuit.Config{Store: f[0].Store, FailureThreshold: 1, Observe: func(circuit.Transition) {}})
+	fail(t, b, 1)
+	fail(t, f[0].Breaker, 1)
+	eventually(t, 2*time.Second, func() bool { return f[1].State() == circuit.Open }, "the other opens")
+	if b.State() != circuit.Open {
+		t.Errorf("the breaker without a key is %v", b.State())
+	}
+}
+
+// Over TLS, if the server's certificate is one that we trust.
+func TestTLS(t *testing.T) {
+	dir := t.TempDir()
+	cert, key := filepath.Join(dir, "cert.pem"), filepath.Join(dir, "key.pem")
+	certify(t, cert, key)
+	port := strconv.Itoa(freePort(t))
+	srv := startServer(t, "--tls-port", port, "--tls-cert-file", cert, "--tls-key-file", key, "--tls-auth-clients", "no")
+	if strings.Contains(srv.log.String(), "tls") {
+		t.Skip("this redis-server has no TLS")
+	}
+	url := "rediss://127.0.0.1:" + port
+	fleet(t, 2, redisstore.Options{URL: url + "?skip_verify=true"}, circuit.Config{})
+	s := open(t, redisstore.Options{URL: url, Sync: 100 * time.Millisecond})
+	eventually(t, 5*time.Second, func() bool { return s.Err() != nil }, "a certificate that nobody vouches for is refused")
+	if !strings.Contains(s.Err().Error(), "certificate") {
+		t.Errorf("the error is %q", s.Err())
+	}
+}
+
+// certify writes a certificate for 127.0.0.1 that vouches for itself.
+func certify(t *testing.T, cert, key string) {
+	t.Helper()
+	private, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
+	if err != nil {
+		t.Fatal(err)
+	}
+	template := &x509.Certificate{
+		SerialNumber: big.NewInt(1), NotBefore: time.Now().Add(-time.Hour), NotAfter: time.Now().Add(time.Hour),
+		IPAddresses: []net.IP{net.IPv4(127, 0, 0, 1)},
+	}
+	der, err := x509.CreateCertificate(rand.Reader, template, template, &private.PublicKey, private)
+	if err != nil {
+		t.Fatal(err)
+	}
+	secret, err := x509.MarshalPKCS8PrivateKey(private)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for name, block := range map[string]*pem.Block{
+		cert: {Type: "CERTIFICATE", Bytes: der},
+		key:  {Type: "PRIVATE KEY", Bytes: secret},
+	} {
+		if err := os.WriteFile(name, pem.EncodeToMemory(block), 0o600); err != nil {
+			t.Fatal(err)
+		}
+	}
+}
