@@ -112,6 +112,18 @@ func TestOwnWriteIsKnownAfterALostAnswer(t *testing.T) {
 	}
 }
 
+func TestLargePutIfAbsentIsRefusedBeforeItIsSent(t *testing.T) {
+	server := start(t, s3test.Options{})
+	store := open(t, server, objects.Options{PartSize: 5 * mib})
+	if err := server.Store(bucket, "k", []byte("there")); err != nil {
+		t.Fatal(err)
+	}
+	_, err := store.Put(t.Context(), bucket, "k", bytes.NewReader(content(1, 11*mib)), objects.PutOptions{IfAbsent: true})
+	if !errors.Is(err, objects.ErrCondition) || server.Count("", "") != 1 {
+		t.Errorf("%d requests, %v, want 1, %v", server.Count("", ""), err, objects.ErrCondition)
+	}
+}
+
 func TestOverwrittenWriteIsAmbiguous(t *testing.T) {
 	server := start(t, s3test.Options{})
 	store := open(t, server, objects.Options{})

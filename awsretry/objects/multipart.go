@@ -71,6 +71,11 @@ func (u *upload) parts(ctx context.Context, first *source.Part) (object Object, 
 
 // create begins a new upload.
 func (m *multipart) create(ctx context.Context) error {
+	if m.o.IfAbsent { // the store looks only at the end, when all parts have been sent
+		if there, err := m.store.head(ctx, m.bucket, m.key, ""); err == nil {
+			return fmt.Errorf("%w: there is an object, with ETag %s", ErrCondition, there.ETag)
+		}
+	}
 	created, err := m.store.client.CreateMultipartUpload(ctx, &s3.CreateMultipartUploadInput{
 		Bucket: &m.bucket, Key: &m.key,
 		ChecksumAlgorithm: types.ChecksumAlgorithmCrc32, ChecksumType: types.ChecksumTypeFullObject,

@@ -40,7 +40,9 @@ import (
 
 // Options say how a [Store] works. The zero Options are ready for use.
 type Options struct {
-	// Policy decides what is retried, and when; nil is the zero Policy.
+	// Policy decides what is retried, and when; nil is the zero Policy. Its
+	// Classify and Observe are called by several goroutines at once, as parts are
+	// requests of their own.
 	Policy *retry.Policy
 	// Breakers and Registry are those of [awsretry.Options].
 	Breakers *circuit.Config

@@ -60,7 +60,8 @@ func Open(path string) (*Journal, error) {
 		return nil, err
 	}
 	lines := bytes.SplitAfter(text, []byte("\n"))
-	if len(text) == 0 || !whole(lines[0]) && bytes.HasPrefix([]byte(`{"format":"`+format), text[:min(len(text), 8)]) {
+	const begin = `{"format":"` + format + `"`
+	if !whole(lines[0]) && string(text[:min(len(text), len(begin))]) == begin[:min(len(text), len(begin))] {
 		return j, nil // killed at the very beginning
 	}
 	if json.Unmarshal(lines[0], &j.Head) != nil || j.Head.Format != format {

@@ -1,0 +1,82 @@
+package journal_test
+
+import (
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+
+	"github.com/seed-0f2c7998/perdure/awsretry/internal/journal"
+)
+
+// A process may be killed at any byte of the file: what is then read is the
+// parts whose lines are whole, and never an error.
+func TestCutAtEveryByte(t *testing.T) {
+	path := filepath.Join(t.TempDir(), "state")
+	j, err := journal.Open(path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	head := journal.Head{Bucket: "bikes", Key: "hour.csv", Upload: "1", PartSize: 5 << 20}
+	if err := j.Begin(head); err != nil {
+		t.Fatal(err)
+	}
+	for n := range 3 {
+		if err := j.Add(journal.Part{Number: n, Size: 5 << 20, CRC: 7, ETag: `"x"`}); err != nil {
+			t.Fatal(err)
+		}
+	}
+	j.Close()
+	whole, err := os.ReadFile(path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for n := range len(whole) + 1 {
+		text := string(whole[:n])
+		if err := os.WriteFile(path, []byte(text), 0o600); err != nil {
+			t.Fatal(err)
+		}
+		j, err := journal.Open(path)
+		if err != nil {
+			t.Errorf("cut after %q: %v", text, err)
+			continue
+		}
+		lines := strings.Count(text, "\n")
+		if len(j.Parts) != max(lines-1, 0) || (j.Head.Bucket == "bikes") != (lines > 0) {
+			t.Errorf("cut after %d lines and %q: head %+v, %d parts", lines, text[strings.LastIndex(text, "\n")+1:], j.Head, len(j.Parts))
+		}
+		if lines == 0 {
+			continue
+		}
+		// And another process goes on with it.
+		if err := j.Resume(); err != nil {
+			t.Fatal(err)
+		}
+		if err := j.Add(journal.Part{Number: 9}); err != nil {
+			t.Fatal(err)
+		}
+		j.Close()
+		want := lines
+		if strings.HasSuffix(text, "}") { // all of a line but its end, which has come now
+			want++
+		}
+		if again, err := journal.Open(path); err != nil || len(again.Parts) != want {
+			t.Errorf("cut after %d lines and resumed: %d parts, %v, want %d", lines, len(again.Parts), err, want)
+		}
+	}
+}
+
+func TestWhatIsSomethingElse(t *testing.T) {
+	path := filepath.Join(t.TempDir(), "state")
+	for _, text := range []string{"x", "chapter 1\n", "{}\n", `{"format":"perdure-transfer-2"}` + "\n", `{"format":"other"`, "\n"} {
+		if err := os.WriteFile(path, []byte(text), 0o600); err != nil {
+			t.Fatal(err)
+		}
+		if _, err := journal.Open(path); err == nil || !strings.Contains(err.Error(), path) {
+			t.Errorf("%q: %v, want an error that names the file", text, err)
+		}
+	}
+	if _, err := journal.Open(t.TempDir()); err == nil {
+		t.Error("a directory: no error")
+	}
+}
