@@ -1,0 +1,27 @@
+//go:build unix && !solaris && !aix
+
+package partial
+
+import (
+	"io/fs"
+	"os"
+	"syscall"
+)
+
+// own reports whether the file belongs to this user: in a directory that others
+// may write to, one of theirs could hold anything.
+func own(info fs.FileInfo) bool {
+	stat, ok := info.Sys().(*syscall.Stat_t)
+	return ok && int(stat.Uid) == os.Geteuid()
+}
+
+// lock reports whether the file is now locked, for as long as it is open.
+func lock(f *os.File) bool {
+	raw, err := f.SyscallConn()
+	if err != nil {
+		return false
+	}
+	locked := false
+	err = raw.Control(func(fd uintptr) { locked = syscall.Flock(int(fd), syscall.LOCK_EX|syscall.LOCK_NB) == nil })
+	return err == nil && locked
+}
