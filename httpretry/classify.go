@@ -6,6 +6,7 @@ import (
 	"crypto/x509"
 	"errors"
 	"fmt"
+	"io"
 	"net"
 	"net/http"
 	"net/url"
@@ -44,6 +45,28 @@ func (e *StatusError) RetryAfter() (time.Duration, bool) { return e.wait, e.asks
 
 func newStatusError(res *http.Response, req *http.Request) *StatusError {
 	return &StatusError{Method: method(req), URL: redact.String(req.URL.String()), Status: res.StatusCode, answer: res}
+}
+
+// How much of an unwanted answer is read to keep its connection, and for how long: beyond that, another connection is
+// the better bargain.
+const (
+	drainBytes = 64 << 10
+	drainTime  = 50 * time.Millisecond
+)
+
+// discard frees the connection of an answer that nobody will read.
+func (e *StatusError) discard() {
+	if e.answer != nil {
+		discard(e.answer.Body)
+		e.answer = nil
+	}
+}
+
+func discard(body io.ReadCloser) {
+	timer := time.AfterFunc(drainTime, func() { body.Close() })
+	defer timer.Stop()
+	defer body.Close()
+	_, _ = io.CopyN(io.Discard, body, drainBytes+1) // an error means that the connection is of no use, which Close sees too
 }
 
 // ErrNotIdempotent is why a request that may have been processed is not repeated: its method does not promise that

@@ -200,6 +200,9 @@ func (e *exchange) failed(err error) error {
 		return e.final(&callersError{err})
 	case !e.idempotent && e.trace.Load() != connecting && !isRefusedStream(err):
 		return e.final(&onceError{err: err, why: ErrNotIdempotent})
+	case errors.Is(err, context.Canceled) && e.req.Context().Err() == nil:
+		// Of another request: net/http may hand out a connection that one had, and then close it as that is cancelled.
+		err = retry.Transient(err)
 	}
 	return e.rewindable(err)
 }
@@ -274,26 +277,4 @@ func (e *exchange) unzipped(res *http.Response) *http.Response {
 		unzip.Response(res)
 	}
 	return res
-}
-
-// How much of an unwanted answer is read to keep its connection, and for how long: beyond that, another connection is
-// the better bargain.
-const (
-	drainBytes = 64 << 10
-	drainTime  = 50 * time.Millisecond
-)
-
-// discard frees the connection of an answer that nobody will read.
-func (e *StatusError) discard() {
-	if e.answer != nil {
-		discard(e.answer.Body)
-		e.answer = nil
-	}
-}
-
-func discard(body io.ReadCloser) {
-	timer := time.AfterFunc(drainTime, func() { body.Close() })
-	defer timer.Stop()
-	defer body.Close()
-	_, _ = io.CopyN(io.Discard, body, drainBytes+1) // an error means that the connection is of no use, which Close sees too
 }

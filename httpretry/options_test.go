@@ -193,6 +193,39 @@ func TestSlowReaderIsNoStall(t *testing.T) {
 	})
 }
 
+// The end of a part is not that of the body, even if nobody may ask for the rest any more.
+func TestCancelledAtTheEndOfAPart(t *testing.T) {
+	for _, closes := range []bool{false, true} {
+		server := httptestfault.New(altered(versioned(), cut(7, httptestfault.FIN), partial("bytes 7-9/20", text[7:10])))
+		base := server.Transport()
+		ctx, cancel := context.WithCancel(t.Context())
+		req, err := http.NewRequestWithContext(ctx, "GET", server.URL, nil)
+		if err != nil {
+			t.Fatal(err)
+		}
+		res, err := httpretry.NewTransport(base, httpretry.Options{Policy: quick(), OnResume: func(httpretry.Resumption) {}}).RoundTrip(req)
+		if err != nil {
+			t.Fatal(err)
+		}
+		p := make([]byte, 10)
+		if _, err := io.ReadFull(res.Body, p); err != nil || string(p) != text[:10] {
+			t.Errorf("%q, %v", p, err)
+		}
+		if closes {
+			res.Body.Close()
+		} else {
+			cancel()
+		}
+		if n, err := res.Body.Read(p); n != 0 || err == nil || errors.Is(err, io.EOF) {
+			t.Errorf("closed %t: %d, %v; want an error that is not the end", closes, n, err)
+		}
+		cancel()
+		res.Body.Close()
+		base.CloseIdleConnections()
+		server.Close()
+	}
+}
+
 // A connection that is handed over stays one that can be written to.
 func TestUpgrade(t *testing.T) {
 	server := httptestfault.New(httptestfault.Steps(httptestfault.Step{

@@ -45,10 +45,13 @@ func logResumption(r Resumption) {
 
 // resume goes on after a break: at once, and if that brings nothing new, as the policy says for a new operation.
 func (s *stream) resume(p []byte, broken error) (int, error) {
-	broken = unexpected(broken)
 	if s.exchange.req.Context().Err() != nil || !s.reopen() {
+		if errors.Is(broken, io.EOF) {
+			broken = io.ErrUnexpectedEOF // of a part, which is not that of the whole
+		}
 		return 0, s.finish(broken)
 	}
+	broken = unexpected(broken)
 	policy, err := s.policy()
 	if err == nil && s.next > s.entity.from && s.entity.validator() == "" {
 		err = ErrNoValidator
@@ -170,9 +173,10 @@ func (s *stream) first(p []byte) (int, error) {
 	return 0, unexpected(err)
 }
 
-// unexpected returns err as what it means in the middle of a body, where an io.EOF would pass for its end.
+// unexpected returns err as what it means in the middle of a body, where an io.EOF would pass for its end, and another
+// request's cancellation for the caller's.
 func unexpected(err error) error {
-	if errors.Is(err, io.EOF) {
+	if errors.Is(err, io.EOF) || errors.Is(err, context.Canceled) {
 		return io.ErrUnexpectedEOF
 	}
 	return err

@@ -165,6 +165,23 @@ type roundTripper func(*http.Request) (*http.Response, error)
 
 func (f roundTripper) RoundTrip(req *http.Request) (*http.Response, error) { return f(req) }
 
+// A cancellation that is not the caller's is a broken connection. net/http returns one when it has given a connection to
+// this request, and the request that had it before, and had an empty answer, is cancelled: hedges did that to others.
+func TestCancellationOfAnotherRequest(t *testing.T) {
+	server := httptestfault.New(httptestfault.Steps(ok))
+	defer server.Close()
+	base := server.Transport()
+	defer base.CloseIdleConnections()
+	attempts := 0
+	unlucky := roundTripper(func(req *http.Request) (*http.Response, error) {
+		if attempts++; attempts < 3 {
+			return nil, context.Canceled
+		}
+		return base.RoundTrip(req)
+	})
+	wantFine(t, httpretry.NewTransport(unlucky, httpretry.Options{Policy: quick()}), server.URL)
+}
+
 // A base may return an answer without a body, as tests' fakes do.
 func TestAnswerWithoutABody(t *testing.T) {
 	attempts := 0
