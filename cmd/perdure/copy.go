@@ -3,6 +3,7 @@ package main
 import (
 	"errors"
 	"fmt"
+	"time"
 
 	"github.com/spf13/cobra"
 
@@ -10,12 +11,13 @@ import (
 	"github.com/seed-0f2c7998/perdure/cmd/perdure/internal/copying"
 	"github.com/seed-0f2c7998/perdure/cmd/perdure/internal/exit"
 	"github.com/seed-0f2c7998/perdure/cmd/perdure/internal/policy"
+	"github.com/seed-0f2c7998/perdure/cmd/perdure/internal/state"
 	"github.com/seed-0f2c7998/perdure/retry"
 )
 
 func (a *app) copyCommand() *cobra.Command {
 	var f *policy.Flags
-	endpoint := ""
+	endpoint, wait := "", time.Duration(0)
 	c := &cobra.Command{
 		Use:   "copy [flags] SRC DST",
 		Short: "Copy a file, a web page or an S3 object, and verify it",
@@ -32,7 +34,7 @@ standard input is taken for complete: in a shell, set pipefail.
 
 Credentials, region and profile are those of the AWS environment, as for the AWS CLI. The policy begins
 as the preset s3_upload, s3_download or, for a URL, api_call. Endpoint and bucket, or scheme, host and
-port of a URL, have a circuit breaker.
+port of a URL, have a circuit breaker, which all copies of this user share: see perdure status.
 
 The exit code is 0 if all of it is there, 1 if it can't be done, 69 if attempts were given up, 75 if it
 is to be tried again later (the message says when), 64 for wrong usage, 130 or 143 if interrupted.`,
@@ -51,10 +53,13 @@ is to be tried again later (the message says when), 64 for wrong usage, 130 or 1
 		},
 		DisableFlagsInUseLine: true,
 		RunE: func(c *cobra.Command, args []string) error {
-			return a.copy(c, f, &copying.Job{Source: args[0], Destination: args[1], EndpointURL: endpoint})
+			return a.copy(c, f, &copying.Job{
+				Source: args[0], Destination: args[1], EndpointURL: endpoint, Patience: a.patience(wait),
+			})
 		},
 	}
 	c.Flags().StringVar(&endpoint, "endpoint-url", "", "`URL` of an S3-compatible store (AWS, or what AWS_ENDPOINT_URL says)")
+	addWait(c.Flags(), &wait)
 	f = policy.Add(c.Flags())
 	return c
 }
@@ -67,6 +72,8 @@ func (a *app) copy(c *cobra.Command, f *policy.Flags, job *copying.Job) error {
 	defer meter.end()
 	job.Stdin, job.Stdout = a.stdin, a.stdout
 	told := false
+	var store *state.Store
+	defer func() { store.Close() }()
 	job.Policy = func(preset string) (retry.Policy, circuit.Config, error) {
 		s, warnings, err := f.Read(preset, a.environ)
 		for _, w := range warnings {
@@ -79,6 +86,10 @@ func (a *app) copy(c *cobra.Command, f *policy.Flags, job *copying.Job) error {
 			return retry.Policy{}, circuit.Config{}, err
 		}
 		s.Breaker.Observe = circuit.LogTo(meter.log)
+		if store == nil {
+			store = state.Open(s.Store, meter.log)
+		}
+		s.Breaker.Store = store
 		return s.Policy, s.Breaker, nil
 	}
 	observe := retry.LogTo(meter.log)

@@ -29,7 +29,7 @@ func command(t *testing.T, environ []string, args ...string) *exec.Cmd {
 		t.Fatal(err)
 	}
 	c := exec.CommandContext(t.Context(), link, args...)
-	c.Env = append(os.Environ(), environ...)
+	c.Env = append(append(os.Environ(), "PERDURE_STATE="+t.TempDir()), environ...)
 	return c
 }
 

@@ -122,6 +122,7 @@ func (s *testServers) environ(home string) []string {
 		"HOME=" + home, "AWS_EC2_METADATA_DISABLED=true", "AWS_ENDPOINT_URL=" + s.store.URL(),
 		"AWS_ACCESS_KEY_ID=" + s.store.AccessKey, "AWS_SECRET_ACCESS_KEY=" + s.store.SecretKey,
 		"GORACE=atexit_sleep_ms=0", "ENDPOINT=" + s.store.URL(), "WEB=" + s.web.URL, "PERDURE_BASE_DELAY=0.002", "PERDURE_JITTER=0",
+		"PERDURE_STATE=" + filepath.Join(home, "state"), "PERDURE_STORE=memory", // each copy has enough to do with itself
 	}
 }
 

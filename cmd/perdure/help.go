@@ -37,7 +37,7 @@ A number is seconds where a time is meant; 1500ms is understood as well.
                 circuit_breaker:
                   failure_threshold: 5
                   recovery_timeout_seconds: 30
-                store: memory
+                store: host
 `)
 	section, indent := "", ""
 	for _, p := range policy.Parameters() {

@@ -55,7 +55,11 @@ func (a *app) tell(err error) {
 		return
 	}
 	if a.json {
-		a.logger(a.stderr).Error(text, "event", "error", "exit_code", exit.Code(err))
+		attrs := []any{"event", "error", "exit_code", exit.Code(err)}
+		if at := exit.RetryAt(err); !at.IsZero() {
+			attrs = append(attrs, "retry_at", at)
+		}
+		a.logger(a.stderr).Error(text, attrs...)
 		return
 	}
 	fmt.Fprintf(a.stderr, "perdure: %s\n", text)
@@ -87,6 +91,8 @@ func (a *app) root() *cobra.Command {
 		a.runCommand(),
 		a.copyCommand(),
 		a.planCommand(),
+		a.statusCommand(),
+		a.breakerCommand(),
 		a.demoCommand(),
 		a.versionCommand(),
 		policyTopic(),

@@ -12,6 +12,7 @@ import (
 	"github.com/seed-0f2c7998/perdure/cmd/perdure/internal/exit"
 	"github.com/seed-0f2c7998/perdure/cmd/perdure/internal/policy"
 	"github.com/seed-0f2c7998/perdure/cmd/perdure/internal/run"
+	"github.com/seed-0f2c7998/perdure/cmd/perdure/internal/state"
 	"github.com/seed-0f2c7998/perdure/internal/setting"
 	"github.com/seed-0f2c7998/perdure/retry"
 )
@@ -22,6 +23,7 @@ type runFlags struct {
 	again, stop run.Codes
 	buffer      bool
 	killAfter   time.Duration
+	wait        time.Duration // 0: not at all
 }
 
 func (a *app) runCommand() *cobra.Command {
@@ -34,7 +36,10 @@ func (a *app) runCommand() *cobra.Command {
 Any exit code but 0 is a failure worth a retry, unless the lists say otherwise. What the command
 reads from a pipe is kept, and given again to each attempt; PERDURE_ATTEMPT tells it which one it
 is. Signals are forwarded to the command's process group; after one that asks to end, there is no
-retry. With --name, a circuit breaker of that name guards the command.
+retry.
+
+With --name, a circuit breaker guards the command, which all runs of that name share: while it is open,
+they end at once with code 75 and the instant to come back, or wait for that with --wait.
 
 The exit code is the last attempt's: 128+n if signal n ended it, 124 if it took its timeout for a
 success, 126 or 127 if the command cannot be executed or does not exist. Without an attempt, or if
@@ -61,6 +66,7 @@ a signal came between two, it is 64 (wrong usage), 75 (come back later) or 128+n
 	f.killAfter = 5 * time.Second
 	flags.Var(policy.Span(&f.killAfter), "kill-after", "`seconds` from the end of --attempt-timeout to the kill by force (5)")
 	flags.Lookup("kill-after").DefValue = ""
+	addWait(flags, &f.wait)
 	f.policy = policy.Add(flags)
 	for _, name := range []string{"max-retry-after", "respect-retry-after"} { // no command asks for a wait
 		flags.Lookup(name).Hidden = true
@@ -75,7 +81,7 @@ func (a *app) run(c *cobra.Command, f *runFlags, args []string) error {
 		return err
 	}
 	p := s.Policy
-	p.Observe = retry.LogTo(a.log)
+	p.Observe = a.untold(retry.LogTo(a.log))
 	p.Classify = run.Classify(&f.again, &f.stop)
 	if p.Name == "" {
 		if err := needsName(s, c.Flags()); err != nil {
@@ -83,11 +89,13 @@ func (a *app) run(c *cobra.Command, f *runFlags, args []string) error {
 		}
 		p.Name = filepath.Base(args[0])
 	} else {
-		s.Breaker.Observe = circuit.LogTo(a.log)
-		p.Breaker = circuit.New(p.Name, s.Breaker)
+		store := state.Open(s.Store, a.log)
+		defer store.Close()
+		s.Breaker.Store, s.Breaker.Observe = store, circuit.LogTo(a.log)
+		p.Breaker = circuit.New(state.Of(p.Name), s.Breaker)
 	}
 	command := &run.Command{
-		Args: args, Policy: &p, Buffer: f.buffer, Grace: f.killAfter,
+		Args: args, Policy: &p, Patience: a.patience(f.wait), Buffer: f.buffer, Grace: f.killAfter,
 		Stdin: a.stdin, Stdout: a.stdout, Stderr: a.stderr, Environ: a.environ,
 	}
 	begin := time.Now()
@@ -97,13 +105,27 @@ func (a *app) run(c *cobra.Command, f *runFlags, args []string) error {
 	return err
 }
 
+// untold leaves out of what people read that nothing was tried: the error that
+// the command ends with says so, or the line about the wait.
+func (a *app) untold(observe func(retry.Event)) func(retry.Event) {
+	return func(e retry.Event) {
+		if a.json || e.Kind != retry.Stopped || e.Attempt > 0 {
+			observe(e)
+		}
+	}
+}
+
 // needsName refuses flags that would do nothing: a run without a name has no
 // circuit breaker, so that one broken command never blocks another.
 func needsName(s *policy.Settings, flags *pflag.FlagSet) error {
+	const want = "--name with it: a run without a name has no circuit breaker"
 	for _, p := range policy.Parameters() {
-		if p.Breaker && flags.Changed(p.Flag()) {
-			return setting.Bad(s.Given(p.Name), flags.Lookup(p.Flag()).Value, "--name with it: a run without a name has no circuit breaker")
+		if (p.Breaker || p.Name == "store") && flags.Changed(p.Flag()) {
+			return setting.Bad(s.Given(p.Name), flags.Lookup(p.Flag()).Value, want)
 		}
+	}
+	if flags.Changed("wait") {
+		return setting.Bad("--wait", flags.Lookup("wait").Value, want)
 	}
 	return nil
 }

@@ -3,6 +3,7 @@ package main
 import (
 	"os"
 	"os/exec"
+	"path/filepath"
 	"strconv"
 	"strings"
 	"testing"
@@ -23,7 +24,7 @@ func TestScript(t *testing.T) {
 	testscript.Run(t, testscript.Params{
 		Dir: "testdata/script", RequireExplicitExec: true,
 		Setup: func(e *testscript.Env) error {
-			e.Vars = append(e.Vars, noRaceDelay)
+			e.Vars = append(e.Vars, noRaceDelay, "PERDURE_STATE="+filepath.Join(e.WorkDir, "state"))
 			return nil
 		},
 		Cmds: map[string]func(ts *testscript.TestScript, neg bool, args []string){"signalled": signalled},
@@ -40,7 +41,7 @@ func signalled(ts *testscript.TestScript, neg bool, args []string) {
 	_ = os.Remove(ts.MkAbs("pid"))
 	cmd := exec.Command(args[2], args[3:]...) //nolint:noctx // the loop below ends
 	cmd.Dir, cmd.Env = ts.MkAbs("."), []string{noRaceDelay}
-	for _, name := range []string{"PATH", "PERDURE_JITTER"} {
+	for _, name := range []string{"PATH", "PERDURE_JITTER", "PERDURE_STATE"} {
 		cmd.Env = append(cmd.Env, name+"="+ts.Getenv(name))
 	}
 	var err error

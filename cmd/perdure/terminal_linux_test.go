@@ -48,7 +48,7 @@ func onTerminal(t *testing.T, name string, args ...string) *terminal {
 	term := &terminal{t: t, master: master, more: make(chan struct{}, 1)}
 	term.cmd = exec.CommandContext(t.Context(), name, args...)
 	term.cmd.Stdin, term.cmd.Stdout, term.cmd.Stderr = slave, slave, slave
-	term.cmd.Env = append(os.Environ(), noRaceDelay)
+	term.cmd.Env = append(os.Environ(), noRaceDelay, "PERDURE_STATE="+t.TempDir())
 	term.cmd.SysProcAttr = &syscall.SysProcAttr{Setsid: true, Setctty: true}
 	if err := term.cmd.Start(); err != nil {
 		t.Fatal(err)

@@ -70,9 +70,9 @@ func (c *copier) connectWeb(registry *circuit.Registry) error {
 	base := http.DefaultTransport.(*http.Transport).Clone() //nolint:errcheck,forcetypeassert // it is one
 	base.DisableCompression = true                          // the bytes as they are there
 	base.ResponseHeaderTimeout = 2 * time.Minute
-	c.client = &http.Client{Transport: httpretry.NewTransport(counted{base, &c.attempts}, httpretry.Options{
+	c.client = &http.Client{Transport: patient{httpretry.NewTransport(counted{base, &c.attempts}, httpretry.Options{
 		Policy: &p, Breakers: &breaker, Registry: registry, StallTimeout: 30 * time.Second, OnResume: c.Resumed,
-	})}
+	}), c.Patience, registry.All}}
 	return nil
 }
 
@@ -111,6 +111,7 @@ func (c *copier) connectStore(ctx context.Context, preset, name string, registry
 	}
 	return objects.New(cfg, objects.Options{Policy: &p, Breakers: &breaker, Registry: registry}, func(o *s3.Options) {
 		o.HTTPClient = countedClient{o.HTTPClient, &c.attempts}
+		patiently(o, c.Patience, registry.All)
 		c.endpoint = aws.ToString(o.BaseEndpoint)
 	})
 }

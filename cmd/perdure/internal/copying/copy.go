@@ -19,6 +19,7 @@ import (
 	"github.com/seed-0f2c7998/perdure/awsretry/objects"
 	"github.com/seed-0f2c7998/perdure/circuit"
 	"github.com/seed-0f2c7998/perdure/cmd/perdure/internal/exit"
+	"github.com/seed-0f2c7998/perdure/cmd/perdure/internal/patience"
 	"github.com/seed-0f2c7998/perdure/httpretry"
 	"github.com/seed-0f2c7998/perdure/retry"
 )
@@ -35,6 +36,9 @@ type Job struct {
 	// Policy returns the rules for one side, which begin as a preset. It is
 	// called once for each side that is not local.
 	Policy func(preset string) (retry.Policy, circuit.Config, error)
+
+	// Patience waits for the breaker of a side; nil: nobody does.
+	Patience *patience.Patience
 
 	// Observe and Resumed are told what happens, as in the library. Progress is
 	// told how many bytes are there, and of how many (-1: not known). All of

@@ -8,6 +8,7 @@ import (
 	"os"
 	"os/signal"
 	"syscall"
+	"time"
 
 	"github.com/seed-0f2c7998/perdure/circuit"
 	"github.com/seed-0f2c7998/perdure/internal/setting"
@@ -86,6 +87,18 @@ func Code(err error) int {
 		}
 	}
 	return Failed
+}
+
+// RetryAt returns when it makes sense to come back after err; the zero Time if
+// that is not known.
+func RetryAt(err error) time.Time {
+	if e, ok := errors.AsType[*retry.Error](err); ok {
+		return e.RetryAt
+	}
+	if e, ok := errors.AsType[*circuit.OpenError](err); ok {
+		return e.RetryAt
+	}
+	return time.Time{}
 }
 
 // An Interrupted is the cause of a context that a signal has ended.

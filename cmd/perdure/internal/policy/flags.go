@@ -47,12 +47,26 @@ func (v *value) Set(text string) error {
 // Add adds the policy flags to a command's. Those that are seldom needed are
 // left out of its help; the one of all parameters has them.
 func Add(flags *pflag.FlagSet) *Flags {
+	return add(flags, func(Parameter) bool { return true })
+}
+
+// AddStore adds only those flags that say where the state of breakers lives.
+func AddStore(flags *pflag.FlagSet) *Flags {
+	f := add(flags, func(p Parameter) bool { return p.Name == "store" })
+	flags.Lookup("store").Hidden = false
+	return f
+}
+
+func add(flags *pflag.FlagSet, wanted func(Parameter) bool) *Flags {
 	f := &Flags{}
 	rare := []string{
 		"throttle_delay", "retry_nested", "half_open_max", "probe_lease", "window", "min_calls", "failure_ratio",
-		"slow_call", "slow_ratio", "open_growth", "open_jitter", "open_max", "observe_only", "store",
+		"slow_call", "slow_ratio", "open_growth", "open_jitter", "open_max", "observe_only",
 	}
 	for _, p := range Parameters() {
+		if !wanted(p) {
+			continue
+		}
 		v := newValue(p)
 		f.values = append(f.values, v)
 		flag := flags.VarPF(v, p.Flag(), "", p.Describe())

@@ -14,6 +14,7 @@ import (
 	"strings"
 
 	"github.com/seed-0f2c7998/perdure/circuit"
+	"github.com/seed-0f2c7998/perdure/internal/redact"
 	"github.com/seed-0f2c7998/perdure/internal/setting"
 	"github.com/seed-0f2c7998/perdure/retry"
 )
@@ -21,7 +22,8 @@ import (
 // Settings are what the user said, over what the preset says.
 type Settings struct {
 	Policy  retry.Policy   // Name is "" if the user gave none
-	Breaker circuit.Config // Store is in it; Observe is not
+	Breaker circuit.Config // without Store and Observe
+	Store   string         // where the breaker's state lives: memory, host or a URL; "" if the user did not say
 	Preset  string         // that the policy began as
 
 	source map[string]string // by parameter: where it was set last
@@ -75,7 +77,7 @@ func Parameters() []Parameter {
 		all = append(all, Parameter{Parameter: p, Breaker: true})
 	}
 	return append(all, Parameter{Parameter: setting.Parameter{
-		Name: "store", Doc: "where the circuit breaker's state lives", Want: "one of memory",
+		Name: "store", Doc: "where the circuit breaker's state lives (host)", Want: "one of memory, host",
 	}})
 }
 
@@ -182,7 +184,6 @@ func breaker(preset string) circuit.Config {
 	case "pipeline":
 		c = circuit.Pipeline()
 	}
-	c.Store = new(circuit.Memory)
 	return c
 }
 
@@ -199,18 +200,18 @@ func (s *Settings) set(e entry) error {
 	}
 }
 
-// setStore knows one store: processes share nothing yet.
+// setStore knows what stores there are. Which one it is matters only where
+// there is a breaker, so none is opened here.
 func (s *Settings) setStore(text string) error {
-	scheme, _, _ := strings.Cut(text, "://")
-	switch scheme {
-	case "memory":
-		if text == "memory" {
-			return nil
-		}
-	case "host", "redis", "rediss":
-		return setting.Bad("store", text, "memory (state that processes share is not there yet)")
+	scheme, _, remote := strings.Cut(text, "://")
+	switch {
+	case text == "memory", text == "host":
+		s.Store = text
+		return nil
+	case remote && (scheme == "redis" || scheme == "rediss"):
+		return setting.Bad("store", redact.String(text), "memory or host (state that hosts share is not there yet)")
 	}
-	return setting.Unknown("store", text, []string{"memory"})
+	return setting.Unknown("store", redact.String(text), []string{"memory", "host"})
 }
 
 // validate checks how the values fit together.

@@ -18,7 +18,9 @@ import (
 	"sync"
 	"time"
 
+	"github.com/seed-0f2c7998/perdure/circuit"
 	"github.com/seed-0f2c7998/perdure/cmd/perdure/internal/exit"
+	"github.com/seed-0f2c7998/perdure/cmd/perdure/internal/patience"
 	"github.com/seed-0f2c7998/perdure/retry"
 )
 
@@ -28,10 +30,11 @@ const AttemptVariable = "PERDURE_ATTEMPT"
 
 // A Command is what is to be run. It is for one run.
 type Command struct {
-	Args   []string // the first is the program
-	Policy *retry.Policy
-	Buffer bool          // keep standard output back, and write that of the last attempt only
-	Grace  time.Duration // from the request to end, after a timeout, to the end by force
+	Args     []string // the first is the program
+	Policy   *retry.Policy
+	Patience *patience.Patience // for the Policy's breaker; nil: none
+	Buffer   bool               // keep standard output back, and write that of the last attempt only
+	Grace    time.Duration      // from the request to end, after a timeout, to the end by force
 
 	Stdin          *os.File
 	Stdout, Stderr *os.File
@@ -62,15 +65,19 @@ func (c *Command) Run(ctx context.Context) error {
 	c.input = newInput(c.Stdin, c.Policy.Attempts() != 1)
 	defer c.input.close()
 
-	err := retry.Do(ctx, c.Policy, func(ctx context.Context) error {
-		c.last = c.attempt(ctx)
-		return c.last
+	err := c.Patience.Do(ctx, c.breakers, func(ctx context.Context) error {
+		return retry.Do(ctx, c.Policy, func(ctx context.Context) error {
+			c.last = c.attempt(ctx)
+			return c.last
+		})
 	})
 	if flushed := c.flush(); flushed != nil && err == nil {
 		return flushed
 	}
 	return c.verdict(err)
 }
+
+func (c *Command) breakers() []*circuit.Breaker { return []*circuit.Breaker{c.Policy.Breaker} }
 
 // verdict gives the error of a run its code.
 func (c *Command) verdict(err error) error {

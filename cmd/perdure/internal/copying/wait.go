@@ -1,0 +1,80 @@
+package copying
+
+import (
+	"context"
+	"io"
+	"net/http"
+
+	"github.com/aws/aws-sdk-go-v2/service/s3"
+	"github.com/aws/smithy-go/middleware"
+
+	"github.com/seed-0f2c7998/perdure/circuit"
+	"github.com/seed-0f2c7998/perdure/cmd/perdure/internal/patience"
+	"github.com/seed-0f2c7998/perdure/httpretry"
+)
+
+// A patient RoundTripper waits for leave to send, outside of the attempts.
+type patient struct {
+	http.RoundTripper
+
+	patience *patience.Patience
+	breakers func() []*circuit.Breaker
+}
+
+func (t patient) RoundTrip(req *http.Request) (res *http.Response, err error) {
+	waited := t.patience.Do(req.Context(), t.breakers, func(context.Context) error {
+		if res != nil {
+			_ = res.Body.Close() // it only said when to come back
+		}
+		if res, err = t.RoundTripper.RoundTrip(req); err != nil {
+			return err
+		}
+		return httpretry.Ended(res)
+	})
+	if err != nil {
+		return nil, waited
+	}
+	return res, nil
+}
+
+// patiently is patient for the operations of an S3 client.
+func patiently(o *s3.Options, p *patience.Patience, breakers func() []*circuit.Breaker) {
+	o.APIOptions = append(o.APIOptions, func(stack *middleware.Stack) error {
+		return stack.Initialize.Add(middleware.InitializeMiddlewareFunc("perdure:Wait", func(
+			ctx context.Context, in middleware.InitializeInput, next middleware.InitializeHandler,
+		) (out middleware.InitializeOutput, metadata middleware.Metadata, err error) {
+			rewind := bodyOf(in.Parameters)
+			err = p.Do(ctx, breakers, func(ctx context.Context) error {
+				if err := rewind(); err != nil {
+					return err
+				}
+				out, metadata, err = next.HandleInitialize(ctx, in)
+				return err
+			})
+			return out, metadata, err
+		}), middleware.Before)
+	})
+}
+
+// bodyOf returns what puts the body of an operation back to where it begins:
+// an earlier attempt may have sent it.
+func bodyOf(parameters any) (rewind func() error) {
+	var body io.Reader
+	switch in := parameters.(type) {
+	case *s3.PutObjectInput:
+		body = in.Body
+	case *s3.UploadPartInput:
+		body = in.Body
+	}
+	seeker, ok := body.(io.Seeker)
+	if !ok {
+		return func() error { return nil }
+	}
+	begin, failed := seeker.Seek(0, io.SeekCurrent)
+	return func() error {
+		if failed == nil {
+			_, failed = seeker.Seek(begin, io.SeekStart)
+		}
+		return failed
+	}
+}

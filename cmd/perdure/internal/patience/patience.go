@@ -1,0 +1,154 @@
+// Package patience waits where the library does not: for a circuit breaker that
+// is open, and for the instant that a server has named, longer than a policy
+// would. It is for people who would rather have their command wait than come
+// back themselves.
+package patience
+
+import (
+	"context"
+	"errors"
+	"math/rand/v2"
+	"time"
+
+	"github.com/seed-0f2c7998/perdure/circuit"
+	"github.com/seed-0f2c7998/perdure/retry"
+)
+
+// A Patience is how long to wait for leave. A nil *Patience has none. It is
+// safe for concurrent use.
+type Patience struct {
+	Longest time.Duration // from the first refusal of one operation on; 0: not at all
+	Tell    func(Refusal) // told before a wait, on the goroutine that waits; nil: nobody
+}
+
+// A Refusal is that an operation may not go on for now.
+type Refusal struct {
+	Open    *circuit.OpenError // of the breaker; nil: the server has asked
+	RetryAt time.Time          // zero: not known
+}
+
+// refusal returns the refusal that err is, if it is one: if all that the
+// operation lacks is leave.
+func refusal(err error) (r Refusal, refused bool) {
+	stop := err
+	if e, ok := errors.AsType[*retry.Error](err); ok {
+		stop, r.RetryAt = e.Stop, e.RetryAt
+	}
+	if open, ok := errors.AsType[*circuit.OpenError](stop); ok {
+		return Refusal{Open: open, RetryAt: open.RetryAt}, true
+	}
+	return r, errors.Is(stop, retry.ErrRetryLater)
+}
+
+// Do calls f, and again each time that it is refused and the breakers may let
+// it pass. It returns what f last did once that is no refusal, or the time is
+// over; or the cause of ctx, if that ends while it waits.
+//
+// Of all who wait for a half-open breaker one gets leave; the others look at
+// its state until the probe is back, and ask no one.
+func (p *Patience) Do(ctx context.Context, breakers func() []*circuit.Breaker, f func(context.Context) error) error {
+	var end time.Time
+	for {
+		err := f(ctx)
+		r, refused := refusal(err)
+		if !refused || p == nil || p.Longest <= 0 {
+			return err
+		}
+		now := time.Now()
+		if end.IsZero() {
+			end = now.Add(p.Longest)
+		}
+		if p.Tell != nil && (r.Open == nil || r.Open.State != circuit.HalfOpen) {
+			p.Tell(r)
+		}
+		w := wait{refusal: r, breakers: breakers(), since: now, end: end}
+		if !w.over(ctx) {
+			if ctx.Err() != nil {
+				return context.Cause(ctx)
+			}
+			return err
+		}
+	}
+}
+
+// A wait is for one refusal to be over.
+type wait struct {
+	refusal  Refusal
+	breakers []*circuit.Breaker
+	since    time.Time
+	end      time.Time
+}
+
+// How often a wait looks, at random between the two: the state is a word in
+// memory, and a process that waits shall not notice too late that all is well.
+const (
+	soonest = 50 * time.Millisecond
+	latest  = 100 * time.Millisecond
+)
+
+// again is after how long one who waits for another's probe asks all the same:
+// that may have been given up.
+const again = time.Second
+
+// over blocks until it makes sense to ask again, and reports whether it does.
+func (w *wait) over(ctx context.Context) bool {
+	timer := time.NewTimer(0)
+	defer timer.Stop()
+	<-timer.C
+	for {
+		now := time.Now()
+		next := now.Add(soonest + rand.N(latest-soonest))
+		if at := w.refusal.RetryAt; at.After(now) && at.Before(next) {
+			next = at.Add(time.Millisecond + rand.N(10*time.Millisecond))
+		}
+		if next.After(w.end) {
+			next = w.end
+		}
+		timer.Reset(next.Sub(now))
+		select {
+		case <-timer.C:
+		case <-ctx.Done():
+			return false
+		}
+		now = time.Now()
+		switch {
+		case w.passable(now):
+			return w.spread(ctx, now)
+		case !now.Before(w.end):
+			return false
+		}
+	}
+}
+
+// passable reports whether a breaker might let the operation pass now.
+func (w *wait) passable(now time.Time) bool {
+	probing := w.refusal.Open != nil && w.refusal.Open.State == circuit.HalfOpen &&
+		now.Before(w.refusal.RetryAt) && now.Sub(w.since) < again
+	for _, b := range w.breakers {
+		if b.Peek() != nil || b.NotBefore().After(now) ||
+			probing && b.Name() == w.refusal.Open.Name && b.State() == circuit.HalfOpen {
+			return false
+		}
+	}
+	return true
+}
+
+// spread waits a little longer for what a server has asked of many at once, up
+// to a quarter of the time that it took; it reports false if ctx ends.
+func (w *wait) spread(ctx context.Context, now time.Time) bool {
+	if w.refusal.Open != nil {
+		return true
+	}
+	extra := min(now.Sub(w.since)/4, 15*time.Second, w.end.Sub(now))
+	if extra <= 0 {
+		return true
+	}
+	timer := time.NewTimer(rand.N(extra))
+	defer timer.Stop()
+	select {
+	case <-timer.C:
+		return true
+	case <-ctx.Done():
+		return false
+	}
+}

@@ -1,0 +1,96 @@
+package state
+
+import (
+	"fmt"
+	"time"
+
+	"github.com/seed-0f2c7998/perdure/circuit"
+	"github.com/seed-0f2c7998/perdure/internal/redact"
+)
+
+// A Row is what a look has seen of one key. Its JSON form is for programs:
+// names stay, and what is not known or does not apply is left out.
+type Row struct {
+	Key       string        `json:"key"`
+	State     circuit.State `json:"state"`                // closed, open, half-open or isolated
+	Since     *time.Time    `json:"since,omitempty"`      // when the state last changed; absent: never
+	Reason    string        `json:"reason,omitempty"`     // why it did
+	Failures  int           `json:"failures"`             // consecutive ones so far, of a closed breaker
+	NextProbe *time.Time    `json:"next_probe,omitempty"` // when an open breaker lets the next call through; past: it would now
+	LeaseEnds *time.Time    `json:"lease_ends,omitempty"` // a probe is out, and is given up then
+	NotBefore *time.Time    `json:"not_before,omitempty"` // the server asked not to be called until then
+	Budget    *float64      `json:"budget,omitempty"`     // tokens for retries; absent: untouched, or there is no budget
+	Trips     uint64        `json:"trips"`                // how often it has opened
+	Rejected  uint64        `json:"rejected"`             // calls that were refused
+	Probes    uint64        `json:"probes"`               // probes that were let through
+}
+
+// longest is for a breaker whose settings are not known: no instant that they
+// could have set is too far ahead for it.
+const longest = 30 * 24 * time.Hour
+
+// startBudget is the balance with which budgets begin, in tokens.
+const startBudget = 1
+
+// Rows returns what was seen, a row for each key.
+func (l *Look) Rows() []Row {
+	rows := make([]Row, len(l.Keys))
+	for i, key := range l.Keys {
+		rows[i] = l.row(key)
+	}
+	return rows
+}
+
+func (l *Look) row(key string) Row {
+	b := circuit.New(key, circuit.Config{
+		Store: l.store, RecoveryTimeout: longest, ProbeLease: longest, Budget: 1000,
+		Observe: func(circuit.Transition) {},
+	})
+	m := b.Metrics()
+	r := Row{
+		Key: redact.String(key), State: m.State, Since: instant(m.Since), Failures: m.Failures,
+		NextProbe: instant(m.RetryAt), NotBefore: instant(m.Hold),
+		Trips: m.Trips, Rejected: m.Rejected, Probes: m.Probes,
+	}
+	if r.Since != nil {
+		r.Reason = m.Reason.String()
+	}
+	if m.Balance != startBudget {
+		r.Budget = &m.Balance
+	}
+	if m.State == circuit.HalfOpen {
+		// Nobody else sees it: whether the next call would be the probe is asked by making it.
+		if refusal := refused(b); refusal != nil {
+			r.LeaseEnds = &refusal.RetryAt
+		} else {
+			now := time.Now()
+			r.NextProbe = &now
+		}
+	}
+	return r
+}
+
+// refused returns the refusal that b has for a call, or nil.
+func refused(b *circuit.Breaker) *circuit.OpenError {
+	_, err := b.Acquire()
+	refusal, _ := err.(*circuit.OpenError) //nolint:errorlint // as Acquire returns it
+	return refusal
+}
+
+func instant(t time.Time) *time.Time {
+	if t.IsZero() {
+		return nil
+	}
+	return &t
+}
+
+// why is the reason in words, with what is on the way to the next.
+func (r Row) why() string {
+	switch {
+	case r.State == circuit.Closed && r.Failures == 1:
+		return "1 failure so far"
+	case r.State == circuit.Closed && r.Failures > 1:
+		return fmt.Sprintf("%d consecutive failures so far", r.Failures)
+	}
+	return r.Reason
+}

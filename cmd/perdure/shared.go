@@ -1,0 +1,189 @@
+package main
+
+import (
+	"context"
+	"fmt"
+	"strings"
+	"time"
+
+	"github.com/spf13/cobra"
+	"github.com/spf13/pflag"
+	"github.com/vbauerster/mpb/v8/cwriter"
+
+	"github.com/seed-0f2c7998/perdure/circuit"
+	"github.com/seed-0f2c7998/perdure/cmd/perdure/internal/exit"
+	"github.com/seed-0f2c7998/perdure/cmd/perdure/internal/patience"
+	"github.com/seed-0f2c7998/perdure/cmd/perdure/internal/policy"
+	"github.com/seed-0f2c7998/perdure/cmd/perdure/internal/state"
+	"github.com/seed-0f2c7998/perdure/internal/setting"
+)
+
+func (a *app) statusCommand() *cobra.Command {
+	var f *policy.Flags
+	watch := false
+	c := &cobra.Command{
+		Use:   "status [flags]",
+		Short: "Show the circuit breakers that commands share",
+		Long: `Show every circuit breaker that run --name and copy have left in the store which all processes of this
+user share: its state, since when, why, when the next call is let through, and the instant before which
+a server asked not to be called. BUDGET is the balance of a retry budget that has been touched.
+
+It changes nothing, and makes no file. With --json, each look is one object in a line.`,
+		Args: cobra.NoArgs,
+		RunE: func(c *cobra.Command, _ []string) error {
+			s, err := a.settings(f, "default")
+			if err != nil {
+				return err
+			}
+			if watch {
+				return a.watch(c.Context(), s.Store)
+			}
+			return a.status(s.Store)
+		},
+	}
+	c.Flags().BoolVar(&watch, "watch", false, "look again each second, until ctrl-C")
+	f = policy.AddStore(c.Flags())
+	return c
+}
+
+// status writes what is in the store now.
+func (a *app) status(store string) error {
+	look, err := state.Take(store)
+	if err != nil {
+		return err
+	}
+	if a.json {
+		return look.WriteJSON(a.stdout)
+	}
+	return look.WriteTable(a.stdout)
+}
+
+// watch writes what is in the store each second: on a terminal always in the
+// same place.
+func (a *app) watch(ctx context.Context, store string) error {
+	ctx, stop := exit.OnSignal(ctx)
+	defer stop()
+	terminal := cwriter.IsTerminal(int(a.stdout.Fd())) && a.getenv("TERM") != "dumb"
+	ticker := time.NewTicker(time.Second)
+	defer ticker.Stop()
+	for {
+		switch {
+		case a.json:
+		case terminal:
+			fmt.Fprint(a.stdout, "\x1b[H\x1b[2J") // to the corner, and clear
+			fallthrough
+		default:
+			fmt.Fprintln(a.stdout, time.Now().Format(time.DateTime))
+		}
+		if err := a.status(store); err != nil {
+			return err
+		}
+		if !a.json && !terminal {
+			fmt.Fprintln(a.stdout)
+		}
+		select {
+		case <-ticker.C:
+		case <-ctx.Done():
+			return &exit.Error{Code: exit.Code(context.Cause(ctx))} // there is nothing to say of it
+		}
+	}
+}
+
+func (a *app) breakerCommand() *cobra.Command {
+	c := &cobra.Command{
+		Use:   "breaker COMMAND NAME",
+		Short: "Open, isolate or close a shared circuit breaker by hand",
+		Long: `Change a circuit breaker that commands share, for all of them at once. NAME is its key, as perdure status
+shows it, or the name of an operation (load for op:load).`,
+		DisableFlagsInUseLine: true,
+		RunE: func(c *cobra.Command, args []string) error {
+			if len(args) > 0 {
+				return exit.UsageError(setting.Unknown("COMMAND", args[0], []string{"trip", "isolate", "reset"}))
+			}
+			return c.Help()
+		},
+	}
+	for _, h := range state.Hands() {
+		c.AddCommand(a.handCommand(h))
+	}
+	return c
+}
+
+func (a *app) handCommand(h state.Hand) *cobra.Command {
+	var f *policy.Flags
+	c := &cobra.Command{
+		Use:               h.Name + " NAME",
+		Short:             h.Short,
+		ValidArgsFunction: a.completeKeys,
+		Args: func(_ *cobra.Command, args []string) error {
+			if len(args) != 1 {
+				return fmt.Errorf("%d arguments, want one: the NAME of a circuit breaker", len(args))
+			}
+			return nil
+		},
+		RunE: func(_ *cobra.Command, args []string) error {
+			s, err := a.settings(f, "default")
+			if err != nil {
+				return err
+			}
+			return a.hand(h, s.Store, args[0])
+		},
+	}
+	f = policy.AddStore(c.Flags())
+	return c
+}
+
+// hand does to a breaker what a person wants.
+func (a *app) hand(h state.Hand, text, name string) error {
+	look, err := state.Take(text)
+	if err != nil {
+		return err
+	}
+	key, err := look.Find(name)
+	if err != nil {
+		return err
+	}
+	store := state.Open(text, a.log)
+	defer store.Close()
+	if was, is := h.Do(store, key, circuit.LogTo(a.log)); was == is {
+		a.log.Info(fmt.Sprintf("Circuit breaker '%s' is %v already", key, is), "event", "unchanged", "breaker", key, "state", is.String())
+	}
+	return nil
+}
+
+// completeKeys are the keys of the store, for a shell to complete NAME.
+func (a *app) completeKeys(_ *cobra.Command, args []string, begun string) ([]string, cobra.ShellCompDirective) {
+	look, err := state.Take(a.getenv("PERDURE_STORE"))
+	if err != nil || len(args) > 0 {
+		return nil, cobra.ShellCompDirectiveNoFileComp
+	}
+	var keys []string
+	for _, key := range look.Keys {
+		if strings.HasPrefix(key, begun) {
+			keys = append(keys, key)
+		}
+	}
+	return keys, cobra.ShellCompDirectiveNoFileComp
+}
+
+// addWait adds the flag of commands that can wait for a circuit breaker.
+func addWait(flags *pflag.FlagSet, at *time.Duration) {
+	flags.Var(policy.Span(at), "wait", "`seconds` to wait while a circuit breaker is open or a server asks for time (not at all)")
+	flags.Lookup("wait").DefValue = ""
+}
+
+// patience returns how an operation waits, and tells of it.
+func (a *app) patience(longest time.Duration) *patience.Patience {
+	return &patience.Patience{Longest: longest, Tell: func(r patience.Refusal) {
+		text := "Waiting: the server asked to come back later"
+		if r.Open != nil {
+			text = fmt.Sprintf("Waiting: circuit breaker '%s' is %v", r.Open.Name, r.Open.State)
+		}
+		attrs := []any{"event", "waiting", "wait", longest}
+		if !r.RetryAt.IsZero() {
+			text += ", until " + r.RetryAt.Format(time.RFC3339)
+			attrs = append(attrs, "retry_at", r.RetryAt)
+		}
+		a.log.Info(text, attrs...)
+	}}
+}
