@@ -18,9 +18,11 @@ import (
 	"github.com/aws/aws-sdk-go-v2/aws"
 	"github.com/aws/aws-sdk-go-v2/credentials"
 	"github.com/aws/aws-sdk-go-v2/service/s3"
+	"github.com/aws/aws-sdk-go-v2/service/sts"
 	"github.com/aws/smithy-go"
 
 	"github.com/seed-0f2c7998/perdure/awsretry"
+	"github.com/seed-0f2c7998/perdure/circuit"
 	"github.com/seed-0f2c7998/perdure/retry"
 	"github.com/seed-0f2c7998/perdure/s3test"
 )
@@ -289,5 +291,39 @@ func TestAmzRetryAfterIsObeyedOnce(t *testing.T) {
 				t.Errorf("AWS_NEW_RETRIES_2026=%s, ignored: told to wait %v", env, told[0])
 			}
 		}
+	}
+}
+
+// The clients of all services are made alike.
+func TestAnotherService(t *testing.T) {
+	requests := 0
+	server := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {
+		if requests++; requests <= 2 {
+			w.WriteHeader(http.StatusBadRequest)
+			_, _ = io.WriteString(w, "<ErrorResponse><Error><Code>Throttling</Code><Message>Rate exceeded</Message></Error></ErrorResponse>")
+			return
+		}
+		_, _ = io.WriteString(w, "<GetCallerIdentityResponse><GetCallerIdentityResult><Account>1</Account></GetCallerIdentityResult></GetCallerIdentityResponse>")
+	}))
+	defer server.Close()
+	var registry circuit.Registry
+	var events []retry.Event
+	p := quick()
+	p.Name = ""
+	p.Observe = func(e retry.Event) { events = append(events, e) }
+	cfg := aws.Config{
+		Region: "eu-central-1", BaseEndpoint: &server.URL,
+		Credentials: credentials.NewStaticCredentialsProvider("access", "secret", ""),
+	}
+	awsretry.Options{Policy: &p, Registry: &registry, Breakers: new(circuit.Config)}.Apply(&cfg)
+	out, err := sts.NewFromConfig(cfg).GetCallerIdentity(t.Context(), &sts.GetCallerIdentityInput{})
+	if err != nil || aws.ToString(out.Account) != "1" || requests != 3 {
+		t.Fatalf("throttled twice: %d requests, %v, want 3", requests, err)
+	}
+	if len(events) != 3 || events[0].Operation != "GetCallerIdentity" || events[0].Class != retry.ClassThrottled {
+		t.Errorf("events %+v, want three of GetCallerIdentity, the first one throttled", events)
+	}
+	if all := registry.All(); len(all) != 1 || all[0].Name() != "sts:"+strings.TrimPrefix(server.URL, "http://") {
+		t.Errorf("breakers %v, want one for the service and its endpoint", all)
 	}
 }

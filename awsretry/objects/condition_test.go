@@ -69,7 +69,7 @@ func TestRacersWithLostAnswersHaveAtMostOneWinner(t *testing.T) {
 	p := quick()
 	p.MaxAttempts = 100 // the racers share the server's luck
 	store := open(t, server, objects.Options{Policy: p})
-	for round := range 20 {
+	for round := range 8 {
 		key := fmt.Sprint(round)
 		told := race(t, store, key, func(i int) []byte { return []byte(strings.Repeat("x", i+1)) })
 		won, ambiguous := winners(t, told)

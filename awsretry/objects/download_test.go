@@ -31,7 +31,7 @@ func TestLargeFileComesInPiecesOnceEach(t *testing.T) {
 	// The first connection stalls, so that the others have the time to bring most.
 	server := start(t, script(s3test.Rule{Method: "GET", Nth: []int{1}, Fault: s3test.StallBody(mib, 200*time.Millisecond)}))
 	store := open(t, server, objects.Options{PartSize: 5 * mib})
-	body := content(1, 33*mib+1234)
+	body := content(1, 22*mib+1234)
 	if err := server.Store(bucket, "k", body); err != nil {
 		t.Fatal(err)
 	}
@@ -67,7 +67,7 @@ func TestLargeFileThroughFaults(t *testing.T) {
 		Seed: seed, SlowDown: 0.1, InternalError: 0.1, Reset: 0.1, CutBody: 0.2, ResetBody: 0.1, Stall: 0.05, StallTime: time.Hour,
 	}})
 	store := open(t, server, objects.Options{PartSize: 5 * mib, Stall: 200 * time.Millisecond})
-	body := content(1, 40*mib)
+	body := content(1, 26*mib)
 	if err := server.Store(bucket, "k", body); err != nil {
 		t.Fatal(err)
 	}
@@ -81,7 +81,7 @@ func TestLargeFileThroughFaults(t *testing.T) {
 func TestLargeFileThatChangesIsBegunAnew(t *testing.T) {
 	server := start(t, script(s3test.Rule{Method: "GET", Nth: []int{1}, Fault: s3test.CutBody(mib)}))
 	store := open(t, server, objects.Options{PartSize: 5 * mib})
-	older, newer := content(1, 30*mib), content(2, 25*mib)
+	older, newer := content(1, 21*mib), content(2, 16*mib)
 	if err := server.Store(bucket, "k", older); err != nil {
 		t.Fatal(err)
 	}
@@ -106,7 +106,7 @@ func TestDownloadGoesOnWithWhatIsMissing(t *testing.T) {
 	p := quick()
 	p.MaxAttempts = 2
 	store := open(t, server, objects.Options{PartSize: 5 * mib, Policy: p})
-	body := content(1, 41*mib)
+	body := content(1, 31*mib)
 	if err := server.Store(bucket, "k", body); err != nil {
 		t.Fatal(err)
 	}
@@ -114,7 +114,7 @@ func TestDownloadGoesOnWithWhatIsMissing(t *testing.T) {
 	path, o := filepath.Join(dir, "k"), objects.GetOptions{State: filepath.Join(t.TempDir(), "state")}
 	ctx, cancel := context.WithCancel(t.Context())
 	o.Progress = func(done, _ int64) {
-		if done > 25*mib {
+		if done > 18*mib {
 			cancel()
 		}
 	}
@@ -142,7 +142,7 @@ func TestDownloadGoesOnWithWhatIsMissing(t *testing.T) {
 	}
 	fetched(t, path, body)
 	if first < 4*mib {
-		t.Errorf("the second run began with %d bytes, want most of the first run's 25 MiB", first)
+		t.Errorf("the second run began with %d bytes, want most of the first run's 18 MiB", first)
 	}
 	if _, err := os.Stat(o.State); err == nil {
 		t.Error("the state is still there")
@@ -154,7 +154,7 @@ func TestDownloadOfAnotherVersionBeginsAnew(t *testing.T) {
 	p := quick()
 	p.MaxAttempts = 1
 	store := open(t, server, objects.Options{PartSize: 5 * mib, Policy: p})
-	if err := server.Store(bucket, "k", content(1, 31*mib)); err != nil {
+	if err := server.Store(bucket, "k", content(1, 26*mib)); err != nil {
 		t.Fatal(err)
 	}
 	path, o := filepath.Join(t.TempDir(), "k"), objects.GetOptions{State: filepath.Join(t.TempDir(), "state")}
@@ -168,7 +168,7 @@ func TestDownloadOfAnotherVersionBeginsAnew(t *testing.T) {
 		t.Fatalf("after three requests nothing: %v, want %v", err, retry.ErrExhausted)
 	}
 	server.Script(nil)
-	newer := content(2, 22*mib)
+	newer := content(2, 16*mib)
 	if err := server.Store(bucket, "k", newer); err != nil {
 		t.Fatal(err)
 	}

@@ -63,8 +63,8 @@ func TestTwoHundredRoundTripsThroughFaults(t *testing.T) {
 	each(200, func(i int) {
 		random := rand.New(rand.NewPCG(seed, uint64(i)))
 		size := int(math.Exp2(random.Float64() * 20)) // 1 B to 1 MiB, each order of magnitude alike
-		if i%40 == 0 {
-			size = 5*mib + random.IntN(12*mib) // in parts
+		if i%70 == 0 {
+			size = 5*mib + random.IntN(6*mib) // in parts
 		}
 		body, key := content(uint64(i), size), fmt.Sprintf("k/%d", i)
 		var r io.Reader = bytes.NewReader(body)

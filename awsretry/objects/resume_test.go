@@ -57,7 +57,7 @@ func TestPutGoesOnWithWhatIsMissing(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			server := start(t, s3test.Options{})
-			body := content(1, 18*mib)
+			body := content(1, 16*mib)
 			_, state := broken(t, server, body)
 			// A process that was killed while it wrote has left half a line.
 			f, err := os.OpenFile(state, os.O_APPEND|os.O_WRONLY, 0)
@@ -84,7 +84,7 @@ func TestPutGoesOnWithWhatIsMissing(t *testing.T) {
 
 func TestPutSendsWhatHasChangedSince(t *testing.T) {
 	server := start(t, s3test.Options{})
-	body := content(1, 18*mib)
+	body := content(1, 16*mib)
 	store, state := broken(t, server, body)
 	body[0]++
 	if _, err := store.Put(t.Context(), bucket, "k", bytes.NewReader(body), objects.PutOptions{State: state}); err != nil {
@@ -98,7 +98,7 @@ func TestPutSendsWhatHasChangedSince(t *testing.T) {
 
 func TestPutAfterItsUploadIsGone(t *testing.T) {
 	server := start(t, s3test.Options{})
-	body := content(1, 18*mib)
+	body := content(1, 16*mib)
 	store, state := broken(t, server, body)
 	if n, err := store.Clean(t.Context(), bucket, "k", time.Hour); n != 0 || err != nil {
 		t.Errorf("Clean of what is older than an hour: %d, %v, want 0", n, err)
@@ -114,7 +114,7 @@ func TestPutAfterItsUploadIsGone(t *testing.T) {
 
 func TestPutOfAShorterSourceDropsTheUpload(t *testing.T) {
 	server := start(t, s3test.Options{})
-	store, state := broken(t, server, content(1, 18*mib))
+	store, state := broken(t, server, content(1, 16*mib))
 	if _, err := store.Put(t.Context(), bucket, "k", strings.NewReader("short"), objects.PutOptions{State: state}); err != nil {
 		t.Fatal(err)
 	}
@@ -126,7 +126,7 @@ func TestPutOfAShorterSourceDropsTheUpload(t *testing.T) {
 
 func TestStateOfSomethingElseIsLeftAlone(t *testing.T) {
 	server := start(t, s3test.Options{})
-	store, state := broken(t, server, content(1, 18*mib))
+	store, state := broken(t, server, content(1, 16*mib))
 	_, err := store.Put(t.Context(), bucket, "other", strings.NewReader("x"), objects.PutOptions{State: state})
 	if err == nil || !strings.Contains(err.Error(), "s3://bikes/k") {
 		t.Errorf("the state of another key: %v, want an error that names it", err)
