@@ -53,6 +53,19 @@ func TestErrorTexts(t *testing.T) {
 	}
 }
 
+func TestNameOfTheOperation(t *testing.T) {
+	server := httptestfault.New(httptestfault.Steps(status(503)))
+	defer server.Close()
+	base := server.Transport()
+	defer base.CloseIdleConnections()
+	policy := quick()
+	policy.Name = ""
+	_, ended, _ := get(t, httpretry.NewTransport(base, httpretry.Options{Policy: policy}), server.URL)
+	if e, ok := errors.AsType[*retry.Error](ended); !ok || e.Operation != "http_request" {
+		t.Errorf("%v; want it to tell of an http_request", ended)
+	}
+}
+
 // url.Error.Timeout asks its error only: what is wrapped must still tell.
 func TestTimeoutsAreTold(t *testing.T) {
 	server := httptestfault.New(httptestfault.Steps(httptestfault.Step{Delay: time.Hour}))

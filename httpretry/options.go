@@ -17,6 +17,7 @@ import (
 // Options say how a [Transport] treats its requests. The zero Options retry by the zero Policy.
 type Options struct {
 	// Policy decides what is retried, and when; nil is the zero Policy. Do not change it afterwards.
+	// Without a Name, its operation is called http_request.
 	// Its AttemptTimeout bounds the time to the head of an answer, not the reading of its body.
 	// Its Classify, if any, is asked first; it sees a *StatusError for every answer from 400 on, and the base
 	// transport's error if there was no answer.

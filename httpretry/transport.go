@@ -21,6 +21,7 @@
 package httpretry
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -71,6 +72,7 @@ func NewTransport(base http.RoundTripper, o Options) *Transport {
 	if plain, ok := base.(*http.Transport); !o.NoResume && (!ok || !plain.DisableCompression) {
 		t.gzip = []string{"gzip"}
 	}
+	policy.Name = cmp.Or(policy.Name, "http_request")
 	policy.Classify = classifier(policy.Classify)
 	policy.Observe = observer(policy.Observe)
 	t.common.policy = &policy
