@@ -19,7 +19,7 @@ OUTSIDE_MODULES = $(patsubst %/go.mod,$(CURDIR)/%,$(wildcard bench/go.mod tools/
 CI_STEPS := test lint-or-skip isolated release-check wheel-or-skip cross race integration cover
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test race install lint lint-or-skip fmt dist wheel wheel-or-skip integration bench fuzz cross cover isolated release-check ci clean
+.PHONY: help demo test race install lint lint-or-skip fmt dist wheel wheel-or-skip integration servers bench fuzz cross cover isolated release-check ci clean
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## /{printf "  make %-14s %s\n", $$1, $$2}' $(firstword $(MAKEFILE_LIST))
@@ -64,17 +64,25 @@ $(LINTER): tools/go.mod
 	@echo "building golangci-lint (once, a minute or two) ..."
 	@cd tools && GOWORK=off $(GO) build -o $@ github.com/golangci/golangci-lint/v2/cmd/golangci-lint && touch $@
 
-integration: ## run the tests with the build tag integration, against the servers they start
+integration: servers ## run the tests with the build tag integration, against the servers they start
+	@if [ -x $(VERSITYGW) ]; then export PERDURE_TEST_VERSITYGW=$(VERSITYGW); fi; \
+	dirs=$$(grep -rlE --include='*_test.go' --exclude-dir=bench --exclude-dir=tools '^//go:build .*\<integration\>' . | xargs -r -n1 dirname | sort -u); \
+	if [ -z "$$dirs" ]; then echo "no test has the build tag integration"; exit 1; fi; \
+	echo "$(GO) test -tags integration -count=1 -timeout 30m" $$dirs; \
+	$(GO) test -tags integration -count=1 -timeout 30m $$dirs
+
+# What the integration tests start. A server that cannot be had is no fault of the tree: its tests are left out, and say so.
+servers:
 	@if [ ! -x $(VERSITYGW) ]; then \
 		echo "installing versitygw $(VERSITYGW_VERSION) ..."; \
 		GOWORK=off GOBIN=$(dir $(VERSITYGW)) $(GO) install github.com/versity/versitygw/cmd/versitygw@$(VERSITYGW_VERSION) || \
 		echo "SKIPPED: versitygw $(VERSITYGW_VERSION) could not be installed; the tests against it are left out"; \
-	fi; \
-	if [ -x $(VERSITYGW) ]; then export PERDURE_TEST_VERSITYGW=$(VERSITYGW); fi; \
-	dirs=$$(grep -rlE --include='*_test.go' --exclude-dir=bench --exclude-dir=tools '^//go:build .*\<integration\>' . | xargs -r -n1 dirname | sort -u); \
-	if [ -z "$$dirs" ]; then echo "no test has the build tag integration"; exit 1; fi; \
-	echo "$(GO) test -tags integration -count=1" $$dirs; \
-	$(GO) test -tags integration -count=1 $$dirs
+	fi
+	@if ! command -v redis-server >/dev/null; then \
+		echo "installing redis-server ..."; \
+		{ [ "$$(id -u)" = 0 ] && apt-get update -qq && DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends redis-server >/dev/null; } || \
+		echo "SKIPPED: redis-server could not be installed (it takes root and apt); the tests against it are left out"; \
+	fi
 
 bench: ## measure this library beside its peers, one table
 	@cd bench && GOWORK=off $(GO) run .
