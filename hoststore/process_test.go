@@ -4,7 +4,6 @@ package hoststore_test
 
 import (
 	"math/rand/v2"
-	"os"
 	"slices"
 	"strconv"
 	"strings"
@@ -40,10 +39,6 @@ func TestProcessesCountExactly(t *testing.T) {
 
 func TestKilledProcessesLeaveTheCellsWell(t *testing.T) {
 	path := t.TempDir() + "/cells"
-	kills := 60
-	if n, err := strconv.Atoi(os.Getenv("PERDURE_TEST_KILLS")); err == nil {
-		kills = n
-	}
 	store := hoststore.Open(path)
 	defer store.Close()
 	shared := circuit.New("shared", circuit.Config{
