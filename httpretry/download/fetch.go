@@ -94,6 +94,8 @@ type fetch struct {
 	state   *State
 	parts   []Range // that nobody has claimed
 	unsaved int64   // bytes since the last checkpoint
+
+	next int64 // where the body of the first answer stands; of the one goroutine that reads it
 }
 
 // run makes the first request, and others beside it.
@@ -111,22 +113,26 @@ func (f *fetch) run() error {
 		return f.whole(res)
 	}
 	f.parts = f.state.missing(f.options.PartSize)
+	if len(f.parts) > 0 {
+		f.next = f.parts[0].From
+	}
 	var workers sync.WaitGroup
 	others := min(f.options.Parallel, len(f.parts)) - 1
 	if sequential && res.Header.Get("Accept-Ranges") != "bytes" {
 		others = 0
 	}
 	for range others {
-		workers.Go(func() { f.stop(f.work(false)) })
+		workers.Go(func() { f.stop(f.work()) })
 	}
-	err = f.front(res)
-	if err == nil {
-		err = f.work(true)
-	}
-	f.stop(err)
+	f.stop(f.front(res.Body))
+	f.stop(f.work())
 	workers.Wait()
+	f.stop(f.front(res.Body)) // what the server would not send as parts
 	if err := context.Cause(f.ctx); err != nil {
 		return err
+	}
+	if len(f.parts) > 0 {
+		return errIgnored
 	}
 	if sequential && others <= 0 {
 		return nil // the transport has seen it all
@@ -208,28 +214,27 @@ func (f *fetch) whole(res *http.Response) error {
 	return err
 }
 
-// front writes from the first answer for as long as nobody else has claimed what comes next.
-func (f *fetch) front(res *http.Response) error {
-	next := int64(-1) // where the body stands
-	for {
+// front writes from the body of the first answer, for as long as nobody else has claimed what comes next.
+func (f *fetch) front(body io.Reader) error {
+	for f.ctx.Err() == nil {
 		f.mu.Lock()
-		if len(f.parts) == 0 || next >= 0 && f.parts[0].From != next {
+		if len(f.parts) == 0 || f.parts[0].From != f.next {
 			f.mu.Unlock()
-			return res.Body.Close()
+			return nil
 		}
 		part := f.parts[0]
 		f.parts = f.parts[1:]
 		f.mu.Unlock()
-		if _, err := f.copy(res.Body, part); err != nil {
+		if _, err := f.copy(body, part); err != nil {
 			return err
 		}
-		next = part.To
+		f.next = part.To
 	}
+	return nil
 }
 
-// work fetches parts from the back until there are no more, or the server does not know ranges; alone says that there
-// is nobody to leave the part to then.
-func (f *fetch) work(alone bool) error {
+// work fetches parts from the back until there are no more, or the server does not know ranges.
+func (f *fetch) work() error {
 	for f.ctx.Err() == nil {
 		f.mu.Lock()
 		last := len(f.parts) - 1
@@ -241,7 +246,7 @@ func (f *fetch) work(alone bool) error {
 		f.parts = f.parts[:last]
 		f.mu.Unlock()
 		err := f.part(part)
-		if errors.Is(err, errIgnored) && !alone {
+		if errors.Is(err, errIgnored) {
 			f.mu.Lock()
 			f.parts = append(f.parts, part)
 			slices.SortFunc(f.parts, func(a, b Range) int { return cmp.Compare(a.From, b.From) })

@@ -237,7 +237,7 @@ func TestFetchAcrossRuns(t *testing.T) {
 			left = 30 * part
 			mu.Unlock()
 			before := state.Bytes()
-			err := download.Fetch(request(t, server), file, &state, download.Options{Client: c, PartSize: part, Parallel: random.IntN(5)})
+			err := download.Fetch(request(t, server), file, &state, download.Options{Client: c, PartSize: part, Parallel: runs % 5})
 			if state = later(t, state); err == nil {
 				break
 			}
