@@ -1,6 +1,8 @@
 package main
 
 import (
+	"context"
+	"net/http"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -16,7 +18,22 @@ import (
 const noRaceDelay = "GORACE=atexit_sleep_ms=0"
 
 func TestMain(m *testing.M) {
-	testscript.Main(m, map[string]func(){"perdure": main})
+	testscript.Main(m, map[string]func(){"perdure": main, "fetch": fetch})
+}
+
+// fetch is a command that asks the URL of its first argument, and fails if that
+// fails: what a step of a pipeline is to these tests. It tells the server whose
+// child it is.
+func fetch() {
+	req, err := http.NewRequestWithContext(context.Background(), http.MethodGet, os.Args[1], http.NoBody) //nolint:forbidigo // it is the process's own
+	if err != nil {
+		os.Exit(2)
+	}
+	req.Header.Set("Parent", strconv.Itoa(os.Getppid()))
+	res, err := http.DefaultClient.Do(req)
+	if err != nil || res.StatusCode != http.StatusOK {
+		os.Exit(1)
+	}
 }
 
 // TestScript runs the command as its users do. Each script says what it is about.

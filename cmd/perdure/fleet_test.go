@@ -1,0 +1,231 @@
+//go:build unix
+
+package main
+
+import (
+	"fmt"
+	"net/http"
+	"net/http/httptest"
+	"os"
+	"os/exec"
+	"strconv"
+	"strings"
+	"sync"
+	"sync/atomic"
+	"syscall"
+	"testing"
+	"time"
+)
+
+// A service is what many processes call. It counts.
+type service struct {
+	*httptest.Server
+
+	requests atomic.Int64
+	healthy  atomic.Bool
+	kill     atomic.Int64 // so many of the next probes lose the process that sends them
+
+	mu       sync.Mutex
+	inFlight int
+	answered bool        // a request has been answered well
+	most     int         // requests at a time before that
+	probes   []time.Time // when those began that came after watch
+	killed   []int       // processes
+}
+
+func newService(t *testing.T) *service {
+	t.Helper()
+	s := &service{}
+	s.Server = httptest.NewServer(s)
+	t.Cleanup(s.Close)
+	return s
+}
+
+func (s *service) ServeHTTP(w http.ResponseWriter, r *http.Request) {
+	s.requests.Add(1)
+	s.mu.Lock()
+	s.inFlight++
+	alone := !s.answered
+	if alone {
+		s.most = max(s.most, s.inFlight)
+		s.probes = append(s.probes, time.Now())
+	}
+	s.mu.Unlock()
+	healthy := s.healthy.Load()
+	if alone && healthy { // long enough for the others to come as well, if they may
+		<-time.After(200 * time.Millisecond)
+		if s.kill.Add(-1) >= 0 {
+			s.killSender(r)
+			healthy = false
+		}
+	}
+	s.mu.Lock()
+	s.inFlight--
+	s.answered = s.answered || healthy
+	s.mu.Unlock()
+	if !healthy {
+		w.WriteHeader(http.StatusServiceUnavailable)
+	}
+}
+
+// killSender kills the process that has the probe.
+func (s *service) killSender(r *http.Request) {
+	pid, err := strconv.Atoi(r.Header.Get("Parent"))
+	if err == nil && pid > 1 && syscall.Kill(pid, syscall.SIGKILL) == nil {
+		s.mu.Lock()
+		s.killed = append(s.killed, pid)
+		s.mu.Unlock()
+	}
+}
+
+// watch begins to count what comes while the breaker is not closed.
+func (s *service) watch() {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.answered, s.most, s.probes = false, 0, nil
+}
+
+// A fleet is processes that share a state directory: of them, so many run at a time.
+type fleet struct {
+	t       *testing.T
+	state   string
+	service *service
+	args    []string // of run, besides the command
+
+	mu    sync.Mutex
+	codes map[int]int // how many ended with each exit code
+	log   strings.Builder
+}
+
+// abreast is how many processes of a fleet run at a time.
+const abreast = 20
+
+func newFleet(t *testing.T, s *service, args ...string) *fleet {
+	t.Helper()
+	return &fleet{t: t, state: t.TempDir(), service: s, args: args}
+}
+
+// run runs n processes, and kills every nth of them if that is above 0.
+func (f *fleet) run(n, nth int) {
+	f.t.Helper()
+	f.codes = map[int]int{}
+	places := make(chan struct{}, abreast)
+	var all sync.WaitGroup
+	for i := range n {
+		places <- struct{}{}
+		all.Go(func() {
+			f.one(nth > 0 && i%nth == nth-1)
+			<-places
+		})
+	}
+	all.Wait()
+}
+
+func (f *fleet) one(kill bool) {
+	c := exec.CommandContext(f.t.Context(), "perdure", append(f.args, "--", "fetch", f.service.URL)...)
+	c.Env = append(os.Environ(), noRaceDelay, "PERDURE_STATE="+f.state, "PERDURE_JITTER=0")
+	var out strings.Builder
+	c.Stderr = &out
+	if err := c.Start(); err != nil {
+		f.t.Error(err)
+		return
+	}
+	if kill {
+		time.AfterFunc(30*time.Millisecond, func() { _ = c.Process.Kill() })
+	}
+	_ = c.Wait() // the code tells
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	f.codes[c.ProcessState.ExitCode()]++
+	fmt.Fprintln(&f.log, out.String())
+}
+
+// status is what perdure status shows of the fleet.
+func (f *fleet) status() string {
+	f.t.Helper()
+	c := exec.CommandContext(f.t.Context(), "perdure", "status")
+	c.Env = append(os.Environ(), noRaceDelay, "PERDURE_STATE="+f.state)
+	out, err := c.CombinedOutput()
+	if err != nil {
+		f.t.Fatalf("%v\n%s", err, out)
+	}
+	return string(out)
+}
+
+const threshold = 5
+
+// dead runs n processes against a service that is dead, and returns how many requests that gets.
+func dead(t *testing.T, n, nth int, store string) int64 {
+	t.Helper()
+	s := newService(t)
+	f := newFleet(t, s, "run", "--name", "X", "--max-attempts", "5", "--base-delay", "5ms", "--recovery-timeout", "600", "--store", store)
+	f.run(n, nth)
+	if seen := f.status(); store == "host" && !strings.Contains(seen, "op:X  open   ") {
+		t.Errorf("status does not show it open:\n%s", seen)
+	}
+	t.Logf("%d processes, %d at a time, store %s, %d of them killed: %d requests; exit codes %v",
+		n, abreast, store, f.codes[-1], s.requests.Load(), f.codes)
+	return s.requests.Load()
+}
+
+// Against a dead service all processes of a host are like one client.
+func TestFleetAgainstADeadService(t *testing.T) {
+	if got := dead(t, 40, 0, "host"); got > threshold-1+abreast {
+		t.Errorf("%d requests, want at most %d", got, threshold-1+abreast)
+	}
+}
+
+// Those who wait for a service to come back send one probe at a time, also when the one who has it is killed, and then all
+// of them pass.
+func TestFleetWaitsForTheProbe(t *testing.T) {
+	s := newService(t)
+	f := newFleet(t, s, "run", "--name", "X", "--max-attempts", "5", "--base-delay", "5ms", "--recovery-timeout", "1", "--probe-lease", "1.5", "--wait", "60")
+	f.trip()
+	s.watch()
+	s.kill.Store(1)
+	const down = 2500 * time.Millisecond
+	begin := time.Now()
+	heal := time.AfterFunc(down, func() { s.healthy.Store(true) })
+	defer heal.Stop()
+	const n = 2 * abreast
+	f.run(n, 8)
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	killed := f.codes[-1]
+	t.Logf("%d processes, %d killed, one of them with the probe; %d probes, %d at a time; healed after %v, the last probe after %v; exit codes %v",
+		n, killed, len(s.probes), s.most, down, s.probes[len(s.probes)-1].Sub(begin).Round(time.Millisecond), f.codes)
+	if s.most != 1 {
+		t.Errorf("%d probes at a time, want one", s.most)
+	}
+	if len(s.killed) != 1 || killed < 1 || f.codes[0] != n-killed {
+		t.Errorf("exit codes %v, want 0 of all that were not killed\n%s", f.codes, f.log.String())
+	}
+	if len(s.probes) > 8 {
+		t.Errorf("%d probes, want one each second", len(s.probes))
+	}
+}
+
+// trip makes the breaker open, by failures.
+func (f *fleet) trip() {
+	f.t.Helper()
+	c := exec.CommandContext(f.t.Context(), "perdure", append(f.args, "--", "fetch", f.service.URL)...)
+	c.Env = append(os.Environ(), noRaceDelay, "PERDURE_STATE="+f.state, "PERDURE_JITTER=0")
+	if out, err := c.CombinedOutput(); err == nil || !strings.Contains(string(out), "from closed to open") {
+		f.t.Fatalf("the breaker did not open: %v\n%s", err, out)
+	}
+}
+
+// One who waits is back within a second after the service is, and the recovery time is over.
+func TestWaitEndsSoon(t *testing.T) {
+	s := newService(t)
+	f := newFleet(t, s, "run", "--name", "X", "--max-attempts", "5", "--base-delay", "5ms", "--recovery-timeout", "1.2", "--wait", "60")
+	f.trip()
+	s.healthy.Store(true)
+	begin := time.Now()
+	f.run(1, 0)
+	late := time.Since(begin) - 1200*time.Millisecond
+	t.Logf("back %v after the recovery time was over, of which the request took 200ms", late.Round(time.Millisecond))
+	if f.codes[0] != 1 || late > time.Second {
+		t.Errorf("exit codes %v, %v late, want 0 and at most 1s\n%s", f.codes, late, f.log.String())
+	}
+}
