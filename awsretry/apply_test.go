@@ -277,6 +277,18 @@ func TestBreakerStopsRequests(t *testing.T) {
 	}
 }
 
+// To sign a request for someone else is no call.
+func TestPresigningAsksNobody(t *testing.T) {
+	p := quick()
+	p.Breaker = circuit.New("s3_upload", circuit.Config{Observe: func(circuit.Transition) {}})
+	p.Breaker.Trip()
+	client := connect(t, start(t), &p)
+	signed, err := s3.NewPresignClient(client).PresignGetObject(t.Context(), &s3.GetObjectInput{Bucket: aws.String(bucket), Key: aws.String("k")})
+	if err != nil || !strings.Contains(signed.URL, "X-Amz-Signature") || p.Breaker.State() != circuit.Open {
+		t.Errorf("presigned: %v, %v, the breaker is %v, want a URL, and the breaker open as before", signed, err, p.Breaker.State())
+	}
+}
+
 func TestBreakerCountsAnswersAsSuccess(t *testing.T) {
 	server := start(t)
 	p := quick()

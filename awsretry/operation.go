@@ -34,6 +34,7 @@ type operation struct {
 
 	bucket     string
 	refresh    func() // makes the next attempt fetch new credentials; nil: they would be the same
+	looping    bool   // the SDK's loop has begun an attempt
 	clockFixed bool   // the SDK puts a wrong clock right before the next attempt
 	streamed   bool   // the body can be sent once
 
@@ -88,6 +89,9 @@ func (op *operation) end(ctx context.Context, in middleware.FinalizeInput, next 
 // attempt is inside of the loop: it asks for leave, makes one attempt, and
 // decides what follows.
 func (op *operation) attempt(ctx context.Context, in middleware.FinalizeInput, next middleware.FinalizeHandler) (middleware.FinalizeOutput, middleware.Metadata, error) {
+	if !op.looping { // nothing is sent: the request is only signed, for someone else
+		return next.HandleFinalize(ctx, in)
+	}
 	op.again = false
 	if err := op.admit(ctx, in.Request); err != nil {
 		op.ended = op.give(err)
@@ -277,6 +281,7 @@ func (op *operation) GetRetryToken(context.Context, error) (func(error) error, e
 func (op *operation) GetInitialToken() func(error) error { return released }
 
 func (op *operation) GetAttemptToken(context.Context) (func(error) error, error) {
+	op.looping = true
 	return released, nil
 }
 

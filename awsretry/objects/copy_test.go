@@ -147,6 +147,28 @@ func TestObjectOfUnknownLength(t *testing.T) {
 	}
 }
 
+// S3 answers so to a request for a bucket of another region.
+func TestRedirectIsTheStoresError(t *testing.T) {
+	requests := 0
+	server := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {
+		requests++
+		w.WriteHeader(http.StatusMovedPermanently)
+		fmt.Fprint(w, "<Error><Code>PermanentRedirect</Code><Message>Use another endpoint.</Message></Error>")
+	}))
+	defer server.Close()
+	store, err := objects.New(aws.Config{
+		Region: "eu-central-1", BaseEndpoint: &server.URL,
+		Credentials: credentials.NewStaticCredentialsProvider("access", "secret", ""),
+	}, objects.Options{Policy: quick()})
+	if err != nil {
+		t.Fatal(err)
+	}
+	_, err = store.Put(t.Context(), bucket, "k", strings.NewReader("x"), objects.PutOptions{})
+	if api, ok := errors.AsType[smithy.APIError](err); !ok || api.ErrorCode() != "PermanentRedirect" || requests != 1 {
+		t.Errorf("%d requests, %v, want 1, PermanentRedirect", requests, err)
+	}
+}
+
 func TestDeleteAllWhenNothingWorks(t *testing.T) {
 	server := start(t, script(s3test.Rule{Fault: s3test.AccessDenied()}))
 	store := open(t, server, objects.Options{})

@@ -70,6 +70,8 @@ func child(what string) error {
 		_, err = store.Put(ctx, bucket, "big", stream{f}, objects.PutOptions{})
 	case "resume":
 		_, err = store.PutFile(ctx, bucket, "big", path, objects.PutOptions{State: path + ".state"})
+	case "refetch":
+		_, err = store.GetFile(ctx, bucket, "big", path+".back", objects.GetOptions{State: path + ".state"})
 	case "get":
 		_, err = store.GetFile(ctx, bucket, "big", path+".back", objects.GetOptions{})
 	}

@@ -16,41 +16,40 @@ import (
 	"github.com/seed-0f2c7998/perdure/s3test"
 )
 
-// An upload whose process is killed again and again, at random, gets there, and
-// does not send twice what it has written down as sent.
-func TestUploadOutlivesItsProcess(t *testing.T) {
-	seed := seedOf(t, 5)
-	random := rand.New(rand.NewPCG(seed, 0))
-	path := filepath.Join(t.TempDir(), "big")
-	write(t, path, 160*mib)
-	const parts, parallel = 20, 4
-	server := start(t, s3test.Options{Faults: s3test.Faults{Seed: seed, Slow: 0.9, SlowTime: 100 * time.Millisecond, SlowDown: 0.05, Reset: 0.05}})
-	kills := 0
-	for ; ; kills++ {
-		if kills == 100 {
-			state, _ := os.ReadFile(path + ".state")
-			ops := map[string]int{}
-			for _, r := range server.Requests() {
-				ops[r.Operation+" "+r.Fault.String()]++
-			}
-			t.Fatalf("killed 100 times, and not there: %s; requests %v", state, ops)
-		}
+// killed starts the child again and again, and kills it at random, until it is
+// done, and returns how often that was.
+func killed(t *testing.T, server *s3test.Server, random *rand.Rand, what, path string, least int) int {
+	t.Helper()
+	for kills := range 300 {
 		cmd := exec.CommandContext(t.Context(), os.Args[0])
-		cmd.Env = append(os.Environ(), "PERDURE_CHILD=resume", "PERDURE_FILE="+path, "PERDURE_ENDPOINT="+server.URL(),
+		cmd.Env = append(os.Environ(), "PERDURE_CHILD="+what, "PERDURE_FILE="+path, "PERDURE_ENDPOINT="+server.URL(),
 			"PERDURE_ACCESS="+server.AccessKey, "PERDURE_SECRET="+server.SecretKey)
 		if err := cmd.Start(); err != nil {
 			t.Fatal(err)
 		}
-		killer := time.AfterFunc(time.Duration(100+random.IntN(400)+10*kills)*time.Millisecond, func() { _ = cmd.Process.Kill() })
+		killer := time.AfterFunc(time.Duration(least+random.IntN(400))*time.Millisecond, func() { _ = cmd.Process.Kill() })
 		err := cmd.Wait()
 		killer.Stop()
 		if err == nil {
-			break
+			return kills
 		}
 		if exit, ok := errors.AsType[*exec.ExitError](err); !ok || exit.Exited() {
 			t.Fatalf("the child ended by itself: %v", err)
 		}
 	}
+	t.Fatal("killed 300 times, and not there")
+	return 0
+}
+
+// An upload whose process is killed again and again gets there, and does not send
+// twice what it has written down as sent.
+func TestUploadOutlivesItsProcess(t *testing.T) {
+	seed := seedOf(t, 5)
+	path := filepath.Join(t.TempDir(), "big")
+	write(t, path, 160*mib)
+	const parts, parallel = 20, 4
+	server := start(t, s3test.Options{Faults: s3test.Faults{Seed: seed, Slow: 0.9, SlowTime: 100 * time.Millisecond, SlowDown: 0.05, Reset: 0.05}})
+	kills := killed(t, server, rand.New(rand.NewPCG(seed, 0)), "resume", path, 100)
 	want, err := os.ReadFile(path)
 	if err != nil {
 		t.Fatal(err)
@@ -66,6 +65,34 @@ func TestUploadOutlivesItsProcess(t *testing.T) {
 	}
 	if _, err := os.Stat(path + ".state"); err == nil {
 		t.Error("the state is still there")
+	}
+}
+
+// The same for a download: a piece that is there is not fetched again.
+func TestDownloadOutlivesItsProcess(t *testing.T) {
+	seed := seedOf(t, 6)
+	dir := t.TempDir()
+	path := filepath.Join(dir, "big")
+	write(t, path, 160*mib)
+	want, err := os.ReadFile(path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	server := start(t, s3test.Options{Faults: s3test.Faults{Seed: seed, Slow: 0.9, SlowTime: 100 * time.Millisecond, SlowDown: 0.05, CutBody: 0.05}})
+	if err := server.Store(bucket, "big", want); err != nil {
+		t.Fatal(err)
+	}
+	kills := killed(t, server, rand.New(rand.NewPCG(seed, 0)), "refetch", path, 100)
+	asked := server.Count("GET", "")
+	t.Logf("killed %d times: %d requests", kills, asked)
+	if sumOf(t, path+".back") != sumOf(t, path) {
+		t.Error("the file is another")
+	}
+	if left, _ := os.ReadDir(dir); len(left) != 2 {
+		t.Errorf("%v are there, want the file and its copy", left)
+	}
+	if most := 2*20 + 10*kills; asked > most {
+		t.Errorf("killed %d times: %d requests, want at most %d", kills, asked, most)
 	}
 }
 

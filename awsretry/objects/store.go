@@ -99,8 +99,9 @@ type Store struct {
 
 // New returns a Store for the endpoint and credentials of cfg, which stays as it
 // is. The Store talks HTTP/1.1 through a transport with timeouts, made after
-// that of cfg unless cfg has an HTTPClient of the caller's own; a BaseEndpoint is
-// addressed by path. The options are applied to the S3 client last. The error is
+// that of cfg unless cfg has an HTTPClient of the caller's own: 10 s to connect,
+// 2 minutes from the end of a request to the head of its answer, Stall for either
+// body. A BaseEndpoint is addressed by path. The options are applied to the S3 client last. The error is
 // a [*retry.ConfigError].
 func New(cfg aws.Config, o Options, options ...func(*s3.Options)) (*Store, error) {
 	if err := o.validate(); err != nil {

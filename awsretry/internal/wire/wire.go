@@ -18,10 +18,10 @@ import (
 // Tune returns a client for S3 in the place of the SDK's default one, with
 // what the environment has put into that: proxy and certificates. A client of
 // the caller's own stays.
-func Tune(client s3.HTTPClient, stall time.Duration) s3.HTTPClient {
-	built, ok := client.(*awshttp.BuildableClient)
-	if !ok && client != nil {
-		return client
+func Tune(own s3.HTTPClient, stall time.Duration) s3.HTTPClient {
+	built, ok := own.(*awshttp.BuildableClient)
+	if !ok && own != nil {
+		return own
 	}
 	if built == nil {
 		built = awshttp.NewBuildableClient()
@@ -55,10 +55,15 @@ func Tune(client s3.HTTPClient, stall time.Duration) s3.HTTPClient {
 		t.TLSClientConfig = given.TLSClientConfig.Clone()
 		t.TLSClientConfig.NextProtos = nil
 	}
-	return &http.Client{Transport: t, CheckRedirect: func(*http.Request, []*http.Request) error {
-		return http.ErrUseLastResponse // its signature would not be valid elsewhere
-	}}
+	return client{t}
 }
+
+// A client is a transport without what an http.Client does besides: it follows no
+// redirects. They would go to a host for which the signature is not valid, and
+// that of S3 often does not say where.
+type client struct{ transport *http.Transport }
+
+func (c client) Do(r *http.Request) (*http.Response, error) { return c.transport.RoundTrip(r) }
 
 // A writeLimit is a connection on which the other side must take what is sent
 // within a time, or it is broken.
