@@ -29,9 +29,10 @@ type exchange struct {
 	last       error // of the attempt before, as it was
 	unmarked   error // with which the exchange ends, and the same marked
 	marked     error
-	began      time.Time // if the policy has a MaxElapsed
-	zipped     bool      // we asked for gzip, and the caller did not
-	stream     stream    // the body of the answer
+	began      time.Time    // if the policy has a MaxElapsed
+	zipped     bool         // we asked for gzip, and the caller did not
+	own        http.Request // req, if it is not the caller's
+	stream     stream       // the body of the answer
 }
 
 // How far an attempt came. A base that tells nothing may have sent the request.
@@ -74,18 +75,25 @@ func (e *exchange) prepare() {
 	}
 	if e.transport.gzip != nil && method(e.req) == http.MethodGet && h != nil && h["Accept-Encoding"] == nil && h["Range"] == nil {
 		e.zipped = true // below us, the base would take the coding off, and the rest could not be asked for
-		e.req = withHeader(e.req, "Accept-Encoding", e.transport.gzip)
+		e.own = *e.req  // what WithContext does, in memory that is there already
+		e.own.Header = headerWith(h, "Accept-Encoding", e.transport.gzip)
+		e.req = &e.own
 	}
 }
 
 // withHeader returns a copy of req with another header; name is in its canonical form.
 func withHeader(req *http.Request, name string, values []string) *http.Request {
-	h := make(http.Header, len(req.Header)+1)
-	maps.Copy(h, req.Header)
-	h[name] = values
+	h := headerWith(req.Header, name, values)
 	req = req.WithContext(req.Context())
 	req.Header = h
 	return req
+}
+
+func headerWith(h http.Header, name string, values []string) http.Header {
+	with := make(http.Header, len(h)+1)
+	maps.Copy(with, h)
+	with[name] = values
+	return with
 }
 
 // attempt sends the request once. A status from 400 on is an error, and comes with its answer.
