@@ -17,6 +17,7 @@ import (
 
 func (a *app) copyCommand() *cobra.Command {
 	var f *policy.Flags
+	var more *copyFlags
 	endpoint, wait := "", time.Duration(0)
 	c := &cobra.Command{
 		Use:   "copy [flags] SRC DST",
@@ -53,11 +54,20 @@ is to be tried again later (the message says when), 64 for wrong usage, 130 or 1
 		},
 		DisableFlagsInUseLine: true,
 		RunE: func(c *cobra.Command, args []string) error {
-			return a.copy(c, f, &copying.Job{
+			if err := more.check(c.Flags()); err != nil {
+				return err
+			}
+			job := &copying.Job{
 				Source: args[0], Destination: args[1], EndpointURL: endpoint, Patience: a.patience(wait),
-			})
+				Checksum: more.checksum, Parallel: more.parallel, NoResume: more.noResume,
+			}
+			if more.recursive {
+				return a.copyTree(c, f, more, job)
+			}
+			return a.copy(c, f, job)
 		},
 	}
+	more = addCopyFlags(c.Flags())
 	c.Flags().StringVar(&endpoint, "endpoint-url", "", "`URL` of an S3-compatible store (AWS, or what AWS_ENDPOINT_URL says)")
 	addWait(c.Flags(), &wait)
 	f = policy.Add(c.Flags())
@@ -71,9 +81,26 @@ func (a *app) copy(c *cobra.Command, f *policy.Flags, job *copying.Job) error {
 	meter := a.newMeter(job.Source)
 	defer meter.end()
 	job.Stdin, job.Stdout = a.stdin, a.stdout
+	done, err := a.prepare(f, job, meter)
+	defer done()
+	if err != nil {
+		return err
+	}
+	r, err := job.Run(ctx)
+	meter.end()
+	if err != nil {
+		return err
+	}
+	a.log.Info(copied(r), "event", "copied", "src", r.Source, "dst", r.Destination, "bytes", r.Bytes,
+		"checksum", r.Checksum, "verified", r.Verified, "attempts", r.Attempts, "retries", r.Retries, "duration", r.Elapsed)
+	return nil
+}
+
+// prepare gives the job its policy, and those who are told of it. The function
+// must be called when the job is done.
+func (a *app) prepare(f *policy.Flags, job *copying.Job, meter *meter) (done func(), err error) {
 	told := false
 	var store *state.Store
-	defer func() { store.Close() }()
 	job.Policy = func(preset string) (retry.Policy, circuit.Config, error) {
 		s, warnings, err := f.Read(preset, a.environ)
 		for _, w := range warnings {
@@ -100,17 +127,9 @@ func (a *app) copy(c *cobra.Command, f *policy.Flags, job *copying.Job) error {
 	}
 	job.Resumed = meter.resumed
 	job.Progress = meter.progress
-	if _, _, err := job.Policy("default"); err != nil { // wrong, though it may not be needed
-		return err
-	}
-	r, err := job.Run(ctx)
-	meter.end()
-	if err != nil {
-		return err
-	}
-	a.log.Info(copied(r), "event", "copied", "src", r.Source, "dst", r.Destination, "bytes", r.Bytes,
-		"checksum", r.Checksum, "verified", r.Verified, "attempts", r.Attempts, "retries", r.Retries, "duration", r.Elapsed)
-	return nil
+	job.Note = func(event, text string) { meter.log.Info(text, "event", event) }
+	_, _, err = job.Policy("default") // it may be wrong, though it may not be needed
+	return func() { store.Close() }, err
 }
 
 // copied is the last line.

@@ -92,7 +92,7 @@ func status(ts *testscript.TestScript, _ bool, args []string) {
 }
 
 func tidy(ts *testscript.TestScript, _ bool, args []string) {
-	left, err := filepath.Glob(filepath.Join(ts.MkAbs(args[0]), ".*.part"))
+	left, err := filepath.Glob(filepath.Join(ts.MkAbs(args[0]), ".*.part*"))
 	ts.Check(err)
 	if len(left) > 0 {
 		ts.Fatalf("left behind: %v", left)
@@ -189,6 +189,16 @@ func webScript() httptestfault.Script {
 			return step
 		case "/unmarked.bin":
 			return httptestfault.Step{Body: body, Framing: httptestfault.UntilClose}
+		case "/halves.bin", "/halves2.bin": // its rest is to be had later
+			if first {
+				return whole.CutAt(600_000, httptestfault.FIN)
+			}
+			if seen[r.URL.Path] == 2 {
+				return httptestfault.Step{Status: http.StatusServiceUnavailable}
+			}
+			return whole
+		case "/nine":
+			return httptestfault.Entity{Body: []byte("123456789"), ETag: `"9"`}.Answer(r)
 		case "/later.bin":
 			return httptestfault.Step{Status: http.StatusTooManyRequests, Header: http.Header{"Retry-After": {"3600"}}}
 		case "/busy.bin":

@@ -5,12 +5,14 @@ import (
 	"io"
 	"log/slog"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/vbauerster/mpb/v8"
 	"github.com/vbauerster/mpb/v8/cwriter"
 	"github.com/vbauerster/mpb/v8/decor"
 
+	"github.com/seed-0f2c7998/perdure/cmd/perdure/internal/tree"
 	"github.com/seed-0f2c7998/perdure/httpretry"
 	"github.com/seed-0f2c7998/perdure/internal/redact"
 )
@@ -28,6 +30,8 @@ type meter struct {
 	area *mpb.Progress // nil: no terminal
 	bar  *mpb.Bar      // made when there is something to show
 	told time.Time
+
+	note atomic.Value // a string after the name; not under mu, for it is read while the bar is drawn
 }
 
 // newMeter returns a meter for what has that name.
@@ -53,6 +57,12 @@ func (w above) Write(p []byte) (int, error) {
 	return w.after.Write(p)
 }
 
+// files tells how far many files have come.
+func (m *meter) files(p tree.Progress) {
+	m.note.Store(fmt.Sprintf(" (%d of %d files)", p.Files, p.TotalFiles))
+	m.progress(p.Bytes, p.TotalBytes)
+}
+
 // progress tells how many bytes are there, and of how many; -1: not known.
 func (m *meter) progress(done, total int64) {
 	m.mu.Lock()
@@ -63,12 +73,20 @@ func (m *meter) progress(done, total int64) {
 		return
 	case m.bar == nil:
 		m.bar = m.area.AddBar(0, // so that it ends when it is told to: the store may still have work with the last byte
-			mpb.PrependDecorators(decor.Name(m.name+" "), decor.CountersKibiByte("% .1f / % .1f ")),
+			mpb.PrependDecorators(decor.Any(m.title), decor.CountersKibiByte("% .1f / % .1f ")),
 			mpb.AppendDecorators(decor.Percentage(decor.WCSyncSpace), decor.AverageSpeed(decor.SizeB1024(0), " % .1f"),
 				decor.AverageETA(decor.ET_STYLE_GO, decor.WCSyncSpace)))
 	}
 	m.bar.SetTotal(max(total, 0), false)
 	m.bar.SetCurrent(done)
+}
+
+// title is what the bar is of.
+func (m *meter) title(decor.Statistics) string { return m.called() + " " }
+
+func (m *meter) called() string {
+	note, _ := m.note.Load().(string)
+	return m.name + note
 }
 
 // line needs m.mu.
@@ -77,7 +95,7 @@ func (m *meter) line(done, total int64) {
 		return
 	}
 	m.told = time.Now()
-	text := fmt.Sprintf("Copying %s: %d bytes", m.name, done)
+	text := fmt.Sprintf("Copying %s: %d bytes", m.called(), done)
 	if total > 0 {
 		text += fmt.Sprintf(" of %d (%d %%)", total, done*100/total)
 	}

@@ -90,6 +90,7 @@ func (a *app) root() *cobra.Command {
 	root.AddCommand(
 		a.runCommand(),
 		a.copyCommand(),
+		a.s3Command(),
 		a.planCommand(),
 		a.statusCommand(),
 		a.breakerCommand(),

@@ -70,8 +70,9 @@ func (c *copier) connectWeb(registry *circuit.Registry) error {
 	base := http.DefaultTransport.(*http.Transport).Clone() //nolint:errcheck,forcetypeassert // it is one
 	base.DisableCompression = true                          // the bytes as they are there
 	base.ResponseHeaderTimeout = 2 * time.Minute
+	base.MaxIdleConnsPerHost = max(c.Parallel, 4)
 	c.client = &http.Client{Transport: patient{httpretry.NewTransport(counted{base, &c.attempts}, httpretry.Options{
-		Policy: &p, Breakers: &breaker, Registry: registry, StallTimeout: 30 * time.Second, OnResume: c.Resumed,
+		Policy: &p, Breakers: &breaker, Registry: registry, StallTimeout: 30 * time.Second, OnResume: c.resumed,
 	}), c.Patience, registry.All}}
 	return nil
 }
@@ -138,4 +139,39 @@ func (c *copier) config(ctx context.Context) (aws.Config, error) {
 		return cfg, fmt.Errorf("no AWS credentials: set AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY, or AWS_PROFILE (%s)", oneLine(err.Error()))
 	}
 	return cfg, nil
+}
+
+// A Connection is a store that many objects go to or come from.
+type Connection struct {
+	*objects.Store
+
+	copier *copier
+}
+
+// Connect makes the client of a store by the job's endpoint and policy, which
+// begins as that preset; name is what the operation is called in events.
+func (j *Job) Connect(ctx context.Context, preset, name string) (*Connection, error) {
+	c := &copier{Job: j}
+	var registry circuit.Registry
+	store, err := c.connectStore(ctx, preset, name, &registry)
+	if err != nil {
+		return nil, err
+	}
+	return &Connection{store, c}, nil
+}
+
+// Requests returns how many requests were sent, and how many of them were
+// retries.
+func (c *Connection) Requests() (sent, retries int) {
+	return int(c.copier.attempts.Load()), int(c.copier.retries.Load())
+}
+
+// Explain returns err with what was done to which object, in one line.
+func (c *Connection) Explain(do, bucket, key string, err error) error {
+	return c.copier.explain(do, place{kind: object, bucket: bucket, key: key}, err)
+}
+
+// Explain returns err with what was done to which file, in one line.
+func Explain(do, path string, err error) error {
+	return (&copier{}).explain(do, place{kind: file, text: path}, err)
 }

@@ -13,14 +13,17 @@ import (
 	"io"
 	"net/http"
 	"os"
+	"sync"
 	"sync/atomic"
 	"time"
 
 	"github.com/seed-0f2c7998/perdure/awsretry/objects"
 	"github.com/seed-0f2c7998/perdure/circuit"
+	"github.com/seed-0f2c7998/perdure/cmd/perdure/internal/checksum"
 	"github.com/seed-0f2c7998/perdure/cmd/perdure/internal/exit"
 	"github.com/seed-0f2c7998/perdure/cmd/perdure/internal/patience"
 	"github.com/seed-0f2c7998/perdure/httpretry"
+	"github.com/seed-0f2c7998/perdure/internal/setting"
 	"github.com/seed-0f2c7998/perdure/retry"
 )
 
@@ -29,6 +32,10 @@ type Job struct {
 	Source      string // a file, -, an http or https URL, s3://bucket/key
 	Destination string // a file, a directory, -, s3://bucket/key, s3://bucket/
 	EndpointURL string // of an S3-compatible store; "" is what the AWS environment says
+
+	Checksum string // that the bytes are to have, as package checksum reads it; "" is any
+	Parallel int    // requests for a large web page at a time; 0 is 4
+	NoResume bool   // begin anew what an earlier run has begun, and leave nothing for a later one
 
 	Stdin  io.Reader // of -
 	Stdout *os.File  // of -
@@ -41,11 +48,13 @@ type Job struct {
 	Patience *patience.Patience
 
 	// Observe and Resumed are told what happens, as in the library. Progress is
-	// told how many bytes are there, and of how many (-1: not known). All of
-	// them may be called by several goroutines, one at a time each.
+	// told how many bytes are there, and of how many (-1: not known), and Note
+	// what else there is to know, as the word for an event and a sentence. All
+	// but Note may be called by several goroutines, one at a time.
 	Observe  func(retry.Event)
 	Resumed  func(httpretry.Resumption)
 	Progress func(done, total int64)
+	Note     func(event, text string)
 }
 
 // A Result is what has been copied. Its texts hold no secrets.
@@ -65,6 +74,8 @@ type copier struct {
 	*Job
 
 	from, to place
+	want     checksum.Sum
+	left     string // what is kept for another run, in words
 
 	upload, download *objects.Store // of the sides that are objects
 	client           *http.Client   // of a source that is a web page
@@ -74,17 +85,24 @@ type copier struct {
 	endpoint string          // of the objects; "" is AWS
 
 	attempts, retries atomic.Int64
+
+	telling sync.Mutex // held while Observe, Resumed or Progress runs
 }
 
 // Run copies. The error names what failed and where; package exit knows its
-// code. Nothing half-written is left, whatever happens, but on a pipe, a device
-// or standard output, where bytes that were written can't be taken back.
+// code. The destination is complete or as it was, whatever happens, but for a
+// pipe, a device or standard output, where bytes that were written can't be taken
+// back. A web page that can be resumed leaves a partial file beside the file that
+// it was to become, and the error says so.
 func (j *Job) Run(ctx context.Context) (Result, error) {
 	begun := time.Now()
 	c := &copier{Job: j}
 	result, err := c.run(ctx)
 	if err != nil && ctx.Err() != nil {
 		err = context.Cause(ctx)
+	}
+	if err != nil && c.left != "" {
+		err = &keptError{err, c.left}
 	}
 	result.Source, result.Destination = c.from.String(), c.to.String()
 	result.Attempts, result.Retries = int(c.attempts.Load()), int(c.retries.Load())
@@ -95,6 +113,11 @@ func (j *Job) Run(ctx context.Context) (Result, error) {
 func (c *copier) run(ctx context.Context) (r Result, err error) {
 	if c.from, c.to, err = parseBoth(c.Source, c.Destination); err != nil {
 		return r, err
+	}
+	if c.Checksum != "" {
+		if c.want, err = checksum.Parse(c.Checksum); err != nil {
+			return r, setting.Bad("--checksum", c.Checksum, checksum.Want)
+		}
 	}
 	if c.from.kind == file {
 		if err := readable(c.from.path); err != nil {
@@ -136,6 +159,9 @@ func (c *copier) target() (target, error) {
 
 // attempt copies all of it once.
 func (c *copier) attempt(ctx context.Context, t target) (outcome, error) {
+	if f, ok := t.(*fetch); ok {
+		return f.attempt(ctx)
+	}
 	in, err := c.open(ctx)
 	if err != nil {
 		return outcome{}, retry.Permanent(c.explain("read", c.from, err))
@@ -185,7 +211,24 @@ func (c *copier) observe(e retry.Event) {
 		e.Err = told{e.Err}
 	}
 	if c.Observe != nil {
+		c.telling.Lock()
+		defer c.telling.Unlock()
 		c.Observe(e)
+	}
+}
+
+// resumed tells of a body that goes on.
+func (c *copier) resumed(r httpretry.Resumption) {
+	if c.Resumed != nil {
+		c.telling.Lock()
+		defer c.telling.Unlock()
+		c.Resumed(r)
+	}
+}
+
+func (c *copier) note(event, text string) {
+	if c.Note != nil {
+		c.Note(event, text)
 	}
 }
 
@@ -199,6 +242,8 @@ func (c *copier) restarting(e retry.Event) {
 
 func (c *copier) progress(done, total int64) {
 	if c.Progress != nil {
+		c.telling.Lock()
+		defer c.telling.Unlock()
 		c.Progress(done, total)
 	}
 }

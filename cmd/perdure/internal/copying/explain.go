@@ -30,6 +30,15 @@ func (e *cutError) Error() string {
 }
 func (e *cutError) Unwrap() error { return e.err }
 
+// A keptError is an error after which another run has something to go on with.
+type keptError struct {
+	err  error
+	left string // in words
+}
+
+func (e *keptError) Error() string { return e.err.Error() + "; " + e.left }
+func (e *keptError) Unwrap() error { return e.err }
+
 // A placeError is an error with one line about what failed, and where.
 type placeError struct {
 	where string // and what was done
@@ -115,6 +124,12 @@ func brief(err error) string {
 		return e.Err.Error()
 	case *readError:
 		return brief(e.err)
+	case *writeError:
+		return brief(e.err)
+	case interface{ Unwrap() []error }:
+		if all := e.Unwrap(); len(all) == 1 { // as errors.Join has it
+			return brief(all[0])
+		}
 	}
 	if send, ok := errors.AsType[*smithyhttp.RequestSendError](err); ok {
 		return brief(send)

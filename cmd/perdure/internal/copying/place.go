@@ -163,3 +163,53 @@ func apart(from, to place) error {
 	}
 	return nil
 }
+
+// A Tree is a directory, and the part of a bucket that goes there or comes from
+// there.
+type Tree struct {
+	Dir    string
+	Bucket string
+	Prefix string // of the keys; "" or it ends in a slash
+	Up     bool   // from the directory to the bucket
+}
+
+// ParseTree reads the arguments of a copy of many files.
+func ParseTree(source, destination string) (Tree, error) {
+	const want = "a directory and s3://BUCKET/PREFIX, either of them first, to copy many files"
+	from, err := parse("SRC", source, want)
+	if err != nil {
+		return Tree{}, err
+	}
+	to, err := parse("DST", destination, want)
+	if err != nil {
+		return Tree{}, err
+	}
+	switch {
+	case from.kind == file && to.kind == object:
+		return Tree{from.path, to.bucket, directory(to.key), true}, nil
+	case from.kind == object && to.kind == file:
+		return Tree{to.path, from.bucket, directory(from.key), false}, nil
+	case from.kind != file && from.kind != object:
+		return Tree{}, setting.Bad("SRC", from.String(), want)
+	}
+	return Tree{}, setting.Bad("DST", to.String(), want)
+}
+
+// ParsePrefix reads an argument that names keys of a bucket: all of them, or
+// those that begin with a prefix.
+func ParsePrefix(text string) (bucket, prefix string, err error) {
+	const want = "s3://BUCKET or s3://BUCKET/PREFIX"
+	p, err := parse("argument", text, want)
+	if err == nil && p.kind != object {
+		err = setting.Bad("argument", p.String(), want)
+	}
+	return p.bucket, p.key, err
+}
+
+// directory returns the prefix of the keys that are below key.
+func directory(key string) string {
+	if key == "" || strings.HasSuffix(key, "/") {
+		return key
+	}
+	return key + "/"
+}

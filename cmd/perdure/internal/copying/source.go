@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"hash"
 	"io"
 	"mime"
 	"net/http"
@@ -11,6 +12,7 @@ import (
 	"path/filepath"
 
 	"github.com/seed-0f2c7998/perdure/awsretry/objects"
+	"github.com/seed-0f2c7998/perdure/cmd/perdure/internal/checksum"
 	"github.com/seed-0f2c7998/perdure/httpretry"
 )
 
@@ -121,8 +123,8 @@ func (c *copier) openWeb(ctx context.Context) (*input, error) {
 	case err != nil:
 	case res.StatusCode != http.StatusOK:
 		err = errors.New(res.Status)
-	case res.ContentLength < 0 && res.ProtoMajor == 1 && len(res.TransferEncoding) == 0:
-		err = errors.New("the server tells neither a length nor the end, so a whole answer can't be told from a part of it")
+	case httpretry.Unverifiable(res):
+		err = errEndless
 	}
 	if err != nil {
 		_ = res.Body.Close()
@@ -140,6 +142,8 @@ type watched struct {
 	size     int64 // -1: not known
 	done     int64
 	progress func(done, total int64)
+	sum      hash.Hash // of what has come; nil: nobody asks
+	want     checksum.Sum
 }
 
 // errSize is a source that ended too early, or a destination that got less.
@@ -150,7 +154,11 @@ func (c *copier) watch(ctx context.Context, in *input) io.Reader {
 	if in.seek != nil { // a file that grows is as long as it was
 		r = io.LimitReader(in, in.size)
 	}
-	return &watched{ctx: ctx, in: r, size: in.size, progress: c.progress}
+	w := &watched{ctx: ctx, in: r, size: in.size, progress: c.progress, want: c.want}
+	if !c.want.IsZero() {
+		w.sum = c.want.New()
+	}
+	return w
 }
 
 func (w *watched) Read(p []byte) (int, error) {
@@ -160,8 +168,16 @@ func (w *watched) Read(p []byte) (int, error) {
 	n, err := w.in.Read(p)
 	w.done += int64(n)
 	w.progress(w.done, w.size)
+	if w.sum != nil {
+		w.sum.Write(p[:n])
+	}
 	if errors.Is(err, io.EOF) && w.size >= 0 && w.done != w.size {
 		err = fmt.Errorf("%w: %d bytes, want %d", errSize, w.done, w.size)
+	}
+	if err == io.EOF && w.sum != nil { //nolint:errorlint // the end itself, as below
+		if wrong := w.want.Check(w.sum); wrong != nil {
+			err = wrong
+		}
 	}
 	if err != nil && err != io.EOF { //nolint:errorlint // the end itself, as readers give it
 		err = &readError{err}

@@ -94,6 +94,9 @@ func (c *copier) newDraft() (target, error) {
 		}
 		made, d.mode = 0o600, info.Mode().Perm()
 	}
+	if c.from.kind == web {
+		return c.newFetch(d, made)
+	}
 	d.file, err = os.OpenFile(besides(path), os.O_RDWR|os.O_CREATE|os.O_EXCL, made)
 	if err != nil {
 		return nil, err
@@ -130,13 +133,19 @@ func (d *draft) write(ctx context.Context, in *input) (outcome, error) {
 	return o, err
 }
 
-// commit gives the file its name, when it is on the disk and reads as it was
-// written.
+// commit gives the file its name, when it reads as it was written and is on the
+// disk.
 func (d *draft) commit() error {
-	if err := d.file.Sync(); err != nil {
+	if err := d.verify(); err != nil {
 		return err
 	}
-	if err := d.verify(); err != nil {
+	return d.install(true)
+}
+
+// install gives the file its name, when it is on the disk; closed says whether
+// it is closed before.
+func (d *draft) install(closed bool) error {
+	if err := d.file.Sync(); err != nil {
 		return err
 	}
 	if d.mode != 0 {
@@ -144,8 +153,10 @@ func (d *draft) commit() error {
 			return err
 		}
 	}
-	if err := d.file.Close(); err != nil {
-		return err
+	if closed {
+		if err := d.file.Close(); err != nil {
+			return err
+		}
 	}
 	if err := os.Rename(d.file.Name(), d.path); err != nil {
 		return err
@@ -195,9 +206,25 @@ func (p put) write(ctx context.Context, in *input) (outcome, error) {
 	} else {
 		options.Progress = c.progress
 	}
+	if err := c.compare(ctx, in); err != nil {
+		return outcome{}, err
+	}
 	o, err := c.upload.Put(ctx, c.to.bucket, c.to.key, body, options)
 	if err == nil && in.size >= 0 && o.Size != in.size {
 		err = fmt.Errorf("%w: %d bytes of %d arrived", errSize, o.Size, in.size)
 	}
 	return outcome{bytes: o.Size, checksum: o.Checksum, verified: o.Verified}, err
+}
+
+// compare reads a file that can be read again, and returns an error if it is
+// not what it is to be. Other inputs are compared as they come.
+func (c *copier) compare(ctx context.Context, in *input) error {
+	if in.seek == nil || c.want.IsZero() {
+		return nil
+	}
+	if _, err := io.CopyBuffer(io.Discard, c.watch(ctx, in), make([]byte, chunk)); err != nil {
+		return err
+	}
+	_, err := in.seek.Seek(0, io.SeekStart)
+	return err
 }

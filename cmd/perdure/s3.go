@@ -1,0 +1,219 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"time"
+
+	"github.com/spf13/cobra"
+	"github.com/spf13/pflag"
+
+	"github.com/seed-0f2c7998/perdure/cmd/perdure/internal/checksum"
+	"github.com/seed-0f2c7998/perdure/cmd/perdure/internal/copying"
+	"github.com/seed-0f2c7998/perdure/cmd/perdure/internal/exit"
+	"github.com/seed-0f2c7998/perdure/cmd/perdure/internal/policy"
+	"github.com/seed-0f2c7998/perdure/cmd/perdure/internal/tree"
+	"github.com/seed-0f2c7998/perdure/internal/setting"
+)
+
+// copyFlags are the flags of copy that are no policy.
+type copyFlags struct {
+	recursive bool
+	parallel  int
+	checksum  string
+	noResume  bool
+	manifest  string
+}
+
+func addCopyFlags(flags *pflag.FlagSet) *copyFlags {
+	f := &copyFlags{}
+	flags.BoolVarP(&f.recursive, "recursive", "r", false, "copy all files below a directory to s3://BUCKET/PREFIX, or back")
+	flags.IntVar(&f.parallel, "parallel", 0, "`number` of files at a time with -r (16), or of requests for a large URL (4); 1 to 256")
+	flags.StringVar(&f.checksum, "checksum", "", "`checksum` that SRC is to have, as sha256:9f86d0...")
+	flags.BoolVar(&f.noResume, "no-resume", false, "begin a URL anew, and leave nothing for another run to go on with")
+	flags.StringVar(&f.manifest, "manifest", "", "`file` for what becomes of each file with -r, in lines of JSON; - is standard output")
+	return f
+}
+
+// check returns what is wrong with the flags.
+func (f *copyFlags) check(flags *pflag.FlagSet) error {
+	switch {
+	case flags.Changed("parallel") && (f.parallel < 1 || f.parallel > 256):
+		return setting.Bad("--parallel", f.parallel, "1 to 256")
+	case flags.Changed("checksum") && f.checksum == "":
+		return setting.Bad("--checksum", "", checksum.Want)
+	case f.recursive && f.checksum != "":
+		return exit.UsageError(errors.New("--checksum is of one file: it does not go with --recursive"))
+	case f.recursive && f.noResume:
+		return exit.UsageError(errors.New("--no-resume is for one URL: it does not go with --recursive"))
+	case !f.recursive && f.manifest != "":
+		return exit.UsageError(errors.New("--manifest is of many files: it goes with --recursive"))
+	}
+	return nil
+}
+
+// copyTree copies many files; link has the endpoint and the policy.
+func (a *app) copyTree(c *cobra.Command, f *policy.Flags, flags *copyFlags, link *copying.Job) (err error) {
+	t, err := copying.ParseTree(link.Source, link.Destination)
+	if err != nil {
+		return err
+	}
+	ctx, stop := exit.OnSignal(c.Context())
+	defer stop()
+	meter := a.newMeter(link.Source)
+	defer meter.end()
+	done, err := a.prepare(f, link, meter)
+	defer done()
+	if err != nil {
+		return err
+	}
+	job := &tree.Job{
+		Tree: t, Link: link, Parallel: flags.parallel, Progress: meter.files,
+		Warn: func(text string) { meter.log.Warn(text, "event", "warning") },
+		Done: func(e tree.Entry) {
+			if e.Action == tree.Failed {
+				meter.log.Error("Failed: "+e.Error, "event", "failed", "path", e.Path, "key", e.Key, "error", e.Error)
+				return
+			}
+			meter.log.Debug(e.Action+" "+e.Path, "event", e.Action, "path", e.Path, "key", e.Key, "bytes", e.Bytes, "checksum", e.Checksum)
+		},
+	}
+	manifest, err := a.openManifest(flags.manifest)
+	if err != nil {
+		return err
+	}
+	if manifest != nil {
+		job.Manifest = manifest
+		defer func() { err = errors.Join(err, manifest.Close()) }()
+	}
+	s, err := job.Run(ctx)
+	meter.end()
+	a.log.Info(summed(link.Source, link.Destination, s), "event", "summary", "src", link.Source, "dst", link.Destination,
+		"copied", s.Copied, "skipped", s.Skipped, "failed", s.Failed, "bytes", s.Bytes,
+		"requests", s.Requests, "retries", s.Retries, "duration", s.Elapsed)
+	return err
+}
+
+// openManifest opens where the manifest goes; nil: nowhere.
+func (a *app) openManifest(path string) (io.WriteCloser, error) {
+	switch path {
+	case "":
+		return nil, nil //nolint:nilnil // as said
+	case "-":
+		return shared{a.stdout}, nil
+	}
+	f, err := os.Create(path)
+	if err != nil {
+		return nil, copying.Explain("write", path, err)
+	}
+	return f, nil
+}
+
+// shared is a file that others write to as well.
+type shared struct{ io.Writer }
+
+func (shared) Close() error { return nil }
+
+// summed is the last line about many files.
+func summed(from, to string, s tree.Summary) string {
+	text := fmt.Sprintf("Copied %d files from %s to %s: %d bytes in %.1f seconds, %d request", s.Copied, from, to,
+		s.Bytes, s.Elapsed.Seconds(), s.Requests)
+	if s.Requests != 1 {
+		text += "s"
+	}
+	if s.Retries > 0 {
+		text += fmt.Sprintf(" (%d retries)", s.Retries)
+	}
+	text += fmt.Sprintf("; %d were there already, %d failed", s.Skipped, s.Failed-s.Untried)
+	if s.Untried > 0 {
+		text += fmt.Sprintf(", %d are left", s.Untried)
+	}
+	return text
+}
+
+// s3Command holds what there is to do with a store besides copying.
+func (a *app) s3Command() *cobra.Command {
+	c := &cobra.Command{
+		Use:   "s3 COMMAND",
+		Short: "Look after an S3-compatible store",
+		RunE: func(c *cobra.Command, args []string) error {
+			if len(args) > 0 {
+				return exit.UsageError(setting.Unknown("COMMAND", args[0], []string{"clean"}))
+			}
+			return c.Help()
+		},
+	}
+	c.AddCommand(a.cleanCommand())
+	return c
+}
+
+func (a *app) cleanCommand() *cobra.Command {
+	var f *policy.Flags
+	endpoint, age := "", ""
+	c := &cobra.Command{
+		Use:   "clean [flags] s3://BUCKET[/PREFIX]",
+		Short: "Abort uploads that a killed process has left unfinished",
+		Long: `Abort the multipart uploads of keys that begin with PREFIX which were begun some time ago and never
+completed. The store keeps, and charges for, their parts until then. Objects are not touched.
+
+An upload is aborted by copy itself whenever that fails or is interrupted. What is left is that of a
+process which was killed, or of a machine that went down. A store does not say who began an upload: so
+this is for those of other programs as well, and --older-than must be more than any upload takes.`,
+		Example: `  perdure s3 clean s3://bikes
+  perdure s3 clean s3://bikes/raw/ --older-than 1h`,
+		Args: func(_ *cobra.Command, args []string) error {
+			if len(args) != 1 {
+				return fmt.Errorf("%d arguments, want one: s3://BUCKET or s3://BUCKET/PREFIX", len(args))
+			}
+			return nil
+		},
+		DisableFlagsInUseLine: true,
+		RunE: func(c *cobra.Command, args []string) error {
+			return a.clean(c, f, args[0], age, &copying.Job{EndpointURL: endpoint})
+		},
+	}
+	c.Flags().StringVar(&age, "older-than", "24h", "least `age` of an upload that is aborted, as 90m, or seconds")
+	c.Flags().StringVar(&endpoint, "endpoint-url", "", "`URL` of an S3-compatible store (AWS, or what AWS_ENDPOINT_URL says)")
+	f = policy.Add(c.Flags())
+	return c
+}
+
+func (a *app) clean(c *cobra.Command, f *policy.Flags, place, age string, link *copying.Job) error {
+	bucket, prefix, err := copying.ParsePrefix(place)
+	if err != nil {
+		return err
+	}
+	old, longest := time.Duration(0), 10_000*time.Hour
+	span := setting.Span("--older-than", "", 0, longest, setting.None, func(d *time.Duration) *time.Duration { return d })
+	if err := span.Set(&old, age); err != nil {
+		return err
+	}
+	ctx, stop := exit.OnSignal(c.Context())
+	defer stop()
+	meter := a.newMeter(place)
+	defer meter.end()
+	done, err := a.prepare(f, link, meter)
+	defer done()
+	if err != nil {
+		return err
+	}
+	store, err := link.Connect(ctx, "s3_upload", "clean_s3")
+	if err != nil {
+		return err
+	}
+	n, err := store.Clean(ctx, bucket, prefix, old)
+	if n > 0 || err == nil {
+		a.log.Info(fmt.Sprintf("Aborted %d unfinished uploads to s3://%s/%s", n, bucket, prefix),
+			"event", "cleaned", "bucket", bucket, "prefix", prefix, "aborted", n)
+	}
+	if err != nil && ctx.Err() != nil {
+		return context.Cause(ctx)
+	}
+	if err != nil {
+		return store.Explain("clean", bucket, prefix, err)
+	}
+	return nil
+}
