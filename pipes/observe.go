@@ -5,6 +5,7 @@ import (
 	"context"
 	"errors"
 	"log/slog"
+	"slices"
 	"sync"
 	"time"
 
@@ -123,8 +124,9 @@ type tally struct {
 	mu       sync.Mutex
 	on       bool // there is somebody to tell
 	breaker  *circuit.Breaker
-	attempts int // the most that one operation took
-	waited   time.Duration
+	attempts int           // the most that one operation took
+	waited   time.Duration // all waits, as if none was cut short
+	ends     []time.Time   // of the latest waits
 	last     error
 }
 
@@ -152,10 +154,23 @@ func (t *tally) add(e retry.Event) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	t.attempts = max(t.attempts, e.Attempt)
-	t.waited += e.Delay
+	if e.Delay > 0 {
+		now := time.Now()
+		t.ends = append(slices.DeleteFunc(t.ends, now.After), now.Add(e.Delay))
+		t.waited += e.Delay
+	}
 	if e.Err != nil {
 		t.last = e.Err
 	}
+}
+
+// took returns how long the waits took, of which the last may be cut short.
+func (t *tally) took() time.Duration {
+	took := t.waited
+	for _, end := range t.ends {
+		took -= max(time.Until(end), 0)
+	}
+	return took.Round(time.Millisecond)
 }
 
 // plain is a handler for retry events, whose message has all that people need,
@@ -205,7 +220,7 @@ type BreakerState struct {
 func (s *Session) Outcome(err error) Outcome {
 	o := Outcome{Kind: OutcomeKind, Version: 1, Outcome: "success", Attempts: 1, ExitCode: ExitCode(err)}
 	s.tally.mu.Lock()
-	o.Attempts, o.Waited = max(o.Attempts, s.tally.attempts), s.tally.waited.Seconds()
+	o.Attempts, o.Waited = max(o.Attempts, s.tally.attempts), s.tally.took().Seconds()
 	last := s.tally.last
 	if b := s.tally.breaker; b != nil {
 		o.Breaker = &BreakerState{b.Name(), b.State()}

@@ -26,8 +26,8 @@ func Run(work func(ctx context.Context, s *Session) error) int { return Config{}
 //
 // A SIGINT or SIGTERM ends ctx, with a [*SignalError] as its cause; more of
 // them change nothing. Work that has not returned when c.Grace is over is cut
-// off: the process exits. A panic in work passes through after the session was
-// closed.
+// off: the process exits, as it does when work calls [runtime.Goexit]. A panic in
+// work passes through after the session was closed.
 func (c Config) Run(work func(ctx context.Context, s *Session) error) int {
 	ctx, cancel := context.WithCancelCause(context.Background()) //nolint:forbidigo // that of main
 	defer cancel(nil)
@@ -56,9 +56,10 @@ func (s *Session) do(ctx context.Context, work func(context.Context, *Session) e
 			return
 		}
 		value := recover()
-		if value == nil { // runtime.Goexit, which goes on
-			s.Close(errors.New("the work has ended its goroutine"))
-			return
+		if value == nil { // runtime.Goexit, after which a process that waits for signals would never end
+			err = errors.New("the work has ended its goroutine")
+			s.Close(err)
+			os.Exit(ExitCode(err))
 		}
 		s.Close(panicked(value))
 		panic(value)
