@@ -16,18 +16,18 @@ import (
 	"github.com/seed-0f2c7998/perdure/s3test"
 )
 
-// killed starts the child again and again, and kills it at random, until it is
-// done, and returns how often that was.
-func killed(t *testing.T, server *s3test.Server, random *rand.Rand, what, path string, least int) int {
+// killed starts the child again and again, and kills it at random, each time
+// perhaps a little later, until it is done, and returns how often that was.
+func killed(t *testing.T, server *s3test.Server, random *rand.Rand, what, path string) int {
 	t.Helper()
-	for kills := range 300 {
+	for kills := range 200 {
 		cmd := exec.CommandContext(t.Context(), os.Args[0])
 		cmd.Env = append(os.Environ(), "PERDURE_CHILD="+what, "PERDURE_FILE="+path, "PERDURE_ENDPOINT="+server.URL(),
 			"PERDURE_ACCESS="+server.AccessKey, "PERDURE_SECRET="+server.SecretKey)
 		if err := cmd.Start(); err != nil {
 			t.Fatal(err)
 		}
-		killer := time.AfterFunc(time.Duration(least+random.IntN(400))*time.Millisecond, func() { _ = cmd.Process.Kill() })
+		killer := time.AfterFunc(time.Duration(100+20*kills+random.IntN(400))*time.Millisecond, func() { _ = cmd.Process.Kill() })
 		err := cmd.Wait()
 		killer.Stop()
 		if err == nil {
@@ -37,7 +37,7 @@ func killed(t *testing.T, server *s3test.Server, random *rand.Rand, what, path s
 			t.Fatalf("the child ended by itself: %v", err)
 		}
 	}
-	t.Fatal("killed 300 times, and not there")
+	t.Fatal("killed 200 times, and not there")
 	return 0
 }
 
@@ -49,7 +49,7 @@ func TestUploadOutlivesItsProcess(t *testing.T) {
 	write(t, path, 160*mib)
 	const parts, parallel = 20, 4
 	server := start(t, s3test.Options{Faults: s3test.Faults{Seed: seed, Slow: 0.9, SlowTime: 100 * time.Millisecond, SlowDown: 0.05, Reset: 0.05}})
-	kills := killed(t, server, rand.New(rand.NewPCG(seed, 0)), "resume", path, 100)
+	kills := killed(t, server, rand.New(rand.NewPCG(seed, 0)), "resume", path)
 	want, err := os.ReadFile(path)
 	if err != nil {
 		t.Fatal(err)
@@ -82,7 +82,7 @@ func TestDownloadOutlivesItsProcess(t *testing.T) {
 	if err := server.Store(bucket, "big", want); err != nil {
 		t.Fatal(err)
 	}
-	kills := killed(t, server, rand.New(rand.NewPCG(seed, 0)), "refetch", path, 100)
+	kills := killed(t, server, rand.New(rand.NewPCG(seed, 0)), "refetch", path)
 	asked := server.Count("GET", "")
 	t.Logf("killed %d times: %d requests", kills, asked)
 	if sumOf(t, path+".back") != sumOf(t, path) {
