@@ -149,7 +149,7 @@ func (s *Store) calls(k *key, now time.Time) (list []call) {
 	switch ask := k.ask; {
 	case k.release && m.token != 0 && !m.used:
 		add("release", nil, number(m.token))
-		m.token, m.want = 0, false
+		m.token, m.spent, m.want = 0, m.token, false
 	case ask > 0 && m.used:
 		add("lease", ask, s.leases(ask+m.margin, "1")...)
 	case ask > 0 || k.read && m.renews(now):

@@ -43,6 +43,7 @@ type mirror struct {
 	told    int64 // generation that the local breaker has followed; -1: none
 
 	token int64     // of the lease that this process holds; 0: none
+	spent int64     // of the last one whose result is told, or on its way
 	ends  time.Time // when that ends, counted from before it was asked for
 	used  bool      // a probe has been sent under it
 	want  bool      // a call would have been a probe, had there been a lease
@@ -69,7 +70,7 @@ func (m *mirror) learn(v view, sent, now time.Time) (lost, bool) {
 		m.learned = now
 	}
 	if !m.known || v.epoch != m.view.epoch {
-		m.told = -1
+		m.told, m.spent = -1, 0
 		if v.state == circuit.Closed {
 			m.told = v.gen // nobody has agreed on anything: what the local breaker does is its own matter
 		}
@@ -97,7 +98,7 @@ func (m *mirror) holds(v view, sent time.Time) {
 	if m.token != v.gen {
 		m.used = false
 	}
-	if !sent.IsZero() { // a push came later than what it tells of
+	if !sent.IsZero() && v.gen != m.spent { // a push came later than what it tells of
 		m.token, m.ends = v.gen, v.lease
 	}
 }
@@ -157,8 +158,8 @@ func (m *mirror) follow(o cell.Order) {
 func (m *mirror) changed(c cell.Change) (j job, tell bool) {
 	m.local = circuit.State(c.To)
 	token := m.token
-	if m.local != circuit.HalfOpen {
-		m.token, m.used = 0, false
+	if m.local != circuit.HalfOpen && token != 0 {
+		m.token, m.spent, m.used = 0, token, false
 	}
 	j = job{state: m.local, until: c.Until, reason: c.Reason, token: token}
 	switch {

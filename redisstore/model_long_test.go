@@ -1,0 +1,18 @@
+//go:build integration
+
+package redisstore
+
+import "testing"
+
+// What takes the model a minute or two.
+func TestModelAtLength(t *testing.T) {
+	holds(t, map[string]func(w *world){
+		"two trip, one probe fails": func(w *world) { w.trips, w.failures = 2, 1 },
+		"a probe fails":             func(w *world) { w.trips, w.failures = 1, 1 },
+		"changes are pushed":        func(w *world) { w.trips, w.pushes = 1, true },
+		"requests take time":        func(w *world) { w.trips, w.slow = 1, true },
+		"answers are lost":          func(w *world) { w.trips, w.drops, w.slow = 1, 1, true },
+		"a process is cut off":      func(w *world) { w.trips, w.cuts = 1, 1 },
+		"the server forgets":        func(w *world) { w.trips, w.losses = 1, 1 },
+	})
+}

@@ -1,0 +1,660 @@
+package redisstore
+
+import (
+	"hash/maphash"
+	"math"
+	"testing"
+	"time"
+
+	"github.com/seed-0f2c7998/perdure/circuit"
+	"github.com/seed-0f2c7998/perdure/internal/cell"
+)
+
+// The model: two processes on two hosts with the real mirror, a twin of the
+// scripts, and everything between them that can go differently. Time is two
+// instants, past and future; what ends is moved from one to the other by a
+// step of its own, so that all orders of ends are tried. TestTwin shows that
+// the twin is one.
+
+var (
+	present = time.Unix(1_000_000, 0)
+	past    = present.Add(-time.Hour)
+	future  = present.Add(time.Hour)
+)
+
+// when is the instant of something that is over or is not.
+func when(over bool) time.Time {
+	if over {
+		return past
+	}
+	return future
+}
+
+// A twin is the hash of one key and what the scripts do with it, with the
+// instants as whether they are over. Votes are left out: each opens.
+type twin struct {
+	epoch string
+	gen   int64
+	state circuit.State
+	due   bool // until is over
+	hand  bool
+	owner string // of the lease, "" for nobody or when it is over
+	holds bool   // the lease is not over
+}
+
+func (s *twin) enter(state circuit.State, due, hand bool) {
+	s.gen++
+	s.state, s.due, s.hand, s.owner, s.holds = state, due, hand, "", false
+}
+
+func (s *twin) trip() bool {
+	if s.state != circuit.Closed {
+		return false
+	}
+	s.enter(circuit.Open, false, false)
+	return true
+}
+
+func (s *twin) lease(process string) {
+	if s.state == circuit.Open && s.due && !s.holds {
+		s.gen++
+		s.owner, s.holds = process, true
+	}
+}
+
+func (s *twin) settle(process string, token int64, state circuit.State) bool {
+	if s.state != circuit.Open || s.owner != process || s.gen != token {
+		return false
+	}
+	s.enter(state, state != circuit.Open, false)
+	return true
+}
+
+func (s *twin) release(process string, token int64) bool {
+	if s.owner != process || s.gen != token {
+		return false
+	}
+	s.owner, s.holds = "", false
+	return true
+}
+
+func (s *twin) restore(v view) bool {
+	if s.epoch != v.epoch && s.gen != 0 || s.epoch == v.epoch && s.gen >= v.gen {
+		return false
+	}
+	s.gen = max(s.gen, v.gen)
+	s.enter(v.state, !v.until.After(present), v.byHand)
+	return true
+}
+
+func (s *twin) view() view {
+	v := view{epoch: s.epoch, gen: s.gen, state: s.state, byHand: s.hand, until: when(s.due || s.state != circuit.Open), lease: past, hold: past}
+	if s.holds {
+		v.process, v.node, v.lease = s.owner, s.owner, future
+	}
+	return v
+}
+
+// A local is the state of a process's own breaker, as far as it matters.
+type local uint8
+
+const (
+	closed  local = iota
+	waiting       // open
+	ready         // open, and its time is up
+	probing       // half-open, with a probe out
+	idle          // half-open, and the probe was cancelled
+)
+
+// A request is what a process has sent.
+type request struct {
+	lost bool
+	was  lost
+	has  bool
+	job  job
+	ask  bool // for a lease, be it used or not
+}
+
+// A node is one process.
+type node struct {
+	m     mirror
+	local local
+	alone bool // cut off long enough to go on alone
+	out   int8 // probes out under leases that have not ended
+
+	next    request // what waits
+	flight  request // what is on its way
+	sent    bool
+	done    bool // the server has executed it
+	fresh   bool // nothing was learned since it was sent
+	answer  view
+	pushed  bool
+	message view
+}
+
+// A world is one state of the model; the budgets bound what goes wrong.
+type world struct {
+	s                                   twin
+	n                                   [2]node
+	trips, losses, cuts, drops          int8
+	failures, cancels, double, unfenced int8
+	pushes, slow                        bool // there are pushes; requests take time as answers do
+}
+
+// A step is one thing that happens.
+type step struct {
+	name string
+	do   func(w *world) bool // false: it cannot happen now
+}
+
+func (n *node) changed(from, to circuit.State, over local) {
+	j, tell := n.m.changed(cell.Change{From: uint8(from), To: uint8(to), Until: future})
+	n.local = over
+	if tell {
+		j.until = time.Time{}
+		n.next.has, n.next.job = true, j
+	}
+}
+
+func (n *node) name() string { return n.m.process }
+
+// learn is Store.learn.
+func (n *node) learn(v view, sent time.Time) {
+	before := n.m
+	l, restore := n.m.learn(v, sent, present)
+	if restore {
+		n.next.lost, n.next.was = true, l
+	}
+	n.m.asked = time.Time{}
+	if !n.m.known || n.m.view.gen != before.view.gen || n.m.view.epoch != before.view.epoch {
+		n.fresh = false
+	}
+}
+
+// steps are all that can happen to process i.
+func steps(i int, bug string) []step {
+	each := func(do func(w *world, n *node) bool) func(*world) bool {
+		return func(w *world) bool { return do(w, &w.n[i]) }
+	}
+	return []step{
+		{"its breaker trips", each(func(w *world, n *node) bool {
+			if n.local != closed || w.trips == 0 {
+				return false
+			}
+			w.trips--
+			n.changed(circuit.Closed, circuit.Open, waiting)
+			return true
+		})},
+		{"its open time is up", each(func(w *world, n *node) bool {
+			if n.local != waiting && n.m.view.until != future || !w.s.due && n.m.known && w.s.gen == n.m.view.gen {
+				return false
+			}
+			n.m.view.until = past
+			if n.local == waiting {
+				n.local = ready
+			}
+			return true
+		})},
+		{"it calls", each(func(w *world, n *node) bool {
+			if n.local != ready && n.local != idle || n.sent && n.flight.lost {
+				return false
+			}
+			return n.call(bug)
+		})},
+		{"its probe succeeds", each(func(_ *world, n *node) bool {
+			if n.local != probing {
+				return false
+			}
+			n.out = max(n.out-1, 0)
+			n.changed(circuit.HalfOpen, circuit.Closed, closed)
+			return true
+		})},
+		{"its probe fails", each(func(w *world, n *node) bool {
+			if n.local != probing || w.failures == 0 {
+				return false
+			}
+			w.failures--
+			n.out = max(n.out-1, 0)
+			n.changed(circuit.HalfOpen, circuit.Open, waiting)
+			return true
+		})},
+		{"its probe is cancelled", each(func(w *world, n *node) bool {
+			if n.local != probing || w.cancels == 0 {
+				return false
+			}
+			w.cancels--
+			n.out, n.local = max(n.out-1, 0), idle
+			return true
+		})},
+		{"it sends", each(func(w *world, n *node) bool {
+			if n.sent || n.alone || !n.useful(&w.s) {
+				return false
+			}
+			n.flight, n.next = n.next, request{}
+			n.flight.ask = n.flight.ask || n.m.renews(present)
+			n.sent, n.done, n.fresh = true, false, true
+			if !w.slow {
+				w.execute(i, bug)
+			}
+			return true
+		})},
+		{"the server executes", func(w *world) bool { return w.execute(i, bug) }},
+		{"the answer arrives", each(func(w *world, n *node) bool {
+			if !n.sent || !n.done {
+				return false
+			}
+			if bug == "a lease outlives its use" {
+				n.m.spent = 0
+			}
+			return n.arrive(w)
+		})},
+		{"it is not answered", each(func(w *world, n *node) bool {
+			if !n.sent || w.drops == 0 {
+				return false
+			}
+			w.drops--
+			n.again()
+			return true
+		})},
+		{"a push arrives", each(func(_ *world, n *node) bool {
+			if !n.pushed {
+				return false
+			}
+			n.pushed = false
+			n.learn(n.message, time.Time{})
+			n.message = view{}
+			return true
+		})},
+		{"it is cut off", each(func(w *world, n *node) bool {
+			if w.cuts == 0 || n.alone {
+				return false
+			}
+			w.cuts--
+			n.alone, n.out = true, 0
+			if n.sent {
+				n.again()
+			}
+			return true
+		})},
+		{"it is back", each(func(_ *world, n *node) bool {
+			was := n.alone
+			n.alone = false
+			return was
+		})},
+	}
+}
+
+// call asks to make a call.
+func (n *node) call(bug string) bool {
+	if n.alone {
+		n.changed(circuit.Open, circuit.HalfOpen, probing)
+		return true
+	}
+	before := *n
+	fleet := n.m.known && n.m.view.state == circuit.Open
+	ok, ask := n.m.grant(0, present)
+	if bug == "no lease" && fleet {
+		ok = true
+	}
+	n.m.asked = time.Time{}
+	n.next.ask = n.next.ask || ask
+	if ok {
+		if fleet {
+			n.out++
+		}
+		n.changed(circuit.Open, circuit.HalfOpen, probing)
+	}
+	return *n != before
+}
+
+// useful reports whether a look at the server would change anything.
+func (n *node) useful(s *twin) bool {
+	if n.next.lost || n.next.has || n.next.ask || !n.m.known {
+		return true
+	}
+	now := s.view()
+	if now.until == past {
+		now.until = n.m.view.until
+	}
+	return now != n.m.view || n.m.renews(present) && s.due && !s.holds
+}
+
+// execute has the server run what process i has sent.
+func (w *world) execute(i int, bug string) bool {
+	n := &w.n[i]
+	if !n.sent || n.done || n.alone {
+		return false
+	}
+	f, published := &n.flight, false
+	if f.lost {
+		published = w.s.restore(f.was.view)
+	}
+	if f.has && f.job.kind == trip {
+		published = w.s.trip() || published
+	}
+	if f.has && f.job.kind == settle {
+		late := w.s.owner != n.name() || w.s.gen != f.job.token
+		if bug == "no fence" && w.s.state == circuit.Open && f.job.token != 0 {
+			w.s.owner, w.s.gen = n.name(), f.job.token
+		}
+		if w.s.settle(n.name(), f.job.token, f.job.state) {
+			published = true
+			if late {
+				w.unfenced++
+			}
+		}
+	}
+	if f.ask {
+		if bug == "two leases" {
+			w.s.holds = false
+		}
+		w.s.lease(n.name())
+	}
+	n.done, n.answer = true, w.s.view()
+	if published && w.pushes {
+		for j := range w.n {
+			w.n[j].pushed, w.n[j].message = true, w.s.view()
+		}
+	}
+	return true
+}
+
+// arrive takes the answer. A lease of one's own ends here no later than at the
+// server, since it is counted from when it was asked for.
+func (n *node) arrive(w *world) bool {
+	v := n.answer
+	if v.process == n.name() && (!w.s.holds || w.s.owner != v.process || w.s.gen != v.gen) {
+		v.lease = past
+	}
+	sent := present
+	if !n.fresh {
+		n.m.learned = sent.Add(1)
+	}
+	n.sent, n.done, n.flight, n.answer = false, false, request{}, view{}
+	n.learn(v, sent)
+	n.fresh = false
+	return true
+}
+
+// again is key.again.
+func (n *node) again() {
+	f := n.flight
+	if f.lost && !n.next.lost {
+		n.next.lost, n.next.was = true, f.was
+	}
+	if f.has && !n.next.has {
+		n.next.has, n.next.job = true, f.job
+	}
+	n.sent, n.done, n.fresh, n.flight, n.answer = false, false, false, request{}, view{}
+}
+
+// obey is Store.next and what the breaker does with it.
+func (n *node) obey() bool {
+	if n.next.has || n.sent && n.flight.has {
+		return false
+	}
+	o, due := n.m.order(present)
+	if !due {
+		return false
+	}
+	n.m.follow(o)
+	switch {
+	case circuit.State(o.State) == circuit.Closed:
+		n.local = closed
+	case o.Until.After(present):
+		n.local = waiting
+	default:
+		n.local = ready
+	}
+	return true
+}
+
+// serverSteps are what happens to the server.
+func serverSteps() []step {
+	return []step{
+		{"the fleet's open time is up", func(w *world) bool {
+			was := w.s.due
+			w.s.due = true
+			return !was
+		}},
+		{"the lease ends", func(w *world) bool {
+			if !w.s.holds {
+				return false
+			}
+			for i := range w.n {
+				if n := &w.n[i]; n.name() == w.s.owner {
+					n.m.ends, n.out = past, 0 // it ended there before; the probe hangs
+					if n.m.view.process == n.name() {
+						n.m.view.lease = past
+					}
+				} else if n.m.view.gen == w.s.gen {
+					n.m.view.lease = past
+				}
+			}
+			w.s.holds = false
+			return true
+		}},
+		{"the server loses its memory", func(w *world) bool {
+			if w.losses == 0 {
+				return false
+			}
+			w.losses--
+			w.double = -1 // from here on two probes are possible
+			w.s = twin{epoch: w.s.epoch + "+"}
+			return true
+		}},
+	}
+}
+
+func (w *world) wrong() string {
+	switch {
+	case w.double == 0 && w.n[0].out+w.n[1].out > 1:
+		return "two probes are out"
+	case w.unfenced > 0:
+		return "a result without the lease decided"
+	}
+	return ""
+}
+
+// healed reports whether all are closed.
+func (w *world) healed() bool {
+	return w.s.state == circuit.Closed && w.n[0].local == closed && w.n[1].local == closed
+}
+
+// forget clears what no step will look at.
+func (n *node) forget(w *world) {
+	m := &n.m
+	m.learned = time.Time{}
+	if m.token == 0 {
+		m.ends, m.used = time.Time{}, false
+	}
+	if m.told != m.view.gen {
+		m.told = -1
+	}
+	if m.spent != w.s.gen && !(n.sent && m.spent == n.answer.gen) && m.spent != m.view.gen {
+		m.spent = 0
+	}
+	if !m.known {
+		m.view = view{}
+	}
+	if m.view.state != circuit.Open {
+		m.view.until = past
+	}
+	if m.view.lease != future {
+		m.view.lease, m.view.process, m.view.node = past, "", ""
+	}
+	n.fresh = n.fresh && n.sent
+}
+
+// A walk is the states that have been found, by number.
+type walk struct {
+	start  world
+	steps  []step
+	from   []int32 // the state from which each was first reached
+	by     []int8  // and the step
+	back   [][]int32
+	closed []int32 // states in which all is well
+}
+
+// explore walks through all that can happen from w. It returns the first thing
+// that is wrong with the steps that lead to it, and else the number of states.
+func explore(w world, bug string) (wrong string, trail []string, states int) {
+	x := &walk{start: w, steps: append(append(steps(0, bug), steps(1, bug)...), serverSteps()...)}
+	seed := maphash.MakeSeed()
+	found := map[uint64]int32{}
+	add := func(w *world, from int32, by int8) (int32, bool) {
+		h := maphash.Comparable(seed, *w)
+		if i, ok := found[h]; ok {
+			return i, false
+		}
+		i := int32(len(x.from))
+		found[h] = i
+		x.from, x.by, x.back = append(x.from, from), append(x.by, by), append(x.back, nil)
+		if w.healed() {
+			x.closed = append(x.closed, i)
+		}
+		return i, true
+	}
+	add(&w, -1, -1)
+	frontier, first := []world{w}, int32(0)
+	for len(frontier) > 0 {
+		var following []world
+		for n := range frontier {
+			for k, s := range x.steps {
+				next := frontier[n]
+				if !s.do(&next) {
+					continue
+				}
+				next.tidy()
+				j, isNew := add(&next, first+int32(n), int8(k))
+				x.back[j] = append(x.back[j], first+int32(n))
+				if !isNew {
+					continue
+				}
+				if why := next.wrong(); why != "" {
+					return why, x.trail(j), len(x.from)
+				}
+				following = append(following, next)
+			}
+		}
+		first += int32(len(frontier))
+		if len(x.from) > 1_000_000 {
+			return "too many states", nil, len(x.from)
+		}
+		frontier = following
+	}
+	if i := x.stuck(); i >= 0 {
+		return "no way to close", x.trail(i), len(x.from)
+	}
+	return "", nil, len(x.from)
+}
+
+// trail returns the steps that lead to state i.
+func (x *walk) trail(i int32) (names []string) {
+	own := (len(x.steps) - len(serverSteps())) / 2
+	for ; x.from[i] >= 0; i = x.from[i] {
+		k := int(x.by[i])
+		names = append([]string{[]string{"a: ", "b: ", "server: "}[min(k/own, 2)] + x.steps[k].name}, names...)
+	}
+	return names
+}
+
+// stuck returns a state from which none is reached where all is well, or -1.
+func (x *walk) stuck() int32 {
+	well := make([]bool, len(x.from))
+	for todo := x.closed; len(todo) > 0; {
+		i := todo[len(todo)-1]
+		todo = todo[:len(todo)-1]
+		if !well[i] {
+			well[i] = true
+			todo = append(todo, x.back[i]...)
+		}
+	}
+	for i, ok := range well {
+		if !ok {
+			return int32(i)
+		}
+	}
+	return -1
+}
+
+// tidy has the breakers obey, and makes states equal that differ in nothing
+// that matters. Generations are only compared, so those that are in use are
+// numbered anew: leases can end for ever, and the states are still finite.
+func (w *world) tidy() {
+	used := append(make([]*int64, 0, 21), &w.s.gen)
+	for i := range w.n {
+		n := &w.n[i]
+		n.obey()
+		n.forget(w)
+		used = append(used, &n.m.view.gen, &n.m.token, &n.m.spent, &n.m.told, &n.next.was.view.gen,
+			&n.next.job.token, &n.flight.was.view.gen, &n.flight.job.token, &n.answer.gen, &n.message.gen)
+	}
+	for rank := int64(1); ; rank++ {
+		least := int64(math.MaxInt64)
+		for _, g := range used {
+			if *g >= rank {
+				least = min(least, *g)
+			}
+		}
+		if least == math.MaxInt64 {
+			return
+		}
+		for _, g := range used {
+			if *g == least {
+				*g = rank
+			}
+		}
+	}
+}
+
+func newWorld() world {
+	w := world{s: twin{epoch: "1"}}
+	for i, name := range []string{"a", "b"} {
+		w.n[i].m = mirror{process: name, node: name, margin: time.Second, told: -1}
+	}
+	return w
+}
+
+// holds explores worlds, each with its own things that can go wrong.
+func holds(t *testing.T, worlds map[string]func(w *world)) {
+	t.Helper()
+	for name, set := range worlds {
+		began, w := time.Now(), newWorld()
+		set(&w)
+		wrong, trail, states := explore(w, "")
+		t.Logf("%s: %d states in %v", name, states, time.Since(began).Round(time.Millisecond))
+		if wrong != "" {
+			t.Errorf("%s: %s, after", name, wrong)
+			for _, s := range trail {
+				t.Logf("  %s", s)
+			}
+		}
+	}
+}
+
+// Whatever happens in whatever order, with leases that end at any time: one
+// probe for the fleet, results only of who has the lease, and always a way
+// back to closed.
+func TestModel(t *testing.T) {
+	holds(t, map[string]func(w *world){
+		"leases end":         func(w *world) { w.trips = 1 },
+		"a probe is dropped": func(w *world) { w.trips, w.cancels = 1, 1 },
+	})
+}
+
+// The model finds what is wrong with mirrors and servers that are.
+func TestModelFindsBugs(t *testing.T) {
+	for bug, want := range map[string]string{
+		"no lease":                 "two probes are out",
+		"two leases":               "two probes are out",
+		"no fence":                 "a result without the lease decided",
+		"a lease outlives its use": "two probes are out", // as it once did
+	} {
+		w := newWorld()
+		w.trips, w.failures = 1, 1
+		if wrong, trail, _ := explore(w, bug); wrong != want {
+			t.Errorf("with the bug %q: found %q after %q, want %q", bug, wrong, trail, want)
+		}
+	}
+}
