@@ -114,7 +114,10 @@ func (a *app) prepare(f *policy.Flags, job *copying.Job, meter *meter) (done fun
 		}
 		s.Breaker.Observe = circuit.LogTo(meter.log)
 		if store == nil {
-			store = state.Open(s.Store, meter.log)
+			if store, err = state.Open(s.Store, meter.log); err != nil {
+				return retry.Policy{}, circuit.Config{}, err
+			}
+			job.Patience.Learn = store.Ready
 		}
 		s.Breaker.Store = store
 		return s.Policy, s.Breaker, nil

@@ -2,7 +2,13 @@
 
 package main
 
-import "testing"
+import (
+	"fmt"
+	"net"
+	"os/exec"
+	"strings"
+	"testing"
+)
 
 // The fleet at full size: what sharing is worth, and that kill -9 changes nothing.
 func TestFleetOf200(t *testing.T) {
@@ -19,4 +25,78 @@ func TestFleetOf200(t *testing.T) {
 		t.Errorf("without sharing: %d requests, want %d", alone, n*attempts)
 	}
 	t.Logf("requests to a dead server: %d shared by the host, %d without sharing", shared, alone)
+}
+
+// Four hosts that share a Redis server, and nothing else, are nearly as good as one.
+func TestFleetThroughRedis(t *testing.T) {
+	const n, hosts = 200, 4
+	s := newService(t)
+	f := newFleet(t, s, "run", "--name", "X", "--max-attempts", "5", "--base-delay", "5ms", "--recovery-timeout", "600", "--store", startRedis(t))
+	for range hosts - 1 {
+		f.states = append(f.states, t.TempDir())
+	}
+	f.run(n, 0)
+	most := int64(threshold - 1 + abreast + 4*hosts)
+	t.Logf("%d processes on %d hosts: %d requests, of at most %d; exit codes %v", n, hosts, s.requests.Load(), most, f.codes)
+	if s.requests.Load() > most {
+		t.Errorf("%d requests, want at most %d", s.requests.Load(), most)
+	}
+	for _, state := range f.states {
+		if seen := f.status(state); !strings.Contains(seen, "op:X  open   ") {
+			t.Errorf("a host does not show it open:\n%s", seen)
+		}
+	}
+	// Isolation on one host holds on all of them. The service is well again, but nobody asks it.
+	s.healthy.Store(true)
+	f.hand(f.states[0], "isolate")
+	f.run(2*hosts, 0)
+	if f.codes[75] != 2*hosts {
+		t.Errorf("isolated: exit codes %v, want 75\n%s", f.codes, f.log.String())
+	}
+	for _, state := range f.states {
+		f.hand(state, "reset")
+	}
+	f.run(2*hosts, 0)
+	if f.codes[0] != 2*hosts {
+		t.Errorf("after the reset: exit codes %v, want 0\n%s", f.codes, f.log.String())
+	}
+}
+
+// hand changes the breaker by hand on one host.
+func (f *fleet) hand(state, what string) {
+	f.t.Helper()
+	store := f.args[len(f.args)-1]
+	if out, err := f.command(state, "breaker", what, "X", "--store", store).CombinedOutput(); err != nil {
+		f.t.Fatalf("%s: %v\n%s", what, err, out)
+	}
+}
+
+// startRedis starts a server, and returns its URL when it answers.
+func startRedis(t *testing.T) string {
+	t.Helper()
+	if _, err := exec.LookPath("redis-server"); err != nil {
+		t.Skip("SKIPPED: redis-server is not installed")
+	}
+	l, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	address := l.Addr().String()
+	_ = l.Close()
+	_, port, _ := net.SplitHostPort(address)
+	c := exec.CommandContext(t.Context(), "redis-server", "--port", port, "--bind", "127.0.0.1", "--save", "", "--dir", t.TempDir())
+	start(t, c)
+	t.Cleanup(func() { _ = c.Process.Kill(); _ = c.Wait() })
+	eventually(t, "the server answers", func() bool {
+		conn, err := net.Dial("tcp", address)
+		if err != nil {
+			return false
+		}
+		defer func() { _ = conn.Close() }()
+		_, err = fmt.Fprint(conn, "PING\r\n")
+		answer := make([]byte, 5)
+		_, readErr := conn.Read(answer)
+		return err == nil && readErr == nil && string(answer) == "+PONG"
+	})
+	return "redis://" + address
 }

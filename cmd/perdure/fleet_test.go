@@ -85,10 +85,10 @@ func (s *service) watch() {
 	s.answered, s.most, s.probes = false, 0, nil
 }
 
-// A fleet is processes that share a state directory: of them, so many run at a time.
+// A fleet is processes that share a state directory, or several of them.
 type fleet struct {
 	t       *testing.T
-	state   string
+	states  []string // directories: one for each host
 	service *service
 	args    []string // of run, besides the command
 
@@ -102,7 +102,7 @@ const abreast = 20
 
 func newFleet(t *testing.T, s *service, args ...string) *fleet {
 	t.Helper()
-	return &fleet{t: t, state: t.TempDir(), service: s, args: args}
+	return &fleet{t: t, states: []string{t.TempDir()}, service: s, args: args}
 }
 
 // run runs n processes, and kills every nth of them if that is above 0.
@@ -114,16 +114,23 @@ func (f *fleet) run(n, nth int) {
 	for i := range n {
 		places <- struct{}{}
 		all.Go(func() {
-			f.one(nth > 0 && i%nth == nth-1)
+			f.one(f.states[i%len(f.states)], nth > 0 && i%nth == nth-1)
 			<-places
 		})
 	}
 	all.Wait()
 }
 
-func (f *fleet) one(kill bool) {
-	c := exec.CommandContext(f.t.Context(), "perdure", append(f.args, "--", "fetch", f.service.URL)...)
-	c.Env = append(os.Environ(), noRaceDelay, "PERDURE_STATE="+f.state, "PERDURE_JITTER=0")
+// command is perdure with those arguments.
+func (f *fleet) command(state string, args ...string) *exec.Cmd {
+	c := exec.CommandContext(f.t.Context(), "perdure", args...)
+	c.Env = append(os.Environ(), noRaceDelay, "PERDURE_STATE="+state, "PERDURE_JITTER=0")
+	return c
+}
+
+// one runs one process.
+func (f *fleet) one(state string, kill bool) {
+	c := f.command(state, append(f.args, "--", "fetch", f.service.URL)...)
 	var out strings.Builder
 	c.Stderr = &out
 	if err := c.Start(); err != nil {
@@ -140,12 +147,19 @@ func (f *fleet) one(kill bool) {
 	fmt.Fprintln(&f.log, out.String())
 }
 
-// status is what perdure status shows of the fleet.
-func (f *fleet) status() string {
+// trip makes the breaker open, by failures.
+func (f *fleet) trip() {
 	f.t.Helper()
-	c := exec.CommandContext(f.t.Context(), "perdure", "status")
-	c.Env = append(os.Environ(), noRaceDelay, "PERDURE_STATE="+f.state)
-	out, err := c.CombinedOutput()
+	out, err := f.command(f.states[0], append(f.args, "--", "fetch", f.service.URL)...).CombinedOutput()
+	if err == nil || !strings.Contains(string(out), "from closed to open") {
+		f.t.Fatalf("the breaker did not open: %v\n%s", err, out)
+	}
+}
+
+// status is what perdure status shows of a host.
+func (f *fleet) status(state string) string {
+	f.t.Helper()
+	out, err := f.command(state, "status").CombinedOutput()
 	if err != nil {
 		f.t.Fatalf("%v\n%s", err, out)
 	}
@@ -160,7 +174,7 @@ func dead(t *testing.T, n, nth int, store string) int64 {
 	s := newService(t)
 	f := newFleet(t, s, "run", "--name", "X", "--max-attempts", "5", "--base-delay", "5ms", "--recovery-timeout", "600", "--store", store)
 	f.run(n, nth)
-	if seen := f.status(); store == "host" && !strings.Contains(seen, "op:X  open   ") {
+	if seen := f.status(f.states[0]); store == "host" && !strings.Contains(seen, "op:X  open   ") {
 		t.Errorf("status does not show it open:\n%s", seen)
 	}
 	t.Logf("%d processes, %d at a time, store %s, %d of them killed: %d requests; exit codes %v",
@@ -202,16 +216,6 @@ func TestFleetWaitsForTheProbe(t *testing.T) {
 	}
 	if len(s.probes) > 8 {
 		t.Errorf("%d probes, want one each second", len(s.probes))
-	}
-}
-
-// trip makes the breaker open, by failures.
-func (f *fleet) trip() {
-	f.t.Helper()
-	c := exec.CommandContext(f.t.Context(), "perdure", append(f.args, "--", "fetch", f.service.URL)...)
-	c.Env = append(os.Environ(), noRaceDelay, "PERDURE_STATE="+f.state, "PERDURE_JITTER=0")
-	if out, err := c.CombinedOutput(); err == nil || !strings.Contains(string(out), "from closed to open") {
-		f.t.Fatalf("the breaker did not open: %v\n%s", err, out)
 	}
 }
 

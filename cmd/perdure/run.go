@@ -89,10 +89,14 @@ func (a *app) run(c *cobra.Command, f *runFlags, args []string) error {
 		}
 		p.Name = filepath.Base(args[0])
 	} else {
-		store := state.Open(s.Store, a.log)
+		store, err := state.Open(s.Store, a.log)
+		if err != nil {
+			return err
+		}
 		defer store.Close()
 		s.Breaker.Store, s.Breaker.Observe = store, circuit.LogTo(a.log)
 		p.Breaker = circuit.New(state.Of(p.Name), s.Breaker)
+		store.Ready(c.Context())
 	}
 	command := &run.Command{
 		Args: args, Policy: &p, Patience: a.patience(f.wait), Buffer: f.buffer, Grace: f.killAfter,

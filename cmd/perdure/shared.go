@@ -121,12 +121,12 @@ func (a *app) handCommand(h state.Hand) *cobra.Command {
 			}
 			return nil
 		},
-		RunE: func(_ *cobra.Command, args []string) error {
+		RunE: func(c *cobra.Command, args []string) error {
 			s, err := a.settings(f, "default")
 			if err != nil {
 				return err
 			}
-			return a.hand(h, s.Store, args[0])
+			return a.hand(c.Context(), h, s.Store, args[0])
 		},
 	}
 	f = policy.AddStore(c.Flags())
@@ -134,7 +134,7 @@ func (a *app) handCommand(h state.Hand) *cobra.Command {
 }
 
 // hand does to a breaker what a person wants.
-func (a *app) hand(h state.Hand, text, name string) error {
+func (a *app) hand(ctx context.Context, h state.Hand, text, name string) error {
 	look, err := state.Take(text)
 	if err != nil {
 		return err
@@ -143,9 +143,12 @@ func (a *app) hand(h state.Hand, text, name string) error {
 	if err != nil {
 		return err
 	}
-	store := state.Open(text, a.log)
+	store, err := state.Open(text, a.log)
+	if err != nil {
+		return err
+	}
 	defer store.Close()
-	if was, is := h.Do(store, key, circuit.LogTo(a.log)); was == is {
+	if was, is := h.Do(ctx, store, key, circuit.LogTo(a.log)); was == is {
 		a.log.Info(fmt.Sprintf("Circuit breaker '%s' is %v already", key, is), "event", "unchanged", "breaker", key, "state", is.String())
 	}
 	return nil

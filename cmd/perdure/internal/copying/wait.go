@@ -26,7 +26,7 @@ func (t patient) RoundTrip(req *http.Request) (res *http.Response, err error) {
 		if res != nil {
 			_ = res.Body.Close() // it only said when to come back
 		}
-		if res, err = t.RoundTripper.RoundTrip(req); err != nil {
+		if res, err = t.RoundTripper.RoundTrip(req); err != nil { //nolint:bodyclose // the caller's to close
 			return err
 		}
 		return httpretry.Ended(res)

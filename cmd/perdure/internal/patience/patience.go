@@ -19,6 +19,11 @@ import (
 type Patience struct {
 	Longest time.Duration // from the first refusal of one operation on; 0: not at all
 	Tell    func(Refusal) // told before a wait, on the goroutine that waits; nil: nobody
+
+	// Learn asks a store what the breakers have not been told yet, and reports
+	// whether there may have been something: then it is asked again at once.
+	// Nil: there is nothing to learn.
+	Learn func(context.Context) bool
 }
 
 // A Refusal is that an operation may not go on for now.
@@ -51,7 +56,12 @@ func (p *Patience) Do(ctx context.Context, breakers func() []*circuit.Breaker, f
 	for {
 		err := f(ctx)
 		r, refused := refusal(err)
-		if !refused || p == nil || p.Longest <= 0 {
+		switch {
+		case !refused || p == nil:
+			return err
+		case p.Learn != nil && p.Learn(ctx):
+			continue
+		case p.Longest <= 0:
 			return err
 		}
 		now := time.Now()

@@ -77,7 +77,7 @@ func Parameters() []Parameter {
 		all = append(all, Parameter{Parameter: p, Breaker: true})
 	}
 	return append(all, Parameter{Parameter: setting.Parameter{
-		Name: "store", Doc: "where the circuit breaker's state lives (host)", Want: "one of memory, host",
+		Name: "store", Doc: "where the circuit breaker's state lives (host)", Want: "one of memory, host, redis://HOST:PORT",
 	}})
 }
 
@@ -204,14 +204,11 @@ func (s *Settings) set(e entry) error {
 // there is a breaker, so none is opened here.
 func (s *Settings) setStore(text string) error {
 	scheme, _, remote := strings.Cut(text, "://")
-	switch {
-	case text == "memory", text == "host":
+	if text == "memory" || text == "host" || remote && slices.Contains([]string{"redis", "rediss", "valkey", "valkeys"}, scheme) {
 		s.Store = text
 		return nil
-	case remote && (scheme == "redis" || scheme == "rediss"):
-		return setting.Bad("store", redact.String(text), "memory or host (state that hosts share is not there yet)")
 	}
-	return setting.Unknown("store", redact.String(text), []string{"memory", "host"})
+	return setting.Unknown("store", redact.String(text), []string{"memory", "host", "redis://HOST:PORT"})
 }
 
 // validate checks how the values fit together.

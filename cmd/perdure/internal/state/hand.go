@@ -1,6 +1,7 @@
 package state
 
 import (
+	"context"
 	"time"
 
 	"github.com/seed-0f2c7998/perdure/circuit"
@@ -24,13 +25,17 @@ func Hands() []Hand {
 
 // Do does it to the breaker of that key, and returns the state that it was in
 // and the one that it is in now. The observer is told of the change.
-func (h Hand) Do(s *Store, key string, observe func(circuit.Transition)) (was, is circuit.State) {
+func (h Hand) Do(ctx context.Context, s *Store, key string, observe func(circuit.Transition)) (was, is circuit.State) {
 	b := circuit.New(key, circuit.Config{
 		Store: s, Observe: observe,
 		Window: time.Minute, FailureRatio: 1, // so that a reset forgets the window of a breaker that has one
 	})
 	seen := circuit.New(key, circuit.Config{Store: s, RecoveryTimeout: longest, ProbeLease: longest})
+	s.Ready(ctx)
 	was = seen.State()
+	if s.fleet != nil && h.Name == "reset" {
+		s.fleet.Reset(key) // also where this host's is closed
+	}
 	h.do(b)
 	return was, seen.State()
 }

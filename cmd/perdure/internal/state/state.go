@@ -3,18 +3,22 @@
 package state
 
 import (
+	"context"
 	"errors"
 	"fmt"
 	"io/fs"
 	"log/slog"
 	"slices"
 	"sync"
+	"sync/atomic"
+	"time"
 
 	"github.com/seed-0f2c7998/perdure/circuit"
 	"github.com/seed-0f2c7998/perdure/hoststore"
 	"github.com/seed-0f2c7998/perdure/internal/cell"
 	"github.com/seed-0f2c7998/perdure/internal/redact"
 	"github.com/seed-0f2c7998/perdure/internal/setting"
+	"github.com/seed-0f2c7998/perdure/redisstore"
 )
 
 // Of returns the key of the operation of that name, which run guards.
@@ -25,30 +29,70 @@ func Of(name string) string { return "op:" + name }
 type Store struct {
 	circuit.Store // nil: not opened yet
 
-	text string
-	log  *slog.Logger
-	once sync.Once // opens it
-	end  func()    // nil: there is nothing to end
+	log   *slog.Logger
+	open  func() circuit.Store
+	once  sync.Once         // opens it
+	fleet *redisstore.Store // nil: the state is this host's alone
+	end   func()            // nil: there is nothing to end
+	fresh atomic.Bool       // there is a breaker of which the fleet has not been asked
 }
 
-// Open returns the store that text names: memory, host or, if it is empty,
-// host. It never fails: a host's that cannot be had warns, once, and is memory.
-func Open(text string, log *slog.Logger) *Store { return &Store{text: text, log: log} }
+// Open returns the store that text names: memory, host, the URL of a server
+// that hosts share or, if it is empty, host. A host's that cannot be had warns,
+// once, and is memory. The error is about the URL.
+func Open(text string, log *slog.Logger) (*Store, error) {
+	s := &Store{log: log}
+	switch {
+	case text == "memory":
+		s.open = func() circuit.Store { return new(circuit.Memory) }
+	case text == "" || text == "host":
+		s.open = s.host
+	default:
+		slog.SetDefault(log) // which the stores warn
+		local := &Store{log: log}
+		local.open = local.host
+		fleet, err := redisstore.Open(redisstore.Options{URL: text, Local: local})
+		if bad, ok := errors.AsType[*setting.Error](err); ok {
+			return nil, &setting.Error{Field: "store", Value: bad.Value, Want: bad.Want}
+		} else if err != nil {
+			return nil, err
+		}
+		s.fleet, s.end = fleet, func() { fleet.Close(); local.Close() }
+		s.open = func() circuit.Store { return fleet }
+	}
+	return s, nil
+}
+
+func (s *Store) host() circuit.Store {
+	slog.SetDefault(s.log) // which the store warns
+	h := hoststore.Open("")
+	s.end = h.Close
+	return h
+}
 
 // Cell returns the way to the cell of key.
 func (s *Store) Cell(key string, obey func(cell.Order)) *cell.Ref {
-	s.once.Do(s.open)
+	s.once.Do(func() { s.Store = s.open() })
+	s.fresh.Store(s.fleet != nil)
 	return s.Store.Cell(key, obey)
 }
 
-func (s *Store) open() {
-	if s.text == "memory" {
-		s.Store = new(circuit.Memory)
-		return
+// patience is how long a command waits for what its fleet knows.
+const patience = 500 * time.Millisecond
+
+// Ready asks the fleet what it knows of the breakers that have been made since
+// the last time, for half a second at most, and reports whether there were any.
+// Without an answer each goes on with what this host knows.
+func (s *Store) Ready(ctx context.Context) bool {
+	if s == nil || !s.fresh.Swap(false) {
+		return false
 	}
-	slog.SetDefault(s.log) // which the store warns
-	host := hoststore.Open("")
-	s.Store, s.end = host, host.Close
+	ctx, cancel := context.WithTimeout(ctx, patience)
+	defer cancel()
+	if err := s.fleet.Ready(ctx); err != nil {
+		s.log.Warn("The store that hosts share has not answered: going on with what this host knows", "event", "warning", "error", err)
+	}
+	return true
 }
 
 // Close ends the work of the store; nil has none.
@@ -70,7 +114,9 @@ type Look struct {
 	store *hoststore.Store // nil: there is no file
 }
 
-// Take looks at the store that text names. That there is none yet is no error.
+// Take looks at the store that text names, which is the host's, be it by itself
+// or as the nearest layer of one that hosts share. That there is none yet is no
+// error.
 func Take(text string) (*Look, error) {
 	if text == "memory" {
 		return nil, errMemory
