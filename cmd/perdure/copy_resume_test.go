@@ -1,0 +1,251 @@
+//go:build unix
+
+package main
+
+import (
+	"bytes"
+	"math/rand/v2"
+	"net/http"
+	"net/http/httptest"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strings"
+	"sync/atomic"
+	"testing"
+	"time"
+
+	"github.com/seed-0f2c7998/perdure/httpretry/httptestfault"
+)
+
+// A slowServer serves one entity at 32 MiB a second, and counts the bytes.
+type slowServer struct {
+	*httptest.Server
+
+	sent  atomic.Int64
+	tick  *time.Ticker // for each piece
+	extra http.Header
+}
+
+func startSlow(t *testing.T, content []byte) *slowServer {
+	t.Helper()
+	s := &slowServer{tick: time.NewTicker(2 * time.Millisecond), extra: http.Header{"Etag": {`"large"`}}}
+	s.Server = httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		w.Header().Set("ETag", s.extra.Get("ETag"))
+		http.ServeContent(slowWriter{w, s, r}, r, "large.bin", time.Time{}, bytes.NewReader(content))
+	}))
+	t.Cleanup(func() { s.Close(); s.tick.Stop() })
+	return s
+}
+
+type slowWriter struct {
+	http.ResponseWriter
+
+	server *slowServer
+	r      *http.Request
+}
+
+func (w slowWriter) Write(p []byte) (n int, err error) {
+	for len(p) > 0 && err == nil {
+		select {
+		case <-w.server.tick.C:
+		case <-w.r.Context().Done():
+			return n, w.r.Context().Err()
+		}
+		var wrote int
+		wrote, err = w.ResponseWriter.Write(p[:min(len(p), 64<<10)])
+		w.server.sent.Add(int64(wrote))
+		n, p = n+wrote, p[wrote:]
+	}
+	return n, err
+}
+
+// A download that is killed again and again, and started again, arrives whole,
+// and what was there is not fetched again: the server sends little more than
+// there is.
+func TestKilledDownloadGoesOn(t *testing.T) {
+	content := generated(48 << 20)
+	server := startSlow(t, content)
+	seed := rand.Uint64()
+	random := rand.New(rand.NewPCG(seed, 0))
+	dir := t.TempDir()
+	to := filepath.Join(dir, "large.bin")
+	for run := range 4 {
+		before := server.sent.Load()
+		limit := before + 5<<20 + random.Int64N(5<<20)
+		c := start(t, command(t, []string{"HOME=" + dir}, "copy", server.URL+"/large.bin", to))
+		eventually(t, "enough is sent", func() bool { return server.sent.Load() >= limit })
+		if err := c.Process.Kill(); err != nil {
+			t.Fatal(err)
+		}
+		_ = c.Wait() // it was killed
+		if _, err := os.Stat(to); err == nil {
+			t.Fatalf("seed %d: the file was there after run %d", seed, run+1)
+		}
+	}
+	var log bytes.Buffer
+	c := command(t, []string{"HOME=" + dir}, "copy", server.URL+"/large.bin", to)
+	c.Stderr = &log
+	start(t, c)
+	interrupted(t, c, &log, 0)
+	if got, err := os.ReadFile(to); err != nil || !bytes.Equal(got, content) {
+		t.Errorf("seed %d: %d other bytes arrived (%v)", seed, len(got), err)
+	}
+	if !strings.Contains(log.String(), "Going on with ") {
+		t.Errorf("seed %d: it did not say that it goes on:\n%s", seed, &log)
+	}
+	t.Logf("seed %d: 4 kills; sent %.1f MiB of %d", seed, float64(server.sent.Load())/(1<<20), len(content)>>20)
+	if most := int64(len(content)) * 3 / 2; server.sent.Load() > most {
+		t.Errorf("seed %d: %d bytes were sent, want at most %d", seed, server.sent.Load(), most)
+	}
+	onlyFile(t, dir, "large.bin")
+}
+
+// onlyFile checks that nothing else is in a directory, but what the command
+// keeps of its breakers.
+func onlyFile(t *testing.T, dir, name string) {
+	t.Helper()
+	files, err := os.ReadDir(dir)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, f := range files {
+		if f.Name() != name && !f.IsDir() {
+			t.Errorf("%s is left behind", f.Name())
+		}
+	}
+}
+
+// copies runs copy in a process of its own and returns its code and what it said.
+func copies(t *testing.T, args ...string) (int, string) {
+	t.Helper()
+	var log bytes.Buffer
+	c := command(t, []string{"HOME=" + t.TempDir(), "PERDURE_BASE_DELAY=0.002", "PERDURE_JITTER=0"}, append([]string{"copy"}, args...)...)
+	c.Stderr = &log
+	_ = start(t, c).Wait() // its code tells
+	return c.ProcessState.ExitCode(), log.String()
+}
+
+// An entity that changes between runs is fetched anew: nothing of the old one is
+// in the file, and nothing of the new one is taken for the old when that comes
+// back.
+func TestChangedBetweenRuns(t *testing.T) {
+	old, changed := generated(600_000), bytes.Repeat([]byte("new!"), 150_000)
+	serve, cut := httptestfault.Entity{Body: old, ETag: `"old"`}, 400_000
+	server := httptestfault.New(func(_ int, r *http.Request) httptestfault.Step {
+		switch {
+		case cut == 0:
+			return serve.Answer(r)
+		case r.Header.Get("Range") != "" && r.Header.Get("If-Range") == serve.ETag:
+			return httptestfault.Step{Status: http.StatusServiceUnavailable}
+		}
+		return serve.Answer(r).CutAt(cut, httptestfault.FIN)
+	})
+	defer server.Close()
+	dir := t.TempDir()
+	to := filepath.Join(dir, "x.bin")
+	fail := func() {
+		t.Helper()
+		if code, log := copies(t, server.URL+"/x", to, "--max-attempts", "1"); code != 69 || !strings.Contains(log, "bytes are kept in") {
+			t.Fatalf("exit code %d, want 69 and a partial file\n%s", code, log)
+		}
+	}
+	fail() // 400,000 bytes of the old one
+	serve, cut = httptestfault.Entity{Body: changed, ETag: `"new"`}, 200_000
+	fail() // 200,000 of the new one over them
+	serve, cut = httptestfault.Entity{Body: old, ETag: `"old"`}, 0
+	code, log := copies(t, server.URL+"/x", to)
+	if got, _ := os.ReadFile(to); code != 0 || !bytes.Equal(got, old) {
+		t.Fatalf("exit code %d, %d other bytes\n%s", code, len(got), log)
+	}
+	if !strings.Contains(log, "has changed since the earlier run") {
+		t.Errorf("it did not say that there is another entity:\n%s", log)
+	}
+	onlyFile(t, dir, "x.bin")
+}
+
+// Another address is another entity, though the server gives both the same tag.
+// What is signed anew each time is the same one.
+func TestAnotherAddressIsAnotherEntity(t *testing.T) {
+	broken := true
+	server := httptestfault.New(func(_ int, r *http.Request) httptestfault.Step {
+		body := bytes.Repeat([]byte(r.URL.Path), 100_000)
+		whole := httptestfault.Entity{Body: body, ETag: `"same"`}.Answer(r)
+		if broken && r.Header.Get("Range") != "" {
+			return httptestfault.Step{Status: http.StatusServiceUnavailable}
+		}
+		if broken {
+			return whole.CutAt(150_000, httptestfault.RST)
+		}
+		return whole
+	})
+	defer server.Close()
+	for _, c := range []struct{ first, then, from string }{
+		{"/a?X-Amz-Date=1&X-Amz-Signature=one", "/a?X-Amz-Date=2&X-Amz-Signature=two", "bytes="},
+		{"/a?page=1", "/a?page=2", ""},
+		{"/a", "/b", ""},
+	} {
+		dir := t.TempDir()
+		to := filepath.Join(dir, "x.bin")
+		broken = true
+		if code, log := copies(t, server.URL+c.first, to, "--max-attempts", "1"); code != 69 {
+			t.Fatalf("%s: exit code %d\n%s", c.first, code, log)
+		}
+		broken = false
+		code, log := copies(t, server.URL+c.then, to)
+		path, _, _ := strings.Cut(c.then, "?")
+		if got, _ := os.ReadFile(to); code != 0 || !bytes.Equal(got, bytes.Repeat([]byte(path), 100_000)) {
+			t.Errorf("%s: exit code %d, %d other bytes\n%s", c.then, code, len(got), log)
+		}
+		requests := server.Requests()
+		if got := requests[len(requests)-1].Header.Get("Range"); !strings.HasPrefix(got, c.from) || (got == "") != (c.from == "") {
+			t.Errorf("%s after %s: asked for range %q, want %q...", c.then, c.first, got, c.from)
+		}
+		onlyFile(t, dir, "x.bin")
+	}
+}
+
+// Two processes that fetch to the same file do not write into one another's.
+func TestTwoDownloadsOfOneFile(t *testing.T) {
+	content := generated(4 << 20)
+	server := startSlow(t, content)
+	dir := t.TempDir()
+	to := filepath.Join(dir, "large.bin")
+	var both []*exec.Cmd
+	for range 2 {
+		both = append(both, start(t, command(t, []string{"HOME=" + dir}, "copy", server.URL+"/large.bin", to)))
+	}
+	for _, c := range both {
+		_ = c.Wait() // its code tells
+		if code := c.ProcessState.ExitCode(); code != 0 {
+			t.Errorf("exit code %d", code)
+		}
+	}
+	if got, err := os.ReadFile(to); err != nil || !bytes.Equal(got, content) {
+		t.Errorf("%d other bytes (%v)", len(got), err)
+	}
+	onlyFile(t, dir, "large.bin")
+}
+
+// A large entity comes in parallel ranges, if the server knows them; and
+// whatever is interrupted says what it keeps.
+func TestInterruptedDownloadSaysWhatItKeeps(t *testing.T) {
+	server := startSlow(t, generated(16<<20))
+	dir := t.TempDir()
+	to := filepath.Join(dir, "large.bin")
+	var log bytes.Buffer
+	c := command(t, []string{"HOME=" + dir}, "copy", server.URL+"/large.bin", to, "--parallel", "3")
+	c.Stderr = &log
+	start(t, c)
+	eventually(t, "some is sent", func() bool { return server.sent.Load() > 3<<20 })
+	if err := c.Process.Signal(os.Interrupt); err != nil {
+		t.Fatal(err)
+	}
+	interrupted(t, c, &log, 130)
+	if want := "of 16777216 bytes are kept in " + filepath.Join(dir, ".large.bin.part") + ": the same command goes on with them\n"; !strings.HasSuffix(log.String(), want) {
+		t.Errorf("it says\n%swant at its end\n%s", &log, want)
+	}
+	if _, err := os.Stat(to); err == nil {
+		t.Error("the file is there")
+	}
+}
