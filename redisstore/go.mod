@@ -7,4 +7,7 @@ require (
 	github.com/seed-0f2c7998/perdure v0.1.0
 )
 
-require golang.org/x/sys v0.47.0 // indirect
+require (
+	github.com/anishathalye/porcupine v1.3.1
+	golang.org/x/sys v0.47.0 // indirect
+)

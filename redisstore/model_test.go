@@ -47,11 +47,11 @@ func (s *twin) enter(state circuit.State, due, hand bool) {
 	s.state, s.due, s.hand, s.owner, s.holds = state, due, hand, "", false
 }
 
-func (s *twin) trip() bool {
+func (s *twin) trip(due bool) bool {
 	if s.state != circuit.Closed {
 		return false
 	}
-	s.enter(circuit.Open, false, false)
+	s.enter(circuit.Open, due, false)
 	return true
 }
 
@@ -62,11 +62,11 @@ func (s *twin) lease(process string) {
 	}
 }
 
-func (s *twin) settle(process string, token int64, state circuit.State) bool {
+func (s *twin) settle(process string, token int64, state circuit.State, due bool) bool {
 	if s.state != circuit.Open || s.owner != process || s.gen != token {
 		return false
 	}
-	s.enter(state, state != circuit.Open, false)
+	s.enter(state, due, false)
 	return true
 }
 
@@ -330,14 +330,14 @@ func (w *world) execute(i int, bug string) bool {
 		published = w.s.restore(f.was.view)
 	}
 	if f.has && f.job.kind == trip {
-		published = w.s.trip() || published
+		published = w.s.trip(false) || published
 	}
 	if f.has && f.job.kind == settle {
 		late := w.s.owner != n.name() || w.s.gen != f.job.token
 		if bug == "no fence" && w.s.state == circuit.Open && f.job.token != 0 {
 			w.s.owner, w.s.gen = n.name(), f.job.token
 		}
-		if w.s.settle(n.name(), f.job.token, f.job.state) {
+		if w.s.settle(n.name(), f.job.token, f.job.state, false) {
 			published = true
 			if late {
 				w.unfenced++

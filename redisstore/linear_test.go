@@ -1,0 +1,249 @@
+package redisstore
+
+import (
+	"context"
+	"fmt"
+	"math"
+	"math/rand/v2"
+	"net"
+	"os/exec"
+	"strconv"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/anishathalye/porcupine"
+	"github.com/redis/rueidis"
+
+	"github.com/seed-0f2c7998/perdure/circuit"
+)
+
+// An act is one script that a process has run, or the end of the lease or of
+// the open time.
+type act struct {
+	process string
+	script  string
+	token   int64
+	state   circuit.State
+	due     bool // the open time that it sets is over at once
+}
+
+// A seen is what it was answered.
+type seen struct {
+	known   bool // false: there was no answer, it may or may not have been run, even later
+	gen     int64
+	state   circuit.State
+	due     bool
+	hand    bool
+	process string
+}
+
+// do is what the act does to the twin.
+func (a act) do(s *twin) seen {
+	switch a.script {
+	case "trip":
+		s.trip(false)
+	case "lease":
+		s.lease(a.process)
+	case "settle":
+		s.settle(a.process, a.token, a.state, a.due)
+	case "release":
+		s.release(a.process, a.token)
+	case "hand":
+		s.enter(a.state, a.due, true)
+	case "expire":
+		s.holds = false
+	case "ripen":
+		s.due = true
+	}
+	v := s.view()
+	return seen{true, v.gen, v.state, !v.until.After(present), v.byHand, v.process}
+}
+
+// linear is the twin as porcupine has it: an order must exist in which it
+// would have answered as the server did.
+func linear() porcupine.Model {
+	return porcupine.Model{
+		Init: func() any { return twin{} },
+		Step: func(state, input, output any) (bool, any) {
+			s := state.(twin)
+			got := input.(act).do(&s)
+			want := output.(seen)
+			return !want.known || got == want, s
+		},
+		DescribeOperation: func(input, output any) string { return fmt.Sprintf("%+v -> %+v", input, output) },
+	}
+}
+
+// actor runs acts on a real server.
+type actor struct {
+	Store
+	client rueidis.Client
+	racy   bool // leases are looked at first and taken then, as two commands
+}
+
+// act runs a on the server, and tells what was answered.
+func (p *actor) act(ctx context.Context, a act) (s seen, err error) {
+	left := "3600000"
+	if a.due {
+		left = "0"
+	}
+	args := map[string][]string{
+		"read": nil, "trip": {"3600000", "1", "0"}, "lease": {"3600000", "0", "3600000", "0"},
+		"settle": {number(a.token), a.state.String(), left, "0"}, "release": {number(a.token)},
+		"hand": {a.state.String(), left, "0"},
+	}
+	b, name := p.client.B(), p.prefix+"x"
+	read := func(script string) (seen, error) {
+		text, err := p.client.Do(ctx, p.run(b, call{script: script, key: &key{name: "x"}, args: args[script]}, true)).ToString()
+		if err != nil {
+			return seen{}, err
+		}
+		r, v, err := p.parse(text, time.Time{}, time.Now())
+		return seen{true, v.gen, v.state, r.Open == 0, v.byHand, r.Process}, err
+	}
+	switch {
+	case a.script == "expire" || a.script == "ripen":
+		field := map[string]string{"expire": "lease.till", "ripen": "until"}[a.script]
+		return seen{}, p.client.Do(ctx, b.Hset().Key(name).FieldValue().FieldValue(field, "0").Build()).Error()
+	case a.script == "lease" && p.racy:
+		s, err := read("read")
+		if err != nil || s.state != circuit.Open || !s.due || s.process != "" {
+			return s, err
+		}
+		s.gen, s.process = s.gen+1, p.process
+		return s, p.client.Do(ctx, b.Hset().Key(name).FieldValue().FieldValue("gen", number(s.gen)).
+			FieldValue("lease.process", p.process).FieldValue("lease.node", p.node).
+			FieldValue("lease.till", strconv.FormatInt(time.Now().Add(time.Hour).UnixMilli(), 10)).Build()).Error()
+	}
+	return read(a.script)
+}
+
+// history lets n processes run acts at the same time, and records them.
+func history(t *testing.T, addr string, n, acts int, seed uint64, racy bool) []porcupine.Operation {
+	t.Helper()
+	var mu sync.Mutex
+	var ops []porcupine.Operation
+	began := time.Now()
+	var work sync.WaitGroup
+	for i := range n {
+		client, err := rueidis.NewClient(rueidis.ClientOption{InitAddress: []string{addr}, ForceSingleClient: true, DisableCache: true, DisableRetry: true})
+		if err != nil {
+			t.Fatal(err)
+		}
+		t.Cleanup(client.Close)
+		name := fmt.Sprintf("p%d", i)
+		p := &actor{Store: Store{process: name, node: name, prefix: "linear:" + strconv.FormatUint(seed, 10) + ":", sync: time.Hour}, client: client, racy: racy}
+		work.Go(func() {
+			u, last := rand.New(rand.NewPCG(seed, uint64(i))), seen{}
+			for range acts {
+				a := choose(u, p.process, last)
+				if racy && a.script == "expire" {
+					a.script = "read"
+				}
+				op := porcupine.Operation{ClientId: i, Input: a, Call: time.Since(began).Nanoseconds()}
+				// Now and then the answer is not waited for.
+				patience := 5 * time.Second
+				if !racy && u.IntN(25) == 0 {
+					patience = time.Duration(u.IntN(300)) * time.Microsecond
+				}
+				ctx, cancel := context.WithTimeout(t.Context(), patience)
+				s, err := p.act(ctx, a)
+				cancel()
+				op.Output, op.Return = s, time.Since(began).Nanoseconds()
+				if err != nil {
+					op.Output, op.Return = seen{}, math.MaxInt64
+				} else if s.known {
+					last = s
+				}
+				mu.Lock()
+				ops = append(ops, op)
+				mu.Unlock()
+			}
+		})
+	}
+	work.Wait()
+	return ops
+}
+
+// choose returns something that a process might do after what it was told last.
+func choose(u *rand.Rand, process string, last seen) act {
+	a := act{process: process, script: []string{"read", "trip", "trip", "lease", "lease", "lease", "settle", "settle", "settle", "release", "hand", "expire", "ripen", "ripen"}[u.IntN(14)]}
+	a.due = u.IntN(4) > 0
+	a.token = last.gen - int64(u.IntN(8)/7) // mostly its own
+	a.state = []circuit.State{circuit.Closed, circuit.Open}[u.IntN(2)]
+	if a.state == circuit.Closed || a.script == "hand" && u.IntN(2) == 0 {
+		a.state, a.due = circuit.Closed, true
+	}
+	return a
+}
+
+// startRedis returns the address of a server for the test.
+func startRedis(t *testing.T) string {
+	t.Helper()
+	if _, err := exec.LookPath("redis-server"); err != nil {
+		t.Skip("redis-server is not installed: nothing is shown about a real server")
+	}
+	l, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	_, port, _ := net.SplitHostPort(l.Addr().String())
+	l.Close()
+	cmd := exec.Command("redis-server", "--bind", "127.0.0.1", "--port", port, "--save", "", "--dir", t.TempDir())
+	if err := cmd.Start(); err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { _ = cmd.Process.Kill(); _ = cmd.Wait() })
+	addr := net.JoinHostPort("127.0.0.1", port)
+	for limit := time.Now().Add(10 * time.Second); time.Now().Before(limit); {
+		if c, err := net.Dial("tcp", addr); err == nil {
+			c.Close()
+			return addr
+		}
+		<-time.After(5 * time.Millisecond)
+	}
+	t.Fatal("redis-server does not accept connections")
+	return ""
+}
+
+// The twin that the model check walks with answers as the scripts do.
+func TestTwin(t *testing.T) {
+	addr := startRedis(t)
+	for seed := range uint64(5) {
+		ops := history(t, addr, 1, 200, seed, false)
+		if !porcupine.CheckOperations(linear(), ops) {
+			t.Errorf("seed %d: the twin answers otherwise than the server", seed)
+		}
+	}
+}
+
+// Transitions of a fleet are linear: there is one order of them that explains
+// what every process was answered. Leases that are not taken in one step are
+// found out.
+func TestLinear(t *testing.T) {
+	addr := startRedis(t)
+	for seed := uint64(100); seed < 110; seed++ {
+		ops := history(t, addr, 6, 40, seed, false)
+		lost := 0
+		for _, op := range ops {
+			if op.Return == math.MaxInt64 {
+				lost++
+			}
+		}
+		result := porcupine.CheckOperationsTimeout(linear(), ops, 20*time.Second)
+		if t.Logf("seed %d: %d operations, %d without an answer: %s", seed, len(ops), lost, result); result != porcupine.Ok {
+			t.Errorf("seed %d: %s", seed, result)
+		}
+	}
+	if !porcupine.CheckOperations(linear(), history(t, addr, 1, 200, 199, true)) {
+		t.Error("leases taken in two steps are wrong even when nobody is in between")
+	}
+	for seed := uint64(200); seed < 230; seed++ {
+		if porcupine.CheckOperationsTimeout(linear(), history(t, addr, 6, 40, seed, true), 5*time.Second) == porcupine.Illegal {
+			t.Logf("leases taken in two steps are found out with seed %d", seed)
+			return
+		}
+	}
+	t.Error("leases taken in two steps are not found out")
+}
