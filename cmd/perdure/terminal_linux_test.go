@@ -193,3 +193,17 @@ func TestSuspendKey(t *testing.T) {
 		}
 	}
 }
+
+// status --watch draws in one place on a terminal, until ^C.
+func TestStatusIsRedrawn(t *testing.T) {
+	term := onTerminal(t, "perdure", "status", "--watch")
+	eventually(t, "it is drawn twice", func() bool { return strings.Count(term.text(), "\x1b[H\x1b[2J") == 2 })
+	term.await("No circuit breakers yet")
+	term.press(interrupt)
+	if code := term.code(); code != exit.Signal+int(syscall.SIGINT) {
+		t.Errorf("exit code %d\n%s", code, term.text())
+	}
+	if strings.Contains(term.text(), "perdure:") {
+		t.Errorf("an end that was asked for is told as an error:\n%s", term.text())
+	}
+}

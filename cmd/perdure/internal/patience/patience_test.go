@@ -1,0 +1,138 @@
+package patience_test
+
+import (
+	"context"
+	"errors"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"github.com/seed-0f2c7998/perdure/circuit"
+	"github.com/seed-0f2c7998/perdure/cmd/perdure/internal/patience"
+	"github.com/seed-0f2c7998/perdure/retry"
+)
+
+// A guarded operation, and how often it was made and asked for.
+type guarded struct {
+	breaker *circuit.Breaker
+	err     error // what it ends with
+	asked   int
+	made    int
+}
+
+func newGuarded(c circuit.Config) *guarded {
+	c.FailureThreshold, c.Observe = 1, func(circuit.Transition) {}
+	return &guarded{breaker: circuit.New("x", c)}
+}
+
+func (g *guarded) do(ctx context.Context) error {
+	g.asked++
+	p := retry.Policy{Breaker: g.breaker, Classify: retry.Always, Observe: func(retry.Event) {}}
+	return retry.Do(ctx, &p, func(context.Context) error { g.made++; return g.err })
+}
+
+func (g *guarded) breakers() []*circuit.Breaker { return []*circuit.Breaker{g.breaker} }
+
+func TestWaitsForAnOpenBreaker(t *testing.T) {
+	for _, row := range []struct {
+		name       string
+		longest    time.Duration
+		begin      func(*guarded)
+		wantOpen   bool
+		least, max time.Duration // how long it takes
+	}{
+		{"no patience", 0, func(g *guarded) { g.breaker.Trip() }, true, 0, 0},
+		{"until the probe", time.Minute, func(g *guarded) { g.breaker.Trip() }, false, 10 * time.Second, 10*time.Second + 200*time.Millisecond},
+		{"not long enough", 3 * time.Second, func(g *guarded) { g.breaker.Trip() }, true, 3 * time.Second, 3 * time.Second},
+		{"isolated", 3 * time.Second, func(g *guarded) { g.breaker.Isolate() }, true, 3 * time.Second, 3 * time.Second},
+		{"reset by hand", time.Minute, func(g *guarded) {
+			g.breaker.Isolate()
+			time.AfterFunc(5*time.Second, g.breaker.Reset)
+		}, false, 5 * time.Second, 5*time.Second + 200*time.Millisecond},
+		{"another's probe closes it", time.Minute, func(g *guarded) {
+			p := g.probe(t)
+			time.AfterFunc(4*time.Second, p.Success)
+		}, false, 14 * time.Second, 14*time.Second + 200*time.Millisecond},
+		{"another's probe fails", time.Minute, func(g *guarded) {
+			p := g.probe(t)
+			time.AfterFunc(4*time.Second, p.Failure)
+		}, false, 24 * time.Second, 24*time.Second + 200*time.Millisecond},
+		{"another's probe is given up", time.Minute, func(g *guarded) {
+			p := g.probe(t)
+			time.AfterFunc(4*time.Second, p.Cancel)
+		}, false, 14 * time.Second, 15*time.Second + 200*time.Millisecond},
+		{"another's probe never comes back", time.Minute, func(g *guarded) { g.probe(t) }, false, 40 * time.Second, 41 * time.Second},
+	} {
+		t.Run(row.name, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				g := newGuarded(circuit.Config{RecoveryTimeout: 10 * time.Second, ProbeLease: 30 * time.Second})
+				begin := time.Now()
+				row.begin(g)
+				p := patience.Patience{Longest: row.longest}
+				err := p.Do(t.Context(), g.breakers, g.do)
+				_, open := errors.AsType[*circuit.OpenError](err)
+				if open != row.wantOpen || !open && (err != nil || g.made != 1) {
+					t.Errorf("%v, after %d calls", err, g.made)
+				}
+				if took := time.Since(begin); took < row.least || took > row.max {
+					t.Errorf("took %v, want %v to %v", took, row.least, row.max)
+				}
+				if g.asked > 40 {
+					t.Errorf("it asked for leave %d times", g.asked)
+				}
+			})
+		})
+	}
+}
+
+// probe trips the breaker and takes its first probe.
+func (g *guarded) probe(t *testing.T) circuit.Permit {
+	t.Helper()
+	g.breaker.Trip()
+	timer := time.NewTimer(10 * time.Second)
+	<-timer.C
+	p, err := g.breaker.Acquire()
+	if err != nil || !p.Probe() {
+		t.Fatalf("no probe: %v", err)
+	}
+	return p
+}
+
+func TestWaitsForANotBeforeInstant(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		g := newGuarded(circuit.Config{})
+		begin := time.Now()
+		g.breaker.HoldUntil(begin.Add(2 * time.Minute))
+		told := 0
+		p := patience.Patience{Longest: time.Hour, Tell: func(patience.Refusal) { told++ }}
+		if err := p.Do(t.Context(), g.breakers, g.do); err != nil || g.made != 1 || told != 1 {
+			t.Errorf("%v, after %d calls, told %d times", err, g.made, told)
+		}
+		if took := time.Since(begin); took < 2*time.Minute || took > 2*time.Minute+16*time.Second {
+			t.Errorf("took %v, want 2m and up to 15s more", took)
+		}
+	})
+}
+
+func TestTheCallerEndsTheWait(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		g := newGuarded(circuit.Config{})
+		g.breaker.Isolate()
+		why := errors.New("why")
+		ctx, cancel := context.WithCancelCause(t.Context())
+		time.AfterFunc(time.Second, func() { cancel(why) })
+		p := patience.Patience{Longest: time.Hour}
+		if err := p.Do(ctx, g.breakers, g.do); !errors.Is(err, why) {
+			t.Errorf("%v, want the cause of its context", err)
+		}
+	})
+}
+
+func TestAnErrorIsNoRefusal(t *testing.T) {
+	g := newGuarded(circuit.Config{})
+	g.err = retry.Permanent(errors.New("no such thing"))
+	p := patience.Patience{Longest: time.Hour}
+	if err := p.Do(t.Context(), g.breakers, g.do); !errors.Is(err, g.err) || g.asked != 1 {
+		t.Errorf("%v, asked %d times", err, g.asked)
+	}
+}
