@@ -2,6 +2,7 @@ package main
 
 import (
 	"bytes"
+	"context"
 	"errors"
 	"fmt"
 	"math/rand/v2"
@@ -13,6 +14,9 @@ import (
 	"strings"
 	"testing"
 
+	"github.com/aws/aws-sdk-go-v2/aws"
+	"github.com/aws/aws-sdk-go-v2/credentials"
+	"github.com/aws/aws-sdk-go-v2/service/s3"
 	"github.com/rogpeppe/go-internal/testscript"
 
 	"github.com/seed-0f2c7998/perdure/httpretry/httptestfault"
@@ -27,6 +31,8 @@ import (
 //	strike N FAULT METHOD      the next N requests of that method to the store fail so
 //	weather SEED               every fourth request to the store fails
 //	requests N METHOD [PATH]   the store got N of them since the last such line
+//	abandon KEY...             begin uploads, and never complete them
+//	unfinished N               there are so many of those in the store
 //	asked N PATH               the web server got N requests for that path
 //	tidy DIR                   no unfinished file is left there
 func TestCopy(t *testing.T) {
@@ -46,6 +52,16 @@ func TestCopy(t *testing.T) {
 			"tidy":   tidy,
 			"strike": func(ts *testscript.TestScript, _ bool, args []string) {
 				ts.Check(serversOf(ts).strike(args))
+			},
+			"abandon": func(ts *testscript.TestScript, _ bool, args []string) {
+				for _, key := range args {
+					ts.Check(serversOf(ts).abandon(key))
+				}
+			},
+			"unfinished": func(ts *testscript.TestScript, _ bool, args []string) {
+				if left := serversOf(ts).store.Uploads(); fmt.Sprint(len(left)) != args[0] {
+					ts.Fatalf("there are %v", left)
+				}
 			},
 			"weather": func(ts *testscript.TestScript, _ bool, args []string) {
 				seed, err := strconv.ParseUint(args[0], 10, 64)
@@ -133,6 +149,16 @@ func (s *testServers) asked(path string) (n int) {
 		}
 	}
 	return n
+}
+
+// abandon begins an upload in parts.
+func (s *testServers) abandon(key string) error {
+	client := s3.New(s3.Options{
+		BaseEndpoint: aws.String(s.store.URL()), UsePathStyle: true, Region: "us-east-1",
+		Credentials: credentials.NewStaticCredentialsProvider(s.store.AccessKey, s.store.SecretKey, ""),
+	})
+	_, err := client.CreateMultipartUpload(context.Background(), &s3.CreateMultipartUploadInput{Bucket: aws.String("bikes"), Key: &key})
+	return err
 }
 
 func (s *testServers) strike(args []string) error {

@@ -152,7 +152,7 @@ func (a *app) s3Command() *cobra.Command {
 
 func (a *app) cleanCommand() *cobra.Command {
 	var f *policy.Flags
-	endpoint, age := "", ""
+	endpoint, age, wait := "", "", time.Duration(0)
 	c := &cobra.Command{
 		Use:   "clean [flags] s3://BUCKET[/PREFIX]",
 		Short: "Abort uploads that a killed process has left unfinished",
@@ -172,11 +172,12 @@ this is for those of other programs as well, and --older-than must be more than 
 		},
 		DisableFlagsInUseLine: true,
 		RunE: func(c *cobra.Command, args []string) error {
-			return a.clean(c, f, args[0], age, &copying.Job{EndpointURL: endpoint})
+			return a.clean(c, f, args[0], age, &copying.Job{EndpointURL: endpoint, Patience: a.patience(wait)})
 		},
 	}
 	c.Flags().StringVar(&age, "older-than", "24h", "least `age` of an upload that is aborted, as 90m, or seconds")
 	c.Flags().StringVar(&endpoint, "endpoint-url", "", "`URL` of an S3-compatible store (AWS, or what AWS_ENDPOINT_URL says)")
+	addWait(c.Flags(), &wait)
 	f = policy.Add(c.Flags())
 	return c
 }
