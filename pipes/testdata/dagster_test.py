@@ -1,0 +1,248 @@
+"""What Dagster makes of what a Go program reports.
+
+Run by the Go test TestDagster, with CONTRACT naming the program to start.
+"""
+
+import http.server
+import json
+import os
+import sys
+import threading
+
+import dagster as dg
+import pytest
+from dagster._core.errors import DagsterPipesExecutionError
+from dagster._core.pipes.utils import PipesEnvContextInjector, PipesTempFileContextInjector, PipesTempFileMessageReader
+
+PROGRAM = os.environ["CONTRACT"]
+
+
+class Launch:
+    """One asset that is materialized by the program, and all that is known of it."""
+
+    def __init__(self, *args, program=(PROGRAM,), extras=None, policy=None, checks=(), **client):
+        self.results, self.custom = [], []
+
+        @dg.asset(name="my_asset", retry_policy=policy, check_specs=[dg.AssetCheckSpec(name, asset="my_asset") for name in checks])
+        def my_asset(context: dg.AssetExecutionContext):
+            done = dg.PipesSubprocessClient(**client).run(
+                context=context,
+                command=[*program, "--job-name", context.run.job_name, *map(str, args)],
+                extras=extras,
+            )
+            self.custom = list(done.get_custom_messages())
+            self.results = list(done.get_results())
+            yield from self.results
+
+        instance = dg.DagsterInstance.ephemeral()
+        self.result = dg.materialize([my_asset], instance=instance, raise_on_error=False)
+        self.records = instance.all_logs(self.result.run_id)
+        self.messages = [(r.level, r.user_message) for r in self.records]
+        for record in self.records:
+            text = str(record)
+            assert "framework exception" not in text, text
+            assert "did not receive" not in text, text
+            assert "after closed" not in text, text
+
+    def attempts(self):
+        return sum(r.is_dagster_event and r.dagster_event_type.value in ("STEP_START", "STEP_RESTARTED") for r in self.records)
+
+    def logged(self, level):
+        return [text for number, text in self.messages if number == level]
+
+
+def materialization(launch):
+    (found,) = [r for r in launch.results if isinstance(r, dg.MaterializeResult)]
+    return found
+
+
+def write(path, value):
+    path.write_text(json.dumps(value))
+    return path
+
+
+@pytest.mark.parametrize("injector", [PipesEnvContextInjector, PipesTempFileContextInjector])
+@pytest.mark.parametrize("extras", [{}, {"a": 1, "b": [1.5, None, {"c": "é😀"}], "d": True}])
+def test_context(tmp_path, injector, extras):
+    launch = Launch("--extras", write(tmp_path / "extras", extras), extras=extras, context_injector=injector())
+    assert launch.result.success
+
+
+def test_message_log():
+    launch = Launch("--test-name=test_message_log")
+    assert launch.result.success
+    for level, name in [(10, "Debug"), (20, "Info"), (30, "Warning"), (40, "Error"), (50, "Critical")]:
+        assert f"{name} message" in launch.logged(level), (name, launch.messages)
+
+
+@pytest.mark.parametrize("payload", [{"a": None, "b": [1, {"c": 2.5}]}, 1, 1.0, "foo", [1, 2, 3], None, True, "\x00\u2028😀"])
+def test_message_report_custom_message(tmp_path, payload):
+    launch = Launch("--test-name=test_message_report_custom_message", "--custom-payload", write(tmp_path / "payload", {"payload": payload}))
+    assert launch.result.success
+    assert launch.custom == [payload]
+    assert type(launch.custom[0]) is type(payload)
+
+
+METADATA = {
+    "text": {"type": "text", "raw_value": "t"},
+    "float": {"type": "float", "raw_value": 100.0},
+    "int": {"type": "int", "raw_value": 2**70},
+    "bool": {"type": "bool", "raw_value": True},
+    "json": {"type": "json", "raw_value": {"quux": {"a": 1, "b": 2}}},
+    "infer": {"type": "__infer__", "raw_value": "bar"},
+    "null": {"type": "null", "raw_value": None},
+}
+
+
+@pytest.mark.parametrize("version", [None, "alpha"])
+@pytest.mark.parametrize("key", [None, "my_asset"])
+def test_message_report_asset_materialization(tmp_path, version, key):
+    fields = {"dataVersion": version, "assetKey": key}
+    launch = Launch(
+        "--test-name=test_message_report_asset_materialization",
+        "--report-asset-materialization", write(tmp_path / "fields", {k: v for k, v in fields.items() if v is not None}),
+        "--metadata", write(tmp_path / "metadata", METADATA),
+    )
+    assert launch.result.success
+    made = materialization(launch)
+    assert (made.data_version.value if made.data_version else None) == version
+    assert {k: v.value for k, v in made.metadata.items()} == {k: v["raw_value"] for k, v in METADATA.items()}
+
+
+@pytest.mark.parametrize("passed", [True, False])
+@pytest.mark.parametrize("severity", ["WARN", "ERROR"])
+@pytest.mark.parametrize("key", [None, "my_asset"])
+def test_message_report_asset_check(tmp_path, passed, severity, key):
+    fields = {"checkName": "my_check", "passed": passed, "severity": severity}
+    if key:
+        fields["assetKey"] = key
+    launch = Launch(
+        "--test-name=test_message_report_asset_check", "--report-asset-check", write(tmp_path / "fields", fields),
+        "--metadata", write(tmp_path / "metadata", METADATA), checks=["my_check"],
+    )
+    assert launch.result.success
+    (found,) = [r for r in launch.results if isinstance(r, dg.AssetCheckResult)]
+    assert (found.passed, found.severity.value, found.check_name) == (passed, severity, "my_check")
+    assert found.metadata["float"].value == 100.0
+
+
+def test_error_reporting():
+    launch = Launch("--test-name=test_error_reporting")
+    assert not launch.result.success
+    (record,) = [r for r in launch.records if "closed with exception" in str(r.user_message)]
+    error = record.dagster_event.event_specific_data.error
+    assert error.message.strip() == "Very bad error has happened!"
+    assert error.cls_name
+
+
+def test_everything_there_is_to_report():
+    launch = Launch("--test-name=everything", checks=["my_check"])
+    assert launch.result.success
+    values = materialization(launch).metadata
+    kinds = {label: type(v).__name__.removesuffix("MetadataValue") for label, v in values.items()}
+    assert kinds == {
+        "text": "Text", "md": "Markdown", "url": "Url", "path": "Path", "notebook": "Notebook", "bool": "Bool", "int": "Int",
+        "float": "Float", "large": "Float", "seconds": "Float", "timestamp": "Timestamp", "null": "Null", "run": "DagsterRun",
+        "asset": "DagsterAsset", "json": "Json", "infer": "Float", "list": "Json", "table": "Table", "schema": "TableSchema",
+        "lineage": "TableColumnLineage", "": "Int",
+    }  # fmt: skip
+    assert values["text"].value == "é ☃ 😀"
+    assert values["float"].value == 100.0 and isinstance(values["float"].value, float)
+    assert values["large"].value == 1e21
+    assert values["url"].value == "https://REDACTED@h/?sig=REDACTED"
+    assert values["asset"].asset_key == dg.AssetKey(["a", "b"])
+    assert [r.data for r in values["table"].records] == [{"a": 1, "b": None}, {"a": 2.5, "b": "x"}]
+    assert not values["schema"].schema.columns[0].constraints.nullable
+    (dep,) = values["lineage"].value.deps_by_column["a"]
+    assert (dep.asset_key, dep.column_name) == (dg.AssetKey(["raw", "x"]), "k")
+    # It must have got through storage, too.
+    (event,) = launch.result.asset_materializations_for_node("my_asset")
+    assert set(values) <= set(event.metadata)
+    (evaluation,) = launch.result.get_asset_check_evaluations()
+    assert not evaluation.passed
+    assert launch.custom[0]["text"] == "\x00\ufffd😀"
+
+
+def test_standard_streams(capfd):
+    reader = PipesTempFileMessageReader(include_stdio_in_messages=True)
+    assert Launch("--test-name=stdio", message_reader=reader).result.success
+    got = capfd.readouterr()
+    assert got.out.count("to stdout é\n") == 2, "once from the program and once by a message"
+    assert got.err.count("to stderr é\n") == 2
+
+
+class Server:
+    """Answers with the statuses that it is given, and then with 200."""
+
+    def __init__(self, *statuses, forever=None):
+        self.requests, left = 0, list(statuses)
+        server = self
+
+        class Handler(http.server.BaseHTTPRequestHandler):
+            def do_GET(self):
+                server.requests += 1
+                self.send_response(left.pop(0) if left else forever or 200)
+                self.send_header("Content-Length", "0")
+                self.end_headers()
+
+            def log_message(self, *args):
+                pass
+
+        self.http = http.server.ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+        self.url = f"http://127.0.0.1:{self.http.server_port}/"
+
+    def __enter__(self):
+        threading.Thread(target=self.http.serve_forever, daemon=True).start()
+        return self
+
+    def __exit__(self, *args):
+        self.http.shutdown()
+
+
+def test_retries_are_lines_of_the_log():
+    with Server(503, 503) as server:
+        launch = Launch("--test-name=retries", "--url", server.url)
+    assert launch.result.success
+    assert server.requests == 3
+    lines = [text for text in launch.logged(20) if "fetch" in text]
+    assert lines == [
+        "Retrying fetch in 0.0010 seconds (attempt 1/3): status 503",
+        "Retrying fetch in 0.0020 seconds (attempt 2/3): status 503",
+        "fetch succeeded on attempt 3",
+    ]
+    (outcome,) = launch.custom
+    assert (outcome["outcome"], outcome["attempts"], outcome["last_error"]) == ("success", 3, "status 503")
+    assert outcome["breaker"] == {"name": "server", "state": "closed"}
+
+
+def test_permanent_failure_is_one_request():
+    with Server(forever=404) as server:
+        launch = Launch("--test-name=retries", "--url", server.url)
+    assert not launch.result.success
+    assert server.requests == 1
+    (record,) = [r for r in launch.records if "closed with exception" in str(r.user_message)]
+    assert record.dagster_event.event_specific_data.error.message.strip() == "status 404"
+
+
+def test_step_retries_multiply_ours():
+    """Why code around the process must say what to do: a step's own policy repeats all of our attempts.
+
+    Releases before mid-2025 did not apply it to such a process: the error was Dagster's own there.
+    """
+    with Server(forever=503) as server:
+        launch = Launch("--test-name=retries", "--url", server.url, policy=dg.RetryPolicy(max_retries=2))
+    assert not launch.result.success
+    assert launch.attempts() == (1 if issubclass(DagsterPipesExecutionError, dg.DagsterError) else 3)
+    assert server.requests == 3 * launch.attempts()
+
+
+@pytest.mark.parametrize("line", ['{"type": "float", "raw_value": 100}', '{"type": "job", "raw_value": "j"}', "1"])
+def test_a_dead_reader_is_noticed(line):
+    """These tests see it when a message ends the reader; the step succeeds all the same."""
+    message = (
+        '{"__dagster_pipes_version":"0.1","method":"report_asset_materialization","params":'
+        '{"asset_key":"my_asset","data_version":null,"metadata":{"m":%s}}}' % line
+    )
+    code = f"import os, dagster_pipes\nwith dagster_pipes.open_dagster_pipes() as p: p._message_channel._path and open(p._message_channel._path, 'a').write({message!r} + chr(10))"
+    with pytest.raises(AssertionError, match="framework exception"):
+        Launch(program=[sys.executable, "-c", code])
