@@ -107,7 +107,7 @@ func (w writer) Write(b []byte) (int, error) { return w(b) }
 func agree(t *testing.T, f []member, what string) {
 	t.Helper()
 	eventually(t, 10*time.Second, func() bool { return f[0].Store.Err() == nil && f[1].Store.Err() == nil }, "%s: connected", what)
-	f[0].Breaker.Isolate()
+	f[0].Isolate()
 	eventually(t, 5*time.Second, func() bool { return f[1].State() == circuit.Isolated }, "%s: isolated", what)
 	f[0].Breaker.Reset()
 	eventually(t, 5*time.Second, func() bool { return f[1].State() == circuit.Closed }, "%s: reset", what)

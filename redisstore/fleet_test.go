@@ -1,13 +1,16 @@
 package redisstore_test
 
 import (
+	"path/filepath"
 	"slices"
+	"strconv"
 	"sync"
 	"sync/atomic"
 	"testing"
 	"time"
 
 	"github.com/seed-0f2c7998/perdure/circuit"
+	"github.com/seed-0f2c7998/perdure/hoststore"
 	"github.com/seed-0f2c7998/perdure/redisstore"
 )
 
@@ -108,7 +111,38 @@ func TestCommands(t *testing.T) {
 // However many ask at once, one probe is out for the whole fleet.
 func TestOneProbe(t *testing.T) {
 	srv := startServer(t)
-	f := fleet(t, 8, brisk(srv), circuit.Config{FailureThreshold: 1, RecoveryTimeout: 30 * time.Millisecond, ProbeLease: 5 * time.Second})
+	c := circuit.Config{FailureThreshold: 1, RecoveryTimeout: 30 * time.Millisecond, ProbeLease: 5 * time.Second}
+	storm(t, fleet(t, 8, brisk(srv), c))
+}
+
+// The same with four hosts of two processes, which share their cells without
+// the server too.
+func TestOneProbeOfHosts(t *testing.T) {
+	srv := startServer(t)
+	var f []member
+	for host := range 4 {
+		path := filepath.Join(t.TempDir(), "cells")
+		for range 2 {
+			o := brisk(srv)
+			local := hoststore.Open(path)
+			t.Cleanup(local.Close)
+			o.Node, o.Local = strconv.Itoa(host), local
+			m := member{Store: open(t, o)}
+			m.Breaker = circuit.New("backend", circuit.Config{
+				Store: m.Store, FailureThreshold: 1, RecoveryTimeout: 30 * time.Millisecond,
+				ProbeLease: 5 * time.Second, Observe: func(circuit.Transition) {},
+			})
+			ready(t, m.Store)
+			f = append(f, m)
+		}
+	}
+	storm(t, f)
+}
+
+// storm has all members call all the time, opens the first one's breaker, and
+// lets 20 probes fail.
+func storm(t *testing.T, f []member) {
+	t.Helper()
 	var out, most, probes atomic.Int32
 	var stop atomic.Bool
 	fail(t, f[0].Breaker, 1)
@@ -141,7 +175,7 @@ func TestOneProbe(t *testing.T) {
 	eventually(t, 20*time.Second, func() bool { return probes.Load() >= 20 }, "20 probes are sent")
 	stop.Store(true)
 	callers.Wait()
-	if t.Logf("%d probes of 8 processes, at most %d at a time", probes.Load(), most.Load()); most.Load() != 1 {
+	if t.Logf("%d probes of %d processes, at most %d at a time", probes.Load(), len(f), most.Load()); most.Load() != 1 {
 		t.Errorf("%d probes at a time, want 1", most.Load())
 	}
 }
@@ -233,7 +267,7 @@ func TestHoldsAndHands(t *testing.T) {
 		t.Errorf("a process that comes later is %v after Ready", late.State())
 	}
 	late.Store.Reset("backend")
-	late.Store.Close()
+	late.Close()
 	eventually(t, time.Second, func() bool { return a.State() == circuit.Closed && b.State() == circuit.Closed }, "what is left to tell is told at Close")
 }
 
@@ -251,11 +285,11 @@ func TestReadyForProbe(t *testing.T) {
 			t.Fatalf("the first call of process %d is no probe: %v", i, err)
 		}
 		p.Failure()
-		g[0].Store.Close()
+		g[0].Close()
 		<-time.After(30 * time.Millisecond)
 	}
 	unused := fleet(t, 1, brisk(srv), c)
-	unused[0].Store.Close() // and gives its lease back
+	unused[0].Close() // and gives its lease back
 	last := fleet(t, 1, brisk(srv), c)
 	if !last[0].Allow() {
 		t.Error("a lease that was not used was not given back")

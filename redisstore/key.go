@@ -124,28 +124,12 @@ func (k *key) waits() bool {
 
 // calls takes what waits out of k, as calls of scripts in the order in which
 // they must be made. Any of them brings the present view.
-func (s *Store) calls(k *key, now time.Time) (list []call) {
+func (s *Store) calls(k *key, now time.Time) []call {
+	list := s.untold(k, now)
+	m := &k.mirror
 	add := func(script string, job any, args ...string) {
 		list = append(list, call{script: script, key: k, args: args, job: job})
 	}
-	if l := k.lost; l != nil {
-		v := l.view
-		hand := "0"
-		if v.byHand {
-			hand = "1"
-		}
-		add("restore", l, v.epoch, number(v.gen), v.state.String(), ms(v.until.Sub(now)), v.reason, hand)
-	}
-	for _, j := range []*job{k.hand, k.own} {
-		if j != nil && (j.kind != trip || j.until.After(now)) { // a vote that is over is none
-			script, args := s.tells(j, now)
-			add(script, j, args...)
-		}
-	}
-	if k.hold.After(now) {
-		add("hold", k.hold, ms(k.hold.Sub(now)))
-	}
-	m := &k.mirror
 	switch ask := k.ask; {
 	case k.release && m.token != 0 && !m.used:
 		add("release", nil, number(m.token))
@@ -155,10 +139,33 @@ func (s *Store) calls(k *key, now time.Time) (list []call) {
 	case ask > 0 || k.read && m.renews(now):
 		add("lease", ask, s.leases(3*m.margin, "0")...)
 	case k.read && len(list) == 0:
-		add("read", true)
+		add("read", nil)
 	}
 	k.telling = k.hand != nil || k.own != nil
 	k.lost, k.hand, k.own, k.hold, k.ask, k.read, k.release = nil, nil, nil, time.Time{}, 0, false, false
+	return list
+}
+
+// untold returns the calls that tell what k has to tell.
+func (s *Store) untold(k *key, now time.Time) (list []call) {
+	if l := k.lost; l != nil {
+		v := l.view
+		hand := "0"
+		if v.byHand {
+			hand = "1"
+		}
+		list = append(list, call{"restore", k,
+			[]string{v.epoch, number(v.gen), v.state.String(), ms(v.until.Sub(now)), v.reason, hand}, l})
+	}
+	for _, j := range []*job{k.hand, k.own} {
+		if j != nil && (j.kind != trip || j.until.After(now)) { // a vote that is over is none
+			script, args := s.tells(j, now)
+			list = append(list, call{script, k, args, j})
+		}
+	}
+	if k.hold.After(now) {
+		list = append(list, call{"hold", k, []string{ms(k.hold.Sub(now))}, k.hold})
+	}
 	return list
 }
 

@@ -195,7 +195,7 @@ func steps(i int, bug string) []step {
 			}
 			return true
 		})},
-		{"it calls", each(func(w *world, n *node) bool {
+		{"it calls", each(func(_ *world, n *node) bool {
 			if n.local != ready && n.local != idle || n.sent && n.flight.lost {
 				return false
 			}
@@ -313,7 +313,7 @@ func (n *node) useful(s *twin) bool {
 		return true
 	}
 	now := s.view()
-	if now.until == past {
+	if now.until.Equal(past) {
 		now.until = n.m.view.until
 	}
 	return now != n.m.view || n.m.renews(present) && s.due && !s.holds
@@ -471,7 +471,7 @@ func (n *node) forget(w *world) {
 	if m.told != m.view.gen {
 		m.told = -1
 	}
-	if m.spent != w.s.gen && !(n.sent && m.spent == n.answer.gen) && m.spent != m.view.gen {
+	if m.spent != w.s.gen && m.spent != m.view.gen && (!n.sent || m.spent != n.answer.gen) {
 		m.spent = 0
 	}
 	if !m.known {

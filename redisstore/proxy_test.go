@@ -1,6 +1,7 @@
 package redisstore_test
 
 import (
+	"context"
 	"net"
 	"sync"
 	"testing"
@@ -10,6 +11,7 @@ import (
 // A proxy is a bad road to a server: it can be slow, and it can swallow
 // everything without a word.
 type proxy struct {
+	ctx      context.Context
 	listener net.Listener
 	to       string
 
@@ -25,7 +27,7 @@ func startProxy(t *testing.T, to string) *proxy {
 	if err != nil {
 		t.Fatal(err)
 	}
-	p := &proxy{listener: l, to: to}
+	p := &proxy{ctx: t.Context(), listener: l, to: to}
 	go p.serve()
 	t.Cleanup(func() {
 		l.Close()
@@ -62,7 +64,7 @@ func (p *proxy) serve() {
 		p.mu.Lock()
 		p.conns = append(p.conns, in)
 		p.mu.Unlock()
-		out, err := net.Dial("tcp", p.to)
+		out, err := new(net.Dialer).DialContext(p.ctx, "tcp", p.to)
 		if err != nil {
 			in.Close()
 			continue

@@ -61,13 +61,13 @@ func (s *server) start() {
 	s.t.Helper()
 	dir := s.t.TempDir()
 	args := append([]string{"--bind", "127.0.0.1", "--port", strconv.Itoa(s.port), "--save", "", "--dir", dir}, s.args...)
-	s.cmd = exec.Command("redis-server", args...)
+	s.cmd = exec.CommandContext(context.WithoutCancel(s.t.Context()), "redis-server", args...)
 	s.cmd.Stdout, s.cmd.Stderr = &s.log, &s.log
 	if err := s.cmd.Start(); err != nil {
 		s.t.Fatal(err)
 	}
 	eventually(s.t, 10*time.Second, func() bool {
-		c, err := net.Dial("tcp", s.addr())
+		c, err := new(net.Dialer).DialContext(s.t.Context(), "tcp", s.addr())
 		if err == nil {
 			c.Close()
 		}
