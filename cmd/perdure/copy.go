@@ -21,7 +21,7 @@ func (a *app) copyCommand() *cobra.Command {
 	endpoint, wait := "", time.Duration(0)
 	c := &cobra.Command{
 		Use:   "copy [flags] SRC DST",
-		Short: "Copy a file, a web page or an S3 object, and verify it",
+		Short: "Copy a file, a web page, an S3 object, or many, and verify them",
 		Long: `Copy SRC to DST, through failures.
 
 SRC is a file, - for standard input, an http or https URL, or s3://BUCKET/KEY.
@@ -33,14 +33,30 @@ renamed when it is on the disk; an object is there whole or not at all. So when 
 was. Only what is written to standard output, a pipe or a device can't be taken back. What ends on
 standard input is taken for complete: in a shell, set pipefail.
 
+A large URL is fetched in parallel ranges, if the server knows them. When its copy to a file fails, is
+interrupted or killed, and the server gives an ETag or a Last-Modified that will do, what has come stays
+beside DST in .NAME.part, with .NAME.part.json: the same command goes on from there, or begins anew if
+the page has changed. --no-resume leaves nothing. --checksum compares SRC, whatever it is, before DST is
+there.
+
+With -r, SRC is a directory and DST is s3://BUCKET/PREFIX, or the other way round: what is below the one
+comes to be below the other. Files that are there are not copied again: those with the same size and the
+same checksum. Nothing is deleted. A file that fails does not keep the others from being copied, unless
+it would be the same for all: no such bucket, wrong credentials, an open circuit breaker, a full disk.
+Links to files are followed, those to directories are not and count as failures. Keys that would lead out
+of the directory, or can't be files here, are refused one by one. --manifest lists what became of each.
+
 Credentials, region and profile are those of the AWS environment, as for the AWS CLI. The policy begins
 as the preset s3_upload, s3_download or, for a URL, api_call. Endpoint and bucket, or scheme, host and
 port of a URL, have a circuit breaker, which all copies of this user share: see perdure status.
 
 The exit code is 0 if all of it is there, 1 if it can't be done, 69 if attempts were given up, 75 if it
-is to be tried again later (the message says when), 64 for wrong usage, 130 or 143 if interrupted.`,
+is to be tried again later (the message says when), 64 for wrong usage, 130 or 143 if interrupted. With
+-r it is 1 if a file can't be copied, and 69 if attempts were given up for all that failed.`,
 		Example: `  perdure copy hour.csv s3://bikes/raw/
   perdure copy https://example.org/stations.json stations.json --max-attempts 7
+  perdure copy https://example.org/large.zip . --checksum sha256:9f86d081884c7d65...
+  perdure copy -r ./2024 s3://bikes/raw/2024 --manifest copied.jsonl
   perdure copy s3://bikes/raw/hour.csv - --endpoint-url http://localhost:9000 | head
   pg_dump bikes | perdure copy - s3://backup/bikes.sql`,
 		Args: func(_ *cobra.Command, args []string) error {

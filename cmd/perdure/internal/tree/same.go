@@ -23,7 +23,7 @@ func (r *run) same(ctx context.Context, f *os.File, i item, size int64) (string,
 	if err != nil || info.Size() != size {
 		return "", false
 	}
-	if sum, err := checksum.Parse("md5:" + strings.Trim(i.etag, `"`)); err == nil && has(ctx, f, sum) {
+	if sum, err := checksum.Parse("md5:" + strings.Trim(i.etag, `"`)); err == nil && has(ctx, f, sum, size) {
 		return sum.String(), true
 	}
 	o, err := r.store.Stat(ctx, r.Bucket, i.key)
@@ -31,16 +31,16 @@ func (r *run) same(ctx context.Context, f *os.File, i item, size int64) (string,
 		return "", false
 	}
 	sum, err := checksum.Parse(o.Checksum)
-	if err != nil || !has(ctx, f, sum) {
+	if err != nil || !has(ctx, f, sum, size) {
 		return "", false
 	}
 	return sum.String(), true
 }
 
 // has reports whether a file has that checksum.
-func has(ctx context.Context, f *os.File, sum checksum.Sum) bool {
+func has(ctx context.Context, f *os.File, sum checksum.Sum, size int64) bool {
 	h := sum.New()
-	buffer := make([]byte, 256<<10)
+	buffer := make([]byte, min(256<<10, size+1)) // one more, to see the end
 	for at := int64(0); ctx.Err() == nil; {
 		n, err := f.ReadAt(buffer, at)
 		h.Write(buffer[:n])
