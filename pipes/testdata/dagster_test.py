@@ -6,6 +6,8 @@ Run by the Go test TestDagster, with CONTRACT naming the program to start.
 import http.server
 import json
 import os
+import signal
+import subprocess
 import sys
 import threading
 
@@ -14,22 +16,25 @@ import pytest
 from dagster._core.errors import DagsterPipesExecutionError
 from dagster._core.pipes.utils import PipesEnvContextInjector, PipesTempFileContextInjector, PipesTempFileMessageReader
 
+sys.path.insert(0, os.environ["EXAMPLE"])
+from perdure_step import run_step  # noqa: E402
+
 PROGRAM = os.environ["CONTRACT"]
 
 
 class Launch:
     """One asset that is materialized by the program, and all that is known of it."""
 
-    def __init__(self, *args, program=(PROGRAM,), extras=None, policy=None, checks=(), **client):
+    def __init__(self, *args, program=(PROGRAM,), step=None, extras=None, policy=None, checks=(), **client):
         self.results, self.custom = [], []
 
         @dg.asset(name="my_asset", retry_policy=policy, check_specs=[dg.AssetCheckSpec(name, asset="my_asset") for name in checks])
         def my_asset(context: dg.AssetExecutionContext):
-            done = dg.PipesSubprocessClient(**client).run(
-                context=context,
-                command=[*program, "--job-name", context.run.job_name, *map(str, args)],
-                extras=extras,
-            )
+            command = [*program, "--job-name", context.run.job_name, *map(str, args)]
+            if step:
+                yield from step(context, command)
+                return
+            done = dg.PipesSubprocessClient(**client).run(context=context, command=command, extras=extras)
             self.custom = list(done.get_custom_messages())
             self.results = list(done.get_results())
             yield from self.results
@@ -174,7 +179,7 @@ def test_standard_streams(capfd):
 class Server:
     """Answers with the statuses that it is given, and then with 200."""
 
-    def __init__(self, *statuses, forever=None):
+    def __init__(self, *statuses, forever=None, after=None):
         self.requests, left = 0, list(statuses)
         server = self
 
@@ -183,6 +188,8 @@ class Server:
                 server.requests += 1
                 self.send_response(left.pop(0) if left else forever or 200)
                 self.send_header("Content-Length", "0")
+                if after:
+                    self.send_header("Retry-After", after)
                 self.end_headers()
 
             def log_message(self, *args):
@@ -246,3 +253,53 @@ def test_a_dead_reader_is_noticed(line):
     code = f"import os, dagster_pipes\nwith dagster_pipes.open_dagster_pipes() as p: p._message_channel._path and open(p._message_channel._path, 'a').write({message!r} + chr(10))"
     with pytest.raises(AssertionError, match="framework exception"):
         Launch(program=[sys.executable, "-c", code])
+
+
+def test_glue_ends_it_at_a_permanent_failure():
+    with Server(forever=404) as server:
+        launch = Launch("--test-name=retries", "--url", server.url, step=run_step, policy=dg.RetryPolicy(max_retries=3))
+    assert not launch.result.success
+    assert (server.requests, launch.attempts()) == (1, 1)
+    failure = launch.result.failure_data_for_node("my_asset")
+    assert failure.user_failure_data.metadata["outcome"].value["outcome"] == "permanent"
+
+
+def test_glue_comes_back_when_it_makes_sense():
+    with Server(503, after="1") as server:
+        launch = Launch("--test-name=retries", "--url", server.url, step=run_step)
+    assert launch.result.success
+    assert (server.requests, launch.attempts()) == (2, 2)
+
+
+def test_glue_leaves_the_rest_to_the_policy():
+    with Server(forever=503) as server:
+        launch = Launch("--test-name=retries", "--url", server.url, step=run_step, policy=dg.RetryPolicy(max_retries=1))
+    assert not launch.result.success
+    assert (server.requests, launch.attempts()) == (6, 2)
+
+
+CANCELLED = """
+import sys
+import dagster as dg
+from perdure_step import run_step
+
+@dg.asset
+def my_asset(context: dg.AssetExecutionContext):
+    yield from run_step(context, [sys.argv[1], "--test-name=wait"])
+
+dg.materialize([my_asset], instance=dg.DagsterInstance.ephemeral())
+"""
+
+
+def test_cancelled_step_leaves_no_orphan():
+    with subprocess.Popen(
+        [sys.executable, "-c", CANCELLED, PROGRAM], text=True, stdout=subprocess.PIPE, stderr=subprocess.PIPE,
+        env={**os.environ, "PYTHONPATH": os.environ["EXAMPLE"]}, start_new_session=True,
+    ) as step:  # fmt: skip
+        pid = int(step.stdout.readline().split()[1])
+        step.send_signal(signal.SIGINT)  # to Dagster only, as a cancelled run does
+        _, log = step.communicate(timeout=60)
+    assert step.returncode != 0
+    assert "external process pipes closed with exception" in log, log
+    with pytest.raises(ProcessLookupError):
+        os.kill(pid, 0)

@@ -14,6 +14,7 @@ import (
 	"os"
 	"path/filepath"
 	"reflect"
+	"strconv"
 	"time"
 
 	"github.com/seed-0f2c7998/perdure/circuit"
@@ -89,7 +90,7 @@ func (o *options) work(ctx context.Context, s *pipes.Session) error {
 	case "stdio":
 		return stdio(s)
 	case "wait":
-		fmt.Fprintln(os.Stdout, "waiting")
+		fmt.Fprintln(os.Stdout, "waiting", os.Getpid())
 		<-ctx.Done()
 		return ctx.Err()
 	default:
@@ -226,7 +227,7 @@ func (o *options) retries(ctx context.Context, s *pipes.Session) error {
 	b := circuit.New("server", circuit.Config{Observe: circuit.LogTo(s.Logger())})
 	p := retry.Policy{
 		Name: "fetch", MaxAttempts: 3, BaseDelay: time.Millisecond, Jitter: retry.NoJitter,
-		Breaker: b, Observe: s.Observe(b),
+		MaxRetryAfter: time.Millisecond, Breaker: b, Observe: s.Observe(b),
 	}
 	return retry.Do(ctx, &p, func(ctx context.Context) error {
 		req, err := http.NewRequestWithContext(ctx, http.MethodGet, o.url, nil)
@@ -240,14 +241,19 @@ func (o *options) retries(ctx context.Context, s *pipes.Session) error {
 		defer func() { _ = resp.Body.Close() }()
 		_, _ = io.Copy(io.Discard, resp.Body)
 		if resp.StatusCode != http.StatusOK {
-			return statusError(resp.StatusCode)
+			after, _ := strconv.Atoi(resp.Header.Get("Retry-After"))
+			return statusError{resp.StatusCode, time.Duration(after) * time.Second}
 		}
 		return nil
 	})
 }
 
 // statusError is an answer that is not the one that was wanted.
-type statusError int
+type statusError struct {
+	status int
+	after  time.Duration
+}
 
-func (e statusError) Error() string       { return fmt.Sprint("status ", int(e)) }
-func (e statusError) HTTPStatusCode() int { return int(e) }
+func (e statusError) Error() string                     { return fmt.Sprint("status ", e.status) }
+func (e statusError) HTTPStatusCode() int               { return e.status }
+func (e statusError) RetryAfter() (time.Duration, bool) { return e.after, e.after > 0 }
