@@ -8,6 +8,7 @@ import (
 	"os/exec"
 	"strings"
 	"testing"
+	"time"
 )
 
 // The fleet at full size: what sharing is worth, and that kill -9 changes nothing.
@@ -62,6 +63,28 @@ func TestFleetThroughRedis(t *testing.T) {
 	}
 }
 
+// A server that is away, or hangs, makes no run fail or wait for long: one warning, and the host goes on by itself.
+func TestRedisIsAway(t *testing.T) {
+	hung, err := net.Listen("tcp", "127.0.0.1:0") // accepts, and says nothing
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer func() { _ = hung.Close() }()
+	for what, store := range map[string]string{"nobody listens": "redis://127.0.0.1:1", "no answer": "redis://" + hung.Addr().String()} {
+		t.Run(what, func(t *testing.T) {
+			f := newFleet(t, newService(t), "run", "--name", "X", "--base-delay", "5ms", "--store", store)
+			f.trip()
+			f.service.healthy.Store(true)
+			begin := time.Now()
+			f.run(1, 0)
+			t.Logf("a run ended after %v", time.Since(begin).Round(time.Millisecond))
+			if f.codes[75] != 1 || time.Since(begin) > 3*time.Second || strings.Count(f.log.String(), "WARN: ") != 1 {
+				t.Errorf("exit codes %v after %v, want 75 soon, and one warning:\n%s", f.codes, time.Since(begin), f.log.String())
+			}
+		})
+	}
+}
+
 // hand changes the breaker by hand on one host.
 func (f *fleet) hand(state, what string) {
 	f.t.Helper()
@@ -88,7 +111,7 @@ func startRedis(t *testing.T) string {
 	start(t, c)
 	t.Cleanup(func() { _ = c.Process.Kill(); _ = c.Wait() })
 	eventually(t, "the server answers", func() bool {
-		conn, err := net.Dial("tcp", address)
+		conn, err := new(net.Dialer).DialContext(t.Context(), "tcp", address)
 		if err != nil {
 			return false
 		}

@@ -45,7 +45,7 @@ at the latest, each takes its attempt_timeout.`,
 }
 
 func (a *app) plan(f *planFlags) error {
-	s, err := a.settings(f.policy, "default")
+	s, err := a.settings(f.policy)
 	if err != nil {
 		return err
 	}

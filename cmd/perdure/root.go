@@ -167,10 +167,10 @@ func (a *app) getenv(name string) string {
 	return ""
 }
 
-// settings reads the policy of a command. Its preset is the one named unless
+// settings reads the policy of a command. Its preset is the default one unless
 // the user chose another.
-func (a *app) settings(f *policy.Flags, preset string) (*policy.Settings, error) {
-	s, warnings, err := f.Read(preset, a.environ)
+func (a *app) settings(f *policy.Flags) (*policy.Settings, error) {
+	s, warnings, err := f.Read("default", a.environ)
 	for _, w := range warnings {
 		a.log.Warn(w, "event", "warning")
 	}

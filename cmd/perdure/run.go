@@ -76,7 +76,7 @@ a signal came between two, it is 64 (wrong usage), 75 (come back later) or 128+n
 
 // run runs the command args.
 func (a *app) run(c *cobra.Command, f *runFlags, args []string) error {
-	s, err := a.settings(f.policy, "default")
+	s, err := a.settings(f.policy)
 	if err != nil {
 		return err
 	}

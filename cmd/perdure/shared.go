@@ -31,7 +31,7 @@ a server asked not to be called. BUDGET is the balance of a retry budget that ha
 It changes nothing, and makes no file. With --json, each look is one object in a line.`,
 		Args: cobra.NoArgs,
 		RunE: func(c *cobra.Command, _ []string) error {
-			s, err := a.settings(f, "default")
+			s, err := a.settings(f)
 			if err != nil {
 				return err
 			}
@@ -122,7 +122,7 @@ func (a *app) handCommand(h state.Hand) *cobra.Command {
 			return nil
 		},
 		RunE: func(c *cobra.Command, args []string) error {
-			s, err := a.settings(f, "default")
+			s, err := a.settings(f)
 			if err != nil {
 				return err
 			}

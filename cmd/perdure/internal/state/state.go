@@ -29,12 +29,13 @@ func Of(name string) string { return "op:" + name }
 type Store struct {
 	circuit.Store // nil: not opened yet
 
-	log   *slog.Logger
-	open  func() circuit.Store
-	once  sync.Once         // opens it
-	fleet *redisstore.Store // nil: the state is this host's alone
-	end   func()            // nil: there is nothing to end
-	fresh atomic.Bool       // there is a breaker of which the fleet has not been asked
+	log    *slog.Logger
+	open   func() circuit.Store
+	once   sync.Once         // opens it
+	end    func()            // nil: there is nothing to end
+	fleet  *redisstore.Store // nil: the state is this host's alone
+	fresh  atomic.Bool       // there is a breaker of which the fleet has not been asked
+	silent atomic.Bool       // the fleet's server has not answered in time
 }
 
 // Open returns the store that text names: memory, host, the URL of a server
@@ -42,10 +43,10 @@ type Store struct {
 // once, and is memory. The error is about the URL.
 func Open(text string, log *slog.Logger) (*Store, error) {
 	s := &Store{log: log}
-	switch {
-	case text == "memory":
+	switch text {
+	case "memory":
 		s.open = func() circuit.Store { return new(circuit.Memory) }
-	case text == "" || text == "host":
+	case "", "host":
 		s.open = s.host
 	default:
 		slog.SetDefault(log) // which the stores warn
@@ -57,7 +58,12 @@ func Open(text string, log *slog.Logger) (*Store, error) {
 		} else if err != nil {
 			return nil, err
 		}
-		s.fleet, s.end = fleet, func() { fleet.Close(); local.Close() }
+		s.fleet, s.end = fleet, func() {
+			if fleet.Err() == nil && !s.silent.Load() { // else there is nobody to tell
+				fleet.Close()
+			}
+			local.Close()
+		}
 		s.open = func() circuit.Store { return fleet }
 	}
 	return s, nil
@@ -77,8 +83,12 @@ func (s *Store) Cell(key string, obey func(cell.Order)) *cell.Ref {
 	return s.Store.Cell(key, obey)
 }
 
-// patience is how long a command waits for what its fleet knows.
-const patience = 500 * time.Millisecond
+// How long a command waits for what its fleet knows, and how often it looks
+// whether there is any use in that.
+const (
+	patience = 500 * time.Millisecond
+	look     = 10 * time.Millisecond
+)
 
 // Ready asks the fleet what it knows of the breakers that have been made since
 // the last time, for half a second at most, and reports whether there were any.
@@ -89,10 +99,24 @@ func (s *Store) Ready(ctx context.Context) bool {
 	}
 	ctx, cancel := context.WithTimeout(ctx, patience)
 	defer cancel()
-	if err := s.fleet.Ready(ctx); err != nil {
-		s.log.Warn("The store that hosts share has not answered: going on with what this host knows", "event", "warning", "error", err)
+	answer := make(chan error, 1)
+	go func() { answer <- s.fleet.Ready(ctx) }()
+	ticker := time.NewTicker(look)
+	defer ticker.Stop()
+	for {
+		select {
+		case err := <-answer:
+			if err != nil && s.fleet.Err() == nil {
+				s.silent.Store(true)
+				s.log.Warn("The store that hosts share has not answered: going on with what this host knows", "event", "warning", "error", err)
+			}
+			return true
+		case <-ticker.C:
+			if s.fleet.Err() != nil { // which it has told
+				return true
+			}
+		}
 	}
-	return true
 }
 
 // Close ends the work of the store; nil has none.
