@@ -131,15 +131,21 @@ func copies(t *testing.T, args ...string) (int, string) {
 // back.
 func TestChangedBetweenRuns(t *testing.T) {
 	old, changed := generated(600_000), bytes.Repeat([]byte("new!"), 150_000)
-	serve, cut := httptestfault.Entity{Body: old, ETag: `"old"`}, 400_000
+	type page struct {
+		httptestfault.Entity
+		cut int // where each answer is cut; 0: nowhere
+	}
+	var serve atomic.Pointer[page]
+	serve.Store(&page{httptestfault.Entity{Body: old, ETag: `"old"`}, 400_000})
 	server := httptestfault.New(func(_ int, r *http.Request) httptestfault.Step {
+		now := serve.Load()
 		switch {
-		case cut == 0:
-			return serve.Answer(r)
-		case r.Header.Get("Range") != "" && r.Header.Get("If-Range") == serve.ETag:
+		case now.cut == 0:
+			return now.Answer(r)
+		case r.Header.Get("Range") != "" && r.Header.Get("If-Range") == now.ETag:
 			return httptestfault.Step{Status: http.StatusServiceUnavailable}
 		}
-		return serve.Answer(r).CutAt(cut, httptestfault.FIN)
+		return now.Answer(r).CutAt(now.cut, httptestfault.FIN)
 	})
 	defer server.Close()
 	dir := t.TempDir()
@@ -151,9 +157,9 @@ func TestChangedBetweenRuns(t *testing.T) {
 		}
 	}
 	fail() // 400,000 bytes of the old one
-	serve, cut = httptestfault.Entity{Body: changed, ETag: `"new"`}, 200_000
+	serve.Store(&page{httptestfault.Entity{Body: changed, ETag: `"new"`}, 200_000})
 	fail() // 200,000 of the new one over them
-	serve, cut = httptestfault.Entity{Body: old, ETag: `"old"`}, 0
+	serve.Store(&page{httptestfault.Entity{Body: old, ETag: `"old"`}, 0})
 	code, log := copies(t, server.URL+"/x", to)
 	if got, _ := os.ReadFile(to); code != 0 || !bytes.Equal(got, old) {
 		t.Fatalf("exit code %d, %d other bytes\n%s", code, len(got), log)
@@ -167,14 +173,14 @@ func TestChangedBetweenRuns(t *testing.T) {
 // Another address is another entity, though the server gives both the same tag.
 // What is signed anew each time is the same one.
 func TestAnotherAddressIsAnotherEntity(t *testing.T) {
-	broken := true
+	var broken atomic.Bool
 	server := httptestfault.New(func(_ int, r *http.Request) httptestfault.Step {
 		body := bytes.Repeat([]byte(r.URL.Path), 100_000)
 		whole := httptestfault.Entity{Body: body, ETag: `"same"`}.Answer(r)
-		if broken && r.Header.Get("Range") != "" {
+		if broken.Load() && r.Header.Get("Range") != "" {
 			return httptestfault.Step{Status: http.StatusServiceUnavailable}
 		}
-		if broken {
+		if broken.Load() {
 			return whole.CutAt(150_000, httptestfault.RST)
 		}
 		return whole
@@ -187,11 +193,11 @@ func TestAnotherAddressIsAnotherEntity(t *testing.T) {
 	} {
 		dir := t.TempDir()
 		to := filepath.Join(dir, "x.bin")
-		broken = true
+		broken.Store(true)
 		if code, log := copies(t, server.URL+c.first, to, "--max-attempts", "1"); code != 69 {
 			t.Fatalf("%s: exit code %d\n%s", c.first, code, log)
 		}
-		broken = false
+		broken.Store(false)
 		code, log := copies(t, server.URL+c.then, to)
 		path, _, _ := strings.Cut(c.then, "?")
 		if got, _ := os.ReadFile(to); code != 0 || !bytes.Equal(got, bytes.Repeat([]byte(path), 100_000)) {
