@@ -173,6 +173,38 @@ func TestFaults(t *testing.T) {
 	}
 }
 
+// One node is cut off and the others are not: it goes its own way, and is told
+// when it is back.
+func TestOneCutOff(t *testing.T) {
+	srv := startServer(t)
+	road := startProxy(t, srv.addr())
+	c := circuit.Config{FailureThreshold: 1, RecoveryTimeout: time.Minute, Observe: func(circuit.Transition) {}}
+	f := fleet(t, 1, redisstore.Options{URL: srv.url(), Quorum: 1}, c)
+	far := open(t, redisstore.Options{URL: "redis://" + road.listener.Addr().String(), Quorum: 1, Node: "far"})
+	c.Store = far
+	f = append(f, member{far, circuit.New("backend", c)})
+	c.RecoveryTimeout = 10 * time.Millisecond
+	own := circuit.New("own", c)
+	ready(t, far)
+	watchCalls(t, far)
+	agree(t, f, "at first")
+	road.set(0, true)
+	fail(t, f[0].Breaker, 1)
+	pass(outage)
+	if f[1].State() != circuit.Closed {
+		t.Errorf("cut off, it is %v", f[1].State())
+	}
+	for range 3 {
+		fail(t, own, 1)
+		awaitProbe(t, own).Success()
+	}
+	road.set(0, false)
+	took := eventually(t, 10*time.Second, func() bool { return f[1].State() == circuit.Open }, "it is told")
+	if t.Logf("told %v after healing", took); took > 3*time.Second {
+		t.Errorf("told %v after healing, want 3s at most", took)
+	}
+}
+
 // What the fleet had agreed on outlives a server that forgets.
 func TestServerForgets(t *testing.T) {
 	srv := startServer(t)

@@ -154,8 +154,11 @@ func (s *Store) untold(k *key, now time.Time) (list []call) {
 		if v.byHand {
 			hand = "1"
 		}
-		list = append(list, call{"restore", k,
-			[]string{v.epoch, number(v.gen), v.state.String(), ms(v.until.Sub(now)), v.reason, hand}, l})
+		list = append(list, call{
+			"restore", k,
+			[]string{v.epoch, number(v.gen), v.state.String(), ms(v.until.Sub(now)), v.reason, hand},
+			l,
+		})
 	}
 	for _, j := range []*job{k.hand, k.own} {
 		if j != nil && (j.kind != trip || j.until.After(now)) { // a vote that is over is none

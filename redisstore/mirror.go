@@ -153,6 +153,16 @@ func (m *mirror) follow(o cell.Order) {
 	m.told, m.local = m.view.gen, circuit.State(o.State)
 }
 
+// heard notes that the server has been told j, after which it said what is in
+// view. If that is what the local breaker is in by itself, there is no need to
+// tell it, and it may have gone on already.
+func (m *mirror) heard(j *job) {
+	late := m.view.until.Sub(j.until).Abs()
+	if m.known && m.view.state == j.state && m.local == j.state && (j.state != circuit.Open || late < m.margin/2) {
+		m.told = m.view.gen
+	}
+}
+
 // changed notes a transition that the local breaker has made, and returns what
 // the server must be told of it.
 func (m *mirror) changed(c cell.Change) (j job, tell bool) {

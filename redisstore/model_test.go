@@ -151,7 +151,6 @@ func (n *node) changed(from, to circuit.State, over local) {
 	j, tell := n.m.changed(cell.Change{From: uint8(from), To: uint8(to), Until: future})
 	n.local = over
 	if tell {
-		j.until = time.Time{}
 		n.next.has, n.next.job = true, j
 	}
 }
@@ -370,8 +369,12 @@ func (n *node) arrive(w *world) bool {
 	if !n.fresh {
 		n.m.learned = sent.Add(1)
 	}
+	f := n.flight
 	n.sent, n.done, n.flight, n.answer = false, false, request{}, view{}
 	n.learn(v, sent)
+	if f.has {
+		n.m.heard(&f.job)
+	}
 	n.fresh = false
 	return true
 }

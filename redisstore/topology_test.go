@@ -41,6 +41,9 @@ func TestCluster(t *testing.T) {
 	agreeOver(t, srv.url()+"?addr="+srv.addr())
 }
 
+// A server, or something before it, that speaks the old protocol alone.
+func TestOldProtocol(t *testing.T) { agreeOver(t, startServer(t).url()+"?protocol=2") }
+
 // Sentinels say where the server is.
 func TestSentinel(t *testing.T) {
 	srv := startServer(t)

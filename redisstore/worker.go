@@ -87,6 +87,9 @@ func (s *Store) answers(calls []call, answers []rueidis.RedisResult, sent time.T
 			failed = err
 			continue
 		}
+		if j, ok := c.job.(*job); ok {
+			c.key.mirror.heard(j)
+		}
 		answered++
 		c.key.contact = time.Now()
 	}

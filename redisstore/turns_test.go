@@ -1,0 +1,67 @@
+package redisstore_test
+
+import (
+	"testing"
+	"time"
+
+	"github.com/seed-0f2c7998/perdure/circuit"
+	"github.com/seed-0f2c7998/perdure/redisstore"
+)
+
+// dueFleet returns n members whose fleet is open, with its time up.
+func dueFleet(t *testing.T, n int, o redisstore.Options) []member {
+	t.Helper()
+	f := fleet(t, n, o, circuit.Config{FailureThreshold: 1, RecoveryTimeout: 20 * time.Millisecond})
+	fail(t, f[0].Breaker, 1)
+	for _, m := range f {
+		eventually(t, time.Second, func() bool { return m.State() == circuit.HalfOpen }, "open, and its time is up")
+	}
+	return f
+}
+
+// Who calls seldom still gets to probe: the lease waits for its next call.
+func TestSeldomCaller(t *testing.T) {
+	f := dueFleet(t, 1, brisk(startServer(t)))
+	if f[0].Allow() {
+		t.Fatal("a call passes without a lease")
+	}
+	<-time.After(time.Second) // six times as long as a lease lasts
+	p, err := f[0].Acquire()
+	if err != nil || !p.Probe() {
+		t.Fatalf("the next call is no probe: %v", err)
+	}
+}
+
+// Who has the lease and does not call any more gives way to one that does.
+func TestIdleHolder(t *testing.T) {
+	f := dueFleet(t, 2, brisk(startServer(t)))
+	if f[0].Allow() {
+		t.Fatal("a call passes without a lease")
+	}
+	eventually(t, time.Second, func() bool { st, _ := f[0].Status("backend"); return st.Holder == "node-0" }, "it has the lease")
+	took := eventually(t, 5*time.Second, f[1].Allow, "the other gets to probe")
+	t.Logf("the other got to probe after %v", took)
+}
+
+// A node whose probe has failed lets another go first: were it the one that is
+// broken, it would keep the fleet open.
+func TestFailedProberGivesWay(t *testing.T) {
+	srv := startServer(t)
+	o := redisstore.Options{URL: srv.url(), Quorum: 1, Sync: time.Second, Stale: 3 * time.Second}
+	f := dueFleet(t, 2, o)
+	awaitProbe(t, f[0].Breaker).Failure()
+	for turn := range 4 {
+		last, next := f[turn%2], f[1-turn%2]
+		eventually(t, 2*time.Second, func() bool { return last.State() == circuit.HalfOpen && next.State() == circuit.HalfOpen }, "its time is up")
+		eventually(t, 5*time.Second, func() bool {
+			if last.Allow() {
+				t.Fatalf("turn %d: who failed last probes again, and nobody else could", turn)
+			}
+			p, err := next.Acquire()
+			if err == nil {
+				p.Failure()
+			}
+			return err == nil
+		}, "the other probes")
+	}
+}
