@@ -162,8 +162,12 @@ func (a *app) completeKeys(_ *cobra.Command, args []string, begun string) ([]str
 	}
 	var keys []string
 	for _, key := range look.Keys {
-		if strings.HasPrefix(key, begun) {
+		name, operation := strings.CutPrefix(key, state.Of(""))
+		switch {
+		case strings.HasPrefix(key, begun):
 			keys = append(keys, key)
+		case operation && strings.HasPrefix(name, begun):
+			keys = append(keys, name)
 		}
 	}
 	return keys, cobra.ShellCompDirectiveNoFileComp
