@@ -15,14 +15,8 @@ import (
 	"github.com/seed-0f2c7998/perdure/retry"
 )
 
-func (a *app) copyCommand() *cobra.Command {
-	var f *policy.Flags
-	var more *copyFlags
-	endpoint, wait := "", time.Duration(0)
-	c := &cobra.Command{
-		Use:   "copy [flags] SRC DST",
-		Short: "Copy a file, a web page, an S3 object, or many, and verify them",
-		Long: `Copy SRC to DST, through failures.
+// copyText is the help of copy.
+const copyText = `Copy SRC to DST, through failures.
 
 SRC is a file, - for standard input, an http or https URL, or s3://BUCKET/KEY.
 DST is a file, - for standard output, or s3://BUCKET/KEY. A directory, s3://BUCKET and a key that ends
@@ -52,7 +46,16 @@ port of a URL, have a circuit breaker, which all copies of this user share: see 
 
 The exit code is 0 if all of it is there, 1 if it can't be done, 69 if attempts were given up, 75 if it
 is to be tried again later (the message says when), 64 for wrong usage, 130 or 143 if interrupted. With
--r it is 1 if a file can't be copied, and 69 if attempts were given up for all that failed.`,
+-r it is 1 if a file can't be copied, and 69 if attempts were given up for all that failed.`
+
+func (a *app) copyCommand() *cobra.Command {
+	var f *policy.Flags
+	var more *copyFlags
+	endpoint, wait := "", time.Duration(0)
+	c := &cobra.Command{
+		Use:   "copy [flags] SRC DST",
+		Short: "Copy a file, a web page, an S3 object, or many, and verify them",
+		Long:  copyText,
 		Example: `  perdure copy hour.csv s3://bikes/raw/
   perdure copy https://example.org/stations.json stations.json --max-attempts 7
   perdure copy https://example.org/large.zip . --checksum sha256:9f86d081884c7d65...
