@@ -4,6 +4,8 @@ package main
 
 import (
 	"bytes"
+	"fmt"
+	"io"
 	"math/rand/v2"
 	"net/http"
 	"net/http/httptest"
@@ -16,22 +18,26 @@ import (
 	"time"
 
 	"github.com/seed-0f2c7998/perdure/httpretry/httptestfault"
+	"github.com/seed-0f2c7998/perdure/s3test"
 )
 
 // A slowServer serves one entity at 32 MiB a second, and counts the bytes.
 type slowServer struct {
 	*httptest.Server
 
-	sent  atomic.Int64
-	tick  *time.Ticker // for each piece
-	extra http.Header
+	sent   atomic.Int64
+	ranges atomic.Int64 // requests for a part
+	tick   *time.Ticker // for each piece
 }
 
 func startSlow(t *testing.T, content []byte) *slowServer {
 	t.Helper()
-	s := &slowServer{tick: time.NewTicker(2 * time.Millisecond), extra: http.Header{"Etag": {`"large"`}}}
+	s := &slowServer{tick: time.NewTicker(2 * time.Millisecond)}
 	s.Server = httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-		w.Header().Set("ETag", s.extra.Get("ETag"))
+		if r.Header.Get("Range") != "" {
+			s.ranges.Add(1)
+		}
+		w.Header().Set("ETag", `"large"`)
 		http.ServeContent(slowWriter{w, s, r}, r, "large.bin", time.Time{}, bytes.NewReader(content))
 	}))
 	t.Cleanup(func() { s.Close(); s.tick.Stop() })
@@ -254,4 +260,86 @@ func TestInterruptedDownloadSaysWhatItKeeps(t *testing.T) {
 	if _, err := os.Stat(to); err == nil {
 		t.Error("the file is there")
 	}
+	if got := server.ranges.Load(); got < 2 {
+		t.Errorf("%d requests for a part, want 2 beside the first", got)
+	}
+}
+
+// A copy of many files that is interrupted ends at once, leaves nothing
+// half-written, and says how many are left.
+func TestInterruptedTree(t *testing.T) {
+	s := startTestServers(t)
+	for i := range 40 {
+		if err := s.store.Store("bikes", fmt.Sprintf("raw/%02d", i), generated(100_000)); err != nil {
+			t.Fatal(err)
+		}
+	}
+	s.store.Script(func(r s3test.Request) s3test.Fault {
+		if strings.Contains(r.Path, "/raw/") && !strings.HasSuffix(r.Path, "/00") {
+			return s3test.StallBody(50_000, time.Minute)
+		}
+		return s3test.Fault{}
+	})
+	dir := t.TempDir()
+	manifest := filepath.Join(t.TempDir(), "manifest")
+	var log bytes.Buffer
+	c := command(t, s.environ(t.TempDir()), "copy", "-r", "s3://bikes/raw", dir, "--parallel", "4", "--manifest", manifest)
+	c.Stderr = &log
+	start(t, c)
+	eventually(t, "one file is there", func() bool {
+		text, _ := os.ReadFile(manifest)
+		return bytes.Contains(text, []byte(`"copied"`))
+	})
+	if err := c.Process.Signal(os.Interrupt); err != nil {
+		t.Fatal(err)
+	}
+	interrupted(t, c, &log, 130)
+	if !strings.HasSuffix(log.String(), "perdure: stopped by signal: interrupt; 39 of 40 files are left\n") {
+		t.Errorf("it says\n%s", &log)
+	}
+	onlyFile(t, dir, "00")
+	if got := entries(t, manifest); len(got) != 40 {
+		t.Errorf("the manifest has %d files, want 40", len(got))
+	}
+}
+
+// An upload that is killed leaves its parts in the store; they can be cleaned
+// away.
+func TestKilledUploadCanBeCleaned(t *testing.T) {
+	s := startTestServers(t)
+	environ := s.environ(t.TempDir())
+	c := command(t, environ, "copy", "-", "s3://bikes/stations.bin")
+	stdin, err := c.StdinPipe()
+	if err != nil {
+		t.Fatal(err)
+	}
+	start(t, c)
+	if _, err := io.Copy(stdin, bytes.NewReader(generated(12<<20))); err != nil { // two parts, and some of the third
+		t.Fatal(err)
+	}
+	eventually(t, "two parts are there", func() bool { return s.store.Count("PUT", "/bikes/stations.bin") >= 2 })
+	if err := c.Process.Kill(); err != nil {
+		t.Fatal(err)
+	}
+	_ = c.Wait() // it was killed
+	if len(s.store.Uploads()) != 1 {
+		t.Fatalf("uploads under way: %v, want one", s.store.Uploads())
+	}
+	for _, c := range []struct {
+		age  string
+		left int
+	}{{"1h", 1}, {"0", 0}} {
+		cleaned(t, environ, c.age)
+		if left := s.store.Uploads(); len(left) != c.left {
+			t.Errorf("older than %s: %v are left, want %d", c.age, left, c.left)
+		}
+	}
+}
+
+func cleaned(t *testing.T, environ []string, age string) {
+	t.Helper()
+	var log bytes.Buffer
+	c := command(t, environ, "s3", "clean", "s3://bikes", "--older-than", age)
+	c.Stderr = &log
+	interrupted(t, start(t, c), &log, 0)
 }

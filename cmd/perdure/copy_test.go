@@ -151,13 +151,17 @@ func (s *testServers) asked(path string) (n int) {
 	return n
 }
 
-// abandon begins an upload in parts.
-func (s *testServers) abandon(key string) error {
-	client := s3.New(s3.Options{
+// client is one of the AWS SDK alone.
+func (s *testServers) client() *s3.Client {
+	return s3.New(s3.Options{
 		BaseEndpoint: aws.String(s.store.URL()), UsePathStyle: true, Region: "us-east-1",
 		Credentials: credentials.NewStaticCredentialsProvider(s.store.AccessKey, s.store.SecretKey, ""),
 	})
-	_, err := client.CreateMultipartUpload(context.Background(), &s3.CreateMultipartUploadInput{Bucket: aws.String("bikes"), Key: &key})
+}
+
+// abandon begins an upload in parts.
+func (s *testServers) abandon(key string) error {
+	_, err := s.client().CreateMultipartUpload(context.Background(), &s3.CreateMultipartUploadInput{Bucket: aws.String("bikes"), Key: &key})
 	return err
 }
 

@@ -162,7 +162,10 @@ func TestCauseIsTold(t *testing.T) {
 	enough := errors.New("enough")
 	j := &Job{
 		Source: server.URL, Destination: filepath.Join(t.TempDir(), "x"),
-		Policy:   func(p string) (retry.Policy, circuit.Config, error) { r, err := retry.Preset(p); return r, circuit.Config{}, err },
+		Policy: func(p string) (retry.Policy, circuit.Config, error) {
+			r, err := retry.Preset(p)
+			return r, circuit.Config{}, err
+		},
 		Progress: func(int64, int64) { cancel(enough) },
 	}
 	_, err := j.Run(ctx)
