@@ -17,7 +17,7 @@ import (
 // The limits of a message. What reads them stops for good, and tells nobody, at
 // one that it cannot take.
 const (
-	maxLine   = 63 << 10 // bytes, the newline included: what a file adds makes it 64 KiB at most
+	maxLine   = 60 << 10 // bytes, the newline included: what a file adds makes it 64 KiB at most
 	maxText   = 48 << 10 // bytes of one text, as it is encoded
 	maxDepth  = 64       // of lists and objects within one another; Python stops at a thousand
 	maxDigits = 4000     // of an integer; Python reads no more than 4300

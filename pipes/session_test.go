@@ -291,6 +291,27 @@ func TestFileIsAppendedTo(t *testing.T) {
 	}
 }
 
+// A message of up to a page is seen as a whole, or not at all.
+func TestLongMessagesAreSeenAsAWhole(t *testing.T) {
+	l := listen(t, contextOf("my_asset"))
+	done := make(chan error, 1)
+	ended, end := context.WithCancel(t.Context())
+	go func() { done <- follow(ended, l.file) }()
+	for i := range 4000 {
+		if err := l.Log(slog.LevelInfo, strings.Repeat("x", i%3900)); err != nil {
+			t.Error(err)
+		}
+	}
+	l.Close(nil)
+	end()
+	if err := <-done; err != nil {
+		t.Errorf("a reader that takes what is there for lines: %v", err)
+	}
+	if n := len(l.heard()); n != 4002 {
+		t.Errorf("%d messages, want 4002", n)
+	}
+}
+
 // Any number of goroutines may report, while a reader takes whatever is there
 // for whole lines, as Dagster's does.
 func TestConcurrentReports(t *testing.T) {

@@ -29,9 +29,10 @@ type sink interface {
 // whatever is there for a whole line.
 //
 // That alone is not enough. A write that goes from one page of the file to the
-// next can be seen in part, at the page's end. So when little is left of a page
-// after a message, that is filled with spaces, which are nothing to JSON: only a
-// message that is longer than this room ever lies on two pages.
+// next can be seen in part, at the page's end. So what is left of a page after
+// a message is filled with spaces, which are nothing to JSON: only a message
+// that is longer than a page ever lies on two. When the file has become large,
+// that is done only where little is left.
 type file struct {
 	name string
 	f    *os.File
@@ -40,8 +41,9 @@ type file struct {
 }
 
 const (
-	page = 4 << 10 // or a part of one, where they are larger
-	room = 1 << 10
+	page  = 4 << 10  // or a part of one, where they are larger
+	large = 16 << 20 // four thousand messages
+	room  = 1 << 10  // that is left for a message in a large file
 )
 
 func (f *file) write(line []byte) error {
@@ -51,7 +53,7 @@ func (f *file) write(line []byte) error {
 	if err := f.open(); err != nil {
 		return err
 	}
-	if left := page - (f.size+int64(len(line)))%page; left < room {
+	if left := page - (f.size+int64(len(line)))%page; left < page && (left < room || f.size < large) {
 		line = append(line[:len(line)-1], strings.Repeat(" ", int(left))+"\n"...)
 	}
 	n, err := f.f.Write(line)
