@@ -57,7 +57,7 @@ func packWheel(root, out, binary, version string, p platform, at time.Time) (str
 		return "", err
 	}
 	var tags strings.Builder
-	for _, tag := range strings.SplitSeq(p.tags, ".") {
+	for tag := range strings.SplitSeq(p.tags, ".") {
 		fmt.Fprintf(&tags, "Tag: py3-none-%s\n", tag)
 	}
 	all := []entry{
