@@ -109,32 +109,43 @@ func brief(err error) string {
 		}
 		return oneLine(text)
 	}
+	if within := unwrapped(err); within != nil {
+		return brief(within)
+	}
 	switch e := err.(type) { //nolint:errorlint // layer by layer
 	case *httpretry.StatusError:
 		return fmt.Sprintf("%d %s", e.Status, http.StatusText(e.Status))
-	case *objects.Error:
-		return brief(e.Err)
-	case *smithy.OperationError:
-		return brief(e.Err)
-	case *smithyhttp.RequestSendError:
-		return brief(e.Err)
-	case *url.Error:
-		return brief(e.Err)
 	case *fs.PathError:
 		return e.Err.Error()
-	case *readError:
-		return brief(e.err)
-	case *writeError:
-		return brief(e.err)
-	case interface{ Unwrap() []error }:
-		if all := e.Unwrap(); len(all) == 1 { // as errors.Join has it
-			return brief(all[0])
-		}
 	}
 	if send, ok := errors.AsType[*smithyhttp.RequestSendError](err); ok {
 		return brief(send)
 	}
 	return oneLine(redact.String(err.Error()))
+}
+
+// unwrapped returns the error in one that only puts words around it; nil: it is
+// none of those.
+func unwrapped(err error) error {
+	switch e := err.(type) { //nolint:errorlint // layer by layer
+	case *objects.Error:
+		return e.Err
+	case *smithy.OperationError:
+		return e.Err
+	case *smithyhttp.RequestSendError:
+		return e.Err
+	case *url.Error:
+		return e.Err
+	case *readError:
+		return e.err
+	case *writeError:
+		return e.err
+	case interface{ Unwrap() []error }:
+		if all := e.Unwrap(); len(all) == 1 { // as errors.Join has it
+			return all[0]
+		}
+	}
+	return nil
 }
 
 func oneLine(text string) string { return strings.Join(strings.Fields(text), " ") }
