@@ -8,7 +8,6 @@ import (
 	"net"
 	"strings"
 	"sync"
-	"syscall"
 	"testing"
 	"time"
 
@@ -146,9 +145,9 @@ func TestFaults(t *testing.T) {
 	watchCalls(t, f[0].Store, f[1].Store)
 	agree(t, f, "at first")
 
-	srv.signal(syscall.SIGSTOP)
+	srv.signal(stop)
 	pass(outage)
-	converges(t, f, "stopped and continued", func() { srv.signal(syscall.SIGCONT) })
+	converges(t, f, "stopped and continued", func() { srv.signal(resume) })
 
 	srv.kill()
 	pass(outage)

@@ -91,6 +91,21 @@ func TestNoChannel(t *testing.T) {
 	eventually(t, 2*time.Second, func() bool { return f[1].State() == circuit.Open }, "the other opens")
 }
 
+// The commands that the package's doc names are all that its user needs.
+func TestLeastUser(t *testing.T) {
+	srv := startServer(t, "--user", "lean", "on", ">leanness", "~circuit_breaker:*", "resetchannels", "&circuit_breaker:*", "-@all",
+		"+eval", "+evalsha", "+hgetall", "+hset", "+hdel", "+pexpire", "+time", "+publish", "+subscribe", "+ping", "+hello")
+	f := fleet(t, 2, redisstore.Options{URL: "redis://lean:leanness@" + srv.addr(), Sync: time.Second, Quorum: 1},
+		circuit.Config{FailureThreshold: 1, RecoveryTimeout: 20 * time.Millisecond})
+	fail(t, f[0].Breaker, 1)
+	eventually(t, 500*time.Millisecond, func() bool { return f[1].State() != circuit.Closed }, "the other opens, by push")
+	awaitProbe(t, f[1].Breaker).Success()
+	f[0].HoldUntil(time.Now().Add(time.Minute))
+	eventually(t, 2*time.Second, func() bool { return !f[1].NotBefore().IsZero() }, "the instant is shared")
+	f[0].Isolate()
+	eventually(t, 2*time.Second, func() bool { return f[1].State() == circuit.Isolated }, "the other is isolated")
+}
+
 // A key that is something else concerns no other.
 func TestForeignKey(t *testing.T) {
 	srv := startServer(t)

@@ -15,6 +15,11 @@
 // says so, and they agree again when it is back.
 //
 // Retry budgets are not shared: each process, or host, has its own.
+//
+// The server is Redis from 6.2 or Valkey, alone, behind sentinels or a cluster.
+// With access lists, the user needs the keys and the channel of the prefix, and
+// the commands eval, evalsha, hgetall, hset, hdel, pexpire, time, publish,
+// subscribe, ping and hello; in a cluster cluster as well.
 package redisstore
 
 import (

@@ -9,7 +9,6 @@ import (
 	"os/exec"
 	"strconv"
 	"strings"
-	"syscall"
 	"testing"
 	"time"
 
@@ -37,7 +36,7 @@ func startServer(t *testing.T, args ...string) *server {
 	s := &server{t: t, port: freePort(t), args: args}
 	s.start()
 	t.Cleanup(func() {
-		s.signal(syscall.SIGCONT)
+		s.signal(resume)
 		s.kill()
 		if t.Failed() {
 			t.Logf("redis-server:\n%s", s.log.String())
@@ -82,7 +81,7 @@ func (s *server) signal(sig os.Signal) { _ = s.cmd.Process.Signal(sig) }
 
 // kill kills the process, with all that it knew.
 func (s *server) kill() {
-	s.signal(syscall.SIGKILL)
+	s.signal(os.Kill)
 	_ = s.cmd.Wait()
 }
 

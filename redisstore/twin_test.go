@@ -1,0 +1,68 @@
+package redisstore
+
+import "github.com/seed-0f2c7998/perdure/circuit"
+
+// A twin is the hash of one key and what the scripts do with it, with the
+// instants as whether they are over. Votes are left out: each opens.
+type twin struct {
+	epoch string
+	gen   int64
+	state circuit.State
+	due   bool // until is over
+	hand  bool
+	owner string // of the lease, "" for nobody or when it is over
+	holds bool   // the lease is not over
+}
+
+func (s *twin) enter(state circuit.State, due, hand bool) {
+	s.gen++
+	s.state, s.due, s.hand, s.owner, s.holds = state, due, hand, "", false
+}
+
+func (s *twin) trip(due bool) bool {
+	if s.state != circuit.Closed {
+		return false
+	}
+	s.enter(circuit.Open, due, false)
+	return true
+}
+
+func (s *twin) lease(process string) {
+	if s.state == circuit.Open && s.due && !s.holds {
+		s.gen++
+		s.owner, s.holds = process, true
+	}
+}
+
+func (s *twin) settle(process string, token int64, state circuit.State, due bool) bool {
+	if s.state != circuit.Open || s.owner != process || s.gen != token {
+		return false
+	}
+	s.enter(state, due, false)
+	return true
+}
+
+func (s *twin) release(process string, token int64) bool {
+	if s.owner != process || s.gen != token {
+		return false
+	}
+	s.owner, s.holds = "", false
+	return true
+}
+
+func (s *twin) restore(v view) bool {
+	if s.epoch != v.epoch && s.gen != 0 || s.epoch == v.epoch && s.gen >= v.gen {
+		return false
+	}
+	s.gen = max(s.gen, v.gen)
+	s.enter(v.state, !v.until.After(present), v.byHand)
+	return true
+}
+
+func (s *twin) view() view {
+	v := view{epoch: s.epoch, gen: s.gen, state: s.state, byHand: s.hand, until: when(s.due || s.state != circuit.Open), lease: past, hold: past}
+	if s.holds {
+		v.process, v.node, v.lease = s.owner, s.owner, future
+	}
+	return v
+}
