@@ -39,6 +39,8 @@ same checksum. Nothing is deleted. A file that fails does not keep the others fr
 it would be the same for all: no such bucket, wrong credentials, an open circuit breaker, a full disk.
 Links to files are followed, those to directories are not and count as failures. Keys that would lead out
 of the directory, or can't be files here, are refused one by one. --manifest lists what became of each.
+The circuit breaker opens after as many more failures in a row as there are files at a time, unless
+--failure-threshold is given; --wait lets the copy go on when that closes again.
 
 Credentials, region and profile are those of the AWS environment, as for the AWS CLI. The policy begins
 as the preset s3_upload, s3_download or, for a URL, api_call. Endpoint and bucket, or scheme, host and

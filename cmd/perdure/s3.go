@@ -1,6 +1,7 @@
 package main
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -11,12 +12,14 @@ import (
 	"github.com/spf13/cobra"
 	"github.com/spf13/pflag"
 
+	"github.com/seed-0f2c7998/perdure/circuit"
 	"github.com/seed-0f2c7998/perdure/cmd/perdure/internal/checksum"
 	"github.com/seed-0f2c7998/perdure/cmd/perdure/internal/copying"
 	"github.com/seed-0f2c7998/perdure/cmd/perdure/internal/exit"
 	"github.com/seed-0f2c7998/perdure/cmd/perdure/internal/policy"
 	"github.com/seed-0f2c7998/perdure/cmd/perdure/internal/tree"
 	"github.com/seed-0f2c7998/perdure/internal/setting"
+	"github.com/seed-0f2c7998/perdure/retry"
 )
 
 // copyFlags are the flags of copy that are no policy.
@@ -70,8 +73,10 @@ func (a *app) copyTree(c *cobra.Command, f *policy.Flags, flags *copyFlags, link
 	if err != nil {
 		return err
 	}
+	parallel := cmp.Or(flags.parallel, 16)
+	link.Policy = patientBreaker(link.Policy, parallel)
 	job := &tree.Job{
-		Tree: t, Link: link, Parallel: flags.parallel, Progress: meter.files,
+		Tree: t, Link: link, Parallel: parallel, Progress: meter.files,
 		Warn: func(text string) { meter.log.Warn(text, "event", "warning") },
 		Done: func(e tree.Entry) {
 			if e.Action == tree.Failed {
@@ -95,6 +100,19 @@ func (a *app) copyTree(c *cobra.Command, f *policy.Flags, flags *copyFlags, link
 		"copied", s.Copied, "skipped", s.Skipped, "failed", s.Failed, "bytes", s.Bytes,
 		"requests", s.Requests, "retries", s.Retries, "duration", s.Elapsed)
 	return err
+}
+
+// patientBreaker lets a breaker that nobody has set the threshold of see as many
+// more failures in a row as there are files at a time: one burst that a store
+// refuses is one event, not sixteen.
+func patientBreaker(policy func(string) (retry.Policy, circuit.Config, error), parallel int) func(string) (retry.Policy, circuit.Config, error) {
+	return func(preset string) (retry.Policy, circuit.Config, error) {
+		p, b, err := policy(preset)
+		if b.FailureThreshold == 0 {
+			b.FailureThreshold = 5 + parallel
+		}
+		return p, b, err
+	}
 }
 
 // openManifest opens where the manifest goes; nil: nowhere.
