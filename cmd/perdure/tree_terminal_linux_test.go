@@ -1,0 +1,45 @@
+package main
+
+import (
+	"strings"
+	"testing"
+	"time"
+
+	"golang.org/x/sys/unix"
+
+	"github.com/seed-0f2c7998/perdure/s3test"
+)
+
+// On a terminal a copy of many files has one bar, with how many are done; it
+// goes away at the end, and lines about failures stand above it.
+func TestTreeOnTerminal(t *testing.T) {
+	s := startTestServers(t)
+	for _, pair := range s.environ(t.TempDir()) {
+		name, value, _ := strings.Cut(pair, "=")
+		t.Setenv(name, value)
+	}
+	from := t.TempDir()
+	fill(t, from, 300)
+	puts := 0
+	s.store.Script(func(r s3test.Request) s3test.Fault {
+		if r.Method != "PUT" {
+			return s3test.Fault{}
+		}
+		if puts++; puts <= 3 {
+			return s3test.AccessDenied()
+		}
+		return s3test.SlowAnswer(5 * time.Millisecond) // so that there is something to see
+	})
+	term := onTerminal(t, "perdure", "copy", "-r", from, "s3://bikes/raw", "--parallel", "2")
+	control(t, term.master, func(fd int) error {
+		return unix.IoctlSetWinsize(fd, unix.TIOCSWINSZ, &unix.Winsize{Row: 40, Col: 200})
+	})
+	term.await("of 300 files)")
+	term.await("3 of 300 files are not copied: ")
+	if code := term.code(); code != 1 {
+		t.Errorf("exit code %d", code)
+	}
+	if text := term.text(); strings.Count(text, "ERROR: Failed: write s3://bikes/raw/") != 3 || !strings.Contains(text, "Copied 297 files ") {
+		t.Errorf("the screen has\n%s", text)
+	}
+}
