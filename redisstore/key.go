@@ -102,9 +102,18 @@ func (s *Store) Changed(name string, c cell.Change) {
 	case j.kind == byHand:
 		k.hand, k.own, k.hold, k.lost = &j, nil, time.Time{}, nil
 	default:
-		k.own = &j
+		k.own = j.after(k.own)
 	}
 	s.wake()
+}
+
+// after returns j as it is to be told if before has not been told yet: what a
+// lease has led to is then told by its holder, with what came of it at last.
+func (j job) after(before *job) *job {
+	if before != nil && before.token != 0 && j.kind == trip {
+		j.kind, j.token = settle, before.token
+	}
+	return &j
 }
 
 // Held has the server told of a not-before instant.

@@ -83,6 +83,9 @@ func (n *node) changed(from, to circuit.State, over local) {
 	j, tell := n.m.changed(cell.Change{From: uint8(from), To: uint8(to), Until: future})
 	n.local = over
 	if tell {
+		if n.next.has {
+			j = *j.after(&n.next.job)
+		}
 		n.next.has, n.next.job = true, j
 	}
 }
