@@ -232,7 +232,7 @@ func (b *Breaker) changed(old, next word, s signal, why Reason, now time.Time) {
 	}
 	if s != told {
 		b.store.Changed(b.name, cell.Change{
-			From: uint8(t.From), To: uint8(t.To), Until: t.RetryAt, Reason: why.pack(), ByHand: why.code == ByHand,
+			From: uint8(t.From), To: uint8(t.To), Until: b.end(next, floor(now)), Reason: why.pack(), ByHand: why.code == ByHand,
 		})
 	}
 	b.report(t)

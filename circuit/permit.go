@@ -64,11 +64,16 @@ func (b *Breaker) acquire(w word) (Permit, error) {
 	return Permit{}, b.refusal(w, now)
 }
 
+// end returns the time of w's instant, or now if that has passed.
+func (b *Breaker) end(w word, now instant) time.Time {
+	return time.UnixMilli(int64(now + max(w.ahead(now, b.rules.limit(w.state())), 0)))
+}
+
 // refusal is why w admits no call at now.
 func (b *Breaker) refusal(w word, now instant) *OpenError {
 	e := &OpenError{Name: b.name, State: w.state()}
 	if e.State == Open || e.State == HalfOpen {
-		e.RetryAt = time.UnixMilli(int64(now + max(w.ahead(now, b.rules.limit(e.State)), 0)))
+		e.RetryAt = b.end(w, now)
 		if held := b.NotBefore(); held.After(e.RetryAt) {
 			e.RetryAt = held
 		}
