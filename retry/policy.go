@@ -167,14 +167,14 @@ func (p *Policy) Validate() error {
 	return p.Breaker.Err()
 }
 
-// plausible reports whether Validate would find nothing in the policy's numbers,
-// in a few nanoseconds: every call asks. It must not be true for a policy that
-// Validate refuses; lists and Breakers answer for themselves.
+// plausible reports whether Validate would find nothing in the numbers of a
+// policy without timeouts, in a few nanoseconds: every call asks. It must not be
+// true for a policy that Validate refuses; lists and Breakers answer for themselves.
 func (p *Policy) plausible() bool {
 	// What is too small makes a difference negative: one sign tells of all.
 	most := p.maxDelay()
 	sign := (int64(p.MaxAttempts) + 1) | (int64(EqualJitter) - int64(p.JitterMode)) |
-		int64(p.Jitter+1|p.BaseDelay|p.MaxDelay|p.ThrottleDelay|p.AttemptTimeout|p.MaxElapsed|p.MaxRetryAfter) |
+		int64(p.Jitter+1|p.BaseDelay|p.MaxDelay|p.ThrottleDelay|p.MaxRetryAfter) |
 		int64(most-p.baseDelay()) | int64(most-p.ThrottleDelay)
 	return sign >= 0 &&
 		(p.ExponentialBase == 0 || p.ExponentialBase >= 1 && p.ExponentialBase <= maxBase)
@@ -182,7 +182,7 @@ func (p *Policy) plausible() bool {
 
 // check is Validate for a call that is about to begin: it costs little.
 func (p *Policy) check() error {
-	if p.plausible() && setting.CheckList(p.RetryOn) && setting.CheckList(p.IgnoreOn) {
+	if p.AttemptTimeout|p.MaxElapsed >= 0 && p.plausible() && setting.CheckList(p.RetryOn) && setting.CheckList(p.IgnoreOn) {
 		return p.Breaker.Err()
 	}
 	return p.Validate()
