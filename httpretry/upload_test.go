@@ -6,6 +6,7 @@ import (
 	"io"
 	"net/http"
 	"strings"
+	"sync"
 	"testing"
 	"time"
 
@@ -16,11 +17,14 @@ import (
 
 // A held reader gives nothing until it is released, and then all at once.
 type held struct {
+	begun   chan struct{} // closed when it is read for the first time
+	once    sync.Once
 	release chan struct{}
 	rest    io.Reader
 }
 
 func (h *held) Read(p []byte) (int, error) {
+	h.once.Do(func() { close(h.begun) })
 	<-h.release
 	return h.rest.Read(p)
 }
@@ -44,11 +48,14 @@ func TestAnswerWhileTheBodyIsRead(t *testing.T) {
 			defer server.Close()
 			base := server.Transport()
 			defer base.CloseIdleConnections()
-			body := &held{make(chan struct{}), strings.NewReader(strings.Repeat("x", 100))}
+			body := &held{
+				begun: make(chan struct{}), release: make(chan struct{}), rest: strings.NewReader(strings.Repeat("x", 100)),
+			}
 			source := &closing{body, make(chan struct{})}
 			policy := quick()
 			policy.Observe = func(e retry.Event) {
 				if e.Kind == retry.Retrying {
+					<-body.begun // the server may have been faster than the first read
 					close(body.release)
 				}
 			}
@@ -116,7 +123,7 @@ func TestCancelledWhileTheBodyIsRead(t *testing.T) {
 	defer server.Close()
 	base := server.Transport()
 	defer base.CloseIdleConnections()
-	body := &held{make(chan struct{}), strings.NewReader("data")}
+	body := &held{begun: make(chan struct{}), release: make(chan struct{}), rest: strings.NewReader("data")}
 	source := &closing{body, make(chan struct{})}
 	ctx, cancel := context.WithCancel(t.Context())
 	policy := quick()

@@ -2,6 +2,7 @@ package main
 
 import (
 	"strings"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -20,12 +21,12 @@ func TestTreeOnTerminal(t *testing.T) {
 	}
 	from := t.TempDir()
 	fill(t, from, 300)
-	puts := 0
+	var puts atomic.Int32 // several requests ask at once
 	s.store.Script(func(r s3test.Request) s3test.Fault {
 		if r.Method != "PUT" {
 			return s3test.Fault{}
 		}
-		if puts++; puts <= 3 {
+		if puts.Add(1) <= 3 {
 			return s3test.AccessDenied()
 		}
 		return s3test.SlowAnswer(5 * time.Millisecond) // so that there is something to see
