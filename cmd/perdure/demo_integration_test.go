@@ -57,7 +57,7 @@ func TestDemo(t *testing.T) {
 		script += line[1] + "\n"
 	}
 	paste := exec.CommandContext(t.Context(), "sh", "-c", script)
-	paste.Env = append(os.Environ(), "HOME="+tmp, "PERDURE_BASE_DELAY=0.01", "PERDURE_JITTER=0")
+	paste.Env = append(os.Environ(), "PERDURE_STATE="+t.TempDir(), "PERDURE_BASE_DELAY=0.01", "PERDURE_JITTER=0")
 	var page, log bytes.Buffer
 	paste.Stdout, paste.Stderr = &page, &log
 	if err := paste.Run(); err != nil {
