@@ -6,11 +6,13 @@ import (
 	"time"
 
 	"github.com/spf13/cobra"
+	"github.com/vbauerster/mpb/v8/cwriter"
 
 	"github.com/seed-0f2c7998/perdure/circuit"
 	"github.com/seed-0f2c7998/perdure/cmd/perdure/internal/copying"
 	"github.com/seed-0f2c7998/perdure/cmd/perdure/internal/exit"
 	"github.com/seed-0f2c7998/perdure/cmd/perdure/internal/policy"
+	"github.com/seed-0f2c7998/perdure/cmd/perdure/internal/progress"
 	"github.com/seed-0f2c7998/perdure/cmd/perdure/internal/state"
 	"github.com/seed-0f2c7998/perdure/retry"
 )
@@ -99,8 +101,8 @@ func (a *app) copyCommand() *cobra.Command {
 func (a *app) copy(c *cobra.Command, f *policy.Flags, job *copying.Job) error {
 	ctx, stop := exit.OnSignal(c.Context())
 	defer stop()
-	meter := a.newMeter(job.Source)
-	defer meter.end()
+	meter := a.meter(job.Source)
+	defer meter.End()
 	job.Stdin, job.Stdout = a.stdin, a.stdout
 	done, err := a.prepare(f, job, meter)
 	defer done()
@@ -108,7 +110,7 @@ func (a *app) copy(c *cobra.Command, f *policy.Flags, job *copying.Job) error {
 		return err
 	}
 	r, err := job.Run(ctx)
-	meter.end()
+	meter.End()
 	if err != nil {
 		return err
 	}
@@ -119,7 +121,7 @@ func (a *app) copy(c *cobra.Command, f *policy.Flags, job *copying.Job) error {
 
 // prepare gives the job its policy, and those who are told of it. The function
 // must be called when the job is done.
-func (a *app) prepare(f *policy.Flags, job *copying.Job, meter *meter) (done func(), err error) {
+func (a *app) prepare(f *policy.Flags, job *copying.Job, meter *progress.Meter) (done func(), err error) {
 	told := false
 	var store *state.Store
 	job.Policy = func(preset string) (retry.Policy, circuit.Config, error) {
@@ -133,9 +135,9 @@ func (a *app) prepare(f *policy.Flags, job *copying.Job, meter *meter) (done fun
 		if err != nil {
 			return retry.Policy{}, circuit.Config{}, err
 		}
-		s.Breaker.Observe = circuit.LogTo(meter.log)
+		s.Breaker.Observe = circuit.LogTo(meter.Log)
 		if store == nil {
-			if store, err = state.Open(s.Store, meter.log); err != nil {
+			if store, err = state.Open(s.Store, meter.Log); err != nil {
 				return retry.Policy{}, circuit.Config{}, err
 			}
 			job.Patience.Learn = store.Ready
@@ -143,17 +145,26 @@ func (a *app) prepare(f *policy.Flags, job *copying.Job, meter *meter) (done fun
 		s.Breaker.Store = store
 		return s.Policy, s.Breaker, nil
 	}
-	observe := retry.LogTo(meter.log)
+	observe := retry.LogTo(meter.Log)
 	job.Observe = func(e retry.Event) {
 		if a.json || e.Kind != retry.Stopped { // people get the error itself
 			observe(e)
 		}
 	}
-	job.Resumed = meter.resumed
-	job.Progress = meter.progress
-	job.Note = func(event, text string) { meter.log.Info(text, "event", event) }
+	job.Resumed = meter.Resumed
+	job.Progress = meter.Bytes
+	job.Note = func(event, text string) { meter.Log.Info(text, "event", event) }
 	_, _, err = job.Policy("default") // it may be wrong, though it may not be needed
 	return func() { store.Close() }, err
+}
+
+// meter returns one for what has that name.
+func (a *app) meter(name string) *progress.Meter {
+	m := progress.New(name, a.log)
+	if !a.json && cwriter.IsTerminal(int(a.stderr.Fd())) {
+		m.Draw(a.stderr, a.logger)
+	}
+	return m
 }
 
 // copied is the last line.

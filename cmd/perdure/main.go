@@ -5,17 +5,210 @@ package main
 
 import (
 	"context"
+	"errors"
 	"fmt"
+	"io"
+	"log/slog"
 	"os"
 	"runtime"
 	"runtime/debug"
+	"strings"
 
 	"github.com/spf13/cobra"
+	"github.com/spf13/pflag"
+
+	"github.com/seed-0f2c7998/perdure/cmd/perdure/internal/exit"
+	"github.com/seed-0f2c7998/perdure/cmd/perdure/internal/help"
+	"github.com/seed-0f2c7998/perdure/cmd/perdure/internal/policy"
+	"github.com/seed-0f2c7998/perdure/cmd/perdure/internal/report"
+	"github.com/seed-0f2c7998/perdure/internal/redact"
+	"github.com/seed-0f2c7998/perdure/internal/setting"
 )
 
 func main() {
 	a := &app{stdin: os.Stdin, stdout: os.Stdout, stderr: os.Stderr, environ: os.Environ()}
 	os.Exit(a.main(context.Background(), os.Args[1:]))
+}
+
+// An app is what the commands share: where they read and write, and how they log.
+type app struct {
+	stdin          *os.File
+	stdout, stderr *os.File
+	environ        []string
+
+	json  bool   // --json
+	level string // --log-level; "" is the environment's, or the default
+	log   *slog.Logger
+
+	command *cobra.Command // that runs; nil while the arguments are not understood
+}
+
+// main runs the command that args name and returns its exit code.
+func (a *app) main(ctx context.Context, args []string) int {
+	a.log = a.logger(a.stderr)
+	root := a.root()
+	root.SetArgs(args)
+	ran, err := root.ExecuteContextC(ctx)
+	if err == nil {
+		return exit.OK
+	}
+	if a.command == nil && ran != nil {
+		err = exit.UsageError(fmt.Errorf("%w\nsee: %s --help", err, ran.CommandPath()))
+	}
+	a.tell(err)
+	return exit.Code(err)
+}
+
+// tell writes an error that nobody has written yet.
+func (a *app) tell(err error) {
+	text := redact.String(err.Error())
+	if text == "" {
+		return
+	}
+	if a.json {
+		attrs := []any{"event", "error", "exit_code", exit.Code(err)}
+		if at := exit.RetryAt(err); !at.IsZero() {
+			attrs = append(attrs, "retry_at", at)
+		}
+		a.logger(a.stderr).Error(text, attrs...)
+		return
+	}
+	fmt.Fprintf(a.stderr, "perdure: %s\n", text)
+}
+
+// root returns the tree of commands.
+func (a *app) root() *cobra.Command {
+	root := &cobra.Command{
+		Use:           "perdure",
+		Short:         "Make calls outlast failures, without making the failures worse",
+		SilenceErrors: true,
+		SilenceUsage:  true,
+		PersistentPreRunE: func(c *cobra.Command, _ []string) error {
+			return a.start(c)
+		},
+	}
+	root.SetOut(a.stdout)
+	root.SetErr(a.stderr)
+	root.SetUsageFunc(help.Usage)
+	root.SetFlagErrorFunc(func(c *cobra.Command, err error) error { return flagError(c.Flags(), err) })
+	root.PersistentFlags().BoolVar(&a.json, "json", false, "write events, and results, as JSON, one object a line")
+	root.PersistentFlags().StringVar(&a.level, "log-level", "", "least `level` to log: debug, info, warn or error (info)")
+	root.PersistentFlags().BoolP("help", "h", false, "show this help")
+	_ = root.PersistentFlags().SetAnnotation("help", policy.Group, []string{"Other"})
+	_ = root.PersistentFlags().SetAnnotation("json", policy.Group, []string{"Other"})
+	_ = root.PersistentFlags().SetAnnotation("log-level", policy.Group, []string{"Other"})
+	cobra.EnableCommandSorting = false // the order below is that of the help
+	root.AddCommand(
+		a.runCommand(),
+		a.copyCommand(),
+		a.s3Command(),
+		a.planCommand(),
+		a.statusCommand(),
+		a.breakerCommand(),
+		a.demoCommand(),
+		a.versionCommand(),
+		help.Policy(),
+		help.ExitCodes(),
+	)
+	for _, c := range root.Commands() {
+		completeWords(c)
+	}
+	return root
+}
+
+// completeWords lets the shell complete the values of flags that take one of a
+// few words.
+func completeWords(c *cobra.Command) {
+	c.Flags().VisitAll(func(f *pflag.Flag) {
+		if words := f.Annotations[policy.Words]; len(words) > 0 {
+			_ = c.RegisterFlagCompletionFunc(f.Name, cobra.FixedCompletions(words, cobra.ShellCompDirectiveNoFileComp))
+		}
+	})
+}
+
+// start is called once the arguments are understood, before a command runs.
+func (a *app) start(c *cobra.Command) error {
+	if _, err := a.threshold(); err != nil {
+		return err
+	}
+	a.log = a.logger(a.stderr)
+	a.command = c
+	return nil
+}
+
+// logger returns a logger that writes to w what the flags ask for: lines, or
+// JSON objects. A command that draws on the terminal gives its own w.
+func (a *app) logger(w io.Writer) *slog.Logger {
+	level, _ := a.threshold()
+	if a.json {
+		return slog.New(report.JSON(w, level))
+	}
+	return slog.New(report.Lines(w, level))
+}
+
+// threshold returns the least level to log. JSON is for machines, which get
+// everything unless they ask for less.
+func (a *app) threshold() (slog.Level, error) {
+	level, source := slog.LevelInfo, "--log-level"
+	if a.json {
+		level = slog.LevelDebug
+	}
+	text := a.level
+	if text == "" {
+		text, source = a.getenv("PERDURE_LOG_LEVEL"), "PERDURE_LOG_LEVEL"
+	}
+	if text == "" {
+		return level, nil
+	}
+	for _, known := range []slog.Level{slog.LevelDebug, slog.LevelInfo, slog.LevelWarn, slog.LevelError} {
+		if strings.EqualFold(known.String(), text) {
+			return known, nil
+		}
+	}
+	return level, setting.Unknown(source, text, []string{"debug", "info", "warn", "error"})
+}
+
+// getenv returns the value of an environment variable.
+func (a *app) getenv(name string) string {
+	for _, pair := range a.environ {
+		if value, ok := strings.CutPrefix(pair, name+"="); ok {
+			return value
+		}
+	}
+	return ""
+}
+
+// settings reads the policy of a command. Its preset is the default one unless
+// the user chose another.
+func (a *app) settings(f *policy.Flags) (*policy.Settings, error) {
+	s, warnings, err := f.Read("default", a.environ)
+	for _, w := range warnings {
+		a.log.Warn(w, "event", "warning")
+	}
+	if err != nil {
+		return nil, exit.UsageError(err)
+	}
+	return s, nil
+}
+
+// flagError makes of pflag's errors ours: without its own words around them,
+// and with the nearest flag for one that does not exist.
+func flagError(flags *pflag.FlagSet, err error) error {
+	if invalid, ok := errors.AsType[*pflag.InvalidValueError](err); ok {
+		if bad, ok := errors.AsType[*setting.Error](err); ok {
+			return &setting.Error{Field: "--" + invalid.GetFlag().Name, Value: bad.Value, Want: bad.Want}
+		}
+	}
+	unknown, ok := errors.AsType[*pflag.NotExistError](err)
+	if !ok || len(unknown.GetSpecifiedName()) < 2 {
+		return err
+	}
+	var names []string
+	flags.VisitAll(func(f *pflag.Flag) { names = append(names, f.Name) })
+	if s := setting.Nearest(unknown.GetSpecifiedName(), names); s != "" {
+		return fmt.Errorf("%w; did you mean --%s?", err, s)
+	}
+	return err
 }
 
 func (a *app) versionCommand() *cobra.Command {

@@ -1,156 +1,17 @@
 package main
 
 import (
-	"cmp"
 	"context"
-	"errors"
 	"fmt"
-	"io"
-	"os"
 	"time"
 
 	"github.com/spf13/cobra"
-	"github.com/spf13/pflag"
 
-	"github.com/seed-0f2c7998/perdure/circuit"
-	"github.com/seed-0f2c7998/perdure/cmd/perdure/internal/checksum"
 	"github.com/seed-0f2c7998/perdure/cmd/perdure/internal/copying"
 	"github.com/seed-0f2c7998/perdure/cmd/perdure/internal/exit"
 	"github.com/seed-0f2c7998/perdure/cmd/perdure/internal/policy"
-	"github.com/seed-0f2c7998/perdure/cmd/perdure/internal/tree"
 	"github.com/seed-0f2c7998/perdure/internal/setting"
-	"github.com/seed-0f2c7998/perdure/retry"
 )
-
-// copyFlags are the flags of copy that are no policy.
-type copyFlags struct {
-	recursive bool
-	parallel  int
-	checksum  string
-	noResume  bool
-	manifest  string
-}
-
-func addCopyFlags(flags *pflag.FlagSet) *copyFlags {
-	f := &copyFlags{}
-	flags.BoolVarP(&f.recursive, "recursive", "r", false, "copy all files below a directory to s3://BUCKET/PREFIX, or back")
-	flags.IntVar(&f.parallel, "parallel", 0, "`number` of files at a time with -r (16), or of requests for a large URL (4); 1 to 256")
-	flags.StringVar(&f.checksum, "checksum", "", "`checksum` that SRC is to have, as sha256:9f86d0...")
-	flags.BoolVar(&f.noResume, "no-resume", false, "begin a URL anew, and leave nothing for another run to go on with")
-	flags.StringVar(&f.manifest, "manifest", "", "`file` for what becomes of each file with -r, in lines of JSON; - is standard output")
-	return f
-}
-
-// check returns what is wrong with the flags.
-func (f *copyFlags) check(flags *pflag.FlagSet) error {
-	switch {
-	case flags.Changed("parallel") && (f.parallel < 1 || f.parallel > 256):
-		return setting.Bad("--parallel", f.parallel, "1 to 256")
-	case flags.Changed("checksum") && f.checksum == "":
-		return setting.Bad("--checksum", "", checksum.Want)
-	case f.recursive && f.checksum != "":
-		return exit.UsageError(errors.New("--checksum is of one file: it does not go with --recursive"))
-	case f.recursive && f.noResume:
-		return exit.UsageError(errors.New("--no-resume is for one URL: it does not go with --recursive"))
-	case !f.recursive && f.manifest != "":
-		return exit.UsageError(errors.New("--manifest is of many files: it goes with --recursive"))
-	}
-	return nil
-}
-
-// copyTree copies many files; link has the endpoint and the policy.
-func (a *app) copyTree(c *cobra.Command, f *policy.Flags, flags *copyFlags, link *copying.Job) (err error) {
-	t, err := copying.ParseTree(link.Source, link.Destination)
-	if err != nil {
-		return err
-	}
-	ctx, stop := exit.OnSignal(c.Context())
-	defer stop()
-	meter := a.newMeter(link.Source)
-	defer meter.end()
-	done, err := a.prepare(f, link, meter)
-	defer done()
-	if err != nil {
-		return err
-	}
-	parallel := cmp.Or(flags.parallel, 16)
-	link.Policy = patientBreaker(link.Policy, parallel)
-	job := &tree.Job{
-		Tree: t, Link: link, Parallel: parallel, Progress: meter.files,
-		Warn: func(text string) { meter.log.Warn(text, "event", "warning") },
-		Done: func(e tree.Entry) {
-			if e.Action == tree.Failed {
-				meter.log.Error("Failed: "+e.Error, "event", "failed", "path", e.Path, "key", e.Key, "error", e.Error)
-				return
-			}
-			meter.log.Debug(e.Action+" "+e.Path, "event", e.Action, "path", e.Path, "key", e.Key, "bytes", e.Bytes, "checksum", e.Checksum)
-		},
-	}
-	manifest, err := a.openManifest(flags.manifest)
-	if err != nil {
-		return err
-	}
-	if manifest != nil {
-		job.Manifest = manifest
-		defer func() { err = errors.Join(err, manifest.Close()) }()
-	}
-	s, err := job.Run(ctx)
-	meter.end()
-	a.log.Info(summed(link.Source, link.Destination, s), "event", "summary", "src", link.Source, "dst", link.Destination,
-		"copied", s.Copied, "skipped", s.Skipped, "failed", s.Failed, "bytes", s.Bytes,
-		"requests", s.Requests, "retries", s.Retries, "duration", s.Elapsed)
-	return err
-}
-
-// patientBreaker lets a breaker that nobody has set the threshold of see as many
-// more failures in a row as there are files at a time: one burst that a store
-// refuses is one event, not sixteen.
-func patientBreaker(policy func(string) (retry.Policy, circuit.Config, error), parallel int) func(string) (retry.Policy, circuit.Config, error) {
-	return func(preset string) (retry.Policy, circuit.Config, error) {
-		p, b, err := policy(preset)
-		if b.FailureThreshold == 0 {
-			b.FailureThreshold = 5 + parallel
-		}
-		return p, b, err
-	}
-}
-
-// openManifest opens where the manifest goes; nil: nowhere.
-func (a *app) openManifest(path string) (io.WriteCloser, error) {
-	switch path {
-	case "":
-		return nil, nil //nolint:nilnil // as said
-	case "-":
-		return shared{a.stdout}, nil
-	}
-	f, err := os.Create(path)
-	if err != nil {
-		return nil, copying.Explain("write", path, err)
-	}
-	return f, nil
-}
-
-// shared is a file that others write to as well.
-type shared struct{ io.Writer }
-
-func (shared) Close() error { return nil }
-
-// summed is the last line about many files.
-func summed(from, to string, s tree.Summary) string {
-	text := fmt.Sprintf("Copied %d files from %s to %s: %d bytes in %.1f seconds, %d request", s.Copied, from, to,
-		s.Bytes, s.Elapsed.Seconds(), s.Requests)
-	if s.Requests != 1 {
-		text += "s"
-	}
-	if s.Retries > 0 {
-		text += fmt.Sprintf(" (%d retries)", s.Retries)
-	}
-	text += fmt.Sprintf("; %d were there already, %d failed", s.Skipped, s.Failed-s.Untried)
-	if s.Untried > 0 {
-		text += fmt.Sprintf(", %d are left", s.Untried)
-	}
-	return text
-}
 
 // s3Command holds what there is to do with a store besides copying.
 func (a *app) s3Command() *cobra.Command {
@@ -212,8 +73,8 @@ func (a *app) clean(c *cobra.Command, f *policy.Flags, place, age string, link *
 	}
 	ctx, stop := exit.OnSignal(c.Context())
 	defer stop()
-	meter := a.newMeter(place)
-	defer meter.end()
+	meter := a.meter(place)
+	defer meter.End()
 	done, err := a.prepare(f, link, meter)
 	defer done()
 	if err != nil {

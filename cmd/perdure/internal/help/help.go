@@ -1,4 +1,6 @@
-package main
+// Package help has the texts that are no single command's, and the form of all of
+// them.
+package help
 
 import (
 	"fmt"
@@ -11,8 +13,8 @@ import (
 	"github.com/seed-0f2c7998/perdure/cmd/perdure/internal/policy"
 )
 
-// policyTopic is the help text about all there is to set.
-func policyTopic() *cobra.Command {
+// Policy is the topic about all there is to set.
+func Policy() *cobra.Command {
 	return &cobra.Command{
 		Use:   "policy",
 		Short: "All that a policy can say: flags, environment, file",
@@ -54,8 +56,8 @@ A number is seconds where a time is meant; 1500ms is understood as well.
 	return strings.TrimSpace(b.String())
 }
 
-// codesTopic is the help text about what the exit codes mean.
-func codesTopic() *cobra.Command {
+// ExitCodes is the topic about what the exit codes mean.
+func ExitCodes() *cobra.Command {
 	var b strings.Builder
 	b.WriteString("What the exit codes mean:\n\n")
 	for _, m := range exit.Meanings() {
@@ -68,8 +70,8 @@ func codesTopic() *cobra.Command {
 	}
 }
 
-// usage writes how c is used, its flags in groups.
-func usage(c *cobra.Command) error {
+// Usage writes how c is used, its flags in groups.
+func Usage(c *cobra.Command) error {
 	w := c.OutOrStdout()
 	if c.Runnable() {
 		fmt.Fprintf(w, "Usage:\n  %s\n", c.UseLine())

@@ -1,4 +1,5 @@
-package main
+// Package progress shows how far a copy has come.
+package progress
 
 import (
 	"fmt"
@@ -9,7 +10,6 @@ import (
 	"time"
 
 	"github.com/vbauerster/mpb/v8"
-	"github.com/vbauerster/mpb/v8/cwriter"
 	"github.com/vbauerster/mpb/v8/decor"
 
 	"github.com/seed-0f2c7998/perdure/cmd/perdure/internal/tree"
@@ -20,10 +20,11 @@ import (
 // every is how often progress is told where there is no terminal.
 const every = 10 * time.Second
 
-// A meter shows how far a copy has come: as a bar on a terminal, else as a line
+// A Meter shows how far a copy has come: as a bar on a terminal, else as a line
 // now and then. It is for several goroutines.
-type meter struct {
-	log  *slog.Logger // its lines do not disturb the bar
+type Meter struct {
+	Log *slog.Logger // its lines do not disturb the bar
+
 	name string
 
 	mu   sync.Mutex
@@ -34,14 +35,15 @@ type meter struct {
 	note atomic.Value // a string after the name; not under mu, for it is read while the bar is drawn
 }
 
-// newMeter returns a meter for what has that name.
-func (a *app) newMeter(name string) *meter {
-	m := &meter{log: a.log, name: redact.String(name), told: time.Now()}
-	if !a.json && cwriter.IsTerminal(int(a.stderr.Fd())) {
-		m.area = mpb.New(mpb.WithOutput(a.stderr), mpb.WithWidth(40))
-		m.log = a.logger(above{m.area, a.stderr})
-	}
-	return m
+// New returns a Meter for what has that name, which logs by log.
+func New(name string, log *slog.Logger) *Meter {
+	return &Meter{Log: log, name: redact.String(name), told: time.Now()}
+}
+
+// Draw has the meter draw a bar on the terminal, above which log's lines go.
+func (m *Meter) Draw(terminal io.Writer, log func(io.Writer) *slog.Logger) {
+	m.area = mpb.New(mpb.WithOutput(terminal), mpb.WithWidth(40))
+	m.Log = log(above{m.area, terminal})
 }
 
 // above writes above the bar, and goes on when that has ended.
@@ -57,14 +59,14 @@ func (w above) Write(p []byte) (int, error) {
 	return w.after.Write(p)
 }
 
-// files tells how far many files have come.
-func (m *meter) files(p tree.Progress) {
+// Files tells how far many files have come.
+func (m *Meter) Files(p tree.Progress) {
 	m.note.Store(fmt.Sprintf(" (%d of %d files)", p.Files, p.TotalFiles))
-	m.progress(p.Bytes, p.TotalBytes)
+	m.Bytes(p.Bytes, p.TotalBytes)
 }
 
-// progress tells how many bytes are there, and of how many; -1: not known.
-func (m *meter) progress(done, total int64) {
+// Bytes tells how many bytes are there, and of how many; -1: not known.
+func (m *Meter) Bytes(done, total int64) {
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	switch {
@@ -82,15 +84,15 @@ func (m *meter) progress(done, total int64) {
 }
 
 // title is what the bar is of.
-func (m *meter) title(decor.Statistics) string { return m.called() + " " }
+func (m *Meter) title(decor.Statistics) string { return m.called() + " " }
 
-func (m *meter) called() string {
+func (m *Meter) called() string {
 	note, _ := m.note.Load().(string)
 	return m.name + note
 }
 
 // line needs m.mu.
-func (m *meter) line(done, total int64) {
+func (m *Meter) line(done, total int64) {
 	if time.Since(m.told) < every {
 		return
 	}
@@ -99,17 +101,17 @@ func (m *meter) line(done, total int64) {
 	if total > 0 {
 		text += fmt.Sprintf(" of %d (%d %%)", total, done*100/total)
 	}
-	m.log.Info(text, "event", "progress", "bytes", done, "total", total)
+	m.Log.Info(text, "event", "progress", "bytes", done, "total", total)
 }
 
-// resumed tells that a body goes on where it broke.
-func (m *meter) resumed(r httpretry.Resumption) {
-	m.log.Info(fmt.Sprintf("Resuming %s at byte %d", r.URL, r.Offset), "event", "resumed",
+// Resumed tells that a body goes on where it broke.
+func (m *Meter) Resumed(r httpretry.Resumption) {
+	m.Log.Info(fmt.Sprintf("Resuming %s at byte %d", r.URL, r.Offset), "event", "resumed",
 		"url", r.URL, "offset", r.Offset, "total", r.Total, "error", redact.String(r.Break.Error()))
 }
 
-// end takes the bar away.
-func (m *meter) end() {
+// End takes the bar away.
+func (m *Meter) End() {
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	if m.area == nil {

@@ -1,4 +1,4 @@
-package main
+package progress
 
 import (
 	"bytes"
@@ -15,15 +15,15 @@ import (
 func TestProgressLines(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		var log bytes.Buffer
-		m := &meter{log: slog.New(report.Lines(&log, slog.LevelInfo)), name: "hour.csv", told: time.Now()}
+		m := New("hour.csv", slog.New(report.Lines(&log, slog.LevelInfo)))
 		for second := range int64(25) {
-			m.progress(second*100, 2500)
+			m.Bytes(second*100, 2500)
 			<-time.After(time.Second)
 		}
-		m.progress(2600, -1)
+		m.Bytes(2600, -1)
 		<-time.After(every)
-		m.progress(9999, -1)
-		m.end()
+		m.Bytes(9999, -1)
+		m.End()
 		want := `INFO: Copying hour.csv: 1000 bytes of 2500 (40 %)
 INFO: Copying hour.csv: 2000 bytes of 2500 (80 %)
 INFO: Copying hour.csv: 9999 bytes
