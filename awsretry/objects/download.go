@@ -22,34 +22,51 @@ import (
 // it had before. A large object is fetched in pieces, some at a time; one that
 // changes meanwhile is fetched anew.
 func (s *Store) GetFile(ctx context.Context, bucket, key, path string, o GetOptions) (object Object, err error) {
-	d := &download{store: s, bucket: bucket, key: key, o: o}
+	create := atomicfile.Reopen
 	if o.State == "" {
-		d.file, err = atomicfile.Create(path)
-	} else {
-		err = d.recall(path)
+		create = atomicfile.Create
 	}
+	f, err := create(path)
 	if err != nil {
 		return object, wrap("get", bucket, key, err)
 	}
-	if object, err = d.run(ctx); err == nil {
-		err = atomicfile.Install(d.file, path)
+	if object, err = s.GetTo(ctx, bucket, key, f, o); err == nil {
+		err = atomicfile.Install(f, path)
+		if _, ours := errors.AsType[*Error](err); !ours {
+			err = wrap("get", bucket, key, err)
+		}
 	}
 	switch {
-	case err == nil && d.state != nil:
-		d.state.Remove()
-	case err != nil && d.state != nil:
-		d.state.Close()
-		_ = d.file.Close()
+	case err == nil && o.State != "":
+		_ = os.Remove(o.State) // what is left of it is found out at the next use
+	case err != nil && o.State != "":
+		_ = f.Close()
 	case err != nil:
-		atomicfile.Discard(d.file)
+		atomicfile.Discard(f)
 	}
+	return object, err
+}
+
+// GetTo writes the object to f, which is open for reading and writing, from its
+// beginning on: as GetFile does, but when it is to be synced, closed, renamed or
+// removed is the caller's to say, and so it is with the file of o.State, which
+// stays, and without which f holds nothing for the next GetTo.
+func (s *Store) GetTo(ctx context.Context, bucket, key string, f *os.File, o GetOptions) (object Object, err error) {
+	d := &download{store: s, bucket: bucket, key: key, o: o, file: f}
+	if o.State != "" {
+		if err = d.recall(); err != nil {
+			return object, wrap("get", bucket, key, err)
+		}
+		defer d.state.Close()
+	}
+	object, err = d.run(ctx)
 	if _, ours := errors.AsType[*Error](err); !ours {
 		err = wrap("get", bucket, key, err)
 	}
 	return object, err
 }
 
-// A download is one GetFile.
+// A download is one GetTo.
 //
 // The first answer tells what the object is, and goes on to bring its pieces
 // from the first one on. If there are enough of them, other connections bring
@@ -78,8 +95,8 @@ type download struct {
 // or has arrived spoilt.
 const maxRestarts = 2
 
-// recall opens the state file and the file that was being written.
-func (d *download) recall(path string) (err error) {
+// recall reads the state file.
+func (d *download) recall() (err error) {
 	if d.state, err = journal.Open(d.o.State); err != nil {
 		return fmt.Errorf("state: %w", err)
 	}
@@ -87,8 +104,7 @@ func (d *download) recall(path string) (err error) {
 	if h.Format != "" && (h.Upload != "" || h.Bucket != d.bucket || h.Key != d.key || h.Endpoint != d.store.endpoint) {
 		return fmt.Errorf("state: %s is of another transfer, of s3://%s/%s at %q: remove it, or give this one another", d.o.State, h.Bucket, h.Key, h.Endpoint)
 	}
-	d.file, err = atomicfile.Reopen(path)
-	return err
+	return nil
 }
 
 // run fetches the object into the file, from the start again if that is worth it.
@@ -146,8 +162,10 @@ func (d *download) plan() error {
 		if err := d.reread(); err != nil {
 			return err
 		}
+		d.resumed()
 		return d.state.Resume()
 	}
+	d.resumed()
 	if err := d.file.Truncate(0); err != nil {
 		return err
 	}
@@ -155,8 +173,15 @@ func (d *download) plan() error {
 		return nil
 	}
 	return d.state.Begin(journal.Head{
-		Endpoint: d.store.endpoint, Bucket: d.bucket, Key: d.key, ETag: d.object.ETag, PartSize: d.size,
+		Endpoint: d.store.endpoint, Bucket: d.bucket, Key: d.key, ETag: d.object.ETag, PartSize: d.size, Size: d.object.Size,
 	})
+}
+
+// resumed tells how much is there of what an earlier GetTo has fetched.
+func (d *download) resumed() {
+	if d.o.Resumed != nil && d.state != nil && len(d.state.Parts) > 0 {
+		d.o.Resumed(d.done, d.object.Size)
+	}
 }
 
 // reread takes the pieces that the state file has and that are in the file.

@@ -37,7 +37,7 @@ type multipart struct {
 
 	mu    sync.Mutex
 	sent  []sentPart // by number from 0; guarded by mu
-	bytes int64      // in them; guarded by mu
+	bytes int64      // in them and in those that are known; guarded by mu
 }
 
 // parts sends the object in parts, of which the first may have been read.
@@ -49,6 +49,7 @@ func (u *upload) parts(ctx context.Context, first *source.Part) (object Object, 
 			if object, ok := m.stored(ctx); ok {
 				return object, nil
 			}
+			m.resumed(0)
 		}
 	}
 	if err == nil && m.id == "" {
@@ -90,7 +91,7 @@ func (m *multipart) create(ctx context.Context) error {
 		return nil
 	}
 	if err := m.state.Begin(journal.Head{
-		Endpoint: m.store.endpoint, Bucket: m.bucket, Key: m.key, Upload: m.id, PartSize: m.src.PartSize,
+		Endpoint: m.store.endpoint, Bucket: m.bucket, Key: m.key, Upload: m.id, PartSize: m.src.PartSize, Size: m.src.Size,
 	}); err != nil {
 		return m.abort(ctx, err)
 	}
@@ -113,8 +114,12 @@ func (m *multipart) resume(ctx context.Context) error {
 		}
 		for _, p := range out.Parts {
 			n := int(aws.ToInt32(p.PartNumber)) - 1
+			if m.src.Size >= 0 && int64(n)*m.src.PartSize >= m.src.Size {
+				continue // the source was larger then
+			}
 			if own := m.state.Parts[n]; own.ETag != "" && own.ETag == aws.ToString(p.ETag) && own.Size == aws.ToInt64(p.Size) {
 				known[n] = own
+				m.bytes += own.Size
 			}
 		}
 		next := aws.ToString(out.NextPartNumberMarker)
@@ -127,6 +132,7 @@ func (m *multipart) resume(ctx context.Context) error {
 		in.PartNumberMarker = &next
 	}
 	m.id, m.known = id, known
+	m.resumed(m.bytes)
 	return m.state.Resume()
 }
 
@@ -203,9 +209,10 @@ func (m *multipart) sendPart(ctx context.Context, n int, p *source.Part) error {
 		return err
 	}
 	sent := sentPart{crc: crc, size: p.Size()}
-	if known, ok := m.known[n]; ok && known.CRC == uint64(crc) && known.Size == p.Size() {
+	known, there := m.known[n]
+	if there && known.CRC == uint64(crc) && known.Size == p.Size() {
 		sent.etag, sent.verified = known.ETag, true
-		m.done(n, sent)
+		m.done(n, sent, 0)
 		return nil
 	}
 	out, err := m.store.client.UploadPart(ctx, &s3.UploadPartInput{
@@ -223,16 +230,16 @@ func (m *multipart) sendPart(ctx context.Context, n int, p *source.Part) error {
 	if err != nil {
 		return fmt.Errorf("part %d: %w", n+1, err)
 	}
-	m.done(n, sent)
+	m.done(n, sent, sent.size-known.Size)
 	return nil
 }
 
-// done counts part n as sent.
-func (m *multipart) done(n int, p sentPart) {
+// done counts part n as sent, by which so many bytes more have arrived.
+func (m *multipart) done(n int, p sentPart, more int64) {
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	m.sent[n] = p
-	m.bytes += p.size
+	m.bytes += more
 	m.progress(m.bytes)
 }
 

@@ -44,6 +44,11 @@ type PutOptions struct {
 	// [Store.Clean]. One Put at a time may use a file.
 	State string
 
+	// Resumed, if set, is told at most once, before anything is sent, how many bytes
+	// of the parts that State remembers are of use, and of how many in all (-1: not
+	// known): 0 if the store does not have them any more.
+	Resumed func(done, total int64)
+
 	// Progress, if set, is told how many bytes have arrived, and of how many (-1:
 	// not known), after each part. It is called by one goroutine at a time.
 	Progress func(done, total int64)
@@ -209,6 +214,13 @@ func (u *upload) verified(ctx context.Context, o Object, crc uint32, body *sourc
 		o.Verified = "size"
 	}
 	return o, err
+}
+
+// resumed tells how much is there of what an earlier Put has sent.
+func (u *upload) resumed(done int64) {
+	if u.o.Resumed != nil && len(u.state.Parts) > 0 {
+		u.o.Resumed(done, u.src.Size)
+	}
 }
 
 func (u *upload) progress(done int64) {

@@ -32,6 +32,11 @@ type GetOptions struct {
 	// GetFile at a time may use it. Get and Open do not.
 	State string
 
+	// Resumed, if set, is told before anything is written how many bytes of those
+	// that State remembers are of use, and of how many in all (-1: not known): 0 if
+	// it is another object by now.
+	Resumed func(done, total int64)
+
 	// Progress, if set, is told how many bytes have come, and of how many (-1: not
 	// known), after each write. It is called by one goroutine at a time.
 	Progress func(done, total int64)

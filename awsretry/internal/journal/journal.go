@@ -28,6 +28,7 @@ type Head struct {
 	Upload   string `json:"upload,omitempty"` // its ID in the store
 	ETag     string `json:"etag,omitempty"`   // of what is fetched
 	PartSize int64  `json:"part_size"`
+	Size     int64  `json:"size,omitempty"` // of all; 0 or less: not known
 }
 
 // A Part is a piece that is done.
@@ -96,6 +97,7 @@ func (j *Journal) open(flag int, first any) error {
 	if err != nil {
 		return err
 	}
+	j.Close()
 	j.file = f
 	if first == nil {
 		_, err = f.WriteString("\n") // after a line that was cut off

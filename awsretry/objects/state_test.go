@@ -1,0 +1,135 @@
+package objects_test
+
+import (
+	"bytes"
+	"fmt"
+	"os"
+	"path/filepath"
+	"slices"
+	"testing"
+
+	"github.com/seed-0f2c7998/perdure/awsretry/objects"
+	"github.com/seed-0f2c7998/perdure/s3test"
+)
+
+// report collects what a transfer tells of how far it has come.
+type report []string
+
+func (r *report) resumed(done, total int64) {
+	*r = append(*r, fmt.Sprintf("resumed %d/%d", done, total))
+}
+
+func (r *report) progress(done, total int64) {
+	*r = append(*r, fmt.Sprintf("%d/%d", done, total))
+}
+
+// What is there of an upload is told before the rest is sent, and counts.
+func TestPutTellsWhatIsThere(t *testing.T) {
+	server := start(t, s3test.Options{})
+	body := content(1, 16*mib)
+	store, path := broken(t, server, body)
+	remembered, err := objects.ReadState(path)
+	if err != nil || remembered.Bytes != 10*mib || remembered.Size != 16*mib || remembered.Key != "k" || remembered.Upload == "" {
+		t.Errorf("the state is %+v, %v; want 10 of 16 MiB of an upload to k", remembered, err)
+	}
+	body[0]++ // a part that is there is another by now
+	var told report
+	if _, err := store.Put(t.Context(), bucket, "k", bytes.NewReader(body), objects.PutOptions{
+		State: path, Resumed: told.resumed, Progress: told.progress,
+	}); err != nil {
+		t.Fatal(err)
+	}
+	size := fmt.Sprint(16 * mib)
+	want := report{"resumed 10485760/" + size, "10485760/" + size, "10485760/" + size, "15728640/" + size, size + "/" + size}
+	if !slices.Equal(told, want) {
+		t.Errorf("it told %q, want %q", told, want)
+	}
+}
+
+// What is gone from the store is told as well.
+func TestPutTellsThatNothingIsThere(t *testing.T) {
+	server := start(t, s3test.Options{})
+	body := content(1, 16*mib)
+	store, path := broken(t, server, body)
+	if _, err := store.Clean(t.Context(), bucket, "", -1); err != nil {
+		t.Fatal(err)
+	}
+	var told report
+	if _, err := store.Put(t.Context(), bucket, "k", bytes.NewReader(body), objects.PutOptions{State: path, Resumed: told.resumed}); err != nil {
+		t.Fatal(err)
+	}
+	if want := fmt.Sprint("resumed 0/", 16*mib); len(told) != 1 || told[0] != want {
+		t.Errorf("it told %q, want %q", told, want)
+	}
+}
+
+func TestAbandon(t *testing.T) {
+	server := start(t, s3test.Options{})
+	store, path := broken(t, server, content(1, 16*mib))
+	server.Script(func(s3test.Request) s3test.Fault { return s3test.AccessDenied() })
+	if err := store.Abandon(t.Context(), path); err == nil {
+		t.Error("an upload that can't be dropped: no error")
+	}
+	if _, err := os.Stat(path); err != nil {
+		t.Errorf("the state of an upload that is still there: %v", err)
+	}
+	server.Script(nil)
+	for range 2 { // there is nothing left the second time
+		if err := store.Abandon(t.Context(), path); err != nil {
+			t.Error(err)
+		}
+	}
+	if _, err := os.Stat(path); err == nil || len(server.Uploads()) > 0 {
+		t.Errorf("uploads %v are left, or the state is", server.Uploads())
+	}
+}
+
+// A file that is the caller's gets the object, and goes on with it, and is told
+// to be of another one.
+func TestGetTo(t *testing.T) {
+	server := start(t, s3test.Options{})
+	old, changed := content(1, 40*mib), content(2, 40*mib)
+	dir := t.TempDir()
+	f, err := os.Create(filepath.Join(dir, "file"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer func() { _ = f.Close() }()
+	store := open(t, server, objects.Options{Policy: quick(), PartSize: 5 * mib, Parallel: 1})
+	state := filepath.Join(dir, "state")
+	for _, c := range []struct {
+		body    []byte
+		reading bool // the connection breaks after 12 MiB, for good
+		resumed report
+	}{
+		{old, true, nil},
+		{old, true, report{fmt.Sprintf("resumed %d/%d", 10*mib, 40*mib)}},
+		{changed, true, report{fmt.Sprintf("resumed 0/%d", 40*mib)}},
+		{changed, false, report{fmt.Sprintf("resumed %d/%d", 10*mib, 40*mib)}},
+	} {
+		if err := server.Store(bucket, "k", c.body); err != nil {
+			t.Fatal(err)
+		}
+		gets := 0
+		server.Script(func(s3test.Request) s3test.Fault {
+			switch gets++; {
+			case !c.reading:
+				return s3test.Fault{}
+			case gets == 1:
+				return s3test.CutBody(12 * mib)
+			}
+			return s3test.InternalError()
+		})
+		var told report
+		_, err := store.GetTo(t.Context(), bucket, "k", f, objects.GetOptions{State: state, Resumed: told.resumed})
+		if (err != nil) != c.reading || !slices.Equal(told, c.resumed) {
+			t.Fatalf("%v, told %q; want an error: %v, %q", err, told, c.reading, c.resumed)
+		}
+	}
+	if got, err := os.ReadFile(f.Name()); err != nil || !bytes.Equal(got, changed) {
+		t.Errorf("%d other bytes (%v)", len(got), err)
+	}
+	if s, err := objects.ReadState(state); err != nil || s.Bytes != 40*mib || s.Upload != "" {
+		t.Errorf("the state is %+v, %v; want all bytes of a download", s, err)
+	}
+}
