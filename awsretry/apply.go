@@ -30,7 +30,6 @@ import (
 
 	"github.com/aws/aws-sdk-go-v2/aws"
 	sdkretry "github.com/aws/aws-sdk-go-v2/aws/retry"
-	"github.com/aws/aws-sdk-go-v2/credentials"
 	"github.com/aws/smithy-go/middleware"
 	smithyhttp "github.com/aws/smithy-go/transport/http"
 
@@ -68,22 +67,11 @@ func Apply(cfg *aws.Config, p *retry.Policy) { Options{Policy: p}.Apply(cfg) }
 // Apply is the function [Apply] with more to say.
 //
 // When the service says that the credentials of cfg have expired, they are
-// fetched anew and the attempt is repeated at once, once.
+// fetched anew and the attempt is repeated at once, once. Of operations that learn
+// it at the same time, one fetches them for all.
 func (o Options) Apply(cfg *aws.Config) {
 	cfg.RetryMaxAttempts = 0
-	cfg.APIOptions = append(slices.Clip(cfg.APIOptions), o.middleware(refresher(cfg.Credentials)))
-}
-
-// refresher returns what makes credentials be fetched anew, or nil if those
-// would be the same.
-func refresher(provider aws.CredentialsProvider) func() {
-	if provider == nil || aws.IsCredentialsProvider(provider, credentials.StaticCredentialsProvider{}) {
-		return nil
-	}
-	if cache, ok := provider.(interface{ Invalidate() }); ok { // an aws.CredentialsCache
-		return cache.Invalidate
-	}
-	return func() {} // it is asked each time
+	cfg.APIOptions = append(slices.Clip(cfg.APIOptions), o.middleware(newRefresher(cfg.Credentials)))
 }
 
 // Option is [Apply] for one client, or for one operation, of any service:
@@ -95,7 +83,7 @@ func Option(p *retry.Policy) func(*middleware.Stack) error { return Options{Poli
 // element of the APIOptions that the options of every service have.
 func (o Options) Middleware() func(*middleware.Stack) error { return o.middleware(nil) }
 
-func (o Options) middleware(refresh func()) func(*middleware.Stack) error {
+func (o Options) middleware(r *refresher) func(*middleware.Stack) error {
 	var policy retry.Policy
 	if o.Policy != nil {
 		policy = *o.Policy
@@ -105,7 +93,7 @@ func (o Options) middleware(refresh func()) func(*middleware.Stack) error {
 		o.Registry = new(circuit.Registry)
 	}
 	return func(stack *middleware.Stack) error {
-		op := &operation{policy: policy, breakers: o.Breakers, registry: o.Registry, refresh: refresh}
+		op := &operation{policy: policy, breakers: o.Breakers, registry: o.Registry, refresher: r}
 		return op.install(stack)
 	}
 }

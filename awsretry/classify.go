@@ -121,9 +121,12 @@ func (e *attemptError) RetryAfter() (time.Duration, bool) { return e.wait, e.wai
 // waitAsked returns how long the answer asks to wait, in whichever header asks
 // for more.
 func waitAsked(err error) time.Duration {
-	header := headerOf(err)
-	wait, _ := httpretry.RetryAfter(header, time.Now())
-	for _, text := range header.Values(amzRetryAfter) {
+	answer := answerOf(err)
+	if answer == nil {
+		return 0
+	}
+	wait, _ := httpretry.RetryAfter(answer.Header, time.Now())
+	for _, text := range answer.Header.Values(amzRetryAfter) {
 		const most = int64((1<<63 - 1) / time.Millisecond)
 		if ms, err := strconv.ParseInt(text, 10, 64); err == nil && ms > 0 {
 			wait = max(wait, time.Duration(min(ms, most))*time.Millisecond)
@@ -145,29 +148,16 @@ func isSkewed(err error) bool {
 	default:
 		return false
 	}
-	e, ok := errors.AsType[*smithyhttp.ResponseError](err)
-	if !ok || e.Response == nil || e.Response.Response == nil || e.Response.Request == nil {
+	answer := answerOf(err)
+	if answer == nil || answer.Request == nil {
 		return false
 	}
-	signed, err := time.Parse("20060102T150405Z", e.Response.Request.Header.Get("X-Amz-Date"))
+	signed, err := time.Parse("20060102T150405Z", answer.Request.Header.Get("X-Amz-Date"))
 	if err != nil {
 		return false
 	}
-	answered, err := http.ParseTime(e.Response.Header.Get("Date"))
+	answered, err := http.ParseTime(answer.Header.Get("Date"))
 	return err == nil && answered.Sub(signed).Abs() > skewThreshold
-}
-
-// isExpired reports whether err is about credentials whose time is over.
-func isExpired(err error) bool {
-	api, ok := errors.AsType[smithy.APIError](err)
-	if !ok {
-		return false
-	}
-	switch api.ErrorCode() {
-	case "ExpiredToken", "ExpiredTokenException", "TokenRefreshRequired", "RequestExpired":
-		return true
-	}
-	return false
 }
 
 // isUntrusted reports whether the two sides will not come to speak TLS.
@@ -190,10 +180,19 @@ func is[E error](err error) bool {
 	return ok
 }
 
+// answerOf returns the answer that err comes with, without its body; nil: none.
+func answerOf(err error) *http.Response {
+	e, ok := errors.AsType[*smithyhttp.ResponseError](err)
+	if !ok || e.Response == nil {
+		return nil
+	}
+	return e.Response.Response
+}
+
 // statusOf returns the HTTP status that err comes with; 0: no answer.
 func statusOf(err error) int {
-	if e, ok := errors.AsType[*smithyhttp.ResponseError](err); ok && e.Response != nil && e.Response.Response != nil {
-		return e.Response.StatusCode
+	if answer := answerOf(err); answer != nil {
+		return answer.StatusCode
 	}
 	return 0
 }

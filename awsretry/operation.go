@@ -6,7 +6,6 @@ import (
 	"errors"
 	"fmt"
 	"io"
-	"net/http"
 	"reflect"
 	"strings"
 	"time"
@@ -33,10 +32,10 @@ type operation struct {
 	registry *circuit.Registry
 
 	bucket     string
-	refresh    func() // makes the next attempt fetch new credentials; nil: they would be the same
-	looping    bool   // the SDK's loop has begun an attempt
-	clockFixed bool   // the SDK puts a wrong clock right before the next attempt
-	streamed   bool   // the body can be sent once
+	refresher  *refresher // nil: the credentials would be the same
+	looping    bool       // the SDK's loop has begun an attempt
+	clockFixed bool       // the SDK puts a wrong clock right before the next attempt
+	streamed   bool       // the body can be sent once
 
 	call  *retry.Call   // nil before the first attempt
 	fixed bool          // clock or credentials have been put right once
@@ -158,10 +157,14 @@ func (op *operation) failed(ctx context.Context, err error) {
 	op.last = err
 	plain := op.policy
 	e := &attemptError{err: err, operation: awsmiddleware.GetOperationName(ctx), wait: waitAsked(err)}
-	if !op.fixed && op.fix(err) {
+	switch {
+	case !op.fixed && op.fix(ctx, err):
 		op.fixed = true
 		e.class = retry.ClassTransient
 		op.policy.BaseDelay, op.policy.Jitter = time.Millisecond, retry.NoJitter // there is nothing to wait for
+	case ctx.Err() == nil && errors.Is(err, context.Canceled):
+		// Of another request: net/http may hand out a connection that one had, and then close it as that is cancelled.
+		e.class = retry.ClassTransient
 	}
 	failure := error(e)
 	if op.streamed {
@@ -174,16 +177,16 @@ func (op *operation) failed(ctx context.Context, err error) {
 		op.ended = op.give(stop)
 		return
 	}
-	if response, ok := errors.AsType[*smithyhttp.ResponseError](err); ok && response.Response != nil && response.Response.Response != nil {
-		response.Response.Header.Del(amzRetryAfter) // the SDK, in its newer mode, would wait for it a second time
+	if answer := answerOf(err); answer != nil {
+		answer.Header.Del(amzRetryAfter) // the SDK, in its newer mode, would wait for it a second time
 	}
 }
 
 // fix reports whether err was our own fault and will not be the next time: the
 // clock is wrong, which the SDK puts right, or the credentials have expired.
-func (op *operation) fix(err error) bool {
-	if op.refresh != nil && isExpired(err) {
-		op.refresh()
+func (op *operation) fix(ctx context.Context, err error) bool {
+	if op.refresher != nil && isExpired(err) {
+		op.refresher.refresh(ctx, err)
 		return true
 	}
 	return op.clockFixed && isSkewed(err)
@@ -286,12 +289,3 @@ func (op *operation) GetAttemptToken(context.Context) (func(error) error, error)
 }
 
 func released(error) error { return nil }
-
-// headerOf returns the header of the answer that err comes with, or nil.
-func headerOf(err error) http.Header {
-	e, ok := errors.AsType[*smithyhttp.ResponseError](err)
-	if !ok || e.Response == nil || e.Response.Response == nil {
-		return nil
-	}
-	return e.Response.Header
-}

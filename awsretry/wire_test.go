@@ -71,6 +71,35 @@ func TestNameThatDoesNotExistIsOneAttempt(t *testing.T) {
 	}
 }
 
+// net/http may hand out a connection that another request had, and then close it
+// as that one is cancelled.
+func TestCancellationOfAnotherRequestIsRetried(t *testing.T) {
+	p, sent := quick(), 0
+	shared := clientFunc(func(r *http.Request) (*http.Response, error) {
+		if sent++; sent == 1 {
+			return nil, context.Canceled
+		}
+		return &http.Response{StatusCode: http.StatusOK, Header: http.Header{}, Body: http.NoBody, Request: r}, nil
+	})
+	if err := head(t.Context(), client("http://s3.invalid", &p, shared)); err != nil || sent != 2 {
+		t.Errorf("another's cancellation, once: %d attempts, %v, want 2, success", sent, err)
+	}
+	ctx, cancel := context.WithCancel(t.Context())
+	sent = 0
+	own := clientFunc(func(*http.Request) (*http.Response, error) {
+		sent++
+		cancel()
+		return nil, context.Canceled
+	})
+	if err := head(ctx, client("http://s3.invalid", &p, own)); !errors.Is(err, context.Canceled) || sent != 1 {
+		t.Errorf("the caller's cancellation: %d attempts, %v, want 1, %v", sent, err, context.Canceled)
+	}
+}
+
+type clientFunc func(*http.Request) (*http.Response, error)
+
+func (f clientFunc) Do(r *http.Request) (*http.Response, error) { return f(r) }
+
 // answering serves each connection with one of the answers, in turn.
 func answering(t *testing.T, answers ...string) (endpoint string, served *atomic.Int64) {
 	t.Helper()
@@ -208,55 +237,6 @@ func TestClassifyKnowsTheSDKsErrorsOutsideOfIt(t *testing.T) {
 	}
 	if err := errors.New("something else"); awsretry.Classify(err) != retry.ClassUnknown {
 		t.Errorf("Classify(%v) is %v, want unknown", err, awsretry.Classify(err))
-	}
-}
-
-func TestCredentialsThatCannotBeHadAreOneAttempt(t *testing.T) {
-	server := start(t)
-	cfg := load(t, server)
-	asked := 0
-	cfg.Credentials = aws.CredentialsProviderFunc(func(context.Context) (aws.Credentials, error) {
-		asked++
-		return aws.Credentials{}, &smithy.OperationError{ServiceID: "ec2imds", OperationName: "GetMetadata", Err: context.DeadlineExceeded}
-	})
-	p := quick()
-	awsretry.Apply(&cfg, &p)
-	err := put(t.Context(), s3.NewFromConfig(cfg, pathStyle), "k", nil)
-	if err == nil || asked != 1 || server.Count("", "") != 0 {
-		t.Errorf("no credentials: asked for %d times, %d requests, %v, want 1, 0", asked, server.Count("", ""), err)
-	}
-}
-
-func TestExpiredCredentialsAreFetchedAnewOnce(t *testing.T) {
-	server := start(t)
-	server.Script(func(r s3test.Request) s3test.Fault {
-		if r.N == 1 || strings.HasSuffix(r.Path, "never") {
-			return s3test.Failure(400, "ExpiredToken")
-		}
-		return s3test.Fault{}
-	})
-	cfg := load(t, server)
-	asked := 0
-	cfg.Credentials = aws.NewCredentialsCache(aws.CredentialsProviderFunc(func(context.Context) (aws.Credentials, error) {
-		asked++
-		return aws.Credentials{AccessKeyID: server.AccessKey, SecretAccessKey: server.SecretKey}, nil
-	}))
-	p := quick()
-	p.BaseDelay, p.MaxDelay = time.Hour, time.Hour // not for this
-	awsretry.Apply(&cfg, &p)
-	client := s3.NewFromConfig(cfg, pathStyle)
-	if err := put(t.Context(), client, "k", nil); err != nil || asked != 2 || server.Count("", "") != 2 {
-		t.Errorf("expired once: asked for %d times, %d requests, %v, want 2, 2", asked, server.Count("", ""), err)
-	}
-	server.Reset()
-	if err := put(t.Context(), client, "never", nil); err == nil || server.Count("", "") != 2 {
-		t.Errorf("expired for ever: %d requests, %v, want 2", server.Count("", ""), err)
-	}
-	cfg = load(t, server) // static ones
-	awsretry.Apply(&cfg, &p)
-	server.Reset()
-	if err := put(t.Context(), s3.NewFromConfig(cfg, pathStyle), "k", nil); err == nil || server.Count("", "") != 1 {
-		t.Errorf("expired and always the same: %d requests, %v, want 1", server.Count("", ""), err)
 	}
 }
 
