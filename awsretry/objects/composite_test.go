@@ -9,15 +9,11 @@ import (
 	"fmt"
 	"hash/crc32"
 	"net/http"
-	"net/http/httptest"
 	"os"
 	"path/filepath"
 	"strconv"
 	"testing"
 	"time"
-
-	"github.com/aws/aws-sdk-go-v2/aws"
-	"github.com/aws/aws-sdk-go-v2/credentials"
 
 	"github.com/seed-0f2c7998/perdure/awsretry/objects"
 )
@@ -33,7 +29,7 @@ func partedServer(t *testing.T, body []byte, sizes []int, checksum bool) *object
 		_ = binary.Write(sum, binary.BigEndian, crc32.ChecksumIEEE(rest[:size]))
 		rest = rest[size:]
 	}
-	server := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+	return handMade(t, func(w http.ResponseWriter, r *http.Request) {
 		w.Header().Set("ETag", fmt.Sprintf(`"%x-%d"`, tags.Sum(nil), len(sizes)))
 		if checksum {
 			w.Header().Set("X-Amz-Checksum-Crc32", base64.StdEncoding.EncodeToString(sum.Sum(nil))+"-"+strconv.Itoa(len(sizes)))
@@ -46,16 +42,7 @@ func partedServer(t *testing.T, body []byte, sizes []int, checksum bool) *object
 			return
 		}
 		http.ServeContent(w, r, "", time.Time{}, bytes.NewReader(body))
-	}))
-	t.Cleanup(server.Close)
-	store, err := objects.New(aws.Config{
-		Region: "eu-central-1", BaseEndpoint: &server.URL,
-		Credentials: credentials.NewStaticCredentialsProvider("access", "secret", ""),
-	}, objects.Options{Policy: quick(), PartSize: 5 * mib})
-	if err != nil {
-		t.Fatal(err)
-	}
-	return store
+	})
 }
 
 func TestChecksumsOfPartsAreCompared(t *testing.T) {

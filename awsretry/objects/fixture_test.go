@@ -1,0 +1,108 @@
+package objects_test
+
+import (
+	"bytes"
+	"io"
+	"iter"
+	"math/rand/v2"
+	"net/http"
+	"net/http/httptest"
+	"testing"
+	"time"
+
+	"github.com/aws/aws-sdk-go-v2/aws"
+	"github.com/aws/aws-sdk-go-v2/credentials"
+
+	"github.com/seed-0f2c7998/perdure/awsretry/objects"
+	"github.com/seed-0f2c7998/perdure/retry"
+	"github.com/seed-0f2c7998/perdure/s3test"
+)
+
+const (
+	bucket = "bikes"
+	mib    = 1 << 20
+)
+
+// quick is a policy that gets a test on.
+func quick() *retry.Policy {
+	return &retry.Policy{
+		Name: "transfer", MaxAttempts: 10, BaseDelay: time.Millisecond, MaxDelay: 5 * time.Millisecond,
+		Jitter: retry.NoJitter, Observe: func(retry.Event) {},
+	}
+}
+
+func start(t *testing.T, o s3test.Options) *s3test.Server {
+	t.Helper()
+	o.Buckets = append(o.Buckets, bucket)
+	return s3test.Start(t, o)
+}
+
+func configFor(server *s3test.Server) aws.Config {
+	return aws.Config{
+		Region: "eu-central-1", BaseEndpoint: aws.String(server.URL()),
+		Credentials: credentials.NewStaticCredentialsProvider(server.AccessKey, server.SecretKey, ""),
+	}
+}
+
+func open(t *testing.T, server *s3test.Server, o objects.Options) *objects.Store {
+	t.Helper()
+	if o.Policy == nil {
+		o.Policy = quick()
+	}
+	store, err := objects.New(configFor(server), o)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return store
+}
+
+// handMade returns a Store for a server that is this function.
+func handMade(t *testing.T, serve http.HandlerFunc) *objects.Store {
+	t.Helper()
+	server := httptest.NewServer(serve)
+	t.Cleanup(server.Close)
+	store, err := objects.New(aws.Config{
+		Region: "eu-central-1", BaseEndpoint: &server.URL,
+		Credentials: credentials.NewStaticCredentialsProvider("access", "secret", ""),
+	}, objects.Options{Policy: quick(), PartSize: 5 * mib})
+	if err != nil {
+		t.Fatal(err)
+	}
+	return store
+}
+
+// content returns n bytes that differ from place to place.
+func content(seed uint64, n int) []byte {
+	b := make([]byte, n)
+	_, _ = rand.NewChaCha8([32]byte{byte(seed), byte(seed >> 8)}).Read(b)
+	return b
+}
+
+func script(rules ...s3test.Rule) s3test.Options {
+	return s3test.Options{Script: s3test.Rules(rules...)}
+}
+
+// stored fails the test unless the server has exactly these bytes, and nothing besides.
+func stored(t *testing.T, server *s3test.Server, key string, want []byte) {
+	t.Helper()
+	got, ok := server.Object(bucket, key)
+	if !ok || !bytes.Equal(got, want) {
+		t.Errorf("%s: %d bytes stored (found: %v), want the %d that were sent", key, len(got), ok, len(want))
+	}
+	if left := server.Uploads(); len(left) > 0 {
+		t.Errorf("%s: unfinished uploads are left: %v", key, left)
+	}
+}
+
+// stream hides everything but Read.
+type stream struct{ io.Reader }
+
+func collect(seq iter.Seq2[objects.Object, error]) (keys []string, err error) {
+	for o, err := range seq {
+		if err != nil {
+			return keys, err
+		}
+		keys = append(keys, o.Key)
+	}
+	return keys, nil
+}

@@ -1,0 +1,144 @@
+package objects_test
+
+import (
+	"bytes"
+	"errors"
+	"fmt"
+	"net/http"
+	"slices"
+	"strings"
+	"testing"
+
+	"github.com/aws/smithy-go"
+
+	"github.com/seed-0f2c7998/perdure/awsretry/objects"
+	"github.com/seed-0f2c7998/perdure/retry"
+	"github.com/seed-0f2c7998/perdure/s3test"
+)
+
+func TestDeleteMissingIsSuccess(t *testing.T) {
+	server := start(t, script(s3test.Rule{Method: "DELETE", Nth: []int{1}, Fault: s3test.LostAnswer()}))
+	store := open(t, server, objects.Options{})
+	if _, err := store.Put(t.Context(), bucket, "k", strings.NewReader("x"), objects.PutOptions{}); err != nil {
+		t.Fatal(err)
+	}
+	for range 2 {
+		if err := store.Delete(t.Context(), bucket, "k"); err != nil {
+			t.Errorf("Delete: %v", err)
+		}
+	}
+	if err := store.Delete(t.Context(), "nowhere", "k"); err == nil {
+		t.Error("Delete in a bucket that is not there: no error")
+	}
+	if keys := server.Keys(bucket); len(keys) > 0 {
+		t.Errorf("%q are left", keys)
+	}
+}
+
+func TestListIsCompleteAndInOrder(t *testing.T) {
+	server := start(t, s3test.Options{})
+	store := open(t, server, objects.Options{})
+	var want []string
+	for i := range 2500 {
+		key := fmt.Sprintf("a b+ü&%%/%04d", i)
+		want = append(want, key)
+		if err := server.Store(bucket, key, nil); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if err := server.Store(bucket, "other", nil); err != nil {
+		t.Fatal(err)
+	}
+	pages := 0
+	server.Script(func(s3test.Request) s3test.Fault {
+		if pages++; pages%2 == 1 {
+			return s3test.InternalError()
+		}
+		return s3test.Fault{}
+	})
+	got, err := collect(store.List(t.Context(), bucket, "a b"))
+	if err != nil || fmt.Sprint(got) != fmt.Sprint(want) {
+		t.Errorf("List: %d keys, %v, want all %d in order", len(got), err, len(want))
+	}
+	for o, err := range store.List(t.Context(), bucket, "") {
+		if err != nil || o.Key != want[0] {
+			t.Errorf("the first of a list: %q, %v, want %q", o.Key, err, want[0])
+		}
+		break // must not panic
+	}
+	if _, err := collect(store.List(t.Context(), "nowhere", "")); err == nil {
+		t.Error("a list of a bucket that is not there: no error")
+	}
+}
+
+func TestDeleteAllTellsOfEachKey(t *testing.T) {
+	server := start(t, script(s3test.Rule{Operation: "DeleteObjects", Nth: []int{1, 2}, Fault: s3test.InternalError()}))
+	store := open(t, server, objects.Options{})
+	var keys []string
+	for i := range 1500 {
+		keys = append(keys, fmt.Sprintf("k%04d", i))
+		if i%2 == 0 {
+			if err := server.Store(bucket, keys[i], nil); err != nil {
+				t.Fatal(err)
+			}
+		}
+	}
+	var told []string
+	for key, err := range store.DeleteAll(t.Context(), bucket, slices.Values(keys)) {
+		told = append(told, key)
+		if err != nil {
+			t.Errorf("%s: %v", key, err)
+		}
+	}
+	if !slices.Equal(told, keys) || len(server.Keys(bucket)) > 0 {
+		t.Errorf("told of %d keys, %d are left, want %d, none", len(told), len(server.Keys(bucket)), len(keys))
+	}
+	if got := server.Count("POST", ""); got != 4 {
+		t.Errorf("1,500 keys, with two failures: %d requests, want 4", got)
+	}
+}
+
+// A store that refuses some keys of a batch: some for a while, one for ever.
+func TestDeleteAllRepeatsWhatMayPass(t *testing.T) {
+	var requests []string
+	store := handMade(t, func(w http.ResponseWriter, r *http.Request) {
+		var body bytes.Buffer
+		_, _ = body.ReadFrom(r.Body)
+		requests = append(requests, body.String())
+		fmt.Fprint(w, "<DeleteResult>")
+		for key, code := range map[string]string{"busy": "SlowDown", "locked": "AccessDenied", "gone": "NoSuchKey"} {
+			if strings.Contains(body.String(), key) && (code != "SlowDown" || len(requests) < 3) {
+				fmt.Fprintf(w, "<Error><Key>%s</Key><Code>%s</Code></Error>", key, code)
+			}
+		}
+		fmt.Fprint(w, "</DeleteResult>")
+	})
+	for key, err := range store.DeleteAll(t.Context(), bucket, slices.Values([]string{"fine", "busy", "locked", "gone"})) {
+		coded, ok := errors.AsType[interface {
+			error
+			ErrorCode() string
+		}](err)
+		if locked := key == "locked"; ok != locked || locked && coded.ErrorCode() != "AccessDenied" || !locked && err != nil {
+			t.Errorf("%s: %v, want an error, AccessDenied, for locked alone", key, err)
+		}
+	}
+	if len(requests) != 3 || strings.Contains(requests[1], "locked") || strings.Contains(requests[2], "fine") {
+		t.Errorf("requests %q, want three, the later ones for what was busy", requests)
+	}
+}
+
+func TestDeleteAllWhenNothingWorks(t *testing.T) {
+	server := start(t, script(s3test.Rule{Fault: s3test.AccessDenied()}))
+	store := open(t, server, objects.Options{})
+	for key, err := range store.DeleteAll(t.Context(), bucket, slices.Values([]string{"a", "b"})) {
+		if api, ok := errors.AsType[smithy.APIError](err); !ok || api.ErrorCode() != "AccessDenied" {
+			t.Errorf("%s: %v, want AccessDenied", key, err)
+		}
+		if errors.As(err, new(*retry.Error)) {
+			t.Errorf("%s: %v, want the SDK's own error", key, err)
+		}
+	}
+	if got := server.Count("", ""); got != 1 {
+		t.Errorf("%d requests, want 1", got)
+	}
+}

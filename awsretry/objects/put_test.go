@@ -1,0 +1,141 @@
+package objects_test
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"math/rand/v2"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/seed-0f2c7998/perdure/awsretry/objects"
+	"github.com/seed-0f2c7998/perdure/retry"
+	"github.com/seed-0f2c7998/perdure/s3test"
+)
+
+func TestPutGetEverySize(t *testing.T) {
+	server := start(t, s3test.Options{})
+	store := open(t, server, objects.Options{PartSize: 5 * mib})
+	for _, size := range []int{0, 1, 1000, 5 * mib, 5*mib + 1, 11 * mib} {
+		body := content(uint64(size), size)
+		for name, r := range map[string]io.Reader{"reader-at": bytes.NewReader(body), "stream": stream{bytes.NewReader(body)}} {
+			key := fmt.Sprintf("%s/%d", name, size)
+			byPut, byGet := "crc32", "crc32"
+			if size > 5*mib || size == 5*mib && name == "stream" { // in parts: this server has no checksum of the whole then
+				byPut, byGet = "parts", "md5"
+			}
+			put, err := store.Put(t.Context(), bucket, key, r, objects.PutOptions{ContentType: "text/csv", Metadata: map[string]string{"step": "raw"}})
+			if err != nil {
+				t.Fatalf("Put %s: %v", key, err)
+			}
+			stored(t, server, key, body)
+			if put.Verified != byPut || put.Size != int64(size) {
+				t.Errorf("Put %s: %+v, want verified by %s, and the size", key, put, byPut)
+			}
+			var out bytes.Buffer
+			got, err := store.Get(t.Context(), bucket, key, &out, objects.GetOptions{})
+			if err != nil || !bytes.Equal(out.Bytes(), body) {
+				t.Fatalf("Get %s: %d bytes, %v, want the %d that were put", key, out.Len(), err, size)
+			}
+			if got.Verified != byGet || got.ContentType != "text/csv" || got.Metadata["step"] != "raw" || got.Checksum != put.Checksum {
+				t.Errorf("Get %s: %+v, want verified by %s, and what Put said", key, got, byGet)
+			}
+		}
+	}
+}
+
+func TestSmallObjectIsOneRequest(t *testing.T) {
+	server := start(t, s3test.Options{})
+	store := open(t, server, objects.Options{})
+	if _, err := store.Put(t.Context(), bucket, "k", strings.NewReader("instant,cnt"), objects.PutOptions{}); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := store.Get(t.Context(), bucket, "k", io.Discard, objects.GetOptions{}); err != nil {
+		t.Fatal(err)
+	}
+	if got := server.Count("", ""); got != 2 {
+		t.Errorf("a put and a get of a small object: %d requests, want 2", got)
+	}
+}
+
+func TestPutStartsAtTheReadersPosition(t *testing.T) {
+	server := start(t, s3test.Options{})
+	store := open(t, server, objects.Options{})
+	r := strings.NewReader("header\nrows")
+	if _, err := r.Seek(7, io.SeekStart); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := store.Put(t.Context(), bucket, "k", r, objects.PutOptions{}); err != nil {
+		t.Fatal(err)
+	}
+	stored(t, server, "k", []byte("rows"))
+}
+
+func TestFailedPartsAloneAreSentAgain(t *testing.T) {
+	server := start(t, script(
+		s3test.Rule{Operation: "CreateMultipartUpload", Nth: []int{1}, Fault: s3test.SlowDown()},
+		s3test.Rule{Operation: "UploadPart", Nth: []int{1}, Fault: s3test.CutRequest(mib)},
+		s3test.Rule{Operation: "CompleteMultipartUpload", Nth: []int{1}, Fault: s3test.ErrorIn200()},
+		s3test.Rule{Operation: "CompleteMultipartUpload", Nth: []int{2}, Fault: s3test.LostAnswer()}))
+	store := open(t, server, objects.Options{PartSize: 5 * mib})
+	body := content(1, 16*mib)
+	if _, err := store.Put(t.Context(), bucket, "k", stream{bytes.NewReader(body)}, objects.PutOptions{}); err != nil {
+		t.Fatal(err)
+	}
+	stored(t, server, "k", body)
+	count := map[string]int{}
+	for _, r := range server.Requests() {
+		count[r.Operation]++
+	}
+	if count["UploadPart"] != 8 || count["CreateMultipartUpload"] != 2 {
+		t.Errorf("4 parts, each cut once: requests %v, want 8 UploadPart", count)
+	}
+}
+
+func TestFailedUploadIsAborted(t *testing.T) {
+	server := start(t, script(s3test.Rule{Operation: "UploadPart", Fault: s3test.InternalError()}))
+	p := quick()
+	p.MaxAttempts = 2
+	store := open(t, server, objects.Options{PartSize: 5 * mib, Policy: p})
+	_, err := store.Put(t.Context(), bucket, "k", bytes.NewReader(content(1, 12*mib)), objects.PutOptions{})
+	if !errors.Is(err, retry.ErrExhausted) {
+		t.Errorf("no part ever arrives: %v, want %v", err, retry.ErrExhausted)
+	}
+	if left := server.Uploads(); len(left) > 0 {
+		t.Errorf("unfinished uploads are left: %v", left)
+	}
+
+	// The same if it is the caller who ends it.
+	server.Script(s3test.Rules(s3test.Rule{Operation: "UploadPart", Fault: s3test.SlowAnswer(time.Minute)}))
+	ctx, cancel := context.WithTimeout(t.Context(), 50*time.Millisecond)
+	defer cancel()
+	if _, err = store.Put(ctx, bucket, "k", bytes.NewReader(content(1, 12*mib)), objects.PutOptions{}); !errors.Is(err, context.DeadlineExceeded) {
+		t.Errorf("cancelled: %v, want %v", err, context.DeadlineExceeded)
+	}
+	if left := server.Uploads(); len(left) > 0 {
+		t.Errorf("unfinished uploads are left after a cancelled put: %v", left)
+	}
+}
+
+func TestBrokenSourceStoresNothing(t *testing.T) {
+	server := start(t, s3test.Options{})
+	store := open(t, server, objects.Options{PartSize: 5 * mib})
+	for _, broken := range []error{errors.New("the disk has failed"), io.ErrUnexpectedEOF, fmt.Errorf("from upstream: %w", io.EOF)} {
+		for _, size := range []int64{0, 1000, 5 * mib, 7 * mib} {
+			r := io.MultiReader(io.LimitReader(rand.NewChaCha8([32]byte{}), size), failing{broken})
+			if _, err := store.Put(t.Context(), bucket, "k", r, objects.PutOptions{}); !errors.Is(err, broken) {
+				t.Errorf("a source that breaks after %d bytes: %v, want %v", size, err, broken)
+			}
+		}
+	}
+	if keys := server.Keys(bucket); len(keys)+len(server.Uploads()) > 0 {
+		t.Errorf("a source that breaks has stored %q, and parts of %v", keys, server.Uploads())
+	}
+}
+
+type failing struct{ err error }
+
+func (f failing) Read([]byte) (int, error) { return 0, f.err }
