@@ -181,12 +181,12 @@ func is[E error](err error) bool {
 }
 
 // answerOf returns the answer that err comes with, without its body; nil: none.
-func answerOf(err error) *http.Response {
+func answerOf(err error) *smithyhttp.Response {
 	e, ok := errors.AsType[*smithyhttp.ResponseError](err)
-	if !ok || e.Response == nil {
+	if !ok || e.Response == nil || e.Response.Response == nil {
 		return nil
 	}
-	return e.Response.Response
+	return e.Response
 }
 
 // statusOf returns the HTTP status that err comes with; 0: no answer.

@@ -13,8 +13,14 @@ import (
 
 // A refresher makes credentials that have expired be fetched anew.
 type refresher struct {
-	cache aws.CredentialsProvider // nil: there is none, each attempt asks anew
-	turn  chan struct{}           // holds one: whoever has taken it may invalidate the cache
+	cache invalidator   // nil: there is none, each attempt asks anew
+	turn  chan struct{} // holds one: whoever has taken it may invalidate the cache
+}
+
+// An invalidator is an aws.CredentialsCache.
+type invalidator interface {
+	aws.CredentialsProvider
+	Invalidate()
 }
 
 // newRefresher returns nil for credentials that would be the same again.
@@ -22,14 +28,9 @@ func newRefresher(provider aws.CredentialsProvider) *refresher {
 	if provider == nil || aws.IsCredentialsProvider(provider, credentials.StaticCredentialsProvider{}) {
 		return nil
 	}
-	r := &refresher{turn: make(chan struct{}, 1)}
-	if _, ok := provider.(invalidator); ok { // an aws.CredentialsCache
-		r.cache = provider
-	}
-	return r
+	cache, _ := provider.(invalidator)
+	return &refresher{cache: cache, turn: make(chan struct{}, 1)}
 }
-
-type invalidator interface{ Invalidate() }
 
 // refresh makes the next attempt after err be signed with other credentials. If
 // those in the cache are no longer the ones that were refused, another operation
@@ -45,7 +46,7 @@ func (r *refresher) refresh(ctx context.Context, err error) {
 		return
 	}
 	if now, failed := r.cache.Retrieve(ctx); failed == nil && isSignedWith(err, now) {
-		r.cache.(invalidator).Invalidate() //nolint:forcetypeassert // newRefresher has asked
+		r.cache.Invalidate()
 	}
 }
 
