@@ -9,6 +9,7 @@ import (
 	"net"
 	"net/http"
 	"slices"
+	"strings"
 	"sync/atomic"
 
 	"github.com/aws/aws-sdk-go-v2/service/s3"
@@ -21,19 +22,20 @@ var ErrCondition = errors.New("the condition of the put does not hold")
 
 // An AmbiguousError is a conditional put of which nobody can say if it was
 // carried out: an answer was lost, and now there is another object, which may
-// have replaced ours or have been there before it.
+// have replaced ours or have been there before it; or there is none, and what was
+// sent may still be on its way; or the store says no more.
 type AmbiguousError struct {
-	ETag string // of the object that is there; "": there is none
+	ETag string // of the object that is there; "": there is none, or it is not known
 	Err  error  // of the last attempt
 }
 
 // Error tells what is there instead.
 func (e *AmbiguousError) Error() string {
-	there := "there is none now"
+	there := ""
 	if e.ETag != "" {
-		there = "there is another now, with ETag " + e.ETag
+		there = ", and there is another now, with ETag " + e.ETag
 	}
-	return fmt.Sprintf("the object may have been stored, but %s: %v", there, e.Err)
+	return fmt.Sprintf("the object may have been stored or not%s: %v", there, e.Err)
 }
 
 // Unwrap returns Err.
@@ -46,12 +48,16 @@ const writeIDKey = "perdure-write-id"
 type condition struct {
 	writeID string      // "": the put has no condition
 	unsure  atomic.Bool // an attempt may have been carried out though it failed
+	resumed bool        // and so may one of an earlier process
 }
+
+// conditional reports whether the put has a condition.
+func (o *PutOptions) conditional() bool { return o.IfAbsent || o.IfMatch != "" }
 
 // metadata returns what the object is stored with, and gives a conditional put
 // its identity.
 func (u *upload) metadata() map[string]string {
-	if !u.o.IfAbsent && u.o.IfMatch == "" {
+	if !u.o.conditional() {
 		return u.o.Metadata
 	}
 	if u.condition.writeID == "" {
@@ -78,7 +84,7 @@ func (c *condition) watch(o *s3.Options) {
 		return out, metadata, err
 	})
 	o.APIOptions = append(slices.Clip(o.APIOptions), func(stack *middleware.Stack) error {
-		return stack.Finalize.Insert(seen, "Retry", middleware.After)
+		return stack.Finalize.Insert(seen, "Signing", middleware.After) // what fails before was not sent
 	})
 }
 
@@ -89,35 +95,62 @@ func mayHaveWorked(err error) bool {
 		return false
 	}
 	status := statusOf(err)
-	return status < http.StatusBadRequest || status >= http.StatusInternalServerError && !hasCode(err, "SlowDown")
+	return status < http.StatusMultipleChoices || status >= http.StatusInternalServerError && !hasCode(err, "SlowDown")
 }
+
+// forbidden returns ErrCondition if the store will refuse a put that it looks at
+// only at the end, when all has been sent. A put that may have been carried out
+// already is not for this.
+func (u *upload) forbidden(ctx context.Context) error {
+	if !u.o.conditional() || u.condition.unsure.Load() {
+		return nil
+	}
+	there, err := u.store.head(ctx, u.bucket, u.key, "")
+	switch {
+	case err == nil && (u.o.IfAbsent || strings.Trim(there.ETag, `"`) != strings.Trim(u.o.IfMatch, `"`)):
+		return fmt.Errorf("%w: there is an object with ETag %s", ErrCondition, there.ETag)
+	case u.o.IfMatch != "" && isMissing(err):
+		return fmt.Errorf("%w: there is no object: %w", ErrCondition, err)
+	}
+	return nil
+}
+
+// isConflict reports whether a put lost against one that was made at the same time.
+func isConflict(err error) bool { return hasCode(err, "ConditionalRequestConflict") }
 
 // resolve finds out what has become of a put that ended with err. o is what was
 // sent, as verified takes it.
 func (u *upload) resolve(ctx context.Context, err error, o Object, verify func(context.Context, Object) (Object, error)) (Object, error) {
-	unsure := u.condition.unsure.Load()
+	gone := hasCode(err, "NoSuchUpload") // it was completed, or aborted
+	unsure := u.condition.unsure.Load() || gone && u.condition.resumed
+	refused := hasStatus(err, http.StatusPreconditionFailed) || u.o.IfMatch != "" && hasCode(err, "NoSuchKey")
 	switch {
-	case hasStatus(err, http.StatusPreconditionFailed):
-		if !unsure {
-			return o, fmt.Errorf("%w: %w", ErrCondition, err)
-		}
-	case !unsure || !hasCode(err, "NoSuchUpload"):
+	case !unsure && refused:
+		return o, fmt.Errorf("%w: %w", ErrCondition, err)
+	case !unsure:
+		return o, err
+	case u.o.conditional():
+		return u.recognize(ctx, err, o, verify)
+	case !gone:
 		return o, err
 	}
-	if u.condition.writeID == "" { // an upload in parts without a condition, that is no more: completed, or aborted
-		stored, failed := verify(ctx, o)
-		if failed != nil || stored.Verified != "crc32" && stored.ETag != u.composite {
-			return o, err
-		}
-		return stored, nil
+	stored, failed := verify(ctx, o)
+	if failed != nil || stored.Verified != "crc32" && stored.ETag != u.composite {
+		return o, err
 	}
+	return stored, nil
+}
+
+// recognize looks whether the object that is there is that of a conditional put
+// which ended with err.
+func (u *upload) recognize(ctx context.Context, err error, o Object, verify func(context.Context, Object) (Object, error)) (Object, error) {
 	stored, failed := u.store.head(ctx, u.bucket, u.key, "")
 	switch {
-	case failed != nil && !isMissing(failed):
-		return o, fmt.Errorf("%w (and to find out if it was stored: %w)", err, failed)
 	case failed == nil && stored.Metadata[writeIDKey] == u.condition.writeID:
 		o.ETag, o.VersionID = stored.ETag, stored.VersionID
 		return verify(ctx, o)
+	case failed != nil && !isMissing(failed):
+		err = fmt.Errorf("%w (and to find out: %w)", err, failed)
 	}
 	return o, &AmbiguousError{ETag: stored.ETag, Err: err}
 }

@@ -27,8 +27,8 @@ type Address struct {
 }
 
 // Copy copies an object within the store, which moves the bytes itself, in parts
-// if they are more than 5 GiB. Metadata and content type go with them. The
-// object at from must stay the same meanwhile, or the error is ErrChanged; the
+// if they are more than 5 GiB. Metadata and headers as the content type go with
+// them, and tags, unless it is in parts. The object at from must stay the same meanwhile, or the error is ErrChanged; the
 // copy is compared with it by checksum, or by ETag or size where there is none.
 func (s *Store) Copy(ctx context.Context, from, to Address) (Object, error) {
 	object, err := s.copy(ctx, from, to)
@@ -36,11 +36,11 @@ func (s *Store) Copy(ctx context.Context, from, to Address) (Object, error) {
 }
 
 func (s *Store) copy(ctx context.Context, from, to Address) (Object, error) {
-	original, err := s.head(ctx, from.Bucket, from.Key, from.VersionID)
+	original, head, err := s.ask(ctx, from.Bucket, from.Key, from.VersionID)
 	if err != nil {
 		return Object{}, fmt.Errorf("s3://%s/%s: %w", from.Bucket, from.Key, err)
 	}
-	c := &copying{store: s, original: original, place: place(from), to: to}
+	c := &copying{store: s, original: original, head: head, place: place(from), to: to}
 	if original.Size > s.copyLimit {
 		err = c.parts(ctx)
 	} else {
@@ -74,6 +74,7 @@ func place(a Address) string {
 type copying struct {
 	store    *Store
 	original Object
+	head     *s3.HeadObjectOutput // that told of it
 	place    string
 	to       Address
 	length   int64 // of a part
@@ -122,7 +123,12 @@ func (c *copying) parts(ctx context.Context) error {
 // assemble is one upload of copied parts, with a checksum of that kind; "": none.
 func (c *copying) assemble(ctx context.Context, kind string) error {
 	create := &s3.CreateMultipartUploadInput{
-		Bucket: &c.to.Bucket, Key: &c.to.Key, ContentType: optional(c.original.ContentType), Metadata: c.original.Metadata,
+		Bucket: &c.to.Bucket, Key: &c.to.Key, Metadata: c.head.Metadata,
+		ContentType: c.head.ContentType, ContentEncoding: c.head.ContentEncoding, ContentLanguage: c.head.ContentLanguage,
+		ContentDisposition: c.head.ContentDisposition, CacheControl: c.head.CacheControl,
+	}
+	if expires, err := http.ParseTime(aws.ToString(c.head.ExpiresString)); err == nil {
+		create.Expires = &expires
 	}
 	if kind != "" {
 		create.ChecksumAlgorithm, create.ChecksumType = types.ChecksumAlgorithm(strings.ToUpper(kind)), types.ChecksumTypeFullObject

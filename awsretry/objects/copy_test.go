@@ -5,6 +5,9 @@ import (
 	"strings"
 	"testing"
 
+	"github.com/aws/aws-sdk-go-v2/aws"
+	"github.com/aws/aws-sdk-go-v2/service/s3"
+
 	"github.com/seed-0f2c7998/perdure/awsretry/objects"
 	"github.com/seed-0f2c7998/perdure/s3test"
 )
@@ -36,4 +39,35 @@ func TestCopyIsTheSame(t *testing.T) {
 		t.Errorf("a copy of what is not there: %v, want an error that names it", err)
 	}
 	stored(t, server, from.Key, body)
+}
+
+// What an object is besides its bytes goes with it, in one request or in parts.
+func TestCopyKeepsTheHeaders(t *testing.T) {
+	server := start(t, s3test.Options{})
+	store := open(t, server, objects.Options{})
+	in := &s3.PutObjectInput{
+		Bucket: aws.String(bucket), Key: aws.String("a"), Body: bytes.NewReader(content(1, 6*mib)), ContentType: aws.String("text/csv"),
+		ContentEncoding: aws.String("gzip"), CacheControl: aws.String("no-cache"), ContentDisposition: aws.String("attachment"),
+	}
+	if _, err := store.Client().PutObject(t.Context(), in); err != nil {
+		t.Fatal(err)
+	}
+	for _, key := range []string{"whole", "parts"} {
+		if _, err := store.Copy(t.Context(), objects.Address{Bucket: bucket, Key: "a"}, objects.Address{Bucket: bucket, Key: key}); err != nil {
+			t.Fatal(err)
+		}
+		got, err := store.Client().HeadObject(t.Context(), &s3.HeadObjectInput{Bucket: aws.String(bucket), Key: &key})
+		if err != nil {
+			t.Fatal(err)
+		}
+		for name, header := range map[string][2]*string{
+			"Content-Type": {in.ContentType, got.ContentType}, "Content-Encoding": {in.ContentEncoding, got.ContentEncoding},
+			"Cache-Control": {in.CacheControl, got.CacheControl}, "Content-Disposition": {in.ContentDisposition, got.ContentDisposition},
+		} {
+			if aws.ToString(header[1]) != *header[0] {
+				t.Errorf("the copy in %s has %s %q, want %q", key, name, aws.ToString(header[1]), *header[0])
+			}
+		}
+		store.SetCopyLimit(5 * mib)
+	}
 }

@@ -2,13 +2,16 @@ package objects
 
 import (
 	"context"
+	"errors"
 	"iter"
 	"net/url"
+	"slices"
 	"time"
 
 	"github.com/aws/aws-sdk-go-v2/aws"
 	"github.com/aws/aws-sdk-go-v2/service/s3"
 	"github.com/aws/aws-sdk-go-v2/service/s3/types"
+	smithyhttp "github.com/aws/smithy-go/transport/http"
 
 	"github.com/seed-0f2c7998/perdure/retry"
 )
@@ -65,6 +68,7 @@ func (e *keyError) ErrorCode() string { return e.code }
 // deleteBatch deletes these keys and returns the errors by key.
 func (s *Store) deleteBatch(ctx context.Context, bucket string, keys []string) map[string]error {
 	failed := make(map[string]error)
+	var refused map[string]error // by the last answer, for a while
 	policy := s.policy
 	policy.Classify = nil // the requests have theirs; these are codes
 	err := retry.Do(ctx, &policy, func(ctx context.Context) error {
@@ -72,7 +76,8 @@ func (s *Store) deleteBatch(ctx context.Context, bucket string, keys []string) m
 		for _, key := range keys {
 			in.Delete.Objects = append(in.Delete.Objects, types.ObjectIdentifier{Key: &key})
 		}
-		out, err := s.client.DeleteObjects(ctx, in)
+		refused = make(map[string]error)
+		out, err := s.client.DeleteObjects(ctx, in, withMD5)
 		if err != nil {
 			return retry.Permanent(err) // it has had its attempts
 		}
@@ -84,6 +89,7 @@ func (s *Store) deleteBatch(ctx context.Context, bucket string, keys []string) m
 			case refusal.code == "NoSuchKey" || refusal.code == "NoSuchVersion":
 			case class == retry.ClassTransient || class == retry.ClassThrottled:
 				again, err = append(again, key), refusal
+				refused[key] = refusal
 			default:
 				failed[key] = refusal
 			}
@@ -93,10 +99,28 @@ func (s *Store) deleteBatch(ctx context.Context, bucket string, keys []string) m
 	})
 	if err != nil { // and what is left of the keys shares it
 		for _, key := range keys {
-			failed[key] = err
+			failed[key] = ofKey(err, refused[key])
 		}
 	}
 	return failed
+}
+
+// ofKey returns the end of a batch as that of one of its keys, which the store
+// has refused; nil: the whole batch failed.
+func ofKey(end, refusal error) error {
+	e, ok := errors.AsType[*retry.Error](end)
+	if !ok || refusal == nil {
+		return end
+	}
+	own := *e
+	own.Last = refusal
+	return &own
+}
+
+// withMD5 adds the checksum that this request had before S3 had others: some
+// stores want it still.
+func withMD5(o *s3.Options) {
+	o.APIOptions = append(slices.Clip(o.APIOptions), smithyhttp.AddContentChecksumMiddleware)
 }
 
 // List yields the objects whose keys begin with prefix, in the order of the

@@ -2,12 +2,16 @@ package objects_test
 
 import (
 	"bytes"
+	"crypto/md5"
+	"encoding/base64"
 	"errors"
 	"fmt"
+	"io"
 	"net/http"
 	"slices"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/aws/smithy-go"
 
@@ -140,5 +144,51 @@ func TestDeleteAllWhenNothingWorks(t *testing.T) {
 	}
 	if got := server.Count("", ""); got != 1 {
 		t.Errorf("%d requests, want 1", got)
+	}
+}
+
+// Each key that is given up has the store's own reason, and not another's.
+func TestDeleteAllGivesUpEachKeyForItsReason(t *testing.T) {
+	store := handMade(t, func(w http.ResponseWriter, _ *http.Request) {
+		fmt.Fprint(w, "<DeleteResult><Error><Key>slow</Key><Code>SlowDown</Code></Error>"+
+			"<Error><Key>broken</Key><Code>InternalError</Code></Error></DeleteResult>")
+	})
+	want := map[string]string{"slow": "SlowDown", "broken": "InternalError"}
+	for key, err := range store.DeleteAll(t.Context(), bucket, slices.Values([]string{"slow", "broken"})) {
+		if !errors.Is(err, retry.ErrExhausted) || !strings.Contains(err.Error(), want[key]) {
+			t.Errorf("%s: %v, want %v for %s", key, err, retry.ErrExhausted, want[key])
+		}
+	}
+}
+
+// The AttemptTimeout is for a request, not for all that a batch takes.
+func TestDeleteAllTakesAsLongAsItNeeds(t *testing.T) {
+	server := start(t, script(s3test.Rule{Operation: "DeleteObjects", Nth: []int{1, 2}, Fault: s3test.SlowDown()}))
+	p := quick()
+	p.AttemptTimeout, p.BaseDelay, p.MaxDelay = 200*time.Millisecond, 150*time.Millisecond, 150*time.Millisecond
+	store := open(t, server, objects.Options{Policy: p})
+	for key, err := range store.DeleteAll(t.Context(), bucket, slices.Values([]string{"k"})) {
+		if err != nil {
+			t.Errorf("%s: %v, want success though two waits are longer than the AttemptTimeout", key, err)
+		}
+	}
+}
+
+// Some stores know no other checksum for this request.
+func TestDeleteAllHasTheChecksumOfOldStores(t *testing.T) {
+	store := handMade(t, func(w http.ResponseWriter, r *http.Request) {
+		body, _ := io.ReadAll(r.Body)
+		sum := md5.Sum(body)
+		if r.Header.Get("Content-MD5") != base64.StdEncoding.EncodeToString(sum[:]) {
+			w.WriteHeader(http.StatusBadRequest)
+			fmt.Fprint(w, "<Error><Code>MissingContentMD5</Code></Error>")
+			return
+		}
+		fmt.Fprint(w, "<DeleteResult/>")
+	})
+	for key, err := range store.DeleteAll(t.Context(), bucket, slices.Values([]string{"k"})) {
+		if err != nil {
+			t.Errorf("%s: %v", key, err)
+		}
 	}
 }

@@ -64,7 +64,11 @@ func (u *upload) parts(ctx context.Context, first *source.Part) (object Object, 
 	if err = m.send(ctx, first); err == nil {
 		object, err = m.complete(ctx)
 	}
-	if err != nil && u.state == nil {
+	switch {
+	case isConflict(err) && u.state != nil:
+		u.state.Head.Upload = "" // no part of it is of use any more
+		fallthrough
+	case err != nil && u.state == nil:
 		err = m.abort(ctx, err)
 	}
 	return object, err
@@ -72,10 +76,8 @@ func (u *upload) parts(ctx context.Context, first *source.Part) (object Object, 
 
 // create begins a new upload.
 func (m *multipart) create(ctx context.Context) error {
-	if m.o.IfAbsent { // the store looks only at the end, when all parts have been sent
-		if there, err := m.store.head(ctx, m.bucket, m.key, ""); err == nil {
-			return fmt.Errorf("%w: there is an object, with ETag %s", ErrCondition, there.ETag)
-		}
+	if err := m.forbidden(ctx); err != nil {
+		return err
 	}
 	created, err := m.store.client.CreateMultipartUpload(ctx, &s3.CreateMultipartUploadInput{
 		Bucket: &m.bucket, Key: &m.key,
@@ -92,6 +94,7 @@ func (m *multipart) create(ctx context.Context) error {
 	}
 	if err := m.state.Begin(journal.Head{
 		Endpoint: m.store.endpoint, Bucket: m.bucket, Key: m.key, Upload: m.id, PartSize: m.src.PartSize, Size: m.src.Size,
+		WriteID: m.condition.writeID,
 	}); err != nil {
 		return m.abort(ctx, err)
 	}
@@ -101,6 +104,10 @@ func (m *multipart) create(ctx context.Context) error {
 // resume finds the upload of the state file again, with the parts that the store
 // and the file agree on. If the store does not know it any more, m is as before.
 func (m *multipart) resume(ctx context.Context) error {
+	if m.o.conditional() && m.condition.writeID == "" { // it was begun without a condition, and so without a name
+		return m.forget(ctx)
+	}
+	m.condition.resumed = true
 	id := m.state.Head.Upload
 	known := make(map[int]journal.Part)
 	in := &s3.ListPartsInput{Bucket: &m.bucket, Key: &m.key, UploadId: &id}
@@ -144,7 +151,7 @@ func (m *multipart) stored(ctx context.Context) (Object, bool) {
 		return Object{}, false
 	}
 	object, err := m.store.head(ctx, m.bucket, m.key, "")
-	if err != nil || object.Size != all.Size() {
+	if err != nil || object.Size != all.Size() || m.o.conditional() && object.Metadata[writeIDKey] != m.condition.writeID {
 		return Object{}, false
 	}
 	c := sum.New(object.Checksum, object.ETag, true)

@@ -16,6 +16,7 @@ import (
 	"github.com/seed-0f2c7998/perdure/awsretry/internal/source"
 	"github.com/seed-0f2c7998/perdure/awsretry/internal/sum"
 	"github.com/seed-0f2c7998/perdure/awsretry/internal/wire"
+	"github.com/seed-0f2c7998/perdure/retry"
 )
 
 // PutOptions say what an object is to be besides its bytes. The zero value asks
@@ -122,6 +123,7 @@ func (u *upload) recall() (*journal.Journal, error) {
 		return nil, fmt.Errorf("state: %w", err)
 	}
 	h := j.Head
+	u.condition.writeID = h.WriteID
 	if h.Upload != "" && (h.Bucket != u.bucket || h.Key != u.key || h.Endpoint != u.store.endpoint) {
 		return nil, fmt.Errorf("state: %s is of the upload to s3://%s/%s at %q: remove it, or give this one another", u.o.State, h.Bucket, h.Key, h.Endpoint)
 	}
@@ -131,7 +133,7 @@ func (u *upload) recall() (*journal.Journal, error) {
 // run sends the object in one piece if it is small, or else in parts.
 func (u *upload) run(ctx context.Context) (Object, error) {
 	if u.src.Size > u.src.PartSize {
-		return u.parts(ctx, nil)
+		return u.inParts(ctx, nil)
 	}
 	first, err := u.src.Next(ctx)
 	if err == io.EOF { //nolint:errorlint // of Next itself: a source's error may hold another
@@ -141,14 +143,41 @@ func (u *upload) run(ctx context.Context) (Object, error) {
 		return Object{}, err
 	}
 	if !u.src.Drained {
-		return u.parts(ctx, first)
+		return u.inParts(ctx, first)
 	}
 	if u.state != nil && u.state.Head.Upload != "" { // the source was larger then
-		if err := (&multipart{upload: u, id: u.state.Head.Upload}).abort(ctx, nil); err != nil {
+		if err := u.forget(ctx); err != nil {
 			return Object{}, err
 		}
 	}
 	return u.whole(ctx, first)
+}
+
+// inParts sends the object in parts, of which the first may have been read. When
+// another put got in between just as they were put together, S3 drops them: they
+// are sent anew, as the policy says.
+func (u *upload) inParts(ctx context.Context, first *source.Part) (Object, error) {
+	var conflicts *retry.Call
+	for {
+		object, err := u.parts(ctx, first)
+		if !isConflict(err) {
+			return object, err
+		}
+		if !u.src.Rewind() {
+			return object, fmt.Errorf("%w (not sent again: the source is a stream that cannot be rewound)", err)
+		}
+		if err := u.store.again(ctx, &conflicts, err); err != nil {
+			return object, err
+		}
+		first = nil
+	}
+}
+
+// forget drops the upload of the state file.
+func (u *upload) forget(ctx context.Context) error {
+	err := (&multipart{upload: u, id: u.state.Head.Upload}).abort(ctx, nil)
+	u.state.Head.Upload = ""
+	return err
 }
 
 // whole sends the object in one request.

@@ -208,34 +208,7 @@ func (r *Reader) broken(err error) error {
 		r.call = nil
 		return nil
 	}
-	if r.call == nil {
-		if r.call, err = r.begin(err); r.call == nil {
-			return err
-		}
-	}
-	delay, stop := r.call.Failed(r.ctx, retry.Transient(err))
-	if stop != nil {
-		return stop
-	}
-	timer := time.NewTimer(delay)
-	defer timer.Stop()
-	select {
-	case <-timer.C:
-	case <-r.ctx.Done():
-	}
-	return r.call.Admit(r.ctx)
-}
-
-// begin starts to count the breaks without progress.
-func (r *Reader) begin(broken error) (*retry.Call, error) {
-	call, err := retry.Begin(r.ctx, &r.store.policy)
-	if err == nil {
-		err = call.Admit(r.ctx)
-	}
-	if err != nil {
-		return nil, err
-	}
-	return call, broken
+	return r.store.again(r.ctx, &r.call, err)
 }
 
 // open asks for the object, from the offset on.

@@ -89,7 +89,7 @@ type Store struct {
 	client   *s3.Client
 	endpoint string       // in state files; "": AWS's own
 	signed   bool         // bodies are: nothing else protects them on plain HTTP
-	policy   retry.Policy // without its breaker, for bodies; requests have their own
+	policy   retry.Policy // for what is more than a request: without breaker and AttemptTimeout, which requests have
 	partSize int64        // 0: by what is sent
 	parallel int
 	stall    time.Duration
@@ -113,7 +113,7 @@ func New(cfg aws.Config, o Options, options ...func(*s3.Options)) (*Store, error
 	if o.Policy != nil {
 		s.policy = *o.Policy
 	}
-	s.policy.Breaker = nil
+	s.policy.Breaker, s.policy.AttemptTimeout = nil, 0
 	tuned := func(so *s3.Options) {
 		so.HTTPClient = wire.Tune(so.HTTPClient, s.stall)
 		so.UsePathStyle = so.UsePathStyle || so.BaseEndpoint != nil
@@ -158,7 +158,7 @@ type Object struct {
 
 // An Error is an operation on an object that failed.
 type Error struct {
-	Op     string // put, get, delete, list, stat, copy
+	Op     string // put, get, delete, list, stat, copy, clean
 	Bucket string
 	Key    string // of a list, the prefix
 	Err    error
@@ -199,11 +199,17 @@ func (s *Store) Stat(ctx context.Context, bucket, key string) (Object, error) {
 }
 
 func (s *Store) head(ctx context.Context, bucket, key, version string) (Object, error) {
+	o, _, err := s.ask(ctx, bucket, key, version)
+	return o, err
+}
+
+// ask is head with the answer itself.
+func (s *Store) ask(ctx context.Context, bucket, key, version string) (Object, *s3.HeadObjectOutput, error) {
 	out, err := s.client.HeadObject(ctx, &s3.HeadObjectInput{
 		Bucket: &bucket, Key: &key, VersionId: optional(version), ChecksumMode: types.ChecksumModeEnabled,
 	})
 	if err != nil {
-		return Object{}, err
+		return Object{}, nil, err
 	}
 	return Object{
 		Bucket: bucket, Key: key, Size: aws.ToInt64(out.ContentLength), ETag: aws.ToString(out.ETag),
@@ -213,7 +219,34 @@ func (s *Store) head(ctx context.Context, bucket, key, version string) (Object, 
 			CRC64NVME: out.ChecksumCRC64NVME, CRC32: out.ChecksumCRC32, CRC32C: out.ChecksumCRC32C,
 			SHA256: out.ChecksumSHA256, SHA1: out.ChecksumSHA1,
 		}.Whole(out.ChecksumType),
-	}, nil
+	}, out, nil
+}
+
+// again waits, as the policy says, after err, which is worth another attempt and
+// is no request's alone: it returns nil, or the error with which the operation
+// ends. The call that counts is made at the first.
+func (s *Store) again(ctx context.Context, call **retry.Call, err error) error {
+	if *call == nil {
+		begun, failed := retry.Begin(ctx, &s.policy)
+		if failed == nil {
+			failed = begun.Admit(ctx)
+		}
+		if failed != nil {
+			return failed
+		}
+		*call = begun
+	}
+	delay, stop := (*call).Failed(ctx, retry.Transient(err))
+	if stop != nil {
+		return stop
+	}
+	timer := time.NewTimer(delay)
+	defer timer.Stop()
+	select {
+	case <-timer.C:
+	case <-ctx.Done():
+	}
+	return (*call).Admit(ctx)
 }
 
 // optional returns nil for "".

@@ -25,8 +25,9 @@ type Head struct {
 	Endpoint string `json:"endpoint,omitempty"`
 	Bucket   string `json:"bucket"`
 	Key      string `json:"key"`
-	Upload   string `json:"upload,omitempty"` // its ID in the store
-	ETag     string `json:"etag,omitempty"`   // of what is fetched
+	Upload   string `json:"upload,omitempty"`   // its ID in the store
+	WriteID  string `json:"write_id,omitempty"` // of a conditional put
+	ETag     string `json:"etag,omitempty"`     // of what is fetched
 	PartSize int64  `json:"part_size"`
 	Size     int64  `json:"size,omitempty"` // of all; 0 or less: not known
 }
@@ -93,6 +94,7 @@ func (j *Journal) Resume() error {
 }
 
 func (j *Journal) open(flag int, first any) error {
+	j.Close() // of what was begun before
 	f, err := os.OpenFile(j.path, os.O_CREATE|os.O_WRONLY|flag, 0o600)
 	if err != nil {
 		return err

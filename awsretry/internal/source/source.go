@@ -79,6 +79,16 @@ func (s *Source) All() *io.SectionReader {
 	return io.NewSectionReader(s.at, s.end-s.Size, s.Size)
 }
 
+// Rewind goes back to the first part, once all parts are released, and reports
+// whether that is possible: not with a stream.
+func (s *Source) Rewind() bool {
+	if s.at == nil {
+		return false
+	}
+	s.offset, s.Drained = s.end-s.Size, false
+	return true
+}
+
 // A Part is a piece of a Source. Release it when it is done with.
 type Part struct {
 	*io.SectionReader
