@@ -70,9 +70,9 @@ func TestConflictOfAStreamIsItsEnd(t *testing.T) {
 // A lost answer, and then the upload is gone: somebody has an object there of the
 // same bytes, and it is not ours.
 func TestResumedPutKnowsItsOwnName(t *testing.T) {
-	body, state := content(1, 11*mib), filepath.Join(t.TempDir(), "state")
+	body := content(1, 11*mib)
 	for name, other := range map[string]bool{"its own": false, "somebody else's": true} {
-		server := start(t, s3test.Options{})
+		server, state := start(t, s3test.Options{}), filepath.Join(t.TempDir(), "state")
 		store := open(t, server, objects.Options{PartSize: 5 * mib})
 		server.Script(s3test.Rules(s3test.Rule{Operation: "UploadPart", Nth: []int{1}, Fault: s3test.AccessDenied()}))
 		put := func() error {

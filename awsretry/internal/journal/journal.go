@@ -94,7 +94,6 @@ func (j *Journal) Resume() error {
 }
 
 func (j *Journal) open(flag int, first any) error {
-	j.Close() // of what was begun before
 	f, err := os.OpenFile(j.path, os.O_CREATE|os.O_WRONLY|flag, 0o600)
 	if err != nil {
 		return err
