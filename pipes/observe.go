@@ -137,17 +137,23 @@ func (s *Session) Observe(b *circuit.Breaker) func(retry.Event) {
 	if !s.Launched() {
 		return retry.LogTo(slog.Default())
 	}
+	count, log := s.Tally(b), retry.LogTo(slog.New(plain{s.Handler(slog.LevelDebug)}))
+	return func(e retry.Event) {
+		count(e)
+		log(e)
+	}
+}
+
+// Tally returns an observer as Observe does, but for one that writes nothing to
+// the step's log: for a program that logs its retries by itself.
+func (s *Session) Tally(b *circuit.Breaker) func(retry.Event) {
 	s.tally.mu.Lock()
 	defer s.tally.mu.Unlock()
 	s.tally.on = true
 	if b != nil {
 		s.tally.breaker = b
 	}
-	log := retry.LogTo(slog.New(plain{s.Handler(slog.LevelDebug)}))
-	return func(e retry.Event) {
-		s.tally.add(e)
-		log(e)
-	}
+	return s.tally.add
 }
 
 func (t *tally) add(e retry.Event) {
@@ -221,13 +227,16 @@ func (s *Session) Outcome(err error) Outcome {
 	o := Outcome{Kind: OutcomeKind, Version: 1, Outcome: "success", Attempts: 1, ExitCode: ExitCode(err)}
 	s.tally.mu.Lock()
 	o.Attempts, o.Waited = max(o.Attempts, s.tally.attempts), s.tally.took().Seconds()
-	last := s.tally.last
-	if b := s.tally.breaker; b != nil {
+	last, b := s.tally.last, s.tally.breaker
+	s.tally.mu.Unlock()
+	if b != nil {
 		o.Breaker = &BreakerState{b.Name(), b.State()}
 	}
-	s.tally.mu.Unlock()
 	if err != nil {
 		last = o.ended(err)
+	}
+	if open := b.Peek(); open != nil && o.Retryable && o.RetryAfter == nil {
+		o.comeBack(open.RetryAt) // it would be refused before
 	}
 	if last != nil {
 		message := clip(text(last), maxReason)
@@ -262,11 +271,19 @@ func (o *Outcome) ended(err error) error {
 		at = time.Now().Add(hint)
 	}
 	o.Outcome, o.Retryable = verdict(stop, err, class)
-	if o.Retryable && !at.IsZero() {
+	if o.Retryable {
+		o.comeBack(at)
+	}
+	return last
+}
+
+// comeBack says when it makes sense to start the work again; the zero Time is
+// not known.
+func (o *Outcome) comeBack(at time.Time) {
+	if !at.IsZero() {
 		after := max(time.Until(at), 0).Round(time.Millisecond).Seconds()
 		o.RetryAfter = &after
 	}
-	return last
 }
 
 // verdict names the reason for which the work stopped, and says whether it

@@ -171,13 +171,28 @@ func (h *stream) next(end bool) string {
 func (s *Session) stream(name string, held *stream, end bool) {
 	held.mu.Lock()
 	defer held.mu.Unlock()
-	for text := redact.String(held.next(end)); text != ""; {
-		size := cut(text, maxText)
+	if text := held.next(end); text != "" {
 		// After Close there is nobody to send it to, and who writes is not to
 		// be stopped for it.
-		_ = s.send("log_external_stream", object{
+		_ = s.External(name, text)
+	}
+}
+
+// External sends text that another program would have written to Stdout or
+// Stderr, for Dagster to write it there. A long one is sent in parts.
+func (s *Session) External(name, text string) error {
+	if name != Stdout && name != Stderr {
+		return fmt.Errorf("pipes: stream %q is not allowed: want %s or %s", name, Stdout, Stderr)
+	}
+	for text = redact.String(text); text != ""; {
+		size := cut(text, maxText)
+		err := s.send("log_external_stream", object{
 			{"stream", verbatim(name)}, {"text", text[:size]}, {"extras", object{}},
 		})
+		if err != nil {
+			return err
+		}
 		text = text[size:]
 	}
+	return nil
 }

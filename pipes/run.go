@@ -197,14 +197,38 @@ func (e *PanicError) Unwrap() error {
 	return err
 }
 
+// ExitCode returns 2, with which a process ends that nobody has recovered.
+func (e *PanicError) ExitCode() int { return 2 }
+
+// A RemoteError is an error of another program, as that has told it. It comes
+// to Dagster with the name and the stack that it has there.
+type RemoteError struct {
+	Name, Message string
+	Stack         []string // lines, each with its end
+	Cause         error    // nil: none
+}
+
+// Error returns the message.
+func (e *RemoteError) Error() string { return e.Message }
+
+// Unwrap returns the cause.
+func (e *RemoteError) Unwrap() error { return e.Cause }
+
 // panicked returns the error for a panic that was just recovered.
 func panicked(value any) *PanicError {
 	return &PanicError{Value: value, Stack: string(debug.Stack())}
 }
 
 // exception returns err as Dagster takes it: an object with five fields, as is
-// each of its causes.
+// each of its causes. One that says nothing but what its cause says is left out.
 func exception(err error, depth int) object {
+	for range maxCauses { // one may be its own cause
+		next := cause(err)
+		if next == nil || text(next) != text(err) || named(err) {
+			break
+		}
+		err = next
+	}
 	o := object{
 		{"message", clip(text(err), maxReason)},
 		{"stack", []any{}},
@@ -212,14 +236,26 @@ func exception(err error, depth int) object {
 		{"cause", nil},
 		{"context", nil},
 	}
-	//nolint:errorlint // what it wraps comes after it
-	if p, ok := err.(*PanicError); ok {
-		o[1].value, o[2].value = lines(clip(p.Stack, maxStack)), "panic"
+	switch e := err.(type) { //nolint:errorlint // what it wraps comes after it
+	case *PanicError:
+		o[1].value, o[2].value = lines(clip(e.Stack, maxStack)), "panic"
+	case *RemoteError:
+		o[1].value, o[2].value = lines(clip(strings.Join(e.Stack, ""), maxStack)), clip(e.Name, maxName)
 	}
 	if next := cause(err); next != nil && depth+1 < maxCauses {
 		o[3].value = exception(next, depth+1)
 	}
 	return o
+}
+
+// named reports whether err says more than its text.
+func named(err error) bool {
+	switch err.(type) { //nolint:errorlint // this one
+	case *PanicError, *RemoteError:
+		return true
+	default:
+		return false
+	}
 }
 
 // cause returns the error that tells most about why err came about. Of several

@@ -22,7 +22,11 @@
 package pipes
 
 import (
+	"bytes"
+	"compress/zlib"
 	"context"
+	"encoding/base64"
+	"encoding/json"
 	"errors"
 	"fmt"
 	"io"
@@ -80,6 +84,18 @@ func Environ(env []string) []string {
 	return slices.DeleteFunc(slices.Clone(env), func(v string) bool {
 		return strings.HasPrefix(v, contextVariable+"=") || strings.HasPrefix(v, messagesVariable+"=")
 	})
+}
+
+// Redirect returns env for a child that does report, but to a file of ours
+// instead: it gets the same context, and is to send its messages to path.
+func Redirect(env []string, path string) []string {
+	text, _ := json.Marshal(map[string]string{"path": path}) // a map of strings can be
+	var packed bytes.Buffer
+	z := zlib.NewWriter(&packed)
+	_, _ = z.Write(text) // to memory
+	_ = z.Close()
+	env = slices.DeleteFunc(slices.Clone(env), func(v string) bool { return strings.HasPrefix(v, messagesVariable+"=") })
+	return append(env, messagesVariable+"="+base64.StdEncoding.EncodeToString(packed.Bytes()))
 }
 
 // lookup returns a parameter, from the arguments or the environment.
@@ -230,6 +246,10 @@ func (s *Session) open(ctx context.Context, packed string) error {
 
 // Launched reports whether anybody listens.
 func (s *Session) Launched() bool { return s.out != nil }
+
+// Included reports whether what goes to the standard streams is to be sent as
+// messages, too: whether the writers of [Session.Stream] do more than write.
+func (s *Session) Included() bool { return s.include }
 
 // send writes a message. It returns an error if the message can't be made or
 // the session is closed, but not if it can't be written.

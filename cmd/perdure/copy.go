@@ -10,6 +10,7 @@ import (
 
 	"github.com/seed-0f2c7998/perdure/circuit"
 	"github.com/seed-0f2c7998/perdure/cmd/perdure/internal/copying"
+	"github.com/seed-0f2c7998/perdure/cmd/perdure/internal/dagster"
 	"github.com/seed-0f2c7998/perdure/cmd/perdure/internal/exit"
 	"github.com/seed-0f2c7998/perdure/cmd/perdure/internal/policy"
 	"github.com/seed-0f2c7998/perdure/cmd/perdure/internal/progress"
@@ -77,7 +78,8 @@ func (a *app) copyCommand() *cobra.Command {
 		},
 		DisableFlagsInUseLine: true,
 		RunE: func(c *cobra.Command, args []string) error {
-			if err := more.check(c.Flags()); err != nil {
+			a.report(c.Context())
+			if err := errors.Join(more.check(c.Flags()), a.dagster.Choose(more.asset)); err != nil {
 				return err
 			}
 			job := &copying.Job{
@@ -116,6 +118,7 @@ func (a *app) copy(c *cobra.Command, f *policy.Flags, job *copying.Job) error {
 	}
 	a.log.Info(copied(r), "event", "copied", "src", r.Source, "dst", r.Destination, "bytes", r.Bytes,
 		"checksum", r.Checksum, "verified", r.Verified, "attempts", r.Attempts, "retries", r.Retries, "duration", r.Elapsed)
+	a.dagster.Materialize(dagster.Copied(r))
 	return nil
 }
 
@@ -146,22 +149,23 @@ func (a *app) prepare(f *policy.Flags, job *copying.Job, meter *progress.Meter) 
 		return s.Policy, s.Breaker, nil
 	}
 	observe := retry.LogTo(meter.Log)
-	job.Observe = func(e retry.Event) {
+	job.Observe = a.dagster.Observe(nil, func(e retry.Event) {
 		if a.json || e.Kind != retry.Stopped { // people get the error itself
 			observe(e)
 		}
-	}
+	})
+	job.Registry = new(circuit.Registry)
 	job.Resumed = meter.Resumed
 	job.Progress = meter.Bytes
 	job.Note = func(event, text string) { meter.Log.Info(text, "event", event) }
 	_, _, err = job.Policy("default") // it may be wrong, though it may not be needed
-	return func() { store.Close() }, err
+	return func() { a.dagster.Guarded(job.Registry.All()); store.Close() }, err
 }
 
 // meter returns one for what has that name.
 func (a *app) meter(name string) *progress.Meter {
 	m := progress.New(name, a.log)
-	if !a.json && cwriter.IsTerminal(int(a.stderr.Fd())) {
+	if !a.json && a.dagster == nil && cwriter.IsTerminal(int(a.stderr.Fd())) {
 		m.Draw(a.stderr, a.logger)
 	}
 	return m

@@ -17,6 +17,7 @@ import (
 	"github.com/spf13/cobra"
 	"github.com/spf13/pflag"
 
+	"github.com/seed-0f2c7998/perdure/cmd/perdure/internal/dagster"
 	"github.com/seed-0f2c7998/perdure/cmd/perdure/internal/exit"
 	"github.com/seed-0f2c7998/perdure/cmd/perdure/internal/help"
 	"github.com/seed-0f2c7998/perdure/cmd/perdure/internal/policy"
@@ -41,6 +42,8 @@ type app struct {
 	log   *slog.Logger
 
 	command *cobra.Command // that runs; nil while the arguments are not understood
+
+	dagster *dagster.Session // nil: Dagster has not started us, or is not to be told
 }
 
 // main runs the command that args name and returns its exit code.
@@ -48,15 +51,34 @@ func (a *app) main(ctx context.Context, args []string) int {
 	a.log = a.logger(a.stderr)
 	root := a.root()
 	root.SetArgs(args)
+	defer func() {
+		if v := recover(); v != nil {
+			a.dagster.Panicked(v, debug.Stack())
+			panic(v)
+		}
+	}()
 	ran, err := root.ExecuteContextC(ctx)
-	if err == nil {
-		return exit.OK
-	}
-	if a.command == nil && ran != nil {
+	if err != nil && a.command == nil && ran != nil {
 		err = exit.UsageError(fmt.Errorf("%w\nsee: %s --help", err, ran.CommandPath()))
+		if ran.Name() == "run" || ran.Name() == "copy" {
+			a.report(ctx)
+		}
 	}
-	a.tell(err)
+	if err != nil {
+		a.tell(err)
+	}
+	a.dagster.Close(err)
 	return exit.Code(err)
+}
+
+// report has all that is logged from now on reported to Dagster, and how the
+// command ends, if Dagster has started it.
+func (a *app) report(ctx context.Context) {
+	s, err := dagster.Open(ctx, a.environ, a.stdout, a.stderr)
+	if err != nil {
+		a.log.Warn("Dagster is told nothing: "+err.Error(), "event", "warning")
+	}
+	a.dagster, a.log = s, s.Logger(a.log)
 }
 
 // tell writes an error that nobody has written yet.

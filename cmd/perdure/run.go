@@ -9,6 +9,7 @@ import (
 	"github.com/spf13/pflag"
 
 	"github.com/seed-0f2c7998/perdure/circuit"
+	"github.com/seed-0f2c7998/perdure/cmd/perdure/internal/dagster"
 	"github.com/seed-0f2c7998/perdure/cmd/perdure/internal/exit"
 	"github.com/seed-0f2c7998/perdure/cmd/perdure/internal/policy"
 	"github.com/seed-0f2c7998/perdure/cmd/perdure/internal/run"
@@ -24,6 +25,7 @@ type runFlags struct {
 	buffer      bool
 	killAfter   time.Duration
 	wait        time.Duration // 0: not at all
+	dagster     dagster.Mode
 }
 
 func (a *app) runCommand() *cobra.Command {
@@ -67,6 +69,8 @@ a signal came between two, it is 64 (wrong usage), 75 (come back later) or 128+n
 	flags.Var(policy.Span(&f.killAfter), "kill-after", "`seconds` from the end of --attempt-timeout to the kill by force (5)")
 	flags.Lookup("kill-after").DefValue = ""
 	addWait(flags, &f.wait)
+	flags.Var(&f.dagster, "dagster", "what the command has to do with Dagster, if that runs us: strip or passthrough (strip)")
+	_ = flags.SetAnnotation("dagster", policy.Words, dagster.Modes())
 	f.policy = policy.Add(flags)
 	for _, name := range []string{"max-retry-after", "respect-retry-after"} { // no command asks for a wait
 		flags.Lookup(name).Hidden = true
@@ -76,13 +80,23 @@ a signal came between two, it is 64 (wrong usage), 75 (come back later) or 128+n
 
 // run runs the command args.
 func (a *app) run(c *cobra.Command, f *runFlags, args []string) error {
+	mode, err := f.dagster.Or(a.environ)
+	if err != nil {
+		return err
+	}
+	if mode != dagster.Passthrough {
+		a.report(c.Context())
+	}
 	s, err := a.settings(f.policy)
 	if err != nil {
 		return err
 	}
 	p := s.Policy
-	p.Observe = a.untold(retry.LogTo(a.log))
 	p.Classify = run.Classify(&f.again, &f.stop)
+	if mode == dagster.Passthrough && dagster.Launched(a.environ) {
+		a.log.Debug("One attempt: the command reports to Dagster by itself", "event", "passthrough")
+		p.MaxAttempts = 1
+	}
 	if p.Name == "" {
 		if err := needsName(s, c.Flags()); err != nil {
 			return err
@@ -98,10 +112,11 @@ func (a *app) run(c *cobra.Command, f *runFlags, args []string) error {
 		p.Breaker = circuit.New(state.Of(p.Name), s.Breaker)
 		store.Ready(c.Context())
 	}
+	p.Observe = a.dagster.Observe(p.Breaker, a.untold(retry.LogTo(a.log)))
 	command := &run.Command{
-		Args: args, Policy: &p, Patience: a.patience(f.wait), Buffer: f.buffer, Grace: f.killAfter,
-		Stdin: a.stdin, Stdout: a.stdout, Stderr: a.stderr, Environ: a.environ,
+		Args: args, Policy: &p, Patience: a.patience(f.wait), Buffer: f.buffer, Grace: f.killAfter, Stdin: a.stdin,
 	}
+	defer a.dagster.Conduct(command, mode, a.environ, a.stdout, a.stderr)()
 	begin := time.Now()
 	err = command.Run(c.Context())
 	a.log.Debug(p.Name+" ended", "event", "ended", "operation", p.Name,

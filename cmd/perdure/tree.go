@@ -13,6 +13,7 @@ import (
 	"github.com/seed-0f2c7998/perdure/circuit"
 	"github.com/seed-0f2c7998/perdure/cmd/perdure/internal/checksum"
 	"github.com/seed-0f2c7998/perdure/cmd/perdure/internal/copying"
+	"github.com/seed-0f2c7998/perdure/cmd/perdure/internal/dagster"
 	"github.com/seed-0f2c7998/perdure/cmd/perdure/internal/exit"
 	"github.com/seed-0f2c7998/perdure/cmd/perdure/internal/policy"
 	"github.com/seed-0f2c7998/perdure/cmd/perdure/internal/tree"
@@ -27,6 +28,7 @@ type copyFlags struct {
 	checksum  string
 	noResume  bool
 	manifest  string
+	asset     string
 }
 
 func addCopyFlags(flags *pflag.FlagSet) *copyFlags {
@@ -36,6 +38,7 @@ func addCopyFlags(flags *pflag.FlagSet) *copyFlags {
 	flags.StringVar(&f.checksum, "checksum", "", "`checksum` that SRC is to have, as sha256:9f86d0...")
 	flags.BoolVar(&f.noResume, "no-resume", false, "begin a URL anew, and leave nothing for another run to go on with")
 	flags.StringVar(&f.manifest, "manifest", "", "`file` for what becomes of each file with -r, in lines of JSON; - is standard output")
+	flags.StringVar(&f.asset, "dagster-asset", "", "`key` of the asset that the copy makes, if Dagster runs us and the step makes several")
 	return f
 }
 
@@ -97,6 +100,9 @@ func (a *app) copyTree(c *cobra.Command, f *policy.Flags, flags *copyFlags, link
 	a.log.Info(summed(link.Source, link.Destination, s), "event", "summary", "src", link.Source, "dst", link.Destination,
 		"copied", s.Copied, "skipped", s.Skipped, "failed", s.Failed, "bytes", s.Bytes,
 		"requests", s.Requests, "retries", s.Retries, "duration", s.Elapsed)
+	if err == nil {
+		a.dagster.Materialize(dagster.CopiedTree(link.Source, link.Destination, s))
+	}
 	return err
 }
 

@@ -25,18 +25,18 @@ import (
 // connect makes the clients of both sides. Nothing is sent but what the
 // credentials need.
 func (c *copier) connect(ctx context.Context) error {
-	var registry circuit.Registry
+	registry := cmp.Or(c.Registry, new(circuit.Registry))
 	var err error
 	c.again = retry.Policy{MaxAttempts: 1, Observe: c.restarting}
 	switch c.from.kind {
 	case web:
-		err = c.connectWeb(&registry)
+		err = c.connectWeb(registry)
 	case object:
-		c.download, err = c.connectStore(ctx, "s3_download", "download_from_s3", &registry)
+		c.download, err = c.connectStore(ctx, "s3_download", "download_from_s3", registry)
 	default:
 	}
 	if err == nil && c.to.kind == object {
-		c.upload, err = c.connectStore(ctx, "s3_upload", "upload_to_s3", &registry)
+		c.upload, err = c.connectStore(ctx, "s3_upload", "upload_to_s3", registry)
 	}
 	return err
 }
@@ -152,8 +152,7 @@ type Connection struct {
 // begins as that preset; name is what the operation is called in events.
 func (j *Job) Connect(ctx context.Context, preset, name string) (*Connection, error) {
 	c := &copier{Job: j}
-	var registry circuit.Registry
-	store, err := c.connectStore(ctx, preset, name, &registry)
+	store, err := c.connectStore(ctx, preset, name, cmp.Or(j.Registry, new(circuit.Registry)))
 	if err != nil {
 		return nil, err
 	}

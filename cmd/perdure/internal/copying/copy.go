@@ -44,6 +44,9 @@ type Job struct {
 	// called once for each side that is not local.
 	Policy func(preset string) (retry.Policy, circuit.Config, error)
 
+	// Registry holds the breakers of the sides; nil: one of its own.
+	Registry *circuit.Registry
+
 	// Patience waits for the breaker of a side; nil: nobody does.
 	Patience *patience.Patience
 

@@ -48,6 +48,7 @@ func Meanings() []struct{ Code, Meaning string } {
 type Error struct {
 	Code int
 	Err  error // nil: there is nothing to say that has not been said
+	Told error // what has been said, and led to Code; nil: Err is all
 }
 
 // Error returns the text of Err.
@@ -61,8 +62,11 @@ func (e *Error) Error() string {
 // Unwrap returns Err.
 func (e *Error) Unwrap() error { return e.Err }
 
+// ExitCode returns Code.
+func (e *Error) ExitCode() int { return e.Code }
+
 // UsageError says that err is the user's to mend in what was asked for.
-func UsageError(err error) error { return &Error{Usage, err} }
+func UsageError(err error) error { return &Error{Code: Usage, Err: err} }
 
 // Code returns the code that the command ends with because of err.
 func Code(err error) int {

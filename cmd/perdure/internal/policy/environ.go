@@ -13,7 +13,7 @@ const prefix = "PERDURE_"
 // others are the variables that set no parameter. The last is what a command
 // that is retried finds in its environment, and may pass on to another perdure.
 func others() []string {
-	return []string{"PERDURE_CONFIG", "PERDURE_LOG_LEVEL", "PERDURE_STATE", "PERDURE_ATTEMPT"}
+	return []string{"PERDURE_CONFIG", "PERDURE_LOG_LEVEL", "PERDURE_STATE", "PERDURE_DAGSTER", "PERDURE_ATTEMPT"}
 }
 
 // fromEnviron returns what the environment sets, and the file that it names.

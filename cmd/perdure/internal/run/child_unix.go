@@ -108,6 +108,14 @@ func (c *child) end(done <-chan *Failure, grace time.Duration) *Failure {
 	}
 }
 
+// sweep ends those of the group that have outlived its leader: a signal that they
+// ignore, as what a shell has started in the background does ^C, was not enough.
+func (c *child) sweep(limit <-chan time.Time) {
+	_ = syscall.Kill(-c.pid, syscall.SIGTERM)
+	_ = syscall.Kill(-c.pid, syscall.SIGCONT)
+	c.clear(limit)
+}
+
 // clear waits for those of the group that have outlived its leader until
 // limit, and then ends them by force.
 func (c *child) clear(limit <-chan time.Time) {

@@ -1,6 +1,7 @@
 package run
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -25,6 +26,7 @@ type Failure struct {
 	TimedOut time.Duration // that it was given, if it was stopped because that was over; else 0
 	Start    error         // why it could not be started; nil if it was
 	User     bool          // somebody at the terminal ended it
+	Told     error         // what the attempt itself has told, see Command.Each; nil: nothing
 }
 
 // Error says how the attempt ended.
@@ -46,7 +48,7 @@ func (f *Failure) Unwrap() error {
 	if f.TimedOut > 0 {
 		return context.DeadlineExceeded
 	}
-	return f.Start
+	return cmp.Or(f.Start, f.Told)
 }
 
 // unstarted returns the failure of a command that could not be started, with

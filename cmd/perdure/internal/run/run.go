@@ -35,6 +35,12 @@ type Command struct {
 	Patience *patience.Patience // for the Policy's breaker; nil: none
 	Buffer   bool               // keep standard output back, and write that of the last attempt only
 	Grace    time.Duration      // from the request to end, after a timeout, to the end by force
+	Limit    time.Duration      // from a signal that asks to end to the end by force; 0: the attempt takes its time
+
+	// Each is called before each attempt and returns the environment for it, in
+	// place of Environ. What it returns besides is called when the attempt has ended,
+	// and returns what that itself has told of its failure. Nil: nobody asks.
+	Each func() (environ []string, ended func(failed bool) error)
 
 	Stdin          *os.File
 	Stdout, Stderr *os.File
@@ -46,8 +52,10 @@ type Command struct {
 	last     error // of the last attempt
 
 	mu      sync.Mutex
-	child   *child // that runs; nil between attempts
-	waiting bool   // a signal to end came between attempts
+	child   *child    // that runs; nil between attempts
+	waiting bool      // a signal to end came between attempts
+	forced  bool      // the attempt has not ended within Limit
+	asked   os.Signal // to end, the last time
 }
 
 // Attempts returns how many attempts were made.
@@ -86,12 +94,12 @@ func (c *Command) verdict(err error) error {
 	switch {
 	case err == nil, !failed:
 		return err
-	case interrupted && c.waiting:
+	case interrupted && (c.waiting || c.forced):
 		return err // the signal is what happened last
 	case f.Start != nil:
-		return &exit.Error{Code: f.Code, Err: f.Start}
+		return &exit.Error{Code: f.Code, Err: f.Start, Told: err}
 	default:
-		return &exit.Error{Code: f.Code}
+		return &exit.Error{Code: f.Code, Told: err}
 	}
 }
 
@@ -125,23 +133,37 @@ func (c *Command) forward(end context.CancelCauseFunc) (stop func()) {
 func (c *Command) pass(s os.Signal, end context.CancelCauseFunc) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	if c.child != nil {
+	stopping := slices.Contains(exit.Stopping(), s)
+	again := stopping && c.Limit > 0 && c.asked == s // from a terminal, and from who runs us
+	if c.child != nil && !again {
 		c.child.signal(s)
 	}
-	for _, stopping := range exit.Stopping() {
-		if s == stopping {
-			c.waiting = c.waiting || c.child == nil
-			end(&exit.Interrupted{Signal: s})
-		}
+	if stopping {
+		c.asked, c.waiting = s, c.waiting || c.child == nil
+		end(&exit.Interrupted{Signal: s})
 	}
 }
 
 // attempt runs the command once.
-func (c *Command) attempt(ctx context.Context) (err error) {
+func (c *Command) attempt(ctx context.Context) error {
 	c.attempts++
+	environ, ended := c.Environ, func(bool) error { return nil }
+	if c.Each != nil {
+		environ, ended = c.Each()
+	}
+	err := c.process(ctx, append(slices.Clip(environ), AttemptVariable+"="+strconv.Itoa(c.attempts)))
+	told := ended(err != nil)
+	if f, ok := errors.AsType[*Failure](err); ok {
+		f.Told = told
+	}
+	return err
+}
+
+// process runs a process from its start to its end.
+func (c *Command) process(ctx context.Context, environ []string) (err error) {
 	// The context does not end the process: watch does, with all of its group.
 	cmd := exec.CommandContext(context.WithoutCancel(ctx), c.Args[0], c.Args[1:]...)
-	cmd.Env = append(slices.Clip(c.Environ), AttemptVariable+"="+strconv.Itoa(c.attempts))
+	cmd.Env = environ
 	cmd.Stdout, cmd.Stderr = c.Stdout, c.Stderr
 	if c.Buffer {
 		if cmd.Stdout, err = c.kept(); err != nil {
@@ -184,8 +206,8 @@ func (c *Command) start(ctx context.Context, cmd *exec.Cmd) (*child, error) {
 }
 
 // watch waits for the attempt to end, and ends it if its time is over or the
-// caller says so. After a signal there is nothing to do: the attempt has it as
-// well, and decides by itself.
+// caller says so. After a signal there is nothing to do but to look at the
+// Limit: the attempt has it as well, and decides by itself.
 func (c *Command) watch(ctx context.Context, child *child) error {
 	done := make(chan *Failure, 1)
 	go func() { done <- child.wait() }()
@@ -202,13 +224,19 @@ func (c *Command) watch(ctx context.Context, child *child) error {
 		expired = timer.C
 	}
 	ended := ctx.Done()
+	var overdue <-chan time.Time
 	for {
 		select {
 		case f := <-done:
+			if overdue != nil {
+				child.sweep(overdue)
+			}
 			if f == nil {
 				return nil
 			}
 			return f
+		case <-overdue:
+			c.force(child)
 		case <-expired:
 			return timedOut(child.end(done, c.Grace), c.Policy.AttemptTimeout)
 		case <-ended:
@@ -218,9 +246,21 @@ func (c *Command) watch(ctx context.Context, child *child) error {
 				_ = child.end(done, c.Grace) // how it ended is not the reason
 				return context.Cause(ctx)
 			}
+			if interrupted && c.Limit > 0 {
+				adopt()
+				overdue = time.After(c.Limit)
+			}
 			ended = nil
 		}
 	}
+}
+
+// force ends an attempt that a signal has not.
+func (c *Command) force(child *child) {
+	c.mu.Lock()
+	c.forced = true
+	c.mu.Unlock()
+	child.signal(os.Kill)
 }
 
 // timedOut returns the failure of an attempt that was stopped by its timeout.
