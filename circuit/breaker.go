@@ -46,7 +46,7 @@ type Breaker struct {
 	rules   rules
 	window  window
 	ceiling Tokens // of the budget; 0: none
-	full    int64  // the budget word from which a success has nothing to record, see unmoved
+	full    int64  // the level of the budget from which a success has nothing to record, see unmoved
 
 	name   string
 	config Config // as it was given
@@ -63,21 +63,23 @@ func New(name string, c Config) *Breaker {
 	}
 	made := make(chan struct{}) // a store may have an order at once
 	defer close(made)
-	b.cell = b.store.Cell(name, func(o cell.Order) { <-made; b.obey(o) })
+	if b.err == nil {
+		b.ceiling = Tokens(c.Budget * float64(Token))
+	}
+	b.cell = b.store.Cell(name, cell.User{Obey: func(o cell.Order) { <-made; b.obey(o) }, Ceiling: int64(b.ceiling)})
 	if b.err != nil {
 		b.cell.Load().Breaker.Store(uint64(word(0).next(Isolated)))
 		return b
 	}
 	c = c.filled()
 	b.rules, b.window = c.rules(), c.newWindow()
-	b.ceiling = Tokens(c.Budget * float64(Token))
 	switch {
 	case b.window.length > 0:
 		b.full = math.MaxInt64 // every call is recorded
 	case b.ceiling == 0:
 		b.full = math.MinInt64
 	default:
-		b.full = int64(b.ceiling - startBalance)
+		b.full = cell.Level(int64(b.ceiling))
 	}
 	return b
 }
@@ -111,7 +113,7 @@ func (b *Breaker) Reset() {
 		return
 	}
 	b.cell.Load().Release()
-	b.cell.Load().Budget.Store(0)
+	b.cell.Load().Budget.Reset()
 	b.window.clear(b.cell.Load())
 	b.apply(event{signal: reset})
 }

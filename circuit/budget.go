@@ -1,11 +1,13 @@
 package circuit
 
+import "github.com/seed-0f2c7998/perdure/internal/cell"
+
 // Tokens is an amount of retry budget, in twentieths of a token, so that the
 // amounts below are whole numbers.
 type Tokens int
 
 // Token is one token: what a retry after a transient failure costs.
-const Token Tokens = 20
+const Token Tokens = cell.Token
 
 // The rules of a budget: a success brings a fifth of a token, so that retries
 // are at most a fifth of the calls that work; it begins with one token, and
@@ -13,10 +15,7 @@ const Token Tokens = 20
 //
 // Sources: the token buckets of gRPC (A6) and of the AWS SDKs, whose refund
 // and cheaper throttled retry (here 0.35) are kept.
-const (
-	reward       = Token / 5
-	startBalance = Token
-)
+const reward = Token / 5
 
 // ThrottledCost is what a retry costs that the server has asked for.
 const ThrottledCost = 7 * Token / 20
@@ -27,7 +26,7 @@ func (b *Breaker) Balance() (t Tokens, on bool) {
 	if b == nil || b.ceiling == 0 {
 		return 0, false
 	}
-	return startBalance + Tokens(b.cell.Load().Budget.Load()), true
+	return Tokens(b.cell.Load().Budget.Balance()), true
 }
 
 // Withdraw takes t from the budget and reports whether there was enough. It
@@ -36,15 +35,16 @@ func (b *Breaker) Withdraw(t Tokens) bool {
 	if b == nil || b.ceiling == 0 || t <= 0 {
 		return true
 	}
-	budget := &b.cell.Load().Budget
-	for {
-		old := budget.Load()
-		if startBalance+Tokens(old) < t {
-			return false
-		}
-		if budget.CompareAndSwap(old, old-int64(t)) {
-			return true
-		}
+	ok := b.cell.Load().Budget.Withdraw(int64(t))
+	b.short()
+	return ok
+}
+
+// short tells the store when the budget does not pay for a retry any more: one
+// that shares it may have more elsewhere.
+func (b *Breaker) short() {
+	if b.ceiling > 0 && b.cell.Load().Budget.Balance() < cell.Token {
+		b.store.Short(b.name)
 	}
 }
 
@@ -53,12 +53,5 @@ func (b *Breaker) Refund(t Tokens) {
 	if b == nil || b.ceiling == 0 || t <= 0 {
 		return
 	}
-	full := int64(b.ceiling - startBalance)
-	budget := &b.cell.Load().Budget
-	for {
-		old := budget.Load()
-		if old >= full || budget.CompareAndSwap(old, old+min(int64(t), full-old)) {
-			return
-		}
-	}
+	b.cell.Load().Budget.Deposit(int64(t), cell.Level(int64(b.ceiling)))
 }

@@ -66,7 +66,7 @@ func TestNoBudget(t *testing.T) {
 	}
 	b.Refund(Token)
 	b.RecordSuccess()
-	if got := b.cell.Load().Budget.Load(); got != 0 {
+	if got := b.cell.Load().Budget.Balance(); got != int64(Token) {
 		t.Errorf("a budget that there is not counts %d", got)
 	}
 }
@@ -78,7 +78,7 @@ func TestBudgetBound(t *testing.T) {
 		r := rand.New(rand.NewPCG(seed, 0))
 		ceiling := 1 + r.Float64()*20
 		b := New("x", quiet(Config{Budget: ceiling, FailureThreshold: maxFailures}))
-		var spent, earned Tokens = 0, startBalance
+		var spent, earned Tokens = 0, Token
 		for range 500 {
 			switch r.IntN(5) {
 			case 0:

@@ -106,7 +106,7 @@ func (p Permit) Success() {
 // end of a call costs while all is well.
 func (b *Breaker) unmoved() bool {
 	c := b.cell.Load()
-	return c.Budget.Load() >= b.full && word(c.Breaker.Load()).healthy()
+	return c.Budget.Reaches(b.full) && word(c.Breaker.Load()).healthy()
 }
 
 // succeed is Success for a permit that belongs to a breaker.
@@ -135,6 +135,7 @@ func (p Permit) Failure() {
 		b.observe(p, word(b.cell.Load().Breaker.Load()), true)
 	}
 	b.apply(event{signal: failure, generation: p.generation})
+	b.short()
 }
 
 // Cancel records that the call has no result: it was not made, or its caller

@@ -43,6 +43,7 @@ type grudging struct {
 	changes []State
 	obey    func(cell.Order)
 	held    time.Time
+	shorts  int
 }
 
 func (g *grudging) Grant(string, time.Duration) bool { return g.grant }
@@ -51,9 +52,29 @@ func (g *grudging) Changed(_ string, c cell.Change) {
 	g.changes = append(g.changes, State(c.To))
 }
 
-func (g *grudging) Cell(key string, obey func(cell.Order)) *cell.Ref {
-	g.obey = obey
-	return g.Memory.Cell(key, obey)
+func (g *grudging) Cell(key string, u cell.User) *cell.Ref {
+	g.obey = u.Obey
+	return g.Memory.Cell(key, u)
+}
+
+func (g *grudging) Short(string) { g.shorts++ }
+
+// A store is told when the budget does not pay for a retry any more, and not
+// while it does, or where there is none.
+func TestShort(t *testing.T) {
+	store := &grudging{}
+	b, none := New("x", quiet(Config{Store: store, Budget: 2})), New("y", quiet(Config{Store: store}))
+	b.RecordFailure()
+	none.RecordFailure()
+	none.Withdraw(Token)
+	if b.Refund(Token); store.shorts != 0 || !b.Withdraw(Token) || store.shorts != 0 {
+		t.Errorf("told %d times while there is a token", store.shorts)
+	}
+	for i, do := range []func(){func() { b.Withdraw(1) }, func() { b.Withdraw(Token) }, b.RecordFailure} {
+		if do(); store.shorts != i+1 {
+			t.Errorf("told %d times, want %d", store.shorts, i+1)
+		}
+	}
 }
 
 func (g *grudging) Held(_ string, until time.Time) { g.held = until }
@@ -76,12 +97,12 @@ type hasty struct {
 	done chan struct{}
 }
 
-func (h *hasty) Cell(key string, obey func(cell.Order)) *cell.Ref {
+func (h *hasty) Cell(key string, u cell.User) *cell.Ref {
 	go func() {
 		defer close(h.done)
-		obey(cell.Order{State: uint8(Open), Until: time.Now().Add(time.Minute)})
+		u.Obey(cell.Order{State: uint8(Open), Until: time.Now().Add(time.Minute)})
 	}()
-	return h.Memory.Cell(key, obey)
+	return h.Memory.Cell(key, u)
 }
 
 // What a store orders is done, reported, and not told back to it.

@@ -14,6 +14,7 @@ import (
 
 	"github.com/seed-0f2c7998/perdure/circuit"
 	"github.com/seed-0f2c7998/perdure/hoststore"
+	"github.com/seed-0f2c7998/perdure/internal/cell"
 )
 
 // The test binary is also the other process: with this variable set it plays
@@ -58,7 +59,7 @@ const adds = 500_000
 
 // add counts in one word as fast as it can.
 func add(path string) {
-	c := hoststore.Open(path).Cell("total", nil).Load()
+	c := hoststore.Open(path).Cell("total", cell.User{}).Load()
 	for range adds {
 		c.Rejected.Add(1)
 	}

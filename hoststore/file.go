@@ -18,7 +18,7 @@ import (
 )
 
 // version is that of the file's layout and of the meaning of its words.
-const version = 1
+const version = 2
 
 // header returns the first bytes of every file: those of another layout, or of
 // another byte order, differ.

@@ -14,6 +14,7 @@ import (
 
 	"github.com/seed-0f2c7998/perdure/circuit"
 	"github.com/seed-0f2c7998/perdure/hoststore"
+	"github.com/seed-0f2c7998/perdure/internal/cell"
 )
 
 // A log is what was logged to slog.Default.
@@ -153,13 +154,13 @@ func TestManyOpenANewFileAtOnce(t *testing.T) {
 	}
 	wg.Wait()
 	for i, s := range stores {
-		s.Cell("total", nil).Load().Trips.Add(1)
+		s.Cell("total", cell.User{}).Load().Trips.Add(1)
 		defer s.Close()
 		if s.Err() != nil {
 			t.Errorf("store %d: %v", i, s.Err())
 		}
 	}
-	if got := stores[0].Cell("total", nil).Load().Trips.Load(); got != uint64(len(stores)) {
+	if got := stores[0].Cell("total", cell.User{}).Load().Trips.Load(); got != uint64(len(stores)) {
 		t.Errorf("%d stores of one file have counted %d in one word", len(stores), got)
 	}
 	if left, _ := filepath.Glob(filepath.Join(filepath.Dir(path), ".cells-*")); len(left) > 0 {
@@ -176,15 +177,15 @@ func TestLongAndManyKeys(t *testing.T) {
 	store := hoststore.Open(filepath.Join(t.TempDir(), "cells"))
 	defer store.Close()
 	long := strings.Repeat("x", 1000)
-	if store.Cell(long+"1", nil).Load() == store.Cell(long+"2", nil).Load() {
+	if store.Cell(long+"1", cell.User{}).Load() == store.Cell(long+"2", cell.User{}).Load() {
 		t.Error("two long keys share a cell")
 	}
-	if store.Cell("", nil).Load() == store.Cell("(no name)", nil).Load() {
+	if store.Cell("", cell.User{}).Load() == store.Cell("(no name)", cell.User{}).Load() {
 		t.Error("the empty key shares a cell")
 	}
 	seen := map[any]bool{}
 	for i := range 4200 {
-		c := store.Cell(strings.Repeat("k", i%7)+time.Duration(i).String(), nil).Load()
+		c := store.Cell(strings.Repeat("k", i%7)+time.Duration(i).String(), cell.User{}).Load()
 		if seen[c] {
 			t.Fatalf("key %d shares a cell", i)
 		}

@@ -103,7 +103,7 @@ func Path() (string, error) {
 
 // Cell returns the way to the cell of key. Breakers of one key must have the
 // same settings in all processes, or each follows its own on the same state.
-func (s *Store) Cell(key string, _ func(cell.Order)) *cell.Ref {
+func (s *Store) Cell(key string, _ cell.User) *cell.Ref {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	ref := s.refs[key]
@@ -146,7 +146,7 @@ func (s *Store) find(key string) *cell.Cell {
 		}
 		s.warn(fmt.Errorf("%s is full: it has room for %d keys; delete it to begin anew", s.path, slots))
 	}
-	return s.memory.Cell(key, nil).Load()
+	return s.memory.Cell(key, cell.User{}).Load()
 }
 
 // open maps the file. s.mu is held, or s is not shared yet.

@@ -12,6 +12,7 @@ import (
 
 	"github.com/seed-0f2c7998/perdure/circuit"
 	"github.com/seed-0f2c7998/perdure/hoststore"
+	"github.com/seed-0f2c7998/perdure/internal/cell"
 )
 
 func TestProcessesCountExactly(t *testing.T) {
@@ -30,7 +31,7 @@ func TestProcessesCountExactly(t *testing.T) {
 	}
 	store := hoststore.Open(path)
 	defer store.Close()
-	if got := store.Cell("total", nil).Load().Rejected.Load(); got != processes*adds {
+	if got := store.Cell("total", cell.User{}).Load().Rejected.Load(); got != processes*adds {
 		t.Errorf("%d processes that add %d each: %d in the cell", processes, adds, got)
 	}
 	t.Logf("%d processes, one word: %.1f ns an add, start of the processes included",

@@ -76,7 +76,7 @@ func TestPushLatency(t *testing.T) {
 func TestCommands(t *testing.T) {
 	srv := startServer(t)
 	f := fleet(t, 2, redisstore.Options{URL: srv.url(), Quorum: 1, Sync: time.Hour},
-		circuit.Config{FailureThreshold: 3, RecoveryTimeout: 20 * time.Millisecond})
+		circuit.Config{FailureThreshold: 3, RecoveryTimeout: 20 * time.Millisecond, Budget: 10})
 	c := srv.client()
 	_, before := scriptsRun(t, c)
 	const calls = 1_000_000

@@ -27,6 +27,7 @@ type key struct {
 	lost    *lost            // what the server has forgotten
 	ask     time.Duration    // length of the probe for which a lease is wanted, 0 for none
 	read    bool             // it is to be read
+	purse   purse            // its budget
 	release bool             // its lease is to be given back, if it is not used
 	telling bool             // transitions of its own are on their way to the server
 }
@@ -50,8 +51,8 @@ const (
 
 // Cell returns the way to the local cell of key at once, and has the server
 // asked what the fleet knows of it; see [Store.Ready].
-func (s *Store) Cell(name string, obey func(cell.Order)) *cell.Ref {
-	ref := s.local.Cell(name, obey)
+func (s *Store) Cell(name string, u cell.User) *cell.Ref {
+	ref := s.local.Cell(name, u)
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	k := s.keys[name]
@@ -61,7 +62,8 @@ func (s *Store) Cell(name string, obey func(cell.Order)) *cell.Ref {
 		s.keys[name] = k
 		s.wake()
 	}
-	k.ref, k.obey = ref, obey
+	k.ref, k.obey = ref, u.Obey
+	k.purse.ceiling = max(k.purse.ceiling, u.Ceiling)
 	return ref
 }
 
@@ -128,7 +130,8 @@ func (s *Store) Held(name string, until time.Time) {
 
 // waits reports whether the server has to be told or asked something.
 func (k *key) waits() bool {
-	return k.read || k.release || k.hand != nil || k.own != nil || k.lost != nil || k.ask > 0 || !k.hold.IsZero()
+	return k.read || k.release || k.hand != nil || k.own != nil || k.lost != nil || k.ask > 0 || !k.hold.IsZero() ||
+		k.purse.due(false)
 }
 
 // calls takes what waits out of k, as calls of scripts in the order in which
@@ -138,6 +141,9 @@ func (s *Store) calls(k *key, now time.Time) []call {
 	m := &k.mirror
 	add := func(script string, job any, args ...string) {
 		list = append(list, call{script: script, key: k, args: args, job: job})
+	}
+	if k.purse.due(k.read) {
+		add("budget", nil, k.borrows()...)
 	}
 	switch ask := k.ask; {
 	case k.release && m.token != 0 && !m.used:

@@ -2,7 +2,11 @@
 
 package redisstore
 
-import "testing"
+import (
+	"testing"
+
+	"github.com/seed-0f2c7998/perdure/internal/cell"
+)
 
 // What takes the model a minute or two.
 func TestModelAtLength(t *testing.T) {
@@ -15,4 +19,11 @@ func TestModelAtLength(t *testing.T) {
 		"a process is cut off":      func(w *world) { w.trips, w.cuts = 1, 1 },
 		"the server forgets":        func(w *world) { w.trips, w.losses = 1, 1 },
 	})
+}
+
+// With limits that are forgotten, processes that are killed and servers that
+// forget, tokens are lost and none is made.
+func TestBudgetModelAtLength(t *testing.T) {
+	m := market{ceiling: 3 * cell.Token}
+	m.thrives(t)
 }

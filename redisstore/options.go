@@ -68,9 +68,6 @@ func (o Options) filled() (Options, rueidis.ClientOption, error) {
 		}
 		o.Node = name
 	}
-	if o.Local == nil {
-		o.Local = new(circuit.Memory)
-	}
 	switch {
 	case o.Quorum < 1:
 		return o, none, setting.Bad("quorum", o.Quorum, "at least 1")

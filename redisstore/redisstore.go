@@ -1,5 +1,6 @@
 // Package redisstore lets the processes of a fleet share their circuit
-// breakers and not-before instants through a Redis or Valkey server.
+// breakers, retry budgets and not-before instants through a Redis or Valkey
+// server.
 //
 //	store, err := redisstore.Open(redisstore.Options{URL: "rediss://cache.example.com"})
 //	breaker := circuit.New("payments", circuit.Config{Store: store})
@@ -14,7 +15,10 @@
 // opens no breaker: each process goes on by what it sees itself, one warning
 // says so, and they agree again when it is back.
 //
-// Retry budgets are not shared: each process, or host, has its own.
+// A fleet has one retry budget for each key, with one ceiling. It lends each
+// process, or host, a part of it; who needs more asks for it, and the next retry
+// may have it. Who cannot ask has its part, and what its own calls earn up to
+// that.
 //
 // The server is Redis from 6.2 or Valkey, alone, behind sentinels or a cluster.
 // With access lists, the user needs the keys and the channel of the prefix, and
@@ -46,6 +50,7 @@ type Store struct {
 	sync    time.Duration
 	stale   time.Duration
 	local   circuit.Store
+	memory  circuit.Memory // local, if there is no other
 	server  rueidis.ClientOption
 
 	wakes  chan struct{}      // there is something to tell; holds one
@@ -73,6 +78,9 @@ func Open(o Options) (*Store, error) {
 		sync: o.Sync, stale: o.Stale, local: o.Local, server: server,
 		wakes: make(chan struct{}, 1), orders: make(chan struct{}, 1), done: make(chan struct{}),
 		keys: make(map[string]*key), news: make(chan struct{}),
+	}
+	if s.local == nil {
+		s.local = &s.memory
 	}
 	ctx, cancel := context.WithCancel(context.Background()) //nolint:forbidigo // the work is no caller's; Close ends it
 	s.cancel = cancel
@@ -170,6 +178,7 @@ func (s *Store) Close() {
 	s.mu.Lock()
 	for _, k := range s.keys {
 		k.release = k.mirror.token != 0 && !k.mirror.used
+		k.purse.ends = s.local == &s.memory // else others spend what is in the cell
 	}
 	s.wake()
 	s.mu.Unlock()

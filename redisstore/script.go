@@ -24,7 +24,7 @@ type script struct{ body, sha string }
 // scripts are all of them.
 //
 //nolint:gochecknoglobals // a constant table
-var scripts = load("read", "trip", "lease", "settle", "release", "hand", "hold", "restore")
+var scripts = load("read", "trip", "lease", "settle", "release", "hand", "hold", "restore", "budget")
 
 func load(names ...string) map[string]script {
 	all := make(map[string]script)
@@ -83,6 +83,17 @@ type reply struct {
 	Lease   int64         `json:"lease"` // milliseconds
 	Hold    int64         `json:"hold"`  // milliseconds
 	Held    string        `json:"held"`
+
+	loan
+}
+
+// A loan is what the script budget answers besides, in the units of
+// [cell.Budget].
+type loan struct {
+	Lent  int64 `json:"lent"`  // now, besides what the cell held
+	Limit int64 `json:"limit"` // up to which it may hold any
+	Fair  int64 `json:"fair"`  // above which it hands in what it holds
+	Left  int64 `json:"left"`  // what is not lent to anybody
 }
 
 // parse reads an answer. Times that remain are counted from now, so nothing

@@ -80,7 +80,7 @@ func (s *Store) answers(calls []call, answers []rueidis.RedisResult, sent time.T
 		c.key.telling = false
 		text, err := answers[i].ToString()
 		if err == nil {
-			err = s.answer(c.key, text, sent)
+			err = s.answer(c, text, sent)
 		}
 		if err != nil {
 			c.key.again(c)
@@ -151,12 +151,16 @@ func (s *Store) ask(ctx context.Context, client rueidis.Client, calls []call) []
 
 // answer learns from the answer to a call that was sent at that time. s.mu is
 // held.
-func (s *Store) answer(k *key, text string, sent time.Time) error {
-	_, v, err := s.parse(text, sent, time.Now())
-	if err == nil {
-		s.learn(k, v, sent)
+func (s *Store) answer(c call, text string, sent time.Time) error {
+	r, v, err := s.parse(text, sent, time.Now())
+	if err != nil {
+		return err
 	}
-	return err
+	if c.script == "budget" {
+		c.key.borrowed(r.loan)
+	}
+	s.learn(c.key, v, sent)
+	return nil
 }
 
 // pushed learns from what has been published.

@@ -9,6 +9,8 @@
 package cell
 
 import (
+	"math/rand/v2"
+	"strconv"
 	"sync/atomic"
 	"time"
 )
@@ -21,7 +23,7 @@ const Buckets = 10
 type Cell struct {
 	// The hot line: all that a healthy call reads.
 	Breaker atomic.Uint64 // state, counts, instant and generation
-	Budget  atomic.Int64  // the balance above the starting balance
+	Budget  Budget
 	hold    atomic.Uint64 // the not-before instant, see Hold
 	Gate    atomic.Uint64 // reserved for admission at a rate
 	_       [4]uint64
@@ -34,7 +36,10 @@ type Cell struct {
 	Trips    atomic.Uint64
 	Rejected atomic.Uint64
 	Probes   atomic.Uint64
-	_        [7]uint64
+	Prober   atomic.Uint64 // who sends the last of them, see circuit
+	Hand     atomic.Int64  // when somebody last set the state by hand, Unix nanoseconds; 0: never
+	name     atomic.Uint64 // random, see Name
+	_        [4]uint64
 }
 
 // A Bucket counts the calls of one slice of the window. Each word names the
@@ -88,6 +93,15 @@ func (c *Cell) Held() time.Time {
 		c.hold.CompareAndSwap(word, 0) // it is over: the next call need not look again
 	}
 	return held
+}
+
+// Name returns a name that no other cell has, given at first use: by it a fleet
+// knows what it has lent to whom.
+func (c *Cell) Name() string {
+	for c.name.Load() == 0 {
+		c.name.CompareAndSwap(0, rand.Uint64())
+	}
+	return strconv.FormatUint(c.name.Load(), 36)
 }
 
 // Holding reports whether a not-before instant is set, be it over or not.

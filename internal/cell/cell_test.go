@@ -225,15 +225,15 @@ func TestMemoryKeepsOneCellForAKey(t *testing.T) {
 	var m Memory
 	var all sync.WaitGroup
 	for i := range 50 {
-		all.Go(func() { m.Cell([]string{"a", "b"}[i%2], nil).Load().Trips.Add(1) })
+		all.Go(func() { m.Cell([]string{"a", "b"}[i%2], User{}).Load().Trips.Add(1) })
 	}
 	all.Wait()
-	a, b := m.Cell("a", nil).Load(), m.Cell("b", nil).Load()
+	a, b := m.Cell("a", User{}).Load(), m.Cell("b", User{}).Load()
 	if a == b || a.Trips.Load() != 25 || b.Trips.Load() != 25 {
 		t.Errorf("the keys' cells counted %d and %d, want 25 each", a.Trips.Load(), b.Trips.Load())
 	}
-	first := m.Cell("a", nil).Load()
-	if again := m.Cell("a", nil); again.Load() != first || !m.Grant("a", time.Second) {
+	first := m.Cell("a", User{}).Load()
+	if again := m.Cell("a", User{}); again.Load() != first || !m.Grant("a", time.Second) {
 		t.Error("a key's cell is not always the same, or its probe not granted")
 	}
 	m.Changed("a", Change{})

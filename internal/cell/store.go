@@ -26,10 +26,8 @@ func (r *Ref) Lead(c *Cell) { r.cell.Store(c) }
 // A Store is where cells live. Its methods do not block.
 type Store interface {
 	// Cell returns the way to the cell of key, made at first use. It is called
-	// when a breaker is made, not on its calls. A store that learns from
-	// elsewhere what state the breaker must be in calls obey, on a goroutine
-	// of its own.
-	Cell(key string, obey func(Order)) *Ref
+	// when a breaker is made, not on its calls.
+	Cell(key string, u User) *Ref
 
 	// Grant reports whether this process may send a probe of key now, and keep
 	// its place until lease is over. It is asked when the breaker would let
@@ -42,6 +40,19 @@ type Store interface {
 
 	// Held is told of each not-before instant that this process has set.
 	Held(key string, until time.Time)
+
+	// Short is told when the budget of key does not pay for a retry any more.
+	Short(key string)
+}
+
+// A User is the breaker that asks a [Store] for its cell.
+type User struct {
+	// Obey sets the state that all who share the breaker have agreed on. A
+	// store that learns of it calls Obey on a goroutine of its own.
+	Obey func(Order)
+	// Ceiling is that of the breaker's budget, in the units of [Budget]; 0: it
+	// has none.
+	Ceiling int64
 }
 
 // An Order is the state that all who share a breaker have agreed on.
@@ -71,6 +82,9 @@ func (Alone) Changed(string, Change) {}
 // Held does nothing.
 func (Alone) Held(string, time.Time) {}
 
+// Short does nothing.
+func (Alone) Short(string) {}
+
 // Memory is a Store whose cells are the process's own; one key has one cell
 // in each Memory. The zero Memory is ready for use.
 type Memory struct {
@@ -80,7 +94,7 @@ type Memory struct {
 }
 
 // Cell returns the way to the cell of key.
-func (m *Memory) Cell(key string, _ func(Order)) *Ref {
+func (m *Memory) Cell(key string, _ User) *Ref {
 	r, ok := m.cells.Load(key)
 	if !ok {
 		r, _ = m.cells.LoadOrStore(key, NewRef(new(Cell)))

@@ -12,8 +12,9 @@
 -- lease that goes to another process), state, until (of open: when the first
 -- probe may go), reason, hand (1 if the state was set by hand), hold (the
 -- not-before instant), lease.process, lease.node, lease.since, lease.till,
--- lease.used, lease.wanted, shy (the node whose probe failed last), and per
--- node alive.NODE and vote.NODE, with the instant at which each is over.
+-- lease.used, lease.wanted, shy (the node whose probe failed last), per node
+-- alive.NODE and vote.NODE, with the instant at which each is over, and what
+-- budget.lua says.
 --
 -- All instants are milliseconds of the server's clock, and only what remains
 -- of them leaves it: the clocks of the others do not matter.
@@ -57,9 +58,10 @@ local function count(prefix)
   return n
 end
 
-local function drop_votes()
+-- drop_all drops all fields with that prefix.
+local function drop_all(prefix)
   for field in pairs(h) do
-    if string.sub(field, 1, 5) == 'vote.' then
+    if string.sub(field, 1, #prefix) == prefix then
       redis.call('HDEL', key, field)
       h[field] = nil
     end
@@ -79,18 +81,20 @@ local function enter(state, ms, reason, hand)
   put('until', now + ms)
   put('reason', reason)
   put('hand', hand)
-  drop_votes()
+  drop_all('vote.')
   drop_lease()
 end
 
-local function view()
-  return cjson.encode({
+local function view(more)
+  local v = {
     key = key, epoch = h.epoch, gen = num('gen'), state = h.state, hand = h.hand == '1',
     open = math.max(num('until') - now, 0), reason = h.reason,
     process = leased() and h['lease.process'] or '', node = leased() and h['lease.node'] or '',
     lease = math.max(num('lease.till') - now, 0),
     hold = math.max(num('hold') - now, 0), held = h.hold or '',
-  })
+  }
+  for name, value in pairs(more or {}) do v[name] = value end
+  return cjson.encode(v)
 end
 
 -- publish tells everybody. Who may not publish has written all the same, and

@@ -33,9 +33,9 @@ func (h Hand) Do(ctx context.Context, s *Store, key string, observe func(circuit
 	seen := circuit.New(key, circuit.Config{Store: s, RecoveryTimeout: longest, ProbeLease: longest})
 	s.Ready(ctx)
 	was = seen.State()
+	h.do(b)
 	if s.fleet != nil && h.Name == "reset" {
 		s.fleet.Reset(key) // also where this host's is closed
 	}
-	h.do(b)
 	return was, seen.State()
 }

@@ -77,10 +77,10 @@ func (s *Store) host() circuit.Store {
 }
 
 // Cell returns the way to the cell of key.
-func (s *Store) Cell(key string, obey func(cell.Order)) *cell.Ref {
+func (s *Store) Cell(key string, u cell.User) *cell.Ref {
 	s.once.Do(func() { s.Store = s.open() })
 	s.fresh.Store(s.fleet != nil)
-	return s.Store.Cell(key, obey)
+	return s.Store.Cell(key, u)
 }
 
 // How long a command waits for what its fleet knows, and how often it looks

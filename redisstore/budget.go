@@ -1,0 +1,65 @@
+package redisstore
+
+import "github.com/seed-0f2c7998/perdure/internal/cell"
+
+// A purse is one budget of this process, of which the fleet lends it a part.
+// What there is to spend is in the cell; here is what the server last said, and
+// what it has still to be asked.
+type purse struct {
+	ceiling int64 // 0: there is no budget
+	fair    int64 // above which the cell's balance is handed in
+	left    int64 // what the server could still lend
+	short   bool  // a retry could not be paid, or the next one cannot
+	ends    bool  // all is to be handed in
+	ended   bool  // and has been, or is on its way
+}
+
+// Short asks the fleet for more, at once if it had something left, and else at
+// the next look.
+func (s *Store) Short(name string) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if k := s.keys[name]; k != nil && !k.purse.short {
+		if k.purse.short = true; k.purse.left > 0 {
+			s.wake()
+		}
+	}
+}
+
+// due reports whether the server is to be asked, at a look or before it.
+func (p *purse) due(look bool) bool {
+	return p.ceiling > 0 && !p.ended && (look || p.ends || p.short && p.left > 0)
+}
+
+// borrows returns the arguments of the script budget for k. What the cell does
+// not need is taken out of it first. If there is no answer it is lost, as what
+// the server has lent then may be: nobody can tell what has arrived, and a cell.Token
+// that is told twice would be two.
+func (k *key) borrows() []string {
+	p, c := &k.purse, k.ref.Load()
+	keep, need, visit := p.fair, "0", ""
+	if p.short {
+		need = number(cell.Token)
+		keep = max(keep, cell.Token)
+	}
+	if p.ends {
+		keep, visit, p.ended = 0, "ends", true
+	}
+	p.short, p.ends = false, false
+	lent := c.Budget.Lent()
+	given := c.Budget.Return(keep, p.ceiling)
+	holds, limit := c.Budget.Balance(), c.Budget.Limit(p.ceiling)
+	if !lent {
+		holds, limit, visit = max(holds-cell.Token, 0), 0, "new"
+	}
+	return []string{c.Name(), number(holds), number(max(limit, holds)), number(given), number(p.ceiling), need, visit}
+}
+
+// borrowed takes in what the server has lent. After Close the cell keeps its
+// limit, and earns what it spends.
+func (k *key) borrowed(l loan) {
+	k.purse.fair, k.purse.left = l.Fair, l.Left
+	if !k.purse.ended {
+		k.ref.Load().Budget.Lend(l.Lent, l.Limit, k.purse.ceiling)
+	}
+}
