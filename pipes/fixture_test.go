@@ -2,12 +2,12 @@ package pipes
 
 import (
 	"bytes"
-	"compress/zlib"
-	"encoding/base64"
 	"encoding/json"
 	"os"
 	"path/filepath"
 	"testing"
+
+	"github.com/seed-0f2c7998/perdure/internal/pipestest"
 )
 
 // object of a test's parameters.
@@ -16,23 +16,11 @@ type dict = map[string]any
 // pack encodes what Dagster puts into a variable.
 func pack(t *testing.T, v any) string {
 	t.Helper()
-	text, ok := v.(string)
-	if !ok {
-		encoded, err := json.Marshal(v)
-		if err != nil {
-			t.Fatal(err)
-		}
-		text = string(encoded)
-	}
-	var b bytes.Buffer
-	z := zlib.NewWriter(&b)
-	if _, err := z.Write([]byte(text)); err != nil {
+	packed, err := pipestest.Pack(v)
+	if err != nil {
 		t.Fatal(err)
 	}
-	if err := z.Close(); err != nil {
-		t.Fatal(err)
-	}
-	return base64.StdEncoding.EncodeToString(b.Bytes())
+	return packed
 }
 
 // environment looks up variables in a map; those with nil are not there.
@@ -45,20 +33,6 @@ func environment(t *testing.T, contextParams, messagesParams any) func(string) (
 		}
 		return pack(t, params), true
 	}
-}
-
-// contextOf is the context of a step, as Dagster sends it, with these assets:
-// nil is a step that makes none.
-func contextOf(assets ...string) dict {
-	c := dict{
-		"asset_keys": nil, "code_version_by_asset_key": nil, "provenance_by_asset_key": nil,
-		"partition_key": nil, "partition_key_range": nil, "partition_time_window": nil,
-		"run_id": "run-1", "job_name": "job", "retry_number": 0, "extras": dict{},
-	}
-	if len(assets) > 0 {
-		c["asset_keys"] = assets
-	}
-	return c
 }
 
 // A listener is a session whose messages go to a file.
@@ -86,22 +60,22 @@ func listen(t *testing.T, c dict) *listener {
 }
 
 // heard returns the messages of the file; the reader must have survived them.
-func (l *listener) heard() []received {
+func (l *listener) heard() []pipestest.Message {
 	l.t.Helper()
 	return messagesIn(l.t, l.file)
 }
 
-func messagesIn(t *testing.T, file string) []received {
+func messagesIn(t *testing.T, file string) []pipestest.Message {
 	t.Helper()
 	text, err := os.ReadFile(file)
 	if err != nil {
 		t.Fatal(err)
 	}
-	r, err := read(text)
+	r, err := pipestest.Read(text)
 	if err != nil {
 		t.Fatal(err)
 	}
-	return r.messages
+	return r.Messages
 }
 
 // parse decodes JSON, numbers as they are written.

@@ -10,6 +10,8 @@ import (
 	"os"
 	"testing"
 	"time"
+
+	"github.com/seed-0f2c7998/perdure/internal/pipestest"
 )
 
 // Whatever is reported, the reader survives what is written of it.
@@ -20,7 +22,7 @@ func FuzzReports(f *testing.F) {
 	f.Add("a/b\\/c", []byte(`"x"`), -1e-300, int64(62135596800), "float")
 	f.Add("", []byte(`null`), 1e21, int64(0), "timestamp")
 	f.Fuzz(func(t *testing.T, text string, raw []byte, number float64, n int64, kind string) {
-		for _, c := range []dict{contextOf("my_asset"), contextOf()} {
+		for _, c := range []dict{pipestest.Context("my_asset"), pipestest.Context()} {
 			l := listen(t, c)
 			reportAll(l.Session, text, raw, number, n, kind)
 			if out, err := l.Stream(Stdout); err == nil {
@@ -31,9 +33,9 @@ func FuzzReports(f *testing.F) {
 			if err != nil {
 				t.Fatal(err)
 			}
-			r, err := read(written)
-			if err != nil || r.opened != 1 || r.closed != 1 {
-				t.Fatalf("opened %d times, closed %d times: %v", r.opened, r.closed, err)
+			r, err := pipestest.Read(written)
+			if err != nil || r.Opened != 1 || r.Closed != 1 {
+				t.Fatalf("opened %d times, closed %d times: %v", r.Opened, r.Closed, err)
 			}
 		}
 	})

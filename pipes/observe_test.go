@@ -15,11 +15,13 @@ import (
 
 	"github.com/seed-0f2c7998/perdure/circuit"
 	"github.com/seed-0f2c7998/perdure/retry"
+
+	"github.com/seed-0f2c7998/perdure/internal/pipestest"
 )
 
 // Attributes become part of the line; groups and what they hold are kept apart.
 func TestLogger(t *testing.T) {
-	l := listen(t, contextOf("a"))
+	l := listen(t, pipestest.Context("a"))
 	log := l.Logger()
 	log.Debug("below")
 	log.Info("plain")
@@ -43,7 +45,7 @@ func TestHandler(t *testing.T) {
 	var l *listener
 	slogtest.Run(t, func(t *testing.T) slog.Handler {
 		t.Helper()
-		l = listen(t, contextOf("a"))
+		l = listen(t, pipestest.Context("a"))
 		return l.Handler(nil)
 	}, func(t *testing.T) map[string]any {
 		t.Helper()
@@ -77,7 +79,7 @@ func put(m map[string]any, names []string, value string) {
 // follows.
 func TestObserve(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		l := listen(t, contextOf("a"))
+		l := listen(t, pipestest.Context("a"))
 		b := circuit.New("store", circuit.Config{Observe: func(circuit.Transition) {}})
 		p := retry.Policy{Name: "upload", Jitter: retry.NoJitter, Classify: retry.Always, Breaker: b}
 		p.Observe = l.Observe(b)

@@ -18,6 +18,8 @@ import (
 	"time"
 
 	"github.com/seed-0f2c7998/perdure/retry"
+
+	"github.com/seed-0f2c7998/perdure/internal/pipestest"
 )
 
 // The tests in this file run programs: this one, which is then what role says.
@@ -87,7 +89,7 @@ func start(t *testing.T, name string) *program {
 	p := &program{file: filepath.Join(t.TempDir(), "messages")}
 	p.Cmd = exec.CommandContext(t.Context(), os.Args[0])
 	p.Env = append(os.Environ(), role+"="+name,
-		contextVariable+"="+pack(t, dict{"data": contextOf("a")}), messagesVariable+"="+pack(t, dict{"path": p.file}))
+		contextVariable+"="+pack(t, dict{"data": pipestest.Context("a")}), messagesVariable+"="+pack(t, dict{"path": p.file}))
 	p.Stderr = &p.stderr
 	out, err := p.StdoutPipe()
 	if err != nil {
@@ -100,7 +102,7 @@ func start(t *testing.T, name string) *program {
 }
 
 // end waits for the program, and returns its code and last message.
-func (p *program) end(t *testing.T) (code int, last received) {
+func (p *program) end(t *testing.T) (code int, last pipestest.Message) {
 	t.Helper()
 	_, _ = io.Copy(io.Discard, p.out)
 	_ = p.Wait()
@@ -126,15 +128,15 @@ func TestRun(t *testing.T) {
 		p := start(t, c.role)
 		code, last := p.end(t)
 		exception := last.Params["exception"]
-		text, _ := member(exception, "message").(string)
-		name, _ := member(exception, "name").(string)
+		text, _ := pipestest.Member(exception, "message").(string)
+		name, _ := pipestest.Member(exception, "name").(string)
 		if code != c.code || last.Method != "closed" || (exception != nil) != (c.text != "") || !strings.Contains(text, c.text) || name != c.name {
 			t.Errorf("%s: code %d, last message %v, want code %d and %s %q", c.role, code, last, c.code, c.name, c.text)
 		}
 		if !strings.Contains(p.stderr.String(), c.stderr) || strings.Contains(p.stderr.String(), "hunter2") {
 			t.Errorf("%s: stderr %q, want %q", c.role, p.stderr.String(), c.stderr)
 		}
-		if stack, _ := member(exception, "stack").([]any); (c.name == "panic") != (len(stack) > 4) {
+		if stack, _ := pipestest.Member(exception, "stack").([]any); (c.name == "panic") != (len(stack) > 4) {
 			t.Errorf("%s: a stack of %d lines", c.role, len(stack))
 		}
 	}
@@ -165,7 +167,7 @@ func TestRunEndsAtASignal(t *testing.T) {
 			}
 		}
 		code, last := p.end(t)
-		text, _ := member(last.Params["exception"], "message").(string)
+		text, _ := pipestest.Member(last.Params["exception"], "message").(string)
 		if code != c.code || last.Method != "closed" || text != c.text {
 			t.Errorf("%s at %v: code %d, last message %v; want %d, %q", c.role, c.signal, code, last, c.code, c.text)
 		}
@@ -184,8 +186,8 @@ func TestRunTellsTheOutcome(t *testing.T) {
 	p.end(t)
 	heard := messagesIn(t, p.file)
 	payload := heard[len(heard)-2].Params["payload"]
-	waited := fmt.Sprint(member(payload, "waited_s"))
-	if got := fmt.Sprintln(member(payload, "outcome"), member(payload, "retryable"), member(payload, "exit_code"), member(payload, "last_error")); got != "interrupted false 130 down\n" || len(waited) > 6 {
+	waited := fmt.Sprint(pipestest.Member(payload, "waited_s"))
+	if got := fmt.Sprintln(pipestest.Member(payload, "outcome"), pipestest.Member(payload, "retryable"), pipestest.Member(payload, "exit_code"), pipestest.Member(payload, "last_error")); got != "interrupted false 130 down\n" || len(waited) > 6 {
 		t.Errorf("outcome %s of %v", got, payload)
 	}
 }
@@ -211,7 +213,7 @@ func TestRunOutlivesItsReader(t *testing.T) {
 		var stderr bytes.Buffer
 		p.Stdout, p.Stderr = w, &stderr
 		p.Env = append(os.Environ(), role+"=floods",
-			contextVariable+"="+pack(t, dict{"data": contextOf("a")}), messagesVariable+"="+pack(t, dict{kind: "stdout"}))
+			contextVariable+"="+pack(t, dict{"data": pipestest.Context("a")}), messagesVariable+"="+pack(t, dict{kind: "stdout"}))
 		if err := errors.Join(r.Close(), p.Start(), w.Close()); err != nil {
 			t.Fatal(err)
 		}

@@ -13,6 +13,8 @@ import (
 	"sync"
 	"testing"
 	"time"
+
+	"github.com/seed-0f2c7998/perdure/internal/pipestest"
 )
 
 // How a session is begun, and what is wrong with parameters that are wrong:
@@ -28,7 +30,7 @@ func TestOpen(t *testing.T) {
 	}
 	messages := filepath.Join(dir, "messages")
 	to := dict{"path": messages}
-	inline := dict{"data": contextOf("my_asset")}
+	inline := dict{"data": pipestest.Context("my_asset")}
 	for _, c := range []struct {
 		name          string
 		from, to      any    // parameters; a string is their text
@@ -112,7 +114,7 @@ func TestUnpack(t *testing.T) {
 // The parameters may be arguments, among others that are none of ours.
 func TestOpenByArguments(t *testing.T) {
 	file := filepath.Join(t.TempDir(), "messages")
-	from, to := pack(t, dict{"data": contextOf("a")}), pack(t, dict{"path": file})
+	from, to := pack(t, dict{"data": pipestest.Context("a")}), pack(t, dict{"path": file})
 	for _, args := range [][]string{
 		{"-x", "--dagster-pipes-context", from, "y", "--dagster-pipes-messages", to, "--z"},
 		{"--dagster-pipes-messages=" + to, "--dagster-pipes-context=" + from, "--dagster-pipes-context"},
@@ -127,7 +129,7 @@ func TestOpenByArguments(t *testing.T) {
 
 // What Dagster tells of a step.
 func TestContext(t *testing.T) {
-	c := contextOf("a")
+	c := pipestest.Context("a")
 	c["code_version_by_asset_key"] = dict{"a": "v1"}
 	c["provenance_by_asset_key"] = dict{"a": dict{"code_version": "v0", "input_data_versions": dict{"x": "1"}, "is_user_provided": true}}
 	c["partition_key"] = "2026-01-11"
@@ -173,13 +175,13 @@ func TestContext(t *testing.T) {
 
 // What a step has none or several of is an error to ask for.
 func TestContextWithoutOne(t *testing.T) {
-	ranged := contextOf("a", "b")
+	ranged := pipestest.Context("a", "b")
 	ranged["partition_key_range"] = dict{"start": "x", "end": "y"}
 	for _, c := range []struct {
 		context   dict
 		key, part string
 	}{
-		{contextOf(), "the step makes 0 assets", "the step has no partition"},
+		{pipestest.Context(), "the step makes 0 assets", "the step has no partition"},
 		{ranged, "the step makes 2 assets", `partitions "x" to "y"`},
 	} {
 		d := listen(t, c.context).Dagster
@@ -193,10 +195,10 @@ func TestContextWithoutOne(t *testing.T) {
 			}
 		}
 	}
-	if d := listen(t, contextOf("a")).Dagster; d.Provenances != nil || d.CodeVersions != nil || d.AssetKeys == nil {
+	if d := listen(t, pipestest.Context("a")).Dagster; d.Provenances != nil || d.CodeVersions != nil || d.AssetKeys == nil {
 		t.Errorf("context %+v", d)
 	}
-	if version, err := listen(t, contextOf("a")).Dagster.CodeVersion(); version != "" || err != nil {
+	if version, err := listen(t, pipestest.Context("a")).Dagster.CodeVersion(); version != "" || err != nil {
 		t.Errorf("no code version: %q, %v", version, err)
 	}
 }
@@ -238,7 +240,7 @@ func TestEnviron(t *testing.T) {
 
 // Close is the last word, whoever says it first.
 func TestClose(t *testing.T) {
-	l := listen(t, contextOf("my_asset"))
+	l := listen(t, pipestest.Context("my_asset"))
 	l.Close(nil)
 	l.Close(errors.New("too late"))
 	for name, err := range map[string]error{
@@ -257,7 +259,7 @@ func TestUnwritable(t *testing.T) {
 	for _, file := range []string{filepath.Join(t.TempDir(), "none", "messages"), "/dev/full", t.TempDir()} {
 		var stderr bytes.Buffer
 		s, err := Open(t.Context(), Config{
-			LookupEnv: environment(t, dict{"data": contextOf("a")}, dict{"path": file}), Stderr: &stderr,
+			LookupEnv: environment(t, dict{"data": pipestest.Context("a")}, dict{"path": file}), Stderr: &stderr,
 		})
 		err = errors.Join(err, s.Log(slog.LevelInfo, "x"), s.Materialize(Materialization{}), s.Custom(1))
 		s.Close(nil)
@@ -280,7 +282,7 @@ func TestFileIsAppendedTo(t *testing.T) {
 	if err := os.WriteFile(file, []byte(before), 0o600); err != nil {
 		t.Fatal(err)
 	}
-	s, err := Open(t.Context(), Config{LookupEnv: environment(t, dict{"data": contextOf()}, dict{"path": file})})
+	s, err := Open(t.Context(), Config{LookupEnv: environment(t, dict{"data": pipestest.Context()}, dict{"path": file})})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -293,7 +295,7 @@ func TestFileIsAppendedTo(t *testing.T) {
 
 // A message of up to a page is seen as a whole, or not at all.
 func TestLongMessagesAreSeenAsAWhole(t *testing.T) {
-	l := listen(t, contextOf("my_asset"))
+	l := listen(t, pipestest.Context("my_asset"))
 	done := make(chan error, 1)
 	ended, end := context.WithCancel(t.Context())
 	go func() { done <- follow(ended, l.file) }()
@@ -319,7 +321,7 @@ func TestConcurrentReports(t *testing.T) {
 	if testing.Short() {
 		each = 50
 	}
-	l := listen(t, contextOf("my_asset"))
+	l := listen(t, pipestest.Context("my_asset"))
 	done := make(chan error, 1)
 	ended, end := context.WithCancel(t.Context())
 	go func() { done <- follow(ended, l.file) }()

@@ -12,6 +12,8 @@ import (
 	"testing"
 	"testing/synctest"
 	"time"
+
+	"github.com/seed-0f2c7998/perdure/internal/pipestest"
 )
 
 // Messages on a standard stream are among its other lines, at once or at the
@@ -21,7 +23,7 @@ func TestStandardStreams(t *testing.T) {
 		{"stdio", Stdout}, {"stdio", Stderr}, {"buffered_stdio", Stdout}, {"buffered_stdio", Stderr},
 	} {
 		var out, other bytes.Buffer
-		config := Config{LookupEnv: environment(t, dict{"data": contextOf("a")}, dict{c.kind: c.stream}), Stdout: &out, Stderr: &other}
+		config := Config{LookupEnv: environment(t, dict{"data": pipestest.Context("a")}, dict{c.kind: c.stream}), Stdout: &out, Stderr: &other}
 		if c.stream == Stderr {
 			config.Stdout, config.Stderr = &other, &out
 		}
@@ -41,11 +43,11 @@ func TestStandardStreams(t *testing.T) {
 		if strings.Contains(before, "{") != (c.kind == "stdio") {
 			t.Errorf("%s on %s: before the noise there is %q", c.kind, c.stream, before)
 		}
-		r, err := read([]byte(before + after))
+		r, err := pipestest.Read([]byte(before + after))
 		if err != nil {
 			t.Fatal(err)
 		}
-		compare(t, r.messages, []string{`opened {"extras":{}}`, `log {"level":"INFO","message":"x"}`, "closed {}"})
+		compare(t, r.Messages, []string{`opened {"extras":{}}`, `log {"level":"INFO","message":"x"}`, "closed {}"})
 		if other.Len() > 0 {
 			t.Errorf("the other stream has %q", other.String())
 		}
@@ -55,7 +57,7 @@ func TestStandardStreams(t *testing.T) {
 // Too many messages to be kept are lost, but not the last.
 func TestBufferedIsBounded(t *testing.T) {
 	var out, stderr bytes.Buffer
-	s, err := Open(t.Context(), Config{LookupEnv: environment(t, dict{"data": contextOf("a")}, dict{"buffered_stdio": Stdout}), Stdout: &out, Stderr: &stderr})
+	s, err := Open(t.Context(), Config{LookupEnv: environment(t, dict{"data": pipestest.Context("a")}, dict{"buffered_stdio": Stdout}), Stdout: &out, Stderr: &stderr})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -65,12 +67,12 @@ func TestBufferedIsBounded(t *testing.T) {
 		}
 	}
 	s.Close(nil)
-	r, err := read(out.Bytes())
+	r, err := pipestest.Read(out.Bytes())
 	if err != nil {
 		t.Fatal(err)
 	}
-	if n := len(r.messages); n < 400 || n > 420 || r.closed != 1 {
-		t.Errorf("%d messages, closed %d times", n, r.closed)
+	if n := len(r.Messages); n < 400 || n > 420 || r.Closed != 1 {
+		t.Errorf("%d messages, closed %d times", n, r.Closed)
 	}
 	if strings.Count(stderr.String(), "\n") != 1 {
 		t.Errorf("stderr %q, want one line", stderr.String())
@@ -84,7 +86,7 @@ func TestStream(t *testing.T) {
 		file := filepath.Join(t.TempDir(), "messages")
 		var stdout, stderr bytes.Buffer
 		s, err := Open(t.Context(), Config{
-			LookupEnv: environment(t, dict{"data": contextOf("a")}, dict{"path": file, "include_stdio_in_messages": include}),
+			LookupEnv: environment(t, dict{"data": pipestest.Context("a")}, dict{"path": file, "include_stdio_in_messages": include}),
 			Stdout:    &stdout, Stderr: &stderr,
 		})
 		if err != nil {
@@ -162,9 +164,9 @@ func TestFilesAsBlobs(t *testing.T) {
 		}
 		s.Close(nil)
 		chunks := chunksIn(t, filepath.Join(root, "b", "out"))
-		r, err := read([]byte(strings.Join(chunks, "\n") + "\n"))
-		if err != nil || len(r.messages) != 102 || r.closed != 1 {
-			t.Errorf("%d messages in %d chunks, %v; want 102", len(r.messages), len(chunks), err)
+		r, err := pipestest.Read([]byte(strings.Join(chunks, "\n") + "\n"))
+		if err != nil || len(r.Messages) != 102 || r.Closed != 1 {
+			t.Errorf("%d messages in %d chunks, %v; want 102", len(r.Messages), len(chunks), err)
 		}
 	}
 }
@@ -252,7 +254,7 @@ func (s *shelf) tries() int {
 func TestChunks(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		store := &shelf{fails: 2, chunks: map[string]string{}}
-		s, err := Open(t.Context(), Config{Messages: store, LookupEnv: environment(t, dict{"data": contextOf("a")}, dict{"bucket": "b", "key_prefix": "p"})})
+		s, err := Open(t.Context(), Config{Messages: store, LookupEnv: environment(t, dict{"data": pipestest.Context("a")}, dict{"bucket": "b", "key_prefix": "p"})})
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -272,9 +274,9 @@ func TestChunks(t *testing.T) {
 		if len(store.chunks) != 3 {
 			t.Errorf("chunks %q, want 3", store.chunks)
 		}
-		r, err := read([]byte(store.chunks["b/p/1.json"] + "\n" + store.chunks["b/p/2.json"] + "\n" + store.chunks["b/p/3.json"] + "\n"))
-		if err != nil || len(r.messages) != 3 {
-			t.Errorf("%v, %v", r.messages, err)
+		r, err := pipestest.Read([]byte(store.chunks["b/p/1.json"] + "\n" + store.chunks["b/p/2.json"] + "\n" + store.chunks["b/p/3.json"] + "\n"))
+		if err != nil || len(r.Messages) != 3 {
+			t.Errorf("%v, %v", r.Messages, err)
 		}
 	})
 }
@@ -284,7 +286,7 @@ func TestChunksThatFail(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		var stderr bytes.Buffer
 		store := &shelf{fails: 1 << 30}
-		s, err := Open(t.Context(), Config{Messages: store, Stderr: &stderr, LookupEnv: environment(t, dict{"data": contextOf("a")}, dict{"bucket": "b"})})
+		s, err := Open(t.Context(), Config{Messages: store, Stderr: &stderr, LookupEnv: environment(t, dict{"data": pipestest.Context("a")}, dict{"bucket": "b"})})
 		if err != nil {
 			t.Fatal(err)
 		}

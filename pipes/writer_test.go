@@ -13,14 +13,16 @@ import (
 	"strings"
 	"testing"
 	"time"
+
+	"github.com/seed-0f2c7998/perdure/internal/pipestest"
 )
 
 // All that a session writes, case by case. Each case opens a session, does
 // something, and closes it with the error that came of it, as Run does; want is
 // what is written between opened and closed.
 func TestMessages(t *testing.T) {
-	one, two, none := contextOf("my_asset"), contextOf("a", "b"), contextOf()
-	escaped := contextOf(`pre\/fix/name`)
+	one, two, none := pipestest.Context("my_asset"), pipestest.Context("a", "b"), pipestest.Context()
+	escaped := pipestest.Context(`pre\/fix/name`)
 	materialized := func(m Materialization) func(*Session) error {
 		return func(s *Session) error { return s.Materialize(m) }
 	}
@@ -177,14 +179,14 @@ func TestMessages(t *testing.T) {
 	}
 }
 
-func wantClosed(t *testing.T, got received, err error) {
+func wantClosed(t *testing.T, got pipestest.Message, err error) {
 	t.Helper()
 	if _, ok := got.Params["exception"]; got.Method != "closed" || ok != (err != nil) {
 		t.Errorf("the last message is %v after error %v", got, err)
 	}
 }
 
-func compare(t *testing.T, got []received, want []string) {
+func compare(t *testing.T, got []pipestest.Message, want []string) {
 	t.Helper()
 	if len(got) != len(want) {
 		t.Fatalf("%d messages %v, want %d: %v", len(got), got, len(want), want)
@@ -276,7 +278,7 @@ func TestMetadata(t *testing.T) {
 		{Typed("int", 5), `{"type":"int","raw_value":5}`},
 		{Typed("__infer__", []int{1}), `{"type":"__infer__","raw_value":[1]}`},
 	} {
-		l := listen(t, contextOf("my_asset"))
+		l := listen(t, pipestest.Context("my_asset"))
 		if err := l.Materialize(Materialization{Metadata: Metadata{"m": c.value}}); err != nil {
 			t.Errorf("%s: %v", c.want, err)
 			continue
@@ -291,7 +293,7 @@ func TestMetadata(t *testing.T) {
 
 // A long text is cut where a character ends, and says so.
 func TestLongTextsAreCut(t *testing.T) {
-	l := listen(t, contextOf("my_asset"))
+	l := listen(t, pipestest.Context("my_asset"))
 	long := strings.Repeat("é", 1<<19) // 1 MiB
 	if err := l.Log(slog.LevelInfo, long); err != nil {
 		t.Fatal(err)
@@ -303,8 +305,8 @@ func TestLongTextsAreCut(t *testing.T) {
 	heard := l.heard()
 	for _, text := range []any{
 		heard[1].Params["message"],
-		member(member(heard[2].Params["metadata"], "t"), "raw_value"), member(member(heard[2].Params["metadata"], "i"), "raw_value"),
-		member(heard[3].Params["exception"], "message"), member(member(heard[3].Params["exception"], "cause"), "message"),
+		pipestest.Member(pipestest.Member(heard[2].Params["metadata"], "t"), "raw_value"), pipestest.Member(pipestest.Member(heard[2].Params["metadata"], "i"), "raw_value"),
+		pipestest.Member(heard[3].Params["exception"], "message"), pipestest.Member(pipestest.Member(heard[3].Params["exception"], "cause"), "message"),
 	} {
 		if s := text.(string); !strings.Contains(s, "é... [cut: 1048") || len(s) > 64<<10 {
 			t.Errorf("%d bytes, the end is %q", len(s), s[max(0, len(s)-40):])
@@ -330,7 +332,7 @@ func TestExceptions(t *testing.T) {
 			{"message":"x","stack":[],"name":"errors.errorString","cause":null,"context":null}}`},
 		{round{}, `{"message":"round","stack":[],"name":"pipes.round","context":null,"cause":{"message":"round","stack":[],"name":"pipes.round","context":null,"cause":{"message":"round","stack":[],"name":"pipes.round","context":null,"cause":{"message":"round","stack":[],"name":"pipes.round","context":null,"cause":{"message":"round","stack":[],"name":"pipes.round","context":null,"cause":{"message":"round","stack":[],"name":"pipes.round","context":null,"cause":{"message":"round","stack":[],"name":"pipes.round","context":null,"cause":{"message":"round","stack":[],"name":"pipes.round","context":null,"cause":null}}}}}}}}`},
 	} {
-		l := listen(t, contextOf("my_asset"))
+		l := listen(t, pipestest.Context("my_asset"))
 		l.Close(c.err)
 		heard := l.heard()
 		if got := heard[1].Params["exception"]; !reflect.DeepEqual(got, parse(t, c.want)) {

@@ -1,6 +1,7 @@
 package main
 
 import (
+	"cmp"
 	"errors"
 	"path/filepath"
 	"time"
@@ -23,7 +24,7 @@ type runFlags struct {
 	policy      *policy.Flags
 	again, stop run.Codes
 	buffer      bool
-	killAfter   time.Duration
+	killAfter   time.Duration // 0: the default
 	wait        time.Duration // 0: not at all
 	dagster     dagster.Mode
 }
@@ -65,11 +66,10 @@ a signal came between two, it is 64 (wrong usage), 75 (come back later) or 128+n
 	flags.Var(&f.again, "retry-on-exit", "retry only these exit `codes`, as 1,2,64-78 (all but 0)")
 	flags.Var(&f.stop, "stop-on-exit", "never retry these exit `codes`; wins")
 	flags.BoolVar(&f.buffer, "buffer", false, "keep standard output back, and write only that of the last attempt")
-	f.killAfter = 5 * time.Second
 	flags.Var(policy.Span(&f.killAfter), "kill-after", "`seconds` from the end of --attempt-timeout to the kill by force (5)")
 	flags.Lookup("kill-after").DefValue = ""
 	addWait(flags, &f.wait)
-	flags.Var(&f.dagster, "dagster", "what the command has to do with Dagster, if that runs us: strip or passthrough (strip)")
+	flags.Var(&f.dagster, "dagster", "what the command has to do with Dagster, if that runs us: strip, relay or passthrough (strip)")
 	_ = flags.SetAnnotation("dagster", policy.Words, dagster.Modes())
 	f.policy = policy.Add(flags)
 	for _, name := range []string{"max-retry-after", "respect-retry-after"} { // no command asks for a wait
@@ -114,9 +114,10 @@ func (a *app) run(c *cobra.Command, f *runFlags, args []string) error {
 	}
 	p.Observe = a.dagster.Observe(p.Breaker, a.untold(retry.LogTo(a.log)))
 	command := &run.Command{
-		Args: args, Policy: &p, Patience: a.patience(f.wait), Buffer: f.buffer, Grace: f.killAfter, Stdin: a.stdin,
+		Args: args, Policy: &p, Patience: a.patience(f.wait), Buffer: f.buffer, Grace: cmp.Or(f.killAfter, 5*time.Second),
+		Stdin: a.stdin, Stdout: a.stdout, Stderr: a.stderr, Environ: a.environ,
 	}
-	defer a.dagster.Conduct(command, mode, a.environ, a.stdout, a.stderr)()
+	defer a.dagster.Conduct(command, mode, f.killAfter)()
 	begin := time.Now()
 	err = command.Run(c.Context())
 	a.log.Debug(p.Name+" ended", "event", "ended", "operation", p.Name,

@@ -18,7 +18,7 @@ import (
 const noRaceDelay = "GORACE=atexit_sleep_ms=0"
 
 func TestMain(m *testing.M) {
-	testscript.Main(m, map[string]func(){"perdure": main, "fetch": fetch})
+	testscript.Main(m, map[string]func(){"perdure": main, "fetch": fetch, "speak": speak})
 }
 
 // fetch is a command that asks the URL of its first argument, and fails if that

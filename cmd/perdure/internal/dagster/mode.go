@@ -1,6 +1,7 @@
 package dagster
 
 import (
+	"cmp"
 	"io"
 	"os"
 	"os/signal"
@@ -20,6 +21,7 @@ type Mode string
 // The modes.
 const (
 	Strip       Mode = "strip"       // the child knows nothing of Dagster
+	Relay       Mode = "relay"       // the child reports, and what holds is passed on
 	Passthrough Mode = "passthrough" // the child reports by itself, and we do not
 )
 
@@ -28,7 +30,7 @@ const (
 const ModeVariable = "PERDURE_DAGSTER"
 
 // Modes are the words for the modes.
-func Modes() []string { return []string{string(Strip), string(Passthrough)} }
+func Modes() []string { return []string{string(Strip), string(Relay), string(Passthrough)} }
 
 // String returns the word.
 func (m *Mode) String() string { return string(*m) }
@@ -59,21 +61,24 @@ func (m Mode) Or(environ []string) (Mode, error) {
 	return Mode(text), nil
 }
 
-// grace is how long an attempt may go on after a signal.
+// grace is how long an attempt may go on after a signal, at most.
 const grace = 10 * time.Second
 
-// Conduct makes c, which reports to the session, or by itself, ready to be run
-// with that environment and those streams. The function must be called when it
-// has run.
-func (s *Session) Conduct(c *run.Command, m Mode, environ []string, stdout, stderr *os.File) (ended func()) {
-	c.Environ = environ
+// Conduct makes c, whose environment and streams are ours, ready to be run in
+// that mode. After a signal it gets killAfter to end, if that is not 0. The
+// function must be called when it has run.
+func (s *Session) Conduct(c *run.Command, m Mode, killAfter time.Duration) (ended func()) {
+	environ := c.Environ
 	if m != Passthrough {
 		c.Environ = pipes.Environ(environ)
 	}
-	if Launched(environ) {
-		c.Limit = grace
+	if m == Relay && s != nil {
+		c.Each = func() ([]string, func(bool) error) { return s.relay(environ) }
 	}
-	c.Stdout, c.Stderr, ended = s.streams(stdout, stderr)
+	if Launched(environ) {
+		c.Limit = min(cmp.Or(killAfter, grace), grace)
+	}
+	c.Stdout, c.Stderr, ended = s.streams(c.Stdout, c.Stderr)
 	return ended
 }
 

@@ -8,6 +8,8 @@ package dagster
 
 import (
 	"context"
+	"errors"
+	"fmt"
 	"io"
 	"log/slog"
 	"os"
@@ -97,6 +99,9 @@ func (s *Session) Observe(b *circuit.Breaker, next func(retry.Event)) func(retry
 	return func(e retry.Event) {
 		count(e)
 		next(e)
+		if told, ok := errors.AsType[*pipes.RemoteError](e.Err); ok && e.Kind == retry.Retrying {
+			s.warn(fmt.Sprintf("attempt %d: the command's exception: %s", e.Attempt, describe(told)))
+		}
 	}
 }
 

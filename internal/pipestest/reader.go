@@ -1,4 +1,6 @@
-package pipes
+// Package pipestest is Dagster's side of Pipes, for tests: what it puts into the
+// environment, and a reader of what comes back.
+package pipestest
 
 import (
 	"bytes"
@@ -9,22 +11,23 @@ import (
 	"strings"
 )
 
-// A reader is a twin of the one in Dagster, but stricter: it takes nothing that
+// A Reader is a twin of the one in Dagster, but stricter: it takes nothing that
 // Dagster's dies of, in whatever locale, nor what it only lets pass.
-type reader struct {
-	opened, closed int
-	messages       []received
+type Reader struct {
+	Opened, Closed int
+	Messages       []Message
 }
 
-// received is a message as it was read; numbers are as they were written.
-type received struct {
+// A Message is one as it was read; numbers are as they were written.
+type Message struct {
 	Method string
 	Params map[string]any
 }
 
-// read takes all that was written to a messages file.
-func read(text []byte) (*reader, error) {
-	r := &reader{}
+// Read takes all that was written to a messages file. The error names the first
+// line that Dagster's reader would not have survived.
+func Read(text []byte) (*Reader, error) {
+	r := &Reader{}
 	for i, line := range bytes.SplitAfter(text, []byte("\n")) {
 		if len(line) == 0 && i > 0 {
 			break // after the last newline
@@ -36,7 +39,7 @@ func read(text []byte) (*reader, error) {
 	return r, nil
 }
 
-func (r *reader) line(line []byte) error {
+func (r *Reader) line(line []byte) error {
 	if len(line) > 64<<10 {
 		return fmt.Errorf("%d bytes are too long to be written at once", len(line))
 	}
@@ -68,23 +71,23 @@ func (r *reader) line(line []byte) error {
 	if !ok {
 		return fmt.Errorf("params is %T", envelope["params"])
 	}
-	r.messages = append(r.messages, received{method, params})
+	r.Messages = append(r.Messages, Message{method, params})
 	return r.message(method, params)
 }
 
-func (r *reader) message(method string, p map[string]any) error {
-	if r.closed > 0 {
+func (r *Reader) message(method string, p map[string]any) error {
+	if r.Closed > 0 {
 		return fmt.Errorf("%s after closed", method)
 	}
-	if (r.opened == 0) != (method == "opened") {
-		return fmt.Errorf("%s when opened %d times", method, r.opened)
+	if (r.Opened == 0) != (method == "opened") {
+		return fmt.Errorf("%s when opened %d times", method, r.Opened)
 	}
 	switch method {
 	case "opened":
-		r.opened++
+		r.Opened++
 		return keys(p, "extras")
 	case "closed":
-		r.closed++
+		r.Closed++
 		if len(p) == 0 {
 			return nil
 		}
@@ -168,7 +171,7 @@ func valueRule(kind, raw any) error {
 	case "table":
 		return tableRule(raw)
 	case "table_schema":
-		return first(isObject(raw), columnsRule(member(raw, "columns")))
+		return first(isObject(raw), columnsRule(Member(raw, "columns")))
 	case "table_column_lineage":
 		return lineageRule(raw)
 	default:
@@ -177,7 +180,7 @@ func valueRule(kind, raw any) error {
 }
 
 func tableRule(raw any) error {
-	return first(isObject(raw), columnsRule(member(raw, "schema")), isListOf(member(raw, "records"), func(row any) error {
+	return first(isObject(raw), columnsRule(Member(raw, "schema")), isListOf(Member(raw, "records"), func(row any) error {
 		m, ok := row.(map[string]any)
 		for name, cell := range m {
 			switch cell.(type) {
@@ -207,7 +210,7 @@ func columnsRule(v any) error {
 			case "tags":
 				err = isObject(v)
 			case "constraints":
-				err = first(isObject(v), isBool(member(v, "nullable")), isBool(member(v, "unique")), isListOf(member(v, "other"), isString))
+				err = first(isObject(v), isBool(Member(v, "nullable")), isBool(Member(v, "unique")), isListOf(Member(v, "other"), isString))
 			default:
 				err = fmt.Errorf("column has %q", name)
 			}
@@ -220,7 +223,7 @@ func columnsRule(v any) error {
 }
 
 func lineageRule(raw any) error {
-	by, ok := member(raw, "deps_by_column").(map[string]any)
+	by, ok := Member(raw, "deps_by_column").(map[string]any)
 	for _, deps := range by {
 		err := isListOf(deps, func(d any) error {
 			m, _ := d.(map[string]any)
@@ -291,7 +294,8 @@ func isListOf(v any, rule func(any) error) error {
 	return must(ok, v, "a list")
 }
 
-func member(v any, name string) any {
+// Member returns the value of that name in an object, or nil.
+func Member(v any, name string) any {
 	m, _ := v.(map[string]any)
 	return m[name]
 }

@@ -1,0 +1,286 @@
+//go:build unix
+
+package main
+
+import (
+	"fmt"
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
+	"testing"
+
+	"github.com/seed-0f2c7998/perdure/internal/pipestest"
+)
+
+// line is a message of a child.
+func line(method, params string) string {
+	return `{"__dagster_pipes_version": "0.1", "method": "` + method + `", "params": ` + params + "}\n"
+}
+
+// The messages of a child that does everything.
+func spoken() string {
+	return line("opened", `{"extras": {}}`) +
+		line("log", `{"message": "hello é", "level": "INFO"}`) +
+		line("report_asset_materialization", `{"asset_key": "my_asset", "data_version": "v", "metadata": {"rows": {"type": "int", "raw_value": 7}}}`) +
+		line("report_asset_check", `{"asset_key": "my_asset", "check_name": "c", "passed": false, "severity": "WARN", "metadata": null}`) +
+		line("report_custom_message", `{"payload": {"a": [1.0, null]}}`) +
+		line("closed", `{}`)
+}
+
+// speaker returns a step, and the arguments of a child in it that writes these
+// files.
+func speaker(t *testing.T, codes string, files map[string]string) (*dagsterStep, []string) {
+	t.Helper()
+	s := newStep(t, "my_asset")
+	for name, text := range files {
+		if err := os.WriteFile(filepath.Join(s.dir, name), []byte(text), 0o600); err != nil {
+			t.Fatal(err)
+		}
+	}
+	self, err := os.Executable()
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := os.Symlink(self, filepath.Join(s.dir, "speak")); err != nil {
+		t.Fatal(err)
+	}
+	return s, []string{"run", "--dagster", "relay", "--max-attempts", "3", "--", "./speak", codes, "file"}
+}
+
+func methods(all []pipestest.Message) (names []string) {
+	for _, m := range all {
+		names = append(names, m.Method)
+	}
+	return names
+}
+
+// Two attempts that both materialize, then one that succeeds: Dagster gets each
+// report once, in the child's order, and the log lines of all.
+func TestDagsterRelay(t *testing.T) {
+	s, args := speaker(t, "1,1,0", map[string]string{"file": spoken()})
+	s.run(0, args...)
+	heard := s.heard()
+	if got, want := methods(heard), []string{
+		"opened", "log", "log", "log", "log", "log", "log", "log",
+		"report_asset_materialization", "report_asset_check", "report_custom_message", "log", "report_custom_message", "closed",
+	}; !slices.Equal(got, want) {
+		t.Errorf("got %v, want %v", got, want)
+	}
+	s.wantLogged(
+		"INFO hello é",
+		"WARNING dropped, because the attempt failed: 1 materialization, 1 check, 1 custom message",
+		"INFO Retrying speak in 0.0010 seconds (attempt 1/3): exit status 1",
+		"INFO hello é",
+		"WARNING dropped, because the attempt failed: 1 materialization, 1 check, 1 custom message",
+		"INFO Retrying speak in 0.0020 seconds (attempt 2/3): exit status 1",
+		"INFO hello é",
+		"INFO speak succeeded on attempt 3")
+	made := of("report_asset_materialization", heard)[0]
+	if fmt.Sprint(made) != "map[asset_key:my_asset data_version:v metadata:map[rows:map[raw_value:7 type:int]]]" {
+		t.Errorf("materialized %v", made)
+	}
+	if fmt.Sprint(of("report_custom_message", heard)[0]) != "map[payload:map[a:[1.0 <nil>]]]" {
+		t.Errorf("custom message %v", of("report_custom_message", heard)[0])
+	}
+	s.wantOutcome(dict{"outcome": "success", "attempts": 3})
+	s.nothingLeft()
+}
+
+// nothingLeft wants no private files to be left.
+func (s *dagsterStep) nothingLeft() {
+	s.t.Helper()
+	for _, pair := range s.environ {
+		if dir, ok := strings.CutPrefix(pair, "TMPDIR="); ok {
+			if left, _ := os.ReadDir(dir); len(left) > 0 {
+				s.t.Errorf("left behind: %v", left)
+			}
+		}
+	}
+}
+
+// The exception of an attempt that is followed by another is a line of the log,
+// that of the last is the cause of ours.
+func TestDagsterRelayException(t *testing.T) {
+	exception := func(text string) string {
+		return line("opened", `{"extras": {}}`) + line("closed", `{"exception": {"message": "ValueError: `+text+`\n", "name": "ValueError",
+			"stack": ["  File x\n"], "context": null, "cause": {"message": "inner", "name": null, "stack": [], "context": null, "cause": null}}}`)
+	}
+	exception1, exception2 := strings.ReplaceAll(exception("no luck"), "\n\t\t\t", " "), strings.ReplaceAll(exception("no more luck"), "\n\t\t\t", " ")
+	s, args := speaker(t, "5,6", map[string]string{"file.1": exception1, "file.2": exception2, "file": exception2})
+	args[slices.Index(args, "3")] = "2"
+	s.run(6, args...)
+	s.wantLogged(
+		"INFO Retrying speak in 0.0010 seconds (attempt 1/2): exit status 5",
+		"WARNING attempt 1: the command's exception: ValueError: no luck",
+		"WARNING speak failed after 2 attempts (attempts exhausted): exit status 6")
+	want := []string{"speak: attempts exhausted after 2 attempts: exit status 6", "exit status 6", "ValueError: no more luck", "inner"}
+	if got := s.exceptions(); !slices.Equal(got, want) {
+		t.Errorf("closed with %q, want %q", got, want)
+	}
+	s.wantOutcome(dict{"outcome": "exhausted", "attempts": 2, "exit_code": 6})
+
+	s, args = speaker(t, "0", map[string]string{"file": exception1})
+	s.run(0, args...)
+	s.wantLogged("WARNING the command has closed its session with an exception, but exited with 0: ValueError: no luck")
+}
+
+// A child that retries by itself tells whether it makes sense to go on.
+func TestDagsterRelayNestedRetries(t *testing.T) {
+	outcome := func(fields string) string {
+		return line("opened", `{"extras": {}}`) + line("report_custom_message", `{"payload": {"kind": "perdure/outcome", `+fields+`}}`) + line("closed", "{}")
+	}
+	s, args := speaker(t, "9", map[string]string{"file": outcome(`"retryable": false`)})
+	s.run(9, args...)
+	s.wantOutcome(dict{"outcome": "permanent", "attempts": 1, "retryable": false, "exit_code": 9})
+
+	s, args = speaker(t, "9", map[string]string{"file": outcome(`"retryable": true, "retry_after_s": 600.5`)})
+	s.run(9, args...)
+	s.wantOutcome(dict{"outcome": "retry_later", "attempts": 1, "retryable": true, "exit_code": 9})
+	if after := fmt.Sprint(s.outcome()["retry_after_s"]); !strings.HasPrefix(after, "600") && !strings.HasPrefix(after, "599") {
+		t.Errorf("come back after %s s, want 600", after)
+	}
+	if n := len(of("report_custom_message", s.heard())); n != 1 {
+		t.Errorf("%d custom messages, want one outcome", n)
+	}
+}
+
+// Whatever a child writes, Dagster's reader survives, and what is right in
+// it is passed on. The rows are those of the reference on what ends the reader.
+func TestDagsterRelayRefuses(t *testing.T) {
+	metadata := func(values string) string {
+		return line("report_asset_materialization", `{"asset_key": "my_asset", "data_version": null, "metadata": `+values+`}`)
+	}
+	long := strings.Repeat("x", 10<<20)
+	for name, test := range map[string]struct {
+		text string
+		want string // part of the one warning; "" is none
+	}{
+		"blank line":            {"\n", "the line is empty"},
+		"garbage":               {"hello\n", "it is no JSON object"},
+		"a list":                {"[1]\n", "it is no JSON object"},
+		"half a message":        {`{"__dagster_pipes_version": "0.1", "method": "log", "params": {"mess`, "it is no JSON object"},
+		"two in a line":         {strings.TrimSpace(line("log", `{"message": "m"}`)) + line("log", `{"message": "m"}`), "something follows"},
+		"no version":            {`{"method": "log", "params": {"message": "m"}}` + "\n", "__dagster_pipes_version"},
+		"no method":             {`{"__dagster_pipes_version": "0.1", "params": {}}` + "\n", "there is no method"},
+		"unknown method":        {line("report_asset", `{}`), `there is no method "report_asset"`},
+		"params":                {line("log", `[]`), "params are no object"},
+		"10 MB":                 {line("log", `{"message": "`+long+`"}`), "it is longer than 1048576 bytes"},
+		"10 MB, no end":         {long, "it is longer than 1048576 bytes"},
+		"extra key":             {line("log", `{"message": "m", "level": "INFO", "more": 1}`), `log: there is no parameter "more"`},
+		"level":                 {line("log", `{"message": "m", "level": "TRACE"}`), `level is "TRACE"`},
+		"level of slog":         {line("log", `{"message": "m", "level": "INFO+2"}`), `level is "INFO+2"`},
+		"message an object":     {line("log", `{"message": {}}`), "message is {}, want a string"},
+		"stream":                {line("log_external_stream", `{"stream": "log", "text": "t", "extras": {}}`), `stream "log" is not allowed`},
+		"no data_version":       {line("report_asset_materialization", `{"asset_key": "my_asset", "metadata": null}`), "data_version is missing"},
+		"no metadata":           {line("report_asset_materialization", `{"asset_key": "my_asset", "data_version": null}`), "metadata is missing"},
+		"unknown asset":         {line("report_asset_materialization", `{"asset_key": "other", "data_version": null, "metadata": null}`), `asset key "other" is not allowed`},
+		"no asset":              {line("report_asset_materialization", `{"asset_key": "", "data_version": null, "metadata": null}`), "asset_key is \"\", want a name"},
+		"twice":                 {metadata("null") + metadata("null"), `asset "my_asset" was materialized before`},
+		"not normalized":        {metadata(`{"k": 1}`), `metadata "k" is 1, want an object`},
+		"type job":              {metadata(`{"k": {"type": "job", "raw_value": "j"}}`), `type "job" is not allowed`},
+		"type duration":         {metadata(`{"k": {"type": "duration", "raw_value": 1}}`), `type "duration" is not allowed`},
+		"int 3.0":               {metadata(`{"k": {"type": "int", "raw_value": 3.0}}`), "3.0 is no value of type int"},
+		"bool 1":                {metadata(`{"k": {"type": "bool", "raw_value": 1}}`), "1 is no value of type bool"},
+		"text 1":                {metadata(`{"k": {"type": "text", "raw_value": 1}}`), "1 is no value of type text"},
+		"json text":             {metadata(`{"k": {"type": "json", "raw_value": "x"}}`), "is no value of type json"},
+		"timestamp text":        {metadata(`{"k": {"type": "timestamp", "raw_value": "2024-01-01"}}`), "is no value of type timestamp"},
+		"more than a value":     {metadata(`{"k": {"type": "int", "raw_value": 1, "unit": "s"}}`), `metadata "k": there is no parameter "unit"`},
+		"severity":              {line("report_asset_check", `{"asset_key": "my_asset", "check_name": "c", "passed": true, "severity": "warn", "metadata": null}`), `severity "warn" is not allowed`},
+		"no severity":           {line("report_asset_check", `{"asset_key": "my_asset", "check_name": "c", "passed": true, "severity": null, "metadata": null}`), "severity is null, want a string"},
+		"passed":                {line("report_asset_check", `{"asset_key": "my_asset", "check_name": "c", "passed": "true", "severity": "WARN", "metadata": null}`), `passed is "true", want true or false`},
+		"no payload":            {line("report_custom_message", `{}`), "payload is missing"},
+		"exception, no context": {line("closed", `{"exception": {"message": "m", "stack": [], "name": null, "cause": null}}`), "closed: exception: context is missing"},
+		"after closed":          {line("closed", `{}`) + line("log", `{"message": "m"}`), "something after it had closed its session"},
+
+		"no newline":         {strings.TrimSpace(line("log", `{"message": "m"}`)), ""},
+		"two programs":       {line("opened", `{"extras": {}}`) + line("closed", `{}`) + line("opened", `{"extras": {}}`) + line("log", `{"message": "m"}`) + line("closed", `{}`), ""},
+		"params null":        {line("closed", `null`), ""},
+		"levels":             {line("log", `{"message": "m"}`) + line("log", `{"message": "m", "level": "warning"}`) + line("log", `{"message": "m", "level": 30}`), ""},
+		"version":            {strings.Replace(line("log", `{"message": "m"}`), "0.1", "9.9", 1), ""},
+		"float 100":          {metadata(`{"k": {"type": "float", "raw_value": 100}}`), ""},
+		"NaN":                {metadata(`{"k": {"type": "float", "raw_value": NaN}, "NaN": {"type": "__infer__", "raw_value": -Infinity}}`), ""},
+		"2^70":               {metadata(`{"k": {"type": "int", "raw_value": 1180591620717411303424}, "l": {"type": "__infer__", "raw_value": [1, {"a": 1}]}}`), ""},
+		"table":              {metadata(`{"k": {"type": "table", "raw_value": {"records": [{"a": 1}], "schema": [{"name": "a", "type": "int", "constraints": {"nullable": false}, "tags": {"t": "u"}}]}}}`), ""},
+		"schema and lineage": {metadata(`{"k": {"type": "table_schema", "raw_value": {"columns": []}}, "l": {"type": "table_column_lineage", "raw_value": {"deps_by_column": {"c": [{"asset_key": ["a", "b"], "column_name": "d"}]}}}}`), ""},
+		"invalid UTF-8":      {line("log", "{\"message\": \"\xff \\ud800\"}"), ""},
+		"custom null":        {line("report_custom_message", `{"payload": null}`), ""},
+	} {
+		t.Run(name, func(t *testing.T) {
+			s, args := speaker(t, "0", map[string]string{"file": test.text})
+			s.run(0, args...)
+			var warnings []string
+			for _, text := range s.logged() {
+				if strings.HasPrefix(text, "WARNING ") && !strings.HasSuffix(text, " m") {
+					warnings = append(warnings, text)
+				}
+			}
+			if test.want == "" && len(warnings) > 0 || test.want != "" && (len(warnings) != 1 || !strings.Contains(warnings[0], test.want)) {
+				t.Errorf("warnings %q, want one with %q", warnings, test.want)
+			}
+			s.wantOutcome(dict{"outcome": "success"})
+		})
+	}
+}
+
+// A child that writes nothing but garbage costs Dagster a dozen lines.
+func TestDagsterRelayGarbage(t *testing.T) {
+	s, args := speaker(t, "0", map[string]string{"file": strings.Repeat("garbage\n", 5000) + line("log", `{"message": "still there"}`)})
+	s.run(0, args...)
+	lines := s.logged()
+	if len(lines) != 12 || lines[10] != "INFO still there" || lines[11] != "WARNING 4990 more messages of the command are not passed on" {
+		t.Errorf("logged %q", lines)
+	}
+}
+
+// A child is not held up, nor are we, by more than is held back for it.
+func TestDagsterRelayHoldsBackSoMuch(t *testing.T) {
+	one := line("report_custom_message", `{"payload": "`+strings.Repeat("x", 40_000)+`"}`)
+	s, args := speaker(t, "0", map[string]string{"file": strings.Repeat(one, 500)})
+	s.run(0, args...)
+	if n := len(of("report_custom_message", s.heard())); n < 410 || n > 425 {
+		t.Errorf("%d custom messages, want those of 16 MiB", n)
+	}
+	s.wantLogged("WARNING what the command reported beyond 16777216 bytes is not passed on")
+}
+
+// Passthrough is one attempt of a child that has all to itself; without Dagster
+// it means nothing.
+func TestDagsterPassthrough(t *testing.T) {
+	s, args := speaker(t, "7", map[string]string{"file": spoken()})
+	if err := os.WriteFile(s.messages, nil, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	args[2] = "passthrough"
+	s.run(7, args...)
+	text, err := os.ReadFile(s.messages)
+	if err != nil || string(text) != spoken() {
+		t.Errorf("Dagster got %q, want what the child wrote (%v)", text, err)
+	}
+	s.environ = s.environ[2:]
+	out, _ := s.run(0, "run", "--dagster", "passthrough", "--", "sh", "-c", "echo $PERDURE_ATTEMPT; test $PERDURE_ATTEMPT = 2")
+	if out != "1\n2\n" {
+		t.Errorf("without Dagster: attempts %q, want two", out)
+	}
+}
+
+// The mode is a flag or a variable; a wrong one is refused.
+func TestDagsterMode(t *testing.T) {
+	s, args := speaker(t, "0", map[string]string{"file": spoken()})
+	s.environ = append(s.environ, "PERDURE_DAGSTER=relay")
+	s.run(0, slices.Concat([]string{"run"}, args[3:])...)
+	if n := len(of("report_asset_materialization", s.heard())); n != 1 {
+		t.Errorf("%d materializations by PERDURE_DAGSTER=relay, want 1", n)
+	}
+	s = newStep(t)
+	_, errs := s.run(64, "run", "--dagster", "rely", "--", "true")
+	if !strings.Contains(errs, `--dagster: "rely" is not allowed`) {
+		t.Errorf("the flag: %s", errs)
+	}
+	s = newStep(t)
+	s.environ = append(s.environ, "PERDURE_DAGSTER=none")
+	_, errs = s.run(64, "run", "--", "true")
+	if !strings.Contains(errs, `PERDURE_DAGSTER: "none" is not allowed: want`) || !strings.Contains(errs, "strip, relay, passthrough") {
+		t.Errorf("the variable: %s", errs)
+	}
+}

@@ -1,0 +1,44 @@
+package pipestest
+
+import (
+	"bytes"
+	"compress/zlib"
+	"encoding/base64"
+	"encoding/json"
+)
+
+// Pack encodes what Dagster puts into a variable: v as JSON, or the text that it
+// is.
+func Pack(v any) (string, error) {
+	text, ok := v.(string)
+	if !ok {
+		encoded, err := json.Marshal(v)
+		if err != nil {
+			return "", err
+		}
+		text = string(encoded)
+	}
+	var b bytes.Buffer
+	z := zlib.NewWriter(&b)
+	if _, err := z.Write([]byte(text)); err != nil {
+		return "", err
+	}
+	if err := z.Close(); err != nil {
+		return "", err
+	}
+	return base64.StdEncoding.EncodeToString(b.Bytes()), nil
+}
+
+// Context is the context of a step, as Dagster sends it, with these assets; none
+// is a step that makes none.
+func Context(assets ...string) map[string]any {
+	c := map[string]any{
+		"asset_keys": nil, "code_version_by_asset_key": nil, "provenance_by_asset_key": nil,
+		"partition_key": nil, "partition_key_range": nil, "partition_time_window": nil,
+		"run_id": "run-1", "job_name": "job", "retry_number": 0, "extras": map[string]any{},
+	}
+	if len(assets) > 0 {
+		c["asset_keys"] = assets
+	}
+	return c
+}
