@@ -79,7 +79,9 @@ func (m *multipart) create(ctx context.Context) error {
 	if err := m.forbidden(ctx); err != nil {
 		return err
 	}
-	created, err := m.store.client.CreateMultipartUpload(ctx, &s3.CreateMultipartUploadInput{
+	longer, cancel := outlast(ctx)
+	defer cancel()
+	created, err := m.store.client.CreateMultipartUpload(longer, &s3.CreateMultipartUploadInput{
 		Bucket: &m.bucket, Key: &m.key,
 		ChecksumAlgorithm: types.ChecksumAlgorithmCrc32, ChecksumType: types.ChecksumTypeFullObject,
 		ContentType: optional(m.o.ContentType), Metadata: m.metadata(), StorageClass: m.o.StorageClass,
@@ -99,6 +101,20 @@ func (m *multipart) create(ctx context.Context) error {
 		return m.abort(ctx, err)
 	}
 	return nil
+}
+
+// outlast returns a context that ends some time after ctx: only who gets to know
+// the ID of an upload can drop it. The function must be called in the end.
+func outlast(ctx context.Context) (context.Context, func()) {
+	longer, cancel := context.WithCancelCause(context.WithoutCancel(ctx))
+	stop := context.AfterFunc(ctx, func() {
+		timer := time.AfterFunc(5*time.Second, func() { cancel(context.Cause(ctx)) })
+		context.AfterFunc(longer, func() { timer.Stop() })
+	})
+	return longer, func() {
+		stop()
+		cancel(nil)
+	}
 }
 
 // resume finds the upload of the state file again, with the parts that the store

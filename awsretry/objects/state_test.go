@@ -2,11 +2,14 @@ package objects_test
 
 import (
 	"bytes"
+	"context"
+	"errors"
 	"fmt"
 	"os"
 	"path/filepath"
 	"slices"
 	"testing"
+	"time"
 
 	"github.com/seed-0f2c7998/perdure/awsretry/objects"
 	"github.com/seed-0f2c7998/perdure/s3test"
@@ -81,6 +84,27 @@ func TestAbandon(t *testing.T) {
 	}
 	if _, err := os.Stat(path); err == nil || len(server.Uploads()) > 0 {
 		t.Errorf("uploads %v are left, or the state is", server.Uploads())
+	}
+}
+
+// An upload whose beginning is interrupted is dropped: its ID is waited for.
+func TestPutInterruptedWhileItBegins(t *testing.T) {
+	server := start(t, s3test.Options{})
+	ctx, cancel := context.WithCancel(t.Context())
+	defer cancel()
+	server.Script(func(r s3test.Request) s3test.Fault {
+		if r.Operation != "CreateMultipartUpload" {
+			return s3test.Fault{}
+		}
+		cancel()
+		return s3test.SlowAnswer(100 * time.Millisecond)
+	})
+	store := open(t, server, objects.Options{PartSize: 5 * mib})
+	if _, err := store.Put(ctx, bucket, "k", bytes.NewReader(content(1, 6*mib)), objects.PutOptions{}); !errors.Is(err, context.Canceled) {
+		t.Errorf("an interrupted put: %v, want %v", err, context.Canceled)
+	}
+	if left := server.Uploads(); len(left) > 0 || server.Count("DELETE", "") != 1 {
+		t.Errorf("uploads %v are left, want the one dropped", left)
 	}
 }
 
