@@ -30,11 +30,12 @@ renamed when it is on the disk; an object is there whole or not at all. So when 
 was. Only what is written to standard output, a pipe or a device can't be taken back. What ends on
 standard input is taken for complete: in a shell, set pipefail.
 
-A large URL is fetched in parallel ranges, if the server knows them. When its copy to a file fails, is
-interrupted or killed, and the server gives an ETag or a Last-Modified that will do, what has come stays
-beside DST in .NAME.part, with .NAME.part.json: the same command goes on from there, or begins anew if
-the page has changed. --no-resume leaves nothing. --checksum compares SRC, whatever it is, before DST is
-there.
+What is large is fetched in parallel ranges and sent in parts, and its copy outlasts the process. When it
+fails, is interrupted or killed, the same command goes on from there, or begins anew if SRC has changed.
+What has come of a URL or an object stays beside DST in .NAME.part, with .NAME.part.json, if there is an
+ETag or a Last-Modified that will do. What has gone of a file stays in the store, and what is known of it
+in the state directory (PERDURE_STATE, or else ~/.local/state/perdure); perdure s3 clean drops both.
+--no-resume leaves nothing. --checksum compares SRC, whatever it is, before DST is there.
 
 With -r, SRC is a directory and DST is s3://BUCKET/PREFIX, or the other way round: what is below the one
 comes to be below the other. Files that are there are not copied again: those with the same size and the

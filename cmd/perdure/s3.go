@@ -34,13 +34,13 @@ func (a *app) cleanCommand() *cobra.Command {
 	endpoint, age, wait := "", "", time.Duration(0)
 	c := &cobra.Command{
 		Use:   "clean [flags] s3://BUCKET[/PREFIX]",
-		Short: "Abort uploads that a killed process has left unfinished",
+		Short: "Abort uploads that were begun some time ago and not completed",
 		Long: `Abort the multipart uploads of keys that begin with PREFIX which were begun some time ago and never
 completed. The store keeps, and charges for, their parts until then. Objects are not touched.
 
-An upload is aborted by copy itself whenever that fails or is interrupted. What is left is that of a
-process which was killed, or of a machine that went down. A store does not say who began an upload: so
-this is for those of other programs as well, and --older-than must be more than any upload takes.`,
+What is left is that of a copy which was killed, or of one that the same command would go on with: what
+that would need to know is removed as well. A store does not say who began an upload: so this is for those
+of other programs, too, and --older-than must be more than any upload takes.`,
 		Example: `  perdure s3 clean s3://bikes
   perdure s3 clean s3://bikes/raw/ --older-than 1h`,
 		Args: func(_ *cobra.Command, args []string) error {
@@ -85,6 +85,9 @@ func (a *app) clean(c *cobra.Command, f *policy.Flags, place, age string, link *
 		return err
 	}
 	n, err := store.Clean(ctx, bucket, prefix, old)
+	if err == nil {
+		err = store.Forget(ctx, bucket, prefix, old)
+	}
 	if n > 0 || err == nil {
 		a.log.Info(fmt.Sprintf("Aborted %d unfinished uploads to s3://%s/%s", n, bucket, prefix),
 			"event", "cleaned", "bucket", bucket, "prefix", prefix, "aborted", n)

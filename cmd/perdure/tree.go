@@ -34,9 +34,9 @@ type copyFlags struct {
 func addCopyFlags(flags *pflag.FlagSet) *copyFlags {
 	f := &copyFlags{}
 	flags.BoolVarP(&f.recursive, "recursive", "r", false, "copy all files below a directory to s3://BUCKET/PREFIX, or back")
-	flags.IntVar(&f.parallel, "parallel", 0, "`number` of files at a time with -r (16), or of requests for a large URL (4); 1 to 256")
+	flags.IntVar(&f.parallel, "parallel", 0, "`number` of files at a time with -r (16), or of requests for one that is large (4); 1 to 256")
 	flags.StringVar(&f.checksum, "checksum", "", "`checksum` that SRC is to have, as sha256:9f86d0...")
-	flags.BoolVar(&f.noResume, "no-resume", false, "begin a URL anew, and leave nothing for another run to go on with")
+	flags.BoolVar(&f.noResume, "no-resume", false, "begin anew, and leave nothing for another run to go on with")
 	flags.StringVar(&f.manifest, "manifest", "", "`file` for what becomes of each file with -r, in lines of JSON; - is standard output")
 	flags.StringVar(&f.asset, "dagster-asset", "", "`key` of the asset that the copy makes, if Dagster runs us and the step makes several")
 	return f
@@ -52,7 +52,7 @@ func (f *copyFlags) check(flags *pflag.FlagSet) error {
 	case f.recursive && f.checksum != "":
 		return exit.UsageError(errors.New("--checksum is of one file: it does not go with --recursive"))
 	case f.recursive && f.noResume:
-		return exit.UsageError(errors.New("--no-resume is for one URL: it does not go with --recursive"))
+		return exit.UsageError(errors.New("--no-resume is for one file: it does not go with --recursive"))
 	case !f.recursive && f.manifest != "":
 		return exit.UsageError(errors.New("--manifest is of many files: it goes with --recursive"))
 	}

@@ -16,6 +16,7 @@ import (
 
 	"github.com/seed-0f2c7998/perdure/awsretry/objects"
 	"github.com/seed-0f2c7998/perdure/circuit"
+	"github.com/seed-0f2c7998/perdure/cmd/perdure/internal/patience"
 	"github.com/seed-0f2c7998/perdure/httpretry"
 	"github.com/seed-0f2c7998/perdure/internal/redact"
 	"github.com/seed-0f2c7998/perdure/internal/setting"
@@ -71,9 +72,9 @@ func (c *copier) connectWeb(registry *circuit.Registry) error {
 	base.DisableCompression = true                          // the bytes as they are there
 	base.ResponseHeaderTimeout = 2 * time.Minute
 	base.MaxIdleConnsPerHost = max(c.Parallel, 4)
-	c.client = &http.Client{Transport: patient{httpretry.NewTransport(counted{base, &c.attempts}, httpretry.Options{
+	c.client = &http.Client{Transport: patience.Transport{RoundTripper: httpretry.NewTransport(counted{base, &c.attempts}, httpretry.Options{
 		Policy: &p, Breakers: &breaker, Registry: registry, StallTimeout: 30 * time.Second, OnResume: c.resumed,
-	}), c.Patience, registry.All}}
+	}), Patience: c.Patience, Breakers: registry.All}}
 	return nil
 }
 
@@ -110,9 +111,9 @@ func (c *copier) connectStore(ctx context.Context, preset, name string, registry
 	if err != nil {
 		return nil, err
 	}
-	return objects.New(cfg, objects.Options{Policy: &p, Breakers: &breaker, Registry: registry}, func(o *s3.Options) {
+	return objects.New(cfg, objects.Options{Policy: &p, Breakers: &breaker, Registry: registry, Parallel: c.Parallel}, func(o *s3.Options) {
 		o.HTTPClient = countedClient{o.HTTPClient, &c.attempts}
-		patiently(o, c.Patience, registry.All)
+		c.Patience.Apply(o, registry.All)
 		c.endpoint = aws.ToString(o.BaseEndpoint)
 	})
 }

@@ -162,8 +162,8 @@ func (c *copier) target() (target, error) {
 
 // attempt copies all of it once.
 func (c *copier) attempt(ctx context.Context, t target) (outcome, error) {
-	if f, ok := t.(*fetch); ok {
-		return f.attempt(ctx)
+	if t, ok := t.(fetcher); ok {
+		return t.attempt(ctx)
 	}
 	in, err := c.open(ctx)
 	if err != nil {

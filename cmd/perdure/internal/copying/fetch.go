@@ -5,13 +5,9 @@ import (
 	"crypto/sha256"
 	"encoding/hex"
 	"errors"
-	"fmt"
-	"io"
 	"io/fs"
 	"net/http"
 	"net/url"
-	"os"
-	"runtime"
 	"strconv"
 	"strings"
 	"sync/atomic"
@@ -35,31 +31,27 @@ const (
 // A fetch is a web page that becomes a file: in parallel ranges if it is large,
 // and in several runs if one is not enough.
 type fetch struct {
-	*draft
+	*remnant
 
 	state download.State
-	kept  *partial.File // the draft's file; nil: nothing is kept for another run
-	saved time.Time     // when the state was
+	saved time.Time // when the state was
 
 	total    atomic.Int64 // bytes of the page; -1: not known
 	came     atomic.Int64 // bytes that are there
 	answered atomic.Bool  // in this attempt
 }
 
-// newFetch opens the file that d is written to: the one of an earlier run, if
-// nobody else has it.
+// newFetch opens the file that d is written to.
 func (c *copier) newFetch(d *draft, mode fs.FileMode) (target, error) {
-	f := &fetch{draft: d}
-	var err error
-	if !c.NoResume {
-		f.kept, f.state, err = partial.Open(d.path, identity(c.from.text), mode)
-		if err == nil {
-			d.file = f.kept.File
-			return f, nil
-		}
-		f.kept = nil
+	f := &fetch{}
+	r, err := c.newRemnant(d, func() (kept *partial.File, err error) {
+		kept, f.state, err = partial.Open(d.path, identity(c.from.text), mode)
+		return kept, err
+	}, mode)
+	if err == nil && r.kept == nil {
+		f.state = download.State{}
 	}
-	d.file, err = os.OpenFile(besides(d.path), os.O_RDWR|os.O_CREATE|os.O_EXCL, mode)
+	f.remnant = r
 	return f, err
 }
 
@@ -105,7 +97,11 @@ func (f *fetch) attempt(ctx context.Context) (outcome, error) {
 		c.note("renewed", c.from.String()+" has changed since the earlier run: it is fetched anew")
 	}
 	if err == nil {
-		return f.finish(ctx)
+		o, err := f.finish(ctx, f.state.Size, checksum.Sum{}, f.forget)
+		if err == nil && c.want.IsZero() && len(f.state.Digests) > 0 {
+			o.verified = "digest"
+		}
+		return o, err
 	}
 	return outcome{}, f.failed(err)
 }
@@ -123,7 +119,7 @@ func (f *fetch) begin() download.State {
 	f.came.Store(f.state.Bytes())
 	f.total.Store(-1)
 	if have := f.state.Bytes(); have > 0 {
-		f.copier.note("continued", fmt.Sprintf("Going on with %s: %d of %d bytes are there", f.copier.from, have, f.state.Size))
+		f.copier.goingOn(f.copier.from, have, f.state.Size)
 	}
 	return f.state
 }
@@ -158,31 +154,6 @@ func (f *fetch) forget() error {
 	return f.kept.Forget()
 }
 
-// finish reads the file that is complete, for its checksum and the one that is
-// wanted.
-func (f *fetch) finish(ctx context.Context) (outcome, error) {
-	c := f.copier
-	if err := f.file.Truncate(f.state.Size); err != nil {
-		return outcome{}, retry.Permanent(c.explain("write", c.to, err))
-	}
-	sum, wanted := sha256.New(), c.want.New()
-	all := &watched{ctx: ctx, in: io.NewSectionReader(f.file, 0, f.state.Size), size: f.state.Size, progress: func(int64, int64) {}}
-	if _, err := io.CopyBuffer(io.MultiWriter(sum, wanted), all, make([]byte, chunk)); err != nil {
-		return outcome{}, retry.Permanent(c.explain("read", c.to, err))
-	}
-	if err := c.want.Check(wanted); err != nil {
-		return outcome{}, retry.Permanent(c.explain("read", c.from, errors.Join(err, f.forget())))
-	}
-	o := outcome{bytes: f.state.Size, checksum: checksum.Sum{Name: "sha256", Value: sum.Sum(nil)}.String(), verified: "size"}
-	switch {
-	case !c.want.IsZero():
-		o.verified = c.want.Name
-	case len(f.state.Digests) > 0:
-		o.verified = "digest"
-	}
-	return o, nil
-}
-
 // checkpoint saves the state, unless that was just done.
 func (f *fetch) checkpoint(s download.State) {
 	if f.kept == nil || s.ETag == "" && s.LastModified == "" || s.Size < 0 || time.Since(f.saved) < saveEvery {
@@ -192,33 +163,14 @@ func (f *fetch) checkpoint(s download.State) {
 	f.saved = time.Now()
 }
 
-// commit gives the file its name, when it is on the disk. The name is given
-// while the file is still ours alone, where the system allows that.
-func (f *fetch) commit() error {
-	if err := f.install(runtime.GOOS == "windows"); err != nil || f.kept == nil {
-		return err
-	}
-	return f.kept.Forget()
-}
-
 // close leaves what another run can go on with, or nothing.
 func (f *fetch) close() {
-	if f.done {
-		_ = f.file.Close()
-		return
-	}
 	resumable := (f.state.ETag != "" || f.state.LastModified != "") && f.state.Size >= 0 && f.state.Bytes() > 0
-	if f.kept != nil && resumable && (f.kept.Save(f.state) == nil || f.kept.Known()) {
-		_ = f.file.Close()
-		f.copier.left = fmt.Sprintf("%d of %d bytes are kept in %s: the same command goes on with them",
-			f.state.Bytes(), f.state.Size, f.file.Name())
+	if f.done || f.kept == nil || !resumable || f.kept.Save(f.state) != nil && !f.kept.Known() {
+		f.leave(0, 0)
 		return
 	}
-	if f.kept != nil {
-		_ = f.kept.Forget()
-	}
-	_ = f.file.Close()
-	_ = os.Remove(f.file.Name())
+	f.leave(f.state.Bytes(), f.state.Size)
 }
 
 // A writeError is an error of the destination.

@@ -35,6 +35,12 @@ type target interface {
 	sequential() bool
 }
 
+// A fetcher is a target that asks for what it lacks, rather than being written
+// to. Its error says whether there may be another attempt.
+type fetcher interface {
+	attempt(ctx context.Context) (outcome, error)
+}
+
 // receive copies in to w and returns the SHA-256 of what it was.
 func (c *copier) receive(ctx context.Context, in *input, w io.Writer) (outcome, error) {
 	sum := sha256.New()
@@ -94,8 +100,12 @@ func (c *copier) newDraft() (target, error) {
 		}
 		made, d.mode = 0o600, info.Mode().Perm()
 	}
-	if c.from.kind == web {
+	switch c.from.kind {
+	case web:
 		return c.newFetch(d, made)
+	case object:
+		return c.newPull(d, made)
+	default:
 	}
 	d.file, err = os.OpenFile(besides(path), os.O_RDWR|os.O_CREATE|os.O_EXCL, made)
 	if err != nil {
@@ -200,15 +210,24 @@ func (p put) close()           {}
 func (p put) write(ctx context.Context, in *input) (outcome, error) {
 	c := p.copier
 	options := objects.PutOptions{ContentType: in.kind}
-	var body io.Reader = in.seek
 	if in.seek == nil {
-		body = c.watch(ctx, in)
-	} else {
-		options.Progress = c.progress
+		return p.send(ctx, in, c.watch(ctx, in), options)
 	}
 	if err := c.compare(ctx, in); err != nil {
 		return outcome{}, err
 	}
+	options.Progress = c.progress
+	done, err := c.recall(ctx, in, &options)
+	if err != nil {
+		return outcome{}, err
+	}
+	o, err := p.send(ctx, in, in.seek, options)
+	done(err)
+	return o, err
+}
+
+func (p put) send(ctx context.Context, in *input, body io.Reader, options objects.PutOptions) (outcome, error) {
+	c := p.copier
 	o, err := c.upload.Put(ctx, c.to.bucket, c.to.key, body, options)
 	if err == nil && in.size >= 0 && o.Size != in.size {
 		err = fmt.Errorf("%w: %d bytes of %d arrived", errSize, o.Size, in.size)

@@ -1,9 +1,11 @@
-// Package partial keeps a file that is not complete yet, and what is known of
-// it, for the process that goes on with it.
+// Package partial keeps what is not complete yet, and what is known of it, for
+// the process that goes on with it.
 //
-// Beside NAME are .NAME.part, with the bytes, and .NAME.part.json, which says
-// which of them are there and of what. What it says is never more than what is
-// on the disk. One process at a time has them.
+// Of a file NAME there are, beside it, .NAME.part, with the bytes, and
+// .NAME.part.json, which says which of them are there and of what. What it says
+// is never more than what is on the disk. Of an object there are two files in a
+// directory of the user's, for its bytes are in the store. One process at a time
+// has them.
 package partial
 
 import (
@@ -12,6 +14,7 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
+	"runtime"
 
 	"github.com/seed-0f2c7998/perdure/httpretry/download"
 )
@@ -22,6 +25,12 @@ const format = "perdure-download-1"
 // ErrTaken is returned where another process has the file, or it is not one of
 // ours to go on with.
 var ErrTaken = errors.New("another process has the partial file")
+
+// longest is how many bytes the name of a file has at most, as most systems know it.
+const longest = 255
+
+// errLong is returned for a file whose name leaves no room for the others'.
+var errLong = errors.New("the name is too long for a partial file")
 
 // A File is a partial file that this process has. It is not safe for concurrent use.
 type File struct {
@@ -38,49 +47,66 @@ type record struct {
 	State  download.State `json:"state"`
 }
 
-// Open opens, or makes with that mode, the partial file of path, and returns how
-// far it has come. That is the zero State if it is not of source, a text that
-// tells one entity from another, or what is known of it does not fit it.
+// Open claims the partial file of path, and returns how far it has come. That is
+// the zero State if it is not of source, a text that tells one entity from
+// another, or what is known of it does not fit it.
 func Open(path, source string, mode fs.FileMode) (*File, download.State, error) {
-	name := filepath.Join(filepath.Dir(path), "."+filepath.Base(path)+".part")
-	if info, err := os.Lstat(name); err == nil && !info.Mode().IsRegular() {
-		return nil, download.State{}, ErrTaken
-	}
-	opened, err := os.OpenFile(name, os.O_RDWR|os.O_CREATE, mode)
+	f, err := Claim(path, mode)
 	if err != nil {
 		return nil, download.State{}, err
 	}
-	f := &File{File: opened, source: source}
-	if !f.claim() {
-		_ = opened.Close()
-		return nil, download.State{}, ErrTaken
-	}
+	f.source = source
 	state := f.recall()
 	f.known = state.Bytes() > 0
 	if !f.known {
-		err = errors.Join(f.Forget(), f.Truncate(0))
+		err = f.Renew()
 	}
 	if err != nil {
-		_ = opened.Close()
+		_ = f.Close()
 	}
 	return f, state, err
 }
 
-// claim makes the file this process's alone, unless another has it, or it has
-// become the file that it was to become, or someone else has put it there.
-func (f *File) claim() bool {
-	info, err := f.Stat()
-	if err != nil || !own(info) || !lock(f.File) {
-		return false
+// Claim opens, or makes with that mode, the partial file of path for this process
+// alone. What the second file says is for the caller to read.
+func Claim(path string, mode fs.FileMode) (*File, error) {
+	name := "." + filepath.Base(path) + ".part"
+	if len(name+".json.new") > longest {
+		return nil, errLong
 	}
-	now, err := os.Lstat(f.Name())
-	return err == nil && os.SameFile(info, now)
+	f, err := claim(filepath.Join(filepath.Dir(path), name), mode)
+	if err != nil {
+		return nil, err
+	}
+	return &File{File: f}, nil
+}
+
+// claim opens the file of that name for this process alone, unless another has
+// it, or it has become the file that it was to become, or someone else has put it
+// there.
+func claim(name string, mode fs.FileMode) (*os.File, error) {
+	if info, err := os.Lstat(name); err == nil && !info.Mode().IsRegular() {
+		return nil, ErrTaken
+	}
+	f, err := os.OpenFile(name, os.O_RDWR|os.O_CREATE, mode)
+	if err != nil {
+		return nil, err
+	}
+	info, err := f.Stat()
+	if err == nil && own(info) && lock(f) {
+		now, err := os.Lstat(name)
+		if err == nil && os.SameFile(info, now) {
+			return f, nil
+		}
+	}
+	_ = f.Close()
+	return nil, ErrTaken
 }
 
 // recall reads the second file.
 func (f *File) recall() download.State {
 	var r record
-	text, err := os.ReadFile(f.sidecar())
+	text, err := os.ReadFile(f.Sidecar())
 	if err != nil || json.Unmarshal(text, &r) != nil || r.Format != format || r.Source != f.source {
 		return download.State{}
 	}
@@ -91,7 +117,8 @@ func (f *File) recall() download.State {
 	return r.State
 }
 
-func (f *File) sidecar() string { return f.Name() + ".json" }
+// Sidecar returns the path of the second file.
+func (f *File) Sidecar() string { return f.Name() + ".json" }
 
 // Known reports whether another process would find something to go on with.
 func (f *File) Known() bool { return f.known }
@@ -105,22 +132,40 @@ func (f *File) Save(s download.State) error {
 	if err := f.Sync(); err != nil {
 		return err
 	}
-	next := f.sidecar() + ".new"
+	next := f.Sidecar() + ".new"
 	if err := os.WriteFile(next, append(text, '\n'), 0o600); err != nil {
 		return errors.Join(err, os.Remove(next))
 	}
-	if err := os.Rename(next, f.sidecar()); err != nil {
+	if err := os.Rename(next, f.Sidecar()); err != nil {
 		return err
 	}
 	f.known = true
 	return nil
 }
 
+// Discard closes and removes the file, and what is known of it.
+func (f *File) Discard() {
+	_ = f.Forget() // it would not fit another
+	discard(f.File)
+}
+
+// discard closes and removes a file, so that nobody else can have it by then.
+func discard(f *os.File) {
+	if runtime.GOOS == "windows" { // what is open can't be removed there
+		_ = f.Close()
+	}
+	_ = os.Remove(f.Name())
+	_ = f.Close()
+}
+
+// Renew makes the file as if it had just been made.
+func (f *File) Renew() error { return errors.Join(f.Forget(), f.Truncate(0)) }
+
 // Forget takes back what was written down: other bytes are about to come. When
 // it returns, that is on the disk.
 func (f *File) Forget() error {
 	f.known = false
-	err := os.Remove(f.sidecar())
+	err := os.Remove(f.Sidecar())
 	if errors.Is(err, fs.ErrNotExist) {
 		return nil
 	}

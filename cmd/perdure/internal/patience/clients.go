@@ -1,4 +1,4 @@
-package copying
+package patience
 
 import (
 	"context"
@@ -9,20 +9,20 @@ import (
 	"github.com/aws/smithy-go/middleware"
 
 	"github.com/seed-0f2c7998/perdure/circuit"
-	"github.com/seed-0f2c7998/perdure/cmd/perdure/internal/patience"
 	"github.com/seed-0f2c7998/perdure/httpretry"
 )
 
-// A patient RoundTripper waits for leave to send, outside of the attempts.
-type patient struct {
+// A Transport waits for leave to send, outside of the attempts.
+type Transport struct {
 	http.RoundTripper
 
-	patience *patience.Patience
-	breakers func() []*circuit.Breaker
+	Patience *Patience
+	Breakers func() []*circuit.Breaker
 }
 
-func (t patient) RoundTrip(req *http.Request) (res *http.Response, err error) {
-	waited := t.patience.Do(req.Context(), t.breakers, func(context.Context) error {
+// RoundTrip sends req when it may.
+func (t Transport) RoundTrip(req *http.Request) (res *http.Response, err error) {
+	waited := t.Patience.Do(req.Context(), t.Breakers, func(context.Context) error {
 		if res != nil {
 			_ = res.Body.Close() // it only said when to come back
 		}
@@ -37,8 +37,8 @@ func (t patient) RoundTrip(req *http.Request) (res *http.Response, err error) {
 	return res, nil
 }
 
-// patiently is patient for the operations of an S3 client.
-func patiently(o *s3.Options, p *patience.Patience, breakers func() []*circuit.Breaker) {
+// Apply makes the operations of an S3 client wait like a Transport.
+func (p *Patience) Apply(o *s3.Options, breakers func() []*circuit.Breaker) {
 	o.APIOptions = append(o.APIOptions, func(stack *middleware.Stack) error {
 		return stack.Initialize.Add(middleware.InitializeMiddlewareFunc("perdure:Wait", func(
 			ctx context.Context, in middleware.InitializeInput, next middleware.InitializeHandler,

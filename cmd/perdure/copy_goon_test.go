@@ -1,0 +1,268 @@
+//go:build unix
+
+package main
+
+import (
+	"bytes"
+	"os"
+	"path/filepath"
+	"regexp"
+	"slices"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/aws/aws-sdk-go-v2/service/s3"
+
+	"github.com/seed-0f2c7998/perdure/s3test"
+)
+
+// A pairing is a large file, and the object that it is to become, in a store.
+type pairing struct {
+	*testServers
+
+	environ  []string
+	from, to string
+	uploads  string // the directory with what is known of uploads
+}
+
+func newPairing(t *testing.T, content []byte) *pairing {
+	t.Helper()
+	home := t.TempDir()
+	p := &pairing{
+		testServers: startTestServers(t), from: filepath.Join(home, "large.bin"), to: "s3://bikes/large.bin",
+		uploads: filepath.Join(home, "state", "uploads"),
+	}
+	p.environ = p.testServers.environ(home)
+	write(t, p.from, content)
+	return p
+}
+
+func write(t *testing.T, path string, content []byte) {
+	t.Helper()
+	if err := os.WriteFile(path, content, 0o600); err != nil {
+		t.Fatal(err)
+	}
+}
+
+// run runs the command and checks its code, and returns what it says.
+func (p *pairing) run(t *testing.T, want int, args ...string) string {
+	t.Helper()
+	var log bytes.Buffer
+	c := command(t, p.environ, args...)
+	c.Stderr = &log
+	_ = start(t, c).Wait() // its code tells
+	if got := c.ProcessState.ExitCode(); got != want {
+		t.Fatalf("%q: exit code %d, want %d\n%s", args, got, want, &log)
+	}
+	return log.String()
+}
+
+// refuse has the store answer requests for the last of three parts with a fault.
+func (p *pairing) refuse(fault s3test.Fault) {
+	p.store.Script(func(r s3test.Request) s3test.Fault {
+		if r.Query.Get("partNumber") == "3" {
+			return fault
+		}
+		return s3test.Fault{}
+	})
+}
+
+// stop runs a copy that the store does not let end, and leaves two of its parts.
+func (p *pairing) stop(t *testing.T) {
+	t.Helper()
+	p.refuse(s3test.SlowDown())
+	log := p.run(t, 69, "copy", "--parallel", "1", p.from, p.to)
+	p.store.Script(nil)
+	const want = ": 503 SlowDown: .*; 16777216 of 20971520 bytes are kept in the store: the same command goes on with them\n$"
+	if !regexp.MustCompile(want).MatchString(log) || len(p.store.Uploads()) != 1 || p.remembered() != 2 {
+		t.Fatalf("uploads %v, %d files of state, want one and two; it says\n%s", p.store.Uploads(), p.remembered(), log)
+	}
+	p.store.Reset()
+}
+
+// remembered returns how many files of state there are.
+func (p *pairing) remembered() int {
+	files, _ := os.ReadDir(p.uploads)
+	return len(files)
+}
+
+// sent returns the parts that came in.
+func (p *pairing) sent() (parts []string) {
+	for _, r := range p.store.Requests() {
+		if n := r.Query.Get("partNumber"); n != "" && r.Method == "PUT" {
+			parts = append(parts, n)
+		}
+	}
+	slices.Sort(parts)
+	return parts
+}
+
+// settled checks that the object is there, and nothing else is.
+func (p *pairing) settled(t *testing.T, content []byte) {
+	t.Helper()
+	if got, _ := p.store.Object("bikes", "large.bin"); !bytes.Equal(got, content) {
+		t.Errorf("the store has %d other bytes, want %d", len(got), len(content))
+	}
+	if left := p.store.Uploads(); len(left) > 0 || p.remembered() > 0 {
+		t.Errorf("uploads %v and %d files of state are left", left, p.remembered())
+	}
+}
+
+// mib20 is the content of a file of three parts.
+var mib20 = generated(20 << 20)
+
+// What was given up is gone on with: the part that is missing is sent, and the
+// bar begins where it was.
+func TestUploadGoesOn(t *testing.T) {
+	p := newPairing(t, mib20)
+	p.stop(t)
+	log := p.run(t, 0, "copy", p.from, p.to, "--json")
+	for _, want := range []string{
+		`"message":"Going on with s3://bikes/large.bin: 16777216 of 20971520 bytes are there","event":"continued"`, `"event":"copied"`,
+	} {
+		if !strings.Contains(log, want) {
+			t.Errorf("it does not say %s:\n%s", want, log)
+		}
+	}
+	if got := p.sent(); !slices.Equal(got, []string{"3"}) {
+		t.Errorf("parts %q were sent, want the third", got)
+	}
+	p.settled(t, mib20)
+}
+
+// A source that has changed is sent anew, and what was sent of the old one is
+// dropped: nothing is put together from two.
+func TestChangedSourceIsSentAnew(t *testing.T) {
+	longer := append(slices.Clone(mib20), "more"...)
+	for name, content := range map[string][]byte{"longer": longer, "touched": mib20, "small": mib20[:1000]} {
+		t.Run(name, func(t *testing.T) {
+			p := newPairing(t, mib20)
+			p.stop(t)
+			write(t, p.from, content)
+			later := time.Now().Add(time.Minute)
+			if err := os.Chtimes(p.from, later, later); err != nil {
+				t.Fatal(err)
+			}
+			log := p.run(t, 0, "copy", p.from, p.to)
+			if want := "INFO: " + p.from + " has changed since the earlier run: it is sent anew\n"; !strings.Contains(log, want) {
+				t.Errorf("it does not say %q:\n%s", want, log)
+			}
+			if got := p.store.Count("DELETE", ""); got != 1 {
+				t.Errorf("%d requests to drop the old upload, want 1", got)
+			}
+			p.settled(t, content)
+		})
+	}
+}
+
+// drop aborts an upload as others may.
+func (p *pairing) drop(t *testing.T, u s3test.Upload) {
+	t.Helper()
+	if _, err := p.client().AbortMultipartUpload(t.Context(), &s3.AbortMultipartUploadInput{Bucket: &u.Bucket, Key: &u.Key, UploadId: &u.ID}); err != nil {
+		t.Fatal(err)
+	}
+}
+
+// What the store has forgotten is sent again, and that is told.
+func TestForgottenUploadIsSentAnew(t *testing.T) {
+	p := newPairing(t, mib20)
+	p.stop(t)
+	for _, u := range p.store.Uploads() {
+		p.drop(t, u)
+	}
+	log := p.run(t, 0, "copy", p.from, p.to)
+	if want := "INFO: The store does not have what the earlier run has sent any more: " + p.from + " is sent anew\n"; !strings.Contains(log, want) {
+		t.Errorf("it does not say %q:\n%s", want, log)
+	}
+	p.settled(t, mib20)
+}
+
+// With --no-resume what an earlier run has left is dropped, and nothing is left.
+func TestNoResume(t *testing.T) {
+	p := newPairing(t, mib20)
+	p.stop(t)
+	p.refuse(s3test.SlowDown())
+	log := p.run(t, 69, "copy", p.from, p.to, "--no-resume")
+	if left := p.store.Uploads(); len(left) > 0 || p.remembered() > 0 || strings.Contains(log, "kept") {
+		t.Errorf("uploads %v and %d files of state are left:\n%s", left, p.remembered(), log)
+	}
+	p.store.Script(nil)
+	p.run(t, 0, "copy", p.from, p.to, "--no-resume")
+	p.settled(t, mib20)
+}
+
+// What would fail again leaves nothing to go on with; but what the store will
+// not drop is kept.
+func TestRefusedUploadLeavesNothing(t *testing.T) {
+	p := newPairing(t, mib20)
+	p.refuse(s3test.AccessDenied())
+	if log := p.run(t, 1, "copy", p.from, p.to, "--parallel", "1"); strings.Contains(log, "kept") {
+		t.Errorf("it says that something is kept:\n%s", log)
+	}
+	if left := p.store.Uploads(); len(left) > 0 || p.remembered() > 0 {
+		t.Errorf("uploads %v and %d files of state are left", left, p.remembered())
+	}
+	p.store.Script(func(r s3test.Request) s3test.Fault {
+		if r.Query.Get("partNumber") == "3" || r.Method == "DELETE" {
+			return s3test.Failure(400, "ExpiredToken")
+		}
+		return s3test.Fault{}
+	})
+	if log := p.run(t, 1, "copy", p.from, p.to, "--parallel", "1"); !strings.Contains(log, "16777216 of 20971520 bytes are kept in the store") {
+		t.Errorf("it does not say that something is kept:\n%s", log)
+	}
+	p.store.Script(nil)
+	p.store.Reset()
+	p.run(t, 0, "copy", p.from, p.to)
+	if got := p.sent(); !slices.Equal(got, []string{"3"}) {
+		t.Errorf("parts %q were sent, want the third", got)
+	}
+	p.settled(t, mib20)
+}
+
+// Two processes that send one file to one place have an upload each.
+func TestTwoUploadsOfOneFile(t *testing.T) {
+	p := newPairing(t, mib20)
+	line := startLine(t, p.store.URL())
+	p.environ = append(p.environ, "AWS_ENDPOINT_URL="+line.URL)
+	first, second := command(t, p.environ, "copy", p.from, p.to), command(t, p.environ, "copy", p.from, p.to)
+	start(t, first)
+	eventually(t, "the first has begun", func() bool { return len(p.store.Uploads()) == 1 })
+	start(t, second)
+	eventually(t, "so has the second", func() bool { return len(p.store.Uploads()) == 2 })
+	if err := second.Process.Signal(os.Interrupt); err != nil {
+		t.Fatal(err)
+	}
+	interrupted(t, second, new(bytes.Buffer), 130)
+	interrupted(t, first, new(bytes.Buffer), 0)
+	p.settled(t, mib20)
+}
+
+// What an interrupt leaves is gone on with, or cleaned away with what is known of
+// it.
+func TestInterruptedUpload(t *testing.T) {
+	p := newPairing(t, mib20)
+	p.refuse(s3test.SlowAnswer(time.Minute))
+	var log bytes.Buffer
+	c := command(t, p.environ, "copy", "--parallel", "1", p.from, p.to)
+	c.Stderr = &log
+	start(t, c)
+	eventually(t, "two parts are there", func() bool { return len(p.sent()) == 3 })
+	if err := c.Process.Signal(os.Interrupt); err != nil {
+		t.Fatal(err)
+	}
+	interrupted(t, c, &log, 130)
+	if want := "perdure: stopped by signal: interrupt; 16777216 of 20971520 bytes are kept in the store: the same command goes on with them\n"; log.String() != want {
+		t.Errorf("it says\n%swant\n%s", &log, want)
+	}
+	p.store.Script(nil)
+	cleaned(t, p.environ, "1h")
+	if p.remembered() != 2 || len(p.store.Uploads()) != 1 {
+		t.Errorf("uploads %v, %d files of state after a clean of older ones, want one and two", p.store.Uploads(), p.remembered())
+	}
+	cleaned(t, p.environ, "0")
+	if p.remembered() > 0 || len(p.store.Uploads()) > 0 {
+		t.Errorf("uploads %v and %d files of state are left", p.store.Uploads(), p.remembered())
+	}
+}
