@@ -80,7 +80,7 @@ func (a *app) copyCommand() *cobra.Command {
 		DisableFlagsInUseLine: true,
 		RunE: func(c *cobra.Command, args []string) error {
 			a.report(c.Context())
-			if err := errors.Join(more.check(c.Flags()), a.dagster.Choose(more.asset)); err != nil {
+			if err := errors.Join(more.check(c.Flags()), a.dagster.Choose(more.asset), a.dagster.Govern(f)); err != nil {
 				return err
 			}
 			job := &copying.Job{

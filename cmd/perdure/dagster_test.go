@@ -21,6 +21,7 @@ type dagsterStep struct {
 	t        *testing.T
 	dir      string
 	messages string // the file
+	stdin    string
 	environ  []string
 }
 
@@ -56,7 +57,7 @@ func (s *dagsterStep) run(code int, args ...string) (stdout, stderr string) {
 	s.t.Helper()
 	var out, errs bytes.Buffer
 	c := command(s.t, s.environ, args...)
-	c.Dir, c.Stdout, c.Stderr = s.dir, &out, &errs
+	c.Dir, c.Stdin, c.Stdout, c.Stderr = s.dir, strings.NewReader(s.stdin), &out, &errs
 	_ = c.Run() // the code tells
 	if got := c.ProcessState.ExitCode(); got != code {
 		s.t.Fatalf("exit code %d, want %d\n%s%s", got, code, &out, &errs)

@@ -87,6 +87,9 @@ func (a *app) run(c *cobra.Command, f *runFlags, args []string) error {
 	if mode != dagster.Passthrough {
 		a.report(c.Context())
 	}
+	if err := a.dagster.Govern(f.policy); err != nil {
+		return err
+	}
 	s, err := a.settings(f.policy)
 	if err != nil {
 		return err

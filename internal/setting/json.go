@@ -48,7 +48,7 @@ func UnmarshalJSON[T any](fields []Field[T], c *T, data []byte) error {
 			continue
 		}
 		delete(object, f.Name)
-		text, err := scalar(raw)
+		text, err := Scalar(raw)
 		if err != nil {
 			return Bad(f.Name, string(raw), f.Want)
 		}
@@ -63,8 +63,8 @@ func UnmarshalJSON[T any](fields []Field[T], c *T, data []byte) error {
 	return nil
 }
 
-// scalar returns the text of a JSON value: as a flag would have it.
-func scalar(raw json.RawMessage) (string, error) {
+// Scalar returns the text of a JSON value: as a flag would have it.
+func Scalar(raw json.RawMessage) (string, error) {
 	if !bytes.HasPrefix(raw, []byte("[")) {
 		var s string
 		if err := json.Unmarshal(raw, &s); err == nil && string(raw) != "null" {
@@ -81,7 +81,7 @@ func scalar(raw json.RawMessage) (string, error) {
 	}
 	texts := make([]string, len(elements))
 	for i, e := range elements {
-		text, err := scalar(e)
+		text, err := Scalar(e)
 		if err != nil || strings.Contains(text, ",") {
 			return "", fmt.Errorf("not a list of texts: %s", raw)
 		}

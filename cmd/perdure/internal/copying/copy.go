@@ -69,6 +69,7 @@ type Result struct {
 	Verified string // by what, as "sha256"
 	Attempts int    // requests that were sent
 	Retries  int    // of those
+	Resumed  int64  // bytes that an earlier run had brought
 	Elapsed  time.Duration
 }
 
@@ -79,6 +80,8 @@ type copier struct {
 	from, to place
 	want     checksum.Sum
 	left     string // what is kept for another run, in words
+	tries    int    // of all of it, in this run
+	earlier  int64  // bytes of an earlier run that were of use
 
 	upload, download *objects.Store // of the sides that are objects
 	client           *http.Client   // of a source that is a web page
@@ -136,6 +139,7 @@ func (c *copier) run(ctx context.Context) (r Result, err error) {
 		return r, err
 	}
 	o, err := retry.Value(ctx, &c.again, func(ctx context.Context) (outcome, error) {
+		c.tries++
 		return c.attempt(ctx, t)
 	})
 	if err != nil {
@@ -144,7 +148,7 @@ func (c *copier) run(ctx context.Context) (r Result, err error) {
 	if err := t.commit(); err != nil {
 		return r, c.explain("write", c.to, err)
 	}
-	r.Bytes, r.Checksum, r.Verified = o.bytes, o.checksum, o.verified
+	r.Bytes, r.Checksum, r.Verified, r.Resumed = o.bytes, o.checksum, o.verified, c.earlier
 	return r, nil
 }
 

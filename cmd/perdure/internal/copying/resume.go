@@ -93,9 +93,18 @@ func (r *remnant) leave(bytes, size int64) {
 	}
 }
 
-// goingOn tells that so many bytes are there of an earlier run.
+// goingOn tells that so many bytes are there of an earlier run, or attempt.
 func (c *copier) goingOn(with place, bytes, size int64) {
+	if c.tries == 1 {
+		c.earlier = bytes
+	}
 	c.note("continued", fmt.Sprintf("Going on with %s: %d of %d bytes are there", with, bytes, size))
+}
+
+// renewed tells that nothing of that is of use.
+func (c *copier) renewed(text string) {
+	c.earlier = 0
+	c.note("renewed", text)
 }
 
 // A pull is an object that becomes a file: in parallel ranges if it is large,
@@ -168,7 +177,7 @@ func (p *pull) recall() error {
 func (p *pull) resumed(bytes, size int64) {
 	c := p.copier
 	if bytes == 0 {
-		c.note("renewed", c.from.String()+" has changed since the earlier run: it is fetched anew")
+		c.renewed(c.from.String()+" has changed since the earlier run: it is fetched anew")
 		return
 	}
 	c.goingOn(c.from, bytes, size)
@@ -220,7 +229,7 @@ func (c *copier) recall(ctx context.Context, in *input, options *objects.PutOpti
 	}
 	anew := c.NoResume || in.size <= resumable
 	if u.Changed() {
-		c.note("renewed", c.from.String()+" has changed since the earlier run: it is sent anew")
+		c.renewed(c.from.String()+" has changed since the earlier run: it is sent anew")
 	}
 	if anew || u.Changed() {
 		if err := c.abandon(ctx, u); err != nil {
@@ -294,7 +303,7 @@ func (c *copier) abandon(ctx context.Context, u *partial.Upload) error {
 // resumedUpload tells what is there.
 func (c *copier) resumedUpload(bytes, size int64) {
 	if bytes == 0 {
-		c.note("renewed", "The store does not have what the earlier run has sent any more: "+c.from.String()+" is sent anew")
+		c.renewed("The store does not have what the earlier run has sent any more: "+c.from.String()+" is sent anew")
 		return
 	}
 	c.goingOn(c.to, bytes, size)

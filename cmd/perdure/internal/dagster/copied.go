@@ -18,6 +18,9 @@ func Copied(r copying.Result) pipes.Metadata {
 	if r.Checksum != "" {
 		m["checksum"] = pipes.Text(r.Checksum)
 	}
+	if r.Resumed > 0 {
+		m["resumed"] = pipes.Int(r.Resumed)
+	}
 	return m
 }
 

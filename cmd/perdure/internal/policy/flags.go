@@ -21,6 +21,8 @@ const (
 type Flags struct {
 	config string // path of the file
 	values []*value
+	over   []entry // of who runs us: above the flags
+	rerun  int     // see Rerun
 }
 
 // value is the text that a flag was given. It is checked by Read, with all the

@@ -8,6 +8,7 @@
 package policy
 
 import (
+	"encoding/json"
 	"errors"
 	"fmt"
 	"slices"
@@ -144,8 +145,49 @@ func (f *Flags) Read(preset string, environ []string) (s *Settings, warnings []s
 			return nil, warnings, err
 		}
 	}
-	s, err = merge(preset, slices.Concat(all, variables, f.entries()))
-	return s, warnings, err
+	if s, err = merge(preset, slices.Concat(all, variables, f.entries(), f.over)); err != nil {
+		return nil, warnings, err
+	}
+	s.shrink(f.rerun)
+	return s, warnings, nil
+}
+
+// Override sets a parameter above the flags, to a JSON value that source has under
+// that name.
+func (f *Flags) Override(source, name string, value json.RawMessage) error {
+	all := Parameters()
+	at := slices.IndexFunc(all, func(p Parameter) bool { return p.Name == name })
+	if at < 0 {
+		names := make([]string, len(all))
+		for i, p := range all {
+			names[i] = p.Name
+		}
+		return setting.Unknown(source, name, names)
+	}
+	text, err := setting.Scalar(value)
+	if err != nil {
+		return setting.Bad(source+"."+name, json.Number(value), all[at].Want)
+	}
+	f.over = append(f.over, entry{Parameter: all[at], text: text, source: source + "." + name})
+	return nil
+}
+
+// Rerun says that the command has failed n times before, and that who runs it
+// retries by itself.
+func (f *Flags) Rerun(n int) { f.rerun = n }
+
+// shrink halves the attempts for each time that the command was run before: all
+// of them together are fewer than twice those of the first, and one for each of
+// the others. What the user has set stays. Without a number of attempts the time
+// for them is halved.
+func (s *Settings) shrink(times int) {
+	attempts, times := s.Policy.Attempts(), min(times, 30)
+	switch {
+	case attempts != retry.Unlimited && s.Given("max_attempts") == "":
+		s.Policy.MaxAttempts = max(attempts>>times, 1)
+	case attempts == retry.Unlimited && s.Given("max_elapsed") == "":
+		s.Policy.MaxElapsed >>= times
+	}
 }
 
 // merge sets the entries in turn, each over those before it.

@@ -1,0 +1,114 @@
+//go:build unix
+
+package main
+
+import (
+	"net/http"
+	"net/http/httptest"
+	"os"
+	"path/filepath"
+	"strings"
+	"sync/atomic"
+	"testing"
+
+	"github.com/seed-0f2c7998/perdure/cmd/perdure/internal/exit"
+	"github.com/seed-0f2c7998/perdure/internal/pipestest"
+)
+
+// retriedStep returns a step that was tried n times before.
+func retriedStep(t *testing.T, n int, extras dict) *dagsterStep {
+	t.Helper()
+	c := pipestest.Context("my_asset")
+	c["retry_number"], c["extras"] = n, extras
+	return newStepWith(t, c, nil)
+}
+
+// Each time that the step is tried again it makes half as many attempts, unless
+// somebody has said how many. Its extras have the last word.
+func TestDagsterAttemptsOfARetriedStep(t *testing.T) {
+	for _, test := range []struct {
+		before int
+		extras dict
+		args   string
+		want   int
+	}{
+		{0, nil, "", 5},
+		{1, nil, "", 2},
+		{2, nil, "", 1},
+		{3, nil, "", 1},
+		{99, nil, "", 1},
+		{1, nil, "--preset s3_heavy", 1},
+		{1, nil, "--max-attempts 4", 4},
+		{0, dict{"perdure": dict{"max_attempts": 3}}, "--max-attempts 4", 3},
+		{2, dict{"perdure": dict{"max_attempts": "3"}}, "", 3},
+		{0, dict{"perdure": dict{"run_retry": "1"}}, "", 2},
+		{1, dict{"perdure": dict{"run_retry": 1}}, "", 1},
+		{0, dict{"perdure": dict{"run_retry": nil, "max_attempts": nil}}, "", 5},
+		{0, dict{"perdure": dict{"retry_on": []string{"timeout"}, "respect_retry_after": false, "max_attempts": 2}}, "", 2},
+		{0, dict{"perdure": dict{"preset": "api_call"}}, "--preset s3_upload", 3},
+		{0, dict{"else": 1}, "", 5},
+	} {
+		s := retriedStep(t, test.before, test.extras)
+		out, _ := s.run(1, append(append([]string{"run"}, strings.Fields(test.args)...), "--", "sh", "-c", "echo $PERDURE_ATTEMPT; exit 1")...)
+		if got := strings.Count(out, "\n"); got != test.want {
+			t.Errorf("retry %d, extras %v, %q: %d attempts, want %d", test.before, test.extras, test.args, got, test.want)
+		}
+		s.wantOutcome(dict{"attempts": test.want})
+	}
+	s := retriedStep(t, 2, nil)
+	s.run(0, "run", "--", "true")
+	s.wantLogged("INFO Tried 2 times before: the attempts are halved as often, unless max_attempts is set")
+}
+
+// What makes no sense in the extras is refused, before anything is tried.
+func TestDagsterWrongExtras(t *testing.T) {
+	for want, value := range map[string]any{
+		`extras.perdure: 3 is not allowed: want an object, as {"max_attempts": 3}`:                             3,
+		`extras.perdure: "max_atempts" is not allowed: want one of `:                                           dict{"max_atempts": 3},
+		`extras.perdure.max_attempts: "0" is not allowed: want a whole number of at least 1, or unlimited`:     dict{"max_attempts": 0},
+		`extras.perdure.max_attempts: {"a":1} is not allowed: want a whole number of at least 1, or unlimited`: dict{"max_attempts": dict{"a": 1}},
+		`extras.perdure.run_retry: -1 is not allowed: want the number of a retry, from 0, or null`:             dict{"run_retry": -1},
+		`extras.perdure.base_delay: "soon" is not allowed: want `:                                              dict{"base_delay": "soon"},
+	} {
+		for _, args := range [][]string{{"run", "--", "touch", "tried"}, {"copy", "/dev/null", "tried"}} {
+			s := retriedStep(t, 0, dict{"perdure": value})
+			_, errs := s.run(64, args...)
+			if !strings.Contains(errs, want) {
+				t.Errorf("%v: %s\nwant %s", value, errs, want)
+			}
+			if _, err := os.Stat(filepath.Join(s.dir, "tried")); err == nil {
+				t.Errorf("%v: %v was done", value, args)
+			}
+			s.wantOutcome(dict{"outcome": "permanent", "retryable": false, "exit_code": 64})
+		}
+	}
+}
+
+// A dead server gets the attempts of the first try, and of each later one a
+// probe, if the breaker lets that pass.
+func TestDagsterRequestsOnADeadServer(t *testing.T) {
+	var requests atomic.Int64
+	server := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {
+		requests.Add(1)
+		w.WriteHeader(http.StatusServiceUnavailable)
+	}))
+	defer server.Close()
+	state := t.TempDir()
+	for n := range 4 {
+		before, code := requests.Load(), exit.TryLater
+		eventually(t, "the breaker lets it pass", func() bool {
+			s := retriedStep(t, n, nil)
+			c := command(t, append(s.environ, "PERDURE_STATE="+state), "run", "--name", "stations", "--recovery-timeout", "0.2", "--", "fetch", server.URL)
+			_ = c.Run() // the code tells
+			code = c.ProcessState.ExitCode()
+			return code != exit.TryLater
+		})
+		want := int64(1)
+		if n == 0 {
+			want = 5
+		}
+		if got := requests.Load() - before; got != want || code != 1 {
+			t.Errorf("retry %d: %d requests, want %d; exit code %d", n, got, want, code)
+		}
+	}
+}
