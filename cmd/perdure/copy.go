@@ -50,6 +50,9 @@ Credentials, region and profile are those of the AWS environment, as for the AWS
 as the preset s3_upload, s3_download or, for a URL, api_call. Endpoint and bucket, or scheme, host and
 port of a URL, have a circuit breaker, which all copies of this user share: see perdure status.
 
+Started by Dagster, it reports each retry, how it ended, and what there is to know of the copy as metadata
+of the step's asset.
+
 The exit code is 0 if all of it is there, 1 if it can't be done, 69 if attempts were given up, 75 if it
 is to be tried again later (the message says when), 64 for wrong usage, 130 or 143 if interrupted. With
 -r it is 1 if a file can't be copied, and 69 if attempts were given up for all that failed.`

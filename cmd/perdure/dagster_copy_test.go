@@ -23,11 +23,11 @@ func (s *dagsterStep) withServers() *testServers {
 
 // made returns the metadata of the one materialization there must be, each value
 // after its type.
-func (s *dagsterStep) made(asset string) map[string]string {
+func (s *dagsterStep) made() map[string]string {
 	s.t.Helper()
 	all := of("report_asset_materialization", s.heard())
-	if len(all) != 1 || all[0]["asset_key"] != asset {
-		s.t.Fatalf("materialized %v, want %s", all, asset)
+	if len(all) != 1 || all[0]["asset_key"] != "my_asset" {
+		s.t.Fatalf("materialized %v, want my_asset", all)
 	}
 	values := map[string]string{}
 	metadata, _ := all[0]["metadata"].(dict)
@@ -61,7 +61,7 @@ func TestDagsterCopyFromStandardInput(t *testing.T) {
 	if content, _ := servers.store.Object("bikes", "processed/run-1.parquet"); string(content) != "some bytes" {
 		t.Errorf("the object has %q", content)
 	}
-	wantMetadata(t, s.made("my_asset"), map[string]string{
+	wantMetadata(t, s.made(), map[string]string{
 		"source": "text -", "destination": "text s3://bikes/processed/run-1.parquet", "bytes": "int 10", "checksum": "text crc32:n1l/VQ==",
 		"verified": "text crc32", "attempts": "int 3", "retries": "int 2",
 	})
@@ -78,7 +78,7 @@ func TestDagsterCopy(t *testing.T) {
 		t.Fatal(err)
 	}
 	s.run(0, "copy", "hour.csv", "s3://bikes/raw/")
-	wantMetadata(t, s.made("my_asset"), map[string]string{
+	wantMetadata(t, s.made(), map[string]string{
 		"source": "text hour.csv", "destination": "text s3://bikes/raw/hour.csv", "bytes": "int 9", "checksum": "text crc32:y/Q5Jg==",
 		"verified": "text crc32", "attempts": "int 3", "retries": "int 2",
 	})
@@ -102,7 +102,7 @@ func TestDagsterCopyURL(t *testing.T) {
 	if strings.Contains(string(text), "hush") {
 		t.Errorf("a secret in\n%s", text)
 	}
-	got := s.made("my_asset")
+	got := s.made()
 	if got["source"] != "url "+strings.Replace(web, "http://", "http://REDACTED@", 1)+"/nine?token=REDACTED" || got["destination"] != "text nine" {
 		t.Errorf("from %s to %s", got["source"], got["destination"])
 	}
@@ -118,7 +118,7 @@ func TestDagsterCopyResumed(t *testing.T) {
 		t.Fatal(err)
 	}
 	s.run(0, "copy", web+"/halves.bin", "halves.bin")
-	if got := s.made("my_asset"); got["resumed"] != "int 600000" || got["bytes"] != "int 1048583" {
+	if got := s.made(); got["resumed"] != "int 600000" || got["bytes"] != "int 1048583" {
 		t.Errorf("resumed %s of %s, want 600000 of 1048583", got["resumed"], got["bytes"])
 	}
 }
@@ -182,7 +182,7 @@ func TestDagsterCopyTree(t *testing.T) {
 		t.Fatal(err)
 	}
 	s.run(0, "copy", "-r", "files", "s3://bikes/p")
-	got := s.made("my_asset")
+	got := s.made()
 	delete(got, "attempts")
 	wantMetadata(t, got, map[string]string{
 		"source": "text files", "destination": "text s3://bikes/p", "bytes": "int 4", "files_copied": "int 2", "files_skipped": "int 1",

@@ -44,6 +44,11 @@ retry.
 With --name, a circuit breaker guards the command, which all runs of that name share: while it is open,
 they end at once with code 75 and the instant to come back, or wait for that with --wait.
 
+Started by Dagster, it reports each retry and how it ended. --dagster says what the command itself has to
+do with Dagster: with strip nothing; with relay it may report, and what an attempt reports counts if that
+succeeds; with passthrough it is run once and reports alone. After a signal it has --kill-after to end
+(10, at most 10).
+
 The exit code is the last attempt's: 128+n if signal n ended it, 124 if it took its timeout for a
 success, 126 or 127 if the command cannot be executed or does not exist. Without an attempt, or if
 a signal came between two, it is 64 (wrong usage), 75 (come back later) or 128+n.`,
@@ -69,7 +74,7 @@ a signal came between two, it is 64 (wrong usage), 75 (come back later) or 128+n
 	flags.Var(policy.Span(&f.killAfter), "kill-after", "`seconds` from the end of --attempt-timeout to the kill by force (5)")
 	flags.Lookup("kill-after").DefValue = ""
 	addWait(flags, &f.wait)
-	flags.Var(&f.dagster, "dagster", "what the command has to do with Dagster, if that runs us: strip, relay or passthrough (strip)")
+	flags.Var(&f.dagster, "dagster", "what the command has to do with Dagster, if that has started us: strip, relay or passthrough (strip)")
 	_ = flags.SetAnnotation("dagster", policy.Words, dagster.Modes())
 	f.policy = policy.Add(flags)
 	for _, name := range []string{"max-retry-after", "respect-retry-after"} { // no command asks for a wait

@@ -38,7 +38,7 @@ func addCopyFlags(flags *pflag.FlagSet) *copyFlags {
 	flags.StringVar(&f.checksum, "checksum", "", "`checksum` that SRC is to have, as sha256:9f86d0...")
 	flags.BoolVar(&f.noResume, "no-resume", false, "begin anew, and leave nothing for another run to go on with")
 	flags.StringVar(&f.manifest, "manifest", "", "`file` for what becomes of each file with -r, in lines of JSON; - is standard output")
-	flags.StringVar(&f.asset, "dagster-asset", "", "`key` of the asset that the copy makes, if Dagster runs us and the step makes several")
+	flags.StringVar(&f.asset, "dagster-asset", "", "`key` of the asset that the copy makes, if Dagster has started us and the step makes several")
 	return f
 }
 

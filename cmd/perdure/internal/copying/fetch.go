@@ -94,7 +94,7 @@ func (f *fetch) attempt(ctx context.Context) (outcome, error) {
 		Progress: func(n int64) { c.progress(f.came.Add(n), f.total.Load()) }, Checkpoint: f.checkpoint,
 	})
 	if before.Bytes() > 0 && (before.ETag != f.state.ETag || before.LastModified != f.state.LastModified) {
-		c.renewed(c.from.String()+" has changed since the earlier run: it is fetched anew")
+		c.renewed(c.from.String() + " has changed since the earlier run: it is fetched anew")
 	}
 	if err == nil {
 		o, err := f.finish(ctx, f.state.Size, checksum.Sum{}, f.forget)

@@ -177,7 +177,7 @@ func (p *pull) recall() error {
 func (p *pull) resumed(bytes, size int64) {
 	c := p.copier
 	if bytes == 0 {
-		c.renewed(c.from.String()+" has changed since the earlier run: it is fetched anew")
+		c.renewed(c.from.String() + " has changed since the earlier run: it is fetched anew")
 		return
 	}
 	c.goingOn(c.from, bytes, size)
@@ -229,7 +229,7 @@ func (c *copier) recall(ctx context.Context, in *input, options *objects.PutOpti
 	}
 	anew := c.NoResume || in.size <= resumable
 	if u.Changed() {
-		c.renewed(c.from.String()+" has changed since the earlier run: it is sent anew")
+		c.renewed(c.from.String() + " has changed since the earlier run: it is sent anew")
 	}
 	if anew || u.Changed() {
 		if err := c.abandon(ctx, u); err != nil {
@@ -303,7 +303,7 @@ func (c *copier) abandon(ctx context.Context, u *partial.Upload) error {
 // resumedUpload tells what is there.
 func (c *copier) resumedUpload(bytes, size int64) {
 	if bytes == 0 {
-		c.renewed("The store does not have what the earlier run has sent any more: "+c.from.String()+" is sent anew")
+		c.renewed("The store does not have what the earlier run has sent any more: " + c.from.String() + " is sent anew")
 		return
 	}
 	c.goingOn(c.to, bytes, size)
