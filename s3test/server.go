@@ -29,6 +29,7 @@ import (
 	"log"
 	"net"
 	"net/http"
+	"net/http/httputil"
 	"net/url"
 	"sync"
 	"time"
@@ -46,6 +47,11 @@ type Options struct {
 	Script func(Request) Fault // see [Server.Script]
 	Faults Faults              // see [Server.SetFaults]
 
+	// Upstream, if set, is the URL of another S3 server, which answers in place of this one: so that it can be tried with
+	// the faults, and its requests can be counted. AccessKey and SecretKey are its own then, Buckets must be empty, and what
+	// is said of objects (Store, Object, Keys, Uploads, CreateBucket) is not of its objects.
+	Upstream string
+
 	// Drain is how many bytes of a request's body are still read when the answer is settled before its end (a fault, a
 	// missing bucket), for at most 10 s. A longer body gets its answer and then a closed connection, which the client may
 	// see as a reset. 0 = 1 GiB; negative = none, so that early answers meet a client that is still sending.
@@ -60,15 +66,17 @@ type Server struct {
 	AccessKey string // the credentials that it accepts; do not change
 	SecretKey string
 
-	url     string
-	drain   int64
-	store   *store
-	s3      http.Handler
-	http    http.Server
-	served  chan struct{} // closed when the listener's loop has ended
-	closing chan struct{} // closed by Close
-	once    sync.Once
-	journal journal
+	url   string
+	drain int64
+	store *store
+	s3    http.Handler
+	http  http.Server
+	// upstream answers in place of s3, if it is set.
+	upstream *httputil.ReverseProxy
+	served   chan struct{} // closed when the listener's loop has ended
+	closing  chan struct{} // closed by Close
+	once     sync.Once
+	journal  journal
 }
 
 // connKey is the context key of a connection's number.
@@ -95,6 +103,13 @@ func New(o Options) (*Server, error) {
 		return nil, fmt.Errorf("s3test: Options.AccessKey is %q, want at least 3 characters", s.AccessKey)
 	}
 	s.s3 = gofakes3.New(s.store).Server()
+	if o.Upstream != "" {
+		upstream, err := url.Parse(o.Upstream)
+		if err != nil || upstream.Host == "" || len(o.Buckets) > 0 {
+			return nil, fmt.Errorf("s3test: Options.Upstream is %q with %d Buckets, want a URL and none", o.Upstream, len(o.Buckets))
+		}
+		s.upstream = forward(upstream)
+	}
 	s.Script(o.Script)
 	if err := s.SetFaults(o.Faults); err != nil {
 		return nil, err

@@ -12,6 +12,7 @@ import (
 	"hash/crc32"
 	"hash/crc64"
 	"io"
+	"maps"
 	"net/http"
 	"sync"
 
@@ -32,6 +33,11 @@ type store struct {
 
 // PutObject serves PutObject and CompleteMultipartUpload.
 func (s *store) PutObject(ctx context.Context, bucket, key string, meta map[string]string, body io.Reader, size int64) (gofakes3.PutObjectResult, error) {
+	if c, ok := ctx.Value(claimKey{}).(claim); ok {
+		meta = maps.Clone(meta)
+		meta[c.header], meta[checksumHeader+"Type"] = c.value, "FULL_OBJECT"
+		body = &verifiedBody{ReadCloser: io.NopCloser(body), left: size, sums: []digest{c.digest}}
+	}
 	door := &door{body: body, enter: func() error {
 		s.commit.Lock()
 		return s.check(ctx, bucket, key)
@@ -99,6 +105,9 @@ func (d *door) Read(p []byte) (int, error) {
 	return n, err
 }
 
+// checksumHeader is how the names of the headers of checksums begin.
+const checksumHeader = "X-Amz-Checksum-"
+
 // checksums are those of S3, by the end of their header's name.
 func checksums() map[string]func() hash.Hash {
 	return map[string]func() hash.Hash{
@@ -110,9 +119,36 @@ func checksums() map[string]func() hash.Hash {
 	}
 }
 
+// A claim is the checksum of the whole object that a CompleteMultipartUpload gives, and that the object keeps. The S3
+// handler knows those of a PutObject only.
+type claim struct {
+	digest
+
+	header, value string
+}
+
+type claimKey struct{}
+
+// claimed is the request with its claim, if it has one.
+func claimed(r *http.Request) *http.Request {
+	if operation(r) != "CompleteMultipartUpload" {
+		return r
+	}
+	for name, newHash := range checksums() {
+		c := claim{header: checksumHeader + name}
+		c.value = r.Header.Get(c.header)
+		if sum, err := base64.StdEncoding.DecodeString(c.value); err == nil && len(sum) > 0 {
+			c.digest = digest{newHash(), sum}
+			return r.WithContext(context.WithValue(r.Context(), claimKey{}, c))
+		}
+	}
+	return r
+}
+
 // verified is the request's body, which fails with S3's error where it ends if it is not what its headers say. The S3
-// handler checks PutObject's checksum only; this adds those of parts, and the hash that the signature covers.
-func verified(r *http.Request) io.ReadCloser {
+// handler checks PutObject's checksum only, and answers with it; this adds those of parts, and the hash that the
+// signature covers.
+func verified(r *http.Request, answer http.Header) io.ReadCloser {
 	if r.ContentLength <= 0 {
 		return r.Body
 	}
@@ -122,9 +158,10 @@ func verified(r *http.Request) io.ReadCloser {
 	}
 	if operation(r) == "UploadPart" {
 		for name, newHash := range checksums() {
-			sum, err := base64.StdEncoding.DecodeString(r.Header.Get("X-Amz-Checksum-" + name))
-			if err == nil && len(sum) > 0 {
+			value := r.Header.Get(checksumHeader + name)
+			if sum, err := base64.StdEncoding.DecodeString(value); err == nil && len(sum) > 0 {
 				body.sums = append(body.sums, digest{newHash(), sum})
+				answer.Set(checksumHeader+name, value)
 			}
 		}
 	}

@@ -6,8 +6,11 @@ import (
 	"encoding/xml"
 	"errors"
 	"io"
+	"log"
 	"net"
 	"net/http"
+	"net/http/httputil"
+	"net/url"
 	"strconv"
 	"time"
 
@@ -95,8 +98,26 @@ func (s *Server) drop(a *answer, r *http.Request) {
 	hangUp(a.ResponseWriter, f.RST)
 }
 
-// authorized is S3 behind its signature check.
+// forward passes requests on as they are: the header Host is signed.
+func forward(upstream *url.URL) *httputil.ReverseProxy {
+	return &httputil.ReverseProxy{
+		Rewrite:   func(r *httputil.ProxyRequest) { r.Out.URL.Scheme, r.Out.URL.Host = upstream.Scheme, upstream.Host },
+		Transport: &http.Transport{DisableCompression: true},
+		ErrorLog:  log.New(io.Discard, "", 0), // the client has it as 502
+	}
+}
+
+// authorized is S3 behind its signature check, or the other server, which has its own.
 func (s *Server) authorized(w http.ResponseWriter, r *http.Request) {
+	if s.upstream != nil {
+		defer func() {
+			if a, ok := w.(*answer); ok && a.struck {
+				_ = recover() // the proxy's way to end an answer that it could not write
+			}
+		}()
+		s.upstream.ServeHTTP(w, r)
+		return
+	}
 	code := signature.V4SignVerifyWithLookup(r, func(accessKey string) (string, bool) {
 		return s.SecretKey, accessKey == s.AccessKey
 	})
@@ -107,8 +128,8 @@ func (s *Server) authorized(w http.ResponseWriter, r *http.Request) {
 		_, _ = w.Write(signature.EncodeAPIErrorToResponse(refusal))
 		return
 	}
-	r.Body = verified(r)
-	s.s3.ServeHTTP(w, r)
+	r.Body = verified(r, w.Header())
+	s.s3.ServeHTTP(w, claimed(r))
 }
 
 // read takes in what is left of the request's body, within bounds, so that the client is done sending when its answer
@@ -179,6 +200,11 @@ func (a *answer) WriteHeader(status int) {
 		return
 	}
 	a.status = status
+	if status >= http.StatusBadRequest {
+		for name := range checksums() {
+			a.Header().Del(checksumHeader + name) // that of a success
+		}
+	}
 	length, err := strconv.ParseInt(a.Header().Get("Content-Length"), 10, 64)
 	if err != nil {
 		length = -1
