@@ -4,9 +4,11 @@ package wire
 import (
 	"cmp"
 	"context"
+	"io"
 	"net"
 	"net/http"
 	"slices"
+	"sync"
 	"time"
 
 	v4 "github.com/aws/aws-sdk-go-v2/aws/signer/v4"
@@ -33,6 +35,7 @@ func Tune(own s3.HTTPClient, stall time.Duration) s3.HTTPClient {
 	// Transport that was made for HTTP/2 goes on offering it: so this is a new one.
 	var protocols http.Protocols
 	protocols.SetHTTP1(true)
+	buffers := &sync.Pool{New: func() any { return new([bufferSize]byte) }}
 	dialer := &net.Dialer{Timeout: 10 * time.Second, KeepAlive: 15 * time.Second}
 	t := &http.Transport{
 		Protocols:             &protocols,
@@ -48,7 +51,7 @@ func Tune(own s3.HTTPClient, stall time.Duration) s3.HTTPClient {
 			if err != nil {
 				return nil, err
 			}
-			return &writeLimit{Conn: conn, limit: stall}, nil
+			return &writeLimit{Conn: conn, limit: stall, buffers: buffers}, nil
 		},
 	}
 	if given.TLSClientConfig != nil {
@@ -70,7 +73,8 @@ func (c client) Do(r *http.Request) (*http.Response, error) { return c.transport
 type writeLimit struct {
 	net.Conn
 
-	limit time.Duration
+	limit   time.Duration
+	buffers *sync.Pool // of *[bufferSize]byte
 }
 
 func (c *writeLimit) Write(p []byte) (int, error) {
@@ -79,6 +83,20 @@ func (c *writeLimit) Write(p []byte) (int, error) {
 	}
 	return c.Conn.Write(p)
 }
+
+// ReadFrom is how net/http sends a body. By itself it would do so in pieces of
+// 32 KiB, and a system call for each.
+func (c *writeLimit) ReadFrom(r io.Reader) (int64, error) {
+	buffer, _ := c.buffers.Get().(*[bufferSize]byte)
+	defer c.buffers.Put(buffer)
+	return io.CopyBuffer(onlyWriter{c}, r, buffer[:])
+}
+
+// bufferSize is that of what is written at a time.
+const bufferSize = 256 << 10
+
+// An onlyWriter hides ReadFrom.
+type onlyWriter struct{ io.Writer }
 
 // Payload is an option of an operation whose body is signed by this SHA-256, in
 // hex, so that it need not be read for it again at each attempt; "": it is not
