@@ -1,0 +1,191 @@
+package main
+
+import (
+	"bytes"
+	"crypto/sha256"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"math/rand/v2"
+	"net"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"slices"
+	"strconv"
+	"syscall"
+	"time"
+)
+
+// A file is what goes there and back.
+type file struct {
+	path string
+	sum  [sha256.Size]byte
+}
+
+// makeFile writes a file of bytes that differ from place to place.
+func makeFile(dir string, size int64) (file, error) {
+	source := file{path: filepath.Join(dir, "source")}
+	f, err := os.Create(source.path)
+	if err != nil {
+		return source, err
+	}
+	h := sha256.New()
+	_, err = io.CopyN(io.MultiWriter(f, h), rand.NewChaCha8([32]byte{1}), size)
+	source.sum = [sha256.Size]byte(h.Sum(nil))
+	return source, errors.Join(err, f.Sync(), f.Close())
+}
+
+// is reports whether the file of that path has the same bytes.
+func (f file) is(path string) error {
+	other, err := os.Open(path)
+	if err != nil {
+		return err
+	}
+	defer other.Close()
+	h := sha256.New()
+	if _, err := io.Copy(h, other); err != nil {
+		return err
+	}
+	if [sha256.Size]byte(h.Sum(nil)) != f.sum {
+		return errors.New("the file that came back is another")
+	}
+	return nil
+}
+
+// there sends the file and fetches it, each by a process of its own, with new servers.
+func (t table) there(s settings, source file, r row, n int) (got result, err error) {
+	at, err := t.start(s.dir, r.failing, uint64(n))
+	defer func() {
+		err = errors.Join(err, at.stop())
+		got.requests, got.struck = at.requests, at.struck
+	}()
+	if err != nil {
+		return got, err
+	}
+	back := filepath.Join(s.dir, "back")
+	defer func() { _ = os.Remove(back) }()
+	part, parallel := strconv.FormatInt(s.part, 10), strconv.Itoa(s.parallel)
+	if got.up, err = at.client(r.client, "up", source.path, part, parallel); err != nil {
+		return got, err
+	}
+	if got.down, err = at.client(r.client, "down", back, part, parallel); err != nil {
+		return got, err
+	}
+	return got, source.is(back)
+}
+
+// client makes one transfer.
+func (e *endpoint) client(args ...string) (c cost, err error) {
+	self, err := os.Executable()
+	if err != nil {
+		return c, err
+	}
+	cmd := exec.Command(self, append([]string{roleClient}, args...)...)
+	cmd.Env = append(os.Environ(), "AWS_ACCESS_KEY_ID="+e.Access, "AWS_SECRET_ACCESS_KEY="+e.Secret, "AWS_REGION=us-east-1",
+		"AWS_ENDPOINT_URL="+e.URL, "AWS_CONFIG_FILE="+os.DevNull, "AWS_SHARED_CREDENTIALS_FILE="+os.DevNull)
+	var out, said bytes.Buffer
+	cmd.Stdout, cmd.Stderr = &out, &said
+	if err := cmd.Run(); err != nil {
+		return c, fmt.Errorf("%w: %s", err, said.String())
+	}
+	if c.wall, err = time.ParseDuration(out.String()); err != nil {
+		return c, err
+	}
+	c.cpu = cmd.ProcessState.UserTime() + cmd.ProcessState.SystemTime()
+	if usage, ok := cmd.ProcessState.SysUsage().(*syscall.Rusage); ok {
+		c.memory = usage.Maxrss << 10 // Linux counts KiB
+	}
+	return c, nil
+}
+
+// An endpoint is a server that runs, perhaps with another behind it.
+type endpoint struct {
+	URL, Access, Secret string
+
+	requests, struck int            // known when it has stopped
+	ends             []func() error // last first
+}
+
+func (e *endpoint) stop() (err error) {
+	for _, end := range slices.Backward(e.ends) {
+		err = errors.Join(err, end())
+	}
+	return err
+}
+
+// start starts the servers of a row. What it returns is to be stopped in any case.
+func (t table) start(dir string, failing float64, seed uint64) (*endpoint, error) {
+	e := &endpoint{}
+	if t.versitygw != "" {
+		if err := e.gateway(t.versitygw, dir); err != nil || !t.faults {
+			return e, err
+		}
+	}
+	return e, e.s3test(failing, seed)
+}
+
+// s3test starts this program as a server, before the one that is there.
+func (e *endpoint) s3test(failing float64, seed uint64) error {
+	self, err := os.Executable()
+	if err != nil {
+		return err
+	}
+	cmd := exec.Command(self, roleServer, strconv.FormatFloat(failing, 'g', -1, 64), strconv.FormatUint(seed, 10), e.URL, e.Access, e.Secret)
+	cmd.Stderr = os.Stderr
+	in, err := cmd.StdinPipe()
+	if err != nil {
+		return err
+	}
+	out, err := cmd.StdoutPipe()
+	if err != nil {
+		return err
+	}
+	if err := cmd.Start(); err != nil {
+		return err
+	}
+	said := json.NewDecoder(out)
+	e.ends = append(e.ends, func() error {
+		_ = in.Close()
+		count := [2]int{}
+		err := said.Decode(&count)
+		e.requests, e.struck = count[0], count[1]
+		return errors.Join(err, cmd.Wait())
+	})
+	return said.Decode(e)
+}
+
+// gateway starts versitygw, with its objects in a directory of their own.
+func (e *endpoint) gateway(binary, dir string) error {
+	root, err := os.MkdirTemp(dir, "gateway-")
+	if err != nil {
+		return err
+	}
+	e.ends = append(e.ends, func() error { return os.RemoveAll(root) })
+	data, meta := filepath.Join(root, "data"), filepath.Join(root, "meta")
+	l, err := net.Listen("tcp", "127.0.0.1:0")
+	err = errors.Join(err, os.MkdirAll(filepath.Join(data, bucket), 0o755), os.Mkdir(meta, 0o755)) // a directory is a bucket
+	if err != nil {
+		return err
+	}
+	address := l.Addr().String()
+	_ = l.Close()
+	e.URL, e.Access, e.Secret = "http://"+address, "access", "a-secret-of-no-one"
+	cmd := exec.Command(binary, "--port", address, "--access", e.Access, "--secret", e.Secret, "--keep-alive", "--quiet", "posix", "--sidecar", meta, data)
+	if err := cmd.Start(); err != nil {
+		return err
+	}
+	e.ends = append(e.ends, func() error {
+		err := cmd.Process.Kill()
+		_ = cmd.Wait() // killed
+		return err
+	})
+	for range 500 {
+		if conn, err := net.Dial("tcp", address); err == nil {
+			return conn.Close()
+		}
+		time.Sleep(10 * time.Millisecond)
+	}
+	return errors.New("versitygw does not listen")
+}
