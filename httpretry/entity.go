@@ -1,7 +1,6 @@
 package httpretry
 
 import (
-	"context"
 	"errors"
 	"fmt"
 	"net/http"
@@ -20,33 +19,32 @@ var (
 
 // An entity is what a body is read from, as far as the first answer told, and the part of it that is wanted.
 type entity struct {
-	status   int
 	etag     string // as sent; may be weak
 	modified string // Last-Modified, as sent
-	dated    bool   // modified is old enough to identify it
 	encoding string // Content-Encoding
-	length   int64  // Content-Length of the first answer; -1: unknown
+	dated    bool   // modified is old enough to identify it
+	whole    bool   // the first answer had everything
 
 	from, end int64 // offsets of the part that is wanted; end is -1 while it is unknown
 	total     int64 // length of the whole; -1: unknown
 }
 
-// entityOf reads the first answer. It is not ok if the answer is no single part of anything.
-func entityOf(res *http.Response) (e entity, ok bool) {
+// read reads the first answer. It is not ok if the answer is no single part of anything.
+func (e *entity) read(res *http.Response) (ok bool) {
 	h := res.Header
-	e = entity{
-		status: res.StatusCode, etag: value(h, "Etag"), modified: value(h, "Last-Modified"), encoding: value(h, "Content-Encoding"),
-		length: res.ContentLength, end: res.ContentLength, total: res.ContentLength,
+	e.etag, e.modified, e.encoding = value(h, "Etag"), value(h, "Last-Modified"), value(h, "Content-Encoding")
+	e.dated = e.modified != "" && isOld(e.modified, value(h, "Date"))
+	e.whole = res.StatusCode == http.StatusOK
+	if e.whole {
+		e.end, e.total = res.ContentLength, res.ContentLength
+		return true
 	}
-	e.dated = e.modified != "" && isOld(e.modified, h.Get("Date"))
-	if res.StatusCode == http.StatusPartialContent {
-		r, ok := byterange.Parse(h.Get("Content-Range"))
-		if !ok || r.Unsatisfied || e.length >= 0 && e.length != r.Length() {
-			return entity{}, false
-		}
-		e.from, e.end, e.total = r.First, r.Last+1, r.Total
+	r, ok := byterange.Parse(value(h, "Content-Range"))
+	if !ok || r.Unsatisfied || res.ContentLength >= 0 && res.ContentLength != r.Length() {
+		return false
 	}
-	return e, true
+	e.from, e.end, e.total = r.First, r.Last+1, r.Total
+	return true
 }
 
 // value is h.Get for a name in its canonical form, as transports give them: for what is looked for in every answer.
@@ -79,20 +77,17 @@ func (e *entity) validator() string {
 	return ""
 }
 
-// whole reports whether the first answer had everything.
-func (e *entity) whole() bool { return e.status == http.StatusOK }
-
 // request returns the request for the rest from next on. If nothing has been read, it is req again.
-func (e *entity) request(ctx context.Context, req *http.Request, next int64) *http.Request {
+func (e *entity) request(req *http.Request, next int64) *http.Request {
 	if next == e.from {
-		return req.WithContext(ctx)
+		return req
 	}
-	req = req.Clone(ctx)
+	req = req.Clone(req.Context())
 	h := req.Header
 	h.Del("If-None-Match") // these asked whether to send anything at all
 	h.Del("If-Modified-Since")
 	last := ""
-	if !e.whole() {
+	if !e.whole {
 		last = fmt.Sprint(e.end - 1)
 	}
 	h.Set("Range", fmt.Sprintf("bytes=%d-%s", next, last))
@@ -100,47 +95,45 @@ func (e *entity) request(ctx context.Context, req *http.Request, next int64) *ht
 	return req
 }
 
-// A part is what an accepted answer brings.
-type part struct {
-	skip    int64 // bytes to pass over until what is wanted
-	end     int64 // offset at which it ends; -1: unknown
-	partial bool  // its end need not be that of what is wanted
-}
-
-// accept checks an answer to request(next): a splice of two entities must not happen.
-func (e *entity) accept(res *http.Response, next int64) (part, error) {
+// accept checks an answer to request(next): a splice of two entities must not happen. It returns how many bytes of its
+// body come before next, and the offset from which it has nothing that is wanted, or -1.
+func (e *entity) accept(res *http.Response, next int64) (skip, stop int64, err error) {
 	if res.StatusCode != http.StatusOK && res.StatusCode != http.StatusPartialContent {
-		return part{}, fmt.Errorf("httpretry: the rest came with status %d", res.StatusCode)
+		return 0, 0, fmt.Errorf("httpretry: the rest came with status %d", res.StatusCode)
 	}
 	if !e.same(res, next) {
-		return part{}, ErrChanged
+		return 0, 0, ErrChanged
 	}
 	if res.StatusCode == http.StatusOK {
 		if e.total >= 0 && res.ContentLength >= 0 && res.ContentLength != e.total {
-			return part{}, ErrChanged
+			return 0, 0, ErrChanged
 		}
-		return part{skip: next, end: res.ContentLength}, nil
+		return next, e.end, nil
 	}
 	return e.acceptPart(res, next)
 }
 
 // acceptPart is accept for a 206.
-func (e *entity) acceptPart(res *http.Response, next int64) (part, error) {
+func (e *entity) acceptPart(res *http.Response, next int64) (skip, stop int64, err error) {
 	r, ok := byterange.Parse(res.Header.Get("Content-Range"))
 	switch {
 	case !ok || r.Unsatisfied || r.First > next || r.Last < next:
-		return part{}, ErrWrongRange
+		return 0, 0, ErrWrongRange
 	case res.ContentLength >= 0 && res.ContentLength != r.Length():
-		return part{}, ErrWrongRange
+		return 0, 0, ErrWrongRange
 	case e.total >= 0 && r.Total >= 0 && r.Total != e.total:
-		return part{}, ErrChanged
+		return 0, 0, ErrChanged
 	case e.total < 0 && r.Total >= 0:
 		e.total = r.Total
-		if e.whole() {
+		if e.whole {
 			e.end = r.Total
 		}
 	}
-	return part{skip: next - r.First, end: r.Last + 1, partial: true}, nil
+	stop = r.Last + 1
+	if e.end >= 0 {
+		stop = min(stop, e.end)
+	}
+	return next - r.First, stop, nil
 }
 
 // same reports whether res is of the entity that the first answer was of. Where nothing has been read, it is enough if
@@ -151,8 +144,8 @@ func (e *entity) same(res *http.Response, next int64) bool {
 		return false
 	}
 	if next == e.from {
-		return res.StatusCode == e.status && h.Get("ETag") == e.etag && h.Get("Last-Modified") == e.modified &&
-			(res.ContentLength == e.length || res.ContentLength < 0 || e.length < 0)
+		return (res.StatusCode == http.StatusOK) == e.whole && h.Get("ETag") == e.etag && h.Get("Last-Modified") == e.modified &&
+			(res.ContentLength == e.end-e.from || res.ContentLength < 0 || e.end < 0)
 	}
 	if strings.HasPrefix(e.etag, `"`) {
 		return h.Get("ETag") == e.etag

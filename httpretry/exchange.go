@@ -17,22 +17,22 @@ import (
 	"github.com/seed-0f2c7998/perdure/retry"
 )
 
-// An exchange is one request on its way through its attempts.
+// An exchange is one request on its way through its attempts. What outlives it must not keep a pointer to it, so that it
+// costs no memory of its own.
 type exchange struct {
 	transport  *Transport
 	lane       *lane
-	req        *http.Request // the caller's: not to be changed
+	req        *http.Request // the caller's, or a copy: not to be changed
 	idempotent bool
-	upload     *upload.Body // nil: the request has no body
-	trace      atomic.Int32 // how far this attempt came, if the base tells: one of the values below
+	stream     *stream       // for the body of the answer; nil: it will not be resumed
+	zipped     bool          // we asked for gzip, and the caller did not
+	upload     *upload.Body  // nil: the request has no body
+	trace      *atomic.Int32 // how far the attempt came, one of the values below; nil while nobody has to know
 	attempts   int
 	last       error // of the attempt before, as it was
 	unmarked   error // with which the exchange ends, and the same marked
 	marked     error
-	began      time.Time    // if the policy has a MaxElapsed
-	zipped     bool         // we asked for gzip, and the caller did not
-	own        http.Request // req, if it is not the caller's
-	stream     stream       // the body of the answer
+	began      time.Time // if the policy has a MaxElapsed
 }
 
 // How far an attempt came. A base that tells nothing may have sent the request.
@@ -42,9 +42,12 @@ const (
 	connected  // from here on the request may have reached the server
 )
 
-// body returns the request's body, as something that can be sent again. That of a request which is repeated only if it
-// never left need not be kept: if it was read, it may have left.
+// body returns the request's body, as something that can be sent again; nil if there is none. That of a request which is
+// repeated only if it never left need not be kept: if it was read, it may have left.
 func (e *exchange) body() *upload.Body {
+	if e.req.Body == nil || e.req.Body == http.NoBody {
+		return nil
+	}
 	o := &e.transport.options
 	memory, limit := o.BufferLimit, o.SpoolLimit
 	if memory == 0 {
@@ -73,27 +76,34 @@ func (e *exchange) prepare() {
 		e.idempotent = true
 		e.req = withHeader(e.req, "Idempotency-Key", []string{strconv.Quote(rand.Text())})
 	}
-	if e.transport.gzip != nil && method(e.req) == http.MethodGet && h != nil && h["Accept-Encoding"] == nil && h["Range"] == nil {
-		e.zipped = true // below us, the base would take the coding off, and the rest could not be asked for
-		e.own = *e.req  // what WithContext does, in memory that is there already
-		e.own.Header = headerWith(h, "Accept-Encoding", e.transport.gzip)
-		e.req = &e.own
+	if !e.transport.options.NoResume && e.upload == nil && method(e.req) == http.MethodGet {
+		e.stream = new(stream)
+		e.askForGzip()
 	}
+}
+
+// askForGzip asks for it as the base would by itself, unless the caller has other wishes: the base would take the coding
+// off below the stream, and the rest could not be asked for.
+func (e *exchange) askForGzip() {
+	h := e.req.Header
+	if e.transport.gzip == nil || h == nil || h["Accept-Encoding"] != nil || h["Range"] != nil {
+		return
+	}
+	e.zipped = true
+	own := &e.stream.own
+	*own = *e.req
+	own.Header = maps.Clone(h)
+	own.Header["Accept-Encoding"] = e.transport.gzip
+	e.req = own
 }
 
 // withHeader returns a copy of req with another header; name is in its canonical form.
 func withHeader(req *http.Request, name string, values []string) *http.Request {
-	h := headerWith(req.Header, name, values)
+	h := maps.Clone(req.Header)
+	h[name] = values
 	req = req.WithContext(req.Context())
 	req.Header = h
 	return req
-}
-
-func headerWith(h http.Header, name string, values []string) http.Header {
-	with := make(http.Header, len(h)+1)
-	maps.Copy(with, h)
-	with[name] = values
-	return with
 }
 
 // attempt sends the request once. A status from 400 on is an error, and comes with its answer.
@@ -109,20 +119,20 @@ func (e *exchange) attempt(ctx context.Context) (*http.Response, error) {
 	if res.Body == nil { // only http.Transport promises that there is one
 		res.Body = http.NoBody
 	}
-	switch {
-	case Ended(res) != nil:
-		return res, Ended(res) // a Transport further in has given up on it
-	case res.StatusCode >= http.StatusBadRequest:
-		return res, e.refused(res)
+	if res.StatusCode < http.StatusBadRequest {
+		return res, nil
 	}
-	return res, nil
+	if ended := Ended(res); ended != nil {
+		return res, ended // a Transport further in has given up on it
+	}
+	return res, e.refused(res)
 }
 
 // request returns the request of one attempt: the caller's own, unless something has to be different in it.
 func (e *exchange) request() (*http.Request, error) {
 	e.attempts++
 	req := e.req
-	if name := e.transport.options.AttemptHeader; name != "" {
+	if name := e.transport.options.AttemptHeader; name != "" && req.Header != nil {
 		req = withHeader(req, http.CanonicalHeaderKey(name), []string{strconv.Itoa(e.attempts)})
 	}
 	if e.upload == nil && e.idempotent {
@@ -134,7 +144,8 @@ func (e *exchange) request() (*http.Request, error) {
 	}
 	req = req.WithContext(ctx)
 	if e.upload != nil {
-		again := func() (io.ReadCloser, error) { return e.upload.Next(ctx) }
+		upload := e.upload
+		again := func() (io.ReadCloser, error) { return upload.Next(ctx) }
 		body, err := again()
 		if err != nil {
 			return nil, err
@@ -146,10 +157,11 @@ func (e *exchange) request() (*http.Request, error) {
 
 // watch returns a context that finds out whether the request leaves.
 func (e *exchange) watch(ctx context.Context) context.Context {
-	e.trace.Store(untold)
+	trace := new(atomic.Int32)
+	e.trace = trace
 	return httptrace.WithClientTrace(ctx, &httptrace.ClientTrace{
-		GetConn: func(string) { e.trace.Store(connecting) }, // net/http comes back for another only if nothing has left
-		GotConn: func(httptrace.GotConnInfo) { e.trace.Store(connected) },
+		GetConn: func(string) { trace.Store(connecting) }, // net/http comes back for another only if nothing has left
+		GotConn: func(httptrace.GotConnInfo) { trace.Store(connected) },
 	})
 }
 

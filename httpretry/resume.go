@@ -45,14 +45,14 @@ func logResumption(r Resumption) {
 
 // resume goes on after a break: at once, and if that brings nothing new, as the policy says for a new operation.
 func (s *stream) resume(p []byte, broken error) (int, error) {
-	if s.exchange.req.Context().Err() != nil || !s.reopen() {
+	if s.asked.Context().Err() != nil || !s.reopen() {
 		if errors.Is(broken, io.EOF) {
 			broken = io.ErrUnexpectedEOF // of a part, which is not that of the whole
 		}
-		return 0, s.finish(broken)
+		return 0, s.fail(broken)
 	}
 	broken = unexpected(broken)
-	policy, err := s.policy()
+	policy, err := s.remaining()
 	if err == nil && s.next > s.entity.from && s.entity.validator() == "" {
 		err = ErrNoValidator
 	}
@@ -60,12 +60,12 @@ func (s *stream) resume(p []byte, broken error) (int, error) {
 		return 0, s.giveUp(broken, err)
 	}
 	s.tell(broken)
-	n, err := retry.Value(s.req.Context(), policy, func(ctx context.Context) (int, error) { return s.attempt(ctx, p) })
+	n, err := retry.Value(s.asked.Context(), policy, func(ctx context.Context) (int, error) { return s.attempt(ctx, p) })
 	switch {
 	case err != nil:
 		return n, s.giveUp(broken, err)
 	case n == 0:
-		return 0, s.finish(s.verdict())
+		return 0, s.end()
 	}
 	return n, nil
 }
@@ -75,17 +75,16 @@ func (s *stream) giveUp(broken, stop error) error {
 	if status, ok := errors.AsType[*StatusError](stop); ok {
 		status.discard()
 	}
-	return s.finish(&BodyError{Delivered: s.next - s.entity.from, Break: broken, Stop: stop})
+	return s.fail(&BodyError{Delivered: s.next - s.entity.from, Break: broken, Stop: stop})
 }
 
-// policy returns that of the exchange, less the time that it has taken so far.
-func (s *stream) policy() (*retry.Policy, error) {
-	e := s.exchange
-	if e.lane.policy.MaxElapsed == 0 {
-		return e.lane.policy, nil
+// remaining returns the policy, less the time that was taken so far.
+func (s *stream) remaining() (*retry.Policy, error) {
+	if s.policy.MaxElapsed == 0 {
+		return s.policy, nil
 	}
-	p := *e.lane.policy
-	p.MaxElapsed -= time.Since(e.began)
+	p := *s.policy
+	p.MaxElapsed -= time.Since(s.began)
 	if p.MaxElapsed <= 0 {
 		return nil, retry.ErrDeadline
 	}
@@ -93,20 +92,19 @@ func (s *stream) policy() (*retry.Policy, error) {
 }
 
 func (s *stream) tell(broken error) {
-	tell := s.exchange.transport.options.OnResume
+	tell := s.transport.options.OnResume
 	if tell == nil {
 		tell = logResumption
 	}
-	req := s.exchange.req
 	tell(Resumption{
-		Method: method(req), URL: redact.String(req.URL.String()), Offset: s.next, Total: s.entity.total, Break: broken,
+		Method: method(s.asked), URL: redact.String(s.asked.URL.String()), Offset: s.next, Total: s.entity.total, Break: broken,
 	})
 }
 
 // attempt asks for the rest, and succeeds when it brings at least one new byte, or when there is none to come.
 func (s *stream) attempt(ctx context.Context, p []byte) (int, error) {
-	x := exchange{transport: s.exchange.transport, lane: &lane{policy: s.exchange.lane.policy}, idempotent: true}
-	x.req = s.entity.request(s.req.Context(), s.req, s.next)
+	x := exchange{transport: s.transport, lane: &lane{policy: s.policy}, idempotent: true}
+	x.req = s.entity.request(s.asked, s.next)
 	res, err := x.attempt(ctx) //nolint:bodyclose // replace and discard do
 	if res != nil && res.StatusCode >= http.StatusBadRequest {
 		return s.refused(res, err)
@@ -117,10 +115,12 @@ func (s *stream) attempt(ctx context.Context, p []byte) (int, error) {
 	if !s.replace(res.Body) {
 		return 0, retry.Permanent(errClosed)
 	}
-	if s.part, err = s.entity.accept(res, s.next); err != nil {
+	skip, stop, err := s.entity.accept(res, s.next)
+	if err != nil {
 		return 0, retry.Permanent(err)
 	}
-	if err := s.skip(); err != nil {
+	s.stop, s.partial = stop, res.StatusCode == http.StatusPartialContent
+	if err := s.skip(skip); err != nil {
 		return 0, err
 	}
 	return s.first(p)
@@ -140,13 +140,13 @@ func (s *stream) refused(res *http.Response, err error) (int, error) {
 	return 0, err
 }
 
-// skip passes over what the answer has before the next byte.
-func (s *stream) skip() error {
-	scratch := make([]byte, min(s.part.skip, 32<<10))
-	for s.part.skip > 0 {
-		n, err := s.read(scratch[:min(s.part.skip, int64(len(scratch)))])
-		s.part.skip -= int64(n)
-		if err != nil && s.part.skip > 0 {
+// skip passes over n bytes, which the answer has before the next one.
+func (s *stream) skip(n int64) error {
+	scratch := make([]byte, min(n, 32<<10))
+	for n > 0 {
+		got, err := s.read(scratch[:min(n, int64(len(scratch)))])
+		n -= int64(got)
+		if err != nil && n > 0 {
 			return unexpected(err)
 		}
 	}
@@ -165,7 +165,7 @@ func (s *stream) first(p []byte) (int, error) {
 	case n == 0 && err == nil:
 		return 0, io.ErrNoProgress
 	case n > 0 && err != nil && !s.complete(err):
-		s.broken = err
+		s.err, s.broken = err, true
 		return n, nil
 	case n > 0 || s.complete(err):
 		return n, nil

@@ -9,62 +9,67 @@ import (
 	"time"
 
 	"github.com/seed-0f2c7998/perdure/httpretry/internal/digest"
-	"github.com/seed-0f2c7998/perdure/httpretry/internal/watchdog"
+	"github.com/seed-0f2c7998/perdure/retry"
 )
 
 // A stream is the body of an answer to a GET that outlasts its connections: the caller reads one body, whatever
 // happens below. Read is for one goroutine at a time; Close may be called by another.
 type stream struct {
-	exchange *exchange
-	entity   entity
-	next     int64 // offset in the entity of the next byte
-	part     part  // that is being read now
-	check    *digest.Check
-	dog      *watchdog.Dog // nil until the first read that is watched
-	broken   error         // what came after bytes that the caller has got
-	err      error         // with which the stream has ended
+	transport *Transport
+	policy    *retry.Policy
+	asked     *http.Request // that brought the answer; after the first break, with a context that cancel ends
+	own       http.Request  // asked, if it is not the caller's
+	began     time.Time     // of the exchange, if the policy has a MaxElapsed
+
+	entity  entity
+	next    int64 // offset in the entity of the next byte
+	check   *digest.Check
+	stop    int64 // offset from which the present body has nothing that is wanted; -1: unknown
+	err     error // with which the stream has ended, unless it is broken
+	broken  bool  // err came after bytes that the caller has got: the next Read is to resume
+	partial bool  // the present body may be less than what is wanted
+	closed  bool  // guarded by mu, as what follows it
 
 	mu     sync.Mutex
 	body   io.ReadCloser
-	req    *http.Request           // of the exchange, with a context that cancel ends; nil before the first break
-	cancel context.CancelCauseFunc // as req
-	closed bool
+	cancel context.CancelCauseFunc // nil before the first break
 }
 
-// sustain makes res's body one that outlasts its connections, if that can be.
-func (e *exchange) sustain(res *http.Response) {
-	if e.transport.options.NoResume || method(e.req) != http.MethodGet || e.upload != nil || res.Uncompressed ||
-		res.ContentLength == 0 || res.StatusCode != http.StatusOK && res.StatusCode != http.StatusPartialContent {
-		return
+// sustain makes res's body one that outlasts its connections, if that can be. It reports whether its end is verified by
+// a digest.
+func (e *exchange) sustain(res *http.Response) (verified bool) {
+	s := e.stream
+	if s == nil || res.Uncompressed || res.ContentLength == 0 ||
+		res.StatusCode != http.StatusOK && res.StatusCode != http.StatusPartialContent || !s.entity.read(res) {
+		return false
 	}
-	entity, ok := entityOf(res)
-	if !ok {
-		return
-	}
-	s := &e.stream
-	s.exchange, s.entity, s.next, s.body = e, entity, entity.from, res.Body
-	s.part = part{end: entity.end}
-	s.check = digest.For(res.Header, entity.whole())
+	s.transport, s.policy, s.asked, s.began, s.body = e.transport, e.lane.policy, e.req, e.began, res.Body
+	s.next, s.stop = s.entity.from, s.entity.end
+	s.check = digest.For(res.Header, s.entity.whole)
 	res.Body = s
+	return s.check != nil
 }
 
 // Read reads on, from the next connection if need be.
 func (s *stream) Read(p []byte) (int, error) {
-	if s.err != nil || len(p) == 0 {
-		return 0, s.err
-	}
-	if broken := s.broken; broken != nil {
-		s.broken = nil
+	switch {
+	case len(p) == 0:
+		return 0, nil
+	case s.broken:
+		broken := s.err
+		s.err, s.broken = nil, false
 		return s.resume(p, broken)
+	case s.err != nil:
+		return 0, s.err
 	}
 	n, err := s.pull(p)
 	switch {
 	case err == nil:
 		return n, nil
 	case s.complete(err):
-		return n, s.finish(s.verdict())
+		return n, s.end()
 	case n > 0:
-		s.broken = err
+		s.err, s.broken = err, true
 		return n, nil
 	}
 	return s.resume(p, err)
@@ -72,10 +77,8 @@ func (s *stream) Read(p []byte) (int, error) {
 
 // pull reads what comes from the present connection, and no more than is wanted.
 func (s *stream) pull(p []byte) (int, error) {
-	for _, end := range [...]int64{s.entity.end, s.part.end} {
-		if end >= 0 {
-			p = p[:min(int64(len(p)), end-s.next)]
-		}
+	if s.stop >= 0 {
+		p = p[:min(int64(len(p)), s.stop-s.next)]
 	}
 	if len(p) == 0 {
 		return 0, io.EOF
@@ -94,14 +97,13 @@ func (s *stream) read(p []byte) (int, error) {
 	if limit <= 0 {
 		return s.body.Read(p)
 	}
-	if s.dog == nil {
-		s.dog = s.exchange.transport.dogs.Get()
-	}
-	s.dog.Watch(s.body, limit)
+	dog := s.transport.dogs.Get()
+	dog.Watch(s.body, limit)
 	n, err := s.body.Read(p)
-	if s.dog.Leave() {
+	if dog.Leave() {
 		err = errStalled
 	}
+	s.transport.dogs.Put(dog)
 	return n, err
 }
 
@@ -109,7 +111,7 @@ const defaultStallTimeout = 20 * time.Second
 
 // patience returns how long nothing may come; 0 means for ever.
 func (s *stream) patience() time.Duration {
-	switch limit := s.exchange.transport.options.StallTimeout; {
+	switch limit := s.transport.options.StallTimeout; {
 	case limit != 0:
 		return limit
 	case s.entity.validator() != "":
@@ -124,29 +126,24 @@ func (s *stream) complete(err error) bool {
 	if s.entity.end >= 0 {
 		return s.next >= s.entity.end // even if the connection broke on its last step
 	}
-	return errors.Is(err, io.EOF) && !s.part.partial
+	return errors.Is(err, io.EOF) && !s.partial
 }
 
-// verdict returns io.EOF, or what is wrong with the whole.
-func (s *stream) verdict() error {
+// end ends the stream with io.EOF, or with what is wrong with the whole.
+func (s *stream) end() error {
 	if s.check != nil {
 		if err := s.check.Verify(); err != nil {
-			return err
+			return s.fail(err)
 		}
 	}
-	return io.EOF
+	s.err = io.EOF
+	return s.err
 }
 
-// finish ends the stream with err.
-func (s *stream) finish(err error) error {
+// fail ends the stream with err.
+func (s *stream) fail(err error) error {
 	s.err = err
-	if !errors.Is(err, io.EOF) {
-		_ = s.body.Close() // err says it
-	}
-	if s.dog != nil {
-		s.exchange.transport.dogs.Put(s.dog)
-		s.dog = nil
-	}
+	_ = s.body.Close() // err says it
 	return err
 }
 
@@ -154,9 +151,9 @@ func (s *stream) finish(err error) error {
 func (s *stream) reopen() bool {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	if s.req == nil && !s.closed {
-		ctx, cancel := context.WithCancelCause(s.exchange.req.Context())
-		s.req, s.cancel = s.exchange.req.WithContext(ctx), cancel
+	if s.cancel == nil && !s.closed {
+		ctx, cancel := context.WithCancelCause(s.asked.Context())
+		s.asked, s.cancel = s.asked.WithContext(ctx), cancel
 	}
 	return !s.closed
 }

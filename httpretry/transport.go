@@ -131,8 +131,7 @@ func (t *Transport) RoundTrip(req *http.Request) (*http.Response, error) {
 	if err != nil {
 		return e.giveUp(res, err)
 	}
-	e.sustain(res)
-	if endsAnywhere(res) && e.stream.check == nil {
+	if verified := e.sustain(res); !verified && endsAnywhere(res) {
 		res = with(res, end{unverifiable: true})
 	}
 	return e.unzipped(res), nil
@@ -254,6 +253,6 @@ func Unverifiable(res *http.Response) bool { return endOf(res).unverifiable }
 
 // endsAnywhere reports whether nothing but the end of the connection marks that of the body.
 func endsAnywhere(res *http.Response) bool {
-	return res.ProtoMajor == 1 && res.ContentLength < 0 && len(res.TransferEncoding) == 0 && !res.Uncompressed &&
+	return res.ContentLength < 0 && res.ProtoMajor == 1 && len(res.TransferEncoding) == 0 && !res.Uncompressed &&
 		res.Body != http.NoBody && res.StatusCode != http.StatusSwitchingProtocols
 }

@@ -362,7 +362,7 @@ func TestRequestsThatNobodyCanSend(t *testing.T) {
 			t.Fatal(err)
 		}
 		tt.change(r)
-		res, err := httpretry.NewTransport(&http.Transport{}, httpretry.Options{Policy: quick()}).RoundTrip(r)
+		res, err := httpretry.NewTransport(&http.Transport{}, httpretry.Options{Policy: quick(), AttemptHeader: "X-Attempt"}).RoundTrip(r)
 		if err == nil {
 			res.Body.Close()
 		}

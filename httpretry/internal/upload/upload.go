@@ -39,12 +39,9 @@ type Body struct {
 	lost   atomic.Bool // what was read is not kept
 }
 
-// New returns the Body of req, or nil if it has none. Of a reader that can't be rewound, at most memory bytes are kept
+// New returns the Body of req, which has one. Of a reader that can't be rewound, at most memory bytes are kept
 // in memory, and at most limit in all.
 func New(req *http.Request, memory, limit int64) *Body {
-	if req.Body == nil || req.Body == http.NoBody {
-		return nil
-	}
 	u := &Body{turn: make(chan struct{}, 1), reader: req.Body, source: req.Body, length: req.ContentLength}
 	u.kept = spool.Spool{Memory: memory, Limit: limit}
 	u.turn <- struct{}{}
