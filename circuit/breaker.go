@@ -16,6 +16,7 @@ import (
 	"log/slog"
 	"math"
 	"math/rand/v2"
+	"os"
 	"time"
 
 	"github.com/seed-0f2c7998/perdure/internal/cell"
@@ -115,6 +116,7 @@ func (b *Breaker) Reset() {
 	b.cell.Load().Release()
 	b.cell.Load().Budget.Reset()
 	b.window.clear(b.cell.Load())
+	b.cell.Load().SetByHand(time.Now(), uint8(Closed)) // which counts even if it is closed
 	b.apply(event{signal: reset})
 }
 
@@ -208,7 +210,10 @@ func (b *Breaker) obey(o cell.Order) {
 // changed does what follows from a step that was made.
 func (b *Breaker) changed(old, next word, s signal, why Reason, now time.Time) {
 	if s == acquire && next.state() == HalfOpen {
-		b.cell.Load().Probes.Add(1)
+		signs(b.cell.Load(), next)
+	}
+	if s == cancel {
+		b.store.Dropped(b.name)
 	}
 	if old.state() == next.state() {
 		return
@@ -219,6 +224,9 @@ func (b *Breaker) changed(old, next word, s signal, why Reason, now time.Time) {
 	c := b.cell.Load()
 	c.Since.Store(now.UnixNano())
 	c.Reason.Store(why.pack())
+	if why.code == ByHand {
+		c.SetByHand(now, uint8(next.state()))
+	}
 	if next.state() == Open {
 		c.Trips.Add(1)
 	}
@@ -238,6 +246,26 @@ func (b *Breaker) changed(old, next word, s signal, why Reason, now time.Time) {
 		})
 	}
 	b.report(t)
+}
+
+// proberBits is for the process ID in the word that says who sends a probe; the
+// generation of the breaker's word is above it, so that nobody is named who sent
+// an earlier one.
+const proberBits = 48
+
+// signs notes that this process sends the probe with which the word became w.
+func signs(c *cell.Cell, w word) {
+	c.Probes.Add(1)
+	c.Prober.Store(uint64(w.generation())<<proberBits | uint64(os.Getpid()))
+}
+
+// prober returns the ID of the process that sends the last probe of w, or 0.
+func prober(c *cell.Cell, w word) int {
+	p := c.Prober.Load()
+	if p>>proberBits != uint64(w.generation()) {
+		return 0
+	}
+	return int(p & (1<<proberBits - 1))
 }
 
 // reason is why signal s changed the state of a breaker whose word was old.

@@ -58,6 +58,7 @@ type Metrics struct {
 	Reason   Reason    // of the last transition
 	RetryAt  time.Time // when an open breaker lets the first probe through; else zero
 	Hold     time.Time // the not-before instant; zero if there is none
+	Prober   int       // ID of the process that sent the last probe of a half-open breaker; 0 if that is not known
 }
 
 // Metrics returns the breaker's figures.
@@ -77,6 +78,8 @@ func (b *Breaker) Metrics() Metrics {
 	m.Calls, m.Failed, m.Slow = b.window.counts(c)
 	if w := word(c.Breaker.Load()); w.state() == Closed {
 		m.Failures = w.failures()
+	} else if w.state() == HalfOpen {
+		m.Prober = prober(c, w)
 	}
 	if t, on := b.Balance(); on {
 		m.Balance = float64(t) / float64(Token)

@@ -5,6 +5,7 @@ import (
 	"encoding/json"
 	"errors"
 	"log/slog"
+	"os"
 	"slices"
 	"strings"
 	"testing"
@@ -202,4 +203,29 @@ func TestStateText(t *testing.T) {
 	if !ok || bad.Field != "state" || bad.Value != `"half_open"` || !strings.Contains(bad.Want, "did you mean half-open?") || s != Open {
 		t.Errorf("an unknown name: %v, and the state is %v", bad, s)
 	}
+}
+
+// The process that sends a probe is named, one that sent an earlier probe is
+// not: it may have been killed before it could say so, or have said so too late.
+func TestProber(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		b := New("x", quiet(Config{FailureThreshold: 1}))
+		b.RecordFailure()
+		after(30 * time.Second)
+		if p, err := b.Acquire(); err != nil || !p.Probe() || b.Metrics().Prober != os.Getpid() {
+			t.Errorf("the prober is %d, want %d; %v", b.Metrics().Prober, os.Getpid(), err)
+		}
+		said := b.cell.Load().Prober.Load()
+		after(31 * time.Second) // its lease is over
+		if b.Allow(); b.Metrics().Prober != os.Getpid() {
+			t.Errorf("the prober is %d, want %d", b.Metrics().Prober, os.Getpid())
+		}
+		b.cell.Load().Prober.Store(said)
+		if got := b.Metrics().Prober; got != 0 {
+			t.Errorf("%d is named, who sent an earlier probe", got)
+		}
+		if b.RecordSuccess(); b.Metrics().Prober != 0 {
+			t.Errorf("%d is named, and the breaker is %v", b.Metrics().Prober, b.State())
+		}
+	})
 }

@@ -44,6 +44,7 @@ type grudging struct {
 	obey    func(cell.Order)
 	held    time.Time
 	shorts  int
+	drops   int
 }
 
 func (g *grudging) Grant(string, time.Duration) bool { return g.grant }
@@ -55,6 +56,24 @@ func (g *grudging) Changed(_ string, c cell.Change) {
 func (g *grudging) Cell(key string, u cell.User) *cell.Ref {
 	g.obey = u.Obey
 	return g.Memory.Cell(key, u)
+}
+
+func (g *grudging) Dropped(string) { g.drops++ }
+
+// A store is told of a probe that has no result, and of no other call.
+func TestDropped(t *testing.T) {
+	store := &grudging{grant: true}
+	b := New("x", quiet(Config{Store: store, RecoveryTimeout: time.Millisecond}))
+	p, _ := b.Acquire()
+	p.Cancel()
+	b.Trip()
+	<-time.After(5 * time.Millisecond)
+	if p, _ = b.Acquire(); store.drops != 0 || !p.Probe() {
+		t.Errorf("told of %d probes before there is one", store.drops)
+	}
+	if p.Cancel(); store.drops != 1 {
+		t.Errorf("told %d times, want once", store.drops)
+	}
 }
 
 func (g *grudging) Short(string) { g.shorts++ }

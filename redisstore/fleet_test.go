@@ -278,6 +278,7 @@ func TestReadyForProbe(t *testing.T) {
 	f := fleet(t, 1, brisk(srv), c)
 	fail(t, f[0].Breaker, 1)
 	eventually(t, time.Second, func() bool { return f[0].Peek() == nil }, "its time is up")
+	<-time.After(10 * time.Millisecond) // at the server too, which was told a little later
 	for i := range 3 {
 		g := fleet(t, 1, brisk(srv), c)
 		p, err := g[0].Acquire()
@@ -288,8 +289,15 @@ func TestReadyForProbe(t *testing.T) {
 		g[0].Close()
 		<-time.After(30 * time.Millisecond)
 	}
+	dropped := fleet(t, 1, brisk(srv), c)
+	if p, err := dropped[0].Acquire(); err != nil {
+		t.Fatal(err)
+	} else if p.Cancel(); dropped[0].Peek() != nil {
+		t.Error("after a probe without a result it is shut")
+	}
+	dropped[0].Close() // and gives its lease back, as one does that was not used
 	unused := fleet(t, 1, brisk(srv), c)
-	unused[0].Close() // and gives its lease back
+	unused[0].Close()
 	last := fleet(t, 1, brisk(srv), c)
 	if !last[0].Allow() {
 		t.Error("a lease that was not used was not given back")

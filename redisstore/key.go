@@ -21,6 +21,7 @@ type key struct {
 	obey    func(cell.Order) // tells the local breaker
 	obeying bool             // and is doing so
 	held    string           // the not-before instant that the cell has last been given
+	heard   uint64           // names what was last set elsewhere by hand; for the cell, once its breaker obeys
 	hand    *job             // set by hand; what came before it no longer matters
 	own     *job             // the latest transition of its own since
 	hold    time.Time        // not-before instant to tell, zero for none
@@ -38,7 +39,8 @@ type job struct {
 	state  circuit.State
 	until  time.Time // of open
 	reason uint64
-	token  int64 // of the lease under which it came about, 0 for none
+	token  int64     // of the lease under which it came about, 0 for none
+	at     time.Time // of byHand: when it was set
 }
 
 type kind uint8
@@ -89,6 +91,15 @@ func (s *Store) Grant(name string, lease time.Duration) bool {
 	return ok
 }
 
+// Dropped keeps the lease for the next call, or for another process.
+func (s *Store) Dropped(name string) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if k := s.keys[name]; k != nil {
+		k.mirror.used = false
+	}
+}
+
 // Changed has the server told of a transition.
 func (s *Store) Changed(name string, c cell.Change) {
 	s.mu.Lock()
@@ -102,6 +113,7 @@ func (s *Store) Changed(name string, c cell.Change) {
 	case !tell:
 		return
 	case j.kind == byHand:
+		j.at = time.Now()
 		k.hand, k.own, k.hold, k.lost = &j, nil, time.Time{}, nil
 	default:
 		k.own = j.after(k.own)
@@ -195,7 +207,11 @@ func (s *Store) tells(j *job, now time.Time) (script string, args []string) {
 	}
 	switch j.kind {
 	case byHand:
-		return "hand", []string{j.state.String(), left, reason}
+		ago := now.Sub(j.at)
+		if ago < s.stale { // it is on its way: the last to arrive is the last
+			ago = 0
+		}
+		return "hand", []string{j.state.String(), left, reason, ms(ago)}
 	case settle:
 		return "settle", []string{number(j.token), j.state.String(), left, reason}
 	default:

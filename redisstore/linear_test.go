@@ -91,7 +91,7 @@ func (p *actor) act(ctx context.Context, a act) (s seen, err error) {
 	args := map[string][]string{
 		"read": nil, "trip": {"3600000", "1", "0"}, "lease": {"3600000", "0", "3600000", "0"},
 		"settle": {number(a.token), a.state.String(), left, "0"}, "release": {number(a.token)},
-		"hand": {a.state.String(), left, "0"},
+		"hand": {a.state.String(), left, "0", "0"},
 	}
 	b, name := p.client.B(), p.prefix+"x"
 	read := func(script string) (seen, error) {

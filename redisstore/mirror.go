@@ -21,6 +21,8 @@ type view struct {
 	lease   time.Time // when the lease ends
 	hold    time.Time // the not-before instant
 	held    string    // the same as the server has it: another text is another instant
+	hand    time.Time // when a state was last set by hand, zero for never
+	handed  string    // the same as the server has it
 }
 
 // A lost is what to tell a server that knows less than this process does.

@@ -30,6 +30,9 @@ import (
 	"context"
 	"crypto/rand"
 	"errors"
+	"os"
+	"strconv"
+	"strings"
 	"sync"
 	"time"
 
@@ -43,7 +46,7 @@ import (
 // concurrent use; make it with [Open], one for a process. Breakers of one name
 // must have the same settings in all processes.
 type Store struct {
-	process string // random; leases are this Store's own
+	process string // its ID, and at random; leases are this Store's own
 	node    string
 	prefix  string
 	quorum  int
@@ -74,7 +77,7 @@ func Open(o Options) (*Store, error) {
 		return nil, err
 	}
 	s := &Store{
-		process: rand.Text(), node: o.Node, prefix: o.Prefix, quorum: o.Quorum,
+		process: strconv.Itoa(os.Getpid()) + "-" + rand.Text(), node: o.Node, prefix: o.Prefix, quorum: o.Quorum,
 		sync: o.Sync, stale: o.Stale, local: o.Local, server: server,
 		wakes: make(chan struct{}, 1), orders: make(chan struct{}, 1), done: make(chan struct{}),
 		keys: make(map[string]*key), news: make(chan struct{}),
@@ -138,6 +141,7 @@ type Status struct {
 	State  circuit.State // Closed, Open or Isolated
 	Until  time.Time     // of open: when the first probe may go
 	Holder string        // the node that may send it, "" for none
+	PID    int           // the ID of the process there
 	Lease  time.Time     // when that leave ends
 	Age    time.Duration // since the server last answered
 }
@@ -151,15 +155,23 @@ func (s *Store) Status(name string) (Status, bool) {
 	if k == nil || !k.mirror.known {
 		return Status{}, false
 	}
-	v := &k.mirror.view
-	st := Status{State: v.state, Holder: v.node, Age: time.Since(k.contact)}
+	st := k.mirror.view.status()
+	st.Age = time.Since(k.contact)
+	return st, true
+}
+
+// status is what v says.
+func (v *view) status() Status {
+	st := Status{State: v.state}
 	if v.state == circuit.Open {
 		st.Until = v.until
 	}
-	if v.node != "" {
-		st.Lease = v.lease
+	if v.process != "" {
+		pid, _, _ := strings.Cut(v.process, "-")
+		st.PID, _ = strconv.Atoi(pid) // 0 for an instance that is none of ours
+		st.Holder, st.Lease = v.node, v.lease
 	}
-	return st, true
+	return st
 }
 
 // Err returns why breakers are not shared at present, or nil if they are.

@@ -83,6 +83,8 @@ type reply struct {
 	Lease   int64         `json:"lease"` // milliseconds
 	Hold    int64         `json:"hold"`  // milliseconds
 	Held    string        `json:"held"`
+	Handed  string        `json:"handed"`
+	Ago     int64         `json:"ago"` // milliseconds since that
 
 	loan
 }
@@ -108,7 +110,10 @@ func (s *Store) parse(text string, sent, now time.Time) (reply, view, error) {
 	v := view{
 		epoch: r.Epoch, gen: r.Gen, state: r.State, byHand: r.Hand, reason: r.Reason,
 		until: after(now, r.Open), process: r.Process, node: r.Node,
-		lease: after(now, r.Lease), hold: after(now, r.Hold), held: r.Held,
+		lease: after(now, r.Lease), hold: after(now, r.Hold), held: r.Held, handed: r.Handed,
+	}
+	if r.Handed != "" {
+		v.hand = after(now, -r.Ago)
 	}
 	if r.Process == s.process && !sent.IsZero() {
 		v.lease = after(sent, r.Lease)

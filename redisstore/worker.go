@@ -8,7 +8,6 @@ import (
 
 	"github.com/redis/rueidis"
 
-	"github.com/seed-0f2c7998/perdure/circuit"
 	"github.com/seed-0f2c7998/perdure/internal/cell"
 )
 
@@ -180,16 +179,12 @@ func (s *Store) pushed(text string) {
 
 // learn has k learn v. s.mu is held.
 func (s *Store) learn(k *key, v view, sent time.Time) {
-	now, before, m := time.Now(), k.mirror.view.gen, &k.mirror
-	known := m.known
+	now, m := time.Now(), &k.mirror
 	if l, ok := m.learn(v, sent, now); ok {
 		k.lost = &l
 		s.wake()
 	}
-	if known && m.known && m.view.gen > before && m.view.byHand && m.view.state == circuit.Closed {
-		k.ref.Load().Release()
-		k.held = ""
-	}
+	s.hands(k, now)
 	if v.held != k.held && v.hold.After(now) {
 		k.held = v.held
 		k.ref.Load().Hold(now, v.hold)
@@ -219,6 +214,9 @@ func (s *Store) obey(ctx context.Context) {
 			k.obey(o)
 			s.mu.Lock()
 			k.obeying = false
+			if k.heard != 0 {
+				k.ref.Load().Heard.Store(k.heard)
+			}
 			s.announce()
 			s.mu.Unlock()
 		}

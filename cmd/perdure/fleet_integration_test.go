@@ -5,6 +5,7 @@ package main
 import (
 	"fmt"
 	"net"
+	"os"
 	"os/exec"
 	"strings"
 	"testing"
@@ -54,9 +55,7 @@ func TestFleetThroughRedis(t *testing.T) {
 	if f.codes[75] != 2*hosts {
 		t.Errorf("isolated: exit codes %v, want 75\n%s", f.codes, f.log.String())
 	}
-	for _, state := range f.states {
-		f.hand(state, "reset")
-	}
+	f.hand(f.states[0], "reset")
 	f.run(2*hosts, 0)
 	if f.codes[0] != 2*hosts {
 		t.Errorf("after the reset: exit codes %v, want 0\n%s", f.codes, f.log.String())
@@ -123,3 +122,69 @@ func startRedis(t *testing.T) string {
 	})
 	return "redis://" + address
 }
+
+// What is set by hand on one host reaches runs on another that start later, and while its server is away it counts on that host.
+func TestHandsOfHosts(t *testing.T) {
+	s := newService(t)
+	s.healthy.Store(true)
+	f := newFleet(t, s, "run", "--name", "X", "--max-attempts", "1", "--store", startRedis(t))
+	f.states = append(f.states, t.TempDir())
+	want := func(host, code int, what string) {
+		t.Helper()
+		g := newFleet(t, s, f.args...)
+		g.states = f.states[host : host+1]
+		if g.run(1, 0); g.codes[code] != 1 {
+			t.Errorf("%s: on host %d exit codes %v, want %d\n%s", what, host, g.codes, code, g.log.String())
+		}
+	}
+	want(0, 0, "at first")
+	want(1, 0, "at first")
+	f.hand(f.states[0], "isolate")
+	want(1, 75, "isolated on host 0")
+	if seen := f.status(f.states[1], f.store()...); !strings.Contains(seen, "op:X  isolated") {
+		t.Errorf("status on host 1 shows\n%s", seen)
+	}
+	f.hand(f.states[1], "reset")
+	want(0, 0, "reset on host 1")
+
+	redis := f.args
+	f.args = append(f.args[:len(f.args)-1:len(f.args)-1], "redis://127.0.0.1:1")
+	f.hand(f.states[0], "isolate")
+	want(0, 75, "isolated on host 0 while the server is away")
+	f.args = redis
+	want(1, 0, "host 0 could not say so yet")
+	want(0, 75, "the server is back")
+	want(1, 75, "host 0 has said so")
+	f.hand(f.states[0], "reset")
+	want(1, 0, "reset on host 0")
+}
+
+// status shows who has the probe of a fleet, on every host.
+func TestStatusNamesTheHostThatProbes(t *testing.T) {
+	f := newFleet(t, newService(t), "run", "--name", "X", "--max-attempts", "1", "--failure-threshold", "1", "--recovery-timeout", "0.001", "--store", startRedis(t))
+	f.states = append(f.states, t.TempDir())
+	run := func(state string, child ...string) *exec.Cmd {
+		return f.command(state, append(append(f.args, "--"), child...)...)
+	}
+	_ = run(f.states[1], "false").Run()
+	probe := run(f.states[0], "sleep", "60")
+	start(t, probe)
+	host, err := os.Hostname()
+	if err != nil {
+		t.Fatal(err)
+	}
+	want := fmt.Sprintf("out (%s:%d), until ", host, probe.Process.Pid)
+	for _, state := range f.states {
+		eventually(t, "status shows "+want, func() bool { return strings.Contains(f.status(state, f.store()...), want) })
+	}
+	_ = probe.Process.Signal(os.Interrupt) // which its child gets too
+	_ = probe.Wait()
+	for _, state := range f.states {
+		if seen := f.status(state, f.store()...); strings.Contains(seen, host) {
+			t.Errorf("the process has ended, and status shows\n%s", seen)
+		}
+	}
+}
+
+// store is the flag that names the fleet's.
+func (f *fleet) store() []string { return f.args[len(f.args)-2:] }

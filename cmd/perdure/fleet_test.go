@@ -157,9 +157,9 @@ func (f *fleet) trip() {
 }
 
 // status is what perdure status shows of a host.
-func (f *fleet) status(state string) string {
+func (f *fleet) status(state string, flags ...string) string {
 	f.t.Helper()
-	out, err := f.command(state, "status").CombinedOutput()
+	out, err := f.command(state, append([]string{"status"}, flags...)...).CombinedOutput()
 	if err != nil {
 		f.t.Fatalf("%v\n%s", err, out)
 	}

@@ -2,8 +2,10 @@ package main
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"strings"
+	"sync"
 	"time"
 
 	"github.com/spf13/cobra"
@@ -15,6 +17,7 @@ import (
 	"github.com/seed-0f2c7998/perdure/cmd/perdure/internal/patience"
 	"github.com/seed-0f2c7998/perdure/cmd/perdure/internal/policy"
 	"github.com/seed-0f2c7998/perdure/cmd/perdure/internal/state"
+	"github.com/seed-0f2c7998/perdure/internal/redact"
 	"github.com/seed-0f2c7998/perdure/internal/setting"
 )
 
@@ -26,7 +29,8 @@ func (a *app) statusCommand() *cobra.Command {
 		Short: "Show the circuit breakers that commands share",
 		Long: `Show every circuit breaker that run --name and copy have left in the store which all processes of this
 user share: its state, since when, why, when the next call is let through, and the instant before which
-a server asked not to be called. BUDGET is the balance of a retry budget that has been touched.
+a server asked not to be called, and who has the probe that is out. BUDGET is the balance of a retry
+budget that has been touched. With a store that hosts share, its server is asked as well.
 
 It changes nothing, and makes no file. With --json, each look is one object in a line.`,
 		Args: cobra.NoArgs,
@@ -38,7 +42,7 @@ It changes nothing, and makes no file. With --json, each look is one object in a
 			if watch {
 				return a.watch(c.Context(), s.Store)
 			}
-			return a.status(s.Store)
+			return a.status(c.Context(), s.Store, a.warnFleet)
 		},
 	}
 	c.Flags().BoolVar(&watch, "watch", false, "look again each second, until ctrl-C")
@@ -46,16 +50,27 @@ It changes nothing, and makes no file. With --json, each look is one object in a
 	return c
 }
 
-// status writes what is in the store now.
-func (a *app) status(store string) error {
+// status writes what is in the store now; warn is told of a fleet that does not
+// answer.
+func (a *app) status(ctx context.Context, store string, warn func(error)) error {
 	look, err := state.Take(store)
 	if err != nil {
 		return err
+	}
+	err = look.AskFleet(ctx, store)
+	if _, bad := errors.AsType[*setting.Error](err); bad {
+		return err
+	} else if err != nil && ctx.Err() == nil {
+		warn(err)
 	}
 	if a.json {
 		return look.WriteJSON(a.stdout)
 	}
 	return look.WriteTable(a.stdout)
+}
+
+func (a *app) warnFleet(err error) {
+	a.log.Warn("The store that hosts share does not answer: this is what this host knows", "event", "warning", "error", redact.String(err.Error()))
 }
 
 // watch writes what is in the store each second: on a terminal always in the
@@ -64,6 +79,8 @@ func (a *app) watch(ctx context.Context, store string) error {
 	ctx, stop := exit.OnSignal(ctx)
 	defer stop()
 	terminal := cwriter.IsTerminal(int(a.stdout.Fd())) && a.getenv("TERM") != "dumb"
+	var first sync.Once
+	warn := func(err error) { first.Do(func() { a.warnFleet(err) }) }
 	ticker := time.NewTicker(time.Second)
 	defer ticker.Stop()
 	for {
@@ -75,7 +92,7 @@ func (a *app) watch(ctx context.Context, store string) error {
 		default:
 			fmt.Fprintln(a.stdout, time.Now().Format(time.DateTime))
 		}
-		if err := a.status(store); err != nil {
+		if err := a.status(ctx, store, warn); err != nil {
 			return err
 		}
 		if !a.json && !terminal {

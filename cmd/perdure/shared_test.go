@@ -5,6 +5,7 @@ package main
 import (
 	"bufio"
 	"encoding/json"
+	"strconv"
 	"strings"
 	"syscall"
 	"testing"
@@ -67,5 +68,33 @@ func TestStatusForPrograms(t *testing.T) {
 	key := seen.Keys[0]
 	if key["state"] != "half-open" || key["reason"] != "1 consecutive failure" || key["next_probe"] == nil || key["lease_ends"] != nil {
 		t.Errorf("a breaker whose time is up is seen as %v, want half-open with a next_probe and no lease", key)
+	}
+}
+
+// While a probe is out, status says who sends it.
+func TestStatusNamesTheProber(t *testing.T) {
+	state := []string{"PERDURE_STATE=" + t.TempDir()}
+	run := []string{"run", "--name", "load", "--max-attempts", "1", "--failure-threshold", "1", "--recovery-timeout", "0.001", "--"}
+	_ = command(t, state, append(run, "false")...).Run()
+	probe := command(t, state, append(run, "sleep", "60")...)
+	start(t, probe)
+	status := func(args ...string) string {
+		out, err := command(t, state, append([]string{"status"}, args...)...).CombinedOutput()
+		if err != nil {
+			t.Fatalf("%v\n%s", err, out)
+		}
+		return string(out)
+	}
+	pid := strconv.Itoa(probe.Process.Pid)
+	eventually(t, "status names the process", func() bool { return strings.Contains(status(), "out (pid "+pid+"), until ") })
+	if seen := status("--json"); !strings.Contains(seen, `"lease_pid":`+pid+",") {
+		t.Errorf("no lease_pid %s in %s", pid, seen)
+	}
+	if err := probe.Process.Signal(syscall.SIGTERM); err != nil { // which its child gets too
+		t.Fatal(err)
+	}
+	_ = probe.Wait() // the code is the child's
+	if seen := status(); strings.Contains(seen, pid) {
+		t.Errorf("the process has ended, and status shows\n%s", seen)
 	}
 }

@@ -36,10 +36,11 @@ type Cell struct {
 	Trips    atomic.Uint64
 	Rejected atomic.Uint64
 	Probes   atomic.Uint64
-	Prober   atomic.Uint64 // who sends the last of them, see circuit
-	Hand     atomic.Int64  // when somebody last set the state by hand, Unix nanoseconds; 0: never
+	Prober   atomic.Uint64 // who sends the last of them
+	hand     atomic.Int64  // what was last set here by hand, see ByHand
+	Heard    atomic.Uint64 // what was last set elsewhere by hand, as the store names it
 	name     atomic.Uint64 // random, see Name
-	_        [4]uint64
+	_        [3]uint64
 }
 
 // A Bucket counts the calls of one slice of the window. Each word names the
@@ -94,6 +95,28 @@ func (c *Cell) Held() time.Time {
 	}
 	return held
 }
+
+// SetByHand notes that somebody sets a state by hand, here and now.
+func (c *Cell) SetByHand(now time.Time, state uint8) {
+	c.hand.Store(now.UnixMilli()<<handBits | int64(state))
+}
+
+// handBits is for the state in the word hand; when it was set is above it, in
+// Unix milliseconds.
+const handBits = 2
+
+// ByHand returns the state that was last set here by hand, and when; the zero
+// Time if none was, or something that was set elsewhere has taken its place.
+func (c *Cell) ByHand() (state uint8, at time.Time) {
+	w := c.hand.Load()
+	if w == 0 {
+		return 0, time.Time{}
+	}
+	return uint8(w & (1<<handBits - 1)), time.UnixMilli(w >> handBits)
+}
+
+// Overruled forgets what was set here by hand.
+func (c *Cell) Overruled() { c.hand.Store(0) }
 
 // Name returns a name that no other cell has, given at first use: by it a fleet
 // knows what it has lent to whom.

@@ -34,6 +34,10 @@ type Store interface {
 	// one pass.
 	Grant(key string, lease time.Duration) bool
 
+	// Dropped is told that a probe of key which this process has sent has ended
+	// without a result.
+	Dropped(key string)
+
 	// Changed is told of each transition of key's breaker that this process
 	// has made, unless it was an Order.
 	Changed(key string, c Change)
@@ -75,6 +79,9 @@ type Alone struct{}
 
 // Grant allows every probe.
 func (Alone) Grant(string, time.Duration) bool { return true }
+
+// Dropped does nothing.
+func (Alone) Dropped(string) {}
 
 // Changed does nothing.
 func (Alone) Changed(string, Change) {}

@@ -9,9 +9,9 @@
 -- and those of its own from the sixth on. It answers with view().
 --
 -- Fields of the hash: epoch, gen (grows with each change of state and each
--- lease that goes to another process), state, until (of open: when the first
--- probe may go), reason, hand (1 if the state was set by hand), hold (the
--- not-before instant), lease.process, lease.node, lease.since, lease.till,
+-- lease that goes to another process), state, since, until (of open: when the
+-- first probe may go), reason, hand (1 if the state was set by hand), hand.at
+-- (when one last was), hold (the not-before instant), lease.process, lease.node, lease.since, lease.till,
 -- lease.used, lease.wanted, shy (the node whose probe failed last), per node
 -- alive.NODE and vote.NODE, with the instant at which each is over, and what
 -- budget.lua says.
@@ -78,6 +78,7 @@ local function leased() return num('lease.till') > now end
 local function enter(state, ms, reason, hand)
   put('gen', num('gen') + 1)
   put('state', state)
+  put('since', now)
   put('until', now + ms)
   put('reason', reason)
   put('hand', hand)
@@ -92,6 +93,7 @@ local function view(more)
     process = leased() and h['lease.process'] or '', node = leased() and h['lease.node'] or '',
     lease = math.max(num('lease.till') - now, 0),
     hold = math.max(num('hold') - now, 0), held = h.hold or '',
+    handed = h['hand.at'] or '', ago = now - num('hand.at'),
   }
   for name, value in pairs(more or {}) do v[name] = value end
   return cjson.encode(v)

@@ -1,5 +1,5 @@
--- release gives a lease back that has not been used: 6 token.
-if h['lease.process'] == process and h.gen == ARGV[6] and not h['lease.used'] then
+-- release gives a lease back under which no probe is out: 6 token.
+if h['lease.process'] == process and h.gen == ARGV[6] then
   drop_lease()
   publish()
 end

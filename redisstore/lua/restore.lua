@@ -4,6 +4,7 @@
 local gen = tonumber(ARGV[7])
 if h.epoch ~= ARGV[6] and num('gen') == 0 or h.epoch == ARGV[6] and num('gen') < gen then
   put('gen', math.max(num('gen'), gen))
+  if ARGV[11] == '1' then put('hand.at', now) end
   enter(ARGV[8], tonumber(ARGV[9]), ARGV[10], ARGV[11])
   publish()
 end

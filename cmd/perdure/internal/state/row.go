@@ -6,6 +6,7 @@ import (
 
 	"github.com/seed-0f2c7998/perdure/circuit"
 	"github.com/seed-0f2c7998/perdure/internal/redact"
+	"github.com/seed-0f2c7998/perdure/redisstore"
 )
 
 // A Row is what a look has seen of one key. Its JSON form is for programs:
@@ -18,6 +19,8 @@ type Row struct {
 	Failures  int           `json:"failures"`             // consecutive ones so far, of a closed breaker
 	NextProbe *time.Time    `json:"next_probe,omitempty"` // when an open breaker lets the next call through; past: it would now
 	LeaseEnds *time.Time    `json:"lease_ends,omitempty"` // a probe is out, and is given up then
+	LeaseHost string        `json:"lease_host,omitempty"` // where it was sent, if another host may have
+	LeasePID  int           `json:"lease_pid,omitempty"`  // the process that has sent it; absent: not known
 	NotBefore *time.Time    `json:"not_before,omitempty"` // the server asked not to be called until then
 	Budget    *float64      `json:"budget,omitempty"`     // tokens for retries; absent: untouched, or there is no budget
 	Trips     uint64        `json:"trips"`                // how often it has opened
@@ -37,6 +40,9 @@ func (l *Look) Rows() []Row {
 	rows := make([]Row, len(l.Keys))
 	for i, key := range l.Keys {
 		rows[i] = l.row(key)
+		if fleet, ok := l.fleet[key]; ok {
+			rows[i].agree(fleet, time.Now())
+		}
 	}
 	return rows
 }
@@ -61,13 +67,25 @@ func (l *Look) row(key string) Row {
 	if m.State == circuit.HalfOpen {
 		// Nobody else sees it: whether the next call would be the probe is asked by making it.
 		if refusal := refused(b); refusal != nil {
-			r.LeaseEnds = &refusal.RetryAt
+			r.LeaseEnds, r.LeasePID = &refusal.RetryAt, m.Prober
 		} else {
 			now := time.Now()
 			r.NextProbe = &now
 		}
 	}
 	return r
+}
+
+// agree has r show what the fleet has agreed on, where that is more than this
+// host knows: what is seen of the host may be from before.
+func (r *Row) agree(s redisstore.Status, now time.Time) {
+	ahead := s.State == circuit.Isolated || s.State == circuit.Open && s.Until.After(now)
+	if ahead && r.State == circuit.Closed {
+		r.State, r.Reason, r.NextProbe = s.State, "agreed on by the fleet", instant(s.Until)
+	}
+	if s.Lease.After(now) {
+		r.LeaseEnds, r.LeaseHost, r.LeasePID = &s.Lease, s.Holder, s.PID
+	}
 }
 
 // refused returns the refusal that b has for a call, or nil.

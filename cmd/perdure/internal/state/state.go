@@ -53,10 +53,8 @@ func Open(text string, log *slog.Logger) (*Store, error) {
 		local := &Store{log: log}
 		local.open = local.host
 		fleet, err := redisstore.Open(redisstore.Options{URL: text, Local: local})
-		if bad, ok := errors.AsType[*setting.Error](err); ok {
-			return nil, &setting.Error{Field: "store", Value: bad.Value, Want: bad.Want}
-		} else if err != nil {
-			return nil, err
+		if err != nil {
+			return nil, ofStore(err)
 		}
 		s.fleet, s.end = fleet, func() {
 			if fleet.Err() == nil && !s.silent.Load() { // else there is nobody to tell
@@ -135,7 +133,8 @@ type Look struct {
 	Path string   // of the file
 	Keys []string // sorted; nil if there is no file
 
-	store *hoststore.Store // nil: there is no file
+	store *hoststore.Store             // nil: there is no file
+	fleet map[string]redisstore.Status // by key; nil: no fleet was asked
 }
 
 // Take looks at the store that text names, which is the host's, be it by itself
@@ -160,6 +159,30 @@ func Take(text string) (*Look, error) {
 	look.store, look.Keys = store, store.Keys()
 	slices.Sort(look.Keys)
 	return look, nil
+}
+
+// AskFleet looks at what the server that text names knows of the keys, if text
+// names one, for half a second at most. Without an answer the look is as before.
+func (l *Look) AskFleet(ctx context.Context, text string) error {
+	if text == "" || text == "host" {
+		return nil
+	}
+	ctx, cancel := context.WithTimeout(ctx, patience)
+	defer cancel()
+	seen, err := redisstore.Look(ctx, redisstore.Options{URL: text}, l.Keys)
+	if err != nil {
+		return ofStore(err)
+	}
+	l.fleet = seen
+	return nil
+}
+
+// ofStore is err with the name that the setting has here, if it is about one.
+func ofStore(err error) error {
+	if bad, ok := errors.AsType[*setting.Error](err); ok {
+		return &setting.Error{Field: "store", Value: bad.Value, Want: bad.Want}
+	}
+	return err
 }
 
 // Exists reports whether there was a file.

@@ -49,7 +49,15 @@ func (l *Look) WriteJSON(w io.Writer) error {
 		Path   string    `json:"path"`
 		Exists bool      `json:"exists"`
 		Keys   []Row     `json:"keys"`
-	}{time.Now(), "host", l.Path, l.Exists(), l.Rows()})
+	}{time.Now(), l.where(), l.Path, l.Exists(), l.Rows()})
+}
+
+// where is what kind of store was looked at.
+func (l *Look) where() string {
+	if l.fleet != nil {
+		return "redis"
+	}
+	return "host"
 }
 
 func orNone(text string) string { return cmp.Or(text, "-") }
@@ -58,13 +66,24 @@ func orNone(text string) string { return cmp.Or(text, "-") }
 func (r Row) nextProbe(now time.Time) string {
 	switch {
 	case r.LeaseEnds != nil:
-		return "out, until " + clock(now, *r.LeaseEnds)
+		return "out" + r.holder() + ", until " + clock(now, *r.LeaseEnds)
 	case r.State == circuit.HalfOpen:
 		return "next call"
 	case r.State == circuit.Isolated:
 		return "after reset"
 	}
 	return ahead(now, r.NextProbe)
+}
+
+// holder is who has the lease, in brackets.
+func (r Row) holder() string {
+	switch {
+	case r.LeaseHost != "":
+		return fmt.Sprintf(" (%s:%d)", r.LeaseHost, r.LeasePID)
+	case r.LeasePID != 0:
+		return fmt.Sprintf(" (pid %d)", r.LeasePID)
+	}
+	return ""
 }
 
 func ago(now time.Time, t *time.Time) string {

@@ -1,0 +1,127 @@
+package redisstore_test
+
+import (
+	"path/filepath"
+	"testing"
+	"time"
+
+	"github.com/seed-0f2c7998/perdure/circuit"
+	"github.com/seed-0f2c7998/perdure/hoststore"
+)
+
+// A site is a host whose processes live for a moment and share a file.
+type site struct {
+	t    *testing.T
+	srv  *server
+	path string
+	node string
+}
+
+// sites returns two hosts that share a server.
+func sites(t *testing.T) (a, b site) {
+	t.Helper()
+	srv := startServer(t)
+	return site{t, srv, filepath.Join(t.TempDir(), "cells"), "a"}, site{t, srv, filepath.Join(t.TempDir(), "cells"), "b"}
+}
+
+// process has a process of the host do that, and returns in which state it
+// leaves the breaker. One that is cut off cannot reach the server.
+func (h site) process(cutOff bool, do func(m member)) circuit.State {
+	h.t.Helper()
+	o := brisk(h.srv)
+	if cutOff {
+		o.URL = "redis://127.0.0.1:1"
+	}
+	o.Node, o.Quorum = h.node, 2
+	local := hoststore.Open(h.path)
+	defer local.Close()
+	o.Local = local
+	m := member{Store: open(h.t, o)}
+	m.Breaker = circuit.New("backend", circuit.Config{
+		Store: m.Store, FailureThreshold: 1, RecoveryTimeout: time.Minute, Observe: func(circuit.Transition) {},
+	})
+	if !cutOff {
+		ready(h.t, m.Store)
+		defer m.Close()
+	}
+	if do != nil {
+		do(m)
+	}
+	<-time.After(4 * brisk(h.srv).Sync) // what is set next is set later, for all
+	return m.State()
+}
+
+func (h site) want(state circuit.State, what string) {
+	h.t.Helper()
+	if got := h.process(false, nil); got != state {
+		h.t.Errorf("%s: on host %s it is %v, want %v", what, h.node, got, state)
+	}
+}
+
+func isolate(m member) { m.Isolate() }
+
+// reset is what the command does.
+func reset(m member) { m.Breaker.Reset(); m.Store.Reset("backend") }
+
+// What is set by hand on one host reaches processes that start later, on
+// others, which have been told otherwise before.
+func TestHandReachesOtherHosts(t *testing.T) {
+	a, b := sites(t)
+	a.process(false, isolate)
+	b.want(circuit.Isolated, "isolated on a")
+	b.process(false, reset)
+	a.want(circuit.Closed, "reset on b")
+	b.process(false, isolate)
+	a.process(false, reset)
+	b.want(circuit.Closed, "reset on a")
+	a.process(false, isolate)
+	a.process(false, reset)
+	b.want(circuit.Closed, "isolated and reset while b slept")
+}
+
+// What is set on a host that cannot reach the server counts there, and for all
+// once one of its processes can, unless something was set later.
+func TestHandWhileCutOff(t *testing.T) {
+	a, b := sites(t)
+	b.want(circuit.Closed, "at first")
+	if got := a.process(true, isolate); got != circuit.Isolated {
+		t.Errorf("isolated while cut off: %v", got)
+	}
+	b.want(circuit.Closed, "isolated on a, which could not say so")
+	a.want(circuit.Isolated, "isolated on a, which can say so now")
+	b.want(circuit.Isolated, "isolated on a, which has said so")
+
+	if got := a.process(true, reset); got != circuit.Closed {
+		t.Errorf("reset while cut off: %v", got)
+	}
+	a.want(circuit.Closed, "reset on a, which can say so now")
+	b.want(circuit.Closed, "reset on a, which has said so")
+
+	a.process(true, isolate)
+	b.process(false, isolate)
+	b.process(false, reset)
+	a.want(circuit.Closed, "isolated on a, which was cut off, and reset on b since")
+	b.want(circuit.Closed, "isolated on a, which was cut off, and reset on b since")
+}
+
+// A reset is no more than that: what happens after it stands, and a server that
+// has lost its memory brings nothing back.
+func TestHandIsOverruledOnce(t *testing.T) {
+	a, b := sites(t)
+	a.process(false, isolate)
+	b.process(false, reset)
+	awake := fleet(t, 1, brisk(b.srv), circuit.Config{}) // so that a has no majority
+	a.process(false, func(m member) { fail(t, m.Breaker, 1) })
+	a.want(circuit.Open, "it has opened by itself after the reset")
+	if got := awake[0].State(); got != circuit.Closed {
+		t.Errorf("one node has opened the fleet: %v", got)
+	}
+	awake[0].Close()
+	a.process(false, reset)
+	b.srv.kill()
+	b.srv.start()
+	b.want(circuit.Closed, "the server has forgotten")
+	a.want(circuit.Closed, "the server has forgotten")
+	b.process(false, isolate)
+	a.want(circuit.Isolated, "isolated on b, by a server that had forgotten")
+}
