@@ -17,7 +17,8 @@
 // They are the SDK's: [errors.As] finds smithy.APIError, a service's own types
 // as *types.NoSuchKey, and the response's error. When attempts were given up, it
 // finds a [*retry.Error] as well, which says why and after how many; an error on
-// the first attempt that is not worth a second comes as the SDK gives it.
+// the first attempt that is not worth a second comes as the SDK gives it. [Brief]
+// is what the service answered, in one line.
 //
 // # Objects
 //

@@ -8,10 +8,13 @@ import (
 	"os"
 	"path/filepath"
 	"slices"
+	"strings"
 	"testing"
 	"time"
 
 	"github.com/seed-0f2c7998/perdure/awsretry/objects"
+	"github.com/seed-0f2c7998/perdure/circuit"
+	"github.com/seed-0f2c7998/perdure/retry"
 	"github.com/seed-0f2c7998/perdure/s3test"
 )
 
@@ -105,6 +108,36 @@ func TestPutInterruptedWhileItBegins(t *testing.T) {
 	}
 	if left := server.Uploads(); len(left) > 0 || server.Count("DELETE", "") != 1 {
 		t.Errorf("uploads %v are left, want the one dropped", left)
+	}
+}
+
+// A file that shrinks while it is sent is not tried again, and is not held
+// against the store.
+func TestPutOfAFileThatShrinks(t *testing.T) {
+	server := start(t, s3test.Options{})
+	path := filepath.Join(t.TempDir(), "file")
+	if err := os.WriteFile(path, content(1, 11*mib), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	server.Script(func(r s3test.Request) s3test.Fault {
+		if r.Query.Get("partNumber") == "2" {
+			if err := os.Truncate(path, 7*mib); err != nil {
+				t.Error(err)
+			}
+		}
+		return s3test.Fault{}
+	})
+	opened := false
+	store := open(t, server, objects.Options{
+		Policy: quick(), PartSize: 5 * mib, Parallel: 1,
+		Breakers: &circuit.Config{FailureThreshold: 1, Observe: func(circuit.Transition) { opened = true }},
+	})
+	_, err := store.PutFile(t.Context(), bucket, "k", path, objects.PutOptions{})
+	if err == nil || !strings.Contains(err.Error(), "the source has become shorter meanwhile") || errors.Is(err, retry.ErrExhausted) || opened {
+		t.Errorf("%v, the breaker has opened: %v; want an error about the source, and that it has not", err, opened)
+	}
+	if got := sentParts(server); len(got) > 1 || len(server.Uploads()) > 0 {
+		t.Errorf("parts %q arrived, uploads %v are left; want the first, and none", got, server.Uploads())
 	}
 }
 

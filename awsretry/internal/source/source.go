@@ -9,6 +9,8 @@ import (
 	"fmt"
 	"hash/crc32"
 	"io"
+
+	"github.com/seed-0f2c7998/perdure/retry"
 )
 
 // The limits of S3, in bytes: of each part but the last, and of any part and of
@@ -104,6 +106,23 @@ func (p *Part) Release() {
 	}
 }
 
+// Read reads from the part. That the source can't be read, or is shorter than it
+// was, is no fault of the store's: it is not tried again, and counts for nothing.
+func (p *Part) Read(b []byte) (int, error) {
+	n, err := p.SectionReader.Read(b)
+	if err == nil {
+		return n, nil
+	}
+	at, _ := p.Seek(0, io.SeekCurrent) // it only counts
+	switch {
+	case err != io.EOF: //nolint:errorlint // a Reader's end is io.EOF itself
+		err = retry.Permanent(err)
+	case at < p.Size():
+		err = retry.Permanent(fmt.Errorf("the source has become shorter meanwhile: a part has %d bytes where it had %d", at, p.Size()))
+	}
+	return n, err
+}
+
 // Sums returns the part's CRC-32 and, if it is to be signed, its SHA-256 in hex,
 // and rewinds the part.
 func (p *Part) Sums(signed bool) (crc uint32, sha string, err error) {
@@ -112,12 +131,9 @@ func (p *Part) Sums(signed bool) (crc uint32, sha string, err error) {
 	if signed {
 		both = io.MultiWriter(c, h)
 	}
-	n, err := io.CopyBuffer(both, struct{ io.Reader }{p}, make([]byte, 64<<10))
+	_, err = io.CopyBuffer(both, struct{ io.Reader }{p}, make([]byte, 64<<10))
 	if err != nil {
 		return 0, "", err
-	}
-	if n != p.Size() {
-		return 0, "", fmt.Errorf("the source has become shorter meanwhile: %d bytes where there were %d", n, p.Size())
 	}
 	if signed {
 		sha = hex.EncodeToString(h.Sum(nil))
