@@ -175,16 +175,28 @@ func (a *app) meter(name string) *progress.Meter {
 	return m
 }
 
+// counted returns a number with what it is of.
+func counted(n int, one, many string) string {
+	if n == 1 {
+		return "1 " + one
+	}
+	return fmt.Sprint(n, " ", many)
+}
+
+// requests tells how many were sent, and how many of them were retries.
+func requests(sent, retries int) string {
+	text := counted(sent, "request", "requests")
+	if retries > 0 {
+		text += " (" + counted(retries, "retry", "retries") + ")"
+	}
+	return text
+}
+
 // copied is the last line.
 func copied(r copying.Result) string {
 	text := fmt.Sprintf("Copied %s to %s: %d bytes in %.1f seconds", r.Source, r.Destination, r.Bytes, r.Elapsed.Seconds())
-	switch {
-	case r.Attempts == 1:
-		text += ", 1 request"
-	case r.Retries > 0:
-		text += fmt.Sprintf(", %d requests (%d retries)", r.Attempts, r.Retries)
-	case r.Attempts > 1:
-		text += fmt.Sprintf(", %d requests", r.Attempts)
+	if r.Attempts > 0 {
+		text += ", " + requests(r.Attempts, r.Retries)
 	}
 	if r.Checksum == "" {
 		return text + ", verified by " + r.Verified

@@ -4,11 +4,13 @@ package main
 
 import (
 	"bytes"
+	"fmt"
 	"os"
 	"path/filepath"
 	"regexp"
 	"slices"
 	"strings"
+	"sync"
 	"testing"
 	"time"
 
@@ -109,13 +111,14 @@ func (p *pairing) settled(t *testing.T, content []byte) {
 	}
 }
 
-// mib20 is the content of a file of three parts.
-var mib20 = generated(20 << 20)
+// mib20 returns the content of a file of three parts. It is made when it is
+// needed: the command is this binary, too, and its memory is measured.
+var mib20 = sync.OnceValue(func() []byte { return generated(20 << 20) })
 
 // What was given up is gone on with: the part that is missing is sent, and the
 // bar begins where it was.
 func TestUploadGoesOn(t *testing.T) {
-	p := newPairing(t, mib20)
+	p := newPairing(t, mib20())
 	p.stop(t)
 	log := p.run(t, 0, "copy", p.from, p.to, "--json")
 	for _, want := range []string{
@@ -128,16 +131,16 @@ func TestUploadGoesOn(t *testing.T) {
 	if got := p.sent(); !slices.Equal(got, []string{"3"}) {
 		t.Errorf("parts %q were sent, want the third", got)
 	}
-	p.settled(t, mib20)
+	p.settled(t, mib20())
 }
 
 // A source that has changed is sent anew, and what was sent of the old one is
 // dropped: nothing is put together from two.
 func TestChangedSourceIsSentAnew(t *testing.T) {
-	longer := append(slices.Clone(mib20), "more"...)
-	for name, content := range map[string][]byte{"longer": longer, "touched": mib20, "small": mib20[:1000]} {
+	longer := append(slices.Clone(mib20()), "more"...)
+	for name, content := range map[string][]byte{"longer": longer, "touched": mib20(), "small": mib20()[:1000]} {
 		t.Run(name, func(t *testing.T) {
-			p := newPairing(t, mib20)
+			p := newPairing(t, mib20())
 			p.stop(t)
 			write(t, p.from, content)
 			later := time.Now().Add(time.Minute)
@@ -166,7 +169,7 @@ func (p *pairing) drop(t *testing.T, u s3test.Upload) {
 
 // What the store has forgotten is sent again, and that is told.
 func TestForgottenUploadIsSentAnew(t *testing.T) {
-	p := newPairing(t, mib20)
+	p := newPairing(t, mib20())
 	p.stop(t)
 	for _, u := range p.store.Uploads() {
 		p.drop(t, u)
@@ -175,12 +178,12 @@ func TestForgottenUploadIsSentAnew(t *testing.T) {
 	if want := "INFO: The store does not have what the earlier run has sent any more: " + p.from + " is sent anew\n"; !strings.Contains(log, want) {
 		t.Errorf("it does not say %q:\n%s", want, log)
 	}
-	p.settled(t, mib20)
+	p.settled(t, mib20())
 }
 
 // With --no-resume what an earlier run has left is dropped, and nothing is left.
 func TestNoResume(t *testing.T) {
-	p := newPairing(t, mib20)
+	p := newPairing(t, mib20())
 	p.stop(t)
 	p.refuse(s3test.SlowDown())
 	log := p.run(t, 69, "copy", p.from, p.to, "--no-resume")
@@ -189,13 +192,13 @@ func TestNoResume(t *testing.T) {
 	}
 	p.store.Script(nil)
 	p.run(t, 0, "copy", p.from, p.to, "--no-resume")
-	p.settled(t, mib20)
+	p.settled(t, mib20())
 }
 
 // What would fail again leaves nothing to go on with; but what the store will
 // not drop is kept.
 func TestRefusedUploadLeavesNothing(t *testing.T) {
-	p := newPairing(t, mib20)
+	p := newPairing(t, mib20())
 	p.refuse(s3test.AccessDenied())
 	if log := p.run(t, 1, "copy", p.from, p.to, "--parallel", "1"); strings.Contains(log, "kept") {
 		t.Errorf("it says that something is kept:\n%s", log)
@@ -218,12 +221,95 @@ func TestRefusedUploadLeavesNothing(t *testing.T) {
 	if got := p.sent(); !slices.Equal(got, []string{"3"}) {
 		t.Errorf("parts %q were sent, want the third", got)
 	}
-	p.settled(t, mib20)
+	p.settled(t, mib20())
+}
+
+// A file that changes while it is sent: what can't be right fails and leaves
+// nothing, and is told to be of the file; what may hold some of both is told.
+func TestMovingSource(t *testing.T) {
+	for _, c := range []struct {
+		name   string
+		code   int
+		change func(path string) error
+		says   string
+	}{
+		{"shorter", 1, func(path string) error { return os.Truncate(path, 1000) }, "perdure: read %s: it has changed while it was sent\n"},
+		{"longer", 0, func(path string) error { return os.Truncate(path, 30<<20) }, "INFO: %s has changed while it was sent: what is there may hold some of both\n"},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			p := newPairing(t, mib20())
+			var once sync.Once
+			p.store.Script(func(r s3test.Request) s3test.Fault {
+				if r.Query.Get("partNumber") == "1" {
+					once.Do(func() {
+						if err := c.change(p.from); err != nil {
+							t.Error(err)
+						}
+					})
+				}
+				return s3test.Fault{}
+			})
+			log := p.run(t, c.code, "copy", "--parallel", "1", p.from, p.to)
+			if want := fmt.Sprintf(c.says, p.from); !strings.Contains(log, want) {
+				t.Errorf("it does not say %q:\n%s", want, log)
+			}
+			if c.code == 0 {
+				p.settled(t, mib20())
+				return
+			}
+			p.settled(t, nil)
+		})
+	}
+}
+
+// A large file among many goes on as one alone does, either way.
+func TestTreeGoesOn(t *testing.T) {
+	p := newPairing(t, mib20())
+	dir := filepath.Dir(p.from)
+	up := filepath.Join(dir, "up")
+	if err := os.Mkdir(up, 0o700); err != nil {
+		t.Fatal(err)
+	}
+	write(t, filepath.Join(up, "large.bin"), mib20())
+	write(t, filepath.Join(up, "small"), []byte("small"))
+	p.refuse(s3test.SlowDown())
+	p.run(t, 69, "copy", "-r", up, "s3://bikes/")
+	p.store.Script(nil)
+	p.store.Reset()
+	log := p.run(t, 0, "copy", "-r", up, "s3://bikes/")
+	if got := p.sent(); !slices.Equal(got, []string{"3"}) || !strings.Contains(log, "Going on with s3://bikes/large.bin: 16777216 of 20971520 bytes") {
+		t.Errorf("parts %q were sent, want the third:\n%s", got, log)
+	}
+	p.settled(t, mib20())
+
+	down := filepath.Join(dir, "down")
+	p.store.Script(func(r s3test.Request) s3test.Fault {
+		switch from := r.Header.Get("Range"); {
+		case from != "":
+			return s3test.SlowDown()
+		case strings.HasSuffix(r.Path, "/large.bin"):
+			return s3test.CutBody(9 << 20)
+		}
+		return s3test.Fault{}
+	})
+	p.run(t, 69, "copy", "-r", "s3://bikes/", down)
+	p.store.Script(nil)
+	p.store.Reset()
+	log = p.run(t, 0, "copy", "-r", "s3://bikes/", down)
+	if !strings.Contains(log, "Going on with s3://bikes/large.bin: 8388608 of 20971520 bytes") {
+		t.Errorf("it does not say that it goes on:\n%s", log)
+	}
+	if got, err := os.ReadFile(filepath.Join(down, "large.bin")); err != nil || !bytes.Equal(got, mib20()) {
+		t.Errorf("%d other bytes arrived (%v)", len(got), err)
+	}
+	if left, _ := os.ReadDir(down); len(left) != 2 {
+		t.Errorf("%v are there, want two files", left)
+	}
 }
 
 // Two processes that send one file to one place have an upload each.
 func TestTwoUploadsOfOneFile(t *testing.T) {
-	p := newPairing(t, mib20)
+	p := newPairing(t, mib20())
 	line := startLine(t, p.store.URL())
 	p.environ = append(p.environ, "AWS_ENDPOINT_URL="+line.URL)
 	first, second := command(t, p.environ, "copy", p.from, p.to), command(t, p.environ, "copy", p.from, p.to)
@@ -236,13 +322,13 @@ func TestTwoUploadsOfOneFile(t *testing.T) {
 	}
 	interrupted(t, second, new(bytes.Buffer), 130)
 	interrupted(t, first, new(bytes.Buffer), 0)
-	p.settled(t, mib20)
+	p.settled(t, mib20())
 }
 
 // What an interrupt leaves is gone on with, or cleaned away with what is known of
 // it.
 func TestInterruptedUpload(t *testing.T) {
-	p := newPairing(t, mib20)
+	p := newPairing(t, mib20())
 	p.refuse(s3test.SlowAnswer(time.Minute))
 	var log bytes.Buffer
 	c := command(t, p.environ, "copy", "--parallel", "1", p.from, p.to)

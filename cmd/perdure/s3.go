@@ -89,7 +89,7 @@ func (a *app) clean(c *cobra.Command, f *policy.Flags, place, age string, link *
 		err = store.Forget(ctx, bucket, prefix, old)
 	}
 	if n > 0 || err == nil {
-		a.log.Info(fmt.Sprintf("Aborted %d unfinished uploads to s3://%s/%s", n, bucket, prefix),
+		a.log.Info(fmt.Sprintf("Aborted %s to s3://%s/%s", counted(n, "unfinished upload", "unfinished uploads"), bucket, prefix),
 			"event", "cleaned", "bucket", bucket, "prefix", prefix, "aborted", n)
 	}
 	if err != nil && ctx.Err() != nil {

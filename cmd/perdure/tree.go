@@ -75,6 +75,7 @@ func (a *app) copyTree(c *cobra.Command, f *policy.Flags, flags *copyFlags, link
 		return err
 	}
 	parallel := cmp.Or(flags.parallel, 16)
+	link.Parallel = 0 // that is of files, not of the requests for one
 	link.Policy = patientBreaker(link.Policy, parallel)
 	job := &tree.Job{
 		Tree: t, Link: link, Parallel: parallel, Progress: meter.Files,
@@ -141,15 +142,8 @@ func (shared) Close() error { return nil }
 
 // summed is the last line about many files.
 func summed(from, to string, s tree.Summary) string {
-	text := fmt.Sprintf("Copied %d files from %s to %s: %d bytes in %.1f seconds, %d request", s.Copied, from, to,
-		s.Bytes, s.Elapsed.Seconds(), s.Requests)
-	if s.Requests != 1 {
-		text += "s"
-	}
-	if s.Retries > 0 {
-		text += fmt.Sprintf(" (%d retries)", s.Retries)
-	}
-	text += fmt.Sprintf("; %d were there already, %d failed", s.Skipped, s.Failed-s.Untried)
+	text := fmt.Sprintf("Copied %s from %s to %s: %d bytes in %.1f seconds, %s; %d were there already, %d failed",
+		counted(s.Copied, "file", "files"), from, to, s.Bytes, s.Elapsed.Seconds(), requests(s.Requests, s.Retries), s.Skipped, s.Failed-s.Untried)
 	if s.Untried > 0 {
 		text += fmt.Sprintf(", %d are left", s.Untried)
 	}

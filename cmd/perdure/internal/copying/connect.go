@@ -3,9 +3,15 @@ package copying
 import (
 	"cmp"
 	"context"
+	"errors"
 	"fmt"
+	"io"
+	"io/fs"
+	"mime"
 	"net/http"
 	"net/url"
+	"os"
+	"path/filepath"
 	"sync/atomic"
 	"time"
 
@@ -26,18 +32,18 @@ import (
 // connect makes the clients of both sides. Nothing is sent but what the
 // credentials need.
 func (c *copier) connect(ctx context.Context) error {
-	registry := cmp.Or(c.Registry, new(circuit.Registry))
+	c.Registry = cmp.Or(c.Registry, new(circuit.Registry))
 	var err error
 	c.again = retry.Policy{MaxAttempts: 1, Observe: c.restarting}
 	switch c.from.kind {
 	case web:
-		err = c.connectWeb(registry)
+		err = c.connectWeb(c.Registry)
 	case object:
-		c.download, err = c.connectStore(ctx, "s3_download", "download_from_s3", registry)
+		c.download, err = c.connectStore(ctx, "s3_download", "download_from_s3", c.Registry)
 	default:
 	}
 	if err == nil && c.to.kind == object {
-		c.upload, err = c.connectStore(ctx, "s3_upload", "upload_to_s3", registry)
+		c.upload, err = c.connectStore(ctx, "s3_upload", "upload_to_s3", c.Registry)
 	}
 	return err
 }
@@ -158,6 +164,51 @@ func (j *Job) Connect(ctx context.Context, preset, name string) (*Connection, er
 		return nil, err
 	}
 	return &Connection{store, c}, nil
+}
+
+// PutFile stores an open file of that path, and goes on with what an earlier copy
+// has sent of it, as a copy of that file alone does.
+func (c *Connection) PutFile(ctx context.Context, f *os.File, path, bucket, key string, progress func(done, total int64)) (objects.Object, error) {
+	info, err := f.Stat()
+	if err != nil {
+		return objects.Object{}, err
+	}
+	in := &input{size: info.Size(), seek: f, modified: info.ModTime()}
+	o := objects.PutOptions{ContentType: mime.TypeByExtension(filepath.Ext(path)), Progress: progress}
+	one := c.one(place{kind: file, text: path, path: path}, place{kind: object, bucket: bucket, key: key})
+	done, err := one.recall(ctx, in, &o)
+	if err != nil {
+		return objects.Object{}, err
+	}
+	put, err := c.Put(ctx, bucket, key, io.NewSectionReader(f, 0, in.size), o)
+	err = one.steady(in, err)
+	done(err)
+	return put, err
+}
+
+// PullFile is PutFile the other way round.
+func (c *Connection) PullFile(ctx context.Context, bucket, key, path string, progress func(done, total int64)) (objects.Object, error) {
+	one := c.one(place{kind: object, bucket: bucket, key: key}, place{kind: file, text: path, path: path})
+	t, err := one.newDraft()
+	if err != nil {
+		return objects.Object{}, err
+	}
+	p, ok := t.(*pull)
+	if !ok { // what is there is no file
+		t.close()
+		return objects.Object{}, &fs.PathError{Op: "write", Path: path, Err: errors.New("is neither a file nor a directory")}
+	}
+	got, err := p.get(ctx, progress)
+	if err == nil {
+		err = p.commit()
+	}
+	p.close()
+	return got, err
+}
+
+// one returns the copier of one of many files.
+func (c *Connection) one(from, to place) *copier {
+	return &copier{Job: c.copier.Job, from: from, to: to, upload: c.Store, download: c.Store, endpoint: c.copier.endpoint}
 }
 
 // Requests returns how many requests were sent, and how many of them were

@@ -12,6 +12,7 @@ import (
 	"github.com/aws/smithy-go"
 	smithyhttp "github.com/aws/smithy-go/transport/http"
 
+	"github.com/seed-0f2c7998/perdure/awsretry"
 	"github.com/seed-0f2c7998/perdure/awsretry/objects"
 	"github.com/seed-0f2c7998/perdure/circuit"
 	"github.com/seed-0f2c7998/perdure/httpretry"
@@ -99,15 +100,8 @@ func reason(err error) string {
 // brief is the text of an error without the words that the clients put around
 // it: what the service said, or what happened to the connection.
 func brief(err error) string {
-	if api, ok := errors.AsType[smithy.APIError](err); ok {
-		text := api.ErrorCode()
-		if res, ok := errors.AsType[*smithyhttp.ResponseError](err); ok && res.HTTPStatusCode() > 0 {
-			text = fmt.Sprintf("%d %s", res.HTTPStatusCode(), text)
-		}
-		if m := api.ErrorMessage(); m != "" && m != http.StatusText(http.StatusNotFound) {
-			text += ": " + m
-		}
-		return oneLine(text)
+	if text := awsretry.Brief(err); text != "" {
+		return text
 	}
 	if within := unwrapped(err); within != nil {
 		return brief(within)

@@ -79,13 +79,36 @@ func identity(address string) string {
 	return "sha256:" + hex.EncodeToString(sum[:])
 }
 
-// attempt fetches what is missing, and compares what is there then.
+// attempt fetches what is missing, and compares what is there then. A body that
+// could not go on for want of leave goes on when there is some: a request has
+// waited for that itself.
 func (f *fetch) attempt(ctx context.Context) (outcome, error) {
+	c := f.copier
+	var err error
+	_ = c.Patience.Do(ctx, c.Registry.All, func(ctx context.Context) error {
+		err = f.ask(ctx)
+		if _, asked := errors.AsType[*url.Error](err); asked {
+			return nil
+		}
+		return err
+	})
+	if err != nil {
+		return outcome{}, f.failed(err)
+	}
+	o, err := f.finish(ctx, f.state.Size, checksum.Sum{}, f.forget)
+	if err == nil && c.want.IsZero() && len(f.state.Digests) > 0 {
+		o.verified = "digest"
+	}
+	return o, err
+}
+
+// ask fetches what is missing.
+func (f *fetch) ask(ctx context.Context) error {
 	c := f.copier
 	before := f.begin()
 	req, err := http.NewRequestWithContext(ctx, http.MethodGet, c.from.text, nil)
 	if err != nil {
-		return outcome{}, retry.Permanent(c.explain("read", c.from, err))
+		return err
 	}
 	req.Header.Set("User-Agent", "perdure")
 	err = download.Fetch(req, pageWriter{f}, &f.state, download.Options{
@@ -96,14 +119,7 @@ func (f *fetch) attempt(ctx context.Context) (outcome, error) {
 	if before.Bytes() > 0 && (before.ETag != f.state.ETag || before.LastModified != f.state.LastModified) {
 		c.renewed(c.from.String() + " has changed since the earlier run: it is fetched anew")
 	}
-	if err == nil {
-		o, err := f.finish(ctx, f.state.Size, checksum.Sum{}, f.forget)
-		if err == nil && c.want.IsZero() && len(f.state.Digests) > 0 {
-			o.verified = "digest"
-		}
-		return o, err
-	}
-	return outcome{}, f.failed(err)
+	return err
 }
 
 // begin returns the state that the attempt begins with. Of a file that is

@@ -8,9 +8,11 @@ import (
 	"os"
 	"path/filepath"
 	"testing"
+	"time"
 
 	"github.com/seed-0f2c7998/perdure/circuit"
 	"github.com/seed-0f2c7998/perdure/cmd/perdure/internal/partial"
+	"github.com/seed-0f2c7998/perdure/cmd/perdure/internal/patience"
 	"github.com/seed-0f2c7998/perdure/httpretry/download"
 	"github.com/seed-0f2c7998/perdure/httpretry/httptestfault"
 	"github.com/seed-0f2c7998/perdure/retry"
@@ -171,5 +173,44 @@ func TestCauseIsTold(t *testing.T) {
 	_, err := j.Run(ctx)
 	if _, kept := errors.AsType[*keptError](err); !errors.Is(err, enough) || !kept {
 		t.Errorf("%v, want %v and what is kept", err, enough)
+	}
+}
+
+// A body that can't go on because the breaker has opened meanwhile goes on when
+// that lets it, and what has come is not fetched again.
+func TestBrokenBodyWaitsForTheBreaker(t *testing.T) {
+	body := bytes.Repeat([]byte("some"), 100_000)
+	refused, sent := 0, 0
+	server := httptestfault.New(func(n int, r *http.Request) httptestfault.Step {
+		step := httptestfault.Entity{Body: body, ETag: `"1"`}.Answer(r)
+		switch {
+		case n == 1:
+			sent += 150_000
+			return step.CutAt(150_000, httptestfault.RST)
+		case refused < 2:
+			refused++
+			return httptestfault.Step{Status: http.StatusServiceUnavailable}
+		}
+		sent += len(step.Body)
+		return step
+	})
+	defer server.Close()
+	to := filepath.Join(t.TempDir(), "file")
+	j := &Job{
+		Source: server.URL + "/page", Destination: to, Patience: &patience.Patience{Longest: time.Minute},
+		Policy: func(preset string) (retry.Policy, circuit.Config, error) {
+			p, err := retry.Preset(preset)
+			p.BaseDelay, p.Jitter, p.Observe = 1e6, retry.NoJitter, func(retry.Event) {}
+			return p, circuit.Config{FailureThreshold: 2, RecoveryTimeout: 50 * time.Millisecond, Observe: func(circuit.Transition) {}}, err
+		},
+	}
+	if _, err := j.Run(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	if got, err := os.ReadFile(to); err != nil || !bytes.Equal(got, body) {
+		t.Errorf("%d other bytes arrived (%v)", len(got), err)
+	}
+	if refused != 2 || sent > len(body)+150_000 {
+		t.Errorf("%d requests were refused, want the two that open the breaker; %d bytes were sent for %d", refused, sent, len(body))
 	}
 }

@@ -124,14 +124,7 @@ func (c *copier) newPull(d *draft, mode fs.FileMode) (target, error) {
 // attempt fetches what is missing, and compares what is there then.
 func (p *pull) attempt(ctx context.Context) (outcome, error) {
 	c := p.copier
-	options := objects.GetOptions{Progress: c.progress, Resumed: p.resumed}
-	if p.kept != nil {
-		if err := p.recall(); err != nil {
-			return outcome{}, retry.Permanent(c.explain("write", c.to, err))
-		}
-		options.State = p.kept.Sidecar()
-	}
-	object, err := c.download.GetTo(ctx, c.from.bucket, c.from.key, p.file, options)
+	object, err := p.get(ctx, c.progress)
 	if err != nil {
 		return outcome{}, p.failed(err)
 	}
@@ -140,6 +133,19 @@ func (p *pull) attempt(ctx context.Context) (outcome, error) {
 		o.verified = object.Verified
 	}
 	return o, err
+}
+
+// get fetches what is missing.
+func (p *pull) get(ctx context.Context, progress func(done, total int64)) (objects.Object, error) {
+	c := p.copier
+	options := objects.GetOptions{Progress: progress, Resumed: func(bytes, size int64) { p.resumed(bytes, size, progress) }}
+	if p.kept != nil {
+		if err := p.recall(); err != nil {
+			return objects.Object{}, err
+		}
+		options.State = p.kept.Sidecar()
+	}
+	return c.download.GetTo(ctx, c.from.bucket, c.from.key, p.file, options)
 }
 
 // checksumOf returns the checksum of all bytes by which an object was verified;
@@ -174,14 +180,14 @@ func (p *pull) recall() error {
 }
 
 // resumed tells what is there.
-func (p *pull) resumed(bytes, size int64) {
+func (p *pull) resumed(bytes, size int64, progress func(done, total int64)) {
 	c := p.copier
 	if bytes == 0 {
 		c.renewed(c.from.String() + " has changed since the earlier run: it is fetched anew")
 		return
 	}
 	c.goingOn(c.from, bytes, size)
-	c.progress(bytes, size)
+	progress(bytes, size)
 }
 
 // failed says what an error means for the next attempt. What has changed or has
@@ -241,7 +247,7 @@ func (c *copier) recall(ctx context.Context, in *input, options *objects.PutOpti
 		u.Close()
 		return nothing, nil //nolint:nilerr // what can't be written down can't be gone on with
 	}
-	options.State, options.Resumed = u.State(), c.resumedUpload
+	options.State, options.Resumed = u.State(), func(bytes, size int64) { c.resumedUpload(bytes, size, options.Progress) }
 	return func(err error) {
 		c.leave(ctx, u, err)
 		u.Close()
@@ -253,13 +259,15 @@ func (c *copier) recall(ctx context.Context, in *input, options *objects.PutOpti
 func (c *copier) openUpload(in *input) *partial.Upload {
 	dir, err := uploads()
 	path, unknown := filepath.Abs(c.from.path)
-	info, unseen := in.seek.Stat()
-	if errors.Join(err, unknown, unseen) != nil {
+	if errors.Join(err, unknown) != nil {
 		return nil
 	}
-	partial.Prune(dir)
+	there := c.NoResume || in.size <= resumable
+	if !there {
+		partial.Prune(dir)
+	}
 	u, err := partial.OpenUpload(dir, partial.Address{Endpoint: c.endpoint, Bucket: c.to.bucket, Key: c.to.key},
-		partial.Source{Path: path, Size: in.size, Modified: info.ModTime()}, c.NoResume || in.size <= resumable)
+		partial.Source{Path: path, Size: in.size, Modified: in.modified}, there)
 	if err != nil {
 		return nil
 	}
@@ -301,13 +309,13 @@ func (c *copier) abandon(ctx context.Context, u *partial.Upload) error {
 }
 
 // resumedUpload tells what is there.
-func (c *copier) resumedUpload(bytes, size int64) {
+func (c *copier) resumedUpload(bytes, size int64, progress func(done, total int64)) {
 	if bytes == 0 {
 		c.renewed("The store does not have what the earlier run has sent any more: " + c.from.String() + " is sent anew")
 		return
 	}
 	c.goingOn(c.to, bytes, size)
-	c.progress(bytes, size)
+	progress(bytes, size)
 }
 
 // leave leaves what has been sent to another run, unless that would fail as well.

@@ -10,6 +10,7 @@ import (
 	"net/http"
 	"os"
 	"path/filepath"
+	"time"
 
 	"github.com/seed-0f2c7998/perdure/awsretry/objects"
 	"github.com/seed-0f2c7998/perdure/cmd/perdure/internal/checksum"
@@ -23,14 +24,18 @@ type input struct {
 	size int64    // in bytes; -1: not known before the end
 	kind string   // the content type; "" is not known
 	seek *os.File // the source, if it can be read again and at any place
+
+	modified time.Time // of seek
 }
 
-// A readError is an error of the source rather than of the destination. It
-// does not unwrap: whoever reads a source that ended with io.ErrUnexpectedEOF
-// must not take that for an end.
+// A readError is an error of the source rather than of the destination.
 type readError struct{ err error }
 
 func (e *readError) Error() string { return e.err.Error() }
+func (e *readError) Unwrap() error { return e.err }
+
+// errMoving is a source that can't be sent because it does not stay the same.
+var errMoving = errors.New("it has changed while it was sent")
 
 // open opens the source.
 func (c *copier) open(ctx context.Context) (*input, error) {
@@ -67,7 +72,7 @@ func openFile(ctx context.Context, path string) (*input, error) {
 	if !info.Mode().IsRegular() || info.Size() == 0 { // a pipe, a device, or perhaps one of the kernel's files
 		return &input{ReadCloser: interruptible(ctx, f), size: -1}, nil
 	}
-	return &input{ReadCloser: f, size: info.Size(), kind: mime.TypeByExtension(filepath.Ext(path)), seek: f}, nil
+	return &input{ReadCloser: f, size: info.Size(), kind: mime.TypeByExtension(filepath.Ext(path)), seek: f, modified: info.ModTime()}, nil
 }
 
 // readable reports, as nil, that there is a file to read. Only a regular one is

@@ -13,6 +13,7 @@ import (
 	"path/filepath"
 
 	"github.com/seed-0f2c7998/perdure/awsretry/objects"
+	"github.com/seed-0f2c7998/perdure/cmd/perdure/internal/exit"
 )
 
 // chunk is how many bytes are read at a time.
@@ -221,9 +222,26 @@ func (p put) write(ctx context.Context, in *input) (outcome, error) {
 	if err != nil {
 		return outcome{}, err
 	}
-	o, err := p.send(ctx, in, in.seek, options)
+	o, err := p.send(ctx, in, io.NewSectionReader(in.seek, 0, in.size), options)
+	err = c.steady(in, err)
 	done(err)
 	return o, err
+}
+
+// steady looks whether the file has changed while it was sent, which explains an
+// error that has no other reason, and is told if there was none.
+func (c *copier) steady(in *input, err error) error {
+	now, unseen := in.seek.Stat()
+	switch {
+	case unseen != nil || now.Size() == in.size && now.ModTime().Equal(in.modified):
+		return err
+	case err == nil:
+		c.note("changed", c.from.String()+" has changed while it was sent: what is there may hold some of both")
+		return nil
+	case exit.Code(err) != exit.Failed:
+		return err
+	}
+	return &readError{&fs.PathError{Op: "read", Path: c.from.path, Err: errMoving}}
 }
 
 func (p put) send(ctx context.Context, in *input, body io.Reader, options objects.PutOptions) (outcome, error) {

@@ -162,7 +162,7 @@ func (r *run) download(ctx context.Context, i item) (Entry, error) {
 	if err := os.MkdirAll(filepath.Dir(i.path), 0o777); err != nil { //nolint:gosec // as above
 		return Entry{}, copying.Explain("write", i.path, err)
 	}
-	o, err := r.store.GetFile(ctx, r.Bucket, i.key, i.path, objects.GetOptions{Progress: r.meter()})
+	o, err := r.fetch(ctx, i)
 	if err != nil {
 		return Entry{}, r.explain(i, err)
 	}
@@ -171,6 +171,17 @@ func (r *run) download(ctx context.Context, i item) (Entry, error) {
 		e.Checksum = sum.String()
 	}
 	return e, nil
+}
+
+// large is the size in bytes from which an object comes in pieces, so that
+// another run may go on with them.
+const large = 16 << 20
+
+func (r *run) fetch(ctx context.Context, i item) (objects.Object, error) {
+	if i.size < large {
+		return r.store.GetFile(ctx, r.Bucket, i.key, i.path, objects.GetOptions{Progress: r.meter()})
+	}
+	return r.store.PullFile(ctx, r.Bucket, i.key, i.path, r.meter())
 }
 
 // explain tells a failure of the file from one of the object.

@@ -4,13 +4,11 @@ import (
 	"context"
 	"errors"
 	"io/fs"
-	"mime"
 	"os"
 	"path/filepath"
 	"strings"
 	"unicode/utf8"
 
-	"github.com/seed-0f2c7998/perdure/awsretry/objects"
 	"github.com/seed-0f2c7998/perdure/cmd/perdure/internal/copying"
 )
 
@@ -136,9 +134,7 @@ func (r *run) upload(ctx context.Context, i item) (Entry, error) {
 			return Entry{Bytes: i.size, Checksum: sum, Action: Skipped}, nil
 		}
 	}
-	put, err := r.store.Put(ctx, r.Bucket, i.key, f, objects.PutOptions{
-		ContentType: mime.TypeByExtension(filepath.Ext(i.path)), Progress: r.meter(),
-	})
+	put, err := r.store.PutFile(ctx, f, i.path, r.Bucket, i.key, r.meter())
 	if broken, ours := errors.AsType[*fs.PathError](err); ours && broken.Path == i.path {
 		return Entry{}, copying.Explain("read", i.path, err)
 	}
