@@ -20,6 +20,7 @@ import (
 
 const (
 	bucket = "bikes"
+	region = "eu-central-1"
 	mib    = 1 << 20
 )
 
@@ -39,7 +40,7 @@ func start(t *testing.T, o s3test.Options) *s3test.Server {
 
 func configFor(server *s3test.Server) aws.Config {
 	return aws.Config{
-		Region: "eu-central-1", BaseEndpoint: aws.String(server.URL()),
+		Region: region, BaseEndpoint: aws.String(server.URL()),
 		Credentials: credentials.NewStaticCredentialsProvider(server.AccessKey, server.SecretKey, ""),
 	}
 }
@@ -62,7 +63,7 @@ func handMade(t *testing.T, serve http.HandlerFunc) *objects.Store {
 	server := httptest.NewServer(serve)
 	t.Cleanup(server.Close)
 	store, err := objects.New(aws.Config{
-		Region: "eu-central-1", BaseEndpoint: &server.URL,
+		Region: region, BaseEndpoint: &server.URL,
 		Credentials: credentials.NewStaticCredentialsProvider("access", "secret", ""),
 	}, objects.Options{Policy: quick(), PartSize: 5 * mib})
 	if err != nil {

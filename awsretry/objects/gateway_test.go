@@ -6,7 +6,6 @@ import (
 	"bytes"
 	"context"
 	"errors"
-	"fmt"
 	"os"
 	"path/filepath"
 	"slices"
@@ -17,7 +16,7 @@ import (
 	"github.com/aws/aws-sdk-go-v2/service/s3/types"
 
 	"github.com/seed-0f2c7998/perdure/awsretry/objects"
-	"github.com/seed-0f2c7998/perdure/retry"
+	"github.com/seed-0f2c7998/perdure/s3test"
 )
 
 // What the tests show with the server in the process, with that of others.
@@ -25,10 +24,7 @@ import (
 func TestGatewayLargeFileThereAndBack(t *testing.T) {
 	g := startGateway(t)
 	seed := seedOf(t, 21)
-	store, err := objects.New(g.config(g.storms(t, seed)), objects.Options{Policy: quick(), PartSize: 5 * mib})
-	if err != nil {
-		t.Fatal(err)
-	}
+	store := patient(t, g.behind(t, weather(seed)), objects.Options{PartSize: 5 * mib})
 	dir, states := t.TempDir(), t.TempDir()
 	path, body := filepath.Join(dir, "src"), content(1, 64*mib)
 	if err := os.WriteFile(path, body, 0o600); err != nil {
@@ -77,14 +73,9 @@ func TestGatewayLargeFileThereAndBack(t *testing.T) {
 	}
 }
 
-func TestGatewayCopyConditionAndBatch(t *testing.T) {
+func TestGatewayCopyAndBatch(t *testing.T) {
 	g := startGateway(t)
-	store, err := objects.New(g.config(g.storms(t, seedOf(t, 22))), objects.Options{Policy: &retry.Policy{
-		Name: "transfer", MaxAttempts: 30, BaseDelay: 1, MaxDelay: 1, Jitter: retry.NoJitter, Observe: func(retry.Event) {},
-	}})
-	if err != nil {
-		t.Fatal(err)
-	}
+	store := patient(t, g.behind(t, weather(seedOf(t, 22))), objects.Options{})
 	body := content(1, 12*mib)
 	if _, err := store.Put(t.Context(), bucket, "a b+ü", bytes.NewReader(body), objects.PutOptions{Metadata: map[string]string{"step": "raw"}}); err != nil {
 		t.Fatal(err)
@@ -98,12 +89,6 @@ func TestGatewayCopyConditionAndBatch(t *testing.T) {
 			t.Errorf("the copy in %s: %d bytes, %v, want %d", key, out.Len(), err, len(body))
 		}
 		store.SetCopyLimit(5 * mib)
-	}
-	for round := range 10 {
-		told := race(t, store, fmt.Sprint("race", round), func(i int) []byte { return bytes.Repeat([]byte("x"), i+1) })
-		if won, ambiguous := winners(t, told); len(won) > 1 || len(won)+len(ambiguous) == 0 {
-			t.Errorf("round %d: winners %v, ambiguous %v, want one who believes it, or someone who does not know", round, won, ambiguous)
-		}
 	}
 	keys, err := collect(store.List(t.Context(), bucket, ""))
 	if err != nil {
@@ -146,10 +131,7 @@ func TestGatewayCompositeChecksum(t *testing.T) {
 	}); err != nil {
 		t.Fatal(err)
 	}
-	store, err := objects.New(g.config(g.url), objects.Options{Policy: quick()})
-	if err != nil {
-		t.Fatal(err)
-	}
+	store := open(t, g.behind(t, s3test.Options{}), objects.Options{})
 	var out bytes.Buffer
 	got, err := store.Get(t.Context(), bucket, "k", &out, objects.GetOptions{})
 	if err != nil || !bytes.Equal(out.Bytes(), body) || got.Verified != "sha256 of parts" {

@@ -3,6 +3,8 @@
 package objects_test
 
 import (
+	"bytes"
+	"encoding/json"
 	"errors"
 	"fmt"
 	"math/rand/v2"
@@ -12,18 +14,21 @@ import (
 	"testing"
 	"time"
 
+	"github.com/aws/aws-sdk-go-v2/aws"
+	"github.com/aws/aws-sdk-go-v2/service/s3"
+
 	"github.com/seed-0f2c7998/perdure/awsretry/objects"
 	"github.com/seed-0f2c7998/perdure/s3test"
 )
 
 // killed starts the child again and again, and kills it at random, each time
 // perhaps a little later, until it is done, and returns how often that was.
-func killed(t *testing.T, server *s3test.Server, random *rand.Rand, what, path string) int {
+func killed(t *testing.T, server *s3test.Server, random *rand.Rand, what string, paths []string, after func()) int {
 	t.Helper()
 	for kills := range 200 {
-		cmd := exec.CommandContext(t.Context(), os.Args[0])
-		cmd.Env = append(os.Environ(), "PERDURE_CHILD="+what, "PERDURE_FILE="+path, "PERDURE_ENDPOINT="+server.URL(),
-			"PERDURE_ACCESS="+server.AccessKey, "PERDURE_SECRET="+server.SecretKey)
+		cmd := childOf(t, server, what, paths...)
+		var said bytes.Buffer
+		cmd.Stderr = &said
 		if err := cmd.Start(); err != nil {
 			t.Fatal(err)
 		}
@@ -34,95 +39,88 @@ func killed(t *testing.T, server *s3test.Server, random *rand.Rand, what, path s
 			return kills
 		}
 		if exit, ok := errors.AsType[*exec.ExitError](err); !ok || exit.Exited() {
-			t.Fatalf("the child ended by itself: %v", err)
+			t.Fatalf("the child ended by itself: %v: %s", err, said.String())
 		}
+		after()
 	}
 	t.Fatal("killed 200 times, and not there")
 	return 0
 }
 
-// An upload whose process is killed again and again gets there, and does not send
-// twice what it has written down as sent.
-func TestUploadOutlivesItsProcess(t *testing.T) {
+// remember adds the parts that the state files say are done.
+func remember(done map[string]int, paths []string, requests int) {
+	for _, path := range paths {
+		state, _ := os.ReadFile(path + ".state") // there is none before and after an upload in parts
+		for line := range bytes.Lines(state) {
+			var p struct {
+				Number *int `json:"part"`
+			}
+			if json.Unmarshal(line, &p) != nil || p.Number == nil {
+				continue // the first line, or one that was being written
+			}
+			if part := fmt.Sprintf("%s#%d", filepath.Base(path), *p.Number+1); done[part] == 0 {
+				done[part] = requests
+			}
+		}
+	}
+}
+
+// Files of 1 B to 64 MiB go there and back, though the process is killed again and
+// again: what is written down as done is not done again, nothing is lost, and what
+// is left of an upload whose process was killed before it wrote down its ID can be
+// cleaned away.
+func TestTransfersOutliveTheirProcess(t *testing.T) {
+	const parallel, part = 4, 8 * mib
 	seed := seedOf(t, 5)
-	path := filepath.Join(t.TempDir(), "big")
-	write(t, path, 160*mib)
-	const parts, parallel = 20, 4
-	server := start(t, s3test.Options{Faults: s3test.Faults{Seed: seed, Slow: 0.9, SlowTime: 100 * time.Millisecond, SlowDown: 0.05, Reset: 0.05}})
-	kills := killed(t, server, rand.New(rand.NewPCG(seed, 0)), "resume", path)
-	want, err := os.ReadFile(path)
-	if err != nil {
-		t.Fatal(err)
-	}
-	if _, err := open(t, server, objects.Options{}).Clean(t.Context(), bucket, "", -time.Minute); err != nil {
-		t.Errorf("Clean: %v", err)
-	}
-	stored(t, server, "big", want)
-	sent := len(sentParts(server))
-	t.Logf("killed %d times: %d parts sent for %d", kills, sent, parts)
-	if sent > parts+kills*parallel {
-		t.Errorf("killed %d times: %d parts sent, want at most %d and those under way at a kill", kills, sent, parts)
-	}
-	if _, err := os.Stat(path + ".state"); err == nil {
-		t.Error("the state is still there")
-	}
-}
-
-// The same for a download: a piece that is there is not fetched again.
-func TestDownloadOutlivesItsProcess(t *testing.T) {
-	seed := seedOf(t, 6)
-	dir := t.TempDir()
-	path := filepath.Join(dir, "big")
-	write(t, path, 160*mib)
-	want, err := os.ReadFile(path)
-	if err != nil {
-		t.Fatal(err)
-	}
-	server := start(t, s3test.Options{Faults: s3test.Faults{Seed: seed, Slow: 0.9, SlowTime: 100 * time.Millisecond, SlowDown: 0.05, CutBody: 0.05}})
-	if err := server.Store(bucket, "big", want); err != nil {
-		t.Fatal(err)
-	}
-	kills := killed(t, server, rand.New(rand.NewPCG(seed, 0)), "refetch", path)
-	asked := server.Count("GET", "")
-	t.Logf("killed %d times: %d requests", kills, asked)
-	if sumOf(t, path+".back") != sumOf(t, path) {
-		t.Error("the file is another")
-	}
-	if left, _ := os.ReadDir(dir); len(left) != 2 {
-		t.Errorf("%v are there, want the file and its copy", left)
-	}
-	if most := 2*20 + 10*kills; asked > most {
-		t.Errorf("killed %d times: %d requests, want at most %d", kills, asked, most)
-	}
-}
-
-func TestListOfAHundredThousandKeys(t *testing.T) {
-	const count = 100_000
-	server := start(t, s3test.Options{})
-	store := open(t, server, objects.Options{})
-	for i := range count {
-		if err := server.Store(bucket, fmt.Sprintf("%06d", i), nil); err != nil {
-			t.Fatal(err)
+	o := s3test.Options{Faults: s3test.Faults{
+		Seed: seed, Slow: 0.5, SlowTime: 50 * time.Millisecond, SlowDown: 0.05, Reset: 0.05, LostAnswer: 0.03, CutBody: 0.05,
+	}}
+	bothServers(t, o, func(t *testing.T, server *s3test.Server) {
+		t.Helper()
+		random := rand.New(rand.NewPCG(seed, 0))
+		var paths []string
+		parts := 0
+		for i, size := range sizes(random, 12) {
+			paths = append(paths, filepath.Join(t.TempDir(), fmt.Sprint("file", i)))
+			write(t, paths[i], size)
+			if size > part {
+				parts += int((size + part - 1) / part)
+			}
 		}
-	}
-	requests := 0
-	server.Script(func(s3test.Request) s3test.Fault {
-		if requests++; requests%11 == 10 { // every tenth page, once
-			return s3test.InternalError()
+		done := map[string]int{} // parts that are written down, with the number of requests at that time
+		kills := killed(t, server, random, "sent", paths, func() { remember(done, paths, len(server.Requests())) })
+		sent := len(sentParts(server))
+		t.Logf("killed %d times: %d parts sent for %d, %d of them were written down at a kill", kills, sent, parts, len(done))
+		if sent < parts || sent > parts+kills*parallel {
+			t.Errorf("killed %d times: %d parts sent, want %d and at most those under way at a kill", kills, sent, parts)
 		}
-		return s3test.Fault{}
+		for n, r := range server.Requests() {
+			if part := filepath.Base(r.Path) + "#" + r.Query.Get("partNumber"); r.Operation == "UploadPart" && done[part] > 0 && n >= done[part] {
+				t.Errorf("part %s was sent again by request %d, and was written down before request %d", part, n, done[part])
+			}
+		}
+		store := open(t, server, objects.Options{})
+		if _, err := store.Clean(t.Context(), bucket, "", -time.Minute); err != nil {
+			t.Errorf("Clean: %v", err)
+		}
+		left, err := store.Client().ListMultipartUploads(t.Context(), &s3.ListMultipartUploadsInput{Bucket: aws.String(bucket)})
+		if err != nil || len(left.Uploads) > 0 {
+			t.Fatalf("uploads are left after Clean: %+v, %v, want none", left, err)
+		}
+		server.Reset()
+		kills = killed(t, server, random, "fetched", paths, func() {})
+		asked := server.Count("GET", "")
+		t.Logf("killed %d times: %d requests", kills, asked)
+		if most := 2*(parts+len(paths)) + 10*kills; asked > most {
+			t.Errorf("killed %d times: %d requests, want at most %d", kills, asked, most)
+		}
+		for _, path := range paths {
+			if sumOf(t, path+".fetched") != sumOf(t, path) {
+				t.Errorf("%s has come back as another file", filepath.Base(path))
+			}
+			if there, _ := os.ReadDir(filepath.Dir(path)); len(there) != 3 {
+				t.Errorf("%v are there, want the file, the mark that it was sent, and its copy", there)
+			}
+		}
 	})
-	next := 0
-	for o, err := range store.List(t.Context(), bucket, "") {
-		if err != nil {
-			t.Fatal(err)
-		}
-		if want := fmt.Sprintf("%06d", next); o.Key != want {
-			t.Fatalf("key %d is %s, want %s", next, o.Key, want)
-		}
-		next++
-	}
-	if next != count {
-		t.Errorf("%d keys, want %d", next, count)
-	}
 }
