@@ -1,0 +1,110 @@
+package pipes
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"path/filepath"
+	"slices"
+	"strings"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"github.com/seed-0f2c7998/perdure/circuit"
+	"github.com/seed-0f2c7998/perdure/internal/pipestest"
+	"github.com/seed-0f2c7998/perdure/retry"
+)
+
+// A child that is redirected has the step's context, and its messages come to
+// us.
+func TestRedirect(t *testing.T) {
+	l := listen(t, pipestest.Context("a"))
+	file := filepath.Join(t.TempDir(), "private")
+	env := []string{"A=b"}
+	for _, name := range []string{contextVariable, messagesVariable} {
+		value, _ := l.config.LookupEnv(name)
+		env = append(env, name+"="+value)
+	}
+	before := slices.Clone(env)
+	redirected := Redirect(env, file)
+	if !slices.Equal(env, before) || len(redirected) != 3 || redirected[0] != "A=b" {
+		t.Errorf("%q became %q", before, redirected)
+	}
+	child, err := Open(t.Context(), Config{LookupEnv: func(name string) (string, bool) {
+		for _, pair := range redirected {
+			if value, ok := strings.CutPrefix(pair, name+"="); ok {
+				return value, true
+			}
+		}
+		return "", false
+	}})
+	if err != nil || child.Dagster.RunID != "run-1" {
+		t.Fatalf("run %q, %v", child.Dagster.RunID, err)
+	}
+	child.Close(nil)
+	if got := len(messagesIn(t, file)); got != 2 {
+		t.Errorf("%d messages in the private file, want 2", got)
+	}
+	if got := len(l.heard()); got != 1 {
+		t.Errorf("%d messages to Dagster, want ours alone", got)
+	}
+}
+
+// Text of another program is sent as it is, but for secrets, in parts that fit.
+func TestExternal(t *testing.T) {
+	l := listen(t, pipestest.Context("a"))
+	long := strings.Repeat("é", 100_000)
+	for _, text := range []string{"one", "", "https://user:hush@h/", long} {
+		if err := l.External(Stderr, text); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if err := l.External("stdlog", "x"); err == nil || !strings.Contains(err.Error(), `stream "stdlog" is not allowed`) {
+		t.Errorf("stdlog: %v", err)
+	}
+	got := ""
+	for _, m := range l.heard()[1:] {
+		if m.Params["stream"] != "stderr" {
+			t.Errorf("stream %v", m.Params["stream"])
+		}
+		got += fmt.Sprint(m.Params["text"])
+	}
+	if got != "onehttps://REDACTED@h/"+long {
+		t.Errorf("sent %.100q...", got)
+	}
+}
+
+// An error of another program keeps its name and its stack, and one that only
+// wraps another gives it its place.
+func TestRemoteError(t *testing.T) {
+	l := listen(t, pipestest.Context("a"))
+	remote := &RemoteError{Name: "ValueError", Message: "no luck", Stack: []string{"  File x\n", "    y\n"}, Cause: errors.New("inner")}
+	l.Close(retry.Permanent(fmt.Errorf("exit status 1: %w", retry.Permanent(remote))))
+	var got []string
+	for e := l.heard()[1].Params["exception"]; e != nil; e = pipestest.Member(e, "cause") {
+		got = append(got, fmt.Sprint(pipestest.Member(e, "name"), ": ", pipestest.Member(e, "message"), " ", pipestest.Member(e, "stack")))
+	}
+	want := []string{"fmt.wrapError: exit status 1: no luck []", "ValueError: no luck [  File x\n     y\n]", "errors.errorString: inner []"}
+	if !slices.Equal(got, want) {
+		t.Errorf("closed with %q, want %q", got, want)
+	}
+}
+
+// A program that logs its retries by itself is counted all the same. When its
+// attempts have opened the breaker, it makes no sense to come back before that
+// lets a call pass.
+func TestTally(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		l := listen(t, pipestest.Context("a"))
+		b := circuit.New("store", circuit.Config{FailureThreshold: 2, RecoveryTimeout: time.Minute, Observe: func(circuit.Transition) {}})
+		p := retry.Policy{Name: "upload", MaxAttempts: 2, Jitter: retry.NoJitter, Classify: retry.Always, Breaker: b, Observe: l.Tally(b)}
+		err := retry.Do(t.Context(), &p, func(context.Context) error { return errors.New("down") })
+		l.Close(err)
+		heard := l.heard()
+		compare(t, heard[1:len(heard)-1], []string{
+			`report_custom_message {"payload":{"kind":"perdure/outcome","version":1,"outcome":"exhausted","attempts":2,"waited_s":1,
+				"last_error":"down","breaker":{"name":"store","state":"open"},"retryable":true,"retry_after_s":60,"exit_code":1}}`,
+		})
+	})
+}
