@@ -14,7 +14,7 @@ import (
 
 // open opens a session of a step with one asset. The function closes it, and
 // returns what Dagster's reader has got, which must have survived.
-func open(t *testing.T) (*Session, func(close func()) *pipestest.Reader) {
+func open(t *testing.T) (*Session, func(end func()) *pipestest.Reader) {
 	t.Helper()
 	messages := filepath.Join(t.TempDir(), "messages")
 	environ := []string{}
