@@ -1,0 +1,110 @@
+// Servers is what the example pipeline needs of the world, on this machine: an
+// API of bike stations, in pages, and an S3 store. Both fail now and then, as a
+// seed decides. It writes the environment for their clients to standard output,
+// and ends with ctrl-C.
+//
+//	servers > .env
+package main
+
+import (
+	"context"
+	"encoding/json"
+	"flag"
+	"fmt"
+	"math/rand/v2"
+	"net/http"
+	"os"
+	"os/signal"
+	"strconv"
+	"syscall"
+
+	"github.com/seed-0f2c7998/perdure/httpretry/httptestfault"
+	"github.com/seed-0f2c7998/perdure/s3test"
+)
+
+// bucket is where the pipeline stores its tables.
+const bucket = "bike-data-bucket"
+
+func main() {
+	seed := flag.Uint64("seed", 1, "number that decides what goes wrong")
+	flag.Parse()
+	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
+	defer stop()
+	if err := run(ctx, *seed); err != nil {
+		fmt.Fprintln(os.Stderr, "servers:", err)
+		os.Exit(1)
+	}
+}
+
+func run(ctx context.Context, seed uint64) error {
+	store, err := s3test.New(s3test.Options{Buckets: []string{bucket}, Faults: s3test.Weather(seed)})
+	if err != nil {
+		return err
+	}
+	defer store.Close()
+	api := httptestfault.New(newAPI(seed).answer)
+	defer api.Close()
+	fmt.Printf("STATIONS_URL=%s/stations\nAWS_ENDPOINT_URL=%s\nAWS_ACCESS_KEY_ID=%s\nAWS_SECRET_ACCESS_KEY=%s\n",
+		api.URL, store.URL(), store.AccessKey, store.SecretKey)
+	fmt.Fprintln(os.Stderr, "The servers are up, until ctrl-C.")
+	<-ctx.Done()
+	return nil
+}
+
+// How many stations there are.
+const (
+	pages   = 5
+	perPage = 40
+)
+
+// An api answers for its stations, and fails about every third time.
+type api struct {
+	random *rand.Rand // used under the server's lock
+	failed int        // in a row
+}
+
+func newAPI(seed uint64) *api { return &api{random: rand.New(rand.NewPCG(seed, seed))} }
+
+// answer is the server's script.
+func (a *api) answer(_ int, r *http.Request) httptestfault.Step {
+	number, _ := strconv.Atoi(r.URL.Query().Get("page"))
+	step := page(max(number, 1))
+	if a.failed == 2 || a.random.IntN(3) > 0 { // a client with three attempts gets through
+		a.failed = 0
+		return step
+	}
+	a.failed++
+	switch a.random.IntN(3) {
+	case 0:
+		return httptestfault.Step{Status: http.StatusTooManyRequests, Header: http.Header{"Retry-After": {"1"}}}
+	case 1:
+		return step.CutAt(len(step.Body)/2, httptestfault.RST)
+	default:
+		return httptestfault.Step{Status: http.StatusServiceUnavailable}
+	}
+}
+
+// page is an answer as it should be.
+func page(number int) httptestfault.Step {
+	if number > pages {
+		return httptestfault.Step{Status: http.StatusNotFound}
+	}
+	streets := []string{"Harbour", "Mill", "Station", "Orchard", "Museum", "Chapel", "Market", "River"}
+	var all []map[string]any
+	for i := range perPage {
+		n := (number-1)*perPage + i
+		all = append(all, map[string]any{
+			"id": 31000 + n, "name": fmt.Sprintf("%s Street %d", streets[n%len(streets)], 1+n/len(streets)), "district": 1 + n%10,
+			"lat": 38.8 + float64(n*37%200)/1000, "lon": -77.1 + float64(n*61%200)/1000, "docks": 11 + n%24, "bikes": n % 11,
+		})
+	}
+	answer := map[string]any{"page": number, "pages": pages, "stations": all}
+	if number < pages {
+		answer["next"] = fmt.Sprintf("/stations?page=%d", number+1)
+	}
+	body, err := json.Marshal(answer)
+	if err != nil {
+		panic(err) // numbers and names: it can't
+	}
+	return httptestfault.Step{Header: http.Header{"Content-Type": {"application/json"}}, Body: body}
+}
