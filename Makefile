@@ -11,6 +11,10 @@ LINTER     := $(TOOLS)/golangci-lint
 VERSITYGW_VERSION := v1.8.0
 VERSITYGW  := $(TOOLS)/versitygw-$(VERSITYGW_VERSION)/versitygw
 
+# The current Dagster, and one in which the retry policy of a step does not apply to a program that the step starts.
+DAGSTER_RELEASES := 1.13.28 1.10.10
+DAGSTER_VENVS := $(foreach release,$(DAGSTER_RELEASES),$(CURDIR)/bin/venv-dagster-$(release))
+
 # The modules of go.work, and those that live outside it (each built with GOWORK=off).
 WORK_MODULES    = $(shell $(GO) list -m -f '{{.Dir}}')
 OUTSIDE_MODULES = $(patsubst %/go.mod,$(CURDIR)/%,$(wildcard bench/go.mod tools/go.mod))
@@ -19,7 +23,7 @@ OUTSIDE_MODULES = $(patsubst %/go.mod,$(CURDIR)/%,$(wildcard bench/go.mod tools/
 CI_STEPS := test lint-or-skip isolated release-check wheel-or-skip cross race integration cover
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test race install lint lint-or-skip fmt dist wheel wheel-or-skip integration servers bench fuzz cross cover isolated release-check ci clean
+.PHONY: help demo test race install lint lint-or-skip fmt dist wheel wheel-or-skip integration servers screenshot bench fuzz cross cover isolated release-check ci clean
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## /{printf "  make %-14s %s\n", $$1, $$2}' $(firstword $(MAKEFILE_LIST))
@@ -66,6 +70,8 @@ $(LINTER): tools/go.mod
 
 integration: servers ## run the tests with the build tag integration, against the servers they start
 	@if [ -x $(VERSITYGW) ]; then export PERDURE_TEST_VERSITYGW=$(VERSITYGW); fi; \
+	export PERDURE_TEST_CHROMIUM=$$(command -v chromium); \
+	export PERDURE_TEST_DAGSTER=$$(for venv in $(DAGSTER_VENVS); do [ ! -e $$venv/ready ] || printf ':%s' $$venv; done | cut -c2-); \
 	dirs=$$(grep -rlE --include='*_test.go' --exclude-dir=bench --exclude-dir=tools '^//go:build .*\<integration\>' . | xargs -r -n1 dirname | sort -u); \
 	if [ -z "$$dirs" ]; then echo "no test has the build tag integration"; exit 1; fi; \
 	echo "$(GO) test -tags integration -count=1 -timeout 30m" $$dirs; \
@@ -83,6 +89,28 @@ servers:
 		{ [ "$$(id -u)" = 0 ] && apt-get update -qq && DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends redis-server >/dev/null; } || \
 		echo "SKIPPED: redis-server could not be installed (it takes root and apt); the tests against it are left out"; \
 	fi
+	@for venv in $(DAGSTER_VENVS); do \
+		[ ! -e $$venv/ready ] || continue; release=$${venv##*-}; \
+		echo "installing Dagster $$release ..."; \
+		{ python3 -m venv --clear $$venv && $$venv/bin/pip install --quiet --disable-pip-version-check \
+			dagster==$$release dagster-webserver==$$release pyarrow pytest && touch $$venv/ready; } || \
+		echo "SKIPPED: Dagster $$release could not be installed (it takes python3 with venv, and a package index); the tests against it are left out" & \
+	done; wait
+	@for venv in $(DAGSTER_VENVS); do \
+		[ ! -e $$venv/ready ] || $$venv/bin/python -c 'import dagster_pipes_tests' 2>/dev/null || \
+		$$venv/bin/pip install --quiet --disable-pip-version-check dagster-pipes-tests 2>/dev/null || \
+		echo "SKIPPED: the suite that Pipes libraries share, dagster-pipes-tests, is on no package index; its contract is tested by pipes/testdata/dagster_test.py"; \
+	done
+	@if ! command -v chromium >/dev/null; then \
+		echo "installing chromium ..."; \
+		{ [ "$$(id -u)" = 0 ] && apt-get update -qq && DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends chromium fonts-dejavu-core >/dev/null; } || \
+		echo "SKIPPED: chromium could not be installed (it takes root and apt); no page is looked at"; \
+	fi
+
+screenshot: servers ## photograph a run in Dagster's web page, for examples/dagster/README.md
+	@PERDURE_TEST_SCREENSHOT=$(CURDIR)/examples/dagster/run.png PERDURE_TEST_CHROMIUM=$$(command -v chromium) \
+	PERDURE_TEST_DAGSTER=$(firstword $(DAGSTER_VENVS)) \
+	$(GO) test -tags integration -count=1 -run 'TestPipeline//(faults|page)' ./examples/dagster
 
 bench: ## measure this library beside its peers, one table
 	@cd bench && GOWORK=off $(GO) run .

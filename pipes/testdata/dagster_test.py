@@ -13,8 +13,8 @@ import threading
 
 import dagster as dg
 import pytest
-from dagster._core.errors import DagsterPipesExecutionError
-from dagster._core.pipes.utils import PipesEnvContextInjector, PipesTempFileContextInjector, PipesTempFileMessageReader
+from dagster import PipesEnvContextInjector, PipesTempFileContextInjector, PipesTempFileMessageReader
+from dagster._core.errors import DagsterPipesExecutionError  # there is no public name for it
 
 sys.path.insert(0, os.environ["EXAMPLE"])
 from perdure_step import run_step  # noqa: E402

@@ -1,0 +1,61 @@
+//go:build integration && linux
+
+package dagster_test
+
+import (
+	"bytes"
+	"context"
+	"image/png"
+	"net/url"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strings"
+	"testing"
+	"time"
+)
+
+// photographed looks at the page of the run in which faults were survived, with
+// a browser as people have it. PERDURE_TEST_SCREENSHOT keeps the picture.
+func (w *world) photographed() {
+	t := w.t
+	chromium := os.Getenv("PERDURE_TEST_CHROMIUM")
+	if chromium == "" {
+		t.Skip("PERDURE_TEST_CHROMIUM does not name a chromium (`make integration` installs it)")
+	}
+	w.ask(&struct{}{}, `mutation{setNuxSeen}`, nil) // else it asks for an e-mail address
+	page := w.url + "/runs/" + w.survived + "?logs=" + url.QueryEscape("step:stations") + "&levels=" + url.QueryEscape("info|warning|error|event")
+	text := string(browse(t, chromium, page, "--dump-dom"))
+	for _, want := range []string{"Success", "Retrying fetch", "succeeded on attempt 3", "dagster/row_count", "crc32:"} {
+		if !strings.Contains(text, want) {
+			t.Errorf("the page of the run does not show %q", want)
+		}
+	}
+	file := os.Getenv("PERDURE_TEST_SCREENSHOT")
+	if file == "" {
+		file = filepath.Join(t.TempDir(), "run.png")
+	}
+	browse(t, chromium, page, "--screenshot="+file)
+	picture, err := os.ReadFile(file) //nolint:gosec // the one that was just made
+	if err != nil {
+		t.Fatal(err)
+	}
+	if c, err := png.DecodeConfig(bytes.NewReader(picture)); err != nil || c.Width != 1500 || len(picture) > 300_000 {
+		t.Errorf("the picture: %v, %+v, %d bytes", err, c, len(picture))
+	}
+}
+
+// browse lets a headless browser of its own show a page until nothing changes
+// any more, and returns what it writes.
+func browse(t *testing.T, chromium, page, do string) []byte {
+	t.Helper()
+	ctx, cancel := context.WithTimeout(t.Context(), 2*time.Minute)
+	defer cancel()
+	out, err := exec.CommandContext(ctx, chromium, "--headless", "--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run", //nolint:gosec // as said
+		"--disable-background-networking", "--disable-component-update", "--disable-sync", "--hide-scrollbars",
+		"--user-data-dir="+t.TempDir(), "--window-size=1500,1250", "--virtual-time-budget=15000", do, page).Output()
+	if err != nil {
+		t.Fatalf("chromium: %v", err)
+	}
+	return out
+}

@@ -1,0 +1,312 @@
+//go:build integration && linux
+
+package dagster_test
+
+import (
+	"bytes"
+	"context"
+	"encoding/json"
+	"fmt"
+	"io"
+	"net"
+	"net/http"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"slices"
+	"strings"
+	"syscall"
+	"testing"
+	"time"
+)
+
+// A webserver is `dagster dev` of a release, with its daemon: what a user starts.
+type webserver struct {
+	t   *testing.T
+	url string
+}
+
+// startDagster starts the Dagster of a Python environment with the example and
+// what is in testdata as code locations, and waits until both are loaded.
+func startDagster(t *testing.T, venv string, environ ...string) *webserver {
+	t.Helper()
+	home := t.TempDir()
+	settings, err := os.ReadFile("dagster.yaml")
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := os.WriteFile(filepath.Join(home, "dagster.yaml"), settings, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	log, err := os.Create(filepath.Join(home, "log"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	port := freePort(t)
+	w := &webserver{t: t, url: "http://127.0.0.1:" + port}
+	dev := exec.Command(filepath.Join(venv, "bin", "dagster"), "dev", "-h", "127.0.0.1", "-p", port, "-f", "definitions.py", "-f", "testdata/naive.py") //nolint:gosec // it is to end in order
+	dev.Stdout, dev.Stderr = log, log
+	dev.SysProcAttr = &syscall.SysProcAttr{Setpgid: true}
+	dev.Env = append(os.Environ(), "DAGSTER_HOME="+home, "PERDURE_STATE="+t.TempDir(), "PYTHONDONTWRITEBYTECODE=1",
+		"DAGSTER_EVENT_LOG_CONSUMER_DAEMON_INTERVAL_SECONDS=1")
+	dev.Env = append(dev.Env, environ...)
+	if err := dev.Start(); err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { w.stop(dev, log) })
+	w.wait("the code locations", 2*time.Minute, func() bool {
+		return len(w.locations()) == 2
+	})
+	return w
+}
+
+// stop ends it as ctrl-C does, and shows its log if the test has failed.
+func (w *webserver) stop(dev *exec.Cmd, log *os.File) {
+	_ = dev.Process.Signal(syscall.SIGINT)
+	ended := make(chan error, 1)
+	go func() { ended <- dev.Wait() }()
+	select {
+	case <-ended:
+	case <-time.After(20 * time.Second):
+	}
+	_ = syscall.Kill(-dev.Process.Pid, syscall.SIGKILL) // whatever it has left
+	_ = log.Close()
+	if text, err := os.ReadFile(log.Name()); err == nil && w.t.Failed() {
+		lines := strings.Split(string(text), "\n")
+		w.t.Logf("the end of what dagster dev said:\n%s", strings.Join(lines[max(len(lines)-60, 0):], "\n"))
+	}
+}
+
+func freePort(t *testing.T) string {
+	t.Helper()
+	l, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer func() { _ = l.Close() }()
+	_, port, _ := net.SplitHostPort(l.Addr().String())
+	return port
+}
+
+// wait looks until it is so.
+func (w *webserver) wait(what string, most time.Duration, so func() bool) {
+	w.t.Helper()
+	ctx, cancel := context.WithTimeout(w.t.Context(), most)
+	defer cancel()
+	ticker := time.NewTicker(250 * time.Millisecond)
+	defer ticker.Stop()
+	for !so() {
+		select {
+		case <-ticker.C:
+		case <-ctx.Done():
+			w.t.Fatalf("after %v still waiting for %s", most, what)
+		}
+	}
+}
+
+// ask sends a query and decodes the data of its answer, if the server is up yet.
+func (w *webserver) ask(into any, query string, variables map[string]any) {
+	w.t.Helper()
+	text, err := json.Marshal(map[string]any{"query": query, "variables": variables})
+	if err != nil {
+		w.t.Fatal(err)
+	}
+	req, err := http.NewRequestWithContext(w.t.Context(), http.MethodPost, w.url+"/graphql", bytes.NewReader(text))
+	if err != nil {
+		w.t.Fatal(err)
+	}
+	req.Header.Set("Content-Type", "application/json")
+	res, err := http.DefaultClient.Do(req)
+	if err != nil {
+		return
+	}
+	defer func() { _ = res.Body.Close() }()
+	body, err := io.ReadAll(res.Body)
+	if err != nil {
+		return
+	}
+	answer := struct {
+		Data   any
+		Errors json.RawMessage
+	}{Data: into}
+	if err := json.Unmarshal(body, &answer); err != nil || answer.Errors != nil {
+		w.t.Fatalf("%s: %v: %s", query, err, body)
+	}
+}
+
+func (w *webserver) locations() (names []string) {
+	var d struct {
+		RepositoriesOrError struct {
+			Nodes []struct{ Location struct{ Name string } }
+		}
+	}
+	w.ask(&d, `{repositoriesOrError{... on RepositoryConnection{nodes{location{name}}}}}`, nil)
+	for _, n := range d.RepositoriesOrError.Nodes {
+		names = append(names, n.Location.Name)
+	}
+	return names
+}
+
+// launch starts a run that materializes these assets, and returns its ID.
+func (w *webserver) launch(location string, assets ...string) string {
+	w.t.Helper()
+	at := slices.IndexFunc(w.locations(), func(name string) bool { return strings.Contains(name, location) })
+	if at < 0 {
+		w.t.Fatalf("no code location %q among %q", location, w.locations())
+	}
+	selection := make([]map[string]any, len(assets))
+	for i, name := range assets {
+		selection[i] = map[string]any{"path": []string{name}}
+	}
+	var d struct {
+		LaunchRun struct {
+			Message string
+			Run     struct{ RunID string }
+		}
+	}
+	w.ask(&d, `mutation($p: ExecutionParams!){launchRun(executionParams: $p){... on LaunchRunSuccess{run{runId}} ... on Error{message}}}`,
+		map[string]any{"p": map[string]any{"runConfigData": map[string]any{}, "selector": map[string]any{
+			"repositoryName": "__repository__", "repositoryLocationName": w.locations()[at],
+			"jobName": "__ASSET_JOB", "assetSelection": selection,
+		}}})
+	if d.LaunchRun.Run.RunID == "" {
+		w.t.Fatalf("launch %q: %s", assets, d.LaunchRun.Message)
+	}
+	return d.LaunchRun.Run.RunID
+}
+
+// A run is what Dagster says of one.
+type run struct {
+	RunID, Status, JobName string
+	Tags                   []struct{ Key, Value string }
+}
+
+func (r run) ended() bool {
+	return slices.Contains([]string{"SUCCESS", "FAILURE", "CANCELED"}, r.Status)
+}
+
+func (r run) tag(key string) string {
+	for _, t := range r.Tags {
+		if t.Key == key {
+			return t.Value
+		}
+	}
+	return ""
+}
+
+// runs returns the latest runs.
+func (w *webserver) runs() []run {
+	w.t.Helper()
+	var d struct{ RunsOrError struct{ Results []run } }
+	w.ask(&d, `{runsOrError(limit: 100){... on Runs{results{runId status jobName tags{key value}}}}}`, nil)
+	return d.RunsOrError.Results
+}
+
+// group returns a run and the repetitions of it.
+func (w *webserver) group(id string) (all []run) {
+	w.t.Helper()
+	for _, r := range w.runs() {
+		if r.RunID == id || r.tag("dagster/root_run_id") == id {
+			all = append(all, r)
+		}
+	}
+	return all
+}
+
+// finish waits for the end of a run, and returns it with its events.
+func (w *webserver) finish(id string) (r run, events []event) {
+	w.t.Helper()
+	w.wait("the end of run "+id, 3*time.Minute, func() bool {
+		for _, r = range w.runs() {
+			if r.RunID == id {
+				return r.ended()
+			}
+		}
+		return false
+	})
+	return r, w.events(id)
+}
+
+// An event is a line of a run's log.
+type event struct {
+	Typename                string `json:"__typename"`
+	StepKey, Level, Message string
+	EventType               string
+	MetadataEntries         []entry
+	AssetKey                struct{ Path []string }
+	Error                   struct {
+		Message string
+		Cause   struct{ Message string }
+	}
+	FailureMetadata struct{ MetadataEntries []entry }
+	Evaluation      struct {
+		Success         bool
+		MetadataEntries []entry
+	}
+}
+
+// An entry is a value of a report's metadata; the field of its kind is set.
+type entry struct {
+	Label, Text, JSONString, URL, Path string
+	IntValue                           int
+	FloatValue                         float64
+	Schema                             struct{ Columns []struct{ Name, Type string } }
+}
+
+func (e event) metadata(label string) entry {
+	for _, m := range slices.Concat(e.MetadataEntries, e.FailureMetadata.MetadataEntries, e.Evaluation.MetadataEntries) {
+		if m.Label == label {
+			return m
+		}
+	}
+	return entry{}
+}
+
+const metadataFields = `metadataEntries{label ... on TextMetadataEntry{text} ... on IntMetadataEntry{intValue}
+	... on FloatMetadataEntry{floatValue} ... on JsonMetadataEntry{jsonString} ... on UrlMetadataEntry{url} ... on PathMetadataEntry{path}
+	... on TableSchemaMetadataEntry{schema{columns{name type}}}}`
+
+// events returns the log of a run, and sees to it that Dagster could read all
+// that was sent to it.
+func (w *webserver) events(id string) []event {
+	w.t.Helper()
+	var d struct {
+		LogsForRun struct{ Events []event }
+	}
+	w.ask(&d, fmt.Sprintf(`query($id: ID!){logsForRun(runId: $id){... on EventConnection{events{__typename
+		... on MessageEvent{stepKey level message eventType}
+		... on MaterializationEvent{assetKey{path} %[1]s}
+		... on AssetCheckEvaluationEvent{evaluation{success %[1]s}}
+		... on ExecutionStepFailureEvent{error{message cause{message}} failureMetadata{%[1]s}}
+		... on ExecutionStepUpForRetryEvent{error{message cause{message}}}}}}}`, metadataFields), map[string]any{"id": id})
+	for _, e := range d.LogsForRun.Events {
+		for _, bad := range []string{"framework exception", "did not receive", "after closed"} {
+			if strings.Contains(e.Message, bad) {
+				w.t.Errorf("run %s: %s", id, e.Message)
+			}
+		}
+	}
+	return d.LogsForRun.Events
+}
+
+// breakersShown returns what the latest failed evaluations of the check
+// servers_reachable show.
+func (w *webserver) breakersShown() (shown []string) {
+	w.t.Helper()
+	var d struct {
+		AssetCheckExecutions []struct {
+			Evaluation *struct {
+				Success         bool
+				MetadataEntries []entry
+			}
+		}
+	}
+	w.ask(&d, `query{assetCheckExecutions(assetKey: {path: ["stations"]}, checkName: "servers_reachable", limit: 5){
+		evaluation{success `+metadataFields+`}}}`, nil)
+	for _, e := range d.AssetCheckExecutions {
+		if e.Evaluation != nil && !e.Evaluation.Success {
+			shown = append(shown, e.Evaluation.MetadataEntries[0].JSONString)
+		}
+	}
+	return shown
+}
