@@ -100,6 +100,19 @@ func TestQuantile(t *testing.T) {
 	}
 }
 
+func TestMargin(t *testing.T) {
+	values := make([]float64, 100) // of which the 40th to the 60th are about what 95 % of medians lie between
+	for i := range values {
+		values[i] = float64(i)
+	}
+	if got := margin(values); got < 9 || got > 11 {
+		t.Errorf("margin of 0..99 is %v, want about 10", got)
+	}
+	if got := margin([]float64{1, 3}); got != 1 {
+		t.Errorf("margin of two values is %v, want 1: between them", got)
+	}
+}
+
 // TestCalmer has two rounds in which something else went on: one all through, one in a single cell.
 func TestCalmer(t *testing.T) {
 	rounds := []round{

@@ -26,26 +26,30 @@ func newServer() *httptest.Server {
 	}))
 }
 
-// httpScenarios returns the rows in which the operation is a GET, its body read to the end: of url over loopback, where
-// the network's noise is greater than what is looked for, and by a transport that answers at once.
+// httpScenarios returns the rows in which the operation is a GET, its body read to the end: of url over loopback, each
+// client on a connection of its own, and by a transport that answers at once.
 func httpScenarios(url string) []scenario {
 	loopback := func() http.RoundTripper { return &http.Transport{} }
 	instant := func() http.RoundTripper { return canned(make([]byte, size)) }
 	return []scenario{
-		{name: "HTTP GET of 1 KiB, retry", noisy: true, cells: httpRetry(url, loopback)},
-		{name: "HTTP GET of 1 KiB, retry + breaker", noisy: true, cells: httpBreaker(url, loopback)},
-		{name: "HTTP GET, no network, retry", cells: httpRetry(url, instant)},
-		{name: "HTTP GET, no network, retry + breaker", cells: httpBreaker(url, instant)},
+		{name: "HTTP GET of 1 KiB, retry + resume", network: true, cells: httpRetry(url, loopback, httpretry.Options{})},
+		{name: "HTTP GET of 1 KiB, retry", network: true, cells: httpRetry(url, loopback, httpretry.Options{NoResume: true})},
+		{name: "HTTP GET of 1 KiB, retry + resume + breaker", network: true, cells: httpBreaker(url, loopback)},
+		{name: "HTTP GET, no network, retry + resume", cells: httpRetry(url, instant, httpretry.Options{})},
+		{name: "HTTP GET, no network, retry", cells: httpRetry(url, instant, httpretry.Options{NoResume: true})},
+		{name: "HTTP GET, no network, retry + resume + breaker", cells: httpBreaker(url, instant)},
 	}
 }
 
-func httpRetry(url string, base func() http.RoundTripper) map[library]cell {
+// httpRetry has ours by o. The peers retry, and leave bodies as they come.
+func httpRetry(url string, base func() http.RoundTripper, o httpretry.Options) map[library]cell {
 	failsafe := failsafehttp.NewRetryPolicyBuilder().Build() //nolint:bodyclose // a policy
 	return map[library]cell{
 		bareCall:  getBy(url, base()),
-		perdure:   getBy(url, httpretry.NewTransport(base(), httpretry.Options{})),
+		perdure:   getBy(url, httpretry.NewTransport(base(), o)),
 		failsafes: getBy(url, failsafehttp.NewRoundTripper(base(), failsafe)),
 		hashicorp: hashicorpGet(url, base()),
+		bareAgain: getBy(url, base()),
 	}
 }
 
@@ -74,7 +78,7 @@ func getBy(url string, t http.RoundTripper) cell {
 	client := &http.Client{Transport: t}
 	return func(call) call {
 		return func(ctx context.Context) error {
-			req, err := http.NewRequestWithContext(ctx, http.MethodGet, url, http.NoBody)
+			req, err := http.NewRequestWithContext(ctx, http.MethodGet, url, nil)
 			if err != nil {
 				return err
 			}

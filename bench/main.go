@@ -50,9 +50,6 @@ func run(w io.Writer, rounds int, each time.Duration, only string) (err error) {
 	if err != nil {
 		return fmt.Errorf("-only: %w", err)
 	}
-	if err := flag.Set("test.benchtime", each.String()); err != nil {
-		return err
-	}
 	ctx, cancel := context.WithCancel(context.Background())
 	defer cancel()
 	server := newServer()
@@ -72,7 +69,7 @@ func run(w io.Writer, rounds int, each time.Duration, only string) (err error) {
 			chosen = append(chosen, s)
 		}
 	}
-	rows, err := measure(ctx, chosen, rounds)
+	rows, err := measure(ctx, chosen, rounds, each)
 	if err != nil {
 		return err
 	}
@@ -82,8 +79,8 @@ func run(w io.Writer, rounds int, each time.Duration, only string) (err error) {
 // writeHead writes what was measured, on what.
 func writeHead(w io.Writer, rounds int, each time.Duration) {
 	fmt.Fprintf(w, "%s %s/%s, GOMAXPROCS %d; median of the calmer half of %d rounds of %v,\n"+
-		"± half the distance of its quartiles\n",
-		runtime.Version(), runtime.GOOS, runtime.GOARCH, runtime.GOMAXPROCS(0), rounds, each)
+		"± its 95 %% confidence interval; rows with a network on one processor, in rounds of %v\n",
+		runtime.Version(), runtime.GOOS, runtime.GOARCH, runtime.GOMAXPROCS(0), rounds, each, networkFactor*each)
 	info, ok := debug.ReadBuildInfo()
 	if !ok {
 		return

@@ -4,14 +4,18 @@ import (
 	"cmp"
 	"context"
 	"errors"
+	"flag"
 	"fmt"
+	"math"
+	"runtime"
 	"slices"
 	"testing"
+	"time"
 )
 
 // A figure is what one cell showed: the median over its rounds.
 type figure struct {
-	ns, spread float64 // nanoseconds a call, and half the distance of the quartiles
+	ns, margin float64 // nanoseconds a call, and half the width of its 95 % confidence interval
 	bytes      float64 // allocated by a call
 	allocs     float64
 }
@@ -19,8 +23,8 @@ type figure struct {
 // A sample is what one short run of a cell showed.
 type sample struct{ ns, bytes, allocs float64 }
 
-// noisyFactor is how many times more rounds a noisy row has.
-const noisyFactor = 5
+// networkFactor is how many times longer the samples of a row with a network are: a call takes as much longer.
+const networkFactor = 10
 
 // A round is a sample of each cell of a row, taken one after the other.
 type round map[library]sample
@@ -46,14 +50,14 @@ func newCourse(s scenario) *course {
 
 // measure goes through all scenarios so many times, a round each, so that a stretch in which the machine is busy is
 // a small part of every row and not the whole of one.
-func measure(ctx context.Context, scenarios []scenario, rounds int) ([]row, error) {
+func measure(ctx context.Context, scenarios []scenario, rounds int, each time.Duration) ([]row, error) {
 	courses := make([]*course, len(scenarios))
 	for i, s := range scenarios {
 		courses[i] = newCourse(s)
 	}
 	for range rounds {
 		for _, c := range courses {
-			if err := c.goOn(ctx); err != nil {
+			if err := c.goOn(ctx, each); err != nil {
 				return nil, fmt.Errorf("%s: %w", c.name, err)
 			}
 		}
@@ -65,23 +69,25 @@ func measure(ctx context.Context, scenarios []scenario, rounds int) ([]row, erro
 	return rows, nil
 }
 
-// goOn makes a round, or as many as a noisy row needs.
-func (c *course) goOn(ctx context.Context) error {
-	times := 1
-	if c.noisy {
-		times = noisyFactor
+// goOn makes a round of samples that take so long. With a network, client and server take turns on one processor: how
+// two of them wake each other costs several times what is looked for, and never twice the same.
+func (c *course) goOn(ctx context.Context, each time.Duration) error {
+	if c.network {
+		each *= networkFactor
+		defer runtime.GOMAXPROCS(runtime.GOMAXPROCS(1))
 	}
-	for range times {
-		n := len(c.rounds)
-		c.rounds = append(c.rounds, make(round, len(c.names)))
-		for i := range c.names {
-			name := c.names[(n+i)%len(c.names)] // each is the first as often as the others
-			got, err := c.sample(ctx, c.calls[name])
-			if err != nil {
-				return fmt.Errorf("%s: %w", name, err)
-			}
-			c.rounds[n][name] = got
+	if err := flag.Set("test.benchtime", each.String()); err != nil {
+		return err
+	}
+	n := len(c.rounds)
+	c.rounds = append(c.rounds, make(round, len(c.names)))
+	for i := range c.names {
+		name := c.names[(n+i)%len(c.names)] // each is the first as often as the others
+		got, err := c.sample(ctx, c.calls[name])
+		if err != nil {
+			return fmt.Errorf("%s: %w", name, err)
 		}
+		c.rounds[n][name] = got
 	}
 	return nil
 }
@@ -165,7 +171,7 @@ func summary(samples []sample) figure {
 	ns := sorted(samples, func(s sample) float64 { return s.ns })
 	return figure{
 		ns:     quantile(ns, 0.5),
-		spread: (quantile(ns, 0.75) - quantile(ns, 0.25)) / 2,
+		margin: margin(ns),
 		bytes:  quantile(sorted(samples, func(s sample) float64 { return s.bytes }), 0.5),
 		allocs: quantile(sorted(samples, func(s sample) float64 { return s.allocs }), 0.5),
 	}
@@ -178,6 +184,14 @@ func sorted[T any](samples []T, of func(T) float64) []float64 {
 	}
 	slices.Sort(values)
 	return values
+}
+
+// margin returns half the width of the interval that holds the median with a confidence of 95 %: from order statistics,
+// so whatever the distribution is.
+func margin(values []float64) float64 {
+	n := float64(len(values))
+	reach := 0.98 / math.Sqrt(n) // of a quantile: 1.96 standard deviations of a binomial share of one half
+	return (quantile(values, min(0.5+reach, 1)) - quantile(values, max(0.5-reach, 0))) / 2
 }
 
 // quantile returns the value below which the share q of the sorted values lies, between two of them in proportion.

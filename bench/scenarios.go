@@ -15,6 +15,7 @@ type library string
 
 const (
 	bareCall  library = "bare call"
+	bareAgain library = "bare again" // a second bare call of the same kind: what differs by chance
 	perdure   library = "perdure"
 	failsafes library = "failsafe-go"
 	cenkalti  library = "cenkalti"
@@ -27,7 +28,7 @@ const (
 
 // libraries returns the columns from left to right.
 func libraries() []library {
-	return []library{bareCall, perdure, failsafes, cenkalti, avast, sethvargo, eapache, sony, hashicorp}
+	return []library{bareCall, perdure, failsafes, cenkalti, avast, sethvargo, eapache, sony, hashicorp, bareAgain}
 }
 
 // modules returns the modules of the peers, without their major version.
@@ -54,7 +55,7 @@ type scenario struct {
 	attempts int         // how often one call runs it
 	refused  bool        // the call ends with an error
 	parallel bool        // as many goroutines as GOMAXPROCS call at once
-	noisy    bool        // needs more rounds than others for a median that holds
+	network  bool        // the operation is a request over loopback
 	cells    map[library]cell
 }
 

@@ -14,7 +14,7 @@ type row struct {
 	figures map[library]figure
 }
 
-// writeTable writes rows, two lines each: time and spread, then bytes and allocations. A library without a figure in
+// writeTable writes rows, two lines each: time and margin, then bytes and allocations. A library without a figure in
 // any row has no column.
 func writeTable(w io.Writer, rows []row) error {
 	columns := shown(rows)
@@ -55,10 +55,10 @@ func (r row) text(name library) (times, memory string) {
 		return "-", ""
 	}
 	digits := 0
-	if max(math.Abs(f.ns), f.spread) < 100 {
+	if max(math.Abs(f.ns), f.margin) < 100 {
 		digits = 1
 	}
-	return fmt.Sprintf("%.*f ±%.*f", digits, f.ns, digits, f.spread), fmt.Sprintf("%d B, %d", whole(f.bytes), whole(f.allocs))
+	return fmt.Sprintf("%.*f ±%.*f", digits, f.ns, digits, f.margin), fmt.Sprintf("%d B, %d", whole(f.bytes), whole(f.allocs))
 }
 
 func whole(f float64) int64 { return int64(math.Round(f)) }
