@@ -11,7 +11,6 @@ import (
 	"math"
 	"net/http"
 	"strings"
-	"sync"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -253,101 +252,6 @@ func TestUpgrade(t *testing.T) {
 	if line, err := bufio.NewReader(conn).ReadString('\n'); line != "hello\n" || err != nil {
 		t.Errorf("%q, %v", line, err)
 	}
-}
-
-func TestHedge(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
-		slow := map[int]time.Duration{}
-		server := httptestfault.NewInMemory(func(n int, _ *http.Request) httptestfault.Step {
-			step := httptestfault.Step{Body: []byte("fine"), Delay: time.Duration(10+n%10) * time.Millisecond}
-			if d := slow[n]; d > 0 {
-				step.Delay = d
-			}
-			return step
-		})
-		defer server.Close()
-		base := server.Transport()
-		defer base.CloseIdleConnections()
-		transport := httpretry.NewTransport(base, httpretry.Options{Policy: quick(), Hedge: &httpretry.Hedge{Min: 25 * time.Millisecond}})
-		for range 40 { // two tokens' worth
-			wantFine(t, transport, server.URL)
-		}
-		if n := len(server.Requests()); n != 40 {
-			t.Fatalf("%d requests while none was slow; want 40", n)
-		}
-		for call, want := range []struct {
-			within   time.Duration
-			requests int
-		}{
-			{50 * time.Millisecond, 2}, // the second request is the faster one
-			{50 * time.Millisecond, 2},
-			{time.Second, 1}, // the budget is spent
-		} {
-			before := len(server.Requests())
-			slow[before+1] = time.Second
-			start := time.Now()
-			wantFine(t, transport, server.URL)
-			if took, n := time.Since(start), len(server.Requests())-before; took > want.within || n != want.requests {
-				t.Errorf("slow call %d took %v and %d requests; want %v and %d", call, took, n, want.within, want.requests)
-			}
-		}
-		for _, method := range []string{"POST", "PUT"} {
-			before := len(server.Requests())
-			slow[before+1] = time.Second
-			if _, _, err := (row{method: method}).do(t, server.URL, transport); err != nil || len(server.Requests()) != before+1 {
-				t.Errorf("%s: %v and %d requests; want 1", method, err, len(server.Requests())-before)
-			}
-		}
-	})
-}
-
-// A hedge whose first request fails fast leaves it to the policy; one whose two requests fail returns one of them.
-func TestHedgeOfFailures(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
-		var mu sync.Mutex
-		var steps []httptestfault.Step
-		server := httptestfault.NewInMemory(func(int, *http.Request) httptestfault.Step {
-			mu.Lock()
-			defer mu.Unlock()
-			step := httptestfault.Step{Body: []byte("fine"), Delay: 10 * time.Millisecond}
-			if len(steps) > 0 {
-				step, steps = steps[0], steps[1:]
-			}
-			return step
-		})
-		defer server.Close()
-		base := server.Transport()
-		defer base.CloseIdleConnections()
-		transport := httpretry.NewTransport(base, httpretry.Options{Policy: quick(), Hedge: &httpretry.Hedge{Ratio: 1, Min: 25 * time.Millisecond}})
-		for range 20 {
-			wantFine(t, transport, server.URL)
-		}
-		reset := httptestfault.Step{Delay: 30 * time.Millisecond}.CutAt(httptestfault.BeforeHead, httptestfault.FIN)
-		for name, tt := range map[string][]httptestfault.Step{
-			"fails fast":               {status(503)},
-			"second fails":             {{Body: []byte("fine"), Delay: 100 * time.Millisecond}, status(503)},
-			"first fails, slowly":      {{Status: 503, Delay: 30 * time.Millisecond}, {Body: []byte("fine"), Delay: 30 * time.Millisecond}},
-			"first is cut":             {reset, {Body: []byte("fine"), Delay: 30 * time.Millisecond}},
-			"both fail":                {{Status: 503, Delay: 30 * time.Millisecond}, {Status: 500, Delay: 30 * time.Millisecond}},
-			"both fail, then it works": {reset, reset, reset},
-		} {
-			steps = tt
-			if _, body, err := (row{}).do(t, server.URL, transport); body != "fine" || err != nil {
-				t.Errorf("%s: %q, %v", name, body, err)
-			}
-			mu.Lock()
-			if len(steps) > 0 {
-				t.Errorf("%s: %d steps left", name, len(steps))
-			}
-			mu.Unlock()
-		}
-		ctx, cancel := context.WithTimeout(t.Context(), 20*time.Millisecond)
-		defer cancel()
-		steps = []httptestfault.Step{{Delay: time.Hour}, {Delay: time.Hour}}
-		if _, _, err := (row{ctx: func(context.Context) context.Context { return ctx }}).do(t, server.URL, transport); !errors.Is(err, context.DeadlineExceeded) {
-			t.Errorf("%v; want the caller's deadline", err)
-		}
-	})
 }
 
 // The price of a request that succeeds at once: at most three allocations over the plain client's.

@@ -1,0 +1,88 @@
+package httpretry_test
+
+import (
+	"errors"
+	"io"
+	"net/http"
+	"strings"
+	"testing"
+
+	"github.com/seed-0f2c7998/perdure/httpretry"
+	"github.com/seed-0f2c7998/perdure/httpretry/httptestfault"
+	"github.com/seed-0f2c7998/perdure/retry"
+)
+
+// Ended and Unverifiable are of the last answer of a chain of redirects.
+func TestEndedAfterARedirect(t *testing.T) {
+	moved := httptestfault.Step{Status: 302, Header: http.Header{"Location": {"/y"}}}
+	open := httptestfault.Step{Body: []byte("fine"), Framing: httptestfault.UntilClose}
+	server := httptestfault.New(httptestfault.Steps(moved, status(503), status(503), status(503), moved, open))
+	defer server.Close()
+	base := server.Transport()
+	defer base.CloseIdleConnections()
+	transport := httpretry.NewTransport(base, httpretry.Options{Policy: quick()})
+	res, _, err := row{}.do(t, server.URL, transport)
+	if err != nil || !errors.Is(httpretry.Ended(res), retry.ErrExhausted) {
+		t.Errorf("%v, %v, ended with %v", res, err, httpretry.Ended(res))
+	}
+	res, body, err := row{}.do(t, server.URL, transport)
+	if err != nil || body != "fine" || !httpretry.Unverifiable(res) || httpretry.Ended(res) != nil {
+		t.Errorf("%q, %v, unverifiable %t", body, err, httpretry.Unverifiable(res))
+	}
+}
+
+// A body that is closed early, or never read, leaves nothing behind.
+func TestClosedEarly(t *testing.T) {
+	defer checkLeaks(t)
+	large := httptestfault.Entity{Body: make([]byte, 1<<20), ETag: `"1"`}
+	server := httptestfault.New(altered(large))
+	defer server.Close()
+	base := server.Transport()
+	defer base.CloseIdleConnections()
+	transport := httpretry.NewTransport(base, httpretry.Options{Policy: quick()})
+	for _, n := range []int64{0, 1, 1000} {
+		req, err := http.NewRequestWithContext(t.Context(), "GET", server.URL, nil)
+		if err != nil {
+			t.Fatal(err)
+		}
+		res, err := transport.RoundTrip(req)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if _, err := io.CopyN(io.Discard, res.Body, n); err != nil {
+			t.Error(err)
+		}
+		for range 2 {
+			if err := res.Body.Close(); err != nil {
+				t.Error(err)
+			}
+		}
+		if got, err := res.Body.Read(make([]byte, 1)); got != 0 || err == nil || errors.Is(err, io.EOF) {
+			t.Errorf("a Read after Close gave %d, %v", got, err)
+		}
+	}
+	if n := len(server.Requests()); n != 3 {
+		t.Errorf("%d requests; want 3: nothing is resumed after a Close", n)
+	}
+}
+
+// Answers that are whole, but not what a client expects.
+func TestOddAnswers(t *testing.T) {
+	raw := func(s string) httptestfault.Step { return httptestfault.Step{Raw: []byte(s), Cut: httptestfault.FIN} }
+	zipped := httptestfault.Entity{Body: zip(t, text), ETag: `"z1"`, Header: http.Header{"Content-Encoding": {"gzip"}}}
+	brotli := httptestfault.Entity{Body: []byte(text), ETag: `"b1"`, Header: http.Header{"Content-Encoding": {"br"}}}
+	last := func(then change) change {
+		return func(s httptestfault.Step) httptestfault.Step { s.Last = true; return then(s) }
+	}
+	fin := cut(7, httptestfault.FIN)
+	runRows(t, []row{
+		{name: "103 first", steps: []httptestfault.Step{raw("HTTP/1.1 103 Early Hints\r\nLink: </a>\r\n\r\nHTTP/1.1 200 OK\r\nContent-Length: 4\r\n\r\nfine")}, sent: times(1, "GET"), status: 200, body: "fine"},
+		{name: "HEAD with a length", method: "HEAD", script: altered(versioned()), sent: times(1, "HEAD"), status: 200},
+		{name: "204 of a GET", steps: []httptestfault.Step{{Status: 204}}, sent: times(1, "GET"), status: 204},
+		{name: "a coding nobody asked for", script: altered(brotli, fin), sent: []string{"GET", "GET bytes=7-"}, status: 200, body: text},
+		{name: "gzip though identity was asked for", header: http.Header{"Accept-Encoding": {"identity"}}, script: altered(zipped, fin), sent: []string{"GET", "GET bytes=7-"}, status: 200, body: string(zipped.Body)},
+		{name: "gzip on a last connection", script: altered(zipped, last(fin), last(fin)), sent: []string{"GET", "GET bytes=7-", "GET bytes=14-"}, status: 200, body: text},
+		{name: "100-continue", method: "PUT", header: http.Header{"Expect": {"100-continue"}}, upload: func() io.Reader { return strings.NewReader("data") }, steps: []httptestfault.Step{{Status: 503, Unread: true}, ok}, status: 200, body: "fine"},
+		{name: "Retry-After: 0, and an empty one", steps: []httptestfault.Step{{Status: 429, Header: http.Header{"Retry-After": {"0", ""}}}, ok}, sent: times(2, "GET"), status: 200, body: "fine"},
+	})
+}
