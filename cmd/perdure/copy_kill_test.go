@@ -8,6 +8,7 @@ import (
 	"encoding/json"
 	"fmt"
 	"io"
+	"log"
 	"math/rand/v2"
 	"net/http"
 	"net/http/httptest"
@@ -55,6 +56,7 @@ func startLine(t *testing.T, store string) *slowLine {
 			r.Body = slowBody{r.Body, l, r.Request}
 			return nil
 		},
+		ErrorLog:     log.New(io.Discard, "", 0), // of connections that were killed
 		ErrorHandler: func(w http.ResponseWriter, _ *http.Request, _ error) { w.WriteHeader(http.StatusBadGateway) },
 	})
 	t.Cleanup(func() { l.Close(); l.tick.Stop() })

@@ -1,0 +1,130 @@
+package partial
+
+import (
+	"errors"
+	"os"
+	"path/filepath"
+	"testing"
+	"time"
+)
+
+var (
+	address = Address{"http://h", "bikes", "raw/hour.csv"}
+	sending = Source{Path: "/data/hour.csv", Size: 9, Modified: time.Unix(1, 0)}
+)
+
+// openUpload claims an upload.
+func openUpload(t *testing.T, dir string, of Source) *Upload {
+	t.Helper()
+	u, err := OpenUpload(dir, address, of, false)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return u
+}
+
+// begun leaves an upload in a new directory, as a killed process does.
+func begun(t *testing.T) (dir string) {
+	t.Helper()
+	dir = filepath.Join(t.TempDir(), "uploads")
+	u := openUpload(t, dir, sending)
+	if err := errors.Join(u.Begin(), os.WriteFile(u.State(), []byte("parts"), 0o600)); err != nil {
+		t.Fatal(err)
+	}
+	u.Close()
+	return dir
+}
+
+func files(t *testing.T, dir string) (names []string) {
+	t.Helper()
+	all, err := os.ReadDir(dir)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, f := range all {
+		names = append(names, f.Name())
+	}
+	return names
+}
+
+func TestUploadIsFoundAgain(t *testing.T) {
+	dir := begun(t)
+	for _, c := range []struct {
+		name    string
+		source  Source
+		changed bool
+	}{
+		{"same", sending, false},
+		{"longer", Source{sending.Path, 10, sending.Modified}, true},
+		{"later", Source{sending.Path, 9, time.Unix(2, 0)}, true},
+		{"another", Source{"/data/day.csv", 10, time.Unix(2, 0)}, false}, // one of its own
+	} {
+		u := openUpload(t, dir, c.source)
+		if u.Changed() != c.changed {
+			t.Errorf("%s: changed is %v, want %v", c.name, u.Changed(), c.changed)
+		}
+		u.Close()
+	}
+	if got := files(t, dir); len(got) != 2 {
+		t.Errorf("%v are there, want the two files of the one that was begun", got)
+	}
+}
+
+// What can't be read is no record of this source.
+func TestUploadWithoutItsRecord(t *testing.T) {
+	dir := begun(t)
+	names, _ := filepath.Glob(filepath.Join(dir, "*.json"))
+	if err := os.Truncate(names[0], 10); err != nil {
+		t.Fatal(err)
+	}
+	u := openUpload(t, dir, sending)
+	defer u.Close()
+	if !u.Changed() {
+		t.Error("it is taken for the same source")
+	}
+}
+
+// One process at a time has an upload, and an end of it leaves nothing.
+func TestUploadIsOneProcesss(t *testing.T) {
+	dir := begun(t)
+	u := openUpload(t, dir, sending)
+	if _, err := OpenUpload(dir, address, sending, false); !errors.Is(err, ErrTaken) {
+		t.Errorf("a second one: %v, want %v", err, ErrTaken)
+	}
+	Uploads(dir, func(*Upload) { t.Error("one that is in use is shown") })
+	if err := u.Forget(); err != nil {
+		t.Fatal(err)
+	}
+	u.Close()
+	if got := files(t, dir); len(got) > 0 {
+		t.Errorf("%v are left", got)
+	}
+	if _, err := OpenUpload(dir, address, sending, true); !errors.Is(err, os.ErrNotExist) {
+		t.Errorf("one that has to be there: %v, want %v", err, os.ErrNotExist)
+	}
+}
+
+// What nobody has gone on with for a month is forgotten.
+func TestPrune(t *testing.T) {
+	dir := begun(t)
+	shown := 0
+	Uploads(dir, func(u *Upload) {
+		shown++
+		if since := time.Since(u.Begun()); since < 0 || since > time.Minute {
+			t.Errorf("it was begun %v ago", since)
+		}
+	})
+	Prune(dir)
+	if got := files(t, dir); shown != 1 || len(got) != 2 {
+		t.Errorf("%d are shown, and %v are there; want one with two files", shown, got)
+	}
+	states, _ := filepath.Glob(filepath.Join(dir, "*.parts"))
+	old := time.Now().Add(-forgotten - time.Hour)
+	if err := os.Chtimes(states[0], old, old); err != nil {
+		t.Fatal(err)
+	}
+	Prune(dir)
+	if got := files(t, dir); len(got) > 0 {
+		t.Errorf("%v are left", got)
+	}
+}
