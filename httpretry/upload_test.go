@@ -10,6 +10,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/seed-0f2c7998/perdure/circuit"
 	"github.com/seed-0f2c7998/perdure/httpretry"
 	"github.com/seed-0f2c7998/perdure/httpretry/httptestfault"
 	"github.com/seed-0f2c7998/perdure/retry"
@@ -138,4 +139,50 @@ func TestCancelledWhileTheBodyIsRead(t *testing.T) {
 	}
 	<-source.closed
 	close(body.release)
+}
+
+// A closing body remembers that it was closed.
+type closing struct {
+	io.Reader
+	closed chan struct{}
+}
+
+func (c *closing) Close() error {
+	select {
+	case <-c.closed:
+		return errors.New("closed twice")
+	default:
+		close(c.closed)
+		return nil
+	}
+}
+
+func TestUploadIsClosed(t *testing.T) {
+	bad := &retry.Policy{MaxAttempts: -7}
+	open := circuit.New("open", circuit.Config{Observe: func(circuit.Transition) {}})
+	open.Isolate()
+	isolated := quick()
+	isolated.Breaker = open
+	for _, tt := range []struct {
+		name   string
+		policy *retry.Policy
+		steps  []httptestfault.Step
+	}{
+		{"success", quick(), []httptestfault.Step{ok}},
+		{"success after retries", quick(), []httptestfault.Step{status(503), ok}},
+		{"exhausted", quick(), []httptestfault.Step{status(503)}},
+		{"reset", quick(), []httptestfault.Step{httptestfault.Step{}.CutAt(httptestfault.BeforeHead, httptestfault.RST)}},
+		{"bad policy", bad, nil},
+		{"breaker open", isolated, nil},
+	} {
+		server := httptestfault.New(httptestfault.Steps(tt.steps...))
+		base := server.Transport()
+		body := &closing{strings.NewReader("data"), make(chan struct{})}
+		if res, _, err := (row{method: "PUT", upload: func() io.Reader { return body }}).do(t, server.URL, httpretry.NewTransport(base, httpretry.Options{Policy: tt.policy})); tt.steps == nil && err == nil {
+			t.Errorf("%s: %v; want an error", tt.name, res)
+		}
+		<-body.closed
+		base.CloseIdleConnections()
+		server.Close()
+	}
 }

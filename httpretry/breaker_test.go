@@ -1,0 +1,165 @@
+package httpretry_test
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"net/http"
+	"strings"
+	"sync"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"github.com/seed-0f2c7998/perdure/circuit"
+	"github.com/seed-0f2c7998/perdure/httpretry"
+	"github.com/seed-0f2c7998/perdure/httpretry/httptestfault"
+	"github.com/seed-0f2c7998/perdure/retry"
+)
+
+func TestBreakersByKey(t *testing.T) {
+	bad := httptestfault.New(httptestfault.Steps(status(500)))
+	defer bad.Close()
+	good := httptestfault.New(httptestfault.Steps(ok))
+	defer good.Close()
+	var registry circuit.Registry
+	transport := httpretry.NewTransport(&http.Transport{DisableKeepAlives: true}, httpretry.Options{
+		Policy: quick(), Registry: &registry,
+		Breakers: &circuit.Config{FailureThreshold: 4, Observe: func(circuit.Transition) {}},
+	})
+	if code, ended, err := get(t, transport, bad.URL); code != 500 || !errors.Is(ended, retry.ErrExhausted) || err != nil {
+		t.Errorf("first call: %d, %v, %v", code, ended, err)
+	}
+	code, ended, err := get(t, transport, bad.URL)
+	if open, ok := errors.AsType[*circuit.OpenError](ended); code != 500 || !ok || open.Name != "http:"+bad.URL || err != nil {
+		t.Errorf("call that trips: %d, %v, %v; want an answer that ended with an OpenError", code, ended, err)
+	}
+	if _, _, err := get(t, transport, bad.URL); err == nil {
+		t.Error("a call while the breaker is open went through")
+	} else if _, ok := errors.AsType[*circuit.OpenError](err); !ok {
+		t.Errorf("call while open: %v; want an OpenError", err)
+	}
+	if n := len(bad.Requests()); n != 4 {
+		t.Errorf("%d requests at the broken server, want 4", n)
+	}
+	if code, _, err := get(t, transport, good.URL); code != 200 || err != nil {
+		t.Errorf("another server: %d, %v", code, err)
+	}
+	if all := registry.All(); len(all) != 2 {
+		t.Errorf("%d breakers; want one for each server", len(all))
+	}
+}
+
+// What is not repeated is a failure all the same; what the caller did wrong is none.
+func TestBreakerLearnsOfWhatIsNotRepeated(t *testing.T) {
+	reset := httptestfault.Step{}.CutAt(httptestfault.BeforeHead, httptestfault.RST)
+	opaque := func() io.Reader { return io.MultiReader(strings.NewReader("data")) }
+	for _, tt := range []struct {
+		name string
+		row  row
+		step httptestfault.Step
+		want circuit.State
+	}{
+		{"POST 503", row{method: "POST"}, status(503), circuit.Open},
+		{"POST reset", row{method: "POST"}, reset, circuit.Open},
+		{"PUT that can't be repeated", row{method: "PUT", upload: opaque}, status(503), circuit.Open},
+		{"404", row{}, status(404), circuit.Closed},
+		{"bad request", row{header: http.Header{"X Y": {"z"}}}, ok, circuit.Closed},
+		{"bad body", row{method: "PUT", upload: func() io.Reader { return failing{errors.New("burnt")} }}, ok, circuit.Closed},
+	} {
+		t.Run(tt.name, func(t *testing.T) {
+			server := httptestfault.New(httptestfault.Steps(tt.step))
+			defer server.Close()
+			base := server.Transport()
+			defer base.CloseIdleConnections()
+			policy := quick()
+			policy.Breaker = circuit.New("b", circuit.Config{FailureThreshold: 3, Observe: func(circuit.Transition) {}})
+			transport := httpretry.NewTransport(base, httpretry.Options{Policy: policy, BufferLimit: -1, SpoolLimit: -1})
+			for range 3 {
+				if _, _, err := tt.row.do(t, server.URL, transport); errors.Is(err, retry.ErrExhausted) {
+					t.Errorf("repeated: %v", err)
+				}
+			}
+			if got := policy.Breaker.State(); got != tt.want {
+				t.Errorf("breaker is %v; want %v", got, tt.want)
+			}
+		})
+	}
+}
+
+func TestOwnKeyAndSharedRegistry(t *testing.T) {
+	server := httptestfault.New(httptestfault.Steps(ok))
+	defer server.Close()
+	base := server.Transport()
+	defer base.CloseIdleConnections()
+	var registry circuit.Registry
+	first := httpretry.NewTransport(base, httpretry.Options{Registry: &registry, Breakers: &circuit.Config{}, Key: func(*http.Request) string { return "all" }})
+	other := httpretry.NewTransport(base, httpretry.Options{Registry: &registry, Breakers: &circuit.Config{FailureThreshold: 9}, Key: func(*http.Request) string { return "all" }})
+	for range 2 {
+		if code, _, err := get(t, first, server.URL); code != 200 || err != nil {
+			t.Errorf("%d, %v", code, err)
+		}
+	}
+	if all := registry.All(); len(all) != 1 || all[0].Name() != "http:all" {
+		t.Errorf("breakers %v; want one, http:all", all)
+	}
+	if _, _, err := get(t, other, server.URL); !strings.Contains(fmt.Sprint(err), "http:all") {
+		t.Errorf("the same key with another Config: %v; want an error that names it", err)
+	}
+}
+
+func TestKey(t *testing.T) {
+	for url, want := range map[string]string{
+		"http://example.org/a":        "http://example.org:80",
+		"https://u:p@example.org/a?b": "https://example.org:443",
+		"https://example.org:8443":    "https://example.org:8443",
+		"http://[::1]/":               "http://[::1]:80",
+		"http://Example.ORG/":         "http://example.org:80",
+	} {
+		r, err := http.NewRequestWithContext(t.Context(), "GET", url, nil)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if got := httpretry.Key(r); got != want {
+			t.Errorf("key of %s is %s, want %s", url, got, want)
+		}
+	}
+}
+
+// Siblings of a request that was told to come back later do not ask again before that.
+func TestNotBeforeHoldsSiblings(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		step := status(429)
+		step.Header = http.Header{"Retry-After": {"40"}}
+		server := httptestfault.NewInMemory(httptestfault.Steps(step, ok))
+		defer server.Close()
+		base := server.Transport()
+		defer base.CloseIdleConnections()
+		transport := httpretry.NewTransport(base, httpretry.Options{Policy: quick(), Breakers: &circuit.Config{}})
+		start := time.Now()
+		var calls sync.WaitGroup
+		calls.Go(func() { wantFine(t, transport, server.URL) })
+		synctest.Wait()
+		for range 5 {
+			calls.Go(func() { wantFine(t, transport, server.URL) })
+		}
+		ctx, cancel := context.WithTimeout(t.Context(), 10*time.Second)
+		defer cancel()
+		hurried := row{ctx: func(context.Context) context.Context { return ctx }}
+		_, _, err := hurried.do(t, server.URL, transport)
+		if e, ok := errors.AsType[*retry.Error](err); !ok || !errors.Is(err, retry.ErrRetryLater) || e.Attempts != 0 || e.RetryAt.Before(start.Add(40*time.Second)) {
+			t.Errorf("a sibling in a hurry: %v; want ErrRetryLater without an attempt", err)
+		}
+		calls.Wait()
+		requests := server.Requests()
+		if len(requests) != 7 {
+			t.Errorf("%d requests; want 7", len(requests))
+		}
+		for n, r := range requests[1:] {
+			if r.At.Sub(start) < 40*time.Second {
+				t.Errorf("request %d came after %v; 40s were asked", n+2, r.At.Sub(start))
+			}
+		}
+	})
+}
