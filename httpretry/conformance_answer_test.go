@@ -86,3 +86,29 @@ func TestOddAnswers(t *testing.T) {
 		{name: "Retry-After: 0, and an empty one", steps: []httptestfault.Step{{Status: 429, Header: http.Header{"Retry-After": {"0", ""}}}, ok}, sent: times(2, "GET"), status: 200, body: "fine"},
 	})
 }
+
+// The request of an answer is the caller's, without our wish for gzip: sent again, it brings the plain text again.
+func TestRequestOfAZippedAnswerIsSentAgain(t *testing.T) {
+	zipped := httptestfault.Entity{Body: zip(t, text), ETag: `"z1"`, Header: http.Header{"Content-Encoding": {"gzip"}}}
+	server := httptestfault.New(altered(zipped))
+	defer server.Close()
+	base := server.Transport()
+	defer base.CloseIdleConnections()
+	client := &http.Client{Transport: httpretry.NewTransport(base, httpretry.Options{Policy: quick()})}
+	req, err := http.NewRequestWithContext(t.Context(), "GET", server.URL, nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for range 2 {
+		res, err := client.Do(req)
+		if err != nil {
+			t.Fatal(err)
+		}
+		body, err := io.ReadAll(res.Body)
+		res.Body.Close()
+		if string(body) != text || err != nil {
+			t.Errorf("%q, %v; want the plain text", body, err)
+		}
+		req = res.Request
+	}
+}

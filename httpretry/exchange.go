@@ -26,6 +26,7 @@ type exchange struct {
 	idempotent bool
 	stream     *stream       // for the body of the answer; nil: it will not be resumed
 	zipped     bool          // we asked for gzip, and the caller did not
+	asked      *http.Request // req without that wish
 	upload     *upload.Body  // nil: the request has no body
 	trace      *atomic.Int32 // how far the attempt came, one of the values below; nil while nobody has to know
 	attempts   int
@@ -89,7 +90,7 @@ func (e *exchange) askForGzip() {
 	if e.transport.gzip == nil || h == nil || h["Accept-Encoding"] != nil || h["Range"] != nil {
 		return
 	}
-	e.zipped = true
+	e.zipped, e.asked = true, e.req
 	own := &e.stream.own
 	*own = *e.req
 	own.Header = maps.Clone(h)
@@ -115,6 +116,9 @@ func (e *exchange) attempt(ctx context.Context) (*http.Response, error) {
 	res, err := e.send(ctx, req)
 	if err != nil {
 		return nil, e.failed(err)
+	}
+	if e.zipped && res.Request == req {
+		res.Request = e.asked // who sends it again wants the answer without the coding, too
 	}
 	if res.Body == nil { // only http.Transport promises that there is one
 		res.Body = http.NoBody
