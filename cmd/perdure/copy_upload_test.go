@@ -4,7 +4,6 @@ package main
 
 import (
 	"bytes"
-	"errors"
 	"fmt"
 	"os"
 	"path/filepath"
@@ -352,93 +351,4 @@ func TestInterruptedUpload(t *testing.T) {
 	if p.remembered() > 0 || len(p.store.Uploads()) > 0 {
 		t.Errorf("uploads %v and %d files of state are left", p.store.Uploads(), p.remembered())
 	}
-}
-
-// cut has the store break what it sends of the object after 9 MiB, for good, and
-// runs the copy, which keeps a piece.
-func (p *pairing) cut(t *testing.T, to string, args ...string) string {
-	t.Helper()
-	gets := 0
-	p.store.Script(func(r s3test.Request) s3test.Fault {
-		if r.Method != "GET" {
-			return s3test.Fault{}
-		}
-		if gets++; gets == 1 {
-			return s3test.CutBody(9 << 20)
-		}
-		return s3test.SlowDown()
-	})
-	log := p.run(t, 69, append([]string{"copy", "--parallel", "1", p.to, to}, args...)...)
-	p.store.Script(nil)
-	p.store.Reset()
-	return log
-}
-
-// An object that has changed since is fetched anew, and that is told; one that is
-// the same is gone on with; a wrong checksum, or --no-resume, leaves nothing.
-func TestDownloadGoesOn(t *testing.T) {
-	other := bytes.Repeat([]byte("other"), 4<<20)
-	const kept = "; 8388608 of 20971520 bytes are kept in %s: the same command goes on with them\n"
-	for _, c := range []struct {
-		name string
-		now  []byte
-		args []string
-		code int
-		says string // %s is the object
-	}{
-		{"same", mib20(), nil, 0, "INFO: Going on with %s: 8388608 of 20971520 bytes are there\n"},
-		{"checked", mib20(), []string{"--checksum", "sha256:" + strings.Repeat("0", 64)}, 1, "perdure: read %s at "},
-		{"changed", other, nil, 0, "INFO: %s has changed since the earlier run: it is fetched anew\n"},
-		{"anew", mib20(), []string{"--no-resume"}, 0, "INFO: Copied %s to "},
-		{"small", []byte("small"), nil, 0, "INFO: %s has changed since the earlier run: it is fetched anew\n"},
-	} {
-		t.Run(c.name, func(t *testing.T) {
-			p := newPairing(t, nil)
-			dir := t.TempDir()
-			to, part := filepath.Join(dir, "large.bin"), filepath.Join(dir, ".large.bin.part")
-			if err := p.store.Store("bikes", "large.bin", mib20()); err != nil {
-				t.Fatal(err)
-			}
-			if log := p.cut(t, to); !strings.HasSuffix(log, fmt.Sprintf(kept, part)) {
-				t.Fatalf("it says\n%swant at its end %q", log, fmt.Sprintf(kept, part))
-			}
-			if err := p.store.Store("bikes", "large.bin", c.now); err != nil {
-				t.Fatal(err)
-			}
-			log := p.run(t, c.code, append([]string{"copy", p.to, to}, c.args...)...)
-			if want := fmt.Sprintf(c.says, p.to); !strings.Contains(log, want) {
-				t.Errorf("it does not say %q:\n%s", want, log)
-			}
-			if got, _ := os.ReadFile(to); c.code == 0 && !bytes.Equal(got, c.now) || c.code != 0 && got != nil {
-				t.Errorf("%d other bytes are there", len(got))
-			}
-			if _, err := os.Stat(part); err == nil {
-				t.Error("the partial file is left")
-			}
-			if _, err := os.Stat(part + ".json"); err == nil {
-				t.Error("the file beside it is left")
-			}
-		})
-	}
-}
-
-// Nothing is put together from what different commands have left under one name.
-func TestPartialFileOfAnotherSource(t *testing.T) {
-	p := newPairing(t, nil)
-	dir := t.TempDir()
-	to := filepath.Join(dir, "large.bin")
-	if err := errors.Join(p.store.Store("bikes", "large.bin", mib20()), p.store.Store("bikes", "twin.bin", mib20())); err != nil {
-		t.Fatal(err)
-	}
-	p.cut(t, to)
-	log := p.run(t, 0, "copy", "s3://bikes/twin.bin", to)
-	if strings.Contains(log, "Going on") {
-		t.Errorf("it goes on with another object:\n%s", log)
-	}
-	p.cut(t, to)
-	p.run(t, 0, "copy", p.web.URL+"/whole.bin", to)
-	if got, err := os.ReadFile(to); err != nil || !bytes.Equal(got, generated(1<<20+7)) {
-		t.Errorf("%d other bytes (%v)", len(got), err)
-	}
-	onlyFile(t, dir, "large.bin")
 }
