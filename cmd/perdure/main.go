@@ -76,7 +76,7 @@ func (a *app) main(ctx context.Context, args []string) int {
 func (a *app) report(ctx context.Context) {
 	s, err := dagster.Open(ctx, a.environ, a.stdout, a.stderr)
 	if err != nil {
-		a.log.Warn("Dagster is told nothing: "+err.Error(), "event", "warning")
+		a.log.Warn("Dagster is told nothing: "+strings.TrimPrefix(err.Error(), "pipes: "), "event", "warning")
 	}
 	a.dagster, a.log = s, s.Logger(a.log)
 }

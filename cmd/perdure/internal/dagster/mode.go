@@ -96,7 +96,7 @@ func (s *Session) streams(stdout, stderr *os.File) (out, errs *os.File, ended fu
 
 // late is how long a process that its parent has left behind may hold a stream
 // open.
-const late = 2 * time.Second
+const late = time.Second
 
 func (s *Session) tee(name string, direct *os.File) (*os.File, func()) {
 	to, err := s.pipes.Stream(name)

@@ -6,6 +6,7 @@
 package run
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -50,11 +51,11 @@ type Command struct {
 	output   *os.File // of the last attempt, if it is kept back
 	attempts int
 	last     error // of the last attempt
+	forced   bool  // it has not ended within Limit
 
 	mu      sync.Mutex
 	child   *child    // that runs; nil between attempts
 	waiting bool      // a signal to end came between attempts
-	forced  bool      // the attempt has not ended within Limit
 	asked   os.Signal // to end, the last time
 }
 
@@ -135,12 +136,12 @@ func (c *Command) pass(s os.Signal, end context.CancelCauseFunc) {
 	defer c.mu.Unlock()
 	stopping := slices.Contains(exit.Stopping(), s)
 	again := stopping && c.Limit > 0 && c.asked == s // from a terminal, and from who runs us
-	if c.child != nil && !again {
-		c.child.signal(s)
-	}
 	if stopping {
 		c.asked, c.waiting = s, c.waiting || c.child == nil
-		end(&exit.Interrupted{Signal: s})
+		end(&exit.Interrupted{Signal: s}) // first, so that watch knows why the attempt ends
+	}
+	if c.child != nil && !again {
+		c.child.signal(s)
 	}
 }
 
@@ -197,6 +198,9 @@ func (c *Command) start(ctx context.Context, cmd *exec.Cmd) (*child, error) {
 	if ctx.Err() != nil {
 		return nil, context.Cause(ctx)
 	}
+	if c.Limit > 0 {
+		adopt() // before any of the group can outlive its leader
+	}
 	child, err := start(cmd)
 	if err != nil {
 		return nil, unstarted(c.Args[0], err)
@@ -228,8 +232,8 @@ func (c *Command) watch(ctx context.Context, child *child) error {
 	for {
 		select {
 		case f := <-done:
-			if overdue != nil {
-				child.sweep(overdue)
+			if c.limited(ctx) {
+				child.sweep(cmp.Or(overdue, time.After(c.Limit)))
 			}
 			if f == nil {
 				return nil
@@ -246,8 +250,7 @@ func (c *Command) watch(ctx context.Context, child *child) error {
 				_ = child.end(done, c.Grace) // how it ended is not the reason
 				return context.Cause(ctx)
 			}
-			if interrupted && c.Limit > 0 {
-				adopt()
+			if c.limited(ctx) {
 				overdue = time.After(c.Limit)
 			}
 			ended = nil
@@ -255,11 +258,16 @@ func (c *Command) watch(ctx context.Context, child *child) error {
 	}
 }
 
-// force ends an attempt that a signal has not.
+// limited reports whether a signal has come, after which there is only so much
+// time.
+func (c *Command) limited(ctx context.Context) bool {
+	_, interrupted := errors.AsType[*exit.Interrupted](context.Cause(ctx))
+	return interrupted && c.Limit > 0 && !c.forced
+}
+
+// force ends an attempt that a signal has not, with all of its group.
 func (c *Command) force(child *child) {
-	c.mu.Lock()
 	c.forced = true
-	c.mu.Unlock()
 	child.signal(os.Kill)
 }
 
