@@ -96,11 +96,9 @@ servers:
 			dagster==$$release dagster-webserver==$$release pyarrow pytest && touch $$venv/ready; } || \
 		echo "SKIPPED: Dagster $$release could not be installed (it takes python3 with venv, and a package index); the tests against it are left out" & \
 	done; wait
-	@for venv in $(DAGSTER_VENVS); do \
-		[ ! -e $$venv/ready ] || $$venv/bin/python -c 'import dagster_pipes_tests' 2>/dev/null || \
-		$$venv/bin/pip install --quiet --disable-pip-version-check dagster-pipes-tests 2>/dev/null || \
-		echo "SKIPPED: the suite that Pipes libraries share, dagster-pipes-tests, is on no package index; its contract is tested by pipes/testdata/dagster_test.py"; \
-	done
+	@pip=$(firstword $(DAGSTER_VENVS))/bin/pip; [ ! -x $$pip ] || \
+		$$pip download --quiet --disable-pip-version-check --no-deps --dest $(TOOLS) dagster-pipes-tests 2>/dev/null || \
+		echo "SKIPPED: the suite that Pipes libraries share (dagster-pipes-tests): the package index does not have it; its contract is tested by pipes/testdata/dagster_test.py"
 	@if ! command -v chromium >/dev/null; then \
 		echo "installing chromium ..."; \
 		{ [ "$$(id -u)" = 0 ] && apt-get update -qq && DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends chromium fonts-dejavu-core >/dev/null; } || \

@@ -11,8 +11,7 @@ import (
 )
 
 // TestDagster lets the real Dagster run a program and read what it reports;
-// the cases are in testdata/dagster_test.py, and in the suite that all Pipes
-// libraries share, if that is installed.
+// the cases are in testdata/dagster_test.py.
 func TestDagster(t *testing.T) {
 	program := filepath.Join(t.TempDir(), "contract")
 	if out, err := exec.CommandContext(t.Context(), "go", "build", "-o", program, "./internal/contract").CombinedOutput(); err != nil {
@@ -29,7 +28,7 @@ func TestDagster(t *testing.T) {
 	for _, venv := range venvs {
 		t.Run(filepath.Base(venv), func(t *testing.T) {
 			dir := t.TempDir()
-			python := exec.CommandContext(t.Context(), filepath.Join(venv, "bin", "python"), "-m", "pytest", "-q", "--tb=short", "-p", "no:cacheprovider", "-W", "ignore", "-rs", cases, filepath.Join(filepath.Dir(cases), "golden_test.py"))
+			python := exec.CommandContext(t.Context(), filepath.Join(venv, "bin", "python"), "-m", "pytest", "-q", "--tb=short", "-p", "no:cacheprovider", "-W", "ignore", cases)
 			python.Dir = dir
 			python.Env = append(os.Environ(), "CONTRACT="+program, "EXAMPLE="+filepath.Join(filepath.Dir(cases), "..", "..", "examples", "dagster"), "DAGSTER_HOME="+dir, "DAGSTER_DISABLE_TELEMETRY=yes", "PYTHONDONTWRITEBYTECODE=1")
 			out, err := python.CombinedOutput()

@@ -224,24 +224,31 @@ func ofKind(events []event, step, typename string) (at []int) {
 	return at
 }
 
+// permanent: the API does not know the page, and the store lets nobody write.
 func (w *world) permanent() {
 	t := w.t
 	requests := w.answers(status(404))
-	r, events := w.finish(w.launch("definitions", "stations"))
-	if r.Status != "FAILURE" || requests() != 1 {
-		t.Errorf("%s after %d requests, want FAILURE after 1", r.Status, requests())
+	w.store.Reset()
+	w.store.Deny("/" + bucket + "/rides")
+	r, events := w.finish(w.launch("definitions", "stations", "rides"))
+	w.store.Deny()
+	puts := w.store.Count(http.MethodPut, "")
+	if r.Status != "FAILURE" || requests() != 1 || puts != 1 {
+		t.Errorf("%s after %d requests and %d puts, want FAILURE after 1 and 1", r.Status, requests(), puts)
 	}
-	if starts := ofKind(events, "stations", "ExecutionStepStartEvent"); len(starts) != 1 {
-		t.Errorf("the step was started %d times", len(starts))
+	for step, want := range map[string]string{"stations": "404", "rides": "AccessDenied"} {
+		if starts := ofKind(events, step, "ExecutionStepStartEvent"); len(starts) != 1 {
+			t.Errorf("%s was started %d times", step, len(starts))
+		}
+		if o := outcome(t, events, step); o.Outcome != "permanent" || o.Retryable || !strings.Contains(o.LastError, want) {
+			t.Errorf("%s: outcome %+v, want a permanent error with %s", step, o, want)
+		}
 	}
 	if got := r.tag("dagster/will_retry"); got == "true" {
 		t.Error("the run is to be repeated")
 	}
-	o := outcome(t, events, "stations")
-	if o.Outcome != "permanent" || o.Retryable || !strings.Contains(o.LastError, "404") {
-		t.Errorf("outcome %+v, want a permanent error", o)
-	}
-	t.Logf("COUNT %s: permanent failure: %d request, with 3 retries of the step and 3 of the run allowed", t.Name(), requests())
+	t.Logf("COUNT %s: permanent failure: %d request to the API, %d to the store, with 3 retries of the step and 3 of the run allowed",
+		t.Name(), requests(), puts)
 }
 
 // An outcomeMessage is what the glue adds to a failure.

@@ -42,6 +42,7 @@ class Launch:
         instance = dg.DagsterInstance.ephemeral()
         self.result = dg.materialize([my_asset], instance=instance, raise_on_error=False)
         self.records = instance.all_logs(self.result.run_id)
+        self.tags = instance.get_run_by_id(self.result.run_id).tags
         self.messages = [(r.level, r.user_message) for r in self.records]
         for record in self.records:
             text = str(record)
@@ -262,6 +263,7 @@ def test_glue_ends_it_at_a_permanent_failure():
     assert (server.requests, launch.attempts()) == (1, 1)
     failure = launch.result.failure_data_for_node("my_asset")
     assert failure.user_failure_data.metadata["outcome"].value["outcome"] == "permanent"
+    assert launch.tags["dagster/retry_on_asset_or_op_failure"] == "false"
 
 
 def test_glue_comes_back_when_it_makes_sense():
@@ -271,11 +273,20 @@ def test_glue_comes_back_when_it_makes_sense():
     assert (server.requests, launch.attempts()) == (2, 2)
 
 
+def test_glue_ends_it_when_coming_back_was_in_vain():
+    with Server(forever=503, after="1") as server:
+        launch = Launch("--test-name=retries", "--url", server.url, step=run_step)
+    assert not launch.result.success
+    assert (server.requests, launch.attempts()) == (4, 4)
+    assert launch.tags["dagster/retry_on_asset_or_op_failure"] == "false"
+
+
 def test_glue_leaves_the_rest_to_the_policy():
     with Server(forever=503) as server:
         launch = Launch("--test-name=retries", "--url", server.url, step=run_step, policy=dg.RetryPolicy(max_retries=1))
     assert not launch.result.success
     assert (server.requests, launch.attempts()) == (6, 2)
+    assert "dagster/retry_on_asset_or_op_failure" not in launch.tags
 
 
 CANCELLED = """
