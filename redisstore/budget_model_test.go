@@ -45,7 +45,9 @@ func (b *bank) visit(i int, v visit, ceiling int64) (l loan) {
 		return loan{Left: b.left}
 	}
 	if l.Fair = ceiling / (cells + 1) / b.grain * b.grain; l.Fair < cell.Token {
-		l.Fair = 0
+		if l.Fair = 0; b.left*2 >= ceiling {
+			l.Fair = cell.Token
+		}
 	}
 	l.Lent = min(max(l.Fair-v.holds, v.need-v.holds, 0), b.left)
 	b.left -= l.Lent

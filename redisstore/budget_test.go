@@ -3,6 +3,7 @@ package redisstore_test
 import (
 	"context"
 	"errors"
+	"strconv"
 	"testing"
 	"time"
 
@@ -60,17 +61,18 @@ func breakers(f []member) (all []*circuit.Breaker) {
 // hosts would alone.
 func TestOneBudget(t *testing.T) {
 	srv := startServer(t)
-	const hosts, rounds = 8, 200
+	const rounds = 200
 	for _, c := range []struct {
-		what string
-		warm bool
-		most int
-	}{{"that has just begun", false, 1}, {"that was well", true, 10}} {
+		hosts int
+		what  string
+		warm  bool
+		most  int
+	}{{8, "that has just begun", false, 1}, {8, "that was well", true, 10}, {20, "that was well", true, 10}} {
 		o := brisk(srv)
-		o.Prefix = c.what
-		shared := fleet(t, hosts, o, thrifty())
+		o.Prefix = c.what + strconv.Itoa(c.hosts)
+		shared := fleet(t, c.hosts, o, thrifty())
 		var alone []member
-		for range hosts {
+		for range c.hosts {
 			alone = append(alone, member{Breaker: circuit.New("backend", thrifty())})
 		}
 		if c.warm {
@@ -80,7 +82,7 @@ func TestOneBudget(t *testing.T) {
 		got := retries(t, rounds, breakers(shared)...)
 		one, all := retries(t, rounds, alone[0].Breaker), retries(t, rounds, breakers(alone[1:])...)
 		t.Logf("a fleet of %d hosts %s, then an outage: %d retries of %d operations that share a budget; one host alone %d, without sharing %d",
-			hosts, c.what, got, hosts*rounds, one, one+all)
+			c.hosts, c.what, got, c.hosts*rounds, one, one+all)
 		if got > c.most || got < c.most*8/10 {
 			t.Errorf("%d retries, want %d, or a little less", got, c.most)
 		}

@@ -20,6 +20,8 @@ func (s *Store) hands(k *key, now time.Time) {
 	case name != 0 && name != c.Heard.Load() && !v.hand.Add(rounding).Before(here):
 		k.hear(name, now)
 	case here.IsZero() || circuit.State(state) == circuit.Open:
+	case here.After(now): // by a clock that has been put back since
+		c.Overruled()
 	case here.Sub(v.hand) > rounding:
 		k.hand = &job{kind: byHand, state: circuit.State(state), reason: c.Reason.Load(), at: here}
 		s.wake()

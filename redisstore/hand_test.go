@@ -7,6 +7,7 @@ import (
 
 	"github.com/seed-0f2c7998/perdure/circuit"
 	"github.com/seed-0f2c7998/perdure/hoststore"
+	"github.com/seed-0f2c7998/perdure/internal/cell"
 )
 
 // A site is a host whose processes live for a moment and share a file.
@@ -124,4 +125,10 @@ func TestHandIsOverruledOnce(t *testing.T) {
 	a.want(circuit.Closed, "the server has forgotten")
 	b.process(false, isolate)
 	a.want(circuit.Isolated, "isolated on b, by a server that had forgotten")
+	local := hoststore.Open(a.path)
+	defer local.Close()
+	local.Cell("backend", cell.User{}).Load().SetByHand(time.Now().Add(time.Hour), uint8(circuit.Isolated))
+	a.process(false, nil)
+	b.process(false, reset)
+	a.want(circuit.Closed, "isolated on a by a clock that has been put back since, and reset on b")
 }

@@ -1,11 +1,13 @@
 package redisstore
 
 import (
+	"cmp"
 	"context"
 	"fmt"
 	"math"
 	"math/rand/v2"
 	"net"
+	"os"
 	"os/exec"
 	"strconv"
 	"sync"
@@ -178,10 +180,14 @@ func choose(u *rand.Rand, process string, last seen) act {
 	return a
 }
 
+// ServerBinary is the server that tests start: redis-server, or the one that
+// TestOtherServers names.
+func ServerBinary() string { return cmp.Or(os.Getenv("PERDURE_TEST_SERVER"), "redis-server") }
+
 // startRedis returns the address of a server for the test.
 func startRedis(t *testing.T) string {
 	t.Helper()
-	if _, err := exec.LookPath("redis-server"); err != nil {
+	if _, err := exec.LookPath(ServerBinary()); err != nil {
 		t.Skip("redis-server is not installed: nothing is shown about a real server")
 	}
 	l, err := net.Listen("tcp", "127.0.0.1:0")
@@ -190,7 +196,7 @@ func startRedis(t *testing.T) string {
 	}
 	_, port, _ := net.SplitHostPort(l.Addr().String())
 	l.Close()
-	cmd := exec.CommandContext(context.WithoutCancel(t.Context()), "redis-server", "--bind", "127.0.0.1", "--port", port, "--save", "", "--dir", t.TempDir())
+	cmd := exec.CommandContext(context.WithoutCancel(t.Context()), ServerBinary(), "--bind", "127.0.0.1", "--port", port, "--save", "", "--dir", t.TempDir())
 	if err := cmd.Start(); err != nil {
 		t.Fatal(err)
 	}

@@ -11,6 +11,7 @@ import (
 	"net"
 	"os"
 	"path/filepath"
+	"slices"
 	"strconv"
 	"strings"
 	"testing"
@@ -96,7 +97,7 @@ func TestLeastUser(t *testing.T) {
 	srv := startServer(t, "--user", "lean", "on", ">leanness", "~circuit_breaker:*", "resetchannels", "&circuit_breaker:*", "-@all",
 		"+eval", "+evalsha", "+hgetall", "+hset", "+hdel", "+pexpire", "+time", "+publish", "+subscribe", "+ping", "+hello")
 	f := fleet(t, 2, redisstore.Options{URL: "redis://lean:leanness@" + srv.addr(), Sync: time.Second, Quorum: 1},
-		circuit.Config{FailureThreshold: 1, RecoveryTimeout: 20 * time.Millisecond})
+		circuit.Config{FailureThreshold: 1, RecoveryTimeout: 20 * time.Millisecond, Budget: 10})
 	fail(t, f[0].Breaker, 1)
 	eventually(t, 500*time.Millisecond, func() bool { return f[1].State() != circuit.Closed }, "the other opens, by push")
 	awaitProbe(t, f[1].Breaker).Success()
@@ -104,6 +105,42 @@ func TestLeastUser(t *testing.T) {
 	eventually(t, 2*time.Second, func() bool { return !f[1].NotBefore().IsZero() }, "the instant is shared")
 	f[0].Isolate()
 	eventually(t, 2*time.Second, func() bool { return f[1].State() == circuit.Isolated }, "the other is isolated")
+	seen, err := redisstore.Look(t.Context(), redisstore.Options{URL: "redis://lean:leanness@" + srv.addr()}, []string{"backend", "unknown"})
+	if err != nil || len(seen) != 1 || seen["backend"].State != circuit.Isolated {
+		t.Errorf("a look sees %v; %v", seen, err)
+	}
+	for _, name := range commandsRun(t, srv.client()) {
+		if !slices.Contains(needed, name) {
+			t.Errorf("the server has run %q, which is none of %v", name, needed)
+		}
+	}
+}
+
+// needed is what the package's doc names, all of which Redis 6.2 has, and what
+// clients try that may be refused.
+var needed = []string{
+	"eval", "evalsha", "hgetall", "hset", "hdel", "pexpire", "time", "publish", "subscribe", "ping", "hello",
+	"client", "cluster", "info",
+}
+
+// commandsRun returns the names of all commands that the server has run.
+func commandsRun(t *testing.T, c rueidis.Client) (names []string) {
+	t.Helper()
+	text, err := c.Do(t.Context(), c.B().Info().Section("commandstats").Build()).ToString()
+	if err != nil {
+		t.Fatal(err)
+	}
+	for line := range strings.Lines(text) {
+		if name, ok := strings.CutPrefix(line, "cmdstat_"); ok {
+			name, _, _ = strings.Cut(name, ":")
+			name, _, _ = strings.Cut(name, "|")
+			names = append(names, name)
+		}
+	}
+	if len(names) < 8 {
+		t.Fatalf("the server says that it has run %v alone", names)
+	}
+	return names
 }
 
 // A key that is something else concerns no other.

@@ -30,7 +30,7 @@ type server struct {
 // startServer starts a redis-server on a free port of the loopback interface.
 func startServer(t *testing.T, args ...string) *server {
 	t.Helper()
-	if _, err := exec.LookPath("redis-server"); err != nil {
+	if _, err := exec.LookPath(redisstore.ServerBinary()); err != nil {
 		t.Skip("redis-server is not installed: nothing is shown about a real server")
 	}
 	s := &server{t: t, port: freePort(t), args: args}
@@ -39,20 +39,31 @@ func startServer(t *testing.T, args ...string) *server {
 		s.signal(resume)
 		s.kill()
 		if t.Failed() {
-			t.Logf("redis-server:\n%s", s.log.String())
+			t.Logf("%s:\n%s", redisstore.ServerBinary(), s.log.String())
 		}
 	})
 	return s
 }
 
+// freePort returns a port that is free, and so is the one 10,000 above it, on
+// which the nodes of a cluster talk.
 func freePort(t *testing.T) int {
 	t.Helper()
-	l, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		t.Fatal(err)
+	for range 1000 {
+		l, err := net.Listen("tcp", "127.0.0.1:0")
+		if err != nil {
+			t.Fatal(err)
+		}
+		port := l.Addr().(*net.TCPAddr).Port
+		bus, err := net.Listen("tcp", net.JoinHostPort("127.0.0.1", strconv.Itoa(port+10_000)))
+		l.Close()
+		if err == nil {
+			bus.Close()
+			return port
+		}
 	}
-	defer l.Close()
-	return l.Addr().(*net.TCPAddr).Port
+	t.Fatal("no free port")
+	return 0
 }
 
 // start starts the process and waits until it accepts.
@@ -60,7 +71,7 @@ func (s *server) start() {
 	s.t.Helper()
 	dir := s.t.TempDir()
 	args := append([]string{"--bind", "127.0.0.1", "--port", strconv.Itoa(s.port), "--save", "", "--dir", dir}, s.args...)
-	s.cmd = exec.CommandContext(context.WithoutCancel(s.t.Context()), "redis-server", args...)
+	s.cmd = exec.CommandContext(context.WithoutCancel(s.t.Context()), redisstore.ServerBinary(), args...)
 	s.cmd.Stdout, s.cmd.Stderr = &s.log, &s.log
 	if err := s.cmd.Start(); err != nil {
 		s.t.Fatal(err)

@@ -27,36 +27,128 @@ func agreeOver(t *testing.T, url string) {
 	eventually(t, time.Second, func() bool { return f[0].State() == circuit.Closed }, "it closes")
 }
 
-// A cluster, of which any node may be named; keys are on all of its nodes.
-func TestCluster(t *testing.T) {
-	srv := startServer(t, "--cluster-enabled", "yes", "--cluster-port", strconv.Itoa(freePort(t)))
-	c := srv.client()
-	if err := c.Do(t.Context(), c.B().Arbitrary("CLUSTER", "ADDSLOTSRANGE", "0", "16383").Build()).Error(); err != nil {
-		t.Fatal(err)
+// startCluster starts a cluster of three servers.
+func startCluster(t *testing.T) (nodes []*server) {
+	t.Helper()
+	create := []string{"--cluster", "create"}
+	for range 3 {
+		srv := startServer(t, "--cluster-enabled", "yes", "--cluster-node-timeout", "2000", "--cluster-require-full-coverage", "no")
+		nodes, create = append(nodes, srv), append(create, srv.addr())
 	}
-	eventually(t, 10*time.Second, func() bool {
-		text, err := c.Do(t.Context(), c.B().Arbitrary("CLUSTER", "INFO").Build()).ToString()
-		return err == nil && strings.Contains(text, "cluster_state:ok")
-	}, "the cluster works")
-	agreeOver(t, srv.url()+"?addr="+srv.addr())
+	out, err := exec.CommandContext(t.Context(), tool("cli"), append(create, "--cluster-yes")...).CombinedOutput()
+	if err != nil {
+		t.Fatalf("create a cluster: %v\n%s", err, out)
+	}
+	for _, srv := range nodes {
+		c := srv.client()
+		eventually(t, 20*time.Second, func() bool {
+			text, err := c.Do(t.Context(), c.B().Arbitrary("CLUSTER", "INFO").Build()).ToString()
+			return err == nil && strings.Contains(text, "cluster_state:ok") && strings.Contains(text, "cluster_size:3")
+		}, "the cluster works")
+	}
+	return nodes
+}
+
+// tool is the path of a program that comes with the server.
+func tool(name string) string {
+	family, _, _ := strings.Cut(filepath.Base(redisstore.ServerBinary()), "-")
+	return filepath.Join(filepath.Dir(redisstore.ServerBinary()), family+"-"+name)
+}
+
+// A cluster, of which any node may be named; keys are on all of its nodes. When
+// one node dies, only breakers that have their key there are not shared.
+func TestCluster(t *testing.T) {
+	nodes := startCluster(t)
+	url := nodes[0].url() + "?addr=" + nodes[1].addr()
+	agreeOver(t, url)
+	f := fleet(t, 2, redisstore.Options{URL: url, Quorum: 1}, circuit.Config{})
+	var pairs [][2]*circuit.Breaker
+	for i := range 12 {
+		var pair [2]*circuit.Breaker
+		for j := range pair {
+			pair[j] = circuit.New("backend-"+strconv.Itoa(i), circuit.Config{Store: f[j].Store, Observe: func(circuit.Transition) {}})
+		}
+		pairs = append(pairs, pair)
+	}
+	ready(t, f[0].Store)
+	ready(t, f[1].Store)
+	shared := func(limit time.Duration) (n int) {
+		for _, p := range pairs {
+			p[0].Isolate()
+		}
+		for _, p := range pairs {
+			for end := time.After(limit); p[1].State() != circuit.Isolated; {
+				select {
+				case <-end:
+					n--
+				case <-time.After(10 * time.Millisecond):
+					continue
+				}
+				break
+			}
+			n++
+			p[0].Reset()
+			p[1].Reset()
+		}
+		return n
+	}
+	if n := shared(2 * time.Second); n != len(pairs) {
+		t.Errorf("%d of %d breakers are shared", n, len(pairs))
+	}
+	for _, srv := range nodes {
+		c := srv.client()
+		n, err := c.Do(t.Context(), c.B().Dbsize().Build()).AsInt64()
+		if t.Logf("%d keys on a node; %v", n, err); n == 0 {
+			t.Error("a node has no key")
+		}
+	}
+	nodes[2].kill()
+	pass(outage)
+	n := shared(3 * time.Second)
+	if t.Logf("with one of three nodes gone, %d of %d breakers are shared", n, len(pairs)); n < 4 || n == len(pairs) {
+		t.Errorf("with one of three nodes gone, %d of %d breakers are shared", n, len(pairs))
+	}
 }
 
 // A server, or something before it, that speaks the old protocol alone.
 func TestOldProtocol(t *testing.T) { agreeOver(t, startServer(t).url()+"?protocol=2") }
 
-// Sentinels say where the server is.
+// Sentinels say where the server is, also after a failover.
 func TestSentinel(t *testing.T) {
 	srv := startServer(t)
+	replica := startServer(t, "--replicaof", "127.0.0.1", strconv.Itoa(srv.port))
+	c := replica.client()
+	eventually(t, 20*time.Second, func() bool {
+		text, err := c.Do(t.Context(), c.B().Info().Section("replication").Build()).ToString()
+		return err == nil && strings.Contains(text, "master_link_status:up")
+	}, "the replica follows")
 	port := strconv.Itoa(freePort(t))
 	config := filepath.Join(t.TempDir(), "sentinel.conf")
-	text := "bind 127.0.0.1\nport " + port + "\nsentinel monitor main 127.0.0.1 " + strconv.Itoa(srv.port) + " 1\n"
+	text := "bind 127.0.0.1\nport " + port + "\nsentinel monitor main 127.0.0.1 " + strconv.Itoa(srv.port) + " 1\n" +
+		"sentinel down-after-milliseconds main 500\nsentinel failover-timeout main 2000\n"
 	if err := os.WriteFile(config, []byte(text), 0o600); err != nil {
 		t.Fatal(err)
 	}
-	cmd := exec.CommandContext(context.WithoutCancel(t.Context()), "redis-server", config, "--sentinel")
+	cmd := exec.CommandContext(context.WithoutCancel(t.Context()), redisstore.ServerBinary(), config, "--sentinel")
 	if err := cmd.Start(); err != nil {
 		t.Fatal(err)
 	}
 	t.Cleanup(func() { _ = cmd.Process.Kill(); _ = cmd.Wait() })
-	agreeOver(t, "redis://127.0.0.1:"+port+"?master_set=main")
+	url := "redis://127.0.0.1:" + port + "?master_set=main"
+	agreeOver(t, url)
+	f := fleet(t, 2, redisstore.Options{URL: url, Prefix: "failover:"}, circuit.Config{})
+	f[0].Isolate()
+	eventually(t, 2*time.Second, func() bool { return f[1].State() == circuit.Isolated }, "isolated")
+	srv.kill()
+	eventually(t, 30*time.Second, func() bool {
+		role, err := c.Do(t.Context(), c.B().Role().Build()).ToArray()
+		if err != nil || len(role) == 0 {
+			return false
+		}
+		name, _ := role[0].ToString()
+		return name == "master"
+	}, "the replica takes over")
+	f[1].Breaker.Reset()
+	took := eventually(t, 20*time.Second, func() bool { return f[0].State() == circuit.Closed }, "they agree after the failover")
+	t.Logf("they agree %v after the failover", took)
 }

@@ -33,10 +33,11 @@ if ARGV[12] == 'ends' then
   return view({left = left})
 end
 
--- All cells and what is not lent have equal parts, or, if those are less than a
--- token, which would be of no use to anybody, nothing is lent without need.
+-- All cells and what is not lent have equal parts. If those are less than a
+-- token, which would be of no use to anybody, who comes has one without need as
+-- long as half of the ceiling is not lent.
 local fair = math.floor(ceiling / (cells + 1))
-if fair < token then fair = 0 end
+if fair < token then fair = left * 2 >= ceiling and token or 0 end
 local lent = math.min(math.max(fair - holds, needs - holds, 0), left)
 left = left - lent
 local limit = holds + lent + math.floor(math.max(ceiling - others - left - holds - lent, 0) / cells)
