@@ -2,6 +2,7 @@ package redisstore
 
 import (
 	"context"
+	"errors"
 	"math/rand/v2"
 	"strings"
 	"time"
@@ -124,25 +125,35 @@ func (s *Store) take() (calls []call) {
 // ask makes the calls. Those of a script that the server does not have, and
 // what follows on the same key, are made again with its text.
 func (s *Store) ask(ctx context.Context, client rueidis.Client, calls []call) []rueidis.RedisResult {
-	commands := make([]rueidis.Completed, len(calls))
-	for i, c := range calls {
-		commands[i] = s.run(client.B(), c, false)
-	}
-	answers := client.DoMulti(ctx, commands...)
-	again, unknown := []int{}, map[*key]bool{}
-	commands = commands[:0]
+	answers := s.send(ctx, client, calls, false)
+	again, places, unknown := []call{}, []int{}, map[*key]bool{}
 	for i, c := range calls {
 		if e, ok := rueidis.IsRedisErr(answers[i].Error()); ok && e.IsNoScript() {
 			unknown[c.key] = true
 		}
 		if unknown[c.key] {
-			again = append(again, i)
-			commands = append(commands, s.run(client.B(), c, true))
+			again, places = append(again, c), append(places, i)
 		}
 	}
 	if len(again) > 0 {
-		for i, answer := range client.DoMulti(ctx, commands...) {
-			answers[again[i]] = answer
+		for i, answer := range s.send(ctx, client, again, true) {
+			answers[places[i]] = answer
+		}
+	}
+	return answers
+}
+
+// send makes the calls in one round trip. If one of them would go to a part of
+// a cluster that has lost its node, the client makes none; then each goes alone.
+func (s *Store) send(ctx context.Context, client rueidis.Client, calls []call, whole bool) []rueidis.RedisResult {
+	commands := make([]rueidis.Completed, len(calls))
+	for i, c := range calls {
+		commands[i] = s.run(client.B(), c, whole)
+	}
+	answers := client.DoMulti(ctx, commands...)
+	if errors.Is(answers[0].Error(), rueidis.ErrNoSlot) {
+		for i, c := range calls {
+			answers[i] = client.Do(ctx, s.run(client.B(), c, whole))
 		}
 	}
 	return answers
