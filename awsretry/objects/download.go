@@ -275,6 +275,7 @@ func (d *download) bring(r *Reader, n int, buffer []byte) error {
 			return err
 		}
 	}
+	atomicfile.Flush(d.file, begin, end-begin)
 	p := sum.PieceOf(h, end-begin)
 	d.mu.Lock()
 	d.pieces[n], d.have[n] = p, true
