@@ -89,7 +89,7 @@ type table struct {
 func (s settings) tables() []table {
 	all := []table{{name: "s3test", faults: true}}
 	if s.versitygw != "" {
-		all = append(all, table{name: "versitygw v1.8.0", versitygw: s.versitygw},
+		all = append(all, table{name: "versitygw v1.8.0 alone", versitygw: s.versitygw},
 			table{name: "versitygw v1.8.0 behind s3test", versitygw: s.versitygw, faults: true})
 	}
 	return all
