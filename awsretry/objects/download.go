@@ -275,11 +275,11 @@ func (d *download) bring(r *Reader, n int, buffer []byte) error {
 			return err
 		}
 	}
-	atomicfile.Flush(d.file, begin, end-begin)
 	p := sum.PieceOf(h, end-begin)
 	d.mu.Lock()
 	d.pieces[n], d.have[n] = p, true
 	d.mu.Unlock()
+	defer atomicfile.Flush(d.file, begin, end-begin)
 	if d.state == nil {
 		return nil
 	}

@@ -114,7 +114,7 @@ func TestDownloadGoesOnWithWhatIsMissing(t *testing.T) {
 	path, o := filepath.Join(dir, "k"), objects.GetOptions{State: filepath.Join(t.TempDir(), "state")}
 	ctx, cancel := context.WithCancel(t.Context())
 	o.Progress = func(done, _ int64) {
-		if done > 18*mib {
+		if done > 27*mib { // less than 20 of them are in pieces that are not whole
 			cancel()
 		}
 	}
@@ -142,7 +142,7 @@ func TestDownloadGoesOnWithWhatIsMissing(t *testing.T) {
 	}
 	fetched(t, path, body)
 	if first < 4*mib {
-		t.Errorf("the second run began with %d bytes, want most of the first run's 18 MiB", first)
+		t.Errorf("the second run began with %d bytes, want the pieces that the first run had but for the spoilt one", first)
 	}
 	if _, err := os.Stat(o.State); err == nil {
 		t.Error("the state is still there")
