@@ -33,7 +33,7 @@ func (p *purse) due(look bool) bool {
 
 // borrows returns the arguments of the script budget for k. What the cell does
 // not need is taken out of it first. If there is no answer it is lost, as what
-// the server has lent then may be: nobody can tell what has arrived, and a cell.Token
+// the server has lent then may be: nobody can tell what has arrived, and a token
 // that is told twice would be two.
 func (k *key) borrows() []string {
 	p, c := &k.purse, k.ref.Load()
