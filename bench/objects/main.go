@@ -10,6 +10,7 @@
 package main
 
 import (
+	"context"
 	"flag"
 	"fmt"
 	"io"
@@ -32,8 +33,9 @@ type settings struct {
 }
 
 func main() {
-	if len(os.Args) > 1 && os.Args[1] == roleServer || len(os.Args) > 1 && os.Args[1] == roleClient {
-		exit(play(os.Args[1], os.Args[2:]))
+	ctx := context.Background()
+	if isRole(os.Args) {
+		exit(play(ctx, os.Args[1], os.Args[2:]))
 	}
 	var s settings
 	size := flag.Int64("size", 1024, "of the file, in MiB")
@@ -45,7 +47,12 @@ func main() {
 	flag.StringVar(&s.only, "only", "", "part of the name of the tables that are wanted")
 	flag.Parse()
 	s.size, s.part = *size<<20, *part<<20
-	exit(run(os.Stdout, s))
+	exit(run(ctx, os.Stdout, s))
+}
+
+// isRole reports whether this process is a server or a client of one that measures.
+func isRole(args []string) bool {
+	return len(args) > 1 && (args[1] == roleServer || args[1] == roleClient)
 }
 
 func exit(err error) {
@@ -57,7 +64,7 @@ func exit(err error) {
 }
 
 // run writes the tables.
-func run(w io.Writer, s settings) (err error) {
+func run(ctx context.Context, w io.Writer, s settings) (err error) {
 	if s.dir, err = os.MkdirTemp("", "perdure-objects-"); err != nil {
 		return err
 	}
@@ -72,7 +79,7 @@ func run(w io.Writer, s settings) (err error) {
 		if !strings.Contains(t.name, s.only) {
 			continue
 		}
-		if err := t.measure(w, s, source); err != nil {
+		if err := t.measure(ctx, w, s, source); err != nil {
 			return fmt.Errorf("%s: %w", t.name, err)
 		}
 	}
@@ -109,7 +116,7 @@ func (r row) String() string {
 }
 
 // measure writes the table.
-func (t table) measure(w io.Writer, s settings, source file) error {
+func (t table) measure(ctx context.Context, w io.Writer, s settings, source file) error {
 	rows := []row{{ours, 0}, {manager, 0}}
 	if t.faults && s.failing > 0 {
 		rows = append(rows, row{ours, s.failing}, row{manager, s.failing})
@@ -118,7 +125,7 @@ func (t table) measure(w io.Writer, s settings, source file) error {
 	for n := range s.runs {
 		for i := range rows {
 			r := rows[(i+n)%len(rows)]
-			got, err := t.there(s, source, r, n)
+			got, err := t.there(ctx, s, source, r, n)
 			if err != nil {
 				return fmt.Errorf("%s: %w", r, err)
 			}

@@ -2,6 +2,7 @@ package main
 
 import (
 	"bytes"
+	"context"
 	"crypto/sha256"
 	"encoding/json"
 	"errors"
@@ -16,6 +17,8 @@ import (
 	"strconv"
 	"syscall"
 	"time"
+
+	"github.com/seed-0f2c7998/perdure/retry"
 )
 
 // A file is what goes there and back.
@@ -43,7 +46,7 @@ func (f file) is(path string) error {
 	if err != nil {
 		return err
 	}
-	defer other.Close()
+	defer func() { _ = other.Close() }()
 	h := sha256.New()
 	if _, err := io.Copy(h, other); err != nil {
 		return err
@@ -55,8 +58,8 @@ func (f file) is(path string) error {
 }
 
 // there sends the file and fetches it, each by a process of its own, with new servers.
-func (t table) there(s settings, source file, r row, n int) (got result, err error) {
-	at, err := t.start(s.dir, r.failing, uint64(n))
+func (t table) there(ctx context.Context, s settings, source file, r row, n int) (got result, err error) {
+	at, err := t.start(ctx, s.dir, r.failing, uint64(n))
 	defer func() {
 		err = errors.Join(err, at.stop())
 		got.requests, got.struck = at.requests, at.struck
@@ -67,22 +70,22 @@ func (t table) there(s settings, source file, r row, n int) (got result, err err
 	back := filepath.Join(s.dir, "back")
 	defer func() { _ = os.Remove(back) }()
 	part, parallel := strconv.FormatInt(s.part, 10), strconv.Itoa(s.parallel)
-	if got.up, err = at.client(r.client, "up", source.path, part, parallel); err != nil {
+	if got.up, err = at.client(ctx, r.client, "up", source.path, part, parallel); err != nil {
 		return got, err
 	}
-	if got.down, err = at.client(r.client, "down", back, part, parallel); err != nil {
+	if got.down, err = at.client(ctx, r.client, "down", back, part, parallel); err != nil {
 		return got, err
 	}
 	return got, source.is(back)
 }
 
 // client makes one transfer.
-func (e *endpoint) client(args ...string) (c cost, err error) {
+func (e *endpoint) client(ctx context.Context, args ...string) (c cost, err error) {
 	self, err := os.Executable()
 	if err != nil {
 		return c, err
 	}
-	cmd := exec.Command(self, append([]string{roleClient}, args...)...)
+	cmd := exec.CommandContext(ctx, self, append([]string{roleClient}, args...)...)
 	cmd.Env = append(os.Environ(), "AWS_ACCESS_KEY_ID="+e.Access, "AWS_SECRET_ACCESS_KEY="+e.Secret, "AWS_REGION=us-east-1",
 		"AWS_ENDPOINT_URL="+e.URL, "AWS_CONFIG_FILE="+os.DevNull, "AWS_SHARED_CREDENTIALS_FILE="+os.DevNull)
 	var out, said bytes.Buffer
@@ -116,23 +119,23 @@ func (e *endpoint) stop() (err error) {
 }
 
 // start starts the servers of a row. What it returns is to be stopped in any case.
-func (t table) start(dir string, failing float64, seed uint64) (*endpoint, error) {
+func (t table) start(ctx context.Context, dir string, failing float64, seed uint64) (*endpoint, error) {
 	e := &endpoint{}
 	if t.versitygw != "" {
-		if err := e.gateway(t.versitygw, dir); err != nil || !t.faults {
+		if err := e.gateway(ctx, t.versitygw, dir); err != nil || !t.faults {
 			return e, err
 		}
 	}
-	return e, e.s3test(failing, seed)
+	return e, e.s3test(ctx, failing, seed)
 }
 
 // s3test starts this program as a server, before the one that is there.
-func (e *endpoint) s3test(failing float64, seed uint64) error {
+func (e *endpoint) s3test(ctx context.Context, failing float64, seed uint64) error {
 	self, err := os.Executable()
 	if err != nil {
 		return err
 	}
-	cmd := exec.Command(self, roleServer, strconv.FormatFloat(failing, 'g', -1, 64), strconv.FormatUint(seed, 10), e.URL, e.Access, e.Secret)
+	cmd := exec.CommandContext(ctx, self, roleServer, strconv.FormatFloat(failing, 'g', -1, 64), strconv.FormatUint(seed, 10), e.URL, e.Access, e.Secret)
 	cmd.Stderr = os.Stderr
 	in, err := cmd.StdinPipe()
 	if err != nil {
@@ -157,14 +160,14 @@ func (e *endpoint) s3test(failing float64, seed uint64) error {
 }
 
 // gateway starts versitygw, with its objects in a directory of their own.
-func (e *endpoint) gateway(binary, dir string) error {
+func (e *endpoint) gateway(ctx context.Context, binary, dir string) error {
 	root, err := os.MkdirTemp(dir, "gateway-")
 	if err != nil {
 		return err
 	}
 	e.ends = append(e.ends, func() error { return os.RemoveAll(root) })
 	data, meta := filepath.Join(root, "data"), filepath.Join(root, "meta")
-	l, err := net.Listen("tcp", "127.0.0.1:0")
+	l, err := new(net.ListenConfig).Listen(ctx, "tcp", "127.0.0.1:0")
 	err = errors.Join(err, os.MkdirAll(filepath.Join(data, bucket), 0o755), os.Mkdir(meta, 0o755)) // a directory is a bucket
 	if err != nil {
 		return err
@@ -172,7 +175,7 @@ func (e *endpoint) gateway(binary, dir string) error {
 	address := l.Addr().String()
 	_ = l.Close()
 	e.URL, e.Access, e.Secret = "http://"+address, "access", "a-secret-of-no-one"
-	cmd := exec.Command(binary, "--port", address, "--access", e.Access, "--secret", e.Secret, "--keep-alive", "--quiet", "posix", "--sidecar", meta, data)
+	cmd := exec.CommandContext(ctx, binary, "--port", address, "--access", e.Access, "--secret", e.Secret, "--keep-alive", "--quiet", "posix", "--sidecar", meta, data)
 	if err := cmd.Start(); err != nil {
 		return err
 	}
@@ -181,11 +184,15 @@ func (e *endpoint) gateway(binary, dir string) error {
 		_ = cmd.Wait() // killed
 		return err
 	})
-	for range 500 {
-		if conn, err := net.Dial("tcp", address); err == nil {
-			return conn.Close()
-		}
-		time.Sleep(10 * time.Millisecond)
+	listens := retry.Policy{
+		Name: "versitygw", MaxAttempts: 500, BaseDelay: 10 * time.Millisecond, MaxDelay: 10 * time.Millisecond,
+		Jitter: retry.NoJitter, Observe: func(retry.Event) {},
 	}
-	return errors.New("versitygw does not listen")
+	return retry.Do(ctx, &listens, func(ctx context.Context) error {
+		conn, err := new(net.Dialer).DialContext(ctx, "tcp", address)
+		if err != nil {
+			return err
+		}
+		return conn.Close()
+	})
 }

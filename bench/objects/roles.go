@@ -38,10 +38,7 @@ const (
 	manager = "transfer manager"
 )
 
-var clients = []string{ours, manager}
-
-func play(role string, args []string) error {
-	ctx := context.Background()
+func play(ctx context.Context, role string, args []string) error {
 	if role == roleServer {
 		return serve(args[0], args[1], s3test.Options{Upstream: args[2], AccessKey: args[3], SecretKey: args[4]})
 	}
@@ -96,7 +93,7 @@ func byManager(ctx context.Context, cfg aws.Config, way, path string, part int64
 		if err != nil {
 			return err
 		}
-		defer f.Close()
+		defer func() { _ = f.Close() }()
 		_, err = m.UploadObject(ctx, &transfermanager.UploadObjectInput{Bucket: aws.String(bucket), Key: aws.String(key), Body: f})
 		return err
 	}
