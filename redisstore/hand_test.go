@@ -8,6 +8,7 @@ import (
 	"github.com/seed-0f2c7998/perdure/circuit"
 	"github.com/seed-0f2c7998/perdure/hoststore"
 	"github.com/seed-0f2c7998/perdure/internal/cell"
+	"github.com/seed-0f2c7998/perdure/redisstore"
 )
 
 // A site is a host whose processes live for a moment and share a file.
@@ -131,4 +132,30 @@ func TestHandIsOverruledOnce(t *testing.T) {
 	a.process(false, nil)
 	b.process(false, reset)
 	a.want(circuit.Closed, "isolated on a by a clock that has been put back since, and reset on b")
+}
+
+// What somebody sets by hand comes back to him as news, a moment later. It used
+// to undo, about once in some thousand times, what he had set by then.
+func TestHandsInQuickSuccession(t *testing.T) {
+	srv := startServer(t)
+	seen := make(chan circuit.State, 1)
+	mine := fleet(t, 1, redisstore.Options{URL: srv.url()}, circuit.Config{})[0]
+	other := open(t, redisstore.Options{URL: srv.url(), Node: "other"})
+	circuit.New("backend", circuit.Config{Store: other, Observe: func(c circuit.Transition) { seen <- c.To }})
+	ready(t, other)
+	for i := range 2000 {
+		set, want := mine.Trip, circuit.Open
+		if i%2 == 1 {
+			set, want = mine.Breaker.Reset, circuit.Closed
+		}
+		set()
+		select {
+		case got := <-seen:
+			if got != want {
+				t.Fatalf("change %d: the other is %v, want %v", i, got, want)
+			}
+		case <-time.After(5 * time.Second):
+			t.Fatalf("change %d, to %v, did not arrive; here the breaker is %v", i, want, mine.State())
+		}
+	}
 }

@@ -158,12 +158,14 @@ func (m *mirror) follow(o cell.Order) {
 
 // heard notes that the server has been told j, after which it said what is in
 // view. If that is what the local breaker is in by itself, there is no need to
-// tell it, and it may have gone on already.
-func (m *mirror) heard(j *job) {
+// tell it, which heard reports, and it may have gone on already.
+func (m *mirror) heard(j *job) bool {
 	late := m.view.until.Sub(j.until).Abs()
-	if m.known && m.view.state == j.state && m.local == j.state && (j.state != circuit.Open || late < m.margin/2) {
+	same := m.known && m.view.state == j.state && m.local == j.state && (j.state != circuit.Open || late < m.margin/2)
+	if same {
 		m.told = m.view.gen
 	}
+	return same
 }
 
 // changed notes a transition that the local breaker has made, and returns what

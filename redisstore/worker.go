@@ -87,9 +87,6 @@ func (s *Store) answers(calls []call, answers []rueidis.RedisResult, sent time.T
 			failed = err
 			continue
 		}
-		if j, ok := c.job.(*job); ok {
-			c.key.mirror.heard(j)
-		}
 		answered++
 		c.key.contact = time.Now()
 	}
@@ -169,7 +166,8 @@ func (s *Store) answer(c call, text string, sent time.Time) error {
 	if c.script == "budget" {
 		c.key.borrowed(r.loan)
 	}
-	s.learn(c.key, v, sent)
+	j, _ := c.job.(*job)
+	s.learn(c.key, v, sent, j)
 	return nil
 }
 
@@ -183,17 +181,21 @@ func (s *Store) pushed(text string) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	if k := s.keys[r.Key[len(s.prefix):]]; k != nil {
-		s.learn(k, v, time.Time{})
+		s.learn(k, v, time.Time{}, nil)
 		signal(s.orders)
 	}
 }
 
-// learn has k learn v. s.mu is held.
-func (s *Store) learn(k *key, v view, sent time.Time) {
+// learn has k learn v, from the answer to a call that was sent at that time and
+// has told of j, or by push, with neither. s.mu is held.
+func (s *Store) learn(k *key, v view, sent time.Time, j *job) {
 	now, m := time.Now(), &k.mirror
 	if l, ok := m.learn(v, sent, now); ok {
 		k.lost = &l
 		s.wake()
+	}
+	if j != nil && m.heard(j) && j.kind == byHand {
+		k.ref.Load().Heard.Store(m.view.nameHand()) // or its echo would undo what the same hand does next
 	}
 	s.hands(k, now)
 	if v.held != k.held && v.hold.After(now) {
