@@ -62,6 +62,15 @@ func TestFleetThroughRedis(t *testing.T) {
 	}
 }
 
+// Of four hosts that wait, too, one process at a time sends the probe.
+func TestHostsWaitForTheProbe(t *testing.T) {
+	f := newFleet(t, newService(t), append(patient(), "--store", startRedis(t))...)
+	for range 3 {
+		f.states = append(f.states, t.TempDir())
+	}
+	waitForTheProbe(t, f)
+}
+
 // A server that is away, or hangs, makes no run fail or wait for long: one warning, and the host goes on by itself.
 func TestRedisIsAway(t *testing.T) {
 	hung, err := net.Listen("tcp", "127.0.0.1:0") // accepts, and says nothing

@@ -192,8 +192,17 @@ func TestFleetAgainstADeadService(t *testing.T) {
 // Those who wait for a service to come back send one probe at a time, also when the one who has it is killed, and then all
 // of them pass.
 func TestFleetWaitsForTheProbe(t *testing.T) {
-	s := newService(t)
-	f := newFleet(t, s, "run", "--name", "X", "--max-attempts", "5", "--base-delay", "5ms", "--recovery-timeout", "1", "--probe-lease", "1.5", "--wait", "60")
+	waitForTheProbe(t, newFleet(t, newService(t), patient()...))
+}
+
+// patient are the arguments of a fleet that waits.
+func patient() []string {
+	return []string{"run", "--name", "X", "--max-attempts", "5", "--base-delay", "5ms", "--recovery-timeout", "1", "--probe-lease", "1.5", "--wait", "60"}
+}
+
+func waitForTheProbe(t *testing.T, f *fleet) {
+	t.Helper()
+	s := f.service
 	f.trip()
 	s.watch()
 	s.kill.Store(1)
