@@ -224,7 +224,7 @@ func TestDagsterCorruptEnvironment(t *testing.T) {
 			t.Run(name+"/"+mode, func(t *testing.T) {
 				s := newStep(t)
 				s.environ = append(s.environ[2:], "DAGSTER_PIPES_CONTEXT="+test.context, "DAGSTER_PIPES_MESSAGES="+test.messages)
-				out, errs := s.run(3, "run", "--dagster", mode, "--max-attempts", "2", "--", "sh", "-c", `env | grep DAGSTER; exit 3`)
+				out, errs := s.run(3, "run", "--dagster", mode, "--max-attempts", "2", "--", "sh", "-c", `env | grep DAGSTER_PIPES; exit 3`)
 				if out != "" {
 					t.Errorf("the child saw %q", out)
 				}
