@@ -209,7 +209,7 @@ func (d *download) whole(first *Reader) error {
 		return err
 	}
 	w := &meter{w: d.file, total: d.object.Size, progress: d.o.Progress}
-	_, err := io.CopyBuffer(plain{w}, first, make([]byte, bufferSize))
+	_, err := io.CopyBuffer(plain{w}, first, bufferFor(d.object.Size))
 	d.object = first.Object()
 	return err
 }

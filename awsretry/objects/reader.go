@@ -84,7 +84,7 @@ func (s *Store) Get(ctx context.Context, bucket, key string, w io.Writer, o GetO
 	}
 	defer func() { _ = r.Close() }()
 	m := &meter{w: w, total: r.object.Size, progress: o.Progress}
-	_, err = io.CopyBuffer(plain{m}, r, make([]byte, bufferSize))
+	_, err = io.CopyBuffer(plain{m}, r, bufferFor(r.object.Size))
 	if _, ours := errors.AsType[*Error](err); err != nil && !ours {
 		err = wrap("get", bucket, key, err)
 	}
@@ -113,6 +113,15 @@ func (m *meter) Write(p []byte) (int, error) {
 
 // bufferSize is that of what is read at a time.
 const bufferSize = 256 << 10
+
+// bufferFor returns what an object of that size, -1 if it is not known, is read
+// into: small ones come in great numbers.
+func bufferFor(size int64) []byte {
+	if size < 0 {
+		size = bufferSize
+	}
+	return make([]byte, min(size+1, bufferSize))
+}
 
 // Object returns what the store says of the object. Verified is empty until
 // Read has returned io.EOF.

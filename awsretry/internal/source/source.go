@@ -131,7 +131,7 @@ func (p *Part) Sums(signed bool) (crc uint32, sha string, err error) {
 	if signed {
 		both = io.MultiWriter(c, h)
 	}
-	_, err = io.CopyBuffer(both, struct{ io.Reader }{p}, make([]byte, 64<<10))
+	_, err = io.CopyBuffer(both, struct{ io.Reader }{p}, make([]byte, min(p.Size()+1, 64<<10)))
 	if err != nil {
 		return 0, "", err
 	}
