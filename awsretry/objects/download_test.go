@@ -6,6 +6,7 @@ import (
 	"errors"
 	"os"
 	"path/filepath"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -158,14 +159,15 @@ func TestDownloadOfAnotherVersionBeginsAnew(t *testing.T) {
 		t.Fatal(err)
 	}
 	path, o := filepath.Join(t.TempDir(), "k"), objects.GetOptions{State: filepath.Join(t.TempDir(), "state")}
+	var asked atomic.Int64
 	server.Script(func(s3test.Request) s3test.Fault {
-		if len(server.Requests()) > 3 {
+		if asked.Add(1) > 1 {
 			return s3test.InternalError()
 		}
-		return s3test.Fault{}
+		return s3test.CutBody(12 * mib)
 	})
 	if _, err := store.GetFile(t.Context(), bucket, "k", path, o); !errors.Is(err, retry.ErrExhausted) {
-		t.Fatalf("after three requests nothing: %v, want %v", err, retry.ErrExhausted)
+		t.Fatalf("after 12 MiB nothing: %v, want %v", err, retry.ErrExhausted)
 	}
 	server.Script(nil)
 	newer := content(2, 16*mib)
