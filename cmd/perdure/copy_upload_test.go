@@ -277,8 +277,11 @@ func TestTreeGoesOn(t *testing.T) {
 	p.store.Script(nil)
 	p.store.Reset()
 	log := p.run(t, 0, "copy", "-r", up, "s3://bikes/")
-	if got := p.sent(); !slices.Equal(got, []string{"3"}) || !strings.Contains(log, "Going on with s3://bikes/large.bin: 16777216 of 20971520 bytes") {
-		t.Errorf("parts %q were sent, want the third:\n%s", got, log)
+	// The second part may have been under way when the third was given up.
+	got := p.sent()
+	kept := fmt.Sprintf("Going on with s3://bikes/large.bin: %d of 20971520 bytes", (3-len(got))<<23)
+	if len(got) == 0 || len(got) == 3 || got[len(got)-1] != "3" || !strings.Contains(log, kept) {
+		t.Errorf("parts %q were sent, want the third, and what else was not there:\n%s", got, log)
 	}
 	p.settled(t, mib20())
 
@@ -299,8 +302,8 @@ func TestTreeGoesOn(t *testing.T) {
 	if !strings.Contains(log, "Going on with s3://bikes/large.bin: 8388608 of 20971520 bytes") {
 		t.Errorf("it does not say that it goes on:\n%s", log)
 	}
-	if got, err := os.ReadFile(filepath.Join(down, "large.bin")); err != nil || !bytes.Equal(got, mib20()) {
-		t.Errorf("%d other bytes arrived (%v)", len(got), err)
+	if came, err := os.ReadFile(filepath.Join(down, "large.bin")); err != nil || !bytes.Equal(came, mib20()) {
+		t.Errorf("%d other bytes arrived (%v)", len(came), err)
 	}
 	if left, _ := os.ReadDir(down); len(left) != 2 {
 		t.Errorf("%v are there, want two files", left)
