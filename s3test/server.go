@@ -13,8 +13,8 @@
 // ([Faults], [Weather]), or both.
 //
 // What it is not: objects and unfinished uploads are held in memory until deleted or the server is closed, and nothing is
-// ever written to disk (finishing a multipart upload takes its size three times for a moment). The ETag of a multipart
-// object is the MD5 of its bytes, without S3's "-N". Parts may be smaller than 5 MiB. Regions, ACLs and policies are not
+// ever written to disk (a part takes its size twice for a moment, finishing a multipart upload three times). The ETag of a
+// multipart object is the MD5 of its bytes, without S3's "-N". Parts may be smaller than 5 MiB. Regions, ACLs and policies are not
 // checked. GetObject by part number fails. The S3 behind it is github.com/rclone/gofakes3.
 package s3test
 
@@ -102,7 +102,7 @@ func New(o Options) (*Server, error) {
 	if len(s.AccessKey) < 3 {
 		return nil, fmt.Errorf("s3test: Options.AccessKey is %q, want at least 3 characters", s.AccessKey)
 	}
-	s.s3 = gofakes3.New(s.store).Server()
+	s.s3 = &parts{Handler: gofakes3.New(s.store).Server()}
 	if o.Upstream != "" {
 		upstream, err := url.Parse(o.Upstream)
 		if err != nil || upstream.Host == "" || len(o.Buckets) > 0 {
