@@ -128,6 +128,7 @@ type tally struct {
 	waited   time.Duration // all waits, as if none was cut short
 	ends     []time.Time   // of the latest waits
 	last     error
+	final    error // of the latest attempt that its policy took for a permanent failure
 }
 
 // Observe returns an observer, for Policy.Observe, that writes what
@@ -167,6 +168,9 @@ func (t *tally) add(e retry.Event) {
 	}
 	if e.Err != nil {
 		t.last = e.Err
+	}
+	if e.Kind == retry.Stopped && e.Class == retry.ClassPermanent {
+		t.final = e.Err
 	}
 }
 
@@ -227,13 +231,13 @@ func (s *Session) Outcome(err error) Outcome {
 	o := Outcome{Kind: OutcomeKind, Version: 1, Outcome: "success", Attempts: 1, ExitCode: ExitCode(err)}
 	s.tally.mu.Lock()
 	o.Attempts, o.Waited = max(o.Attempts, s.tally.attempts), s.tally.took().Seconds()
-	last, b := s.tally.last, s.tally.breaker
+	last, b, final := s.tally.last, s.tally.breaker, s.tally.final
 	s.tally.mu.Unlock()
 	if b != nil {
 		o.Breaker = &BreakerState{b.Name(), b.State()}
 	}
 	if err != nil {
-		last = o.ended(err)
+		last = o.ended(err, final != nil && errors.Is(err, final))
 	}
 	if open := b.Peek(); open != nil && o.Retryable && o.RetryAfter == nil {
 		o.comeBack(open.RetryAt) // it would be refused before
@@ -245,10 +249,17 @@ func (s *Session) Outcome(err error) Outcome {
 	return o
 }
 
-// ended fills in what err tells, and returns the error of the last attempt.
-func (o *Outcome) ended(err error) error {
+// ended fills in what err tells, and returns the error of the last attempt. What
+// the policy has taken for a permanent failure is one, by whatever rule of its
+// own: the first attempt's error comes without a word of that.
+func (o *Outcome) ended(err error, permanent bool) error {
 	stop, last, at := err, err, time.Time{}
+	class, hint := (&retry.Policy{}).ClassOf(err)
+	if permanent {
+		class = retry.ClassPermanent
+	}
 	if e, ok := errors.AsType[*retry.Error](err); ok {
+		class = retry.ClassUnknown // what it says is why it stopped
 		at, o.Attempts = e.RetryAt, e.Attempts
 		for inner := e; ok; inner, ok = errors.AsType[*retry.Error](inner.Last) {
 			stop = inner.Stop // the innermost has given up first, the others because of it
@@ -266,7 +277,6 @@ func (o *Outcome) ended(err error) error {
 		}
 		o.Breaker = &BreakerState{open.Name, open.State}
 	}
-	class, hint := (&retry.Policy{}).ClassOf(err)
 	if at.IsZero() && hint > 0 {
 		at = time.Now().Add(hint)
 	}
@@ -298,14 +308,14 @@ func verdict(stop, err error, class retry.Class) (string, bool) {
 		return "breaker_open", true
 	case errors.Is(stop, retry.ErrExhausted):
 		return "exhausted", true
-	case errors.Is(stop, retry.ErrDeadline), errors.Is(stop, context.DeadlineExceeded):
-		return "deadline", true
 	case errors.Is(stop, retry.ErrBudget):
 		return "budget", true
 	case errors.Is(stop, retry.ErrRetryLater):
 		return "retry_later", true
 	case errors.Is(stop, retry.ErrPermanent), class == retry.ClassPermanent:
 		return "permanent", false
+	case errors.Is(stop, retry.ErrDeadline), errors.Is(stop, context.DeadlineExceeded):
+		return "deadline", true
 	default:
 		return "failed", true
 	}

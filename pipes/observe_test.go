@@ -102,6 +102,32 @@ func TestObserve(t *testing.T) {
 	})
 }
 
+// What a policy takes for a permanent failure by a rule of its own is one to
+// Dagster as well, though the error of a first attempt says nothing of it.
+func TestOutcomeOfPolicyRules(t *testing.T) {
+	ignored := retry.Policy{IgnoreOn: []string{"timeout"}}
+	for _, test := range []struct {
+		name   string
+		policy retry.Policy
+		err    error
+		want   string
+	}{
+		{"ignore_on", ignored, context.DeadlineExceeded, "permanent"},
+		{"ignore_on, another error", ignored, syscall.ECONNREFUSED, "exhausted"},
+		{"classify", retry.Policy{Classify: func(error) retry.Class { return retry.ClassPermanent }}, syscall.ECONNREFUSED, "permanent"},
+		{"a mark", retry.Policy{}, retry.Permanent(context.DeadlineExceeded), "permanent"},
+		{"no rule", retry.Policy{}, context.DeadlineExceeded, "exhausted"},
+	} {
+		l := listen(t, pipestest.Context("a"))
+		p := test.policy
+		p.MaxAttempts, p.BaseDelay, p.Observe = 2, time.Nanosecond, l.Tally(nil)
+		err := retry.Do(t.Context(), &p, func(context.Context) error { return test.err })
+		if o := l.Outcome(fmt.Errorf("the work: %w", err)); o.Outcome != test.want || o.Retryable == (test.want == "permanent") {
+			t.Errorf("%s: %s, retryable %v, want %s", test.name, o.Outcome, o.Retryable, test.want)
+		}
+	}
+}
+
 // coded is an error with a code of its own.
 type coded struct{ code int }
 

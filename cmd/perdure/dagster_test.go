@@ -41,6 +41,9 @@ func newStepWith(t *testing.T, context, messages dict) *dagsterStep {
 	s := &dagsterStep{t: t, dir: dir, messages: filepath.Join(dir, "messages")}
 	to := dict{"path": s.messages}
 	maps.Copy(to, messages)
+	if to["path"] == nil {
+		delete(to, "path") // it would win
+	}
 	for name, params := range map[string]dict{"DAGSTER_PIPES_CONTEXT": {"data": context}, "DAGSTER_PIPES_MESSAGES": to} {
 		packed, err := pipestest.Pack(params)
 		if err != nil {
@@ -179,6 +182,7 @@ func TestDagsterFailures(t *testing.T) {
 		{"no such command", "run -- no-such-command", 127, dict{"outcome": "permanent", "retryable": false}, "no-such-command: command not found"},
 		{"killed", "run --max-attempts 1 -- sh -c kill\t-9\t$$", 137, dict{"outcome": "exhausted", "last_error": "ended by signal: killed"}, "sh: attempts exhausted after 1 attempt: ended by signal: killed"},
 		{"timeout", "run --max-attempts 1 --attempt-timeout 0.1 -- sleep 9", 143, dict{"outcome": "exhausted", "last_error": "timed out after 100ms"}, "sleep: attempts exhausted after 1 attempt: timed out after 100ms"},
+		{"timeout that is not to be retried", "run --ignore-on timeout --attempt-timeout 0.1 -- sleep 9", 143, dict{"outcome": "permanent", "retryable": false, "last_error": "timed out after 100ms"}, "timed out after 100ms"},
 		{"wrong flag", "run --max-atempts 3 -- true", 64, dict{"outcome": "permanent", "retryable": false}, "unknown flag: --max-atempts; did you mean --max-attempts?\nsee: perdure run --help"},
 		{"wrong value", "run --max-attempts 0 -- true", 64, dict{"outcome": "permanent"}, `--max-attempts: "0" is not allowed: want a whole number of at least 1, or unlimited`},
 		{"wrong argument", "copy a", 64, dict{"outcome": "permanent"}, "1 argument, want two: SRC and DST\nsee: perdure copy --help"},
