@@ -82,7 +82,7 @@ func (a *app) copyCommand() *cobra.Command {
 		},
 		DisableFlagsInUseLine: true,
 		RunE: func(c *cobra.Command, args []string) error {
-			a.report(c.Context())
+			a.report(c.Context(), args[1], more.manifest)
 			if err := errors.Join(more.check(c.Flags()), a.dagster.Choose(more.asset), a.dagster.Govern(f)); err != nil {
 				return err
 			}

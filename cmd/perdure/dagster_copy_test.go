@@ -108,6 +108,53 @@ func TestDagsterCopyURL(t *testing.T) {
 	}
 }
 
+// Messages that Dagster wants on standard output stay out of data that is
+// written there: they are lost with one warning, and the copy is what it is
+// without them. On standard error they are no trouble.
+func TestDagsterCopyToStandardOutput(t *testing.T) {
+	for _, test := range []struct {
+		kind, stream string
+		args         []string
+		code         int
+		out          string
+		warned       bool
+	}{
+		{"stdio", "stdout", []string{"from", "-"}, 0, "the data", true},
+		{"stdio", "stdout", []string{"from", "/dev/stdout"}, 0, "the data", true},
+		{"buffered_stdio", "stdout", []string{"from", "-"}, 0, "the data", true},
+		{"stdio", "stdout", []string{"nothing", "-"}, 1, "", true},
+		{"stdio", "stdout", []string{"--wrong", "from", "-"}, 64, "", true},
+		{"stdio", "stderr", []string{"from", "-"}, 0, "the data", false},
+		{"stdio", "stdout", []string{"from", "to"}, 0, "opened", false},
+	} {
+		s := newStepWith(t, pipestest.Context("my_asset"), dict{"path": nil, test.kind: test.stream})
+		if err := os.WriteFile(filepath.Join(s.dir, "from"), []byte("the data"), 0o600); err != nil {
+			t.Fatal(err)
+		}
+		out, errs := s.run(test.code, append([]string{"copy"}, test.args...)...)
+		if test.out == "opened" { // there is no data: messages are all there is
+			out = strings.Trim(fmt.Sprint(methods(read(t, out))[:1]), "[]")
+		}
+		if out != test.out {
+			t.Errorf("%s to %s, %q: wrote %q, want %q", test.kind, test.stream, test.args, out, test.out)
+		}
+		const warning = "messages to Dagster are lost: DAGSTER_PIPES_MESSAGES wants them on stdout, which has the data: let it name a file or stderr"
+		if n := strings.Count(errs, warning); (n == 1) != test.warned || n > 1 {
+			t.Errorf("%s to %s, %q: %d warnings\n%s", test.kind, test.stream, test.args, n, errs)
+		}
+	}
+}
+
+// read reads messages that were sent somewhere else than to the file.
+func read(t *testing.T, text string) []pipestest.Message {
+	t.Helper()
+	r, err := pipestest.Read([]byte(text))
+	if err != nil {
+		t.Fatalf("%v\n%s", err, text)
+	}
+	return r.Messages
+}
+
 // A copy that goes on where another process was stopped says how much was there.
 func TestDagsterCopyResumed(t *testing.T) {
 	s := newStep(t, "my_asset")

@@ -12,6 +12,7 @@ import (
 	"os"
 	"runtime"
 	"runtime/debug"
+	"slices"
 	"strings"
 
 	"github.com/spf13/cobra"
@@ -60,8 +61,11 @@ func (a *app) main(ctx context.Context, args []string) int {
 	ran, err := root.ExecuteContextC(ctx)
 	if err != nil && a.command == nil && ran != nil {
 		err = exit.UsageError(fmt.Errorf("%w\nsee: %s --help", err, ran.CommandPath()))
-		if ran.Name() == "run" || ran.Name() == "copy" {
+		switch ran.Name() {
+		case "run":
 			a.report(ctx)
+		case "copy":
+			a.report(ctx, args[len(args)-1])
 		}
 	}
 	if err != nil {
@@ -72,13 +76,28 @@ func (a *app) main(ctx context.Context, args []string) int {
 }
 
 // report has all that is logged from now on reported to Dagster, and how the
-// command ends, if Dagster has started it.
-func (a *app) report(ctx context.Context) {
-	s, err := dagster.Open(ctx, a.environ, a.stdout, a.stderr)
+// command ends, if Dagster has started it. Data goes to those files: if one is
+// standard output, no message does.
+func (a *app) report(ctx context.Context, data ...string) {
+	messages := io.Writer(a.stdout)
+	if slices.ContainsFunc(data, a.isOutput) {
+		messages = dagster.Occupied{}
+	}
+	s, err := dagster.Open(ctx, a.environ, messages, a.stderr)
 	if err != nil {
 		a.log.Warn("Dagster is told nothing: "+strings.TrimPrefix(err.Error(), "pipes: "), "event", "warning")
 	}
 	a.dagster, a.log = s, s.Logger(a.log)
+}
+
+// isOutput reports whether the file of that name is standard output.
+func (a *app) isOutput(name string) bool {
+	if name == "-" {
+		return true
+	}
+	file, err := os.Stat(name)
+	output, failed := a.stdout.Stat()
+	return err == nil && failed == nil && os.SameFile(file, output)
 }
 
 // tell writes an error that nobody has written yet.

@@ -77,6 +77,16 @@ func Open(ctx context.Context, environ []string, stdout, stderr io.Writer) (*Ses
 	return s, nil
 }
 
+// Occupied is the standard output of a command that writes data there: it takes
+// no message, which would be taken for a part of the data.
+type Occupied struct{}
+
+// Write says why there are no messages.
+func (Occupied) Write([]byte) (int, error) {
+	return 0, errors.New("DAGSTER_PIPES_MESSAGES wants them on stdout, which has the data: " +
+		"let it name a file or stderr, or let the data go elsewhere")
+}
+
 // Choose says which of the step's assets the command makes; "" is the only one.
 func (s *Session) Choose(key string) error {
 	if s == nil || key == "" {
