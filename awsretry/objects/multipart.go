@@ -318,7 +318,7 @@ func (m *multipart) complete(ctx context.Context) (Object, error) {
 func (m *multipart) abort(ctx context.Context, err error) error {
 	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), 30*time.Second)
 	defer cancel()
-	_, failed := m.store.client.AbortMultipartUpload(ctx, &s3.AbortMultipartUploadInput{Bucket: &m.bucket, Key: &m.key, UploadId: &m.id})
+	_, failed := m.store.client.AbortMultipartUpload(ctx, &s3.AbortMultipartUploadInput{Bucket: &m.bucket, Key: &m.key, UploadId: &m.id}, m.store.cleanup)
 	switch {
 	case failed == nil || hasCode(failed, "NoSuchUpload"):
 		return err

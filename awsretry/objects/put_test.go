@@ -12,6 +12,7 @@ import (
 	"time"
 
 	"github.com/seed-0f2c7998/perdure/awsretry/objects"
+	"github.com/seed-0f2c7998/perdure/circuit"
 	"github.com/seed-0f2c7998/perdure/retry"
 	"github.com/seed-0f2c7998/perdure/s3test"
 )
@@ -113,6 +114,32 @@ func TestFailedUploadIsAborted(t *testing.T) {
 	}
 	if left := server.Uploads(); len(left) > 0 {
 		t.Errorf("unfinished uploads are left after a cancelled put: %v", left)
+	}
+}
+
+// With the breaker open the parts of a failed upload are dropped all the same.
+// The request for that is no probe, and takes nothing from the budget, which is
+// used up by then.
+func TestOpenBreakerDoesNotKeepParts(t *testing.T) {
+	for _, recovery := range []time.Duration{time.Hour, time.Millisecond} {
+		server := start(t, script(
+			s3test.Rule{Operation: "UploadPart", Fault: s3test.InternalError()},
+			s3test.Rule{Operation: "AbortMultipartUpload", Nth: []int{1}, Fault: s3test.InternalError()}))
+		p := quick()
+		p.MaxAttempts = 2
+		p.Breaker = circuit.New("s3", circuit.Config{
+			FailureThreshold: 2, RecoveryTimeout: recovery, Budget: 1, Observe: func(circuit.Transition) {},
+		})
+		store := open(t, server, objects.Options{PartSize: 5 * mib, Parallel: 1, Policy: p})
+		if _, err := store.Put(t.Context(), bucket, "k", bytes.NewReader(content(1, 12*mib)), objects.PutOptions{}); err == nil {
+			t.Errorf("open for %v: no part arrives, and no error", recovery)
+		}
+		if left := server.Uploads(); len(left) > 0 {
+			t.Errorf("open for %v: unfinished uploads are left: %v", recovery, left)
+		}
+		if state := p.Breaker.State(); state == circuit.Closed {
+			t.Errorf("open for %v: the breaker is %v, want it as it was", recovery, state)
+		}
 	}
 }
 

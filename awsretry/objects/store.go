@@ -44,7 +44,8 @@ type Options struct {
 	// Classify and Observe are called by several goroutines at once, as parts are
 	// requests of their own.
 	Policy *retry.Policy
-	// Breakers and Registry are those of [awsretry.Options].
+	// Breakers and Registry are those of [awsretry.Options]. No breaker is asked,
+	// or told, of a request that drops the parts of an upload that has failed.
 	Breakers *circuit.Config
 	Registry *circuit.Registry
 
@@ -90,6 +91,7 @@ type Store struct {
 	endpoint string       // in state files; "": AWS's own
 	signed   bool         // bodies are: nothing else protects them on plain HTTP
 	policy   retry.Policy // for what is more than a request: without breaker and AttemptTimeout, which requests have
+	cleanup  func(*s3.Options)
 	partSize int64        // 0: by what is sent
 	parallel int
 	stall    time.Duration
@@ -113,7 +115,9 @@ func New(cfg aws.Config, o Options, options ...func(*s3.Options)) (*Store, error
 	if o.Policy != nil {
 		s.policy = *o.Policy
 	}
-	s.policy.Breaker, s.policy.AttemptTimeout = nil, 0
+	s.policy.Breaker = nil
+	s.cleanup = past(s.policy, cfg.Credentials)
+	s.policy.AttemptTimeout = 0
 	tuned := func(so *s3.Options) {
 		so.HTTPClient = wire.Tune(so.HTTPClient, s.stall)
 		so.UsePathStyle = so.UsePathStyle || so.BaseEndpoint != nil
@@ -128,6 +132,16 @@ func New(cfg aws.Config, o Options, options ...func(*s3.Options)) (*Store, error
 	s.signed = final.EndpointOptions.DisableHTTPS || strings.HasPrefix(strings.ToLower(aws.ToString(final.BaseEndpoint)), "http:")
 	s.endpoint = aws.ToString(final.BaseEndpoint)
 	return s, nil
+}
+
+// past is an option of a request that cleans up after others: it is retried as p
+// says, which has no breaker, and goes past those of the Store. None refuses it,
+// takes it for a probe or has it pay from its budget: what it would drop is paid
+// for as long as it stays.
+func past(p retry.Policy, c aws.CredentialsProvider) func(*s3.Options) {
+	cfg := aws.Config{Credentials: c}
+	awsretry.Apply(&cfg, &p)
+	return s3.WithAPIOptions(cfg.APIOptions...)
 }
 
 // Client returns the S3 client that the Store uses, for what the Store has no
