@@ -92,7 +92,7 @@ type Store struct {
 	signed   bool         // bodies are: nothing else protects them on plain HTTP
 	policy   retry.Policy // for what is more than a request: without breaker and AttemptTimeout, which requests have
 	cleanup  func(*s3.Options)
-	partSize int64        // 0: by what is sent
+	partSize int64 // 0: by what is sent
 	parallel int
 	stall    time.Duration
 

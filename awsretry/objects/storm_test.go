@@ -165,7 +165,7 @@ func TestListOfAHundredThousandKeys(t *testing.T) {
 	t.Run("versitygw", func(t *testing.T) {
 		g := startGateway(t)
 		for i := range count {
-			if err := os.WriteFile(filepath.Join(g.data, bucket, key(i)), nil, 0o600); err != nil {
+			if err := os.WriteFile(filepath.Join(g.Data, bucket, key(i)), nil, 0o600); err != nil {
 				t.Fatal(err)
 			}
 		}

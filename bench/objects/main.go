@@ -19,6 +19,8 @@ import (
 	"strings"
 	"text/tabwriter"
 	"time"
+
+	"github.com/seed-0f2c7998/perdure/internal/versitygwtest"
 )
 
 // settings are the flags.
@@ -43,7 +45,7 @@ func main() {
 	flag.IntVar(&s.parallel, "parallel", 4, "parts of both that are under way at a time")
 	flag.IntVar(&s.runs, "runs", 5, "transfers of each kind")
 	flag.Float64Var(&s.failing, "failing", 0.01, "share of the requests that fail, in the rows where some do")
-	flag.StringVar(&s.versitygw, "versitygw", os.Getenv("PERDURE_TEST_VERSITYGW"), "binary of versitygw v1.8.0")
+	flag.StringVar(&s.versitygw, "versitygw", os.Getenv(versitygwtest.Variable), "binary of versitygw v1.8.0")
 	flag.StringVar(&s.only, "only", "", "part of the name of the tables that are wanted")
 	flag.Parse()
 	s.size, s.part = *size<<20, *part<<20

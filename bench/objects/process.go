@@ -9,7 +9,6 @@ import (
 	"fmt"
 	"io"
 	"math/rand/v2"
-	"net"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -18,7 +17,7 @@ import (
 	"syscall"
 	"time"
 
-	"github.com/seed-0f2c7998/perdure/retry"
+	"github.com/seed-0f2c7998/perdure/internal/versitygwtest"
 )
 
 // A file is what goes there and back.
@@ -161,38 +160,14 @@ func (e *endpoint) s3test(ctx context.Context, failing float64, seed uint64) err
 
 // gateway starts versitygw, with its objects in a directory of their own.
 func (e *endpoint) gateway(ctx context.Context, binary, dir string) error {
-	root, err := os.MkdirTemp(dir, "gateway-")
+	g, err := versitygwtest.New(ctx, binary, dir, "us-east-1", bucket)
 	if err != nil {
 		return err
 	}
-	e.ends = append(e.ends, func() error { return os.RemoveAll(root) })
-	data, meta := filepath.Join(root, "data"), filepath.Join(root, "meta")
-	l, err := new(net.ListenConfig).Listen(ctx, "tcp", "127.0.0.1:0")
-	err = errors.Join(err, os.MkdirAll(filepath.Join(data, bucket), 0o755), os.Mkdir(meta, 0o755)) // a directory is a bucket
-	if err != nil {
-		return err
-	}
-	address := l.Addr().String()
-	_ = l.Close()
-	e.URL, e.Access, e.Secret = "http://"+address, "access", "a-secret-of-no-one"
-	cmd := exec.CommandContext(ctx, binary, "--port", address, "--access", e.Access, "--secret", e.Secret, "--keep-alive", "--quiet", "posix", "--sidecar", meta, data)
-	if err := cmd.Start(); err != nil {
-		return err
-	}
+	e.URL, e.Access, e.Secret = g.URL, g.Access, g.Secret
 	e.ends = append(e.ends, func() error {
-		err := cmd.Process.Kill()
-		_ = cmd.Wait() // killed
-		return err
+		g.Close()
+		return nil
 	})
-	listens := retry.Policy{
-		Name: "versitygw", MaxAttempts: 500, BaseDelay: 10 * time.Millisecond, MaxDelay: 10 * time.Millisecond,
-		Jitter: retry.NoJitter, Observe: func(retry.Event) {},
-	}
-	return retry.Do(ctx, &listens, func(ctx context.Context) error {
-		conn, err := new(net.Dialer).DialContext(ctx, "tcp", address)
-		if err != nil {
-			return err
-		}
-		return conn.Close()
-	})
+	return nil
 }

@@ -5,9 +5,7 @@ package main
 import (
 	"bytes"
 	"math/rand/v2"
-	"net"
 	"os"
-	"os/exec"
 	"path/filepath"
 	"strings"
 	"testing"
@@ -16,6 +14,7 @@ import (
 	"github.com/aws/aws-sdk-go-v2/aws"
 	"github.com/aws/aws-sdk-go-v2/service/s3"
 
+	"github.com/seed-0f2c7998/perdure/internal/versitygwtest"
 	"github.com/seed-0f2c7998/perdure/s3test"
 )
 
@@ -23,40 +22,8 @@ import (
 // ours.
 func behindGateway(t *testing.T, faults s3test.Faults) *testServers {
 	t.Helper()
-	binary := os.Getenv("PERDURE_TEST_VERSITYGW")
-	if binary == "" {
-		t.Skip("PERDURE_TEST_VERSITYGW does not name the versitygw binary (`make integration` installs it)")
-	}
-	l, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		t.Fatal(err)
-	}
-	address := l.Addr().String()
-	_ = l.Close()
-	root := t.TempDir()
-	for _, dir := range []string{"data", "meta"} {
-		if err := os.Mkdir(filepath.Join(root, dir), 0o755); err != nil {
-			t.Fatal(err)
-		}
-	}
-	const access, secret = "access", "a-secret-of-no-one"
-	start(t, exec.CommandContext(t.Context(), binary, "--port", address, "--access", access, "--secret", secret, "--keep-alive", "--quiet",
-		"posix", "--sidecar", filepath.Join(root, "meta"), filepath.Join(root, "data")))
-	eventually(t, "versitygw listens", func() bool {
-		conn, err := new(net.Dialer).DialContext(t.Context(), "tcp", address)
-		if err == nil {
-			_ = conn.Close()
-		}
-		return err == nil
-	})
-	s := &testServers{store: s3test.Start(t, s3test.Options{Upstream: "http://" + address, AccessKey: access, SecretKey: secret})}
-	if _, err := s.client().CreateBucket(t.Context(), &s3.CreateBucketInput{Bucket: aws.String("bikes")}); err != nil {
-		t.Fatal(err)
-	}
-	if err := s.store.SetFaults(faults); err != nil {
-		t.Fatal(err)
-	}
-	return s
+	g := versitygwtest.Start(t, "us-east-1", "bikes")
+	return &testServers{store: s3test.Start(t, s3test.Options{Upstream: g.URL, AccessKey: g.Access, SecretKey: g.Secret, Faults: faults})}
 }
 
 // killedByTheClock runs copy until it ends by itself, and kills it each time at

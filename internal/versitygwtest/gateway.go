@@ -1,0 +1,126 @@
+// Package versitygwtest runs versitygw, an S3 server of others, in a process of
+// its own, for tests and measurements.
+package versitygwtest
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"fmt"
+	"net"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"testing"
+	"time"
+)
+
+// Variable is the one in the environment that names the binary.
+const Variable = "PERDURE_TEST_VERSITYGW"
+
+// A Gateway is a server that runs. Make it with [New] or [Start].
+type Gateway struct {
+	URL, Access, Secret string
+	Data                string // a directory, in which buckets are directories and objects files
+
+	root   string
+	cmd    *exec.Cmd
+	ended  chan struct{} // closed when the process has
+	output bytes.Buffer  // all that it said; to be read when it has ended
+}
+
+// New starts the binary, with these buckets, and returns when it listens. What
+// it stores is in a directory of its own below dir, which Close removes.
+func New(ctx context.Context, binary, dir, region string, buckets ...string) (*Gateway, error) {
+	root, err := os.MkdirTemp(dir, "versitygw-")
+	if err != nil {
+		return nil, err
+	}
+	g := &Gateway{
+		Access: "access", Secret: "a-secret-of-no-one", Data: filepath.Join(root, "data"),
+		root: root, ended: make(chan struct{}),
+	}
+	if err := g.start(ctx, binary, region, buckets); err != nil {
+		g.Close()
+		return nil, fmt.Errorf("versitygw: %w: %s", err, g.output.String())
+	}
+	return g, nil
+}
+
+func (g *Gateway) start(ctx context.Context, binary, region string, buckets []string) error {
+	meta := filepath.Join(g.root, "meta")
+	err := errors.Join(os.Mkdir(g.Data, 0o755), os.Mkdir(meta, 0o755))
+	for _, bucket := range buckets {
+		err = errors.Join(err, os.Mkdir(filepath.Join(g.Data, bucket), 0o755))
+	}
+	l, failed := new(net.ListenConfig).Listen(ctx, "tcp", "127.0.0.1:0")
+	if err = errors.Join(err, failed); err != nil {
+		return err
+	}
+	address := l.Addr().String()
+	_ = l.Close()
+	g.URL = "http://" + address
+	cmd := exec.CommandContext(context.WithoutCancel(ctx), binary, "--port", address, "--region", region,
+		"--access", g.Access, "--secret", g.Secret, "--keep-alive", "--quiet", "posix", "--sidecar", meta, g.Data)
+	cmd.Stdout, cmd.Stderr = &g.output, &g.output
+	if err := cmd.Start(); err != nil {
+		return err
+	}
+	g.cmd = cmd
+	go func() {
+		defer close(g.ended)
+		_ = cmd.Wait() // it is killed
+	}()
+	return g.await(ctx, address)
+}
+
+// await returns when the server listens.
+func (g *Gateway) await(ctx context.Context, address string) error {
+	ctx, cancel := context.WithTimeout(ctx, time.Minute)
+	defer cancel()
+	tick := time.NewTicker(10 * time.Millisecond)
+	defer tick.Stop()
+	for {
+		conn, err := new(net.Dialer).DialContext(ctx, "tcp", address)
+		if err == nil {
+			return conn.Close()
+		}
+		select {
+		case <-tick.C:
+		case <-g.ended:
+			return errors.New("it has ended by itself")
+		case <-ctx.Done():
+			return err
+		}
+	}
+}
+
+// Close stops the server and removes what it has stored.
+func (g *Gateway) Close() {
+	if g.cmd != nil {
+		_ = g.cmd.Process.Kill()
+		<-g.ended
+	}
+	_ = os.RemoveAll(g.root)
+}
+
+// Start is New for a test, and closes the server when that ends. The test is
+// skipped if nothing names the binary.
+func Start(tb testing.TB, region string, buckets ...string) *Gateway {
+	tb.Helper()
+	binary := os.Getenv(Variable)
+	if binary == "" {
+		tb.Skipf("%s does not name the versitygw binary (`make integration` installs it)", Variable)
+	}
+	g, err := New(tb.Context(), binary, tb.TempDir(), region, buckets...)
+	if err != nil {
+		tb.Fatal(err)
+	}
+	tb.Cleanup(func() {
+		g.Close()
+		if tb.Failed() {
+			tb.Logf("versitygw: %s", g.output.String())
+		}
+	})
+	return g
+}
