@@ -9,6 +9,7 @@ import os
 import signal
 import subprocess
 import sys
+import tempfile
 import threading
 
 import dagster as dg
@@ -39,10 +40,11 @@ class Launch:
             self.results = list(done.get_results())
             yield from self.results
 
-        instance = dg.DagsterInstance.ephemeral()
-        self.result = dg.materialize([my_asset], instance=instance, raise_on_error=False)
-        self.records = instance.all_logs(self.result.run_id)
-        self.tags = instance.get_run_by_id(self.result.run_id).tags
+        # One with files: in memory all threads share a connection, and now and then one finds the table locked by another.
+        with tempfile.TemporaryDirectory() as home, dg.DagsterInstance.local_temp(home) as instance:
+            self.result = dg.materialize([my_asset], instance=instance, raise_on_error=False)
+            self.records = instance.all_logs(self.result.run_id)
+            self.tags = instance.get_run_by_id(self.result.run_id).tags
         self.messages = [(r.level, r.user_message) for r in self.records]
         for record in self.records:
             text = str(record)
