@@ -275,30 +275,37 @@ func TestHoldsAndHands(t *testing.T) {
 func TestReadyForProbe(t *testing.T) {
 	srv := startServer(t)
 	c := circuit.Config{FailureThreshold: 1, RecoveryTimeout: 20 * time.Millisecond}
-	f := fleet(t, 1, brisk(srv), c)
-	fail(t, f[0].Breaker, 1)
-	eventually(t, time.Second, func() bool { return f[0].Peek() == nil }, "its time is up")
-	<-time.After(10 * time.Millisecond) // at the server too, which was told a little later
+	o := redisstore.Options{URL: srv.url(), Quorum: 1}
+	due := func() {
+		t.Helper()
+		eventually(t, 5*time.Second, func() bool {
+			seen, err := redisstore.Look(t.Context(), o, []string{"backend"})
+			st := seen["backend"]
+			return err == nil && st.State == circuit.Open && !st.Until.After(time.Now())
+		}, "the server knows that it is open, and that its time is up")
+	}
+	fleet(t, 1, o, c)[0].Trip() // by hand: a vote would be none that arrives when its time is up
 	for i := range 3 {
-		g := fleet(t, 1, brisk(srv), c)
+		due()
+		g := fleet(t, 1, o, c)
 		p, err := g[0].Acquire()
 		if err != nil || !p.Probe() {
 			t.Fatalf("the first call of process %d is no probe: %v", i, err)
 		}
 		p.Failure()
 		g[0].Close()
-		<-time.After(30 * time.Millisecond)
 	}
-	dropped := fleet(t, 1, brisk(srv), c)
+	due()
+	dropped := fleet(t, 1, o, c)
 	if p, err := dropped[0].Acquire(); err != nil {
 		t.Fatal(err)
 	} else if p.Cancel(); dropped[0].Peek() != nil {
 		t.Error("after a probe without a result it is shut")
 	}
 	dropped[0].Close() // and gives its lease back, as one does that was not used
-	unused := fleet(t, 1, brisk(srv), c)
+	unused := fleet(t, 1, o, c)
 	unused[0].Close()
-	last := fleet(t, 1, brisk(srv), c)
+	last := fleet(t, 1, o, c)
 	if !last[0].Allow() {
 		t.Error("a lease that was not used was not given back")
 	}
