@@ -13,10 +13,8 @@
 package circuit
 
 import (
-	"log/slog"
 	"math"
 	"math/rand/v2"
-	"os"
 	"time"
 
 	"github.com/seed-0f2c7998/perdure/internal/cell"
@@ -67,7 +65,7 @@ func New(name string, c Config) *Breaker {
 	if b.err == nil {
 		b.ceiling = Tokens(c.Budget * float64(Token))
 	}
-	b.cell = b.store.Cell(name, cell.User{Obey: func(o cell.Order) { <-made; b.obey(o) }, Ceiling: int64(b.ceiling)})
+	b.cell = b.store.Cell(name, cell.User{Obey: func(agreed cell.Ask) { <-made; b.obey(agreed) }, Ceiling: int64(b.ceiling)})
 	if b.err != nil {
 		b.cell.Load().Breaker.Store(uint64(word(0).next(Isolated)))
 		return b
@@ -179,122 +177,131 @@ func (b *Breaker) applyFor(e event, why Reason) (word, bool) {
 		return 0, false
 	}
 	for {
-		// The word comes first: read the other way round, another goroutine
-		// may set an instant in between that seems to lie too far ahead.
-		c := b.cell.Load()
-		old := word(c.Breaker.Load())
-		now := time.Now()
-		if b.window.length > 0 {
-			align(now)
+		m := b.plan(e)
+		if m.next == m.old {
+			return m.old, m.admitted
 		}
-		e.now, e.begin, e.u = floor(now), ceil(now), rand.Float64()
-		next, admitted := b.rules.step(old, e)
-		if next == old {
-			return old, admitted
+		if m.admitted && m.next.state() == HalfOpen && !b.store.Grant(b.name, time.Duration(b.rules.lease)*time.Millisecond) {
+			return m.old, false
 		}
-		if admitted && next.state() == HalfOpen && !b.store.Grant(b.name, time.Duration(b.rules.lease)*time.Millisecond) {
-			return old, false
-		}
-		if c.Breaker.CompareAndSwap(uint64(old), uint64(next)) {
-			b.changed(old, next, e.signal, why, now)
-			return next, admitted
+		if b.make(m, why) {
+			return m.next, m.admitted
 		}
 	}
+}
+
+// A move is a step that a breaker is about to make.
+type move struct {
+	cell      *cell.Cell
+	signal    signal
+	old, next word
+	admitted  bool
+	now       time.Time
+}
+
+// plan returns the step for e.
+func (b *Breaker) plan(e event) move {
+	// The word comes first: read the other way round, another goroutine may
+	// set an instant in between that seems to lie too far ahead.
+	m := move{cell: b.cell.Load(), signal: e.signal}
+	m.old = word(m.cell.Breaker.Load())
+	m.now = time.Now()
+	if b.window.length > 0 {
+		align(m.now)
+	}
+	e.now, e.begin, e.u = floor(m.now), ceil(m.now), rand.Float64()
+	m.next, m.admitted = b.rules.step(m.old, e)
+	return m
+}
+
+// swap puts the word after m in the place of the one before it, if that is
+// still there.
+func (m *move) swap() bool { return m.cell.Breaker.CompareAndSwap(uint64(m.old), uint64(m.next)) }
+
+// turns reports whether m changes the state.
+func (m *move) turns() bool { return m.old.state() != m.next.state() }
+
+// make makes m, unless the word has changed since, and does what follows from it.
+func (b *Breaker) make(m move, why Reason) bool {
+	var t Transition
+	made := false
+	if m.turns() {
+		t, made = b.turn(m, why)
+	} else {
+		made = m.swap()
+	}
+	switch {
+	case !made:
+		return false
+	case m.signal == acquire && m.next.state() == HalfOpen:
+		signs(m.cell, m.next)
+	case m.signal == cancel:
+		b.store.Dropped(b.name)
+	}
+	if m.turns() {
+		b.report(t)
+	}
+	return true
+}
+
+// turn makes m, which changes the state, and tells the store, before another
+// change can be made here.
+func (b *Breaker) turn(m move, why Reason) (t Transition, made bool) {
+	b.cell.Lock()
+	defer b.cell.Unlock()
+	if made = m.swap(); made {
+		t = b.changed(m, why)
+	}
+	return t, made
 }
 
 // obey puts the breaker in the state that those who share it have agreed on.
-func (b *Breaker) obey(o cell.Order) {
-	b.applyFor(event{signal: told, state: State(o.State), until: ceil(o.Until)}, Reason{code: Agreed})
+func (b *Breaker) obey(agreed cell.Ask) {
+	if t, changed := b.obeyed(agreed); changed {
+		b.report(t)
+	}
 }
 
-// changed does what follows from a step that was made.
-func (b *Breaker) changed(old, next word, s signal, why Reason, now time.Time) {
-	if s == acquire && next.state() == HalfOpen {
-		signs(b.cell.Load(), next)
+// obeyed is obey without the report, for which nothing may be locked.
+func (b *Breaker) obeyed(agreed cell.Ask) (t Transition, changed bool) {
+	b.cell.Lock()
+	defer b.cell.Unlock()
+	o, due := agreed()
+	for due {
+		m := b.plan(event{signal: told, state: State(o.State), until: ceil(o.Until)})
+		if due = !m.swap(); !due && m.turns() {
+			return b.changed(m, Reason{code: Agreed}), true
+		}
 	}
-	if s == cancel {
-		b.store.Dropped(b.name)
-	}
-	if old.state() == next.state() {
-		return
-	}
+	return t, false
+}
+
+// changed does what follows from a change of state, which was made.
+func (b *Breaker) changed(m move, why Reason) Transition {
+	c, from, to := m.cell, m.old.state(), m.next.state()
 	if why.code == Unknown {
-		why = reason(&b.rules, old, s)
+		why = reason(&b.rules, m.old, m.signal)
 	}
-	c := b.cell.Load()
-	c.Since.Store(now.UnixNano())
+	c.Since.Store(m.now.UnixNano())
 	c.Reason.Store(why.pack())
 	if why.code == ByHand {
-		c.SetByHand(now, uint8(next.state()))
+		c.SetByHand(m.now, uint8(to))
 	}
-	if next.state() == Open {
+	switch to {
+	case Open:
 		c.Trips.Add(1)
-	}
-	if next.state() == Closed {
+	case Closed:
 		b.window.clear(c)
+	case HalfOpen, Isolated:
 	}
-	t := Transition{
-		Name: b.name, From: old.state(), To: next.state(), Reason: why, At: now,
-		ObserveOnly: b.config.ObserveOnly,
+	t := Transition{Name: b.name, From: from, To: to, Reason: why, At: m.now, ObserveOnly: b.config.ObserveOnly}
+	if to == Open {
+		t.RetryAt = b.refusal(m.next, floor(m.now)).RetryAt
 	}
-	if t.To == Open {
-		t.RetryAt = b.refusal(next, floor(now)).RetryAt
-	}
-	if s != told {
+	if m.signal != told {
 		b.store.Changed(b.name, cell.Change{
-			From: uint8(t.From), To: uint8(t.To), Until: b.end(next, floor(now)), Reason: why.pack(), ByHand: why.code == ByHand,
+			From: uint8(from), To: uint8(to), Until: b.end(m.next, floor(m.now)), Reason: why.pack(), ByHand: why.code == ByHand,
 		})
 	}
-	b.report(t)
-}
-
-// proberBits is for the process ID in the word that says who sends a probe; the
-// generation of the breaker's word is above it, so that nobody is named who sent
-// an earlier one.
-const proberBits = 48
-
-// signs notes that this process sends the probe with which the word became w.
-func signs(c *cell.Cell, w word) {
-	c.Probes.Add(1)
-	c.Prober.Store(uint64(w.generation())<<proberBits | uint64(os.Getpid()))
-}
-
-// prober returns the ID of the process that sends the last probe of w, or 0.
-func prober(c *cell.Cell, w word) int {
-	p := c.Prober.Load()
-	if p>>proberBits != uint64(w.generation()) {
-		return 0
-	}
-	return int(p & (1<<proberBits - 1))
-}
-
-// reason is why signal s changed the state of a breaker whose word was old.
-func reason(r *rules, old word, s signal) Reason {
-	switch {
-	case s == acquire:
-		return Reason{code: TimeUp}
-	case s == success:
-		return Reason{code: Recovered, n: r.successes}
-	case s == failure && old.state() == HalfOpen:
-		return Reason{code: ProbeFailed}
-	case s == failure:
-		return Reason{code: Consecutive, n: r.failures}
-	default:
-		return Reason{code: ByHand}
-	}
-}
-
-// report hands t to the observer. What it panics with is logged: the call
-// whose result it was shall not fail for it.
-func (b *Breaker) report(t Transition) {
-	observe := b.config.Observe
-	if observe == nil {
-		observe = LogTo(slog.Default())
-	}
-	defer func() {
-		if v := recover(); v != nil {
-			slog.Default().Error("circuit: Config.Observe panicked", "breaker", t.Name, "panic", v)
-		}
-	}()
-	observe(t)
+	return t
 }

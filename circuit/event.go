@@ -4,7 +4,10 @@ import (
 	"context"
 	"fmt"
 	"log/slog"
+	"os"
 	"time"
+
+	"github.com/seed-0f2c7998/perdure/internal/cell"
 )
 
 // A Transition is one change of a breaker's state.
@@ -40,6 +43,21 @@ func LogTo(logger *slog.Logger) func(Transition) {
 		//nolint:forbidigo // an observer is not given the caller's context
 		logger.LogAttrs(context.Background(), level, text, attrs...)
 	}
+}
+
+// report hands t to the observer. What it panics with is logged: the call
+// whose result it was shall not fail for it.
+func (b *Breaker) report(t Transition) {
+	observe := b.config.Observe
+	if observe == nil {
+		observe = LogTo(slog.Default())
+	}
+	defer func() {
+		if v := recover(); v != nil {
+			slog.Default().Error("circuit: Config.Observe panicked", "breaker", t.Name, "panic", v)
+		}
+	}()
+	observe(t)
 }
 
 // Metrics is what there is to know of a breaker at one moment. Each figure is
@@ -90,6 +108,26 @@ func (b *Breaker) Metrics() Metrics {
 	return m
 }
 
+// proberBits is for the process ID in the word that says who sends a probe; the
+// generation of the breaker's word is above it, so that nobody is named who sent
+// an earlier one.
+const proberBits = 48
+
+// signs notes that this process sends the probe with which the word became w.
+func signs(c *cell.Cell, w word) {
+	c.Probes.Add(1)
+	c.Prober.Store(uint64(w.generation())<<proberBits | uint64(os.Getpid()))
+}
+
+// prober returns the ID of the process that sends the last probe of w, or 0.
+func prober(c *cell.Cell, w word) int {
+	p := c.Prober.Load()
+	if p>>proberBits != uint64(w.generation()) {
+		return 0
+	}
+	return int(p & (1<<proberBits - 1))
+}
+
 // A Reason is why a breaker changed its state.
 type Reason struct {
 	code Cause
@@ -136,6 +174,22 @@ func (r Reason) String() string {
 		return "agreed on by the fleet"
 	default:
 		return "unknown"
+	}
+}
+
+// reason is why signal s changed the state of a breaker whose word was old.
+func reason(r *rules, old word, s signal) Reason {
+	switch {
+	case s == acquire:
+		return Reason{code: TimeUp}
+	case s == success:
+		return Reason{code: Recovered, n: r.successes}
+	case s == failure && old.state() == HalfOpen:
+		return Reason{code: ProbeFailed}
+	case s == failure:
+		return Reason{code: Consecutive, n: r.failures}
+	default:
+		return Reason{code: ByHand}
 	}
 }
 

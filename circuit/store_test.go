@@ -41,7 +41,7 @@ type grudging struct {
 	Memory
 	grant   bool
 	changes []State
-	obey    func(cell.Order)
+	obey    func(cell.Ask)
 	held    time.Time
 	shorts  int
 	drops   int
@@ -119,7 +119,9 @@ type hasty struct {
 func (h *hasty) Cell(key string, u cell.User) *cell.Ref {
 	go func() {
 		defer close(h.done)
-		u.Obey(cell.Order{State: uint8(Open), Until: time.Now().Add(time.Minute)})
+		u.Obey(func() (cell.Order, bool) {
+			return cell.Order{State: uint8(Open), Until: time.Now().Add(time.Minute)}, true
+		})
 	}()
 	return h.Memory.Cell(key, u)
 }
@@ -132,7 +134,7 @@ func TestOrders(t *testing.T) {
 			lines = append(lines, tr.From.String()+" "+tr.To.String()+": "+tr.Reason.String())
 		}})
 		order := func(s State, wait time.Duration) {
-			store.obey(cell.Order{State: uint8(s), Until: time.Now().Add(wait)})
+			store.obey(func() (cell.Order, bool) { return cell.Order{State: uint8(s), Until: time.Now().Add(wait)}, true })
 		}
 		late, _ := b.Acquire()
 		order(Open, 10*time.Second)

@@ -267,6 +267,9 @@ func TestHoldsAndHands(t *testing.T) {
 		t.Errorf("a process that comes later is %v after Ready", late.State())
 	}
 	late.Store.Reset("backend")
+	eventually(t, time.Second, func() bool { return late.State() == circuit.Closed }, "reset in the whole fleet is reset here as well")
+	late.Trip()
+	late.Store.Reset("backend")
 	late.Close()
 	eventually(t, time.Second, func() bool { return a.State() == circuit.Closed && b.State() == circuit.Closed }, "what is left to tell is told at Close")
 }

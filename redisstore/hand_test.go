@@ -159,3 +159,46 @@ func TestHandsInQuickSuccession(t *testing.T) {
 		}
 	}
 }
+
+// A deaf is a Store that is told of a change when it listens again.
+type deaf struct {
+	*redisstore.Store
+
+	changed chan bool // there is something to hear
+	listen  chan bool
+}
+
+func (d *deaf) Changed(name string, c cell.Change) {
+	d.changed <- true
+	<-d.listen
+	d.Store.Changed(name, c)
+}
+
+// What somebody sets by hand is not told at the instant at which it holds. What
+// the fleet agrees on in between used to undo it, and then to be taken for undone.
+func TestHandWhileAnOrderArrives(t *testing.T) {
+	srv := startServer(t)
+	other := fleet(t, 1, redisstore.Options{URL: srv.url()}, circuit.Config{})[0]
+	d := &deaf{
+		Store: open(t, redisstore.Options{URL: srv.url(), Node: "mine"}), changed: make(chan bool), listen: make(chan bool),
+	}
+	mine := circuit.New("backend", circuit.Config{Store: d, RecoveryTimeout: time.Hour, Observe: func(circuit.Transition) {}})
+	ready(t, d.Store)
+	go mine.Isolate()
+	<-d.changed // it is isolated, and nobody has been told
+	other.Trip()
+	known := func(s circuit.State) {
+		t.Helper()
+		eventually(t, 5*time.Second, func() bool { st, _ := d.Status("backend"); return st.State == s }, "%v elsewhere", s)
+	}
+	known(circuit.Open)
+	other.Breaker.Reset()
+	known(circuit.Closed)
+	<-time.After(20 * time.Millisecond) // time enough to obey
+	if mine.State() != circuit.Isolated {
+		t.Errorf("before it is told, it is %v", mine.State())
+	}
+	close(d.listen)
+	eventually(t, 5*time.Second, func() bool { return other.State() == circuit.Isolated }, "it is told")
+	eventually(t, 5*time.Second, func() bool { return mine.State() == circuit.Isolated }, "it is in it itself")
+}

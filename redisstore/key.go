@@ -17,20 +17,20 @@ type key struct {
 	ref  *cell.Ref
 
 	mirror  mirror
-	contact time.Time        // of the server's last answer; at first, of when it was made
-	obey    func(cell.Order) // tells the local breaker
-	obeying bool             // and is doing so
-	held    string           // the not-before instant that the cell has last been given
-	heard   uint64           // names what was last set elsewhere by hand; for the cell, once its breaker obeys
-	hand    *job             // set by hand; what came before it no longer matters
-	own     *job             // the latest transition of its own since
-	hold    time.Time        // not-before instant to tell, zero for none
-	lost    *lost            // what the server has forgotten
-	ask     time.Duration    // length of the probe for which a lease is wanted, 0 for none
-	read    bool             // it is to be read
-	purse   purse            // its budget
-	release bool             // its lease is to be given back, if it is not used
-	telling bool             // transitions of its own are on their way to the server
+	contact time.Time      // of the server's last answer; at first, of when it was made
+	obey    func(cell.Ask) // tells the local breaker
+	obeying bool           // and is doing so
+	held    string         // the not-before instant that the cell has last been given
+	heard   uint64         // names what was last set elsewhere by hand; for the cell, once its breaker obeys
+	hand    *job           // set by hand; what came before it no longer matters
+	own     *job           // the latest transition of its own since
+	hold    time.Time      // not-before instant to tell, zero for none
+	lost    *lost          // what the server has forgotten
+	ask     time.Duration  // length of the probe for which a lease is wanted, 0 for none
+	read    bool           // it is to be read
+	purse   purse          // its budget
+	release bool           // its lease is to be given back, if it is not used
+	telling bool           // transitions of its own are on their way to the server
 }
 
 // A job is a transition to tell.
@@ -113,12 +113,17 @@ func (s *Store) Changed(name string, c cell.Change) {
 	case !tell:
 		return
 	case j.kind == byHand:
-		j.at = time.Now()
-		k.hand, k.own, k.hold, k.lost = &j, nil, time.Time{}, nil
+		k.byHand(j)
 	default:
 		k.own = j.after(k.own)
 	}
 	s.wake()
+}
+
+// byHand has the server told of j, which is set now, and of nothing from before.
+func (k *key) byHand(j job) {
+	j.kind, j.at = byHand, time.Now()
+	k.hand, k.own, k.hold, k.lost = &j, nil, time.Time{}, nil
 }
 
 // after returns j as it is to be told if before has not been told yet: what a

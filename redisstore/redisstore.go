@@ -39,7 +39,6 @@ import (
 	"github.com/redis/rueidis"
 
 	"github.com/seed-0f2c7998/perdure/circuit"
-	"github.com/seed-0f2c7998/perdure/internal/cell"
 )
 
 // A Store shares breakers with a fleet. It is a [circuit.Store], safe for
@@ -132,7 +131,12 @@ func (s *Store) Ready(ctx context.Context) error {
 // process's own is closed, which its Reset would not tell anybody. It must
 // have been made with this Store.
 func (s *Store) Reset(name string) {
-	s.Changed(name, cell.Change{To: uint8(circuit.Closed), ByHand: true})
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if k := s.keys[name]; k != nil {
+		k.byHand(job{state: circuit.Closed})
+		s.wake()
+	}
 }
 
 // A Status is what the fleet has agreed on about one breaker, as far as this

@@ -223,8 +223,8 @@ func (s *Store) obey(ctx context.Context) {
 		case <-ctx.Done():
 			return
 		}
-		for k, o := s.next(); k != nil; k, o = s.next() {
-			k.obey(o)
+		for k := s.next(); k != nil; k = s.next() {
+			k.obey(func() (cell.Order, bool) { return s.order(k) })
 			s.mu.Lock()
 			k.obeying = false
 			if k.heard != 0 {
@@ -236,19 +236,27 @@ func (s *Store) obey(ctx context.Context) {
 	}
 }
 
-// next returns a key whose breaker has to be told something, and what.
-func (s *Store) next() (*key, cell.Order) {
+// next returns a key whose breaker has to be told something.
+func (s *Store) next() *key {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	now := time.Now()
 	for _, k := range s.keys {
-		if o, due := k.due(now); due {
-			k.mirror.follow(o)
-			k.obeying = k.obey != nil
-			if k.obeying {
-				return k, o
-			}
+		if _, due := k.due(now); due && k.obey != nil {
+			return k
 		}
 	}
-	return nil, cell.Order{}
+	return nil
+}
+
+// order returns what the breaker of k has to be told, if it still has.
+func (s *Store) order(k *key) (cell.Order, bool) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	o, due := k.due(time.Now())
+	if due {
+		k.mirror.follow(o)
+		k.obeying = true
+	}
+	return o, due
 }

@@ -8,7 +8,15 @@ import (
 
 // A Ref leads to the cell of one key. A [Store] whose memory is taken away lets
 // it lead elsewhere, so its users load it anew for each call.
-type Ref struct{ cell atomic.Pointer[Cell] }
+//
+// Its mutex is held from before the state of the breaker changes until the Store
+// has been told. If an order of the fleet came in between, it would undo a change
+// of which nobody knows, and the Store would take that one for the latest.
+type Ref struct {
+	sync.Mutex
+
+	cell atomic.Pointer[Cell]
+}
 
 // NewRef returns a Ref that leads to c.
 func NewRef(c *Cell) *Ref {
@@ -39,7 +47,7 @@ type Store interface {
 	Dropped(key string)
 
 	// Changed is told of each transition of key's breaker that this process
-	// has made, unless it was an Order.
+	// has made, in their order, unless it was an Order. The Ref is locked.
 	Changed(key string, c Change)
 
 	// Held is told of each not-before instant that this process has set.
@@ -53,11 +61,15 @@ type Store interface {
 type User struct {
 	// Obey sets the state that all who share the breaker have agreed on. A
 	// store that learns of it calls Obey on a goroutine of its own.
-	Obey func(Order)
+	Obey func(Ask)
 	// Ceiling is that of the breaker's budget, in the units of [Budget]; 0: it
 	// has none.
 	Ceiling int64
 }
+
+// An Ask is the question for an Order, if there is still one, which Obey puts
+// when it has locked the Ref.
+type Ask func() (o Order, due bool)
 
 // An Order is the state that all who share a breaker have agreed on.
 type Order struct {
