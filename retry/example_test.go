@@ -194,6 +194,19 @@ func ExamplePolicy_Set() {
 	// {"name":"s3_upload","max_attempts":7,"base_delay":0.5,"max_delay":30,"exponential_base":2,"jitter":0.25} <nil>
 }
 
+func ExamplePolicy_Rerun() {
+	// A step of an orchestrator, which tries it again and tells how often it did.
+	for tries := range 4 {
+		p := retry.S3Upload().Rerun(tries)
+		fmt.Println(p.Attempts())
+	}
+	// Output:
+	// 5
+	// 2
+	// 1
+	// 1
+}
+
 func ExamplePreset() {
 	p, err := retry.Preset("s3_heavy")
 	fmt.Println(p.Attempts(), p.BaseDelay, p.MaxDelay, p.Jitter, err)

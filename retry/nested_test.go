@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"math"
 	"testing"
 	"time"
 
@@ -92,6 +93,50 @@ func TestNestedRetryAt(t *testing.T) {
 		d := p.Decide(retry.Outcome{Attempt: 2, Err: c.err, Now: now}, 0)
 		if !errors.Is(d.Stop, retry.ErrPermanent) || !d.RetryAt.Equal(c.want) {
 			t.Errorf("%s: %+v, want to stop and come back at %v", name, d, c.want)
+		}
+	}
+}
+
+// What is run again by somebody else makes fewer attempts each time, never none,
+// and never any number because nothing was left of its time.
+func TestRerun(t *testing.T) {
+	t.Parallel()
+	for _, c := range []struct {
+		n        int
+		is, want retry.Policy
+	}{
+		{0, retry.Policy{}, retry.Policy{}},
+		{-1, retry.Policy{MaxAttempts: 4}, retry.Policy{MaxAttempts: 4}},
+		{1, retry.Policy{}, retry.Policy{MaxAttempts: 2}},
+		{2, retry.Policy{}, retry.Policy{MaxAttempts: 1}},
+		{3, retry.Policy{MaxAttempts: 20}, retry.Policy{MaxAttempts: 2}},
+		{math.MaxInt, retry.Policy{MaxAttempts: math.MaxInt}, retry.Policy{MaxAttempts: 1}},
+		{1, retry.Policy{MaxAttempts: 1}, retry.Policy{MaxAttempts: 1}},
+		{1, retry.Policy{MaxAttempts: 8, MaxElapsed: time.Minute}, retry.Policy{MaxAttempts: 4, MaxElapsed: time.Minute}},
+		{2, retry.Policy{MaxAttempts: retry.Unlimited, MaxElapsed: time.Minute}, retry.Policy{MaxAttempts: retry.Unlimited, MaxElapsed: 15 * time.Second}},
+		{100, retry.Policy{MaxAttempts: retry.Unlimited, MaxElapsed: time.Minute}, retry.Policy{MaxAttempts: retry.Unlimited, MaxElapsed: 1}},
+		{3, retry.Policy{MaxAttempts: retry.Unlimited}, retry.Policy{MaxAttempts: retry.Unlimited}},
+		{1, retry.Policy{MaxAttempts: -7}, retry.Policy{MaxAttempts: -7}}, // Validate has to see it
+	} {
+		got := c.is.Rerun(c.n)
+		if got.MaxAttempts != c.want.MaxAttempts || got.MaxElapsed != c.want.MaxElapsed {
+			t.Errorf("%d attempts in %v, Rerun(%d): %d in %v, want %d in %v", c.is.MaxAttempts, c.is.MaxElapsed, c.n,
+				got.MaxAttempts, got.MaxElapsed, c.want.MaxAttempts, c.want.MaxElapsed)
+		}
+	}
+}
+
+// All runs together make fewer than twice the attempts of the first, and one for
+// each of the others.
+func TestRerunsTogether(t *testing.T) {
+	t.Parallel()
+	for attempts := 1; attempts <= 40; attempts++ {
+		sum := 0
+		for n := range 40 {
+			p := retry.Policy{MaxAttempts: attempts}.Rerun(n)
+			if sum += p.Attempts(); sum >= 2*attempts+n {
+				t.Errorf("%d attempts, run again %d times: %d attempts in all, want fewer than %d", attempts, n, sum, 2*attempts+n)
+			}
 		}
 	}
 }

@@ -93,6 +93,26 @@ func (p *Policy) maxRetryAfter() time.Duration { return or(p.MaxRetryAfter, time
 // Attempts returns how often the operation is tried, or [Unlimited].
 func (p *Policy) Attempts() int { return or(p.MaxAttempts, 5) }
 
+// Rerun returns the policy of an operation that whoever runs it has run n times
+// before, because it failed: an orchestrator that retries the step which p
+// retries within. Each time halves the attempts, rounded down, to one at least.
+// So however often it is run, all of them make fewer attempts than twice those
+// of the first run and one for each of the others, where a policy that stays as
+// it is would multiply them.
+//
+// Of [Unlimited] attempts it is MaxElapsed that is halved; without that there is
+// nothing to halve. An n of 0 or below changes nothing, and nor does p change.
+func (p Policy) Rerun(n int) Policy {
+	switch attempts := p.Attempts(); {
+	case n <= 0:
+	case attempts > 0:
+		p.MaxAttempts = max(attempts>>n, 1)
+	case attempts == Unlimited && p.MaxElapsed > 0:
+		p.MaxElapsed = max(p.MaxElapsed>>n, 1) // 0 would be no limit
+	}
+	return p
+}
+
 // or is cmp.Or for two, which is inlined: every call comes by.
 func or[T comparable](v, byDefault T) T {
 	if v == *new(T) {

@@ -160,9 +160,14 @@ func TestWhatIsWrong(t *testing.T) {
 }
 
 func TestAttemptsHalveWithEachRetryOfTheStep(t *testing.T) {
-	for retryNumber, want := range map[int]int{0: 5, 1: 2, 2: 1, 3: 1, 1000: 1} {
-		if got := attempts(retryNumber); got != want {
-			t.Errorf("attempts(%d) = %d, want %d", retryNumber, got, want)
+	newStore(t)
+	for retryNumber, want := range map[int]int{0: 5, 1: 2, 2: 1, 1000: 1} {
+		api := httptestfault.New(httptestfault.Steps(httptestfault.Step{Status: 503}))
+		s := &pipes.Session{Dagster: pipes.Context{RetryNumber: retryNumber}}
+		err := run(t.Context(), s, []string{"stations", "-api", api.URL, "-to", "s3://bikes/stations.parquet"})
+		if got := len(api.Requests()); err == nil || got != want {
+			t.Errorf("retry %d of the step: %v after %d requests, want %d", retryNumber, err, got, want)
 		}
+		api.Close()
 	}
 }

@@ -38,7 +38,7 @@ func newLink(s *pipes.Session, lookup func(string) (string, bool)) (*link, error
 		return nil, err
 	}
 	if l.policy.MaxAttempts == 0 { // it is not set
-		l.policy.MaxAttempts = attempts(s.Dagster.RetryNumber)
+		l.policy = l.policy.Rerun(s.Dagster.RetryNumber)
 	}
 	observe := s.Observe(nil)
 	l.policy.Observe = func(e retry.Event) {
@@ -71,12 +71,6 @@ func (l *link) configure(lookup func(string) (string, bool)) error {
 		wrong = append(wrong, l.session.Dagster.Extra("perdure", &l.policy))
 	}
 	return errors.Join(wrong...)
-}
-
-// attempts are halved with each retry of the step, as the command does: so all of
-// them together are fewer than twice those of the first, and one each.
-func attempts(retryNumber int) int {
-	return max(retry.Default().MaxAttempts>>min(retryNumber, 30), 1)
 }
 
 // client returns the way to HTTP servers.
