@@ -56,8 +56,9 @@ const every = time.Second
 func Open(path string) *Store {
 	s := &Store{path: path, stop: make(chan struct{}), refs: make(map[string]*cell.Ref)}
 	if path == "" {
-		if s.path, s.err = Path(); s.err != nil {
-			s.warn(s.err)
+		var err error
+		if s.path, err = Path(); err != nil {
+			s.warn(err)
 			return s
 		}
 	}
