@@ -12,6 +12,7 @@ import (
 	"github.com/seed-0f2c7998/perdure/cmd/perdure/internal/copying"
 	"github.com/seed-0f2c7998/perdure/cmd/perdure/internal/dagster"
 	"github.com/seed-0f2c7998/perdure/cmd/perdure/internal/exit"
+	"github.com/seed-0f2c7998/perdure/cmd/perdure/internal/help"
 	"github.com/seed-0f2c7998/perdure/cmd/perdure/internal/policy"
 	"github.com/seed-0f2c7998/perdure/cmd/perdure/internal/progress"
 	"github.com/seed-0f2c7998/perdure/cmd/perdure/internal/state"
@@ -71,19 +72,11 @@ func (a *app) copyCommand() *cobra.Command {
   perdure copy -r ./2024 s3://bikes/raw/2024 --manifest copied.jsonl
   perdure copy s3://bikes/raw/hour.csv - --endpoint-url http://localhost:9000 | head
   pg_dump bikes | perdure copy - s3://backup/bikes.sql`,
-		Args: func(_ *cobra.Command, args []string) error {
-			switch len(args) {
-			case 2:
-				return nil
-			case 1:
-				return errors.New("1 argument, want two: SRC and DST")
-			}
-			return fmt.Errorf("%d arguments, want two: SRC and DST", len(args))
-		},
+		Args:                  help.Exactly(2, "two: SRC and DST"),
 		DisableFlagsInUseLine: true,
 		RunE: func(c *cobra.Command, args []string) error {
 			a.report(c.Context(), args[1], more.manifest)
-			if err := errors.Join(more.check(c.Flags()), a.dagster.Choose(more.asset), a.dagster.Govern(f)); err != nil {
+			if err := errors.Join(more.check(c.Flags()), copying.CheckEndpoint("--endpoint-url", endpoint), a.dagster.Choose(more.asset), a.dagster.Govern(f)); err != nil {
 				return err
 			}
 			job := &copying.Job{
@@ -145,7 +138,7 @@ func (a *app) prepare(f *policy.Flags, job *copying.Job, meter *progress.Meter) 
 		s.Breaker.Observe = circuit.LogTo(meter.Log)
 		if store == nil {
 			if store, err = state.Open(s.Store, meter.Log); err != nil {
-				return retry.Policy{}, circuit.Config{}, err
+				return retry.Policy{}, circuit.Config{}, s.Refuse(err)
 			}
 			job.Patience.Learn = store.Ready
 		}
@@ -176,7 +169,7 @@ func (a *app) meter(name string) *progress.Meter {
 }
 
 // counted returns a number with what it is of.
-func counted(n int, one, many string) string {
+func counted[N int | int64](n N, one, many string) string {
 	if n == 1 {
 		return "1 " + one
 	}
@@ -194,7 +187,7 @@ func requests(sent, retries int) string {
 
 // copied is the last line.
 func copied(r copying.Result) string {
-	text := fmt.Sprintf("Copied %s to %s: %d bytes in %.1f seconds", r.Source, r.Destination, r.Bytes, r.Elapsed.Seconds())
+	text := fmt.Sprintf("Copied %s to %s: %s in %.1f seconds", r.Source, r.Destination, counted(r.Bytes, "byte", "bytes"), r.Elapsed.Seconds())
 	if r.Attempts > 0 {
 		text += ", " + requests(r.Attempts, r.Retries)
 	}

@@ -14,6 +14,7 @@ import (
 	"time"
 
 	"github.com/seed-0f2c7998/perdure/httpretry/httptestfault"
+	"github.com/seed-0f2c7998/perdure/s3test"
 )
 
 // command returns the command as a process of its own: this test binary, which
@@ -106,6 +107,24 @@ func TestInterruptedCopyToFile(t *testing.T) {
 				t.Errorf("the old file has %d other bytes", len(content))
 			}
 		})
+	}
+}
+
+// A copy of many files that is interrupted before the first says no more than that.
+func TestInterruptedListing(t *testing.T) {
+	s := startTestServers(t)
+	s.store.Script(func(s3test.Request) s3test.Fault { return s3test.SlowAnswer(time.Hour) })
+	var log bytes.Buffer
+	c := command(t, s.environ(t.TempDir()), "copy", "-r", "s3://bikes/raw", t.TempDir())
+	c.Stderr = &log
+	start(t, c)
+	eventually(t, "it has asked for a listing", func() bool { return s.store.Count(http.MethodGet, "/bikes") > 0 })
+	if err := c.Process.Signal(os.Interrupt); err != nil {
+		t.Fatal(err)
+	}
+	interrupted(t, c, &log, 130)
+	if got, want := log.String(), "perdure: stopped by signal: interrupt\n"; got != want {
+		t.Errorf("it says %q, want %q", got, want)
 	}
 }
 

@@ -9,6 +9,7 @@ import (
 
 	"github.com/seed-0f2c7998/perdure/cmd/perdure/internal/demo"
 	"github.com/seed-0f2c7998/perdure/cmd/perdure/internal/exit"
+	"github.com/seed-0f2c7998/perdure/cmd/perdure/internal/help"
 )
 
 func (a *app) demoCommand() *cobra.Command {
@@ -21,7 +22,7 @@ func (a *app) demoCommand() *cobra.Command {
 Both servers are real ones, started on 127.0.0.1 for the time of the demo. What goes wrong with them is
 dealt from a seed; another seed gives another course. Nothing of yours is read or changed: not the AWS
 environment, not PERDURE_ variables, no files but in a temporary directory.`,
-		Args: cobra.NoArgs,
+		Args: help.Exactly(0, "none"),
 		RunE: func(c *cobra.Command, _ []string) error {
 			ctx, stop := exit.OnSignal(c.Context())
 			defer stop()
@@ -37,7 +38,8 @@ environment, not PERDURE_ variables, no files but in a temporary directory.`,
 			return demo.Run(ctx, o)
 		},
 	}
-	c.Flags().Uint64Var(&o.Seed, "seed", o.Seed, "`number` that decides what goes wrong")
+	c.Flags().Uint64Var(&o.Seed, "seed", o.Seed, "`number` that decides what goes wrong (1)")
+	c.Flags().Lookup("seed").DefValue = "0" // which is not shown
 	c.Flags().BoolVar(&o.Keep, "keep", false, "leave the servers up afterwards, until ctrl-C")
 	return c
 }

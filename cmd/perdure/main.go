@@ -4,8 +4,8 @@
 package main
 
 import (
+	"cmp"
 	"context"
-	"errors"
 	"fmt"
 	"io"
 	"log/slog"
@@ -102,7 +102,7 @@ func (a *app) isOutput(name string) bool {
 
 // tell writes an error that nobody has written yet.
 func (a *app) tell(err error) {
-	text := redact.String(err.Error())
+	text := report.Plain(redact.String(err.Error()))
 	if text == "" {
 		return
 	}
@@ -120,26 +120,29 @@ func (a *app) tell(err error) {
 // root returns the tree of commands.
 func (a *app) root() *cobra.Command {
 	root := &cobra.Command{
-		Use:           "perdure",
+		Use:           "perdure COMMAND",
 		Short:         "Make calls outlast failures, without making the failures worse",
 		SilenceErrors: true,
 		SilenceUsage:  true,
+		Version:       version(),
 		PersistentPreRunE: func(c *cobra.Command, _ []string) error {
 			return a.start(c)
 		},
 	}
+	root.SetVersionTemplate("{{.Version}}\n")
 	root.SetOut(a.stdout)
 	root.SetErr(a.stderr)
 	root.SetUsageFunc(help.Usage)
-	root.SetFlagErrorFunc(func(c *cobra.Command, err error) error { return flagError(c.Flags(), err) })
+	root.SetFlagErrorFunc(help.FlagError)
 	root.PersistentFlags().BoolVar(&a.json, "json", false, "write events, and results, as JSON, one object a line")
 	root.PersistentFlags().StringVar(&a.level, "log-level", "", "least `level` to log: debug, info, warn or error (info)")
 	root.PersistentFlags().BoolP("help", "h", false, "show this help")
-	_ = root.PersistentFlags().SetAnnotation("help", policy.Group, []string{"Other"})
-	_ = root.PersistentFlags().SetAnnotation("json", policy.Group, []string{"Other"})
-	_ = root.PersistentFlags().SetAnnotation("log-level", policy.Group, []string{"Other"})
+	root.Flags().Bool("version", false, "print the version")
+	for _, flags := range []*pflag.FlagSet{root.PersistentFlags(), root.Flags()} {
+		flags.VisitAll(func(f *pflag.Flag) { f.Annotations = map[string][]string{policy.Group: {"Other"}} })
+	}
 	cobra.EnableCommandSorting = false // the order below is that of the help
-	root.AddCommand(
+	help.Group(root,
 		a.runCommand(),
 		a.copyCommand(),
 		a.s3Command(),
@@ -151,6 +154,7 @@ func (a *app) root() *cobra.Command {
 		help.Policy(),
 		help.ExitCodes(),
 	)
+	help.Complete(root)
 	for _, c := range root.Commands() {
 		completeWords(c)
 	}
@@ -232,33 +236,13 @@ func (a *app) settings(f *policy.Flags) (*policy.Settings, error) {
 	return s, nil
 }
 
-// flagError makes of pflag's errors ours: without its own words around them,
-// and with the nearest flag for one that does not exist.
-func flagError(flags *pflag.FlagSet, err error) error {
-	if invalid, ok := errors.AsType[*pflag.InvalidValueError](err); ok {
-		if bad, ok := errors.AsType[*setting.Error](err); ok {
-			return &setting.Error{Field: "--" + invalid.GetFlag().Name, Value: bad.Value, Want: bad.Want}
-		}
-	}
-	unknown, ok := errors.AsType[*pflag.NotExistError](err)
-	if !ok || len(unknown.GetSpecifiedName()) < 2 {
-		return err
-	}
-	var names []string
-	flags.VisitAll(func(f *pflag.Flag) { names = append(names, f.Name) })
-	if s := setting.Nearest(unknown.GetSpecifiedName(), names); s != "" {
-		return fmt.Errorf("%w; did you mean --%s?", err, s)
-	}
-	return err
-}
-
 func (a *app) versionCommand() *cobra.Command {
 	return &cobra.Command{
 		Use:   "version",
 		Short: "Print the version",
-		Args:  cobra.NoArgs,
+		Args:  help.Exactly(0, "none"),
 		RunE: func(*cobra.Command, []string) error {
-			_, err := fmt.Fprintf(a.stdout, "perdure %s (%s, %s/%s)\n", version(), runtime.Version(), runtime.GOOS, runtime.GOARCH)
+			_, err := fmt.Fprintln(a.stdout, version())
 			return err
 		},
 	}
@@ -268,15 +252,13 @@ func (a *app) versionCommand() *cobra.Command {
 // linker sets it.
 var release string //nolint:gochecknoglobals // the linker knows nothing else
 
-// version returns the release, or the module's version: the tag that it was
-// installed from, or what the go command knows of the tree that it was built from.
+// version returns one line about the binary: its release, or the version of the
+// module: the tag that it was installed from, or what the go command knows of the
+// tree that it was built from.
 func version() string {
-	if release != "" {
-		return release
+	text := release
+	if info, ok := debug.ReadBuildInfo(); ok && text == "" {
+		text = info.Main.Version
 	}
-	info, ok := debug.ReadBuildInfo()
-	if !ok || info.Main.Version == "" {
-		return "(devel)"
-	}
-	return info.Main.Version
+	return fmt.Sprintf("perdure %s (%s, %s/%s)", cmp.Or(text, "(devel)"), runtime.Version(), runtime.GOOS, runtime.GOARCH)
 }

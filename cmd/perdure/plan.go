@@ -1,13 +1,20 @@
 package main
 
 import (
+	"bytes"
+	"cmp"
 	"errors"
+	"io/fs"
 	"os"
 
 	"github.com/spf13/cobra"
 
+	"github.com/seed-0f2c7998/perdure/cmd/perdure/internal/copying"
+	"github.com/seed-0f2c7998/perdure/cmd/perdure/internal/help"
 	"github.com/seed-0f2c7998/perdure/cmd/perdure/internal/plan"
 	"github.com/seed-0f2c7998/perdure/cmd/perdure/internal/policy"
+	"github.com/seed-0f2c7998/perdure/cmd/perdure/internal/report"
+	"github.com/seed-0f2c7998/perdure/internal/redact"
 )
 
 // planFlags are the flags of plan besides those of every policy.
@@ -18,7 +25,7 @@ type planFlags struct {
 }
 
 func (a *app) planCommand() *cobra.Command {
-	f := planFlags{failureRate: 0.3}
+	var f planFlags
 	c := &cobra.Command{
 		Use:   "plan [flags]",
 		Short: "Show what a policy will do",
@@ -30,7 +37,7 @@ at the latest, each takes its attempt_timeout.`,
 		Example: `  perdure plan --preset s3_upload
   perdure plan --preset pipeline --attempt-timeout 60 --failure-rate 0.5
   perdure plan --config policy.yaml --svg policy.svg`,
-		Args:                  cobra.NoArgs,
+		Args:                  help.Exactly(0, "none"),
 		DisableFlagsInUseLine: true,
 		RunE: func(*cobra.Command, []string) error {
 			return a.plan(&f)
@@ -38,7 +45,6 @@ at the latest, each takes its attempt_timeout.`,
 	}
 	flags := c.Flags()
 	flags.Var(policy.Ratio(&f.failureRate), "failure-rate", "`chance` that an attempt fails, above 0 and at most 1 (0.3)")
-	flags.Lookup("failure-rate").DefValue = ""
 	flags.StringVar(&f.svg, "svg", "", "write a picture to this `file`")
 	f.policy = policy.Add(flags)
 	return c
@@ -49,10 +55,8 @@ func (a *app) plan(f *planFlags) error {
 	if err != nil {
 		return err
 	}
-	if s.Policy.Name == "" {
-		s.Policy.Name = s.Preset
-	}
-	p := plan.Make(s.Policy, s.Breaker.Budget, f.failureRate)
+	s.Policy.Name = report.Plain(redact.String(cmp.Or(s.Policy.Name, s.Preset)))
+	p := plan.Make(s.Policy, s.Breaker.Budget, cmp.Or(f.failureRate, 0.3))
 	if f.svg != "" {
 		if err := writePicture(p, f.svg); err != nil {
 			return err
@@ -64,10 +68,19 @@ func (a *app) plan(f *planFlags) error {
 	return p.Table(a.stdout)
 }
 
+// writePicture writes the file at path, or makes none.
 func writePicture(p *plan.Plan, path string) error {
-	file, err := os.Create(path)
-	if err != nil {
+	var picture bytes.Buffer
+	if err := p.SVG(&picture); err != nil {
 		return err
 	}
-	return errors.Join(p.SVG(file), file.Close())
+	_, before := os.Stat(path)
+	err := os.WriteFile(path, picture.Bytes(), 0o666) //nolint:gosec // less the umask, as for any new file
+	if err == nil {
+		return nil
+	}
+	if errors.Is(before, fs.ErrNotExist) {
+		_ = os.Remove(path)
+	}
+	return copying.Explain("write", path, err)
 }

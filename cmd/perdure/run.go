@@ -71,8 +71,7 @@ a signal came between two, it is 64 (wrong usage), 75 (come back later) or 128+n
 	flags.Var(&f.again, "retry-on-exit", "retry only these exit `codes`, as 1,2,64-78 (all but 0)")
 	flags.Var(&f.stop, "stop-on-exit", "never retry these exit `codes`; wins")
 	flags.BoolVar(&f.buffer, "buffer", false, "keep standard output back, and write only that of the last attempt")
-	flags.Var(policy.Span(&f.killAfter), "kill-after", "`seconds` from the end of --attempt-timeout to the kill by force (5)")
-	flags.Lookup("kill-after").DefValue = ""
+	flags.Var(policy.Wait(&f.killAfter), "kill-after", "`seconds` from the end of --attempt-timeout to the kill by force (5)")
 	addWait(flags, &f.wait)
 	flags.Var(&f.dagster, "dagster", "what the command has to do with Dagster, if that has started us: strip, relay or passthrough (strip)")
 	_ = flags.SetAnnotation("dagster", policy.Words, dagster.Modes())
@@ -113,7 +112,7 @@ func (a *app) run(c *cobra.Command, f *runFlags, args []string) error {
 	} else {
 		store, err := state.Open(s.Store, a.log)
 		if err != nil {
-			return err
+			return s.Refuse(err)
 		}
 		defer store.Close()
 		s.Breaker.Store, s.Breaker.Observe = store, circuit.LogTo(a.log)

@@ -9,29 +9,22 @@ import (
 
 	"github.com/seed-0f2c7998/perdure/cmd/perdure/internal/copying"
 	"github.com/seed-0f2c7998/perdure/cmd/perdure/internal/exit"
+	"github.com/seed-0f2c7998/perdure/cmd/perdure/internal/help"
+	"github.com/seed-0f2c7998/perdure/cmd/perdure/internal/place"
 	"github.com/seed-0f2c7998/perdure/cmd/perdure/internal/policy"
-	"github.com/seed-0f2c7998/perdure/internal/setting"
 )
 
 // s3Command holds what there is to do with a store besides copying.
 func (a *app) s3Command() *cobra.Command {
-	c := &cobra.Command{
+	return help.Group(&cobra.Command{
 		Use:   "s3 COMMAND",
 		Short: "Look after an S3-compatible store",
-		RunE: func(c *cobra.Command, args []string) error {
-			if len(args) > 0 {
-				return exit.UsageError(setting.Unknown("COMMAND", args[0], []string{"clean"}))
-			}
-			return c.Help()
-		},
-	}
-	c.AddCommand(a.cleanCommand())
-	return c
+	}, a.cleanCommand())
 }
 
 func (a *app) cleanCommand() *cobra.Command {
 	var f *policy.Flags
-	endpoint, age, wait := "", "", time.Duration(0)
+	endpoint, age, wait := "", 24*time.Hour, time.Duration(0)
 	c := &cobra.Command{
 		Use:   "clean [flags] s3://BUCKET[/PREFIX]",
 		Short: "Abort uploads that were begun some time ago and not completed",
@@ -43,37 +36,31 @@ that would need to know is removed as well. A store does not say who began an up
 of other programs, too, and --older-than must be more than any upload takes.`,
 		Example: `  perdure s3 clean s3://bikes
   perdure s3 clean s3://bikes/raw/ --older-than 1h`,
-		Args: func(_ *cobra.Command, args []string) error {
-			if len(args) != 1 {
-				return fmt.Errorf("%d arguments, want one: s3://BUCKET or s3://BUCKET/PREFIX", len(args))
-			}
-			return nil
-		},
+		Args:                  help.Exactly(1, "one: s3://BUCKET or s3://BUCKET/PREFIX"),
 		DisableFlagsInUseLine: true,
 		RunE: func(c *cobra.Command, args []string) error {
+			if err := copying.CheckEndpoint("--endpoint-url", endpoint); err != nil {
+				return err
+			}
 			return a.clean(c, f, args[0], age, &copying.Job{EndpointURL: endpoint, Patience: a.patience(wait)})
 		},
 	}
-	c.Flags().StringVar(&age, "older-than", "24h", "least `age` of an upload that is aborted, as 90m, or seconds")
+	c.Flags().Var(policy.Span(&age, 0, 10_000*time.Hour), "older-than", "least `age` in seconds of an upload that is aborted (24h)")
+	c.Flags().Lookup("older-than").DefValue = ""
 	c.Flags().StringVar(&endpoint, "endpoint-url", "", "`URL` of an S3-compatible store (AWS, or what AWS_ENDPOINT_URL says)")
 	addWait(c.Flags(), &wait)
 	f = policy.Add(c.Flags())
 	return c
 }
 
-func (a *app) clean(c *cobra.Command, f *policy.Flags, place, age string, link *copying.Job) error {
-	bucket, prefix, err := copying.ParsePrefix(place)
+func (a *app) clean(c *cobra.Command, f *policy.Flags, keys string, old time.Duration, link *copying.Job) error {
+	bucket, prefix, err := place.ParsePrefix(keys)
 	if err != nil {
-		return err
-	}
-	old, longest := time.Duration(0), 10_000*time.Hour
-	span := setting.Span("--older-than", "", 0, longest, setting.None, func(d *time.Duration) *time.Duration { return d })
-	if err := span.Set(&old, age); err != nil {
 		return err
 	}
 	ctx, stop := exit.OnSignal(c.Context())
 	defer stop()
-	meter := a.meter(place)
+	meter := a.meter(keys)
 	defer meter.End()
 	done, err := a.prepare(f, link, meter)
 	defer done()

@@ -14,10 +14,10 @@ import (
 
 	"github.com/seed-0f2c7998/perdure/circuit"
 	"github.com/seed-0f2c7998/perdure/cmd/perdure/internal/exit"
+	"github.com/seed-0f2c7998/perdure/cmd/perdure/internal/help"
 	"github.com/seed-0f2c7998/perdure/cmd/perdure/internal/patience"
 	"github.com/seed-0f2c7998/perdure/cmd/perdure/internal/policy"
 	"github.com/seed-0f2c7998/perdure/cmd/perdure/internal/state"
-	"github.com/seed-0f2c7998/perdure/internal/redact"
 	"github.com/seed-0f2c7998/perdure/internal/setting"
 )
 
@@ -33,16 +33,16 @@ a server asked not to be called, and who has the probe that is out. BUDGET is th
 budget that has been touched. With a store that hosts share, its server is asked as well.
 
 It changes nothing, and makes no file. With --json, each look is one object in a line.`,
-		Args: cobra.NoArgs,
+		Args: help.Exactly(0, "none"),
 		RunE: func(c *cobra.Command, _ []string) error {
 			s, err := a.settings(f)
 			if err != nil {
 				return err
 			}
 			if watch {
-				return a.watch(c.Context(), s.Store)
+				return s.Refuse(a.watch(c.Context(), s.Store))
 			}
-			return a.status(c.Context(), s.Store, a.warnFleet)
+			return s.Refuse(a.status(c.Context(), s.Store, a.warnFleet))
 		},
 	}
 	c.Flags().BoolVar(&watch, "watch", false, "look again each second, until ctrl-C")
@@ -70,7 +70,7 @@ func (a *app) status(ctx context.Context, store string, warn func(error)) error 
 }
 
 func (a *app) warnFleet(err error) {
-	a.log.Warn("The store that hosts share does not answer: this is what this host knows", "event", "warning", "error", redact.String(err.Error()))
+	a.log.Warn("The store that hosts share does not answer ("+err.Error()+"): this is what this host knows", "event", "warning", "error", err)
 }
 
 // watch writes what is in the store each second: on a terminal always in the
@@ -107,19 +107,13 @@ func (a *app) watch(ctx context.Context, store string) error {
 }
 
 func (a *app) breakerCommand() *cobra.Command {
-	c := &cobra.Command{
+	c := help.Group(&cobra.Command{
 		Use:   "breaker COMMAND NAME",
 		Short: "Open, isolate or close a shared circuit breaker by hand",
 		Long: `Change a circuit breaker that commands share, for all of them at once. NAME is its key, as perdure status
 shows it, or the name of an operation (load for op:load).`,
 		DisableFlagsInUseLine: true,
-		RunE: func(c *cobra.Command, args []string) error {
-			if len(args) > 0 {
-				return exit.UsageError(setting.Unknown("COMMAND", args[0], []string{"trip", "isolate", "reset"}))
-			}
-			return c.Help()
-		},
-	}
+	})
 	for _, h := range state.Hands() {
 		c.AddCommand(a.handCommand(h))
 	}
@@ -132,18 +126,13 @@ func (a *app) handCommand(h state.Hand) *cobra.Command {
 		Use:               h.Name + " NAME",
 		Short:             h.Short,
 		ValidArgsFunction: a.completeKeys,
-		Args: func(_ *cobra.Command, args []string) error {
-			if len(args) != 1 {
-				return fmt.Errorf("%d arguments, want one: the NAME of a circuit breaker", len(args))
-			}
-			return nil
-		},
+		Args:              help.Exactly(1, "one: the NAME of a circuit breaker"),
 		RunE: func(c *cobra.Command, args []string) error {
 			s, err := a.settings(f)
 			if err != nil {
 				return err
 			}
-			return a.hand(c.Context(), h, s.Store, args[0])
+			return s.Refuse(a.hand(c.Context(), h, s.Store, args[0]))
 		},
 	}
 	f = policy.AddStore(c.Flags())
@@ -166,7 +155,11 @@ func (a *app) hand(ctx context.Context, h state.Hand, text, name string) error {
 	}
 	defer store.Close()
 	if was, is := h.Do(ctx, store, key, circuit.LogTo(a.log)); was == is {
-		a.log.Info(fmt.Sprintf("Circuit breaker '%s' is %v already", key, is), "event", "unchanged", "breaker", key, "state", is.String())
+		text := fmt.Sprintf("Circuit breaker '%s' is %v already", key, is)
+		if is == circuit.Closed { // by a reset, which does more
+			text += "; its failures, budget and not-before are forgotten"
+		}
+		a.log.Info(text, "event", "unchanged", "breaker", key, "state", is.String())
 	}
 	return nil
 }
@@ -192,8 +185,7 @@ func (a *app) completeKeys(_ *cobra.Command, args []string, begun string) ([]str
 
 // addWait adds the flag of commands that can wait for a circuit breaker.
 func addWait(flags *pflag.FlagSet, at *time.Duration) {
-	flags.Var(policy.Span(at), "wait", "`seconds` to wait while a circuit breaker is open or a server asks for time (not at all)")
-	flags.Lookup("wait").DefValue = ""
+	flags.Var(policy.Wait(at), "wait", "`seconds` to wait while a circuit breaker is open or a server asks for time (not at all)")
 }
 
 // patience returns how an operation waits, and tells of it.

@@ -15,6 +15,7 @@ import (
 	"github.com/seed-0f2c7998/perdure/cmd/perdure/internal/copying"
 	"github.com/seed-0f2c7998/perdure/cmd/perdure/internal/dagster"
 	"github.com/seed-0f2c7998/perdure/cmd/perdure/internal/exit"
+	"github.com/seed-0f2c7998/perdure/cmd/perdure/internal/place"
 	"github.com/seed-0f2c7998/perdure/cmd/perdure/internal/policy"
 	"github.com/seed-0f2c7998/perdure/cmd/perdure/internal/tree"
 	"github.com/seed-0f2c7998/perdure/internal/setting"
@@ -34,7 +35,7 @@ type copyFlags struct {
 func addCopyFlags(flags *pflag.FlagSet) *copyFlags {
 	f := &copyFlags{}
 	flags.BoolVarP(&f.recursive, "recursive", "r", false, "copy all files below a directory to s3://BUCKET/PREFIX, or back")
-	flags.IntVar(&f.parallel, "parallel", 0, "`number` of files at a time with -r (16), or of requests for one that is large (4); 1 to 256")
+	flags.Var(policy.Whole(&f.parallel, 1, 256), "parallel", "`number` of files at a time with -r (16), or of requests for one that is large (4); 1 to 256")
 	flags.StringVar(&f.checksum, "checksum", "", "`checksum` that SRC is to have, as sha256:9f86d0...")
 	flags.BoolVar(&f.noResume, "no-resume", false, "begin anew, and leave nothing for another run to go on with")
 	flags.StringVar(&f.manifest, "manifest", "", "`file` for what becomes of each file with -r, in lines of JSON; - is standard output")
@@ -45,8 +46,6 @@ func addCopyFlags(flags *pflag.FlagSet) *copyFlags {
 // check returns what is wrong with the flags.
 func (f *copyFlags) check(flags *pflag.FlagSet) error {
 	switch {
-	case flags.Changed("parallel") && (f.parallel < 1 || f.parallel > 256):
-		return setting.Bad("--parallel", f.parallel, "1 to 256")
 	case flags.Changed("checksum") && f.checksum == "":
 		return setting.Bad("--checksum", "", checksum.Want)
 	case f.recursive && f.checksum != "":
@@ -61,7 +60,7 @@ func (f *copyFlags) check(flags *pflag.FlagSet) error {
 
 // copyTree copies many files; link has the endpoint and the policy.
 func (a *app) copyTree(c *cobra.Command, f *policy.Flags, flags *copyFlags, link *copying.Job) (err error) {
-	t, err := copying.ParseTree(link.Source, link.Destination)
+	t, err := place.ParseTree(link.Source, link.Destination)
 	if err != nil {
 		return err
 	}
@@ -98,6 +97,9 @@ func (a *app) copyTree(c *cobra.Command, f *policy.Flags, flags *copyFlags, link
 	}
 	s, err := job.Run(ctx)
 	meter.End()
+	if err != nil && s.Total() == 0 {
+		return err // it did not come to the first file
+	}
 	a.log.Info(summed(link.Source, link.Destination, s), "event", "summary", "src", link.Source, "dst", link.Destination,
 		"copied", s.Copied, "skipped", s.Skipped, "failed", s.Failed, "bytes", s.Bytes,
 		"requests", s.Requests, "retries", s.Retries, "duration", s.Elapsed)
@@ -142,8 +144,8 @@ func (shared) Close() error { return nil }
 
 // summed is the last line about many files.
 func summed(from, to string, s tree.Summary) string {
-	text := fmt.Sprintf("Copied %s from %s to %s: %d bytes in %.1f seconds, %s; %d were there already, %d failed",
-		counted(s.Copied, "file", "files"), from, to, s.Bytes, s.Elapsed.Seconds(), requests(s.Requests, s.Retries), s.Skipped, s.Failed-s.Untried)
+	text := fmt.Sprintf("Copied %s from %s to %s: %s in %.1f seconds, %s; %d were there already, %d failed",
+		counted(s.Copied, "file", "files"), from, to, counted(s.Bytes, "byte", "bytes"), s.Elapsed.Seconds(), requests(s.Requests, s.Retries), s.Skipped, s.Failed-s.Untried)
 	if s.Untried > 0 {
 		text += fmt.Sprintf(", %d are left", s.Untried)
 	}

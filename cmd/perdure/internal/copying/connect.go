@@ -12,6 +12,7 @@ import (
 	"net/url"
 	"os"
 	"path/filepath"
+	"strings"
 	"sync/atomic"
 	"time"
 
@@ -22,7 +23,9 @@ import (
 
 	"github.com/seed-0f2c7998/perdure/awsretry/objects"
 	"github.com/seed-0f2c7998/perdure/circuit"
+	"github.com/seed-0f2c7998/perdure/cmd/perdure/internal/partial"
 	"github.com/seed-0f2c7998/perdure/cmd/perdure/internal/patience"
+	"github.com/seed-0f2c7998/perdure/cmd/perdure/internal/place"
 	"github.com/seed-0f2c7998/perdure/httpretry"
 	"github.com/seed-0f2c7998/perdure/internal/redact"
 	"github.com/seed-0f2c7998/perdure/internal/setting"
@@ -32,18 +35,17 @@ import (
 // connect makes the clients of both sides. Nothing is sent but what the
 // credentials need.
 func (c *copier) connect(ctx context.Context) error {
-	c.Registry = cmp.Or(c.Registry, new(circuit.Registry))
 	var err error
 	c.again = retry.Policy{MaxAttempts: 1, Observe: c.restarting}
-	switch c.from.kind {
-	case web:
-		err = c.connectWeb(c.Registry)
-	case object:
-		c.download, err = c.connectStore(ctx, "s3_download", "download_from_s3", c.Registry)
+	switch c.from.Kind {
+	case place.Web:
+		err = c.connectWeb()
+	case place.Object:
+		c.download, err = c.connectStore(ctx, "s3_download", "download_from_s3")
 	default:
 	}
-	if err == nil && c.to.kind == object {
-		c.upload, err = c.connectStore(ctx, "s3_upload", "upload_to_s3", c.Registry)
+	if err == nil && c.to.Kind == place.Object {
+		c.upload, err = c.connectStore(ctx, "s3_upload", "upload_to_s3")
 	}
 	return err
 }
@@ -69,7 +71,7 @@ func (c *copier) policy(preset, name string) (retry.Policy, circuit.Config, erro
 	return p, *c.breaker, nil // one store, one set of rules
 }
 
-func (c *copier) connectWeb(registry *circuit.Registry) error {
+func (c *copier) connectWeb() error {
 	p, breaker, err := c.policy("api_call", "fetch")
 	if err != nil {
 		return err
@@ -79,8 +81,8 @@ func (c *copier) connectWeb(registry *circuit.Registry) error {
 	base.ResponseHeaderTimeout = 2 * time.Minute
 	base.MaxIdleConnsPerHost = max(c.Parallel, 4)
 	c.client = &http.Client{Transport: patience.Transport{RoundTripper: httpretry.NewTransport(counted{base, &c.attempts}, httpretry.Options{
-		Policy: &p, Breakers: &breaker, Registry: registry, StallTimeout: 30 * time.Second, OnResume: c.resumed,
-	}), Patience: c.Patience, Breakers: registry.All}}
+		Policy: &p, Breakers: &breaker, Registry: c.Registry, StallTimeout: 30 * time.Second, OnResume: c.resumed,
+	}), Patience: c.Patience, Breakers: c.Registry.All}}
 	return nil
 }
 
@@ -108,7 +110,7 @@ func (t countedClient) Do(req *http.Request) (*http.Response, error) {
 	return t.HTTPClient.Do(req)
 }
 
-func (c *copier) connectStore(ctx context.Context, preset, name string, registry *circuit.Registry) (*objects.Store, error) {
+func (c *copier) connectStore(ctx context.Context, preset, name string) (*objects.Store, error) {
 	p, breaker, err := c.policy(preset, name)
 	if err != nil {
 		return nil, err
@@ -117,11 +119,21 @@ func (c *copier) connectStore(ctx context.Context, preset, name string, registry
 	if err != nil {
 		return nil, err
 	}
-	return objects.New(cfg, objects.Options{Policy: &p, Breakers: &breaker, Registry: registry, Parallel: c.Parallel}, func(o *s3.Options) {
+	return objects.New(cfg, objects.Options{Policy: &p, Breakers: &breaker, Registry: c.Registry, Parallel: c.Parallel}, func(o *s3.Options) {
 		o.HTTPClient = countedClient{o.HTTPClient, &c.attempts}
-		c.Patience.Apply(o, registry.All)
+		c.Patience.Apply(o, c.Registry.All)
 		c.endpoint = aws.ToString(o.BaseEndpoint)
 	})
+}
+
+// CheckEndpoint returns what is wrong with the URL of a store, which field names;
+// "" is AWS.
+func CheckEndpoint(field, text string) error {
+	u, err := url.Parse(text)
+	if text == "" || err == nil && u.Host != "" && (u.Scheme == "http" || u.Scheme == "https") {
+		return nil
+	}
+	return setting.Bad(field, redact.String(text), "an http or https URL, as http://localhost:9000")
 }
 
 // config reads the AWS environment. That there are credentials is found out
@@ -132,11 +144,10 @@ func (c *copier) config(ctx context.Context) (aws.Config, error) {
 		return cfg, fmt.Errorf("AWS environment: %s", oneLine(err.Error()))
 	}
 	if c.EndpointURL != "" {
-		u, err := url.Parse(c.EndpointURL)
-		if err != nil || u.Host == "" || u.Scheme != "http" && u.Scheme != "https" {
-			return cfg, setting.Bad("--endpoint-url", redact.String(c.EndpointURL), "an http or https URL, as http://localhost:9000")
-		}
 		cfg.BaseEndpoint = aws.String(c.EndpointURL)
+	}
+	if err := CheckEndpoint("the endpoint URL of the AWS environment", aws.ToString(cfg.BaseEndpoint)); err != nil {
+		return cfg, err
 	}
 	cfg.Region = cmp.Or(cfg.Region, "us-east-1")
 	if _, err := cfg.Credentials.Retrieve(ctx); err != nil {
@@ -158,8 +169,8 @@ type Connection struct {
 // Connect makes the client of a store by the job's endpoint and policy, which
 // begins as that preset; name is what the operation is called in events.
 func (j *Job) Connect(ctx context.Context, preset, name string) (*Connection, error) {
-	c := &copier{Job: j}
-	store, err := c.connectStore(ctx, preset, name, cmp.Or(j.Registry, new(circuit.Registry)))
+	c := j.copier()
+	store, err := c.connectStore(ctx, preset, name)
 	if err != nil {
 		return nil, err
 	}
@@ -175,7 +186,7 @@ func (c *Connection) PutFile(ctx context.Context, f *os.File, path, bucket, key 
 	}
 	in := &input{size: info.Size(), seek: f, modified: info.ModTime()}
 	o := objects.PutOptions{ContentType: mime.TypeByExtension(filepath.Ext(path)), Progress: progress}
-	one := c.one(place{kind: file, text: path, path: path}, place{kind: object, bucket: bucket, key: key})
+	one := c.one(place.FileAt(path), place.ObjectAt(bucket, key))
 	done, err := one.recall(ctx, in, &o)
 	if err != nil {
 		return objects.Object{}, err
@@ -188,7 +199,7 @@ func (c *Connection) PutFile(ctx context.Context, f *os.File, path, bucket, key 
 
 // PullFile is PutFile the other way round.
 func (c *Connection) PullFile(ctx context.Context, bucket, key, path string, progress func(done, total int64)) (objects.Object, error) {
-	one := c.one(place{kind: object, bucket: bucket, key: key}, place{kind: file, text: path, path: path})
+	one := c.one(place.ObjectAt(bucket, key), place.FileAt(path))
 	t, err := one.newDraft()
 	if err != nil {
 		return objects.Object{}, err
@@ -206,8 +217,26 @@ func (c *Connection) PullFile(ctx context.Context, bucket, key, path string, pro
 	return got, err
 }
 
+// Forget drops what copies of this user have left of uploads to keys that begin
+// with prefix, if they were begun more than age ago and no process goes on with
+// them.
+func (c *Connection) Forget(ctx context.Context, bucket, prefix string, age time.Duration) error {
+	dir, err := uploads()
+	if err != nil {
+		return nil //nolint:nilerr // there is no directory to have them
+	}
+	var failed error
+	partial.Uploads(dir, func(u *partial.Upload) {
+		s, err := objects.ReadState(u.State())
+		if err == nil && failed == nil && s.Endpoint == c.copier.endpoint && s.Bucket == bucket && strings.HasPrefix(s.Key, prefix) && time.Since(u.Begun()) >= age {
+			failed = c.Abandon(ctx, u.State())
+		}
+	})
+	return failed
+}
+
 // one returns the copier of one of many files.
-func (c *Connection) one(from, to place) *copier {
+func (c *Connection) one(from, to place.Place) *copier {
 	return &copier{Job: c.copier.Job, from: from, to: to, upload: c.Store, download: c.Store, endpoint: c.copier.endpoint}
 }
 
@@ -219,10 +248,10 @@ func (c *Connection) Requests() (sent, retries int) {
 
 // Explain returns err with what was done to which object, in one line.
 func (c *Connection) Explain(do, bucket, key string, err error) error {
-	return c.copier.explain(do, place{kind: object, bucket: bucket, key: key}, err)
+	return c.copier.explain(do, place.ObjectAt(bucket, key), err)
 }
 
 // Explain returns err with what was done to which file, in one line.
 func Explain(do, path string, err error) error {
-	return (&copier{}).explain(do, place{kind: file, text: path}, err)
+	return (&copier{}).explain(do, place.FileAt(path), err)
 }

@@ -8,6 +8,7 @@
 package copying
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"io"
@@ -22,6 +23,7 @@ import (
 	"github.com/seed-0f2c7998/perdure/cmd/perdure/internal/checksum"
 	"github.com/seed-0f2c7998/perdure/cmd/perdure/internal/exit"
 	"github.com/seed-0f2c7998/perdure/cmd/perdure/internal/patience"
+	"github.com/seed-0f2c7998/perdure/cmd/perdure/internal/place"
 	"github.com/seed-0f2c7998/perdure/httpretry"
 	"github.com/seed-0f2c7998/perdure/internal/setting"
 	"github.com/seed-0f2c7998/perdure/retry"
@@ -77,7 +79,7 @@ type Result struct {
 type copier struct {
 	*Job
 
-	from, to place
+	from, to place.Place
 	want     checksum.Sum
 	left     string // what is kept for another run, in words
 	tries    int    // of all of it, in this run
@@ -95,6 +97,12 @@ type copier struct {
 	telling sync.Mutex // held while Observe, Resumed or Progress runs
 }
 
+// copier returns the job as one under way.
+func (j *Job) copier() *copier {
+	j.Registry = cmp.Or(j.Registry, new(circuit.Registry))
+	return &copier{Job: j}
+}
+
 // Run copies. The error names what failed and where; package exit knows its
 // code. The destination is complete or as it was, whatever happens, but for a
 // pipe, a device or standard output, where bytes that were written can't be taken
@@ -102,7 +110,7 @@ type copier struct {
 // it was to become, and the error says so.
 func (j *Job) Run(ctx context.Context) (Result, error) {
 	begun := time.Now()
-	c := &copier{Job: j}
+	c := j.copier()
 	result, err := c.run(ctx)
 	if err != nil && ctx.Err() != nil {
 		err = context.Cause(ctx)
@@ -117,7 +125,7 @@ func (j *Job) Run(ctx context.Context) (Result, error) {
 }
 
 func (c *copier) run(ctx context.Context) (r Result, err error) {
-	if c.from, c.to, err = parseBoth(c.Source, c.Destination); err != nil {
+	if c.from, c.to, err = place.Parse(c.Source, c.Destination); err != nil {
 		return r, err
 	}
 	if c.Checksum != "" {
@@ -125,8 +133,8 @@ func (c *copier) run(ctx context.Context) (r Result, err error) {
 			return r, setting.Bad("--checksum", c.Checksum, checksum.Want)
 		}
 	}
-	if c.from.kind == file {
-		if err := readable(c.from.path); err != nil {
+	if c.from.Kind == place.File {
+		if err := readable(c.from.Path); err != nil {
 			return r, c.explain("read", c.from, err)
 		}
 	}
@@ -154,10 +162,10 @@ func (c *copier) run(ctx context.Context) (r Result, err error) {
 
 // target makes ready where the bytes go.
 func (c *copier) target() (target, error) {
-	switch c.to.kind {
-	case stream:
+	switch c.to.Kind {
+	case place.Stream:
 		return sink{c, c.Stdout}, nil
-	case object:
+	case place.Object:
 		return put{c}, nil
 	default:
 		return c.newDraft()

@@ -6,6 +6,8 @@ import (
 	"io/fs"
 	"net/http"
 	"net/url"
+	"os"
+	"path/filepath"
 	"strings"
 	"time"
 
@@ -15,6 +17,7 @@ import (
 	"github.com/seed-0f2c7998/perdure/awsretry"
 	"github.com/seed-0f2c7998/perdure/awsretry/objects"
 	"github.com/seed-0f2c7998/perdure/circuit"
+	"github.com/seed-0f2c7998/perdure/cmd/perdure/internal/place"
 	"github.com/seed-0f2c7998/perdure/httpretry"
 	"github.com/seed-0f2c7998/perdure/internal/redact"
 	"github.com/seed-0f2c7998/perdure/retry"
@@ -50,15 +53,29 @@ func (e *placeError) Error() string { return e.where + ": " + reason(e.err) }
 func (e *placeError) Unwrap() error { return e.err }
 
 // explain returns err with what was done to which place.
-func (c *copier) explain(do string, p place, err error) error {
+func (c *copier) explain(do string, p place.Place, err error) error {
 	where := do + " " + p.String()
 	switch {
-	case p.kind == web:
+	case p.Kind == place.Web:
 		where = fmt.Sprintf("%s %q", do, p) // a URL does not tell where it ends
-	case p.kind == object && c.endpoint != "":
+	case p.Kind == place.Object && c.endpoint != "":
 		where += " at " + redact.String(c.endpoint)
+	case p.Kind == place.File && do == "write" && homeless(p.Path, err):
+		err = errHomeless
 	}
 	return &placeError{where, err}
+}
+
+// errHomeless is the error of a file for which there is no directory.
+var errHomeless = errors.New("there is no such directory: make it first")
+
+// homeless reports whether err is the lack of the directory for path.
+func homeless(path string, err error) bool {
+	if !errors.Is(err, fs.ErrNotExist) {
+		return false
+	}
+	_, missing := os.Stat(filepath.Dir(path))
+	return errors.Is(missing, fs.ErrNotExist)
 }
 
 // ended returns the error of all attempts, so that it begins with the place.
@@ -82,13 +99,19 @@ func reason(err error) string {
 	if !ok {
 		return brief(err)
 	}
-	text := e.Stop.Error()
-	if e.Attempts == 1 {
-		text += " after 1 attempt"
-	} else if e.Attempts > 1 {
-		text += fmt.Sprintf(" after %d attempts", e.Attempts)
+	_, open := errors.AsType[*circuit.OpenError](e.Stop)
+	text, attempts := e.Stop.Error(), "1 attempt"
+	if e.Attempts > 1 {
+		attempts = fmt.Sprintf("%d attempts", e.Attempts)
 	}
-	if _, open := errors.AsType[*circuit.OpenError](e.Stop); !open && !e.RetryAt.IsZero() {
+	switch {
+	case e.Attempts == 0:
+	case open || errors.Is(e.Stop, retry.ErrRetryLater): // which say themselves after what
+		text = "after " + attempts + ", " + text
+	default:
+		text += " after " + attempts
+	}
+	if !open && !e.RetryAt.IsZero() {
 		text += " (retry at " + e.RetryAt.Format(time.RFC3339) + ")"
 	}
 	if e.Last != nil {

@@ -45,7 +45,7 @@ type fetch struct {
 func (c *copier) newFetch(d *draft, mode fs.FileMode) (target, error) {
 	f := &fetch{}
 	r, err := c.newRemnant(d, func() (kept *partial.File, err error) {
-		kept, f.state, err = partial.Open(d.path, identity(c.from.text), mode)
+		kept, f.state, err = partial.Open(d.path, identity(c.from.Text), mode)
 		return kept, err
 	}, mode)
 	if err == nil && r.kept == nil {
@@ -106,7 +106,7 @@ func (f *fetch) attempt(ctx context.Context) (outcome, error) {
 func (f *fetch) ask(ctx context.Context) error {
 	c := f.copier
 	before := f.begin()
-	req, err := http.NewRequestWithContext(ctx, http.MethodGet, c.from.text, nil)
+	req, err := http.NewRequestWithContext(ctx, http.MethodGet, c.from.Text, nil)
 	if err != nil {
 		return err
 	}

@@ -8,16 +8,13 @@ import (
 	"io"
 	"io/fs"
 	"os"
-	"path/filepath"
 	"runtime"
 	"strings"
-	"time"
 
 	"github.com/seed-0f2c7998/perdure/awsretry/objects"
 	"github.com/seed-0f2c7998/perdure/cmd/perdure/internal/checksum"
-	"github.com/seed-0f2c7998/perdure/cmd/perdure/internal/exit"
 	"github.com/seed-0f2c7998/perdure/cmd/perdure/internal/partial"
-	"github.com/seed-0f2c7998/perdure/hoststore"
+	"github.com/seed-0f2c7998/perdure/cmd/perdure/internal/place"
 	"github.com/seed-0f2c7998/perdure/retry"
 )
 
@@ -94,7 +91,7 @@ func (r *remnant) leave(bytes, size int64) {
 }
 
 // goingOn tells that so many bytes are there of an earlier run, or attempt.
-func (c *copier) goingOn(with place, bytes, size int64) {
+func (c *copier) goingOn(with place.Place, bytes, size int64) {
 	if c.tries == 1 {
 		c.earlier = bytes
 	}
@@ -145,7 +142,7 @@ func (p *pull) get(ctx context.Context, progress func(done, total int64)) (objec
 		}
 		options.State = p.kept.Sidecar()
 	}
-	return c.download.GetTo(ctx, c.from.bucket, c.from.key, p.file, options)
+	return c.download.GetTo(ctx, c.from.Bucket, c.from.Key, p.file, options)
 }
 
 // checksumOf returns the checksum of all bytes by which an object was verified;
@@ -171,7 +168,7 @@ func (p *pull) recall() error {
 	p.recalled = true
 	c := p.copier
 	s, err := objects.ReadState(p.kept.Sidecar())
-	if err == nil && s.Upload == "" && s.Bucket == c.from.bucket && s.Key == c.from.key && s.Endpoint == c.endpoint {
+	if err == nil && s.Upload == "" && s.Bucket == c.from.Bucket && s.Key == c.from.Key && s.Endpoint == c.endpoint {
 		if info, err := p.file.Stat(); err == nil && info.Size() > 0 {
 			return nil
 		}
@@ -219,121 +216,4 @@ func (p *pull) close() {
 	}
 	s, _ := objects.ReadState(p.kept.Sidecar()) // what can't be read is not kept
 	p.leave(s.Bytes, s.Size)
-}
-
-// resumable is the size of a file, in bytes, above which it is sent in parts, so
-// that another run may go on with it.
-const resumable = 8 << 20
-
-// recall looks for what an earlier run has sent of a file, and has options go on
-// with it, or drops it. The function must be told how the put has ended.
-func (c *copier) recall(ctx context.Context, in *input, options *objects.PutOptions) (done func(error), err error) {
-	nothing := func(error) {}
-	u := c.openUpload(in)
-	if u == nil {
-		return nothing, nil
-	}
-	anew := c.NoResume || in.size <= resumable
-	if u.Changed() {
-		c.renewed(c.from.String() + " has changed since the earlier run: it is sent anew")
-	}
-	if anew || u.Changed() {
-		if err := c.abandon(ctx, u); err != nil {
-			u.Close()
-			return nil, fmt.Errorf("what an earlier run has sent: %w", err)
-		}
-	}
-	if anew || u.Begin() != nil {
-		u.Close()
-		return nothing, nil //nolint:nilerr // what can't be written down can't be gone on with
-	}
-	options.State, options.Resumed = u.State(), func(bytes, size int64) { c.resumedUpload(bytes, size, options.Progress) }
-	return func(err error) {
-		c.leave(ctx, u, err)
-		u.Close()
-	}, nil
-}
-
-// openUpload claims what is known of the upload, and makes it if it is worth
-// that; nil: another process has it, or nothing can be kept here.
-func (c *copier) openUpload(in *input) *partial.Upload {
-	dir, err := uploads()
-	path, unknown := filepath.Abs(c.from.path)
-	if errors.Join(err, unknown) != nil {
-		return nil
-	}
-	there := c.NoResume || in.size <= resumable
-	if !there {
-		partial.Prune(dir)
-	}
-	u, err := partial.OpenUpload(dir, partial.Address{Endpoint: c.endpoint, Bucket: c.to.bucket, Key: c.to.key},
-		partial.Source{Path: path, Size: in.size, Modified: in.modified}, there)
-	if err != nil {
-		return nil
-	}
-	return u
-}
-
-// uploads returns the directory with what is known of uploads.
-func uploads() (string, error) {
-	cells, err := hoststore.Path()
-	return filepath.Join(filepath.Dir(cells), "uploads"), err
-}
-
-// Forget drops what copies of this user have left of uploads to keys that begin
-// with prefix, if they were begun more than age ago and no process goes on with
-// them.
-func (c *Connection) Forget(ctx context.Context, bucket, prefix string, age time.Duration) error {
-	dir, err := uploads()
-	if err != nil {
-		return nil //nolint:nilerr // there is no directory to have them
-	}
-	var failed error
-	partial.Uploads(dir, func(u *partial.Upload) {
-		s, err := objects.ReadState(u.State())
-		if err == nil && failed == nil && s.Endpoint == c.copier.endpoint && s.Bucket == bucket && strings.HasPrefix(s.Key, prefix) && time.Since(u.Begun()) >= age {
-			failed = c.Abandon(ctx, u.State())
-		}
-	})
-	return failed
-}
-
-// abandon drops an upload that nobody is to go on with. One that the store will
-// not drop is left to "perdure s3 clean".
-func (c *copier) abandon(ctx context.Context, u *partial.Upload) error {
-	err := c.upload.Abandon(ctx, u.State())
-	if err != nil && exit.Code(err) != exit.Failed {
-		return err
-	}
-	return u.Forget()
-}
-
-// resumedUpload tells what is there.
-func (c *copier) resumedUpload(bytes, size int64, progress func(done, total int64)) {
-	if bytes == 0 {
-		c.renewed("The store does not have what the earlier run has sent any more: " + c.from.String() + " is sent anew")
-		return
-	}
-	c.goingOn(c.to, bytes, size)
-	progress(bytes, size)
-}
-
-// leave leaves what has been sent to another run, unless that would fail as well.
-func (c *copier) leave(ctx context.Context, u *partial.Upload, err error) {
-	s, unread := objects.ReadState(u.State())
-	switch {
-	case err == nil:
-		return
-	case unread != nil:
-		_ = u.Forget()
-		return
-	case s.Upload == "":
-		return
-	}
-	if s.Bytes == 0 || ctx.Err() == nil && exit.Code(err) == exit.Failed {
-		if c.upload.Abandon(ctx, u.State()) == nil || s.Bytes == 0 {
-			return
-		}
-	}
-	c.left = fmt.Sprintf("%d of %d bytes are kept in the store: the same command goes on with them", s.Bytes, s.Size)
 }

@@ -14,6 +14,7 @@ import (
 
 	"github.com/seed-0f2c7998/perdure/awsretry/objects"
 	"github.com/seed-0f2c7998/perdure/cmd/perdure/internal/checksum"
+	"github.com/seed-0f2c7998/perdure/cmd/perdure/internal/place"
 	"github.com/seed-0f2c7998/perdure/httpretry"
 )
 
@@ -39,20 +40,20 @@ var errMoving = errors.New("it has changed while it was sent")
 
 // open opens the source.
 func (c *copier) open(ctx context.Context) (*input, error) {
-	switch c.from.kind {
-	case stream:
+	switch c.from.Kind {
+	case place.Stream:
 		return &input{ReadCloser: interruptible(ctx, c.Stdin), size: -1}, nil
-	case web:
+	case place.Web:
 		return c.openWeb(ctx)
-	case object:
-		r, err := c.download.Open(ctx, c.from.bucket, c.from.key, objects.GetOptions{})
+	case place.Object:
+		r, err := c.download.Open(ctx, c.from.Bucket, c.from.Key, objects.GetOptions{})
 		if err != nil {
 			return nil, err
 		}
 		o := r.Object()
 		return &input{ReadCloser: r, size: o.Size, kind: o.ContentType}, nil
 	default:
-		return openFile(ctx, c.from.path)
+		return openFile(ctx, c.from.Path)
 	}
 }
 
@@ -94,7 +95,7 @@ func readable(path string) error {
 	return err
 }
 
-var errDirectory = errors.New("is a directory, want a file")
+var errDirectory = errors.New("is a directory, want a file; what is in a directory goes to s3:// with -r")
 
 // interruptible returns a reader of r whose Read ends with ctx, as that of a
 // pipe or a terminal does not.
@@ -114,7 +115,7 @@ type plainReader struct{ io.Reader }
 
 // openWeb sends the request. What package httpretry has given up on is an error.
 func (c *copier) openWeb(ctx context.Context) (*input, error) {
-	req, err := http.NewRequestWithContext(ctx, http.MethodGet, c.from.text, nil)
+	req, err := http.NewRequestWithContext(ctx, http.MethodGet, c.from.Text, nil)
 	if err != nil {
 		return nil, err
 	}

@@ -12,8 +12,7 @@ import (
 	"os"
 	"path/filepath"
 
-	"github.com/seed-0f2c7998/perdure/awsretry/objects"
-	"github.com/seed-0f2c7998/perdure/cmd/perdure/internal/exit"
+	"github.com/seed-0f2c7998/perdure/cmd/perdure/internal/place"
 )
 
 // chunk is how many bytes are read at a time.
@@ -76,13 +75,13 @@ type draft struct {
 // newDraft creates the file beside the one that it becomes, so that what can't
 // be written is known before anything is asked for.
 func (c *copier) newDraft() (target, error) {
-	path := c.to.path
+	path := c.to.Path
 	if resolved, err := filepath.EvalSymlinks(path); err == nil {
 		path = resolved // the link stays
 	}
 	d := &draft{copier: c, path: path}
 	made := fs.FileMode(0o666) // less the umask, as for any new file
-	if info, err := os.Stat(c.from.path); c.from.kind == file && err == nil {
+	if info, err := os.Stat(c.from.Path); c.from.Kind == place.File && err == nil {
 		made = info.Mode().Perm()
 	}
 	old, err := os.OpenFile(path, os.O_WRONLY, 0)
@@ -101,10 +100,10 @@ func (c *copier) newDraft() (target, error) {
 		}
 		made, d.mode = 0o600, info.Mode().Perm()
 	}
-	switch c.from.kind {
-	case web:
+	switch c.from.Kind {
+	case place.Web:
 		return c.newFetch(d, made)
-	case object:
+	case place.Object:
 		return c.newPull(d, made)
 	default:
 	}
@@ -199,69 +198,4 @@ func (d *draft) close() {
 		_ = d.file.Close()
 		_ = os.Remove(d.file.Name())
 	}
-}
-
-// A put is an object to be.
-type put struct{ copier *copier }
-
-func (p put) sequential() bool { return false }
-func (p put) commit() error    { return nil }
-func (p put) close()           {}
-
-func (p put) write(ctx context.Context, in *input) (outcome, error) {
-	c := p.copier
-	options := objects.PutOptions{ContentType: in.kind}
-	if in.seek == nil {
-		return p.send(ctx, in, c.watch(ctx, in), options)
-	}
-	if err := c.compare(ctx, in); err != nil {
-		return outcome{}, err
-	}
-	options.Progress = c.progress
-	done, err := c.recall(ctx, in, &options)
-	if err != nil {
-		return outcome{}, err
-	}
-	o, err := p.send(ctx, in, io.NewSectionReader(in.seek, 0, in.size), options)
-	err = c.steady(in, err)
-	done(err)
-	return o, err
-}
-
-// steady looks whether the file has changed while it was sent, which explains an
-// error that has no other reason, and is told if there was none.
-func (c *copier) steady(in *input, err error) error {
-	now, unseen := in.seek.Stat()
-	switch {
-	case unseen != nil || now.Size() == in.size && now.ModTime().Equal(in.modified):
-		return err
-	case err == nil:
-		c.note("changed", c.from.String()+" has changed while it was sent: what is there may hold some of both")
-		return nil
-	case exit.Code(err) != exit.Failed:
-		return err
-	}
-	return &readError{&fs.PathError{Op: "read", Path: c.from.path, Err: errMoving}}
-}
-
-func (p put) send(ctx context.Context, in *input, body io.Reader, options objects.PutOptions) (outcome, error) {
-	c := p.copier
-	o, err := c.upload.Put(ctx, c.to.bucket, c.to.key, body, options)
-	if err == nil && in.size >= 0 && o.Size != in.size {
-		err = fmt.Errorf("%w: %d bytes of %d arrived", errSize, o.Size, in.size)
-	}
-	return outcome{bytes: o.Size, checksum: o.Checksum, verified: o.Verified}, err
-}
-
-// compare reads a file that can be read again, and returns an error if it is
-// not what it is to be. Other inputs are compared as they come.
-func (c *copier) compare(ctx context.Context, in *input) error {
-	if in.seek == nil || c.want.IsZero() {
-		return nil
-	}
-	if _, err := io.CopyBuffer(io.Discard, c.watch(ctx, in), make([]byte, chunk)); err != nil {
-		return err
-	}
-	_, err := in.seek.Seek(0, io.SeekStart)
-	return err
 }

@@ -21,7 +21,7 @@ const (
 	Failed        = 1   // it cannot be done: another try would fail as well
 	Usage         = 64  // the arguments, the environment or the file are wrong
 	Unavailable   = 69  // given up: it may be possible later
-	TryLater      = 75  // not tried: a breaker is open, or the server said when to come back
+	TryLater      = 75  // not now: a breaker is open, or the server said when to come back
 	TimedOut      = 124 // the last attempt was stopped by its timeout
 	NotExecutable = 126 // the command cannot be executed
 	NotFound      = 127 // the command does not exist
@@ -35,7 +35,7 @@ func Meanings() []struct{ Code, Meaning string } {
 		{"1", "it cannot be done: another try would fail as well"},
 		{"64", "the arguments, the environment or the file with the policy are wrong"},
 		{"69", "given up: attempts, time or budget are used up; it may be possible later"},
-		{"75", "come back later: a circuit breaker is open, or the server said when; nothing was tried"},
+		{"75", "come back later: a circuit breaker is open, or the server said when"},
 		{"124", "run: the last attempt was stopped by its timeout, and called that a success"},
 		{"126", "run: the command cannot be executed"},
 		{"127", "run: the command does not exist"},

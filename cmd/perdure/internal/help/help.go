@@ -53,6 +53,13 @@ A number is seconds where a time is meant; 1500ms is understood as well.
 		}
 		fmt.Fprintf(&b, "%s%-*s%s\n", indent, 28-len(indent), p.Name, p.Describe())
 	}
+	b.WriteString(`
+Other variables:
+  PERDURE_STATE             directory of what processes share (~/.local/state/perdure)
+  PERDURE_LOG_LEVEL         as --log-level
+  PERDURE_DAGSTER           as run --dagster
+  PERDURE_ATTEMPT           not read: run gives the number of the attempt to the command
+`)
 	return strings.TrimSpace(b.String())
 }
 

@@ -21,7 +21,7 @@ type Plan struct {
 	Policy      retry.Policy
 	FailureRate float64   // of each attempt, whatever became of the others
 	Attempts    []Attempt // those that are made if chance is neither kind nor cruel
-	Endless     bool      // nothing but its success ends the operation: these are the first attempts
+	Endless     bool      // there are more attempts than a plan holds: these are the first
 	Stop        error     // why no other attempt follows; nil if Endless
 	Worst       Worst
 	Budget      *Budget // nil: there is none

@@ -55,8 +55,7 @@ func (p *Plan) summary() string {
 	last := p.Attempts[len(p.Attempts)-1]
 	mean, outage := p.Amplification()
 	if p.Endless {
-		return fmt.Sprintf("It goes on until it succeeds: nothing else ends it.\n"+
-			"Load     %.2f attempts per operation; without end while everything fails\n", mean)
+		return p.beyond(mean)
 	}
 	text := fmt.Sprintf("Ends     %s after %s, likely (%v)\n", short(last.Likely), count(len(p.Attempts), "attempt"), reason(p.Stop))
 	text += fmt.Sprintf("Worst    %s with %s", short(p.Worst.Ends), count(p.Worst.Attempts, "attempt"))
@@ -72,6 +71,18 @@ func (p *Plan) summary() string {
 			p.Budget.Fresh, p.Budget.Full)
 	}
 	return text
+}
+
+// beyond is the summary of a plan that has more attempts than it holds.
+func (p *Plan) beyond(mean float64) string {
+	text, outage := "It goes on until it succeeds: nothing else ends it.\n", "without end"
+	if p.Policy.Attempts() != retry.Unlimited || p.Policy.MaxElapsed > 0 {
+		text, outage = fmt.Sprintf("It goes on after the %d attempts that a plan holds.\n", maxAttempts), fmt.Sprintf("more than %d", maxAttempts)
+	}
+	if p.FailureRate == 1 {
+		return text + "Load     " + outage + " attempts per operation\n"
+	}
+	return text + fmt.Sprintf("Load     %.2f attempts per operation; %s while everything fails\n", mean, outage)
 }
 
 // JSON writes the plan as one object, with durations in seconds. The circuit

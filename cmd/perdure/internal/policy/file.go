@@ -4,6 +4,7 @@ import (
 	"errors"
 	"fmt"
 	"os"
+	"regexp"
 	"slices"
 	"strings"
 
@@ -28,6 +29,11 @@ type file struct {
 	path    string
 	entries []entry
 }
+
+// sections are the names that a file may have at its top.
+//
+//nolint:gochecknoglobals // a constant table
+var sections = []string{"policy", "circuit_breaker", "store"}
 
 // fromFile returns what the file at path sets; source is what named the file.
 func fromFile(path, source string) ([]entry, error) {
@@ -71,7 +77,7 @@ func (f *file) read(body ast.Node) error {
 		case "store":
 			return f.add(key, key, at, value)
 		}
-		return f.unknown(key, at, []string{"policy", "circuit_breaker", "store"})
+		return f.unknown(key, at, sections)
 	})
 }
 
@@ -171,8 +177,24 @@ func (f *file) place(at *token.Token) string {
 	return fmt.Sprintf("%s:%d:%d", f.path, at.Position.Line, at.Position.Column)
 }
 
-// excerpt returns the lines around a token, without the secrets of URLs in them.
+// excerpt returns the lines around a token, without the secrets of URLs in them,
+// and without the values of names that are not like any here: they may be secrets.
 func (f *file) excerpt(at *token.Token) string {
 	_, lines, _ := strings.Cut(yaml.FormatErrorWithToken("", at, false, true), "\n")
+	var names []string
+	for _, p := range Parameters() {
+		names = append(names, p.Name)
+	}
+	lines = pairs.ReplaceAllStringFunc(lines, func(line string) string {
+		parts := pairs.FindStringSubmatch(line)
+		name, value := parts[2], parts[4]
+		if setting.Nearest(name, names) != "" || slices.Contains(sections, name) && !strings.HasPrefix(value, "{") {
+			return line
+		}
+		return parts[1] + name + parts[3] + redact.Mark
+	})
 	return strings.TrimRight(redact.String(lines), "\n")
 }
+
+// pairs finds the lines of an excerpt that give a name a value.
+var pairs = regexp.MustCompile(`(?m)^([> ]+\d+ \| *[-{"' ]*)([^\s:"']+)(["']?[ \t]*:[ \t]+)(\S.*)$`)

@@ -1,8 +1,8 @@
 package policy
 
 import (
+	"fmt"
 	"slices"
-	"strconv"
 	"strings"
 	"time"
 
@@ -115,30 +115,42 @@ func newValue(p Parameter) *value {
 	return v
 }
 
-// Span returns the value of a flag that is a time, in seconds or as a duration.
-func Span(at *time.Duration) pflag.Value { return span{at} }
+// Wait returns the value of a flag that is a time to wait, in seconds or as a
+// duration.
+func Wait(at *time.Duration) pflag.Value { return Span(at, time.Millisecond, 24*time.Hour) }
 
-type span struct{ at *time.Duration }
-
-func (s span) Type() string   { return "seconds" }
-func (s span) String() string { return s.at.String() }
-
-func (s span) Set(text string) error {
-	f := setting.Span("time", "", time.Millisecond, 24*time.Hour, setting.None, func(d *time.Duration) *time.Duration { return d })
-	return f.Set(s.at, text)
+// Span returns the value of a flag that is a time from low to high.
+func Span(at *time.Duration, low, high time.Duration) pflag.Value {
+	return number[time.Duration]{at, "seconds", setting.Span("", "", low, high, setting.None, self)}
 }
 
 // Ratio returns the value of a flag that is above 0 and at most 1.
-func Ratio(at *float64) pflag.Value { return ratio{at} }
+func Ratio(at *float64) pflag.Value {
+	return number[float64]{at, "x", setting.Ratio("", "", 0, 1, self)}
+}
 
-type ratio struct{ at *float64 }
+// Whole returns the value of a flag that is a whole number from low to high.
+func Whole(at *int, low, high int) pflag.Value {
+	return number[int]{at, "n", setting.Whole("", "", low, high, setting.None, self)}
+}
 
-func (r ratio) Type() string   { return "x" }
-func (r ratio) String() string { return strconv.FormatFloat(*r.at, 'g', -1, 64) }
+func self[T any](v *T) *T { return v }
 
-func (r ratio) Set(text string) error {
-	f := setting.Ratio("ratio", "", 0, 1, func(v *float64) *float64 { return v })
-	return f.Set(r.at, text)
+// A number is the value of a flag. Zero means that it was not given.
+type number[T comparable] struct {
+	at    *T
+	kind  string // in the help: what to write after the flag
+	field setting.Field[T]
+}
+
+func (n number[T]) Type() string          { return n.kind }
+func (n number[T]) Set(text string) error { return n.field.Set(n.at, text) }
+
+func (n number[T]) String() string {
+	if n.at == nil || *n.at == *new(T) {
+		return ""
+	}
+	return fmt.Sprint(*n.at)
 }
 
 // entries returns the flags that were given.

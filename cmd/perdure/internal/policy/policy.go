@@ -8,6 +8,7 @@
 package policy
 
 import (
+	"cmp"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -148,7 +149,7 @@ func (f *Flags) Read(preset string, environ []string) (s *Settings, warnings []s
 	if s, err = merge(preset, slices.Concat(all, variables, f.entries(), f.over)); err != nil {
 		return nil, warnings, err
 	}
-	s.shrink(f.rerun)
+	s.rerun(f.rerun)
 	return s, warnings, nil
 }
 
@@ -176,17 +177,15 @@ func (f *Flags) Override(source, name string, value json.RawMessage) error {
 // retries by itself.
 func (f *Flags) Rerun(n int) { f.rerun = n }
 
-// shrink halves the attempts for each time that the command was run before: all
-// of them together are fewer than twice those of the first, and one for each of
-// the others. What the user has set stays. Without a number of attempts the time
-// for them is halved.
-func (s *Settings) shrink(times int) {
-	attempts, times := s.Policy.Attempts(), min(times, 30)
-	switch {
-	case attempts != retry.Unlimited && s.Given("max_attempts") == "":
-		s.Policy.MaxAttempts = max(attempts>>times, 1)
-	case attempts == retry.Unlimited && s.Given("max_elapsed") == "":
-		s.Policy.MaxElapsed >>= times
+// rerun makes the policy that of a command which was run so many times before.
+// What the user has set stays.
+func (s *Settings) rerun(times int) {
+	fewer := s.Policy.Rerun(times)
+	if s.Given("max_attempts") == "" {
+		s.Policy.MaxAttempts = fewer.MaxAttempts
+	}
+	if s.Given("max_elapsed") == "" {
+		s.Policy.MaxElapsed = fewer.MaxElapsed
 	}
 }
 
@@ -259,6 +258,12 @@ func (s *Settings) validate() error {
 	if err == nil {
 		err = s.Breaker.Validate()
 	}
+	return s.Refuse(err)
+}
+
+// Refuse returns err with the place where the value was given that it is about, if
+// it is about one.
+func (s *Settings) Refuse(err error) error {
 	bad, ok := errors.AsType[*setting.Error](err)
 	if !ok {
 		return err
@@ -267,5 +272,5 @@ func (s *Settings) validate() error {
 	if p, ok := find(bad.Field); ok && field == "" {
 		field = "--" + p.Flag()
 	}
-	return &setting.Error{Field: field, Value: bad.Value, Want: bad.Want}
+	return &setting.Error{Field: cmp.Or(field, bad.Field), Value: bad.Value, Want: bad.Want}
 }

@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"io"
 	"log/slog"
+	"strings"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -12,6 +13,7 @@ import (
 	"github.com/vbauerster/mpb/v8"
 	"github.com/vbauerster/mpb/v8/decor"
 
+	"github.com/seed-0f2c7998/perdure/cmd/perdure/internal/report"
 	"github.com/seed-0f2c7998/perdure/cmd/perdure/internal/tree"
 	"github.com/seed-0f2c7998/perdure/httpretry"
 	"github.com/seed-0f2c7998/perdure/internal/redact"
@@ -37,7 +39,7 @@ type Meter struct {
 
 // New returns a Meter for what has that name, which logs by log.
 func New(name string, log *slog.Logger) *Meter {
-	return &Meter{Log: log, name: redact.String(name), told: time.Now()}
+	return &Meter{Log: log, name: strings.ReplaceAll(report.Plain(redact.String(name)), "\n", " "), told: time.Now()}
 }
 
 // Draw has the meter draw a bar on the terminal, above which log's lines go.
@@ -83,8 +85,17 @@ func (m *Meter) Bytes(done, total int64) {
 	m.bar.SetCurrent(done)
 }
 
-// title is what the bar is of.
-func (m *Meter) title(decor.Statistics) string { return m.called() + " " }
+// figures is how many columns of a terminal the bar's figures take.
+const figures = 58
+
+// title is what the bar is of: as much of its end as leaves room for the figures.
+func (m *Meter) title(s decor.Statistics) string {
+	text := []rune(m.called())
+	if room := max(s.AvailableWidth-figures, 8); len(text) > room {
+		text = append([]rune("…"), text[len(text)-room+1:]...)
+	}
+	return string(text) + " "
+}
 
 func (m *Meter) called() string {
 	note, _ := m.note.Load().(string)

@@ -11,6 +11,7 @@ import (
 	"strings"
 	"sync"
 	"time"
+	"unicode"
 
 	"github.com/seed-0f2c7998/perdure/internal/redact"
 )
@@ -28,12 +29,34 @@ func JSON(w io.Writer, level slog.Level) slog.Handler {
 			if a.Value.Kind() == slog.KindDuration {
 				a.Value = slog.Float64Value(a.Value.Duration().Seconds())
 			}
+			if err, ok := a.Value.Any().(error); ok {
+				a.Value = slog.StringValue(err.Error())
+			}
 			if a.Value.Kind() == slog.KindString {
 				a.Value = slog.StringValue(redact.String(a.Value.String()))
 			}
 			return a
 		},
 	})
+}
+
+// Plain returns text in which what could drive a terminal is written out, as
+// \x1b: names of files and what servers say may hold anything. Line feeds and tabs
+// stay.
+func Plain(text string) string {
+	plain := func(r rune) bool { return !unicode.IsControl(r) || r == '\n' || r == '\t' }
+	if !strings.ContainsFunc(text, func(r rune) bool { return !plain(r) }) {
+		return text
+	}
+	var b strings.Builder
+	for _, r := range text {
+		if plain(r) {
+			b.WriteRune(r)
+		} else {
+			b.WriteString(strings.Trim(strconv.QuoteRune(r), "'"))
+		}
+	}
+	return b.String()
 }
 
 // Lines returns a handler that writes the level and the message:
@@ -63,7 +86,7 @@ func (h *lines) Handle(_ context.Context, r slog.Record) error {
 		}
 		r.Attrs(func(a slog.Attr) bool { writeAttr(&b, a); return true })
 	}
-	line := strings.ReplaceAll(redact.String(b.String()), "\n", " ") + "\n"
+	line := strings.ReplaceAll(Plain(redact.String(b.String())), "\n", " ") + "\n"
 	h.mu.Lock()
 	defer h.mu.Unlock()
 	_, err := io.WriteString(h.w, line)

@@ -10,7 +10,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"io"
 	"os"
 	"os/exec"
 	"os/signal"
@@ -48,7 +47,7 @@ type Command struct {
 	Environ        []string
 
 	input    *input
-	output   *os.File // of the last attempt, if it is kept back
+	output   output
 	attempts int
 	last     error // of the last attempt
 	forced   bool  // it has not ended within Limit
@@ -80,7 +79,7 @@ func (c *Command) Run(ctx context.Context) error {
 			return c.last
 		})
 	})
-	if flushed := c.flush(); flushed != nil && err == nil {
+	if flushed := c.output.flush(c.Stdout); flushed != nil && err == nil {
 		return flushed
 	}
 	return c.verdict(err)
@@ -92,10 +91,13 @@ func (c *Command) breakers() []*circuit.Breaker { return []*circuit.Breaker{c.Po
 func (c *Command) verdict(err error) error {
 	f, failed := errors.AsType[*Failure](c.last)
 	_, interrupted := errors.AsType[*exit.Interrupted](err)
+	c.mu.Lock() // a signal may still come
+	waiting := c.waiting
+	c.mu.Unlock()
 	switch {
 	case err == nil, !failed:
 		return err
-	case interrupted && (c.waiting || c.forced):
+	case interrupted && (waiting || c.forced):
 		return err // the signal is what happened last
 	case f.Start != nil:
 		return &exit.Error{Code: f.Code, Err: f.Start, Told: err}
@@ -167,7 +169,7 @@ func (c *Command) process(ctx context.Context, environ []string) (err error) {
 	cmd.Env = environ
 	cmd.Stdout, cmd.Stderr = c.Stdout, c.Stderr
 	if c.Buffer {
-		if cmd.Stdout, err = c.kept(); err != nil {
+		if cmd.Stdout, err = c.output.renew(); err != nil {
 			return err
 		}
 	}
@@ -279,51 +281,4 @@ func timedOut(f *Failure, limit time.Duration) *Failure {
 	}
 	f.TimedOut = limit
 	return f
-}
-
-// kept returns a file for the standard output of an attempt, in the place of
-// the one of the attempt before.
-func (c *Command) kept() (*os.File, error) {
-	c.drop()
-	f, err := temporary()
-	if err != nil {
-		return nil, fmt.Errorf("keeping the output back: %w", err)
-	}
-	c.output = f
-	return f, nil
-}
-
-// flush writes the output that was kept back.
-func (c *Command) flush() error {
-	if c.output == nil {
-		return nil
-	}
-	defer c.drop()
-	if _, err := c.output.Seek(0, io.SeekStart); err != nil {
-		return err
-	}
-	_, err := io.Copy(c.Stdout, c.output)
-	return err
-}
-
-func (c *Command) drop() {
-	if c.output != nil {
-		discard(c.output)
-		c.output = nil
-	}
-}
-
-// temporary returns a file that nobody else can read. On systems where that is
-// possible it has no name, and so goes with the process however that ends.
-func temporary() (*os.File, error) {
-	f, err := os.CreateTemp("", "perdure-")
-	if err == nil {
-		_ = os.Remove(f.Name())
-	}
-	return f, err
-}
-
-func discard(f *os.File) {
-	_ = f.Close()
-	_ = os.Remove(f.Name())
 }

@@ -6,8 +6,11 @@ import (
 	"encoding/json"
 	"fmt"
 	"io"
+	"strconv"
+	"strings"
 	"text/tabwriter"
 	"time"
+	"unicode"
 
 	"github.com/seed-0f2c7998/perdure/circuit"
 )
@@ -31,7 +34,7 @@ func (l *Look) WriteTable(w io.Writer) error {
 		if r.Budget != nil {
 			budget = fmt.Sprintf("%.1f", *r.Budget)
 		}
-		fmt.Fprintf(t, "%s\t%v\t%s\t%s\t%s\t%s\t%s\n", r.Key, r.State, ago(now, r.Since), orNone(r.why()),
+		fmt.Fprintf(t, "%s\t%v\t%s\t%s\t%s\t%s\t%s\n", inOneLine(r.Key), r.State, ago(now, r.Since), orNone(r.why()),
 			r.nextProbe(now), ahead(now, r.NotBefore), orNone(budget))
 	}
 	if err := t.Flush(); err != nil {
@@ -58,6 +61,15 @@ func (l *Look) where() string {
 		return "redis"
 	}
 	return "host"
+}
+
+// inOneLine is a key as it is, or in quotes if there is in it what would break the
+// table.
+func inOneLine(key string) string {
+	if strings.ContainsFunc(key, unicode.IsControl) {
+		return strconv.Quote(key)
+	}
+	return key
 }
 
 func orNone(text string) string { return cmp.Or(text, "-") }

@@ -29,7 +29,7 @@ func (r *run) prepareDownload(ctx context.Context) error {
 			return r.store.Explain("list", r.Bucket, r.Prefix, err)
 		}
 		i := item{key: o.Key, size: o.Size, etag: o.ETag}
-		i.path, i.marker, i.err = place(r.Dir, strings.TrimPrefix(o.Key, r.Prefix), o.Size)
+		i.path, i.marker, i.err = fileFor(r.Dir, strings.TrimPrefix(o.Key, r.Prefix), o.Size)
 		r.items = append(r.items, i)
 	}
 	if len(r.items) == 0 {
@@ -52,10 +52,10 @@ func (r *run) prepareDownload(ctx context.Context) error {
 	return nil
 }
 
-// place returns the path of the file for a key, of which rel comes after the
+// fileFor returns the path of the file for a key, of which rel comes after the
 // prefix; or whether that is the marker of a directory, as some programs make
 // them; or why there must be no such file.
-func place(dir, rel string, size int64) (path string, marker bool, err error) {
+func fileFor(dir, rel string, size int64) (path string, marker bool, err error) {
 	if size == 0 && (rel == "" || strings.HasSuffix(rel, "/")) {
 		marker, rel = true, strings.TrimSuffix(rel, "/")
 		if rel == "" {

@@ -20,9 +20,9 @@ func TestPlace(t *testing.T) {
 		{"dir/", 0, "dir", true},
 		{"", 0, "", true},
 	} {
-		path, marker, err := place(dir, c.rel, c.size)
+		path, marker, err := fileFor(dir, c.rel, c.size)
 		if want := filepath.Join(dir, c.want); err != nil || path != want || marker != c.marker {
-			t.Errorf("place(%q, %d) = %q, marker %v, %v; want %q, %v", c.rel, c.size, path, marker, err, want, c.marker)
+			t.Errorf("fileFor(%q, %d) = %q, marker %v, %v; want %q, %v", c.rel, c.size, path, marker, err, want, c.marker)
 		}
 	}
 }
@@ -36,8 +36,8 @@ func TestPlaceRefuses(t *testing.T) {
 		if rel == "../" {
 			size = 0
 		}
-		if path, marker, err := place("dir", rel, size); err == nil {
-			t.Errorf("place(%q) = %q, marker %v; want an error", rel, path, marker)
+		if path, marker, err := fileFor("dir", rel, size); err == nil {
+			t.Errorf("fileFor(%q) = %q, marker %v; want an error", rel, path, marker)
 		}
 	}
 }

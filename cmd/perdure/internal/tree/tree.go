@@ -8,28 +8,19 @@ package tree
 
 import (
 	"context"
-	"encoding/json"
 	"errors"
-	"fmt"
 	"io"
-	"slices"
-	"strings"
 	"sync"
 	"sync/atomic"
-	"syscall"
 	"time"
 
-	"github.com/aws/smithy-go"
-
-	"github.com/seed-0f2c7998/perdure/circuit"
 	"github.com/seed-0f2c7998/perdure/cmd/perdure/internal/copying"
-	"github.com/seed-0f2c7998/perdure/cmd/perdure/internal/exit"
-	"github.com/seed-0f2c7998/perdure/retry"
+	"github.com/seed-0f2c7998/perdure/cmd/perdure/internal/place"
 )
 
 // A Job says what to copy where. It is used once.
 type Job struct {
-	copying.Tree
+	place.Tree
 
 	Link     *copying.Job // endpoint, policy, and who is told of retries; its Source and Destination are not used
 	Parallel int          // files at a time; 0 is 16
@@ -42,36 +33,10 @@ type Job struct {
 	Warn     func(text string)
 }
 
-// The actions of an Entry.
-const (
-	Copied  = "copied"
-	Skipped = "skipped" // it is there already
-	Failed  = "failed"
-)
-
-// An Entry is what has become of one file, and a line of the manifest.
-type Entry struct {
-	Path     string `json:"path"` // of the file; "" if there can be none
-	Key      string `json:"key"`  // of the object; "" if there can be none
-	Bytes    int64  `json:"bytes"`
-	Checksum string `json:"checksum,omitempty"` // of all of it, as "crc32:...", by which it was verified or found to be there
-	Action   string `json:"action"`
-	Error    string `json:"error,omitempty"`
-}
-
 // A Progress is how far a job has come.
 type Progress struct {
 	Bytes, TotalBytes int64 // those that need not be copied count as well
 	Files, TotalFiles int
-}
-
-// A Summary is what has become of all.
-type Summary struct {
-	Copied, Skipped, Failed int
-	Untried                 int   // of those that failed: the job stopped before
-	Bytes                   int64 // copied
-	Requests, Retries       int
-	Elapsed                 time.Duration
 }
 
 // An item is one file to be copied.
@@ -111,8 +76,8 @@ func (j *Job) Run(ctx context.Context) (Summary, error) {
 		r.Parallel = 16
 	}
 	err := r.run(ctx)
-	if cause := context.Cause(ctx); err != nil && cause != nil && !errors.Is(err, cause) {
-		err = cause
+	if _, partly := errors.AsType[*stopped](err); err != nil && ctx.Err() != nil && !partly {
+		err = context.Cause(ctx)
 	}
 	if r.store != nil {
 		r.summary.Requests, r.summary.Retries = r.store.Requests()
@@ -187,106 +152,6 @@ func (r *run) one(ctx context.Context, i item, copyIt func(context.Context, item
 		e.Bytes = i.size
 	}
 	return e, err
-}
-
-// errUntried is the error of a file that was not copied when the job stopped.
-var errUntried = errors.New("the copy was stopped before")
-
-func (r *run) untried(items []item) {
-	for _, i := range items {
-		r.record(Entry{Path: i.path, Key: i.key, Bytes: i.size}, errUntried)
-	}
-}
-
-// record tells what has become of an item.
-func (r *run) record(e Entry, err error) {
-	r.files.Add(1)
-	r.tell()
-	r.mu.Lock()
-	defer r.mu.Unlock()
-	switch {
-	case err == nil && e.Action == Skipped:
-		r.summary.Skipped++
-	case err == nil:
-		r.summary.Copied++
-		r.summary.Bytes += e.Bytes
-	default:
-		e.Action, e.Error = Failed, err.Error()
-		r.summary.Failed++
-		if errors.Is(err, errUntried) {
-			r.summary.Untried++
-		} else {
-			r.permanent = r.permanent || exit.Code(err) == exit.Failed
-			r.failures = append(r.failures, name(e))
-		}
-	}
-	if r.Manifest != nil && r.unwritten == nil {
-		line, _ := json.Marshal(e) // it is strings and numbers
-		_, r.unwritten = r.Manifest.Write(append(line, '\n'))
-	}
-	if r.Done != nil && !errors.Is(err, errUntried) {
-		r.Done(e)
-	}
-}
-
-// name returns what a person calls a file.
-func name(e Entry) string {
-	if e.Path != "" {
-		return e.Path
-	}
-	return e.Key
-}
-
-// most is how many failures the last line names.
-const most = 10
-
-// end returns the error of the job; cause is why it stopped, if it did.
-func (r *run) end(cause error) error {
-	total := len(r.items)
-	switch {
-	case cause != nil && r.summary.Untried > 0:
-		return &stopped{cause, fmt.Sprintf("%d of %d files are left", r.summary.Untried, total)}
-	case cause != nil:
-		return cause
-	case r.unwritten != nil:
-		return copying.Explain("write", "the manifest", r.unwritten)
-	case r.summary.Failed == 0:
-		return nil
-	}
-	code := exit.Unavailable
-	if r.permanent {
-		code = exit.Failed
-	}
-	slices.Sort(r.failures)
-	names := strings.Join(r.failures[:min(most, len(r.failures))], ", ")
-	if more := len(r.failures) - most; more > 0 {
-		names += fmt.Sprintf(" and %d more", more)
-	}
-	return &exit.Error{Code: code, Err: fmt.Errorf("%d of %d files are not copied: %s", r.summary.Failed, total, names)}
-}
-
-// A stopped job is one that did not get to its end.
-type stopped struct {
-	cause error
-	rest  string // what was not tried, in words
-}
-
-func (e *stopped) Error() string { return e.cause.Error() + "; " + e.rest }
-func (e *stopped) Unwrap() error { return e.cause }
-
-// stops reports whether err would be every other file's as well: the bucket, the
-// credentials, an open breaker, a server that wants to be asked later, a disk
-// that is full.
-func stops(err error) bool {
-	if _, open := errors.AsType[*circuit.OpenError](err); open || errors.Is(err, retry.ErrRetryLater) || errors.Is(err, syscall.ENOSPC) {
-		return true
-	}
-	api, ok := errors.AsType[smithy.APIError](err)
-	return ok && slices.Contains([]string{
-		"NoSuchBucket", "InvalidBucketName", "PermanentRedirect", "AllAccessDisabled",
-		"InvalidAccessKeyId", "SignatureDoesNotMatch", "ExpiredToken", "InvalidToken", "TokenRefreshRequired",
-		"AccountProblem", "NotSignedUp", "UnauthorizedAccess", "RequestTimeTooSkewed",
-	}, api.ErrorCode())
 }
 
 // meter returns a function that takes how many bytes of one item are there, as

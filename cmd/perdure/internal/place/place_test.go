@@ -1,4 +1,4 @@
-package copying
+package place
 
 import (
 	"errors"
@@ -9,7 +9,7 @@ import (
 	"github.com/seed-0f2c7998/perdure/internal/setting"
 )
 
-func TestParseBoth(t *testing.T) {
+func TestParse(t *testing.T) {
 	dir := t.TempDir()
 	for _, c := range []struct{ from, to, want string }{
 		{"a.csv", "b.csv", "b.csv"},
@@ -28,14 +28,14 @@ func TestParseBoth(t *testing.T) {
 		{"https://u:p@h/a%20b.csv?sig=s", "s3://b/", "s3://b/a b.csv"},
 		{"./http://x", "x", "x"}, // a path, odd as it is
 	} {
-		_, to, err := parseBoth(c.from, c.to)
+		_, to, err := Parse(c.from, c.to)
 		if err != nil || to.String() != c.want {
-			t.Errorf("parseBoth(%q, %q) goes to %q, %v; want %q", c.from, c.to, to, err, c.want)
+			t.Errorf("Parse(%q, %q) goes to %q, %v; want %q", c.from, c.to, to, err, c.want)
 		}
 	}
 }
 
-func TestParseBothRefuses(t *testing.T) {
+func TestParseRefuses(t *testing.T) {
 	dir := t.TempDir()
 	for _, c := range []struct{ from, to, field string }{
 		{"", "x", "SRC"},
@@ -62,13 +62,14 @@ func TestParseBothRefuses(t *testing.T) {
 		{"s3://b/p/..", "s3://b/q/", "DST"},
 		{"s3://b/k", "s3://b/k", "DST"},
 		{"s3://b/k", "s3://b", "DST"},
+		{"a\xff", "s3://b/", "DST"},
 	} {
-		_, to, err := parseBoth(c.from, c.to)
+		_, to, err := Parse(c.from, c.to)
 		bad, ok := errors.AsType[*setting.Error](err)
 		switch {
-		case c.field == "" && err == nil && !strings.Contains(to.path, ".."):
+		case c.field == "" && err == nil && !strings.Contains(to.Path, ".."):
 		case !ok || bad.Field != c.field:
-			t.Errorf("parseBoth(%q, %q) = %q, %v; want an error about %q", c.from, c.to, to, err, c.field)
+			t.Errorf("Parse(%q, %q) = %q, %v; want an error about %q", c.from, c.to, to, err, c.field)
 		}
 	}
 }

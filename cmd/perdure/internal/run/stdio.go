@@ -1,6 +1,7 @@
 package run
 
 import (
+	"fmt"
 	"io"
 	"os"
 	"sync"
@@ -188,4 +189,55 @@ func (c *cursor) Read(p []byte) (int, error) {
 	n, err := c.spool.readAt(p, c.at)
 	c.at += int64(n)
 	return n, err
+}
+
+// An output is the standard output of the last attempt, where it is kept back.
+// The zero output is that of none.
+type output struct{ file *os.File }
+
+// renew returns a file for the next attempt, in the place of that of the one
+// before.
+func (o *output) renew() (*os.File, error) {
+	o.drop()
+	f, err := temporary()
+	if err != nil {
+		return nil, fmt.Errorf("keeping the output back: %w", err)
+	}
+	o.file = f
+	return f, nil
+}
+
+// flush writes what was kept back to w.
+func (o *output) flush(w io.Writer) error {
+	if o.file == nil {
+		return nil
+	}
+	defer o.drop()
+	if _, err := o.file.Seek(0, io.SeekStart); err != nil {
+		return err
+	}
+	_, err := io.Copy(w, o.file)
+	return err
+}
+
+func (o *output) drop() {
+	if o.file != nil {
+		discard(o.file)
+		o.file = nil
+	}
+}
+
+// temporary returns a file that nobody else can read. On systems where that is
+// possible it has no name, and so goes with the process however that ends.
+func temporary() (*os.File, error) {
+	f, err := os.CreateTemp("", "perdure-")
+	if err == nil {
+		_ = os.Remove(f.Name())
+	}
+	return f, err
+}
+
+func discard(f *os.File) {
+	_ = f.Close()
+	_ = os.Remove(f.Name())
 }

@@ -1,4 +1,6 @@
-package copying
+// Package place reads the arguments that say where bytes come from and where
+// they go.
+package place
 
 import (
 	"net/url"
@@ -6,39 +8,47 @@ import (
 	"path"
 	"path/filepath"
 	"strings"
+	"unicode/utf8"
 
 	"github.com/seed-0f2c7998/perdure/internal/redact"
 	"github.com/seed-0f2c7998/perdure/internal/setting"
 )
 
-// A kind is what a place is.
-type kind uint8
+// A Kind is what a place is.
+type Kind uint8
 
+// The kinds.
 const (
-	file   kind = iota
-	stream      // "-": standard input or output
-	web         // an http or https URL
-	object      // s3://bucket/key
+	File   Kind = iota
+	Stream      // "-": standard input or output
+	Web         // an http or https URL
+	Object      // s3://bucket/key
 )
 
-// A place is where bytes come from or go to.
-type place struct {
-	kind kind
-	text string // as it was given, or completed by a name
-	path string // of a file
+// A Place is where bytes come from or go to.
+type Place struct {
+	Kind Kind
+	Text string // as it was given, or completed by a name
+	Path string // of a file
 
-	bucket, key string // of an object
+	Bucket, Key string // of an object
 }
 
+// FileAt returns the place of the file of that path.
+func FileAt(path string) Place { return Place{Kind: File, Text: path, Path: path} }
+
+// ObjectAt returns the place of the object of that key.
+func ObjectAt(bucket, key string) Place { return Place{Kind: Object, Bucket: bucket, Key: key} }
+
 // String returns the place without the secrets that may be in it.
-func (p place) String() string {
-	switch p.kind {
-	case web:
-		return redact.String(p.text)
-	case object:
-		return "s3://" + p.bucket + "/" + p.key
+func (p Place) String() string {
+	switch p.Kind {
+	case Web:
+		return redact.String(p.Text)
+	case Object:
+		return "s3://" + p.Bucket + "/" + p.Key
 	default:
-		return p.text
+		return p.Text
 	}
 }
 
@@ -50,18 +60,18 @@ const (
 
 // parse returns the place that an argument names; field and want are for its
 // errors.
-func parse(field, text, want string) (place, error) {
-	bad := func(want string) (place, error) {
-		return place{}, setting.Bad(field, redact.String(text), want)
+func parse(field, text, want string) (Place, error) {
+	bad := func(want string) (Place, error) {
+		return Place{}, setting.Bad(field, redact.String(text), want)
 	}
 	scheme, rest, found := strings.Cut(text, "://")
 	switch {
 	case text == "":
 		return bad(want)
 	case text == "-":
-		return place{kind: stream, text: text}, nil
+		return Place{Kind: Stream, Text: text}, nil
 	case !found || strings.ContainsAny(scheme, `/\`):
-		return place{kind: file, text: text, path: text}, nil
+		return FileAt(text), nil
 	}
 	switch strings.ToLower(scheme) {
 	case "http", "https":
@@ -69,71 +79,75 @@ func parse(field, text, want string) (place, error) {
 		if err != nil || u.Host == "" {
 			return bad("a URL with a host, as https://example.org/stations.json")
 		}
-		return place{kind: web, text: text}, nil
+		return Place{Kind: Web, Text: text}, nil
 	case "s3":
 		bucket, key, _ := strings.Cut(rest, "/")
 		if bucket == "" {
 			return bad("a bucket in it, as s3://bucket/key")
 		}
-		return place{kind: object, text: text, bucket: bucket, key: key}, nil
+		return Place{Kind: Object, Text: text, Bucket: bucket, Key: key}, nil
 	}
 	return bad(want)
 }
 
-// parseBoth returns the places of a copy, the destination with its name.
-func parseBoth(source, target string) (from, to place, err error) {
+// Parse returns the places of a copy, the destination with the name of the
+// source at its end where it has none. The errors are about SRC and DST.
+func Parse(source, target string) (from, to Place, err error) {
 	if from, err = parse("SRC", source, wantSource); err != nil {
 		return from, to, err
 	}
-	if from.kind == object && from.key == "" {
-		return from, to, setting.Bad("SRC", from.text, "one object, as s3://bucket/key")
+	if from.Kind == Object && from.Key == "" {
+		return from, to, setting.Bad("SRC", from.Text, "one object, as s3://bucket/key")
 	}
 	if to, err = parse("DST", target, wantTarget); err != nil {
 		return from, to, err
 	}
-	if to.kind == web {
+	if to.Kind == Web {
 		return from, to, setting.Bad("DST", to.String(), wantTarget)
 	}
 	if to, err = to.named(from); err != nil {
 		return from, to, err
+	}
+	if to.Kind == Object && !utf8.ValidString(to.Key) {
+		return from, to, setting.Bad("DST", to.String(), "a key that is UTF-8")
 	}
 	return from, to, apart(from, to)
 }
 
 // named returns the place with the source's name at its end, if it is a
 // directory, a bucket, or a key that ends in a slash.
-func (p place) named(from place) (place, error) {
+func (p Place) named(from Place) (Place, error) {
 	switch {
-	case p.kind == file && isDir(p.path), p.kind == object && (p.key == "" || strings.HasSuffix(p.key, "/")):
+	case p.Kind == File && isDir(p.Path), p.Kind == Object && (p.Key == "" || strings.HasSuffix(p.Key, "/")):
 	default:
 		return p, nil
 	}
 	name := from.base()
 	if name == "" {
-		return p, setting.Bad("DST", p.text, "a name at its end: "+from.String()+" has none to give")
+		return p, setting.Bad("DST", p.Text, "a name at its end: "+from.String()+" has none to give")
 	}
-	if p.kind == object {
-		p.key += name
+	if p.Kind == Object {
+		p.Key += name
 		return p, nil
 	}
-	p.path = filepath.Join(p.path, name)
-	p.text = p.path
+	p.Path = filepath.Join(p.Path, name)
+	p.Text = p.Path
 	return p, nil
 }
 
 // base returns the last part of the place's name; "" if it has none.
-func (p place) base() string {
+func (p Place) base() string {
 	name := ""
-	switch p.kind {
-	case file:
-		name = filepath.Base(p.path)
-	case web:
-		if u, err := url.Parse(p.text); err == nil {
+	switch p.Kind {
+	case File:
+		name = filepath.Base(p.Path)
+	case Web:
+		if u, err := url.Parse(p.Text); err == nil {
 			name = path.Base(u.Path)
 		}
-	case object:
-		name = path.Base(p.key)
-	case stream:
+	case Object:
+		name = path.Base(p.Key)
+	case Stream:
 	}
 	if name == "." || name == ".." || strings.ContainsAny(name, `/\`) || name == string(filepath.Separator) {
 		return ""
@@ -147,15 +161,15 @@ func isDir(path string) bool {
 }
 
 // apart reports, as nil, that the places are not one and the same.
-func apart(from, to place) error {
+func apart(from, to Place) error {
 	same := false
 	switch {
-	case from.kind != to.kind:
-	case from.kind == object:
-		same = from.bucket == to.bucket && from.key == to.key
-	case from.kind == file:
-		a, errA := os.Stat(from.path)
-		b, errB := os.Stat(to.path)
+	case from.Kind != to.Kind:
+	case from.Kind == Object:
+		same = from.Bucket == to.Bucket && from.Key == to.Key
+	case from.Kind == File:
+		a, errA := os.Stat(from.Path)
+		b, errB := os.Stat(to.Path)
 		same = errA == nil && errB == nil && a.Mode().IsRegular() && os.SameFile(a, b)
 	}
 	if same {
@@ -185,11 +199,11 @@ func ParseTree(source, destination string) (Tree, error) {
 		return Tree{}, err
 	}
 	switch {
-	case from.kind == file && to.kind == object:
-		return Tree{from.path, to.bucket, directory(to.key), true}, nil
-	case from.kind == object && to.kind == file:
-		return Tree{to.path, from.bucket, directory(from.key), false}, nil
-	case from.kind != file && from.kind != object:
+	case from.Kind == File && to.Kind == Object:
+		return Tree{from.Path, to.Bucket, directory(to.Key), true}, nil
+	case from.Kind == Object && to.Kind == File:
+		return Tree{to.Path, from.Bucket, directory(from.Key), false}, nil
+	case from.Kind != File && from.Kind != Object:
 		return Tree{}, setting.Bad("SRC", from.String(), want)
 	}
 	return Tree{}, setting.Bad("DST", to.String(), want)
@@ -200,10 +214,10 @@ func ParseTree(source, destination string) (Tree, error) {
 func ParsePrefix(text string) (bucket, prefix string, err error) {
 	const want = "s3://BUCKET or s3://BUCKET/PREFIX"
 	p, err := parse("argument", text, want)
-	if err == nil && p.kind != object {
+	if err == nil && p.Kind != Object {
 		err = setting.Bad("argument", p.String(), want)
 	}
-	return p.bucket, p.key, err
+	return p.Bucket, p.Key, err
 }
 
 // directory returns the prefix of the keys that are below key.
