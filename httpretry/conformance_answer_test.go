@@ -6,6 +6,7 @@ import (
 	"net/http"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/seed-0f2c7998/perdure/httpretry"
 	"github.com/seed-0f2c7998/perdure/httpretry/httptestfault"
@@ -87,28 +88,82 @@ func TestOddAnswers(t *testing.T) {
 	})
 }
 
-// The request of an answer is the caller's, without our wish for gzip: sent again, it brings the plain text again.
-func TestRequestOfAZippedAnswerIsSentAgain(t *testing.T) {
+// The request of an answer is the caller's, without what we have put into it: sent again, it brings the plain text again.
+// What bounds or counts an attempt used to be left in it.
+func TestRequestOfAnAnswerIsSentAgain(t *testing.T) {
 	zipped := httptestfault.Entity{Body: zip(t, text), ETag: `"z1"`, Header: http.Header{"Content-Encoding": {"gzip"}}}
-	server := httptestfault.New(altered(zipped))
+	bounded := quick()
+	bounded.AttemptTimeout = time.Minute
+	for _, tt := range []struct {
+		name    string
+		options httpretry.Options
+	}{
+		{"plain", httpretry.Options{Policy: quick()}},
+		{"AttemptTimeout", httpretry.Options{Policy: bounded}},
+		{"AttemptHeader", httpretry.Options{Policy: quick(), AttemptHeader: "X-Attempt"}},
+		{"Hedge", httpretry.Options{Policy: quick(), Hedge: &httpretry.Hedge{}}},
+		{"all, no resume", httpretry.Options{Policy: bounded, AttemptHeader: "X-Attempt", Hedge: &httpretry.Hedge{}, NoResume: true}},
+	} {
+		t.Run(tt.name, func(t *testing.T) {
+			server := httptestfault.New(altered(zipped))
+			defer server.Close()
+			base := server.Transport()
+			defer base.CloseIdleConnections()
+			client := &http.Client{Transport: httpretry.NewTransport(base, tt.options)}
+			caller, err := http.NewRequestWithContext(t.Context(), "GET", server.URL, nil)
+			if err != nil {
+				t.Fatal(err)
+			}
+			for again := caller; len(server.Requests()) < 3; {
+				res, err := client.Do(again)
+				if err != nil {
+					t.Fatal(err)
+				}
+				body, err := io.ReadAll(res.Body)
+				res.Body.Close()
+				if string(body) != text || err != nil {
+					t.Errorf("%q, %v; want the plain text", body, err)
+				}
+				if again = res.Request; again != caller {
+					t.Errorf("the answer is one to %+v; want the caller's request", again)
+				}
+			}
+		})
+	}
+}
+
+// So is that of an answer which a Transport further in has given up on.
+func TestRequestOfANestedAnswerThatEnded(t *testing.T) {
+	server := httptestfault.New(httptestfault.Steps(status(503)))
 	defer server.Close()
 	base := server.Transport()
 	defer base.CloseIdleConnections()
-	client := &http.Client{Transport: httpretry.NewTransport(base, httpretry.Options{Policy: quick()})}
-	req, err := http.NewRequestWithContext(t.Context(), "GET", server.URL, nil)
-	if err != nil {
-		t.Fatal(err)
+	inner := httpretry.NewTransport(base, httpretry.Options{Policy: quick()})
+	outer := httpretry.NewTransport(inner, httpretry.Options{Policy: quick(), AttemptHeader: "X-Attempt"})
+	res, _, err := row{}.do(t, server.URL, outer)
+	if err != nil || !errors.Is(httpretry.Ended(res), retry.ErrExhausted) || len(res.Request.Header) > 0 {
+		t.Errorf("%v, ended with %v, to a request with %v; want the caller's", err, httpretry.Ended(res), res.Request.Header)
 	}
-	for range 2 {
-		res, err := client.Do(req)
-		if err != nil {
-			t.Fatal(err)
+}
+
+// A base that changes what it is given, as a RoundTripper must not, harms its own request only.
+func TestCarelessBase(t *testing.T) {
+	server := httptestfault.New(httptestfault.Steps(ok))
+	defer server.Close()
+	base := server.Transport()
+	defer base.CloseIdleConnections()
+	careless := roundTripper(func(req *http.Request) (*http.Response, error) {
+		if req.URL.Path == "/secret" {
+			req.Header.Set("Authorization", "secret")
 		}
-		body, err := io.ReadAll(res.Body)
-		res.Body.Close()
-		if string(body) != text || err != nil {
-			t.Errorf("%q, %v; want the plain text", body, err)
+		return base.RoundTrip(req)
+	})
+	transport := httpretry.NewTransport(careless, httpretry.Options{Policy: quick()})
+	wantFine(t, transport, server.URL+"/secret")
+	wantFine(t, transport, server.URL+"/public")
+	for i, want := range []string{"secret", ""} {
+		if got := server.Requests()[i].Header.Get("Authorization"); got != want {
+			t.Errorf("request %d came with Authorization %q; want %q", i+1, got, want)
 		}
-		req = res.Request
 	}
 }

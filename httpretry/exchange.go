@@ -22,11 +22,11 @@ import (
 type exchange struct {
 	transport  *Transport
 	lane       *lane
-	req        *http.Request // the caller's, or a copy: not to be changed
+	asked      *http.Request // the caller's, or a copy that says the same for it; not to be changed
+	req        *http.Request // asked, or a copy that asks for gzip
 	idempotent bool
 	stream     *stream       // for the body of the answer; nil: it will not be resumed
 	zipped     bool          // we asked for gzip, and the caller did not
-	asked      *http.Request // req without that wish
 	upload     *upload.Body  // nil: the request has no body
 	trace      *atomic.Int32 // how far the attempt came, one of the values below; nil while nobody has to know
 	attempts   int
@@ -77,6 +77,7 @@ func (e *exchange) prepare() {
 		e.idempotent = true
 		e.req = withHeader(e.req, "Idempotency-Key", []string{strconv.Quote(rand.Text())})
 	}
+	e.asked = e.req
 	if !e.transport.options.NoResume && e.upload == nil && method(e.req) == http.MethodGet {
 		e.stream = new(stream)
 		e.askForGzip()
@@ -90,7 +91,7 @@ func (e *exchange) askForGzip() {
 	if e.transport.gzip == nil || h == nil || h["Accept-Encoding"] != nil || h["Range"] != nil {
 		return
 	}
-	e.zipped, e.asked = true, e.req
+	e.zipped = true
 	own := &e.stream.own
 	*own = *e.req
 	own.Header = maps.Clone(h)
@@ -117,9 +118,6 @@ func (e *exchange) attempt(ctx context.Context) (*http.Response, error) {
 	if err != nil {
 		return nil, e.failed(err)
 	}
-	if e.zipped && res.Request == req {
-		res.Request = e.asked // who sends it again wants the answer without the coding, too
-	}
 	if res.Body == nil { // only http.Transport promises that there is one
 		res.Body = http.NoBody
 	}
@@ -127,7 +125,8 @@ func (e *exchange) attempt(ctx context.Context) (*http.Response, error) {
 		return res, nil
 	}
 	if ended := Ended(res); ended != nil {
-		return res, ended // a Transport further in has given up on it
+		res.Request = e.asked // giveUp will tell of it
+		return res, ended     // a Transport further in has given up on it
 	}
 	return res, e.refused(res)
 }
@@ -194,13 +193,23 @@ func (e *exchange) send(ctx context.Context, req *http.Request) (*http.Response,
 
 // roundTrip has the base send req, twice if it is slow and may be hedged.
 func (e *exchange) roundTrip(req *http.Request) (*http.Response, error) {
-	base := e.transport.base
+	base, asked := e.transport.base, e.asked
 	if e.lane.hedger == nil || e.upload != nil || method(req) != http.MethodGet && req.Method != http.MethodHead {
-		return base.RoundTrip(req)
+		return pass(base, req, asked)
 	}
 	return e.lane.hedger.Do(req.Context(), func(ctx context.Context) (*http.Response, error) {
-		return base.RoundTrip(req.WithContext(ctx))
+		return pass(base, req.WithContext(ctx), asked)
 	}, discard)
+}
+
+// pass has base send req. Its answer is one to the caller's request: who sends that again wants none of what we have put
+// into a copy, and has no context that ended with the attempt.
+func pass(base http.RoundTripper, req, asked *http.Request) (*http.Response, error) {
+	res, err := base.RoundTrip(req)
+	if err == nil && res.Request == req {
+		res.Request = asked
+	}
+	return res, err
 }
 
 // An ownBody ends the context that its answer was had with.

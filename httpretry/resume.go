@@ -105,6 +105,7 @@ func (s *stream) tell(broken error) {
 func (s *stream) attempt(ctx context.Context, p []byte) (int, error) {
 	x := exchange{transport: s.transport, lane: &lane{policy: s.policy}, idempotent: true}
 	x.req = s.entity.request(s.asked, s.next)
+	x.asked = x.req
 	res, err := x.attempt(ctx) //nolint:bodyclose // replace and discard do
 	if res != nil && res.StatusCode >= http.StatusBadRequest {
 		return s.refused(res, err)
