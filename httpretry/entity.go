@@ -8,6 +8,7 @@ import (
 	"time"
 
 	"github.com/seed-0f2c7998/perdure/httpretry/internal/byterange"
+	"github.com/seed-0f2c7998/perdure/httpretry/internal/digest"
 )
 
 // Why a body is not resumed, as BodyError.Stop.
@@ -22,7 +23,8 @@ type entity struct {
 	etag     string // as sent; may be weak
 	modified string // Last-Modified, as sent
 	encoding string // Content-Encoding
-	dated    bool   // modified is old enough to identify it
+	dated    bool   // there is no strong etag, and modified is old enough to identify it
+	digest   bool   // a header offers one
 	whole    bool   // the first answer had everything
 
 	from, end int64 // offsets of the part that is wanted; end is -1 while it is unknown
@@ -31,29 +33,41 @@ type entity struct {
 
 // read reads the first answer. It is not ok if the answer is no single part of anything.
 func (e *entity) read(res *http.Response) (ok bool) {
-	h := res.Header
-	e.etag, e.modified, e.encoding = value(h, "Etag"), value(h, "Last-Modified"), value(h, "Content-Encoding")
-	e.dated = e.modified != "" && isOld(e.modified, value(h, "Date"))
 	e.whole = res.StatusCode == http.StatusOK
-	if e.whole {
-		e.end, e.total = res.ContentLength, res.ContentLength
-		return true
+	e.end, e.total = res.ContentLength, res.ContentLength
+	if !e.whole {
+		r, ok := byterange.Parse(res.Header.Get("Content-Range"))
+		if !ok || r.Unsatisfied || res.ContentLength >= 0 && res.ContentLength != r.Length() {
+			return false
+		}
+		e.from, e.end, e.total = r.First, r.Last+1, r.Total
 	}
-	r, ok := byterange.Parse(value(h, "Content-Range"))
-	if !ok || r.Unsatisfied || res.ContentLength >= 0 && res.ContentLength != r.Length() {
-		return false
-	}
-	e.from, e.end, e.total = r.First, r.Last+1, r.Total
+	e.readHeader(res.Header)
 	return true
 }
 
-// value is h.Get for a name in its canonical form, as transports give them: for what is looked for in every answer.
-func value(h http.Header, name string) string {
-	if values := h[name]; len(values) > 0 {
-		return values[0]
+// readHeader reads what h tells in one pass: it is done for every answer, and most have few of these.
+func (e *entity) readHeader(h http.Header) {
+	for name, values := range h {
+		if len(values) == 0 {
+			continue
+		}
+		switch name {
+		case "Etag":
+			e.etag = values[0]
+		case "Last-Modified":
+			e.modified = values[0]
+		case "Content-Encoding":
+			e.encoding = values[0]
+		default:
+			e.digest = e.digest || digest.Offers(name)
+		}
 	}
-	return ""
+	e.dated = e.modified != "" && !isStrong(e.etag) && isOld(e.modified, h.Get("Date"))
 }
+
+// isStrong reports whether an ETag stands for the bytes of an entity, and not only for what they mean.
+func isStrong(etag string) bool { return strings.HasPrefix(etag, `"`) }
 
 // isOld reports whether a Last-Modified identifies an entity: nothing can have changed in the same second after it was
 // sent (RFC 9110, section 8.8.2.2).
@@ -69,7 +83,7 @@ func isOld(modified, date string) bool {
 // validator returns what If-Range can ask for; empty: nothing.
 func (e *entity) validator() string {
 	switch {
-	case strings.HasPrefix(e.etag, `"`):
+	case isStrong(e.etag):
 		return e.etag
 	case e.dated:
 		return e.modified
@@ -147,7 +161,7 @@ func (e *entity) same(res *http.Response, next int64) bool {
 		return (res.StatusCode == http.StatusOK) == e.whole && h.Get("ETag") == e.etag && h.Get("Last-Modified") == e.modified &&
 			(res.ContentLength == e.end-e.from || res.ContentLength < 0 || e.end < 0)
 	}
-	if strings.HasPrefix(e.etag, `"`) {
+	if isStrong(e.etag) {
 		return h.Get("ETag") == e.etag
 	}
 	return h.Get("Last-Modified") == e.modified

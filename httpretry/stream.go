@@ -45,7 +45,10 @@ func (e *exchange) sustain(res *http.Response) (verified bool) {
 	}
 	s.transport, s.policy, s.asked, s.began, s.body = e.transport, e.lane.policy, e.req, e.began, res.Body
 	s.next, s.stop = s.entity.from, s.entity.end
-	s.check = digest.For(res.Header, s.entity.whole)
+	if s.entity.digest {
+		s.check = digest.For(res.Header, s.entity.whole)
+	}
+	e.zipped = e.zipped && s.entity.encoding != ""
 	res.Body = s
 	return s.check != nil
 }

@@ -8,6 +8,8 @@ import (
 	"slices"
 	"strings"
 	"time"
+
+	"github.com/seed-0f2c7998/perdure/httpretry/internal/digest"
 )
 
 // A Range is a part of an entity: the bytes from From up to, but not including, To.
@@ -136,7 +138,7 @@ func isOld(modified, date string) bool {
 func digestsOf(h http.Header) http.Header {
 	digests := http.Header{}
 	for name, values := range h {
-		if name == "Content-Digest" || name == "Repr-Digest" || name == "Content-Md5" || strings.HasPrefix(name, "X-Amz-Checksum-") {
+		if digest.Offers(name) {
 			digests[name] = values
 		}
 	}

@@ -67,23 +67,20 @@ func algorithms() []algorithm {
 	}
 }
 
-// offered reports whether h may have a digest: most answers have none, and should not pay for the question.
-func offered(h http.Header) bool {
-	for name := range h {
-		if name == "Content-Digest" || name == "Repr-Digest" || name == "Content-Md5" || strings.HasPrefix(name, "X-Amz-Checksum-") {
-			return true
-		}
+// Offers reports whether a header of this name may have a digest. Few answers have one: what goes through all names of
+// an answer anyway need not call For.
+func Offers(name string) bool {
+	switch name {
+	case "Content-Digest", "Repr-Digest", "Content-Md5":
+		return true
 	}
-	return false
+	return strings.HasPrefix(name, "X-Amz-Checksum-")
 }
 
 // For returns a check for the body that comes with h, or nil if h offers no digest that can be checked. whole says
 // whether the body is the whole entity: only then the digests of the whole apply to it.
 // Of several digests the strongest is checked. What is malformed or unknown is passed over.
 func For(h http.Header, whole bool) *Check {
-	if !offered(h) {
-		return nil
-	}
 	for _, a := range algorithms() {
 		for _, name := range []string{"Content-Digest", "Repr-Digest"} {
 			if text, ok := member(h[name], a.name); ok && (whole || name == "Content-Digest") {
