@@ -26,7 +26,7 @@ func TestCells(t *testing.T) {
 	defer server.Close()
 	store := hoststore.Open(filepath.Join(t.TempDir(), "cells"))
 	defer store.Close()
-	for _, s := range append(scenarios(store), httpScenarios(server.URL)...) {
+	for _, s := range append(scenarios(store), httpScenarios(server)...) {
 		if _, ok := s.cells[bareCall]; !ok {
 			t.Errorf("%s: no bare call to compare with", s.name)
 		}

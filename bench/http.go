@@ -26,15 +26,16 @@ func newServer() *httptest.Server {
 	}))
 }
 
-// httpScenarios returns the rows in which the operation is a GET, its body read to the end: of url over loopback, each
-// client on a connection of its own, and by a transport that answers at once.
-func httpScenarios(url string) []scenario {
+// httpScenarios returns the rows in which the operation is a GET, its body read to the end: from server over loopback,
+// each client on a connection of its own, and by a transport that answers at once.
+func httpScenarios(server *httptest.Server) []scenario {
 	loopback := func() http.RoundTripper { return &http.Transport{} }
 	instant := func() http.RoundTripper { return canned(make([]byte, size)) }
+	url, hangUp := server.URL, server.CloseClientConnections
 	return []scenario{
-		{name: "HTTP GET of 1 KiB, retry + resume", network: true, cells: httpRetry(url, loopback, httpretry.Options{})},
-		{name: "HTTP GET of 1 KiB, retry", network: true, cells: httpRetry(url, loopback, httpretry.Options{NoResume: true})},
-		{name: "HTTP GET of 1 KiB, retry + resume + breaker", network: true, cells: httpBreaker(url, loopback)},
+		{name: "HTTP GET of 1 KiB, retry + resume", hangUp: hangUp, cells: httpRetry(url, loopback, httpretry.Options{})},
+		{name: "HTTP GET of 1 KiB, retry", hangUp: hangUp, cells: httpRetry(url, loopback, httpretry.Options{NoResume: true})},
+		{name: "HTTP GET of 1 KiB, retry + resume + breaker", hangUp: hangUp, cells: httpBreaker(url, loopback)},
 		{name: "HTTP GET, no network, retry + resume", cells: httpRetry(url, instant, httpretry.Options{})},
 		{name: "HTTP GET, no network, retry", cells: httpRetry(url, instant, httpretry.Options{NoResume: true})},
 		{name: "HTTP GET, no network, retry + resume + breaker", cells: httpBreaker(url, instant)},
@@ -45,11 +46,11 @@ func httpScenarios(url string) []scenario {
 func httpRetry(url string, base func() http.RoundTripper, o httpretry.Options) map[library]cell {
 	failsafe := failsafehttp.NewRetryPolicyBuilder().Build() //nolint:bodyclose // a policy
 	return map[library]cell{
-		bareCall:  getBy(url, base()),
-		perdure:   getBy(url, httpretry.NewTransport(base(), o)),
-		failsafes: getBy(url, failsafehttp.NewRoundTripper(base(), failsafe)),
-		hashicorp: hashicorpGet(url, base()),
-		bareAgain: getBy(url, base()),
+		bareCall:  getBy(url, base),
+		perdure:   getBy(url, func() http.RoundTripper { return httpretry.NewTransport(base(), o) }),
+		failsafes: getBy(url, func() http.RoundTripper { return failsafehttp.NewRoundTripper(base(), failsafe) }),
+		hashicorp: hashicorpGet(url, base),
+		bareAgain: getBy(url, base),
 	}
 }
 
@@ -58,9 +59,9 @@ func httpBreaker(url string, base func() http.RoundTripper) map[library]cell {
 	failsafe := failsafehttp.NewRetryPolicyBuilder().Build()                                       //nolint:bodyclose // a policy
 	breaker := circuitbreaker.NewBuilder[*http.Response]().WithFailureThreshold(threshold).Build() //nolint:bodyclose // a policy
 	return map[library]cell{
-		bareCall:  getBy(url, base()),
-		perdure:   getBy(url, httpretry.NewTransport(base(), httpretry.Options{Breakers: &config})),
-		failsafes: getBy(url, failsafehttp.NewRoundTripper(base(), failsafe, breaker)),
+		bareCall:  getBy(url, base),
+		perdure:   getBy(url, func() http.RoundTripper { return httpretry.NewTransport(base(), httpretry.Options{Breakers: &config}) }),
+		failsafes: getBy(url, func() http.RoundTripper { return failsafehttp.NewRoundTripper(base(), failsafe, breaker) }),
 	}
 }
 
@@ -74,9 +75,12 @@ func (c canned) RoundTrip(req *http.Request) (*http.Response, error) {
 	}, nil
 }
 
-func getBy(url string, t http.RoundTripper) cell {
-	client := &http.Client{Transport: t}
+// getBy is not inlined, so that all columns run the same code: a copy for each would be an advantage for some.
+//
+//go:noinline
+func getBy(url string, transport func() http.RoundTripper) cell {
 	return func(call) call {
+		client := &http.Client{Transport: transport()}
 		return func(ctx context.Context) error {
 			req, err := http.NewRequestWithContext(ctx, http.MethodGet, url, nil)
 			if err != nil {
@@ -100,11 +104,11 @@ func finish(res *http.Response, err error) error {
 }
 
 // hashicorpGet logs nothing: by default go-retryablehttp writes a line for each request.
-func hashicorpGet(url string, t http.RoundTripper) cell {
-	client := retryablehttp.NewClient()
-	client.Logger = nil
-	client.HTTPClient = &http.Client{Transport: t}
+func hashicorpGet(url string, transport func() http.RoundTripper) cell {
 	return func(call) call {
+		client := retryablehttp.NewClient()
+		client.Logger = nil
+		client.HTTPClient = &http.Client{Transport: transport()}
 		return func(ctx context.Context) error {
 			req, err := retryablehttp.NewRequestWithContext(ctx, http.MethodGet, url, nil)
 			if err != nil {

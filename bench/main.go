@@ -64,7 +64,7 @@ func run(w io.Writer, rounds int, each time.Duration, only string) (err error) {
 
 	writeHead(w, rounds, each)
 	var chosen []scenario
-	for _, s := range append(scenarios(store), httpScenarios(server.URL)...) {
+	for _, s := range append(scenarios(store), httpScenarios(server)...) {
 		if match.MatchString(s.name) {
 			chosen = append(chosen, s)
 		}
@@ -79,8 +79,8 @@ func run(w io.Writer, rounds int, each time.Duration, only string) (err error) {
 // writeHead writes what was measured, on what.
 func writeHead(w io.Writer, rounds int, each time.Duration) {
 	fmt.Fprintf(w, "%s %s/%s, GOMAXPROCS %d; median of the calmer half of %d rounds of %v,\n"+
-		"± its 95 %% confidence interval; rows with a network on one processor, in rounds of %v\n",
-		runtime.Version(), runtime.GOOS, runtime.GOARCH, runtime.GOMAXPROCS(0), rounds, each, networkFactor*each)
+		"± its 95 %% confidence interval; over loopback on one processor, in rounds of %v, slices of %d calls\n",
+		runtime.Version(), runtime.GOOS, runtime.GOARCH, runtime.GOMAXPROCS(0), rounds, each, networkFactor*each, sliceCalls)
 	info, ok := debug.ReadBuildInfo()
 	if !ok {
 		return

@@ -7,7 +7,6 @@ import (
 	"flag"
 	"fmt"
 	"math"
-	"runtime"
 	"slices"
 	"testing"
 	"time"
@@ -22,9 +21,6 @@ type figure struct {
 
 // A sample is what one short run of a cell showed.
 type sample struct{ ns, bytes, allocs float64 }
-
-// networkFactor is how many times longer the samples of a row with a network are: a call takes as much longer.
-const networkFactor = 10
 
 // A round is a sample of each cell of a row, taken one after the other.
 type round map[library]sample
@@ -69,12 +65,10 @@ func measure(ctx context.Context, scenarios []scenario, rounds int, each time.Du
 	return rows, nil
 }
 
-// goOn makes a round of samples that take so long. With a network, client and server take turns on one processor: how
-// two of them wake each other costs several times what is looked for, and never twice the same.
+// goOn makes a round of samples that take so long.
 func (c *course) goOn(ctx context.Context, each time.Duration) error {
-	if c.network {
-		each *= networkFactor
-		defer runtime.GOMAXPROCS(runtime.GOMAXPROCS(1))
+	if c.hangUp != nil {
+		return c.mingle(ctx, each)
 	}
 	if err := flag.Set("test.benchtime", each.String()); err != nil {
 		return err
@@ -112,9 +106,9 @@ func (c *course) figures() map[library]figure {
 func calmer(rounds []round) []round {
 	slowness := make(map[*round]float64, len(rounds))
 	for name := range rounds[0] {
-		median := quantile(sorted(rounds, func(r round) float64 { return r[name].ns }), 0.5)
+		typical := median(rounds, func(r round) float64 { return r[name].ns })
 		for i, r := range rounds {
-			slowness[&rounds[i]] += r[name].ns / median
+			slowness[&rounds[i]] += r[name].ns / typical
 		}
 	}
 	order := make([]*round, len(rounds))
@@ -172,9 +166,13 @@ func summary(samples []sample) figure {
 	return figure{
 		ns:     quantile(ns, 0.5),
 		margin: margin(ns),
-		bytes:  quantile(sorted(samples, func(s sample) float64 { return s.bytes }), 0.5),
-		allocs: quantile(sorted(samples, func(s sample) float64 { return s.allocs }), 0.5),
+		bytes:  median(samples, func(s sample) float64 { return s.bytes }),
+		allocs: median(samples, func(s sample) float64 { return s.allocs }),
 	}
+}
+
+func median[T any](samples []T, of func(T) float64) float64 {
+	return quantile(sorted(samples, of), 0.5)
 }
 
 func sorted[T any](samples []T, of func(T) float64) []float64 {

@@ -55,7 +55,7 @@ type scenario struct {
 	attempts int         // how often one call runs it
 	refused  bool        // the call ends with an error
 	parallel bool        // as many goroutines as GOMAXPROCS call at once
-	network  bool        // the operation is a request over loopback
+	hangUp   func()      // ends all connections; nil: the operation does not go over loopback
 	cells    map[library]cell
 }
 
