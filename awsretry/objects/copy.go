@@ -16,6 +16,7 @@ import (
 	"github.com/aws/aws-sdk-go-v2/service/s3"
 	"github.com/aws/aws-sdk-go-v2/service/s3/types"
 
+	"github.com/seed-0f2c7998/perdure/awsretry/internal/slots"
 	"github.com/seed-0f2c7998/perdure/awsretry/internal/source"
 	"github.com/seed-0f2c7998/perdure/awsretry/internal/sum"
 )
@@ -183,14 +184,17 @@ func (c *copying) ranges(ctx context.Context, id string) error {
 	length := max(c.store.copyLimit/10, source.MinPart, (size+source.MaxParts-1)/source.MaxParts)
 	c.length = length
 	c.done = make([]types.CompletedPart, (size+length-1)/length)
-	slots := make(chan struct{}, c.store.parallel)
+	places := slots.New(c.store.parallel, c.store.parallel)
 	var group sync.WaitGroup
 	for n := range c.done {
-		slots <- struct{}{}
+		slot, err := places.Take(ctx)
+		if err != nil {
+			break
+		}
 		group.Go(func() {
-			defer func() { <-slots }()
+			defer slot.Release()
 			first := int64(n) * length
-			if err := c.one(ctx, id, n, first, min(first+length, size)-1); err != nil {
+			if err := c.one(ctx, id, n, first, min(first+length, size)-1, slot); err != nil {
 				cancel(err)
 			}
 		})
@@ -203,15 +207,12 @@ func (c *copying) ranges(ctx context.Context, id string) error {
 }
 
 // one copies part n, the bytes first to last.
-func (c *copying) one(ctx context.Context, id string, n int, first, last int64) error {
-	if ctx.Err() != nil {
-		return context.Cause(ctx)
-	}
+func (c *copying) one(ctx context.Context, id string, n int, first, last int64, slot *slots.Slot) error {
 	out, err := c.store.client.UploadPartCopy(ctx, &s3.UploadPartCopyInput{
 		Bucket: &c.to.Bucket, Key: &c.to.Key, UploadId: &id, PartNumber: number(n),
 		CopySource: &c.place, CopySourceIfMatch: optional(c.original.ETag),
 		CopySourceRange: aws.String(fmt.Sprintf("bytes=%d-%d", first, last)),
-	})
+	}, slot.Attempts)
 	if err != nil {
 		return fmt.Errorf("part %d: %w", n+1, err)
 	}

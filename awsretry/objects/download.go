@@ -13,6 +13,7 @@ import (
 
 	"github.com/seed-0f2c7998/perdure/awsretry/internal/atomicfile"
 	"github.com/seed-0f2c7998/perdure/awsretry/internal/journal"
+	"github.com/seed-0f2c7998/perdure/awsretry/internal/slots"
 	"github.com/seed-0f2c7998/perdure/awsretry/internal/sum"
 )
 
@@ -216,25 +217,32 @@ func (d *download) whole(first *Reader) error {
 
 // parallel brings the pieces that are missing.
 func (d *download) parallel(ctx context.Context, cancel context.CancelCauseFunc, first *Reader) error {
+	places := slots.New(d.store.parallel, d.store.parallel)
 	var group sync.WaitGroup
-	for range d.store.parallel - 1 {
+	begin := func(bring func() error) {
 		group.Go(func() {
-			buffer := make([]byte, bufferSize)
-			for n := d.claimHigh(); n >= 0 && ctx.Err() == nil; n = d.claimHigh() {
-				begin, end := d.span(n)
-				r := &Reader{store: d.store, ctx: ctx, object: d.object, version: d.o.VersionID, offset: begin, end: end, piece: true}
-				err := d.bring(r, n, buffer)
-				_ = r.Close()
-				if err != nil {
-					cancel(err)
-				}
+			if err := bring(); err != nil {
+				cancel(err)
 			}
 		})
 	}
-	if err := d.lead(ctx, first); err != nil {
-		cancel(err)
+	slot, err := places.Take(ctx)
+	if err != nil {
+		return err
 	}
-	_ = first.Close()
+	begin(func() error { return d.lead(ctx, first, slot) })
+	for {
+		slot, err := places.Take(ctx)
+		if err != nil {
+			break
+		}
+		n := d.claimHigh()
+		if n < 0 {
+			slot.Release()
+			break
+		}
+		begin(func() error { return d.alone(ctx, n, slot) })
+	}
 	group.Wait()
 	if ctx.Err() != nil {
 		return context.Cause(ctx)
@@ -242,29 +250,49 @@ func (d *download) parallel(ctx context.Context, cancel context.CancelCauseFunc,
 	return nil
 }
 
+// from returns a Reader from a piece on.
+func (d *download) from(ctx context.Context, n int, end int64, slot *slots.Slot) *Reader {
+	begin, _ := d.span(n)
+	return &Reader{store: d.store, ctx: ctx, object: d.object, version: d.o.VersionID, offset: begin, end: end, piece: true, slot: slot}
+}
+
+// alone takes piece n from an answer of its own.
+func (d *download) alone(ctx context.Context, n int, slot *slots.Slot) error {
+	defer slot.Release()
+	_, end := d.span(n)
+	r := d.from(ctx, n, end, slot)
+	defer func() { _ = r.Close() }()
+	return d.bring(r, n)
+}
+
 // lead takes pieces from the first answer, as long as they follow each other.
-func (d *download) lead(ctx context.Context, first *Reader) error {
-	buffer := make([]byte, bufferSize)
+func (d *download) lead(ctx context.Context, first *Reader, slot *slots.Slot) error {
+	defer slot.Release()
+	first.slot = slot
+	defer func() { _ = first.Close() }()
 	for n := d.claimLow(); n >= 0 && ctx.Err() == nil; n = d.claimLow() {
-		begin, _ := d.span(n)
-		if begin != first.offset { // what lies between is there already
+		if begin, _ := d.span(n); begin != first.offset { // what lies between is there already
 			_ = first.Close()
-			first = &Reader{store: d.store, ctx: ctx, object: d.object, version: d.o.VersionID, offset: begin, end: d.object.Size, piece: true}
+			first = d.from(ctx, n, d.object.Size, slot)
 		}
-		if err := d.bring(first, n, buffer); err != nil {
-			_ = first.Close()
+		if err := d.bring(first, n); err != nil {
 			return err
 		}
 	}
-	return first.Close()
+	return nil
 }
 
+// buffers are for the pieces that are on their way.
+var buffers = sync.Pool{New: func() any { return new([bufferSize]byte) }}
+
 // bring writes piece n, which r is at.
-func (d *download) bring(r *Reader, n int, buffer []byte) error {
+func (d *download) bring(r *Reader, n int) error {
+	buffer, _ := buffers.Get().(*[bufferSize]byte)
+	defer buffers.Put(buffer)
 	begin, end := d.span(n)
 	h := d.newPiece()
 	for at := begin; at < end; {
-		k, err := r.Read(buffer[:min(int64(len(buffer)), end-at)])
+		k, err := r.Read(buffer[:min(bufferSize, end-at)])
 		if _, err := d.file.WriteAt(buffer[:k], at); err != nil {
 			return err
 		}

@@ -242,7 +242,7 @@ func (m *multipart) sendPart(ctx context.Context, n int, p *source.Part) error {
 		Bucket: &m.bucket, Key: &m.key, UploadId: &m.id, PartNumber: number(n),
 		Body: p, ContentLength: aws.Int64(p.Size()),
 		ChecksumAlgorithm: types.ChecksumAlgorithmCrc32, ChecksumCRC32: aws.String(sum.Encode(crc)),
-	}, wire.Payload(sha))
+	}, wire.Payload(sha), p.Slot.Attempts)
 	if err == nil {
 		sent.etag = aws.ToString(out.ETag)
 		sent.verified, err = m.confirmed(out, crc, p)

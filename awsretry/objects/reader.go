@@ -15,6 +15,7 @@ import (
 	"github.com/aws/aws-sdk-go-v2/service/s3"
 	smithyhttp "github.com/aws/smithy-go/transport/http"
 
+	"github.com/seed-0f2c7998/perdure/awsretry/internal/slots"
 	"github.com/seed-0f2c7998/perdure/awsretry/internal/sum"
 	"github.com/seed-0f2c7998/perdure/retry"
 )
@@ -51,6 +52,7 @@ type Reader struct {
 	ctx     context.Context //nolint:containedctx // of Open, as for an http.Response's body
 	object  Object
 	version string
+	slot    *slots.Slot // of a download's; nil: it needs none
 
 	body   io.ReadCloser // of the answer that is being read; nil: to be asked for
 	cancel context.CancelFunc
@@ -217,6 +219,7 @@ func (r *Reader) broken(err error) error {
 		r.call = nil
 		return nil
 	}
+	r.slot.Yield()
 	return r.store.again(r.ctx, &r.call, err)
 }
 
@@ -231,7 +234,7 @@ func (r *Reader) open() error {
 		in.IfMatch, in.Range = aws.String(r.object.ETag), aws.String(fmt.Sprintf("bytes=%d-%d", r.offset, r.end-1))
 	}
 	ctx, cancel := context.WithCancel(r.ctx)
-	out, err := r.store.client.GetObject(ctx, in, withChecksums)
+	out, err := r.store.client.GetObject(ctx, in, withChecksums, r.slot.Attempts)
 	if err != nil {
 		cancel()
 		if resumed && (hasStatus(err, http.StatusPreconditionFailed) || hasStatus(err, http.StatusRequestedRangeNotSatisfiable)) {

@@ -54,7 +54,8 @@ type Options struct {
 	// a large object of known size it is as much more as 10,000 parts need.
 	PartSize int64
 	// Parallel is how many parts of an object are under way at a time, 1 to
-	// 1000; 0 means 4. A stream takes PartSize × Parallel of memory.
+	// 1000; 0 means 4. While one waits for its next attempt another goes in its
+	// place, but not in that of a stream's: it takes PartSize × Parallel of memory.
 	Parallel int
 	// Stall is for how long a connection may deliver nothing before it counts as
 	// broken; 0 means 30s.

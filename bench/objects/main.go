@@ -75,8 +75,8 @@ func run(ctx context.Context, w io.Writer, s settings) (err error) {
 	if err != nil {
 		return err
 	}
-	fmt.Fprintf(w, "A file of %d MiB, parts of %d MiB, %d at a time, medians of %d runs in turn, over loopback.\n%s tries a failed request again after %v.\n",
-		s.size>>20, s.part>>20, s.parallel, s.runs, ours, firstDelay)
+	fmt.Fprintf(w, "A file of %d MiB, parts of %d MiB, %d at a time, medians of %d runs in turn, over loopback.\n",
+		s.size>>20, s.part>>20, s.parallel, s.runs)
 	for _, t := range s.tables() {
 		if !strings.Contains(t.name, s.only) {
 			continue

@@ -27,9 +27,6 @@ const (
 	roleClient = "as-client"
 )
 
-// firstDelay is after what our rows try a failed request again at the earliest, and twice that at the latest.
-const firstDelay = 50 * time.Millisecond
-
 const bucket, key = "bench", "file"
 
 // The clients, by name.
@@ -69,7 +66,6 @@ func play(ctx context.Context, role string, args []string) error {
 
 func byUs(ctx context.Context, cfg aws.Config, way, path string, part int64, parallel int) error {
 	policy := retry.S3Upload()
-	policy.BaseDelay, policy.Jitter = firstDelay, firstDelay // the whole transfer takes but a few seconds here
 	store, err := objects.New(cfg, objects.Options{Policy: &policy, PartSize: part, Parallel: parallel}, pathStyle)
 	if err != nil {
 		return err

@@ -10,6 +10,7 @@ import (
 	"hash/crc32"
 	"io"
 
+	"github.com/seed-0f2c7998/perdure/awsretry/internal/slots"
 	"github.com/seed-0f2c7998/perdure/retry"
 )
 
@@ -40,18 +41,16 @@ type Source struct {
 	PartSize int64
 	Drained  bool // there is no next part
 
-	// slots limits the parts under way. With a stream the slot is the part's
-	// memory, made when it is first used.
-	slots chan []byte
+	slots  *slots.Slots
+	memory chan []byte // of a stream's parts that are released
 }
 
 // New returns the Source of what r holds from its position on. At most so many
-// parts are under way at a time. A partSize of 0 is what suits r.
+// parts are under way at a time, and as many again wait for their next attempt,
+// unless r is a stream, whose parts are held in memory. A partSize of 0 is what
+// suits r.
 func New(r io.Reader, partSize int64, parallel int) (*Source, error) {
-	s := &Source{stream: r, Size: -1, slots: make(chan []byte, parallel)}
-	for range parallel {
-		s.slots <- nil
-	}
+	s := &Source{stream: r, Size: -1}
 	if at, ok := r.(interface {
 		io.ReaderAt
 		io.Seeker
@@ -65,7 +64,9 @@ func New(r io.Reader, partSize int64, parallel int) (*Source, error) {
 		}
 	}
 	s.PartSize = cmp.Or(partSize, streamPart)
+	s.slots, s.memory = slots.New(parallel, 0), make(chan []byte, parallel)
 	if s.at != nil {
+		s.slots = slots.New(parallel, parallel)
 		least := (s.Size + MaxParts - 1) / MaxParts
 		const mib = 1 << 20
 		s.PartSize = max(cmp.Or(partSize, filePart), (least+mib-1)/mib*mib)
@@ -95,15 +96,18 @@ func (s *Source) Rewind() bool {
 type Part struct {
 	*io.SectionReader
 
-	slot  []byte
-	slots chan []byte
+	Slot *slots.Slot
+
+	memory []byte // nil: it needs none
+	free   chan<- []byte
 }
 
 // Release lets another part take its place.
 func (p *Part) Release() {
-	if p.slots != nil {
-		p.slots <- p.slot
+	if p.memory != nil {
+		p.free <- p.memory
 	}
+	p.Slot.Release()
 }
 
 // Read reads from the part. That the source can't be read, or is shorter than it
@@ -147,12 +151,11 @@ func (s *Source) Next(ctx context.Context) (*Part, error) {
 	if s.Drained {
 		return nil, io.EOF
 	}
-	p := &Part{slots: s.slots}
-	select {
-	case p.slot = <-s.slots:
-	case <-ctx.Done():
-		return nil, context.Cause(ctx)
+	slot, err := s.slots.Take(ctx)
+	if err != nil {
+		return nil, err
 	}
+	p := &Part{Slot: slot, free: s.memory}
 	if err := s.fill(p); err != nil {
 		p.Release()
 		return nil, err
@@ -172,10 +175,12 @@ func (s *Source) fill(p *Part) error {
 		s.Drained = s.offset == s.end
 		return nil
 	}
-	if p.slot == nil {
-		p.slot = make([]byte, s.PartSize)
+	select {
+	case p.memory = <-s.memory:
+	default:
+		p.memory = make([]byte, s.PartSize)
 	}
-	n, err := s.readFull(p.slot)
+	n, err := s.readFull(p.memory)
 	if err == io.EOF && n > 0 { //nolint:errorlint // a Reader's end is io.EOF itself
 		s.Drained, err = true, nil
 	}
@@ -183,7 +188,7 @@ func (s *Source) fill(p *Part) error {
 		s.Drained = true
 		return err
 	}
-	p.SectionReader = io.NewSectionReader(bytesAt(p.slot[:n]), 0, int64(n))
+	p.SectionReader = io.NewSectionReader(bytesAt(p.memory[:n]), 0, int64(n))
 	return nil
 }
 

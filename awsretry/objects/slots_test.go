@@ -1,0 +1,82 @@
+package objects_test
+
+import (
+	"bytes"
+	"io"
+	"path/filepath"
+	"slices"
+	"testing"
+
+	"github.com/seed-0f2c7998/perdure/awsretry/objects"
+	"github.com/seed-0f2c7998/perdure/s3test"
+)
+
+// asked returns a value of each request of an operation, in the order in which
+// they came.
+func asked(server *s3test.Server, operation string, value func(s3test.Request) string) (values []string) {
+	for _, r := range server.Requests() {
+		if r.Operation == operation {
+			values = append(values, value(r.Request))
+		}
+	}
+	return values
+}
+
+func partNumber(r s3test.Request) string { return r.Query.Get("partNumber") }
+
+// While a part waits for its next attempt the next part goes, unless it would
+// take the memory of another.
+func TestPartThatWaitsLetsAnotherGo(t *testing.T) {
+	body := content(1, 12*mib)
+	for name, test := range map[string]struct {
+		source io.Reader
+		want   []string
+	}{
+		"file":   {bytes.NewReader(body), []string{"1", "2"}},
+		"stream": {stream{bytes.NewReader(body)}, []string{"1", "1"}},
+	} {
+		server := start(t, script(s3test.Rule{Operation: "UploadPart", Nth: []int{1}, Fault: s3test.SlowDown()}))
+		store := open(t, server, objects.Options{PartSize: 5 * mib, Parallel: 1})
+		if _, err := store.Put(t.Context(), bucket, "k", test.source, objects.PutOptions{}); err != nil {
+			t.Fatal(err)
+		}
+		stored(t, server, "k", body)
+		if got := asked(server, "UploadPart", partNumber); len(got) != 6 || !slices.Equal(got[:2], test.want) {
+			t.Errorf("%s: parts %q were sent, want all of them twice, and %q first", name, got, test.want)
+		}
+	}
+}
+
+// A store that refuses everything is asked for as many parts again as are under
+// way at a time, and no more.
+func TestPartsThatWaitAreFew(t *testing.T) {
+	server := start(t, script(s3test.Rule{Operation: "UploadPart", Fault: s3test.SlowDown()}))
+	store := open(t, server, objects.Options{PartSize: 5 * mib, Parallel: 1})
+	if _, err := store.Put(t.Context(), bucket, "k", bytes.NewReader(content(1, 31*mib)), objects.PutOptions{}); err == nil {
+		t.Error("no part arrives, and no error")
+	}
+	got := asked(server, "UploadPart", partNumber)
+	slices.Sort(got)
+	if got = slices.Compact(got); !slices.Equal(got, []string{"1", "2"}) {
+		t.Errorf("parts %q were sent, want 1 and 2", got)
+	}
+}
+
+// While the first answer is asked for again a piece comes from the end.
+func TestPieceThatWaitsLetsAnotherCome(t *testing.T) {
+	server := start(t, script(s3test.Rule{Operation: "GetObject", Nth: []int{1}, Fault: s3test.CutBody(0)}))
+	store := open(t, server, objects.Options{PartSize: 5 * mib, Parallel: 1})
+	body := content(1, 15*mib)
+	if err := server.Store(bucket, "k", body); err != nil {
+		t.Fatal(err)
+	}
+	path := filepath.Join(t.TempDir(), "k")
+	if _, err := store.GetFile(t.Context(), bucket, "k", path, objects.GetOptions{}); err != nil {
+		t.Fatal(err)
+	}
+	fetched(t, path, body)
+	got := asked(server, "GetObject", func(r s3test.Request) string { return r.Header.Get("Range") })
+	if len(got) < 2 || got[0] != "" || got[1] != "bytes=10485760-15728639" {
+		t.Errorf("%q was asked for, want the last piece after the first answer", got)
+	}
+}
