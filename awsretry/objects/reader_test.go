@@ -137,7 +137,11 @@ func TestFileIsThereWholeOrNotAtAll(t *testing.T) {
 	if left, _ := os.ReadDir(dir); len(left) != 1 {
 		t.Errorf("%v are left, want one file", left)
 	}
-	for _, bad := range []string{dir, filepath.Join(dir, "none", "k")} {
+	device := filepath.Join(t.TempDir(), "null")
+	if err := os.Symlink(os.DevNull, device); err != nil {
+		t.Fatal(err)
+	}
+	for _, bad := range []string{dir, filepath.Join(dir, "none", "k"), device} {
 		if _, err := store.GetFile(t.Context(), bucket, "k", bad, objects.GetOptions{}); err == nil {
 			t.Errorf("get to %s, where no file can be: no error", bad)
 		}

@@ -23,8 +23,8 @@ func open(path, suffix string, flag int) (*os.File, error) {
 	mode := fs.FileMode(0o666) // less the umask, as for any new file
 	info, err := os.Stat(path)
 	switch {
-	case err == nil && info.IsDir():
-		return nil, &fs.PathError{Op: "write", Path: path, Err: errors.New("is a directory")}
+	case err == nil && !info.Mode().IsRegular(): // a device must not become a file
+		return nil, &fs.PathError{Op: "write", Path: path, Err: errors.New("is not a regular file")}
 	case err == nil:
 		mode = info.Mode().Perm()
 	}
