@@ -134,7 +134,9 @@ func (c *copying) assemble(ctx context.Context, kind string) error {
 	if kind != "" {
 		create.ChecksumAlgorithm, create.ChecksumType = types.ChecksumAlgorithm(strings.ToUpper(kind)), types.ChecksumTypeFullObject
 	}
-	created, err := c.store.client.CreateMultipartUpload(ctx, create)
+	longer, cancel := outlast(ctx)
+	defer cancel()
+	created, err := c.store.client.CreateMultipartUpload(longer, create)
 	if err != nil {
 		return err
 	}

@@ -91,23 +91,38 @@ func TestAbandon(t *testing.T) {
 }
 
 // An upload whose beginning is interrupted is dropped: its ID is waited for.
-func TestPutInterruptedWhileItBegins(t *testing.T) {
+func TestUploadInterruptedWhileItBegins(t *testing.T) {
 	server := start(t, s3test.Options{})
-	ctx, cancel := context.WithCancel(t.Context())
-	defer cancel()
-	server.Script(func(r s3test.Request) s3test.Fault {
-		if r.Operation != "CreateMultipartUpload" {
-			return s3test.Fault{}
-		}
-		cancel()
-		return s3test.SlowAnswer(100 * time.Millisecond)
-	})
 	store := open(t, server, objects.Options{PartSize: 5 * mib})
-	if _, err := store.Put(ctx, bucket, "k", bytes.NewReader(content(1, 6*mib)), objects.PutOptions{}); !errors.Is(err, context.Canceled) {
-		t.Errorf("an interrupted put: %v, want %v", err, context.Canceled)
+	store.SetCopyLimit(5 * mib)
+	body := content(1, 6*mib)
+	if err := server.Store(bucket, "original", body); err != nil {
+		t.Fatal(err)
 	}
-	if left := server.Uploads(); len(left) > 0 || server.Count("DELETE", "") != 1 {
-		t.Errorf("uploads %v are left, want the one dropped", left)
+	for name, begin := range map[string]func(context.Context) (objects.Object, error){
+		"put": func(ctx context.Context) (objects.Object, error) {
+			return store.Put(ctx, bucket, "k", bytes.NewReader(body), objects.PutOptions{})
+		},
+		"copy": func(ctx context.Context) (objects.Object, error) {
+			return store.Copy(ctx, objects.Address{Bucket: bucket, Key: "original"}, objects.Address{Bucket: bucket, Key: "k"})
+		},
+	} {
+		ctx, cancel := context.WithCancel(t.Context())
+		defer cancel()
+		server.Reset()
+		server.Script(func(r s3test.Request) s3test.Fault {
+			if r.Operation != "CreateMultipartUpload" {
+				return s3test.Fault{}
+			}
+			cancel()
+			return s3test.SlowAnswer(100 * time.Millisecond)
+		})
+		if _, err := begin(ctx); !errors.Is(err, context.Canceled) {
+			t.Errorf("an interrupted %s: %v, want %v", name, err, context.Canceled)
+		}
+		if left := server.Uploads(); len(left) > 0 || server.Count("DELETE", "") != 1 {
+			t.Errorf("uploads %v of a %s are left, want the one dropped", left, name)
+		}
 	}
 }
 
