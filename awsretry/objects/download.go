@@ -160,7 +160,7 @@ func (d *download) plan() error {
 	}
 	d.pieces, d.have, d.low, d.high, d.done = make([]sum.Piece, count), make([]bool, count), 0, count, 0
 	if remembered && count > 0 {
-		if err := d.reread(); err != nil {
+		if err := errors.Join(d.file.Truncate(d.object.Size), d.reread()); err != nil {
 			return err
 		}
 		d.resumed()

@@ -179,3 +179,36 @@ func TestDownloadOfAnotherVersionBeginsAnew(t *testing.T) {
 	}
 	fetched(t, path, newer)
 }
+
+// interrupted begins a download and ends it after so many bytes.
+func interrupted(t *testing.T, store *objects.Store, key, path, state string, enough int64) {
+	t.Helper()
+	ctx, cancel := context.WithCancel(t.Context())
+	defer cancel()
+	_, err := store.GetFile(ctx, bucket, key, path, objects.GetOptions{State: state, Progress: func(done, _ int64) {
+		if done > enough {
+			cancel()
+		}
+	}})
+	if !errors.Is(err, context.Canceled) {
+		t.Fatalf("%s, cancelled after %d bytes: %v, want %v", key, enough, err, context.Canceled)
+	}
+}
+
+// What is left of a longer object under the same name is no part of the file.
+func TestLongerRemainsAreCutOff(t *testing.T) {
+	server := start(t, s3test.Options{})
+	store := open(t, server, objects.Options{PartSize: 5 * mib})
+	path, states, body := filepath.Join(t.TempDir(), "k"), t.TempDir(), content(1, 15*mib)
+	for key, content := range map[string][]byte{"short": body, "long": content(2, 25*mib)} {
+		if _, err := store.Put(t.Context(), bucket, key, bytes.NewReader(content), objects.PutOptions{}); err != nil {
+			t.Fatal(err)
+		}
+	}
+	interrupted(t, store, "short", path, filepath.Join(states, "short"), mib)
+	interrupted(t, store, "long", path, filepath.Join(states, "long"), 16*mib)
+	if _, err := store.GetFile(t.Context(), bucket, "short", path, objects.GetOptions{State: filepath.Join(states, "short")}); err != nil {
+		t.Fatal(err)
+	}
+	fetched(t, path, body)
+}
