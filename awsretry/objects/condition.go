@@ -9,7 +9,6 @@ import (
 	"net"
 	"net/http"
 	"slices"
-	"strings"
 	"sync/atomic"
 
 	"github.com/aws/aws-sdk-go-v2/service/s3"
@@ -105,9 +104,9 @@ func (u *upload) forbidden(ctx context.Context) error {
 	if !u.o.conditional() || u.condition.unsure.Load() {
 		return nil
 	}
-	there, err := u.store.head(ctx, u.bucket, u.key, "")
+	there, err := u.store.head(ctx, u.bucket, u.key)
 	switch {
-	case err == nil && (u.o.IfAbsent || strings.Trim(there.ETag, `"`) != strings.Trim(u.o.IfMatch, `"`)):
+	case err == nil && (u.o.IfAbsent || !sameTag(there.ETag, u.o.IfMatch)):
 		return fmt.Errorf("%w: there is an object with ETag %s", ErrCondition, there.ETag)
 	case u.o.IfMatch != "" && isMissing(err):
 		return fmt.Errorf("%w: there is no object: %w", ErrCondition, err)
@@ -135,7 +134,7 @@ func (u *upload) resolve(ctx context.Context, err error, o Object, verify func(c
 		return o, err
 	}
 	stored, failed := verify(ctx, o)
-	if failed != nil || stored.Verified != "crc32" && stored.ETag != u.composite {
+	if failed != nil || stored.Verified != "crc32" && !sameTag(stored.ETag, u.composite) {
 		return o, err
 	}
 	return stored, nil
@@ -144,7 +143,7 @@ func (u *upload) resolve(ctx context.Context, err error, o Object, verify func(c
 // recognize looks whether the object that is there is that of a conditional put
 // which ended with err.
 func (u *upload) recognize(ctx context.Context, err error, o Object, verify func(context.Context, Object) (Object, error)) (Object, error) {
-	stored, failed := u.store.head(ctx, u.bucket, u.key, "")
+	stored, failed := u.store.head(ctx, u.bucket, u.key)
 	switch {
 	case failed == nil && stored.Metadata[writeIDKey] == u.condition.writeID:
 		o.ETag, o.VersionID = stored.ETag, stored.VersionID

@@ -86,7 +86,7 @@ type copying struct {
 
 // verified returns the copy, if it is one.
 func (c *copying) verified(ctx context.Context) (Object, error) {
-	object, err := c.store.head(ctx, c.to.Bucket, c.to.Key, "")
+	object, err := c.store.head(ctx, c.to.Bucket, c.to.Key)
 	if err != nil {
 		return object, fmt.Errorf("to check the copy: %w", err)
 	}

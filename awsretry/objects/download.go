@@ -4,7 +4,6 @@ import (
 	"cmp"
 	"context"
 	"errors"
-	"fmt"
 	"hash"
 	"hash/crc32"
 	"io"
@@ -54,8 +53,9 @@ func (s *Store) GetFile(ctx context.Context, bucket, key, path string, o GetOpti
 // stays, and without which f holds nothing for the next GetTo.
 func (s *Store) GetTo(ctx context.Context, bucket, key string, f *os.File, o GetOptions) (object Object, err error) {
 	d := &download{store: s, bucket: bucket, key: key, o: o, file: f}
+	d.buffers.New = func() any { return new([bufferSize]byte) }
 	if o.State != "" {
-		if err = d.recall(); err != nil {
+		if d.state, err = s.recall(o.State, bucket, key, false); err != nil {
 			return object, wrap("get", bucket, key, err)
 		}
 		defer d.state.Close()
@@ -84,6 +84,8 @@ type download struct {
 	check  sum.Check
 	size   int64 // of a piece
 
+	buffers sync.Pool // of *[bufferSize]byte, for the pieces on their way
+
 	mu     sync.Mutex
 	pieces []sum.Piece // by number; guarded by mu, as all that follows
 	have   []bool      // which of them are there
@@ -95,18 +97,6 @@ type download struct {
 // maxRestarts is how often a file is begun anew because the object has changed,
 // or has arrived spoilt.
 const maxRestarts = 2
-
-// recall reads the state file.
-func (d *download) recall() (err error) {
-	if d.state, err = journal.Open(d.o.State); err != nil {
-		return fmt.Errorf("state: %w", err)
-	}
-	h := d.state.Head
-	if h.Format != "" && (h.Upload != "" || h.Bucket != d.bucket || h.Key != d.key || h.Endpoint != d.store.endpoint) {
-		return fmt.Errorf("state: %s is of another transfer, of s3://%s/%s at %q: remove it, or give this one another", d.o.State, h.Bucket, h.Key, h.Endpoint)
-	}
-	return nil
-}
 
 // run fetches the object into the file, from the start again if that is worth it.
 func (d *download) run(ctx context.Context) (Object, error) {
@@ -282,13 +272,10 @@ func (d *download) lead(ctx context.Context, first *Reader, slot *slots.Slot) er
 	return nil
 }
 
-// buffers are for the pieces that are on their way.
-var buffers = sync.Pool{New: func() any { return new([bufferSize]byte) }}
-
 // bring writes piece n, which r is at.
 func (d *download) bring(r *Reader, n int) error {
-	buffer, _ := buffers.Get().(*[bufferSize]byte)
-	defer buffers.Put(buffer)
+	buffer, _ := d.buffers.Get().(*[bufferSize]byte)
+	defer d.buffers.Put(buffer)
 	begin, end := d.span(n)
 	h := d.newPiece()
 	for at := begin; at < end; {

@@ -140,7 +140,7 @@ func (m *multipart) resume(ctx context.Context) error {
 			if m.src.Size >= 0 && int64(n)*m.src.PartSize >= m.src.Size {
 				continue // the source was larger then
 			}
-			if own := m.state.Parts[n]; own.ETag != "" && own.ETag == aws.ToString(p.ETag) && own.Size == aws.ToInt64(p.Size) {
+			if own := m.state.Parts[n]; own.ETag != "" && sameTag(own.ETag, aws.ToString(p.ETag)) && own.Size == aws.ToInt64(p.Size) {
 				known[n] = own
 				m.bytes += own.Size
 			}
@@ -166,7 +166,7 @@ func (m *multipart) stored(ctx context.Context) (Object, bool) {
 	if all == nil {
 		return Object{}, false
 	}
-	object, err := m.store.head(ctx, m.bucket, m.key, "")
+	object, err := m.store.head(ctx, m.bucket, m.key)
 	if err != nil || object.Size != all.Size() || m.o.conditional() && object.Metadata[writeIDKey] != m.condition.writeID {
 		return Object{}, false
 	}
@@ -274,7 +274,7 @@ func (m *multipart) confirmed(out *s3.UploadPartOutput, crc uint32, p *source.Pa
 		}
 		return true, nil
 	}
-	c := sum.New("", aws.ToString(out.ETag), m.o.Encryption != "")
+	c := sum.New("", aws.ToString(out.ETag), m.o.Encryption != "" || out.ServerSideEncryption != "")
 	by, err := c.Read(p)
 	return by == "md5", err
 }

@@ -79,7 +79,7 @@ func (s *Store) PutFile(ctx context.Context, bucket, key, path string, o PutOpti
 //
 // When Put fails there is no part left of what it sent, unless the store could
 // not be told to drop it; an object of that key that was there before is as it
-// was.
+// was, unless it was an answer that was lost.
 func (s *Store) Put(ctx context.Context, bucket, key string, r io.Reader, o PutOptions) (Object, error) {
 	u := &upload{store: s, bucket: bucket, key: key, o: o}
 	object, err := u.put(ctx, r)
@@ -101,10 +101,11 @@ type upload struct {
 func (u *upload) put(ctx context.Context, r io.Reader) (object Object, err error) {
 	partSize := u.store.partSize
 	if u.o.State != "" {
-		if u.state, err = u.recall(); err != nil {
+		if u.state, err = u.store.recall(u.o.State, u.bucket, u.key, true); err != nil {
 			return object, err
 		}
 		defer u.state.Close()
+		u.condition.writeID = u.state.Head.WriteID
 		partSize = cmp.Or(u.state.Head.PartSize, partSize)
 	}
 	if u.src, err = source.New(r, partSize, u.store.parallel); err != nil {
@@ -114,20 +115,6 @@ func (u *upload) put(ctx context.Context, r io.Reader) (object Object, err error
 		u.state.Remove()
 	}
 	return object, err
-}
-
-// recall reads the state file of an upload.
-func (u *upload) recall() (*journal.Journal, error) {
-	j, err := journal.Open(u.o.State)
-	if err != nil {
-		return nil, fmt.Errorf("state: %w", err)
-	}
-	h := j.Head
-	u.condition.writeID = h.WriteID
-	if h.Upload != "" && (h.Bucket != u.bucket || h.Key != u.key || h.Endpoint != u.store.endpoint) {
-		return nil, fmt.Errorf("state: %s is of the upload to s3://%s/%s at %q: remove it, or give this one another", u.o.State, h.Bucket, h.Key, h.Endpoint)
-	}
-	return j, nil
 }
 
 // run sends the object in one piece if it is small, or else in parts.
@@ -215,18 +202,18 @@ func (u *upload) whole(ctx context.Context, body *source.Part) (Object, error) {
 func (u *upload) verified(ctx context.Context, o Object, crc uint32, body *source.Part, parts bool) (Object, error) {
 	o.Bucket, o.Key = u.bucket, u.key
 	o.ContentType, o.Metadata, o.StorageClass = u.o.ContentType, u.metadata(), string(u.o.StorageClass)
-	sent := "crc32:" + sum.Encode(crc)
+	sent, encrypted := "crc32:"+sum.Encode(crc), u.o.Encryption != ""
 	if o.Checksum == "" {
-		stored, err := u.store.head(ctx, u.bucket, u.key, o.VersionID)
+		stored, answer, err := u.store.ask(ctx, u.bucket, u.key, o.VersionID)
 		switch {
 		case err != nil:
 			return o, fmt.Errorf("to check what was stored: %w", err)
-		case stored.ETag != o.ETag && o.ETag != "":
+		case !sameTag(stored.ETag, o.ETag) && o.ETag != "":
 			return o, fmt.Errorf("%w: stored with ETag %s, there is now %s", ErrChanged, o.ETag, stored.ETag)
 		case stored.Size != o.Size:
 			return o, fmt.Errorf("%w: %d bytes sent, %d stored", ErrChecksum, o.Size, stored.Size)
 		}
-		o = stored
+		o, encrypted = stored, encrypted || answer.ServerSideEncryption != ""
 	}
 	var err error
 	switch {
@@ -235,7 +222,7 @@ func (u *upload) verified(ctx context.Context, o Object, crc uint32, body *sourc
 	case strings.HasPrefix(o.Checksum, "crc32:"):
 		err = fmt.Errorf("%w: sent %s, stored %s", ErrChecksum, sent, o.Checksum)
 	case body != nil:
-		c := sum.New(o.Checksum, o.ETag, u.o.Encryption != "")
+		c := sum.New(o.Checksum, o.ETag, encrypted)
 		o.Verified, err = c.Read(body)
 	case parts:
 		o.Verified = "parts"

@@ -31,6 +31,20 @@ func ReadState(path string) (State, error) {
 	return s, nil
 }
 
+// recall opens a state file for an upload or a download of that object. One of
+// something else stays as it is.
+func (s *Store) recall(path, bucket, key string, upload bool) (*journal.Journal, error) {
+	j, err := journal.Open(path)
+	if err != nil {
+		return nil, fmt.Errorf("state: %w", err)
+	}
+	h := j.Head
+	if h.Format != "" && ((h.Upload != "") != upload || h.Bucket != bucket || h.Key != key || h.Endpoint != s.endpoint) {
+		return nil, fmt.Errorf("state: %s is of another transfer, of s3://%s/%s at %q: remove it, or give this one another", path, h.Bucket, h.Key, h.Endpoint)
+	}
+	return j, nil
+}
+
 // Abandon drops the upload that a state file remembers, with its parts in the
 // store, and removes the file. The file stays if the store can't be told. That
 // there is none, or none of an upload to this endpoint, is no error.

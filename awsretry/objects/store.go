@@ -209,12 +209,12 @@ func wrap(op, bucket, key string, err error) error {
 
 // Stat returns what the store says of an object.
 func (s *Store) Stat(ctx context.Context, bucket, key string) (Object, error) {
-	o, err := s.head(ctx, bucket, key, "")
+	o, err := s.head(ctx, bucket, key)
 	return o, wrap("stat", bucket, key, err)
 }
 
-func (s *Store) head(ctx context.Context, bucket, key, version string) (Object, error) {
-	o, _, err := s.ask(ctx, bucket, key, version)
+func (s *Store) head(ctx context.Context, bucket, key string) (Object, error) {
+	o, _, err := s.ask(ctx, bucket, key, "")
 	return o, err
 }
 
@@ -263,6 +263,10 @@ func (s *Store) again(ctx context.Context, call **retry.Call, err error) error {
 	}
 	return (*call).Admit(ctx)
 }
+
+// sameTag reports whether two ETags are the same: not all stores, nor all answers
+// of one, have them in quotes.
+func sameTag(a, b string) bool { return strings.Trim(a, `"`) == strings.Trim(b, `"`) }
 
 // optional returns nil for "".
 func optional(text string) *string {

@@ -66,7 +66,7 @@ func Open(path string) (*Journal, error) {
 	if !whole(lines[0]) && string(text[:min(len(text), len(begin))]) == begin[:min(len(text), len(begin))] {
 		return j, nil // killed at the very beginning
 	}
-	if json.Unmarshal(lines[0], &j.Head) != nil || j.Head.Format != format {
+	if json.Unmarshal(lines[0], &j.Head) != nil || j.Head.Format != format || j.Head.PartSize <= 0 {
 		return nil, fmt.Errorf("%s is not the state of a transfer: it is left as it is", path)
 	}
 	for _, line := range lines[1:] {

@@ -68,7 +68,7 @@ func TestCutAtEveryByte(t *testing.T) {
 
 func TestWhatIsSomethingElse(t *testing.T) {
 	path := filepath.Join(t.TempDir(), "state")
-	for _, text := range []string{"x", "chapter 1\n", "{}\n", `{"format":"perdure-transfer-2"}` + "\n", `{"format":"other"`, "\n"} {
+	for _, text := range []string{"x", "chapter 1\n", "{}\n", `{"format":"perdure-transfer-2"}` + "\n", `{"format":"perdure-transfer-1"}` + "\n", `{"format":"other"`, "\n"} {
 		if err := os.WriteFile(path, []byte(text), 0o600); err != nil {
 			t.Fatal(err)
 		}
