@@ -124,11 +124,21 @@ func parseURL(text string) (rueidis.ClientOption, error) {
 			}
 		}
 	}
-	c, err := rueidis.ParseURL(text)
+	c, err := rueidis.ParseURL(withoutSlash(text, u))
 	if err != nil || u.Host == "" && u.Scheme != "unix" {
 		return c, setting.Bad("url", redact.String(text), want)
 	}
 	return c, nil
+}
+
+// withoutSlash returns text without the slash of a path that has nothing else:
+// database 0, as if there were none.
+func withoutSlash(text string, u *url.URL) string {
+	if u.Path != "/" {
+		return text
+	}
+	u.Path = ""
+	return u.String()
 }
 
 // queries are the options that a URL may have.
