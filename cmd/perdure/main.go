@@ -61,6 +61,7 @@ func (a *app) main(ctx context.Context, args []string) int {
 	ran, err := root.ExecuteContextC(ctx)
 	if err != nil && a.command == nil && ran != nil {
 		err = exit.UsageError(fmt.Errorf("%w\nsee: %s --help", err, ran.CommandPath()))
+		a.json = a.json || wantsJSON(args) // it may stand behind what is wrong
 		switch ran.Name() {
 		case "run":
 			a.report(ctx)
@@ -73,6 +74,14 @@ func (a *app) main(ctx context.Context, args []string) int {
 	}
 	a.dagster.Close(err)
 	return exit.Code(err)
+}
+
+// wantsJSON reports whether --json is among the arguments that are ours.
+func wantsJSON(args []string) bool {
+	if command := slices.Index(args, "--"); command >= 0 {
+		args = args[:command]
+	}
+	return slices.Contains(args, "--json")
 }
 
 // report has all that is logged from now on reported to Dagster, and how the

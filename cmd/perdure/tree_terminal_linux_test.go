@@ -1,6 +1,7 @@
 package main
 
 import (
+	"regexp"
 	"strings"
 	"sync/atomic"
 	"testing"
@@ -11,8 +12,12 @@ import (
 	"github.com/seed-0f2c7998/perdure/s3test"
 )
 
+// figures are those of a bar whose name is cut.
+var figures = regexp.MustCompile(`….*\(\d+ of 300 files\) [\d.]+ (KiB|b) / [\d.]+ KiB `)
+
 // On a terminal a copy of many files has one bar, with how many are done; it
-// goes away at the end, and lines about failures stand above it.
+// goes away at the end, and lines about failures stand above it. A long name
+// leaves room for the figures.
 func TestTreeOnTerminal(t *testing.T) {
 	s := startTestServers(t)
 	for _, pair := range s.environ(t.TempDir()) {
@@ -33,12 +38,15 @@ func TestTreeOnTerminal(t *testing.T) {
 	})
 	term := onTerminal(t, "perdure", "copy", "-r", from, "s3://bikes/raw", "--parallel", "2")
 	control(t, term.master, func(fd int) error {
-		return unix.IoctlSetWinsize(fd, unix.TIOCSWINSZ, &unix.Winsize{Row: 40, Col: 200})
+		return unix.IoctlSetWinsize(fd, unix.TIOCSWINSZ, &unix.Winsize{Row: 40, Col: 80})
 	})
 	term.await("of 300 files)")
 	term.await("3 of 300 files are not copied: ")
 	if code := term.code(); code != 1 {
 		t.Errorf("exit code %d", code)
+	}
+	if text := term.text(); !figures.MatchString(text) {
+		t.Errorf("no figures on the screen:\n%s", text)
 	}
 	if text := term.text(); strings.Count(text, "ERROR: Failed: write s3://bikes/raw/") != 3 || !strings.Contains(text, "Copied 297 files ") {
 		t.Errorf("the screen has\n%s", text)
