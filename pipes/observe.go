@@ -50,8 +50,9 @@ func (s *Session) Log(level slog.Level, message string) error {
 func (s *Session) Logger() *slog.Logger { return slog.New(s.Handler(nil)) }
 
 // Handler returns a handler for package slog that writes to the step's log.
-// Attributes become part of the line. Nil means from [slog.LevelInfo] on. When
-// nobody listens it is the handler of slog.Default().
+// Attributes become part of the line, but for those of [retry.LogTo] and
+// [circuit.LogTo] that the message tells as well. Nil means from
+// [slog.LevelInfo] on. When nobody listens it is the handler of slog.Default().
 func (s *Session) Handler(from slog.Leveler) slog.Handler {
 	if !s.Launched() {
 		return slog.Default().Handler()
@@ -98,9 +99,9 @@ func (h *handler) WithGroup(name string) slog.Handler {
 }
 
 func (h *handler) Handle(ctx context.Context, r slog.Record) error {
-	message, level := r.Message, r.Level
-	attrs := slog.NewRecord(time.Time{}, level, "", 0)
-	r.Attrs(func(a slog.Attr) bool { attrs.AddAttrs(a); return true })
+	message, rest := brief(r)
+	attrs := slog.NewRecord(time.Time{}, r.Level, "", 0)
+	attrs.AddAttrs(rest...)
 	text, err := h.format(ctx, attrs)
 	if err != nil {
 		return err
@@ -108,7 +109,25 @@ func (h *handler) Handle(ctx context.Context, r slog.Record) error {
 	if text != "" {
 		message += " " + text
 	}
-	return h.Log(level, message)
+	return h.Log(r.Level, message)
+}
+
+// brief returns the message of a record, and its attributes. Of an event of a
+// retry or a breaker the message has all that people need, but for the error of
+// an attempt that another follows and the instant at which a breaker lets one
+// call through.
+func brief(r slog.Record) (message string, attrs []slog.Attr) {
+	r.Attrs(func(a slog.Attr) bool { attrs = append(attrs, a); return true })
+	if len(attrs) < 2 || attrs[0].Key != "event" || attrs[1].Key != "operation" && attrs[1].Key != "breaker" {
+		return r.Message, attrs
+	}
+	event, message := attrs[0].Value.String(), r.Message
+	for _, a := range attrs {
+		if a.Key == "error" && event == retry.Retrying.String() {
+			message += ": " + a.Value.String()
+		}
+	}
+	return message, slices.DeleteFunc(attrs, func(a slog.Attr) bool { return event != "transition" || a.Key != "retry_at" })
 }
 
 func (h *handler) format(ctx context.Context, attrs slog.Record) (string, error) {
@@ -138,7 +157,7 @@ func (s *Session) Observe(b *circuit.Breaker) func(retry.Event) {
 	if !s.Launched() {
 		return retry.LogTo(slog.Default())
 	}
-	count, log := s.Tally(b), retry.LogTo(slog.New(plain{s.Handler(slog.LevelDebug)}))
+	count, log := s.Tally(b), retry.LogTo(slog.New(s.Handler(slog.LevelDebug)))
 	return func(e retry.Event) {
 		count(e)
 		log(e)
@@ -181,23 +200,6 @@ func (t *tally) took() time.Duration {
 		took -= max(time.Until(end), 0)
 	}
 	return took.Round(time.Millisecond)
-}
-
-// plain is a handler for retry events, whose message has all that people need,
-// but for the error of an attempt that another follows.
-type plain struct{ slog.Handler }
-
-func (p plain) Handle(ctx context.Context, r slog.Record) error {
-	line := slog.NewRecord(r.Time, r.Level, r.Message, r.PC)
-	retrying := false
-	r.Attrs(func(a slog.Attr) bool {
-		retrying = retrying || a.Key == "event" && a.Value.String() == retry.Retrying.String()
-		if a.Key == "error" && retrying {
-			line.Message += ": " + a.Value.String()
-		}
-		return true
-	})
-	return p.Handler.Handle(ctx, line)
 }
 
 // An Outcome is how a session ended, for code that decides what follows: the

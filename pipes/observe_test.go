@@ -40,6 +40,26 @@ func TestLogger(t *testing.T) {
 	})
 }
 
+// What the message of an event tells is not told again in its attributes. Others
+// that only look like one keep theirs.
+func TestLoggerOfEvents(t *testing.T) {
+	l := listen(t, pipestest.Context("a"))
+	at := time.Date(2026, 11, 28, 12, 0, 0, 0, time.UTC)
+	transition := circuit.LogTo(l.Logger().With("job", "nightly"))
+	transition(circuit.Transition{Name: "s3", From: circuit.Closed, To: circuit.Open, RetryAt: at})
+	transition(circuit.Transition{Name: "s3", From: circuit.Open, To: circuit.HalfOpen})
+	retry.LogTo(l.Logger())(retry.Event{Kind: retry.Retrying, Operation: "upload", Attempt: 1, MaxAttempts: 5, Delay: time.Second, Err: errors.New("503")})
+	l.Logger().Info("mine", "event", "transition", "to", "open")
+	l.Close(nil)
+	heard := l.heard()
+	compare(t, heard[1:len(heard)-1], []string{
+		`log {"level":"WARNING","message":"Circuit breaker 's3' transitioned from closed to open (unknown) job=nightly retry_at=2026-11-28T12:00:00.000Z"}`,
+		`log {"level":"INFO","message":"Circuit breaker 's3' transitioned from open to half-open (unknown) job=nightly"}`,
+		`log {"level":"INFO","message":"Retrying upload in 1.0 seconds (attempt 1/5): 503"}`,
+		`log {"level":"INFO","message":"mine event=transition to=open"}`,
+	})
+}
+
 // The handler does what every handler should, as far as a line can show.
 func TestHandler(t *testing.T) {
 	var l *listener
