@@ -110,7 +110,8 @@ func (s *Session) Custom(payload any) error {
 
 // Stream returns a writer for what goes to Stdout or Stderr. If Dagster asked
 // for it, each line is sent as a message, too; what is not a whole line yet is
-// held back until it is one, or the session closes.
+// held back until it is one, or the session closes. Where messages go to the
+// stream itself, each begins a line of its own, whatever was written before it.
 func (s *Session) Stream(name string) (io.Writer, error) {
 	switch name {
 	case Stdout:
@@ -132,7 +133,11 @@ type tee struct {
 
 // Write returns what writing to the standard stream does.
 func (t *tee) Write(p []byte) (int, error) {
-	n, err := t.to.Write(p)
+	write := t.to.Write
+	if shared := t.session.shared; shared != nil && shared.name == t.name {
+		write = shared.pass
+	}
+	n, err := write(p)
 	if t.session.include {
 		t.held.add(p[:n])
 		t.session.stream(t.name, t.held, false)

@@ -10,6 +10,7 @@ import (
 	"log/slog"
 	"os"
 	"os/exec"
+	"os/signal"
 	"path/filepath"
 	"runtime"
 	"strings"
@@ -64,6 +65,14 @@ func play(ctx context.Context, s *Session, name string) error {
 		s.config.Grace = 10 * time.Millisecond
 		fmt.Fprintln(os.Stdout, "ready")
 		select {}
+	case "fills":
+		signal.Ignore(syscall.Signal(25)) // SIGXFSZ, of a file that must not grow
+		for range 4 {
+			if err := s.Log(slog.LevelInfo, "of a page"); err != nil {
+				return err
+			}
+		}
+		return nil
 	case "floods":
 		for i := range 1000 {
 			if err := s.Log(slog.LevelInfo, strings.Repeat("x", i)); err != nil {
@@ -199,6 +208,30 @@ func TestRunWithoutParameters(t *testing.T) {
 	out, err := p.CombinedOutput()
 	if p.ProcessState.ExitCode() != 1 || strings.TrimSpace(string(out)) == "" || !strings.HasPrefix(string(out), "error: pipes: DAGSTER_PIPES_CONTEXT is no base64") {
 		t.Errorf("code %d, %v, output %q", p.ProcessState.ExitCode(), err, out)
+	}
+}
+
+// Of a message for which there is no room nothing stays behind: the reader would
+// die of a part of it. The work is none the worse.
+func TestRunOnAFullDisk(t *testing.T) {
+	if runtime.GOOS == "windows" {
+		t.Skip("there is no limit for the size of a file")
+	}
+	file := filepath.Join(t.TempDir(), "messages")
+	p := exec.CommandContext(t.Context(), "sh", "-c", `ulimit -f 12 && exec "$0"`, os.Args[0]) //nolint:gosec // 6 KiB, or 12 in another shell
+	var stderr bytes.Buffer
+	p.Stderr = &stderr
+	p.Env = append(os.Environ(), role+"=fills",
+		contextVariable+"="+pack(t, dict{"data": pipestest.Context("a")}), messagesVariable+"="+pack(t, dict{"path": file}))
+	if err := p.Run(); err != nil || strings.Count(stderr.String(), "messages to Dagster are lost") != 1 {
+		t.Errorf("%v, stderr %q", err, stderr.String())
+	}
+	text, err := os.ReadFile(file)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if r, err := pipestest.Read(text); err != nil || r.Opened != 1 || r.Closed != 0 {
+		t.Errorf("%v: opened %d times, closed %d times, want 1 and 0", err, r.Opened, r.Closed)
 	}
 }
 

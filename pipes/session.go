@@ -148,7 +148,10 @@ func (c *Config) open(ctx context.Context, p params) (sink, error) {
 		return &file{name: name}, nil
 	case p.has("stdio"):
 		w, err := c.stream(p, "stdio")
-		return w, err
+		if err != nil {
+			return nil, err
+		}
+		return w, nil
 	case p.has("buffered_stdio"):
 		w, err := c.stream(p, "buffered_stdio")
 		if err != nil {
@@ -161,16 +164,16 @@ func (c *Config) open(ctx context.Context, p params) (sink, error) {
 }
 
 // stream returns the standard stream that the parameter names.
-func (c *Config) stream(p params, key string) (sink, error) {
+func (c *Config) stream(p params, key string) (*standard, error) {
 	name, err := p.text(key)
 	if err != nil {
 		return nil, err
 	}
 	switch name {
 	case Stdout:
-		return newStandard(c.stdout()), nil
+		return newStandard(Stdout, c.stdout()), nil
 	case Stderr:
-		return newStandard(c.stderr()), nil
+		return newStandard(Stderr, c.stderr()), nil
 	default:
 		return nil, fmt.Errorf("%s: %q: %q is not allowed: want stdout or stderr", p.name, key, name)
 	}
@@ -188,7 +191,8 @@ type Session struct {
 	config  Config
 	include bool // what goes to standard streams is to be sent as well
 
-	out     sink // nil: nobody listens
+	out     sink      // nil: nobody listens
+	shared  *standard // the stream that out writes to; nil: it is no stream
 	end     sync.Once
 	tally   tally // of retries
 	streams [2]stream
@@ -241,15 +245,22 @@ func (s *Session) open(ctx context.Context, packed string) error {
 	if s.out, err = s.config.open(ctx, to); err != nil {
 		return fmt.Errorf("pipes: %w", err)
 	}
+	switch out := s.out.(type) {
+	case *standard:
+		s.shared = out
+	case *buffered:
+		s.shared = out.to
+	}
 	return s.send("opened", object{{"extras", object{}}})
 }
 
 // Launched reports whether anybody listens.
 func (s *Session) Launched() bool { return s.out != nil }
 
-// Included reports whether what goes to the standard streams is to be sent as
-// messages, too: whether the writers of [Session.Stream] do more than write.
-func (s *Session) Included() bool { return s.include }
+// Included reports whether the writers of [Session.Stream] do more than write:
+// what goes to the standard streams is to be sent as messages, too, or the
+// messages themselves go there.
+func (s *Session) Included() bool { return s.include || s.shared != nil }
 
 // send writes a message. It returns an error if the message can't be made or
 // the session is closed, but not if it can't be written.

@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"context"
 	"errors"
+	"io"
 	"log/slog"
 	"os"
 	"path/filepath"
@@ -50,6 +51,51 @@ func TestStandardStreams(t *testing.T) {
 		compare(t, r.Messages, []string{`opened {"extras":{}}`, `log {"level":"INFO","message":"x"}`, "closed {}"})
 		if other.Len() > 0 {
 			t.Errorf("the other stream has %q", other.String())
+		}
+	}
+}
+
+// What the program itself writes to the stream is no part of a message, though
+// it ends in the middle of a line.
+func TestMessagesBeginLines(t *testing.T) {
+	for _, kind := range []string{"stdio", "buffered_stdio"} {
+		var out bytes.Buffer
+		s, err := Open(t.Context(), Config{
+			LookupEnv: environment(t, dict{"data": pipestest.Context("a")}, dict{kind: Stdout}), Stdout: &out, Stderr: new(bytes.Buffer),
+		})
+		if err != nil {
+			t.Fatal(err)
+		}
+		w, err := s.Stream(Stdout)
+		if err != nil || !s.Included() {
+			t.Fatalf("%v, included: %v", err, s.Included())
+		}
+		for _, text := range []string{"a line\n", "half a line", " and more"} {
+			if _, err := io.WriteString(w, text); err != nil {
+				t.Fatal(err)
+			}
+		}
+		errs := []error{s.Log(slog.LevelInfo, "x"), s.Log(slog.LevelInfo, "y")}
+		_, err = io.WriteString(w, "the end")
+		s.Close(nil)
+		if err := errors.Join(append(errs, err)...); err != nil {
+			t.Fatal(err)
+		}
+		var messages, others []string
+		for line := range strings.Lines(out.String()) {
+			if strings.HasPrefix(line, "{") {
+				messages = append(messages, line)
+			} else {
+				others = append(others, line)
+			}
+		}
+		r, err := pipestest.Read([]byte(strings.Join(messages, "")))
+		if err != nil || len(r.Messages) != 4 || r.Closed != 1 {
+			t.Errorf("%s: %v, %d messages of 4\n%s", kind, err, len(r.Messages), &out)
+		}
+		want := map[string]string{"stdio": "a line\nhalf a line and more\nthe end\n", "buffered_stdio": "a line\nhalf a line and morethe end\n"}
+		if got := strings.Join(others, ""); got != want[kind] {
+			t.Errorf("%s: the other lines are %q, want %q", kind, got, want[kind])
 		}
 	}
 }

@@ -57,10 +57,21 @@ func (f *file) write(line []byte) error {
 		line = append(line[:len(line)-1], strings.Repeat(" ", int(left))+"\n"...)
 	}
 	n, err := f.f.Write(line)
-	if f.size += int64(n); err != nil && n > 0 {
+	if f.size += int64(n); err != nil && n > 0 && !f.takeBack(int64(n)) {
 		f.torn = err
 	}
 	return err
+}
+
+// takeBack takes away the n bytes of a message that was written in part, as when
+// the disk is full: the reader would take them for all of it.
+func (f *file) takeBack(n int64) bool {
+	info, err := f.f.Stat()
+	if err != nil || info.Size() != f.size || f.f.Truncate(f.size-n) != nil {
+		return false // another has written since, or may
+	}
+	f.size -= n
+	return true
 }
 
 func (f *file) open() error {
@@ -87,26 +98,48 @@ func (f *file) close() error {
 
 // A standard stream is one that may have other lines between the messages.
 type standard struct {
+	name  string
 	w     io.Writer
 	pipes chan os.Signal // keeps a reader that has gone from ending the process
 	torn  error
+
+	mu  sync.Mutex // of the stream: others write to it, see pass
+	mid bool       // what they have written last is no whole line
 }
 
-func newStandard(w io.Writer) *standard {
-	s := &standard{w: w, pipes: make(chan os.Signal, 1)}
+func newStandard(name string, w io.Writer) *standard {
+	s := &standard{name: name, w: w, pipes: make(chan os.Signal, 1)}
 	signal.Notify(s.pipes, syscall.SIGPIPE)
 	return s
 }
 
+// write begins a new line for a message: at the end of another it would be taken
+// for a part of that.
 func (s *standard) write(line []byte) error {
+	s.mu.Lock()
+	defer s.mu.Unlock()
 	if s.torn != nil {
 		return s.torn
 	}
+	if s.mid {
+		line = append([]byte("\n"), line...)
+	}
 	n, err := s.w.Write(line)
-	if err != nil && n > 0 {
+	if s.mid = false; err != nil && n > 0 {
 		s.torn = err
 	}
 	return err
+}
+
+// pass writes what is no message.
+func (s *standard) pass(p []byte) (int, error) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	n, err := s.w.Write(p)
+	if n > 0 {
+		s.mid = p[n-1] != '\n'
+	}
+	return n, err
 }
 
 func (s *standard) close() error {
@@ -122,7 +155,7 @@ var errFull = errors.New("too many messages wait to be sent")
 // A buffered sink keeps all messages until the end, for streams of which only
 // the last part is read.
 type buffered struct {
-	to      sink
+	to      *standard
 	pending [][]byte
 	size    int
 }

@@ -258,6 +258,28 @@ func TestDagsterUnwritableMessages(t *testing.T) {
 	}
 }
 
+// Where messages go to standard output they are lines of their own, though the
+// child leaves its last line open.
+func TestDagsterMessagesBesideOutput(t *testing.T) {
+	s := newStepWith(t, pipestest.Context(), dict{"path": nil, "stdio": "stdout"})
+	out, _ := s.run(0, "run", "--", "sh", "-c", `printf %s $PERDURE_ATTEMPT; test $PERDURE_ATTEMPT = 2`)
+	var messages, others []string
+	for line := range strings.Lines(out) {
+		if strings.HasPrefix(line, "{") {
+			messages = append(messages, line)
+		} else {
+			others = append(others, line)
+		}
+	}
+	got := methods(read(t, strings.Join(messages, "")))
+	if want := []string{"opened", "log", "log", "report_custom_message", "closed"}; !slices.Equal(got, want) {
+		t.Errorf("%q, want %q\n%s", got, want, out)
+	}
+	if !slices.Equal(others, []string{"1\n", "2\n"}) {
+		t.Errorf("the child wrote %q", others)
+	}
+}
+
 // What the child writes passes through as it is; it is sent as well if Dagster
 // asks for it.
 func TestDagsterStreams(t *testing.T) {

@@ -31,7 +31,7 @@ import (
 // concurrent use.
 type Session struct {
 	pipes *pipes.Session
-	ended chan struct{} // it is closed, or about to be
+	ended chan struct{} // all is told
 	end   sync.Once
 
 	asset string // that the command makes; "" is none, or it is not known which
@@ -147,8 +147,8 @@ func (s *Session) Close(err error) {
 	if s == nil {
 		return
 	}
-	s.end.Do(func() { close(s.ended) })
 	s.pipes.Close(final(err))
+	s.end.Do(func() { close(s.ended) })
 }
 
 // final returns err as package pipes understands it: with the code that the
@@ -181,9 +181,12 @@ func (s *Session) Panicked(value any, stack []byte) {
 	s.Close(&pipes.PanicError{Value: value, Stack: string(stack)})
 }
 
-// limit is how long the command may go on after a signal: Dagster leaves an
-// orphan behind after 20 s.
-const limit = 15 * time.Second
+// How long the command may go on after a signal, and then its last messages may
+// take: Dagster leaves an orphan behind after 20 s.
+const (
+	limit     = 15 * time.Second
+	lastWords = 2 * time.Second
+)
 
 // watch sees to it that after a signal the process ends in time, and that none
 // but the first has a say: a terminal's ^C comes from there and from Dagster.
@@ -202,10 +205,15 @@ func (s *Session) watch() {
 	}
 	select {
 	case <-time.After(limit):
-		s.Close(stop)
-		os.Exit(exit.Code(stop))
+	case <-s.ended:
+		return
+	}
+	go s.Close(stop)
+	select {
+	case <-time.After(lastWords):
 	case <-s.ended:
 	}
+	os.Exit(exit.Code(stop))
 }
 
 // Logger returns a logger that also writes to the step's log, from Info on.
