@@ -104,7 +104,7 @@ servers:
 	done; wait
 	@pip=$(firstword $(DAGSTER_VENVS))/bin/pip; [ ! -x $$pip ] || \
 		$$pip download --quiet --disable-pip-version-check --no-deps --dest $(TOOLS) dagster-pipes-tests 2>/dev/null || \
-		echo "SKIPPED: the suite that Pipes libraries share (dagster-pipes-tests): the package index does not have it; its contract is tested by pipes/testdata/dagster_test.py"
+		echo "SKIPPED: the suite that Pipes libraries share: pip finds no dagster-pipes-tests on the package index (it is published as source only); what it asks of a program is tested by pipes/testdata/dagster_test.py, in both forms of its arguments"
 	@if ! command -v chromium >/dev/null; then \
 		echo "installing chromium ..."; \
 		{ [ "$$(id -u)" = 0 ] && apt-get update -qq && DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends chromium fonts-dejavu-core >/dev/null; } || \

@@ -3,6 +3,7 @@
 Run by the Go test TestDagster, with CONTRACT naming the program to start.
 """
 
+import contextlib
 import http.server
 import json
 import os
@@ -14,8 +15,9 @@ import threading
 
 import dagster as dg
 import pytest
-from dagster import PipesEnvContextInjector, PipesTempFileContextInjector, PipesTempFileMessageReader
+from dagster import PipesContextInjector, PipesEnvContextInjector, PipesTempFileContextInjector, PipesTempFileMessageReader
 from dagster._core.errors import DagsterPipesExecutionError  # there is no public name for it
+from dagster._core.pipes.utils import PipesBlobStoreMessageReader, PipesFileMessageReader
 
 sys.path.insert(0, os.environ["EXAMPLE"])
 from perdure_step import run_step  # noqa: E402
@@ -69,26 +71,107 @@ def write(path, value):
     return path
 
 
+# How the suite that Pipes libraries share, dagster-pipes-tests, starts a program. Its later releases name the test, the earlier
+# ones had a flag for each.
+FORMS = {
+    "named": lambda name, flags: ["--test-name", name, *flags],
+    "flags": lambda name, flags: [
+        "--env", "--full", *{"test_error_reporting": ["--throw-error"], "test_message_log": ["--logging"]}.get(name, []),
+        *("--custom-payload-path" if flag == "--custom-payload" else flag for flag in flags),
+    ],
+}  # fmt: skip
+forms = pytest.mark.parametrize("form", FORMS.values(), ids=FORMS)
+
+
+@forms
 @pytest.mark.parametrize("injector", [PipesEnvContextInjector, PipesTempFileContextInjector])
-@pytest.mark.parametrize("extras", [{}, {"a": 1, "b": [1.5, None, {"c": "é😀"}], "d": True}])
-def test_context(tmp_path, injector, extras):
-    launch = Launch("--extras", write(tmp_path / "extras", extras), extras=extras, context_injector=injector())
+@pytest.mark.parametrize("extras", [{}, {"a": 1, "b": [1.5, None, {"c": "é😀"}], "d": True, "e": None}])
+def test_extras(tmp_path, form, injector, extras):
+    flags = [f"--extras={write(tmp_path / 'extras', extras)}"]
+    launch = Launch(*form("test_extras", flags), extras=extras, context_injector=injector())
     assert launch.result.success
+    materialization(launch)
 
 
-def test_message_log():
-    launch = Launch("--test-name=test_message_log")
+def test_context_that_is_not_as_expected(tmp_path):
+    """The program does compare: the test above can fail."""
+    assert not Launch("--test-name=test_extras", "--extras", write(tmp_path / "extras", {"a": 1}), extras={"a": 2}).result.success
+    assert not Launch(program=[PROGRAM, "--job-name=other"], step=lambda context, command: run_step(context, command[:2])).result.success
+
+
+class DirectoryInjector(PipesContextInjector):
+    """Puts the context where a store of blobs would have it."""
+
+    def __init__(self, root):
+        self.root = root
+
+    @contextlib.contextmanager
+    def inject_context(self, context):
+        (self.root / "bucket").mkdir(exist_ok=True)
+        write(self.root / "bucket" / "context.json", context)
+        yield {"bucket": "bucket", "key": "context.json"}
+
+    def no_messages_debug_text(self):
+        return str(self.root)
+
+
+class DirectoryReader(PipesBlobStoreMessageReader):
+    """Reads chunks of messages from where a store of blobs would have them."""
+
+    def __init__(self, root):
+        super().__init__(interval=0.05)
+        self.root = root
+
+    @contextlib.contextmanager
+    def get_params(self):
+        yield {"bucket": "bucket", "key_prefix": "messages"}
+
+    def messages_are_readable(self, params):
+        return True
+
+    def download_messages_chunk(self, index, params):
+        chunk = self.root / params["bucket"] / params["key_prefix"] / f"{index}.json"
+        return chunk.read_text() if chunk.exists() else None
+
+    def no_messages_debug_text(self):
+        return str(self.root)
+
+
+@pytest.mark.parametrize("injector", [PipesEnvContextInjector, PipesTempFileContextInjector, DirectoryInjector])
+@pytest.mark.parametrize("reader", [PipesTempFileMessageReader, PipesFileMessageReader, DirectoryReader])
+def test_components(tmp_path, injector, reader):
+    blobs = {DirectoryInjector: ["--context-loader", "s3"], DirectoryReader: ["--message-writer", "s3"]}
+    places = {DirectoryInjector: [tmp_path], DirectoryReader: [tmp_path], PipesFileMessageReader: [str(tmp_path / "messages")]}
+    launch = Launch(
+        "--test-name=test_components", *blobs.get(injector, []), *blobs.get(reader, []), env={"PERDURE_BLOBS": str(tmp_path)},
+        context_injector=injector(*places.get(injector, [])), message_reader=reader(*places.get(reader, [])),
+    )  # fmt: skip
+    assert launch.result.success
+    assert launch.custom == ["Hello from external process!"]
+    materialization(launch)
+
+
+def test_components_by_flags():
+    assert Launch("--env", "--full").custom == ["Hello from external process!"]
+
+
+@pytest.mark.parametrize("form", [*FORMS.values(), lambda name, _: [f"--test-name={name}[with-parameters]"]])
+def test_message_log(form):
+    launch = Launch(*form("test_message_log", []))
     assert launch.result.success
     for level, name in [(10, "Debug"), (20, "Info"), (30, "Warning"), (40, "Error"), (50, "Critical")]:
         assert f"{name} message" in launch.logged(level), (name, launch.messages)
 
 
+@forms
 @pytest.mark.parametrize("payload", [{"a": None, "b": [1, {"c": 2.5}]}, 1, 1.0, "foo", [1, 2, 3], None, True, "\x00\u2028😀"])
-def test_message_report_custom_message(tmp_path, payload):
-    launch = Launch("--test-name=test_message_report_custom_message", "--custom-payload", write(tmp_path / "payload", {"payload": payload}))
+def test_message_report_custom_message(tmp_path, form, payload):
+    flags = ["--custom-payload", write(tmp_path / "payload", {"payload": payload})]
+    launch = Launch(*form("test_message_report_custom_message", flags))
     assert launch.result.success
-    assert launch.custom == [payload]
-    assert type(launch.custom[0]) is type(payload)
+    assert launch.custom[-1] == payload
+    assert type(launch.custom[-1]) is type(payload)
+    materialization(launch)
 
 
 METADATA = {
@@ -102,41 +185,49 @@ METADATA = {
 }
 
 
+@forms
 @pytest.mark.parametrize("version", [None, "alpha"])
 @pytest.mark.parametrize("key", [None, "my_asset"])
-def test_message_report_asset_materialization(tmp_path, version, key):
+def test_message_report_asset_materialization(tmp_path, form, version, key):
     fields = {"dataVersion": version, "assetKey": key}
-    launch = Launch(
-        "--test-name=test_message_report_asset_materialization",
+    flags = [
         "--report-asset-materialization", write(tmp_path / "fields", {k: v for k, v in fields.items() if v is not None}),
         "--metadata", write(tmp_path / "metadata", METADATA),
-    )
+    ]  # fmt: skip
+    launch = Launch(*form("test_message_report_asset_materialization", flags))
     assert launch.result.success
     made = materialization(launch)
     assert (made.data_version.value if made.data_version else None) == version
     assert {k: v.value for k, v in made.metadata.items()} == {k: v["raw_value"] for k, v in METADATA.items()}
 
 
+@forms
 @pytest.mark.parametrize("passed", [True, False])
 @pytest.mark.parametrize("severity", ["WARN", "ERROR"])
 @pytest.mark.parametrize("key", [None, "my_asset"])
-def test_message_report_asset_check(tmp_path, passed, severity, key):
+def test_message_report_asset_check(tmp_path, form, passed, severity, key):
     fields = {"checkName": "my_check", "passed": passed, "severity": severity}
     if key:
         fields["assetKey"] = key
-    launch = Launch(
-        "--test-name=test_message_report_asset_check", "--report-asset-check", write(tmp_path / "fields", fields),
-        "--metadata", write(tmp_path / "metadata", METADATA), checks=["my_check"],
-    )
+    flags = ["--report-asset-check", write(tmp_path / "fields", fields), "--metadata", write(tmp_path / "metadata", METADATA)]
+    launch = Launch(*form("test_message_report_asset_check", flags), checks=["my_check"])
     assert launch.result.success
-    (found,) = [r for r in launch.results if isinstance(r, dg.AssetCheckResult)]
+    found = launch.results[0]
+    assert isinstance(found, dg.AssetCheckResult)
     assert (found.passed, found.severity.value, found.check_name) == (passed, severity, "my_check")
     assert found.metadata["float"].value == 100.0
 
 
-def test_error_reporting():
-    launch = Launch("--test-name=test_error_reporting")
+@forms
+def test_error_reporting(tmp_path, form):
+    messages = tmp_path / "messages"
+    launch = Launch(*form("test_error_reporting", []), message_reader=PipesFileMessageReader(str(messages), cleanup_file=False))
     assert not launch.result.success
+    closed = json.loads(messages.read_text().splitlines()[-1])
+    assert closed["method"] == "closed"
+    exception = closed["params"]["exception"]
+    assert exception["message"] == "Very bad error has happened!"
+    assert exception["name"] is not None and exception["stack"] is not None
     (record,) = [r for r in launch.records if "closed with exception" in str(r.user_message)]
     error = record.dagster_event.event_specific_data.error
     assert error.message.strip() == "Very bad error has happened!"
@@ -223,6 +314,17 @@ def test_retries_are_lines_of_the_log():
     (outcome,) = launch.custom
     assert (outcome["outcome"], outcome["attempts"], outcome["last_error"]) == ("success", 3, "status 503")
     assert outcome["breaker"] == {"name": "server", "state": "closed"}
+
+
+def test_an_opening_breaker_is_one_short_line():
+    with Server(forever=503) as server:
+        launch = Launch("--test-name=retries", "--url", server.url, "--threshold", 2)
+    assert not launch.result.success
+    assert server.requests == 2
+    (line,) = [text for text in launch.logged(30) if "Circuit breaker" in text]
+    said, at = line.split(" retry_at=")
+    assert said == "Circuit breaker 'server' transitioned from closed to open (2 consecutive failures)"
+    assert " " not in at
 
 
 def test_permanent_failure_is_one_request():

@@ -1,6 +1,7 @@
-// Contract is the program that tests of Dagster's side run: the flags are those
-// that the tests of all Pipes libraries share, and each value of --test-name is
-// something to report.
+// Contract is the program that tests of Dagster's side run. Its flags are those
+// of the suite that Pipes libraries share, dagster-pipes-tests, in both its forms:
+// later releases name the test, earlier ones had a flag for each. What --test-name
+// may be besides is ours.
 package main
 
 import (
@@ -15,6 +16,7 @@ import (
 	"path/filepath"
 	"reflect"
 	"strconv"
+	"strings"
 	"time"
 
 	"github.com/seed-0f2c7998/perdure/circuit"
@@ -29,6 +31,8 @@ type options struct {
 	metadata                             string // {label: {type, raw_value}}, for both reports
 	loader, writer                       string // "s3": a blob, in a directory that PERDURE_BLOBS names
 	url                                  string // of the server that retries call
+	threshold                            int    // of its breaker
+	full, fail, logging                  bool   // the flags of earlier releases
 }
 
 func main() {
@@ -45,7 +49,17 @@ func main() {
 	flag.StringVar(&o.loader, "context-loader", "", "s3: the context is a blob")
 	flag.StringVar(&o.writer, "message-writer", "", "s3: messages go to blobs")
 	flag.StringVar(&o.url, "url", "", "the server to call")
+	flag.IntVar(&o.threshold, "threshold", 0, "failures that open the server's breaker")
+	flag.StringVar(&o.payload, "custom-payload-path", "", "as custom-payload")
+	flag.Bool("env", true, "nothing: the parameters are in the environment unless there are flags")
+	flag.BoolVar(&o.full, "full", false, "send a greeting as a custom message")
+	flag.BoolVar(&o.fail, "throw-error", false, "as test_error_reporting")
+	flag.BoolVar(&o.logging, "logging", false, "as test_message_log")
 	flag.Parse()
+	o.name, _, _ = strings.Cut(o.name, "[") // what follows are its parameters
+	o.full = o.full || o.name == "test_components"
+	o.fail = o.fail || o.name == "test_error_reporting"
+	o.logging = o.logging || o.name == "test_message_log"
 	os.Exit(o.config().Run(o.work))
 }
 
@@ -71,18 +85,30 @@ func (o *options) work(ctx context.Context, s *pipes.Session) error {
 	if err := o.expect(s); err != nil {
 		return err
 	}
-	switch o.name {
-	case "test_message_log":
+	if o.full {
+		if err := s.Custom("Hello from external process!"); err != nil {
+			return err
+		}
+	}
+	switch {
+	case o.fail:
+		return errors.New("Very bad error has happened!") //nolint:staticcheck,revive // as the suite wants it
+	case o.logging:
 		return logs(s)
-	case "test_message_report_custom_message":
+	case o.payload != "":
 		var p struct{ Payload any }
 		return errors.Join(load(o.payload, &p), s.Custom(p.Payload))
-	case "test_message_report_asset_materialization":
+	case o.materialized != "":
 		return o.materialize(s)
-	case "test_message_report_asset_check":
+	case o.check != "":
 		return o.report(s)
-	case "test_error_reporting":
-		return errors.New("Very bad error has happened!") //nolint:staticcheck,revive // as the tests want it
+	}
+	return o.ours(ctx, s)
+}
+
+// ours does what only our tests want.
+func (o *options) ours(ctx context.Context, s *pipes.Session) error {
+	switch o.name {
 	case "everything":
 		return everything(s)
 	case "retries":
@@ -224,7 +250,7 @@ func stdio(s *pipes.Session) error {
 
 // retries calls a server as often as it takes.
 func (o *options) retries(ctx context.Context, s *pipes.Session) error {
-	b := circuit.New("server", circuit.Config{Observe: circuit.LogTo(s.Logger())})
+	b := circuit.New("server", circuit.Config{FailureThreshold: o.threshold, Observe: circuit.LogTo(s.Logger())})
 	p := retry.Policy{
 		Name: "fetch", MaxAttempts: 3, BaseDelay: time.Millisecond, Jitter: retry.NoJitter,
 		MaxRetryAfter: time.Millisecond, Breaker: b, Observe: s.Observe(b),
