@@ -3,6 +3,7 @@ package main
 import (
 	"bytes"
 	"context"
+	"encoding/json"
 	"net/http"
 	"os"
 	"path/filepath"
@@ -159,14 +160,37 @@ func TestWhatIsWrong(t *testing.T) {
 	}
 }
 
-func TestAttemptsHalveWithEachRetryOfTheStep(t *testing.T) {
+// Each retry of the step, and of the run, halves the attempts; the step's extras
+// have the last word.
+func TestAttemptsOfARetriedStep(t *testing.T) {
 	newStore(t)
-	for retryNumber, want := range map[int]int{0: 5, 1: 2, 2: 1, 1000: 1} {
+	for _, row := range []struct {
+		before int
+		extra  string // "perdure"; "" is none
+		want   int    // requests
+	}{
+		{0, "", 5},
+		{1, "", 2},
+		{2, "", 1},
+		{1000, "", 1},
+		{0, `{"run_retry": null}`, 5},
+		{0, `{"run_retry": "1"}`, 2},
+		{1, `{"run_retry": 1}`, 1},
+		{1, `{"run_retry": "1", "max_attempts": 3}`, 3},
+		{0, `{"run_retry": "soon"}`, 0},
+		{0, `{"run_retry": -1}`, 0},
+		{0, `5`, 0},
+		{0, `{"max_atempts": 3}`, 0},
+	} {
+		t.Setenv("PERDURE_STATE", t.TempDir())
 		api := httptestfault.New(httptestfault.Steps(httptestfault.Step{Status: 503}))
-		s := &pipes.Session{Dagster: pipes.Context{RetryNumber: retryNumber}}
+		s := &pipes.Session{Dagster: pipes.Context{RetryNumber: row.before}}
+		if row.extra != "" {
+			s.Dagster.Extras = map[string]json.RawMessage{"perdure": json.RawMessage(row.extra)}
+		}
 		err := run(t.Context(), s, []string{"stations", "-api", api.URL, "-to", "s3://bikes/stations.parquet"})
-		if got := len(api.Requests()); err == nil || got != want {
-			t.Errorf("retry %d of the step: %v after %d requests, want %d", retryNumber, err, got, want)
+		if got := len(api.Requests()); err == nil || got != row.want {
+			t.Errorf("retry %d, extra %s: %v after %d requests, want %d", row.before, row.extra, err, got, row.want)
 		}
 		api.Close()
 	}

@@ -3,8 +3,12 @@ package main
 import (
 	"cmp"
 	"context"
+	"encoding/json"
 	"errors"
+	"fmt"
+	"maps"
 	"net/http"
+	"strconv"
 	"strings"
 	"sync/atomic"
 
@@ -25,20 +29,21 @@ import (
 type link struct {
 	session  *pipes.Session
 	policy   retry.Policy
+	before   int // how often Dagster has started it for the same
 	breakers circuit.Config
 	registry circuit.Registry // holds the breaker of each server
 	retries  atomic.Int64
 }
 
 // newLink returns a link whose policy is that of the environment, less what the
-// step has been tried before.
+// step and its run have been tried before.
 func newLink(s *pipes.Session, lookup func(string) (string, bool)) (*link, error) {
 	l := &link{session: s, breakers: circuit.Config{Observe: circuit.LogTo(s.Logger()), Store: hoststore.Open("")}}
-	if err := l.configure(lookup); err != nil {
+	if err := errors.Join(l.configure(lookup), l.adapt()); err != nil {
 		return nil, err
 	}
 	if l.policy.MaxAttempts == 0 { // it is not set
-		l.policy = l.policy.Rerun(s.Dagster.RetryNumber)
+		l.policy = l.policy.Rerun(l.before)
 	}
 	observe := s.Observe(nil)
 	l.policy.Observe = func(e retry.Event) {
@@ -51,7 +56,7 @@ func newLink(s *pipes.Session, lookup func(string) (string, bool)) (*link, error
 }
 
 // configure reads the environment, by the variables that the command perdure
-// reads as well, and over it the extra "perdure" of the step, as {"max_attempts": 3}.
+// reads as well.
 func (l *link) configure(lookup func(string) (string, bool)) error {
 	read := func(parameter string, set func(name, text string) error) error {
 		text, ok := lookup("PERDURE_" + strings.ToUpper(strings.TrimSuffix(parameter, "_seconds")))
@@ -67,10 +72,32 @@ func (l *link) configure(lookup func(string) (string, bool)) error {
 	for _, p := range circuit.Parameters() {
 		wrong = append(wrong, read(p.Name, l.breakers.Set))
 	}
-	if _, ok := l.session.Dagster.Extras["perdure"]; ok {
-		wrong = append(wrong, l.session.Dagster.Extra("perdure", &l.policy))
-	}
 	return errors.Join(wrong...)
+}
+
+// adapt reads what Dagster says: how often the step was tried, and the extra
+// "perdure", as {"max_attempts": 3, "run_retry": "1"}, whose parameters win over
+// those of the environment.
+func (l *link) adapt() error {
+	l.before = l.session.Dagster.RetryNumber
+	values := map[string]json.RawMessage{}
+	if _, ok := l.session.Dagster.Extras["perdure"]; !ok {
+		return nil
+	}
+	if err := l.session.Dagster.Extra("perdure", &values); err != nil {
+		return err
+	}
+	maps.DeleteFunc(values, func(_ string, v json.RawMessage) bool { return string(v) == "null" })
+	if text, ok := values["run_retry"]; ok { // of the run, in which the step counts from 0 again
+		n, err := strconv.Atoi(strings.Trim(string(text), `"`))
+		if err != nil || n < 0 {
+			return fmt.Errorf("extras.perdure.run_retry: %s is not allowed: want the number of a retry", text)
+		}
+		l.before += n
+		delete(values, "run_retry")
+	}
+	text, err := json.Marshal(values)
+	return errors.Join(err, json.Unmarshal(text, &l.policy))
 }
 
 // client returns the way to HTTP servers.

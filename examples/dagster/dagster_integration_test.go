@@ -125,6 +125,7 @@ func TestPipeline(t *testing.T) {
 				{"faults are lines of the log", w.faults},
 				{"the page of that run", w.photographed},
 				{"a permanent failure is one request", w.permanent},
+				{"a run is repeated for other steps only", w.settled},
 				{"a step comes back when its breaker lets it", w.comesBack},
 				{"a cancelled step leaves nothing behind", w.cancelled},
 				{"a dead server", w.dead},
@@ -251,6 +252,28 @@ func (w *world) permanent() {
 		t.Name(), requests(), puts)
 }
 
+// settled: of two steps in a run one has failed for good, and the other for now.
+// The run is repeated for the other; the one costs no further request, and no
+// further run than the one that shows that it alone is left.
+func (w *world) settled() {
+	t := w.t
+	var requests func() int
+	group := w.repeated(3, func() string {
+		requests = w.answers(status(404))
+		return w.launch("others", "missing", "flaky")
+	})
+	made, last := 0, ""
+	for _, r := range group {
+		made += len(ofKind(w.events(r.RunID), "flaky", "MaterializationEvent"))
+		if r.tag("dagster/will_retry") != "true" {
+			last += r.tag("dagster/retry_number")
+		}
+	}
+	if requests() != 1 || made != 1 || last != "2" {
+		t.Errorf("%d requests, %d materializations of the other step, repetition %q was the last, want 1, 1 and 2: %+v", requests(), made, last, group)
+	}
+}
+
 // An outcomeMessage is what the glue adds to a failure.
 type outcomeMessage struct {
 	Outcome   string
@@ -337,14 +360,12 @@ func (w *world) dead() {
 	}
 	w.checkShown()
 
-	requests = w.answers(status(503))
-	naive := w.launch("naive", "naive_page")
-	w.wait("the last repetition of the naive run", 4*time.Minute, func() bool {
-		group := w.group(naive)
-		return len(group) == 4 && !slices.ContainsFunc(group, func(r run) bool { return !r.ended() })
+	naive := w.repeated(4, func() string {
+		requests = w.answers(status(503))
+		return w.launch("others", "naive_page")
 	})
 	t.Logf("COUNT %s: dead server: %d requests for both steps of the run (%d starts); without the glue %d for one step (%d runs)",
-		t.Name(), got, starts, requests(), len(w.group(naive)))
+		t.Name(), got, starts, requests(), len(naive))
 	if requests() < 2*got {
 		t.Errorf("%d requests without the glue: this test shows nothing", requests())
 	}

@@ -26,6 +26,11 @@ type webserver struct {
 	url string
 }
 
+// guarded runs a command until the other end of descriptor 3 is closed, by a test
+// that stops it or because the test is no more, however it came to that. Then it
+// ends the command as ctrl-C does, and all of its group when 20 s are over.
+const guarded = `{ read -r _; kill -INT $$; sleep 20; kill -KILL 0; } <&3 & exec "$@" 3<&-`
+
 // startDagster starts the Dagster of a Python environment with the example and
 // what is in testdata as code locations, and waits until both are loaded.
 func startDagster(t *testing.T, venv string, environ ...string) *webserver {
@@ -44,8 +49,13 @@ func startDagster(t *testing.T, venv string, environ ...string) *webserver {
 	}
 	port := freePort(t)
 	w := &webserver{t: t, url: "http://127.0.0.1:" + port}
-	dev := exec.Command(filepath.Join(venv, "bin", "dagster"), "dev", "-h", "127.0.0.1", "-p", port, "-f", "definitions.py", "-f", "testdata/naive.py") //nolint:gosec // it is to end in order
-	dev.Stdout, dev.Stderr = log, log
+	end, alive, err := os.Pipe()
+	if err != nil {
+		t.Fatal(err)
+	}
+	dev := exec.Command("sh", "-c", guarded, "sh", //nolint:gosec // it is to end in order
+		filepath.Join(venv, "bin", "dagster"), "dev", "-h", "127.0.0.1", "-p", port, "-f", "definitions.py", "-f", "testdata/others.py")
+	dev.Stdout, dev.Stderr, dev.ExtraFiles = log, log, []*os.File{end}
 	dev.SysProcAttr = &syscall.SysProcAttr{Setpgid: true}
 	dev.Env = append(os.Environ(), "DAGSTER_HOME="+home, "PERDURE_STATE="+t.TempDir(), "PYTHONDONTWRITEBYTECODE=1",
 		"DAGSTER_EVENT_LOG_CONSUMER_DAEMON_INTERVAL_SECONDS=1")
@@ -53,16 +63,17 @@ func startDagster(t *testing.T, venv string, environ ...string) *webserver {
 	if err := dev.Start(); err != nil {
 		t.Fatal(err)
 	}
-	t.Cleanup(func() { w.stop(dev, log) })
+	_ = end.Close()
+	t.Cleanup(func() { w.stop(dev, alive, log) })
 	w.wait("the code locations", 2*time.Minute, func() bool {
 		return len(w.locations()) == 2
 	})
 	return w
 }
 
-// stop ends it as ctrl-C does, and shows its log if the test has failed.
-func (w *webserver) stop(dev *exec.Cmd, log *os.File) {
-	_ = dev.Process.Signal(syscall.SIGINT)
+// stop ends it, and shows its log if the test has failed.
+func (w *webserver) stop(dev *exec.Cmd, alive io.Closer, log *os.File) {
+	_ = alive.Close()
 	ended := make(chan error, 1)
 	go func() { ended <- dev.Wait() }()
 	select {
@@ -91,6 +102,14 @@ func freePort(t *testing.T) string {
 // wait looks until it is so.
 func (w *webserver) wait(what string, most time.Duration, so func() bool) {
 	w.t.Helper()
+	if !w.within(most, so) {
+		w.t.Fatalf("after %v still waiting for %s", most, what)
+	}
+}
+
+// within looks until it is so, and reports whether it came to be in that time.
+func (w *webserver) within(most time.Duration, so func() bool) bool {
+	w.t.Helper()
 	ctx, cancel := context.WithTimeout(w.t.Context(), most)
 	defer cancel()
 	ticker := time.NewTicker(250 * time.Millisecond)
@@ -99,9 +118,10 @@ func (w *webserver) wait(what string, most time.Duration, so func() bool) {
 		select {
 		case <-ticker.C:
 		case <-ctx.Done():
-			w.t.Fatalf("after %v still waiting for %s", most, what)
+			return false
 		}
 	}
+	return true
 }
 
 // ask sends a query and decodes the data of its answer, if the server is up yet.
@@ -211,6 +231,26 @@ func (w *webserver) group(id string) (all []run) {
 		}
 	}
 	return all
+}
+
+// repeated launches a run that is to be n runs in the end, with its repetitions,
+// and returns them all. Dagster loses a repetition now and then: its daemon takes
+// no further notice of a failure that it sees before the run's status is that.
+// Then another run is launched.
+func (w *webserver) repeated(n int, launch func() string) (group []run) {
+	w.t.Helper()
+	for range 2 {
+		id := launch()
+		if w.within(4*time.Minute, func() bool {
+			group = w.group(id)
+			return len(group) >= n && !slices.ContainsFunc(group, func(r run) bool { return !r.ended() })
+		}) {
+			return group
+		}
+		w.t.Logf("after 4 minutes there are %d runs, want %d: %+v", len(group), n, group)
+	}
+	w.t.FailNow()
+	return nil
 }
 
 // finish waits for the end of a run, and returns it with its events.
