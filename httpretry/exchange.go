@@ -4,6 +4,7 @@ import (
 	"context"
 	"crypto/rand"
 	"errors"
+	"fmt"
 	"io"
 	"maps"
 	"net/http"
@@ -194,7 +195,8 @@ func (e *exchange) send(ctx context.Context, req *http.Request) (*http.Response,
 // roundTrip has the base send req, twice if it is slow and may be hedged.
 func (e *exchange) roundTrip(req *http.Request) (*http.Response, error) {
 	base, asked := e.transport.base, e.asked
-	if e.lane.hedger == nil || e.upload != nil || method(req) != http.MethodGet && req.Method != http.MethodHead {
+	if e.lane.hedger == nil || e.upload != nil || method(req) != http.MethodGet && req.Method != http.MethodHead ||
+		req.Header.Get("Upgrade") != "" { // it is to bring a connection, which nothing may wrap
 		return pass(base, req, asked)
 	}
 	return e.lane.hedger.Do(req.Context(), func(ctx context.Context) (*http.Response, error) {
@@ -206,10 +208,15 @@ func (e *exchange) roundTrip(req *http.Request) (*http.Response, error) {
 // into a copy, and has no context that ended with the attempt.
 func pass(base http.RoundTripper, req, asked *http.Request) (*http.Response, error) {
 	res, err := base.RoundTrip(req)
-	if err == nil && res.Request == req {
+	switch {
+	case err != nil:
+		return nil, err
+	case res == nil:
+		return nil, retry.Permanent(fmt.Errorf("httpretry: %T returned neither an answer nor an error", base))
+	case res.Request == req || res.Request == nil: // only http.Transport promises that there is one
 		res.Request = asked
 	}
-	return res, err
+	return res, nil
 }
 
 // An ownBody ends the context that its answer was had with.

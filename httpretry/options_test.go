@@ -1,7 +1,6 @@
 package httpretry_test
 
 import (
-	"bufio"
 	"bytes"
 	"context"
 	"errors"
@@ -222,35 +221,6 @@ func TestCancelledAtTheEndOfAPart(t *testing.T) {
 		res.Body.Close()
 		base.CloseIdleConnections()
 		server.Close()
-	}
-}
-
-// A connection that is handed over stays one that can be written to.
-func TestUpgrade(t *testing.T) {
-	server := httptestfault.New(httptestfault.Steps(httptestfault.Step{
-		Raw: []byte("HTTP/1.1 101 Switching Protocols\r\nConnection: Upgrade\r\nUpgrade: echo\r\n\r\nhello\n"), Cut: httptestfault.Stall,
-	}))
-	defer server.Close()
-	base := server.Transport()
-	policy := quick()
-	policy.AttemptTimeout = time.Minute
-	req, err := http.NewRequestWithContext(t.Context(), "GET", server.URL, nil)
-	if err != nil {
-		t.Fatal(err)
-	}
-	req.Header.Set("Connection", "Upgrade")
-	req.Header.Set("Upgrade", "echo")
-	res, err := httpretry.NewTransport(base, httpretry.Options{Policy: policy}).RoundTrip(req)
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer res.Body.Close()
-	conn, ok := res.Body.(io.ReadWriteCloser)
-	if !ok {
-		t.Fatalf("%T can't be written to", res.Body)
-	}
-	if line, err := bufio.NewReader(conn).ReadString('\n'); line != "hello\n" || err != nil {
-		t.Errorf("%q, %v", line, err)
 	}
 }
 

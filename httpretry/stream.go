@@ -80,11 +80,12 @@ func (s *stream) Read(p []byte) (int, error) {
 
 // pull reads what comes from the present connection, and no more than is wanted.
 func (s *stream) pull(p []byte) (int, error) {
+	if s.stop >= 0 && s.next >= s.stop {
+		_, _ = s.read(p[:1]) // its end, with which a trailer comes, and HTTP/2 knows that the stream is done
+		return 0, io.EOF
+	}
 	if s.stop >= 0 {
 		p = p[:min(int64(len(p)), s.stop-s.next)]
-	}
-	if len(p) == 0 {
-		return 0, io.EOF
 	}
 	n, err := s.read(p)
 	s.next += int64(n)

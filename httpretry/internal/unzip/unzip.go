@@ -9,10 +9,10 @@ import (
 	"strings"
 )
 
-// Response changes res, if its Content-Encoding is gzip, so that its body is the plain one.
+// Response changes res, if it has a body and its Content-Encoding is gzip, so that the body is the plain one.
 // As net/http does, it takes away the headers that tell of the coded one.
 func Response(res *http.Response) {
-	if coding := res.Header["Content-Encoding"]; len(coding) == 0 || !strings.EqualFold(coding[0], "gzip") {
+	if coding := res.Header["Content-Encoding"]; res.Body == http.NoBody || len(coding) == 0 || !strings.EqualFold(coding[0], "gzip") {
 		return
 	}
 	res.Body = &body{coded: res.Body}
