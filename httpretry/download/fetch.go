@@ -15,18 +15,15 @@
 package download
 
 import (
-	"cmp"
 	"context"
 	"errors"
 	"fmt"
 	"io"
 	"net/http"
-	"slices"
 	"sync"
 
 	"github.com/seed-0f2c7998/perdure/httpretry"
 	"github.com/seed-0f2c7998/perdure/httpretry/internal/byterange"
-	"github.com/seed-0f2c7998/perdure/httpretry/internal/digest"
 	"github.com/seed-0f2c7998/perdure/internal/redact"
 )
 
@@ -78,24 +75,19 @@ func Fetch(req *http.Request, dst io.WriterAt, s *State, o Options) error {
 	o.PartSize = max(o.PartSize, 64<<10)
 	ctx, cancel := context.WithCancelCause(req.Context())
 	defer cancel(nil)
-	f := fetch{req: req, dst: dst, state: s, options: o, ctx: ctx, cancel: cancel}
+	f := fetch{output: output{dst: dst, state: s, options: o}, req: req, ctx: ctx, cancel: cancel}
 	return f.run()
 }
 
 // A fetch is one run of Fetch.
 type fetch struct {
-	req     *http.Request
-	dst     io.WriterAt
-	options Options
-	ctx     context.Context //nolint:containedctx // of this one call
-	cancel  context.CancelCauseFunc
+	output
 
-	mu      sync.Mutex
-	state   *State
-	parts   []Range // that nobody has claimed
-	unsaved int64   // bytes since the last checkpoint
-
-	next int64 // where the body of the first answer stands; of the one goroutine that reads it
+	req    *http.Request
+	ctx    context.Context //nolint:containedctx // of this one call
+	cancel context.CancelCauseFunc
+	parts  queue // that nobody has claimed
+	next   int64 // where the body of the first answer stands; of the one goroutine that reads it
 }
 
 // run makes the first request, and others beside it.
@@ -112,12 +104,13 @@ func (f *fetch) run() error {
 	if sequential && !f.state.resumable() {
 		return f.whole(res)
 	}
-	f.parts = f.state.missing(f.options.PartSize)
-	if len(f.parts) > 0 {
-		f.next = f.parts[0].From
+	parts := f.state.missing(f.options.PartSize)
+	if len(parts) > 0 {
+		f.next = parts[0].From
 	}
+	f.parts.parts = parts
 	var workers sync.WaitGroup
-	others := min(f.options.Parallel, len(f.parts)) - 1
+	others := min(f.options.Parallel, len(parts)) - 1
 	if sequential && res.Header.Get("Accept-Ranges") != "bytes" {
 		others = 0
 	}
@@ -131,7 +124,7 @@ func (f *fetch) run() error {
 	if err := context.Cause(f.ctx); err != nil {
 		return err
 	}
-	if len(f.parts) > 0 {
+	if len(f.parts.parts) > 0 {
 		return errIgnored
 	}
 	if sequential && others <= 0 {
@@ -170,6 +163,13 @@ func (f *fetch) first() (*http.Response, error) {
 		if err = f.check(res, from); err == nil {
 			return res, nil
 		}
+	case http.StatusRequestedRangeNotSatisfiable:
+		err = refusal(res)
+		if from > 0 { // it does not know If-Range, and has an entity that is shorter
+			*f.state = State{}
+			res.Body.Close()
+			return f.first()
+		}
 	default:
 		err = refusal(res)
 	}
@@ -207,7 +207,7 @@ func (f *fetch) check(res *http.Response, from int64) error {
 // whole writes the body of an answer that no other request could go on with.
 func (f *fetch) whole(res *http.Response) error {
 	f.state.Done = nil
-	n, err := f.copy(res.Body, Range{0, -1})
+	n, err := f.write(res.Body, Range{0, -1})
 	if err == nil {
 		f.state.Size, f.state.Unverified = n, httpretry.Unverifiable(res)
 	}
@@ -217,15 +217,11 @@ func (f *fetch) whole(res *http.Response) error {
 // front writes from the body of the first answer, for as long as nobody else has claimed what comes next.
 func (f *fetch) front(body io.Reader) error {
 	for f.ctx.Err() == nil {
-		f.mu.Lock()
-		if len(f.parts) == 0 || f.parts[0].From != f.next {
-			f.mu.Unlock()
+		part, ok := f.parts.first(f.next)
+		if !ok {
 			return nil
 		}
-		part := f.parts[0]
-		f.parts = f.parts[1:]
-		f.mu.Unlock()
-		if _, err := f.copy(body, part); err != nil {
+		if _, err := f.write(body, part); err != nil {
 			return err
 		}
 		f.next = part.To
@@ -236,22 +232,14 @@ func (f *fetch) front(body io.Reader) error {
 // work fetches parts from the back until there are no more, or the server does not know ranges.
 func (f *fetch) work() error {
 	for f.ctx.Err() == nil {
-		f.mu.Lock()
-		last := len(f.parts) - 1
-		if last < 0 {
-			f.mu.Unlock()
+		part, ok := f.parts.last()
+		if !ok {
 			return nil
 		}
-		part := f.parts[last]
-		f.parts = f.parts[:last]
-		f.mu.Unlock()
 		err := f.part(part)
 		if errors.Is(err, errIgnored) {
-			f.mu.Lock()
-			f.parts = append(f.parts, part)
-			slices.SortFunc(f.parts, func(a, b Range) int { return cmp.Compare(a.From, b.From) })
-			f.mu.Unlock()
-			return nil // it is left to the first answer
+			f.parts.giveBack(part) // it is left to the first answer
+			return nil
 		}
 		if err != nil {
 			return err
@@ -277,7 +265,7 @@ func (f *fetch) part(r Range) error {
 		if err := f.check(res, r.From); err != nil {
 			return err
 		}
-		_, err := f.copy(res.Body, r)
+		_, err := f.write(res.Body, r)
 		return err
 	}
 	return refusal(res)
@@ -289,64 +277,4 @@ func refusal(res *http.Response) error {
 		return err
 	}
 	return &httpretry.StatusError{Method: http.MethodGet, URL: redact.String(res.Request.URL.String()), Status: res.StatusCode}
-}
-
-// copy writes the body to its place, and no more than r has; r.To is -1 for all there is.
-func (f *fetch) copy(body io.Reader, r Range) (int64, error) {
-	buffer := make([]byte, 64<<10)
-	at := r.From
-	for r.To < 0 || at < r.To {
-		want := buffer
-		if r.To >= 0 {
-			want = buffer[:min(int64(len(buffer)), r.To-at)]
-		}
-		n, err := body.Read(want)
-		if n > 0 {
-			if _, err := f.dst.WriteAt(want[:n], at); err != nil {
-				return at - r.From, err
-			}
-			f.note(Range{at, at + int64(n)}, at+int64(n) == r.To)
-			at += int64(n)
-		}
-		switch {
-		case errors.Is(err, io.EOF) && r.To >= 0 && at < r.To:
-			return at - r.From, io.ErrUnexpectedEOF
-		case errors.Is(err, io.EOF):
-			return at - r.From, nil
-		case err != nil:
-			return at - r.From, err
-		}
-	}
-	return at - r.From, nil
-}
-
-// note adds what was written to the state.
-func (f *fetch) note(r Range, end bool) {
-	if f.options.Progress != nil {
-		f.options.Progress(r.To - r.From)
-	}
-	f.mu.Lock()
-	defer f.mu.Unlock()
-	f.state.add(r)
-	f.unsaved += r.To - r.From
-	if f.options.Checkpoint == nil || !end && f.unsaved < f.options.PartSize {
-		return
-	}
-	f.unsaved = 0
-	saved := *f.state
-	saved.Done = append([]Range(nil), saved.Done...)
-	f.options.Checkpoint(saved)
-}
-
-// verify reads dst again if there is a digest to compare it with.
-func (f *fetch) verify() error {
-	check := digest.For(f.state.Digests, true)
-	written, ok := f.dst.(io.ReaderAt)
-	if check == nil || !ok {
-		return nil
-	}
-	if _, err := io.Copy(check, io.NewSectionReader(written, 0, f.state.Size)); err != nil {
-		return err
-	}
-	return check.Verify()
 }

@@ -2,18 +2,15 @@ package download_test
 
 import (
 	"bytes"
-	"context"
 	"crypto/sha256"
 	"encoding/base64"
 	"encoding/json"
 	"errors"
 	"fmt"
-	"io"
 	"math/rand/v2"
 	"net/http"
 	"os"
 	"path/filepath"
-	"slices"
 	"strings"
 	"sync"
 	"testing"
@@ -251,189 +248,4 @@ func TestFetchAcrossRuns(t *testing.T) {
 		c.CloseIdleConnections()
 		server.Close()
 	}
-}
-
-func TestFetchOfAnotherEntity(t *testing.T) {
-	first, second := content(10*part, 1), content(8*part, 2)
-	now := entity(first, `"1"`)
-	var mu sync.Mutex
-	change := 0 // answers until the entity changes
-	server := httptestfault.New(func(_ int, r *http.Request) httptestfault.Step {
-		mu.Lock()
-		defer mu.Unlock()
-		if change--; change == 0 {
-			now = entity(second, `"2"`)
-		}
-		step := now.Answer(r)
-		if change > 0 {
-			step.Slice, step.Gap = part/4, time.Millisecond // so that others get a turn
-		}
-		return step
-	})
-	defer server.Close()
-	c := client(server)
-	defer c.CloseIdleConnections()
-	file := newFile(t)
-	var state download.State
-	change = 3 // within the first run
-	err := download.Fetch(request(t, server), file, &state, download.Options{Client: c, PartSize: part})
-	if !errors.Is(err, download.ErrChanged) || state.ETag != `"1"` {
-		t.Fatalf("%v, state of %s; want ErrChanged, and the old state", err, state.ETag)
-	}
-	state = later(t, state)
-	if err := download.Fetch(request(t, server), file, &state, download.Options{Client: c, PartSize: part}); err != nil || state.ETag != `"2"` {
-		t.Fatalf("second run: %v, state of %s", err, state.ETag)
-	}
-	if err := file.Truncate(state.Size); err != nil || !holds(t, file, second) {
-		t.Errorf("not the second entity (%v)", err)
-	}
-	before := len(server.Requests())
-	if err := download.Fetch(request(t, server), file, &state, download.Options{Client: c}); err != nil || len(server.Requests()) != before {
-		t.Errorf("a complete state: %v and %d requests; want none", err, len(server.Requests())-before)
-	}
-}
-
-// A full disk ends all requests, and is the error.
-func TestFetchToAFullDisk(t *testing.T) {
-	server := httptestfault.New(func(_ int, r *http.Request) httptestfault.Step { return entity(content(10*part, 1), `"1"`).Answer(r) })
-	defer server.Close()
-	c := client(server)
-	defer c.CloseIdleConnections()
-	full := errors.New("no space left on device")
-	var state download.State
-	err := download.Fetch(request(t, server), disk{left: 5 * part, full: full}.new(), &state, download.Options{Client: c, PartSize: part})
-	if !errors.Is(err, full) || state.Bytes() > 5*part {
-		t.Errorf("%v with %d bytes in the state; want %v", err, state.Bytes(), full)
-	}
-}
-
-type disk struct {
-	mu   *sync.Mutex
-	left int
-	full error
-}
-
-func (d disk) new() *disk { d.mu = new(sync.Mutex); return &d }
-
-func (d *disk) WriteAt(p []byte, _ int64) (int, error) {
-	d.mu.Lock()
-	defer d.mu.Unlock()
-	if d.left -= len(p); d.left < 0 {
-		return 0, d.full
-	}
-	return len(p), nil
-}
-
-func TestStatesThatCannotBe(t *testing.T) {
-	for _, tt := range []struct{ text, says string }{
-		{`{"size":10,"done":[{"from":5,"to":3}]}`, "ranges in order"},
-		{`{"size":10,"done":[{"from":0,"to":3},{"from":3,"to":5}]}`, "ranges in order"},
-		{`{"size":10,"done":[{"from":0,"to":30}]}`, "size 10"},
-		{`{"size":10,"done":[{"from":-1,"to":3}]}`, "ranges in order"},
-		{`{"size":10,"etag":"W/\"1\""}`, "strong"},
-		{`{"size":"ten"}`, "cannot unmarshal"},
-	} {
-		var s download.State
-		if err := json.Unmarshal([]byte(tt.text), &s); err == nil || !strings.Contains(err.Error(), tt.says) {
-			t.Errorf("%s: %v; want an error about %q", tt.text, err, tt.says)
-		}
-	}
-}
-
-// The ranges of a state against a naive twin: a set of bytes.
-func FuzzState(f *testing.F) {
-	f.Add([]byte{0, 3, 3, 6, 10, 12, 5, 11})
-	f.Fuzz(func(t *testing.T, data []byte) {
-		var have [256]bool
-		body := content(256, 1)
-		server := httptestfault.NewInMemory(func(_ int, r *http.Request) httptestfault.Step { return entity(body, `"1"`).Answer(r) })
-		defer server.Close()
-		state := download.State{ETag: `"1"`, Size: 256}
-		for ; len(data) >= 2 && len(state.Done) < 20; data = data[2:] {
-			from, to := int(min(data[0], data[1])), int(max(data[0], data[1]))
-			if from == to || overlaps(state.Done, from, to) {
-				continue
-			}
-			state.Done = append(state.Done, download.Range{From: int64(from), To: int64(to)})
-			slices.SortFunc(state.Done, func(a, b download.Range) int { return int(a.From - b.From) })
-			for n := from; n < to; n++ {
-				have[n] = true
-			}
-		}
-		c := client(server)
-		defer c.CloseIdleConnections()
-		dst := new(record)
-		if err := download.Fetch(request(t, server), dst, &state, download.Options{Client: c, Parallel: 3}); err != nil {
-			t.Fatal(err)
-		}
-		for n := range have {
-			if dst.written[n] == have[n] {
-				t.Errorf("byte %d: written %t, had it %t", n, dst.written[n], have[n])
-			}
-			if dst.written[n] && dst.body[n] != body[n] {
-				t.Errorf("byte %d is wrong", n)
-			}
-		}
-		if !state.Complete() {
-			t.Errorf("state %+v is not complete", state)
-		}
-	})
-}
-
-// overlaps reports whether a range touches one of the others.
-func overlaps(done []download.Range, from, to int) bool {
-	return slices.ContainsFunc(done, func(r download.Range) bool { return int64(from) <= r.To && r.From <= int64(to) })
-}
-
-type record struct {
-	mu      sync.Mutex
-	body    [256]byte
-	written [256]bool
-}
-
-func (r *record) WriteAt(p []byte, at int64) (int, error) {
-	r.mu.Lock()
-	defer r.mu.Unlock()
-	for n := range p {
-		r.written[at+int64(n)] = true
-	}
-	return copy(r.body[at:], p), nil
-}
-
-func ExampleFetch() {
-	body := bytes.Repeat([]byte("bikes "), 50_000)
-	server := httptestfault.New(func(n int, r *http.Request) httptestfault.Step {
-		step := httptestfault.Entity{Body: body, ETag: `"v1"`}.Answer(r)
-		if n == 1 {
-			step = step.CutAt(100_000, httptestfault.FIN)
-		}
-		return step
-	})
-	defer server.Close()
-	dir, err := os.MkdirTemp("", "example")
-	if err != nil {
-		fmt.Println(err)
-		return
-	}
-	defer func() { _ = os.RemoveAll(dir) }()
-	file, err := os.Create(filepath.Join(dir, "partial"))
-	if err != nil {
-		fmt.Println(err)
-		return
-	}
-	req, err := http.NewRequestWithContext(context.Background(), "GET", server.URL, nil)
-	if err != nil {
-		fmt.Println(err)
-		return
-	}
-	quiet := httpretry.NewTransport(nil, httpretry.Options{OnResume: func(httpretry.Resumption) {}})
-
-	var state download.State
-	err = download.Fetch(req, file, &state, download.Options{Client: &http.Client{Transport: quiet}})
-	fmt.Println(err, state.Bytes(), state.Complete())
-	got, _ := io.ReadAll(io.NewSectionReader(file, 0, state.Size))
-	fmt.Println(bytes.Equal(got, body), file.Close())
-	// Output:
-	// <nil> 300000 true
-	// true <nil>
 }
