@@ -98,6 +98,9 @@ func (a *app) copyCommand() *cobra.Command {
 
 // copy runs the job.
 func (a *app) copy(c *cobra.Command, f *policy.Flags, job *copying.Job) error {
+	if job.Destination != "-" {
+		exit.IgnoreBrokenPipes() // the copy goes on, though nobody reads of it
+	}
 	ctx, stop := exit.OnSignal(c.Context())
 	defer stop()
 	meter := a.meter(job.Source)

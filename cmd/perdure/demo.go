@@ -24,6 +24,7 @@ dealt from a seed; another seed gives another course. Nothing of yours is read o
 environment, not PERDURE_ variables, no files but in a temporary directory.`,
 		Args: help.Exactly(0, "none"),
 		RunE: func(c *cobra.Command, _ []string) error {
+			exit.IgnoreBrokenPipes()
 			ctx, stop := exit.OnSignal(c.Context())
 			defer stop()
 			if a.json {

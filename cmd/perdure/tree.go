@@ -64,6 +64,7 @@ func (a *app) copyTree(c *cobra.Command, f *policy.Flags, flags *copyFlags, link
 	if err != nil {
 		return err
 	}
+	exit.IgnoreBrokenPipes()
 	ctx, stop := exit.OnSignal(c.Context())
 	defer stop()
 	meter := a.meter(link.Source)

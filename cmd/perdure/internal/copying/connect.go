@@ -200,7 +200,7 @@ func (c *Connection) PutFile(ctx context.Context, f *os.File, path, bucket, key 
 // PullFile is PutFile the other way round.
 func (c *Connection) PullFile(ctx context.Context, bucket, key, path string, progress func(done, total int64)) (objects.Object, error) {
 	one := c.one(place.ObjectAt(bucket, key), place.FileAt(path))
-	t, err := one.newDraft()
+	t, err := one.newDraft(ctx)
 	if err != nil {
 		return objects.Object{}, err
 	}

@@ -138,7 +138,7 @@ func (c *copier) run(ctx context.Context) (r Result, err error) {
 			return r, c.explain("read", c.from, err)
 		}
 	}
-	t, err := c.target()
+	t, err := c.target(ctx)
 	if err != nil {
 		return r, c.explain("write", c.to, err)
 	}
@@ -161,14 +161,14 @@ func (c *copier) run(ctx context.Context) (r Result, err error) {
 }
 
 // target makes ready where the bytes go.
-func (c *copier) target() (target, error) {
+func (c *copier) target(ctx context.Context) (target, error) {
 	switch c.to.Kind {
 	case place.Stream:
 		return sink{c, c.Stdout}, nil
 	case place.Object:
 		return put{c}, nil
 	default:
-		return c.newDraft()
+		return c.newDraft(ctx)
 	}
 }
 

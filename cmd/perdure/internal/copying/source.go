@@ -58,7 +58,7 @@ func (c *copier) open(ctx context.Context) (*input, error) {
 }
 
 func openFile(ctx context.Context, path string) (*input, error) {
-	f, err := os.Open(path)
+	f, err := await(ctx, func() (*os.File, error) { return os.Open(path) })
 	if err != nil {
 		return nil, err
 	}
@@ -74,6 +74,26 @@ func openFile(ctx context.Context, path string) (*input, error) {
 		return &input{ReadCloser: interruptible(ctx, f), size: -1}, nil
 	}
 	return &input{ReadCloser: f, size: info.Size(), kind: mime.TypeByExtension(filepath.Ext(path)), seek: f, modified: info.ModTime()}, nil
+}
+
+// await returns what do returns, or the cause of ctx if that ends first: to open
+// a pipe, or to write to one, takes until somebody is at its other end.
+func await[T any](ctx context.Context, do func() (T, error)) (T, error) {
+	type result struct {
+		v   T
+		err error
+	}
+	done := make(chan result, 1)
+	go func() {
+		v, err := do()
+		done <- result{v, err}
+	}()
+	select {
+	case r := <-done:
+		return r.v, r.err
+	case <-ctx.Done(): // and with it, soon, the process
+		return *new(T), context.Cause(ctx)
+	}
 }
 
 // readable reports, as nil, that there is a file to read. Only a regular one is

@@ -55,7 +55,17 @@ type sink struct {
 }
 
 func (s sink) write(ctx context.Context, in *input) (outcome, error) {
-	return s.copier.receive(ctx, in, s.file)
+	return s.copier.receive(ctx, in, interruptibleWriter{ctx, s.file})
+}
+
+// An interruptibleWriter is a writer whose Write ends with its context.
+type interruptibleWriter struct {
+	ctx context.Context //nolint:containedctx // of one copy
+	w   io.Writer
+}
+
+func (w interruptibleWriter) Write(p []byte) (int, error) {
+	return await(w.ctx, func() (int, error) { return w.w.Write(p) })
 }
 
 func (s sink) commit() error    { return nil }
@@ -74,7 +84,7 @@ type draft struct {
 
 // newDraft creates the file beside the one that it becomes, so that what can't
 // be written is known before anything is asked for.
-func (c *copier) newDraft() (target, error) {
+func (c *copier) newDraft(ctx context.Context) (target, error) {
 	path := c.to.Path
 	if resolved, err := filepath.EvalSymlinks(path); err == nil {
 		path = resolved // the link stays
@@ -84,7 +94,7 @@ func (c *copier) newDraft() (target, error) {
 	if info, err := os.Stat(c.from.Path); c.from.Kind == place.File && err == nil {
 		made = info.Mode().Perm()
 	}
-	old, err := os.OpenFile(path, os.O_WRONLY, 0)
+	old, err := await(ctx, func() (*os.File, error) { return os.OpenFile(path, os.O_WRONLY, 0) })
 	switch {
 	case errors.Is(err, fs.ErrNotExist):
 	case err != nil:
@@ -92,7 +102,7 @@ func (c *copier) newDraft() (target, error) {
 	default:
 		info, err := old.Stat()
 		if err == nil && !info.Mode().IsRegular() {
-			return opened{sink{c, old}}, nil
+			return device{sink{c, old}}, nil
 		}
 		_ = old.Close()
 		if err != nil {
@@ -123,11 +133,11 @@ func besides(path string) string {
 	return filepath.Join(filepath.Dir(path), "."+name+"."+rand.Text()[:8]+".part")
 }
 
-// opened is a sink that was opened here.
-type opened struct{ sink }
+// A device is a sink that was opened here: a device, or a pipe with a name.
+type device struct{ sink }
 
-func (o opened) commit() error { return o.file.Close() }
-func (o opened) close()        { _ = o.file.Close() }
+func (d device) commit() error { return d.file.Close() }
+func (d device) close()        { _ = d.file.Close() }
 
 func (d *draft) sequential() bool { return false }
 

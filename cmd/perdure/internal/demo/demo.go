@@ -68,6 +68,9 @@ func Run(ctx context.Context, o Options) error {
 	if o.Screen == nil {
 		o.Screen = NewScreen(nil, false)
 	}
+	ctx, cancel := context.WithCancelCause(ctx)
+	defer cancel(nil)
+	o.Screen.broken = cancel // nobody watches any more
 	dir, err := os.MkdirTemp("", "perdure-demo-")
 	if err != nil {
 		return err

@@ -12,6 +12,7 @@ type Screen struct {
 	w      io.Writer
 	color  bool
 	phases int
+	broken func(error) // told when it can't be written to; nil: nobody asks
 }
 
 // NewScreen returns a screen that writes to w, in color or not; nil is nowhere.
@@ -39,7 +40,9 @@ func (s *Screen) paint(code, text string) string {
 
 func (s *Screen) line(format string, args ...any) {
 	text := strings.TrimRight(fmt.Sprintf(format, args...), " ")
-	fmt.Fprintln(s.w, text)
+	if _, err := fmt.Fprintln(s.w, text); err != nil && s.broken != nil {
+		s.broken(err)
+	}
 }
 
 // A phase is a section of the screen.

@@ -144,6 +144,11 @@ func OnSignal(ctx context.Context) (context.Context, func()) {
 	return ctx, func() { signal.Stop(signals); cancel(nil) }
 }
 
+// IgnoreBrokenPipes makes it an error of the write when nobody reads any more
+// what the process writes. Otherwise that ends the process at once, whatever it
+// has begun.
+func IgnoreBrokenPipes() { signal.Ignore(syscall.SIGPIPE) }
+
 // Stopping returns the signals that ask a process to end.
 func Stopping() []os.Signal {
 	return []os.Signal{syscall.SIGINT, syscall.SIGTERM, syscall.SIGHUP, syscall.SIGQUIT}

@@ -151,6 +151,10 @@ func (r *run) download(ctx context.Context, i item) (Entry, error) {
 		}
 		return Entry{Action: Skipped}, nil
 	}
+	info, err := os.Stat(i.path)
+	if err == nil && !info.IsDir() && !info.Mode().IsRegular() { // to open a pipe would be to wait
+		return Entry{}, copying.Explain("write", i.path, errSpecial)
+	}
 	if f, err := os.Open(i.path); err == nil {
 		sum, same := r.same(ctx, f, i, i.size)
 		_ = f.Close()

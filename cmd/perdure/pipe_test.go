@@ -1,0 +1,105 @@
+//go:build unix
+
+package main
+
+import (
+	"context"
+	"io"
+	"os"
+	"path/filepath"
+	"strings"
+	"syscall"
+	"testing"
+
+	"github.com/seed-0f2c7998/perdure/cmd/perdure/internal/exit"
+)
+
+// Who waits for the other end of a pipe is ended by one signal.
+func TestInterruptedCopyAtAPipe(t *testing.T) {
+	s := startTestServers(t)
+	dir := t.TempDir()
+	for _, pair := range s.environ(t.TempDir()) {
+		name, value, _ := strings.Cut(pair, "=")
+		t.Setenv(name, value)
+	}
+	pipe, file := filepath.Join(dir, "pipe"), filepath.Join(dir, "file")
+	if err := syscall.Mkfifo(pipe, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	if err := os.WriteFile(file, generated(1<<20), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	if err := s.store.Store("bikes", "file", generated(1<<20)); err != nil {
+		t.Fatal(err)
+	}
+	for _, args := range [][]string{
+		{"copy", pipe, filepath.Join(dir, "new")},
+		{"copy", pipe, "s3://bikes/new"},
+		{"copy", file, pipe},
+		{"copy", "s3://bikes/file", pipe},
+		{"copy", file, "-"},
+		{"copy", "s3://bikes/file", "-"},
+	} {
+		t.Run(strings.ReplaceAll(strings.Join(args, " "), dir, ""), func(t *testing.T) {
+			r, w, err := os.Pipe()
+			if err != nil {
+				t.Fatal(err)
+			}
+			defer func() { _, _ = r.Close(), w.Close() }()
+			null, err := os.OpenFile(os.DevNull, os.O_RDWR, 0)
+			if err != nil {
+				t.Fatal(err)
+			}
+			defer func() { _ = null.Close() }()
+			ctx, cancel := context.WithCancelCause(t.Context())
+			code := make(chan int, 1)
+			go func() {
+				a := &app{stdin: null, stdout: w, stderr: null, environ: os.Environ()}
+				code <- a.main(ctx, args)
+			}()
+			if args[2] == "-" { // of all that there is, one byte is read
+				if _, err := io.ReadFull(r, make([]byte, 1)); err != nil {
+					t.Fatal(err)
+				}
+			}
+			cancel(&exit.Interrupted{Signal: syscall.SIGTERM})
+			if got := <-code; got != 143 {
+				t.Errorf("exit code %d, want 143", got)
+			}
+		})
+	}
+	if left, _ := filepath.Glob(filepath.Join(dir, ".*")); len(left) > 0 {
+		t.Errorf("left behind: %v", left)
+	}
+	if _, stored := s.store.Object("bikes", "new"); stored {
+		t.Error("there is an object of a pipe that nobody has written to")
+	}
+}
+
+// A demo that nobody watches any more ends, and leaves nothing behind.
+func TestDemoWithoutReader(t *testing.T) {
+	dir := t.TempDir()
+	t.Setenv("TMPDIR", dir)
+	r, w, err := os.Pipe()
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer func() { _ = w.Close() }()
+	if err := r.Close(); err != nil {
+		t.Fatal(err)
+	}
+	log, err := os.Create(filepath.Join(t.TempDir(), "log"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer func() { _ = log.Close() }()
+	a := &app{stdin: os.Stdin, stdout: w, stderr: log, environ: os.Environ()}
+	code := a.main(t.Context(), []string{"demo"})
+	text, err := os.ReadFile(log.Name())
+	if err != nil || code != 1 || !strings.HasSuffix(string(text), ": broken pipe\n") {
+		t.Errorf("exit code %d, want 1: %q (%v)", code, text, err)
+	}
+	if left, err := os.ReadDir(dir); err != nil || len(left) > 0 {
+		t.Errorf("left behind: %v (%v)", left, err)
+	}
+}
