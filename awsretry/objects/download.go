@@ -220,7 +220,8 @@ func (d *download) parallel(ctx context.Context, cancel context.CancelCauseFunc,
 	if err != nil {
 		return err
 	}
-	begin(func() error { return d.lead(ctx, first, slot) })
+	low := d.claimLow()
+	begin(func() error { return d.lead(ctx, first, low, slot) })
 	for {
 		slot, err := places.Take(ctx)
 		if err != nil {
@@ -255,12 +256,13 @@ func (d *download) alone(ctx context.Context, n int, slot *slots.Slot) error {
 	return d.bring(r, n)
 }
 
-// lead takes pieces from the first answer, as long as they follow each other.
-func (d *download) lead(ctx context.Context, first *Reader, slot *slots.Slot) error {
+// lead takes pieces from the first answer, from piece n on, as long as they
+// follow each other.
+func (d *download) lead(ctx context.Context, first *Reader, n int, slot *slots.Slot) error {
 	defer slot.Release()
 	first.slot = slot
 	defer func() { _ = first.Close() }()
-	for n := d.claimLow(); n >= 0 && ctx.Err() == nil; n = d.claimLow() {
+	for ; n >= 0 && ctx.Err() == nil; n = d.claimLow() {
 		if begin, _ := d.span(n); begin != first.offset { // what lies between is there already
 			_ = first.Close()
 			first = d.from(ctx, n, d.object.Size, slot)

@@ -6,6 +6,7 @@ import (
 	"errors"
 	"os"
 	"path/filepath"
+	"strings"
 	"sync/atomic"
 	"testing"
 	"time"
@@ -58,6 +59,27 @@ func TestLargeFileComesInPiecesOnceEach(t *testing.T) {
 	for span, n := range ranges {
 		if n > 1 || len(ranges) < 3 {
 			t.Errorf("%s was asked for %d times; all: %v, want several, once each", span, n, ranges)
+		}
+	}
+}
+
+// The first answer has brought something by the time that others are asked for:
+// it is not closed for want of a piece, however many others there may be.
+func TestFirstAnswerBringsTheFirstPiece(t *testing.T) {
+	server := start(t, s3test.Options{})
+	store := open(t, server, objects.Options{PartSize: 5 * mib, Parallel: 16})
+	body := content(1, 15*mib)
+	if err := server.Store(bucket, "k", body); err != nil {
+		t.Fatal(err)
+	}
+	path := filepath.Join(t.TempDir(), "k")
+	if _, err := store.GetFile(t.Context(), bucket, "k", path, objects.GetOptions{}); err != nil {
+		t.Fatal(err)
+	}
+	fetched(t, path, body)
+	for _, r := range server.Requests() {
+		if from := r.Header.Get("Range"); strings.HasPrefix(from, "bytes=0-") {
+			t.Errorf("%s was asked for, which the first answer has", from)
 		}
 	}
 }

@@ -28,7 +28,8 @@ func (p *pairing) cut(t *testing.T, to string, args ...string) string {
 		}
 		return s3test.SlowDown()
 	})
-	log := p.run(t, 69, append([]string{"copy", "--parallel", "1", p.to, to}, args...)...)
+	// A piece that waits lets another be asked for, so the refusals are not of one alone.
+	log := p.run(t, 69, append([]string{"copy", "--parallel", "1", "--failure-threshold", "100", p.to, to}, args...)...)
 	p.store.Script(nil)
 	p.store.Reset()
 	return log

@@ -297,6 +297,10 @@ func TestTreeGoesOn(t *testing.T) {
 	p.store.Script(func(r s3test.Request) s3test.Fault {
 		switch from := r.Header.Get("Range"); {
 		case from != "":
+			eventually(t, "the first piece is written down", func() bool {
+				parts, _ := written(filepath.Join(down, ".large.bin.part.json"))
+				return len(parts) == 1
+			})
 			return s3test.SlowDown()
 		case strings.HasSuffix(r.Path, "/large.bin"):
 			return s3test.CutBody(9 << 20)
