@@ -56,7 +56,7 @@ a signal came between two, it is 64 (wrong usage), 75 (come back later) or 128+n
   perdure run --max-attempts 3 --base-delay 0.5 --attempt-timeout 60 -- make fetch
   producer | perdure run --stop-on-exit 2,64-78 --name load -- psql -f -`,
 		Args: func(_ *cobra.Command, args []string) error {
-			if len(args) == 0 {
+			if len(args) == 0 || args[0] == "" {
 				return errors.New("a command to run is missing: perdure run [flags] -- COMMAND [ARG...]")
 			}
 			return nil
