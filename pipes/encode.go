@@ -19,6 +19,7 @@ import (
 const (
 	maxLine   = 60 << 10 // bytes, the newline included: what a file adds makes it 64 KiB at most
 	maxText   = 48 << 10 // bytes of one text, as it is encoded
+	maxPart   = 3840     // of one that is sent in parts: each message then fits a page, see file
 	maxDepth  = 64       // of lists and objects within one another; Python stops at a thousand
 	maxDigits = 4000     // of an integer; Python reads no more than 4300
 )
@@ -225,6 +226,16 @@ func cut(s string, limit int) int {
 		}
 	}
 	return len(s)
+}
+
+// part returns the first part of s to send, and what is left: whole lines, if
+// any fit.
+func part(s string) (first, rest string) {
+	end := cut(s, maxPart)
+	if i := strings.LastIndexByte(s[:end], '\n'); i >= 0 && end < len(s) {
+		end = i + 1
+	}
+	return s[:end], s[end:]
 }
 
 // clip returns s without the secrets in its URLs and, if it would take more

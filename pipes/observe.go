@@ -6,6 +6,7 @@ import (
 	"errors"
 	"log/slog"
 	"slices"
+	"strings"
 	"sync"
 	"time"
 
@@ -35,15 +36,25 @@ func levelName(l slog.Level) verbatim {
 
 // Log writes a line to the step's log. Dagster has five levels; each takes what
 // lies from it up to the next: [slog.LevelDebug], LevelInfo, LevelWarn,
-// LevelError and [LevelCritical]. A very long message is cut. When nobody
-// listens it goes to slog.Default().
+// LevelError and [LevelCritical]. A long message is sent in parts, as lines that
+// follow one another, and a very long one is cut. When nobody listens it goes to
+// slog.Default().
 func (s *Session) Log(level slog.Level, message string) error {
 	if !s.Launched() {
 		//nolint:forbidigo // there is no caller's context
 		slog.Default().Log(context.Background(), level, redact.String(message))
 		return nil
 	}
-	return s.send("log", object{{"message", clip(message, maxText)}, {"level", levelName(level)}})
+	for rest := clip(message, maxText); ; {
+		var line string
+		if line, rest = part(rest); rest != "" {
+			line = strings.TrimSuffix(line, "\n")
+		}
+		err := s.send("log", object{{"message", line}, {"level", levelName(level)}})
+		if err != nil || rest == "" {
+			return err
+		}
+	}
 }
 
 // Logger returns a logger that writes to the step's log, from Info on.
@@ -219,6 +230,10 @@ type Outcome struct {
 	ExitCode   int           `json:"exit_code"`
 }
 
+// maxLast is the room for the last error of an outcome, all of which shall fit a
+// page of the messages file: what follows depends on it.
+const maxLast = 3 << 10
+
 // OutcomeKind is the Kind of every [Outcome].
 const OutcomeKind = "perdure/outcome"
 
@@ -245,7 +260,7 @@ func (s *Session) Outcome(err error) Outcome {
 		o.comeBack(open.RetryAt) // it would be refused before
 	}
 	if last != nil {
-		message := clip(text(last), maxReason)
+		message := clip(text(last), maxLast)
 		o.LastError = &message
 	}
 	return o

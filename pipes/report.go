@@ -190,14 +190,14 @@ func (s *Session) External(name, text string) error {
 		return fmt.Errorf("pipes: stream %q is not allowed: want %s or %s", name, Stdout, Stderr)
 	}
 	for text = redact.String(text); text != ""; {
-		size := cut(text, maxText)
+		var first string
+		first, text = part(text)
 		err := s.send("log_external_stream", object{
-			{"stream", verbatim(name)}, {"text", text[:size]}, {"extras", object{}},
+			{"stream", verbatim(name)}, {"text", first}, {"extras", object{}},
 		})
 		if err != nil {
 			return err
 		}
-		text = text[size:]
 	}
 	return nil
 }

@@ -300,7 +300,7 @@ func TestLongMessagesAreSeenAsAWhole(t *testing.T) {
 	ended, end := context.WithCancel(t.Context())
 	go func() { done <- follow(ended, l.file) }()
 	for i := range 4000 {
-		if err := l.Log(slog.LevelInfo, strings.Repeat("x", i%3900)); err != nil {
+		if err := l.Log(slog.LevelInfo, strings.Repeat("x", i%(maxPart+1))); err != nil {
 			t.Error(err)
 		}
 	}

@@ -108,7 +108,7 @@ func TestBufferedIsBounded(t *testing.T) {
 		t.Fatal(err)
 	}
 	for range 500 {
-		if err := s.Log(slog.LevelInfo, strings.Repeat("x", 40_000)); err != nil {
+		if err := s.Custom(strings.Repeat("x", 40_000)); err != nil {
 			t.Fatal(err)
 		}
 	}
@@ -204,7 +204,7 @@ func TestFilesAsBlobs(t *testing.T) {
 			t.Fatalf("run %q, %v", s.Dagster.RunID, err)
 		}
 		for range 100 { // more than a chunk
-			if err := s.Log(slog.LevelInfo, strings.Repeat("x", 40_000)); err != nil {
+			if err := s.Custom(strings.Repeat("x", 40_000)); err != nil {
 				t.Error(err)
 			}
 		}

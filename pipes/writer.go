@@ -31,8 +31,10 @@ type sink interface {
 // That alone is not enough. A write that goes from one page of the file to the
 // next can be seen in part, at the page's end. So what is left of a page after
 // a message is filled with spaces, which are nothing to JSON: only a message
-// that is longer than a page ever lies on two. When the file has become large,
-// that is done only where little is left.
+// that is longer than a page ever lies on two. Of such messages, of 60 KiB, one
+// in a thousand was seen in part by Dagster's reader; so texts that can be sent in
+// parts are, see part. When the file has become large, that is done only where
+// little is left.
 type file struct {
 	name string
 	f    *os.File

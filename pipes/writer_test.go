@@ -302,14 +302,44 @@ func TestLongTextsAreCut(t *testing.T) {
 		t.Fatal(err)
 	}
 	l.Close(fmt.Errorf("it failed: %w", errors.New(long)))
-	heard := l.heard()
+	heard, logged := l.heard(), ""
+	for heard = heard[1:]; heard[0].Method == "log"; heard = heard[1:] {
+		logged += heard[0].Params["message"].(string)
+	}
 	for _, text := range []any{
-		heard[1].Params["message"],
-		pipestest.Member(pipestest.Member(heard[2].Params["metadata"], "t"), "raw_value"), pipestest.Member(pipestest.Member(heard[2].Params["metadata"], "i"), "raw_value"),
-		pipestest.Member(heard[3].Params["exception"], "message"), pipestest.Member(pipestest.Member(heard[3].Params["exception"], "cause"), "message"),
+		logged,
+		pipestest.Member(pipestest.Member(heard[0].Params["metadata"], "t"), "raw_value"), pipestest.Member(pipestest.Member(heard[0].Params["metadata"], "i"), "raw_value"),
+		pipestest.Member(heard[1].Params["exception"], "message"), pipestest.Member(pipestest.Member(heard[1].Params["exception"], "cause"), "message"),
 	} {
 		if s := text.(string); !strings.Contains(s, "é... [cut: 1048") || len(s) > 64<<10 {
 			t.Errorf("%d bytes, the end is %q", len(s), s[max(0, len(s)-40):])
+		}
+	}
+}
+
+// A log line that is longer than a page, which a reader may see a part of, is
+// sent in parts, between its own lines if there are any.
+func TestLongLogsAreSentInParts(t *testing.T) {
+	l := listen(t, pipestest.Context("my_asset"))
+	stack := strings.Repeat(strings.Repeat("f", 99)+"\n", 100)
+	for _, text := range []string{stack, "short\n"} {
+		if err := l.Log(slog.LevelError, text); err != nil {
+			t.Fatal(err)
+		}
+	}
+	l.Close(nil)
+	var lines []string
+	for _, m := range l.heard() {
+		if m.Method == "log" {
+			lines = append(lines, fmt.Sprint(m.Params["level"], " ", m.Params["message"]))
+		}
+	}
+	if want := 100/(maxPart/101) + 2; len(lines) != want || lines[want-1] != "ERROR short\n" {
+		t.Fatalf("%d lines, want %d: the last is %q", len(lines), want, lines[len(lines)-1])
+	}
+	for _, line := range lines[:len(lines)-1] {
+		if text := strings.TrimSuffix(strings.TrimPrefix(line, "ERROR "), "\n"); len(text)%100 != 99 {
+			t.Errorf("a part of %d bytes that does not end with a line", len(text))
 		}
 	}
 }

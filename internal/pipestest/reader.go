@@ -40,9 +40,6 @@ func Read(text []byte) (*Reader, error) {
 }
 
 func (r *Reader) line(line []byte) error {
-	if len(line) > 64<<10 {
-		return fmt.Errorf("%d bytes are too long to be written at once", len(line))
-	}
 	if !bytes.HasSuffix(line, []byte("\n")) {
 		return fmt.Errorf("no newline")
 	}
@@ -72,7 +69,20 @@ func (r *Reader) line(line []byte) error {
 		return fmt.Errorf("params is %T", envelope["params"])
 	}
 	r.Messages = append(r.Messages, Message{method, params})
-	return r.message(method, params)
+	return first(lengthRule(method, len(line)), r.message(method, params))
+}
+
+// lengthRule: what lies on more than one page of a file may be read in part, so
+// it is no longer than it has to be.
+func lengthRule(method string, size int) error {
+	limit := 64 << 10
+	if method == "log" || method == "log_external_stream" {
+		limit = 4 << 10
+	}
+	if size > limit {
+		return fmt.Errorf("%s: %d bytes are too long to be written at once: at most %d", method, size, limit)
+	}
+	return nil
 }
 
 func (r *Reader) message(method string, p map[string]any) error {
