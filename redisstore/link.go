@@ -113,15 +113,16 @@ func (s *Store) failed(err error) {
 	}
 	s.mu.Lock()
 	first := s.err == nil && (s.warned.IsZero() || time.Since(s.warned) > time.Minute)
-	s.err = fmt.Errorf("redisstore: %s: %s", strings.Join(s.server.InitAddress, ", "), redact.String(err.Error()))
-	why := s.err
+	why := strings.Join(s.server.InitAddress, ", ") + ": " + redact.String(err.Error())
+	failed := errors.New("redisstore: " + why)
+	s.err = failed
 	if first {
 		s.warned = time.Now()
 	}
 	s.announce()
 	s.mu.Unlock()
 	if first {
-		slog.Default().Warn("Circuit breakers are not shared with the fleet for the time being", "error", why)
+		slog.Default().Warn("Circuit breakers are not shared with the fleet for the time being: "+why, "error", failed)
 	}
 }
 
