@@ -106,7 +106,7 @@ func (s *Store) Ready(ctx context.Context) bool {
 		case err := <-answer:
 			if err != nil && s.fleet.Err() == nil {
 				s.silent.Store(true)
-				s.log.Warn("The store that hosts share has not answered: going on with what this host knows", "event", "warning", "error", err)
+				s.log.Warn(fmt.Sprintf("The store that hosts share has not answered in %v: going on with what this host knows", patience), "event", "warning", "error", err)
 			}
 			return true
 		case <-ticker.C:
