@@ -6,13 +6,10 @@ import (
 	"errors"
 	"fmt"
 	"maps"
-	"net"
 	"net/http"
-	"slices"
 	"sync/atomic"
 
-	"github.com/aws/aws-sdk-go-v2/service/s3"
-	"github.com/aws/smithy-go/middleware"
+	"github.com/seed-0f2c7998/perdure/awsretry/internal/wire"
 )
 
 // ErrCondition says that the object is not (IfMatch), or is already (IfAbsent), what the
@@ -70,33 +67,6 @@ func (u *upload) metadata() map[string]string {
 	return all
 }
 
-// watch is an option of an operation whose attempts may be carried out though
-// they fail.
-func (c *condition) watch(o *s3.Options) {
-	seen := middleware.FinalizeMiddlewareFunc("perdure:Watch", func(
-		ctx context.Context, in middleware.FinalizeInput, next middleware.FinalizeHandler,
-	) (middleware.FinalizeOutput, middleware.Metadata, error) {
-		out, metadata, err := next.HandleFinalize(ctx, in)
-		if err != nil && mayHaveWorked(err) {
-			c.unsure.Store(true)
-		}
-		return out, metadata, err
-	})
-	o.APIOptions = append(slices.Clip(o.APIOptions), func(stack *middleware.Stack) error {
-		return stack.Finalize.Insert(seen, "Signing", middleware.After) // what fails before was not sent
-	})
-}
-
-// mayHaveWorked reports whether a request that failed so may have been carried
-// out all the same: neither refused nor never sent.
-func mayHaveWorked(err error) bool {
-	if op, ok := errors.AsType[*net.OpError](err); ok && op.Op == "dial" {
-		return false
-	}
-	status := statusOf(err)
-	return status < http.StatusMultipleChoices || status >= http.StatusInternalServerError && !hasCode(err, "SlowDown")
-}
-
 // forbidden returns ErrCondition if the store will refuse a put that it looks at
 // only at the end, when all has been sent. A put that may have been carried out
 // already is not for this.
@@ -106,23 +76,23 @@ func (u *upload) forbidden(ctx context.Context) error {
 	}
 	there, err := u.store.head(ctx, u.bucket, u.key)
 	switch {
-	case err == nil && (u.o.IfAbsent || !sameTag(there.ETag, u.o.IfMatch)):
+	case err == nil && (u.o.IfAbsent || !wire.SameTag(there.ETag, u.o.IfMatch)):
 		return fmt.Errorf("%w: there is an object with ETag %s", ErrCondition, there.ETag)
-	case u.o.IfMatch != "" && isMissing(err):
+	case u.o.IfMatch != "" && wire.IsMissing(err):
 		return fmt.Errorf("%w: there is no object: %w", ErrCondition, err)
 	}
 	return nil
 }
 
 // isConflict reports whether a put lost against one that was made at the same time.
-func isConflict(err error) bool { return hasCode(err, "ConditionalRequestConflict") }
+func isConflict(err error) bool { return wire.HasCode(err, "ConditionalRequestConflict") }
 
 // resolve finds out what has become of a put that ended with err. o is what was
 // sent, as verified takes it.
 func (u *upload) resolve(ctx context.Context, err error, o Object, verify func(context.Context, Object) (Object, error)) (Object, error) {
-	gone := hasCode(err, "NoSuchUpload") // it was completed, or aborted
+	gone := wire.HasCode(err, "NoSuchUpload") // it was completed, or aborted
 	unsure := u.condition.unsure.Load() || gone && u.condition.resumed
-	refused := hasStatus(err, http.StatusPreconditionFailed) || u.o.IfMatch != "" && hasCode(err, "NoSuchKey")
+	refused := wire.HasStatus(err, http.StatusPreconditionFailed) || u.o.IfMatch != "" && wire.HasCode(err, "NoSuchKey")
 	switch {
 	case !unsure && refused:
 		return o, fmt.Errorf("%w: %w", ErrCondition, err)
@@ -134,7 +104,7 @@ func (u *upload) resolve(ctx context.Context, err error, o Object, verify func(c
 		return o, err
 	}
 	stored, failed := verify(ctx, o)
-	if failed != nil || stored.Verified != "crc32" && !sameTag(stored.ETag, u.composite) {
+	if failed != nil || stored.Verified != "crc32" && !wire.SameTag(stored.ETag, u.composite) {
 		return o, err
 	}
 	return stored, nil
@@ -148,7 +118,7 @@ func (u *upload) recognize(ctx context.Context, err error, o Object, verify func
 	case failed == nil && stored.Metadata[writeIDKey] == u.condition.writeID:
 		o.ETag, o.VersionID = stored.ETag, stored.VersionID
 		return verify(ctx, o)
-	case failed != nil && !isMissing(failed):
+	case failed != nil && !wire.IsMissing(failed):
 		err = fmt.Errorf("%w (and to find out: %w)", err, failed)
 	}
 	return o, &AmbiguousError{ETag: stored.ETag, Err: err}

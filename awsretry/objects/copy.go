@@ -19,6 +19,7 @@ import (
 	"github.com/seed-0f2c7998/perdure/awsretry/internal/slots"
 	"github.com/seed-0f2c7998/perdure/awsretry/internal/source"
 	"github.com/seed-0f2c7998/perdure/awsretry/internal/sum"
+	"github.com/seed-0f2c7998/perdure/awsretry/internal/wire"
 )
 
 // An Address is where an object is.
@@ -49,7 +50,7 @@ func (s *Store) copy(ctx context.Context, from, to Address) (Object, error) {
 			Bucket: &to.Bucket, Key: &to.Key, CopySource: &c.place, CopySourceIfMatch: optional(original.ETag),
 		})
 	}
-	if hasStatus(err, http.StatusPreconditionFailed) {
+	if wire.HasStatus(err, http.StatusPreconditionFailed) {
 		err = fmt.Errorf("%w: %w", ErrChanged, err)
 	}
 	if err != nil {
@@ -151,8 +152,8 @@ func (c *copying) assemble(ctx context.Context, kind string) error {
 	_, err = c.store.client.CompleteMultipartUpload(ctx, &s3.CompleteMultipartUploadInput{
 		Bucket: &c.to.Bucket, Key: &c.to.Key, UploadId: &m.id,
 		MultipartUpload: &types.CompletedMultipartUpload{Parts: c.done},
-	}, up.condition.watch)
-	if err != nil && up.condition.unsure.Load() && hasCode(err, "NoSuchUpload") {
+	}, wire.Watch(&up.condition.unsure))
+	if err != nil && up.condition.unsure.Load() && wire.HasCode(err, "NoSuchUpload") {
 		return nil // completed by an attempt whose answer was lost, or not: that is compared next
 	}
 	if err != nil {

@@ -12,6 +12,7 @@ import (
 
 	"github.com/seed-0f2c7998/perdure/awsretry/internal/atomicfile"
 	"github.com/seed-0f2c7998/perdure/awsretry/internal/journal"
+	"github.com/seed-0f2c7998/perdure/awsretry/internal/pieces"
 	"github.com/seed-0f2c7998/perdure/awsretry/internal/slots"
 	"github.com/seed-0f2c7998/perdure/awsretry/internal/sum"
 )
@@ -55,7 +56,7 @@ func (s *Store) GetTo(ctx context.Context, bucket, key string, f *os.File, o Get
 	d := &download{store: s, bucket: bucket, key: key, o: o, file: f}
 	d.buffers.New = func() any { return new([bufferSize]byte) }
 	if o.State != "" {
-		if d.state, err = s.recall(o.State, bucket, key, false); err != nil {
+		if d.state, err = journal.Recall(o.State, journal.Head{Endpoint: s.endpoint, Bucket: bucket, Key: key}, false); err != nil {
 			return object, wrap("get", bucket, key, err)
 		}
 		defer d.state.Close()
@@ -82,16 +83,12 @@ type download struct {
 
 	object Object
 	check  sum.Check
-	size   int64 // of a piece
+	pieces *pieces.Pieces
 
 	buffers sync.Pool // of *[bufferSize]byte, for the pieces on their way
 
-	mu     sync.Mutex
-	pieces []sum.Piece // by number; guarded by mu, as all that follows
-	have   []bool      // which of them are there
-	low    int         // the next piece for the first connection
-	high   int         // one more than the next piece for the others
-	done   int64       // bytes
+	mu   sync.Mutex
+	done int64 // bytes; guarded by mu
 }
 
 // maxRestarts is how often a file is begun anew because the object has changed,
@@ -125,7 +122,7 @@ func (d *download) fetch(ctx context.Context) error {
 	if err := d.plan(); err != nil {
 		return err
 	}
-	if len(d.pieces) == 0 {
+	if d.pieces.Count() == 0 {
 		return d.whole(first)
 	}
 	first.check, first.piece = sum.Check{}, true // each piece has its own
@@ -139,17 +136,16 @@ func (d *download) fetch(ctx context.Context) error {
 // plan cuts the object into pieces, unless it is small or cannot be cut, and
 // finds out which of them are there.
 func (d *download) plan() error {
-	d.size = cmp.Or(d.store.partSize, 8<<20)
+	size := cmp.Or(d.store.partSize, 8<<20)
 	remembered := d.state != nil && d.state.Head.ETag != "" && d.state.Head.ETag == d.object.ETag
 	if remembered {
-		d.size = d.state.Head.PartSize
+		size = d.state.Head.PartSize
 	}
-	count := 0
-	if isStrong(d.object.ETag) && d.object.Size >= 2*d.size {
-		count = int((d.object.Size + d.size - 1) / d.size)
+	d.pieces, d.done = new(pieces.Pieces), 0
+	if isStrong(d.object.ETag) && d.object.Size >= 2*size {
+		d.pieces = pieces.Cut(d.object.Size, size)
 	}
-	d.pieces, d.have, d.low, d.high, d.done = make([]sum.Piece, count), make([]bool, count), 0, count, 0
-	if remembered && count > 0 {
+	if remembered && d.pieces.Count() > 0 {
 		if err := errors.Join(d.file.Truncate(d.object.Size), d.reread()); err != nil {
 			return err
 		}
@@ -160,11 +156,11 @@ func (d *download) plan() error {
 	if err := d.file.Truncate(0); err != nil {
 		return err
 	}
-	if d.state == nil || count == 0 {
+	if d.state == nil || d.pieces.Count() == 0 {
 		return nil
 	}
 	return d.state.Begin(journal.Head{
-		Endpoint: d.store.endpoint, Bucket: d.bucket, Key: d.key, ETag: d.object.ETag, PartSize: d.size, Size: d.object.Size,
+		Endpoint: d.store.endpoint, Bucket: d.bucket, Key: d.key, ETag: d.object.ETag, PartSize: size, Size: d.object.Size,
 	})
 }
 
@@ -178,16 +174,16 @@ func (d *download) resumed() {
 // reread takes the pieces that the state file has and that are in the file.
 func (d *download) reread() error {
 	for n, known := range d.state.Parts {
-		if n < 0 || n >= len(d.pieces) {
+		if n < 0 || n >= d.pieces.Count() {
 			continue
 		}
-		first, last := d.span(n)
+		first, last := d.pieces.Span(n)
 		h := d.newPiece()
 		if _, err := io.Copy(h, io.NewSectionReader(d.file, first, last-first)); err != nil {
 			return err
 		}
 		if p := sum.PieceOf(h, last-first); p.Sum == known.CRC && known.Size == p.Size {
-			d.pieces[n], d.have[n] = p, true
+			d.pieces.Add(n, p)
 			d.done += p.Size
 		}
 	}
@@ -220,14 +216,14 @@ func (d *download) parallel(ctx context.Context, cancel context.CancelCauseFunc,
 	if err != nil {
 		return err
 	}
-	low := d.claimLow()
+	low := d.pieces.First()
 	begin(func() error { return d.lead(ctx, first, low, slot) })
 	for {
 		slot, err := places.Take(ctx)
 		if err != nil {
 			break
 		}
-		n := d.claimHigh()
+		n := d.pieces.Last()
 		if n < 0 {
 			slot.Release()
 			break
@@ -243,14 +239,14 @@ func (d *download) parallel(ctx context.Context, cancel context.CancelCauseFunc,
 
 // from returns a Reader from a piece on.
 func (d *download) from(ctx context.Context, n int, end int64, slot *slots.Slot) *Reader {
-	begin, _ := d.span(n)
+	begin, _ := d.pieces.Span(n)
 	return &Reader{store: d.store, ctx: ctx, object: d.object, version: d.o.VersionID, offset: begin, end: end, piece: true, slot: slot}
 }
 
 // alone takes piece n from an answer of its own.
 func (d *download) alone(ctx context.Context, n int, slot *slots.Slot) error {
 	defer slot.Release()
-	_, end := d.span(n)
+	_, end := d.pieces.Span(n)
 	r := d.from(ctx, n, end, slot)
 	defer func() { _ = r.Close() }()
 	return d.bring(r, n)
@@ -262,8 +258,8 @@ func (d *download) lead(ctx context.Context, first *Reader, n int, slot *slots.S
 	defer slot.Release()
 	first.slot = slot
 	defer func() { _ = first.Close() }()
-	for ; n >= 0 && ctx.Err() == nil; n = d.claimLow() {
-		if begin, _ := d.span(n); begin != first.offset { // what lies between is there already
+	for ; n >= 0 && ctx.Err() == nil; n = d.pieces.First() {
+		if begin, _ := d.pieces.Span(n); begin != first.offset { // what lies between is there already
 			_ = first.Close()
 			first = d.from(ctx, n, d.object.Size, slot)
 		}
@@ -278,7 +274,7 @@ func (d *download) lead(ctx context.Context, first *Reader, n int, slot *slots.S
 func (d *download) bring(r *Reader, n int) error {
 	buffer, _ := d.buffers.Get().(*[bufferSize]byte)
 	defer d.buffers.Put(buffer)
-	begin, end := d.span(n)
+	begin, end := d.pieces.Span(n)
 	h := d.newPiece()
 	for at := begin; at < end; {
 		k, err := r.Read(buffer[:min(bufferSize, end-at)])
@@ -293,9 +289,7 @@ func (d *download) bring(r *Reader, n int) error {
 		}
 	}
 	p := sum.PieceOf(h, end-begin)
-	d.mu.Lock()
-	d.pieces[n], d.have[n] = p, true
-	d.mu.Unlock()
+	d.pieces.Add(n, p)
 	defer atomicfile.Flush(d.file, begin, end-begin)
 	if d.state == nil {
 		return nil
@@ -324,36 +318,7 @@ func (d *download) newPiece() hash.Hash {
 // pieces, or else by reading it.
 func (d *download) verify() (string, error) {
 	if d.check.NewPiece() != nil {
-		return d.check.VerifyPieces(d.pieces)
+		return d.check.VerifyPieces(d.pieces.Sums())
 	}
 	return d.check.Read(d.file)
-}
-
-// claimLow and claimHigh return the next piece to fetch, from either end, or -1.
-func (d *download) claimLow() int {
-	d.mu.Lock()
-	defer d.mu.Unlock()
-	for d.low < d.high {
-		if d.low++; !d.have[d.low-1] {
-			return d.low - 1
-		}
-	}
-	return -1
-}
-
-func (d *download) claimHigh() int {
-	d.mu.Lock()
-	defer d.mu.Unlock()
-	for d.low < d.high {
-		if d.high--; !d.have[d.high] {
-			return d.high
-		}
-	}
-	return -1
-}
-
-// span returns where a piece begins and ends.
-func (d *download) span(n int) (begin, end int64) {
-	begin = int64(n) * d.size
-	return begin, min(begin+d.size, d.object.Size)
 }

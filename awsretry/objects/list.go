@@ -13,13 +13,14 @@ import (
 	"github.com/aws/aws-sdk-go-v2/service/s3/types"
 	smithyhttp "github.com/aws/smithy-go/transport/http"
 
+	"github.com/seed-0f2c7998/perdure/awsretry/internal/wire"
 	"github.com/seed-0f2c7998/perdure/retry"
 )
 
 // Delete deletes the object. That there is none is success.
 func (s *Store) Delete(ctx context.Context, bucket, key string) error {
 	_, err := s.client.DeleteObject(ctx, &s3.DeleteObjectInput{Bucket: &bucket, Key: &key})
-	if err != nil && !isMissing(err) {
+	if err != nil && !wire.IsMissing(err) {
 		return wrap("delete", bucket, key, err)
 	}
 	return nil
@@ -174,6 +175,34 @@ func page(bucket string, out *s3.ListObjectsV2Output, yield func(Object) bool) (
 	return false, nil
 }
 
+// listParts yields the parts that the store has of an upload.
+func (s *Store) listParts(ctx context.Context, bucket, key, upload string) iter.Seq2[types.Part, error] {
+	return func(yield func(types.Part, error) bool) {
+		in := &s3.ListPartsInput{Bucket: &bucket, Key: &key, UploadId: &upload}
+		for {
+			out, err := s.client.ListParts(ctx, in)
+			if err != nil {
+				yield(types.Part{}, err)
+				return
+			}
+			for _, p := range out.Parts {
+				if !yield(p, nil) {
+					return
+				}
+			}
+			if !aws.ToBool(out.IsTruncated) {
+				return
+			}
+			next := aws.ToString(out.NextPartNumberMarker)
+			if next == "" || next == aws.ToString(in.PartNumberMarker) {
+				yield(types.Part{}, ErrListing)
+				return
+			}
+			in.PartNumberMarker = &next
+		}
+	}
+}
+
 // Clean aborts the uploads in parts of keys that begin with prefix which were
 // begun more than age ago, and returns how many: those that a killed process has
 // left behind, and that nobody goes on with. The store keeps, and charges for,
@@ -193,7 +222,7 @@ func (s *Store) Clean(ctx context.Context, bucket, prefix string, age time.Durat
 				continue
 			}
 			_, err := s.client.AbortMultipartUpload(ctx, &s3.AbortMultipartUploadInput{Bucket: &bucket, Key: u.Key, UploadId: u.UploadId})
-			if err != nil && !hasCode(err, "NoSuchUpload") {
+			if err != nil && !wire.HasCode(err, "NoSuchUpload") {
 				return count, wrap("clean", bucket, aws.ToString(u.Key), err)
 			}
 			count++

@@ -103,20 +103,6 @@ func (m *multipart) create(ctx context.Context) error {
 	return nil
 }
 
-// outlast returns a context that ends some time after ctx: only who gets to know
-// the ID of an upload can drop it. The function must be called in the end.
-func outlast(ctx context.Context) (context.Context, func()) {
-	longer, cancel := context.WithCancelCause(context.WithoutCancel(ctx))
-	stop := context.AfterFunc(ctx, func() {
-		timer := time.AfterFunc(5*time.Second, func() { cancel(context.Cause(ctx)) })
-		context.AfterFunc(longer, func() { timer.Stop() })
-	})
-	return longer, func() {
-		stop()
-		cancel(nil)
-	}
-}
-
 // resume finds the upload of the state file again, with the parts that the store
 // and the file agree on. If the store does not know it any more, m is as before.
 func (m *multipart) resume(ctx context.Context) error {
@@ -126,33 +112,23 @@ func (m *multipart) resume(ctx context.Context) error {
 	m.condition.resumed = true
 	id := m.state.Head.Upload
 	known := make(map[int]journal.Part)
-	in := &s3.ListPartsInput{Bucket: &m.bucket, Key: &m.key, UploadId: &id}
-	for {
-		out, err := m.store.client.ListParts(ctx, in)
-		if hasCode(err, "NoSuchUpload") {
+	for p, err := range m.store.listParts(ctx, m.bucket, m.key, id) {
+		if wire.HasCode(err, "NoSuchUpload") {
 			return nil
 		}
 		if err != nil {
 			return err
 		}
-		for _, p := range out.Parts {
-			n := int(aws.ToInt32(p.PartNumber)) - 1
-			if m.src.Size >= 0 && int64(n)*m.src.PartSize >= m.src.Size {
-				continue // the source was larger then
-			}
-			if own := m.state.Parts[n]; own.ETag != "" && sameTag(own.ETag, aws.ToString(p.ETag)) && own.Size == aws.ToInt64(p.Size) {
-				known[n] = own
-				m.bytes += own.Size
-			}
+		n := int(aws.ToInt32(p.PartNumber)) - 1
+		if m.src.Size >= 0 && int64(n)*m.src.PartSize >= m.src.Size {
+			continue // the source was larger then
 		}
-		next := aws.ToString(out.NextPartNumberMarker)
-		if !aws.ToBool(out.IsTruncated) {
-			break
+		if own := m.state.Parts[n]; own.ETag != "" && wire.SameTag(own.ETag, aws.ToString(p.ETag)) && own.Size == aws.ToInt64(p.Size) {
+			known[n] = own
 		}
-		if next == "" || next == aws.ToString(in.PartNumberMarker) {
-			return ErrListing
-		}
-		in.PartNumberMarker = &next
+	}
+	for _, p := range known {
+		m.bytes += p.Size
 	}
 	m.id, m.known = id, known
 	m.resumed(m.bytes)
@@ -305,7 +281,7 @@ func (m *multipart) complete(ctx context.Context) (Object, error) {
 		in.IfNoneMatch = aws.String("*")
 	}
 	verify := func(ctx context.Context, o Object) (Object, error) { return m.verified(ctx, o, crc, nil, verified) }
-	out, err := m.store.client.CompleteMultipartUpload(ctx, in, m.condition.watch)
+	out, err := m.store.client.CompleteMultipartUpload(ctx, in, wire.Watch(&m.condition.unsure))
 	if err != nil {
 		return m.resolve(ctx, err, object, verify)
 	}
@@ -320,7 +296,7 @@ func (m *multipart) abort(ctx context.Context, err error) error {
 	defer cancel()
 	_, failed := m.store.client.AbortMultipartUpload(ctx, &s3.AbortMultipartUploadInput{Bucket: &m.bucket, Key: &m.key, UploadId: &m.id}, m.store.cleanup)
 	switch {
-	case failed == nil || hasCode(failed, "NoSuchUpload"):
+	case failed == nil || wire.HasCode(failed, "NoSuchUpload"):
 		return err
 	case err == nil:
 		return failed

@@ -55,6 +55,30 @@ type PutOptions struct {
 	Progress func(done, total int64)
 }
 
+// A State is what the file says that [PutOptions] or [GetOptions] name.
+type State struct {
+	Endpoint, Bucket, Key string
+
+	Upload string // the ID of the upload; "" is a download
+	Size   int64  // bytes of all; 0 or less: not known
+	Bytes  int64  // in the parts that are done
+}
+
+// ReadState reads a state file. That there is none is no error: nothing is
+// remembered, and the State is zero.
+func ReadState(path string) (State, error) {
+	j, err := journal.Open(path)
+	if err != nil {
+		return State{}, err
+	}
+	h := j.Head
+	s := State{Endpoint: h.Endpoint, Bucket: h.Bucket, Key: h.Key, Upload: h.Upload, Size: h.Size}
+	for _, p := range j.Parts {
+		s.Bytes += p.Size
+	}
+	return s, nil
+}
+
 // PutFile stores the file of that path. See [Store.Put].
 func (s *Store) PutFile(ctx context.Context, bucket, key, path string, o PutOptions) (Object, error) {
 	f, err := os.Open(path)
@@ -101,7 +125,7 @@ type upload struct {
 func (u *upload) put(ctx context.Context, r io.Reader) (object Object, err error) {
 	partSize := u.store.partSize
 	if u.o.State != "" {
-		if u.state, err = u.store.recall(u.o.State, u.bucket, u.key, true); err != nil {
+		if u.state, err = journal.Recall(u.o.State, journal.Head{Endpoint: u.store.endpoint, Bucket: u.bucket, Key: u.key}, true); err != nil {
 			return object, err
 		}
 		defer u.state.Close()
@@ -185,7 +209,7 @@ func (u *upload) whole(ctx context.Context, body *source.Part) (Object, error) {
 	}
 	verify := func(ctx context.Context, o Object) (Object, error) { return u.verified(ctx, o, crc, body, false) }
 	object := Object{Size: body.Size()}
-	out, err := u.store.client.PutObject(ctx, in, u.condition.watch, wire.Payload(sha))
+	out, err := u.store.client.PutObject(ctx, in, wire.Watch(&u.condition.unsure), wire.Payload(sha))
 	if err != nil {
 		return u.resolve(ctx, err, object, verify)
 	}
@@ -208,7 +232,7 @@ func (u *upload) verified(ctx context.Context, o Object, crc uint32, body *sourc
 		switch {
 		case err != nil:
 			return o, fmt.Errorf("to check what was stored: %w", err)
-		case !sameTag(stored.ETag, o.ETag) && o.ETag != "":
+		case !wire.SameTag(stored.ETag, o.ETag) && o.ETag != "":
 			return o, fmt.Errorf("%w: stored with ETag %s, there is now %s", ErrChanged, o.ETag, stored.ETag)
 		case stored.Size != o.Size:
 			return o, fmt.Errorf("%w: %d bytes sent, %d stored", ErrChecksum, o.Size, stored.Size)
@@ -243,4 +267,24 @@ func (u *upload) progress(done int64) {
 	if u.o.Progress != nil {
 		u.o.Progress(done, u.src.Size)
 	}
+}
+
+// Abandon drops the upload that a state file remembers, with its parts in the
+// store, and removes the file. The file stays if the store can't be told. That
+// there is none, or none of an upload to this endpoint, is no error.
+func (s *Store) Abandon(ctx context.Context, path string) error {
+	j, err := journal.Open(path)
+	if err != nil {
+		return err
+	}
+	h := j.Head
+	if h.Upload == "" || h.Endpoint != s.endpoint {
+		return nil
+	}
+	u := &upload{store: s, bucket: h.Bucket, key: h.Key}
+	if err := (&multipart{upload: u, id: h.Upload}).abort(ctx, nil); err != nil {
+		return wrap("abandon", h.Bucket, h.Key, err)
+	}
+	j.Remove()
+	return nil
 }

@@ -8,8 +8,6 @@ import (
 	"net/http"
 	"slices"
 	"strings"
-	"sync/atomic"
-	"time"
 
 	"github.com/aws/aws-sdk-go-v2/aws"
 	"github.com/aws/aws-sdk-go-v2/service/s3"
@@ -17,6 +15,7 @@ import (
 
 	"github.com/seed-0f2c7998/perdure/awsretry/internal/slots"
 	"github.com/seed-0f2c7998/perdure/awsretry/internal/sum"
+	"github.com/seed-0f2c7998/perdure/awsretry/internal/wire"
 	"github.com/seed-0f2c7998/perdure/retry"
 )
 
@@ -54,10 +53,7 @@ type Reader struct {
 	version string
 	slot    *slots.Slot // of a download's; nil: it needs none
 
-	body   io.ReadCloser // of the answer that is being read; nil: to be asked for
-	cancel context.CancelFunc
-	stall  *time.Timer
-	stalls atomic.Bool // the timer has ended the body
+	body io.ReadCloser // of the answer that is being read; nil: to be asked for
 
 	offset int64     // of the next byte
 	end    int64     // where to stop; -1: not known
@@ -174,26 +170,21 @@ func (r *Reader) last() error {
 	return wrap("get", r.object.Bucket, r.object.Key, r.err)
 }
 
-// readBody is one read of the answer, which must not take longer than the stall
-// timeout.
+// readBody is one read of the answer.
 func (r *Reader) readBody(p []byte) (int, error) {
-	r.stall.Reset(r.store.stall)
 	if r.end >= 0 {
 		p = p[:min(int64(len(p)), r.end-r.offset)]
 	}
 	n, err := r.body.Read(p)
-	r.stall.Stop()
 	r.offset += int64(n)
 	if r.check.Hash != nil {
 		_, _ = r.check.Write(p[:n])
 	}
 	switch {
-	case r.end < 0 && err == io.EOF: //nolint:errorlint // a body's end is io.EOF itself
+	case r.end < 0 && err == io.EOF:
 		r.end, r.object.Size = r.offset, r.offset
 	case errors.Is(err, io.EOF):
 		err = io.ErrUnexpectedEOF
-	case err != nil && r.stalls.Load() && r.ctx.Err() == nil:
-		err = fmt.Errorf("%w: nothing for %v", ErrStalled, r.store.stall)
 	}
 	return n, err
 }
@@ -203,8 +194,6 @@ func (r *Reader) drop() {
 	if r.body == nil {
 		return
 	}
-	r.stall.Stop()
-	r.cancel()
 	_ = r.body.Close()
 	r.body = nil
 }
@@ -237,18 +226,12 @@ func (r *Reader) open() error {
 	out, err := r.store.client.GetObject(ctx, in, withChecksums, r.slot.Attempts)
 	if err != nil {
 		cancel()
-		if resumed && (hasStatus(err, http.StatusPreconditionFailed) || hasStatus(err, http.StatusRequestedRangeNotSatisfiable)) {
+		if resumed && wire.HasStatus(err, http.StatusPreconditionFailed, http.StatusRequestedRangeNotSatisfiable) {
 			err = fmt.Errorf("%w: %w", ErrChanged, err)
 		}
 		return err
 	}
-	r.body, r.cancel, r.opened = out.Body, cancel, r.offset
-	r.stalls.Store(false)
-	r.stall = time.AfterFunc(r.store.stall, func() {
-		r.stalls.Store(true)
-		cancel()
-	})
-	r.stall.Stop()
+	r.body, r.opened = wire.Limited(out.Body, r.store.stall, cancel), r.offset
 	if !resumed {
 		r.begun(out)
 		return nil
@@ -287,26 +270,12 @@ func (r *Reader) begun(out *s3.GetObjectOutput) {
 		return
 	}
 	if composite := answer.Composite(o.ETag); composite != "" {
-		r.check = sum.NewComposite(composite, r.partSize(sum.Parts(composite)), encrypted)
+		r.check = sum.NewComposite(composite, o.Size, r.lengthOf, encrypted)
 	}
 }
 
-// partSize asks of what size the parts are of which the object was made; 0: it is
-// not known, or not the same for all, as the first and the last tell. That it
-// cannot be had is no error: then the object has no checksum that is of use.
-func (r *Reader) partSize(parts int) int64 {
-	total := r.object.Size
-	if parts <= 1 {
-		return total
-	}
-	size := r.lengthOf(1)
-	if last := total - size*int64(parts-1); size <= 0 || last <= 0 || last > size || last != r.lengthOf(parts) {
-		return 0
-	}
-	return size
-}
-
-// lengthOf asks how long a part of the object is; 0: the store does not say.
+// lengthOf asks how long a part of the object is; 0: the store does not say. That
+// is no error: then the object has no checksum that is of use.
 func (r *Reader) lengthOf(part int) int64 {
 	o := r.object
 	out, err := r.store.client.HeadObject(r.ctx, &s3.HeadObjectInput{
@@ -336,8 +305,6 @@ func (r *Reader) resumes(out *s3.GetObjectOutput) error {
 
 // skip reads over what has been delivered.
 func (r *Reader) skip() error {
-	r.stall.Reset(r.store.stall)
-	defer r.stall.Stop()
 	if n, err := io.CopyN(io.Discard, r.body, r.offset); err != nil {
 		return fmt.Errorf("the store knows no ranges, and it broke again after %d bytes of %d: %w", n, r.object.Size, err)
 	}

@@ -20,15 +20,12 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"net/http"
 	"strings"
 	"time"
 
 	"github.com/aws/aws-sdk-go-v2/aws"
 	"github.com/aws/aws-sdk-go-v2/service/s3"
 	"github.com/aws/aws-sdk-go-v2/service/s3/types"
-	"github.com/aws/smithy-go"
-	smithyhttp "github.com/aws/smithy-go/transport/http"
 
 	"github.com/seed-0f2c7998/perdure/awsretry"
 	"github.com/seed-0f2c7998/perdure/awsretry/internal/source"
@@ -194,7 +191,7 @@ var (
 	// ErrChanged: the object was replaced while it was read.
 	ErrChanged = errors.New("the object has changed meanwhile")
 	// ErrStalled: a connection delivered nothing for Options.Stall.
-	ErrStalled = errors.New("the connection has stalled")
+	ErrStalled = wire.ErrStalled
 	// ErrListing: the store said that there are more keys, but not how to get them.
 	ErrListing = errors.New("the listing is cut off: more keys without a way to them")
 )
@@ -264,9 +261,19 @@ func (s *Store) again(ctx context.Context, call **retry.Call, err error) error {
 	return (*call).Admit(ctx)
 }
 
-// sameTag reports whether two ETags are the same: not all stores, nor all answers
-// of one, have them in quotes.
-func sameTag(a, b string) bool { return strings.Trim(a, `"`) == strings.Trim(b, `"`) }
+// outlast returns a context that ends some time after ctx: only who gets to know
+// the ID of an upload can drop it. The function must be called in the end.
+func outlast(ctx context.Context) (context.Context, func()) {
+	longer, cancel := context.WithCancelCause(context.WithoutCancel(ctx))
+	stop := context.AfterFunc(ctx, func() {
+		timer := time.AfterFunc(5*time.Second, func() { cancel(context.Cause(ctx)) })
+		context.AfterFunc(longer, func() { timer.Stop() })
+	})
+	return longer, func() {
+		stop()
+		cancel(nil)
+	}
+}
 
 // optional returns nil for "".
 func optional(text string) *string {
@@ -274,38 +281,4 @@ func optional(text string) *string {
 		return nil
 	}
 	return &text
-}
-
-// hasCode reports whether err is the store's error of one of these codes.
-func hasCode(err error, codes ...string) bool {
-	api, ok := errors.AsType[smithy.APIError](err)
-	if !ok {
-		return false
-	}
-	for _, code := range codes {
-		if api.ErrorCode() == code {
-			return true
-		}
-	}
-	return false
-}
-
-// hasStatus reports whether err is an answer of that HTTP status.
-func hasStatus(err error, status int) bool {
-	return statusOf(err) == status
-}
-
-// statusOf returns the HTTP status that err came with, or 0.
-func statusOf(err error) int {
-	e, ok := errors.AsType[*smithyhttp.ResponseError](err)
-	if !ok || e.Response == nil || e.Response.Response == nil {
-		return 0
-	}
-	return e.HTTPStatusCode()
-}
-
-// isMissing reports whether err says that there is no such object, while there
-// may well be such a bucket.
-func isMissing(err error) bool {
-	return hasCode(err, "NoSuchKey", "NotFound", "NoSuchVersion") || hasStatus(err, http.StatusNotFound) && !hasCode(err, "NoSuchBucket")
 }

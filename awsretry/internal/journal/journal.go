@@ -59,7 +59,7 @@ func Open(path string) (*Journal, error) {
 		return j, nil
 	}
 	if err != nil {
-		return nil, err
+		return nil, fmt.Errorf("state: %w", err)
 	}
 	lines := bytes.SplitAfter(text, []byte("\n"))
 	const begin = `{"format":"` + format + `"`
@@ -67,13 +67,27 @@ func Open(path string) (*Journal, error) {
 		return j, nil // killed at the very beginning
 	}
 	if json.Unmarshal(lines[0], &j.Head) != nil || j.Head.Format != format || j.Head.PartSize <= 0 {
-		return nil, fmt.Errorf("%s is not the state of a transfer: it is left as it is", path)
+		return nil, fmt.Errorf("state: %s is not the state of a transfer: it is left as it is", path)
 	}
 	for _, line := range lines[1:] {
 		var p Part
 		if whole(line) && json.Unmarshal(line, &p) == nil {
 			j.Parts[p.Number] = p
 		}
+	}
+	return j, nil
+}
+
+// Recall is Open for an upload or a download of the object that want names. A
+// file of another transfer is left alone, and an error.
+func Recall(path string, want Head, upload bool) (*Journal, error) {
+	j, err := Open(path)
+	if err != nil {
+		return nil, err
+	}
+	h := j.Head
+	if h.Format != "" && ((h.Upload != "") != upload || h.Bucket != want.Bucket || h.Key != want.Key || h.Endpoint != want.Endpoint) {
+		return nil, fmt.Errorf("state: %s is of another transfer, of s3://%s/%s at %q: remove it, or give this one another", path, h.Bucket, h.Key, h.Endpoint)
 	}
 	return j, nil
 }

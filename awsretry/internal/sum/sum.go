@@ -72,24 +72,25 @@ func (a Answer) Composite(etag string) string {
 	return ""
 }
 
-// Parts returns of how many parts a composite checksum is; 0: it is none.
-func Parts(composite string) int {
-	_, count, _ := strings.Cut(composite, "-")
-	n, err := strconv.Atoi(count)
-	if err != nil || n < 1 {
-		return 0
-	}
-	return n
-}
-
-// NewComposite makes a Check of a composite checksum, for parts of that size, of
-// which the last may be smaller. That of an ETag is vague if the store encrypts.
-func NewComposite(composite string, partSize int64, encrypted bool) Check {
+// NewComposite makes a Check of a composite checksum, as Composite returns it, of
+// an object of size bytes. lengthOf asks how long a part is, from 1; 0: nobody
+// knows. Parts that are not all of one size but for the last, as the first and the
+// last tell, cannot be compared: then there is no Check. That of an ETag is vague
+// if the store encrypts.
+func NewComposite(composite string, size int64, lengthOf func(part int) int64, encrypted bool) Check {
 	name, value, _ := strings.Cut(composite, ":")
-	want, _, _ := strings.Cut(value, "-")
+	want, count, _ := strings.Cut(value, "-")
+	parts, err := strconv.Atoi(count)
 	fresh := newHash(name)
-	if fresh == nil || partSize <= 0 {
+	if err != nil || parts < 1 || size <= 0 || fresh == nil {
 		return Check{}
+	}
+	partSize := size
+	if parts > 1 {
+		partSize = lengthOf(1)
+		if last := size - partSize*int64(parts-1); last <= 0 || last > partSize || last != lengthOf(parts) {
+			return Check{}
+		}
 	}
 	return Check{
 		Hash: &partsHash{name: name, all: fresh, part: newHash(name), size: partSize, left: partSize},
