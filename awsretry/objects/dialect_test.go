@@ -11,6 +11,7 @@ import (
 	"path/filepath"
 	"strconv"
 	"strings"
+	"sync/atomic"
 	"testing"
 
 	"github.com/aws/aws-sdk-go-v2/aws"
@@ -73,6 +74,37 @@ func TestETagWithoutQuotesIsTheSame(t *testing.T) {
 	stored(t, server, "k", body)
 	if got := sentParts(server); len(got) > 0 {
 		t.Errorf("parts %q were sent again, want none", got)
+	}
+}
+
+// What no checksum has confirmed in one process is not confirmed in the next.
+func TestResumedPutClaimsNoMoreThanItKnows(t *testing.T) {
+	var whole atomic.Bool
+	store := handMade(t, func(w http.ResponseWriter, r *http.Request) {
+		_, _ = io.Copy(io.Discard, r.Body)
+		w.Header().Set("ETag", `"opaque"`)
+		switch {
+		case r.URL.Query().Has("uploadId") && r.Method == http.MethodPost && !whole.Load():
+			w.WriteHeader(http.StatusForbidden)
+		case r.Method == http.MethodHead:
+			w.Header().Set("Content-Length", strconv.Itoa(6*mib))
+		case r.Method == http.MethodGet:
+			const part = `<Part><PartNumber>%d</PartNumber><ETag>"opaque"</ETag><Size>%d</Size></Part>`
+			fmt.Fprintf(w, `<Result>`+part+part+`</Result>`, 1, 5*mib, 2, mib)
+		case r.Method == http.MethodPost:
+			fmt.Fprint(w, `<Result><UploadId>1</UploadId></Result>`)
+		}
+	})
+	body, o := content(1, 6*mib), objects.PutOptions{State: filepath.Join(t.TempDir(), "state")}
+	resumed := int64(0)
+	o.Resumed = func(done, _ int64) { resumed = done }
+	if _, err := store.Put(t.Context(), bucket, "k", bytes.NewReader(body), o); err == nil {
+		t.Fatal("what is refused has no error")
+	}
+	whole.Store(true)
+	put, err := store.Put(t.Context(), bucket, "k", bytes.NewReader(body), o)
+	if err != nil || resumed != 6*mib || put.Verified != "size" {
+		t.Errorf("%v, %d bytes were there, verified by %q, want all, and the size alone", err, resumed, put.Verified)
 	}
 }
 

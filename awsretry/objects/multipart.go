@@ -210,7 +210,7 @@ func (m *multipart) sendPart(ctx context.Context, n int, p *source.Part) error {
 	sent := sentPart{crc: crc, size: p.Size()}
 	known, there := m.known[n]
 	if there && known.CRC == uint64(crc) && known.Size == p.Size() {
-		sent.etag, sent.verified = known.ETag, true
+		sent.etag, sent.verified = known.ETag, known.Verified
 		m.done(n, sent, 0)
 		return nil
 	}
@@ -224,7 +224,7 @@ func (m *multipart) sendPart(ctx context.Context, n int, p *source.Part) error {
 		sent.verified, err = m.confirmed(out, crc, p)
 	}
 	if err == nil && m.state != nil {
-		err = m.state.Add(journal.Part{Number: n, Size: sent.size, CRC: uint64(crc), ETag: sent.etag})
+		err = m.state.Add(journal.Part{Number: n, Size: sent.size, CRC: uint64(crc), ETag: sent.etag, Verified: sent.verified})
 	}
 	if err != nil {
 		return fmt.Errorf("part %d: %w", n+1, err)

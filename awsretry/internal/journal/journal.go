@@ -38,6 +38,8 @@ type Part struct {
 	Size   int64  `json:"size"`
 	CRC    uint64 `json:"crc"`
 	ETag   string `json:"etag,omitempty"`
+
+	Verified bool `json:"verified,omitempty"` // by a checksum of the store's
 }
 
 // A Journal is an open file. Add is safe for concurrent use.
