@@ -3,6 +3,7 @@ package main
 import (
 	"errors"
 	"fmt"
+	"slices"
 	"time"
 
 	"github.com/spf13/cobra"
@@ -103,7 +104,7 @@ func (a *app) copy(c *cobra.Command, f *policy.Flags, job *copying.Job) error {
 	}
 	ctx, stop := exit.OnSignal(c.Context())
 	defer stop()
-	meter := a.meter(job.Source)
+	meter := a.meter(job.Source, job.Destination)
 	defer meter.End()
 	job.Stdin, job.Stdout = a.stdin, a.stdout
 	done, err := a.prepare(f, job, meter)
@@ -162,10 +163,12 @@ func (a *app) prepare(f *policy.Flags, job *copying.Job, meter *progress.Meter) 
 	return func() { a.dagster.Guarded(job.Registry.All()); store.Close() }, err
 }
 
-// meter returns one for what has that name.
-func (a *app) meter(name string) *progress.Meter {
+// meter returns one for what has that name. Where those files show data on the
+// terminal, a bar would draw over it.
+func (a *app) meter(name string, data ...string) *progress.Meter {
 	m := progress.New(name, a.log)
-	if !a.json && a.dagster == nil && cwriter.IsTerminal(int(a.stderr.Fd())) {
+	shown := slices.ContainsFunc(data, a.isOutput) && cwriter.IsTerminal(int(a.stdout.Fd()))
+	if !a.json && !shown && a.dagster == nil && cwriter.IsTerminal(int(a.stderr.Fd())) {
 		m.Draw(a.stderr, a.logger)
 	}
 	return m

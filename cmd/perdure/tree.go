@@ -67,7 +67,7 @@ func (a *app) copyTree(c *cobra.Command, f *policy.Flags, flags *copyFlags, link
 	exit.IgnoreBrokenPipes()
 	ctx, stop := exit.OnSignal(c.Context())
 	defer stop()
-	meter := a.meter(link.Source)
+	meter := a.meter(link.Source, flags.manifest)
 	defer meter.End()
 	done, err := a.prepare(f, link, meter)
 	defer done()

@@ -12,6 +12,27 @@ import (
 	"github.com/seed-0f2c7998/perdure/s3test"
 )
 
+// Data that is shown on a terminal is not drawn over.
+func TestDataOnTerminal(t *testing.T) {
+	s := startTestServers(t)
+	for _, pair := range s.environ(t.TempDir()) {
+		name, value, _ := strings.Cut(pair, "=")
+		t.Setenv(name, value)
+	}
+	if err := s.store.Store("bikes", "stations", []byte("1,Mill\n2,Quay\n")); err != nil {
+		t.Fatal(err)
+	}
+	s.store.Script(func(s3test.Request) s3test.Fault { return s3test.StallBody(9, 300*time.Millisecond) }) // more than a bar waits for
+	term := onTerminal(t, "sh", "-c", "stty cols 80 rows 24 && exec perdure copy s3://bikes/stations -")
+	term.await("INFO: Copied ")
+	if code := term.code(); code != 0 {
+		t.Errorf("exit code %d", code)
+	}
+	if text := term.text(); !strings.HasPrefix(text, "1,Mill\r\n2,Quay\r\nINFO: Copied s3://bikes/stations to -: 14 bytes ") {
+		t.Errorf("the screen has %q", text)
+	}
+}
+
 // figures are those of a bar whose name is cut.
 var figures = regexp.MustCompile(`….*\(\d+ of 300 files\) [\d.]+ (KiB|b) / [\d.]+ KiB `)
 
