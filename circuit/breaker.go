@@ -268,7 +268,7 @@ func (b *Breaker) obeyed(agreed cell.Ask) (t Transition, changed bool) {
 	defer b.cell.Unlock()
 	o, due := agreed()
 	for due {
-		m := b.plan(event{signal: told, state: State(o.State), until: ceil(o.Until)})
+		m := b.plan(event{signal: told, state: State(o.State), until: ceil(o.Until), mild: o.Mild})
 		if due = !m.swap(); !due && m.turns() {
 			return b.changed(m, Reason{code: Agreed}), true
 		}

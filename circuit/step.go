@@ -175,6 +175,7 @@ type event struct {
 	u          float64 // in [0, 1), places the open time in its jitter
 	state      State   // of told
 	until      instant // of told, to open: when the first probe may go
+	mild       bool    // of told, to closed: only if it is isolated
 }
 
 // step is every transition that a breaker can make, as a pure function: the
@@ -254,7 +255,7 @@ func (r *rules) told(w word, e event) word {
 		return w.until(until)
 	case e.state == Open:
 		return w.next(Open).reopen(w.reopened()).until(until)
-	case e.state == w.state(), e.state == HalfOpen:
+	case e.state == w.state(), e.state == HalfOpen, e.mild && w.state() != Isolated:
 		return w
 	default:
 		return w.next(e.state)

@@ -165,11 +165,19 @@ func TestOrders(t *testing.T) {
 		}
 		order(Isolated, 0)
 		order(Open, time.Second)
+		mild := func() (cell.Order, bool) { return cell.Order{State: uint8(Closed), Mild: true}, true }
+		store.obey(mild)
+		order(Open, time.Second)
+		if store.obey(mild); b.State() != Open {
+			t.Errorf("told to close if it is isolated: %v", b.State())
+		}
 		order(Closed, 0)
+		store.obey(func() (cell.Order, bool) { return cell.Order{State: uint8(Isolated)}, false })
 		want := []string{
 			"closed open: agreed on by the fleet", "open half-open: recovery timeout over",
 			"half-open closed: agreed on by the fleet", "closed isolated: agreed on by the fleet",
 			"isolated closed: agreed on by the fleet",
+			"closed open: agreed on by the fleet", "open closed: agreed on by the fleet",
 		}
 		if !slices.Equal(lines, want) {
 			t.Errorf("reported %q, want %q", lines, want)

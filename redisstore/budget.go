@@ -32,9 +32,9 @@ func (p *purse) due(look bool) bool {
 }
 
 // borrows returns the arguments of the script budget for k. What the cell does
-// not need is taken out of it first. If there is no answer it is lost, as what
-// the server has lent then may be: nobody can tell what has arrived, and a token
-// that is told twice would be two.
+// not need is taken out of it first. Without an answer that is lost, and so may
+// be what the server has lent: nobody knows whether it was asked, and a token
+// that is handed in a second time would count as two.
 func (k *key) borrows() []string {
 	p, c := &k.purse, k.ref.Load()
 	keep, need, visit := p.fair, "0", ""

@@ -160,6 +160,34 @@ func TestHandsInQuickSuccession(t *testing.T) {
 	}
 }
 
+// What was isolated is told again to a server that has forgotten it, as of when
+// that was set. It used to count as set anew, against a reset that came later and
+// could not be told.
+func TestResetOutlivesTheServer(t *testing.T) {
+	a, b := sites(t)
+	o := brisk(a.srv)
+	o.Node = a.node
+	awake := member{Store: open(t, o)}
+	awake.Breaker = circuit.New("backend", circuit.Config{Store: awake.Store, Observe: func(circuit.Transition) {}})
+	ready(t, awake.Store)
+	awake.Isolate()
+	known := func(state circuit.State, what string) {
+		t.Helper()
+		eventually(t, 10*time.Second, func() bool {
+			seen, err := redisstore.Look(t.Context(), o, []string{"backend"})
+			return err == nil && seen["backend"].State == state
+		}, "%s", what)
+	}
+	known(circuit.Isolated, "it is told")
+	b.process(true, reset)
+	a.srv.kill()
+	a.srv.start()
+	known(circuit.Isolated, "it is told again")
+	b.want(circuit.Closed, "reset on b, which was cut off")
+	known(circuit.Closed, "reset on b, which is back")
+	eventually(t, 5*time.Second, func() bool { return awake.State() == circuit.Closed }, "it is reset on a")
+}
+
 // A deaf is a Store that is told of a change when it listens again.
 type deaf struct {
 	*redisstore.Store

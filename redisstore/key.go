@@ -41,6 +41,7 @@ type job struct {
 	reason uint64
 	token  int64     // of the lease under which it came about, 0 for none
 	at     time.Time // of byHand: when it was set
+	own    bool      // the local breaker has made it
 }
 
 type kind uint8
@@ -182,13 +183,13 @@ func (s *Store) calls(k *key, now time.Time) []call {
 func (s *Store) untold(k *key, now time.Time) (list []call) {
 	if l := k.lost; l != nil {
 		v := l.view
-		hand := "0"
+		ago := ""
 		if v.byHand {
-			hand = "1"
+			ago = ms(now.Sub(v.hand))
 		}
 		list = append(list, call{
 			"restore", k,
-			[]string{v.epoch, number(v.gen), v.state.String(), ms(v.until.Sub(now)), v.reason, hand},
+			[]string{v.epoch, number(v.gen), v.state.String(), ms(v.until.Sub(now)), v.reason, ago},
 			l,
 		})
 	}

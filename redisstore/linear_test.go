@@ -27,8 +27,12 @@ type act struct {
 	script  string
 	token   int64
 	state   circuit.State
-	due     bool // the open time that it sets is over at once
+	due     bool  // the open time that it sets is over at once
+	ago     int64 // seconds since it was wanted, of hand
 }
+
+// noon is the second in which all that a history does happens to its twin.
+const noon = 1 << 30
 
 // A seen is what it was answered.
 type seen struct {
@@ -42,6 +46,7 @@ type seen struct {
 
 // do is what the act does to the twin.
 func (a act) do(s *twin) seen {
+	s.now = noon
 	switch a.script {
 	case "trip":
 		s.trip(false)
@@ -52,7 +57,7 @@ func (a act) do(s *twin) seen {
 	case "release":
 		s.release(a.process, a.token)
 	case "hand":
-		s.enter(a.state, a.due, true)
+		s.byHand(a.state, a.due, noon-a.ago)
 	case "expire":
 		s.holds = false
 	case "ripen":
@@ -93,7 +98,7 @@ func (p *actor) act(ctx context.Context, a act) (s seen, err error) {
 	args := map[string][]string{
 		"read": nil, "trip": {"3600000", "1", "0"}, "lease": {"3600000", "0", "3600000", "0"},
 		"settle": {number(a.token), a.state.String(), left, "0"}, "release": {number(a.token)},
-		"hand": {a.state.String(), left, "0", "0"},
+		"hand": {a.state.String(), left, "0", number(1000 * a.ago)},
 	}
 	b, name := p.client.B(), p.prefix+"x"
 	read := func(script string) (seen, error) {
@@ -176,6 +181,12 @@ func choose(u *rand.Rand, process string, last seen) act {
 	a.state = []circuit.State{circuit.Closed, circuit.Open}[u.IntN(2)]
 	if a.state == circuit.Closed || a.script == "hand" && u.IntN(2) == 0 {
 		a.state, a.due = circuit.Closed, true
+	}
+	if a.script == "hand" && u.IntN(4) == 0 {
+		a.ago = 10 * (1 + u.Int64N(1<<26)) // no two are near each other
+		if u.IntN(2) == 0 {
+			a.state, a.due = circuit.Isolated, true
+		}
 	}
 	return a
 }

@@ -1,6 +1,7 @@
 package redisstore
 
 import (
+	"cmp"
 	"hash/fnv"
 	"time"
 
@@ -44,6 +45,7 @@ type mirror struct {
 	learned time.Time // when view.gen was learned
 	local   circuit.State
 	told    int64 // generation that the local breaker has followed; -1: none
+	mild    bool  // it has yet to close only if it is isolated
 
 	token int64     // of the lease that this process holds; 0: none
 	spent int64     // of the last one whose result is told, or on its way
@@ -70,11 +72,12 @@ func (m *mirror) learn(v view, sent, now time.Time) (lost, bool) {
 		return lost{}, false // older news, overtaken on the way
 	}
 	if !m.known || v.epoch != m.view.epoch || v.gen != m.view.gen {
-		m.learned = now
+		m.learned, m.mild = now, false
 	}
 	if !m.known || v.epoch != m.view.epoch {
+		closes := m.known && m.view.state == circuit.Closed && m.told != m.view.gen // has yet to be told so
 		m.told, m.spent = -1, 0
-		if v.state == circuit.Closed {
+		if v.state == circuit.Closed && !closes {
 			m.told = v.gen // nobody has agreed on anything: what the local breaker does is its own matter
 		}
 	}
@@ -142,6 +145,7 @@ func (m *mirror) order(now time.Time) (cell.Order, bool) {
 	case !m.known:
 		return o, false
 	case v.state == circuit.Closed:
+		o.Mild = m.mild
 		return o, m.told != v.gen
 	case v.state == circuit.Isolated:
 		return o, m.told != v.gen || m.local != circuit.Isolated
@@ -153,19 +157,22 @@ func (m *mirror) order(now time.Time) (cell.Order, bool) {
 
 // follow notes that the local breaker is being told o.
 func (m *mirror) follow(o cell.Order) {
-	m.told, m.local = m.view.gen, circuit.State(o.State)
+	m.told, m.mild = m.view.gen, false
+	if !o.Mild {
+		m.local = circuit.State(o.State)
+	}
 }
 
-// heard notes that the server has been told j, after which it said what is in
-// view. If that is what the local breaker is in by itself, there is no need to
-// tell it, which heard reports, and it may have gone on already.
+// heard notes that the server has been told j, and reports whether that is what
+// holds now. If the local breaker is in it by itself, there is no need to tell
+// it, and it may have gone on already.
 func (m *mirror) heard(j *job) bool {
 	late := m.view.until.Sub(j.until).Abs()
-	same := m.known && m.view.state == j.state && m.local == j.state && (j.state != circuit.Open || late < m.margin/2)
-	if same {
+	holds := m.known && m.view.state == j.state && (j.state != circuit.Open || late < m.margin/2)
+	if holds && j.own && m.local == j.state {
 		m.told = m.view.gen
 	}
-	return same
+	return holds
 }
 
 // changed notes a transition that the local breaker has made, and returns what
@@ -176,7 +183,7 @@ func (m *mirror) changed(c cell.Change) (j job, tell bool) {
 	if m.local != circuit.HalfOpen && token != 0 {
 		m.token, m.spent, m.used = 0, token, false
 	}
-	j = job{state: m.local, until: c.Until, reason: c.Reason, token: token}
+	j = job{state: m.local, until: c.Until, reason: c.Reason, token: token, own: true}
 	switch {
 	case c.ByHand:
 		j.kind = byHand
@@ -190,48 +197,103 @@ func (m *mirror) changed(c cell.Change) (j job, tell bool) {
 	return j, true
 }
 
-// hands compares what was last set by hand in the fleet with what was set on
+// A memo is what the cell of a host says of what was set by hand.
+type memo struct {
+	state circuit.State // that was last set on this host
+	at    time.Time     // when; zero: nothing was, or it has been overruled
+	heard uint64        // names what was last set elsewhere
+	since time.Time     // when the state last changed
+}
+
+// A ruling is what follows from what was last set by hand here and in the fleet.
+type ruling uint8
+
+const (
+	agreed    ruling = iota
+	overruled        // what was set here counts for nothing
+	hears            // the fleet's is later, and has not been heard of here
+	tells            // what was set here is later
+)
+
+// rule compares what was last set by hand in the fleet with what was set on
 // this host, when one of them could not hear of the other: the host had no
-// process, or no server. The later one holds. s.mu is held.
-func (s *Store) hands(k *key, now time.Time) {
-	v, c := &k.mirror.view, k.ref.Load()
-	state, here := c.ByHand()
+// process, or no server. The later one holds.
+func (m *mirror) rule(here memo, now time.Time) ruling {
+	v := &m.view
 	name := v.nameHand()
 	switch {
-	case !k.mirror.known || k.hand != nil || k.telling:
-		return // the answer will say
-	case name != 0 && name != c.Heard.Load() && !v.hand.Add(rounding).Before(here):
-		k.hear(name, now)
-	case here.IsZero() || circuit.State(state) == circuit.Open:
-	case here.After(now): // by a clock that has been put back since
-		c.Overruled()
-	case here.Sub(v.hand) > rounding:
-		k.hand = &job{kind: byHand, state: circuit.State(state), reason: c.Reason.Load(), at: here}
-		s.wake()
+	case !m.known:
+		return agreed
+	case name != 0 && name != here.heard && !v.hand.Add(rounding).Before(here.at):
+		return hears
+	case here.at.IsZero() || here.state == circuit.Open:
+		return agreed
+	case here.at.After(now): // by a clock that has been put back since
+		return overruled
+	case here.at.Sub(v.hand) > rounding:
+		return tells
 	}
+	return agreed
 }
 
 // rounding is by how much an instant may seem to be earlier than it is, between
 // clocks that count milliseconds.
 const rounding = 2 * time.Millisecond
 
-// hear has the breaker of k follow what was set by hand, which has that name.
-// The cell notes it when that is done, so that it is not missed by a process
-// that is killed, and done once.
-func (k *key) hear(name uint64, now time.Time) {
+// hear has the local breaker close, as somebody else wants it. What has opened
+// since stays open; what is isolated has only been told of that late.
+func (m *mirror) hear(here memo) {
+	if m.view.state == circuit.Closed && m.told == m.view.gen {
+		m.told, m.mild = -1, !m.view.hand.After(here.since)
+	}
+}
+
+// hands does what follows from what was last set by hand. s.mu is held.
+func (s *Store) hands(k *key, now time.Time) {
+	if k.hand != nil || k.telling {
+		return // the answer will say
+	}
+	c := k.ref.Load()
+	state, at := c.ByHand()
+	here := memo{circuit.State(state), at, cmp.Or(k.heard, c.Heard.Load()), time.Unix(0, c.Since.Load())}
+	switch k.mirror.rule(here, now) {
+	case hears:
+		k.hear(here, now)
+	case overruled:
+		c.Overruled()
+	case tells:
+		k.hand = &job{kind: byHand, state: here.state, reason: c.Reason.Load(), at: at}
+		s.wake()
+	case agreed:
+	}
+}
+
+// hear has the breaker of k follow what was set by hand elsewhere. The cell
+// notes it when that is done, so that it is not missed by a process that is
+// killed, and done once.
+func (k *key) hear(here memo, now time.Time) {
 	m, c := &k.mirror, k.ref.Load()
 	c.Overruled()
-	k.heard = name
-	if m.view.state == circuit.Closed {
-		if m.view.byHand {
-			c.Release()
-		}
-		if m.view.hand.UnixNano() > c.Since.Load() {
-			m.told = -1 // to close what was not closed by then
-		}
+	if m.view.state == circuit.Closed && m.view.byHand {
+		c.Release()
 	}
+	m.hear(here)
+	k.heeds(now)
+}
+
+// heeds has the cell note what was last set by hand, when its breaker is in it.
+func (k *key) heeds(now time.Time) {
+	k.heard = k.mirror.view.nameHand()
 	if _, due := k.due(now); !due {
-		c.Heard.Store(name)
+		k.heeded()
+	}
+}
+
+// heeded has the cell note it.
+func (k *key) heeded() {
+	if k.heard != 0 {
+		k.ref.Load().Heard.Store(k.heard)
+		k.heard = 0
 	}
 }
 

@@ -21,6 +21,17 @@ func TestModelAtLength(t *testing.T) {
 	})
 }
 
+func TestHandModelAtLength(t *testing.T) {
+	holds(t, map[string]func(w *world){
+		"in quick succession":   func(w *world) { w.pushes, w.slow, w.hands = true, true, hands{lazy: true, resets: 1, isolations: 2} },
+		"processes are killed":  func(w *world) { w.hands = hands{lazy: true, resets: 2, isolations: 1, kills: 2} },
+		"hosts are cut off":     func(w *world) { w.cuts, w.hands = 2, hands{lazy: true, resets: 2, isolations: 1} },
+		"it forgets":            func(w *world) { w.losses, w.hands = 1, hands{lazy: true, resets: 2, isolations: 1} },
+		"cut off and forgotten": func(w *world) { w.cuts, w.losses, w.hands = 1, 1, hands{lazy: true, resets: 1, isolations: 1} },
+		"killed and forgotten":  func(w *world) { w.losses, w.hands = 1, hands{lazy: true, resets: 1, isolations: 1, kills: 1} },
+	})
+}
+
 // With limits that are forgotten, processes that are killed and servers that
 // forget, tokens are lost and none is made.
 func TestBudgetModelAtLength(t *testing.T) {

@@ -31,11 +31,12 @@ func when(over bool) time.Time {
 type local uint8
 
 const (
-	closed  local = iota
-	waiting       // open
-	ready         // open, and its time is up
-	probing       // half-open, with a probe out
-	idle          // half-open, and the probe was cancelled
+	closed   local = iota
+	waiting        // open
+	ready          // open, and its time is up
+	probing        // half-open, with a probe out
+	idle           // half-open, and the probe was cancelled
+	isolated       // by hand
 )
 
 // A request is what a process has sent.
@@ -45,7 +46,14 @@ type request struct {
 	has  bool
 	job  job
 	ask  bool // for a lease, be it used or not
+
+	byHand bool // hand is to be told
+	hand   job
+	old    bool // it could not be told when it was set
 }
+
+// tells reports whether it has something to tell that the answer is about.
+func (r *request) tells() bool { return r.has || r.byHand }
 
 // A node is one process.
 type node struct {
@@ -62,6 +70,12 @@ type node struct {
 	answer  view
 	pushed  bool
 	message view
+
+	memo memo   // in the cell of the host
+	owed uint64 // key.heard
+
+	takes bool // with a bug: it is about to obey order
+	order cell.Order
 }
 
 // A world is one state of the model; the budgets bound what goes wrong.
@@ -71,6 +85,7 @@ type world struct {
 	trips, losses, cuts, drops          int8
 	failures, cancels, double, unfenced int8
 	pushes, slow                        bool // there are pushes; requests take time as answers do
+	hands                               hands
 }
 
 // A step is one thing that happens.
@@ -93,13 +108,14 @@ func (n *node) changed(from, to circuit.State, over local) {
 func (n *node) name() string { return n.m.process }
 
 // learn is Store.learn.
-func (n *node) learn(v view, sent time.Time) {
+func (n *node) learn(v view, sent time.Time, j *job, bug string) {
 	before := n.m
 	l, restore := n.m.learn(v, sent, present)
 	if restore {
 		n.next.lost, n.next.was = true, l
 	}
 	n.m.asked = time.Time{}
+	n.heeds(j, bug)
 	if !n.m.known || n.m.view.gen != before.view.gen || n.m.view.epoch != before.view.epoch {
 		n.fresh = false
 	}
@@ -120,7 +136,7 @@ func steps(i int, bug string) []step {
 			return true
 		})},
 		{"its open time is up", each(func(w *world, n *node) bool {
-			if n.local != waiting && n.m.view.until != future || !w.s.due && n.m.known && w.s.gen == n.m.view.gen {
+			if w.hands.lazy || n.local != waiting && n.m.view.until != future || !w.s.due && n.m.known && w.s.gen == n.m.view.gen {
 				return false
 			}
 			n.m.view.until = past
@@ -180,7 +196,7 @@ func steps(i int, bug string) []step {
 			if bug == "a lease outlives its use" {
 				n.m.spent = 0
 			}
-			return n.arrive(w)
+			return n.arrive(w, bug)
 		})},
 		{"it is not answered", each(func(w *world, n *node) bool {
 			if !n.sent || w.drops == 0 {
@@ -195,7 +211,7 @@ func steps(i int, bug string) []step {
 				return false
 			}
 			n.pushed = false
-			n.learn(n.message, time.Time{})
+			n.learn(n.message, time.Time{}, nil, bug)
 			n.message = view{}
 			return true
 		})},
@@ -208,6 +224,7 @@ func steps(i int, bug string) []step {
 			if n.sent {
 				n.again()
 			}
+			n.next.old = n.next.byHand
 			return true
 		})},
 		{"it is back", each(func(_ *world, n *node) bool {
@@ -243,7 +260,10 @@ func (n *node) call(bug string) bool {
 
 // useful reports whether a look at the server would change anything.
 func (n *node) useful(s *twin) bool {
-	if n.next.lost || n.next.has || n.next.ask || !n.m.known {
+	if n.next.lost || n.next.tells() || n.next.ask || !n.m.known {
+		return true
+	}
+	if n.rule() != agreed && (!n.sent || !n.flight.tells()) {
 		return true
 	}
 	now := s.view()
@@ -261,7 +281,15 @@ func (w *world) execute(i int, bug string) bool {
 	}
 	f, published := &n.flight, false
 	if f.lost {
+		w.s.now += pace
 		published = w.s.restore(f.was.view)
+	}
+	if f.byHand {
+		then := w.s.now
+		if f.old {
+			then = f.hand.at.Sub(past).Milliseconds()
+		}
+		published = w.s.byHand(f.hand.state, false, then) || published
 	}
 	if f.has && f.job.kind == trip {
 		published = w.s.trip(false) || published
@@ -295,7 +323,7 @@ func (w *world) execute(i int, bug string) bool {
 
 // arrive takes the answer. A lease of one's own ends here no later than at the
 // server, since it is counted from when it was asked for.
-func (n *node) arrive(w *world) bool {
+func (n *node) arrive(w *world, bug string) bool {
 	v := n.answer
 	if v.process == n.name() && (!w.s.holds || w.s.owner != v.process || w.s.gen != v.gen) {
 		v.lease = past
@@ -306,10 +334,14 @@ func (n *node) arrive(w *world) bool {
 	}
 	f := n.flight
 	n.sent, n.done, n.flight, n.answer = false, false, request{}, view{}
-	n.learn(v, sent)
-	if f.has {
-		n.m.heard(&f.job)
+	var j *job
+	switch {
+	case f.has:
+		j = &f.job
+	case f.byHand:
+		j = &f.hand
 	}
+	n.learn(v, sent, j, bug)
 	n.fresh = false
 	return true
 }
@@ -317,41 +349,31 @@ func (n *node) arrive(w *world) bool {
 // again is key.again.
 func (n *node) again() {
 	f := n.flight
-	if f.lost && !n.next.lost {
+	if f.lost && !n.next.lost && !n.next.byHand {
 		n.next.lost, n.next.was = true, f.was
 	}
-	if f.has && !n.next.has {
+	if f.has && !n.next.tells() {
 		n.next.has, n.next.job = true, f.job
+	}
+	if f.byHand && !n.next.byHand {
+		n.next.byHand, n.next.hand, n.next.old = true, f.hand, f.old
 	}
 	n.sent, n.done, n.fresh, n.flight, n.answer = false, false, false, request{}, view{}
 }
 
-// obey is Store.next and what the breaker does with it.
-func (n *node) obey() bool {
-	if n.next.has || n.sent && n.flight.has {
-		return false
+// obey is Store.obey and what the breaker does with it.
+func (n *node) obey(now int64) {
+	if o, due := n.due(); due {
+		n.m.follow(o)
+		n.follows(o, now)
 	}
-	o, due := n.m.order(present)
-	if !due {
-		return false
-	}
-	n.m.follow(o)
-	switch {
-	case circuit.State(o.State) == circuit.Closed:
-		n.local = closed
-	case o.Until.After(present):
-		n.local = waiting
-	default:
-		n.local = ready
-	}
-	return true
 }
 
 // serverSteps are what happens to the server.
 func serverSteps() []step {
 	return []step{
 		{"the fleet's open time is up", func(w *world) bool {
-			was := w.s.due
+			was := w.s.due || w.hands.lazy // what is set by hand is not waited for
 			w.s.due = true
 			return !was
 		}},
@@ -378,7 +400,7 @@ func serverSteps() []step {
 			}
 			w.losses--
 			w.double = -1 // from here on two probes are possible
-			w.s = twin{epoch: w.s.epoch + "+"}
+			w.s = twin{epoch: w.s.epoch + "+", now: w.s.now}
 			return true
 		}},
 	}
@@ -391,10 +413,10 @@ func (w *world) wrong() string {
 	case w.unfenced > 0:
 		return "a result without the lease decided"
 	}
-	return ""
+	return w.disagree()
 }
 
-// healed reports whether all are closed.
+// healed reports whether all are closed, or it is for a person to close them.
 func (w *world) healed() bool {
-	return w.s.state == circuit.Closed && w.n[0].local == closed && w.n[1].local == closed
+	return w.s.state == circuit.Closed && w.n[0].local == closed && w.n[1].local == closed || w.hands.any
 }

@@ -47,7 +47,8 @@ type walk struct {
 // explore walks through all that can happen from w. It returns the first thing
 // that is wrong with the steps that lead to it, and else the number of states.
 func explore(w world, bug string) (wrong string, trail []string, states int) {
-	x := &walk{start: w, steps: append(append(steps(0, bug), steps(1, bug)...), serverSteps()...)}
+	all := func(i int) []step { return append(steps(i, bug), byHands(i, bug)...) }
+	x := &walk{start: w, steps: append(append(all(0), all(1)...), serverSteps()...)}
 	seed := maphash.MakeSeed()
 	found := map[uint64]int32{}
 	add := func(w *world, from int32, by int8) (int32, bool) {
@@ -86,7 +87,7 @@ func explore(w world, bug string) (wrong string, trail []string, states int) {
 			}
 		}
 		first += int32(len(frontier))
-		if len(x.from) > 1_000_000 {
+		if len(x.from) > 2_000_000 {
 			return "too many states", nil, len(x.from)
 		}
 		frontier = following
@@ -133,7 +134,9 @@ func (w *world) tidy() {
 	used := append(make([]*int64, 0, 21), &w.s.gen)
 	for i := range w.n {
 		n := &w.n[i]
-		n.obey()
+		if !w.hands.lazy {
+			n.obey(w.s.now)
+		}
 		n.forget(w)
 		used = append(used, &n.m.view.gen, &n.m.token, &n.m.spent, &n.m.told, &n.next.was.view.gen,
 			&n.next.job.token, &n.flight.was.view.gen, &n.flight.job.token, &n.answer.gen, &n.message.gen)

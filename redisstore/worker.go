@@ -195,7 +195,7 @@ func (s *Store) learn(k *key, v view, sent time.Time, j *job) {
 		s.wake()
 	}
 	if j != nil && m.heard(j) && j.kind == byHand {
-		k.ref.Load().Heard.Store(m.view.nameHand()) // or its echo would undo what the same hand does next
+		k.heeds(now) // or its echo would be news
 	}
 	s.hands(k, now)
 	if v.held != k.held && v.hold.After(now) {
@@ -226,10 +226,10 @@ func (s *Store) obey(ctx context.Context) {
 		for k := s.next(); k != nil; k = s.next() {
 			k.obey(func() (cell.Order, bool) { return s.order(k) })
 			s.mu.Lock()
-			k.obeying = false
-			if k.heard != 0 {
-				k.ref.Load().Heard.Store(k.heard)
+			if k.obeying {
+				k.heeded()
 			}
+			k.obeying = false
 			s.announce()
 			s.mu.Unlock()
 		}

@@ -75,6 +75,7 @@ type Ask func() (o Order, due bool)
 type Order struct {
 	State uint8     // as package circuit numbers them; never half-open
 	Until time.Time // of open: when the first probe may go
+	Mild  bool      // of closed: it concerns only what is isolated
 }
 
 // A Change is one transition of a breaker.

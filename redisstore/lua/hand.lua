@@ -9,7 +9,7 @@ local ago = tonumber(ARGV[9])
 local at = now - ago
 if ago > 0 and at < num('hand.at') then return view() end
 put('hand.at', math.max(at, num('hand.at') + 1)) -- by which others tell it from the last
-if ago > 0 and ARGV[6] ~= 'isolated' and at < num('since') then return view() end
+if ago > 0 and ARGV[6] ~= 'isolated' and at < num('since') and h.hand ~= '1' then return view() end
 if ARGV[6] == 'closed' then
   drop('hold')
   drop_all('share.')

@@ -1,11 +1,12 @@
 -- restore tells a server that has lost its memory, all of it or the end, what
 -- it knew: 6 epoch, 7 generation, 8 state, 9 milliseconds, if that is open,
--- 10 reason, 11 by hand. What it has learnt since stands.
+-- 10 reason, 11 how many milliseconds ago it was set by hand, "" if it was not.
+-- What it has learnt since stands.
 local gen = tonumber(ARGV[7])
 if h.epoch ~= ARGV[6] and num('gen') == 0 or h.epoch == ARGV[6] and num('gen') < gen then
   put('gen', math.max(num('gen'), gen))
-  if ARGV[11] == '1' then put('hand.at', now) end
-  enter(ARGV[8], tonumber(ARGV[9]), ARGV[10], ARGV[11])
+  if ARGV[11] ~= '' then put('hand.at', math.max(num('hand.at'), now - tonumber(ARGV[11]), 1)) end
+  enter(ARGV[8], tonumber(ARGV[9]), ARGV[10], ARGV[11] ~= '' and '1' or '0')
   publish()
 end
 return view()
