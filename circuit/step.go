@@ -10,7 +10,7 @@ import (
 
 // A word is the whole state of a breaker: its state, counts, instant and
 // generation in 64 bits, so that every change is one compare-and-swap, no
-// reader sees half of one, and no lock is ever held. From the top:
+// reader sees half of one, and no call waits for another. From the top:
 //
 //	generation 12 | state 2 | reopened 4 | high 5 | low 5 | instant 36
 //
