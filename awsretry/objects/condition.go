@@ -9,7 +9,9 @@ import (
 	"net/http"
 	"sync/atomic"
 
+	"github.com/seed-0f2c7998/perdure/awsretry/internal/sum"
 	"github.com/seed-0f2c7998/perdure/awsretry/internal/wire"
+	"github.com/seed-0f2c7998/perdure/retry"
 )
 
 // ErrCondition says that the object is not (IfMatch), or is already (IfAbsent), what the
@@ -123,3 +125,36 @@ func (u *upload) recognize(ctx context.Context, err error, o Object, verify func
 	}
 	return o, &AmbiguousError{ETag: stored.ETag, Err: err}
 }
+
+// stored reports whether the upload of the state file is gone because it was
+// completed: the object has the bytes of the source. While a store puts the parts
+// together for a process that was killed then, it may show neither the upload nor
+// the object; so if all parts were there, it is asked a few times.
+func (m *multipart) stored(ctx context.Context) (Object, bool) {
+	all := m.src.All()
+	if all == nil {
+		return Object{}, false
+	}
+	looks := m.store.policy
+	looks.MaxAttempts, looks.Observe = 1, func(retry.Event) {}
+	if m.state.Bytes() == all.Size() {
+		looks.MaxAttempts = 5
+	}
+	object, err := retry.Value(ctx, &looks, func(ctx context.Context) (Object, error) {
+		o, err := m.store.head(ctx, m.bucket, m.key)
+		if wire.IsMissing(err) || err == nil && o.Size != all.Size() {
+			return o, retry.Transient(errNotStored)
+		}
+		return o, retry.Permanent(err)
+	})
+	if err != nil || m.o.conditional() && object.Metadata[writeIDKey] != m.condition.writeID {
+		return Object{}, false
+	}
+	c := sum.New(object.Checksum, object.ETag, true)
+	if object.Verified, err = c.Read(all); err != nil {
+		return Object{}, false
+	}
+	return object, object.Verified != "size"
+}
+
+var errNotStored = errors.New("the object is not there yet")

@@ -135,24 +135,6 @@ func (m *multipart) resume(ctx context.Context) error {
 	return m.state.Resume()
 }
 
-// stored reports whether the upload of the state file is gone because it was
-// completed: the object has the bytes of the source.
-func (m *multipart) stored(ctx context.Context) (Object, bool) {
-	all := m.src.All()
-	if all == nil {
-		return Object{}, false
-	}
-	object, err := m.store.head(ctx, m.bucket, m.key)
-	if err != nil || object.Size != all.Size() || m.o.conditional() && object.Metadata[writeIDKey] != m.condition.writeID {
-		return Object{}, false
-	}
-	c := sum.New(object.Checksum, object.ETag, true)
-	if object.Verified, err = c.Read(all); err != nil {
-		return Object{}, false
-	}
-	return object, object.Verified != "size"
-}
-
 // send sends every part, some at a time. The first error ends it.
 func (m *multipart) send(ctx context.Context, p *source.Part) error {
 	ctx, cancel := context.WithCancelCause(ctx)

@@ -72,11 +72,7 @@ func ReadState(path string) (State, error) {
 		return State{}, err
 	}
 	h := j.Head
-	s := State{Endpoint: h.Endpoint, Bucket: h.Bucket, Key: h.Key, Upload: h.Upload, Size: h.Size}
-	for _, p := range j.Parts {
-		s.Bytes += p.Size
-	}
-	return s, nil
+	return State{Endpoint: h.Endpoint, Bucket: h.Bucket, Key: h.Key, Upload: h.Upload, Size: h.Size, Bytes: j.Bytes()}, nil
 }
 
 // PutFile stores the file of that path. See [Store.Put].

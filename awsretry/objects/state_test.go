@@ -69,6 +69,51 @@ func TestPutTellsThatNothingIsThere(t *testing.T) {
 	}
 }
 
+// A store that is still putting the parts together for a process that was killed
+// shows neither the upload nor the object: no part is sent again before it has
+// been asked a few times.
+func TestPutWaitsForAnUploadThatIsPutTogether(t *testing.T) {
+	for name, before := range map[string][]byte{"where there was nothing": nil, "where there was another": []byte("another")} {
+		server := start(t, script(s3test.Rule{Operation: "CompleteMultipartUpload", Fault: s3test.LostAnswer()}))
+		p := quick()
+		p.MaxAttempts = 1
+		store := open(t, server, objects.Options{PartSize: 5 * mib, Policy: p})
+		body, path := content(1, 16*mib), filepath.Join(t.TempDir(), "state")
+		put := func() error {
+			_, err := store.Put(t.Context(), bucket, "k", bytes.NewReader(body), objects.PutOptions{State: path})
+			return err
+		}
+		if err := put(); err == nil {
+			t.Errorf("%s: the answer is lost, and no error", name)
+		}
+		server.Reset()
+		replace := func(with []byte) {
+			if err := server.Store(bucket, "k", with); err != nil {
+				t.Error(err)
+			}
+		}
+		if before != nil {
+			replace(before)
+		}
+		server.Script(func(r s3test.Request) s3test.Fault {
+			switch {
+			case r.Operation != "HeadObject":
+			case before == nil && r.N < 4:
+				return s3test.Failure(404, "NoSuchKey")
+			case r.N == 4:
+				replace(body)
+			}
+			return s3test.Fault{}
+		})
+		if err := put(); err != nil {
+			t.Errorf("%s: %v", name, err)
+		}
+		if n := server.Count("PUT", ""); n > 0 {
+			t.Errorf("%s: %d parts are sent again", name, n)
+		}
+	}
+}
+
 func TestAbandon(t *testing.T) {
 	server := start(t, s3test.Options{})
 	store, path := broken(t, server, content(1, 16*mib))

@@ -52,6 +52,14 @@ type Journal struct {
 	file *os.File
 }
 
+// Bytes returns how many there are in Parts.
+func (j *Journal) Bytes() (n int64) {
+	for _, p := range j.Parts {
+		n += p.Size
+	}
+	return n
+}
+
 // Open reads the journal of that path; that there is none is no error. A file
 // that is something else is left alone, and an error.
 func Open(path string) (*Journal, error) {
