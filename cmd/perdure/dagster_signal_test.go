@@ -5,6 +5,7 @@ package main
 import (
 	"bytes"
 	"errors"
+	"fmt"
 	"io"
 	"net/http"
 	"os"
@@ -66,13 +67,13 @@ func (r *running) cancel(s os.Signal, code int) {
 	}
 }
 
-// gone wants a process to have ended; who is to bury it may not have done so.
+// gone wants a process to end now; who is to bury it may not have done so.
 func gone(t *testing.T, pid int) {
 	t.Helper()
-	status, _ := os.ReadFile("/proc/" + strconv.Itoa(pid) + "/status")
-	if err := syscall.Kill(pid, 0); !errors.Is(err, syscall.ESRCH) && !bytes.Contains(status, []byte("State:\tZ")) {
-		t.Errorf("process %d has outlived the step: %v", pid, err)
-	}
+	eventually(t, fmt.Sprintf("process %d does not outlive the step", pid), func() bool {
+		status, _ := os.ReadFile("/proc/" + strconv.Itoa(pid) + "/status")
+		return errors.Is(syscall.Kill(pid, 0), syscall.ESRCH) || bytes.Contains(status, []byte("State:\tZ"))
+	})
 }
 
 // A cancelled step ends in time, whatever its processes think of signals, and
@@ -83,13 +84,13 @@ func TestDagsterCancel(t *testing.T) {
 		signal syscall.Signal
 		code   int
 	}{
-		"the child ends":                     {"echo $$ >child; echo $$ >pid; exec sleep 30", syscall.SIGINT, 130},
-		"the child ends, SIGTERM":            {"echo $$ >child; echo $$ >pid; exec sleep 30", syscall.SIGTERM, 143},
-		"the child ignores it":               {"trap '' INT; echo $$ >child; echo $$ >pid; exec sleep 30", syscall.SIGINT, 130},
-		"the child ignores it, SIGTERM":      {"trap '' TERM; echo $$ >child; echo $$ >pid; exec sleep 30", syscall.SIGTERM, 143},
-		"a grandchild ignores it":            {"sleep 30 & echo $! >child; echo $$ >pid; wait", syscall.SIGINT, 130},
-		"a grandchild ignores all that asks": {"(trap '' INT TERM; exec sleep 30) & echo $! >child; echo $$ >pid; wait", syscall.SIGINT, 130},
-		"the child has a say":                {"trap 'exit 5' INT; echo $$ >child; echo $$ >pid; sleep 30 & wait", syscall.SIGINT, 5},
+		"the child ends":                     {"echo $$ >child; echo $$ >pid; exec sleep 300", syscall.SIGINT, 130},
+		"the child ends, SIGTERM":            {"echo $$ >child; echo $$ >pid; exec sleep 300", syscall.SIGTERM, 143},
+		"the child ignores it":               {"trap '' INT; echo $$ >child; echo $$ >pid; exec sleep 300", syscall.SIGINT, 130},
+		"the child ignores it, SIGTERM":      {"trap '' TERM; echo $$ >child; echo $$ >pid; exec sleep 300", syscall.SIGTERM, 143},
+		"a grandchild ignores it":            {"sleep 300 & echo $! >child; echo $$ >pid; wait", syscall.SIGINT, 130},
+		"a grandchild ignores all that asks": {"(trap '' INT TERM; exec sleep 300) & echo $! >child; echo $$ >pid; wait", syscall.SIGINT, 130},
+		"the child has a say":                {"trap 'exit 5' INT; echo $$ >child; echo $$ >pid; sleep 300 & wait", syscall.SIGINT, 5},
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
