@@ -28,6 +28,7 @@ type settings struct {
 	size, part int64 // bytes
 	parallel   int
 	runs       int
+	delay      time.Duration
 	failing    float64
 	versitygw  string
 	only       string
@@ -44,6 +45,7 @@ func main() {
 	part := flag.Int64("part", 8, "size of the parts of both, in MiB")
 	flag.IntVar(&s.parallel, "parallel", 4, "parts of both that are under way at a time")
 	flag.IntVar(&s.runs, "runs", 5, "transfers of each kind")
+	flag.DurationVar(&s.delay, "delay", time.Second, "base delay and jitter of ours, which are those of S3Upload")
 	flag.Float64Var(&s.failing, "failing", 0.01, "share of the requests that fail, in the rows where some do")
 	flag.StringVar(&s.versitygw, "versitygw", os.Getenv(versitygwtest.Variable), "binary of versitygw v1.8.0")
 	flag.StringVar(&s.only, "only", "", "part of the name of the tables that are wanted")
@@ -75,8 +77,8 @@ func run(ctx context.Context, w io.Writer, s settings) (err error) {
 	if err != nil {
 		return err
 	}
-	fmt.Fprintf(w, "A file of %d MiB, parts of %d MiB, %d at a time, medians of %d runs in turn, over loopback.\n",
-		s.size>>20, s.part>>20, s.parallel, s.runs)
+	fmt.Fprintf(w, "A file of %d MiB, parts of %d MiB, %d at a time, medians of %d runs in turn, over loopback.\nBase delay of %s: %v.\n",
+		s.size>>20, s.part>>20, s.parallel, s.runs, ours, s.delay)
 	for _, t := range s.tables() {
 		if !strings.Contains(t.name, s.only) {
 			continue

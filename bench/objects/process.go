@@ -68,23 +68,23 @@ func (t table) there(ctx context.Context, s settings, source file, r row, n int)
 	}
 	back := filepath.Join(s.dir, "back")
 	defer func() { _ = os.Remove(back) }()
-	part, parallel := strconv.FormatInt(s.part, 10), strconv.Itoa(s.parallel)
-	if got.up, err = at.client(ctx, r.client, "up", source.path, part, parallel); err != nil {
+	how := []string{strconv.FormatInt(s.part, 10), strconv.Itoa(s.parallel), s.delay.String()}
+	if got.up, err = at.client(ctx, r.client, "up", source.path, how); err != nil {
 		return got, err
 	}
-	if got.down, err = at.client(ctx, r.client, "down", back, part, parallel); err != nil {
+	if got.down, err = at.client(ctx, r.client, "down", back, how); err != nil {
 		return got, err
 	}
 	return got, source.is(back)
 }
 
 // client makes one transfer.
-func (e *endpoint) client(ctx context.Context, args ...string) (c cost, err error) {
+func (e *endpoint) client(ctx context.Context, name, way, path string, how []string) (c cost, err error) {
 	self, err := os.Executable()
 	if err != nil {
 		return c, err
 	}
-	cmd := exec.CommandContext(ctx, self, append([]string{roleClient}, args...)...)
+	cmd := exec.CommandContext(ctx, self, append([]string{roleClient, name, way, path}, how...)...)
 	cmd.Env = append(os.Environ(), "AWS_ACCESS_KEY_ID="+e.Access, "AWS_SECRET_ACCESS_KEY="+e.Secret, "AWS_REGION=us-east-1",
 		"AWS_ENDPOINT_URL="+e.URL, "AWS_CONFIG_FILE="+os.DevNull, "AWS_SHARED_CREDENTIALS_FILE="+os.DevNull)
 	var out, said bytes.Buffer

@@ -48,11 +48,15 @@ func play(ctx context.Context, role string, args []string) error {
 	if err != nil {
 		return err
 	}
+	delay, err := time.ParseDuration(args[5])
+	if err != nil {
+		return err
+	}
 	cfg, err := config.LoadDefaultConfig(ctx)
 	if err != nil {
 		return err
 	}
-	transfer := byUs
+	transfer := byUs(delay)
 	if name == manager {
 		transfer = byManager
 	}
@@ -64,18 +68,21 @@ func play(ctx context.Context, role string, args []string) error {
 	return err
 }
 
-func byUs(ctx context.Context, cfg aws.Config, way, path string, part int64, parallel int) error {
+func byUs(delay time.Duration) func(ctx context.Context, cfg aws.Config, way, path string, part int64, parallel int) error {
 	policy := retry.S3Upload()
-	store, err := objects.New(cfg, objects.Options{Policy: &policy, PartSize: part, Parallel: parallel}, pathStyle)
-	if err != nil {
+	policy.BaseDelay, policy.Jitter = delay, delay
+	return func(ctx context.Context, cfg aws.Config, way, path string, part int64, parallel int) error {
+		store, err := objects.New(cfg, objects.Options{Policy: &policy, PartSize: part, Parallel: parallel}, pathStyle)
+		if err != nil {
+			return err
+		}
+		if way == "up" {
+			_, err = store.PutFile(ctx, bucket, key, path, objects.PutOptions{})
+		} else {
+			_, err = store.GetFile(ctx, bucket, key, path, objects.GetOptions{})
+		}
 		return err
 	}
-	if way == "up" {
-		_, err = store.PutFile(ctx, bucket, key, path, objects.PutOptions{})
-	} else {
-		_, err = store.GetFile(ctx, bucket, key, path, objects.GetOptions{})
-	}
-	return err
 }
 
 // byManager leaves everything but size and number of the parts as it is, and that it asks for ranges: s3test does not know
