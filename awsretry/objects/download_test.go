@@ -16,6 +16,19 @@ import (
 	"github.com/seed-0f2c7998/perdure/s3test"
 )
 
+// fetch has the store bring what the server has, and checks that it comes whole.
+func fetch(t *testing.T, server *s3test.Server, store *objects.Store, body []byte) {
+	t.Helper()
+	if err := server.Store(bucket, "k", body); err != nil {
+		t.Fatal(err)
+	}
+	path := filepath.Join(t.TempDir(), "k")
+	if _, err := store.GetFile(t.Context(), bucket, "k", path, objects.GetOptions{}); err != nil {
+		t.Fatal(err)
+	}
+	fetched(t, path, body)
+}
+
 // fetched fails the test unless the file has exactly these bytes and is alone in
 // its directory.
 func fetched(t *testing.T, path string, want []byte) {
@@ -69,14 +82,7 @@ func TestFirstAnswerBringsTheFirstPiece(t *testing.T) {
 	server := start(t, s3test.Options{})
 	store := open(t, server, objects.Options{PartSize: 5 * mib, Parallel: 16})
 	body := content(1, 15*mib)
-	if err := server.Store(bucket, "k", body); err != nil {
-		t.Fatal(err)
-	}
-	path := filepath.Join(t.TempDir(), "k")
-	if _, err := store.GetFile(t.Context(), bucket, "k", path, objects.GetOptions{}); err != nil {
-		t.Fatal(err)
-	}
-	fetched(t, path, body)
+	fetch(t, server, store, body)
 	for _, r := range server.Requests() {
 		if from := r.Header.Get("Range"); strings.HasPrefix(from, "bytes=0-") {
 			t.Errorf("%s was asked for, which the first answer has", from)
@@ -91,14 +97,7 @@ func TestLargeFileThroughFaults(t *testing.T) {
 	}})
 	store := open(t, server, objects.Options{PartSize: 5 * mib, Stall: 200 * time.Millisecond})
 	body := content(1, 26*mib)
-	if err := server.Store(bucket, "k", body); err != nil {
-		t.Fatal(err)
-	}
-	path := filepath.Join(t.TempDir(), "k")
-	if _, err := store.GetFile(t.Context(), bucket, "k", path, objects.GetOptions{}); err != nil {
-		t.Fatal(err)
-	}
-	fetched(t, path, body)
+	fetch(t, server, store, body)
 }
 
 func TestLargeFileThatChangesIsBegunAnew(t *testing.T) {

@@ -3,7 +3,6 @@ package objects_test
 import (
 	"bytes"
 	"io"
-	"path/filepath"
 	"slices"
 	"testing"
 
@@ -67,14 +66,7 @@ func TestPieceThatWaitsLetsAnotherCome(t *testing.T) {
 	server := start(t, script(s3test.Rule{Operation: "GetObject", Nth: []int{1}, Fault: s3test.CutBody(0)}))
 	store := open(t, server, objects.Options{PartSize: 5 * mib, Parallel: 1})
 	body := content(1, 15*mib)
-	if err := server.Store(bucket, "k", body); err != nil {
-		t.Fatal(err)
-	}
-	path := filepath.Join(t.TempDir(), "k")
-	if _, err := store.GetFile(t.Context(), bucket, "k", path, objects.GetOptions{}); err != nil {
-		t.Fatal(err)
-	}
-	fetched(t, path, body)
+	fetch(t, server, store, body)
 	got := asked(server, "GetObject", func(r s3test.Request) string { return r.Header.Get("Range") })
 	if len(got) < 2 || got[0] != "" || got[1] != "bytes=10485760-15728639" {
 		t.Errorf("%q was asked for, want the last piece after the first answer", got)
