@@ -41,10 +41,7 @@ func TestCopy(t *testing.T) {
 		Setup: func(env *testscript.Env) error {
 			s := startTestServers(t)
 			env.Values[serversKey{}] = s
-			for _, pair := range s.environ(env.WorkDir) {
-				name, value, _ := strings.Cut(pair, "=")
-				env.Setenv(name, value)
-			}
+			s.setenv(env.WorkDir, env.Setenv)
 			return nil
 		},
 		Cmds: map[string]func(*testscript.TestScript, bool, []string){
@@ -139,6 +136,14 @@ func (s *testServers) environ(home string) []string {
 		"AWS_ACCESS_KEY_ID=" + s.store.AccessKey, "AWS_SECRET_ACCESS_KEY=" + s.store.SecretKey,
 		"GORACE=atexit_sleep_ms=0", "ENDPOINT=" + s.store.URL(), "WEB=" + s.web.URL, "PERDURE_BASE_DELAY=0.002", "PERDURE_JITTER=0",
 		"PERDURE_STATE=" + filepath.Join(home, "state"), "PERDURE_STORE=memory", // each copy has enough to do with itself
+	}
+}
+
+// setenv makes that the environment of a command in this process, or of a script.
+func (s *testServers) setenv(home string, set func(name, value string)) {
+	for _, pair := range s.environ(home) {
+		name, value, _ := strings.Cut(pair, "=")
+		set(name, value)
 	}
 }
 
@@ -263,10 +268,7 @@ func TestCopyThroughWeather(t *testing.T) {
 		t.Logf("SKIPPED: the real file: %v; PERDURE_TESTDATA names its directory", err)
 	}
 	s := startTestServers(t)
-	for _, pair := range s.environ(t.TempDir()) {
-		name, value, _ := strings.Cut(pair, "=")
-		t.Setenv(name, value)
-	}
+	s.setenv(t.TempDir(), t.Setenv)
 	for name, content := range files {
 		t.Run(name, func(t *testing.T) {
 			dir := t.TempDir()

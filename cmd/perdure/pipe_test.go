@@ -17,10 +17,7 @@ import (
 // Who waits for the other end of a pipe is ended by one signal.
 func TestInterruptedCopyAtAPipe(t *testing.T) {
 	s := startTestServers(t)
-	for _, pair := range s.environ(t.TempDir()) {
-		name, value, _ := strings.Cut(pair, "=")
-		t.Setenv(name, value)
-	}
+	s.setenv(t.TempDir(), t.Setenv)
 	if err := s.store.Store("bikes", "file", generated(1<<20)); err != nil {
 		t.Fatal(err)
 	}

@@ -15,10 +15,7 @@ import (
 // Data that is shown on a terminal is not drawn over.
 func TestDataOnTerminal(t *testing.T) {
 	s := startTestServers(t)
-	for _, pair := range s.environ(t.TempDir()) {
-		name, value, _ := strings.Cut(pair, "=")
-		t.Setenv(name, value)
-	}
+	s.setenv(t.TempDir(), t.Setenv)
 	if err := s.store.Store("bikes", "stations", []byte("1,Mill\n2,Quay\n")); err != nil {
 		t.Fatal(err)
 	}
@@ -41,10 +38,7 @@ var figures = regexp.MustCompile(`….*\(\d+ of 300 files\) [\d.]+ (KiB|b) / [\d
 // leaves room for the figures.
 func TestTreeOnTerminal(t *testing.T) {
 	s := startTestServers(t)
-	for _, pair := range s.environ(t.TempDir()) {
-		name, value, _ := strings.Cut(pair, "=")
-		t.Setenv(name, value)
-	}
+	s.setenv(t.TempDir(), t.Setenv)
 	from := t.TempDir()
 	fill(t, from, 300)
 	var puts atomic.Int32 // several requests ask at once

@@ -16,10 +16,7 @@ import (
 // code and what it said.
 func inProcess(t *testing.T, s *testServers, args ...string) (int, string) {
 	t.Helper()
-	for _, pair := range s.environ(t.TempDir()) {
-		name, value, _ := strings.Cut(pair, "=")
-		t.Setenv(name, value)
-	}
+	s.setenv(t.TempDir(), t.Setenv)
 	log, err := os.Create(filepath.Join(t.TempDir(), "log"))
 	if err != nil {
 		t.Fatal(err)
