@@ -20,10 +20,10 @@ import (
 // must be set; the zero value of each other field has the meaning it states.
 type Options struct {
 	// URL names the server: redis://user:password@host:port/database, with
-	// rediss:// for TLS (skip_verify=true to trust any certificate) and unix://
-	// for a socket; valkey:// and valkeys:// are the same. More addresses of a
-	// cluster or of sentinels are addr=host:port, once for each, in its query,
-	// and master_set=NAME makes them sentinels.
+	// rediss:// for TLS (skip_verify=true to trust any certificate); valkey:// and
+	// valkeys:// are the same. More addresses of a cluster or of sentinels are
+	// addr=host:port, once for each, in its query, and master_set=NAME makes them
+	// sentinels. One server's socket is unix://user:password@/path?db=database.
 	URL string
 	// Client is the same for what a URL cannot say; it is used as it is, but
 	// for timeouts that are zero, and for caches and retries, which are off.
@@ -117,15 +117,19 @@ func parseURL(text string) (rueidis.ClientOption, error) {
 	if err != nil {
 		return rueidis.ClientOption{}, setting.Bad("url", redact.String(text), want)
 	}
-	if strings.HasPrefix(u.Scheme, "redis") || strings.HasPrefix(u.Scheme, "valkey") {
+	socket := u.Scheme == "unix"
+	if socket && (u.Host != "" || strings.Trim(u.Path, "/") == "") { // unix://run/redis.sock would be /redis.sock
+		return rueidis.ClientOption{}, setting.Bad("url", redact.String(text), "the path of a socket after three slashes, as unix:///run/redis.sock")
+	}
+	if socket || strings.HasPrefix(u.Scheme, "redis") || strings.HasPrefix(u.Scheme, "valkey") {
 		for name := range u.Query() {
-			if !slices.Contains(queries, name) {
-				return rueidis.ClientOption{}, setting.Unknown("url option", name, queries)
+			if known := queries(socket); !slices.Contains(known, name) {
+				return rueidis.ClientOption{}, setting.Unknown("url option", name, known)
 			}
 		}
 	}
 	c, err := rueidis.ParseURL(withoutSlash(text, u))
-	if err != nil || u.Host == "" && u.Scheme != "unix" {
+	if err != nil || u.Host == "" && !socket {
 		return c, setting.Bad("url", redact.String(text), want)
 	}
 	return c, nil
@@ -141,9 +145,13 @@ func withoutSlash(text string, u *url.URL) string {
 	return u.String()
 }
 
-// queries are the options that a URL may have.
-//
-//nolint:gochecknoglobals // a constant table
-var queries = []string{
-	"addr", "client_name", "db", "dial_timeout", "master_set", "protocol", "skip_verify", "write_timeout",
+// queries are the options that a URL may have. Who is reached through a socket
+// has no other addresses, nor TLS.
+func queries(socket bool) []string {
+	if socket {
+		return []string{"client_name", "db", "dial_timeout", "protocol", "write_timeout"}
+	}
+	return []string{
+		"addr", "client_name", "db", "dial_timeout", "master_set", "protocol", "skip_verify", "write_timeout",
+	}
 }

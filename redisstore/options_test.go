@@ -41,6 +41,11 @@ func TestBadOptions(t *testing.T) {
 		{redisstore.Options{URL: "redis://user:hunter2@h/1/2"}, []string{"url"}},
 		{redisstore.Options{URL: "redis://user:hunter2@h?dial_timeout=soon"}, []string{"url"}},
 		{redisstore.Options{URL: "redis://user:hunter2@h?master_sett=x"}, []string{"url option", "master_sett", "did you mean master_set?"}},
+		{redisstore.Options{URL: "unix://"}, []string{"url", "unix:///run/redis.sock"}},
+		{redisstore.Options{URL: "unix:///"}, []string{"url", "unix:///run/redis.sock"}},
+		{redisstore.Options{URL: "unix://user:hunter2@run/redis.sock"}, []string{"url", "after three slashes"}},
+		{redisstore.Options{URL: "unix:///run/redis.sock?db=zero"}, []string{"url", "database"}},
+		{redisstore.Options{URL: "unix:///run/redis.sock?addr=h:1"}, []string{"url option", "addr", "client_name, db"}},
 		{redisstore.Options{URL: "redis://h", Quorum: -1}, []string{"quorum", "-1", "at least 1"}},
 		{redisstore.Options{URL: "redis://h", Sync: -1}, []string{"sync", "-1ns", "at least 10ms"}},
 		{redisstore.Options{URL: "redis://h", Stale: time.Second}, []string{"stale", "1s", "more than sync (2s)"}},
@@ -62,6 +67,21 @@ func TestBadOptions(t *testing.T) {
 		if strings.Contains(err.Error(), "hunter2") {
 			t.Errorf("the error shows the password: %v", err)
 		}
+	}
+}
+
+// Who comes through the server's socket shares with who comes through its port.
+func TestSocket(t *testing.T) {
+	path := filepath.Join(t.TempDir(), "redis.sock")
+	srv := startServer(t, "--unixsocket", path, "--requirepass", "swordfish")
+	c := circuit.Config{FailureThreshold: 1, RecoveryTimeout: time.Minute}
+	near := fleet(t, 1, redisstore.Options{URL: "unix://:swordfish@" + path + "?db=3", Quorum: 1}, c)[0]
+	far := fleet(t, 1, redisstore.Options{URL: "redis://:swordfish@" + srv.addr() + "/3", Quorum: 1}, c)[0]
+	fail(t, near.Breaker, 1)
+	eventually(t, 5*time.Second, func() bool { return far.State() == circuit.Open }, "what the socket told is known at the port")
+	seen, err := redisstore.Look(t.Context(), redisstore.Options{URL: "unix://:swordfish@" + path + "?db=3"}, []string{"backend"})
+	if err != nil || seen["backend"].State != circuit.Open {
+		t.Errorf("Look through the socket: %v, %v; want it open", seen, err)
 	}
 }
 

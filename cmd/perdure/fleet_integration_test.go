@@ -7,6 +7,7 @@ import (
 	"net"
 	"os"
 	"os/exec"
+	"path/filepath"
 	"strings"
 	"testing"
 	"time"
@@ -62,6 +63,32 @@ func TestFleetThroughRedis(t *testing.T) {
 	}
 }
 
+// What one host learns through the server's socket, another knows that comes through its port; status and breaker take the
+// socket as well.
+func TestFleetThroughASocket(t *testing.T) {
+	socket := filepath.Join(t.TempDir(), "redis.sock")
+	port := startRedis(t, "--unixsocket", socket, "--requirepass", "hunter2")
+	s := newService(t)
+	f := newFleet(t, s, "run", "--name", "X", "--base-delay", "5ms", "--recovery-timeout", "600", "--store", "unix://:hunter2@"+socket)
+	far := newFleet(t, s, append(f.args[:len(f.args)-1:len(f.args)-1], strings.Replace(port, "://", "://:hunter2@", 1))...)
+	f.trip()
+	want := func(g *fleet, code int, what string) {
+		t.Helper()
+		if g.run(1, 0); g.codes[code] != 1 || strings.Contains(g.log.String(), "hunter2") {
+			t.Errorf("%s: exit codes %v, want %d\n%s", what, g.codes, code, g.log.String())
+		}
+	}
+	want(f, 75, "through the socket")
+	want(far, 75, "through the port")
+	s.healthy.Store(true)
+	f.hand(f.states[0], "reset")
+	want(far, 0, "reset through the socket")
+	far.hand(far.states[0], "isolate")
+	if seen := f.status(f.states[0], f.store()...); !strings.Contains(seen, "op:X  isolated") || strings.Contains(seen, "WARN") {
+		t.Errorf("status through the socket shows\n%s", seen)
+	}
+}
+
 // Of four hosts that wait, too, one process at a time sends the probe.
 func TestHostsWaitForTheProbe(t *testing.T) {
 	f := newFleet(t, newService(t), append(patient(), "--store", startRedis(t))...)
@@ -102,8 +129,8 @@ func (f *fleet) hand(state, what string) {
 	}
 }
 
-// startRedis starts a server, and returns its URL when it answers.
-func startRedis(t *testing.T) string {
+// startRedis starts a server with those flags, and returns its URL when it answers.
+func startRedis(t *testing.T, flags ...string) string {
 	t.Helper()
 	if _, err := exec.LookPath("redis-server"); err != nil {
 		t.Skip("SKIPPED: redis-server is not installed")
@@ -115,7 +142,8 @@ func startRedis(t *testing.T) string {
 	address := l.Addr().String()
 	_ = l.Close()
 	_, port, _ := net.SplitHostPort(address)
-	c := exec.CommandContext(t.Context(), "redis-server", "--port", port, "--bind", "127.0.0.1", "--save", "", "--dir", t.TempDir())
+	flags = append(flags, "--port", port, "--bind", "127.0.0.1", "--save", "", "--dir", t.TempDir())
+	c := exec.CommandContext(t.Context(), "redis-server", flags...)
 	start(t, c)
 	t.Cleanup(func() { _ = c.Process.Kill(); _ = c.Wait() })
 	eventually(t, "the server answers", func() bool {
@@ -127,7 +155,7 @@ func startRedis(t *testing.T) string {
 		_, err = fmt.Fprint(conn, "PING\r\n")
 		answer := make([]byte, 5)
 		_, readErr := conn.Read(answer)
-		return err == nil && readErr == nil && string(answer) == "+PONG"
+		return err == nil && readErr == nil && (string(answer) == "+PONG" || string(answer) == "-NOAU")
 	})
 	return "redis://" + address
 }

@@ -79,7 +79,7 @@ func Parameters() []Parameter {
 		all = append(all, Parameter{Parameter: p, Breaker: true})
 	}
 	return append(all, Parameter{Parameter: setting.Parameter{
-		Name: "store", Doc: "where the circuit breaker's state lives (host)", Want: "one of memory, host, redis://HOST:PORT",
+		Name: "store", Doc: "where the circuit breaker's state lives (host)", Want: "one of " + strings.Join(stores(), ", "),
 	}})
 }
 
@@ -241,15 +241,20 @@ func (s *Settings) set(e entry) error {
 	}
 }
 
+// stores are the words for where state lives, and how a URL for it looks.
+func stores() []string {
+	return []string{"memory", "host", "redis://HOST:PORT", "rediss://HOST:PORT", "unix:///SOCKET"}
+}
+
 // setStore knows what stores there are. Which one it is matters only where
 // there is a breaker, so none is opened here.
 func (s *Settings) setStore(text string) error {
 	scheme, _, remote := strings.Cut(text, "://")
-	if text == "memory" || text == "host" || remote && slices.Contains([]string{"redis", "rediss", "valkey", "valkeys"}, scheme) {
+	if text == "memory" || text == "host" || remote && slices.Contains([]string{"redis", "rediss", "valkey", "valkeys", "unix"}, scheme) {
 		s.Store = text
 		return nil
 	}
-	return setting.Unknown("store", redact.String(text), []string{"memory", "host", "redis://HOST:PORT"})
+	return setting.Unknown("store", redact.String(text), stores())
 }
 
 // validate checks how the values fit together.
