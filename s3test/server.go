@@ -15,7 +15,8 @@
 // What it is not: objects and unfinished uploads are held in memory until deleted or the server is closed, and nothing is
 // ever written to disk (a part takes its size twice for a moment, finishing a multipart upload three times). The ETag of a
 // multipart object is the MD5 of its bytes, without S3's "-N". Parts may be smaller than 5 MiB. Regions, ACLs and policies are not
-// checked. GetObject by part number fails. The S3 behind it is github.com/rclone/gofakes3.
+// checked. Keys of the customer's (SSE-C) are taken and neither used nor compared: what was sent is in the headers of
+// [Server.Requests]. GetObject by part number fails. The S3 behind it is github.com/rclone/gofakes3.
 package s3test
 
 import (

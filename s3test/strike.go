@@ -128,8 +128,18 @@ func (s *Server) authorized(w http.ResponseWriter, r *http.Request) {
 		_, _ = w.Write(signature.EncodeAPIErrorToResponse(refusal))
 		return
 	}
+	forget(r.Header)
 	r.Body = verified(r, w.Header())
 	s.s3.ServeHTTP(w, claimed(r))
+}
+
+// forget takes the customer's keys from a request: the S3 handler would refuse it.
+func forget(h http.Header) {
+	for _, of := range []string{"X-Amz-", "X-Amz-Copy-Source-"} {
+		for _, field := range []string{"Algorithm", "Key", "Key-Md5"} {
+			h.Del(of + "Server-Side-Encryption-Customer-" + field)
+		}
+	}
 }
 
 // read takes in what is left of the request's body, within bounds, so that the client is done sending when its answer

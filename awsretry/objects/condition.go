@@ -132,7 +132,7 @@ func (u *upload) recognize(ctx context.Context, err error, o Object, verify func
 // the object; so if all parts were there, it is asked a few times.
 func (m *multipart) stored(ctx context.Context) (Object, bool) {
 	all := m.src.All()
-	if all == nil {
+	if all == nil || m.state.Head.Upload == "" { // it was dropped, as it would have been another object
 		return Object{}, false
 	}
 	looks := m.store.policy

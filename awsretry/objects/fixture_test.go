@@ -2,6 +2,8 @@ package objects_test
 
 import (
 	"bytes"
+	"crypto/tls"
+	"crypto/x509"
 	"io"
 	"iter"
 	"math/rand/v2"
@@ -11,6 +13,7 @@ import (
 	"time"
 
 	"github.com/aws/aws-sdk-go-v2/aws"
+	awshttp "github.com/aws/aws-sdk-go-v2/aws/transport/http"
 	"github.com/aws/aws-sdk-go-v2/credentials"
 
 	"github.com/seed-0f2c7998/perdure/awsretry/objects"
@@ -70,6 +73,20 @@ func handMade(t *testing.T, serve http.HandlerFunc) *objects.Store {
 		t.Fatal(err)
 	}
 	return store
+}
+
+// overTLS returns what a server needs for TLS, and a client that trusts it.
+func overTLS(t *testing.T) (*tls.Config, aws.HTTPClient) {
+	t.Helper()
+	pair := httptest.NewUnstartedServer(nil)
+	pair.StartTLS()
+	t.Cleanup(pair.Close)
+	roots := x509.NewCertPool()
+	roots.AddCert(pair.Certificate())
+	return &tls.Config{Certificates: pair.TLS.Certificates, MinVersion: tls.VersionTLS12},
+		awshttp.NewBuildableClient().WithTransportOptions(func(tr *http.Transport) {
+			tr.TLSClientConfig = &tls.Config{RootCAs: roots, MinVersion: tls.VersionTLS12}
+		})
 }
 
 // content returns n bytes that differ from place to place.

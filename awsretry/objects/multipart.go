@@ -96,7 +96,7 @@ func (m *multipart) create(ctx context.Context) error {
 	}
 	if err := m.state.Begin(journal.Head{
 		Endpoint: m.store.endpoint, Bucket: m.bucket, Key: m.key, Upload: m.id, PartSize: m.src.PartSize, Size: m.src.Size,
-		WriteID: m.condition.writeID,
+		WriteID: m.condition.writeID, CustomerKey: m.store.customer,
 	}); err != nil {
 		return m.abort(ctx, err)
 	}
@@ -106,7 +106,8 @@ func (m *multipart) create(ctx context.Context) error {
 // resume finds the upload of the state file again, with the parts that the store
 // and the file agree on. If the store does not know it any more, m is as before.
 func (m *multipart) resume(ctx context.Context) error {
-	if m.o.conditional() && m.condition.writeID == "" { // it was begun without a condition, and so without a name
+	unnamed := m.o.conditional() && m.condition.writeID == "" // it was begun without a condition, and so without a name
+	if unnamed || m.state.Head.CustomerKey != m.store.customer {
 		return m.forget(ctx)
 	}
 	m.condition.resumed = true
@@ -232,7 +233,7 @@ func (m *multipart) confirmed(out *s3.UploadPartOutput, crc uint32, p *source.Pa
 		}
 		return true, nil
 	}
-	c := sum.New("", aws.ToString(out.ETag), m.o.Encryption != "" || out.ServerSideEncryption != "")
+	c := sum.New("", aws.ToString(out.ETag), m.encrypted() || out.ServerSideEncryption != "")
 	by, err := c.Read(p)
 	return by == "md5", err
 }

@@ -26,7 +26,7 @@ type PutOptions struct {
 	Metadata     map[string]string
 	StorageClass types.StorageClass
 
-	Encryption types.ServerSideEncryption // on the server
+	Encryption types.ServerSideEncryption // on the server; for a key of the caller's see [Store.WithCustomerKey]
 	KMSKeyID   string                     // its key, for aws:kms
 
 	// IfAbsent lets the put succeed only if there is no such object, and IfMatch
@@ -101,6 +101,11 @@ func (s *Store) PutFile(ctx context.Context, bucket, key, path string, o PutOpti
 // not be told to drop it; an object of that key that was there before is as it
 // was, unless it was an answer that was lost.
 func (s *Store) Put(ctx context.Context, bucket, key string, r io.Reader, o PutOptions) (Object, error) {
+	if s.customer && (o.Encryption != "" || o.KMSKeyID != "") {
+		return Object{}, wrap("put", bucket, key, &retry.ConfigError{
+			Field: "Encryption", Value: cmp.Or(string(o.Encryption), o.KMSKeyID), Want: "none: the Store has a customer key",
+		})
+	}
 	u := &upload{store: s, bucket: bucket, key: key, o: o}
 	object, err := u.put(ctx, r)
 	return object, wrap("put", bucket, key, err)
@@ -222,7 +227,7 @@ func (u *upload) whole(ctx context.Context, body *source.Part) (Object, error) {
 func (u *upload) verified(ctx context.Context, o Object, crc uint32, body *source.Part, parts bool) (Object, error) {
 	o.Bucket, o.Key = u.bucket, u.key
 	o.ContentType, o.Metadata, o.StorageClass = u.o.ContentType, u.metadata(), string(u.o.StorageClass)
-	sent, encrypted := "crc32:"+sum.Encode(crc), u.o.Encryption != ""
+	sent, encrypted := "crc32:"+sum.Encode(crc), u.encrypted()
 	if o.Checksum == "" {
 		stored, answer, err := u.store.ask(ctx, u.bucket, u.key, o.VersionID)
 		switch {
@@ -251,6 +256,9 @@ func (u *upload) verified(ctx context.Context, o Object, crc uint32, body *sourc
 	}
 	return o, err
 }
+
+// encrypted reports whether the object is, so that its ETag may be anything.
+func (u *upload) encrypted() bool { return u.o.Encryption != "" || u.store.customer }
 
 // resumed tells how much is there of what an earlier Put has sent.
 func (u *upload) resumed(done int64) {

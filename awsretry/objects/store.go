@@ -88,6 +88,7 @@ type Store struct {
 	client   *s3.Client
 	endpoint string       // in state files; "": AWS's own
 	signed   bool         // bodies are: nothing else protects them on plain HTTP
+	customer bool         // objects have a key of the caller's, see WithCustomerKey
 	policy   retry.Policy // for what is more than a request: without breaker and AttemptTimeout, which requests have
 	cleanup  func(*s3.Options)
 	partSize int64 // 0: by what is sent

@@ -2,18 +2,14 @@ package objects_test
 
 import (
 	"bytes"
-	"crypto/tls"
-	"crypto/x509"
 	"errors"
 	"fmt"
 	"net/http"
-	"net/http/httptest"
 	"path/filepath"
 	"strings"
 	"testing"
 
 	"github.com/aws/aws-sdk-go-v2/aws"
-	awshttp "github.com/aws/aws-sdk-go-v2/aws/transport/http"
 	"github.com/aws/aws-sdk-go-v2/service/s3/types"
 	"github.com/aws/smithy-go"
 
@@ -89,18 +85,12 @@ func TestRedirectIsTheStoresError(t *testing.T) {
 
 // On TLS a body is not signed: it is read once less. On plain HTTP it is.
 func TestBodiesOverTLSAndWithout(t *testing.T) {
-	pair := httptest.NewUnstartedServer(nil)
-	pair.StartTLS()
-	defer pair.Close()
-	for name, o := range map[string]s3test.Options{"https": {TLS: &tls.Config{Certificates: pair.TLS.Certificates}}, "http": {}} {
+	certificate, trusting := overTLS(t)
+	for name, o := range map[string]s3test.Options{"https": {TLS: certificate}, "http": {}} {
 		server := start(t, o)
 		server.Script(s3test.Rules(s3test.Rule{Operation: "UploadPart", Nth: []int{1}, Fault: s3test.Reset()}))
 		cfg := configFor(server)
-		roots := x509.NewCertPool()
-		roots.AddCert(pair.Certificate())
-		cfg.HTTPClient = awshttp.NewBuildableClient().WithTransportOptions(func(tr *http.Transport) {
-			tr.TLSClientConfig = &tls.Config{RootCAs: roots, MinVersion: tls.VersionTLS12}
-		})
+		cfg.HTTPClient = trusting
 		store, err := objects.New(cfg, objects.Options{Policy: quick(), PartSize: 5 * mib})
 		if err != nil {
 			t.Fatal(err)

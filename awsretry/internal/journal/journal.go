@@ -30,6 +30,8 @@ type Head struct {
 	ETag     string `json:"etag,omitempty"`     // of what is fetched
 	PartSize int64  `json:"part_size"`
 	Size     int64  `json:"size,omitempty"` // of all; 0 or less: not known
+
+	CustomerKey bool `json:"customer_key,omitempty"` // the object is to have one
 }
 
 // A Part is a piece that is done.
