@@ -109,14 +109,15 @@ func (c *copying) verified(ctx context.Context) (Object, error) {
 
 // parts copies ranges of the object, some at a time, and puts them together: with
 // a checksum of the whole like the original's, if the store gets it right. (Of a
-// range, versitygw takes the checksum of the whole object for that of the part.)
+// range, versitygw takes the checksum of the whole object for that of the part, and
+// MinIO refuses it, for want of a checksum that it is to compute itself.)
 func (c *copying) parts(ctx context.Context) error {
 	kind, _, _ := strings.Cut(c.original.Checksum, ":")
 	if !strings.HasPrefix(kind, "crc") {
 		return c.assemble(ctx, "")
 	}
 	err := c.assemble(ctx, kind)
-	if errors.Is(err, ErrChecksum) {
+	if errors.Is(err, ErrChecksum) || wire.HasStatus(err, http.StatusBadRequest) {
 		err = c.assemble(ctx, "")
 	}
 	return err

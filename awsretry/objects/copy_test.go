@@ -2,7 +2,9 @@ package objects_test
 
 import (
 	"bytes"
+	"net/http"
 	"strings"
+	"sync/atomic"
 	"testing"
 
 	"github.com/aws/aws-sdk-go-v2/aws"
@@ -70,4 +72,35 @@ func TestCopyKeepsTheHeaders(t *testing.T) {
 		}
 		store.SetCopyLimit(5 * mib)
 	}
+}
+
+// A store may want no copied parts where there is to be a checksum of the whole.
+func TestCopyInPartsWhereTheyMayHaveNoChecksum(t *testing.T) {
+	server := start(t, s3test.Options{})
+	store := open(t, server, objects.Options{})
+	store.SetCopyLimit(5 * mib)
+	body := content(1, 12*mib)
+	if _, err := store.Put(t.Context(), bucket, "a", bytes.NewReader(body), objects.PutOptions{}); err != nil {
+		t.Fatal(err)
+	}
+	var checked atomic.Bool
+	server.Script(func(r s3test.Request) s3test.Fault {
+		switch {
+		case r.Operation == "CreateMultipartUpload":
+			checked.Store(r.Header.Get("X-Amz-Checksum-Algorithm") != "")
+		case r.Operation == "UploadPartCopy" && checked.Load():
+			return s3test.Failure(http.StatusBadRequest, "InvalidArgument")
+		}
+		return s3test.Fault{}
+	})
+	if _, err := store.Copy(t.Context(), objects.Address{Bucket: bucket, Key: "a"}, objects.Address{Bucket: bucket, Key: "b"}); err != nil {
+		t.Error(err)
+	}
+	stored(t, server, "b", body)
+	server.Script(s3test.Rules(s3test.Rule{Operation: "UploadPartCopy", Fault: s3test.Failure(http.StatusBadRequest, "InvalidArgument")}))
+	_, err := store.Copy(t.Context(), objects.Address{Bucket: bucket, Key: "a"}, objects.Address{Bucket: bucket, Key: "b"})
+	if err == nil || !strings.Contains(err.Error(), "InvalidArgument") {
+		t.Errorf("what is refused in any case: %v, want InvalidArgument", err)
+	}
+	stored(t, server, "b", body)
 }
