@@ -52,6 +52,9 @@ Credentials, region and profile are those of the AWS environment, as for the AWS
 as the preset s3_upload, s3_download or, for a URL, api_call. Endpoint and bucket, or scheme, host and
 port of a URL, have a circuit breaker, which all copies of this user share: see perdure status.
 
+With --sse-c-key FILE the store encrypts objects with that key and keeps none (SSE-C). It must be the same
+for SRC and DST where both are objects, and goes over https alone.
+
 Started by Dagster, it reports each retry, how it ended, and what there is to know of the copy as metadata
 of the step's asset.
 
@@ -82,7 +85,7 @@ func (a *app) copyCommand() *cobra.Command {
 			}
 			job := &copying.Job{
 				Source: args[0], Destination: args[1], EndpointURL: endpoint, Patience: a.patience(wait),
-				Checksum: more.checksum, Parallel: more.parallel, NoResume: more.noResume,
+				Checksum: more.checksum, Parallel: more.parallel, NoResume: more.noResume, CustomerKey: more.sseKey,
 			}
 			if more.recursive {
 				return a.copyTree(c, f, more, job)

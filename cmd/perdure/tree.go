@@ -28,6 +28,7 @@ type copyFlags struct {
 	parallel  int
 	checksum  string
 	noResume  bool
+	sseKey    string
 	manifest  string
 	asset     string
 }
@@ -38,6 +39,7 @@ func addCopyFlags(flags *pflag.FlagSet) *copyFlags {
 	flags.Var(policy.Whole(&f.parallel, 1, 256), "parallel", "`number` of files at a time with -r (16), or of requests for one that is large (4); 1 to 256")
 	flags.StringVar(&f.checksum, "checksum", "", "`checksum` that SRC is to have, as sha256:9f86d0...")
 	flags.BoolVar(&f.noResume, "no-resume", false, "begin anew, and leave nothing for another run to go on with")
+	flags.StringVar(&f.sseKey, "sse-c-key", "", "`file` with the key, 32 bytes or their base64, by which the store encrypts the objects (SSE-C)")
 	flags.StringVar(&f.manifest, "manifest", "", "`file` for what becomes of each file with -r, in lines of JSON; - is standard output")
 	flags.StringVar(&f.asset, "dagster-asset", "", "`key` of the asset that the copy makes, if Dagster has started us and the step makes several")
 	return f
@@ -48,6 +50,8 @@ func (f *copyFlags) check(flags *pflag.FlagSet) error {
 	switch {
 	case flags.Changed("checksum") && f.checksum == "":
 		return setting.Bad("--checksum", "", checksum.Want)
+	case flags.Changed("sse-c-key") && f.sseKey == "":
+		return setting.Bad("--sse-c-key", "", "a file with a key")
 	case f.recursive && f.checksum != "":
 		return exit.UsageError(errors.New("--checksum is of one file: it does not go with --recursive"))
 	case f.recursive && f.noResume:

@@ -3,6 +3,7 @@ package copying
 import (
 	"cmp"
 	"context"
+	"encoding/base64"
 	"errors"
 	"fmt"
 	"io"
@@ -119,11 +120,36 @@ func (c *copier) connectStore(ctx context.Context, preset, name string) (*object
 	if err != nil {
 		return nil, err
 	}
-	return objects.New(cfg, objects.Options{Policy: &p, Breakers: &breaker, Registry: c.Registry, Parallel: c.Parallel}, func(o *s3.Options) {
+	store, err := objects.New(cfg, objects.Options{Policy: &p, Breakers: &breaker, Registry: c.Registry, Parallel: c.Parallel}, func(o *s3.Options) {
 		o.HTTPClient = countedClient{o.HTTPClient, &c.attempts}
 		c.Patience.Apply(o, c.Registry.All)
 		c.endpoint = aws.ToString(o.BaseEndpoint)
 	})
+	if err != nil || c.CustomerKey == "" {
+		return store, err
+	}
+	key, err := customerKey(c.CustomerKey)
+	if err != nil {
+		return nil, err
+	}
+	return store.WithCustomerKey(key)
+}
+
+// customerKey reads a file with the 32 bytes of a key, or with their base64.
+func customerKey(path string) ([]byte, error) {
+	const size = 32
+	text, err := os.ReadFile(path)
+	if err != nil {
+		return nil, setting.Bad("--sse-c-key", path, "a file that can be read ("+oneLine(err.Error())+")")
+	}
+	if len(text) == size {
+		return text, nil
+	}
+	key, err := base64.StdEncoding.DecodeString(strings.TrimSpace(string(text)))
+	if err != nil || len(key) != size { // what is wrong with it would tell of it
+		return nil, setting.Bad("--sse-c-key", path, "a file with the 32 bytes of a key, or with their base64")
+	}
+	return key, nil
 }
 
 // CheckEndpoint returns what is wrong with the URL of a store, which field names;

@@ -35,6 +35,10 @@ type Job struct {
 	Destination string // a file, a directory, -, s3://bucket/key, s3://bucket/
 	EndpointURL string // of an S3-compatible store; "" is what the AWS environment says
 
+	// CustomerKey is the file with the key by which the store encrypts the objects
+	// of both sides (SSE-C); "" is none.
+	CustomerKey string
+
 	Checksum string // that the bytes are to have, as package checksum reads it; "" is any
 	Parallel int    // requests for a large web page at a time; 0 is 4
 	NoResume bool   // begin anew what an earlier run has begun, and leave nothing for a later one
@@ -132,6 +136,9 @@ func (c *copier) run(ctx context.Context) (r Result, err error) {
 		if c.want, err = checksum.Parse(c.Checksum); err != nil {
 			return r, setting.Bad("--checksum", c.Checksum, checksum.Want)
 		}
+	}
+	if c.CustomerKey != "" && c.from.Kind != place.Object && c.to.Kind != place.Object {
+		return r, setting.Bad("--sse-c-key", c.CustomerKey, "an object as SRC or DST: nothing else is encrypted")
 	}
 	if c.from.Kind == place.File {
 		if err := readable(c.from.Path); err != nil {
