@@ -100,13 +100,13 @@ func (a *app) report(ctx context.Context, data ...string) {
 }
 
 // isOutput reports whether the file of that name is standard output.
-func (a *app) isOutput(name string) bool {
-	if name == "-" {
-		return true
-	}
+func (a *app) isOutput(name string) bool { return name == "-" || isFile(name, a.stdout) }
+
+// isFile reports whether the file of that name is one that is open.
+func isFile(name string, open *os.File) bool {
 	file, err := os.Stat(name)
-	output, failed := a.stdout.Stat()
-	return err == nil && failed == nil && os.SameFile(file, output)
+	info, failed := open.Stat()
+	return err == nil && failed == nil && os.SameFile(file, info)
 }
 
 // tell writes an error that nobody has written yet.

@@ -2,10 +2,9 @@ package main
 
 import (
 	"cmp"
+	"context"
 	"errors"
 	"fmt"
-	"io"
-	"os"
 
 	"github.com/spf13/cobra"
 	"github.com/spf13/pflag"
@@ -63,7 +62,7 @@ func (f *copyFlags) check(flags *pflag.FlagSet) error {
 }
 
 // copyTree copies many files; link has the endpoint and the policy.
-func (a *app) copyTree(c *cobra.Command, f *policy.Flags, flags *copyFlags, link *copying.Job) (err error) {
+func (a *app) copyTree(c *cobra.Command, f *policy.Flags, flags *copyFlags, link *copying.Job) error {
 	t, err := place.ParseTree(link.Source, link.Destination)
 	if err != nil {
 		return err
@@ -92,18 +91,21 @@ func (a *app) copyTree(c *cobra.Command, f *policy.Flags, flags *copyFlags, link
 			meter.Log.Debug(e.Action+" "+e.Path, "event", e.Action, "path", e.Path, "key", e.Key, "bytes", e.Bytes, "checksum", e.Checksum)
 		},
 	}
-	manifest, err := a.openManifest(flags.manifest)
+	manifest, err := a.manifest(ctx, flags.manifest)
 	if err != nil {
 		return err
 	}
 	if manifest != nil {
 		job.Manifest = manifest
-		defer func() { err = errors.Join(err, manifest.Close()) }()
 	}
 	s, err := job.Run(ctx)
 	meter.End()
-	if err != nil && s.Total() == 0 {
-		return err // it did not come to the first file
+	came := err == nil || s.Total() > 0 // to the first file
+	if failed := manifest.End(came); failed != nil {
+		err = errors.Join(err, failed)
+	}
+	if !came {
+		return err
 	}
 	a.log.Info(summed(link.Source, link.Destination, s), "event", "summary", "src", link.Source, "dst", link.Destination,
 		"copied", s.Copied, "skipped", s.Skipped, "failed", s.Failed, "bytes", s.Bytes,
@@ -127,25 +129,19 @@ func patientBreaker(policy func(string) (retry.Policy, circuit.Config, error), p
 	}
 }
 
-// openManifest opens where the manifest goes; nil: nowhere.
-func (a *app) openManifest(path string) (io.WriteCloser, error) {
-	switch path {
-	case "":
+// manifest returns where the manifest goes; nil: nowhere. What we write to already
+// is written on.
+func (a *app) manifest(ctx context.Context, path string) (*copying.Manifest, error) {
+	switch {
+	case path == "":
 		return nil, nil //nolint:nilnil // as said
-	case "-":
-		return shared{a.stdout}, nil
+	case a.isOutput(path):
+		return copying.Stream(ctx, a.stdout), nil
+	case isFile(path, a.stderr):
+		return copying.Stream(ctx, a.stderr), nil
 	}
-	f, err := os.Create(path)
-	if err != nil {
-		return nil, copying.Explain("write", path, err)
-	}
-	return f, nil
+	return copying.NewManifest(ctx, path)
 }
-
-// shared is a file that others write to as well.
-type shared struct{ io.Writer }
-
-func (shared) Close() error { return nil }
 
 // summed is the last line about many files.
 func summed(from, to string, s tree.Summary) string {

@@ -77,6 +77,7 @@ type draft struct {
 	copier *copier
 	path   string // of the file that it becomes
 	file   *os.File
+	made   fs.FileMode // to be made with
 	mode   fs.FileMode // to have in the end; 0: as it was made
 	sum    string
 	done   bool
@@ -85,43 +86,70 @@ type draft struct {
 // newDraft creates the file beside the one that it becomes, so that what can't
 // be written is known before anything is asked for.
 func (c *copier) newDraft(ctx context.Context) (target, error) {
-	path := c.to.Path
-	if resolved, err := filepath.EvalSymlinks(path); err == nil {
-		path = resolved // the link stays
-	}
-	d := &draft{copier: c, path: path}
-	made := fs.FileMode(0o666) // less the umask, as for any new file
-	if info, err := os.Stat(c.from.Path); c.from.Kind == place.File && err == nil {
-		made = info.Mode().Perm()
-	}
-	old, err := await(ctx, func() (*os.File, error) { return os.OpenFile(path, os.O_WRONLY, 0) })
+	d, stream, err := c.locate(ctx)
 	switch {
-	case errors.Is(err, fs.ErrNotExist):
 	case err != nil:
 		return nil, err
-	default:
-		info, err := old.Stat()
-		if err == nil && !info.Mode().IsRegular() {
-			return device{sink{c, old}}, nil
-		}
-		_ = old.Close()
-		if err != nil {
-			return nil, err
-		}
-		made, d.mode = 0o600, info.Mode().Perm()
+	case stream != nil:
+		return device{sink{c, stream}}, nil
+	case c.from.Kind == place.Web:
+		return c.newFetch(d, d.made)
+	case c.from.Kind == place.Object:
+		return c.newPull(d, d.made)
 	}
-	switch c.from.Kind {
-	case place.Web:
-		return c.newFetch(d, made)
-	case place.Object:
-		return c.newPull(d, made)
-	default:
-	}
-	d.file, err = os.OpenFile(besides(path), os.O_RDWR|os.O_CREATE|os.O_EXCL, made)
+	d.file, err = os.OpenFile(besides(d.path), os.O_RDWR|os.O_CREATE|os.O_EXCL, d.made)
 	if err != nil {
 		return nil, err
 	}
 	return d, nil
+}
+
+// locate finds out what there is to write to: a file, of which the draft is still
+// to be made, or a device or a pipe, which it opens.
+func (c *copier) locate(ctx context.Context) (*draft, *os.File, error) {
+	d := &draft{copier: c, path: resolve(c.to.Path), made: 0o666} // less the umask, as for any new file
+	if info, err := os.Stat(c.from.Path); c.from.Kind == place.File && err == nil {
+		d.made = info.Mode().Perm()
+	}
+	old, err := await(ctx, func() (*os.File, error) { return os.OpenFile(d.path, os.O_WRONLY, 0) })
+	if errors.Is(err, fs.ErrNotExist) {
+		return d, nil, nil
+	}
+	if err != nil {
+		return nil, nil, err
+	}
+	info, err := old.Stat()
+	if err == nil && !info.Mode().IsRegular() {
+		return nil, old, nil
+	}
+	_ = old.Close()
+	if err != nil {
+		return nil, nil, err
+	}
+	d.made, d.mode = 0o600, info.Mode().Perm()
+	return d, nil, nil
+}
+
+// resolve returns the path of the file that links lead to, which stay. There may be
+// no such file yet.
+func resolve(path string) string {
+	if end, err := filepath.EvalSymlinks(path); err == nil {
+		return end
+	}
+	if _, err := os.Stat(path); !errors.Is(err, fs.ErrNotExist) {
+		return path // as the link to a pipe, which is no path
+	}
+	for range 40 { // as many as Linux follows
+		next, err := os.Readlink(path)
+		if err != nil {
+			break
+		}
+		if !filepath.IsAbs(next) {
+			next = filepath.Join(filepath.Dir(path), next)
+		}
+		path = next
+	}
+	return path
 }
 
 // besides returns a name for a file that becomes path.

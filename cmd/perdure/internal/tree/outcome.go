@@ -12,7 +12,6 @@ import (
 	"github.com/aws/smithy-go"
 
 	"github.com/seed-0f2c7998/perdure/circuit"
-	"github.com/seed-0f2c7998/perdure/cmd/perdure/internal/copying"
 	"github.com/seed-0f2c7998/perdure/cmd/perdure/internal/exit"
 	"github.com/seed-0f2c7998/perdure/retry"
 )
@@ -77,9 +76,9 @@ func (r *run) record(e Entry, err error) {
 			r.failures = append(r.failures, name(e))
 		}
 	}
-	if r.Manifest != nil && r.unwritten == nil {
-		line, _ := json.Marshal(e) // it is strings and numbers
-		_, r.unwritten = r.Manifest.Write(append(line, '\n'))
+	if r.Manifest != nil {
+		line, _ := json.Marshal(e)                  // it is strings and numbers
+		_, _ = r.Manifest.Write(append(line, '\n')) // whoever gave it knows of its errors
 	}
 	if r.Done != nil && !errors.Is(err, errUntried) {
 		r.Done(e)
@@ -105,8 +104,6 @@ func (r *run) end(cause error) error {
 		return &stopped{cause, fmt.Sprintf("%d of %d files are left", r.summary.Untried, total)}
 	case cause != nil:
 		return cause
-	case r.unwritten != nil:
-		return copying.Explain("write", "the manifest", r.unwritten)
 	case r.summary.Failed == 0:
 		return nil
 	}

@@ -24,7 +24,7 @@ type Job struct {
 
 	Link     *copying.Job // endpoint, policy, and who is told of retries; its Source and Destination are not used
 	Parallel int          // files at a time; 0 is 16
-	Manifest io.Writer    // gets an Entry a line, as JSON; nil: nobody asks
+	Manifest io.Writer    // gets an Entry a line, as JSON, in one Write each; its errors are not the job's. nil: nobody asks
 
 	// Done is told of each file, and Progress how far it has come; nil: nobody asks.
 	// Done is called by one goroutine at a time, Progress by several at once.
@@ -64,7 +64,6 @@ type run struct {
 	summary   Summary  // guarded by mu, as what follows
 	failures  []string // the first of them
 	permanent bool     // one of them would fail again
-	unwritten error    // what is wrong with the manifest
 }
 
 // Run copies. It returns nil if all is there, and otherwise an error that package

@@ -1,0 +1,136 @@
+//go:build unix
+
+package main
+
+import (
+	"bytes"
+	"context"
+	"fmt"
+	"net/http"
+	"os"
+	"path/filepath"
+	"strings"
+	"syscall"
+	"testing"
+	"time"
+
+	"github.com/seed-0f2c7998/perdure/cmd/perdure/internal/exit"
+	"github.com/seed-0f2c7998/perdure/s3test"
+)
+
+// someFiles makes n of them, with names that are long.
+func someFiles(t *testing.T, n int) string {
+	t.Helper()
+	dir := t.TempDir()
+	for i := range n {
+		if err := os.WriteFile(filepath.Join(dir, fmt.Sprintf("%03d-%s.csv", i, strings.Repeat("x", 200))), []byte("0,16\n"), 0o600); err != nil {
+			t.Fatal(err)
+		}
+	}
+	return dir
+}
+
+// A copy that is interrupted among its files still says in the manifest what became of each.
+func TestManifestOfAnInterruptedCopy(t *testing.T) {
+	s := startTestServers(t)
+	s.store.Script(func(r s3test.Request) s3test.Fault {
+		if r.Method == http.MethodPut && strings.Contains(r.Path, "/003-") {
+			return s3test.SlowAnswer(time.Hour)
+		}
+		return s3test.Fault{}
+	})
+	manifest := filepath.Join(t.TempDir(), "m.jsonl")
+	if err := os.WriteFile(manifest, []byte("what was there\n"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	var log bytes.Buffer
+	c := command(t, s.environ(t.TempDir()), "copy", "-r", someFiles(t, 8), "s3://bikes/raw", "--manifest", manifest, "--parallel", "1")
+	c.Stderr = &log
+	start(t, c)
+	eventually(t, "it has come to the fourth file", func() bool { return s.store.Count(http.MethodPut, "/bikes/raw/003-") > 0 })
+	if old, err := os.ReadFile(manifest); err != nil || string(old) != "what was there\n" {
+		t.Errorf("under way the manifest is %.60q (%v), want it as it was", old, err)
+	}
+	if err := c.Process.Signal(os.Interrupt); err != nil {
+		t.Fatal(err)
+	}
+	interrupted(t, c, &log, 130)
+	copied := 0
+	all := entries(t, manifest)
+	for _, action := range all {
+		if action == "copied" {
+			copied++
+		}
+	}
+	if len(all) != 8 || copied != 3 {
+		t.Errorf("the manifest tells of %d files, %d of them copied, want 8 and 3: %v\n%s", len(all), copied, all, &log)
+	}
+}
+
+// A copy that is killed leaves the manifest as it was.
+func TestManifestOfAKilledCopy(t *testing.T) {
+	s := startTestServers(t)
+	s.store.Script(func(r s3test.Request) s3test.Fault {
+		if r.Method == http.MethodPut && strings.Contains(r.Path, "/003-") {
+			return s3test.SlowAnswer(time.Hour)
+		}
+		return s3test.Fault{}
+	})
+	manifest := filepath.Join(t.TempDir(), "m.jsonl")
+	if err := os.WriteFile(manifest, []byte("what was there\n"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	c := start(t, command(t, s.environ(t.TempDir()), "copy", "-r", someFiles(t, 8), "s3://bikes/raw", "--manifest", manifest, "--parallel", "1"))
+	eventually(t, "it has come to the fourth file", func() bool { return s.store.Count(http.MethodPut, "/bikes/raw/003-") > 0 })
+	_ = c.Process.Kill()
+	_ = c.Wait()
+	if old, err := os.ReadFile(manifest); err != nil || string(old) != "what was there\n" {
+		t.Errorf("the manifest is %.60q (%v), want it as it was", old, err)
+	}
+}
+
+// A pipe that nobody opens, or nobody reads, keeps no copy from being interrupted.
+func TestManifestThatNobodyReads(t *testing.T) {
+	for name, opened := range map[string]bool{"opened": true, "not opened": false} {
+		t.Run(name, func(t *testing.T) {
+			s := startTestServers(t)
+			s.setenv(t.TempDir(), t.Setenv)
+			pipe := filepath.Join(t.TempDir(), "pipe")
+			if err := syscall.Mkfifo(pipe, 0o600); err != nil {
+				t.Fatal(err)
+			}
+			r, err := os.OpenFile(pipe, os.O_RDONLY|syscall.O_NONBLOCK, 0)
+			if err != nil {
+				t.Fatal(err)
+			}
+			defer func() { _ = r.Close() }()
+			if !opened {
+				_ = r.Close()
+			}
+			log, err := os.Create(filepath.Join(t.TempDir(), "log"))
+			if err != nil {
+				t.Fatal(err)
+			}
+			defer func() { _ = log.Close() }()
+			files := someFiles(t, 300)
+			ctx, interrupt := context.WithCancelCause(t.Context())
+			ended := make(chan int, 1)
+			go func() {
+				a := &app{stdin: os.Stdin, stdout: log, stderr: log, environ: os.Environ()}
+				ended <- a.main(ctx, []string{"copy", "-r", files, "s3://bikes/raw", "--manifest", pipe})
+			}()
+			if opened { // more lines than it holds
+				eventually(t, "files are copied", func() bool { return s.store.Count(http.MethodPut, "") > 100 })
+			}
+			interrupt(&exit.Interrupted{Signal: os.Interrupt})
+			select {
+			case code := <-ended:
+				if code != 130 {
+					t.Errorf("exit code %d, want 130", code)
+				}
+			case <-time.After(20 * time.Second):
+				t.Fatal("it does not end")
+			}
+		})
+	}
+}
