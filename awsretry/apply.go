@@ -55,7 +55,6 @@ type Options struct {
 	Breakers *circuit.Config
 
 	// Registry holds those breakers; nil: one for this Options' clients alone.
-	// A breaker in it is never forgotten.
 	Registry *circuit.Registry
 }
 

@@ -5,6 +5,9 @@ import (
 	"maps"
 	"slices"
 	"sync"
+	"sync/atomic"
+	"time"
+	"weak"
 
 	"github.com/seed-0f2c7998/perdure/internal/setting"
 )
@@ -12,18 +15,37 @@ import (
 // A Registry holds one breaker for each name: for code that meets its keys as
 // it goes, as a client does with hosts. The zero Registry is ready for use, and
 // safe for concurrent use.
+//
+// Names may go on coming, as those of customers' hosts do. A Registry of more
+// than a thousand breakers forgets those that nobody else holds and nobody has
+// asked for while at least a thousand others came: at once if there is nothing to
+// know of them, after an hour whatever they have counted, and never while they
+// refuse calls. The next one of that name begins anew, also with its figures; but
+// what is in a Config's Store stays there, and a [Memory] keeps all.
 type Registry struct {
-	mu       sync.RWMutex
-	breakers map[string]*Breaker // guarded by mu
+	mu      sync.RWMutex
+	entries map[string]*entry // guarded by mu
+	sweepAt int               // how many entries there are then; guarded by mu
 }
+
+// An entry is a name's breaker.
+type entry struct {
+	breaker *Breaker              // nil: it is let go; guarded by the Registry's mu, as what follows
+	weak    weak.Pointer[Breaker] // to one that is let go, for as long as somebody else holds it
+	seen    time.Time             // when it was last found to be used
+	used    atomic.Bool           // it has been asked for since
+}
+
+const (
+	keepAll  = 1000      // a Registry of so many forgets nothing
+	keepIdle = time.Hour // how long one is kept that has counted something
+)
 
 // Get returns the breaker of that name, made at first use. Asking for it with
 // a Config that behaves differently is an error, and so is a Config that is
 // not valid: a [*ConfigError]. Config.Observe counts only when it is made.
 func (r *Registry) Get(name string, c Config) (*Breaker, error) {
-	r.mu.RLock()
-	b := r.breakers[name]
-	r.mu.RUnlock()
+	b := r.known(name)
 	if b == nil {
 		var err error
 		if b, err = r.add(name, c); err != nil {
@@ -36,23 +58,86 @@ func (r *Registry) Get(name string, c Config) (*Breaker, error) {
 	return b, nil
 }
 
-// add makes the breaker of that name unless another goroutine just has.
+// known returns the breaker of that name, or nil if it is let go, or none.
+func (r *Registry) known(name string) *Breaker {
+	r.mu.RLock()
+	defer r.mu.RUnlock()
+	e := r.entries[name]
+	if e == nil {
+		return nil
+	}
+	if !e.used.Load() { // all callers write to it once
+		e.used.Store(true)
+	}
+	return e.breaker
+}
+
+// add makes the breaker of that name unless another goroutine just has, or
+// somebody still holds it.
 func (r *Registry) add(name string, c Config) (*Breaker, error) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	if b := r.breakers[name]; b != nil {
-		return b, nil
+	e := r.entries[name]
+	if e == nil {
+		e = new(entry)
 	}
-	b := New(name, c)
-	if b.err != nil {
-		return nil, b.err
+	b := e.held()
+	if b == nil {
+		if b = New(name, c); b.err != nil {
+			return nil, b.err
+		}
 	}
-	if r.breakers == nil {
-		r.breakers = make(map[string]*Breaker)
+	if len(r.entries) >= max(r.sweepAt, keepAll) {
+		r.sweep()
 	}
-	r.breakers[name] = b
+	if r.entries == nil {
+		r.entries = make(map[string]*entry)
+	}
+	e.breaker = b
+	e.used.Store(true)
+	r.entries[name] = e
 	return b, nil
 }
+
+// held returns the entry's breaker, or nil if nobody holds it.
+func (e *entry) held() *Breaker {
+	if e.breaker != nil {
+		return e.breaker
+	}
+	return e.weak.Value()
+}
+
+// sweep lets go what need not be kept. As many have come since the last sweep as
+// it left, so that it costs little for each. r.mu is held.
+func (r *Registry) sweep() {
+	now, kept := time.Now(), 0
+	for name, e := range r.entries {
+		if e.used.Swap(false) {
+			e.seen = now
+		} else if b := e.breaker; b != nil && (b.blank() || now.Sub(e.seen) >= keepIdle && !b.refuses()) {
+			e.breaker, e.weak = nil, weak.Make(b)
+		}
+		switch {
+		case e.breaker != nil:
+			kept++
+		case e.weak.Value() == nil:
+			delete(r.entries, name)
+		}
+	}
+	r.sweepAt = len(r.entries) + max(kept, keepAll)
+}
+
+// blank reports whether there is nothing to know of b, but for figures and for
+// what its budget holds above that of a new one.
+func (b *Breaker) blank() bool {
+	c := b.cell.Load()
+	calls, _, _ := b.window.counts(c)
+	balance, on := b.Balance()
+	return word(c.Breaker.Load()).healthy() && c.Held().IsZero() && calls == 0 && (!on || balance >= Token)
+}
+
+// refuses reports whether b refuses calls now, or has them wait.
+func (b *Breaker) refuses() bool { return b.Peek() != nil || !b.NotBefore().IsZero() }
 
 // conflict says what in c is not as in the breaker of that name.
 func (b *Breaker) conflict(c Config) error {
@@ -68,9 +153,11 @@ func (b *Breaker) conflict(c Config) error {
 func (r *Registry) All() []*Breaker {
 	r.mu.RLock()
 	defer r.mu.RUnlock()
-	all := make([]*Breaker, 0, len(r.breakers))
-	for _, name := range slices.Sorted(maps.Keys(r.breakers)) {
-		all = append(all, r.breakers[name])
+	all := make([]*Breaker, 0, len(r.entries))
+	for _, name := range slices.Sorted(maps.Keys(r.entries)) {
+		if b := r.entries[name].held(); b != nil {
+			all = append(all, b)
+		}
 	}
 	return all
 }

@@ -1,0 +1,161 @@
+package circuit
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"runtime"
+	"sync"
+	"testing"
+	"testing/synctest"
+	"time"
+)
+
+// crowd asks for n breakers of names that nobody asks for again, and has memory
+// collected that nobody holds.
+func crowd(t *testing.T, r *Registry, c Config, from, n int) {
+	t.Helper()
+	for i := range n {
+		if _, err := r.Get(fmt.Sprintf("customer-%d", from+i), c); err != nil {
+			t.Fatal(err)
+		}
+	}
+	runtime.GC()
+}
+
+func registered(r *Registry, name string) *Breaker {
+	for _, b := range r.All() {
+		if b.Name() == name {
+			return b
+		}
+	}
+	return nil
+}
+
+// A registry used to keep every breaker for ever.
+func TestRegistryForgetsWhatNobodyNeeds(t *testing.T) {
+	for name, c := range map[string]Config{
+		"plain": {}, "window": {Window: time.Minute, FailureRatio: 0.5}, "budget": {Budget: 10},
+	} {
+		var r Registry
+		c = quiet(c)
+		const all = 20_000
+		for i := 0; i < all; i += 2_000 {
+			crowd(t, &r, c, i, 2_000)
+		}
+		if n := len(r.All()); n > 8*keepAll {
+			t.Errorf("%s: of %d breakers that nobody holds %d are kept", name, all, n)
+		}
+		crowd(t, &r, c, all, 2*keepAll)
+		if n := len(r.All()); n > 5*keepAll {
+			t.Errorf("%s: of %d breakers that nobody holds %d are kept", name, all, n)
+		}
+	}
+}
+
+// All are kept of a registry as most are.
+func TestSmallRegistryForgetsNothing(t *testing.T) {
+	var r Registry
+	crowd(t, &r, quiet(Config{}), 0, keepAll)
+	crowd(t, &r, quiet(Config{}), 0, keepAll)
+	if n := len(r.All()); n != keepAll {
+		t.Errorf("of %d breakers %d are left", keepAll, n)
+	}
+}
+
+// There are never two breakers of one name.
+func TestRegistryKnowsWhatSomebodyHolds(t *testing.T) {
+	var r Registry
+	c := quiet(Config{})
+	held, err := r.Get("payments", c)
+	if err != nil {
+		t.Fatal(err)
+	}
+	crowd(t, &r, c, 0, 10*keepAll)
+	if got := registered(&r, "payments"); got != held {
+		t.Errorf("All has %p, somebody holds %p", got, held)
+	}
+	if got, err := r.Get("payments", c); got != held {
+		t.Errorf("a second breaker of one name: %p, %v, want %p", got, err, held)
+	}
+	if _, err := r.Get("payments", quiet(Config{FailureThreshold: 3})); err == nil {
+		t.Error("other settings are no error")
+	}
+}
+
+// What a breaker has learnt is kept for an hour, and while it refuses calls.
+func TestRegistryKeepsWhatIsKnown(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		var r Registry
+		c := quiet(Config{Budget: 10, RecoveryTimeout: time.Minute})
+		put := func(name string, do func(*Breaker)) {
+			b, err := r.Get(name, c)
+			if err != nil {
+				t.Fatal(err)
+			}
+			do(b)
+		}
+		fails := func(n int) func(*Breaker) {
+			return func(b *Breaker) {
+				for range n {
+					_ = b.Do(t.Context(), func(context.Context) error { return errors.New("no") })
+				}
+			}
+		}
+		put("failing", fails(4))
+		put("open", fails(5))
+		put("isolated", (*Breaker).Isolate)
+		put("held off", func(b *Breaker) { b.HoldUntil(time.Now().Add(3 * time.Hour)) })
+		put("spent", func(b *Breaker) { b.Withdraw(Token) })
+		put("used", func(*Breaker) {})
+		lives := func(when string, want map[string]bool) {
+			t.Helper()
+			for name, want := range want {
+				if got := registered(&r, name) != nil; got != want {
+					t.Errorf("%s, %s is known: %v, want %v", when, name, got, want)
+				}
+			}
+		}
+		lives("at first", map[string]bool{"used": true})
+		crowd(t, &r, c, 0, 5*keepAll)
+		lives("at once", map[string]bool{"failing": true, "open": true, "isolated": true, "held off": true, "spent": true, "used": false})
+		put("failing", fails(1))
+		if b := registered(&r, "failing"); b.State() != Open {
+			t.Errorf("after 4 failures and 1 it is %v, want open", b.State())
+		}
+		<-time.After(keepIdle + time.Minute)
+		crowd(t, &r, c, 10*keepAll, 10*keepAll)
+		<-time.After(keepIdle + time.Minute)
+		crowd(t, &r, c, 30*keepAll, 10*keepAll)
+		lives("after hours", map[string]bool{"failing": false, "open": false, "isolated": true, "held off": true, "spent": false})
+		<-time.After(keepIdle)
+		crowd(t, &r, c, 50*keepAll, 10*keepAll)
+		lives("in the end", map[string]bool{"isolated": true, "held off": false})
+	})
+}
+
+// Breakers come and go while others are asked for.
+func TestRegistryForgetsBesideItsUse(t *testing.T) {
+	var r Registry
+	c := quiet(Config{})
+	var all sync.WaitGroup
+	for g := range 8 {
+		all.Go(func() {
+			for i := range 5 * keepAll {
+				if _, err := r.Get(fmt.Sprintf("customer-%d-%d", g%4, i), c); err != nil {
+					t.Error(err)
+				}
+				b, err := r.Get("payments", c)
+				if err != nil {
+					t.Error(err)
+				}
+				b.RecordFailure()
+			}
+		})
+	}
+	all.Wait()
+	b, _ := r.Get("payments", c)
+	if b.State() == Closed {
+		t.Error("failures of one name have gone to several breakers")
+	}
+}
