@@ -1,0 +1,146 @@
+package circuit
+
+import (
+	"math/rand/v2"
+	"time"
+
+	"github.com/seed-0f2c7998/perdure/internal/cell"
+)
+
+// apply makes the step for e, and returns the word that it led to.
+func (b *Breaker) apply(e event) (word, bool) { return b.applyFor(e, Reason{}) }
+
+// applyFor is apply with the reason of a verdict.
+func (b *Breaker) applyFor(e event, why Reason) (word, bool) {
+	if b == nil || b.err != nil {
+		return 0, false
+	}
+	for {
+		m := b.plan(e)
+		if m.next == m.old {
+			return m.old, m.admitted
+		}
+		if m.admitted && m.next.state() == HalfOpen && !b.store.Grant(b.name, time.Duration(b.rules.lease)*time.Millisecond) {
+			return m.old, false
+		}
+		if b.make(m, why) {
+			return m.next, m.admitted
+		}
+	}
+}
+
+// A move is a step that a breaker is about to make.
+type move struct {
+	cell      *cell.Cell
+	signal    signal
+	old, next word
+	admitted  bool
+	now       time.Time
+}
+
+// plan returns the step for e.
+func (b *Breaker) plan(e event) move {
+	// The word comes first: read the other way round, another goroutine may
+	// set an instant in between that seems to lie too far ahead.
+	m := move{cell: b.cell.Load(), signal: e.signal}
+	m.old = word(m.cell.Breaker.Load())
+	m.now = time.Now()
+	if b.window.length > 0 {
+		align(m.now)
+	}
+	e.now, e.begin, e.u = floor(m.now), ceil(m.now), rand.Float64()
+	m.next, m.admitted = b.rules.step(m.old, e)
+	return m
+}
+
+// swap puts the word after m in the place of the one before it, if that is
+// still there.
+func (m *move) swap() bool { return m.cell.Breaker.CompareAndSwap(uint64(m.old), uint64(m.next)) }
+
+// turns reports whether m changes the state.
+func (m *move) turns() bool { return m.old.state() != m.next.state() }
+
+// make makes m, unless the word has changed since, and does what follows from it.
+func (b *Breaker) make(m move, why Reason) bool {
+	var t Transition
+	made := false
+	if m.turns() {
+		t, made = b.turn(m, why)
+	} else {
+		made = m.swap()
+	}
+	switch {
+	case !made:
+		return false
+	case m.signal == acquire && m.next.state() == HalfOpen:
+		signs(m.cell, m.next)
+	case m.signal == cancel:
+		b.store.Dropped(b.name)
+	}
+	if m.turns() {
+		b.report(t)
+	}
+	return true
+}
+
+// turn makes m, which changes the state, and tells the store, before another
+// change can be made here.
+func (b *Breaker) turn(m move, why Reason) (t Transition, made bool) {
+	b.cell.Lock()
+	defer b.cell.Unlock()
+	if made = m.swap(); made {
+		t = b.changed(m, why)
+	}
+	return t, made
+}
+
+// obey puts the breaker in the state that those who share it have agreed on.
+func (b *Breaker) obey(agreed cell.Ask) {
+	if t, changed := b.obeyed(agreed); changed {
+		b.report(t)
+	}
+}
+
+// obeyed is obey without the report, for which nothing may be locked.
+func (b *Breaker) obeyed(agreed cell.Ask) (t Transition, changed bool) {
+	b.cell.Lock()
+	defer b.cell.Unlock()
+	o, due := agreed()
+	for due {
+		m := b.plan(event{signal: told, state: State(o.State), until: ceil(o.Until), mild: o.Mild})
+		if due = !m.swap(); !due && m.turns() {
+			return b.changed(m, Reason{code: Agreed}), true
+		}
+	}
+	return t, false
+}
+
+// changed does what follows from a change of state, which was made.
+func (b *Breaker) changed(m move, why Reason) Transition {
+	c, from, to := m.cell, m.old.state(), m.next.state()
+	if why.code == Unknown {
+		why = reason(&b.rules, m.old, m.signal)
+	}
+	c.Since.Store(m.now.UnixNano())
+	c.Reason.Store(why.pack())
+	if why.code == ByHand {
+		c.SetByHand(m.now, uint8(to))
+	}
+	switch to {
+	case Open:
+		c.Trips.Add(1)
+	case Closed:
+		b.window.clear(c)
+	case HalfOpen, Isolated:
+	}
+	t := Transition{Name: b.name, From: from, To: to, Reason: why, At: m.now, ObserveOnly: b.config.ObserveOnly}
+	if to == Open {
+		t.RetryAt = b.refusal(m.next, floor(m.now)).RetryAt
+	}
+	if m.signal != told {
+		b.store.Changed(b.name, cell.Change{
+			From: uint8(from), To: uint8(to), Until: b.end(m.next, floor(m.now)), Reason: why.pack(), ByHand: why.code == ByHand,
+		})
+	}
+	return t
+}
