@@ -17,57 +17,6 @@ import (
 	"github.com/seed-0f2c7998/perdure/awsretry/internal/sum"
 )
 
-// GetFile writes the object to the file of that path. It is written under
-// another name in the same directory and renamed when it is whole, compared by
-// checksum, and on the disk: whatever happens, the path has the new file or what
-// it had before. A large object is fetched in pieces, some at a time; one that
-// changes meanwhile is fetched anew.
-func (s *Store) GetFile(ctx context.Context, bucket, key, path string, o GetOptions) (object Object, err error) {
-	create := atomicfile.Reopen
-	if o.State == "" {
-		create = atomicfile.Create
-	}
-	f, err := create(path)
-	if err != nil {
-		return object, wrap("get", bucket, key, err)
-	}
-	if object, err = s.GetTo(ctx, bucket, key, f, o); err == nil {
-		err = atomicfile.Install(f, path)
-		if _, ours := errors.AsType[*Error](err); !ours {
-			err = wrap("get", bucket, key, err)
-		}
-	}
-	switch {
-	case err == nil && o.State != "":
-		_ = os.Remove(o.State) // what is left of it is found out at the next use
-	case err != nil && o.State != "":
-		_ = f.Close()
-	case err != nil:
-		atomicfile.Discard(f)
-	}
-	return object, err
-}
-
-// GetTo writes the object to f, which is open for reading and writing, from its
-// beginning on: as GetFile does, but when it is to be synced, closed, renamed or
-// removed is the caller's to say, and so it is with the file of o.State, which
-// stays, and without which f holds nothing for the next GetTo.
-func (s *Store) GetTo(ctx context.Context, bucket, key string, f *os.File, o GetOptions) (object Object, err error) {
-	d := &download{store: s, bucket: bucket, key: key, o: o, file: f}
-	d.buffers.New = func() any { return new([bufferSize]byte) }
-	if o.State != "" {
-		if d.state, err = journal.Recall(o.State, journal.Head{Endpoint: s.endpoint, Bucket: bucket, Key: key}, false); err != nil {
-			return object, wrap("get", bucket, key, err)
-		}
-		defer d.state.Close()
-	}
-	object, err = d.run(ctx)
-	if _, ours := errors.AsType[*Error](err); !ours {
-		err = wrap("get", bucket, key, err)
-	}
-	return object, err
-}
-
 // A download is one GetTo.
 //
 // The first answer tells what the object is, and goes on to bring its pieces

@@ -19,29 +19,6 @@ import (
 	"github.com/seed-0f2c7998/perdure/retry"
 )
 
-// GetOptions say which bytes are meant. The zero value asks for the object as it
-// is now.
-type GetOptions struct {
-	VersionID string
-
-	// State, if set, is the path of a file that remembers a download in pieces, so
-	// that the next GetFile of the same object to the same path, after a crash or
-	// a failure, fetches only what is missing, if the object is still the same.
-	// GetFile makes it, and removes it when the file is there; if it fails, what
-	// was fetched stays beside the path as a hidden file that ends in .part. One
-	// GetFile at a time may use it. Get and Open do not.
-	State string
-
-	// Resumed, if set, is told before anything is written how many bytes of those
-	// that State remembers are of use, and of how many in all (-1: not known): 0 if
-	// it is another object by now.
-	Resumed func(done, total int64)
-
-	// Progress, if set, is told how many bytes have come, and of how many (-1: not
-	// known), after each write. It is called by one goroutine at a time.
-	Progress func(done, total int64)
-}
-
 // A Reader is an object's bytes. When the connection breaks or stalls, it goes
 // on from the byte where that happened, as long as it is the same object; the
 // last Read says io.EOF only if the bytes are what the store says they are.
@@ -71,54 +48,6 @@ func (s *Store) Open(ctx context.Context, bucket, key string, o GetOptions) (*Re
 		return nil, wrap("get", bucket, key, err)
 	}
 	return r, nil
-}
-
-// Get writes the object to w. If it fails, w may have got some of the bytes.
-// See [Store.Open].
-func (s *Store) Get(ctx context.Context, bucket, key string, w io.Writer, o GetOptions) (Object, error) {
-	r, err := s.Open(ctx, bucket, key, o)
-	if err != nil {
-		return Object{}, err
-	}
-	defer func() { _ = r.Close() }()
-	m := &meter{w: w, total: r.object.Size, progress: o.Progress}
-	_, err = io.CopyBuffer(plain{m}, r, bufferFor(r.object.Size))
-	if _, ours := errors.AsType[*Error](err); err != nil && !ours {
-		err = wrap("get", bucket, key, err)
-	}
-	return r.Object(), err
-}
-
-// plain is a writer whose other methods are hidden: it is written to from one
-// buffer.
-type plain struct{ io.Writer }
-
-// A meter counts what is written.
-type meter struct {
-	w           io.Writer
-	done, total int64
-	progress    func(done, total int64)
-}
-
-func (m *meter) Write(p []byte) (int, error) {
-	n, err := m.w.Write(p)
-	m.done += int64(n)
-	if m.progress != nil {
-		m.progress(m.done, m.total)
-	}
-	return n, err
-}
-
-// bufferSize is that of what is read at a time.
-const bufferSize = 256 << 10
-
-// bufferFor returns what an object of that size, -1 if it is not known, is read
-// into: small ones come in great numbers.
-func bufferFor(size int64) []byte {
-	if size < 0 {
-		size = bufferSize
-	}
-	return make([]byte, min(size+1, bufferSize))
 }
 
 // Object returns what the store says of the object. Verified is empty until
