@@ -12,6 +12,8 @@ import (
 	"testing"
 	"time"
 
+	"github.com/aws/aws-sdk-go-v2/aws"
+
 	"github.com/seed-0f2c7998/perdure/awsretry/objects"
 	"github.com/seed-0f2c7998/perdure/circuit"
 	"github.com/seed-0f2c7998/perdure/retry"
@@ -49,6 +51,35 @@ func TestPutTellsWhatIsThere(t *testing.T) {
 	want := report{"resumed 10485760/" + size, "10485760/" + size, "10485760/" + size, "15728640/" + size, size + "/" + size}
 	if !slices.Equal(told, want) {
 		t.Errorf("it told %q, want %q", told, want)
+	}
+}
+
+// What is secret in the URL of an endpoint does not stand in the file, and who has
+// another goes on all the same.
+func TestStateHoldsNoSecret(t *testing.T) {
+	server := start(t, s3test.Options{})
+	body, path := content(1, 16*mib), filepath.Join(t.TempDir(), "state")
+	for _, secret := range []string{"hunter2", "hunter3"} {
+		cfg := configFor(server)
+		cfg.BaseEndpoint = aws.String(strings.Replace(server.URL(), "://", "://user:"+secret+"@", 1))
+		store, err := objects.New(cfg, objects.Options{Policy: quick(), PartSize: 5 * mib, Parallel: 1})
+		if err != nil {
+			t.Fatal(err)
+		}
+		ctx, cancel := context.WithCancel(t.Context())
+		stop := func(done, _ int64) {
+			if secret == "hunter2" && done >= 5*mib {
+				cancel()
+			}
+		}
+		put, err := store.Put(ctx, bucket, "k", bytes.NewReader(body), objects.PutOptions{State: path, Progress: stop})
+		cancel()
+		switch text, _ := os.ReadFile(path); {
+		case secret == "hunter2" && (!errors.Is(err, context.Canceled) || bytes.Contains(text, []byte(secret)) || len(text) == 0):
+			t.Errorf("%v; the state is %q, want one without %s", err, text, secret)
+		case secret == "hunter3" && (err != nil || put.Size != 16*mib):
+			t.Errorf("%d bytes, %v; want %d", put.Size, err, 16*mib)
+		}
 	}
 }
 

@@ -32,6 +32,7 @@ import (
 	"github.com/seed-0f2c7998/perdure/awsretry/internal/sum"
 	"github.com/seed-0f2c7998/perdure/awsretry/internal/wire"
 	"github.com/seed-0f2c7998/perdure/circuit"
+	"github.com/seed-0f2c7998/perdure/internal/redact"
 	"github.com/seed-0f2c7998/perdure/retry"
 )
 
@@ -86,7 +87,7 @@ func (o Options) validate() error {
 // as the [*retry.Error] of an operation that was given up.
 type Store struct {
 	client   *s3.Client
-	endpoint string       // in state files; "": AWS's own
+	endpoint string       // in state files, without secrets; "": AWS's own
 	signed   bool         // bodies are: nothing else protects them on plain HTTP
 	customer bool         // objects have a key of the caller's, see WithCustomerKey
 	policy   retry.Policy // for what is more than a request: without breaker and AttemptTimeout, which requests have
@@ -129,7 +130,7 @@ func New(cfg aws.Config, o Options, options ...func(*s3.Options)) (*Store, error
 	s.client = s3.NewFromConfig(cfg, append([]func(*s3.Options){tuned}, options...)...)
 	final := s.client.Options()
 	s.signed = final.EndpointOptions.DisableHTTPS || strings.HasPrefix(strings.ToLower(aws.ToString(final.BaseEndpoint)), "http:")
-	s.endpoint = aws.ToString(final.BaseEndpoint)
+	s.endpoint = redact.String(aws.ToString(final.BaseEndpoint))
 	return s, nil
 }
 

@@ -123,9 +123,12 @@ func (c *copier) connectStore(ctx context.Context, preset, name string) (*object
 	store, err := objects.New(cfg, objects.Options{Policy: &p, Breakers: &breaker, Registry: c.Registry, Parallel: c.Parallel}, func(o *s3.Options) {
 		o.HTTPClient = countedClient{o.HTTPClient, &c.attempts}
 		c.Patience.Apply(o, c.Registry.All)
+		if c.EndpointURL != "" {
+			o.BaseEndpoint = &c.EndpointURL // which the environment's own for S3 would hide
+		}
 		c.endpoint = aws.ToString(o.BaseEndpoint)
 	})
-	if err != nil || c.CustomerKey == "" {
+	if err = cmp.Or(err, CheckEndpoint(ofEnvironment, c.endpoint)); err != nil || c.CustomerKey == "" {
 		return store, err
 	}
 	key, err := customerKey(c.CustomerKey)
@@ -152,14 +155,26 @@ func customerKey(path string) ([]byte, error) {
 	return key, nil
 }
 
+// ofEnvironment is what an endpoint is called that no flag has set.
+const ofEnvironment = "the endpoint URL of the AWS environment"
+
 // CheckEndpoint returns what is wrong with the URL of a store, which field names;
-// "" is AWS.
+// "" is AWS. What is secret in one would do nothing, and be written down.
 func CheckEndpoint(field, text string) error {
+	want := "an http or https URL, as http://localhost:9000"
 	u, err := url.Parse(text)
-	if text == "" || err == nil && u.Host != "" && (u.Scheme == "http" || u.Scheme == "https") {
+	switch {
+	case text == "":
+		return nil
+	case err != nil || u.Host == "" || u.Scheme != "http" && u.Scheme != "https":
+	case u.User != nil:
+		want += ", without user information: credentials are those of the AWS environment"
+	case u.RawQuery != "" || u.ForceQuery || u.Fragment != "":
+		want += ", without a query"
+	default:
 		return nil
 	}
-	return setting.Bad(field, redact.String(text), "an http or https URL, as http://localhost:9000")
+	return setting.Bad(field, redact.String(text), want)
 }
 
 // config reads the AWS environment. That there are credentials is found out
@@ -172,7 +187,7 @@ func (c *copier) config(ctx context.Context) (aws.Config, error) {
 	if c.EndpointURL != "" {
 		cfg.BaseEndpoint = aws.String(c.EndpointURL)
 	}
-	if err := CheckEndpoint("the endpoint URL of the AWS environment", aws.ToString(cfg.BaseEndpoint)); err != nil {
+	if err := CheckEndpoint(ofEnvironment, aws.ToString(cfg.BaseEndpoint)); err != nil {
 		return cfg, err
 	}
 	cfg.Region = cmp.Or(cfg.Region, "us-east-1")

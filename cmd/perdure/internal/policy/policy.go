@@ -213,6 +213,7 @@ func merge(preset string, entries []entry) (*Settings, error) {
 		}
 		s.source[e.Name] = e.source
 	}
+	s.Policy.Name = redact.String(s.Policy.Name) // it is written down, as a key
 	return s, s.validate()
 }
 

@@ -193,6 +193,7 @@ func (l *Look) Find(name string) (string, error) {
 	if !l.Exists() {
 		return "", fmt.Errorf("no circuit breakers yet: %s does not exist", l.Path)
 	}
+	name = redact.String(name) // as it was when the key was made
 	for _, key := range []string{name, Of(name)} {
 		if slices.Contains(l.Keys, key) {
 			return key, nil
@@ -202,7 +203,7 @@ func (l *Look) Find(name string) (string, error) {
 	if s := nearest(name, l.Keys); s != "" {
 		want += "; did you mean " + s + "?"
 	}
-	return "", setting.Bad("NAME", redact.String(name), want)
+	return "", setting.Bad("NAME", name, want)
 }
 
 // nearest returns the key that name may have been meant to be, with or without
