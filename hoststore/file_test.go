@@ -198,18 +198,41 @@ func TestLongAndManyKeys(t *testing.T) {
 
 func TestPathFollowsTheEnvironment(t *testing.T) {
 	home := t.TempDir()
-	for _, c := range []struct{ state, xdg, want string }{
-		{"/s", "/x", "/s/cells"},
-		{"", "/x", "/x/perdure/cells"},
-		{"", "relative", home + "/.local/state/perdure/cells"},
-		{"", "", home + "/.local/state/perdure/cells"},
+	for _, c := range []struct{ state, xdg, home, want string }{ // want is a path, or in the error
+		{"/s", "/x", home, "/s/cells"},
+		{"", "/x", home, "/x/perdure/cells"},
+		{"", "relative", home, home + "/.local/state/perdure/cells"},
+		{"", "", home, home + "/.local/state/perdure/cells"},
+		{"/s", "", "relative", "/s/cells"},
+		{"relative", "/x", home, `PERDURE_STATE is "relative": want an absolute path`},
+		{"~/state", "", home, `PERDURE_STATE is "~/state": want an absolute path`},
+		{"", "relative", "some/home", `the home directory is "some/home": want an absolute path`},
+		{"", "", "", "set PERDURE_STATE to a directory"},
 	} {
 		t.Setenv("PERDURE_STATE", c.state)
 		t.Setenv("XDG_STATE_HOME", c.xdg)
-		t.Setenv("HOME", home)
-		if got, err := hoststore.Path(); err != nil || got != c.want {
-			t.Errorf("PERDURE_STATE=%q XDG_STATE_HOME=%q: %q, %v; want %q", c.state, c.xdg, got, err, c.want)
+		t.Setenv("HOME", c.home)
+		got, err := hoststore.Path()
+		if bad := !strings.HasPrefix(c.want, "/"); bad && (err == nil || !strings.Contains(err.Error(), c.want)) || !bad && (err != nil || got != c.want) {
+			t.Errorf("PERDURE_STATE=%q XDG_STATE_HOME=%q HOME=%q: %q, %v; want %q", c.state, c.xdg, c.home, got, err, c.want)
 		}
+	}
+}
+
+// Without a place for the file, all goes on in memory: one warning, and no file in the directory that we are in.
+func TestRelativePath(t *testing.T) {
+	t.Chdir(t.TempDir())
+	t.Setenv("PERDURE_STATE", "state")
+	log := logged(t)
+	store := hoststore.Open("")
+	defer store.Close()
+	works(t, store)
+	works(t, store)
+	if lines := log.lines(); len(lines) != 1 || !strings.Contains(lines[0], "want an absolute path") {
+		t.Errorf("logged %q, want one line that says so", lines)
+	}
+	if made, err := os.ReadDir("."); err != nil || len(made) > 0 {
+		t.Errorf("made %v, %v", made, err)
 	}
 }
 

@@ -88,8 +88,14 @@ func Look(path string) (*Store, error) {
 // Path returns the path of the user's file: cells in the directory
 // PERDURE_STATE names, or else in perdure of the state directory that the XDG
 // Base Directory Specification has, ~/.local/state if XDG_STATE_HOME is not set.
+// A relative path would be another file in each directory that a process is
+// started in: there is none then, but of XDG_STATE_HOME, which counts as not set.
 func Path() (string, error) {
+	const instead = "set PERDURE_STATE to a directory"
 	if dir := os.Getenv("PERDURE_STATE"); dir != "" {
+		if !filepath.IsAbs(dir) {
+			return "", fmt.Errorf("no place for shared state: PERDURE_STATE is %q: want an absolute path", dir)
+		}
 		return filepath.Join(dir, "cells"), nil
 	}
 	if dir := os.Getenv("XDG_STATE_HOME"); filepath.IsAbs(dir) {
@@ -97,7 +103,10 @@ func Path() (string, error) {
 	}
 	home, err := os.UserHomeDir()
 	if err != nil {
-		return "", fmt.Errorf("no place for shared state: set PERDURE_STATE to a directory: %w", err)
+		return "", fmt.Errorf("no place for shared state: %s: %w", instead, err)
+	}
+	if !filepath.IsAbs(home) {
+		return "", fmt.Errorf("no place for shared state: %s: the home directory is %q: want an absolute path", instead, home)
 	}
 	return filepath.Join(home, ".local", "state", "perdure", "cells"), nil
 }

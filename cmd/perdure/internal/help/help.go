@@ -55,7 +55,7 @@ A number is seconds where a time is meant; 1500ms is understood as well.
 	}
 	b.WriteString(`
 Other variables:
-  PERDURE_STATE             directory of what processes share (~/.local/state/perdure)
+  PERDURE_STATE             directory of what processes share, an absolute path (~/.local/state/perdure)
   PERDURE_LOG_LEVEL         as --log-level
   PERDURE_DAGSTER           as run --dagster
   PERDURE_ATTEMPT           not read: run gives the number of the attempt to the command

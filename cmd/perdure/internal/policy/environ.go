@@ -1,6 +1,7 @@
 package policy
 
 import (
+	"path/filepath"
 	"slices"
 	"strings"
 
@@ -33,6 +34,8 @@ func fromEnviron(environ []string) (set []entry, config entry, warnings []string
 			set = append(set, entry{Parameter: p, text: text, source: variable})
 		case variable == "PERDURE_CONFIG":
 			config = entry{text: text, source: variable}
+		case variable == "PERDURE_STATE" && !filepath.IsAbs(text):
+			return nil, config, warnings, setting.Bad(variable, text, "an absolute path: a relative one is another directory for each command")
 		case !slices.Contains(others(), variable) && !strings.HasPrefix(name, "TEST"):
 			warnings = append(warnings, unknown(variable))
 		}
