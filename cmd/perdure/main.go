@@ -182,6 +182,9 @@ func completeWords(c *cobra.Command) {
 
 // start is called once the arguments are understood, before a command runs.
 func (a *app) start(c *cobra.Command) error {
+	if err := help.Filled(c); err != nil {
+		return err
+	}
 	if _, err := a.threshold(); err != nil {
 		return err
 	}

@@ -48,6 +48,7 @@ func secretRuns(s *testServers, moved string) []secretRun {
 		{"a page through a proxy", 69, []string{"copy", "http://absent.invalid/x", "x", "--max-attempts", "2"}, []string{"HTTP_PROXY=http://user:" + secret + "@127.0.0.1:1"}},
 		{"a page without a name", 64, []string{"copy", signed("/"), "s3://bikes"}, nil},
 		{"a URL that is none", 64, []string{"copy", "http://user:" + secret + "@host:x/?token=" + secret, "x"}, nil},
+		{"a URL that lacks a slash", 64, []string{"copy", "https:/user:" + secret + "@host/x?token=" + secret, "x"}, nil},
 		{"the wrong way", 64, []string{"copy", "hour.csv", signed("/x")}, nil},
 		{"a checksum that differs", 1, []string{"copy", signed("/whole.bin"), "whole", "--checksum", "md5:00000000000000000000000000000000"}, nil},
 		{"a page that is there later", 75, []string{"copy", signed("/later.bin"), "later"}, nil},

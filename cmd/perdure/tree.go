@@ -10,7 +10,6 @@ import (
 	"github.com/spf13/pflag"
 
 	"github.com/seed-0f2c7998/perdure/circuit"
-	"github.com/seed-0f2c7998/perdure/cmd/perdure/internal/checksum"
 	"github.com/seed-0f2c7998/perdure/cmd/perdure/internal/copying"
 	"github.com/seed-0f2c7998/perdure/cmd/perdure/internal/dagster"
 	"github.com/seed-0f2c7998/perdure/cmd/perdure/internal/exit"
@@ -47,8 +46,6 @@ func addCopyFlags(flags *pflag.FlagSet) *copyFlags {
 // check returns what is wrong with the flags.
 func (f *copyFlags) check(flags *pflag.FlagSet) error {
 	switch {
-	case flags.Changed("checksum") && f.checksum == "":
-		return setting.Bad("--checksum", "", checksum.Want)
 	case flags.Changed("sse-c-key") && f.sseKey == "":
 		return setting.Bad("--sse-c-key", "", "a file with a key")
 	case f.recursive && f.checksum != "":

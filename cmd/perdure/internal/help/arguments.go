@@ -94,6 +94,19 @@ func FlagError(c *cobra.Command, err error) error {
 	return err
 }
 
+// Filled refuses a flag that was given nothing, as one is by a variable that is
+// not set: it would be as if it were not there.
+func Filled(c *cobra.Command) error {
+	var err error
+	c.Flags().Visit(func(f *pflag.Flag) {
+		if f.Value.Type() == "string" && f.Value.String() == "" && err == nil {
+			kind, _ := pflag.UnquoteUsage(f)
+			err = setting.Bad("--"+f.Name, "", "a "+kind+", or no such flag")
+		}
+	})
+	return err
+}
+
 // refused is the error of a value that a flag does not take.
 func refused(invalid *pflag.InvalidValueError) error {
 	field := "--" + invalid.GetFlag().Name

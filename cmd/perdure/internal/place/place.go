@@ -7,6 +7,7 @@ import (
 	"os"
 	"path"
 	"path/filepath"
+	"slices"
 	"strings"
 	"unicode/utf8"
 
@@ -71,6 +72,9 @@ func parse(field, text, want string) (Place, error) {
 	case text == "-":
 		return Place{Kind: Stream, Text: text}, nil
 	case !found || strings.ContainsAny(scheme, `/\`):
+		if near := nearly(text); near != "" {
+			return Place{}, setting.Bad(field, near, "two slashes after the colon; a file of that name is ./"+near)
+		}
 		return FileAt(text), nil
 	}
 	switch strings.ToLower(scheme) {
@@ -88,6 +92,21 @@ func parse(field, text, want string) (Place, error) {
 		return Place{Kind: Object, Text: text, Bucket: bucket, Key: key}, nil
 	}
 	return bad(want)
+}
+
+// nearly returns text, without its secrets, if it was to be an address and lacks
+// slashes; "": it is the name of a file, if only of one that there is.
+func nearly(text string) string {
+	scheme, rest, found := strings.Cut(text, ":")
+	if _, err := os.Lstat(text); !found || err == nil || !slices.Contains([]string{"s3", "http", "https"}, strings.ToLower(scheme)) {
+		return ""
+	}
+	whole := scheme + "://"
+	rest = strings.TrimPrefix(redact.String(whole+strings.TrimPrefix(rest, "/")), whole)
+	if strings.HasPrefix(text, scheme+":/") {
+		rest = "/" + rest
+	}
+	return scheme + ":" + rest
 }
 
 // Parse returns the places of a copy, the destination with the name of the

@@ -27,6 +27,8 @@ func TestParse(t *testing.T) {
 		{"http://h/p/a.csv?page=2#x", dir, filepath.Join(dir, "a.csv")},
 		{"https://u:p@h/a%20b.csv?sig=s", "s3://b/", "s3://b/a b.csv"},
 		{"./http://x", "x", "x"}, // a path, odd as it is
+		{"x", "./s3:b", "./s3:b"},
+		{"x", "s3", "s3"},
 	} {
 		_, to, err := Parse(c.from, c.to)
 		if err != nil || to.String() != c.want {
@@ -43,6 +45,9 @@ func TestParseRefuses(t *testing.T) {
 		{"ftp://h/x", "x", "SRC"},
 		{"gs://b/x", "x", "SRC"},
 		{"x", "file:///x", "DST"},
+		{"https:/h/x", "x", "SRC"},
+		{"x", "s3:b", "DST"},
+		{"x", "S3:/b/x", "DST"},
 		{"http://", "x", "SRC"},
 		{"http:///x", "x", "SRC"},
 		{"http://h:port/x", "x", "SRC"},
