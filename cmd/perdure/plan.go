@@ -15,6 +15,7 @@ import (
 	"github.com/seed-0f2c7998/perdure/cmd/perdure/internal/policy"
 	"github.com/seed-0f2c7998/perdure/cmd/perdure/internal/report"
 	"github.com/seed-0f2c7998/perdure/internal/redact"
+	"github.com/seed-0f2c7998/perdure/internal/setting"
 )
 
 // planFlags are the flags of plan besides those of every policy.
@@ -45,7 +46,7 @@ at the latest, each takes its attempt_timeout.`,
 	}
 	flags := c.Flags()
 	flags.Var(policy.Ratio(&f.failureRate), "failure-rate", "`chance` that an attempt fails, above 0 and at most 1 (0.3)")
-	flags.StringVar(&f.svg, "svg", "", "write a picture to this `file`")
+	flags.StringVar(&f.svg, "svg", "", "write a picture to this `file`; - is standard output, which has no table then")
 	f.policy = policy.Add(flags)
 	return c
 }
@@ -57,7 +58,12 @@ func (a *app) plan(f *planFlags) error {
 	}
 	s.Policy.Name = report.Plain(redact.String(cmp.Or(s.Policy.Name, s.Preset)))
 	p := plan.Make(s.Policy, s.Breaker.Budget, cmp.Or(f.failureRate, 0.3))
-	if f.svg != "" {
+	switch {
+	case f.svg == "-" && a.json:
+		return setting.Bad("--svg", f.svg, "a file, where standard output has JSON")
+	case f.svg == "-":
+		return p.SVG(a.stdout)
+	case f.svg != "":
 		if err := writePicture(p, f.svg); err != nil {
 			return err
 		}
