@@ -214,7 +214,10 @@ func (s *Store) Clean(ctx context.Context, bucket, prefix string, age time.Durat
 	count := 0
 	for {
 		out, err := s.client.ListMultipartUploads(ctx, in)
-		if err != nil {
+		switch {
+		case wire.HasCode(err, "NoSuchUpload"): // some stores have no list, rather than an empty one
+			return count, nil
+		case err != nil:
 			return count, wrap("clean", bucket, prefix, err)
 		}
 		for _, u := range out.Uploads {
