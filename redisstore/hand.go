@@ -51,6 +51,13 @@ func (m *mirror) rule(here memo, now time.Time) ruling {
 // clocks that count milliseconds.
 const rounding = 2 * time.Millisecond
 
+// echoes reports whether what was last set by hand in the fleet is what was set
+// here, as far as that matters: by a process that was killed before it had its
+// answer, say. Then the host goes on remembering it, for a server that forgets.
+func (m *mirror) echoes(here memo) bool {
+	return m.view.byHand && m.view.state == here.state
+}
+
 // hear has the local breaker close, as somebody else wants it. What has opened
 // since stays open; what is isolated has only been told of that late.
 func (m *mirror) hear(here memo) {
@@ -84,7 +91,9 @@ func (s *Store) hands(k *key, now time.Time) {
 // killed, and done once.
 func (k *key) hear(here memo, now time.Time) {
 	m, c := &k.mirror, k.ref.Load()
-	c.Overruled()
+	if !m.echoes(here) {
+		c.Overruled()
+	}
 	if m.view.state == circuit.Closed && m.view.byHand {
 		c.Release()
 	}

@@ -188,6 +188,23 @@ func TestResetOutlivesTheServer(t *testing.T) {
 	eventually(t, 5*time.Second, func() bool { return awake.State() == circuit.Closed }, "it is reset on a")
 }
 
+// The process in which it is set is killed before it has its answer, and the next
+// one hears of it as of news. It used to be forgotten when the server forgot it.
+func TestHandOutlivesItsProcessAndTheServer(t *testing.T) {
+	a, b := sites(t)
+	a.process(false, isolate)
+	local := hoststore.Open(a.path)
+	defer local.Close()
+	local.Cell("backend", cell.User{}).Load().Heard.Store(0) // as it was before the answer
+	a.want(circuit.Isolated, "its own news")
+	a.srv.kill()
+	a.srv.start()
+	a.want(circuit.Isolated, "the server has forgotten")
+	b.want(circuit.Isolated, "a has told it again")
+	b.process(false, reset)
+	a.want(circuit.Closed, "reset on b")
+}
+
 // A deaf is a Store that is told of a change when it listens again.
 type deaf struct {
 	*redisstore.Store

@@ -21,13 +21,12 @@ func TestModelAtLength(t *testing.T) {
 	})
 }
 
-// What is set by hand, at length. Not shown, and not so: if the process in which it
-// was set is killed before it has its answer, and then the server forgets, it may
-// be forgotten as well.
+// What is set by hand, at length.
 func TestHandModelAtLength(t *testing.T) {
 	holds(t, map[string]func(w *world){
 		"in quick succession":   func(w *world) { w.pushes, w.slow, w.hands = true, true, hands{lazy: true, resets: 1, isolations: 2} },
 		"processes are killed":  func(w *world) { w.hands = hands{lazy: true, resets: 2, isolations: 1, kills: 2} },
+		"killed and forgotten":  func(w *world) { w.losses, w.hands = 1, hands{lazy: true, resets: 1, isolations: 1, kills: 1} },
 		"it forgets":            func(w *world) { w.losses, w.hands = 1, hands{lazy: true, resets: 2, isolations: 1} },
 		"cut off and forgotten": func(w *world) { w.cuts, w.losses, w.hands = 1, 1, hands{lazy: true, resets: 1, isolations: 1} },
 	})
