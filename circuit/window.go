@@ -58,8 +58,9 @@ func tick() int64 { return anchorNano + stepped.Load() + int64(time.Since(anchor
 // align makes tick agree with now after the clock was set, so that processes
 // which share a window agree on its slices.
 func align(now time.Time) {
+	by := stepped.Load()
 	if d := now.UnixNano() - tick(); d > int64(time.Second) || d < -int64(time.Second) {
-		stepped.Add(d)
+		stepped.CompareAndSwap(by, by+d) // once, by whoever is first
 	}
 }
 

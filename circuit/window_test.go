@@ -339,3 +339,26 @@ func TestTallyChangesOver(t *testing.T) {
 		}
 	}
 }
+
+// The clock was set, and many calls find it out at once. Each used to move the
+// windows by as much.
+func TestClockIsFollowedOnce(t *testing.T) {
+	before := stepped.Load()
+	defer stepped.Store(before)
+	for round := range 4000 {
+		offset := time.Duration(round%2) * time.Hour
+		start := make(chan struct{})
+		var all sync.WaitGroup
+		for range 8 {
+			all.Go(func() {
+				<-start
+				align(time.Now().Add(offset))
+			})
+		}
+		close(start)
+		all.Wait()
+		if off := time.Duration(tick() - time.Now().Add(offset).UnixNano()); off.Abs() > 2*time.Second {
+			t.Fatalf("round %d: the windows are %v off the clock", round, off)
+		}
+	}
+}
