@@ -86,6 +86,16 @@ local function enter(state, ms, reason, hand)
   drop_lease()
 end
 
+-- begun has what was begun in the future, by a clock that has been put back since or
+-- by that of another node, begin now: it would last as much longer else.
+local function begun(at, till)
+  local ahead = num(at) - now
+  if ahead > 0 then
+    put(at, now)
+    put(till, num(till) - ahead)
+  end
+end
+
 local function view(more)
   local v = {
     key = key, epoch = h.epoch, gen = num('gen'), state = h.state, hand = h.hand == '1',
@@ -108,5 +118,7 @@ if not h.epoch then
   put('gen', 0)
   put('state', 'closed')
 end
+begun('since', 'until')
+begun('lease.since', 'lease.till')
 put('alive.' .. node, now + tonumber(ARGV[3]))
 redis.call('PEXPIRE', key, 31 * 24 * 3600 * 1000) -- longer than any open time
