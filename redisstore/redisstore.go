@@ -97,7 +97,8 @@ func Open(o Options) (*Store, error) {
 // that have been made, and they follow it. A process that lives for seconds
 // calls it before its first call, so that this one already respects the fleet;
 // where the fleet waits for a probe, the process has then asked to be the one
-// to send it. The error is that of ctx, with what is wrong with the server.
+// to send it. The error is that of ctx, with what is wrong with the server, or
+// that the Store is closed.
 func (s *Store) Ready(ctx context.Context) error {
 	known := func(k *key) bool {
 		_, due := k.due(time.Now())
@@ -206,6 +207,9 @@ func (s *Store) Close() {
 	}
 }
 
+// errClosed says why nothing more will be learned.
+var errClosed = errors.New("redisstore: the Store is closed")
+
 // all reports whether every key is as told. s.mu is held.
 func (s *Store) all(is func(*key) bool) bool {
 	for _, k := range s.keys {
@@ -227,6 +231,8 @@ func (s *Store) await(ctx context.Context, what func() bool) error {
 		}
 		select {
 		case <-news:
+		case <-s.done:
+			return errClosed
 		case <-ctx.Done():
 			return errors.Join(context.Cause(ctx), why)
 		}
