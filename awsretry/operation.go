@@ -92,6 +92,10 @@ func (op *operation) attempt(ctx context.Context, in middleware.FinalizeInput, n
 		return next.HandleFinalize(ctx, in)
 	}
 	op.again = false
+	if err := unsendable(in.Request); err != nil {
+		op.ended = err
+		return middleware.FinalizeOutput{}, middleware.Metadata{}, err
+	}
 	if err := op.admit(ctx, in.Request); err != nil {
 		op.ended = op.give(err)
 		return middleware.FinalizeOutput{}, middleware.Metadata{}, op.ended
