@@ -3,6 +3,7 @@ package policy
 import (
 	"errors"
 	"fmt"
+	"io"
 	"os"
 	"regexp"
 	"slices"
@@ -37,7 +38,7 @@ var sections = []string{"policy", "circuit_breaker", "store"}
 
 // fromFile returns what the file at path sets; source is what named the file.
 func fromFile(path, source string) ([]entry, error) {
-	data, err := os.ReadFile(path)
+	data, err := read(path)
 	if err != nil {
 		return nil, setting.Bad(source, path, "a file that can be read ("+reason(err)+")")
 	}
@@ -60,6 +61,24 @@ func fromFile(path, source string) ([]entry, error) {
 	return f.entries, nil
 }
 
+// longest is how long a file may be, in bytes.
+const longest = 1 << 20
+
+// read returns the content of a file, which may be a pipe or a device that does not
+// end.
+func read(path string) ([]byte, error) {
+	f, err := os.Open(path)
+	if err != nil {
+		return nil, err
+	}
+	defer func() { _ = f.Close() }()
+	data, err := io.ReadAll(io.LimitReader(f, longest+1))
+	if err == nil && len(data) > longest {
+		err = errors.New("it has more than 1 MiB")
+	}
+	return data, err
+}
+
 // reason returns why a file cannot be read, without its path.
 func reason(err error) string {
 	if e, ok := errors.AsType[*os.PathError](err); ok {
@@ -68,9 +87,12 @@ func reason(err error) string {
 	return err.Error()
 }
 
+// theFile is what errors call all of it.
+const theFile = "the file"
+
 // read reads the document.
 func (f *file) read(body ast.Node) error {
-	return f.each(body, "the file", func(key string, at *token.Token, value ast.Node) error {
+	return f.each(body, theFile, func(key string, at *token.Token, value ast.Node) error {
 		switch key {
 		case "policy", "circuit_breaker":
 			return f.section(value, key)
@@ -111,7 +133,11 @@ func (f *file) each(body ast.Node, what string, do func(key string, at *token.To
 	case *ast.MappingValueNode:
 		pairs = []*ast.MappingValueNode{n}
 	default:
-		return f.fail(body.GetToken(), "%s: want names with values, as max_attempts: 5", what)
+		const want = "want names with values, as max_attempts: 5"
+		if what == theFile { // it is none of ours, and what is in it may be secret
+			return fmt.Errorf("%s: %s: %s", f.place(body.GetToken()), what, want)
+		}
+		return f.fail(body.GetToken(), "%s: %s", what, want)
 	}
 	for _, pair := range pairs {
 		at := pair.Key.GetToken()
@@ -193,8 +219,13 @@ func (f *file) excerpt(at *token.Token) string {
 		}
 		return parts[1] + name + parts[3] + redact.Mark
 	})
-	return strings.TrimRight(redact.String(lines), "\n")
+	lines = tails.ReplaceAllString(redact.String(lines), "$1 ...")
+	return strings.TrimRight(lines, "\n")
 }
 
-// pairs finds the lines of an excerpt that give a name a value.
-var pairs = regexp.MustCompile(`(?m)^([> ]+\d+ \| *[-{"' ]*)([^\s:"']+)(["']?[ \t]*:[ \t]+)(\S.*)$`)
+// Of an excerpt, pairs finds the lines that give a name a value, in YAML or as other
+// files have it, and tails what is too much of a line.
+var (
+	pairs = regexp.MustCompile(`(?m)^([> ]+\d+ \| *(?:export +)?[-{"' ]*)([^\s:="']+)((?:[ \t]*:[ \t]+)|["'][ \t]*:[ \t]*|[ \t]*=[ \t]*)(\S.*)$`)
+	tails = regexp.MustCompile(`(?m)^(.{200}).+$`)
+)
