@@ -82,7 +82,7 @@ func TestCopyWithACustomerKey(t *testing.T) {
 	run(69, "--sse-c-key", raw, hour, "s3://bikes/kept.csv")
 	server.Reset()
 	short := write("short.key", key[1:])
-	for _, wrong := range []string{short, "", filepath.Join(dir, "none.key")} {
+	for _, wrong := range []string{short, "", filepath.Join(dir, "none.key"), dir, os.DevNull, "/dev/zero"} {
 		run(64, "--sse-c-key", wrong, hour, "s3://bikes/hour.csv")
 	}
 	run(64, "--sse-c-key", raw, hour, filepath.Join(dir, "local.csv"))

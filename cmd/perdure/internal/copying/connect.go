@@ -140,8 +140,13 @@ func (c *copier) connectStore(ctx context.Context, preset, name string) (*object
 
 // customerKey reads a file with the 32 bytes of a key, or with their base64.
 func customerKey(path string) ([]byte, error) {
-	const size = 32
-	text, err := os.ReadFile(path)
+	const size, enough = 32, 1 << 10
+	f, err := os.Open(path)
+	var text []byte
+	if err == nil {
+		text, err = io.ReadAll(io.LimitReader(f, enough)) // a device may have no end
+		_ = f.Close()
+	}
 	if err != nil {
 		return nil, setting.Bad("--sse-c-key", path, "a file that can be read ("+oneLine(err.Error())+")")
 	}
