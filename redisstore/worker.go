@@ -49,7 +49,7 @@ func (s *Store) readAll() {
 	s.wake()
 }
 
-// batch makes all calls that wait, in one round trip, and learns from the
+// batch makes calls that wait, in one round trip, and learns from the
 // answers. The error is one that a new connection may mend.
 func (s *Store) batch(ctx context.Context, client rueidis.Client) error {
 	calls := s.take()
@@ -102,15 +102,25 @@ func foreign(err error) bool {
 	return ok && strings.HasPrefix(e.Error(), "WRONGTYPE")
 }
 
-// take takes all calls that wait.
+// maxKeys is of how many keys the calls go in one round trip: what many others wait
+// for is not held up by them, and none takes as long as a server that is away.
+const maxKeys = 1000
+
+// take takes the calls that wait, of so many keys.
 func (s *Store) take() (calls []call) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	now := time.Now()
+	now, taken := time.Now(), 0
 	for _, k := range s.keys {
-		if k.waits() {
-			calls = append(calls, s.calls(k, now)...)
+		if !k.waits() {
+			continue
 		}
+		if taken == maxKeys {
+			s.wake()
+			break
+		}
+		calls = append(calls, s.calls(k, now)...)
+		taken++
 	}
 	s.busy = len(calls) > 0
 	if !s.busy {

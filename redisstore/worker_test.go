@@ -1,0 +1,41 @@
+package redisstore
+
+import (
+	"fmt"
+	"testing"
+
+	"github.com/seed-0f2c7998/perdure/circuit"
+)
+
+// Where there are many keys, all of them used to go in one round trip: so many
+// that it took longer than a server that is away, and nothing was ever shared.
+func TestManyKeysGoInSeveralRoundTrips(t *testing.T) {
+	s, err := Open(Options{URL: "redis://127.0.0.1:1"}) // nobody is there who would take them
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer s.Close()
+	for i := range 2*maxKeys + 1 {
+		circuit.New(fmt.Sprint("key-", i), circuit.Config{Store: s})
+	}
+	seen := map[*key]bool{}
+	for _, want := range []int{maxKeys, maxKeys, 1, 0} {
+		select {
+		case <-s.wakes:
+		default:
+			if want > 0 {
+				t.Errorf("nobody is told that there is more, after %d of %d", len(seen), 2*maxKeys+1)
+			}
+		}
+		calls := s.take()
+		for _, c := range calls {
+			seen[c.key] = true
+		}
+		if len(calls) != want {
+			t.Errorf("after %d keys, %d calls, want %d", len(seen), len(calls), want)
+		}
+	}
+	if len(seen) != 2*maxKeys+1 {
+		t.Errorf("%d keys, want %d", len(seen), 2*maxKeys+1)
+	}
+}
