@@ -95,6 +95,9 @@ func (a *app) copyTree(c *cobra.Command, f *policy.Flags, flags *copyFlags, link
 	if manifest != nil {
 		job.Manifest = manifest
 	}
+	if flags.manifest != "-" {
+		job.Reserved = flags.manifest
+	}
 	s, err := job.Run(ctx)
 	meter.End()
 	came := err == nil || s.Total() > 0 // to the first file

@@ -43,6 +43,7 @@ func (r *run) prepareDownload(ctx context.Context) error {
 		return copying.Explain("write", r.Dir, err)
 	}
 	clashes(r.items, folds)
+	r.reserve(folds)
 	for n, i := range r.items {
 		if i.err != nil {
 			r.items[n].path = ""
@@ -50,6 +51,27 @@ func (r *run) prepareDownload(ctx context.Context) error {
 		}
 	}
 	return nil
+}
+
+// reserve gives the item an error whose file would be the one that none becomes.
+func (r *run) reserve(fold func(string) string) {
+	if r.Reserved == "" {
+		return
+	}
+	base := fold(filepath.Base(r.Reserved))
+	for n, i := range r.items {
+		if i.err == nil && fold(filepath.Base(i.path)) == base && together(i.path, r.Reserved) {
+			r.items[n].err = errors.New("its file would be the one of the manifest")
+		}
+	}
+}
+
+// together reports whether two files, which there may not be yet, are in one
+// directory.
+func together(a, b string) bool {
+	dir, errA := os.Stat(filepath.Dir(a))
+	other, errB := os.Stat(filepath.Dir(b))
+	return errA == nil && errB == nil && os.SameFile(dir, other)
 }
 
 // fileFor returns the path of the file for a key, of which rel comes after the

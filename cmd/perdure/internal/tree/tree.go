@@ -25,6 +25,7 @@ type Job struct {
 	Link     *copying.Job // endpoint, policy, and who is told of retries; its Source and Destination are not used
 	Parallel int          // files at a time; 0 is 16
 	Manifest io.Writer    // gets an Entry a line, as JSON, in one Write each; its errors are not the job's. nil: nobody asks
+	Reserved string       // a file that no object becomes, as the one of the manifest; "": there is none
 
 	// Done is told of each file, and Progress how far it has come; nil: nobody asks.
 	// Done is called by one goroutine at a time, Progress by several at once.
