@@ -215,6 +215,13 @@ func TestWrongCustomerKeyIsAnError(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
+	again, err := other.WithCustomerKey(v.key) // in the place of the other
+	if err == nil {
+		_, err = again.Get(t.Context(), bucket, "k", io.Discard, objects.GetOptions{})
+	}
+	if err != nil {
+		t.Error(err)
+	}
 	for name, store := range map[string]*objects.Store{"another": other, "none": v.plain} {
 		v.Reset()
 		_, err := store.Get(t.Context(), bucket, "k", io.Discard, objects.GetOptions{})
