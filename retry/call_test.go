@@ -37,8 +37,19 @@ func loop(ctx context.Context, p *retry.Policy, f func(context.Context) error) e
 	}
 }
 
-// Such a loop does just what Do does: the same instants, events, errors and
-// the same breaker and budget after it.
+// The first attempt is made by the caller.
+func continued(ctx context.Context, p *retry.Policy, f func(context.Context) error) error {
+	permit, err := p.Breaker.Acquire()
+	if err != nil {
+		return err
+	}
+	_, err = retry.Continue(ctx, p, permit, 0, f(ctx), func(ctx context.Context) (int, error) { return 0, f(ctx) })
+	return err
+}
+
+// Such a loop does just what Do does, as does what goes on after a first
+// attempt: the same instants, events, errors and the same breaker and budget
+// after it.
 func TestCallIsDo(t *testing.T) {
 	t.Parallel()
 	denied := &coded{code: "AccessDenied", status: 403}
@@ -79,8 +90,12 @@ func TestCallIsDo(t *testing.T) {
 			})
 			return o
 		}
-		if do, call := measure(retry.Do), measure(loop); do != call {
+		do := measure(retry.Do)
+		if call := measure(loop); do != call {
 			t.Errorf("%s: Do gives\n%+v, a Call\n%+v", name, do, call)
+		}
+		if c := measure(continued); do != c {
+			t.Errorf("%s: Do gives\n%+v, Continue\n%+v", name, do, c)
 		}
 	}
 }
@@ -131,4 +146,32 @@ func TestBegin(t *testing.T) {
 	}
 	_, stop := c.Failed(ctx, errDown)
 	stopped(t, stop, cause, 1)
+}
+
+// Continue returns what the first attempt brought when nothing is to follow it,
+// and ends the wait of a caller that is gone.
+func TestContinue(t *testing.T) {
+	t.Parallel()
+	again := func(context.Context) (int, error) { t.Error("an attempt too many"); return 0, nil }
+	if v, err := retry.Continue(t.Context(), nil, circuit.Permit{}, 7, nil, again); v != 7 || err != nil {
+		t.Errorf("after a success: %d, %v", v, err)
+	}
+	if v, err := retry.Continue(t.Context(), nil, circuit.Permit{}, 7, errDown, again); v != 7 || err != errDown { //nolint:errorlint // as itself
+		t.Errorf("after an error that is not retried: %d, %v", v, err)
+	}
+	b := breaker(circuit.Config{})
+	permit, err := b.Acquire()
+	if err != nil {
+		t.Fatal(err)
+	}
+	bad := retry.Policy{MaxAttempts: -3, Breaker: b}
+	_, err = retry.Continue(t.Context(), &bad, permit, 7, errDown, again)
+	if _, ok := errors.AsType[*retry.ConfigError](err); !ok || b.Metrics().Failures != 0 {
+		t.Errorf("with an invalid policy: %v, %+v", err, b.Metrics())
+	}
+	ctx, cancel := context.WithCancelCause(t.Context())
+	cause := errors.New("the run was called off")
+	cancel(cause)
+	_, err = retry.Continue(ctx, &retry.Policy{Classify: retry.Always}, circuit.Permit{}, 7, errDown, again)
+	stopped(t, err, cause, 1)
 }

@@ -68,6 +68,35 @@ func Value[T any](ctx context.Context, p *Policy, f func(context.Context) (T, er
 	return circle(ctx, p, permit, f, v, err)
 }
 
+// Continue is [Value] for a caller that has made the first attempt by itself: it
+// brought v and err, after p's Breaker had let it pass with permit. A first
+// attempt that succeeds, as most do, then costs its caller one comparison:
+//
+//	v, err := fetch(ctx)
+//	if err != nil {
+//		v, err = retry.Continue(ctx, p, circuit.Permit{}, v, err, fetch)
+//	}
+//
+// A p that is not valid ends the call with its [*ConfigError]. Its MaxElapsed
+// counts from the call of Continue, and its AttemptTimeout is for the attempts
+// that follow. The zero Permit tells the Breaker nothing of the first one.
+func Continue[T any](ctx context.Context, p *Policy, permit circuit.Permit, v T, err error,
+	f func(context.Context) (T, error),
+) (T, error) {
+	if p == nil {
+		p = new(Policy)
+	}
+	if err == nil {
+		permit.Success()
+		return v, nil
+	}
+	if bad := p.check(); bad != nil {
+		permit.Cancel()
+		return v, bad
+	}
+	return circle(ctx, p, permit, f, v, err)
+}
+
 // quick reports whether there is nothing to the first attempt of a call but a
 // healthy breaker and a caller who has not given up. Such an attempt needs no
 // Call, which is most of what a call that succeeds at once would pay for: Do and
