@@ -32,6 +32,19 @@ func TestEndedAfterARedirect(t *testing.T) {
 	}
 }
 
+// An answer that is given up and whose end nothing marks is still told to have been given up.
+func TestEndedUnverifiable(t *testing.T) {
+	open := httptestfault.Step{Status: 503, Body: []byte("down"), Framing: httptestfault.UntilClose}
+	server := httptestfault.New(httptestfault.Steps(open, open, open))
+	defer server.Close()
+	base := server.Transport()
+	defer base.CloseIdleConnections()
+	res, body, err := row{}.do(t, server.URL, httpretry.NewTransport(base, httpretry.Options{Policy: quick()}))
+	if err != nil || body != "down" || !errors.Is(httpretry.Ended(res), retry.ErrExhausted) {
+		t.Errorf("%q, %v, ended with %v", body, err, httpretry.Ended(res))
+	}
+}
+
 // A body that is closed early, or never read, leaves nothing behind.
 func TestClosedEarly(t *testing.T) {
 	defer checkLeaks(t)

@@ -3,7 +3,6 @@ package httpretry
 import (
 	"context"
 	"crypto/rand"
-	"errors"
 	"fmt"
 	"io"
 	"maps"
@@ -13,7 +12,7 @@ import (
 	"sync/atomic"
 	"time"
 
-	"github.com/seed-0f2c7998/perdure/httpretry/internal/unzip"
+	"github.com/seed-0f2c7998/perdure/circuit"
 	"github.com/seed-0f2c7998/perdure/httpretry/internal/upload"
 	"github.com/seed-0f2c7998/perdure/retry"
 )
@@ -27,7 +26,6 @@ type exchange struct {
 	req        *http.Request // asked, or a copy that asks for gzip
 	idempotent bool
 	stream     *stream       // for the body of the answer; nil: it will not be resumed
-	zipped     bool          // we asked for gzip, and the caller did not
 	upload     *upload.Body  // nil: the request has no body
 	trace      *atomic.Int32 // how far the attempt came, one of the values below; nil while nobody has to know
 	attempts   int
@@ -80,24 +78,8 @@ func (e *exchange) prepare() {
 	}
 	e.asked = e.req
 	if !e.transport.options.NoResume && e.upload == nil && method(e.req) == http.MethodGet {
-		e.stream = new(stream)
-		e.askForGzip()
+		e.req, e.stream = e.transport.ask(e.req)
 	}
-}
-
-// askForGzip asks for it as the base would by itself, unless the caller has other wishes: the base would take the coding
-// off below the stream, and the rest could not be asked for.
-func (e *exchange) askForGzip() {
-	h := e.req.Header
-	if e.transport.gzip == nil || h == nil || h["Accept-Encoding"] != nil || h["Range"] != nil {
-		return
-	}
-	e.zipped = true
-	own := &e.stream.own
-	*own = *e.req
-	own.Header = maps.Clone(h)
-	own.Header["Accept-Encoding"] = e.transport.gzip
-	e.req = own
 }
 
 // withHeader returns a copy of req with another header; name is in its canonical form.
@@ -109,27 +91,33 @@ func withHeader(req *http.Request, name string, values []string) *http.Request {
 	return req
 }
 
+// goOn makes the attempts after the first, which was made with permit and brought res or err.
+func (e *exchange) goOn(permit circuit.Permit, res *http.Response, err error) (*http.Response, error) {
+	res, err = e.judge(received(e.transport.base, e.req, e.asked, res, err))
+	res, err = retry.Continue(e.req.Context(), e.lane.policy, permit, res, err, func(ctx context.Context) (*http.Response, error) {
+		return e.attempt(ctx)
+	})
+	return e.ended(res, err)
+}
+
+// ended returns what the caller gets of what the last attempt brought.
+func (e *exchange) ended(res *http.Response, err error) (*http.Response, error) {
+	if err != nil {
+		return e.giveUp(res, err)
+	}
+	if s := e.stream; s != nil {
+		s.transport, s.policy, s.asked, s.began = e.transport, e.lane.policy, e.req, e.began
+	}
+	return deliver(res, e.stream, e.req != e.asked), nil
+}
+
 // attempt sends the request once. A status from 400 on is an error, and comes with its answer.
 func (e *exchange) attempt(ctx context.Context) (*http.Response, error) {
 	req, err := e.request()
 	if err != nil {
 		return nil, e.final(e.gone(err))
 	}
-	res, err := e.send(ctx, req)
-	if err != nil {
-		return nil, e.failed(err)
-	}
-	if res.Body == nil { // only http.Transport promises that there is one
-		res.Body = http.NoBody
-	}
-	if res.StatusCode < http.StatusBadRequest {
-		return res, nil
-	}
-	if ended := Ended(res); ended != nil {
-		res.Request = e.asked // giveUp will tell of it
-		return res, ended     // a Transport further in has given up on it
-	}
-	return res, e.refused(res)
+	return e.judge(e.send(ctx, req))
 }
 
 // request returns the request of one attempt: the caller's own, unless something has to be different in it.
@@ -208,6 +196,11 @@ func (e *exchange) roundTrip(req *http.Request) (*http.Response, error) {
 // into a copy, and has no context that ended with the attempt.
 func pass(base http.RoundTripper, req, asked *http.Request) (*http.Response, error) {
 	res, err := base.RoundTrip(req)
+	return received(base, req, asked, res, err)
+}
+
+// received returns what base has brought for req, as pass does.
+func received(base http.RoundTripper, req, asked *http.Request, res *http.Response, err error) (*http.Response, error) {
 	switch {
 	case err != nil:
 		return nil, err
@@ -230,91 +223,4 @@ func (b *ownBody) Close() error {
 	err := b.ReadCloser.Close()
 	b.cancel(nil)
 	return err
-}
-
-// failed returns the error of an attempt without an answer, marked if the request can't be or must not be repeated.
-func (e *exchange) failed(err error) error {
-	e.last = err
-	switch {
-	case e.upload.Broken() != nil || isMalformed(e.req):
-		return e.final(&callersError{err})
-	case !e.idempotent && e.trace.Load() != connecting && !isRefusedStream(err):
-		return e.final(&onceError{err: err, why: ErrNotIdempotent})
-	case errors.Is(err, context.Canceled) && e.req.Context().Err() == nil:
-		// Of another request: net/http may hand out a connection that one had, and then close it as that is cancelled.
-		err = retry.Transient(err)
-	}
-	return e.rewindable(err)
-}
-
-// refused returns the error that stands for an answer from 400 on.
-func (e *exchange) refused(res *http.Response) error {
-	err := newStatusError(res, e.req)
-	under := res.StatusCode == http.StatusConflict && e.last != nil && e.req.Header.Get("Idempotency-Key") != ""
-	e.last = err
-	if under {
-		return retry.Transient(err) // the request with this key whose answer we did not get is still under way
-	}
-	if class, _ := e.lane.policy.ClassOf(err); class != retry.ClassTransient && class != retry.ClassThrottled {
-		return err
-	}
-	err.wait, err.asks = e.transport.hint(res, time.Now())
-	if !e.idempotent {
-		return e.final(&onceError{err: err, why: ErrNotIdempotent})
-	}
-	return e.rewindable(err)
-}
-
-// gone returns the error of an attempt that could not be made, because its body can't be had again; what was wrong
-// with the attempt before is what the caller wants to know of.
-func (e *exchange) gone(err error) error {
-	if e.last != nil && errors.Is(err, ErrBody) {
-		return &onceError{err: e.last, why: err}
-	}
-	return &callersError{err}
-}
-
-// rewindable returns err, marked if the request's body can't be sent again.
-func (e *exchange) rewindable(err error) error {
-	if e.upload.Spent() {
-		return e.final(&onceError{err: err, why: ErrBody})
-	}
-	return err
-}
-
-// final returns err, marked so that no attempt follows. What a breaker learns is up to err's class.
-func (e *exchange) final(err error) error {
-	e.unmarked, e.marked = err, retry.Final(err)
-	if own, ok := err.(*callersError); ok { //nolint:errorlint // as failed made it
-		e.unmarked = own.err
-	}
-	return e.marked
-}
-
-// giveUp returns what the caller gets in the end: the last answer, unread, with the reason why it is the last; or, if
-// there is none or it was given up for an attempt that was then not made, that reason as the error.
-func (e *exchange) giveUp(res *http.Response, err error) (*http.Response, error) {
-	if err == e.marked { //nolint:errorlint // as final made it
-		err = e.unmarked
-	}
-	status, ok := errors.AsType[*StatusError](err)
-	if res == nil || ok && status.answer == nil {
-		return nil, err
-	}
-	if e.req.Context().Err() != nil {
-		discard(res.Body)
-		return nil, err
-	}
-	if err != error(status) { //nolint:errorlint // a status that is not worth a retry has nothing to tell
-		res = with(res, end{err: err})
-	}
-	return e.unzipped(res), nil
-}
-
-// unzipped takes off the coding that we asked for and the caller did not.
-func (e *exchange) unzipped(res *http.Response) *http.Response {
-	if e.zipped {
-		unzip.Response(res)
-	}
-	return res
 }

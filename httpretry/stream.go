@@ -18,7 +18,6 @@ type stream struct {
 	transport *Transport
 	policy    *retry.Policy
 	asked     *http.Request // that brought the answer; after the first break, with a context that cancel ends
-	own       http.Request  // asked, if it is not the caller's
 	began     time.Time     // of the exchange, if the policy has a MaxElapsed
 
 	entity  entity
@@ -35,26 +34,41 @@ type stream struct {
 	cancel context.CancelCauseFunc // nil before the first break
 }
 
-// sustain makes res's body one that outlasts its connections, if that can be. It reports whether its end is verified by
-// a digest.
-func (e *exchange) sustain(res *http.Response) (verified bool) {
-	s := e.stream
-	if s == nil || res.Uncompressed || res.ContentLength == 0 ||
+// carry makes s the body of res, if it can be one that outlasts its connections.
+func (s *stream) carry(res *http.Response) (ok bool) {
+	if res.Uncompressed || res.ContentLength == 0 ||
 		res.StatusCode != http.StatusOK && res.StatusCode != http.StatusPartialContent || !s.entity.read(res) {
 		return false
 	}
-	s.transport, s.policy, s.asked, s.began, s.body = e.transport, e.lane.policy, e.req, e.began, res.Body
-	s.next, s.stop = s.entity.from, s.entity.end
 	if s.entity.digest {
 		s.check = digest.For(res.Header, s.entity.whole)
 	}
-	e.zipped = e.zipped && s.entity.encoding != ""
+	s.take(res)
+	return true
+}
+
+// take makes s the body of res, whose entity it has read.
+func (s *stream) take(res *http.Response) {
+	s.next, s.stop, s.body = s.entity.from, s.entity.end, res.Body
 	res.Body = s
-	return s.check != nil
 }
 
 // Read reads on, from the next connection if need be.
 func (s *stream) Read(p []byte) (int, error) {
+	if s.err != nil || s.next >= s.stop || s.check != nil || s.patience() > 0 || len(p) == 0 {
+		return s.readOn(p)
+	}
+	n, err := s.body.Read(p[:min(int64(len(p)), s.stop-s.next)])
+	s.next += int64(n)
+	if err == io.EOF && s.next == s.entity.end {
+		s.err = err
+		return n, err
+	}
+	return s.cope(p, n, err)
+}
+
+// readOn is Read where there is more to it than what comes next.
+func (s *stream) readOn(p []byte) (int, error) {
 	switch {
 	case len(p) == 0:
 		return 0, nil
@@ -66,6 +80,11 @@ func (s *stream) Read(p []byte) (int, error) {
 		return 0, s.err
 	}
 	n, err := s.pull(p)
+	return s.cope(p, n, err)
+}
+
+// cope returns what Read does after the present connection has brought n bytes and err.
+func (s *stream) cope(p []byte, n int, err error) (int, error) {
 	switch {
 	case err == nil:
 		return n, nil
@@ -118,7 +137,7 @@ func (s *stream) patience() time.Duration {
 	switch limit := s.transport.options.StallTimeout; {
 	case limit != 0:
 		return limit
-	case s.entity.validator() != "":
+	case s.entity.lasting:
 		return defaultStallTimeout
 	default:
 		return 0 // it may well be a stream of events, which nobody could take up again

@@ -22,7 +22,6 @@ package httpretry
 
 import (
 	"cmp"
-	"context"
 	"errors"
 	"fmt"
 	"log/slog"
@@ -45,8 +44,10 @@ type Transport struct {
 	common   lane  // of requests that share nothing by key; with our classifier and observer
 	registry *circuit.Registry
 
-	dogs watchdog.Kennel
-	gzip []string // the Accept-Encoding that the base would add by itself; nil: it would not
+	dogs  watchdog.Kennel
+	gzip  []string // the Accept-Encoding that the base would add by itself; nil: it would not
+	quick bool     // nothing has to be prepared for a GET without a body, see RoundTrip
+	alone bool     // all requests go by the common lane
 
 	mu    sync.RWMutex
 	lanes map[share]*lane // guarded by mu
@@ -76,6 +77,8 @@ func NewTransport(base http.RoundTripper, o Options) *Transport {
 	policy.Classify = classifier(policy.Classify)
 	policy.Observe = observer(policy.Observe)
 	t.common.policy = &policy
+	t.alone = t.invalid == nil && o.Breakers == nil && o.Hedge == nil
+	t.quick = o.Hedge == nil && o.AttemptHeader == "" && policy.AttemptTimeout == 0 && policy.MaxElapsed == 0
 	return t
 }
 
@@ -113,30 +116,6 @@ func observer(user func(retry.Event)) func(retry.Event) {
 	}
 }
 
-// RoundTrip makes as many attempts as it takes, or as the policy allows. It does not change req.
-func (t *Transport) RoundTrip(req *http.Request) (*http.Response, error) {
-	l, err := t.laneOf(req)
-	if err != nil {
-		if req.Body != nil {
-			req.Body.Close() // as a RoundTripper must
-		}
-		return nil, err
-	}
-	e := exchange{transport: t, lane: l, req: req, idempotent: isIdempotent(req)}
-	e.prepare()
-	res, err := retry.Value(req.Context(), l.policy, func(ctx context.Context) (*http.Response, error) {
-		return e.attempt(ctx)
-	})
-	e.upload.Finish()
-	if err != nil {
-		return e.giveUp(res, err)
-	}
-	if verified := e.sustain(res); !verified && endsAnywhere(res) {
-		res = with(res, end{unverifiable: true})
-	}
-	return e.unzipped(res), nil
-}
-
 // hint returns the wait that an answer asks for.
 func (t *Transport) hint(res *http.Response, received time.Time) (time.Duration, bool) {
 	if ask := t.options.Hint; ask != nil {
@@ -171,7 +150,7 @@ func (t *Transport) laneOf(req *http.Request) (*lane, error) {
 	if t.invalid != nil {
 		return nil, t.invalid
 	}
-	if t.options.Breakers == nil && t.options.Hedge == nil || req.URL == nil {
+	if t.alone || req.URL == nil {
 		return &t.common, nil
 	}
 	s := share{scheme: req.URL.Scheme, host: req.URL.Host}
@@ -209,50 +188,4 @@ func (t *Transport) learn(s share, key string) (*lane, error) {
 	}
 	t.lanes[s] = &l
 	return &l, nil
-}
-
-// An end is what Ended and Unverifiable tell of an answer. It hangs on the context of its request, under endKey, because
-// there it survives whatever wraps the body.
-type end struct {
-	err          error
-	unverifiable bool
-}
-
-type endKey struct{}
-
-// with returns res with what is to be told of it.
-func with(res *http.Response, e end) *http.Response {
-	if res.Request != nil {
-		res.Request = res.Request.WithContext(context.WithValue(res.Request.Context(), endKey{}, e))
-	}
-	return res
-}
-
-func endOf(res *http.Response) end {
-	if res == nil || res.Request == nil {
-		return end{}
-	}
-	e, _ := res.Request.Context().Value(endKey{}).(end)
-	return e
-}
-
-// Ended returns why res is the last answer to its request although it asks for another attempt: a [*retry.Error] that
-// tells the attempts and, as its RetryAt, when to come back; or an error that is [ErrNotIdempotent] or [ErrBody].
-// Its [StatusError] is that of res. Ended returns nil if res is what the server had to say: a success, or a status
-// that is not retried.
-//
-//	res, err := client.Get(url)
-//	if err == nil {
-//		err = httpretry.Ended(res)
-//	}
-func Ended(res *http.Response) error { return endOf(res).err }
-
-// Unverifiable reports whether the end of res's body can't be told from a break: the server, of HTTP/1.0 or as old in its
-// manners, marks it by closing the connection, and offers no digest either. Such a body may be cut without an error.
-func Unverifiable(res *http.Response) bool { return endOf(res).unverifiable }
-
-// endsAnywhere reports whether nothing but the end of the connection marks that of the body.
-func endsAnywhere(res *http.Response) bool {
-	return res.ContentLength < 0 && res.ProtoMajor == 1 && len(res.TransferEncoding) == 0 && !res.Uncompressed &&
-		res.Body != http.NoBody && res.StatusCode != http.StatusSwitchingProtocols
 }

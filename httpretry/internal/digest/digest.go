@@ -70,11 +70,7 @@ func algorithms() []algorithm {
 // Offers reports whether a header of this name may have a digest. Few answers have one: what goes through all names of
 // an answer anyway need not call For.
 func Offers(name string) bool {
-	switch name {
-	case "Content-Digest", "Repr-Digest", "Content-Md5":
-		return true
-	}
-	return strings.HasPrefix(name, "X-Amz-Checksum-")
+	return name == "Content-Digest" || name == "Repr-Digest" || name == "Content-Md5" || strings.HasPrefix(name, "X-Amz-Checksum-")
 }
 
 // For returns a check for the body that comes with h, or nil if h offers no digest that can be checked. whole says

@@ -1,0 +1,166 @@
+package httpretry
+
+import (
+	"context"
+	"maps"
+	"net/http"
+
+	"github.com/seed-0f2c7998/perdure/httpretry/internal/unzip"
+	"github.com/seed-0f2c7998/perdure/retry"
+)
+
+// RoundTrip makes as many attempts as it takes, or as the policy allows. It does not change req.
+//
+// Most requests are a GET that is answered at once. For those, what retries take is made when the first attempt has
+// failed; and the way there is one stretch of code, which leaves to others all that is out of the ordinary: the kernel
+// has had the processor meanwhile, so that a function that is called costs several times what it does.
+func (t *Transport) RoundTrip(req *http.Request) (*http.Response, error) { //nolint:cyclop // as said above
+	l, err := &t.common, error(nil)
+	if !t.alone {
+		if l, err = t.laneOf(req); err != nil {
+			return refuse(req, err)
+		}
+	}
+	permit, healthy := l.policy.Breaker.Quick()
+	if ctx := req.Context(); !healthy || !t.isQuick(req) || ctx.Err() != nil || ctx.Value(endKey{}) != nil {
+		return t.operate(l, req)
+	}
+	sent, s := req, (*stream)(nil)
+	if h := req.Header; t.gzip != nil && h != nil && len(h) == 0 {
+		own := newAsking(req, http.Header{"Accept-Encoding": t.gzip})
+		sent, s = &own.request, &own.stream
+	} else if !t.options.NoResume {
+		sent, s = t.ask(req)
+	}
+	res, err := t.base.RoundTrip(sent)
+	if err != nil || !isPlain(res, sent) {
+		e := exchange{transport: t, lane: l, asked: req, req: sent, stream: s, idempotent: true, attempts: 1}
+		return e.goOn(permit, res, err)
+	}
+	permit.Success()
+	res.Request = req
+	if s == nil {
+		return deliver(res, s, false), nil
+	}
+	s.transport, s.policy, s.asked = t, l.policy, sent
+	if res.Uncompressed || res.ContentLength <= 0 || !s.entity.read(res) || !s.entity.isBare() {
+		return deliver(res, s, sent != req), nil
+	}
+	s.take(res)
+	return res, nil
+}
+
+// isQuick reports whether req needs no preparation.
+func (t *Transport) isQuick(req *http.Request) bool {
+	return t.quick && req.Method == http.MethodGet && req.Body == nil
+}
+
+// isPlain reports whether res is what most answers to req are.
+func isPlain(res *http.Response, req *http.Request) bool {
+	return res != nil && res.StatusCode == http.StatusOK && res.Body != nil && res.Request == req
+}
+
+// refuse returns err without any attempt.
+func refuse(req *http.Request, err error) (*http.Response, error) {
+	if req.Body != nil {
+		req.Body.Close() // as a RoundTripper must
+	}
+	return nil, err
+}
+
+// operate is RoundTrip for any request, by its lane.
+func (t *Transport) operate(l *lane, req *http.Request) (*http.Response, error) {
+	e := exchange{transport: t, lane: l, req: req, idempotent: isIdempotent(req)}
+	e.prepare()
+	res, err := retry.Value(req.Context(), l.policy, func(ctx context.Context) (*http.Response, error) {
+		return e.attempt(ctx)
+	})
+	e.upload.Finish()
+	return e.ended(res, err)
+}
+
+// An asking is a request of our own, and the stream for the body of its answer: they live as long as each other.
+type asking struct {
+	request http.Request
+	stream  stream
+}
+
+// newAsking returns one with a copy of req that has h as its header.
+func newAsking(req *http.Request, h http.Header) *asking {
+	a := new(asking)
+	a.request = *req
+	a.request.Header = h
+	return a
+}
+
+// ask returns what is sent for a GET, and the stream for the body of its answer. It asks for gzip as the base would by
+// itself, unless the caller has other wishes: the base would take the coding off below the stream, and the rest could
+// not be asked for.
+func (t *Transport) ask(req *http.Request) (*http.Request, *stream) {
+	h := req.Header
+	if t.gzip == nil || h == nil || h["Accept-Encoding"] != nil || h["Range"] != nil {
+		return req, new(stream)
+	}
+	a := newAsking(req, maps.Clone(h))
+	a.request.Header["Accept-Encoding"] = t.gzip
+	return &a.request, &a.stream
+}
+
+// deliver returns res as the caller gets it: with a body that s carries on if it breaks, if that can be, and without the
+// coding that we have asked for and the caller has not. A nil s carries nothing.
+func deliver(res *http.Response, s *stream, zipped bool) *http.Response {
+	carried := s != nil && s.carry(res)
+	if endsAnywhere(res) && (!carried || s.check == nil) {
+		res = with(res, end{unverifiable: true})
+	}
+	if zipped && (!carried || s.entity.encoding != "") {
+		unzip.Response(res)
+	}
+	return res
+}
+
+// An end is what Ended and Unverifiable tell of an answer. It hangs on the context of its request, under endKey, because
+// there it survives whatever wraps the body.
+type end struct {
+	err          error
+	unverifiable bool
+}
+
+type endKey struct{}
+
+// with returns res with what is to be told of it.
+func with(res *http.Response, e end) *http.Response {
+	if res.Request != nil {
+		res.Request = res.Request.WithContext(context.WithValue(res.Request.Context(), endKey{}, e))
+	}
+	return res
+}
+
+func endOf(res *http.Response) end {
+	if res == nil || res.Request == nil {
+		return end{}
+	}
+	e, _ := res.Request.Context().Value(endKey{}).(end)
+	return e
+}
+
+// Ended returns why res is the last answer to its request although it asks for another attempt: a [*retry.Error] that
+// tells the attempts and, as its RetryAt, when to come back; or an error that is [ErrNotIdempotent] or [ErrBody].
+// Its [StatusError] is that of res. Ended returns nil if res is what the server had to say: a success, or a status
+// that is not retried.
+//
+//	res, err := client.Get(url)
+//	if err == nil {
+//		err = httpretry.Ended(res)
+//	}
+func Ended(res *http.Response) error { return endOf(res).err }
+
+// Unverifiable reports whether the end of res's body can't be told from a break: the server, of HTTP/1.0 or as old in its
+// manners, marks it by closing the connection, and offers no digest either. Such a body may be cut without an error.
+func Unverifiable(res *http.Response) bool { return endOf(res).unverifiable }
+
+// endsAnywhere reports whether nothing but the end of the connection marks that of the body.
+func endsAnywhere(res *http.Response) bool {
+	return res.ContentLength < 0 && res.ProtoMajor == 1 && len(res.TransferEncoding) == 0 && !res.Uncompressed &&
+		res.Body != http.NoBody && res.StatusCode != http.StatusSwitchingProtocols
+}

@@ -1,0 +1,111 @@
+package httpretry
+
+import (
+	"context"
+	"errors"
+	"net/http"
+	"time"
+
+	"github.com/seed-0f2c7998/perdure/httpretry/internal/unzip"
+	"github.com/seed-0f2c7998/perdure/retry"
+)
+
+// judge returns what an attempt has brought, as attempt does.
+func (e *exchange) judge(res *http.Response, err error) (*http.Response, error) {
+	if err != nil {
+		return nil, e.failed(err)
+	}
+	if res.Body == nil { // only http.Transport promises that there is one
+		res.Body = http.NoBody
+	}
+	if res.StatusCode < http.StatusBadRequest {
+		return res, nil
+	}
+	if ended := Ended(res); ended != nil {
+		res.Request = e.asked // giveUp will tell of it
+		return res, ended     // a Transport further in has given up on it
+	}
+	return res, e.refused(res)
+}
+
+// failed returns the error of an attempt without an answer, marked if the request can't be or must not be repeated.
+func (e *exchange) failed(err error) error {
+	e.last = err
+	switch {
+	case e.upload.Broken() != nil || isMalformed(e.req):
+		return e.final(&callersError{err})
+	case !e.idempotent && e.trace.Load() != connecting && !isRefusedStream(err):
+		return e.final(&onceError{err: err, why: ErrNotIdempotent})
+	case errors.Is(err, context.Canceled) && e.req.Context().Err() == nil:
+		// Of another request: net/http may hand out a connection that one had, and then close it as that is cancelled.
+		err = retry.Transient(err)
+	}
+	return e.rewindable(err)
+}
+
+// refused returns the error that stands for an answer from 400 on.
+func (e *exchange) refused(res *http.Response) error {
+	err := newStatusError(res, e.req)
+	under := res.StatusCode == http.StatusConflict && e.last != nil && e.req.Header.Get("Idempotency-Key") != ""
+	e.last = err
+	if under {
+		return retry.Transient(err) // the request with this key whose answer we did not get is still under way
+	}
+	if class, _ := e.lane.policy.ClassOf(err); class != retry.ClassTransient && class != retry.ClassThrottled {
+		return err
+	}
+	err.wait, err.asks = e.transport.hint(res, time.Now())
+	if !e.idempotent {
+		return e.final(&onceError{err: err, why: ErrNotIdempotent})
+	}
+	return e.rewindable(err)
+}
+
+// gone returns the error of an attempt that could not be made, because its body can't be had again; what was wrong
+// with the attempt before is what the caller wants to know of.
+func (e *exchange) gone(err error) error {
+	if e.last != nil && errors.Is(err, ErrBody) {
+		return &onceError{err: e.last, why: err}
+	}
+	return &callersError{err}
+}
+
+// rewindable returns err, marked if the request's body can't be sent again.
+func (e *exchange) rewindable(err error) error {
+	if e.upload.Spent() {
+		return e.final(&onceError{err: err, why: ErrBody})
+	}
+	return err
+}
+
+// final returns err, marked so that no attempt follows. What a breaker learns is up to err's class.
+func (e *exchange) final(err error) error {
+	e.unmarked, e.marked = err, retry.Final(err)
+	if own, ok := err.(*callersError); ok { //nolint:errorlint // as failed made it
+		e.unmarked = own.err
+	}
+	return e.marked
+}
+
+// giveUp returns what the caller gets in the end: the last answer, unread, with the reason why it is the last; or, if
+// there is none or it was given up for an attempt that was then not made, that reason as the error.
+func (e *exchange) giveUp(res *http.Response, err error) (*http.Response, error) {
+	if err == e.marked { //nolint:errorlint // as final made it
+		err = e.unmarked
+	}
+	status, ok := errors.AsType[*StatusError](err)
+	if res == nil || ok && status.answer == nil {
+		return nil, err
+	}
+	if e.req.Context().Err() != nil {
+		discard(res.Body)
+		return nil, err
+	}
+	if err != error(status) { //nolint:errorlint // a status that is not worth a retry has nothing to tell
+		res = with(res, end{err: err})
+	}
+	if e.req != e.asked {
+		unzip.Response(res)
+	}
+	return res, nil
+}
