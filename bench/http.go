@@ -50,6 +50,7 @@ func httpRetry(url string, base func() http.RoundTripper, o httpretry.Options) m
 		perdure:   getBy(url, func() http.RoundTripper { return httpretry.NewTransport(base(), o) }),
 		failsafes: getBy(url, func() http.RoundTripper { return failsafehttp.NewRoundTripper(base(), failsafe) }),
 		hashicorp: hashicorpGet(url, base),
+		dropIn:    getBy(url, func() http.RoundTripper { return &retryablehttp.RoundTripper{Client: hashicorpClient(base())} }),
 		bareAgain: getBy(url, base),
 	}
 }
@@ -103,12 +104,10 @@ func finish(res *http.Response, err error) error {
 	return nil
 }
 
-// hashicorpGet logs nothing: by default go-retryablehttp writes a line for each request.
+// hashicorpGet uses go-retryablehttp as its own client, which has requests of its own.
 func hashicorpGet(url string, transport func() http.RoundTripper) cell {
 	return func(call) call {
-		client := retryablehttp.NewClient()
-		client.Logger = nil
-		client.HTTPClient = &http.Client{Transport: transport()}
+		client := hashicorpClient(transport())
 		return func(ctx context.Context) error {
 			req, err := retryablehttp.NewRequestWithContext(ctx, http.MethodGet, url, nil)
 			if err != nil {
@@ -117,4 +116,12 @@ func hashicorpGet(url string, transport func() http.RoundTripper) cell {
 			return finish(client.Do(req))
 		}
 	}
+}
+
+// hashicorpClient logs nothing: by default it writes a line for each request.
+func hashicorpClient(base http.RoundTripper) *retryablehttp.Client {
+	client := retryablehttp.NewClient()
+	client.Logger = nil
+	client.HTTPClient = &http.Client{Transport: base}
+	return client
 }

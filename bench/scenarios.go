@@ -24,11 +24,12 @@ const (
 	eapache   library = "eapache"
 	sony      library = "sony"
 	hashicorp library = "hashicorp"
+	dropIn    library = "hashicorp RT" // as the RoundTripper of any client
 )
 
 // libraries returns the columns from left to right.
 func libraries() []library {
-	return []library{bareCall, perdure, failsafes, cenkalti, avast, sethvargo, eapache, sony, hashicorp, bareAgain}
+	return []library{bareCall, perdure, failsafes, cenkalti, avast, sethvargo, eapache, sony, hashicorp, dropIn, bareAgain}
 }
 
 // modules returns the modules of the peers, without their major version.
