@@ -6,9 +6,11 @@ import (
 	"fmt"
 	"io"
 	"net/http"
+	"runtime"
 	"strings"
 	"sync"
 	"testing"
+	"testing/fstest"
 	"testing/synctest"
 	"time"
 
@@ -162,4 +164,21 @@ func TestNotBeforeHoldsSiblings(t *testing.T) {
 			}
 		}
 	})
+}
+
+// Keys that go on coming leave nothing behind that nobody needs.
+func TestBreakersOfManyKeys(t *testing.T) {
+	var registry circuit.Registry
+	transport := httpretry.NewTransport(http.NewFileTransportFS(fstest.MapFS{"f": {Data: []byte("fine")}}), httpretry.Options{
+		Registry: &registry, Breakers: &circuit.Config{},
+	})
+	for i := range 10_000 {
+		if code, _, err := get(t, transport, fmt.Sprintf("http://customer%d.example.org/f", i)); code != 200 || err != nil {
+			t.Fatal(code, err)
+		}
+	}
+	runtime.GC()
+	if n := len(registry.All()); n > 4000 {
+		t.Errorf("%d breakers are kept after 10,000 keys", n)
+	}
 }

@@ -27,7 +27,7 @@ type Options struct {
 	// with the instant before which a server asked not to be called. A breaker's name is "http:" and the key.
 	Breakers *circuit.Config
 
-	// Registry holds those breakers; nil: one of the Transport's own. A key's breaker is never forgotten.
+	// Registry holds those breakers, and forgets them as its type says; nil: one of the Transport's own.
 	Registry *circuit.Registry
 
 	// Key returns what shares a breaker; nil: [Key]. It is called for each request, by many goroutines at once.
@@ -111,7 +111,8 @@ func Key(req *http.Request) string {
 // A Hedge sends a GET or HEAD a second time when its answer takes longer than most of the last 256 of its key did, and
 // takes the answer that comes first and is none of 429 and 5xx; the other request is cancelled, and its answer
 // drained. It helps against servers that are sometimes slow, and harms those that are overloaded: hence a budget.
-// Both requests are one attempt. The zero Hedge is ready for use. Latencies count up to the head of an answer.
+// Both requests are one attempt. The zero Hedge is ready for use. Latencies count up to the head of an answer; after
+// a thousand keys, those of all are forgotten.
 type Hedge struct {
 	Percentile float64       // of the latencies, beyond which a request is slow; above 0 and below 1; 0 is 0.95
 	Min        time.Duration // the least time before a second request; 0 is 10 ms
