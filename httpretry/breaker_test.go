@@ -181,4 +181,5 @@ func TestBreakersOfManyKeys(t *testing.T) {
 	if n := len(registry.All()); n > 4000 {
 		t.Errorf("%d breakers are kept after 10,000 keys", n)
 	}
+	runtime.KeepAlive(transport)
 }
