@@ -174,7 +174,8 @@ func TestCustomerKeyIsInNoStateFile(t *testing.T) {
 	if _, err := v.keyed.PutFile(t.Context(), bucket, "k", path, o); err != nil {
 		t.Fatal(err)
 	}
-	if sent := sentParts(v.Server); len(sent) > 3 {
+	// A part that was on its way when the first put was interrupted may be answered only now.
+	if sent := slices.Compact(sentParts(v.Server)); len(sent) > 3 {
 		t.Errorf("parts %q were sent, want those that are missing", sent)
 	}
 	stored(t, v.Server, "k", body)
@@ -199,7 +200,7 @@ func TestCustomerKeyIsInNoStateFile(t *testing.T) {
 	if _, err := v.plain.PutFile(t.Context(), bucket, "k", path, o); err != nil {
 		t.Fatal(err)
 	}
-	if sent := sentParts(v.Server); len(sent) != 5 {
+	if sent := slices.Compact(sentParts(v.Server)); len(sent) != 5 {
 		t.Errorf("without the key parts %q were sent, want all 5", sent)
 	}
 	stored(t, v.Server, "k", body)
