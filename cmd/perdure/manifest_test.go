@@ -6,8 +6,10 @@ import (
 	"bytes"
 	"context"
 	"fmt"
+	"io"
 	"net/http"
 	"os"
+	"os/exec"
 	"path/filepath"
 	"strings"
 	"syscall"
@@ -30,8 +32,10 @@ func someFiles(t *testing.T, n int) string {
 	return dir
 }
 
-// A copy that is interrupted among its files still says in the manifest what became of each.
-func TestManifestOfAnInterruptedCopy(t *testing.T) {
+// atTheFourthFile starts a copy of eight files, of which the fourth gets no answer, and waits until it has come to that.
+// Before the copy, its manifest has a line of its own.
+func atTheFourthFile(t *testing.T, log io.Writer) (c *exec.Cmd, manifest string) {
+	t.Helper()
 	s := startTestServers(t)
 	s.store.Script(func(r s3test.Request) s3test.Fault {
 		if r.Method == http.MethodPut && strings.Contains(r.Path, "/003-") {
@@ -39,15 +43,21 @@ func TestManifestOfAnInterruptedCopy(t *testing.T) {
 		}
 		return s3test.Fault{}
 	})
-	manifest := filepath.Join(t.TempDir(), "m.jsonl")
+	manifest = filepath.Join(t.TempDir(), "m.jsonl")
 	if err := os.WriteFile(manifest, []byte("what was there\n"), 0o600); err != nil {
 		t.Fatal(err)
 	}
-	var log bytes.Buffer
-	c := command(t, s.environ(t.TempDir()), "copy", "-r", someFiles(t, 8), "s3://bikes/raw", "--manifest", manifest, "--parallel", "1")
-	c.Stderr = &log
+	c = command(t, s.environ(t.TempDir()), "copy", "-r", someFiles(t, 8), "s3://bikes/raw", "--manifest", manifest, "--parallel", "1")
+	c.Stderr = log
 	start(t, c)
 	eventually(t, "it has come to the fourth file", func() bool { return s.store.Count(http.MethodPut, "/bikes/raw/003-") > 0 })
+	return c, manifest
+}
+
+// A copy that is interrupted among its files still says in the manifest what became of each.
+func TestManifestOfAnInterruptedCopy(t *testing.T) {
+	var log bytes.Buffer
+	c, manifest := atTheFourthFile(t, &log)
 	if old, err := os.ReadFile(manifest); err != nil || string(old) != "what was there\n" {
 		t.Errorf("under way the manifest is %.60q (%v), want it as it was", old, err)
 	}
@@ -69,19 +79,7 @@ func TestManifestOfAnInterruptedCopy(t *testing.T) {
 
 // A copy that is killed leaves the manifest as it was.
 func TestManifestOfAKilledCopy(t *testing.T) {
-	s := startTestServers(t)
-	s.store.Script(func(r s3test.Request) s3test.Fault {
-		if r.Method == http.MethodPut && strings.Contains(r.Path, "/003-") {
-			return s3test.SlowAnswer(time.Hour)
-		}
-		return s3test.Fault{}
-	})
-	manifest := filepath.Join(t.TempDir(), "m.jsonl")
-	if err := os.WriteFile(manifest, []byte("what was there\n"), 0o600); err != nil {
-		t.Fatal(err)
-	}
-	c := start(t, command(t, s.environ(t.TempDir()), "copy", "-r", someFiles(t, 8), "s3://bikes/raw", "--manifest", manifest, "--parallel", "1"))
-	eventually(t, "it has come to the fourth file", func() bool { return s.store.Count(http.MethodPut, "/bikes/raw/003-") > 0 })
+	c, manifest := atTheFourthFile(t, nil)
 	_ = c.Process.Kill()
 	_ = c.Wait()
 	if old, err := os.ReadFile(manifest); err != nil || string(old) != "what was there\n" {
