@@ -150,12 +150,12 @@ type lane struct {
 	hedger *hedge.Hedger // nil: no hedging
 }
 
-// laneOf returns the lane of req.
+// laneOf returns the lane of req, where there may be several.
 func (t *Transport) laneOf(req *http.Request) (*lane, error) {
 	if t.invalid != nil {
 		return nil, t.invalid
 	}
-	if t.alone || req.URL == nil {
+	if req.URL == nil {
 		return &t.common, nil
 	}
 	s := share{scheme: req.URL.Scheme, host: req.URL.Host}
