@@ -129,29 +129,21 @@ func (a *app) copy(c *cobra.Command, f *policy.Flags, job *copying.Job) error {
 // prepare gives the job its policy, and those who are told of it. The function
 // must be called when the job is done.
 func (a *app) prepare(f *policy.Flags, job *copying.Job, meter *progress.Meter) (done func(), err error) {
-	told := false
-	var store *state.Store
-	job.Policy = func(preset string) (retry.Policy, circuit.Config, error) {
-		s, warnings, err := f.Read(preset, a.environ)
-		for _, w := range warnings {
-			if !told {
-				a.log.Warn(w, "event", "warning")
-			}
-		}
-		told = true
-		if err != nil {
-			return retry.Policy{}, circuit.Config{}, err
-		}
-		s.Breaker.Observe = circuit.LogTo(meter.Log)
-		if store == nil {
-			if store, err = state.Open(s.Store, meter.Log); err != nil {
-				return retry.Policy{}, circuit.Config{}, s.Refuse(err)
-			}
-			job.Patience.Learn = store.Ready
-		}
-		s.Breaker.Store = store
-		return s.Policy, s.Breaker, nil
+	done = func() {}
+	if job.Policy, err = a.load(f); err != nil {
+		return done, err
 	}
+	s, err := job.Policy.Settings("default") // it may be wrong, though it may not be needed
+	if err != nil {
+		return done, exit.UsageError(err)
+	}
+	store, err := state.Open(s.Store, meter.Log)
+	if err != nil {
+		return done, s.Refuse(err)
+	}
+	job.Breaker = s.Breaker
+	job.Breaker.Store, job.Breaker.Observe = store, circuit.LogTo(meter.Log)
+	job.Patience.Learn = store.Ready
 	observe := retry.LogTo(meter.Log)
 	job.Observe = a.dagster.Observe(nil, func(e retry.Event) {
 		if a.json || e.Kind != retry.Stopped { // people get the error itself
@@ -162,8 +154,7 @@ func (a *app) prepare(f *policy.Flags, job *copying.Job, meter *progress.Meter) 
 	job.Resumed = meter.Resumed
 	job.Progress = meter.Bytes
 	job.Note = func(event, text string) { meter.Log.Info(text, "event", event) }
-	_, _, err = job.Policy("default") // it may be wrong, though it may not be needed
-	return func() { a.dagster.Guarded(job.Registry.All()); store.Close() }, err
+	return func() { a.dagster.Guarded(job.Registry.All()); store.Close() }, nil
 }
 
 // meter returns one for what has that name. Where those files show data on the

@@ -1,3 +1,5 @@
+//go:build unix
+
 package main
 
 import (
@@ -62,6 +64,11 @@ func TestCopyWithACustomerKey(t *testing.T) {
 	run(0, "--sse-c-key", raw, hour, "s3://bikes/hour.csv")
 	run(0, "--sse-c-key", text, "s3://bikes/hour.csv", filepath.Join(dir, "back.csv"))
 	run(0, "--sse-c-key", text, "s3://bikes/hour.csv", "s3://bikes/again.csv")
+	pipe := newVersions(t, filepath.Join(dir, "fifo"), encoded, "no key")
+	run(0, "--sse-c-key", pipe.path, "s3://bikes/hour.csv", "s3://bikes/again.csv")
+	if got := pipe.end(); got != 1 {
+		t.Errorf("the key was read %d times, want once for both sides", got)
+	}
 	if err := os.MkdirAll(filepath.Join(dir, "tree", "2024"), 0o700); err != nil {
 		t.Fatal(err)
 	}

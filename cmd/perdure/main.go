@@ -238,14 +238,27 @@ func (a *app) getenv(name string) string {
 // settings reads the policy of a command. Its preset is the default one unless
 // the user chose another.
 func (a *app) settings(f *policy.Flags) (*policy.Settings, error) {
-	s, warnings, err := f.Read("default", a.environ)
-	for _, w := range warnings {
-		a.log.Warn(w, "event", "warning")
+	source, err := a.load(f)
+	if err != nil {
+		return nil, err
 	}
+	s, err := source.Settings("default")
 	if err != nil {
 		return nil, exit.UsageError(err)
 	}
 	return s, nil
+}
+
+// load reads all that the user says of a policy, once.
+func (a *app) load(f *policy.Flags) (policy.Source, error) {
+	source, warnings, err := f.Load(a.environ)
+	for _, w := range warnings {
+		a.log.Warn(w, "event", "warning")
+	}
+	if err != nil {
+		return source, exit.UsageError(err)
+	}
+	return source, nil
 }
 
 func (a *app) versionCommand() *cobra.Command {

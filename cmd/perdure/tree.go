@@ -9,7 +9,6 @@ import (
 	"github.com/spf13/cobra"
 	"github.com/spf13/pflag"
 
-	"github.com/seed-0f2c7998/perdure/circuit"
 	"github.com/seed-0f2c7998/perdure/cmd/perdure/internal/copying"
 	"github.com/seed-0f2c7998/perdure/cmd/perdure/internal/dagster"
 	"github.com/seed-0f2c7998/perdure/cmd/perdure/internal/exit"
@@ -17,7 +16,6 @@ import (
 	"github.com/seed-0f2c7998/perdure/cmd/perdure/internal/policy"
 	"github.com/seed-0f2c7998/perdure/cmd/perdure/internal/tree"
 	"github.com/seed-0f2c7998/perdure/internal/setting"
-	"github.com/seed-0f2c7998/perdure/retry"
 )
 
 // copyFlags are the flags of copy that are no policy.
@@ -76,7 +74,9 @@ func (a *app) copyTree(c *cobra.Command, f *policy.Flags, flags *copyFlags, link
 	}
 	parallel := cmp.Or(flags.parallel, 16)
 	link.Parallel = 0 // that is of files, not of the requests for one
-	link.Policy = patientBreaker(link.Policy, parallel)
+	if link.Breaker.FailureThreshold == 0 {
+		link.Breaker.FailureThreshold = 5 + parallel // a burst that a store refuses is one event, not one for each file
+	}
 	job := &tree.Job{
 		Tree: t, Link: link, Parallel: parallel, Progress: meter.Files,
 		Warn: func(text string) { meter.Log.Warn(text, "event", "warning") },
@@ -114,19 +114,6 @@ func (a *app) copyTree(c *cobra.Command, f *policy.Flags, flags *copyFlags, link
 		a.dagster.Materialize(dagster.CopiedTree(link.Source, link.Destination, s))
 	}
 	return err
-}
-
-// patientBreaker lets a breaker that nobody has set the threshold of see as many
-// more failures in a row as there are files at a time: one burst that a store
-// refuses is one event, not sixteen.
-func patientBreaker(policy func(string) (retry.Policy, circuit.Config, error), parallel int) func(string) (retry.Policy, circuit.Config, error) {
-	return func(preset string) (retry.Policy, circuit.Config, error) {
-		p, b, err := policy(preset)
-		if b.FailureThreshold == 0 {
-			b.FailureThreshold = 5 + parallel
-		}
-		return p, b, err
-	}
 }
 
 // manifest returns where the manifest goes; nil: nowhere. What we write to already

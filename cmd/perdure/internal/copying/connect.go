@@ -23,7 +23,6 @@ import (
 	"github.com/aws/smithy-go/logging"
 
 	"github.com/seed-0f2c7998/perdure/awsretry/objects"
-	"github.com/seed-0f2c7998/perdure/circuit"
 	"github.com/seed-0f2c7998/perdure/cmd/perdure/internal/partial"
 	"github.com/seed-0f2c7998/perdure/cmd/perdure/internal/patience"
 	"github.com/seed-0f2c7998/perdure/cmd/perdure/internal/place"
@@ -51,29 +50,27 @@ func (c *copier) connect(ctx context.Context) error {
 	return err
 }
 
-// policy returns the rules of one side. Those of the source say as well how
-// often a body that broke is fetched anew; that is counted by no breaker, for
+// policy returns the policy of one side. That of the source says as well how
+// often a body that broke is fetched again; that is counted by no breaker, for
 // the requests are.
-func (c *copier) policy(preset, name string) (retry.Policy, circuit.Config, error) {
-	p, breaker, err := c.Policy(preset)
+func (c *copier) policy(preset, name string) (*retry.Policy, error) {
+	s, err := c.Policy.Settings(preset)
 	if err != nil {
-		return p, breaker, err
+		return nil, err
 	}
-	if c.breaker == nil {
-		c.breaker = &breaker
-	}
+	p := &s.Policy
 	p.Name = cmp.Or(p.Name, name)
 	p.Observe = c.observe
 	if preset != "s3_upload" {
-		c.again = p
+		c.again = *p
 		c.again.AttemptTimeout = 0 // that is for an answer's head
 		c.again.Observe = c.restarting
 	}
-	return p, *c.breaker, nil // one store, one set of rules
+	return p, nil
 }
 
 func (c *copier) connectWeb() error {
-	p, breaker, err := c.policy("api_call", "fetch")
+	p, err := c.policy("api_call", "fetch")
 	if err != nil {
 		return err
 	}
@@ -82,7 +79,7 @@ func (c *copier) connectWeb() error {
 	base.ResponseHeaderTimeout = 2 * time.Minute
 	base.MaxIdleConnsPerHost = max(c.Parallel, 4)
 	c.client = &http.Client{Transport: patience.Transport{RoundTripper: httpretry.NewTransport(counted{base, &c.attempts}, httpretry.Options{
-		Policy: &p, Breakers: &breaker, Registry: c.Registry, StallTimeout: 30 * time.Second, OnResume: c.resumed,
+		Policy: p, Breakers: &c.Breaker, Registry: c.Registry, StallTimeout: 30 * time.Second, OnResume: c.resumed,
 	}), Patience: c.Patience, Breakers: c.Registry.All}}
 	return nil
 }
@@ -112,7 +109,7 @@ func (t countedClient) Do(req *http.Request) (*http.Response, error) {
 }
 
 func (c *copier) connectStore(ctx context.Context, preset, name string) (*objects.Store, error) {
-	p, breaker, err := c.policy(preset, name)
+	p, err := c.policy(preset, name)
 	if err != nil {
 		return nil, err
 	}
@@ -120,7 +117,7 @@ func (c *copier) connectStore(ctx context.Context, preset, name string) (*object
 	if err != nil {
 		return nil, err
 	}
-	store, err := objects.New(cfg, objects.Options{Policy: &p, Breakers: &breaker, Registry: c.Registry, Parallel: c.Parallel}, func(o *s3.Options) {
+	store, err := objects.New(cfg, objects.Options{Policy: p, Breakers: &c.Breaker, Registry: c.Registry, Parallel: c.Parallel}, func(o *s3.Options) {
 		o.HTTPClient = countedClient{o.HTTPClient, &c.attempts}
 		c.Patience.Apply(o, c.Registry.All)
 		if c.EndpointURL != "" {
@@ -131,11 +128,12 @@ func (c *copier) connectStore(ctx context.Context, preset, name string) (*object
 	if err = cmp.Or(err, CheckEndpoint(ofEnvironment, c.endpoint)); err != nil || c.CustomerKey == "" {
 		return store, err
 	}
-	key, err := customerKey(c.CustomerKey)
-	if err != nil {
-		return nil, err
+	if c.key == nil { // read once for both sides: the file may be a pipe
+		if c.key, err = customerKey(c.CustomerKey); err != nil {
+			return nil, err
+		}
 	}
-	return store.WithCustomerKey(key)
+	return store.WithCustomerKey(c.key)
 }
 
 // customerKey reads a file with the 32 bytes of a key, or with their base64.

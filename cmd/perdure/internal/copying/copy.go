@@ -24,6 +24,7 @@ import (
 	"github.com/seed-0f2c7998/perdure/cmd/perdure/internal/exit"
 	"github.com/seed-0f2c7998/perdure/cmd/perdure/internal/patience"
 	"github.com/seed-0f2c7998/perdure/cmd/perdure/internal/place"
+	"github.com/seed-0f2c7998/perdure/cmd/perdure/internal/policy"
 	"github.com/seed-0f2c7998/perdure/httpretry"
 	"github.com/seed-0f2c7998/perdure/internal/setting"
 	"github.com/seed-0f2c7998/perdure/retry"
@@ -46,9 +47,8 @@ type Job struct {
 	Stdin  io.Reader // of -
 	Stdout *os.File  // of -
 
-	// Policy returns the rules for one side, which begin as a preset. It is
-	// called once for each side that is not local.
-	Policy func(preset string) (retry.Policy, circuit.Config, error)
+	Policy  policy.Source  // for both sides, each of which has a preset of its own
+	Breaker circuit.Config // of every breaker
 
 	// Registry holds the breakers of the sides; nil: one of its own.
 	Registry *circuit.Registry
@@ -93,8 +93,8 @@ type copier struct {
 	client           *http.Client   // of a source that is a web page
 	again            retry.Policy   // for what the clients can't repeat
 
-	breaker  *circuit.Config // of every breaker; nil: not read yet
-	endpoint string          // of the objects; "" is AWS
+	endpoint string // of the objects; "" is AWS
+	key      []byte // that CustomerKey has; nil: not read yet
 
 	attempts, retries atomic.Int64
 

@@ -13,19 +13,25 @@ import (
 	"github.com/seed-0f2c7998/perdure/circuit"
 	"github.com/seed-0f2c7998/perdure/cmd/perdure/internal/partial"
 	"github.com/seed-0f2c7998/perdure/cmd/perdure/internal/patience"
+	"github.com/seed-0f2c7998/perdure/cmd/perdure/internal/policy"
 	"github.com/seed-0f2c7998/perdure/httpretry/download"
 	"github.com/seed-0f2c7998/perdure/httpretry/httptestfault"
-	"github.com/seed-0f2c7998/perdure/retry"
 )
+
+// hasty is a policy with hardly a wait.
+func hasty(t *testing.T) policy.Source {
+	t.Helper()
+	source, _, err := new(policy.Flags).Load([]string{"PERDURE_BASE_DELAY=0.001", "PERDURE_JITTER=0"})
+	if err != nil {
+		t.Fatal(err)
+	}
+	return source
+}
 
 // fetched runs a copy of a page to a file.
 func fetched(t *testing.T, page, to string) error {
 	t.Helper()
-	j := &Job{Source: page, Destination: to, Policy: func(preset string) (retry.Policy, circuit.Config, error) {
-		p, err := retry.Preset(preset)
-		p.BaseDelay, p.Jitter, p.Observe = 1e6, retry.NoJitter, func(retry.Event) {}
-		return p, circuit.Config{Observe: func(circuit.Transition) {}}, err
-	}}
+	j := &Job{Source: page, Destination: to, Policy: hasty(t), Breaker: circuit.Config{Observe: func(circuit.Transition) {}}}
 	_, err := j.Run(t.Context())
 	return err
 }
@@ -164,10 +170,6 @@ func TestCauseIsTold(t *testing.T) {
 	enough := errors.New("enough")
 	j := &Job{
 		Source: server.URL, Destination: filepath.Join(t.TempDir(), "x"),
-		Policy: func(p string) (retry.Policy, circuit.Config, error) {
-			r, err := retry.Preset(p)
-			return r, circuit.Config{}, err
-		},
 		Progress: func(int64, int64) { cancel(enough) },
 	}
 	_, err := j.Run(ctx)
@@ -198,11 +200,8 @@ func TestBrokenBodyWaitsForTheBreaker(t *testing.T) {
 	to := filepath.Join(t.TempDir(), "file")
 	j := &Job{
 		Source: server.URL + "/page", Destination: to, Patience: &patience.Patience{Longest: time.Minute},
-		Policy: func(preset string) (retry.Policy, circuit.Config, error) {
-			p, err := retry.Preset(preset)
-			p.BaseDelay, p.Jitter, p.Observe = 1e6, retry.NoJitter, func(retry.Event) {}
-			return p, circuit.Config{FailureThreshold: 2, RecoveryTimeout: 50 * time.Millisecond, Observe: func(circuit.Transition) {}}, err
-		},
+		Policy:  hasty(t),
+		Breaker: circuit.Config{FailureThreshold: 2, RecoveryTimeout: 50 * time.Millisecond, Observe: func(circuit.Transition) {}},
 	}
 	if _, err := j.Run(t.Context()); err != nil {
 		t.Fatal(err)

@@ -27,7 +27,11 @@ func FuzzFile(f *testing.F) {
 			t.Fatal(err)
 		}
 		flags := policy.Add(pflag.NewFlagSet("test", pflag.ContinueOnError))
-		s, _, err := flags.Read("default", []string{"PERDURE_CONFIG=" + path})
+		source, _, err := flags.Load([]string{"PERDURE_CONFIG=" + path})
+		if err != nil && !strings.Contains(err.Error(), path) {
+			t.Errorf("%q: the error does not name the file: %v", text, err)
+		}
+		s, err := source.Settings("default")
 		switch {
 		case err != nil && !strings.Contains(err.Error(), path) && !strings.HasPrefix(err.Error(), "--"):
 			t.Errorf("%q: the error does not name the file: %v", text, err)

@@ -25,8 +25,8 @@ type Flags struct {
 	rerun  int     // see Rerun
 }
 
-// value is the text that a flag was given. It is checked by Read, with all the
-// others, so that an error looks the same wherever its value comes from.
+// value is the text that a flag was given. It is checked by Settings, with all
+// the others, so that an error looks the same wherever its value comes from.
 type value struct {
 	Parameter
 	kind  string // in the help: what to write after the flag

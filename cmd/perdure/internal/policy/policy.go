@@ -129,13 +129,20 @@ func (e entry) refuse(err error) error {
 	return err
 }
 
-// Read puts together what the file, the environment and the flags say, over
-// the preset of that name. The warnings are about variables that mean nothing.
-// An error names the place, the value and what is allowed.
-func (f *Flags) Read(preset string, environ []string) (s *Settings, warnings []string, err error) {
+// A Source is what the file, the environment and the flags say, read once: the
+// file may be a pipe, or be replaced meanwhile. The zero Source says nothing.
+type Source struct {
+	entries []entry // each over those before it
+	reruns  int     // see Flags.Rerun
+}
+
+// Load reads the file, the environment and the flags. The warnings are about
+// variables that are unknown. An error names the place, the value and what is
+// allowed.
+func (f *Flags) Load(environ []string) (s Source, warnings []string, err error) {
 	variables, config, warnings, err := fromEnviron(environ)
 	if err != nil {
-		return nil, warnings, err
+		return s, warnings, err
 	}
 	if f.config != "" {
 		config = entry{text: f.config, source: "--config"}
@@ -143,14 +150,20 @@ func (f *Flags) Read(preset string, environ []string) (s *Settings, warnings []s
 	var all []entry
 	if config.text != "" {
 		if all, err = fromFile(config.text, config.source); err != nil {
-			return nil, warnings, err
+			return s, warnings, err
 		}
 	}
-	if s, err = merge(preset, slices.Concat(all, variables, f.entries(), f.over)); err != nil {
-		return nil, warnings, err
+	return Source{slices.Concat(all, variables, f.entries(), f.over), f.rerun}, warnings, nil
+}
+
+// Settings puts what s says over the preset of that name.
+func (s Source) Settings(preset string) (*Settings, error) {
+	merged, err := merge(preset, s.entries)
+	if err != nil {
+		return nil, err
 	}
-	s.rerun(f.rerun)
-	return s, warnings, nil
+	merged.rerun(s.reruns)
+	return merged, nil
 }
 
 // Override sets a parameter above the flags, to a JSON value that source has under
