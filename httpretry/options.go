@@ -67,6 +67,14 @@ type Options struct {
 	// 0 is 20 s for a body that can be resumed and for ever otherwise, negative is for ever.
 	StallTimeout time.Duration
 
+	// MinRate is the least bytes per second that such a body must bring, averaged over 60 s; 0 means no limit. A slower
+	// one is a connection that timed out: it is resumed if it can be, at most as often in a row as the Policy allows
+	// attempts. The time that the reader takes between its reads does not count.
+	//
+	// With a Policy's MaxElapsed, the rate is averaged over that if it is less than 60 s, but at least over 1 s; and once it has passed, a body
+	// whose end is known, or that can be resumed, is held to 1024 bytes per second even if MinRate is 0.
+	MinRate int64
+
 	// OnResume is called before a broken body is resumed, on the goroutine that reads it; nil: logs to slog.Default().
 	OnResume func(Resumption)
 }
@@ -85,6 +93,9 @@ func (o *Options) Validate() error {
 		if err := o.Breakers.Validate(); err != nil {
 			return err
 		}
+	}
+	if o.MinRate < 0 {
+		return setting.Bad("MinRate", fmt.Sprint(o.MinRate), "bytes per second, or 0 for no limit")
 	}
 	if strings.ContainsFunc(o.AttemptHeader, notToken) {
 		return setting.Bad("AttemptHeader", o.AttemptHeader, "the name of a header")

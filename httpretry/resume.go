@@ -10,6 +10,7 @@ import (
 	"time"
 
 	"github.com/seed-0f2c7998/perdure/internal/redact"
+	"github.com/seed-0f2c7998/perdure/internal/stall"
 	"github.com/seed-0f2c7998/perdure/retry"
 )
 
@@ -53,6 +54,9 @@ func (s *stream) resume(p []byte, broken error) (int, error) {
 	}
 	broken = unexpected(broken)
 	policy, err := s.remaining()
+	if err == nil {
+		err = s.tooSlow(broken)
+	}
 	if err == nil && s.next > s.entity.from && s.entity.validator() == "" {
 		err = ErrNoValidator
 	}
@@ -89,6 +93,22 @@ func (s *stream) remaining() (*retry.Policy, error) {
 		return nil, retry.ErrDeadline
 	}
 	return &p, nil
+}
+
+// tooSlow returns the error of a body that has been too slow as often as the policy allows attempts. Each of them has
+// brought something, so nothing else would end them.
+func (s *stream) tooSlow(broken error) error {
+	if !stall.IsSlow(broken) {
+		return nil
+	}
+	if s.next-s.slowAt >= s.guard.MinRate*int64(stall.Window/time.Second) {
+		s.slow = 0
+	}
+	s.slow, s.slowAt = s.slow+1, s.next
+	if most := s.policy.Attempts(); most != retry.Unlimited && s.slow >= most {
+		return &retry.Error{Operation: s.policy.Name, Attempts: s.slow, Stop: retry.ErrExhausted, Last: broken}
+	}
+	return nil
 }
 
 func (s *stream) tell(broken error) {
@@ -145,7 +165,7 @@ func (s *stream) refused(res *http.Response, err error) (int, error) {
 func (s *stream) skip(n int64) error {
 	scratch := make([]byte, min(n, 32<<10))
 	for n > 0 {
-		got, err := s.read(scratch[:min(n, int64(len(scratch)))])
+		got, err := s.guard.Read(s.body, scratch[:min(n, int64(len(scratch)))])
 		n -= int64(got)
 		if err != nil && n > 0 {
 			return unexpected(err)

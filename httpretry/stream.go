@@ -9,6 +9,7 @@ import (
 	"time"
 
 	"github.com/seed-0f2c7998/perdure/httpretry/internal/digest"
+	"github.com/seed-0f2c7998/perdure/internal/stall"
 	"github.com/seed-0f2c7998/perdure/retry"
 )
 
@@ -23,6 +24,9 @@ type stream struct {
 	entity  entity
 	next    int64 // offset in the entity of the next byte
 	check   *digest.Check
+	guard   stall.Guard
+	slow    int   // breaks in a row for want of speed
+	slowAt  int64 // offset of the last of them
 	stop    int64 // offset from which the present body has nothing that is wanted; -1: unknown
 	err     error // with which the stream has ended, unless it is broken
 	broken  bool  // err came after bytes that the caller has got: the next Read is to resume
@@ -50,12 +54,13 @@ func (s *stream) carry(res *http.Response) (ok bool) {
 // take makes s the body of res, whose entity it has read.
 func (s *stream) take(res *http.Response) {
 	s.next, s.stop, s.body = s.entity.from, s.entity.end, res.Body
+	s.guard.Limits, s.guard.Pool = s.limits(), &s.transport.timers
 	res.Body = s
 }
 
 // Read reads on, from the next connection if need be.
 func (s *stream) Read(p []byte) (int, error) {
-	if s.err != nil || s.next >= s.stop || s.check != nil || s.patience() > 0 || len(p) == 0 {
+	if s.err != nil || s.next >= s.stop || s.check != nil || s.guard.Any() || len(p) == 0 {
 		return s.readOn(p)
 	}
 	n, err := s.body.Read(p[:min(int64(len(p)), s.stop-s.next)])
@@ -100,13 +105,13 @@ func (s *stream) cope(p []byte, n int, err error) (int, error) {
 // pull reads what comes from the present connection, and no more than is wanted.
 func (s *stream) pull(p []byte) (int, error) {
 	if s.stop >= 0 && s.next >= s.stop {
-		_, _ = s.read(p[:1]) // its end, with which a trailer comes, and HTTP/2 knows that the stream is done
+		_, _ = s.guard.Read(s.body, p[:1]) // its end, with which a trailer comes, and HTTP/2 knows that the stream is done
 		return 0, io.EOF
 	}
 	if s.stop >= 0 {
 		p = p[:min(int64(len(p)), s.stop-s.next)]
 	}
-	n, err := s.read(p)
+	n, err := s.guard.Read(s.body, p)
 	s.next += int64(n)
 	if s.check != nil {
 		_, _ = s.check.Write(p[:n]) // a hash takes everything
@@ -114,34 +119,25 @@ func (s *stream) pull(p []byte) (int, error) {
 	return n, err
 }
 
-// read reads from the present connection, which it ends if nothing comes for too long.
-func (s *stream) read(p []byte) (int, error) {
-	limit := s.patience()
-	if limit <= 0 {
-		return s.body.Read(p)
-	}
-	dog := s.transport.dogs.Get()
-	dog.Watch(s.body, limit)
-	n, err := s.body.Read(p)
-	if dog.Leave() {
-		err = errStalled
-	}
-	s.transport.dogs.Put(dog)
-	return n, err
-}
+const (
+	defaultStallTimeout = 20 * time.Second
+	trickle             = 1 << 10 // bytes per second that a body must exceed to go on after MaxElapsed
+)
 
-const defaultStallTimeout = 20 * time.Second
-
-// patience returns how long nothing may come; 0 means for ever.
-func (s *stream) patience() time.Duration {
-	switch limit := s.transport.options.StallTimeout; {
-	case limit != 0:
-		return limit
-	case s.entity.lasting:
-		return defaultStallTimeout
-	default:
-		return 0 // it may well be a stream of events, which nobody could take up again
+// limits returns what the body must deliver.
+func (s *stream) limits() stall.Limits {
+	o := &s.transport.options
+	l := stall.Limits{Timeout: o.StallTimeout, MinRate: o.MinRate}
+	if l.Timeout == 0 && s.entity.lasting { // else it may well be a stream of events, which cannot be resumed
+		l.Timeout = defaultStallTimeout
 	}
+	if most := s.policy.MaxElapsed; most > 0 {
+		l.Window = max(min(stall.Window, most), time.Second)
+		if l.MinRate == 0 && (s.entity.lasting || s.entity.end >= 0) {
+			l.MinRate, l.From = trickle, s.began.Add(most)
+		}
+	}
+	return l
 }
 
 // complete reports whether err, after what has been read, is the end of what is wanted.
@@ -189,6 +185,7 @@ func (s *stream) replace(body io.ReadCloser) bool {
 		old = body
 	} else {
 		s.body = body
+		s.guard.Reset()
 	}
 	s.mu.Unlock()
 	_ = old.Close() // it is broken already, or not wanted
@@ -211,14 +208,5 @@ func (s *stream) Close() error {
 	return err
 }
 
-// errStalled is the break of a body of which nothing has come for the stall timeout.
-var errStalled error = stalledError{}
-
 // errClosed is what a Read gets that was waiting when its body was closed.
 var errClosed = errors.New("httpretry: read on a closed body")
-
-type stalledError struct{}
-
-func (stalledError) Error() string   { return "httpretry: nothing came for the stall timeout" }
-func (stalledError) Timeout() bool   { return true }
-func (stalledError) Temporary() bool { return true }

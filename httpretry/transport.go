@@ -31,7 +31,7 @@ import (
 
 	"github.com/seed-0f2c7998/perdure/circuit"
 	"github.com/seed-0f2c7998/perdure/httpretry/internal/hedge"
-	"github.com/seed-0f2c7998/perdure/httpretry/internal/watchdog"
+	"github.com/seed-0f2c7998/perdure/internal/stall"
 	"github.com/seed-0f2c7998/perdure/retry"
 )
 
@@ -49,7 +49,7 @@ type Transport struct {
 	options  Options
 	invalid  error // why the options can't be used
 	registry *circuit.Registry
-	dogs     watchdog.Kennel
+	timers   stall.Pool
 
 	mu    sync.RWMutex
 	lanes map[share]*lane // guarded by mu

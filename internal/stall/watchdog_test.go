@@ -1,0 +1,30 @@
+package stall
+
+import (
+	"testing"
+	"testing/synctest"
+	"time"
+)
+
+// A watchdog whose timer fires just as it is left must not close what it watches next.
+func TestLateTimer(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		var pool Pool
+		d := pool.get()
+		for range 1000 {
+			first, second := new(target), new(target)
+			d.watch(first, time.Second)
+			<-time.After(time.Second) // both timers are due now, in any order
+			d.leave()
+			d.watch(second, time.Second)
+			synctest.Wait()
+			if d.leave() || second.closed {
+				t.Fatal("closed the wrong one")
+			}
+		}
+	})
+}
+
+type target struct{ closed bool }
+
+func (c *target) Close() error { c.closed = true; return nil }
