@@ -2,10 +2,7 @@ package awsretry
 
 import (
 	"context"
-	"crypto/tls"
-	"crypto/x509"
 	"errors"
-	"net"
 	"net/http"
 	"strconv"
 	"time"
@@ -14,6 +11,7 @@ import (
 	smithyhttp "github.com/aws/smithy-go/transport/http"
 
 	"github.com/seed-0f2c7998/perdure/httpretry"
+	"github.com/seed-0f2c7998/perdure/internal/neterr"
 	"github.com/seed-0f2c7998/perdure/retry"
 )
 
@@ -76,7 +74,7 @@ func answerClass(err error) retry.Class {
 	switch {
 	case errors.Is(err, context.Canceled), errors.Is(err, context.DeadlineExceeded):
 		return retry.ClassUnknown
-	case isUntrusted(err), isNoAddress(err):
+	case neterr.IsPermanent(err):
 		return retry.ClassPermanent
 	case statusOf(err) >= http.StatusBadRequest:
 		return codeClass("", "", statusOf(err))
@@ -158,21 +156,6 @@ func isSkewed(err error) bool {
 	}
 	answered, err := http.ParseTime(answer.Header.Get("Date"))
 	return err == nil && answered.Sub(signed).Abs() > skewThreshold
-}
-
-// isUntrusted reports whether the two sides will not come to speak TLS.
-func isUntrusted(err error) bool {
-	return errors.Is(err, http.ErrSchemeMismatch) || is[*tls.CertificateVerificationError](err) ||
-		is[tls.RecordHeaderError](err) || is[x509.UnknownAuthorityError](err) || is[x509.HostnameError](err) ||
-		is[x509.CertificateInvalidError](err) || is[x509.SystemRootsError](err)
-}
-
-// isNoAddress reports whether no server can be at that address.
-func isNoAddress(err error) bool {
-	if dns, ok := errors.AsType[*net.DNSError](err); ok {
-		return dns.IsNotFound
-	}
-	return is[*net.AddrError](err) || is[net.UnknownNetworkError](err)
 }
 
 func is[E error](err error) bool {

@@ -3,7 +3,6 @@ package awsretry_test
 import (
 	"context"
 	"crypto/tls"
-	"crypto/x509"
 	"errors"
 	"fmt"
 	"io"
@@ -23,6 +22,7 @@ import (
 
 	"github.com/seed-0f2c7998/perdure/awsretry"
 	"github.com/seed-0f2c7998/perdure/circuit"
+	"github.com/seed-0f2c7998/perdure/internal/neterr/neterrtest"
 	"github.com/seed-0f2c7998/perdure/retry"
 	"github.com/seed-0f2c7998/perdure/s3test"
 )
@@ -37,37 +37,17 @@ func client(endpoint string, p *retry.Policy, httpClient aws.HTTPClient) *s3.Cli
 	return s3.NewFromConfig(cfg, pathStyle)
 }
 
-// countDials counts the attempts that reach a dialer.
-func countDials(dialed *atomic.Int64) *http.Client {
-	return &http.Client{Transport: &http.Transport{
-		DisableKeepAlives: true,
-		DialContext: func(ctx context.Context, network, address string) (net.Conn, error) {
-			dialed.Add(1)
-			var d net.Dialer
-			return d.DialContext(ctx, network, address)
-		},
-	}}
-}
-
-func TestCertificateThatIsNotTrustedIsOneAttempt(t *testing.T) {
-	secure := httptest.NewTLSServer(http.NotFoundHandler())
-	defer secure.Close()
-	secure.Config.ErrorLog = nil
-	p, dialed := quick(), atomic.Int64{}
-	err := head(t.Context(), client(secure.URL, &p, countDials(&dialed)))
-	if !errors.As(err, new(x509.UnknownAuthorityError)) || dialed.Load() != 1 {
-		t.Errorf("a certificate of nobody's: %d attempts, %v, want 1, unknown authority", dialed.Load(), err)
-	}
-}
-
-func TestNameThatDoesNotExistIsOneAttempt(t *testing.T) {
-	p, dialed := quick(), atomic.Int64{}
-	none := &http.Client{Transport: &http.Transport{DialContext: func(context.Context, string, string) (net.Conn, error) {
-		dialed.Add(1)
-		return nil, &net.OpError{Op: "dial", Err: &net.DNSError{Err: "no such host", Name: "s3.invalid", IsNotFound: true}}
-	}}}
-	if err := head(t.Context(), client("http://s3.invalid", &p, none)); err == nil || dialed.Load() != 1 {
-		t.Errorf("a name that does not exist: %d attempts, %v, want 1", dialed.Load(), err)
+func TestErrorsOfConnections(t *testing.T) {
+	for _, c := range neterrtest.Cases(t) {
+		t.Run(c.Name, func(t *testing.T) {
+			base, dials := c.Base(t)
+			p := quick()
+			err := head(t.Context(), client(c.URL, &p, &http.Client{Transport: base}))
+			_, retried := errors.AsType[*retry.Error](err)
+			if want := map[bool]int64{true: 1, false: int64(p.Attempts())}[c.Permanent]; err == nil || retried == c.Permanent || dials.Load() != want {
+				t.Errorf("%d connections and %v, want %d", dials.Load(), err, want)
+			}
+		})
 	}
 }
 

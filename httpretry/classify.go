@@ -2,19 +2,16 @@ package httpretry
 
 import (
 	"context"
-	"crypto/tls"
-	"crypto/x509"
 	"errors"
 	"fmt"
 	"io"
 	"net"
 	"net/http"
-	"net/url"
-	"reflect"
 	"strings"
 	"time"
 
 	"github.com/seed-0f2c7998/perdure/httpretry/internal/upload"
+	"github.com/seed-0f2c7998/perdure/internal/neterr"
 	"github.com/seed-0f2c7998/perdure/internal/redact"
 	"github.com/seed-0f2c7998/perdure/retry"
 )
@@ -140,43 +137,10 @@ func classOf(err error) retry.Class {
 		return retry.ClassIgnored
 	case errors.Is(err, context.Canceled), errors.Is(err, context.DeadlineExceeded):
 		return retry.ClassUnknown
-	case isUntrusted(err), isNoAddress(err):
+	case neterr.IsPermanent(err):
 		return retry.ClassPermanent
 	}
 	return retry.ClassTransient
-}
-
-// isUntrusted reports whether err says that the two sides will not come to speak TLS with each other.
-func isUntrusted(err error) bool {
-	if op, ok := errors.AsType[*net.OpError](err); ok && op.Op == "remote error" { // what crypto/tls calls an alert
-		alert := reflect.ValueOf(op.Err)
-		return alert.Kind() == reflect.Uint8 && isRefusal(alert.Uint())
-	}
-	return errors.Is(err, http.ErrSchemeMismatch) ||
-		is[*tls.CertificateVerificationError](err) || is[tls.RecordHeaderError](err) ||
-		is[*tls.ECHRejectionError](err) || is[x509.UnknownAuthorityError](err) || is[x509.HostnameError](err) ||
-		is[x509.CertificateInvalidError](err) || is[x509.SystemRootsError](err)
-}
-
-// isRefusal reports whether an alert of the other side (RFC 8446, section 6.2) is its answer to what we are, rather
-// than to what the network has made of it.
-func isRefusal(alert uint64) bool {
-	switch {
-	case alert == 40, alert >= 42 && alert <= 49: // the handshake, our certificate, access
-		return true
-	case alert == 70, alert == 71, alert >= 109 && alert <= 120: // versions, ciphers, extensions, names
-		return true
-	}
-	return false
-}
-
-// isNoAddress reports whether err says that no server can be at that address: no such name, no such port.
-func isNoAddress(err error) bool {
-	if dns, ok := errors.AsType[*net.DNSError](err); ok {
-		return dns.IsNotFound
-	}
-	return is[*net.AddrError](err) || is[*net.ParseError](err) || is[net.InvalidAddrError](err) ||
-		is[net.UnknownNetworkError](err) || is[url.EscapeError](err) || is[url.InvalidHostError](err)
 }
 
 func is[E error](err error) bool {

@@ -1,23 +1,15 @@
 package httpretry_test
 
 import (
-	"context"
-	"crypto/tls"
-	"crypto/x509"
 	"errors"
-	"io"
-	"log"
 	"net"
 	"net/http"
-	"net/http/httptest"
 	"net/url"
-	"strings"
-	"sync"
 	"syscall"
 	"testing"
 
 	"github.com/seed-0f2c7998/perdure/httpretry"
-	"github.com/seed-0f2c7998/perdure/httpretry/httptestfault"
+	"github.com/seed-0f2c7998/perdure/internal/neterr/neterrtest"
 	"github.com/seed-0f2c7998/perdure/retry"
 )
 
@@ -41,102 +33,14 @@ func TestClosedPortIsRefused(t *testing.T) {
 	}
 }
 
-// nameServer answers every question with NXDOMAIN, or with SERVFAIL, and counts the questions.
-func nameServer(t *testing.T, code byte, asked func()) *net.Resolver {
-	t.Helper()
-	conn, err := new(net.ListenConfig).ListenPacket(t.Context(), "udp", "127.0.0.1:0")
-	if err != nil {
-		t.Fatal(err)
-	}
-	var serving sync.WaitGroup
-	serving.Go(func() {
-		packet := make([]byte, 512)
-		for {
-			n, from, err := conn.ReadFrom(packet)
-			if err != nil {
-				return // closed
-			}
-			asked()
-			packet[2], packet[3] = packet[2]|0x80, 0x80|code
-			if _, err := conn.WriteTo(packet[:n], from); err != nil {
-				return
-			}
-		}
-	})
-	t.Cleanup(func() {
-		if err := conn.Close(); err != nil {
-			t.Error(err)
-		}
-		serving.Wait()
-	})
-	return &net.Resolver{PreferGo: true, Dial: func(ctx context.Context, _, _ string) (net.Conn, error) {
-		return new(net.Dialer).DialContext(ctx, "udp", conn.LocalAddr().String())
-	}}
-}
-
-func TestNames(t *testing.T) {
-	for _, tt := range []struct {
-		name     string
-		code     byte
-		attempts int
-	}{
-		{"NXDOMAIN", 3, 1},
-		{"SERVFAIL", 2, 3},
-	} {
-		attempts := 0
-		resolver := nameServer(t, tt.code, func() {})
-		dialer := net.Dialer{Resolver: resolver}
-		base := &http.Transport{DialContext: func(ctx context.Context, network, address string) (net.Conn, error) {
-			attempts++
-			return dialer.DialContext(ctx, network, address)
-		}}
-		_, _, err := get(t, httpretry.NewTransport(base, httpretry.Options{Policy: quick()}), "http://perdure.test./")
-		if dns, ok := errors.AsType[*net.DNSError](err); !ok || attempts != tt.attempts || dns.IsNotFound != (tt.attempts == 1) {
-			t.Errorf("%s: %d attempts, want %d: %v", tt.name, attempts, tt.attempts, err)
-		}
-	}
-}
-
-// A dials counts the connections that a transport tries to make.
-type dials struct {
-	mu sync.Mutex
-	n  int
-}
-
-func (d *dials) dial(ctx context.Context, network, address string) (net.Conn, error) {
-	d.mu.Lock()
-	d.n++
-	d.mu.Unlock()
-	return new(net.Dialer).DialContext(ctx, network, address)
-}
-
-func TestTLS(t *testing.T) {
-	secure := httptest.NewUnstartedServer(http.NotFoundHandler())
-	secure.Config.ErrorLog = log.New(io.Discard, "", 0)
-	secure.StartTLS()
-	defer secure.Close()
-	plain := httptestfault.New(httptestfault.Steps(ok))
-	defer plain.Close()
-	trusted := x509.NewCertPool()
-	trusted.AddCert(secure.Certificate())
-	for _, tt := range []struct {
-		name   string
-		url    string
-		config *tls.Config
-		dials  int
-	}{
-		{"unknown authority", secure.URL, &tls.Config{RootCAs: x509.NewCertPool()}, 1},
-		{"another host", secure.URL, &tls.Config{RootCAs: trusted, ServerName: "example.org.invalid"}, 1},
-		{"too old a version", secure.URL, &tls.Config{RootCAs: trusted, MaxVersion: tls.VersionTLS11, MinVersion: tls.VersionTLS11}, 1},
-		{"no TLS there", strings.Replace(plain.URL, "http:", "https:", 1), &tls.Config{}, 1},
-	} {
-		t.Run(tt.name, func(t *testing.T) {
-			var counted dials
-			base := &http.Transport{TLSClientConfig: tt.config, DialContext: counted.dial}
-			defer base.CloseIdleConnections()
-			_, _, err := get(t, httpretry.NewTransport(base, httpretry.Options{Policy: quick()}), tt.url)
-			if _, ok := errors.AsType[*retry.Error](err); err == nil || ok || counted.n != tt.dials {
-				t.Errorf("%d connections; want %d and the error itself, got %v", counted.n, tt.dials, err)
+func TestErrorsOfConnections(t *testing.T) {
+	for _, c := range neterrtest.Cases(t) {
+		t.Run(c.Name, func(t *testing.T) {
+			base, dials := c.Base(t)
+			_, _, err := get(t, httpretry.NewTransport(base, httpretry.Options{Policy: quick()}), c.URL)
+			_, retried := errors.AsType[*retry.Error](err)
+			if want := map[bool]int64{true: 1, false: 3}[c.Permanent]; err == nil || retried == c.Permanent || dials.Load() != want {
+				t.Errorf("%d connections and %v, want %d", dials.Load(), err, want)
 			}
 		})
 	}
