@@ -1,0 +1,176 @@
+// Package checksum computes, combines, compares and writes checksums: those that people give, that servers send in
+// headers, and that stores keep of objects.
+package checksum
+
+import (
+	"bytes"
+	"crypto/md5"  //nolint:gosec // what there is to compare with, not a secret
+	"crypto/sha1" //nolint:gosec // as above
+	"crypto/sha256"
+	"crypto/sha512"
+	"encoding/base64"
+	"encoding/hex"
+	"errors"
+	"fmt"
+	"hash"
+	"hash/crc32"
+	"hash/crc64"
+	"strconv"
+	"strings"
+)
+
+// Want says what Parse understands.
+const Want = "an algorithm (sha256, sha512, sha1, md5, crc32, crc32c, crc64nvme), a colon, and the value in hex or base64"
+
+// ErrMismatch is the error of bytes that have another checksum than they should.
+var ErrMismatch = errors.New("checksum does not match")
+
+// A Sum is the checksum that some bytes have or should have. The zero Sum is none.
+type Sum struct {
+	Name  string // of the algorithm, as sha256
+	Value []byte
+
+	// PartSize, if not 0, makes Value the checksum of the checksums of parts, each of PartSize bytes but the last, which
+	// may be shorter: what S3 calls a composite checksum.
+	PartSize int64
+}
+
+// Parse reads a Sum as String writes it. The value may be in hex or base64. The errors do not repeat the text: see [Want].
+func Parse(text string) (Sum, error) {
+	name, value, _ := strings.Cut(strings.TrimSpace(text), ":")
+	name = strings.ReplaceAll(strings.ToLower(name), "-", "")
+	h := New(name)
+	if h == nil {
+		return Sum{}, errors.New("unknown algorithm")
+	}
+	s := Sum{Name: name}
+	value, parts, composite := strings.Cut(value, "@")
+	if composite {
+		size, err := strconv.ParseInt(parts, 10, 64)
+		if err != nil || size <= 0 {
+			return Sum{}, errors.New("the part size after @ is not a positive number")
+		}
+		s.PartSize = size
+	}
+	var err error
+	if s.Value, err = hex.DecodeString(value); err != nil || len(s.Value) != h.Size() {
+		s.Value, err = base64.StdEncoding.DecodeString(value)
+	}
+	if err != nil || len(s.Value) != h.Size() {
+		return Sum{}, fmt.Errorf("%s has %d bytes", name, h.Size())
+	}
+	return s, nil
+}
+
+// New returns a hash of that algorithm, or nil if there is none of that name.
+func New(name string) hash.Hash {
+	switch name {
+	case "sha256":
+		return sha256.New()
+	case "sha512":
+		return sha512.New()
+	case "sha1":
+		return sha1.New() //nolint:gosec // against accidents, not against people
+	case "md5":
+		return md5.New() //nolint:gosec // the same
+	case "crc32":
+		return crc32.NewIEEE()
+	case "crc32c":
+		return crc32.New(crc32.MakeTable(crc32.Castagnoli))
+	case "crc64nvme":
+		return crc64.New(crc64.MakeTable(polyCRC64NVME))
+	}
+	return nil
+}
+
+// Of returns what h, a hash of that algorithm, has computed.
+func Of(name string, h hash.Hash) Sum { return Sum{Name: name, Value: h.Sum(nil)} }
+
+// IsZero reports whether s is no checksum.
+func (s Sum) IsZero() bool { return s.Name == "" }
+
+// String returns s as Parse reads it: a CRC and a composite checksum in base64, as S3 writes them, all else in hex.
+// The PartSize follows after an @.
+func (s Sum) String() string {
+	switch {
+	case s.IsZero():
+		return ""
+	case s.PartSize != 0:
+		return fmt.Sprintf("%s:%s@%d", s.Name, base64.StdEncoding.EncodeToString(s.Value), s.PartSize)
+	case s.Combines():
+		return s.Name + ":" + base64.StdEncoding.EncodeToString(s.Value)
+	}
+	return s.Name + ":" + hex.EncodeToString(s.Value)
+}
+
+// Kind returns the name of the algorithm, with "of parts" after it if s is composite.
+func (s Sum) Kind() string {
+	if s.PartSize != 0 {
+		return s.Name + " of parts"
+	}
+	return s.Name
+}
+
+// MarshalText returns String.
+func (s Sum) MarshalText() ([]byte, error) { return []byte(s.String()), nil }
+
+// UnmarshalText is Parse; an empty text is the zero Sum.
+func (s *Sum) UnmarshalText(text []byte) (err error) {
+	*s = Sum{}
+	if len(text) > 0 {
+		*s, err = Parse(string(text))
+	}
+	return err
+}
+
+// New returns a hash that computes what s is compared with, or nil for the zero Sum.
+func (s Sum) New() hash.Hash {
+	if s.PartSize == 0 {
+		return New(s.Name)
+	}
+	return &partsHash{all: New(s.Name), part: New(s.Name), size: s.PartSize, left: s.PartSize}
+}
+
+// Check returns an error that wraps [ErrMismatch] and holds both values if got is not s. The zero Sum fits everything.
+func (s Sum) Check(got []byte) error {
+	if s.IsZero() || bytes.Equal(got, s.Value) {
+		return nil
+	}
+	return fmt.Errorf("%w: got %s, want %s", ErrMismatch, Sum{s.Name, got, s.PartSize}, s)
+}
+
+// A partsHash is the hash of the hashes of parts.
+type partsHash struct {
+	all, part  hash.Hash
+	size, left int64 // of a part, and of the one that is being written
+}
+
+func (h *partsHash) Write(p []byte) (int, error) {
+	n := len(p)
+	for len(p) > 0 {
+		if h.left == 0 {
+			_, _ = h.all.Write(h.part.Sum(nil))
+			h.part.Reset()
+			h.left = h.size
+		}
+		k := min(int64(len(p)), h.left)
+		_, _ = h.part.Write(p[:k])
+		p, h.left = p[k:], h.left-k
+	}
+	return n, nil
+}
+
+// Sum ends the last part: nothing may be written after it.
+func (h *partsHash) Sum(b []byte) []byte {
+	_, _ = h.all.Write(h.part.Sum(nil))
+	return h.all.Sum(b)
+}
+
+func (h *partsHash) Reset() {
+	h.all.Reset()
+	h.part.Reset()
+	h.left = h.size
+}
+
+func (h *partsHash) Size() int      { return h.all.Size() }
+func (h *partsHash) BlockSize() int { return h.all.BlockSize() }

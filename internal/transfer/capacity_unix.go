@@ -1,0 +1,22 @@
+//go:build linux || darwin || freebsd
+
+package transfer
+
+import (
+	"math"
+	"os"
+	"syscall"
+)
+
+// capacity returns how many bytes the file system of f can hold in all.
+func capacity(f *os.File) int64 {
+	var s syscall.Statfs_t
+	if err := syscall.Fstatfs(int(f.Fd()), &s); err != nil || s.Blocks == 0 {
+		return math.MaxInt64
+	}
+	blocks, size := uint64(s.Blocks), uint64(s.Bsize) //nolint:gosec,unconvert,nolintlint // their types differ between systems
+	if blocks > math.MaxInt64/size {
+		return math.MaxInt64
+	}
+	return int64(blocks * size) //nolint:gosec // as just checked
+}

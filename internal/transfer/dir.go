@@ -1,0 +1,139 @@
+package transfer
+
+import (
+	"errors"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"sync"
+)
+
+// ErrInPlace is the error of a file that can't be replaced by another: it is a mount point by itself, or its directory
+// takes no other name. It could only be overwritten, and would be neither the old nor the new one meanwhile.
+var ErrInPlace = errors.New("the file can't be replaced, only overwritten in place")
+
+// A Dir is a directory that files are put into. It is safe for concurrent use.
+type Dir struct {
+	root *os.Root
+	path string
+
+	tree  *Tree  // that it belongs to; nil: none
+	rel   string // its path below the tree
+	users int    // guarded by the tree's mutex
+
+	mu      sync.Mutex
+	staging *staging // for all files, in a tree; nil: none yet
+}
+
+// OpenDir opens the directory of that path for single files. Links in the path are followed.
+func OpenDir(path string) (*Dir, error) {
+	root, err := os.OpenRoot(path)
+	if err != nil {
+		return nil, err
+	}
+	return &Dir{root: root, path: path}, nil
+}
+
+// Close closes the directory. No file of it may be open any more. What can be resumed stays.
+func (d *Dir) Close() error {
+	if d.staging != nil {
+		if alone(d.staging.root) {
+			d.staging.remove(d.root)
+		} else {
+			d.staging.close()
+		}
+	}
+	return d.root.Close()
+}
+
+// stage returns the staging directory for a file: one that an earlier process has left with the part of that name, or
+// else a new one; in a tree the one for all.
+func (d *Dir) stage(part string) (s *staging, err error) {
+	if d.tree == nil {
+		if s = d.resume(part); s == nil {
+			s, err = d.make()
+		}
+		return s, err
+	}
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	if d.staging == nil {
+		d.staging, err = d.make()
+	}
+	return d.staging, err
+}
+
+func (d *Dir) make() (*staging, error) {
+	s, err := newStaging(d.root, d.tree != nil)
+	if errors.Is(err, fs.ErrPermission) {
+		err = errors.Join(ErrInPlace, err)
+	}
+	return s, err
+}
+
+// resume takes over the staging directory with that part, if there is one. Those of other files stay.
+func (d *Dir) resume(part string) (taken *staging) {
+	d.leftovers(func(s *staging) bool {
+		switch _, missing := s.root.Lstat(part); {
+		case missing == nil:
+			taken = s
+		case alone(s.root):
+			s.remove(d.root)
+		default:
+			s.close()
+		}
+		return taken == nil
+	})
+	return taken
+}
+
+// sweep takes over one of the staging directories that copies of the tree have left here, and removes the others.
+func (d *Dir) sweep() {
+	d.leftovers(func(s *staging) bool {
+		if d.staging == nil {
+			d.staging = s
+		} else {
+			s.remove(d.root)
+		}
+		return true
+	})
+}
+
+// leftovers calls f with each staging directory that no process uses, until f returns false.
+func (d *Dir) leftovers(f func(*staging) bool) {
+	if !canResume {
+		return
+	}
+	candidates(d.root, func(name string) bool {
+		s, err := openStaging(d.root, name, leftover(d.tree != nil))
+		return err != nil || f(s)
+	})
+}
+
+// target returns the permissions of the regular file of that name, which must be writable; 0: there is none yet.
+func (d *Dir) target(name string) (fs.FileMode, error) {
+	info, err := d.root.Lstat(name)
+	switch {
+	case errors.Is(err, fs.ErrNotExist):
+		return 0, nil
+	case err != nil:
+		return 0, err
+	case info.Mode()&fs.ModeSymlink != 0:
+		return 0, &fs.PathError{Op: "write", Path: filepath.Join(d.path, name), Err: ErrLink}
+	case info.IsDir():
+		return 0, &fs.PathError{Op: "write", Path: filepath.Join(d.path, name), Err: errors.New("is a directory")}
+	case !info.Mode().IsRegular():
+		return 0, &fs.PathError{Op: "write", Path: filepath.Join(d.path, name), Err: errors.New("is not a regular file")}
+	}
+	f, err := d.root.OpenFile(name, os.O_WRONLY|nonblock, 0) // may it be written?
+	if err != nil {
+		return 0, err
+	}
+	return info.Mode().Perm(), f.Close()
+}
+
+// ErrLink is the error of a symbolic link in a place that is not written through.
+var ErrLink = errors.New("is a symbolic link, which is not written through: remove it, or name the place that it leads to")
+
+// Path returns the path that the directory was opened by.
+func (d *Dir) Path() string { return d.path }

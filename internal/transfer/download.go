@@ -1,0 +1,246 @@
+package transfer
+
+import (
+	"context"
+	"errors"
+	"io"
+	"sync"
+)
+
+// bufferSize is how many bytes are read at a time.
+const bufferSize = 512 << 10
+
+var buffers = sync.Pool{New: func() any { return new([bufferSize]byte) }}
+
+// orderedWindow is how far ahead ranges are requested, in pieces for each of those requested at a time, if a checksum needs
+// the bytes in order.
+const orderedWindow = 4
+
+// errWhole is a source that sent the whole resource when a range was requested.
+var errWhole = errors.New("the source said that it serves ranges, but sends the whole resource")
+
+// A download is one pass over what is missing of a File.
+//
+// The first response tells what the resource is, and goes on to bring its pieces from the first that is missing. If there
+// are enough of them, other requests bring pieces from the end until they meet: so a small resource takes one request, and
+// of a large one nothing is requested twice.
+type download struct {
+	*File
+
+	getter Getter
+	ctx    context.Context //nolint:containedctx // of this one pass
+	cancel context.CancelCauseFunc
+	window int64
+
+	mu      sync.Mutex
+	missing set // guarded by mu
+}
+
+// fetch makes one pass.
+func fetch(ctx context.Context, f *File, g Getter) error {
+	if f.complete {
+		return nil
+	}
+	ctx, cancel := context.WithCancelCause(ctx)
+	defer cancel(nil)
+	d := &download{File: f, getter: g, ctx: ctx, cancel: cancel}
+	res, err := d.first()
+	if err != nil {
+		return err
+	}
+	defer func() { _ = res.Body.Close() }()
+	d.missing = f.out.have.gaps(f.version.Size)
+	if f.version.Size < 0 || !f.version.Resumable() {
+		err = d.whole(res)
+	} else {
+		err = d.ranges(res)
+	}
+	if err != nil {
+		return err
+	}
+	return f.finish()
+}
+
+// finish verifies what has come.
+func (f *File) finish() (err error) {
+	f.sum, f.verified, err = f.out.verify(f.version)
+	f.complete = err == nil
+	return err
+}
+
+// first requests what is missing from the first gap on: of the version that is kept, or else of the present one.
+func (d *download) first() (*Response, error) {
+	kept := d.out.bytes > 0 && d.version.Resumable()
+	if !kept {
+		return d.scratch(nil)
+	}
+	r := Range{max(d.version.Size-1, 0), d.version.Size} // of what is complete, the last byte: is it still the same?
+	if gaps := d.out.have.gaps(d.version.Size); len(gaps) > 0 {
+		r = Range{gaps[0].From, -1}
+	}
+	res, err := d.getter.Get(d.ctx, r, &d.version)
+	switch {
+	case errors.Is(err, ErrChanged):
+		return d.scratch(nil)
+	case err != nil:
+		return nil, err
+	case !res.Version.Same(d.version):
+		return d.scratch(res)
+	}
+	d.tell(d.out.bytes, "")
+	if res.From != r.From && res.From != 0 {
+		return nil, errors.Join(errWhole, res.Body.Close())
+	}
+	if res.From != r.From { // it serves no ranges: what is kept comes once more
+		v := d.version
+		return res, d.begin(v)
+	}
+	return res, nil
+}
+
+// scratch begins with res, or else with a new response.
+func (d *download) scratch(res *Response) (_ *Response, err error) {
+	if d.earlier > 0 {
+		d.tell(0, "the resource has changed since the earlier run")
+	} else if d.reason != "" {
+		d.tell(0, d.reason)
+	}
+	if res != nil && res.From != 0 {
+		_ = res.Body.Close()
+		res = nil
+	}
+	if res == nil {
+		if res, err = d.getter.Get(d.ctx, Range{0, -1}, nil); err != nil {
+			return nil, err
+		}
+	}
+	if res.From != 0 {
+		return nil, errors.Join(errWhole, res.Body.Close())
+	}
+	if err := d.begin(res.Version); err != nil {
+		return nil, errors.Join(wrapWrite(err), res.Body.Close())
+	}
+	return res, nil
+}
+
+// tell calls Resumed once.
+func (d *download) tell(bytes int64, reason string) {
+	if (d.earlier > 0 || d.reason != "") && d.o.Resumed != nil {
+		d.o.Resumed(Resumption{Bytes: bytes, Size: d.version.Size, Reason: reason})
+	}
+	d.earlier, d.reason = 0, ""
+}
+
+// whole writes the only response that there will be.
+func (d *download) whole(res *Response) error {
+	buffer, _ := buffers.Get().(*[bufferSize]byte)
+	defer buffers.Put(buffer)
+	return d.out.write(res.Body, Range{0, d.version.Size}, buffer[:])
+}
+
+// ranges writes the first response, and others beside it.
+func (d *download) ranges(res *Response) error {
+	others := 0
+	if res.Ranges && d.o.Parallel > 1 {
+		pieces := int64(0)
+		for _, gap := range d.missing {
+			pieces += (gap.To - gap.From + d.o.Piece - 1) / d.o.Piece
+		}
+		others = int(min(int64(d.o.Parallel), pieces)) - 1
+	}
+	d.out.ordered.inline = others <= 0
+	stop := make(chan struct{})
+	var writers, follower sync.WaitGroup
+	if others > 0 {
+		if len(d.out.ordered.hashes) > 0 {
+			d.window = orderedWindow * int64(d.o.Parallel) * d.o.Piece
+		}
+		follower.Go(func() { d.stop(d.out.follow(stop)) })
+	}
+	for range others {
+		writers.Go(func() { d.stop(d.work()) })
+	}
+	at := res.From
+	d.stop(d.lead(res.Body, &at))
+	d.stop(d.work())
+	writers.Wait()
+	d.stop(d.lead(res.Body, &at)) // what the source would not send as ranges
+	close(stop)
+	follower.Wait()
+	if err := context.Cause(d.ctx); err != nil {
+		return err
+	}
+	if len(d.missing) > 0 {
+		return errWhole
+	}
+	return nil
+}
+
+// stop ends all requests after a failure.
+func (d *download) stop(err error) {
+	if err != nil {
+		d.cancel(err)
+	}
+}
+
+// lead writes from the body of the first response, which stands at at, as long as nobody else has claimed what comes next.
+func (d *download) lead(body io.Reader, at *int64) error {
+	buffer, _ := buffers.Get().(*[bufferSize]byte)
+	defer buffers.Put(buffer)
+	for d.ctx.Err() == nil {
+		r, ok := d.claim(func() (Range, bool) { return d.missing.first(*at, d.o.Piece) })
+		if !ok {
+			return nil
+		}
+		if err := d.out.write(body, r, buffer[:]); err != nil {
+			return err
+		}
+		*at = r.To
+	}
+	return nil
+}
+
+// work requests pieces from the end until there are no more, or the source does not serve ranges.
+func (d *download) work() error {
+	buffer, _ := buffers.Get().(*[bufferSize]byte)
+	defer buffers.Put(buffer)
+	for d.ctx.Err() == nil {
+		r, ok := d.claim(func() (Range, bool) { return d.missing.last(d.o.Piece, d.window) })
+		if !ok {
+			return nil
+		}
+		err := d.piece(r, buffer[:])
+		if errors.Is(err, errWhole) { // it is left to the first response
+			d.mu.Lock()
+			d.missing.add(r)
+			d.mu.Unlock()
+			return nil
+		}
+		if err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+func (d *download) claim(next func() (Range, bool)) (Range, bool) {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	return next()
+}
+
+// piece requests and writes one piece.
+func (d *download) piece(r Range, buffer []byte) error {
+	res, err := d.getter.Get(d.ctx, r, &d.version)
+	if err != nil {
+		return err
+	}
+	defer func() { _ = res.Body.Close() }()
+	switch {
+	case !res.Version.Same(d.version):
+		return ErrChanged
+	case res.From != r.From:
+		return errWhole
+	}
+	return d.out.write(res.Body, r, buffer)
+}

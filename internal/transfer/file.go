@@ -1,0 +1,334 @@
+package transfer
+
+import (
+	"cmp"
+	"context"
+	"errors"
+	"io"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"slices"
+
+	"github.com/seed-0f2c7998/perdure/internal/checksum"
+)
+
+// A File is a file in the making: it gets its name by Commit, when it is complete, verified and on the disk. It is for one
+// goroutine.
+type File struct {
+	dir  *Dir
+	name string
+	o    Options
+	mode fs.FileMode // of the file that is there; 0: there is none
+
+	staging         *staging
+	partName, sName string
+	out             output
+	state           state // its file is nil if nothing is left for a later process
+	version         Version
+	resumed         int64 // bytes of an earlier process that are of use
+	earlier         int64 // bytes of an earlier process or Fetch of which Resumed has not been called
+	reason          string
+	complete        bool // all bytes are there, and verified
+	sum             checksum.Sum
+	verified        string // by which algorithm
+	committed       bool
+}
+
+// Create opens a file that will be called name in the directory. Bytes that an earlier process has left of the same Source
+// are read once and kept if they are as they were written. Close it in the end.
+func (d *Dir) Create(name string, o Options) (*File, error) {
+	o.Parallel = cmp.Or(o.Parallel, 4)
+	o.Piece = cmp.Or(o.Piece, 8<<20)
+	o.Perm = cmp.Or(o.Perm, 0o666)
+	mode, err := d.target(name)
+	if err != nil {
+		return nil, err
+	}
+	f := &File{dir: d, name: name, o: o, mode: mode}
+	f.partName, f.sName = partNames(name)
+	if f.staging, err = d.stage(f.partName); err != nil {
+		return nil, err
+	}
+	if err := f.open(); err != nil {
+		f.drop(true)
+		if d.tree == nil {
+			f.discard()
+		}
+		return nil, err
+	}
+	return f, nil
+}
+
+// open opens the part and its state, and finds out what of an earlier process is of use.
+func (f *File) open() error {
+	root := f.staging.root
+	f.out.init(f.o)
+	part, err := openPrivate(root, f.partName)
+	if err != nil || f.o.NoResume || f.o.Source == "" {
+		if part != nil {
+			_ = part.Close()
+		}
+		perm := f.o.Perm
+		if f.mode != 0 {
+			perm = 0o600
+		}
+		_, _ = root.Remove(f.partName), root.Remove(f.sName)
+		if part, err = root.OpenFile(f.partName, os.O_RDWR|os.O_CREATE|os.O_EXCL, perm); err != nil {
+			return err
+		}
+	}
+	f.out.part = part
+	if f.o.NoResume || f.o.Source == "" || !canResume {
+		return nil
+	}
+	if f.state.file, err = openPrivate(root, f.sName); err != nil {
+		f.state.file, err = root.OpenFile(f.sName, os.O_RDWR|os.O_CREATE|os.O_EXCL, 0o600)
+		return err
+	}
+	return f.recall()
+}
+
+// recall takes what an earlier process has left, if it can be believed.
+func (f *File) recall() error {
+	h, pieces, ok := f.state.load()
+	number, err := inode(f.out.part)
+	switch {
+	case !ok:
+		f.reason = "the state of the earlier run is of another format"
+	case err != nil || h.Inode != number:
+		f.reason = "the partial file is not the one that the earlier run wrote"
+	case h.Source != f.o.Source:
+		f.reason = "the partial file is of another source"
+	case checksum.New(h.Algorithm) == nil:
+		f.reason = "the state of the earlier run is of another format"
+	default:
+		f.version = h.Version
+		f.out.begin(h.Version, h.Algorithm)
+		if f.resumed, err = f.out.reread(pieces); err != nil {
+			return err
+		}
+		if f.earlier = f.resumed; f.resumed > 0 {
+			f.out.record = f.state.append
+			return nil
+		}
+		f.reason = "none of the bytes of the earlier run are as they were written"
+	}
+	if f.state.size == 0 && len(pieces) == 0 { // killed before there was anything
+		f.reason = ""
+	}
+	return f.reset()
+}
+
+// reset forgets all bytes.
+func (f *File) reset() error {
+	f.version, f.resumed, f.complete = Version{}, 0, false
+	f.out.begin(Version{Size: -1}, "")
+	if f.state.file != nil {
+		if err := f.state.file.Truncate(0); err != nil {
+			return err
+		}
+		f.state.size = 0
+	}
+	return f.out.part.Truncate(0)
+}
+
+// begin starts from scratch with a version.
+func (f *File) begin(v Version) error {
+	if err := f.reset(); err != nil {
+		return err
+	}
+	if limit := capacity(f.out.part); v.Size > limit {
+		return &SizeError{v.Size, limit}
+	}
+	f.version = v
+	f.out.begin(v, "")
+	if f.state.file == nil || !v.Resumable() {
+		f.out.record = nil
+		return nil
+	}
+	number, err := inode(f.out.part)
+	if err != nil {
+		return err
+	}
+	f.out.record = f.state.append
+	return f.state.begin(head{stateFormat, f.o.Source, number, f.out.algorithm, v})
+}
+
+// Write appends bytes: for what does not come from a Getter. Do not mix it with Fetch.
+func (f *File) Write(p []byte) (int, error) {
+	n, err := f.out.part.Write(p)
+	if err != nil {
+		err = &WriteError{err}
+	}
+	f.out.append(p[:n])
+	return n, err
+}
+
+// Rewind forgets all that was written.
+func (f *File) Rewind() error {
+	if _, err := f.out.part.Seek(0, io.SeekStart); err != nil {
+		return err
+	}
+	return f.reset()
+}
+
+// Commit gives the file its name once it is on the disk. It is the file that was verified, or an error.
+func (f *File) Commit() (Result, error) {
+	if !f.complete {
+		if err := f.finish(); err != nil {
+			return Result{}, err
+		}
+	}
+	r := Result{Bytes: f.out.bytes, Checksum: f.sum, Verified: f.verified, Resumed: f.resumed, Version: f.version}
+	if err := f.install(r.Bytes); err != nil {
+		return r, &WriteError{err}
+	}
+	f.committed = true
+	f.discard()
+	return r, nil
+}
+
+// install renames the part.
+func (f *File) install(size int64) error {
+	part := f.out.part
+	err := part.Truncate(size)
+	if f.mode != 0 {
+		err = errors.Join(err, part.Chmod(f.mode))
+	}
+	if err := errors.Join(err, part.Sync()); err != nil {
+		return err
+	}
+	verified, err := part.Stat()
+	if err != nil {
+		return err
+	}
+	if !renamesOpen {
+		if err := part.Close(); err != nil {
+			return err
+		}
+	}
+	root, from := f.dir.root, filepath.Join(f.staging.name, f.partName)
+	if err := is(root, from, verified); err != nil {
+		return err
+	}
+	if now, err := root.Lstat(f.name); err == nil && !now.Mode().IsRegular() { // made since Create
+		return &fs.PathError{Op: "write", Path: filepath.Join(f.dir.path, f.name), Err: errReplaced}
+	}
+	err = root.Rename(from, f.name)
+	if mounted(err) {
+		err = errors.Join(ErrInPlace, err)
+	}
+	if err != nil {
+		return err
+	}
+	if err := is(root, f.name, verified); err != nil {
+		return err
+	}
+	if d, err := root.Open("."); err == nil { // for the name; not all systems can
+		_ = d.Sync()
+		_ = d.Close()
+	}
+	return nil
+}
+
+// errReplaced is the error of a file that another process has put in the place of ours.
+var errReplaced = errors.New("was replaced by another process while it was written")
+
+// is reports, as nil, that the file of that name is the one that info is of.
+func is(root *os.Root, name string, info fs.FileInfo) error {
+	now, err := root.Lstat(name)
+	if err == nil && !os.SameFile(info, now) {
+		err = &fs.PathError{Op: "rename", Path: filepath.Join(root.Name(), name), Err: errReplaced}
+	}
+	return err
+}
+
+// Kept returns where how many bytes will be found by a later process, once the file is closed; 0: nothing is kept.
+func (f *File) Kept() (path string, bytes int64) {
+	if f.committed || f.state.file == nil || !f.version.Resumable() || f.out.bytes == 0 {
+		return "", 0
+	}
+	path = filepath.Join(f.dir.path, f.staging.name, f.partName)
+	info, err := f.out.part.Stat()
+	if err != nil || is(f.dir.root, filepath.Join(f.staging.name, f.partName), info) != nil {
+		return "", 0
+	}
+	return path, f.out.bytes
+}
+
+// Close leaves what a later process can resume, or nothing.
+func (f *File) Close() {
+	if f.staging == nil {
+		return
+	}
+	if _, bytes := f.Kept(); bytes > 0 {
+		f.release(false)
+		return
+	}
+	f.discard()
+}
+
+// drop closes the part and its state, and removes them if told so.
+func (f *File) drop(remove bool) {
+	root := f.staging.root
+	if f.out.part != nil {
+		_ = f.out.part.Close()
+	}
+	if f.state.file != nil {
+		_ = f.state.file.Close()
+	}
+	if remove {
+		_, _ = root.Remove(f.partName), root.Remove(f.sName)
+	}
+}
+
+// discard removes the part and closes all.
+func (f *File) discard() { f.release(true) }
+
+func (f *File) release(remove bool) {
+	if f.staging == nil {
+		return
+	}
+	f.drop(remove)
+	switch {
+	case f.dir.tree != nil:
+		f.dir.tree.release(f.dir)
+	case remove && alone(f.staging.root):
+		f.staging.remove(f.dir.root)
+	default:
+		f.staging.close()
+	}
+	f.staging = nil
+}
+
+// sorted returns the pieces in order.
+func sorted(pieces map[int64]piece) []piece {
+	all := make([]piece, 0, len(pieces))
+	for _, p := range pieces {
+		all = append(all, p)
+	}
+	slices.SortFunc(all, func(a, b piece) int { return cmp.Compare(a.From, b.From) })
+	return all
+}
+
+// Fetch fetches what is missing. After an error it may be called again, and goes on. A resource that changes, or arrives
+// with another checksum than the source says it has, is fetched from scratch up to twice.
+//
+// The error is the Getter's, a [*WriteError], a [*SizeError], or one that wraps [ErrChanged] or [checksum.ErrMismatch].
+func (f *File) Fetch(ctx context.Context, g Getter) error {
+	const maxRestarts = 2
+	for restarts := 0; ; restarts++ {
+		err := fetch(ctx, f, g)
+		again := errors.Is(err, ErrChanged) || errors.Is(err, checksum.ErrMismatch)
+		if !again {
+			return err
+		}
+		if failed := f.reset(); failed != nil {
+			return &WriteError{failed}
+		}
+		if restarts == maxRestarts || ctx.Err() != nil || errors.Is(err, errUnwanted) {
+			return err
+		}
+	}
+}

@@ -1,0 +1,311 @@
+package transfer
+
+import (
+	"cmp"
+	"errors"
+	"fmt"
+	"hash"
+	"io"
+	"os"
+	"sync"
+	"time"
+
+	"github.com/seed-0f2c7998/perdure/internal/checksum"
+)
+
+// What is written between two records of a piece that is under way, and the longest time between them while bytes come.
+const (
+	recordBytes = 1 << 20
+	recordEvery = time.Second
+)
+
+// errUnwanted is the error of bytes that are not those of Options.Want: fetching them again would not help.
+var errUnwanted = errors.New("not the bytes that were wanted")
+
+// An output is a part with the account of what is in it. Each byte is added to a CRC of its piece when it is written; the
+// CRC of all is computed from those. Checksums that need the bytes in order are computed from the page cache, behind the
+// writers. Its methods are safe for concurrent use where they say so.
+type output struct {
+	part     *os.File
+	progress func(done, total int64)
+	want     checksum.Sum
+	record   func(any) error // writes a line of the state; nil: nothing is recorded
+
+	algorithm string // of the pieces' CRCs
+	total     int64  // size of all; -1: unknown
+	stream    *stretch
+	ordered   ordered
+
+	mu     sync.Mutex
+	have   set // guarded by mu, as all that follows
+	pieces map[int64]piece
+	bytes  int64
+	grew   chan struct{} // gets a value after have has grown
+}
+
+// An ordered computes the checksums that need the bytes in order.
+type ordered struct {
+	sums   []checksum.Sum // what is to come out
+	hashes []hash.Hash
+	at     int64 // of the next byte
+	inline bool  // the bytes come in order
+}
+
+func (o *output) init(options Options) {
+	o.progress, o.want = options.Progress, options.Want
+	o.begin(Version{Size: -1}, "")
+}
+
+// begin forgets all bytes and prepares for those of a version, with the CRC of that name or the one that suits.
+func (o *output) begin(v Version, algorithm string) {
+	o.algorithm = algorithm
+	for _, sum := range []checksum.Sum{v.Checksum, o.want} {
+		if sum.Combines() {
+			o.algorithm = cmp.Or(o.algorithm, sum.Name)
+		}
+	}
+	o.algorithm = cmp.Or(o.algorithm, "crc32c")
+	o.total, o.stream, o.have, o.bytes, o.ordered = v.Size, nil, nil, 0, ordered{inline: true}
+	o.pieces, o.grew = make(map[int64]piece), make(chan struct{}, 1)
+	for _, sum := range []checksum.Sum{v.Checksum, o.want} {
+		if !sum.IsZero() && (!sum.Combines() || sum.Name != o.algorithm) {
+			o.ordered.sums = append(o.ordered.sums, sum)
+			o.ordered.hashes = append(o.ordered.hashes, sum.New())
+		}
+	}
+}
+
+// reread takes those pieces that are in the part as they were written, and returns how many bytes they have.
+func (o *output) reread(pieces []piece) (int64, error) {
+	buffer := make([]byte, bufferSize)
+	for _, p := range pieces {
+		h := checksum.New(o.algorithm)
+		w := io.MultiWriter(h, &o.ordered)
+		if o.ordered.at != p.From {
+			w = h
+		}
+		n, err := io.CopyBuffer(w, struct{ io.Reader }{io.NewSectionReader(o.part, p.From, p.To-p.From)}, buffer)
+		if err != nil {
+			return 0, err
+		}
+		if n == p.To-p.From && checksum.CRC(h) == p.CRC {
+			o.have.add(p.Range)
+			o.pieces[p.From] = p
+			o.bytes += n
+		} else if o.ordered.at > p.From {
+			o.ordered.reset()
+		}
+	}
+	return o.bytes, nil
+}
+
+func (w *ordered) Write(p []byte) (int, error) {
+	for _, h := range w.hashes {
+		_, _ = h.Write(p)
+	}
+	w.at += int64(len(p))
+	return len(p), nil
+}
+
+func (w *ordered) reset() {
+	for _, h := range w.hashes {
+		h.Reset()
+	}
+	w.at = 0
+}
+
+// A stretch is a run of bytes that are written one after the other, and that are one piece.
+type stretch struct {
+	o        *output
+	from, at int64
+	crc      hash.Hash
+	recorded int64     // up to where
+	when     time.Time // that was
+}
+
+func (o *output) stretch(from int64) *stretch {
+	return &stretch{o: o, from: from, at: from, crc: checksum.New(o.algorithm), recorded: from, when: time.Now()}
+}
+
+// wrote counts p, which has been written.
+func (s *stretch) wrote(p []byte) error {
+	_, _ = s.crc.Write(p)
+	o := s.o
+	if o.ordered.inline && o.ordered.at == s.at && len(o.ordered.hashes) > 0 {
+		_, _ = o.ordered.Write(p)
+	}
+	from := s.at
+	s.at += int64(len(p))
+	o.mu.Lock()
+	o.have.add(Range{from, s.at})
+	o.bytes += s.at - from
+	if o.progress != nil {
+		o.progress(o.bytes, o.total)
+	}
+	o.mu.Unlock()
+	select {
+	case o.grew <- struct{}{}:
+	default:
+	}
+	if o.record == nil || s.at-s.recorded < recordBytes && (s.at-s.recorded < recordBytes/64 || time.Since(s.when) < recordEvery) {
+		return nil
+	}
+	return s.end()
+}
+
+// end notes what the stretch has come to.
+func (s *stretch) end() error {
+	if s.at == s.recorded {
+		return nil
+	}
+	p := piece{Range{s.from, s.at}, checksum.CRC(s.crc)}
+	s.recorded, s.when = s.at, time.Now()
+	s.o.mu.Lock()
+	defer s.o.mu.Unlock()
+	s.o.pieces[s.from] = p
+	if s.o.record == nil {
+		return nil
+	}
+	return s.o.record(p)
+}
+
+// append counts p, which has been written at the end.
+func (o *output) append(p []byte) {
+	if o.stream == nil {
+		o.stream = o.stretch(0)
+	}
+	_ = o.stream.wrote(p) // nothing is recorded
+}
+
+// write writes what body holds to r, or up to the body's end if r.To is -1. It may be called by several goroutines.
+func (o *output) write(body io.Reader, r Range, buffer []byte) (err error) {
+	s := o.stretch(r.From)
+	defer func() { err = errors.Join(err, wrapWrite(s.end())) }()
+	for r.To < 0 || s.at < r.To {
+		into := buffer
+		if r.To >= 0 {
+			into = buffer[:min(int64(len(buffer)), r.To-s.at)]
+		}
+		n, err := body.Read(into)
+		if n > 0 {
+			if _, err := o.part.WriteAt(into[:n], s.at); err != nil {
+				return wrapWrite(err)
+			}
+			if err := s.wrote(into[:n]); err != nil {
+				return wrapWrite(err)
+			}
+		}
+		switch {
+		case err == io.EOF && (r.To < 0 || s.at == r.To): //nolint:errorlint // a Reader's end is io.EOF itself
+			return nil
+		case err == io.EOF: //nolint:errorlint // as above
+			return io.ErrUnexpectedEOF
+		case err != nil && s.at != r.To:
+			return err
+		}
+	}
+	flush(o.part, r.From, s.at-r.From)
+	return nil
+}
+
+func wrapWrite(err error) error {
+	if err == nil {
+		return nil
+	}
+	return &WriteError{err}
+}
+
+// follow computes the ordered checksums behind the writers, until stop is closed.
+func (o *output) follow(stop <-chan struct{}) error {
+	if len(o.ordered.hashes) == 0 {
+		return nil
+	}
+	for {
+		select {
+		case <-stop:
+			return nil
+		case <-o.grew:
+		}
+		if err := o.catchUp(stop); err != nil {
+			return err
+		}
+	}
+}
+
+// catchUp adds what is there in order to the ordered checksums.
+func (o *output) catchUp(stop <-chan struct{}) error {
+	buffer := make([]byte, bufferSize)
+	for {
+		o.mu.Lock()
+		end := int64(0)
+		if len(o.have) > 0 && o.have[0].From == 0 {
+			end = o.have[0].To
+		}
+		o.mu.Unlock()
+		n := min(end-o.ordered.at, bufferSize)
+		select {
+		case <-stop:
+			return nil
+		default:
+		}
+		if n <= 0 {
+			return nil
+		}
+		if _, err := o.part.ReadAt(buffer[:n], o.ordered.at); err != nil {
+			return &WriteError{err}
+		}
+		_, _ = o.ordered.Write(buffer[:n])
+	}
+}
+
+// verify compares all bytes with the checksum of their version and with the one that is wanted. It returns their own, and
+// by which they were verified. It may be called once after the last write.
+func (o *output) verify(v Version) (sum checksum.Sum, by string, err error) {
+	if o.stream != nil {
+		_ = o.stream.end()
+	}
+	if v.Size >= 0 && o.bytes != v.Size {
+		return sum, "", fmt.Errorf("%w: %d bytes came, %d were announced", io.ErrUnexpectedEOF, o.bytes, v.Size)
+	}
+	if len(o.ordered.hashes) > 0 {
+		if err := o.catchUp(nil); err != nil {
+			return sum, "", err
+		}
+	}
+	crc, at := uint64(0), int64(0)
+	for _, p := range sorted(o.pieces) {
+		if p.From != at {
+			return sum, "", fmt.Errorf("%w: nothing came from byte %d to %d", io.ErrUnexpectedEOF, at, p.From)
+		}
+		crc, at = checksum.Combine(o.algorithm, crc, p.CRC, p.To-p.From), p.To
+	}
+	sum = checksum.FromCRC(o.algorithm, crc)
+	if v.Size >= 0 {
+		by = "size"
+	}
+	if err := v.Checksum.Check(o.computed(v.Checksum, sum)); err == nil && !v.Checksum.IsZero() {
+		by = v.Checksum.Kind()
+		if v.Checksum.PartSize == 0 {
+			sum = v.Checksum
+		}
+	} else if err != nil && !v.Inconclusive {
+		return sum, "", err
+	}
+	if err := o.want.Check(o.computed(o.want, sum)); err != nil {
+		return sum, "", errors.Join(err, errUnwanted)
+	}
+	if !o.want.IsZero() {
+		sum, by = o.want, o.want.Name
+	}
+	return sum, by, nil
+}
+
+// computed returns the bytes' own checksum of the kind of s; all is their CRC.
+func (o *output) computed(s, all checksum.Sum) []byte {
+	for i, other := range o.ordered.sums {
+		if other.String() == s.String() {
+			return o.ordered.hashes[i].Sum(nil)
+		}
+	}
+	return all.Value
+}

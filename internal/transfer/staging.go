@@ -1,0 +1,241 @@
+package transfer
+
+import (
+	"crypto/rand"
+	"crypto/sha256"
+	"encoding/hex"
+	"encoding/json"
+	"errors"
+	"io"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"strings"
+)
+
+// What staging directories are called, and hold besides the parts and their states.
+const (
+	stagingPrefix = ".perdure-" // and 26 random letters and digits
+	ownerName     = "owner"
+	ownerFormat   = "perdure-staging-1"
+)
+
+// errForeign is the error of something in our place that is not ours.
+var errForeign = errors.New("not made by this user's perdure")
+
+// An owner is the file that makes a directory a staging directory of ours. Its lock says that a process uses it.
+type owner struct {
+	Format string `json:"format"`
+	Inode  uint64 `json:"inode"` // of the directory: what was copied, unpacked or synced has another
+	Tree   bool   `json:"tree"`  // of a copy of many files
+}
+
+// A staging is a directory in which files grow that are to be renamed into the directory above it.
+type staging struct {
+	name string   // in the directory above
+	root *os.Root // of it
+	lock *os.File // its owner file
+}
+
+// newStaging makes a staging directory in dir. Another process may take it for a leftover before it is locked: then there
+// is another try.
+func newStaging(dir *os.Root, tree bool) (s *staging, err error) {
+	for range 5 {
+		name := stagingPrefix + rand.Text()
+		if err = dir.Mkdir(name, 0o700); err != nil {
+			return nil, err
+		}
+		if s, err = openStaging(dir, name, func(root *os.Root) (*os.File, error) { return own(root, tree) }); err == nil {
+			return s, nil
+		}
+		_ = dir.RemoveAll(name)
+	}
+	return nil, err
+}
+
+// own makes the owner file of a new staging directory.
+func own(root *os.Root, tree bool) (*os.File, error) {
+	f, err := root.OpenFile(ownerName, os.O_RDWR|os.O_CREATE|os.O_EXCL, 0o600)
+	if err != nil {
+		return nil, err
+	}
+	if !lock(f) {
+		return f, errForeign
+	}
+	text, err := json.Marshal(owner{ownerFormat, inodeOf(root), tree})
+	if err == nil {
+		_, err = f.Write(append(text, '\n'))
+	}
+	return f, err
+}
+
+// inodeOf returns the inode of a directory; 0 where there is none.
+func inodeOf(root *os.Root) uint64 {
+	f, err := root.Open(".")
+	if err != nil {
+		return 0
+	}
+	defer func() { _ = f.Close() }()
+	n, _ := inode(f)
+	return n
+}
+
+// openStaging opens the directory of that name, if it is one that only this user may enter, and what claim returns of it.
+func openStaging(dir *os.Root, name string, claim func(*os.Root) (*os.File, error)) (*staging, error) {
+	before, err := dir.Lstat(name)
+	if err != nil {
+		return nil, err
+	}
+	if !before.IsDir() || !private(before) {
+		return nil, errForeign
+	}
+	root, err := dir.OpenRoot(name)
+	if err != nil {
+		return nil, err
+	}
+	s := &staging{name: name, root: root}
+	if now, err := root.Lstat("."); err != nil || !os.SameFile(before, now) {
+		s.close()
+		return nil, errors.Join(err, errForeign)
+	}
+	s.lock, err = claim(root)
+	if now, gone := dir.Lstat(name); err == nil && (gone != nil || !os.SameFile(before, now)) { // removed by its last owner
+		err = errForeign
+	}
+	if err != nil {
+		s.close()
+		return nil, err
+	}
+	return s, nil
+}
+
+// read returns the owner file, opened, and what it says; an error if it is not that of root.
+func read(root *os.Root) (*os.File, owner, error) {
+	var o owner
+	f, err := openPrivate(root, ownerName)
+	if err != nil {
+		return nil, o, err
+	}
+	text, err := io.ReadAll(io.LimitReader(f, 4<<10))
+	if len(text) == 0 && err == nil && alone(root) { // a process was killed while it made the directory
+		return f, owner{}, nil
+	}
+	if errors.Join(err, json.Unmarshal(text, &o)) != nil || o.Format != ownerFormat || o.Inode != inodeOf(root) {
+		return f, o, errForeign
+	}
+	return f, o, nil
+}
+
+// alone reports whether there is nothing in a directory but an owner file.
+func alone(root *os.Root) bool {
+	names, err := list(root)
+	return err == nil && (len(names) == 0 || len(names) == 1 && names[0] == ownerName)
+}
+
+// leftover returns a function for openStaging that claims what an earlier process has left.
+func leftover(tree bool) func(*os.Root) (*os.File, error) {
+	return func(root *os.Root) (*os.File, error) {
+		f, o, err := read(root)
+		if errors.Is(err, fs.ErrNotExist) && alone(root) { // killed even earlier
+			return own(root, tree)
+		}
+		if err == nil && (o.Format != "" && o.Tree != tree || !lock(f)) {
+			err = errForeign
+		}
+		return f, err
+	}
+}
+
+// openPrivate opens a regular file of this user's, for reading and writing, without waiting and without following links.
+func openPrivate(root *os.Root, name string) (*os.File, error) {
+	before, err := root.Lstat(name)
+	if err != nil {
+		return nil, err
+	}
+	if !before.Mode().IsRegular() || !owned(before) {
+		return nil, errForeign
+	}
+	f, err := root.OpenFile(name, os.O_RDWR|nonblock, 0)
+	if err != nil {
+		return nil, err
+	}
+	if now, err := f.Stat(); err != nil || !os.SameFile(before, now) {
+		_ = f.Close()
+		return nil, errors.Join(err, errForeign)
+	}
+	return f, nil
+}
+
+// close lets go of the directory, which stays.
+func (s *staging) close() {
+	if s.lock != nil {
+		_ = s.lock.Close()
+	}
+	_ = s.root.Close()
+}
+
+// remove closes and removes the directory with all that is in it.
+func (s *staging) remove(dir *os.Root) {
+	s.close()
+	_ = dir.RemoveAll(s.name) // what is left is cleared by the next process
+}
+
+// list returns the names in a directory.
+func list(root *os.Root) ([]string, error) {
+	f, err := root.Open(".")
+	if err != nil {
+		return nil, err
+	}
+	defer func() { _ = f.Close() }()
+	return f.Readdirnames(-1)
+}
+
+// candidates calls f with the name of each entry of dir that may be a staging directory, until f returns false. The entries
+// of a large directory are not held.
+func candidates(dir *os.Root, f func(name string) bool) {
+	d, err := dir.Open(".")
+	if err != nil {
+		return // it may be entered, but not listed
+	}
+	defer func() { _ = d.Close() }()
+	for {
+		names, err := d.Readdirnames(1024)
+		for _, name := range names {
+			if strings.HasPrefix(name, stagingPrefix) && len(name) == len(stagingPrefix)+26 && !f(name) {
+				return
+			}
+		}
+		if err != nil || len(names) == 0 {
+			return
+		}
+	}
+}
+
+// partNames returns the names, within a staging directory, of the part that becomes the file of that name and of its state.
+func partNames(name string) (part, state string) {
+	sum := sha256.Sum256([]byte(name))
+	base := hex.EncodeToString(sum[:16])
+	return base + ".part", base + ".state"
+}
+
+// IsStaging reports whether the entry of that name in dir is a staging directory of this user's: such a directory is no
+// part of the tree that it lies in.
+func IsStaging(dir, name string) bool {
+	if !strings.HasPrefix(name, stagingPrefix) || len(name) != len(stagingPrefix)+26 {
+		return false
+	}
+	root, err := os.OpenRoot(filepath.Join(dir, name))
+	if err != nil {
+		return false
+	}
+	defer func() { _ = root.Close() }()
+	self, err := root.Lstat(".")
+	if err != nil || !private(self) {
+		return false
+	}
+	f, _, err := read(root)
+	if f != nil {
+		_ = f.Close()
+	}
+	return err == nil || errors.Is(err, fs.ErrNotExist) && alone(root)
+}

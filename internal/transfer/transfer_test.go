@@ -1,0 +1,157 @@
+package transfer_test
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"math/rand/v2"
+	"os"
+	"path/filepath"
+	"testing"
+
+	"github.com/seed-0f2c7998/perdure/internal/checksum"
+	"github.com/seed-0f2c7998/perdure/internal/transfer"
+)
+
+// A memory is a Getter of bytes in memory, which may fail after so many.
+type memory struct {
+	content []byte
+	version transfer.Version
+	ranges  bool
+	fail    func() int // bytes after which a body breaks; negative: never
+	change  func()
+}
+
+var errBroken = errors.New("broken")
+
+func (m *memory) Get(_ context.Context, r transfer.Range, of *transfer.Version) (*transfer.Response, error) {
+	if of != nil && !m.version.Same(*of) {
+		return nil, transfer.ErrChanged
+	}
+	from, to := r.From, r.To
+	if !m.ranges {
+		from, to = 0, -1
+	}
+	if to < 0 {
+		to = int64(len(m.content))
+	}
+	var body io.Reader = bytes.NewReader(m.content[from:to])
+	if m.fail != nil {
+		if n := m.fail(); n >= 0 {
+			body = io.MultiReader(io.LimitReader(body, int64(n)), broken{})
+		}
+	}
+	return &transfer.Response{Version: m.version, From: from, Ranges: m.ranges, Body: io.NopCloser(body)}, nil
+}
+
+type broken struct{}
+
+func (broken) Read([]byte) (int, error) { return 0, errBroken }
+
+func content(seed uint64, size int) []byte {
+	b := make([]byte, size)
+	r := rand.NewChaCha8([32]byte{byte(seed), byte(seed >> 8)})
+	_, _ = r.Read(b)
+	return b
+}
+
+func sumOf(t *testing.T, name string, b []byte) checksum.Sum {
+	t.Helper()
+	h := checksum.New(name)
+	_, _ = h.Write(b)
+	return checksum.Of(name, h)
+}
+
+func TestFetchWithEachChecksum(t *testing.T) {
+	for _, size := range []int{0, 1, 64 << 10, 5<<20 + 3} {
+		for _, name := range []string{"", "crc32", "crc32c", "crc64nvme", "md5", "sha256"} {
+			for _, ranges := range []bool{false, true} {
+				t.Run(fmt.Sprint(size, name, ranges), func(t *testing.T) {
+					b := content(1, size)
+					m := &memory{content: b, version: transfer.Version{ETag: `"a"`, Size: int64(size)}, ranges: ranges}
+					if name != "" {
+						m.version.Checksum = sumOf(t, name, b)
+					}
+					dir := open(t)
+					f := create(t, dir, "x", transfer.Options{Source: "s", Piece: 256 << 10, Want: sumOf(t, "sha256", b)})
+					if err := f.Fetch(t.Context(), m); err != nil {
+						t.Fatal(err)
+					}
+					r, err := f.Commit()
+					if err != nil || r.Bytes != int64(size) || r.Verified != "sha256" {
+						t.Fatal(r, err)
+					}
+					f.Close()
+					only(t, dir, "x", b)
+				})
+			}
+		}
+	}
+}
+
+func TestFetchResumes(t *testing.T) {
+	const size = 8<<20 + 11
+	for seed := range uint64(50) {
+		b := content(seed, size)
+		r := rand.New(rand.NewPCG(seed, 1))
+		m := &memory{content: b, version: transfer.Version{ETag: `"a"`, Size: size}, ranges: true}
+		m.version.Checksum = sumOf(t, []string{"crc32", "md5", "crc64nvme"}[seed%3], b)
+		m.fail = func() int { return int(r.Int32N(3 << 20)) }
+		dir := open(t)
+		for run := 0; ; run++ {
+			if run == 100 {
+				t.Fatalf("seed %d: no end", seed)
+			}
+			f := create(t, dir, "x", transfer.Options{Source: "s", Piece: 1 << 20, Parallel: 1})
+			if run > 0 {
+				m.fail = func() int { return int(r.Int32N(8 << 20)) }
+			}
+			err := f.Fetch(t.Context(), m)
+			if err == nil {
+				_, err = f.Commit()
+			}
+			f.Close()
+			if err == nil {
+				break
+			}
+			if !errors.Is(err, errBroken) {
+				t.Fatalf("seed %d: %v", seed, err)
+			}
+		}
+		only(t, dir, "x", b)
+	}
+}
+
+func open(t *testing.T) *transfer.Dir {
+	t.Helper()
+	d, err := transfer.OpenDir(t.TempDir())
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { _ = d.Close() })
+	return d
+}
+
+func create(t *testing.T, d *transfer.Dir, name string, o transfer.Options) *transfer.File {
+	t.Helper()
+	f, err := d.Create(name, o)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return f
+}
+
+// only checks that there is a file of that content in the directory, and nothing else.
+func only(t *testing.T, d *transfer.Dir, name string, want []byte) {
+	t.Helper()
+	got, err := os.ReadFile(filepath.Join(d.Path(), name))
+	if err != nil || !bytes.Equal(got, want) {
+		t.Errorf("%s: %d bytes, %v; want %d", name, len(got), err, len(want))
+	}
+	entries, err := os.ReadDir(d.Path())
+	if err != nil || len(entries) != 1 {
+		t.Errorf("entries: %v, %v; want 1", entries, err)
+	}
+}

@@ -1,0 +1,214 @@
+package transfer
+
+import (
+	"errors"
+	"io/fs"
+	"os"
+	"path"
+	"path/filepath"
+	"slices"
+	"strings"
+	"sync"
+)
+
+// maxIdle is how many directories of a tree stay open while no file is put into them.
+const maxIdle = 32
+
+// A Tree is a directory below which many files are put, through no link. It is safe for concurrent use.
+type Tree struct {
+	path string
+	root *os.Root
+
+	mu   sync.Mutex
+	dirs map[string]*Dir // that are open, by the path below the tree; guarded by mu, as all that follows
+	idle []string        // of them, the least recently used first
+	left map[string]bool // in which something is left of this or an earlier process
+}
+
+// OpenTree opens the directory of that path, which may be a link.
+func OpenTree(path string) (*Tree, error) {
+	root, err := os.OpenRoot(path)
+	if err != nil {
+		return nil, err
+	}
+	return &Tree{path: path, root: root, dirs: make(map[string]*Dir), left: make(map[string]bool)}, nil
+}
+
+// Create is [Dir.Create] for a path below the tree, with slashes. Directories are made as they are needed. The error
+// wraps [ErrLink] if a part of the path is a link.
+func (t *Tree) Create(rel string, o Options) (*File, error) {
+	dir, name := path.Split(rel)
+	d, err := t.open(path.Clean(dir), true)
+	if err != nil {
+		return nil, err
+	}
+	f, err := d.Create(name, o)
+	if err != nil {
+		t.release(d)
+		return nil, err
+	}
+	return f, nil
+}
+
+// Open opens the regular file of that path for reading, without waiting and through no link.
+func (t *Tree) Open(rel string) (*os.File, error) {
+	dir, name := path.Split(rel)
+	d, err := t.open(path.Clean(dir), false)
+	if err != nil {
+		return nil, err
+	}
+	defer t.release(d)
+	before, err := d.root.Lstat(name)
+	if err != nil {
+		return nil, err
+	}
+	if !before.Mode().IsRegular() {
+		return nil, &fs.PathError{Op: "open", Path: filepath.Join(d.path, name), Err: kindError(before.Mode())}
+	}
+	f, err := d.root.OpenFile(name, os.O_RDONLY|nonblock, 0)
+	if err != nil {
+		return nil, err
+	}
+	if now, err := f.Stat(); err != nil || !os.SameFile(before, now) {
+		return nil, errors.Join(err, f.Close(), &fs.PathError{Op: "open", Path: filepath.Join(d.path, name), Err: errReplaced})
+	}
+	return f, nil
+}
+
+// Mkdir makes the directory of that path, and those above it, unless they are there.
+func (t *Tree) Mkdir(rel string) error {
+	d, err := t.open(path.Clean(rel), true)
+	if err == nil {
+		t.release(d)
+	}
+	return err
+}
+
+// Close closes the tree. What can be resumed stays, unless the copy is complete.
+func (t *Tree) Close(complete bool) error {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	for rel := range t.dirs {
+		t.drop(rel)
+	}
+	if complete {
+		for rel := range t.left {
+			t.clear(rel)
+		}
+	}
+	return t.root.Close()
+}
+
+// clear removes what is left in a directory.
+func (t *Tree) clear(rel string) {
+	root, err := t.walk(rel, false)
+	if err != nil {
+		return // it is gone
+	}
+	d := &Dir{root: root, tree: t}
+	d.sweep()
+	if d.staging != nil {
+		d.staging.remove(root)
+	}
+	_ = root.Close()
+}
+
+// open returns a directory of the tree, for a caller that releases it.
+func (t *Tree) open(rel string, create bool) (*Dir, error) {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	d := t.dirs[rel]
+	if d == nil {
+		root, err := t.walk(rel, create)
+		if err != nil {
+			return nil, err
+		}
+		d = &Dir{root: root, path: filepath.Join(t.path, filepath.FromSlash(rel)), tree: t, rel: rel}
+		d.sweep()
+		t.dirs[rel] = d
+	} else if d.users == 0 {
+		t.idle = slices.DeleteFunc(t.idle, func(name string) bool { return name == rel })
+	}
+	d.users++
+	return d, nil
+}
+
+// release gives a directory back.
+func (t *Tree) release(d *Dir) {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	if d.users--; d.users > 0 {
+		return
+	}
+	t.idle = append(t.idle, d.rel)
+	if len(t.idle) > maxIdle {
+		t.drop(t.idle[0])
+		t.idle = t.idle[1:]
+	}
+}
+
+// drop closes a directory.
+func (t *Tree) drop(rel string) {
+	d := t.dirs[rel]
+	delete(t.dirs, rel)
+	if d.staging != nil && !alone(d.staging.root) {
+		t.left[rel] = true
+	}
+	_ = d.Close()
+}
+
+// walk opens a directory below the tree, part by part: no part is a link, nor becomes one meanwhile.
+func (t *Tree) walk(rel string, create bool) (*os.Root, error) {
+	at, err := t.root.OpenRoot(".")
+	if rel == "." || err != nil {
+		return at, err
+	}
+	done := t.path
+	for part := range strings.SplitSeq(rel, "/") {
+		done = filepath.Join(done, part)
+		next, err := step(at, part, done, create)
+		_ = at.Close()
+		if err != nil {
+			return nil, err
+		}
+		at = next
+	}
+	return at, nil
+}
+
+// step opens the directory of that name in another.
+func step(at *os.Root, name, full string, create bool) (*os.Root, error) {
+	before, err := at.Lstat(name)
+	if errors.Is(err, fs.ErrNotExist) && create {
+		if err = at.Mkdir(name, 0o777); err == nil || errors.Is(err, fs.ErrExist) {
+			before, err = at.Lstat(name)
+		}
+	}
+	if err != nil {
+		return nil, err
+	}
+	if !before.IsDir() {
+		return nil, &fs.PathError{Op: "open", Path: full, Err: kindError(before.Mode())}
+	}
+	next, err := at.OpenRoot(name)
+	if err != nil {
+		return nil, err
+	}
+	if now, err := next.Lstat("."); err != nil || !os.SameFile(before, now) {
+		return nil, errors.Join(err, next.Close(), &fs.PathError{Op: "open", Path: full, Err: errReplaced})
+	}
+	return next, nil
+}
+
+// kindError returns why something is not what a place in a tree needs.
+func kindError(mode fs.FileMode) error {
+	switch {
+	case mode&fs.ModeSymlink != 0:
+		return ErrLink
+	case mode.IsDir():
+		return errors.New("is a directory")
+	case mode.IsRegular():
+		return errors.New("is a file, and not a directory")
+	}
+	return errors.New("is neither a file nor a directory")
+}
