@@ -3,10 +3,13 @@ package objects
 import (
 	"context"
 	"errors"
+	"fmt"
+	"hash/maphash"
 	"iter"
 	"net/url"
 	"slices"
-	"time"
+	"strings"
+	"unicode/utf8"
 
 	"github.com/aws/aws-sdk-go-v2/aws"
 	"github.com/aws/aws-sdk-go-v2/service/s3"
@@ -19,11 +22,15 @@ import (
 
 // Delete deletes the object. That there is none is success.
 func (s *Store) Delete(ctx context.Context, bucket, key string) error {
+	return wrap("delete", bucket, key, s.delete(ctx, bucket, key))
+}
+
+func (s *Store) delete(ctx context.Context, bucket, key string) error {
 	_, err := s.client.DeleteObject(ctx, &s3.DeleteObjectInput{Bucket: &bucket, Key: &key})
-	if err != nil && !wire.IsMissing(err) {
-		return wrap("delete", bucket, key, err)
+	if wire.IsMissing(err) {
+		return nil
 	}
-	return nil
+	return err
 }
 
 // maxDelete is how many keys a request of S3 deletes.
@@ -38,7 +45,7 @@ func (s *Store) DeleteAll(ctx context.Context, bucket string, keys iter.Seq[stri
 	return func(yield func(string, error) bool) {
 		batch := make([]string, 0, maxDelete)
 		flush := func() bool {
-			failed := s.deleteBatch(ctx, bucket, batch)
+			failed := s.deleteKeys(ctx, bucket, batch)
 			for _, key := range batch {
 				if !yield(key, wrap("delete", bucket, key, failed[key])) {
 					return false
@@ -56,6 +63,33 @@ func (s *Store) DeleteAll(ctx context.Context, bucket string, keys iter.Seq[stri
 			flush()
 		}
 	}
+}
+
+// deleteKeys deletes these keys and returns the errors by key. A key that XML
+// cannot carry has a request of its own: in one for many it would be another key.
+func (s *Store) deleteKeys(ctx context.Context, bucket string, keys []string) map[string]error {
+	many := slices.DeleteFunc(slices.Clone(keys), isNoText)
+	failed := make(map[string]error)
+	if len(many) > 0 {
+		failed = s.deleteBatch(ctx, bucket, many)
+	}
+	for _, key := range keys {
+		if !isNoText(key) {
+			continue
+		}
+		if err := s.delete(ctx, bucket, key); err != nil {
+			failed[key] = err
+		}
+	}
+	return failed
+}
+
+// isNoText reports whether key has a character that XML 1.0 has not, or that it
+// reads as another one.
+func isNoText(key string) bool {
+	return !utf8.ValidString(key) || strings.ContainsFunc(key, func(r rune) bool {
+		return r < ' ' && r != '\t' && r != '\n' || r == 0xFFFE || r == 0xFFFF
+	})
 }
 
 // A keyError is what a store says of one key of many.
@@ -125,45 +159,99 @@ func withMD5(o *s3.Options) {
 }
 
 // List yields the objects whose keys begin with prefix, in the order of the
-// store, each once. A page that fails is asked for again, as the policy says; if
-// that does not help, the last pair has the error, and the listing is not
-// complete.
+// store. A key that the store lists twice, within two pages, is yielded once. A
+// page that fails is requested again, as the policy says; if that does not help,
+// the last pair has the error, and the listing is not complete. A listing of more
+// than a million pages, or one that goes in a circle, is [ErrListing].
 func (s *Store) List(ctx context.Context, bucket, prefix string) iter.Seq2[Object, error] {
 	return func(yield func(Object, error) bool) {
 		in := &s3.ListObjectsV2Input{Bucket: &bucket, Prefix: optional(prefix), EncodingType: types.EncodingTypeUrl}
+		walk, seen := s.walk(), recent{}
 		for {
 			out, err := s.client.ListObjectsV2(ctx, in)
-			enough := false
+			enough, token := false, ""
 			if err == nil {
-				enough, err = page(bucket, out, func(o Object) bool { return yield(o, nil) })
+				enough, err = page(bucket, out, func(o Object) bool { return seen.has(o.Key) || yield(o, nil) })
 			}
-			switch {
-			case enough:
-				return
-			case err != nil:
+			if err == nil && !enough && aws.ToBool(out.IsTruncated) {
+				token = aws.ToString(out.NextContinuationToken)
+				err = walk.step(token)
+			}
+			if err != nil {
 				yield(Object{}, wrap("list", bucket, prefix, err))
-				return
-			case !aws.ToBool(out.IsTruncated):
-				return
 			}
-			token := aws.ToString(out.NextContinuationToken)
-			if token == "" || token == aws.ToString(in.ContinuationToken) {
-				yield(Object{}, wrap("list", bucket, prefix, ErrListing))
+			if err != nil || token == "" {
 				return
 			}
 			in.ContinuationToken = &token
+			seen.turn()
 		}
 	}
+}
+
+// maxPages is of how many pages a listing may be.
+const maxPages = 1_000_000
+
+// A walk is a way through the pages of a listing, which has an end: a store can
+// neither lead it in a circle nor go on for ever.
+type walk struct {
+	most  int
+	seed  maphash.Seed
+	steps map[uint64]struct{} // the hashes of what has led to a page
+}
+
+func (s *Store) walk() *walk {
+	return &walk{most: s.maxPages, seed: maphash.MakeSeed(), steps: make(map[uint64]struct{})}
+}
+
+// step returns an error unless a page may follow that has this token, or these
+// markers, of which the first must not be empty.
+func (w *walk) step(token string, more ...string) error {
+	step := maphash.Comparable(w.seed, [2]string{token, strings.Join(more, "\x00")})
+	_, known := w.steps[step]
+	switch {
+	case token == "":
+		return fmt.Errorf("%w: a page says that more follow, but not how to get them", ErrListing)
+	case known:
+		return fmt.Errorf("%w: two pages have the same continuation token", ErrListing)
+	case len(w.steps)+1 >= w.most:
+		return fmt.Errorf("%w: it has more than %d pages", ErrListing, w.most)
+	}
+	w.steps[step] = struct{}{}
+	return nil
+}
+
+// recent holds the keys of two pages.
+type recent struct{ page, before map[string]struct{} }
+
+// has reports whether key is among them, and adds it.
+func (r *recent) has(key string) bool {
+	_, now := r.page[key]
+	_, before := r.before[key]
+	if r.page == nil {
+		r.page = make(map[string]struct{})
+	}
+	r.page[key] = struct{}{}
+	return now || before
+}
+
+// turn begins a page.
+func (r *recent) turn() { r.page, r.before = nil, r.page }
+
+// plainKey returns a key as it is, of a response that has it in this encoding.
+func plainKey(key *string, e types.EncodingType) (string, error) {
+	if e != types.EncodingTypeUrl {
+		return aws.ToString(key), nil
+	}
+	return url.QueryUnescape(aws.ToString(key))
 }
 
 // page yields the objects of one page, and reports whether that is enough.
 func page(bucket string, out *s3.ListObjectsV2Output, yield func(Object) bool) (enough bool, err error) {
 	for _, found := range out.Contents {
-		key := aws.ToString(found.Key)
-		if out.EncodingType == types.EncodingTypeUrl {
-			if key, err = url.QueryUnescape(key); err != nil {
-				return false, err
-			}
+		key, err := plainKey(found.Key, out.EncodingType)
+		if err != nil {
+			return false, err
 		}
 		if !yield(Object{
 			Bucket: bucket, Key: key, Size: aws.ToInt64(found.Size), ETag: aws.ToString(found.ETag),
@@ -178,7 +266,7 @@ func page(bucket string, out *s3.ListObjectsV2Output, yield func(Object) bool) (
 // listParts yields the parts that the store has of an upload.
 func (s *Store) listParts(ctx context.Context, bucket, key, upload string) iter.Seq2[types.Part, error] {
 	return func(yield func(types.Part, error) bool) {
-		in := &s3.ListPartsInput{Bucket: &bucket, Key: &key, UploadId: &upload}
+		in, walk := &s3.ListPartsInput{Bucket: &bucket, Key: &key, UploadId: &upload}, s.walk()
 		for {
 			out, err := s.client.ListParts(ctx, in)
 			if err != nil {
@@ -193,49 +281,11 @@ func (s *Store) listParts(ctx context.Context, bucket, key, upload string) iter.
 			if !aws.ToBool(out.IsTruncated) {
 				return
 			}
-			next := aws.ToString(out.NextPartNumberMarker)
-			if next == "" || next == aws.ToString(in.PartNumberMarker) {
-				yield(types.Part{}, ErrListing)
+			if err := walk.step(aws.ToString(out.NextPartNumberMarker)); err != nil {
+				yield(types.Part{}, err)
 				return
 			}
-			in.PartNumberMarker = &next
+			in.PartNumberMarker = out.NextPartNumberMarker
 		}
-	}
-}
-
-// Clean aborts the uploads in parts of keys that begin with prefix which were
-// begun more than age ago, and returns how many: those that a killed process has
-// left behind, and that nobody goes on with. The store keeps, and charges for,
-// their parts until then. An age less than an upload takes aborts what is still
-// under way.
-func (s *Store) Clean(ctx context.Context, bucket, prefix string, age time.Duration) (int, error) {
-	limit := time.Now().Add(-age)
-	in := &s3.ListMultipartUploadsInput{Bucket: &bucket, Prefix: optional(prefix)}
-	count := 0
-	for {
-		out, err := s.client.ListMultipartUploads(ctx, in)
-		switch {
-		case wire.HasCode(err, "NoSuchUpload"): // some stores have no list, rather than an empty one
-			return count, nil
-		case err != nil:
-			return count, wrap("clean", bucket, prefix, err)
-		}
-		for _, u := range out.Uploads {
-			if u.Initiated != nil && u.Initiated.After(limit) {
-				continue
-			}
-			_, err := s.client.AbortMultipartUpload(ctx, &s3.AbortMultipartUploadInput{Bucket: &bucket, Key: u.Key, UploadId: u.UploadId})
-			if err != nil && !wire.HasCode(err, "NoSuchUpload") {
-				return count, wrap("clean", bucket, aws.ToString(u.Key), err)
-			}
-			count++
-		}
-		if !aws.ToBool(out.IsTruncated) {
-			return count, nil
-		}
-		if aws.ToString(out.NextKeyMarker) == "" || aws.ToString(out.NextKeyMarker) == aws.ToString(in.KeyMarker) && aws.ToString(out.NextUploadIdMarker) == aws.ToString(in.UploadIdMarker) {
-			return count, wrap("clean", bucket, prefix, ErrListing)
-		}
-		in.KeyMarker, in.UploadIdMarker = out.NextKeyMarker, out.NextUploadIdMarker
 	}
 }

@@ -97,6 +97,7 @@ type Store struct {
 	stall    time.Duration
 
 	copyLimit int64 // bytes that are copied in one request
+	maxPages  int   // of a listing
 }
 
 // New returns a Store for the endpoint and credentials of cfg, which stays as it
@@ -111,7 +112,7 @@ func New(cfg aws.Config, o Options, options ...func(*s3.Options)) (*Store, error
 	}
 	cfg = cfg.Copy()
 	awsretry.Options{Policy: o.Policy, Breakers: o.Breakers, Registry: o.Registry}.Apply(&cfg)
-	s := &Store{partSize: o.PartSize, parallel: cmp.Or(o.Parallel, 4), stall: cmp.Or(o.Stall, 30*time.Second), copyLimit: source.MaxPart}
+	s := &Store{partSize: o.PartSize, parallel: cmp.Or(o.Parallel, 4), stall: cmp.Or(o.Stall, 30*time.Second), copyLimit: source.MaxPart, maxPages: maxPages}
 	if o.Policy != nil {
 		s.policy = *o.Policy
 	}
@@ -194,8 +195,8 @@ var (
 	ErrChanged = errors.New("the object has changed meanwhile")
 	// ErrStalled: a connection delivered nothing for Options.Stall.
 	ErrStalled = wire.ErrStalled
-	// ErrListing: the store said that there are more keys, but not how to get them.
-	ErrListing = errors.New("the listing is cut off: more keys without a way to them")
+	// ErrListing: the store's listing has no end, or more pages than it shows a way to.
+	ErrListing = errors.New("the listing cannot be completed")
 )
 
 // wrap returns err as an *Error; nil stays nil.

@@ -1,0 +1,154 @@
+package objects_test
+
+import (
+	"errors"
+	"fmt"
+	"net/http"
+	"net/url"
+	"slices"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/seed-0f2c7998/perdure/awsretry/objects"
+	"github.com/seed-0f2c7998/perdure/s3test"
+)
+
+// listing answers a listing with pages of these keys, each of which names the next by the token.
+func listing(pages map[string][]string, next func(token string) string) http.HandlerFunc {
+	return func(w http.ResponseWriter, r *http.Request) {
+		token := r.URL.Query().Get("continuation-token")
+		fmt.Fprint(w, "<ListBucketResult><EncodingType>url</EncodingType>")
+		for _, key := range pages[token] {
+			fmt.Fprintf(w, "<Contents><Key>%s</Key><Size>1</Size></Contents>", url.QueryEscape(key))
+		}
+		if token = next(token); token != "" {
+			fmt.Fprintf(w, "<IsTruncated>true</IsTruncated><NextContinuationToken>%s</NextContinuationToken>", token)
+		}
+		fmt.Fprint(w, "</ListBucketResult>")
+	}
+}
+
+// A listing that a store makes endless comes to an end.
+func TestListingWithoutAnEnd(t *testing.T) {
+	for name, next := range map[string]func(string) string{
+		"the same token":   func(string) string { return "t" },
+		"a circle":         func(token string) string { return map[string]string{"": "a", "a": "b", "b": "c", "c": "a"}[token] },
+		"always new pages": func(token string) string { return token + "x" },
+	} {
+		requests := 0
+		serve := listing(nil, next)
+		store := handMade(t, func(w http.ResponseWriter, r *http.Request) {
+			requests++
+			serve(w, r)
+		})
+		store.SetMaxPages(20)
+		_, err := collect(store.List(t.Context(), bucket, "p/"))
+		if !errors.Is(err, objects.ErrListing) || requests > 20 {
+			t.Errorf("%s: %v after %d requests, want ErrListing after at most 20", name, err, requests)
+		}
+	}
+}
+
+func TestKeyListedTwiceIsOne(t *testing.T) {
+	pages := map[string][]string{"": {"a", "b", "a"}, "2": {"b", "c"}, "3": {"c", "c", "d"}}
+	next := map[string]string{"": "2", "2": "3"}
+	got, err := collect(handMadeList(t, pages, next).List(t.Context(), bucket, ""))
+	if want := []string{"a", "b", "c", "d"}; err != nil || !slices.Equal(got, want) {
+		t.Errorf("%q, %v, want %q", got, err, want)
+	}
+}
+
+func handMadeList(t *testing.T, pages map[string][]string, next map[string]string) *objects.Store {
+	t.Helper()
+	return handMade(t, listing(pages, func(token string) string { return next[token] }))
+}
+
+// oddKeys cannot be in XML, or become others in it.
+var oddKeys = []string{"a\x01b", "tab\tkey", "line\nkey", "cr\rkey", "del\x7f", "c1\u0085", "\ufffe", "\x1b[31mred", "100%", "a+b c", "ä/<&>"}
+
+// s3test's store writes XML as others do: without encoding-type, one such key spoils a page.
+func TestOddKeysAreListedAndDeleted(t *testing.T) {
+	server := start(t, s3test.Options{})
+	store := open(t, server, objects.Options{})
+	for _, key := range oddKeys {
+		if err := server.Store(bucket, key, []byte("x")); err != nil {
+			t.Fatal(err)
+		}
+	}
+	want := slices.Sorted(slices.Values(oddKeys))
+	got, err := collect(store.List(t.Context(), bucket, ""))
+	if slices.Sort(got); err != nil || !slices.Equal(got, want) {
+		t.Errorf("List: %q, %v, want %q", got, err, want)
+	}
+	for key, err := range store.DeleteAll(t.Context(), bucket, slices.Values(want)) {
+		if err != nil {
+			t.Errorf("%q: %v", key, err)
+		}
+	}
+	if left := server.Keys(bucket); len(left) > 0 {
+		t.Errorf("%q are left", left)
+	}
+}
+
+// One upload that cannot be aborted, and keys that XML cannot carry, do not stop the rest.
+func TestCleanGoesOnPastAnUpload(t *testing.T) {
+	var aborted []string
+	keys := append([]string{"locked"}, oddKeys...)
+	store := handMade(t, func(w http.ResponseWriter, r *http.Request) {
+		if r.Method == http.MethodDelete {
+			key := strings.TrimPrefix(r.URL.Path, "/"+bucket+"/")
+			if key == "locked" {
+				w.WriteHeader(http.StatusForbidden)
+				fmt.Fprint(w, "<Error><Code>AccessDenied</Code><Message>no</Message></Error>")
+				return
+			}
+			aborted = append(aborted, key)
+			w.WriteHeader(http.StatusNoContent)
+			return
+		}
+		first := 0
+		if marker := r.URL.Query().Get("key-marker"); marker != "" {
+			first = slices.Index(keys, marker) + 1
+		}
+		write := func(key string) string {
+			if r.URL.Query().Get("encoding-type") == "url" {
+				return url.QueryEscape(key)
+			}
+			return key
+		}
+		fmt.Fprint(w, "<ListMultipartUploadsResult>")
+		if r.URL.Query().Get("encoding-type") == "url" {
+			fmt.Fprint(w, "<EncodingType>url</EncodingType>")
+		}
+		fmt.Fprintf(w, "<Upload><Key>%s</Key><UploadId>u</UploadId><Initiated>2020-01-01T00:00:00Z</Initiated></Upload>", write(keys[first]))
+		if first < len(keys)-1 {
+			fmt.Fprintf(w, "<IsTruncated>true</IsTruncated><NextKeyMarker>%s</NextKeyMarker><NextUploadIdMarker>u</NextUploadIdMarker>", write(keys[first]))
+		}
+		fmt.Fprint(w, "</ListMultipartUploadsResult>")
+	})
+	n, err := store.Clean(t.Context(), bucket, "", time.Hour)
+	skipped, ok := errors.AsType[*objects.UncleanError](err)
+	if n != len(oddKeys) || !slices.Equal(aborted, oddKeys) || !ok || skipped.Count != 1 || skipped.Uploads[0].Key != "locked" {
+		t.Errorf("%d, %q aborted, %v, want all but locked", n, aborted, err)
+	}
+	if text := fmt.Sprint(err); strings.Contains(text, "\n") || !strings.HasPrefix(text, "1 unfinished upload was skipped: clean s3://bikes/locked: ") {
+		t.Errorf("%q", text)
+	}
+}
+
+// An error that all uploads would have ends the cleaning.
+func TestCleanStopsWhenTheStoreFails(t *testing.T) {
+	requests := 0
+	store := handMade(t, func(w http.ResponseWriter, r *http.Request) {
+		requests++
+		if r.Method == http.MethodDelete {
+			w.WriteHeader(http.StatusServiceUnavailable)
+			return
+		}
+		fmt.Fprint(w, "<ListMultipartUploadsResult>"+strings.Repeat("<Upload><Key>k</Key><UploadId>u</UploadId></Upload>", 100)+"</ListMultipartUploadsResult>")
+	})
+	if n, err := store.Clean(t.Context(), bucket, "", time.Hour); n != 0 || err == nil || requests > 1+quick().Attempts() {
+		t.Errorf("%d, %v after %d requests, want an error after one upload's", n, err, requests)
+	}
+}
