@@ -15,6 +15,7 @@ import (
 	"hash"
 	"hash/crc32"
 	"hash/crc64"
+	"slices"
 	"strconv"
 	"strings"
 )
@@ -128,7 +129,7 @@ func (s Sum) New() hash.Hash {
 	if s.PartSize == 0 {
 		return New(s.Name)
 	}
-	return &partsHash{all: New(s.Name), part: New(s.Name), size: s.PartSize, left: s.PartSize}
+	return &partsHash{name: s.Name, part: New(s.Name), size: s.PartSize, left: s.PartSize}
 }
 
 // Check returns an error that wraps [ErrMismatch] and holds both values if got is not s. The zero Sum fits everything.
@@ -141,15 +142,17 @@ func (s Sum) Check(got []byte) error {
 
 // A partsHash is the hash of the hashes of parts.
 type partsHash struct {
-	all, part  hash.Hash
-	size, left int64 // of a part, and of the one that is being written
+	name       string
+	part       hash.Hash
+	done       []byte // the hashes of the parts that are complete
+	size, left int64  // of a part, and of the one that is being written
 }
 
 func (h *partsHash) Write(p []byte) (int, error) {
 	n := len(p)
 	for len(p) > 0 {
 		if h.left == 0 {
-			_, _ = h.all.Write(h.part.Sum(nil))
+			h.done = h.part.Sum(h.done)
 			h.part.Reset()
 			h.left = h.size
 		}
@@ -160,17 +163,16 @@ func (h *partsHash) Write(p []byte) (int, error) {
 	return n, nil
 }
 
-// Sum ends the last part: nothing may be written after it.
 func (h *partsHash) Sum(b []byte) []byte {
-	_, _ = h.all.Write(h.part.Sum(nil))
-	return h.all.Sum(b)
+	all := New(h.name)
+	_, _ = all.Write(h.part.Sum(slices.Clip(h.done)))
+	return all.Sum(b)
 }
 
 func (h *partsHash) Reset() {
-	h.all.Reset()
 	h.part.Reset()
-	h.left = h.size
+	h.done, h.left = nil, h.size
 }
 
-func (h *partsHash) Size() int      { return h.all.Size() }
-func (h *partsHash) BlockSize() int { return h.all.BlockSize() }
+func (h *partsHash) Size() int      { return h.part.Size() }
+func (h *partsHash) BlockSize() int { return h.part.BlockSize() }

@@ -21,6 +21,8 @@ type Dir struct {
 	rel   string // its path below the tree
 	users int    // guarded by the tree's mutex
 
+	buffers *sync.Pool // of *[bufferSize]byte
+
 	mu      sync.Mutex
 	staging *staging // for all files, in a tree; nil: none yet
 }
@@ -31,7 +33,7 @@ func OpenDir(path string) (*Dir, error) {
 	if err != nil {
 		return nil, err
 	}
-	return &Dir{root: root, path: path}, nil
+	return &Dir{root: root, path: path, buffers: new(sync.Pool)}, nil
 }
 
 // Close closes the directory. No file of it may be open any more. What can be resumed stays.

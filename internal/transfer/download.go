@@ -10,8 +10,6 @@ import (
 // bufferSize is how many bytes are read at a time.
 const bufferSize = 512 << 10
 
-var buffers = sync.Pool{New: func() any { return new([bufferSize]byte) }}
-
 // orderedWindow is how far ahead ranges are requested, in pieces for each of those requested at a time, if a checksum needs
 // the bytes in order.
 const orderedWindow = 4
@@ -133,8 +131,8 @@ func (d *download) tell(bytes int64, reason string) {
 
 // whole writes the only response that there will be.
 func (d *download) whole(res *Response) error {
-	buffer, _ := buffers.Get().(*[bufferSize]byte)
-	defer buffers.Put(buffer)
+	buffer := d.out.buffer()
+	defer d.out.buffers.Put(buffer)
 	return d.out.write(res.Body, Range{0, d.version.Size}, buffer[:])
 }
 
@@ -185,8 +183,8 @@ func (d *download) stop(err error) {
 
 // lead writes from the body of the first response, which stands at at, as long as nobody else has claimed what comes next.
 func (d *download) lead(body io.Reader, at *int64) error {
-	buffer, _ := buffers.Get().(*[bufferSize]byte)
-	defer buffers.Put(buffer)
+	buffer := d.out.buffer()
+	defer d.out.buffers.Put(buffer)
 	for d.ctx.Err() == nil {
 		r, ok := d.claim(func() (Range, bool) { return d.missing.first(*at, d.o.Piece) })
 		if !ok {
@@ -202,8 +200,8 @@ func (d *download) lead(body io.Reader, at *int64) error {
 
 // work requests pieces from the end until there are no more, or the source does not serve ranges.
 func (d *download) work() error {
-	buffer, _ := buffers.Get().(*[bufferSize]byte)
-	defer buffers.Put(buffer)
+	buffer := d.out.buffer()
+	defer d.out.buffers.Put(buffer)
 	for d.ctx.Err() == nil {
 		r, ok := d.claim(func() (Range, bool) { return d.missing.last(d.o.Piece, d.window) })
 		if !ok {

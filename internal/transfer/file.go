@@ -63,7 +63,7 @@ func (d *Dir) Create(name string, o Options) (*File, error) {
 // open opens the part and its state, and finds out what of an earlier process is of use.
 func (f *File) open() error {
 	root := f.staging.root
-	f.out.init(f.o)
+	f.out.init(f.o, f.dir.buffers)
 	part, err := openPrivate(root, f.partName)
 	if err != nil || f.o.NoResume || f.o.Source == "" {
 		if part != nil {

@@ -35,6 +35,7 @@ type output struct {
 	total     int64  // size of all; -1: unknown
 	stream    *stretch
 	ordered   ordered
+	buffers   *sync.Pool // of *[bufferSize]byte
 
 	mu     sync.Mutex
 	have   set // guarded by mu, as all that follows
@@ -51,8 +52,8 @@ type ordered struct {
 	inline bool  // the bytes come in order
 }
 
-func (o *output) init(options Options) {
-	o.progress, o.want = options.Progress, options.Want
+func (o *output) init(options Options, buffers *sync.Pool) {
+	o.progress, o.want, o.buffers = options.Progress, options.Want, buffers
 	o.begin(Version{Size: -1}, "")
 }
 
@@ -77,14 +78,15 @@ func (o *output) begin(v Version, algorithm string) {
 
 // reread takes those pieces that are in the part as they were written, and returns how many bytes they have.
 func (o *output) reread(pieces []piece) (int64, error) {
-	buffer := make([]byte, bufferSize)
+	buffer := o.buffer()
+	defer o.buffers.Put(buffer)
 	for _, p := range pieces {
 		h := checksum.New(o.algorithm)
 		w := io.MultiWriter(h, &o.ordered)
 		if o.ordered.at != p.From {
 			w = h
 		}
-		n, err := io.CopyBuffer(w, struct{ io.Reader }{io.NewSectionReader(o.part, p.From, p.To-p.From)}, buffer)
+		n, err := io.CopyBuffer(w, struct{ io.Reader }{io.NewSectionReader(o.part, p.From, p.To-p.From)}, buffer[:])
 		if err != nil {
 			return 0, err
 		}
@@ -97,6 +99,13 @@ func (o *output) reread(pieces []piece) (int64, error) {
 		}
 	}
 	return o.bytes, nil
+}
+
+func (o *output) buffer() *[bufferSize]byte {
+	if b, ok := o.buffers.Get().(*[bufferSize]byte); ok {
+		return b
+	}
+	return new([bufferSize]byte)
 }
 
 func (w *ordered) Write(p []byte) (int, error) {
@@ -196,9 +205,9 @@ func (o *output) write(body io.Reader, r Range, buffer []byte) (err error) {
 			}
 		}
 		switch {
-		case err == io.EOF && (r.To < 0 || s.at == r.To): //nolint:errorlint // a Reader's end is io.EOF itself
+		case err == io.EOF && (r.To < 0 || s.at == r.To):
 			return nil
-		case err == io.EOF: //nolint:errorlint // as above
+		case err == io.EOF:
 			return io.ErrUnexpectedEOF
 		case err != nil && s.at != r.To:
 			return err
@@ -234,7 +243,8 @@ func (o *output) follow(stop <-chan struct{}) error {
 
 // catchUp adds what is there in order to the ordered checksums.
 func (o *output) catchUp(stop <-chan struct{}) error {
-	buffer := make([]byte, bufferSize)
+	buffer := o.buffer()
+	defer o.buffers.Put(buffer)
 	for {
 		o.mu.Lock()
 		end := int64(0)
@@ -261,43 +271,52 @@ func (o *output) catchUp(stop <-chan struct{}) error {
 // verify compares all bytes with the checksum of their version and with the one that is wanted. It returns their own, and
 // by which they were verified. It may be called once after the last write.
 func (o *output) verify(v Version) (sum checksum.Sum, by string, err error) {
+	if sum, err = o.whole(v.Size); err != nil {
+		return sum, "", err
+	}
+	if v.Size >= 0 {
+		by = "size"
+	}
+	crc := sum
+	switch wrong := v.Checksum.Check(o.computed(v.Checksum, crc)); {
+	case wrong != nil && !v.Inconclusive:
+		return sum, "", wrong
+	case wrong == nil && !v.Checksum.IsZero():
+		by = v.Checksum.Kind()
+		if v.Checksum.PartSize == 0 {
+			sum = v.Checksum
+		}
+	}
+	if o.want.IsZero() {
+		return sum, by, nil
+	}
+	if err := o.want.Check(o.computed(o.want, crc)); err != nil {
+		return sum, "", errors.Join(err, errUnwanted)
+	}
+	return o.want, o.want.Kind(), nil
+}
+
+// whole returns the CRC of all bytes, if all have come.
+func (o *output) whole(size int64) (checksum.Sum, error) {
 	if o.stream != nil {
 		_ = o.stream.end()
 	}
-	if v.Size >= 0 && o.bytes != v.Size {
-		return sum, "", fmt.Errorf("%w: %d bytes came, %d were announced", io.ErrUnexpectedEOF, o.bytes, v.Size)
+	if size >= 0 && o.bytes != size {
+		return checksum.Sum{}, fmt.Errorf("%w: %d bytes came, %d were announced", io.ErrUnexpectedEOF, o.bytes, size)
 	}
 	if len(o.ordered.hashes) > 0 {
 		if err := o.catchUp(nil); err != nil {
-			return sum, "", err
+			return checksum.Sum{}, err
 		}
 	}
 	crc, at := uint64(0), int64(0)
 	for _, p := range sorted(o.pieces) {
 		if p.From != at {
-			return sum, "", fmt.Errorf("%w: nothing came from byte %d to %d", io.ErrUnexpectedEOF, at, p.From)
+			return checksum.Sum{}, fmt.Errorf("%w: nothing came from byte %d to %d", io.ErrUnexpectedEOF, at, p.From)
 		}
 		crc, at = checksum.Combine(o.algorithm, crc, p.CRC, p.To-p.From), p.To
 	}
-	sum = checksum.FromCRC(o.algorithm, crc)
-	if v.Size >= 0 {
-		by = "size"
-	}
-	if err := v.Checksum.Check(o.computed(v.Checksum, sum)); err == nil && !v.Checksum.IsZero() {
-		by = v.Checksum.Kind()
-		if v.Checksum.PartSize == 0 {
-			sum = v.Checksum
-		}
-	} else if err != nil && !v.Inconclusive {
-		return sum, "", err
-	}
-	if err := o.want.Check(o.computed(o.want, sum)); err != nil {
-		return sum, "", errors.Join(err, errUnwanted)
-	}
-	if !o.want.IsZero() {
-		sum, by = o.want, o.want.Name
-	}
-	return sum, by, nil
+	return checksum.FromCRC(o.algorithm, crc), nil
 }
 
 // computed returns the bytes' own checksum of the kind of s; all is their CRC.

@@ -80,8 +80,8 @@ func (s *set) last(piece, window int64) (Range, bool) {
 	if window > 0 {
 		limit = (*s)[0].From/piece*piece + max(window, piece)
 	}
-	for i := len(*s) - 1; i >= 0; i-- {
-		if have := (*s)[i]; have.From < limit {
+	for _, have := range slices.Backward(*s) {
+		if have.From < limit {
 			to := min(have.To, limit)
 			r := Range{max(have.From, (to-1)/piece*piece), to}
 			s.cut(r)

@@ -2,6 +2,7 @@ package transfer_test
 
 import (
 	"bytes"
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -21,7 +22,6 @@ type memory struct {
 	version transfer.Version
 	ranges  bool
 	fail    func() int // bytes after which a body breaks; negative: never
-	change  func()
 }
 
 var errBroken = errors.New("broken")
@@ -57,38 +57,76 @@ func content(seed uint64, size int) []byte {
 	return b
 }
 
+// sumOf returns the checksum of b: of that algorithm, of parts of 100 kB, or none.
 func sumOf(t *testing.T, name string, b []byte) checksum.Sum {
 	t.Helper()
-	h := checksum.New(name)
+	s := checksum.Sum{Name: name}
+	switch name {
+	case "":
+		return s
+	case "composite":
+		s = checksum.Sum{Name: "md5", PartSize: 100_000}
+	}
+	h := s.New()
 	_, _ = h.Write(b)
-	return checksum.Of(name, h)
+	s.Value = h.Sum(nil)
+	return s
 }
 
+// TestFetchWithEachChecksum fetches with each checksum of the source and each that is wanted: right ones pass, and one wrong
+// bit in either fails and leaves nothing.
 func TestFetchWithEachChecksum(t *testing.T) {
-	for _, size := range []int{0, 1, 64 << 10, 5<<20 + 3} {
-		for _, name := range []string{"", "crc32", "crc32c", "crc64nvme", "md5", "sha256"} {
-			for _, ranges := range []bool{false, true} {
-				t.Run(fmt.Sprint(size, name, ranges), func(t *testing.T) {
-					b := content(1, size)
-					m := &memory{content: b, version: transfer.Version{ETag: `"a"`, Size: int64(size)}, ranges: ranges}
-					if name != "" {
-						m.version.Checksum = sumOf(t, name, b)
+	algorithms := []string{"", "crc32", "crc32c", "crc64nvme", "md5", "sha256", "composite"}
+	for _, size := range []int{0, 300_003} {
+		b := content(1, size)
+		for _, theirs := range algorithms {
+			for _, wanted := range algorithms {
+				for _, ranges := range []bool{false, true} {
+					for _, wrong := range []string{"", "source", "want"} {
+						m := &memory{content: b, version: transfer.Version{ETag: `"a"`, Size: int64(size)}, ranges: ranges}
+						m.version.Checksum = sumOf(t, theirs, b)
+						o := transfer.Options{Source: "s", Piece: 64 << 10, Want: sumOf(t, wanted, b)}
+						name := fmt.Sprintf("%d bytes, source %s, want %s, ranges %v, wrong %s", size, theirs, wanted, ranges, wrong)
+						if wrong == "source" && theirs != "" {
+							m.version.Checksum.Value[0] ^= 1
+						} else if wrong == "want" && wanted != "" {
+							o.Want.Value[0] ^= 1
+						} else if wrong != "" {
+							continue
+						}
+						fetchOnce(t, name, m, o, wrong != "")
 					}
-					dir := open(t)
-					f := create(t, dir, "x", transfer.Options{Source: "s", Piece: 256 << 10, Want: sumOf(t, "sha256", b)})
-					if err := f.Fetch(t.Context(), m); err != nil {
-						t.Fatal(err)
-					}
-					r, err := f.Commit()
-					if err != nil || r.Bytes != int64(size) || r.Verified != "sha256" {
-						t.Fatal(r, err)
-					}
-					f.Close()
-					only(t, dir, "x", b)
-				})
+				}
 			}
 		}
 	}
+}
+
+func fetchOnce(t *testing.T, name string, m *memory, o transfer.Options, wrong bool) {
+	t.Helper()
+	dir := open(t)
+	defer dir.Close()
+	f := create(t, dir, "x", o)
+	err := f.Fetch(t.Context(), m)
+	if wrong {
+		if !errors.Is(err, checksum.ErrMismatch) {
+			t.Errorf("%s: %v, want a mismatch", name, err)
+		}
+		f.Close()
+		if entries, _ := os.ReadDir(dir.Path()); len(entries) > 0 {
+			t.Errorf("%s: left %v", name, entries)
+		}
+		return
+	}
+	r, commit := f.Commit()
+	f.Close()
+	if err != nil || commit != nil || r.Bytes != int64(len(m.content)) {
+		t.Errorf("%s: %+v, %v, %v", name, r, err, commit)
+	}
+	if want := cmp.Or(o.Want.Kind(), m.version.Checksum.Kind(), "size"); r.Verified != want {
+		t.Errorf("%s: verified by %q, want %q", name, r.Verified, want)
+	}
+	only(t, dir, "x", m.content)
 }
 
 func TestFetchResumes(t *testing.T) {

@@ -19,6 +19,8 @@ type Tree struct {
 	path string
 	root *os.Root
 
+	buffers sync.Pool // of *[bufferSize]byte
+
 	mu   sync.Mutex
 	dirs map[string]*Dir // that are open, by the path below the tree; guarded by mu, as all that follows
 	idle []string        // of them, the least recently used first
@@ -123,7 +125,7 @@ func (t *Tree) open(rel string, create bool) (*Dir, error) {
 		if err != nil {
 			return nil, err
 		}
-		d = &Dir{root: root, path: filepath.Join(t.path, filepath.FromSlash(rel)), tree: t, rel: rel}
+		d = &Dir{root: root, path: filepath.Join(t.path, filepath.FromSlash(rel)), tree: t, rel: rel, buffers: &t.buffers}
 		d.sweep()
 		t.dirs[rel] = d
 	} else if d.users == 0 {
