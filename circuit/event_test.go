@@ -5,6 +5,7 @@ import (
 	"encoding/json"
 	"errors"
 	"log/slog"
+	"math"
 	"os"
 	"slices"
 	"strings"
@@ -174,7 +175,7 @@ func TestReasons(t *testing.T) {
 			t.Errorf("%+v in a cell becomes %+v, %q; want %q", r.reason, got, got, r.text)
 		}
 	}
-	if got := unpack(Reason{Ratio, figureMask + 9, 1 << 40}.pack()); got != (Reason{Ratio, figureMask, figureMask}) {
+	if got := unpack(Reason{Ratio, figureMask + 9, math.MaxInt}.pack()); got != (Reason{Ratio, figureMask, figureMask}) {
 		t.Errorf("figures that do not fit become %+v", got)
 	}
 }

@@ -1,6 +1,7 @@
 package circuit
 
 import (
+	"math"
 	"testing"
 	"time"
 )
@@ -133,7 +134,7 @@ func TestOpenTimeGrows(t *testing.T) {
 			t.Errorf("after %d failed probes, u 1: %d ms, want %d", i, got, want.most)
 		}
 	}
-	for _, i := range []int{reopenMask, 1000, 1 << 40} {
+	for _, i := range []int{reopenMask, 1000, math.MaxInt} {
 		if got := r.openTime(i, 0); got != 45_000 {
 			t.Errorf("after %d failed probes: %d ms, want OpenMax", i, got)
 		}

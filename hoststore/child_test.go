@@ -33,6 +33,7 @@ func roles() map[string]func(path string) {
 	return map[string]func(string){
 		"add":    add,
 		"churn":  churn,
+		"fail":   fail,
 		"lease":  lease,
 		"report": report,
 	}

@@ -17,6 +17,9 @@ import (
 	"github.com/seed-0f2c7998/perdure/internal/cell"
 )
 
+// file is the name of the file in its directory.
+const file = "cells.3"
+
 // A log is what was logged to slog.Default.
 type log struct {
 	mu   sync.Mutex
@@ -57,28 +60,29 @@ func works(t *testing.T, store *hoststore.Store) {
 }
 
 func TestAFileThatIsNotUsableIsSetAside(t *testing.T) {
-	good := filepath.Join(t.TempDir(), "cells")
-	hoststore.Open(good).Close()
-	fresh, err := os.ReadFile(good)
+	good := hoststore.Open(t.TempDir())
+	good.Close()
+	fresh, err := os.ReadFile(good.Path())
 	if err != nil {
 		t.Fatal(err)
 	}
 	newer := bytes.Clone(fresh)
 	newer[8]++
 	for name, content := range map[string][]byte{
-		"empty":         {},
-		"garbage":       bytes.Repeat([]byte("garbage "), len(fresh)/8),
-		"cut":           fresh[:len(fresh)/2],
-		"longer":        append(bytes.Clone(fresh), 0),
-		"other version": newer,
+		"empty":                     {},
+		"garbage":                   bytes.Repeat([]byte("garbage "), len(fresh)/8),
+		"cut":                       fresh[:len(fresh)/2],
+		"longer":                    append(bytes.Clone(fresh), 0),
+		"header of another version": newer,
 	} {
 		t.Run(name, func(t *testing.T) {
 			log := logged(t)
-			path := filepath.Join(t.TempDir(), "cells")
+			dir := t.TempDir()
+			path := filepath.Join(dir, file)
 			if err := os.WriteFile(path, content, 0o600); err != nil {
 				t.Fatal(err)
 			}
-			store := hoststore.Open(path)
+			store := hoststore.Open(dir)
 			defer store.Close()
 			if store.Err() != nil {
 				t.Errorf("not shared: %v", store.Err())
@@ -103,54 +107,50 @@ func TestWithoutAFileCellsAreInMemory(t *testing.T) {
 	if err := os.WriteFile(occupied, nil, 0o600); err != nil {
 		t.Fatal(err)
 	}
-	directory := filepath.Join(t.TempDir(), "cells")
-	if err := os.Mkdir(directory, 0o700); err != nil {
-		t.Fatal(err)
-	}
-	link := filepath.Join(t.TempDir(), "cells")
-	if err := os.Symlink("/etc/hostname", link); err != nil {
-		t.Fatal(err)
-	}
-	for name, path := range map[string]string{
-		"below a file": occupied + "/cells", "a directory": directory, "a link": link,
-		"where nothing can be made": "/proc/cells",
+	for name, dir := range map[string]string{
+		"a file": occupied, "below a file": occupied + "/cells", "where nothing can be made": "/proc/cells",
 	} {
-		t.Run(name, func(t *testing.T) {
-			log := logged(t)
-			store := hoststore.Open(path)
-			defer store.Close()
-			if store.Err() == nil {
-				t.Error("Err is nil, want why the cells are not shared")
-			}
-			works(t, store)
-			works(t, store)
-			if lines := log.lines(); len(lines) != 1 || !strings.Contains(lines[0], "not shared") {
-				t.Errorf("logged %q, want one line that says so", lines)
-			}
-		})
+		t.Run(name, func(t *testing.T) { inMemory(t, dir, "") })
+	}
+}
+
+// inMemory makes sure that a store in dir works in memory, and that one line says
+// why.
+func inMemory(t *testing.T, dir, why string) {
+	t.Helper()
+	log := logged(t)
+	store := hoststore.Open(dir)
+	defer store.Close()
+	if store.Err() == nil {
+		t.Error("Err is nil, want why the cells are not shared")
+	}
+	works(t, store)
+	works(t, store)
+	if lines := log.lines(); len(lines) != 1 || !strings.Contains(lines[0], "not shared") || !strings.Contains(lines[0], why) {
+		t.Errorf("logged %q, want one line that says so, with %q", lines, why)
 	}
 }
 
 func TestADeletedFileIsNoticed(t *testing.T) {
-	path := filepath.Join(t.TempDir(), "cells")
-	store := hoststore.Open(path)
+	dir := filepath.Join(t.TempDir(), "cells")
+	store := hoststore.Open(dir)
 	defer store.Close()
 	mine := circuit.New("moved", circuit.Config{Store: store, Observe: func(circuit.Transition) {}})
-	if err := os.Remove(path); err != nil {
+	if err := os.Remove(store.Path()); err != nil {
 		t.Fatal(err)
 	}
-	other := hoststore.Open(path)
+	other := hoststore.Open(dir)
 	defer other.Close()
 	circuit.New("moved", circuit.Config{Store: other, Observe: func(circuit.Transition) {}}).Isolate()
 	within(t, 5*time.Second, "the breaker moves to the new file", func() bool { return mine.State() == circuit.Isolated })
 }
 
 func TestManyOpenANewFileAtOnce(t *testing.T) {
-	path := filepath.Join(t.TempDir(), "a", "b", "cells")
+	dir := filepath.Join(t.TempDir(), "a", "b")
 	stores := make([]*hoststore.Store, 50)
 	var wg sync.WaitGroup
 	for i := range stores {
-		wg.Go(func() { stores[i] = hoststore.Open(path) })
+		wg.Go(func() { stores[i] = hoststore.Open(dir) })
 	}
 	wg.Wait()
 	for i, s := range stores {
@@ -163,10 +163,10 @@ func TestManyOpenANewFileAtOnce(t *testing.T) {
 	if got := stores[0].Cell("total", cell.User{}).Load().Trips.Load(); got != uint64(len(stores)) {
 		t.Errorf("%d stores of one file have counted %d in one word", len(stores), got)
 	}
-	if left, _ := filepath.Glob(filepath.Join(filepath.Dir(path), ".cells-*")); len(left) > 0 {
+	if left, _ := filepath.Glob(filepath.Join(dir, ".cells-*")); len(left) > 0 {
 		t.Errorf("left behind: %q", left)
 	}
-	info, err := os.Stat(path)
+	info, err := os.Stat(filepath.Join(dir, file))
 	if err != nil || info.Mode().Perm() != 0o600 {
 		t.Errorf("the file's mode is %v (%v), want 0600", info.Mode(), err)
 	}
@@ -199,11 +199,11 @@ func TestLongAndManyKeys(t *testing.T) {
 func TestPathFollowsTheEnvironment(t *testing.T) {
 	home := t.TempDir()
 	for _, c := range []struct{ state, xdg, home, want string }{ // want is a path, or in the error
-		{"/s", "/x", home, "/s/cells"},
-		{"", "/x", home, "/x/perdure/cells"},
-		{"", "relative", home, home + "/.local/state/perdure/cells"},
-		{"", "", home, home + "/.local/state/perdure/cells"},
-		{"/s", "", "relative", "/s/cells"},
+		{"/s", "/x", home, "/s/cells.3"},
+		{"", "/x", home, "/x/perdure/cells.3"},
+		{"", "relative", home, home + "/.local/state/perdure/cells.3"},
+		{"", "", home, home + "/.local/state/perdure/cells.3"},
+		{"/s", "", "relative", "/s/cells.3"},
 		{"relative", "/x", home, `PERDURE_STATE is "relative": want an absolute path`},
 		{"~/state", "", home, `PERDURE_STATE is "~/state": want an absolute path`},
 		{"", "relative", "some/home", `the home directory is "some/home": want an absolute path`},

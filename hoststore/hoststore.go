@@ -28,8 +28,18 @@ import (
 	"github.com/seed-0f2c7998/perdure/internal/cell"
 )
 
-// A Store is the cells in one file. It is a [circuit.Store], safe for
-// concurrent use. Open one for a process, and let its breakers share it.
+// A Store keeps cells in one file. It is a [circuit.Store], safe for concurrent
+// use. Open one for a process, and let its breakers share it.
+//
+// The file's name ends in the version of its format, as in cells.3. Releases of
+// another version have a file of their own beside it and share nothing with this
+// one; see [Others].
+//
+// Only this user may be able to write the file and its directory. A file or a
+// directory that belongs to another user, that others can write (a directory
+// with the sticky bit excepted), or that is a symbolic link, a named pipe, a
+// socket or a device, is refused at once and left as it is: the cells are in
+// memory then.
 //
 // A file that is deleted, or deleted and made anew by another process, is
 // noticed within a second, and the breakers move to the new one. A file that is
@@ -37,7 +47,7 @@ import (
 type Store struct {
 	cell.Alone
 
-	path   string
+	dir    string         // "": there is none
 	memory circuit.Memory // for keys that the file has no room for, and when there is no file
 	stop   chan struct{}  // closed by Close
 	once   sync.Once      // closes stop
@@ -51,55 +61,100 @@ type Store struct {
 // Every is how often a Store looks whether its file is still the one at its path.
 const every = time.Second
 
-// Open returns the store in the file at path, which it makes if there is none;
-// "" means the file of the user, see [Path]. It never fails, see [Store.Err].
-func Open(path string) *Store {
-	s := &Store{path: path, stop: make(chan struct{}), refs: make(map[string]*cell.Ref)}
-	if path == "" {
-		var err error
-		if s.path, err = Path(); err != nil {
-			s.warn(err)
-			return s
-		}
+// Open returns the store in the directory dir. It makes the directory and the
+// file if they do not exist. "" means the directory of the user's file, see
+// [Path]. Open never fails: see [Store.Err].
+func Open(dir string) *Store {
+	s := &Store{stop: make(chan struct{}), refs: make(map[string]*cell.Ref)}
+	var err error
+	if s.dir, err = orOfUser(dir); err != nil {
+		s.warn(err)
+		return s
 	}
 	s.open()
 	go s.watch()
 	return s
 }
 
-// Look returns what is in the file at path at this moment, to be shown: a Store
-// of which nobody else sees the changes. It makes no file, claims no place in
-// one and leaves one that is not usable where it is. "" means the file of the
-// user. The error is [fs.ErrNotExist] if there is no file.
-func Look(path string) (*Store, error) {
-	if path == "" {
-		var err error
-		if path, err = Path(); err != nil {
-			return nil, err
-		}
-	}
-	t, err := readTable(path)
+// Inspect returns a snapshot of the store in dir: a Store whose changes no other
+// process sees. It makes no file, claims no slot, and leaves an unusable file
+// where it is. "" means the directory of the user's file. If there is no file,
+// the error is [fs.ErrNotExist].
+func Inspect(dir string) (*Store, error) {
+	dir, err := orOfUser(dir)
 	if err != nil {
 		return nil, err
 	}
-	return &Store{path: path, stop: make(chan struct{}), refs: make(map[string]*cell.Ref), table: t}, nil
+	t, err := readTable(dir)
+	if err != nil {
+		return nil, err
+	}
+	return &Store{dir: dir, stop: make(chan struct{}), refs: make(map[string]*cell.Ref), table: t}, nil
 }
 
-// Path returns the path of the user's file: cells in the directory
-// PERDURE_STATE names, or else in perdure of the state directory that the XDG
-// Base Directory Specification has, ~/.local/state if XDG_STATE_HOME is not set.
-// A relative path would be another file in each directory that a process is
-// started in: there is none then, but of XDG_STATE_HOME, which counts as not set.
+// Version is that of the file's format. It rises when releases before and after
+// would misread each other's files.
+const Version = cell.Version
+
+// A File is a state file of some version of the format. Its JSON form has the
+// names path and version.
+type File struct {
+	Path    string `json:"path"`
+	Version int    `json:"version"`
+}
+
+// Others returns the state files of other versions in dir, which releases of
+// perdure that share nothing with this one have made. "" means the directory of
+// the user's file.
+func Others(dir string) []File {
+	dir, err := orOfUser(dir)
+	if err != nil || !mappable {
+		return nil
+	}
+	root, err := openDir(dir)
+	if err != nil {
+		return nil
+	}
+	defer func() { _ = root.Close() }()
+	var others []File
+	for _, name := range namesOfVersions() {
+		if v, ok := versionOf(root, name); ok && v != cell.Version {
+			others = append(others, File{pathIn(root, name), v})
+		}
+	}
+	return others
+}
+
+// Path returns the path of the user's file: cells.3, for version 3 of the format,
+// in the directory that PERDURE_STATE names, or else in perdure of the state
+// directory of the XDG Base Directory Specification: XDG_STATE_HOME, or
+// ~/.local/state. A relative PERDURE_STATE is an error, since it would be another
+// directory for each process; a relative XDG_STATE_HOME is ignored.
 func Path() (string, error) {
+	dir, err := dirOfUser()
+	if err != nil {
+		return "", err
+	}
+	return filepath.Join(dir, fileName(cell.Version)), nil
+}
+
+func orOfUser(dir string) (string, error) {
+	if dir == "" {
+		return dirOfUser()
+	}
+	return dir, nil
+}
+
+func dirOfUser() (string, error) {
 	const instead = "set PERDURE_STATE to a directory"
 	if dir := os.Getenv("PERDURE_STATE"); dir != "" {
 		if !filepath.IsAbs(dir) {
 			return "", fmt.Errorf("no place for shared state: PERDURE_STATE is %q: want an absolute path", dir)
 		}
-		return filepath.Join(dir, "cells"), nil
+		return dir, nil
 	}
 	if dir := os.Getenv("XDG_STATE_HOME"); filepath.IsAbs(dir) {
-		return filepath.Join(dir, "perdure", "cells"), nil
+		return filepath.Join(dir, "perdure"), nil
 	}
 	home, err := os.UserHomeDir()
 	if err != nil {
@@ -108,7 +163,15 @@ func Path() (string, error) {
 	if !filepath.IsAbs(home) {
 		return "", fmt.Errorf("no place for shared state: %s: the home directory is %q: want an absolute path", instead, home)
 	}
-	return filepath.Join(home, ".local", "state", "perdure", "cells"), nil
+	return filepath.Join(home, ".local", "state", "perdure"), nil
+}
+
+// Path returns the path of the store's file, "" if there is no place for one.
+func (s *Store) Path() string {
+	if s.dir == "" {
+		return ""
+	}
+	return filepath.Join(s.dir, fileName(cell.Version))
 }
 
 // Cell returns the way to the cell of key. Breakers of one key must have the
@@ -154,21 +217,21 @@ func (s *Store) find(key string) *cell.Cell {
 		if c := s.table.find(key); c != nil {
 			return c
 		}
-		s.warn(fmt.Errorf("%s is full: it has room for %d keys; delete it to begin anew", s.path, slots))
+		s.warn(fmt.Errorf("%s is full: it has room for %d keys; delete it to start from scratch", s.Path(), slots))
 	}
 	return s.memory.Cell(key, cell.User{}).Load()
 }
 
 // open maps the file. s.mu is held, or s is not shared yet.
 func (s *Store) open() {
-	t, err := openTable(s.path)
+	t, err := openTable(s.dir)
 	if err != nil {
 		s.warn(err)
 		return
 	}
 	if t.aside != "" {
 		slog.Default().Warn("The file of shared circuit breakers was not usable and has been set aside as "+t.aside,
-			"path", s.path, "aside", t.aside)
+			"path", s.Path(), "aside", t.aside)
 	}
 	s.table, s.err = t, nil
 }
@@ -200,7 +263,7 @@ func (s *Store) watch() {
 func (s *Store) follow() {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	if s.table == nil || s.table.at(s.path) {
+	if s.table == nil || s.table.at(s.Path()) {
 		return
 	}
 	s.open()

@@ -8,7 +8,6 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
-	"strings"
 	"testing"
 	"time"
 
@@ -17,7 +16,7 @@ import (
 )
 
 func TestTwoStoresOfOneFileShareABreaker(t *testing.T) {
-	path := t.TempDir() + "/state/cells"
+	path := t.TempDir() + "/state"
 	one, two := hoststore.Open(path), hoststore.Open(path)
 	defer one.Close()
 	defer two.Close()
@@ -37,15 +36,16 @@ func TestTwoStoresOfOneFileShareABreaker(t *testing.T) {
 	}
 }
 
-func TestALookChangesNothing(t *testing.T) {
-	path := t.TempDir() + "/state/cells"
-	if _, err := hoststore.Look(path); !errors.Is(err, fs.ErrNotExist) {
-		t.Fatalf("a look at no file: %v, want that it does not exist", err)
+func TestASnapshotChangesNothing(t *testing.T) {
+	dir := t.TempDir() + "/state"
+	if _, err := hoststore.Inspect(dir); !errors.Is(err, fs.ErrNotExist) {
+		t.Fatalf("a snapshot of no file: %v, want that it does not exist", err)
 	}
-	if _, err := os.Stat(filepath.Dir(path)); !errors.Is(err, fs.ErrNotExist) {
-		t.Fatal("the look has made the directory")
+	if _, err := os.Stat(dir); !errors.Is(err, fs.ErrNotExist) {
+		t.Fatal("the snapshot has made the directory")
 	}
-	store := hoststore.Open(path)
+	store := hoststore.Open(dir)
+	path := store.Path()
 	defer store.Close()
 	b := circuit.New("s3:bikes", circuit.Config{Store: store})
 	b.Trip()
@@ -54,16 +54,16 @@ func TestALookChangesNothing(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	look, err := hoststore.Look(path)
+	snapshot, err := hoststore.Inspect(dir)
 	if err != nil {
 		t.Fatal(err)
 	}
-	seen := circuit.New("s3:bikes", circuit.Config{Store: look})
-	if keys := look.Keys(); len(keys) != 1 || seen.State() != circuit.Open {
+	seen := circuit.New("s3:bikes", circuit.Config{Store: snapshot})
+	if keys := snapshot.Keys(); len(keys) != 1 || seen.State() != circuit.Open {
 		t.Errorf("seen: keys %q, the breaker is %v, want one that is open", keys, seen.State())
 	}
 	seen.Reset()
-	circuit.New("another", circuit.Config{Store: look}).Trip()
+	circuit.New("another", circuit.Config{Store: snapshot}).Trip()
 	within(t, time.Second, "the hold is over", func() bool { return seen.NotBefore().IsZero() })
 	if after, err := os.ReadFile(path); err != nil || !bytes.Equal(after, before) {
 		t.Errorf("the file has changed (%v)", err)
@@ -73,13 +73,14 @@ func TestALookChangesNothing(t *testing.T) {
 	}
 }
 
-func TestALookLeavesAForeignFile(t *testing.T) {
-	path := t.TempDir() + "/cells"
+func TestASnapshotLeavesAForeignFile(t *testing.T) {
+	dir := t.TempDir()
+	path := filepath.Join(dir, file)
 	if err := os.WriteFile(path, []byte("mine"), 0o600); err != nil {
 		t.Fatal(err)
 	}
-	if _, err := hoststore.Look(path); err == nil || !strings.Contains(err.Error(), path+" is not a file of shared circuit breakers") {
-		t.Errorf("a look at a foreign file: %v", err)
+	if _, err := hoststore.Inspect(dir); err == nil || err.Error() != path+" is not a perdure state file of version 3" {
+		t.Errorf("a snapshot of a foreign file: %v", err)
 	}
 	if content, err := os.ReadFile(path); string(content) != "mine" {
 		t.Errorf("the file is now %q (%v)", content, err)

@@ -12,6 +12,8 @@ const mappable = false
 
 const noFollow = 0
 
+func ownerOf(os.FileInfo) (uid int, known bool) { return 0, false }
+
 func mapMemory(*os.File, int) ([]byte, error) { return nil, errors.ErrUnsupported }
 
 func readMemory(*os.File, int) ([]byte, error) { return nil, errors.ErrUnsupported }

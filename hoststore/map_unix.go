@@ -12,8 +12,17 @@ import (
 // mappable reports whether processes can share memory here.
 const mappable = true
 
-// noFollow refuses a symbolic link in the place of the file.
-const noFollow = syscall.O_NOFOLLOW
+// noFollow follows no symbolic link, waits for nobody, and takes no terminal.
+const noFollow = syscall.O_NOFOLLOW | syscall.O_NONBLOCK | syscall.O_NOCTTY
+
+// ownerOf returns the ID of the user to whom the file belongs.
+func ownerOf(info os.FileInfo) (uid int, known bool) {
+	s, ok := info.Sys().(*syscall.Stat_t)
+	if !ok {
+		return 0, false
+	}
+	return int(s.Uid), true
+}
 
 // mapMemory maps the first size bytes of f. They stay mapped when f is closed.
 func mapMemory(f *os.File, size int) ([]byte, error) {

@@ -16,7 +16,7 @@ import (
 // On a disk that is full, or may only be read, cells are in memory: one warning,
 // and nothing is left behind.
 func TestFileSystemsWithoutRoom(t *testing.T) {
-	for _, options := range []string{"size=1m", "ro"} { // a file takes 2 MiB
+	for _, options := range []string{"size=1m", "ro"} { // a file takes 3 MiB
 		t.Run(options, func(t *testing.T) {
 			dir := t.TempDir()
 			if out, err := exec.CommandContext(t.Context(), "mount", "-t", "tmpfs", "-o", options, "tmpfs", dir).CombinedOutput(); err != nil {

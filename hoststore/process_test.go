@@ -16,7 +16,7 @@ import (
 )
 
 func TestProcessesCountExactly(t *testing.T) {
-	path := t.TempDir() + "/cells"
+	path := t.TempDir() + "/state"
 	const processes = 4
 	begin := time.Now()
 	var wait []func() error
@@ -39,7 +39,7 @@ func TestProcessesCountExactly(t *testing.T) {
 }
 
 func TestKilledProcessesLeaveTheCellsWell(t *testing.T) {
-	path := t.TempDir() + "/cells"
+	path := t.TempDir() + "/state"
 	store := hoststore.Open(path)
 	defer store.Close()
 	shared := circuit.New("shared", circuit.Config{
@@ -80,7 +80,7 @@ func TestKilledProcessesLeaveTheCellsWell(t *testing.T) {
 }
 
 func TestLeaseOfAKilledProcessEnds(t *testing.T) {
-	path := t.TempDir() + "/cells"
+	path := t.TempDir() + "/state"
 	store := hoststore.Open(path)
 	defer store.Close()
 	b := leased(store)
@@ -109,7 +109,7 @@ func TestLeaseOfAKilledProcessEnds(t *testing.T) {
 }
 
 func TestAChangeIsSeenAtOnce(t *testing.T) {
-	path := t.TempDir() + "/cells"
+	path := t.TempDir() + "/state"
 	store := hoststore.Open(path)
 	defer store.Close()
 	b := circuit.New("seen", circuit.Config{Store: store, Observe: func(circuit.Transition) {}})

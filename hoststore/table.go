@@ -9,11 +9,11 @@ import (
 	"github.com/seed-0f2c7998/perdure/internal/cell"
 )
 
-// The file is a header and a table of slots. Its size is fixed: it never has to
-// grow under the feet of those who have mapped it.
+// The file is a header and a table of slots. Its size is fixed, so it never grows
+// while it is mapped.
 const (
 	slots      = 4096
-	slotSize   = 512
+	slotSize   = 768
 	headerSize = 512
 	fileSize   = headerSize + slots*slotSize
 )
@@ -55,7 +55,7 @@ func newTable(data []byte, file os.FileInfo) *table {
 
 // at reports whether the file at path is the table's.
 func (t *table) at(path string) bool {
-	info, err := os.Stat(path)
+	info, err := os.Lstat(path)
 	return err == nil && os.SameFile(info, t.file)
 }
 

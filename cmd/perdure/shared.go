@@ -32,7 +32,7 @@ user share: its state, since when, why, when the next call is let through, and t
 a server asked not to be called, and who has the probe that is out. BUDGET is the balance of a retry
 budget that has been touched. With a store that hosts share, its server is asked as well.
 
-It changes nothing, and makes no file. With --json, each look is one object in a line.`,
+It changes nothing, and makes no file. With --json, each snapshot is one object in a line.`,
 		Args: help.Exactly(0, "none"),
 		RunE: func(c *cobra.Command, _ []string) error {
 			s, err := a.settings(f)
@@ -45,32 +45,32 @@ It changes nothing, and makes no file. With --json, each look is one object in a
 			return s.Refuse(a.status(c.Context(), s.Store, a.warnFleet))
 		},
 	}
-	c.Flags().BoolVar(&watch, "watch", false, "look again each second, until ctrl-C")
+	c.Flags().BoolVar(&watch, "watch", false, "repeat each second, until ctrl-C")
 	f = policy.AddStore(c.Flags())
 	return c
 }
 
-// status writes what is in the store now; warn is told of a fleet that does not
-// answer.
+// status writes what is in the store now; warn is called if the fleet's server
+// does not respond.
 func (a *app) status(ctx context.Context, store string, warn func(error)) error {
-	look, err := state.Take(store)
+	snapshot, err := state.Take(store)
 	if err != nil {
 		return err
 	}
-	err = look.AskFleet(ctx, store)
+	err = snapshot.QueryFleet(ctx, store)
 	if _, bad := errors.AsType[*setting.Error](err); bad {
 		return err
 	} else if err != nil && ctx.Err() == nil {
 		warn(err)
 	}
 	if a.json {
-		return look.WriteJSON(a.stdout)
+		return snapshot.WriteJSON(a.stdout)
 	}
-	return look.WriteTable(a.stdout)
+	return snapshot.WriteTable(a.stdout)
 }
 
 func (a *app) warnFleet(err error) {
-	a.log.Warn("The store that hosts share does not answer ("+err.Error()+"): this is what this host knows", "event", "warning", "error", err)
+	a.log.Warn("Shared store unreachable ("+err.Error()+"); showing this host's state", "event", "warning", "error", err)
 }
 
 // watch writes what is in the store each second: on a terminal always in the
@@ -109,22 +109,22 @@ func (a *app) watch(ctx context.Context, store string) error {
 func (a *app) breakerCommand() *cobra.Command {
 	c := help.Group(&cobra.Command{
 		Use:   "breaker COMMAND NAME",
-		Short: "Open, isolate or close a shared circuit breaker by hand",
+		Short: "Trip, isolate or reset a shared circuit breaker",
 		Long: `Change a circuit breaker that commands share, for all of them at once. NAME is its key, as perdure status
 shows it, or the name of an operation (load for op:load).`,
 		DisableFlagsInUseLine: true,
 	})
-	for _, h := range state.Hands() {
-		c.AddCommand(a.handCommand(h))
+	for _, action := range state.Actions() {
+		c.AddCommand(a.actionCommand(action))
 	}
 	return c
 }
 
-func (a *app) handCommand(h state.Hand) *cobra.Command {
+func (a *app) actionCommand(action state.Action) *cobra.Command {
 	var f *policy.Flags
 	c := &cobra.Command{
-		Use:               h.Name + " NAME",
-		Short:             h.Short,
+		Use:               action.Name + " NAME",
+		Short:             action.Short,
 		ValidArgsFunction: a.completeKeys,
 		Args:              help.Exactly(1, "one: the NAME of a circuit breaker"),
 		RunE: func(c *cobra.Command, args []string) error {
@@ -132,20 +132,20 @@ func (a *app) handCommand(h state.Hand) *cobra.Command {
 			if err != nil {
 				return err
 			}
-			return s.Refuse(a.hand(c.Context(), h, s.Store, args[0]))
+			return s.Refuse(a.act(c.Context(), action, s.Store, args[0]))
 		},
 	}
 	f = policy.AddStore(c.Flags())
 	return c
 }
 
-// hand does to a breaker what a person wants.
-func (a *app) hand(ctx context.Context, h state.Hand, text, name string) error {
-	look, err := state.Take(text)
+// act applies an action to the breaker that name means.
+func (a *app) act(ctx context.Context, action state.Action, text, name string) error {
+	snapshot, err := state.Take(text)
 	if err != nil {
 		return err
 	}
-	key, err := look.Find(name)
+	key, err := snapshot.Find(name)
 	if err != nil {
 		return err
 	}
@@ -154,7 +154,7 @@ func (a *app) hand(ctx context.Context, h state.Hand, text, name string) error {
 		return err
 	}
 	defer store.Close()
-	if was, is := h.Do(ctx, store, key, circuit.LogTo(a.log)); was == is {
+	if was, is := action.Do(ctx, store, key, circuit.LogTo(a.log)); was == is {
 		text := fmt.Sprintf("Circuit breaker '%s' is %v already", key, is)
 		if is == circuit.Closed { // by a reset, which does more
 			text += "; its failures, budget and not-before are forgotten"
@@ -166,12 +166,12 @@ func (a *app) hand(ctx context.Context, h state.Hand, text, name string) error {
 
 // completeKeys are the keys of the store, for a shell to complete NAME.
 func (a *app) completeKeys(_ *cobra.Command, args []string, begun string) ([]string, cobra.ShellCompDirective) {
-	look, err := state.Take(a.getenv("PERDURE_STORE"))
+	snapshot, err := state.Take(a.getenv("PERDURE_STORE"))
 	if err != nil || len(args) > 0 {
 		return nil, cobra.ShellCompDirectiveNoFileComp
 	}
 	var keys []string
-	for _, key := range look.Keys {
+	for _, key := range snapshot.Keys {
 		name, operation := strings.CutPrefix(key, state.Of(""))
 		switch {
 		case strings.HasPrefix(key, begun):
@@ -185,7 +185,7 @@ func (a *app) completeKeys(_ *cobra.Command, args []string, begun string) ([]str
 
 // addWait adds the flag of commands that can wait for a circuit breaker.
 func addWait(flags *pflag.FlagSet, at *time.Duration) {
-	flags.Var(policy.Wait(at), "wait", "`seconds` to wait while a circuit breaker is open or a server asks for time (not at all)")
+	flags.Var(policy.Wait(at), "wait", "`seconds` to wait while a circuit breaker is open or a server asks for time (do not wait)")
 }
 
 // patience returns how an operation waits, and tells of it.

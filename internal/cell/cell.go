@@ -15,32 +15,49 @@ import (
 	"time"
 )
 
+// Version is that of a Cell's layout and of the meaning of its words. Processes
+// of different versions must not map the same file, so the file's name has it.
+//
+// A reserved word is 0 in every file of this version. A release that begins to
+// use one need not raise the version, if 0 means to it that nothing is known.
+const Version = 3
+
 // Buckets is the number of time buckets in a Cell's window.
 const Buckets = 10
 
 // A Cell is the shared state of one key. The zero Cell is that of a key about
 // which nothing is known. All its words may be used concurrently.
 type Cell struct {
-	// The hot line: all that a healthy call reads.
+	// The first cache line is all that a healthy call reads. Of the gate's
+	// words three are specified and three are to spare.
 	Breaker atomic.Uint64 // state, counts, instant and generation
 	Budget  Budget
-	hold    atomic.Uint64 // the not-before instant, see Hold
-	Gate    atomic.Uint64 // reserved for admission at a rate
-	_       [4]uint64
+	hold    atomic.Uint64    // the not-before instant, see Hold
+	Gate    [6]atomic.Uint64 // reserved for admission at a rate that the service can digest; the last is in the next line
 
-	// The evidence, in lines of its own: the window's buckets, and figures
-	// that only people read.
-	Window   [Buckets]Bucket
-	Since    atomic.Int64  // when the state last changed, Unix nanoseconds; 0: never
-	Reason   atomic.Uint64 // why it did
+	// The second is read and written in trouble, and by calls that have a rate.
+	Rate   [2]atomic.Uint64 // reserved for a rate that people set
+	Since  atomic.Int64     // when the state last changed, Unix nanoseconds; 0: never
+	Reason atomic.Uint64    // why it did
+	Prober atomic.Uint64    // who sends the last probe
+	hand   atomic.Int64     // what was last set here by hand, see ByHand
+	Heard  atomic.Uint64    // what was last set elsewhere by hand, as the store names it
+
+	Window [Buckets]Bucket // three lines, with the name
+	name   atomic.Uint64   // random, see Name
+	_      [3]uint64
+
+	// Counters, which only people read: of calls, of refusals, and of the rest.
+	Calls    [8]atomic.Uint64 // reserved for calls by class: success, transient, throttled, conflict, permanent, ignored, unknown; one to spare
+	Rejected atomic.Uint64    // refused calls
+	Refused  [7]atomic.Uint64 // reserved for refusals by reason: open, half-open, isolated, not-before, gate, rate or concurrency, budget
 	Trips    atomic.Uint64
-	Rejected atomic.Uint64
 	Probes   atomic.Uint64
-	Prober   atomic.Uint64 // who sends the last of them
-	hand     atomic.Int64  // what was last set here by hand, see ByHand
-	Heard    atomic.Uint64 // what was last set elsewhere by hand, as the store names it
-	name     atomic.Uint64 // random, see Name
-	_        [3]uint64
+	OpenTime atomic.Uint64 // reserved, nanoseconds that ended openings have lasted
+	Retries  atomic.Uint64 // reserved
+	Waits    atomic.Uint64 // reserved, calls that had to wait
+	Waited   atomic.Uint64 // reserved, nanoseconds that they waited
+	_        [2]uint64
 }
 
 // A Bucket counts the calls of one slice of the window. Each word names the

@@ -7,7 +7,6 @@ import (
 	"testing"
 	"testing/synctest"
 	"time"
-	"unsafe"
 )
 
 // after lets d pass in the bubble.
@@ -204,21 +203,6 @@ func FuzzHold(f *testing.F) {
 			t.Fatalf("set for %d, after %d it has %v left", lasts, step, left)
 		}
 	})
-}
-
-// What a healthy call reads is one cache line; the layout is part of the files
-// in which processes share it.
-func TestLayout(t *testing.T) {
-	var c Cell
-	if at := unsafe.Offsetof(c.Window); at != 64 {
-		t.Errorf("the hot words take %d bytes, want a cache line", at)
-	}
-	if size := unsafe.Sizeof(c); size%64 != 0 || size != 320 {
-		t.Errorf("a Cell takes %d bytes, want 5 lines", size)
-	}
-	if n := testing.AllocsPerRun(100, func() { c.Hold(time.Now(), time.Now().Add(time.Hour)); c.Held() }); n != 0 {
-		t.Errorf("a hold allocates %v times", n)
-	}
 }
 
 func TestMemoryKeepsOneCellForAKey(t *testing.T) {

@@ -9,7 +9,7 @@ import (
 	"github.com/seed-0f2c7998/perdure/redisstore"
 )
 
-// A Row is what a look has seen of one key. Its JSON form is for programs:
+// A Row is what a Snapshot has of one key. Its JSON form is for programs:
 // names stay, and what is not known or does not apply is left out.
 type Row struct {
 	Key       string        `json:"key"`
@@ -35,21 +35,21 @@ const longest = 30 * 24 * time.Hour
 // startBudget is the balance with which budgets begin, in tokens.
 const startBudget = 1
 
-// Rows returns what was seen, a row for each key.
-func (l *Look) Rows() []Row {
-	rows := make([]Row, len(l.Keys))
-	for i, key := range l.Keys {
-		rows[i] = l.row(key)
-		if fleet, ok := l.fleet[key]; ok {
+// Rows returns a row for each key.
+func (s *Snapshot) Rows() []Row {
+	rows := make([]Row, len(s.Keys))
+	for i, key := range s.Keys {
+		rows[i] = s.row(key)
+		if fleet, ok := s.fleet[key]; ok {
 			rows[i].agree(fleet, time.Now())
 		}
 	}
 	return rows
 }
 
-func (l *Look) row(key string) Row {
+func (s *Snapshot) row(key string) Row {
 	b := circuit.New(key, circuit.Config{
-		Store: l.store, RecoveryTimeout: longest, ProbeLease: longest, Budget: 1000,
+		Store: s.store, RecoveryTimeout: longest, ProbeLease: longest, Budget: 1000,
 		Observe: func(circuit.Transition) {},
 	})
 	m := b.Metrics()

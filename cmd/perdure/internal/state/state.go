@@ -27,15 +27,15 @@ func Of(name string) string { return "op:" + name }
 // A Store is opened when it is first asked for a cell: who makes no breaker
 // leaves no trace. It is a [circuit.Store].
 type Store struct {
-	circuit.Store // nil: not opened yet
+	circuit.Store // nil until it is opened
 
 	log    *slog.Logger
 	open   func() circuit.Store
-	once   sync.Once         // opens it
-	end    func()            // nil: there is nothing to end
-	fleet  *redisstore.Store // nil: the state is this host's alone
-	fresh  atomic.Bool       // there is a breaker of which the fleet has not been asked
-	silent atomic.Bool       // the fleet's server has not answered in time
+	once   sync.Once         // guards open
+	end    func()            // nil if Close has nothing to do
+	fleet  *redisstore.Store // nil if the state is not shared with other hosts
+	fresh  atomic.Bool       // whether the fleet's state of some breaker has not been read yet
+	silent atomic.Bool       // whether the fleet's server has not responded in time
 }
 
 // Open returns the store that text names: memory, host, the URL of a server
@@ -81,11 +81,11 @@ func (s *Store) Cell(key string, u cell.User) *cell.Ref {
 	return s.Store.Cell(key, u)
 }
 
-// How long a command waits for what its fleet knows, and how often it looks
-// whether there is any use in that.
+// How long a command waits for the fleet's state, and how often it checks
+// whether the server can be reached at all.
 const (
-	patience = 500 * time.Millisecond
-	look     = 10 * time.Millisecond
+	patience  = 500 * time.Millisecond
+	pollEvery = 10 * time.Millisecond
 )
 
 // Ready asks the fleet what it knows of the breakers that have been made since
@@ -99,7 +99,7 @@ func (s *Store) Ready(ctx context.Context) bool {
 	defer cancel()
 	answer := make(chan error, 1)
 	go func() { answer <- s.fleet.Ready(ctx) }()
-	ticker := time.NewTicker(look)
+	ticker := time.NewTicker(pollEvery)
 	defer ticker.Stop()
 	for {
 		select {
@@ -127,20 +127,21 @@ func (s *Store) Close() {
 // errMemory is a store in which nobody else's breakers can be seen.
 var errMemory = setting.Bad("store", "memory", "a store that processes share, as host: memory is gone with its process")
 
-// A Look is the breakers as they were at one moment. Nothing that is done to
-// it changes them.
-type Look struct {
-	Path string   // of the file
-	Keys []string // sorted; nil if there is no file
+// A Snapshot is the breakers as they were at one moment. Changing it does not
+// change them.
+type Snapshot struct {
+	Path   string           // path of the file
+	Keys   []string         // sorted; nil if there is no file
+	Others []hoststore.File // state files of other versions of perdure
 
-	store *hoststore.Store             // nil: there is no file
-	fleet map[string]redisstore.Status // by key; nil: no fleet was asked
+	store *hoststore.Store             // nil if there is no file
+	fleet map[string]redisstore.Status // by key; nil if no fleet was queried
 }
 
-// Take looks at the store that text names, which is the host's, be it by itself
-// or as the nearest layer of one that hosts share. That there is none yet is no
-// error.
-func Take(text string) (*Look, error) {
+// Take returns a snapshot of the store that text names: the host's, by itself or
+// as the local layer of one that hosts share. It is no error if there is no file
+// yet.
+func Take(text string) (*Snapshot, error) {
 	if text == "memory" {
 		return nil, errMemory
 	}
@@ -148,32 +149,33 @@ func Take(text string) (*Look, error) {
 	if err != nil {
 		return nil, err
 	}
-	look := &Look{Path: path}
-	store, err := hoststore.Look(path)
+	s := &Snapshot{Path: path, Others: hoststore.Others("")}
+	store, err := hoststore.Inspect("")
 	switch {
 	case errors.Is(err, fs.ErrNotExist):
-		return look, nil
+		return s, nil
 	case err != nil:
 		return nil, err
 	}
-	look.store, look.Keys = store, store.Keys()
-	slices.Sort(look.Keys)
-	return look, nil
+	s.store, s.Keys = store, store.Keys()
+	slices.Sort(s.Keys)
+	return s, nil
 }
 
-// AskFleet looks at what the server that text names knows of the keys, if text
-// names one, for half a second at most. Without an answer the look is as before.
-func (l *Look) AskFleet(ctx context.Context, text string) error {
+// QueryFleet adds the state that the server which text names has of the keys, if
+// text names one. It waits for half a second at most; without a response the
+// snapshot stays as it is.
+func (s *Snapshot) QueryFleet(ctx context.Context, text string) error {
 	if text == "" || text == "host" {
 		return nil
 	}
 	ctx, cancel := context.WithTimeout(ctx, patience)
 	defer cancel()
-	seen, err := redisstore.Look(ctx, redisstore.Options{URL: text}, l.Keys)
+	seen, err := redisstore.Look(ctx, redisstore.Options{URL: text}, s.Keys)
 	if err != nil {
 		return ofStore(err)
 	}
-	l.fleet = seen
+	s.fleet = seen
 	return nil
 }
 
@@ -185,23 +187,23 @@ func ofStore(err error) error {
 	return err
 }
 
-// Exists reports whether there was a file.
-func (l *Look) Exists() bool { return l.store != nil }
+// Exists reports whether there is a file.
+func (s *Snapshot) Exists() bool { return s.store != nil }
 
 // Find returns the key that name means: a key, or the name of an operation.
-func (l *Look) Find(name string) (string, error) {
-	if !l.Exists() {
-		return "", fmt.Errorf("no circuit breakers yet: %s does not exist", l.Path)
+func (s *Snapshot) Find(name string) (string, error) {
+	if !s.Exists() {
+		return "", fmt.Errorf("no circuit breakers yet: %s does not exist", s.Path)
 	}
 	name = redact.String(name) // as it was when the key was made
 	for _, key := range []string{name, Of(name)} {
-		if slices.Contains(l.Keys, key) {
+		if slices.Contains(s.Keys, key) {
 			return key, nil
 		}
 	}
 	want := "a key that perdure status shows"
-	if s := nearest(name, l.Keys); s != "" {
-		want += "; did you mean " + s + "?"
+	if n := nearest(name, s.Keys); n != "" {
+		want += "; did you mean " + n + "?"
 	}
 	return "", setting.Bad("NAME", name, want)
 }

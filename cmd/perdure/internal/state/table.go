@@ -13,23 +13,33 @@ import (
 	"unicode"
 
 	"github.com/seed-0f2c7998/perdure/circuit"
+	"github.com/seed-0f2c7998/perdure/hoststore"
 )
 
-// WriteTable writes what was seen for people.
-func (l *Look) WriteTable(w io.Writer) error {
-	switch {
-	case !l.Exists():
-		_, err := fmt.Fprintf(w, "No circuit breakers yet: %s does not exist.\n", l.Path)
-		return err
-	case len(l.Keys) == 0:
-		_, err := fmt.Fprintf(w, "No circuit breakers yet: %s is empty.\n", l.Path)
-		return err
-	}
-	now := time.Now()
+// WriteTable writes the snapshot as a table for people.
+func (s *Snapshot) WriteTable(w io.Writer) error {
 	var b bytes.Buffer
-	t := tabwriter.NewWriter(&b, 0, 0, 2, ' ', 0)
+	switch {
+	case !s.Exists():
+		fmt.Fprintf(&b, "No circuit breakers yet: %s does not exist.\n", s.Path)
+	case len(s.Keys) == 0:
+		fmt.Fprintf(&b, "No circuit breakers yet: %s is empty.\n", s.Path)
+	default:
+		s.writeRows(&b)
+	}
+	for _, o := range s.Others {
+		fmt.Fprintf(&b, "Another version of perdure keeps its own circuit breakers in %s (format version %d), which this one does not share: it has %s (version %d).\n",
+			o.Path, o.Version, s.Path, hoststore.Version)
+	}
+	_, err := b.WriteTo(w)
+	return err
+}
+
+func (s *Snapshot) writeRows(w io.Writer) {
+	now := time.Now()
+	t := tabwriter.NewWriter(w, 0, 0, 2, ' ', 0)
 	fmt.Fprintln(t, "KEY\tSTATE\tSINCE\tWHY\tNEXT PROBE\tNOT BEFORE\tBUDGET")
-	for _, r := range l.Rows() {
+	for _, r := range s.Rows() {
 		budget := ""
 		if r.Budget != nil {
 			budget = fmt.Sprintf("%.1f", *r.Budget)
@@ -37,27 +47,25 @@ func (l *Look) WriteTable(w io.Writer) error {
 		fmt.Fprintf(t, "%s\t%v\t%s\t%s\t%s\t%s\t%s\n", inOneLine(r.Key), r.State, ago(now, r.Since), orNone(r.why()),
 			r.nextProbe(now), ahead(now, r.NotBefore), orNone(budget))
 	}
-	if err := t.Flush(); err != nil {
-		return err
-	}
-	_, err := b.WriteTo(w)
-	return err
+	_ = t.Flush() // to memory
 }
 
-// WriteJSON writes what was seen as one JSON object in one line.
-func (l *Look) WriteJSON(w io.Writer) error {
+// WriteJSON writes the snapshot as one JSON object in one line.
+func (s *Snapshot) WriteJSON(w io.Writer) error {
 	return json.NewEncoder(w).Encode(struct {
-		Time   time.Time `json:"time"`
-		Store  string    `json:"store"`
-		Path   string    `json:"path"`
-		Exists bool      `json:"exists"`
-		Keys   []Row     `json:"keys"`
-	}{time.Now(), l.where(), l.Path, l.Exists(), l.Rows()})
+		Time    time.Time        `json:"time"`
+		Store   string           `json:"store"`
+		Path    string           `json:"path"`
+		Version int              `json:"version"`
+		Others  []hoststore.File `json:"other_versions,omitempty"`
+		Exists  bool             `json:"exists"`
+		Keys    []Row            `json:"keys"`
+	}{time.Now(), s.where(), s.Path, hoststore.Version, s.Others, s.Exists(), s.Rows()})
 }
 
-// where is what kind of store was looked at.
-func (l *Look) where() string {
-	if l.fleet != nil {
+// where is the kind of the store.
+func (s *Snapshot) where() string {
+	if s.fleet != nil {
 		return "redis"
 	}
 	return "host"

@@ -1,0 +1,118 @@
+package cell
+
+import (
+	"fmt"
+	"reflect"
+	"strings"
+	"testing"
+	"time"
+	"unsafe"
+)
+
+// The layout of a Cell, and what its own words hold, as processes of one
+// version map them. Package circuit has the bits of the words that it gives a
+// meaning, hoststore the file around them.
+const layout = `version 3
+Cell: 512 bytes
+   0 Breaker    8
+   8 Budget     8
+  16 hold       8
+  24 Gate      48
+  72 Rate      16
+  88 Since      8
+  96 Reason     8
+ 104 Prober     8
+ 112 hand       8
+ 120 Heard      8
+ 128 Window   160
+ 288 name       8
+ 296 _         24
+ 320 Calls     64
+ 384 Rejected   8
+ 392 Refused   56
+ 448 Trips      8
+ 456 Probes     8
+ 464 OpenTime   8
+ 472 Retries    8
+ 480 Waits      8
+ 488 Waited     8
+ 496 _         16
+Bucket: 16 bytes
+   0 Calls      8
+   8 Slow       8
+Budget
+  a deposit of 1          0000000000010000
+  full at the ceiling     00000000ffea0000
+  a withdrawal of 20      ffffffffffec0000
+  5 lent, limit 60 of 200 00000000007d008d
+  returned down to 2      00000000007d0090
+hold of 1 s, then of 3 days
+  ee77a1c7c00003e8
+  ee77a1c7cfffffff
+hand
+  closed                  0000067b9de871ec
+  isolated                0000067b9de871ef
+`
+
+func TestLayout(t *testing.T) {
+	var b strings.Builder
+	fmt.Fprintf(&b, "version %d\n", Version)
+	for _, is := range []reflect.Type{reflect.TypeFor[Cell](), reflect.TypeFor[Bucket]()} {
+		fmt.Fprintf(&b, "%s: %d bytes\n", is.Name(), is.Size())
+		for f := range is.Fields() {
+			fmt.Fprintf(&b, "%4d %-8s %3d\n", f.Offset, f.Name, f.Type.Size())
+		}
+	}
+	writeWords(&b)
+	if got := b.String(); got != layout {
+		t.Errorf("the layout of cells has changed: raise the version (cell.Version), or processes of two releases misread each other's cells. "+
+			"It is now\n%s", got)
+	}
+}
+
+// writeWords writes what operations leave in the words that have a meaning here.
+func writeWords(w *strings.Builder) {
+	var c Cell
+	budget := func(what string, do func(*Budget)) {
+		var b Budget
+		do(&b)
+		fmt.Fprintf(w, "  %-23s %016x\n", what, uint64(b.word.Load()))
+	}
+	fmt.Fprintln(w, "Budget")
+	budget("a deposit of 1", func(b *Budget) { b.Deposit(1, Level(MaxCeiling)) })
+	budget("full at the ceiling", func(b *Budget) { b.Deposit(1<<40, Level(MaxCeiling)) })
+	budget("a withdrawal of 20", func(b *Budget) { b.Withdraw(20) })
+	budget("5 lent, limit 60 of 200", func(b *Budget) { b.Lend(5, 60, 200) })
+	budget("returned down to 2", func(b *Budget) { b.Lend(5, 60, 200); b.Return(2, 200) })
+	fmt.Fprintln(w, "hold of 1 s, then of 3 days")
+	now := time.UnixMilli(1_782_000_000_123)
+	for _, d := range []time.Duration{time.Second, MaxHold} {
+		c.Hold(now, now.Add(d))
+		fmt.Fprintf(w, "  %016x\n", c.hold.Load())
+	}
+	fmt.Fprintln(w, "hand")
+	for state, name := range []string{0: "closed", 3: "isolated"} {
+		if name != "" {
+			c.SetByHand(now, uint8(state))
+			fmt.Fprintf(w, "  %-23s %016x\n", name, uint64(c.hand.Load()))
+		}
+	}
+}
+
+// What a healthy call reads is one cache line.
+func TestTheHotWordsAreOneLine(t *testing.T) {
+	var c Cell
+	const gate = 3 // the words that a gate needs
+	if end := unsafe.Offsetof(c.Gate) + gate*8; unsafe.Offsetof(c.Breaker) != 0 || end > 64 {
+		t.Errorf("the words of breaker, budget, not-before and gate end at byte %d, want within the first 64", end)
+	}
+	if cold := unsafe.Offsetof(c.Rate); cold < 64 {
+		t.Errorf("a word that is written while all is well begins at byte %d, in the hot line", cold)
+	}
+	if size := unsafe.Sizeof(c); size%64 != 0 {
+		t.Errorf("a Cell takes %d bytes, want whole lines", size)
+	}
+	if n := testing.AllocsPerRun(100, func() { c.Hold(time.Now(), time.Now().Add(time.Hour)); c.Held() }); n != 0 {
+		t.Errorf("a hold allocates %v times", n)
+	}
+}
