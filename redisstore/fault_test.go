@@ -3,8 +3,6 @@
 package redisstore_test
 
 import (
-	"bytes"
-	"log/slog"
 	"net"
 	"strings"
 	"sync"
@@ -78,29 +76,6 @@ func (w *watch) end(t *testing.T) {
 		t.Errorf("a call took %v: it waited for the server", w.most)
 	}
 }
-
-// logged collects what is logged.
-func logged(t *testing.T) func() string {
-	t.Helper()
-	var mu sync.Mutex
-	var text bytes.Buffer
-	before := slog.Default()
-	slog.SetDefault(slog.New(slog.NewTextHandler(writer(func(b []byte) (int, error) {
-		mu.Lock()
-		defer mu.Unlock()
-		return text.Write(b)
-	}), nil)))
-	t.Cleanup(func() { slog.SetDefault(before) })
-	return func() string {
-		mu.Lock()
-		defer mu.Unlock()
-		return text.String()
-	}
-}
-
-type writer func([]byte) (int, error)
-
-func (w writer) Write(b []byte) (int, error) { return w(b) }
 
 // agree makes sure that the fleet is one: what one node sets arrives at the other.
 func agree(t *testing.T, f []member, what string) {

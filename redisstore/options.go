@@ -2,7 +2,10 @@ package redisstore
 
 import (
 	"cmp"
+	"context"
 	"crypto/rand"
+	"crypto/tls"
+	"net"
 	"net/url"
 	"os"
 	"slices"
@@ -14,6 +17,7 @@ import (
 	"github.com/seed-0f2c7998/perdure/circuit"
 	"github.com/seed-0f2c7998/perdure/internal/redact"
 	"github.com/seed-0f2c7998/perdure/internal/setting"
+	"github.com/seed-0f2c7998/perdure/redisstore/internal/guard"
 )
 
 // Options say where a [Store] is and how it behaves. One of URL and Client
@@ -97,6 +101,7 @@ func (o Options) connection() (rueidis.ClientOption, error) {
 	if len(c.InitAddress) == 0 {
 		return c, setting.Bad("url", "no address", "redis://host:port")
 	}
+	c.DialCtxFn = guarded(c)
 	c.DisableRetry, c.DisableCache, c.AlwaysPipelining = true, true, true
 	c.PipelineMultiplex = -1 // one connection is plenty
 	c.ReadBufferEachConn = cmp.Or(c.ReadBufferEachConn, 1<<14)
@@ -108,6 +113,32 @@ func (o Options) connection() (rueidis.ClientOption, error) {
 	c.Sentinel.TopologyRefreshInterval = cmp.Or(c.Sentinel.TopologyRefreshInterval, 5*time.Second)
 	c.Sentinel.Dialer.Timeout = cmp.Or(c.Sentinel.Dialer.Timeout, o.Stale/2)
 	return c, nil
+}
+
+// guarded returns the function that dials as c says, and guards the connection.
+func guarded(c rueidis.ClientOption) func(context.Context, string, *net.Dialer, *tls.Config) (net.Conn, error) {
+	dial := c.DialCtxFn
+	switch {
+	case dial != nil:
+	case c.DialFn != nil:
+		dial = func(_ context.Context, addr string, d *net.Dialer, t *tls.Config) (net.Conn, error) {
+			return c.DialFn(addr, d, t)
+		}
+	default:
+		dial = func(ctx context.Context, addr string, d *net.Dialer, t *tls.Config) (net.Conn, error) {
+			if t != nil {
+				return (&tls.Dialer{NetDialer: d, Config: t}).DialContext(ctx, "tcp", addr)
+			}
+			return d.DialContext(ctx, "tcp", addr)
+		}
+	}
+	return func(ctx context.Context, addr string, d *net.Dialer, t *tls.Config) (net.Conn, error) {
+		conn, err := dial(ctx, addr, d, t)
+		if err != nil {
+			return nil, err
+		}
+		return guard.Conn(conn), nil
+	}
 }
 
 // parseURL is rueidis.ParseURL with errors that show no password.

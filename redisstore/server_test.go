@@ -4,11 +4,13 @@ import (
 	"bytes"
 	"context"
 	"fmt"
+	"log/slog"
 	"net"
 	"os"
 	"os/exec"
 	"strconv"
 	"strings"
+	"sync"
 	"testing"
 	"time"
 
@@ -194,6 +196,29 @@ func fail(t *testing.T, b *circuit.Breaker, n int) {
 		p.Failure()
 	}
 }
+
+// logged collects what is logged.
+func logged(t *testing.T) func() string {
+	t.Helper()
+	var mu sync.Mutex
+	var text bytes.Buffer
+	before := slog.Default()
+	slog.SetDefault(slog.New(slog.NewTextHandler(writer(func(b []byte) (int, error) {
+		mu.Lock()
+		defer mu.Unlock()
+		return text.Write(b)
+	}), nil)))
+	t.Cleanup(func() { slog.SetDefault(before) })
+	return func() string {
+		mu.Lock()
+		defer mu.Unlock()
+		return text.String()
+	}
+}
+
+type writer func([]byte) (int, error)
+
+func (w writer) Write(b []byte) (int, error) { return w(b) }
 
 // eventually waits until is holds.
 func eventually(t *testing.T, limit time.Duration, is func() bool, what string, args ...any) time.Duration {
