@@ -4,17 +4,16 @@ import (
 	"errors"
 	"fmt"
 	"net/http"
-	"strings"
-	"time"
 
 	"github.com/seed-0f2c7998/perdure/httpretry/internal/byterange"
 	"github.com/seed-0f2c7998/perdure/httpretry/internal/digest"
+	"github.com/seed-0f2c7998/perdure/internal/validator"
 )
 
 // Why a body is not resumed, as BodyError.Stop.
 var (
 	ErrNoValidator = errors.New("nothing identifies the entity: it has no strong ETag, and no Last-Modified that would do")
-	ErrChanged     = errors.New("the entity is another one now")
+	ErrChanged     = validator.ErrChanged
 	ErrWrongRange  = errors.New("the server sent another range than it was asked for")
 )
 
@@ -34,7 +33,7 @@ type entity struct {
 
 // read reads the first answer. It is not ok if the answer is no single part of anything.
 func (e *entity) read(res *http.Response) (ok bool) {
-	e.whole = res.StatusCode == http.StatusOK
+	e.whole = res.StatusCode != http.StatusPartialContent
 	e.end, e.total = res.ContentLength, res.ContentLength
 	if !e.whole && !e.readRange(res) {
 		return false
@@ -55,10 +54,16 @@ func (e *entity) read(res *http.Response) (ok bool) {
 		}
 	}
 	if e.etag != "" || e.modified != "" {
-		e.dated = e.modified != "" && !isStrong(e.etag) && isOld(e.modified, res.Header.Get("Date"))
+		e.dated = e.modified != "" && !validator.IsStrong(e.etag) && validator.IsStrongDate(e.modified, res.Header.Get("Date"))
 		e.lasting = e.validator() != ""
 	}
 	return true
+}
+
+// isWhole reports whether a response of that status has all of a representation, be it the origin's or what a proxy has
+// made of that (203).
+func isWhole(status int) bool {
+	return status == http.StatusOK || status == http.StatusNonAuthoritativeInfo
 }
 
 // readRange reads which part of the entity a 206 has.
@@ -74,24 +79,10 @@ func (e *entity) readRange(res *http.Response) (ok bool) {
 // isBare reports whether the body is the entity as it is, with nothing to decode and nothing to check it against.
 func (e *entity) isBare() bool { return e.encoding == "" && !e.digest }
 
-// isStrong reports whether an ETag stands for the bytes of an entity, and not only for what they mean.
-func isStrong(etag string) bool { return strings.HasPrefix(etag, `"`) }
-
-// isOld reports whether a Last-Modified identifies an entity: nothing can have changed in the same second after it was
-// sent (RFC 9110, section 8.8.2.2).
-func isOld(modified, date string) bool {
-	then, err := http.ParseTime(modified)
-	if err != nil {
-		return false
-	}
-	now, err := http.ParseTime(date)
-	return err == nil && now.Sub(then) >= time.Second
-}
-
 // validator returns what If-Range can ask for; empty: nothing.
 func (e *entity) validator() string {
 	switch {
-	case isStrong(e.etag):
+	case validator.IsStrong(e.etag):
 		return e.etag
 	case e.dated:
 		return e.modified
@@ -120,13 +111,13 @@ func (e *entity) request(req *http.Request, next int64) *http.Request {
 // accept checks an answer to request(next): a splice of two entities must not happen. It returns how many bytes of its
 // body come before next, and the offset from which it has nothing that is wanted, or -1.
 func (e *entity) accept(res *http.Response, next int64) (skip, stop int64, err error) {
-	if res.StatusCode != http.StatusOK && res.StatusCode != http.StatusPartialContent {
+	if !isWhole(res.StatusCode) && res.StatusCode != http.StatusPartialContent {
 		return 0, 0, fmt.Errorf("httpretry: the rest came with status %d", res.StatusCode)
 	}
 	if !e.same(res, next) {
 		return 0, 0, ErrChanged
 	}
-	if res.StatusCode == http.StatusOK {
+	if isWhole(res.StatusCode) {
 		if e.total >= 0 && res.ContentLength >= 0 && res.ContentLength != e.total {
 			return 0, 0, ErrChanged
 		}
@@ -166,10 +157,10 @@ func (e *entity) same(res *http.Response, next int64) bool {
 		return false
 	}
 	if next == e.from {
-		return (res.StatusCode == http.StatusOK) == e.whole && h.Get("ETag") == e.etag && h.Get("Last-Modified") == e.modified &&
+		return isWhole(res.StatusCode) == e.whole && h.Get("ETag") == e.etag && h.Get("Last-Modified") == e.modified &&
 			(res.ContentLength == e.end-e.from || res.ContentLength < 0 || e.end < 0)
 	}
-	if isStrong(e.etag) {
+	if validator.IsStrong(e.etag) {
 		return h.Get("ETag") == e.etag
 	}
 	return h.Get("Last-Modified") == e.modified

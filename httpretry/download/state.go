@@ -2,14 +2,13 @@ package download
 
 import (
 	"encoding/json"
-	"errors"
 	"fmt"
 	"net/http"
 	"slices"
 	"strings"
-	"time"
 
 	"github.com/seed-0f2c7998/perdure/httpretry/internal/digest"
+	"github.com/seed-0f2c7998/perdure/internal/validator"
 )
 
 // A Range is a part of an entity: the bytes from From up to, but not including, To.
@@ -111,12 +110,7 @@ func (s *State) missing(size int64) []Range {
 // begin makes s the state of a download of res's entity, of which nothing is done.
 func (s *State) begin(res *http.Response) {
 	*s = State{Size: res.ContentLength, Digests: digestsOf(res.Header)}
-	h := res.Header
-	if tag := h.Get("ETag"); strings.HasPrefix(tag, `"`) {
-		s.ETag = tag
-	} else if isOld(h.Get("Last-Modified"), h.Get("Date")) {
-		s.LastModified = h.Get("Last-Modified")
-	}
+	s.ETag, s.LastModified = validator.Of(res.Header)
 }
 
 // same reports whether res is of the entity of s.
@@ -125,13 +119,6 @@ func (s *State) same(res *http.Response) bool {
 		return res.Header.Get("ETag") == s.ETag
 	}
 	return s.LastModified != "" && res.Header.Get("Last-Modified") == s.LastModified
-}
-
-// isOld reports whether a Last-Modified identifies an entity (RFC 9110, section 8.8.2.2).
-func isOld(modified, date string) bool {
-	then, err := http.ParseTime(modified)
-	now, nowErr := http.ParseTime(date)
-	return errors.Join(err, nowErr) == nil && now.Sub(then) >= time.Second
 }
 
 // digestsOf returns the headers of h that offer a digest of the whole.

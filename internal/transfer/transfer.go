@@ -19,16 +19,16 @@ package transfer
 
 import (
 	"context"
-	"errors"
 	"fmt"
 	"io"
 	"io/fs"
 
 	"github.com/seed-0f2c7998/perdure/internal/checksum"
+	"github.com/seed-0f2c7998/perdure/internal/validator"
 )
 
 // ErrChanged is the error of a resource that was replaced during the transfer.
-var ErrChanged = errors.New("resource changed during transfer")
+var ErrChanged = validator.ErrChanged
 
 // A Range is the bytes from From up to, but not including, To.
 type Range struct {
@@ -40,6 +40,7 @@ type Range struct {
 type Version struct {
 	ETag         string       `json:"etag,omitempty"`          // a strong one, or empty
 	LastModified string       `json:"last_modified,omitempty"` // if it is a validator that will do; only where there is no ETag
+	Encoding     string       `json:"encoding,omitempty"`      // of the bytes, as Content-Encoding has it; empty: none
 	Size         int64        `json:"size"`                    // in bytes; -1 means unknown
 	Checksum     checksum.Sum `json:"checksum,omitzero"`       // that the source has of all bytes, if it has one
 
@@ -52,7 +53,7 @@ func (v Version) Resumable() bool { return (v.ETag != "" || v.LastModified != ""
 
 // Same reports whether two resumable versions are the same one.
 func (v Version) Same(w Version) bool {
-	return v.Resumable() && v.ETag == w.ETag && v.LastModified == w.LastModified && v.Size == w.Size
+	return v.Resumable() && v.ETag == w.ETag && v.LastModified == w.LastModified && v.Encoding == w.Encoding && v.Size == w.Size
 }
 
 // A Getter requests the bytes of one resource. It is used by several goroutines at once.
