@@ -41,10 +41,10 @@ type stream struct {
 // carry makes s the body of res, if it can be one that outlasts its connections.
 func (s *stream) carry(res *http.Response) (ok bool) {
 	if res.Uncompressed || res.ContentLength == 0 ||
-		res.StatusCode != http.StatusOK && res.StatusCode != http.StatusPartialContent || !s.entity.read(res) {
+		!isWhole(res.StatusCode) && res.StatusCode != http.StatusPartialContent || !s.entity.read(res) {
 		return false
 	}
-	if s.entity.digest {
+	if s.entity.digest && !digest.IsLeftToCaller(s.asked.Context()) {
 		s.check = digest.For(res.Header, s.entity.whole)
 	}
 	s.take(res)

@@ -1,29 +1,24 @@
-// Package digest checks a body against the digests that its headers offer: Content-Digest and Repr-Digest (RFC 9530),
-// Content-MD5 (RFC 1864), and the x-amz-checksum headers of S3.
+// Package digest reads the checksums that headers offer of a body, Content-Digest and Repr-Digest (RFC 9530),
+// Content-MD5 (RFC 1864) and the x-amz-checksum headers of S3, and checks a body against them.
 package digest
 
 import (
 	"bytes"
-	"crypto/md5"  //nolint:gosec // what a server offers to check, not a secret
-	"crypto/sha1" //nolint:gosec // as above
-	"crypto/sha256"
-	"crypto/sha512"
+	"context"
 	"encoding/base64"
 	"fmt"
 	"hash"
-	"hash/crc32"
-	"hash/crc64"
 	"net/http"
 	"strings"
+
+	"github.com/seed-0f2c7998/perdure/internal/checksum"
 )
 
 // A Check hashes a body as it passes. It is not safe for concurrent use.
 type Check struct {
 	hash.Hash
 
-	header    string
-	algorithm string
-	want      []byte
+	offer offer
 }
 
 // An Error is a body that is not the one which its header tells of.
@@ -39,10 +34,13 @@ func (e *Error) Error() string {
 		base64.StdEncoding.EncodeToString(e.Got), e.Header, base64.StdEncoding.EncodeToString(e.Want))
 }
 
+// Unwrap returns [checksum.ErrMismatch].
+func (e *Error) Unwrap() error { return checksum.ErrMismatch }
+
 // Verify returns an *Error if what was written is not what the header tells of.
 func (c *Check) Verify() error {
-	if got := c.Sum(nil); !bytes.Equal(got, c.want) {
-		return &Error{Header: c.header, Algorithm: c.algorithm, Want: c.want, Got: got}
+	if got := c.Sum(nil); !bytes.Equal(got, c.offer.sum.Value) {
+		return &Error{Header: c.offer.header, Algorithm: c.offer.algorithm.name, Want: c.offer.sum.Value, Got: got}
 	}
 	return nil
 }
@@ -50,75 +48,110 @@ func (c *Check) Verify() error {
 // An algorithm is one that headers may use.
 type algorithm struct {
 	name string // in dictionaries
+	sum  string // in package checksum
 	amz  string // the header of S3; empty: none
-	make func() hash.Hash
 }
 
-// algorithms returns them, the strongest first.
+// algorithms returns them in the order of preference: the strongest first, and of those that are equally strong the one
+// that takes less time. Nobody can forge SHA-256 or SHA-512, and processors have instructions for the first; SHA-1 and
+// MD5 only tell accidents, but all of them; a CRC misses one accident in 2^64 or 2^32.
 func algorithms() []algorithm {
 	return []algorithm{
-		{"sha-512", "", sha512.New},
-		{"sha-256", "X-Amz-Checksum-Sha256", sha256.New},
-		{"sha", "X-Amz-Checksum-Sha1", sha1.New},
-		{"md5", "", md5.New},
-		{"crc64nvme", "X-Amz-Checksum-Crc64nvme", func() hash.Hash { return crc64.New(crc64.MakeTable(0x9a6c9329ac4bc9b5)) }},
-		{"crc32c", "X-Amz-Checksum-Crc32c", func() hash.Hash { return crc32.New(crc32.MakeTable(crc32.Castagnoli)) }},
-		{"crc32", "X-Amz-Checksum-Crc32", func() hash.Hash { return crc32.NewIEEE() }},
+		{"sha-256", "sha256", "X-Amz-Checksum-Sha256"},
+		{"sha-512", "sha512", ""},
+		{"sha", "sha1", "X-Amz-Checksum-Sha1"},
+		{"md5", "md5", ""},
+		{"crc64nvme", "crc64nvme", "X-Amz-Checksum-Crc64nvme"},
+		{"crc32c", "crc32c", "X-Amz-Checksum-Crc32c"},
+		{"crc32", "crc32", "X-Amz-Checksum-Crc32"},
 	}
 }
 
-// Offers reports whether a header of this name may have a digest. Few answers have one: what goes through all names of
-// an answer anyway need not call For.
+// Offers reports whether a header of this name may have a digest. Few responses have one: what goes through all names of
+// a response anyway need not call For.
 func Offers(name string) bool {
 	return name == "Content-Digest" || name == "Repr-Digest" || name == "Content-Md5" || strings.HasPrefix(name, "X-Amz-Checksum-")
 }
 
 // For returns a check for the body that comes with h, or nil if h offers no digest that can be checked. whole says
-// whether the body is the whole entity: only then the digests of the whole apply to it.
-// Of several digests the strongest is checked. What is malformed or unknown is passed over.
+// whether the body is the whole representation: only then the digests of the whole apply to it.
+// Of several digests the first of algorithms is checked. What is malformed or unknown is passed over.
 func For(h http.Header, whole bool) *Check {
-	for _, a := range algorithms() {
-		for _, name := range []string{"Content-Digest", "Repr-Digest"} {
-			if text, ok := member(h[name], a.name); ok && (whole || name == "Content-Digest") {
-				if c := check(name, a.name, a.make(), text); c != nil {
-					return c
-				}
-			}
-		}
-		if a.name == "md5" {
-			if c := check("Content-MD5", "md5", a.make(), h.Get("Content-MD5")); c != nil {
-				return c
-			}
-		}
-		if whole && a.amz != "" && h.Get("X-Amz-Checksum-Type") != "COMPOSITE" {
-			if c := check(a.amz, a.name, a.make(), h.Get(a.amz)); c != nil {
-				return c
-			}
-		}
-	}
-	return nil
-}
-
-// check returns nil if text is no digest of h's length. That of an S3 object made of parts, which no stream can be
-// checked against, ends in "-" and the number of parts, so it is none either.
-func check(header, algorithm string, h hash.Hash, text string) *Check {
-	want, err := base64.StdEncoding.DecodeString(text)
-	if err != nil || len(want) != h.Size() {
+	o := best(h, whole, true)
+	if o.sum.IsZero() {
 		return nil
 	}
-	return &Check{Hash: h, header: header, algorithm: algorithm, want: want}
+	return &Check{Hash: o.sum.New(), offer: o}
+}
+
+// OfWhole returns the checksum of the whole representation, which For would check, or the zero Sum. part says that the
+// body that comes with h is less than that.
+func OfWhole(h http.Header, part bool) checksum.Sum { return best(h, true, !part).sum }
+
+// An offer is a checksum that a header has.
+type offer struct {
+	header    string
+	algorithm algorithm
+	sum       checksum.Sum
+}
+
+// best returns the best offer of h: of the digests of the representation, if whole, and those of the content that comes
+// with h, if content.
+func best(h http.Header, whole, content bool) offer {
+	for _, a := range algorithms() {
+		var texts [4]struct{ header, text string }
+		if content {
+			texts[0].header, texts[0].text = "Content-Digest", member(h["Content-Digest"], a.name)
+			if a.name == "md5" {
+				texts[1].header, texts[1].text = "Content-MD5", h.Get("Content-MD5")
+			}
+		}
+		if whole {
+			texts[2].header, texts[2].text = "Repr-Digest", member(h["Repr-Digest"], a.name)
+			if a.amz != "" && h.Get("X-Amz-Checksum-Type") != "COMPOSITE" {
+				texts[3].header, texts[3].text = a.amz, h.Get(a.amz)
+			}
+		}
+		for _, t := range texts {
+			if sum, ok := decode(a.sum, t.text); ok {
+				return offer{t.header, a, sum}
+			}
+		}
+	}
+	return offer{}
+}
+
+// decode is not ok if text is no checksum of the algorithm's length. That of an S3 object made of parts, which no stream
+// can be checked against, ends in "-" and the number of parts, so it is none either.
+func decode(name, text string) (checksum.Sum, bool) {
+	if text == "" {
+		return checksum.Sum{}, false
+	}
+	value, err := base64.StdEncoding.DecodeString(text)
+	return checksum.Sum{Name: name, Value: value}, err == nil && len(value) == checksum.New(name).Size()
 }
 
 // member returns the byte sequence of a key in a dictionary (RFC 9651): key=:base64:. The last one counts.
-func member(lines []string, key string) (text string, ok bool) {
+func member(lines []string, key string) (text string) {
 	for _, line := range lines {
 		for m := range strings.SplitSeq(line, ",") {
 			name, value, _ := strings.Cut(strings.TrimSpace(m), "=")
 			value, _, _ = strings.Cut(value, ";")
 			if name == key && len(value) >= 2 && value[0] == ':' && value[len(value)-1] == ':' {
-				text, ok = value[1:len(value)-1], true
+				text = value[1 : len(value)-1]
 			}
 		}
 	}
-	return text, ok
+	return text
 }
+
+type verifiedKey struct{}
+
+// LeaveToCaller returns a context in which the transport does not check bodies against the digests that their headers
+// offer, because the caller does.
+func LeaveToCaller(ctx context.Context) context.Context {
+	return context.WithValue(ctx, verifiedKey{}, true)
+}
+
+// IsLeftToCaller reports whether ctx is one of LeaveToCaller.
+func IsLeftToCaller(ctx context.Context) bool { return ctx.Value(verifiedKey{}) != nil }

@@ -1,0 +1,162 @@
+package download_test
+
+import (
+	"bytes"
+	"crypto/md5" //nolint:gosec // what a server may offer
+	"crypto/sha256"
+	"crypto/sha512"
+	"encoding/base64"
+	"errors"
+	"fmt"
+	"io"
+	"net/http"
+	"testing"
+	"time"
+
+	"github.com/seed-0f2c7998/perdure/httpretry"
+	"github.com/seed-0f2c7998/perdure/httpretry/download"
+	"github.com/seed-0f2c7998/perdure/httpretry/httptestfault"
+	"github.com/seed-0f2c7998/perdure/internal/transfer"
+)
+
+func field(name, value string) http.Header { return http.Header{name: {value}} }
+
+func withHeader(e httptestfault.Entity, h http.Header) httptestfault.Entity {
+	e.Header = h
+	return e
+}
+
+// What Get makes of each kind of response to a request for all of a resource, and for a range of a version.
+func TestGetter(t *testing.T) {
+	whole := content(3*part, 1)
+	sum256, sum512, sumMD5 := sha256.Sum256(whole), sha512.Sum512(whole), md5.Sum(whole) //nolint:gosec // as above
+	in64 := base64.StdEncoding.EncodeToString
+	good := entity(whole, `"1"`)
+	hour := time.Now().Add(-time.Hour).Truncate(time.Second).UTC()
+	v1 := &transfer.Version{ETag: `"1"`, Size: int64(len(whole))}
+	dated := &transfer.Version{LastModified: hour.Format(http.TimeFormat), Size: int64(len(whole))}
+	coded := &transfer.Version{ETag: `"1"`, Encoding: "gzip", Size: int64(len(whole))}
+	all, middle := transfer.Range{To: -1}, transfer.Range{From: 100, To: part}
+	set := func(name, value string) func(*httptestfault.Step) {
+		return func(s *httptestfault.Step) {
+			if s.Status == 206 {
+				s.Header.Set(name, value)
+			}
+		}
+	}
+	del := func(name string) func(*httptestfault.Step) {
+		return func(s *httptestfault.Step) {
+			if s.Status == 206 {
+				s.Header.Del(name)
+			}
+		}
+	}
+	ends := func(framing httptestfault.Framing) func(*httptestfault.Step) {
+		return func(s *httptestfault.Step) { s.Framing = framing; s.Header.Del("Content-Length") }
+	}
+	status := func(n int) func(*httptestfault.Step) { return func(s *httptestfault.Step) { s.Status = n } }
+	size := int64(len(whole))
+	for _, tt := range []struct {
+		name   string
+		entity httptestfault.Entity
+		spoil  func(*httptestfault.Step)
+		r      transfer.Range
+		of     *transfer.Version
+		err    error
+		from   int64
+		want   transfer.Version
+		sum    string // algorithm of the checksum
+		ranges bool
+	}{
+		{name: "all", entity: good, r: all, want: *v1, ranges: true},
+		{name: "all of none", entity: entity(nil, `"1"`), r: all, want: transfer.Version{ETag: `"1"`}, ranges: true},
+		{name: "203", entity: good, spoil: status(203), r: all, want: *v1, ranges: true},
+		{name: "by date", entity: httptestfault.Entity{Body: whole, LastModified: hour}, r: all, want: *dated, ranges: true},
+		{name: "changed this second", entity: httptestfault.Entity{Body: whole, LastModified: time.Now().Add(time.Minute)}, r: all, want: transfer.Version{Size: size}, ranges: true},
+		{name: "weak tag and date", entity: httptestfault.Entity{Body: whole, ETag: `W/"1"`, LastModified: hour}, r: all, want: *dated, ranges: true},
+		{name: "weak tag", entity: entity(whole, `W/"1"`), r: all, want: transfer.Version{Size: size}, ranges: true},
+		{name: "no ranges", entity: good, spoil: func(s *httptestfault.Step) { s.Header.Del("Accept-Ranges") }, r: all, want: *v1},
+		{name: "no length", entity: good, spoil: ends(httptestfault.Chunked), r: all, want: transfer.Version{ETag: `"1"`, Size: -1}, ranges: true},
+		{name: "until close", entity: good, spoil: ends(httptestfault.UntilClose), r: all, err: download.ErrTruncatable},
+		{name: "until close, with a digest", entity: withHeader(good, field("Repr-Digest", "sha-256=:"+in64(sum256[:])+":")), spoil: ends(httptestfault.UntilClose), r: all, want: transfer.Version{ETag: `"1"`, Size: -1}, sum: "sha256", ranges: true},
+		{name: "coded all the same", entity: withHeader(good, field("Content-Encoding", "gzip")), r: all, want: *coded, ranges: true},
+		{name: "the strongest digest", entity: withHeader(good, http.Header{"Content-Md5": {in64(sumMD5[:])}, "Content-Digest": {"sha-512=:" + in64(sum512[:]) + ":"}}), r: all, want: *v1, sum: "sha512", ranges: true},
+		{name: "of two as strong, the quicker", entity: withHeader(good, field("Repr-Digest", "sha-512=:"+in64(sum512[:])+":, sha-256=:"+in64(sum256[:])+":")), r: all, want: *v1, sum: "sha256", ranges: true},
+		{name: "a digest that does not match", entity: withHeader(entity(whole[1:], `"1"`), field("Repr-Digest", "sha-256=:"+in64(sum256[:])+":")), r: all, want: transfer.Version{ETag: `"1"`, Size: size - 1}, sum: "sha256", ranges: true},
+		{name: "404", entity: good, spoil: status(404), r: all, err: errStatus},
+		{name: "204", entity: good, spoil: status(204), r: all, err: errStatus},
+		{name: "416 of all", entity: good, spoil: status(416), r: all, err: errStatus},
+
+		{name: "range", entity: good, r: middle, of: v1, from: 100, want: *v1, ranges: true},
+		{name: "rest", entity: good, r: transfer.Range{From: 100, To: -1}, of: v1, from: 100, want: *v1, ranges: true},
+		{name: "range by date", entity: httptestfault.Entity{Body: whole, LastModified: hour}, r: middle, of: dated, from: 100, want: *dated, ranges: true},
+		{name: "range of a coding", entity: withHeader(good, field("Content-Encoding", "gzip")), r: middle, of: coded, from: 100, want: *coded, ranges: true},
+		{name: "range of any version", entity: good, r: middle, from: 100, want: *v1, ranges: true},
+		{name: "range, total unknown", entity: good, spoil: set("Content-Range", fmt.Sprintf("bytes 100-%d/*", part-1)), r: middle, of: v1, from: 100, want: *v1, ranges: true},
+		{name: "range has the digest of a part", entity: withHeader(good, field("Content-Digest", "sha-512=:"+in64(sum512[:])+":")), r: middle, from: 100, want: *v1, ranges: true},
+		{name: "another version", entity: entity(whole, `"2"`), r: middle, of: v1, want: transfer.Version{ETag: `"2"`, Size: size}, ranges: true},
+		{name: "another coding", entity: withHeader(good, field("Content-Encoding", "br")), r: middle, of: coded, err: download.ErrChanged},
+		{name: "a coding now", entity: withHeader(good, field("Content-Encoding", "gzip")), r: middle, of: v1, err: download.ErrChanged},
+		{name: "another version as a range", entity: good, spoil: set("ETag", `"2"`), r: middle, of: v1, err: download.ErrChanged},
+		{name: "another total", entity: good, spoil: set("Content-Range", fmt.Sprintf("bytes 100-%d/%d", part-1, size+1)), r: middle, of: v1, err: download.ErrChanged},
+		{name: "416 of a version", entity: good, spoil: status(416), r: middle, of: v1, err: download.ErrChanged},
+		{name: "no range in a 206", entity: good, spoil: del("Content-Range"), r: middle, of: v1, want: *v1, ranges: true},
+		{name: "another range", entity: good, spoil: set("Content-Range", fmt.Sprintf("bytes 101-%d/%d", part, size)), r: middle, of: v1, want: *v1, ranges: true},
+		{name: "a shorter range", entity: good, spoil: func(s *httptestfault.Step) {
+			if s.Status == 206 {
+				s.Header.Set("Content-Range", fmt.Sprintf("bytes 100-149/%d", size))
+				s.Header.Set("Content-Length", "50")
+				s.Body = s.Body[:50]
+			}
+		}, r: middle, of: v1, want: *v1, ranges: true},
+		{name: "no tag in a 206", entity: good, spoil: del("ETag"), r: middle, of: v1, want: *v1, ranges: true},
+		{name: "no coding in a 206", entity: withHeader(good, field("Content-Encoding", "gzip")), spoil: del("Content-Encoding"), r: middle, of: coded, want: *coded, ranges: true},
+	} {
+		t.Run(tt.name, func(t *testing.T) {
+			server := httptestfault.New(func(_ int, r *http.Request) httptestfault.Step {
+				step := tt.entity.Answer(r)
+				if tt.spoil != nil {
+					tt.spoil(&step)
+				}
+				return step
+			})
+			defer server.Close()
+			c := client(server)
+			defer c.CloseIdleConnections()
+			g := download.NewGetter(request(t, server), c)
+			res, err := g.Get(t.Context(), tt.r, tt.of)
+			if _, ok := errors.AsType[*httpretry.StatusError](err); ok {
+				err = errStatus
+			}
+			if !errors.Is(err, tt.err) || (err == nil) != (tt.err == nil) {
+				t.Fatalf("error %v; want %v", err, tt.err)
+			}
+			for _, sent := range server.Requests() {
+				if sent.Header.Get("Accept-Encoding") != "identity" || (sent.Header.Get("Range") != "" && tt.of != nil) != (sent.Header.Get("If-Range") != "") {
+					t.Errorf("sent %v", sent.Header)
+				}
+			}
+			if err != nil {
+				return
+			}
+			got, err := io.ReadAll(res.Body)
+			want := tt.entity.Body
+			if res.From > 0 {
+				if tt.r.To < 0 {
+					tt.r.To = size
+				}
+				want = want[tt.r.From:tt.r.To]
+			}
+			if err := errors.Join(err, res.Body.Close()); err != nil || !bytes.Equal(got, want) {
+				t.Errorf("%d bytes, %v; want %d", len(got), err, len(want))
+			}
+			sum := res.Version.Checksum
+			if res.Version.Checksum = tt.want.Checksum; sum.Name != tt.sum || res.From != tt.from || res.Ranges != tt.ranges || fmt.Sprint(res.Version) != fmt.Sprint(tt.want) {
+				t.Errorf("%+v, checksum %v; want from %d, %+v, %q, ranges %t", res, sum, tt.from, tt.want, tt.sum, tt.ranges)
+			}
+			if g.Header().Get("Date") == "" || g.URL().String() != server.URL {
+				t.Errorf("header %v of %v", g.Header(), g.URL())
+			}
+		})
+	}
+}
