@@ -83,6 +83,7 @@ func (f *File) open() error {
 		return nil
 	}
 	if f.state.file, err = openPrivate(root, f.sName); err != nil {
+		_ = root.Remove(f.sName)
 		f.state.file, err = root.OpenFile(f.sName, os.O_RDWR|os.O_CREATE|os.O_EXCL, 0o600)
 		return err
 	}
@@ -244,9 +245,10 @@ func is(root *os.Root, name string, info fs.FileInfo) error {
 	return err
 }
 
-// Kept returns where how many bytes will be found by a later process, once the file is closed; 0: nothing is kept.
+// Kept returns where how many bytes will be found by a later process once the file is closed; 0 means none. Call it before
+// Close.
 func (f *File) Kept() (path string, bytes int64) {
-	if f.committed || f.state.file == nil || !f.version.Resumable() || f.out.bytes == 0 {
+	if f.staging == nil || f.committed || f.state.file == nil || !f.version.Resumable() || f.out.bytes == 0 {
 		return "", 0
 	}
 	path = filepath.Join(f.dir.path, f.staging.name, f.partName)

@@ -81,6 +81,9 @@ func TestFetchWithEachChecksum(t *testing.T) {
 		b := content(1, size)
 		for _, theirs := range algorithms {
 			for _, wanted := range algorithms {
+				if size == 0 && theirs != wanted {
+					continue
+				}
 				for _, ranges := range []bool{false, true} {
 					for _, wrong := range []string{"", "source", "want"} {
 						m := &memory{content: b, version: transfer.Version{ETag: `"a"`, Size: int64(size)}, ranges: ranges}
@@ -105,8 +108,7 @@ func TestFetchWithEachChecksum(t *testing.T) {
 func fetchOnce(t *testing.T, name string, m *memory, o transfer.Options, wrong bool) {
 	t.Helper()
 	dir := open(t)
-	defer dir.Close()
-	f := create(t, dir, "x", o)
+	f := create(t, dir, o)
 	err := f.Fetch(t.Context(), m)
 	if wrong {
 		if !errors.Is(err, checksum.ErrMismatch) {
@@ -126,12 +128,12 @@ func fetchOnce(t *testing.T, name string, m *memory, o transfer.Options, wrong b
 	if want := cmp.Or(o.Want.Kind(), m.version.Checksum.Kind(), "size"); r.Verified != want {
 		t.Errorf("%s: verified by %q, want %q", name, r.Verified, want)
 	}
-	only(t, dir, "x", m.content)
+	only(t, dir, m.content)
 }
 
 func TestFetchResumes(t *testing.T) {
 	const size = 8<<20 + 11
-	for seed := range uint64(50) {
+	for seed := range uint64(12) {
 		b := content(seed, size)
 		r := rand.New(rand.NewPCG(seed, 1))
 		m := &memory{content: b, version: transfer.Version{ETag: `"a"`, Size: size}, ranges: true}
@@ -142,7 +144,7 @@ func TestFetchResumes(t *testing.T) {
 			if run == 100 {
 				t.Fatalf("seed %d: no end", seed)
 			}
-			f := create(t, dir, "x", transfer.Options{Source: "s", Piece: 1 << 20, Parallel: 1})
+			f := create(t, dir, transfer.Options{Source: "s", Piece: 1 << 20, Parallel: 1})
 			if run > 0 {
 				m.fail = func() int { return int(r.Int32N(8 << 20)) }
 			}
@@ -158,7 +160,7 @@ func TestFetchResumes(t *testing.T) {
 				t.Fatalf("seed %d: %v", seed, err)
 			}
 		}
-		only(t, dir, "x", b)
+		only(t, dir, b)
 	}
 }
 
@@ -172,21 +174,22 @@ func open(t *testing.T) *transfer.Dir {
 	return d
 }
 
-func create(t *testing.T, d *transfer.Dir, name string, o transfer.Options) *transfer.File {
+// create creates x.
+func create(t *testing.T, d *transfer.Dir, o transfer.Options) *transfer.File {
 	t.Helper()
-	f, err := d.Create(name, o)
+	f, err := d.Create("x", o)
 	if err != nil {
 		t.Fatal(err)
 	}
 	return f
 }
 
-// only checks that there is a file of that content in the directory, and nothing else.
-func only(t *testing.T, d *transfer.Dir, name string, want []byte) {
+// only checks that there is x of that content in the directory, and nothing else.
+func only(t *testing.T, d *transfer.Dir, want []byte) {
 	t.Helper()
-	got, err := os.ReadFile(filepath.Join(d.Path(), name))
+	got, err := os.ReadFile(filepath.Join(d.Path(), "x"))
 	if err != nil || !bytes.Equal(got, want) {
-		t.Errorf("%s: %d bytes, %v; want %d", name, len(got), err, len(want))
+		t.Errorf("x: %d bytes, %v; want %d", len(got), err, len(want))
 	}
 	entries, err := os.ReadDir(d.Path())
 	if err != nil || len(entries) != 1 {

@@ -1,0 +1,421 @@
+//go:build unix
+
+package transfer_test
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"io/fs"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strings"
+	"syscall"
+	"testing"
+
+	"github.com/seed-0f2c7998/perdure/internal/transfer"
+)
+
+const size = 3 << 20
+
+// interrupted leaves a part of b behind for a file x in a new directory, and returns the directory and the part's own.
+func interrupted(t *testing.T, b []byte) (dir, staging string) {
+	t.Helper()
+	d := open(t)
+	m := getter(b)
+	m.fail = func() int { return 2 << 20 }
+	f := create(t, d, transfer.Options{Source: "s", Piece: 1 << 20, Parallel: -1})
+	if err := f.Fetch(t.Context(), m); !errors.Is(err, errBroken) {
+		t.Fatal(err)
+	}
+	f.Close()
+	entries, err := os.ReadDir(d.Path())
+	if err != nil || len(entries) != 1 {
+		t.Fatalf("%v %v, want a staging directory", entries, err)
+	}
+	return d.Path(), filepath.Join(d.Path(), entries[0].Name())
+}
+
+func getter(b []byte) *memory {
+	return &memory{content: b, version: transfer.Version{ETag: `"a"`, Size: int64(len(b))}, ranges: true}
+}
+
+// finish fetches x in the directory, and returns how many bytes were resumed.
+func finish(t *testing.T, dir string, b []byte) int64 {
+	t.Helper()
+	d, err := transfer.OpenDir(dir)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer func() { _ = d.Close() }()
+	f := create(t, d, transfer.Options{Source: "s", Piece: 1 << 20})
+	defer f.Close()
+	if err := f.Fetch(t.Context(), getter(b)); err != nil {
+		t.Fatal(err)
+	}
+	r, err := f.Commit()
+	if err != nil {
+		t.Fatal(err)
+	}
+	got, err := os.ReadFile(filepath.Join(dir, "x"))
+	if err != nil || !bytes.Equal(got, b) {
+		t.Errorf("x has %d bytes, or others than were sent: %v", len(got), err)
+	}
+	return r.Resumed
+}
+
+// TestLeftoversAreBelieved tries what may be found in the place of an earlier process's leftovers. Whatever it is, the file
+// is right in the end, and foreign bytes do not count as resumed.
+func TestLeftoversAreBelieved(t *testing.T) {
+	t.Parallel()
+	b := content(3, size)
+	for name, c := range map[string]struct {
+		change  func(t *testing.T, dir, staging string) // what happens to it
+		resumed int64
+		stays   bool // what is there is not ours, and is left alone
+	}{
+		"as it was": {func(*testing.T, string, string) {}, 2 << 20, false},
+		"copied, as by cp, tar, rsync or a bucket": {func(t *testing.T, _, staging string) {
+			t.Helper()
+			run(t, "cp", "-a", staging, staging+"x")
+			run(t, "rm", "-r", staging)
+			run(t, "mv", staging+"x", staging)
+		}, 0, true},
+		"the part copied": {func(t *testing.T, _, staging string) {
+			t.Helper()
+			part := one(t, staging, ".part")
+			run(t, "cp", "-a", part, part+"x")
+			run(t, "mv", part+"x", part)
+		}, 0, false},
+		"the part's bytes changed in place": {func(t *testing.T, _, staging string) {
+			t.Helper()
+			write(t, one(t, staging, ".part"), 100, "EVIL")
+		}, 1 << 20, false},
+		"all of its pieces changed": {func(t *testing.T, _, staging string) {
+			t.Helper()
+			write(t, one(t, staging, ".part"), 100, "EVIL")
+			write(t, one(t, staging, ".part"), 1<<20+100, "EVIL")
+		}, 0, false},
+		"the part cut": {func(t *testing.T, _, staging string) {
+			t.Helper()
+			check(t, os.Truncate(one(t, staging, ".part"), 1<<20+5))
+		}, 1 << 20, false},
+		"the part is a FIFO": {func(t *testing.T, _, staging string) {
+			t.Helper()
+			part := one(t, staging, ".part")
+			check(t, os.Remove(part))
+			check(t, syscall.Mkfifo(part, 0o600))
+		}, 0, false},
+		"the part is a link": {func(t *testing.T, dir, staging string) {
+			t.Helper()
+			part := one(t, staging, ".part")
+			check(t, os.Rename(part, filepath.Join(dir, "moved")))
+			check(t, os.Symlink(filepath.Join(dir, "moved"), part))
+		}, 0, false},
+		"the state is a FIFO": {func(t *testing.T, _, staging string) {
+			t.Helper()
+			state := one(t, staging, ".state")
+			check(t, os.Remove(state))
+			check(t, syscall.Mkfifo(state, 0o600))
+		}, 0, false},
+		"the state is of another format": {func(t *testing.T, _, staging string) {
+			t.Helper()
+			state := one(t, staging, ".state")
+			text, err := os.ReadFile(state)
+			check(t, err)
+			check(t, os.WriteFile(state, bytes.Replace(text, []byte("perdure-part-"), []byte("perdure-part-9"), 1), 0o600))
+		}, 0, false},
+		"the state is garbage": {func(t *testing.T, _, staging string) {
+			t.Helper()
+			check(t, os.WriteFile(one(t, staging, ".state"), content(9, 100_000), 0o600))
+		}, 0, false},
+		"the state's last line is cut": {func(t *testing.T, _, staging string) {
+			t.Helper()
+			state := one(t, staging, ".state")
+			info, err := os.Stat(state)
+			check(t, err)
+			check(t, os.Truncate(state, info.Size()-3))
+		}, 1 << 20, false},
+		"the directory is open to others": {func(t *testing.T, _, staging string) {
+			t.Helper()
+			check(t, os.Chmod(staging, 0o777))
+		}, 0, true},
+		"the directory is a link": {func(t *testing.T, _, staging string) {
+			t.Helper()
+			check(t, os.Rename(staging, staging+"x"))
+			check(t, os.Symlink(staging+"x", staging))
+		}, 0, true},
+		"the owner file is of another directory": {func(t *testing.T, _, staging string) {
+			t.Helper()
+			check(t, os.WriteFile(filepath.Join(staging, "owner"), []byte(`{"format":"perdure-staging-1","inode":1}`), 0o600))
+		}, 0, true},
+		"the owner file is a FIFO": {func(t *testing.T, _, staging string) {
+			t.Helper()
+			check(t, os.Remove(filepath.Join(staging, "owner")))
+			check(t, syscall.Mkfifo(filepath.Join(staging, "owner"), 0o600))
+		}, 0, true},
+		"it is another user's": {func(t *testing.T, _, staging string) {
+			t.Helper()
+			if os.Geteuid() != 0 {
+				t.Skip("only root can give files away")
+			}
+			check(t, os.Chown(staging, 12345, 12345))
+		}, 0, true},
+		"the part is another user's": {func(t *testing.T, _, staging string) {
+			t.Helper()
+			if os.Geteuid() != 0 {
+				t.Skip("only root can give files away")
+			}
+			check(t, os.Chown(one(t, staging, ".part"), 12345, 12345))
+		}, 0, false},
+	} {
+		t.Run(name, func(t *testing.T) {
+			dir, staging := interrupted(t, b)
+			c.change(t, dir, staging)
+			if resumed := finish(t, dir, b); resumed != c.resumed {
+				t.Errorf("%d bytes were resumed, want %d", resumed, c.resumed)
+			}
+			left, err := filepath.Glob(filepath.Join(dir, ".*"))
+			if check(t, err); (len(left) > 0) != c.stays {
+				t.Errorf("left: %v, want something: %v", left, c.stays)
+			}
+		})
+	}
+}
+
+// TestStagingCannotBeStolen replaces what a File works on by something of another's while it does: Commit fails, or the
+// file is right; nothing outside is written.
+func TestStagingCannotBeStolen(t *testing.T) {
+	t.Parallel()
+	b := content(4, size)
+	for name, steal := range map[string]func(t *testing.T, dir, staging string){
+		"the part": func(t *testing.T, _, staging string) {
+			t.Helper()
+			part := one(t, staging, ".part")
+			check(t, os.Remove(part))
+			check(t, os.WriteFile(part, []byte("EVIL"), 0o600))
+		},
+		"the part, by a link": func(t *testing.T, _, staging string) {
+			t.Helper()
+			part := one(t, staging, ".part")
+			check(t, os.Remove(part))
+			check(t, os.Symlink("/etc/hostname", part))
+		},
+		"the directory": func(t *testing.T, _, staging string) {
+			t.Helper()
+			part := filepath.Base(one(t, staging, ".part"))
+			check(t, os.Rename(staging, staging+"x"))
+			check(t, os.Mkdir(staging, 0o777))
+			check(t, os.WriteFile(filepath.Join(staging, part), []byte("EVIL"), 0o600))
+		},
+		"the name, by a link": func(t *testing.T, dir, _ string) {
+			t.Helper()
+			check(t, os.Symlink(filepath.Join(dir, "victim"), filepath.Join(dir, "x")))
+		},
+		"the name, by a directory": func(t *testing.T, dir, _ string) {
+			t.Helper()
+			check(t, os.Mkdir(filepath.Join(dir, "x"), 0o777))
+		},
+	} {
+		t.Run(name, func(t *testing.T) {
+			d := open(t)
+			check(t, os.WriteFile(filepath.Join(d.Path(), "victim"), []byte("precious"), 0o600))
+			f := create(t, d, transfer.Options{Source: "s"})
+			check(t, f.Fetch(t.Context(), getter(b)))
+			steal(t, d.Path(), one(t, d.Path(), ".perdure-"))
+			_, err := f.Commit()
+			if _, ok := errors.AsType[*transfer.WriteError](err); !ok {
+				t.Errorf("%v, want a WriteError", err)
+			}
+			f.Close()
+			if got, err := os.ReadFile(filepath.Join(d.Path(), "victim")); err != nil || string(got) != "precious" {
+				t.Errorf("victim: %q, %v", got, err)
+			}
+			if _, bytes := f.Kept(); bytes != 0 {
+				t.Error("a closed file says that it is kept")
+			}
+		})
+	}
+}
+
+// TestTreeWritesThroughNoLink puts files below directories that are links, or become links meanwhile.
+func TestTreeWritesThroughNoLink(t *testing.T) {
+	t.Parallel()
+	for _, inside := range []bool{true, false} {
+		for _, name := range []string{"link/x", "link/a/x", "a/link/x", "x", "a/x"} {
+			dir, outside := t.TempDir(), t.TempDir()
+			check(t, os.MkdirAll(filepath.Join(dir, "a"), 0o777))
+			check(t, os.MkdirAll(filepath.Join(dir, "elsewhere", "a"), 0o777))
+			check(t, os.MkdirAll(filepath.Join(outside, "a"), 0o777))
+			to := outside
+			if inside {
+				to = filepath.Join(dir, "elsewhere")
+			}
+			link := filepath.Join(dir, name[:strings.Index(name+"link", "link")]+"link")
+			if !strings.Contains(name, "link") {
+				link, to = filepath.Join(dir, name), filepath.Join(to, "victim")
+				check(t, os.WriteFile(to, []byte("precious"), 0o600))
+			}
+			check(t, os.Symlink(to, link))
+			tree, err := transfer.OpenTree(dir)
+			check(t, err)
+			if f, err := tree.Create(name, transfer.Options{}); !errors.Is(err, transfer.ErrLink) {
+				t.Errorf("%s, inside %v: %v, want ErrLink", name, inside, err)
+				f.Close()
+			} else if !strings.Contains(err.Error(), link) {
+				t.Errorf("%v: want the name %s", err, link)
+			}
+			if f, err := tree.Open(name); err == nil {
+				t.Errorf("%s was opened", name)
+				_ = f.Close()
+			}
+			check(t, tree.Close(true))
+			for _, d := range []string{outside, filepath.Join(dir, "elsewhere")} {
+				_ = filepath.WalkDir(d, func(path string, e fs.DirEntry, err error) error {
+					if err == nil && !e.IsDir() && e.Name() != "victim" {
+						t.Errorf("%s was written", path)
+					}
+					return err
+				})
+			}
+		}
+	}
+}
+
+// TestTreeMeetsItsOwnNames puts files of the names of staging directories and what is in them, while those are in use, and
+// leaves nothing of its own.
+func TestTreeMeetsItsOwnNames(t *testing.T) {
+	t.Parallel()
+	dir := t.TempDir()
+	for _, complete := range []bool{false, true} {
+		tree, err := transfer.OpenTree(dir)
+		check(t, err)
+		big := createIn(t, tree, "d/x")
+		m := getter(content(5, size))
+		m.fail = func() int { return 1 << 20 }
+		if err := big.Fetch(t.Context(), m); !complete && !errors.Is(err, errBroken) {
+			t.Fatal(err)
+		}
+		staging := filepath.Base(one(t, filepath.Join(dir, "d"), ".perdure-"))
+		for _, name := range []string{"d/.x.part", "d/.x.part.json", "d/.perdure-AAAAAAAAAAAAAAAAAAAAAAAAAA/owner"} {
+			f := createIn(t, tree, name)
+			check(t, f.Fetch(t.Context(), getter([]byte(name))))
+			_, err := f.Commit()
+			check(t, err)
+			f.Close()
+		}
+		if !transfer.IsStaging(filepath.Join(dir, "d"), staging) {
+			t.Errorf("%s is not known as a staging directory", staging)
+		}
+		if transfer.IsStaging(filepath.Join(dir, "d"), ".perdure-AAAAAAAAAAAAAAAAAAAAAAAAAA") {
+			t.Error("a directory of a user's is taken for a staging directory")
+		}
+		big.Close()
+		check(t, tree.Close(complete))
+		if _, err := os.Stat(filepath.Join(dir, "d", staging)); (err == nil) == complete {
+			t.Errorf("complete %v: %v", complete, err)
+		}
+	}
+}
+
+func createIn(t *testing.T, tree *transfer.Tree, name string) *transfer.File {
+	t.Helper()
+	f, err := tree.Create(name, transfer.Options{Source: name, Piece: 1 << 20, Parallel: -1})
+	check(t, err)
+	return f
+}
+
+// TestSizeBeyondTheDisk announces sizes that no disk has: nothing is allocated for them.
+func TestSizeBeyondTheDisk(t *testing.T) {
+	t.Parallel()
+	for _, announced := range []int64{1 << 62, 1<<63 - 1, 1 << 50} {
+		d := open(t)
+		f := create(t, d, transfer.Options{Source: "s"})
+		m := getter([]byte("short"))
+		m.version.Size = announced
+		m.ranges = false
+		if err := f.Fetch(t.Context(), m); err == nil {
+			t.Errorf("%d bytes were fetched", announced)
+		} else if e, ok := errors.AsType[*transfer.SizeError](err); !ok || e.Size != announced {
+			t.Errorf("%d: %v, want a SizeError", announced, err)
+		}
+		f.Close()
+	}
+}
+
+// TestChangesDuringTransfer serves another version from some request on: the file is wholly of one version.
+func TestChangesDuringTransfer(t *testing.T) {
+	t.Parallel()
+	first, second := content(6, size), content(7, size+1)
+	for after := range 5 {
+		d := open(t)
+		f := create(t, d, transfer.Options{Source: "s", Piece: 256 << 10})
+		check(t, f.Fetch(t.Context(), &changing{after: after, first: getter(first), second: getter(second)}))
+		r, err := f.Commit()
+		check(t, err)
+		f.Close()
+		got, err := os.ReadFile(filepath.Join(d.Path(), "x"))
+		check(t, err)
+		if !bytes.Equal(got, first) && !bytes.Equal(got, second) {
+			t.Errorf("after %d requests: %d bytes that are of neither version", after, r.Bytes)
+		}
+	}
+}
+
+// A changing Getter is of another resource after some requests.
+type changing struct {
+	after         int
+	first, second *memory
+}
+
+func (c *changing) Get(ctx context.Context, r transfer.Range, of *transfer.Version) (*transfer.Response, error) {
+	m := c.first
+	if c.after--; c.after < 0 {
+		m = c.second
+		m.version.ETag = `"b"`
+	}
+	return m.Get(ctx, r, of)
+}
+
+// one returns the only entry of a directory whose name contains text.
+func one(t *testing.T, dir, text string) string {
+	t.Helper()
+	entries, err := os.ReadDir(dir)
+	check(t, err)
+	found := ""
+	for _, e := range entries {
+		if strings.Contains(e.Name(), text) && e.Name() != ".perdure-AAAAAAAAAAAAAAAAAAAAAAAAAA" {
+			if found != "" {
+				t.Fatalf("%s holds several %s", dir, text)
+			}
+			found = filepath.Join(dir, e.Name())
+		}
+	}
+	if found == "" {
+		t.Fatalf("%s holds no %s", dir, text)
+	}
+	return found
+}
+
+func write(t *testing.T, path string, at int64, text string) {
+	t.Helper()
+	f, err := os.OpenFile(path, os.O_WRONLY, 0)
+	check(t, err)
+	_, err = f.WriteAt([]byte(text), at)
+	check(t, errors.Join(err, f.Close()))
+}
+
+func run(t *testing.T, args ...string) {
+	t.Helper()
+	if out, err := exec.CommandContext(t.Context(), args[0], args[1:]...).CombinedOutput(); err != nil {
+		t.Fatalf("%v: %v: %s", args, err, out)
+	}
+}
+
+func check(t *testing.T, err error) {
+	t.Helper()
+	if err != nil {
+		t.Fatal(err)
+	}
+}

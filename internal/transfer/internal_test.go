@@ -1,0 +1,167 @@
+package transfer
+
+import (
+	"encoding/json"
+	"os"
+	"path/filepath"
+	"reflect"
+	"testing"
+
+	"github.com/seed-0f2c7998/perdure/internal/checksum"
+)
+
+// TestFormats pins what a later version of the program reads that an earlier one has written.
+func TestFormats(t *testing.T) {
+	const raise = "\ngot  %s\nwant %s\nAnother version of the program reads this: raise the version in the format's name, and pin the new one here."
+	sum := checksum.Sum{Name: "md5", Value: make([]byte, 16), PartSize: 8 << 20}
+	for _, c := range []struct {
+		line any
+		want string
+	}{
+		{
+			head{stateFormat, "source", 7, "crc32c", Version{ETag: `"a"`, LastModified: "m", Size: 5, Checksum: sum, Inconclusive: true}},
+			`{"format":"perdure-part-2","source":"source","inode":7,"algorithm":"crc32c","version":{"etag":"\"a\"","last_modified":"m","size":5,"checksum":"md5:AAAAAAAAAAAAAAAAAAAAAA==@8388608","inconclusive":true}}`,
+		},
+		{
+			head{stateFormat, "", 0, "", Version{}},
+			`{"format":"perdure-part-2","source":"","inode":0,"algorithm":"","version":{"size":0}}`,
+		},
+		{piece{Range{1, 2}, 3}, `{"from":1,"to":2,"crc":3}`},
+		{owner{ownerFormat, 7, true}, `{"format":"perdure-staging-1","inode":7,"tree":true}`},
+	} {
+		text, err := json.Marshal(c.line)
+		if err != nil || string(text) != c.want {
+			t.Errorf("%T: %v"+raise, c.line, err, text, c.want)
+		}
+	}
+	part, state := partNames("hour.csv")
+	if want := "e819640395413c6b3ae6d4d1c14f1694"; part != want+".part" || state != want+".state" {
+		t.Errorf("names: %s %s"+raise, part, state, "", want)
+	}
+	if stagingPrefix != ".perdure-" || ownerName != "owner" {
+		t.Errorf("staging: %s, %s"+raise, stagingPrefix, ownerName, "", "")
+	}
+}
+
+// FuzzSet compares a set of ranges with an array of flags.
+func FuzzSet(f *testing.F) {
+	f.Add([]byte{0, 3, 1, 5, 9, 2, 0, 1, 3})
+	f.Fuzz(func(t *testing.T, ops []byte) {
+		const size = 64
+		var s set
+		var have [size]bool
+		for len(ops) >= 3 {
+			from, to := int64(ops[1]%size), int64(ops[2]%size)
+			switch ops[0] % 4 {
+			case 0:
+				s.add(Range{from, to})
+				for i := from; i < to; i++ {
+					have[i] = true
+				}
+			case 1:
+				s = s.gaps(size)
+				for i := range have {
+					have[i] = !have[i]
+				}
+			case 2:
+				taken(t, &have, from, to%9+1, func() (Range, bool) { return s.first(from, to%9+1) })
+			case 3:
+				taken(t, &have, -1, to%9+1, func() (Range, bool) { return s.last(to%9+1, from) })
+			}
+			compare(t, s, have)
+			ops = ops[3:]
+		}
+	})
+}
+
+// taken checks a range that was removed from a set. Where the set has the byte at from (any if -1), something was.
+func taken(t *testing.T, have *[64]bool, from, piece int64, take func() (Range, bool)) {
+	t.Helper()
+	r, ok := take()
+	if !ok {
+		if first := lowest(have); from < 0 && first < 64 || from >= 0 && first == from {
+			t.Fatalf("nothing was taken from %v at %d", have, from)
+		}
+		return
+	}
+	if r.From < 0 || r.To > 64 || r.To <= r.From || r.To-r.From > piece || r.From/piece != (r.To-1)/piece || from >= 0 && r.From != from {
+		t.Fatalf("%v was taken at %d, in pieces of %d", r, from, piece)
+	}
+	for i := r.From; i < r.To; i++ {
+		if !have[i] {
+			t.Fatalf("%v was taken, but %d was not there", r, i)
+		}
+		have[i] = false
+	}
+}
+
+func lowest(have *[64]bool) int64 {
+	for i, there := range have {
+		if there {
+			return int64(i)
+		}
+	}
+	return 64
+}
+
+func compare(t *testing.T, s set, have [64]bool) {
+	t.Helper()
+	var got [64]bool
+	end := int64(-1)
+	for _, r := range s {
+		if r.From <= end || r.To <= r.From {
+			t.Fatalf("%v: want ranges in order, with gaps between", s)
+		}
+		for i := r.From; i < r.To; i++ {
+			got[i] = true
+		}
+		end = r.To
+	}
+	if got != have {
+		t.Fatalf("%v, want %v", s, have)
+	}
+}
+
+// FuzzState reads any text as a state: what it returns can be one.
+func FuzzState(f *testing.F) {
+	f.Add([]byte(`{"format":"perdure-part-2","source":"s","inode":7,"algorithm":"crc32c","version":{"etag":"\"a\"","size":50}}
+{"from":0,"to":10,"crc":1}
+{"from":0,"to":20,"crc":2}
+{"from":15,"to":30,"crc":3}
+{"from":30,"to":40,"crc":3}
+{"from":40,"to":60,"crc":3}
+`))
+	f.Fuzz(func(t *testing.T, text []byte) {
+		path := filepath.Join(t.TempDir(), "state")
+		if err := os.WriteFile(path, text, 0o600); err != nil {
+			t.Fatal(err)
+		}
+		file, err := os.OpenFile(path, os.O_RDWR, 0)
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer func() { _ = file.Close() }()
+		s := state{file: file}
+		h, pieces, ok := s.load()
+		if !ok {
+			if len(pieces) > 0 {
+				t.Fatalf("%v of no state", pieces)
+			}
+			return
+		}
+		at := int64(0)
+		for _, p := range pieces {
+			if p.From < at || p.To <= p.From || p.To > h.Version.Size {
+				t.Fatalf("%v within %d bytes", pieces, h.Version.Size)
+			}
+			at = p.To
+		}
+		if err := s.append(piece{Range{0, 1}, 2}); err != nil {
+			t.Fatal(err)
+		}
+		again, more, ok := s.load()
+		if !ok || !reflect.DeepEqual(again, h) || len(more) < min(1, len(pieces)) {
+			t.Fatalf("%+v %v after a line more, want %+v %v", again, more, h, pieces)
+		}
+	})
+}
