@@ -24,6 +24,7 @@ type runFlags struct {
 	policy      *policy.Flags
 	again, stop run.Codes
 	buffer      bool
+	replay      bool
 	killAfter   time.Duration // 0: the default
 	wait        time.Duration // 0: not at all
 	dagster     dagster.Mode
@@ -36,10 +37,14 @@ func (a *app) runCommand() *cobra.Command {
 		Short: "Run a command until it succeeds",
 		Long: `Run a command, and run it again if it fails, with growing waits between the attempts.
 
-Any exit code but 0 is a failure worth a retry, unless the lists say otherwise. What the command
-reads from a pipe is kept, and given again to each attempt; PERDURE_ATTEMPT tells it which one it
-is. Signals are forwarded to the command's process group; after one that asks to end, there is no
-retry.
+Any exit code but 0 is a failure worth a retry, unless the lists say otherwise. PERDURE_ATTEMPT tells
+the command which attempt it is. Signals are forwarded to its process group; after one that asks to
+end, there is no retry.
+
+Each attempt reads a file or a heredoc from where it began. From a pipe, on Linux, the command takes what
+it reads and no more, so that it can stand in a loop like "while read": another attempt gets the same
+again, and then what follows. Elsewhere, and from a terminal or a socket, another attempt reads on where
+the last one ended. With --replay-stdin, all of a pipe or a socket is read and given to each attempt.
 
 With --name, a circuit breaker guards the command, which all runs of that name share: while it is open,
 they end at once with code 75 and the instant to come back, or wait for that with --wait.
@@ -71,6 +76,7 @@ a signal came between two, it is 64 (wrong usage), 75 (come back later) or 128+n
 	flags.Var(&f.again, "retry-on-exit", "retry only these exit `codes`, as 1,2,64-78 (all but 0)")
 	flags.Var(&f.stop, "stop-on-exit", "never retry these exit `codes`; wins")
 	flags.BoolVar(&f.buffer, "buffer", false, "keep standard output back, and write only that of the last attempt")
+	flags.BoolVar(&f.replay, "replay-stdin", false, "read all of standard input, and give it to each attempt (only what it reads)")
 	flags.Var(policy.Wait(&f.killAfter), "kill-after", "`seconds` from the end of --attempt-timeout to the kill by force (5)")
 	addWait(flags, &f.wait)
 	flags.Var(&f.dagster, "dagster", "what the command has to do with Dagster, if that has started us: strip, relay or passthrough (strip)")
@@ -122,6 +128,7 @@ func (a *app) run(c *cobra.Command, f *runFlags, args []string) error {
 	p.Observe = a.dagster.Observe(p.Breaker, a.untold(retry.LogTo(a.log)))
 	command := &run.Command{
 		Args: args, Policy: &p, Patience: a.patience(f.wait), Buffer: f.buffer, Grace: cmp.Or(f.killAfter, 5*time.Second),
+		ReplayAll: f.replay, Note: func(event, text string) { a.log.Info(text, "event", event) },
 		Stdin: a.stdin, Stdout: a.stdout, Stderr: a.stderr, Environ: a.environ,
 	}
 	defer a.dagster.Conduct(command, mode, f.killAfter)()

@@ -2,7 +2,8 @@
 //
 // Each attempt is a process that leads a group of its own, so that a timeout
 // ends all of it. What the attempt reads from a pipe is kept and given to the
-// next one; what it writes passes through.
+// next one, and what it does not read stays in the pipe. What it writes passes
+// through.
 package run
 
 import (
@@ -37,6 +38,12 @@ type Command struct {
 	Grace    time.Duration      // from the request to end, after a timeout, to the end by force
 	Limit    time.Duration      // from a signal that asks to end to the end by force; 0: the attempt takes its time
 
+	// ReplayAll has all of standard input read and given to each attempt, instead of
+	// what attempts have read. Note is called when there is a line to log, with the
+	// word for an event.
+	ReplayAll bool
+	Note      func(event, text string)
+
 	// Each is called before each attempt and returns the environment for it, in
 	// place of Environ. What it returns besides is called when the attempt has ended,
 	// and returns what that itself has told of its failure. Nil: nobody asks.
@@ -70,7 +77,7 @@ func (c *Command) Run(ctx context.Context) error {
 	ctx, end := context.WithCancelCause(ctx)
 	defer end(nil)
 	defer c.forward(end)()
-	c.input = newInput(c.Stdin, c.Policy.Attempts() != 1)
+	c.input = newInput(c.Stdin, c.Policy.Attempts() != 1, c.ReplayAll)
 	defer c.input.close()
 
 	err := c.Patience.Do(ctx, c.breakers, func(ctx context.Context) error {
@@ -173,20 +180,20 @@ func (c *Command) process(ctx context.Context, environ []string) (err error) {
 			return err
 		}
 	}
+	if what := c.input.lost(); what != "" && c.attempts == 2 {
+		c.Note("not_replayed", "Standard input is "+what+", which is not replayed: attempt 2 reads on where attempt 1 ended")
+	}
 	feed, err := c.input.open()
 	if err != nil {
 		return err
 	}
 	cmd.Stdin = feed.file
-	defer feed.close()
-
 	child, err := c.start(ctx, cmd)
-	if err != nil {
-		return err
+	if err == nil {
+		feed.begin()
+		err = c.watch(ctx, child)
 	}
-	feed.begin()
-	err = c.watch(ctx, child)
-	if broken := c.input.err(); broken != nil {
+	if broken := feed.end(); broken != nil {
 		return retry.Permanent(fmt.Errorf("standard input: %w", broken)) // the attempt has not seen all of it
 	}
 	return err

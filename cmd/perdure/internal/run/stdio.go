@@ -5,94 +5,114 @@ import (
 	"io"
 	"os"
 	"sync"
+
+	"github.com/vbauerster/mpb/v8/cwriter"
+
+	"github.com/seed-0f2c7998/perdure/retry"
 )
 
-// An input is our standard input, for any number of attempts. A file is
-// rewound for each. What comes from a pipe is kept, as far as an attempt has
-// asked for it, and given again to the next. A terminal, or another device,
-// is simply handed on.
+// An input is our standard input, for any number of attempts. A file is rewound for
+// each. Of a pipe, what attempts read is kept, and given again to the next.
+// All else is handed on.
 type input struct {
 	source *os.File
-	seek   bool  // it is a file,
-	start  int64 // which was at this place
-	spool  *spool
+	seek   bool    // it is a file,
+	start  int64   // which was at this place
+	kept   *spool  // what is given again; nil: nothing is
+	lender *lender // of what is not kept yet; nil: kept reads by itself
 }
 
 // newInput returns the input of attempts that read from source. If there is
-// only one of them, nothing needs to be kept.
-func newInput(source *os.File, again bool) *input {
+// only one of them, nothing needs to be kept. All is for what must be read to be
+// kept, though the attempts may not read it.
+func newInput(source *os.File, again, all bool) *input {
 	in := &input{source: source}
 	info, err := source.Stat()
+	if err != nil || !again {
+		return in
+	}
+	pipe, socket := info.Mode()&os.ModeNamedPipe != 0, info.Mode()&os.ModeSocket != 0
 	switch {
-	case err != nil || !again:
 	case info.Mode().IsRegular():
 		in.start, err = source.Seek(0, io.SeekCurrent)
 		in.seek = err == nil
-	case info.Mode()&(os.ModeNamedPipe|os.ModeSocket) != 0:
-		in.spool = &spool{source: source, turn: make(chan struct{}, 1)}
+	case all && (pipe || socket):
+		in.kept = &spool{source: source, turn: make(chan struct{}, 1)}
+	case pipe:
+		in.kept = new(spool)
+		if in.lender = newLender(source, in.kept); in.lender == nil {
+			in.kept = nil
+		}
 	}
 	return in
 }
 
 // open returns what an attempt reads from.
 func (in *input) open() (*feed, error) {
-	if in.seek {
+	switch {
+	case in.seek:
 		_, err := in.source.Seek(in.start, io.SeekStart)
 		return &feed{file: in.source}, err
-	}
-	if in.spool == nil {
+	case in.kept == nil:
 		return &feed{file: in.source}, nil
+	case in.lender != nil:
+		if err := in.kept.failed(); err != nil { // this attempt would lack what others have read
+			return nil, retry.Permanent(fmt.Errorf("standard input: %w", err))
+		}
+		return in.lender.lend()
 	}
-	r, w, err := os.Pipe()
-	return &feed{file: r, to: w, from: in.spool}, err
+	return in.kept.feed()
 }
 
-// err returns why the input could not be read to its end, or be kept.
-func (in *input) err() error {
-	if in.spool == nil {
-		return nil
+// lost says what is not given again to the next attempt: "" if that gets the same as
+// the one before, or what there is in the null device.
+func (in *input) lost() string {
+	info, err := in.source.Stat()
+	switch {
+	case err != nil || in.seek || in.kept != nil:
+		return ""
+	case info.Mode()&os.ModeNamedPipe != 0:
+		return "a pipe"
+	case info.Mode()&os.ModeSocket != 0:
+		return "a socket"
+	case cwriter.IsTerminal(int(in.source.Fd())):
+		return "a terminal"
 	}
-	in.spool.mu.Lock()
-	defer in.spool.mu.Unlock()
-	if in.spool.err == io.EOF { //nolint:errorlint // as Read has it
-		return nil
-	}
-	return in.spool.err
+	return ""
 }
 
 func (in *input) close() {
-	if in.spool != nil {
-		in.spool.close()
+	if in.kept != nil {
+		in.kept.close()
+	}
+	if in.lender != nil {
+		in.lender.close()
 	}
 }
 
 // A feed is the standard input of one attempt.
 type feed struct {
-	file *os.File // the attempt's end
-	to   *os.File // our end, if it is a pipe
-	from *spool
+	file  *os.File               // the attempt's end
+	start func()                 // feeds it; nil: it needs nothing
+	stop  func(begun bool) error // ends that; nil: there is nothing to end
+	begun bool
 }
 
 // begin feeds the attempt, which has been started and has its end.
 func (f *feed) begin() {
-	if f.to == nil {
-		return
+	f.begun = true
+	if f.start != nil {
+		f.start()
 	}
-	_ = f.file.Close()
-	go func() {
-		// An attempt that reads no further is no error of ours.
-		_, _ = io.Copy(struct{ io.Writer }{f.to}, &cursor{spool: f.from})
-		_ = f.to.Close()
-	}()
 }
 
-// close ends the feed. The copy, should it be waiting for our standard input,
-// ends with what it gets, which is kept for the next attempt.
-func (f *feed) close() {
-	if f.to != nil {
-		_ = f.to.Close()
-		_ = f.file.Close()
+// end ends the feed of an attempt that has ended, or has not begun. The error is that
+// of an attempt that has not got all that there is.
+func (f *feed) end() error {
+	if f.stop == nil {
+		return nil
 	}
+	return f.stop(f.begun)
 }
 
 // inMemory is how much of an input is kept in memory; the rest is in a file.
@@ -168,6 +188,40 @@ func (s *spool) keep(p []byte, err error) error {
 		return failed
 	}
 	return err
+}
+
+// failed returns why the source could not be read to its end, or be kept.
+func (s *spool) failed() error {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.err == io.EOF { //nolint:errorlint // as Read has it
+		return nil
+	}
+	return s.err
+}
+
+// feed returns the standard input of one attempt that gets all of the source.
+func (s *spool) feed() (*feed, error) {
+	r, w, err := os.Pipe()
+	if err != nil {
+		return nil, err
+	}
+	start := func() {
+		_ = r.Close()
+		go func() {
+			// An attempt that reads no further is no error of ours.
+			_, _ = io.Copy(struct{ io.Writer }{w}, &cursor{spool: s})
+			_ = w.Close()
+		}()
+	}
+	// The copy, should it be waiting for the source, ends with what it gets, which is
+	// kept for the next attempt.
+	stop := func(bool) error {
+		_ = w.Close()
+		_ = r.Close()
+		return s.failed()
+	}
+	return &feed{file: r, start: start, stop: stop}, nil
 }
 
 func (s *spool) close() {

@@ -1,0 +1,303 @@
+package run
+
+import (
+	"errors"
+	"io"
+	"os"
+	"time"
+
+	"golang.org/x/sys/unix"
+)
+
+// adopt makes the processes whose parents end before them our children, so
+// that we can tell when they are gone. Otherwise they are those of the
+// system's first process, which in a container may not look after them: they
+// would seem to be there for as long as that runs.
+func adopt() { _ = unix.Prctl(unix.PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0) }
+
+// A lender gives attempts what is in a pipe, and takes from the pipe only what they
+// have read: the rest stays there for its next reader, as the loop that we run in.
+// tee(2) copies the bytes into the pipe of the attempt while that is empty. So what
+// is in the attempt's pipe is what the source begins with, and what has gone from it
+// was read. The flags of the source, which others share, are left alone.
+type lender struct {
+	source int    // the descriptor of the pipe
+	record *spool // of what attempts have read
+	taken  pipe   // what was taken from the source and is not recorded yet,
+	held   int    // in bytes
+	buffer []byte
+}
+
+// newLender returns a lender of what is in source; nil if it is no pipe.
+func newLender(source *os.File, record *spool) *lender {
+	raw, err := source.SyscallConn()
+	if err != nil {
+		return nil
+	}
+	l := &lender{record: record, buffer: make([]byte, 64<<10)}
+	if err := raw.Control(func(fd uintptr) { l.source = int(fd) }); err != nil { // Fd may change its flags
+		return nil
+	}
+	var trial pipe
+	err = errors.Join(trial.open(), l.taken.open())
+	if err == nil {
+		_, err = unix.Tee(l.source, int(trial.w.Fd()), 1, unix.SPLICE_F_NONBLOCK)
+	}
+	trial.close()
+	if err != nil && !errors.Is(err, unix.EAGAIN) {
+		l.close()
+		return nil
+	}
+	return l
+}
+
+func (l *lender) close() { l.taken.close() }
+
+// errShared says that bytes which were lent are no longer in the source.
+var errShared = errors.New("another process has read from the same pipe")
+
+// take takes n bytes from the source.
+func (l *lender) take(n int) error {
+	for n > 0 {
+		got, err := unix.Splice(l.source, nil, int(l.taken.w.Fd()), nil, n, unix.SPLICE_F_NONBLOCK|unix.SPLICE_F_MOVE)
+		switch {
+		case errors.Is(err, unix.EINTR):
+			continue
+		case err != nil && !errors.Is(err, unix.EAGAIN):
+			return os.NewSyscallError("splice", err)
+		case got <= 0:
+			return errShared
+		}
+		l.held += int(got)
+		if n -= int(got); n > 0 {
+			l.keep()
+		}
+	}
+	return nil
+}
+
+// keep records what was taken. If that fails, there is no other attempt: see input.open.
+func (l *lender) keep() {
+	for l.held > 0 {
+		got, err := l.taken.r.Read(l.buffer[:min(l.held, len(l.buffer))])
+		if err != nil {
+			return
+		}
+		l.held -= got
+		if l.record.err == nil {
+			_ = l.record.keep(l.buffer[:got], nil)
+		}
+	}
+}
+
+// lend returns the standard input of one attempt: what is recorded, and then what is
+// in the source.
+func (l *lender) lend() (*feed, error) {
+	n := &loan{lender: l, done: make(chan struct{})}
+	err := errors.Join(n.to.open(), n.stop.open())
+	if err == nil {
+		err = unix.SetNonblock(int(n.to.w.Fd()), true)
+	}
+	if err != nil {
+		n.close()
+		return nil, err
+	}
+	return &feed{file: n.to.r, start: func() { go n.run() }, stop: n.end}, nil
+}
+
+// A loan is what one attempt is given.
+type loan struct {
+	*lender
+
+	to    pipe // of the attempt
+	lent  int  // bytes at the end of it that are in the source as well
+	small bool // it has room for one page
+	stop  pipe // its end is that of the attempt
+	done  chan struct{}
+	err   error // of run, when done is closed
+}
+
+var errStopped = errors.New("the attempt has ended")
+
+// run gives the attempt all that there is, until it ends.
+func (n *loan) run() {
+	defer close(n.done)
+	defer func() { _ = n.to.w.Close() }()
+	err := n.replay()
+	for err == nil {
+		err = n.next()
+	}
+	if err != io.EOF && err != errStopped { //nolint:errorlint // as next returns them
+		n.err = err
+	}
+}
+
+// replay gives the attempt what is recorded.
+func (n *loan) replay() error {
+	for at := int64(0); ; {
+		got, err := n.record.kept(n.buffer, at)
+		switch {
+		case err != nil:
+			return err
+		case got == 0:
+			return n.drained()
+		}
+		for p := n.buffer[:got]; len(p) > 0; {
+			wrote, err := unix.Write(int(n.to.w.Fd()), p)
+			if err != nil {
+				wrote, err = 0, n.again(err, int(n.to.w.Fd()), unix.POLLOUT)
+			}
+			if err != nil {
+				return err
+			}
+			p = p[wrote:]
+		}
+		at += int64(got)
+	}
+}
+
+// next gives the attempt some of the source, and takes it from there when it was
+// read.
+func (n *loan) next() error {
+	if n.small {
+		_, _ = unix.FcntlInt(n.to.w.Fd(), unix.F_SETPIPE_SZ, 16*os.Getpagesize())
+		n.small = false
+	}
+	for n.lent == 0 {
+		got, err := unix.Tee(n.source, int(n.to.w.Fd()), 1<<20, unix.SPLICE_F_NONBLOCK)
+		n.keep() // while the attempt reads
+		switch {
+		case err != nil:
+			if err = n.again(err, n.source, unix.POLLIN); err != nil {
+				return err
+			}
+		case got == 0:
+			return io.EOF
+		default:
+			n.lent = int(got)
+		}
+	}
+	if err := n.drained(); err != nil {
+		return err
+	}
+	return n.settle(0)
+}
+
+// settle takes from the source what the attempt has read, which has left so many
+// bytes.
+func (n *loan) settle(left int) error {
+	read := max(n.lent-left, 0)
+	n.lent -= read
+	return n.take(read)
+}
+
+// drained waits until the attempt has read all that is in its pipe.
+func (n *loan) drained() error {
+	const soon = time.Millisecond
+	for begun := time.Now(); ; {
+		left, err := unix.IoctlGetInt(int(n.to.r.Fd()), unix.TIOCINQ)
+		if left == 0 || err != nil {
+			return os.NewSyscallError("ioctl", err)
+		}
+		waited := time.Since(begun)
+		if waited < soon {
+			err = n.poll(-1, 0, 20*time.Microsecond+waited/8)
+		} else if err = n.settle(left); err == nil { // whoever writes to the source may wait for that
+			n.keep()
+			err = n.outwait(min(waited/8, 50*time.Millisecond))
+		}
+		if err != nil {
+			return err
+		}
+	}
+}
+
+// outwait waits until the attempt has read on, or for that time. The system tells
+// that a pipe is empty if it has room for one page, as it has for what is written.
+func (n *loan) outwait(limit time.Duration) error {
+	_, err := unix.FcntlInt(n.to.w.Fd(), unix.F_SETPIPE_SZ, os.Getpagesize())
+	if err != nil { // there are more in it
+		return n.poll(-1, 0, limit)
+	}
+	n.small = true
+	return n.poll(int(n.to.w.Fd()), unix.POLLOUT, 0)
+}
+
+// again waits for the file if that is what err wants before another try.
+func (n *loan) again(err error, fd int, events int16) error {
+	switch {
+	case errors.Is(err, unix.EAGAIN):
+		return n.poll(fd, events, 0)
+	case errors.Is(err, unix.EINTR):
+		return nil
+	}
+	return err
+}
+
+// poll waits for the events of a file, if it is not -1, and no longer than limit, if
+// that is not 0.
+func (n *loan) poll(fd int, events int16, limit time.Duration) error {
+	files := []unix.PollFd{{Fd: int32(n.stop.r.Fd()), Events: unix.POLLIN}, {Fd: int32(fd), Events: events}} //nolint:gosec // descriptors
+	var timeout *unix.Timespec
+	if limit > 0 {
+		t := unix.NsecToTimespec(int64(limit))
+		timeout = &t
+	}
+	_, err := unix.Ppoll(files, timeout, nil)
+	switch {
+	case errors.Is(err, unix.EINTR):
+		return nil
+	case err != nil:
+		return os.NewSyscallError("poll", err)
+	case files[0].Revents != 0:
+		return errStopped
+	case files[1].Revents&(unix.POLLERR|unix.POLLNVAL) != 0:
+		return os.NewSyscallError("poll", unix.EBADF)
+	}
+	return nil
+}
+
+// end takes from the source what the attempt has read, and no more: what nobody
+// can read from its pipe any more, because that is emptied here, was not read.
+func (n *loan) end(begun bool) error {
+	defer n.close()
+	_ = n.stop.w.Close()
+	if !begun {
+		return nil
+	}
+	<-n.done
+	n.keep()
+	left := 0
+	for n.err == nil {
+		got, err := unix.Splice(int(n.to.r.Fd()), nil, int(n.taken.w.Fd()), nil, 1<<20, unix.SPLICE_F_NONBLOCK)
+		if errors.Is(err, unix.EINTR) {
+			continue
+		}
+		if err != nil || got == 0 {
+			n.err = n.settle(left)
+			n.keep()
+			break
+		}
+		left += int(got)
+		_, n.err = io.CopyN(io.Discard, n.taken.r, int64(got)) //nolint:unconvert // an int on other processors
+	}
+	return n.err
+}
+
+func (n *loan) close() {
+	n.to.close()
+	n.stop.close()
+}
+
+// A pipe is one of ours.
+type pipe struct{ r, w *os.File }
+
+func (p *pipe) open() (err error) {
+	p.r, p.w, err = os.Pipe()
+	return err
+}
+
+func (p *pipe) close() {
+	_ = p.r.Close()
+	_ = p.w.Close()
+}
