@@ -13,6 +13,8 @@ import (
 	"os"
 	"path/filepath"
 	"strconv"
+	"strings"
+	"time"
 	"unsafe"
 
 	"github.com/seed-0f2c7998/perdure/internal/cell"
@@ -125,7 +127,8 @@ func withFile(root *os.Root, flag int, bytesOf func(*os.File, int) ([]byte, erro
 // full under another name first, with real blocks, so that nobody sees half of
 // it and no later write can meet a full disk.
 func create(root *os.Root) (err error) {
-	name := ".cells-" + rand.Text()
+	sweep(root)
+	name := unfinished + rand.Text()
 	f, err := root.OpenFile(name, os.O_WRONLY|os.O_CREATE|os.O_EXCL|noFollow, 0o600)
 	if err != nil {
 		return err
@@ -143,6 +146,26 @@ func create(root *os.Root) (err error) {
 		return nil // the other's file is as good
 	}
 	return err
+}
+
+// unfinished is what the name of a file begins with while it is made.
+const unfinished = ".cells-"
+
+// sweep removes the files that processes which were killed while they made one
+// have left. A file is made in less than a minute, or its maker makes another.
+func sweep(root *os.Root) {
+	entries, err := fs.ReadDir(root.FS(), ".")
+	if err != nil {
+		return
+	}
+	for _, e := range entries {
+		if !strings.HasPrefix(e.Name(), unfinished) {
+			continue
+		}
+		if info, err := e.Info(); err == nil && trusted("", info) == nil && time.Since(info.ModTime()) > time.Minute {
+			_ = root.Remove(e.Name())
+		}
+	}
 }
 
 // setAside gives the file another name, for a person to look at, unless another

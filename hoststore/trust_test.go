@@ -203,13 +203,16 @@ func TestTrustedDirectories(t *testing.T) {
 
 // A state file that is replaced while it is used does not stop those who use it.
 func TestAFileReplacedByATrap(t *testing.T) {
-	for name, trap := range traps() {
+	all := traps()
+	moved := filepath.Join(t.TempDir(), "moved")
+	all["a link to itself"] = trap{func(path string) error { return os.Symlink(moved, path) }, "a symbolic link"}
+	for name, trap := range all {
 		t.Run(name, func(t *testing.T) {
 			log := logged(t)
 			store := hoststore.Open(t.TempDir())
 			defer store.Close()
 			works(t, store)
-			if err := os.Remove(store.Path()); err != nil {
+			if err := os.Rename(store.Path(), moved); err != nil {
 				t.Fatal(err)
 			}
 			trap.setAt(t, store.Path())
@@ -219,6 +222,36 @@ func TestAFileReplacedByATrap(t *testing.T) {
 				t.Errorf("logged %q, want one line that says so", lines)
 			}
 		})
+	}
+}
+
+// What processes that were killed while they made a file have left goes when a
+// file is made again; what somebody may be making now, or is not ours, stays.
+func TestLeftoversAreRemoved(t *testing.T) {
+	dir := t.TempDir()
+	old := time.Now().Add(-time.Hour)
+	for name, modified := range map[string]time.Time{".cells-OLD": old, ".cells-NEW": time.Now(), "cells-OLD": old, ".other": old} {
+		path := filepath.Join(dir, name)
+		if err := os.WriteFile(path, nil, 0o600); err != nil {
+			t.Fatal(err)
+		}
+		if err := os.Chtimes(path, modified, modified); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if err := os.Mkdir(filepath.Join(dir, ".cells-dir"), 0o700); err != nil {
+		t.Fatal(err)
+	}
+	if err := os.Chtimes(filepath.Join(dir, ".cells-dir"), old, old); err != nil {
+		t.Fatal(err)
+	}
+	hoststore.Open(dir).Close()
+	var names []string
+	for _, line := range tree(t, dir) {
+		names = append(names, strings.Fields(line)[0])
+	}
+	if want := []string{".cells-NEW", ".cells-dir", ".other", "cells-OLD", file}; !slices.Equal(names, want) {
+		t.Errorf("the directory has %q, want %q", names, want)
 	}
 }
 
