@@ -105,8 +105,6 @@ func (a *app) copy(c *cobra.Command, f *policy.Flags, job *copying.Job) error {
 	if job.Destination != "-" {
 		exit.IgnoreBrokenPipes() // the copy goes on, though nobody reads of it
 	}
-	ctx, stop := exit.OnSignal(c.Context())
-	defer stop()
 	meter := a.meter(job.Source, job.Destination)
 	defer meter.End()
 	job.Stdin, job.Stdout = a.stdin, a.stdout
@@ -115,6 +113,8 @@ func (a *app) copy(c *cobra.Command, f *policy.Flags, job *copying.Job) error {
 	if err != nil {
 		return err
 	}
+	ctx, stop := exit.OnSignal(c.Context())
+	defer stop()
 	r, err := job.Run(ctx)
 	meter.End()
 	if err != nil {

@@ -58,8 +58,6 @@ func (a *app) clean(c *cobra.Command, f *policy.Flags, keys string, old time.Dur
 	if err != nil {
 		return err
 	}
-	ctx, stop := exit.OnSignal(c.Context())
-	defer stop()
 	meter := a.meter(keys)
 	defer meter.End()
 	done, err := a.prepare(f, link, meter)
@@ -67,6 +65,8 @@ func (a *app) clean(c *cobra.Command, f *policy.Flags, keys string, old time.Dur
 	if err != nil {
 		return err
 	}
+	ctx, stop := exit.OnSignal(c.Context())
+	defer stop()
 	store, err := link.Connect(ctx, "s3_upload", "clean_s3")
 	if err != nil {
 		return err

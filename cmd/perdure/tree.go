@@ -63,8 +63,6 @@ func (a *app) copyTree(c *cobra.Command, f *policy.Flags, flags *copyFlags, link
 		return err
 	}
 	exit.IgnoreBrokenPipes()
-	ctx, stop := exit.OnSignal(c.Context())
-	defer stop()
 	meter := a.meter(link.Source, flags.manifest)
 	defer meter.End()
 	done, err := a.prepare(f, link, meter)
@@ -72,6 +70,8 @@ func (a *app) copyTree(c *cobra.Command, f *policy.Flags, flags *copyFlags, link
 	if err != nil {
 		return err
 	}
+	ctx, stop := exit.OnSignal(c.Context())
+	defer stop()
 	parallel := cmp.Or(flags.parallel, 16)
 	link.Parallel = 0 // that is of files, not of the requests for one
 	if link.Breaker.FailureThreshold == 0 {

@@ -1,6 +1,7 @@
 package policy
 
 import (
+	"bytes"
 	"errors"
 	"fmt"
 	"io"
@@ -28,6 +29,7 @@ import (
 //	store: memory
 type file struct {
 	path    string
+	data    []byte
 	entries []entry
 }
 
@@ -42,8 +44,12 @@ func fromFile(path, source string) ([]entry, error) {
 	if err != nil {
 		return nil, setting.Bad(source, path, "a file that can be read ("+reason(err)+")")
 	}
-	f := &file{path: path}
-	tree, err := parser.ParseBytes(data, 0)
+	f := &file{path: path, data: bytes.TrimPrefix(data, []byte("\ufeff"))} // as editors of Windows begin a text
+	tokens, err := f.tokens()
+	if err != nil {
+		return nil, err
+	}
+	tree, err := parser.Parse(tokens, 0)
 	if bad, ok := errors.AsType[yaml.Error](err); ok {
 		return nil, f.fail(bad.GetToken(), "%s", bad.GetMessage())
 	}
@@ -60,9 +66,6 @@ func fromFile(path, source string) ([]entry, error) {
 	}
 	return f.entries, nil
 }
-
-// longest is how long a file may be, in bytes.
-const longest = 1 << 20
 
 // read returns the content of a file, which may be a pipe or a device that does not
 // end.
@@ -206,7 +209,22 @@ func (f *file) place(at *token.Token) string {
 // excerpt returns the lines around a token, without the secrets of URLs in them,
 // and without the values of names that are not like any here: they may be secrets.
 func (f *file) excerpt(at *token.Token) string {
-	_, lines, _ := strings.Cut(yaml.FormatErrorWithToken("", at, false, true), "\n")
+	var b strings.Builder
+	const around = 3
+	for i, line := range strings.Split(strings.TrimRight(string(f.data), "\r\n"), "\n") {
+		n, sign := i+1, " "
+		if n == at.Position.Line {
+			sign = ">"
+		}
+		if n < at.Position.Line-around || n > at.Position.Line+around {
+			continue
+		}
+		fmt.Fprintf(&b, "%s%3d | %s\n", sign, n, strings.TrimRight(line, " \r"))
+		if sign == ">" && at.Position.Column <= 200 {
+			fmt.Fprintf(&b, "%*s\n", len(">  1 | ")+at.Position.Column, "^")
+		}
+	}
+	lines := b.String()
 	var names []string
 	for _, p := range Parameters() {
 		names = append(names, p.Name)
