@@ -158,20 +158,15 @@ func (d *download) ranges(res *Response) error {
 	for range others {
 		writers.Go(func() { d.stop(d.work()) })
 	}
-	at := res.From
-	d.stop(d.lead(res.Body, &at))
+	_, err := d.lead(res.Body, res.From)
+	d.stop(err)
+	_ = res.Body.Close() // a Getter may serve no other request before
 	d.stop(d.work())
 	writers.Wait()
-	d.stop(d.lead(res.Body, &at)) // what the source would not send as ranges
+	d.stop(d.rest())
 	close(stop)
 	follower.Wait()
-	if err := context.Cause(d.ctx); err != nil {
-		return err
-	}
-	if len(d.missing) > 0 {
-		return errWhole
-	}
-	return nil
+	return context.Cause(d.ctx)
 }
 
 // stop ends all requests after a failure.
@@ -181,21 +176,48 @@ func (d *download) stop(err error) {
 	}
 }
 
-// lead writes from the body of the first response, which stands at at, as long as nobody else has claimed what comes next.
-func (d *download) lead(body io.Reader, at *int64) error {
+// lead writes from a body, which stands at at, as long as nobody else has claimed what comes next. It returns where the
+// body stands then.
+func (d *download) lead(body io.Reader, at int64) (int64, error) {
 	buffer := d.out.buffer()
 	defer d.out.buffers.Put(buffer)
 	for d.ctx.Err() == nil {
-		r, ok := d.claim(func() (Range, bool) { return d.missing.first(*at, d.o.Piece) })
+		r, ok := d.claim(func() (Range, bool) { return d.missing.first(at, d.o.Piece) })
 		if !ok {
-			return nil
+			break
 		}
 		if err := d.out.write(body, r, buffer[:]); err != nil {
-			return err
+			return at, err
 		}
-		*at = r.To
+		at = r.To
 	}
-	return nil
+	return at, nil
+}
+
+// rest writes what the source would not send as ranges, from one response with all of it.
+func (d *download) rest() error {
+	if len(d.missing) == 0 || d.ctx.Err() != nil {
+		return nil
+	}
+	res, err := d.getter.Get(d.ctx, Range{0, -1}, &d.version)
+	if err != nil {
+		return err
+	}
+	defer func() { _ = res.Body.Close() }()
+	switch {
+	case !res.Version.Same(d.version):
+		return ErrChanged
+	case res.From != 0:
+		return errWhole
+	}
+	for at := int64(0); err == nil && len(d.missing) > 0 && d.ctx.Err() == nil; {
+		next := d.missing[0].From
+		if _, err := io.CopyN(io.Discard, res.Body, next-at); err != nil {
+			return errors.Join(io.ErrUnexpectedEOF, err)
+		}
+		at, err = d.lead(res.Body, next)
+	}
+	return err
 }
 
 // work requests pieces from the end until there are no more, or the source does not serve ranges.
@@ -208,7 +230,7 @@ func (d *download) work() error {
 			return nil
 		}
 		err := d.piece(r, buffer[:])
-		if errors.Is(err, errWhole) { // it is left to the first response
+		if errors.Is(err, errWhole) { // it is left to the first response, or to rest
 			d.mu.Lock()
 			d.missing.add(r)
 			d.mu.Unlock()

@@ -56,7 +56,8 @@ func (v Version) Same(w Version) bool {
 	return v.Resumable() && v.ETag == w.ETag && v.LastModified == w.LastModified && v.Encoding == w.Encoding && v.Size == w.Size
 }
 
-// A Getter requests the bytes of one resource. It is used by several goroutines at once.
+// A Getter requests the bytes of one resource. It is used by several goroutines at once. It may make a request wait until
+// another's body is closed: each goroutine closes the body of one response before it requests the next.
 type Getter interface {
 	// Get requests r. If of is not nil the bytes must be those of that version, or the error is [ErrChanged]: a
 	// response that restarts at byte 0 because there is another version now may also be returned as that version's.
