@@ -28,6 +28,7 @@ import (
 	"github.com/hashicorp/go-retryablehttp"
 
 	"github.com/seed-0f2c7998/perdure/httpretry"
+	"github.com/seed-0f2c7998/perdure/httpretry/download"
 	"github.com/seed-0f2c7998/perdure/httpretry/httptestfault"
 	"github.com/seed-0f2c7998/perdure/retry"
 )
@@ -90,10 +91,8 @@ type client struct {
 
 func clients(dir string) []client {
 	return []client{
-		{name: "perdure", get: by(func(base http.RoundTripper) http.RoundTripper {
-			policy := retry.Policy{BaseDelay: time.Millisecond, MaxDelay: time.Millisecond, Jitter: retry.NoJitter, Observe: func(retry.Event) {}}
-			return httpretry.NewTransport(base, httpretry.Options{Policy: &policy, OnResume: func(httpretry.Resumption) {}})
-		})},
+		{name: "perdure", get: by(perdure)},
+		{name: "perdure, to a file", get: toFile(dir)},
 		{name: "hashicorp", get: by(func(base http.RoundTripper) http.RoundTripper {
 			c := retryablehttp.NewClient()
 			c.HTTPClient.Transport, c.Logger = base, nil
@@ -107,6 +106,29 @@ func clients(dir string) []client {
 		{name: "curl --retry", command: true, get: command(dir, "curl", "--silent", "--retry", "5", "--retry-delay", "1", "--retry-all-errors", "--output", "FILE", "URL")},
 		{name: "curl --retry -C -", command: true, get: command(dir, "curl", "--silent", "--retry", "5", "--retry-delay", "1", "--retry-all-errors", "--continue-at", "-", "--output", "FILE", "URL")},
 		{name: "wget -c", command: true, get: command(dir, "wget", "--quiet", "--continue", "--tries", "6", "--waitretry", "1", "--output-document", "FILE", "URL")},
+	}
+}
+
+// perdure returns our transport.
+func perdure(base http.RoundTripper) http.RoundTripper {
+	policy := retry.Policy{BaseDelay: time.Millisecond, MaxDelay: time.Millisecond, Jitter: retry.NoJitter, Observe: func(retry.Event) {}}
+	return httpretry.NewTransport(base, httpretry.Options{Policy: &policy, OnResume: func(httpretry.Resumption) {}})
+}
+
+// toFile returns our client that downloads into a file.
+func toFile(dir string) func(context.Context, string, int) ([]byte, error) {
+	return func(ctx context.Context, url string, n int) ([]byte, error) {
+		base := &http.Transport{}
+		defer base.CloseIdleConnections()
+		req, err := http.NewRequestWithContext(ctx, http.MethodGet, url, http.NoBody)
+		if err != nil {
+			return nil, err
+		}
+		path := filepath.Join(dir, fmt.Sprint("perdure", n))
+		if _, err := download.File(req, path, download.Options{Client: &http.Client{Transport: perdure(base)}}); err != nil {
+			return nil, err
+		}
+		return os.ReadFile(path)
 	}
 }
 

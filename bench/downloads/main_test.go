@@ -6,10 +6,12 @@ import (
 )
 
 func TestOursIsWholeOrSaysSo(t *testing.T) {
-	for _, replaced := range []bool{false, true} {
-		got, err := tallyOf(clients(t.TempDir())[0], 30, rand.Uint64(), replaced)
-		if err != nil || got.wrong > 0 || !replaced && got.identical != 30 {
-			t.Errorf("replaced %t: %+v, %v", replaced, got, err)
+	for _, c := range clients(t.TempDir())[:2] {
+		for _, replaced := range []bool{false, true} {
+			got, err := tallyOf(c, 30, rand.Uint64(), replaced)
+			if err != nil || got.wrong > 0 || !replaced && got.identical != 30 {
+				t.Errorf("%s, replaced %t: %+v, %v", c.name, replaced, got, err)
+			}
 		}
 	}
 }

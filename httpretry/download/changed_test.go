@@ -34,19 +34,19 @@ func TestFetchOfAnotherEntity(t *testing.T) {
 	file := newFile(t)
 	var state download.State
 	change = 3 // within the first run
-	err := download.Fetch(request(t, server), file, &state, download.Options{Client: c, PartSize: part})
+	err := download.Fetch(request(t, server), file, &state, download.FetchOptions{Client: c, PartSize: part})
 	if !errors.Is(err, download.ErrChanged) || state.ETag != `"1"` {
 		t.Fatalf("%v, state of %s; want ErrChanged, and the old state", err, state.ETag)
 	}
 	state = later(t, state)
-	if err := download.Fetch(request(t, server), file, &state, download.Options{Client: c, PartSize: part}); err != nil || state.ETag != `"2"` {
+	if err := download.Fetch(request(t, server), file, &state, download.FetchOptions{Client: c, PartSize: part}); err != nil || state.ETag != `"2"` {
 		t.Fatalf("second run: %v, state of %s", err, state.ETag)
 	}
 	if err := file.Truncate(state.Size); err != nil || !holds(t, file, second) {
 		t.Errorf("not the second entity (%v)", err)
 	}
 	before := len(server.Requests())
-	if err := download.Fetch(request(t, server), file, &state, download.Options{Client: c}); err != nil || len(server.Requests()) != before {
+	if err := download.Fetch(request(t, server), file, &state, download.FetchOptions{Client: c}); err != nil || len(server.Requests()) != before {
 		t.Errorf("a complete state: %v and %d requests; want none", err, len(server.Requests())-before)
 	}
 }
@@ -64,7 +64,7 @@ func TestFetchOfAShorterEntity(t *testing.T) {
 	defer c.CloseIdleConnections()
 	file := newFile(t)
 	state := download.State{ETag: `"1"`, Size: 10 * part, Done: []download.Range{{From: 0, To: 5 * part}}}
-	err := download.Fetch(request(t, server), file, &state, download.Options{Client: c, PartSize: part})
+	err := download.Fetch(request(t, server), file, &state, download.FetchOptions{Client: c, PartSize: part})
 	if err != nil || state.ETag != `"2"` || !state.Complete() || !holds(t, file, now) {
 		t.Errorf("%v, state %+v; want the present entity", err, state)
 	}

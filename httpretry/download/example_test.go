@@ -43,7 +43,7 @@ func ExampleFetch() {
 	quiet := httpretry.NewTransport(nil, httpretry.Options{OnResume: func(httpretry.Resumption) {}})
 
 	var state download.State
-	err = download.Fetch(req, file, &state, download.Options{Client: &http.Client{Transport: quiet}})
+	err = download.Fetch(req, file, &state, download.FetchOptions{Client: &http.Client{Transport: quiet}})
 	fmt.Println(err, state.Bytes(), state.Complete())
 	got, _ := io.ReadAll(io.NewSectionReader(file, 0, state.Size))
 	fmt.Println(bytes.Equal(got, body), file.Close())

@@ -1,17 +1,3 @@
-// Package download fetches one entity over HTTP into a file: in parallel ranges if it is large and the server allows,
-// and in several runs if one is not enough. A file is never put together from two versions of the entity.
-//
-//	var state download.State // or read from beside the partial file
-//	file, err := os.OpenFile(partial, os.O_RDWR|os.O_CREATE, 0o600)
-//	...
-//	req, err := http.NewRequestWithContext(ctx, "GET", url, nil)
-//	...
-//	err = download.Fetch(req, file, &state, download.Options{Checkpoint: save})
-//	if err != nil {
-//		save(state) // another run goes on from there
-//	}
-//
-// It makes no retries: those are the transport's, which also resumes bodies that break (package httpretry).
 package download
 
 import (
@@ -27,15 +13,11 @@ import (
 	"github.com/seed-0f2c7998/perdure/internal/redact"
 )
 
-// ErrChanged is returned when the entity is replaced while it is fetched. The state is then that of the old one: with
-// the zero State, Fetch begins anew.
-var ErrChanged = httpretry.ErrChanged
-
 // errIgnored is a part that came as the whole.
 var errIgnored = fmt.Errorf("download: the server said that it knows ranges: %w", httpretry.ErrWrongRange)
 
-// Options say how an entity is fetched. The zero Options are ready for use.
-type Options struct {
+// FetchOptions say how an entity is fetched by Fetch. The zero FetchOptions are ready for use.
+type FetchOptions struct {
 	// Client makes the requests; nil: one with httpretry's default policy.
 	Client *http.Client
 
@@ -62,7 +44,7 @@ type Options struct {
 // Digests that the server offers are verified, by the transport or, if dst is an io.ReaderAt, by reading dst again.
 // The error is that of the client, of dst, what [httpretry.Ended] says of the answer, a [*httpretry.StatusError], a
 // [*httpretry.DigestError], or [ErrChanged].
-func Fetch(req *http.Request, dst io.WriterAt, s *State, o Options) error {
+func Fetch(req *http.Request, dst io.WriterAt, s *State, o FetchOptions) error {
 	if o.Client == nil {
 		o.Client = httpretry.Client(nil)
 	}

@@ -161,7 +161,7 @@ func TestFetch(t *testing.T) {
 			var state download.State
 			var mu sync.Mutex
 			progress, checkpoints := int64(0), 0
-			err := download.Fetch(request(t, server), file, &state, download.Options{
+			err := download.Fetch(request(t, server), file, &state, download.FetchOptions{
 				Client: c, Parallel: tt.parallel, PartSize: part,
 				Progress:   func(n int64) { mu.Lock(); progress += n; mu.Unlock() },
 				Checkpoint: func(download.State) { checkpoints++ },
@@ -234,7 +234,7 @@ func TestFetchAcrossRuns(t *testing.T) {
 			left = 30 * part
 			mu.Unlock()
 			before := state.Bytes()
-			err := download.Fetch(request(t, server), file, &state, download.Options{Client: c, PartSize: part, Parallel: runs % 5})
+			err := download.Fetch(request(t, server), file, &state, download.FetchOptions{Client: c, PartSize: part, Parallel: runs % 5})
 			if state = later(t, state); err == nil {
 				break
 			}

@@ -11,7 +11,7 @@ import (
 // An output is where a download goes, with the account of what has come.
 type output struct {
 	dst     io.WriterAt
-	options Options
+	options FetchOptions
 
 	mu      sync.Mutex
 	state   *State // mu guards its Done; the rest stays while there are several goroutines

@@ -18,7 +18,7 @@ func TestFetchToAFullDisk(t *testing.T) {
 	defer c.CloseIdleConnections()
 	full := errors.New("no space left on device")
 	var state download.State
-	err := download.Fetch(request(t, server), disk{left: 5 * part, full: full}.new(), &state, download.Options{Client: c, PartSize: part})
+	err := download.Fetch(request(t, server), disk{left: 5 * part, full: full}.new(), &state, download.FetchOptions{Client: c, PartSize: part})
 	if !errors.Is(err, full) || state.Bytes() > 5*part {
 		t.Errorf("%v with %d bytes in the state; want %v", err, state.Bytes(), full)
 	}

@@ -51,7 +51,7 @@ func FuzzState(f *testing.F) {
 		c := client(server)
 		defer c.CloseIdleConnections()
 		dst := new(record)
-		if err := download.Fetch(request(t, server), dst, &state, download.Options{Client: c, Parallel: 3}); err != nil {
+		if err := download.Fetch(request(t, server), dst, &state, download.FetchOptions{Client: c, Parallel: 3}); err != nil {
 			t.Fatal(err)
 		}
 		for n := range have {

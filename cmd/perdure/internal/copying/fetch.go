@@ -111,7 +111,7 @@ func (f *fetch) ask(ctx context.Context) error {
 		return err
 	}
 	req.Header.Set("User-Agent", "perdure")
-	err = download.Fetch(req, pageWriter{f}, &f.state, download.Options{
+	err = download.Fetch(req, pageWriter{f}, &f.state, download.FetchOptions{
 		Client:   &http.Client{Transport: pages{c.client.Transport, f}},
 		Parallel: c.Parallel, PartSize: partSize,
 		Progress: func(n int64) { c.progress(f.came.Add(n), f.total.Load()) }, Checkpoint: f.checkpoint,

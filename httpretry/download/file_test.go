@@ -1,0 +1,433 @@
+package download_test
+
+import (
+	"bytes"
+	"crypto/sha256"
+	"encoding/base64"
+	"encoding/hex"
+	"errors"
+	"fmt"
+	"io/fs"
+	"math/rand/v2"
+	"net/http"
+	"net/url"
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
+	"sync"
+	"sync/atomic"
+	"testing"
+	"time"
+
+	"github.com/seed-0f2c7998/perdure/httpretry"
+	"github.com/seed-0f2c7998/perdure/httpretry/download"
+	"github.com/seed-0f2c7998/perdure/httpretry/httptestfault"
+	"github.com/seed-0f2c7998/perdure/retry"
+)
+
+// rounds calls f for each of n rounds, several at a time, with its own random numbers.
+func rounds(t *testing.T, n int, f func(round int, random *rand.Rand)) {
+	t.Helper()
+	seed := uint64(time.Now().UnixNano())
+	t.Logf("seed %d", seed)
+	var all sync.WaitGroup
+	free := make(chan struct{}, 16) // a file waits for the disk, mostly
+	for round := range n {
+		free <- struct{}{}
+		all.Go(func() {
+			defer func() { <-free }()
+			f(round, rand.New(rand.NewPCG(seed, uint64(round))))
+		})
+	}
+	all.Wait()
+}
+
+// nothing checks that a directory is empty.
+func nothing(t *testing.T, dir string) {
+	t.Helper()
+	if entries, err := os.ReadDir(dir); err != nil || len(entries) > 0 {
+		t.Errorf("%v, %v; want an empty directory", entries, err)
+	}
+}
+
+// alone checks that the directory of path holds that file with that content and nothing else.
+func alone(t *testing.T, path string, want []byte) {
+	t.Helper()
+	var names []string
+	entries, err := os.ReadDir(filepath.Dir(path))
+	for _, e := range entries {
+		names = append(names, e.Name())
+	}
+	got, gone := os.ReadFile(path)
+	if err := errors.Join(err, gone); err != nil || !bytes.Equal(got, want) || len(names) != 1 {
+		t.Errorf("%d bytes beside %v, %v; want %d", len(got), names, err, len(want))
+	}
+}
+
+func TestFile(t *testing.T) {
+	big, small := content(10*part+7, 1), content(1000, 1)
+	sum := sha256.Sum256(big)
+	digested := withHeader(entity(big, `"1"`), field("Repr-Digest", "sha-256=:"+base64.StdEncoding.EncodeToString(sum[:])+":"))
+	corrupt := digested
+	corrupt.Body = content(len(big), 2)
+	for _, tt := range []struct {
+		name     string
+		entity   httptestfault.Entity
+		change   func(httptestfault.Step) httptestfault.Step
+		options  download.Options
+		requests int // 0: any number
+		err      error
+		verified string // size if empty
+	}{
+		{name: "small", entity: entity(small, `"1"`), requests: 1},
+		{name: "empty", entity: entity(nil, `"1"`), requests: 1},
+		{name: "large", entity: entity(big, `"1"`)},
+		{name: "large, one at a time", entity: entity(big, `"1"`), options: download.Options{Parallel: -1}, requests: 1},
+		{name: "large, many at a time", entity: entity(big, `"1"`), options: download.Options{Parallel: 64}},
+		{name: "large, by date", entity: httptestfault.Entity{Body: big, LastModified: time.Now().Add(-time.Hour)}},
+		{name: "large, with a digest", entity: digested, verified: "sha256"},
+		{name: "large, with a digest, one at a time", entity: digested, options: download.Options{Parallel: -1}, requests: 1, verified: "sha256"},
+		{name: "large, corrupt", entity: corrupt, err: download.ErrChecksum},
+		{name: "large, corrupt, one at a time", entity: corrupt, options: download.Options{Parallel: -1}, requests: 3, err: download.ErrChecksum},
+		{name: "the checksum that is wanted", entity: entity(big, `"1"`), options: download.Options{Checksum: "sha256:" + hex.EncodeToString(sum[:])}, verified: "sha256"},
+		{name: "not the checksum that is wanted", entity: entity(small, `"1"`), options: download.Options{Checksum: "sha256:" + hex.EncodeToString(sum[:])}, requests: 1, err: download.ErrChecksum},
+		{name: "no validator", entity: entity(big, ""), requests: 1},
+		{name: "weak tag", entity: entity(big, `W/"1"`), requests: 1},
+		{name: "no length", entity: entity(big, `"1"`), requests: 1, verified: "none", change: func(s httptestfault.Step) httptestfault.Step {
+			s.Framing = httptestfault.Chunked
+			s.Header.Del("Content-Length")
+			return s
+		}},
+		{name: "until close", entity: entity(big, `"1"`), requests: 1, err: download.ErrTruncatable, change: func(s httptestfault.Step) httptestfault.Step {
+			s.Framing = httptestfault.UntilClose
+			s.Header.Del("Content-Length")
+			return s
+		}},
+		{name: "does not say that it knows ranges", entity: entity(big, `"1"`), requests: 1, change: func(s httptestfault.Step) httptestfault.Step {
+			s.Header.Del("Accept-Ranges")
+			return s
+		}},
+		{name: "says that it knows ranges, but does not", entity: entity(big, `"1"`), change: func(httptestfault.Step) httptestfault.Step {
+			return httptestfault.Step{Body: big, Header: http.Header{"Etag": {`"1"`}, "Accept-Ranges": {"bytes"}}, Slice: part, Gap: time.Millisecond}
+		}},
+		{name: "a range is another", entity: entity(big, `"1"`), change: spoilt(func(s *httptestfault.Step) {
+			s.Header.Set("Content-Range", fmt.Sprintf("bytes 0-%d/%d", len(s.Body)-1, len(big)))
+		})},
+		{name: "a range is none", entity: entity(big, `"1"`), change: spoilt(func(s *httptestfault.Step) { s.Header.Del("Content-Range") })},
+		{name: "a range is of another version", entity: entity(big, `"1"`), err: download.ErrChanged, change: spoilt(func(s *httptestfault.Step) { s.Header.Set("ETag", `"2"`) })},
+		{name: "a range is of another size", entity: entity(big, `"1"`), err: download.ErrChanged, change: spoilt(func(s *httptestfault.Step) {
+			s.Header.Set("Content-Range", strings.Replace(s.Header.Get("Content-Range"), fmt.Sprint("/", len(big)), fmt.Sprint("/", len(big)+1), 1))
+		})},
+		{name: "a range is not there", entity: entity(big, `"1"`), err: errStatus, change: spoilt(func(s *httptestfault.Step) { *s = httptestfault.Step{Status: 404} })},
+		{name: "more than any disk has", entity: entity(small, `"1"`), requests: 1, err: errSize, change: func(s httptestfault.Step) httptestfault.Step {
+			s.Header.Set("Content-Length", fmt.Sprint(int64(1)<<60))
+			return s
+		}},
+		{name: "404", entity: entity(big, `"1"`), requests: 1, err: errStatus, change: func(httptestfault.Step) httptestfault.Step {
+			return httptestfault.Step{Status: 404}
+		}},
+		{name: "503", entity: entity(big, `"1"`), requests: 20, err: retry.ErrExhausted, change: func(httptestfault.Step) httptestfault.Step {
+			return httptestfault.Step{Status: 503}
+		}},
+	} {
+		t.Run(tt.name, func(t *testing.T) {
+			server := httptestfault.New(func(_ int, r *http.Request) httptestfault.Step {
+				step := tt.entity.Answer(r)
+				if tt.change != nil {
+					step = tt.change(step)
+				}
+				return step
+			})
+			defer server.Close()
+			c := client(server)
+			defer c.CloseIdleConnections()
+			path := filepath.Join(t.TempDir(), "file")
+			progress := int64(0)
+			o := tt.options
+			o.Client, o.Piece, o.Progress = c, part, func(done, _ int64) { progress = done }
+			r, err := download.File(request(t, server), path, o)
+			if n := len(server.Requests()); tt.requests != 0 && n != tt.requests {
+				t.Errorf("%d requests; want %d", n, tt.requests)
+			}
+			if !errors.Is(kindOf(err), tt.err) || (err == nil) != (tt.err == nil) {
+				t.Fatalf("%v; want %v", err, tt.err)
+			}
+			if err != nil {
+				if r.Bytes == 0 {
+					nothing(t, filepath.Dir(path))
+				}
+				return
+			}
+			alone(t, path, tt.entity.Body)
+			verified := map[string]string{"": "size", "none": "", "sha256": "sha256"}[tt.verified]
+			if n := int64(len(tt.entity.Body)); progress != n || r.Bytes != n || r.Resumed != 0 || r.Verified != verified || r.Header.Get("Date") == "" || r.Checksum == "" {
+				t.Errorf("progress %d, %+v; want %d bytes, verified by %q", progress, r, n, verified)
+			}
+		})
+	}
+}
+
+var errSize = errors.New("a size that cannot be")
+
+// kindOf returns one of our own errors for those that have no sentinel.
+func kindOf(err error) error {
+	if status, ok := errors.AsType[*httpretry.StatusError](err); ok && status.Status == 404 {
+		return errStatus
+	}
+	if err != nil && strings.Contains(err.Error(), "announces") {
+		return errSize
+	}
+	return err
+}
+
+func TestFileRefuses(t *testing.T) {
+	server := httptestfault.New(httptestfault.Steps())
+	defer server.Close()
+	c := client(server)
+	defer c.CloseIdleConnections()
+	dir := t.TempDir()
+	post := request(t, server)
+	post.Method = http.MethodPost
+	for _, tt := range []struct {
+		req  *http.Request
+		path string
+		o    download.Options
+		says string
+	}{
+		{req: post, path: "x", says: `method: "POST"`},
+		{path: "x", o: download.Options{Checksum: "sha256:12"}, says: `Checksum: "sha256:12"`},
+		{path: "missing/x", says: "no such file"},
+		{path: ".", says: "is a directory"},
+	} {
+		if tt.req == nil {
+			tt.req = request(t, server)
+		}
+		tt.o.Client = c
+		_, err := download.File(tt.req, filepath.Join(dir, tt.path), tt.o)
+		if err == nil || !strings.Contains(err.Error(), tt.says) {
+			t.Errorf("%s, %+v: %v; want %q", tt.path, tt.o, err, tt.says)
+		}
+	}
+	if n := len(server.Requests()); n > 0 {
+		t.Errorf("%d requests; want none", n)
+	}
+	nothing(t, dir)
+}
+
+// Runs that are cut short, one after the other, come to an end: what is there already is not fetched twice, the file is
+// never anything else than the resource, and nothing is left beside it.
+func TestFileAcrossRuns(t *testing.T) {
+	rounds(t, 50, func(round int, random *rand.Rand) {
+		want := content(1+random.IntN(20*part), uint64(round))
+		e := entity(want, `"1"`)
+		var left atomic.Int64
+		server := httptestfault.New(func(_ int, r *http.Request) httptestfault.Step {
+			step := e.Answer(r)
+			if left.Add(-int64(len(step.Body))) < 0 {
+				return httptestfault.Step{Status: 404} // which nobody retries
+			}
+			return step.CutAt(random.IntN(len(step.Body)+1), httptestfault.FIN)
+		})
+		defer server.Close()
+		c := client(server)
+		defer c.CloseIdleConnections()
+		path := filepath.Join(t.TempDir(), "file")
+		for kept, run := int64(0), 0; ; run++ {
+			left.Store(22 * part)
+			r, err := download.File(request(t, server), path, download.Options{Client: c, Piece: part, Parallel: run % 5})
+			if err == nil && r.Resumed != kept || errors.Is(kindOf(err), errStatus) && r.Bytes < kept || run == 500 {
+				t.Errorf("round %d, run %d: %+v, %v; %d bytes were kept", round, run, r, err, kept)
+			}
+			if err == nil || run == 500 {
+				break
+			}
+			kept = r.Bytes
+		}
+		alone(t, path, want)
+	})
+}
+
+// A file is that of one version, whenever the resource is replaced: by another of the same size, or of another one.
+func TestFileOfAResourceThatIsReplaced(t *testing.T) {
+	var complete atomic.Int64
+	rounds(t, 500, func(round int, random *rand.Rand) {
+		size := part + random.IntN(6*part)
+		versions := []httptestfault.Entity{entity(content(size, 1), `"1"`), entity(content(size, 2), `"2"`), entity(content(size-random.IntN(2)*100, 3), `"3"`)}
+		for v := range versions {
+			if round%3 == 0 {
+				versions[v].ETag, versions[v].LastModified = "", time.Date(2026, 1, 1+v, 0, 0, 0, 0, time.UTC)
+			}
+		}
+		all := slices.Clone(versions)
+		server := httptestfault.New(func(_ int, r *http.Request) httptestfault.Step {
+			if round%5 == 0 { // a server that does not know If-Range
+				r.Header.Del("If-Range")
+			}
+			step := versions[0].Answer(r)
+			if len(versions) > 1 && random.IntN(3) == 0 {
+				versions = versions[1:]
+			}
+			return step.CutAt(random.IntN(len(step.Body)+1), httptestfault.FIN+httptestfault.Cut(random.IntN(2)))
+		})
+		defer server.Close()
+		c := client(server)
+		defer c.CloseIdleConnections()
+		path := filepath.Join(t.TempDir(), "file")
+		_, err := download.File(request(t, server), path, download.Options{Client: c, Piece: part, Parallel: 1 + round%4})
+		if err == nil {
+			complete.Add(1)
+		}
+		got, missing := os.ReadFile(path)
+		isOne := slices.ContainsFunc(all, func(e httptestfault.Entity) bool { return bytes.Equal(e.Body, got) })
+		if (err == nil) != (missing == nil) || missing == nil && !isOne {
+			t.Errorf("round %d: %v, and %d bytes that are one version: %t (%v)", round, err, len(got), isOne, missing)
+		}
+	})
+	if n := complete.Load(); n < 250 {
+		t.Errorf("%d of 500 complete", n)
+	}
+}
+
+// Whatever is cut, the file is the resource.
+func TestFileOfBodiesThatAreCut(t *testing.T) {
+	bodies := [][]byte{content(5_000, 1), content(50_000, 2), content(5*part+1, 3)}
+	rounds(t, 1000, func(round int, random *rand.Rand) {
+		e := entity(bodies[round%3], `"1"`)
+		cuts := 0
+		server := httptestfault.New(func(_ int, r *http.Request) httptestfault.Step {
+			step := e.Answer(r)
+			if cuts++; len(step.Body) <= 1000 || cuts > 100 {
+				return step
+			}
+			if step.Status == 200 && round%2 == 0 {
+				step.Status = 203
+			}
+			return step.CutAt(1+random.IntN(len(step.Body)-1), httptestfault.FIN+httptestfault.Cut(random.IntN(2)))
+		})
+		defer server.Close()
+		c := client(server)
+		defer c.CloseIdleConnections()
+		path := filepath.Join(t.TempDir(), "file")
+		r, err := download.File(request(t, server), path, download.Options{Client: c, Piece: part})
+		if err != nil || r.Bytes != int64(len(e.Body)) {
+			t.Errorf("round %d: %+v, %v", round, r, err)
+			return
+		}
+		alone(t, path, e.Body)
+	})
+}
+
+// Nothing of what an earlier process has left is believed: whatever it is by now, the file is the resource.
+func TestFileBesideSpoiltLeftovers(t *testing.T) {
+	want := content(6*part+1, 1)
+	e := entity(want, `"1"`) // without a digest: with nothing but the account of the pieces
+	var resumed atomic.Int64
+	rounds(t, 200, func(round int, random *rand.Rand) {
+		server := httptestfault.New(func(n int, r *http.Request) httptestfault.Step {
+			switch step := e.Answer(r); n {
+			case 1:
+				return step.CutAt(2*part+random.IntN(2*part), httptestfault.FIN)
+			case 2:
+				return httptestfault.Step{Status: 404}
+			default:
+				return step
+			}
+		})
+		defer server.Close()
+		c := client(server)
+		defer c.CloseIdleConnections()
+		path := filepath.Join(t.TempDir(), "file")
+		o := download.Options{Client: c, Piece: part, Parallel: -1}
+		_, failed := download.File(request(t, server), path, o)
+		spoil(t, random, filepath.Dir(path))
+		r, err := download.File(request(t, server), path, o)
+		got, missing := os.ReadFile(path)
+		if err := errors.Join(err, missing); failed == nil || err != nil || !bytes.Equal(got, want) {
+			t.Errorf("round %d: %v, then %v, and %d bytes that are not the resource", round, failed, err, len(got))
+		}
+		if r.Resumed > 0 {
+			resumed.Add(1)
+		}
+	})
+	if n := resumed.Load(); n == 0 || n == 200 {
+		t.Errorf("%d of 200 resumed; want some", n)
+	}
+}
+
+// spoil changes one of the files below dir: some of its bytes, or its length.
+func spoil(t *testing.T, random *rand.Rand, dir string) {
+	t.Helper()
+	var files []string
+	err := filepath.WalkDir(dir, func(path string, d fs.DirEntry, err error) error {
+		if err == nil && d.Type().IsRegular() {
+			files = append(files, path)
+		}
+		return err
+	})
+	if err != nil || len(files) == 0 {
+		t.Errorf("%v, %v; want what the first run left", files, err)
+		return
+	}
+	path := files[random.IntN(len(files))]
+	text, err := os.ReadFile(path)
+	switch n := random.IntN(max(len(text), 1)); {
+	case len(text) == 0:
+	case random.IntN(3) == 0:
+		text = text[:n]
+	default:
+		text[n] ^= byte(1 + random.IntN(255))
+	}
+	if err := errors.Join(err, os.WriteFile(path, text, 0o600)); err != nil {
+		t.Error(err)
+	}
+}
+
+// Of several at once for one path each has its way, or says that another was there at the same moment.
+func TestFilesAtOnePath(t *testing.T) {
+	want := content(3*part, 1)
+	server := httptestfault.New(func(_ int, r *http.Request) httptestfault.Step { return entity(want, `"1"`).Answer(r) })
+	defer server.Close()
+	c := client(server)
+	defer c.CloseIdleConnections()
+	path := filepath.Join(t.TempDir(), "file")
+	var complete atomic.Int64
+	rounds(t, 8, func(int, *rand.Rand) {
+		switch _, err := download.File(request(t, server), path, download.Options{Client: c, Piece: part}); {
+		case err == nil:
+			complete.Add(1)
+		case !strings.Contains(err.Error(), "replaced by another process"):
+			t.Error(err)
+		}
+	})
+	if complete.Load() == 0 {
+		t.Error("none is complete")
+	}
+	alone(t, path, want)
+}
+
+func TestSource(t *testing.T) {
+	const base = "https://example.org/a/b?x=1&y=2"
+	for _, tt := range []struct {
+		url  string
+		same bool
+	}{
+		{base, true},
+		{"https://user:secret@example.org/a/b?x=1&y=2#there", true},
+		{base + "&X-Amz-Signature=a&X-Amz-Date=b&AWSAccessKeyId=c&Expires=1&Signature=d", true},
+		{base + "&X-Goog-Signature=a&GoogleAccessId=b", true},
+		{base + "&sig=a&se=b&st=c&skt=d&ske=e", true},
+		{"https://example.org/a/b?x=1&y=3", false},
+		{"https://example.org/a/c?x=1&y=2", false},
+		{"https://example.com/a/b?x=1&y=2", false},
+	} {
+		a, err := url.Parse(base)
+		b, also := url.Parse(tt.url)
+		if err := errors.Join(err, also); err != nil {
+			t.Fatal(err)
+		}
+		if got := download.Source(b); (got == download.Source(a)) != tt.same || strings.Contains(got, "secret") {
+			t.Errorf("%s: %s; want that of %s: %t", tt.url, got, base, tt.same)
+		}
+	}
+}
