@@ -34,13 +34,14 @@ var outside = map[string]string{
 var untagged = []string{"bench", "examples", "tools"}
 
 // leaves know nothing of the project, so anything may import them.
-var leaves = []string{"internal/neterr", "internal/redact", "internal/setting", "internal/stall", "internal/validator"}
+var leaves = []string{"internal/bound", "internal/neterr", "internal/redact", "internal/setting", "internal/stall", "internal/validator"}
 
 // mayImport holds, for each part of the house, the other parts that its code (not its tests) may import,
 // besides the leaves. The arrows point one way:
 // cmd -> dash, sim, pipes, adapters -> httpretry -> retry -> circuit -> internal/cell.
 var mayImport = map[string][]string{
 	".":                      nil,
+	"internal/bound":         nil,
 	"internal/neterr":        nil,
 	"internal/redact":        nil,
 	"internal/setting":       nil,

@@ -20,6 +20,15 @@
 // the first attempt that is not worth a second comes as the SDK gives it. [Brief]
 // is what the service answered, in one line.
 //
+// # Limits
+//
+// A response is limited before the SDK reads it: its header and the body of an
+// error to 1 MiB, any other body that the SDK reads as a whole, as a page of a
+// listing, to 64 MiB; what is larger is a [*httpretry.LimitError]. A body that is
+// handed on as a stream has no limit. A success that cannot be the response to the
+// operation of S3 is a [*NotS3Error]. Texts of a service are shown in one line, and
+// without the request's secrets.
+//
 // # Objects
 //
 // Package objects, beside this one, moves whole objects to and from any
@@ -103,6 +112,8 @@ const (
 	idInput   = "perdure:Input"
 	idEnd     = "perdure:End"
 	idAttempt = "perdure:Attempt"
+	idReceive = "perdure:Receive"
+	idHandOn  = "perdure:HandOn"
 
 	idLoop     = "Retry"
 	idEndpoint = "ResolveEndpointV2"
@@ -128,8 +139,16 @@ func (op *operation) install(stack *middleware.Stack) error {
 	_, _ = stack.Initialize.Remove(idInput)
 	_, _ = stack.Finalize.Remove(idEnd)
 	_, _ = stack.Finalize.Remove(idAttempt)
+	_, _ = stack.Deserialize.Remove(idReceive)
+	_, _ = stack.Deserialize.Remove(idHandOn)
 
 	if err := stack.Initialize.Add(middleware.InitializeMiddlewareFunc(idInput, op.input), middleware.After); err != nil {
+		return err
+	}
+	if err := stack.Deserialize.Add(middleware.DeserializeMiddlewareFunc(idReceive, op.receive), middleware.After); err != nil {
+		return err
+	}
+	if err := stack.Deserialize.Add(middleware.DeserializeMiddlewareFunc(idHandOn, op.handOn), middleware.Before); err != nil {
 		return err
 	}
 	end := middleware.FinalizeMiddlewareFunc(idEnd, op.end)

@@ -4,10 +4,11 @@ import (
 	"errors"
 	"fmt"
 	"net/http"
-	"strings"
 
 	"github.com/aws/smithy-go"
 	smithyhttp "github.com/aws/smithy-go/transport/http"
+
+	"github.com/seed-0f2c7998/perdure/internal/redact"
 )
 
 // Brief returns what an AWS service answered, in one line, as "503 SlowDown:
@@ -26,5 +27,5 @@ func Brief(err error) string {
 	if m := api.ErrorMessage(); m != "" && m != http.StatusText(http.StatusNotFound) {
 		text += ": " + m
 	}
-	return strings.Join(strings.Fields(text), " ")
+	return redact.Line(text)
 }

@@ -2,6 +2,8 @@ package awsretry
 
 import (
 	"context"
+	"encoding/json"
+	"encoding/xml"
 	"errors"
 	"net/http"
 	"strconv"
@@ -27,8 +29,8 @@ const skewThreshold = 4 * time.Minute
 // [retry.ClassUnknown] for what package retry knows as well: most codes of AWS
 // and of S3-compatible stores, and the HTTP status where the code is unknown.
 //
-// Beyond that, no answer, half an answer and one that makes no sense are
-// transient; a certificate that is not trusted and a host name that does not
+// Beyond that, no response and half a response are transient; a success that
+// makes no sense is ignored, as the service is well and will send the same again; a certificate that is not trusted and a host name that does not
 // exist are permanent, and so are credentials that could not be had, for their
 // own client has retried; a conflict between conditional writes is transient
 // but for CompleteMultipartUpload, which it ends; the statuses 520 to 524 of a
@@ -74,6 +76,8 @@ func answerClass(err error) retry.Class {
 	switch {
 	case errors.Is(err, context.Canceled), errors.Is(err, context.DeadlineExceeded):
 		return retry.ClassUnknown
+	case is[*NotS3Error](err), isNonsense(err):
+		return retry.ClassIgnored
 	case neterr.IsPermanent(err):
 		return retry.ClassPermanent
 	case statusOf(err) >= http.StatusBadRequest:
@@ -156,6 +160,21 @@ func isSkewed(err error) bool {
 	}
 	answered, err := http.ParseTime(answer.Header.Get("Date"))
 	return err == nil && answered.Sub(signed).Abs() > skewThreshold
+}
+
+// isNonsense reports whether err is a success whose whole body is too large, or
+// cannot be parsed. It will be the same again, and the service is well.
+func isNonsense(err error) bool {
+	if status := statusOf(err); status < 200 || status > 299 {
+		return false
+	}
+	if e, ok := errors.AsType[*xml.SyntaxError](err); ok {
+		return e.Msg != "unexpected EOF" // which something on the way may have cut off
+	}
+	if e, ok := errors.AsType[*json.SyntaxError](err); ok {
+		return e.Error() != "unexpected end of JSON input"
+	}
+	return is[*httpretry.LimitError](err) || is[*strconv.NumError](err) || is[*time.ParseError](err)
 }
 
 func is[E error](err error) bool {

@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"net/http"
 	"reflect"
 	"strings"
 	"time"
@@ -16,6 +17,7 @@ import (
 	smithyhttp "github.com/aws/smithy-go/transport/http"
 
 	"github.com/seed-0f2c7998/perdure/circuit"
+	"github.com/seed-0f2c7998/perdure/internal/bound"
 	"github.com/seed-0f2c7998/perdure/retry"
 )
 
@@ -43,6 +45,9 @@ type operation struct {
 	delay time.Duration // until the next one
 	again bool          // there is a next one
 	ended error         // how the operation ends, once that is decided
+
+	sent http.Header   // of the attempt's request
+	body *bound.Reader // of its response, if that is a success
 }
 
 // input reads the bucket from the operation's parameters, of whatever type.
@@ -112,6 +117,7 @@ func (op *operation) attempt(ctx context.Context, in middleware.FinalizeInput, n
 		op.call.Succeeded()
 		return out, metadata, nil
 	}
+	err = op.shown(err)
 	op.failed(ctx, err)
 	return out, metadata, err
 }

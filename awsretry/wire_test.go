@@ -59,7 +59,7 @@ func TestCancellationOfAnotherRequestIsRetried(t *testing.T) {
 		if sent++; sent == 1 {
 			return nil, context.Canceled
 		}
-		return &http.Response{StatusCode: http.StatusOK, Header: http.Header{}, Body: http.NoBody, Request: r}, nil
+		return &http.Response{StatusCode: http.StatusOK, Header: http.Header{"Etag": {`"v1"`}}, Body: http.NoBody, Request: r}, nil
 	})
 	if err := head(t.Context(), client("http://s3.invalid", &p, shared)); err != nil || sent != 2 {
 		t.Errorf("another's cancellation, once: %d attempts, %v, want 2, success", sent, err)
@@ -112,7 +112,7 @@ func TestAnswersThatMakeNoSenseAreRetried(t *testing.T) {
 		"half a header": "HTTP/1.1 200 OK\r\nContent-Le",
 		"garbage":       "\x00\x01\x02\x03 what?\r\n\r\n",
 		"half a body":   "HTTP/1.1 200 OK\r\nContent-Length: 5000\r\n\r\n<ListBucketResult><Name>bi",
-		"no XML":        "HTTP/1.1 200 OK\r\nContent-Length: 4\r\n\r\n<a><",
+		"cut before":    "HTTP/1.1 200 OK\r\nContent-Length: 23\r\n\r\n<ListBucketResult><Name",
 	} {
 		endpoint, served := answering(t, bad, bad, good)
 		p := quick()

@@ -44,6 +44,15 @@ func newStatusError(res *http.Response, req *http.Request) *StatusError {
 	return &StatusError{Method: method(req), URL: redact.String(req.URL.String()), Status: res.StatusCode, answer: res}
 }
 
+// A LimitError reports a response of which a part is larger than is accepted from any server.
+type LimitError struct {
+	What  string // such as "response header"
+	Limit int64  // bytes
+}
+
+// Error is like "response header exceeds 1048576 bytes".
+func (e *LimitError) Error() string { return fmt.Sprintf("%s exceeds %d bytes", e.What, e.Limit) }
+
 // How much of an unwanted answer is read to keep its connection, and for how long: beyond that, another connection is
 // the better bargain.
 const (

@@ -24,7 +24,7 @@ type BodyError struct {
 
 // Error tells all three.
 func (e *BodyError) Error() string {
-	return redact.String(fmt.Sprintf("body broke after %d bytes: %v; not resumed: %v", e.Delivered, e.Break, e.Stop))
+	return redact.Line(redact.String(fmt.Sprintf("body broke after %d bytes: %v; not resumed: %v", e.Delivered, e.Break, e.Stop)))
 }
 
 // Unwrap returns Stop and Break.

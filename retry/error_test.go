@@ -22,6 +22,9 @@ func TestErrorText(t *testing.T) {
 		"up: deadline too near for another attempt: 8s needed, 3s left after 4 attempts: the service is down": {
 			Attempts: 4, Stop: &retry.DeadlineError{Needed: 8 * time.Second, Left: 3 * time.Second}, Last: errDown,
 		},
+		`up: attempts exhausted after 2 attempts: no level=error \u009b31m`: {
+			Attempts: 2, Stop: retry.ErrExhausted, Last: errors.New("no\nlevel=error \u009b31m"),
+		},
 	} {
 		e.Operation = "up"
 		if e.Error() != want {

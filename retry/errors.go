@@ -52,7 +52,7 @@ func (e *Error) Error() string {
 	if e.Last != nil {
 		fmt.Fprintf(&b, ": %v", e.Last)
 	}
-	return redact.String(b.String())
+	return redact.Line(redact.String(b.String()))
 }
 
 // Unwrap returns Stop and Last.

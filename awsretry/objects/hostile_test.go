@@ -3,13 +3,16 @@ package objects_test
 import (
 	"errors"
 	"fmt"
+	"io"
 	"net/http"
 	"net/url"
+	"path/filepath"
 	"slices"
 	"strings"
 	"testing"
 	"time"
 
+	"github.com/seed-0f2c7998/perdure/awsretry"
 	"github.com/seed-0f2c7998/perdure/awsretry/objects"
 	"github.com/seed-0f2c7998/perdure/s3test"
 )
@@ -150,5 +153,51 @@ func TestCleanStopsWhenTheStoreFails(t *testing.T) {
 	})
 	if n, err := store.Clean(t.Context(), bucket, "", time.Hour); n != 0 || err == nil || requests > 1+quick().Attempts() {
 		t.Errorf("%d, %v after %d requests, want an error after one upload's", n, err, requests)
+	}
+}
+
+// The page of another web server is neither an empty prefix nor an object.
+func TestStoreThatIsNone(t *testing.T) {
+	requests := 0
+	store := handMade(t, func(w http.ResponseWriter, _ *http.Request) {
+		requests++
+		w.Header().Set("Content-Type", "text/html; charset=utf-8")
+		fmt.Fprint(w, "<!doctype html><html><body>Welcome</body></html>")
+	})
+	_, list := collect(store.List(t.Context(), bucket, ""))
+	_, stat := store.Stat(t.Context(), bucket, "k")
+	_, get := store.Get(t.Context(), bucket, "k", io.Discard, objects.GetOptions{})
+	_, put := store.Put(t.Context(), bucket, "k", strings.NewReader("x"), objects.PutOptions{})
+	_, large := store.Put(t.Context(), bucket, "k", strings.NewReader(strings.Repeat("x", 11*mib)), objects.PutOptions{})
+	_, clean := store.Clean(t.Context(), bucket, "", time.Hour)
+	for i, err := range []error{list, stat, get, put, large, clean} {
+		if !errors.As(err, new(*awsretry.NotS3Error)) || !strings.HasSuffix(err.Error(), " is no S3 store: it answered text/html") {
+			t.Errorf("%d: %v", i, err)
+		}
+	}
+	if requests != 6 {
+		t.Errorf("%d requests, want one for each", requests)
+	}
+}
+
+func TestObjectsOfImpossibleSizes(t *testing.T) {
+	for _, size := range []string{"4611686018427387904", "9223372036854775807", "70368744177664"} {
+		store := handMade(t, func(w http.ResponseWriter, r *http.Request) {
+			w.Header().Set("ETag", `"v1"`)
+			w.Header().Set("Content-Length", size)
+			if r.Method != http.MethodHead {
+				w.WriteHeader(http.StatusOK)
+				panic(http.ErrAbortHandler)
+			}
+		})
+		if o, err := store.Stat(t.Context(), bucket, "k"); (size == "70368744177664") != (err == nil) {
+			t.Errorf("Stat of %s bytes: %d, %v", size, o.Size, err)
+		}
+		if _, err := store.Get(t.Context(), bucket, "k", io.Discard, objects.GetOptions{}); err == nil {
+			t.Errorf("Get of %s bytes: no error", size)
+		}
+		if _, err := store.GetFile(t.Context(), bucket, "k", filepath.Join(t.TempDir(), "f"), objects.GetOptions{}); err == nil {
+			t.Errorf("GetFile of %s bytes: no error", size)
+		}
 	}
 }

@@ -179,9 +179,9 @@ type Error struct {
 	Err    error
 }
 
-// Error is like "put s3://bikes/hour.csv: ...".
+// Error is like "put s3://bikes/hour.csv: ...", in one line that can be printed.
 func (e *Error) Error() string {
-	return fmt.Sprintf("%s s3://%s/%s: %v", e.Op, e.Bucket, e.Key, e.Err)
+	return redact.Line(fmt.Sprintf("%s s3://%s/%s: %v", e.Op, e.Bucket, e.Key, e.Err))
 }
 
 // Unwrap returns Err.

@@ -15,6 +15,8 @@ import (
 	awshttp "github.com/aws/aws-sdk-go-v2/aws/transport/http"
 	"github.com/aws/aws-sdk-go-v2/service/s3"
 	"github.com/aws/smithy-go/middleware"
+
+	"github.com/seed-0f2c7998/perdure/internal/bound"
 )
 
 // Tune returns a client for S3 in the place of the SDK's default one, with
@@ -44,8 +46,10 @@ func Tune(own s3.HTTPClient, stall time.Duration) s3.HTTPClient {
 		ResponseHeaderTimeout: 2 * time.Minute, // a store may take its time to put parts together
 		IdleConnTimeout:       60 * time.Second,
 		MaxIdleConnsPerHost:   64,
-		WriteBufferSize:       64 << 10,
-		ReadBufferSize:        64 << 10,
+
+		MaxResponseHeaderBytes: bound.Header,
+		WriteBufferSize:        64 << 10,
+		ReadBufferSize:         64 << 10,
 		DialContext: func(ctx context.Context, network, address string) (net.Conn, error) {
 			conn, err := dialer.DialContext(ctx, network, address)
 			if err != nil {

@@ -1,0 +1,241 @@
+package awsretry
+
+import (
+	"bytes"
+	"cmp"
+	"context"
+	"encoding/xml"
+	"errors"
+	"fmt"
+	"io"
+	"mime"
+	"net/http"
+	"reflect"
+	"slices"
+	"strconv"
+	"strings"
+	"time"
+
+	awsmiddleware "github.com/aws/aws-sdk-go-v2/aws/middleware"
+	"github.com/aws/smithy-go"
+	"github.com/aws/smithy-go/middleware"
+	smithyhttp "github.com/aws/smithy-go/transport/http"
+
+	"github.com/seed-0f2c7998/perdure/httpretry"
+	"github.com/seed-0f2c7998/perdure/internal/bound"
+	"github.com/seed-0f2c7998/perdure/internal/redact"
+	"github.com/seed-0f2c7998/perdure/internal/stall"
+)
+
+// A NotS3Error reports a response that says success and is none of S3, such as
+// the page of another web server at the address. It is not retried, and counts
+// for nothing in a breaker.
+type NotS3Error struct {
+	Server      string // scheme and host
+	ContentType string // of the response; may be empty
+}
+
+// Error is like "http://localhost:9000 is no S3 store: it answered text/html".
+func (e *NotS3Error) Error() string {
+	return fmt.Sprintf("%s is no S3 store: it answered %s", e.Server, cmp.Or(e.ContentType, "without a content type"))
+}
+
+// roots holds the root elements that the successful responses to S3's operations
+// have, without the word Result, which some stores leave out.
+//
+//nolint:gochecknoglobals // a constant table
+var roots = map[string][]string{
+	"ListObjects":             {"ListBucket"},
+	"ListObjectsV2":           {"ListBucket"},
+	"ListObjectVersions":      {"ListVersions", "ListBucketVersions"},
+	"ListMultipartUploads":    {"ListMultipartUploads"},
+	"ListParts":               {"ListParts"},
+	"ListBuckets":             {"ListAllMyBuckets"},
+	"CreateMultipartUpload":   {"InitiateMultipartUpload"},
+	"CompleteMultipartUpload": {"CompleteMultipartUpload"},
+	"CopyObject":              {"CopyObject"},
+	"UploadPartCopy":          {"CopyPart", "CopyObject"},
+	"DeleteObjects":           {"Delete"},
+}
+
+// receive is next to the wire: the SDK sees a response after it has been
+// limited, and only if it can be what was asked for.
+func (op *operation) receive(ctx context.Context, in middleware.DeserializeInput, next middleware.DeserializeHandler) (middleware.DeserializeOutput, middleware.Metadata, error) {
+	out, metadata, err := next.HandleDeserialize(ctx, in)
+	if req, ok := in.Request.(*smithyhttp.Request); ok {
+		op.sent = req.Header
+	}
+	res, ok := out.RawResponse.(*smithyhttp.Response)
+	if err != nil || !ok || res == nil || res.Response == nil {
+		return out, metadata, err
+	}
+	if res.Body == nil {
+		res.Body = http.NoBody
+	}
+	if bound.HeaderSize(res.Header) > bound.Header {
+		_ = res.Body.Close()
+		return out, metadata, &httpretry.LimitError{What: "response header", Limit: bound.Header}
+	}
+	if res.StatusCode >= http.StatusMultipleChoices {
+		return out, metadata, op.receiveError(res)
+	}
+	op.body = bound.NewReader(res.Body, bound.Body, &httpretry.LimitError{What: "response body", Limit: bound.Body})
+	res.Body = op.body
+	if awsmiddleware.GetServiceID(ctx) == "S3" {
+		err = ofS3(awsmiddleware.GetOperationName(ctx), in.Request, res)
+	}
+	return out, metadata, err
+}
+
+// handOn is outside of what reads a response: a body that is left is a stream,
+// which the caller reads, as long as it may be.
+func (op *operation) handOn(ctx context.Context, in middleware.DeserializeInput, next middleware.DeserializeHandler) (middleware.DeserializeOutput, middleware.Metadata, error) {
+	out, metadata, err := next.HandleDeserialize(ctx, in)
+	if err == nil && op.body != nil {
+		op.body.Lift()
+	}
+	return out, metadata, err
+}
+
+// slowest is how slowly the body of an error may come: 20 KiB within 20 s, or be
+// complete.
+func slowest() stall.Limits { return stall.Limits{MinRate: 1 << 10, Window: 20 * time.Second} }
+
+// receiveError reads the body of a response that reports an error, and puts it in
+// place again without the request's secrets. One that breaks off is what has come.
+func (op *operation) receiveError(res *smithyhttp.Response) error {
+	tooLarge := &httpretry.LimitError{What: "body of a response that reports an error", Limit: bound.ErrorBody}
+	body := stall.NewReader(bound.NewReader(res.Body, bound.ErrorBody, tooLarge), slowest(), nil)
+	text, err := io.ReadAll(body)
+	_ = body.Close()
+	if limit, ok := errors.AsType[*httpretry.LimitError](err); ok {
+		return limit
+	}
+	text = []byte(redact.FromHeader(op.sent).Redact(string(text)))
+	res.Body = io.NopCloser(bytes.NewReader(text))
+	return nil
+}
+
+// ofS3 returns an error for a success that cannot be the response to that
+// operation of S3, and leaves the body as it was.
+func ofS3(operation string, request any, res *smithyhttp.Response) error {
+	switch want, known := roots[operation]; {
+	case known:
+		root, ok := rootOf(res)
+		if !ok || root == "Error" || slices.Contains(want, strings.TrimSuffix(root, "Result")) {
+			return nil
+		}
+		listing := strings.HasPrefix(operation, "List") && operation != "ListParts"
+		if isMarked(res) && !listing && root != "" && !strings.EqualFold(root, "html") {
+			return nil // a dialect; but of a listing nothing else would tell
+		}
+	case !slices.Contains([]string{"GetObject", "HeadObject", "PutObject", "UploadPart"}, operation):
+		return nil
+	case sizeOf(res) > maxObject:
+		_ = res.Body.Close()
+		return &httpretry.LimitError{What: "size of the object", Limit: maxObject}
+	case isMarked(res):
+		return nil
+	}
+	_ = res.Body.Close()
+	kind, _, _ := mime.ParseMediaType(res.Header.Get("Content-Type"))
+	e := &NotS3Error{ContentType: kind}
+	if req, ok := request.(*smithyhttp.Request); ok && req.URL != nil {
+		e.Server = req.URL.Scheme + "://" + req.URL.Host
+	}
+	return e
+}
+
+// maxObject is 1 PiB, twenty times what S3 takes: a size beyond is none that can
+// be reckoned with.
+const maxObject = 1 << 50
+
+// sizeOf returns the size that a response says an object has.
+func sizeOf(res *smithyhttp.Response) int64 {
+	size := res.ContentLength
+	if _, total, ok := strings.Cut(res.Header.Get("Content-Range"), "/"); ok {
+		if n, err := strconv.ParseInt(total, 10, 64); err == nil || errors.Is(err, strconv.ErrRange) {
+			size = max(size, n)
+		}
+	}
+	return size
+}
+
+// isMarked reports whether a response has a header field by which stores are known.
+func isMarked(res *smithyhttp.Response) bool {
+	return slices.ContainsFunc([]string{"ETag", "X-Amz-Request-Id", "X-Amz-Id-2"}, func(name string) bool { return res.Header.Get(name) != "" })
+}
+
+// rootOf returns the name of the root element of a body; "": it has none. It is
+// not ok if the body breaks off before, or is no XML.
+func rootOf(res *smithyhttp.Response) (root string, ok bool) {
+	const most = 64 << 10
+	var read bytes.Buffer
+	body := res.Body
+	decoder := xml.NewDecoder(io.TeeReader(io.LimitReader(body, most), &read))
+	defer func() {
+		res.Body = &rejoined{io.MultiReader(&read, body), body}
+	}()
+	for {
+		token, err := decoder.Token()
+		if start, ok := token.(xml.StartElement); ok {
+			return start.Name.Local, true
+		}
+		if err != nil {
+			return "", err == io.EOF //nolint:errorlint // exactly the end
+		}
+	}
+}
+
+// rejoined is a body of which the beginning has been read.
+type rejoined struct {
+	io.Reader
+	io.Closer
+}
+
+// A shownError is an error whose text must not be shown as it is.
+type shownError struct {
+	err  error
+	text string
+}
+
+func (e *shownError) Error() string { return e.text }
+func (e *shownError) Unwrap() error { return e.err }
+
+// shown returns err with a text of one line without the request's secrets, which
+// a service may have sent back.
+func (op *operation) shown(err error) error {
+	secrets := redact.FromHeader(op.sent)
+	clean := func(text string) string { return redact.Line(secrets.Redact(text)) }
+	cleanAPI(err, clean)
+	if text := err.Error(); clean(text) != strings.TrimSpace(text) {
+		return &shownError{err, clean(text)}
+	}
+	return err
+}
+
+// longest is of how many bytes what a service says of an error is shown.
+const longest = 2 << 10
+
+// cleanAPI cleans what the service says in err, in place: [Brief] and others show
+// it without the rest.
+func cleanAPI(err error, clean func(string) string) {
+	api, ok := errors.AsType[smithy.APIError](err)
+	v := reflect.ValueOf(api)
+	if !ok || v.Kind() != reflect.Pointer || v.Elem().Kind() != reflect.Struct {
+		return
+	}
+	for _, name := range []string{"Code", "Message", "ErrorCodeOverride"} {
+		f := field(v.Elem(), name)
+		if f.Kind() == reflect.Pointer && !f.IsNil() {
+			f = f.Elem()
+		}
+		if f.Kind() == reflect.String && f.CanSet() {
+			text := f.String()
+			if len(text) > longest {
+				text = strings.ToValidUTF8(text[:longest], "") + " ..."
+			}
+			f.SetString(clean(text))
+		}
+	}
+}

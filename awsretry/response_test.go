@@ -1,0 +1,291 @@
+package awsretry_test
+
+import (
+	"context"
+	"crypto/rand"
+	"encoding/base64"
+	"errors"
+	"fmt"
+	"html"
+	"io"
+	"net/http"
+	"net/http/httptest"
+	"net/url"
+	"runtime"
+	"strings"
+	"sync/atomic"
+	"testing"
+
+	"github.com/aws/aws-sdk-go-v2/aws"
+	"github.com/aws/aws-sdk-go-v2/credentials"
+	"github.com/aws/aws-sdk-go-v2/service/s3"
+	"github.com/aws/aws-sdk-go-v2/service/s3/types"
+
+	"github.com/seed-0f2c7998/perdure/awsretry"
+	"github.com/seed-0f2c7998/perdure/circuit"
+	"github.com/seed-0f2c7998/perdure/httpretry"
+	"github.com/seed-0f2c7998/perdure/internal/redact"
+	"github.com/seed-0f2c7998/perdure/retry"
+)
+
+// A hostile server counts its requests, and the bytes that it got rid of.
+type hostile struct {
+	*httptest.Server
+	requests, sent atomic.Int64
+}
+
+func startHostile(t *testing.T, serve http.HandlerFunc) *hostile {
+	t.Helper()
+	h := new(hostile)
+	h.Server = httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		h.requests.Add(1)
+		_, _ = io.Copy(io.Discard, r.Body)
+		serve(counting{w, &h.sent}, r)
+	}))
+	t.Cleanup(h.Close)
+	return h
+}
+
+type counting struct {
+	http.ResponseWriter
+	n *atomic.Int64
+}
+
+func (c counting) Write(p []byte) (int, error) {
+	n, err := c.ResponseWriter.Write(p)
+	c.n.Add(int64(n))
+	return n, err
+}
+
+// endless writes text again and again until the client has gone.
+func endless(w io.Writer, text string) {
+	block := []byte(strings.Repeat(text, 1+(64<<10)/len(text)))
+	for {
+		if _, err := w.Write(block); err != nil {
+			return
+		}
+	}
+}
+
+func TestHostileResponsesAreLimited(t *testing.T) {
+	const mib = 1 << 20
+	list := func(ctx context.Context, c *s3.Client) error {
+		_, err := c.ListObjectsV2(ctx, &s3.ListObjectsV2Input{Bucket: aws.String(bucket)})
+		return err
+	}
+	get := func(ctx context.Context, c *s3.Client) error {
+		out, err := c.GetObject(ctx, &s3.GetObjectInput{Bucket: aws.String(bucket), Key: aws.String("k")})
+		if err == nil {
+			out.Body.Close()
+		}
+		return err
+	}
+	status := func(code int, header ...string) func(http.ResponseWriter) {
+		return func(w http.ResponseWriter) {
+			for i := 0; i < len(header); i += 2 {
+				w.Header().Set(header[i], header[i+1])
+			}
+			w.WriteHeader(code)
+		}
+	}
+	for name, tt := range map[string]struct {
+		head     func(http.ResponseWriter)
+		body     string // again and again; "": none
+		call     func(context.Context, *s3.Client) error
+		requests int64
+		sent     int64 // at most, of each response
+		limit    int64 // of the LimitError; 0: there is none
+	}{
+		"error of a listing":         {status(403), "<Error><Code>", list, 1, 16 * mib, mib},
+		"error that is retried":      {status(503), "x", list, 5, 16 * mib, mib},
+		"error of an object":         {status(404), "<Error><Message>x", get, 1, 16 * mib, mib},
+		"page of one key":            {status(200), "<ListBucketResult>", list, 1, 100 * mib, 64 * mib},
+		"page of blanks":             {status(200), " ", list, 1, 100 * mib, 0},
+		"header":                     {status(200, "X-Long", strings.Repeat("x", 2*mib)), "", list, 1, mib, mib},
+		"header of an error":         {status(503, "X-Long", strings.Repeat("x", 2*mib)), "", list, 5, mib, mib},
+		"header, longer still":       {status(200, "X-Long", strings.Repeat("x", 12*mib)), "", list, 5, mib, 0},
+		"length of 2^62":             {status(200, "Content-Length", "4611686018427387904"), "", list, 5, mib, 0},
+		"length of 2^46":             {status(200, "Content-Length", "70368744177664"), "", list, 5, mib, 0},
+		"error with length of 2^62":  {status(403, "Content-Length", "4611686018427387904"), "", list, 1, mib, 0},
+		"object with length of 2^62": {status(200, "Content-Length", "4611686018427387904", "Etag", `"x"`), "", get, 1, mib, 1 << 50},
+		"range of 2^62":              {status(206, "Content-Range", "bytes 0-0/4611686018427387904", "Etag", `"x"`), "", get, 1, mib, 1 << 50},
+	} {
+		t.Run(name, func(t *testing.T) {
+			server := startHostile(t, func(w http.ResponseWriter, _ *http.Request) {
+				tt.head(w)
+				if tt.body != "" {
+					endless(w, tt.body)
+				}
+			})
+			p := quick()
+			var before, after runtime.MemStats
+			runtime.ReadMemStats(&before)
+			err := tt.call(t.Context(), client(server.URL, &p, nil))
+			runtime.ReadMemStats(&after)
+			e, ok := errors.AsType[*httpretry.LimitError](err)
+			if ok != (tt.limit > 0) || ok && e.Limit != tt.limit || err == nil {
+				t.Errorf("%.300v, want a LimitError of %d (0: another error)", err, tt.limit)
+			}
+			if n := server.requests.Load(); n != tt.requests || server.sent.Load() > n*tt.sent {
+				t.Errorf("%d requests, want %d; %d bytes were taken, want at most %d of each", n, tt.requests, server.sent.Load(), tt.sent)
+			}
+			if allocated := after.TotalAlloc - before.TotalAlloc; allocated > 1<<30 {
+				t.Errorf("%d bytes were allocated", allocated)
+			}
+			if err != nil && len(err.Error()) > 8<<10 {
+				t.Errorf("an error of %d bytes", len(err.Error()))
+			}
+		})
+	}
+}
+
+// What is handed on as a stream may be as long as it is.
+func TestStreamsHaveNoLimit(t *testing.T) {
+	const size = 70 << 20
+	server := startHostile(t, func(w http.ResponseWriter, _ *http.Request) {
+		w.Header().Set("ETag", `"x"`)
+		for range size >> 20 {
+			_, _ = w.Write(make([]byte, 1<<20))
+		}
+	})
+	p := quick()
+	out, err := client(server.URL, &p, nil).GetObject(t.Context(), &s3.GetObjectInput{Bucket: aws.String(bucket), Key: aws.String("k")})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer out.Body.Close()
+	if n, err := io.Copy(io.Discard, out.Body); n != size || err != nil {
+		t.Errorf("%d bytes, %v, want %d", n, err, size)
+	}
+}
+
+// calls are the operations that a page of another web server must not pass for.
+var calls = map[string]func(context.Context, *s3.Client) error{
+	"HeadObject": func(ctx context.Context, c *s3.Client) error { return head(ctx, c) },
+	"GetObject": func(ctx context.Context, c *s3.Client) error {
+		_, err := c.GetObject(ctx, &s3.GetObjectInput{Bucket: aws.String(bucket), Key: aws.String("k")})
+		return err
+	},
+	"PutObject": func(ctx context.Context, c *s3.Client) error {
+		_, err := c.PutObject(ctx, &s3.PutObjectInput{Bucket: aws.String(bucket), Key: aws.String("k"), Body: strings.NewReader("x")})
+		return err
+	},
+	"ListObjectsV2": func(ctx context.Context, c *s3.Client) error {
+		_, err := c.ListObjectsV2(ctx, &s3.ListObjectsV2Input{Bucket: aws.String(bucket)})
+		return err
+	},
+	"ListMultipartUploads": func(ctx context.Context, c *s3.Client) error {
+		_, err := c.ListMultipartUploads(ctx, &s3.ListMultipartUploadsInput{Bucket: aws.String(bucket)})
+		return err
+	},
+	"CreateMultipartUpload": func(ctx context.Context, c *s3.Client) error {
+		_, err := c.CreateMultipartUpload(ctx, &s3.CreateMultipartUploadInput{Bucket: aws.String(bucket), Key: aws.String("k")})
+		return err
+	},
+	"CompleteMultipartUpload": func(ctx context.Context, c *s3.Client) error {
+		_, err := c.CompleteMultipartUpload(ctx, &s3.CompleteMultipartUploadInput{Bucket: aws.String(bucket), Key: aws.String("k"), UploadId: aws.String("u")})
+		return err
+	},
+	"CopyObject": func(ctx context.Context, c *s3.Client) error {
+		_, err := c.CopyObject(ctx, &s3.CopyObjectInput{Bucket: aws.String(bucket), Key: aws.String("k"), CopySource: aws.String("a/b")})
+		return err
+	},
+	"DeleteObjects": func(ctx context.Context, c *s3.Client) error {
+		_, err := c.DeleteObjects(ctx, &s3.DeleteObjectsInput{
+			Bucket: aws.String(bucket), Delete: &types.Delete{Objects: []types.ObjectIdentifier{{Key: aws.String("k")}}},
+		})
+		return err
+	},
+}
+
+// unhealthy is a policy with a breaker that opens at the first failure.
+func unhealthy() (retry.Policy, *circuit.Breaker) {
+	p := quick()
+	p.Breaker = circuit.New("store", circuit.Config{FailureThreshold: 1, Observe: func(circuit.Transition) {}})
+	return p, p.Breaker
+}
+
+func TestPageOfAnotherServerIsNoAnswerOfS3(t *testing.T) {
+	for kind, body := range map[string]string{
+		"text/html":        "<!DOCTYPE html>\n<html><head><meta charset=utf-8><title>Welcome & more</title></head></html>",
+		"application/json": `{"status": "ok"}`,
+		"text/plain":       "",
+		"application/xml":  "<?xml version=\"1.0\"?>\n<feed/>",
+	} {
+		server := startHostile(t, func(w http.ResponseWriter, _ *http.Request) {
+			w.Header().Set("Content-Type", kind+"; charset=utf-8")
+			_, _ = io.WriteString(w, body)
+		})
+		for operation, call := range calls {
+			before := server.requests.Load()
+			p, breaker := unhealthy()
+			err := call(t.Context(), client(server.URL, &p, nil))
+			e, ok := errors.AsType[*awsretry.NotS3Error](err)
+			if !ok || e.Server != server.URL || e.ContentType != kind || !strings.HasSuffix(err.Error(), server.URL+" is no S3 store: it answered "+kind) {
+				t.Errorf("%s with %s: %v", operation, kind, err)
+			}
+			if n := server.requests.Load() - before; n != 1 || breaker.State() != circuit.Closed {
+				t.Errorf("%s with %s: %d requests, the breaker is %v, want 1, closed", operation, kind, n, breaker.State())
+			}
+		}
+	}
+}
+
+// A page that can't be parsed will be the same again, and the store is well.
+func TestPageThatCannotBeParsedIsNoFailureOfTheStore(t *testing.T) {
+	for _, page := range []string{
+		"<ListBucketResult><Contents><Key>a\x01b</Key></Contents></ListBucketResult>",
+		"<ListBucketResult><Contents><Key>a&#1;b</Key></Contents></ListBucketResult>",
+		"<ListBucketResult><Contents><Size>many</Size></Contents></ListBucketResult>",
+		"<ListBucketResult></Contents>",
+	} {
+		server := startHostile(t, func(w http.ResponseWriter, _ *http.Request) { _, _ = io.WriteString(w, page) })
+		p, breaker := unhealthy()
+		err := calls["ListObjectsV2"](t.Context(), client(server.URL, &p, nil))
+		if err == nil || server.requests.Load() != 1 || breaker.State() != circuit.Closed {
+			t.Errorf("%q: %v after %d requests, the breaker is %v, want an error after 1, closed", page, err, server.requests.Load(), breaker.State())
+		}
+	}
+}
+
+// A store that sends back what it got must not bring the secrets into our errors.
+func TestErrorsShowNoSecretsThatComeBack(t *testing.T) {
+	key := make([]byte, 32)
+	_, _ = rand.Read(key)
+	encoded := base64.StdEncoding.EncodeToString(key)
+	const token = "session+token/with=signs"
+	for name, form := range map[string]func(string) string{
+		"plain": func(s string) string { return html.EscapeString(s) }, // as it is, in XML
+		"query": url.QueryEscape,
+		"twice": func(s string) string { return html.EscapeString(html.EscapeString(s)) },
+	} {
+		server := startHostile(t, func(w http.ResponseWriter, r *http.Request) {
+			w.Header().Set("X-Amz-Request-Id", r.Header.Get("X-Amz-Server-Side-Encryption-Customer-Key"))
+			w.Header().Set("X-Amz-Id-2", r.Header.Get("X-Amz-Security-Token"))
+			w.WriteHeader(http.StatusForbidden)
+			fmt.Fprintf(w, "<Error><Code>%s</Code><Message>level=error\n\u009b31m &#x85;", form(r.Header.Get("Authorization")))
+			for _, values := range r.Header {
+				fmt.Fprint(w, form(values[0]), " ")
+			}
+			fmt.Fprint(w, "</Message></Error>")
+		})
+		cfg := aws.Config{
+			Region: "eu-central-1", BaseEndpoint: &server.URL, Credentials: credentials.NewStaticCredentialsProvider("access", "secret", token),
+		}
+		p := quick()
+		awsretry.Apply(&cfg, &p)
+		_, err := s3.NewFromConfig(cfg, pathStyle).GetObject(t.Context(), &s3.GetObjectInput{
+			Bucket: aws.String(bucket), Key: aws.String("k"), SSECustomerAlgorithm: aws.String("AES256"), SSECustomerKey: &encoded,
+		})
+		for text := range map[string]bool{fmt.Sprint(err): true, awsretry.Brief(err): true} {
+			for _, secret := range []string{encoded, token, "Signature=0", form(encoded), form(token), url.QueryEscape(encoded)} {
+				if strings.Contains(text, secret) {
+					t.Errorf("%s: %q shows %q", name, text, secret)
+				}
+			}
+			if !strings.Contains(text, "REDACTED") || text != redact.Line(text) {
+				t.Errorf("%s: %q is not what the store says, in one line, without secrets", name, text)
+			}
+		}
+	}
+}

@@ -1,0 +1,57 @@
+// Package bound limits what comes from a server.
+package bound
+
+import (
+	"io"
+	"sync/atomic"
+)
+
+// The limits, in bytes.
+const (
+	ErrorBody = 1 << 20  // the body of a response that reports an error
+	Body      = 64 << 20 // any other body that is read as a whole, such as a page of a listing
+	Header    = 1 << 20  // all header fields of a response
+)
+
+// HeaderSize returns the bytes of a header as HTTP/1.1 has it.
+func HeaderSize(header map[string][]string) int {
+	size := 0
+	for name, values := range header {
+		for _, value := range values {
+			size += len(name) + len(value) + len(": \r\n")
+		}
+	}
+	return size
+}
+
+// A Reader reads at most a number of bytes, and then fails. Make it with [NewReader].
+type Reader struct {
+	io.ReadCloser
+
+	left   int64
+	err    error // of more bytes than that
+	lifted atomic.Bool
+}
+
+// NewReader returns body with a limit; tooLarge is the error of a Read of more than limit bytes in all.
+func NewReader(body io.ReadCloser, limit int64, tooLarge error) *Reader {
+	return &Reader{ReadCloser: body, left: limit, err: tooLarge}
+}
+
+// Lift ends the limit. It may be called while another goroutine reads.
+func (r *Reader) Lift() { r.lifted.Store(true) }
+
+// Read reads as the body does, until the limit.
+func (r *Reader) Read(p []byte) (int, error) {
+	if r.lifted.Load() {
+		return r.ReadCloser.Read(p)
+	}
+	if r.left < 0 {
+		return 0, r.err
+	}
+	n, err := r.ReadCloser.Read(p[:min(int64(len(p)), r.left+1)])
+	if r.left -= int64(n); r.left < 0 {
+		return n - 1, r.err
+	}
+	return n, err
+}
