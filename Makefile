@@ -136,12 +136,12 @@ fuzz: ## run every fuzz target for FUZZTIME (30s)
 		$(GO) test -run '^$$' -fuzz "^$$name\$$" -fuzztime $(FUZZTIME) -fuzzminimizetime 10x "$$(dirname $$file)" || exit 1; \
 	done
 
-cross: ## build and vet every module for linux, darwin and windows on amd64 and arm64
-	@for os in linux darwin windows; do for arch in amd64 arm64; do \
-		echo "$$os/$$arch: go build work, go vet work"; \
-		export CGO_ENABLED=0 GOOS=$$os GOARCH=$$arch; \
+cross: ## build and vet every module for linux, darwin and windows on amd64 and arm64, and for linux on 386
+	@for platform in linux/386 linux/amd64 linux/arm64 darwin/amd64 darwin/arm64 windows/amd64 windows/arm64; do \
+		echo "$$platform: go build work, go vet work"; \
+		export CGO_ENABLED=0 GOOS=$${platform%/*} GOARCH=$${platform#*/}; \
 		$(GO) build work && $(GO) vet -tags integration work || exit 1; \
-	done; done
+	done
 
 cover: ## fail if a core package's own tests cover less than 95 % of its statements
 	@$(GO) test -cover $(COVERED) | awk -v want=$(words $(COVERED)) -v floor=$(FLOOR) ' \

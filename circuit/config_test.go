@@ -5,6 +5,7 @@ import (
 	"errors"
 	"math"
 	"reflect"
+	"strconv"
 	"strings"
 	"testing"
 	"time"
@@ -41,7 +42,7 @@ func TestConfigThatIsNotAllowed(t *testing.T) {
 	}{
 		{Config{FailureThreshold: -2}, "failure_threshold", "from 1 to 1000, or off", "-2"},
 		{Config{FailureThreshold: 1001}, "failure_threshold", "from 1 to 1000, or off", "1001"},
-		{Config{FailureThreshold: math.MinInt}, "failure_threshold", "from 1 to 1000", "-9223372036854775808"},
+		{Config{FailureThreshold: math.MinInt}, "failure_threshold", "from 1 to 1000", strconv.Itoa(math.MinInt)},
 		{Config{RecoveryTimeout: -1}, "recovery_timeout_seconds", "from 1ms to 720h0m0s", "-0.000000001"},
 		{Config{RecoveryTimeout: time.Microsecond}, "recovery_timeout_seconds", "from 1ms", "0.000001"},
 		{Config{RecoveryTimeout: math.MaxInt64}, "recovery_timeout_seconds", "to 720h0m0s", "9223372036.854775807"},
