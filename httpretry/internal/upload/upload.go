@@ -9,7 +9,7 @@ import (
 	"sync"
 	"sync/atomic"
 
-	"github.com/seed-0f2c7998/perdure/httpretry/internal/spool"
+	"github.com/seed-0f2c7998/perdure/internal/spool"
 )
 
 // ErrGone is returned when the body can be read once only, and more of it was read than is kept.

@@ -3,11 +3,13 @@ package run
 import (
 	"fmt"
 	"io"
+	"math"
 	"os"
 	"sync"
 
 	"github.com/vbauerster/mpb/v8/cwriter"
 
+	"github.com/seed-0f2c7998/perdure/internal/spool"
 	"github.com/seed-0f2c7998/perdure/retry"
 )
 
@@ -18,7 +20,7 @@ type input struct {
 	source *os.File
 	seek   bool    // it is a file,
 	start  int64   // which was at this place
-	kept   *spool  // what is given again; nil: nothing is
+	kept   *record // what is given again; nil: nothing is
 	lender *lender // of what is not kept yet; nil: kept reads by itself
 }
 
@@ -37,9 +39,9 @@ func newInput(source *os.File, again, all bool) *input {
 		in.start, err = source.Seek(0, io.SeekCurrent)
 		in.seek = err == nil
 	case all && (pipe || socket):
-		in.kept = &spool{source: source, turn: make(chan struct{}, 1)}
+		in.kept = &record{source: source, turn: make(chan struct{}, 1)}
 	case pipe:
-		in.kept = new(spool)
+		in.kept = new(record)
 		if in.lender = newLender(source, in.kept); in.lender == nil {
 			in.kept = nil
 		}
@@ -118,21 +120,19 @@ func (f *feed) end() error {
 // inMemory is how much of an input is kept in memory; the rest is in a file.
 const inMemory = 1 << 20
 
-// A spool is what has been read of a source so far.
-type spool struct {
+// A record is what has been read of a source so far.
+type record struct {
 	source io.Reader
 	turn   chan struct{} // holds a token while the source is read
 
-	mu   sync.Mutex // for all that follows; not held while the source is read
-	head []byte     // the first bytes, up to inMemory
-	tail *os.File   // the rest
-	size int64      // of both
-	err  error      // that the source ended with; io.EOF at its end
-	gone bool       // nobody will read any more
+	mu   sync.Mutex  // for all that follows; not held while the source is read
+	data spool.Spool // what was read
+	err  error       // that the source ended with; io.EOF at its end
+	gone bool        // nobody will read any more
 }
 
 // readAt fills p from offset at, from what is kept or else from the source.
-func (s *spool) readAt(p []byte, at int64) (int, error) {
+func (s *record) readAt(p []byte, at int64) (int, error) {
 	if n, err := s.kept(p, at); n > 0 || err != nil {
 		return n, err
 	}
@@ -147,51 +147,36 @@ func (s *spool) readAt(p []byte, at int64) (int, error) {
 
 // kept fills p from offset at with what is there. At the end of that it
 // returns 0 and the error of the source, or nil if the source has more.
-func (s *spool) kept(p []byte, at int64) (int, error) {
+func (s *record) kept(p []byte, at int64) (int, error) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	switch {
 	case s.gone:
 		return 0, io.ErrClosedPipe
-	case at < int64(len(s.head)):
-		return copy(p, s.head[at:]), nil
-	case at < s.size:
-		return s.tail.ReadAt(p[:min(int64(len(p)), s.size-at)], at-int64(len(s.head)))
+	case at < s.data.Len():
+		return s.data.ReadAt(p, at)
 	default:
 		return 0, s.err
 	}
 }
 
 // keep appends p, which the source returned with err.
-func (s *spool) keep(p []byte, err error) error {
+func (s *record) keep(p []byte, err error) error {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	if s.gone {
 		return io.ErrClosedPipe
 	}
+	s.data.Memory, s.data.Limit = inMemory, math.MaxInt64
+	if _, failed := s.data.Write(p); failed != nil {
+		err = failed
+	}
 	s.err = err
-	room := min(inMemory-len(s.head), len(p))
-	s.head = append(s.head, p[:room]...)
-	s.size += int64(room)
-	if p = p[room:]; len(p) == 0 {
-		return err
-	}
-	if s.tail == nil {
-		if s.tail, s.err = temporary(); s.err != nil {
-			return s.err
-		}
-	}
-	n, failed := s.tail.WriteAt(p, s.size-int64(len(s.head)))
-	s.size += int64(n)
-	if failed != nil {
-		s.err = failed
-		return failed
-	}
 	return err
 }
 
 // failed returns why the source could not be read to its end, or be kept.
-func (s *spool) failed() error {
+func (s *record) failed() error {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	if s.err == io.EOF { //nolint:errorlint // as Read has it
@@ -201,7 +186,7 @@ func (s *spool) failed() error {
 }
 
 // feed returns the standard input of one attempt that gets all of the source.
-func (s *spool) feed() (*feed, error) {
+func (s *record) feed() (*feed, error) {
 	r, w, err := os.Pipe()
 	if err != nil {
 		return nil, err
@@ -210,7 +195,7 @@ func (s *spool) feed() (*feed, error) {
 		_ = r.Close()
 		go func() {
 			// An attempt that reads no further is no error of ours.
-			_, _ = io.Copy(struct{ io.Writer }{w}, &cursor{spool: s})
+			_, _ = io.Copy(struct{ io.Writer }{w}, &cursor{record: s})
 			_ = w.Close()
 		}()
 	}
@@ -224,23 +209,21 @@ func (s *spool) feed() (*feed, error) {
 	return &feed{file: r, start: start, stop: stop}, nil
 }
 
-func (s *spool) close() {
+func (s *record) close() {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	s.gone = true
-	if s.tail != nil {
-		discard(s.tail)
-	}
+	_ = s.data.Close()
 }
 
-// A cursor reads a spool from its beginning.
+// A cursor reads a record from its beginning.
 type cursor struct {
-	spool *spool
-	at    int64
+	record *record
+	at     int64
 }
 
 func (c *cursor) Read(p []byte) (int, error) {
-	n, err := c.spool.readAt(p, c.at)
+	n, err := c.record.readAt(p, c.at)
 	c.at += int64(n)
 	return n, err
 }
@@ -253,7 +236,7 @@ type output struct{ file *os.File }
 // before.
 func (o *output) renew() (*os.File, error) {
 	o.drop()
-	f, err := temporary()
+	f, err := spool.Temporary()
 	if err != nil {
 		return nil, fmt.Errorf("keeping the output back: %w", err)
 	}
@@ -276,22 +259,7 @@ func (o *output) flush(w io.Writer) error {
 
 func (o *output) drop() {
 	if o.file != nil {
-		discard(o.file)
+		_ = spool.Discard(o.file)
 		o.file = nil
 	}
-}
-
-// temporary returns a file that nobody else can read. On systems where that is
-// possible it has no name, and so goes with the process however that ends.
-func temporary() (*os.File, error) {
-	f, err := os.CreateTemp("", "perdure-")
-	if err == nil {
-		_ = os.Remove(f.Name())
-	}
-	return f, err
-}
-
-func discard(f *os.File) {
-	_ = f.Close()
-	_ = os.Remove(f.Name())
 }

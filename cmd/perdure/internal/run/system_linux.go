@@ -21,15 +21,15 @@ func adopt() { _ = unix.Prctl(unix.PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0) }
 // is in the attempt's pipe is what the source begins with, and what has gone from it
 // was read. The flags of the source, which others share, are left alone.
 type lender struct {
-	source int    // the descriptor of the pipe
-	record *spool // of what attempts have read
-	taken  pipe   // what was taken from the source and is not recorded yet,
-	held   int    // in bytes
+	source int     // the descriptor of the pipe
+	record *record // of what attempts have read
+	taken  pipe    // what was taken from the source and is not recorded yet,
+	held   int     // in bytes
 	buffer []byte
 }
 
 // newLender returns a lender of what is in source; nil if it is no pipe.
-func newLender(source *os.File, record *spool) *lender {
+func newLender(source *os.File, record *record) *lender {
 	raw, err := source.SyscallConn()
 	if err != nil {
 		return nil

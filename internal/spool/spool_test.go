@@ -8,7 +8,7 @@ import (
 	"path/filepath"
 	"testing"
 
-	"github.com/seed-0f2c7998/perdure/httpretry/internal/spool"
+	"github.com/seed-0f2c7998/perdure/internal/spool"
 )
 
 func TestSpoolKeepsWhatFits(t *testing.T) {

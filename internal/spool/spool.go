@@ -50,15 +50,13 @@ func (s *Spool) open() error {
 	if s.file != nil {
 		return nil
 	}
-	file, err := os.CreateTemp("", "perdure-upload-*") // readable by its owner only
+	file, err := Temporary()
 	if err != nil {
 		return err
 	}
 	if _, err := file.Write(s.memory); err != nil {
-		return errors.Join(err, discard(file))
+		return errors.Join(err, Discard(file))
 	}
-	// Where the system lets an open file lose its name, nothing is left behind even if the process is killed.
-	_ = os.Remove(file.Name())
 	s.file, s.memory = file, nil
 	return nil
 }
@@ -79,10 +77,21 @@ func (s *Spool) Close() error {
 	if file == nil {
 		return nil
 	}
-	return discard(file)
+	return Discard(file)
 }
 
-func discard(file *os.File) error {
+// Temporary creates a file that only this user can read. Where the system lets an open file lose its name, nothing is left
+// behind even if the process is killed. Give the file to [Discard] in the end.
+func Temporary() (*os.File, error) {
+	file, err := os.CreateTemp("", "perdure-*")
+	if err == nil {
+		_ = os.Remove(file.Name())
+	}
+	return file, err
+}
+
+// Discard closes a file of [Temporary], and removes it where it still has its name.
+func Discard(file *os.File) error {
 	err := file.Close()
 	if gone := os.Remove(file.Name()); gone != nil && !os.IsNotExist(gone) {
 		err = errors.Join(err, gone)
