@@ -14,6 +14,7 @@ import (
 
 	"github.com/seed-0f2c7998/perdure/circuit"
 	"github.com/seed-0f2c7998/perdure/httpretry/internal/upload"
+	"github.com/seed-0f2c7998/perdure/internal/bound"
 	"github.com/seed-0f2c7998/perdure/retry"
 )
 
@@ -206,6 +207,11 @@ func received(base http.RoundTripper, req, asked *http.Request, res *http.Respon
 		return nil, err
 	case res == nil:
 		return nil, retry.Permanent(fmt.Errorf("httpretry: %T returned neither an answer nor an error", base))
+	case bound.HeaderSize(res.Header) > bound.Header:
+		if res.Body != nil {
+			res.Body.Close()
+		}
+		return nil, &LimitError{What: "response header", Limit: bound.Header}
 	case res.Request == req || res.Request == nil: // only http.Transport promises that there is one
 		res.Request = asked
 	}

@@ -6,6 +6,7 @@ import (
 	"net/http"
 
 	"github.com/seed-0f2c7998/perdure/httpretry/internal/unzip"
+	"github.com/seed-0f2c7998/perdure/internal/bound"
 	"github.com/seed-0f2c7998/perdure/retry"
 )
 
@@ -57,7 +58,7 @@ func (t *Transport) isQuick(req *http.Request) bool {
 
 // isPlain reports whether res is what most answers to req are.
 func isPlain(res *http.Response, req *http.Request) bool {
-	return res != nil && res.StatusCode == http.StatusOK && res.Body != nil && res.Request == req
+	return res != nil && res.StatusCode == http.StatusOK && res.Body != nil && res.Request == req && bound.HeaderSize(res.Header) <= bound.Header
 }
 
 // refuse returns err without any attempt.

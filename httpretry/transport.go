@@ -84,9 +84,10 @@ func NewTransport(base http.RoundTripper, o Options) *Transport {
 	return t
 }
 
-// Client returns a client that retries by p, with [http.DefaultTransport] below; a nil p is the zero Policy.
+// Client returns a client that retries by p, with [http.DefaultTransport] below; a nil p is the zero Policy. It follows
+// redirects by [CheckRedirect], which any other client of a Transport should have as well.
 func Client(p *retry.Policy) *http.Client {
-	return &http.Client{Transport: NewTransport(nil, Options{Policy: p})}
+	return &http.Client{Transport: NewTransport(nil, Options{Policy: p}), CheckRedirect: CheckRedirect}
 }
 
 // classifier returns the Classify that asks the user's and then ours.

@@ -104,7 +104,7 @@ func (l *link) adapt() error {
 func (l *link) client(name string) *http.Client {
 	p := l.policy
 	p.Name = cmp.Or(p.Name, name)
-	return &http.Client{Transport: httpretry.NewTransport(nil, httpretry.Options{
+	return &http.Client{CheckRedirect: httpretry.CheckRedirect, Transport: httpretry.NewTransport(nil, httpretry.Options{
 		Policy: &p, Breakers: &l.breakers, Registry: &l.registry,
 	})}
 }

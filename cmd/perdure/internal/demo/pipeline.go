@@ -34,7 +34,7 @@ func newPipeline(s *servers, l *ledger, t times, dir string) (*pipeline, error) 
 
 	fetch := quick(retry.APICall(), "fetch", l, t)
 	fetch.Breaker = newBreaker("station_api", l, t)
-	p.api = &http.Client{Transport: httpretry.NewTransport(nil, httpretry.Options{Policy: &fetch, OnResume: l.resumed})}
+	p.api = &http.Client{CheckRedirect: httpretry.CheckRedirect, Transport: httpretry.NewTransport(nil, httpretry.Options{Policy: &fetch, OnResume: l.resumed})}
 
 	cfg := aws.Config{
 		Region: "us-east-1", BaseEndpoint: aws.String(s.store.URL()),
