@@ -59,7 +59,11 @@ func (k *key) borrows() []string {
 // limit, and earns what it spends.
 func (k *key) borrowed(l loan) {
 	k.purse.fair, k.purse.left = l.Fair, l.Left
-	if !k.purse.ended {
-		k.ref.Load().Budget.Lend(l.Lent, l.Limit, k.purse.ceiling)
+	if b := &k.ref.Load().Budget; !k.purse.ended {
+		room := k.purse.ceiling - b.Balance() // no server that counts right lends more
+		if !b.Lent() {
+			room += cell.Token // which the cell gives back
+		}
+		b.Lend(min(l.Lent, max(room, 0)), l.Limit, k.purse.ceiling)
 	}
 }

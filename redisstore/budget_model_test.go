@@ -336,7 +336,7 @@ func TestPurseTwin(t *testing.T) {
 			i := u.IntN(2)
 			if u.IntN(10) == 0 {
 				twin.live[i], twin.limit[i] = false, 0
-				client.Do(t.Context(), client.B().Hset().Key(s.prefix).FieldValue().FieldValue("share."+string('a'+rune(i)), "0 0").Build())
+				client.Do(t.Context(), client.B().Hset().Key(s.prefix).FieldValue().FieldValue("format", format).FieldValue("share."+string('a'+rune(i)), "0 0").Build())
 			}
 			v := visit{u.Int64N(ceiling), 0, u.Int64N(ceiling), []int64{0, cell.Token}[u.IntN(2)], []string{"", "", "", "new", "ends"}[u.IntN(5)]}
 			v.may = v.holds + u.Int64N(ceiling)

@@ -29,6 +29,7 @@ type key struct {
 	ask     time.Duration  // length of the probe for which a lease is wanted, 0 for none
 	read    bool           // it is to be read
 	purse   purse          // its budget
+	foreign error          // set if its hash has another format: it is read, and nothing else
 	release bool           // its lease is to be given back, if it is not used
 	telling bool           // transitions of its own are on their way to the server
 }
@@ -79,7 +80,7 @@ func (s *Store) Grant(name string, lease time.Duration) bool {
 	defer s.mu.Unlock()
 	k := s.keys[name]
 	switch {
-	case k == nil, time.Since(k.contact) > s.stale:
+	case k == nil, k.foreign != nil, time.Since(k.contact) > s.stale:
 		return true
 	case k.obeying:
 		return false // the state in which it asks is about to change
@@ -148,13 +149,17 @@ func (s *Store) Held(name string, until time.Time) {
 
 // waits reports whether the server has to be told or asked something.
 func (k *key) waits() bool {
-	return k.read || k.release || k.hand != nil || k.own != nil || k.lost != nil || k.ask > 0 || !k.hold.IsZero() ||
-		k.purse.due(false)
+	return k.read || k.foreign == nil && (k.release || k.hand != nil || k.own != nil || k.lost != nil || k.ask > 0 || !k.hold.IsZero() ||
+		k.purse.due(false))
 }
 
 // calls takes what waits out of k, as calls of scripts in the order in which
 // they must be made. Any of them brings the present view.
 func (s *Store) calls(k *key, now time.Time) []call {
+	if k.foreign != nil {
+		k.read = false
+		return []call{{script: "read", key: k}}
+	}
 	list := s.untold(k, now)
 	m := &k.mirror
 	add := func(script string, job any, args ...string) {
@@ -200,7 +205,7 @@ func (s *Store) untold(k *key, now time.Time) (list []call) {
 		}
 	}
 	if k.hold.After(now) {
-		list = append(list, call{"hold", k, []string{ms(k.hold.Sub(now))}, k.hold})
+		list = append(list, call{"hold", k, []string{ms(min(k.hold.Sub(now), cell.MaxHold))}, k.hold})
 	}
 	return list
 }

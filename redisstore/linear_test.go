@@ -112,14 +112,14 @@ func (p *actor) act(ctx context.Context, a act) (s seen, err error) {
 	switch {
 	case a.script == "expire" || a.script == "ripen":
 		field := map[string]string{"expire": "lease.till", "ripen": "until"}[a.script]
-		return seen{}, p.client.Do(ctx, b.Hset().Key(name).FieldValue().FieldValue(field, "0").Build()).Error()
+		return seen{}, p.client.Do(ctx, b.Hset().Key(name).FieldValue().FieldValue("format", format).FieldValue(field, "0").Build()).Error()
 	case a.script == "lease" && p.racy:
 		s, err := read("read")
 		if err != nil || s.state != circuit.Open || !s.due || s.process != "" {
 			return s, err
 		}
 		s.gen, s.process = s.gen+1, p.process
-		return s, p.client.Do(ctx, b.Hset().Key(name).FieldValue().FieldValue("gen", number(s.gen)).
+		return s, p.client.Do(ctx, b.Hset().Key(name).FieldValue().FieldValue("format", format).FieldValue("gen", number(s.gen)).
 			FieldValue("lease.process", p.process).FieldValue("lease.node", p.node).
 			FieldValue("lease.till", strconv.FormatInt(time.Now().Add(time.Hour).UnixMilli(), 10)).Build()).Error()
 	}

@@ -1,18 +1,19 @@
 package redisstore
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
 	"log/slog"
 	"math/rand/v2"
+	"slices"
 	"strconv"
 	"strings"
 	"time"
 
 	"github.com/redis/rueidis"
 
-	"github.com/seed-0f2c7998/perdure/internal/redact"
 	"github.com/seed-0f2c7998/perdure/retry"
 )
 
@@ -92,7 +93,7 @@ func (s *Store) listen(ctx context.Context, client rueidis.Client, fail context.
 		func(m rueidis.PubSubMessage) { s.pushed(m.Message) })
 	if refused(err) { // by an access list; then it is only read, a little later
 		slog.Default().Warn("Changes of shared circuit breakers arrive late: the server lets us not subscribe",
-			"channel", s.channel(), "error", err)
+			"channel", s.channel(), "error", cleaned(err))
 		signal(subscribed)
 		return
 	}
@@ -113,7 +114,7 @@ func (s *Store) failed(err error) {
 	}
 	s.mu.Lock()
 	first := s.err == nil && (s.warned.IsZero() || time.Since(s.warned) > time.Minute)
-	why := strings.Join(s.server.InitAddress, ", ") + ": " + redact.String(err.Error())
+	why := strings.Join(s.server.InitAddress, ", ") + ": " + cleaned(err).Error()
 	failed := errors.New("redisstore: " + why)
 	s.err = failed
 	if first {
@@ -135,8 +136,9 @@ func (s *Store) mended() {
 
 // Look returns what the server knows of the breakers of those names, for a
 // person to see: it is no part of the fleet and changes nothing. Of a name that
-// the server does not know there is no Status. The error is about the Options,
-// the server, or ctx.
+// the server does not know there is no Status, nor of one whose hash has another
+// format: then there are both an error and what is known of the others. Else the
+// error is about the Options, the server, or ctx.
 func Look(ctx context.Context, o Options, names []string) (map[string]Status, error) {
 	o, server, err := o.filled()
 	if err != nil || len(names) == 0 {
@@ -163,42 +165,72 @@ func Look(ctx context.Context, o Options, names []string) (map[string]Status, er
 func look(ctx context.Context, server rueidis.ClientOption, prefix string, names []string) (map[string]Status, error) {
 	client, err := rueidis.NewClient(server)
 	if err != nil {
-		return nil, err
+		return nil, cleaned(err)
 	}
 	defer client.Close()
-	now, err := client.Do(ctx, client.B().Time().Build()).AsIntSlice()
-	if err != nil || len(now) == 0 {
+	now, err := clock(ctx, client)
+	if err != nil {
 		return nil, err
 	}
-	clock := time.UnixMilli(now[0]*1000 + now[1]/1000)
-	var commands []rueidis.Completed
-	for _, name := range names {
-		commands = append(commands, client.B().Hgetall().Key(prefix+name).Build())
-	}
+	var other error
 	seen := make(map[string]Status)
-	for i, answer := range client.DoMulti(ctx, commands...) {
-		hash, err := answer.AsStrMap()
-		if err != nil {
-			return nil, fmt.Errorf("%s: %w", names[i], err)
+	for some := range slices.Chunk(names, 100) { // hashes of a large fleet are large
+		var commands []rueidis.Completed
+		for _, name := range some {
+			commands = append(commands, client.B().Hgetall().Key(prefix+name).Build())
 		}
-		if hash["epoch"] != "" {
-			seen[names[i]] = status(hash, time.Until(clock))
+		for i, answer := range client.DoMulti(ctx, commands...) {
+			hash, err := answer.AsStrMap()
+			if len(hash) == 0 && err == nil {
+				continue
+			}
+			var st Status
+			if err == nil {
+				st, err = status(prefix+some[i], hash, now)
+			}
+			if e, ok := errors.AsType[*formatError](err); ok {
+				other = fmt.Errorf("redisstore: %w", e)
+			} else if err != nil {
+				return nil, fmt.Errorf("%s: %w", some[i], cleaned(err))
+			} else {
+				seen[some[i]] = st
+			}
 		}
 	}
-	return seen, nil
+	return seen, other
 }
 
-// status is what a hash says, whose instants are that much ahead of this
-// process's clock.
-func status(hash map[string]string, ahead time.Duration) Status {
-	at := func(field string) time.Time {
-		ms, _ := strconv.ParseInt(hash[field], 10, 64) // 0 if it is not there
-		return time.UnixMilli(ms).Add(-ahead)
+// clock returns the instant of the server's clock, in milliseconds.
+func clock(ctx context.Context, client rueidis.Client) (int64, error) {
+	now, err := client.Do(ctx, client.B().Time().Build()).AsIntSlice()
+	if err != nil {
+		return 0, cleaned(err)
 	}
-	v := view{until: at("until"), lease: at("lease.till")}
-	_ = v.state.UnmarshalText([]byte(hash["state"])) // closed if it is not there
-	if v.lease.After(time.Now()) {
-		v.process, v.node = hash["lease.process"], hash["lease.node"]
+	if len(now) != 2 || now[0] < 0 || now[0] > 1<<40 || now[1] < 0 || now[1] >= 1e6 {
+		return 0, bad("time", now, "seconds and microseconds")
 	}
-	return v.status()
+	return now[0]*1000 + now[1]/1000, nil
+}
+
+// status is what a hash says, at that instant of the server's clock.
+func status(key string, hash map[string]string, now int64) (Status, error) {
+	left := func(field string) int64 {
+		n, err := strconv.ParseInt(cmp.Or(hash[field], "0"), 10, 64)
+		if err != nil || n < 0 {
+			return -1 // which is not allowed
+		}
+		return max(n-now, 0)
+	}
+	r := reply{
+		Key: key, Format: hash["format"], Epoch: hash["epoch"], State: hash["state"],
+		Open: left("until"), Lease: left("lease.till"), Process: hash["lease.process"], Node: hash["lease.node"],
+	}
+	if r.Lease == 0 {
+		r.Process, r.Node = "", ""
+	}
+	v, err := r.view(time.Now())
+	if err != nil {
+		return Status{}, err
+	}
+	return v.status(), nil
 }

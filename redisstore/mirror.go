@@ -136,6 +136,12 @@ func (m *mirror) renews(now time.Time) bool {
 	return m.known && m.want && !m.used && m.view.state == circuit.Open && !m.view.until.After(now)
 }
 
+// needsLease reports whether a probe may be sent by who gets the lease, which is
+// not this process.
+func (m *mirror) needsLease(now time.Time) bool {
+	return m.known && m.view.state == circuit.Open && !m.view.until.After(now) && m.token == 0
+}
+
 // order returns what the local breaker must be told, if anything.
 func (m *mirror) order(now time.Time) (cell.Order, bool) {
 	v, o := &m.view, cell.Order{State: uint8(m.view.state), Until: m.view.until}

@@ -38,7 +38,7 @@ type Options struct {
 	// server without sharing fate takes another.
 	Prefix string
 	// Node is whose evidence this is: a node has one vote, however many
-	// processes. "" means the host's name.
+	// processes. "" means the host's name. It has at most 255 bytes, all printable.
 	Node string
 	// Quorum is how many nodes must have found a service failing before the
 	// breaker opens for the whole fleet, at most as many as are alive; 0 means
@@ -73,6 +73,8 @@ func (o Options) filled() (Options, rueidis.ClientOption, error) {
 		o.Node = name
 	}
 	switch {
+	case !isName(o.Node):
+		return o, none, setting.Bad("node", o.Node, wantName)
 	case o.Quorum < 1:
 		return o, none, setting.Bad("quorum", o.Quorum, "at least 1")
 	case o.Sync < 10*time.Millisecond:

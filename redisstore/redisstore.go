@@ -30,6 +30,7 @@ import (
 	"context"
 	"crypto/rand"
 	"errors"
+	"fmt"
 	"os"
 	"strconv"
 	"strings"
@@ -60,12 +61,13 @@ type Store struct {
 	cancel context.CancelFunc // ends the goroutines
 	done   chan struct{}      // closed when they have ended
 
-	mu     sync.Mutex
-	keys   map[string]*key
-	news   chan struct{} // closed, and made anew, when something has been learned or done
-	busy   bool          // calls are on their way
-	warned time.Time     // when it was last said that the server is away
-	err    error         // why it is away, nil: it is not
+	mu      sync.Mutex
+	keys    map[string]*key
+	news    chan struct{} // closed, and made anew, when something has been learned or done
+	busy    bool          // calls are on their way
+	warned  time.Time     // when it was last said that the server is away
+	formats bool          // it was said that a hash has another format
+	err     error         // why it is away, nil: it is not
 }
 
 // Open returns a Store. It does not wait for the server, so the error is about
@@ -102,7 +104,7 @@ func Open(o Options) (*Store, error) {
 func (s *Store) Ready(ctx context.Context) error {
 	known := func(k *key) bool {
 		_, due := k.due(time.Now())
-		return k.mirror.known && !k.telling && !k.obeying && !due
+		return (k.mirror.known || k.foreign != nil) && !k.telling && !k.obeying && !due
 	}
 	if err := s.await(ctx, func() bool { return s.all(known) }); err != nil {
 		return err
@@ -110,7 +112,7 @@ func (s *Store) Ready(ctx context.Context) error {
 	asked := false
 	s.mu.Lock()
 	for _, k := range s.keys {
-		if m := &k.mirror; m.view.state == circuit.Open && !m.view.until.After(time.Now()) && m.token == 0 {
+		if m := &k.mirror; m.needsLease(time.Now()) {
 			m.want, k.ask, asked = true, s.sync, true
 			s.wake()
 		}
@@ -179,11 +181,18 @@ func (v *view) status() Status {
 	return st
 }
 
-// Err returns why breakers are not shared at present, or nil if they are.
+// Err returns why breakers, or one of them, are not shared at present, or nil if
+// they are.
 func (s *Store) Err() error {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	return s.err
+	err := s.err
+	for _, k := range s.keys {
+		if err == nil && k.foreign != nil {
+			err = fmt.Errorf("redisstore: %w", k.foreign)
+		}
+	}
+	return err
 }
 
 // Close tells the server what it has not been told yet, gives back a lease

@@ -18,6 +18,11 @@ import (
 //go:embed lua/*.lua
 var lua embed.FS
 
+// format names the fields of the hashes, what is in them, and what is published.
+// A process leaves a hash of another format alone. Raise it with any change of
+// these; TestFormat tells.
+const format = "1"
+
 // A script is one of the scripts in lua, named as its file.
 type script struct{ body, sha string }
 
@@ -28,7 +33,7 @@ var scripts = load("read", "trip", "lease", "settle", "release", "hand", "hold",
 
 func load(names ...string) map[string]script {
 	all := make(map[string]script)
-	prelude := text("prelude")
+	prelude := "local format = '" + format + "'\n" + text("prelude")
 	for _, name := range names {
 		body := prelude + text(name)
 		sum := sha1.Sum([]byte(body)) //nolint:gosec // the server names scripts by it
@@ -71,20 +76,21 @@ func ms(d time.Duration) string {
 
 // A reply is what the scripts answer and publish.
 type reply struct {
-	Key     string        `json:"key"`
-	Epoch   string        `json:"epoch"`
-	Gen     int64         `json:"gen"`
-	State   circuit.State `json:"state"`
-	Hand    bool          `json:"hand"`
-	Open    int64         `json:"open"`   // milliseconds
-	Reason  string        `json:"reason"` //
-	Process string        `json:"process"`
-	Node    string        `json:"node"`
-	Lease   int64         `json:"lease"` // milliseconds
-	Hold    int64         `json:"hold"`  // milliseconds
-	Held    string        `json:"held"`
-	Handed  string        `json:"handed"`
-	Ago     int64         `json:"ago"` // milliseconds since that
+	Key     string `json:"key"`
+	Format  string `json:"format"`
+	Epoch   string `json:"epoch"`
+	Gen     int64  `json:"gen"`
+	State   string `json:"state"`
+	Hand    bool   `json:"hand"`
+	Open    int64  `json:"open"`   // milliseconds
+	Reason  string `json:"reason"` //
+	Process string `json:"process"`
+	Node    string `json:"node"`
+	Lease   int64  `json:"lease"` // milliseconds
+	Hold    int64  `json:"hold"`  // milliseconds
+	Held    string `json:"held"`
+	Handed  string `json:"handed"`
+	Ago     int64  `json:"ago"` // milliseconds since that
 
 	loan
 }
@@ -98,25 +104,42 @@ type loan struct {
 	Left  int64 `json:"left"`  // what is not lent to anybody
 }
 
-// parse reads an answer. Times that remain are counted from now, so nothing
-// ends early; but the lease of the process itself from when it was asked for,
-// so that it ends here no later than at the server.
+// parse reads a response of the server: one that a script has returned, or one
+// that was published, which has no instant at which it was sent for.
 func (s *Store) parse(text string, sent, now time.Time) (reply, view, error) {
 	var r reply
-	if err := json.Unmarshal([]byte(text), &r); err != nil {
-		return r, view{}, fmt.Errorf("an answer of the store that is none: %w", err)
+	if len(text) > maxReply {
+		return r, view{}, fmt.Errorf("invalid response: %d bytes, at most %d are allowed", len(text), maxReply)
 	}
-	after := func(t time.Time, n int64) time.Time { return t.Add(time.Duration(n) * time.Millisecond) }
+	if err := json.Unmarshal([]byte(text), &r); err != nil {
+		return r, view{}, fmt.Errorf("invalid response: %w", err)
+	}
+	v, err := r.view(now)
+	if r.Process == s.process && !sent.IsZero() {
+		v.lease = sent.Add(time.Duration(r.Lease) * time.Millisecond) // it ends here no later than at the server
+	}
+	return r, v, err
+}
+
+// view returns what r says, or why it is not believed. Remaining times are counted
+// from now, so nothing ends early.
+func (r *reply) view(now time.Time) (view, error) {
+	var state circuit.State
+	err := r.check()
+	if err == nil && state.UnmarshalText([]byte(r.State)) != nil || state == circuit.HalfOpen {
+		err = bad("state", r.State, "closed, open or isolated")
+	}
+	if err != nil {
+		return view{}, err
+	}
+	after := func(n int64) time.Time { return now.Add(time.Duration(n) * time.Millisecond) }
 	v := view{
-		epoch: r.Epoch, gen: r.Gen, state: r.State, byHand: r.Hand, reason: r.Reason,
-		until: after(now, r.Open), process: r.Process, node: r.Node,
-		lease: after(now, r.Lease), hold: after(now, r.Hold), held: r.Held, handed: r.Handed,
+		epoch: r.Epoch, gen: r.Gen, state: state, byHand: r.Hand, reason: r.Reason,
+		until: after(r.Open), process: r.Process, node: r.Node,
+		lease: after(r.Lease), hold: after(r.Hold), held: r.Held, handed: r.Handed,
 	}
 	if r.Handed != "" {
-		v.hand = after(now, -r.Ago)
+		v.hand = after(-r.Ago)
 	}
-	if r.Process == s.process && !sent.IsZero() {
-		v.lease = after(sent, r.Lease)
-	}
-	return r, v, nil
+	return v, nil
 }

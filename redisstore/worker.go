@@ -3,7 +3,10 @@ package redisstore
 import (
 	"context"
 	"errors"
+	"fmt"
+	"log/slog"
 	"math/rand/v2"
+	"strconv"
 	"strings"
 	"time"
 
@@ -81,6 +84,12 @@ func (s *Store) answers(calls []call, answers []rueidis.RedisResult, sent time.T
 		text, err := answers[i].ToString()
 		if err == nil {
 			err = s.answer(c, text, sent)
+		}
+		if e, ok := errors.AsType[*formatError](err); ok {
+			c.key.again(c)
+			s.leave(c.key, e)
+			answered++
+			continue
 		}
 		if err != nil {
 			c.key.again(c)
@@ -170,8 +179,15 @@ func (s *Store) send(ctx context.Context, client rueidis.Client, calls []call, w
 // held.
 func (s *Store) answer(c call, text string, sent time.Time) error {
 	r, v, err := s.parse(text, sent, time.Now())
+	if want := s.prefix + c.key.name; r.Key != "" && r.Key != want {
+		return bad("key", r.Key, strconv.Quote(want))
+	}
 	if err != nil {
 		return err
+	}
+	if c.key.foreign != nil {
+		c.key.foreign = nil
+		s.wake() // there may be something to tell
 	}
 	if c.script == "budget" {
 		c.key.borrowed(r.loan)
@@ -181,16 +197,28 @@ func (s *Store) answer(c call, text string, sent time.Time) error {
 	return nil
 }
 
+// leave has k work alone, since its hash has another format, and warns the first
+// time that a hash does. s.mu is held.
+func (s *Store) leave(k *key, e *formatError) {
+	if !s.formats {
+		s.formats = true
+		slog.Default().Warn(fmt.Sprintf("Circuit breaker %q is not shared with the fleet: %v; hashes of other formats are left alone", k.name, e), "error", e)
+	}
+	k.foreign, k.read = e, false
+	k.mirror.known, k.mirror.token = false, 0
+}
+
 // pushed learns from what has been published.
 func (s *Store) pushed(text string) {
 	now := time.Now()
 	r, v, err := s.parse(text, time.Time{}, now)
-	if err != nil || len(r.Key) < len(s.prefix) {
+	name, ours := strings.CutPrefix(r.Key, s.prefix)
+	if err != nil || !ours {
 		return // from somebody else; what matters is also read
 	}
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	if k := s.keys[r.Key[len(s.prefix):]]; k != nil {
+	if k := s.keys[name]; k != nil && k.foreign == nil {
 		s.learn(k, v, time.Time{}, nil)
 		signal(s.orders)
 	}

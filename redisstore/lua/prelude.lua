@@ -8,7 +8,7 @@
 --   5 channel  where changes are published
 -- and those of its own from the sixth on. It answers with view().
 --
--- Fields of the hash: epoch, gen (grows with each change of state and each
+-- Fields of the hash: format (a hash that has another one is left alone), epoch, gen (grows with each change of state and each
 -- lease that goes to another process), state, since, until (of open: when the
 -- first probe may go), reason, hand (1 if the state was set by hand), hand.at
 -- (when one last was), hold (the not-before instant), lease.process, lease.node, lease.since, lease.till,
@@ -26,6 +26,10 @@ local now = time[1] * 1000 + math.floor(time[2] / 1000)
 local h = {}
 local raw = redis.call('HGETALL', key)
 for i = 1, #raw, 2 do h[raw[i]] = raw[i + 1] end
+
+if next(h) and h.format ~= format then
+  return cjson.encode({key = key, format = h.format or ''})
+end
 
 local function num(field) return tonumber(h[field]) or 0 end
 
@@ -98,7 +102,7 @@ end
 
 local function view(more)
   local v = {
-    key = key, epoch = h.epoch, gen = num('gen'), state = h.state, hand = h.hand == '1',
+    key = key, format = format, epoch = h.epoch, gen = num('gen'), state = h.state, hand = h.hand == '1',
     open = math.max(num('until') - now, 0), reason = h.reason,
     process = leased() and h['lease.process'] or '', node = leased() and h['lease.node'] or '',
     lease = math.max(num('lease.till') - now, 0),
@@ -114,6 +118,7 @@ end
 local function publish() redis.pcall('PUBLISH', channel, view()) end
 
 if not h.epoch then
+  put('format', format)
   put('epoch', ARGV[4])
   put('gen', 0)
   put('state', 'closed')

@@ -172,11 +172,8 @@ func (s *Snapshot) QueryFleet(ctx context.Context, text string) error {
 	ctx, cancel := context.WithTimeout(ctx, patience)
 	defer cancel()
 	seen, err := redisstore.Look(ctx, redisstore.Options{URL: text}, s.Keys)
-	if err != nil {
-		return ofStore(err)
-	}
-	s.fleet = seen
-	return nil
+	s.fleet = seen // also with an error about some of the keys
+	return ofStore(err)
 }
 
 // ofStore is err with the name that the setting has here, if it is about one.

@@ -1,0 +1,112 @@
+package redisstore
+
+import (
+	"errors"
+	"fmt"
+	"strings"
+	"time"
+	"unicode"
+	"unicode/utf8"
+
+	"github.com/seed-0f2c7998/perdure/internal/cell"
+	"github.com/seed-0f2c7998/perdure/internal/redact"
+	"github.com/seed-0f2c7998/perdure/internal/setting"
+)
+
+// What may be in a response. A server may hold anything, and who can write to it
+// is not known.
+const (
+	maxReply = 64 << 10                   // bytes
+	maxGen   = 1 << 53                    // the scripts count in doubles
+	maxOpen  = 31 * 24 * time.Hour        // longer than any open time or lease
+	maxAgo   = 100 * 365 * 24 * time.Hour // since an override
+	maxName  = 255                        // bytes of the name of a node or process
+	maxDigit = 20                         // of an instant or a reason
+)
+
+// A formatError reports a hash of another format. Its breaker is not shared.
+type formatError struct{ key, format string }
+
+// Error names the hash and both formats.
+func (e *formatError) Error() string {
+	return fmt.Sprintf("hash %q has format %.20q, and this release uses %q", e.key, e.format, format)
+}
+
+// check returns why r is not believed, or nil.
+func (r *reply) check() error {
+	if r.Key == "" {
+		return bad("key", r.Key, "the name of a hash")
+	}
+	if r.Format != format {
+		return &formatError{r.Key, r.Format}
+	}
+	ago := int64(0)
+	if r.Handed != "" {
+		ago = max(r.Ago, -r.Ago)
+	}
+	for _, n := range []struct {
+		field       string
+		value, most int64
+	}{
+		{"gen", r.Gen, maxGen},
+		{"open", r.Open, maxOpen.Milliseconds()},
+		{"lease", r.Lease, maxOpen.Milliseconds()},
+		{"hold", r.Hold, cell.MaxHold.Milliseconds() + 1},
+		{"ago", ago, maxAgo.Milliseconds()},
+		{"lent", r.Lent, cell.MaxCeiling},
+		{"limit", r.Limit, cell.MaxCeiling},
+		{"fair", r.Fair, cell.MaxCeiling},
+		{"left", r.Left, cell.MaxCeiling},
+	} {
+		if n.value < 0 || n.value > n.most {
+			return bad(n.field, n.value, fmt.Sprintf("0 to %d", n.most))
+		}
+	}
+	for _, s := range []struct{ field, value string }{{"epoch", r.Epoch}, {"process", r.Process}, {"node", r.Node}} {
+		if !isName(s.value) || s.field == "epoch" && s.value == "" {
+			return bad(s.field, s.value, wantName)
+		}
+	}
+	for _, s := range []struct{ field, value string }{{"held", r.Held}, {"handed", r.Handed}, {"reason", r.Reason}} {
+		if len(s.value) > maxDigit || strings.Trim(s.value, "0123456789") != "" {
+			return bad(s.field, s.value, fmt.Sprintf("at most %d digits", maxDigit))
+		}
+	}
+	return nil
+}
+
+const wantName = "at most 255 bytes of printable text"
+
+// isName reports whether s may be the name of a node or process.
+func isName(s string) bool { return len(s) <= maxName && s == printable(s) }
+
+// bad is an error about a field of a response.
+func bad(field string, value any, want string) error {
+	if s, ok := value.(string); ok && len(s) > 40 {
+		value = s[:40] + "..."
+	}
+	return errors.New("invalid response: " + setting.Bad(field, value, want).Error()) // it is no setting
+}
+
+// printable returns s with a mark in the place of what is not printable, which
+// would forge a line of a log or steer a terminal.
+func printable(s string) string {
+	return strings.Map(func(r rune) rune {
+		if unicode.IsPrint(r) {
+			return r
+		}
+		return utf8.RuneError
+	}, s)
+}
+
+// cleaned returns err with a text that may be shown: it may be the server's.
+func cleaned(err error) error {
+	if err == nil {
+		return nil
+	}
+	text := redact.String(printable(err.Error()))
+	if text == err.Error() {
+		return err
+	}
+	return errors.New(text)
+}
