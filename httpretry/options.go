@@ -8,7 +8,6 @@ import (
 	"time"
 
 	"github.com/seed-0f2c7998/perdure/circuit"
-	"github.com/seed-0f2c7998/perdure/httpretry/internal/digest"
 	"github.com/seed-0f2c7998/perdure/httpretry/internal/hedge"
 	"github.com/seed-0f2c7998/perdure/internal/setting"
 	"github.com/seed-0f2c7998/perdure/retry"
@@ -78,9 +77,6 @@ type Options struct {
 	// OnResume is called before a broken body is resumed, on the goroutine that reads it; nil: logs to slog.Default().
 	OnResume func(Resumption)
 }
-
-// A DigestError is a body that is not the one which a header of its answer tells of.
-type DigestError = digest.Error
 
 // Validate returns a [*retry.ConfigError] that names a field, its value and what is allowed, or nil.
 func (o *Options) Validate() error {

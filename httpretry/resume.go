@@ -2,6 +2,7 @@ package httpretry
 
 import (
 	"context"
+	"encoding/base64"
 	"errors"
 	"fmt"
 	"io"
@@ -9,6 +10,7 @@ import (
 	"net/http"
 	"time"
 
+	"github.com/seed-0f2c7998/perdure/internal/checksum"
 	"github.com/seed-0f2c7998/perdure/internal/redact"
 	"github.com/seed-0f2c7998/perdure/internal/stall"
 	"github.com/seed-0f2c7998/perdure/retry"
@@ -29,6 +31,22 @@ func (e *BodyError) Error() string {
 
 // Unwrap returns Stop and Break.
 func (e *BodyError) Unwrap() []error { return []error{e.Stop, e.Break} }
+
+// A DigestError is a body that has another digest than a header of its response says.
+type DigestError struct {
+	Header    string // such as Repr-Digest
+	Algorithm string // such as sha-256
+	Want, Got []byte
+}
+
+// Error tells header, algorithm and both digests, in base 64 as the headers have them.
+func (e *DigestError) Error() string {
+	return fmt.Sprintf("the body is corrupt: its %s is %s, but %s says %s", e.Algorithm,
+		base64.StdEncoding.EncodeToString(e.Got), e.Header, base64.StdEncoding.EncodeToString(e.Want))
+}
+
+// Unwrap returns what package download has as its ErrChecksum.
+func (e *DigestError) Unwrap() error { return checksum.ErrMismatch }
 
 // A Resumption is a body that broke and is about to be resumed.
 type Resumption struct {

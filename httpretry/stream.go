@@ -1,6 +1,7 @@
 package httpretry
 
 import (
+	"bytes"
 	"context"
 	"errors"
 	"io"
@@ -151,8 +152,8 @@ func (s *stream) complete(err error) bool {
 // end ends the stream with io.EOF, or with what is wrong with the whole.
 func (s *stream) end() error {
 	if s.check != nil {
-		if err := s.check.Verify(); err != nil {
-			return s.fail(err)
+		if got := s.check.Sum(nil); !bytes.Equal(got, s.check.Want) {
+			return s.fail(&DigestError{Header: s.check.Header, Algorithm: s.check.Algorithm, Want: s.check.Want, Got: got})
 		}
 	}
 	s.err = io.EOF

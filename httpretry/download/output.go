@@ -1,10 +1,12 @@
 package download
 
 import (
+	"bytes"
 	"errors"
 	"io"
 	"sync"
 
+	"github.com/seed-0f2c7998/perdure/httpretry"
 	"github.com/seed-0f2c7998/perdure/httpretry/internal/digest"
 )
 
@@ -75,5 +77,8 @@ func (o *output) verify() error {
 	if _, err := io.Copy(check, io.NewSectionReader(written, 0, o.state.Size)); err != nil {
 		return err
 	}
-	return check.Verify()
+	if got := check.Sum(nil); !bytes.Equal(got, check.Want) {
+		return &httpretry.DigestError{Header: check.Header, Algorithm: check.Algorithm, Want: check.Want, Got: got}
+	}
+	return nil
 }

@@ -3,10 +3,8 @@
 package digest
 
 import (
-	"bytes"
 	"context"
 	"encoding/base64"
-	"fmt"
 	"hash"
 	"net/http"
 	"strings"
@@ -18,31 +16,9 @@ import (
 type Check struct {
 	hash.Hash
 
-	offer offer
-}
-
-// An Error is a body that is not the one which its header tells of.
-type Error struct {
-	Header    string // such as Repr-Digest
+	Header    string // that offers the digest, such as Repr-Digest
 	Algorithm string // such as sha-256
-	Want, Got []byte
-}
-
-// Error tells header, algorithm and both digests, in base 64 as the headers have them.
-func (e *Error) Error() string {
-	return fmt.Sprintf("the body is corrupt: its %s is %s, but %s says %s", e.Algorithm,
-		base64.StdEncoding.EncodeToString(e.Got), e.Header, base64.StdEncoding.EncodeToString(e.Want))
-}
-
-// Unwrap returns [checksum.ErrMismatch].
-func (e *Error) Unwrap() error { return checksum.ErrMismatch }
-
-// Verify returns an *Error if what was written is not what the header tells of.
-func (c *Check) Verify() error {
-	if got := c.Sum(nil); !bytes.Equal(got, c.offer.sum.Value) {
-		return &Error{Header: c.offer.header, Algorithm: c.offer.algorithm.name, Want: c.offer.sum.Value, Got: got}
-	}
-	return nil
+	Want      []byte
 }
 
 // An algorithm is one that headers may use.
@@ -81,7 +57,7 @@ func For(h http.Header, whole bool) *Check {
 	if o.sum.IsZero() {
 		return nil
 	}
-	return &Check{Hash: o.sum.New(), offer: o}
+	return &Check{Hash: o.sum.New(), Header: o.header, Algorithm: o.algorithm.name, Want: o.sum.Value}
 }
 
 // OfWhole returns the checksum of the whole representation, which For would check, or the zero Sum. part says that the
