@@ -6,6 +6,7 @@ package main
 import (
 	"cmp"
 	"context"
+	"errors"
 	"fmt"
 	"io"
 	"log/slog"
@@ -23,7 +24,6 @@ import (
 	"github.com/seed-0f2c7998/perdure/cmd/perdure/internal/help"
 	"github.com/seed-0f2c7998/perdure/cmd/perdure/internal/policy"
 	"github.com/seed-0f2c7998/perdure/cmd/perdure/internal/report"
-	"github.com/seed-0f2c7998/perdure/internal/redact"
 	"github.com/seed-0f2c7998/perdure/internal/setting"
 )
 
@@ -60,7 +60,7 @@ func (a *app) main(ctx context.Context, args []string) int {
 	}()
 	ran, err := root.ExecuteContextC(ctx)
 	if err != nil && a.command == nil && ran != nil {
-		err = exit.UsageError(fmt.Errorf("%w\nsee: %s --help", err, ran.CommandPath()))
+		err = exit.UsageError(errors.Join(err, errors.New("see: "+ran.CommandPath()+" --help")))
 		a.json = a.json || wantsJSON(args) // it may stand behind what is wrong
 		switch ran.Name() {
 		case "run":
@@ -88,11 +88,11 @@ func wantsJSON(args []string) bool {
 // command ends, if Dagster has started it. Data goes to those files: if one is
 // standard output, no message does.
 func (a *app) report(ctx context.Context, data ...string) {
-	messages := io.Writer(a.stdout)
+	messages := report.ForJSON(a.stdout)
 	if slices.ContainsFunc(data, a.isOutput) {
 		messages = dagster.Occupied{}
 	}
-	s, err := dagster.Open(ctx, a.environ, messages, a.stderr)
+	s, err := dagster.Open(ctx, a.environ, messages, report.ForJSON(a.stderr))
 	if err != nil {
 		a.log.Warn("Dagster is told nothing: "+strings.TrimPrefix(err.Error(), "pipes: "), "event", "warning")
 	}
@@ -111,7 +111,7 @@ func isFile(name string, open *os.File) bool {
 
 // tell writes an error that nobody has written yet.
 func (a *app) tell(err error) {
-	text := report.Plain(redact.String(err.Error()))
+	text := report.Error(err)
 	if text == "" {
 		return
 	}
@@ -144,7 +144,7 @@ func (a *app) root() *cobra.Command {
 	root.SetUsageFunc(help.Usage)
 	root.SetFlagErrorFunc(help.FlagError)
 	root.PersistentFlags().BoolVar(&a.json, "json", false, "write events, and results, as JSON, one object a line")
-	root.PersistentFlags().StringVar(&a.level, "log-level", "", "least `level` to log: debug, info, warn or error (info)")
+	root.PersistentFlags().StringVar(&a.level, "log-level", "", "minimum log `level`: debug, info, warn or error (info)")
 	root.PersistentFlags().BoolP("help", "h", false, "show this help")
 	root.Flags().Bool("version", false, "print the version")
 	for _, flags := range []*pflag.FlagSet{root.PersistentFlags(), root.Flags()} {

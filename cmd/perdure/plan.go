@@ -14,7 +14,6 @@ import (
 	"github.com/seed-0f2c7998/perdure/cmd/perdure/internal/plan"
 	"github.com/seed-0f2c7998/perdure/cmd/perdure/internal/policy"
 	"github.com/seed-0f2c7998/perdure/cmd/perdure/internal/report"
-	"github.com/seed-0f2c7998/perdure/internal/redact"
 	"github.com/seed-0f2c7998/perdure/internal/setting"
 )
 
@@ -56,7 +55,7 @@ func (a *app) plan(f *planFlags) error {
 	if err != nil {
 		return err
 	}
-	s.Policy.Name = report.Plain(redact.String(cmp.Or(s.Policy.Name, s.Preset)))
+	s.Policy.Name = report.Line(cmp.Or(s.Policy.Name, s.Preset))
 	p := plan.Make(s.Policy, s.Breaker.Budget, cmp.Or(f.failureRate, 0.3))
 	switch {
 	case f.svg == "-" && a.json:
@@ -69,7 +68,7 @@ func (a *app) plan(f *planFlags) error {
 		}
 	}
 	if a.json {
-		return p.JSON(a.stdout, s.Breaker)
+		return p.JSON(report.ForJSON(a.stdout), s.Breaker)
 	}
 	return p.Table(a.stdout)
 }

@@ -17,6 +17,7 @@ import (
 	"github.com/seed-0f2c7998/perdure/cmd/perdure/internal/help"
 	"github.com/seed-0f2c7998/perdure/cmd/perdure/internal/patience"
 	"github.com/seed-0f2c7998/perdure/cmd/perdure/internal/policy"
+	"github.com/seed-0f2c7998/perdure/cmd/perdure/internal/report"
 	"github.com/seed-0f2c7998/perdure/cmd/perdure/internal/state"
 	"github.com/seed-0f2c7998/perdure/internal/setting"
 )
@@ -64,7 +65,7 @@ func (a *app) status(ctx context.Context, store string, warn func(error)) error 
 		warn(err)
 	}
 	if a.json {
-		return snapshot.WriteJSON(a.stdout)
+		return snapshot.WriteJSON(report.ForJSON(a.stdout))
 	}
 	return snapshot.WriteTable(a.stdout)
 }
@@ -174,6 +175,7 @@ func (a *app) completeKeys(_ *cobra.Command, args []string, begun string) ([]str
 	for _, key := range snapshot.Keys {
 		name, operation := strings.CutPrefix(key, state.Of(""))
 		switch {
+		case report.Line(key) != key: // it can't be typed, and would be two
 		case strings.HasPrefix(key, begun):
 			keys = append(keys, key)
 		case operation && strings.HasPrefix(name, begun):

@@ -14,6 +14,7 @@ import (
 	"github.com/seed-0f2c7998/perdure/cmd/perdure/internal/exit"
 	"github.com/seed-0f2c7998/perdure/cmd/perdure/internal/place"
 	"github.com/seed-0f2c7998/perdure/cmd/perdure/internal/policy"
+	"github.com/seed-0f2c7998/perdure/cmd/perdure/internal/report"
 	"github.com/seed-0f2c7998/perdure/cmd/perdure/internal/tree"
 	"github.com/seed-0f2c7998/perdure/internal/setting"
 )
@@ -93,7 +94,7 @@ func (a *app) copyTree(c *cobra.Command, f *policy.Flags, flags *copyFlags, link
 		return err
 	}
 	if manifest != nil {
-		job.Manifest = manifest
+		job.Manifest = report.ForJSON(manifest)
 	}
 	if flags.manifest != "-" {
 		job.Reserved = flags.manifest

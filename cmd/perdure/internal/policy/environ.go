@@ -43,7 +43,7 @@ func fromEnviron(environ []string) (set []entry, config entry, warnings []string
 	return set, config, warnings, nil
 }
 
-// unknown says that a variable means nothing, without its value: that may be
+// unknown returns the warning about a variable, without its value: that may be
 // another program's secret.
 func unknown(name string) string {
 	names := others()
@@ -51,9 +51,9 @@ func unknown(name string) string {
 		names = append(names, p.Variable())
 	}
 	if s := nearest(name, names); s != "" {
-		return "environment: " + name + " means nothing here; did you mean " + s + "?"
+		return "unknown environment variable " + name + " (ignored): did you mean " + s + "?"
 	}
-	return "environment: " + name + " means nothing here"
+	return "unknown environment variable " + name + " (ignored)"
 }
 
 // nearest compares names without the prefix, which all of them have.

@@ -199,7 +199,16 @@ func (f *file) unknown(path string, at *token.Token, names []string) error {
 
 // fail returns an error about the place of a token.
 func (f *file) fail(at *token.Token, format string, args ...any) error {
-	return fmt.Errorf("%s: "+format+"\n%s", append(append([]any{f.place(at)}, args...), f.excerpt(at))...)
+	return below(fmt.Errorf("%s: "+format, append([]any{f.place(at)}, args...)...), f.excerpt(at))
+}
+
+// below returns err with lines below it.
+func below(err error, lines string) error {
+	all := []error{err}
+	for line := range strings.SplitSeq(lines, "\n") {
+		all = append(all, errors.New(line))
+	}
+	return errors.Join(all...)
 }
 
 func (f *file) place(at *token.Token) string {

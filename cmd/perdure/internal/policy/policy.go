@@ -11,7 +11,6 @@ import (
 	"cmp"
 	"encoding/json"
 	"errors"
-	"fmt"
 	"slices"
 	"strings"
 
@@ -124,7 +123,7 @@ func (e entry) refuse(err error) error {
 		err = &setting.Error{Field: e.source, Value: bad.Value, Want: bad.Want}
 	}
 	if e.excerpt != "" {
-		return fmt.Errorf("%w\n%s", err, e.excerpt)
+		return below(err, e.excerpt)
 	}
 	return err
 }

@@ -5,7 +5,6 @@ import (
 	"fmt"
 	"io"
 	"log/slog"
-	"strings"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -39,7 +38,7 @@ type Meter struct {
 
 // New returns a Meter for what has that name, which logs by log.
 func New(name string, log *slog.Logger) *Meter {
-	return &Meter{Log: log, name: strings.ReplaceAll(report.Plain(redact.String(name)), "\n", " "), told: time.Now()}
+	return &Meter{Log: log, name: report.Line(name), told: time.Now()}
 }
 
 // Draw has the meter draw a bar on the terminal, above which log's lines go.

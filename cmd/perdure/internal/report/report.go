@@ -11,7 +11,6 @@ import (
 	"strings"
 	"sync"
 	"time"
-	"unicode"
 
 	"github.com/seed-0f2c7998/perdure/internal/redact"
 )
@@ -20,7 +19,7 @@ import (
 // message and the record's own. A duration is a number of seconds, as in a
 // policy.
 func JSON(w io.Writer, level slog.Level) slog.Handler {
-	return slog.NewJSONHandler(w, &slog.HandlerOptions{
+	return slog.NewJSONHandler(ForJSON(w), &slog.HandlerOptions{
 		Level: level,
 		ReplaceAttr: func(groups []string, a slog.Attr) slog.Attr {
 			if len(groups) == 0 && a.Key == slog.MessageKey {
@@ -38,25 +37,6 @@ func JSON(w io.Writer, level slog.Level) slog.Handler {
 			return a
 		},
 	})
-}
-
-// Plain returns text in which what could drive a terminal is written out, as
-// \x1b: names of files and what servers say may hold anything. Line feeds and tabs
-// stay.
-func Plain(text string) string {
-	plain := func(r rune) bool { return !unicode.IsControl(r) || r == '\n' || r == '\t' }
-	if !strings.ContainsFunc(text, func(r rune) bool { return !plain(r) }) {
-		return text
-	}
-	var b strings.Builder
-	for _, r := range text {
-		if plain(r) {
-			b.WriteRune(r)
-		} else {
-			b.WriteString(strings.Trim(strconv.QuoteRune(r), "'"))
-		}
-	}
-	return b.String()
 }
 
 // Lines returns a handler that writes the level and the message:
@@ -86,7 +66,7 @@ func (h *lines) Handle(_ context.Context, r slog.Record) error {
 		}
 		r.Attrs(func(a slog.Attr) bool { writeAttr(&b, a); return true })
 	}
-	line := strings.ReplaceAll(Plain(redact.String(b.String())), "\n", " ") + "\n"
+	line := Line(b.String()) + "\n"
 	h.mu.Lock()
 	defer h.mu.Unlock()
 	_, err := io.WriteString(h.w, line)

@@ -6,13 +6,11 @@ import (
 	"encoding/json"
 	"fmt"
 	"io"
-	"strconv"
-	"strings"
 	"text/tabwriter"
 	"time"
-	"unicode"
 
 	"github.com/seed-0f2c7998/perdure/circuit"
+	"github.com/seed-0f2c7998/perdure/cmd/perdure/internal/report"
 	"github.com/seed-0f2c7998/perdure/hoststore"
 )
 
@@ -21,15 +19,15 @@ func (s *Snapshot) WriteTable(w io.Writer) error {
 	var b bytes.Buffer
 	switch {
 	case !s.Exists():
-		fmt.Fprintf(&b, "No circuit breakers yet: %s does not exist.\n", s.Path)
+		fmt.Fprintf(&b, "No circuit breakers yet: %s does not exist.\n", report.Line(s.Path))
 	case len(s.Keys) == 0:
-		fmt.Fprintf(&b, "No circuit breakers yet: %s is empty.\n", s.Path)
+		fmt.Fprintf(&b, "No circuit breakers yet: %s is empty.\n", report.Line(s.Path))
 	default:
 		s.writeRows(&b)
 	}
 	for _, o := range s.Others {
 		fmt.Fprintf(&b, "Another version of perdure keeps its own circuit breakers in %s (format version %d), which this one does not share: it has %s (version %d).\n",
-			o.Path, o.Version, s.Path, hoststore.Version)
+			report.Line(o.Path), o.Version, report.Line(s.Path), hoststore.Version)
 	}
 	_, err := b.WriteTo(w)
 	return err
@@ -44,7 +42,7 @@ func (s *Snapshot) writeRows(w io.Writer) {
 		if r.Budget != nil {
 			budget = fmt.Sprintf("%.1f", *r.Budget)
 		}
-		fmt.Fprintf(t, "%s\t%v\t%s\t%s\t%s\t%s\t%s\n", inOneLine(r.Key), r.State, ago(now, r.Since), orNone(r.why()),
+		fmt.Fprintf(t, "%s\t%v\t%s\t%s\t%s\t%s\t%s\n", report.Line(r.Key), r.State, ago(now, r.Since), orNone(r.why()),
 			r.nextProbe(now), ahead(now, r.NotBefore), orNone(budget))
 	}
 	_ = t.Flush() // to memory
@@ -71,15 +69,6 @@ func (s *Snapshot) where() string {
 	return "host"
 }
 
-// inOneLine is a key as it is, or in quotes if there is in it what would break the
-// table.
-func inOneLine(key string) string {
-	if strings.ContainsFunc(key, unicode.IsControl) {
-		return strconv.Quote(key)
-	}
-	return key
-}
-
 func orNone(text string) string { return cmp.Or(text, "-") }
 
 // nextProbe is when the next call passes a breaker that is not closed.
@@ -99,7 +88,7 @@ func (r Row) nextProbe(now time.Time) string {
 func (r Row) holder() string {
 	switch {
 	case r.LeaseHost != "":
-		return fmt.Sprintf(" (%s:%d)", r.LeaseHost, r.LeasePID)
+		return fmt.Sprintf(" (%s:%d)", report.Line(r.LeaseHost), r.LeasePID)
 	case r.LeasePID != 0:
 		return fmt.Sprintf(" (pid %d)", r.LeasePID)
 	}
