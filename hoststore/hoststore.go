@@ -35,27 +35,27 @@ import (
 // another version have a file of their own beside it and share nothing with this
 // one; see [Others].
 //
-// Only this user may be able to write the file and its directory. A file or a
-// directory that belongs to another user, that others can write (a directory
-// with the sticky bit excepted), or that is a symbolic link, a named pipe, a
-// socket or a device, is refused at once and left as it is: the cells are in
-// memory then.
+// The store refuses a file that belongs to another user or that others can
+// write, and a symbolic link, named pipe, socket or device in its place. It
+// refuses a directory that belongs to neither this user nor root, or that others
+// can write, unless its sticky bit is set. What it refuses is left as it is, and
+// the cells are in memory.
 //
-// A file that is deleted, or deleted and made anew by another process, is
+// A file that is deleted, or deleted and recreated by another process, is
 // noticed within a second, and the breakers move to the new one. A file that is
 // truncated while it is mapped is not supported: its processes get SIGBUS.
 type Store struct {
 	cell.Alone
 
-	dir    string         // "": there is none
+	dir    string         // "" if there is no place for the file
 	memory circuit.Memory // for keys that the file has no room for, and when there is no file
 	stop   chan struct{}  // closed by Close
 	once   sync.Once      // closes stop
 
 	mu    sync.Mutex
-	table *table               // nil: there is no file
-	refs  map[string]*cell.Ref // of the keys that were asked for
-	err   error                // why cells are in memory alone
+	table *table               // nil if there is no file
+	refs  map[string]*cell.Ref // by key
+	err   error                // why cells are in memory only; nil if they are shared
 }
 
 // Every is how often a Store looks whether its file is still the one at its path.

@@ -12,7 +12,7 @@ const mappable = false
 
 const noFollow = 0
 
-func ownerOf(os.FileInfo) (uid int, known bool) { return 0, false }
+func ownerOf(os.FileInfo) (uid uint32, known bool) { return 0, false }
 
 func mapMemory(*os.File, int) ([]byte, error) { return nil, errors.ErrUnsupported }
 

@@ -16,12 +16,12 @@ const mappable = true
 const noFollow = syscall.O_NOFOLLOW | syscall.O_NONBLOCK | syscall.O_NOCTTY
 
 // ownerOf returns the ID of the user to whom the file belongs.
-func ownerOf(info os.FileInfo) (uid int, known bool) {
+func ownerOf(info os.FileInfo) (uid uint32, known bool) {
 	s, ok := info.Sys().(*syscall.Stat_t)
 	if !ok {
 		return 0, false
 	}
-	return int(s.Uid), true
+	return s.Uid, true
 }
 
 // mapMemory maps the first size bytes of f. They stay mapped when f is closed.

@@ -105,7 +105,7 @@ func trusted(path string, info os.FileInfo) error {
 // where that will do. Where files have no owner there is nothing to check.
 func ownedBy(path string, info os.FileInfo, orRoot bool) error {
 	owner, known := ownerOf(info)
-	me := os.Geteuid()
+	me := uint32(os.Geteuid())
 	if known && owner != me && (owner != 0 || !orRoot) {
 		return fmt.Errorf("%s belongs to another user (uid %d, this process has %d)", path, owner, me)
 	}
