@@ -202,6 +202,10 @@ func operation(r *http.Request) string {
 			http.MethodGet: "ListObjects", http.MethodPut: "CreateBucket",
 			http.MethodHead: "HeadBucket", http.MethodDelete: "DeleteBucket",
 		}[r.Method]
+	case query.Has("tagging"):
+		return map[string]string{
+			http.MethodGet: "GetObjectTagging", http.MethodPut: "PutObjectTagging", http.MethodDelete: "DeleteObjectTagging",
+		}[r.Method]
 	case query.Has("uploads"):
 		return "CreateMultipartUpload"
 	case query.Has("uploadId"):

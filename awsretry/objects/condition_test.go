@@ -88,7 +88,7 @@ func TestOwnWriteIsKnownAfterALostAnswer(t *testing.T) {
 		s3test.Rule{Operation: "CompleteMultipartUpload", Nth: []int{1}, Fault: s3test.LostAnswer()}))
 	store := open(t, server, objects.Options{PartSize: 5 * mib})
 	for key, body := range map[string][]byte{"small": []byte("one"), "large": content(1, 6*mib)} {
-		first, err := store.Put(t.Context(), bucket, key, bytes.NewReader(body), objects.PutOptions{IfAbsent: true, Metadata: map[string]string{"step": "raw"}})
+		first, err := store.Put(t.Context(), bucket, key, bytes.NewReader(body), objects.PutOptions{IfAbsent: true, Attributes: objects.Attributes{Metadata: map[string]string{"step": "raw"}}})
 		if err != nil {
 			t.Errorf("%s, if absent, its answer lost: %v, want success", key, err)
 		}

@@ -30,7 +30,7 @@ type Address struct {
 
 // Copy copies an object within the store, which moves the bytes itself, in parts
 // if they are more than 5 GiB. Metadata and headers as the content type go with
-// them, and tags, unless it is in parts. The object at from must stay the same meanwhile, or the error is ErrChanged; the
+// them, and tags (unless it is in parts and they may not be read: see Object.TagsError). The object at from must stay the same meanwhile, or the error is ErrChanged; the
 // copy is compared with it by checksum, or by ETag or size where there is none.
 func (s *Store) Copy(ctx context.Context, from, to Address) (Object, error) {
 	object, err := s.copy(ctx, from, to)
@@ -44,10 +44,13 @@ func (s *Store) copy(ctx context.Context, from, to Address) (Object, error) {
 	}
 	c := &copying{store: s, original: original, head: head, place: place(from), to: to}
 	if original.Size > s.copyLimit {
-		err = c.parts(ctx)
+		if err = s.readTags(ctx, &c.original, from.VersionID); err == nil {
+			err = c.parts(ctx)
+		}
 	} else {
 		_, err = s.client.CopyObject(ctx, &s3.CopyObjectInput{
 			Bucket: &to.Bucket, Key: &to.Key, CopySource: &c.place, CopySourceIfMatch: optional(original.ETag),
+			StorageClass: storageClass(original.StorageClass),
 		})
 	}
 	if wire.HasStatus(err, http.StatusPreconditionFailed) {
@@ -91,6 +94,7 @@ func (c *copying) verified(ctx context.Context) (Object, error) {
 	if err != nil {
 		return object, fmt.Errorf("to check the copy: %w", err)
 	}
+	object.Tags, object.TagsError = c.original.Tags, c.original.TagsError
 	kind, _, _ := strings.Cut(c.original.Checksum, ":")
 	switch copied, _, _ := strings.Cut(object.Checksum, ":"); {
 	case object.Size != c.original.Size:
@@ -125,10 +129,11 @@ func (c *copying) parts(ctx context.Context) error {
 
 // assemble is one upload of copied parts, with a checksum of that kind; "": none.
 func (c *copying) assemble(ctx context.Context, kind string) error {
+	a := &c.original.Attributes
 	create := &s3.CreateMultipartUploadInput{
-		Bucket: &c.to.Bucket, Key: &c.to.Key, Metadata: c.head.Metadata,
-		ContentType: c.head.ContentType, ContentEncoding: c.head.ContentEncoding, ContentLanguage: c.head.ContentLanguage,
-		ContentDisposition: c.head.ContentDisposition, CacheControl: c.head.CacheControl,
+		Bucket: &c.to.Bucket, Key: &c.to.Key, Metadata: a.Metadata, Tagging: a.tagging(), StorageClass: storageClass(a.StorageClass),
+		ContentType: optional(a.ContentType), ContentEncoding: optional(a.ContentEncoding), ContentLanguage: optional(a.ContentLanguage),
+		ContentDisposition: optional(a.ContentDisposition), CacheControl: optional(a.CacheControl),
 	}
 	if expires, err := http.ParseTime(aws.ToString(c.head.ExpiresString)); err == nil {
 		create.Expires = &expires

@@ -23,7 +23,7 @@ func TestCopyIsTheSame(t *testing.T) {
 	store := open(t, server, objects.Options{PartSize: 20 * mib})
 	body := content(1, 12*mib)
 	from := objects.Address{Bucket: bucket, Key: "a b/ü+%.csv"}
-	if _, err := store.Put(t.Context(), bucket, from.Key, bytes.NewReader(body), objects.PutOptions{Metadata: map[string]string{"step": "raw"}}); err != nil {
+	if _, err := store.Put(t.Context(), bucket, from.Key, bytes.NewReader(body), objects.PutOptions{Attributes: objects.Attributes{Metadata: map[string]string{"step": "raw"}}}); err != nil {
 		t.Fatal(err)
 	}
 	for _, key := range []string{"whole", "parts"} {

@@ -15,6 +15,7 @@ import (
 	"github.com/seed-0f2c7998/perdure/awsretry/internal/pieces"
 	"github.com/seed-0f2c7998/perdure/awsretry/internal/slots"
 	"github.com/seed-0f2c7998/perdure/awsretry/internal/sum"
+	"github.com/seed-0f2c7998/perdure/internal/checksum"
 )
 
 // A download is one GetTo.
@@ -31,7 +32,7 @@ type download struct {
 	state       *journal.Journal // nil: nothing is remembered
 
 	object Object
-	check  sum.Check
+	first  *Reader // as it was at the first response
 	pieces *pieces.Pieces
 
 	buffers sync.Pool // of *[bufferSize]byte, for the pieces on their way
@@ -67,14 +68,14 @@ func (d *download) fetch(ctx context.Context) error {
 		return err
 	}
 	defer func() { _ = first.Close() }()
-	d.object, d.check = first.Object(), first.check
+	d.object, d.first = first.Object(), first
 	if err := d.plan(); err != nil {
 		return err
 	}
 	if d.pieces.Count() == 0 {
 		return d.whole(first)
 	}
-	first.check, first.piece = sum.Check{}, true // each piece has its own
+	first.sum, first.piece = nil, true // each piece has its own
 	if err := d.parallel(ctx, cancel, first); err != nil {
 		return err
 	}
@@ -255,10 +256,10 @@ func (d *download) advance(n int) {
 	}
 }
 
-// newPiece returns the hash of a piece: for the check, or else for the state file.
+// newPiece returns the hash of a piece: for the checksum of all, or else for the state file.
 func (d *download) newPiece() hash.Hash {
-	if h := d.check.NewPiece(); h != nil {
-		return h
+	if d.first.want.Combines() {
+		return checksum.New(d.first.want.Name)
 	}
 	return crc32.NewIEEE()
 }
@@ -266,8 +267,28 @@ func (d *download) newPiece() hash.Hash {
 // verify compares the file with the store's checksum: by the checksums of the
 // pieces, or else by reading it.
 func (d *download) verify() (string, error) {
-	if d.check.NewPiece() != nil {
-		return d.check.VerifyPieces(d.pieces.Sums())
+	want, got := d.first.want, []byte(nil)
+	switch h := want.New(); {
+	case want.Combines():
+		crc := uint64(0)
+		for _, p := range d.pieces.Sums() {
+			crc = checksum.Combine(want.Name, crc, p.Sum, p.Size)
+		}
+		got = checksum.FromCRC(want.Name, crc).Value
+	case h == nil:
+		return "size", nil
+	default:
+		if _, err := io.Copy(h, io.NewSectionReader(d.file, 0, d.object.Size)); err != nil {
+			return "", err
+		}
+		got = h.Sum(nil)
 	}
-	return d.check.Read(d.file)
+	err := want.Check(got)
+	switch {
+	case err == nil:
+		return want.Kind(), nil
+	case d.first.inconclusive:
+		return "size", nil
+	}
+	return "", err
 }

@@ -77,7 +77,7 @@ func TestGatewayCopyAndBatch(t *testing.T) {
 	g := startGateway(t)
 	store := patient(t, g.behind(t, weather(seedOf(t, 22))), objects.Options{})
 	body := content(1, 12*mib)
-	if _, err := store.Put(t.Context(), bucket, "a b+ü", bytes.NewReader(body), objects.PutOptions{Metadata: map[string]string{"step": "raw"}}); err != nil {
+	if _, err := store.Put(t.Context(), bucket, "a b+ü", bytes.NewReader(body), objects.PutOptions{Attributes: objects.Attributes{Metadata: map[string]string{"step": "raw"}}}); err != nil {
 		t.Fatal(err)
 	}
 	for _, key := range []string{"whole", "parts"} {

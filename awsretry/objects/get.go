@@ -15,6 +15,9 @@ import (
 type GetOptions struct {
 	VersionID string
 
+	// Tags requests the object's tags as well, if it has any; it may not be allowed: see Object.TagsError.
+	Tags bool
+
 	// State, if set, is the path of a file that remembers a download in pieces, so
 	// that the next GetFile of the same object to the same path, after a crash or
 	// a failure, fetches only what is missing, if the object is still the same.

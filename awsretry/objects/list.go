@@ -255,7 +255,7 @@ func page(bucket string, out *s3.ListObjectsV2Output, yield func(Object) bool) (
 		}
 		if !yield(Object{
 			Bucket: bucket, Key: key, Size: aws.ToInt64(found.Size), ETag: aws.ToString(found.ETag),
-			Modified: aws.ToTime(found.LastModified), StorageClass: string(found.StorageClass),
+			Modified: aws.ToTime(found.LastModified), Attributes: Attributes{StorageClass: string(found.StorageClass)},
 		}) {
 			return true, nil
 		}

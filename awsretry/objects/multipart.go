@@ -84,8 +84,10 @@ func (m *multipart) create(ctx context.Context) error {
 	created, err := m.store.client.CreateMultipartUpload(longer, &s3.CreateMultipartUploadInput{
 		Bucket: &m.bucket, Key: &m.key,
 		ChecksumAlgorithm: types.ChecksumAlgorithmCrc32, ChecksumType: types.ChecksumTypeFullObject,
-		ContentType: optional(m.o.ContentType), Metadata: m.metadata(), StorageClass: m.o.StorageClass,
-		ServerSideEncryption: m.o.Encryption, SSEKMSKeyId: optional(m.o.KMSKeyID),
+		ContentType: optional(m.o.ContentType), ContentEncoding: optional(coding(m.o.ContentEncoding)),
+		ContentLanguage: optional(m.o.ContentLanguage), ContentDisposition: optional(m.o.ContentDisposition),
+		CacheControl: optional(m.o.CacheControl), Metadata: m.metadata(), Tagging: m.o.tagging(),
+		StorageClass: types.StorageClass(m.o.StorageClass), ServerSideEncryption: m.o.Encryption, SSEKMSKeyId: optional(m.o.KMSKeyID),
 	})
 	if err != nil {
 		return err

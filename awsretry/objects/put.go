@@ -22,9 +22,7 @@ import (
 // PutOptions say what an object is to be besides its bytes. The zero value asks
 // for nothing.
 type PutOptions struct {
-	ContentType  string
-	Metadata     map[string]string
-	StorageClass types.StorageClass
+	Attributes
 
 	Encryption types.ServerSideEncryption // on the server; for a key of the caller's see [Store.WithCustomerKey]
 	KMSKeyID   string                     // its key, for aws:kms
@@ -201,8 +199,10 @@ func (u *upload) whole(ctx context.Context, body *source.Part) (Object, error) {
 	in := &s3.PutObjectInput{
 		Bucket: &u.bucket, Key: &u.key, Body: body, ContentLength: aws.Int64(body.Size()),
 		ChecksumAlgorithm: types.ChecksumAlgorithmCrc32, ChecksumCRC32: aws.String(sum.Encode(crc)),
-		ContentType: optional(u.o.ContentType), Metadata: u.metadata(), StorageClass: u.o.StorageClass,
-		ServerSideEncryption: u.o.Encryption, SSEKMSKeyId: optional(u.o.KMSKeyID),
+		ContentType: optional(u.o.ContentType), ContentEncoding: optional(coding(u.o.ContentEncoding)),
+		ContentLanguage: optional(u.o.ContentLanguage), ContentDisposition: optional(u.o.ContentDisposition),
+		CacheControl: optional(u.o.CacheControl), Metadata: u.metadata(), Tagging: u.o.tagging(),
+		StorageClass: types.StorageClass(u.o.StorageClass), ServerSideEncryption: u.o.Encryption, SSEKMSKeyId: optional(u.o.KMSKeyID),
 		IfMatch: optional(u.o.IfMatch),
 	}
 	if u.o.IfAbsent {
@@ -226,7 +226,8 @@ func (u *upload) whole(ctx context.Context, body *source.Part) (Object, error) {
 // confirmed each part by checksum.
 func (u *upload) verified(ctx context.Context, o Object, crc uint32, body *source.Part, parts bool) (Object, error) {
 	o.Bucket, o.Key = u.bucket, u.key
-	o.ContentType, o.Metadata, o.StorageClass = u.o.ContentType, u.metadata(), string(u.o.StorageClass)
+	o.Attributes = u.o.Attributes
+	o.Metadata = u.metadata()
 	sent, encrypted := "crc32:"+sum.Encode(crc), u.encrypted()
 	if o.Checksum == "" {
 		stored, answer, err := u.store.ask(ctx, u.bucket, u.key, o.VersionID)

@@ -24,7 +24,7 @@ func TestPutGetEverySize(t *testing.T) {
 		body := content(uint64(size), size)
 		for name, r := range map[string]io.Reader{"reader-at": bytes.NewReader(body), "stream": stream{bytes.NewReader(body)}} {
 			key := fmt.Sprintf("%s/%d", name, size)
-			put, err := store.Put(t.Context(), bucket, key, r, objects.PutOptions{ContentType: "text/csv", Metadata: map[string]string{"step": "raw"}})
+			put, err := store.Put(t.Context(), bucket, key, r, objects.PutOptions{Attributes: objects.Attributes{ContentType: "text/csv", Metadata: map[string]string{"step": "raw"}}})
 			if err != nil {
 				t.Fatalf("Put %s: %v", key, err)
 			}

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"hash"
 	"io"
 	"net/http"
 	"slices"
@@ -14,8 +15,8 @@ import (
 	smithyhttp "github.com/aws/smithy-go/transport/http"
 
 	"github.com/seed-0f2c7998/perdure/awsretry/internal/slots"
-	"github.com/seed-0f2c7998/perdure/awsretry/internal/sum"
 	"github.com/seed-0f2c7998/perdure/awsretry/internal/wire"
+	"github.com/seed-0f2c7998/perdure/internal/checksum"
 	"github.com/seed-0f2c7998/perdure/retry"
 )
 
@@ -32,18 +33,24 @@ type Reader struct {
 
 	body io.ReadCloser // of the answer that is being read; nil: to be asked for
 
-	offset int64     // of the next byte
-	end    int64     // where to stop; -1: not known
-	piece  bool      // of an object that is known, so that there is nothing to verify
-	opened int64     // offset where body began
-	check  sum.Check // of what was delivered
-	call   *retry.Call
-	err    error // the Reader's end
+	offset int64 // of the next byte
+	end    int64 // where to stop; -1: not known
+	piece  bool  // of an object that is known, so that there is nothing to verify
+	fresh  bool  // nothing was read yet, so a store that knows no ranges may begin at 0
+	tags   bool  // are read with the first response
+	opened int64 // offset where body began
+
+	want         checksum.Sum // the store's of all bytes
+	inconclusive bool         // a difference from it proves nothing
+	sum          hash.Hash    // of what was delivered; nil: it is not verified here
+
+	call *retry.Call
+	err  error // the Reader's end
 }
 
 // Open returns the object's bytes; close the Reader. Its reads are bounded by ctx.
 func (s *Store) Open(ctx context.Context, bucket, key string, o GetOptions) (*Reader, error) {
-	r := &Reader{store: s, ctx: ctx, object: Object{Bucket: bucket, Key: key}, version: o.VersionID}
+	r := &Reader{store: s, ctx: ctx, object: Object{Bucket: bucket, Key: key}, version: o.VersionID, tags: o.Tags}
 	if err := r.open(); err != nil {
 		return nil, wrap("get", bucket, key, err)
 	}
@@ -106,8 +113,8 @@ func (r *Reader) readBody(p []byte) (int, error) {
 	}
 	n, err := r.body.Read(p)
 	r.offset += int64(n)
-	if r.check.Hash != nil {
-		_, _ = r.check.Write(p[:n])
+	if r.sum != nil {
+		_, _ = r.sum.Write(p[:n])
 	}
 	switch {
 	case r.end < 0 && err == io.EOF:
@@ -146,7 +153,7 @@ func (r *Reader) open() error {
 	in := &s3.GetObjectInput{Bucket: &r.object.Bucket, Key: &r.object.Key, VersionId: optional(r.version)}
 	resumed := r.offset > 0 || r.piece
 	if resumed {
-		if !isStrong(r.object.ETag) || r.object.Size < 0 {
+		if !r.resumable() {
 			return fmt.Errorf("%w: it broke, and without a size and a strong ETag it cannot be told to be the same", ErrChanged)
 		}
 		in.IfMatch, in.Range = aws.String(r.object.ETag), aws.String(fmt.Sprintf("bytes=%d-%d", r.offset, r.end-1))
@@ -161,15 +168,16 @@ func (r *Reader) open() error {
 		return err
 	}
 	r.body, r.opened = wire.Limited(out.Body, r.store.stall, cancel), r.offset
-	if !resumed {
-		r.begun(out)
-		return nil
+	if resumed {
+		err = r.resumes(out)
+	} else {
+		err = r.begun(out)
 	}
-	if err := r.resumes(out); err != nil {
+	r.fresh = false
+	if err != nil {
 		r.drop()
-		return err
 	}
-	return nil
+	return err
 }
 
 // withChecksums asks for the object's checksums. The SDK's own way of asking
@@ -178,32 +186,90 @@ func withChecksums(o *s3.Options) {
 	o.APIOptions = append(slices.Clip(o.APIOptions), smithyhttp.SetHeaderValue("X-Amz-Checksum-Mode", "ENABLED"))
 }
 
-// begun keeps what the first answer says.
-func (r *Reader) begun(out *s3.GetObjectOutput) {
-	o := &r.object
-	o.Size, o.ETag, o.VersionID = -1, aws.ToString(out.ETag), aws.ToString(out.VersionId)
-	o.Modified, o.ContentType, o.Metadata = aws.ToTime(out.LastModified), aws.ToString(out.ContentType), out.Metadata
+// resumable reports whether a later request can be sure to get bytes of the same object.
+func (r *Reader) resumable() bool { return isStrong(r.object.ETag) && r.object.Size >= 0 }
+
+// begun keeps what the first response says.
+func (r *Reader) begun(out *s3.GetObjectOutput) error {
+	head := headOf(out)
+	tag, size := aws.ToString(out.ETag), int64(-1)
+	switch span := aws.ToString(out.ContentRange); {
+	case tag == "":
+		return errNoObject
+	case span != "":
+		return fmt.Errorf("the whole object was requested, the store sends %q of it", span)
+	}
 	if out.ContentLength != nil {
-		o.Size = *out.ContentLength
+		size = *out.ContentLength
 	}
-	o.StorageClass = string(out.StorageClass)
-	answer := sum.Answer{
-		CRC64NVME: out.ChecksumCRC64NVME, CRC32: out.ChecksumCRC32, CRC32C: out.ChecksumCRC32C,
-		SHA256: out.ChecksumSHA256, SHA1: out.ChecksumSHA1,
+	r.object = describe(r.object, head, size)
+	r.end = size
+	r.expect(head)
+	if !r.fresh {
+		r.sum = r.want.New()
 	}
-	o.Checksum = answer.Whole(out.ChecksumType)
-	r.end = o.Size
-	encrypted := out.ServerSideEncryption != "" || out.SSECustomerAlgorithm != nil
-	r.check = sum.New(o.Checksum, o.ETag, encrypted)
-	if r.check.Hash != nil {
-		return
+	return r.readTags(out.TagCount)
+}
+
+// errNoObject is the error of a response that is about no object.
+var errNoObject = errors.New("the response has no ETag, which every object in S3 has")
+
+// readTags reads the tags that the store says there are.
+func (r *Reader) readTags(count *int32) error {
+	if !r.tags || aws.ToInt32(count) <= 0 {
+		return nil
 	}
-	if composite := answer.Composite(o.ETag); composite != "" {
-		r.check = sum.NewComposite(composite, o.Size, r.lengthOf, encrypted)
+	return r.store.readTags(r.ctx, &r.object, r.version)
+}
+
+// headOf returns what a response says besides the bytes.
+func headOf(out *s3.GetObjectOutput) *s3.HeadObjectOutput {
+	return &s3.HeadObjectOutput{
+		ETag: out.ETag, VersionId: out.VersionId, LastModified: out.LastModified, Metadata: out.Metadata,
+		ContentType: out.ContentType, ContentEncoding: out.ContentEncoding, ContentLanguage: out.ContentLanguage,
+		ContentDisposition: out.ContentDisposition, CacheControl: out.CacheControl, StorageClass: out.StorageClass,
+		ChecksumCRC32: out.ChecksumCRC32, ChecksumCRC32C: out.ChecksumCRC32C, ChecksumCRC64NVME: out.ChecksumCRC64NVME,
+		ChecksumSHA1: out.ChecksumSHA1, ChecksumSHA256: out.ChecksumSHA256, ChecksumType: out.ChecksumType,
+		ServerSideEncryption: out.ServerSideEncryption, SSECustomerAlgorithm: out.SSECustomerAlgorithm,
 	}
 }
 
-// lengthOf asks how long a part of the object is; 0: the store does not say. That
+// expect finds out with which checksum the bytes are to be compared.
+func (r *Reader) expect(head *s3.HeadObjectOutput) {
+	encrypted := head.ServerSideEncryption != "" || head.SSECustomerAlgorithm != nil
+	headers := headersOf(head)
+	if r.want = whole(headers, head.ChecksumType); !r.want.IsZero() {
+		r.inconclusive = false
+		return
+	}
+	r.want, r.inconclusive = tagSum(r.object.ETag), encrypted
+	if !r.want.IsZero() {
+		return
+	}
+	sum, parts := composite(headers, r.object.ETag)
+	if sum.PartSize = r.partSize(parts); sum.PartSize > 0 {
+		r.want, r.inconclusive = sum, encrypted && sum.Name == "md5"
+	}
+}
+
+// partSize finds out how long the parts of the object are; 0: nobody knows, or they are not all of one size but for the
+// last, as the first and the last show, so that a checksum of their checksums is of no use.
+func (r *Reader) partSize(parts int) int64 {
+	size := r.object.Size
+	switch {
+	case parts < 1 || size <= 0:
+		return 0
+	case parts == 1:
+		return size
+	}
+	length := r.lengthOf(1)
+	if last := size - length*int64(parts-1); length <= 0 || length > size || last <= 0 || last > length || last != r.lengthOf(parts) {
+		return 0
+	}
+	return length
+}
+
+// lengthOf requests how long a part of the object is; 0: the store does not say. That
 // is no error: then the object has no checksum that is of use.
 func (r *Reader) lengthOf(part int) int64 {
 	o := r.object
@@ -223,11 +289,19 @@ func (r *Reader) resumes(out *s3.GetObjectOutput) error {
 	}
 	span := aws.ToString(out.ContentRange)
 	if span == "" && aws.ToInt64(out.ContentLength) == r.object.Size { // all of it, once more
+		if r.fresh {
+			r.offset, r.opened, r.end = 0, 0, r.object.Size
+			return nil
+		}
 		return r.skip()
 	}
 	want := fmt.Sprintf("bytes %d-%d/%d", r.offset, r.end-1, r.object.Size)
 	if span != want {
 		return fmt.Errorf("%w: asked for %q, the store sends %q", ErrChanged, want, span)
+	}
+	if r.fresh { // and nobody has said more of the object yet
+		r.object = describe(r.object, headOf(out), r.object.Size)
+		return r.readTags(out.TagCount)
 	}
 	return nil
 }
@@ -241,11 +315,19 @@ func (r *Reader) skip() error {
 }
 
 // verify returns io.EOF if all that was delivered is what the store has.
-func (r *Reader) verify() (err error) {
+func (r *Reader) verify() error {
 	if r.piece {
 		return io.EOF
 	}
-	if r.object.Verified, err = r.check.Verify(); err != nil {
+	r.object.Verified = "size"
+	if r.sum == nil {
+		return io.EOF
+	}
+	switch err := r.want.Check(r.sum.Sum(nil)); {
+	case err == nil:
+		r.object.Verified = r.want.Kind()
+	case !r.inconclusive:
+		r.object.Verified = ""
 		return err
 	}
 	return io.EOF

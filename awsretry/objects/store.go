@@ -29,10 +29,11 @@ import (
 
 	"github.com/seed-0f2c7998/perdure/awsretry"
 	"github.com/seed-0f2c7998/perdure/awsretry/internal/source"
-	"github.com/seed-0f2c7998/perdure/awsretry/internal/sum"
 	"github.com/seed-0f2c7998/perdure/awsretry/internal/wire"
 	"github.com/seed-0f2c7998/perdure/circuit"
+	"github.com/seed-0f2c7998/perdure/internal/checksum"
 	"github.com/seed-0f2c7998/perdure/internal/redact"
+	"github.com/seed-0f2c7998/perdure/internal/transfer"
 	"github.com/seed-0f2c7998/perdure/retry"
 )
 
@@ -157,9 +158,8 @@ type Object struct {
 	VersionID   string
 	Modified    time.Time
 
-	ContentType  string
-	Metadata     map[string]string
-	StorageClass string
+	Attributes
+	TagsError error // why Tags, which were requested, could not be read
 
 	// Checksum is the store's checksum of the whole object, as "crc32:AAAAAA==".
 	Checksum string
@@ -190,9 +190,9 @@ func (e *Error) Unwrap() error { return e.Err }
 // What can go wrong with a transfer besides its requests. Test with [errors.Is].
 var (
 	// ErrChecksum: what arrived is not what was sent.
-	ErrChecksum = sum.ErrMismatch
+	ErrChecksum = checksum.ErrMismatch
 	// ErrChanged: the object was replaced while it was read.
-	ErrChanged = errors.New("the object has changed meanwhile")
+	ErrChanged = transfer.ErrChanged
 	// ErrStalled: a connection delivered nothing for Options.Stall.
 	ErrStalled = wire.ErrStalled
 	// ErrListing: the store's listing has no end, or more pages than it shows a way to.
@@ -226,15 +226,19 @@ func (s *Store) ask(ctx context.Context, bucket, key, version string) (Object, *
 	if err != nil {
 		return Object{}, nil, err
 	}
+	if aws.ToString(out.ETag) == "" {
+		return Object{}, nil, errNoObject
+	}
+	return describe(Object{Bucket: bucket, Key: key}, out, aws.ToInt64(out.ContentLength)), out, nil
+}
+
+// describe returns an object of that bucket and key as a response tells of it.
+func describe(o Object, out *s3.HeadObjectOutput, size int64) Object {
 	return Object{
-		Bucket: bucket, Key: key, Size: aws.ToInt64(out.ContentLength), ETag: aws.ToString(out.ETag),
-		VersionID: aws.ToString(out.VersionId), Modified: aws.ToTime(out.LastModified),
-		ContentType: aws.ToString(out.ContentType), Metadata: out.Metadata, StorageClass: string(out.StorageClass),
-		Checksum: sum.Answer{
-			CRC64NVME: out.ChecksumCRC64NVME, CRC32: out.ChecksumCRC32, CRC32C: out.ChecksumCRC32C,
-			SHA256: out.ChecksumSHA256, SHA1: out.ChecksumSHA1,
-		}.Whole(out.ChecksumType),
-	}, out, nil
+		Bucket: o.Bucket, Key: o.Key, Size: size, ETag: aws.ToString(out.ETag),
+		VersionID: aws.ToString(out.VersionId), Modified: aws.ToTime(out.LastModified), Attributes: attributesOf(out),
+		Checksum: text(whole(headersOf(out), out.ChecksumType)),
+	}
 }
 
 // again waits, as the policy says, after err, which is worth another attempt and

@@ -25,7 +25,7 @@ func publish[T any](ctx context.Context, l *link, j *job, rows []T, about pipes.
 	}
 	begin := time.Now()
 	object, err := store.Put(ctx, j.bucket, j.key, bytes.NewReader(table.Bytes()), objects.PutOptions{
-		ContentType: "application/vnd.apache.parquet",
+		Attributes: objects.Attributes{ContentType: "application/vnd.apache.parquet"},
 	})
 	if err != nil {
 		return err

@@ -8,7 +8,6 @@ import (
 	"encoding/base64"
 	"encoding/binary"
 	"encoding/hex"
-	"errors"
 	"fmt"
 	"hash"
 	"hash/crc32"
@@ -17,10 +16,12 @@ import (
 	"strings"
 
 	"github.com/aws/aws-sdk-go-v2/service/s3/types"
+
+	"github.com/seed-0f2c7998/perdure/internal/checksum"
 )
 
 // ErrMismatch says that the bytes are not what the store says of them.
-var ErrMismatch = errors.New("checksum does not match")
+var ErrMismatch = checksum.ErrMismatch
 
 // Answer holds the checksums of an answer, in base64.
 type Answer struct {

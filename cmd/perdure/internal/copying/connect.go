@@ -229,7 +229,7 @@ func (c *Connection) PutFile(ctx context.Context, f *os.File, path, bucket, key 
 		return objects.Object{}, err
 	}
 	in := &input{size: info.Size(), seek: f, modified: info.ModTime()}
-	o := objects.PutOptions{ContentType: mime.TypeByExtension(filepath.Ext(path)), Progress: progress}
+	o := objects.PutOptions{Attributes: objects.Attributes{ContentType: mime.TypeByExtension(filepath.Ext(path))}, Progress: progress}
 	one := c.one(place.FileAt(path), place.ObjectAt(bucket, key))
 	done, err := one.recall(ctx, in, &o)
 	if err != nil {

@@ -23,7 +23,7 @@ func (p put) close()           {}
 
 func (p put) write(ctx context.Context, in *input) (outcome, error) {
 	c := p.copier
-	options := objects.PutOptions{ContentType: in.kind}
+	options := objects.PutOptions{Attributes: objects.Attributes{ContentType: in.kind}}
 	if in.seek == nil {
 		return p.send(ctx, in, c.watch(ctx, in), options)
 	}

@@ -1,0 +1,215 @@
+package objects_test
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"io"
+	"net/http"
+	"strconv"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/seed-0f2c7998/perdure/awsretry/objects"
+	"github.com/seed-0f2c7998/perdure/internal/transfer"
+	"github.com/seed-0f2c7998/perdure/retry"
+	"github.com/seed-0f2c7998/perdure/s3test"
+)
+
+// into has the engine fetch the object of a Getter to the file of that name in dir.
+func into(ctx context.Context, dir, name string, g *objects.Getter, o transfer.Options) (transfer.Result, error) {
+	d, err := transfer.OpenDir(dir)
+	if err != nil {
+		return transfer.Result{}, err
+	}
+	defer func() { _ = d.Close() }()
+	o.Source, o.Parallel = "s3://"+bucket+"/k", g.Parallel()
+	f, err := d.Create(name, o)
+	if err != nil {
+		return transfer.Result{}, err
+	}
+	defer f.Close()
+	if err := f.Fetch(ctx, g); err != nil {
+		return transfer.Result{}, err
+	}
+	return f.Commit()
+}
+
+// Ranges of an object, whole and through faults, by as many requests at a time as there may be.
+func TestGetterThroughFaults(t *testing.T) {
+	seed := seedOf(t, 77)
+	for _, parallel := range []int{1, 4} {
+		server := start(t, s3test.Options{Faults: s3test.Faults{
+			Seed: seed, SlowDown: 0.1, InternalError: 0.1, Reset: 0.1, CutBody: 0.2, ResetBody: 0.1, Stall: 0.05, StallTime: time.Hour,
+		}})
+		store := open(t, server, objects.Options{Parallel: parallel, Stall: 200 * time.Millisecond})
+		body, dir := content(1, 26*mib+5), t.TempDir()
+		if err := server.Store(bucket, "k", body); err != nil {
+			t.Fatal(err)
+		}
+		g := store.Getter(bucket, "k", objects.GetOptions{})
+		r, err := into(t.Context(), dir, "k", g, transfer.Options{Piece: mib})
+		if err != nil || r.Bytes != int64(len(body)) || r.Verified == "size" {
+			t.Fatalf("parallel %d: %+v, %v; want all bytes, verified by a checksum", parallel, r, err)
+		}
+		fetched(t, dir+"/k", body)
+		if o := g.Object(); o.Size != int64(len(body)) || o.ETag == "" || o.Key != "k" {
+			t.Errorf("parallel %d: the object is %+v", parallel, o)
+		}
+	}
+}
+
+// A body that breaks while the object is replaced is not continued with another, however it is requested.
+func TestGetterNeverMixesVersions(t *testing.T) {
+	older, newer := content(1, 3*mib), content(2, 3*mib)
+	for name, r := range map[string]transfer.Range{
+		"all": {From: 0, To: -1}, "a range": {From: mib, To: 2 * mib}, "the end": {From: mib, To: -1},
+	} {
+		for _, after := range []int64{0, mib / 2} {
+			server := start(t, s3test.Options{})
+			store := open(t, server, objects.Options{})
+			if err := server.Store(bucket, "k", older); err != nil {
+				t.Fatal(err)
+			}
+			g := store.Getter(bucket, "k", objects.GetOptions{})
+			res, err := g.Get(t.Context(), transfer.Range{From: 0, To: -1}, nil)
+			if err != nil {
+				t.Fatal(err)
+			}
+			of := &res.Version
+			_ = res.Body.Close()
+			if name == "all" {
+				of = nil
+			}
+			server.Reset()
+			server.Script(s3test.Rules(s3test.Rule{Method: "GET", Nth: []int{1}, Fault: s3test.CutBody(after)}))
+			if res, err = g.Get(t.Context(), r, of); err != nil {
+				t.Fatal(err)
+			}
+			if err := server.Store(bucket, "k", newer); err != nil {
+				t.Fatal(err)
+			}
+			got, err := io.ReadAll(res.Body)
+			_ = res.Body.Close()
+			if !errors.Is(err, transfer.ErrChanged) || !bytes.HasPrefix(older[r.From:], got) {
+				t.Errorf("%s, broken after %d bytes: %d bytes, %v; want those of the old object, and %v", name, after, len(got), err, transfer.ErrChanged)
+			}
+			if _, err = g.Get(t.Context(), transfer.Range{From: 5, To: 10}, of); of != nil && !errors.Is(err, transfer.ErrChanged) {
+				t.Errorf("%s: a range of what was replaced: %v, want %v", name, err, transfer.ErrChanged)
+			}
+		}
+	}
+}
+
+// What is no answer to the request is not believed.
+func TestGetterTakesOnlyWhatWasRequested(t *testing.T) {
+	of := &transfer.Version{ETag: `"1"`, Size: 1000}
+	for name, test := range map[string]struct {
+		of      *transfer.Version
+		answer  map[string]string
+		status  int
+		changed bool
+	}{
+		"a page of HTML":     {nil, map[string]string{"Content-Type": "text/html"}, 200, false},
+		"a range for all":    {nil, map[string]string{"Etag": `"1"`, "Content-Range": "bytes 0-9/1000"}, 206, false},
+		"another range":      {of, map[string]string{"Etag": `"1"`, "Content-Range": "bytes 101-200/1000"}, 206, true},
+		"a shorter range":    {of, map[string]string{"Etag": `"1"`, "Content-Range": "bytes 100-150/1000"}, 206, true},
+		"of another size":    {of, map[string]string{"Etag": `"1"`, "Content-Range": "bytes 100-199/1001"}, 206, true},
+		"of another object":  {of, map[string]string{"Etag": `"2"`, "Content-Range": "bytes 100-199/1000"}, 206, true},
+		"no ETag of a range": {of, map[string]string{"X-Amz-Request-Id": "1", "Content-Range": "bytes 100-199/1000"}, 206, true},
+		"no ETag":            {nil, map[string]string{"X-Amz-Request-Id": "1"}, 200, false},
+		"no range at all":    {of, map[string]string{"Etag": `"1"`}, 206, true},
+		"not satisfiable":    {of, nil, 416, true},
+		"does not match":     {of, nil, 412, true},
+	} {
+		store := handMade(t, func(w http.ResponseWriter, _ *http.Request) {
+			for name, value := range test.answer {
+				w.Header().Set(name, value)
+			}
+			w.WriteHeader(test.status)
+			_, _ = w.Write(make([]byte, 100))
+		})
+		r := transfer.Range{From: 0, To: -1}
+		if test.of != nil {
+			r = transfer.Range{From: 100, To: 200}
+		}
+		_, err := store.Getter(bucket, "k", objects.GetOptions{}).Get(t.Context(), r, test.of)
+		if err == nil || errors.Is(err, transfer.ErrChanged) != test.changed {
+			t.Errorf("%s: %v; want an error, and %v: %v", name, err, transfer.ErrChanged, test.changed)
+		}
+		if _, ok := errors.AsType[*objects.Error](err); !ok {
+			t.Errorf("%s: %v, want an *objects.Error", name, err)
+		}
+	}
+}
+
+// A store that knows no ranges sends all of it, and a Getter says so.
+func TestGetterOfAStoreWithoutRanges(t *testing.T) {
+	body := content(1, 3*mib)
+	store := handMade(t, func(w http.ResponseWriter, _ *http.Request) {
+		w.Header().Set("ETag", `"1"`)
+		w.Header().Set("Content-Length", strconv.Itoa(len(body)))
+		_, _ = w.Write(body)
+	})
+	g := store.Getter(bucket, "k", objects.GetOptions{})
+	res, err := g.Get(t.Context(), transfer.Range{From: mib, To: 2 * mib}, &transfer.Version{ETag: `"1"`, Size: int64(len(body))})
+	if err != nil || res.From != 0 {
+		t.Fatalf("%+v, %v; want all of it, from 0", res, err)
+	}
+	got, err := io.ReadAll(res.Body)
+	_ = res.Body.Close()
+	if err != nil || !bytes.Equal(got, body) {
+		t.Errorf("%d bytes, %v; want all", len(got), err)
+	}
+}
+
+// While one request waits for its next attempt another goes in its place, and no more than that.
+func TestGetterLetsAnotherGo(t *testing.T) {
+	server := start(t, script(s3test.Rule{Operation: "GetObject", Nth: []int{1}, Fault: s3test.CutBody(0)}))
+	store := open(t, server, objects.Options{Parallel: 1})
+	body, dir := content(1, 15*mib), t.TempDir()
+	if err := server.Store(bucket, "k", body); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := into(t.Context(), dir, "k", store.Getter(bucket, "k", objects.GetOptions{}), transfer.Options{Piece: 5 * mib}); err != nil {
+		t.Fatal(err)
+	}
+	fetched(t, dir+"/k", body)
+	got := asked(server, "GetObject", func(r s3test.Request) string { return r.Header.Get("Range") })
+	if len(got) < 2 || got[0] != "" || got[1] != "bytes=10485760-15728639" {
+		t.Errorf("%q was requested, want the last piece after the first response", got)
+	}
+}
+
+// A later process resumes: what is there is not requested, and the object's checksum is still that of all.
+func TestGetterResumes(t *testing.T) {
+	server := start(t, s3test.Options{})
+	p := quick()
+	p.MaxAttempts = 1
+	store := open(t, server, objects.Options{Parallel: 1, Policy: p})
+	body, dir := content(1, 20*mib), t.TempDir()
+	if _, err := store.Put(t.Context(), bucket, "k", bytes.NewReader(body), objects.PutOptions{}); err != nil {
+		t.Fatal(err)
+	}
+	server.Script(s3test.Rules(
+		s3test.Rule{Method: "GET", Nth: []int{1}, Fault: s3test.CutBody(7 * mib)},
+		s3test.Rule{Method: "GET", Fault: s3test.InternalError()},
+	))
+	if _, err := into(t.Context(), dir, "k", store.Getter(bucket, "k", objects.GetOptions{}), transfer.Options{Piece: mib}); !errors.Is(err, retry.ErrExhausted) {
+		t.Fatalf("cut, then 500 for ever: %v, want %v", err, retry.ErrExhausted)
+	}
+	server.Reset()
+	server.Script(nil)
+	g := store.Getter(bucket, "k", objects.GetOptions{})
+	r, err := into(t.Context(), dir, "k", g, transfer.Options{Piece: mib})
+	if err != nil || r.Verified != "crc32" || r.Resumed < 6*mib || g.Object().ETag == "" || g.Object().Size != 20*mib {
+		t.Errorf("%+v of %+v, %v; want at least 6 MiB resumed, and the checksum of all", r, g.Object(), err)
+	}
+	fetched(t, dir+"/k", body)
+	for _, span := range asked(server, "GetObject", func(r s3test.Request) string { return r.Header.Get("Range") }) {
+		if !strings.HasPrefix(span, "bytes=") || strings.HasPrefix(span, "bytes=0-") {
+			t.Errorf("%q was requested, which was there", span)
+		}
+	}
+}

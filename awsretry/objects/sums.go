@@ -1,0 +1,103 @@
+package objects
+
+import (
+	"encoding/base64"
+	"encoding/hex"
+	"strconv"
+	"strings"
+
+	"github.com/aws/aws-sdk-go-v2/service/s3"
+	"github.com/aws/aws-sdk-go-v2/service/s3/types"
+
+	"github.com/seed-0f2c7998/perdure/awsretry/internal/source"
+	"github.com/seed-0f2c7998/perdure/internal/checksum"
+)
+
+// A header is a checksum as S3 writes it: in base64, with "-3" after it if it is that of the checksums of three parts.
+type header struct {
+	name  string
+	value *string
+}
+
+// headersOf returns the checksums of a response, the best first.
+func headersOf(out *s3.HeadObjectOutput) []header {
+	return []header{
+		{"crc64nvme", out.ChecksumCRC64NVME},
+		{"crc32", out.ChecksumCRC32},
+		{"crc32c", out.ChecksumCRC32C},
+		{"sha256", out.ChecksumSHA256},
+		{"sha1", out.ChecksumSHA1},
+	}
+}
+
+// parse reads the value of a header.
+func (h header) parse() (s checksum.Sum, parts int) {
+	if h.value == nil {
+		return s, 0
+	}
+	text, count, composite := strings.Cut(*h.value, "-")
+	value, err := base64.StdEncoding.DecodeString(text)
+	if hash := checksum.New(h.name); err != nil || len(value) != hash.Size() {
+		return s, 0
+	}
+	if composite {
+		if parts = partsOf(count); parts == 0 {
+			return s, 0
+		}
+	}
+	return checksum.Sum{Name: h.name, Value: value}, parts
+}
+
+// partsOf reads how many parts there are; 0: no object has so many.
+func partsOf(count string) int {
+	if n, err := strconv.Atoi(count); err == nil && n > 0 && n <= source.MaxParts {
+		return n
+	}
+	return 0
+}
+
+// whole returns the best checksum of the whole object, or the zero Sum.
+func whole(headers []header, kind types.ChecksumType) checksum.Sum {
+	if kind == types.ChecksumTypeComposite {
+		return checksum.Sum{}
+	}
+	for _, h := range headers {
+		if s, parts := h.parse(); parts == 0 && !s.IsZero() {
+			return s
+		}
+	}
+	return checksum.Sum{}
+}
+
+// composite returns the checksum of the parts' checksums, and of how many parts: or that which most stores give an object
+// in parts as its ETag, an MD5 of MD5s. The PartSize is left to the caller.
+func composite(headers []header, etag string) (s checksum.Sum, parts int) {
+	for _, h := range headers {
+		if s, parts := h.parse(); parts > 0 {
+			return s, parts
+		}
+	}
+	digits, count, _ := strings.Cut(strings.Trim(etag, `"`), "-")
+	if s = tagSum(digits); !s.IsZero() {
+		parts = partsOf(count)
+	}
+	return s, parts
+}
+
+// tagSum returns the MD5 that an ETag is with most stores, for an object that was sent in one piece and is not encrypted.
+func tagSum(etag string) checksum.Sum {
+	s := checksum.Sum{Name: "md5"}
+	var err error
+	if s.Value, err = hex.DecodeString(strings.Trim(etag, `"`)); err != nil || len(s.Value) != checksum.New("md5").Size() {
+		return checksum.Sum{}
+	}
+	return s
+}
+
+// text returns a checksum as Object.Checksum has it.
+func text(s checksum.Sum) string {
+	if s.IsZero() {
+		return ""
+	}
+	return s.Name + ":" + base64.StdEncoding.EncodeToString(s.Value)
+}
