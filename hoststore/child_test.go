@@ -90,6 +90,13 @@ func churn(path string) {
 	}
 }
 
+// fail records one failure, and says how many the breaker has then.
+func fail(dir string) {
+	b := circuit.New("counted", circuit.Config{Store: hoststore.Open(dir), FailureThreshold: 100})
+	b.RecordFailure()
+	fmt.Fprintln(os.Stdout, b.Metrics().Failures)
+}
+
 // lease takes the one probe of an open breaker, says so, and hangs.
 func lease(path string) {
 	b := leased(hoststore.Open(path))

@@ -5,7 +5,6 @@ package hoststore_test
 import (
 	"os"
 	"os/exec"
-	"path/filepath"
 	"strings"
 	"syscall"
 	"testing"
@@ -28,7 +27,7 @@ func TestFileSystemsWithoutRoom(t *testing.T) {
 				}
 			}()
 			log := logged(t)
-			store := hoststore.Open(filepath.Join(dir, "cells"))
+			store := hoststore.Open(dir)
 			defer store.Close()
 			works(t, store)
 			works(t, store)

@@ -14,16 +14,8 @@ import (
 	"strings"
 	"testing"
 
-	"github.com/seed-0f2c7998/perdure/circuit"
 	"github.com/seed-0f2c7998/perdure/hoststore"
 )
-
-// fail records one failure, and says how many the breaker has then.
-func fail(dir string) {
-	b := circuit.New("counted", circuit.Config{Store: hoststore.Open(dir), FailureThreshold: 100})
-	b.RecordFailure()
-	_, _ = os.Stdout.WriteString(strconv.Itoa(b.Metrics().Failures) + "\n")
-}
 
 // Processes of two versions, one after the other, each find what the last one of
 // their own has left, and leave all other files alone.

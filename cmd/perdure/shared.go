@@ -33,6 +33,8 @@ user share: its state, since when, why, when the next call is let through, and t
 a server asked not to be called, and who has the probe that is out. BUDGET is the balance of a retry
 budget that has been touched. With a store that hosts share, its server is asked as well.
 
+Files of other versions of perdure, which share nothing with this one, are named below.
+
 It changes nothing, and makes no file. With --json, each snapshot is one object in a line.`,
 		Args: help.Exactly(0, "none"),
 		RunE: func(c *cobra.Command, _ []string) error {
