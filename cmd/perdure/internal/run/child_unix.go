@@ -6,7 +6,9 @@ import (
 	"errors"
 	"os"
 	"os/exec"
+	"os/signal"
 	"sync"
+	"sync/atomic"
 	"syscall"
 	"time"
 
@@ -45,15 +47,36 @@ func (c *child) signal(s os.Signal) {
 	}
 }
 
-// wait waits for the process, and says how it ended; nil is well. It is called
-// once.
+// adopting is set when orphans become our children, see adopt.
+var adopting atomic.Bool
+
+// adopts reports whether orphans become our children, as they do those of the
+// first process of a system or a container. Nobody else waits for them.
+func adopts() bool { return adopting.Load() || os.Getpid() == 1 }
+
+// notifyOfOrphans has c get a signal when one of them has ended.
+func notifyOfOrphans(c chan<- os.Signal) { signal.Notify(c, syscall.SIGCHLD) }
+
+// reap waits for the orphans that have ended, while no attempt runs.
+func reap() {
+	for pid := 1; pid > 0 && adopts(); {
+		pid, _ = syscall.Wait4(-1, nil, syscall.WNOHANG, nil)
+	}
+}
+
+// wait waits for the process, and for the orphans that end before it, and says how
+// the process ended; nil is well. It is called once.
 func (c *child) wait() *Failure {
 	for {
+		of := c.pid
+		if adopts() {
+			of = -1
+		}
 		var status syscall.WaitStatus
 		// Not cmd.Wait: it does not tell when the process stops for the terminal.
-		_, err := syscall.Wait4(c.pid, &status, syscall.WUNTRACED, nil)
+		pid, err := syscall.Wait4(of, &status, syscall.WUNTRACED, nil)
 		switch {
-		case errors.Is(err, syscall.EINTR):
+		case errors.Is(err, syscall.EINTR), err == nil && pid != c.pid:
 		case err != nil:
 			return &Failure{Code: exit.Failed, Start: os.NewSyscallError("wait4", err)}
 		case status.Stopped():

@@ -22,6 +22,10 @@ type child struct {
 // passedOn are the signals that are forwarded and mean nothing to us.
 func passedOn() []os.Signal { return nil }
 
+func notifyOfOrphans(chan<- os.Signal) {}
+
+func reap() {}
+
 func isSuspend(os.Signal) bool { return false }
 
 func (c *Command) suspend() {}

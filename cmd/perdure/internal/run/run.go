@@ -122,10 +122,14 @@ func (c *Command) forward(end context.CancelCauseFunc) (stop func()) {
 			signal.Notify(signals, s)
 		}
 	}
+	orphans := make(chan os.Signal, 1)
+	notifyOfOrphans(orphans)
 	done := make(chan struct{})
 	go func() {
 		for {
 			select {
+			case <-orphans:
+				c.reap()
 			case s := <-signals:
 				if isSuspend(s) {
 					c.suspend()
@@ -137,7 +141,16 @@ func (c *Command) forward(end context.CancelCauseFunc) (stop func()) {
 			}
 		}
 	}()
-	return func() { signal.Stop(signals); close(done) }
+	return func() { signal.Stop(signals); signal.Stop(orphans); close(done) }
+}
+
+// reap waits for orphans that have ended, unless an attempt runs: its wait does so.
+func (c *Command) reap() {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if c.child == nil {
+		reap()
+	}
 }
 
 func (c *Command) pass(s os.Signal, end context.CancelCauseFunc) {
@@ -228,6 +241,7 @@ func (c *Command) watch(ctx context.Context, child *child) error {
 		c.mu.Lock()
 		defer c.mu.Unlock()
 		c.child = nil
+		reap()
 	}()
 
 	var expired <-chan time.Time

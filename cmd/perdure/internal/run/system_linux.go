@@ -13,7 +13,11 @@ import (
 // that we can tell when they are gone. Otherwise they are those of the
 // system's first process, which in a container may not look after them: they
 // would seem to be there for as long as that runs.
-func adopt() { _ = unix.Prctl(unix.PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0) }
+func adopt() {
+	if unix.Prctl(unix.PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0) == nil {
+		adopting.Store(true)
+	}
+}
 
 // A lender gives attempts what is in a pipe, and takes from the pipe only what they
 // have read: the rest stays there for its next reader, as the loop that we run in.
