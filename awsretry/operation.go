@@ -16,6 +16,7 @@ import (
 	"github.com/aws/smithy-go/middleware"
 	smithyhttp "github.com/aws/smithy-go/transport/http"
 
+	"github.com/seed-0f2c7998/perdure/awsretry/internal/fix"
 	"github.com/seed-0f2c7998/perdure/circuit"
 	"github.com/seed-0f2c7998/perdure/internal/bound"
 	"github.com/seed-0f2c7998/perdure/retry"
@@ -168,6 +169,9 @@ func (op *operation) failed(ctx context.Context, err error) {
 	plain := op.policy
 	e := &attemptError{err: err, operation: awsmiddleware.GetOperationName(ctx), wait: waitAsked(err)}
 	switch {
+	case fix.Try(ctx, err):
+		e.class = retry.ClassTransient
+		op.policy.BaseDelay, op.policy.Jitter = time.Millisecond, retry.NoJitter
 	case !op.fixed && op.fix(ctx, err):
 		op.fixed = true
 		e.class = retry.ClassTransient

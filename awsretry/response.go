@@ -111,9 +111,27 @@ func (op *operation) receiveError(res *smithyhttp.Response) error {
 	if limit, ok := errors.AsType[*httpretry.LimitError](err); ok {
 		return limit
 	}
+	nameRegion(res.Header, text)
 	text = []byte(redact.FromHeader(op.sent).Redact(string(text)))
 	res.Body = io.NopCloser(bytes.NewReader(text))
 	return nil
+}
+
+// bucketRegion is the field that names the region of a bucket.
+const bucketRegion = "X-Amz-Bucket-Region"
+
+// nameRegion puts the region that the body of S3's error names into the header,
+// where other errors have it, if it can be one: it becomes part of a host's name.
+func nameRegion(header http.Header, text []byte) {
+	if header.Get(bucketRegion) == "" {
+		_, rest, _ := bytes.Cut(text, []byte("<Region>"))
+		name, _, _ := bytes.Cut(rest, []byte("</Region>"))
+		header.Set(bucketRegion, string(name))
+	}
+	name := header.Get(bucketRegion)
+	if name == "" || len(name) > 63 || strings.ContainsFunc(name, func(r rune) bool { return !strings.ContainsRune("abcdefghijklmnopqrstuvwxyz0123456789-", r) }) {
+		header.Del(bucketRegion)
+	}
 }
 
 // ofS3 returns an error for a success that cannot be the response to that

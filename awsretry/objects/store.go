@@ -18,22 +18,22 @@ package objects
 import (
 	"cmp"
 	"context"
-	"errors"
 	"fmt"
+	"slices"
 	"strings"
 	"time"
 
 	"github.com/aws/aws-sdk-go-v2/aws"
 	"github.com/aws/aws-sdk-go-v2/service/s3"
 	"github.com/aws/aws-sdk-go-v2/service/s3/types"
+	smithyhttp "github.com/aws/smithy-go/transport/http"
 
 	"github.com/seed-0f2c7998/perdure/awsretry"
+	"github.com/seed-0f2c7998/perdure/awsretry/internal/region"
 	"github.com/seed-0f2c7998/perdure/awsretry/internal/source"
 	"github.com/seed-0f2c7998/perdure/awsretry/internal/wire"
 	"github.com/seed-0f2c7998/perdure/circuit"
-	"github.com/seed-0f2c7998/perdure/internal/checksum"
 	"github.com/seed-0f2c7998/perdure/internal/redact"
-	"github.com/seed-0f2c7998/perdure/internal/transfer"
 	"github.com/seed-0f2c7998/perdure/retry"
 )
 
@@ -59,6 +59,13 @@ type Options struct {
 	// Stall is for how long a connection may deliver nothing before it counts as
 	// broken; 0 means 30s.
 	Stall time.Duration
+
+	// NoSignRequest sends all requests without credentials, for public buckets;
+	// those of the aws.Config are not used.
+	NoSignRequest bool
+	// RequestPayer confirms with each request that its sender pays for it, which
+	// the owner of a bucket may demand.
+	RequestPayer bool
 }
 
 // validate returns a *retry.ConfigError about the first value out of its range.
@@ -105,13 +112,18 @@ type Store struct {
 // is. The Store talks HTTP/1.1 through a transport with timeouts, made after
 // that of cfg unless cfg has an HTTPClient of the caller's own: 10 s to connect,
 // 2 minutes from the end of a request to the head of its answer, Stall for either
-// body. A BaseEndpoint is addressed by path. The options are applied to the S3 client last. The error is
+// body. A BaseEndpoint is addressed by path. A bucket that turns out to be in
+// another region than that of cfg is addressed there from then on; where that does
+// not help, the error is a [*RegionError]. The options are applied to the S3 client last. The error is
 // a [*retry.ConfigError].
 func New(cfg aws.Config, o Options, options ...func(*s3.Options)) (*Store, error) {
 	if err := o.validate(); err != nil {
 		return nil, err
 	}
 	cfg = cfg.Copy()
+	if o.NoSignRequest {
+		cfg.Credentials = aws.AnonymousCredentials{}
+	}
 	awsretry.Options{Policy: o.Policy, Breakers: o.Breakers, Registry: o.Registry}.Apply(&cfg)
 	s := &Store{partSize: o.PartSize, parallel: cmp.Or(o.Parallel, 4), stall: cmp.Or(o.Stall, 30*time.Second), copyLimit: source.MaxPart, maxPages: maxPages}
 	if o.Policy != nil {
@@ -123,6 +135,10 @@ func New(cfg aws.Config, o Options, options ...func(*s3.Options)) (*Store, error
 	tuned := func(so *s3.Options) {
 		so.HTTPClient = wire.Tune(so.HTTPClient, s.stall)
 		so.UsePathStyle = so.UsePathStyle || so.BaseEndpoint != nil
+		region.New(elsewhere).Option(so)
+		if o.RequestPayer {
+			so.APIOptions = append(slices.Clip(so.APIOptions), smithyhttp.AddHeaderValue("X-Amz-Request-Payer", "requester"))
+		}
 		// Every checksum is computed and compared here, over the whole object.
 		so.RequestChecksumCalculation = aws.RequestChecksumCalculationWhenRequired
 		so.ResponseChecksumValidation = aws.ResponseChecksumValidationWhenRequired
@@ -171,46 +187,15 @@ type Object struct {
 	Verified string
 }
 
-// An Error is an operation on an object that failed.
-type Error struct {
-	Op     string // put, get, delete, list, stat, copy, clean
-	Bucket string
-	Key    string // of a list, the prefix
-	Err    error
-}
-
-// Error is like "put s3://bikes/hour.csv: ...", in one line that can be printed.
-func (e *Error) Error() string {
-	return redact.Line(fmt.Sprintf("%s s3://%s/%s: %v", e.Op, e.Bucket, e.Key, e.Err))
-}
-
-// Unwrap returns Err.
-func (e *Error) Unwrap() error { return e.Err }
-
-// What can go wrong with a transfer besides its requests. Test with [errors.Is].
-var (
-	// ErrChecksum: what arrived is not what was sent.
-	ErrChecksum = checksum.ErrMismatch
-	// ErrChanged: the object was replaced while it was read.
-	ErrChanged = transfer.ErrChanged
-	// ErrStalled: a connection delivered nothing for Options.Stall.
-	ErrStalled = wire.ErrStalled
-	// ErrListing: the store's listing has no end, or more pages than it shows a way to.
-	ErrListing = errors.New("the listing cannot be completed")
-)
-
-// wrap returns err as an *Error; nil stays nil.
-func wrap(op, bucket, key string, err error) error {
-	if err == nil {
-		return nil
-	}
-	return &Error{Op: op, Bucket: bucket, Key: key, Err: err}
-}
-
 // Stat returns what the store says of an object.
 func (s *Store) Stat(ctx context.Context, bucket, key string) (Object, error) {
-	o, err := s.head(ctx, bucket, key)
-	return o, wrap("stat", bucket, key, err)
+	return s.StatVersion(ctx, Address{Bucket: bucket, Key: key})
+}
+
+// StatVersion returns what the store says of a version of an object.
+func (s *Store) StatVersion(ctx context.Context, a Address) (Object, error) {
+	o, _, err := s.ask(ctx, a.Bucket, a.Key, a.VersionID)
+	return o, wrap("stat", a.Bucket, a.Key, err)
 }
 
 func (s *Store) head(ctx context.Context, bucket, key string) (Object, error) {

@@ -1,0 +1,144 @@
+// Package region follows buckets to the regions that they are in.
+package region
+
+import (
+	"cmp"
+	"context"
+	"errors"
+	"net/http"
+	"reflect"
+	"slices"
+	"strings"
+	"sync"
+
+	"github.com/aws/aws-sdk-go-v2/service/s3"
+	"github.com/aws/smithy-go"
+	smithyendpoints "github.com/aws/smithy-go/endpoints"
+	"github.com/aws/smithy-go/middleware"
+	smithyhttp "github.com/aws/smithy-go/transport/http"
+
+	"github.com/seed-0f2c7998/perdure/awsretry/internal/fix"
+)
+
+// header is where a store says in which region a bucket is. Package awsretry puts it there from the body of an error.
+const header = "X-Amz-Bucket-Region"
+
+// A Map remembers the regions of buckets. It is safe for concurrent use.
+type Map struct {
+	elsewhere func(bucket, region string, err error) error
+
+	mu    sync.RWMutex
+	known map[string]string // by bucket; guarded by mu
+}
+
+// New returns an empty Map. elsewhere returns the error of an operation on a bucket that is in another region, and
+// that could not be reached there.
+func New(elsewhere func(bucket, region string, err error) error) *Map {
+	return &Map{elsewhere: elsewhere, known: make(map[string]string)}
+}
+
+// Option makes a client send what is for a bucket to the region of that bucket, as soon as the store has said which one
+// it is: the attempt that was sent elsewhere is repeated at once, once for each operation.
+func (m *Map) Option(o *s3.Options) {
+	o.EndpointResolverV2 = resolver{cmp.Or(o.EndpointResolverV2, s3.NewDefaultEndpointResolverV2()), m}
+	follow := middleware.InitializeMiddlewareFunc("perdure:Region", m.follow)
+	o.APIOptions = append(slices.Clip(o.APIOptions), func(stack *middleware.Stack) error {
+		return stack.Initialize.Add(follow, middleware.Before)
+	})
+}
+
+type resolver struct {
+	s3.EndpointResolverV2
+
+	regions *Map
+}
+
+// ResolveEndpoint resolves for the region that the bucket is known to be in.
+func (r resolver) ResolveEndpoint(ctx context.Context, p s3.EndpointParameters) (smithyendpoints.Endpoint, error) {
+	if p.Bucket != nil {
+		if region := r.regions.of(*p.Bucket); region != "" {
+			p.Region = &region
+		}
+	}
+	return r.EndpointResolverV2.ResolveEndpoint(ctx, p)
+}
+
+func (m *Map) of(bucket string) string {
+	m.mu.RLock()
+	defer m.mu.RUnlock()
+	return m.known[bucket]
+}
+
+func (m *Map) follow(ctx context.Context, in middleware.InitializeInput, next middleware.InitializeHandler) (middleware.InitializeOutput, middleware.Metadata, error) {
+	bucket := bucketOf(in.Parameters)
+	if bucket == "" {
+		return next.HandleInitialize(ctx, in)
+	}
+	followed := false
+	out, metadata, err := next.HandleInitialize(fix.With(ctx, func(err error) bool {
+		region := told(err)
+		if region == "" || followed || isFor(err, region) {
+			return false
+		}
+		followed = true
+		m.mu.Lock()
+		m.known[bucket] = region
+		m.mu.Unlock()
+		return true
+	}), in)
+	if region := told(err); region != "" && (m.of(bucket) == region || !isFor(err, region)) {
+		err = m.elsewhere(bucket, region, err)
+	}
+	return out, metadata, err
+}
+
+// bucketOf returns the bucket that an operation's input names; "": none.
+func bucketOf(input any) string {
+	v := reflect.ValueOf(input)
+	if v.Kind() != reflect.Pointer || v.IsNil() || v.Elem().Kind() != reflect.Struct {
+		return ""
+	}
+	f := v.Elem().FieldByName("Bucket")
+	if !f.IsValid() {
+		return ""
+	}
+	bucket, _ := reflect.TypeAssert[*string](f)
+	if bucket == nil {
+		return ""
+	}
+	return *bucket
+}
+
+// told returns the region in which the bucket is, if err is the response to a request that was sent elsewhere.
+func told(err error) string {
+	res := responseOf(err)
+	if res == nil {
+		return ""
+	}
+	switch res.StatusCode {
+	case http.StatusMovedPermanently, http.StatusTemporaryRedirect:
+	case http.StatusBadRequest:
+		api, ok := errors.AsType[smithy.APIError](err)
+		head := res.Request != nil && res.Request.Method == http.MethodHead // of which only the status tells
+		if !head && (!ok || api.ErrorCode() != "AuthorizationHeaderMalformed") {
+			return ""
+		}
+	default:
+		return ""
+	}
+	return res.Header.Get(header)
+}
+
+// isFor reports whether the request that ended with err was signed for that region.
+func isFor(err error, region string) bool {
+	res := responseOf(err)
+	return res != nil && res.Request != nil && strings.Contains(res.Request.Header.Get("Authorization"), "/"+region+"/s3/")
+}
+
+func responseOf(err error) *smithyhttp.Response {
+	e, ok := errors.AsType[*smithyhttp.ResponseError](err)
+	if !ok || e.Response == nil || e.Response.Response == nil {
+		return nil
+	}
+	return e.Response
+}
