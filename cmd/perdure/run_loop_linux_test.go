@@ -9,7 +9,6 @@ import (
 	"os/exec"
 	"path/filepath"
 	"strings"
-	"syscall"
 	"testing"
 
 	"golang.org/x/sys/unix"
@@ -172,22 +171,39 @@ func TestInputThatIsNotReplayed(t *testing.T) {
 	}
 }
 
-// Of two attempts at a pipe at the same time one may fail, but neither waits for what the other has taken.
+// Two commands that read the same pipe at the same time get all of it, each byte once, and neither waits for what the
+// other has taken.
 func TestTwoReadersOfAPipe(t *testing.T) {
-	c := inBash(t, `{ perdure run -- cat <&0 & perdure run -- cat <&0 & wait; }`, true)
+	c := inBash(t, `{ perdure run -- cat <&0 >1 & perdure run -- cat <&0 >2 & perdure run -- dd bs=1000 of=3 <&0 & wait; }; cat 1 2 3`, true)
 	in, err := c.StdinPipe()
 	if err != nil {
 		t.Fatal(err)
 	}
+	const chunk, chunks = 4096, 1000 // which one write adds, and one reading takes or leaves
 	go func() {
-		for range 100 {
-			if _, err := in.Write(bytes.Repeat([]byte("0123456789\n"), 1000)); err != nil && err != syscall.EPIPE { //nolint:errorlint // one may have ended
+		for i := range chunks {
+			if _, err := fmt.Fprintf(in, "%0*d\n", chunk-1, i); err != nil {
 				break
 			}
 		}
 		_ = in.Close()
 	}()
-	if _, err := c.Output(); err != nil {
-		t.Error(err)
+	var said bytes.Buffer
+	c.Stderr = &said
+	got, err := c.Output()
+	if err != nil || len(got) != chunk*chunks {
+		t.Errorf("%d bytes (%v), want %d\n%s", len(got), err, chunk*chunks, &said)
 	}
+	if digits := len(got) - bytes.Count(got, []byte("0")); digits != len(all(chunks)) {
+		t.Errorf("%d characters that are no 0, want %d: some came twice, and others never", digits, len(all(chunks)))
+	}
+}
+
+// all returns what is no 0 in the numbers below n, in lines.
+func all(n int) string {
+	var b strings.Builder
+	for i := range n {
+		fmt.Fprintln(&b, strings.ReplaceAll(fmt.Sprint(i), "0", ""))
+	}
+	return b.String()
 }

@@ -48,7 +48,7 @@ func (c *child) signal(s os.Signal) {
 }
 
 // adopting is set when orphans become our children, see adopt.
-var adopting atomic.Bool
+var adopting atomic.Bool //nolint:gochecknoglobals // as the system has it: of the process
 
 // adopts reports whether orphans become our children, as they do those of the
 // first process of a system or a container. Nobody else waits for them.

@@ -2,6 +2,7 @@ package run
 
 import (
 	"errors"
+	"fmt"
 	"io"
 	"os"
 	"time"
@@ -26,6 +27,7 @@ func adopt() {
 // was read. The flags of the source, which others share, are left alone.
 type lender struct {
 	source int     // the descriptor of the pipe
+	lock   int     // another one of it, which no other process has; -1 if there can be none
 	record *record // of what attempts have read
 	taken  pipe    // what was taken from the source and is not recorded yet,
 	held   int     // in bytes
@@ -38,7 +40,7 @@ func newLender(source *os.File, record *record) *lender {
 	if err != nil {
 		return nil
 	}
-	l := &lender{record: record, buffer: make([]byte, 64<<10)}
+	l := &lender{lock: -1, record: record, buffer: make([]byte, 64<<10)}
 	if err := raw.Control(func(fd uintptr) { l.source = int(fd) }); err != nil { // Fd may change its flags
 		return nil
 	}
@@ -52,10 +54,19 @@ func newLender(source *os.File, record *record) *lender {
 		l.close()
 		return nil
 	}
+	const flags = unix.O_RDONLY | unix.O_NONBLOCK | unix.O_CLOEXEC
+	if fd, err := unix.Open(fmt.Sprintf("/proc/self/fd/%d", l.source), flags, 0); err == nil {
+		l.lock = fd
+	}
 	return l
 }
 
-func (l *lender) close() { l.taken.close() }
+func (l *lender) close() {
+	l.taken.close()
+	if l.lock >= 0 {
+		_ = unix.Close(l.lock)
+	}
+}
 
 // errShared says that bytes which were lent are no longer in the source.
 var errShared = errors.New("another process has read from the same pipe")
@@ -168,14 +179,19 @@ func (n *loan) next() error {
 		n.small = false
 	}
 	for n.lent == 0 {
+		if err := n.alone(); err != nil {
+			return err
+		}
 		got, err := unix.Tee(n.source, int(n.to.w.Fd()), 1<<20, unix.SPLICE_F_NONBLOCK)
 		n.keep() // while the attempt reads
 		switch {
 		case err != nil:
+			n.share()
 			if err = n.again(err, n.source, unix.POLLIN); err != nil {
 				return err
 			}
 		case got == 0:
+			n.share()
 			return io.EOF
 		default:
 			n.lent = int(got)
@@ -184,7 +200,26 @@ func (n *loan) next() error {
 	if err := n.drained(); err != nil {
 		return err
 	}
+	defer n.share()
 	return n.settle(0)
+}
+
+// alone waits until no other process of ours lends what is in the source: both would
+// lend the same.
+func (n *loan) alone() error {
+	for n.lock >= 0 && errors.Is(unix.Flock(n.lock, unix.LOCK_EX|unix.LOCK_NB), unix.EWOULDBLOCK) {
+		if err := n.poll(-1, 0, time.Millisecond); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// share lets others lend.
+func (n *loan) share() {
+	if n.lock >= 0 {
+		_ = unix.Flock(n.lock, unix.LOCK_UN)
+	}
 }
 
 // settle takes from the source what the attempt has read, which has left so many
@@ -265,6 +300,7 @@ func (n *loan) poll(fd int, events int16, limit time.Duration) error {
 // can read from its pipe any more, because that is emptied here, was not read.
 func (n *loan) end(begun bool) error {
 	defer n.close()
+	defer n.share()
 	_ = n.stop.w.Close()
 	if !begun {
 		return nil
