@@ -16,7 +16,7 @@ func (a *app) demoCommand() *cobra.Command {
 	o := demo.Options{Seed: 1}
 	c := &cobra.Command{
 		Use:   "demo",
-		Short: "Show it at work against servers that fail, in a quarter of a minute",
+		Short: "Run a 15-second demo against local faulty servers",
 		Long: `Carry data from an HTTP API to files to an S3 store, through failures, and compare every byte.
 
 Both servers are real ones, started on 127.0.0.1 for the time of the demo. What goes wrong with them is

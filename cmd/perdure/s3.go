@@ -18,7 +18,7 @@ import (
 func (a *app) s3Command() *cobra.Command {
 	return help.Group(&cobra.Command{
 		Use:   "s3 COMMAND",
-		Short: "Look after an S3-compatible store",
+		Short: "Maintenance for S3-compatible stores",
 	}, a.cleanCommand())
 }
 

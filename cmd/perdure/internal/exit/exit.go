@@ -18,7 +18,7 @@ import (
 // The codes. Those from 64 are of BSD's sysexits.h, the others those of shells.
 const (
 	OK            = 0
-	Failed        = 1   // it cannot be done: another try would fail as well
+	Failed        = 1   // permanent failure: retrying will not help
 	Usage         = 64  // the arguments, the environment or the file are wrong
 	Unavailable   = 69  // given up: it may be possible later
 	TryLater      = 75  // not now: a breaker is open, or the server said when to come back
@@ -32,11 +32,11 @@ const (
 func Meanings() []struct{ Code, Meaning string } {
 	return []struct{ Code, Meaning string }{
 		{"0", "done"},
-		{"1", "it cannot be done: another try would fail as well"},
+		{"1", "permanent failure: retrying will not help"},
 		{"64", "the arguments, the environment or the file with the policy are wrong"},
 		{"69", "given up: attempts, time or budget are used up; it may be possible later"},
 		{"75", "come back later: a circuit breaker is open, or the server said when"},
-		{"124", "run: the last attempt was stopped by its timeout, and called that a success"},
+		{"124", "run: the last attempt timed out but exited 0"},
 		{"126", "run: the command cannot be executed"},
 		{"127", "run: the command does not exist"},
 		{"128+n", "stopped by signal n: 130 for an interrupt, 143 for a termination"},
