@@ -82,7 +82,7 @@ func move(ctx context.Context, store *objects.Store, what, path string) (err err
 			err = os.WriteFile(path+".sent", nil, 0o600)
 		}
 	case "fetched":
-		_, err = store.GetFile(ctx, bucket, key, path+".fetched", objects.GetOptions{State: path + ".state"})
+		_, err = store.GetFile(ctx, bucket, key, path+".fetched", objects.GetOptions{})
 	}
 	return err
 }

@@ -180,15 +180,19 @@ func TestCustomerKeyIsInNoStateFile(t *testing.T) {
 	}
 	stored(t, v.Server, "k", body)
 
-	get := objects.GetOptions{State: state}
+	// A download's state is in the directory that it is written to.
 	back := filepath.Join(t.TempDir(), "back")
-	interrupt("get", func(ctx context.Context, progress func(int64, int64)) error {
-		o := get
-		o.Progress = progress
-		_, err := v.keyed.GetFile(ctx, bucket, "k", back, o)
-		return err
-	})
-	if _, err := v.keyed.GetFile(t.Context(), bucket, "k", back, get); err != nil {
+	interrupted(t, v.keyed, "k", back, 9*mib)
+	states, err := filepath.Glob(filepath.Join(filepath.Dir(back), ".perdure-*", "*.state"))
+	if err != nil || len(states) != 1 {
+		t.Fatalf("states %q, %v; want one", states, err)
+	}
+	text, err := os.ReadFile(states[0])
+	if err != nil || len(text) == 0 {
+		t.Fatalf("%q, %v; want the state", text, err)
+	}
+	v.leaks(t, "the state of a get", string(text))
+	if _, err := v.keyed.GetFile(t.Context(), bucket, "k", back, objects.GetOptions{}); err != nil {
 		t.Fatal(err)
 	}
 	fetched(t, back, body)

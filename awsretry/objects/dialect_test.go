@@ -97,7 +97,7 @@ func TestResumedPutClaimsNoMoreThanItKnows(t *testing.T) {
 	})
 	body, o := content(1, 6*mib), objects.PutOptions{State: filepath.Join(t.TempDir(), "state")}
 	resumed := int64(0)
-	o.Resumed = func(done, _ int64) { resumed = done }
+	o.Resumed = func(r objects.Resumption) { resumed = r.Bytes }
 	if _, err := store.Put(t.Context(), bucket, "k", bytes.NewReader(body), o); err == nil {
 		t.Fatal("what is refused has no error")
 	}

@@ -117,7 +117,7 @@ func (d *download) plan() error {
 // resumed tells how much is there of what an earlier GetTo has fetched.
 func (d *download) resumed() {
 	if d.o.Resumed != nil && d.state != nil && len(d.state.Parts) > 0 {
-		d.o.Resumed(d.done, d.object.Size)
+		d.o.Resumed(Resumption{Bytes: d.done, Size: d.object.Size})
 	}
 }
 

@@ -6,13 +6,12 @@ import (
 	"errors"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
-	"sync/atomic"
 	"testing"
 	"time"
 
 	"github.com/seed-0f2c7998/perdure/awsretry/objects"
-	"github.com/seed-0f2c7998/perdure/retry"
 	"github.com/seed-0f2c7998/perdure/s3test"
 )
 
@@ -123,90 +122,107 @@ func TestLargeFileThatChangesIsBegunAnew(t *testing.T) {
 	fetched(t, path, newer)
 }
 
+// What has come stays for the next process, but for what is no longer as it was written.
 func TestDownloadGoesOnWithWhatIsMissing(t *testing.T) {
 	server := start(t, s3test.Options{})
-	p := quick()
-	p.MaxAttempts = 2
-	store := open(t, server, objects.Options{PartSize: 5 * mib, Policy: p})
+	store := open(t, server, objects.Options{PartSize: 5 * mib})
 	body := content(1, 31*mib)
 	if err := server.Store(bucket, "k", body); err != nil {
 		t.Fatal(err)
 	}
 	dir := t.TempDir()
-	path, o := filepath.Join(dir, "k"), objects.GetOptions{State: filepath.Join(t.TempDir(), "state")}
-	ctx, cancel := context.WithCancel(t.Context())
-	o.Progress = func(done, _ int64) {
-		if done > 27*mib { // less than 20 of them are in pieces that are not whole
-			cancel()
-		}
-	}
-	if _, err := store.GetFile(ctx, bucket, "k", path, o); !errors.Is(err, context.Canceled) {
-		t.Fatalf("cancelled in the middle: %v, want %v", err, context.Canceled)
-	}
+	path := filepath.Join(dir, "k")
+	interrupted(t, store, "k", path, 27*mib)
 	if _, err := os.Stat(path); err == nil {
-		t.Fatal("the file is there before it is whole")
+		t.Fatal("the file is there before it is complete")
 	}
-	first := int64(0)
-	o.Progress = func(done, _ int64) {
-		if first == 0 {
-			first = done
-		}
+	parts, err := filepath.Glob(filepath.Join(dir, ".perdure-*", "*.part"))
+	if err != nil || len(parts) != 1 {
+		t.Fatalf("parts %q, %v; want one", parts, err)
 	}
-	// One of the pieces is spoilt meanwhile: that is noticed.
-	if f, err := os.OpenFile(filepath.Join(dir, ".k.part"), os.O_WRONLY, 0); err != nil {
-		t.Error(err)
-	} else {
-		_, _ = f.WriteAt([]byte("spoilt"), 100)
-		_ = f.Close()
-	}
-	if _, err := store.GetFile(t.Context(), bucket, "k", path, o); err != nil {
+	f, err := os.OpenFile(parts[0], os.O_WRONLY, 0)
+	if err != nil {
 		t.Fatal(err)
 	}
-	fetched(t, path, body)
-	if first < 4*mib {
-		t.Errorf("the second run began with %d bytes, want the pieces that the first run had but for the spoilt one", first)
+	_, _ = f.WriteAt([]byte("spoilt"), 100)
+	_ = f.Close()
+	server.Reset()
+	var told report
+	var kept int64
+	object, err := store.GetFile(t.Context(), bucket, "k", path, objects.GetOptions{
+		Resumed: func(r objects.Resumption) {
+			told.resumed(r)
+			kept = r.Bytes
+		},
+	})
+	if err != nil || object.ETag == "" || object.Size != 31*mib || object.Verified != "md5" {
+		t.Errorf("%+v, %v; want what the store says of the object, verified by its MD5", object, err)
 	}
-	if _, err := os.Stat(o.State); err == nil {
-		t.Error("the state is still there")
+	fetched(t, path, body)
+	if len(told) != 1 || kept < 15*mib {
+		t.Errorf("%q was told, want once, and at least half of the bytes", told)
+	}
+	if got := asked(server, "GetObject", func(r s3test.Request) string { return r.Header.Get("Range") }); slices.Contains(got, "") {
+		t.Errorf("%q was requested, want ranges only", got)
 	}
 }
 
-func TestDownloadOfAnotherVersionBeginsAnew(t *testing.T) {
+func TestDownloadOfAnotherVersionBeginsFromScratch(t *testing.T) {
 	server := start(t, s3test.Options{})
-	p := quick()
-	p.MaxAttempts = 1
-	store := open(t, server, objects.Options{PartSize: 5 * mib, Policy: p})
+	store := open(t, server, objects.Options{PartSize: 5 * mib})
 	if err := server.Store(bucket, "k", content(1, 26*mib)); err != nil {
 		t.Fatal(err)
 	}
-	path, o := filepath.Join(t.TempDir(), "k"), objects.GetOptions{State: filepath.Join(t.TempDir(), "state")}
-	var asked atomic.Int64
-	server.Script(func(s3test.Request) s3test.Fault {
-		if asked.Add(1) > 1 {
-			return s3test.InternalError()
-		}
-		return s3test.CutBody(12 * mib)
-	})
-	if _, err := store.GetFile(t.Context(), bucket, "k", path, o); !errors.Is(err, retry.ErrExhausted) {
-		t.Fatalf("after 12 MiB nothing: %v, want %v", err, retry.ErrExhausted)
-	}
-	server.Script(nil)
+	path := filepath.Join(t.TempDir(), "k")
+	interrupted(t, store, "k", path, 12*mib)
 	newer := content(2, 16*mib)
 	if err := server.Store(bucket, "k", newer); err != nil {
 		t.Fatal(err)
 	}
-	if _, err := store.GetFile(t.Context(), bucket, "k", path, o); err != nil {
+	var told []objects.Resumption
+	if _, err := store.GetFile(t.Context(), bucket, "k", path, objects.GetOptions{
+		Resumed: func(r objects.Resumption) { told = append(told, r) },
+	}); err != nil {
 		t.Fatal(err)
 	}
 	fetched(t, path, newer)
+	if len(told) != 1 || told[0].Bytes != 0 || told[0].Reason == "" {
+		t.Errorf("%+v was told, want once, that it begins from scratch, and why", told)
+	}
+}
+
+// Without resuming nothing is left, and what was left is not used.
+func TestDownloadWithoutResuming(t *testing.T) {
+	server := start(t, s3test.Options{})
+	store := open(t, server, objects.Options{PartSize: 5 * mib})
+	body := content(1, 26*mib)
+	if err := server.Store(bucket, "k", body); err != nil {
+		t.Fatal(err)
+	}
+	path := filepath.Join(t.TempDir(), "k")
+	interrupted(t, store, "k", path, 12*mib)
+	ctx, cancel := context.WithCancel(t.Context())
+	cancel()
+	fresh := objects.GetOptions{NoResume: true, Resumed: func(r objects.Resumption) { t.Errorf("resumed: %+v", r) }}
+	if _, err := store.GetFile(ctx, bucket, "k", path, fresh); !errors.Is(err, context.Canceled) {
+		t.Errorf("%v, want %v", err, context.Canceled)
+	}
+	if left, err := os.ReadDir(filepath.Dir(path)); err != nil || len(left) > 0 {
+		t.Errorf("%v are left (%v), want nothing", left, err)
+	}
+	interrupted(t, store, "k", path, 12*mib)
+	if _, err := store.GetFile(t.Context(), bucket, "k", path, fresh); err != nil {
+		t.Fatal(err)
+	}
+	fetched(t, path, body)
 }
 
 // interrupted begins a download and ends it after so many bytes.
-func interrupted(t *testing.T, store *objects.Store, key, path, state string, enough int64) {
+func interrupted(t *testing.T, store *objects.Store, key, path string, enough int64) {
 	t.Helper()
 	ctx, cancel := context.WithCancel(t.Context())
 	defer cancel()
-	_, err := store.GetFile(ctx, bucket, key, path, objects.GetOptions{State: state, Progress: func(done, _ int64) {
+	_, err := store.GetFile(ctx, bucket, key, path, objects.GetOptions{Progress: func(done, _ int64) {
 		if done > enough {
 			cancel()
 		}
@@ -216,19 +232,19 @@ func interrupted(t *testing.T, store *objects.Store, key, path, state string, en
 	}
 }
 
-// What is left of a longer object under the same name is no part of the file.
+// What is left of a longer object for the same path is no part of the file.
 func TestLongerRemainsAreCutOff(t *testing.T) {
 	server := start(t, s3test.Options{})
 	store := open(t, server, objects.Options{PartSize: 5 * mib})
-	path, states, body := filepath.Join(t.TempDir(), "k"), t.TempDir(), content(1, 15*mib)
+	path, body := filepath.Join(t.TempDir(), "k"), content(1, 15*mib)
 	for key, content := range map[string][]byte{"short": body, "long": content(2, 25*mib)} {
 		if _, err := store.Put(t.Context(), bucket, key, bytes.NewReader(content), objects.PutOptions{}); err != nil {
 			t.Fatal(err)
 		}
 	}
-	interrupted(t, store, "short", path, filepath.Join(states, "short"), mib)
-	interrupted(t, store, "long", path, filepath.Join(states, "long"), 16*mib)
-	if _, err := store.GetFile(t.Context(), bucket, "short", path, objects.GetOptions{State: filepath.Join(states, "short")}); err != nil {
+	interrupted(t, store, "short", path, mib)
+	interrupted(t, store, "long", path, 16*mib)
+	if _, err := store.GetFile(t.Context(), bucket, "short", path, objects.GetOptions{}); err != nil {
 		t.Fatal(err)
 	}
 	fetched(t, path, body)

@@ -43,7 +43,7 @@ func TestGatewayLargeFileThereAndBack(t *testing.T) {
 			t.Errorf("%s, ended in the middle: %v, want %v", what, err, context.Canceled)
 		}
 	}
-	put, get := objects.PutOptions{State: filepath.Join(states, "put")}, objects.GetOptions{State: filepath.Join(states, "get")}
+	put := objects.PutOptions{State: filepath.Join(states, "put")}
 	interrupted("put", func(ctx context.Context, progress func(done, _ int64)) error {
 		o := put
 		o.Progress = progress
@@ -55,12 +55,11 @@ func TestGatewayLargeFileThereAndBack(t *testing.T) {
 	}
 	back := filepath.Join(t.TempDir(), "back")
 	interrupted("get", func(ctx context.Context, progress func(done, _ int64)) error {
-		o := get
-		o.Progress = progress
+		o := objects.GetOptions{Progress: progress}
 		_, err := store.GetFile(ctx, bucket, "large", back, o)
 		return err
 	})
-	object, err := store.GetFile(t.Context(), bucket, "large", back, get)
+	object, err := store.GetFile(t.Context(), bucket, "large", back, objects.GetOptions{})
 	if err != nil || object.Verified != "crc32" {
 		t.Fatalf("get: %v, verified by %q, want crc32", err, object.Verified)
 	}

@@ -5,9 +5,10 @@ import (
 	"errors"
 	"io"
 	"os"
+	"path/filepath"
 
-	"github.com/seed-0f2c7998/perdure/awsretry/internal/atomicfile"
 	"github.com/seed-0f2c7998/perdure/awsretry/internal/journal"
+	"github.com/seed-0f2c7998/perdure/internal/transfer"
 )
 
 // GetOptions say which bytes are meant. The zero value asks for the object as it
@@ -18,22 +19,25 @@ type GetOptions struct {
 	// Tags requests the object's tags as well, if it has any; it may not be allowed: see Object.TagsError.
 	Tags bool
 
-	// State, if set, is the path of a file that remembers a download in pieces, so
-	// that the next GetFile of the same object to the same path, after a crash or
-	// a failure, fetches only what is missing, if the object is still the same.
-	// GetFile makes it, and removes it when the file is there; if it fails, what
-	// was fetched stays beside the path as a hidden file that ends in .part. One
-	// GetFile at a time may use it. Get and Open do not.
-	State string
+	// NoResume discards what an earlier GetFile of the same object to the same path has left, and leaves nothing.
+	NoResume bool
 
-	// Resumed, if set, is told before anything is written how many bytes of those
-	// that State remembers are of use, and of how many in all (-1: not known): 0 if
-	// it is another object by now.
-	Resumed func(done, total int64)
+	// Resumed, if set, is called at most once, before anything is written, by a GetFile that finds what an earlier one has
+	// left.
+	Resumed func(Resumption)
+
+	// State is the path of a file for GetTo.
+	State string
 
 	// Progress, if set, is told how many bytes have come, and of how many (-1: not
 	// known), after each write. It is called by one goroutine at a time.
 	Progress func(done, total int64)
+}
+
+// A Resumption says what an earlier transfer has left.
+type Resumption struct {
+	Bytes, Size int64  // that are kept, of how many (-1: unknown); Bytes 0 means that it begins from scratch
+	Reason      string // why it begins from scratch
 }
 
 // Get writes the object to w. If it fails, w may have got some of the bytes.
@@ -52,34 +56,46 @@ func (s *Store) Get(ctx context.Context, bucket, key string, w io.Writer, o GetO
 	return r.Object(), err
 }
 
-// GetFile writes the object to the file of that path. It is written under
-// another name in the same directory and renamed when it is whole, compared by
-// checksum, and on the disk: whatever happens, the path has the new file or what
-// it had before. A large object is fetched in pieces, some at a time; one that
-// changes meanwhile is fetched anew.
-func (s *Store) GetFile(ctx context.Context, bucket, key, path string, o GetOptions) (object Object, err error) {
-	create := atomicfile.Reopen
-	if o.State == "" {
-		create = atomicfile.Create
+// GetFile writes the object to the file of that path. It is written in a hidden
+// directory beside the path and renamed when it is complete, compared by checksum,
+// and on the disk: whatever happens, the path has the new file or what it had
+// before. A large object is fetched in ranges, some at a time; one that changes
+// meanwhile is fetched from scratch. If GetFile fails, what has come stays for the
+// next GetFile of the same object to the same path, also in a later process, which
+// fetches only what is missing, if the object is still the same and the bytes are
+// as they were written. A symbolic link at the path is not written through.
+func (s *Store) GetFile(ctx context.Context, bucket, key, path string, o GetOptions) (Object, error) {
+	object, err := s.getFile(ctx, bucket, key, path, o)
+	if _, ours := errors.AsType[*Error](err); !ours {
+		err = wrap("get", bucket, key, err)
 	}
-	f, err := create(path)
+	return object, err
+}
+
+func (s *Store) getFile(ctx context.Context, bucket, key, path string, o GetOptions) (object Object, err error) {
+	dir, err := transfer.OpenDir(filepath.Dir(path))
 	if err != nil {
-		return object, wrap("get", bucket, key, err)
+		return object, err
 	}
-	if object, err = s.GetTo(ctx, bucket, key, f, o); err == nil {
-		err = atomicfile.Install(f, path)
-		if _, ours := errors.AsType[*Error](err); !ours {
-			err = wrap("get", bucket, key, err)
-		}
+	defer func() { _ = dir.Close() }()
+	g := s.Getter(bucket, key, o)
+	options := transfer.Options{
+		Source: g.source(), Parallel: g.Parallel(), Piece: s.partSize, NoResume: o.NoResume, Progress: o.Progress,
 	}
-	switch {
-	case err == nil && o.State != "":
-		_ = os.Remove(o.State) // what is left of it is found out at the next use
-	case err != nil && o.State != "":
-		_ = f.Close()
-	case err != nil:
-		atomicfile.Discard(f)
+	if o.Resumed != nil {
+		options.Resumed = func(r transfer.Resumption) { o.Resumed(Resumption(r)) }
 	}
+	f, err := dir.Create(filepath.Base(path), options)
+	if err != nil {
+		return object, err
+	}
+	defer f.Close()
+	if err := f.Fetch(ctx, g); err != nil {
+		return g.Object(), err
+	}
+	r, err := f.Commit()
+	object = g.Object()
+	object.Size, object.Verified = r.Bytes, r.Verified
 	return object, err
 }
 

@@ -21,7 +21,7 @@ type Getter struct {
 	object Object // guarded by mu
 }
 
-// Getter returns a [Getter] for an object, of which at most Options.Parallel requests are under way at a time. Of o,
+// Getter returns a [Getter] for an object, of which at most Options.Parallel requests are under way at a time. Of o, only
 // VersionID and Tags count.
 func (s *Store) Getter(bucket, key string, o GetOptions) *Getter {
 	return &Getter{
@@ -33,6 +33,11 @@ func (s *Store) Getter(bucket, key string, o GetOptions) *Getter {
 // Parallel returns how many ranges are to be requested at a time: twice as many as may be under way, as one that waits
 // for its next attempt lets another go in its place.
 func (g *Getter) Parallel() int { return 2 * g.store.parallel }
+
+// source identifies the object to a later process.
+func (g *Getter) source() string {
+	return fmt.Sprintf("s3://%s/%s?versionId=%s at %q", g.bucket, g.key, g.o.VersionID, g.store.endpoint)
+}
 
 // Object returns what the store said of the object at the last request of all of it, or else at the first of a range.
 func (g *Getter) Object() Object {

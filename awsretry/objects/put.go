@@ -43,10 +43,8 @@ type PutOptions struct {
 	// [Store.Clean]. One Put at a time may use a file.
 	State string
 
-	// Resumed, if set, is told at most once, before anything is sent, how many bytes
-	// of the parts that State remembers are of use, and of how many in all (-1: not
-	// known): 0 if the store does not have them any more.
-	Resumed func(done, total int64)
+	// Resumed, if set, is called at most once, before anything is sent, by a Put that finds what State remembers.
+	Resumed func(Resumption)
 
 	// Progress, if set, is told how many bytes have arrived, and of how many (-1:
 	// not known), after each part. It is called by one goroutine at a time.
@@ -262,9 +260,9 @@ func (u *upload) verified(ctx context.Context, o Object, crc uint32, body *sourc
 func (u *upload) encrypted() bool { return u.o.Encryption != "" || u.store.customer }
 
 // resumed tells how much is there of what an earlier Put has sent.
-func (u *upload) resumed(done int64) {
+func (u *upload) resumed(done int64, reason string) {
 	if u.o.Resumed != nil && len(u.state.Parts) > 0 {
-		u.o.Resumed(done, u.src.Size)
+		u.o.Resumed(Resumption{Bytes: done, Size: u.src.Size, Reason: reason})
 	}
 }
 

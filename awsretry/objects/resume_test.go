@@ -144,14 +144,6 @@ func TestStateOfSomethingElseIsLeftAlone(t *testing.T) {
 	if got := server.Count("", ""); got != 0 {
 		t.Errorf("%d requests, want none", got)
 	}
-	if err := server.Store(bucket, "k", content(1, 15*mib)); err != nil {
-		t.Fatal(err)
-	}
-	download := filepath.Join(t.TempDir(), "state")
-	interrupted(t, store, "k", filepath.Join(t.TempDir(), "k"), download, mib)
-	if _, err := store.Put(t.Context(), bucket, "k", strings.NewReader("x"), objects.PutOptions{State: download}); err == nil || !strings.Contains(err.Error(), "another transfer") {
-		t.Errorf("the state of a download: %v, want an error that says so", err)
-	}
 }
 
 func TestPutKnowsThatItWasDone(t *testing.T) {

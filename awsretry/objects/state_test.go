@@ -23,8 +23,8 @@ import (
 // report collects what a transfer tells of how far it has come.
 type report []string
 
-func (r *report) resumed(done, total int64) {
-	*r = append(*r, fmt.Sprintf("resumed %d/%d", done, total))
+func (r *report) resumed(how objects.Resumption) {
+	*r = append(*r, fmt.Sprintf("resumed %d/%d %s", how.Bytes, how.Size, how.Reason))
 }
 
 func (r *report) progress(done, total int64) {
@@ -48,7 +48,7 @@ func TestPutTellsWhatIsThere(t *testing.T) {
 		t.Fatal(err)
 	}
 	size := fmt.Sprint(16 * mib)
-	want := report{"resumed 10485760/" + size, "10485760/" + size, "10485760/" + size, "15728640/" + size, size + "/" + size}
+	want := report{"resumed 10485760/" + size + " ", "10485760/" + size, "10485760/" + size, "15728640/" + size, size + "/" + size}
 	if !slices.Equal(told, want) {
 		t.Errorf("it told %q, want %q", told, want)
 	}
@@ -95,7 +95,7 @@ func TestPutTellsThatNothingIsThere(t *testing.T) {
 	if _, err := store.Put(t.Context(), bucket, "k", bytes.NewReader(body), objects.PutOptions{State: path, Resumed: told.resumed}); err != nil {
 		t.Fatal(err)
 	}
-	if want := fmt.Sprint("resumed 0/", 16*mib); len(told) != 1 || told[0] != want {
+	if want := fmt.Sprintf("resumed 0/%d the store does not have the parts of the earlier run any more", 16*mib); len(told) != 1 || told[0] != want {
 		t.Errorf("it told %q, want %q", told, want)
 	}
 }
@@ -252,9 +252,9 @@ func TestGetTo(t *testing.T) {
 		resumed report
 	}{
 		{old, true, nil},
-		{old, true, report{fmt.Sprintf("resumed %d/%d", 10*mib, 40*mib)}},
-		{changed, true, report{fmt.Sprintf("resumed 0/%d", 40*mib)}},
-		{changed, false, report{fmt.Sprintf("resumed %d/%d", 10*mib, 40*mib)}},
+		{old, true, report{fmt.Sprintf("resumed %d/%d ", 10*mib, 40*mib)}},
+		{changed, true, report{fmt.Sprintf("resumed 0/%d ", 40*mib)}},
+		{changed, false, report{fmt.Sprintf("resumed %d/%d ", 10*mib, 40*mib)}},
 	} {
 		if err := server.Store(bucket, "k", c.body); err != nil {
 			t.Fatal(err)

@@ -135,7 +135,7 @@ func (p *pull) attempt(ctx context.Context) (outcome, error) {
 // get fetches what is missing.
 func (p *pull) get(ctx context.Context, progress func(done, total int64)) (objects.Object, error) {
 	c := p.copier
-	options := objects.GetOptions{Progress: progress, Resumed: func(bytes, size int64) { p.resumed(bytes, size, progress) }}
+	options := objects.GetOptions{Progress: progress, Resumed: func(r objects.Resumption) { p.resumed(r.Bytes, r.Size, progress) }}
 	if p.kept != nil {
 		if err := p.recall(); err != nil {
 			return objects.Object{}, err

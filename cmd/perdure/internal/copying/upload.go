@@ -105,7 +105,7 @@ func (c *copier) recall(ctx context.Context, in *input, options *objects.PutOpti
 		u.Close()
 		return nothing, nil //nolint:nilerr // what can't be written down can't be gone on with
 	}
-	options.State, options.Resumed = u.State(), func(bytes, size int64) { c.resumedUpload(bytes, size, options.Progress) }
+	options.State, options.Resumed = u.State(), func(r objects.Resumption) { c.resumedUpload(r.Bytes, r.Size, options.Progress) }
 	return func(err error) {
 		c.leave(ctx, u, err)
 		u.Close()
