@@ -5,7 +5,9 @@ import (
 	"context"
 	"fmt"
 	"net/http"
+	"strings"
 	"time"
+	"unicode/utf8"
 
 	"github.com/aws/aws-sdk-go-v2/aws"
 	"github.com/aws/aws-sdk-go-v2/service/s3"
@@ -99,8 +101,13 @@ func (c *cleaning) abort(ctx context.Context, u types.MultipartUpload, encoding 
 	if err == nil {
 		_, err = c.store.client.AbortMultipartUpload(ctx, &s3.AbortMultipartUploadInput{Bucket: &c.bucket, Key: &key, UploadId: u.UploadId})
 	}
+	if wire.HasCode(err, "NoSuchUpload") && encoding != types.EncodingTypeUrl && strings.ContainsRune(key, utf8.RuneError) {
+		err = fmt.Errorf("the store lists another key than it has: %w", err)
+	} else if wire.HasCode(err, "NoSuchUpload") {
+		err = nil // it is gone
+	}
 	switch {
-	case err == nil, wire.HasCode(err, "NoSuchUpload"):
+	case err == nil:
 		c.count++
 		return nil
 	case ctx.Err() != nil, key != "" && !wire.HasStatus(err, http.StatusBadRequest, http.StatusForbidden, http.StatusNotFound):

@@ -240,10 +240,13 @@ func (r *recent) turn() { r.page, r.before = nil, r.page }
 
 // plainKey returns a key as it is, of a response that has it in this encoding.
 func plainKey(key *string, e types.EncodingType) (string, error) {
-	if e != types.EncodingTypeUrl {
-		return aws.ToString(key), nil
+	switch e {
+	case types.EncodingTypeUrl:
+		return url.QueryUnescape(aws.ToString(key))
+	case wire.EncodingLegible:
+		return wire.Illegible(aws.ToString(key)), nil
 	}
-	return url.QueryUnescape(aws.ToString(key))
+	return aws.ToString(key), nil
 }
 
 // page yields the objects of one page, and reports whether that is enough.

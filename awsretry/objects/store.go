@@ -136,6 +136,7 @@ func New(cfg aws.Config, o Options, options ...func(*s3.Options)) (*Store, error
 		so.HTTPClient = wire.Tune(so.HTTPClient, s.stall)
 		so.UsePathStyle = so.UsePathStyle || so.BaseEndpoint != nil
 		region.New(elsewhere).Option(so)
+		wire.Legible(so)
 		if o.RequestPayer {
 			so.APIOptions = append(slices.Clip(so.APIOptions), smithyhttp.AddHeaderValue("X-Amz-Request-Payer", "requester"))
 		}
