@@ -3,6 +3,7 @@ package httpretry_test
 import (
 	"compress/gzip"
 	"errors"
+	"fmt"
 	"io"
 	"maps"
 	"net/http"
@@ -210,4 +211,37 @@ func (c counter) Write(p []byte) (int, error) {
 	n, err := c.Writer.Write(p)
 	c.n.Add(int32(n))
 	return n, err
+}
+
+// A response that is none is quoted in the error, and may hold what the server got.
+func TestErrorsShowNoSecretsThatComeBack(t *testing.T) {
+	for name, reply := range map[string]string{
+		"no field":   "HTTP/1.1 200 OK\r\n%s \x1b[31m\r\n\r\n",
+		"no status":  "HTTP/1.1 %s\r\n\r\n",
+		"no version": "%s\r\n\r\n",
+		"no length":  "HTTP/1.1 200 OK\r\nContent-Length: %s\r\n\r\n",
+	} {
+		server := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+			conn, _, err := http.NewResponseController(w).Hijack()
+			if err != nil {
+				t.Error(err)
+				return
+			}
+			fmt.Fprintf(conn, reply, r.Header.Get("Authorization"))
+			conn.Close()
+		}))
+		req, err := http.NewRequestWithContext(t.Context(), http.MethodGet, server.URL, nil)
+		if err != nil {
+			t.Fatal(err)
+		}
+		req.Header.Set("Authorization", "Bearer secret-token")
+		res, err := httpretry.Client(quick()).Do(req)
+		if err == nil {
+			res.Body.Close()
+		}
+		if text := fmt.Sprint(err); err == nil || strings.Contains(text, "secret-token") || strings.Contains(text, "\x1b") {
+			t.Errorf("%s: %q", name, text)
+		}
+		server.Close()
+	}
 }
