@@ -70,6 +70,16 @@ func unstarted(name string, err error) *Failure {
 	return f
 }
 
+// timedOut returns the failure of an attempt that was stopped by its timeout.
+// If it then said that all was well, it had not come to its end all the same.
+func timedOut(f *Failure, limit time.Duration) *Failure {
+	if f == nil {
+		f = &Failure{Code: exit.TimedOut}
+	}
+	f.TimedOut = limit
+	return f
+}
+
 // passing reports whether the system lacked what may be there again soon.
 func passing(err error) bool {
 	return errors.Is(err, syscall.EAGAIN) || errors.Is(err, syscall.ENOMEM) ||

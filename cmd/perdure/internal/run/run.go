@@ -293,13 +293,3 @@ func (c *Command) force(child *child) {
 	c.forced = true
 	child.signal(os.Kill)
 }
-
-// timedOut returns the failure of an attempt that was stopped by its timeout.
-// If it then said that all was well, it had not come to its end all the same.
-func timedOut(f *Failure, limit time.Duration) *Failure {
-	if f == nil {
-		f = &Failure{Code: exit.TimedOut}
-	}
-	f.TimedOut = limit
-	return f
-}

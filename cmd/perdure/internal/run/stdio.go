@@ -9,6 +9,7 @@ import (
 
 	"github.com/vbauerster/mpb/v8/cwriter"
 
+	"github.com/seed-0f2c7998/perdure/cmd/perdure/internal/lend"
 	"github.com/seed-0f2c7998/perdure/internal/spool"
 	"github.com/seed-0f2c7998/perdure/retry"
 )
@@ -18,10 +19,10 @@ import (
 // All else is handed on.
 type input struct {
 	source *os.File
-	seek   bool    // it is a file,
-	start  int64   // which was at this place
-	kept   *record // what is given again; nil: nothing is
-	lender *lender // of what is not kept yet; nil: kept reads by itself
+	seek   bool         // it is a file,
+	start  int64        // which was at this place
+	kept   *record      // what is given again; nil: nothing is
+	lender *lend.Lender // of what is not kept yet; nil: kept reads by itself
 }
 
 // newInput returns the input of attempts that read from source. If there is
@@ -42,7 +43,7 @@ func newInput(source *os.File, again, all bool) *input {
 		in.kept = &record{source: source, turn: make(chan struct{}, 1)}
 	case pipe:
 		in.kept = new(record)
-		if in.lender = newLender(source, in.kept); in.lender == nil {
+		if in.lender = lend.New(source, in.kept); in.lender == nil {
 			in.kept = nil
 		}
 	}
@@ -61,7 +62,11 @@ func (in *input) open() (*feed, error) {
 		if err := in.kept.failed(); err != nil { // this attempt would lack what others have read
 			return nil, retry.Permanent(fmt.Errorf("standard input: %w", err))
 		}
-		return in.lender.lend()
+		loan, err := in.lender.Lend()
+		if err != nil {
+			return nil, err
+		}
+		return &feed{file: loan.File(), start: loan.Begin, stop: loan.End}, nil
 	}
 	return in.kept.feed()
 }
@@ -88,7 +93,7 @@ func (in *input) close() {
 		in.kept.close()
 	}
 	if in.lender != nil {
-		in.lender.close()
+		in.lender.Close()
 	}
 }
 
@@ -174,6 +179,16 @@ func (s *record) keep(p []byte, err error) error {
 	s.err = err
 	return err
 }
+
+// Keep is keep without a word on errors: see failed. After the first, nothing is kept.
+func (s *record) Keep(p []byte) {
+	if s.failed() == nil {
+		_ = s.keep(p, nil)
+	}
+}
+
+// At is kept.
+func (s *record) At(p []byte, at int64) (int, error) { return s.kept(p, at) }
 
 // failed returns why the source could not be read to its end, or be kept.
 func (s *record) failed() error {

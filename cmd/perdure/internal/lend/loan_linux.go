@@ -1,8 +1,7 @@
-package run
+package lend
 
 import (
 	"errors"
-	"fmt"
 	"io"
 	"os"
 	"time"
@@ -10,119 +9,9 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// adopt makes the processes whose parents end before them our children, so
-// that we can tell when they are gone. Otherwise they are those of the
-// system's first process, which in a container may not look after them: they
-// would seem to be there for as long as that runs.
-func adopt() {
-	if unix.Prctl(unix.PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0) == nil {
-		adopting.Store(true)
-	}
-}
-
-// A lender gives attempts what is in a pipe, and takes from the pipe only what they
-// have read: the rest stays there for its next reader, as the loop that we run in.
-// tee(2) copies the bytes into the pipe of the attempt while that is empty. So what
-// is in the attempt's pipe is what the source begins with, and what has gone from it
-// was read. The flags of the source, which others share, are left alone.
-type lender struct {
-	source int     // the descriptor of the pipe
-	lock   int     // another one of it, which no other process has; -1 if there can be none
-	record *record // of what attempts have read
-	taken  pipe    // what was taken from the source and is not recorded yet,
-	held   int     // in bytes
-	buffer []byte
-}
-
-// newLender returns a lender of what is in source; nil if it is no pipe.
-func newLender(source *os.File, record *record) *lender {
-	raw, err := source.SyscallConn()
-	if err != nil {
-		return nil
-	}
-	l := &lender{lock: -1, record: record, buffer: make([]byte, 64<<10)}
-	if err := raw.Control(func(fd uintptr) { l.source = int(fd) }); err != nil { // Fd may change its flags
-		return nil
-	}
-	var trial pipe
-	err = errors.Join(trial.open(), l.taken.open())
-	if err == nil {
-		_, err = unix.Tee(l.source, int(trial.w.Fd()), 1, unix.SPLICE_F_NONBLOCK)
-	}
-	trial.close()
-	if err != nil && !errors.Is(err, unix.EAGAIN) {
-		l.close()
-		return nil
-	}
-	const flags = unix.O_RDONLY | unix.O_NONBLOCK | unix.O_CLOEXEC
-	if fd, err := unix.Open(fmt.Sprintf("/proc/self/fd/%d", l.source), flags, 0); err == nil {
-		l.lock = fd
-	}
-	return l
-}
-
-func (l *lender) close() {
-	l.taken.close()
-	if l.lock >= 0 {
-		_ = unix.Close(l.lock)
-	}
-}
-
-// errShared says that bytes which were lent are no longer in the source.
-var errShared = errors.New("another process has read from the same pipe")
-
-// take takes n bytes from the source.
-func (l *lender) take(n int) error {
-	for n > 0 {
-		got, err := unix.Splice(l.source, nil, int(l.taken.w.Fd()), nil, n, unix.SPLICE_F_NONBLOCK|unix.SPLICE_F_MOVE)
-		switch {
-		case errors.Is(err, unix.EINTR):
-			continue
-		case err != nil && !errors.Is(err, unix.EAGAIN):
-			return os.NewSyscallError("splice", err)
-		case got <= 0:
-			return errShared
-		}
-		l.held += int(got)
-		if n -= int(got); n > 0 {
-			l.keep()
-		}
-	}
-	return nil
-}
-
-// keep records what was taken. If that fails, there is no other attempt: see input.open.
-func (l *lender) keep() {
-	for l.held > 0 {
-		got, err := l.taken.r.Read(l.buffer[:min(l.held, len(l.buffer))])
-		if err != nil {
-			return
-		}
-		l.held -= got
-		if l.record.err == nil {
-			_ = l.record.keep(l.buffer[:got], nil)
-		}
-	}
-}
-
-// lend returns the standard input of one attempt: what is recorded, and then what is
-// in the source.
-func (l *lender) lend() (*feed, error) {
-	n := &loan{lender: l, done: make(chan struct{})}
-	err := errors.Join(n.to.open(), n.stop.open())
-	if err == nil {
-		err = unix.SetNonblock(int(n.to.w.Fd()), true)
-	}
-	if err != nil {
-		n.close()
-		return nil, err
-	}
-	return &feed{file: n.to.r, start: func() { go n.run() }, stop: n.end}, nil
-}
-
-// A loan is what one attempt is given.
-type loan struct {
-	*lender
+// A Loan is what one attempt is given.
+type Loan struct {
+	*Lender
 
 	to    pipe // of the attempt
 	lent  int  // bytes at the end of it that are in the source as well
@@ -134,8 +23,29 @@ type loan struct {
 
 var errStopped = errors.New("the attempt has ended")
 
+// Lend returns the standard input of one attempt: what is recorded, and then what is
+// in the source. There is one at a time.
+func (l *Lender) Lend() (*Loan, error) {
+	n := &Loan{Lender: l, done: make(chan struct{})}
+	err := errors.Join(n.to.open(), n.stop.open())
+	if err == nil {
+		err = unix.SetNonblock(int(n.to.w.Fd()), true)
+	}
+	if err != nil {
+		n.close()
+		return nil, err
+	}
+	return n, nil
+}
+
+// File returns the file that the attempt reads from.
+func (n *Loan) File() *os.File { return n.to.r }
+
+// Begin begins to feed the attempt, which has its end of the file.
+func (n *Loan) Begin() { go n.run() }
+
 // run gives the attempt all that there is, until it ends.
-func (n *loan) run() {
+func (n *Loan) run() {
 	defer close(n.done)
 	defer func() { _ = n.to.w.Close() }()
 	err := n.replay()
@@ -148,9 +58,9 @@ func (n *loan) run() {
 }
 
 // replay gives the attempt what is recorded.
-func (n *loan) replay() error {
+func (n *Loan) replay() error {
 	for at := int64(0); ; {
-		got, err := n.record.kept(n.buffer, at)
+		got, err := n.record.At(n.buffer, at)
 		switch {
 		case err != nil:
 			return err
@@ -173,7 +83,7 @@ func (n *loan) replay() error {
 
 // next gives the attempt some of the source, and takes it from there when it was
 // read.
-func (n *loan) next() error {
+func (n *Loan) next() error {
 	if n.small {
 		_, _ = unix.FcntlInt(n.to.w.Fd(), unix.F_SETPIPE_SZ, 16*os.Getpagesize())
 		n.small = false
@@ -206,7 +116,7 @@ func (n *loan) next() error {
 
 // alone waits until no other process of ours lends what is in the source: both would
 // lend the same.
-func (n *loan) alone() error {
+func (n *Loan) alone() error {
 	for n.lock >= 0 && errors.Is(unix.Flock(n.lock, unix.LOCK_EX|unix.LOCK_NB), unix.EWOULDBLOCK) {
 		if err := n.poll(-1, 0, time.Millisecond); err != nil {
 			return err
@@ -216,7 +126,7 @@ func (n *loan) alone() error {
 }
 
 // share lets others lend.
-func (n *loan) share() {
+func (n *Loan) share() {
 	if n.lock >= 0 {
 		_ = unix.Flock(n.lock, unix.LOCK_UN)
 	}
@@ -224,14 +134,14 @@ func (n *loan) share() {
 
 // settle takes from the source what the attempt has read, which has left so many
 // bytes.
-func (n *loan) settle(left int) error {
+func (n *Loan) settle(left int) error {
 	read := max(n.lent-left, 0)
 	n.lent -= read
 	return n.take(read)
 }
 
 // drained waits until the attempt has read all that is in its pipe.
-func (n *loan) drained() error {
+func (n *Loan) drained() error {
 	const soon = time.Millisecond
 	for begun := time.Now(); ; {
 		left, err := unix.IoctlGetInt(int(n.to.r.Fd()), unix.TIOCINQ)
@@ -253,7 +163,7 @@ func (n *loan) drained() error {
 
 // outwait waits until the attempt has read on, or for that time. The system tells
 // that a pipe is empty if it has room for one page, as it has for what is written.
-func (n *loan) outwait(limit time.Duration) error {
+func (n *Loan) outwait(limit time.Duration) error {
 	_, err := unix.FcntlInt(n.to.w.Fd(), unix.F_SETPIPE_SZ, os.Getpagesize())
 	if err != nil { // there are more in it
 		return n.poll(-1, 0, limit)
@@ -263,7 +173,7 @@ func (n *loan) outwait(limit time.Duration) error {
 }
 
 // again waits for the file if that is what err wants before another try.
-func (n *loan) again(err error, fd int, events int16) error {
+func (n *Loan) again(err error, fd int, events int16) error {
 	switch {
 	case errors.Is(err, unix.EAGAIN):
 		return n.poll(fd, events, 0)
@@ -275,7 +185,7 @@ func (n *loan) again(err error, fd int, events int16) error {
 
 // poll waits for the events of a file, if it is not -1, and no longer than limit, if
 // that is not 0.
-func (n *loan) poll(fd int, events int16, limit time.Duration) error {
+func (n *Loan) poll(fd int, events int16, limit time.Duration) error {
 	files := []unix.PollFd{{Fd: int32(n.stop.r.Fd()), Events: unix.POLLIN}, {Fd: int32(fd), Events: events}} //nolint:gosec // descriptors
 	var timeout *unix.Timespec
 	if limit > 0 {
@@ -296,9 +206,9 @@ func (n *loan) poll(fd int, events int16, limit time.Duration) error {
 	return nil
 }
 
-// end takes from the source what the attempt has read, and no more: what nobody
+// End takes from the source what the attempt has read, and no more: what nobody
 // can read from its pipe any more, because that is emptied here, was not read.
-func (n *loan) end(begun bool) error {
+func (n *Loan) End(begun bool) error {
 	defer n.close()
 	defer n.share()
 	_ = n.stop.w.Close()
@@ -324,20 +234,7 @@ func (n *loan) end(begun bool) error {
 	return n.err
 }
 
-func (n *loan) close() {
+func (n *Loan) close() {
 	n.to.close()
 	n.stop.close()
-}
-
-// A pipe is one of ours.
-type pipe struct{ r, w *os.File }
-
-func (p *pipe) open() (err error) {
-	p.r, p.w, err = os.Pipe()
-	return err
-}
-
-func (p *pipe) close() {
-	_ = p.r.Close()
-	_ = p.w.Close()
 }
