@@ -90,3 +90,30 @@ func TestSpoiltObjectIsNoSuccess(t *testing.T) {
 		}
 	}
 }
+
+// Only what is a checksum of all bytes is an object's Checksum, and of several the best.
+func TestChecksumOfTheWholeObjectOnly(t *testing.T) {
+	for _, test := range []struct {
+		headers map[string]string
+		want    string
+	}{
+		{map[string]string{"Type": "FULL_OBJECT", "Crc32": "AAAAAA=="}, "crc32:AAAAAA=="},
+		{map[string]string{"Crc32c": "AAAAAA=="}, "crc32c:AAAAAA=="},
+		{map[string]string{"Crc32": "AAAAAA==-3"}, ""},
+		{map[string]string{"Type": "COMPOSITE", "Crc32": "AAAAAA=="}, ""},
+		{map[string]string{"Crc32": "AAAAAA==", "Crc64nvme": "AAAAAAAAAAA="}, "crc64nvme:AAAAAAAAAAA="},
+		{map[string]string{"Crc32": "AAAA", "Sha1": "not base64"}, ""},
+		{map[string]string{"Crc32": "AAAAAA==@5"}, ""},
+		{nil, ""},
+	} {
+		store := handMade(t, func(w http.ResponseWriter, _ *http.Request) {
+			w.Header().Set("ETag", `"1"`)
+			for name, value := range test.headers {
+				w.Header().Set("X-Amz-Checksum-"+name, value)
+			}
+		})
+		if got, err := store.Stat(t.Context(), bucket, "k"); err != nil || got.Checksum != test.want {
+			t.Errorf("%v: %q, %v, want %q", test.headers, got.Checksum, err, test.want)
+		}
+	}
+}

@@ -9,7 +9,6 @@ import (
 	"net/http"
 	"sync/atomic"
 
-	"github.com/seed-0f2c7998/perdure/awsretry/internal/sum"
 	"github.com/seed-0f2c7998/perdure/awsretry/internal/wire"
 	"github.com/seed-0f2c7998/perdure/retry"
 )
@@ -150,8 +149,7 @@ func (m *multipart) stored(ctx context.Context) (Object, bool) {
 	if err != nil || m.o.conditional() && object.Metadata[writeIDKey] != m.condition.writeID {
 		return Object{}, false
 	}
-	c := sum.New(object.Checksum, object.ETag, true)
-	if object.Verified, err = c.Read(all); err != nil {
+	if object.Verified, err = referenceOf(object.Checksum, object.ETag, true).read(all); err != nil {
 		return Object{}, false
 	}
 	return object, object.Verified != "size"

@@ -1,10 +1,7 @@
 package objects
 
 import (
-	"cmp"
 	"context"
-	"encoding/base64"
-	"encoding/binary"
 	"errors"
 	"fmt"
 	"net/http"
@@ -18,8 +15,8 @@ import (
 
 	"github.com/seed-0f2c7998/perdure/awsretry/internal/slots"
 	"github.com/seed-0f2c7998/perdure/awsretry/internal/source"
-	"github.com/seed-0f2c7998/perdure/awsretry/internal/sum"
 	"github.com/seed-0f2c7998/perdure/awsretry/internal/wire"
+	"github.com/seed-0f2c7998/perdure/internal/checksum"
 )
 
 // An Address is where an object is.
@@ -170,19 +167,20 @@ func (c *copying) assemble(ctx context.Context, kind string) error {
 
 // compare reports whether the checksums of the parts make up that of the original.
 func (c *copying) compare() error {
-	pieces := make([]sum.Piece, len(c.done))
+	want, err := checksum.Parse(c.original.Checksum)
+	if err != nil {
+		return err
+	}
+	crc := uint64(0)
 	for n, p := range c.done {
-		first := int64(n) * c.length
-		text := cmp.Or(aws.ToString(p.ChecksumCRC32), aws.ToString(p.ChecksumCRC32C), aws.ToString(p.ChecksumCRC64NVME))
-		value, err := base64.StdEncoding.DecodeString(text)
-		if err != nil || len(value) == 0 || len(value) > 8 {
+		values := map[string]*string{"crc32": p.ChecksumCRC32, "crc32c": p.ChecksumCRC32C, "crc64nvme": p.ChecksumCRC64NVME}
+		part, _ := header{want.Name, values[want.Name]}.parse()
+		if part.IsZero() {
 			return fmt.Errorf("%w: part %d has none", ErrChecksum, n+1)
 		}
-		pieces[n] = sum.Piece{Sum: binary.BigEndian.Uint64(append(make([]byte, 8-len(value)), value...)), Size: min(c.length, c.original.Size-first)}
+		crc = checksum.Combine(want.Name, crc, part.CRC(), min(c.length, c.original.Size-int64(n)*c.length))
 	}
-	check := sum.New(c.original.Checksum, "", false)
-	_, err := check.VerifyPieces(pieces)
-	return err
+	return want.Check(checksum.FromCRC(want.Name, crc).Value)
 }
 
 // ranges copies the parts of an upload.

@@ -14,7 +14,6 @@ import (
 	"github.com/seed-0f2c7998/perdure/awsretry/internal/journal"
 	"github.com/seed-0f2c7998/perdure/awsretry/internal/pieces"
 	"github.com/seed-0f2c7998/perdure/awsretry/internal/slots"
-	"github.com/seed-0f2c7998/perdure/awsretry/internal/sum"
 	"github.com/seed-0f2c7998/perdure/internal/checksum"
 )
 
@@ -132,7 +131,7 @@ func (d *download) reread() error {
 		if _, err := io.Copy(h, io.NewSectionReader(d.file, first, last-first)); err != nil {
 			return err
 		}
-		if p := sum.PieceOf(h, last-first); p.Sum == known.CRC && known.Size == p.Size {
+		if p := pieces.Of(h, last-first); p.Sum == known.CRC && known.Size == p.Size {
 			d.pieces.Add(n, p)
 			d.done += p.Size
 		}
@@ -238,7 +237,7 @@ func (d *download) bring(r *Reader, n int) error {
 			return err
 		}
 	}
-	p := sum.PieceOf(h, end-begin)
+	p := pieces.Of(h, end-begin)
 	d.pieces.Add(n, p)
 	defer atomicfile.Flush(d.file, begin, end-begin)
 	if d.state == nil {
@@ -258,8 +257,8 @@ func (d *download) advance(n int) {
 
 // newPiece returns the hash of a piece: for the checksum of all, or else for the state file.
 func (d *download) newPiece() hash.Hash {
-	if d.first.want.Combines() {
-		return checksum.New(d.first.want.Name)
+	if d.first.want.sum.Combines() {
+		return checksum.New(d.first.want.sum.Name)
 	}
 	return crc32.NewIEEE()
 }
@@ -267,28 +266,12 @@ func (d *download) newPiece() hash.Hash {
 // verify compares the file with the store's checksum: by the checksums of the
 // pieces, or else by reading it.
 func (d *download) verify() (string, error) {
-	want, got := d.first.want, []byte(nil)
-	switch h := want.New(); {
-	case want.Combines():
-		crc := uint64(0)
-		for _, p := range d.pieces.Sums() {
-			crc = checksum.Combine(want.Name, crc, p.Sum, p.Size)
-		}
-		got = checksum.FromCRC(want.Name, crc).Value
-	case h == nil:
-		return "size", nil
-	default:
-		if _, err := io.Copy(h, io.NewSectionReader(d.file, 0, d.object.Size)); err != nil {
-			return "", err
-		}
-		got = h.Sum(nil)
+	name, crc := d.first.want.sum.Name, uint64(0)
+	if !d.first.want.sum.Combines() {
+		return d.first.want.read(d.file)
 	}
-	err := want.Check(got)
-	switch {
-	case err == nil:
-		return want.Kind(), nil
-	case d.first.inconclusive:
-		return "size", nil
+	for _, p := range d.pieces.Sums() {
+		crc = checksum.Combine(name, crc, p.Sum, p.Size)
 	}
-	return "", err
+	return d.first.want.compare(checksum.FromCRC(name, crc).Value)
 }

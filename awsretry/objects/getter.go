@@ -103,7 +103,7 @@ func (b *rangeBody) describes(of *transfer.Version) transfer.Version {
 	if of != nil {
 		return *of
 	}
-	v := transfer.Version{Size: b.object.Size, Checksum: b.want, Inconclusive: b.inconclusive}
+	v := transfer.Version{Size: b.object.Size, Checksum: b.want.sum, Inconclusive: b.want.inconclusive}
 	if isStrong(b.object.ETag) {
 		v.ETag = b.object.ETag
 	}

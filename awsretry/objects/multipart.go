@@ -16,8 +16,8 @@ import (
 
 	"github.com/seed-0f2c7998/perdure/awsretry/internal/journal"
 	"github.com/seed-0f2c7998/perdure/awsretry/internal/source"
-	"github.com/seed-0f2c7998/perdure/awsretry/internal/sum"
 	"github.com/seed-0f2c7998/perdure/awsretry/internal/wire"
+	"github.com/seed-0f2c7998/perdure/internal/checksum"
 )
 
 // A sentPart is a part that the store has.
@@ -202,7 +202,7 @@ func (m *multipart) sendPart(ctx context.Context, n int, p *source.Part) error {
 	out, err := m.store.client.UploadPart(ctx, &s3.UploadPartInput{
 		Bucket: &m.bucket, Key: &m.key, UploadId: &m.id, PartNumber: number(n),
 		Body: p, ContentLength: aws.Int64(p.Size()),
-		ChecksumAlgorithm: types.ChecksumAlgorithmCrc32, ChecksumCRC32: aws.String(sum.Encode(crc)),
+		ChecksumAlgorithm: types.ChecksumAlgorithmCrc32, ChecksumCRC32: aws.String(encode(crc32Of(crc))),
 	}, wire.Payload(sha), p.Slot.Attempts)
 	if err == nil {
 		sent.etag = aws.ToString(out.ETag)
@@ -230,13 +230,12 @@ func (m *multipart) done(n int, p sentPart, more int64) {
 // confirmed reports whether the store has confirmed the part by a checksum.
 func (m *multipart) confirmed(out *s3.UploadPartOutput, crc uint32, p *source.Part) (bool, error) {
 	if got := aws.ToString(out.ChecksumCRC32); got != "" {
-		if got != sum.Encode(crc) {
-			return false, fmt.Errorf("%w: crc32 is %s here and %s in the store", ErrChecksum, sum.Encode(crc), got)
+		if want := encode(crc32Of(crc)); got != want {
+			return false, fmt.Errorf("%w: crc32 is %s here and %s in the store", ErrChecksum, want, got)
 		}
 		return true, nil
 	}
-	c := sum.New("", aws.ToString(out.ETag), m.encrypted() || out.ServerSideEncryption != "")
-	by, err := c.Read(p)
+	by, err := referenceOf("", aws.ToString(out.ETag), m.encrypted() || out.ServerSideEncryption != "").read(p)
 	return by == "md5", err
 }
 
@@ -248,8 +247,8 @@ func (m *multipart) complete(ctx context.Context) (Object, error) {
 	etags := md5.New() //nolint:gosec // as S3 does
 	parts := make([]types.CompletedPart, len(m.sent))
 	for i, p := range m.sent {
-		parts[i] = types.CompletedPart{PartNumber: number(i), ETag: aws.String(p.etag), ChecksumCRC32: aws.String(sum.Encode(p.crc))}
-		crc = sum.Join(crc, p.crc, p.size)
+		parts[i] = types.CompletedPart{PartNumber: number(i), ETag: aws.String(p.etag), ChecksumCRC32: aws.String(encode(crc32Of(p.crc)))}
+		crc = uint32(checksum.Combine(crcName, uint64(crc), uint64(p.crc), p.size)) //nolint:gosec // of 32 bits
 		object.Size += p.size
 		verified = verified && p.verified
 		tag, _ := hex.DecodeString(strings.Trim(p.etag, `"`))
@@ -259,7 +258,7 @@ func (m *multipart) complete(ctx context.Context) (Object, error) {
 	in := &s3.CompleteMultipartUploadInput{
 		Bucket: &m.bucket, Key: &m.key, UploadId: &m.id,
 		MultipartUpload: &types.CompletedMultipartUpload{Parts: parts},
-		ChecksumType:    types.ChecksumTypeFullObject, ChecksumCRC32: aws.String(sum.Encode(crc)),
+		ChecksumType:    types.ChecksumTypeFullObject, ChecksumCRC32: aws.String(encode(crc32Of(crc))),
 		MpuObjectSize: aws.Int64(object.Size), IfMatch: optional(m.o.IfMatch),
 	}
 	if m.o.IfAbsent {
@@ -271,7 +270,7 @@ func (m *multipart) complete(ctx context.Context) (Object, error) {
 		return m.resolve(ctx, err, object, verify)
 	}
 	object.ETag, object.VersionID = aws.ToString(out.ETag), aws.ToString(out.VersionId)
-	object.Checksum = sum.Answer{CRC32: out.ChecksumCRC32}.Whole(out.ChecksumType)
+	object.Checksum = text(whole([]header{{crcName, out.ChecksumCRC32}}, out.ChecksumType))
 	return verify(ctx, object)
 }
 

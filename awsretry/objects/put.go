@@ -14,7 +14,6 @@ import (
 
 	"github.com/seed-0f2c7998/perdure/awsretry/internal/journal"
 	"github.com/seed-0f2c7998/perdure/awsretry/internal/source"
-	"github.com/seed-0f2c7998/perdure/awsretry/internal/sum"
 	"github.com/seed-0f2c7998/perdure/awsretry/internal/wire"
 	"github.com/seed-0f2c7998/perdure/retry"
 )
@@ -196,7 +195,7 @@ func (u *upload) whole(ctx context.Context, body *source.Part) (Object, error) {
 	}
 	in := &s3.PutObjectInput{
 		Bucket: &u.bucket, Key: &u.key, Body: body, ContentLength: aws.Int64(body.Size()),
-		ChecksumAlgorithm: types.ChecksumAlgorithmCrc32, ChecksumCRC32: aws.String(sum.Encode(crc)),
+		ChecksumAlgorithm: types.ChecksumAlgorithmCrc32, ChecksumCRC32: aws.String(encode(crc32Of(crc))),
 		ContentType: optional(u.o.ContentType), ContentEncoding: optional(coding(u.o.ContentEncoding)),
 		ContentLanguage: optional(u.o.ContentLanguage), ContentDisposition: optional(u.o.ContentDisposition),
 		CacheControl: optional(u.o.CacheControl), Metadata: u.metadata(), Tagging: u.o.tagging(),
@@ -214,7 +213,7 @@ func (u *upload) whole(ctx context.Context, body *source.Part) (Object, error) {
 	}
 	u.progress(object.Size)
 	object.ETag, object.VersionID = aws.ToString(out.ETag), aws.ToString(out.VersionId)
-	object.Checksum = sum.Answer{CRC32: out.ChecksumCRC32}.Whole(out.ChecksumType)
+	object.Checksum = text(whole([]header{{crcName, out.ChecksumCRC32}}, out.ChecksumType))
 	return verify(ctx, object)
 }
 
@@ -226,7 +225,7 @@ func (u *upload) verified(ctx context.Context, o Object, crc uint32, body *sourc
 	o.Bucket, o.Key = u.bucket, u.key
 	o.Attributes = u.o.Attributes
 	o.Metadata = u.metadata()
-	sent, encrypted := "crc32:"+sum.Encode(crc), u.encrypted()
+	sent, encrypted := text(crc32Of(crc)), u.encrypted()
 	if o.Checksum == "" {
 		stored, answer, err := u.store.ask(ctx, u.bucket, u.key, o.VersionID)
 		switch {
@@ -242,12 +241,11 @@ func (u *upload) verified(ctx context.Context, o Object, crc uint32, body *sourc
 	var err error
 	switch {
 	case o.Checksum == sent:
-		o.Verified = "crc32"
-	case strings.HasPrefix(o.Checksum, "crc32:"):
+		o.Verified = crcName
+	case strings.HasPrefix(o.Checksum, crcName+":"):
 		err = fmt.Errorf("%w: sent %s, stored %s", ErrChecksum, sent, o.Checksum)
 	case body != nil:
-		c := sum.New(o.Checksum, o.ETag, encrypted)
-		o.Verified, err = c.Read(body)
+		o.Verified, err = referenceOf(o.Checksum, o.ETag, encrypted).read(body)
 	case parts:
 		o.Verified = "parts"
 	default:

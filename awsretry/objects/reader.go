@@ -16,7 +16,6 @@ import (
 
 	"github.com/seed-0f2c7998/perdure/awsretry/internal/slots"
 	"github.com/seed-0f2c7998/perdure/awsretry/internal/wire"
-	"github.com/seed-0f2c7998/perdure/internal/checksum"
 	"github.com/seed-0f2c7998/perdure/retry"
 )
 
@@ -40,9 +39,8 @@ type Reader struct {
 	tags   bool  // are read with the first response
 	opened int64 // offset where body began
 
-	want         checksum.Sum // the store's of all bytes
-	inconclusive bool         // a difference from it proves nothing
-	sum          hash.Hash    // of what was delivered; nil: it is not verified here
+	want reference // to all bytes
+	sum  hash.Hash // of what was delivered; nil: it is not verified here
 
 	call *retry.Call
 	err  error // the Reader's end
@@ -206,7 +204,7 @@ func (r *Reader) begun(out *s3.GetObjectOutput) error {
 	r.end = size
 	r.expect(head)
 	if !r.fresh {
-		r.sum = r.want.New()
+		r.sum = r.want.sum.New()
 	}
 	return r.readTags(out.TagCount)
 }
@@ -237,18 +235,12 @@ func headOf(out *s3.GetObjectOutput) *s3.HeadObjectOutput {
 // expect finds out with which checksum the bytes are to be compared.
 func (r *Reader) expect(head *s3.HeadObjectOutput) {
 	encrypted := head.ServerSideEncryption != "" || head.SSECustomerAlgorithm != nil
-	headers := headersOf(head)
-	if r.want = whole(headers, head.ChecksumType); !r.want.IsZero() {
-		r.inconclusive = false
+	if r.want = referenceOf(r.object.Checksum, r.object.ETag, encrypted); !r.want.sum.IsZero() {
 		return
 	}
-	r.want, r.inconclusive = tagSum(r.object.ETag), encrypted
-	if !r.want.IsZero() {
-		return
-	}
-	sum, parts := composite(headers, r.object.ETag)
+	sum, parts := composite(headersOf(head), r.object.ETag)
 	if sum.PartSize = r.partSize(parts); sum.PartSize > 0 {
-		r.want, r.inconclusive = sum, encrypted && sum.Name == "md5"
+		r.want = reference{sum, encrypted && sum.Name == "md5"}
 	}
 }
 
@@ -315,19 +307,15 @@ func (r *Reader) skip() error {
 }
 
 // verify returns io.EOF if all that was delivered is what the store has.
-func (r *Reader) verify() error {
+func (r *Reader) verify() (err error) {
 	if r.piece {
 		return io.EOF
 	}
-	r.object.Verified = "size"
-	if r.sum == nil {
-		return io.EOF
+	var got []byte
+	if r.sum != nil {
+		got = r.sum.Sum(nil)
 	}
-	switch err := r.want.Check(r.sum.Sum(nil)); {
-	case err == nil:
-		r.object.Verified = r.want.Kind()
-	case !r.inconclusive:
-		r.object.Verified = ""
+	if r.object.Verified, err = r.want.compare(got); err != nil {
 		return err
 	}
 	return io.EOF

@@ -3,6 +3,7 @@ package objects
 import (
 	"encoding/base64"
 	"encoding/hex"
+	"io"
 	"strconv"
 	"strings"
 
@@ -99,5 +100,55 @@ func text(s checksum.Sum) string {
 	if s.IsZero() {
 		return ""
 	}
-	return s.Name + ":" + base64.StdEncoding.EncodeToString(s.Value)
+	return s.Name + ":" + encode(s)
+}
+
+// encode returns a checksum as S3 writes it.
+func encode(s checksum.Sum) string { return base64.StdEncoding.EncodeToString(s.Value) }
+
+// crc32Of returns the Sum of a CRC-32.
+func crc32Of(crc uint32) checksum.Sum { return checksum.FromCRC(crcName, uint64(crc)) }
+
+// crcName is the checksum that is sent with each upload.
+const crcName = "crc32"
+
+// A reference is what bytes are compared with. The zero reference is nothing.
+type reference struct {
+	sum          checksum.Sum
+	inconclusive bool // a difference proves nothing, as with the ETag of an object that is encrypted
+}
+
+// referenceOf returns the reference to bytes that a store has with that checksum, as Object.Checksum has it, and that ETag.
+func referenceOf(sum, etag string, encrypted bool) reference {
+	if s, err := checksum.Parse(sum); err == nil {
+		return reference{sum: s}
+	}
+	return reference{sum: tagSum(etag), inconclusive: encrypted}
+}
+
+// compare returns by what bytes are verified whose checksum of the reference's kind is got: "size", which is the caller's
+// to compare, if there is nothing else.
+func (r reference) compare(got []byte) (by string, err error) {
+	switch err := r.sum.Check(got); {
+	case r.sum.IsZero() || err != nil && r.inconclusive:
+		return "size", nil
+	case err != nil:
+		return "", err
+	}
+	return r.sum.Kind(), nil
+}
+
+// read is compare for all bytes of s.
+func (r reference) read(s io.ReadSeeker) (by string, err error) {
+	if r.sum.IsZero() {
+		return r.compare(nil)
+	}
+	if _, err := s.Seek(0, io.SeekStart); err != nil {
+		return "", err
+	}
+	h := r.sum.New()
+	if _, err := io.Copy(h, s); err != nil {
+		return "", err
+	}
+	return r.compare(h.Sum(nil))
 }

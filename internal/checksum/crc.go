@@ -28,6 +28,15 @@ func CRC(h hash.Hash) uint64 {
 	return 0
 }
 
+// CRC returns a CRC as Combine takes it, if s is one.
+func (s Sum) CRC() uint64 {
+	crc := uint64(0)
+	for _, b := range s.Value[:min(len(s.Value), 8)] {
+		crc = crc<<8 | uint64(b)
+	}
+	return crc
+}
+
 // FromCRC returns the Sum of a CRC.
 func FromCRC(name string, crc uint64) Sum {
 	_, bits := polynomial(name)
