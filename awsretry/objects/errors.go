@@ -53,7 +53,7 @@ var (
 	ErrChecksum = checksum.ErrMismatch
 	// ErrChanged: the object was replaced while it was read.
 	ErrChanged = transfer.ErrChanged
-	// ErrStalled: a connection delivered nothing for Options.Stall.
+	// ErrStalled: a connection delivered nothing for Options.Stall, or less than Options.MinRate.
 	ErrStalled = wire.ErrStalled
 	// ErrListing: the store's listing has no end, or more pages than it shows a way to.
 	ErrListing = errors.New("the listing cannot be completed")

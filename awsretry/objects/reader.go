@@ -16,6 +16,7 @@ import (
 
 	"github.com/seed-0f2c7998/perdure/awsretry/internal/slots"
 	"github.com/seed-0f2c7998/perdure/awsretry/internal/wire"
+	"github.com/seed-0f2c7998/perdure/internal/stall"
 	"github.com/seed-0f2c7998/perdure/retry"
 )
 
@@ -133,12 +134,13 @@ func (r *Reader) drop() {
 }
 
 // broken decides what follows after the body has broken: nothing, if it has
-// brought new bytes, but to go on; else it is a failed attempt like any other.
+// brought new bytes, and not too slowly, but to go on; else it is a failed attempt
+// like any other.
 func (r *Reader) broken(err error) error {
 	if r.ctx.Err() != nil {
 		return context.Cause(r.ctx)
 	}
-	if r.offset > r.opened {
+	if r.offset > r.opened && !stall.IsSlow(err) {
 		r.call = nil
 		return nil
 	}
@@ -165,7 +167,7 @@ func (r *Reader) open() error {
 		}
 		return err
 	}
-	r.body, r.opened = wire.Limited(out.Body, r.store.stall, cancel), r.offset
+	r.body, r.opened = wire.Limited(out.Body, r.store.limits, cancel), r.offset
 	if resumed {
 		err = r.resumes(out)
 	} else {

@@ -34,6 +34,7 @@ import (
 	"github.com/seed-0f2c7998/perdure/awsretry/internal/wire"
 	"github.com/seed-0f2c7998/perdure/circuit"
 	"github.com/seed-0f2c7998/perdure/internal/redact"
+	"github.com/seed-0f2c7998/perdure/internal/stall"
 	"github.com/seed-0f2c7998/perdure/retry"
 )
 
@@ -59,6 +60,10 @@ type Options struct {
 	// Stall is for how long a connection may deliver nothing before it counts as
 	// broken; 0 means 30s.
 	Stall time.Duration
+	// MinRate is the least bytes per second that a connection must deliver,
+	// averaged over 60 s of waiting for them; 0 means no limit. A slower one counts
+	// as broken, and as a failed attempt though it has delivered something.
+	MinRate int64
 
 	// NoSignRequest sends all requests without credentials, for public buckets;
 	// those of the aws.Config are not used.
@@ -80,6 +85,8 @@ func (o Options) validate() error {
 		return bad("Parallel", o.Parallel, "0 to 1000")
 	case o.Stall < 0:
 		return bad("Stall", o.Stall, "0 or more")
+	case o.MinRate < 0:
+		return bad("MinRate", o.MinRate, "0 or more")
 	case o.Policy != nil:
 		return o.Policy.Validate()
 	}
@@ -102,7 +109,7 @@ type Store struct {
 	cleanup  func(*s3.Options)
 	partSize int64 // 0: by what is sent
 	parallel int
-	stall    time.Duration
+	limits   stall.Limits // of the bodies that come
 
 	copyLimit int64 // bytes that are copied in one request
 	maxPages  int   // of a listing
@@ -125,7 +132,8 @@ func New(cfg aws.Config, o Options, options ...func(*s3.Options)) (*Store, error
 		cfg.Credentials = aws.AnonymousCredentials{}
 	}
 	awsretry.Options{Policy: o.Policy, Breakers: o.Breakers, Registry: o.Registry}.Apply(&cfg)
-	s := &Store{partSize: o.PartSize, parallel: cmp.Or(o.Parallel, 4), stall: cmp.Or(o.Stall, 30*time.Second), copyLimit: source.MaxPart, maxPages: maxPages}
+	s := &Store{partSize: o.PartSize, parallel: cmp.Or(o.Parallel, 4), copyLimit: source.MaxPart, maxPages: maxPages}
+	s.limits = stall.Limits{Timeout: cmp.Or(o.Stall, 30*time.Second), MinRate: o.MinRate}
 	if o.Policy != nil {
 		s.policy = *o.Policy
 	}
@@ -133,7 +141,7 @@ func New(cfg aws.Config, o Options, options ...func(*s3.Options)) (*Store, error
 	s.cleanup = past(s.policy, cfg.Credentials)
 	s.policy.AttemptTimeout = 0
 	tuned := func(so *s3.Options) {
-		so.HTTPClient = wire.Tune(so.HTTPClient, s.stall)
+		so.HTTPClient = wire.Tune(so.HTTPClient, s.limits.Timeout)
 		so.UsePathStyle = so.UsePathStyle || so.BaseEndpoint != nil
 		region.New(elsewhere).Option(so)
 		wire.Legible(so)

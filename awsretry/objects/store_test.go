@@ -59,6 +59,7 @@ func TestOptionsOutOfRange(t *testing.T) {
 		{objects.Options{PartSize: 6 << 30}, "PartSize"},
 		{objects.Options{Parallel: -1}, "Parallel"},
 		{objects.Options{Stall: -1}, "Stall"},
+		{objects.Options{MinRate: -1}, "MinRate"},
 		{objects.Options{Policy: &retry.Policy{MaxAttempts: -7}}, "max_attempts"},
 	} {
 		_, err := objects.New(aws.Config{}, test.o)

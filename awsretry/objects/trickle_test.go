@@ -1,0 +1,98 @@
+package objects_test
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"net"
+	"net/http"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"github.com/aws/aws-sdk-go-v2/aws"
+	"github.com/aws/aws-sdk-go-v2/credentials"
+
+	"github.com/seed-0f2c7998/perdure/awsretry/objects"
+	"github.com/seed-0f2c7998/perdure/retry"
+)
+
+// A pipeNet is a network in a bubble: a listener, and a client of what listens.
+type pipeNet struct {
+	*http.Transport
+
+	conns chan net.Conn
+	done  chan struct{}
+}
+
+func (p *pipeNet) Accept() (net.Conn, error) {
+	select {
+	case c := <-p.conns:
+		return c, nil
+	case <-p.done:
+		return nil, net.ErrClosed
+	}
+}
+func (p *pipeNet) Close() error                               { close(p.done); return nil }
+func (p *pipeNet) Addr() net.Addr                             { return &net.UnixAddr{} }
+func (p *pipeNet) Do(r *http.Request) (*http.Response, error) { return p.RoundTrip(r) }
+func (p *pipeNet) dial(ctx context.Context) (c net.Conn, _ error) {
+	ours, theirs := net.Pipe()
+	select {
+	case p.conns <- theirs:
+		return ours, nil
+	case <-ctx.Done():
+		return nil, ctx.Err()
+	}
+}
+
+// A connection that brings a byte a second does not stall, and is too slow all the same.
+func TestTricklingObject(t *testing.T) {
+	const size = 100_000
+	for _, rate := range []int64{0, 1024} {
+		synctest.Test(t, func(t *testing.T) {
+			network := &pipeNet{conns: make(chan net.Conn), done: make(chan struct{})}
+			network.Transport = &http.Transport{DialContext: func(ctx context.Context, _, _ string) (net.Conn, error) { return network.dial(ctx) }}
+			server := &http.Server{Handler: http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) { //nolint:gosec // it has one client
+				first := 0
+				w.Header().Set("ETag", `"v1"`)
+				if _, err := fmt.Sscanf(r.Header.Get("Range"), "bytes=%d-", &first); err == nil {
+					w.Header().Set("Content-Range", fmt.Sprintf("bytes %d-%d/%d", first, size-1, size))
+				}
+				w.Header().Set("Content-Length", fmt.Sprint(size-first))
+				if first > 0 {
+					w.WriteHeader(http.StatusPartialContent)
+				}
+				for range size - first {
+					_, _ = w.Write([]byte("x"))
+					_ = http.NewResponseController(w).Flush()
+					select {
+					case <-time.After(999 * time.Millisecond):
+					case <-r.Context().Done():
+						return
+					}
+				}
+			})}
+			go func() { _ = server.Serve(network) }()
+			defer func() { _ = server.Close() }()
+			defer network.CloseIdleConnections()
+			store, err := objects.New(aws.Config{
+				Region: region, BaseEndpoint: aws.String("http://store"), HTTPClient: network,
+				Credentials: credentials.NewStaticCredentialsProvider("access", "secret", ""),
+			}, objects.Options{Policy: &retry.Policy{MaxAttempts: 3, Observe: func(retry.Event) {}}, MinRate: rate})
+			if err != nil {
+				t.Fatal(err)
+			}
+			began := time.Now()
+			_, err = store.Get(t.Context(), bucket, "k", io.Discard, objects.GetOptions{})
+			took := time.Since(began)
+			if rate == 0 && (err != nil || took < 24*time.Hour) {
+				t.Errorf("without a rate: %v after %v, want all", err, took)
+			}
+			if rate > 0 && (!errors.Is(err, objects.ErrStalled) || !errors.Is(err, retry.ErrExhausted) || took < 3*time.Minute || took > 4*time.Minute) {
+				t.Errorf("at %d bytes/s: %v after %v, want ErrStalled after three minutes", rate, err, took)
+			}
+		})
+	}
+}
