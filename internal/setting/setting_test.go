@@ -47,7 +47,7 @@ func TestSet(t *testing.T) {
 	}{
 		{"attempts", "5", conf{Attempts: 5}},
 		{"attempts", "+5", conf{Attempts: 5}},
-		{"attempts", "9223372036854775807", conf{Attempts: math.MaxInt}},
+		{"attempts", strconv.Itoa(math.MaxInt), conf{Attempts: math.MaxInt}},
 		{"attempts", "unlimited", conf{Attempts: -1}},
 		{"delay", "1", conf{Delay: time.Second}},
 		{"delay", " 1.5\n", conf{Delay: 1500 * time.Millisecond}},
