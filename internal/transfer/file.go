@@ -45,7 +45,7 @@ func (d *Dir) Create(name string, o Options) (*File, error) {
 	if err != nil {
 		return nil, err
 	}
-	f := &File{dir: d, name: name, o: o, mode: mode}
+	f := &File{dir: d, name: name, o: o, mode: mode, version: Version{Size: -1}}
 	f.partName, f.sName = partNames(name)
 	if f.staging, err = d.stage(f.partName); err != nil {
 		return nil, err
@@ -123,7 +123,7 @@ func (f *File) recall() error {
 
 // reset forgets all bytes.
 func (f *File) reset() error {
-	f.version, f.resumed, f.complete = Version{}, 0, false
+	f.version, f.resumed, f.complete = Version{Size: -1}, 0, false
 	f.out.begin(Version{Size: -1}, "")
 	if f.state.file != nil {
 		if err := f.state.file.Truncate(0); err != nil {
@@ -165,6 +165,9 @@ func (f *File) Write(p []byte) (int, error) {
 	f.out.append(p[:n])
 	return n, err
 }
+
+// Content returns what has been written.
+func (f *File) Content() io.Reader { return io.NewSectionReader(f.out.part, 0, f.out.bytes) }
 
 // Rewind forgets all that was written.
 func (f *File) Rewind() error {
@@ -212,6 +215,11 @@ func (f *File) install(size int64) error {
 	root, from := f.dir.root, filepath.Join(f.staging.name, f.partName)
 	if err := is(root, from, verified); err != nil {
 		return err
+	}
+	if t := f.dir.tree; t != nil {
+		if err := t.holds(f.dir); err != nil {
+			return err
+		}
 	}
 	if now, err := root.Lstat(f.name); err == nil && !now.Mode().IsRegular() { // made since Create
 		return &fs.PathError{Op: "write", Path: filepath.Join(f.dir.path, f.name), Err: errReplaced}
@@ -329,7 +337,8 @@ func (f *File) Fetch(ctx context.Context, g Getter) error {
 		if failed := f.reset(); failed != nil {
 			return &WriteError{failed}
 		}
-		if restarts == maxRestarts || ctx.Err() != nil || errors.Is(err, errUnwanted) {
+		_, unwanted := errors.AsType[unwantedError](err)
+		if restarts == maxRestarts || ctx.Err() != nil || unwanted {
 			return err
 		}
 	}

@@ -256,7 +256,7 @@ func TestTreeWritesThroughNoLink(t *testing.T) {
 				check(t, os.WriteFile(to, []byte("precious"), 0o600))
 			}
 			check(t, os.Symlink(to, link))
-			tree, err := transfer.OpenTree(dir)
+			tree, err := transfer.OpenTree(dir, false)
 			check(t, err)
 			if f, err := tree.Create(name, transfer.Options{}); !errors.Is(err, transfer.ErrLink) {
 				t.Errorf("%s, inside %v: %v, want ErrLink", name, inside, err)
@@ -286,7 +286,7 @@ func TestTreeWritesThroughNoLink(t *testing.T) {
 func TestTreeMeetsItsOwnNames(t *testing.T) {
 	dir := t.TempDir()
 	for _, complete := range []bool{false, true} {
-		tree, err := transfer.OpenTree(dir)
+		tree, err := transfer.OpenTree(dir, false)
 		check(t, err)
 		big := createIn(t, tree, "d/x")
 		m := getter(content(5, size))

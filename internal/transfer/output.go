@@ -19,8 +19,10 @@ const (
 	recordEvery = time.Second
 )
 
-// errUnwanted is the error of bytes that are not those of Options.Want: fetching them again would not help.
-var errUnwanted = errors.New("not the bytes that were wanted")
+// An unwantedError is that of bytes that are not those of Options.Want: fetching them again would not help.
+type unwantedError struct{ error }
+
+func (e unwantedError) Unwrap() error { return e.error }
 
 // An output is a part with the account of what is in it. Each byte is added to a CRC of its piece when it is written; the
 // CRC of all is computed from those. Checksums that need the bytes in order are computed from the page cache, behind the
@@ -291,7 +293,7 @@ func (o *output) verify(v Version) (sum checksum.Sum, by string, err error) {
 		return sum, by, nil
 	}
 	if err := o.want.Check(o.computed(o.want, crc)); err != nil {
-		return sum, "", errors.Join(err, errUnwanted)
+		return sum, "", unwantedError{err}
 	}
 	return o.want, o.want.Kind(), nil
 }

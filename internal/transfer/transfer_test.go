@@ -6,10 +6,12 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"hash/crc32"
 	"io"
 	"math/rand/v2"
 	"os"
 	"path/filepath"
+	"strings"
 	"testing"
 
 	"github.com/seed-0f2c7998/perdure/internal/checksum"
@@ -194,5 +196,33 @@ func only(t *testing.T, d *transfer.Dir, want []byte) {
 	entries, err := os.ReadDir(d.Path())
 	if err != nil || len(entries) != 1 {
 		t.Errorf("entries: %v, %v; want 1", entries, err)
+	}
+}
+
+// What is written becomes a file as what is fetched does, also after a source that broke.
+func TestWrittenFile(t *testing.T) {
+	for _, content := range []string{"", "written", strings.Repeat("much ", 1<<20)} {
+		dir := open(t)
+		f, err := dir.Create("x", transfer.Options{})
+		if err != nil {
+			t.Fatal(err)
+		}
+		_, err = io.WriteString(f, "what broke")
+		if err = errors.Join(err, f.Rewind()); err == nil {
+			_, err = io.WriteString(f, content)
+		}
+		if err != nil {
+			t.Fatal(err)
+		}
+		written, err := io.ReadAll(f.Content())
+		r, failed := f.Commit()
+		f.Close()
+		want := checksum.FromCRC("crc32c", uint64(crc32.Checksum([]byte(content), crc32.MakeTable(crc32.Castagnoli))))
+		if err = errors.Join(err, failed); err != nil || r.Bytes != int64(len(content)) || r.Checksum.String() != want.String() || string(written) != content {
+			t.Errorf("%d bytes: %+v, %d of them can be read; %v", len(content), r, len(written), err)
+		}
+		if got, err := os.ReadFile(filepath.Join(dir.Path(), "x")); err != nil || string(got) != content {
+			t.Errorf("%d bytes: the file has %d (%v)", len(content), len(got), err)
+		}
 	}
 }

@@ -16,8 +16,9 @@ const maxIdle = 32
 
 // A Tree is a directory below which many files are put, through no link. It is safe for concurrent use.
 type Tree struct {
-	path string
-	root *os.Root
+	path    string
+	root    *os.Root
+	reading bool // nothing is put into it
 
 	buffers sync.Pool // of *[bufferSize]byte
 
@@ -27,13 +28,13 @@ type Tree struct {
 	left map[string]bool // in which something is left of this or an earlier process
 }
 
-// OpenTree opens the directory of that path, which may be a link.
-func OpenTree(path string) (*Tree, error) {
+// OpenTree opens the directory of that path, which may be a link. If it is only for reading, what is left in it stays.
+func OpenTree(path string, reading bool) (*Tree, error) {
 	root, err := os.OpenRoot(path)
 	if err != nil {
 		return nil, err
 	}
-	return &Tree{path: path, root: root, dirs: make(map[string]*Dir), left: make(map[string]bool)}, nil
+	return &Tree{path: path, root: root, reading: reading, dirs: make(map[string]*Dir), left: make(map[string]bool)}, nil
 }
 
 // Create is [Dir.Create] for a path below the tree, with slashes. Directories are made as they are needed. The error
@@ -86,6 +87,39 @@ func (t *Tree) Mkdir(rel string) error {
 	return err
 }
 
+// Folds reports whether the file system of the tree takes a small letter for its capital.
+func (t *Tree) Folds() (bool, error) {
+	d, err := t.open(".", false)
+	if err != nil {
+		return false, err
+	}
+	defer t.release(d)
+	s, err := d.stage("")
+	if err != nil {
+		return false, err
+	}
+	_, missing := t.root.Lstat(strings.ToLower(s.name))
+	return missing == nil, nil
+}
+
+// holds reports, as nil, that a directory is still the one of its path: that no part of that has become a link.
+func (t *Tree) holds(d *Dir) error {
+	now, err := t.walk(d.rel, false)
+	if err != nil {
+		return err
+	}
+	defer func() { _ = now.Close() }()
+	a, errA := d.root.Stat(".")
+	b, errB := now.Stat(".")
+	if err := errors.Join(errA, errB); err != nil {
+		return err
+	}
+	if !os.SameFile(a, b) {
+		return &fs.PathError{Op: "write", Path: d.path, Err: errReplaced}
+	}
+	return nil
+}
+
 // Close closes the tree. What can be resumed stays, unless the copy is complete.
 func (t *Tree) Close(complete bool) error {
 	t.mu.Lock()
@@ -126,7 +160,9 @@ func (t *Tree) open(rel string, create bool) (*Dir, error) {
 			return nil, err
 		}
 		d = &Dir{root: root, path: filepath.Join(t.path, filepath.FromSlash(rel)), tree: t, rel: rel, buffers: &t.buffers}
-		d.sweep()
+		if !t.reading {
+			d.sweep()
+		}
 		t.dirs[rel] = d
 	} else if d.users == 0 {
 		t.idle = slices.DeleteFunc(t.idle, func(name string) bool { return name == rel })
