@@ -12,6 +12,7 @@ import (
 	"github.com/seed-0f2c7998/perdure/circuit"
 	"github.com/seed-0f2c7998/perdure/cmd/perdure/internal/copying"
 	"github.com/seed-0f2c7998/perdure/cmd/perdure/internal/dagster"
+	"github.com/seed-0f2c7998/perdure/cmd/perdure/internal/endpoint"
 	"github.com/seed-0f2c7998/perdure/cmd/perdure/internal/exit"
 	"github.com/seed-0f2c7998/perdure/cmd/perdure/internal/help"
 	"github.com/seed-0f2c7998/perdure/cmd/perdure/internal/policy"
@@ -65,7 +66,7 @@ is to be tried again later (the message says when), 64 for wrong usage, 130 or 1
 func (a *app) copyCommand() *cobra.Command {
 	var f *policy.Flags
 	var more *copyFlags
-	endpoint, wait := "", time.Duration(0)
+	endpointURL, wait := "", time.Duration(0)
 	c := &cobra.Command{
 		Use:   "copy [flags] SRC DST",
 		Short: "Copy a file, a web page, an S3 object, or many, and verify them",
@@ -80,13 +81,11 @@ func (a *app) copyCommand() *cobra.Command {
 		DisableFlagsInUseLine: true,
 		RunE: func(c *cobra.Command, args []string) error {
 			a.report(c.Context(), args[1], more.manifest)
-			if err := errors.Join(more.check(c.Flags()), copying.CheckEndpoint("--endpoint-url", endpoint), a.dagster.Choose(more.asset), a.dagster.Govern(f)); err != nil {
+			if err := errors.Join(more.check(c.Flags()), endpoint.CheckURL("--endpoint-url", endpointURL), a.dagster.Choose(more.asset), a.dagster.Govern(f)); err != nil {
 				return err
 			}
-			job := &copying.Job{
-				Source: args[0], Destination: args[1], EndpointURL: endpoint, Patience: a.patience(wait),
-				Checksum: more.checksum, Parallel: more.parallel, NoResume: more.noResume, CustomerKey: more.sseKey,
-			}
+			job := &copying.Job{Session: more.session(), Source: args[0], Destination: args[1], Checksum: more.checksum}
+			job.EndpointURL, job.Patience = endpointURL, a.patience(wait)
 			if more.recursive {
 				return a.copyTree(c, f, more, job)
 			}
@@ -94,7 +93,7 @@ func (a *app) copyCommand() *cobra.Command {
 		},
 	}
 	more = addCopyFlags(c.Flags())
-	c.Flags().StringVar(&endpoint, "endpoint-url", "", "`URL` of an S3-compatible store (AWS, or what AWS_ENDPOINT_URL says)")
+	c.Flags().StringVar(&endpointURL, "endpoint-url", "", "`URL` of an S3-compatible store (AWS, or what AWS_ENDPOINT_URL says)")
 	addWait(c.Flags(), &wait)
 	f = policy.Add(c.Flags())
 	return c
@@ -108,13 +107,14 @@ func (a *app) copy(c *cobra.Command, f *policy.Flags, job *copying.Job) error {
 	meter := a.meter(job.Source, job.Destination)
 	defer meter.End()
 	job.Stdin, job.Stdout = a.stdin, a.stdout
-	done, err := a.prepare(f, job, meter)
+	done, err := a.prepare(f, &job.Session, meter)
 	defer done()
 	if err != nil {
 		return err
 	}
 	ctx, stop := exit.OnSignal(c.Context())
 	defer stop()
+	job.Progress = meter.Bytes
 	r, err := job.Run(ctx)
 	meter.End()
 	if err != nil {
@@ -126,9 +126,9 @@ func (a *app) copy(c *cobra.Command, f *policy.Flags, job *copying.Job) error {
 	return nil
 }
 
-// prepare gives the job its policy, and those who are told of it. The function
-// must be called when the job is done.
-func (a *app) prepare(f *policy.Flags, job *copying.Job, meter *progress.Meter) (done func(), err error) {
+// prepare gives a session its policy, and those who are told of it. The function
+// must be called when the copy is done.
+func (a *app) prepare(f *policy.Flags, job *endpoint.Session, meter *progress.Meter) (done func(), err error) {
 	done = func() {}
 	if job.Policy, err = a.load(f); err != nil {
 		return done, err
@@ -152,7 +152,6 @@ func (a *app) prepare(f *policy.Flags, job *copying.Job, meter *progress.Meter) 
 	})
 	job.Registry = new(circuit.Registry)
 	job.Resumed = meter.Resumed
-	job.Progress = meter.Bytes
 	job.Note = func(event, text string) { meter.Log.Info(text, "event", event) }
 	return func() { a.dagster.Guarded(job.Registry.All()); store.Close() }, nil
 }

@@ -103,17 +103,37 @@ func (b slowBody) Read(p []byte) (int, error) {
 	return n, err
 }
 
-// written returns the parts that a state file has, from 0, and their bytes.
+// staged returns what copies that are under way, or were killed, have beside the files in a directory: the parts of those,
+// with .part, or what is known of them, with .state.
+func staged(dir, suffix string) []string {
+	names, _ := filepath.Glob(filepath.Join(dir, ".perdure-*", "*"+suffix))
+	return names
+}
+
+// written returns the parts that a state file has, from 0, and the bytes that it has.
 func written(path string) (parts []int, size int64) {
 	text, _ := os.ReadFile(path)
 	lines := bufio.NewScanner(bytes.NewReader(text))
+	ends := make(map[int64]int64)
 	for lines.Scan() {
 		var p struct {
-			Part *int  `json:"part"`
-			Size int64 `json:"size"`
+			Part *int   `json:"part"` // of an upload
+			Size int64  `json:"size"`
+			From *int64 `json:"from"` // of a file
+			To   int64  `json:"to"`
 		}
-		if json.Unmarshal(lines.Bytes(), &p) == nil && p.Part != nil {
+		switch {
+		case json.Unmarshal(lines.Bytes(), &p) != nil:
+		case p.Part != nil:
 			parts, size = append(parts, *p.Part), size+p.Size
+		case p.From != nil:
+			size += max(p.To, ends[*p.From]) - max(ends[*p.From], *p.From)
+			ends[*p.From] = max(p.To, ends[*p.From])
+		}
+	}
+	for from, to := range ends {
+		for n := (from + part - 1) / part; (n+1)*part <= to; n++ {
+			parts = append(parts, int(n))
 		}
 	}
 	return parts, size
@@ -201,7 +221,7 @@ func TestKilledObjectGoesOn(t *testing.T) {
 		t.Fatal(err)
 	}
 	to := filepath.Join(home, "large.bin")
-	outlived(t, line, environ, 4, func() string { return filepath.Join(home, ".large.bin.part.json") }, "s3://bikes/large.bin", to)
+	outlived(t, line, environ, 4, func() string { return strings.Join(staged(home, ".state"), "") }, "s3://bikes/large.bin", to)
 	if got, err := os.ReadFile(to); err != nil || !bytes.Equal(got, content) {
 		t.Errorf("%d other bytes arrived (%v)", len(got), err)
 	}

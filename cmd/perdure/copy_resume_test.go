@@ -116,7 +116,7 @@ func onlyFile(t *testing.T, dir, name string) {
 		t.Fatal(err)
 	}
 	for _, f := range files {
-		if f.Name() != name && !f.IsDir() {
+		if f.Name() != name && (!f.IsDir() || strings.HasPrefix(f.Name(), ".perdure-")) {
 			t.Errorf("%s is left behind", f.Name())
 		}
 	}
@@ -254,14 +254,14 @@ func TestInterruptedDownloadSaysWhatItKeeps(t *testing.T) {
 		t.Fatal(err)
 	}
 	interrupted(t, c, &log, 130)
-	if want := "of 16777216 bytes are kept in " + filepath.Join(dir, ".large.bin.part") + ": the same command goes on with them\n"; !strings.HasSuffix(log.String(), want) {
+	if want := "of 16777216 bytes are kept in " + strings.Join(staged(dir, ".part"), "") + ": the same command goes on with them\n"; !strings.HasSuffix(log.String(), want) {
 		t.Errorf("it says\n%swant at its end\n%s", &log, want)
 	}
 	if _, err := os.Stat(to); err == nil {
 		t.Error("the file is there")
 	}
-	if got := server.ranges.Load(); got < 2 {
-		t.Errorf("%d requests for a part, want 2 beside the first", got)
+	if got := server.ranges.Load(); got < 1 {
+		t.Errorf("%d requests for a part, want one beside the first", got)
 	}
 }
 
@@ -287,8 +287,7 @@ func TestInterruptedTree(t *testing.T) {
 	c.Stderr = &log
 	start(t, c)
 	eventually(t, "one file is there", func() bool {
-		drafts, _ := filepath.Glob(filepath.Join(filepath.Dir(manifest), ".manifest.*.part"))
-		text, _ := os.ReadFile(strings.Join(drafts, ""))
+		text, _ := os.ReadFile(strings.Join(staged(filepath.Dir(manifest), ".part"), ""))
 		return bytes.Contains(text, []byte(`"copied"`))
 	})
 	if err := c.Process.Signal(os.Interrupt); err != nil {

@@ -67,8 +67,7 @@ func interrupted(t *testing.T, c *exec.Cmd, log *bytes.Buffer, want int) {
 
 func unfinished(t *testing.T, dir string) (size int64) {
 	t.Helper()
-	left, _ := filepath.Glob(filepath.Join(dir, ".*.part"))
-	for _, name := range left {
+	for _, name := range staged(dir, ".part") {
 		if info, err := os.Stat(name); err == nil {
 			size += info.Size()
 		}

@@ -107,6 +107,9 @@ func status(ts *testscript.TestScript, _ bool, args []string) {
 func tidy(ts *testscript.TestScript, _ bool, args []string) {
 	left, err := filepath.Glob(filepath.Join(ts.MkAbs(args[0]), ".*.part*"))
 	ts.Check(err)
+	ours, err := filepath.Glob(filepath.Join(ts.MkAbs(args[0]), ".perdure-*"))
+	ts.Check(err)
+	left = append(left, ours...)
 	if len(left) > 0 {
 		ts.Fatalf("left behind: %v", left)
 	}

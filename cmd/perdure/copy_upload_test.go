@@ -298,7 +298,7 @@ func TestTreeGoesOn(t *testing.T) {
 		switch from := r.Header.Get("Range"); {
 		case from != "":
 			eventually(t, "the first piece is written down", func() bool {
-				parts, _ := written(filepath.Join(down, ".large.bin.part.json"))
+				parts, _ := written(strings.Join(staged(down, ".state"), ""))
 				return len(parts) == 1
 			})
 			return s3test.SlowDown()

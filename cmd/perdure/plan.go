@@ -9,7 +9,7 @@ import (
 
 	"github.com/spf13/cobra"
 
-	"github.com/seed-0f2c7998/perdure/cmd/perdure/internal/copying"
+	"github.com/seed-0f2c7998/perdure/cmd/perdure/internal/endpoint"
 	"github.com/seed-0f2c7998/perdure/cmd/perdure/internal/help"
 	"github.com/seed-0f2c7998/perdure/cmd/perdure/internal/plan"
 	"github.com/seed-0f2c7998/perdure/cmd/perdure/internal/policy"
@@ -87,5 +87,5 @@ func writePicture(p *plan.Plan, path string) error {
 	if errors.Is(before, fs.ErrNotExist) {
 		_ = os.Remove(path)
 	}
-	return copying.Explain("write", path, err)
+	return endpoint.ExplainWrite(path, err)
 }

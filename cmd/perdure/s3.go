@@ -7,10 +7,9 @@ import (
 
 	"github.com/spf13/cobra"
 
-	"github.com/seed-0f2c7998/perdure/cmd/perdure/internal/copying"
+	"github.com/seed-0f2c7998/perdure/cmd/perdure/internal/endpoint"
 	"github.com/seed-0f2c7998/perdure/cmd/perdure/internal/exit"
 	"github.com/seed-0f2c7998/perdure/cmd/perdure/internal/help"
-	"github.com/seed-0f2c7998/perdure/cmd/perdure/internal/place"
 	"github.com/seed-0f2c7998/perdure/cmd/perdure/internal/policy"
 )
 
@@ -24,7 +23,7 @@ func (a *app) s3Command() *cobra.Command {
 
 func (a *app) cleanCommand() *cobra.Command {
 	var f *policy.Flags
-	endpoint, age, wait := "", 24*time.Hour, time.Duration(0)
+	endpointURL, age, wait := "", 24*time.Hour, time.Duration(0)
 	c := &cobra.Command{
 		Use:   "clean [flags] s3://BUCKET[/PREFIX]",
 		Short: "Abort uploads that were begun some time ago and not completed",
@@ -39,51 +38,42 @@ of other programs, too, and --older-than must be more than any upload takes.`,
 		Args:                  help.Exactly(1, "one: s3://BUCKET or s3://BUCKET/PREFIX"),
 		DisableFlagsInUseLine: true,
 		RunE: func(c *cobra.Command, args []string) error {
-			if err := copying.CheckEndpoint("--endpoint-url", endpoint); err != nil {
+			if err := endpoint.CheckURL("--endpoint-url", endpointURL); err != nil {
 				return err
 			}
-			return a.clean(c, f, args[0], age, &copying.Job{EndpointURL: endpoint, Patience: a.patience(wait)})
+			return a.clean(c, f, args[0], age, &endpoint.Session{EndpointURL: endpointURL, Patience: a.patience(wait)})
 		},
 	}
 	c.Flags().Var(policy.Span(&age, 0, 10_000*time.Hour), "older-than", "least `age` in seconds of an upload that is aborted (24h)")
 	c.Flags().Lookup("older-than").DefValue = ""
-	c.Flags().StringVar(&endpoint, "endpoint-url", "", "`URL` of an S3-compatible store (AWS, or what AWS_ENDPOINT_URL says)")
+	c.Flags().StringVar(&endpointURL, "endpoint-url", "", "`URL` of an S3-compatible store (AWS, or what AWS_ENDPOINT_URL says)")
 	addWait(c.Flags(), &wait)
 	f = policy.Add(c.Flags())
 	return c
 }
 
-func (a *app) clean(c *cobra.Command, f *policy.Flags, keys string, old time.Duration, link *copying.Job) error {
-	bucket, prefix, err := place.ParsePrefix(keys)
+func (a *app) clean(c *cobra.Command, f *policy.Flags, keys string, old time.Duration, session *endpoint.Session) error {
+	place, err := endpoint.ParsePrefix(keys)
 	if err != nil {
 		return err
 	}
 	meter := a.meter(keys)
 	defer meter.End()
-	done, err := a.prepare(f, link, meter)
+	done, err := a.prepare(f, session, meter)
 	defer done()
 	if err != nil {
 		return err
 	}
 	ctx, stop := exit.OnSignal(c.Context())
 	defer stop()
-	store, err := link.Connect(ctx, "s3_upload", "clean_s3")
-	if err != nil {
-		return err
-	}
-	n, err := store.Clean(ctx, bucket, prefix, old)
-	if err == nil {
-		err = store.Forget(ctx, bucket, prefix, old)
-	}
+	session.Start()
+	n, err := place.Clean(ctx, session, old)
 	if n > 0 || err == nil {
-		a.log.Info(fmt.Sprintf("Aborted %s to s3://%s/%s", counted(n, "unfinished upload", "unfinished uploads"), bucket, prefix),
-			"event", "cleaned", "bucket", bucket, "prefix", prefix, "aborted", n)
+		a.log.Info(fmt.Sprintf("Aborted %s to %s", counted(n, "unfinished upload", "unfinished uploads"), place),
+			"event", "cleaned", "bucket", place.Bucket(), "prefix", place.Key(), "aborted", n)
 	}
 	if err != nil && ctx.Err() != nil {
 		return context.Cause(ctx)
 	}
-	if err != nil {
-		return store.Explain("clean", bucket, prefix, err)
-	}
-	return nil
+	return err
 }

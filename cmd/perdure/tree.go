@@ -5,14 +5,15 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"slices"
 
 	"github.com/spf13/cobra"
 	"github.com/spf13/pflag"
 
 	"github.com/seed-0f2c7998/perdure/cmd/perdure/internal/copying"
 	"github.com/seed-0f2c7998/perdure/cmd/perdure/internal/dagster"
+	"github.com/seed-0f2c7998/perdure/cmd/perdure/internal/endpoint"
 	"github.com/seed-0f2c7998/perdure/cmd/perdure/internal/exit"
-	"github.com/seed-0f2c7998/perdure/cmd/perdure/internal/place"
 	"github.com/seed-0f2c7998/perdure/cmd/perdure/internal/policy"
 	"github.com/seed-0f2c7998/perdure/cmd/perdure/internal/report"
 	"github.com/seed-0f2c7998/perdure/cmd/perdure/internal/tree"
@@ -26,17 +27,29 @@ type copyFlags struct {
 	checksum  string
 	noResume  bool
 	sseKey    string
+	noSign    bool
+	payer     bool
+	version   string
+	minRate   int
+	links     string
+	empty     bool
 	manifest  string
 	asset     string
 }
 
 func addCopyFlags(flags *pflag.FlagSet) *copyFlags {
-	f := &copyFlags{}
+	f := &copyFlags{minRate: 1024}
 	flags.BoolVarP(&f.recursive, "recursive", "r", false, "copy all files below a directory to s3://BUCKET/PREFIX, or back")
 	flags.Var(policy.Whole(&f.parallel, 1, 256), "parallel", "`number` of files at a time with -r (16), or of requests for one that is large (4); 1 to 256")
 	flags.StringVar(&f.checksum, "checksum", "", "`checksum` that SRC is to have, as sha256:9f86d0...")
 	flags.BoolVar(&f.noResume, "no-resume", false, "begin anew, and leave nothing for another run to go on with")
 	flags.StringVar(&f.sseKey, "sse-c-key", "", "`file` with the key, 32 bytes or their base64, by which the store encrypts the objects (SSE-C)")
+	flags.BoolVar(&f.noSign, "no-sign-request", false, "send requests to a store without credentials, as for public buckets")
+	flags.BoolVar(&f.payer, "request-payer", false, "pay for requests to a bucket whose requester pays")
+	flags.StringVar(&f.version, "version-id", "", "`version` of SRC, an object")
+	flags.Var(policy.Whole(&f.minRate, 0, 1<<30), "min-rate", "least `bytes` per second that a body must bring, averaged over a minute (1024); 0 means none")
+	flags.StringVar(&f.links, "links", string(tree.Fail), "what becomes of symbolic links with -r: `way` is follow, skip or fail")
+	flags.BoolVar(&f.empty, "allow-empty", false, "let -r succeed though there is nothing to copy")
 	flags.StringVar(&f.manifest, "manifest", "", "`file` for what becomes of each file with -r, in lines of JSON; - is standard output")
 	flags.StringVar(&f.asset, "dagster-asset", "", "`key` of the asset that the copy makes, if Dagster has started us and the step makes several")
 	return f
@@ -51,22 +64,42 @@ func (f *copyFlags) check(flags *pflag.FlagSet) error {
 		return exit.UsageError(errors.New("--checksum is of one file: it does not go with --recursive"))
 	case f.recursive && f.noResume:
 		return exit.UsageError(errors.New("--no-resume is for one file: it does not go with --recursive"))
-	case !f.recursive && f.manifest != "":
-		return exit.UsageError(errors.New("--manifest is of many files: it goes with --recursive"))
+	case f.recursive && f.version != "":
+		return exit.UsageError(errors.New("--version-id is of one object: it does not go with --recursive"))
+	case !slices.Contains([]tree.Links{tree.Fail, tree.Skip, tree.Follow}, tree.Links(f.links)):
+		return setting.Unknown("--links", f.links, []string{"follow", "skip", "fail"})
+	case flags.Changed("version-id") && f.version == "":
+		return setting.Bad("--version-id", "", "the version of an object")
+	}
+	for _, name := range []string{"manifest", "links", "allow-empty"} {
+		if !f.recursive && flags.Changed(name) {
+			return exit.UsageError(fmt.Errorf("--%s is of many files: it goes with --recursive", name))
+		}
 	}
 	return nil
 }
 
-// copyTree copies many files; link has the endpoint and the policy.
+// session returns what the flags say of it.
+func (f *copyFlags) session() endpoint.Session {
+	return endpoint.Session{
+		Parallel: f.parallel, NoResume: f.noResume, CustomerKey: f.sseKey, NoSignRequest: f.noSign,
+		RequestPayer: f.payer, VersionID: f.version, MinRate: int64(f.minRate),
+	}
+}
+
+// copyTree copies many files; link has the addresses, the endpoint and the policy.
 func (a *app) copyTree(c *cobra.Command, f *policy.Flags, flags *copyFlags, link *copying.Job) error {
-	t, err := place.ParseTree(link.Source, link.Destination)
+	t, err := endpoint.ParseTree(link.Source, link.Destination)
+	if err == nil && !t.Up && tree.Links(flags.links) == tree.Follow {
+		err = exit.UsageError(errors.New("--links follow is for links below SRC: those below DST are not written through"))
+	}
 	if err != nil {
 		return err
 	}
 	exit.IgnoreBrokenPipes()
 	meter := a.meter(link.Source, flags.manifest)
 	defer meter.End()
-	done, err := a.prepare(f, link, meter)
+	done, err := a.prepare(f, &link.Session, meter)
 	defer done()
 	if err != nil {
 		return err
@@ -79,7 +112,7 @@ func (a *app) copyTree(c *cobra.Command, f *policy.Flags, flags *copyFlags, link
 		link.Breaker.FailureThreshold = 5 + parallel // a burst that a store refuses is one event, not one for each file
 	}
 	job := &tree.Job{
-		Tree: t, Link: link, Parallel: parallel, Progress: meter.Files,
+		Tree: t, Session: &link.Session, Parallel: parallel, Links: tree.Links(flags.links), AllowEmpty: flags.empty, Progress: meter.Files,
 		Warn: func(text string) { meter.Log.Warn(text, "event", "warning") },
 		Done: func(e tree.Entry) {
 			if e.Action == tree.Failed {
@@ -109,7 +142,7 @@ func (a *app) copyTree(c *cobra.Command, f *policy.Flags, flags *copyFlags, link
 		return err
 	}
 	a.log.Info(summed(link.Source, link.Destination, s), "event", "summary", "src", link.Source, "dst", link.Destination,
-		"copied", s.Copied, "skipped", s.Skipped, "failed", s.Failed, "bytes", s.Bytes,
+		"copied", s.Copied, "skipped", s.Skipped, "failed", s.Failed, "links", s.Linked, "bytes", s.Bytes,
 		"requests", s.Requests, "retries", s.Retries, "duration", s.Elapsed)
 	if err == nil {
 		a.dagster.Materialize(dagster.CopiedTree(link.Source, link.Destination, s))
@@ -119,22 +152,25 @@ func (a *app) copyTree(c *cobra.Command, f *policy.Flags, flags *copyFlags, link
 
 // manifest returns where the manifest goes; nil: nowhere. What we write to already
 // is written on.
-func (a *app) manifest(ctx context.Context, path string) (*copying.Manifest, error) {
+func (a *app) manifest(ctx context.Context, path string) (*tree.Manifest, error) {
 	switch {
 	case path == "":
 		return nil, nil //nolint:nilnil // as said
 	case a.isOutput(path):
-		return copying.Stream(ctx, a.stdout), nil
+		return tree.Stream(ctx, a.stdout), nil
 	case isFile(path, a.stderr):
-		return copying.Stream(ctx, a.stderr), nil
+		return tree.Stream(ctx, a.stderr), nil
 	}
-	return copying.NewManifest(ctx, path)
+	return tree.NewManifest(ctx, path)
 }
 
 // summed is the last line about many files.
 func summed(from, to string, s tree.Summary) string {
 	text := fmt.Sprintf("Copied %s from %s to %s: %s in %.1f seconds, %s; %d were there already, %d failed",
 		counted(s.Copied, "file", "files"), from, to, counted(s.Bytes, "byte", "bytes"), s.Elapsed.Seconds(), requests(s.Requests, s.Retries), s.Skipped, s.Failed-s.Untried)
+	if s.Linked > 0 {
+		text += ", " + counted(s.Linked, "link", "links") + " left out"
+	}
 	if s.Untried > 0 {
 		text += fmt.Sprintf(", %d are left", s.Untried)
 	}

@@ -1,69 +1,35 @@
-// Package copying carries one file, stream, web page or object to a file, a
-// stream or an object, through failures: the destination is complete and
-// verified, or as it was before.
+// Package copying carries the bytes of one place to another, through failures: the destination is complete and verified,
+// or as it was before.
 //
-// What can be repeated is repeated by the clients, packages httpretry and
-// objects. What is left for this one is a body that broke and that nobody could
-// resume: it is fetched anew, if the destination can begin anew.
+// What can be repeated is repeated by the clients, packages httpretry and objects. What is left for this one is a body that
+// broke and that could not be resumed: it is fetched from the beginning, if the destination can begin again.
 package copying
 
 import (
-	"cmp"
 	"context"
 	"errors"
-	"io"
-	"net/http"
-	"os"
-	"sync"
-	"sync/atomic"
+	"fmt"
+	"net/url"
 	"time"
 
-	"github.com/seed-0f2c7998/perdure/awsretry/objects"
-	"github.com/seed-0f2c7998/perdure/circuit"
-	"github.com/seed-0f2c7998/perdure/cmd/perdure/internal/checksum"
+	"github.com/seed-0f2c7998/perdure/cmd/perdure/internal/endpoint"
 	"github.com/seed-0f2c7998/perdure/cmd/perdure/internal/exit"
-	"github.com/seed-0f2c7998/perdure/cmd/perdure/internal/patience"
-	"github.com/seed-0f2c7998/perdure/cmd/perdure/internal/place"
-	"github.com/seed-0f2c7998/perdure/cmd/perdure/internal/policy"
-	"github.com/seed-0f2c7998/perdure/httpretry"
+	"github.com/seed-0f2c7998/perdure/internal/checksum"
 	"github.com/seed-0f2c7998/perdure/internal/setting"
+	"github.com/seed-0f2c7998/perdure/internal/transfer"
 	"github.com/seed-0f2c7998/perdure/retry"
 )
 
 // A Job says what to copy where. It is used once.
 type Job struct {
-	Source      string // a file, -, an http or https URL, s3://bucket/key
-	Destination string // a file, a directory, -, s3://bucket/key, s3://bucket/
-	EndpointURL string // of an S3-compatible store; "" is what the AWS environment says
+	endpoint.Session
 
-	// CustomerKey is the file with the key by which the store encrypts the objects
-	// of both sides (SSE-C); "" is none.
-	CustomerKey string
+	Source, Destination string // addresses, as package endpoint parses them
+	Checksum            string // that the bytes must have, as package checksum reads it; "" allows any
 
-	Checksum string // that the bytes are to have, as package checksum reads it; "" is any
-	Parallel int    // requests for a large web page at a time; 0 is 4
-	NoResume bool   // begin anew what an earlier run has begun, and leave nothing for a later one
-
-	Stdin  io.Reader // of -
-	Stdout *os.File  // of -
-
-	Policy  policy.Source  // for both sides, each of which has a preset of its own
-	Breaker circuit.Config // of every breaker
-
-	// Registry holds the breakers of the sides; nil: one of its own.
-	Registry *circuit.Registry
-
-	// Patience waits for the breaker of a side; nil: nobody does.
-	Patience *patience.Patience
-
-	// Observe and Resumed are told what happens, as in the library. Progress is
-	// told how many bytes are there, and of how many (-1: not known), and Note
-	// what else there is to know, as the word for an event and a sentence. All
-	// but Note may be called by several goroutines, one at a time.
-	Observe  func(retry.Event)
-	Resumed  func(httpretry.Resumption)
+	// Progress, if not nil, is called with how many bytes are there, and of how many (-1: unknown), by one goroutine at a
+	// time.
 	Progress func(done, total int64)
-	Note     func(event, text string)
 }
 
 // A Result is what has been copied. Its texts hold no secrets.
@@ -71,201 +37,187 @@ type Result struct {
 	Source, Destination string
 
 	Bytes    int64
-	Checksum string // of all of it, as "sha256:..." or "crc32:..."
-	Verified string // by what, as "sha256"
+	Checksum string // of all bytes, as "crc32c:..."; "" is not known
+	Verified string // by what, as "crc32c"
 	Attempts int    // requests that were sent
 	Retries  int    // of those
 	Resumed  int64  // bytes that an earlier run had brought
 	Elapsed  time.Duration
 }
 
-// A copier is a Job under way.
-type copier struct {
-	*Job
-
-	from, to place.Place
-	want     checksum.Sum
-	left     string // what is kept for another run, in words
-	tries    int    // of all of it, in this run
-	earlier  int64  // bytes of an earlier run that were of use
-
-	upload, download *objects.Store // of the sides that are objects
-	client           *http.Client   // of a source that is a web page
-	again            retry.Policy   // for what the clients can't repeat
-
-	endpoint string // of the objects; "" is AWS
-	key      []byte // that CustomerKey has; nil: not read yet
-
-	attempts, retries atomic.Int64
-
-	telling sync.Mutex // held while Observe, Resumed or Progress runs
-}
-
-// copier returns the job as one under way.
-func (j *Job) copier() *copier {
-	j.Registry = cmp.Or(j.Registry, new(circuit.Registry))
-	return &copier{Job: j}
-}
-
-// Run copies. The error names what failed and where; package exit knows its
-// code. The destination is complete or as it was, whatever happens, but for a
-// pipe, a device or standard output, where bytes that were written can't be taken
-// back. A web page that can be resumed leaves a partial file beside the file that
-// it was to become, and the error says so.
-func (j *Job) Run(ctx context.Context) (Result, error) {
+// Run copies. The error names what failed and where; package exit knows its code. The destination is complete or as it was,
+// whatever happens, but for a pipe, a device or standard output, where bytes that were written can't be taken back. What
+// can be resumed is left to the next run, and the error says so.
+func (j *Job) Run(ctx context.Context) (r Result, err error) {
 	begun := time.Now()
-	c := j.copier()
-	result, err := c.run(ctx)
+	from, to, err := endpoint.Parse(j.Source, j.Destination)
+	if err != nil {
+		return r, err
+	}
+	c := &endpoint.Copy{Session: &j.Session, From: from, Progress: j.Progress}
+	if j.Checksum != "" {
+		if c.Want, err = checksum.Parse(j.Checksum); err != nil {
+			return r, setting.Bad("--checksum", j.Checksum, checksum.Want)
+		}
+	}
+	j.Start()
+	err = connect(ctx, c, to)
+	var stored endpoint.Stored
+	if err == nil {
+		stored, err = One(ctx, c, to)
+	}
 	if err != nil && ctx.Err() != nil {
-		err = context.Cause(ctx)
+		err = because(err, context.Cause(ctx))
 	}
-	if err != nil && c.left != "" {
-		err = &keptError{err, c.left}
+	r = Result{
+		Source: from.String(), Destination: to.String(), Bytes: stored.Bytes, Checksum: stored.Checksum,
+		Verified: stored.Verified, Resumed: c.Earlier, Elapsed: time.Since(begun),
 	}
-	result.Source, result.Destination = c.from.String(), c.to.String()
-	result.Attempts, result.Retries = int(c.attempts.Load()), int(c.retries.Load())
-	result.Elapsed = time.Since(begun)
-	return result, err
+	r.Attempts, r.Retries = j.Requests()
+	return r, err
 }
 
-func (c *copier) run(ctx context.Context) (r Result, err error) {
-	if c.from, c.to, err = place.Parse(c.Source, c.Destination); err != nil {
-		return r, err
+// connect makes both sides ready.
+func connect(ctx context.Context, c *endpoint.Copy, to endpoint.Endpoint) error {
+	if err := c.From.Connect(ctx, c.Session, endpoint.Source); err != nil {
+		return err
 	}
-	if c.Checksum != "" {
-		if c.want, err = checksum.Parse(c.Checksum); err != nil {
-			return r, setting.Bad("--checksum", c.Checksum, checksum.Want)
+	if err := to.Connect(ctx, c.Session, endpoint.Destination); err != nil {
+		return err
+	}
+	return c.Unused()
+}
+
+// One copies c.From to an endpoint; both are connected.
+func One(ctx context.Context, c *endpoint.Copy, to endpoint.Endpoint) (stored endpoint.Stored, err error) {
+	if c.Want.IsZero() {
+		stored, err = to.CopyFrom(ctx, c.From)
+		if err == nil {
+			return stored, nil
+		}
+		if !errors.Is(err, errors.ErrUnsupported) {
+			return stored, endpoint.Explain("copy", c.From.String()+" to "+to.Where(), err)
 		}
 	}
-	if c.CustomerKey != "" && c.from.Kind != place.Object && c.to.Kind != place.Object {
-		return r, setting.Bad("--sse-c-key", c.CustomerKey, "an object as SRC or DST: nothing else is encrypted")
-	}
-	if c.from.Kind == place.File {
-		if err := readable(c.from.Path); err != nil {
-			return r, c.explain("read", c.from, err)
-		}
-	}
-	t, err := c.target(ctx)
+	t, err := to.Create(ctx, c)
 	if err != nil {
-		return r, c.explain("write", c.to, err)
+		return stored, endpoint.Explain("write", to.Where(), err)
 	}
-	defer t.close()
-	if err := c.connect(ctx); err != nil {
-		return r, err
+	stored, err = Into(ctx, c, to.Where(), t)
+	if left := t.Close(); err != nil && left != "" {
+		err = &keptError{err, left}
 	}
-	o, err := retry.Value(ctx, &c.again, func(ctx context.Context) (outcome, error) {
-		c.tries++
-		return c.attempt(ctx, t)
+	return stored, err
+}
+
+// Into copies c.From to a target, which is that of the place where; the caller closes it.
+func Into(ctx context.Context, c *endpoint.Copy, where string, t endpoint.Target) (stored endpoint.Stored, err error) {
+	r := run{c, where, t}
+	_, err = retry.Value(ctx, c.Again(), func(ctx context.Context) (endpoint.Stored, error) {
+		c.Tries++
+		return r.attempt(ctx)
 	})
 	if err != nil {
-		return r, ended(err)
+		return stored, endpoint.Ended(err)
 	}
-	if err := t.commit(); err != nil {
-		return r, c.explain("write", c.to, err)
+	if stored, err = t.Commit(); err != nil {
+		err = r.explain(err)
 	}
-	r.Bytes, r.Checksum, r.Verified, r.Resumed = o.bytes, o.checksum, o.verified, c.earlier
-	return r, nil
+	return stored, err
 }
 
-// target makes ready where the bytes go.
-func (c *copier) target(ctx context.Context) (target, error) {
-	switch c.to.Kind {
-	case place.Stream:
-		return sink{c, c.Stdout}, nil
-	case place.Object:
-		return put{c}, nil
-	default:
-		return c.newDraft(ctx)
-	}
+// A run is one copy to a target.
+type run struct {
+	*endpoint.Copy
+
+	where  string
+	target endpoint.Target
 }
 
-// attempt copies all of it once.
-func (c *copier) attempt(ctx context.Context, t target) (outcome, error) {
-	if t, ok := t.(fetcher); ok {
-		return t.attempt(ctx)
+// explain returns err with which side it is of.
+func (r run) explain(err error) error {
+	if r.ofSource(err) {
+		return endpoint.Explain("read", r.From.Where(), err)
 	}
-	in, err := c.open(ctx)
+	return endpoint.Explain("write", r.where, err)
+}
+
+// ofSource reports whether an error is the source's.
+func (r run) ofSource(err error) bool {
+	_, read := errors.AsType[*endpoint.ReadError](err)
+	return read
+}
+
+// attempt copies all bytes once.
+func (r run) attempt(ctx context.Context) (stored endpoint.Stored, err error) {
+	if g, _ := r.From.Getter(); g != nil && r.target.File() != nil {
+		return stored, r.fetch(ctx, g)
+	}
+	in, err := r.From.Open(ctx)
 	if err != nil {
-		return outcome{}, retry.Permanent(c.explain("read", c.from, err))
+		return stored, retry.Permanent(endpoint.Explain("read", r.From.Where(), err))
 	}
-	defer in.Close()
-	o, err := t.write(ctx, in)
-	broken, ours := errors.AsType[*readError](err)
+	defer func() { _ = in.Close() }()
+	stored, err = r.target.Put(ctx, in)
 	switch {
 	case err == nil:
-		return o, nil
-	case !ours:
-		return o, retry.Permanent(c.explain("write", c.to, err))
-	case t.sequential() && o.bytes > 0 && mayRestart(broken.err):
-		return o, retry.Permanent(&exit.Error{Code: exit.Unavailable, Err: c.explain("read", c.from, &cutError{broken.err, o.bytes})})
-	case mayRestart(broken.err):
-		return o, retry.Transient(c.explain("read", c.from, broken.err))
+		return stored, nil
+	case !r.ofSource(err) || !endpoint.MayRestart(err):
+		return stored, retry.Permanent(r.explain(err))
+	case r.target.Sequential() && stored.Bytes > 0:
+		return stored, retry.Permanent(&exit.Error{Code: exit.Unavailable, Err: r.explain(&endpoint.ReadError{Err: &cutError{err, stored.Bytes}})})
 	}
-	return o, retry.Permanent(c.explain("read", c.from, broken.err))
+	return stored, retry.Transient(r.explain(err))
 }
 
-// mayRestart reports whether a body that broke may come whole the next time:
-// if nobody has retried it already.
-func mayRestart(err error) bool {
-	if _, ok := errors.AsType[*retry.Error](err); ok {
-		return false
-	}
-	for _, known := range []error{
-		io.ErrUnexpectedEOF, httpretry.ErrNoValidator, httpretry.ErrChanged, httpretry.ErrWrongRange,
-		objects.ErrChanged, objects.ErrChecksum, objects.ErrStalled,
-	} {
-		if errors.Is(err, known) {
-			return true
+// fetch fetches what is missing. A body that could not go on for want of leave goes on when there is some: a request has
+// waited for that itself.
+func (r run) fetch(ctx context.Context, g transfer.Getter) (err error) {
+	_ = r.Patience.Do(ctx, r.Registry.All, func(ctx context.Context) error {
+		err = r.target.File().Fetch(ctx, g)
+		if _, requested := errors.AsType[*url.Error](err); requested {
+			return nil
 		}
+		return err
+	})
+	_, requested := errors.AsType[*url.Error](err)
+	_, written := errors.AsType[*transfer.WriteError](err)
+	_, size := errors.AsType[*transfer.SizeError](err)
+	switch {
+	case err == nil:
+		return nil
+	case written || size:
+		return retry.Permanent(endpoint.Explain("write", r.where, err))
+	case requested || !endpoint.MayRestart(err) || errors.Is(err, checksum.ErrMismatch) || errors.Is(err, transfer.ErrChanged): // these have had their attempts
+		return retry.Permanent(endpoint.Explain("read", r.From.Where(), err))
 	}
-	_, digest := errors.AsType[*httpretry.DigestError](err)
-	p := retry.Policy{}
-	class, _ := p.ClassOf(err)
-	return digest || class == retry.ClassTransient
+	return retry.Transient(endpoint.Explain("read", r.From.Where(), err))
 }
 
-// observe counts the retries.
-func (c *copier) observe(e retry.Event) {
-	if e.Kind == retry.Retrying {
-		c.retries.Add(1)
-	}
-	if e.Err != nil {
-		e.Err = told{e.Err}
-	}
-	if c.Observe != nil {
-		c.telling.Lock()
-		defer c.telling.Unlock()
-		c.Observe(e)
-	}
+// A cutError is an input that broke when some of it could not be taken back.
+type cutError struct {
+	err   error
+	bytes int64
 }
 
-// resumed tells of a body that goes on.
-func (c *copier) resumed(r httpretry.Resumption) {
-	if c.Resumed != nil {
-		c.telling.Lock()
-		defer c.telling.Unlock()
-		c.Resumed(r)
-	}
+func (e *cutError) Error() string {
+	return fmt.Sprintf("it broke after %d bytes, which are written and can't be taken back: %s", e.bytes, endpoint.Brief(e.err))
+}
+func (e *cutError) Unwrap() error { return e.err }
+
+// A keptError is an error after which another run has something to go on with.
+type keptError struct {
+	err  error
+	left string // in words
 }
 
-func (c *copier) note(event, text string) {
-	if c.Note != nil {
-		c.Note(event, text)
-	}
-}
+func (e *keptError) Error() string { return e.err.Error() + "; " + e.left }
+func (e *keptError) Unwrap() error { return e.err }
 
-// restarting is observe for the attempts that are made here. How they end is
-// the clients' to tell, and the error's.
-func (c *copier) restarting(e retry.Event) {
-	if e.Kind == retry.Retrying || e.Kind == retry.Succeeded {
-		c.observe(e)
+// because returns what a copy ended with that was ended by cause, with what is left.
+func because(err, cause error) error {
+	if kept, ok := errors.AsType[*keptError](err); ok {
+		return &keptError{cause, kept.left}
 	}
-}
-
-func (c *copier) progress(done, total int64) {
-	if c.Progress != nil {
-		c.telling.Lock()
-		defer c.telling.Unlock()
-		c.Progress(done, total)
-	}
+	return cause
 }

@@ -62,7 +62,11 @@ func (w above) Write(p []byte) (int, error) {
 
 // Files tells how far many files have come.
 func (m *Meter) Files(p tree.Progress) {
-	m.note.Store(fmt.Sprintf(" (%d of %d files)", p.Files, p.TotalFiles))
+	more := ""
+	if p.Listing { // there are more
+		more = "+"
+	}
+	m.note.Store(fmt.Sprintf(" (%d of %d%s files)", p.Files, p.TotalFiles, more))
 	m.Bytes(p.Bytes, p.TotalBytes)
 }
 

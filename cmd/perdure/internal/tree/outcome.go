@@ -12,6 +12,7 @@ import (
 	"github.com/aws/smithy-go"
 
 	"github.com/seed-0f2c7998/perdure/circuit"
+	"github.com/seed-0f2c7998/perdure/cmd/perdure/internal/endpoint"
 	"github.com/seed-0f2c7998/perdure/cmd/perdure/internal/exit"
 	"github.com/seed-0f2c7998/perdure/retry"
 )
@@ -20,6 +21,7 @@ import (
 const (
 	Copied  = "copied"
 	Skipped = "skipped" // it is there already
+	Linked  = "link"    // it is a link, and links are left out
 	Failed  = "failed"
 )
 
@@ -36,6 +38,7 @@ type Entry struct {
 // A Summary is what has become of all.
 type Summary struct {
 	Copied, Skipped, Failed int
+	Linked                  int   // links that were left out
 	Untried                 int   // of those that failed: the job stopped before
 	Bytes                   int64 // copied
 	Requests, Retries       int
@@ -43,16 +46,10 @@ type Summary struct {
 }
 
 // Total returns how many files there were to copy, as far as that was found out.
-func (s Summary) Total() int { return s.Copied + s.Skipped + s.Failed }
+func (s Summary) Total() int { return s.Copied + s.Skipped + s.Linked + s.Failed }
 
 // errUntried is the error of a file that was not copied when the job stopped.
 var errUntried = errors.New("the copy was stopped before")
-
-func (r *run) untried(items []item) {
-	for _, i := range items {
-		r.record(Entry{Path: i.path, Key: i.key, Bytes: i.size}, errUntried)
-	}
-}
 
 // record tells what has become of an item.
 func (r *run) record(e Entry, err error) {
@@ -63,6 +60,8 @@ func (r *run) record(e Entry, err error) {
 	switch {
 	case err == nil && e.Action == Skipped:
 		r.summary.Skipped++
+	case err == nil && e.Action == Linked:
+		r.summary.Linked++
 	case err == nil:
 		r.summary.Copied++
 		r.summary.Bytes += e.Bytes
@@ -73,7 +72,7 @@ func (r *run) record(e Entry, err error) {
 			r.summary.Untried++
 		} else {
 			r.permanent = r.permanent || exit.Code(err) == exit.Failed
-			r.failures = append(r.failures, name(e))
+			r.failed(name(e))
 		}
 	}
 	if r.Manifest != nil {
@@ -82,6 +81,14 @@ func (r *run) record(e Entry, err error) {
 	}
 	if r.Done != nil && !errors.Is(err, errUntried) {
 		r.Done(e)
+	}
+}
+
+// failed keeps the first names in order.
+func (r *run) failed(name string) {
+	n, _ := slices.BinarySearch(r.failures, name)
+	if r.failures = slices.Insert(r.failures, n, name); len(r.failures) > most {
+		r.failures = r.failures[:most]
 	}
 }
 
@@ -96,24 +103,36 @@ func name(e Entry) string {
 // most is how many failures the last line names.
 const most = 10
 
-// end returns the error of the job; cause is why it stopped, if it did.
-func (r *run) end(cause error) error {
-	total := len(r.items)
+// errEmpty is the error of a source in which there is nothing.
+var errEmpty = errors.New("there is nothing to copy: is it misspelt? --allow-empty says that this may be")
+
+// end returns the error of the job; cause is why it stopped, and unlisted why not all was listed, if that is so.
+func (r *run) end(cause, unlisted error) error {
+	total, source := r.summary.Total(), r.Dir
+	if !r.Up {
+		source = r.Remote.String()
+	}
 	switch {
 	case cause != nil && r.summary.Untried > 0:
 		return &stopped{cause, fmt.Sprintf("%d of %d files are left", r.summary.Untried, total)}
 	case cause != nil:
 		return cause
-	case r.summary.Failed == 0:
+	case unlisted != nil:
+		return unlisted
+	case total == 0 && !r.AllowEmpty:
+		return endpoint.Explain("read", source, errEmpty)
+	case total == 0 && r.Warn != nil:
+		r.Warn("There is nothing to copy")
+	}
+	if r.summary.Failed == 0 {
 		return nil
 	}
 	code := exit.Unavailable
 	if r.permanent {
 		code = exit.Failed
 	}
-	slices.Sort(r.failures)
-	names := strings.Join(r.failures[:min(most, len(r.failures))], ", ")
-	if more := len(r.failures) - most; more > 0 {
+	names := strings.Join(r.failures, ", ")
+	if more := r.summary.Failed - r.summary.Untried - len(r.failures); more > 0 {
 		names += fmt.Sprintf(" and %d more", more)
 	}
 	return &exit.Error{Code: code, Err: fmt.Errorf("%d of %d files are not copied: %s", r.summary.Failed, total, names)}

@@ -1,34 +1,45 @@
-// Package tree copies the files of a directory to a store, or objects of a store
-// to a directory: many at a time, and only those that are not there yet. It
-// deletes nothing.
+// Package tree copies the files of a directory to another place, as a store, or what is below such a place to a directory:
+// many at a time, and only those that are not there yet. It deletes nothing, and holds neither listing.
 //
-// One file's failure does not keep the others from being copied, unless it would
-// be the same for all of them.
+// One file's failure does not keep the others from being copied, unless it would be the same for all of them.
 package tree
 
 import (
 	"context"
 	"errors"
 	"io"
+	"path/filepath"
 	"sync"
 	"sync/atomic"
 	"time"
 
-	"github.com/seed-0f2c7998/perdure/cmd/perdure/internal/copying"
-	"github.com/seed-0f2c7998/perdure/cmd/perdure/internal/place"
+	"github.com/seed-0f2c7998/perdure/cmd/perdure/internal/endpoint"
+	"github.com/seed-0f2c7998/perdure/internal/transfer"
+)
+
+// Links says what becomes of the symbolic links below a directory.
+type Links string
+
+// The ways.
+const (
+	Fail   Links = "fail"   // a link is a failure
+	Skip   Links = "skip"   // ... is left out
+	Follow Links = "follow" // ... is what it leads to; not in a directory that is copied to
 )
 
 // A Job says what to copy where. It is used once.
 type Job struct {
-	place.Tree
+	endpoint.Tree
 
-	Link     *copying.Job // endpoint, policy, and who is told of retries; its Source and Destination are not used
-	Parallel int          // files at a time; 0 is 16
-	Manifest io.Writer    // gets an Entry a line, as JSON, in one Write each; its errors are not the job's. nil: nobody asks
-	Reserved string       // a file that no object becomes, as the one of the manifest; "": there is none
+	Session    *endpoint.Session
+	Parallel   int       // files at a time; 0 means 16
+	Links      Links     // "" is Fail
+	AllowEmpty bool      // that there is nothing to copy is no failure
+	Manifest   io.Writer // gets an Entry a line, as JSON, in one Write each; its errors are not the job's. nil: there is none
+	Reserved   string    // a file that no other place becomes, as the one of the manifest; "": there is none
 
-	// Done is told of each file, and Progress how far it has come; nil: nobody asks.
-	// Done is called by one goroutine at a time, Progress by several at once.
+	// Done is called with each file, and Progress with how far it has come; nil: they are not called. Done is called by
+	// one goroutine at a time, Progress by several at once.
 	Done     func(Entry)
 	Progress func(Progress)
 	Warn     func(text string)
@@ -37,125 +48,157 @@ type Job struct {
 // A Progress is how far a job has come.
 type Progress struct {
 	Bytes, TotalBytes int64 // those that need not be copied count as well
-	Files, TotalFiles int
+	Files, TotalFiles int64
+	Listing           bool // there may be more
 }
 
 // An item is one file to be copied.
 type item struct {
-	path, key string
-	size      int64
-	etag      string // of the object, if there is one
-	marker    bool   // it stands for a directory
-	err       error  // why it can't be copied
+	endpoint.Item
+
+	there   endpoint.Item // what the destination has already, by its listing
+	isThere bool
+	unknown bool // the listing of the destination does not say
 }
+
+// ahead is how many items are listed before they are copied: so that there is always enough to do, and it is known how much
+// there is unless there is very much.
+const ahead = 16 << 10
 
 // A run is a Job under way.
 type run struct {
 	*Job
 
-	store *copying.Connection
-	items []item
-	bytes int64             // of all items
-	there map[string]object // what the bucket has already, by key
+	dir   *transfer.Tree // opened
+	items chan item
+	stop  context.CancelCauseFunc // ends the copies
+	out   atomic.Bool             // what is the same for all has failed
 
-	moved atomic.Int64
-	files atomic.Int64
+	listed, listedBytes atomic.Int64
+	listing             atomic.Bool
+	moved, files        atomic.Int64
 
 	mu        sync.Mutex
 	summary   Summary  // guarded by mu, as what follows
-	failures  []string // the first of them
+	failures  []string // the first of them in order
 	permanent bool     // one of them would fail again
 }
 
-// Run copies. It returns nil if all is there, and otherwise an error that package
-// exit knows the code of.
+// Run copies. It returns nil if all is there, and otherwise an error that package exit knows the code of.
 func (j *Job) Run(ctx context.Context) (Summary, error) {
 	begun := time.Now()
 	r := &run{Job: j}
 	if r.Parallel == 0 {
 		r.Parallel = 16
 	}
+	r.Session.Start()
 	err := r.run(ctx)
 	if _, partly := errors.AsType[*stopped](err); err != nil && ctx.Err() != nil && !partly {
 		err = context.Cause(ctx)
 	}
-	if r.store != nil {
-		r.summary.Requests, r.summary.Retries = r.store.Requests()
-	}
+	r.summary.Requests, r.summary.Retries = r.Session.Requests()
 	r.summary.Elapsed = time.Since(begun)
 	return r.summary, err
 }
 
-func (r *run) run(ctx context.Context) error {
-	prepare, one := r.prepareDownload, r.download
+func (r *run) run(ctx context.Context) (err error) {
+	open, list, one := r.openDown, r.listDown, r.down
 	if r.Up {
-		prepare, one = r.prepareUpload, r.upload
+		open, list, one = r.openUp, r.listUp, r.up
 	}
-	if err := prepare(ctx); err != nil {
+	if err = open(ctx); err != nil {
 		return err
 	}
-	if len(r.items) == 0 && r.Warn != nil {
-		r.Warn("There is nothing to copy")
-	}
-	for _, i := range r.items {
-		r.bytes += i.size
-	}
-	return r.all(ctx, one)
+	defer func() {
+		if r.dir != nil {
+			err = errors.Join(err, r.dir.Close(err == nil))
+		}
+	}()
+	return r.all(ctx, list, one)
 }
 
-// all copies every item, some at a time, until there are no more or it is in
-// vain.
-func (r *run) all(ctx context.Context, one func(context.Context, item) (Entry, error)) error {
-	ctx, cancel := context.WithCancelCause(ctx)
-	defer cancel(nil)
-	next := make(chan item)
+// all copies what list sends, some at a time, until there is no more or it is in vain.
+func (r *run) all(ctx context.Context, list func(context.Context) error, one func(context.Context, item) (Entry, error)) error {
+	copies, stop := context.WithCancelCause(ctx)
+	defer stop(nil)
+	r.stop, r.items = stop, make(chan item, ahead)
+	unlisted := make(chan error, 1)
+	r.listing.Store(true)
+	go func() {
+		err := list(ctx)
+		r.listing.Store(false)
+		close(r.items)
+		unlisted <- err
+	}()
 	var workers sync.WaitGroup
-	for range min(r.Parallel, len(r.items)) {
+	for range r.Parallel {
 		workers.Go(func() {
-			for i := range next {
-				e, err := r.one(ctx, i, one)
-				switch {
-				case err != nil && ctx.Err() != nil:
-					err = errUntried
-				case stops(err):
-					cancel(err)
-				}
-				r.record(e, err)
+			for i := range r.items {
+				r.one(copies, i, one)
 			}
 		})
 	}
-	for n, i := range r.items {
-		select {
-		case next <- i:
-			continue
-		case <-ctx.Done():
-		}
-		r.untried(r.items[n:])
-		break
-	}
-	close(next)
 	workers.Wait()
-	return r.end(context.Cause(ctx))
+	return r.end(context.Cause(copies), <-unlisted)
 }
 
-// one copies one item, if it can be.
-func (r *run) one(ctx context.Context, i item, copyIt func(context.Context, item) (Entry, error)) (Entry, error) {
-	if i.err != nil {
-		return Entry{Path: i.path, Key: i.key, Bytes: i.size}, i.err
+// send hands an item to those who copy. It reports whether there is any use in listing more.
+func (r *run) send(ctx context.Context, i item) bool {
+	if i.Size > 0 {
+		r.listedBytes.Add(i.Size)
 	}
-	if ctx.Err() != nil {
-		return Entry{Path: i.path, Key: i.key, Bytes: i.size}, errUntried
+	if r.listed.Add(1)%1024 == 0 {
+		r.tell()
 	}
-	e, err := copyIt(ctx, i)
-	e.Path, e.Key = i.path, i.key
-	if err != nil {
-		e.Bytes = i.size
+	select {
+	case r.items <- i:
+		return !r.out.Load() || r.Up
+	case <-ctx.Done():
+		return false
 	}
-	return e, err
 }
 
-// meter returns a function that takes how many bytes of one item are there, as
-// often as that changes.
+// one copies one item, if it can be, and records what has become of it.
+func (r *run) one(ctx context.Context, i item, copyIt func(context.Context, item) (Entry, error)) {
+	e := Entry{Path: filepath.Join(r.Dir, filepath.FromSlash(i.Rel)), Bytes: i.Size}
+	to, err := r.Remote.Join(i.Rel)
+	if to != nil {
+		e.Key = to.Key()
+	}
+	switch {
+	case ctx.Err() != nil:
+		r.record(e, errUntried)
+		return
+	case i.Link:
+		e.Action = Linked
+		r.record(e, nil)
+		return
+	case i.Err != nil:
+		if r.Up {
+			err = endpoint.Explain("read", e.Path, i.Err)
+		} else {
+			e.Path, err = "", endpoint.Explain("refuse", to.Where(), i.Err)
+		}
+	case err != nil:
+		err = endpoint.Explain("read", e.Path, err)
+	default:
+		var done Entry
+		done, err = copyIt(ctx, i)
+		if err == nil {
+			e.Bytes, e.Checksum, e.Action = done.Bytes, done.Checksum, done.Action
+		}
+	}
+	switch {
+	case err != nil && ctx.Err() != nil:
+		err = errUntried
+	case stops(err):
+		r.out.Store(true)
+		r.stop(err)
+	}
+	r.record(e, err)
+}
+
+// meter returns a function that is called with how many bytes of one item are there, as often as that changes.
 func (r *run) meter() func(done, total int64) {
 	last := int64(0)
 	return func(done, _ int64) {
@@ -167,6 +210,6 @@ func (r *run) meter() func(done, total int64) {
 
 func (r *run) tell() {
 	if r.Progress != nil {
-		r.Progress(Progress{r.moved.Load(), r.bytes, int(r.files.Load()), len(r.items)})
+		r.Progress(Progress{r.moved.Load(), r.listedBytes.Load(), r.files.Load(), r.listed.Load(), r.listing.Load()})
 	}
 }

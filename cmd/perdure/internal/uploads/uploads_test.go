@@ -1,4 +1,4 @@
-package partial
+package uploads
 
 import (
 	"errors"
@@ -16,7 +16,7 @@ var (
 // openUpload claims an upload.
 func openUpload(t *testing.T, dir string, of Source) *Upload {
 	t.Helper()
-	u, err := OpenUpload(dir, address, of, false)
+	u, err := Open(dir, address, of, false)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -88,10 +88,10 @@ func TestUploadWithoutItsRecord(t *testing.T) {
 func TestUploadIsOneProcesss(t *testing.T) {
 	dir := begun(t)
 	u := openUpload(t, dir, sending)
-	if _, err := OpenUpload(dir, address, sending, false); !errors.Is(err, ErrTaken) {
+	if _, err := Open(dir, address, sending, false); !errors.Is(err, ErrTaken) {
 		t.Errorf("a second one: %v, want %v", err, ErrTaken)
 	}
-	Uploads(dir, func(*Upload) { t.Error("one that is in use is shown") })
+	Each(dir, func(*Upload) { t.Error("one that is in use is shown") })
 	if err := u.Forget(); err != nil {
 		t.Fatal(err)
 	}
@@ -99,16 +99,16 @@ func TestUploadIsOneProcesss(t *testing.T) {
 	if got := files(t, dir); len(got) > 0 {
 		t.Errorf("%v are left", got)
 	}
-	if _, err := OpenUpload(dir, address, sending, true); !errors.Is(err, os.ErrNotExist) {
+	if _, err := Open(dir, address, sending, true); !errors.Is(err, os.ErrNotExist) {
 		t.Errorf("one that has to be there: %v, want %v", err, os.ErrNotExist)
 	}
 }
 
-// What nobody has gone on with for a month is forgotten.
+// What no run has gone on with for a month is forgotten.
 func TestPrune(t *testing.T) {
 	dir := begun(t)
 	shown := 0
-	Uploads(dir, func(u *Upload) {
+	Each(dir, func(u *Upload) {
 		shown++
 		if since := time.Since(u.Begun()); since < 0 || since > time.Minute {
 			t.Errorf("it was begun %v ago", since)

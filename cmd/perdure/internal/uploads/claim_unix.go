@@ -1,6 +1,6 @@
 //go:build unix && !solaris && !aix
 
-package partial
+package uploads
 
 import (
 	"io/fs"
@@ -25,3 +25,9 @@ func lock(f *os.File) bool {
 	err = raw.Control(func(fd uintptr) { locked = syscall.Flock(int(fd), syscall.LOCK_EX|syscall.LOCK_NB) == nil })
 	return err == nil && locked
 }
+
+// guarded reports whether only this user may write to a directory.
+func guarded(info fs.FileInfo) bool { return info.Mode().Perm()&0o022 == 0 }
+
+// nonblock keeps an open from waiting for the other end of a FIFO, and from following a link.
+const nonblock = syscall.O_NONBLOCK | syscall.O_NOFOLLOW

@@ -1,0 +1,236 @@
+package endpoint
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"hash"
+	"io"
+	"io/fs"
+	"net/http"
+	"net/url"
+	"strings"
+	"time"
+
+	"github.com/aws/smithy-go"
+	smithyhttp "github.com/aws/smithy-go/transport/http"
+
+	"github.com/seed-0f2c7998/perdure/awsretry"
+	"github.com/seed-0f2c7998/perdure/awsretry/objects"
+	"github.com/seed-0f2c7998/perdure/circuit"
+	"github.com/seed-0f2c7998/perdure/httpretry"
+	"github.com/seed-0f2c7998/perdure/internal/checksum"
+	"github.com/seed-0f2c7998/perdure/internal/redact"
+	"github.com/seed-0f2c7998/perdure/internal/transfer"
+	"github.com/seed-0f2c7998/perdure/retry"
+)
+
+func sentence(format string, values ...any) string { return fmt.Sprintf(format, values...) }
+
+// A placeError is an error with one line about what failed, and where.
+type placeError struct {
+	where string // and what was done
+	err   error
+}
+
+func (e *placeError) Error() string { return e.where + ": " + reason(e.err) }
+func (e *placeError) Unwrap() error { return e.err }
+
+// Explain returns err with what was done, as "read", and where, in one line.
+func Explain(do, where string, err error) error { return &placeError{do + " " + where, err} }
+
+// Ended returns the error of several attempts of which each has an error of Explain, so that it begins with the place.
+func Ended(err error) error {
+	e, all := err.(*retry.Error) //nolint:errorlint // of the caller's own attempts
+	last, ok := errors.AsType[*placeError](err)
+	switch {
+	case !all || !ok:
+		return err
+	case errors.Is(e.Stop, retry.ErrPermanent):
+		return e.Last
+	}
+	whole := *e
+	whole.Last = last.err
+	return &placeError{last.where, &whole}
+}
+
+// MayRestart reports whether a source that broke may come whole the next time: if it has not been retried already.
+func MayRestart(err error) bool {
+	_, retried := errors.AsType[*retry.Error](err)
+	if _, unwanted := errors.AsType[unwantedError](err); unwanted || retried {
+		return false
+	}
+	for _, known := range []error{
+		io.ErrUnexpectedEOF, httpretry.ErrNoValidator, httpretry.ErrChanged, httpretry.ErrWrongRange,
+		objects.ErrChanged, objects.ErrChecksum, objects.ErrStalled, transfer.ErrChanged,
+	} {
+		if errors.Is(err, known) {
+			return true
+		}
+	}
+	_, digest := errors.AsType[*httpretry.DigestError](err)
+	p := retry.Policy{}
+	class, _ := p.ClassOf(err)
+	return digest || class == retry.ClassTransient
+}
+
+// reason is Brief with what a retry has to say.
+func reason(err error) string {
+	e, ok := errors.AsType[*retry.Error](err)
+	if !ok {
+		return Brief(err)
+	}
+	_, open := errors.AsType[*circuit.OpenError](e.Stop)
+	text, attempts := e.Stop.Error(), "1 attempt"
+	if e.Attempts > 1 {
+		attempts = fmt.Sprintf("%d attempts", e.Attempts)
+	}
+	switch {
+	case e.Attempts == 0:
+	case open || errors.Is(e.Stop, retry.ErrRetryLater): // which say themselves after what
+		text = "after " + attempts + ", " + text
+	default:
+		text += " after " + attempts
+	}
+	if !open && !e.RetryAt.IsZero() {
+		text += " (retry at " + e.RetryAt.Format(time.RFC3339) + ")"
+	}
+	if e.Last != nil {
+		text += ": " + Brief(e.Last)
+	}
+	return text
+}
+
+// Brief is the text of an error without the words that the clients put around it: what the service said, or what happened
+// to the connection.
+func Brief(err error) string {
+	if text := awsretry.Brief(err); text != "" {
+		return text
+	}
+	if within := unwrapped(err); within != nil {
+		return Brief(within)
+	}
+	switch e := err.(type) { //nolint:errorlint // layer by layer
+	case *httpretry.StatusError:
+		return fmt.Sprintf("%d %s", e.Status, http.StatusText(e.Status))
+	case *fs.PathError:
+		return e.Err.Error()
+	}
+	if send, ok := errors.AsType[*smithyhttp.RequestSendError](err); ok {
+		return Brief(send)
+	}
+	return oneLine(redact.String(err.Error()))
+}
+
+// unwrapped returns the error in one that only puts words around it; nil: it is none of those.
+func unwrapped(err error) error {
+	switch e := err.(type) { //nolint:errorlint // layer by layer
+	case *objects.Error:
+		return e.Err
+	case *smithy.OperationError:
+		return e.Err
+	case *smithyhttp.RequestSendError:
+		return e.Err
+	case *url.Error:
+		return e.Err
+	case *ReadError:
+		return e.Err
+	case *transfer.WriteError:
+		return e.Err
+	case interface{ Unwrap() []error }:
+		if all := e.Unwrap(); len(all) == 1 { // as errors.Join has it
+			return all[0]
+		}
+	}
+	return nil
+}
+
+func oneLine(text string) string { return strings.Join(strings.Fields(text), " ") }
+
+// A told error is an attempt's, for an event, in brief.
+type told struct{ err error }
+
+func (e told) Error() string { return Brief(e.err) }
+func (e told) Unwrap() error { return e.err }
+
+// ErrSize is the error of a source that ended too early, or of a destination that got less.
+var ErrSize = errors.New("the size is not what it was said to be")
+
+// A watched reader reads for as long as its context lasts, tells how far it has come, and marks its errors as those of the
+// source. It ends well only where the source was said to end, with the bytes that are wanted.
+type watched struct {
+	ctx      context.Context //nolint:containedctx // of one copy
+	in       io.Reader
+	size     int64 // -1: not known
+	done     int64
+	progress func(done, total int64)
+	sums     []expected
+	verified string // by what, once all has come
+}
+
+// An expected is a checksum that the bytes must have.
+type expected struct {
+	checksum.Sum
+
+	hash  hash.Hash
+	loose bool // a difference proves nothing
+	given bool // it is what the user has given
+}
+
+// An unwantedError is that of a source that has another checksum than the user has given: to read it again would not help.
+type unwantedError struct{ error }
+
+func (e unwantedError) Unwrap() error { return e.error }
+
+// watch returns what reads in, which must have its own checksum and the one that is wanted.
+func watch(ctx context.Context, in *Input, want checksum.Sum, progress func(done, total int64)) *watched {
+	w := &watched{ctx: ctx, in: in, size: in.Size, progress: progress, verified: "size"}
+	if in.File != nil { // a file that grows is as long as it was
+		w.in = io.LimitReader(in, in.Size)
+	}
+	for _, sum := range []expected{{Sum: in.Checksum, loose: in.Inconclusive}, {Sum: want, given: true}} {
+		if !sum.IsZero() {
+			sum.hash = sum.New()
+			w.sums = append(w.sums, sum)
+		}
+	}
+	return w
+}
+
+func (w *watched) Read(p []byte) (int, error) {
+	if w.ctx.Err() != nil {
+		return 0, context.Cause(w.ctx)
+	}
+	n, err := w.in.Read(p)
+	w.done += int64(n)
+	w.progress(w.done, w.size)
+	for _, sum := range w.sums {
+		_, _ = sum.hash.Write(p[:n])
+	}
+	if err == io.EOF { //nolint:errorlint // the end itself, as readers give it
+		err = w.end()
+	}
+	if err != nil && err != io.EOF { //nolint:errorlint // as above
+		err = &ReadError{err}
+	}
+	return n, err
+}
+
+// end returns io.EOF if all has come as it was to come.
+func (w *watched) end() error {
+	if w.size >= 0 && w.done != w.size {
+		return fmt.Errorf("%w: %d bytes, want %d", ErrSize, w.done, w.size)
+	}
+	for _, sum := range w.sums {
+		switch err := sum.Check(sum.hash.Sum(nil)); {
+		case err == nil:
+			w.verified = sum.Kind()
+		case sum.given:
+			return unwantedError{err}
+		case !sum.loose:
+			return err
+		}
+	}
+	w.sums = nil // each is compared once
+	return io.EOF
+}

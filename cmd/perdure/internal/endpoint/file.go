@@ -1,0 +1,353 @@
+package endpoint
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"io/fs"
+	"iter"
+	"mime"
+	"os"
+	"path/filepath"
+	"strings"
+	"unicode"
+
+	"github.com/seed-0f2c7998/perdure/internal/checksum"
+	"github.com/seed-0f2c7998/perdure/internal/transfer"
+)
+
+// A File is a file of that path.
+type File struct {
+	Path string
+
+	// OpenFile and CreateFile, if not nil, open the file and make it in a directory that is copied.
+	OpenFile   func() (*os.File, error)
+	CreateFile func(transfer.Options) (*transfer.File, error)
+}
+
+func parseFile(_, text string) (Endpoint, error) { return &File{Path: text}, nil }
+
+func (f *File) String() string { return f.Path }
+
+// Where returns the path.
+func (f *File) Where() string { return f.Path }
+
+// Key returns the path.
+func (f *File) Key() string { return f.Path }
+
+// Base returns the last part of the path.
+func (f *File) Base() string { return base(filepath.Base(f.Path)) }
+
+// base returns a name if it can be that of a file below a directory, or else "".
+func base(name string) string {
+	if name == "." || name == ".." || strings.ContainsAny(name, `/\`) || name == string(filepath.Separator) {
+		return ""
+	}
+	return name
+}
+
+// Named returns the file of that name if the path is that of a directory.
+func (f *File) Named(name string) (Endpoint, bool) {
+	info, err := os.Stat(f.Path)
+	if err == nil && info.IsDir() || strings.HasSuffix(f.Path, "/") || strings.HasSuffix(f.Path, string(filepath.Separator)) {
+		return &File{Path: filepath.Join(f.Path, name)}, true
+	}
+	return f, false
+}
+
+// Check allows any path.
+func (f *File) Check(string, Role) error { return nil }
+
+// Is reports whether both paths lead to one regular file.
+func (f *File) Is(other Endpoint) bool {
+	o, ok := other.(*File)
+	if !ok {
+		return false
+	}
+	a, errA := os.Stat(f.Path)
+	b, errB := os.Stat(o.Path)
+	return errA == nil && errB == nil && a.Mode().IsRegular() && os.SameFile(a, b)
+}
+
+// Connect reports, as nil, that there is a file to read. Only a regular one is opened: another may not be the same
+// afterwards.
+func (f *File) Connect(_ context.Context, _ *Session, as Role) error {
+	if as == Destination || f.OpenFile != nil {
+		return nil
+	}
+	info, err := os.Stat(f.Path)
+	switch {
+	case err != nil:
+	case info.IsDir():
+		err = errDirectory
+	case info.Mode().IsRegular():
+		var opened *os.File
+		if opened, err = os.Open(f.Path); err == nil {
+			err = opened.Close()
+		}
+	}
+	if err != nil {
+		return Explain("read", f.Path, err)
+	}
+	return nil
+}
+
+var errDirectory = errors.New("is a directory, want a file; what is in a directory goes to s3:// with -r")
+
+// Close does nothing.
+func (f *File) Close(bool) error { return nil }
+
+// Stat returns what the file system has.
+func (f *File) Stat(context.Context) (Info, error) {
+	info, err := os.Stat(f.Path)
+	if err != nil {
+		return Info{}, err
+	}
+	return Info{Size: info.Size()}, nil
+}
+
+// Open opens the file. It does not wait for the other end of a pipe longer than ctx lasts.
+func (f *File) Open(ctx context.Context) (*Input, error) {
+	open := f.OpenFile
+	if open == nil {
+		open = func() (*os.File, error) { return os.Open(f.Path) }
+	}
+	opened, err := Await(ctx, open)
+	if err != nil {
+		return nil, err
+	}
+	info, err := opened.Stat()
+	if err == nil && info.IsDir() {
+		err = errDirectory
+	}
+	if err != nil {
+		_ = opened.Close()
+		return nil, err
+	}
+	in := &Input{ReadCloser: opened, Info: Info{Size: info.Size()}, File: opened, Modified: info.ModTime()}
+	in.ContentType = mime.TypeByExtension(filepath.Ext(f.Path))
+	if !info.Mode().IsRegular() || info.Size() == 0 && f.OpenFile == nil { // a pipe, a device, or perhaps one of the kernel's files
+		in = &Input{ReadCloser: interruptible(ctx, opened), Info: Info{Size: -1}}
+	}
+	return in, nil
+}
+
+// Getter returns none: a file is read from its beginning to its end.
+func (f *File) Getter() (transfer.Getter, string) { return nil, "" }
+
+// CopyFrom can't be done.
+func (f *File) CopyFrom(context.Context, Endpoint) (Stored, error) {
+	return Stored{}, errors.ErrUnsupported
+}
+
+// Settle does nothing.
+func (f *File) Settle(context.Context, Endpoint) {}
+
+// List yields an error: directories are those of package tree.
+func (f *File) List(context.Context) iter.Seq2[Item, error] { return nothing }
+
+// Join returns an error, as List does.
+func (f *File) Join(string) (Endpoint, error) { return nil, errNone }
+
+// Create makes the file that becomes this one, or opens the device or the pipe that it is.
+func (f *File) Create(ctx context.Context, c *Copy) (Target, error) {
+	t := &fileTarget{copy: c}
+	o := t.options()
+	if f.CreateFile != nil {
+		var err error
+		t.file, err = f.CreateFile(o)
+		return t, err
+	}
+	device, err := OpenSink(ctx, f.Path)
+	if err != nil {
+		return nil, err
+	}
+	if device != nil {
+		return &sink{copy: c, file: device, ours: true}, nil
+	}
+	if from, ok := c.From.(*File); ok && from.OpenFile == nil {
+		if info, err := os.Stat(from.Path); err == nil {
+			o.Perm = info.Mode().Perm()
+		}
+	}
+	path := Resolve(f.Path)
+	if t.dir, err = OpenDir(path); err != nil {
+		return nil, err
+	}
+	if t.file, err = t.dir.Create(filepath.Base(path), o); err != nil {
+		_ = t.dir.Close()
+		return nil, inPlace(c, path, err)
+	}
+	t.path = path
+	return t, nil
+}
+
+// OpenSink opens what the path leads to for writing, if that is a device or a pipe; nil: it is a file, or there is none.
+func OpenSink(ctx context.Context, path string) (*os.File, error) {
+	f, err := Await(ctx, func() (*os.File, error) { return os.OpenFile(Resolve(path), os.O_WRONLY, 0) })
+	if errors.Is(err, fs.ErrNotExist) {
+		return nil, nil //nolint:nilnil // as said
+	}
+	if err != nil {
+		return nil, err
+	}
+	info, err := f.Stat()
+	if err == nil && !info.Mode().IsRegular() {
+		return f, nil
+	}
+	return nil, errors.Join(err, f.Close())
+}
+
+// OpenDir opens the directory for the file of that path.
+func OpenDir(path string) (*transfer.Dir, error) {
+	dir, err := transfer.OpenDir(filepath.Dir(path))
+	if errors.Is(err, fs.ErrNotExist) {
+		err = errHomeless
+	}
+	return dir, err
+}
+
+// ExplainWrite is Explain for writing the file of that path.
+func ExplainWrite(path string, err error) error {
+	if _, missing := os.Stat(filepath.Dir(path)); errors.Is(err, fs.ErrNotExist) && errors.Is(missing, fs.ErrNotExist) {
+		err = errHomeless
+	}
+	return Explain("write", path, err)
+}
+
+// errHomeless is the error of a file for which there is no directory.
+var errHomeless = errors.New("there is no such directory: make it first")
+
+// inPlace returns err with the way that is left for a file that can't be replaced.
+func inPlace(c *Copy, path string, err error) error {
+	if !errors.Is(err, transfer.ErrInPlace) {
+		return err
+	}
+	if _, missing := os.Lstat(path); missing != nil {
+		return Denied(err)
+	}
+	return &inPlaceError{err, fmt.Sprintf("perdure copy %s - > %s", quoted(c.From.String()), quoted(path))}
+}
+
+// Denied returns what the system has said of a directory that takes no file.
+func Denied(err error) error {
+	if denied, ok := errors.AsType[*fs.PathError](err); ok {
+		return denied
+	}
+	return err
+}
+
+// An inPlaceError says what to do instead.
+type inPlaceError struct {
+	err error
+	way string
+}
+
+// quoted returns text as a word of a shell.
+func quoted(text string) string {
+	if !strings.ContainsFunc(text, func(c rune) bool {
+		return !strings.ContainsRune("%+-./:=@_,", c) && !unicode.IsLetter(c) && !unicode.IsDigit(c)
+	}) {
+		return text
+	}
+	return "'" + strings.ReplaceAll(text, "'", `'\''`) + "'"
+}
+
+func (e *inPlaceError) Error() string {
+	return transfer.ErrInPlace.Error() + ": to do that, run: " + e.way
+}
+func (e *inPlaceError) Unwrap() error { return e.err }
+
+// Resolve returns the path of the file that links lead to, which stay. There may be no such file yet.
+func Resolve(path string) string {
+	if end, err := filepath.EvalSymlinks(path); err == nil {
+		return end
+	}
+	if _, err := os.Stat(path); !errors.Is(err, fs.ErrNotExist) {
+		return path // as the link to a pipe, which is no path
+	}
+	for range 40 { // as many as Linux follows
+		next, err := os.Readlink(path)
+		if err != nil {
+			break
+		}
+		if !filepath.IsAbs(next) {
+			next = filepath.Join(filepath.Dir(path), next)
+		}
+		path = next
+	}
+	return path
+}
+
+// A fileTarget is a file in the making.
+type fileTarget struct {
+	copy *Copy
+	path string
+	dir  *transfer.Dir // nil: the file is in a tree
+	file *transfer.File
+	size int64    // as the last progress has it; -1: not known
+	from *watched // of the last Put
+}
+
+// large is the size in bytes from which a file in a tree can be resumed by another run.
+const large = 16 << 20
+
+// options returns those of the file.
+func (t *fileTarget) options() transfer.Options {
+	c := t.copy
+	g, identity := c.From.Getter()
+	parallel := c.Parallel
+	if p, ok := g.(interface{ Parallel() int }); ok { // it bounds them itself
+		parallel = p.Parallel()
+	}
+	if c.Size > 0 && c.Size < large {
+		identity = ""
+	}
+	return transfer.Options{
+		Source: identity, Parallel: parallel, NoResume: c.NoResume, Want: c.Want,
+		Progress: func(done, total int64) { t.size = total; c.progress(done, total) },
+		Resumed: func(r transfer.Resumption) {
+			if r.Bytes > 0 {
+				c.goingOn(c.From, r.Bytes, r.Size)
+				return
+			}
+			c.renewed(fmt.Sprintf("%s is fetched from the beginning: %s", c.From, r.Reason))
+		},
+	}
+}
+
+func (t *fileTarget) File() *transfer.File { return t.file }
+func (t *fileTarget) Sequential() bool     { return false }
+
+func (t *fileTarget) Put(ctx context.Context, in *Input) (Stored, error) {
+	if err := t.file.Rewind(); err != nil {
+		return Stored{}, err
+	}
+	t.from = watch(ctx, in, checksum.Sum{}, func(int64, int64) {})
+	n, err := io.CopyBuffer(struct{ io.Writer }{t.file}, t.from, make([]byte, chunk))
+	return Stored{Bytes: n}, err
+}
+
+func (t *fileTarget) Commit() (Stored, error) {
+	r, err := t.file.Commit()
+	if errors.Is(err, checksum.ErrMismatch) {
+		err = &ReadError{err}
+	}
+	verified := r.Verified
+	if t.from != nil && t.copy.Want.IsZero() {
+		verified = t.from.verified
+	}
+	return Stored{r.Bytes, r.Checksum.String(), verified}, inPlace(t.copy, t.path, err)
+}
+
+func (t *fileTarget) Close() (left string) {
+	if path, bytes := t.file.Kept(); bytes > 0 {
+		left = fmt.Sprintf("%d of %d bytes are kept in %s: the same command goes on with them", bytes, t.size, path)
+	}
+	t.file.Close()
+	if t.dir != nil {
+		_ = t.dir.Close()
+	}
+	return left
+}

@@ -1,0 +1,128 @@
+package endpoint
+
+import (
+	"context"
+	"crypto/sha256"
+	"encoding/hex"
+	"errors"
+	"fmt"
+	"iter"
+	"net/http"
+	"net/http/cookiejar"
+	"net/url"
+	"path"
+	"strings"
+	"time"
+
+	"github.com/seed-0f2c7998/perdure/cmd/perdure/internal/patience"
+	"github.com/seed-0f2c7998/perdure/httpretry"
+	"github.com/seed-0f2c7998/perdure/httpretry/download"
+	"github.com/seed-0f2c7998/perdure/internal/redact"
+	"github.com/seed-0f2c7998/perdure/internal/setting"
+	"github.com/seed-0f2c7998/perdure/internal/transfer"
+)
+
+// A web is what an http or https URL brings.
+type web struct {
+	text   string
+	url    *url.URL
+	getter *download.Getter // nil: not connected
+}
+
+func parseWeb(field, text string) (Endpoint, error) {
+	u, err := url.Parse(text)
+	if err != nil || u.Host == "" {
+		return nil, setting.Bad(field, redact.String(text), "a URL with a host, as https://example.org/stations.json")
+	}
+	return &web{text: text, url: u}, nil
+}
+
+func (w *web) String() string                { return redact.String(w.text) }
+func (w *web) Where() string                 { return fmt.Sprintf("%q", w.String()) } // a URL does not tell where it ends
+func (w *web) Key() string                   { return "" }
+func (w *web) Base() string                  { return base(path.Base(w.url.Path)) }
+func (w *web) Named(string) (Endpoint, bool) { return w, false }
+func (w *web) Check(string, Role) error      { return nil }
+func (w *web) Is(Endpoint) bool              { return false }
+func (w *web) Close(bool) error              { return nil }
+
+// Connect makes the client, whose cookies are those of this copy.
+func (w *web) Connect(ctx context.Context, s *Session, as Role) error {
+	p, err := s.policyOf("api_call", "fetch", as)
+	if err != nil {
+		return err
+	}
+	base := http.DefaultTransport.(*http.Transport).Clone() //nolint:errcheck,forcetypeassert // it is one
+	base.DisableCompression = true                          // the bytes as they are there
+	base.ResponseHeaderTimeout = 2 * time.Minute
+	base.MaxResponseHeaderBytes = 1 << 20
+	base.MaxIdleConnsPerHost = max(s.Parallel, 4)
+	jar, err := cookiejar.New(nil)
+	if err != nil {
+		return err
+	}
+	client := &http.Client{Jar: jar, CheckRedirect: httpretry.CheckRedirect, Transport: patience.Transport{RoundTripper: httpretry.NewTransport(counted{base, &s.attempts}, httpretry.Options{
+		Policy: p, Breakers: &s.Breaker, Registry: s.Registry, StallTimeout: 30 * time.Second, MinRate: s.MinRate, OnResume: s.resumed,
+	}), Patience: s.Patience, Breakers: s.Registry.All}}
+	req, err := http.NewRequestWithContext(ctx, http.MethodGet, w.text, nil)
+	if err != nil {
+		return err
+	}
+	req.Header.Set("User-Agent", "perdure")
+	w.getter = download.NewGetter(req, client)
+	return nil
+}
+
+func (w *web) Stat(context.Context) (Info, error) { return Info{}, errNone }
+
+func (w *web) Open(ctx context.Context) (*Input, error) { return open(ctx, w.getter, w.attributes) }
+
+// attributes returns those that the last response has.
+func (w *web) attributes() Attributes {
+	h := w.getter.Header()
+	a := Attributes{
+		ContentType: h.Get("Content-Type"), ContentEncoding: strings.Join(h.Values("Content-Encoding"), ", "),
+		ContentLanguage: strings.Join(h.Values("Content-Language"), ", "), ContentDisposition: h.Get("Content-Disposition"),
+		CacheControl: strings.Join(h.Values("Cache-Control"), ", "),
+	}
+	if strings.EqualFold(a.ContentEncoding, "identity") {
+		a.ContentEncoding = ""
+	}
+	return a
+}
+
+func (w *web) Getter() (transfer.Getter, string) {
+	if w.getter == nil {
+		return nil, ""
+	}
+	return w.getter, identity(w.url)
+}
+
+func (w *web) Create(context.Context, *Copy) (Target, error) { return nil, errNone }
+func (w *web) CopyFrom(context.Context, Endpoint) (Stored, error) {
+	return Stored{}, errors.ErrUnsupported
+}
+func (w *web) List(context.Context) iter.Seq2[Item, error] { return nothing }
+func (w *web) Join(string) (Endpoint, error)               { return nil, errNone }
+func (w *web) Settle(context.Context, Endpoint)            {}
+
+// identity returns a text that is the same for the same resource: without what a signed URL has anew each time, and without
+// secrets.
+func identity(address *url.URL) string {
+	u := *address
+	u.User, u.Fragment = nil, ""
+	query := u.Query()
+	for name := range query {
+		switch lower := strings.ToLower(name); {
+		case strings.HasPrefix(lower, "x-amz-"), strings.HasPrefix(lower, "x-goog-"):
+			query.Del(name)
+		case lower == "awsaccesskeyid", lower == "googleaccessid", lower == "expires", lower == "signature", lower == "policy", lower == "key-pair-id":
+			query.Del(name)
+		case lower == "sig", lower == "se", lower == "st", lower == "skt", lower == "ske": // of Azure
+			query.Del(name)
+		}
+	}
+	u.RawQuery = query.Encode()
+	sum := sha256.Sum256([]byte(u.String()))
+	return "sha256:" + hex.EncodeToString(sum[:])
+}

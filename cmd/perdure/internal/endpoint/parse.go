@@ -1,0 +1,152 @@
+package endpoint
+
+import (
+	"os"
+	"slices"
+	"strings"
+
+	"github.com/seed-0f2c7998/perdure/internal/redact"
+	"github.com/seed-0f2c7998/perdure/internal/setting"
+)
+
+// A scheme is a kind of address. What a role has no words for is not possible.
+type scheme struct {
+	names  []string                                   // before the ://; none: all that has no name
+	parse  func(field, text string) (Endpoint, error) // errors are about field
+	source string                                     // what it is called as SRC
+	target string                                     // ... as DST
+	tree   string                                     // ... as one side of a copy of many files, of which a directory is the other
+}
+
+// schemes has a row for each.
+var schemes = []scheme{ //nolint:gochecknoglobals // a table
+	{names: []string{""}, parse: parseFile, source: "a file", target: "a file, a directory"},
+	{names: []string{"-"}, parse: parseStream, source: "- for standard input", target: "- for standard output"},
+	{names: []string{"http", "https"}, parse: parseWeb, source: "an http or https URL"},
+	{names: []string{"s3"}, parse: parseObject, source: "s3://BUCKET/KEY", target: "s3://BUCKET/KEY", tree: "s3://BUCKET/PREFIX"},
+}
+
+// words joins what the rows say, as "a file, - or s3://BUCKET/KEY".
+func words(of func(scheme) string) string {
+	var all []string
+	for _, s := range schemes {
+		if text := of(s); text != "" {
+			all = append(all, text)
+		}
+	}
+	if len(all) < 2 {
+		return strings.Join(all, "")
+	}
+	return strings.Join(all[:len(all)-1], ", ") + ", or " + all[len(all)-1]
+}
+
+// find returns the row for an address.
+func find(field, text, want string) (scheme, error) {
+	name, _, found := strings.Cut(text, "://")
+	switch {
+	case text == "":
+		return scheme{}, setting.Bad(field, "", want)
+	case text == "-":
+		name = "-"
+	case !found || strings.ContainsAny(name, `/\`):
+		if near := nearly(text); near != "" {
+			return scheme{}, setting.Bad(field, near, "two slashes after the colon; a file of that name is ./"+near)
+		}
+		name = ""
+	}
+	i := slices.IndexFunc(schemes, func(s scheme) bool { return slices.Contains(s.names, strings.ToLower(name)) })
+	if i < 0 {
+		return scheme{}, setting.Bad(field, redact.String(text), want)
+	}
+	return schemes[i], nil
+}
+
+// parse returns the endpoint of an address that has a use.
+func parse(field, text string, use func(scheme) string) (Endpoint, error) {
+	want := words(use)
+	s, err := find(field, text, want)
+	if err != nil {
+		return nil, err
+	}
+	if use(s) == "" {
+		return nil, setting.Bad(field, redact.String(text), want)
+	}
+	return s.parse(field, text)
+}
+
+// nearly returns text, without its secrets, if it was to be an address and lacks slashes; "": it is the name of a file, if
+// only of one that there is.
+func nearly(text string) string {
+	name, rest, found := strings.Cut(text, ":")
+	known := slices.ContainsFunc(schemes, func(s scheme) bool { return name != "" && slices.Contains(s.names, strings.ToLower(name)) })
+	if _, err := os.Lstat(text); !found || err == nil || !known {
+		return ""
+	}
+	whole := name + "://"
+	rest = strings.TrimPrefix(redact.String(whole+strings.TrimPrefix(rest, "/")), whole)
+	if strings.HasPrefix(text, name+":/") {
+		rest = "/" + rest
+	}
+	return name + ":" + rest
+}
+
+// Parse returns the endpoints of a copy, the destination with the name of the source at its end where it has none. The
+// errors are about SRC and DST.
+func Parse(source, target string) (from, to Endpoint, err error) {
+	if from, err = parse("SRC", source, func(s scheme) string { return s.source }); err != nil {
+		return nil, nil, err
+	}
+	if err = from.Check("SRC", Source); err != nil {
+		return nil, nil, err
+	}
+	if to, err = parse("DST", target, func(s scheme) string { return s.target }); err != nil {
+		return nil, nil, err
+	}
+	base := from.Base()
+	named, needs := to.Named(base)
+	if needs && base == "" {
+		return nil, nil, setting.Bad("DST", to.String(), "a name at its end: "+from.String()+" has none to give")
+	}
+	if needs {
+		to = named
+	}
+	if to.Is(from) {
+		return nil, nil, setting.Bad("DST", to.String(), "another place than SRC, which is the same")
+	}
+	return from, to, to.Check("DST", Destination)
+}
+
+// A Tree is a directory, and the place that its files go to or come from.
+type Tree struct {
+	Dir    string
+	Remote Endpoint
+	Up     bool // from the directory
+}
+
+// ParseTree reads the arguments of a copy of many files.
+func ParseTree(source, destination string) (t Tree, err error) {
+	want := "a directory and " + words(func(s scheme) string { return s.tree }) + ", either of them first, to copy many files"
+	var sides [2]Endpoint
+	dir := -1
+	for i, text := range []string{source, destination} {
+		field := []string{"SRC", "DST"}[i]
+		s, err := find(field, text, want)
+		if err != nil {
+			return t, err
+		}
+		local := s.names[0] == ""
+		if !local && s.tree == "" || local == (dir >= 0) && i == 1 {
+			return t, setting.Bad(field, redact.String(text), want)
+		}
+		if local {
+			dir = i
+			t.Dir = text
+			continue
+		}
+		if sides[i], err = s.parse(field, text); err != nil {
+			return t, err
+		}
+	}
+	t.Up, t.Remote = dir == 0, sides[1-dir]
+	return t, nil
+}

@@ -1,0 +1,108 @@
+package endpoint
+
+import (
+	"cmp"
+	"context"
+	"errors"
+	"io"
+	"iter"
+	"os"
+	"syscall"
+
+	"github.com/seed-0f2c7998/perdure/internal/checksum"
+	"github.com/seed-0f2c7998/perdure/internal/transfer"
+)
+
+// A stream is standard input or standard output.
+type stream struct{ session *Session }
+
+func parseStream(string, string) (Endpoint, error) { return &stream{}, nil }
+
+func (s *stream) String() string                { return "-" }
+func (s *stream) Where() string                 { return "-" }
+func (s *stream) Key() string                   { return "" }
+func (s *stream) Base() string                  { return "" }
+func (s *stream) Named(string) (Endpoint, bool) { return s, false }
+func (s *stream) Check(string, Role) error      { return nil }
+func (s *stream) Is(Endpoint) bool              { return false }
+func (s *stream) Close(bool) error              { return nil }
+
+// Connect reports a descriptor that was closed before this process began.
+func (s *stream) Connect(_ context.Context, session *Session, as Role) error {
+	s.session = session
+	f, do := session.Stdin, "read"
+	if as == Destination {
+		f, do = session.Stdout, "write"
+	}
+	if f == nil || wasClosed(f) {
+		return Explain(do, s.Where(), syscall.EBADF)
+	}
+	return nil
+}
+
+func (s *stream) Stat(context.Context) (Info, error) { return Info{Size: -1}, nil }
+
+func (s *stream) Open(ctx context.Context) (*Input, error) {
+	return &Input{ReadCloser: interruptible(ctx, s.session.Stdin), Info: Info{Size: -1}}, nil
+}
+
+func (s *stream) Getter() (transfer.Getter, string) { return nil, "" }
+
+func (s *stream) Create(_ context.Context, c *Copy) (Target, error) {
+	return &sink{copy: c, file: s.session.Stdout}, nil
+}
+
+func (s *stream) CopyFrom(context.Context, Endpoint) (Stored, error) {
+	return Stored{}, errors.ErrUnsupported
+}
+func (s *stream) Settle(context.Context, Endpoint)            {}
+func (s *stream) List(context.Context) iter.Seq2[Item, error] { return nothing }
+func (s *stream) Join(string) (Endpoint, error)               { return nil, errNone }
+
+// A sink is written to as the bytes come: standard output, a pipe, a device.
+type sink struct {
+	copy *Copy
+	file *os.File
+	ours bool // it was opened here
+	got  Stored
+}
+
+func (s *sink) File() *transfer.File { return nil }
+func (s *sink) Sequential() bool     { return true }
+
+func (s *sink) Put(ctx context.Context, in *Input) (Stored, error) {
+	crc := checksum.New(ownSum)
+	from := watch(ctx, in, s.copy.Want, s.copy.progress)
+	n, err := io.CopyBuffer(io.MultiWriter(interruptibleWriter{ctx, s.file}, crc), from, make([]byte, chunk))
+	s.got = Stored{n, cmp.Or(s.copy.Want.String(), checksum.Of(ownSum, crc).String()), from.verified}
+	return s.got, err
+}
+
+// ownSum is the checksum of what has none.
+const ownSum = "crc32c"
+
+// Commit closes what was opened here.
+func (s *sink) Commit() (Stored, error) {
+	if !s.ours {
+		return s.got, nil
+	}
+	s.ours = false
+	return s.got, s.file.Close()
+}
+
+func (s *sink) Close() string {
+	if s.ours {
+		_ = s.file.Close()
+	}
+	return ""
+}
+
+// An interruptibleWriter is a writer whose Write ends with its context.
+type interruptibleWriter struct {
+	ctx context.Context //nolint:containedctx // of one copy
+	w   io.Writer
+}
+
+func (w interruptibleWriter) Write(p []byte) (int, error) {
+	return Await(w.ctx, func() (int, error) { return w.w.Write(p) })
+}

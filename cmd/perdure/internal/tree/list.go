@@ -1,0 +1,187 @@
+package tree
+
+import (
+	"cmp"
+	"context"
+	"fmt"
+	"iter"
+	"slices"
+	"strings"
+
+	"github.com/seed-0f2c7998/perdure/cmd/perdure/internal/endpoint"
+)
+
+// window is how many items a listing is remembered by that turns out to be out of order, to know those that come twice.
+const window = 10_000
+
+// A listing is what a place has, each Rel once, and in order as far as the place lists it so. Of that which comes after an
+// item out of order, all is held.
+type listing struct {
+	disorder bool // seen
+
+	last   string          // the greatest Rel so far
+	begun  bool            // there is one
+	recent map[string]bool // the last ones
+	ring   []string        // the same, the oldest at next
+	next   int
+}
+
+// ordered yields what a listing has, each Rel once.
+func (l *listing) ordered(list iter.Seq2[endpoint.Item, error]) iter.Seq2[endpoint.Item, error] {
+	return func(yield func(endpoint.Item, error) bool) {
+		var held []endpoint.Item
+		for i, err := range list {
+			switch {
+			case err != nil:
+				yield(i, err)
+				return
+			case l.begun && i.Rel == l.last || l.recent[i.Rel]:
+				continue
+			case l.begun && i.Rel < l.last:
+				l.disorder = true
+			}
+			l.remember(i.Rel)
+			if l.disorder {
+				held = append(held, i)
+			} else if !yield(i, nil) {
+				return
+			}
+		}
+		slices.SortStableFunc(held, func(a, b endpoint.Item) int { return cmp.Compare(a.Rel, b.Rel) })
+		held = slices.CompactFunc(held, func(a, b endpoint.Item) bool { return a.Rel == b.Rel })
+		for _, i := range held {
+			if !yield(i, nil) {
+				return
+			}
+		}
+	}
+}
+
+func (l *listing) remember(rel string) {
+	if l.recent == nil {
+		l.recent = make(map[string]bool)
+	}
+	if len(l.ring) < window {
+		l.ring = append(l.ring, rel)
+	} else {
+		delete(l.recent, l.ring[l.next])
+		l.ring[l.next] = rel
+		l.next = (l.next + 1) % window
+	}
+	l.recent[rel] = true
+	if !l.begun || rel > l.last {
+		l.last, l.begun = rel, true
+	}
+}
+
+// apart yields items, which are in order, so that those have an Err whose files would have to be directories as well, or
+// the same file as another's by fold, if that is not nil: then they are held.
+//
+// An item is held back while a later one may still be below it, which is as long as the Rel of those that come begins with
+// its own: in order, all that is below "a/" comes before "a0".
+func apart(items iter.Seq2[endpoint.Item, error], fold func(string) string) iter.Seq2[endpoint.Item, error] {
+	if fold != nil {
+		items = folded(items, fold)
+	} else {
+		fold = func(name string) string { return name }
+	}
+	return func(yield func(endpoint.Item, error) bool) {
+		var open []endpoint.Item // each begins with the one before
+		release := func(keep func(endpoint.Item) bool) bool {
+			for len(open) > 0 && !keep(open[len(open)-1]) {
+				i := open[len(open)-1]
+				open = open[:len(open)-1]
+				if !yield(i, nil) {
+					return false
+				}
+			}
+			return true
+		}
+		for i, err := range items {
+			if err != nil {
+				if release(func(endpoint.Item) bool { return false }) {
+					yield(i, err)
+				}
+				return
+			}
+			name := fold(i.Rel)
+			if !release(func(o endpoint.Item) bool {
+				rest, below := strings.CutPrefix(name, fold(o.Rel))
+				return below && (rest == "" || rest[0] <= '/')
+			}) {
+				return
+			}
+			for n := range open {
+				if o := &open[n]; strings.HasPrefix(name, fold(o.Rel)+"/") && !o.Dir && o.Err == nil {
+					o.Err = fmt.Errorf("its file would have to be a directory as well, for %s", i.Rel)
+				}
+			}
+			open = append(open, i)
+		}
+		release(func(endpoint.Item) bool { return false })
+	}
+}
+
+// folded returns all items in order of what fold makes of them; those have an Err that fold makes the same.
+func folded(items iter.Seq2[endpoint.Item, error], fold func(string) string) iter.Seq2[endpoint.Item, error] {
+	return func(yield func(endpoint.Item, error) bool) {
+		var all []endpoint.Item
+		for i, err := range items {
+			if err != nil {
+				yield(i, err)
+				return
+			}
+			all = append(all, i)
+		}
+		slices.SortStableFunc(all, func(a, b endpoint.Item) int { return cmp.Compare(fold(a.Rel), fold(b.Rel)) })
+		for n := range all {
+			for _, near := range []int{n - 1, n + 1} {
+				if i := &all[n]; near >= 0 && near < len(all) && !i.Dir && i.Err == nil && fold(all[near].Rel) == fold(i.Rel) {
+					i.Err = fmt.Errorf("it would be the same file as that of %s", all[near].Rel)
+				}
+			}
+		}
+		for _, i := range all {
+			if !yield(i, nil) {
+				return
+			}
+		}
+	}
+}
+
+// A merge finds, for places that come in order, what a listing has of them.
+type merge struct {
+	listing
+
+	next func() (endpoint.Item, error, bool)
+	stop func()
+	at   endpoint.Item // the next of the listing
+	more bool          // there is one
+}
+
+// newMerge begins to list a place. The error is that of the first item.
+func newMerge(ctx context.Context, place endpoint.Endpoint) (*merge, error) {
+	m := &merge{}
+	m.next, m.stop = iter.Pull2(m.ordered(place.List(ctx)))
+	return m, m.advance()
+}
+
+func (m *merge) advance() (err error) {
+	m.at, err, m.more = m.next()
+	m.more = m.more && err == nil
+	return err
+}
+
+// find returns what the listing has of rel, which is greater than the ones before. Where the listing was out of order it
+// does not know.
+func (m *merge) find(rel string) (i endpoint.Item, found, known bool, err error) {
+	for m.more && m.at.Rel < rel {
+		if err := m.advance(); err != nil {
+			return i, false, false, err
+		}
+	}
+	if m.more && m.at.Rel == rel {
+		return m.at, true, true, nil
+	}
+	return i, false, !m.disorder, nil
+}

@@ -1,0 +1,141 @@
+package tree
+
+import (
+	"cmp"
+	"context"
+	"errors"
+	"io/fs"
+	"os"
+	"path"
+	"path/filepath"
+	"slices"
+
+	"github.com/seed-0f2c7998/perdure/cmd/perdure/internal/endpoint"
+	"github.com/seed-0f2c7998/perdure/internal/transfer"
+)
+
+// Why a file is not copied.
+var (
+	errLink    = errors.New("is a symbolic link: give --links follow to copy what it leads to, or --links skip to leave it out")
+	errCircle  = errors.New("is a symbolic link to a directory that it stands in")
+	errSpecial = errors.New("neither a file nor a directory")
+)
+
+// A walk goes through a directory in the byte order of the keys of its files.
+type walk struct {
+	ctx   context.Context //nolint:containedctx // of one copy
+	links Links
+	yield func(endpoint.Item) bool
+	above []fs.FileInfo // the directories that it is in
+}
+
+// An entry is one of a directory.
+type entry struct {
+	name string
+	key  string // by which it is in order
+	mode fs.FileMode
+}
+
+// files calls yield with each file below dir, until that returns false.
+func files(ctx context.Context, dir string, links Links, yield func(endpoint.Item) bool) error {
+	w := &walk{ctx: ctx, links: links, yield: yield}
+	_, err := w.in(dir, "")
+	return err
+}
+
+// in walks through one directory. It reports whether to go on; an error is that of the directory itself.
+func (w *walk) in(dir, rel string) (bool, error) {
+	self, err := os.Stat(dir)
+	if err != nil {
+		return true, err
+	}
+	if slices.ContainsFunc(w.above, func(info fs.FileInfo) bool { return os.SameFile(info, self) }) {
+		return true, errCircle
+	}
+	w.above = append(w.above, self)
+	defer func() { w.above = w.above[:len(w.above)-1] }()
+	entries, err := w.read(dir)
+	if err != nil {
+		return true, err
+	}
+	for _, e := range entries {
+		if w.ctx.Err() != nil || !w.one(dir, rel, e) {
+			return false, nil
+		}
+	}
+	return true, nil
+}
+
+// read returns the entries of a directory in order: a directory comes where the keys of its files do.
+func (w *walk) read(dir string) ([]entry, error) {
+	f, err := os.Open(dir)
+	if err != nil {
+		return nil, err
+	}
+	defer func() { _ = f.Close() }()
+	var entries []entry
+	for {
+		some, err := f.ReadDir(1024)
+		for _, d := range some {
+			e := entry{d.Name(), d.Name(), d.Type()}
+			if e.mode&fs.ModeSymlink != 0 && w.links == Follow {
+				if info, err := os.Stat(filepath.Join(dir, e.name)); err == nil {
+					e.mode = fs.ModeSymlink | info.Mode().Type()
+				}
+			}
+			if e.mode.IsDir() {
+				e.key += "/"
+			}
+			if !e.mode.IsDir() || !transfer.IsStaging(dir, e.name) {
+				entries = append(entries, e)
+			}
+		}
+		if err != nil || len(some) == 0 {
+			slices.SortFunc(entries, func(a, b entry) int { return cmp.Compare(a.key, b.key) })
+			if len(some) == 0 { // io.EOF
+				err = nil
+			}
+			return entries, err
+		}
+	}
+}
+
+// one yields an entry, or what is below it. It reports whether to go on.
+func (w *walk) one(dir, rel string, e entry) bool {
+	full, item := filepath.Join(dir, e.name), endpoint.Item{Rel: path.Join(rel, e.name)}
+	if rel == "" {
+		item.Rel = e.name
+	}
+	isLink := e.mode&fs.ModeSymlink != 0
+	switch {
+	case isLink && w.links == Skip:
+		item.Link = true
+	case isLink && w.links != Follow:
+		item.Err = errLink
+	case e.mode.IsDir():
+		more, err := w.in(full, item.Rel)
+		if err == nil || !more {
+			return more
+		}
+		item.Err = err // what else is there goes on
+	default:
+		item.Size, item.Err = sizeOf(full, isLink)
+	}
+	return w.yield(item)
+}
+
+// sizeOf returns the size of a file, or why it is none.
+func sizeOf(path string, follow bool) (int64, error) {
+	stat := os.Lstat
+	if follow {
+		stat = os.Stat
+	}
+	info, err := stat(path)
+	switch {
+	case err != nil:
+		return 0, err
+	case !info.Mode().IsRegular():
+		return 0, errSpecial
+	}
+	return info.Size(), nil
+}

@@ -1,0 +1,229 @@
+// Package uploads remembers uploads that are not complete yet, for the process that goes on with them: in the state
+// directory of this user, by the file's path and the object's address. One process at a time has one.
+package uploads
+
+import (
+	"crypto/sha256"
+	"encoding/hex"
+	"encoding/json"
+	"errors"
+	"io"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"runtime"
+	"strings"
+	"time"
+
+	"github.com/seed-0f2c7998/perdure/hoststore"
+)
+
+// format is what the file about a source calls itself. One of another format is that of no source.
+const format = "perdure-upload-2"
+
+// ErrTaken is returned where another process has the upload, or what is there is not this user's.
+var ErrTaken = errors.New("another process has what is known of the upload")
+
+// maxOrigin is how many bytes of the file about a source are read.
+const maxOrigin = 64 << 10
+
+// forgotten is how long an upload is remembered that no run goes on with.
+const forgotten = 30 * 24 * time.Hour
+
+// A Source is the file that is sent, as it is when that begins.
+type Source struct {
+	Path     string    `json:"source"` // an absolute one
+	Size     int64     `json:"size"`
+	Modified time.Time `json:"modified"`
+}
+
+// An Upload is an object that is not complete yet, and that this process has. It is not safe for concurrent use.
+//
+// Of each there are two files: HASH.json, which says what the source was and is locked, and HASH.parts, which says what the
+// store has.
+type Upload struct {
+	file   *os.File
+	source Source // as it is now
+	was    origin // zero: there is none
+}
+
+// An origin is what is known of a source when its upload is begun.
+type origin struct {
+	Format string `json:"format"`
+	Source
+	Begun time.Time `json:"begun"`
+}
+
+// An Address is where an object is to be.
+type Address struct{ Endpoint, Bucket, Key string }
+
+// Dir returns the directory that uploads are remembered in.
+func Dir() (string, error) {
+	cells, err := hoststore.Path()
+	return filepath.Join(filepath.Dir(cells), "uploads"), err
+}
+
+// Open claims, in that directory, what is known of the upload from source to that address, and makes it unless it has to be
+// there already.
+func Open(dir string, to Address, source Source, there bool) (*Upload, error) {
+	sum := sha256.Sum256([]byte(strings.Join([]string{to.Endpoint, to.Bucket, to.Key, source.Path}, "\x00")))
+	if !there {
+		if err := os.MkdirAll(dir, 0o700); err != nil {
+			return nil, err
+		}
+	}
+	f, err := claim(dir, hex.EncodeToString(sum[:16])+".json", there)
+	if err != nil {
+		return nil, err
+	}
+	u := &Upload{file: f, source: source}
+	if u.remembered() {
+		u.was = u.recall()
+	}
+	return u, nil
+}
+
+// claim opens the file of that name for this process alone, and makes it unless it has to be there. What is not a regular
+// file of this user's, in a directory that only this user may write to, is not touched: nor is one that another process has.
+func claim(dir, name string, there bool) (*os.File, error) {
+	root, err := os.OpenRoot(dir)
+	if err != nil {
+		return nil, err
+	}
+	defer func() { _ = root.Close() }()
+	if info, err := root.Stat("."); err != nil || !own(info) || !guarded(info) {
+		return nil, errors.Join(ErrTaken, err)
+	}
+	f, before, err := open(root, name, there)
+	if err != nil {
+		return nil, err
+	}
+	info, err := f.Stat()
+	if err == nil && (before == nil || os.SameFile(before, info)) && lock(f) {
+		if now, err := root.Lstat(name); err == nil && os.SameFile(info, now) {
+			return f, nil
+		}
+	}
+	_ = f.Close()
+	return nil, errors.Join(ErrTaken, err)
+}
+
+// open opens a regular file of this user's, or makes it unless it has to be there. It returns what was there before.
+func open(root *os.Root, name string, there bool) (f *os.File, before fs.FileInfo, err error) {
+	before, err = root.Lstat(name)
+	flags := os.O_RDWR | nonblock
+	switch {
+	case errors.Is(err, fs.ErrNotExist) && !there:
+		flags |= os.O_CREATE | os.O_EXCL
+	case err != nil:
+		return nil, nil, err
+	case !before.Mode().IsRegular() || !own(before):
+		return nil, nil, ErrTaken
+	}
+	f, err = root.OpenFile(name, flags, 0o600)
+	return f, before, err
+}
+
+// remembered reports whether there is an upload.
+func (u *Upload) remembered() bool {
+	_, err := os.Stat(u.State())
+	return err == nil
+}
+
+// recall reads what the source was; that of none if it can't be read.
+func (u *Upload) recall() origin {
+	var r origin
+	text, err := io.ReadAll(io.NewSectionReader(u.file, 0, maxOrigin))
+	if err != nil || json.Unmarshal(text, &r) != nil || r.Format != format {
+		return origin{Source: Source{Size: -1}}
+	}
+	return r
+}
+
+// State returns the path of the file that says what the store has.
+func (u *Upload) State() string { return strings.TrimSuffix(u.file.Name(), ".json") + ".parts" }
+
+// Changed reports whether the source has changed since the upload was begun.
+func (u *Upload) Changed() bool {
+	return u.was != (origin{}) && (u.was.Size != u.source.Size || !u.was.Modified.Equal(u.source.Modified))
+}
+
+// Begun returns when the upload was begun; zero: that is not known.
+func (u *Upload) Begun() time.Time { return u.was.Begun }
+
+// Begin writes down what the source is, unless that is known. An upload of what
+// it was before must have been forgotten.
+func (u *Upload) Begin() error {
+	if u.was != (origin{}) {
+		return nil
+	}
+	u.was = origin{format, u.source, time.Now()}
+	text, err := json.Marshal(u.was)
+	if err != nil {
+		return err
+	}
+	if err := u.file.Truncate(0); err != nil {
+		return err
+	}
+	if _, err := u.file.WriteAt(append(text, '\n'), 0); err != nil {
+		return err
+	}
+	return u.file.Sync()
+}
+
+// Forget removes what is known of the upload, though it may still be there.
+func (u *Upload) Forget() error {
+	u.was = origin{}
+	err := os.Remove(u.State())
+	if errors.Is(err, fs.ErrNotExist) {
+		return nil
+	}
+	return err
+}
+
+// Close leaves the upload to the next process, or nothing if there is none.
+func (u *Upload) Close() {
+	if !u.remembered() {
+		discard(u.file)
+		return
+	}
+	_ = u.file.Close()
+}
+
+// discard closes and removes a file, so that no other process can have it by then.
+func discard(f *os.File) {
+	if runtime.GOOS == "windows" { // what is open can't be removed there
+		_ = f.Close()
+	}
+	_ = os.Remove(f.Name())
+	_ = f.Close()
+}
+
+// Each calls f with each upload in that directory that no other process has.
+func Each(dir string, f func(*Upload)) {
+	entries, _ := os.ReadDir(dir) // there may be none
+	for _, e := range entries {
+		if !strings.HasSuffix(e.Name(), ".json") {
+			continue
+		}
+		claimed, err := claim(dir, e.Name(), true)
+		if err != nil {
+			continue
+		}
+		u := &Upload{file: claimed}
+		if u.remembered() {
+			u.was = u.recall()
+			f(u)
+		}
+		u.Close()
+	}
+}
+
+// Prune forgets uploads that no run has gone on with for a month.
+func Prune(dir string) {
+	Each(dir, func(u *Upload) {
+		if info, err := os.Stat(u.State()); err == nil && time.Since(info.ModTime()) > forgotten {
+			_ = u.Forget() // it is tried again
+		}
+	})
+}
