@@ -55,6 +55,7 @@ var hostile = []struct{ what, command, reply, want string }{
 	{"a reply twice", "EVALSHA", "$2\r\n{}\r\n$2\r\n{}\r\n" + strings.Repeat("+OK\r\n", 10), "without a request"},
 	{"endless replies", "HELLO", endless + "+OK\r\n", "without a request"},
 	{"errors with an escape", "HELLO", strings.Repeat("-ERR \x1b]0;pwn\x07 redis://u:hunter2@h/ broken\r\n", 8), "without a request"},
+	{"an error with an escape", "EVALSHA", "-ERR \x1b]0;pwn\x07 redis://u:hunter2@h/ broken\r\n", "broken"},
 	{"a subscription twice", "SUBSCRIBE", strings.Repeat(">3\r\n"+blobs("subscribe", "circuit_breaker:changes")+":1\r\n", 2), "subscription without a request"},
 	{"a subscription for a reply", "EVALSHA", ">3\r\n" + blobs("ssubscribe", "x") + ":1\r\n", "subscription without a request"},
 	{"a subscription too short", "SUBSCRIBE", ">2\r\n" + blobs("subscribe", "x"), "a push \"subscribe\" of 2 elements"},

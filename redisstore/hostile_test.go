@@ -65,6 +65,9 @@ func survive(t *testing.T, srv *impostor, query, want string) *redisstore.Store 
 	seen := srv.conns.Load()
 	eventually(t, 20*time.Second, func() bool { return srv.conns.Load() >= seen+2 || want == "" }, "it comes back")
 	eventually(t, 20*time.Second, said, "the Store still says %q", want)
+	if err := s.Err(); err != nil && (strings.ContainsAny(err.Error(), "\x1b\x07") || strings.Contains(err.Error(), "hunter2")) {
+		t.Errorf("a password or an escape is shown: %q", err)
+	}
 	return s
 }
 
