@@ -1,6 +1,8 @@
 package awsretry_test
 
 import (
+	"bytes"
+	"compress/gzip"
 	"context"
 	"crypto/rand"
 	"encoding/base64"
@@ -20,6 +22,7 @@ import (
 	"github.com/aws/aws-sdk-go-v2/credentials"
 	"github.com/aws/aws-sdk-go-v2/service/s3"
 	"github.com/aws/aws-sdk-go-v2/service/s3/types"
+	"github.com/aws/aws-sdk-go-v2/service/sts"
 
 	"github.com/seed-0f2c7998/perdure/awsretry"
 	"github.com/seed-0f2c7998/perdure/circuit"
@@ -136,6 +139,31 @@ func TestHostileResponsesAreLimited(t *testing.T) {
 				t.Errorf("an error of %d bytes", len(err.Error()))
 			}
 		})
+	}
+}
+
+// A gzip bomb counts by what comes of it, where something on the way to the SDK decompresses.
+func TestGzipBombIsLimited(t *testing.T) {
+	server := startHostile(t, func(w http.ResponseWriter, r *http.Request) {
+		if r.Header.Get("Accept-Encoding") != "gzip" {
+			t.Errorf("Accept-Encoding: %q", r.Header.Get("Accept-Encoding"))
+		}
+		w.Header().Set("Content-Encoding", "gzip")
+		z, _ := gzip.NewWriterLevel(w, gzip.BestSpeed)
+		for range 1000 {
+			if _, err := z.Write(bytes.Repeat([]byte("<Account>"), 1<<17)); err != nil {
+				return
+			}
+		}
+	})
+	p := quick()
+	cfg := aws.Config{
+		Region: "eu-central-1", BaseEndpoint: &server.URL, Credentials: credentials.NewStaticCredentialsProvider("access", "secret", ""),
+	}
+	awsretry.Apply(&cfg, &p)
+	_, err := sts.NewFromConfig(cfg).GetCallerIdentity(t.Context(), &sts.GetCallerIdentityInput{})
+	if e, ok := errors.AsType[*httpretry.LimitError](err); !ok || e.Limit != 64<<20 || server.requests.Load() != 1 {
+		t.Errorf("%.300v after %d requests, want a LimitError after one", err, server.requests.Load())
 	}
 }
 
