@@ -4,7 +4,6 @@ import (
 	"bytes"
 	"context"
 	"fmt"
-	"io"
 	"net/http"
 	"os"
 	"path/filepath"
@@ -14,7 +13,7 @@ import (
 	"github.com/seed-0f2c7998/perdure/httpretry/httptestfault"
 )
 
-func ExampleFetch() {
+func ExampleFile() {
 	body := bytes.Repeat([]byte("bikes "), 50_000)
 	server := httptestfault.New(func(n int, r *http.Request) httptestfault.Step {
 		step := httptestfault.Entity{Body: body, ETag: `"v1"`}.Answer(r)
@@ -30,24 +29,20 @@ func ExampleFetch() {
 		return
 	}
 	defer func() { _ = os.RemoveAll(dir) }()
-	file, err := os.Create(filepath.Join(dir, "partial"))
-	if err != nil {
-		fmt.Println(err)
-		return
-	}
 	req, err := http.NewRequestWithContext(context.Background(), "GET", server.URL, nil)
 	if err != nil {
 		fmt.Println(err)
 		return
 	}
-	quiet := httpretry.NewTransport(nil, httpretry.Options{OnResume: func(httpretry.Resumption) {}})
+	client := httpretry.Client(nil)
+	client.Transport = httpretry.NewTransport(nil, httpretry.Options{OnResume: func(httpretry.Resumption) {}}) // without a log
 
-	var state download.State
-	err = download.Fetch(req, file, &state, download.FetchOptions{Client: &http.Client{Transport: quiet}})
-	fmt.Println(err, state.Bytes(), state.Complete())
-	got, _ := io.ReadAll(io.NewSectionReader(file, 0, state.Size))
-	fmt.Println(bytes.Equal(got, body), file.Close())
+	path := filepath.Join(dir, "stations.csv")
+	result, err := download.File(req, path, download.Options{Client: client})
+	fmt.Println(result.Bytes, result.Verified, err)
+	got, err := os.ReadFile(path)
+	fmt.Println(bytes.Equal(got, body), err)
 	// Output:
-	// <nil> 300000 true
+	// 300000 size <nil>
 	// true <nil>
 }

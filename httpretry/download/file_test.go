@@ -168,6 +168,18 @@ func TestFile(t *testing.T) {
 	}
 }
 
+// spoilt changes the responses that are ranges, and slows the whole so that there are some.
+func spoilt(spoil func(*httptestfault.Step)) func(httptestfault.Step) httptestfault.Step {
+	return func(s httptestfault.Step) httptestfault.Step {
+		if s.Status == 206 {
+			spoil(&s)
+		} else {
+			s.Slice, s.Gap = part/4, time.Millisecond
+		}
+		return s
+	}
+}
+
 var errSize = errors.New("a size that cannot be")
 
 // kindOf returns one of our own errors for those that have no sentinel.

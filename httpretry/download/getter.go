@@ -12,6 +12,7 @@ import (
 	"github.com/seed-0f2c7998/perdure/httpretry"
 	"github.com/seed-0f2c7998/perdure/httpretry/internal/byterange"
 	"github.com/seed-0f2c7998/perdure/httpretry/internal/digest"
+	"github.com/seed-0f2c7998/perdure/internal/redact"
 	"github.com/seed-0f2c7998/perdure/internal/transfer"
 	"github.com/seed-0f2c7998/perdure/internal/validator"
 )
@@ -209,4 +210,12 @@ func isOf(v transfer.Version, h http.Header, of *transfer.Version) error {
 		return ErrChanged
 	}
 	return nil
+}
+
+// refusal returns the error that stands for a response which is neither the whole nor a part.
+func refusal(res *http.Response) error {
+	if err := httpretry.Ended(res); err != nil {
+		return err
+	}
+	return &httpretry.StatusError{Method: http.MethodGet, URL: redact.String(res.Request.URL.String()), Status: res.StatusCode}
 }

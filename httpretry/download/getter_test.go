@@ -9,7 +9,10 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"math/rand/v2"
 	"net/http"
+	"regexp"
+	"strings"
 	"testing"
 	"time"
 
@@ -17,7 +20,37 @@ import (
 	"github.com/seed-0f2c7998/perdure/httpretry/download"
 	"github.com/seed-0f2c7998/perdure/httpretry/httptestfault"
 	"github.com/seed-0f2c7998/perdure/internal/transfer"
+	"github.com/seed-0f2c7998/perdure/retry"
 )
+
+const part = 64 << 10
+
+// content is a body of n bytes that differ from those of another version.
+func content(n int, version uint64) []byte {
+	body := make([]byte, n)
+	_, _ = rand.NewChaCha8([32]byte{byte(version)}).Read(body)
+	return body
+}
+
+func entity(body []byte, tag string) httptestfault.Entity {
+	return httptestfault.Entity{Body: body, ETag: tag}
+}
+
+func client(server *httptestfault.Server) *http.Client {
+	policy := retry.Policy{MaxAttempts: 20, BaseDelay: 100 * time.Microsecond, MaxDelay: time.Millisecond, Jitter: retry.NoJitter, Observe: func(retry.Event) {}}
+	return &http.Client{Transport: httpretry.NewTransport(server.Transport(), httpretry.Options{Policy: &policy, OnResume: func(httpretry.Resumption) {}})}
+}
+
+func request(t *testing.T, server *httptestfault.Server) *http.Request {
+	t.Helper()
+	req, err := http.NewRequestWithContext(t.Context(), "GET", server.URL, nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return req
+}
+
+var errStatus = errors.New("a 404")
 
 func field(name, value string) http.Header { return http.Header{name: {value}} }
 
@@ -159,4 +192,54 @@ func TestGetter(t *testing.T) {
 			}
 		})
 	}
+}
+
+// Whatever a server says of a response, it is the range that was requested only if everything says so; else it is all of
+// a version, or an error.
+func FuzzGetter(f *testing.F) {
+	f.Add(206, "bytes 100-199/300", `"1"`, "", int64(100))
+	f.Add(206, "bytes 100-199/*", `"1"`, "identity", int64(-1))
+	f.Add(206, "bytes 100-199/301", `"1"`, "", int64(100))
+	f.Add(206, "bytes 0-99/300", `"1"`, "", int64(100))
+	f.Add(206, "bytes 100-198/300", `"1"`, "", int64(99))
+	f.Add(206, "bytes */300", `W/"1"`, "gzip", int64(0))
+	f.Add(206, "", "", "", int64(1)<<62)
+	f.Add(416, "bytes */100", "", "", int64(0))
+	f.Add(200, "bytes 100-199/300", `"2"`, "br", int64(300))
+	exact := regexp.MustCompile(`(?i)^bytes 0*100-0*199/(0*300|\*)$`)
+	whole := entity(content(300, 1), `"1"`)
+	v1 := transfer.Version{ETag: `"1"`, Size: 300}
+	f.Fuzz(func(t *testing.T, status int, contentRange, tag, coding string, length int64) {
+		if text := contentRange + tag + coding; status < 200 || status > 599 || strings.ContainsFunc(text, func(r rune) bool { return r < ' ' || r > '~' }) {
+			return
+		}
+		server := httptestfault.NewInMemory(func(n int, r *http.Request) httptestfault.Step {
+			if n > 1 {
+				return whole.Answer(r)
+			}
+			step := httptestfault.Step{Status: status, Last: true, Body: make([]byte, 100), Header: http.Header{"Content-Range": {contentRange}, "Etag": {tag}, "Content-Encoding": {coding}}}
+			if length >= 0 {
+				step.Header.Set("Content-Length", fmt.Sprint(length))
+			} else {
+				step.Framing = httptestfault.Chunked
+			}
+			return step
+		})
+		defer server.Close()
+		base := server.Transport()
+		defer base.CloseIdleConnections()
+		res, err := download.NewGetter(request(t, server), &http.Client{Transport: base}).Get(t.Context(), transfer.Range{From: 100, To: 200}, &v1)
+		isRange := status == 206 && exact.MatchString(strings.TrimSpace(contentRange)) && strings.TrimSpace(tag) == `"1"` &&
+			(strings.TrimSpace(coding) == "" || strings.EqualFold(strings.TrimSpace(coding), "identity")) && (length < 0 || length == 100)
+		switch {
+		case err != nil:
+			if isRange {
+				t.Error(err)
+			}
+			return
+		case isRange != (res.From == 100), res.From != 0 && res.From != 100, isRange && !res.Version.Same(v1):
+			t.Errorf("%+v; want the range: %t", res, isRange)
+		}
+		_ = res.Body.Close()
+	})
 }
