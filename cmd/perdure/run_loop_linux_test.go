@@ -171,6 +171,41 @@ func TestInputThatIsNotReplayed(t *testing.T) {
 	}
 }
 
+// The flags of a pipe are those of all who share it: a reader that finds it not to block would take an error for the end.
+func TestFlagsOfAPipeStay(t *testing.T) {
+	for _, nonblock := range []bool{false, true} {
+		r, w, err := os.Pipe()
+		if err != nil {
+			t.Fatal(err)
+		}
+		if err := unix.SetNonblock(int(r.Fd()), nonblock); err != nil {
+			t.Fatal(err)
+		}
+		before, err := unix.FcntlInt(r.Fd(), unix.F_GETFL, 0)
+		if err != nil {
+			t.Fatal(err)
+		}
+		// The command has read one byte when it looks.
+		c := command(t, []string{noRaceDelay}, "run", "--", "sh", "-c", "head -c 1 >/dev/null; grep flags /proc/$PPID/fdinfo/0; cat")
+		c.Stdin = r
+		if _, err := w.WriteString("ab"); err != nil {
+			t.Fatal(err)
+		}
+		if err := w.Close(); err != nil {
+			t.Fatal(err)
+		}
+		got, err := c.Output()
+		want := fmt.Sprintf("flags:\t0%o\nb", before)
+		if err != nil || string(got) != want {
+			t.Errorf("it was %q (%v), want %q", got, err, want)
+		}
+		if after, err := unix.FcntlInt(r.Fd(), unix.F_GETFL, 0); err != nil || after != before {
+			t.Errorf("the flags are %#o (%v), want %#o", after, err, before)
+		}
+		_ = r.Close()
+	}
+}
+
 // Two commands that read the same pipe at the same time get all of it, each byte once, and neither waits for what the
 // other has taken.
 func TestTwoReadersOfAPipe(t *testing.T) {

@@ -16,7 +16,10 @@ import (
 // could end the line or drive a terminal is written out, as \n, \x1b or \xff: names of
 // files, values of settings and what servers say may hold any byte.
 func Line(text string) string {
-	text = redact.String(text)
+	return redact.String(printable(text)) // a URL may go on after what is written out
+}
+
+func printable(text string) string {
 	if utf8.ValidString(text) && !strings.ContainsFunc(text, active) {
 		return text
 	}
