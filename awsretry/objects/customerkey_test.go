@@ -158,7 +158,7 @@ func TestCustomerKeyIsInNoStateFile(t *testing.T) {
 			t.Fatalf("%s, interrupted: %v", what, err)
 		}
 		text, err := os.ReadFile(state)
-		if err != nil || !strings.Contains(string(text), "perdure-transfer") {
+		if err != nil || !strings.Contains(string(text), "perdure-upload") {
 			t.Fatalf("%s: the state is %q, %v", what, text, err)
 		}
 		v.leaks(t, "the state of a "+what, string(text))

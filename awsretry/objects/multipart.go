@@ -49,7 +49,9 @@ func (u *upload) parts(ctx context.Context, first *source.Part) (object Object, 
 			if object, ok := m.stored(ctx); ok {
 				return object, nil
 			}
-			m.resumed(0, "the store does not have the parts of the earlier run any more")
+			if len(m.state.Parts) > 0 {
+				m.resumed(0, "the store does not have the parts of the earlier run any more")
+			}
 		}
 	}
 	if err == nil && m.id == "" {
@@ -134,7 +136,9 @@ func (m *multipart) resume(ctx context.Context) error {
 		m.bytes += p.Size
 	}
 	m.id, m.known = id, known
-	m.resumed(m.bytes, "")
+	if len(m.state.Parts) > 0 {
+		m.resumed(m.bytes, "")
+	}
 	return m.state.Resume()
 }
 
@@ -154,7 +158,7 @@ func (m *multipart) send(ctx context.Context, p *source.Part) error {
 		}
 		if err == nil && n == source.MaxParts {
 			p.Release()
-			err = fmt.Errorf("more than %d parts of %d bytes: set a larger PartSize", source.MaxParts, m.src.PartSize)
+			err = fmt.Errorf("more than %d parts, of %d bytes at first: set a larger PartSize", source.MaxParts, m.src.PartSize)
 		}
 		if err != nil {
 			cancel(err)

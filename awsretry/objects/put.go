@@ -66,6 +66,7 @@ func ReadState(path string) (State, error) {
 	if err != nil {
 		return State{}, err
 	}
+	defer j.Close()
 	h := j.Head
 	return State{Endpoint: h.Endpoint, Bucket: h.Bucket, Key: h.Key, Upload: h.Upload, Size: h.Size, Bytes: j.Bytes()}, nil
 }
@@ -128,8 +129,11 @@ func (u *upload) put(ctx context.Context, r io.Reader) (object Object, err error
 		u.condition.writeID = u.state.Head.WriteID
 		partSize = cmp.Or(u.state.Head.PartSize, partSize)
 	}
-	if u.src, err = source.New(r, partSize, u.store.parallel); err != nil {
+	if u.src, err = source.New(r, partSize, u.store.parallel, u.store.growth); err != nil {
 		return object, err
+	}
+	if u.state != nil && u.state.Reason != "" {
+		u.resumed(0, u.state.Reason)
 	}
 	if object, err = u.run(ctx); err == nil && u.state != nil {
 		u.state.Remove()
@@ -259,7 +263,7 @@ func (u *upload) encrypted() bool { return u.o.Encryption != "" || u.store.custo
 
 // resumed tells how much is there of what an earlier Put has sent.
 func (u *upload) resumed(done int64, reason string) {
-	if u.o.Resumed != nil && len(u.state.Parts) > 0 {
+	if u.o.Resumed != nil {
 		u.o.Resumed(Resumption{Bytes: done, Size: u.src.Size, Reason: reason})
 	}
 }
@@ -278,6 +282,7 @@ func (s *Store) Abandon(ctx context.Context, path string) error {
 	if err != nil {
 		return err
 	}
+	defer j.Close()
 	h := j.Head
 	if h.Upload == "" || h.Endpoint != s.endpoint {
 		return nil

@@ -5,6 +5,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io"
 	"os"
 	"path/filepath"
 	"slices"
@@ -99,6 +100,44 @@ func TestPutTellsThatNothingIsThere(t *testing.T) {
 		t.Errorf("it told %q, want %q", told, want)
 	}
 }
+
+// A state of another version, or one that can't be believed, is no error: the upload begins from scratch, and says why.
+func TestPutAfterAStateOfAnotherVersion(t *testing.T) {
+	server := start(t, s3test.Options{})
+	store, body := open(t, server, objects.Options{PartSize: 5 * mib}), content(1, 16*mib)
+	const object = `"endpoint":"ENDPOINT","bucket":"bikes","key":"k"`
+	for text, reason := range map[string]string{
+		`{"format":"perdure-transfer-1",` + object + `,"upload":"1","part_size":5242880}`:                 "another version",
+		`{"format":"perdure-upload-99","upload":{"not":"as it is now"}}`:                                  "another version",
+		`{"format":"perdure-upload-2",` + object + `,"upload":"1","part_size":1}`:                         "damaged",
+		`{"format":"perdure-upload-2",` + object + `,"upload":"1","part_size":4611686018427387904}`:       "damaged",
+		`{"format":"perdure-upload-2","bucket":["bikes"],"key":"k"}`:                                      "damaged",
+		`{"format":"perdure-upload-2",` + object + `,"upload":"1","part_size":5242880}` + "\n" + goodPart: "does not have the parts",
+	} {
+		for what, r := range map[string]io.Reader{"file": bytes.NewReader(body), "stream": stream{bytes.NewReader(body)}} {
+			path := filepath.Join(t.TempDir(), "state")
+			if err := os.WriteFile(path, []byte(strings.ReplaceAll(text, "ENDPOINT", server.URL())+"\n"), 0o600); err != nil {
+				t.Fatal(err)
+			}
+			var told []objects.Resumption
+			_, err := store.Put(t.Context(), bucket, "k", r, objects.PutOptions{
+				State: path, Resumed: func(r objects.Resumption) { told = append(told, r) },
+			})
+			if err != nil || len(told) != 1 || told[0].Bytes != 0 || !strings.Contains(told[0].Reason, reason) {
+				t.Errorf("%s, %s: %v, told %+v; want no error, and once that it is %q", what, text, err, told, reason)
+			}
+			stored(t, server, "k", body)
+			if _, err := os.Lstat(path); err == nil {
+				t.Errorf("%s, %s: the state is still there", what, text)
+			}
+			if err := store.Delete(t.Context(), bucket, "k"); err != nil {
+				t.Fatal(err)
+			}
+		}
+	}
+}
+
+const goodPart = `{"part":0,"size":5242880,"crc":1,"etag":"x"}`
 
 // A store that is still putting the parts together for a process that was killed
 // shows neither the upload nor the object: no part is sent again before it has

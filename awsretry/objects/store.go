@@ -51,11 +51,14 @@ type Options struct {
 
 	// PartSize is the size of an upload's parts in bytes, 5 MiB to 5 GiB. 0
 	// means 8 MiB, and 5 MiB for a stream, whose parts are held in memory; for
-	// a large object of known size it is as much more as 10,000 parts need.
+	// a large object of known size it is as much more as 10,000 parts need. The
+	// parts of a stream grow after the first 1,000, by 16 MiB with every 125, so
+	// that 5 TiB fit.
 	PartSize int64
 	// Parallel is how many parts of an object are under way at a time, 1 to
 	// 1000; 0 means 4. While one waits for its next attempt another goes in its
-	// place, but not in that of a stream's: it takes PartSize × Parallel of memory.
+	// place, but not in that of a stream's: it takes PartSize × Parallel of memory,
+	// and from its 1,001st part on at most 1 GiB, or one part, of 1157 MiB at most.
 	Parallel int
 	// Stall is for how long a connection may deliver nothing before it counts as
 	// broken; 0 means 30s.
@@ -111,8 +114,9 @@ type Store struct {
 	parallel int
 	limits   stall.Limits // of the bodies that come
 
-	copyLimit int64 // bytes that are copied in one request
-	maxPages  int   // of a listing
+	copyLimit int64         // bytes that are copied in one request
+	growth    source.Growth // of a stream's parts
+	maxPages  int           // of a listing
 }
 
 // New returns a Store for the endpoint and credentials of cfg, which stays as it
@@ -132,7 +136,7 @@ func New(cfg aws.Config, o Options, options ...func(*s3.Options)) (*Store, error
 		cfg.Credentials = aws.AnonymousCredentials{}
 	}
 	awsretry.Options{Policy: o.Policy, Breakers: o.Breakers, Registry: o.Registry}.Apply(&cfg)
-	s := &Store{partSize: o.PartSize, parallel: cmp.Or(o.Parallel, 4), copyLimit: source.MaxPart, maxPages: maxPages}
+	s := &Store{partSize: o.PartSize, parallel: cmp.Or(o.Parallel, 4), copyLimit: source.MaxPart, growth: source.StreamGrowth(), maxPages: maxPages}
 	s.limits = stall.Limits{Timeout: cmp.Or(o.Stall, 30*time.Second), MinRate: o.MinRate}
 	if o.Policy != nil {
 		s.policy = *o.Policy

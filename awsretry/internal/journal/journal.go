@@ -1,5 +1,5 @@
-// Package journal remembers, in a file, the parts of a transfer that are done,
-// so that another process can go on with it.
+// Package journal remembers, in a file, the parts of an upload that are done,
+// so that another process can resume it.
 //
 // The file has a line of JSON for the transfer and one for each part. A line is
 // written at once and whole, or it is the last one and a process was killed while
@@ -11,13 +11,24 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"io"
 	"io/fs"
 	"os"
+	"regexp"
+	"strings"
 	"sync"
+
+	"github.com/seed-0f2c7998/perdure/awsretry/internal/source"
+	"github.com/seed-0f2c7998/perdure/internal/transfer"
 )
 
-// format is what the first line calls itself.
-const format = "perdure-transfer-1"
+// Format is what the first line calls itself. A file of another format is not
+// read: raise its number with each change of what is written, or of how a stream
+// is cut into parts.
+const Format = "perdure-upload-2"
+
+// limit is how many bytes a file may have: 10,000 parts need less than 2 MiB.
+const limit = 16 << 20
 
 // A Head says which transfer it is.
 type Head struct {
@@ -46,12 +57,14 @@ type Part struct {
 
 // A Journal is an open file. Add is safe for concurrent use.
 type Journal struct {
-	Head  Head         // zero: nothing is remembered
-	Parts map[int]Part // by number, as they were when the file was opened
+	Head   Head         // zero: nothing is remembered
+	Parts  map[int]Part // by number, as they were when the file was opened
+	Reason string       // why nothing is remembered, though there is a file of an earlier upload
 
 	path string
 	mu   sync.Mutex
-	file *os.File
+	file *os.File // nil: there is none
+	size int64    // bytes in it
 }
 
 // Bytes returns how many there are in Parts.
@@ -62,32 +75,65 @@ func (j *Journal) Bytes() (n int64) {
 	return n
 }
 
-// Open reads the journal of that path; that there is none is no error. A file
-// that is something else is left alone, and an error.
+// Open opens and reads the journal of that path; that there is none is no error.
+// A file that is something else is left alone, and an error: so is what is not
+// a regular file of this user's. One of another version remembers nothing.
 func Open(path string) (*Journal, error) {
 	j := &Journal{path: path, Parts: make(map[int]Part)}
-	text, err := os.ReadFile(path)
-	if errors.Is(err, fs.ErrNotExist) {
+	var err error
+	if j.file, err = transfer.OpenPrivate(path, false); errors.Is(err, fs.ErrNotExist) {
 		return j, nil
 	}
+	if err == nil {
+		err = j.read()
+	}
 	if err != nil {
+		j.Close()
 		return nil, fmt.Errorf("state: %w", err)
 	}
-	lines := bytes.SplitAfter(text, []byte("\n"))
-	const begin = `{"format":"` + format + `"`
-	if !whole(lines[0]) && string(text[:min(len(text), len(begin))]) == begin[:min(len(text), len(begin))] {
-		return j, nil // killed at the very beginning
+	return j, nil
+}
+
+// isOurs matches the first line of a file of any version.
+var isOurs = regexp.MustCompile(`^perdure-(transfer|upload)-[0-9]+$`)
+
+// read reads the file.
+func (j *Journal) read() error {
+	text, err := io.ReadAll(io.LimitReader(j.file, limit+1))
+	if err != nil {
+		return err
 	}
-	if json.Unmarshal(lines[0], &j.Head) != nil || j.Head.Format != format || j.Head.PartSize <= 0 {
-		return nil, fmt.Errorf("state: %s is not the state of a transfer: it is left as it is", path)
+	j.size = int64(len(text))
+	const begin = `{"format":"perdure-`
+	first, rest, complete := bytes.Cut(text, []byte("\n"))
+	if !complete && (strings.HasPrefix(string(first), begin) || strings.HasPrefix(begin, string(first))) {
+		return nil // killed at the very beginning
 	}
-	for _, line := range lines[1:] {
+	var h Head
+	malformed := json.Unmarshal(first, &h)
+	switch {
+	case len(text) > limit || !isOurs.MatchString(h.Format):
+		return fmt.Errorf("%s is not the state of an upload: it is left as it is", j.path)
+	case h.Format != Format:
+		j.Reason = "the state of the earlier run is of another version of perdure"
+		return nil
+	case malformed != nil || h.PartSize < source.MinPart || h.PartSize > source.MaxPart:
+		j.Reason = "the state of the earlier run is damaged"
+		return nil
+	}
+	j.Head = h
+	for line := range bytes.Lines(rest) {
 		var p Part
-		if whole(line) && json.Unmarshal(line, &p) == nil {
+		if whole(line) && json.Unmarshal(line, &p) == nil && p.isPossible() {
 			j.Parts[p.Number] = p
 		}
 	}
-	return j, nil
+	return nil
+}
+
+// isPossible reports whether an upload can have such a part.
+func (p Part) isPossible() bool {
+	return p.Number >= 0 && p.Number < source.MaxParts && p.Size > 0 && p.Size <= source.MaxPart
 }
 
 // Recall is Open for an upload or a download of the object that want names. A
@@ -99,6 +145,7 @@ func Recall(path string, want Head, upload bool) (*Journal, error) {
 	}
 	h := j.Head
 	if h.Format != "" && ((h.Upload != "") != upload || h.Bucket != want.Bucket || h.Key != want.Key || h.Endpoint != want.Endpoint) {
+		j.Close()
 		return nil, fmt.Errorf("state: %s is of another transfer, of s3://%s/%s at %q: remove it, or give this one another", path, h.Bucket, h.Key, h.Endpoint)
 	}
 	return j, nil
@@ -107,38 +154,36 @@ func Recall(path string, want Head, upload bool) (*Journal, error) {
 func whole(line []byte) bool { return bytes.HasSuffix(line, []byte("\n")) }
 
 // Begin forgets what was remembered and starts with head.
-func (j *Journal) Begin(head Head) error {
-	head.Format = format
-	j.Head = head
+func (j *Journal) Begin(head Head) (err error) {
+	head.Format = Format
+	j.Head, j.Reason = head, ""
 	clear(j.Parts)
-	return j.open(os.O_TRUNC, head)
+	if j.file == nil {
+		if j.file, err = transfer.OpenPrivate(j.path, true); err != nil {
+			return fmt.Errorf("state: %w", err)
+		}
+	}
+	if err := j.file.Truncate(0); err != nil {
+		return err
+	}
+	j.size = 0
+	if err := j.write(head); err != nil {
+		return err
+	}
+	return j.file.Sync()
 }
 
 // Resume goes on after what was remembered.
 func (j *Journal) Resume() error {
-	return j.open(os.O_APPEND, nil)
-}
-
-func (j *Journal) open(flag int, first any) error {
-	f, err := os.OpenFile(j.path, os.O_CREATE|os.O_WRONLY|flag, 0o600)
-	if err != nil {
-		return err
-	}
-	j.Close()
-	j.file = f
-	if first == nil {
-		_, err = f.WriteString("\n") // after a line that was cut off
-		return err
-	}
-	if err := j.write(first); err != nil {
-		return err
-	}
-	return f.Sync()
+	n, err := j.file.WriteAt([]byte("\n"), j.size) // after a line that was cut off
+	j.size += int64(n)
+	return err
 }
 
 // Add remembers a part.
 func (j *Journal) Add(p Part) error { return j.write(p) }
 
+// write writes a line. Beyond what is read again nothing is written.
 func (j *Journal) write(v any) error {
 	line, err := json.Marshal(v)
 	if err != nil {
@@ -146,7 +191,11 @@ func (j *Journal) write(v any) error {
 	}
 	j.mu.Lock()
 	defer j.mu.Unlock()
-	_, err = j.file.Write(append(line, '\n'))
+	if j.size+int64(len(line)) >= limit {
+		return nil
+	}
+	n, err := j.file.WriteAt(append(line, '\n'), j.size)
+	j.size += int64(n)
 	return err
 }
 

@@ -28,6 +28,35 @@ const (
 	streamPart = MinPart
 )
 
+// A Growth says how the parts of a stream, whose length nobody knows, grow with
+// their number.
+type Growth struct {
+	After  int   // how many have the first size
+	Every  int   // how many have each size after that
+	By     int64 // bytes by which each of those is larger than the one before
+	Memory int64 // bytes that parts which have grown take in all, unless it is one
+}
+
+// StreamGrowth makes 5 TiB fit in MaxParts parts, of which the first are of
+// MinPart. The largest is of 1157 MiB.
+func StreamGrowth() Growth { return Growth{After: 1000, Every: 125, By: 16 << 20, Memory: 1 << 30} }
+
+// Part returns the size of part n, from 0, if the first is of that size.
+func (g Growth) Part(first int64, n int) int64 {
+	if n < g.After {
+		return first
+	}
+	return min(first+int64((n-g.After)/g.Every+1)*g.By, MaxPart)
+}
+
+// width returns how many parts as part n are held in memory at a time.
+func (g Growth) width(n int, size int64, parallel int) int {
+	if n < g.After {
+		return parallel
+	}
+	return max(1, min(parallel, int(g.Memory/size)))
+}
+
 // A Source is what is sent, part by part. Next is for one goroutine; what it
 // returns is for others.
 type Source struct {
@@ -38,8 +67,12 @@ type Source struct {
 	broken error // the stream's end
 
 	Size     int64 // of all; -1: not known
-	PartSize int64
-	Drained  bool // there is no next part
+	PartSize int64 // of each but the last; the first of a stream, see Growth
+	Drained  bool  // there is no next part
+
+	growth Growth
+	number int // of the next part of a stream, from 0
+	width  int // how many of a stream are held at a time
 
 	slots  *slots.Slots
 	memory chan []byte // of a stream's parts that are released
@@ -48,9 +81,9 @@ type Source struct {
 // New returns the Source of what r holds from its position on. At most so many
 // parts are under way at a time, and as many again wait for their next attempt,
 // unless r is a stream, whose parts are held in memory. A partSize of 0 is what
-// suits r.
-func New(r io.Reader, partSize int64, parallel int) (*Source, error) {
-	s := &Source{stream: r, Size: -1}
+// suits r. The parts of a stream grow by g.
+func New(r io.Reader, partSize int64, parallel int, g Growth) (*Source, error) {
+	s := &Source{stream: r, Size: -1, growth: g, width: parallel}
 	if at, ok := r.(interface {
 		io.ReaderAt
 		io.Seeker
@@ -151,6 +184,9 @@ func (s *Source) Next(ctx context.Context) (*Part, error) {
 	if s.Drained {
 		return nil, io.EOF
 	}
+	if err := s.narrow(ctx); err != nil {
+		return nil, err
+	}
 	slot, err := s.slots.Take(ctx)
 	if err != nil {
 		return nil, err
@@ -161,6 +197,24 @@ func (s *Source) Next(ctx context.Context) (*Part, error) {
 		return nil, err
 	}
 	return p, nil
+}
+
+// narrow keeps slots from the parts of a stream that have grown, with the memory
+// of one each.
+func (s *Source) narrow(ctx context.Context) error {
+	if s.at != nil {
+		return nil
+	}
+	for width := s.growth.width(s.number, s.growth.Part(s.PartSize, s.number), s.width); s.width > width; s.width-- {
+		if _, err := s.slots.Take(ctx); err != nil {
+			return err
+		}
+		select {
+		case <-s.memory:
+		default:
+		}
+	}
+	return nil
 }
 
 func (s *Source) fill(p *Part) error {
@@ -175,10 +229,14 @@ func (s *Source) fill(p *Part) error {
 		s.Drained = s.offset == s.end
 		return nil
 	}
+	size := s.growth.Part(s.PartSize, s.number)
+	s.number++
 	select {
 	case p.memory = <-s.memory:
 	default:
-		p.memory = make([]byte, s.PartSize)
+	}
+	if int64(len(p.memory)) != size {
+		p.memory = make([]byte, size)
 	}
 	n, err := s.readFull(p.memory)
 	if err == io.EOF && n > 0 { //nolint:errorlint // a Reader's end is io.EOF itself
