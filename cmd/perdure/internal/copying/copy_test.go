@@ -1,0 +1,115 @@
+package copying
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"net/http"
+	"os"
+	"path/filepath"
+	"testing"
+	"time"
+
+	"github.com/seed-0f2c7998/perdure/circuit"
+	"github.com/seed-0f2c7998/perdure/cmd/perdure/internal/endpoint"
+	"github.com/seed-0f2c7998/perdure/cmd/perdure/internal/patience"
+	"github.com/seed-0f2c7998/perdure/cmd/perdure/internal/policy"
+	"github.com/seed-0f2c7998/perdure/httpretry/httptestfault"
+)
+
+// hasty is a policy with hardly a wait.
+func hasty(t *testing.T) policy.Source {
+	t.Helper()
+	source, _, err := new(policy.Flags).Load([]string{"PERDURE_BASE_DELAY=0.001", "PERDURE_JITTER=0"})
+	if err != nil {
+		t.Fatal(err)
+	}
+	return source
+}
+
+// fetched runs a copy of a page to a file.
+func fetched(t *testing.T, page, to string) error {
+	t.Helper()
+	j := &Job{
+		Source: page, Destination: to,
+		Session: endpoint.Session{Policy: hasty(t), Breaker: circuit.Config{Observe: func(circuit.Transition) {}}},
+	}
+	_, err := j.Run(t.Context())
+	return err
+}
+
+// A server that sends other ranges than it is asked for is asked for the whole.
+func TestServerThatLiesAboutRanges(t *testing.T) {
+	is := bytes.Repeat([]byte("0123456789"), 1_000_000)
+	server := httptestfault.New(func(_ int, r *http.Request) httptestfault.Step {
+		step := httptestfault.Entity{Body: is, ETag: `"is"`}.Answer(r)
+		if r.Header.Get("Range") != "" {
+			step.Header.Set("Content-Range", "bytes 1-9999999/10000000")
+		}
+		return step
+	})
+	defer server.Close()
+	to := filepath.Join(t.TempDir(), "x")
+	if err := fetched(t, server.URL+"/x", to); err != nil {
+		t.Fatal(err)
+	}
+	if got, _ := os.ReadFile(to); !bytes.Equal(got, is) {
+		t.Errorf("%d other bytes", len(got))
+	}
+}
+
+// What the user has not asked to end is no interruption.
+func TestCauseIsTold(t *testing.T) {
+	server := httptestfault.New(func(_ int, r *http.Request) httptestfault.Step {
+		return httptestfault.Entity{Body: make([]byte, 1000), ETag: `"is"`}.Answer(r).CutAt(500, httptestfault.Stall)
+	})
+	defer server.Close()
+	ctx, cancel := context.WithCancelCause(t.Context())
+	enough := errors.New("enough")
+	j := &Job{
+		Source: server.URL, Destination: filepath.Join(t.TempDir(), "x"),
+		Progress: func(int64, int64) { cancel(enough) },
+	}
+	_, err := j.Run(ctx)
+	if _, kept := errors.AsType[*keptError](err); !errors.Is(err, enough) || !kept {
+		t.Errorf("%v, want %v and what is kept", err, enough)
+	}
+}
+
+// A body that can't go on because the breaker has opened meanwhile goes on when
+// that lets it, and what has come is not fetched again.
+func TestBrokenBodyWaitsForTheBreaker(t *testing.T) {
+	body := bytes.Repeat([]byte("some"), 100_000)
+	refused, sent := 0, 0
+	server := httptestfault.New(func(n int, r *http.Request) httptestfault.Step {
+		step := httptestfault.Entity{Body: body, ETag: `"1"`}.Answer(r)
+		switch {
+		case n == 1:
+			sent += 150_000
+			return step.CutAt(150_000, httptestfault.RST)
+		case refused < 2:
+			refused++
+			return httptestfault.Step{Status: http.StatusServiceUnavailable}
+		}
+		sent += len(step.Body)
+		return step
+	})
+	defer server.Close()
+	to := filepath.Join(t.TempDir(), "file")
+	j := &Job{
+		Source: server.URL + "/page", Destination: to,
+		Session: endpoint.Session{
+			Patience: &patience.Patience{Longest: time.Minute}, Policy: hasty(t),
+			Breaker: circuit.Config{FailureThreshold: 2, RecoveryTimeout: 50 * time.Millisecond, Observe: func(circuit.Transition) {}},
+		},
+	}
+	if _, err := j.Run(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	if got, err := os.ReadFile(to); err != nil || !bytes.Equal(got, body) {
+		t.Errorf("%d other bytes arrived (%v)", len(got), err)
+	}
+	if refused != 2 || sent > len(body)+150_000 {
+		t.Errorf("%d requests were refused, want the two that open the breaker; %d bytes were sent for %d", refused, sent, len(body))
+	}
+}
