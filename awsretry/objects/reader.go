@@ -9,6 +9,7 @@ import (
 	"net/http"
 	"slices"
 	"strings"
+	"time"
 
 	"github.com/aws/aws-sdk-go-v2/aws"
 	"github.com/aws/aws-sdk-go-v2/service/s3"
@@ -167,7 +168,7 @@ func (r *Reader) open() error {
 		}
 		return err
 	}
-	r.body, r.opened = wire.Limited(out.Body, r.store.limits, cancel), r.offset
+	r.body, r.opened = wire.Limited(out.Body, r.store.limitsNow(), cancel), r.offset
 	if resumed {
 		err = r.resumes(out)
 	} else {
@@ -178,6 +179,18 @@ func (r *Reader) open() error {
 		r.drop()
 	}
 	return err
+}
+
+// trickle is how many bytes per second a body must exceed to go on after MaxElapsed.
+const trickle = 1 << 10
+
+// limitsNow returns what a body must deliver that begins now.
+func (s *Store) limitsNow() stall.Limits {
+	l := s.limits
+	if l.MinRate == 0 && s.policy.MaxElapsed > 0 {
+		l.MinRate, l.From = trickle, time.Now().Add(s.policy.MaxElapsed)
+	}
+	return l
 }
 
 // withChecksums asks for the object's checksums. The SDK's own way of asking

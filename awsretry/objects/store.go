@@ -141,6 +141,9 @@ func New(cfg aws.Config, o Options, options ...func(*s3.Options)) (*Store, error
 	if o.Policy != nil {
 		s.policy = *o.Policy
 	}
+	if most := s.policy.MaxElapsed; most > 0 {
+		s.limits.Window = max(min(stall.Window, most), time.Second)
+	}
 	s.policy.Breaker = nil
 	s.cleanup = past(s.policy, cfg.Credentials)
 	s.policy.AttemptTimeout = 0

@@ -47,10 +47,15 @@ func (p *pipeNet) dial(ctx context.Context) (c net.Conn, _ error) {
 	}
 }
 
-// A connection that brings a byte a second does not stall, and is too slow all the same.
+// A connection that brings a byte a second does not stall, and is too slow all the same, also where it is MaxElapsed
+// that it outlasts.
 func TestTricklingObject(t *testing.T) {
 	const size = 100_000
-	for _, rate := range []int64{0, 1024} {
+	for _, row := range []struct {
+		rate    int64
+		elapsed time.Duration // of the policy
+	}{{0, 0}, {1024, 0}, {0, time.Minute}, {1024, 10 * time.Second}} {
+		rate := row.rate
 		synctest.Test(t, func(t *testing.T) {
 			network := &pipeNet{conns: make(chan net.Conn), done: make(chan struct{})}
 			network.Transport = &http.Transport{DialContext: func(ctx context.Context, _, _ string) (net.Conn, error) { return network.dial(ctx) }}
@@ -80,17 +85,23 @@ func TestTricklingObject(t *testing.T) {
 			store, err := objects.New(aws.Config{
 				Region: region, BaseEndpoint: aws.String("http://store"), HTTPClient: network,
 				Credentials: credentials.NewStaticCredentialsProvider("access", "secret", ""),
-			}, objects.Options{Policy: &retry.Policy{MaxAttempts: 3, Observe: func(retry.Event) {}}, MinRate: rate})
+			}, objects.Options{Policy: &retry.Policy{MaxAttempts: 3, MaxElapsed: row.elapsed, Observe: func(retry.Event) {}}, MinRate: rate})
 			if err != nil {
 				t.Fatal(err)
 			}
 			began := time.Now()
 			_, err = store.Get(t.Context(), bucket, "k", io.Discard, objects.GetOptions{})
 			took := time.Since(began)
-			if rate == 0 && (err != nil || took < 24*time.Hour) {
-				t.Errorf("without a rate: %v after %v, want all", err, took)
-			}
-			if rate > 0 && (!errors.Is(err, objects.ErrStalled) || !errors.Is(err, retry.ErrExhausted) || took < 3*time.Minute || took > 4*time.Minute) {
+			switch {
+			case row.elapsed > 0:
+				if !errors.Is(err, objects.ErrStalled) || took < row.elapsed || took > 4*row.elapsed {
+					t.Errorf("at %d bytes/s: %v after %v, want ErrStalled soon after %v", rate, err, took, row.elapsed)
+				}
+			case rate == 0:
+				if err != nil || took < 24*time.Hour {
+					t.Errorf("without a rate: %v after %v, want all", err, took)
+				}
+			case !errors.Is(err, objects.ErrStalled) || !errors.Is(err, retry.ErrExhausted) || took < 3*time.Minute || took > 4*time.Minute:
 				t.Errorf("at %d bytes/s: %v after %v, want ErrStalled after three minutes", rate, err, took)
 			}
 		})
