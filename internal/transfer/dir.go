@@ -108,6 +108,9 @@ func (d *Dir) leftovers(f func(*staging) bool) {
 	}
 	candidates(d.root, func(name string) bool {
 		s, err := openStaging(d.root, name, leftover(d.tree != nil))
+		if errors.Is(err, errUnowned) {
+			_ = d.root.Remove(name)
+		}
 		return err != nil || f(s)
 	})
 }

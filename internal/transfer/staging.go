@@ -37,10 +37,11 @@ type staging struct {
 	lock *os.File // its owner file
 }
 
-// newStaging makes a staging directory in dir. Another process may take it for a leftover before it is locked: then there
-// is another try.
+// newStaging makes a staging directory in dir. Until it is locked another process may take it for a leftover, as may several
+// one after the other: then there is another try.
 func newStaging(dir *os.Root, tree bool) (s *staging, err error) {
-	for range 5 {
+	const tries = 100
+	for range tries {
 		name := stagingPrefix + rand.Text()
 		if err = dir.Mkdir(name, 0o700); err != nil {
 			return nil, err
@@ -48,7 +49,10 @@ func newStaging(dir *os.Root, tree bool) (s *staging, err error) {
 		if s, err = openStaging(dir, name, func(root *os.Root) (*os.File, error) { return own(root, tree) }); err == nil {
 			return s, nil
 		}
-		_ = dir.RemoveAll(name)
+		_ = dir.Remove(name) // unless another process has it
+		if !errors.Is(err, errForeign) && !errors.Is(err, fs.ErrNotExist) && !errors.Is(err, fs.ErrExist) {
+			break
+		}
 	}
 	return nil, err
 }
@@ -62,11 +66,19 @@ func own(root *os.Root, tree bool) (*os.File, error) {
 	if !lock(f) {
 		return f, errForeign
 	}
+	if err := sign(f, root, tree); err != nil {
+		return f, errors.Join(err, root.Remove(ownerName))
+	}
+	return f, nil
+}
+
+// sign writes an owner file, which is locked.
+func sign(f *os.File, root *os.Root, tree bool) error {
 	text, err := json.Marshal(owner{ownerFormat, inodeOf(root), tree})
 	if err == nil {
 		_, err = f.Write(append(text, '\n'))
 	}
-	return f, err
+	return err
 }
 
 // inodeOf returns the inode of a directory; 0 where there is none.
@@ -136,15 +148,25 @@ func alone(root *os.Root) bool {
 func leftover(tree bool) func(*os.Root) (*os.File, error) {
 	return func(root *os.Root) (*os.File, error) {
 		f, o, err := read(root)
-		if errors.Is(err, fs.ErrNotExist) && alone(root) { // killed even earlier
-			return own(root, tree)
+		switch {
+		case errors.Is(err, fs.ErrNotExist) && alone(root):
+			return nil, errUnowned
+		case err != nil:
+			return f, err
+		case !lock(f):
+			return f, errForeign
+		case o.Format == "": // its process was killed before it had signed
+			return f, sign(f, root, tree)
+		case o.Tree != tree:
+			return f, errForeign
 		}
-		if err == nil && (o.Format != "" && o.Tree != tree || !lock(f)) {
-			err = errForeign
-		}
-		return f, err
+		return f, nil
 	}
 }
+
+// errUnowned is the error of a directory that was just made, is just being removed, or is left by a process that was
+// killed while it did so. It is empty, and no process uses it.
+var errUnowned = errors.New("an empty staging directory")
 
 // openPrivate opens a regular file of this user's, for reading and writing, without waiting and without following links.
 func openPrivate(root *os.Root, name string) (*os.File, error) {
@@ -174,10 +196,16 @@ func (s *staging) close() {
 	_ = s.root.Close()
 }
 
-// remove closes and removes the directory with all that is in it.
+// remove closes and removes the directory with all that is in it: under its lock, or another process could take it for a
+// leftover meanwhile.
 func (s *staging) remove(dir *os.Root) {
+	if renamesOpen {
+		_ = dir.RemoveAll(s.name) // what is left is cleared by the next process
+		s.close()
+		return
+	}
 	s.close()
-	_ = dir.RemoveAll(s.name) // what is left is cleared by the next process
+	_ = dir.RemoveAll(s.name)
 }
 
 // list returns the names in a directory.
