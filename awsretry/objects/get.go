@@ -4,10 +4,8 @@ import (
 	"context"
 	"errors"
 	"io"
-	"os"
 	"path/filepath"
 
-	"github.com/seed-0f2c7998/perdure/awsretry/internal/journal"
 	"github.com/seed-0f2c7998/perdure/internal/transfer"
 )
 
@@ -25,9 +23,6 @@ type GetOptions struct {
 	// Resumed, if set, is called at most once, before anything is written, by a GetFile that finds what an earlier one has
 	// left.
 	Resumed func(Resumption)
-
-	// State is the path of a file for GetTo.
-	State string
 
 	// Progress, if set, is told how many bytes have come, and of how many (-1: not
 	// known), after each write. It is called by one goroutine at a time.
@@ -96,26 +91,6 @@ func (s *Store) getFile(ctx context.Context, bucket, key, path string, o GetOpti
 	r, err := f.Commit()
 	object = g.Object()
 	object.Size, object.Verified = r.Bytes, r.Verified
-	return object, err
-}
-
-// GetTo writes the object to f, which is open for reading and writing, from its
-// beginning on: as GetFile does, but when it is to be synced, closed, renamed or
-// removed is the caller's to say, and so it is with the file of o.State, which
-// stays, and without which f holds nothing for the next GetTo.
-func (s *Store) GetTo(ctx context.Context, bucket, key string, f *os.File, o GetOptions) (object Object, err error) {
-	d := &download{store: s, bucket: bucket, key: key, o: o, file: f}
-	d.buffers.New = func() any { return new([bufferSize]byte) }
-	if o.State != "" {
-		if d.state, err = journal.Recall(o.State, journal.Head{Endpoint: s.endpoint, Bucket: bucket, Key: key}, false); err != nil {
-			return object, wrap("get", bucket, key, err)
-		}
-		defer d.state.Close()
-	}
-	object, err = d.run(ctx)
-	if _, ours := errors.AsType[*Error](err); !ours {
-		err = wrap("get", bucket, key, err)
-	}
 	return object, err
 }
 

@@ -50,11 +50,11 @@ type PutOptions struct {
 	Progress func(done, total int64)
 }
 
-// A State is what the file says that [PutOptions] or [GetOptions] name.
+// A State is what the file says that [PutOptions] name.
 type State struct {
 	Endpoint, Bucket, Key string
 
-	Upload string // the ID of the upload; "" is a download
+	Upload string // the ID of the upload; "": nothing is remembered
 	Size   int64  // bytes of all; 0 or less: not known
 	Bytes  int64  // in the parts that are done
 }
@@ -122,7 +122,7 @@ type upload struct {
 func (u *upload) put(ctx context.Context, r io.Reader) (object Object, err error) {
 	partSize := u.store.partSize
 	if u.o.State != "" {
-		if u.state, err = journal.Recall(u.o.State, journal.Head{Endpoint: u.store.endpoint, Bucket: u.bucket, Key: u.key}, true); err != nil {
+		if u.state, err = journal.Recall(u.o.State, journal.Head{Endpoint: u.store.endpoint, Bucket: u.bucket, Key: u.key}); err != nil {
 			return object, err
 		}
 		defer u.state.Close()

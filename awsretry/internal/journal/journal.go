@@ -30,7 +30,7 @@ const Format = "perdure-upload-2"
 // limit is how many bytes a file may have: 10,000 parts need less than 2 MiB.
 const limit = 16 << 20
 
-// A Head says which transfer it is.
+// A Head says which upload it is.
 type Head struct {
 	Format   string `json:"format"`
 	Endpoint string `json:"endpoint,omitempty"`
@@ -38,7 +38,6 @@ type Head struct {
 	Key      string `json:"key"`
 	Upload   string `json:"upload,omitempty"`   // its ID in the store
 	WriteID  string `json:"write_id,omitempty"` // of a conditional put
-	ETag     string `json:"etag,omitempty"`     // of what is fetched
 	PartSize int64  `json:"part_size"`
 	Size     int64  `json:"size,omitempty"` // of all; 0 or less: not known
 
@@ -136,17 +135,17 @@ func (p Part) isPossible() bool {
 	return p.Number >= 0 && p.Number < source.MaxParts && p.Size > 0 && p.Size <= source.MaxPart
 }
 
-// Recall is Open for an upload or a download of the object that want names. A
-// file of another transfer is left alone, and an error.
-func Recall(path string, want Head, upload bool) (*Journal, error) {
+// Recall is Open for an upload of the object that want names. A file of another
+// upload is left alone, and an error.
+func Recall(path string, want Head) (*Journal, error) {
 	j, err := Open(path)
 	if err != nil {
 		return nil, err
 	}
 	h := j.Head
-	if h.Format != "" && ((h.Upload != "") != upload || h.Bucket != want.Bucket || h.Key != want.Key || h.Endpoint != want.Endpoint) {
+	if h.Format != "" && (h.Bucket != want.Bucket || h.Key != want.Key || h.Endpoint != want.Endpoint) {
 		j.Close()
-		return nil, fmt.Errorf("state: %s is of another transfer, of s3://%s/%s at %q: remove it, or give this one another", path, h.Bucket, h.Key, h.Endpoint)
+		return nil, fmt.Errorf("state: %s is of another upload, of s3://%s/%s at %q: remove it, or give this one another", path, h.Bucket, h.Key, h.Endpoint)
 	}
 	return j, nil
 }
@@ -207,7 +206,7 @@ func (j *Journal) Close() {
 	}
 }
 
-// Remove forgets the transfer: it is done.
+// Remove forgets the upload: it is done.
 func (j *Journal) Remove() {
 	j.Close()
 	_ = os.Remove(j.path) // what is left of it is found out at the next use
