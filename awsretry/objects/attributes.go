@@ -54,6 +54,18 @@ func attributesOf(out *s3.HeadObjectOutput) Attributes {
 	}
 }
 
+// headOf returns what a response says besides the bytes.
+func headOf(out *s3.GetObjectOutput) *s3.HeadObjectOutput {
+	return &s3.HeadObjectOutput{
+		ETag: out.ETag, VersionId: out.VersionId, LastModified: out.LastModified, Metadata: out.Metadata,
+		ContentType: out.ContentType, ContentEncoding: out.ContentEncoding, ContentLanguage: out.ContentLanguage,
+		ContentDisposition: out.ContentDisposition, CacheControl: out.CacheControl, StorageClass: out.StorageClass,
+		ChecksumCRC32: out.ChecksumCRC32, ChecksumCRC32C: out.ChecksumCRC32C, ChecksumCRC64NVME: out.ChecksumCRC64NVME,
+		ChecksumSHA1: out.ChecksumSHA1, ChecksumSHA256: out.ChecksumSHA256, ChecksumType: out.ChecksumType,
+		ServerSideEncryption: out.ServerSideEncryption, SSECustomerAlgorithm: out.SSECustomerAlgorithm,
+	}
+}
+
 // maxTags is how many tags are taken of an object: S3 allows ten.
 const maxTags = 1000
 

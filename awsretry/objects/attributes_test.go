@@ -22,7 +22,7 @@ import (
 func attributes() objects.Attributes {
 	return objects.Attributes{
 		ContentType: "text/csv; charset=utf-8", ContentEncoding: "gzip", ContentLanguage: "de", ContentDisposition: `attachment; filename="a.csv"`,
-		CacheControl: "max-age=60", Metadata: map[string]string{"step": "raw"}, Tags: map[string]string{"team": "bikes & co", "a+b": ""},
+		CacheControl: "max-age=60", Metadata: map[string]string{"step": "raw"}, Tags: map[string]string{"team": "bikes + co = 100 / 2", "a+b": ""},
 	}
 }
 
@@ -69,7 +69,7 @@ func attributesOf(t *testing.T, store *objects.Store, what, key string, want obj
 	}
 	same(t, what+", by Get", got.Attributes, want)
 	g := store.Getter(bucket, key, objects.GetOptions{Tags: true})
-	if _, err := into(t.Context(), t.TempDir(), "k", g, transfer.Options{}); err != nil {
+	if _, err := into(t.Context(), t.TempDir(), g, transfer.Options{}); err != nil {
 		t.Fatal(err)
 	}
 	same(t, what+", by a Getter", g.Object().Attributes, want)
@@ -145,7 +145,7 @@ func TestTagsThatMayNotBeRead(t *testing.T) {
 	}{{"tagged", true, 1}, {"tagged", false, 0}, {"bare", true, 0}} {
 		server.Reset()
 		got, err := store.Get(t.Context(), bucket, c.key, io.Discard, objects.GetOptions{Tags: c.tags})
-		requests := len(asked(server, "GetObjectTagging", func(r s3test.Request) string { return "" }))
+		requests := len(asked(server, "GetObjectTagging", func(s3test.Request) string { return "" }))
 		if err != nil || got.Tags != nil || (got.TagsError != nil) != (c.requests > 0) || requests != c.requests {
 			t.Errorf("%+v: %v, tags %v (%v) by %d requests", c, err, got.Tags, got.TagsError, requests)
 		}

@@ -137,3 +137,21 @@ func TestGatewayCompositeChecksum(t *testing.T) {
 		t.Errorf("%d bytes, %v, verified by %q, want %d by the SHA-256 of parts", out.Len(), err, got.Verified, len(body))
 	}
 }
+
+func TestGatewayAttributes(t *testing.T) {
+	bothServers(t, s3test.Options{}, func(t *testing.T, server *s3test.Server) {
+		t.Helper()
+		store, want := open(t, server, objects.Options{PartSize: 5 * mib}), attributes()
+		store.SetCopyLimit(5 * mib)
+		for name, size := range map[string]int{"one request": 1000, "parts": 11 * mib} {
+			if _, err := store.Put(t.Context(), bucket, name, bytes.NewReader(content(1, size)), objects.PutOptions{Attributes: want}); err != nil {
+				t.Fatal(err)
+			}
+			attributesOf(t, store, name, name, want)
+			if _, err := store.Copy(t.Context(), objects.Address{Bucket: bucket, Key: name}, objects.Address{Bucket: bucket, Key: "copy"}); err != nil {
+				t.Fatal(err)
+			}
+			attributesOf(t, store, name+", copied", "copy", want)
+		}
+	})
+}

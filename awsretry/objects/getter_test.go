@@ -8,6 +8,7 @@ import (
 	"net/http"
 	"strconv"
 	"strings"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -17,15 +18,15 @@ import (
 	"github.com/seed-0f2c7998/perdure/s3test"
 )
 
-// into has the engine fetch the object of a Getter to the file of that name in dir.
-func into(ctx context.Context, dir, name string, g *objects.Getter, o transfer.Options) (transfer.Result, error) {
+// into has the engine fetch the object of a Getter to the file k in dir.
+func into(ctx context.Context, dir string, g *objects.Getter, o transfer.Options) (transfer.Result, error) {
 	d, err := transfer.OpenDir(dir)
 	if err != nil {
 		return transfer.Result{}, err
 	}
 	defer func() { _ = d.Close() }()
 	o.Source, o.Parallel = "s3://"+bucket+"/k", g.Parallel()
-	f, err := d.Create(name, o)
+	f, err := d.Create("k", o)
 	if err != nil {
 		return transfer.Result{}, err
 	}
@@ -49,7 +50,7 @@ func TestGetterThroughFaults(t *testing.T) {
 			t.Fatal(err)
 		}
 		g := store.Getter(bucket, "k", objects.GetOptions{})
-		r, err := into(t.Context(), dir, "k", g, transfer.Options{Piece: mib})
+		r, err := into(t.Context(), dir, g, transfer.Options{Piece: mib})
 		if err != nil || r.Bytes != int64(len(body)) || r.Verified == "size" {
 			t.Fatalf("parallel %d: %+v, %v; want all bytes, verified by a checksum", parallel, r, err)
 		}
@@ -172,7 +173,7 @@ func TestGetterLetsAnotherGo(t *testing.T) {
 	if err := server.Store(bucket, "k", body); err != nil {
 		t.Fatal(err)
 	}
-	if _, err := into(t.Context(), dir, "k", store.Getter(bucket, "k", objects.GetOptions{}), transfer.Options{Piece: 5 * mib}); err != nil {
+	if _, err := into(t.Context(), dir, store.Getter(bucket, "k", objects.GetOptions{}), transfer.Options{Piece: 5 * mib}); err != nil {
 		t.Fatal(err)
 	}
 	fetched(t, dir+"/k", body)
@@ -196,13 +197,13 @@ func TestGetterResumes(t *testing.T) {
 		s3test.Rule{Method: "GET", Nth: []int{1}, Fault: s3test.CutBody(7 * mib)},
 		s3test.Rule{Method: "GET", Fault: s3test.InternalError()},
 	))
-	if _, err := into(t.Context(), dir, "k", store.Getter(bucket, "k", objects.GetOptions{}), transfer.Options{Piece: mib}); !errors.Is(err, retry.ErrExhausted) {
+	if _, err := into(t.Context(), dir, store.Getter(bucket, "k", objects.GetOptions{}), transfer.Options{Piece: mib}); !errors.Is(err, retry.ErrExhausted) {
 		t.Fatalf("cut, then 500 for ever: %v, want %v", err, retry.ErrExhausted)
 	}
 	server.Reset()
 	server.Script(nil)
 	g := store.Getter(bucket, "k", objects.GetOptions{})
-	r, err := into(t.Context(), dir, "k", g, transfer.Options{Piece: mib})
+	r, err := into(t.Context(), dir, g, transfer.Options{Piece: mib})
 	if err != nil || r.Verified != "crc32" || r.Resumed < 6*mib || g.Object().ETag == "" || g.Object().Size != 20*mib {
 		t.Errorf("%+v of %+v, %v; want at least 6 MiB resumed, and the checksum of all", r, g.Object(), err)
 	}
@@ -211,5 +212,32 @@ func TestGetterResumes(t *testing.T) {
 		if !strings.HasPrefix(span, "bytes=") || strings.HasPrefix(span, "bytes=0-") {
 			t.Errorf("%q was requested, which was there", span)
 		}
+	}
+}
+
+// No more responses are open at a time than there may be, though the engine requests twice as many.
+func TestGetterKeepsToParallel(t *testing.T) {
+	body, dir := content(1, 26*mib), t.TempDir()
+	var open, most atomic.Int64
+	first := make(chan struct{}) // closed when the first response has ended: the others wait for it
+	store := handMade(t, func(w http.ResponseWriter, r *http.Request) {
+		n := open.Add(1)
+		defer open.Add(-1)
+		for m := most.Load(); n > m && !most.CompareAndSwap(m, n); m = most.Load() {
+		}
+		if r.Header.Get("Range") == "" {
+			defer close(first)
+		} else {
+			<-first
+		}
+		w.Header().Set("ETag", `"1"`)
+		http.ServeContent(w, r, "", time.Time{}, bytes.NewReader(body))
+	})
+	if _, err := into(t.Context(), dir, store.Getter(bucket, "k", objects.GetOptions{}), transfer.Options{Piece: mib}); err != nil {
+		t.Fatal(err)
+	}
+	fetched(t, dir+"/k", body)
+	if got := most.Load(); got > 4 {
+		t.Errorf("%d responses were open at a time, want 4", got)
 	}
 }

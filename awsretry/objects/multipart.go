@@ -49,9 +49,7 @@ func (u *upload) parts(ctx context.Context, first *source.Part) (object Object, 
 			if object, ok := m.stored(ctx); ok {
 				return object, nil
 			}
-			if len(m.state.Parts) > 0 {
-				m.resumed(0, "the store does not have the parts of the earlier run any more")
-			}
+			m.resumed(0, "the store does not have the parts of the earlier run any more")
 		}
 	}
 	if err == nil && m.id == "" {
@@ -136,9 +134,7 @@ func (m *multipart) resume(ctx context.Context) error {
 		m.bytes += p.Size
 	}
 	m.id, m.known = id, known
-	if len(m.state.Parts) > 0 {
-		m.resumed(m.bytes, "")
-	}
+	m.resumed(m.bytes, "")
 	return m.state.Resume()
 }
 

@@ -20,7 +20,7 @@ func TestStateThatIsNoFileOfOurs(t *testing.T) {
 	server := start(t, s3test.Options{})
 	store := open(t, server, objects.Options{PartSize: 5 * mib})
 	body := content(1, 11*mib)
-	for name, make := range map[string]func(path, victim string) error{
+	for name, put := range map[string]func(path, victim string) error{
 		"a FIFO":                func(path, _ string) error { return syscall.Mkfifo(path, 0o600) },
 		"a link":                func(path, victim string) error { return os.Symlink(victim, path) },
 		"a link to a new place": func(path, victim string) error { return os.Symlink(victim+".new", path) },
@@ -39,14 +39,14 @@ func TestStateThatIsNoFileOfOurs(t *testing.T) {
 		if err := os.WriteFile(victim, []byte("precious"), 0o600); err != nil {
 			t.Fatal(err)
 		}
-		if err := make(path, victim); os.IsPermission(err) {
+		if err := put(path, victim); os.IsPermission(err) {
 			continue // to give a file away takes root
 		} else if err != nil {
 			t.Fatal(err)
 		}
-		_, put := store.Put(t.Context(), bucket, "k", bytes.NewReader(body), objects.PutOptions{State: path})
+		_, sent := store.Put(t.Context(), bucket, "k", bytes.NewReader(body), objects.PutOptions{State: path})
 		_, read := objects.ReadState(path)
-		for what, err := range map[string]error{"Put": put, "ReadState": read, "Abandon": store.Abandon(t.Context(), path)} {
+		for what, err := range map[string]error{"Put": sent, "ReadState": read, "Abandon": store.Abandon(t.Context(), path)} {
 			if err == nil || !strings.Contains(err.Error(), path) || !strings.Contains(err.Error(), "regular file of this user") {
 				t.Errorf("%s with %s: %v, want an error that names the file and says what it must be", what, name, err)
 			}

@@ -263,7 +263,7 @@ func (u *upload) encrypted() bool { return u.o.Encryption != "" || u.store.custo
 
 // resumed tells how much is there of what an earlier Put has sent.
 func (u *upload) resumed(done int64, reason string) {
-	if u.o.Resumed != nil {
+	if u.o.Resumed != nil && (len(u.state.Parts) > 0 || u.state.Reason != "") {
 		u.o.Resumed(Resumption{Bytes: done, Size: u.src.Size, Reason: reason})
 	}
 }

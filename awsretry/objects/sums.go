@@ -7,6 +7,7 @@ import (
 	"strconv"
 	"strings"
 
+	"github.com/aws/aws-sdk-go-v2/aws"
 	"github.com/aws/aws-sdk-go-v2/service/s3"
 	"github.com/aws/aws-sdk-go-v2/service/s3/types"
 
@@ -151,4 +152,46 @@ func (r reference) read(s io.ReadSeeker) (by string, err error) {
 		return "", err
 	}
 	return r.compare(h.Sum(nil))
+}
+
+// expect finds out with which checksum the bytes are to be compared.
+func (r *Reader) expect(head *s3.HeadObjectOutput) {
+	encrypted := head.ServerSideEncryption != "" || head.SSECustomerAlgorithm != nil
+	if r.want = referenceOf(r.object.Checksum, r.object.ETag, encrypted); !r.want.sum.IsZero() {
+		return
+	}
+	sum, parts := composite(headersOf(head), r.object.ETag)
+	if sum.PartSize = r.partSize(parts); sum.PartSize > 0 {
+		r.want = reference{sum, encrypted && sum.Name == "md5"}
+	}
+}
+
+// partSize finds out how long the parts of the object are; 0: nobody knows, or they are not all of one size but for the
+// last, as the first and the last show, so that a checksum of their checksums is of no use.
+func (r *Reader) partSize(parts int) int64 {
+	size := r.object.Size
+	switch {
+	case parts < 1 || size <= 0:
+		return 0
+	case parts == 1:
+		return size
+	}
+	length := r.lengthOf(1)
+	if last := size - length*int64(parts-1); length <= 0 || length > size || last <= 0 || last > length || last != r.lengthOf(parts) {
+		return 0
+	}
+	return length
+}
+
+// lengthOf requests how long a part of the object is; 0: the store does not say. That
+// is no error: then the object has no checksum that is of use.
+func (r *Reader) lengthOf(part int) int64 {
+	o := r.object
+	out, err := r.store.client.HeadObject(r.ctx, &s3.HeadObjectInput{
+		Bucket: &o.Bucket, Key: &o.Key, VersionId: optional(r.version), IfMatch: optional(o.ETag), PartNumber: number(part - 1),
+	})
+	if err != nil {
+		return 0
+	}
+	return aws.ToInt64(out.ContentLength)
 }

@@ -109,14 +109,14 @@ func (j *Journal) read() error {
 		return nil // killed at the very beginning
 	}
 	var h Head
-	malformed := json.Unmarshal(first, &h)
+	valid := json.Unmarshal(first, &h) == nil
 	switch {
 	case len(text) > limit || !isOurs.MatchString(h.Format):
 		return fmt.Errorf("%s is not the state of an upload: it is left as it is", j.path)
 	case h.Format != Format:
 		j.Reason = "the state of the earlier run is of another version of perdure"
 		return nil
-	case malformed != nil || h.PartSize < source.MinPart || h.PartSize > source.MaxPart:
+	case !valid || h.PartSize < source.MinPart || h.PartSize > source.MaxPart:
 		j.Reason = "the state of the earlier run is damaged"
 		return nil
 	}
