@@ -9,9 +9,11 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"io/fs"
 	"os"
 	"slices"
 	"strings"
+	"syscall"
 	"time"
 )
 
@@ -178,7 +180,7 @@ func readContext(ctx context.Context, p params, blobs BlobReader) ([]byte, error
 		if err != nil {
 			return nil, err
 		}
-		f, err := os.Open(path)
+		f, err := openRegular(path, os.O_RDONLY)
 		if err != nil {
 			return nil, err
 		}
@@ -189,6 +191,22 @@ func readContext(ctx context.Context, p params, blobs BlobReader) ([]byte, error
 		return p.values["data"], nil
 	}
 	return nil, fmt.Errorf(`%s has neither "path" nor "data"`, p.name)
+}
+
+// openRegular opens a regular file, and waits for nothing: a FIFO or a device is refused.
+func openRegular(path string, flags int) (*os.File, error) {
+	f, err := os.OpenFile(path, flags|syscall.O_NONBLOCK, 0o600)
+	if err != nil {
+		return nil, err
+	}
+	info, err := f.Stat()
+	if err == nil && !info.Mode().IsRegular() {
+		err = &fs.PathError{Op: "open", Path: path, Err: errors.New("is not a regular file")}
+	}
+	if err != nil {
+		return nil, errors.Join(err, f.Close())
+	}
+	return f, nil
 }
 
 // params are what one variable holds.

@@ -80,7 +80,7 @@ func (f *file) open() error {
 	if f.f != nil {
 		return nil
 	}
-	opened, err := os.OpenFile(f.name, os.O_WRONLY|os.O_APPEND|os.O_CREATE, 0o600)
+	opened, err := openRegular(f.name, os.O_WRONLY|os.O_APPEND|os.O_CREATE)
 	if err != nil {
 		return err
 	}

@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"slices"
+	"syscall"
 
 	"github.com/spf13/cobra"
 	"github.com/spf13/pflag"
@@ -156,6 +157,8 @@ func (a *app) manifest(ctx context.Context, path string) (*tree.Manifest, error)
 	switch {
 	case path == "":
 		return nil, nil //nolint:nilnil // as said
+	case a.isOutput(path) && endpoint.WasClosed(a.stdout):
+		return nil, endpoint.Explain("write", "the manifest", syscall.EBADF)
 	case a.isOutput(path):
 		return tree.Stream(ctx, a.stdout), nil
 	case isFile(path, a.stderr):

@@ -115,26 +115,26 @@ func (d *Dir) leftovers(f func(*staging) bool) {
 	})
 }
 
-// target returns the permissions of the regular file of that name, which must be writable; 0: there is none yet.
-func (d *Dir) target(name string) (fs.FileMode, error) {
+// target returns the regular file of that name, which must be writable; nil: there is none yet.
+func (d *Dir) target(name string) (fs.FileInfo, error) {
 	info, err := d.root.Lstat(name)
 	switch {
 	case errors.Is(err, fs.ErrNotExist):
-		return 0, nil
+		return nil, nil //nolint:nilnil // as said
 	case err != nil:
-		return 0, err
+		return nil, err
 	case info.Mode()&fs.ModeSymlink != 0:
-		return 0, &fs.PathError{Op: "write", Path: filepath.Join(d.path, name), Err: ErrLink}
+		return nil, &fs.PathError{Op: "write", Path: filepath.Join(d.path, name), Err: ErrLink}
 	case info.IsDir():
-		return 0, &fs.PathError{Op: "write", Path: filepath.Join(d.path, name), Err: errors.New("is a directory")}
+		return nil, &fs.PathError{Op: "write", Path: filepath.Join(d.path, name), Err: errors.New("is a directory")}
 	case !info.Mode().IsRegular():
-		return 0, &fs.PathError{Op: "write", Path: filepath.Join(d.path, name), Err: errors.New("is not a regular file")}
+		return nil, &fs.PathError{Op: "write", Path: filepath.Join(d.path, name), Err: errors.New("is not a regular file")}
 	}
 	f, err := d.root.OpenFile(name, os.O_WRONLY|nonblock, 0) // may it be written?
 	if err != nil {
-		return 0, err
+		return nil, err
 	}
-	return info.Mode().Perm(), f.Close()
+	return info, f.Close()
 }
 
 // ErrLink is the error of a symbolic link in a place that is not written through.

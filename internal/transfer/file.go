@@ -19,7 +19,7 @@ type File struct {
 	dir  *Dir
 	name string
 	o    Options
-	mode fs.FileMode // of the file that is there; 0: there is none
+	old  fs.FileInfo // the file that is there; nil: there is none
 
 	staging         *staging
 	partName, sName string
@@ -41,11 +41,11 @@ func (d *Dir) Create(name string, o Options) (*File, error) {
 	o.Parallel = cmp.Or(o.Parallel, 4)
 	o.Piece = cmp.Or(o.Piece, 8<<20)
 	o.Perm = cmp.Or(o.Perm, 0o666)
-	mode, err := d.target(name)
+	old, err := d.target(name)
 	if err != nil {
 		return nil, err
 	}
-	f := &File{dir: d, name: name, o: o, mode: mode, version: Version{Size: -1}}
+	f := &File{dir: d, name: name, o: o, old: old, version: Version{Size: -1}}
 	f.partName, f.sName = partNames(name)
 	if f.staging, err = d.stage(f.partName); err != nil {
 		return nil, err
@@ -70,7 +70,7 @@ func (f *File) open() error {
 			_ = part.Close()
 		}
 		perm := f.o.Perm
-		if f.mode != 0 {
+		if f.old != nil {
 			perm = 0o600
 		}
 		_, _ = root.Remove(f.partName), root.Remove(f.sName)
@@ -197,8 +197,8 @@ func (f *File) Commit() (Result, error) {
 func (f *File) install(size int64) error {
 	part := f.out.part
 	err := part.Truncate(size)
-	if f.mode != 0 {
-		err = errors.Join(err, part.Chmod(f.mode))
+	if f.old != nil {
+		err = errors.Join(err, part.Chmod(f.old.Mode().Perm()))
 	}
 	if err := errors.Join(err, part.Sync()); err != nil {
 		return err
@@ -221,7 +221,7 @@ func (f *File) install(size int64) error {
 			return err
 		}
 	}
-	if now, err := root.Lstat(f.name); err == nil && !now.Mode().IsRegular() { // made since Create
+	if now, err := root.Lstat(f.name); err == nil && (!now.Mode().IsRegular() || f.old != nil && !os.SameFile(f.old, now)) { // made since Create
 		return &fs.PathError{Op: "write", Path: filepath.Join(f.dir.path, f.name), Err: errReplaced}
 	}
 	err = root.Rename(from, f.name)

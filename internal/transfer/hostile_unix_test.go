@@ -416,3 +416,53 @@ func check(t *testing.T, err error) {
 		t.Fatal(err)
 	}
 }
+
+// What another process puts in the place of the file, or of its directory, while it is written is an error, and stays.
+func TestReplacedMeanwhile(t *testing.T) {
+	for name, replace := range map[string]func(dir string) error{
+		"another file": func(dir string) error {
+			other := filepath.Join(dir, "other")
+			return errors.Join(os.WriteFile(other, []byte("precious"), 0o600), os.Rename(other, filepath.Join(dir, "sub", "x")))
+		},
+		"a link": func(dir string) error {
+			return errors.Join(os.Remove(filepath.Join(dir, "sub", "x")), os.Symlink("../precious", filepath.Join(dir, "sub", "x")))
+		},
+		"the directory, by a link": func(dir string) error {
+			return errors.Join(os.Rename(filepath.Join(dir, "sub"), filepath.Join(dir, "away")), os.Symlink(".", filepath.Join(dir, "sub")))
+		},
+		"the directory, by another": func(dir string) error {
+			return errors.Join(os.Rename(filepath.Join(dir, "sub"), filepath.Join(dir, "away")), os.Mkdir(filepath.Join(dir, "sub"), 0o700))
+		},
+	} {
+		t.Run(name, func(t *testing.T) {
+			dir := t.TempDir()
+			for _, err := range []error{os.Mkdir(filepath.Join(dir, "sub"), 0o700), os.WriteFile(filepath.Join(dir, "sub", "x"), []byte("old"), 0o600), os.WriteFile(filepath.Join(dir, "precious"), []byte("precious"), 0o600)} {
+				if err != nil {
+					t.Fatal(err)
+				}
+			}
+			tree, err := transfer.OpenTree(dir, false)
+			if err != nil {
+				t.Fatal(err)
+			}
+			defer func() { _ = tree.Close(true) }()
+			f, err := tree.Create("sub/x", transfer.Options{})
+			if err != nil {
+				t.Fatal(err)
+			}
+			defer f.Close()
+			_, err = f.Write([]byte("new"))
+			if err := errors.Join(err, replace(dir)); err != nil {
+				t.Fatal(err)
+			}
+			if _, err := f.Commit(); err == nil || !strings.Contains(err.Error(), filepath.Join(dir, "sub")) {
+				t.Errorf("error %v, want one with the name", err)
+			}
+			for _, path := range []string{"sub/x", "away/x", "precious", "x"} {
+				if got, err := os.ReadFile(filepath.Join(dir, path)); err == nil && string(got) == "new" {
+					t.Errorf("%s was written", path)
+				}
+			}
+		})
+	}
+}

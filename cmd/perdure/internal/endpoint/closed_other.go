@@ -4,8 +4,8 @@ package endpoint
 
 import "os"
 
-// wasClosed reports whether a standard descriptor was closed when this process began.
-func wasClosed(f *os.File) bool {
+// WasClosed reports whether a standard descriptor was closed when this process began.
+func WasClosed(f *os.File) bool {
 	_, err := f.Stat()
 	return err != nil
 }

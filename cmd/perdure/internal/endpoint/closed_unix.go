@@ -8,10 +8,10 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// wasClosed reports whether a standard descriptor was closed when this process began. The Go runtime has opened the null
+// WasClosed reports whether a standard descriptor was closed when this process began. The Go runtime has opened the null
 // device in its place then, for reading and writing: a shell's </dev/null is open for reading alone, its >/dev/null for
 // writing.
-func wasClosed(f *os.File) bool {
+func WasClosed(f *os.File) bool {
 	info, err := f.Stat()
 	null, missing := os.Stat(os.DevNull)
 	if err != nil || missing != nil {

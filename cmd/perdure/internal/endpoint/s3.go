@@ -8,10 +8,12 @@ import (
 	"fmt"
 	"io"
 	"iter"
+	"net/http"
 	"net/url"
 	"os"
 	"path"
 	"path/filepath"
+	"slices"
 	"strings"
 	"time"
 	"unicode/utf8"
@@ -258,8 +260,8 @@ func (o *Object) CopyFrom(ctx context.Context, from Endpoint) (Stored, error) {
 		return Stored{}, errors.ErrUnsupported
 	}
 	got, err := o.store.Copy(ctx, objects.Address{Bucket: source.bucket, Key: source.key, VersionID: source.version}, objects.Address{Bucket: o.bucket, Key: o.key})
-	if status, ok := errors.AsType[*smithyhttp.ResponseError](err); ok && status.HTTPStatusCode() == 501 {
-		return Stored{}, errors.ErrUnsupported
+	if status, ok := errors.AsType[*smithyhttp.ResponseError](err); ok && slices.Contains([]int{http.StatusNotImplemented, http.StatusMethodNotAllowed, http.StatusMovedPermanently, http.StatusBadRequest}, status.HTTPStatusCode()) {
+		return Stored{}, errors.ErrUnsupported // it does not copy, or not from there; if all is in vain, reading will tell
 	}
 	return Stored{got.Size, got.Checksum, got.Verified}, err
 }

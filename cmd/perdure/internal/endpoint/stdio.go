@@ -34,7 +34,7 @@ func (s *stream) Connect(_ context.Context, session *Session, as Role) error {
 	if as == Destination {
 		f, do = session.Stdout, "write"
 	}
-	if f == nil || wasClosed(f) {
+	if f == nil || WasClosed(f) {
 		return Explain(do, s.Where(), syscall.EBADF)
 	}
 	return nil

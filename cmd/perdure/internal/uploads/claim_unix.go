@@ -15,6 +15,12 @@ func own(info fs.FileInfo) bool {
 	return ok && int(stat.Uid) == os.Geteuid()
 }
 
+// single reports whether a file has one name: by another it could be one of the user's own.
+func single(info fs.FileInfo) bool {
+	stat, ok := info.Sys().(*syscall.Stat_t)
+	return ok && stat.Nlink == 1
+}
+
 // lock reports whether the file is now locked, for as long as it is open.
 func lock(f *os.File) bool {
 	raw, err := f.SyscallConn()

@@ -11,6 +11,9 @@ import (
 // not usual.
 func own(fs.FileInfo) bool { return true }
 
+// single is as own.
+func single(fs.FileInfo) bool { return true }
+
 // lock reports whether the file is now locked, for as long as it is open. What
 // is locked is a byte far beyond the end: a lock keeps this process, too, from
 // reading through another handle.

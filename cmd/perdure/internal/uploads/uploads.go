@@ -77,6 +77,10 @@ func Open(dir string, to Address, source Source, there bool) (*Upload, error) {
 		return nil, err
 	}
 	u := &Upload{file: f, source: source}
+	if !ours(u.State()) {
+		u.Close()
+		return nil, ErrTaken
+	}
 	if u.remembered() {
 		u.was = u.recall()
 	}
@@ -117,7 +121,7 @@ func open(root *os.Root, name string, there bool) (f *os.File, before fs.FileInf
 		flags |= os.O_CREATE | os.O_EXCL
 	case err != nil:
 		return nil, nil, err
-	case !before.Mode().IsRegular() || !own(before):
+	case !before.Mode().IsRegular() || !own(before) || !single(before):
 		return nil, nil, ErrTaken
 	}
 	f, err = root.OpenFile(name, flags, 0o600)
@@ -126,8 +130,14 @@ func open(root *os.Root, name string, there bool) (f *os.File, before fs.FileInf
 
 // remembered reports whether there is an upload.
 func (u *Upload) remembered() bool {
-	_, err := os.Stat(u.State())
+	_, err := os.Lstat(u.State())
 	return err == nil
+}
+
+// ours reports whether a file is a regular one of this user's with one name, or not there.
+func ours(path string) bool {
+	info, err := os.Lstat(path)
+	return errors.Is(err, fs.ErrNotExist) || err == nil && info.Mode().IsRegular() && own(info) && single(info)
 }
 
 // recall reads what the source was; that of none if it can't be read.
@@ -211,7 +221,7 @@ func Each(dir string, f func(*Upload)) {
 			continue
 		}
 		u := &Upload{file: claimed}
-		if u.remembered() {
+		if u.remembered() && ours(u.State()) {
 			u.was = u.recall()
 			f(u)
 		}
