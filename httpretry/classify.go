@@ -1,6 +1,7 @@
 package httpretry
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -47,11 +48,14 @@ func newStatusError(res *http.Response, req *http.Request) *StatusError {
 // A LimitError reports a response of which a part is larger than is accepted from any server.
 type LimitError struct {
 	What  string // such as "response header"
-	Limit int64  // bytes
+	Limit int64
+	Unit  string // of Limit; "" means bytes
 }
 
 // Error is like "response header exceeds 1048576 bytes".
-func (e *LimitError) Error() string { return fmt.Sprintf("%s exceeds %d bytes", e.What, e.Limit) }
+func (e *LimitError) Error() string {
+	return fmt.Sprintf("%s exceeds %d %s", e.What, e.Limit, cmp.Or(e.Unit, "bytes"))
+}
 
 // How much of an unwanted answer is read to keep its connection, and for how long: beyond that, another connection is
 // the better bargain.

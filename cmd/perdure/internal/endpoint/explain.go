@@ -76,6 +76,9 @@ func MayRestart(err error) bool {
 
 // reason is Brief with what a retry has to say.
 func reason(err error) string {
+	if elsewhere, ok := errors.AsType[*objects.RegionError](err); ok {
+		return fmt.Sprintf("bucket %s is in region %s: %s", elsewhere.Bucket, elsewhere.Region, reason(elsewhere.Err))
+	}
 	e, ok := errors.AsType[*retry.Error](err)
 	if !ok {
 		return Brief(err)
@@ -104,9 +107,6 @@ func reason(err error) string {
 // Brief is the text of an error without the words that the clients put around it: what the service said, or what happened
 // to the connection.
 func Brief(err error) string {
-	if elsewhere, ok := errors.AsType[*objects.RegionError](err); ok {
-		return fmt.Sprintf("bucket %s is in region %s: %s", elsewhere.Bucket, elsewhere.Region, Brief(elsewhere.Err))
-	}
 	if text := awsretry.Brief(err); text != "" {
 		return text
 	}

@@ -12,7 +12,7 @@ import (
 )
 
 // window is how many items a listing is remembered by that turns out to be out of order, to know those that come twice.
-const window = 10_000
+const window = 4_000
 
 // A listing is what a place has, each Rel once, and in order as far as the place lists it so. Of that which comes after an
 // item out of order, all is held.

@@ -63,7 +63,7 @@ type item struct {
 
 // ahead is how many items are listed before they are copied: so that there is always enough to do, and it is known how much
 // there is unless there is very much.
-const ahead = 16 << 10
+const ahead = 4 << 10
 
 // A run is a Job under way.
 type run struct {
