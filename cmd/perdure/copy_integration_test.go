@@ -109,31 +109,6 @@ func TestCopyMemory(t *testing.T) {
 	}
 }
 
-// peak waits for the process to end, and returns the most memory that it had.
-// What wait4 tells would not be less than this process, from which it was
-// forked; so the kernel is asked every few milliseconds.
-func peak(t *testing.T, c *exec.Cmd) (bytes int64) {
-	t.Helper()
-	ended := make(chan error, 1)
-	go func() { ended <- c.Wait() }()
-	tick := time.NewTicker(5 * time.Millisecond)
-	defer tick.Stop()
-	status := fmt.Sprintf("/proc/%d/status", c.Process.Pid)
-	for {
-		select {
-		case <-ended:
-			return bytes
-		case <-tick.C:
-			text, _ := os.ReadFile(status)
-			_, after, _ := strings.Cut(string(text), "VmHWM:")
-			var kib int64
-			if n, _ := fmt.Sscan(after, &kib); n == 1 {
-				bytes = max(bytes, kib<<10)
-			}
-		}
-	}
-}
-
 func fileSum(t *testing.T, path string) string {
 	t.Helper()
 	f, err := os.Open(path)

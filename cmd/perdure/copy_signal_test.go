@@ -4,11 +4,13 @@ package main
 
 import (
 	"bytes"
+	"fmt"
 	"io"
 	"net/http"
 	"os"
 	"os/exec"
 	"path/filepath"
+	"strings"
 	"syscall"
 	"testing"
 	"time"
@@ -54,6 +56,31 @@ func eventually(t *testing.T, what string, holds func() bool) {
 		<-tick.C
 	}
 	t.Fatalf("it never came to this: %s", what)
+}
+
+// peak waits for the process to end, and returns the most memory that it had.
+// What wait4 tells would not be less than this process, from which it was
+// forked; so the kernel is asked every few milliseconds.
+func peak(t *testing.T, c *exec.Cmd) (bytes int64) {
+	t.Helper()
+	ended := make(chan error, 1)
+	go func() { ended <- c.Wait() }()
+	tick := time.NewTicker(5 * time.Millisecond)
+	defer tick.Stop()
+	status := fmt.Sprintf("/proc/%d/status", c.Process.Pid)
+	for {
+		select {
+		case <-ended:
+			return bytes
+		case <-tick.C:
+			text, _ := os.ReadFile(status)
+			_, after, _ := strings.Cut(string(text), "VmHWM:")
+			var kib int64
+			if n, _ := fmt.Sscan(after, &kib); n == 1 {
+				bytes = max(bytes, kib<<10)
+			}
+		}
+	}
 }
 
 // interrupted waits for the process and checks its code.

@@ -7,11 +7,9 @@ import (
 	"net/http"
 	"net/http/httptest"
 	"os"
-	"os/exec"
 	"path/filepath"
 	"strings"
 	"testing"
-	"time"
 )
 
 // manyKeys is how many keys the listing has; make long has a million.
@@ -60,29 +58,6 @@ func startManyKeys(t *testing.T, n int) *httptest.Server {
 	return s
 }
 
-// peak runs a command to its end, and returns the most memory that it had, in bytes.
-func peak(t *testing.T, c *exec.Cmd) (most int64) {
-	t.Helper()
-	start(t, c)
-	ended := make(chan error, 1)
-	go func() { ended <- c.Wait() }()
-	tick := time.NewTicker(5 * time.Millisecond)
-	defer tick.Stop()
-	for {
-		select {
-		case <-ended:
-			return most
-		case <-tick.C:
-			text, _ := os.ReadFile(fmt.Sprintf("/proc/%d/status", c.Process.Pid))
-			if _, after, ok := strings.Cut(string(text), "VmHWM:"); ok {
-				kib := int64(0)
-				_, _ = fmt.Sscan(after, &kib)
-				most = max(most, kib<<10)
-			}
-		}
-	}
-}
-
 // Not even a million keys are held: neither those that come down, nor those that may be there already.
 func TestMemoryOfManyKeys(t *testing.T) {
 	n := manyKeys(t)
@@ -108,7 +83,7 @@ func TestMemoryOfManyKeys(t *testing.T) {
 		}
 		c := command(t, environ, append([]string{"copy", "-r", "--json"}, row.args...)...)
 		c.Stderr = log
-		most := peak(t, c)
+		most := peak(t, start(t, c))
 		text, err := os.ReadFile(log.Name())
 		if code := c.ProcessState.ExitCode(); err != nil || code != row.code || !bytes.Contains(text, []byte(strings.TrimPrefix(row.says, "INFO: "))) {
 			t.Errorf("%v: exit code %d, want %d and %q at the end of\n%s", row.args, code, row.code, row.says, text[max(len(text)-2000, 0):])

@@ -213,16 +213,8 @@ func (f *File) install(size int64) error {
 		}
 	}
 	root, from := f.dir.root, filepath.Join(f.staging.name, f.partName)
-	if err := is(root, from, verified); err != nil {
+	if err := f.unchanged(from, verified); err != nil {
 		return err
-	}
-	if t := f.dir.tree; t != nil {
-		if err := t.holds(f.dir); err != nil {
-			return err
-		}
-	}
-	if now, err := root.Lstat(f.name); err == nil && (!now.Mode().IsRegular() || f.old != nil && !os.SameFile(f.old, now)) { // made since Create
-		return &fs.PathError{Op: "write", Path: filepath.Join(f.dir.path, f.name), Err: errReplaced}
 	}
 	err = root.Rename(from, f.name)
 	if mounted(err) {
@@ -237,6 +229,24 @@ func (f *File) install(size int64) error {
 	if d, err := root.Open("."); err == nil { // for the name; not all systems can
 		_ = d.Sync()
 		_ = d.Close()
+	}
+	return nil
+}
+
+// unchanged reports, as nil, that the part of that name is the one that was verified, and that what is in the place of the
+// file is what Create has found.
+func (f *File) unchanged(from string, verified fs.FileInfo) error {
+	if err := is(f.dir.root, from, verified); err != nil {
+		return err
+	}
+	if t := f.dir.tree; t != nil {
+		if err := t.holds(f.dir); err != nil {
+			return err
+		}
+	}
+	now, err := f.dir.root.Lstat(f.name)
+	if err == nil && (!now.Mode().IsRegular() || f.old != nil && !os.SameFile(f.old, now)) {
+		return &fs.PathError{Op: "write", Path: filepath.Join(f.dir.path, f.name), Err: errReplaced}
 	}
 	return nil
 }

@@ -1,9 +1,11 @@
 package endpoint
 
+import "slices"
+
 // AddScheme adds a row to the table until the function is called.
 func AddScheme(name, source, target, tree string, parse func(field, text string) (Endpoint, error)) (remove func()) {
 	before := schemes
-	schemes = append(schemes[:len(schemes):len(schemes)], scheme{[]string{name}, parse, source, target, tree})
+	schemes = append(slices.Clip(schemes), scheme{[]string{name}, parse, source, target, tree})
 	return func() { schemes = before }
 }
 

@@ -8,9 +8,9 @@ import (
 )
 
 // own, lock and guarded: where nothing keeps two processes apart, nothing is kept.
-func own(fs.FileInfo) bool { return false }
+func own(fs.FileInfo) bool    { return false }
 func single(fs.FileInfo) bool { return false }
-func lock(*os.File) bool   { return false }
+func lock(*os.File) bool      { return false }
 
 func guarded(fs.FileInfo) bool { return false }
 
