@@ -60,34 +60,42 @@ func (d *Dir) Create(name string, o Options) (*File, error) {
 	return f, nil
 }
 
-// open opens the part and its state, and finds out what of an earlier process is of use.
-func (f *File) open() error {
+// open opens the part, and its state if an earlier process has left one, and finds out what of that is of use.
+func (f *File) open() (err error) {
 	root := f.staging.root
 	f.out.init(f.o, f.dir.buffers)
-	part, err := openPrivate(root, f.partName)
-	if err != nil || f.o.NoResume || f.o.Source == "" {
-		if part != nil {
-			_ = part.Close()
+	f.out.part, err = openPrivate(root, f.partName)
+	if err == nil && f.resumable() {
+		if f.state.file, err = openPrivate(root, f.sName); err != nil { // begin makes another
+			return errors.Join(ignoreMissing(root.Remove(f.sName)), f.reset())
 		}
-		perm := f.o.Perm
-		if f.old != nil {
-			perm = 0o600
-		}
-		_, _ = root.Remove(f.partName), root.Remove(f.sName)
-		if part, err = root.OpenFile(f.partName, os.O_RDWR|os.O_CREATE|os.O_EXCL, perm); err != nil {
-			return err
-		}
+		return f.recall()
 	}
-	f.out.part = part
-	if f.o.NoResume || f.o.Source == "" || !canResume {
+	if err == nil {
+		_ = f.out.part.Close()
+	}
+	if !errors.Is(err, fs.ErrNotExist) {
+		_, _ = root.Remove(f.partName), root.Remove(f.sName)
+	}
+	perm := f.o.Perm
+	if f.old != nil {
+		perm = 0o600
+	}
+	f.out.part, err = root.OpenFile(f.partName, os.O_RDWR|os.O_CREATE|os.O_EXCL, perm)
+	return err
+}
+
+// resumable reports whether a part is left to a later process, and taken from an earlier one.
+func (f *File) resumable() bool { return f.o.Source != "" && !f.o.NoResume && canResume }
+
+// minState is the size of a resource, in bytes, from which on a state is written: fetching less again costs less.
+const minState = 64 << 10
+
+func ignoreMissing(err error) error {
+	if errors.Is(err, fs.ErrNotExist) {
 		return nil
 	}
-	if f.state.file, err = openPrivate(root, f.sName); err != nil {
-		_ = root.Remove(f.sName)
-		f.state.file, err = root.OpenFile(f.sName, os.O_RDWR|os.O_CREATE|os.O_EXCL, 0o600)
-		return err
-	}
-	return f.recall()
+	return err
 }
 
 // recall takes what an earlier process has left, if it can be believed.
@@ -144,13 +152,18 @@ func (f *File) begin(v Version) error {
 	}
 	f.version = v
 	f.out.begin(v, "")
-	if f.state.file == nil || !v.Resumable() {
-		f.out.record = nil
+	f.out.record = nil
+	if !f.resumable() || !v.Resumable() || v.Size < minState {
 		return nil
 	}
 	number, err := inode(f.out.part)
 	if err != nil {
 		return err
+	}
+	if f.state.file == nil {
+		if f.state.file, err = f.staging.root.OpenFile(f.sName, os.O_RDWR|os.O_CREATE|os.O_EXCL, 0o600); err != nil {
+			return err
+		}
 	}
 	f.out.record = f.state.append
 	return f.state.begin(head{stateFormat, f.o.Source, number, f.out.algorithm, v})
@@ -266,7 +279,7 @@ func is(root *os.Root, name string, info fs.FileInfo) error {
 // Kept returns where how many bytes will be found by a later process once the file is closed; 0 means none. Call it before
 // Close.
 func (f *File) Kept() (path string, bytes int64) {
-	if f.staging == nil || f.committed || f.state.file == nil || !f.version.Resumable() || f.out.bytes == 0 {
+	if f.staging == nil || f.committed || f.out.record == nil || !f.version.Resumable() || f.out.bytes == 0 {
 		return "", 0
 	}
 	path = filepath.Join(f.dir.path, f.staging.name, f.partName)
@@ -298,8 +311,11 @@ func (f *File) drop(remove bool) {
 	if f.state.file != nil {
 		_ = f.state.file.Close()
 	}
-	if remove {
-		_, _ = root.Remove(f.partName), root.Remove(f.sName)
+	if remove && !f.committed {
+		_ = root.Remove(f.partName)
+	}
+	if remove && f.state.file != nil {
+		_ = root.Remove(f.sName)
 	}
 }
 

@@ -38,10 +38,6 @@ func interrupted(t *testing.T, b []byte) (dir, staging string) {
 	return d.Path(), filepath.Join(d.Path(), entries[0].Name())
 }
 
-func getter(b []byte) *memory {
-	return &memory{content: b, version: transfer.Version{ETag: `"a"`, Size: int64(len(b))}, ranges: true}
-}
-
 // finish fetches x in the directory, and returns how many bytes were resumed.
 func finish(t *testing.T, dir string, b []byte) int64 {
 	t.Helper()

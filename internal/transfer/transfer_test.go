@@ -48,6 +48,11 @@ func (m *memory) Get(_ context.Context, r transfer.Range, of *transfer.Version) 
 	return &transfer.Response{Version: m.version, From: from, Ranges: m.ranges, Body: io.NopCloser(body)}, nil
 }
 
+// getter returns one of b that serves ranges and does not fail.
+func getter(b []byte) *memory {
+	return &memory{content: b, version: transfer.Version{ETag: `"a"`, Size: int64(len(b))}, ranges: true}
+}
+
 type broken struct{}
 
 func (broken) Read([]byte) (int, error) { return 0, errBroken }

@@ -104,6 +104,9 @@ func (t *Tree) Folds() (bool, error) {
 
 // holds reports, as nil, that a directory is still the one of its path: that no part of that has become a link.
 func (t *Tree) holds(d *Dir) error {
+	if d.rel == "." {
+		return nil
+	}
 	now, err := t.walk(d.rel, false)
 	if err != nil {
 		return err
