@@ -37,7 +37,8 @@ func TestManyInOneDirectory(t *testing.T) {
 // put puts a file that holds its name.
 func put(t *testing.T, dir, name string, inTree bool) error {
 	t.Helper()
-	create, done := func(transfer.Options) (*transfer.File, error) { return nil, nil }, func() error { return nil }
+	var create func(o transfer.Options) (*transfer.File, error)
+	var done func() error
 	if inTree {
 		tree, err := transfer.OpenTree(dir, false)
 		if err != nil {
