@@ -67,7 +67,7 @@ func (d *Dir) stage(part string) (s *staging, err error) {
 
 func (d *Dir) make() (*staging, error) {
 	s, err := newStaging(d.root, d.tree != nil)
-	if errors.Is(err, fs.ErrPermission) {
+	if errors.Is(err, fs.ErrPermission) || readOnly(err) {
 		err = errors.Join(ErrInPlace, err)
 	}
 	return s, err
@@ -79,7 +79,7 @@ func (d *Dir) resume(part string) (taken *staging) {
 		switch _, missing := s.root.Lstat(part); {
 		case missing == nil:
 			taken = s
-		case alone(s.root):
+		case spent(s.root):
 			s.remove(d.root)
 		default:
 			s.close()

@@ -231,6 +231,7 @@ func (f *File) install(size int64) error {
 	}
 	err = root.Rename(from, f.name)
 	if mounted(err) {
+		f.version = Version{Size: -1} // nothing is kept: the next time it would be the same
 		err = errors.Join(ErrInPlace, err)
 	}
 	if err != nil {

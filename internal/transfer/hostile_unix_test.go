@@ -462,3 +462,27 @@ func TestReplacedMeanwhile(t *testing.T) {
 		})
 	}
 }
+
+// What a process leaves that was killed when the file had its name already is cleared by the next.
+func TestKilledAfterTheRename(t *testing.T) {
+	b := content(7, size)
+	dir, staging := interrupted(t, b)
+	parts, _ := filepath.Glob(filepath.Join(staging, "*.part"))
+	if err := os.Rename(strings.Join(parts, ""), filepath.Join(dir, "x")); err != nil {
+		t.Fatal(err)
+	}
+	d, err := transfer.OpenDir(dir)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer func() { _ = d.Close() }()
+	f := create(t, d, transfer.Options{Source: "s"})
+	if err := f.Fetch(t.Context(), getter(b)); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := f.Commit(); err != nil {
+		t.Fatal(err)
+	}
+	f.Close()
+	only(t, d, b)
+}

@@ -10,11 +10,13 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 )
 
 // What staging directories are called, and hold besides the parts and their states.
 const (
+	partSuffix    = ".part"
 	stagingPrefix = ".perdure-" // and 26 random letters and digits
 	ownerName     = "owner"
 	ownerFormat   = "perdure-staging-1"
@@ -144,6 +146,12 @@ func alone(root *os.Root) bool {
 	return err == nil && (len(names) == 0 || len(names) == 1 && names[0] == ownerName)
 }
 
+// spent reports whether there is no part in a directory, as where a process was killed when the file had its name.
+func spent(root *os.Root) bool {
+	names, err := list(root)
+	return err == nil && !slices.ContainsFunc(names, func(name string) bool { return strings.HasSuffix(name, partSuffix) })
+}
+
 // leftover returns a function for openStaging that claims what an earlier process has left.
 func leftover(tree bool) func(*os.Root) (*os.File, error) {
 	return func(root *os.Root) (*os.File, error) {
@@ -243,7 +251,7 @@ func candidates(dir *os.Root, f func(name string) bool) {
 func partNames(name string) (part, state string) {
 	sum := sha256.Sum256([]byte(name))
 	base := hex.EncodeToString(sum[:16])
-	return base + ".part", base + ".state"
+	return base + partSuffix, base + ".state"
 }
 
 // IsStaging reports whether the entry of that name in dir is a staging directory of this user's: such a directory is no

@@ -21,4 +21,5 @@ const canResume = false
 
 const renamesOpen = false
 
-func mounted(error) bool { return false }
+func readOnly(error) bool { return false }
+func mounted(error) bool  { return false }

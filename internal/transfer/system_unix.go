@@ -48,5 +48,8 @@ const canResume = true
 // renamesOpen says whether a file that is open can be renamed.
 const renamesOpen = true
 
+// readOnly reports whether err is that of a file system which nothing can be written to.
+func readOnly(err error) bool { return errors.Is(err, syscall.EROFS) }
+
 // mounted reports whether err is that of renaming onto a file that is a mount point by itself.
 func mounted(err error) bool { return errors.Is(err, syscall.EBUSY) || errors.Is(err, syscall.EXDEV) }

@@ -40,4 +40,5 @@ const canResume = true
 // renamesOpen says whether a file that is open can be renamed.
 const renamesOpen = false
 
-func mounted(error) bool { return false }
+func readOnly(error) bool { return false }
+func mounted(error) bool  { return false }
