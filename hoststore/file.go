@@ -70,6 +70,7 @@ func openTable(dir string) (*table, error) {
 		return nil, err
 	}
 	defer func() { _ = root.Close() }()
+	sweep(root)
 	aside := ""
 	for range tries {
 		t, err := withFile(root, os.O_RDWR, mapMemory)
@@ -127,7 +128,6 @@ func withFile(root *os.Root, flag int, bytesOf func(*os.File, int) ([]byte, erro
 // full under another name first, with real blocks, so that nobody sees half of
 // it and no later write can meet a full disk.
 func create(root *os.Root) (err error) {
-	sweep(root)
 	name := unfinished + rand.Text()
 	f, err := root.OpenFile(name, os.O_WRONLY|os.O_CREATE|os.O_EXCL|noFollow, 0o600)
 	if err != nil {
