@@ -27,7 +27,7 @@ OUTSIDE_MODULES = $(patsubst %/go.mod,$(CURDIR)/%,$(wildcard bench/go.mod tools/
 CI_STEPS := test lint-or-skip isolated release-check wheel-or-skip cross race integration cover
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test race install lint lint-or-skip fmt dist wheel wheel-or-skip integration servers screenshot bench fuzz cross cover isolated release-check ci clean
+.PHONY: help demo test race install lint lint-or-skip fmt dist wheel wheel-or-skip integration kill long servers screenshot bench fuzz cross cover isolated release-check ci clean
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## /{printf "  make %-14s %s\n", $$1, $$2}' $(firstword $(MAKEFILE_LIST))
@@ -82,6 +82,13 @@ integration: servers ## run the tests with the build tag integration, against th
 	if [ -z "$$dirs" ]; then echo "no test has the build tag integration"; exit 1; fi; \
 	echo "$(GO) test -tags integration -count=1 -timeout 30m" $$dirs; \
 	$(GO) test -tags integration -count=1 -timeout 30m $$dirs
+
+kill: ## kill each kind of copy 250 times, at random moments, and look at what is left
+	PERDURE_TEST_KILLS=250 $(GO) test -tags integration -count=1 -timeout 120m -v -run '^TestKills$$' ./cmd/perdure
+
+long: ## copy 200 random trees, a Go module cache and /usr/share/doc there and back under kills, and list a million keys
+	PERDURE_TEST_ROUNDS=200 PERDURE_TEST_LONG=1 $(GO) test -tags integration -count=1 -timeout 120m -v \
+		-run '^Test(TreesOutliveKills|RealTrees|MillionKeys|MemoryOfManyKeys)$$' ./cmd/perdure
 
 # What the integration tests start. A server that cannot be had is no fault of the tree: its tests are left out, and say so.
 servers:
