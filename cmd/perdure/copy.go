@@ -34,22 +34,26 @@ was. Only what is written to standard output, a pipe or a device can't be taken 
 standard input is taken for complete: in a shell, set pipefail.
 
 What is large is fetched in parallel ranges and sent in parts, and its copy outlasts the process. When it
-fails, is interrupted or killed, the same command goes on from there, or begins anew if SRC has changed.
-What has come of a URL or an object stays beside DST in .NAME.part, with .NAME.part.json, if there is an
+fails, is interrupted or killed, the same command goes on from there, or from the beginning if SRC has
+changed. What has come of a URL or an object stays beside DST in a directory .perdure-*, if there is an
 ETag or a Last-Modified that will do. What has gone of a file stays in the store, and what is known of it
 in the state directory (PERDURE_STATE, or else ~/.local/state/perdure); perdure s3 clean drops both.
 --no-resume leaves nothing. --checksum compares SRC, whatever it is, before DST is there.
+
+An object gets the type, coding and other attributes of SRC; from object to object the store copies.
 
 With -r, SRC is a directory and DST is s3://BUCKET/PREFIX, or the other way round: what is below the one
 comes to be below the other. Files that are there are not copied again: those with the same size and the
 same checksum. Nothing is deleted. A file that fails does not keep the others from being copied, unless
 it would be the same for all: no such bucket, wrong credentials, an open circuit breaker, a full disk.
-Links to files are followed, those to directories are not and count as failures. Keys that would lead out
-of the directory, or can't be files here, are refused one by one. --manifest lists what became of each.
+Symbolic links below SRC are failures unless --links says otherwise; below DST nothing is written through
+one. Keys that would lead out of the directory, or can't be files here, are refused one by one. A source
+in which there is nothing is an error, unless --allow-empty is given. --manifest lists what became of each.
 The circuit breaker opens after as many more failures in a row as there are files at a time, unless
 --failure-threshold is given; --wait lets the copy go on when that closes again.
 
-Credentials, region and profile are those of the AWS environment, as for the AWS CLI. The policy begins
+Credentials, region and profile are those of the AWS environment, as for the AWS CLI; a bucket that is
+elsewhere is followed to its region. --no-sign-request uses no credentials. The policy begins
 as the preset s3_upload, s3_download or, for a URL, api_call. Endpoint and bucket, or scheme, host and
 port of a URL, have a circuit breaker, which all copies of this user share: see perdure status.
 

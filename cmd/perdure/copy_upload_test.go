@@ -367,3 +367,32 @@ func TestInterruptedUpload(t *testing.T) {
 		t.Errorf("uploads %v and %d files of state are left", p.store.Uploads(), p.remembered())
 	}
 }
+
+// What is known of an upload goes when the object turns out to be there, as where the process was killed in between, and so
+// do its parts.
+func TestUploadThatIsThereAlready(t *testing.T) {
+	p := newPairing(t, mib20())
+	up := filepath.Join(filepath.Dir(p.from), "up")
+	if err := os.Mkdir(up, 0o700); err != nil {
+		t.Fatal(err)
+	}
+	write(t, filepath.Join(up, "large.bin"), mib20())
+	p.store.Script(func(r s3test.Request) s3test.Fault {
+		if r.Query.Get("partNumber") == "3" {
+			return s3test.SlowDown()
+		}
+		return s3test.Fault{}
+	})
+	p.run(t, 69, "copy", "-r", up, "s3://bikes/", "--failure-threshold", "100")
+	p.store.Script(nil)
+	if p.remembered() == 0 || len(p.store.Uploads()) == 0 {
+		t.Fatal("nothing is left to be cleared")
+	}
+	if err := p.store.Store("bikes", "large.bin", mib20()); err != nil {
+		t.Fatal(err)
+	}
+	if log := p.run(t, 0, "copy", "-r", up, "s3://bikes/"); !strings.Contains(log, "1 were there already") {
+		t.Errorf("it says\n%s", log)
+	}
+	p.settled(t, mib20())
+}

@@ -15,7 +15,7 @@ import (
 // manyKeys is how many keys the listing has; make long has a million.
 func manyKeys(t *testing.T) int {
 	t.Helper()
-	if os.Getenv("PERDURE_LONG") != "" {
+	if os.Getenv("PERDURE_TEST_LONG") != "" {
 		return 1_000_000
 	}
 	return 50_000

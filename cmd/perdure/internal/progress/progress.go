@@ -62,11 +62,11 @@ func (w above) Write(p []byte) (int, error) {
 
 // Files tells how far many files have come.
 func (m *Meter) Files(p tree.Progress) {
-	more := ""
-	if p.Listing { // there are more
-		more = "+"
+	note := fmt.Sprintf(" (%d of %d files)", p.Files, p.TotalFiles)
+	if p.Listing { // there may be more
+		note = fmt.Sprintf(" (%d of %d files so far, %d keys listed)", p.Files, p.TotalFiles, p.Keys)
 	}
-	m.note.Store(fmt.Sprintf(" (%d of %d%s files)", p.Files, p.TotalFiles, more))
+	m.note.Store(note)
 	m.Bytes(p.Bytes, p.TotalBytes)
 }
 

@@ -29,8 +29,9 @@ func (r *run) listDown(ctx context.Context) error {
 	ctx, cancel := context.WithCancel(ctx)
 	defer cancel()
 	var l listing
-	next, stop := iter.Pull2(l.ordered(r.Remote.List(ctx)))
+	next, stop := iter.Pull2(l.ordered(r.list(ctx)))
 	defer stop()
+	defer r.outOfOrder(&l)
 	first, err, ok := next()
 	if err != nil || !ok {
 		return r.unlisted(err)

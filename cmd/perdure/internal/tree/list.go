@@ -2,7 +2,6 @@ package tree
 
 import (
 	"cmp"
-	"context"
 	"fmt"
 	"iter"
 	"slices"
@@ -159,10 +158,10 @@ type merge struct {
 	more bool          // there is one
 }
 
-// newMerge begins to list a place. The error is that of the first item.
-func newMerge(ctx context.Context, place endpoint.Endpoint) (*merge, error) {
+// newMerge begins to read a listing. The error is that of the first item.
+func newMerge(list iter.Seq2[endpoint.Item, error]) (*merge, error) {
 	m := &merge{}
-	m.next, m.stop = iter.Pull2(m.ordered(place.List(ctx)))
+	m.next, m.stop = iter.Pull2(m.ordered(list))
 	return m, m.advance()
 }
 

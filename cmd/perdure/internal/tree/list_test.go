@@ -1,7 +1,6 @@
 package tree
 
 import (
-	"context"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -189,15 +188,6 @@ func TestListings(t *testing.T) {
 	}
 }
 
-// A place is a listing.
-type place struct {
-	endpoint.Endpoint
-
-	list iter.Seq2[endpoint.Item, error]
-}
-
-func (p place) List(context.Context) iter.Seq2[endpoint.Item, error] { return p.list }
-
 // A directory is walked in the order of its keys, so that what is there is found in a listing as it comes; where that is
 // out of order nothing is taken for missing that may come.
 func TestWalkMeetsListing(t *testing.T) {
@@ -229,7 +219,7 @@ func TestWalkMeetsListing(t *testing.T) {
 		if !ordered {
 			random.Shuffle(len(listed), func(i, j int) { listed[i], listed[j] = listed[j], listed[i] })
 		}
-		m, err := newMerge(t.Context(), place{list: items(listed...)})
+		m, err := newMerge(items(listed...))
 		if err != nil {
 			t.Fatal(err)
 		}

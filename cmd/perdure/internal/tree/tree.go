@@ -8,6 +8,7 @@ import (
 	"context"
 	"errors"
 	"io"
+	"iter"
 	"path/filepath"
 	"sync"
 	"sync/atomic"
@@ -49,7 +50,8 @@ type Job struct {
 type Progress struct {
 	Bytes, TotalBytes int64 // those that need not be copied count as well
 	Files, TotalFiles int64
-	Listing           bool // there may be more
+	Keys              int64 // that the other place has listed
+	Listing           bool  // there may be more of all
 }
 
 // An item is one file to be copied.
@@ -75,6 +77,7 @@ type run struct {
 	out   atomic.Bool             // what is the same for all has failed
 
 	listed, listedBytes atomic.Int64
+	keys                atomic.Int64
 	listing             atomic.Bool
 	moved, files        atomic.Int64
 
@@ -158,6 +161,27 @@ func (r *run) send(ctx context.Context, i item) bool {
 	}
 }
 
+// list lists the other place, and tells how far it has come: that may take long, though there is nothing to copy yet.
+func (r *run) list(ctx context.Context) iter.Seq2[endpoint.Item, error] {
+	return func(yield func(endpoint.Item, error) bool) {
+		for i, err := range r.Remote.List(ctx) {
+			if r.keys.Add(1)%1024 == 0 {
+				r.tell()
+			}
+			if !yield(i, err) {
+				return
+			}
+		}
+	}
+}
+
+// outOfOrder warns of a listing that is.
+func (r *run) outOfOrder(l *listing) {
+	if l.disorder && r.Warn != nil {
+		r.Warn(r.Remote.String() + " is listed out of order: that takes more memory or more requests")
+	}
+}
+
 // one copies one item, if it can be, and records what has become of it.
 func (r *run) one(ctx context.Context, i item, copyIt func(context.Context, item) (Entry, error)) {
 	e := Entry{Path: filepath.Join(r.Dir, filepath.FromSlash(i.Rel)), Bytes: i.Size}
@@ -210,6 +234,6 @@ func (r *run) meter() func(done, total int64) {
 
 func (r *run) tell() {
 	if r.Progress != nil {
-		r.Progress(Progress{r.moved.Load(), r.listedBytes.Load(), r.files.Load(), r.listed.Load(), r.listing.Load()})
+		r.Progress(Progress{r.moved.Load(), r.listedBytes.Load(), r.files.Load(), r.listed.Load(), r.keys.Load(), r.listing.Load()})
 	}
 }

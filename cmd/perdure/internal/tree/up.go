@@ -44,6 +44,7 @@ func (r *run) listUp(ctx context.Context) (failed error) {
 	defer func() {
 		if m != nil && m.stop != nil {
 			m.stop()
+			r.outOfOrder(&m.listing)
 		}
 	}()
 	err := files(ctx, r.Dir, r.Links, func(i endpoint.Item) bool {
@@ -52,7 +53,7 @@ func (r *run) listUp(ctx context.Context) (failed error) {
 				return false
 			}
 			listing = true
-			if m, failed = newMerge(ctx, r.Remote); r.unlistable(failed) {
+			if m, failed = newMerge(r.list(ctx)); r.unlistable(failed) {
 				m, failed = &merge{}, nil
 			}
 			if failed != nil {

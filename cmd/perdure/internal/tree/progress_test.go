@@ -1,0 +1,65 @@
+package tree
+
+import (
+	"context"
+	"fmt"
+	"iter"
+	"os"
+	"path/filepath"
+	"sync/atomic"
+	"testing"
+
+	"github.com/seed-0f2c7998/perdure/cmd/perdure/internal/endpoint"
+)
+
+// A catalogue is a place with so many keys, of which none can be fetched.
+type catalogue struct {
+	endpoint.Endpoint
+
+	keys int
+}
+
+func (c catalogue) Connect(context.Context, *endpoint.Session, endpoint.Role) error { return nil }
+func (c catalogue) String() string                                                  { return "catalogue" }
+func (c catalogue) Where() string                                                   { return "catalogue" }
+func (c catalogue) Key() string                                                     { return "" }
+func (c catalogue) Join(string) (endpoint.Endpoint, error)                          { return c, nil }
+
+func (c catalogue) List(context.Context) iter.Seq2[endpoint.Item, error] {
+	return func(yield func(endpoint.Item, error) bool) {
+		for i := range c.keys {
+			if !yield(endpoint.Item{Rel: fmt.Sprintf("%09d//x", i), Size: 1}, nil) {
+				return
+			}
+		}
+	}
+}
+
+// A listing that takes long is shown while it lasts, whether or not there is something to copy.
+func TestListingIsShown(t *testing.T) {
+	dir := t.TempDir()
+	if err := os.WriteFile(filepath.Join(dir, "z"), nil, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	for _, up := range []bool{true, false} {
+		var shown, most atomic.Int64
+		ctx, enough := context.WithCancel(t.Context())
+		job := &Job{
+			Tree: endpoint.Tree{Dir: dir, Remote: catalogue{keys: 10_000}, Up: up}, Session: &endpoint.Session{},
+			Progress: func(p Progress) {
+				if p.Listing && p.Keys > 0 {
+					shown.Add(1)
+					most.Store(max(most.Load(), p.Keys))
+				}
+				if p.Keys > 9000 && up { // it is no place to copy to
+					enough()
+				}
+			},
+		}
+		_, _ = job.Run(ctx) // nothing can be copied
+		enough()
+		if shown.Load() < 9 || most.Load() < 9000 {
+			t.Errorf("up %v: it is shown %d times, up to %d keys; want 9 times at least, up to 9000", up, shown.Load(), most.Load())
+		}
+	}
+}
