@@ -189,6 +189,7 @@ func (a *app) start(c *cobra.Command) error {
 		return err
 	}
 	a.log = a.logger(a.stderr)
+	report.SetDefault(a.log)
 	a.command = c
 	return nil
 }

@@ -211,7 +211,7 @@ func (f *File) install(size int64) error {
 	part := f.out.part
 	err := part.Truncate(size)
 	if f.old != nil {
-		err = errors.Join(err, part.Chmod(f.old.Mode().Perm()))
+		err = errors.Join(err, part.Chmod(inherit(part, f.old)))
 	}
 	if err := errors.Join(err, part.Sync()); err != nil {
 		return err
@@ -230,7 +230,7 @@ func (f *File) install(size int64) error {
 		return err
 	}
 	err = root.Rename(from, f.name)
-	if mounted(err) {
+	if mounted(err) || errors.Is(err, fs.ErrPermission) { // as for another user's file in a sticky directory
 		f.version = Version{Size: -1} // nothing is kept: the next time it would be the same
 		err = errors.Join(ErrInPlace, err)
 	}

@@ -42,3 +42,6 @@ const renamesOpen = false
 
 func readOnly(error) bool { return false }
 func mounted(error) bool  { return false }
+
+// inherit returns the permissions of a file that takes the place of another.
+func inherit(_ *os.File, old fs.FileInfo) fs.FileMode { return old.Mode().Perm() }

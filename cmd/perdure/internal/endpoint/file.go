@@ -156,8 +156,9 @@ func (f *File) Create(ctx context.Context, c *Copy) (Target, error) {
 	o := t.options()
 	if f.CreateFile != nil {
 		var err error
+		t.path = f.Path
 		t.file, err = f.CreateFile(o)
-		return t, err
+		return t, inPlace(c, t.path, err)
 	}
 	device, err := OpenSink(ctx, f.Path)
 	if err != nil {
@@ -183,8 +184,12 @@ func (f *File) Create(ctx context.Context, c *Copy) (Target, error) {
 	return t, nil
 }
 
-// OpenSink opens what the path leads to for writing, if that is a device or a pipe; nil: it is a file, or there is none.
+// OpenSink opens what the path leads to for writing, if that is a device, a pipe, or a descriptor of this process; nil: it
+// is a file, or there is none.
 func OpenSink(ctx context.Context, path string) (*os.File, error) {
+	if f, ok, err := descriptor(path); ok {
+		return f, err
+	}
 	f, err := Await(ctx, func() (*os.File, error) { return os.OpenFile(Resolve(path), os.O_WRONLY, 0) })
 	if errors.Is(err, fs.ErrNotExist) {
 		return nil, nil //nolint:nilnil // as said
@@ -259,6 +264,9 @@ func (e *inPlaceError) Error() string {
 }
 func (e *inPlaceError) Unwrap() error { return e.err }
 
+// maxLinks is how many links are followed, as by Linux.
+const maxLinks = 40
+
 // Resolve returns the path of the file that links lead to, which stay. There may be no such file yet.
 func Resolve(path string) string {
 	if end, err := filepath.EvalSymlinks(path); err == nil {
@@ -267,7 +275,7 @@ func Resolve(path string) string {
 	if _, err := os.Stat(path); !errors.Is(err, fs.ErrNotExist) {
 		return path // as the link to a pipe, which is no path
 	}
-	for range 40 { // as many as Linux follows
+	for range maxLinks {
 		next, err := os.Readlink(path)
 		if err != nil {
 			break

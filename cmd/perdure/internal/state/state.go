@@ -14,6 +14,7 @@ import (
 	"time"
 
 	"github.com/seed-0f2c7998/perdure/circuit"
+	"github.com/seed-0f2c7998/perdure/cmd/perdure/internal/report"
 	"github.com/seed-0f2c7998/perdure/hoststore"
 	"github.com/seed-0f2c7998/perdure/internal/cell"
 	"github.com/seed-0f2c7998/perdure/internal/redact"
@@ -49,7 +50,7 @@ func Open(text string, log *slog.Logger) (*Store, error) {
 	case "", "host":
 		s.open = s.host
 	default:
-		slog.SetDefault(log) // which the stores warn
+		report.SetDefault(log) // which the stores warn
 		local := &Store{log: log}
 		local.open = local.host
 		fleet, err := redisstore.Open(redisstore.Options{URL: text, Local: local})
@@ -68,7 +69,7 @@ func Open(text string, log *slog.Logger) (*Store, error) {
 }
 
 func (s *Store) host() circuit.Store {
-	slog.SetDefault(s.log) // which the store warns
+	report.SetDefault(s.log) // which the store warns
 	h := hoststore.Open("")
 	s.end = h.Close
 	return h

@@ -38,7 +38,7 @@ func (r *run) listDown(ctx context.Context) error {
 	}
 	fold, err := r.begin()
 	if err != nil {
-		return endpoint.Explain("write", r.Dir, err)
+		return endpoint.Explain("write", r.Dir, endpoint.Denied(err))
 	}
 	items := func(yield func(endpoint.Item, error) bool) {
 		for i, err := first, error(nil); ok && yield(i, err); i, err, ok = next() {

@@ -9,3 +9,6 @@ func WasClosed(f *os.File) bool {
 	_, err := f.Stat()
 	return err != nil
 }
+
+// descriptor returns what path leads to if that is a descriptor of this process.
+func descriptor(string) (f *os.File, ok bool, err error) { return nil, false, nil }

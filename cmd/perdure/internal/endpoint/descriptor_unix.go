@@ -1,0 +1,79 @@
+//go:build unix
+
+package endpoint
+
+import (
+	"io/fs"
+	"os"
+	"path/filepath"
+	"strconv"
+	"strings"
+
+	"golang.org/x/sys/unix"
+)
+
+// WasClosed reports whether a standard descriptor was closed when this process began. The Go runtime has opened the null
+// device in its place then, for reading and writing: a shell's </dev/null is open for reading alone, its >/dev/null for
+// writing.
+func WasClosed(f *os.File) bool {
+	info, err := f.Stat()
+	null, missing := os.Stat(os.DevNull)
+	if err != nil || missing != nil {
+		return err != nil
+	}
+	if !os.SameFile(info, null) {
+		return false
+	}
+	raw, err := f.SyscallConn()
+	if err != nil {
+		return true
+	}
+	closed := false
+	err = raw.Control(func(fd uintptr) {
+		flags, failed := unix.FcntlInt(fd, unix.F_GETFL, 0)
+		closed = fd <= 2 && failed == nil && flags&unix.O_ACCMODE == unix.O_RDWR
+	})
+	return err == nil && closed
+}
+
+// descriptor returns what path leads to if that is a descriptor which this process was started with, as /dev/stdout: what
+// is written goes to where that stands, also in a file, which whoever has opened it goes on with.
+func descriptor(path string) (f *os.File, ok bool, err error) {
+	fd, ok := descriptorNumber(path)
+	if !ok {
+		return nil, false, nil
+	}
+	flags, err := unix.FcntlInt(fd, unix.F_GETFD, 0)
+	standard := []*os.File{os.Stdin, os.Stdout, os.Stderr}
+	if err != nil || flags&unix.FD_CLOEXEC != 0 || fd < 3 && WasClosed(standard[fd]) { // it was opened here
+		return nil, true, &fs.PathError{Op: "open", Path: path, Err: unix.EBADF}
+	}
+	copied, err := unix.FcntlInt(fd, unix.F_DUPFD_CLOEXEC, 3)
+	if err != nil {
+		return nil, true, &fs.PathError{Op: "open", Path: path, Err: err}
+	}
+	return os.NewFile(uintptr(copied), path), true, nil
+}
+
+// descriptorNumber returns the number of the descriptor that path leads to by name.
+func descriptorNumber(path string) (fd uintptr, ok bool) {
+	self, _ := os.Readlink("/proc/self")
+	for range maxLinks {
+		dir, err := filepath.EvalSymlinks(filepath.Dir(path))
+		if err != nil {
+			return 0, false
+		}
+		if dir == "/dev/fd" || self != "" && strings.HasPrefix(dir, "/proc/"+self+"/") && filepath.Base(dir) == "fd" {
+			n, err := strconv.ParseUint(filepath.Base(path), 10, 31)
+			return uintptr(n), err == nil
+		}
+		next, err := os.Readlink(path)
+		if err != nil {
+			return 0, false
+		}
+		if path = next; !filepath.IsAbs(path) {
+			path = filepath.Join(dir, path)
+		}
+	}
+	return 0, false
+}
