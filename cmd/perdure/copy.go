@@ -10,6 +10,7 @@ import (
 	"github.com/vbauerster/mpb/v8/cwriter"
 
 	"github.com/seed-0f2c7998/perdure/circuit"
+	"github.com/seed-0f2c7998/perdure/cmd/perdure/internal/awsenv"
 	"github.com/seed-0f2c7998/perdure/cmd/perdure/internal/copying"
 	"github.com/seed-0f2c7998/perdure/cmd/perdure/internal/dagster"
 	"github.com/seed-0f2c7998/perdure/cmd/perdure/internal/endpoint"
@@ -85,7 +86,7 @@ func (a *app) copyCommand() *cobra.Command {
 		DisableFlagsInUseLine: true,
 		RunE: func(c *cobra.Command, args []string) error {
 			a.report(c.Context(), args[1], more.manifest)
-			if err := errors.Join(more.check(c.Flags()), endpoint.CheckURL("--endpoint-url", endpointURL), a.dagster.Choose(more.asset), a.dagster.Govern(f)); err != nil {
+			if err := errors.Join(more.check(c.Flags()), awsenv.CheckURL("--endpoint-url", endpointURL), a.dagster.Choose(more.asset), a.dagster.Govern(f)); err != nil {
 				return err
 			}
 			job := &copying.Job{Session: more.session(), Source: args[0], Destination: args[1], Checksum: more.checksum}

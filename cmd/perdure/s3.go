@@ -7,6 +7,7 @@ import (
 
 	"github.com/spf13/cobra"
 
+	"github.com/seed-0f2c7998/perdure/cmd/perdure/internal/awsenv"
 	"github.com/seed-0f2c7998/perdure/cmd/perdure/internal/endpoint"
 	"github.com/seed-0f2c7998/perdure/cmd/perdure/internal/exit"
 	"github.com/seed-0f2c7998/perdure/cmd/perdure/internal/help"
@@ -38,7 +39,7 @@ of other programs, too, and --older-than must be more than any upload takes.`,
 		Args:                  help.Exactly(1, "one: s3://BUCKET or s3://BUCKET/PREFIX"),
 		DisableFlagsInUseLine: true,
 		RunE: func(c *cobra.Command, args []string) error {
-			if err := endpoint.CheckURL("--endpoint-url", endpointURL); err != nil {
+			if err := awsenv.CheckURL("--endpoint-url", endpointURL); err != nil {
 				return err
 			}
 			return a.clean(c, f, args[0], age, &endpoint.Session{EndpointURL: endpointURL, Patience: a.patience(wait)})

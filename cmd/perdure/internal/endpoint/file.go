@@ -11,7 +11,6 @@ import (
 	"os"
 	"path/filepath"
 	"strings"
-	"unicode"
 
 	"github.com/seed-0f2c7998/perdure/internal/checksum"
 	"github.com/seed-0f2c7998/perdure/internal/transfer"
@@ -212,57 +211,6 @@ func OpenDir(path string) (*transfer.Dir, error) {
 	}
 	return dir, err
 }
-
-// ExplainWrite is Explain for writing the file of that path.
-func ExplainWrite(path string, err error) error {
-	if _, missing := os.Stat(filepath.Dir(path)); errors.Is(err, fs.ErrNotExist) && errors.Is(missing, fs.ErrNotExist) {
-		err = errHomeless
-	}
-	return Explain("write", path, err)
-}
-
-// errHomeless is the error of a file for which there is no directory.
-var errHomeless = errors.New("there is no such directory: make it first")
-
-// inPlace returns err with the way that is left for a file that can't be replaced.
-func inPlace(c *Copy, path string, err error) error {
-	if !errors.Is(err, transfer.ErrInPlace) {
-		return err
-	}
-	if _, missing := os.Lstat(path); missing != nil {
-		return Denied(err)
-	}
-	return &inPlaceError{err, fmt.Sprintf("perdure copy %s - > %s", quoted(c.From.String()), quoted(path))}
-}
-
-// Denied returns what the system has said of a directory that takes no file.
-func Denied(err error) error {
-	if denied, ok := errors.AsType[*fs.PathError](err); ok {
-		return denied
-	}
-	return err
-}
-
-// An inPlaceError says what to do instead.
-type inPlaceError struct {
-	err error
-	way string
-}
-
-// quoted returns text as a word of a shell.
-func quoted(text string) string {
-	if !strings.ContainsFunc(text, func(c rune) bool {
-		return !strings.ContainsRune("%+-./:=@_,", c) && !unicode.IsLetter(c) && !unicode.IsDigit(c)
-	}) {
-		return text
-	}
-	return "'" + strings.ReplaceAll(text, "'", `'\''`) + "'"
-}
-
-func (e *inPlaceError) Error() string {
-	return transfer.ErrInPlace.Error() + ": to do that, run: " + e.way
-}
-func (e *inPlaceError) Unwrap() error { return e.err }
 
 // maxLinks is how many links are followed, as by Linux.
 const maxLinks = 40

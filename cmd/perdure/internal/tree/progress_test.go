@@ -21,9 +21,10 @@ type catalogue struct {
 
 func (c catalogue) Connect(context.Context, *endpoint.Session, endpoint.Role) error { return nil }
 func (c catalogue) String() string                                                  { return "catalogue" }
-func (c catalogue) Where() string                                                   { return "catalogue" }
-func (c catalogue) Key() string                                                     { return "" }
-func (c catalogue) Join(string) (endpoint.Endpoint, error)                          { return c, nil }
+
+func (c catalogue) Where() string                          { return "catalogue" }
+func (c catalogue) Key() string                            { return "" }
+func (c catalogue) Join(string) (endpoint.Endpoint, error) { return c, nil }
 
 func (c catalogue) List(context.Context) iter.Seq2[endpoint.Item, error] {
 	return func(yield func(endpoint.Item, error) bool) {

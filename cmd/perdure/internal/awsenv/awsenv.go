@@ -1,0 +1,92 @@
+// Package awsenv reads what the AWS environment says of a store, and says what to do where it says too little.
+package awsenv
+
+import (
+	"cmp"
+	"context"
+	"encoding/base64"
+	"fmt"
+	"io"
+	"net/url"
+	"os"
+	"strings"
+
+	"github.com/aws/aws-sdk-go-v2/aws"
+	"github.com/aws/aws-sdk-go-v2/config"
+	"github.com/aws/smithy-go/logging"
+
+	"github.com/seed-0f2c7998/perdure/internal/redact"
+	"github.com/seed-0f2c7998/perdure/internal/setting"
+)
+
+// Source is what an endpoint is called that no flag has set.
+const Source = "the endpoint URL of the AWS environment"
+
+// CheckURL returns what is wrong with the URL of a store, which field names; "" is AWS. What is secret in one would do
+// nothing, and be written down.
+func CheckURL(field, text string) error {
+	want := "an http or https URL, as http://localhost:9000"
+	u, err := url.Parse(text)
+	switch {
+	case text == "":
+		return nil
+	case err != nil || u.Host == "" || u.Scheme != "http" && u.Scheme != "https":
+	case u.User != nil:
+		want += ", without user information: credentials are those of the AWS environment"
+	case u.RawQuery != "" || u.ForceQuery || u.Fragment != "":
+		want += ", without a query"
+	default:
+		return nil
+	}
+	return setting.Bad(field, redact.String(text), want)
+}
+
+// Config reads the environment, of which endpoint, if not empty, takes the place of its endpoint URL. That there are
+// credentials, unless requests are to have none, is found out here, where it can be said what to do.
+func Config(ctx context.Context, endpoint string, unsigned bool) (aws.Config, error) {
+	cfg, err := config.LoadDefaultConfig(ctx, config.WithLogger(logging.Nop{}))
+	if err != nil {
+		return cfg, fmt.Errorf("AWS environment: %s", oneLine(err.Error()))
+	}
+	if endpoint != "" {
+		cfg.BaseEndpoint = aws.String(endpoint)
+	}
+	if err := CheckURL(Source, aws.ToString(cfg.BaseEndpoint)); err != nil {
+		return cfg, err
+	}
+	cfg.Region = cmp.Or(cfg.Region, "us-east-1")
+	if unsigned {
+		return cfg, nil
+	}
+	if _, err := cfg.Credentials.Retrieve(ctx); err != nil {
+		if ctx.Err() != nil {
+			return cfg, context.Cause(ctx)
+		}
+		return cfg, fmt.Errorf("no AWS credentials: set AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY, or AWS_PROFILE, or give --no-sign-request (%s)", oneLine(err.Error()))
+	}
+	return cfg, nil
+}
+
+// Key reads a file with the 32 bytes of a key, or with their base64.
+func Key(path string) ([]byte, error) {
+	const size, enough = 32, 1 << 10
+	f, err := os.Open(path)
+	var text []byte
+	if err == nil {
+		text, err = io.ReadAll(io.LimitReader(f, enough)) // a device may have no end
+		_ = f.Close()
+	}
+	if err != nil {
+		return nil, setting.Bad("--sse-c-key", path, "a file that can be read ("+oneLine(err.Error())+")")
+	}
+	if len(text) == size {
+		return text, nil
+	}
+	key, err := base64.StdEncoding.DecodeString(strings.TrimSpace(string(text)))
+	if err != nil || len(key) != size { // what is wrong with it would tell of it
+		return nil, setting.Bad("--sse-c-key", path, "a file with the 32 bytes of a key, or with their base64")
+	}
+	return key, nil
+}
+
+func oneLine(text string) string { return strings.Join(strings.Fields(text), " ") }

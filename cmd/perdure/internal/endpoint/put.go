@@ -1,0 +1,188 @@
+package endpoint
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"path/filepath"
+
+	"github.com/seed-0f2c7998/perdure/awsretry/objects"
+	"github.com/seed-0f2c7998/perdure/cmd/perdure/internal/exit"
+	"github.com/seed-0f2c7998/perdure/cmd/perdure/internal/uploads"
+	"github.com/seed-0f2c7998/perdure/internal/transfer"
+)
+
+// A put is an object in the making.
+type put struct {
+	copy *Copy
+	to   *Object
+	left string
+	got  Stored
+}
+
+func (p *put) File() *transfer.File    { return nil }
+func (p *put) Sequential() bool        { return false }
+func (p *put) Commit() (Stored, error) { return p.got, nil }
+func (p *put) Close() string           { return p.left }
+
+// Put stores all bytes. What an earlier run has sent of a file is not sent again.
+func (p *put) Put(ctx context.Context, in *Input) (Stored, error) {
+	o := objects.PutOptions{Attributes: in.Attributes}
+	if in.File == nil {
+		return p.send(ctx, in, watch(ctx, in, p.copy.Want, p.copy.progress), o)
+	}
+	if err := p.compare(ctx, in); err != nil {
+		return Stored{}, err
+	}
+	o.Progress = p.copy.progress
+	done, err := p.recall(ctx, in, &o)
+	if err != nil {
+		return Stored{}, err
+	}
+	stored, err := p.send(ctx, in, io.NewSectionReader(in.File, 0, in.Size), o)
+	err = p.steady(in, err)
+	done(err)
+	return stored, err
+}
+
+func (p *put) send(ctx context.Context, in *Input, body io.Reader, o objects.PutOptions) (Stored, error) {
+	object, err := p.to.store.Put(ctx, p.to.bucket, p.to.key, body, o)
+	if err == nil && in.Size >= 0 && object.Size != in.Size {
+		err = fmt.Errorf("%w: %d bytes of %d arrived", ErrSize, object.Size, in.Size)
+	}
+	p.got = Stored{object.Size, object.Checksum, object.Verified}
+	return p.got, err
+}
+
+// compare reads a file that can be read again, and returns an error if it is not what is wanted. Other inputs are compared
+// as they come.
+func (p *put) compare(ctx context.Context, in *Input) error {
+	if p.copy.Want.IsZero() {
+		return nil
+	}
+	if _, err := io.CopyBuffer(io.Discard, watch(ctx, in, p.copy.Want, p.copy.progress), make([]byte, chunk)); err != nil {
+		return err
+	}
+	_, err := in.File.Seek(0, io.SeekStart)
+	return err
+}
+
+// errMoving is the error of a file that can't be sent because it does not stay the same.
+var errMoving = errors.New("it has changed while it was sent")
+
+// steady looks whether the file has changed while it was sent, which explains an error that has no other reason, and is
+// told if there was none.
+func (p *put) steady(in *Input, err error) error {
+	now, unseen := in.File.Stat()
+	switch {
+	case unseen != nil || now.Size() == in.Size && now.ModTime().Equal(in.Modified):
+		return err
+	case err == nil:
+		p.copy.note("changed", p.copy.From.String()+" has changed while it was sent: what is there may hold some of both")
+		return nil
+	case exit.Code(err) != exit.Failed:
+		return err
+	}
+	return &ReadError{errMoving}
+}
+
+// resumable is the size of a file, in bytes, above which it is sent in parts, so that another run may go on with it.
+const resumable = 8 << 20
+
+// recall looks for what an earlier run has sent of a file, and has o go on with it, or drops it. The function must be
+// called with how the put has ended.
+func (p *put) recall(ctx context.Context, in *Input, o *objects.PutOptions) (done func(error), err error) {
+	nothing := func(error) {}
+	c := p.copy
+	u := p.to.upload(c.From, in, c.NoResume || in.Size <= resumable)
+	if u == nil {
+		return nothing, nil
+	}
+	anew := c.NoResume || in.Size <= resumable
+	if u.Changed() {
+		c.renewed(c.From.String() + " has changed since the earlier run: it is sent anew")
+	}
+	if anew || u.Changed() {
+		if err := p.to.abandon(ctx, u); err != nil {
+			u.Close()
+			return nil, fmt.Errorf("what an earlier run has sent: %w", err)
+		}
+	}
+	if anew || u.Begin() != nil {
+		u.Close()
+		return nothing, nil //nolint:nilerr // what can't be written down can't be gone on with
+	}
+	o.State, o.Resumed = u.State(), p.resumed
+	return func(err error) {
+		p.leave(ctx, u, err)
+		u.Close()
+	}, nil
+}
+
+// upload claims what is known of the upload of a file, and makes it unless it has to be there; nil: another process has it,
+// or nothing can be kept here.
+func (o *Object) upload(from Endpoint, in *Input, there bool) *uploads.Upload {
+	dir, err := uploads.Dir()
+	path, unknown := filepath.Abs(from.String())
+	if errors.Join(err, unknown) != nil {
+		return nil
+	}
+	if !there {
+		uploads.Prune(dir)
+	}
+	u, err := uploads.Open(dir, uploads.Address{Endpoint: o.endpoint, Bucket: o.bucket, Key: o.key},
+		uploads.Source{Path: path, Size: in.Size, Modified: in.Modified}, there)
+	if err != nil {
+		return nil
+	}
+	return u
+}
+
+// abandon drops an upload that nothing is to go on with. One that the store will not drop is left to "perdure s3 clean".
+func (o *Object) abandon(ctx context.Context, u *uploads.Upload) error {
+	err := o.store.Abandon(ctx, u.State())
+	if err != nil && exit.Code(err) != exit.Failed {
+		return err
+	}
+	return u.Forget()
+}
+
+// Settle drops what an earlier run has left of an upload from a file that is there by now.
+func (o *Object) Settle(ctx context.Context, from Endpoint) {
+	if u := o.upload(from, &Input{}, true); u != nil {
+		_ = o.abandon(ctx, u) // the next run tries again
+		u.Close()
+	}
+}
+
+// resumed tells what is there.
+func (p *put) resumed(r objects.Resumption) {
+	c := p.copy
+	if r.Bytes == 0 {
+		c.renewed("The store does not have what the earlier run has sent any more: " + c.From.String() + " is sent anew")
+		return
+	}
+	c.goingOn(p.to, r.Bytes, r.Size)
+	c.progress(r.Bytes, r.Size)
+}
+
+// leave leaves what has been sent to another run, unless that would fail as well.
+func (p *put) leave(ctx context.Context, u *uploads.Upload, err error) {
+	s, unread := objects.ReadState(u.State())
+	switch {
+	case err == nil:
+		return
+	case unread != nil:
+		_ = u.Forget()
+		return
+	case s.Upload == "":
+		return
+	}
+	if s.Bytes == 0 || ctx.Err() == nil && exit.Code(err) == exit.Failed {
+		if p.to.store.Abandon(ctx, u.State()) == nil || s.Bytes == 0 {
+			return
+		}
+	}
+	p.left = fmt.Sprintf("%d of %d bytes are kept in the store: the same command goes on with them", s.Bytes, s.Size)
+}
