@@ -207,7 +207,7 @@ func isMarked(res *smithyhttp.Response) bool {
 }
 
 // rootOf returns the name of the root element of a body; "": it has none. It is
-// not ok if the body breaks off before, or is no XML.
+// not ok if the body breaks off before.
 func rootOf(res *smithyhttp.Response) (root string, ok bool) {
 	const most = 64 << 10
 	var read bytes.Buffer
@@ -222,7 +222,8 @@ func rootOf(res *smithyhttp.Response) (root string, ok bool) {
 			return start.Name.Local, true
 		}
 		if err != nil {
-			return "", err == io.EOF //nolint:errorlint // exactly the end
+			syntax, is := errors.AsType[*xml.SyntaxError](err)
+			return "", err == io.EOF || is && syntax.Msg != "unexpected EOF" //nolint:errorlint // exactly the end
 		}
 	}
 }

@@ -23,7 +23,7 @@ import (
 // under way. An upload that the store refuses to abort is skipped: the error is
 // then an [*UncleanError], and all others are aborted.
 func (s *Store) Clean(ctx context.Context, bucket, prefix string, age time.Duration) (int, error) {
-	c := cleaning{store: s, bucket: bucket, limit: time.Now().Add(-age)}
+	c := cleaning{store: s, bucket: bucket, prefix: prefix, limit: time.Now().Add(-age)}
 	in := &s3.ListMultipartUploadsInput{Bucket: &bucket, Prefix: optional(prefix), EncodingType: types.EncodingTypeUrl}
 	for walk := s.walk(); ; {
 		out, err := s.client.ListMultipartUploads(ctx, in)
@@ -87,6 +87,7 @@ func (e *UncleanError) orNil() error {
 type cleaning struct {
 	store   *Store
 	bucket  string
+	prefix  string    // of the keys that were asked for
 	limit   time.Time // of what was begun before
 	count   int
 	skipped UncleanError
@@ -99,6 +100,9 @@ func (c *cleaning) abort(ctx context.Context, u types.MultipartUpload, encoding 
 	}
 	key, err := plainKey(u.Key, encoding)
 	if err == nil {
+		if err := begins(key, c.prefix); err != nil {
+			return wrap("clean", c.bucket, c.prefix, err)
+		}
 		_, err = c.store.client.AbortMultipartUpload(ctx, &s3.AbortMultipartUploadInput{Bucket: &c.bucket, Key: &key, UploadId: u.UploadId})
 	}
 	if wire.HasCode(err, "NoSuchUpload") && encoding != types.EncodingTypeUrl && strings.ContainsRune(key, utf8.RuneError) {

@@ -55,7 +55,7 @@ var (
 	ErrChanged = transfer.ErrChanged
 	// ErrStalled: a connection delivered nothing for Options.Stall, or less than Options.MinRate.
 	ErrStalled = wire.ErrStalled
-	// ErrListing: the store's listing has no end, or more pages than it shows a way to.
+	// ErrListing: the store's listing has no end, more pages than it shows a way to, or keys that were not asked for.
 	ErrListing = errors.New("the listing cannot be completed")
 )
 

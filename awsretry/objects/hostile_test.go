@@ -56,6 +56,29 @@ func TestListingWithoutAnEnd(t *testing.T) {
 	}
 }
 
+// A store that lists what it was not asked for is no reason to copy, or to abort, other keys than those below the prefix.
+func TestKeysThatWereNotAskedFor(t *testing.T) {
+	aborted := false
+	store := handMade(t, func(w http.ResponseWriter, r *http.Request) {
+		switch {
+		case r.Method == http.MethodDelete:
+			aborted = true
+			w.WriteHeader(http.StatusNoContent)
+		case r.URL.Query().Has("uploads"):
+			fmt.Fprint(w, "<ListMultipartUploadsResult><Upload><Key>q/a</Key><UploadId>u</UploadId><Initiated>2020-01-01T00:00:00Z</Initiated></Upload></ListMultipartUploadsResult>")
+		default:
+			listing(map[string][]string{"": {"q/a"}}, func(string) string { return "" })(w, r)
+		}
+	})
+	keys, err := collect(store.List(t.Context(), bucket, "p/"))
+	if !errors.Is(err, objects.ErrListing) || len(keys) > 0 || !strings.Contains(err.Error(), `it has the key "q/a", which does not begin with "p/"`) {
+		t.Errorf("List: %q, %v", keys, err)
+	}
+	if n, err := store.Clean(t.Context(), bucket, "p/", time.Hour); n != 0 || aborted || !errors.Is(err, objects.ErrListing) {
+		t.Errorf("Clean: %d, %v; the upload of another prefix was aborted: %v", n, err, aborted)
+	}
+}
+
 func TestKeyListedTwiceIsOne(t *testing.T) {
 	pages := map[string][]string{"": {"a", "b", "a"}, "2": {"b", "c"}, "3": {"c", "c", "d"}}
 	next := map[string]string{"": "2", "2": "3"}

@@ -1,6 +1,7 @@
 package objects
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -162,7 +163,8 @@ func withMD5(o *s3.Options) {
 // store. A key that the store lists twice, within two pages, is yielded once. A
 // page that fails is requested again, as the policy says; if that does not help,
 // the last pair has the error, and the listing is not complete. A listing of more
-// than a million pages, or one that goes in a circle, is [ErrListing].
+// than a million pages, one that goes in a circle, or one with a key that does not
+// begin with prefix is [ErrListing].
 func (s *Store) List(ctx context.Context, bucket, prefix string) iter.Seq2[Object, error] {
 	return func(yield func(Object, error) bool) {
 		in := &s3.ListObjectsV2Input{Bucket: &bucket, Prefix: optional(prefix), EncodingType: types.EncodingTypeUrl}
@@ -171,7 +173,7 @@ func (s *Store) List(ctx context.Context, bucket, prefix string) iter.Seq2[Objec
 			out, err := s.client.ListObjectsV2(ctx, in)
 			enough, token := false, ""
 			if err == nil {
-				enough, err = page(bucket, out, func(o Object) bool { return seen.has(o.Key) || yield(o, nil) })
+				enough, err = page(bucket, prefix, out, func(o Object) bool { return seen.has(o.Key) || yield(o, nil) })
 			}
 			if err == nil && !enough && aws.ToBool(out.IsTruncated) {
 				token = aws.ToString(out.NextContinuationToken)
@@ -249,11 +251,20 @@ func plainKey(key *string, e types.EncodingType) (string, error) {
 	return aws.ToString(key), nil
 }
 
+// begins returns an error unless a key that is listed begins with the prefix that was asked for: some servers list all that
+// they have, whatever the request says.
+func begins(key, prefix string) error {
+	if strings.HasPrefix(key, prefix) {
+		return nil
+	}
+	return fmt.Errorf("%w: it has the key %q, which does not begin with %q", ErrListing, key, prefix)
+}
+
 // page yields the objects of one page, and reports whether that is enough.
-func page(bucket string, out *s3.ListObjectsV2Output, yield func(Object) bool) (enough bool, err error) {
+func page(bucket, prefix string, out *s3.ListObjectsV2Output, yield func(Object) bool) (enough bool, err error) {
 	for _, found := range out.Contents {
 		key, err := plainKey(found.Key, out.EncodingType)
-		if err != nil {
+		if err = cmp.Or(err, begins(key, prefix)); err != nil {
 			return false, err
 		}
 		if !yield(Object{
