@@ -61,7 +61,7 @@ func TestServerThatLiesAboutRanges(t *testing.T) {
 // What the user has not asked to end is no interruption.
 func TestCauseIsTold(t *testing.T) {
 	server := httptestfault.New(func(_ int, r *http.Request) httptestfault.Step {
-		return httptestfault.Entity{Body: make([]byte, 1000), ETag: `"is"`}.Answer(r).CutAt(500, httptestfault.Stall)
+		return httptestfault.Entity{Body: make([]byte, 200_000), ETag: `"is"`}.Answer(r).CutAt(100_000, httptestfault.Stall)
 	})
 	defer server.Close()
 	ctx, cancel := context.WithCancelCause(t.Context())
