@@ -5,6 +5,7 @@ package main
 import (
 	"bytes"
 	"context"
+	"errors"
 	"io"
 	"net"
 	"net/http"
@@ -203,5 +204,31 @@ func mustPut(t *testing.T, s *testServers, key, text string) {
 	t.Helper()
 	if _, err := s.client().PutObject(t.Context(), &s3.PutObjectInput{Bucket: aws.String("bikes"), Key: &key, Body: strings.NewReader(text)}); err != nil {
 		t.Fatal(err)
+	}
+}
+
+// A file that changes while it is read is told of, whatever it becomes. It used to be for objects alone.
+func TestMovingSourceIsTold(t *testing.T) {
+	dir := t.TempDir()
+	src := filepath.Join(dir, "src")
+	write(t, src, bytes.Repeat([]byte("x"), 4<<20))
+	var stderr bytes.Buffer
+	c := command(t, nil, "copy", src, "-")
+	c.Stderr = &stderr
+	out, err := c.StdoutPipe()
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := c.Start(); err != nil {
+		t.Fatal(err)
+	}
+	_, first := io.CopyN(io.Discard, out, 1) // more than a pipe holds is still to be read
+	changed := os.Truncate(src, 5<<20)
+	n, rest := io.Copy(io.Discard, out)
+	if err := errors.Join(first, changed, rest, c.Wait()); err != nil || n != 4<<20-1 {
+		t.Fatal(n, err, stderr.String())
+	}
+	if want := "INFO: " + src + " has changed while it was read: what is there may hold some of both\n"; !strings.Contains(stderr.String(), want) {
+		t.Errorf("%s\nwant %s", stderr.String(), want)
 	}
 }

@@ -282,6 +282,9 @@ func (t *fileTarget) Put(ctx context.Context, in *Input) (Stored, error) {
 	}
 	t.from = watch(ctx, in, checksum.Sum{}, func(int64, int64) {})
 	n, err := io.CopyBuffer(struct{ io.Writer }{t.file}, t.from, make([]byte, chunk))
+	if err == nil {
+		t.copy.moved(in, "read")
+	}
 	return Stored{Bytes: n}, err
 }
 

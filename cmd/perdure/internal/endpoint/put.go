@@ -74,17 +74,30 @@ var errMoving = errors.New("it has changed while it was sent")
 // steady looks whether the file has changed while it was sent, which explains an error that has no other reason, and is
 // told if there was none.
 func (p *put) steady(in *Input, err error) error {
-	now, unseen := in.File.Stat()
 	switch {
-	case unseen != nil || now.Size() == in.Size && now.ModTime().Equal(in.Modified):
-		return err
 	case err == nil:
-		p.copy.note("changed", p.copy.From.String()+" has changed while it was sent: what is there may hold some of both")
+		p.copy.moved(in, "sent")
 		return nil
-	case exit.Code(err) != exit.Failed:
+	case !in.changed() || exit.Code(err) != exit.Failed:
 		return err
 	}
 	return &ReadError{errMoving}
+}
+
+// changed reports whether a file has changed since it was opened.
+func (in *Input) changed() bool {
+	if in.File == nil {
+		return false
+	}
+	now, err := in.File.Stat()
+	return err == nil && (now.Size() != in.Size || !now.ModTime().Equal(in.Modified))
+}
+
+// moved tells of a file that has changed while all of it was read.
+func (c *Copy) moved(in *Input, done string) {
+	if in.changed() {
+		c.note("changed", c.From.String()+" has changed while it was "+done+": what is there may hold some of both")
+	}
 }
 
 // resumable is the size of a file, in bytes, above which it is sent in parts, so that another run may go on with it.
