@@ -19,16 +19,16 @@ const (
 	custom          = "custom message"
 )
 
-// A report is what a message comes to: a call of package pipes, which refuses
+// An outbound is what a message comes to: a call of package pipes, which refuses
 // what Dagster would not take.
-type report struct {
+type outbound struct {
 	kind string // "" is passed on at once
 	send func(*pipes.Session) error
 }
 
 // A message is one line of a child.
 type message struct {
-	report
+	outbound
 
 	method    string
 	exception error          // of closed; nil: none
@@ -99,16 +99,16 @@ func (m *message) read(f *fields) {
 		m.send = func(s *pipes.Session) error { return s.External(stream, text) }
 	case "report_asset_materialization":
 		made := pipes.Materialization{AssetKey: f.name("asset_key"), DataVersion: f.nullable("data_version"), Metadata: f.metadata()}
-		m.report = report{materialization, func(s *pipes.Session) error { return s.Materialize(made) }}
+		m.outbound = outbound{materialization, func(s *pipes.Session) error { return s.Materialize(made) }}
 	case "report_asset_check":
 		c := pipes.Check{
 			AssetKey: f.name("asset_key"), Name: f.name("check_name"), Passed: f.bool("passed"),
 			Severity: pipes.Severity(f.name("severity")), Metadata: f.metadata(),
 		}
-		m.report = report{check, func(s *pipes.Session) error { return s.Check(c) }}
+		m.outbound = outbound{check, func(s *pipes.Session) error { return s.Check(c) }}
 	case "report_custom_message":
 		payload := f.value("payload")
-		m.report = report{custom, func(s *pipes.Session) error { return s.Custom(payload) }}
+		m.outbound = outbound{custom, func(s *pipes.Session) error { return s.Custom(payload) }}
 		if o, ok := payload.(map[string]any); ok && o["kind"] == pipes.OutcomeKind {
 			m.outcome = o
 		}

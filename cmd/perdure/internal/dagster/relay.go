@@ -37,7 +37,7 @@ type relay struct {
 
 	line    []byte // the beginning of one
 	skip    bool   // up to its end: it is too long
-	held    []report
+	held    []outbound
 	size    int            // of what is held, in bytes as it came
 	full    bool           // something was refused for it
 	refused int            // messages
@@ -164,7 +164,7 @@ func (r *relay) message(line []byte) {
 	default:
 		r.size += len(line)
 		r.counts[m.kind]++
-		r.held = append(r.held, m.report)
+		r.held = append(r.held, m.outbound)
 	}
 }
 

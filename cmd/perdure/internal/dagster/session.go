@@ -21,6 +21,7 @@ import (
 
 	"github.com/seed-0f2c7998/perdure/circuit"
 	"github.com/seed-0f2c7998/perdure/cmd/perdure/internal/exit"
+	"github.com/seed-0f2c7998/perdure/cmd/perdure/internal/report"
 	"github.com/seed-0f2c7998/perdure/internal/setting"
 	"github.com/seed-0f2c7998/perdure/pipes"
 	"github.com/seed-0f2c7998/perdure/retry"
@@ -253,24 +254,15 @@ func (h both) Handle(ctx context.Context, r slog.Record) error {
 	return h.Handler.Handle(ctx, r)
 }
 
-// line writes a record to the step's log: its message, and for a retry the
-// error of the attempt. How far a copy has come is left out.
+// line writes a record to the step's log. How far a copy has come is left out.
 func (s *Session) line(r slog.Record) {
-	text, event, failure := r.Message, "", ""
+	progress := false
 	r.Attrs(func(a slog.Attr) bool {
-		switch a.Key {
-		case "event":
-			event = a.Value.String()
-		case "error":
-			failure = a.Value.String()
-		}
-		return true
+		progress = a.Key == "event" && a.Value.String() == "progress"
+		return !progress
 	})
-	if event == "progress" {
+	if progress {
 		return
-	}
-	if event == retry.Retrying.String() && failure != "" {
-		text += ": " + failure
 	}
 	s.mu.Lock()
 	s.lines++
@@ -278,7 +270,7 @@ func (s *Session) line(r slog.Record) {
 	s.mu.Unlock()
 	switch {
 	case sent < maxLines:
-		_ = s.pipes.Log(r.Level, text) // it is text, so it can be sent
+		_ = s.pipes.Log(r.Level, report.Message(r)) // it is text, so it can be sent
 	case sent == maxLines:
 		s.warn("more lines follow, on standard error only")
 	}

@@ -14,6 +14,7 @@ import (
 	"time"
 
 	"github.com/seed-0f2c7998/perdure/internal/redact"
+	"github.com/seed-0f2c7998/perdure/retry"
 )
 
 // SetDefault makes to the logger of those that are given none. What goes to package log is dropped: net/http quotes there
@@ -47,11 +48,11 @@ func JSON(w io.Writer, level slog.Level) slog.Handler {
 	})
 }
 
-// Lines returns a handler that writes the level and the message:
+// Lines returns a handler that writes the level and the [Message]:
 //
-//	INFO: Retrying upload_to_s3 in 1.0 seconds (attempt 1/5)
+//	INFO: Retrying upload_to_s3 in 1.0 seconds (attempt 1/5): 503 SlowDown
 //
-// If debug messages are written, each line also has the record's facts.
+// If debug messages are written, each line has the record's facts instead.
 func Lines(w io.Writer, level slog.Level) slog.Handler {
 	return &lines{mu: new(sync.Mutex), w: w, level: level}
 }
@@ -67,8 +68,10 @@ func (h *lines) Enabled(_ context.Context, level slog.Level) bool { return level
 
 func (h *lines) Handle(_ context.Context, r slog.Record) error {
 	var b strings.Builder
-	b.WriteString(r.Level.String() + ": " + r.Message)
-	if h.level <= slog.LevelDebug {
+	if h.level > slog.LevelDebug {
+		b.WriteString(r.Level.String() + ": " + Message(r))
+	} else {
+		b.WriteString(r.Level.String() + ": " + r.Message)
 		for _, a := range h.attrs {
 			writeAttr(&b, a)
 		}
@@ -79,6 +82,25 @@ func (h *lines) Handle(_ context.Context, r slog.Record) error {
 	defer h.mu.Unlock()
 	_, err := io.WriteString(h.w, line)
 	return err
+}
+
+// Message returns the message of a record, of a retry with the error of the
+// attempt: a line about a retry must say what failed.
+func Message(r slog.Record) string {
+	event, failure := "", ""
+	r.Attrs(func(a slog.Attr) bool {
+		switch a.Key {
+		case "event":
+			event = a.Value.String()
+		case "error":
+			failure = a.Value.String()
+		}
+		return true
+	})
+	if event == retry.Retrying.String() && failure != "" {
+		return r.Message + ": " + failure
+	}
+	return r.Message
 }
 
 func (h *lines) WithAttrs(attrs []slog.Attr) slog.Handler {
