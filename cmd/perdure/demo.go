@@ -40,7 +40,6 @@ environment, not PERDURE_ variables, no files but in a temporary directory.`,
 		},
 	}
 	c.Flags().Uint64Var(&o.Seed, "seed", o.Seed, "`number` that decides what goes wrong (1)")
-	c.Flags().Lookup("seed").DefValue = "0" // which is not shown
 	c.Flags().BoolVar(&o.Keep, "keep", false, "leave the servers up afterwards, until ctrl-C")
 	return c
 }

@@ -46,7 +46,6 @@ of other programs, too, and --older-than must be more than any upload takes.`,
 		},
 	}
 	c.Flags().Var(policy.Span(&age, 0, 10_000*time.Hour), "older-than", "least `age` in seconds of an upload that is aborted (24h)")
-	c.Flags().Lookup("older-than").DefValue = ""
 	c.Flags().StringVar(&endpointURL, "endpoint-url", "", "`URL` of an S3-compatible store (AWS, or what AWS_ENDPOINT_URL says)")
 	addWait(c.Flags(), &wait)
 	f = policy.Add(c.Flags())

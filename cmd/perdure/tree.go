@@ -43,13 +43,13 @@ func addCopyFlags(flags *pflag.FlagSet) *copyFlags {
 	flags.BoolVarP(&f.recursive, "recursive", "r", false, "copy all files below a directory to s3://BUCKET/PREFIX, or back")
 	flags.Var(policy.Whole(&f.parallel, 1, 256), "parallel", "`number` of files at a time with -r (16), or of requests for one that is large (4); 1 to 256")
 	flags.StringVar(&f.checksum, "checksum", "", "`checksum` that SRC is to have, as sha256:9f86d0...")
-	flags.BoolVar(&f.noResume, "no-resume", false, "begin anew, and leave nothing for another run to go on with")
+	flags.BoolVar(&f.noResume, "no-resume", false, "start from scratch, and leave nothing for another run to resume")
 	flags.StringVar(&f.sseKey, "sse-c-key", "", "`file` with the key, 32 bytes or their base64, by which the store encrypts the objects (SSE-C)")
 	flags.BoolVar(&f.noSign, "no-sign-request", false, "send requests to a store without credentials, as for public buckets")
 	flags.BoolVar(&f.payer, "request-payer", false, "pay for requests to a bucket whose requester pays")
 	flags.StringVar(&f.version, "version-id", "", "`version` of SRC, an object")
 	flags.Var(policy.Whole(&f.minRate, 0, 1<<30), "min-rate", "least `bytes` per second that a body must bring, averaged over a minute (1024); 0 means none")
-	flags.StringVar(&f.links, "links", string(tree.Fail), "what becomes of symbolic links with -r: `way` is follow, skip or fail")
+	flags.StringVar(&f.links, "links", string(tree.Fail), "what becomes of symbolic links with -r (fail): `way` is follow, skip or fail")
 	flags.BoolVar(&f.empty, "allow-empty", false, "let -r succeed though there is nothing to copy")
 	flags.StringVar(&f.manifest, "manifest", "", "`file` for what becomes of each file with -r, in lines of JSON; - is standard output")
 	flags.StringVar(&f.asset, "dagster-asset", "", "`key` of the asset that the copy makes, if Dagster has started us and the step makes several")
@@ -136,8 +136,11 @@ func (a *app) copyTree(c *cobra.Command, f *policy.Flags, flags *copyFlags, link
 	s, err := job.Run(ctx)
 	meter.End()
 	came := err == nil || s.Total() > 0 // to the first file
-	if failed := manifest.End(came); failed != nil {
-		err = errors.Join(err, failed)
+	switch failed := manifest.End(came); {
+	case failed != nil && err != nil:
+		err = fmt.Errorf("%w; %w", err, failed) // in one line
+	case failed != nil:
+		err = failed
 	}
 	if !came {
 		return err

@@ -135,6 +135,7 @@ func groups(flags *pflag.FlagSet) []*group {
 		if named := f.Annotations[policy.Group]; len(named) > 0 {
 			title = named[0]
 		}
+		hideDefault(f)
 		if (title == "Other") == last && !f.Hidden {
 			of(title).flags.AddFlag(f)
 		}
@@ -143,4 +144,16 @@ func groups(flags *pflag.FlagSet) []*group {
 	flags.VisitAll(func(f *pflag.Flag) { add(f, false) })
 	flags.VisitAll(func(f *pflag.Flag) { add(f, true) })
 	return all
+}
+
+// hideDefault keeps package pflag from writing the default, which stands in the flag's own text.
+func hideDefault(f *pflag.Flag) {
+	switch f.Value.Type() {
+	case "string":
+		f.DefValue = ""
+	case "bool":
+		f.DefValue = "false"
+	default:
+		f.DefValue = "0"
+	}
 }
