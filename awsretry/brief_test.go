@@ -4,12 +4,16 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"net/http"
+	"net/http/httptest"
+	"strings"
 	"testing"
 
 	"github.com/aws/aws-sdk-go-v2/aws"
 	"github.com/aws/aws-sdk-go-v2/service/s3"
 
 	"github.com/seed-0f2c7998/perdure/awsretry"
+	"github.com/seed-0f2c7998/perdure/retry"
 	"github.com/seed-0f2c7998/perdure/s3test"
 )
 
@@ -22,6 +26,31 @@ func TestBrief(t *testing.T) {
 	_, denied := client.GetObject(t.Context(), &s3.GetObjectInput{Bucket: aws.String("bikes"), Key: aws.String("k")})
 	server.Script(func(s3test.Request) s3test.Fault { return s3test.SlowDown() })
 	_, slow := client.GetObject(t.Context(), &s3.GetObjectInput{Bucket: aws.String("bikes"), Key: aws.String("k")})
+	html := func(status int) error {
+		other := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {
+			w.Header().Set("Content-Type", "text/html")
+			w.WriteHeader(status)
+			_, _ = io.WriteString(w, "<html><head><meta charset=utf-8></head></html>")
+		}))
+		defer other.Close()
+		p := retry.Policy{MaxAttempts: 1}
+		cfg := aws.Config{BaseEndpoint: aws.String(other.URL), Region: "us-east-1", Credentials: aws.AnonymousCredentials{}}
+		awsretry.Apply(&cfg, &p)
+		_, err := s3.NewFromConfig(cfg, func(o *s3.Options) { o.UsePathStyle = true }).
+			ListObjectsV2(t.Context(), &s3.ListObjectsV2Input{Bucket: aws.String("bikes")})
+		return errors.New(strings.ReplaceAll(awsretry.Brief(err), other.URL, "URL"))
+	}
+	for _, c := range []struct {
+		err  error
+		want string
+	}{
+		{html(200), "URL is no S3 store: it answered text/html"},
+		{html(501), "501 Not Implemented, and no error of the service: is the endpoint another server's?"},
+	} {
+		if c.err.Error() != c.want {
+			t.Errorf("Brief of another server's answer is %q, want %q", c.err, c.want)
+		}
+	}
 	for _, c := range []struct {
 		err  error
 		want string

@@ -125,6 +125,9 @@ func Brief(err error) string {
 	if send, ok := errors.AsType[*smithyhttp.RequestSendError](err); ok {
 		return Brief(send)
 	}
+	if res, ok := errors.AsType[*smithyhttp.ResponseError](err); ok && res.Err != nil {
+		return Brief(res.Err)
+	}
 	return oneLine(redact.String(err.Error()))
 }
 
@@ -162,13 +165,15 @@ func (e told) Unwrap() error { return e.err }
 // ExplainWrite is Explain for writing the file of that path.
 func ExplainWrite(path string, err error) error {
 	if _, missing := os.Stat(filepath.Dir(path)); errors.Is(err, fs.ErrNotExist) && errors.Is(missing, fs.ErrNotExist) {
-		err = errHomeless
+		err = noParent(path)
 	}
 	return Explain("write", path, err)
 }
 
-// errHomeless is the error of a file for which there is no directory.
-var errHomeless = errors.New("there is no such directory: make it first")
+// noParent is the error of a file whose directory does not exist. It names that, since a link may lead there.
+func noParent(path string) error {
+	return fmt.Errorf("the directory %s does not exist: make it first", quoted(filepath.Dir(path)))
+}
 
 // inPlace returns err with the way that is left for a file that can't be replaced.
 func inPlace(c *Copy, path string, err error) error {

@@ -207,7 +207,7 @@ func OpenSink(ctx context.Context, path string) (*os.File, error) {
 func OpenDir(path string) (*transfer.Dir, error) {
 	dir, err := transfer.OpenDir(filepath.Dir(path))
 	if errors.Is(err, fs.ErrNotExist) {
-		err = errHomeless
+		err = noParent(path)
 	}
 	return dir, err
 }

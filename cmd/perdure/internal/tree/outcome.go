@@ -114,7 +114,11 @@ func (r *run) end(cause, unlisted error) error {
 	}
 	switch {
 	case cause != nil && r.summary.Untried > 0:
-		return &stopped{cause, fmt.Sprintf("%d of %d files are left", r.summary.Untried, total)}
+		rest := fmt.Sprintf("%d of %d files are left", r.summary.Untried, total)
+		if r.cut.Load() {
+			rest += ", and all that were not listed yet"
+		}
+		return &stopped{cause, rest}
 	case cause != nil:
 		return cause
 	case unlisted != nil:

@@ -75,6 +75,7 @@ type run struct {
 	items chan item
 	stop  context.CancelCauseFunc // ends the copies
 	out   atomic.Bool             // what is the same for all has failed
+	cut   atomic.Bool             // there may be more than was listed
 
 	listed, listedBytes atomic.Int64
 	keys                atomic.Int64
@@ -155,10 +156,13 @@ func (r *run) send(ctx context.Context, i item) bool {
 	}
 	select {
 	case r.items <- i:
-		return !r.out.Load() || r.Up
+		if !r.out.Load() || r.Up {
+			return true
+		}
 	case <-ctx.Done():
-		return false
 	}
+	r.cut.Store(true)
+	return false
 }
 
 // list lists the other place, and tells how far it has come: that may take long, though there is nothing to copy yet.
