@@ -1,12 +1,15 @@
 package main
 
 import (
+	"bufio"
 	"bytes"
 	"encoding/json"
 	"fmt"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
+	"sync"
 	"testing"
 
 	"github.com/seed-0f2c7998/perdure/s3test"
@@ -147,6 +150,49 @@ func TestTreeThroughWeather(t *testing.T) {
 		}
 	}
 	sameTrees(t, from, back, n)
+}
+
+// What is left is not only what was listed when the copy stopped, and the last line does not say so.
+func TestTreeCountsOnlyWhatWasListed(t *testing.T) {
+	s := startTestServers(t)
+	for i := range 1001 { // two pages
+		if err := s.store.Store("bikes", fmt.Sprintf("many/%04d", i), []byte("x")); err != nil {
+			t.Fatal(err)
+		}
+	}
+	failed := make(chan struct{})
+	s.store.Script(func(r s3test.Request) s3test.Fault {
+		switch {
+		case strings.HasPrefix(r.Path, "/bikes/many/"):
+			return s3test.Failure(403, "ExpiredToken")
+		case r.Query.Has("continuation-token"):
+			<-failed
+		}
+		return s3test.Fault{}
+	})
+	in, out, err := os.Pipe()
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer func() { _ = in.Close() }()
+	var lines []string
+	var reader sync.WaitGroup
+	reader.Go(func() {
+		for scan := bufio.NewScanner(in); scan.Scan(); {
+			if strings.HasPrefix(scan.Text(), "ERROR: Failed: ") && !slices.ContainsFunc(lines, func(l string) bool { return strings.HasPrefix(l, "ERROR: ") }) {
+				close(failed)
+			}
+			lines = append(lines, scan.Text())
+		}
+	})
+	s.setenv(t.TempDir(), t.Setenv)
+	a := &app{stdin: os.Stdin, stdout: out, stderr: out, environ: os.Environ()}
+	code := a.main(t.Context(), []string{"copy", "-r", "s3://bikes/many", t.TempDir(), "--parallel", "1"})
+	_ = out.Close()
+	reader.Wait()
+	if last := lines[len(lines)-1]; code != 1 || !strings.HasSuffix(last, " files are left, and all that were not listed yet") {
+		t.Errorf("exit code %d, want 1: %s", code, last)
+	}
 }
 
 // When it is in vain the rest is not asked for, and the manifest says what is

@@ -115,7 +115,7 @@ func (r *run) end(cause, unlisted error) error {
 	switch {
 	case cause != nil && r.summary.Untried > 0:
 		rest := fmt.Sprintf("%d of %d files are left", r.summary.Untried, total)
-		if r.cut.Load() {
+		if r.cut.Load() || unlisted != nil {
 			rest += ", and all that were not listed yet"
 		}
 		return &stopped{cause, rest}
