@@ -136,12 +136,7 @@ func (a *app) copyTree(c *cobra.Command, f *policy.Flags, flags *copyFlags, link
 	s, err := job.Run(ctx)
 	meter.End()
 	came := err == nil || s.Total() > 0 // to the first file
-	switch failed := manifest.End(came); {
-	case failed != nil && err != nil:
-		err = fmt.Errorf("%w; %w", err, failed) // in one line
-	case failed != nil:
-		err = failed
-	}
+	err = inOneLine(err, manifest.End(came))
 	if !came {
 		return err
 	}
@@ -152,6 +147,14 @@ func (a *app) copyTree(c *cobra.Command, f *policy.Flags, flags *copyFlags, link
 		a.dagster.Materialize(dagster.CopiedTree(link.Source, link.Destination, s))
 	}
 	return err
+}
+
+// inOneLine returns an error with both, where errors.Join would begin another line.
+func inOneLine(err, next error) error {
+	if err == nil || next == nil {
+		return cmp.Or(err, next)
+	}
+	return fmt.Errorf("%w; %w", err, next)
 }
 
 // manifest returns where the manifest goes; nil: nowhere. What we write to already
