@@ -39,11 +39,11 @@ demo: ## build the command and run its demo: real servers, seeded faults, every 
 	@./bin/perdure demo $(ARGS)
 
 test: ## run every test that needs nothing but Go
-	$(GO) test work
+	$(GO) test -timeout 20m work
 
 race: ## the same under the race detector
 	@if [ "$$($(GO) env CGO_ENABLED)" = 1 ] && command -v "$$($(GO) env CC)" >/dev/null; then \
-		echo "$(GO) test -race work"; $(GO) test -race work; \
+		echo "$(GO) test -race -timeout 30m work"; $(GO) test -race -timeout 30m work; \
 	else echo "SKIPPED: race: the race detector needs a C compiler"; fi
 
 install: ## install the command from this tree

@@ -53,7 +53,7 @@ func run(ctx context.Context, root string) (err error) {
 func check(ctx context.Context, m tree.Module, modfile string) error {
 	steps := [][]string{
 		{"vet", "-tags=integration", "./..."},
-		{"test", "./..."},
+		{"test", "-timeout=20m", "./..."},
 	}
 	if m.Published() {
 		steps = append([][]string{{"mod", "tidy", "-diff"}}, steps...)
