@@ -432,6 +432,8 @@ func TestSource(t *testing.T) {
 		{"https://example.org/a/b?x=1&y=3", false},
 		{"https://example.org/a/c?x=1&y=2", false},
 		{"https://example.com/a/b?x=1&y=2", false},
+		{"http://example.org/a/b?x=1&y=2", false},
+		{base + "&token=x", false},
 	} {
 		a, err := url.Parse(base)
 		b, also := url.Parse(tt.url)

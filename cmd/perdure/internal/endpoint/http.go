@@ -2,8 +2,6 @@ package endpoint
 
 import (
 	"context"
-	"crypto/sha256"
-	"encoding/hex"
 	"errors"
 	"fmt"
 	"iter"
@@ -95,7 +93,7 @@ func (w *web) Getter() (transfer.Getter, string) {
 	if w.getter == nil {
 		return nil, ""
 	}
-	return w.getter, identity(w.url)
+	return w.getter, download.Source(w.url)
 }
 
 func (w *web) Create(context.Context, *Copy) (Target, error) { return nil, errNone }
@@ -105,24 +103,3 @@ func (w *web) CopyFrom(context.Context, Endpoint) (Stored, error) {
 func (w *web) List(context.Context) iter.Seq2[Item, error] { return nothing }
 func (w *web) Join(string) (Endpoint, error)               { return nil, errNone }
 func (w *web) Settle(context.Context, Endpoint)            {}
-
-// identity returns a text that is the same for the same resource: without what a signed URL has anew each time, and without
-// secrets.
-func identity(address *url.URL) string {
-	u := *address
-	u.User, u.Fragment = nil, ""
-	query := u.Query()
-	for name := range query {
-		switch lower := strings.ToLower(name); {
-		case strings.HasPrefix(lower, "x-amz-"), strings.HasPrefix(lower, "x-goog-"):
-			query.Del(name)
-		case lower == "awsaccesskeyid", lower == "googleaccessid", lower == "expires", lower == "signature", lower == "policy", lower == "key-pair-id":
-			query.Del(name)
-		case lower == "sig", lower == "se", lower == "st", lower == "skt", lower == "ske": // of Azure
-			query.Del(name)
-		}
-	}
-	u.RawQuery = query.Encode()
-	sum := sha256.Sum256([]byte(u.String()))
-	return "sha256:" + hex.EncodeToString(sum[:])
-}

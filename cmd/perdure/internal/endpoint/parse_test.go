@@ -2,7 +2,6 @@ package endpoint
 
 import (
 	"errors"
-	"net/url"
 	"path/filepath"
 	"strings"
 	"testing"
@@ -90,29 +89,5 @@ func TestPlaceIsRedacted(t *testing.T) {
 	}
 	if _, err := parse("SRC", "ftp://me:hunter2@h/x", func(s scheme) string { return s.source }); err == nil || strings.Contains(err.Error(), "hunter2") {
 		t.Errorf("the error shows a secret: %v", err)
-	}
-}
-
-func TestIdentity(t *testing.T) {
-	of := func(text string) string {
-		u, err := url.Parse(text)
-		if err != nil {
-			t.Fatal(err)
-		}
-		return identity(u)
-	}
-	const page = "https://example.org/a?page=2"
-	for _, same := range []string{
-		page + "#x", "https://me:secret@example.org/a?page=2",
-		"https://example.org/a?X-Amz-Signature=1&page=2&X-Amz-Date=3", "https://example.org/a?Expires=1&page=2&Signature=x",
-	} {
-		if of(same) != of(page) {
-			t.Errorf("%s is another entity than %s, want the same", same, page)
-		}
-	}
-	for _, other := range []string{"http://example.org/a?page=2", "https://example.org/b?page=2", "https://example.org/a?page=3", "https://example.org/a?page=2&token=x"} {
-		if of(other) == of(page) {
-			t.Errorf("%s is the same entity as %s, want another", other, page)
-		}
 	}
 }
