@@ -210,10 +210,20 @@ func discard(f *os.File) {
 }
 
 // Each calls f with each upload in that directory that no other process has.
-func Each(dir string, f func(*Upload)) {
+func Each(dir string, f func(*Upload)) { each(dir, time.Now(), f) }
+
+// Prune forgets uploads that no run has gone on with for a month. Others are not claimed for a moment, in which their own
+// copy could not have them.
+func Prune(dir string) {
+	each(dir, time.Now().Add(-forgotten), func(u *Upload) { _ = u.Forget() }) // it is tried again
+}
+
+// each calls f with the uploads of Each that have last been gone on with before an instant.
+func each(dir string, before time.Time, f func(*Upload)) {
 	entries, _ := os.ReadDir(dir) // there may be none
 	for _, e := range entries {
-		if !strings.HasSuffix(e.Name(), ".json") {
+		name, ok := strings.CutSuffix(e.Name(), ".json")
+		if !ok || touched(filepath.Join(dir, name)).After(before) {
 			continue
 		}
 		claimed, err := claim(dir, e.Name(), true)
@@ -229,11 +239,12 @@ func Each(dir string, f func(*Upload)) {
 	}
 }
 
-// Prune forgets uploads that no run has gone on with for a month.
-func Prune(dir string) {
-	Each(dir, func(u *Upload) {
-		if info, err := os.Stat(u.State()); err == nil && time.Since(info.ModTime()) > forgotten {
-			_ = u.Forget() // it is tried again
+// touched returns when an upload of that name was last gone on with.
+func touched(name string) time.Time {
+	for _, suffix := range []string{".parts", ".json"} {
+		if info, err := os.Lstat(name + suffix); err == nil {
+			return info.ModTime()
 		}
-	})
+	}
+	return time.Time{}
 }

@@ -4,6 +4,7 @@ import (
 	"errors"
 	"os"
 	"path/filepath"
+	"sync"
 	"testing"
 	"time"
 )
@@ -127,4 +128,33 @@ func TestPrune(t *testing.T) {
 	if got := files(t, dir); len(got) > 0 {
 		t.Errorf("%v are left", got)
 	}
+}
+
+// A copy finds what it has sent although other copies prune at that moment: each of many files that go up does. Where it did
+// not, it began a second upload and left the first in the store.
+func TestPruneTakesNothingFromOthers(t *testing.T) {
+	dir := begun(t)
+	stop := make(chan struct{})
+	var group sync.WaitGroup
+	for range 4 {
+		group.Go(func() {
+			for {
+				select {
+				case <-stop:
+					return
+				default:
+					Prune(dir)
+				}
+			}
+		})
+	}
+	for n := range 500 {
+		u, err := Open(dir, address, sending, false)
+		if err != nil {
+			t.Fatalf("%d: %v", n, err)
+		}
+		u.Close()
+	}
+	close(stop)
+	group.Wait()
 }
