@@ -73,7 +73,12 @@ func (m *mortal) outlives(t *testing.T, args ...string) (kills int) {
 	}
 	m.live(t)
 	if left := m.stateLeft(t); len(left) > 0 {
-		t.Errorf("state is left: %q", left)
+		t.Errorf("state is left: %q, after %d kills of %q; uploads %v", left, kills, m.args, m.store.Uploads())
+		for _, name := range left {
+			content, _ := os.ReadFile(filepath.Join(m.home, "state", name))
+			t.Logf("%s: %.400s", name, content)
+		}
+		t.FailNow()
 	}
 	return kills
 }

@@ -1,4 +1,4 @@
-//go:build unix
+//go:build integration && unix
 
 package main
 
@@ -19,7 +19,7 @@ import (
 	"time"
 )
 
-// The files outside_*_test.go judge copy from outside: they run the command as a
+// The files outside_* judge copy from outside: they run the command as a
 // process, against real servers, and look at its code, what it says, and what is
 // there afterwards. They know nothing of how it is made.
 
@@ -92,6 +92,8 @@ func memoryOf(c *exec.Cmd) (most int64) {
 type front struct {
 	*httptest.Server
 
+	behind http.Handler // the store
+
 	mu     sync.Mutex
 	answer func(w http.ResponseWriter, r *http.Request) bool // it reports whether it has answered; guarded by mu
 	asked  []*http.Request                                   // without their bodies; guarded by mu
@@ -113,16 +115,16 @@ func (f *front) handler(t *testing.T, store string) http.Handler {
 	if err != nil {
 		t.Fatal(err)
 	}
-	behind := http.Handler(&httputil.ReverseProxy{
+	f.behind = &httputil.ReverseProxy{
 		Rewrite: func(r *httputil.ProxyRequest) {
 			r.SetURL(target)
 			r.Out.Host = r.In.Host // it is signed
 		},
 		ErrorLog:     log.New(new(bytes.Buffer), "", 0), // of processes that were killed
 		ErrorHandler: func(w http.ResponseWriter, _ *http.Request, _ error) { w.WriteHeader(http.StatusBadGateway) },
-	})
+	}
 	if store == "" {
-		behind = http.NotFoundHandler()
+		f.behind = http.NotFoundHandler()
 	}
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		f.mu.Lock()
@@ -130,7 +132,7 @@ func (f *front) handler(t *testing.T, store string) http.Handler {
 		answer := f.answer
 		f.mu.Unlock()
 		if answer == nil || !answer(w, r) {
-			behind.ServeHTTP(w, r)
+			f.behind.ServeHTTP(w, r)
 		}
 	})
 }

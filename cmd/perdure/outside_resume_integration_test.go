@@ -1,4 +1,4 @@
-//go:build unix
+//go:build integration && unix
 
 package main
 
@@ -189,7 +189,12 @@ func (h *halfway) move(t *testing.T, how func(from, to string) error) string {
 	t.Helper()
 	dir := t.TempDir()
 	for _, path := range h.kept(t) {
-		if err := how(path, filepath.Join(dir, filepath.Base(path))); err != nil {
+		name, _ := filepath.Rel(h.dir, path) // it may be in a directory, and is believed only there
+		to := filepath.Join(dir, name)
+		if err := os.MkdirAll(filepath.Dir(to), 0o700); err != nil {
+			t.Fatal(err)
+		}
+		if err := how(path, to); err != nil {
 			t.Fatal(err)
 		}
 	}
@@ -226,7 +231,14 @@ func TestResumeBelievesOnlyItself(t *testing.T) {
 				t.Parallel()
 				h := newHalfway(t, kind)
 				h.kill(t)
-				h.arrives(t, change(t, h), name == "nothing" || name == "changed in place")
+				if len(h.kept(t)) == 0 {
+					t.Fatal("the killed copy has left nothing: there is nothing to judge")
+				}
+				to, before := change(t, h), h.passed()
+				h.arrives(t, to, name == "nothing" || name == "changed in place")
+				if sent := h.passed() - before; name == "nothing" && sent >= int64(len(h.content)) {
+					t.Errorf("%d bytes were sent again of %d: it did not resume, so the others judge nothing", sent, len(h.content))
+				}
 			})
 		}
 	}

@@ -1,4 +1,4 @@
-//go:build unix
+//go:build integration && unix
 
 package main
 
@@ -143,14 +143,14 @@ func sameAs(t *testing.T, what string, got, want map[string]string) {
 	for _, name := range slices.Sorted(maps.Keys(want)) {
 		if there, ok := got[name]; !ok || there != want[name] {
 			if differ++; differ <= 3 {
-				t.Errorf("%s: %.40q is other: %d bytes %.20q (there: %v), want %d bytes %.20q", what, name, len(there), there, ok, len(want[name]), want[name])
+				t.Errorf("%s: %.120q is other: %d bytes %.20q (there: %v), want %d bytes %.20q", what, name, len(there), there, ok, len(want[name]), want[name])
 			}
 		}
 	}
 	for _, name := range slices.Sorted(maps.Keys(got)) {
 		if _, ok := want[name]; !ok {
 			if differ++; differ <= 6 {
-				t.Errorf("%s: %.40q is there as well", what, name)
+				t.Errorf("%s: %.120q is there as well", what, name)
 			}
 		}
 	}
