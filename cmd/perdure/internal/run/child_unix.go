@@ -108,9 +108,24 @@ func (c *child) ending(status syscall.WaitStatus) *Failure {
 	if terminal && (s == syscall.SIGINT || s == syscall.SIGQUIT) {
 		// The key was meant for all that the terminal's user had started.
 		f.User = true
-		_ = syscall.Kill(0, s)
+		interruptGroup(s)
 	}
 	return f
+}
+
+// interruptGroup sends a signal to all of our group, and returns when we have got it ourselves: until then it would end us,
+// as soon as nothing waits for signals any more.
+func interruptGroup(s syscall.Signal) {
+	arrived := make(chan os.Signal, 1)
+	if !signal.Ignored(s) {
+		signal.Notify(arrived, s)
+		defer signal.Stop(arrived)
+	} else {
+		close(arrived)
+	}
+	if syscall.Kill(0, s) == nil {
+		<-arrived
+	}
 }
 
 // end asks the group to end, and after grace makes it. It returns how the
