@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"io"
 	"path/filepath"
+	"time"
 
 	"github.com/seed-0f2c7998/perdure/awsretry/objects"
 	"github.com/seed-0f2c7998/perdure/cmd/perdure/internal/exit"
@@ -30,7 +31,13 @@ func (p *put) Close() string           { return p.left }
 func (p *put) Put(ctx context.Context, in *Input) (Stored, error) {
 	o := objects.PutOptions{Attributes: in.Attributes}
 	if in.File == nil {
-		return p.send(ctx, in, watch(ctx, in, p.copy.Want, p.copy.progress), o)
+		done, err := p.once(ctx, in, &o)
+		if err != nil {
+			return Stored{}, err
+		}
+		stored, err := p.send(ctx, in, watch(ctx, in, p.copy.Want, p.copy.progress), o)
+		done(err)
+		return stored, err
 	}
 	if err := p.compare(ctx, in); err != nil {
 		return Stored{}, err
@@ -129,6 +136,31 @@ func (p *put) recall(ctx context.Context, in *Input, o *objects.PutOptions) (don
 	o.State, o.Resumed = u.State(), p.resumed
 	return func(err error) {
 		p.leave(ctx, u, err)
+		u.Close()
+	}, nil
+}
+
+// once has o write down the upload of a source that can't be read again: if this process is killed, the next run of the same
+// copy drops what is in the store. What an earlier one has left is dropped now. The function must be called with how the put
+// has ended.
+func (p *put) once(ctx context.Context, in *Input, o *objects.PutOptions) (done func(error), err error) {
+	u := p.to.upload(p.copy.From, in, false)
+	if u == nil {
+		return func(error) {}, nil
+	}
+	if err := p.to.abandon(ctx, u); err != nil {
+		u.Close()
+		return nil, fmt.Errorf("what an earlier run has sent: %w", err)
+	}
+	if u.Begin() == nil {
+		o.State = u.State()
+	}
+	return func(err error) {
+		if err != nil {
+			late, cancel := context.WithTimeout(context.WithoutCancel(ctx), 30*time.Second)
+			_ = p.to.abandon(late, u) // else the next run does so
+			cancel()
+		}
 		u.Close()
 	}, nil
 }
