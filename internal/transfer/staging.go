@@ -226,6 +226,11 @@ func list(root *os.Root) ([]string, error) {
 	return f.Readdirnames(-1)
 }
 
+// mayBeStaging reports whether a name is like those of staging directories.
+func mayBeStaging(name string) bool {
+	return strings.HasPrefix(name, stagingPrefix) && len(name) == len(stagingPrefix)+26
+}
+
 // candidates calls f with the name of each entry of dir that may be a staging directory, until f returns false. The entries
 // of a large directory are not held.
 func candidates(dir *os.Root, f func(name string) bool) {
@@ -237,7 +242,7 @@ func candidates(dir *os.Root, f func(name string) bool) {
 	for {
 		names, err := d.Readdirnames(1024)
 		for _, name := range names {
-			if strings.HasPrefix(name, stagingPrefix) && len(name) == len(stagingPrefix)+26 && !f(name) {
+			if mayBeStaging(name) && !f(name) {
 				return
 			}
 		}
@@ -257,7 +262,7 @@ func partNames(name string) (part, state string) {
 // IsStaging reports whether the entry of that name in dir is a staging directory of this user's: such a directory is no
 // part of the tree that it lies in.
 func IsStaging(dir, name string) bool {
-	if !strings.HasPrefix(name, stagingPrefix) || len(name) != len(stagingPrefix)+26 {
+	if !mayBeStaging(name) {
 		return false
 	}
 	root, err := os.OpenRoot(filepath.Join(dir, name))
