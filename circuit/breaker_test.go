@@ -60,9 +60,8 @@ func probing(t *testing.T, c Config) (*Breaker, Permit) {
 func after(d time.Duration) { <-time.After(d) }
 
 func TestOpensAtTheThreshold(t *testing.T) {
-	for _, n := range []int{0, 1, 2, 7, maxFailures} {
+	for n, want := range map[int]int{0: 5, 1: 1, 2: 2, 7: 7, 1000: 1000} {
 		b := New("x", quiet(Config{FailureThreshold: n}))
-		want := Config{FailureThreshold: n}.filled().FailureThreshold
 		for range want - 1 {
 			b.RecordFailure()
 		}

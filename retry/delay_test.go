@@ -2,7 +2,6 @@ package retry_test
 
 import (
 	"math"
-	"math/rand/v2"
 	"slices"
 	"testing"
 	"testing/synctest"
@@ -91,29 +90,44 @@ func TestRange(t *testing.T) {
 	}
 }
 
-// Delays are spread evenly over their range, at the cap as well: with the cap
-// applied after the jitter all of them would be the same there.
+// What is really waited is spread evenly over its range, at the cap as well:
+// with the cap applied after the jitter all waits would be the same there.
+// Operations that fail together do not come back together.
 func TestDelaysAreSpread(t *testing.T) {
 	t.Parallel()
-	const seed, draws = 7, 10_000
-	rnd := rand.New(rand.NewPCG(seed, seed))
-	for _, mode := range []retry.JitterMode{retry.Additive, retry.FullJitter, retry.EqualJitter} {
-		p := retry.Policy{JitterMode: mode}
-		for _, attempt := range []int{1, 4, 6, 50, 5000} {
-			low, width := p.Range(attempt, retry.ClassTransient)
-			sample := make([]float64, draws)
+	const s, operations, attempts = time.Second, 1000, 9
+	for _, c := range []struct {
+		name    string
+		mode    retry.JitterMode
+		attempt int
+		low, to time.Duration
+	}{
+		{"additive below the cap", retry.Additive, 1, 1 * s, 2 * s},
+		{"additive below the cap", retry.Additive, 4, 8 * s, 9 * s},
+		{"additive at the cap", retry.Additive, 6, 29 * s, 30 * s},
+		{"additive at the cap", retry.Additive, 8, 29 * s, 30 * s},
+		{"full below the cap", retry.FullJitter, 2, 0, 2 * s},
+		{"full at the cap", retry.FullJitter, 8, 0, 30 * s},
+		{"equal below the cap", retry.EqualJitter, 2, 1 * s, 2 * s},
+		{"equal at the cap", retry.EqualJitter, 8, 15 * s, 30 * s},
+	} {
+		synctest.Test(t, func(t *testing.T) {
+			p := retry.Policy{JitterMode: c.mode, MaxAttempts: attempts, Classify: retry.Always}
+			sample := make([]float64, operations)
 			for i := range sample {
-				d := p.Backoff(attempt, retry.ClassTransient, rnd.Float64())
-				if d < low || d > low+width || d > 30*time.Second {
-					t.Fatalf("seed %d, mode %d, attempt %d: %v is not in %v + %v", seed, mode, attempt, d, low, width)
+				f, made := always(errDown)
+				stopped(t, retry.Do(t.Context(), &p, f), retry.ErrExhausted, attempts)
+				waited := made.at[c.attempt] - made.at[c.attempt-1]
+				if waited < c.low || waited > c.to {
+					t.Fatalf("%s: attempt %d waited %v, want %v to %v", c.name, c.attempt, waited, c.low, c.to)
 				}
-				sample[i] = float64(d-low) / float64(width)
+				sample[i] = float64(waited-c.low) / float64(c.to-c.low)
 			}
-			// The Kolmogorov-Smirnov test at 0.1 %: 1.95/√n.
-			if d, limit := distance(sample), 1.95/math.Sqrt(draws); d > limit {
-				t.Errorf("seed %d, mode %d, attempt %d: %.4f from uniform, want at most %.4f", seed, mode, attempt, d, limit)
+			// The Kolmogorov-Smirnov test at one in ten million: these draws have no seed.
+			if d, limit := distance(sample), 2.9/math.Sqrt(operations); d > limit {
+				t.Errorf("%s: attempt %d is %.4f from uniform, want at most %.4f", c.name, c.attempt, d, limit)
 			}
-		}
+		})
 	}
 }
 
@@ -126,31 +140,6 @@ func distance(sample []float64) float64 {
 		most = max(most, float64(i+1)/n-v, v-float64(i)/n)
 	}
 	return most
-}
-
-// The loop draws a number of its own for each delay: operations that fail
-// together do not come back together.
-func TestDelaysDiffer(t *testing.T) {
-	t.Parallel()
-	synctest.Test(t, func(t *testing.T) {
-		const operations = 2000
-		sample := make([]float64, operations)
-		for i := range sample {
-			p := retry.Policy{Classify: retry.Always, Observe: func(e retry.Event) {
-				if e.Kind == retry.Retrying {
-					sample[i] = float64(e.Delay-time.Second) / float64(time.Second)
-				}
-			}}
-			f, _ := calls(errDown)
-			if err := retry.Do(t.Context(), &p, f); err != nil {
-				t.Fatal(err)
-			}
-		}
-		// One in a million: these draws have no seed.
-		if d, limit := distance(sample), 2.7/math.Sqrt(operations); d > limit {
-			t.Errorf("%.4f from uniform, want at most %.4f", d, limit)
-		}
-	})
 }
 
 // A sleepless loop of 5,000 attempts: nothing overflows on the way.

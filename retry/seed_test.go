@@ -155,6 +155,49 @@ func TestSeedNonRetryable(t *testing.T) {
 	}
 }
 
+// The configuration reference: failure_threshold, recovery_timeout_seconds and
+// success_threshold. What is absent has the page's default.
+func TestSeedCircuitBreakerDefaults(t *testing.T) {
+	t.Parallel()
+	for _, c := range []struct {
+		config              circuit.Config
+		failures, successes int
+		recovery            time.Duration
+	}{
+		{circuit.Config{}, 5, 1, 30 * time.Second},
+		{circuit.Config{FailureThreshold: 1}, 1, 1, 30 * time.Second},
+		{circuit.Config{RecoveryTimeout: 7 * time.Second}, 5, 1, 7 * time.Second},
+		{circuit.Config{SuccessThreshold: 3}, 5, 3, 30 * time.Second},
+		{circuit.Config{FailureThreshold: 2, RecoveryTimeout: time.Minute, SuccessThreshold: 2}, 2, 2, time.Minute},
+	} {
+		synctest.Test(t, func(t *testing.T) {
+			b := breaker(c.config)
+			expect := func(want circuit.State, when string, n int) {
+				t.Helper()
+				if got := b.State(); got != want {
+					t.Fatalf("%+v: %v after %s %d, want %v", c.config, got, when, n, want)
+				}
+			}
+			for n := range c.failures {
+				expect(circuit.Closed, "failure", n)
+				b.RecordFailure()
+			}
+			expect(circuit.Open, "failure", c.failures)
+			<-time.After(c.recovery - time.Millisecond)
+			expect(circuit.Open, "recovery timeout but for 1 ms, failure", c.failures)
+			<-time.After(time.Millisecond)
+			for n := range c.successes {
+				expect(circuit.HalfOpen, "success", n)
+				if !b.Allow() {
+					t.Fatalf("%+v: probe %d is not allowed", c.config, n+1)
+				}
+				b.RecordSuccess()
+			}
+			expect(circuit.Closed, "success", c.successes)
+		})
+	}
+}
+
 // Circuit breaker: the hand-written form of the page, with its trio.
 func TestSeedCircuitBreaker(t *testing.T) {
 	t.Parallel()
