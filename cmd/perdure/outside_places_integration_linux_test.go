@@ -25,8 +25,24 @@ func shell(t *testing.T, environ []string, redirect string, args ...string) endi
 	return endOf(t, script)
 }
 
+// python runs copy by Python, whose subprocess.run gets what redirect says.
+func python(t *testing.T, environ []string, redirect string, args ...string) ending {
+	t.Helper()
+	interpreter, err := exec.LookPath("python3")
+	if err != nil {
+		t.Skip("there is no python3")
+	}
+	c := command(t, environ)
+	script := exec.CommandContext(t.Context(), interpreter, append([]string{"-c", `import sys
+from subprocess import DEVNULL, run
+sys.exit(run([sys.argv[1], "copy", *sys.argv[2:]], ` + redirect + `).returncode)`, c.Path}, args...)...)
+	script.Env = c.Env
+	return endOf(t, script)
+}
+
 // A standard descriptor that is closed is an error where the copy needs it, and
-// what is there stays; an empty one is a source of no bytes, as ever.
+// what is there stays; an empty one is a source of no bytes, as ever. The null
+// device, opened for both reading and writing, can't be told from a closed one.
 func TestClosedDescriptors(t *testing.T) {
 	s := newScene(t)
 	old, web, object := filepath.Join(s.dir, "old"), s.from(t, "http", "x", mib20()), s.from(t, "s3", "x", mib20())
@@ -51,12 +67,31 @@ func TestClosedDescriptors(t *testing.T) {
 		{"<&- >&- 2>&-", []string{web, filepath.Join(s.dir, "copied")}, 0},
 		{"</dev/null", []string{"-", filepath.Join(s.dir, "empty")}, 0},
 		{">/dev/null", []string{web, "-"}, 0},
+		{"<>/dev/null", []string{"-", old}, 1},
+		{"<>/dev/null", []string{"-", "s3://bikes/old"}, 1},
+		{"1<>/dev/null", []string{web, "-"}, 1},
+		{"1<>/dev/null", []string{file, filepath.Join(s.dir, "copied")}, 0},
+		{"<>/dev/null", []string{web, "-"}, 0},
+		{"stdin=DEVNULL", []string{"-", old}, 1},
+		{"stdin=DEVNULL", []string{"-", "s3://bikes/old"}, 1},
+		{"stdout=DEVNULL", []string{web, "-"}, 1},
+		{"stdin=DEVNULL, stdout=DEVNULL", []string{web, filepath.Join(s.dir, "copied")}, 0},
+		{"stdin=open('/dev/null'), stdout=open('/dev/null', 'w')", []string{"-", filepath.Join(s.dir, "empty")}, 0},
+		{"stdout=open('/dev/null', 'w')", []string{web, "-"}, 0},
 	} {
 		t.Run(strings.Join(append(c.args, c.redirect), " "), func(t *testing.T) {
 			write(t, old, []byte("old"))
 			_ = s.store.Store("bikes", "old", []byte("old"))
-			if e := shell(t, s.environ, c.redirect, c.args...); e.code != c.code {
+			run := shell
+			if strings.HasPrefix(c.redirect, "std") {
+				run = python
+			}
+			e := run(t, s.environ, c.redirect, c.args...)
+			if e.code != c.code {
 				t.Errorf("want exit code %d, got %v", c.code, e)
+			}
+			if why := "bad file descriptor: it is closed, or is the null device opened for both"; c.code != 0 && !strings.Contains(c.redirect, "2>&-") && !strings.Contains(e.log, why) {
+				t.Errorf("it does not say %q: %v", why, e)
 			}
 			if content, _ := os.ReadFile(old); string(content) != "old" {
 				t.Errorf("%s has %d bytes", old, len(content))

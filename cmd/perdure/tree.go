@@ -6,7 +6,6 @@ import (
 	"errors"
 	"fmt"
 	"slices"
-	"syscall"
 
 	"github.com/spf13/cobra"
 	"github.com/spf13/pflag"
@@ -164,7 +163,7 @@ func (a *app) manifest(ctx context.Context, path string) (*tree.Manifest, error)
 	case path == "":
 		return nil, nil //nolint:nilnil // as said
 	case a.isOutput(path) && endpoint.WasClosed(a.stdout):
-		return nil, endpoint.Explain("write", "the manifest", syscall.EBADF)
+		return nil, endpoint.Explain("write", "the manifest", endpoint.ErrClosed)
 	case a.isOutput(path):
 		return tree.Stream(ctx, a.stdout), nil
 	case isFile(path, a.stderr):

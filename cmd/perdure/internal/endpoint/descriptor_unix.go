@@ -14,7 +14,9 @@ import (
 
 // WasClosed reports whether a standard descriptor was closed when this process began. The Go runtime has opened the null
 // device in its place then, for reading and writing: a shell's </dev/null is open for reading alone, its >/dev/null for
-// writing.
+// writing. A parent that opens it for both, as Python's subprocess.DEVNULL does, can't be told from the runtime: nothing that
+// the kernel shows of an open file says who opened it, and no code of ours runs before. So that counts as closed: a copy that
+// is refused can be run again, but an object that an empty one has replaced is lost.
 func WasClosed(f *os.File) bool {
 	info, err := f.Stat()
 	null, missing := os.Stat(os.DevNull)

@@ -4,6 +4,7 @@ import (
 	"cmp"
 	"context"
 	"errors"
+	"fmt"
 	"io"
 	"iter"
 	"os"
@@ -35,10 +36,13 @@ func (s *stream) Connect(_ context.Context, session *Session, as Role) error {
 		f, do = session.Stdout, "write"
 	}
 	if f == nil || WasClosed(f) {
-		return Explain(do, s.Where(), syscall.EBADF)
+		return Explain(do, s.Where(), ErrClosed)
 	}
 	return nil
 }
+
+// ErrClosed is the error of a standard descriptor of which [WasClosed] reports that it was closed.
+var ErrClosed = fmt.Errorf("%w: it is closed, or is the null device opened for both reading and writing, which looks the same: open that for one of them", syscall.EBADF)
 
 func (s *stream) Stat(context.Context) (Info, error) { return Info{Size: -1}, nil }
 
