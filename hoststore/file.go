@@ -18,6 +18,7 @@ import (
 	"unsafe"
 
 	"github.com/seed-0f2c7998/perdure/internal/cell"
+	"github.com/seed-0f2c7998/perdure/internal/private"
 )
 
 // headOfAll is what the header of every version begins with; its version follows.
@@ -82,7 +83,7 @@ func openTable(dir string) (*table, error) {
 			aside, err = setAside(root, bad.file)
 		} else if errors.Is(err, fs.ErrNotExist) {
 			err = create(root)
-		} else if errors.Is(err, errReplaced) {
+		} else if errors.Is(err, private.ErrReplaced) {
 			err = nil
 		}
 		if err != nil {
@@ -129,7 +130,7 @@ func withFile(root *os.Root, flag int, bytesOf func(*os.File, int) ([]byte, erro
 // it and no later write can meet a full disk.
 func create(root *os.Root) (err error) {
 	name := unfinished + rand.Text()
-	f, err := root.OpenFile(name, os.O_WRONLY|os.O_CREATE|os.O_EXCL|noFollow, 0o600)
+	f, err := private.Make(root, name)
 	if err != nil {
 		return err
 	}

@@ -10,8 +10,6 @@ import (
 // mappable reports whether processes can share memory here.
 const mappable = false
 
-const noFollow = 0
-
 func ownerOf(os.FileInfo) (uid uint32, known bool) { return 0, false }
 
 func mapMemory(*os.File, int) ([]byte, error) { return nil, errors.ErrUnsupported }

@@ -12,9 +12,6 @@ import (
 // mappable reports whether processes can share memory here.
 const mappable = true
 
-// noFollow follows no symbolic link, waits for nobody, and takes no terminal.
-const noFollow = syscall.O_NOFOLLOW | syscall.O_NONBLOCK | syscall.O_NOCTTY
-
 // ownerOf returns the ID of the user to whom the file belongs.
 func ownerOf(info os.FileInfo) (uid uint32, known bool) {
 	s, ok := info.Sys().(*syscall.Stat_t)

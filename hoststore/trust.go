@@ -6,10 +6,9 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
-)
 
-// errReplaced is a file that became another one while it was opened.
-var errReplaced = errors.New("replaced while it was opened")
+	"github.com/seed-0f2c7998/perdure/internal/private"
+)
 
 // openDir opens the directory of a state file, and refuses one in which other
 // users can replace files. As with ssh, it must belong to this user or to root,
@@ -49,21 +48,14 @@ func openDir(dir string) (*os.Root, error) {
 // makes the file leaves one, and to whom the directory belongs made it.
 func openFile(root *os.Root, name string, flag int) (*os.File, os.FileInfo, error) {
 	path := pathIn(root, name)
-	before, err := root.Lstat(name)
-	if err != nil {
-		return nil, nil, named(path, err)
+	f, err := private.Open(root, name, flag, func(info fs.FileInfo) error { return trusted(path, info) })
+	if errors.Is(err, private.ErrReplaced) {
+		return nil, nil, fmt.Errorf("%s %w", path, err)
 	}
-	if err := trusted(path, before); err != nil {
-		return nil, nil, err
-	}
-	f, err := root.OpenFile(name, flag|noFollow, 0)
 	if err != nil {
 		return nil, nil, named(path, err)
 	}
 	info, err := f.Stat()
-	if err == nil && !os.SameFile(before, info) {
-		err = fmt.Errorf("%s was %w", path, errReplaced)
-	}
 	if err == nil {
 		err = trusted(path, info)
 	}

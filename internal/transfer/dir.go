@@ -6,6 +6,8 @@ import (
 	"os"
 	"path/filepath"
 	"sync"
+
+	"github.com/seed-0f2c7998/perdure/internal/private"
 )
 
 // ErrInPlace is the error of a file that can't be replaced by another: it is a mount point by itself, or its directory
@@ -103,7 +105,7 @@ func (d *Dir) sweep() {
 
 // leftovers calls f with each staging directory that no process uses, until f returns false.
 func (d *Dir) leftovers(f func(*staging) bool) {
-	if !canResume {
+	if !private.CanLock {
 		return
 	}
 	candidates(d.root, func(name string) bool {
@@ -123,14 +125,10 @@ func (d *Dir) target(name string) (fs.FileInfo, error) {
 		return nil, nil //nolint:nilnil // as said
 	case err != nil:
 		return nil, err
-	case info.Mode()&fs.ModeSymlink != 0:
-		return nil, &fs.PathError{Op: "write", Path: filepath.Join(d.path, name), Err: ErrLink}
-	case info.IsDir():
-		return nil, &fs.PathError{Op: "write", Path: filepath.Join(d.path, name), Err: errors.New("is a directory")}
 	case !info.Mode().IsRegular():
-		return nil, &fs.PathError{Op: "write", Path: filepath.Join(d.path, name), Err: errors.New("is not a regular file")}
+		return nil, &fs.PathError{Op: "write", Path: filepath.Join(d.path, name), Err: kindError(info.Mode())}
 	}
-	f, err := d.root.OpenFile(name, os.O_WRONLY|nonblock, 0) // may it be written?
+	f, err := d.root.OpenFile(name, os.O_WRONLY|private.AtOnce, 0) // may it be written?
 	if err != nil {
 		return nil, err
 	}

@@ -11,6 +11,7 @@ import (
 	"slices"
 
 	"github.com/seed-0f2c7998/perdure/internal/checksum"
+	"github.com/seed-0f2c7998/perdure/internal/private"
 )
 
 // A File is a file in the making: it gets its name by Commit, when it is complete, verified and on the disk. It is for one
@@ -64,9 +65,9 @@ func (d *Dir) Create(name string, o Options) (*File, error) {
 func (f *File) open() (err error) {
 	root := f.staging.root
 	f.out.init(f.o, f.dir.buffers)
-	f.out.part, err = openPrivate(root, f.partName)
+	f.out.part, err = private.Open(root, f.partName, os.O_RDWR, private.File)
 	if err == nil && f.resumable() {
-		if f.state.file, err = openPrivate(root, f.sName); err != nil { // begin makes another
+		if f.state.file, err = private.Open(root, f.sName, os.O_RDWR, private.File); err != nil { // begin makes another
 			return errors.Join(ignoreMissing(root.Remove(f.sName)), f.reset())
 		}
 		return f.recall()
@@ -86,7 +87,7 @@ func (f *File) open() (err error) {
 }
 
 // resumable reports whether a part is left to a later process, and taken from an earlier one.
-func (f *File) resumable() bool { return f.o.Source != "" && !f.o.NoResume && canResume }
+func (f *File) resumable() bool { return f.o.Source != "" && !f.o.NoResume && private.CanLock }
 
 // minState is the size of a resource, in bytes, from which on a state is written: fetching less again costs less.
 const minState = 64 << 10
@@ -101,7 +102,7 @@ func ignoreMissing(err error) error {
 // recall takes what an earlier process has left, if it can be believed.
 func (f *File) recall() error {
 	h, pieces, ok := f.state.load()
-	number, err := inode(f.out.part)
+	number, err := private.Inode(f.out.part)
 	switch {
 	case !ok:
 		f.reason = "the state of the earlier run is of another format"
@@ -156,12 +157,12 @@ func (f *File) begin(v Version) error {
 	if !f.resumable() || !v.Resumable() || v.Size < minState {
 		return nil
 	}
-	number, err := inode(f.out.part)
+	number, err := private.Inode(f.out.part)
 	if err != nil {
 		return err
 	}
 	if f.state.file == nil {
-		if f.state.file, err = f.staging.root.OpenFile(f.sName, os.O_RDWR|os.O_CREATE|os.O_EXCL, 0o600); err != nil {
+		if f.state.file, err = private.Make(f.staging.root, f.sName); err != nil {
 			return err
 		}
 	}

@@ -12,6 +12,8 @@ import (
 	"path/filepath"
 	"slices"
 	"strings"
+
+	"github.com/seed-0f2c7998/perdure/internal/private"
 )
 
 // What staging directories are called, and hold besides the parts and their states.
@@ -52,7 +54,7 @@ func newStaging(dir *os.Root, tree bool) (s *staging, err error) {
 			return s, nil
 		}
 		_ = dir.Remove(name) // unless another process has it
-		if !errors.Is(err, errForeign) && !errors.Is(err, fs.ErrNotExist) && !errors.Is(err, fs.ErrExist) {
+		if !errors.Is(err, errForeign) && !errors.Is(err, private.ErrReplaced) && !errors.Is(err, fs.ErrNotExist) && !errors.Is(err, fs.ErrExist) {
 			break
 		}
 	}
@@ -61,11 +63,11 @@ func newStaging(dir *os.Root, tree bool) (s *staging, err error) {
 
 // own makes the owner file of a new staging directory.
 func own(root *os.Root, tree bool) (*os.File, error) {
-	f, err := root.OpenFile(ownerName, os.O_RDWR|os.O_CREATE|os.O_EXCL, 0o600)
+	f, err := private.Make(root, ownerName)
 	if err != nil {
 		return nil, err
 	}
-	if !lock(f) {
+	if !private.Lock(f) {
 		return f, errForeign
 	}
 	if err := sign(f, root, tree); err != nil {
@@ -90,28 +92,17 @@ func inodeOf(root *os.Root) uint64 {
 		return 0
 	}
 	defer func() { _ = f.Close() }()
-	n, _ := inode(f)
+	n, _ := private.Inode(f)
 	return n
 }
 
 // openStaging opens the directory of that name, if it is one that only this user may enter, and what claim returns of it.
 func openStaging(dir *os.Root, name string, claim func(*os.Root) (*os.File, error)) (*staging, error) {
-	before, err := dir.Lstat(name)
-	if err != nil {
-		return nil, err
-	}
-	if !before.IsDir() || !private(before) {
-		return nil, errForeign
-	}
-	root, err := dir.OpenRoot(name)
+	root, before, err := private.OpenDir(dir, name, ours)
 	if err != nil {
 		return nil, err
 	}
 	s := &staging{name: name, root: root}
-	if now, err := root.Lstat("."); err != nil || !os.SameFile(before, now) {
-		s.close()
-		return nil, errors.Join(err, errForeign)
-	}
 	s.lock, err = claim(root)
 	if now, gone := dir.Lstat(name); err == nil && (gone != nil || !os.SameFile(before, now)) { // removed by its last owner
 		err = errForeign
@@ -123,10 +114,18 @@ func openStaging(dir *os.Root, name string, claim func(*os.Root) (*os.File, erro
 	return s, nil
 }
 
+// ours returns nil for a directory that only this user may enter.
+func ours(info fs.FileInfo) error {
+	if !info.IsDir() || !private.Denies(info, 0o077) {
+		return errForeign
+	}
+	return nil
+}
+
 // read returns the owner file, opened, and what it says; an error if it is not that of root.
 func read(root *os.Root) (*os.File, owner, error) {
 	var o owner
-	f, err := openPrivate(root, ownerName)
+	f, err := private.Open(root, ownerName, os.O_RDWR, private.File)
 	if err != nil {
 		return nil, o, err
 	}
@@ -161,7 +160,7 @@ func leftover(tree bool) func(*os.Root) (*os.File, error) {
 			return nil, errUnowned
 		case err != nil:
 			return f, err
-		case !lock(f):
+		case !private.Lock(f):
 			return f, errForeign
 		case o.Format == "": // its process was killed before it had signed
 			return f, sign(f, root, tree)
@@ -175,26 +174,6 @@ func leftover(tree bool) func(*os.Root) (*os.File, error) {
 // errUnowned is the error of a directory that was just made, is just being removed, or is left by a process that was
 // killed while it did so. It is empty, and no process uses it.
 var errUnowned = errors.New("an empty staging directory")
-
-// openPrivate opens a regular file of this user's, for reading and writing, without waiting and without following links.
-func openPrivate(root *os.Root, name string) (*os.File, error) {
-	before, err := root.Lstat(name)
-	if err != nil {
-		return nil, err
-	}
-	if !before.Mode().IsRegular() || !owned(before) {
-		return nil, errForeign
-	}
-	f, err := root.OpenFile(name, os.O_RDWR|nonblock, 0)
-	if err != nil {
-		return nil, err
-	}
-	if now, err := f.Stat(); err != nil || !os.SameFile(before, now) {
-		_ = f.Close()
-		return nil, errors.Join(err, errForeign)
-	}
-	return f, nil
-}
 
 // close lets go of the directory, which stays.
 func (s *staging) close() {
@@ -270,8 +249,7 @@ func IsStaging(dir, name string) bool {
 		return false
 	}
 	defer func() { _ = root.Close() }()
-	self, err := root.Lstat(".")
-	if err != nil || !private(self) {
+	if self, err := root.Lstat("."); err != nil || ours(self) != nil {
 		return false
 	}
 	f, _, err := read(root)

@@ -1,23 +1,11 @@
-//go:build (!unix && !windows) || solaris || aix
+//go:build !unix || solaris || aix
 
 package transfer
 
 import (
-	"errors"
 	"io/fs"
 	"os"
 )
-
-const nonblock = 0
-
-func owned(fs.FileInfo) bool   { return true }
-func private(fs.FileInfo) bool { return true }
-func lock(*os.File) bool       { return true }
-
-func inode(*os.File) (uint64, error) { return 0, errors.ErrUnsupported }
-
-// canResume says whether two processes can be kept apart here, without which nothing is left for a later one.
-const canResume = false
 
 const renamesOpen = false
 

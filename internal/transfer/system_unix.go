@@ -9,42 +9,6 @@ import (
 	"syscall"
 )
 
-// nonblock keeps an open from waiting for the other end of a FIFO.
-const nonblock = syscall.O_NONBLOCK | syscall.O_NOFOLLOW
-
-// owned reports whether a file belongs to this user.
-func owned(info fs.FileInfo) bool {
-	stat, ok := info.Sys().(*syscall.Stat_t)
-	return ok && int(stat.Uid) == os.Geteuid()
-}
-
-// private reports whether only this user may enter a directory.
-func private(info fs.FileInfo) bool { return owned(info) && info.Mode().Perm()&0o077 == 0 }
-
-// inode returns the number of an open file within its file system.
-func inode(f *os.File) (uint64, error) {
-	info, err := f.Stat()
-	if err != nil {
-		return 0, err
-	}
-	stat, _ := info.Sys().(*syscall.Stat_t)
-	return stat.Ino, nil //nolint:unconvert,nolintlint // its type differs between systems
-}
-
-// lock reports whether a file is now locked, for as long as it is open.
-func lock(f *os.File) bool {
-	raw, err := f.SyscallConn()
-	if err != nil {
-		return false
-	}
-	locked := false
-	err = raw.Control(func(fd uintptr) { locked = syscall.Flock(int(fd), syscall.LOCK_EX|syscall.LOCK_NB) == nil })
-	return err == nil && locked
-}
-
-// canResume says whether two processes can be kept apart here, without which nothing is left for a later one.
-const canResume = true
-
 // renamesOpen says whether a file that is open can be renamed.
 const renamesOpen = true
 

@@ -9,6 +9,8 @@ import (
 	"slices"
 	"strings"
 	"sync"
+
+	"github.com/seed-0f2c7998/perdure/internal/private"
 )
 
 // maxIdle is how many directories of a tree stay open while no file is put into them.
@@ -61,21 +63,21 @@ func (t *Tree) Open(rel string) (*os.File, error) {
 		return nil, err
 	}
 	defer t.release(d)
-	before, err := d.root.Lstat(name)
-	if err != nil {
-		return nil, err
+	f, err := private.Open(d.root, name, os.O_RDONLY, func(info fs.FileInfo) error {
+		if info.Mode().IsRegular() {
+			return nil
+		}
+		return kindError(info.Mode())
+	})
+	return f, opening(filepath.Join(d.path, name), err)
+}
+
+// opening returns an error of package private as that of a path.
+func opening(path string, err error) error {
+	if _, ok := errors.AsType[*fs.PathError](err); ok || err == nil {
+		return err
 	}
-	if !before.Mode().IsRegular() {
-		return nil, &fs.PathError{Op: "open", Path: filepath.Join(d.path, name), Err: kindError(before.Mode())}
-	}
-	f, err := d.root.OpenFile(name, os.O_RDONLY|nonblock, 0)
-	if err != nil {
-		return nil, err
-	}
-	if now, err := f.Stat(); err != nil || !os.SameFile(before, now) {
-		return nil, errors.Join(err, f.Close(), &fs.PathError{Op: "open", Path: filepath.Join(d.path, name), Err: errReplaced})
-	}
-	return f, nil
+	return &fs.PathError{Op: "open", Path: path, Err: err}
 }
 
 // Mkdir makes the directory of that path, and those above it, unless they are there.
@@ -219,26 +221,18 @@ func (t *Tree) walk(rel string, create bool) (*os.Root, error) {
 
 // step opens the directory of that name in another.
 func step(at *os.Root, name, full string, create bool) (*os.Root, error) {
-	before, err := at.Lstat(name)
-	if errors.Is(err, fs.ErrNotExist) && create {
-		if err = at.Mkdir(name, 0o777); err == nil || errors.Is(err, fs.ErrExist) {
-			before, err = at.Lstat(name)
+	if _, err := at.Lstat(name); errors.Is(err, fs.ErrNotExist) && create {
+		if err = at.Mkdir(name, 0o777); err != nil && !errors.Is(err, fs.ErrExist) {
+			return nil, err
 		}
 	}
-	if err != nil {
-		return nil, err
-	}
-	if !before.IsDir() {
-		return nil, &fs.PathError{Op: "open", Path: full, Err: kindError(before.Mode())}
-	}
-	next, err := at.OpenRoot(name)
-	if err != nil {
-		return nil, err
-	}
-	if now, err := next.Lstat("."); err != nil || !os.SameFile(before, now) {
-		return nil, errors.Join(err, next.Close(), &fs.PathError{Op: "open", Path: full, Err: errReplaced})
-	}
-	return next, nil
+	next, _, err := private.OpenDir(at, name, func(info fs.FileInfo) error {
+		if info.IsDir() {
+			return nil
+		}
+		return kindError(info.Mode())
+	})
+	return next, opening(full, err)
 }
 
 // kindError returns why something is not what a place in a tree needs.

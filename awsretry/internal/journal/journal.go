@@ -19,7 +19,7 @@ import (
 	"sync"
 
 	"github.com/seed-0f2c7998/perdure/awsretry/internal/source"
-	"github.com/seed-0f2c7998/perdure/internal/transfer"
+	"github.com/seed-0f2c7998/perdure/internal/private"
 )
 
 // Format is what the first line calls itself. A file of another format is not
@@ -80,7 +80,7 @@ func (j *Journal) Bytes() (n int64) {
 func Open(path string) (*Journal, error) {
 	j := &Journal{path: path, Parts: make(map[int]Part)}
 	var err error
-	if j.file, err = transfer.OpenPrivate(path, false); errors.Is(err, fs.ErrNotExist) {
+	if j.file, err = private.OpenPath(path, false); errors.Is(err, fs.ErrNotExist) {
 		return j, nil
 	}
 	if err == nil {
@@ -158,7 +158,7 @@ func (j *Journal) Begin(head Head) (err error) {
 	j.Head, j.Reason = head, ""
 	clear(j.Parts)
 	if j.file == nil {
-		if j.file, err = transfer.OpenPrivate(j.path, true); err != nil {
+		if j.file, err = private.OpenPath(j.path, true); err != nil {
 			return fmt.Errorf("state: %w", err)
 		}
 	}

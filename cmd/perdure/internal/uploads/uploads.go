@@ -16,6 +16,7 @@ import (
 	"time"
 
 	"github.com/seed-0f2c7998/perdure/hoststore"
+	"github.com/seed-0f2c7998/perdure/internal/private"
 )
 
 // format is what the file about a source calls itself. One of another format is that of no source.
@@ -95,37 +96,31 @@ func claim(dir, name string, there bool) (*os.File, error) {
 		return nil, err
 	}
 	defer func() { _ = root.Close() }()
-	if info, err := root.Stat("."); err != nil || !own(info) || !guarded(info) {
+	if info, err := root.Stat("."); err != nil || !private.CanLock || !private.Denies(info, 0o022) {
 		return nil, errors.Join(ErrTaken, err)
 	}
-	f, before, err := open(root, name, there)
+	f, err := private.Open(root, name, os.O_RDWR, single)
+	if errors.Is(err, fs.ErrNotExist) && !there {
+		f, err = private.Make(root, name)
+	}
 	if err != nil {
 		return nil, err
 	}
-	info, err := f.Stat()
-	if err == nil && (before == nil || os.SameFile(before, info)) && lock(f) {
+	if info, err := f.Stat(); err == nil && private.Lock(f) {
 		if now, err := root.Lstat(name); err == nil && os.SameFile(info, now) {
 			return f, nil
 		}
 	}
 	_ = f.Close()
-	return nil, errors.Join(ErrTaken, err)
+	return nil, ErrTaken
 }
 
-// open opens a regular file of this user's, or makes it unless it has to be there. It returns what was there before.
-func open(root *os.Root, name string, there bool) (f *os.File, before fs.FileInfo, err error) {
-	before, err = root.Lstat(name)
-	flags := os.O_RDWR | nonblock
-	switch {
-	case errors.Is(err, fs.ErrNotExist) && !there:
-		flags |= os.O_CREATE | os.O_EXCL
-	case err != nil:
-		return nil, nil, err
-	case !before.Mode().IsRegular() || !own(before) || !single(before):
-		return nil, nil, ErrTaken
+// single returns nil for a regular file of this user's with one name.
+func single(info fs.FileInfo) error {
+	if private.File(info) != nil || !private.Single(info) {
+		return ErrTaken
 	}
-	f, err = root.OpenFile(name, flags, 0o600)
-	return f, before, err
+	return nil
 }
 
 // remembered reports whether there is an upload.
@@ -137,7 +132,7 @@ func (u *Upload) remembered() bool {
 // ours reports whether a file is a regular one of this user's with one name, or not there.
 func ours(path string) bool {
 	info, err := os.Lstat(path)
-	return errors.Is(err, fs.ErrNotExist) || err == nil && info.Mode().IsRegular() && own(info) && single(info)
+	return errors.Is(err, fs.ErrNotExist) || err == nil && single(info) == nil
 }
 
 // recall reads what the source was; that of none if it can't be read.

@@ -1,0 +1,90 @@
+// Package private opens files and directories in places that others may write to: without waiting for the other end of a
+// FIFO, through no link, and only as what they were when they were looked at.
+package private
+
+import (
+	"errors"
+	"io/fs"
+	"os"
+	"path/filepath"
+)
+
+// The errors of something in our place.
+var (
+	ErrForeign  = errors.New("is not a regular file of this user")
+	ErrReplaced = errors.New("was replaced while it was opened")
+)
+
+// Owned reports whether a file belongs to this user.
+func Owned(info fs.FileInfo) bool { return Denies(info, 0) }
+
+// File returns nil for a regular file of this user's, or else [ErrForeign].
+func File(info fs.FileInfo) error {
+	if !info.Mode().IsRegular() || !Owned(info) {
+		return ErrForeign
+	}
+	return nil
+}
+
+// Open opens the file of that name if check returns nil for it, or else returns that error. It is looked at before, since to
+// open a device can do something, and after: the error is [ErrReplaced] if it is another by then.
+func Open(root *os.Root, name string, flags int, check func(fs.FileInfo) error) (*os.File, error) {
+	before, err := root.Lstat(name)
+	if err == nil {
+		err = check(before)
+	}
+	if err != nil {
+		return nil, err
+	}
+	f, err := root.OpenFile(name, flags|AtOnce, 0)
+	if err != nil {
+		return nil, err
+	}
+	if now, err := f.Stat(); err != nil || !os.SameFile(before, now) {
+		return nil, errors.Join(err, ErrReplaced, f.Close())
+	}
+	return f, nil
+}
+
+// OpenDir is Open for a directory. It returns as well what it was before.
+func OpenDir(root *os.Root, name string, check func(fs.FileInfo) error) (*os.Root, fs.FileInfo, error) {
+	before, err := root.Lstat(name)
+	if err == nil {
+		err = check(before)
+	}
+	if err != nil {
+		return nil, nil, err
+	}
+	dir, err := root.OpenRoot(name)
+	if err != nil {
+		return nil, nil, err
+	}
+	if now, err := dir.Lstat("."); err != nil || !os.SameFile(before, now) {
+		return nil, nil, errors.Join(err, ErrReplaced, dir.Close())
+	}
+	return dir, before, nil
+}
+
+// Make makes a file, for this user alone, and opens it for reading and writing; it is an error if there is one.
+func Make(root *os.Root, name string) (*os.File, error) {
+	return root.OpenFile(name, os.O_RDWR|os.O_CREATE|os.O_EXCL|AtOnce, 0o600)
+}
+
+// OpenPath opens the regular file of that path, which must be this user's, for reading and writing. If create is set and
+// there is none, it is made.
+func OpenPath(path string, create bool) (*os.File, error) {
+	root, err := os.OpenRoot(filepath.Dir(path))
+	if err != nil {
+		return nil, err
+	}
+	defer func() { _ = root.Close() }()
+	name := filepath.Base(path)
+	f, err := Open(root, name, os.O_RDWR, File)
+	if create && errors.Is(err, fs.ErrNotExist) {
+		f, err = Make(root, name)
+	}
+	if errors.Is(err, ErrForeign) || errors.Is(err, ErrReplaced) {
+		err = &fs.PathError{Op: "open", Path: path, Err: ErrForeign}
+	}
+	return f, err
+}
