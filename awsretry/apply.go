@@ -24,8 +24,8 @@
 //
 // A response is limited before the SDK reads it: its header and the body of an
 // error to 1 MiB, any other body that the SDK reads as a whole, as a page of a
-// listing, to 64 MiB; what is larger is a [*httpretry.LimitError]. A body that is
-// handed on as a stream has no limit. A success that cannot be the response to the
+// listing, to 64 MiB and, if it is XML, to 1,048,576 tags; what is larger is a
+// [*httpretry.LimitError]. A body that is handed on as a stream has no limit. A success that cannot be the response to the
 // operation of S3 is a [*NotS3Error]. Texts of a service are shown in one line, and
 // without the request's secrets.
 //
@@ -134,6 +134,7 @@ func (op *operation) install(stack *middleware.Stack) error {
 	if _, err := stack.Finalize.Swap(idLoop, loop); err != nil {
 		return err
 	}
+	op.readsXML = readsXML(stack)
 	op.clockFixed = loop.ClientSkew != nil && !loop.DisableClockSkewCorrection
 	// Those of an earlier Apply go. To remove what is not there is no matter.
 	_, _ = stack.Initialize.Remove(idInput)

@@ -18,7 +18,6 @@ import (
 
 	"github.com/seed-0f2c7998/perdure/awsretry/internal/fix"
 	"github.com/seed-0f2c7998/perdure/circuit"
-	"github.com/seed-0f2c7998/perdure/internal/bound"
 	"github.com/seed-0f2c7998/perdure/retry"
 )
 
@@ -47,8 +46,9 @@ type operation struct {
 	again bool          // there is a next one
 	ended error         // how the operation ends, once that is decided
 
-	sent http.Header   // of the attempt's request
-	body *bound.Reader // of its response, if that is a success
+	readsXML bool        // the SDK reads the operation's responses as XML
+	sent     http.Header // of the attempt's request
+	body     *document   // of its response, if that is a success
 }
 
 // input reads the bucket from the operation's parameters, of whatever type.

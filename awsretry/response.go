@@ -79,34 +79,12 @@ func (op *operation) receive(ctx context.Context, in middleware.DeserializeInput
 	if res.StatusCode >= http.StatusMultipleChoices {
 		return out, metadata, op.receiveError(res)
 	}
-	op.body = bound.NewReader(res.Body, bound.Body, &httpretry.LimitError{What: "response body", Limit: bound.Body})
+	op.body = newDocument(res.Body, op.readsXML)
 	res.Body = op.body
 	if awsmiddleware.GetServiceID(ctx) == "S3" {
-		if _, known := roots[awsmiddleware.GetOperationName(ctx)]; known {
-			res.Body = &tags{ReadCloser: res.Body, left: maxTags}
-		}
 		err = ofS3(awsmiddleware.GetOperationName(ctx), in.Request, res)
 	}
 	return out, metadata, err
-}
-
-// maxTags is how many XML tags the body of a response of S3 may have: a page of 1000 keys has some 20,000. The SDK makes
-// structures of them, which take many times as much memory as the text.
-const maxTags = 1 << 19
-
-// tags is a body that has at most so many tags.
-type tags struct {
-	io.ReadCloser
-
-	left int
-}
-
-func (t *tags) Read(p []byte) (int, error) {
-	n, err := t.ReadCloser.Read(p)
-	if t.left -= bytes.Count(p[:n], []byte{'<'}); t.left < 0 {
-		return 0, &httpretry.LimitError{What: "XML of a response", Limit: maxTags, Unit: "tags"}
-	}
-	return n, err
 }
 
 // handOn is outside of what reads a response: a body that is left is a stream,

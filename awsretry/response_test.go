@@ -1,7 +1,6 @@
 package awsretry_test
 
 import (
-	"bytes"
 	"compress/gzip"
 	"context"
 	"crypto/rand"
@@ -22,6 +21,7 @@ import (
 	"github.com/aws/aws-sdk-go-v2/credentials"
 	"github.com/aws/aws-sdk-go-v2/service/s3"
 	"github.com/aws/aws-sdk-go-v2/service/s3/types"
+	"github.com/aws/aws-sdk-go-v2/service/sso"
 	"github.com/aws/aws-sdk-go-v2/service/sts"
 
 	"github.com/seed-0f2c7998/perdure/awsretry"
@@ -103,7 +103,7 @@ func TestHostileResponsesAreLimited(t *testing.T) {
 		"error that is retried":      {status(503), "x", list, 5, 16 * mib, mib},
 		"error of an object":         {status(404), "<Error><Message>x", get, 1, 16 * mib, mib},
 		"page of long names":         {status(200), "<ListBucketResult>" + strings.Repeat("k", 1000), list, 1, 100 * mib, 64 * mib},
-		"page of many tags":          {status(200), "<ListBucketResult>", list, 1, 32 * mib, 1 << 19},
+		"page of many tags":          {status(200), "<ListBucketResult>", list, 1, 32 * mib, 1 << 20},
 		"page of blanks":             {status(200), " ", list, 1, 100 * mib, 0},
 		"header":                     {status(200, "X-Long", strings.Repeat("x", 2*mib)), "", list, 1, mib, mib},
 		"header of an error":         {status(503, "X-Long", strings.Repeat("x", 2*mib)), "", list, 5, mib, mib},
@@ -143,6 +143,23 @@ func TestHostileResponsesAreLimited(t *testing.T) {
 	}
 }
 
+// observed is quick, and logs each event, so that a failure shows the error of each attempt.
+func observed(t *testing.T) retry.Policy {
+	t.Helper()
+	p := quick()
+	p.Observe = func(e retry.Event) { t.Logf("attempt %d: %v, %v: %.300v", e.Attempt, e.Kind, e.Class, e.Err) }
+	return p
+}
+
+// configure returns a configuration for clients of any service at that address.
+func configure(address string, p *retry.Policy) aws.Config {
+	cfg := aws.Config{
+		Region: "eu-central-1", BaseEndpoint: &address, Credentials: credentials.NewStaticCredentialsProvider("access", "secret", ""),
+	}
+	awsretry.Apply(&cfg, p)
+	return cfg
+}
+
 // A gzip bomb counts by what comes of it, where something on the way to the SDK decompresses.
 func TestGzipBombIsLimited(t *testing.T) {
 	server := startHostile(t, func(w http.ResponseWriter, r *http.Request) {
@@ -151,20 +168,63 @@ func TestGzipBombIsLimited(t *testing.T) {
 		}
 		w.Header().Set("Content-Encoding", "gzip")
 		z, _ := gzip.NewWriterLevel(w, gzip.BestSpeed)
-		for range 1000 {
-			if _, err := z.Write(bytes.Repeat([]byte("<Account>"), 1<<17)); err != nil {
-				return
-			}
-		}
+		endless(z, "x")
 	})
-	p := quick()
-	cfg := aws.Config{
-		Region: "eu-central-1", BaseEndpoint: &server.URL, Credentials: credentials.NewStaticCredentialsProvider("access", "secret", ""),
-	}
-	awsretry.Apply(&cfg, &p)
-	_, err := sts.NewFromConfig(cfg).GetCallerIdentity(t.Context(), &sts.GetCallerIdentityInput{})
+	p := observed(t)
+	_, err := sts.NewFromConfig(configure(server.URL, &p)).GetCallerIdentity(t.Context(), &sts.GetCallerIdentityInput{})
 	if e, ok := errors.AsType[*httpretry.LimitError](err); !ok || e.Limit != 64<<20 || server.requests.Load() != 1 {
 		t.Errorf("%.300v after %d requests, want a LimitError after one", err, server.requests.Load())
+	}
+}
+
+// The SDK makes of XML structures that take many times as much memory: nested tags of 64 MiB were more than 1 GiB. A
+// document has a limit of tags, whichever service sends it; what is no XML, or is handed on, has none.
+func TestTagsOfADocumentAreLimited(t *testing.T) {
+	identity := func(ctx context.Context, cfg aws.Config) error {
+		_, err := sts.NewFromConfig(cfg).GetCallerIdentity(ctx, &sts.GetCallerIdentityInput{})
+		return err
+	}
+	tagging := func(ctx context.Context, cfg aws.Config) error {
+		_, err := s3.NewFromConfig(cfg, pathStyle).GetObjectTagging(ctx, &s3.GetObjectTaggingInput{Bucket: aws.String(bucket), Key: aws.String("k")})
+		return err
+	}
+	accounts := func(ctx context.Context, cfg aws.Config) error {
+		_, err := sso.NewFromConfig(cfg).ListAccounts(ctx, &sso.ListAccountsInput{AccessToken: aws.String("t")})
+		return err
+	}
+	object := func(ctx context.Context, cfg aws.Config) error {
+		out, err := s3.NewFromConfig(cfg, pathStyle).GetObject(ctx, &s3.GetObjectInput{Bucket: aws.String(bucket), Key: aws.String("k")})
+		if err != nil {
+			return err
+		}
+		_, err = io.Copy(io.Discard, out.Body)
+		return errors.Join(err, out.Body.Close())
+	}
+	const most = 1 << 20
+	for name, tt := range map[string]struct {
+		call               func(context.Context, aws.Config) error
+		before, each, last string
+		limited            bool
+	}{
+		"nested, of STS":         {identity, "", "<a>", "", true},
+		"after text, of STS":     {identity, "{}", "<a>", "", true},
+		"beside, of STS":         {identity, "<GetCallerIdentityResponse>", "<a/>", "<GetCallerIdentityResult/></GetCallerIdentityResponse>", true},
+		"of an operation of S3":  {tagging, "<Tagging>", "<a/>", "</Tagging>", true},
+		"within a string (JSON)": {accounts, `{"nextToken": "`, "<", `"}`, false},
+		"of an object":           {object, "<a>", "<b/>", "</a>", false},
+	} {
+		t.Run(name, func(t *testing.T) {
+			server := startHostile(t, func(w http.ResponseWriter, _ *http.Request) {
+				w.Header().Set("ETag", `"x"`)
+				_, _ = io.WriteString(w, tt.before+strings.Repeat(tt.each, most+1)+tt.last)
+			})
+			p := observed(t)
+			err := tt.call(t.Context(), configure(server.URL, &p))
+			e, limited := errors.AsType[*httpretry.LimitError](err)
+			if limited != tt.limited || limited && e.Limit != most || !limited && err != nil || server.requests.Load() != 1 {
+				t.Errorf("%.300v after %d requests, want a LimitError: %t, after one", err, server.requests.Load(), tt.limited)
+			}
+		})
 	}
 }
 

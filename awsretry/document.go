@@ -1,0 +1,71 @@
+package awsretry
+
+import (
+	"bytes"
+	"fmt"
+	"io"
+	"strings"
+	"sync/atomic"
+
+	"github.com/aws/smithy-go/middleware"
+
+	"github.com/seed-0f2c7998/perdure/httpretry"
+	"github.com/seed-0f2c7998/perdure/internal/bound"
+)
+
+// maxTags is how many XML tags the body of a response may have. A page of 1000 keys of S3 has some 20,000, one of 1000
+// instances of EC2 some 400,000. The SDK makes structures of them, which take many times as much memory as the text.
+const maxTags = 1 << 20
+
+// A document is the body of a success. Until Lift it has at most [bound.Body] bytes, and if it is XML, [maxTags] tags.
+type document struct {
+	*bound.Reader
+
+	xml    bool // it is XML, or will be read as such
+	begun  bool // something other than blanks has been read
+	left   int  // tags
+	lifted atomic.Bool
+}
+
+// newDocument returns body with limits. If asXML is false, a body that does not begin as XML is not counted.
+func newDocument(body io.ReadCloser, asXML bool) *document {
+	tooLarge := &httpretry.LimitError{What: "response body", Limit: bound.Body}
+	return &document{Reader: bound.NewReader(body, bound.Body, tooLarge), xml: asXML, left: maxTags}
+}
+
+// Lift ends the limits: the body is handed on as a stream. It may be called while another goroutine reads.
+func (d *document) Lift() {
+	d.lifted.Store(true)
+	d.Reader.Lift()
+}
+
+// Read reads as the body does, until a limit.
+func (d *document) Read(p []byte) (int, error) {
+	n, err := d.Reader.Read(p)
+	if d.lifted.Load() || !d.isXML(p[:n]) {
+		return n, err
+	}
+	if d.left -= bytes.Count(p[:n], []byte{'<'}); d.left < 0 {
+		return 0, &httpretry.LimitError{What: "XML of a response", Limit: maxTags, Unit: "tags"}
+	}
+	return n, err
+}
+
+// isXML reports whether the body, of which text comes next, is XML.
+func (d *document) isXML(text []byte) bool {
+	if d.xml || d.begun {
+		return d.xml
+	}
+	text = bytes.TrimLeft(text, " \t\r\n\ufeff")
+	d.begun = len(text) > 0
+	d.xml = d.begun && text[0] == '<'
+	return d.xml
+}
+
+// readsXML reports whether the generated client is known to read the responses to the operation of that stack as XML,
+// whatever they begin with.
+func readsXML(stack *middleware.Stack) bool {
+	step, _ := stack.Deserialize.Get("OperationDeserializer")
+	name := strings.ToLower(fmt.Sprintf("%T", step)) // such as *sts.awsAwsquery_deserializeOpGetCallerIdentity
+	return strings.Contains(name, ".awsawsquery_") || strings.Contains(name, ".awsec2query_") || strings.Contains(name, ".awsrestxml_")
+}
