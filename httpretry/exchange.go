@@ -168,13 +168,17 @@ func (e *exchange) send(ctx context.Context, req *http.Request) (*http.Response,
 	stop := context.AfterFunc(ctx, func() { cancel(context.Cause(ctx)) })
 	res, err := e.roundTrip(req.WithContext(own))
 	if !stop() && err == nil {
-		res.Body.Close()
+		if res.Body != nil {
+			res.Body.Close()
+		}
 		err = context.Cause(ctx)
 	}
 	switch {
 	case err != nil:
 		cancel(err)
 		return nil, err
+	case res.Body == nil || res.Body == http.NoBody: // callers compare it; the attempt is over
+		cancel(nil)
 	case res.StatusCode != http.StatusSwitchingProtocols: // whose body is a connection, which lives as long as the caller's context
 		res.Body = &ownBody{ReadCloser: res.Body, cancel: cancel}
 	}

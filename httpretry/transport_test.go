@@ -240,25 +240,27 @@ func TestCancelledWhileItWaits(t *testing.T) {
 
 // The Timeout of a client is the deadline of the operation: no attempt is begun that it would cut off.
 func TestTimeoutOfTheClient(t *testing.T) {
-	server := httptestfault.New(httptestfault.Steps(status(503)))
-	defer server.Close()
-	base := server.Transport()
-	defer base.CloseIdleConnections()
-	policy := quick()
-	policy.MaxAttempts = retry.Unlimited
-	client := &http.Client{Transport: httpretry.NewTransport(base, httpretry.Options{Policy: policy}), Timeout: 100 * time.Millisecond}
-	req, err := http.NewRequestWithContext(t.Context(), "GET", server.URL, nil)
-	if err != nil {
-		t.Fatal(err)
-	}
-	res, err := client.Do(req)
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer res.Body.Close()
-	if ended := httpretry.Ended(res); res.StatusCode != 503 || !errors.Is(ended, retry.ErrDeadline) {
-		t.Errorf("%s, ended with %v; want the 503, and that the deadline was too near", res.Status, ended)
-	}
+	synctest.Test(t, func(t *testing.T) {
+		server := httptestfault.NewInMemory(httptestfault.Steps(status(503)))
+		defer server.Close()
+		base := server.Transport()
+		defer base.CloseIdleConnections()
+		policy := quick()
+		policy.MaxAttempts = retry.Unlimited
+		client := &http.Client{Transport: httpretry.NewTransport(base, httpretry.Options{Policy: policy}), Timeout: 100 * time.Millisecond}
+		req, err := http.NewRequestWithContext(t.Context(), "GET", server.URL, nil)
+		if err != nil {
+			t.Fatal(err)
+		}
+		res, err := client.Do(req)
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer res.Body.Close()
+		if ended := httpretry.Ended(res); res.StatusCode != 503 || !errors.Is(ended, retry.ErrDeadline) {
+			t.Errorf("%s, ended with %v; want the 503, and that the deadline was too near", res.Status, ended)
+		}
+	})
 }
 
 func TestNestedTransportsDoNotMultiply(t *testing.T) {

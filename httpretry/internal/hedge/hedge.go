@@ -63,6 +63,10 @@ func (h *Hedger) Do(ctx context.Context, send func(context.Context) (*http.Respo
 		r.cancel[won.lane]()
 		return nil, won.err
 	}
+	if won.res.Body == nil || won.res.Body == http.NoBody { // callers compare it
+		r.cancel[won.lane]()
+		return won.res, nil
+	}
 	won.res.Body = &owned{ReadCloser: won.res.Body, cancel: r.cancel[won.lane]}
 	return won.res, nil
 }
@@ -147,7 +151,7 @@ func (r *race) best() result {
 
 // drop gives up what a lane has brought.
 func (r *race) drop(lost result) {
-	if lost.err == nil {
+	if lost.err == nil && lost.res.Body != nil {
 		r.discard(lost.res.Body)
 	}
 	r.cancel[lost.lane]()
