@@ -60,6 +60,7 @@ type Options struct {
 	// Last-Modified that identifies it: the caller sees one body, which is never put together from two versions.
 	// If that can't be, Read returns a *BodyError. Digests that the answer offers (Content-Digest, Repr-Digest,
 	// Content-MD5, x-amz-checksum-...) are verified: a *DigestError comes in place of the last io.EOF.
+	// The trailer of the response is that of the one with which its body ended.
 	NoResume bool
 
 	// StallTimeout is how long nothing of such a body may come before its connection counts as broken;

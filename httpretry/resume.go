@@ -158,7 +158,7 @@ func (s *stream) attempt(ctx context.Context, p []byte) (int, error) {
 	if err != nil {
 		return 0, retry.Permanent(err)
 	}
-	s.stop, s.partial = stop, res.StatusCode == http.StatusPartialContent
+	s.last, s.stop, s.partial = res, stop, res.StatusCode == http.StatusPartialContent
 	if err := s.skip(skip); err != nil {
 		return 0, err
 	}

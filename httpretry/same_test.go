@@ -81,7 +81,7 @@ var sameCases = []struct {
 	}},
 }
 
-func flush(w http.ResponseWriter) { w.(http.Flusher).Flush() } //nolint:forcetypeassert,errcheck // a real server's
+func flush(w http.ResponseWriter) { w.(http.Flusher).Flush() } //nolint:forcetypeassert // a real server's
 
 // gzipped sends text as a server does that codes what it sends to those who accept it.
 func gzipped(w http.ResponseWriter, r *http.Request) {

@@ -19,8 +19,10 @@ import (
 type stream struct {
 	transport *Transport
 	policy    *retry.Policy
-	asked     *http.Request // that brought the answer; after the first break, with a context that cancel ends
-	began     time.Time     // of the exchange, if the policy has a MaxElapsed
+	asked     *http.Request  // that brought the answer; after the first break, with a context that cancel ends
+	began     time.Time      // of the exchange, if the policy has a MaxElapsed
+	whole     *http.Response // the caller's
+	last      *http.Response // that has the present body; nil: whole
 
 	entity  entity
 	next    int64 // offset in the entity of the next byte
@@ -54,7 +56,7 @@ func (s *stream) carry(res *http.Response) (ok bool) {
 
 // take makes s the body of res, whose entity it has read.
 func (s *stream) take(res *http.Response) {
-	s.next, s.stop, s.body = s.entity.from, s.entity.end, res.Body
+	s.whole, s.next, s.stop, s.body = res, s.entity.from, s.entity.end, res.Body
 	s.guard.Limits, s.guard.Pool = s.limits(), &s.transport.timers
 	res.Body = s
 }
@@ -67,8 +69,7 @@ func (s *stream) Read(p []byte) (int, error) {
 	n, err := s.body.Read(p[:min(int64(len(p)), s.stop-s.next)])
 	s.next += int64(n)
 	if err == io.EOF && s.next == s.entity.end {
-		s.err = err
-		return n, err
+		return n, s.end()
 	}
 	return s.cope(p, n, err)
 }
@@ -156,8 +157,25 @@ func (s *stream) end() error {
 			return s.fail(&DigestError{Header: s.check.Header, Algorithm: s.check.Algorithm, Want: s.check.Want, Got: got})
 		}
 	}
+	if s.last != nil {
+		s.passTrailer()
+	}
 	s.err = io.EOF
 	return s.err
+}
+
+// passTrailer gives the caller's response the trailer of the last one, where net/http would have put it. What describes
+// the content of a message says nothing of a whole of which that was a part.
+func (s *stream) passTrailer() {
+	for name, values := range s.last.Trailer {
+		if values == nil || s.partial && (name == "Content-Digest" || name == "Content-Md5") {
+			continue // announced, and not sent; or of the part
+		}
+		if s.whole.Trailer == nil {
+			s.whole.Trailer = make(http.Header)
+		}
+		s.whole.Trailer[name] = values
+	}
 }
 
 // fail ends the stream with err.
