@@ -66,3 +66,26 @@ func TestBrief(t *testing.T) {
 		}
 	}
 }
+
+// An event says of which object its attempt was, however that failed; another error is of none.
+func TestObject(t *testing.T) {
+	ctx := t.Context()
+	server := start(t, s3test.Rule{Nth: []int{1, 3}, Fault: s3test.SlowDown()})
+	var of []string
+	p := quick()
+	p.Observe = func(e retry.Event) {
+		if e.Kind == retry.Retrying {
+			name, key := awsretry.Object(e.Err)
+			of = append(of, name+"/"+key)
+		}
+	}
+	client := connect(t, server, &p)
+	err := put(ctx, client, "raw/a b", []byte("x"))
+	_, listed := client.ListObjectsV2(ctx, &s3.ListObjectsV2Input{Bucket: aws.String(bucket)})
+	if got := strings.Join(of, " "); errors.Join(err, listed) != nil || got != "bikes/raw/a b bikes/" {
+		t.Errorf("%v, %v: the retries are of %q", err, listed, got)
+	}
+	if name, key := awsretry.Object(errors.New("x")); name+key != "" {
+		t.Errorf("another error is of %q, %q", name, key)
+	}
+}

@@ -108,10 +108,20 @@ func classifier(own func(error) retry.Class) func(error) retry.Class {
 // An attemptError carries an attempt's error to the policy, with what only the
 // attempt knows. It never leaves this package but in an event.
 type attemptError struct {
-	err       error
-	operation string        // the SDK's name of it
-	class     retry.Class   // if the attempt knows it
-	wait      time.Duration // that the answer asks for; 0: none
+	err         error
+	operation   string        // the SDK's name of it
+	bucket, key string        // that the request names; "": none
+	class       retry.Class   // if the attempt knows it
+	wait        time.Duration // that the answer asks for; 0: none
+}
+
+// Object returns the bucket and the key in the request of the attempt that an error is of, such as that of a [retry.Event];
+// "" if the request names none, or err is no attempt's.
+func Object(err error) (bucket, key string) {
+	if e, ok := errors.AsType[*attemptError](err); ok {
+		return e.bucket, e.key
+	}
+	return "", ""
 }
 
 func (e *attemptError) Error() string { return e.err.Error() }

@@ -34,6 +34,7 @@ type operation struct {
 	registry *circuit.Registry
 
 	bucket     string
+	object     string     // its key
 	refresher  *refresher // nil: the credentials would be the same
 	looping    bool       // the SDK's loop has begun an attempt
 	clockFixed bool       // the SDK puts a wrong clock right before the next attempt
@@ -51,14 +52,18 @@ type operation struct {
 	body     *document   // of its response, if that is a success
 }
 
-// input reads the bucket from the operation's parameters, of whatever type.
+// input reads bucket and key from the operation's parameters, of whatever type.
 func (op *operation) input(ctx context.Context, in middleware.InitializeInput, next middleware.InitializeHandler) (middleware.InitializeOutput, middleware.Metadata, error) {
 	if v := reflect.ValueOf(in.Parameters); v.Kind() == reflect.Pointer && v.Elem().Kind() == reflect.Struct {
-		if bucket, ok := reflect.TypeAssert[*string](field(v.Elem(), "Bucket")); ok && bucket != nil {
-			op.bucket = *bucket
-		}
+		op.bucket, op.object = named(v.Elem(), "Bucket"), named(v.Elem(), "Key")
 	}
 	return next.HandleInitialize(ctx, in)
+}
+
+// named returns the text that a parameter points to; "" if there is none.
+func named(v reflect.Value, name string) string {
+	text, _ := reflect.TypeAssert[*string](field(v, name))
+	return aws.ToString(text)
 }
 
 // field returns the field of that name, or a value that is no string.
@@ -167,7 +172,7 @@ func (op *operation) key(ctx context.Context, request any) string {
 func (op *operation) failed(ctx context.Context, err error) {
 	op.last = err
 	plain := op.policy
-	e := &attemptError{err: err, operation: awsmiddleware.GetOperationName(ctx), wait: waitAsked(err)}
+	e := &attemptError{err: err, operation: awsmiddleware.GetOperationName(ctx), bucket: op.bucket, key: op.object, wait: waitAsked(err)}
 	switch {
 	case fix.Try(ctx, err):
 		e.class = retry.ClassTransient

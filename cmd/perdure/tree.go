@@ -107,7 +107,7 @@ func (a *app) copyTree(c *cobra.Command, f *policy.Flags, flags *copyFlags, link
 	ctx, stop := exit.OnSignal(c.Context())
 	defer stop()
 	parallel := cmp.Or(flags.parallel, 16)
-	link.Parallel = 0 // that is of files, not of the requests for one
+	link.Many, link.Parallel = true, 0 // --parallel is of files, not of the requests for one
 	if link.Breaker.FailureThreshold == 0 {
 		link.Breaker.FailureThreshold = 5 + parallel // a burst that a store refuses is one event, not one for each file
 	}

@@ -156,10 +156,18 @@ func unwrapped(err error) error {
 
 func oneLine(text string) string { return strings.Join(strings.Fields(text), " ") }
 
-// A told error is an attempt's, for an event, in brief.
-type told struct{ err error }
+// A told error is an attempt's, for an event, in brief; located, with the object that it is of.
+type told struct {
+	err     error
+	located bool
+}
 
-func (e told) Error() string { return Brief(e.err) }
+func (e told) Error() string {
+	if bucket, key := awsretry.Object(e.err); e.located && bucket != "" {
+		return "s3://" + bucket + "/" + key + ": " + Brief(e.err)
+	}
+	return Brief(e.err)
+}
 func (e told) Unwrap() error { return e.err }
 
 // ExplainWrite is Explain for writing the file of that path.

@@ -32,6 +32,7 @@ type Session struct {
 	VersionID     string // of a source that is an object; "" means the present version
 	MinRate       int64  // bytes per second that a body must bring, averaged over a minute; 0 means no limit
 
+	Many     bool // places are copied: a retry says of which object it is
 	Parallel int  // requests for one large place at a time; 0 means 4
 	NoResume bool // what an earlier run has left is dropped, and nothing is left for a later one
 
@@ -115,7 +116,7 @@ func (s *Session) observe(e retry.Event) {
 		s.retries.Add(1)
 	}
 	if e.Err != nil {
-		e.Err = told{e.Err}
+		e.Err = told{e.Err, s.Many}
 	}
 	if s.Observe != nil {
 		s.telling.Lock()
