@@ -29,7 +29,7 @@ const bucket = "bikes"
 func quick() retry.Policy {
 	return retry.Policy{
 		Name: "upload_to_s3", BaseDelay: time.Millisecond, Jitter: retry.NoJitter,
-		Observe: func(retry.Event) {},
+		Observe: func(context.Context, retry.Event) {},
 	}
 }
 
@@ -235,7 +235,7 @@ func TestOuterRetryDoesNotMultiply(t *testing.T) {
 	client := connect(t, server, &p)
 	var kinds []retry.Kind
 	outer := quick()
-	outer.Observe = func(e retry.Event) { kinds = append(kinds, e.Kind) }
+	outer.Observe = func(_ context.Context, e retry.Event) { kinds = append(kinds, e.Kind) }
 	err := retry.Do(t.Context(), &outer, func(ctx context.Context) error { return put(ctx, client, "k", []byte("x")) })
 	if got := server.Count("", ""); got != 5 {
 		t.Errorf("a retry around a client that retries: %d requests, want 5", got)
@@ -263,7 +263,7 @@ func TestBreakerStopsRequests(t *testing.T) {
 	server := start(t, s3test.Rule{Fault: s3test.SlowDown()})
 	p := quick()
 	p.MaxAttempts = 1
-	p.Breaker = circuit.New("s3_upload", circuit.Config{Observe: func(circuit.Transition) {}})
+	p.Breaker = circuit.New("s3_upload", circuit.Config{Observe: func(context.Context, circuit.Transition) {}})
 	client := connect(t, server, &p)
 	for range 5 {
 		if err := put(t.Context(), client, "k", nil); err == nil {
@@ -280,7 +280,7 @@ func TestBreakerStopsRequests(t *testing.T) {
 // To sign a request for someone else is no call.
 func TestPresigningAsksNobody(t *testing.T) {
 	p := quick()
-	p.Breaker = circuit.New("s3_upload", circuit.Config{Observe: func(circuit.Transition) {}})
+	p.Breaker = circuit.New("s3_upload", circuit.Config{Observe: func(context.Context, circuit.Transition) {}})
 	p.Breaker.Trip()
 	client := connect(t, start(t), &p)
 	signed, err := s3.NewPresignClient(client).PresignGetObject(t.Context(), &s3.GetObjectInput{Bucket: aws.String(bucket), Key: aws.String("k")})
@@ -292,7 +292,7 @@ func TestPresigningAsksNobody(t *testing.T) {
 func TestBreakerCountsAnswersAsSuccess(t *testing.T) {
 	server := start(t)
 	p := quick()
-	p.Breaker = circuit.New("b", circuit.Config{FailureThreshold: 2, Observe: func(circuit.Transition) {}})
+	p.Breaker = circuit.New("b", circuit.Config{FailureThreshold: 2, Observe: func(context.Context, circuit.Transition) {}})
 	client := connect(t, server, &p)
 	for range 20 {
 		if err := get(t.Context(), client, "absent"); errors.As(err, new(*circuit.OpenError)) {
@@ -310,7 +310,7 @@ func TestBreakersByEndpointAndBucket(t *testing.T) {
 	p := quick()
 	p.MaxAttempts = 2
 	cfg := load(t, server)
-	awsretry.Options{Policy: &p, Registry: &registry, Breakers: &circuit.Config{FailureThreshold: 2, Observe: func(circuit.Transition) {}}}.Apply(&cfg)
+	awsretry.Options{Policy: &p, Registry: &registry, Breakers: &circuit.Config{FailureThreshold: 2, Observe: func(context.Context, circuit.Transition) {}}}.Apply(&cfg)
 	client := s3.NewFromConfig(cfg, pathStyle)
 	_ = put(t.Context(), client, "k", nil)
 	if err := put(t.Context(), client, "k", nil); !errors.As(err, new(*circuit.OpenError)) {
@@ -377,7 +377,7 @@ func TestCallersEndIsTheEnd(t *testing.T) {
 	p := quick()
 	p.BaseDelay, p.MaxDelay = time.Hour, time.Hour
 	ctx, cancel := context.WithCancelCause(t.Context())
-	p.Observe = func(retry.Event) { cancel(reason) } // as it begins to wait
+	p.Observe = func(context.Context, retry.Event) { cancel(reason) } // as it begins to wait
 	err := put(ctx, connect(t, server, &p), "k", nil)
 	e, ok := errors.AsType[*retry.Error](err)
 	if !ok || !errors.Is(err, reason) || e.Attempts != 1 || server.Count("", "") != 1 {

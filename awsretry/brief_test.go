@@ -1,6 +1,7 @@
 package awsretry_test
 
 import (
+	"context"
 	"errors"
 	"fmt"
 	"io"
@@ -73,7 +74,7 @@ func TestObject(t *testing.T) {
 	server := start(t, s3test.Rule{Nth: []int{1, 3}, Fault: s3test.SlowDown()})
 	var of []string
 	p := quick()
-	p.Observe = func(e retry.Event) {
+	p.Observe = func(_ context.Context, e retry.Event) {
 		if e.Kind == retry.Retrying {
 			name, key := awsretry.Object(e.Err)
 			of = append(of, name+"/"+key)

@@ -72,7 +72,7 @@ func ExampleApply_objects() {
 
 	upload := retry.S3Upload()
 	upload.BaseDelay, upload.Jitter = 10*time.Millisecond, retry.NoJitter
-	upload.Observe = func(retry.Event) {}
+	upload.Observe = func(context.Context, retry.Event) {}
 	store, err := objects.New(cfg, objects.Options{Policy: &upload})
 	if err != nil {
 		fmt.Println(err)

@@ -2,6 +2,7 @@ package awsretry_test
 
 import (
 	"bytes"
+	"context"
 	"strings"
 	"testing"
 
@@ -18,8 +19,8 @@ func TestHeaderThatCannotBeSentIsNoAttempt(t *testing.T) {
 	server := start(t)
 	p := quick()
 	attempts := 0
-	p.Observe = func(retry.Event) { attempts++ }
-	p.Breaker = circuit.New("s3_upload", circuit.Config{FailureThreshold: 1, Observe: func(circuit.Transition) {}})
+	p.Observe = func(context.Context, retry.Event) { attempts++ }
+	p.Breaker = circuit.New("s3_upload", circuit.Config{FailureThreshold: 1, Observe: func(context.Context, circuit.Transition) {}})
 	client := connect(t, server, &p)
 	for name, in := range map[string]s3.PutObjectInput{
 		"X-Amz-Meta-Note": {Metadata: map[string]string{"Note": "two\nlines of a secret"}},

@@ -120,7 +120,7 @@ func (op *operation) attempt(ctx context.Context, in middleware.FinalizeInput, n
 	out, metadata, err := op.timed(ctx, in, next)
 	returned = true
 	if err == nil {
-		op.call.Succeeded()
+		op.call.Succeeded(ctx)
 		return out, metadata, nil
 	}
 	err = op.shown(err)

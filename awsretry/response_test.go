@@ -147,7 +147,9 @@ func TestHostileResponsesAreLimited(t *testing.T) {
 func observed(t *testing.T) retry.Policy {
 	t.Helper()
 	p := quick()
-	p.Observe = func(e retry.Event) { t.Logf("attempt %d: %v, %v: %.300v", e.Attempt, e.Kind, e.Class, e.Err) }
+	p.Observe = func(_ context.Context, e retry.Event) {
+		t.Logf("attempt %d: %v, %v: %.300v", e.Attempt, e.Kind, e.Class, e.Err)
+	}
 	return p
 }
 
@@ -290,7 +292,7 @@ var calls = map[string]func(context.Context, *s3.Client) error{
 // unhealthy is a policy with a breaker that opens at the first failure.
 func unhealthy() (retry.Policy, *circuit.Breaker) {
 	p := quick()
-	p.Breaker = circuit.New("store", circuit.Config{FailureThreshold: 1, Observe: func(circuit.Transition) {}})
+	p.Breaker = circuit.New("store", circuit.Config{FailureThreshold: 1, Observe: func(context.Context, circuit.Transition) {}})
 	return p, p.Breaker
 }
 

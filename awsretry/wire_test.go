@@ -238,7 +238,7 @@ func TestAmzRetryAfterIsObeyedOnce(t *testing.T) {
 			p := quick()
 			p.IgnoreRetryAfter = ignore
 			var told []time.Duration
-			p.Observe = func(e retry.Event) { told = append(told, e.Delay) }
+			p.Observe = func(_ context.Context, e retry.Event) { told = append(told, e.Delay) }
 			_, err := client(server.URL, &p, nil).ListObjectsV2(t.Context(), &s3.ListObjectsV2Input{Bucket: aws.String(bucket)})
 			if err != nil || len(at) != 2 {
 				t.Fatalf("AWS_NEW_RETRIES_2026=%s: %d requests, %v, want 2", env, len(at), err)
@@ -270,7 +270,7 @@ func TestAnotherService(t *testing.T) {
 	var events []retry.Event
 	p := quick()
 	p.Name = ""
-	p.Observe = func(e retry.Event) { events = append(events, e) }
+	p.Observe = func(_ context.Context, e retry.Event) { events = append(events, e) }
 	cfg := aws.Config{
 		Region: "eu-central-1", BaseEndpoint: &server.URL,
 		Credentials: credentials.NewStaticCredentialsProvider("access", "secret", ""),

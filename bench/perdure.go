@@ -13,13 +13,13 @@ import (
 func perdurePolicy(b *circuit.Breaker) *retry.Policy {
 	return &retry.Policy{
 		MaxAttempts: attempts, BaseDelay: delay, Jitter: retry.NoJitter,
-		Classify: retry.Always, Observe: func(retry.Event) {}, Breaker: b,
+		Classify: retry.Always, Observe: func(context.Context, retry.Event) {}, Breaker: b,
 	}
 }
 
 // breakerConfig is that of consecutive failures.
 func breakerConfig() circuit.Config {
-	return circuit.Config{FailureThreshold: threshold, RecoveryTimeout: recovery, Observe: func(circuit.Transition) {}}
+	return circuit.Config{FailureThreshold: threshold, RecoveryTimeout: recovery, Observe: func(context.Context, circuit.Transition) {}}
 }
 
 // windowConfig is that of a ratio of failures among the calls of the last ten seconds.

@@ -99,10 +99,10 @@ func (b *Breaker) Err() error {
 }
 
 // Trip opens a closed or half-open breaker, as its rules would.
-func (b *Breaker) Trip() { b.apply(event{signal: trip}) }
+func (b *Breaker) Trip() { b.apply(noCaller(), event{signal: trip}) }
 
 // Isolate refuses all calls until Reset, even if ObserveOnly is set.
-func (b *Breaker) Isolate() { b.apply(event{signal: isolate}) }
+func (b *Breaker) Isolate() { b.apply(noCaller(), event{signal: isolate}) }
 
 // Reset closes the breaker, and forgets its evidence, its budget's balance and
 // its not-before instant.
@@ -114,7 +114,7 @@ func (b *Breaker) Reset() {
 	b.cell.Load().Budget.Reset()
 	b.window.clear(b.cell.Load())
 	b.cell.Load().SetByHand(time.Now(), uint8(Closed)) // which counts even if it is closed
-	b.apply(event{signal: reset})
+	b.apply(noCaller(), event{signal: reset})
 }
 
 // HoldUntil sets the instant before which the service asked not to be called.

@@ -19,7 +19,7 @@ var errDown = errors.New("the service is down")
 // quiet is c with an observer that says nothing.
 func quiet(c Config) Config {
 	if c.Observe == nil {
-		c.Observe = func(Transition) {}
+		c.Observe = func(context.Context, Transition) {}
 	}
 	return c
 }

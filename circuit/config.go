@@ -2,6 +2,7 @@ package circuit
 
 import (
 	"cmp"
+	"context"
 	"fmt"
 	"math"
 	"time"
@@ -69,10 +70,12 @@ type Config struct {
 	// them, and lets every call pass: to see what it would have done.
 	ObserveOnly bool
 
-	// Observe is told of each transition, on the goroutine whose call made it
-	// and under no lock; it may use the breaker. A panic in it is logged. Nil
-	// means LogTo(slog.Default()).
-	Observe func(Transition)
+	// Observe is called with each transition, on the goroutine whose call made
+	// it and under no lock; it may use the breaker. It is given the context of
+	// that call, or context.Background() where there is none: after a method
+	// that takes no context, and for a state that comes from the Store. A panic
+	// in it is logged. If nil, it is LogTo(slog.Default()).
+	Observe func(context.Context, Transition)
 
 	// Store is where the state lives. Breakers of one name in one Store share
 	// it. Nil means memory of this breaker's own.

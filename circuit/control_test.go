@@ -12,7 +12,7 @@ import (
 func TestByHand(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		var seen []string
-		b := New("x", Config{Observe: func(t Transition) {
+		b := New("x", Config{Observe: func(_ context.Context, t Transition) {
 			seen = append(seen, t.From.String()+" "+t.To.String()+" "+t.Reason.String())
 		}})
 		b.Reset() // closed as it is
@@ -72,7 +72,7 @@ func TestResetForgets(t *testing.T) {
 func TestObserveOnly(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		var seen []Transition
-		b := New("x", Config{ObserveOnly: true, Observe: func(t Transition) { seen = append(seen, t) }})
+		b := New("x", Config{ObserveOnly: true, Observe: func(_ context.Context, t Transition) { seen = append(seen, t) }})
 		fail := func() error { return b.Do(t.Context(), func(context.Context) error { return errDown }) }
 		for i := range 10 {
 			if err := fail(); !errors.Is(err, errDown) {

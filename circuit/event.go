@@ -22,8 +22,8 @@ type Transition struct {
 
 // LogTo returns an observer, for Config.Observe, that writes one line for each
 // transition: at WARN when a breaker opens or is isolated, else at INFO.
-func LogTo(logger *slog.Logger) func(Transition) {
-	return func(t Transition) {
+func LogTo(logger *slog.Logger) func(context.Context, Transition) {
+	return func(ctx context.Context, t Transition) {
 		level := slog.LevelInfo
 		if t.To == Open || t.To == Isolated {
 			level = slog.LevelWarn
@@ -40,14 +40,13 @@ func LogTo(logger *slog.Logger) func(Transition) {
 		if t.ObserveOnly {
 			attrs = append(attrs, slog.Bool("observe_only", true))
 		}
-		//nolint:forbidigo // an observer is not given the caller's context
-		logger.LogAttrs(context.Background(), level, text, attrs...)
+		logger.LogAttrs(ctx, level, text, attrs...)
 	}
 }
 
 // report hands t to the observer. What it panics with is logged: the call
 // whose result it was shall not fail for it.
-func (b *Breaker) report(t Transition) {
+func (b *Breaker) report(ctx context.Context, t Transition) {
 	observe := b.config.Observe
 	if observe == nil {
 		observe = LogTo(slog.Default())
@@ -57,7 +56,13 @@ func (b *Breaker) report(t Transition) {
 			slog.Default().Error("circuit: Config.Observe panicked", "breaker", t.Name, "panic", v)
 		}
 	}()
-	observe(t)
+	observe(ctx, t)
+}
+
+// noCaller is the context of a transition whose caller has given none, or which
+// no call has made.
+func noCaller() context.Context {
+	return context.Background() //nolint:forbidigo // there is no caller's
 }
 
 // Metrics is what there is to know of a breaker at one moment. Each figure is

@@ -2,6 +2,7 @@ package circuit
 
 import (
 	"bytes"
+	"context"
 	"encoding/json"
 	"errors"
 	"log/slog"
@@ -83,7 +84,7 @@ func TestDefaultObserverLogs(t *testing.T) {
 func TestObserverUsesTheBreaker(t *testing.T) {
 	var b *Breaker
 	var states []State
-	b = New("x", Config{FailureThreshold: 1, Observe: func(tr Transition) {
+	b = New("x", Config{FailureThreshold: 1, Observe: func(_ context.Context, tr Transition) {
 		states = append(states, b.State())
 		b.Metrics()
 		if len(states) < 4 {
@@ -107,7 +108,7 @@ func TestObserverPanics(t *testing.T) {
 	logger, written := lines()
 	defer slog.SetDefault(slog.Default())
 	slog.SetDefault(logger)
-	b := New("x", Config{FailureThreshold: 1, Observe: func(Transition) { panic("boom") }})
+	b := New("x", Config{FailureThreshold: 1, Observe: func(context.Context, Transition) { panic("boom") }})
 	b.RecordFailure()
 	if b.State() != Open {
 		t.Errorf("it is %v", b.State())
@@ -229,4 +230,24 @@ func TestProber(t *testing.T) {
 			t.Errorf("%d is named, and the breaker is %v", b.Metrics().Prober, b.State())
 		}
 	})
+}
+
+// The observer is given the context of the call that made the transition, and
+// one that never ends where a method takes none.
+func TestObserverHasTheCallersContext(t *testing.T) {
+	t.Parallel()
+	type key struct{}
+	var seen []any
+	b := New("x", Config{FailureThreshold: 1, Observe: func(ctx context.Context, tr Transition) {
+		seen = append(seen, tr.To.String(), ctx.Value(key{}))
+	}})
+	ctx := context.WithValue(t.Context(), key{}, "caller")
+	_ = b.Do(ctx, func(context.Context) error { return errors.New("down") })
+	b.Reset()
+	permit, _ := b.AcquireContext(ctx)
+	permit.FailureContext(ctx)
+	want := []any{"open", "caller", "closed", nil, "open", "caller"}
+	if !slices.Equal(seen, want) {
+		t.Errorf("transitions and whose context they have: %v, want %v", seen, want)
+	}
 }

@@ -89,7 +89,7 @@ func ExampleBreaker_Do() {
 // A permit knows the state in which its call began, so that a result that
 // comes too late counts for nothing.
 func ExampleBreaker_Acquire() {
-	upload := circuit.New("s3_upload", circuit.Config{FailureThreshold: 2, Observe: func(circuit.Transition) {}})
+	upload := circuit.New("s3_upload", circuit.Config{FailureThreshold: 2, Observe: func(context.Context, circuit.Transition) {}})
 	before, _ := upload.Acquire()
 	for range 2 {
 		permit, err := upload.Acquire()

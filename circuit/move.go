@@ -1,17 +1,21 @@
 package circuit
 
 import (
+	"context"
 	"math/rand/v2"
 	"time"
 
 	"github.com/seed-0f2c7998/perdure/internal/cell"
 )
 
-// apply makes the step for e, and returns the word that it led to.
-func (b *Breaker) apply(e event) (word, bool) { return b.applyFor(e, Reason{}) }
+// apply makes the step for e, and returns the word that it led to. Config.Observe
+// is given ctx.
+func (b *Breaker) apply(ctx context.Context, e event) (word, bool) {
+	return b.applyFor(ctx, e, Reason{})
+}
 
 // applyFor is apply with the reason of a verdict.
-func (b *Breaker) applyFor(e event, why Reason) (word, bool) {
+func (b *Breaker) applyFor(ctx context.Context, e event, why Reason) (word, bool) {
 	if b == nil || b.err != nil {
 		return 0, false
 	}
@@ -23,7 +27,7 @@ func (b *Breaker) applyFor(e event, why Reason) (word, bool) {
 		if m.admitted && m.next.state() == HalfOpen && !b.store.Grant(b.name, time.Duration(b.rules.lease)*time.Millisecond) {
 			return m.old, false
 		}
-		if b.make(m, why) {
+		if b.make(ctx, m, why) {
 			return m.next, m.admitted
 		}
 	}
@@ -61,7 +65,7 @@ func (m *move) swap() bool { return m.cell.Breaker.CompareAndSwap(uint64(m.old),
 func (m *move) turns() bool { return m.old.state() != m.next.state() }
 
 // make makes m, unless the word has changed since, and does what follows from it.
-func (b *Breaker) make(m move, why Reason) bool {
+func (b *Breaker) make(ctx context.Context, m move, why Reason) bool {
 	var t Transition
 	made := false
 	if m.turns() {
@@ -78,7 +82,7 @@ func (b *Breaker) make(m move, why Reason) bool {
 		b.store.Dropped(b.name)
 	}
 	if m.turns() {
-		b.report(t)
+		b.report(ctx, t)
 	}
 	return true
 }
@@ -97,7 +101,7 @@ func (b *Breaker) turn(m move, why Reason) (t Transition, made bool) {
 // obey puts the breaker in the state that those who share it have agreed on.
 func (b *Breaker) obey(agreed cell.Ask) {
 	if t, changed := b.obeyed(agreed); changed {
-		b.report(t)
+		b.report(noCaller(), t)
 	}
 }
 

@@ -10,13 +10,17 @@ import (
 // Acquire asks to make one call. If it may be made, the caller must make it
 // and then call one method of the Permit, once; otherwise the error is an
 // [*OpenError]. A permit for a probe that is never used ends with its lease.
-func (b *Breaker) Acquire() (Permit, error) {
+func (b *Breaker) Acquire() (Permit, error) { return b.AcquireContext(noCaller()) }
+
+// AcquireContext is Acquire with the context of the call, which Config.Observe
+// is given. It does not wait, so it does not matter whether ctx has ended.
+func (b *Breaker) AcquireContext(ctx context.Context) (Permit, error) {
 	if b == nil {
 		return Permit{}, nil
 	}
 	w := word(b.cell.Load().Breaker.Load())
 	if !w.healthy() {
-		return b.acquire(w)
+		return b.acquire(ctx, w)
 	}
 	p := Permit{breaker: b, generation: w.generation()}
 	if b.window.slow > 0 {
@@ -39,7 +43,7 @@ func (b *Breaker) Quick() (Permit, bool) {
 }
 
 // acquire is Acquire for a breaker whose word was w, which is not healthy.
-func (b *Breaker) acquire(w word) (Permit, error) {
+func (b *Breaker) acquire(ctx context.Context, w word) (Permit, error) {
 	if b.err != nil {
 		return Permit{}, b.err
 	}
@@ -48,7 +52,7 @@ func (b *Breaker) acquire(w word) (Permit, error) {
 		b.cell.Load().Rejected.Add(1) // as the step would say; an outage should cost little
 		return Permit{}, b.refusal(w, now)
 	}
-	w, admitted := b.apply(event{signal: acquire})
+	w, admitted := b.apply(ctx, event{signal: acquire})
 	p := Permit{breaker: b, generation: w.generation(), probe: w.state() == HalfOpen}
 	if b.window.slow > 0 {
 		p.start = tick()
@@ -96,9 +100,13 @@ type Permit struct {
 func (p Permit) Probe() bool { return p.probe }
 
 // Success records that the service answered.
-func (p Permit) Success() {
+func (p Permit) Success() { p.SuccessContext(noCaller()) }
+
+// SuccessContext is Success with the context of the call, which Config.Observe
+// is given.
+func (p Permit) SuccessContext(ctx context.Context) {
 	if p.breaker != nil {
-		p.succeed()
+		p.succeed(ctx)
 	}
 }
 
@@ -110,7 +118,7 @@ func (b *Breaker) unmoved() bool {
 }
 
 // succeed is Success for a permit that belongs to a breaker.
-func (p Permit) succeed() {
+func (p Permit) succeed(ctx context.Context) {
 	b := p.breaker
 	if b.unmoved() {
 		return
@@ -118,23 +126,27 @@ func (p Permit) succeed() {
 	b.Refund(reward)
 	w := word(b.cell.Load().Breaker.Load())
 	if b.window.length > 0 {
-		b.observe(p, w, false)
+		b.observe(ctx, p, w, false)
 	}
 	if !w.healthy() {
-		b.apply(event{signal: success, generation: p.generation})
+		b.apply(ctx, event{signal: success, generation: p.generation})
 	}
 }
 
 // Failure records that the service failed.
-func (p Permit) Failure() {
+func (p Permit) Failure() { p.FailureContext(noCaller()) }
+
+// FailureContext is Failure with the context of the call, which Config.Observe
+// is given.
+func (p Permit) FailureContext(ctx context.Context) {
 	b := p.breaker
 	if b == nil {
 		return
 	}
 	if b.window.length > 0 {
-		b.observe(p, word(b.cell.Load().Breaker.Load()), true)
+		b.observe(ctx, p, word(b.cell.Load().Breaker.Load()), true)
 	}
-	b.apply(event{signal: failure, generation: p.generation})
+	b.apply(ctx, event{signal: failure, generation: p.generation})
 	b.short()
 }
 
@@ -142,17 +154,17 @@ func (p Permit) Failure() {
 // gave up. It counts for nothing.
 func (p Permit) Cancel() {
 	if p.breaker != nil && p.probe {
-		p.breaker.apply(event{signal: cancel, generation: p.generation})
+		p.breaker.apply(noCaller(), event{signal: cancel, generation: p.generation})
 	}
 }
 
 // observe enters a result in the window, and trips if that fills a rule.
-func (b *Breaker) observe(p Permit, w word, failed bool) {
+func (b *Breaker) observe(ctx context.Context, p Permit, w word, failed bool) {
 	if p.generation != w.generation() || w.state() != Closed {
 		return
 	}
 	if why := b.window.record(b.cell.Load(), p.start, failed); why.code != Unknown {
-		b.applyFor(event{signal: verdict, generation: p.generation}, why)
+		b.applyFor(ctx, event{signal: verdict, generation: p.generation}, why)
 	}
 }
 
@@ -162,18 +174,25 @@ func (b *Breaker) Do(ctx context.Context, f func(context.Context) error) error {
 	if ctx.Err() != nil {
 		return context.Cause(ctx)
 	}
-	permit, err := b.Acquire()
+	permit, err := b.AcquireContext(ctx)
 	if err != nil {
 		return err
 	}
-	record := permit.Cancel
-	defer func() { record() }()
+	returned := false
+	defer func() {
+		if !returned {
+			permit.Cancel()
+		}
+	}()
 	err = f(ctx)
+	returned = true
 	switch {
 	case err == nil:
-		record = permit.Success
-	case !errors.Is(ctx.Err(), context.Canceled):
-		record = permit.Failure
+		permit.SuccessContext(ctx)
+	case errors.Is(ctx.Err(), context.Canceled):
+		permit.Cancel()
+	default:
+		permit.FailureContext(ctx)
 	}
 	return err
 }

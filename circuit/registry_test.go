@@ -1,6 +1,7 @@
 package circuit
 
 import (
+	"context"
 	"errors"
 	"strings"
 	"sync"
@@ -41,7 +42,7 @@ func TestRegistryComparesSettings(t *testing.T) {
 	}{
 		{"the same", first, true},
 		{"the default left out", change(func(c *Config) { c.FailureThreshold = 0 }), true},
-		{"another observer", change(func(c *Config) { c.Observe = func(Transition) {} }), true},
+		{"another observer", change(func(c *Config) { c.Observe = func(context.Context, Transition) {} }), true},
 		{"another threshold", change(func(c *Config) { c.FailureThreshold = 4 }), false},
 		{"another time", change(func(c *Config) { c.RecoveryTimeout = time.Second }), false},
 		{"another ratio", change(func(c *Config) { c.FailureRatio = .6 }), false},

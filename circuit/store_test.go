@@ -1,6 +1,7 @@
 package circuit
 
 import (
+	"context"
 	"slices"
 	"testing"
 	"testing/synctest"
@@ -130,7 +131,7 @@ func (h *hasty) Cell(key string, u cell.User) *cell.Ref {
 func TestOrders(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		store, lines := &grudging{grant: true}, []string{}
-		b := New("x", Config{Store: store, Observe: func(tr Transition) {
+		b := New("x", Config{Store: store, Observe: func(_ context.Context, tr Transition) {
 			lines = append(lines, tr.From.String()+" "+tr.To.String()+": "+tr.Reason.String())
 		}})
 		order := func(s State, wait time.Duration) {

@@ -1,6 +1,7 @@
 package circuit
 
 import (
+	"context"
 	"math/rand/v2"
 	"sync"
 	"sync/atomic"
@@ -261,7 +262,7 @@ func TestBothRules(t *testing.T) {
 		var seen []string
 		b := New("x", Config{
 			FailureThreshold: 3, Window: time.Minute, FailureRatio: .75, MinCalls: 4,
-			Observe: func(t Transition) { seen = append(seen, t.Reason.String()) },
+			Observe: func(_ context.Context, t Transition) { seen = append(seen, t.Reason.String()) },
 		})
 		play(b, "fff", 0)
 		b.Reset()

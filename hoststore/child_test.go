@@ -4,6 +4,7 @@ package hoststore_test
 
 import (
 	"bufio"
+	"context"
 	"fmt"
 	"io"
 	"os"
@@ -74,7 +75,7 @@ func churn(path string) {
 		for _, key := range []string{"shared", "own " + strconv.Itoa(os.Getpid())} {
 			b := circuit.New(key, circuit.Config{
 				Store: store, RecoveryTimeout: 2 * time.Millisecond, ProbeLease: 50 * time.Millisecond,
-				Window: 10 * time.Second, FailureRatio: 1, Budget: 10, Observe: func(circuit.Transition) {},
+				Window: 10 * time.Second, FailureRatio: 1, Budget: 10, Observe: func(context.Context, circuit.Transition) {},
 			})
 			for j := range 50 {
 				if p, err := b.Acquire(); err != nil {
@@ -109,13 +110,13 @@ func lease(path string) {
 func leased(store circuit.Store) *circuit.Breaker {
 	return circuit.New("leased", circuit.Config{
 		Store: store, FailureThreshold: 1, RecoveryTimeout: time.Millisecond,
-		ProbeLease: 300 * time.Millisecond, Observe: func(circuit.Transition) {},
+		ProbeLease: 300 * time.Millisecond, Observe: func(context.Context, circuit.Transition) {},
 	})
 }
 
 // report says at what instant it saw the breaker open and close, again and again.
 func report(path string) {
-	b := circuit.New("seen", circuit.Config{Store: hoststore.Open(path), Observe: func(circuit.Transition) {}})
+	b := circuit.New("seen", circuit.Config{Store: hoststore.Open(path), Observe: func(context.Context, circuit.Transition) {}})
 	fmt.Fprintln(os.Stdout, "ready")
 	for was := circuit.Closed; ; {
 		is := circuit.Closed

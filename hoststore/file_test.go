@@ -4,6 +4,7 @@ package hoststore_test
 
 import (
 	"bytes"
+	"context"
 	"log/slog"
 	"os"
 	"path/filepath"
@@ -49,7 +50,7 @@ func logged(t *testing.T) *log {
 // works makes sure that a breaker in store does what a breaker does.
 func works(t *testing.T, store *hoststore.Store) {
 	t.Helper()
-	b := circuit.New("works", circuit.Config{Store: store, FailureThreshold: 1, Observe: func(circuit.Transition) {}})
+	b := circuit.New("works", circuit.Config{Store: store, FailureThreshold: 1, Observe: func(context.Context, circuit.Transition) {}})
 	defer b.Reset()
 	if !b.Allow() {
 		t.Error("a new breaker refuses a call")
@@ -135,13 +136,13 @@ func TestADeletedFileIsNoticed(t *testing.T) {
 	dir := filepath.Join(t.TempDir(), "cells")
 	store := hoststore.Open(dir)
 	defer store.Close()
-	mine := circuit.New("moved", circuit.Config{Store: store, Observe: func(circuit.Transition) {}})
+	mine := circuit.New("moved", circuit.Config{Store: store, Observe: func(context.Context, circuit.Transition) {}})
 	if err := os.Remove(store.Path()); err != nil {
 		t.Fatal(err)
 	}
 	other := hoststore.Open(dir)
 	defer other.Close()
-	circuit.New("moved", circuit.Config{Store: other, Observe: func(circuit.Transition) {}}).Isolate()
+	circuit.New("moved", circuit.Config{Store: other, Observe: func(context.Context, circuit.Transition) {}}).Isolate()
 	within(t, 5*time.Second, "the breaker moves to the new file", func() bool { return mine.State() == circuit.Isolated })
 }
 

@@ -3,6 +3,7 @@
 package hoststore
 
 import (
+	"context"
 	"encoding/binary"
 	"fmt"
 	"os"
@@ -83,7 +84,7 @@ func fill(t *testing.T, dir string) {
 	defer store.Close()
 	breaker := func(name string) *circuit.Breaker {
 		return circuit.New(name, circuit.Config{
-			Store: store, RecoveryTimeout: time.Second, SuccessThreshold: 2, HalfOpenMax: 2, Budget: 10, Observe: func(circuit.Transition) {},
+			Store: store, RecoveryTimeout: time.Second, SuccessThreshold: 2, HalfOpenMax: 2, Budget: 10, Observe: func(context.Context, circuit.Transition) {},
 		})
 	}
 	fails := breaker("fails")

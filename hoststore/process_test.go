@@ -3,6 +3,7 @@
 package hoststore_test
 
 import (
+	"context"
 	"math/rand/v2"
 	"slices"
 	"strconv"
@@ -44,7 +45,7 @@ func TestKilledProcessesLeaveTheCellsWell(t *testing.T) {
 	defer store.Close()
 	shared := circuit.New("shared", circuit.Config{
 		Store: store, RecoveryTimeout: 2 * time.Millisecond, ProbeLease: 50 * time.Millisecond,
-		Window: 10 * time.Second, FailureRatio: 1, Budget: 10, Observe: func(circuit.Transition) {},
+		Window: 10 * time.Second, FailureRatio: 1, Budget: 10, Observe: func(context.Context, circuit.Transition) {},
 	})
 	survivor, out := start(t, "churn", path)
 	read(t, out)
@@ -112,7 +113,7 @@ func TestAChangeIsSeenAtOnce(t *testing.T) {
 	path := t.TempDir() + "/state"
 	store := hoststore.Open(path)
 	defer store.Close()
-	b := circuit.New("seen", circuit.Config{Store: store, Observe: func(circuit.Transition) {}})
+	b := circuit.New("seen", circuit.Config{Store: store, Observe: func(context.Context, circuit.Transition) {}})
 	_, out := start(t, "report", path)
 	read(t, out)
 	var lags []time.Duration

@@ -28,7 +28,7 @@ func TestBreakersByKey(t *testing.T) {
 	var registry circuit.Registry
 	transport := httpretry.NewTransport(&http.Transport{DisableKeepAlives: true}, httpretry.Options{
 		Policy: quick(), Registry: &registry,
-		Breakers: &circuit.Config{FailureThreshold: 4, Observe: func(circuit.Transition) {}},
+		Breakers: &circuit.Config{FailureThreshold: 4, Observe: func(context.Context, circuit.Transition) {}},
 	})
 	if code, ended, err := get(t, transport, bad.URL); code != 500 || !errors.Is(ended, retry.ErrExhausted) || err != nil {
 		t.Errorf("first call: %d, %v, %v", code, ended, err)
@@ -76,7 +76,7 @@ func TestBreakerLearnsOfWhatIsNotRepeated(t *testing.T) {
 			base := server.Transport()
 			defer base.CloseIdleConnections()
 			policy := quick()
-			policy.Breaker = circuit.New("b", circuit.Config{FailureThreshold: 3, Observe: func(circuit.Transition) {}})
+			policy.Breaker = circuit.New("b", circuit.Config{FailureThreshold: 3, Observe: func(context.Context, circuit.Transition) {}})
 			transport := httpretry.NewTransport(base, httpretry.Options{Policy: policy, BufferLimit: -1, SpoolLimit: -1})
 			for range 3 {
 				if _, _, err := tt.row.do(t, server.URL, transport); errors.Is(err, retry.ErrExhausted) {

@@ -51,7 +51,7 @@ type lengthKey struct{}
 func quick() *retry.Policy {
 	return &retry.Policy{
 		Name: "test", MaxAttempts: 3, BaseDelay: time.Millisecond, MaxDelay: 5 * time.Millisecond, Jitter: retry.NoJitter,
-		Observe: func(retry.Event) {},
+		Observe: func(context.Context, retry.Event) {},
 	}
 }
 

@@ -83,7 +83,7 @@ func ExampleEnded() {
 	server := httptestfault.New(httptestfault.Steps(httptestfault.Step{Status: 503, Body: []byte("closed for lunch")}))
 	defer server.Close()
 
-	policy := retry.Policy{Name: "order", MaxAttempts: 2, BaseDelay: time.Millisecond, Jitter: retry.NoJitter, Observe: func(retry.Event) {}}
+	policy := retry.Policy{Name: "order", MaxAttempts: 2, BaseDelay: time.Millisecond, Jitter: retry.NoJitter, Observe: func(context.Context, retry.Event) {}}
 	res, err := httpretry.Client(&policy).Get(server.URL)
 	if err != nil {
 		fmt.Println(err)
@@ -103,7 +103,7 @@ func ExampleIdempotent() {
 	server := httptestfault.New(httptestfault.Steps(httptestfault.Step{Status: 503}, httptestfault.Step{Body: []byte("counted")}))
 	defer server.Close()
 
-	policy := retry.Policy{BaseDelay: time.Millisecond, Jitter: retry.NoJitter, Observe: func(retry.Event) {}}
+	policy := retry.Policy{BaseDelay: time.Millisecond, Jitter: retry.NoJitter, Observe: func(context.Context, retry.Event) {}}
 	ctx := httpretry.Idempotent(context.Background())
 	req, err := http.NewRequestWithContext(ctx, "POST", server.URL+"/count", strings.NewReader("station=7"))
 	if err != nil {

@@ -2,6 +2,7 @@ package httpretry_test
 
 import (
 	"bytes"
+	"context"
 	"fmt"
 	"io"
 	"math/rand/v2"
@@ -30,7 +31,7 @@ func TestManyAtOnce(t *testing.T) {
 	defer base.CloseIdleConnections()
 	transport := httpretry.NewTransport(base, httpretry.Options{
 		Policy: stubborn(), OnResume: func(httpretry.Resumption) {}, AttemptHeader: "X-Attempt",
-		Breakers: &circuit.Config{FailureThreshold: 1000, Observe: func(circuit.Transition) {}},
+		Breakers: &circuit.Config{FailureThreshold: 1000, Observe: func(context.Context, circuit.Transition) {}},
 		Hedge:    &httpretry.Hedge{Percentile: 0.5, Min: time.Microsecond, Ratio: 1},
 	})
 	var clients sync.WaitGroup

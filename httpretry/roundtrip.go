@@ -38,7 +38,7 @@ func (t *Transport) RoundTrip(req *http.Request) (*http.Response, error) { //nol
 		e := exchange{transport: t, lane: l, asked: req, req: sent, stream: s, idempotent: true, attempts: 1}
 		return e.goOn(permit, res, err)
 	}
-	permit.Success()
+	permit.SuccessContext(req.Context())
 	res.Request = req
 	if s == nil {
 		return deliver(res, s, false), nil

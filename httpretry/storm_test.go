@@ -1,6 +1,7 @@
 package httpretry_test
 
 import (
+	"context"
 	"encoding/xml"
 	"fmt"
 	"net/http"
@@ -56,7 +57,7 @@ func returns(t *testing.T, client func(base http.RoundTripper) http.RoundTripper
 // A herd that was told to come back in 30 s comes neither early nor at once.
 func TestStormManners(t *testing.T) {
 	policy := retry.APICall()
-	policy.Observe = func(retry.Event) {}
+	policy.Observe = func(context.Context, retry.Event) {}
 	shared := map[string]*httpretry.Transport{}
 	for name, client := range map[string]func(http.RoundTripper) http.RoundTripper{
 		"2000 processes": func(base http.RoundTripper) http.RoundTripper {
@@ -64,7 +65,7 @@ func TestStormManners(t *testing.T) {
 		},
 		"one process": func(base http.RoundTripper) http.RoundTripper {
 			if shared["one"] == nil {
-				shared["one"] = httpretry.NewTransport(base, httpretry.Options{Policy: &policy, Breakers: &circuit.Config{FailureThreshold: 1000, Observe: func(circuit.Transition) {}}})
+				shared["one"] = httpretry.NewTransport(base, httpretry.Options{Policy: &policy, Breakers: &circuit.Config{FailureThreshold: 1000, Observe: func(context.Context, circuit.Transition) {}}})
 			}
 			return shared["one"]
 		},

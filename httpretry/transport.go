@@ -22,6 +22,7 @@ package httpretry
 
 import (
 	"cmp"
+	"context"
 	"errors"
 	"fmt"
 	"log/slog"
@@ -104,18 +105,18 @@ func classifier(user func(error) retry.Class) func(error) retry.Class {
 }
 
 // observer returns the Observe that frees the connection of an unwanted answer before the wait, and then calls the user's.
-func observer(user func(retry.Event)) func(retry.Event) {
-	return func(e retry.Event) {
+func observer(user func(context.Context, retry.Event)) func(context.Context, retry.Event) {
+	return func(ctx context.Context, e retry.Event) {
 		if e.Kind == retry.Retrying {
 			if answer, ok := errors.AsType[*StatusError](e.Err); ok {
 				answer.discard()
 			}
 		}
 		if user != nil {
-			user(e)
+			user(ctx, e)
 			return
 		}
-		retry.LogTo(slog.Default())(e)
+		retry.LogTo(slog.Default())(ctx, e)
 	}
 }
 

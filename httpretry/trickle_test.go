@@ -105,7 +105,7 @@ func TestTricklingBodies(t *testing.T) {
 	} {
 		t.Run(tt.name, func(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
-				policy := &retry.Policy{MaxAttempts: 3, MaxElapsed: tt.elapsed, Observe: func(retry.Event) {}}
+				policy := &retry.Policy{MaxAttempts: 3, MaxElapsed: tt.elapsed, Observe: func(context.Context, retry.Event) {}}
 				header := tt.header
 				transport := httpretry.NewTransport(served(t, trickling(header, size)), httpretry.Options{
 					Policy: policy, MinRate: tt.rate, OnResume: func(httpretry.Resumption) {},

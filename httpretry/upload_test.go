@@ -54,7 +54,7 @@ func TestAnswerWhileTheBodyIsRead(t *testing.T) {
 			}
 			source := &closing{body, make(chan struct{})}
 			policy := quick()
-			policy.Observe = func(e retry.Event) {
+			policy.Observe = func(_ context.Context, e retry.Event) {
 				if e.Kind == retry.Retrying {
 					<-body.begun // the server may have been faster than the first read
 					close(body.release)
@@ -128,7 +128,7 @@ func TestCancelledWhileTheBodyIsRead(t *testing.T) {
 	source := &closing{body, make(chan struct{})}
 	ctx, cancel := context.WithCancel(t.Context())
 	policy := quick()
-	policy.Observe = func(e retry.Event) {
+	policy.Observe = func(_ context.Context, e retry.Event) {
 		if e.Kind == retry.Retrying {
 			time.AfterFunc(20*time.Millisecond, cancel) // the second attempt waits for the read by then
 		}
@@ -159,7 +159,7 @@ func (c *closing) Close() error {
 
 func TestUploadIsClosed(t *testing.T) {
 	bad := &retry.Policy{MaxAttempts: -7}
-	open := circuit.New("open", circuit.Config{Observe: func(circuit.Transition) {}})
+	open := circuit.New("open", circuit.Config{Observe: func(context.Context, circuit.Transition) {}})
 	open.Isolate()
 	isolated := quick()
 	isolated.Breaker = open

@@ -27,20 +27,20 @@ type tally struct {
 // Observe returns an observer, for Policy.Observe, that writes what
 // [retry.LogTo] does to the step's log, an attempt's error included, and makes
 // Close report the [Outcome] of the session, with the state of b; nil is none.
-func (s *Session) Observe(b *circuit.Breaker) func(retry.Event) {
+func (s *Session) Observe(b *circuit.Breaker) func(context.Context, retry.Event) {
 	if !s.Launched() {
 		return retry.LogTo(slog.Default())
 	}
 	count, log := s.Tally(b), retry.LogTo(slog.New(s.Handler(slog.LevelDebug)))
-	return func(e retry.Event) {
-		count(e)
-		log(e)
+	return func(ctx context.Context, e retry.Event) {
+		count(ctx, e)
+		log(ctx, e)
 	}
 }
 
 // Tally returns an observer as Observe does, but for one that writes nothing to
 // the step's log: for a program that logs its retries by itself.
-func (s *Session) Tally(b *circuit.Breaker) func(retry.Event) {
+func (s *Session) Tally(b *circuit.Breaker) func(context.Context, retry.Event) {
 	s.tally.mu.Lock()
 	defer s.tally.mu.Unlock()
 	s.tally.on = true
@@ -50,7 +50,7 @@ func (s *Session) Tally(b *circuit.Breaker) func(retry.Event) {
 	return s.tally.add
 }
 
-func (t *tally) add(e retry.Event) {
+func (t *tally) add(_ context.Context, e retry.Event) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	t.attempts = max(t.attempts, e.Attempt)

@@ -22,7 +22,7 @@ import (
 func TestObserve(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		l := listen(t, pipestest.Context("a"))
-		b := circuit.New("store", circuit.Config{Observe: func(circuit.Transition) {}})
+		b := circuit.New("store", circuit.Config{Observe: func(context.Context, circuit.Transition) {}})
 		p := retry.Policy{Name: "upload", Jitter: retry.NoJitter, Classify: retry.Always, Breaker: b}
 		p.Observe = l.Observe(b)
 		n := 0

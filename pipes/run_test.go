@@ -51,7 +51,7 @@ func play(ctx context.Context, s *Session, name string) error {
 	case "backoff":
 		p := retry.Policy{Name: "op", BaseDelay: 24 * time.Hour, MaxDelay: 48 * time.Hour, Classify: retry.Always}
 		observe := s.Observe(nil)
-		p.Observe = func(e retry.Event) { observe(e); fmt.Fprintln(os.Stdout, "ready") }
+		p.Observe = func(ctx context.Context, e retry.Event) { observe(ctx, e); fmt.Fprintln(os.Stdout, "ready") }
 		return retry.Do(ctx, &p, func(context.Context) error { return errors.New("down") })
 	case "own error":
 		fmt.Fprintln(os.Stdout, "ready")

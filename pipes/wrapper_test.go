@@ -97,7 +97,7 @@ func TestRemoteError(t *testing.T) {
 func TestTally(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		l := listen(t, pipestest.Context("a"))
-		b := circuit.New("store", circuit.Config{FailureThreshold: 2, RecoveryTimeout: time.Minute, Observe: func(circuit.Transition) {}})
+		b := circuit.New("store", circuit.Config{FailureThreshold: 2, RecoveryTimeout: time.Minute, Observe: func(context.Context, circuit.Transition) {}})
 		p := retry.Policy{Name: "upload", MaxAttempts: 2, Jitter: retry.NoJitter, Classify: retry.Always, Breaker: b, Observe: l.Tally(b)}
 		err := retry.Do(t.Context(), &p, func(context.Context) error { return errors.New("down") })
 		l.Close(err)

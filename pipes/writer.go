@@ -215,7 +215,7 @@ func newBlobs(ctx context.Context, to BlobWriter, bucket, prefix string) *blobs 
 		wake: make(chan struct{}, 1), ended: make(chan struct{}), done: make(chan error, 1),
 		policy: retry.Policy{
 			Name: "pipes", MaxAttempts: retry.Unlimited, MaxElapsed: lastChunk, AttemptTimeout: lastChunk / 2,
-			MaxDelay: 5 * time.Second, Classify: retry.Always, Observe: func(retry.Event) {},
+			MaxDelay: 5 * time.Second, Classify: retry.Always, Observe: func(context.Context, retry.Event) {},
 		},
 	}
 	go b.run(context.WithoutCancel(ctx))

@@ -25,7 +25,7 @@ func retries(t *testing.T, rounds int, breakers ...*circuit.Breaker) (n int) {
 		for _, b := range breakers {
 			p := retry.Policy{
 				MaxAttempts: 3, BaseDelay: time.Millisecond, Jitter: retry.NoJitter, Breaker: b,
-				Classify: retry.Always, Observe: func(retry.Event) {},
+				Classify: retry.Always, Observe: func(context.Context, retry.Event) {},
 			}
 			err := retry.Do(t.Context(), &p, func(context.Context) error { n++; return errors.New("down") })
 			if err == nil {

@@ -3,6 +3,7 @@
 package redisstore_test
 
 import (
+	"context"
 	"net"
 	"strings"
 	"sync"
@@ -31,7 +32,7 @@ func watchCalls(t *testing.T, stores ...*redisstore.Store) *watch {
 	for _, s := range stores {
 		b := circuit.New("watched", circuit.Config{
 			Store: s, FailureThreshold: 2, RecoveryTimeout: 20 * time.Millisecond,
-			Observe: func(circuit.Transition) {},
+			Observe: func(context.Context, circuit.Transition) {},
 		})
 		w.done.Go(func() {
 			pace := time.NewTicker(time.Millisecond)
@@ -152,7 +153,7 @@ func TestFaults(t *testing.T) {
 func TestOneCutOff(t *testing.T) {
 	srv := startServer(t)
 	road := startProxy(t, srv.addr())
-	c := circuit.Config{FailureThreshold: 1, RecoveryTimeout: time.Minute, Observe: func(circuit.Transition) {}}
+	c := circuit.Config{FailureThreshold: 1, RecoveryTimeout: time.Minute, Observe: func(context.Context, circuit.Transition) {}}
 	f := fleet(t, 1, redisstore.Options{URL: srv.url(), Quorum: 1}, c)
 	far := open(t, redisstore.Options{URL: "redis://" + road.listener.Addr().String(), Quorum: 1, Node: "far"})
 	c.Store = far
@@ -206,7 +207,7 @@ func fleetOf(t *testing.T, srv *server, node string) member {
 	t.Helper()
 	m := member{Store: open(t, redisstore.Options{URL: srv.url(), Node: node})}
 	m.Breaker = circuit.New("backend", circuit.Config{
-		Store: m.Store, FailureThreshold: 1, RecoveryTimeout: time.Minute, Observe: func(circuit.Transition) {},
+		Store: m.Store, FailureThreshold: 1, RecoveryTimeout: time.Minute, Observe: func(context.Context, circuit.Transition) {},
 	})
 	return m
 }

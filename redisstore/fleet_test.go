@@ -1,6 +1,7 @@
 package redisstore_test
 
 import (
+	"context"
 	"path/filepath"
 	"slices"
 	"strconv"
@@ -51,7 +52,7 @@ func TestPushLatency(t *testing.T) {
 	seen := make(chan time.Time, 1)
 	f := fleet(t, 1, redisstore.Options{URL: srv.url()}, circuit.Config{})
 	other := open(t, redisstore.Options{URL: srv.url(), Node: "other"})
-	circuit.New("backend", circuit.Config{Store: other, Observe: func(circuit.Transition) { seen <- time.Now() }})
+	circuit.New("backend", circuit.Config{Store: other, Observe: func(context.Context, circuit.Transition) { seen <- time.Now() }})
 	ready(t, other)
 	var took []time.Duration
 	for i := range 200 {
@@ -130,7 +131,7 @@ func TestOneProbeOfHosts(t *testing.T) {
 			m := member{Store: open(t, o)}
 			m.Breaker = circuit.New("backend", circuit.Config{
 				Store: m.Store, FailureThreshold: 1, RecoveryTimeout: 30 * time.Millisecond,
-				ProbeLease: 5 * time.Second, Observe: func(circuit.Transition) {},
+				ProbeLease: 5 * time.Second, Observe: func(context.Context, circuit.Transition) {},
 			})
 			ready(t, m.Store)
 			f = append(f, m)
@@ -261,7 +262,7 @@ func TestHoldsAndHands(t *testing.T) {
 	eventually(t, time.Second, func() bool { return b.State() == circuit.Open }, "tripped by hand")
 
 	late := member{Store: open(t, brisk(srv))} // as a command is
-	late.Breaker = circuit.New("backend", circuit.Config{Store: late.Store, Observe: func(circuit.Transition) {}})
+	late.Breaker = circuit.New("backend", circuit.Config{Store: late.Store, Observe: func(context.Context, circuit.Transition) {}})
 	ready(t, late.Store)
 	if late.State() != circuit.Open {
 		t.Errorf("a process that comes later is %v after Ready", late.State())

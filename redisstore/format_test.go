@@ -96,7 +96,7 @@ func foreign(t *testing.T, srv *server) (*redisstore.Store, *circuit.Breaker) {
 	t.Helper()
 	s := open(t, brisk(srv))
 	cfg := circuit.Config{
-		Store: s, FailureThreshold: 1, RecoveryTimeout: time.Millisecond, Budget: 10, Observe: func(circuit.Transition) {},
+		Store: s, FailureThreshold: 1, RecoveryTimeout: time.Millisecond, Budget: 10, Observe: func(context.Context, circuit.Transition) {},
 	}
 	circuit.New("another", cfg)
 	b := circuit.New("backend", cfg)
@@ -123,7 +123,7 @@ func foreign(t *testing.T, srv *server) (*redisstore.Store, *circuit.Breaker) {
 func shareOwn(t *testing.T, srv *server, s *redisstore.Store) {
 	t.Helper()
 	c := srv.client()
-	own := circuit.New("own", circuit.Config{Store: s, Observe: func(circuit.Transition) {}})
+	own := circuit.New("own", circuit.Config{Store: s, Observe: func(context.Context, circuit.Transition) {}})
 	ready(t, s)
 	message := `{"key":"circuit_breaker:own","epoch":"OLD","gen":99,"state":"isolated","hand":true,"open":0,"lease":0,"hold":0,"ago":0}`
 	if err := c.Do(t.Context(), c.B().Publish().Channel("circuit_breaker:changes").Message(message).Build()).Error(); err != nil {
@@ -132,7 +132,7 @@ func shareOwn(t *testing.T, srv *server, s *redisstore.Store) {
 	o := brisk(srv)
 	o.Node = "other"
 	other := open(t, o)
-	twin := circuit.New("own", circuit.Config{Store: other, Observe: func(circuit.Transition) {}})
+	twin := circuit.New("own", circuit.Config{Store: other, Observe: func(context.Context, circuit.Transition) {}})
 	ready(t, other)
 	twin.Trip()
 	eventually(t, 5*time.Second, func() bool { return own.State() == circuit.Open }, "own is shared")

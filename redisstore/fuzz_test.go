@@ -1,6 +1,7 @@
 package redisstore_test
 
 import (
+	"context"
 	"net"
 	"testing"
 	"time"
@@ -45,7 +46,7 @@ func FuzzReplies(f *testing.F) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		b := circuit.New("backend", circuit.Config{Store: s, FailureThreshold: 1, Observe: func(circuit.Transition) {}})
+		b := circuit.New("backend", circuit.Config{Store: s, FailureThreshold: 1, Observe: func(context.Context, circuit.Transition) {}})
 		fail(t, b, 1)
 		eventually(t, 10*time.Second, func() bool { _, known := s.Status("backend"); return s.Err() != nil || known }, "it has tried")
 		go s.Close() // which takes a second, to tell the server

@@ -1,6 +1,7 @@
 package redisstore_test
 
 import (
+	"context"
 	"path/filepath"
 	"testing"
 	"time"
@@ -40,7 +41,7 @@ func (h site) process(cutOff bool, do func(m member)) circuit.State {
 	o.Local = local
 	m := member{Store: open(h.t, o)}
 	m.Breaker = circuit.New("backend", circuit.Config{
-		Store: m.Store, FailureThreshold: 1, RecoveryTimeout: time.Minute, Observe: func(circuit.Transition) {},
+		Store: m.Store, FailureThreshold: 1, RecoveryTimeout: time.Minute, Observe: func(context.Context, circuit.Transition) {},
 	})
 	if !cutOff {
 		ready(h.t, m.Store)
@@ -141,7 +142,7 @@ func TestHandsInQuickSuccession(t *testing.T) {
 	seen := make(chan circuit.State, 1)
 	mine := fleet(t, 1, redisstore.Options{URL: srv.url()}, circuit.Config{})[0]
 	other := open(t, redisstore.Options{URL: srv.url(), Node: "other"})
-	circuit.New("backend", circuit.Config{Store: other, Observe: func(c circuit.Transition) { seen <- c.To }})
+	circuit.New("backend", circuit.Config{Store: other, Observe: func(_ context.Context, c circuit.Transition) { seen <- c.To }})
 	ready(t, other)
 	for i := range 2000 {
 		set, want := mine.Trip, circuit.Open
@@ -168,7 +169,7 @@ func TestResetOutlivesTheServer(t *testing.T) {
 	o := brisk(a.srv)
 	o.Node = a.node
 	awake := member{Store: open(t, o)}
-	awake.Breaker = circuit.New("backend", circuit.Config{Store: awake.Store, Observe: func(circuit.Transition) {}})
+	awake.Breaker = circuit.New("backend", circuit.Config{Store: awake.Store, Observe: func(context.Context, circuit.Transition) {}})
 	ready(t, awake.Store)
 	awake.Isolate()
 	known := func(state circuit.State, what string) {
@@ -227,7 +228,7 @@ func TestHandWhileAnOrderArrives(t *testing.T) {
 	d := &deaf{
 		Store: open(t, redisstore.Options{URL: srv.url(), Node: "mine"}), changed: make(chan bool), listen: make(chan bool),
 	}
-	mine := circuit.New("backend", circuit.Config{Store: d, RecoveryTimeout: time.Hour, Observe: func(circuit.Transition) {}})
+	mine := circuit.New("backend", circuit.Config{Store: d, RecoveryTimeout: time.Hour, Observe: func(context.Context, circuit.Transition) {}})
 	ready(t, d.Store)
 	go mine.Isolate()
 	<-d.changed // it is isolated, and nobody has been told

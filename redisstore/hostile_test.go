@@ -1,6 +1,7 @@
 package redisstore_test
 
 import (
+	"context"
 	"runtime/metrics"
 	"slices"
 	"strconv"
@@ -56,7 +57,7 @@ func survive(t *testing.T, srv *impostor, query, want string) *redisstore.Store 
 		t.Fatal(err)
 	}
 	b := circuit.New("backend", circuit.Config{
-		Store: s, FailureThreshold: 1, RecoveryTimeout: time.Millisecond, Observe: func(circuit.Transition) {},
+		Store: s, FailureThreshold: 1, RecoveryTimeout: time.Millisecond, Observe: func(context.Context, circuit.Transition) {},
 	})
 	said := func() bool { return want == "" || s.Err() != nil && strings.Contains(s.Err().Error(), want) }
 	eventually(t, 20*time.Second, said, "the Store says %q", want)
@@ -117,7 +118,7 @@ func TestHostileMessages(t *testing.T) {
 	o.Sync, o.Stale = time.Hour, 2*time.Hour
 	f := fleet(t, 2, o, circuit.Config{})
 	changes := make(chan circuit.State, 100)
-	circuit.New("backend", circuit.Config{Store: f[0].Store, Observe: func(c circuit.Transition) { changes <- c.To }})
+	circuit.New("backend", circuit.Config{Store: f[0].Store, Observe: func(_ context.Context, c circuit.Transition) { changes <- c.To }})
 	c := srv.client()
 	for _, h := range hostileValues {
 		text := strings.ReplaceAll(h.view, `"state":"closed"`, `"state":"isolated","gen":99`)

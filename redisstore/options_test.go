@@ -1,6 +1,7 @@
 package redisstore_test
 
 import (
+	"context"
 	"crypto/ecdsa"
 	"crypto/elliptic"
 	"crypto/rand"
@@ -89,7 +90,7 @@ func TestSocket(t *testing.T) {
 func TestWrongPassword(t *testing.T) {
 	srv := startServer(t, "--requirepass", "swordfish")
 	s := open(t, redisstore.Options{URL: "redis://:hunter2@" + srv.addr(), Sync: 100 * time.Millisecond})
-	b := circuit.New("backend", circuit.Config{Store: s, FailureThreshold: 1, RecoveryTimeout: 10 * time.Millisecond, Observe: func(circuit.Transition) {}})
+	b := circuit.New("backend", circuit.Config{Store: s, FailureThreshold: 1, RecoveryTimeout: 10 * time.Millisecond, Observe: func(context.Context, circuit.Transition) {}})
 	eventually(t, 5*time.Second, func() bool { return s.Err() != nil }, "noticed")
 	if text := s.Err().Error(); !strings.Contains(text, "WRONGPASS") || strings.Contains(text, "hunter2") {
 		t.Errorf("the error is %q", text)
@@ -171,7 +172,7 @@ func TestForeignKey(t *testing.T) {
 		t.Fatal(err)
 	}
 	f := fleet(t, 2, brisk(srv), circuit.Config{FailureThreshold: 1})
-	b := circuit.New("taken", circuit.Config{Store: f[0].Store, FailureThreshold: 1, Observe: func(circuit.Transition) {}})
+	b := circuit.New("taken", circuit.Config{Store: f[0].Store, FailureThreshold: 1, Observe: func(context.Context, circuit.Transition) {}})
 	fail(t, b, 1)
 	fail(t, f[0].Breaker, 1)
 	eventually(t, 2*time.Second, func() bool { return f[1].State() == circuit.Open }, "the other opens")

@@ -165,7 +165,7 @@ func fleet(t *testing.T, n int, o redisstore.Options, c circuit.Config) []member
 		m := member{Store: open(t, o)}
 		c.Store = m.Store
 		if c.Observe == nil {
-			c.Observe = func(circuit.Transition) {}
+			c.Observe = func(context.Context, circuit.Transition) {}
 		}
 		m.Breaker = circuit.New("backend", c)
 		all = append(all, m)

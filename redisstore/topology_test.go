@@ -66,7 +66,7 @@ func TestCluster(t *testing.T) {
 	for i := range 12 {
 		var pair [2]*circuit.Breaker
 		for j := range pair {
-			pair[j] = circuit.New("backend-"+strconv.Itoa(i), circuit.Config{Store: f[j].Store, Observe: func(circuit.Transition) {}})
+			pair[j] = circuit.New("backend-"+strconv.Itoa(i), circuit.Config{Store: f[j].Store, Observe: func(context.Context, circuit.Transition) {}})
 		}
 		pairs = append(pairs, pair)
 	}

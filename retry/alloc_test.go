@@ -48,7 +48,7 @@ func TestTwoFailuresAllocateLittle(t *testing.T) {
 	for name, b := range map[string]*circuit.Breaker{"plain": nil, "breaker": breaker(circuit.Config{Budget: 10})} {
 		p := retry.Policy{
 			BaseDelay: 1, MaxDelay: time.Second, Jitter: retry.NoJitter, Classify: retry.Always,
-			Observe: func(retry.Event) {}, Breaker: b,
+			Observe: func(context.Context, retry.Event) {}, Breaker: b,
 		}
 		b.Refund(1000)
 		if got := testing.AllocsPerRun(100, func() { _ = retry.Do(ctx, &p, f) }); got > 3 {

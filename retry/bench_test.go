@@ -40,7 +40,7 @@ func BenchmarkDo(b *testing.B) {
 	}
 	b.Run("two failures", func(b *testing.B) {
 		failure := errors.New("failure")
-		p := retry.Policy{BaseDelay: 1, Jitter: retry.NoJitter, Classify: retry.Always, Observe: func(retry.Event) {}}
+		p := retry.Policy{BaseDelay: 1, Jitter: retry.NoJitter, Classify: retry.Always, Observe: func(context.Context, retry.Event) {}}
 		b.ReportAllocs()
 		for b.Loop() {
 			n := 0

@@ -228,7 +228,7 @@ func TestBreakerOneProbe(t *testing.T) {
 		b := breaker(open(30 * time.Second))
 		b.Trip()
 		<-time.After(30*time.Second + time.Millisecond)
-		p := retry.Policy{Breaker: b, Classify: retry.Always, Observe: func(retry.Event) {}}
+		p := retry.Policy{Breaker: b, Classify: retry.Always, Observe: func(context.Context, retry.Event) {}}
 		var made, refused atomic.Int32
 		start := make(chan struct{})
 		var all sync.WaitGroup

@@ -212,7 +212,7 @@ func TestBudgetIsSharedExactly(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		const operations = 500
 		b := funded(10 * circuit.Token)
-		p := retry.Policy{MaxAttempts: 2, Breaker: b, Classify: retry.Always, Observe: func(retry.Event) {}}
+		p := retry.Policy{MaxAttempts: 2, Breaker: b, Classify: retry.Always, Observe: func(context.Context, retry.Event) {}}
 		var made, refused atomic.Int32
 		start := make(chan struct{})
 		var all sync.WaitGroup

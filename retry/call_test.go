@@ -23,7 +23,7 @@ func loop(ctx context.Context, p *retry.Policy, f func(context.Context) error) e
 		}
 		err := f(ctx)
 		if err == nil {
-			c.Succeeded()
+			c.Succeeded(ctx)
 			return nil
 		}
 		delay, stop := c.Failed(ctx, err)

@@ -1,6 +1,7 @@
 package retry_test
 
 import (
+	"context"
 	"math"
 	"slices"
 	"testing"
@@ -146,7 +147,7 @@ func distance(sample []float64) float64 {
 func TestDelaysOfManyAttempts(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
-		p := retry.Policy{MaxAttempts: 5000, Jitter: retry.NoJitter, Classify: retry.Always, Observe: func(retry.Event) {}}
+		p := retry.Policy{MaxAttempts: 5000, Jitter: retry.NoJitter, Classify: retry.Always, Observe: func(context.Context, retry.Event) {}}
 		f, made := always(errDown)
 		e := stopped(t, retry.Do(t.Context(), &p, f), retry.ErrExhausted, 5000)
 		if want := 31*time.Second + 4994*30*time.Second; made.n != 5000 || e.Elapsed != want {

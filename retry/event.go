@@ -49,7 +49,7 @@ type Event struct {
 
 // report hands e to the observer. What that panics with is logged: the
 // operation shall not fail for it.
-func (c *Call) report(e Event) {
+func (c *Call) report(ctx context.Context, e Event) {
 	e.Operation, e.MaxAttempts = c.policy.name(), c.policy.Attempts()
 	defer func() {
 		if v := recover(); v != nil {
@@ -57,10 +57,10 @@ func (c *Call) report(e Event) {
 		}
 	}()
 	if c.policy.Observe != nil {
-		c.policy.Observe(e)
+		c.policy.Observe(ctx, e)
 		return
 	}
-	LogTo(slog.Default())(e)
+	LogTo(slog.Default())(ctx, e)
 }
 
 // LogTo returns an observer, for Policy.Observe, that writes a line for each
@@ -68,9 +68,8 @@ func (c *Call) report(e Event) {
 // given up at WARN. An error that is not worth a retry is the caller's to
 // tell: it is logged at DEBUG, as is a call that its caller ended. URLs lose
 // their secrets.
-func LogTo(logger *slog.Logger) func(Event) {
-	return func(e Event) {
-		ctx := context.Background() //nolint:forbidigo // an observer is not given the caller's
+func LogTo(logger *slog.Logger) func(context.Context, Event) {
+	return func(ctx context.Context, e Event) {
 		if level := e.level(); logger.Enabled(ctx, level) {
 			logger.LogAttrs(ctx, level, e.Message(), e.attrs()...)
 		}

@@ -86,7 +86,7 @@ func TestObserveIsCalledBeforeTheWait(t *testing.T) {
 		begin, seen := time.Now(), 0
 		b := breaker(circuit.Config{Budget: 10})
 		p := retry.Policy{Breaker: b, Jitter: retry.NoJitter, Classify: retry.Always}
-		p.Observe = func(e retry.Event) {
+		p.Observe = func(_ context.Context, e retry.Event) {
 			if e.Kind == retry.Retrying {
 				seen++
 				if time.Since(begin) != 0 || e.Err != errDown || b.Metrics().Failures != 1 { //nolint:errorlint // as itself
@@ -125,7 +125,7 @@ func TestNoEventForAFirstTrySuccess(t *testing.T) {
 func TestObservePanics(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
-		run := func(observe func(retry.Event)) (text string, at []time.Duration, m circuit.Metrics) {
+		run := func(observe func(context.Context, retry.Event)) (text string, at []time.Duration, m circuit.Metrics) {
 			b := breaker(circuit.Config{Budget: 10, FailureThreshold: 3})
 			b.Refund(100)
 			p := retry.Policy{Breaker: b, Jitter: retry.NoJitter, Classify: retry.Always, Observe: observe}
@@ -136,8 +136,8 @@ func TestObservePanics(t *testing.T) {
 			m.Since, m.RetryAt = time.Time{}, time.Time{} // later in the second run
 			return fmt.Sprintf("%T %d", e.Stop, e.Attempts), made.at, m
 		}
-		text, at, m := run(func(retry.Event) {})
-		gotText, gotAt, gotM := run(func(retry.Event) { panic("no such dashboard") })
+		text, at, m := run(func(context.Context, retry.Event) {})
+		gotText, gotAt, gotM := run(func(context.Context, retry.Event) { panic("no such dashboard") })
 		if gotText != text || !reflect.DeepEqual(gotAt, at) || m != gotM || len(at) != 3 {
 			t.Errorf("%s, %v, %+v; want %s, %v, %+v", gotText, gotAt, gotM, text, at, m)
 		}
@@ -156,7 +156,7 @@ func TestDefaultLogger(t *testing.T) {
 	if err := retry.Do(t.Context(), &p, f); err != nil {
 		t.Fatal(err)
 	}
-	p.Observe = func(retry.Event) { panic("no such dashboard") }
+	p.Observe = func(context.Context, retry.Event) { panic("no such dashboard") }
 	f, _ = calls(errDown)
 	if err := retry.Do(t.Context(), &p, f); err != nil {
 		t.Fatal(err)
@@ -174,7 +174,7 @@ ERROR: retry: Policy.Observe panicked
 // An observer that ends its goroutine ends the operation, as it would anywhere.
 func TestObserveGoexit(t *testing.T) {
 	t.Parallel()
-	p := retry.Policy{Observe: func(retry.Event) { runtime.Goexit() }}
+	p := retry.Policy{Observe: func(context.Context, retry.Event) { runtime.Goexit() }}
 	thrown, returned := end1(func() { _ = retry.Do(t.Context(), &p, func(context.Context) error { return errDown }) })
 	if thrown != nil || returned {
 		t.Errorf("thrown %v, returned %v", thrown, returned)
@@ -272,7 +272,7 @@ func TestLogAttributes(t *testing.T) {
 	} {
 		var out strings.Builder
 		c.event.Operation = "up"
-		retry.LogTo(slog.New(slog.NewJSONHandler(&out, &slog.HandlerOptions{Level: slog.LevelDebug})))(c.event)
+		retry.LogTo(slog.New(slog.NewJSONHandler(&out, &slog.HandlerOptions{Level: slog.LevelDebug})))(t.Context(), c.event)
 		got := map[string]any{}
 		if err := json.Unmarshal([]byte(out.String()), &got); err != nil {
 			t.Fatal(err)
@@ -294,8 +294,8 @@ func TestLogToAsksForTheLevel(t *testing.T) {
 	t.Parallel()
 	var out strings.Builder
 	log := retry.LogTo(slog.New(slog.NewTextHandler(&out, &slog.HandlerOptions{Level: slog.LevelWarn})))
-	log(retry.Event{Kind: retry.Retrying, Attempt: 1})
-	if log(retry.Event{Kind: retry.Stopped, Attempt: 5}); strings.Count(out.String(), "\n") != 1 {
+	log(t.Context(), retry.Event{Kind: retry.Retrying, Attempt: 1})
+	if log(t.Context(), retry.Event{Kind: retry.Stopped, Attempt: 5}); strings.Count(out.String(), "\n") != 1 {
 		t.Errorf("%s, want the warning alone", out.String())
 	}
 }
@@ -327,6 +327,44 @@ func TestSecretsAreNotShown(t *testing.T) {
 		}
 		if e.Last != leak { //nolint:errorlint // as itself
 			t.Errorf("last is %v", e.Last)
+		}
+	})
+}
+
+type traceKey struct{}
+
+// Observers of the policy and of its breaker find in their context what the
+// caller has put in its own, as slog's handlers want it.
+func TestObserveHasTheCallersContext(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		seen := map[string]any{}
+		b := circuit.New("b", circuit.Config{
+			FailureThreshold: 2, RecoveryTimeout: time.Minute,
+			Observe: func(ctx context.Context, tr circuit.Transition) { seen[tr.To.String()] = ctx.Value(traceKey{}) },
+		})
+		p := retry.Policy{
+			Breaker: b, Jitter: retry.NoJitter, BaseDelay: time.Second, Classify: retry.Always,
+			Observe: func(ctx context.Context, e retry.Event) { seen[e.Kind.String()] = ctx.Value(traceKey{}) },
+		}
+		call := func(trace string, failures int) {
+			_ = retry.Do(context.WithValue(t.Context(), traceKey{}, trace), &p, func(context.Context) error {
+				if failures--; failures >= 0 {
+					return errors.New("down")
+				}
+				return nil
+			})
+		}
+		call("one", 1)
+		if seen["retrying"] != "one" || seen["succeeded"] != "one" {
+			t.Errorf("the operation's events have the contexts of %v, want one", seen)
+		}
+		if call("two", 3); seen["stopped"] != "two" || seen["open"] != "two" {
+			t.Errorf("the end and the opening have the contexts of %v, want two", seen)
+		}
+		<-time.After(time.Minute)
+		if call("three", 0); seen["half-open"] != "three" || seen["closed"] != "three" {
+			t.Errorf("the probe's transitions have the contexts of %v, want three", seen)
 		}
 	})
 }

@@ -58,7 +58,7 @@ func ExampleError() {
 	upload := retry.S3Upload()
 	upload.Name = "upload_to_s3"
 	upload.BaseDelay, upload.Jitter = time.Millisecond, retry.NoJitter
-	upload.Observe = func(retry.Event) {}
+	upload.Observe = func(context.Context, retry.Event) {}
 
 	for _, failure := range []error{
 		retry.Transient(errors.New("503 SlowDown")),
@@ -89,7 +89,7 @@ func ExamplePolicy_breaker() {
 	})
 	upload := retry.S3Upload()
 	upload.BaseDelay, upload.Jitter = time.Millisecond, retry.NoJitter
-	upload.Observe = func(retry.Event) {}
+	upload.Observe = func(context.Context, retry.Event) {}
 	upload.Breaker = uploads
 
 	down := func(context.Context) error { return retry.Transient(errors.New("503")) }
@@ -135,7 +135,7 @@ func ExamplePolicy_classify() {
 // for more than the policy allows, the error says when to come back.
 func ExampleAfter() {
 	p := retry.APICall()
-	p.Observe = func(retry.Event) {}
+	p.Observe = func(context.Context, retry.Event) {}
 	err := retry.Do(context.Background(), &p, func(context.Context) error {
 		return retry.After(errors.New("429 Too Many Requests"), 90*time.Second)
 	})
@@ -240,7 +240,7 @@ func ExampleBegin() {
 		}
 		failure := fetch(ctx)
 		if failure == nil {
-			call.Succeeded()
+			call.Succeeded(ctx)
 			break
 		}
 		var delay time.Duration

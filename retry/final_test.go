@@ -56,7 +56,7 @@ func TestFinalStopsAndIsStillAFailure(t *testing.T) {
 		{"unknown", retry.Final(failure), circuit.Closed},
 	} {
 		b := breaker(circuit.Config{FailureThreshold: 1})
-		policy := retry.Policy{Breaker: b, Observe: func(retry.Event) {}}
+		policy := retry.Policy{Breaker: b, Observe: func(context.Context, retry.Event) {}}
 		attempts := 0
 		err := retry.Do(t.Context(), &policy, func(context.Context) error { attempts++; return c.err })
 		if attempts != 1 || !errors.Is(err, failure) {

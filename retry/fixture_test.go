@@ -44,7 +44,7 @@ type record struct {
 	all []retry.Event
 }
 
-func (r *record) observe(e retry.Event) {
+func (r *record) observe(_ context.Context, e retry.Event) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	r.all = append(r.all, e)
@@ -98,7 +98,7 @@ func always(err error) (func(context.Context) error, *attempts) {
 // breaker returns a breaker that keeps silent.
 func breaker(c circuit.Config) *circuit.Breaker {
 	if c.Observe == nil {
-		c.Observe = func(circuit.Transition) {}
+		c.Observe = func(context.Context, circuit.Transition) {}
 	}
 	return circuit.New("s3_upload", c)
 }

@@ -1,6 +1,7 @@
 package retry
 
 import (
+	"context"
 	"fmt"
 	"math"
 	"time"
@@ -74,10 +75,11 @@ type Policy struct {
 	// ClassUnknown leaves it to the general rules, and so does nil. It is
 	// called once for each failed attempt, on the caller's goroutine.
 	Classify func(error) Class
-	// Observe is told what happens, on the caller's goroutine, under no lock,
-	// and before a wait. A panic in it is logged and changes nothing. Nil
-	// means LogTo(slog.Default()).
-	Observe func(Event)
+	// Observe is called with each event, on the caller's goroutine, under no
+	// lock, and before a wait. It is given the caller's context, so that a
+	// handler of slog finds the trace of the call in it. A panic in it is logged
+	// and changes nothing. If nil, it is LogTo(slog.Default()).
+	Observe func(context.Context, Event)
 	// Breaker is what the operations on one key share: circuit breaker, retry
 	// budget, not-before instant. Nil means that they share nothing.
 	Breaker *circuit.Breaker

@@ -32,7 +32,7 @@ func Do(ctx context.Context, p *Policy, f func(context.Context) error) (err erro
 	if p.quick() && ctx.Err() == nil {
 		if permit, quick = p.Breaker.Quick(); quick {
 			if err = f(ctx); err == nil {
-				permit.Success()
+				permit.SuccessContext(ctx)
 				return nil
 			}
 		}
@@ -60,7 +60,7 @@ func Value[T any](ctx context.Context, p *Policy, f func(context.Context) (T, er
 	if p.quick() && ctx.Err() == nil {
 		if permit, quick = p.Breaker.Quick(); quick {
 			if v, err = f(ctx); err == nil {
-				permit.Success()
+				permit.SuccessContext(ctx)
 				return v, nil
 			}
 		}
@@ -87,7 +87,7 @@ func Continue[T any](ctx context.Context, p *Policy, permit circuit.Permit, v T,
 		p = new(Policy)
 	}
 	if err == nil {
-		permit.Success()
+		permit.SuccessContext(ctx)
 		return v, nil
 	}
 	if bad := p.check(); bad != nil {
@@ -133,7 +133,7 @@ func circle[T any](ctx context.Context, p *Policy, permit circuit.Permit,
 			v, err = f(ctx)
 		}
 		if err == nil {
-			c.Succeeded()
+			c.Succeeded(ctx)
 			return v, nil
 		}
 	}
@@ -217,9 +217,9 @@ func (c *Call) Admit(ctx context.Context) error {
 				return err
 			}
 		}
-		permit, err := b.Acquire()
+		permit, err := b.AcquireContext(ctx)
 		if err != nil {
-			return c.refused(err)
+			return c.refused(ctx, err)
 		}
 		c.permit = permit
 	}
@@ -246,9 +246,9 @@ func (c *Call) hold(ctx context.Context, held time.Time) error {
 		}
 		if d.Stop != nil {
 			c.giveBack()
-			return c.stop(d, c.last)
+			return c.stop(ctx, d, c.last)
 		}
-		c.report(Event{
+		c.report(ctx, Event{
 			Kind: Held, Attempt: c.attempt + 1, Delay: d.Delay, Hint: d.Hint,
 			Elapsed: now.Sub(c.start), RetryAt: held,
 		})
@@ -261,11 +261,11 @@ func (c *Call) hold(ctx context.Context, held time.Time) error {
 }
 
 // Succeeded records that the attempt succeeded.
-func (c *Call) Succeeded() {
-	c.permit.Success()
+func (c *Call) Succeeded(ctx context.Context) {
+	c.permit.SuccessContext(ctx)
 	if c.attempt > 1 {
 		c.policy.Breaker.Refund(c.cost)
-		c.report(Event{Kind: Succeeded, Attempt: c.attempt, Elapsed: time.Since(c.start)})
+		c.report(ctx, Event{Kind: Succeeded, Attempt: c.attempt, Elapsed: time.Since(c.start)})
 	}
 }
 
@@ -287,7 +287,7 @@ func (c *Call) Failed(ctx context.Context, err error) (time.Duration, error) {
 	if o.Ended != nil && errors.Is(ctx.Err(), context.Canceled) {
 		o.Class = ClassIgnored // whatever its cause is
 	}
-	c.record(o)
+	c.record(ctx, o)
 	o.Open = b.Peek()
 	o.Balance, o.Budgeted = b.Balance()
 	d := c.policy.Decide(o, rand.Float64())
@@ -299,10 +299,10 @@ func (c *Call) Failed(ctx context.Context, err error) (time.Duration, error) {
 		d.Stop = ErrBudget
 	}
 	if d.Stop != nil {
-		return 0, c.stop(d, err)
+		return 0, c.stop(ctx, d, err)
 	}
 	c.cost, c.spent = d.Cost, c.spent+d.Cost
-	c.report(Event{
+	c.report(ctx, Event{
 		Kind: Retrying, Attempt: c.attempt, Class: d.Class, Delay: d.Delay, Hint: d.Hint,
 		Elapsed: now.Sub(c.start), Err: err, RetryAt: now.Add(d.Delay),
 	})
@@ -322,31 +322,31 @@ func (c *Call) outcome(ctx context.Context, now time.Time) Outcome {
 
 // record tells the breaker how the attempt went. An answer that says no is an
 // answer: the service is well.
-func (c *Call) record(o Outcome) {
+func (c *Call) record(ctx context.Context, o Outcome) {
 	switch o.Class {
 	case ClassIgnored:
 		c.permit.Cancel()
 	case ClassPermanent:
-		c.permit.Success()
+		c.permit.SuccessContext(ctx)
 	default:
-		c.permit.Failure()
+		c.permit.FailureContext(ctx)
 	}
 }
 
 // refused ends the call because the breaker lets nothing pass.
-func (c *Call) refused(err error) error {
+func (c *Call) refused(ctx context.Context, err error) error {
 	c.giveBack()
 	d := Decision{Stop: err}
 	if open, ok := errors.AsType[*circuit.OpenError](err); ok {
 		d.RetryAt = open.RetryAt
 	}
-	return c.stop(d, c.last)
+	return c.stop(ctx, d, c.last)
 }
 
 // abandon ends the call because ctx has ended while it waited.
 func (c *Call) abandon(ctx context.Context) error {
 	c.giveBack()
-	return c.stop(Decision{Class: ClassIgnored, Stop: context.Cause(ctx)}, c.last)
+	return c.stop(ctx, Decision{Class: ClassIgnored, Stop: context.Cause(ctx)}, c.last)
 }
 
 // giveBack returns the cost of a retry that is not made.
@@ -356,7 +356,7 @@ func (c *Call) giveBack() {
 }
 
 // stop reports that no attempt follows, and returns the error that says so.
-func (c *Call) stop(d Decision, last error) error {
+func (c *Call) stop(ctx context.Context, d Decision, last error) error {
 	e := Event{
 		Kind: Stopped, Attempt: c.attempt, Class: d.Class, Hint: d.Hint,
 		Err: last, Stop: d.Stop, RetryAt: d.RetryAt,
@@ -367,7 +367,7 @@ func (c *Call) stop(d Decision, last error) error {
 	if !c.start.IsZero() {
 		e.Elapsed = time.Since(c.start)
 	}
-	c.report(e)
+	c.report(ctx, e)
 	switch {
 	case c.attempt == 1 && d.Stop == ErrPermanent: //nolint:errorlint // the decision's own
 		return last

@@ -38,7 +38,7 @@ func (s *storm) policy() *retry.Policy {
 		BaseDelay:   pick(0, time.Millisecond, 300*time.Millisecond), MaxDelay: pick(0, 5*time.Second),
 		JitterMode: retry.JitterMode(s.rnd.IntN(3)), Jitter: pick(0, retry.NoJitter, time.Second),
 		AttemptTimeout: pick(0, 0, 2*time.Second), MaxElapsed: pick(time.Minute, 20*time.Second),
-		MaxRetryAfter: pick(0, 5*time.Second), Observe: func(retry.Event) {}, Breaker: s.breaker,
+		MaxRetryAfter: pick(0, 5*time.Second), Observe: func(context.Context, retry.Event) {}, Breaker: s.breaker,
 	}
 }
 

@@ -135,7 +135,7 @@ func (m *multipart) stored(ctx context.Context) (Object, bool) {
 		return Object{}, false
 	}
 	looks := m.store.policy
-	looks.MaxAttempts, looks.Observe = 1, func(retry.Event) {}
+	looks.MaxAttempts, looks.Observe = 1, func(context.Context, retry.Event) {}
 	if m.state.Bytes() == all.Size() {
 		looks.MaxAttempts = 5
 	}

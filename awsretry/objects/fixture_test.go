@@ -2,6 +2,7 @@ package objects_test
 
 import (
 	"bytes"
+	"context"
 	"crypto/tls"
 	"crypto/x509"
 	"io"
@@ -31,7 +32,7 @@ const (
 func quick() *retry.Policy {
 	return &retry.Policy{
 		Name: "transfer", MaxAttempts: 10, BaseDelay: time.Millisecond, MaxDelay: 5 * time.Millisecond,
-		Jitter: retry.NoJitter, Observe: func(retry.Event) {},
+		Jitter: retry.NoJitter, Observe: func(context.Context, retry.Event) {},
 	}
 }
 

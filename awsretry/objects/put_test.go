@@ -128,7 +128,7 @@ func TestOpenBreakerDoesNotKeepParts(t *testing.T) {
 		p := quick()
 		p.MaxAttempts = 2
 		p.Breaker = circuit.New("s3", circuit.Config{
-			FailureThreshold: 2, RecoveryTimeout: recovery, Budget: 1, Observe: func(circuit.Transition) {},
+			FailureThreshold: 2, RecoveryTimeout: recovery, Budget: 1, Observe: func(context.Context, circuit.Transition) {},
 		})
 		store := open(t, server, objects.Options{PartSize: 5 * mib, Parallel: 1, Policy: p})
 		if _, err := store.Put(t.Context(), bucket, "k", bytes.NewReader(content(1, 12*mib)), objects.PutOptions{}); err == nil {

@@ -260,7 +260,7 @@ func TestPutOfAFileThatShrinks(t *testing.T) {
 	opened := false
 	store := open(t, server, objects.Options{
 		Policy: quick(), PartSize: 16 * mib, Parallel: 1, // a part is more than is on its way at a time
-		Breakers: &circuit.Config{FailureThreshold: 1, Observe: func(circuit.Transition) { opened = true }},
+		Breakers: &circuit.Config{FailureThreshold: 1, Observe: func(context.Context, circuit.Transition) { opened = true }},
 	})
 	_, err := store.PutFile(t.Context(), bucket, "k", path, objects.PutOptions{})
 	if err == nil || !strings.Contains(err.Error(), "the source has become shorter meanwhile") || errors.Is(err, retry.ErrExhausted) || opened {

@@ -85,7 +85,7 @@ func TestTricklingObject(t *testing.T) {
 			store, err := objects.New(aws.Config{
 				Region: region, BaseEndpoint: aws.String("http://store"), HTTPClient: network,
 				Credentials: credentials.NewStaticCredentialsProvider("access", "secret", ""),
-			}, objects.Options{Policy: &retry.Policy{MaxAttempts: 3, MaxElapsed: row.elapsed, Observe: func(retry.Event) {}}, MinRate: rate})
+			}, objects.Options{Policy: &retry.Policy{MaxAttempts: 3, MaxElapsed: row.elapsed, Observe: func(context.Context, retry.Event) {}}, MinRate: rate})
 			if err != nil {
 				t.Fatal(err)
 			}

@@ -111,7 +111,7 @@ func clients(dir string) []client {
 
 // perdure returns our transport.
 func perdure(base http.RoundTripper) http.RoundTripper {
-	policy := retry.Policy{BaseDelay: time.Millisecond, MaxDelay: time.Millisecond, Jitter: retry.NoJitter, Observe: func(retry.Event) {}}
+	policy := retry.Policy{BaseDelay: time.Millisecond, MaxDelay: time.Millisecond, Jitter: retry.NoJitter, Observe: func(context.Context, retry.Event) {}}
 	return httpretry.NewTransport(base, httpretry.Options{Policy: &policy, OnResume: func(httpretry.Resumption) {}})
 }
 

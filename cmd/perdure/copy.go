@@ -1,6 +1,7 @@
 package main
 
 import (
+	"context"
 	"errors"
 	"fmt"
 	"slices"
@@ -150,9 +151,9 @@ func (a *app) prepare(f *policy.Flags, job *endpoint.Session, meter *progress.Me
 	job.Breaker.Store, job.Breaker.Observe = store, circuit.LogTo(meter.Log)
 	job.Patience.Learn = store.Ready
 	observe := retry.LogTo(meter.Log)
-	job.Observe = a.dagster.Observe(nil, func(e retry.Event) {
+	job.Observe = a.dagster.Observe(nil, func(ctx context.Context, e retry.Event) {
 		if a.json || e.Kind != retry.Stopped { // people get the error itself
-			observe(e)
+			observe(ctx, e)
 		}
 	})
 	job.Registry = new(circuit.Registry)

@@ -2,6 +2,7 @@ package main
 
 import (
 	"cmp"
+	"context"
 	"errors"
 	"path/filepath"
 	"time"
@@ -141,10 +142,10 @@ func (a *app) run(c *cobra.Command, f *runFlags, args []string) error {
 
 // untold leaves out of what people read that nothing was tried: the error that
 // the command ends with says so, or the line about the wait.
-func (a *app) untold(observe func(retry.Event)) func(retry.Event) {
-	return func(e retry.Event) {
+func (a *app) untold(observe func(context.Context, retry.Event)) func(context.Context, retry.Event) {
+	return func(ctx context.Context, e retry.Event) {
 		if a.json || e.Kind != retry.Stopped || e.Attempt > 0 {
-			observe(e)
+			observe(ctx, e)
 		}
 	}
 }

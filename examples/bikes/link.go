@@ -46,11 +46,11 @@ func newLink(s *pipes.Session, lookup func(string) (string, bool)) (*link, error
 		l.policy = l.policy.Rerun(l.before)
 	}
 	observe := s.Observe(nil)
-	l.policy.Observe = func(e retry.Event) {
+	l.policy.Observe = func(ctx context.Context, e retry.Event) {
 		if e.Kind == retry.Retrying {
 			l.retries.Add(1)
 		}
-		observe(e)
+		observe(ctx, e)
 	}
 	return l, l.policy.Validate()
 }

@@ -2,6 +2,7 @@ package download_test
 
 import (
 	"bytes"
+	"context"
 	"crypto/md5" //nolint:gosec // what a server may offer
 	"crypto/sha256"
 	"crypto/sha512"
@@ -37,7 +38,7 @@ func entity(body []byte, tag string) httptestfault.Entity {
 }
 
 func client(server *httptestfault.Server) *http.Client {
-	policy := retry.Policy{MaxAttempts: 20, BaseDelay: 100 * time.Microsecond, MaxDelay: time.Millisecond, Jitter: retry.NoJitter, Observe: func(retry.Event) {}}
+	policy := retry.Policy{MaxAttempts: 20, BaseDelay: 100 * time.Microsecond, MaxDelay: time.Millisecond, Jitter: retry.NoJitter, Observe: func(context.Context, retry.Event) {}}
 	return &http.Client{Transport: httpretry.NewTransport(server.Transport(), httpretry.Options{Policy: &policy, OnResume: func(httpretry.Resumption) {}})}
 }
 

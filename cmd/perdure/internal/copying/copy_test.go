@@ -32,7 +32,7 @@ func fetched(t *testing.T, page, to string) error {
 	t.Helper()
 	j := &Job{
 		Source: page, Destination: to,
-		Session: endpoint.Session{Policy: hasty(t), Breaker: circuit.Config{Observe: func(circuit.Transition) {}}},
+		Session: endpoint.Session{Policy: hasty(t), Breaker: circuit.Config{Observe: func(context.Context, circuit.Transition) {}}},
 	}
 	_, err := j.Run(t.Context())
 	return err
@@ -100,7 +100,7 @@ func TestBrokenBodyWaitsForTheBreaker(t *testing.T) {
 		Source: server.URL + "/page", Destination: to,
 		Session: endpoint.Session{
 			Patience: &patience.Patience{Longest: time.Minute}, Policy: hasty(t),
-			Breaker: circuit.Config{FailureThreshold: 2, RecoveryTimeout: 50 * time.Millisecond, Observe: func(circuit.Transition) {}},
+			Breaker: circuit.Config{FailureThreshold: 2, RecoveryTimeout: 50 * time.Millisecond, Observe: func(context.Context, circuit.Transition) {}},
 		},
 	}
 	if _, err := j.Run(t.Context()); err != nil {

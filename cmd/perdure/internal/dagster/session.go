@@ -102,14 +102,14 @@ func (s *Session) Choose(key string) error {
 
 // Observe returns an observer that counts for the outcome, and passes on to
 // next. The breaker, which may be nil, is part of the outcome.
-func (s *Session) Observe(b *circuit.Breaker, next func(retry.Event)) func(retry.Event) {
+func (s *Session) Observe(b *circuit.Breaker, next func(context.Context, retry.Event)) func(context.Context, retry.Event) {
 	if s == nil {
 		return next
 	}
 	count := s.pipes.Tally(b)
-	return func(e retry.Event) {
-		count(e)
-		next(e)
+	return func(ctx context.Context, e retry.Event) {
+		count(ctx, e)
+		next(ctx, e)
 		if told, ok := errors.AsType[*pipes.RemoteError](e.Err); ok && e.Kind == retry.Retrying {
 			s.warn(fmt.Sprintf("attempt %d: the command's exception: %s", e.Attempt, describe(told)))
 		}

@@ -26,8 +26,8 @@ type ledger struct {
 	patience time.Duration // how long an attempt waits for its answer
 
 	// Other observers; nil: none.
-	log      func(retry.Event)
-	logMoved func(circuit.Transition)
+	log      func(context.Context, retry.Event)
+	logMoved func(context.Context, circuit.Transition)
 
 	mu      sync.Mutex
 	rows    []*row
@@ -93,9 +93,9 @@ func (l *ledger) refused(name string) int {
 }
 
 // observe is the Observe of every policy.
-func (l *ledger) observe(e retry.Event) {
+func (l *ledger) observe(ctx context.Context, e retry.Event) {
 	if l.log != nil {
-		l.log(e)
+		l.log(ctx, e)
 	}
 	l.mu.Lock()
 	defer l.mu.Unlock()
@@ -135,9 +135,9 @@ func (l *ledger) resumed(r httpretry.Resumption) {
 }
 
 // moved is the Observe of every breaker.
-func (l *ledger) moved(t circuit.Transition) {
+func (l *ledger) moved(ctx context.Context, t circuit.Transition) {
 	if l.logMoved != nil {
-		l.logMoved(t)
+		l.logMoved(ctx, t)
 	}
 	l.mu.Lock()
 	defer l.mu.Unlock()

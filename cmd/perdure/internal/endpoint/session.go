@@ -45,7 +45,7 @@ type Session struct {
 
 	// Observe and Resumed are called with what happens, as in the library, and Note with what else there is to know, as
 	// the word for an event and a sentence. They are called by one goroutine at a time.
-	Observe func(retry.Event)
+	Observe func(context.Context, retry.Event)
 	Resumed func(httpretry.Resumption)
 	Note    func(event, text string)
 
@@ -111,7 +111,7 @@ func (s *Session) policyOf(preset, name string, as Role) (*retry.Policy, error) 
 }
 
 // observe counts the retries.
-func (s *Session) observe(e retry.Event) {
+func (s *Session) observe(ctx context.Context, e retry.Event) {
 	if e.Kind == retry.Retrying {
 		s.retries.Add(1)
 	}
@@ -121,15 +121,15 @@ func (s *Session) observe(e retry.Event) {
 	if s.Observe != nil {
 		s.telling.Lock()
 		defer s.telling.Unlock()
-		s.Observe(e)
+		s.Observe(ctx, e)
 	}
 }
 
 // restarting is observe for the attempts that are made in package copying. How they end is the clients' to tell, and the
 // error's.
-func (s *Session) restarting(e retry.Event) {
+func (s *Session) restarting(ctx context.Context, e retry.Event) {
 	if e.Kind == retry.Retrying || e.Kind == retry.Succeeded {
-		s.observe(e)
+		s.observe(ctx, e)
 	}
 }
 

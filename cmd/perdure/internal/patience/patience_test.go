@@ -21,13 +21,13 @@ type guarded struct {
 }
 
 func newGuarded(c circuit.Config) *guarded {
-	c.FailureThreshold, c.Observe = 1, func(circuit.Transition) {}
+	c.FailureThreshold, c.Observe = 1, func(context.Context, circuit.Transition) {}
 	return &guarded{breaker: circuit.New("x", c)}
 }
 
 func (g *guarded) do(ctx context.Context) error {
 	g.asked++
-	p := retry.Policy{Breaker: g.breaker, Classify: retry.Always, Observe: func(retry.Event) {}}
+	p := retry.Policy{Breaker: g.breaker, Classify: retry.Always, Observe: func(context.Context, retry.Event) {}}
 	return retry.Do(ctx, &p, func(context.Context) error { g.made++; return g.err })
 }
 

@@ -34,7 +34,7 @@ func TestRunsKeepToThePlan(t *testing.T) {
 			planned := plan.Make(p, 0, 0.3)
 			synctest.Test(t, func(t *testing.T) {
 				p.Classify = retry.Always
-				p.Observe = func(retry.Event) {}
+				p.Observe = func(context.Context, retry.Event) {}
 				begin, n := time.Now(), 0
 				err := retry.Do(t.Context(), &p, func(context.Context) error {
 					n++

@@ -25,7 +25,7 @@ func Actions() []Action {
 
 // Do applies the action to the breaker of that key, and returns its state before
 // and after. observe is called with the transition, if there is one.
-func (a Action) Do(ctx context.Context, s *Store, key string, observe func(circuit.Transition)) (was, is circuit.State) {
+func (a Action) Do(ctx context.Context, s *Store, key string, observe func(context.Context, circuit.Transition)) (was, is circuit.State) {
 	b := circuit.New(key, circuit.Config{
 		Store: s, Observe: observe,
 		Window: time.Minute, FailureRatio: 1, // so that a reset forgets the window of a breaker that has one

@@ -1,6 +1,7 @@
 package state
 
 import (
+	"context"
 	"fmt"
 	"time"
 
@@ -50,7 +51,7 @@ func (s *Snapshot) Rows() []Row {
 func (s *Snapshot) row(key string) Row {
 	b := circuit.New(key, circuit.Config{
 		Store: s.store, RecoveryTimeout: longest, ProbeLease: longest, Budget: 1000,
-		Observe: func(circuit.Transition) {},
+		Observe: func(context.Context, circuit.Transition) {},
 	})
 	m := b.Metrics()
 	r := Row{
