@@ -37,9 +37,9 @@ type Endpoint interface {
 	Key() string
 	// Base returns the name that the place gives to a directory that it is copied to; "" means none.
 	Base() string
-	// Named returns the place of that name in this one, if this one is a directory, or else this one. needs says that the
-	// place can't be used without a name.
-	Named(name string) (named Endpoint, needs bool)
+	// Named returns the place of that name in this one, if this one is a directory, which can't be used without a name; or
+	// else nil.
+	Named(name string) Endpoint
 	// Check returns what is wrong with the address as one place in that role, as the usage error about field.
 	Check(field string, as Role) error
 	// Is reports whether another endpoint is the same place.
@@ -161,4 +161,21 @@ func open(ctx context.Context, g transfer.Getter, attributes func() Attributes) 
 // errNone is the error of what a scheme has no way to do. The table keeps it from being tried.
 var errNone = errors.New("this can't be done with an address of this kind")
 
-func nothing(yield func(Item, error) bool) { yield(Item{}, errNone) }
+// A single is what places have in common that are one place alone: nothing is below them, no store copies them, and their
+// address can't be wrong.
+type single struct{}
+
+func (single) Key() string                       { return "" }
+func (single) Named(string) Endpoint             { return nil }
+func (single) Check(string, Role) error          { return nil }
+func (single) Is(Endpoint) bool                  { return false }
+func (single) Close(bool) error                  { return nil }
+func (single) Getter() (transfer.Getter, string) { return nil, "" }
+func (single) CopyFrom(context.Context, Endpoint) (Stored, error) {
+	return Stored{}, errors.ErrUnsupported
+}
+func (single) Settle(context.Context, Endpoint) {}
+func (single) Join(string) (Endpoint, error)    { return nil, errNone }
+func (single) List(context.Context) iter.Seq2[Item, error] {
+	return func(yield func(Item, error) bool) { yield(Item{}, errNone) }
+}

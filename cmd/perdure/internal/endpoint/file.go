@@ -6,7 +6,6 @@ import (
 	"fmt"
 	"io"
 	"io/fs"
-	"iter"
 	"mime"
 	"os"
 	"path/filepath"
@@ -18,6 +17,8 @@ import (
 
 // A File is a file of that path.
 type File struct {
+	single
+
 	Path string
 
 	// OpenFile and CreateFile, if not nil, open the file and make it in a directory that is copied.
@@ -47,16 +48,13 @@ func base(name string) string {
 }
 
 // Named returns the file of that name if the path is that of a directory.
-func (f *File) Named(name string) (Endpoint, bool) {
+func (f *File) Named(name string) Endpoint {
 	info, err := os.Stat(f.Path)
 	if err == nil && info.IsDir() || strings.HasSuffix(f.Path, "/") || strings.HasSuffix(f.Path, string(filepath.Separator)) {
-		return &File{Path: filepath.Join(f.Path, name)}, true
+		return &File{Path: filepath.Join(f.Path, name)}
 	}
-	return f, false
+	return nil
 }
-
-// Check allows any path.
-func (f *File) Check(string, Role) error { return nil }
 
 // Is reports whether both paths lead to one regular file.
 func (f *File) Is(other Endpoint) bool {
@@ -94,9 +92,6 @@ func (f *File) Connect(_ context.Context, _ *Session, as Role) error {
 
 var errDirectory = errors.New("is a directory, want a file; what is in a directory goes to s3:// with -r")
 
-// Close does nothing.
-func (f *File) Close(bool) error { return nil }
-
 // Stat returns what the file system has.
 func (f *File) Stat(context.Context) (Info, error) {
 	info, err := os.Stat(f.Path)
@@ -131,23 +126,6 @@ func (f *File) Open(ctx context.Context) (*Input, error) {
 	}
 	return in, nil
 }
-
-// Getter returns none: a file is read from its beginning to its end.
-func (f *File) Getter() (transfer.Getter, string) { return nil, "" }
-
-// CopyFrom can't be done.
-func (f *File) CopyFrom(context.Context, Endpoint) (Stored, error) {
-	return Stored{}, errors.ErrUnsupported
-}
-
-// Settle does nothing.
-func (f *File) Settle(context.Context, Endpoint) {}
-
-// List yields an error: directories are those of package tree.
-func (f *File) List(context.Context) iter.Seq2[Item, error] { return nothing }
-
-// Join returns an error, as List does.
-func (f *File) Join(string) (Endpoint, error) { return nil, errNone }
 
 // Create makes the file that becomes this one, or opens the device or the pipe that it is.
 func (f *File) Create(ctx context.Context, c *Copy) (Target, error) {

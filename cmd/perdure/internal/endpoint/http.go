@@ -2,9 +2,7 @@ package endpoint
 
 import (
 	"context"
-	"errors"
 	"fmt"
-	"iter"
 	"net/http"
 	"net/http/cookiejar"
 	"net/url"
@@ -22,6 +20,8 @@ import (
 
 // A web is what an http or https URL brings.
 type web struct {
+	single
+
 	text   string
 	url    *url.URL
 	getter *download.Getter // nil: not connected
@@ -35,14 +35,9 @@ func parseWeb(field, text string) (Endpoint, error) {
 	return &web{text: text, url: u}, nil
 }
 
-func (w *web) String() string                { return redact.String(w.text) }
-func (w *web) Where() string                 { return fmt.Sprintf("%q", w.String()) } // a URL does not tell where it ends
-func (w *web) Key() string                   { return "" }
-func (w *web) Base() string                  { return base(path.Base(w.url.Path)) }
-func (w *web) Named(string) (Endpoint, bool) { return w, false }
-func (w *web) Check(string, Role) error      { return nil }
-func (w *web) Is(Endpoint) bool              { return false }
-func (w *web) Close(bool) error              { return nil }
+func (w *web) String() string { return redact.String(w.text) }
+func (w *web) Where() string  { return fmt.Sprintf("%q", w.String()) } // a URL does not tell where it ends
+func (w *web) Base() string   { return base(path.Base(w.url.Path)) }
 
 // Connect makes the client, whose cookies are those of this copy.
 func (w *web) Connect(ctx context.Context, s *Session, as Role) error {
@@ -97,9 +92,3 @@ func (w *web) Getter() (transfer.Getter, string) {
 }
 
 func (w *web) Create(context.Context, *Copy) (Target, error) { return nil, errNone }
-func (w *web) CopyFrom(context.Context, Endpoint) (Stored, error) {
-	return Stored{}, errors.ErrUnsupported
-}
-func (w *web) List(context.Context) iter.Seq2[Item, error] { return nothing }
-func (w *web) Join(string) (Endpoint, error)               { return nil, errNone }
-func (w *web) Settle(context.Context, Endpoint)            {}

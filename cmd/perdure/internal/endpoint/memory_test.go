@@ -52,11 +52,11 @@ func (s *shelf) Where() string  { return s.String() }
 func (s *shelf) Key() string    { return s.key }
 func (s *shelf) Base() string   { return path.Base(s.key) }
 
-func (s *shelf) Named(name string) (endpoint.Endpoint, bool) {
+func (s *shelf) Named(name string) endpoint.Endpoint {
 	if s.key != "" && !strings.HasSuffix(s.key, "/") {
-		return s, false
+		return nil
 	}
-	return &shelf{s.books, s.key + name}, true
+	return &shelf{s.books, s.key + name}
 }
 
 func (s *shelf) Check(field string, _ endpoint.Role) error {

@@ -103,11 +103,10 @@ func Parse(source, target string) (from, to Endpoint, err error) {
 		return nil, nil, err
 	}
 	base := from.Base()
-	named, needs := to.Named(base)
-	if needs && base == "" {
-		return nil, nil, setting.Bad("DST", to.String(), "a name at its end: "+from.String()+" has none to give")
-	}
-	if needs {
+	if named := to.Named(base); named != nil {
+		if base == "" {
+			return nil, nil, setting.Bad("DST", to.String(), "a name at its end: "+from.String()+" has none to give")
+		}
 		to = named
 	}
 	if to.Is(from) {

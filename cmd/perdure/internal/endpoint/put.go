@@ -28,26 +28,23 @@ func (p *put) Commit() (Stored, error) { return p.got, nil }
 func (p *put) Close() string           { return p.left }
 
 // Put stores all bytes. What an earlier run has sent of a file is not sent again.
-func (p *put) Put(ctx context.Context, in *Input) (Stored, error) {
+func (p *put) Put(ctx context.Context, in *Input) (stored Stored, err error) {
 	o := objects.PutOptions{Attributes: in.Attributes}
+	var body io.Reader
 	if in.File == nil {
-		done, err := p.once(ctx, in, &o)
-		if err != nil {
-			return Stored{}, err
+		body = watch(ctx, in, p.copy.Want, p.copy.progress)
+	} else {
+		if err = p.compare(ctx, in); err != nil {
+			return stored, err
 		}
-		stored, err := p.send(ctx, in, watch(ctx, in, p.copy.Want, p.copy.progress), o)
-		done(err)
-		return stored, err
+		o.Progress = p.copy.progress
+		body = io.NewSectionReader(in.File, 0, in.Size)
 	}
-	if err := p.compare(ctx, in); err != nil {
-		return Stored{}, err
-	}
-	o.Progress = p.copy.progress
 	done, err := p.recall(ctx, in, &o)
 	if err != nil {
-		return Stored{}, err
+		return stored, err
 	}
-	stored, err := p.send(ctx, in, io.NewSectionReader(in.File, 0, in.Size), o)
+	stored, err = p.send(ctx, in, body, o)
 	err = p.steady(in, err)
 	done(err)
 	return stored, err
@@ -110,57 +107,37 @@ func (c *Copy) moved(in *Input, done string) {
 // resumable is the size of a file, in bytes, above which it is sent in parts, so that another run may go on with it.
 const resumable = 8 << 20
 
-// recall looks for what an earlier run has sent of a file, and has o go on with it, or drops it. The function must be
-// called with how the put has ended.
+// recall looks for what an earlier run has sent. Of a file that is large enough o goes on with it; anything else is dropped,
+// and written down anew if it is a source that can't be read again: for the next run to drop, if this process is killed. The
+// function must be called with how the put has ended.
 func (p *put) recall(ctx context.Context, in *Input, o *objects.PutOptions) (done func(error), err error) {
-	nothing := func(error) {}
 	c := p.copy
-	u := p.to.upload(c.From, in, c.NoResume || in.Size <= resumable)
+	small := in.File != nil && (c.NoResume || in.Size <= resumable)
+	done = func(error) {}
+	u := p.to.upload(c.From, in, small)
 	if u == nil {
-		return nothing, nil
+		return done, nil
 	}
-	anew := c.NoResume || in.Size <= resumable
-	if u.Changed() {
+	changed := in.File != nil && u.Changed()
+	if changed {
 		c.renewed(c.From.String() + " has changed since the earlier run: it is sent anew")
 	}
-	if anew || u.Changed() {
+	if small || changed || in.File == nil {
 		if err := p.to.abandon(ctx, u); err != nil {
 			u.Close()
 			return nil, fmt.Errorf("what an earlier run has sent: %w", err)
 		}
 	}
-	if anew || u.Begin() != nil {
+	if small || u.Begin() != nil {
 		u.Close()
-		return nothing, nil //nolint:nilerr // what can't be written down can't be gone on with
+		return done, nil //nolint:nilerr // what can't be written down can't be gone on with
 	}
-	o.State, o.Resumed = u.State(), p.resumed
-	return func(err error) {
-		p.leave(ctx, u, err)
-		u.Close()
-	}, nil
-}
-
-// once has o write down the upload of a source that can't be read again: if this process is killed, the next run of the same
-// copy drops what is in the store. What an earlier one has left is dropped now. The function must be called with how the put
-// has ended.
-func (p *put) once(ctx context.Context, in *Input, o *objects.PutOptions) (done func(error), err error) {
-	u := p.to.upload(p.copy.From, in, false)
-	if u == nil {
-		return func(error) {}, nil
-	}
-	if err := p.to.abandon(ctx, u); err != nil {
-		u.Close()
-		return nil, fmt.Errorf("what an earlier run has sent: %w", err)
-	}
-	if u.Begin() == nil {
-		o.State = u.State()
+	o.State = u.State()
+	if in.File != nil {
+		o.Resumed = p.resumed
 	}
 	return func(err error) {
-		if err != nil {
-			late, cancel := context.WithTimeout(context.WithoutCancel(ctx), 30*time.Second)
-			_ = p.to.abandon(late, u) // else the next run does so
-			cancel()
-		}
+		p.leave(ctx, u, in, err)
 		u.Close()
 	}, nil
 }
@@ -212,11 +189,16 @@ func (p *put) resumed(r objects.Resumption) {
 	c.progress(r.Bytes, r.Size)
 }
 
-// leave leaves what has been sent to another run, unless that would fail as well.
-func (p *put) leave(ctx context.Context, u *uploads.Upload, err error) {
+// leave leaves what has been sent of a file to another run, unless that would fail as well.
+func (p *put) leave(ctx context.Context, u *uploads.Upload, in *Input, err error) {
 	s, unread := objects.ReadState(u.State())
 	switch {
 	case err == nil:
+		return
+	case in.File == nil:
+		late, cancel := context.WithTimeout(context.WithoutCancel(ctx), 30*time.Second)
+		defer cancel()
+		_ = p.to.abandon(late, u) // else the next run does so
 		return
 	case unread != nil:
 		_ = u.Forget()

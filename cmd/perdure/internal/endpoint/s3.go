@@ -78,13 +78,13 @@ func (o *Object) Key() string { return o.key }
 func (o *Object) Base() string { return base(path.Base(o.key)) }
 
 // Named returns the object of that name if the key is none or ends in a slash.
-func (o *Object) Named(name string) (Endpoint, bool) {
+func (o *Object) Named(name string) Endpoint {
 	if o.key != "" && !strings.HasSuffix(o.key, "/") {
-		return o, false
+		return nil
 	}
 	named := *o
 	named.key += name
-	return &named, true
+	return &named
 }
 
 // Check wants a key, which a store can have.

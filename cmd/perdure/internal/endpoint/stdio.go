@@ -3,10 +3,8 @@ package endpoint
 import (
 	"cmp"
 	"context"
-	"errors"
 	"fmt"
 	"io"
-	"iter"
 	"os"
 	"syscall"
 
@@ -15,18 +13,17 @@ import (
 )
 
 // A stream is standard input or standard output.
-type stream struct{ session *Session }
+type stream struct {
+	single
+
+	session *Session
+}
 
 func parseStream(string, string) (Endpoint, error) { return &stream{}, nil }
 
-func (s *stream) String() string                { return "-" }
-func (s *stream) Where() string                 { return "-" }
-func (s *stream) Key() string                   { return "" }
-func (s *stream) Base() string                  { return "" }
-func (s *stream) Named(string) (Endpoint, bool) { return s, false }
-func (s *stream) Check(string, Role) error      { return nil }
-func (s *stream) Is(Endpoint) bool              { return false }
-func (s *stream) Close(bool) error              { return nil }
+func (s *stream) String() string { return "-" }
+func (s *stream) Where() string  { return "-" }
+func (s *stream) Base() string   { return "" }
 
 // Connect reports a descriptor that was closed before this process began.
 func (s *stream) Connect(_ context.Context, session *Session, as Role) error {
@@ -50,18 +47,9 @@ func (s *stream) Open(ctx context.Context) (*Input, error) {
 	return &Input{ReadCloser: interruptible(ctx, s.session.Stdin), Info: Info{Size: -1}}, nil
 }
 
-func (s *stream) Getter() (transfer.Getter, string) { return nil, "" }
-
 func (s *stream) Create(_ context.Context, c *Copy) (Target, error) {
 	return &sink{copy: c, file: s.session.Stdout}, nil
 }
-
-func (s *stream) CopyFrom(context.Context, Endpoint) (Stored, error) {
-	return Stored{}, errors.ErrUnsupported
-}
-func (s *stream) Settle(context.Context, Endpoint)            {}
-func (s *stream) List(context.Context) iter.Seq2[Item, error] { return nothing }
-func (s *stream) Join(string) (Endpoint, error)               { return nil, errNone }
 
 // A sink is written to as the bytes come: standard output, a pipe, a device.
 type sink struct {
