@@ -156,7 +156,7 @@ cover: ## fail if a core package's own tests cover less than 95 % of its stateme
 		match($$0, /coverage: [0-9.]+%/) && /^ok/ { seen++; if (substr($$0, RSTART + 10, RLENGTH - 11) + 0 < floor) low = 1 } \
 		END { if (low) print "coverage below " floor " %"; exit low || seen != want }'
 
-isolated: ## tidy, vet and test each module by itself, without the workspace
+isolated: ## tidy and vet each module by itself, without the workspace; test those that it makes others of
 	@cd tools && GOWORK=off $(GO) run ./isolated
 
 dist: ## build archives and wheels of the command for every platform, with checksums, in dist/

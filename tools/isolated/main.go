@@ -1,6 +1,10 @@
-// Command isolated vets and tests every module of the tree by itself, without the workspace, which hides a require
-// that a go.mod lacks. The modules find each other by replaces in copies of their go.mod files, in a temporary
-// directory; the tree is not written to.
+// Command isolated checks every module of the tree by itself, without the workspace, which hides a require that a
+// go.mod lacks. The modules find each other by replaces in copies of their go.mod files, in a temporary directory; the
+// tree is not written to.
+//
+// It tidies and vets each, which compiles every package and every test of it. It runs the tests of a module if they
+// are built of anything else than in the workspace: another version of a dependency, another default. Where each
+// package comes from the same directory, it is the tests that `make test` runs, and to run them again shows nothing.
 package main
 
 import (
@@ -11,6 +15,7 @@ import (
 	"os/exec"
 	"os/signal"
 	"path/filepath"
+	"slices"
 	"strings"
 
 	"github.com/seed-0f2c7998/perdure/tools/tree"
@@ -53,22 +58,48 @@ func run(ctx context.Context, root string) (err error) {
 func check(ctx context.Context, m tree.Module, modfile string) error {
 	steps := [][]string{
 		{"vet", "-tags=integration", "./..."},
-		{"test", "-timeout=20m", "./..."},
 	}
 	if m.Published() {
 		steps = append([][]string{{"mod", "tidy", "-diff"}}, steps...)
 	}
+	alone := append(os.Environ(), "GOWORK=off", "GOFLAGS="+strings.TrimSpace(os.Getenv("GOFLAGS")+" -modfile="+modfile))
+	built, err := parts(ctx, m, alone)
+	if err != nil {
+		return err
+	}
+	// A module outside the workspace has no parts in it.
+	if together, err := parts(ctx, m, append(os.Environ(), "GOWORK=")); err == nil && together == built {
+		fmt.Printf("%s: its tests are built as in the workspace\n", m.Rel)
+	} else {
+		steps = append(steps, []string{"test", "-timeout=20m", "./..."})
+	}
 	for _, step := range steps {
 		fmt.Printf("%s: go %s\n", m.Rel, strings.Join(step, " "))
 		cmd := exec.CommandContext(ctx, "go", step...)
-		cmd.Dir = m.Dir
-		cmd.Env = append(os.Environ(), "GOWORK=off", "GOFLAGS="+strings.TrimSpace(os.Getenv("GOFLAGS")+" -modfile="+modfile))
+		cmd.Dir, cmd.Env = m.Dir, alone
 		cmd.Stdout, cmd.Stderr = os.Stdout, os.Stderr
 		if err := cmd.Run(); err != nil {
 			return fmt.Errorf("go %s: %w", step[0], err)
 		}
 	}
 	return nil
+}
+
+// parts returns what the packages and the tests of m are built of, a line each: every package, the directory and the
+// language version of its module, and the runtime's defaults of a program.
+func parts(ctx context.Context, m tree.Module, env []string) (string, error) {
+	const line = "{{.ImportPath}} {{.Dir}} {{with .Module}}{{.GoVersion}}{{end}} {{.DefaultGODEBUG}}"
+	cmd := exec.CommandContext(ctx, "go", "list", "-deps", "-test", "-f", line, "./...")
+	cmd.Dir, cmd.Env = m.Dir, env
+	var text strings.Builder
+	cmd.Stderr = &text
+	out, err := cmd.Output()
+	if err != nil {
+		return "", fmt.Errorf("go list: %w\n%s", err, text.String())
+	}
+	lines := strings.Split(string(out), "\n")
+	slices.Sort(lines)
+	return strings.Join(lines, "\n"), nil
 }
 
 // withReplaces writes m's go.mod, with every other module replaced by its directory, and its go.sum into dir.
