@@ -78,7 +78,7 @@ func answerClass(err error) retry.Class {
 		return retry.ClassUnknown
 	case is[*NotS3Error](err), isNonsense(err):
 		return retry.ClassIgnored
-	case neterr.IsPermanent(err):
+	case neterr.IsPermanent(err), errors.Is(err, http.ErrSchemeMismatch):
 		return retry.ClassPermanent
 	case statusOf(err) >= http.StatusBadRequest:
 		return codeClass("", "", statusOf(err))

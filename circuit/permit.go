@@ -5,6 +5,8 @@ import (
 	"errors"
 	"fmt"
 	"time"
+
+	"github.com/seed-0f2c7998/perdure/internal/class"
 )
 
 // Acquire asks to make one call. If it may be made, the caller must make it
@@ -221,7 +223,11 @@ type OpenError struct {
 	Name    string    // the breaker's
 	State   State     // Open, HalfOpen (its probes are out) or Isolated
 	RetryAt time.Time // when a probe may be let through; zero: not by itself
+
+	noCall //nolint:unused // says to package class that no call was made
 }
+
+type noCall = class.NoCall //nolint:unused // as above
 
 // Error names the breaker, its state and when to come back.
 func (e *OpenError) Error() string {

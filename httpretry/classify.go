@@ -150,7 +150,7 @@ func classOf(err error) retry.Class {
 		return retry.ClassIgnored
 	case errors.Is(err, context.Canceled), errors.Is(err, context.DeadlineExceeded):
 		return retry.ClassUnknown
-	case neterr.IsPermanent(err), is[*LimitError](err):
+	case neterr.IsPermanent(err), errors.Is(err, http.ErrSchemeMismatch), is[*LimitError](err):
 		return retry.ClassPermanent
 	}
 	return retry.ClassTransient

@@ -192,7 +192,8 @@ func verdict(stop, err error, class retry.Class) (string, bool) {
 		return "budget", true
 	case errors.Is(stop, retry.ErrRetryLater):
 		return "retry_later", true
-	case errors.Is(stop, retry.ErrPermanent), class == retry.ClassPermanent:
+	case errors.Is(stop, retry.ErrPermanent), class == retry.ClassPermanent,
+		class == retry.ClassUnknown && stop == err: //nolint:errorlint // the very one: an error that no rule knows is not retried
 		return "permanent", false
 	case errors.Is(stop, retry.ErrDeadline), errors.Is(stop, context.DeadlineExceeded):
 		return "deadline", true

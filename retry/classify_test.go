@@ -21,8 +21,10 @@ import (
 const (
 	transient = retry.ClassTransient
 	throttled = retry.ClassThrottled
+	conflict  = retry.ClassConflict
 	permanent = retry.ClassPermanent
 	ignored   = retry.ClassIgnored
+	unknown   = retry.ClassUnknown
 )
 
 // classes fails the test unless every error has the class under p: bare,
@@ -32,7 +34,7 @@ func classes(t *testing.T, p *retry.Policy, want retry.Class, errs ...error) {
 	for _, err := range errs {
 		for form, e := range map[string]error{
 			"bare":    err,
-			"wrapped": fmt.Errorf("a: %w", &url.Error{Op: "Get", URL: "x", Err: fmt.Errorf("b: %w", err)}),
+			"wrapped": fmt.Errorf("a: %w", &url.Error{Op: "Get", URL: "http://x/", Err: fmt.Errorf("b: %w", err)}),
 			"joined":  errors.Join(errDown, fmt.Errorf("c: %w", err)),
 		} {
 			if got, _ := p.ClassOf(e); got != want {
@@ -95,7 +97,7 @@ func TestClassOfRealConnections(t *testing.T) {
 	classes(t, &retry.Policy{IgnoreOn: []string{"timeout"}}, transient, reset, cut, refused)
 
 	_, err = listener.Accept() // of a server that was shut down
-	classes(t, &retry.Policy{}, permanent, err)
+	classes(t, &retry.Policy{}, unknown, err)
 }
 
 // What is known of errors without any list, mark or classifier.
@@ -112,9 +114,9 @@ func TestClassOfGeneralErrors(t *testing.T) {
 	classes(t, p, permanent,
 		&net.DNSError{Err: "no such host", IsNotFound: true},
 		&net.DNSError{Err: "no such host", IsNotFound: true, IsTemporary: true},
-		&x509.UnknownAuthorityError{}, x509.HostnameError{}, os.ErrNotExist, os.ErrPermission,
-		errors.ErrUnsupported, syscall.ENOSPC, io.EOF, errDown,
+		&x509.UnknownAuthorityError{}, x509.HostnameError{},
 	)
+	classes(t, p, unknown, os.ErrNotExist, os.ErrPermission, errors.ErrUnsupported, syscall.ENOSPC, errDown)
 	classes(t, p, ignored, context.Canceled, &circuit.OpenError{Name: "x", State: circuit.Open})
 }
 
@@ -126,7 +128,7 @@ func TestClassNotByText(t *testing.T) {
 		"context deadline exceeded", "Throttling", "service unavailable", "timeout", "throttled", "connection",
 	} {
 		p := retry.Policy{RetryOn: []string{text, "timeout", "throttled", "connection", "SlowDown", "503"}}
-		classes(t, &p, permanent, errors.New(text))
+		classes(t, &p, unknown, errors.New(text))
 	}
 }
 
@@ -141,8 +143,16 @@ func TestClassOfCodesAndStatuses(t *testing.T) {
 			"LimitExceededException", "ProvisionedThroughputExceededException", "PriorRequestNotComplete",
 			"TransactionInProgressException", "EC2ThrottledException",
 		},
-		transient: {"InternalError", "ServiceUnavailable", "RequestTimeout", "RequestTimeoutException", "OperationAborted"},
-		permanent: {"AccessDenied", "AccessDeniedException", "NoSuchKey", "NoSuchBucket", "InvalidAccessKeyId", "Unheard"},
+		transient: {
+			"InternalError", "InternalServerError", "InternalServerException", "InternalFailure", "ServiceUnavailable",
+			"ServiceUnavailableException", "RequestTimeout", "RequestTimeoutException", "503", "500", "408",
+		},
+		conflict: {"OperationAborted", "TransactionConflict", "TransactionConflictException"},
+		permanent: {
+			"AccessDenied", "AccessDeniedException", "NoSuchKey", "NoSuchBucket", "InvalidAccessKeyId", "404", "501",
+			"ConditionalCheckFailed", "ConditionalCheckFailedException",
+		},
+		unknown: {"Unheard", "LimitExceeded", "serviceunavailable", "", "Exception", "Error", "200", "+50"},
 	} {
 		for _, code := range codes {
 			classes(t, p, want, &coded{code: code})
@@ -153,15 +163,25 @@ func TestClassOfCodesAndStatuses(t *testing.T) {
 		switch status {
 		case 429:
 			want = throttled
-		case 408, 425, 500, 502, 503, 504:
+		case 408, 425:
 			want = transient
+		case 501, 505, 506, 510, 511:
+		default:
+			if status >= 500 {
+				want = transient
+			}
 		}
 		if got := retry.StatusClass(status); got != want {
 			t.Errorf("status %d: %v, want %v", status, got, want)
 		}
 		classes(t, p, want, &coded{code: "Unheard", status: status})
 	}
-	for _, status := range []int{-1, 0, 100, 200, 301, 399} {
+	for _, status := range []int{301, 304, 399, 600, 999} {
+		if got := retry.StatusClass(status); got != permanent {
+			t.Errorf("status %d: %v, want permanent", status, got)
+		}
+	}
+	for _, status := range []int{-1, 0, 100, 200, 299} {
 		if got := retry.StatusClass(status); got != retry.ClassUnknown {
 			t.Errorf("status %d: %v, want unknown", status, got)
 		}
@@ -263,7 +283,7 @@ func TestClassOfAnAttemptThatTimedOut(t *testing.T) {
 func TestMarks(t *testing.T) {
 	t.Parallel()
 	for name, mark := range map[string]func(error) error{
-		"Transient": retry.Transient, "Permanent": retry.Permanent,
+		"Transient": retry.Transient, "Permanent": retry.Permanent, "Conflict": retry.Conflict, "Ignored": retry.Ignored,
 		"After": func(err error) error { return retry.After(err, time.Second) },
 	} {
 		if err := mark(nil); err != nil {
@@ -283,7 +303,7 @@ func TestClassString(t *testing.T) {
 	for c := range retry.Class(7) {
 		got = append(got, c.String())
 	}
-	if want := []string{"unknown", "transient", "throttled", "permanent", "ignored", "Class(5)", "Class(6)"}; !slices.Equal(got, want) {
+	if want := []string{"unknown", "transient", "throttled", "conflict", "permanent", "ignored", "Class(6)"}; !slices.Equal(got, want) {
 		t.Errorf("%q, want %q", got, want)
 	}
 }

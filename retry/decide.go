@@ -6,6 +6,7 @@ import (
 	"time"
 
 	"github.com/seed-0f2c7998/perdure/circuit"
+	"github.com/seed-0f2c7998/perdure/internal/class"
 )
 
 // An Outcome is a failed attempt, as the decide step sees it.
@@ -51,7 +52,7 @@ const useful = 10 * time.Millisecond
 // says later than the policy or the deadline allows; the deadline; the breaker;
 // the budget.
 func (p *Policy) Decide(o Outcome, u float64) Decision {
-	if o.Class == ClassUnknown {
+	if o.Class == ClassUnknown { // or again, which changes nothing
 		o.Class, o.Hint = p.classify(o)
 	}
 	if p.IgnoreRetryAfter {
@@ -68,10 +69,10 @@ func (p *Policy) Decide(o Outcome, u float64) Decision {
 	case p.nested(o.Err):
 		d.Stop, d.Nested = ErrPermanent, true
 		d.RetryAt = comeBack(o.Err, d.RetryAt)
-	case o.Class == ClassPermanent || o.Class == ClassIgnored:
+	case !class.Class(o.Class).Retried():
 		d.Stop = ErrPermanent
 		d.RetryAt = comeBack(o.Err, d.RetryAt)
-	case final(o.Err):
+	case class.IsFinal(o.Err):
 		d.Stop = ErrPermanent
 	case attempts > 0 && o.Attempt >= attempts:
 		d.Stop = ErrExhausted
@@ -149,12 +150,4 @@ func comeBack(err error, hint time.Time) time.Time {
 		return hint
 	}
 	return at
-}
-
-// final reports whether err is marked as [Final].
-func final(err error) bool {
-	return within(err, func(err error) bool {
-		m, ok := err.(*mark) //nolint:errorlint // within unwraps
-		return ok && m.final
-	})
 }

@@ -1,12 +1,12 @@
 package retry
 
 import (
-	"errors"
 	"fmt"
 	"strings"
 	"time"
 
 	"github.com/seed-0f2c7998/perdure/circuit"
+	"github.com/seed-0f2c7998/perdure/internal/class"
 	"github.com/seed-0f2c7998/perdure/internal/redact"
 	"github.com/seed-0f2c7998/perdure/internal/setting"
 )
@@ -15,11 +15,11 @@ import (
 // are the cause of the caller's context and a [*circuit.OpenError].
 // Test for them with [errors.Is].
 var (
-	ErrExhausted  = errors.New("attempts exhausted")
-	ErrPermanent  = errors.New("permanent error")
-	ErrDeadline   = errors.New("deadline too near for another attempt") // as a *DeadlineError
-	ErrBudget     = errors.New("retry budget spent")
-	ErrRetryLater = errors.New("the server asked to come back later") // Error.RetryAt says when
+	ErrExhausted  error = &class.Reason{Text: "attempts exhausted", Class: class.Transient}
+	ErrPermanent  error = &class.Reason{Text: "permanent error", Class: class.Permanent}
+	ErrDeadline   error = &class.Reason{Text: "deadline too near for another attempt", Class: class.Transient} // as a *DeadlineError
+	ErrBudget     error = &class.Reason{Text: "retry budget spent", Class: class.Transient}
+	ErrRetryLater error = &class.Reason{Text: "the server asked to come back later", Class: class.Ignored} // Error.RetryAt says when
 )
 
 // A ConfigError is a value that a [Policy] may not have. It names the field,
@@ -36,6 +36,19 @@ type Error struct {
 	Stop      error         // why no other follows
 	Last      error         // of the last attempt, exactly as it was returned; nil if there was none
 	RetryAt   time.Time     // when it makes sense to come back; zero: not known
+
+	end // the class of Last, for a retry or a breaker around this one
+}
+
+type end = class.End
+
+// endOf returns the class of an operation that ends with d. A retry that was
+// then refused or waited in vain has no class: no call was made.
+func endOf(d Decision) end {
+	if d.Class == ClassUnknown && d.Stop != ErrPermanent { //nolint:errorlint // the decision's own
+		return class.EndOf(class.Ignored)
+	}
+	return class.EndOf(class.Class(d.Class))
 }
 
 // Error tells the operation, the reason, the attempts and the last error, with
@@ -65,7 +78,10 @@ func (e *Error) Unwrap() []error {
 
 // Timeout reports whether the last attempt ended with a timeout, as the Timeout
 // of a [net.Error] does.
-func (e *Error) Timeout() bool { return e.Last != nil && isTimeout(e.Last) }
+func (e *Error) Timeout() bool {
+	found := class.Look(e.Last)
+	return found.IsTimeout()
+}
 
 // A DeadlineError is the [ErrDeadline] of one decision: the wait and a useful
 // attempt after it would need more time than the caller's deadline or the
@@ -83,6 +99,9 @@ func (e *DeadlineError) Error() string {
 
 // Is reports whether target is [ErrDeadline].
 func (e *DeadlineError) Is(target error) bool { return target == ErrDeadline }
+
+// Unwrap returns [ErrDeadline].
+func (e *DeadlineError) Unwrap() error { return ErrDeadline }
 
 func count(n int, what string) string {
 	if n == 1 {

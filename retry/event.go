@@ -78,7 +78,7 @@ func LogTo(logger *slog.Logger) func(context.Context, Event) {
 
 func (e Event) level() slog.Level {
 	switch {
-	case e.Kind == Nested, e.Kind == Stopped && e.Attempt <= 1 && e.Class == ClassPermanent,
+	case e.Kind == Nested, e.Kind == Stopped && e.Attempt <= 1 && (e.Class == ClassPermanent || e.Class == ClassUnknown && e.Stop == ErrPermanent), //nolint:errorlint // the decision's own
 		e.Class == ClassIgnored:
 		return slog.LevelDebug
 	case e.Kind == Stopped:

@@ -126,7 +126,7 @@ func ExamplePolicy_classify() {
 	}
 	// Output:
 	// transient
-	// permanent
+	// unknown
 	// transient
 	// permanent
 }

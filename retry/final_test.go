@@ -53,7 +53,7 @@ func TestFinalStopsAndIsStillAFailure(t *testing.T) {
 		{"throttled", retry.Final(retry.After(failure, time.Second)), circuit.Open},
 		{"transient around it", retry.Transient(retry.Final(failure)), circuit.Open},
 		{"permanent", retry.Final(retry.Permanent(failure)), circuit.Closed},
-		{"unknown", retry.Final(failure), circuit.Closed},
+		{"unknown", retry.Final(failure), circuit.Open},
 	} {
 		b := breaker(circuit.Config{FailureThreshold: 1})
 		policy := retry.Policy{Breaker: b, Observe: func(context.Context, retry.Event) {}}
@@ -79,7 +79,7 @@ func TestFinalBesideOtherMarks(t *testing.T) {
 		err   error
 		class retry.Class
 	}{
-		"alone":             {retry.Final(errDown), permanent},
+		"alone":             {retry.Final(errDown), unknown},
 		"of a code":         {retry.Final(&coded{code: "SlowDown"}), throttled},
 		"of a mark":         {retry.Final(retry.Transient(denied)), transient},
 		"under a mark":      {retry.Transient(fmt.Errorf("x: %w", retry.Final(denied))), transient},

@@ -376,7 +376,7 @@ func (c *Call) stop(ctx context.Context, d Decision, last error) error {
 	}
 	return &Error{
 		Operation: c.policy.name(), Attempts: c.attempt, Elapsed: e.Elapsed,
-		Stop: d.Stop, Last: last, RetryAt: d.RetryAt,
+		Stop: d.Stop, Last: last, RetryAt: d.RetryAt, end: endOf(d),
 	}
 }
 

@@ -49,7 +49,7 @@ func TestSeedRetryOnIgnoreOn(t *testing.T) {
 		{"AccessDeniedException", retry.Policy{}, retry.ClassPermanent},
 		{"AccessDeniedException", retry.Policy{RetryOn: []string{"AccessDeniedException"}}, retry.ClassTransient},
 		{"ThrottlingException", retry.Policy{IgnoreOn: []string{"ThrottlingException"}}, retry.ClassPermanent},
-		{"Mine", retry.Policy{}, retry.ClassPermanent},
+		{"Mine", retry.Policy{}, retry.ClassUnknown},
 		{"Mine", retry.Policy{RetryOn: []string{"Mine"}}, retry.ClassTransient},
 	} {
 		if got, _ := c.policy.ClassOf(&coded{code: c.code}); got != c.want {
