@@ -4,7 +4,6 @@ import (
 	"context"
 	"errors"
 	"io"
-	"path/filepath"
 
 	"github.com/seed-0f2c7998/perdure/internal/transfer"
 )
@@ -60,19 +59,6 @@ func (s *Store) Get(ctx context.Context, bucket, key string, w io.Writer, o GetO
 // fetches only what is missing, if the object is still the same and the bytes are
 // as they were written. A symbolic link at the path is not written through.
 func (s *Store) GetFile(ctx context.Context, bucket, key, path string, o GetOptions) (Object, error) {
-	object, err := s.getFile(ctx, bucket, key, path, o)
-	if _, ours := errors.AsType[*Error](err); !ours {
-		err = wrap("get", bucket, key, err)
-	}
-	return object, err
-}
-
-func (s *Store) getFile(ctx context.Context, bucket, key, path string, o GetOptions) (object Object, err error) {
-	dir, err := transfer.OpenDir(filepath.Dir(path))
-	if err != nil {
-		return object, err
-	}
-	defer func() { _ = dir.Close() }()
 	g := s.Getter(bucket, key, o)
 	options := transfer.Options{
 		Source: g.source(), Parallel: g.Parallel(), Piece: s.partSize, NoResume: o.NoResume, Progress: o.Progress,
@@ -80,17 +66,13 @@ func (s *Store) getFile(ctx context.Context, bucket, key, path string, o GetOpti
 	if o.Resumed != nil {
 		options.Resumed = func(r transfer.Resumption) { o.Resumed(Resumption(r)) }
 	}
-	f, err := dir.Create(filepath.Base(path), options)
-	if err != nil {
-		return object, err
+	r, err := transfer.ToFile(ctx, path, g, options)
+	object := g.Object()
+	if err == nil {
+		object.Size, object.Verified = r.Bytes, r.Verified
+	} else if _, ours := errors.AsType[*Error](err); !ours {
+		err = wrap("get", bucket, key, err)
 	}
-	defer f.Close()
-	if err := f.Fetch(ctx, g); err != nil {
-		return g.Object(), err
-	}
-	r, err := f.Commit()
-	object = g.Object()
-	object.Size, object.Verified = r.Bytes, r.Verified
 	return object, err
 }
 

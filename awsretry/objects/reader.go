@@ -276,7 +276,7 @@ func (r *Reader) verify() (err error) {
 	if r.sum != nil {
 		got = r.sum.Sum(nil)
 	}
-	if r.object.Verified, err = r.want.compare(got); err != nil {
+	if r.object.Verified, err = r.want.sum.Verify(got, r.want.inconclusive); err != nil {
 		return err
 	}
 	return io.EOF

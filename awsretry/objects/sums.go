@@ -127,22 +127,10 @@ func referenceOf(sum, etag string, encrypted bool) reference {
 	return reference{sum: tagSum(etag), inconclusive: encrypted}
 }
 
-// compare returns by what bytes are verified whose checksum of the reference's kind is got: "size", which is the caller's
-// to compare, if there is nothing else.
-func (r reference) compare(got []byte) (by string, err error) {
-	switch err := r.sum.Check(got); {
-	case r.sum.IsZero() || err != nil && r.inconclusive:
-		return "size", nil
-	case err != nil:
-		return "", err
-	}
-	return r.sum.Kind(), nil
-}
-
-// read is compare for all bytes of s.
+// read verifies all bytes of s. It returns by what, as [checksum.Sum.Verify] does.
 func (r reference) read(s io.ReadSeeker) (by string, err error) {
 	if r.sum.IsZero() {
-		return r.compare(nil)
+		return "size", nil
 	}
 	if _, err := s.Seek(0, io.SeekStart); err != nil {
 		return "", err
@@ -151,7 +139,7 @@ func (r reference) read(s io.ReadSeeker) (by string, err error) {
 	if _, err := io.Copy(h, s); err != nil {
 		return "", err
 	}
-	return r.compare(h.Sum(nil))
+	return r.sum.Verify(h.Sum(nil), r.inconclusive)
 }
 
 // expect finds out with which checksum the bytes are to be compared.

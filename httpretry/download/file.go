@@ -14,7 +14,6 @@ import (
 	"io/fs"
 	"net/http"
 	"net/url"
-	"path/filepath"
 	"strings"
 
 	"github.com/seed-0f2c7998/perdure/httpretry"
@@ -92,27 +91,11 @@ func File(req *http.Request, path string, o Options) (result Result, err error) 
 	if err != nil {
 		return result, err
 	}
-	dir, err := transfer.OpenDir(filepath.Dir(path))
-	if err != nil {
-		return result, err
-	}
-	defer func() { _ = dir.Close() }()
-	file, err := dir.Create(filepath.Base(path), options)
-	if err != nil {
-		return result, err
-	}
-	defer file.Close()
 	getter := NewGetter(req, o.Client)
-	if err = file.Fetch(req.Context(), getter); err == nil {
-		var all transfer.Result
-		all, err = file.Commit()
-		result = Result{Bytes: all.Bytes, Checksum: all.Checksum.String(), Verified: all.Verified, Resumed: all.Resumed}
-	}
-	if err != nil {
-		_, result.Bytes = file.Kept()
-	}
-	result.Header = getter.Header()
-	return result, err
+	all, err := transfer.ToFile(req.Context(), path, getter, options)
+	return Result{
+		Bytes: all.Bytes, Checksum: all.Checksum.String(), Verified: all.Verified, Resumed: all.Resumed, Header: getter.Header(),
+	}, err
 }
 
 // engine returns o as the engine takes it.

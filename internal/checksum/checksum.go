@@ -140,6 +140,32 @@ func (s Sum) Check(got []byte) error {
 	return fmt.Errorf("%w: got %s, want %s", ErrMismatch, Sum{s.Name, got, s.PartSize}, s)
 }
 
+// Verify is Check for a checksum that a source has said. It returns by what the bytes are verified: Kind or, if there is
+// nothing to compare with, or the difference proves nothing, "size", which is the caller's to compare.
+func (s Sum) Verify(got []byte, inconclusive bool) (by string, err error) {
+	switch err := s.Check(got); {
+	case s.IsZero() || err != nil && inconclusive:
+		return "size", nil
+	case err != nil:
+		return "", err
+	}
+	return s.Kind(), nil
+}
+
+// Want is Check for a checksum that was asked for: the error is an [UnwantedError].
+func (s Sum) Want(got []byte) error {
+	if err := s.Check(got); err != nil {
+		return UnwantedError{err}
+	}
+	return nil
+}
+
+// An UnwantedError is that of bytes which are not those that were asked for: to read them again would not help.
+type UnwantedError struct{ error }
+
+// Unwrap returns the error of Check.
+func (e UnwantedError) Unwrap() error { return e.error }
+
 // A partsHash is the hash of the hashes of parts.
 type partsHash struct {
 	name       string

@@ -23,8 +23,6 @@ type Dir struct {
 	rel   string // its path below the tree
 	users int    // guarded by the tree's mutex
 
-	buffers *sync.Pool // of *[bufferSize]byte
-
 	mu      sync.Mutex
 	staging *staging // for all files, in a tree; nil: none yet
 }
@@ -35,17 +33,13 @@ func OpenDir(path string) (*Dir, error) {
 	if err != nil {
 		return nil, err
 	}
-	return &Dir{root: root, path: path, buffers: new(sync.Pool)}, nil
+	return &Dir{root: root, path: path}, nil
 }
 
 // Close closes the directory. No file of it may be open any more. What can be resumed stays.
 func (d *Dir) Close() error {
 	if d.staging != nil {
-		if alone(d.staging.root) {
-			d.staging.remove(d.root)
-		} else {
-			d.staging.close()
-		}
+		d.staging.leave(d.root)
 	}
 	return d.root.Close()
 }

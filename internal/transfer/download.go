@@ -10,6 +10,10 @@ import (
 // bufferSize is how many bytes are read at a time.
 const bufferSize = 512 << 10
 
+var buffers = sync.Pool{New: func() any { return new([bufferSize]byte) }} //nolint:gochecknoglobals // a pool
+
+func newBuffer() *[bufferSize]byte { return buffers.Get().(*[bufferSize]byte) } //nolint:errcheck,forcetypeassert // as New makes them
+
 // orderedWindow is how far ahead ranges are requested, in pieces for each of those requested at a time, if a checksum needs
 // the bytes in order.
 const orderedWindow = 4
@@ -131,8 +135,8 @@ func (d *download) tell(bytes int64, reason string) {
 
 // whole writes the only response that there will be.
 func (d *download) whole(res *Response) error {
-	buffer := d.out.buffer()
-	defer d.out.buffers.Put(buffer)
+	buffer := newBuffer()
+	defer buffers.Put(buffer)
 	return d.out.write(res.Body, Range{0, d.version.Size}, buffer[:])
 }
 
@@ -179,8 +183,8 @@ func (d *download) stop(err error) {
 // lead writes from a body, which stands at at, as long as nobody else has claimed what comes next. It returns where the
 // body stands then.
 func (d *download) lead(body io.Reader, at int64) (int64, error) {
-	buffer := d.out.buffer()
-	defer d.out.buffers.Put(buffer)
+	buffer := newBuffer()
+	defer buffers.Put(buffer)
 	for d.ctx.Err() == nil {
 		r, ok := d.claim(func() (Range, bool) { return d.missing.first(at, d.o.Piece) })
 		if !ok {
@@ -199,17 +203,11 @@ func (d *download) rest() error {
 	if len(d.missing) == 0 || d.ctx.Err() != nil {
 		return nil
 	}
-	res, err := d.getter.Get(d.ctx, Range{0, -1}, &d.version)
+	res, err := d.of(Range{0, -1})
 	if err != nil {
 		return err
 	}
 	defer func() { _ = res.Body.Close() }()
-	switch {
-	case !res.Version.Same(d.version):
-		return ErrChanged
-	case res.From != 0:
-		return errWhole
-	}
 	for at := int64(0); err == nil && len(d.missing) > 0 && d.ctx.Err() == nil; {
 		next := d.missing[0].From
 		if _, err := io.CopyN(io.Discard, res.Body, next-at); err != nil {
@@ -222,14 +220,14 @@ func (d *download) rest() error {
 
 // work requests pieces from the end until there are no more, or the source does not serve ranges.
 func (d *download) work() error {
-	buffer := d.out.buffer()
-	defer d.out.buffers.Put(buffer)
+	buffer := newBuffer()
+	defer buffers.Put(buffer)
 	for d.ctx.Err() == nil {
 		r, ok := d.claim(func() (Range, bool) { return d.missing.last(d.o.Piece, d.window) })
 		if !ok {
 			return nil
 		}
-		err := d.piece(r, buffer[:])
+		err := d.piece(r, buffer)
 		if errors.Is(err, errWhole) { // it is left to the first response, or to rest
 			d.mu.Lock()
 			d.missing.add(r)
@@ -250,17 +248,28 @@ func (d *download) claim(next func() (Range, bool)) (Range, bool) {
 }
 
 // piece requests and writes one piece.
-func (d *download) piece(r Range, buffer []byte) error {
-	res, err := d.getter.Get(d.ctx, r, &d.version)
+func (d *download) piece(r Range, buffer *[bufferSize]byte) error {
+	res, err := d.of(r)
 	if err != nil {
 		return err
 	}
 	defer func() { _ = res.Body.Close() }()
+	return d.out.write(res.Body, r, buffer[:])
+}
+
+// of requests r, of the version that this is a download of.
+func (d *download) of(r Range) (*Response, error) {
+	res, err := d.getter.Get(d.ctx, r, &d.version)
 	switch {
+	case err != nil:
+		return nil, err
 	case !res.Version.Same(d.version):
-		return ErrChanged
+		err = ErrChanged
 	case res.From != r.From:
-		return errWhole
+		err = errWhole
+	default:
+		return res, nil
 	}
-	return d.out.write(res.Body, r, buffer)
+	_ = res.Body.Close()
+	return nil, err
 }

@@ -64,7 +64,8 @@ func (d *Dir) Create(name string, o Options) (*File, error) {
 // open opens the part, and its state if an earlier process has left one, and finds out what of that is of use.
 func (f *File) open() (err error) {
 	root := f.staging.root
-	f.out.init(f.o, f.dir.buffers)
+	f.out.progress, f.out.want = f.o.Progress, f.o.Want
+	f.out.begin(f.version, "")
 	f.out.part, err = private.Open(root, f.partName, os.O_RDWR, private.File)
 	if err == nil && f.resumable() {
 		if f.state.file, err = private.Open(root, f.sName, os.O_RDWR, private.File); err != nil { // begin makes another
@@ -329,13 +330,10 @@ func (f *File) release(remove bool) {
 		return
 	}
 	f.drop(remove)
-	switch {
-	case f.dir.tree != nil:
+	if f.dir.tree != nil {
 		f.dir.tree.release(f.dir)
-	case remove && alone(f.staging.root):
-		f.staging.remove(f.dir.root)
-	default:
-		f.staging.close()
+	} else {
+		f.staging.leave(f.dir.root)
 	}
 	f.staging = nil
 }
@@ -365,7 +363,7 @@ func (f *File) Fetch(ctx context.Context, g Getter) error {
 		if failed := f.reset(); failed != nil {
 			return &WriteError{failed}
 		}
-		_, unwanted := errors.AsType[unwantedError](err)
+		_, unwanted := errors.AsType[checksum.UnwantedError](err)
 		if restarts == maxRestarts || ctx.Err() != nil || unwanted {
 			return err
 		}

@@ -19,11 +19,6 @@ const (
 	recordEvery = time.Second
 )
 
-// An unwantedError is that of bytes that are not those of Options.Want: fetching them again would not help.
-type unwantedError struct{ error }
-
-func (e unwantedError) Unwrap() error { return e.error }
-
 // An output is a part with the account of what is in it. Each byte is added to a CRC of its piece when it is written; the
 // CRC of all is computed from those. Checksums that need the bytes in order are computed from the page cache, behind the
 // writers. Its methods are safe for concurrent use where they say so.
@@ -37,7 +32,6 @@ type output struct {
 	total     int64  // size of all; -1: unknown
 	stream    *stretch
 	ordered   ordered
-	buffers   *sync.Pool // of *[bufferSize]byte
 
 	mu     sync.Mutex
 	have   set // guarded by mu, as all that follows
@@ -52,11 +46,6 @@ type ordered struct {
 	hashes []hash.Hash
 	at     int64 // of the next byte
 	inline bool  // the bytes come in order
-}
-
-func (o *output) init(options Options, buffers *sync.Pool) {
-	o.progress, o.want, o.buffers = options.Progress, options.Want, buffers
-	o.begin(Version{Size: -1}, "")
 }
 
 // begin forgets all bytes and prepares for those of a version, with the CRC of that name or the one that suits.
@@ -80,8 +69,8 @@ func (o *output) begin(v Version, algorithm string) {
 
 // reread takes those pieces that are in the part as they were written, and returns how many bytes they have.
 func (o *output) reread(pieces []piece) (int64, error) {
-	buffer := o.buffer()
-	defer o.buffers.Put(buffer)
+	buffer := newBuffer()
+	defer buffers.Put(buffer)
 	for _, p := range pieces {
 		h := checksum.New(o.algorithm)
 		w := io.MultiWriter(h, &o.ordered)
@@ -101,13 +90,6 @@ func (o *output) reread(pieces []piece) (int64, error) {
 		}
 	}
 	return o.bytes, nil
-}
-
-func (o *output) buffer() *[bufferSize]byte {
-	if b, ok := o.buffers.Get().(*[bufferSize]byte); ok {
-		return b
-	}
-	return new([bufferSize]byte)
 }
 
 func (w *ordered) Write(p []byte) (int, error) {
@@ -245,8 +227,8 @@ func (o *output) follow(stop <-chan struct{}) error {
 
 // catchUp adds what is there in order to the ordered checksums.
 func (o *output) catchUp(stop <-chan struct{}) error {
-	buffer := o.buffer()
-	defer o.buffers.Put(buffer)
+	buffer := newBuffer()
+	defer buffers.Put(buffer)
 	for {
 		o.mu.Lock()
 		end := int64(0)
@@ -276,26 +258,20 @@ func (o *output) verify(v Version) (sum checksum.Sum, by string, err error) {
 	if sum, err = o.whole(v.Size); err != nil {
 		return sum, "", err
 	}
-	if v.Size >= 0 {
-		by = "size"
-	}
 	crc := sum
-	switch wrong := v.Checksum.Check(o.computed(v.Checksum, crc)); {
-	case wrong != nil && !v.Inconclusive:
-		return sum, "", wrong
-	case wrong == nil && !v.Checksum.IsZero():
-		by = v.Checksum.Kind()
-		if v.Checksum.PartSize == 0 {
-			sum = v.Checksum
-		}
+	by, err = v.Checksum.Verify(o.computed(v.Checksum, crc), v.Inconclusive)
+	switch {
+	case err != nil:
+		return sum, "", err
+	case by == "size" && v.Size < 0:
+		by = ""
+	case by != "size" && v.Checksum.PartSize == 0:
+		sum = v.Checksum
 	}
 	if o.want.IsZero() {
 		return sum, by, nil
 	}
-	if err := o.want.Check(o.computed(o.want, crc)); err != nil {
-		return sum, "", unwantedError{err}
-	}
-	return o.want, o.want.Kind(), nil
+	return o.want, o.want.Kind(), o.want.Want(o.computed(o.want, crc))
 }
 
 // whole returns the CRC of all bytes, if all have come.

@@ -183,6 +183,15 @@ func (s *staging) close() {
 	_ = s.root.Close()
 }
 
+// leave closes the directory, and removes it if there is nothing in it.
+func (s *staging) leave(dir *os.Root) {
+	if alone(s.root) {
+		s.remove(dir)
+	} else {
+		s.close()
+	}
+}
+
 // remove closes and removes the directory with all that is in it: under its lock, or another process could take it for a
 // leftover meanwhile.
 func (s *staging) remove(dir *os.Root) {

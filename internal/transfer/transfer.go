@@ -2,12 +2,7 @@
 // large, resumed by a later process if one was not enough, verified by checksum while the bytes come, and renamed only
 // when all of it is on the disk. The resource comes from a [Getter], over HTTP, from S3 or from anywhere else.
 //
-//	dir, err := transfer.OpenDir(filepath.Dir(path))
-//	defer dir.Close()
-//	file, err := dir.Create(filepath.Base(path), transfer.Options{Source: url})
-//	defer file.Close() // leaves what a later process can resume
-//	if err := file.Fetch(ctx, getter); err != nil { ... } // may be called again
-//	result, err := file.Commit()
+//	result, err := transfer.ToFile(ctx, path, getter, transfer.Options{Source: url})
 //
 // # What is believed
 //
@@ -22,6 +17,7 @@ import (
 	"fmt"
 	"io"
 	"io/fs"
+	"path/filepath"
 
 	"github.com/seed-0f2c7998/perdure/internal/checksum"
 	"github.com/seed-0f2c7998/perdure/internal/validator"
@@ -109,6 +105,29 @@ type Result struct {
 	Verified string       // the algorithm of the checksum that was compared, or "size" if there was none to compare with
 	Resumed  int64        // bytes that an earlier process had left
 	Version  Version      // of a Fetch
+}
+
+// ToFile fetches the resource of g into the file of that path. After an error the Bytes of the Result are those that are
+// kept for a later call with the same path and Source, also in another process; the error is one of [Dir.Create], [File.Fetch]
+// or [File.Commit].
+func ToFile(ctx context.Context, path string, g Getter, o Options) (r Result, err error) {
+	dir, err := OpenDir(filepath.Dir(path))
+	if err != nil {
+		return r, err
+	}
+	defer func() { _ = dir.Close() }()
+	f, err := dir.Create(filepath.Base(path), o)
+	if err != nil {
+		return r, err
+	}
+	defer f.Close()
+	if err = f.Fetch(ctx, g); err == nil {
+		r, err = f.Commit()
+	}
+	if err != nil {
+		_, r.Bytes = f.Kept()
+	}
+	return r, err
 }
 
 // A WriteError is an error of the destination rather than of the source.

@@ -22,8 +22,6 @@ type Tree struct {
 	root    *os.Root
 	reading bool // nothing is put into it
 
-	buffers sync.Pool // of *[bufferSize]byte
-
 	mu   sync.Mutex
 	dirs map[string]*Dir // that are open, by the path below the tree; guarded by mu, as all that follows
 	idle []string        // of them, the least recently used first
@@ -164,7 +162,7 @@ func (t *Tree) open(rel string, create bool) (*Dir, error) {
 		if err != nil {
 			return nil, err
 		}
-		d = &Dir{root: root, path: filepath.Join(t.path, filepath.FromSlash(rel)), tree: t, rel: rel, buffers: &t.buffers}
+		d = &Dir{root: root, path: filepath.Join(t.path, filepath.FromSlash(rel)), tree: t, rel: rel}
 		if !t.reading {
 			d.sweep()
 		}

@@ -60,7 +60,7 @@ func Ended(err error) error {
 // MayRestart reports whether a source that broke may come whole the next time: if it has not been retried already.
 func MayRestart(err error) bool {
 	_, retried := errors.AsType[*retry.Error](err)
-	if _, unwanted := errors.AsType[unwantedError](err); unwanted || retried {
+	if _, unwanted := errors.AsType[checksum.UnwantedError](err); unwanted || retried {
 		return false
 	}
 	for _, known := range []error{
@@ -247,11 +247,6 @@ type expected struct {
 	given bool // it is what the user has given
 }
 
-// An unwantedError is that of a source that has another checksum than the user has given: to read it again would not help.
-type unwantedError struct{ error }
-
-func (e unwantedError) Unwrap() error { return e.error }
-
 // watch returns what reads in, which must have its own checksum and the one that is wanted.
 func watch(ctx context.Context, in *Input, want checksum.Sum, progress func(done, total int64)) *watched {
 	w := &watched{ctx: ctx, in: in, size: in.Size, progress: progress, verified: "size"}
@@ -292,13 +287,16 @@ func (w *watched) end() error {
 		return fmt.Errorf("%w: %d bytes, want %d", ErrSize, w.done, w.size)
 	}
 	for _, sum := range w.sums {
-		switch err := sum.Check(sum.hash.Sum(nil)); {
-		case err == nil:
-			w.verified = sum.Kind()
-		case sum.given:
-			return unwantedError{err}
-		case !sum.loose:
+		got := sum.hash.Sum(nil)
+		by, err := sum.Verify(got, sum.loose)
+		if sum.given {
+			err = sum.Want(got)
+		}
+		if err != nil {
 			return err
+		}
+		if by != "size" {
+			w.verified = by
 		}
 	}
 	w.sums = nil // each is compared once
