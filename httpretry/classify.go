@@ -17,14 +17,16 @@ import (
 	"github.com/seed-0f2c7998/perdure/retry"
 )
 
-// A StatusError is an answer whose status says that the request failed: 400 and above. It is what a [retry.Policy]
-// sees of such an answer: its RetryOn and IgnoreOn find the status by HTTPStatusCode, and its Classify may ask for it.
+// A StatusError is a response whose status says that the request failed, 400 and above, or of which Options.Classify
+// says so. It is what a [retry.Policy] sees of such a response: its RetryOn and IgnoreOn find the status by
+// HTTPStatusCode, and its Classify may ask for it.
 // It holds no header and no body, for it may end in a log.
 type StatusError struct {
 	Method string
 	URL    string // without its secrets
 	Status int
 
+	class  retry.Class   // that Options.Classify gave; ClassUnknown: none
 	wait   time.Duration // that the answer asks for
 	asks   bool
 	answer *http.Response // to be drained before a retry; nil once that is done

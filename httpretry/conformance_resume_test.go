@@ -317,7 +317,7 @@ func TestQuotas(t *testing.T) {
 		soon("Retry-After comes first", quota(429, "Retry-After", "0.001", "X-RateLimit-Reset", "3600")),
 		{
 			name: "a vendor's own", steps: []httptestfault.Step{quota(503, "X-Backoff", "1h", "Retry-After", "0"), ok},
-			options: httpretry.Options{Hint: func(res *http.Response) (time.Duration, bool) {
+			options: httpretry.Options{RetryAfter: func(res *http.Response) (time.Duration, bool) {
 				d, err := time.ParseDuration(res.Header.Get("X-Backoff"))
 				return d, err == nil
 			}},

@@ -121,6 +121,33 @@ func ExampleIdempotent() {
 	// Output: counted <nil>
 }
 
+// This service throttles with a 403, and says so with a Retry-After.
+func ExampleOptions_classify() {
+	busy := httptestfault.Step{Status: 403, Header: http.Header{"Retry-After": {"0.01"}}}
+	server := httptestfault.New(httptestfault.Steps(busy, httptestfault.Step{Body: []byte("42")}))
+	defer server.Close()
+
+	policy := retry.Policy{BaseDelay: time.Millisecond, Jitter: retry.NoJitter, Observe: func(retry.Event) {}}
+	client := &http.Client{Transport: httpretry.NewTransport(nil, httpretry.Options{
+		Policy: &policy,
+		Classify: func(res *http.Response) retry.Class {
+			if res.StatusCode == http.StatusForbidden && res.Header.Get("Retry-After") != "" {
+				return retry.ClassThrottled
+			}
+			return retry.ClassUnknown
+		},
+	})}
+	res, err := client.Get(server.URL)
+	if err != nil {
+		fmt.Println(err)
+		return
+	}
+	defer res.Body.Close()
+	body, err := io.ReadAll(res.Body)
+	fmt.Println(string(body), err)
+	// Output: 42 <nil>
+}
+
 func ExampleRetryAfter() {
 	h := http.Header{
 		"Date":        {"Mon, 23 Nov 2026 11:00:00 GMT"},

@@ -18,8 +18,8 @@ type Options struct {
 	// Policy decides what is retried, and when; nil is the zero Policy. Do not change it afterwards.
 	// Without a Name, its operation is called http_request.
 	// Its AttemptTimeout bounds the time to the head of an answer, not the reading of its body.
-	// Its Classify, if any, is asked first; it sees a *StatusError for every answer from 400 on, and the base
-	// transport's error if there was no answer.
+	// Its Classify, if any, is asked before the general rules; it gets a *StatusError for every response from 400 on, and
+	// the base transport's error if there was no response.
 	Policy *retry.Policy
 
 	// Breakers, if set, gives each key a breaker of its own, in place of the Policy's: with this Config's budget, and
@@ -32,9 +32,15 @@ type Options struct {
 	// Key returns what shares a breaker; nil: [Key]. It is called for each request, by many goroutines at once.
 	Key func(*http.Request) string
 
-	// Hint, if set, is asked first how long an answer that is to be retried asks to wait; ok false leaves it to the
-	// answer's [RetryAfter] and, for a 429 or a 503, [RateLimit] headers.
-	Hint func(*http.Response) (wait time.Duration, ok bool)
+	// Classify, if set, returns what a response means, for retries and for the breaker alike. ClassUnknown leaves the
+	// response to the Policy: its Classify, and the status. Classify is called once for each response, also for those
+	// below 400, by many goroutines at once; the response has its status and its header, and no body.
+	// The lists RetryOn and IgnoreOn of the Policy have the last word.
+	Classify func(*http.Response) retry.Class
+
+	// RetryAfter, if set, returns how long a response that is to be retried asks to wait; ok false leaves that to its
+	// [RetryAfter] header and, for a 429 or a 503, its [RateLimit] headers. It is called as Classify is.
+	RetryAfter func(*http.Response) (wait time.Duration, ok bool)
 
 	// AttemptHeader, if set, is the name of a header that tells the server the number of the attempt, from 1.
 	AttemptHeader string

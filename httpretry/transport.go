@@ -81,7 +81,7 @@ func NewTransport(base http.RoundTripper, o Options) *Transport {
 	policy.Observe = observer(policy.Observe)
 	t.common.policy = &policy
 	t.alone = t.invalid == nil && o.Breakers == nil && o.Hedge == nil
-	t.quick = o.Hedge == nil && o.AttemptHeader == "" && policy.AttemptTimeout == 0 && policy.MaxElapsed == 0
+	t.quick = o.Hedge == nil && o.AttemptHeader == "" && o.Classify == nil && policy.AttemptTimeout == 0 && policy.MaxElapsed == 0
 	return t
 }
 
@@ -91,17 +91,34 @@ func Client(p *retry.Policy) *http.Client {
 	return &http.Client{Transport: NewTransport(nil, Options{Policy: p}), CheckRedirect: CheckRedirect}
 }
 
-// classifier returns the Classify that asks the user's and then ours.
+// classifier returns the Classify that asks the Options', the user's own and then ours.
 func classifier(user func(error) retry.Class) func(error) retry.Class {
-	if user == nil {
-		return classOf
-	}
 	return func(err error) retry.Class {
-		if c := user(err); c != retry.ClassUnknown {
-			return c
+		if status, ok := errors.AsType[*StatusError](err); ok && status.class != retry.ClassUnknown {
+			return status.class
+		}
+		if user != nil {
+			if c := user(err); c != retry.ClassUnknown {
+				return c
+			}
 		}
 		return classOf(err)
 	}
+}
+
+// classify returns what the Options say of res.
+func (t *Transport) classify(res *http.Response) retry.Class {
+	if t.options.Classify == nil {
+		return retry.ClassUnknown
+	}
+	return t.options.Classify(withoutBody(res))
+}
+
+// withoutBody returns a copy of res for those who may look at it, and must not read what the caller is to get.
+func withoutBody(res *http.Response) *http.Response {
+	head := *res
+	head.Body = http.NoBody
+	return &head
 }
 
 // observer returns the Observe that frees the connection of an unwanted answer before the wait, and then calls the user's.
@@ -122,8 +139,8 @@ func observer(user func(context.Context, retry.Event)) func(context.Context, ret
 
 // hint returns the wait that an answer asks for.
 func (t *Transport) hint(res *http.Response, received time.Time) (time.Duration, bool) {
-	if ask := t.options.Hint; ask != nil {
-		if d, ok := ask(res); ok {
+	if ask := t.options.RetryAfter; ask != nil {
+		if d, ok := ask(withoutBody(res)); ok {
 			return d, true
 		}
 	}

@@ -106,7 +106,7 @@ func TestCancelledAtTheAnswer(t *testing.T) {
 	base := server.Transport()
 	defer base.CloseIdleConnections()
 	ctx, cancel := context.WithCancel(t.Context())
-	transport := httpretry.NewTransport(base, httpretry.Options{Policy: quick(), Hint: func(*http.Response) (time.Duration, bool) {
+	transport := httpretry.NewTransport(base, httpretry.Options{Policy: quick(), RetryAfter: func(*http.Response) (time.Duration, bool) {
 		cancel()
 		return 0, false
 	}})

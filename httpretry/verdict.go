@@ -20,14 +20,15 @@ func (e *exchange) judge(res *http.Response, err error) (*http.Response, error) 
 	if res.Body == nil { // only http.Transport promises that there is one
 		res.Body = http.NoBody
 	}
-	if res.StatusCode < http.StatusBadRequest {
-		return res, nil
-	}
 	if ended := Ended(res); ended != nil {
 		res.Request = e.asked // giveUp will tell of it
 		return res, ended     // a Transport further in has given up on it
 	}
-	return res, e.refused(res)
+	class := e.transport.classify(res)
+	if res.StatusCode < http.StatusBadRequest && class == retry.ClassUnknown {
+		return res, nil
+	}
+	return res, e.refused(res, class)
 }
 
 // failed returns the error of an attempt without an answer, marked if the request can't be or must not be repeated.
@@ -71,15 +72,17 @@ func shown(err error, header http.Header) error {
 	return err
 }
 
-// refused returns the error that stands for an answer from 400 on.
-func (e *exchange) refused(res *http.Response) error {
+// refused returns the error that stands for a response from 400 on, or one that Options.Classify has given a class.
+func (e *exchange) refused(res *http.Response, class retry.Class) error {
 	err := newStatusError(res, e.req)
-	under := res.StatusCode == http.StatusConflict && e.last != nil && e.req.Header.Get("Idempotency-Key") != ""
+	err.class = class
+	under := class == retry.ClassUnknown && res.StatusCode == http.StatusConflict && e.last != nil && e.req.Header.Get("Idempotency-Key") != ""
 	e.last = err
 	if under {
 		return retry.Transient(err) // the request with this key whose answer we did not get is still under way
 	}
-	if class, _ := e.lane.policy.ClassOf(err); class != retry.ClassTransient && class != retry.ClassThrottled {
+	switch class, _ = e.lane.policy.ClassOf(err); class {
+	case retry.ClassPermanent, retry.ClassIgnored, retry.ClassUnknown:
 		return err
 	}
 	err.wait, err.asks = e.transport.hint(res, time.Now())
