@@ -95,14 +95,16 @@ func withHeader(req *http.Request, name string, values []string) *http.Request {
 // goOn makes the attempts after the first, which was made with permit and brought res or err.
 func (e *exchange) goOn(permit circuit.Permit, res *http.Response, err error) (*http.Response, error) {
 	res, err = e.judge(received(e.transport.base, e.req, e.asked, res, err))
-	res, err = retry.Continue(e.req.Context(), e.lane.policy, permit, res, err, func(ctx context.Context) (*http.Response, error) {
+	ctx, release := withCancel(e.req)
+	defer release()
+	res, err = retry.Continue(ctx, e.lane.policy, permit, res, err, func(ctx context.Context) (*http.Response, error) {
 		return e.attempt(ctx)
 	})
-	return e.ended(res, err)
+	return e.outcome(res, err)
 }
 
-// ended returns what the caller gets of what the last attempt brought.
-func (e *exchange) ended(res *http.Response, err error) (*http.Response, error) {
+// outcome returns what the caller gets of what the last attempt brought.
+func (e *exchange) outcome(res *http.Response, err error) (*http.Response, error) {
 	if err != nil {
 		return e.giveUp(res, err)
 	}
@@ -114,15 +116,15 @@ func (e *exchange) ended(res *http.Response, err error) (*http.Response, error) 
 
 // attempt sends the request once. A status from 400 on is an error, and comes with its answer.
 func (e *exchange) attempt(ctx context.Context) (*http.Response, error) {
-	req, err := e.request()
+	req, err := e.request(ctx)
 	if err != nil {
 		return nil, e.final(e.gone(err))
 	}
 	return e.judge(e.send(ctx, req))
 }
 
-// request returns the request of one attempt: the caller's own, unless something has to be different in it.
-func (e *exchange) request() (*http.Request, error) {
+// request returns the request of the attempt that ctx is for: the caller's own, unless something has to be different in it.
+func (e *exchange) request(ctx context.Context) (*http.Request, error) {
 	e.attempts++
 	req := e.req
 	if name := e.transport.options.AttemptHeader; name != "" && req.Header != nil {
@@ -131,11 +133,11 @@ func (e *exchange) request() (*http.Request, error) {
 	if e.upload == nil && e.idempotent {
 		return req, nil
 	}
-	ctx := req.Context()
+	own := req.Context()
 	if !e.idempotent {
-		ctx = e.watch(ctx)
+		own = e.watch(own)
 	}
-	req = req.WithContext(ctx)
+	req = req.WithContext(own)
 	if e.upload != nil {
 		upload := e.upload
 		again := func() (io.ReadCloser, error) { return upload.Next(ctx) }

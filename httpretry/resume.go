@@ -64,7 +64,7 @@ func logResumption(r Resumption) {
 
 // resume goes on after a break: at once, and if that brings nothing new, as the policy says for a new operation.
 func (s *stream) resume(p []byte, broken error) (int, error) {
-	if s.asked.Context().Err() != nil || !s.reopen() {
+	if ended(s.asked) != nil || !s.reopen() {
 		if errors.Is(broken, io.EOF) {
 			broken = io.ErrUnexpectedEOF // of a part, which is not that of the whole
 		}
@@ -82,7 +82,9 @@ func (s *stream) resume(p []byte, broken error) (int, error) {
 		return 0, s.giveUp(broken, err)
 	}
 	s.tell(broken)
-	n, err := retry.Value(s.asked.Context(), policy, func(ctx context.Context) (int, error) { return s.attempt(ctx, p) })
+	ctx, release := withCancel(s.asked)
+	defer release()
+	n, err := retry.Value(ctx, policy, func(ctx context.Context) (int, error) { return s.attempt(ctx, policy, p) })
 	switch {
 	case err != nil:
 		return n, s.giveUp(broken, err)
@@ -100,12 +102,14 @@ func (s *stream) giveUp(broken, stop error) error {
 	return s.fail(&BodyError{Delivered: s.next - s.entity.from, Break: broken, Stop: stop})
 }
 
-// remaining returns the policy, less the time that was taken so far.
+// remaining returns the policy, less the time that was taken so far. What RetryOn chooses is for requests: to go on with
+// a body is no retry of one.
 func (s *stream) remaining() (*retry.Policy, error) {
-	if s.policy.MaxElapsed == 0 {
-		return s.policy, nil
-	}
 	p := *s.policy
+	p.RetryOn = nil
+	if p.MaxElapsed == 0 {
+		return &p, nil
+	}
 	p.MaxElapsed -= time.Since(s.began)
 	if p.MaxElapsed <= 0 {
 		return nil, retry.ErrDeadline
@@ -140,8 +144,8 @@ func (s *stream) tell(broken error) {
 }
 
 // attempt asks for the rest, and succeeds when it brings at least one new byte, or when there is none to come.
-func (s *stream) attempt(ctx context.Context, p []byte) (int, error) {
-	x := exchange{transport: s.transport, lane: &lane{policy: s.policy}, idempotent: true}
+func (s *stream) attempt(ctx context.Context, policy *retry.Policy, p []byte) (int, error) {
+	x := exchange{transport: s.transport, lane: &lane{policy: policy}, idempotent: true}
 	x.req = s.entity.request(s.asked, s.next)
 	x.asked = x.req
 	res, err := x.attempt(ctx) //nolint:bodyclose // replace and discard do

@@ -142,3 +142,26 @@ func TestReplacedEntities(t *testing.T) {
 	}
 	t.Logf("%d downloads: %d whole, %d told that the entity changed", downloads, whole, changed)
 }
+
+// To resume a body is no retry: it goes on whatever RetryOn chooses, also if the rest does not come at once.
+func TestResumeWhateverRetryOnChooses(t *testing.T) {
+	fin := cut(7, httptestfault.FIN)
+	reset := instead(httptestfault.Step{}.CutAt(httptestfault.BeforeHead, httptestfault.RST))
+	stall := cut(2, httptestfault.Stall)
+	var rows []row
+	for _, list := range [][]string{{"Mine"}, {"404"}, {"throttled"}} {
+		only := func(p *retry.Policy) { p.RetryOn = list }
+		for name, changes := range map[string][]change{
+			"cut":             {fin},
+			"cut, then reset": {fin, reset},
+			"cut, then busy":  {fin, instead(status(503)), instead(status(429))},
+			"cut, then again": {fin, cut(0, httptestfault.FIN), stall, fin},
+		} {
+			rows = append(rows, row{
+				name: fmt.Sprint(list, " ", name), policy: only, options: httpretry.Options{StallTimeout: 40 * time.Millisecond},
+				script: altered(versioned(), changes...), status: 200, body: text,
+			})
+		}
+	}
+	runRows(t, rows)
+}

@@ -73,11 +73,13 @@ func refuse(req *http.Request, err error) (*http.Response, error) {
 func (t *Transport) operate(l *lane, req *http.Request) (*http.Response, error) {
 	e := exchange{transport: t, lane: l, req: req, idempotent: isIdempotent(req)}
 	e.prepare()
-	res, err := retry.Value(req.Context(), l.policy, func(ctx context.Context) (*http.Response, error) {
+	ctx, release := withCancel(req)
+	defer release()
+	res, err := retry.Value(ctx, l.policy, func(ctx context.Context) (*http.Response, error) {
 		return e.attempt(ctx)
 	})
 	e.upload.Finish()
-	return e.ended(res, err)
+	return e.outcome(res, err)
 }
 
 // An asking is a request of our own, and the stream for the body of its answer: they live as long as each other.

@@ -111,14 +111,15 @@ func (t *Transport) classify(res *http.Response) retry.Class {
 	if t.options.Classify == nil {
 		return retry.ClassUnknown
 	}
-	return t.options.Classify(withoutBody(res))
+	defer hideBody(res)()
+	return t.options.Classify(res)
 }
 
-// withoutBody returns a copy of res for those who may look at it, and must not read what the caller is to get.
-func withoutBody(res *http.Response) *http.Response {
-	head := *res
-	head.Body = http.NoBody
-	return &head
+// hideBody takes the body off res, for a hook that must not read what the caller is to get, until restore is called.
+func hideBody(res *http.Response) (restore func()) {
+	body := res.Body
+	res.Body = http.NoBody
+	return func() { res.Body = body }
 }
 
 // observer returns the Observe that frees the connection of an unwanted answer before the wait, and then calls the user's.
@@ -140,7 +141,10 @@ func observer(user func(context.Context, retry.Event)) func(context.Context, ret
 // hint returns the wait that an answer asks for.
 func (t *Transport) hint(res *http.Response, received time.Time) (time.Duration, bool) {
 	if ask := t.options.RetryAfter; ask != nil {
-		if d, ok := ask(withoutBody(res)); ok {
+		restore := hideBody(res)
+		d, ok := ask(res)
+		restore()
+		if ok {
 			return d, true
 		}
 	}

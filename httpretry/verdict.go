@@ -20,9 +20,9 @@ func (e *exchange) judge(res *http.Response, err error) (*http.Response, error) 
 	if res.Body == nil { // only http.Transport promises that there is one
 		res.Body = http.NoBody
 	}
-	if ended := Ended(res); ended != nil {
+	if reason := Ended(res); reason != nil {
 		res.Request = e.asked // giveUp will tell of it
-		return res, ended     // a Transport further in has given up on it
+		return res, reason    // a Transport further in has given up on it
 	}
 	class := e.transport.classify(res)
 	if res.StatusCode < http.StatusBadRequest && class == retry.ClassUnknown {
@@ -40,7 +40,7 @@ func (e *exchange) failed(err error) error {
 		return e.final(&callersError{err})
 	case !e.idempotent && e.trace.Load() != connecting && !isRefusedStream(err):
 		return e.final(&onceError{err: err, why: ErrNotIdempotent})
-	case errors.Is(err, context.Canceled) && e.req.Context().Err() == nil:
+	case errors.Is(err, context.Canceled) && ended(e.req) == nil:
 		// Of another request: net/http may hand out a connection that one had, and then close it as that is cancelled.
 		err = retry.Transient(err)
 	}
@@ -81,8 +81,7 @@ func (e *exchange) refused(res *http.Response, class retry.Class) error {
 	if under {
 		return retry.Transient(err) // the request with this key whose answer we did not get is still under way
 	}
-	switch class, _ = e.lane.policy.ClassOf(err); class {
-	case retry.ClassPermanent, retry.ClassIgnored, retry.ClassUnknown:
+	if class, _ = e.lane.policy.ClassOf(err); class == retry.ClassPermanent || class == retry.ClassIgnored || class == retry.ClassUnknown {
 		return err
 	}
 	err.wait, err.asks = e.transport.hint(res, time.Now())
@@ -128,7 +127,7 @@ func (e *exchange) giveUp(res *http.Response, err error) (*http.Response, error)
 	if res == nil || ok && status.answer == nil {
 		return nil, err
 	}
-	if e.req.Context().Err() != nil {
+	if ended(e.req) != nil {
 		discard(res.Body)
 		return nil, err
 	}
