@@ -59,7 +59,7 @@ func TestRequestCancel(t *testing.T) {
 					base := server.Transport()
 					defer base.CloseIdleConnections()
 					policy := quick()
-					policy.Breaker = circuit.New("test", circuit.Config{FailureThreshold: 3, Observe: func(circuit.Transition) {}})
+					policy.Breaker = circuit.New("test", circuit.Config{FailureThreshold: 3, Observe: func(context.Context, circuit.Transition) {}})
 					if tt.change != nil {
 						tt.change(policy)
 					}
@@ -114,7 +114,7 @@ func TestTimeoutIsNoCancel(t *testing.T) {
 				defer base.CloseIdleConnections()
 				var last retry.Event
 				policy := quick()
-				policy.Observe = func(e retry.Event) { last = e }
+				policy.Observe = func(_ context.Context, e retry.Event) { last = e }
 				client := &http.Client{Transport: httpretry.NewTransport(base, httpretry.Options{Policy: policy}), Timeout: time.Minute}
 				req, err := http.NewRequestWithContext(t.Context(), "GET", server.URL, nil)
 				if err != nil {

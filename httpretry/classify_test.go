@@ -1,6 +1,7 @@
 package httpretry_test
 
 import (
+	"context"
 	"errors"
 	"io"
 	"net/http"
@@ -76,7 +77,7 @@ func TestClassifyAResponse(t *testing.T) {
 				base := server.Transport()
 				defer base.CloseIdleConnections()
 				policy := quick()
-				policy.Breaker = circuit.New("test", circuit.Config{FailureThreshold: 3, Observe: func(circuit.Transition) {}})
+				policy.Breaker = circuit.New("test", circuit.Config{FailureThreshold: 3, Observe: func(context.Context, circuit.Transition) {}})
 				if tt.change != nil {
 					tt.change(policy)
 				}

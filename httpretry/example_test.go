@@ -127,7 +127,7 @@ func ExampleOptions_classify() {
 	server := httptestfault.New(httptestfault.Steps(busy, httptestfault.Step{Body: []byte("42")}))
 	defer server.Close()
 
-	policy := retry.Policy{BaseDelay: time.Millisecond, Jitter: retry.NoJitter, Observe: func(retry.Event) {}}
+	policy := retry.Policy{BaseDelay: time.Millisecond, Jitter: retry.NoJitter, Observe: func(context.Context, retry.Event) {}}
 	client := &http.Client{Transport: httpretry.NewTransport(nil, httpretry.Options{
 		Policy: &policy,
 		Classify: func(res *http.Response) retry.Class {
