@@ -34,6 +34,16 @@ func (a *Attributes) tagging() *string {
 	return optional(strings.ReplaceAll(values.Encode(), "+", "%20")) // a plus is a space to some
 }
 
+// multipart returns the request for an upload in parts to that key.
+func (a *Attributes) multipart(bucket, key string) *s3.CreateMultipartUploadInput {
+	return &s3.CreateMultipartUploadInput{
+		Bucket: &bucket, Key: &key, Metadata: a.Metadata, Tagging: a.tagging(), StorageClass: types.StorageClass(a.StorageClass),
+		ContentType: optional(a.ContentType), ContentEncoding: optional(coding(a.ContentEncoding)),
+		ContentLanguage: optional(a.ContentLanguage), ContentDisposition: optional(a.ContentDisposition),
+		CacheControl: optional(a.CacheControl),
+	}
+}
+
 // coding returns a Content-Encoding without aws-chunked: that is how a client once sent the bytes, not what they are.
 func coding(text string) string {
 	var kept []string

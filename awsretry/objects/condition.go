@@ -9,6 +9,8 @@ import (
 	"net/http"
 	"sync/atomic"
 
+	"github.com/aws/aws-sdk-go-v2/aws"
+
 	"github.com/seed-0f2c7998/perdure/awsretry/internal/wire"
 	"github.com/seed-0f2c7998/perdure/retry"
 )
@@ -51,6 +53,14 @@ type condition struct {
 // conditional reports whether the put has a condition.
 func (o *PutOptions) conditional() bool { return o.IfAbsent || o.IfMatch != "" }
 
+// noneMatch returns what the object that is there may not match.
+func (o *PutOptions) noneMatch() *string {
+	if o.IfAbsent {
+		return aws.String("*")
+	}
+	return nil
+}
+
 // metadata returns what the object is stored with, and gives a conditional put
 // its identity.
 func (u *upload) metadata() map[string]string {
@@ -88,9 +98,8 @@ func (u *upload) forbidden(ctx context.Context) error {
 // isConflict reports whether a put lost against one that was made at the same time.
 func isConflict(err error) bool { return wire.HasCode(err, "ConditionalRequestConflict") }
 
-// resolve finds out what has become of a put that ended with err. o is what was
-// sent, as verified takes it.
-func (u *upload) resolve(ctx context.Context, err error, o Object, verify func(context.Context, Object) (Object, error)) (Object, error) {
+// resolve finds out what has become of a put of o that ended with err.
+func (u *upload) resolve(ctx context.Context, err error, o Object) (Object, error) {
 	gone := wire.HasCode(err, "NoSuchUpload") // it was completed, or aborted
 	unsure := u.condition.unsure.Load() || gone && u.condition.resumed
 	refused := wire.HasStatus(err, http.StatusPreconditionFailed) || u.o.IfMatch != "" && wire.HasCode(err, "NoSuchKey")
@@ -100,11 +109,11 @@ func (u *upload) resolve(ctx context.Context, err error, o Object, verify func(c
 	case !unsure:
 		return o, err
 	case u.o.conditional():
-		return u.recognize(ctx, err, o, verify)
+		return u.recognize(ctx, err, o)
 	case !gone:
 		return o, err
 	}
-	stored, failed := verify(ctx, o)
+	stored, failed := u.verified(ctx, o)
 	if failed != nil || stored.Verified != "crc32" && !wire.SameTag(stored.ETag, u.composite) {
 		return o, err
 	}
@@ -113,12 +122,12 @@ func (u *upload) resolve(ctx context.Context, err error, o Object, verify func(c
 
 // recognize looks whether the object that is there is that of a conditional put
 // which ended with err.
-func (u *upload) recognize(ctx context.Context, err error, o Object, verify func(context.Context, Object) (Object, error)) (Object, error) {
+func (u *upload) recognize(ctx context.Context, err error, o Object) (Object, error) {
 	stored, failed := u.store.head(ctx, u.bucket, u.key)
 	switch {
 	case failed == nil && stored.Metadata[writeIDKey] == u.condition.writeID:
 		o.ETag, o.VersionID = stored.ETag, stored.VersionID
-		return verify(ctx, o)
+		return u.verified(ctx, o)
 	case failed != nil && !wire.IsMissing(failed):
 		err = fmt.Errorf("%w (and to find out: %w)", err, failed)
 	}

@@ -79,10 +79,8 @@ type copying struct {
 	head     *s3.HeadObjectOutput // that told of it
 	place    string
 	to       Address
-	length   int64 // of a part
-
-	mu   sync.Mutex
-	done []types.CompletedPart // by number; guarded by mu
+	length   int64                 // of a part
+	done     []types.CompletedPart // by number, each of its own goroutine's
 }
 
 // verified returns the copy, if it is one.
@@ -126,12 +124,8 @@ func (c *copying) parts(ctx context.Context) error {
 
 // assemble is one upload of copied parts, with a checksum of that kind; "": none.
 func (c *copying) assemble(ctx context.Context, kind string) error {
-	a := &c.original.Attributes
-	create := &s3.CreateMultipartUploadInput{
-		Bucket: &c.to.Bucket, Key: &c.to.Key, Metadata: a.Metadata, Tagging: a.tagging(), StorageClass: storageClass(a.StorageClass),
-		ContentType: optional(a.ContentType), ContentEncoding: optional(a.ContentEncoding), ContentLanguage: optional(a.ContentLanguage),
-		ContentDisposition: optional(a.ContentDisposition), CacheControl: optional(a.CacheControl),
-	}
+	create := c.original.multipart(c.to.Bucket, c.to.Key)
+	create.StorageClass = storageClass(c.original.StorageClass)
 	if expires, err := http.ParseTime(aws.ToString(c.head.ExpiresString)); err == nil {
 		create.Expires = &expires
 	}
@@ -227,8 +221,6 @@ func (c *copying) one(ctx context.Context, id string, n int, first, last int64, 
 		return fmt.Errorf("part %d: %w", n+1, errors.New("the store does not say what it has copied"))
 	}
 	r := out.CopyPartResult
-	c.mu.Lock()
-	defer c.mu.Unlock()
 	c.done[n] = types.CompletedPart{
 		PartNumber: number(n), ETag: r.ETag,
 		ChecksumCRC32: r.ChecksumCRC32, ChecksumCRC32C: r.ChecksumCRC32C, ChecksumCRC64NVME: r.ChecksumCRC64NVME,

@@ -20,14 +20,6 @@ import (
 	"github.com/seed-0f2c7998/perdure/internal/checksum"
 )
 
-// A sentPart is a part that the store has.
-type sentPart struct {
-	etag     string
-	crc      uint32
-	size     int64
-	verified bool // by a checksum of the store's
-}
-
 // A multipart is an upload in parts.
 type multipart struct {
 	*upload
@@ -36,8 +28,8 @@ type multipart struct {
 	known map[int]journal.Part // parts that the store has from an earlier process
 
 	mu    sync.Mutex
-	sent  []sentPart // by number from 0; guarded by mu
-	bytes int64      // in them and in those that are known; guarded by mu
+	sent  []journal.Part // that the store has, by number; guarded by mu
+	bytes int64          // in them and in those that are known; guarded by mu
 }
 
 // parts sends the object in parts, of which the first may have been read.
@@ -81,14 +73,10 @@ func (m *multipart) create(ctx context.Context) error {
 	}
 	longer, cancel := outlast(ctx)
 	defer cancel()
-	created, err := m.store.client.CreateMultipartUpload(longer, &s3.CreateMultipartUploadInput{
-		Bucket: &m.bucket, Key: &m.key,
-		ChecksumAlgorithm: types.ChecksumAlgorithmCrc32, ChecksumType: types.ChecksumTypeFullObject,
-		ContentType: optional(m.o.ContentType), ContentEncoding: optional(coding(m.o.ContentEncoding)),
-		ContentLanguage: optional(m.o.ContentLanguage), ContentDisposition: optional(m.o.ContentDisposition),
-		CacheControl: optional(m.o.CacheControl), Metadata: m.metadata(), Tagging: m.o.tagging(),
-		StorageClass: types.StorageClass(m.o.StorageClass), ServerSideEncryption: m.o.Encryption, SSEKMSKeyId: optional(m.o.KMSKeyID),
-	})
+	create := m.o.multipart(m.bucket, m.key)
+	create.ChecksumAlgorithm, create.ChecksumType = types.ChecksumAlgorithmCrc32, types.ChecksumTypeFullObject
+	create.Metadata, create.ServerSideEncryption, create.SSEKMSKeyId = m.metadata(), m.o.Encryption, optional(m.o.KMSKeyID)
+	created, err := m.store.client.CreateMultipartUpload(longer, create)
 	if err != nil {
 		return err
 	}
@@ -182,7 +170,7 @@ func (m *multipart) reserve(n int) {
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	for len(m.sent) <= n {
-		m.sent = append(m.sent, sentPart{})
+		m.sent = append(m.sent, journal.Part{})
 	}
 }
 
@@ -192,11 +180,9 @@ func (m *multipart) sendPart(ctx context.Context, n int, p *source.Part) error {
 	if err != nil {
 		return err
 	}
-	sent := sentPart{crc: crc, size: p.Size()}
-	known, there := m.known[n]
-	if there && known.CRC == uint64(crc) && known.Size == p.Size() {
-		sent.etag, sent.verified = known.ETag, known.Verified
-		m.done(n, sent, 0)
+	known := m.known[n]
+	if known.ETag != "" && known.CRC == uint64(crc) && known.Size == p.Size() {
+		m.done(known, 0)
 		return nil
 	}
 	out, err := m.store.client.UploadPart(ctx, &s3.UploadPartInput{
@@ -204,25 +190,26 @@ func (m *multipart) sendPart(ctx context.Context, n int, p *source.Part) error {
 		Body: p, ContentLength: aws.Int64(p.Size()),
 		ChecksumAlgorithm: types.ChecksumAlgorithmCrc32, ChecksumCRC32: aws.String(encode(crc32Of(crc))),
 	}, wire.Payload(sha), p.Slot.Attempts)
+	sent := journal.Part{Number: n, Size: p.Size(), CRC: uint64(crc)}
 	if err == nil {
-		sent.etag = aws.ToString(out.ETag)
-		sent.verified, err = m.confirmed(out, crc, p)
+		sent.ETag = aws.ToString(out.ETag)
+		sent.Verified, err = m.confirmed(out, crc, p)
 	}
 	if err == nil && m.state != nil {
-		err = m.state.Add(journal.Part{Number: n, Size: sent.size, CRC: uint64(crc), ETag: sent.etag, Verified: sent.verified})
+		err = m.state.Add(sent)
 	}
 	if err != nil {
 		return fmt.Errorf("part %d: %w", n+1, err)
 	}
-	m.done(n, sent, sent.size-known.Size)
+	m.done(sent, sent.Size-known.Size)
 	return nil
 }
 
-// done counts part n as sent, by which so many bytes more have arrived.
-func (m *multipart) done(n int, p sentPart, more int64) {
+// done counts a part as sent, by which so many bytes more have arrived.
+func (m *multipart) done(p journal.Part, more int64) {
 	m.mu.Lock()
 	defer m.mu.Unlock()
-	m.sent[n] = p
+	m.sent[p.Number] = p
 	m.bytes += more
 	m.progress(m.bytes)
 }
@@ -242,36 +229,31 @@ func (m *multipart) confirmed(out *s3.UploadPartOutput, crc uint32, p *source.Pa
 // complete puts the parts together.
 func (m *multipart) complete(ctx context.Context) (Object, error) {
 	var object Object
-	var crc uint32
-	verified := true
+	crc, verified := uint64(0), true
 	etags := md5.New() //nolint:gosec // as S3 does
 	parts := make([]types.CompletedPart, len(m.sent))
 	for i, p := range m.sent {
-		parts[i] = types.CompletedPart{PartNumber: number(i), ETag: aws.String(p.etag), ChecksumCRC32: aws.String(encode(crc32Of(p.crc)))}
-		crc = uint32(checksum.Combine(crcName, uint64(crc), uint64(p.crc), p.size)) //nolint:gosec // of 32 bits
-		object.Size += p.size
-		verified = verified && p.verified
-		tag, _ := hex.DecodeString(strings.Trim(p.etag, `"`))
+		parts[i] = types.CompletedPart{PartNumber: number(i), ETag: aws.String(p.ETag), ChecksumCRC32: aws.String(encode(checksum.FromCRC(crcName, p.CRC)))}
+		crc = checksum.Combine(crcName, crc, p.CRC, p.Size)
+		object.Size += p.Size
+		verified = verified && p.Verified
+		tag, _ := hex.DecodeString(strings.Trim(p.ETag, `"`))
 		_, _ = etags.Write(tag)
 	}
 	m.composite = fmt.Sprintf(`"%x-%d"`, etags.Sum(nil), len(parts))
-	in := &s3.CompleteMultipartUploadInput{
+	m.crc, m.confirm = checksum.FromCRC(crcName, crc), verified
+	out, err := m.store.client.CompleteMultipartUpload(ctx, &s3.CompleteMultipartUploadInput{
 		Bucket: &m.bucket, Key: &m.key, UploadId: &m.id,
 		MultipartUpload: &types.CompletedMultipartUpload{Parts: parts},
-		ChecksumType:    types.ChecksumTypeFullObject, ChecksumCRC32: aws.String(encode(crc32Of(crc))),
-		MpuObjectSize: aws.Int64(object.Size), IfMatch: optional(m.o.IfMatch),
-	}
-	if m.o.IfAbsent {
-		in.IfNoneMatch = aws.String("*")
-	}
-	verify := func(ctx context.Context, o Object) (Object, error) { return m.verified(ctx, o, crc, nil, verified) }
-	out, err := m.store.client.CompleteMultipartUpload(ctx, in, wire.Watch(&m.condition.unsure))
+		ChecksumType:    types.ChecksumTypeFullObject, ChecksumCRC32: aws.String(encode(m.crc)),
+		MpuObjectSize: aws.Int64(object.Size), IfMatch: optional(m.o.IfMatch), IfNoneMatch: m.o.noneMatch(),
+	}, wire.Watch(&m.condition.unsure))
 	if err != nil {
-		return m.resolve(ctx, err, object, verify)
+		return m.resolve(ctx, err, object)
 	}
 	object.ETag, object.VersionID = aws.ToString(out.ETag), aws.ToString(out.VersionId)
 	object.Checksum = text(whole([]header{{crcName, out.ChecksumCRC32}}, out.ChecksumType))
-	return verify(ctx, object)
+	return m.verified(ctx, object)
 }
 
 // abort drops the parts after err, though ctx may have ended, and returns err.

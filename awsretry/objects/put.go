@@ -15,6 +15,7 @@ import (
 	"github.com/seed-0f2c7998/perdure/awsretry/internal/journal"
 	"github.com/seed-0f2c7998/perdure/awsretry/internal/source"
 	"github.com/seed-0f2c7998/perdure/awsretry/internal/wire"
+	"github.com/seed-0f2c7998/perdure/internal/checksum"
 	"github.com/seed-0f2c7998/perdure/retry"
 )
 
@@ -116,6 +117,10 @@ type upload struct {
 	state       *journal.Journal // nil: nothing is remembered
 	condition   condition
 	composite   string // the ETag that most stores give an object of these parts
+
+	crc     checksum.Sum // of what was sent
+	body    *source.Part // the same, if it can be read again; nil: it can't
+	confirm bool         // the store has confirmed each part by checksum
 }
 
 // put sends what r holds, after what the state file says of it.
@@ -197,39 +202,33 @@ func (u *upload) whole(ctx context.Context, body *source.Part) (Object, error) {
 	if err != nil {
 		return Object{}, err
 	}
-	in := &s3.PutObjectInput{
+	u.crc, u.body = crc32Of(crc), body
+	object := Object{Size: body.Size()}
+	out, err := u.store.client.PutObject(ctx, &s3.PutObjectInput{
 		Bucket: &u.bucket, Key: &u.key, Body: body, ContentLength: aws.Int64(body.Size()),
-		ChecksumAlgorithm: types.ChecksumAlgorithmCrc32, ChecksumCRC32: aws.String(encode(crc32Of(crc))),
+		ChecksumAlgorithm: types.ChecksumAlgorithmCrc32, ChecksumCRC32: aws.String(encode(u.crc)),
 		ContentType: optional(u.o.ContentType), ContentEncoding: optional(coding(u.o.ContentEncoding)),
 		ContentLanguage: optional(u.o.ContentLanguage), ContentDisposition: optional(u.o.ContentDisposition),
 		CacheControl: optional(u.o.CacheControl), Metadata: u.metadata(), Tagging: u.o.tagging(),
 		StorageClass: types.StorageClass(u.o.StorageClass), ServerSideEncryption: u.o.Encryption, SSEKMSKeyId: optional(u.o.KMSKeyID),
-		IfMatch: optional(u.o.IfMatch),
-	}
-	if u.o.IfAbsent {
-		in.IfNoneMatch = aws.String("*")
-	}
-	verify := func(ctx context.Context, o Object) (Object, error) { return u.verified(ctx, o, crc, body, false) }
-	object := Object{Size: body.Size()}
-	out, err := u.store.client.PutObject(ctx, in, wire.Watch(&u.condition.unsure), wire.Payload(sha))
+		IfMatch: optional(u.o.IfMatch), IfNoneMatch: u.o.noneMatch(),
+	}, wire.Watch(&u.condition.unsure), wire.Payload(sha))
 	if err != nil {
-		return u.resolve(ctx, err, object, verify)
+		return u.resolve(ctx, err, object)
 	}
 	u.progress(object.Size)
 	object.ETag, object.VersionID = aws.ToString(out.ETag), aws.ToString(out.VersionId)
 	object.Checksum = text(whole([]header{{crcName, out.ChecksumCRC32}}, out.ChecksumType))
-	return verify(ctx, object)
+	return u.verified(ctx, object)
 }
 
-// verified returns the object as it was stored, if it is what was sent: by the
-// checksum in the answer, or, if there was none, by asking. body is what was
-// sent, nil if that cannot be read again; parts says that the store has
-// confirmed each part by checksum.
-func (u *upload) verified(ctx context.Context, o Object, crc uint32, body *source.Part, parts bool) (Object, error) {
+// verified returns the object as it was stored, if it is what was sent: by the checksum in the answer, or, if there was none,
+// by asking.
+func (u *upload) verified(ctx context.Context, o Object) (Object, error) {
 	o.Bucket, o.Key = u.bucket, u.key
 	o.Attributes = u.o.Attributes
 	o.Metadata = u.metadata()
-	sent, encrypted := text(crc32Of(crc)), u.encrypted()
+	sent, encrypted := text(u.crc), u.encrypted()
 	if o.Checksum == "" {
 		stored, answer, err := u.store.ask(ctx, u.bucket, u.key, o.VersionID)
 		switch {
@@ -248,9 +247,9 @@ func (u *upload) verified(ctx context.Context, o Object, crc uint32, body *sourc
 		o.Verified = crcName
 	case strings.HasPrefix(o.Checksum, crcName+":"):
 		err = fmt.Errorf("%w: sent %s, stored %s", ErrChecksum, sent, o.Checksum)
-	case body != nil:
-		o.Verified, err = referenceOf(o.Checksum, o.ETag, encrypted).read(body)
-	case parts:
+	case u.body != nil:
+		o.Verified, err = referenceOf(o.Checksum, o.ETag, encrypted).read(u.body)
+	case u.confirm:
 		o.Verified = "parts"
 	default:
 		o.Verified = "size"
