@@ -82,21 +82,27 @@ func TestOpensAtTheThreshold(t *testing.T) {
 }
 
 func TestOpenForExactlyTheRecoveryTimeout(t *testing.T) {
-	for _, set := range []time.Duration{0, 1, 500_000, 999_999} {
+	for _, c := range []struct{ timeout, want, set time.Duration }{
+		{0, 30 * time.Second, 0},
+		{0, 30 * time.Second, 1},
+		{0, 30 * time.Second, 500_000},
+		{0, 30 * time.Second, 999_999},
+		{7 * time.Second, 7 * time.Second, 1},
+	} {
 		synctest.Test(t, func(t *testing.T) {
-			after(time.Second + set)
-			b := opened(t, Config{})
+			after(time.Second + c.set)
+			b := opened(t, Config{RecoveryTimeout: c.timeout})
 			at := b.Peek().RetryAt
-			if late := time.Until(at) - 30*time.Second; late < 0 || late >= time.Millisecond {
-				t.Fatalf("RetryAt is %v after 30s", late)
+			if late := time.Until(at) - c.want; late < 0 || late >= time.Millisecond {
+				t.Fatalf("RetryAt is %v after %v", late, c.want)
 			}
 			after(time.Until(at) - 1)
 			if b.State() != Open || b.Peek() == nil || b.Allow() {
-				t.Errorf("opened %v past the millisecond: a nanosecond before RetryAt it is %v", set, b.State())
+				t.Errorf("opened %v past the millisecond: a nanosecond before RetryAt it is %v", c.set, b.State())
 			}
 			after(1)
 			if b.State() != HalfOpen || b.Peek() != nil || !b.Allow() {
-				t.Errorf("opened %v past the millisecond: at RetryAt it is %v", set, b.State())
+				t.Errorf("opened %v past the millisecond: at RetryAt it is %v", c.set, b.State())
 			}
 		})
 	}

@@ -12,22 +12,38 @@ import (
 )
 
 // When five attempts fail the waits are 1, 2, 4 and 8 s, and none follows the
-// last one.
+// last one. Each parameter changes its own part of that.
 func TestDelaysWithoutJitter(t *testing.T) {
 	t.Parallel()
-	synctest.Test(t, func(t *testing.T) {
-		begin := time.Now()
-		p := retry.Policy{Jitter: retry.NoJitter, Classify: retry.Always}
-		f, made := always(errDown)
-		e := stopped(t, retry.Do(t.Context(), &p, f), retry.ErrExhausted, 5)
-		want := []time.Duration{0, 1 * time.Second, 3 * time.Second, 7 * time.Second, 15 * time.Second}
-		if !slices.Equal(made.at, want) {
-			t.Errorf("attempts at %v, want %v", made.at, want)
-		}
-		if took := time.Since(begin); took != 15*time.Second || e.Elapsed != took {
-			t.Errorf("took %v and says %v, want 15s: no wait after the last attempt", took, e.Elapsed)
-		}
-	})
+	for _, c := range []struct {
+		policy retry.Policy
+		at     []int // the seconds at which the attempts are made
+	}{
+		{retry.Policy{}, []int{0, 1, 3, 7, 15}},
+		{retry.Policy{MaxAttempts: 3}, []int{0, 1, 3}},
+		{retry.Policy{MaxAttempts: 8}, []int{0, 1, 3, 7, 15, 31, 61, 91}},
+		{retry.Policy{BaseDelay: 3 * time.Second}, []int{0, 3, 9, 21, 45}},
+		{retry.Policy{MaxDelay: 3 * time.Second}, []int{0, 1, 3, 6, 9}},
+		{retry.Policy{ExponentialBase: 3}, []int{0, 1, 4, 13, 40}},
+	} {
+		synctest.Test(t, func(t *testing.T) {
+			begin := time.Now()
+			p := c.policy
+			p.Jitter, p.Classify = retry.NoJitter, retry.Always
+			f, made := always(errDown)
+			e := stopped(t, retry.Do(t.Context(), &p, f), retry.ErrExhausted, len(c.at))
+			var want []time.Duration
+			for _, s := range c.at {
+				want = append(want, time.Duration(s)*time.Second)
+			}
+			if !slices.Equal(made.at, want) {
+				t.Errorf("%+v: attempts at %v, want %v", c.policy, made.at, want)
+			}
+			if took := time.Since(begin); took != want[len(want)-1] || e.Elapsed != took {
+				t.Errorf("%+v: took %v and says %v, want %v: no wait after the last attempt", c.policy, took, e.Elapsed, want[len(want)-1])
+			}
+		})
+	}
 }
 
 // What is really waited is what the event said, in every mode, and it lies in

@@ -67,7 +67,8 @@ func TestPolicyInvalid(t *testing.T) {
 	t.Parallel()
 	for name, c := range invalid() {
 		err := c.policy.Validate()
-		if bad, ok := errors.AsType[*retry.ConfigError](err); !ok || bad.Field != c.says[0] || bad.Want == "" {
+		bad, ok := errors.AsType[*retry.ConfigError](err)
+		if !ok || bad.Field != c.says[0] || bad.Want == "" {
 			t.Errorf("%s: %v, want a ConfigError about %s", name, err, c.says[0])
 			continue
 		}
@@ -75,6 +76,9 @@ func TestPolicyInvalid(t *testing.T) {
 			if !strings.Contains(err.Error(), part) {
 				t.Errorf("%s: %q does not say %q", name, err, part)
 			}
+		}
+		if want := bad.Field + ": " + bad.Value + " is not allowed: want " + bad.Want; err.Error() != want {
+			t.Errorf("%s: the text is %q, want %q", name, err, want)
 		}
 		f, made := calls()
 		got := retry.Do(t.Context(), &c.policy, f)

@@ -208,7 +208,7 @@ func TestSeedCircuitBreaker(t *testing.T) {
 		})
 		upload := func(put func() error) error {
 			if !uploads.Allow() {
-				return &circuit.OpenError{Name: "s3_upload", State: uploads.State()}
+				return &circuit.OpenError{Name: uploads.Name(), State: uploads.State()}
 			}
 			err := put()
 			if err != nil {

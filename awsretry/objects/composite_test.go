@@ -8,6 +8,7 @@ import (
 	"errors"
 	"fmt"
 	"hash/crc32"
+	"io"
 	"net/http"
 	"os"
 	"path/filepath"
@@ -87,6 +88,43 @@ func TestSpoiltObjectIsNoSuccess(t *testing.T) {
 		}
 		if left, _ := os.ReadDir(dir); len(left) > 0 {
 			t.Errorf("%v are left", left)
+		}
+	}
+}
+
+// A store that keeps other bytes than were sent is found out by what it says of them, at once or when it is asked.
+func TestSpoiltUploadIsNoSuccess(t *testing.T) {
+	sent, kept := []byte("instant,cnt"), []byte("instant,cnT")
+	sum := func(b []byte) string {
+		return base64.StdEncoding.EncodeToString(binary.BigEndian.AppendUint32(nil, crc32.ChecksumIEEE(b)))
+	}
+	for _, test := range []struct {
+		name      string
+		put, head string // checksums in the answers, "" for none
+		size      int    // of what is stored
+		want      error
+	}{
+		{"the answer's checksum", sum(kept), sum(sent), len(kept), objects.ErrChecksum},
+		{"the stored checksum", "", sum(kept), len(kept), objects.ErrChecksum},
+		{"the stored size", "", "", len(kept) - 1, objects.ErrChecksum},
+		{"nothing is wrong", sum(sent), "", len(sent), nil},
+	} {
+		store := handMade(t, func(w http.ResponseWriter, r *http.Request) {
+			_, _ = io.Copy(io.Discard, r.Body)
+			w.Header().Set("ETag", `"opaque"`)
+			checksum := test.head
+			if r.Method == http.MethodPut {
+				checksum = test.put
+			} else {
+				w.Header().Set("Content-Length", strconv.Itoa(test.size))
+			}
+			if checksum != "" {
+				w.Header().Set("X-Amz-Checksum-Crc32", checksum)
+				w.Header().Set("X-Amz-Checksum-Type", "FULL_OBJECT")
+			}
+		})
+		if _, err := store.Put(t.Context(), bucket, "k", bytes.NewReader(sent), objects.PutOptions{}); !errors.Is(err, test.want) {
+			t.Errorf("%s: %v, want %v", test.name, err, test.want)
 		}
 	}
 }
