@@ -72,23 +72,30 @@ $(LINTER): tools/go.mod
 	@echo "building golangci-lint (once, a minute or two) ..."
 	@cd tools && GOWORK=off $(GO) build -o $@ github.com/golangci/golangci-lint/v2/cmd/golangci-lint && touch $@
 
+# The other tests of those packages have run in `make test`, and are the same under the tag. Those that start a Redis
+# were left out there, if it was not installed yet.
+INTEGRATION := ^//go:build .*\<integration\>|\<start(Server|Redis)\(
+
 integration: servers ## run the tests with the build tag integration, against the servers they start
 	@if [ -x $(VERSITYGW) ]; then export PERDURE_TEST_VERSITYGW=$(VERSITYGW); fi; \
 	export PERDURE_TEST_CHROMIUM=$$(command -v chromium); \
 	export PERDURE_TEST_DAGSTER=$$(for venv in $(DAGSTER_VENVS); do [ ! -e $$venv/ready ] || printf ':%s' $$venv; done | cut -c2-); \
 	if [ -x $(REDIS62) ]; then export PERDURE_TEST_REDIS62=$(REDIS62); fi; \
 	if [ -x $(VALKEY) ]; then export PERDURE_TEST_VALKEY=$(VALKEY); fi; \
-	dirs=$$(grep -rlE --include='*_test.go' --exclude-dir=bench --exclude-dir=tools '^//go:build .*\<integration\>' . | xargs -r -n1 dirname | sort -u); \
-	if [ -z "$$dirs" ]; then echo "no test has the build tag integration"; exit 1; fi; \
+	files=$$(grep -rlE --include='*_test.go' --exclude-dir=bench --exclude-dir=tools '$(INTEGRATION)' . | sort); \
+	names=$$(grep -hoE '^func Test[A-Za-z0-9_]+' $$files | cut -c6- | sort -u | paste -sd'|'); \
+	dirs=$$(dirname $$files | sort -u); \
+	if [ -z "$$names" ]; then echo "no test has the build tag integration"; exit 1; fi; \
 	echo "$(GO) test -tags integration -count=1 -timeout 30m" $$dirs; \
-	$(GO) test -tags integration -count=1 -timeout 30m $$dirs
+	$(GO) test -tags integration -count=1 -timeout 30m -run "^($$names)$$" $$dirs
 
 kill: ## kill each kind of copy 250 times, at random moments, and look at what is left
 	PERDURE_TEST_KILLS=250 $(GO) test -tags integration -count=1 -timeout 120m -v -run '^TestKills$$' ./cmd/perdure
 
-long: ## copy 200 random trees, a Go module cache and /usr/share/doc there and back under kills, and list a million keys
+long: ## copy 200 random trees, a Go module cache and /usr/share/doc there and back under kills, list a million keys, and more
 	PERDURE_TEST_ROUNDS=200 PERDURE_TEST_LONG=1 $(GO) test -tags integration -count=1 -timeout 120m -v \
-		-run '^Test(TreesOutliveKills|RealTrees|MillionKeys|MemoryOfManyKeys)$$' ./cmd/perdure
+		-run '^Test(TreesOutliveKills|RealTrees|MillionKeys|MemoryOfManyKeys|ManyKilled.*|.*ModelAtLength)$$' \
+		./cmd/perdure ./hoststore ./redisstore
 
 # What the integration tests start. A server that cannot be had is no fault of the tree: its tests are left out, and say so.
 servers:

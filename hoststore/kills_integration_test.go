@@ -2,5 +2,15 @@
 
 package hoststore_test
 
-// kills is how many processes die at work in TestKilledProcessesLeaveTheCellsWell.
-const kills = 1000
+import (
+	"os"
+	"testing"
+)
+
+func TestManyKilledProcessesLeaveTheCellsWell(t *testing.T) {
+	kills := 250
+	if os.Getenv("PERDURE_TEST_LONG") != "" {
+		kills = 2000
+	}
+	killAtWork(t, kills)
+}

@@ -39,7 +39,11 @@ func TestProcessesCountExactly(t *testing.T) {
 		processes, float64(time.Since(begin))/(processes*adds))
 }
 
-func TestKilledProcessesLeaveTheCellsWell(t *testing.T) {
+func TestKilledProcessesLeaveTheCellsWell(t *testing.T) { killAtWork(t, 60) }
+
+// killAtWork lets so many processes die at work on a file that others use.
+func killAtWork(t *testing.T, kills int) {
+	t.Helper()
 	path := t.TempDir() + "/state"
 	store := hoststore.Open(path)
 	defer store.Close()
