@@ -173,19 +173,19 @@ func (c Config) Validate() error {
 	case f.OpenMax < f.RecoveryTimeout:
 		return setting.Bad("open_max", c.OpenMax, fmt.Sprintf("at least recovery_timeout_seconds (%v)", f.RecoveryTimeout))
 	case c.OpenMax != 0 && f.OpenGrowth == 1:
-		return setting.Bad("open_max", c.OpenMax, "an open_growth above 1 with it")
+		return setting.Bad("open_max", c.OpenMax, "used with an open_growth above 1")
 	case c.SlowCall == 0 && c.SlowRatio != 0:
-		return setting.Bad("slow_ratio", c.SlowRatio, "a slow_call with it")
+		return setting.Bad("slow_ratio", c.SlowRatio, "used with a slow_call")
 	case c.Window != 0 && c.FailureRatio == 0 && c.SlowCall == 0:
-		return setting.Bad("window", c.Window, "a failure_ratio or a slow_call with it")
+		return setting.Bad("window", c.Window, "used with a failure_ratio or a slow_call")
 	case c.Window != 0:
 		return nil
 	case c.FailureRatio != 0:
-		return setting.Bad("failure_ratio", c.FailureRatio, "a window with it")
+		return setting.Bad("failure_ratio", c.FailureRatio, "used with a window")
 	case c.SlowCall != 0:
-		return setting.Bad("slow_call", c.SlowCall, "a window with it")
+		return setting.Bad("slow_call", c.SlowCall, "used with a window")
 	case c.MinCalls != 0:
-		return setting.Bad("min_calls", c.MinCalls, "a window with it")
+		return setting.Bad("min_calls", c.MinCalls, "used with a window")
 	}
 	return nil
 }

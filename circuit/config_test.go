@@ -86,7 +86,7 @@ func TestConfigThatIsNotAllowed(t *testing.T) {
 		if bad.Field != row.field || bad.Value != row.value || !strings.Contains(bad.Want, row.want) {
 			t.Errorf("%s %s: got %q, %q, %q; want %q", row.field, row.value, bad.Field, bad.Value, bad.Want, row.want)
 		}
-		if !strings.HasPrefix(err.Error(), row.field+": "+row.value+" is not allowed: want ") {
+		if !strings.HasPrefix(err.Error(), "invalid value "+row.value+" for "+row.field+": must be ") {
 			t.Errorf("%s %s: the text is %q", row.field, row.value, err)
 		}
 		if made := New("x", row.c); made.Err() == nil || made.Allow() {

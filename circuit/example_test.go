@@ -128,7 +128,7 @@ func ExampleRegistry() {
 	fmt.Println(err)
 	// Output:
 	// true
-	// circuit breaker "https://api.example.com": failure_threshold: 3 is not allowed: want 5, as at its first use
+	// circuit breaker "https://api.example.com": invalid value 3 for failure_threshold: must be 5, as at its first use
 }
 
 // A Config reads the names of the configuration reference.
@@ -140,7 +140,7 @@ func ExampleConfig_Set() {
 	// Output:
 	// <nil> <nil>
 	// 3 1.5s
-	// success_threshold: "0" is not allowed: want a whole number from 1 to 31
+	// invalid value "0" for success_threshold: must be a whole number from 1 to 31
 }
 
 // A window judges calls by ratio: here 2 of at least 4 that fail.

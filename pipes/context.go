@@ -140,7 +140,7 @@ func (c *Context) resolve(key string) (string, error) {
 	case key == "":
 		return c.AssetKeys[0], nil
 	case len(c.AssetKeys) > 0 && !slices.Contains(c.AssetKeys, key):
-		return "", fmt.Errorf("pipes: asset key %q is not allowed: want one of %q", key, c.AssetKeys)
+		return "", fmt.Errorf("pipes: invalid value %q for asset key: must be one of %q", key, c.AssetKeys)
 	default:
 		return key, nil
 	}

@@ -121,7 +121,7 @@ func Typed(kind string, raw any) Value {
 	v, is := Value{kind: kind, raw: encoded(text)}, shape(text)
 	switch want := shapes(kind); {
 	case want == nil:
-		v.err = fmt.Errorf("type %q is not allowed: want one of text, md, url, path, notebook, dagster_run, asset, bool, int, float, timestamp, json, null and %s", kind, infer)
+		v.err = fmt.Errorf("invalid value %q for type: must be one of text, md, url, path, notebook, dagster_run, asset, bool, int, float, timestamp, json, null and %s", kind, infer)
 	case !slices.Contains(want, is):
 		v.err = fmt.Errorf("%s is no value of type %s", clip(string(text), maxName), kind)
 	case is == "integer" && kind != infer && slices.Contains(want, "float"):

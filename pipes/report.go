@@ -84,7 +84,7 @@ func (s *Session) Check(c Check) error {
 	case c.Name == "":
 		return errors.New("pipes: a check has no name")
 	case c.Severity != SeverityError && c.Severity != SeverityWarn:
-		return fmt.Errorf("pipes: check %q: severity %q is not allowed: want %s or %s", c.Name, c.Severity, SeverityError, SeverityWarn)
+		return fmt.Errorf("pipes: check %q: invalid value %q for severity: must be %s or %s", c.Name, c.Severity, SeverityError, SeverityWarn)
 	}
 	metadata, err := c.Metadata.object()
 	if err != nil {
@@ -119,7 +119,7 @@ func (s *Session) Stream(name string) (io.Writer, error) {
 	case Stderr:
 		return &tee{s, name, &s.streams[1], s.config.stderr()}, nil
 	default:
-		return nil, fmt.Errorf("pipes: stream %q is not allowed: want %s or %s", name, Stdout, Stderr)
+		return nil, fmt.Errorf("pipes: invalid value %q for stream: must be %s or %s", name, Stdout, Stderr)
 	}
 }
 
@@ -187,7 +187,7 @@ func (s *Session) stream(name string, held *stream, end bool) {
 // Stderr, for Dagster to write it there. A long one is sent in parts.
 func (s *Session) External(name, text string) error {
 	if name != Stdout && name != Stderr {
-		return fmt.Errorf("pipes: stream %q is not allowed: want %s or %s", name, Stdout, Stderr)
+		return fmt.Errorf("pipes: invalid value %q for stream: must be %s or %s", name, Stdout, Stderr)
 	}
 	for text = redact.String(text); text != ""; {
 		var first string

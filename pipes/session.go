@@ -175,7 +175,7 @@ func (c *Config) stream(p params, key string) (*standard, error) {
 	case Stderr:
 		return newStandard(Stderr, c.stderr()), nil
 	default:
-		return nil, fmt.Errorf("%s: %q: %q is not allowed: want stdout or stderr", p.name, key, name)
+		return nil, fmt.Errorf("%s: invalid value %q for %q: must be stdout or stderr", p.name, name, key)
 	}
 }
 

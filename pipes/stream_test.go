@@ -183,7 +183,7 @@ func TestStream(t *testing.T) {
 			t.Errorf("included %v: sent %.80q, want %.80q", include, sent, want)
 		}
 	}
-	if _, err := new(Session).Stream("log"); err == nil || !strings.Contains(err.Error(), `"log" is not allowed`) {
+	if _, err := new(Session).Stream("log"); err == nil || !strings.Contains(err.Error(), `invalid value "log" for stream`) {
 		t.Errorf("Stream(log): %v", err)
 	}
 }

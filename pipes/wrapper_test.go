@@ -60,7 +60,7 @@ func TestExternal(t *testing.T) {
 			t.Fatal(err)
 		}
 	}
-	if err := l.External("stdlog", "x"); err == nil || !strings.Contains(err.Error(), `stream "stdlog" is not allowed`) {
+	if err := l.External("stdlog", "x"); err == nil || !strings.Contains(err.Error(), `invalid value "stdlog" for stream`) {
 		t.Errorf("stdlog: %v", err)
 	}
 	got := ""

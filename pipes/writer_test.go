@@ -84,7 +84,7 @@ func TestMessages(t *testing.T) {
 		},
 		{"no metadata", one, materialized(Materialization{Metadata: Metadata{}}), []string{"report_asset_materialization " + bare}, ""},
 		{"explicit key", one, materialized(Materialization{AssetKey: "my_asset"}), []string{"report_asset_materialization " + bare}, ""},
-		{"wrong key", one, materialized(Materialization{AssetKey: "other"}), nil, `"other" is not allowed: want one of ["my_asset"]`},
+		{"wrong key", one, materialized(Materialization{AssetKey: "other"}), nil, `invalid value "other" for asset key: must be one of ["my_asset"]`},
 		{
 			"twice", one, all(materialized(Materialization{}), materialized(Materialization{AssetKey: "my_asset"})),
 			[]string{"report_asset_materialization " + bare},
@@ -138,7 +138,7 @@ func TestMessages(t *testing.T) {
 			"",
 		},
 		{"check without a name", one, checked(Check{}), nil, "no name"},
-		{"check with a severity of its own", one, checked(Check{Name: "c", Severity: "warn"}), nil, `"warn" is not allowed: want ERROR or WARN`},
+		{"check with a severity of its own", one, checked(Check{Name: "c", Severity: "warn"}), nil, `invalid value "warn" for severity: must be ERROR or WARN`},
 
 		{
 			"custom messages", one, all(custom(dict{"a": nil, "b": []int{1}}), custom(1), custom(1.0), custom("foo"), custom([]any{1, 2.5, "x"}), custom(nil), custom(true),
@@ -156,8 +156,8 @@ func TestMessages(t *testing.T) {
 		{"custom message with itself in it", one, custom(endless()), nil, "levels"},
 
 		{"object to infer from", one, meta("d", Infer(dict{"a": 1})), nil, `metadata "d": map[string]interface {} is an object: use pipes.JSON`},
-		{"unknown type", one, meta("d", Typed("duration", 1)), nil, `type "duration" is not allowed`},
-		{"type that only the schema knows", one, meta("d", Typed("job", "j")), nil, `type "job" is not allowed`},
+		{"unknown type", one, meta("d", Typed("duration", 1)), nil, `invalid value "duration" for type`},
+		{"type that only the schema knows", one, meta("d", Typed("job", "j")), nil, `invalid value "job" for type`},
 		{"JSON that is a string", one, meta("d", JSON("x")), nil, `neither an object nor a list`},
 		{"JSON that is null", one, meta("d", JSON(nil)), nil, `neither an object nor a list`},
 		{"integer with a point", one, meta("d", Typed("int", 3.0)), nil, "3.0 is no value of type int"},

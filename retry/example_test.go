@@ -190,7 +190,7 @@ func ExamplePolicy_Set() {
 	// <nil>
 	// <nil>
 	// <nil>
-	// max_attempts: "0" is not allowed: want a whole number of at least 1, or unlimited
+	// invalid value "0" for max_attempts: must be a whole number of at least 1, or unlimited
 	// {"name":"s3_upload","max_attempts":7,"base_delay":0.5,"max_delay":30,"exponential_base":2,"jitter":0.25} <nil>
 }
 
@@ -214,7 +214,7 @@ func ExamplePreset() {
 	fmt.Println(err)
 	// Output:
 	// 3 2s 1m0s 2s <nil>
-	// preset: "s3_heavvy" is not allowed: want one of default, s3_upload, s3_download, s3_heavy, api_call, service, pipeline; did you mean s3_heavy?
+	// invalid value "s3_heavvy" for preset: must be one of default, s3_upload, s3_download, s3_heavy, api_call, service, pipeline; did you mean s3_heavy?
 }
 
 func ExampleStatusClass() {

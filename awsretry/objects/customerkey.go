@@ -36,7 +36,7 @@ func (s *Store) WithCustomerKey(key []byte) (*Store, error) {
 	}
 	switch {
 	case len(key) != customerKeySize:
-		return nil, bad("customer key", fmt.Sprintf("one of %d bytes", len(key)), "32 bytes, for AES-256")
+		return nil, bad("customer key", fmt.Sprintf("of %d bytes", len(key)), "32 bytes, for AES-256")
 	case s.signed:
 		return nil, bad("endpoint", redact.String(s.endpoint), "https, as the customer key is sent with each request")
 	}

@@ -242,13 +242,13 @@ func TestCustomerKeyThatCannotBeUsed(t *testing.T) {
 	v := startVault(t)
 	server := start(t, s3test.Options{})
 	for want, f := range map[string]func() error{
-		"customer key: one of 31 bytes is not allowed: want 32 bytes": func() error { _, err := v.plain.WithCustomerKey(v.key[1:]); return err },
-		"customer key: one of 0 bytes is not allowed: want 32 bytes":  func() error { _, err := v.plain.WithCustomerKey(nil); return err },
-		"want https": func() error {
+		"invalid value of 31 bytes for customer key: must be 32 bytes": func() error { _, err := v.plain.WithCustomerKey(v.key[1:]); return err },
+		"invalid value of 0 bytes for customer key: must be 32 bytes":  func() error { _, err := v.plain.WithCustomerKey(nil); return err },
+		"must be https": func() error {
 			_, err := open(t, server, objects.Options{}).WithCustomerKey(v.key)
 			return err
 		},
-		"want none: the Store has a customer key": func() error {
+		"must be none: the Store has a customer key": func() error {
 			_, err := v.keyed.Put(t.Context(), bucket, "k", strings.NewReader("x"), objects.PutOptions{Encryption: types.ServerSideEncryptionAwsKms})
 			return err
 		},

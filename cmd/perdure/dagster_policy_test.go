@@ -63,12 +63,12 @@ func TestDagsterAttemptsOfARetriedStep(t *testing.T) {
 // What makes no sense in the extras is refused, before anything is tried.
 func TestDagsterWrongExtras(t *testing.T) {
 	for want, value := range map[string]any{
-		`extras.perdure: 3 is not allowed: want an object, as {"max_attempts": 3}`:                             3,
-		`extras.perdure: "max_atempts" is not allowed: want one of `:                                           dict{"max_atempts": 3},
-		`extras.perdure.max_attempts: "0" is not allowed: want a whole number of at least 1, or unlimited`:     dict{"max_attempts": 0},
-		`extras.perdure.max_attempts: {"a":1} is not allowed: want a whole number of at least 1, or unlimited`: dict{"max_attempts": dict{"a": 1}},
-		`extras.perdure.run_retry: -1 is not allowed: want the number of a retry, from 0, or null`:             dict{"run_retry": -1},
-		`extras.perdure.base_delay: "soon" is not allowed: want `:                                              dict{"base_delay": "soon"},
+		`invalid value 3 for extras.perdure: must be an object, as {"max_attempts": 3}`:                             3,
+		`invalid value "max_atempts" for extras.perdure: must be one of `:                                           dict{"max_atempts": 3},
+		`invalid value "0" for extras.perdure.max_attempts: must be a whole number of at least 1, or unlimited`:     dict{"max_attempts": 0},
+		`invalid value {"a":1} for extras.perdure.max_attempts: must be a whole number of at least 1, or unlimited`: dict{"max_attempts": dict{"a": 1}},
+		`invalid value -1 for extras.perdure.run_retry: must be the number of a retry, from 0, or null`:             dict{"run_retry": -1},
+		`invalid value "soon" for extras.perdure.base_delay: must be `:                                              dict{"base_delay": "soon"},
 	} {
 		for _, args := range [][]string{{"run", "--", "touch", "tried"}, {"copy", "/dev/null", "tried"}} {
 			s := retriedStep(t, 0, dict{"perdure": value})

@@ -153,7 +153,7 @@ func (a *app) untold(observe func(context.Context, retry.Event)) func(context.Co
 // needsName refuses flags that would do nothing: a run without a name has no
 // circuit breaker, so that one broken command never blocks another.
 func needsName(s *policy.Settings, flags *pflag.FlagSet) error {
-	const want = "--name with it: a run without a name has no circuit breaker"
+	const want = "used with --name: a run without a name has no circuit breaker"
 	for _, p := range policy.Parameters() {
 		if (p.Breaker || p.Name == "store") && flags.Changed(p.Flag()) {
 			return setting.Bad(s.Given(p.Name), flags.Lookup(p.Flag()).Value, want)

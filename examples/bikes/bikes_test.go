@@ -147,7 +147,7 @@ func TestWhatIsWrong(t *testing.T) {
 		{"rides -from x.csv -to bikes/x", "want s3://BUCKET/KEY"},
 		{"rides -from x.csv -to s3://bikes/x/", "want s3://BUCKET/KEY"},
 		{"rides -to s3://bikes/x", "want -to, and one of -api and -from"},
-		{"rides -from x.csv -to s3://bikes/x", `max_delay: "soon" is not allowed`},
+		{"rides -from x.csv -to s3://bikes/x", `invalid value "soon" for max_delay`},
 	} {
 		if err := bikes(strings.Fields(row.args)...); err == nil || !strings.Contains(err.Error(), row.want) {
 			t.Errorf("bikes %s: %v, want %q", row.args, err, row.want)

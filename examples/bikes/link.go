@@ -91,7 +91,7 @@ func (l *link) adapt() error {
 	if text, ok := values["run_retry"]; ok { // of the run, in which the step counts from 0 again
 		n, err := strconv.Atoi(strings.Trim(string(text), `"`))
 		if err != nil || n < 0 {
-			return fmt.Errorf("extras.perdure.run_retry: %s is not allowed: want the number of a retry", text)
+			return fmt.Errorf("invalid value %s for extras.perdure.run_retry: must be the number of a retry", text)
 		}
 		l.before += n
 		delete(values, "run_retry")

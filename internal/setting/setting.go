@@ -17,14 +17,18 @@ import (
 
 // An Error is a value that is not allowed.
 type Error struct {
-	Field string // the parameter's name, or the Go field's
+	Field string // the parameter's name, or the Go field's; what stands before a colon in it is where that is
 	Value string // as it was given
 	Want  string // what is allowed
 }
 
 // Error names the field, the value and what is allowed.
 func (e *Error) Error() string {
-	return fmt.Sprintf("%s: %s is not allowed: want %s", e.Field, e.Value, e.Want)
+	where, field, found := strings.Cut(e.Field, ": ")
+	if !found {
+		return fmt.Sprintf("invalid value %s for %s: must be %s", e.Value, e.Field, e.Want)
+	}
+	return fmt.Sprintf("%s: invalid value %s for %s: must be %s", where, e.Value, field, e.Want)
 }
 
 // Bad returns an [*Error] about value.

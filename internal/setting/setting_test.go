@@ -115,11 +115,12 @@ func TestErrorText(t *testing.T) {
 		err  error
 		text string
 	}{
-		{Bad("delay", "-1", "more"), `delay: "-1" is not allowed: want more`},
-		{Bad("attempts", -7, "more"), `attempts: -7 is not allowed: want more`},
-		{Bad("delay", -time.Second, "more"), `delay: -1s is not allowed: want more`},
-		{Bad("part", math.NaN(), "less"), `part: NaN is not allowed: want less`},
-		{Bad("codes", []string{"a", ""}, "others"), `codes: ["a" ""] is not allowed: want others`},
+		{Bad("delay", "-1", "more"), `invalid value "-1" for delay: must be more`},
+		{Bad("attempts", -7, "more"), `invalid value -7 for attempts: must be more`},
+		{Bad("delay", -time.Second, "more"), `invalid value -1s for delay: must be more`},
+		{Bad("part", math.NaN(), "less"), `invalid value NaN for part: must be less`},
+		{Bad("p.yaml:2:3: delay", "-1", "more"), `p.yaml:2:3: invalid value "-1" for delay: must be more`},
+		{Bad("codes", []string{"a", ""}, "others"), `invalid value ["a" ""] for codes: must be others`},
 	} {
 		if got := row.err.Error(); got != row.text {
 			t.Errorf("got %s, want %s", got, row.text)

@@ -81,7 +81,7 @@ func run(ctx context.Context, root, version, only string, wheels bool) error {
 		made = append(made, files...)
 	}
 	if len(made) == 0 {
-		return fmt.Errorf("-only: %q is not allowed: want platforms as linux/amd64,darwin/arm64", only)
+		return fmt.Errorf("invalid value %q for -only: must be platforms as linux/amd64,darwin/arm64", only)
 	}
 	return checksums(out, made)
 }

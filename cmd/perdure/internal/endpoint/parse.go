@@ -50,7 +50,7 @@ func find(field, text, want string) (scheme, error) {
 		name = "-"
 	case !found || strings.ContainsAny(name, `/\`):
 		if near := nearly(text); near != "" {
-			return scheme{}, setting.Bad(field, near, "two slashes after the colon; a file of that name is ./"+near)
+			return scheme{}, setting.Bad(field, near, "written with two slashes after the colon; a file of that name is ./"+near)
 		}
 		name = ""
 	}
@@ -105,7 +105,7 @@ func Parse(source, target string) (from, to Endpoint, err error) {
 	base := from.Base()
 	if named := to.Named(base); named != nil {
 		if base == "" {
-			return nil, nil, setting.Bad("DST", to.String(), "a name at its end: "+from.String()+" has none to give")
+			return nil, nil, setting.Bad("DST", to.String(), "an address with a name at its end: "+from.String()+" has none to give")
 		}
 		to = named
 	}

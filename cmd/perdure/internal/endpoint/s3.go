@@ -40,7 +40,7 @@ func parseObject(field, text string) (Endpoint, error) {
 	_, rest, _ := strings.Cut(text, "://")
 	bucket, key, _ := strings.Cut(rest, "/")
 	if bucket == "" {
-		return nil, setting.Bad(field, redact.String(text), "a bucket in it, as s3://bucket/key")
+		return nil, setting.Bad(field, redact.String(text), "an address with a bucket, as s3://bucket/key")
 	}
 	return &Object{bucket: bucket, key: key}, nil
 }

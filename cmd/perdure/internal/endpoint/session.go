@@ -74,15 +74,15 @@ func (s *Session) Again() *retry.Policy { return &s.again }
 func (s *Session) Unused() error {
 	switch {
 	case s.CustomerKey != "" && !s.stored:
-		return setting.Bad("--sse-c-key", s.CustomerKey, "an object as SRC or DST: nothing else is encrypted")
+		return setting.Bad("--sse-c-key", s.CustomerKey, "used with an object as SRC or DST: nothing else is encrypted")
 	case s.VersionID != "" && !s.versioned:
-		return setting.Bad("--version-id", s.VersionID, "an object as SRC: nothing else has versions")
+		return setting.Bad("--version-id", s.VersionID, "used with an object as SRC: nothing else has versions")
 	case (s.NoSignRequest || s.RequestPayer) && !s.stored:
 		name := "--no-sign-request"
 		if s.RequestPayer {
 			name = "--request-payer"
 		}
-		return setting.Bad(name, "true", "an object as SRC or DST")
+		return setting.Bad(name, "true", "used with an object as SRC or DST")
 	}
 	return nil
 }

@@ -29,7 +29,7 @@ func fromEnviron(environ []string) (set []entry, config entry, warnings []string
 		p, known := find(strings.ToLower(name))
 		switch {
 		case known && slices.ContainsFunc(set, func(e entry) bool { return e.Name == p.Name }):
-			return nil, config, warnings, setting.Bad(variable, text, "only one of it and "+p.Variable())
+			return nil, config, warnings, setting.Bad(variable, text, "unset where "+p.Variable()+" is set")
 		case known:
 			set = append(set, entry{Parameter: p, text: text, source: variable})
 		case variable == "PERDURE_CONFIG":

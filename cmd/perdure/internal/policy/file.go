@@ -58,7 +58,7 @@ func fromFile(path, source string) ([]entry, error) {
 	}
 	for i, doc := range tree.Docs {
 		if i > 0 && doc.Body != nil {
-			return nil, f.fail(doc.Body.GetToken(), "a second document: want one")
+			return nil, f.fail(doc.Body.GetToken(), "a second document: there must be one")
 		}
 		if err := f.read(doc.Body); err != nil {
 			return nil, err
@@ -114,7 +114,7 @@ func (f *file) section(body ast.Node, title string) error {
 			return f.add(p.Name, title+"."+key, at, value)
 		}
 		if ok && p.Section() != "" {
-			return f.fail(at, "%s.%s is unknown: want it in %s", title, key, p.Section())
+			return f.fail(at, "%s.%s is unknown: must be in %s", title, key, p.Section())
 		}
 		var names []string
 		for _, p := range Parameters() {
@@ -136,7 +136,7 @@ func (f *file) each(body ast.Node, what string, do func(key string, at *token.To
 	case *ast.MappingValueNode:
 		pairs = []*ast.MappingValueNode{n}
 	default:
-		const want = "want names with values, as max_attempts: 5"
+		const want = "must be names with values, as max_attempts: 5"
 		if what == theFile { // it is none of ours, and what is in it may be secret
 			return fmt.Errorf("%s: %s: %s", f.place(body.GetToken()), what, want)
 		}
@@ -159,7 +159,7 @@ func (f *file) add(name, path string, at *token.Token, value ast.Node) error {
 	}
 	text, ok := plain(value)
 	if !ok {
-		return f.fail(at, "%s: want %s", path, p.Want)
+		return f.fail(at, "%s: must be %s", path, p.Want)
 	}
 	f.entries = append(f.entries, entry{
 		Parameter: p, text: text, source: f.place(at) + ": " + path, excerpt: f.excerpt(value.GetToken()),
@@ -189,7 +189,7 @@ func plain(n ast.Node) (string, bool) {
 }
 
 func (f *file) unknown(path string, at *token.Token, names []string) error {
-	want := "want one of " + strings.Join(names, ", ")
+	want := "must be one of " + strings.Join(names, ", ")
 	key := path[strings.LastIndexByte(path, '.')+1:]
 	if s := setting.Nearest(key, names); s != "" {
 		want = "did you mean " + s + "?"
