@@ -3,6 +3,7 @@
 package main
 
 import (
+	"encoding/base64"
 	"fmt"
 	"net/http"
 	"os"
@@ -244,4 +245,38 @@ func listing(token string, keys ...string) string {
 		fmt.Fprintf(&b, `<Contents><Key>%s</Key><Size>5</Size><ETag>"5-736d616c6c"</ETag><LastModified>2026-01-01T00:00:00Z</LastModified></Contents>`, key)
 	}
 	return b.String() + "</ListBucketResult>"
+}
+
+// Bytes that have another checksum than their server says are a permanent failure, wherever they go and however often they
+// were fetched; nothing is there of them.
+func TestWrongChecksum(t *testing.T) {
+	s := newScene(t)
+	content := generated(9 << 20)
+	s.web.answers(func(w http.ResponseWriter, r *http.Request) bool {
+		w.Header().Set("Repr-Digest", "sha-256=:"+base64.StdEncoding.EncodeToString(make([]byte, 32))+":")
+		return page(w, r, content)
+	})
+	s.line.answers(func(w http.ResponseWriter, r *http.Request) bool {
+		switch {
+		case r.Header.Get("X-Amz-Copy-Source") != "":
+			w.WriteHeader(http.StatusNotImplemented) // so it goes through here
+			return true
+		case r.URL.Path != "/bikes/x" || r.Method != http.MethodGet:
+			return false
+		}
+		w.Header().Set("X-Amz-Checksum-Crc32", base64.StdEncoding.EncodeToString(make([]byte, 4)))
+		return page(w, r, content)
+	})
+	_ = s.store.Store("bikes", "x", content)
+	for _, from := range []string{s.web.URL + "/x", "s3://bikes/x"} {
+		for _, to := range []string{"file", "-", "s3"} {
+			e := s.runs(t, 1, from, s.to(to, "x"), "--max-attempts", "2", "--base-delay", "1ms", "--jitter", "0")
+			if !strings.Contains(e.log, "checksum") && !strings.Contains(e.log, "digest") || to != "-" && s.came(to, "x", e) != nil {
+				t.Errorf("%s to %s: %d bytes are there, %v", from, to, len(s.came(to, "x", e)), e.log)
+			}
+		}
+	}
+	if e := s.runs(t, 1, "-r", "s3://bikes", s.dir, "--max-attempts", "2", "--base-delay", "1ms"); len(below(t, s.dir)) != 0 {
+		t.Errorf("files are there: %v", e)
+	}
 }

@@ -165,7 +165,11 @@ func (r run) attempt(ctx context.Context) (stored endpoint.Stored, err error) {
 	case !r.ofSource(err) || !endpoint.MayRestart(err):
 		return stored, retry.Permanent(r.explain(err))
 	case r.target.Sequential() && stored.Bytes > 0:
-		return stored, retry.Permanent(&exit.Error{Code: exit.Unavailable, Err: r.explain(&endpoint.ReadError{Err: &cutError{err, stored.Bytes}})})
+		code := exit.Unavailable
+		if errors.Is(err, checksum.ErrMismatch) {
+			code = exit.Failed
+		}
+		return stored, retry.Permanent(&exit.Error{Code: code, Err: r.explain(&endpoint.ReadError{Err: &cutError{err, stored.Bytes}})})
 	}
 	return stored, retry.Transient(r.explain(err))
 }

@@ -11,6 +11,7 @@ import (
 	"time"
 
 	"github.com/seed-0f2c7998/perdure/circuit"
+	"github.com/seed-0f2c7998/perdure/internal/checksum"
 	"github.com/seed-0f2c7998/perdure/internal/setting"
 	"github.com/seed-0f2c7998/perdure/retry"
 )
@@ -81,6 +82,9 @@ func Code(err error) int {
 	}
 	if _, ok := errors.AsType[*setting.Error](err); ok {
 		return Usage
+	}
+	if errors.Is(err, checksum.ErrMismatch) { // however often that was tried
+		return Failed
 	}
 	if _, ok := errors.AsType[*circuit.OpenError](err); ok || errors.Is(err, retry.ErrRetryLater) {
 		return TryLater
