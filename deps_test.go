@@ -51,7 +51,7 @@ var mayImport = map[string][]string{
 	"internal/redact":        nil,
 	"internal/setting":       nil,
 	"internal/spool":         nil,
-	"internal/stall":         nil,
+	"internal/stall":         {"internal/unwrap"},
 	"internal/unwrap":        nil,
 	"internal/validator":     nil,
 	"internal/pipestest":     nil,

@@ -14,6 +14,7 @@ import (
 	"github.com/seed-0f2c7998/perdure/httpretry/internal/upload"
 	"github.com/seed-0f2c7998/perdure/internal/neterr"
 	"github.com/seed-0f2c7998/perdure/internal/redact"
+	"github.com/seed-0f2c7998/perdure/internal/unwrap"
 	"github.com/seed-0f2c7998/perdure/retry"
 )
 
@@ -100,7 +101,7 @@ func (e *onceError) Unwrap() []error { return []error{e.err, e.why} }
 
 // Timeout makes url.Error.Timeout tell the truth.
 func (e *onceError) Timeout() bool {
-	timeout, ok := errors.AsType[net.Error](e.err)
+	timeout, ok := unwrap.As[net.Error](e.err)
 	return ok && timeout.Timeout()
 }
 
@@ -141,25 +142,25 @@ func method(req *http.Request) string {
 // classOf returns what a transport's error means for an idempotent request that is well formed: whatever is not known
 // to be there the next time may pass. ClassUnknown leaves statuses, timeouts and the caller's own end to package retry.
 func classOf(err error) retry.Class {
-	if _, ok := errors.AsType[*StatusError](err); ok {
+	if _, ok := unwrap.As[*StatusError](err); ok {
 		return retry.ClassUnknown
 	}
-	if _, ok := errors.AsType[*retry.Error](err); ok {
+	if _, ok := unwrap.As[*retry.Error](err); ok {
 		return retry.ClassUnknown
 	}
 	switch {
 	case is[*callersError](err):
 		return retry.ClassIgnored
-	case errors.Is(err, context.Canceled), errors.Is(err, context.DeadlineExceeded):
+	case unwrap.Is(err, context.Canceled), unwrap.Is(err, context.DeadlineExceeded):
 		return retry.ClassUnknown
-	case neterr.IsPermanent(err), errors.Is(err, http.ErrSchemeMismatch), is[*LimitError](err):
+	case neterr.IsPermanent(err), unwrap.Is(err, http.ErrSchemeMismatch), is[*LimitError](err):
 		return retry.ClassPermanent
 	}
 	return retry.ClassTransient
 }
 
 func is[E error](err error) bool {
-	_, ok := errors.AsType[E](err)
+	_, ok := unwrap.As[E](err)
 	return ok
 }
 
@@ -175,7 +176,7 @@ func (e streamError) Error() string { return fmt.Sprintf("http2: stream error %d
 // isRefusedStream reports whether an HTTP/2 server has said that it has not looked at the request (RFC 9113, 8.7).
 func isRefusedStream(err error) bool {
 	const refusedStream = 7
-	e, ok := errors.AsType[streamError](err)
+	e, ok := unwrap.As[streamError](err)
 	return ok && e.Code == refusedStream
 }
 

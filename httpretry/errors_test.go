@@ -29,7 +29,7 @@ func TestErrorTexts(t *testing.T) {
 		{"no answer", row{method: "PUT"}, httptestfault.Steps(reset), `Put "http://server/x?token=secret": test: attempts exhausted after 3 attempts: EOF`},
 		{"no way to resume", row{}, altered(httptestfault.Entity{Body: []byte(text)}, cut(7, httptestfault.FIN)), `body broke after 7 bytes: unexpected EOF; not resumed: nothing identifies the entity: it has no strong ETag, and no Last-Modified that would do`},
 		{"gone", row{}, altered(versioned(), cut(7, httptestfault.FIN), instead(status(404))), `body broke after 7 bytes: unexpected EOF; not resumed: GET http://server/x?token=REDACTED: 404 Not Found`},
-		{"stalled", row{options: httpretry.Options{StallTimeout: 20 * time.Millisecond}}, altered(httptestfault.Entity{Body: []byte(text)}, cut(7, httptestfault.Stall)), `body broke after 7 bytes: no data for 20ms; not resumed: nothing identifies the entity: it has no strong ETag, and no Last-Modified that would do`},
+		{"stalled", row{options: httpretry.Options{StallTimeout: 500 * time.Millisecond}}, altered(httptestfault.Entity{Body: []byte(text)}, cut(7, httptestfault.Stall)), `body broke after 7 bytes: no data for 500ms; not resumed: nothing identifies the entity: it has no strong ETag, and no Last-Modified that would do`},
 		{"corrupt", row{}, altered(httptestfault.Entity{Body: []byte("123456789"), Header: http.Header{"X-Amz-Checksum-Crc32": {"AAAAAA=="}}}), `the body is corrupt: its crc32 is y/Q5Jg==, but X-Amz-Checksum-Crc32 says AAAAAA==`},
 	} {
 		t.Run(tt.name, func(t *testing.T) {

@@ -3,7 +3,6 @@ package httpretry
 import (
 	"context"
 	"encoding/base64"
-	"errors"
 	"fmt"
 	"io"
 	"log/slog"
@@ -13,6 +12,7 @@ import (
 	"github.com/seed-0f2c7998/perdure/internal/checksum"
 	"github.com/seed-0f2c7998/perdure/internal/redact"
 	"github.com/seed-0f2c7998/perdure/internal/stall"
+	"github.com/seed-0f2c7998/perdure/internal/unwrap"
 	"github.com/seed-0f2c7998/perdure/retry"
 )
 
@@ -65,7 +65,7 @@ func logResumption(r Resumption) {
 // resume goes on after a break: at once, and if that brings nothing new, as the policy says for a new operation.
 func (s *stream) resume(p []byte, broken error) (int, error) {
 	if ended(s.asked) != nil || !s.reopen() {
-		if errors.Is(broken, io.EOF) {
+		if unwrap.Is(broken, io.EOF) {
 			broken = io.ErrUnexpectedEOF // of a part, which is not that of the whole
 		}
 		return 0, s.fail(broken)
@@ -96,7 +96,7 @@ func (s *stream) resume(p []byte, broken error) (int, error) {
 
 // giveUp ends the stream after a break.
 func (s *stream) giveUp(broken, stop error) error {
-	if status, ok := errors.AsType[*StatusError](stop); ok {
+	if status, ok := unwrap.As[*StatusError](stop); ok {
 		status.discard()
 	}
 	return s.fail(&BodyError{Delivered: s.next - s.entity.from, Break: broken, Stop: stop})
@@ -219,7 +219,7 @@ func (s *stream) first(p []byte) (int, error) {
 // unexpected returns err as what it means in the middle of a body, where an io.EOF would pass for its end, and another
 // request's cancellation for the caller's.
 func unexpected(err error) error {
-	if errors.Is(err, io.EOF) || errors.Is(err, context.Canceled) {
+	if unwrap.Is(err, io.EOF) || unwrap.Is(err, context.Canceled) {
 		return io.ErrUnexpectedEOF
 	}
 	return err

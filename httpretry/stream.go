@@ -11,6 +11,7 @@ import (
 
 	"github.com/seed-0f2c7998/perdure/httpretry/internal/digest"
 	"github.com/seed-0f2c7998/perdure/internal/stall"
+	"github.com/seed-0f2c7998/perdure/internal/unwrap"
 	"github.com/seed-0f2c7998/perdure/retry"
 )
 
@@ -147,7 +148,7 @@ func (s *stream) complete(err error) bool {
 	if s.entity.end >= 0 {
 		return s.next >= s.entity.end // even if the connection broke on its last step
 	}
-	return errors.Is(err, io.EOF) && !s.partial
+	return !s.partial && (err == io.EOF || unwrap.Is(err, io.EOF)) //nolint:errorlint // Is sees through those that hold it
 }
 
 // end ends the stream with io.EOF, or with what is wrong with the whole.

@@ -23,7 +23,6 @@ package httpretry
 import (
 	"cmp"
 	"context"
-	"errors"
 	"fmt"
 	"log/slog"
 	"net/http"
@@ -33,6 +32,7 @@ import (
 	"github.com/seed-0f2c7998/perdure/circuit"
 	"github.com/seed-0f2c7998/perdure/httpretry/internal/hedge"
 	"github.com/seed-0f2c7998/perdure/internal/stall"
+	"github.com/seed-0f2c7998/perdure/internal/unwrap"
 	"github.com/seed-0f2c7998/perdure/retry"
 )
 
@@ -94,7 +94,7 @@ func Client(p *retry.Policy) *http.Client {
 // classifier returns the Classify that asks the Options', the user's own and then ours.
 func classifier(user func(error) retry.Class) func(error) retry.Class {
 	return func(err error) retry.Class {
-		if status, ok := errors.AsType[*StatusError](err); ok && status.class != retry.ClassUnknown {
+		if status, ok := unwrap.As[*StatusError](err); ok && status.class != retry.ClassUnknown {
 			return status.class
 		}
 		if user != nil {
@@ -126,7 +126,7 @@ func hideBody(res *http.Response) (restore func()) {
 func observer(user func(context.Context, retry.Event)) func(context.Context, retry.Event) {
 	return func(ctx context.Context, e retry.Event) {
 		if e.Kind == retry.Retrying {
-			if answer, ok := errors.AsType[*StatusError](e.Err); ok {
+			if answer, ok := unwrap.As[*StatusError](e.Err); ok {
 				answer.discard()
 			}
 		}

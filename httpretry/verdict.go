@@ -2,13 +2,13 @@ package httpretry
 
 import (
 	"context"
-	"errors"
 	"net"
 	"net/http"
 	"time"
 
 	"github.com/seed-0f2c7998/perdure/httpretry/internal/unzip"
 	"github.com/seed-0f2c7998/perdure/internal/redact"
+	"github.com/seed-0f2c7998/perdure/internal/unwrap"
 	"github.com/seed-0f2c7998/perdure/retry"
 )
 
@@ -40,7 +40,7 @@ func (e *exchange) failed(err error) error {
 		return e.final(&callersError{err})
 	case !e.idempotent && e.trace.Load() != connecting && !isRefusedStream(err):
 		return e.final(&onceError{err: err, why: ErrNotIdempotent})
-	case errors.Is(err, context.Canceled) && ended(e.req) == nil:
+	case unwrap.Is(err, context.Canceled) && ended(e.req) == nil:
 		// Of another request: net/http may hand out a connection that one had, and then close it as that is cancelled.
 		err = retry.Transient(err)
 	}
@@ -58,7 +58,7 @@ func (e *shownError) Unwrap() error { return e.err }
 
 // Timeout makes url.Error.Timeout tell the truth.
 func (e *shownError) Timeout() bool {
-	timeout, ok := errors.AsType[net.Error](e.err)
+	timeout, ok := unwrap.As[net.Error](e.err)
 	return ok && timeout.Timeout()
 }
 
@@ -94,7 +94,7 @@ func (e *exchange) refused(res *http.Response, class retry.Class) error {
 // gone returns the error of an attempt that could not be made, because its body can't be had again; what was wrong
 // with the attempt before is what the caller wants to know of.
 func (e *exchange) gone(err error) error {
-	if e.last != nil && errors.Is(err, ErrBody) {
+	if e.last != nil && unwrap.Is(err, ErrBody) {
 		return &onceError{err: e.last, why: err}
 	}
 	return &callersError{err}
@@ -123,7 +123,7 @@ func (e *exchange) giveUp(res *http.Response, err error) (*http.Response, error)
 	if err == e.marked { //nolint:errorlint // as final made it
 		err = e.unmarked
 	}
-	status, ok := errors.AsType[*StatusError](err)
+	status, ok := unwrap.As[*StatusError](err)
 	if res == nil || ok && status.answer == nil {
 		return nil, err
 	}

@@ -1,12 +1,12 @@
 package retry
 
 import (
-	"errors"
 	"math"
 	"time"
 
 	"github.com/seed-0f2c7998/perdure/circuit"
 	"github.com/seed-0f2c7998/perdure/internal/class"
+	"github.com/seed-0f2c7998/perdure/internal/unwrap"
 )
 
 // An Outcome is a failed attempt, as the decide step sees it.
@@ -133,7 +133,7 @@ func (p *Policy) nested(err error) bool {
 	if p.RetryNested {
 		return false
 	}
-	_, ok := errors.AsType[*Error](err)
+	_, ok := unwrap.As[*Error](err)
 	return ok
 }
 
@@ -141,9 +141,9 @@ func (p *Policy) nested(err error) bool {
 // breaker that is in err says, unless the hint is later.
 func comeBack(err error, hint time.Time) time.Time {
 	at := time.Time{}
-	if e, ok := errors.AsType[*Error](err); ok {
+	if e, ok := unwrap.As[*Error](err); ok {
 		at = e.RetryAt
-	} else if open, ok := errors.AsType[*circuit.OpenError](err); ok {
+	} else if open, ok := unwrap.As[*circuit.OpenError](err); ok {
 		at = open.RetryAt
 	}
 	if at.Before(hint) {

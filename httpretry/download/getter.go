@@ -14,6 +14,7 @@ import (
 	"github.com/seed-0f2c7998/perdure/httpretry/internal/digest"
 	"github.com/seed-0f2c7998/perdure/internal/redact"
 	"github.com/seed-0f2c7998/perdure/internal/transfer"
+	"github.com/seed-0f2c7998/perdure/internal/unwrap"
 	"github.com/seed-0f2c7998/perdure/internal/validator"
 )
 
@@ -78,7 +79,7 @@ func (g *Getter) Get(ctx context.Context, r transfer.Range, of *transfer.Version
 			return answer, nil
 		}
 		err = errors.Join(err, res.Body.Close())
-		if !errors.Is(err, httpretry.ErrWrongRange) || req.Header.Get("Range") == "" {
+		if !unwrap.Is(err, httpretry.ErrWrongRange) || req.Header.Get("Range") == "" {
 			return nil, err
 		}
 		g.mu.Lock()

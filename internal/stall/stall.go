@@ -2,10 +2,11 @@
 package stall
 
 import (
-	"errors"
 	"fmt"
 	"io"
 	"time"
+
+	"github.com/seed-0f2c7998/perdure/internal/unwrap"
 )
 
 // Window is the time over which a rate is averaged if Limits.Window is 0.
@@ -64,7 +65,7 @@ func (*Error) Temporary() bool { return true }
 
 // IsSlow reports whether err says that a body missed its MinRate.
 func IsSlow(err error) bool {
-	e, ok := errors.AsType[*Error](err)
+	e, ok := unwrap.As[*Error](err)
 	return ok && e.MinRate > 0
 }
 

@@ -78,7 +78,10 @@ func As[E any](err error) (e E, ok bool) {
 	Any(err, func(err error) bool {
 		if e, ok = err.(E); !ok {
 			if as, has := err.(interface{ As(target any) bool }); has {
-				ok = as.As(&e)
+				var target E // on the heap, for few errors only
+				if ok = as.As(&target); ok {
+					e = target
+				}
 			}
 		}
 		return ok
