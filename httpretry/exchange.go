@@ -92,12 +92,12 @@ func withHeader(req *http.Request, name string, values []string) *http.Request {
 	return req
 }
 
-// goOn makes the attempts after the first, which was made with permit and brought res or err.
-func (e *exchange) goOn(permit circuit.Permit, res *http.Response, err error) (*http.Response, error) {
+// goOn makes the attempts after the first, which began at start, was made with permit, and brought res or err.
+func (e *exchange) goOn(permit circuit.Permit, start time.Time, res *http.Response, err error) (*http.Response, error) {
 	res, err = e.judge(received(e.transport.base, e.req, e.asked, res, err))
 	ctx, release := withCancel(e.req)
 	defer release()
-	res, err = retry.Continue(ctx, e.lane.policy, permit, res, err, func(ctx context.Context) (*http.Response, error) {
+	res, err = retry.Continue(ctx, e.lane.policy, permit, start, res, err, func(ctx context.Context) (*http.Response, error) {
 		return e.attempt(ctx)
 	})
 	return e.outcome(res, err)

@@ -106,7 +106,7 @@ func (s *stream) giveUp(broken, stop error) error {
 // a body is no retry of one.
 func (s *stream) remaining() (*retry.Policy, error) {
 	p := *s.policy
-	p.RetryOn = nil
+	p.RetryOn, p.ObserveAll = nil, false
 	if p.MaxElapsed == 0 {
 		return &p, nil
 	}

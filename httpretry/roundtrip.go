@@ -4,6 +4,7 @@ import (
 	"context"
 	"maps"
 	"net/http"
+	"time"
 
 	"github.com/seed-0f2c7998/perdure/httpretry/internal/unzip"
 	"github.com/seed-0f2c7998/perdure/internal/bound"
@@ -33,10 +34,11 @@ func (t *Transport) RoundTrip(req *http.Request) (*http.Response, error) { //nol
 	} else if !t.options.NoResume {
 		sent, s = t.ask(req)
 	}
+	start := time.Now()
 	res, err := t.base.RoundTrip(sent)
 	if err != nil || !isPlain(res, sent) {
 		e := exchange{transport: t, lane: l, asked: req, req: sent, stream: s, idempotent: true, attempts: 1}
-		return e.goOn(permit, res, err)
+		return e.goOn(permit, start, res, err)
 	}
 	permit.SuccessContext(req.Context())
 	res.Request = req

@@ -78,10 +78,10 @@ func NewTransport(base http.RoundTripper, o Options) *Transport {
 	}
 	policy.Name = cmp.Or(policy.Name, "http_request")
 	policy.Classify = classifier(policy.Classify)
-	policy.Observe = observer(policy.Observe)
+	policy.Observe, policy.Timed = observer(policy.Observe), true
 	t.common.policy = &policy
 	t.alone = t.invalid == nil && o.Breakers == nil && o.Hedge == nil
-	t.quick = o.Hedge == nil && o.AttemptHeader == "" && o.Classify == nil && policy.AttemptTimeout == 0 && policy.MaxElapsed == 0
+	t.quick = o.Hedge == nil && o.AttemptHeader == "" && o.Classify == nil && policy.AttemptTimeout == 0 && policy.MaxElapsed == 0 && !policy.ObserveAll
 	return t
 }
 

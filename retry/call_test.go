@@ -43,7 +43,7 @@ func continued(ctx context.Context, p *retry.Policy, f func(context.Context) err
 	if err != nil {
 		return err
 	}
-	_, err = retry.Continue(ctx, p, permit, 0, f(ctx), func(ctx context.Context) (int, error) { return 0, f(ctx) })
+	_, err = retry.Continue(ctx, p, permit, time.Time{}, 0, f(ctx), func(ctx context.Context) (int, error) { return 0, f(ctx) })
 	return err
 }
 
@@ -153,10 +153,10 @@ func TestBegin(t *testing.T) {
 func TestContinue(t *testing.T) {
 	t.Parallel()
 	again := func(context.Context) (int, error) { t.Error("an attempt too many"); return 0, nil }
-	if v, err := retry.Continue(t.Context(), nil, circuit.Permit{}, 7, nil, again); v != 7 || err != nil {
+	if v, err := retry.Continue(t.Context(), nil, circuit.Permit{}, time.Time{}, 7, nil, again); v != 7 || err != nil {
 		t.Errorf("after a success: %d, %v", v, err)
 	}
-	if v, err := retry.Continue(t.Context(), nil, circuit.Permit{}, 7, errDown, again); v != 7 || err != errDown { //nolint:errorlint // as itself
+	if v, err := retry.Continue(t.Context(), nil, circuit.Permit{}, time.Time{}, 7, errDown, again); v != 7 || err != errDown { //nolint:errorlint // as itself
 		t.Errorf("after an error that is not retried: %d, %v", v, err)
 	}
 	b := breaker(circuit.Config{})
@@ -165,13 +165,13 @@ func TestContinue(t *testing.T) {
 		t.Fatal(err)
 	}
 	bad := retry.Policy{MaxAttempts: -3, Breaker: b}
-	_, err = retry.Continue(t.Context(), &bad, permit, 7, errDown, again)
+	_, err = retry.Continue(t.Context(), &bad, permit, time.Time{}, 7, errDown, again)
 	if _, ok := errors.AsType[*retry.ConfigError](err); !ok || b.Metrics().Failures != 0 {
 		t.Errorf("with an invalid policy: %v, %+v", err, b.Metrics())
 	}
 	ctx, cancel := context.WithCancelCause(t.Context())
 	cause := errors.New("the run was called off")
 	cancel(cause)
-	_, err = retry.Continue(ctx, &retry.Policy{Classify: retry.Always}, circuit.Permit{}, 7, errDown, again)
+	_, err = retry.Continue(ctx, &retry.Policy{Classify: retry.Always}, circuit.Permit{}, time.Time{}, 7, errDown, again)
 	stopped(t, err, cause, 1)
 }

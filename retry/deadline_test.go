@@ -30,7 +30,7 @@ func TestDeadlineIsNotSleptInto(t *testing.T) {
 		},
 	} {
 		synctest.Test(t, func(t *testing.T) {
-			p := retry.Policy{Jitter: retry.NoJitter, Classify: retry.Always}
+			p := retry.Policy{Jitter: retry.NoJitter, Classify: retry.Always, Timed: true}
 			ctx, cancel := limit(t.Context(), &p)
 			defer cancel()
 			f, made := always(errDown)

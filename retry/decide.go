@@ -19,7 +19,7 @@ type Outcome struct {
 	Ended    error         // the cause of the caller's context, if that has ended
 
 	Now      time.Time
-	Elapsed  time.Duration // since the first attempt began
+	Elapsed  time.Duration // since the operation began; 0 will do without a MaxElapsed
 	Deadline time.Time     // of the caller's context; zero: none
 
 	Open     *circuit.OpenError // the breaker's refusal at Now; nil if it has none

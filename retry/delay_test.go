@@ -29,7 +29,7 @@ func TestDelaysWithoutJitter(t *testing.T) {
 		synctest.Test(t, func(t *testing.T) {
 			begin := time.Now()
 			p := c.policy
-			p.Jitter, p.Classify = retry.NoJitter, retry.Always
+			p.Jitter, p.Classify, p.Timed = retry.NoJitter, retry.Always, true
 			f, made := always(errDown)
 			e := stopped(t, retry.Do(t.Context(), &p, f), retry.ErrExhausted, len(c.at))
 			var want []time.Duration
@@ -163,7 +163,7 @@ func distance(sample []float64) float64 {
 func TestDelaysOfManyAttempts(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
-		p := retry.Policy{MaxAttempts: 5000, Jitter: retry.NoJitter, Classify: retry.Always, Observe: func(context.Context, retry.Event) {}}
+		p := retry.Policy{MaxAttempts: 5000, Timed: true, Jitter: retry.NoJitter, Classify: retry.Always, Observe: func(context.Context, retry.Event) {}}
 		f, made := always(errDown)
 		e := stopped(t, retry.Do(t.Context(), &p, f), retry.ErrExhausted, 5000)
 		if want := 31*time.Second + 4994*30*time.Second; made.n != 5000 || e.Elapsed != want {

@@ -32,7 +32,7 @@ type ConfigError = setting.Error
 type Error struct {
 	Operation string        // the Policy's name
 	Attempts  int           // that were made
-	Elapsed   time.Duration // since the first began; if the policy has no MaxElapsed, since it failed
+	Elapsed   time.Duration // since the first began; 0: not known, see Policy.Timed
 	Stop      error         // why no other follows
 	Last      error         // of the last attempt, exactly as it was returned; nil if there was none
 	RetryAt   time.Time     // when it makes sense to come back; zero: not known

@@ -2,79 +2,182 @@ package retry
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"log/slog"
 	"math"
+	"slices"
 	"strconv"
 	"time"
 
+	"github.com/seed-0f2c7998/perdure/circuit"
 	"github.com/seed-0f2c7998/perdure/internal/redact"
 )
 
-// A Kind is what an [Event] tells.
+// A Kind is what an [Event] reports.
 type Kind uint8
 
 // The kinds.
 const (
 	Retrying  Kind = iota + 1 // an attempt failed; another follows after Delay
-	Succeeded                 // a retry succeeded; a first attempt that does tells nothing
+	Succeeded                 // a retry succeeded, or with Policy.ObserveAll a first attempt
 	Stopped                   // no attempt follows, because of Stop
-	Held                      // an attempt waits for Delay, because the server asked others to
+	Delayed                   // an attempt waits for Delay, because the server asked others to
 	Nested                    // as Stopped: another retry, further in, has already given up
 )
 
-// String returns retrying, succeeded, stopped, held or nested.
+// String returns retrying, succeeded, stopped, delayed or nested.
 func (k Kind) String() string {
-	names := [...]string{"", "retrying", "succeeded", "stopped", "held", "nested"}
-	if int(k) < len(names) {
-		return names[k]
+	return nameOf("Kind", k, "", "retrying", "succeeded", "stopped", "delayed", "nested")
+}
+
+// A Reason is why no attempt follows: Event.Stop as something to count by.
+type Reason uint8
+
+// The reasons. The zero Reason is that of an event after which the operation
+// goes on or has succeeded.
+const (
+	ReasonExhausted   Reason = iota + 1 // all attempts were made
+	ReasonPermanent                     // the error is not worth another attempt
+	ReasonDeadline                      // the caller's deadline, or MaxElapsed, is over or too near
+	ReasonBudget                        // the retry budget is spent
+	ReasonRetryLater                    // the server asked for a longer wait than is allowed
+	ReasonBreakerOpen                   // the circuit breaker is not closed
+	ReasonCancelled                     // the caller has cancelled the operation
+	ReasonNested                        // another retry, further in, has given up
+	ReasonInvalid                       // the Config of the circuit breaker is not valid
+)
+
+// String returns exhausted, permanent, deadline, budget, retry_later,
+// breaker_open, cancelled, nested or invalid, and "" for the zero Reason.
+func (r Reason) String() string {
+	return nameOf("Reason", r, "", "exhausted", "permanent", "deadline", "budget", "retry_later", "breaker_open",
+		"cancelled", "nested", "invalid")
+}
+
+func nameOf[T ~uint8](what string, n T, names ...string) string {
+	if int(n) < len(names) {
+		return names[n]
 	}
-	return "Kind(" + strconv.Itoa(int(k)) + ")"
+	return what + "(" + strconv.Itoa(int(n)) + ")"
+}
+
+// reason returns why d, a decision about an operation with ctx, stops it.
+func reason(ctx context.Context, d Decision) Reason {
+	cause := context.Cause(ctx)
+	switch {
+	case d.Nested:
+		return ReasonNested
+	case cause != nil && errors.Is(d.Stop, cause) && errors.Is(ctx.Err(), context.DeadlineExceeded):
+		return ReasonDeadline
+	case cause != nil && errors.Is(d.Stop, cause):
+		return ReasonCancelled // whatever the cause is
+	}
+	switch d.Stop.(type) { //nolint:errorlint // as the decision has it
+	case *DeadlineError:
+		return ReasonDeadline
+	case *circuit.OpenError:
+		return ReasonBreakerOpen
+	case *ConfigError:
+		return ReasonInvalid
+	}
+	switch {
+	case errors.Is(d.Stop, ErrExhausted):
+		return ReasonExhausted
+	case errors.Is(d.Stop, ErrPermanent):
+		return ReasonPermanent
+	case errors.Is(d.Stop, ErrBudget):
+		return ReasonBudget
+	case errors.Is(d.Stop, ErrRetryLater):
+		return ReasonRetryLater
+	}
+	return 0
 }
 
 // An Event is one thing that happened to an operation.
 type Event struct {
 	Kind        Kind
 	Operation   string        // the Policy's name
-	Attempt     int           // that it is about, from 1; 0 if none was made
-	MaxAttempts int           // or Unlimited
+	Key         string        // the name of the Policy's Breaker; "" without one
+	Attempt     int           // number of the attempt, from 1; 0 if none was made
+	MaxAttempts int           // the Policy's, or Unlimited
 	Class       Class         // of Err
-	Delay       time.Duration // that is waited now; of Retrying and Held
-	Hint        time.Duration // that the server asked for; 0: nothing
-	Elapsed     time.Duration // as Error.Elapsed
+	Reason      Reason        // why no attempt follows; of Stopped and Nested
+	Delay       time.Duration // the wait that begins now; of Retrying and Delayed
+	Hint        time.Duration // the wait that the server asked for; 0: none
+	Duration    time.Duration // how long the attempt took; 0: not known, see Policy.Timed
+	Elapsed     time.Duration // as Error.Elapsed: since the first attempt began; 0: not known
 	Err         error         // of the attempt; secrets are still in it
 	Stop        error         // why no attempt follows; of Stopped and Nested
 	RetryAt     time.Time     // when the next attempt is due, or it makes sense to come back; zero: not known
 }
 
-// report hands e to the observer. What that panics with is logged: the
-// operation shall not fail for it.
+// report calls the observer with e.
 func (c *Call) report(ctx context.Context, e Event) {
-	e.Operation, e.MaxAttempts = c.policy.name(), c.policy.Attempts()
+	e.Operation, e.Key, e.MaxAttempts = c.policy.name(), c.policy.Breaker.Name(), c.policy.Attempts()
+	observe := c.policy.Observe
+	if observe == nil {
+		observe = LogTo(slog.Default())
+	}
+	notify(ctx, e, observe)
+}
+
+// notify calls observe with e. What it panics with is logged: the operation
+// does not fail for it.
+func notify(ctx context.Context, e Event, observe func(context.Context, Event)) {
 	defer func() {
 		if v := recover(); v != nil {
 			slog.Default().Error("retry: Policy.Observe panicked", "operation", e.Operation, "panic", v)
 		}
 	}()
-	if c.policy.Observe != nil {
-		c.policy.Observe(ctx, e)
-		return
+	observe(ctx, e)
+}
+
+// Observers returns an observer, for Policy.Observe, that calls each of
+// observers in turn, also if one before it panics. Nil ones are left out. To keep
+// the log that a Policy without Observe has, make LogTo(slog.Default()) one of
+// them.
+func Observers(observers ...func(context.Context, Event)) func(context.Context, Event) {
+	observers = slices.DeleteFunc(slices.Clone(observers), func(o func(context.Context, Event)) bool { return o == nil })
+	return func(ctx context.Context, e Event) {
+		for _, observe := range observers {
+			notify(ctx, e, observe)
+		}
 	}
-	LogTo(slog.Default())(ctx, e)
 }
 
 // LogTo returns an observer, for Policy.Observe, that writes a line for each
 // retry and for each success after one at INFO, and for an operation that is
 // given up at WARN. An error that is not worth a retry is the caller's to
-// tell: it is logged at DEBUG, as is a call that its caller ended. URLs lose
-// their secrets.
+// report: it is logged at DEBUG, as is a call that its caller ended. URLs lose
+// their secrets. [LogRecords] is for logs that are aggregated.
 func LogTo(logger *slog.Logger) func(context.Context, Event) {
 	return func(ctx context.Context, e Event) {
-		if level := e.level(); logger.Enabled(ctx, level) {
+		if level := e.level(); e.isNews() && logger.Enabled(ctx, level) {
 			logger.LogAttrs(ctx, level, e.Message(), e.attrs()...)
 		}
 	}
 }
+
+// LogRecords returns an observer, for Policy.Observe, that writes what [LogTo]
+// writes, at the same levels, for machines: the message is the same for all
+// events of one Kind ("operation retrying", "operation succeeded", ...), and all
+// that differs is in attributes. A first attempt that succeeds, with
+// Policy.ObserveAll, is written at DEBUG.
+func LogRecords(logger *slog.Logger) func(context.Context, Event) {
+	return func(ctx context.Context, e Event) {
+		level := e.level()
+		if !e.isNews() {
+			level = slog.LevelDebug
+		}
+		if logger.Enabled(ctx, level) {
+			logger.LogAttrs(ctx, level, "operation "+e.Kind.String(), e.attrs()...)
+		}
+	}
+}
+
+// isNews reports whether e is more than a first attempt that succeeded.
+func (e Event) isNews() bool { return e.Kind != Succeeded || e.Attempt > 1 }
 
 func (e Event) level() slog.Level {
 	switch {
@@ -95,8 +198,8 @@ func (e Event) Message() string {
 		return "Retrying " + e.Operation + " in " + seconds(e.Delay) + " (" + e.position() + ")"
 	case Succeeded:
 		return e.Operation + " succeeded on attempt " + strconv.Itoa(e.Attempt)
-	case Held:
-		return "Holding " + e.Operation + " for " + seconds(e.Delay) + ": the server asked not to be called before " +
+	case Delayed:
+		return "Delaying " + e.Operation + " by " + seconds(e.Delay) + ": Retry-After until " +
 			e.RetryAt.Format(time.RFC3339)
 	case Nested:
 		return e.Operation + " failed: a retry further in has given up: " + errorText(e.Err)
@@ -133,19 +236,25 @@ func (e Event) attrs() []slog.Attr {
 		slog.String("event", e.Kind.String()), slog.String("operation", e.Operation),
 		slog.Int("attempt", e.Attempt),
 	}
+	if e.Key != "" {
+		attrs = append(attrs, slog.String("key", redact.String(e.Key)))
+	}
 	if e.MaxAttempts > 0 {
 		attrs = append(attrs, slog.Int("max_attempts", e.MaxAttempts))
 	}
 	for _, d := range []struct {
 		name  string
 		value time.Duration
-	}{{"delay", e.Delay}, {"retry_after", e.Hint}, {"elapsed", e.Elapsed}} {
+	}{{"delay", e.Delay}, {"retry_after", e.Hint}, {"duration", e.Duration}, {"elapsed", e.Elapsed}} {
 		if d.value > 0 {
 			attrs = append(attrs, slog.Duration(d.name, d.value))
 		}
 	}
 	if e.Class != ClassUnknown {
 		attrs = append(attrs, slog.String("class", e.Class.String()))
+	}
+	if e.Reason != 0 {
+		attrs = append(attrs, slog.String("reason", e.Reason.String()))
 	}
 	if e.Err != nil {
 		attrs = append(attrs, slog.String("error", errorText(e.Err)))

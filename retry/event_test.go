@@ -24,7 +24,7 @@ func TestEvents(t *testing.T) {
 		const s = time.Second
 		begin := time.Now()
 		var r record
-		p := retry.Policy{Name: "up", Jitter: retry.NoJitter, Classify: retry.Always, Observe: r.observe}
+		p := retry.Policy{Name: "up", Jitter: retry.NoJitter, Classify: retry.Always, Observe: r.observe, Timed: true}
 		hinted := retry.After(errDown, 10*s)
 		f, _ := calls(errDown, hinted)
 		if err := retry.Do(t.Context(), &p, f); err != nil {
@@ -49,11 +49,11 @@ func TestEvents(t *testing.T) {
 			{Kind: retry.Retrying, Attempt: 2, MaxAttempts: 5, Class: throttled, Delay: 10 * s, Hint: 10 * s, Elapsed: s, Err: hinted, RetryAt: begin.Add(11 * s)},
 			{Kind: retry.Succeeded, Attempt: 3, MaxAttempts: 5, Elapsed: 11 * s},
 			{Kind: retry.Retrying, Attempt: 1, MaxAttempts: 2, Class: transient, Delay: s, Err: errDown, RetryAt: begin.Add(12 * s)},
-			{Kind: retry.Stopped, Attempt: 2, MaxAttempts: 2, Class: transient, Elapsed: s, Err: errDown, Stop: retry.ErrExhausted},
-			{Kind: retry.Stopped, Attempt: 1, MaxAttempts: -1, Class: throttled, Hint: time.Hour, Stop: retry.ErrRetryLater, RetryAt: begin.Add(time.Hour + 12*s)},
-			{Kind: retry.Stopped, Attempt: 1, MaxAttempts: -1, Class: permanent, Err: final, Stop: retry.ErrPermanent},
-			{Kind: retry.Held, Attempt: 1, MaxAttempts: -1, Delay: held.Sub(begin.Add(12 * s)), Hint: held.Sub(begin.Add(12 * s)), RetryAt: held},
-			{Kind: retry.Nested, Attempt: 1, MaxAttempts: -1, Class: transient, Err: nested, Stop: retry.ErrPermanent, Elapsed: held.Sub(begin.Add(12 * s))},
+			{Kind: retry.Stopped, Attempt: 2, MaxAttempts: 2, Class: transient, Elapsed: s, Err: errDown, Reason: retry.ReasonExhausted, Stop: retry.ErrExhausted},
+			{Kind: retry.Stopped, Attempt: 1, MaxAttempts: -1, Class: throttled, Hint: time.Hour, Reason: retry.ReasonRetryLater, Stop: retry.ErrRetryLater, RetryAt: begin.Add(time.Hour + 12*s)},
+			{Kind: retry.Stopped, Attempt: 1, MaxAttempts: -1, Class: permanent, Err: final, Reason: retry.ReasonPermanent, Stop: retry.ErrPermanent},
+			{Kind: retry.Delayed, Attempt: 1, MaxAttempts: -1, Delay: held.Sub(begin.Add(12 * s)), Hint: held.Sub(begin.Add(12 * s)), RetryAt: held, Key: "s3_upload"},
+			{Kind: retry.Nested, Attempt: 1, MaxAttempts: -1, Class: transient, Err: nested, Reason: retry.ReasonNested, Stop: retry.ErrPermanent, Key: "s3_upload"},
 		}
 		got := r.events()
 		for i := range want {
@@ -186,22 +186,22 @@ func TestEventMessage(t *testing.T) {
 	t.Parallel()
 	at := time.Date(2026, 1, 11, 8, 0, 0, 0, time.UTC)
 	for want, e := range map[string]retry.Event{
-		"Retrying up in 1.0 seconds (attempt 1/5)":                                                  {Kind: retry.Retrying, Attempt: 1, MaxAttempts: 5, Delay: time.Second},
-		"Retrying up in 2.0 seconds (attempt 3)":                                                    {Kind: retry.Retrying, Attempt: 3, MaxAttempts: -1, Delay: 2 * time.Second},
-		"Retrying up in 1.5 seconds (attempt 2/3)":                                                  {Kind: retry.Retrying, Attempt: 2, MaxAttempts: 3, Delay: 1490 * time.Millisecond},
-		"Retrying up in 0.1 seconds (attempt 1/3)":                                                  {Kind: retry.Retrying, Attempt: 1, MaxAttempts: 3, Delay: 100 * time.Millisecond},
-		"Retrying up in 0.050 seconds (attempt 1/3)":                                                {Kind: retry.Retrying, Attempt: 1, MaxAttempts: 3, Delay: 50 * time.Millisecond},
-		"Retrying up in 0.0012 seconds (attempt 1)":                                                 {Kind: retry.Retrying, Attempt: 1, MaxAttempts: -1, Delay: 1234 * time.Microsecond},
-		"Retrying up in 0.0000000010 seconds (attempt 1)":                                           {Kind: retry.Retrying, Attempt: 1, MaxAttempts: -1, Delay: 1},
-		"Retrying up in 0.0 seconds (attempt 1)":                                                    {Kind: retry.Retrying, Attempt: 1, MaxAttempts: -1},
-		"Retrying up in 3600.0 seconds (attempt 1)":                                                 {Kind: retry.Retrying, Attempt: 1, MaxAttempts: -1, Delay: time.Hour},
-		"up succeeded on attempt 3":                                                                 {Kind: retry.Succeeded, Attempt: 3},
-		"Holding up for 8.0 seconds: the server asked not to be called before 2026-01-11T08:00:00Z": {Kind: retry.Held, Delay: 8 * time.Second, RetryAt: at},
-		"up failed: a retry further in has given up: the service is down":                           {Kind: retry.Nested, Attempt: 1, Err: errDown, Stop: retry.ErrPermanent},
-		"up failed after 5 attempts (attempts exhausted): the service is down":                      {Kind: retry.Stopped, Attempt: 5, Err: errDown, Stop: retry.ErrExhausted},
-		"up failed after 1 attempt (retry budget spent): the service is down":                       {Kind: retry.Stopped, Attempt: 1, Err: errDown, Stop: retry.ErrBudget},
-		"up failed (the server asked to come back later)":                                           {Kind: retry.Stopped, Stop: retry.ErrRetryLater},
-		"up failed (no error)":                                                                      {},
+		"Retrying up in 1.0 seconds (attempt 1/5)":                             {Kind: retry.Retrying, Attempt: 1, MaxAttempts: 5, Delay: time.Second},
+		"Retrying up in 2.0 seconds (attempt 3)":                               {Kind: retry.Retrying, Attempt: 3, MaxAttempts: -1, Delay: 2 * time.Second},
+		"Retrying up in 1.5 seconds (attempt 2/3)":                             {Kind: retry.Retrying, Attempt: 2, MaxAttempts: 3, Delay: 1490 * time.Millisecond},
+		"Retrying up in 0.1 seconds (attempt 1/3)":                             {Kind: retry.Retrying, Attempt: 1, MaxAttempts: 3, Delay: 100 * time.Millisecond},
+		"Retrying up in 0.050 seconds (attempt 1/3)":                           {Kind: retry.Retrying, Attempt: 1, MaxAttempts: 3, Delay: 50 * time.Millisecond},
+		"Retrying up in 0.0012 seconds (attempt 1)":                            {Kind: retry.Retrying, Attempt: 1, MaxAttempts: -1, Delay: 1234 * time.Microsecond},
+		"Retrying up in 0.0000000010 seconds (attempt 1)":                      {Kind: retry.Retrying, Attempt: 1, MaxAttempts: -1, Delay: 1},
+		"Retrying up in 0.0 seconds (attempt 1)":                               {Kind: retry.Retrying, Attempt: 1, MaxAttempts: -1},
+		"Retrying up in 3600.0 seconds (attempt 1)":                            {Kind: retry.Retrying, Attempt: 1, MaxAttempts: -1, Delay: time.Hour},
+		"up succeeded on attempt 3":                                            {Kind: retry.Succeeded, Attempt: 3},
+		"Delaying up by 8.0 seconds: Retry-After until 2026-01-11T08:00:00Z":   {Kind: retry.Delayed, Delay: 8 * time.Second, RetryAt: at},
+		"up failed: a retry further in has given up: the service is down":      {Kind: retry.Nested, Attempt: 1, Err: errDown, Stop: retry.ErrPermanent},
+		"up failed after 5 attempts (attempts exhausted): the service is down": {Kind: retry.Stopped, Attempt: 5, Err: errDown, Stop: retry.ErrExhausted},
+		"up failed after 1 attempt (retry budget spent): the service is down":  {Kind: retry.Stopped, Attempt: 1, Err: errDown, Stop: retry.ErrBudget},
+		"up failed (the server asked to come back later)":                      {Kind: retry.Stopped, Stop: retry.ErrRetryLater},
+		"up failed (no error)":                                                 {},
 	} {
 		e.Operation = "up"
 		if got := e.Message(); got != want {
@@ -216,7 +216,7 @@ func TestKindString(t *testing.T) {
 	for k := range retry.Kind(8) {
 		got = append(got, k.String())
 	}
-	if want := " retrying succeeded stopped held nested Kind(6) Kind(7)"; strings.Join(got, " ") != want {
+	if want := " retrying succeeded stopped delayed nested Kind(6) Kind(7)"; strings.Join(got, " ") != want {
 		t.Errorf("%q, want %q", strings.Join(got, " "), want)
 	}
 }
@@ -261,9 +261,9 @@ func TestLogAttributes(t *testing.T) {
 			map[string]any{"event": "stopped", "operation": "up", "attempt": 0.0, "max_attempts": 5.0, "stop": `circuit breaker "b" is open`},
 		},
 		{
-			retry.Event{Kind: retry.Held, Attempt: 1, MaxAttempts: -1, Delay: 2e9, Hint: 1e9, RetryAt: at},
+			retry.Event{Kind: retry.Delayed, Attempt: 1, MaxAttempts: -1, Delay: 2e9, Hint: 1e9, RetryAt: at},
 			"INFO",
-			map[string]any{"event": "held", "operation": "up", "attempt": 1.0, "delay": 2e9 * ns, "retry_after": 1e9 * ns, "retry_at": "2026-01-11T08:00:00Z"},
+			map[string]any{"event": "delayed", "operation": "up", "attempt": 1.0, "delay": 2e9 * ns, "retry_after": 1e9 * ns, "retry_at": "2026-01-11T08:00:00Z"},
 		},
 		{retry.Event{Kind: retry.Stopped, Attempt: 2, Class: permanent, Stop: retry.ErrPermanent}, "WARN", nil},
 		{retry.Event{Kind: retry.Stopped, Attempt: 1, Class: permanent, Stop: retry.ErrPermanent}, "DEBUG", nil},

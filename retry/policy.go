@@ -80,6 +80,13 @@ type Policy struct {
 	// handler of slog finds the trace of the call in it. A panic in it is logged
 	// and changes nothing. If nil, it is LogTo(slog.Default()).
 	Observe func(context.Context, Event)
+	// ObserveAll reports operations whose first attempt succeeds, too: as
+	// Succeeded, with Attempt 1. LogTo writes nothing of those.
+	ObserveAll bool
+	// Timed reads the clock before the first attempt, so that Elapsed and the
+	// first attempt's Duration are known in events and errors. They also are with
+	// MaxElapsed, AttemptTimeout or ObserveAll.
+	Timed bool
 	// Breaker is what the operations on one key share: circuit breaker, retry
 	// budget, not-before instant. Nil means that they share nothing.
 	Breaker *circuit.Breaker
@@ -113,6 +120,11 @@ func (p Policy) Rerun(n int) Policy {
 		p.MaxElapsed = max(p.MaxElapsed>>n, 1) // 0 would be no limit
 	}
 	return p
+}
+
+// timed reports whether the time of the first attempt is needed.
+func (p *Policy) timed() bool {
+	return p.MaxElapsed > 0 || p.AttemptTimeout > 0 || p.Timed || p.ObserveAll
 }
 
 // or is cmp.Or for two, which is inlined: every call comes by.
@@ -211,7 +223,7 @@ func (p *Policy) check() error {
 }
 
 // MarshalJSON writes what is not the default, with the names of [Parameters].
-// Classify, Observe and Breaker have no text form.
+// Classify, Observe, ObserveAll, Timed and Breaker have no text form.
 func (p Policy) MarshalJSON() ([]byte, error) { return setting.MarshalJSON(fields(), &p) }
 
 // UnmarshalJSON reads parameters with the names of [Parameters]; what is not

@@ -31,13 +31,13 @@ func Do(ctx context.Context, p *Policy, f func(context.Context) error) (err erro
 	permit, quick := circuit.Permit{}, false
 	if p.quick() && ctx.Err() == nil {
 		if permit, quick = p.Breaker.Quick(); quick {
-			if err = f(ctx); err == nil {
+			if err = f(firstAttempt(ctx)); err == nil {
 				permit.SuccessContext(ctx)
 				return nil
 			}
 		}
 	}
-	_, err = circle(ctx, p, permit, func(ctx context.Context) (struct{}, error) {
+	_, err = circle(ctx, p, permit, time.Time{}, func(ctx context.Context) (struct{}, error) {
 		return struct{}{}, f(ctx)
 	}, struct{}{}, err)
 	return err
@@ -59,13 +59,13 @@ func Value[T any](ctx context.Context, p *Policy, f func(context.Context) (T, er
 	permit, quick := circuit.Permit{}, false
 	if p.quick() && ctx.Err() == nil {
 		if permit, quick = p.Breaker.Quick(); quick {
-			if v, err = f(ctx); err == nil {
+			if v, err = f(firstAttempt(ctx)); err == nil {
 				permit.SuccessContext(ctx)
 				return v, nil
 			}
 		}
 	}
-	return circle(ctx, p, permit, f, v, err)
+	return circle(ctx, p, permit, time.Time{}, f, v, err)
 }
 
 // Continue is [Value] for a caller that has made the first attempt by itself: it
@@ -74,13 +74,14 @@ func Value[T any](ctx context.Context, p *Policy, f func(context.Context) (T, er
 //
 //	v, err := fetch(ctx)
 //	if err != nil {
-//		v, err = retry.Continue(ctx, p, circuit.Permit{}, v, err, fetch)
+//		v, err = retry.Continue(ctx, p, circuit.Permit{}, start, v, err, fetch)
 //	}
 //
-// A p that is not valid ends the call with its [*ConfigError]. Its MaxElapsed
-// counts from the call of Continue, and its AttemptTimeout is for the attempts
-// that follow. The zero Permit tells the Breaker nothing of the first one.
-func Continue[T any](ctx context.Context, p *Policy, permit circuit.Permit, v T, err error,
+// The first attempt began at start; zero means that this is not known: MaxElapsed
+// then counts from the call of Continue, and Elapsed is not known either. A p that
+// is not valid ends the call with its [*ConfigError]. Its AttemptTimeout is for
+// the attempts that follow. The zero Permit tells the Breaker nothing of the first one.
+func Continue[T any](ctx context.Context, p *Policy, permit circuit.Permit, start time.Time, v T, err error,
 	f func(context.Context) (T, error),
 ) (T, error) {
 	if p == nil {
@@ -94,7 +95,7 @@ func Continue[T any](ctx context.Context, p *Policy, permit circuit.Permit, v T,
 		permit.Cancel()
 		return v, bad
 	}
-	return circle(ctx, p, permit, f, v, err)
+	return circle(ctx, p, permit, start, f, v, err)
 }
 
 // quick reports whether there is nothing to the first attempt of a call but a
@@ -102,17 +103,21 @@ func Continue[T any](ctx context.Context, p *Policy, permit circuit.Permit, v T,
 // Call, which is most of what a call that succeeds at once would pay for: Do and
 // Value make it by themselves, and leave what follows a failure to the circle.
 func (p *Policy) quick() bool {
-	return p != nil && p.AttemptTimeout|p.MaxElapsed|time.Duration(len(p.RetryOn)|len(p.IgnoreOn)) == 0 && p.plausible()
+	return p != nil && p.AttemptTimeout|p.MaxElapsed|time.Duration(len(p.RetryOn)|len(p.IgnoreOn)) == 0 &&
+		!p.Timed && !p.ObserveAll && p.plausible()
 }
 
 // circle goes round until a step says stop. It begins after a quick attempt
-// that failed with err, or, when err is nil, before the first.
-func circle[T any](ctx context.Context, p *Policy, permit circuit.Permit,
+// that began at start and failed with err, or, when err is nil, before the first.
+func circle[T any](ctx context.Context, p *Policy, permit circuit.Permit, start time.Time,
 	f func(context.Context) (T, error), v T, err error,
 ) (T, error) {
 	c := Call{policy: p, permit: permit}
 	if err != nil {
-		c.attempt = 1
+		c.attempt, c.start, c.first, c.began = 1, start, start, start
+		if p.MaxElapsed > 0 && start.IsZero() {
+			c.start = time.Now()
+		}
 	} else if err := c.begin(ctx); err != nil {
 		return v, err
 	}
@@ -130,7 +135,7 @@ func circle[T any](ctx context.Context, p *Policy, permit circuit.Permit,
 		if c.guarded() {
 			v, err = guard(ctx, &c, f)
 		} else {
-			v, err = f(ctx)
+			v, err = f(firstAttempt(ctx))
 		}
 		if err == nil {
 			c.Succeeded(ctx)
@@ -140,12 +145,18 @@ func circle[T any](ctx context.Context, p *Policy, permit circuit.Permit,
 }
 
 // guard makes an attempt that has to be cleaned up after even if it panics: it
-// has a timeout of its own, or decides if a breaker closes.
+// has a timeout or a number of its own, or decides if a breaker closes.
 func guard[T any](ctx context.Context, c *Call, f func(context.Context) (T, error)) (v T, err error) {
 	if t := c.policy.AttemptTimeout; t > 0 {
 		var cancel context.CancelFunc
 		ctx, cancel = context.WithTimeout(ctx, t)
 		defer cancel()
+	}
+	if c.attempt > 1 {
+		ctx = nextAttempt(ctx, c.attempt)
+		defer numbered.Add(-1)
+	} else {
+		ctx = firstAttempt(ctx)
 	}
 	returned := false
 	defer func() {
@@ -168,24 +179,31 @@ type Call struct {
 	permit   circuit.Permit
 	attempt  int            // attempts admitted so far
 	timedOut bool           // the last one ended with its AttemptTimeout
-	start    time.Time      // of the first attempt, or of its failure, see begin
+	loop     bool           // that is not Value's
+	start    time.Time      // of the operation; zero: nobody needs it
+	first    time.Time      // when the first attempt began; zero: not known
+	began    time.Time      // when the last one did; zero: not known
 	held     time.Duration  // waited so far for the key's not-before instant
 	asked    time.Time      // the not-before instant that this call has set, and waits for by itself
 	cost     circuit.Tokens // of the last retry
 	spent    circuit.Tokens // on all of them
 	last     error          // of the last attempt
+	took     time.Duration  // it, if that is known
 	timer    *time.Timer    // made by the first wait
 }
 
 // Begin starts a Call. It returns the cause of ctx if that is done, or a
 // [*ConfigError] if p is not valid.
 func Begin(ctx context.Context, p *Policy) (*Call, error) {
-	c := &Call{policy: p}
+	c := &Call{policy: p, loop: true}
 	return c, c.begin(ctx)
 }
 
-// begin checks ctx and the policy. It reads the clock only if the policy
-// limits the time: a call that succeeds at once shall not pay for it.
+// BeganAt records when the first attempt began, if that was before [Begin].
+func (c *Call) BeganAt(start time.Time) { c.start, c.began = start, start }
+
+// begin checks ctx and the policy. It reads the clock only if the policy needs
+// the time: a call that succeeds at once shall not pay for it.
 func (c *Call) begin(ctx context.Context) error {
 	if ctx.Err() != nil {
 		return context.Cause(ctx)
@@ -196,8 +214,9 @@ func (c *Call) begin(ctx context.Context) error {
 	if err := c.policy.check(); err != nil {
 		return err
 	}
-	if c.policy.MaxElapsed > 0 {
+	if c.loop || c.policy.timed() {
 		c.start = time.Now()
+		c.began = c.start
 	}
 	return nil
 }
@@ -223,21 +242,25 @@ func (c *Call) Admit(ctx context.Context) error {
 		}
 		c.permit = permit
 	}
-	c.attempt++
+	if c.loop && c.attempt > 0 {
+		c.began = time.Now() // the caller has waited
+	}
+	if c.attempt++; c.attempt == 1 {
+		c.first = c.began
+	}
 	return nil
 }
 
 // guarded reports whether the attempt needs a defer.
-func (c *Call) guarded() bool { return c.permit.Probe() || c.policy.AttemptTimeout > 0 }
+func (c *Call) guarded() bool {
+	return c.attempt > 1 || c.permit.Probe() || c.policy.AttemptTimeout > 0
+}
 
 // hold waits for the instant before which the key's server asked not to be
 // called, and for the one that it may have asked for meanwhile.
 func (c *Call) hold(ctx context.Context, held time.Time) error {
 	for ; held.After(c.asked); held = c.policy.Breaker.NotBefore() {
 		now := time.Now()
-		if c.start.IsZero() {
-			c.start = now
-		}
 		left := c.policy.left(c.outcome(ctx, now))
 		d := Decision{Hint: held.Sub(now), RetryAt: held, Stop: ErrRetryLater}
 		if c.held+d.Hint <= c.policy.maxRetryAfter() && d.Hint <= left {
@@ -249,8 +272,8 @@ func (c *Call) hold(ctx context.Context, held time.Time) error {
 			return c.stop(ctx, d, c.last)
 		}
 		c.report(ctx, Event{
-			Kind: Held, Attempt: c.attempt + 1, Delay: d.Delay, Hint: d.Hint,
-			Elapsed: now.Sub(c.start), RetryAt: held,
+			Kind: Delayed, Attempt: c.attempt + 1, Delay: d.Delay, Hint: d.Hint,
+			Elapsed: between(c.first, now), RetryAt: held,
 		})
 		c.held += d.Delay
 		if c.wait(ctx, d.Delay); ctx.Err() != nil {
@@ -265,7 +288,10 @@ func (c *Call) Succeeded(ctx context.Context) {
 	c.permit.SuccessContext(ctx)
 	if c.attempt > 1 {
 		c.policy.Breaker.Refund(c.cost)
-		c.report(ctx, Event{Kind: Succeeded, Attempt: c.attempt, Elapsed: time.Since(c.start)})
+	}
+	if c.attempt > 1 || c.policy.ObserveAll {
+		now := time.Now()
+		c.report(ctx, Event{Kind: Succeeded, Attempt: c.attempt, Duration: between(c.began, now), Elapsed: between(c.first, now)})
 	}
 }
 
@@ -276,10 +302,7 @@ func (c *Call) Cancel() { c.permit.Cancel() }
 // long to wait before the next, or the error with which the operation ends.
 func (c *Call) Failed(ctx context.Context, err error) (time.Duration, error) {
 	now := time.Now()
-	if c.start.IsZero() {
-		c.start = now
-	}
-	c.last = err
+	c.last, c.took = err, between(c.began, now)
 	b := c.policy.Breaker
 	o := c.outcome(ctx, now)
 	o.Err, o.TimedOut, o.Ended = err, c.timedOut, context.Cause(ctx)
@@ -304,7 +327,7 @@ func (c *Call) Failed(ctx context.Context, err error) (time.Duration, error) {
 	c.cost, c.spent = d.Cost, c.spent+d.Cost
 	c.report(ctx, Event{
 		Kind: Retrying, Attempt: c.attempt, Class: d.Class, Delay: d.Delay, Hint: d.Hint,
-		Elapsed: now.Sub(c.start), Err: err, RetryAt: now.Add(d.Delay),
+		Duration: c.took, Elapsed: between(c.first, now), Err: err, RetryAt: now.Add(d.Delay),
 	})
 	return d.Delay, nil
 }
@@ -316,7 +339,7 @@ const holdGrain = 2 * time.Millisecond
 func (c *Call) outcome(ctx context.Context, now time.Time) Outcome {
 	deadline, _ := ctx.Deadline()
 	return Outcome{
-		Attempt: c.attempt, Now: now, Elapsed: now.Sub(c.start), Deadline: deadline, Spent: c.spent,
+		Attempt: c.attempt, Now: now, Elapsed: between(c.start, now), Deadline: deadline, Spent: c.spent,
 	}
 }
 
@@ -358,14 +381,14 @@ func (c *Call) giveBack() {
 // stop reports that no attempt follows, and returns the error that says so.
 func (c *Call) stop(ctx context.Context, d Decision, last error) error {
 	e := Event{
-		Kind: Stopped, Attempt: c.attempt, Class: d.Class, Hint: d.Hint,
-		Err: last, Stop: d.Stop, RetryAt: d.RetryAt,
+		Kind: Stopped, Attempt: c.attempt, Class: d.Class, Reason: reason(ctx, d), Hint: d.Hint,
+		Duration: c.took, Err: last, Stop: d.Stop, RetryAt: d.RetryAt,
 	}
 	if d.Nested {
 		e.Kind = Nested
 	}
-	if !c.start.IsZero() {
-		e.Elapsed = time.Since(c.start)
+	if !c.first.IsZero() {
+		e.Elapsed = time.Since(c.first)
 	}
 	c.report(ctx, e)
 	switch {
@@ -380,7 +403,16 @@ func (c *Call) stop(ctx context.Context, d Decision, last error) error {
 	}
 }
 
-// wait blocks for d, or until ctx ends.
+// between returns the time from start to now, or 0 if start is not known.
+func between(start, now time.Time) time.Duration {
+	if start.IsZero() {
+		return 0
+	}
+	return now.Sub(start)
+}
+
+// wait blocks for d, or until ctx ends. The next attempt begins when the timer
+// says that it has fired, which costs no look at the clock.
 func (c *Call) wait(ctx context.Context, d time.Duration) {
 	if c.timer == nil {
 		c.timer = time.NewTimer(d)
@@ -388,7 +420,7 @@ func (c *Call) wait(ctx context.Context, d time.Duration) {
 		c.timer.Reset(d)
 	}
 	select {
-	case <-c.timer.C:
+	case c.began = <-c.timer.C:
 	case <-ctx.Done():
 		c.timer.Stop()
 	}

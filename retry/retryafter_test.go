@@ -223,7 +223,7 @@ func TestRetryAfterHoldsSiblings(t *testing.T) {
 			t.Errorf("%d events, want %d", n, siblings+2)
 		}
 		e := held.events()[1]
-		if e.Kind != retry.Held || e.Attempt != 1 || e.Hint < hint-time.Second || e.Delay < e.Hint || e.RetryAt.IsZero() || e.Err != nil {
+		if e.Kind != retry.Delayed || e.Attempt != 1 || e.Hint < hint-time.Second || e.Delay < e.Hint || e.RetryAt.IsZero() || e.Err != nil {
 			t.Errorf("event of a sibling: %+v", e)
 		}
 	})

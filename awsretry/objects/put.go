@@ -7,6 +7,7 @@ import (
 	"io"
 	"os"
 	"strings"
+	"time"
 
 	"github.com/aws/aws-sdk-go-v2/aws"
 	"github.com/aws/aws-sdk-go-v2/service/s3"
@@ -174,6 +175,7 @@ func (u *upload) run(ctx context.Context) (Object, error) {
 // are sent anew, as the policy says.
 func (u *upload) inParts(ctx context.Context, first *source.Part) (Object, error) {
 	var conflicts *retry.Call
+	start := time.Now()
 	for {
 		object, err := u.parts(ctx, first)
 		if !isConflict(err) {
@@ -182,7 +184,7 @@ func (u *upload) inParts(ctx context.Context, first *source.Part) (Object, error
 		if !u.src.Rewind() {
 			return object, fmt.Errorf("%w (not sent again: the source is a stream that cannot be rewound)", err)
 		}
-		if err := u.store.again(ctx, &conflicts, err); err != nil {
+		if err := u.store.again(ctx, &conflicts, start, err); err != nil {
 			return object, err
 		}
 		first = nil

@@ -44,8 +44,9 @@ type Reader struct {
 	want reference // to all bytes
 	sum  hash.Hash // of what was delivered; nil: it is not verified here
 
-	call *retry.Call
-	err  error // the Reader's end
+	began time.Time // the first attempt since a body brought something
+	call  *retry.Call
+	err   error // the Reader's end
 }
 
 // Open returns the object's bytes; close the Reader. Its reads are bounded by ctx.
@@ -146,11 +147,14 @@ func (r *Reader) broken(err error) error {
 		return nil
 	}
 	r.slot.Yield()
-	return r.store.again(r.ctx, &r.call, err)
+	return r.store.again(r.ctx, &r.call, r.began, err)
 }
 
 // open asks for the object, from the offset on.
 func (r *Reader) open() error {
+	if r.call == nil {
+		r.began = time.Now()
+	}
 	in := &s3.GetObjectInput{Bucket: &r.object.Bucket, Key: &r.object.Key, VersionId: optional(r.version)}
 	resumed := r.offset > 0 || r.piece
 	if resumed {

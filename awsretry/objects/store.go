@@ -244,11 +244,12 @@ func describe(o Object, out *s3.HeadObjectOutput, size int64) Object {
 
 // again waits, as the policy says, after err, which is worth another attempt and
 // is no request's alone: it returns nil, or the error with which the operation
-// ends. The call that counts is made at the first.
-func (s *Store) again(ctx context.Context, call **retry.Call, err error) error {
+// ends. The call that counts is made at the first; what failed began at start.
+func (s *Store) again(ctx context.Context, call **retry.Call, start time.Time, err error) error {
 	if *call == nil {
 		begun, failed := retry.Begin(ctx, &s.policy)
 		if failed == nil {
+			begun.BeganAt(start)
 			failed = begun.Admit(ctx)
 		}
 		if failed != nil {

@@ -162,6 +162,7 @@ func (s Source) Settings(preset string) (*Settings, error) {
 		return nil, err
 	}
 	merged.rerun(s.reruns)
+	merged.Policy.Timed = true // next to what the command does, the clock costs nothing
 	return merged, nil
 }
 

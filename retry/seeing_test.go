@@ -1,0 +1,257 @@
+package retry_test
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"slices"
+	"strings"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"github.com/seed-0f2c7998/perdure/circuit"
+	"github.com/seed-0f2c7998/perdure/retry"
+)
+
+// Each reason to stop is a Reason, which is in the log as well.
+func TestReasons(t *testing.T) {
+	t.Parallel()
+	done, cancel := context.WithCancelCause(t.Context())
+	cancel(retry.ErrExhausted) // not ours
+	late, stop := context.WithDeadline(t.Context(), time.Now().Add(-time.Second))
+	defer stop()
+	isolated := breaker(circuit.Config{})
+	isolated.Isolate()
+	for want, c := range map[string]struct {
+		policy retry.Policy
+		ctx    context.Context
+		err    error
+	}{
+		"exhausted":    {policy: retry.Policy{MaxAttempts: 1}, err: errDown},
+		"permanent":    {err: retry.Permanent(errDown)},
+		"deadline":     {policy: retry.Policy{BaseDelay: time.Hour, MaxDelay: time.Hour, MaxElapsed: time.Minute}, err: errDown},
+		"budget":       {policy: retry.Policy{Breaker: spent()}, err: errDown},
+		"retry_later":  {err: retry.After(errDown, time.Hour)},
+		"breaker_open": {policy: retry.Policy{Breaker: isolated}},
+		"cancelled":    {ctx: done, err: errDown},
+		"deadline ":    {ctx: late, err: errDown},
+		"nested":       {err: &retry.Error{Stop: retry.ErrExhausted, Last: errDown}},
+		"invalid":      {policy: retry.Policy{Breaker: breaker(circuit.Config{Budget: -1})}},
+	} {
+		var r record
+		var out strings.Builder
+		p := c.policy
+		p.Classify, p.Observe = retry.Always, retry.Observers(r.observe, retry.LogRecords(debug(&out)))
+		call, err := retry.Begin(t.Context(), &p)
+		if want == "invalid" { // the Policy is refused before anything is reported
+			continue
+		}
+		if err != nil {
+			t.Fatal(want, err)
+		}
+		if err := call.Admit(t.Context()); err == nil {
+			ctx := c.ctx
+			if ctx == nil {
+				ctx = t.Context()
+			}
+			_, _ = call.Failed(ctx, c.err)
+		}
+		want = strings.TrimSpace(want)
+		if all := r.events(); len(all) != 1 || all[0].Reason.String() != want {
+			t.Errorf("%+v, want one event with the reason %s", all, want)
+		}
+		if !strings.Contains(out.String(), "reason="+want+" ") {
+			t.Errorf("%s, want reason=%s", out.String(), want)
+		}
+	}
+	if got := fmt.Sprint(retry.Reason(0), retry.ReasonInvalid, retry.Reason(10)); got != " invalid Reason(10)" {
+		t.Error(got)
+	}
+}
+
+// spent returns a breaker whose budget is.
+func spent() *circuit.Breaker {
+	b := breaker(circuit.Config{Budget: 1})
+	b.Withdraw(circuit.Token)
+	return b
+}
+
+// debug returns a logger that writes all levels to out, without the time.
+func debug(out *strings.Builder) *slog.Logger {
+	return slog.New(slog.NewTextHandler(out, &slog.HandlerOptions{
+		Level: slog.LevelDebug,
+		ReplaceAttr: func(_ []string, a slog.Attr) slog.Attr {
+			if a.Key == slog.TimeKey {
+				return slog.Attr{}
+			}
+			return a
+		},
+	}))
+}
+
+// f learns which attempt it is; within another operation it is the inner one's
+// number, also where that is its first attempt and the outer's is not.
+func TestAttempt(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		var got []string
+		outer := retry.Policy{Jitter: retry.NoJitter, Classify: retry.Always, MaxAttempts: 3}
+		for _, inner := range []retry.Policy{
+			{Jitter: retry.NoJitter, Classify: retry.Always},
+			{Jitter: retry.NoJitter, Classify: retry.Always, AttemptTimeout: time.Minute},
+			{Jitter: retry.NoJitter, Classify: retry.Always, RetryOn: []string{"x"}},
+			{Jitter: retry.NoJitter, Classify: retry.Always, Breaker: breaker(circuit.Config{})},
+		} {
+			got = got[:0]
+			_ = retry.Do(t.Context(), &outer, func(ctx context.Context) error {
+				n := 0
+				_, _ = retry.Value(ctx, &inner, func(in context.Context) (int, error) {
+					got = append(got, fmt.Sprint(retry.Attempt(ctx), ".", retry.Attempt(in)))
+					if n++; n < 3 {
+						return 0, errDown
+					}
+					return 0, nil
+				})
+				return errDown
+			})
+			want := []string{"1.1", "1.2", "1.3", "2.1", "2.2", "2.3", "3.1", "3.2", "3.3"}
+			if !slices.Equal(got, want) {
+				t.Errorf("outer.inner attempts %q, want %q", got, want)
+			}
+		}
+		if n := retry.Attempt(t.Context()); n != 1 {
+			t.Errorf("%d without an operation, want 1", n)
+		}
+	})
+}
+
+// The first attempt is called with the caller's own context, also after an
+// operation that has ended with a panic in its second.
+func TestFirstAttemptHasTheCallersContext(t *testing.T) {
+	ctx := t.Context()
+	p := retry.Policy{BaseDelay: 1, Jitter: retry.NoJitter, Classify: retry.Always}
+	func() {
+		defer func() { _ = recover() }()
+		_ = retry.Do(ctx, &p, func(ctx context.Context) error {
+			if retry.Attempt(ctx) == 2 {
+				panic("in the second")
+			}
+			return errDown
+		})
+	}()
+	_ = retry.Do(ctx, &p, func(in context.Context) error {
+		if in != ctx {
+			t.Error("the first attempt of a healthy operation has a context of its own")
+		}
+		return nil
+	})
+}
+
+// Elapsed counts from where the first attempt began, and the attempt's Duration
+// from where that one did; what is not known is absent, never something else.
+func TestElapsed(t *testing.T) {
+	t.Parallel()
+	const s = time.Second
+	for name, c := range map[string]struct {
+		change func(*retry.Policy)
+		known  bool
+	}{
+		"nothing":        {func(*retry.Policy) {}, false},
+		"Timed":          {func(p *retry.Policy) { p.Timed = true }, true},
+		"ObserveAll":     {func(p *retry.Policy) { p.ObserveAll = true }, true},
+		"MaxElapsed":     {func(p *retry.Policy) { p.MaxElapsed = time.Hour }, true},
+		"AttemptTimeout": {func(p *retry.Policy) { p.AttemptTimeout = time.Hour }, true},
+		"a list":         {func(p *retry.Policy) { p.RetryOn = []string{"x"}; p.Timed = true }, true},
+	} {
+		synctest.Test(t, func(t *testing.T) {
+			var r record
+			p := retry.Policy{Jitter: retry.NoJitter, Classify: retry.Always, MaxAttempts: 2, Observe: r.observe}
+			c.change(&p)
+			err := retry.Do(t.Context(), &p, func(context.Context) error { <-time.After(10 * s); return errDown })
+			elapsed, first := []time.Duration{10 * s, 21 * s}, 10*s
+			if !c.known {
+				elapsed, first = []time.Duration{0, 0}, 0
+			}
+			got := r.events()
+			if len(got) != 2 || got[0].Elapsed != elapsed[0] || got[0].Duration != first ||
+				got[1].Elapsed != elapsed[1] || got[1].Duration != 10*s {
+				t.Errorf("%s: %+v, want elapsed %v, durations %v and 10s", name, got, elapsed, first)
+			}
+			if e, ok := errors.AsType[*retry.Error](err); !ok || e.Elapsed != elapsed[1] {
+				t.Errorf("%s: %+v, want %v elapsed", name, err, elapsed[1])
+			}
+		})
+	}
+}
+
+// Who makes the first attempt passes its start, and who has a loop of his own
+// need not: Elapsed is known.
+func TestElapsedOfAdapters(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		begin := time.Now()
+		p := retry.Policy{Jitter: retry.NoJitter, Classify: retry.Always, MaxAttempts: 2}
+		f := func(context.Context) (int, error) { <-time.After(10 * time.Second); return 0, errDown }
+		v, err := f(t.Context())
+		_, err = retry.Continue(t.Context(), &p, circuit.Permit{}, begin, v, err, f)
+		if e := stopped(t, err, retry.ErrExhausted, 2); e.Elapsed != 21*time.Second {
+			t.Errorf("Continue: %v elapsed, want 21s", e.Elapsed)
+		}
+		err = loop(t.Context(), &p, func(ctx context.Context) error { _, err := f(ctx); return err })
+		if e := stopped(t, err, retry.ErrExhausted, 2); e.Elapsed != 21*time.Second {
+			t.Errorf("Begin: %v elapsed, want 21s", e.Elapsed)
+		}
+	})
+}
+
+// Who asks for it sees first attempts that succeed, in the records but not in
+// the log for people.
+func TestObserveAll(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		var r record
+		var text, records strings.Builder
+		p := retry.Policy{Name: "up", ObserveAll: true, Breaker: breaker(circuit.Config{})}
+		p.Observe = retry.Observers(r.observe, nil, retry.LogTo(debug(&text)), retry.LogRecords(debug(&records)))
+		if err := retry.Do(t.Context(), &p, func(context.Context) error { <-time.After(time.Second); return nil }); err != nil {
+			t.Fatal(err)
+		}
+		want := retry.Event{
+			Kind: retry.Succeeded, Operation: "up", Key: "s3_upload", Attempt: 1, MaxAttempts: 5,
+			Duration: time.Second, Elapsed: time.Second,
+		}
+		if got := r.events(); len(got) != 1 || got[0] != want {
+			t.Errorf("%+v, want %+v", got, want)
+		}
+		if text.String() != "" {
+			t.Errorf("LogTo wrote %s", text.String())
+		}
+		const line = "level=DEBUG msg=\"operation succeeded\" event=succeeded operation=up attempt=1 key=s3_upload " +
+			"max_attempts=5 duration=1s elapsed=1s\n"
+		if records.String() != line {
+			t.Errorf("%s, want %s", records.String(), line)
+		}
+	})
+}
+
+// The messages of records differ by kind alone; a panic of one observer does not
+// keep the others from being called.
+func TestLogRecords(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		var out strings.Builder
+		p := retry.Policy{Name: "up", Jitter: retry.NoJitter, AttemptTimeout: time.Second, MaxAttempts: 2, Breaker: breaker(circuit.Config{})}
+		p.Observe = retry.Observers(func(context.Context, retry.Event) { panic("boom") }, retry.LogRecords(debug(&out)))
+		_ = retry.Do(t.Context(), &p, func(ctx context.Context) error { <-ctx.Done(); return ctx.Err() })
+		const want = `level=INFO msg="operation retrying" event=retrying operation=up attempt=1 key=s3_upload max_attempts=2 ` +
+			`delay=1s duration=1s elapsed=1s class=transient error="context deadline exceeded" retry_at=2000-01-01T00:00:02.000Z
+level=WARN msg="operation stopped" event=stopped operation=up attempt=2 key=s3_upload max_attempts=2 ` +
+			`duration=1s elapsed=3s class=transient reason=exhausted error="context deadline exceeded" stop="attempts exhausted"
+`
+		if out.String() != want {
+			t.Errorf("%s, want\n%s", out.String(), want)
+		}
+	})
+}
