@@ -54,7 +54,8 @@ type Options struct {
 	// Policy decides what is retried, and when; nil is the zero Policy. If it
 	// has no Name, an operation goes by the SDK's name for it, as PutObject. Its
 	// Classify is asked first, and [Classify] after it. Its AttemptTimeout
-	// bounds the time to the head of an answer, not the reading of an object.
+	// bounds the time until the SDK returns the result; a body or a stream of
+	// events that is part of it may take longer.
 	// One that is not valid fails each operation with a [*retry.ConfigError].
 	Policy *retry.Policy
 
@@ -102,7 +103,7 @@ func (o Options) middleware(r *refresher) func(*middleware.Stack) error {
 		o.Registry = new(circuit.Registry)
 	}
 	return func(stack *middleware.Stack) error {
-		op := &operation{policy: policy, breakers: o.Breakers, registry: o.Registry, refresher: r}
+		op := &operation{name: stack.ID(), policy: policy, breakers: o.Breakers, registry: o.Registry, refresher: r}
 		return op.install(stack)
 	}
 }
@@ -115,12 +116,18 @@ const (
 	idReceive = "perdure:Receive"
 	idHandOn  = "perdure:HandOn"
 
-	idLoop     = "Retry"
-	idEndpoint = "ResolveEndpointV2"
+	idLoop    = "Retry"
+	idSigning = "Signing"
 )
 
 // install puts op in charge of the loop of an operation's stack. A stack without
 // the loop (that of a presigned request) stays as it is.
+//
+// The attempt is signing and sending. What comes before it in the loop has its own
+// client, which has retried and asked the breaker by itself: credentials, a token of
+// the instance's metadata, a discovered endpoint. So the permit for a probe is not held
+// while another is asked for. Clients differ in the order of these steps and of the
+// loop, but each signs last.
 func (op *operation) install(stack *middleware.Stack) error {
 	found, _ := stack.Finalize.Get(idLoop)
 	old, ok := found.(*sdkretry.Attempt)
@@ -156,10 +163,9 @@ func (op *operation) install(stack *middleware.Stack) error {
 	if err := stack.Finalize.Insert(end, idLoop, middleware.Before); err != nil {
 		return err
 	}
-	// After the endpoint is known: it is part of the breaker's key.
-	place := idEndpoint
-	if _, ok := stack.Finalize.Get(place); !ok {
-		place = idLoop
+	attempt := middleware.FinalizeMiddlewareFunc(idAttempt, op.attempt)
+	if steps := stack.Finalize.List(); slices.Index(steps, idSigning) > slices.Index(steps, idLoop) {
+		return stack.Finalize.Insert(attempt, idSigning, middleware.Before)
 	}
-	return stack.Finalize.Insert(middleware.FinalizeMiddlewareFunc(idAttempt, op.attempt), place, middleware.After)
+	return stack.Finalize.Insert(attempt, idLoop, middleware.After)
 }

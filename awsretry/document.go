@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"io"
 	"strings"
+	"sync"
 	"sync/atomic"
 
 	"github.com/aws/smithy-go/middleware"
@@ -25,6 +26,10 @@ type document struct {
 	begun  bool // something other than blanks has been read
 	left   int  // tags
 	lifted atomic.Bool
+
+	mu     sync.Mutex
+	closed bool   // guarded by mu
+	end    func() // what the first Close calls, if anything; guarded by mu
 }
 
 // newDocument returns body with limits. If asXML is false, a body that does not begin as XML is not counted.
@@ -37,6 +42,27 @@ func newDocument(body io.ReadCloser, asXML bool) *document {
 func (d *document) Lift() {
 	d.lifted.Store(true)
 	d.Reader.Lift()
+}
+
+// endsWith makes Close call end, and reports whether the body has yet to be closed.
+func (d *document) endsWith(end func()) bool {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	d.end = end
+	return !d.closed
+}
+
+// Close closes the body.
+func (d *document) Close() error {
+	err := d.Reader.Close()
+	d.mu.Lock()
+	end := d.end
+	d.closed, d.end = true, nil
+	d.mu.Unlock()
+	if end != nil {
+		end()
+	}
+	return err
 }
 
 // Read reads as the body does, until a limit.

@@ -5,7 +5,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"io"
 	"net/http"
 	"reflect"
 	"strings"
@@ -33,6 +32,7 @@ type operation struct {
 	breakers *circuit.Config
 	registry *circuit.Registry
 
+	name       string // the SDK's, as PutObject
 	bucket     string
 	object     string     // its key
 	refresher  *refresher // nil: the credentials would be the same
@@ -102,7 +102,6 @@ func (op *operation) attempt(ctx context.Context, in middleware.FinalizeInput, n
 	if !op.looping { // nothing is sent: the request is only signed, for someone else
 		return next.HandleFinalize(ctx, in)
 	}
-	op.again = false
 	if err := unsendable(in.Request); err != nil {
 		op.ended = err
 		return middleware.FinalizeOutput{}, middleware.Metadata{}, err
@@ -141,7 +140,7 @@ func (op *operation) admit(ctx context.Context, request any) error {
 // begin makes the Call: the policy is complete only now that the endpoint is
 // known.
 func (op *operation) begin(ctx context.Context, request any) error {
-	op.policy.Name = cmp.Or(op.policy.Name, awsmiddleware.GetOperationName(ctx))
+	op.policy.Name = cmp.Or(op.policy.Name, op.name)
 	if op.breakers != nil {
 		b, err := op.registry.Get(op.key(ctx, request), *op.breakers)
 		if err != nil {
@@ -158,7 +157,8 @@ func (op *operation) begin(ctx context.Context, request any) error {
 
 // key names what shares the fate of the request: service, endpoint and bucket.
 func (op *operation) key(ctx context.Context, request any) string {
-	key := strings.ToLower(strings.ReplaceAll(awsmiddleware.GetServiceID(ctx), " ", ""))
+	service := cmp.Or(awsmiddleware.GetServiceID(ctx), "aws") // the client of the instance's metadata gives none
+	key := strings.ToLower(strings.ReplaceAll(service, " ", ""))
 	if req, ok := request.(*smithyhttp.Request); ok && req.URL != nil {
 		key += ":" + strings.TrimPrefix(req.URL.Host, op.bucket+".")
 	}
@@ -172,7 +172,7 @@ func (op *operation) key(ctx context.Context, request any) string {
 func (op *operation) failed(ctx context.Context, err error) {
 	op.last = err
 	plain := op.policy
-	e := &attemptError{err: err, operation: awsmiddleware.GetOperationName(ctx), bucket: op.bucket, key: op.object, wait: waitAsked(err)}
+	e := &attemptError{err: err, operation: op.name, bucket: op.bucket, key: op.object, wait: waitAsked(err)}
 	switch {
 	case fix.Try(ctx, err):
 		e.class = retry.ClassTransient
@@ -238,9 +238,11 @@ func (op *operation) plain(err error) error {
 // errStream is why an attempt is the only one.
 var errStream = errors.New("not repeated: the body is a stream that cannot be rewound")
 
-// timed makes the attempt within the policy's AttemptTimeout, which ends with
-// the head of the answer.
+// timed makes the attempt within the policy's AttemptTimeout, which ends as the
+// SDK returns the result. The attempt's context ends with the body of the response,
+// so that a body that is handed on, in whatever field, is the caller's until closed.
 func (op *operation) timed(ctx context.Context, in middleware.FinalizeInput, next middleware.FinalizeHandler) (middleware.FinalizeOutput, middleware.Metadata, error) {
+	op.body = nil
 	timeout := op.policy.AttemptTimeout
 	if timeout <= 0 {
 		return next.HandleFinalize(ctx, in)
@@ -249,41 +251,14 @@ func (op *operation) timed(ctx context.Context, in middleware.FinalizeInput, nex
 	timer := time.AfterFunc(timeout, cancel)
 	out, metadata, err := next.HandleFinalize(timed, in)
 	inTime := timer.Stop()
-	switch {
-	case err != nil && !inTime && ctx.Err() == nil:
+	handedOn := err == nil && op.body != nil && op.body.endsWith(cancel)
+	if !inTime && ctx.Err() == nil && (err != nil || handedOn) { // a body that is handed on would break off
 		err = fmt.Errorf("no answer within the attempt's %v: %w", timeout, context.DeadlineExceeded)
-		fallthrough
-	case err != nil, !cancelWith(out.Result, cancel):
+	}
+	if err != nil || !handedOn {
 		cancel()
 	}
 	return out, metadata, err
-}
-
-// cancelWith makes the end of a result's streamed body call cancel, and reports
-// whether it has one.
-func cancelWith(result any, cancel context.CancelFunc) bool {
-	v := reflect.ValueOf(result)
-	if v.Kind() != reflect.Pointer || v.Elem().Kind() != reflect.Struct {
-		return false
-	}
-	f := field(v.Elem(), "Body")
-	body, ok := reflect.TypeAssert[io.ReadCloser](f)
-	if !ok || body == nil || !f.CanSet() {
-		return false
-	}
-	f.Set(reflect.ValueOf(&cancellingBody{ReadCloser: body, cancel: cancel}))
-	return true
-}
-
-type cancellingBody struct {
-	io.ReadCloser
-
-	cancel context.CancelFunc
-}
-
-func (b *cancellingBody) Close() error {
-	defer b.cancel()
-	return b.ReadCloser.Close()
 }
 
 // The loop's retryer. The attempt has already decided; these only tell.
@@ -303,7 +278,7 @@ func (op *operation) GetRetryToken(context.Context, error) (func(error) error, e
 func (op *operation) GetInitialToken() func(error) error { return released }
 
 func (op *operation) GetAttemptToken(context.Context) (func(error) error, error) {
-	op.looping = true
+	op.looping, op.again = true, false
 	return released, nil
 }
 

@@ -82,7 +82,7 @@ func (op *operation) receive(ctx context.Context, in middleware.DeserializeInput
 	op.body = newDocument(res.Body, op.readsXML)
 	res.Body = op.body
 	if awsmiddleware.GetServiceID(ctx) == "S3" {
-		err = ofS3(awsmiddleware.GetOperationName(ctx), in.Request, res)
+		err = ofS3(op.name, in.Request, res)
 	}
 	return out, metadata, err
 }
