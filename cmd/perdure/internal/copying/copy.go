@@ -103,25 +103,18 @@ func One(ctx context.Context, c *endpoint.Copy, to endpoint.Endpoint) (stored en
 	if err != nil {
 		return stored, endpoint.Explain("write", to.Where(), err)
 	}
-	stored, err = Into(ctx, c, to.Where(), t)
-	if left := t.Close(); err != nil && left != "" {
-		err = &keptError{err, left}
-	}
-	return stored, err
-}
-
-// Into copies c.From to a target, which is that of the place where; the caller closes it.
-func Into(ctx context.Context, c *endpoint.Copy, where string, t endpoint.Target) (stored endpoint.Stored, err error) {
-	r := run{c, where, t}
+	r := run{c, to.Where(), t}
 	_, err = retry.Value(ctx, c.Again(), func(ctx context.Context) (endpoint.Stored, error) {
 		c.Tries++
 		return r.attempt(ctx)
 	})
 	if err != nil {
-		return stored, endpoint.Ended(err)
-	}
-	if stored, err = t.Commit(); err != nil {
+		err = endpoint.Ended(err)
+	} else if stored, err = t.Commit(); err != nil {
 		err = r.explain(err)
+	}
+	if left := t.Close(); err != nil && left != "" {
+		err = &keptError{err, left}
 	}
 	return stored, err
 }
@@ -136,16 +129,10 @@ type run struct {
 
 // explain returns err with which side it is of.
 func (r run) explain(err error) error {
-	if r.ofSource(err) {
+	if _, read := errors.AsType[*endpoint.ReadError](err); read {
 		return endpoint.Explain("read", r.From.Where(), err)
 	}
 	return endpoint.Explain("write", r.where, err)
-}
-
-// ofSource reports whether an error is the source's.
-func (r run) ofSource(err error) bool {
-	_, read := errors.AsType[*endpoint.ReadError](err)
-	return read
 }
 
 // attempt copies all bytes once.
@@ -159,12 +146,13 @@ func (r run) attempt(ctx context.Context) (stored endpoint.Stored, err error) {
 	}
 	defer func() { _ = in.Close() }()
 	stored, err = r.target.Put(ctx, in)
+	_, read := errors.AsType[*endpoint.ReadError](err)
 	switch {
 	case err == nil:
 		return stored, nil
-	case !r.ofSource(err) || !endpoint.MayRestart(err):
+	case !read || !endpoint.MayRestart(err):
 		return stored, retry.Permanent(r.explain(err))
-	case r.target.Sequential() && stored.Bytes > 0:
+	case stored.Bytes > 0:
 		code := exit.Unavailable
 		if errors.Is(err, checksum.ErrMismatch) {
 			code = exit.Failed

@@ -77,11 +77,9 @@ type Endpoint interface {
 type Target interface {
 	// File returns the file that ranges are fetched to; nil means that the bytes are given to Put.
 	File() *transfer.File
-	// Put takes all bytes of a source. It is called again after a source that broke, unless the Target is Sequential. An
-	// error of the source is a [*ReadError].
+	// Put takes all bytes of a source. An error of the source is a [*ReadError], after which it is called again, unless
+	// there are Bytes: those can't be taken back.
 	Put(ctx context.Context, in *Input) (Stored, error)
-	// Sequential says that what was put can't be taken back.
-	Sequential() bool
 	// Commit makes the destination what was put.
 	Commit() (Stored, error)
 	// Close drops what was not committed, or leaves it to a later process. It returns what it leaves, in words.

@@ -28,8 +28,6 @@ import (
 	"github.com/seed-0f2c7998/perdure/retry"
 )
 
-func sentence(format string, values ...any) string { return fmt.Sprintf(format, values...) }
-
 // A placeError is an error with one line about what failed, and where.
 type placeError struct {
 	where string // and what was done

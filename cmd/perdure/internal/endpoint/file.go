@@ -252,7 +252,6 @@ func (t *fileTarget) options() transfer.Options {
 }
 
 func (t *fileTarget) File() *transfer.File { return t.file }
-func (t *fileTarget) Sequential() bool     { return false }
 
 func (t *fileTarget) Put(ctx context.Context, in *Input) (Stored, error) {
 	if err := t.file.Rewind(); err != nil {
@@ -260,10 +259,11 @@ func (t *fileTarget) Put(ctx context.Context, in *Input) (Stored, error) {
 	}
 	t.from = watch(ctx, in, checksum.Sum{}, func(int64, int64) {})
 	n, err := io.CopyBuffer(struct{ io.Writer }{t.file}, t.from, make([]byte, chunk))
-	if err == nil {
-		t.copy.moved(in, "read")
+	if err != nil {
+		return Stored{}, err
 	}
-	return Stored{Bytes: n}, err
+	t.copy.moved(in, "read")
+	return Stored{Bytes: n}, nil
 }
 
 func (t *fileTarget) Commit() (Stored, error) {

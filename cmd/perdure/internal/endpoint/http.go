@@ -54,7 +54,7 @@ func (w *web) Connect(ctx context.Context, s *Session, as Role) error {
 	if err != nil {
 		return err
 	}
-	client := &http.Client{Jar: jar, CheckRedirect: httpretry.CheckRedirect, Transport: patience.Transport{RoundTripper: httpretry.NewTransport(counted{base, &s.attempts}, httpretry.Options{
+	client := &http.Client{Jar: jar, CheckRedirect: httpretry.CheckRedirect, Transport: patience.Transport{RoundTripper: httpretry.NewTransport(counted{base.RoundTrip, &s.attempts}, httpretry.Options{
 		Policy: p, Breakers: &s.Breaker, Registry: s.Registry, StallTimeout: 30 * time.Second, MinRate: s.MinRate, OnResume: s.resumed,
 	}), Patience: s.Patience, Breakers: s.Registry.All}}
 	req, err := http.NewRequestWithContext(ctx, http.MethodGet, w.text, nil)

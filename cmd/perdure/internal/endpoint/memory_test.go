@@ -133,7 +133,6 @@ type book struct {
 }
 
 func (b *book) File() *transfer.File { return nil }
-func (b *book) Sequential() bool     { return false }
 func (b *book) Close() string        { return "" }
 
 func (b *book) Put(_ context.Context, in *endpoint.Input) (endpoint.Stored, error) {

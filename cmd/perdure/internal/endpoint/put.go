@@ -23,7 +23,6 @@ type put struct {
 }
 
 func (p *put) File() *transfer.File    { return nil }
-func (p *put) Sequential() bool        { return false }
 func (p *put) Commit() (Stored, error) { return p.got, nil }
 func (p *put) Close() string           { return p.left }
 
@@ -55,7 +54,9 @@ func (p *put) send(ctx context.Context, in *Input, body io.Reader, o objects.Put
 	if err == nil && in.Size >= 0 && object.Size != in.Size {
 		err = fmt.Errorf("%w: %d bytes of %d arrived", ErrSize, object.Size, in.Size)
 	}
-	p.got = Stored{object.Size, object.Checksum, object.Verified}
+	if err == nil {
+		p.got = Stored{object.Size, object.Checksum, object.Verified}
+	}
 	return p.got, err
 }
 

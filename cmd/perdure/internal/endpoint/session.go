@@ -3,13 +3,12 @@ package endpoint
 import (
 	"cmp"
 	"context"
+	"fmt"
 	"io"
 	"net/http"
 	"os"
 	"sync"
 	"sync/atomic"
-
-	"github.com/aws/aws-sdk-go-v2/service/s3"
 
 	"github.com/seed-0f2c7998/perdure/circuit"
 	"github.com/seed-0f2c7998/perdure/cmd/perdure/internal/patience"
@@ -155,7 +154,7 @@ func (c *Copy) goingOn(with Endpoint, bytes, size int64) {
 	if c.Tries <= 1 {
 		c.Earlier = bytes
 	}
-	c.note("continued", sentence("Going on with %s: %d of %d bytes are there", with, bytes, size))
+	c.note("continued", fmt.Sprintf("Going on with %s: %d of %d bytes are there", with, bytes, size))
 }
 
 // renewed tells that nothing of that is of use.
@@ -170,29 +169,19 @@ func (c *Copy) progress(done, total int64) {
 	}
 }
 
-// counted is a RoundTripper that counts.
+// A counted client counts what it sends.
 type counted struct {
-	http.RoundTripper
-
-	n *atomic.Int64
+	send func(*http.Request) (*http.Response, error)
+	n    *atomic.Int64
 }
 
-func (t counted) RoundTrip(req *http.Request) (*http.Response, error) {
-	t.n.Add(1)
-	return t.RoundTripper.RoundTrip(req)
+// Do is that of the SDK's clients.
+func (c counted) Do(req *http.Request) (*http.Response, error) {
+	c.n.Add(1)
+	return c.send(req)
 }
 
-// countedClient is the same for the SDK's.
-type countedClient struct {
-	s3.HTTPClient
-
-	n *atomic.Int64
-}
-
-func (t countedClient) Do(req *http.Request) (*http.Response, error) {
-	t.n.Add(1)
-	return t.HTTPClient.Do(req)
-}
+func (c counted) RoundTrip(req *http.Request) (*http.Response, error) { return c.Do(req) }
 
 // Await returns what do returns, or the cause of ctx if that ends first: to open a pipe, or to write to one, takes until
 // somebody is at its other end.

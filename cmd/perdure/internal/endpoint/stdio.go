@@ -60,7 +60,6 @@ type sink struct {
 }
 
 func (s *sink) File() *transfer.File { return nil }
-func (s *sink) Sequential() bool     { return true }
 
 func (s *sink) Put(ctx context.Context, in *Input) (Stored, error) {
 	crc := checksum.New(ownSum)

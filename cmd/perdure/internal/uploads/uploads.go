@@ -78,11 +78,12 @@ func Open(dir string, to Address, source Source, there bool) (*Upload, error) {
 		return nil, err
 	}
 	u := &Upload{file: f, source: source}
-	if !ours(u.State()) {
+	remembered, err := u.remembered()
+	if err != nil {
 		u.Close()
 		return nil, ErrTaken
 	}
-	if u.remembered() {
+	if remembered {
 		u.was = u.recall()
 	}
 	return u, nil
@@ -123,16 +124,16 @@ func single(info fs.FileInfo) error {
 	return nil
 }
 
-// remembered reports whether there is an upload.
-func (u *Upload) remembered() bool {
-	_, err := os.Lstat(u.State())
-	return err == nil
-}
-
-// ours reports whether a file is a regular one of this user's with one name, or not there.
-func ours(path string) bool {
-	info, err := os.Lstat(path)
-	return errors.Is(err, fs.ErrNotExist) || err == nil && single(info) == nil
+// remembered reports whether there is an upload. What is not a regular file of this user's with one name is an error.
+func (u *Upload) remembered() (bool, error) {
+	info, err := os.Lstat(u.State())
+	if errors.Is(err, fs.ErrNotExist) {
+		return false, nil
+	}
+	if err == nil {
+		err = single(info)
+	}
+	return err == nil, err
 }
 
 // recall reads what the source was; that of none if it can't be read.
@@ -188,7 +189,7 @@ func (u *Upload) Forget() error {
 
 // Close leaves the upload to the next process, or nothing if there is none.
 func (u *Upload) Close() {
-	if !u.remembered() {
+	if remembered, err := u.remembered(); !remembered && err == nil {
 		discard(u.file)
 		return
 	}
@@ -226,7 +227,7 @@ func each(dir string, before time.Time, f func(*Upload)) {
 			continue
 		}
 		u := &Upload{file: claimed}
-		if u.remembered() && ours(u.State()) {
+		if remembered, _ := u.remembered(); remembered {
 			u.was = u.recall()
 			f(u)
 		}
