@@ -6,6 +6,7 @@ import (
 	"errors"
 	"io"
 	"io/fs"
+	"maps"
 	"os"
 	"path/filepath"
 	"slices"
@@ -33,7 +34,6 @@ type File struct {
 	complete        bool // all bytes are there, and verified
 	sum             checksum.Sum
 	verified        string // by which algorithm
-	committed       bool
 }
 
 // Create opens a file that will be called name in the directory. Bytes that an earlier process has left of the same Source
@@ -54,7 +54,7 @@ func (d *Dir) Create(name string, o Options) (*File, error) {
 	if err := f.open(); err != nil {
 		f.drop(true)
 		if d.tree == nil {
-			f.discard()
+			f.staging.leave(d.root)
 		}
 		return nil, err
 	}
@@ -69,7 +69,10 @@ func (f *File) open() (err error) {
 	f.out.part, err = private.Open(root, f.partName, os.O_RDWR, private.File)
 	if err == nil && f.resumable() {
 		if f.state.file, err = private.Open(root, f.sName, os.O_RDWR, private.File); err != nil { // begin makes another
-			return errors.Join(ignoreMissing(root.Remove(f.sName)), f.reset())
+			if err = root.Remove(f.sName); errors.Is(err, fs.ErrNotExist) {
+				err = nil
+			}
+			return errors.Join(err, f.reset())
 		}
 		return f.recall()
 	}
@@ -92,13 +95,6 @@ func (f *File) resumable() bool { return f.o.Source != "" && !f.o.NoResume && pr
 
 // minState is the size of a resource, in bytes, from which on a state is written: fetching less again costs less.
 const minState = 64 << 10
-
-func ignoreMissing(err error) error {
-	if errors.Is(err, fs.ErrNotExist) {
-		return nil
-	}
-	return err
-}
 
 // recall takes what an earlier process has left, if it can be believed.
 func (f *File) recall() error {
@@ -203,8 +199,7 @@ func (f *File) Commit() (Result, error) {
 	if err := f.install(r.Bytes); err != nil {
 		return r, &WriteError{err}
 	}
-	f.committed = true
-	f.discard()
+	f.release(true)
 	return r, nil
 }
 
@@ -282,7 +277,7 @@ func is(root *os.Root, name string, info fs.FileInfo) error {
 // Kept returns where how many bytes will be found by a later process once the file is closed; 0 means none. Call it before
 // Close.
 func (f *File) Kept() (path string, bytes int64) {
-	if f.staging == nil || f.committed || f.out.record == nil || !f.version.Resumable() || f.out.bytes == 0 {
+	if f.staging == nil || f.out.record == nil || !f.version.Resumable() || f.out.bytes == 0 {
 		return "", 0
 	}
 	path = filepath.Join(f.dir.path, f.staging.name, f.partName)
@@ -295,14 +290,10 @@ func (f *File) Kept() (path string, bytes int64) {
 
 // Close leaves what a later process can resume, or nothing.
 func (f *File) Close() {
-	if f.staging == nil {
-		return
+	if f.staging != nil {
+		_, bytes := f.Kept()
+		f.release(bytes == 0)
 	}
-	if _, bytes := f.Kept(); bytes > 0 {
-		f.release(false)
-		return
-	}
-	f.discard()
 }
 
 // drop closes the part and its state, and removes them if told so.
@@ -314,21 +305,16 @@ func (f *File) drop(remove bool) {
 	if f.state.file != nil {
 		_ = f.state.file.Close()
 	}
-	if remove && !f.committed {
-		_ = root.Remove(f.partName)
+	if remove {
+		_ = root.Remove(f.partName) // unless it has been renamed
 	}
 	if remove && f.state.file != nil {
 		_ = root.Remove(f.sName)
 	}
 }
 
-// discard removes the part and closes all.
-func (f *File) discard() { f.release(true) }
-
+// release closes all, and removes the part if told so.
 func (f *File) release(remove bool) {
-	if f.staging == nil {
-		return
-	}
 	f.drop(remove)
 	if f.dir.tree != nil {
 		f.dir.tree.release(f.dir)
@@ -340,12 +326,7 @@ func (f *File) release(remove bool) {
 
 // sorted returns the pieces in order.
 func sorted(pieces map[int64]piece) []piece {
-	all := make([]piece, 0, len(pieces))
-	for _, p := range pieces {
-		all = append(all, p)
-	}
-	slices.SortFunc(all, func(a, b piece) int { return cmp.Compare(a.From, b.From) })
-	return all
+	return slices.SortedFunc(maps.Values(pieces), func(a, b piece) int { return cmp.Compare(a.From, b.From) })
 }
 
 // Fetch fetches what is missing. After an error it may be called again, and goes on. A resource that changes, or arrives
