@@ -85,7 +85,7 @@ func (u *upload) forbidden(ctx context.Context) error {
 	if !u.o.conditional() || u.condition.unsure.Load() {
 		return nil
 	}
-	there, err := u.store.head(ctx, u.bucket, u.key)
+	there, err := u.store.head(ctx, u.address())
 	switch {
 	case err == nil && (u.o.IfAbsent || !wire.SameTag(there.ETag, u.o.IfMatch)):
 		return fmt.Errorf("%w: there is an object with ETag %s", ErrCondition, there.ETag)
@@ -123,7 +123,7 @@ func (u *upload) resolve(ctx context.Context, err error, o Object) (Object, erro
 // recognize looks whether the object that is there is that of a conditional put
 // which ended with err.
 func (u *upload) recognize(ctx context.Context, err error, o Object) (Object, error) {
-	stored, failed := u.store.head(ctx, u.bucket, u.key)
+	stored, failed := u.store.head(ctx, u.address())
 	switch {
 	case failed == nil && stored.Metadata[writeIDKey] == u.condition.writeID:
 		o.ETag, o.VersionID = stored.ETag, stored.VersionID
@@ -149,7 +149,7 @@ func (m *multipart) stored(ctx context.Context) (Object, bool) {
 		looks.MaxAttempts = 5
 	}
 	object, err := retry.Value(ctx, &looks, func(ctx context.Context) (Object, error) {
-		o, err := m.store.head(ctx, m.bucket, m.key)
+		o, err := m.store.head(ctx, m.address())
 		if wire.IsMissing(err) || err == nil && o.Size != all.Size() {
 			return o, retry.Transient(errNotStored)
 		}

@@ -35,11 +35,11 @@ func (s *Store) Copy(ctx context.Context, from, to Address) (Object, error) {
 }
 
 func (s *Store) copy(ctx context.Context, from, to Address) (Object, error) {
-	original, head, err := s.ask(ctx, from.Bucket, from.Key, from.VersionID)
+	original, err := s.head(ctx, from)
 	if err != nil {
 		return Object{}, fmt.Errorf("s3://%s/%s: %w", from.Bucket, from.Key, err)
 	}
-	c := &copying{store: s, original: original, head: head, place: place(from), to: to}
+	c := &copying{store: s, original: original, place: place(from), to: Address{Bucket: to.Bucket, Key: to.Key}}
 	if original.Size > s.copyLimit {
 		if err = s.readTags(ctx, &c.original, from.VersionID); err == nil {
 			err = c.parts(ctx)
@@ -76,7 +76,6 @@ func place(a Address) string {
 type copying struct {
 	store    *Store
 	original Object
-	head     *s3.HeadObjectOutput // that told of it
 	place    string
 	to       Address
 	length   int64                 // of a part
@@ -85,7 +84,7 @@ type copying struct {
 
 // verified returns the copy, if it is one.
 func (c *copying) verified(ctx context.Context) (Object, error) {
-	object, err := c.store.head(ctx, c.to.Bucket, c.to.Key)
+	object, err := c.store.head(ctx, c.to)
 	if err != nil {
 		return object, fmt.Errorf("to check the copy: %w", err)
 	}
@@ -126,7 +125,7 @@ func (c *copying) parts(ctx context.Context) error {
 func (c *copying) assemble(ctx context.Context, kind string) error {
 	create := c.original.multipart(c.to.Bucket, c.to.Key)
 	create.StorageClass = storageClass(c.original.StorageClass)
-	if expires, err := http.ParseTime(aws.ToString(c.head.ExpiresString)); err == nil {
+	if expires, err := http.ParseTime(c.original.expires); err == nil {
 		create.Expires = &expires
 	}
 	if kind != "" {

@@ -124,6 +124,8 @@ type upload struct {
 	confirm bool         // the store has confirmed each part by checksum
 }
 
+func (u *upload) address() Address { return Address{Bucket: u.bucket, Key: u.key} }
+
 // put sends what r holds, after what the state file says of it.
 func (u *upload) put(ctx context.Context, r io.Reader) (object Object, err error) {
 	partSize := u.store.partSize
@@ -232,7 +234,7 @@ func (u *upload) verified(ctx context.Context, o Object) (Object, error) {
 	o.Metadata = u.metadata()
 	sent, encrypted := text(u.crc), u.encrypted()
 	if o.Checksum == "" {
-		stored, answer, err := u.store.ask(ctx, u.bucket, u.key, o.VersionID)
+		stored, err := u.store.head(ctx, Address{u.bucket, u.key, o.VersionID})
 		switch {
 		case err != nil:
 			return o, fmt.Errorf("to check what was stored: %w", err)
@@ -241,7 +243,7 @@ func (u *upload) verified(ctx context.Context, o Object) (Object, error) {
 		case stored.Size != o.Size:
 			return o, fmt.Errorf("%w: %d bytes sent, %d stored", ErrChecksum, o.Size, stored.Size)
 		}
-		o, encrypted = stored, encrypted || answer.ServerSideEncryption != ""
+		o, encrypted = stored, encrypted || stored.encrypted
 	}
 	var err error
 	switch {

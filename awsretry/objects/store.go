@@ -201,6 +201,9 @@ type Object struct {
 	// "etag" is a copy's; "size" is for a store that has none of these. It is "" if
 	// nothing was transferred.
 	Verified string
+
+	encrypted bool   // its ETag may be anything
+	expires   string // the header of that name
 }
 
 // Stat returns what the store says of an object.
@@ -210,27 +213,21 @@ func (s *Store) Stat(ctx context.Context, bucket, key string) (Object, error) {
 
 // StatVersion returns what the store says of a version of an object.
 func (s *Store) StatVersion(ctx context.Context, a Address) (Object, error) {
-	o, _, err := s.ask(ctx, a.Bucket, a.Key, a.VersionID)
+	o, err := s.head(ctx, a)
 	return o, wrap("stat", a.Bucket, a.Key, err)
 }
 
-func (s *Store) head(ctx context.Context, bucket, key string) (Object, error) {
-	o, _, err := s.ask(ctx, bucket, key, "")
-	return o, err
-}
-
-// ask is head with the answer itself.
-func (s *Store) ask(ctx context.Context, bucket, key, version string) (Object, *s3.HeadObjectOutput, error) {
+func (s *Store) head(ctx context.Context, a Address) (Object, error) {
 	out, err := s.client.HeadObject(ctx, &s3.HeadObjectInput{
-		Bucket: &bucket, Key: &key, VersionId: optional(version), ChecksumMode: types.ChecksumModeEnabled,
+		Bucket: &a.Bucket, Key: &a.Key, VersionId: optional(a.VersionID), ChecksumMode: types.ChecksumModeEnabled,
 	})
+	if err == nil && aws.ToString(out.ETag) == "" {
+		err = errNoObject
+	}
 	if err != nil {
-		return Object{}, nil, err
+		return Object{}, err
 	}
-	if aws.ToString(out.ETag) == "" {
-		return Object{}, nil, errNoObject
-	}
-	return describe(Object{Bucket: bucket, Key: key}, out, aws.ToInt64(out.ContentLength)), out, nil
+	return describe(Object{Bucket: a.Bucket, Key: a.Key}, out, aws.ToInt64(out.ContentLength)), nil
 }
 
 // describe returns an object of that bucket and key as a response tells of it.
@@ -238,7 +235,9 @@ func describe(o Object, out *s3.HeadObjectOutput, size int64) Object {
 	return Object{
 		Bucket: o.Bucket, Key: o.Key, Size: size, ETag: aws.ToString(out.ETag),
 		VersionID: aws.ToString(out.VersionId), Modified: aws.ToTime(out.LastModified), Attributes: attributesOf(out),
-		Checksum: text(whole(headersOf(out), out.ChecksumType)),
+		Checksum:  text(whole(headersOf(out), out.ChecksumType)),
+		encrypted: out.ServerSideEncryption != "" || out.SSECustomerAlgorithm != nil,
+		expires:   aws.ToString(out.ExpiresString),
 	}
 }
 

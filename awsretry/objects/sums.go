@@ -144,13 +144,12 @@ func (r reference) read(s io.ReadSeeker) (by string, err error) {
 
 // expect finds out with which checksum the bytes are to be compared.
 func (r *Reader) expect(head *s3.HeadObjectOutput) {
-	encrypted := head.ServerSideEncryption != "" || head.SSECustomerAlgorithm != nil
-	if r.want = referenceOf(r.object.Checksum, r.object.ETag, encrypted); !r.want.sum.IsZero() {
+	if r.want = referenceOf(r.object.Checksum, r.object.ETag, r.object.encrypted); !r.want.sum.IsZero() {
 		return
 	}
 	sum, parts := composite(headersOf(head), r.object.ETag)
 	if sum.PartSize = r.partSize(parts); sum.PartSize > 0 {
-		r.want = reference{sum, encrypted && sum.Name == "md5"}
+		r.want = reference{sum, r.object.encrypted && sum.Name == "md5"}
 	}
 }
 
