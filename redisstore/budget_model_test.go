@@ -247,10 +247,11 @@ func (m *market) explore() (wrong string, states int) {
 	var well []int
 	acts := []map[string]func(*economy) int64{m.acts(0), m.acts(1)}
 	back = append(back, nil)
+	var e economy // one for all, as in explore
 	for n := 0; n < len(all); n++ {
 		for i := range acts {
 			for _, do := range acts[i] {
-				e := all[n]
+				e = all[n]
 				made := do(&e)
 				e.lost = min(e.lost+m.worth(&all[n])-m.worth(&e)+made, cell.Token)
 				if e.lost < 0 {

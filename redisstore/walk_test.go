@@ -66,11 +66,13 @@ func explore(w world, bug string) (wrong string, trail []string, states int) {
 	}
 	add(&w, -1, -1)
 	frontier, first := []world{w}, int32(0)
+	var following []world
+	var next world // one for all steps: few of them can be made, and to make room costs more than they do
 	for len(frontier) > 0 {
-		var following []world
+		following = following[:0]
 		for n := range frontier {
 			for k, s := range x.steps {
-				next := frontier[n]
+				next = frontier[n]
 				if !s.do(&next) {
 					continue
 				}
@@ -90,7 +92,7 @@ func explore(w world, bug string) (wrong string, trail []string, states int) {
 		if len(x.from) > 2_000_000 {
 			return "too many states", nil, len(x.from)
 		}
-		frontier = following
+		frontier, following = following, frontier
 	}
 	if i := x.stuck(); i >= 0 {
 		return "no way to close", x.trail(i), len(x.from)
