@@ -218,10 +218,18 @@ func received(base http.RoundTripper, req, asked *http.Request, res *http.Respon
 			res.Body.Close()
 		}
 		return nil, &LimitError{What: "response header", Limit: bound.Header}
-	case res.Request == req || res.Request == nil: // only http.Transport promises that there is one
+	case res.Request == nil, res.Request == req, isCopy(res, req): // only http.Transport promises that there is one
 		res.Request = asked
 	}
 	return res, nil
+}
+
+// isCopy reports whether the request of res is what a base has made of req to send it: no redirected one, and none that a
+// Transport further in has something to tell with.
+func isCopy(res *http.Response, req *http.Request) bool {
+	r, e := res.Request, endOf(res)
+	return e.err == nil && !e.unverifiable && r.Method == req.Method && r.URL != nil && req.URL != nil &&
+		(r.URL == req.URL || r.URL.String() == req.URL.String())
 }
 
 // An ownBody ends the context that its answer was had with.

@@ -28,8 +28,8 @@ func (t *Transport) RoundTrip(req *http.Request) (*http.Response, error) { //nol
 		return t.operate(l, req)
 	}
 	sent, s := req, (*stream)(nil)
-	if h := req.Header; t.gzip != nil && h != nil && len(h) == 0 {
-		own := newAsking(req, http.Header{"Accept-Encoding": t.gzip})
+	if h := req.Header; h != nil && len(h) == 0 && t.gzip.Load() {
+		own := newAsking(req, http.Header{"Accept-Encoding": gzipOnly})
 		sent, s = &own.request, &own.stream
 	} else if !t.options.NoResume {
 		sent, s = t.ask(req)
@@ -98,16 +98,19 @@ func newAsking(req *http.Request, h http.Header) *asking {
 	return a
 }
 
-// ask returns what is sent for a GET, and the stream for the body of its answer. It asks for gzip as the base would by
-// itself, unless the caller has other wishes: the base would take the coding off below the stream, and the rest could
-// not be asked for.
+// gzipOnly is the Accept-Encoding that net/http adds by itself.
+var gzipOnly = []string{"gzip"} //nolint:gochecknoglobals // shared by all requests, as it saves each of them one
+
+// ask returns what is sent for a GET, and the stream for the body of its answer. It asks for gzip where the base would
+// by itself, unless the caller has other wishes: the base would take the coding off below the stream, and the rest could
+// not be asked for. A base that would not gets the request as it is, and the caller the representation that it brings.
 func (t *Transport) ask(req *http.Request) (*http.Request, *stream) {
 	h := req.Header
-	if t.gzip == nil || h == nil || h["Accept-Encoding"] != nil || h["Range"] != nil {
+	if h == nil || h["Accept-Encoding"] != nil || h["Range"] != nil || !t.gzip.Load() {
 		return req, new(stream)
 	}
 	a := newAsking(req, maps.Clone(h))
-	a.request.Header["Accept-Encoding"] = t.gzip
+	a.request.Header["Accept-Encoding"] = gzipOnly
 	return &a.request, &a.stream
 }
 

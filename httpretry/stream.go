@@ -42,8 +42,12 @@ type stream struct {
 	cancel context.CancelCauseFunc // nil before the first break
 }
 
-// carry makes s the body of res, if it can be one that outlasts its connections.
+// carry makes s the body of res, if it can be one that outlasts its connections. A base that took a coding off which
+// nobody has asked it for, as one around an http.Transport does, shows that it asks by itself.
 func (s *stream) carry(res *http.Response) (ok bool) {
+	if res.Uncompressed && s.asked.Header["Accept-Encoding"] == nil {
+		s.transport.gzip.Store(true)
+	}
 	if res.Uncompressed || res.ContentLength == 0 ||
 		!isWhole(res.StatusCode) && res.StatusCode != http.StatusPartialContent || !s.entity.read(res) {
 		return false

@@ -27,6 +27,7 @@ import (
 	"log/slog"
 	"net/http"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/seed-0f2c7998/perdure/circuit"
@@ -42,10 +43,10 @@ type Transport struct {
 	// What the quickest request needs is together at the beginning, in one line of the processor's cache.
 
 	base   http.RoundTripper
-	gzip   []string // the Accept-Encoding that the base would add by itself; nil: it would not
-	common lane     // of requests that share nothing by key; with our classifier and observer
-	quick  bool     // nothing has to be prepared for a GET without a body, see RoundTrip
-	alone  bool     // all requests go by the common lane
+	gzip   atomic.Bool // the base asks for gzip by itself and takes it off: then we do, above the body that is resumed
+	common lane        // of requests that share nothing by key; with our classifier and observer
+	quick  bool        // nothing has to be prepared for a GET without a body, see RoundTrip
+	alone  bool        // all requests go by the common lane
 
 	options  Options
 	invalid  error // why the options can't be used
@@ -73,8 +74,8 @@ func NewTransport(base http.RoundTripper, o Options) *Transport {
 	if t.registry == nil {
 		t.registry = new(circuit.Registry)
 	}
-	if plain, ok := base.(*http.Transport); !o.NoResume && (!ok || !plain.DisableCompression) {
-		t.gzip = []string{"gzip"}
+	if plain, ok := base.(*http.Transport); ok {
+		t.gzip.Store(!o.NoResume && !plain.DisableCompression)
 	}
 	policy.Name = cmp.Or(policy.Name, "http_request")
 	policy.Classify = classifier(policy.Classify)
