@@ -186,8 +186,11 @@ func (op *operation) failed(ctx context.Context, err error) {
 		e.class = retry.ClassTransient
 	}
 	failure := error(e)
+	if e.class != retry.ClassUnknown {
+		failure = retry.Transient(e) // whatever RetryOn chooses: the fault is mended
+	}
 	if op.streamed {
-		failure = retry.Final(e)
+		failure = retry.Final(failure)
 	}
 	delay, stop := op.call.Failed(ctx, failure)
 	op.policy.BaseDelay, op.policy.Jitter = plain.BaseDelay, plain.Jitter
@@ -229,7 +232,7 @@ func (op *operation) plain(err error) error {
 		return err
 	}
 	class, _ := op.policy.ClassOf(carrier)
-	if op.streamed && (class == retry.ClassTransient || class == retry.ClassThrottled) {
+	if op.streamed && (class == retry.ClassTransient || class == retry.ClassThrottled || class == retry.ClassConflict) {
 		return fmt.Errorf("%w (%w)", carrier.err, errStream)
 	}
 	return carrier.err

@@ -62,7 +62,7 @@ func (t *tally) add(_ context.Context, e retry.Event) {
 	if e.Err != nil {
 		t.last = e.Err
 	}
-	if e.Kind == retry.Stopped && e.Class == retry.ClassPermanent {
+	if e.Kind == retry.Stopped && errors.Is(e.Stop, retry.ErrPermanent) {
 		t.final = e.Err
 	}
 }

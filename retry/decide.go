@@ -72,7 +72,7 @@ func (p *Policy) Decide(o Outcome, u float64) Decision {
 	case !class.Class(o.Class).Retried():
 		d.Stop = ErrPermanent
 		d.RetryAt = comeBack(o.Err, d.RetryAt)
-	case class.IsFinal(o.Err):
+	case class.IsFinal(o.Err), p.excludes(o):
 		d.Stop = ErrPermanent
 	case attempts > 0 && o.Attempt >= attempts:
 		d.Stop = ErrExhausted

@@ -181,7 +181,7 @@ func (e Event) isNews() bool { return e.Kind != Succeeded || e.Attempt > 1 }
 
 func (e Event) level() slog.Level {
 	switch {
-	case e.Kind == Nested, e.Kind == Stopped && e.Attempt <= 1 && (e.Class == ClassPermanent || e.Class == ClassUnknown && e.Stop == ErrPermanent), //nolint:errorlint // the decision's own
+	case e.Kind == Nested, e.Kind == Stopped && e.Attempt <= 1 && e.Stop == ErrPermanent, //nolint:errorlint // the decision's own
 		e.Class == ClassIgnored:
 		return slog.LevelDebug
 	case e.Kind == Stopped:

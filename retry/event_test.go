@@ -109,7 +109,7 @@ func TestNoEventForAFirstTrySuccess(t *testing.T) {
 		{},
 		{AttemptTimeout: time.Minute},
 		{MaxElapsed: time.Minute},
-		{RetryOn: []string{"x"}},
+		{RetryOn: []string{"X"}},
 		{Breaker: breaker(circuit.Config{Budget: 10})},
 	} {
 		p.Observe = r.observe

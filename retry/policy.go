@@ -7,6 +7,7 @@ import (
 	"time"
 
 	"github.com/seed-0f2c7998/perdure/circuit"
+	"github.com/seed-0f2c7998/perdure/internal/class"
 	"github.com/seed-0f2c7998/perdure/internal/setting"
 )
 
@@ -48,12 +49,18 @@ type Policy struct {
 	// 0 means BaseDelay.
 	ThrottleDelay time.Duration
 
-	// RetryOn and IgnoreOn list errors that are, and that are not, worth a
-	// retry: by code (what an ErrorCode method returns, as "SlowDown"), by HTTP
-	// status ("503"), or by one of the words timeout, connection and throttled.
-	// IgnoreOn wins. What neither names is for Classify and the general rules,
-	// see [Policy.ClassOf].
-	RetryOn, IgnoreOn []string
+	// RetryOn chooses the errors to retry: if it is not empty, no other error is
+	// retried. An entry is one of the words timeout, connection, throttled and
+	// conflict; an HTTP status ("503", "5xx"); what an SQLState method returns
+	// ("40001"); or what an ErrorCode method returns ("SlowDown"). The word
+	// default stands for every error that would be retried without RetryOn, so
+	// that {"default", "NoSuchBucket"} adds one. Words are small letters; a code
+	// has a capital or a separator in it.
+	RetryOn []string
+	// IgnoreOn names errors that are not retried, in the same way, but for
+	// default. It wins over RetryOn. An error that is not retried because of
+	// either list keeps its class for the Breaker.
+	IgnoreOn []string
 
 	// AttemptTimeout ends the context of each attempt; that is a transient
 	// error. 0 means no timeout but the caller's.
@@ -71,9 +78,9 @@ type Policy struct {
 	// already given up. Without it they are permanent, or attempts multiply.
 	RetryNested bool
 
-	// Classify returns the class of an error that neither list names;
-	// ClassUnknown leaves it to the general rules, and so does nil. It is
-	// called once for each failed attempt, on the caller's goroutine.
+	// Classify returns the class of an error; ClassUnknown leaves it to the
+	// general rules, and so does nil. It is called once for each failed attempt,
+	// on the caller's goroutine. Marks and the lists have the last word.
 	Classify func(error) Class
 	// Observe is called with each event, on the caller's goroutine, under no
 	// lock, and before a wait. It is given the caller's context, so that a
@@ -160,10 +167,10 @@ func fields() []setting.Field[Policy] {
 			[]string{"additive", "full", "equal"}, func(p *Policy) *JitterMode { return &p.JitterMode }),
 		setting.Span("throttle_delay", "seconds to wait after the first attempt, if it was throttled (base_delay)",
 			1, forever, setting.None, func(p *Policy) *time.Duration { return &p.ThrottleDelay }),
-		setting.List("retry_on", "codes, HTTP statuses, timeout, connection, throttled: worth a retry",
-			func(p *Policy) *[]string { return &p.RetryOn }),
-		setting.List("ignore_on", "codes, HTTP statuses, timeout, connection, throttled: not worth one; wins",
-			func(p *Policy) *[]string { return &p.IgnoreOn }),
+		setting.Entries("retry_on", "the only errors to retry: timeout, connection, throttled, conflict, HTTP statuses, codes; default adds the usual ones",
+			class.WantRetryOn, class.CheckRetryOn, func(p *Policy) *[]string { return &p.RetryOn }),
+		setting.Entries("ignore_on", "errors not to retry: timeout, connection, throttled, conflict, HTTP statuses, codes; wins",
+			class.WantIgnoreOn, class.CheckIgnoreOn, func(p *Policy) *[]string { return &p.IgnoreOn }),
 		setting.Span("attempt_timeout", "seconds that one attempt may take (no limit)",
 			1, forever, setting.None, func(p *Policy) *time.Duration { return &p.AttemptTimeout }),
 		setting.Span("max_elapsed", "seconds within which the last attempt may begin (no limit)",
@@ -216,7 +223,8 @@ func (p *Policy) plausible() bool {
 
 // check is Validate for a call that is about to begin: it costs little.
 func (p *Policy) check() error {
-	if p.AttemptTimeout|p.MaxElapsed >= 0 && p.plausible() && setting.CheckList(p.RetryOn) && setting.CheckList(p.IgnoreOn) {
+	if p.AttemptTimeout|p.MaxElapsed >= 0 && p.plausible() &&
+		setting.Allowed(p.RetryOn, class.CheckRetryOn) && setting.Allowed(p.IgnoreOn, class.CheckIgnoreOn) {
 		return p.Breaker.Err()
 	}
 	return p.Validate()

@@ -50,10 +50,10 @@ func invalid() map[string]struct {
 		"attempt_timeout":          {retry.Policy{AttemptTimeout: -1}, []string{"attempt_timeout"}},
 		"max_elapsed":              {retry.Policy{MaxElapsed: -time.Hour}, []string{"max_elapsed", "-3600"}},
 		"max_retry_after":          {retry.Policy{MaxRetryAfter: -1}, []string{"max_retry_after"}},
-		"retry_on empty":           {retry.Policy{RetryOn: []string{"503", ""}}, []string{"retry_on", `"503" ""`, "none of them empty"}},
+		"retry_on empty":           {retry.Policy{RetryOn: []string{"503", ""}}, []string{"retry_on", `""`, "timeout, connection"}},
 		"retry_on comma":           {retry.Policy{RetryOn: []string{"503,500"}}, []string{"retry_on"}},
 		"ignore_on blank":          {retry.Policy{IgnoreOn: []string{" "}}, []string{"ignore_on"}},
-		"lists and a number":       {retry.Policy{IgnoreOn: []string{"x"}, MaxAttempts: -9}, []string{"max_attempts"}},
+		"lists and a number":       {retry.Policy{IgnoreOn: []string{"X"}, MaxAttempts: -9}, []string{"max_attempts"}},
 		"breaker": {
 			retry.Policy{Breaker: circuit.New("b", circuit.Config{FailureThreshold: -7})},
 			[]string{"failure_threshold", "-7"},
@@ -77,7 +77,7 @@ func TestPolicyInvalid(t *testing.T) {
 				t.Errorf("%s: %q does not say %q", name, err, part)
 			}
 		}
-		if want := bad.Field + ": " + bad.Value + " is not allowed: want " + bad.Want; err.Error() != want {
+		if want := "invalid value " + bad.Value + " for " + bad.Field + ": must be " + bad.Want; err.Error() != want {
 			t.Errorf("%s: the text is %q, want %q", name, err, want)
 		}
 		f, made := calls()

@@ -41,20 +41,26 @@ func TestSeedDefaults(t *testing.T) {
 func TestSeedRetryOnIgnoreOn(t *testing.T) {
 	t.Parallel()
 	for _, c := range []struct {
-		code   string
-		policy retry.Policy
-		want   retry.Class
+		code    string
+		policy  retry.Policy
+		want    retry.Class
+		retried bool
 	}{
-		{"ThrottlingException", retry.Policy{}, retry.ClassThrottled},
-		{"AccessDeniedException", retry.Policy{}, retry.ClassPermanent},
-		{"AccessDeniedException", retry.Policy{RetryOn: []string{"AccessDeniedException"}}, retry.ClassTransient},
-		{"ThrottlingException", retry.Policy{IgnoreOn: []string{"ThrottlingException"}}, retry.ClassPermanent},
-		{"Mine", retry.Policy{}, retry.ClassUnknown},
-		{"Mine", retry.Policy{RetryOn: []string{"Mine"}}, retry.ClassTransient},
+		{"ThrottlingException", retry.Policy{}, retry.ClassThrottled, true},
+		{"AccessDeniedException", retry.Policy{}, retry.ClassPermanent, false},
+		{"AccessDeniedException", retry.Policy{RetryOn: []string{"AccessDeniedException"}}, retry.ClassTransient, true},
+		{"ThrottlingException", retry.Policy{IgnoreOn: []string{"ThrottlingException"}}, retry.ClassThrottled, false},
+		{"ThrottlingException", retry.Policy{RetryOn: []string{"Mine"}}, retry.ClassThrottled, false},
+		{"Mine", retry.Policy{}, retry.ClassUnknown, false},
+		{"Mine", retry.Policy{RetryOn: []string{"Mine"}}, retry.ClassTransient, true},
 	} {
 		if got, _ := c.policy.ClassOf(&coded{code: c.code}); got != c.want {
 			t.Errorf("%s with retry_on %q, ignore_on %q: %v, want %v",
 				c.code, c.policy.RetryOn, c.policy.IgnoreOn, got, c.want)
+		}
+		d := c.policy.Decide(retry.Outcome{Attempt: 1, Err: &coded{code: c.code}}, 0)
+		if retried := d.Stop == nil; retried != c.retried {
+			t.Errorf("%s with retry_on %q, ignore_on %q: retried %v, want %v", c.code, c.policy.RetryOn, c.policy.IgnoreOn, retried, c.retried)
 		}
 	}
 }

@@ -101,7 +101,7 @@ func TestAttempt(t *testing.T) {
 		for _, inner := range []retry.Policy{
 			{Jitter: retry.NoJitter, Classify: retry.Always},
 			{Jitter: retry.NoJitter, Classify: retry.Always, AttemptTimeout: time.Minute},
-			{Jitter: retry.NoJitter, Classify: retry.Always, RetryOn: []string{"x"}},
+			{Jitter: retry.NoJitter, Classify: retry.Always, IgnoreOn: []string{"X"}},
 			{Jitter: retry.NoJitter, Classify: retry.Always, Breaker: breaker(circuit.Config{})},
 		} {
 			got = got[:0]
@@ -163,7 +163,7 @@ func TestElapsed(t *testing.T) {
 		"ObserveAll":     {func(p *retry.Policy) { p.ObserveAll = true }, true},
 		"MaxElapsed":     {func(p *retry.Policy) { p.MaxElapsed = time.Hour }, true},
 		"AttemptTimeout": {func(p *retry.Policy) { p.AttemptTimeout = time.Hour }, true},
-		"a list":         {func(p *retry.Policy) { p.RetryOn = []string{"x"}; p.Timed = true }, true},
+		"a list":         {func(p *retry.Policy) { p.RetryOn = []string{"default"}; p.Timed = true }, true},
 	} {
 		synctest.Test(t, func(t *testing.T) {
 			var r record

@@ -123,7 +123,7 @@ func (s *Store) deleteBatch(ctx context.Context, bucket string, keys []string) m
 			class, _ := policy.ClassOf(refusal)
 			switch {
 			case refusal.code == "NoSuchKey" || refusal.code == "NoSuchVersion":
-			case class == retry.ClassTransient || class == retry.ClassThrottled:
+			case class == retry.ClassTransient || class == retry.ClassThrottled || class == retry.ClassConflict:
 				again, err = append(again, key), refusal
 				refused[key] = refusal
 			default:

@@ -131,6 +131,7 @@ func (a *app) run(c *cobra.Command, f *runFlags, args []string) error {
 		Args: args, Policy: &p, Patience: a.patience(f.wait), Buffer: f.buffer, Grace: cmp.Or(f.killAfter, 5*time.Second),
 		ReplayAll: f.replay, Note: func(event, text string) { a.log.Info(text, "event", event) },
 		Stdin: a.stdin, Stdout: a.stdout, Stderr: a.stderr, Environ: a.environ,
+		Mark: run.Chosen(&f.again, &f.stop),
 	}
 	defer a.dagster.Conduct(command, mode, f.killAfter)()
 	begin := time.Now()

@@ -21,23 +21,32 @@ type Field[T any] struct {
 
 	set func(c *T, text string) bool   // false, and c as it was, if text is not allowed
 	get func(c *T) (v any, valid bool) // the value as JSON has it; nil for a number that is the default
+
+	fault func(values []string) error // of a list that is not allowed: about its first such entry; nil: about all of it
 }
 
 // Set gives the field the value that text says, or returns an [*Error].
 func (f Field[T]) Set(c *T, text string) error {
-	if !f.set(c, strings.TrimSpace(text)) {
-		return Bad(f.Name, text, f.Want)
+	if f.set(c, strings.TrimSpace(text)) {
+		return nil
 	}
-	return nil
+	if values, ok := list(text); ok && f.fault != nil {
+		return f.fault(values)
+	}
+	return Bad(f.Name, text, f.Want)
 }
 
 // Check returns an [*Error] if the field's value is not allowed. Zero is
 // always allowed: in Go it means the default.
 func (f Field[T]) Check(c *T) error {
-	if v, valid := f.get(c); !valid {
-		return Bad(f.Name, v, f.Want)
+	v, valid := f.get(c)
+	if valid {
+		return nil
 	}
-	return nil
+	if values, ok := v.([]string); ok && f.fault != nil {
+		return f.fault(values)
+	}
+	return Bad(f.Name, v, f.Want)
 }
 
 // A Special is the value -1 of a number, and the text that stands for it.
@@ -162,6 +171,45 @@ func List[T any](name, doc string, at func(*T) *[]string) Field[T] {
 func CheckList(list []string) bool {
 	for _, v := range list {
 		if v == "" || strings.TrimSpace(v) != v || strings.Contains(v, ",") {
+			return false
+		}
+	}
+	return true
+}
+
+// Entries is a field of texts as [List] is, of which each has to be one that check allows. Of others check returns the
+// nearest that is, or "".
+func Entries[T any](name, doc, want string, check func(entry string) (nearest string, ok bool), at func(*T) *[]string) Field[T] {
+	f := List(name, doc, at)
+	f.Want = "values separated by commas, each of them " + want
+	f.set = func(c *T, text string) bool {
+		values, ok := list(text)
+		if ok = ok && Allowed(values, check); ok {
+			*at(c) = values
+		}
+		return ok
+	}
+	f.get = func(c *T) (any, bool) {
+		v := *at(c)
+		return append([]string{}, v...), Allowed(v, check)
+	}
+	f.fault = func(values []string) error {
+		for _, v := range values {
+			if nearest, ok := check(v); !ok && nearest != "" {
+				return Bad(name, v, want+"; did you mean "+nearest+"?")
+			} else if !ok {
+				return Bad(name, v, want)
+			}
+		}
+		return Bad(name, values, f.Want)
+	}
+	return f
+}
+
+// Allowed reports whether check allows every one of values.
+func Allowed(values []string, check func(entry string) (nearest string, ok bool)) bool {
+	for _, v := range values {
+		if _, ok := check(v); !ok {
 			return false
 		}
 	}

@@ -106,7 +106,7 @@ func TestLargestFiles(t *testing.T) {
 // Whatever is in a file, reading it ends with settings or with an error that names the file.
 func FuzzFile(f *testing.F) {
 	for _, seed := range []string{
-		"", "policy:\n  max_attempts: 7\n", "policy: {preset: s3_upload, retry_on: [a, 503]}\nstore: memory\n",
+		"", "policy:\n  max_attempts: 7\n", "policy: {preset: s3_upload, retry_on: [A, 503]}\nstore: memory\n",
 		"policy:\n  max_attempts: 0\n", "policy: [1", "a: &b 1\nc: *b\n", "<<: {policy: 1}\n", "--- 1\n--- 2\n",
 		"? [policy]\n: 1\n", "policy:\n  jitter: .inf\n", "circuit_breaker: ~\n", "policy: !!str x\n", "\xff\xfe", "- - -\n", "policy:\n\tname: x\n",
 		"policy:\n  name: |\n    x\n",

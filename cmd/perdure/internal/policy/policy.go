@@ -11,7 +11,9 @@ import (
 	"cmp"
 	"encoding/json"
 	"errors"
+	"fmt"
 	"slices"
+	"strconv"
 	"strings"
 
 	"github.com/seed-0f2c7998/perdure/circuit"
@@ -120,12 +122,22 @@ type entry struct {
 // refuse returns err with the place that the value is from.
 func (e entry) refuse(err error) error {
 	if bad, ok := errors.AsType[*setting.Error](err); ok {
-		err = &setting.Error{Field: e.source, Value: bad.Value, Want: bad.Want}
+		err = &setting.Error{Field: e.source, Value: bad.Value, Want: bad.Want + e.exits(bad.Value)}
 	}
 	if e.excerpt != "" {
 		return below(err, e.excerpt)
 	}
 	return err
+}
+
+// exits returns where an exit code belongs, if value is one in a list of errors.
+func (e entry) exits(value string) string {
+	flag := map[string]string{"retry_on": "--retry-on-exit", "ignore_on": "--stop-on-exit"}[e.Name]
+	code, err := strconv.ParseUint(strings.Trim(value, `"`), 10, 8)
+	if flag == "" || err != nil {
+		return ""
+	}
+	return fmt.Sprintf("; the exit code %d is for perdure run %s", code, flag)
 }
 
 // A Source is what the file, the environment and the flags say, read once: the

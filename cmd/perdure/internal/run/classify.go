@@ -109,6 +109,18 @@ func Classify(again, stop *Codes) func(error) retry.Class {
 	}
 }
 
+// Chosen returns the Command.Mark of a list of codes to retry: the policy's RetryOn chooses among the other failures,
+// and does not take these back.
+func Chosen(again, stop *Codes) func(error) error {
+	return func(err error) error {
+		f, ok := errors.AsType[*Failure](err)
+		if ok && f.Start == nil && !f.User && f.TimedOut == 0 && again.has(f.Code) && !stop.has(f.Code) {
+			return retry.Transient(err)
+		}
+		return err
+	}
+}
+
 // Codes is a set of exit codes, as "1,2,64-78". Its zero value is empty. It is
 // a flag's value.
 type Codes struct{ ranges []codeRange }

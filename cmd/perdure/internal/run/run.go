@@ -38,6 +38,9 @@ type Command struct {
 	Grace    time.Duration      // from the request to end, after a timeout, to the end by force
 	Limit    time.Duration      // from a signal that asks to end to the end by force; 0: the attempt takes its time
 
+	// Mark returns the error of an attempt, marked if need be. If nil, none is marked.
+	Mark func(error) error
+
 	// ReplayAll has all of standard input read and given to each attempt, instead of
 	// what attempts have read. Note is called when there is a line to log, with the
 	// word for an event.
@@ -83,7 +86,10 @@ func (c *Command) Run(ctx context.Context) error {
 	err := c.Patience.Do(ctx, c.breakers, func(ctx context.Context) error {
 		return retry.Do(ctx, c.Policy, func(ctx context.Context) error {
 			c.last = c.attempt(ctx)
-			return c.last
+			if c.Mark == nil {
+				return c.last
+			}
+			return c.Mark(c.last)
 		})
 	})
 	if flushed := c.output.flush(c.Stdout); flushed != nil && err == nil {
