@@ -14,9 +14,11 @@ package circuit
 
 import (
 	"math"
+	"strconv"
 	"time"
 
 	"github.com/seed-0f2c7998/perdure/internal/cell"
+	"github.com/seed-0f2c7998/perdure/internal/redact"
 )
 
 // A Store is where the state of breakers lives: nil is the memory of one
@@ -50,6 +52,8 @@ type Breaker struct {
 	config Config // as it was given
 	err    error  // what is wrong with it
 	store  Store  // never nil
+
+	refusals refusals // by this process
 }
 
 // New returns the breaker of that name. It never fails: a Config that is not
@@ -88,6 +92,20 @@ func (b *Breaker) Name() string {
 		return ""
 	}
 	return b.name
+}
+
+// String returns the breaker's name, state, and why it is in that, for logs:
+// `circuit breaker "s3" is open (5 consecutive failures)`.
+func (b *Breaker) String() string {
+	if b == nil {
+		return "no circuit breaker"
+	}
+	m := b.Metrics()
+	text := "circuit breaker " + strconv.Quote(redact.String(b.name)) + " is " + m.State.String()
+	if m.Reason.Cause() == Unknown {
+		return text
+	}
+	return text + " (" + m.Reason.String() + ")"
 }
 
 // Err returns what is wrong with the breaker's Config, a [*ConfigError], or nil.

@@ -38,8 +38,8 @@ func TestByHand(t *testing.T) {
 		b.Allow()
 		b.Trip() // while half-open
 		want := []string{
-			"closed open by hand", "open isolated by hand", "isolated closed by hand",
-			"closed open by hand", "open half-open recovery timeout over", "half-open open by hand",
+			"closed open manual override", "open isolated manual override", "isolated closed manual override",
+			"closed open manual override", "open half-open recovery timeout elapsed", "half-open open manual override",
 		}
 		if !slices.Equal(seen, want) {
 			t.Errorf("transitions\n%q, want\n%q", seen, want)

@@ -5,9 +5,12 @@ import (
 	"fmt"
 	"log/slog"
 	"os"
+	"slices"
+	"strconv"
 	"time"
 
 	"github.com/seed-0f2c7998/perdure/internal/cell"
+	"github.com/seed-0f2c7998/perdure/internal/redact"
 )
 
 // A Transition is one change of a breaker's state.
@@ -17,40 +20,82 @@ type Transition struct {
 	Reason      Reason
 	At          time.Time
 	RetryAt     time.Time // when an open breaker lets the first probe through; else zero
+	Refused     uint64    // calls that this process has refused since the transition before
 	ObserveOnly bool      // no call is refused all the same
 }
 
 // LogTo returns an observer, for Config.Observe, that writes one line for each
-// transition: at WARN when a breaker opens or is isolated, else at INFO.
+// transition: at WARN when a breaker opens or is isolated, else at INFO. A second
+// line follows, at INFO, if calls were refused since the transition before.
+// URLs lose their secrets.
 func LogTo(logger *slog.Logger) func(context.Context, Transition) {
 	return func(ctx context.Context, t Transition) {
-		level := slog.LevelInfo
-		if t.To == Open || t.To == Isolated {
-			level = slog.LevelWarn
+		t.Name = redact.String(t.Name)
+		logger.LogAttrs(ctx, t.level(), "Circuit breaker '"+t.Name+"' transitioned from "+
+			t.From.String()+" to "+t.To.String()+" ("+t.Reason.String()+")", t.attrs()...)
+		if t.Refused > 0 {
+			logger.LogAttrs(ctx, slog.LevelInfo, "Circuit breaker '"+t.Name+"' has refused "+
+				plural(int(t.Refused), "call")+" while "+t.From.String(), //nolint:gosec // a count
+				slog.String("event", "refused"), slog.String("breaker", t.Name), slog.Uint64("refused", t.Refused))
 		}
-		text := "Circuit breaker '" + t.Name + "' transitioned from " +
-			t.From.String() + " to " + t.To.String() + " (" + t.Reason.String() + ")"
-		attrs := []slog.Attr{
-			slog.String("event", "transition"), slog.String("breaker", t.Name), slog.String("from", t.From.String()),
-			slog.String("to", t.To.String()), slog.String("reason", t.Reason.String()),
-		}
-		if !t.RetryAt.IsZero() {
-			attrs = append(attrs, slog.Time("retry_at", t.RetryAt))
-		}
-		if t.ObserveOnly {
-			attrs = append(attrs, slog.Bool("observe_only", true))
-		}
-		logger.LogAttrs(ctx, level, text, attrs...)
 	}
 }
 
-// report hands t to the observer. What it panics with is logged: the call
-// whose result it was shall not fail for it.
+// LogRecords returns an observer, for Config.Observe, that writes a record for
+// each transition, at the levels of [LogTo]: the message is always "circuit
+// breaker transition", and all that differs is in attributes.
+func LogRecords(logger *slog.Logger) func(context.Context, Transition) {
+	return func(ctx context.Context, t Transition) {
+		t.Name = redact.String(t.Name)
+		logger.LogAttrs(ctx, t.level(), "circuit breaker transition",
+			append(t.attrs(), slog.String("cause", t.Reason.Cause().String()), slog.Uint64("refused", t.Refused))...)
+	}
+}
+
+func (t Transition) level() slog.Level {
+	if t.To == Open || t.To == Isolated {
+		return slog.LevelWarn
+	}
+	return slog.LevelInfo
+}
+
+func (t Transition) attrs() []slog.Attr {
+	attrs := []slog.Attr{
+		slog.String("event", "transition"), slog.String("breaker", t.Name), slog.String("from", t.From.String()),
+		slog.String("to", t.To.String()), slog.String("reason", t.Reason.String()),
+	}
+	if !t.RetryAt.IsZero() {
+		attrs = append(attrs, slog.Time("retry_at", t.RetryAt))
+	}
+	if t.ObserveOnly {
+		attrs = append(attrs, slog.Bool("observe_only", true))
+	}
+	return attrs
+}
+
+// Observers returns an observer, for Config.Observe, that calls each of observers
+// in turn, also if one before it panics. Nil ones are left out.
+func Observers(observers ...func(context.Context, Transition)) func(context.Context, Transition) {
+	observers = slices.DeleteFunc(slices.Clone(observers), func(o func(context.Context, Transition)) bool { return o == nil })
+	return func(ctx context.Context, t Transition) {
+		for _, observe := range observers {
+			notify(ctx, t, observe)
+		}
+	}
+}
+
+// report calls the observer with t.
 func (b *Breaker) report(ctx context.Context, t Transition) {
 	observe := b.config.Observe
 	if observe == nil {
 		observe = LogTo(slog.Default())
 	}
+	notify(ctx, t, observe)
+}
+
+// notify calls observe with t. What it panics with is logged: the call whose
+// result made the transition does not fail for it.
+func notify(ctx context.Context, t Transition, observe func(context.Context, Transition)) {
 	defer func() {
 		if v := recover(); v != nil {
 			slog.Default().Error("circuit: Config.Observe panicked", "breaker", t.Name, "panic", v)
@@ -65,8 +110,8 @@ func noCaller() context.Context {
 	return context.Background() //nolint:forbidigo // there is no caller's
 }
 
-// Metrics is what there is to know of a breaker at one moment. Each figure is
-// exact; together they may straddle a change.
+// Metrics is a snapshot of a breaker. Each field is exact; the fields are not
+// read atomically together.
 type Metrics struct {
 	State    State
 	Failures int       // consecutive ones of a closed breaker
@@ -144,16 +189,29 @@ type Cause uint8
 
 // The causes, with the figures that their Reason shows.
 const (
-	Unknown     Cause = iota
-	Consecutive       // n consecutive failures
-	Ratio             // n of m calls in the window failed
-	Slow              // n of m calls in the window were slow
-	ProbeFailed       // a probe failed
-	TimeUp            // the recovery timeout is over
-	Recovered         // n probes succeeded
-	ByHand            // Trip, Isolate or Reset was called
-	Agreed            // those who share it elsewhere have agreed on the state
+	Unknown         Cause = iota
+	Consecutive           // n consecutive failures
+	Ratio                 // n of m calls in the window failed
+	Slow                  // n of m calls in the window were slow
+	ProbeFailed           // a probe failed
+	RecoveryTimeout       // the recovery timeout has elapsed
+	Recovered             // n probes succeeded
+	Manual                // Trip, Isolate or Reset was called
+	FleetDecision         // the processes that share the breaker have set the state
 )
+
+// String returns unknown, consecutive, ratio, slow, probe_failed,
+// recovery_timeout, recovered, manual or fleet_decision.
+func (c Cause) String() string {
+	names := [...]string{
+		"unknown", "consecutive", "ratio", "slow", "probe_failed", "recovery_timeout", "recovered", "manual",
+		"fleet_decision",
+	}
+	if int(c) < len(names) {
+		return names[c]
+	}
+	return "Cause(" + strconv.Itoa(int(c)) + ")"
+}
 
 // Cause returns the kind of the reason.
 func (r Reason) Cause() Cause { return r.code }
@@ -169,14 +227,14 @@ func (r Reason) String() string {
 		return fmt.Sprintf("%d of %d calls were slow", r.n, r.m)
 	case ProbeFailed:
 		return "probe failed"
-	case TimeUp:
-		return "recovery timeout over"
+	case RecoveryTimeout:
+		return "recovery timeout elapsed"
 	case Recovered:
 		return plural(r.n, "successful probe")
-	case ByHand:
-		return "by hand"
-	case Agreed:
-		return "agreed on by the fleet"
+	case Manual:
+		return "manual override"
+	case FleetDecision:
+		return "set by the fleet"
 	default:
 		return "unknown"
 	}
@@ -186,7 +244,7 @@ func (r Reason) String() string {
 func reason(r *rules, old word, s signal) Reason {
 	switch {
 	case s == acquire:
-		return Reason{code: TimeUp}
+		return Reason{code: RecoveryTimeout}
 	case s == success:
 		return Reason{code: Recovered, n: r.successes}
 	case s == failure && old.state() == HalfOpen:
@@ -194,7 +252,7 @@ func reason(r *rules, old word, s signal) Reason {
 	case s == failure:
 		return Reason{code: Consecutive, n: r.failures}
 	default:
-		return Reason{code: ByHand}
+		return Reason{code: Manual}
 	}
 }
 

@@ -46,12 +46,12 @@ func TestLogLines(t *testing.T) {
 		}
 		want := []string{
 			line("WARN", "closed", "open", "5 consecutive failures"),
-			line("INFO", "open", "half-open", "recovery timeout over"),
+			line("INFO", "open", "half-open", "recovery timeout elapsed"),
 			line("WARN", "half-open", "open", "probe failed"),
-			line("INFO", "open", "half-open", "recovery timeout over"),
+			line("INFO", "open", "half-open", "recovery timeout elapsed"),
 			line("INFO", "half-open", "closed", "2 successful probes"),
-			line("WARN", "closed", "isolated", "by hand"),
-			line("INFO", "isolated", "closed", "by hand"),
+			line("WARN", "closed", "isolated", "manual override"),
+			line("INFO", "isolated", "closed", "manual override"),
 		}
 		got := written()
 		if len(got) != len(want) {
@@ -166,9 +166,9 @@ func TestReasons(t *testing.T) {
 		{Reason{Ratio, 12, 20}, "12 of 20 calls failed"},
 		{Reason{Slow, 16, 20}, "16 of 20 calls were slow"},
 		{Reason{code: ProbeFailed}, "probe failed"},
-		{Reason{code: TimeUp}, "recovery timeout over"},
+		{Reason{code: RecoveryTimeout}, "recovery timeout elapsed"},
 		{Reason{code: Recovered, n: 31}, "31 successful probes"},
-		{Reason{code: ByHand}, "by hand"},
+		{Reason{code: Manual}, "manual override"},
 		{Reason{Ratio, figureMask, figureMask}, "268435455 of 268435455 calls failed"},
 		{Reason{code: 200}, "unknown"},
 	} {
@@ -249,5 +249,45 @@ func TestObserverHasTheCallersContext(t *testing.T) {
 	want := []any{"open", "caller", "closed", nil, "open", "caller"}
 	if !slices.Equal(seen, want) {
 		t.Errorf("transitions and whose context they have: %v, want %v", seen, want)
+	}
+}
+
+func TestString(t *testing.T) {
+	t.Parallel()
+	b := New("http:https://user:pass@host", quiet(Config{FailureThreshold: 2}))
+	const name = `circuit breaker "http:https://REDACTED@host" is `
+	if got := b.String(); got != name+"closed" {
+		t.Error(got)
+	}
+	b.RecordFailure()
+	b.RecordFailure()
+	if got := b.String(); got != name+"open (2 consecutive failures)" {
+		t.Error(got)
+	}
+	if got := (*Breaker)(nil).String(); got != "no circuit breaker" {
+		t.Error(got)
+	}
+}
+
+// Records have one message, and what to count by; each observer is called, also
+// after one that panics.
+func TestRecords(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		logger, written := lines()
+		b := New("x", Config{FailureThreshold: 1, Observe: Observers(nil, func(context.Context, Transition) { panic("boom") }, LogRecords(logger))})
+		b.RecordFailure()
+		b.Allow()
+		b.Reset()
+		const want = `level=WARN msg="circuit breaker transition" event=transition breaker=x from=closed to=open ` +
+			`reason="1 consecutive failure" retry_at=2000-01-01T00:00:30.000Z cause=consecutive refused=0
+level=INFO msg="circuit breaker transition" event=transition breaker=x from=open to=closed ` +
+			`reason="manual override" cause=manual refused=1`
+		if got := strings.Join(written(), "\n"); got != want {
+			t.Errorf("%s, want\n%s", got, want)
+		}
+	})
+	if got := Cause(9).String(); got != "Cause(9)" {
+		t.Error(got)
 	}
 }

@@ -112,9 +112,10 @@ func ExampleBreaker_Isolate() {
 	fmt.Println(err)
 	upload.Reset()
 	// Output:
-	// level=WARN msg="Circuit breaker 's3_upload' transitioned from closed to isolated (by hand)"
+	// level=WARN msg="Circuit breaker 's3_upload' transitioned from closed to isolated (manual override)"
 	// circuit breaker "s3_upload" is isolated
-	// level=INFO msg="Circuit breaker 's3_upload' transitioned from isolated to closed (by hand)"
+	// level=INFO msg="Circuit breaker 's3_upload' transitioned from isolated to closed (manual override)"
+	// level=INFO msg="Circuit breaker 's3_upload' has refused 1 call while isolated"
 }
 
 // A registry is for code that meets its keys as it goes.

@@ -34,7 +34,7 @@ written
   reason     0200000070000009
   prober     0001000000000000 and the process ID
 states Closed 0, Open 1, HalfOpen 2, Isolated 3
-causes Unknown 0, Consecutive 1, Ratio 2, Slow 3, ProbeFailed 4, TimeUp 5, Recovered 6, ByHand 7, Agreed 8
+causes Unknown 0, Consecutive 1, Ratio 2, Slow 3, ProbeFailed 4, RecoveryTimeout 5, Recovered 6, Manual 7, FleetDecision 8
 `
 
 func TestLayout(t *testing.T) {
@@ -100,6 +100,6 @@ func writeWritten(b *strings.Builder) {
 	fmt.Fprintf(b, "written\n  half-open  %016x\n  bucket     %016x\n  reason     %016x\n  prober     %016x and the process ID\n",
 		uint64(halfOpen), uint64(newTally(7, 5, 3)), Reason{Ratio, 7, 9}.pack(), c.Prober.Load()-uint64(os.Getpid()))
 	fmt.Fprintf(b, "states Closed %d, Open %d, HalfOpen %d, Isolated %d\n", uint8(Closed), uint8(Open), uint8(HalfOpen), uint8(Isolated))
-	fmt.Fprintf(b, "causes Unknown %d, Consecutive %d, Ratio %d, Slow %d, ProbeFailed %d, TimeUp %d, Recovered %d, ByHand %d, Agreed %d\n",
-		Unknown, Consecutive, Ratio, Slow, ProbeFailed, TimeUp, Recovered, ByHand, Agreed)
+	fmt.Fprintf(b, "causes Unknown %d, Consecutive %d, Ratio %d, Slow %d, ProbeFailed %d, RecoveryTimeout %d, Recovered %d, Manual %d, FleetDecision %d\n",
+		Unknown, Consecutive, Ratio, Slow, ProbeFailed, RecoveryTimeout, Recovered, Manual, FleetDecision)
 }

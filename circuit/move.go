@@ -113,7 +113,7 @@ func (b *Breaker) obeyed(agreed cell.Ask) (t Transition, changed bool) {
 	for due {
 		m := b.plan(event{signal: told, state: State(o.State), until: ceil(o.Until), mild: o.Mild})
 		if due = !m.swap(); !due && m.turns() {
-			return b.changed(m, Reason{code: Agreed}), true
+			return b.changed(m, Reason{code: FleetDecision}), true
 		}
 	}
 	return t, false
@@ -127,7 +127,7 @@ func (b *Breaker) changed(m move, why Reason) Transition {
 	}
 	c.Since.Store(m.now.UnixNano())
 	c.Reason.Store(why.pack())
-	if why.code == ByHand {
+	if why.code == Manual {
 		c.SetByHand(m.now, uint8(to))
 	}
 	switch to {
@@ -138,12 +138,16 @@ func (b *Breaker) changed(m move, why Reason) Transition {
 	case HalfOpen, Isolated:
 	}
 	t := Transition{Name: b.name, From: from, To: to, Reason: why, At: m.now, ObserveOnly: b.config.ObserveOnly}
+	t.Refused = b.refusals.count.Swap(0)
+	if to == Open || to == Isolated {
+		b.refusals.begin(b.opening(to), floor(m.now))
+	}
 	if to == Open {
 		t.RetryAt = b.refusal(m.next, floor(m.now)).RetryAt
 	}
 	if m.signal != told {
 		b.store.Changed(b.name, cell.Change{
-			From: uint8(from), To: uint8(to), Until: b.end(m.next, floor(m.now)), Reason: why.pack(), ByHand: why.code == ByHand,
+			From: uint8(from), To: uint8(to), Until: b.end(m.next, floor(m.now)), Reason: why.pack(), ByHand: why.code == Manual,
 		})
 	}
 	return t

@@ -51,7 +51,7 @@ func (b *Breaker) acquire(ctx context.Context, w word) (Permit, error) {
 	}
 	now := floor(time.Now())
 	if w.state() == Open && w.ahead(now, b.rules.openLimit) > 0 && !b.config.ObserveOnly {
-		b.cell.Load().Rejected.Add(1) // as the step would say; an outage should cost little
+		b.rejected(w, now) // as the step would say; an outage should cost little
 		return Permit{}, b.refusal(w, now)
 	}
 	w, admitted := b.apply(ctx, event{signal: acquire})
@@ -66,7 +66,7 @@ func (b *Breaker) acquire(ctx context.Context, w word) (Permit, error) {
 		b.cell.Load().Rejected.Add(1)
 		return Permit{}, nil // passes unseen: in earnest it would not have been made
 	}
-	b.cell.Load().Rejected.Add(1)
+	b.rejected(w, now)
 	return Permit{}, b.refusal(w, now)
 }
 

@@ -175,10 +175,10 @@ func TestOrders(t *testing.T) {
 		order(Closed, 0)
 		store.obey(func() (cell.Order, bool) { return cell.Order{State: uint8(Isolated)}, false })
 		want := []string{
-			"closed open: agreed on by the fleet", "open half-open: recovery timeout over",
-			"half-open closed: agreed on by the fleet", "closed isolated: agreed on by the fleet",
-			"isolated closed: agreed on by the fleet",
-			"closed open: agreed on by the fleet", "open closed: agreed on by the fleet",
+			"closed open: set by the fleet", "open half-open: recovery timeout elapsed",
+			"half-open closed: set by the fleet", "closed isolated: set by the fleet",
+			"isolated closed: set by the fleet",
+			"closed open: set by the fleet", "open closed: set by the fleet",
 		}
 		if !slices.Equal(lines, want) {
 			t.Errorf("reported %q, want %q", lines, want)

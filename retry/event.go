@@ -110,6 +110,19 @@ type Event struct {
 	Err         error         // of the attempt; secrets are still in it
 	Stop        error         // why no attempt follows; of Stopped and Nested
 	RetryAt     time.Time     // when the next attempt is due, or it makes sense to come back; zero: not known
+
+	// Refused is set in the first event of a refused call after 30 s of an open
+	// breaker, and then after each minute, to how many calls this process has
+	// refused in that opening; also in the very first, as 1, if the opening itself
+	// was not reported in this process. In the events of all other refused calls
+	// it is 0.
+	Refused uint64
+}
+
+// isRefusal reports whether e is that of a call which was not made, because the
+// breaker is not closed.
+func (e Event) isRefusal() bool {
+	return e.Kind == Stopped && e.Attempt == 0 && e.Reason == ReasonBreakerOpen
 }
 
 // report calls the observer with e.
@@ -149,8 +162,13 @@ func Observers(observers ...func(context.Context, Event)) func(context.Context, 
 // LogTo returns an observer, for Policy.Observe, that writes a line for each
 // retry and for each success after one at INFO, and for an operation that is
 // given up at WARN. An error that is not worth a retry is the caller's to
-// report: it is logged at DEBUG, as is a call that its caller ended. URLs lose
-// their secrets. [LogRecords] is for logs that are aggregated.
+// report: it is logged at DEBUG, as is a call that its caller ended.
+//
+// Of the calls that an open breaker refuses, which may be thousands a second, one
+// is logged at WARN after 30 s, and then one each minute, with the number of
+// refusals so far (see Event.Refused), and the others at DEBUG. That the breaker
+// opened, and how many calls it refused until its next transition, is logged by
+// [circuit.LogTo]. URLs lose their secrets. [LogRecords] is for logs that are aggregated.
 func LogTo(logger *slog.Logger) func(context.Context, Event) {
 	return func(ctx context.Context, e Event) {
 		if level := e.level(); e.isNews() && logger.Enabled(ctx, level) {
@@ -181,7 +199,8 @@ func (e Event) isNews() bool { return e.Kind != Succeeded || e.Attempt > 1 }
 
 func (e Event) level() slog.Level {
 	switch {
-	case e.Kind == Nested, e.Kind == Stopped && e.Attempt <= 1 && e.Stop == ErrPermanent, //nolint:errorlint // the decision's own
+	case e.isRefusal() && e.Refused == 0, e.Kind == Nested,
+		e.Kind == Stopped && e.Attempt <= 1 && e.Stop == ErrPermanent, //nolint:errorlint // the decision's own
 		e.Class == ClassIgnored:
 		return slog.LevelDebug
 	case e.Kind == Stopped:
@@ -217,6 +236,9 @@ func (e Event) ending() string {
 	text += " (" + errorText(e.Stop) + ")"
 	if e.Err != nil {
 		text += ": " + errorText(e.Err)
+	}
+	if e.Refused > 1 {
+		text += "; " + count(int(e.Refused), "call") + " refused since it opened" //nolint:gosec // a count
 	}
 	return text
 }
@@ -255,6 +277,9 @@ func (e Event) attrs() []slog.Attr {
 	}
 	if e.Reason != 0 {
 		attrs = append(attrs, slog.String("reason", e.Reason.String()))
+	}
+	if e.Refused > 0 {
+		attrs = append(attrs, slog.Uint64("refused", e.Refused))
 	}
 	if e.Err != nil {
 		attrs = append(attrs, slog.String("error", errorText(e.Err)))

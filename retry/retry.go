@@ -384,8 +384,11 @@ func (c *Call) stop(ctx context.Context, d Decision, last error) error {
 		Kind: Stopped, Attempt: c.attempt, Class: d.Class, Reason: reason(ctx, d), Hint: d.Hint,
 		Duration: c.took, Err: last, Stop: d.Stop, RetryAt: d.RetryAt,
 	}
-	if d.Nested {
+	switch {
+	case d.Nested:
 		e.Kind = Nested
+	case e.isRefusal():
+		e.Refused = c.policy.Breaker.Refused()
 	}
 	if !c.first.IsZero() {
 		e.Elapsed = time.Since(c.first)

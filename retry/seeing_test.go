@@ -255,3 +255,75 @@ level=WARN msg="operation stopped" event=stopped operation=up attempt=2 key=s3_u
 		}
 	})
 }
+
+// A service that is down is a handful of lines however often it is called: the
+// opening, one after 30 s, one each minute, and one at the end. It used to be one
+// line for each refused call, 6,192 of 10,016 lines in 48 s.
+func TestRefusedCallsAreNotLines(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		var out strings.Builder
+		var r record
+		log := slog.New(lines{&out})
+		p := retry.Policy{
+			Name: "up", MaxAttempts: 1, Classify: retry.Always, Observe: retry.Observers(r.observe, retry.LogTo(log)),
+			Breaker: circuit.New("b", circuit.Config{FailureThreshold: 1, RecoveryTimeout: 150 * time.Second, Observe: circuit.LogTo(log)}),
+		}
+		down := true
+		call := func(context.Context) error {
+			if down {
+				return errDown
+			}
+			return nil
+		}
+		for range 100 * 150 { // for 150 s
+			_ = retry.Do(t.Context(), &p, call)
+			<-time.After(10 * time.Millisecond)
+		}
+		down = false
+		_ = retry.Do(t.Context(), &p, call)
+		const want = `WARN: Circuit breaker 'b' transitioned from closed to open (1 consecutive failure)
+WARN: up failed after 1 attempt (attempts exhausted): the service is down
+WARN: up failed (circuit breaker "b" is open; next probe at 2000-01-01T00:02:30Z); 3000 calls refused since it opened
+WARN: up failed (circuit breaker "b" is open; next probe at 2000-01-01T00:02:30Z); 9000 calls refused since it opened
+INFO: Circuit breaker 'b' transitioned from open to half-open (recovery timeout elapsed)
+INFO: Circuit breaker 'b' has refused 14999 calls while open
+INFO: Circuit breaker 'b' transitioned from half-open to closed (1 successful probe)
+`
+		if out.String() != want {
+			t.Errorf("%s, want\n%s", out.String(), want)
+		}
+		refused := 0
+		for _, e := range r.events() {
+			if e.Reason == retry.ReasonBreakerOpen && e.Attempt == 0 {
+				refused++
+			}
+		}
+		if refused != 14999 {
+			t.Errorf("%d events of refused calls, want each of 14999", refused)
+		}
+	})
+}
+
+// Where another process has opened the breaker, the first call that this one
+// refuses says so, and only that.
+func TestFirstRefusalOfAnOpeningElsewhere(t *testing.T) {
+	t.Parallel()
+	var store circuit.Memory
+	quiet := func(context.Context, circuit.Transition) {}
+	other := circuit.New("b", circuit.Config{Store: &store, Observe: quiet})
+	var out strings.Builder
+	p := retry.Policy{Name: "up", Observe: retry.LogTo(slog.New(lines{&out})), Breaker: circuit.New("b", circuit.Config{Store: &store, Observe: quiet})}
+	f, _ := calls()
+	for opening := range 2 {
+		other.Trip()
+		out.Reset()
+		for range 10 {
+			_ = retry.Do(t.Context(), &p, f)
+		}
+		if got := out.String(); !strings.HasPrefix(got, `WARN: up failed (circuit breaker "b" is open`) || strings.Count(got, "\n") != 1 {
+			t.Errorf("opening %d: %q, want one line", opening, got)
+		}
+		other.Reset()
+	}
+}

@@ -82,7 +82,7 @@ func (s *Snapshot) row(key string) Row {
 func (r *Row) agree(s redisstore.Status, now time.Time) {
 	ahead := s.State == circuit.Isolated || s.State == circuit.Open && s.Until.After(now)
 	if ahead && r.State == circuit.Closed {
-		r.State, r.Reason, r.NextProbe = s.State, "agreed on by the fleet", instant(s.Until)
+		r.State, r.Reason, r.NextProbe = s.State, "set by the fleet", instant(s.Until)
 	}
 	if s.Lease.After(now) {
 		r.LeaseEnds, r.LeaseHost, r.LeasePID = &s.Lease, s.Holder, s.PID

@@ -1,0 +1,61 @@
+package circuit
+
+import "sync/atomic"
+
+// The refusals that one process has made in one opening, for a log that has one
+// line for many: the first of an opening that another process has begun, then
+// one after 30 s, and one a minute. It is the refused call that crosses the
+// instant which is told to write it, so that nothing runs in the background.
+type refusals struct {
+	opening atomic.Uint64 // which it is
+	count   atomic.Uint64 // of its refusals
+	due     atomic.Int64  // instant of the next report
+	report  atomic.Uint64 // count that is to be reported, until somebody takes it; 0: none
+}
+
+// Milliseconds from the opening to the first report, and from there to each other.
+const firstReport, laterReports = 30_000, 60_000
+
+// begin notes an opening of which the transition is reported.
+func (r *refusals) begin(opening uint64, now instant) {
+	r.opening.Store(opening)
+	r.count.Store(0)
+	r.due.Store(int64(now) + firstReport)
+}
+
+// add counts a refusal.
+func (r *refusals) add(opening uint64, now instant) {
+	if old := r.opening.Load(); old != opening && r.opening.CompareAndSwap(old, opening) {
+		r.begin(opening, now)
+		r.report.Store(1)
+	}
+	n := r.count.Add(1)
+	if due := r.due.Load(); int64(now) >= due && r.due.CompareAndSwap(due, int64(now)+laterReports) {
+		r.report.Store(n)
+	}
+}
+
+// rejected counts a call that is refused at now because the word is w.
+func (b *Breaker) rejected(w word, now instant) {
+	b.cell.Load().Rejected.Add(1)
+	b.refusals.add(b.opening(w.state()), now)
+}
+
+// opening names the opening that the breaker is in, in that state.
+func (b *Breaker) opening(s State) uint64 {
+	n := 2 * b.cell.Load().Trips.Load()
+	if s == Isolated {
+		n++
+	}
+	return n
+}
+
+// Refused returns how many calls this process has refused in the present
+// opening, if that is to be logged now, and else 0: for the loop of package retry,
+// after a refusal.
+func (b *Breaker) Refused() uint64 {
+	if b == nil || b.refusals.report.Load() == 0 {
+		return 0
+	}
+	return b.refusals.report.Swap(0)
+}
