@@ -142,11 +142,17 @@ func method(req *http.Request) string {
 // classOf returns what a transport's error means for an idempotent request that is well formed: whatever is not known
 // to be there the next time may pass. ClassUnknown leaves statuses, timeouts and the caller's own end to package retry.
 func classOf(err error) retry.Class {
-	if _, ok := unwrap.As[*StatusError](err); ok {
+	if status, ok := unwrap.As[*StatusError](err); ok {
+		if status.Status == http.StatusProxyAuthRequired { // to an http URL; says nothing of the server
+			return retry.ClassIgnored
+		}
 		return retry.ClassUnknown
 	}
 	if _, ok := unwrap.As[*retry.Error](err); ok {
 		return retry.ClassUnknown
+	}
+	if proxy, ok := unwrap.As[*ProxyError](err); ok {
+		return proxy.class()
 	}
 	switch {
 	case is[*callersError](err):

@@ -60,11 +60,12 @@ type Transport struct {
 // A share is what requests have in common that share a breaker. It saves making Key's string for each request.
 type share struct{ scheme, host, key string }
 
-// NewTransport returns a Transport whose attempts are made by base; nil is [http.DefaultTransport].
+// NewTransport returns a Transport whose attempts are made by base. If base is nil, it is [http.DefaultTransport] or, where
+// HTTPS_PROXY is set in the environment, a copy of that with [ReportProxyErrors], which all such Transports share.
 // Options that are not valid show in the error of each request.
 func NewTransport(base http.RoundTripper, o Options) *Transport {
 	if base == nil {
-		base = http.DefaultTransport
+		base = defaultBase()
 	}
 	t := &Transport{base: base, options: o, invalid: o.Validate(), registry: o.Registry, lanes: make(map[share]*lane)}
 	var policy retry.Policy
@@ -86,7 +87,7 @@ func NewTransport(base http.RoundTripper, o Options) *Transport {
 	return t
 }
 
-// Client returns a client that retries by p, with [http.DefaultTransport] below; a nil p is the zero Policy. It follows
+// Client returns a client that retries by p, over the base of a [NewTransport] without one; a nil p is the zero Policy. It follows
 // redirects by [CheckRedirect], which any other client of a Transport should have as well.
 func Client(p *retry.Policy) *http.Client {
 	return &http.Client{Transport: NewTransport(nil, Options{Policy: p}), CheckRedirect: CheckRedirect}

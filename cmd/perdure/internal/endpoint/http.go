@@ -46,7 +46,8 @@ func (w *web) Connect(ctx context.Context, s *Session, as Role) error {
 		return err
 	}
 	base := http.DefaultTransport.(*http.Transport).Clone() //nolint:errcheck,forcetypeassert // it is one
-	base.DisableCompression = true                          // the bytes as they are there
+	httpretry.ReportProxyErrors(base)
+	base.DisableCompression = true // the bytes as they are there
 	base.ResponseHeaderTimeout = 2 * time.Minute
 	base.MaxResponseHeaderBytes = 1 << 20
 	base.MaxIdleConnsPerHost = max(s.Parallel, 4)
