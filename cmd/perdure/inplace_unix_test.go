@@ -176,15 +176,20 @@ func TestWhatCannotBeReplaced(t *testing.T) {
 		}
 	}
 	write(t, filepath.Join(dir, "x"), []byte("new"))
-	if err := os.Chmod(filepath.Join(dir, "x"), 0o644); err != nil {
-		t.Fatal(err)
+	for _, err := range []error{os.Chmod(filepath.Join(dir, "x"), 0o644), os.MkdirAll(filepath.Join(dir, "above", "sub"), 0o755), os.Chmod(filepath.Join(dir, "above", "sub"), 0o777)} {
+		if err != nil {
+			t.Fatal(err)
+		}
 	}
+	mustPut(t, s, "deep/sub/x", "new")
+	mustPut(t, s, "deep/y", "new")
 	mustPut(t, s, "raw/x", "new")
 	for _, c := range []struct{ from, to, want string }{
 		{"x", "sticky/x", "write sticky/x: the file can't be replaced, only overwritten in place: to do that, run: perdure copy x - > sticky/x\n"},
 		{"s3://bikes/raw/x", "closed/x", "write closed/x: the file can't be replaced, only overwritten in place: to do that, run: perdure copy s3://bikes/raw/x - > closed/x\n"},
 		{"x", "closed/y", "write closed/y: permission denied\n"},
 		{"-r s3://bikes/raw", "closed", "write closed: permission denied\n"},
+		{"-r s3://bikes/deep", "above", "1 of 2 files are not copied: above/y\n"}, // what is below may be written
 		{"-r s3://bikes/raw", "sticky", "write sticky/x: the file can't be replaced, only overwritten in place: to do that, run: perdure copy s3://bikes/raw/x - > sticky/x\n"},
 	} {
 		var stderr bytes.Buffer
@@ -197,6 +202,9 @@ func TestWhatCannotBeReplaced(t *testing.T) {
 		if left, _ := filepath.Glob(filepath.Join(dir, "*", ".perdure-*")); left != nil {
 			t.Errorf("%s to %s leaves %v", c.from, c.to, left)
 		}
+	}
+	if text, _ := os.ReadFile(filepath.Join(dir, "above", "sub", "x")); string(text) != "new" {
+		t.Errorf("above/sub/x is %q", text)
 	}
 }
 

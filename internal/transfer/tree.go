@@ -87,19 +87,50 @@ func (t *Tree) Mkdir(rel string) error {
 	return err
 }
 
-// Folds reports whether the file system of the tree takes a small letter for its capital.
+// Folds reports whether the file system of the tree takes a small letter for its capital. Where the tree's own directory
+// takes no file, one of those in it tells, which may; without any, the error is that of the directory.
 func (t *Tree) Folds() (bool, error) {
 	d, err := t.open(".", false)
 	if err != nil {
 		return false, err
 	}
 	defer t.release(d)
-	s, err := d.stage("")
-	if err != nil {
-		return false, err
+	name := ""
+	if s, staged := d.stage(""); staged == nil {
+		name = s.name
+	} else if name = t.subdirectory(); name == "" {
+		return false, staged
 	}
-	_, missing := t.root.Lstat(strings.ToLower(s.name))
-	return missing == nil, nil
+	other := strings.ToLower(name)
+	if other == name {
+		other = strings.ToUpper(name)
+	}
+	a, errA := t.root.Lstat(name)
+	b, errB := t.root.Lstat(other)
+	return other != name && errA == nil && errB == nil && os.SameFile(a, b), nil
+}
+
+// subdirectory returns the name of a directory in that of the tree, with a letter in it if there is one; "" if there is none.
+func (t *Tree) subdirectory() (name string) {
+	f, err := t.root.Open(".")
+	if err != nil {
+		return ""
+	}
+	defer func() { _ = f.Close() }()
+	for {
+		entries, err := f.ReadDir(1024)
+		for _, e := range entries {
+			if e.IsDir() {
+				name = e.Name()
+			}
+			if e.IsDir() && strings.ToLower(name) != strings.ToUpper(name) {
+				return name
+			}
+		}
+		if err != nil || len(entries) == 0 {
+			return name
+		}
+	}
 }
 
 // holds reports, as nil, that a directory is still the one of its path: that no part of that has become a link.
