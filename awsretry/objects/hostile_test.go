@@ -88,6 +88,27 @@ func TestKeyListedTwiceIsOne(t *testing.T) {
 	}
 }
 
+// A key that can't be decoded is an error of its own: the others are listed.
+func TestKeyThatCannotBeDecoded(t *testing.T) {
+	store := handMade(t, func(w http.ResponseWriter, _ *http.Request) {
+		fmt.Fprint(w, "<ListBucketResult><EncodingType>url</EncodingType>")
+		for _, key := range []string{"p%2Fa", "p%2Fb%zz%20c%", "p%2Fd+e"} {
+			fmt.Fprintf(w, "<Contents><Key>%s</Key><Size>1</Size></Contents>", key)
+		}
+		fmt.Fprint(w, "</ListBucketResult>")
+	})
+	var got []string
+	for o, err := range store.List(t.Context(), bucket, "p/") {
+		if wrong := o.Key == "p/b%zz c%"; wrong != (err != nil) || err != nil && !strings.Contains(err.Error(), "invalid URL escape") {
+			t.Errorf("%q: %v", o.Key, err)
+		}
+		got = append(got, o.Key)
+	}
+	if strings.Join(got, "|") != "p/a|p/b%zz c%|p/d e" {
+		t.Errorf("%q", got)
+	}
+}
+
 func handMadeList(t *testing.T, pages map[string][]string, next map[string]string) *objects.Store {
 	t.Helper()
 	return handMade(t, listing(pages, func(token string) string { return next[token] }))

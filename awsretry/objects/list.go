@@ -1,7 +1,6 @@
 package objects
 
 import (
-	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -164,7 +163,8 @@ func withMD5(o *s3.Options) {
 // page that fails is requested again, as the policy says; if that does not help,
 // the last pair has the error, and the listing is not complete. A listing of more
 // than a million pages, one that goes in a circle, or one with a key that does not
-// begin with prefix is [ErrListing].
+// begin with prefix is [ErrListing]. An error beside an Object with a Key is that
+// of this key alone, which the store has encoded wrongly: the listing goes on.
 func (s *Store) List(ctx context.Context, bucket, prefix string) iter.Seq2[Object, error] {
 	return func(yield func(Object, error) bool) {
 		in := &s3.ListObjectsV2Input{Bucket: &bucket, Prefix: optional(prefix), EncodingType: types.EncodingTypeUrl}
@@ -173,7 +173,7 @@ func (s *Store) List(ctx context.Context, bucket, prefix string) iter.Seq2[Objec
 			out, err := s.client.ListObjectsV2(ctx, in)
 			enough, token := false, ""
 			if err == nil {
-				enough, err = page(bucket, prefix, out, func(o Object) bool { return seen.has(o.Key) || yield(o, nil) })
+				enough, err = page(bucket, prefix, out, func(o Object, err error) bool { return err == nil && seen.has(o.Key) || yield(o, err) })
 			}
 			if err == nil && !enough && aws.ToBool(out.IsTruncated) {
 				token = aws.ToString(out.NextContinuationToken)
@@ -240,11 +240,24 @@ func (r *recent) has(key string) bool {
 // turn begins a page.
 func (r *recent) turn() { r.page, r.before = nil, r.page }
 
-// plainKey returns a key as it is, of a response that has it in this encoding.
+// plainKey returns a key as it is, of a response that has it in this encoding. With an error it is the key as far as it can
+// be decoded.
 func plainKey(key *string, e types.EncodingType) (string, error) {
 	switch e {
 	case types.EncodingTypeUrl:
-		return url.QueryUnescape(aws.ToString(key))
+		text := aws.ToString(key)
+		plain, err := url.QueryUnescape(text)
+		if err == nil {
+			return plain, nil
+		}
+		parts := strings.Split(text, "%")
+		for i, part := range parts[1:] {
+			if _, failed := url.QueryUnescape("%" + part); failed != nil {
+				parts[i+1] = "25" + part
+			}
+		}
+		plain, _ = url.QueryUnescape(strings.Join(parts, "%"))
+		return plain, err
 	case wire.EncodingLegible:
 		return wire.Illegible(aws.ToString(key)), nil
 	}
@@ -261,16 +274,16 @@ func begins(key, prefix string) error {
 }
 
 // page yields the objects of one page, and reports whether that is enough.
-func page(bucket, prefix string, out *s3.ListObjectsV2Output, yield func(Object) bool) (enough bool, err error) {
+func page(bucket, prefix string, out *s3.ListObjectsV2Output, yield func(Object, error) bool) (enough bool, err error) {
 	for _, found := range out.Contents {
-		key, err := plainKey(found.Key, out.EncodingType)
-		if err = cmp.Or(err, begins(key, prefix)); err != nil {
+		key, garbled := plainKey(found.Key, out.EncodingType)
+		if err := begins(key, prefix); err != nil {
 			return false, err
 		}
 		if !yield(Object{
 			Bucket: bucket, Key: key, Size: aws.ToInt64(found.Size), ETag: aws.ToString(found.ETag),
 			Modified: aws.ToTime(found.LastModified), Attributes: Attributes{StorageClass: string(found.StorageClass)},
-		}) {
+		}, wrap("list", bucket, key, garbled)) {
 			return true, nil
 		}
 	}

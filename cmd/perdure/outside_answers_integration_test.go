@@ -280,3 +280,24 @@ func TestWrongChecksum(t *testing.T) {
 		t.Errorf("files are there: %v", e)
 	}
 }
+
+// A key that its store has encoded wrongly is refused by name; the others come.
+func TestKeyThatCannotBeDecoded(t *testing.T) {
+	s := newScene(t)
+	s.line.answers(func(w http.ResponseWriter, r *http.Request) bool {
+		if !r.URL.Query().Has("list-type") {
+			return false
+		}
+		fmt.Fprint(w, "<ListBucketResult><EncodingType>url</EncodingType><Contents><Key>raw%2Fa</Key><Size>1</Size></Contents><Contents><Key>raw%2Fb%zz</Key><Size>1</Size></Contents><Contents><Key>raw%2Fc+d</Key><Size>1</Size></Contents></ListBucketResult>")
+		return true
+	})
+	for _, key := range []string{"raw/a", "raw/c d"} {
+		_ = s.store.Store("bikes", key, []byte("x"))
+	}
+	e := s.runs(t, 1, "-r", "s3://bikes/raw", s.dir)
+	if !strings.Contains(e.log, `ERROR: Failed: refuse s3://bikes/raw/b%zz at `) || !strings.Contains(e.log, `invalid URL escape "%zz"`) {
+		t.Error(e)
+	}
+	sameAs(t, "down", below(t, s.dir), map[string]string{"a": "x", "c d": "x"})
+	s.runs(t, 0, "-r", s.dir, "s3://bikes/raw")
+}

@@ -198,6 +198,9 @@ func (o *Object) List(ctx context.Context) iter.Seq2[Item, error] {
 			i := Item{Rel: strings.TrimPrefix(object.Key, prefix), Size: object.Size}
 			i.Dir = i.Size == 0 && (i.Rel == "" || strings.HasSuffix(i.Rel, "/")) // as some programs make them
 			i.Sum, _ = checksum.Parse("md5:" + strings.Trim(object.ETag, `"`))    // it may be something else
+			if object.Key != "" {
+				i.Err, err = err, nil
+			}
 			if !yield(i, err) || err != nil {
 				return
 			}

@@ -179,7 +179,7 @@ func (m *merge) find(rel string) (i endpoint.Item, found, known bool, err error)
 			return i, false, false, err
 		}
 	}
-	if m.more && m.at.Rel == rel {
+	if m.more && m.at.Rel == rel && m.at.Err == nil {
 		return m.at, true, true, nil
 	}
 	return i, false, !m.disorder, nil
