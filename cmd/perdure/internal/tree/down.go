@@ -33,8 +33,11 @@ func (r *run) listDown(ctx context.Context) error {
 	defer stop()
 	defer r.outOfOrder(&l)
 	first, err, ok := next()
-	if err != nil || !ok {
+	if err != nil {
 		return r.unlisted(err)
+	}
+	if !ok {
+		return r.nothing(ctx)
 	}
 	fold, err := r.begin()
 	if err != nil {
@@ -54,6 +57,17 @@ func (r *run) listDown(ctx context.Context) error {
 		if !r.send(ctx, item{Item: i}) {
 			break
 		}
+	}
+	return nil
+}
+
+// nothing returns why there is nothing below the place, if it is known: the place itself may be what was meant.
+func (r *run) nothing(ctx context.Context) error {
+	if r.AllowEmpty {
+		return nil
+	}
+	if _, err := r.Remote.Stat(ctx); err == nil {
+		return endpoint.Explain("read", r.Remote.Where(), errObject)
 	}
 	return nil
 }

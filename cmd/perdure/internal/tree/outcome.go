@@ -103,6 +103,9 @@ func name(e Entry) string {
 // most is how many failures the last line names.
 const most = 10
 
+// errObject is the error of a source that is one place, with nothing below it.
+var errObject = errors.New("is an object, and there is nothing below it: copy it without -r")
+
 // errEmpty is the error of a source in which there is nothing.
 var errEmpty = errors.New("there is nothing to copy: is it misspelt? --allow-empty says that this may be")
 
