@@ -77,8 +77,13 @@ type preset struct {
 
 func presets() []preset {
 	return []preset{
-		{"default", Default}, {"s3_upload", S3Upload}, {"s3_download", S3Download}, {"s3_heavy", S3Heavy},
-		{"api_call", APICall}, {"service", Service}, {"pipeline", Pipeline},
+		{"default", Default},
+		{"s3_upload", S3Upload},
+		{"s3_download", S3Download},
+		{"s3_heavy", S3Heavy},
+		{"api_call", APICall},
+		{"service", Service},
+		{"pipeline", Pipeline},
 	}
 }
 
