@@ -110,14 +110,8 @@ func (op *operation) attempt(ctx context.Context, in middleware.FinalizeInput, n
 		op.ended = op.give(err)
 		return middleware.FinalizeOutput{}, middleware.Metadata{}, op.ended
 	}
-	returned := false
-	defer func() {
-		if !returned { // a panic, or Goexit
-			op.call.Cancel()
-		}
-	}()
-	out, metadata, err := op.timed(ctx, in, next)
-	returned = true
+	defer op.call.Cancel() // after a panic, or Goexit; else it does nothing
+	out, metadata, err := op.timed(op.call.Context(ctx), in, next)
 	if err == nil {
 		op.call.Succeeded(ctx)
 		return out, metadata, nil

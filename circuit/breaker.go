@@ -1,6 +1,5 @@
 // Package circuit stops calls that would fail: a circuit breaker, and beside
-// it, because it shares the breaker's fate and memory, a retry budget and the
-// instant before which a server asked not to be called.
+// it, because it shares the breaker's fate and memory, a retry budget.
 //
 //	     failures reach a rule                recovery timeout is over
 //	closed ────────────────────▶ open ◀────────────────▶ half-open
@@ -15,6 +14,7 @@ package circuit
 import (
 	"math"
 	"strconv"
+	"sync/atomic"
 	"time"
 
 	"github.com/seed-0f2c7998/perdure/internal/cell"
@@ -53,7 +53,8 @@ type Breaker struct {
 	err    error  // what is wrong with it
 	store  Store  // never nil
 
-	refusals refusals // by this process
+	refusals refusals                // by this process
+	refused  atomic.Pointer[refused] // the last refusal
 }
 
 // New returns the breaker of that name. It never fails: a Config that is not
@@ -122,36 +123,26 @@ func (b *Breaker) Trip() { b.apply(noCaller(), event{signal: trip}) }
 // Isolate refuses all calls until Reset, even if ObserveOnly is set.
 func (b *Breaker) Isolate() { b.apply(noCaller(), event{signal: isolate}) }
 
-// Reset closes the breaker, and forgets its evidence, its budget's balance and
-// its not-before instant.
+// Reset closes the breaker, and forgets its evidence and its budget's balance.
 func (b *Breaker) Reset() {
 	if b == nil || b.err != nil {
 		return
 	}
-	b.cell.Load().Release()
+	b.cell.Load().ForgetHint()
 	b.cell.Load().Budget.Reset()
 	b.window.clear(b.cell.Load())
 	b.cell.Load().SetByHand(time.Now(), uint8(Closed)) // which counts even if it is closed
 	b.apply(noCaller(), event{signal: reset})
 }
 
-// HoldUntil sets the instant before which the service asked not to be called.
-// An earlier one than is set changes nothing. It is kept for three days at most.
-func (b *Breaker) HoldUntil(t time.Time) {
-	if b != nil {
-		b.cell.Load().Hold(time.Now(), t)
-		b.store.Held(b.name, t)
-	}
-}
-
 // NotBefore returns the instant before which the service must not be called,
-// or the zero Time. Acquire does not look at it: whether to wait for it or to
-// give up is the caller's choice, which package retry makes.
+// because several responses in a row asked for that: the end of an opening
+// whose cause is [Throttled]. It is the zero Time when there is none.
 func (b *Breaker) NotBefore() time.Time {
-	if b == nil {
-		return time.Time{}
+	if refusal := b.Peek(); refusal != nil && unpack(b.cell.Load().Reason.Load()).code == Throttled {
+		return refusal.RetryAt
 	}
-	return b.cell.Load().Held()
+	return time.Time{}
 }
 
 // Peek returns the refusal that a breaker which is open or isolated has for a
@@ -165,8 +156,8 @@ func (b *Breaker) Peek() *OpenError {
 	if w.state() != Open && w.state() != Isolated {
 		return nil
 	}
-	now := floor(time.Now())
-	if w.state() == Open && (b.config.ObserveOnly || w.ahead(now, b.rules.openLimit) <= 0) {
+	now := floor(b.now())
+	if w.state() == Open && (b.config.ObserveOnly || b.rules.left(w, now) <= 0) {
 		return nil
 	}
 	return b.refusal(w, now)
@@ -179,7 +170,7 @@ func (b *Breaker) State() State {
 		return Closed
 	}
 	w := word(b.cell.Load().Breaker.Load())
-	if s := w.state(); s != Open || w.ahead(floor(time.Now()), b.rules.openLimit) > 0 {
+	if s := w.state(); s != Open || b.rules.left(w, floor(b.now())) > 0 {
 		return s
 	}
 	return HalfOpen

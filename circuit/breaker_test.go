@@ -345,9 +345,9 @@ func TestOpenError(t *testing.T) {
 		b.Isolate()
 		isolated, _ := errors.AsType[*OpenError](b.Do(t.Context(), nil))
 		b.Reset()
-		b.Trip()
-		hint := time.Now().Add(2 * time.Hour)
-		b.HoldUntil(hint)
+		for range 5 {
+			b.current().Throttled(2 * time.Hour)
+		}
 		held, _ := errors.AsType[*OpenError](b.Do(t.Context(), nil))
 		now := time.Now()
 		for _, row := range []struct {

@@ -23,7 +23,8 @@ type ConfigError = setting.Error
 // It is plain data: copy it, compare it, read it from text with [Config.Set].
 type Config struct {
 	// FailureThreshold is how many consecutive failures open the breaker, 1 to
-	// 1000; 0 means 5, Off that only the window's rules do, if there are any.
+	// 1000; 0 means 5, Off that only the window's rules do, if there are any. So
+	// many throttled responses in a row open it, too, see [Permit.Throttled].
 	FailureThreshold int
 	// RecoveryTimeout is how long it stays open before the first probe, from
 	// 1ms to 30 days; 0 means 30s.
@@ -208,6 +209,9 @@ func (c Config) rules() rules {
 		open: ms(c.RecoveryTimeout), openMax: ms(c.OpenMax), lease: ms(c.ProbeLease),
 		growth: c.OpenGrowth, jitter: c.OpenJitter,
 	}
+	if r.throttled = r.failures; r.throttled < minThrottled {
+		r.throttled = 5
+	}
 	longest := r.openMax
 	if r.growth <= 1 {
 		longest = r.open
@@ -216,13 +220,9 @@ func (c Config) rules() rules {
 	return r
 }
 
-// limit is how far ahead an instant can lie in state s.
-func (r *rules) limit(s State) instant {
-	if s == HalfOpen {
-		return r.lease
-	}
-	return r.openLimit
-}
+// minThrottled is the least FailureThreshold that counts for throttled responses
+// as well: one or two say nothing of others.
+const minThrottled = 3
 
 func (c Config) newWindow() window {
 	return window{

@@ -54,10 +54,10 @@ func TestResetForgets(t *testing.T) {
 			b.RecordFailure()
 		}
 		b.Withdraw(Token)
-		b.HoldUntil(time.Now().Add(time.Hour))
+		b.current().Throttled(time.Hour)
 		b.Reset()
 		m := b.Metrics()
-		if m.Failures != 0 || m.Calls != 0 || m.Balance != 1 || !m.Hold.IsZero() {
+		if m.Failures != 0 || m.Calls != 0 || m.Balance != 1 || b.cell.Load().Hint(0) != 0 || !word(b.cell.Load().Breaker.Load()).healthy() {
 			t.Errorf("after a reset: %+v", m)
 		}
 		for range 4 {
@@ -125,7 +125,7 @@ func TestWordFromAnotherClock(t *testing.T) {
 		} {
 			for _, s := range []State{Open, HalfOpen} {
 				b := New("x", quiet(Config{}))
-				w := word(0).next(s).until(floor(time.Now().Add(row.ahead)))
+				w := word(0).next(s).until(floor(time.Now().Add(row.ahead).UnixNano()))
 				if s == HalfOpen {
 					w = w.low(1)
 				}
@@ -190,7 +190,9 @@ func TestNilBreaker(t *testing.T) {
 		b.Trip()
 		b.Isolate()
 		b.Reset()
-		b.HoldUntil(time.Now().Add(time.Hour))
+		p.Throttled(time.Hour)
+		p.Conflict()
+		p.DeadlineExceeded()
 		b.Refund(Token)
 		if _, on := b.Balance(); on || !b.Withdraw(1000*Token) {
 			t.Fatal("it has a budget")

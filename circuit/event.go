@@ -113,20 +113,20 @@ func noCaller() context.Context {
 // Metrics is a snapshot of a breaker. Each field is exact; the fields are not
 // read atomically together.
 type Metrics struct {
-	State    State
-	Failures int       // consecutive ones of a closed breaker
-	Calls    int       // in the window; 0 without one
-	Failed   int       // of those
-	Slow     int       // of those
-	Trips    uint64    // how often it has opened
-	Rejected uint64    // calls refused, or with ObserveOnly that would have been
-	Probes   uint64    // probes let through
-	Balance  float64   // tokens in the budget; 0 without one
-	Since    time.Time // of the last transition; zero if there was none
-	Reason   Reason    // of the last transition
-	RetryAt  time.Time // when an open breaker lets the first probe through; else zero
-	Hold     time.Time // the not-before instant; zero if there is none
-	Prober   int       // ID of the process that sent the last probe of a half-open breaker; 0 if that is not known
+	State     State
+	Failures  int       // consecutive ones of a closed breaker
+	Calls     int       // in the window; 0 without one
+	Failed    int       // of those
+	Slow      int       // of those
+	Trips     uint64    // how often it has opened
+	Rejected  uint64    // calls refused, or with ObserveOnly that would have been
+	Probes    uint64    // probes let through
+	Balance   float64   // tokens in the budget; 0 without one
+	Since     time.Time // of the last transition; zero if there was none
+	Reason    Reason    // of the last transition
+	RetryAt   time.Time // when an open breaker lets the first probe through; else zero
+	NotBefore time.Time // when an opening ends that servers asked for; zero if there is none
+	Prober    int       // ID of the process that sent the last probe of a half-open breaker; 0 if that is not known
 }
 
 // Metrics returns the breaker's figures.
@@ -138,7 +138,7 @@ func (b *Breaker) Metrics() Metrics {
 	m := Metrics{
 		State: b.State(), Trips: c.Trips.Load(), Rejected: c.Rejected.Load(),
 		Probes: c.Probes.Load(), Reason: unpack(c.Reason.Load()),
-		Hold: b.NotBefore(),
+		NotBefore: b.NotBefore(),
 	}
 	if refusal := b.Peek(); refusal != nil {
 		m.RetryAt = refusal.RetryAt
@@ -198,6 +198,7 @@ const (
 	Recovered             // n probes succeeded
 	Manual                // Trip, Isolate or Reset was called
 	FleetDecision         // the processes that share the breaker have set the state
+	Throttled             // n throttled responses in a row
 )
 
 // String returns unknown, consecutive, ratio, slow, probe_failed,
@@ -235,6 +236,8 @@ func (r Reason) String() string {
 		return "manual override"
 	case FleetDecision:
 		return "set by the fleet"
+	case Throttled:
+		return plural(r.n, "throttled response") + " in a row"
 	default:
 		return "unknown"
 	}
@@ -247,10 +250,12 @@ func reason(r *rules, old word, s signal) Reason {
 		return Reason{code: RecoveryTimeout}
 	case s == success:
 		return Reason{code: Recovered, n: r.successes}
-	case s == failure && old.state() == HalfOpen:
+	case (s == failure || s == throttled) && old.state() == HalfOpen:
 		return Reason{code: ProbeFailed}
 	case s == failure:
 		return Reason{code: Consecutive, n: r.failures}
+	case s == throttled:
+		return Reason{code: Throttled, n: r.throttled}
 	default:
 		return Reason{code: Manual}
 	}

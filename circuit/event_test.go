@@ -13,6 +13,8 @@ import (
 	"testing"
 	"testing/synctest"
 	"time"
+
+	"github.com/seed-0f2c7998/perdure/internal/class"
 )
 
 // lines returns a logger, and what it has written: level and message of each line.
@@ -136,15 +138,14 @@ func TestMetrics(t *testing.T) {
 		after(time.Second)
 		b.RecordFailure()
 		b.Allow()
-		b.HoldUntil(time.Now().Add(20 * time.Second))
 		m, now := b.Metrics(), time.Now()
 		if m.State != Open || m.Trips != 1 || m.Rejected != 1 || m.Probes != 0 || m.Failures != 0 ||
 			m.Reason.String() != "3 consecutive failures" || m.Reason.Cause() != Consecutive ||
-			!m.Since.Equal(now) || !m.RetryAt.Equal(now.Add(30*time.Second)) || m.Hold.Sub(now) < 20*time.Second {
+			!m.Since.Equal(now) || !m.RetryAt.Equal(now.Add(30*time.Second)) || !m.NotBefore.IsZero() {
 			t.Errorf("after the trip: %+v", m)
 		}
 		after(30 * time.Second)
-		if m := b.Metrics(); m.State != HalfOpen || !m.RetryAt.IsZero() || !m.Hold.IsZero() {
+		if m := b.Metrics(); m.State != HalfOpen || !m.RetryAt.IsZero() {
 			t.Errorf("when the time is up: %+v", m)
 		}
 		b.Allow()
@@ -244,8 +245,8 @@ func TestObserverHasTheCallersContext(t *testing.T) {
 	ctx := context.WithValue(t.Context(), key{}, "caller")
 	_ = b.Do(ctx, func(context.Context) error { return errors.New("down") })
 	b.Reset()
-	permit, _ := b.AcquireContext(ctx)
-	permit.FailureContext(ctx)
+	_, permit, _ := b.Begin(ctx)
+	permit.Record(ctx, errDown, class.Unknown, 0, 0, false)
 	want := []any{"open", "caller", "closed", nil, "open", "caller"}
 	if !slices.Equal(seen, want) {
 		t.Errorf("transitions and whose context they have: %v, want %v", seen, want)

@@ -105,7 +105,11 @@ func TestRegistryKeepsWhatIsKnown(t *testing.T) {
 		put("failing", fails(4))
 		put("open", fails(5))
 		put("isolated", (*Breaker).Isolate)
-		put("held off", func(b *Breaker) { b.HoldUntil(time.Now().Add(3 * time.Hour)) })
+		put("held off", func(b *Breaker) {
+			for range 5 {
+				b.current().Throttled(3 * time.Hour)
+			}
+		})
 		put("spent", func(b *Breaker) { b.Withdraw(Token) })
 		put("used", func(*Breaker) {})
 		lives := func(when string, want map[string]bool) {

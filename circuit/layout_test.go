@@ -19,6 +19,11 @@ Breaker
   failures   36-45
   successes  41-45
   in flight  36-40
+  wait       36-45
+  probation  12-35
+  throttled   2-11
+  spared      1-1
+  timed       0-0
   instant     0-35
 Calls and Slow of a bucket
   slice      40-63
@@ -34,7 +39,7 @@ written
   reason     0200000070000009
   prober     0001000000000000 and the process ID
 states Closed 0, Open 1, HalfOpen 2, Isolated 3
-causes Unknown 0, Consecutive 1, Ratio 2, Slow 3, ProbeFailed 4, RecoveryTimeout 5, Recovered 6, Manual 7, FleetDecision 8
+causes Unknown 0, Consecutive 1, Ratio 2, Slow 3, ProbeFailed 4, RecoveryTimeout 5, Recovered 6, Manual 7, FleetDecision 8, Throttled 9
 `
 
 func TestLayout(t *testing.T) {
@@ -51,6 +56,11 @@ func TestLayout(t *testing.T) {
 		{"failures", func(w uint64) uint64 { return uint64(word(w).failures()) }},
 		{"successes", func(w uint64) uint64 { return uint64(word(w).successes()) }},
 		{"in flight", func(w uint64) uint64 { return uint64(word(w).inFlight()) }},
+		{"wait", func(w uint64) uint64 { return uint64(word(w).failures()) }},
+		{"probation", func(w uint64) uint64 { return w & uint64(instantMask>>probationShift<<probationShift) }},
+		{"throttled", func(w uint64) uint64 { return uint64(word(w).throttled()) }},
+		{"spared", func(w uint64) uint64 { return w & sparedBit }},
+		{"timed", func(w uint64) uint64 { return w & timedBit }},
 		{"instant", func(w uint64) uint64 { return w & uint64(word(0).until(-1)) }},
 		{"Calls and Slow of a bucket", nil},
 		{"slice", func(w uint64) uint64 { return tally(w).slice() }},
@@ -100,6 +110,6 @@ func writeWritten(b *strings.Builder) {
 	fmt.Fprintf(b, "written\n  half-open  %016x\n  bucket     %016x\n  reason     %016x\n  prober     %016x and the process ID\n",
 		uint64(halfOpen), uint64(newTally(7, 5, 3)), Reason{Ratio, 7, 9}.pack(), c.Prober.Load()-uint64(os.Getpid()))
 	fmt.Fprintf(b, "states Closed %d, Open %d, HalfOpen %d, Isolated %d\n", uint8(Closed), uint8(Open), uint8(HalfOpen), uint8(Isolated))
-	fmt.Fprintf(b, "causes Unknown %d, Consecutive %d, Ratio %d, Slow %d, ProbeFailed %d, RecoveryTimeout %d, Recovered %d, Manual %d, FleetDecision %d\n",
-		Unknown, Consecutive, Ratio, Slow, ProbeFailed, RecoveryTimeout, Recovered, Manual, FleetDecision)
+	fmt.Fprintf(b, "causes Unknown %d, Consecutive %d, Ratio %d, Slow %d, ProbeFailed %d, RecoveryTimeout %d, Recovered %d, Manual %d, FleetDecision %d, Throttled %d\n",
+		Unknown, Consecutive, Ratio, Slow, ProbeFailed, RecoveryTimeout, Recovered, Manual, FleetDecision, Throttled)
 }

@@ -101,7 +101,7 @@ func (m *model) sound(before, after word, e event) error {
 	from, to := before.state(), after.state()
 	switch {
 	case from == Open && to == Open && before != after:
-		if e.signal != told || after.until(0) != before.until(0) {
+		if e.signal != told || after.run(0).until(0) != before.run(0).until(0) {
 			return fmt.Errorf("it opens while open")
 		}
 	case after.generation() != before.generation() && after.generation() != before.next(Closed).generation():
@@ -112,7 +112,7 @@ func (m *model) sound(before, after word, e event) error {
 		return fmt.Errorf("an isolated breaker lets itself out")
 	case from != Isolated && to == Isolated && e.signal != isolate && e.signal != told:
 		return fmt.Errorf("it isolates itself")
-	case to == Open && from != Open && e.signal != failure && e.signal != verdict && e.signal != trip && e.signal != told:
+	case to == Open && from != Open && e.signal != failure && e.signal != throttled && e.signal != verdict && e.signal != trip && e.signal != told:
 		return fmt.Errorf("it opens without cause")
 	case to == Closed && from != Closed && e.signal != success && e.signal != reset && e.signal != told:
 		return fmt.Errorf("it closes without cause")
@@ -120,12 +120,53 @@ func (m *model) sound(before, after word, e event) error {
 		return fmt.Errorf("it is half-open without a call")
 	case from == HalfOpen && to == Closed && e.signal == success && before.successes()+1 < r.successes:
 		return fmt.Errorf("it closes after too few successes")
-	case e.signal == told && e.state == Open && (after.ahead(base, farAhead) < 0 || after.ahead(base, farAhead) > r.openLimit):
+	case e.signal == told && e.state == Open && (after.ahead(base, 4*farAhead) < 0 || after.ahead(base, 4*farAhead) > max(r.openLimit, longest(e.hinted))):
 		return fmt.Errorf("it is told to open, and opens for too long")
-	case to == Open && from != Open && e.signal != told && after.ahead(base, farAhead) != r.openTime(after.reopened(), e.u):
+	case to == Open && from != Open && e.signal != told && r.left(after, base) != m.openTime(after, e):
 		return fmt.Errorf("it opens for the wrong time")
 	}
+	if err := m.counts(before, after, e); err != nil {
+		return err
+	}
 	return m.tidy(after)
+}
+
+func longest(hinted bool) instant {
+	if hinted {
+		return maxHint
+	}
+	return 0
+}
+
+// openTime is for how long e opens a breaker that becomes after.
+func (m *model) openTime(after word, e event) instant {
+	if e.signal == throttled && e.hint > 0 {
+		return e.hint
+	}
+	return m.rules.openTime(after.reopened(), e.u)
+}
+
+// counts checks what a result does to the counts of a breaker that stays closed.
+func (m *model) counts(before, after word, e event) error {
+	if before.state() != Closed || after.state() != Closed || e.generation != before.generation() {
+		return nil
+	}
+	run, row := after.failures()-before.failures(), after.throttled()-before.throttled()
+	switch {
+	case e.signal == throttled && (run != 0 || row != 1):
+		return fmt.Errorf("a throttled response changes the counts by %d and %d", run, row)
+	case e.signal == failure && (row != 0 || m.rules.failures > 0 && run != 1):
+		return fmt.Errorf("a failure changes the counts by %d and %d", run, row)
+	case e.signal == cut && (run != 0 || row != 0 || !after.timed()):
+		return fmt.Errorf("after a call that was cut short the next are not timed, or the counts change")
+	case e.signal == success && !e.early && (after.failures() != 0 || after.throttled() != 0):
+		return fmt.Errorf("a success does not end the runs")
+	case e.signal == success && e.early && row != 0:
+		return fmt.Errorf("a success of a call from before the first throttled response ends their run")
+	case e.signal == success && e.early && before.failures() > 0 && (run != 0) != before.spared():
+		return fmt.Errorf("a success of a call from before the run, spared %v, changes it by %d", before.spared(), run)
+	}
+	return nil
 }
 
 // tidy checks that a word holds nothing that its state does not need.
@@ -134,14 +175,20 @@ func (m *model) tidy(w word) error {
 	counts := w >> lowShift & runMask
 	switch w.state() {
 	case Closed:
-		if w.reopened() == 0 && w&instantMask != 0 {
+		if w.reopened() == 0 && w&instantMask>>probationShift != 0 {
 			return fmt.Errorf("an instant is left in a closed breaker")
+		}
+		if w.throttled() >= r.throttled {
+			return fmt.Errorf("it counts %d throttled responses and stays closed", w.throttled())
+		}
+		if w.spared() && w.failures() == 0 {
+			return fmt.Errorf("a run is spared that has ended")
 		}
 		if w.failures() >= max(r.failures, 1) {
 			return fmt.Errorf("it counts %d failures and stays closed", w.failures())
 		}
 	case Open:
-		if counts != 0 {
+		if instant(counts)*waitUnit >= maxHint+waitUnit {
 			return fmt.Errorf("counts are left in an open breaker")
 		}
 	case HalfOpen:
@@ -161,7 +208,7 @@ func (m *model) tidy(w word) error {
 
 // stale: results of earlier generations change nothing.
 func (m *model) stale(s modelState) error {
-	for _, signal := range []signal{success, failure, cancel, verdict} {
+	for _, signal := range []signal{success, failure, throttled, cut, cancel, verdict} {
 		for _, g := range []uint16{s.word.generation() - 1, s.word.generation() + 1} {
 			w, _ := m.step(&m.rules, s.word, event{signal: signal, generation: g & 4095, now: base, begin: base})
 			if m.steps++; w != s.word {
@@ -196,11 +243,11 @@ func (m *model) byHand(s modelState) error {
 // nobody is told to be half-open, and that an isolated breaker is not opened.
 func (m *model) fleet(s modelState) error {
 	for want := Closed; want <= Isolated; want++ {
-		for _, until := range []instant{ceil(time.Time{}), base, base + m.rules.open, base + farAhead} {
+		for i, until := range []instant{-1 << 40, base, base + m.rules.open, base + 2*farAhead, base + 3*modelTick} {
 			if want != Open && until != base {
 				continue // it has no meaning
 			}
-			n, _, err := m.next(s, event{signal: told, state: want, until: until})
+			n, _, err := m.next(s, event{signal: told, state: want, until: until, hinted: i == 4})
 			switch {
 			case err != nil:
 				return err
@@ -224,15 +271,18 @@ func (m *model) clock(s modelState) error {
 	if s.word.state() == Isolated || s.word.state() == Closed && s.word.reopened() == 0 {
 		return nil // no time runs
 	}
-	left := s.word.ahead(base, farAhead)
+	left := m.rules.left(s.word, base)
+	if s.word.ahead(base, 2*farAhead) > 2*farAhead/3 && s.word.state() != Closed {
+		left = farAhead // which counts as over
+	}
 	from := m.visit(s)
 	passed := s
 	for i, l := range s.leases {
 		passed.leases[i] = max(l-1, min(l, 0))
 	}
-	far := max(m.rules.parole(), m.rules.openLimit, m.rules.lease) + 2*modelTick
+	far := max(m.rules.probation(), m.rules.openLimit, m.rules.lease, 3*modelTick) + 2*modelTick
 	if left <= far { // else it stays too far ahead, or comes back in reach as by the clock below
-		passed.word = s.word.until(base + max(left-modelTick, 0))
+		passed.word = setLeft(s.word, max(left-modelTick, 0))
 	}
 	m.on[from] = append(m.on[from], int32(m.visit(passed)))
 
@@ -241,7 +291,7 @@ func (m *model) clock(s modelState) error {
 		put.leases[i] = min(l, 0) // nobody knows how old they are
 	}
 	for _, d := range []instant{0, min(left+modelTick, far), farAhead} {
-		put.word = s.word.until(base + d)
+		put.word = setLeft(s.word, d)
 		m.visit(put)
 	}
 	return nil
@@ -253,7 +303,7 @@ func (m *model) call(s modelState) error {
 	if err != nil {
 		return err
 	}
-	left := s.word.ahead(base, m.rules.limit(s.word.state()))
+	left := m.rules.left(s.word, base)
 	switch state := s.word.state(); {
 	case state == Closed && !admitted:
 		return fmt.Errorf("a closed breaker refuses a call")
@@ -309,27 +359,47 @@ func (m *model) probe(s, n modelState) (modelState, error) {
 // results: a call that was admitted comes back, by whatever end.
 func (m *model) results(s modelState) error {
 	g := s.word.generation()
-	for _, signal := range []signal{success, failure, cancel, verdict} {
-		for _, u := range []float64{0, 1} { // the ends of the jitter
-			switch s.word.state() {
-			case Closed:
-				n, _, err := m.next(s, event{signal: signal, generation: g, u: u})
-				if err != nil {
-					return err
-				}
-				m.visit(n)
-			case HalfOpen:
-				if err := m.probeReturns(s, event{signal: signal, generation: g, u: u}); err != nil {
-					return err
-				}
-			case Open, Isolated: // a result without a permit
-				if n, _, err := m.next(s, event{signal: signal, generation: g, u: u}); err != nil || n != s {
-					return fmt.Errorf("signal %d changes a breaker that admits nothing: %w", signal, err)
-				}
+	for _, e := range []event{
+		{signal: success},
+		{signal: success, early: true},
+		{signal: failure},
+		{signal: failure, u: 1}, // the ends of the jitter
+		{signal: throttled},
+		{signal: throttled, u: 1},
+		{signal: throttled, hint: 3 * modelTick},
+		{signal: cut},
+		{signal: cancel},
+		{signal: verdict},
+		{signal: verdict, u: 1},
+	} {
+		e.generation = g
+		switch s.word.state() {
+		case Closed:
+			n, _, err := m.next(s, e)
+			if err != nil {
+				return err
+			}
+			m.visit(n)
+		case HalfOpen:
+			if err := m.probeReturns(s, e); err != nil {
+				return err
+			}
+		case Open, Isolated: // a result without a permit
+			if n, _, err := m.next(s, e); err != nil || n != s {
+				return fmt.Errorf("signal %d changes a breaker that admits nothing: %w", e.signal, err)
 			}
 		}
 	}
 	return nil
+}
+
+// setLeft is w with its instant that far ahead of base.
+func setLeft(w word, d instant) word {
+	if w.state() != Closed {
+		return w.until(base + d)
+	}
+	units := word(base)>>probationShift + word(d+1<<probationShift-1)>>probationShift
+	return w&^(instantMask>>probationShift<<probationShift) | units<<probationShift&instantMask
 }
 
 // probeReturns takes the result e for each of the probes that are out.
@@ -342,7 +412,7 @@ func (m *model) probeReturns(s modelState, e event) error {
 		switch {
 		case err != nil:
 			return err
-		case e.signal == failure && n.word.state() != Open:
+		case (e.signal == failure || e.signal == throttled) && n.word.state() != Open:
 			return fmt.Errorf("a probe fails and leads to %v", n)
 		case n.word.state() == HalfOpen:
 			n = returned(n, i)
@@ -361,7 +431,7 @@ func (m *model) twice(s modelState) error {
 	if s.word.state() != HalfOpen || m.rules.probes == 1 && m.rules.successes == 1 {
 		return nil
 	}
-	for _, signal := range []signal{success, failure, cancel} {
+	for _, signal := range []signal{success, failure, throttled, cut, cancel} {
 		n, _, err := m.next(s, event{signal: signal, generation: s.word.generation()})
 		if err != nil {
 			return err

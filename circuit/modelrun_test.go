@@ -10,14 +10,18 @@ import (
 // smallRules are the configurations that the model goes through.
 func smallRules() (all []rules) {
 	c := Config{RecoveryTimeout: time.Minute, ProbeLease: time.Minute}
-	for _, c.FailureThreshold = range []int{1, 2, 3, Off} {
+	for _, c.FailureThreshold = range []int{1, 2, Off} {
 		for _, c.SuccessThreshold = range []int{1, 2} {
 			for _, c.HalfOpenMax = range []int{1, 2} {
 				for _, c.ProbeLease = range []time.Duration{time.Minute, 2 * time.Minute} {
 					for _, c.OpenGrowth = range []float64{1, 2} {
 						c.OpenMax = time.Duration(c.OpenGrowth) * time.Minute
 						c.OpenJitter = c.OpenGrowth - 1
-						all = append(all, c.filled().rules())
+						r := c.filled().rules()
+						r.throttled = 2
+						if c.OpenGrowth == 1 || c.ProbeLease == time.Minute {
+							all = append(all, r)
+						}
 					}
 				}
 			}
@@ -91,6 +95,60 @@ func TestModelFindsBugs(t *testing.T) {
 			}
 			return r.step(w, e)
 		}, "it counts"},
+		{"keeps the place of a probe that was cut short", func(r *rules, w word, e event) (word, bool) {
+			if e.signal == cut && w.state() == HalfOpen {
+				return w, false
+			}
+			return r.step(w, e)
+		}, "it counts"},
+		{"takes a throttled response for a failure", func(r *rules, w word, e event) (word, bool) {
+			if e.signal == throttled {
+				e.signal = failure
+			}
+			return r.step(w, e)
+		}, "opens for the wrong time"},
+		{"counts a throttled response as a failure as well", func(r *rules, w word, e event) (word, bool) {
+			n, ok := r.step(w, e)
+			if e.signal == throttled && n.state() == Closed && n != w && n.failures()+1 < r.failures {
+				n = n.run(n.failures() + 1)
+			}
+			return n, ok
+		}, "changes the counts"},
+		{"does not time the calls after one that was cut short", func(r *rules, w word, e event) (word, bool) {
+			if e.signal == cut && w.state() == Closed {
+				return w, false
+			}
+			return r.step(w, e)
+		}, "cut short"},
+		{"lets a call from before a throttled run end it", func(r *rules, w word, e event) (word, bool) {
+			e.early = false
+			return r.step(w, e)
+		}, "from before the"},
+		{"opens at the first hint", func(r *rules, w word, e event) (word, bool) {
+			if e.signal == throttled && e.hint > 0 && w.state() == Closed && e.generation == w.generation() {
+				return r.opened(w, 0, event{signal: throttled, hint: 2 * e.hint, begin: e.begin}), false
+			}
+			return r.step(w, e)
+		}, "wrong time"},
+		{"does not believe how long servers asked for", func(r *rules, w word, e event) (word, bool) {
+			n, ok := r.step(w, e)
+			if n.state() == Open && w.state() != Open {
+				n = n.run(0)
+			}
+			return n, ok
+		}, "wrong time"},
+		{"never ends the runs", func(r *rules, w word, e event) (word, bool) {
+			if e.signal == success && w.state() == Closed {
+				e.early = true
+			}
+			return r.step(w, e)
+		}, "does not end the runs"},
+		{"counts a deadline as a failure", func(r *rules, w word, e event) (word, bool) {
+			if e.signal == cut {
+				e.signal = failure
+			}
+			return r.step(w, e)
+		}, "without cause"},
 		{"believes a clock that was put back", func(r *rules, w word, e event) (word, bool) {
 			if w.state() == Open && e.signal == acquire && w.ahead(e.now, 2*farAhead) > 0 {
 				return w, false
@@ -113,7 +171,7 @@ func TestModelFindsBugs(t *testing.T) {
 		{"opens for twice the time", func(r *rules, w word, e event) (word, bool) {
 			n, ok := r.step(w, e)
 			if n.state() == Open && w.state() != Open {
-				n = n.until(e.begin + 2*n.ahead(e.now, farAhead))
+				n = n.until(e.begin + 2*r.left(n, e.now))
 			}
 			return n, ok
 		}, "wrong time"},
@@ -126,13 +184,13 @@ func TestModelFindsBugs(t *testing.T) {
 		{"leaves the lease in a closed breaker", func(r *rules, w word, e event) (word, bool) {
 			n, ok := r.step(w, e)
 			if w.state() == HalfOpen && n.state() == Closed {
-				n = n.until(e.begin)
+				n = n.probation(e.begin)
 			}
 			return n, ok
 		}, "an instant is left"},
 		{"opens for as long as it is told", func(r *rules, w word, e event) (word, bool) {
 			n, ok := r.step(w, e)
-			if e.signal == told && e.state == Open {
+			if e.signal == told && e.state == Open && n.state() == Open {
 				n = n.until(e.until)
 			}
 			return n, ok

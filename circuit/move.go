@@ -39,7 +39,37 @@ type move struct {
 	signal    signal
 	old, next word
 	admitted  bool
-	now       time.Time
+	now       int64 // as now returns it
+}
+
+// now returns the time in Unix nanoseconds by the clock of the breaker's words:
+// the wall clock if they are shared, since a monotonic reading means nothing to
+// another process, and else one that nobody can set.
+func (b *Breaker) now() int64 {
+	if anchor := b.cell.Anchor; !anchor.IsZero() {
+		return anchor.UnixNano() + int64(time.Since(anchor))
+	}
+	return time.Now().UnixNano()
+}
+
+// wall returns t, an instant of the breaker's words, as the wall clock has it.
+func (b *Breaker) wall(t instant) time.Time {
+	if b.cell.Anchor.IsZero() {
+		return time.UnixMilli(int64(t))
+	}
+	set := time.Duration(time.Now().UnixNano() - b.now()) // by which the wall clock was set since
+	if set.Abs() < 2*time.Millisecond {
+		set = 0
+	}
+	return time.UnixMilli(int64(t)).Add(set)
+}
+
+// instant returns t, of the wall clock, as an instant of the breaker's words.
+func (b *Breaker) instant(t time.Time) instant {
+	if b.cell.Anchor.IsZero() {
+		return ceil(t.UnixNano())
+	}
+	return ceil(b.now() + int64(time.Until(t)))
 }
 
 // plan returns the step for e.
@@ -48,11 +78,14 @@ func (b *Breaker) plan(e event) move {
 	// set an instant in between that seems to lie too far ahead.
 	m := move{cell: b.cell.Load(), signal: e.signal}
 	m.old = word(m.cell.Breaker.Load())
-	m.now = time.Now()
+	m.now = b.now()
 	if b.window.length > 0 {
-		align(m.now)
+		align(time.Now())
 	}
 	e.now, e.begin, e.u = floor(m.now), ceil(m.now), rand.Float64()
+	if e.signal == throttled {
+		e.hint = instant(m.cell.Hint(int64(e.begin)))
+	}
 	m.next, m.admitted = b.rules.step(m.old, e)
 	return m
 }
@@ -78,7 +111,7 @@ func (b *Breaker) make(ctx context.Context, m move, why Reason) bool {
 		return false
 	case m.signal == acquire && m.next.state() == HalfOpen:
 		signs(m.cell, m.next)
-	case m.signal == cancel:
+	case m.signal == cancel, m.signal == cut && m.old.state() == HalfOpen:
 		b.store.Dropped(b.name)
 	}
 	if m.turns() {
@@ -111,7 +144,7 @@ func (b *Breaker) obeyed(agreed cell.Ask) (t Transition, changed bool) {
 	defer b.cell.Unlock()
 	o, due := agreed()
 	for due {
-		m := b.plan(event{signal: told, state: State(o.State), until: ceil(o.Until), mild: o.Mild})
+		m := b.plan(event{signal: told, state: State(o.State), until: b.instant(o.Until), hinted: o.Hinted, mild: o.Mild})
 		if due = !m.swap(); !due && m.turns() {
 			return b.changed(m, Reason{code: FleetDecision}), true
 		}
@@ -125,10 +158,11 @@ func (b *Breaker) changed(m move, why Reason) Transition {
 	if why.code == Unknown {
 		why = reason(&b.rules, m.old, m.signal)
 	}
-	c.Since.Store(m.now.UnixNano())
+	now := time.Now()
+	c.Since.Store(now.UnixNano())
 	c.Reason.Store(why.pack())
 	if why.code == Manual {
-		c.SetByHand(m.now, uint8(to))
+		c.SetByHand(now, uint8(to))
 	}
 	switch to {
 	case Open:
@@ -137,7 +171,7 @@ func (b *Breaker) changed(m move, why Reason) Transition {
 		b.window.clear(c)
 	case HalfOpen, Isolated:
 	}
-	t := Transition{Name: b.name, From: from, To: to, Reason: why, At: m.now, ObserveOnly: b.config.ObserveOnly}
+	t := Transition{Name: b.name, From: from, To: to, Reason: why, At: now, ObserveOnly: b.config.ObserveOnly}
 	t.Refused = b.refusals.count.Swap(0)
 	if to == Open || to == Isolated {
 		b.refusals.begin(b.opening(to), floor(m.now))

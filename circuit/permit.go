@@ -2,7 +2,6 @@ package circuit
 
 import (
 	"context"
-	"errors"
 	"fmt"
 	"time"
 
@@ -12,56 +11,54 @@ import (
 // Acquire asks to make one call. If it may be made, the caller must make it
 // and then call one method of the Permit, once; otherwise the error is an
 // [*OpenError]. A permit for a probe that is never used ends with its lease.
-func (b *Breaker) Acquire() (Permit, error) { return b.AcquireContext(noCaller()) }
-
-// AcquireContext is Acquire with the context of the call, which Config.Observe
-// is given. It does not wait, so it does not matter whether ctx has ended.
-func (b *Breaker) AcquireContext(ctx context.Context) (Permit, error) {
+// For a call that may come by the same breaker again, further in, use
+// [Breaker.Begin].
+func (b *Breaker) Acquire() (Permit, error) {
 	if b == nil {
 		return Permit{}, nil
 	}
 	w := word(b.cell.Load().Breaker.Load())
 	if !w.healthy() {
-		return b.acquire(ctx, w)
+		return b.acquire(noCaller(), w)
 	}
-	p := Permit{breaker: b, generation: w.generation()}
+	return b.permit(w), nil
+}
+
+// permit returns the permit of a call that begins in full health.
+func (b *Breaker) permit(w word) Permit {
+	p := Permit{breaker: b, generation: w.generation(), early: true}
 	if b.window.slow > 0 {
-		p.start = tick()
+		p.start = elapsed()
 	}
-	return p, nil
+	return p
 }
 
 // Quick is Acquire for the case in which there is nothing to decide: the
-// breaker is healthy, does not measure its calls, and no server has asked to
-// wait. It reports false, and has done nothing, when there is more to it.
+// breaker is healthy and does not measure its calls. It reports false, and has
+// done nothing, when there is more to it.
 func (b *Breaker) Quick() (Permit, bool) {
 	if b == nil {
 		return Permit{}, true
 	}
-	c := b.cell.Load()
-	w := word(c.Breaker.Load())
-	return Permit{breaker: b, generation: w.generation()},
-		w.healthy() && b.window.slow == 0 && !c.Holding()
+	w := word(b.cell.Load().Breaker.Load())
+	return Permit{breaker: b, generation: w.generation(), early: true}, w.healthy() && b.window.slow == 0
 }
 
 // acquire is Acquire for a breaker whose word was w, which is not healthy.
+// Config.Observe is given ctx.
 func (b *Breaker) acquire(ctx context.Context, w word) (Permit, error) {
 	if b.err != nil {
 		return Permit{}, b.err
 	}
-	now := floor(time.Now())
-	if w.state() == Open && w.ahead(now, b.rules.openLimit) > 0 && !b.config.ObserveOnly {
+	now := floor(b.now())
+	if w.state() == Open && !b.config.ObserveOnly && b.rules.left(w, now) > 0 {
 		b.rejected(w, now) // as the step would say; an outage should cost little
 		return Permit{}, b.refusal(w, now)
 	}
 	w, admitted := b.apply(ctx, event{signal: acquire})
-	p := Permit{breaker: b, generation: w.generation(), probe: w.state() == HalfOpen}
-	if b.window.slow > 0 {
-		p.start = tick()
-	}
 	switch {
 	case admitted:
-		return p, nil
+		return Permit{breaker: b, generation: w.generation(), probe: w.state() == HalfOpen, start: elapsed()}, nil
 	case b.config.ObserveOnly && w.state() != Isolated:
 		b.cell.Load().Rejected.Add(1)
 		return Permit{}, nil // passes unseen: in earnest it would not have been made
@@ -70,38 +67,59 @@ func (b *Breaker) acquire(ctx context.Context, w word) (Permit, error) {
 	return Permit{}, b.refusal(w, now)
 }
 
-// end returns the time of w's instant, or now if that has passed.
+// end returns when w's instant is, or now if that has passed.
 func (b *Breaker) end(w word, now instant) time.Time {
-	return time.UnixMilli(int64(now + max(w.ahead(now, b.rules.limit(w.state())), 0)))
+	return b.wall(now + max(b.rules.left(w, now), 0))
 }
 
-// refusal is why w admits no call at now.
+// A refused is the refusal of all calls that meet the same word.
+type refused struct {
+	OpenError
+
+	word word
+}
+
+// refusal is why w admits no call at now. It is made once for each word, since
+// an outage has many.
 func (b *Breaker) refusal(w word, now instant) *OpenError {
-	e := &OpenError{Name: b.name, State: w.state()}
-	if e.State == Open || e.State == HalfOpen {
-		e.RetryAt = b.end(w, now)
-		if held := b.NotBefore(); held.After(e.RetryAt) {
-			e.RetryAt = held
-		}
+	if r := b.refused.Load(); r != nil && r.word == w {
+		return &r.OpenError
 	}
-	return e
+	r := &refused{OpenError{Name: b.name, State: w.state()}, w}
+	if r.State == Open || r.State == HalfOpen {
+		r.RetryAt = b.end(w, now)
+	}
+	if r.State == Isolated || b.rules.left(w, now) > 0 {
+		b.refused.Store(r)
+	}
+	return &r.OpenError
 }
 
-// A Permit is the leave to make one call. Exactly one of its methods must be
-// called, once, when the call has ended. The zero Permit belongs to no breaker
-// and its methods do nothing.
+// A Permit is the permission to make one call. Exactly one of its methods but
+// Probe must be called, once, when the call has ended. The zero Permit belongs
+// to no breaker and its methods do nothing. What each class of errors is for a
+// breaker is in the documentation of package retry.
 type Permit struct {
 	breaker    *Breaker
-	start      int64 // tick of the Acquire; only where calls are measured
+	start      int64  // as elapsed returns it; 0: the call is not measured
+	frame      *frame // of a call that tells those further in that it has this permit
 	generation uint16
 	probe      bool
+	early      bool // the call began in full health
 }
 
 // Probe reports whether the call decides if a half-open breaker closes. Who
 // makes it must see to it that the permit is used even when the call panics.
 func (p Permit) Probe() bool { return p.probe }
 
-// Success records that the service answered.
+// A result is how a call ended.
+type result struct {
+	signal signal // success, failure, throttled, cut or cancel
+	free   bool   // of success: it brings the budget nothing
+	hint   time.Duration
+}
+
+// Success records that the service answered, be it that it said no.
 func (p Permit) Success() { p.SuccessContext(noCaller()) }
 
 // SuccessContext is Success with the context of the call, which Config.Observe
@@ -112,6 +130,33 @@ func (p Permit) SuccessContext(ctx context.Context) {
 	}
 }
 
+// Conflict records that the service answered well, and that the call is to be
+// made again: a success that brings the budget nothing.
+func (p Permit) Conflict() { p.done(noCaller(), result{signal: success, free: true}) }
+
+// Failure records that the service failed.
+func (p Permit) Failure() { p.done(noCaller(), result{signal: failure}) }
+
+// Throttled records that the service asked for fewer calls, and not to be
+// called for wait; 0 means that it did not say how long. As many such responses
+// in a row as Config.FailureThreshold says (5 if that is Off or below 3), with
+// no success of a call begun after the first of them, open the breaker until
+// the longest wait of them is over. One response alone holds nobody. A wait of
+// more than a day is ignored; pass only what the caller would wait.
+func (p Permit) Throttled(wait time.Duration) {
+	p.done(noCaller(), result{signal: throttled, hint: wait})
+}
+
+// DeadlineExceeded records that the deadline of the call's own caller has cut
+// it short. That counts for nothing, since the caller may have been in too much
+// of a hurry; but the breaker measures its next calls, and one that is cut
+// short after a second or more is a failure.
+func (p Permit) DeadlineExceeded() { p.done(noCaller(), result{signal: cut}) }
+
+// Cancel records that the call has no result: it was not made, or its caller
+// gave up. It counts for nothing.
+func (p Permit) Cancel() { p.done(noCaller(), result{signal: cancel}) }
+
 // unmoved reports whether a success would change nothing. It is all that the
 // end of a call costs while all is well.
 func (b *Breaker) unmoved() bool {
@@ -121,42 +166,62 @@ func (b *Breaker) unmoved() bool {
 
 // succeed is Success for a permit that belongs to a breaker.
 func (p Permit) succeed(ctx context.Context) {
-	b := p.breaker
-	if b.unmoved() {
-		return
-	}
-	b.Refund(reward)
-	w := word(b.cell.Load().Breaker.Load())
-	if b.window.length > 0 {
-		b.observe(ctx, p, w, false)
-	}
-	if !w.healthy() {
-		b.apply(ctx, event{signal: success, generation: p.generation})
+	if !p.breaker.unmoved() {
+		p.done(ctx, result{signal: success})
 	}
 }
 
-// Failure records that the service failed.
-func (p Permit) Failure() { p.FailureContext(noCaller()) }
+// patience is how long a call must have taken for its end by the caller's
+// deadline to be the service's fault. A gate, which knows how long calls take,
+// will say twice the time that is expected, if that is less.
+const patience = time.Second
 
-// FailureContext is Failure with the context of the call, which Config.Observe
-// is given.
-func (p Permit) FailureContext(ctx context.Context) {
-	b := p.breaker
-	if b == nil {
-		return
+// done records r, by way of the layers further out if there are any.
+func (p Permit) done(ctx context.Context, r result) {
+	if r.signal == cut && p.start != 0 && elapsed()-p.start >= int64(patience) {
+		r.signal = failure
 	}
-	if b.window.length > 0 {
-		b.observe(ctx, p, word(b.cell.Load().Breaker.Load()), true)
+	switch {
+	case p.breaker == nil:
+	case p.frame != nil:
+		p.frame.end(ctx, r)
+	default:
+		p.record(ctx, r)
 	}
-	b.apply(ctx, event{signal: failure, generation: p.generation})
-	b.short()
 }
 
-// Cancel records that the call has no result: it was not made, or its caller
-// gave up. It counts for nothing.
-func (p Permit) Cancel() {
-	if p.breaker != nil && p.probe {
-		p.breaker.apply(noCaller(), event{signal: cancel, generation: p.generation})
+// record records r.
+func (p Permit) record(ctx context.Context, r result) {
+	b := p.breaker
+	c := b.cell.Load()
+	w := word(c.Breaker.Load())
+	if b.window.length > 0 && (r.signal == success || r.signal == failure) {
+		b.observe(ctx, p, w, r.signal == failure)
+	}
+	e := event{signal: r.signal, generation: p.generation, early: p.early}
+	switch r.signal {
+	case success:
+		if !r.free {
+			b.Refund(reward)
+		}
+		if !w.healthy() {
+			if next, _ := b.apply(ctx, e); w.throttled() > 0 && next.throttled() == 0 {
+				c.ForgetHint() // the next run has its own
+			}
+		}
+	case throttled:
+		c.SetHint(int64(ceil(b.now())), r.hint)
+		b.apply(ctx, e)
+		b.short()
+	case failure:
+		b.apply(ctx, e)
+		b.short()
+	case cancel:
+		if p.probe {
+			b.apply(ctx, e)
+		}
+	default:
+		b.apply(ctx, e)
 	}
 }
 
@@ -168,35 +233,6 @@ func (b *Breaker) observe(ctx context.Context, p Permit, w word, failed bool) {
 	if why := b.window.record(b.cell.Load(), p.start, failed); why.code != Unknown {
 		b.applyFor(ctx, event{signal: verdict, generation: p.generation}, why)
 	}
-}
-
-// Do makes one call of f if the breaker admits it. An error of f is a failure,
-// unless ctx has been cancelled; a panic of f counts for nothing.
-func (b *Breaker) Do(ctx context.Context, f func(context.Context) error) error {
-	if ctx.Err() != nil {
-		return context.Cause(ctx)
-	}
-	permit, err := b.AcquireContext(ctx)
-	if err != nil {
-		return err
-	}
-	returned := false
-	defer func() {
-		if !returned {
-			permit.Cancel()
-		}
-	}()
-	err = f(ctx)
-	returned = true
-	switch {
-	case err == nil:
-		permit.SuccessContext(ctx)
-	case errors.Is(ctx.Err(), context.Canceled):
-		permit.Cancel()
-	default:
-		permit.FailureContext(ctx)
-	}
-	return err
 }
 
 // Allow reports whether a call may be made. With RecordSuccess and
@@ -219,6 +255,7 @@ func (b *Breaker) current() Permit {
 }
 
 // An OpenError is a call that was not made, because a breaker was not closed.
+// All calls that one opening or one probe refuses have the same: do not change it.
 type OpenError struct {
 	Name    string    // the breaker's
 	State   State     // Open, HalfOpen (its probes are out) or Isolated

@@ -133,11 +133,11 @@ func (b *Breaker) blank() bool {
 	c := b.cell.Load()
 	calls, _, _ := b.window.counts(c)
 	balance, on := b.Balance()
-	return word(c.Breaker.Load()).healthy() && c.Held().IsZero() && calls == 0 && (!on || balance >= Token)
+	return word(c.Breaker.Load()).healthy() && calls == 0 && (!on || balance >= Token)
 }
 
-// refuses reports whether b refuses calls now, or has them wait.
-func (b *Breaker) refuses() bool { return b.Peek() != nil || !b.NotBefore().IsZero() }
+// refuses reports whether b refuses calls now.
+func (b *Breaker) refuses() bool { return b.Peek() != nil }
 
 // conflict says what in c is not as in the breaker of that name.
 func (b *Breaker) conflict(c Config) error {

@@ -143,7 +143,7 @@ func TestOpenTimeGrows(t *testing.T) {
 	v := walker{rules: flat, now: base}
 	v.do(trip)
 	for i := range 20 {
-		if d := v.word.ahead(v.now, flat.openLimit); d != 10_000 {
+		if d := flat.left(v.word, v.now); d != 10_000 {
 			t.Fatalf("without growth, opening %d lasts %d ms", i, d)
 		}
 		v.now += 10_000
@@ -152,7 +152,7 @@ func TestOpenTimeGrows(t *testing.T) {
 	}
 }
 
-func TestParole(t *testing.T) {
+func TestProbation(t *testing.T) {
 	r := stepRules(t, Config{FailureThreshold: 1, RecoveryTimeout: time.Second, OpenGrowth: 2, OpenMax: 4 * time.Second})
 	closedAfterTwoFailedProbes := func() walker {
 		v := walker{rules: r, now: base}
@@ -166,25 +166,25 @@ func TestParole(t *testing.T) {
 	}
 	v := closedAfterTwoFailedProbes()
 	if v.word.state() != Closed || v.word.reopened() != 2 || v.word.healthy() {
-		t.Fatalf("on parole the word is %x", v.word)
+		t.Fatalf("on probation the word is %x", v.word)
 	}
 	v.now += 40_000 - 1 // ten times OpenMax, less a millisecond
 	v.do(failure)
-	if d := v.word.ahead(v.now, r.openLimit); d != 4000 {
-		t.Errorf("a trip on parole opens for %d ms, want 4000", d)
+	if d := r.left(v.word, v.now); d != 4000 {
+		t.Errorf("a trip on probation opens for %d ms, want 4000", d)
 	}
 	for _, s := range []signal{acquire, success} {
 		v = closedAfterTwoFailedProbes()
-		v.now += 40_000
+		v.now += 40_000 + 4096
 		if v.do(s); !v.word.healthy() {
-			t.Errorf("after the parole and signal %d the word is %x", s, v.word)
+			t.Errorf("after the probation and signal %d the word is %x", s, v.word)
 		}
 	}
 	v = closedAfterTwoFailedProbes()
-	v.now += 40_000
+	v.now += 40_000 + 4096 // the unit in which a word has it
 	v.do(failure)
-	if d := v.word.ahead(v.now, r.openLimit); d != 1000 {
-		t.Errorf("a trip after the parole opens for %d ms, want 1000", d)
+	if d := r.left(v.word, v.now); d != 1000 {
+		t.Errorf("a trip after the probation opens for %d ms, want 1000", d)
 	}
 }
 
@@ -223,10 +223,10 @@ func TestNothingEndsEarly(t *testing.T) {
 			if s == acquire {
 				w = w.next(Open)
 			}
-			w, _ = r.step(w, event{signal: s, generation: w.generation(), now: floor(from), begin: ceil(from)})
+			w, _ = r.step(w, event{signal: s, generation: w.generation(), now: floor(from.UnixNano()), begin: ceil(from.UnixNano())})
 			for _, asked := range []time.Duration{0, 1, time.Second - 1, time.Second, time.Second + time.Millisecond - 1} {
 				now := from.Add(asked)
-				_, admitted := r.step(w, event{signal: acquire, now: floor(now), begin: ceil(now)})
+				_, admitted := r.step(w, event{signal: acquire, now: floor(now.UnixNano()), begin: ceil(now.UnixNano())})
 				switch {
 				case admitted && asked < time.Second:
 					t.Errorf("set %v past the millisecond, %v ends after %v", set, w.state(), asked)

@@ -43,7 +43,6 @@ type grudging struct {
 	grant   bool
 	changes []State
 	obey    func(cell.Ask)
-	held    time.Time
 	shorts  int
 	drops   int
 }
@@ -96,8 +95,6 @@ func TestShort(t *testing.T) {
 		}
 	}
 }
-
-func (g *grudging) Held(_ string, until time.Time) { g.held = until }
 
 // A store may have an order before New has returned, which must wait.
 func TestOrderAtOnce(t *testing.T) {
@@ -185,10 +182,6 @@ func TestOrders(t *testing.T) {
 		}
 		if !slices.Equal(store.changes, []State{HalfOpen}) {
 			t.Errorf("the store was told of %v, want of the probe alone", store.changes)
-		}
-		hold := time.Now().Add(time.Minute)
-		if b.HoldUntil(hold); !store.held.Equal(hold) {
-			t.Errorf("the store was told of a hold until %v, want %v", store.held, hold)
 		}
 	})
 }

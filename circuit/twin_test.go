@@ -17,9 +17,10 @@ type twin struct {
 	opened  time.Time // end of the open time
 	failed  int       // probes in a row, for the growth
 	parole  time.Time
-	run     int // consecutive failures
-	won     int // successful probes
-	period  int // counts the changes after which results are late
+	run     int  // consecutive failures
+	spared  bool // a success of a call from before the run has not ended it
+	won     int  // successful probes
+	period  int  // counts the changes after which results are late
 	probes  []*twinPermit
 	lease   time.Time
 	calls   []twinCall
@@ -28,6 +29,7 @@ type twin struct {
 
 type twinPermit struct {
 	period int
+	early  bool // it began in full health
 	start  time.Time
 	permit Permit
 }
@@ -40,7 +42,7 @@ type twinCall struct {
 func (w *twin) slice() int64 { return time.Now().UnixNano() / int64(w.c.Window/10) }
 
 func (w *twin) enter(s State) {
-	w.state, w.run, w.won, w.probes = s, 0, 0, nil
+	w.state, w.run, w.spared, w.won, w.probes = s, 0, false, 0, nil
 	w.period++
 	if s == Closed {
 		w.calls = nil
@@ -65,6 +67,7 @@ func (w *twin) pardon() {
 // acquire returns a permit, or nil.
 func (w *twin) acquire() *twinPermit {
 	now := time.Now()
+	early := w.state == Closed && w.run == 0 && w.failed == 0
 	w.pardon()
 	switch w.state {
 	case Open:
@@ -86,7 +89,7 @@ func (w *twin) acquire() *twinPermit {
 		return nil
 	case Closed:
 	}
-	p := &twinPermit{period: w.period, start: now}
+	p := &twinPermit{period: w.period, start: now, early: early}
 	if w.state == HalfOpen {
 		w.probes = append(w.probes, p)
 		w.lease = now.Add(w.c.ProbeLease)
@@ -110,7 +113,8 @@ func (w *twin) done(p *twinPermit, failed, cancelled bool) {
 	case w.state == HalfOpen:
 		if w.won++; w.won >= w.c.SuccessThreshold {
 			w.enter(Closed)
-			w.parole = time.Now().Add(10 * w.c.OpenMax)
+			end := ceil(time.Now().UnixNano()) + instant(10*w.c.OpenMax/time.Millisecond)
+			w.parole = time.UnixMilli(int64((end>>probationShift + 1) << probationShift))
 		}
 	case w.state == Closed:
 		w.counted(p, failed)
@@ -129,8 +133,14 @@ func (w *twin) counted(p *twinPermit, failed bool) {
 		trips = enough && failed && w.c.FailureRatio > 0 && float64(bad)/float64(n) >= w.c.FailureRatio ||
 			enough && slow && float64(late)/float64(n) >= w.c.SlowRatio
 	}
-	if w.run++; !failed || w.c.FailureThreshold == Off {
-		w.run = 0
+	switch {
+	case failed && w.c.FailureThreshold != Off:
+		w.run++
+	case failed:
+	case p.early && w.run > 0 && !w.spared:
+		w.spared = true
+	default:
+		w.run, w.spared = 0, false
 	}
 	if trips || w.c.FailureThreshold != Off && w.run >= w.c.FailureThreshold {
 		w.open()
@@ -173,7 +183,7 @@ func (w *twin) hand(s signal) {
 		if w.state != Closed || w.run > 0 || w.failed > 0 {
 			w.enter(Closed)
 		}
-		w.run, w.failed, w.calls = 0, 0, nil
+		w.run, w.spared, w.failed, w.calls = 0, false, 0, nil
 	}
 }
 

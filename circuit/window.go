@@ -53,7 +53,11 @@ var (
 
 // tick returns the time in nanoseconds. It costs half a time.Now, since it
 // reads only the monotonic clock, and is of use only within one window.
-func tick() int64 { return anchorNano + stepped.Load() + int64(time.Since(anchor)) }
+func tick() int64 { return anchorNano + stepped.Load() + elapsed() }
+
+// elapsed returns a time in nanoseconds of which only differences mean anything:
+// nobody can set its clock.
+func elapsed() int64 { return int64(time.Since(anchor)) }
 
 // align makes tick agree with now after the clock was set, so that processes
 // which share a window agree on its slices.
@@ -67,11 +71,11 @@ func align(now time.Time) {
 // record counts one call that began at start, and returns the reason to trip
 // if it is bad and fills a rule.
 func (v *window) record(c *cell.Cell, start int64, failed bool) Reason {
-	now := tick()
-	slice := uint64(now) / v.slice
+	end := elapsed()
+	slice := uint64(anchorNano+stepped.Load()+end) / v.slice
 	bucket := &c.Window[slice%cell.Buckets]
 	count(&bucket.Calls, slice, failed)
-	slow := v.slow > 0 && start != 0 && now-start >= int64(v.slow)
+	slow := v.slow > 0 && start != 0 && end-start >= int64(v.slow)
 	if v.slow > 0 && start != 0 {
 		count(&bucket.Slow, slice, slow)
 	}

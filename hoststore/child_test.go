@@ -78,11 +78,15 @@ func churn(path string) {
 				Window: 10 * time.Second, FailureRatio: 1, Budget: 10, Observe: func(context.Context, circuit.Transition) {},
 			})
 			for j := range 50 {
-				if p, err := b.Acquire(); err != nil {
-					b.HoldUntil(time.Now().Add(time.Millisecond))
-				} else if (i+j)%3 == 0 {
+				p, _ := b.Acquire() // does nothing if there is none
+				switch (i + j) % 4 {
+				case 0:
 					p.Success()
-				} else {
+				case 1:
+					p.Throttled(time.Millisecond)
+				case 2:
+					p.DeadlineExceeded()
+				default:
 					p.Failure()
 				}
 			}

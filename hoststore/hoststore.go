@@ -1,6 +1,6 @@
-// Package hoststore lets all processes of a host share their circuit breakers,
-// retry budgets and not-before instants: the cells of package circuit, in a file
-// that every process maps into its memory.
+// Package hoststore lets all processes of a host share their circuit breakers
+// and retry budgets: the cells of package circuit, in a file that every process
+// maps into its memory.
 //
 //	store := hoststore.Open("") // in the user's state directory
 //	breaker := circuit.New("s3:example.com/bikes", circuit.Config{Store: store})

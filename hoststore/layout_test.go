@@ -17,7 +17,7 @@ import (
 	"github.com/seed-0f2c7998/perdure/internal/cell"
 )
 
-// The layout of the file, and what three breakers leave in it at the instant at
+// The layout of the file, and what four breakers leave in it at the instant at
 // which the clock of testing/synctest begins: every word that is not 0.
 const layout = `version 3: cells.3, 3146240 bytes
 header "perdure\n" 3 4096 768 512
@@ -27,15 +27,21 @@ slot: 768 bytes at 512
  520 length   8
  528 name   240
 a key of 300 bytes is kept as xxx...xxx#e78ddf9f1ba85555
+asked, slot 803, hash fb0ab6bc4db98323
+    0 001402bc6b069a80
+   16 c6acfac00036ee80
+   88 0d234ccf52430000
+   96 0900000050000000
+  448 0000000000000001
 isolated, slot 834, hash dcbc48dde2aa1342
     0 001c000000000000
    88 0d234ccf52430000
    96 0700000000000000
   112 00000371ab3eb003
 fails, slot 2746, hash 995a7dc13142baba
-    0 0000002000000000
+    0 0000002000000004
     8 0000000000040000
-   16 c6acfac01000ea60
+   16 c6acfac00000ea60
 probed, slot 3887, hash 96df35e666244f2f
     0 0028022c6ad02900
     8 0000000000040000
@@ -77,7 +83,7 @@ func TestLayout(t *testing.T) {
 	}
 }
 
-// fill makes three breakers in dir and uses them.
+// fill makes four breakers in dir and uses them.
 func fill(t *testing.T, dir string) {
 	t.Helper()
 	store := Open(dir)
@@ -91,7 +97,15 @@ func fill(t *testing.T, dir string) {
 	fails.RecordSuccess()
 	fails.RecordFailure()
 	fails.RecordFailure()
-	fails.HoldUntil(time.Now().Add(time.Minute))
+	if p, err := fails.Acquire(); err == nil {
+		p.Throttled(time.Minute)
+	}
+	asked := breaker("asked")
+	for range 5 {
+		if p, err := asked.Acquire(); err == nil {
+			p.Throttled(time.Hour)
+		}
+	}
 	breaker("isolated").Isolate()
 	probed := breaker("probed")
 	probed.Trip()

@@ -120,6 +120,9 @@ func (e *exchange) attempt(ctx context.Context) (*http.Response, error) {
 	if err != nil {
 		return nil, e.final(e.gone(err))
 	}
+	if nested, another := circuit.Nested(req.Context(), ctx); another {
+		req = req.WithContext(nested) // a base may have the same breaker
+	}
 	return e.judge(e.send(ctx, req))
 }
 

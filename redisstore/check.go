@@ -51,7 +51,6 @@ func (r *reply) check() error {
 		{"gen", r.Gen, maxGen},
 		{"open", r.Open, maxOpen.Milliseconds()},
 		{"lease", r.Lease, maxOpen.Milliseconds()},
-		{"hold", r.Hold, cell.MaxHold.Milliseconds() + 1},
 		{"ago", ago, maxAgo.Milliseconds()},
 		{"lent", r.Lent, cell.MaxCeiling},
 		{"limit", r.Limit, cell.MaxCeiling},
@@ -67,7 +66,7 @@ func (r *reply) check() error {
 			return bad(s.field, s.value, wantName)
 		}
 	}
-	for _, s := range []struct{ field, value string }{{"held", r.Held}, {"handed", r.Handed}, {"reason", r.Reason}} {
+	for _, s := range []struct{ field, value string }{{"handed", r.Handed}, {"reason", r.Reason}} {
 		if len(s.value) > maxDigit || strings.Trim(s.value, "0123456789") != "" {
 			return bad(s.field, s.value, fmt.Sprintf("at most %d digits", maxDigit))
 		}

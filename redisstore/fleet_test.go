@@ -239,25 +239,53 @@ func TestQuorum(t *testing.T) {
 		"who is the only one alive decides")
 }
 
-// What a server has asked for holds for all, the later of two instants; what a
-// person sets as well.
-func TestHoldsAndHands(t *testing.T) {
+// throttle records n throttled responses in a row.
+func throttle(t *testing.T, b *circuit.Breaker, n int, wait time.Duration) {
+	t.Helper()
+	for range n {
+		p, err := b.Acquire()
+		if err != nil {
+			t.Fatalf("refused: %v", err)
+		}
+		p.Throttled(wait)
+	}
+}
+
+// What servers ask one node for holds nobody else; what they ask a quorum for
+// holds all, for as long as they ask, though no breaker of their settings would
+// be open so long by itself.
+func TestThrottledQuorum(t *testing.T) {
+	srv := startServer(t)
+	o := brisk(srv)
+	o.Quorum = 2
+	f := fleet(t, 3, o, circuit.Config{FailureThreshold: 3, RecoveryTimeout: time.Second})
+	throttle(t, f[0].Breaker, 2, time.Hour)
+	if f[0].State() != circuit.Closed {
+		t.Fatal("two responses open")
+	}
+	throttle(t, f[0].Breaker, 1, time.Hour)
+	eventually(t, 5*time.Second, func() bool { _, known := f[1].Status("backend"); return known }, "the fleet is known")
+	st, _ := f[1].Status("backend")
+	if f[0].State() != circuit.Open || f[1].State() != circuit.Closed || st.State != circuit.Closed {
+		t.Fatalf("the one that was asked is %v, another %v, the fleet %v; want open, closed, closed", f[0].State(), f[1].State(), st.State)
+	}
+	throttle(t, f[1].Breaker, 3, time.Hour)
+	eventually(t, 5*time.Second, func() bool { return f[2].State() == circuit.Open }, "the fleet opens")
+	refusal := f[2].Peek()
+	if left := time.Until(refusal.RetryAt); left < time.Hour-time.Minute || left > time.Hour+time.Second {
+		t.Errorf("the third is open for %v, want 1h", left)
+	}
+}
+
+// What a person sets holds for all.
+func TestHands(t *testing.T) {
 	srv := startServer(t)
 	f := fleet(t, 2, brisk(srv), circuit.Config{FailureThreshold: 1, RecoveryTimeout: time.Minute})
 	a, b := f[0], f[1]
-	until := time.Now().Add(time.Minute)
-	a.HoldUntil(until)
-	eventually(t, time.Second, func() bool { return !b.NotBefore().IsZero() }, "the instant is shared")
-	b.HoldUntil(until.Add(-30 * time.Second))
-	b.HoldUntil(until.Add(30 * time.Second))
-	eventually(t, time.Second, func() bool { return a.NotBefore().After(until.Add(29 * time.Second)) }, "the later one is shared")
-	if d := a.NotBefore().Sub(until.Add(30 * time.Second)); d < 0 || d > time.Second {
-		t.Errorf("the instant moved by %v on its way", d)
-	}
 	a.Isolate()
 	eventually(t, time.Second, func() bool { return b.State() == circuit.Isolated }, "isolated by hand")
 	b.Breaker.Reset()
-	eventually(t, time.Second, func() bool { return a.State() == circuit.Closed && a.NotBefore().IsZero() }, "reset by hand")
+	eventually(t, time.Second, func() bool { return a.State() == circuit.Closed }, "reset by hand")
 	a.Trip()
 	eventually(t, time.Second, func() bool { return b.State() == circuit.Open }, "tripped by hand")
 

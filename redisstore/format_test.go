@@ -34,7 +34,7 @@ func written(format string) map[string]string {
 	in := func(d time.Duration) string { return strconv.FormatInt(time.Now().Add(d).UnixMilli(), 10) }
 	hash := map[string]string{
 		"epoch": "OLD", "gen": "7", "state": "open", "since": in(0), "until": in(time.Hour), "reason": "5", "hand": "0",
-		"hold": in(time.Hour), "alive.old": in(time.Minute), "vote.old": in(time.Hour), "budget": "20", "share.c": "20 " + in(time.Hour),
+		"alive.old": in(time.Minute), "vote.old": in(time.Hour), "budget": "20", "share.c": "20 " + in(time.Hour),
 	}
 	if format != "" {
 		hash["format"] = format
@@ -111,7 +111,6 @@ func foreign(t *testing.T, srv *server) (*redisstore.Store, *circuit.Breaker) {
 		fail(t, b, 1)
 		awaitProbe(t, b).Success()
 	}
-	b.HoldUntil(time.Now().Add(time.Millisecond))
 	b.Isolate()
 	b.Reset()
 	s.Reset("backend")
@@ -125,7 +124,7 @@ func shareOwn(t *testing.T, srv *server, s *redisstore.Store) {
 	c := srv.client()
 	own := circuit.New("own", circuit.Config{Store: s, Observe: func(context.Context, circuit.Transition) {}})
 	ready(t, s)
-	message := `{"key":"circuit_breaker:own","epoch":"OLD","gen":99,"state":"isolated","hand":true,"open":0,"lease":0,"hold":0,"ago":0}`
+	message := `{"key":"circuit_breaker:own","epoch":"OLD","gen":99,"state":"isolated","hand":true,"open":0,"lease":0,"ago":0}`
 	if err := c.Do(t.Context(), c.B().Publish().Channel("circuit_breaker:changes").Message(message).Build()).Error(); err != nil {
 		t.Fatal(err)
 	}

@@ -212,8 +212,6 @@ func live(t *testing.T, srv *server, c rueidis.Client, r *record) {
 		}
 	}
 	has("since", "until", "reason", "hand")
-	f[0].HoldUntil(time.Now().Add(time.Hour))
-	has("hold")
 	f[0].Isolate()
 	until("that it is isolated", func(hash map[string]string) bool { return hash["state"] == "isolated" && hash["hand.at"] != "" })
 	f[1].Breaker.Reset()
@@ -238,8 +236,6 @@ func live(t *testing.T, srv *server, c rueidis.Client, r *record) {
 		r.hash(hash)
 		return err != nil && hash["lease.wanted"] != ""
 	}, "the other wants the lease")
-	f[1].HoldUntil(time.Now().Add(time.Hour + time.Minute))
-	eventually(t, 10*time.Second, func() bool { return r.has("message lease", "json.Number <an hour in ms>") }, "the lease is published")
 	probe.Failure()
 	has("shy")
 }

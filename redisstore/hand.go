@@ -94,9 +94,6 @@ func (k *key) hear(here memo, now time.Time) {
 	if !m.echoes(here) {
 		c.Overruled()
 	}
-	if m.view.state == circuit.Closed && m.view.byHand {
-		c.Release()
-	}
 	m.hear(here)
 	k.heeds(now)
 }

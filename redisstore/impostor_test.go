@@ -134,7 +134,7 @@ func (i *impostor) usual(name string, words []string) string {
 // which the last of a name counts.
 func view(more string) string {
 	return `{"key":"circuit_breaker:backend","format":"1","epoch":"E","gen":0,"state":"closed","hand":false,` +
-		`"open":0,"process":"","node":"","lease":0,"hold":0,"held":"","handed":"","ago":0` + more + `}`
+		`"open":0,"process":"","node":"","lease":0,"handed":"","ago":0` + more + `}`
 }
 
 // blobs are the texts as a server sends them.

@@ -20,11 +20,9 @@ type key struct {
 	contact time.Time      // of the server's last answer; at first, of when it was made
 	obey    func(cell.Ask) // tells the local breaker
 	obeying bool           // and is doing so
-	held    string         // the not-before instant that the cell has last been given
 	heard   uint64         // names what was last set elsewhere by hand; for the cell, once its breaker obeys
 	hand    *job           // set by hand; what came before it no longer matters
 	own     *job           // the latest transition of its own since
-	hold    time.Time      // not-before instant to tell, zero for none
 	lost    *lost          // what the server has forgotten
 	ask     time.Duration  // length of the probe for which a lease is wanted, 0 for none
 	read    bool           // it is to be read
@@ -125,7 +123,7 @@ func (s *Store) Changed(name string, c cell.Change) {
 // byHand has the server told of j, which is set now, and of nothing from before.
 func (k *key) byHand(j job) {
 	j.kind, j.at = byHand, time.Now()
-	k.hand, k.own, k.hold, k.lost = &j, nil, time.Time{}, nil
+	k.hand, k.own, k.lost = &j, nil, nil
 }
 
 // after returns j as it is to be told if before has not been told yet: what a
@@ -137,19 +135,9 @@ func (j job) after(before *job) *job {
 	return &j
 }
 
-// Held has the server told of a not-before instant.
-func (s *Store) Held(name string, until time.Time) {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	if k := s.keys[name]; k != nil && until.After(k.hold) {
-		k.hold = until
-		s.wake()
-	}
-}
-
 // waits reports whether the server has to be told or asked something.
 func (k *key) waits() bool {
-	return k.read || k.foreign == nil && (k.release || k.hand != nil || k.own != nil || k.lost != nil || k.ask > 0 || !k.hold.IsZero() ||
+	return k.read || k.foreign == nil && (k.release || k.hand != nil || k.own != nil || k.lost != nil || k.ask > 0 ||
 		k.purse.due(false))
 }
 
@@ -180,7 +168,7 @@ func (s *Store) calls(k *key, now time.Time) []call {
 		add("read", nil)
 	}
 	k.telling = k.hand != nil || k.own != nil
-	k.lost, k.hand, k.own, k.hold, k.ask, k.read, k.release = nil, nil, nil, time.Time{}, 0, false, false
+	k.lost, k.hand, k.own, k.ask, k.read, k.release = nil, nil, nil, 0, false, false
 	return list
 }
 
@@ -203,9 +191,6 @@ func (s *Store) untold(k *key, now time.Time) (list []call) {
 			script, args := s.tells(j, now)
 			list = append(list, call{script, k, args, j})
 		}
-	}
-	if k.hold.After(now) {
-		list = append(list, call{"hold", k, []string{ms(min(k.hold.Sub(now), cell.MaxHold))}, k.hold})
 	}
 	return list
 }
@@ -251,10 +236,6 @@ func (k *key) again(c call) {
 			k.hand = j
 		case j.kind != byHand && k.own == nil && k.hand == nil:
 			k.own = j
-		}
-	case time.Time:
-		if j.After(k.hold) {
-			k.hold = j
 		}
 	case time.Duration:
 		k.read = true // the mirror still knows that a lease is wanted

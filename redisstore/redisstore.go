@@ -1,6 +1,5 @@
 // Package redisstore lets the processes of a fleet share their circuit
-// breakers, retry budgets and not-before instants through a Redis or Valkey
-// server.
+// breakers and retry budgets through a Redis or Valkey server.
 //
 //	store, err := redisstore.Open(redisstore.Options{URL: "rediss://cache.example.com"})
 //	breaker := circuit.New("payments", circuit.Config{Store: store})

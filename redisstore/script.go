@@ -29,7 +29,7 @@ type script struct{ body, sha string }
 // scripts are all of them.
 //
 //nolint:gochecknoglobals // a constant table
-var scripts = load("read", "trip", "lease", "settle", "release", "hand", "hold", "restore", "budget")
+var scripts = load("read", "trip", "lease", "settle", "release", "hand", "restore", "budget")
 
 func load(names ...string) map[string]script {
 	all := make(map[string]script)
@@ -87,8 +87,6 @@ type reply struct {
 	Process string `json:"process"`
 	Node    string `json:"node"`
 	Lease   int64  `json:"lease"` // milliseconds
-	Hold    int64  `json:"hold"`  // milliseconds
-	Held    string `json:"held"`
 	Handed  string `json:"handed"`
 	Ago     int64  `json:"ago"` // milliseconds since that
 
@@ -136,7 +134,7 @@ func (r *reply) view(now time.Time) (view, error) {
 	v := view{
 		epoch: r.Epoch, gen: r.Gen, state: state, byHand: r.Hand, reason: r.Reason,
 		until: after(r.Open), process: r.Process, node: r.Node,
-		lease: after(r.Lease), hold: after(r.Hold), held: r.Held, handed: r.Handed,
+		lease: after(r.Lease), handed: r.Handed,
 	}
 	if r.Handed != "" {
 		v.hand = after(-r.Ago)

@@ -83,7 +83,7 @@ func (s *twin) restore(v view) bool {
 }
 
 func (s *twin) view() view {
-	v := view{epoch: s.epoch, gen: s.gen, state: s.state, byHand: s.hand, until: when(s.due || s.state != circuit.Open), lease: past, hold: past}
+	v := view{epoch: s.epoch, gen: s.gen, state: s.state, byHand: s.hand, until: when(s.due || s.state != circuit.Open), lease: past}
 	if s.handed != 0 {
 		v.hand, v.handed = at(s.handed), number(s.handed)
 	}

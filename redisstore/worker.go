@@ -236,10 +236,6 @@ func (s *Store) learn(k *key, v view, sent time.Time, j *job) {
 		k.heeds(now) // or its echo would be news
 	}
 	s.hands(k, now)
-	if v.held != k.held && v.hold.After(now) {
-		k.held = v.held
-		k.ref.Load().Hold(now, v.hold)
-	}
 }
 
 // due returns what the local breaker has to be told, if anything. While the

@@ -159,20 +159,6 @@ func TestBreakerCanceledIsNeutral(t *testing.T) {
 	}
 }
 
-// The caller's deadline is another matter: the service was too slow.
-func TestBreakerDeadlineIsAFailure(t *testing.T) {
-	t.Parallel()
-	synctest.Test(t, func(t *testing.T) {
-		b := breaker(open(time.Minute))
-		ctx, cancel := context.WithTimeoutCause(t.Context(), time.Second, errors.New("the step's time is up"))
-		defer cancel()
-		err := retry.Do(ctx, &retry.Policy{Breaker: b}, func(ctx context.Context) error { <-ctx.Done(); return ctx.Err() })
-		if err == nil || b.State() != circuit.Open {
-			t.Errorf("%v, breaker %v", err, b.State())
-		}
-	})
-}
-
 // What an operation throws passes through untouched, closed or half-open, with
 // a timeout or without, and a probe's place is free again.
 func TestBreakerPanicAndGoexit(t *testing.T) {

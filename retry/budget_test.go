@@ -134,15 +134,12 @@ func TestBudgetRefundsTheRetryThatWorked(t *testing.T) {
 }
 
 // A retry that was paid for and is not made is paid back: its wait was
-// cancelled, the breaker refused it, or the server had asked for too long a wait.
+// cancelled, or the breaker refused it.
 func TestBudgetGivesBack(t *testing.T) {
 	t.Parallel()
 	for name, during := range map[string]func(*circuit.Breaker, func()){
 		"cancelled": func(_ *circuit.Breaker, cancel func()) { cancel() },
 		"refused":   func(b *circuit.Breaker, _ func()) { b.Isolate() },
-		"told to come back later": func(b *circuit.Breaker, _ func()) {
-			b.HoldUntil(time.Now().Add(time.Hour))
-		},
 	} {
 		synctest.Test(t, func(t *testing.T) {
 			b := funded(4 * circuit.Token)

@@ -90,6 +90,11 @@ func (p *Policy) schedule(d *Decision, o Outcome, u float64) {
 		return
 	}
 	d.Delay = max(p.Backoff(o.Attempt, d.Class, u), spread(d.Hint, p, left, u))
+	if o.Open != nil { // which rounds up what the server asked for
+		if shut := o.Open.RetryAt.Sub(o.Now); shut > d.Delay && shut <= d.Delay+grain {
+			d.Delay = shut
+		}
+	}
 	d.Cost = cost(d.Class)
 	switch {
 	case d.Delay > left:
@@ -100,6 +105,9 @@ func (p *Policy) schedule(d *Decision, o Outcome, u float64) {
 		d.Stop = ErrBudget
 	}
 }
+
+// grain is how much longer than a server asked for a breaker may be open.
+const grain = 2 * time.Millisecond
 
 // left returns how long a wait may be, for an attempt to be useful after it.
 func (p *Policy) left(o Outcome) time.Duration {
@@ -113,12 +121,17 @@ func (p *Policy) left(o Outcome) time.Duration {
 	return left
 }
 
-// cost returns what a retry takes from the budget.
+// cost returns what a retry takes from the budget. After a conflict it is free:
+// the service is well, and the attempts and the deadline bound the retries.
 func cost(c Class) circuit.Tokens {
-	if c == ClassThrottled {
+	switch c {
+	case ClassThrottled:
 		return circuit.ThrottledCost
+	case ClassConflict:
+		return 0
+	default:
+		return circuit.Token
 	}
-	return circuit.Token
 }
 
 // affordable reports whether a budget pays for a retry: out of its balance, of

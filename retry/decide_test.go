@@ -118,7 +118,7 @@ func TestDecideInvariants(t *testing.T) {
 			bad = "that is not the hint to obey"
 		case o.Class == permanent || o.Class == ignored || p.Attempts() > 0 && o.Attempt >= p.Attempts():
 			bad = "it should stop"
-		case o.Budgeted && (d.Cost > o.Balance || d.Cost == 0 || o.Spent+d.Cost > max(circuit.Token, (o.Balance+o.Spent)/2)):
+		case o.Budgeted && (d.Cost > o.Balance || (d.Cost == 0) != (o.Class == conflict) || d.Cost > 0 && o.Spent+d.Cost > max(circuit.Token, (o.Balance+o.Spent)/2)):
 			bad = "it cannot pay"
 		}
 		if bad != "" {

@@ -37,7 +37,8 @@ type Error struct {
 	Last      error         // of the last attempt, exactly as it was returned; nil if there was none
 	RetryAt   time.Time     // when it makes sense to come back; zero: not known
 
-	end // the class of Last, for a retry or a breaker around this one
+	breaker *circuit.Breaker
+	end     // the class of Last, for a retry or a breaker around this one
 }
 
 type end = class.End
@@ -75,6 +76,10 @@ func (e *Error) Unwrap() []error {
 	}
 	return []error{e.Stop, e.Last}
 }
+
+// Breaker returns the breaker that has counted the attempts, or nil. By it one
+// around the retry knows that it need not count them again.
+func (e *Error) Breaker() *circuit.Breaker { return e.breaker }
 
 // Timeout reports whether the last attempt ended with a timeout, as the Timeout
 // of a [net.Error] does.

@@ -13,8 +13,8 @@
 //	upload.Classify = retry.Always // or your own; without one only known transient errors are retried
 //	err := retry.Do(ctx, &upload, func(ctx context.Context) error { ... })
 //
-// What calls share (a circuit breaker, a retry budget, the instant before
-// which a server asked not to be called) is in the Breaker of their Policy.
+// What calls share (a circuit breaker and a retry budget) is in the Breaker of
+// their Policy.
 package retry
 
 import (
@@ -24,6 +24,7 @@ import (
 	"time"
 
 	"github.com/seed-0f2c7998/perdure/circuit"
+	"github.com/seed-0f2c7998/perdure/internal/class"
 )
 
 // Do calls f until it succeeds or p says stop. See [Value].
@@ -133,9 +134,9 @@ func circle[T any](ctx context.Context, p *Policy, permit circuit.Permit, start 
 			return v, err
 		}
 		if c.guarded() {
-			v, err = guard(ctx, &c, f)
+			v, err = guard(c.Context(ctx), &c, f)
 		} else {
-			v, err = f(firstAttempt(ctx))
+			v, err = f(firstAttempt(c.Context(ctx)))
 		}
 		if err == nil {
 			c.Succeeded(ctx)
@@ -177,19 +178,18 @@ func guard[T any](ctx context.Context, c *Call, f func(context.Context) (T, erro
 type Call struct {
 	policy   *Policy
 	permit   circuit.Permit
-	attempt  int            // attempts admitted so far
-	timedOut bool           // the last one ended with its AttemptTimeout
-	loop     bool           // that is not Value's
-	start    time.Time      // of the operation; zero: nobody needs it
-	first    time.Time      // when the first attempt began; zero: not known
-	began    time.Time      // when the last one did; zero: not known
-	held     time.Duration  // waited so far for the key's not-before instant
-	asked    time.Time      // the not-before instant that this call has set, and waits for by itself
-	cost     circuit.Tokens // of the last retry
-	spent    circuit.Tokens // on all of them
-	last     error          // of the last attempt
-	took     time.Duration  // it, if that is known
-	timer    *time.Timer    // made by the first wait
+	inner    context.Context //nolint:containedctx // of the last attempt, if it is not the operation's own
+	attempt  int             // attempts admitted so far
+	timedOut bool            // the last one ended with its AttemptTimeout
+	loop     bool            // that is not Value's
+	start    time.Time       // of the operation; zero: nobody needs it
+	first    time.Time       // when the first attempt began; zero: not known
+	began    time.Time       // when the last one did; zero: not known
+	cost     circuit.Tokens  // of the last retry
+	spent    circuit.Tokens  // on all of them
+	last     error           // of the last attempt
+	took     time.Duration   // it, if that is known
+	timer    *time.Timer     // made by the first wait
 }
 
 // Begin starts a Call. It returns the cause of ctx if that is done, or a
@@ -224,23 +224,18 @@ func (c *Call) begin(ctx context.Context) error {
 // Attempt returns the number of the attempt that was last admitted, from 1.
 func (c *Call) Attempt() int { return c.attempt }
 
-// Admit waits until the next attempt may be made: it returns nil, or the error
-// with which the operation ends.
+// Admit asks whether the next attempt may be made: it returns nil, or the error
+// with which the operation ends. Make the attempt with [Call.Context].
 func (c *Call) Admit(ctx context.Context) error {
 	if c.attempt > 0 && ctx.Err() != nil {
 		return c.abandon(ctx)
 	}
 	if b := c.policy.Breaker; b != nil {
-		if held := b.NotBefore(); held.After(c.asked) && !c.policy.IgnoreRetryAfter {
-			if err := c.hold(ctx, held); err != nil {
-				return err
-			}
-		}
-		permit, err := b.AcquireContext(ctx)
+		inner, permit, err := b.Begin(ctx)
 		if err != nil {
 			return c.refused(ctx, err)
 		}
-		c.permit = permit
+		c.permit, c.inner = permit, inner
 	}
 	if c.loop && c.attempt > 0 {
 		c.began = time.Now() // the caller has waited
@@ -251,41 +246,25 @@ func (c *Call) Admit(ctx context.Context) error {
 	return nil
 }
 
+// Context returns the context for the attempt that was last admitted, of an
+// operation whose own is ctx: by it a layer further in that has the same Breaker
+// knows that it need not ask.
+func (c *Call) Context(ctx context.Context) context.Context {
+	if c.inner != nil {
+		return c.inner
+	}
+	return ctx
+}
+
 // guarded reports whether the attempt needs a defer.
 func (c *Call) guarded() bool {
 	return c.attempt > 1 || c.permit.Probe() || c.policy.AttemptTimeout > 0
 }
 
-// hold waits for the instant before which the key's server asked not to be
-// called, and for the one that it may have asked for meanwhile.
-func (c *Call) hold(ctx context.Context, held time.Time) error {
-	for ; held.After(c.asked); held = c.policy.Breaker.NotBefore() {
-		now := time.Now()
-		left := c.policy.left(c.outcome(ctx, now))
-		d := Decision{Hint: held.Sub(now), RetryAt: held, Stop: ErrRetryLater}
-		if c.held+d.Hint <= c.policy.maxRetryAfter() && d.Hint <= left {
-			d.Stop = nil
-			d.Delay = spread(d.Hint, c.policy, left, rand.Float64())
-		}
-		if d.Stop != nil {
-			c.giveBack()
-			return c.stop(ctx, d, c.last)
-		}
-		c.report(ctx, Event{
-			Kind: Delayed, Attempt: c.attempt + 1, Delay: d.Delay, Hint: d.Hint,
-			Elapsed: between(c.first, now), RetryAt: held,
-		})
-		c.held += d.Delay
-		if c.wait(ctx, d.Delay); ctx.Err() != nil {
-			return c.abandon(ctx)
-		}
-	}
-	return nil
-}
-
 // Succeeded records that the attempt succeeded.
 func (c *Call) Succeeded(ctx context.Context) {
 	c.permit.SuccessContext(ctx)
+	c.permit = circuit.Permit{}
 	if c.attempt > 1 {
 		c.policy.Breaker.Refund(c.cost)
 	}
@@ -295,12 +274,17 @@ func (c *Call) Succeeded(ctx context.Context) {
 	}
 }
 
-// Cancel records that the attempt has no result: it counts for nobody.
-func (c *Call) Cancel() { c.permit.Cancel() }
+// Cancel records that the attempt has no result: it counts for nothing. After
+// Succeeded or Failed it does nothing.
+func (c *Call) Cancel() {
+	c.permit.Cancel()
+	c.permit = circuit.Permit{}
+}
 
 // Failed records that the attempt failed with err, and decides: it returns how
 // long to wait before the next, or the error with which the operation ends.
 func (c *Call) Failed(ctx context.Context, err error) (time.Duration, error) {
+	defer c.Cancel() // what is asked what err means may panic
 	now := time.Now()
 	c.last, c.took = err, between(c.began, now)
 	b := c.policy.Breaker
@@ -314,10 +298,6 @@ func (c *Call) Failed(ctx context.Context, err error) (time.Duration, error) {
 	o.Open = b.Peek()
 	o.Balance, o.Budgeted = b.Balance()
 	d := c.policy.Decide(o, rand.Float64())
-	if d.Hint > 0 {
-		b.HoldUntil(now.Add(d.Hint))
-		c.asked = now.Add(d.Hint).Add(holdGrain)
-	}
 	if d.Stop == nil && !b.Withdraw(d.Cost) {
 		d.Stop = ErrBudget
 	}
@@ -332,9 +312,6 @@ func (c *Call) Failed(ctx context.Context, err error) (time.Duration, error) {
 	return d.Delay, nil
 }
 
-// holdGrain is how much later a not-before instant may be kept than it was set.
-const holdGrain = 2 * time.Millisecond
-
 // outcome returns what Decide needs to know of the call at now.
 func (c *Call) outcome(ctx context.Context, now time.Time) Outcome {
 	deadline, _ := ctx.Deadline()
@@ -343,17 +320,14 @@ func (c *Call) outcome(ctx context.Context, now time.Time) Outcome {
 	}
 }
 
-// record tells the breaker how the attempt went. An answer that says no is an
-// answer: the service is well.
+// record tells the breaker how the attempt went.
 func (c *Call) record(ctx context.Context, o Outcome) {
-	switch o.Class {
-	case ClassIgnored:
-		c.permit.Cancel()
-	case ClassPermanent:
-		c.permit.SuccessContext(ctx)
-	default:
-		c.permit.FailureContext(ctx)
+	permit := c.permit
+	c.permit = circuit.Permit{}
+	if c.policy.IgnoreRetryAfter {
+		o.Hint = 0
 	}
+	permit.Record(ctx, o.Err, class.Class(o.Class), o.Hint, c.policy.maxRetryAfter(), o.Ended != nil)
 }
 
 // refused ends the call because the breaker lets nothing pass.
@@ -402,7 +376,7 @@ func (c *Call) stop(ctx context.Context, d Decision, last error) error {
 	}
 	return &Error{
 		Operation: c.policy.name(), Attempts: c.attempt, Elapsed: e.Elapsed,
-		Stop: d.Stop, Last: last, RetryAt: d.RetryAt, end: endOf(d),
+		Stop: d.Stop, Last: last, RetryAt: d.RetryAt, end: endOf(d), breaker: c.policy.Breaker,
 	}
 }
 

@@ -3,7 +3,7 @@
 //
 // A [Cell] is plain words and no pointers, so the same struct works on the heap
 // and laid over memory that several processes map. What the words mean is the
-// business of package circuit, but for the not-before instant, which is here.
+// business of package circuit, but for the wait that a server asked for.
 // Instants are wall time, since a monotonic reading means nothing to another
 // process.
 package cell
@@ -32,7 +32,7 @@ type Cell struct {
 	// words three are specified and three are to spare.
 	Breaker atomic.Uint64 // state, counts, instant and generation
 	Budget  Budget
-	hold    atomic.Uint64    // the not-before instant, see Hold
+	hint    atomic.Uint64    // the wait that a server asked for, see SetHint
 	Gate    [6]atomic.Uint64 // reserved for admission at a rate that the service can digest; the last is in the next line
 
 	// The second is read and written in trouble, and by calls that have a rate.
@@ -67,50 +67,54 @@ type Bucket struct {
 	Slow  atomic.Uint64
 }
 
-// The hold word: when it was set and how long it lasts. With both in it, an
-// instant that was set in the future, by a clock that has since been put back,
-// is known to be over.
+// The hint word: when a server asked for a wait and how long it is. With both in
+// it, an instant that was set in the future, by a clock that has since been put
+// back, is known to be over.
 const (
-	holdBits  = 28 // milliseconds that a hold can last: three days
-	holdMask  = 1<<holdBits - 1
-	setBits   = 64 - holdBits
+	hintBits  = 28 // milliseconds of the wait: three days
+	hintMask  = 1<<hintBits - 1
+	setBits   = 64 - hintBits
 	clockSkew = 60_000 // milliseconds by which a word may seem to be set in the future
 )
 
-// MaxHold is the longest time for which a Cell keeps a not-before instant.
-const MaxHold = holdMask * time.Millisecond
+// MaxHint is the longest wait that a Cell keeps. What asks for more is not kept.
+const MaxHint = 24 * time.Hour
 
-// Hold sets the instant before which the key must not be called, unless a
-// later one is set. It is kept for [MaxHold] at most, and rounded up to a
-// millisecond.
-func (c *Cell) Hold(now, until time.Time) {
-	d := min(until.Sub(now), MaxHold)
-	if d <= 0 {
+// SetHint notes that a server asked at now, in Unix milliseconds, not to be
+// called for d, unless a later instant is noted already. It has no effect if d
+// is not positive or more than [MaxHint]. It is rounded up to a millisecond.
+func (c *Cell) SetHint(now int64, d time.Duration) {
+	if d <= 0 || d > MaxHint {
 		return
 	}
-	length := uint64((d + time.Millisecond - 1) / time.Millisecond)
-	start := uint64(now.UnixMilli() + 1) // up as well, so that the end is never early
-	next := start<<holdBits | min(length, holdMask)
+	length := int64((d + time.Millisecond - 1) / time.Millisecond)
+	next := uint64(now)<<hintBits | uint64(length)
 	for {
-		old := c.hold.Load()
-		if end := heldUntil(old, now); end.After(until) || c.hold.CompareAndSwap(old, next) {
+		old := c.hint.Load()
+		if hintLeft(old, now) > length || c.hint.CompareAndSwap(old, next) {
 			return
 		}
 	}
 }
 
-// Held returns the instant before which the key must not be called, or the
-// zero Time when it may be. When none is set it costs one load and reads no clock.
-func (c *Cell) Held() time.Time {
-	word := c.hold.Load()
-	if word == 0 {
-		return time.Time{}
+// Hint returns how many milliseconds are left, at now in Unix milliseconds, of
+// the longest wait that a server asked for; 0 means none.
+func (c *Cell) Hint(now int64) int64 { return hintLeft(c.hint.Load(), now) }
+
+// ForgetHint forgets what servers asked for.
+func (c *Cell) ForgetHint() {
+	if c.hint.Load() != 0 {
+		c.hint.Store(0)
 	}
-	held := heldUntil(word, time.Now())
-	if held.IsZero() {
-		c.hold.CompareAndSwap(word, 0) // it is over: the next call need not look again
+}
+
+func hintLeft(word uint64, now int64) int64 {
+	// The age is a signed difference of 36 bits: negative if set in the future.
+	age := int64(uint64(now)-word>>hintBits) << (64 - setBits) >> (64 - setBits)
+	if word == 0 || age < -clockSkew {
+		return 0
 	}
-	return held
+	return max(int64(word&hintMask)-max(age, 0), 0)
 }
 
 // SetByHand notes that somebody sets a state by hand, here and now.
@@ -135,36 +139,15 @@ func (c *Cell) ByHand() (state uint8, at time.Time) {
 // Overruled forgets what was set here by hand.
 func (c *Cell) Overruled() { c.hand.Store(0) }
 
-// Name returns a name that no other cell has, given at first use: by it a fleet
-// knows what it has lent to whom.
-func (c *Cell) Name() string {
+// Name returns the cell's ID as text: by it a fleet knows what it has lent to
+// whom.
+func (c *Cell) Name() string { return strconv.FormatUint(c.ID(), 36) }
+
+// ID returns a number that no other cell has, made at first use. It is the same
+// wherever the cell is mapped.
+func (c *Cell) ID() uint64 {
 	for c.name.Load() == 0 {
 		c.name.CompareAndSwap(0, rand.Uint64())
 	}
-	return strconv.FormatUint(c.name.Load(), 36)
-}
-
-// Holding reports whether a not-before instant is set, be it over or not.
-func (c *Cell) Holding() bool { return c.hold.Load() != 0 }
-
-// Release forgets the not-before instant.
-func (c *Cell) Release() { c.hold.Store(0) }
-
-// heldUntil returns the end of the hold in word, or the zero Time if it is
-// over at now.
-func heldUntil(word uint64, now time.Time) time.Time {
-	if word == 0 {
-		return time.Time{}
-	}
-	// The age is a signed difference of 36 bits: negative if set in the future.
-	age := int64(uint64(now.UnixMilli())-word>>holdBits) << (64 - setBits) >> (64 - setBits)
-	if age < -clockSkew {
-		return time.Time{}
-	}
-	set := now.UnixMilli() - age
-	end := time.UnixMilli(set + int64(word&holdMask))
-	if !end.After(now) {
-		return time.Time{}
-	}
-	return end
+	return c.name.Load()
 }

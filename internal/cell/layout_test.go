@@ -16,7 +16,7 @@ const layout = `version 3
 Cell: 512 bytes
    0 Breaker    8
    8 Budget     8
-  16 hold       8
+  16 hint       8
   24 Gate      48
   72 Rate      16
   88 Since      8
@@ -46,9 +46,9 @@ Budget
   a withdrawal of 20      ffffffffffec0000
   5 lent, limit 60 of 200 00000000007d008d
   returned down to 2      00000000007d0090
-hold of 1 s, then of 3 days
-  ee77a1c7c00003e8
-  ee77a1c7cfffffff
+hint of 1 s, then of a day
+  ee77a1c7b00003e8
+  ee77a1c7b5265c00
 hand
   closed                  0000067b9de871ec
   isolated                0000067b9de871ef
@@ -84,11 +84,11 @@ func writeWords(w *strings.Builder) {
 	budget("a withdrawal of 20", func(b *Budget) { b.Withdraw(20) })
 	budget("5 lent, limit 60 of 200", func(b *Budget) { b.Lend(5, 60, 200) })
 	budget("returned down to 2", func(b *Budget) { b.Lend(5, 60, 200); b.Return(2, 200) })
-	fmt.Fprintln(w, "hold of 1 s, then of 3 days")
+	fmt.Fprintln(w, "hint of 1 s, then of a day")
 	now := time.UnixMilli(1_782_000_000_123)
-	for _, d := range []time.Duration{time.Second, MaxHold} {
-		c.Hold(now, now.Add(d))
-		fmt.Fprintf(w, "  %016x\n", c.hold.Load())
+	for _, d := range []time.Duration{time.Second, MaxHint} {
+		c.SetHint(now.UnixMilli(), d)
+		fmt.Fprintf(w, "  %016x\n", c.hint.Load())
 	}
 	fmt.Fprintln(w, "hand")
 	for state, name := range []string{0: "closed", 3: "isolated"} {
@@ -104,7 +104,7 @@ func TestTheHotWordsAreOneLine(t *testing.T) {
 	var c Cell
 	const gate = 3 // the words that a gate needs
 	if end := unsafe.Offsetof(c.Gate) + gate*8; unsafe.Offsetof(c.Breaker) != 0 || end > 64 {
-		t.Errorf("the words of breaker, budget, not-before and gate end at byte %d, want within the first 64", end)
+		t.Errorf("the words of breaker, budget, hint and gate end at byte %d, want within the first 64", end)
 	}
 	if cold := unsafe.Offsetof(c.Rate); cold < 64 {
 		t.Errorf("a word that is written while all is well begins at byte %d, in the hot line", cold)
@@ -112,7 +112,7 @@ func TestTheHotWordsAreOneLine(t *testing.T) {
 	if size := unsafe.Sizeof(c); size%64 != 0 {
 		t.Errorf("a Cell takes %d bytes, want whole lines", size)
 	}
-	if n := testing.AllocsPerRun(100, func() { c.Hold(time.Now(), time.Now().Add(time.Hour)); c.Held() }); n != 0 {
-		t.Errorf("a hold allocates %v times", n)
+	if n := testing.AllocsPerRun(100, func() { c.SetHint(1, time.Hour); c.Hint(1) }); n != 0 {
+		t.Errorf("a hint allocates %v times", n)
 	}
 }

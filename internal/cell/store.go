@@ -15,6 +15,11 @@ import (
 type Ref struct {
 	sync.Mutex
 
+	// Anchor is the instant from which the cell's instants are counted by the
+	// monotonic clock: the cell is this process's own. The zero Time means that
+	// they are wall time, as all who share the cell can read it.
+	Anchor time.Time
+
 	cell atomic.Pointer[Cell]
 }
 
@@ -50,9 +55,6 @@ type Store interface {
 	// has made, in their order, unless it was an Order. The Ref is locked.
 	Changed(key string, c Change)
 
-	// Held is told of each not-before instant that this process has set.
-	Held(key string, until time.Time)
-
 	// Short is told when the budget of key does not pay for a retry any more.
 	Short(key string)
 }
@@ -73,9 +75,10 @@ type Ask func() (o Order, due bool)
 
 // An Order is the state that all who share a breaker have agreed on.
 type Order struct {
-	State uint8     // as package circuit numbers them; never half-open
-	Until time.Time // of open: when the first probe may go
-	Mild  bool      // of closed: it concerns only what is isolated
+	State  uint8     // as package circuit numbers them; never half-open
+	Until  time.Time // of open: when the first probe may go
+	Hinted bool      // of open: servers asked for it, so it may be longer than the breaker's own open times
+	Mild   bool      // of closed: it concerns only what is isolated
 }
 
 // A Change is one transition of a breaker.
@@ -99,9 +102,6 @@ func (Alone) Dropped(string) {}
 // Changed does nothing.
 func (Alone) Changed(string, Change) {}
 
-// Held does nothing.
-func (Alone) Held(string, time.Time) {}
-
 // Short does nothing.
 func (Alone) Short(string) {}
 
@@ -117,7 +117,9 @@ type Memory struct {
 func (m *Memory) Cell(key string, _ User) *Ref {
 	r, ok := m.cells.Load(key)
 	if !ok {
-		r, _ = m.cells.LoadOrStore(key, NewRef(new(Cell)))
+		own := NewRef(new(Cell))
+		own.Anchor = time.Now()
+		r, _ = m.cells.LoadOrStore(key, own)
 	}
 	return r.(*Ref) //nolint:errcheck // nothing else is stored
 }

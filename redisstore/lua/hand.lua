@@ -3,15 +3,14 @@
 -- who could not say so then. What was set by hand since stands; and only isolation
 -- undoes what has happened since by itself, as it would have prevented it.
 --
--- To close forgets the not-before instant as well, and what is lent: the budget
--- has at least the token again with which it begins.
+-- To close forgets what is lent: the budget has at least the token again with
+-- which it begins.
 local ago = tonumber(ARGV[9])
 local at = now - ago
 if ago > 0 and at < num('hand.at') then return view() end
 put('hand.at', math.max(at, num('hand.at') + 1)) -- by which others tell it from the last
 if ago > 0 and ARGV[6] ~= 'isolated' and at < num('since') and h.hand ~= '1' then return view() end
 if ARGV[6] == 'closed' then
-  drop('hold')
   drop_all('share.')
   if h.budget then put('budget', math.max(num('budget'), 20)) end
 end

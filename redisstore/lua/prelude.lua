@@ -11,7 +11,7 @@
 -- Fields of the hash: format (a hash that has another one is left alone), epoch, gen (grows with each change of state and each
 -- lease that goes to another process), state, since, until (of open: when the
 -- first probe may go), reason, hand (1 if the state was set by hand), hand.at
--- (when one last was), hold (the not-before instant), lease.process, lease.node, lease.since, lease.till,
+-- (when one last was), lease.process, lease.node, lease.since, lease.till,
 -- lease.used, lease.wanted, shy (the node whose probe failed last), per node
 -- alive.NODE and vote.NODE, with the instant at which each is over, and what
 -- budget.lua says.
@@ -106,7 +106,6 @@ local function view(more)
     open = math.max(num('until') - now, 0), reason = h.reason,
     process = leased() and h['lease.process'] or '', node = leased() and h['lease.node'] or '',
     lease = math.max(num('lease.till') - now, 0),
-    hold = math.max(num('hold') - now, 0), held = h.hold or '',
     handed = h['hand.at'] or '', ago = now - num('hand.at'),
   }
   for name, value in pairs(more or {}) do v[name] = value end

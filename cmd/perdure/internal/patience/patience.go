@@ -135,7 +135,7 @@ func (w *wait) passable(now time.Time) bool {
 	probing := w.refusal.Open != nil && w.refusal.Open.State == circuit.HalfOpen &&
 		now.Before(w.refusal.RetryAt) && now.Sub(w.since) < again
 	for _, b := range w.breakers {
-		if b.Peek() != nil || b.NotBefore().After(now) ||
+		if b.Peek() != nil ||
 			probing && b.Name() == w.refusal.Open.Name && b.State() == circuit.HalfOpen {
 			return false
 		}

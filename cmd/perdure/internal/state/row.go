@@ -56,7 +56,7 @@ func (s *Snapshot) row(key string) Row {
 	m := b.Metrics()
 	r := Row{
 		Key: redact.String(key), State: m.State, Since: instant(m.Since), Failures: m.Failures,
-		NextProbe: instant(m.RetryAt), NotBefore: instant(m.Hold),
+		NextProbe: instant(m.RetryAt), NotBefore: instant(m.NotBefore),
 		Trips: m.Trips, Rejected: m.Rejected, Probes: m.Probes,
 	}
 	if r.Since != nil {

@@ -1,0 +1,109 @@
+package circuit
+
+import (
+	"context"
+	"errors"
+	"time"
+
+	"github.com/seed-0f2c7998/perdure/internal/class"
+	"github.com/seed-0f2c7998/perdure/internal/unwrap"
+)
+
+// Do makes one call of f if b admits it, and returns its value. What f's error
+// means for b is what it means in package retry with the zero Policy: a
+// transient or unknown one is a failure, a permanent one is not, and one that
+// says that no call was made counts for nothing. See [Permit.Throttled] and
+// [Permit.DeadlineExceeded] for the others.
+//
+// The error is f's own, an [*OpenError] if b did not admit the call, or the
+// cause of ctx if that was done before. f is called on the caller's goroutine
+// with ctx or a child of it. If it panics, that passes through and counts for
+// nothing.
+func Do[T any](ctx context.Context, b *Breaker, f func(context.Context) (T, error)) (v T, err error) {
+	if ctx.Err() != nil {
+		return v, context.Cause(ctx)
+	}
+	inner, permit, err := b.Begin(ctx)
+	if err != nil {
+		return v, err
+	}
+	ended := false
+	defer func() {
+		if !ended {
+			permit.Cancel()
+		}
+	}()
+	v, err = f(inner)
+	permit.end(ctx, err) // which asks err, and may panic
+	ended = true
+	return v, err
+}
+
+// Do is the function [Do] for a call that has no value.
+func (b *Breaker) Do(ctx context.Context, f func(context.Context) error) error {
+	_, err := Do(ctx, b, func(ctx context.Context) (struct{}, error) { return struct{}{}, f(ctx) })
+	return err
+}
+
+// maxWait is the longest wait that a server may ask the calls of Do for: that of
+// a zero retry.Policy.
+const maxWait = time.Minute
+
+// end records the end of a call of Do.
+func (p Permit) end(ctx context.Context, err error) {
+	switch {
+	case err == nil:
+		p.SuccessContext(ctx)
+	case errors.Is(ctx.Err(), context.Canceled):
+		p.Cancel()
+	case p.breaker != nil:
+		p.Record(ctx, err, class.Of(err, false), class.Hint(err), maxWait, ctx.Err() != nil)
+	}
+}
+
+// Record records that the call, whose context is ctx, ended with err, which is of
+// that class and asks for a wait of hint; limit is the longest that the caller would wait. With late
+// the caller's deadline has passed: then the class of an error that is no
+// response of the service is not looked at.
+func (p Permit) Record(ctx context.Context, err error, c class.Class, hint, limit time.Duration, late bool) {
+	if p.breaker != nil {
+		p.done(ctx, p.resultOf(err, c, hint, limit, late))
+	}
+}
+
+// resultOf returns what Record records.
+func (p Permit) resultOf(err error, c class.Class, hint, limit time.Duration, late bool) result {
+	switch {
+	case p.early && p.breaker.recorded(err):
+		return result{signal: cancel} // in full health the layers further in could not be found
+	case c == class.Permanent:
+		return result{signal: success}
+	case c == class.Conflict:
+		return result{signal: success, free: true}
+	case c == class.Throttled && hint <= limit:
+		return result{signal: throttled, hint: hint}
+	case c == class.Throttled, c == class.Ignored: // who is told to come back so late holds nobody else
+		return result{signal: cancel}
+	case late:
+		return result{signal: cut}
+	default:
+		return result{signal: failure}
+	}
+}
+
+// recorded reports whether err is the end of a retry whose attempts this breaker,
+// or one that shares its state, has counted.
+func (b *Breaker) recorded(err error) bool {
+	if b == nil {
+		return false
+	}
+	c := b.cell.Load()
+	return unwrap.Any(err, func(err error) bool {
+		e, ok := err.(interface{ Breaker() *Breaker })
+		if !ok {
+			return false
+		}
+		by := e.Breaker()
+		return by != nil && (by.cell.Load() == c || by.cell.Load().ID() == c.ID())
+	})
+}

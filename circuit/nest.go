@@ -1,0 +1,182 @@
+package circuit
+
+import (
+	"context"
+	"sync"
+
+	"github.com/seed-0f2c7998/perdure/internal/cell"
+)
+
+// Begin is [Breaker.Acquire] for a call that may come by the same breaker again,
+// further in: a retry around a client that has the breaker too, say. Make the
+// call with the context that Begin returns. Such layers then ask once and count
+// once: who comes by while a call with this breaker's permit is out passes
+// without being asked, and of all that they record the innermost failure counts,
+// or, if the last call further in has succeeded, what the layer around it says.
+//
+// While the breaker is healthy the context is ctx itself, and nothing is
+// allocated. So the first failure may count twice, if the layer further out does
+// not recognize it as the same; what the layer further out says then does not
+// undo it. Breakers that share their state, by a Store, are the same.
+func (b *Breaker) Begin(ctx context.Context) (context.Context, Permit, error) {
+	if b == nil {
+		return ctx, Permit{}, nil
+	}
+	c := b.cell.Load()
+	w := word(c.Breaker.Load())
+	if w.healthy() {
+		return ctx, b.permit(w), nil
+	}
+	inner, _ := ctx.Value(frameKey{}).(*frame)
+	outer := inner.find(c)
+	p, lent := outer.lend(ctx, b)
+	if !lent {
+		var err error
+		if p, err = b.acquire(ctx, w); err != nil || p.breaker == nil {
+			return ctx, p, err
+		}
+	}
+	f := &frame{next: inner, cell: c, held: held{permit: p, lent: lent, outer: outer}}
+	p.frame = f
+	return context.WithValue(ctx, frameKey{}, f), p, nil
+}
+
+// Nested returns ctx with the calls that are out by the context from, and whether
+// that is another context: for a client whose requests have one of their own.
+func Nested(ctx, from context.Context) (nested context.Context, another bool) {
+	f := from.Value(frameKey{})
+	if f == nil || f == ctx.Value(frameKey{}) {
+		return ctx, false
+	}
+	return context.WithValue(ctx, frameKey{}, f), true
+}
+
+type frameKey struct{}
+
+// A frame is one call that is out, for the layers further in to find by their
+// context.
+type frame struct {
+	next *frame // further out, of any cell
+	cell *cell.Cell
+
+	mu      sync.Mutex
+	held    held   // guarded by mu, as what follows
+	spent   bool   // what a layer further in said has been recorded
+	pending bool   // the last one said last, a success, which is not recorded yet
+	last    result // what it said
+}
+
+// A held is a permit, and where what becomes of it has to be told.
+type held struct {
+	permit Permit // has no frame
+	lent   bool   // it is the one of outer
+	outer  *frame // of the same cell; nil: there is none
+}
+
+// find returns the first frame from f outwards of a call through that cell, or
+// nil.
+func (f *frame) find(c *cell.Cell) *frame {
+	for ; f != nil; f = f.next {
+		if f.cell == c || f.cell.ID() == c.ID() { // a file can be mapped twice
+			return f
+		}
+	}
+	return nil
+}
+
+// lend returns the frame's permit for a call further in, unless what another one
+// said has used it.
+func (f *frame) lend(ctx context.Context, b *Breaker) (Permit, bool) {
+	if f == nil {
+		return Permit{}, false
+	}
+	f.mu.Lock()
+	earlier, pending, last := f.held, f.pending, f.last
+	f.spent, f.pending = f.spent || pending, false
+	lent := !f.spent
+	f.mu.Unlock()
+	if pending {
+		earlier.tell(ctx, last) // it is not the last
+	}
+	p := Permit{breaker: b, generation: earlier.permit.generation, probe: earlier.permit.probe}
+	p.start = elapsed()
+	return p, lent
+}
+
+// tell records r, or leaves it to the frame further out. No lock is held, as
+// this may call an observer.
+func (h held) tell(ctx context.Context, r result) {
+	switch {
+	case h.outer == nil:
+		h.permit.record(ctx, r)
+	case h.lent:
+		h.outer.inner(ctx, r, nil)
+	default:
+		h.outer.inner(ctx, r, &h.permit)
+	}
+}
+
+// end takes what the frame's own layer says of the call.
+func (f *frame) end(ctx context.Context, r result) {
+	f.mu.Lock()
+	h, pending, spent, last := f.held, f.pending, f.spent, f.last
+	f.spent, f.pending = true, false
+	f.mu.Unlock()
+	switch {
+	case pending && (r.signal == cancel || r.signal == cut):
+		h.tell(ctx, last)
+	case pending || !spent:
+		h.tell(ctx, r)
+	}
+}
+
+// inner takes what a layer further in says: by its own permit, or by the
+// frame's if that is nil. A success is kept until it is clear whether it is the
+// last.
+func (f *frame) inner(ctx context.Context, r result, own *Permit) {
+	if r.signal == cancel || r.signal == cut {
+		f.undecided(ctx, r, own)
+		return
+	}
+	f.mu.Lock()
+	earlier, pending, last := f.held, f.pending, f.last
+	f.spent, f.pending = f.spent || pending, false
+	now := false
+	switch {
+	case r.signal == success && (own != nil || !f.spent):
+		f.pending, f.last = true, r
+		if own != nil {
+			f.held.permit, f.held.lent = *own, false
+		}
+	case own != nil:
+		f.spent, now = true, true
+	default: // calls side by side have one permit; that of a probe counts once
+		now = !f.spent || !f.held.permit.probe
+		f.spent = true
+	}
+	h := f.held
+	f.mu.Unlock()
+	if pending {
+		earlier.tell(ctx, last)
+	}
+	if now && own != nil {
+		h.permit, h.lent = *own, false
+	}
+	if now {
+		h.tell(ctx, r)
+	}
+}
+
+// undecided takes what says nothing, of a call further in: its own permit has
+// been used, and the frame's has not.
+func (f *frame) undecided(ctx context.Context, r result, own *Permit) {
+	f.mu.Lock()
+	h := f.held
+	f.mu.Unlock()
+	switch {
+	case own != nil:
+		own.record(ctx, r)
+	case r.signal == cut && !h.permit.probe:
+		h.permit.record(ctx, r) // has the next calls measured
+	}
+}
