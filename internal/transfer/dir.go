@@ -114,13 +114,14 @@ func (d *Dir) leftovers(f func(*staging) bool) {
 // target returns the regular file of that name, which must be writable; nil: there is none yet.
 func (d *Dir) target(name string) (fs.FileInfo, error) {
 	info, err := d.root.Lstat(name)
-	switch {
-	case errors.Is(err, fs.ErrNotExist):
+	if errors.Is(err, fs.ErrNotExist) {
 		return nil, nil //nolint:nilnil // as said
-	case err != nil:
+	}
+	if err != nil {
 		return nil, err
-	case !info.Mode().IsRegular():
-		return nil, &fs.PathError{Op: "write", Path: filepath.Join(d.path, name), Err: kindError(info.Mode())}
+	}
+	if err := regular(info); err != nil {
+		return nil, &fs.PathError{Op: "write", Path: filepath.Join(d.path, name), Err: err}
 	}
 	f, err := d.root.OpenFile(name, os.O_WRONLY|private.AtOnce, 0) // may it be written?
 	if err != nil {

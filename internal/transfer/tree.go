@@ -61,12 +61,7 @@ func (t *Tree) Open(rel string) (*os.File, error) {
 		return nil, err
 	}
 	defer t.release(d)
-	f, err := private.Open(d.root, name, os.O_RDONLY, func(info fs.FileInfo) error {
-		if info.Mode().IsRegular() {
-			return nil
-		}
-		return kindError(info.Mode())
-	})
+	f, err := private.Open(d.root, name, os.O_RDONLY, regular)
 	return f, opening(filepath.Join(d.path, name), err)
 }
 
@@ -255,24 +250,31 @@ func step(at *os.Root, name, full string, create bool) (*os.Root, error) {
 			return nil, err
 		}
 	}
-	next, _, err := private.OpenDir(at, name, func(info fs.FileInfo) error {
-		if info.IsDir() {
-			return nil
-		}
-		return kindError(info.Mode())
-	})
+	next, _, err := private.OpenDir(at, name, directory)
 	return next, opening(full, err)
 }
 
-// kindError returns why something is not what a place in a tree needs.
-func kindError(mode fs.FileMode) error {
-	switch {
+// regular returns why something is no regular file.
+func regular(info fs.FileInfo) error {
+	switch mode := info.Mode(); {
+	case mode.IsRegular():
+		return nil
 	case mode&fs.ModeSymlink != 0:
 		return ErrLink
 	case mode.IsDir():
 		return errors.New("is a directory")
-	case mode.IsRegular():
-		return errors.New("is a file, and not a directory")
 	}
 	return errors.New("is neither a file nor a directory")
+}
+
+// directory returns why something is no directory.
+func directory(info fs.FileInfo) error {
+	switch err := regular(info); {
+	case info.IsDir():
+		return nil
+	case err == nil:
+		return errors.New("is a file, and not a directory")
+	default:
+		return err
+	}
 }

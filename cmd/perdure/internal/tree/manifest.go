@@ -9,6 +9,7 @@ import (
 	"time"
 
 	"github.com/seed-0f2c7998/perdure/cmd/perdure/internal/endpoint"
+	"github.com/seed-0f2c7998/perdure/internal/spool"
 	"github.com/seed-0f2c7998/perdure/internal/transfer"
 )
 
@@ -47,7 +48,7 @@ func NewManifest(ctx context.Context, path string) (*Manifest, error) {
 	m.draft, err = m.dir.Create(m.name, transfer.Options{NoResume: true})
 	if errors.Is(err, transfer.ErrInPlace) {
 		if _, missing := os.Stat(end); missing == nil {
-			m.spare, err = os.CreateTemp("", "perdure-manifest-*")
+			m.spare, err = spool.Temporary()
 		}
 	}
 	if err != nil {
@@ -111,8 +112,7 @@ func (m *Manifest) close() {
 		m.draft.Close()
 	}
 	if m.spare != nil {
-		_ = m.spare.Close()
-		_ = os.Remove(m.spare.Name())
+		_ = spool.Discard(m.spare)
 	}
 	_ = m.dir.Close()
 }
