@@ -35,12 +35,6 @@ func (r *record) note(field, form string) {
 	r.forms[field][form] = true
 }
 
-func (r *record) has(field, form string) bool {
-	r.mu.Lock()
-	defer r.mu.Unlock()
-	return r.forms[field][form]
-}
-
 func (r *record) String() string {
 	r.mu.Lock()
 	defer r.mu.Unlock()

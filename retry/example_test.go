@@ -88,7 +88,7 @@ func ExamplePolicy_breaker() {
 		Observe:          circuit.LogTo(printed()),
 	})
 	upload := retry.S3Upload()
-	upload.BaseDelay, upload.Jitter = time.Millisecond, retry.NoJitter
+	upload.Name, upload.BaseDelay, upload.Jitter = "upload", time.Millisecond, retry.NoJitter
 	upload.Observe = func(context.Context, retry.Event) {}
 	upload.Breaker = uploads
 
@@ -102,7 +102,7 @@ func ExamplePolicy_breaker() {
 	}
 	// Output:
 	// WARN: Circuit breaker 's3_upload' transitioned from closed to open (5 consecutive failures)
-	// s3_upload: attempts exhausted after 5 attempts: 503
+	// upload: attempts exhausted after 5 attempts: 503
 	// s3_upload open
 }
 
@@ -191,7 +191,7 @@ func ExamplePolicy_Set() {
 	// <nil>
 	// <nil>
 	// invalid value "0" for max_attempts: must be a whole number of at least 1, or unlimited
-	// {"name":"s3_upload","max_attempts":7,"base_delay":0.5,"max_delay":30,"exponential_base":2,"jitter":0.25} <nil>
+	// {"max_attempts":7,"base_delay":0.5,"max_delay":30,"exponential_base":2,"jitter":0.25} <nil>
 }
 
 func ExamplePolicy_Rerun() {

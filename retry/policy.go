@@ -2,7 +2,6 @@ package retry
 
 import (
 	"context"
-	"fmt"
 	"math"
 	"time"
 
@@ -35,7 +34,8 @@ type Policy struct {
 	// BaseDelay is the wait after the first attempt; 0 means 1s.
 	BaseDelay time.Duration
 	// MaxDelay is the longest wait, jitter included, but for one that the
-	// server asked for; 0 means 30s. It is no less than BaseDelay.
+	// server asked for; 0 means 30s. A BaseDelay or ThrottleDelay that is longer
+	// counts as MaxDelay.
 	MaxDelay time.Duration
 	// ExponentialBase multiplies the wait after each attempt, 1 to 1000;
 	// 0 means 2.
@@ -199,12 +199,6 @@ func (p *Policy) Validate() error {
 	if err := setting.Check(fields(), p); err != nil {
 		return err
 	}
-	if p.maxDelay() < p.baseDelay() {
-		return setting.Bad("max_delay", p.maxDelay(), fmt.Sprintf("at least base_delay (%v)", p.baseDelay()))
-	}
-	if p.maxDelay() < p.ThrottleDelay {
-		return setting.Bad("max_delay", p.maxDelay(), fmt.Sprintf("at least throttle_delay (%v)", p.ThrottleDelay))
-	}
 	return p.Breaker.Err()
 }
 
@@ -213,10 +207,8 @@ func (p *Policy) Validate() error {
 // true for a policy that Validate refuses; lists and Breakers answer for themselves.
 func (p *Policy) plausible() bool {
 	// What is too small makes a difference negative: one sign tells of all.
-	most := p.maxDelay()
 	sign := (int64(p.MaxAttempts) + 1) | (int64(EqualJitter) - int64(p.JitterMode)) |
-		int64(p.Jitter+1|p.BaseDelay|p.MaxDelay|p.ThrottleDelay|p.MaxRetryAfter) |
-		int64(most-p.baseDelay()) | int64(most-p.ThrottleDelay)
+		int64(p.Jitter+1|p.BaseDelay|p.MaxDelay|p.ThrottleDelay|p.MaxRetryAfter)
 	return sign >= 0 &&
 		(p.ExponentialBase == 0 || p.ExponentialBase >= 1 && p.ExponentialBase <= maxBase)
 }

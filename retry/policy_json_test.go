@@ -22,7 +22,7 @@ func TestPolicyJSON(t *testing.T) {
 		{retry.Policy{}, `{}`},
 		{retry.Policy{Jitter: retry.NoJitter}, `{"jitter":0}`},
 		{retry.Policy{MaxAttempts: retry.Unlimited}, `{"max_attempts":"unlimited"}`},
-		{retry.Default(), `{"name":"default","max_attempts":5,"base_delay":1,"max_delay":30,"exponential_base":2,"jitter":1}`},
+		{retry.Default(), `{"max_attempts":5,"base_delay":1,"max_delay":30,"exponential_base":2,"jitter":1}`},
 		{full(), `{"name":"full","max_attempts":"unlimited","base_delay":1.5,"max_delay":90,"exponential_base":2.5,"jitter":0,` +
 			`"jitter_mode":"equal","throttle_delay":3,"retry_on":["503","timeout"],"ignore_on":["AccessDenied"],` +
 			`"attempt_timeout":0.000000001,"max_elapsed":3600,"max_retry_after":60,"respect_retry_after":false,"retry_nested":true}`},

@@ -8,29 +8,25 @@ import (
 )
 
 // A preset is a function, so that each use has a Policy of its own, which
-// nobody else can alter.
+// nobody else can alter. Its Name is empty: that is the operation's.
 
 // Default returns the policy that a zero one is: 5 attempts, 1 s to 30 s with
 // 1 s of jitter.
 func Default() Policy {
 	return Policy{
-		Name: "default", MaxAttempts: 5, BaseDelay: time.Second, MaxDelay: 30 * time.Second,
+		MaxAttempts: 5, BaseDelay: time.Second, MaxDelay: 30 * time.Second,
 		ExponentialBase: 2, Jitter: time.Second,
 	}
 }
 
 // S3Upload is for putting objects: 5 attempts, 1 s to 30 s with 1 s of jitter.
-func S3Upload() Policy {
-	p := Default()
-	p.Name = "s3_upload"
-	return p
-}
+func S3Upload() Policy { return Default() }
 
 // S3Download is for getting objects: 5 attempts, 0.5 s to 30 s with 0.5 s of
 // jitter.
 func S3Download() Policy {
 	p := Default()
-	p.Name, p.BaseDelay, p.Jitter = "s3_download", 500*time.Millisecond, 500*time.Millisecond
+	p.BaseDelay, p.Jitter = 500*time.Millisecond, 500*time.Millisecond
 	return p
 }
 
@@ -38,7 +34,7 @@ func S3Download() Policy {
 // with 2 s of jitter.
 func S3Heavy() Policy {
 	p := Default()
-	p.Name, p.MaxAttempts = "s3_heavy", 3
+	p.MaxAttempts = 3
 	p.BaseDelay, p.MaxDelay, p.Jitter = 2*time.Second, time.Minute, 2*time.Second
 	return p
 }
@@ -46,7 +42,7 @@ func S3Heavy() Policy {
 // APICall is for HTTP APIs: 3 attempts, 0.5 s to 10 s with 0.5 s of jitter.
 func APICall() Policy {
 	p := Default()
-	p.Name, p.MaxAttempts = "api_call", 3
+	p.MaxAttempts = 3
 	p.BaseDelay, p.MaxDelay, p.Jitter = 500*time.Millisecond, 10*time.Second, 500*time.Millisecond
 	return p
 }
@@ -57,7 +53,7 @@ func APICall() Policy {
 // paid for by successes.
 func Service() Policy {
 	return Policy{
-		Name: "service", MaxAttempts: 3, BaseDelay: 50 * time.Millisecond, ThrottleDelay: time.Second,
+		MaxAttempts: 3, BaseDelay: 50 * time.Millisecond, ThrottleDelay: time.Second,
 		MaxDelay: 20 * time.Second, ExponentialBase: 2, JitterMode: FullJitter, MaxElapsed: 30 * time.Second,
 		MaxRetryAfter: time.Minute,
 	}
@@ -67,21 +63,35 @@ func Service() Policy {
 // minutes, 1 s to 60 s, equal jitter. A server may ask for any wait that fits.
 func Pipeline() Policy {
 	return Policy{
-		Name: "pipeline", MaxAttempts: Unlimited, BaseDelay: time.Second, MaxDelay: time.Minute,
+		MaxAttempts: Unlimited, BaseDelay: time.Second, MaxDelay: time.Minute,
 		ExponentialBase: 2, JitterMode: EqualJitter, MaxElapsed: 15 * time.Minute,
 		MaxRetryAfter: 15 * time.Minute,
 	}
 }
 
-func presets() []func() Policy {
-	return []func() Policy{Default, S3Upload, S3Download, S3Heavy, APICall, Service, Pipeline}
+// A preset is one of the table that texts refer to.
+type preset struct {
+	name string
+	make func() Policy
+}
+
+func presets() []preset {
+	return []preset{
+		{"default", Default},
+		{"s3_upload", S3Upload},
+		{"s3_download", S3Download},
+		{"s3_heavy", S3Heavy},
+		{"api_call", APICall},
+		{"service", Service},
+		{"pipeline", Pipeline},
+	}
 }
 
 // PresetNames returns the names that [Preset] knows.
 func PresetNames() []string {
 	names := make([]string, 0, len(presets()))
-	for _, preset := range presets() {
-		names = append(names, preset().Name)
+	for _, p := range presets() {
+		names = append(names, p.name)
 	}
 	return names
 }
@@ -90,9 +100,9 @@ func PresetNames() []string {
 // are understood as well. Any other name is a [*ConfigError].
 func Preset(name string) (Policy, error) {
 	plain := strings.ReplaceAll(strings.ToLower(name), "-", "_")
-	for _, preset := range presets() {
-		if p := preset(); p.Name == plain {
-			return p, nil
+	for _, p := range presets() {
+		if p.name == plain {
+			return p.make(), nil
 		}
 	}
 	return Policy{}, setting.Unknown("preset", name, PresetNames())

@@ -83,7 +83,7 @@ func TestSeedPresets(t *testing.T) {
 	} {
 		p := c.preset()
 		_, jitter := p.Range(1, retry.ClassTransient)
-		if p.Name != c.name || p.Attempts() != c.attempts || p.Ceiling(1) != c.base ||
+		if p.Name != "" || p.Attempts() != c.attempts || p.Ceiling(1) != c.base ||
 			p.Ceiling(100) != c.max || jitter != c.jitter || p.ExponentialBase != 2 {
 			t.Errorf("%s is %+v, want %d attempts, %v to %v, jitter %v", c.name, p, c.attempts, c.base, c.max, c.jitter)
 		}

@@ -230,7 +230,7 @@ func merge(preset string, entries []entry) (*Settings, error) {
 	if s.Policy, err = retry.Preset(start.text); err != nil {
 		return nil, start.refuse(err)
 	}
-	s.Preset, s.Policy.Name = s.Policy.Name, ""
+	s.Preset = strings.ReplaceAll(strings.ToLower(start.text), "-", "_")
 	s.Breaker = breaker(s.Preset)
 	for _, e := range entries {
 		if err := s.set(e); err != nil {
@@ -239,7 +239,26 @@ func merge(preset string, entries []entry) (*Settings, error) {
 		s.source[e.Name] = e.source
 	}
 	s.Policy.Name = redact.String(s.Policy.Name) // it is written down, as a key
-	return s, s.validate()
+	return s, cmp.Or(s.fit(), s.validate())
+}
+
+// fit makes the longest wait that of base_delay or throttle_delay, if the user has set one of these above the preset's.
+// Of two that he has set the shorter one would count, and that is most likely a mistake.
+func (s *Settings) fit() error {
+	for _, name := range []string{"base_delay", "throttle_delay"} {
+		delay := s.Policy.BaseDelay
+		if name == "throttle_delay" {
+			delay = s.Policy.ThrottleDelay
+		}
+		switch most := s.Policy.MaxDelay; {
+		case s.Given(name) == "" || delay <= most || most == 0:
+		case s.Given("max_delay") != "":
+			return s.Refuse(setting.Bad("max_delay", most, fmt.Sprintf("at least %s (%v)", name, delay)))
+		default:
+			s.Policy.MaxDelay = delay
+		}
+	}
+	return nil
 }
 
 // breaker returns the breaker that goes with a preset.
