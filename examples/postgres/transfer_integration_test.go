@@ -1,0 +1,199 @@
+//go:build integration && unix
+
+package postgres_test
+
+import (
+	"bytes"
+	"context"
+	"database/sql"
+	"errors"
+	"math/rand/v2"
+	"os"
+	"os/exec"
+	"os/user"
+	"path/filepath"
+	"strconv"
+	"sync"
+	"syscall"
+	"testing"
+	"time"
+
+	"github.com/lib/pq"
+
+	"github.com/seed-0f2c7998/perdure/circuit"
+	"github.com/seed-0f2c7998/perdure/examples/postgres"
+	"github.com/seed-0f2c7998/perdure/retry"
+)
+
+// Conflicts are the answers of a healthy database: they end no transfer, open no breaker and cost no token of a budget.
+func TestConflictsAreNoFailures(t *testing.T) {
+	const workers, transfers, accounts, start = 16, 10, 4, 1000
+	db := startPostgres(t)
+	service := circuit.Service()
+	for name, config := range map[string]*circuit.Config{
+		"without a breaker": nil,
+		"with one":          {},
+		"with a budget":     {Budget: 10},
+		"circuit.Service()": &service,
+	} {
+		t.Run(name, func(t *testing.T) {
+			setUp(t, db, accounts, start)
+			p := &retry.Policy{
+				MaxAttempts: retry.Unlimited, BaseDelay: time.Millisecond, MaxDelay: 20 * time.Millisecond,
+				JitterMode: retry.FullJitter, MaxElapsed: time.Minute,
+			}
+			var mu sync.Mutex
+			conflicts := 0
+			p.Observe = func(_ context.Context, e retry.Event) {
+				mu.Lock()
+				defer mu.Unlock()
+				if e.Class == retry.ClassConflict {
+					conflicts++
+				} else if e.Kind == retry.Retrying || e.Kind == retry.Stopped {
+					t.Errorf("%v of class %v: %v", e.Kind, e.Class, e.Err)
+				}
+			}
+			if config != nil {
+				p.Breaker = circuit.New("postgres", *config)
+			}
+			var all sync.WaitGroup
+			for w := range workers {
+				all.Go(func() {
+					for i := range transfers {
+						from := rand.IntN(accounts)
+						if err := postgres.Transfer(t.Context(), db, p, from, (from+1)%accounts, 1); err != nil {
+							t.Errorf("transfer %d of worker %d: %v", i, w, err)
+						}
+					}
+				})
+			}
+			all.Wait()
+			if conflicts == 0 {
+				t.Error("no transaction conflicted: the test has shown nothing")
+			}
+			if n := p.Breaker.Metrics(); n.Trips > 0 || n.Failures > 0 {
+				t.Errorf("%d openings, %d failures, want none", n.Trips, n.Failures)
+			}
+			if sum := total(t, db); sum != accounts*start {
+				t.Errorf("the accounts hold %d, want %d", sum, accounts*start)
+			}
+			t.Logf("%d transfers, %d conflicts", workers*transfers, conflicts)
+		})
+	}
+}
+
+// A database that has stopped is a failure, and one that starts is, too.
+func TestStoppedServerIsAFailure(t *testing.T) {
+	db := startPostgres(t)
+	setUp(t, db, 2, 10)
+	if _, err := db.ExecContext(t.Context(), "SELECT nothing"); retryClass(err) != retry.ClassPermanent {
+		t.Errorf("an undefined column is %v, want permanent: %v", retryClass(err), err)
+	}
+	if _, err := db.ExecContext(t.Context(), "INSERT INTO account VALUES (0, 0)"); retryClass(err) != retry.ClassPermanent {
+		t.Errorf("a duplicate key is %v, want permanent: %v", retryClass(err), err)
+	}
+	_, err := db.ExecContext(t.Context(), "SELECT pg_terminate_backend(pg_backend_pid())")
+	if class := retryClass(err); class != retry.ClassTransient && class != retry.ClassUnknown {
+		t.Errorf("a connection that the server has ended is %v, want a failure: %v", class, err)
+	}
+}
+
+func retryClass(err error) retry.Class {
+	class, _ := new(retry.Policy).ClassOf(err)
+	return class
+}
+
+func setUp(t *testing.T, db *sql.DB, accounts, balance int) {
+	t.Helper()
+	_, err := db.ExecContext(t.Context(), "DROP TABLE IF EXISTS account; CREATE TABLE account (id int PRIMARY KEY, balance int)")
+	for id := range accounts {
+		if err == nil {
+			_, err = db.ExecContext(t.Context(), "INSERT INTO account VALUES ($1, $2)", id, balance)
+		}
+	}
+	if err != nil {
+		t.Fatal(err)
+	}
+}
+
+func total(t *testing.T, db *sql.DB) (sum int) {
+	t.Helper()
+	if err := db.QueryRowContext(t.Context(), "SELECT sum(balance) FROM account").Scan(&sum); err != nil {
+		t.Fatal(err)
+	}
+	return sum
+}
+
+// startPostgres starts a PostgreSQL server with its data and socket in the test's directory, and stops it with the test.
+func startPostgres(t *testing.T) *sql.DB {
+	t.Helper()
+	programs := os.Getenv("PERDURE_TEST_POSTGRES")
+	if programs == "" {
+		t.Skip("PERDURE_TEST_POSTGRES does not name the directory of PostgreSQL's programs (`make integration` installs them)")
+	}
+	dir, err := os.MkdirTemp("/tmp", "pg") //nolint:usetesting // another user must reach it, and a socket's path is short
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { _ = os.RemoveAll(dir) })
+	owner := unprivileged(t, dir)
+	command := func(name string, args ...string) *exec.Cmd {
+		c := exec.Command(filepath.Join(programs, name), args...)
+		c.Dir, c.SysProcAttr = dir, owner
+		c.Env = append(os.Environ(), "LC_ALL=C", "HOME="+dir)
+		return c
+	}
+	data := filepath.Join(dir, "data")
+	if out, err := command("initdb", "-D", data, "-U", "test", "-A", "trust", "--no-sync").CombinedOutput(); err != nil {
+		t.Fatalf("initdb: %v: %s", err, out)
+	}
+	var log bytes.Buffer
+	server := command("postgres", "-D", data, "-k", dir, "-c", "listen_addresses=", "-c", "fsync=off")
+	server.Stdout, server.Stderr = &log, &log
+	if err := server.Start(); err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() {
+		_ = server.Process.Signal(syscall.SIGQUIT)
+		_ = server.Wait()
+	})
+	db, err := sql.Open("postgres", "host="+dir+" user=test dbname=postgres sslmode=disable")
+	if err != nil {
+		t.Fatal(err)
+	}
+	db.SetMaxOpenConns(32)
+	t.Cleanup(func() { _ = db.Close() })
+	ready, cancel := context.WithTimeout(t.Context(), time.Minute)
+	defer cancel()
+	poll := &retry.Policy{
+		MaxAttempts: retry.Unlimited, BaseDelay: 20 * time.Millisecond, MaxDelay: 20 * time.Millisecond,
+		Jitter: retry.NoJitter, Classify: retry.Always, Observe: func(context.Context, retry.Event) {},
+	}
+	if err := retry.Do(ready, poll, db.PingContext); err != nil {
+		_ = server.Process.Kill()
+		_ = server.Wait()
+		t.Fatalf("the server is not ready: %v: %s", err, log.String())
+	}
+	return db
+}
+
+// unprivileged returns how a command runs as another user if this one is root, whom PostgreSQL refuses, and gives that
+// user dir.
+func unprivileged(t *testing.T, dir string) *syscall.SysProcAttr {
+	t.Helper()
+	if os.Geteuid() != 0 {
+		return nil
+	}
+	u, err := user.Lookup("nobody")
+	if err != nil {
+		t.Skipf("SKIPPED: root can't run PostgreSQL, and there is no user nobody: %v", err)
+	}
+	uid, err1 := strconv.Atoi(u.Uid)
+	gid, err2 := strconv.Atoi(u.Gid)
+	if err := errors.Join(err1, err2, os.Chown(dir, uid, gid)); err != nil {
+		t.Fatal(err)
+	}
+	return &syscall.SysProcAttr{Credential: &syscall.Credential{Uid: uint32(uid), Gid: uint32(gid)}}
+}
+
+var _ interface{ SQLState() string } = (*pq.Error)(nil)
