@@ -249,14 +249,12 @@ func (s *Store) again(ctx context.Context, call **retry.Call, start time.Time, e
 		begun, failed := retry.Begin(ctx, &s.policy)
 		if failed == nil {
 			begun.BeganAt(start)
+			failed = begun.Admit(ctx)
 		}
 		if failed != nil {
 			return failed
 		}
 		*call = begun
-	}
-	if err := (*call).Admit(ctx); err != nil { // for the record: the next request asks for itself
-		return err
 	}
 	delay, stop := (*call).Failed(ctx, retry.Transient(err))
 	if stop != nil {
@@ -266,10 +264,9 @@ func (s *Store) again(ctx context.Context, call **retry.Call, start time.Time, e
 	defer timer.Stop()
 	select {
 	case <-timer.C:
-		return nil
 	case <-ctx.Done():
-		return (*call).Admit(ctx) // which says that ctx has ended
 	}
+	return (*call).Admit(ctx)
 }
 
 // outlast returns a context that ends some time after ctx: only who gets to know
