@@ -35,11 +35,11 @@ func (p *pairing) cut(t *testing.T, to string, args ...string) string {
 	return log
 }
 
-// An object that has changed since is fetched anew, and that is told; one that is
+// An object that has changed since is fetched from scratch, and that is told; one that is
 // the same is gone on with; a wrong checksum, or --no-resume, leaves nothing.
 func TestDownloadGoesOn(t *testing.T) {
 	other := bytes.Repeat([]byte("other"), 4<<20)
-	const kept = "; %d of 20971520 bytes are kept in %s: the same command goes on with them\n"
+	const kept = "; %d of 20971520 bytes are kept in %s; run the same command to resume\n"
 	for _, c := range []struct {
 		name string
 		now  []byte
@@ -47,10 +47,10 @@ func TestDownloadGoesOn(t *testing.T) {
 		code int
 		says string // %s is the object
 	}{
-		{"same", mib20(), nil, 0, "INFO: Going on with %s: THERE of 20971520 bytes are there\n"},
+		{"same", mib20(), nil, 0, "INFO: Resuming %s: THERE of 20971520 bytes already transferred\n"},
 		{"checked", mib20(), []string{"--checksum", "sha256:" + strings.Repeat("0", 64)}, 1, "perdure: read %s at "},
 		{"changed", other, nil, 0, "INFO: %s is fetched from the beginning: the resource has changed since the earlier run\n"},
-		{"anew", mib20(), []string{"--no-resume"}, 0, "INFO: Copied %s to "},
+		{"from scratch", mib20(), []string{"--no-resume"}, 0, "INFO: Copied %s to "},
 		{"small", []byte("small"), nil, 0, "INFO: %s is fetched from the beginning: the resource has changed since the earlier run\n"},
 	} {
 		t.Run(c.name, func(t *testing.T) {
@@ -92,7 +92,7 @@ func TestPartialFileOfAnotherSource(t *testing.T) {
 	}
 	p.cut(t, to)
 	log := p.run(t, 0, "copy", "s3://bikes/twin.bin", to)
-	if strings.Contains(log, "Going on") {
+	if strings.Contains(log, "Resuming") {
 		t.Errorf("it goes on with another object:\n%s", log)
 	}
 	p.cut(t, to)

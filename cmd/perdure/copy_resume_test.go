@@ -97,7 +97,7 @@ func TestKilledDownloadGoesOn(t *testing.T) {
 	if got, err := os.ReadFile(to); err != nil || !bytes.Equal(got, content) {
 		t.Errorf("seed %d: %d other bytes arrived (%v)", seed, len(got), err)
 	}
-	if !strings.Contains(log.String(), "Going on with ") {
+	if !strings.Contains(log.String(), "Resuming ") {
 		t.Errorf("seed %d: it did not say that it goes on:\n%s", seed, &log)
 	}
 	t.Logf("seed %d: 4 kills; sent %.1f MiB of %d", seed, float64(server.sent.Load())/(1<<20), len(content)>>20)
@@ -132,7 +132,7 @@ func copies(t *testing.T, args ...string) (int, string) {
 	return c.ProcessState.ExitCode(), log.String()
 }
 
-// An entity that changes between runs is fetched anew: nothing of the old one is
+// An entity that changes between runs is fetched from scratch: nothing of the old one is
 // in the file, and nothing of the new one is taken for the old when that comes
 // back.
 func TestChangedBetweenRuns(t *testing.T) {
@@ -177,7 +177,7 @@ func TestChangedBetweenRuns(t *testing.T) {
 }
 
 // Another address is another entity, though the server gives both the same tag.
-// What is signed anew each time is the same one.
+// What is signed again each time is the same one.
 func TestAnotherAddressIsAnotherEntity(t *testing.T) {
 	var broken atomic.Bool
 	server := httptestfault.New(func(_ int, r *http.Request) httptestfault.Step {
@@ -254,7 +254,7 @@ func TestInterruptedDownloadSaysWhatItKeeps(t *testing.T) {
 		t.Fatal(err)
 	}
 	interrupted(t, c, &log, 130)
-	if want := "of 16777216 bytes are kept in " + strings.Join(staged(dir, ".part"), "") + ": the same command goes on with them\n"; !strings.HasSuffix(log.String(), want) {
+	if want := "of 16777216 bytes are kept in " + strings.Join(staged(dir, ".part"), "") + "; run the same command to resume\n"; !strings.HasSuffix(log.String(), want) {
 		t.Errorf("it says\n%swant at its end\n%s", &log, want)
 	}
 	if _, err := os.Stat(to); err == nil {

@@ -76,7 +76,7 @@ func (p *pairing) stop(t *testing.T) {
 	p.refuse(s3test.SlowDown())
 	log := p.run(t, 69, "copy", "--parallel", "1", p.from, p.to)
 	p.store.Script(nil)
-	const want = ": 503 SlowDown: .*; 16777216 of 20971520 bytes are kept in the store: the same command goes on with them\n$"
+	const want = ": 503 SlowDown: .*; 16777216 of 20971520 bytes are kept in the store; run the same command to resume\n$"
 	if !regexp.MustCompile(want).MatchString(log) || len(p.store.Uploads()) != 1 || p.remembered() != 2 {
 		t.Fatalf("uploads %v, %d files of state, want one and two; it says\n%s", p.store.Uploads(), p.remembered(), log)
 	}
@@ -122,7 +122,7 @@ func TestUploadGoesOn(t *testing.T) {
 	p.stop(t)
 	log := p.run(t, 0, "copy", p.from, p.to, "--json")
 	for _, want := range []string{
-		`"message":"Going on with s3://bikes/large.bin: 16777216 of 20971520 bytes are there","event":"continued"`, `"event":"copied"`,
+		`"message":"Resuming s3://bikes/large.bin: 16777216 of 20971520 bytes already transferred","event":"continued"`, `"event":"copied"`,
 	} {
 		if !strings.Contains(log, want) {
 			t.Errorf("it does not say %s:\n%s", want, log)
@@ -134,7 +134,7 @@ func TestUploadGoesOn(t *testing.T) {
 	p.settled(t, mib20())
 }
 
-// A source that has changed is sent anew, and what was sent of the old one is
+// A source that has changed is sent from scratch, and what was sent of the old one is
 // dropped: nothing is put together from two.
 func TestChangedSourceIsSentAnew(t *testing.T) {
 	longer := append(slices.Clone(mib20()), "more"...)
@@ -148,7 +148,7 @@ func TestChangedSourceIsSentAnew(t *testing.T) {
 				t.Fatal(err)
 			}
 			log := p.run(t, 0, "copy", p.from, p.to)
-			if want := "INFO: " + p.from + " has changed since the earlier run: it is sent anew\n"; !strings.Contains(log, want) {
+			if want := "INFO: " + p.from + " has changed since the earlier run: it is sent from scratch\n"; !strings.Contains(log, want) {
 				t.Errorf("it does not say %q:\n%s", want, log)
 			}
 			if got := p.store.Count("DELETE", ""); got != 1 {
@@ -175,7 +175,7 @@ func TestForgottenUploadIsSentAnew(t *testing.T) {
 		p.drop(t, u)
 	}
 	log := p.run(t, 0, "copy", p.from, p.to)
-	if want := "INFO: The store does not have what the earlier run has sent any more: " + p.from + " is sent anew\n"; !strings.Contains(log, want) {
+	if want := "INFO: The store does not have what the earlier run has sent any more: " + p.from + " is sent from scratch\n"; !strings.Contains(log, want) {
 		t.Errorf("it does not say %q:\n%s", want, log)
 	}
 	p.settled(t, mib20())
@@ -234,7 +234,7 @@ func TestMovingSource(t *testing.T) {
 		change func(path string) error
 		says   string
 	}{
-		{"shorter", 1, func(path string) error { return os.Truncate(path, 1000) }, "perdure: read %s: it has changed while it was sent\n"},
+		{"shorter", 1, func(path string) error { return os.Truncate(path, 1000) }, "perdure: read %s: source changed during upload\n"},
 		{"longer", 0, func(path string) error { return os.Truncate(path, 30<<20) }, "INFO: %s has changed while it was sent: what is there may hold some of both\n"},
 	} {
 		t.Run(c.name, func(t *testing.T) {
@@ -288,7 +288,7 @@ func TestTreeGoesOn(t *testing.T) {
 	p.store.Script(nil)
 	p.store.Reset()
 	log := p.run(t, 0, "copy", "-r", up, "s3://bikes/")
-	if got := p.sent(); !slices.Equal(got, []string{"3"}) || !strings.Contains(log, "Going on with s3://bikes/large.bin: 16777216 of 20971520 bytes") {
+	if got := p.sent(); !slices.Equal(got, []string{"3"}) || !strings.Contains(log, "Resuming s3://bikes/large.bin: 16777216 of 20971520 bytes") {
 		t.Errorf("parts %q were sent, want the third:\n%s", got, log)
 	}
 	p.settled(t, mib20())
@@ -312,7 +312,7 @@ func TestTreeGoesOn(t *testing.T) {
 	p.store.Script(nil)
 	p.store.Reset()
 	log = p.run(t, 0, "copy", "-r", "s3://bikes/", down)
-	if !strings.Contains(log, fmt.Sprintf("Going on with s3://bikes/large.bin: %d of 20971520 bytes", there)) || there < part {
+	if !strings.Contains(log, fmt.Sprintf("Resuming s3://bikes/large.bin: %d of 20971520 bytes", there)) || there < part {
 		t.Errorf("it does not say that it goes on with %d bytes:\n%s", there, log)
 	}
 	if came, err := os.ReadFile(filepath.Join(down, "large.bin")); err != nil || !bytes.Equal(came, mib20()) {
@@ -355,7 +355,7 @@ func TestInterruptedUpload(t *testing.T) {
 		t.Fatal(err)
 	}
 	interrupted(t, c, &log, 130)
-	if want := "perdure: stopped by signal: interrupt; 16777216 of 20971520 bytes are kept in the store: the same command goes on with them\n"; log.String() != want {
+	if want := "perdure: stopped by signal: interrupt; 16777216 of 20971520 bytes are kept in the store; run the same command to resume\n"; log.String() != want {
 		t.Errorf("it says\n%swant\n%s", &log, want)
 	}
 	p.store.Script(nil)

@@ -138,7 +138,7 @@ func TestDagsterCopyToStandardOutput(t *testing.T) {
 		if out != test.out {
 			t.Errorf("%s to %s, %q: wrote %q, want %q", test.kind, test.stream, test.args, out, test.out)
 		}
-		const warning = "messages to Dagster are lost: DAGSTER_PIPES_MESSAGES wants them on stdout, which has the data: let it name a file or stderr"
+		const warning = "messages to Dagster are lost: DAGSTER_PIPES_MESSAGES points to stdout, which carries the data: let it name a file or stderr"
 		if n := strings.Count(errs, warning); (n == 1) != test.warned || n > 1 {
 			t.Errorf("%s to %s, %q: %d warnings\n%s", test.kind, test.stream, test.args, n, errs)
 		}

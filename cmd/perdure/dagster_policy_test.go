@@ -44,7 +44,7 @@ func TestDagsterAttemptsOfARetriedStep(t *testing.T) {
 		{0, dict{"perdure": dict{"run_retry": "1"}}, "", 2},
 		{1, dict{"perdure": dict{"run_retry": 1}}, "", 1},
 		{0, dict{"perdure": dict{"run_retry": nil, "max_attempts": nil}}, "", 5},
-		{0, dict{"perdure": dict{"retry_on": []string{"timeout"}, "respect_retry_after": false, "max_attempts": 2}}, "", 2},
+		{0, dict{"perdure": dict{"retry_on": []string{"default", "timeout"}, "respect_retry_after": false, "max_attempts": 2}}, "", 2},
 		{0, dict{"perdure": dict{"preset": "api_call"}}, "--preset s3_upload", 3},
 		{0, dict{"else": 1}, "", 5},
 	} {
@@ -57,7 +57,7 @@ func TestDagsterAttemptsOfARetriedStep(t *testing.T) {
 	}
 	s := retriedStep(t, 2, nil)
 	s.run(0, "run", "--", "true")
-	s.wantLogged("INFO Tried 2 times before: the attempts are halved as often, unless max_attempts is set")
+	s.wantLogged("INFO Re-run 2: max_attempts is halved for each, unless it is set")
 }
 
 // What makes no sense in the extras is refused, before anything is tried.

@@ -49,7 +49,7 @@ func TestFleetThroughRedis(t *testing.T) {
 			t.Errorf("a host does not show it open:\n%s", seen)
 		}
 	}
-	// Isolation on one host holds on all of them. The service is well again, but nobody asks it.
+	// Isolation on one host holds on all of them. The service is well again, but nothing calls it.
 	s.healthy.Store(true)
 	f.hand(f.states[0], "isolate")
 	f.run(2*hosts, 0)
@@ -120,7 +120,7 @@ func TestRedisIsAway(t *testing.T) {
 	}
 }
 
-// hand changes the breaker by hand on one host.
+// hand overrides the breaker on one host.
 func (f *fleet) hand(state, what string) {
 	f.t.Helper()
 	store := f.args[len(f.args)-1]
@@ -160,7 +160,7 @@ func startRedis(t *testing.T, flags ...string) string {
 	return "redis://" + address
 }
 
-// What is set by hand on one host reaches runs on another that start later, and while its server is away it counts on that host.
+// An override on one host reaches runs on another that start later, and while its server is away it counts on that host.
 func TestHandsOfHosts(t *testing.T) {
 	s := newService(t)
 	s.healthy.Store(true)

@@ -27,7 +27,7 @@ type runFlags struct {
 	buffer      bool
 	replay      bool
 	killAfter   time.Duration // 0: the default
-	wait        time.Duration // 0: not at all
+	wait        time.Duration // 0 means do not wait
 	dagster     dagster.Mode
 }
 
@@ -126,7 +126,7 @@ func (a *app) run(c *cobra.Command, f *runFlags, args []string) error {
 		p.Breaker = circuit.New(state.Of(p.Name), s.Breaker)
 		store.Ready(c.Context())
 	}
-	p.Observe = a.dagster.Observe(p.Breaker, a.untold(retry.LogTo(a.log)))
+	p.Observe = a.dagster.Observe(p.Breaker, a.attempted(retry.LogTo(a.log)))
 	command := &run.Command{
 		Args: args, Policy: &p, Patience: a.patience(f.wait), Buffer: f.buffer, Grace: cmp.Or(f.killAfter, 5*time.Second),
 		ReplayAll: f.replay, Note: func(event, text string) { a.log.Info(text, "event", event) },
@@ -141,9 +141,9 @@ func (a *app) run(c *cobra.Command, f *runFlags, args []string) error {
 	return err
 }
 
-// untold leaves out of what people read that nothing was tried: the error that
+// attempted leaves out of what people read that nothing was tried: the error that
 // the command ends with says so, or the line about the wait.
-func (a *app) untold(observe func(context.Context, retry.Event)) func(context.Context, retry.Event) {
+func (a *app) attempted(observe func(context.Context, retry.Event)) func(context.Context, retry.Event) {
 	return func(ctx context.Context, e retry.Event) {
 		if a.json || e.Kind != retry.Stopped || e.Attempt > 0 {
 			observe(ctx, e)

@@ -193,7 +193,7 @@ type cutError struct {
 }
 
 func (e *cutError) Error() string {
-	return fmt.Sprintf("it broke after %d bytes, which are written and can't be taken back: %s", e.bytes, endpoint.Brief(e.err))
+	return fmt.Sprintf("it broke after %d bytes, which are already written to a stream and cannot be retried: %s", e.bytes, endpoint.Brief(e.err))
 }
 func (e *cutError) Unwrap() error { return e.err }
 

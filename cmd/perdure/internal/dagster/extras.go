@@ -51,7 +51,7 @@ func (s *Session) Govern(f *policy.Flags) error {
 	f.Rerun(before)
 	if before > 0 {
 		_ = s.pipes.Log(slog.LevelInfo, fmt.Sprintf(
-			"Tried %d times before: the attempts are halved as often, unless max_attempts is set", before))
+			"Re-run %d: max_attempts is halved for each, unless it is set", before))
 	}
 	return nil
 }

@@ -28,7 +28,7 @@ const look = 10 * time.Millisecond
 // at once, and the rest when the attempt has succeeded. Only its own goroutine
 // uses it, and after that has ended whoever has waited for it.
 //
-// A message is taken apart and reported anew by package pipes, so that nothing
+// A message is taken apart and reported again by package pipes, so that nothing
 // comes to Dagster's reader that would end it.
 type relay struct {
 	session *Session

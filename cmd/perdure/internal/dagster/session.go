@@ -84,7 +84,7 @@ type Occupied struct{}
 
 // Write says why there are no messages.
 func (Occupied) Write([]byte) (int, error) {
-	return 0, errors.New("DAGSTER_PIPES_MESSAGES wants them on stdout, which has the data: " +
+	return 0, errors.New("DAGSTER_PIPES_MESSAGES points to stdout, which carries the data: " +
 		"let it name a file or stderr, or let the data go elsewhere")
 }
 

@@ -12,7 +12,7 @@ type Screen struct {
 	w      io.Writer
 	color  bool
 	phases int
-	broken func(error) // told when it can't be written to; nil: nobody asks
+	broken func(error) // called when it can't be written to; may be nil
 }
 
 // NewScreen returns a screen that writes to w, in color or not; nil is nowhere.

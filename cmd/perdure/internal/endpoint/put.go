@@ -74,7 +74,7 @@ func (p *put) compare(ctx context.Context, in *Input) error {
 }
 
 // errMoving is the error of a file that can't be sent because it does not stay the same.
-var errMoving = errors.New("it has changed while it was sent")
+var errMoving = errors.New("source changed during upload")
 
 // steady looks whether the file has changed while it was sent, which explains an error that has no other reason, and is
 // told if there was none.
@@ -109,7 +109,7 @@ func (c *Copy) moved(in *Input, done string) {
 const resumable = 8 << 20
 
 // recall looks for what an earlier run has sent. Of a file that is large enough o goes on with it; anything else is dropped,
-// and written down anew if it is a source that can't be read again: for the next run to drop, if this process is killed. The
+// and written down again if it is a source that can't be read again: for the next run to drop, if this process is killed. The
 // function must be called with how the put has ended.
 func (p *put) recall(ctx context.Context, in *Input, o *objects.PutOptions) (done func(error), err error) {
 	c := p.copy
@@ -121,7 +121,7 @@ func (p *put) recall(ctx context.Context, in *Input, o *objects.PutOptions) (don
 	}
 	changed := in.File != nil && u.Changed()
 	if changed {
-		c.renewed(c.From.String() + " has changed since the earlier run: it is sent anew")
+		c.renewed(c.From.String() + " has changed since the earlier run: it is sent from scratch")
 	}
 	if small || changed || in.File == nil {
 		if err := p.to.abandon(ctx, u); err != nil {
@@ -183,7 +183,7 @@ func (o *Object) Settle(ctx context.Context, from Endpoint) {
 func (p *put) resumed(r objects.Resumption) {
 	c := p.copy
 	if r.Bytes == 0 {
-		c.renewed("The store does not have what the earlier run has sent any more: " + c.From.String() + " is sent anew")
+		c.renewed("The store does not have what the earlier run has sent any more: " + c.From.String() + " is sent from scratch")
 		return
 	}
 	c.goingOn(p.to, r.Bytes, r.Size)
@@ -212,5 +212,5 @@ func (p *put) leave(ctx context.Context, u *uploads.Upload, in *Input, err error
 			return
 		}
 	}
-	p.left = fmt.Sprintf("%d of %d bytes are kept in the store: the same command goes on with them", s.Bytes, s.Size)
+	p.left = fmt.Sprintf("%d of %d bytes are kept in the store; run the same command to resume", s.Bytes, s.Size)
 }

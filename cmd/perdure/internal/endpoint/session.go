@@ -154,7 +154,7 @@ func (c *Copy) goingOn(with Endpoint, bytes, size int64) {
 	if c.Tries <= 1 {
 		c.Earlier = bytes
 	}
-	c.note("continued", fmt.Sprintf("Going on with %s: %d of %d bytes are there", with, bytes, size))
+	c.note("continued", fmt.Sprintf("Resuming %s: %d of %d bytes already transferred", with, bytes, size))
 }
 
 // renewed tells that nothing of that is of use.

@@ -17,7 +17,7 @@ import (
 // A Patience is how long to wait for leave. A nil *Patience has none. It is
 // safe for concurrent use.
 type Patience struct {
-	Longest time.Duration // from the first refusal of one operation on; 0: not at all
+	Longest time.Duration // from the first refusal of one operation on; 0 means do not wait
 	Tell    func(Refusal) // told before a wait, on the goroutine that waits; nil: nobody
 
 	// Learn asks a store what the breakers have not been told yet, and reports

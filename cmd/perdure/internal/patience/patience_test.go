@@ -45,7 +45,7 @@ func TestWaitsForAnOpenBreaker(t *testing.T) {
 		{"until the probe", time.Minute, func(g *guarded) { g.breaker.Trip() }, false, 10 * time.Second, 10*time.Second + 200*time.Millisecond},
 		{"not long enough", 3 * time.Second, func(g *guarded) { g.breaker.Trip() }, true, 3 * time.Second, 3 * time.Second},
 		{"isolated", 3 * time.Second, func(g *guarded) { g.breaker.Isolate() }, true, 3 * time.Second, 3 * time.Second},
-		{"reset by hand", time.Minute, func(g *guarded) {
+		{"manual reset", time.Minute, func(g *guarded) {
 			g.breaker.Isolate()
 			time.AfterFunc(5*time.Second, g.breaker.Reset)
 		}, false, 5 * time.Second, 5*time.Second + 200*time.Millisecond},

@@ -57,7 +57,7 @@ func (p *Plan) summary() string {
 	if p.Endless {
 		return p.beyond(mean)
 	}
-	text := fmt.Sprintf("Ends     %s after %s, likely (%v)\n", short(last.Likely), count(len(p.Attempts), "attempt"), reason(p.Stop))
+	text := fmt.Sprintf("Typical  %s after %s (%v)\n", short(last.Likely), count(len(p.Attempts), "attempt"), reason(p.Stop))
 	text += fmt.Sprintf("Worst    %s with %s", short(p.Worst.Ends), count(p.Worst.Attempts, "attempt"))
 	if p.Policy.AttemptTimeout > 0 {
 		text += fmt.Sprintf(", each of which takes its %s\n", short(p.Policy.AttemptTimeout))
@@ -67,8 +67,12 @@ func (p *Plan) summary() string {
 	text += fmt.Sprintf("Success  %s\nLoad     %.2f attempts per operation; %.0f while everything fails\n",
 		percent(p.Success()), mean, outage)
 	if p.Budget != nil {
-		text += fmt.Sprintf("Budget   retries that it pays for: %d if it is fresh, %d if it is full\n",
-			p.Budget.Fresh, p.Budget.Full)
+		budgeted := "1 retry"
+		if p.Budget.Fresh != 1 {
+			budgeted = fmt.Sprintf("%d retries", p.Budget.Fresh)
+		}
+		text += fmt.Sprintf("Budget   covers %s when new, %d when full\n",
+			budgeted, p.Budget.Full)
 	}
 	return text
 }

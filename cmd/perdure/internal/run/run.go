@@ -49,7 +49,7 @@ type Command struct {
 
 	// Each is called before each attempt and returns the environment for it, in
 	// place of Environ. What it returns besides is called when the attempt has ended,
-	// and returns what that itself has told of its failure. Nil: nobody asks.
+	// and returns what that itself has told of its failure. If nil, nothing is called.
 	Each func() (environ []string, ended func(failed bool) error)
 
 	Stdin          *os.File
