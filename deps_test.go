@@ -49,7 +49,7 @@ var mayImport = map[string][]string{
 	"internal/neterr":        {"internal/unwrap"},
 	"internal/private":       nil,
 	"internal/redact":        nil,
-	"internal/setting":       nil,
+	"internal/setting":       {"internal/redact"}, // a value that is refused may hold a secret
 	"internal/spool":         nil,
 	"internal/stall":         {"internal/unwrap"},
 	"internal/unwrap":        nil,

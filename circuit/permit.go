@@ -6,6 +6,7 @@ import (
 	"time"
 
 	"github.com/seed-0f2c7998/perdure/internal/class"
+	"github.com/seed-0f2c7998/perdure/internal/redact"
 )
 
 // Acquire asks to make one call. If it may be made, the caller must make it
@@ -268,7 +269,7 @@ type noCall = class.NoCall //nolint:unused // as above
 
 // Error names the breaker, its state and when to come back.
 func (e *OpenError) Error() string {
-	text := fmt.Sprintf("circuit breaker %q is %v", e.Name, e.State)
+	text := fmt.Sprintf("circuit breaker %q is %v", redact.String(e.Name), e.State)
 	if e.RetryAt.IsZero() {
 		return text
 	}

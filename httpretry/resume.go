@@ -53,13 +53,13 @@ type Resumption struct {
 	Method, URL string // without its secrets
 	Offset      int64  // in the entity
 	Total       int64  // length of the entity; -1: unknown
-	Break       error  // what the connection said
+	Break       error  // what the connection said; prints without secrets
 }
 
 // logResumption is the OnResume of Options without one.
 func logResumption(r Resumption) {
 	slog.Default().Info(fmt.Sprintf("Resuming %s %s at byte %d", r.Method, r.URL, r.Offset),
-		"offset", r.Offset, "total", r.Total, "error", redact.String(r.Break.Error()))
+		"offset", r.Offset, "total", r.Total, "error", r.Break.Error())
 }
 
 // resume goes on after a break: at once, and if that brings nothing new, as the policy says for a new operation.
@@ -139,7 +139,7 @@ func (s *stream) tell(broken error) {
 		tell = logResumption
 	}
 	tell(Resumption{
-		Method: method(s.asked), URL: redact.String(s.asked.URL.String()), Offset: s.next, Total: s.entity.total, Break: broken,
+		Method: method(s.asked), URL: redact.String(s.asked.URL.String()), Offset: s.next, Total: s.entity.total, Break: redact.Error(broken),
 	})
 }
 

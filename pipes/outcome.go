@@ -9,6 +9,7 @@ import (
 	"time"
 
 	"github.com/seed-0f2c7998/perdure/circuit"
+	"github.com/seed-0f2c7998/perdure/internal/redact"
 	"github.com/seed-0f2c7998/perdure/retry"
 )
 
@@ -63,7 +64,7 @@ func (t *tally) add(_ context.Context, e retry.Event) {
 		t.last = e.Err
 	}
 	if e.Kind == retry.Stopped && errors.Is(e.Stop, retry.ErrPermanent) {
-		t.final = e.Err
+		t.final = redact.Original(e.Err)
 	}
 }
 

@@ -15,7 +15,6 @@ import (
 	"github.com/redis/rueidis"
 
 	"github.com/seed-0f2c7998/perdure/circuit"
-	"github.com/seed-0f2c7998/perdure/internal/redact"
 	"github.com/seed-0f2c7998/perdure/internal/setting"
 	"github.com/seed-0f2c7998/perdure/redisstore/internal/guard"
 )
@@ -82,7 +81,7 @@ func (o Options) filled() (Options, rueidis.ClientOption, error) {
 	case o.Stale <= o.Sync:
 		return o, none, setting.Bad("stale", o.Stale, "more than sync ("+o.Sync.String()+")")
 	case (o.URL == "") == (o.Client == nil):
-		return o, none, setting.Bad("url", redact.String(o.URL), "redis://host:port, or a client in its place")
+		return o, none, setting.Bad("url", o.URL, "redis://host:port, or a client in its place")
 	}
 	c, err := o.connection()
 	return o, c, err
@@ -148,11 +147,11 @@ func parseURL(text string) (rueidis.ClientOption, error) {
 	const want = "redis://, rediss:// or unix:// with host, port, database and options that exist"
 	u, err := url.Parse(text)
 	if err != nil {
-		return rueidis.ClientOption{}, setting.Bad("url", redact.String(text), want)
+		return rueidis.ClientOption{}, setting.Bad("url", text, want)
 	}
 	socket := u.Scheme == "unix"
 	if socket && (u.Host != "" || strings.Trim(u.Path, "/") == "") { // unix://run/redis.sock would be /redis.sock
-		return rueidis.ClientOption{}, setting.Bad("url", redact.String(text), "the path of a socket after three slashes, as unix:///run/redis.sock")
+		return rueidis.ClientOption{}, setting.Bad("url", text, "the path of a socket after three slashes, as unix:///run/redis.sock")
 	}
 	if socket || strings.HasPrefix(u.Scheme, "redis") || strings.HasPrefix(u.Scheme, "valkey") {
 		for name := range u.Query() {
@@ -163,7 +162,7 @@ func parseURL(text string) (rueidis.ClientOption, error) {
 	}
 	c, err := rueidis.ParseURL(withoutSlash(text, u))
 	if err != nil || u.Host == "" && !socket {
-		return c, setting.Bad("url", redact.String(text), want)
+		return c, setting.Bad("url", text, want)
 	}
 	return c, nil
 }

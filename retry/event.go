@@ -97,8 +97,8 @@ func reason(ctx context.Context, d Decision) Reason {
 // An Event is one thing that happened to an operation.
 type Event struct {
 	Kind        Kind
-	Operation   string        // the Policy's name
-	Key         string        // the name of the Policy's Breaker; "" without one
+	Operation   string        // the Policy's name, without secrets
+	Key         string        // the name of the Policy's Breaker, without secrets; "" without one
 	Attempt     int           // number of the attempt, from 1; 0 if none was made
 	MaxAttempts int           // the Policy's, or Unlimited
 	Class       Class         // of Err
@@ -107,7 +107,7 @@ type Event struct {
 	Hint        time.Duration // the wait that the server asked for; 0: none
 	Duration    time.Duration // how long the attempt took; 0: not known, see Policy.Timed
 	Elapsed     time.Duration // as Error.Elapsed: since the first attempt began; 0: not known
-	Err         error         // of the attempt; secrets are still in it
+	Err         error         // of the attempt: prints without secrets, and unwraps to what the attempt returned
 	Stop        error         // why no attempt follows; of Stopped and Nested
 	RetryAt     time.Time     // when the next attempt is due, or it makes sense to come back; zero: not known
 
@@ -127,7 +127,11 @@ func (e Event) isRefusal() bool {
 
 // report calls the observer with e.
 func (c *Call) report(ctx context.Context, e Event) {
-	e.Operation, e.Key, e.MaxAttempts = c.policy.name(), c.policy.Breaker.Name(), c.policy.Attempts()
+	e.Operation, e.Key = redact.String(c.policy.name()), redact.String(c.policy.Breaker.Name())
+	e.MaxAttempts = c.policy.Attempts()
+	if e.Err = redact.Error(e.Err); e.Reason == ReasonCancelled {
+		e.Stop = redact.Error(e.Stop) // the cause is the caller's
+	}
 	observe := c.policy.Observe
 	if observe == nil {
 		observe = LogTo(slog.Default())
@@ -259,7 +263,7 @@ func (e Event) attrs() []slog.Attr {
 		slog.Int("attempt", e.Attempt),
 	}
 	if e.Key != "" {
-		attrs = append(attrs, slog.String("key", redact.String(e.Key)))
+		attrs = append(attrs, slog.String("key", e.Key))
 	}
 	if e.MaxAttempts > 0 {
 		attrs = append(attrs, slog.Int("max_attempts", e.MaxAttempts))

@@ -86,7 +86,7 @@ func TestObserveIsCalledBeforeTheWait(t *testing.T) {
 		p.Observe = func(_ context.Context, e retry.Event) {
 			if e.Kind == retry.Retrying {
 				seen++
-				if time.Since(begin) != 0 || e.Err != errDown || b.Metrics().Failures != 1 { //nolint:errorlint // as itself
+				if time.Since(begin) != 0 || !errors.Is(e.Err, errDown) || b.Metrics().Failures != 1 {
 					t.Errorf("after %v: %+v, %+v", time.Since(begin), e, b.Metrics())
 				}
 			}

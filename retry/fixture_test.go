@@ -47,6 +47,9 @@ type record struct {
 func (r *record) observe(_ context.Context, e retry.Event) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
+	if e.Err != nil {
+		e.Err = errors.Unwrap(e.Err) // what the attempt returned
+	}
 	r.all = append(r.all, e)
 }
 

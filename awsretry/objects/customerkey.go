@@ -12,7 +12,6 @@ import (
 	"github.com/aws/smithy-go/middleware"
 	smithyhttp "github.com/aws/smithy-go/transport/http"
 
-	"github.com/seed-0f2c7998/perdure/internal/redact"
 	"github.com/seed-0f2c7998/perdure/retry"
 )
 
@@ -38,7 +37,7 @@ func (s *Store) WithCustomerKey(key []byte) (*Store, error) {
 	case len(key) != customerKeySize:
 		return nil, bad("customer key", fmt.Sprintf("of %d bytes", len(key)), "32 bytes, for AES-256")
 	case s.signed:
-		return nil, bad("endpoint", redact.String(s.endpoint), "https, as the customer key is sent with each request")
+		return nil, bad("endpoint", s.endpoint, "https, as the customer key is sent with each request")
 	}
 	keyed := *s
 	keyed.customer = true

@@ -20,6 +20,17 @@ var (
 	// port finds the part of a password that net/url took for a port.
 	port = regexp.MustCompile(`invalid port ":[^"]*"`)
 
+	// schemes finds the credentials of an Authorization header.
+	schemes = regexp.MustCompile(`(?i)\b(?:bearer|basic) [A-Za-z0-9+/._~=-]{8,}`)
+
+	// fields finds header fields that hold credentials, as an HTTP message or a
+	// map that is printed has them, up to the end of the line or of the value.
+	fields = regexp.MustCompile(`(?i)(\b(?:proxy-)?authorization["']?: ?\[?["']?|\b(?:set-)?cookie["']?: ?\[?["']?|` +
+		`\bx-[a-z-]*(?:security-token|customer-key(?:-md5)?|api-key|auth-token)["']?: ?\[?["']?)[^"'\r\n\]]+`)
+
+	// pairs finds name=value.
+	pairs = regexp.MustCompile(`[A-Za-z][A-Za-z0-9_.-]*=(?:"[^"]{6,}"|[^\s"'&,;<>(){}]{6,})`)
+
 	// separators of query parameters: the last is & as encoding/json has it.
 	separators = regexp.MustCompile(`[&;]|\\u0026`)
 )
@@ -43,14 +54,15 @@ var secretParts = [...]string{
 
 // String returns s with every URL in it stripped of its user information and
 // of the values of query parameters that look like signatures, keys or tokens
-// (X-Amz-Signature, X-Amz-Credential, sig, token, key, ...). All else stays
+// (X-Amz-Signature, X-Amz-Credential, sig, token, key, ...), and without the
+// credentials that are not in a URL but are known by what stands before them: an
+// Authorization header's, a customer key's, those of name=value. All else stays
 // byte for byte. In doubt it takes out too much.
 func String(s string) string {
-	if !strings.Contains(s, "://") {
-		return s
+	if strings.Contains(s, "://") {
+		s = port.ReplaceAllString(within(s, 0), `invalid port ":`+Mark+`"`)
 	}
-	s = within(s, 0)
-	return port.ReplaceAllString(s, `invalid port ":`+Mark+`"`)
+	return outside(s)
 }
 
 // deepest is how many URLs may be within one another; what is deeper goes.
@@ -166,11 +178,20 @@ func isSecret(name string) bool {
 	if secret[name] || secret[name[strings.LastIndexAny(name, "-_.?")+1:]] {
 		return true
 	}
-	name = strings.NewReplacer("-", "", "_", "", ".", "").Replace(name)
+	return isPlainlySecret(name) || secret[bare.Replace(name)]
+}
+
+// bare takes what separates words out of a name.
+var bare = strings.NewReplacer("-", "", "_", "", ".", "") //nolint:gochecknoglobals // a constant
+
+// isPlainlySecret is isSecret without the words that mean something else outside
+// of URLs: the key of an object is no secret.
+func isPlainlySecret(name string) bool {
+	name = bare.Replace(strings.ToLower(name))
 	for _, part := range secretParts {
 		if strings.Contains(name, part) {
 			return true
 		}
 	}
-	return secret[name]
+	return false
 }

@@ -13,12 +13,14 @@ import (
 	"strconv"
 	"strings"
 	"time"
+
+	"github.com/seed-0f2c7998/perdure/internal/redact"
 )
 
 // An Error is a value that is not allowed.
 type Error struct {
 	Field string // the parameter's name, or the Go field's; what stands before a colon in it is where that is
-	Value string // as it was given
+	Value string // as it was given, but without secrets
 	Want  string // what is allowed
 }
 
@@ -31,13 +33,14 @@ func (e *Error) Error() string {
 	return fmt.Sprintf("%s: invalid value %s for %s: must be %s", where, e.Value, field, e.Want)
 }
 
-// Bad returns an [*Error] about value.
+// Bad returns an [*Error] about value, which loses its secrets.
 func Bad(field string, value any, want string) error {
 	text := fmt.Sprint(value)
 	switch value.(type) {
 	case string, []string:
 		text = fmt.Sprintf("%q", value)
 	}
+	text = redact.String(text)
 	return &Error{Field: field, Value: text, Want: want}
 }
 

@@ -15,7 +15,6 @@ import (
 	"github.com/aws/aws-sdk-go-v2/config"
 	"github.com/aws/smithy-go/logging"
 
-	"github.com/seed-0f2c7998/perdure/internal/redact"
 	"github.com/seed-0f2c7998/perdure/internal/setting"
 )
 
@@ -38,7 +37,7 @@ func CheckURL(field, text string) error {
 	default:
 		return nil
 	}
-	return setting.Bad(field, redact.String(text), want)
+	return setting.Bad(field, text, want)
 }
 
 // Config reads the environment, of which endpoint, if not empty, takes the place of its endpoint URL. That there are

@@ -14,7 +14,6 @@ import (
 
 	"github.com/seed-0f2c7998/perdure/circuit"
 	"github.com/seed-0f2c7998/perdure/httpretry"
-	"github.com/seed-0f2c7998/perdure/internal/redact"
 	"github.com/seed-0f2c7998/perdure/retry"
 )
 
@@ -178,5 +177,5 @@ func (l *ledger) cause(err error) string {
 	case errors.Is(err, context.DeadlineExceeded):
 		return fmt.Sprintf("no answer within %v", l.patience)
 	}
-	return redact.String(err.Error())
+	return err.Error()
 }

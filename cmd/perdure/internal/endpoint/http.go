@@ -30,7 +30,7 @@ type web struct {
 func parseWeb(field, text string) (Endpoint, error) {
 	u, err := url.Parse(text)
 	if err != nil || u.Host == "" {
-		return nil, setting.Bad(field, redact.String(text), "a URL with a host, as https://example.org/stations.json")
+		return nil, setting.Bad(field, text, "a URL with a host, as https://example.org/stations.json")
 	}
 	return &web{text: text, url: u}, nil
 }

@@ -56,7 +56,7 @@ func find(field, text, want string) (scheme, error) {
 	}
 	i := slices.IndexFunc(schemes, func(s scheme) bool { return slices.Contains(s.names, strings.ToLower(name)) })
 	if i < 0 {
-		return scheme{}, setting.Bad(field, redact.String(text), want)
+		return scheme{}, setting.Bad(field, text, want)
 	}
 	return schemes[i], nil
 }
@@ -69,7 +69,7 @@ func parse(field, text string, use func(scheme) string) (Endpoint, error) {
 		return nil, err
 	}
 	if use(s) == "" {
-		return nil, setting.Bad(field, redact.String(text), want)
+		return nil, setting.Bad(field, text, want)
 	}
 	return s.parse(field, text)
 }
@@ -135,7 +135,7 @@ func ParseTree(source, destination string) (t Tree, err error) {
 		}
 		local := s.names[0] == ""
 		if !local && s.tree == "" || local == (dir >= 0) && i == 1 {
-			return t, setting.Bad(field, redact.String(text), want)
+			return t, setting.Bad(field, text, want)
 		}
 		if local {
 			dir = i

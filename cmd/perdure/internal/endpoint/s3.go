@@ -40,7 +40,7 @@ func parseObject(field, text string) (Endpoint, error) {
 	_, rest, _ := strings.Cut(text, "://")
 	bucket, key, _ := strings.Cut(rest, "/")
 	if bucket == "" {
-		return nil, setting.Bad(field, redact.String(text), "an address with a bucket, as s3://bucket/key")
+		return nil, setting.Bad(field, text, "an address with a bucket, as s3://bucket/key")
 	}
 	return &Object{bucket: bucket, key: key}, nil
 }
@@ -49,7 +49,7 @@ func parseObject(field, text string) (Endpoint, error) {
 func ParsePrefix(text string) (*Object, error) {
 	const want = "s3://BUCKET or s3://BUCKET/PREFIX"
 	if name, _, _ := strings.Cut(text, "://"); !strings.EqualFold(name, "s3") || !strings.Contains(text, "://") {
-		return nil, setting.Bad("argument", redact.String(text), want)
+		return nil, setting.Bad("argument", text, want)
 	}
 	e, err := parseObject("argument", text)
 	if err != nil {

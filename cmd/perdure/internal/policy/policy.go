@@ -299,7 +299,7 @@ func (s *Settings) setStore(text string) error {
 		s.Store = text
 		return nil
 	}
-	return setting.Unknown("store", redact.String(text), stores())
+	return setting.Unknown("store", text, stores())
 }
 
 // validate checks how the values fit together.

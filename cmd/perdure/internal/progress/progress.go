@@ -15,7 +15,6 @@ import (
 	"github.com/seed-0f2c7998/perdure/cmd/perdure/internal/report"
 	"github.com/seed-0f2c7998/perdure/cmd/perdure/internal/tree"
 	"github.com/seed-0f2c7998/perdure/httpretry"
-	"github.com/seed-0f2c7998/perdure/internal/redact"
 )
 
 // every is how often progress is told where there is no terminal.
@@ -121,7 +120,7 @@ func (m *Meter) line(done, total int64) {
 // Resumed tells that a body goes on where it broke.
 func (m *Meter) Resumed(r httpretry.Resumption) {
 	m.Log.Info(fmt.Sprintf("Resuming %s at byte %d", r.URL, r.Offset), "event", "resumed",
-		"url", r.URL, "offset", r.Offset, "total", r.Total, "error", redact.String(r.Break.Error()))
+		"url", r.URL, "offset", r.Offset, "total", r.Total, "error", r.Break.Error())
 }
 
 // End takes the bar away.

@@ -1,0 +1,83 @@
+package redact
+
+import (
+	"fmt"
+	"strings"
+)
+
+// A redacted error prints without secrets, whatever it is printed with. It is
+// for errors that come from elsewhere, as they enter an event.
+type redacted struct{ err error }
+
+// Error returns an error that prints as err does, as by [String], and unwraps to
+// it: [errors.Is] and [errors.As] find all that is in err. nil stays nil.
+func Error(err error) error {
+	if _, done := err.(*redacted); err == nil || done { //nolint:errorlint // as made here
+		return err
+	}
+	return &redacted{err}
+}
+
+// Original returns the err that [Error] was called with, to compare it by identity.
+func Original(err error) error {
+	if e, ok := err.(*redacted); ok { //nolint:errorlint // as made here
+		return e.err
+	}
+	return err
+}
+
+func (e *redacted) Error() string { return String(e.err.Error()) }
+
+func (e *redacted) Unwrap() error { return e.err }
+
+// Format prints the text for every verb: %#v and %d would show what is within.
+func (e *redacted) Format(f fmt.State, verb rune) {
+	if verb == 'q' {
+		_, _ = fmt.Fprintf(f, "%q", e.Error())
+		return
+	}
+	_, _ = fmt.Fprint(f, e.Error())
+}
+
+// Text is a text that may hold secrets, such as the address of a server. It
+// prints without them; convert it to a string to use them.
+type Text string
+
+// String returns t without its secrets.
+func (t Text) String() string { return String(string(t)) }
+
+// Format prints the text without its secrets for every verb.
+func (t Text) Format(f fmt.State, verb rune) {
+	if verb == 'q' {
+		_, _ = fmt.Fprintf(f, "%q", t.String())
+		return
+	}
+	_, _ = fmt.Fprint(f, t.String())
+}
+
+// MarshalText returns t without its secrets, as encoding/json and slog print it.
+func (t Text) MarshalText() ([]byte, error) { return []byte(t.String()), nil }
+
+// outside redacts what grants access outside of URLs: what follows Bearer and
+// Basic, the values of header fields that hold credentials, and of name=value
+// where the name is a secret's.
+func outside(s string) string {
+	if !strings.ContainsAny(s, "=: ") {
+		return s
+	}
+	s = fields.ReplaceAllString(s, "${1}"+Mark)
+	s = schemes.ReplaceAllStringFunc(s, func(s string) string {
+		scheme, value, _ := strings.Cut(s, " ")
+		if len(value) < 20 && !strings.ContainsAny(value, "0123456789._=+/") && !strings.Contains(decoded(value), ":") {
+			return s // words: "basic authentication"
+		}
+		return scheme + " " + Mark
+	})
+	return pairs.ReplaceAllStringFunc(s, func(s string) string {
+		name, value, _ := strings.Cut(s, "=")
+		if !isPlainlySecret(name) || strings.HasPrefix(strings.Trim(value, `"'`), Mark) {
+			return s
+		}
+		return name + "=" + Mark
+	})
+}
