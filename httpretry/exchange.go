@@ -7,9 +7,7 @@ import (
 	"io"
 	"maps"
 	"net/http"
-	"net/http/httptrace"
 	"strconv"
-	"sync/atomic"
 	"time"
 
 	"github.com/seed-0f2c7998/perdure/circuit"
@@ -26,22 +24,15 @@ type exchange struct {
 	asked      *http.Request // the caller's, or a copy that says the same for it; not to be changed
 	req        *http.Request // asked, or a copy that asks for gzip
 	idempotent bool
-	stream     *stream       // for the body of the answer; nil: it will not be resumed
-	upload     *upload.Body  // nil: the request has no body
-	trace      *atomic.Int32 // how far the attempt came, one of the values below; nil while nobody has to know
+	stream     *stream      // for the body of the answer; nil: it will not be resumed
+	upload     *upload.Body // nil: the request has no body
+	progress   *progress    // nil while nobody has to know
 	attempts   int
 	last       error // of the attempt before, as it was
 	unmarked   error // with which the exchange ends, and the same marked
 	marked     error
 	began      time.Time // if the policy has a MaxElapsed
 }
-
-// How far an attempt came. A base that tells nothing may have sent the request.
-const (
-	untold     = iota
-	connecting // a connection is looked for: nothing has left
-	connected  // from here on the request may have reached the server
-)
 
 // body returns the request's body, as something that can be sent again; nil if there is none. That of a request which is
 // repeated only if it never left need not be kept: if it was read, it may have left.
@@ -116,19 +107,24 @@ func (e *exchange) outcome(res *http.Response, err error) (*http.Response, error
 
 // attempt sends the request once. A status from 400 on is an error, and comes with its answer.
 func (e *exchange) attempt(ctx context.Context) (*http.Response, error) {
-	req, err := e.request(ctx)
-	if err != nil {
-		return nil, e.final(e.gone(err))
+	e.attempts++
+	for {
+		req, err := e.request(ctx)
+		if err != nil {
+			return nil, e.final(e.gone(err))
+		}
+		if nested, another := circuit.Nested(req.Context(), ctx); another {
+			req = req.WithContext(nested) // a base may have the same breaker
+		}
+		res, err := e.send(ctx, req)
+		if err == nil || !e.progress.isStale() || ctx.Err() != nil {
+			return e.judge(res, err)
+		}
 	}
-	if nested, another := circuit.Nested(req.Context(), ctx); another {
-		req = req.WithContext(nested) // a base may have the same breaker
-	}
-	return e.judge(e.send(ctx, req))
 }
 
 // request returns the request of the attempt that ctx is for: the caller's own, unless something has to be different in it.
 func (e *exchange) request(ctx context.Context) (*http.Request, error) {
-	e.attempts++
 	req := e.req
 	if name := e.transport.options.AttemptHeader; name != "" && req.Header != nil {
 		req = withHeader(req, http.CanonicalHeaderKey(name), []string{strconv.Itoa(e.attempts)})
@@ -137,7 +133,7 @@ func (e *exchange) request(ctx context.Context) (*http.Request, error) {
 		return req, nil
 	}
 	own := req.Context()
-	if !e.idempotent {
+	if !e.idempotent || e.upload.Once() {
 		own = e.watch(own)
 	}
 	req = req.WithContext(own)
@@ -151,16 +147,6 @@ func (e *exchange) request(ctx context.Context) (*http.Request, error) {
 		req.Body, req.GetBody = body, again // base may repeat what the server has not looked at
 	}
 	return req, nil
-}
-
-// watch returns a context that finds out whether the request leaves.
-func (e *exchange) watch(ctx context.Context) context.Context {
-	trace := new(atomic.Int32)
-	e.trace = trace
-	return httptrace.WithClientTrace(ctx, &httptrace.ClientTrace{
-		GetConn: func(string) { trace.Store(connecting) }, // net/http comes back for another only if nothing has left
-		GotConn: func(httptrace.GotConnInfo) { trace.Store(connected) },
-	})
 }
 
 // send makes the attempt within ctx. If that ends with the attempt rather than with the operation, it bounds the time

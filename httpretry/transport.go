@@ -52,6 +52,7 @@ type Transport struct {
 	invalid  error // why the options can't be used
 	registry *circuit.Registry
 	timers   stall.Pool
+	plain    bool // see isPlainHTTP1
 
 	mu    sync.RWMutex
 	lanes map[share]*lane // guarded by mu
@@ -78,6 +79,7 @@ func NewTransport(base http.RoundTripper, o Options) *Transport {
 	if plain, ok := base.(*http.Transport); ok {
 		t.gzip.Store(!o.NoResume && !plain.DisableCompression)
 	}
+	t.plain = isPlainHTTP1(base)
 	policy.Name = cmp.Or(policy.Name, "http_request")
 	policy.Classify = classifier(policy.Classify)
 	policy.Observe, policy.Timed = observer(policy.Observe), true

@@ -38,7 +38,7 @@ func (e *exchange) failed(err error) error {
 	switch {
 	case e.upload.Broken() != nil || isMalformed(e.req):
 		return e.final(&callersError{err})
-	case !e.idempotent && e.trace.Load() != connecting && !isRefusedStream(err):
+	case !e.idempotent && e.mayHaveLeft() && !isRefusedStream(err):
 		return e.final(&onceError{err: err, why: ErrNotIdempotent})
 	case unwrap.Is(err, context.Canceled) && ended(e.req) == nil:
 		// Of another request: net/http may hand out a connection that one had, and then close it as that is cancelled.

@@ -37,6 +37,7 @@ type Body struct {
 	over   bool      // no pass will follow
 	closed atomic.Bool
 	lost   atomic.Bool // what was read is not kept
+	held   atomic.Bool // see Hold
 }
 
 // New returns the Body of req, which has one. Of a reader that can't be rewound, at most memory bytes are kept
@@ -209,7 +210,7 @@ func (p *pass) Read(b []byte) (int, error) {
 	u := p.body
 	<-u.turn
 	defer u.release()
-	if p.closed.Load() || u.newest.Load() != p {
+	if p.closed.Load() || u.newest.Load() != p || u.held.Load() {
 		return 0, errStale
 	}
 	n, err := u.read(b, p.offset)
@@ -232,3 +233,16 @@ func (p *pass) Close() error {
 
 // Spent reports whether the body has been read so far that it can't be sent again.
 func (u *Body) Spent() bool { return u != nil && u.lost.Load() }
+
+// Once reports whether the body is likely to be sent once only: it can't be rewound, and is not known to be so short
+// that all of it is kept.
+func (u *Body) Once() bool {
+	return u != nil && u.reopen == nil && (u.length <= 0 || u.length > u.kept.Limit)
+}
+
+// Hold makes reads of the body fail while on is true: what they would be for is not sent.
+func (u *Body) Hold(on bool) {
+	if u != nil {
+		u.held.Store(on)
+	}
+}
