@@ -62,18 +62,20 @@ func (g *grudging) Dropped(string) { g.drops++ }
 
 // A store is told of a probe that has no result, and of no other call.
 func TestDropped(t *testing.T) {
-	store := &grudging{grant: true}
-	b := New("x", quiet(Config{Store: store, RecoveryTimeout: time.Millisecond}))
-	p, _ := b.Acquire()
-	p.Cancel()
-	b.Trip()
-	<-time.After(5 * time.Millisecond)
-	if p, _ = b.Acquire(); store.drops != 0 || !p.Probe() {
-		t.Errorf("told of %d probes before there is one", store.drops)
-	}
-	if p.Cancel(); store.drops != 1 {
-		t.Errorf("told %d times, want once", store.drops)
-	}
+	synctest.Test(t, func(t *testing.T) {
+		store := &grudging{grant: true}
+		b := New("x", quiet(Config{Store: store}))
+		p, _ := b.Acquire()
+		p.Cancel()
+		b.Trip()
+		after(30 * time.Second)
+		if p, _ = b.Acquire(); store.drops != 0 || !p.Probe() {
+			t.Errorf("told of %d probes before there is one", store.drops)
+		}
+		if p.Cancel(); store.drops != 1 {
+			t.Errorf("told %d times, want once", store.drops)
+		}
+	})
 }
 
 func (g *grudging) Short(string) { g.shorts++ }
