@@ -26,19 +26,19 @@ func TestServerClockPutBack(t *testing.T) {
 		return m.Do(t.Context(), func(context.Context) error { return nil }) == nil
 	}
 	fail(t, all[0].Breaker, 1)
-	eventually(t, 5*time.Second, func() bool { return all[1].State() != circuit.Closed }, "it is open")
+	eventually(t, func() bool { return all[1].State() != circuit.Closed }, "it is open")
 	putBack("since", "until")
-	eventually(t, 5*time.Second, func() bool { return works(all[1]) }, "a probe passes though the clock was put back")
-	eventually(t, 5*time.Second, func() bool { return all[0].State() == circuit.Closed }, "it is closed")
+	eventually(t, func() bool { return works(all[1]) }, "a probe passes though the clock was put back")
+	eventually(t, func() bool { return all[0].State() == circuit.Closed }, "it is closed")
 
 	fail(t, all[0].Breaker, 1)
 	var probe circuit.Permit
-	eventually(t, 5*time.Second, func() bool {
+	eventually(t, func() bool {
 		p, err := all[0].Acquire()
 		probe = p
 		return err == nil && p.Probe()
 	}, "a probe passes")
 	putBack("since", "until", "lease.since", "lease.till")
-	eventually(t, 5*time.Second, func() bool { return works(all[1]) }, "the probe that hangs is given up")
+	eventually(t, func() bool { return works(all[1]) }, "the probe that hangs is given up")
 	probe.Success() // too late: it counts for nothing
 }

@@ -26,19 +26,19 @@ func TestTwoAgree(t *testing.T) {
 	f := fleet(t, 2, redisstore.Options{URL: srv.url(), Quorum: 1}, circuit.Config{FailureThreshold: 3, RecoveryTimeout: 50 * time.Millisecond})
 	a, b := f[0], f[1]
 	fail(t, a.Breaker, 3)
-	eventually(t, time.Second, func() bool { return b.Peek() != nil }, "the other opens")
+	eventually(t, func() bool { return b.Peek() != nil }, "the other opens")
 	probe := awaitProbe(t, b.Breaker)
 	if a.Allow() {
 		t.Error("a second probe passes")
 	}
 	probe.Success()
-	eventually(t, time.Second, func() bool { return a.State() == circuit.Closed && b.State() == circuit.Closed }, "both close")
+	eventually(t, func() bool { return a.State() == circuit.Closed && b.State() == circuit.Closed }, "both close")
 }
 
 // awaitProbe calls until it is let pass, as the next calls of a program would be.
 func awaitProbe(t *testing.T, b *circuit.Breaker) (probe circuit.Permit) {
 	t.Helper()
-	eventually(t, 5*time.Second, func() bool {
+	eventually(t, func() bool {
 		p, err := b.Acquire()
 		probe = p
 		return err == nil && p.Probe()
@@ -96,10 +96,10 @@ func TestCommands(t *testing.T) {
 	const rounds = 20
 	for range rounds {
 		fail(t, f[0].Breaker, 3)
-		eventually(t, 2*time.Second, func() bool { return f[1].Peek() != nil }, "the other opens")
+		eventually(t, func() bool { return f[1].Peek() != nil }, "the other opens")
 		probe := awaitProbe(t, f[1].Breaker)
 		probe.Success()
-		eventually(t, 2*time.Second, func() bool { return f[0].State() == circuit.Closed }, "it closes")
+		eventually(t, func() bool { return f[0].State() == circuit.Closed }, "it closes")
 	}
 	trips, _ := scriptsRun(t, c)
 	n := float64(trips-scripts) / (3 * rounds)
@@ -148,7 +148,7 @@ func storm(t *testing.T, f []member) {
 	var stop atomic.Bool
 	fail(t, f[0].Breaker, 1)
 	for _, m := range f {
-		eventually(t, time.Second, func() bool { return m.State() != circuit.Closed }, "all open")
+		eventually(t, func() bool { return m.State() != circuit.Closed }, "all open")
 	}
 	var callers sync.WaitGroup
 	for _, m := range f {
@@ -173,7 +173,7 @@ func storm(t *testing.T, f []member) {
 			}
 		})
 	}
-	eventually(t, 20*time.Second, func() bool { return probes.Load() >= 20 }, "20 probes are sent")
+	eventually(t, func() bool { return probes.Load() >= 20 }, "20 probes are sent")
 	stop.Store(true)
 	callers.Wait()
 	if t.Logf("%d probes of %d processes, at most %d at a time", probes.Load(), len(f), most.Load()); most.Load() != 1 {
@@ -187,7 +187,7 @@ func TestLateProbe(t *testing.T) {
 	f := fleet(t, 3, brisk(srv), circuit.Config{FailureThreshold: 1, RecoveryTimeout: 20 * time.Millisecond, ProbeLease: 50 * time.Millisecond})
 	fail(t, f[0].Breaker, 1)
 	for _, m := range f {
-		eventually(t, time.Second, func() bool { return m.State() != circuit.Closed }, "all open")
+		eventually(t, func() bool { return m.State() != circuit.Closed }, "all open")
 	}
 	late := awaitProbe(t, f[0].Breaker)
 	awaitProbe(t, f[1].Breaker) // once the first one's lease is over
@@ -204,7 +204,7 @@ func TestLateProbe(t *testing.T) {
 		}
 	}
 	awaitProbe(t, f[2].Breaker).Success()
-	eventually(t, 2*time.Second, func() bool {
+	eventually(t, func() bool {
 		return !slices.ContainsFunc(f, func(m member) bool { st, _ := m.Status("backend"); return st.State != circuit.Closed })
 	}, "the fleet closes")
 }
@@ -231,11 +231,11 @@ func TestQuorum(t *testing.T) {
 		t.Errorf("the broken node is %v", f[0].State())
 	}
 	fail(t, f[1].Breaker, 1)
-	eventually(t, time.Second, func() bool { return f[2].State() == circuit.Open }, "two nodes open the fleet")
+	eventually(t, func() bool { return f[2].State() == circuit.Open }, "two nodes open the fleet")
 
 	alone := fleet(t, 1, redisstore.Options{URL: srv.url(), Prefix: "alone:"}, circuit.Config{FailureThreshold: 1})
 	fail(t, alone[0].Breaker, 1)
-	eventually(t, time.Second, func() bool { st, _ := alone[0].Status("backend"); return st.State == circuit.Open },
+	eventually(t, func() bool { st, _ := alone[0].Status("backend"); return st.State == circuit.Open },
 		"who is the only one alive decides")
 }
 
@@ -264,13 +264,13 @@ func TestThrottledQuorum(t *testing.T) {
 		t.Fatal("two responses open")
 	}
 	throttle(t, f[0].Breaker, 1, time.Hour)
-	eventually(t, 5*time.Second, func() bool { _, known := f[1].Status("backend"); return known }, "the fleet is known")
+	eventually(t, func() bool { _, known := f[1].Status("backend"); return known }, "the fleet is known")
 	st, _ := f[1].Status("backend")
 	if f[0].State() != circuit.Open || f[1].State() != circuit.Closed || st.State != circuit.Closed {
 		t.Fatalf("the one that was asked is %v, another %v, the fleet %v; want open, closed, closed", f[0].State(), f[1].State(), st.State)
 	}
 	throttle(t, f[1].Breaker, 3, time.Hour)
-	eventually(t, 5*time.Second, func() bool { return f[2].State() == circuit.Open }, "the fleet opens")
+	eventually(t, func() bool { return f[2].State() == circuit.Open }, "the fleet opens")
 	refusal := f[2].Peek()
 	if left := time.Until(refusal.RetryAt); left < time.Hour-time.Minute || left > time.Hour+time.Second {
 		t.Errorf("the third is open for %v, want 1h", left)
@@ -283,11 +283,11 @@ func TestHands(t *testing.T) {
 	f := fleet(t, 2, brisk(srv), circuit.Config{FailureThreshold: 1, RecoveryTimeout: time.Minute})
 	a, b := f[0], f[1]
 	a.Isolate()
-	eventually(t, time.Second, func() bool { return b.State() == circuit.Isolated }, "isolated by hand")
+	eventually(t, func() bool { return b.State() == circuit.Isolated }, "isolated by hand")
 	b.Breaker.Reset()
-	eventually(t, time.Second, func() bool { return a.State() == circuit.Closed }, "reset by hand")
+	eventually(t, func() bool { return a.State() == circuit.Closed }, "reset by hand")
 	a.Trip()
-	eventually(t, time.Second, func() bool { return b.State() == circuit.Open }, "tripped by hand")
+	eventually(t, func() bool { return b.State() == circuit.Open }, "tripped by hand")
 
 	late := member{Store: open(t, brisk(srv))} // as a command is
 	late.Breaker = circuit.New("backend", circuit.Config{Store: late.Store, Observe: func(context.Context, circuit.Transition) {}})
@@ -296,11 +296,11 @@ func TestHands(t *testing.T) {
 		t.Errorf("a process that comes later is %v after Ready", late.State())
 	}
 	late.Store.Reset("backend")
-	eventually(t, time.Second, func() bool { return late.State() == circuit.Closed }, "reset in the whole fleet is reset here as well")
+	eventually(t, func() bool { return late.State() == circuit.Closed }, "reset in the whole fleet is reset here as well")
 	late.Trip()
 	late.Store.Reset("backend")
 	late.Close()
-	eventually(t, time.Second, func() bool { return a.State() == circuit.Closed && b.State() == circuit.Closed }, "what is left to tell is told at Close")
+	eventually(t, func() bool { return a.State() == circuit.Closed && b.State() == circuit.Closed }, "what is left to tell is told at Close")
 }
 
 // A process that lives for seconds can be the one to probe.
@@ -310,7 +310,7 @@ func TestReadyForProbe(t *testing.T) {
 	o := redisstore.Options{URL: srv.url(), Quorum: 1}
 	due := func() {
 		t.Helper()
-		eventually(t, 5*time.Second, func() bool {
+		eventually(t, func() bool {
 			seen, err := redisstore.Look(t.Context(), o, []string{"backend"})
 			st := seen["backend"]
 			return err == nil && st.State == circuit.Open && !st.Until.After(time.Now())

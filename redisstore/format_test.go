@@ -66,7 +66,7 @@ func TestOtherFormats(t *testing.T) {
 			s, b := foreign(t, srv)
 			shareOwn(t, srv, s)
 			scripts, _ := scriptsRun(t, c)
-			eventually(t, 5*time.Second, func() bool { n, _ := scriptsRun(t, c); return n > scripts+10 }, "the server is read")
+			eventually(t, func() bool { n, _ := scriptsRun(t, c); return n > scripts+10 }, "the server is read")
 			if got, ttl := hashOf(t, c, "circuit_breaker:backend"); !maps.Equal(got, want) || ttl != -1 {
 				t.Errorf("the hash is %v, ends in %d ms, want %v", got, ttl, want)
 			}
@@ -83,7 +83,7 @@ func TestOtherFormats(t *testing.T) {
 			}
 			b.Isolate()
 			c.Do(t.Context(), c.B().Del().Key("circuit_breaker:backend", "circuit_breaker:another").Build())
-			eventually(t, 5*time.Second, func() bool {
+			eventually(t, func() bool {
 				st, ok := s.Status("backend")
 				return ok && st.State == circuit.Isolated && s.Err() == nil
 			}, "it is shared when the hash is gone")
@@ -134,7 +134,7 @@ func shareOwn(t *testing.T, srv *server, s *redisstore.Store) {
 	twin := circuit.New("own", circuit.Config{Store: other, Observe: func(context.Context, circuit.Transition) {}})
 	ready(t, other)
 	twin.Trip()
-	eventually(t, 5*time.Second, func() bool { return own.State() == circuit.Open }, "own is shared")
+	eventually(t, func() bool { return own.State() == circuit.Open }, "own is shared")
 	if err := own.Do(t.Context(), func(context.Context) error { return nil }); err == nil {
 		t.Error("own lets a call pass")
 	}

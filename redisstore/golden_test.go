@@ -168,7 +168,7 @@ func live(t *testing.T, srv *server, c rueidis.Client, r *record) {
 	key := "circuit_breaker:backend"
 	until := func(what string, is func(hash map[string]string) bool) {
 		t.Helper()
-		eventually(t, 10*time.Second, func() bool {
+		eventually(t, func() bool {
 			hash, _ := hashOf(t, c, key)
 			r.hash(hash)
 			return is(hash)
@@ -211,7 +211,7 @@ func live(t *testing.T, srv *server, c rueidis.Client, r *record) {
 	f[1].Breaker.Reset()
 	until("that it is closed", func(hash map[string]string) bool { return hash["state"] == "closed" })
 	for _, m := range f {
-		eventually(t, 10*time.Second, func() bool { return m.State() == circuit.Closed }, "all follow")
+		eventually(t, func() bool { return m.State() == circuit.Closed }, "all follow")
 		fail(t, m.Breaker, 1)
 	}
 	until("that it is open", func(hash map[string]string) bool { return hash["state"] == "open" })
@@ -224,7 +224,7 @@ func live(t *testing.T, srv *server, c rueidis.Client, r *record) {
 		}
 		return hash["lease.process"] != "" && hash["lease.used"] != ""
 	})
-	eventually(t, 10*time.Second, func() bool {
+	eventually(t, func() bool {
 		_, err := f[1].Acquire()
 		hash, _ := hashOf(t, c, key)
 		r.hash(hash)

@@ -174,7 +174,7 @@ func TestResetOutlivesTheServer(t *testing.T) {
 	awake.Isolate()
 	known := func(state circuit.State, what string) {
 		t.Helper()
-		eventually(t, 10*time.Second, func() bool {
+		eventually(t, func() bool {
 			seen, err := redisstore.Look(t.Context(), o, []string{"backend"})
 			return err == nil && seen["backend"].State == state
 		}, "%s", what)
@@ -186,7 +186,7 @@ func TestResetOutlivesTheServer(t *testing.T) {
 	known(circuit.Isolated, "it is told again")
 	b.want(circuit.Closed, "reset on b, which was cut off")
 	known(circuit.Closed, "reset on b, which is back")
-	eventually(t, 5*time.Second, func() bool { return awake.State() == circuit.Closed }, "it is reset on a")
+	eventually(t, func() bool { return awake.State() == circuit.Closed }, "it is reset on a")
 }
 
 // The process in which it is set is killed before it has its answer, and the next
@@ -235,7 +235,7 @@ func TestHandWhileAnOrderArrives(t *testing.T) {
 	other.Trip()
 	known := func(s circuit.State) {
 		t.Helper()
-		eventually(t, 5*time.Second, func() bool { st, _ := d.Status("backend"); return st.State == s }, "%v elsewhere", s)
+		eventually(t, func() bool { st, _ := d.Status("backend"); return st.State == s }, "%v elsewhere", s)
 	}
 	known(circuit.Open)
 	other.Breaker.Reset()
@@ -245,6 +245,6 @@ func TestHandWhileAnOrderArrives(t *testing.T) {
 		t.Errorf("before it is told, it is %v", mine.State())
 	}
 	close(d.listen)
-	eventually(t, 5*time.Second, func() bool { return other.State() == circuit.Isolated }, "it is told")
-	eventually(t, 5*time.Second, func() bool { return mine.State() == circuit.Isolated }, "it is in it itself")
+	eventually(t, func() bool { return other.State() == circuit.Isolated }, "it is told")
+	eventually(t, func() bool { return mine.State() == circuit.Isolated }, "it is in it itself")
 }

@@ -79,7 +79,7 @@ func TestSocket(t *testing.T) {
 	near := fleet(t, 1, redisstore.Options{URL: "unix://:swordfish@" + path + "?db=3", Quorum: 1}, c)[0]
 	far := fleet(t, 1, redisstore.Options{URL: "redis://:swordfish@" + srv.addr() + "/3", Quorum: 1}, c)[0]
 	fail(t, near.Breaker, 1)
-	eventually(t, 5*time.Second, func() bool { return far.State() == circuit.Open }, "what the socket told is known at the port")
+	eventually(t, func() bool { return far.State() == circuit.Open }, "what the socket told is known at the port")
 	seen, err := redisstore.Look(t.Context(), redisstore.Options{URL: "unix://:swordfish@" + path + "?db=3"}, []string{"backend"})
 	if err != nil || seen["backend"].State != circuit.Open {
 		t.Errorf("Look through the socket: %v, %v; want it open", seen, err)
@@ -91,7 +91,7 @@ func TestWrongPassword(t *testing.T) {
 	srv := startServer(t, "--requirepass", "swordfish")
 	s := open(t, redisstore.Options{URL: "redis://:hunter2@" + srv.addr(), Sync: 100 * time.Millisecond})
 	b := circuit.New("backend", circuit.Config{Store: s, FailureThreshold: 1, RecoveryTimeout: 10 * time.Millisecond, Observe: func(context.Context, circuit.Transition) {}})
-	eventually(t, 5*time.Second, func() bool { return s.Err() != nil }, "noticed")
+	eventually(t, func() bool { return s.Err() != nil }, "noticed")
 	if text := s.Err().Error(); !strings.Contains(text, "WRONGPASS") || strings.Contains(text, "hunter2") {
 		t.Errorf("the error is %q", text)
 	}
@@ -110,7 +110,7 @@ func TestNoChannel(t *testing.T) {
 	o := redisstore.Options{URL: "redis://poor:poverty@" + srv.addr(), Sync: 50 * time.Millisecond, Quorum: 1}
 	f := fleet(t, 2, o, circuit.Config{FailureThreshold: 1})
 	fail(t, f[0].Breaker, 1)
-	eventually(t, 2*time.Second, func() bool { return f[1].State() == circuit.Open }, "the other opens")
+	eventually(t, func() bool { return f[1].State() == circuit.Open }, "the other opens")
 }
 
 // The commands that the package's doc names are all that its user needs.
@@ -120,10 +120,10 @@ func TestLeastUser(t *testing.T) {
 	f := fleet(t, 2, redisstore.Options{URL: "redis://lean:leanness@" + srv.addr(), Sync: time.Second, Quorum: 1},
 		circuit.Config{FailureThreshold: 1, RecoveryTimeout: 20 * time.Millisecond, Budget: 10})
 	fail(t, f[0].Breaker, 1)
-	eventually(t, 500*time.Millisecond, func() bool { return f[1].State() != circuit.Closed }, "the other opens, by push")
+	eventually(t, func() bool { return f[1].State() != circuit.Closed }, "the other opens, by push")
 	awaitProbe(t, f[1].Breaker).Success()
 	f[0].Isolate()
-	eventually(t, 2*time.Second, func() bool { return f[1].State() == circuit.Isolated }, "the other is isolated")
+	eventually(t, func() bool { return f[1].State() == circuit.Isolated }, "the other is isolated")
 	seen, err := redisstore.Look(t.Context(), redisstore.Options{URL: "redis://lean:leanness@" + srv.addr()}, []string{"backend", "unknown"})
 	if err != nil || len(seen) != 1 || seen["backend"].State != circuit.Isolated {
 		t.Errorf("a look sees %v; %v", seen, err)
@@ -173,7 +173,7 @@ func TestForeignKey(t *testing.T) {
 	b := circuit.New("taken", circuit.Config{Store: f[0].Store, FailureThreshold: 1, Observe: func(context.Context, circuit.Transition) {}})
 	fail(t, b, 1)
 	fail(t, f[0].Breaker, 1)
-	eventually(t, 2*time.Second, func() bool { return f[1].State() == circuit.Open }, "the other opens")
+	eventually(t, func() bool { return f[1].State() == circuit.Open }, "the other opens")
 	if b.State() != circuit.Open {
 		t.Errorf("the breaker without a key is %v", b.State())
 	}
@@ -189,7 +189,7 @@ func TestTLS(t *testing.T) {
 	url := "rediss://127.0.0.1:" + port
 	fleet(t, 2, redisstore.Options{URL: url + "?skip_verify=true"}, circuit.Config{})
 	s := open(t, redisstore.Options{URL: url})
-	eventually(t, 10*time.Second, func() bool { return s.Err() != nil && strings.Contains(s.Err().Error(), "certificate") },
+	eventually(t, func() bool { return s.Err() != nil && strings.Contains(s.Err().Error(), "certificate") },
 		"a certificate that nobody vouches for is refused")
 }
 

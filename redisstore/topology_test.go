@@ -22,9 +22,9 @@ func agreeOver(t *testing.T, url string) {
 	f := fleet(t, 2, redisstore.Options{URL: url}, circuit.Config{FailureThreshold: 1, RecoveryTimeout: 20 * time.Millisecond})
 	fail(t, f[0].Breaker, 1)
 	fail(t, f[1].Breaker, 1)
-	eventually(t, time.Second, func() bool { st, _ := f[0].Status("backend"); return st.State == circuit.Open }, "the fleet opens")
+	eventually(t, func() bool { st, _ := f[0].Status("backend"); return st.State == circuit.Open }, "the fleet opens")
 	awaitProbe(t, f[1].Breaker).Success()
-	eventually(t, time.Second, func() bool { return f[0].State() == circuit.Closed }, "it closes")
+	eventually(t, func() bool { return f[0].State() == circuit.Closed }, "it closes")
 }
 
 // startCluster starts a cluster of three servers.
@@ -41,7 +41,7 @@ func startCluster(t *testing.T) (nodes []*server) {
 	}
 	for _, srv := range nodes {
 		c := srv.client()
-		eventually(t, 20*time.Second, func() bool {
+		eventually(t, func() bool {
 			text, err := c.Do(t.Context(), c.B().Arbitrary("CLUSTER", "INFO").Build()).ToString()
 			return err == nil && strings.Contains(text, "cluster_state:ok") && strings.Contains(text, "cluster_size:3")
 		}, "the cluster works")
@@ -118,7 +118,7 @@ func TestSentinel(t *testing.T) {
 	srv := startServer(t)
 	replica := startServer(t, "--replicaof", "127.0.0.1", strconv.Itoa(srv.port))
 	c := replica.client()
-	eventually(t, 20*time.Second, func() bool {
+	eventually(t, func() bool {
 		text, err := c.Do(t.Context(), c.B().Info().Section("replication").Build()).ToString()
 		return err == nil && strings.Contains(text, "master_link_status:up")
 	}, "the replica follows")
@@ -138,9 +138,9 @@ func TestSentinel(t *testing.T) {
 	agreeOver(t, url)
 	f := fleet(t, 2, redisstore.Options{URL: url, Prefix: "failover:"}, circuit.Config{})
 	f[0].Isolate()
-	eventually(t, 2*time.Second, func() bool { return f[1].State() == circuit.Isolated }, "isolated")
+	eventually(t, func() bool { return f[1].State() == circuit.Isolated }, "isolated")
 	srv.kill()
-	eventually(t, 30*time.Second, func() bool {
+	eventually(t, func() bool {
 		role, err := c.Do(t.Context(), c.B().Role().Build()).ToArray()
 		if err != nil || len(role) == 0 {
 			return false
@@ -149,6 +149,6 @@ func TestSentinel(t *testing.T) {
 		return name == "master"
 	}, "the replica takes over")
 	f[1].Breaker.Reset()
-	took := eventually(t, 20*time.Second, func() bool { return f[0].State() == circuit.Closed }, "they agree after the failover")
+	took := eventually(t, func() bool { return f[0].State() == circuit.Closed }, "they agree after the failover")
 	t.Logf("they agree %v after the failover", took)
 }
