@@ -2,6 +2,7 @@ package circuit
 
 import (
 	"context"
+	"reflect"
 	"testing"
 	"time"
 )
@@ -126,5 +127,13 @@ func BenchmarkRefused(b *testing.B) {
 		if br.Allow() {
 			b.Fatal("allowed")
 		}
+	}
+}
+
+// A Permit of more than four words or fields does not go in registers: a call
+// then costs several times as much.
+func TestPermitGoesInRegisters(t *testing.T) {
+	if is := reflect.TypeFor[Permit](); is.NumField() > 4 || is.Size() > 4*reflect.TypeFor[uintptr]().Size() {
+		t.Errorf("a Permit has %d fields and %d bytes", is.NumField(), is.Size())
 	}
 }

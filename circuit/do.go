@@ -74,7 +74,7 @@ func (p Permit) Record(ctx context.Context, err error, c class.Class, hint, limi
 // resultOf returns what Record records.
 func (p Permit) resultOf(err error, c class.Class, hint, limit time.Duration, late bool) result {
 	switch {
-	case p.early && p.breaker.recorded(err):
+	case p.early() && p.breaker.recorded(err):
 		return result{signal: cancel} // in full health the layers further in could not be found
 	case c == class.Permanent:
 		return result{signal: success}

@@ -98,9 +98,7 @@ func (f *frame) lend(ctx context.Context, b *Breaker) (Permit, bool) {
 	if pending {
 		earlier.tell(ctx, last) // it is not the last
 	}
-	p := Permit{breaker: b, generation: earlier.permit.generation, probe: earlier.permit.probe}
-	p.start = elapsed()
-	return p, lent
+	return Permit{breaker: b, kind: earlier.permit.kind, start: elapsed()}, lent
 }
 
 // tell records r, or leaves it to the frame further out. No lock is held, as
@@ -151,7 +149,7 @@ func (f *frame) inner(ctx context.Context, r result, own *Permit) {
 	case own != nil:
 		f.spent, now = true, true
 	default: // calls side by side have one permit; that of a probe counts once
-		now = !f.spent || !f.held.permit.probe
+		now = !f.spent || !f.held.permit.Probe()
 		f.spent = true
 	}
 	h := f.held
@@ -176,7 +174,7 @@ func (f *frame) undecided(ctx context.Context, r result, own *Permit) {
 	switch {
 	case own != nil:
 		own.record(ctx, r)
-	case r.signal == cut && !h.permit.probe:
+	case r.signal == cut && !h.permit.Probe():
 		h.permit.record(ctx, r) // has the next calls measured
 	}
 }

@@ -27,7 +27,7 @@ func (b *Breaker) Acquire() (Permit, error) {
 
 // permit returns the permit of a call that begins in full health.
 func (b *Breaker) permit(w word) Permit {
-	p := Permit{breaker: b, generation: w.generation(), early: true}
+	p := Permit{breaker: b, kind: early | kind(w.generation())}
 	if b.window.slow > 0 {
 		p.start = elapsed()
 	}
@@ -42,7 +42,7 @@ func (b *Breaker) Quick() (Permit, bool) {
 		return Permit{}, true
 	}
 	w := word(b.cell.Load().Breaker.Load())
-	return Permit{breaker: b, generation: w.generation(), early: true}, w.healthy() && b.window.slow == 0
+	return Permit{breaker: b, kind: early | kind(w.generation())}, w.healthy() && b.window.slow == 0
 }
 
 // acquire is Acquire for a breaker whose word was w, which is not healthy.
@@ -59,7 +59,7 @@ func (b *Breaker) acquire(ctx context.Context, w word) (Permit, error) {
 	w, admitted := b.apply(ctx, event{signal: acquire})
 	switch {
 	case admitted:
-		return Permit{breaker: b, generation: w.generation(), probe: w.state() == HalfOpen, start: elapsed()}, nil
+		return Permit{breaker: b, kind: kindOf(w), start: elapsed()}, nil
 	case b.config.ObserveOnly && w.state() != Isolated:
 		b.cell.Load().Rejected.Add(1)
 		return Permit{}, nil // passes unseen: in earnest it would not have been made
@@ -100,18 +100,37 @@ func (b *Breaker) refusal(w word, now instant) *OpenError {
 // Probe must be called, once, when the call has ended. The zero Permit belongs
 // to no breaker and its methods do nothing. What each class of errors is for a
 // breaker is in the documentation of package retry.
-type Permit struct {
-	breaker    *Breaker
-	start      int64  // as elapsed returns it; 0: the call is not measured
-	frame      *frame // of a call that tells those further in that it has this permit
-	generation uint16
-	probe      bool
-	early      bool // the call began in full health
+type Permit struct { // of four words, or it does not go in registers
+	breaker *Breaker
+	start   int64  // as elapsed returns it; 0: the call is not measured
+	frame   *frame // of a call that tells those further in that it has this permit
+	kind    kind
 }
+
+// A kind is what a permit says of its call: the generation of the word that
+// admitted it, in 16 bits, and these.
+type kind uint32
+
+const (
+	probe kind = 1 << (iota + 16)
+	early      // the call began in full health
+)
+
+// kindOf returns the kind of a call that a word which is now w has admitted.
+func kindOf(w word) kind {
+	k := kind(w.generation())
+	if w.state() == HalfOpen {
+		k |= probe
+	}
+	return k
+}
+
+func (p Permit) generation() uint16 { return uint16(p.kind) }
+func (p Permit) early() bool        { return p.kind&early != 0 }
 
 // Probe reports whether the call decides if a half-open breaker closes. Who
 // makes it must see to it that the permit is used even when the call panics.
-func (p Permit) Probe() bool { return p.probe }
+func (p Permit) Probe() bool { return p.kind&probe != 0 }
 
 // A result is how a call ended.
 type result struct {
@@ -199,7 +218,7 @@ func (p Permit) record(ctx context.Context, r result) {
 	if b.window.length > 0 && (r.signal == success || r.signal == failure) {
 		b.observe(ctx, p, w, r.signal == failure)
 	}
-	e := event{signal: r.signal, generation: p.generation, early: p.early}
+	e := event{signal: r.signal, generation: p.generation(), early: p.early()}
 	switch r.signal {
 	case success:
 		if !r.free {
@@ -218,7 +237,7 @@ func (p Permit) record(ctx context.Context, r result) {
 		b.apply(ctx, e)
 		b.short()
 	case cancel:
-		if p.probe {
+		if p.Probe() {
 			b.apply(ctx, e)
 		}
 	default:
@@ -228,11 +247,11 @@ func (p Permit) record(ctx context.Context, r result) {
 
 // observe enters a result in the window, and trips if that fills a rule.
 func (b *Breaker) observe(ctx context.Context, p Permit, w word, failed bool) {
-	if p.generation != w.generation() || w.state() != Closed {
+	if p.generation() != w.generation() || w.state() != Closed {
 		return
 	}
 	if why := b.window.record(b.cell.Load(), p.start, failed); why.code != Unknown {
-		b.applyFor(ctx, event{signal: verdict, generation: p.generation}, why)
+		b.applyFor(ctx, event{signal: verdict, generation: p.generation()}, why)
 	}
 }
 
@@ -252,7 +271,7 @@ func (b *Breaker) current() Permit {
 		return Permit{}
 	}
 	w := word(b.cell.Load().Breaker.Load())
-	return Permit{breaker: b, generation: w.generation(), probe: w.state() == HalfOpen}
+	return Permit{breaker: b, kind: kindOf(w)}
 }
 
 // An OpenError is a call that was not made, because a breaker was not closed.

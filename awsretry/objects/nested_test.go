@@ -52,7 +52,9 @@ func outside() map[string]func(context.Context, *circuit.Breaker, func(context.C
 		"retry.Do": func(ctx context.Context, b *circuit.Breaker, f func(context.Context) error) error {
 			return retry.Do(ctx, policyOf(b), f)
 		},
-		"Breaker.Do": func(ctx context.Context, b *circuit.Breaker, f func(context.Context) error) error { return b.Do(ctx, f) },
+		"Breaker.Do": func(ctx context.Context, b *circuit.Breaker, f func(context.Context) error) error {
+			return b.Do(ctx, f)
+		},
 		"circuit.Do": func(ctx context.Context, b *circuit.Breaker, f func(context.Context) error) error {
 			_, err := circuit.Do(ctx, b, func(ctx context.Context) (int, error) { return 0, f(ctx) })
 			return err
