@@ -72,16 +72,23 @@ type Options struct {
 // place of whatever the SDK would do; a nil p is the zero Policy. A second call
 // takes the place of the first. The context of an operation bounds all of its
 // attempts and waits.
+//
+// The policy decides how often and when. What is worth a retry, it and [Classify]
+// decide; beyond that, what the client or the operation would have had the SDK
+// retry still is retried, such as IDPCommunicationError by that of STS.
+//
+// When the service says that the credentials of a client have expired, they are
+// fetched again and the attempt is repeated at once, once. Of operations that learn
+// it at the same time, one fetches them for all.
+//
+// Apply does not look after what an operation returns as a stream: a body of
+// GetObject that breaks off is the caller's, and package objects resumes it.
 func Apply(cfg *aws.Config, p *retry.Policy) { Options{Policy: p}.Apply(cfg) }
 
 // Apply is the function [Apply] with more to say.
-//
-// When the service says that the credentials of cfg have expired, they are
-// fetched anew and the attempt is repeated at once, once. Of operations that learn
-// it at the same time, one fetches them for all.
 func (o Options) Apply(cfg *aws.Config) {
 	cfg.RetryMaxAttempts = 0
-	cfg.APIOptions = append(slices.Clip(cfg.APIOptions), o.middleware(newRefresher(cfg.Credentials)))
+	cfg.APIOptions = append(slices.Clip(cfg.APIOptions), o.Middleware())
 }
 
 // Option is [Apply] for one client, or for one operation, of any service:
@@ -91,9 +98,7 @@ func Option(p *retry.Policy) func(*middleware.Stack) error { return Options{Poli
 
 // Middleware is [Options.Apply] for one client, or for one operation: an
 // element of the APIOptions that the options of every service have.
-func (o Options) Middleware() func(*middleware.Stack) error { return o.middleware(nil) }
-
-func (o Options) middleware(r *refresher) func(*middleware.Stack) error {
+func (o Options) Middleware() func(*middleware.Stack) error {
 	var policy retry.Policy
 	if o.Policy != nil {
 		policy = *o.Policy
@@ -102,8 +107,9 @@ func (o Options) middleware(r *refresher) func(*middleware.Stack) error {
 	if o.Registry == nil {
 		o.Registry = new(circuit.Registry)
 	}
+	turn := make(refreshing, 1)
 	return func(stack *middleware.Stack) error {
-		op := &operation{name: stack.ID(), policy: policy, breakers: o.Breakers, registry: o.Registry, refresher: r}
+		op := &operation{name: stack.ID(), policy: policy, breakers: o.Breakers, registry: o.Registry, turn: turn, stack: stack}
 		return op.install(stack)
 	}
 }
@@ -142,6 +148,7 @@ func (op *operation) install(stack *middleware.Stack) error {
 		return err
 	}
 	op.readsXML = readsXML(stack)
+	op.sdk = retryerOf(old)
 	op.clockFixed = loop.ClientSkew != nil && !loop.DisableClockSkewCorrection
 	// Those of an earlier Apply go. To remove what is not there is no matter.
 	_, _ = stack.Initialize.Remove(idInput)

@@ -9,6 +9,7 @@ import (
 	"strconv"
 	"time"
 
+	"github.com/aws/aws-sdk-go-v2/aws"
 	"github.com/aws/smithy-go"
 	smithyhttp "github.com/aws/smithy-go/transport/http"
 
@@ -39,17 +40,19 @@ func Classify(err error) retry.Class {
 	if _, ok := errors.AsType[*retry.Error](err); ok {
 		return retry.ClassUnknown
 	}
-	operation := ""
 	if e, ok := errors.AsType[*attemptError](err); ok {
-		if e.class != retry.ClassUnknown {
-			return e.class
-		}
-		operation = e.operation
-		err = e.err
-	} else if e, ok := errors.AsType[*smithy.OperationError](err); ok {
+		return e.classify()
+	}
+	operation := ""
+	if e, ok := errors.AsType[*smithy.OperationError](err); ok {
 		operation = e.OperationName
 		err = e.Err
 	}
+	return classOf(err, operation)
+}
+
+// classOf is [Classify] for an error of an attempt of that operation.
+func classOf(err error, operation string) retry.Class {
 	if _, ok := errors.AsType[*smithy.OperationError](err); ok {
 		return retry.ClassPermanent // another client's, on the way: that of the credentials
 	}
@@ -112,7 +115,24 @@ type attemptError struct {
 	operation   string        // the SDK's name of it
 	bucket, key string        // that the request names; "": none
 	class       retry.Class   // if the attempt knows it
+	sdk         aws.Retryer   // what the SDK would have asked; may be nil
 	wait        time.Duration // that the answer asks for; 0: none
+}
+
+// classify is [Classify] for the attempt. What neither this package nor package retry would retry is transient if the
+// SDK would retry it.
+func (e *attemptError) classify() retry.Class {
+	if e.class != retry.ClassUnknown {
+		return e.class
+	}
+	if class := classOf(e.err, e.operation); class != retry.ClassUnknown || e.sdk == nil {
+		return class
+	}
+	general, _ := new(retry.Policy).ClassOf(e.err)
+	if (general == retry.ClassUnknown || general == retry.ClassPermanent) && e.sdk.IsErrorRetryable(e.err) {
+		return retry.ClassTransient
+	}
+	return retry.ClassUnknown
 }
 
 // Object returns the bucket and the key in the request of the attempt that an error is of, such as that of a [retry.Event];

@@ -11,43 +11,35 @@ import (
 	"github.com/aws/smithy-go"
 )
 
-// A refresher makes credentials that have expired be fetched anew.
-type refresher struct {
-	cache invalidator   // nil: there is none, each attempt asks anew
-	turn  chan struct{} // holds one: whoever has taken it may invalidate the cache
-}
-
 // An invalidator is an aws.CredentialsCache.
 type invalidator interface {
 	aws.CredentialsProvider
 	Invalidate()
 }
 
-// newRefresher returns nil for credentials that would be the same again.
-func newRefresher(provider aws.CredentialsProvider) *refresher {
-	if provider == nil || aws.IsCredentialsProvider(provider, credentials.StaticCredentialsProvider{}) {
-		return nil
-	}
-	cache, _ := provider.(invalidator)
-	return &refresher{cache: cache, turn: make(chan struct{}, 1)}
-}
+// refreshing lets one operation at a time fetch credentials again: whoever has put an element into it.
+type refreshing chan struct{}
 
-// refresh makes the next attempt after err be signed with other credentials. If
-// those in the cache are no longer the ones that were refused, another operation
-// has seen to it.
-func (r *refresher) refresh(ctx context.Context, err error) {
-	if r.cache == nil {
-		return
+// refresh makes the next attempt after err be signed with other credentials of the provider, and reports whether there
+// can be others. If those in a cache are no longer the ones that were refused, another operation has seen to it.
+func (r refreshing) refresh(ctx context.Context, provider aws.CredentialsProvider, err error) bool {
+	if provider == nil || aws.IsCredentialsProvider(provider, credentials.StaticCredentialsProvider{}) {
+		return false
+	}
+	cache, ok := provider.(invalidator)
+	if !ok {
+		return true // each attempt asks the provider
 	}
 	select {
-	case r.turn <- struct{}{}:
-		defer func() { <-r.turn }()
+	case r <- struct{}{}:
+		defer func() { <-r }()
 	case <-ctx.Done():
-		return
+		return true
 	}
-	if now, failed := r.cache.Retrieve(ctx); failed == nil && isSignedWith(err, now) {
-		r.cache.Invalidate()
+	if now, failed := cache.Retrieve(ctx); failed == nil && isSignedWith(err, now) {
+		cache.Invalidate()
 	}
+	return true
 }
 
 // isSignedWith reports whether the request that ended with err had these credentials.

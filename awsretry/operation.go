@@ -34,11 +34,13 @@ type operation struct {
 
 	name       string // the SDK's, as PutObject
 	bucket     string
-	object     string     // its key
-	refresher  *refresher // nil: the credentials would be the same
-	looping    bool       // the SDK's loop has begun an attempt
-	clockFixed bool       // the SDK puts a wrong clock right before the next attempt
-	streamed   bool       // the body can be sent once
+	object     string // its key
+	stack      *middleware.Stack
+	sdk        aws.Retryer // what the SDK would have asked; may be nil
+	turn       refreshing
+	looping    bool // the SDK's loop has begun an attempt
+	clockFixed bool // the SDK puts a wrong clock right before the next attempt
+	streamed   bool // the body can be sent once
 
 	call  *retry.Call   // nil before the first attempt
 	fixed bool          // clock or credentials have been put right once
@@ -166,7 +168,7 @@ func (op *operation) key(ctx context.Context, request any) string {
 func (op *operation) failed(ctx context.Context, err error) {
 	op.last = err
 	plain := op.policy
-	e := &attemptError{err: err, operation: op.name, bucket: op.bucket, key: op.object, wait: waitAsked(err)}
+	e := &attemptError{err: err, operation: op.name, bucket: op.bucket, key: op.object, sdk: op.sdk, wait: waitAsked(err)}
 	switch {
 	case fix.Try(ctx, err):
 		e.class = retry.ClassTransient
@@ -201,8 +203,7 @@ func (op *operation) failed(ctx context.Context, err error) {
 // fix reports whether err was our own fault and will not be the next time: the
 // clock is wrong, which the SDK puts right, or the credentials have expired.
 func (op *operation) fix(ctx context.Context, err error) bool {
-	if op.refresher != nil && isExpired(err) {
-		op.refresher.refresh(ctx, err)
+	if isExpired(err) && op.turn.refresh(ctx, credentialsOf(op.stack), err) {
 		return true
 	}
 	return op.clockFixed && isSkewed(err)

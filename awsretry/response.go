@@ -107,7 +107,8 @@ func (op *operation) receiveError(res *smithyhttp.Response) error {
 	tooLarge := &httpretry.LimitError{What: "body of a response that reports an error", Limit: bound.ErrorBody}
 	body := stall.NewReader(bound.NewReader(res.Body, bound.ErrorBody, tooLarge), slowest(), nil)
 	text, err := io.ReadAll(body)
-	_ = body.Close()
+	// Over HTTP/2 Close waits for the end of the request's body, and the SDK ends a stream of events only after this.
+	go func() { _ = body.Close() }()
 	if limit, ok := errors.AsType[*httpretry.LimitError](err); ok {
 		return limit
 	}
