@@ -61,6 +61,7 @@ var roots = map[string][]string{
 // receive is next to the wire: the SDK sees a response after it has been
 // limited, and only if it can be what was asked for.
 func (op *operation) receive(ctx context.Context, in middleware.DeserializeInput, next middleware.DeserializeHandler) (middleware.DeserializeOutput, middleware.Metadata, error) {
+	in.Request = withoutWriteTo(in.Request)
 	out, metadata, err := next.HandleDeserialize(ctx, in)
 	if req, ok := in.Request.(*smithyhttp.Request); ok {
 		op.sent = req.Header
