@@ -16,12 +16,12 @@ import (
 // [Permit.DeadlineExceeded] for the others.
 //
 // The error is f's own, an [*OpenError] if b did not admit the call, or the
-// cause of ctx if that was done before. f is called on the caller's goroutine
+// end of ctx, which is its cause and its Err, if that was done before. f is called on the caller's goroutine
 // with ctx or a child of it. If it panics, that passes through and counts for
 // nothing.
 func Do[T any](ctx context.Context, b *Breaker, f func(context.Context) (T, error)) (v T, err error) {
 	if ctx.Err() != nil {
-		return v, context.Cause(ctx)
+		return v, class.Ended(ctx)
 	}
 	inner, permit, err := b.Begin(ctx)
 	if err != nil {

@@ -138,7 +138,7 @@ func TestBegin(t *testing.T) {
 	}
 	cause := errors.New("the run was called off")
 	cancel(cause)
-	if _, err := retry.Begin(ctx, nil); err != cause { //nolint:errorlint // as itself
+	if _, err := retry.Begin(ctx, nil); !errors.Is(err, cause) || !errors.Is(err, context.Canceled) {
 		t.Errorf("%v, want the cause", err)
 	}
 	if _, err := retry.Begin(t.Context(), &retry.Policy{MaxAttempts: -3}); err == nil {

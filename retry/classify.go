@@ -2,11 +2,11 @@ package retry
 
 import (
 	"context"
-	"errors"
 	"slices"
 	"time"
 
 	"github.com/seed-0f2c7998/perdure/internal/class"
+	"github.com/seed-0f2c7998/perdure/internal/unwrap"
 )
 
 // A Class is what an error means: whether another attempt is worth it, and whether the service is well.
@@ -93,7 +93,7 @@ func (p *Policy) classify(o Outcome) (Class, time.Duration) {
 }
 
 func (p *Policy) class(o Outcome) Class {
-	if errors.Is(o.Ended, context.Canceled) {
+	if unwrap.Is(o.Ended, context.Canceled) {
 		return ClassIgnored
 	}
 	found := class.Look(o.Err)

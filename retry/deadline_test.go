@@ -44,7 +44,7 @@ func TestDeadlineIsNotSleptInto(t *testing.T) {
 			if !ok || d.Left != 3*time.Second || d.Needed < 8*time.Second || d.Needed > 8100*time.Millisecond {
 				t.Errorf("%s: %+v, want 8s and a little needed, 3s left", name, d)
 			}
-			if e.Last != errDown || errors.Is(err, context.DeadlineExceeded) { //nolint:errorlint // as itself
+			if e.Last != errDown || !errors.Is(err, context.DeadlineExceeded) { //nolint:errorlint // as itself
 				t.Errorf("%s: last is %v in %v", name, e.Last, err)
 			}
 		})
@@ -179,7 +179,7 @@ func TestContextDoneBeforeTheFirstAttempt(t *testing.T) {
 			"plain": {}, "timeout": {AttemptTimeout: time.Second}, "nil": nil, "breaker": {Breaker: breaker(open(time.Hour))},
 		} {
 			f, made := calls()
-			if err := retry.Do(c.ctx, p, f); err != c.want || made.n != 0 { //nolint:errorlint // as itself
+			if err := retry.Do(c.ctx, p, f); !errors.Is(err, c.want) || err.Error() != c.want.Error() || made.n != 0 {
 				t.Errorf("%s policy: %v after %d calls, want %v after none", name, err, made.n, c.want)
 			}
 		}

@@ -46,8 +46,8 @@ func TestErrorUnwraps(t *testing.T) {
 		t.Errorf("last: %v", got)
 	}
 	err = &retry.Error{Stop: &retry.DeadlineError{}}
-	if !errors.Is(err, retry.ErrDeadline) || errors.Is(err, retry.ErrExhausted) || errors.Is(err, context.DeadlineExceeded) {
-		t.Errorf("%v is not ErrDeadline alone", err)
+	if !errors.Is(err, retry.ErrDeadline) || errors.Is(err, retry.ErrExhausted) || !errors.Is(err, context.DeadlineExceeded) {
+		t.Errorf("%v is not ErrDeadline, and with it context.DeadlineExceeded", err)
 	}
 }
 

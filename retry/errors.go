@@ -1,6 +1,7 @@
 package retry
 
 import (
+	"context"
 	"fmt"
 	"strings"
 	"time"
@@ -12,12 +13,13 @@ import (
 )
 
 // The reasons why no other attempt follows, as Error.Stop; besides them there
-// are the cause of the caller's context and a [*circuit.OpenError].
+// are the end of the caller's context, which is both its cause and
+// [context.Canceled] or [context.DeadlineExceeded], and a [*circuit.OpenError].
 // Test for them with [errors.Is].
 var (
 	ErrExhausted  error = &class.Reason{Text: "attempts exhausted", Class: class.Transient}
 	ErrPermanent  error = &class.Reason{Text: "permanent error", Class: class.Permanent}
-	ErrDeadline   error = &class.Reason{Text: "deadline too near for another attempt", Class: class.Transient} // as a *DeadlineError
+	ErrDeadline   error = &class.Reason{Text: "deadline too near for another attempt", Class: class.Transient, Like: context.DeadlineExceeded} // as a *DeadlineError
 	ErrBudget     error = &class.Reason{Text: "retry budget spent", Class: class.Transient}
 	ErrRetryLater error = &class.Reason{Text: "the server asked to come back later", Class: class.Ignored} // Error.RetryAt says when
 )
@@ -102,10 +104,7 @@ func (e *DeadlineError) Error() string {
 		e.Needed.Round(time.Millisecond), e.Left.Round(time.Millisecond))
 }
 
-// Is reports whether target is [ErrDeadline].
-func (e *DeadlineError) Is(target error) bool { return target == ErrDeadline }
-
-// Unwrap returns [ErrDeadline].
+// Unwrap returns [ErrDeadline], which is [context.DeadlineExceeded] as well.
 func (e *DeadlineError) Unwrap() error { return ErrDeadline }
 
 func count(n int, what string) string {

@@ -206,7 +206,7 @@ func (c *Call) BeganAt(start time.Time) { c.start, c.began = start, start }
 // the time: a call that succeeds at once shall not pay for it.
 func (c *Call) begin(ctx context.Context) error {
 	if ctx.Err() != nil {
-		return context.Cause(ctx)
+		return class.Ended(ctx)
 	}
 	if c.policy == nil {
 		c.policy = new(Policy)
@@ -289,7 +289,7 @@ func (c *Call) Failed(ctx context.Context, err error) (time.Duration, error) {
 	c.last, c.took = err, between(c.began, now)
 	b := c.policy.Breaker
 	o := c.outcome(ctx, now)
-	o.Err, o.TimedOut, o.Ended = err, c.timedOut, context.Cause(ctx)
+	o.Err, o.TimedOut, o.Ended = err, c.timedOut, class.Ended(ctx)
 	o.Class, o.Hint = c.policy.classify(o)
 	if o.Ended != nil && errors.Is(ctx.Err(), context.Canceled) {
 		o.Class = ClassIgnored // whatever its cause is
@@ -343,7 +343,7 @@ func (c *Call) refused(ctx context.Context, err error) error {
 // abandon ends the call because ctx has ended while it waited.
 func (c *Call) abandon(ctx context.Context) error {
 	c.giveBack()
-	return c.stop(ctx, Decision{Class: ClassIgnored, Stop: context.Cause(ctx)}, c.last)
+	return c.stop(ctx, Decision{Class: ClassIgnored, Stop: class.Ended(ctx)}, c.last)
 }
 
 // giveBack returns the cost of a retry that is not made.

@@ -1,6 +1,8 @@
 package class
 
 import (
+	"context"
+	"errors"
 	"time"
 
 	"github.com/seed-0f2c7998/perdure/internal/unwrap"
@@ -54,7 +56,45 @@ func (e End) end() (Class, bool) { return e.class, e.known }
 type Reason struct {
 	Text  string
 	Class Class
+	Like  error // that errors.Is takes it for as well; nil: none
 }
 
 // Error returns Text.
 func (r *Reason) Error() string { return r.Text }
+
+// Is reports whether target is Like.
+func (r *Reason) Is(target error) bool { return r.Like != nil && target == r.Like }
+
+// Ended returns the error of a call that ctx has ended: for [errors.Is] it is both the cause of ctx and ctx.Err. It is
+// nil while ctx is not done. Of a cause that is the result of another call, such as that of a sibling, [errors.As] finds
+// nothing: its *retry.Error and all that is in it are not of this call.
+func Ended(ctx context.Context) error {
+	err := ctx.Err()
+	if err == nil {
+		return nil
+	}
+	if cause := context.Cause(ctx); cause != err { //nolint:errorlint // the very one
+		return &ended{cause, err}
+	}
+	return err
+}
+
+type ended struct{ cause, err error }
+
+func (e *ended) Error() string { return e.cause.Error() }
+func (e *ended) Unwrap() error { return e.err }
+
+func (e *ended) Is(target error) bool { return errors.Is(e.cause, target) }
+
+func (e *ended) As(target any) bool { return !isResult(e.cause) && errors.As(e.cause, target) }
+
+// isResult reports whether err comes from a call of this module.
+func isResult(err error) bool {
+	return unwrap.Any(err, func(err error) bool {
+		switch err.(type) { //nolint:errorlint // Any unwraps
+		case *Reason, interface{ noCall() }, interface{ end() (Class, bool) }:
+			return true
+		}
+		return false
+	})
+}
