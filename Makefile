@@ -97,7 +97,7 @@ kill: ## kill each kind of copy 250 times, at random moments, and look at what i
 
 long: ## copy 200 random trees, a Go module cache and /usr/share/doc there and back under kills, list a million keys, and more
 	PERDURE_TEST_ROUNDS=200 PERDURE_TEST_LONG=1 $(GO) test -tags integration -count=1 -timeout 120m -v \
-		-run '^Test(TreesOutliveKills|RealTrees|MillionKeys|MemoryOfManyKeys|ManyKilled.*|.*ModelAtLength)$$' \
+		-run '^Test(TreesOutliveKills|RealTrees|MillionKeys|MemoryOfManyKeys|CopyThroughWeather|ManyKilled.*|.*ModelAtLength)$$' \
 		./cmd/perdure ./hoststore ./redisstore
 
 # What the integration tests start. A server that cannot be had is no fault of the tree: its tests are left out, and say so.

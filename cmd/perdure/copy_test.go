@@ -259,14 +259,18 @@ func generated(n int) []byte {
 // TestCopyThroughWeather carries files to a store and back 100 times, each time
 // through other faults: every fourth request fails.
 func TestCopyThroughWeather(t *testing.T) {
-	files, rounds := map[string][]byte{"generated.bin": generated(1_100_000)}, map[string]uint64{"generated.bin": 100}
+	most := uint64(30)
+	if os.Getenv("PERDURE_TEST_LONG") != "" {
+		most = 300
+	}
+	files, rounds := map[string][]byte{"generated.bin": generated(1_100_000)}, map[string]uint64{"generated.bin": most}
 	data := os.Getenv("PERDURE_TESTDATA")
 	if data == "" {
 		data = filepath.Join("..", "..", "..", "shared", "data", "bike-sharing")
 	}
 	if hours, err := os.ReadFile(filepath.Join(data, "hour.csv")); err == nil {
-		files["hour.csv"], rounds["hour.csv"] = hours, 100
-		rounds["generated.bin"] = 20 // of the same size: a few will do
+		files["hour.csv"], rounds["hour.csv"] = hours, most
+		rounds["generated.bin"] = most / 5 // of the same size: a few will do
 	} else {
 		t.Logf("SKIPPED: the real file: %v; PERDURE_TESTDATA names its directory", err)
 	}
