@@ -107,8 +107,13 @@ func converges(t *testing.T, f []member, what string, heal func()) {
 	eventually(t, func() bool { return f[0].State() == circuit.Closed }, "%s: reset", what)
 }
 
-// outage is long enough for connections to be given up.
-const outage = 5 * time.Second
+// alone waits until stores have given up their server.
+func alone(t *testing.T, stores ...*redisstore.Store) {
+	t.Helper()
+	for _, s := range stores {
+		eventually(t, func() bool { return s.Err() != nil }, "the server is given up")
+	}
+}
 
 func pass(d time.Duration) { <-time.After(d) }
 
@@ -124,15 +129,15 @@ func TestFaults(t *testing.T) {
 	agree(t, f, "at first")
 
 	srv.signal(stop)
-	pass(outage)
+	alone(t, f[0].Store, f[1].Store)
 	converges(t, f, "stopped and continued", func() { srv.signal(resume) })
 
 	srv.kill()
-	pass(outage)
+	alone(t, f[0].Store, f[1].Store)
 	converges(t, f, "killed and started again, empty", srv.start)
 
 	road.set(0, true)
-	pass(outage)
+	alone(t, f[0].Store, f[1].Store)
 	converges(t, f, "road cut", func() { road.set(0, false) })
 
 	road.set(250*time.Millisecond, false) // 500ms a round trip
@@ -167,7 +172,7 @@ func TestOneCutOff(t *testing.T) {
 	agree(t, f, "at first")
 	road.set(0, true)
 	fail(t, f[0].Breaker, 1)
-	pass(outage)
+	alone(t, far)
 	if f[1].State() != circuit.Closed {
 		t.Errorf("cut off, it is %v", f[1].State())
 	}
