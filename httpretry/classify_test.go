@@ -84,8 +84,8 @@ func TestClassifyAResponse(t *testing.T) {
 				began := time.Now()
 				transport := httpretry.NewTransport(base, httpretry.Options{Policy: policy, Classify: byHeader})
 				res, body, err := row{method: tt.method}.do(t, server.URL, transport)
-				if err != nil || res.StatusCode != tt.step.Status || body != string(tt.step.Body) || !errors.Is(httpretry.Ended(res), tt.ended) {
-					t.Errorf("%v, %q, %v, ended with %v; want the last response, ended with %v", res, body, err, httpretry.Ended(res), tt.ended)
+				if err != nil || res.StatusCode != tt.step.Status || body != string(tt.step.Body) || !errors.Is(httpretry.GaveUp(res), tt.ended) {
+					t.Errorf("%v, %q, %v, ended with %v; want the last response, ended with %v", res, body, err, httpretry.GaveUp(res), tt.ended)
 				}
 				if n := len(server.Requests()); n != tt.requests || time.Since(began) < tt.waited {
 					t.Errorf("%d requests in %v; want %d in %v at least", n, time.Since(began), tt.requests, tt.waited)

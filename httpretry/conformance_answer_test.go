@@ -13,8 +13,8 @@ import (
 	"github.com/seed-0f2c7998/perdure/retry"
 )
 
-// Ended and Unverifiable are of the last answer of a chain of redirects.
-func TestEndedAfterARedirect(t *testing.T) {
+// GaveUp and MayBeTruncated are of the last answer of a chain of redirects.
+func TestGaveUpAfterARedirect(t *testing.T) {
 	moved := httptestfault.Step{Status: 302, Header: http.Header{"Location": {"/y"}}}
 	open := httptestfault.Step{Body: []byte("fine"), Framing: httptestfault.UntilClose}
 	server := httptestfault.New(httptestfault.Steps(moved, status(503), status(503), status(503), moved, open))
@@ -23,25 +23,25 @@ func TestEndedAfterARedirect(t *testing.T) {
 	defer base.CloseIdleConnections()
 	transport := httpretry.NewTransport(base, httpretry.Options{Policy: quick()})
 	res, _, err := row{}.do(t, server.URL, transport)
-	if err != nil || !errors.Is(httpretry.Ended(res), retry.ErrExhausted) {
-		t.Errorf("%v, %v, ended with %v", res, err, httpretry.Ended(res))
+	if err != nil || !errors.Is(httpretry.GaveUp(res), retry.ErrExhausted) {
+		t.Errorf("%v, %v, ended with %v", res, err, httpretry.GaveUp(res))
 	}
 	res, body, err := row{}.do(t, server.URL, transport)
-	if err != nil || body != "fine" || !httpretry.Unverifiable(res) || httpretry.Ended(res) != nil {
-		t.Errorf("%q, %v, unverifiable %t", body, err, httpretry.Unverifiable(res))
+	if err != nil || body != "fine" || !httpretry.MayBeTruncated(res) || httpretry.GaveUp(res) != nil {
+		t.Errorf("%q, %v, unverifiable %t", body, err, httpretry.MayBeTruncated(res))
 	}
 }
 
 // An answer that is given up and whose end nothing marks is still told to have been given up.
-func TestEndedUnverifiable(t *testing.T) {
+func TestGaveUpMayBeTruncated(t *testing.T) {
 	open := httptestfault.Step{Status: 503, Body: []byte("down"), Framing: httptestfault.UntilClose}
 	server := httptestfault.New(httptestfault.Steps(open, open, open))
 	defer server.Close()
 	base := server.Transport()
 	defer base.CloseIdleConnections()
 	res, body, err := row{}.do(t, server.URL, httpretry.NewTransport(base, httpretry.Options{Policy: quick()}))
-	if err != nil || body != "down" || !errors.Is(httpretry.Ended(res), retry.ErrExhausted) {
-		t.Errorf("%q, %v, ended with %v", body, err, httpretry.Ended(res))
+	if err != nil || body != "down" || !errors.Is(httpretry.GaveUp(res), retry.ErrExhausted) {
+		t.Errorf("%q, %v, ended with %v", body, err, httpretry.GaveUp(res))
 	}
 }
 
@@ -154,8 +154,8 @@ func TestRequestOfANestedAnswerThatEnded(t *testing.T) {
 	inner := httpretry.NewTransport(base, httpretry.Options{Policy: quick()})
 	outer := httpretry.NewTransport(inner, httpretry.Options{Policy: quick(), AttemptHeader: "X-Attempt"})
 	res, _, err := row{}.do(t, server.URL, outer)
-	if err != nil || !errors.Is(httpretry.Ended(res), retry.ErrExhausted) || len(res.Request.Header) > 0 {
-		t.Errorf("%v, ended with %v, to a request with %v; want the caller's", err, httpretry.Ended(res), res.Request.Header)
+	if err != nil || !errors.Is(httpretry.GaveUp(res), retry.ErrExhausted) || len(res.Request.Header) > 0 {
+		t.Errorf("%v, ended with %v, to a request with %v; want the caller's", err, httpretry.GaveUp(res), res.Request.Header)
 	}
 }
 

@@ -37,7 +37,7 @@ type row struct {
 	status int      // of the answer; 0 means that there is none
 	body   string   // as far as the client could read it
 	err    error    // of the request, or of the body; nil means none
-	ended  error    // what Ended must be, by errors.Is
+	ended  error    // what GaveUp must be, by errors.Is
 	conns  int      // connections that the server must have seen; 0 means any number
 }
 
@@ -137,7 +137,7 @@ func (r row) run(t *testing.T) {
 	if !errors.Is(err, r.err) || brief(body) != brief(r.body) || (res != nil) != (r.status != 0) || res != nil && res.StatusCode != r.status {
 		t.Errorf("got %v, body %q, error %v; want %d, %q, %v", res, brief(body), err, r.status, brief(r.body), r.err)
 	}
-	if ended := httpretry.Ended(res); !errors.Is(ended, r.ended) {
+	if ended := httpretry.GaveUp(res); !errors.Is(ended, r.ended) {
 		t.Errorf("ended with %v; want %v", ended, r.ended)
 	}
 	var got []string

@@ -44,7 +44,7 @@ func TestErrorTexts(t *testing.T) {
 			}
 			res, _, err := tt.row.do(t, server.URL+"/x?token=secret", httpretry.NewTransport(base, options))
 			if err == nil {
-				err = httpretry.Ended(res)
+				err = httpretry.GaveUp(res)
 			}
 			if got := strings.ReplaceAll(fmt.Sprint(err), server.URL, "http://server"); got != tt.want {
 				t.Errorf("got\n%s\nwant\n%s", got, tt.want)

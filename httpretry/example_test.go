@@ -79,7 +79,7 @@ func ExampleNewTransport() {
 }
 
 // When attempts run out, the caller has the last answer, as from any client, and can ask why it is the last.
-func ExampleEnded() {
+func ExampleGaveUp() {
 	server := httptestfault.New(httptestfault.Steps(httptestfault.Step{Status: 503, Body: []byte("closed for lunch")}))
 	defer server.Close()
 
@@ -92,7 +92,7 @@ func ExampleEnded() {
 	defer res.Body.Close()
 	body, _ := io.ReadAll(res.Body)
 	fmt.Println(res.Status, string(body))
-	fmt.Println(strings.Replace(httpretry.Ended(res).Error(), server.URL, "http://host:port", 1))
+	fmt.Println(strings.Replace(httpretry.GaveUp(res).Error(), server.URL, "http://host:port", 1))
 	// Output:
 	// 503 Service Unavailable closed for lunch
 	// order: attempts exhausted after 2 attempts: GET http://host:port: 503 Service Unavailable

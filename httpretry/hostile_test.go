@@ -176,7 +176,7 @@ func TestHostileResponsesAreLimited(t *testing.T) {
 				if res.StatusCode == http.StatusOK {
 					_, err = io.ReadAll(res.Body)
 				} else {
-					err = httpretry.Ended(res)
+					err = httpretry.GaveUp(res)
 				}
 				res.Body.Close()
 			}

@@ -74,7 +74,7 @@ func TestIdempotencyKeysAreTheSameForAllAttempts(t *testing.T) {
 	}
 }
 
-func TestUnverifiable(t *testing.T) {
+func TestMayBeTruncated(t *testing.T) {
 	md5 := http.Header{"Content-Md5": {"N1dnRcS/5SJrfM8iZXVbUw=="}}
 	for _, tt := range []struct {
 		name string
@@ -90,13 +90,13 @@ func TestUnverifiable(t *testing.T) {
 		server := httptestfault.New(httptestfault.Steps(tt.step))
 		base := server.Transport()
 		res, _, _ := row{}.do(t, server.URL, httpretry.NewTransport(base, httpretry.Options{Policy: quick()}))
-		if got := httpretry.Unverifiable(res); got != tt.want {
+		if got := httpretry.MayBeTruncated(res); got != tt.want {
 			t.Errorf("%s: %t; want %t", tt.name, got, tt.want)
 		}
 		base.CloseIdleConnections()
 		server.Close()
 	}
-	if httpretry.Unverifiable(nil) || httpretry.Unverifiable(&http.Response{}) || httpretry.Ended(nil) != nil || httpretry.Ended(&http.Response{}) != nil {
+	if httpretry.MayBeTruncated(nil) || httpretry.MayBeTruncated(&http.Response{}) || httpretry.GaveUp(nil) != nil || httpretry.GaveUp(&http.Response{}) != nil {
 		t.Error("an answer of another transport ended")
 	}
 }

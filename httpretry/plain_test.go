@@ -107,7 +107,7 @@ func TestAnswerWithoutItsRequest(t *testing.T) {
 		return &http.Response{StatusCode: 503, Header: http.Header{}, Body: io.NopCloser(strings.NewReader("busy"))}, nil
 	})
 	code, ended, err := get(t, httpretry.NewTransport(fake, httpretry.Options{Policy: quick()}), "http://example.org")
-	if _, ok := ended.(*retry.Error); code != 503 || !ok || err != nil { //nolint:errorlint // as Ended promises
+	if _, ok := ended.(*retry.Error); code != 503 || !ok || err != nil { //nolint:errorlint // as GaveUp promises
 		t.Errorf("%d, ended with %v, %v; want 503, exhausted", code, ended, err)
 	}
 }

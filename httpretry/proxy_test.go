@@ -171,7 +171,7 @@ func TestProxyThatRefusesARequest(t *testing.T) {
 	policy := quick()
 	policy.Breaker = primed()
 	res, _, err := row{}.do(t, "http://example.invalid", httpretry.NewTransport(base, httpretry.Options{Policy: policy}))
-	if err != nil || res.StatusCode != 407 || httpretry.Ended(res) != nil || policy.Breaker.Metrics().Failures != 1 {
+	if err != nil || res.StatusCode != 407 || httpretry.GaveUp(res) != nil || policy.Breaker.Metrics().Failures != 1 {
 		t.Errorf("%v, %v with %+v; want the 407, and the breaker untouched", res, err, policy.Breaker.Metrics())
 	}
 }

@@ -127,8 +127,8 @@ func deliver(res *http.Response, s *stream, zipped bool) *http.Response {
 	return res
 }
 
-// An end is what Ended and Unverifiable tell of an answer. It hangs on the context of its request, under endKey, because
-// there it survives whatever wraps the body.
+// An end is what GaveUp and MayBeTruncated return for a response. It is in the context of its request, under endKey,
+// where it survives whatever wraps the body.
 type end struct {
 	err          error
 	unverifiable bool
@@ -152,20 +152,20 @@ func endOf(res *http.Response) end {
 	return e
 }
 
-// Ended returns why res is the last answer to its request although it asks for another attempt: a [*retry.Error] that
-// tells the attempts and, as its RetryAt, when to come back; or an error that is [ErrNotIdempotent] or [ErrBody].
-// Its [StatusError] is that of res. Ended returns nil if res is what the server had to say: a success, or a status
-// that is not retried.
+// GaveUp returns why res is the last response to its request although its status is one that is retried: a
+// [*retry.Error] with the attempts and, as its RetryAt, when to come back; or an error that is [ErrNotIdempotent] or
+// [ErrBody]. Its [StatusError] is that of res. GaveUp returns nil if res is the server's own verdict: a success, or a
+// status that is not retried.
 //
 //	res, err := client.Get(url)
 //	if err == nil {
-//		err = httpretry.Ended(res)
+//		err = httpretry.GaveUp(res)
 //	}
-func Ended(res *http.Response) error { return endOf(res).err }
+func GaveUp(res *http.Response) error { return endOf(res).err }
 
-// Unverifiable reports whether the end of res's body can't be told from a break: the server, of HTTP/1.0 or as old in its
-// manners, marks it by closing the connection, and offers no digest either. Such a body may be cut without an error.
-func Unverifiable(res *http.Response) bool { return endOf(res).unverifiable }
+// MayBeTruncated reports whether res's body may be cut without an error from Read: the server marks its end by closing the
+// connection only, as HTTP/1.0 does, and sends no digest either.
+func MayBeTruncated(res *http.Response) bool { return endOf(res).unverifiable }
 
 // endsAnywhere reports whether nothing but the end of the connection marks that of the body.
 func endsAnywhere(res *http.Response) bool {

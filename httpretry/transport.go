@@ -13,7 +13,7 @@
 // # How it ends
 //
 // When attempts are given up and the last one had an answer, the caller gets that answer, unread, with a nil error, as
-// from any client; [Ended] says why there was no other attempt. When the last attempt had no answer, the error is
+// from any client; [GaveUp] says why there was no other attempt. When the last attempt had no answer, the error is
 // that of [retry.Value], which the http.Client wraps in its [url.Error] as usual: a [*retry.Error] if there were
 // several attempts, else the error itself.
 //

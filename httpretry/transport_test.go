@@ -26,7 +26,7 @@ func get(t *testing.T, transport http.RoundTripper, url string) (int, error, err
 	if res == nil {
 		return 0, nil, err
 	}
-	return res.StatusCode, httpretry.Ended(res), err
+	return res.StatusCode, httpretry.GaveUp(res), err
 }
 
 // wantFine makes one GET that must succeed.
@@ -201,8 +201,8 @@ func TestRequestOfAnEndedAnswerIsSentAgain(t *testing.T) {
 	defer base.CloseIdleConnections()
 	client := &http.Client{Transport: httpretry.NewTransport(base, httpretry.Options{Policy: quick()})}
 	first, _, err := row{}.do(t, server.URL, client.Transport)
-	if err != nil || !errors.Is(httpretry.Ended(first), retry.ErrExhausted) {
-		t.Fatalf("%v, ended with %v", err, httpretry.Ended(first))
+	if err != nil || !errors.Is(httpretry.GaveUp(first), retry.ErrExhausted) {
+		t.Fatalf("%v, ended with %v", err, httpretry.GaveUp(first))
 	}
 	again := first.Request
 	again.RequestURI = ""
@@ -211,8 +211,8 @@ func TestRequestOfAnEndedAnswerIsSentAgain(t *testing.T) {
 		t.Fatal(err)
 	}
 	defer second.Body.Close()
-	if second.StatusCode != 200 || httpretry.Ended(second) != nil {
-		t.Errorf("%d, ended with %v; want 200", second.StatusCode, httpretry.Ended(second))
+	if second.StatusCode != 200 || httpretry.GaveUp(second) != nil {
+		t.Errorf("%d, ended with %v; want 200", second.StatusCode, httpretry.GaveUp(second))
 	}
 }
 
@@ -257,7 +257,7 @@ func TestTimeoutOfTheClient(t *testing.T) {
 			t.Fatal(err)
 		}
 		defer res.Body.Close()
-		if ended := httpretry.Ended(res); res.StatusCode != 503 || !errors.Is(ended, retry.ErrDeadline) {
+		if ended := httpretry.GaveUp(res); res.StatusCode != 503 || !errors.Is(ended, retry.ErrDeadline) {
 			t.Errorf("%s, ended with %v; want the 503, and that the deadline was too near", res.Status, ended)
 		}
 	})

@@ -20,7 +20,7 @@ func (e *exchange) judge(res *http.Response, err error) (*http.Response, error) 
 	if res.Body == nil { // only http.Transport promises that there is one
 		res.Body = http.NoBody
 	}
-	if reason := Ended(res); reason != nil {
+	if reason := GaveUp(res); reason != nil {
 		res.Request = e.asked // giveUp will tell of it
 		return res, reason    // a Transport further in has given up on it
 	}

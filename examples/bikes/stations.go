@@ -82,7 +82,7 @@ func fetch(ctx context.Context, l *link, client *http.Client, address string) ([
 			return nil, err
 		}
 		defer func() { _ = res.Body.Close() }()
-		if err := httpretry.Ended(res); err != nil {
+		if err := httpretry.GaveUp(res); err != nil {
 			return nil, err
 		}
 		if res.StatusCode != http.StatusOK {

@@ -81,7 +81,7 @@ type Result struct {
 // download. File may be called by several goroutines at once. Those for one path download each for itself, and one may fail because
 // another replaced its file at the same moment.
 //
-// The error is that of the client, what [httpretry.Ended] says of a response, a [*httpretry.StatusError], one of
+// The error is that of the client, what [httpretry.GaveUp] says of a response, a [*httpretry.StatusError], one of
 // the file system, [ErrTruncatable], or one that wraps [ErrChanged] or [ErrChecksum].
 func File(req *http.Request, path string, o Options) (result Result, err error) {
 	if req.Method != "" && req.Method != http.MethodGet {

@@ -65,7 +65,7 @@ func (g *Getter) URL() *url.URL {
 // less time (SHA-256, SHA-512, SHA-1, MD5, CRC-64/NVME, CRC-32C, CRC-32). A server that sends another range than the one
 // that was requested is treated like one that serves no ranges.
 //
-// The error is that of the client, what [httpretry.Ended] says of the response, a [*httpretry.StatusError],
+// The error is that of the client, what [httpretry.GaveUp] says of the response, a [*httpretry.StatusError],
 // [ErrTruncatable] or, if the bytes of the version of can't be had any more, [ErrChanged].
 func (g *Getter) Get(ctx context.Context, r transfer.Range, of *transfer.Version) (*transfer.Response, error) {
 	for {
@@ -215,7 +215,7 @@ func isOf(v transfer.Version, h http.Header, of *transfer.Version) error {
 
 // refusal returns the error that stands for a response which is neither the whole nor a part.
 func refusal(res *http.Response) error {
-	if err := httpretry.Ended(res); err != nil {
+	if err := httpretry.GaveUp(res); err != nil {
 		return err
 	}
 	return &httpretry.StatusError{Method: http.MethodGet, URL: redact.String(res.Request.URL.String()), Status: res.StatusCode}

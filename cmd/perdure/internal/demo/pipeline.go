@@ -95,7 +95,7 @@ func (p *pipeline) get(ctx context.Context, url string) ([]byte, error) {
 		return nil, err
 	}
 	defer res.Body.Close()
-	if err := httpretry.Ended(res); err != nil {
+	if err := httpretry.GaveUp(res); err != nil {
 		return nil, err
 	}
 	if res.StatusCode != http.StatusOK {

@@ -29,7 +29,7 @@ func (t Transport) RoundTrip(req *http.Request) (res *http.Response, err error) 
 		if res, err = t.RoundTripper.RoundTrip(req); err != nil { //nolint:bodyclose // the caller's to close
 			return err
 		}
-		return httpretry.Ended(res)
+		return httpretry.GaveUp(res)
 	})
 	if err != nil {
 		return nil, waited
