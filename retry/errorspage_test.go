@@ -1,0 +1,231 @@
+package retry_test
+
+import (
+	"context"
+	"crypto/tls"
+	"crypto/x509"
+	"errors"
+	"fmt"
+	"io"
+	"net"
+	"net/http"
+	"net/http/httptest"
+	"net/url"
+	"os"
+	"regexp"
+	"slices"
+	"strconv"
+	"strings"
+	"syscall"
+	"testing"
+
+	"github.com/seed-0f2c7998/perdure/circuit"
+	"github.com/seed-0f2c7998/perdure/retry"
+)
+
+// rows returns the cells of the table of docs/errors.md that has this heading.
+func rows(t *testing.T, heading string) (rows [][2]string) {
+	t.Helper()
+	page, err := os.ReadFile("../docs/errors.md")
+	if err != nil {
+		t.Fatal(err)
+	}
+	_, table, found := strings.Cut(string(page), "\n"+heading+"\n|---|---|\n")
+	if !found {
+		t.Fatalf("docs/errors.md has no table with the heading %s", heading)
+	}
+	table, _, _ = strings.Cut(table, "\n\n")
+	for line := range strings.SplitSeq(strings.TrimSpace(table), "\n") {
+		cells := strings.Split(strings.Trim(line, "| "), " | ")
+		if len(cells) != 2 {
+			t.Fatalf("docs/errors.md: %q has not two cells", line)
+		}
+		rows = append(rows, [2]string{cells[0], cells[1]})
+	}
+	return rows
+}
+
+// named returns the class of that name.
+func named(t *testing.T, name string) retry.Class {
+	t.Helper()
+	for c := range retry.Class(6) {
+		if c.String() == name {
+			return c
+		}
+	}
+	t.Fatalf("docs/errors.md has a class %q", name)
+	return 0
+}
+
+// Each status of the page has the class that it says, and no status is missing.
+func TestPageOfStatuses(t *testing.T) {
+	t.Parallel()
+	next := 100
+	for _, row := range rows(t, "| status | class |") {
+		from, to, isRange := strings.Cut(row[0], "-")
+		low, _ := strconv.Atoi(from)
+		high := low
+		if isRange {
+			high, _ = strconv.Atoi(to)
+		}
+		if low != next {
+			t.Errorf("status %d comes after %d", low, next-1)
+		}
+		for status := low; status <= high; status++ {
+			if got := retry.StatusClass(status); got != named(t, row[1]) {
+				t.Errorf("status %d is %v, and %s on the page", status, got, row[1])
+			}
+			if got, _ := new(retry.Policy).ClassOf(&coded{status: status}); got != named(t, row[1]) {
+				t.Errorf("an error with status %d is %v, and %s on the page", status, got, row[1])
+			}
+		}
+		next = high + 1
+	}
+	if next != 600 {
+		t.Errorf("the page ends with status %d", next-1)
+	}
+}
+
+// Each code and SQLSTATE of the page has the class that it says, in each spelling, and the code knows no other.
+func TestPageOfCodes(t *testing.T) {
+	t.Parallel()
+	source, err := os.ReadFile("../internal/class/tables.go")
+	if err != nil {
+		t.Fatal(err)
+	}
+	var listed []string
+	for _, row := range rows(t, "| class | codes |") {
+		for _, code := range strings.Fields(row[1]) {
+			listed = append(listed, code)
+			classes(t, &retry.Policy{}, named(t, row[0]), &coded{code: code}, &coded{code: code, status: 404})
+			if !strings.HasSuffix(code, "Exception") {
+				classes(t, &retry.Policy{}, named(t, row[0]), &coded{code: code + "Exception"}, &coded{code: code + "Error"})
+			}
+		}
+	}
+	for _, row := range rows(t, "| class | SQLSTATE |") {
+		for _, state := range strings.Fields(row[1]) {
+			listed = append(listed, state)
+			classes(t, &retry.Policy{}, named(t, row[0]), sqlError((state + "006")[:5]))
+		}
+	}
+	for _, literal := range regexp.MustCompile(`"([A-Z0-9][A-Za-z0-9]+)"`).FindAllStringSubmatch(string(source), -1) {
+		if code := literal[1]; code != "Exception" && code != "Error" && code != "503" && !slices.Contains(listed, code) {
+			t.Errorf("docs/errors.md lacks %s", code)
+		}
+	}
+	classes(t, &retry.Policy{}, unknown, sqlError("57014"), sqlError("XX000"), sqlError("40003"), sqlError(""), sqlError("4000"))
+}
+
+// Each error of the network on the page has the class that it says, as it comes from net/http.
+func TestPageOfTheNetwork(t *testing.T) {
+	t.Parallel()
+	get := func(address string, err error) error { return &url.Error{Op: "Get", URL: address, Err: err} }
+	dial := func(err error) error {
+		return get("http://h/", &net.OpError{Op: "dial", Net: "tcp", Err: os.NewSyscallError("connect", err)})
+	}
+	alert := func(n tls.AlertError) error { return get("https://h/", &net.OpError{Op: "remote error", Err: n}) }
+	trusted := &tls.CertificateVerificationError{Err: x509.UnknownAuthorityError{}}
+	samples := map[string]error{
+		"connection refused": dial(syscall.ECONNREFUSED), "connection reset": dial(syscall.ECONNRESET),
+		"connection aborted": dial(syscall.ECONNABORTED), "broken pipe": os.NewSyscallError("write", syscall.EPIPE),
+		"no route to the host": syscall.EHOSTUNREACH, "network unreachable": syscall.ENETUNREACH,
+		"network down": syscall.ENETDOWN, "host down": syscall.EHOSTDOWN, "no local port left": dial(syscall.EADDRNOTAVAIL),
+		"reset, as Windows numbers it": syscall.Errno(10054), "unexpected end": io.ErrUnexpectedEOF,
+		"the server hangs up (EOF within a url.Error)": get("http://h/", fmt.Errorf("x: %w", io.EOF)),
+		"timeout of the network":                       get("http://h/", os.ErrDeadlineExceeded),
+		"deadline of a context":                        get("http://h/", context.DeadlineExceeded),
+		"temporary failure of DNS":                     get("http://h/", &net.OpError{Op: "dial", Err: &net.DNSError{IsTemporary: true}}),
+		"no such host":                                 get("http://h/", &net.OpError{Op: "dial", Err: &net.DNSError{IsNotFound: true}}),
+		"certificate not trusted":                      get("https://h/", trusted),
+		"certificate of another name":                  get("https://h/", x509.HostnameError{Certificate: &x509.Certificate{}}),
+		"no TLS there":                                 get("https://h/", tls.RecordHeaderError{}),
+		"client certificate refused":                   alert(42), "TLS record damaged on the way": alert(20),
+		"not an address":              get("http://h/", &net.AddrError{}),
+		"scheme that is none of HTTP": get("gopher://h/", errors.New("unsupported protocol scheme")),
+		"HTTP/2 stream reset":         get("https://h/", streamReset(t)), "cancelled context": get("http://h/", context.Canceled),
+		"EOF alone": io.EOF, "no such file": os.ErrNotExist, "an error that nobody knows": get("http://h/", errDown),
+	}
+	for _, row := range rows(t, "| error | class |") {
+		err, ok := samples[row[0]]
+		if !ok {
+			t.Errorf("no test for %q", row[0])
+			continue
+		}
+		delete(samples, row[0])
+		want := named(t, row[1])
+		if got, _ := new(retry.Policy).ClassOf(fmt.Errorf("x: %w", err)); got != want {
+			t.Errorf("%s: %v is %v, and %v on the page", row[0], err, got, want)
+		}
+		p := retry.Policy{MaxAttempts: 2, BaseDelay: 1, Jitter: retry.NoJitter, Observe: func(context.Context, retry.Event) {}}
+		f, made := always(err)
+		if _ = retry.Do(t.Context(), &p, f); (made.n == 2) != (want == transient) {
+			t.Errorf("%s: %d attempts", row[0], made.n)
+		}
+	}
+	for left := range samples {
+		t.Errorf("docs/errors.md lacks %q", left)
+	}
+}
+
+// streamReset returns what net/http says of an HTTP/2 stream that the server gives up.
+func streamReset(t *testing.T) error {
+	t.Helper()
+	server := httptest.NewUnstartedServer(http.HandlerFunc(func(http.ResponseWriter, *http.Request) {
+		panic(http.ErrAbortHandler)
+	}))
+	server.EnableHTTP2 = true
+	server.StartTLS()
+	defer server.Close()
+	res, err := server.Client().Get(server.URL)
+	if err == nil {
+		res.Body.Close()
+		t.Fatal("no error of a stream that was reset")
+	}
+	return err
+}
+
+// retry.Do around plain net/http: a server that hangs up used to be one attempt, and healthy for the breaker.
+func TestDoAroundPlainHTTP(t *testing.T) {
+	t.Parallel()
+	requests := 0
+	server := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {
+		if requests++; requests < 3 {
+			c, _, err := http.NewResponseController(w).Hijack()
+			if err == nil {
+				c.Close()
+			}
+		}
+	}))
+	defer server.Close()
+	b := breaker(circuit.Config{FailureThreshold: 2})
+	p := retry.Policy{BaseDelay: 1, Jitter: retry.NoJitter, Observe: func(context.Context, retry.Event) {}}
+	fetch := func(address string) func(context.Context) error {
+		return func(ctx context.Context) error {
+			req, err := http.NewRequestWithContext(ctx, http.MethodPost, address, strings.NewReader("x"))
+			if err != nil {
+				return err
+			}
+			res, err := server.Client().Do(req)
+			if err != nil {
+				return err
+			}
+			return res.Body.Close()
+		}
+	}
+	if err := retry.Do(t.Context(), &p, fetch(server.URL)); err != nil || requests != 3 {
+		t.Errorf("%d requests, %v; want the third to succeed", requests, err)
+	}
+	requests, p.Breaker = 0, b
+	if err := retry.Do(t.Context(), &p, fetch(server.URL)); b.State() != circuit.Open || requests != 2 {
+		t.Errorf("after %d requests the breaker is %v: %v", requests, b.State(), err)
+	}
+	for _, address := range []string{"gopher://" + server.Listener.Addr().String(), "http://", "http:///x", "http://[::1", "https://" + server.Listener.Addr().String()} {
+		attempts := 0
+		q := retry.Policy{BaseDelay: 1, Jitter: retry.NoJitter, Observe: func(context.Context, retry.Event) {}}
+		err := retry.Do(t.Context(), &q, func(ctx context.Context) error { attempts++; return fetch(address)(ctx) })
+		if attempts != 1 || err == nil {
+			t.Errorf("%s: %d attempts, %v", address, attempts, err)
+		}
+	}
+}
