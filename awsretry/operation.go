@@ -251,12 +251,20 @@ func (op *operation) timed(ctx context.Context, in middleware.FinalizeInput, nex
 	inTime := timer.Stop()
 	handedOn := err == nil && op.body != nil && op.body.endsWith(cancel)
 	if !inTime && ctx.Err() == nil && (err != nil || handedOn) { // a body that is handed on would break off
-		err = fmt.Errorf("no answer within the attempt's %v: %w", timeout, context.DeadlineExceeded)
+		err = fmt.Errorf("no response from %s within the attempt's %v: %w", hostOf(in.Request), timeout, context.DeadlineExceeded)
 	}
 	if err != nil || !handedOn {
 		cancel()
 	}
 	return out, metadata, err
+}
+
+// hostOf returns the host that a request is for.
+func hostOf(request any) string {
+	if req, ok := request.(*smithyhttp.Request); ok && req.URL != nil {
+		return req.URL.Host
+	}
+	return "the service"
 }
 
 // The loop's retryer. The attempt has already decided; these only tell.

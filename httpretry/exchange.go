@@ -3,6 +3,7 @@ package httpretry
 import (
 	"context"
 	"crypto/rand"
+	"errors"
 	"fmt"
 	"io"
 	"maps"
@@ -163,6 +164,9 @@ func (e *exchange) send(ctx context.Context, req *http.Request) (*http.Response,
 			res.Body.Close()
 		}
 		err = context.Cause(ctx)
+	}
+	if err != nil && req.Context().Err() == nil && errors.Is(context.Cause(ctx), context.DeadlineExceeded) {
+		err = fmt.Errorf("no response from %s within the attempt's %v: %w", req.URL.Host, e.lane.policy.AttemptTimeout, err)
 	}
 	switch {
 	case err != nil:

@@ -2,6 +2,8 @@ package httpretry_test
 
 import (
 	"context"
+	"errors"
+	"log/slog"
 	"net/http"
 	"net/http/httptest"
 	"strings"
@@ -55,5 +57,24 @@ func TestEventsKnowTheTime(t *testing.T) {
 		if strings.Join(got, " ") != want {
 			t.Errorf("%s: %q, want %q", name, got, want)
 		}
+	}
+}
+
+// The record of an attempt that was cut short by its timeout names the host.
+func TestTimedOutAttemptNamesTheHost(t *testing.T) {
+	t.Parallel()
+	server := httptest.NewServer(http.HandlerFunc(func(_ http.ResponseWriter, r *http.Request) { <-r.Context().Done() }))
+	defer server.Close()
+	var out strings.Builder
+	p := retry.Policy{MaxAttempts: 1, AttemptTimeout: 10 * time.Millisecond}
+	p.Observe = retry.LogRecords(slog.New(slog.NewTextHandler(&out, nil)))
+	req, _ := http.NewRequestWithContext(t.Context(), http.MethodGet, server.URL, http.NoBody)
+	res, err := httpretry.Client(&p).Do(req)
+	if err == nil {
+		res.Body.Close()
+	}
+	if host := strings.TrimPrefix(server.URL, "http://"); !errors.Is(err, context.DeadlineExceeded) ||
+		!strings.Contains(out.String(), "no response from "+host+" within the attempt's 10ms") {
+		t.Errorf("%v, and the record is %s", err, out.String())
 	}
 }
