@@ -82,9 +82,9 @@ func discard(body io.ReadCloser) {
 	_, _ = io.CopyN(io.Discard, body, drainBytes+1) // an error means that the connection is of no use, which Close sees too
 }
 
-// ErrNotIdempotent is why a request that may have been processed is not repeated: its method does not promise that
-// twice does no more than once. See [Idempotent] for how to promise it.
-var ErrNotIdempotent = errors.New("it may have been processed, and is not known to be idempotent")
+// ErrNotIdempotent is why a request that may have been processed is not retried: its method is not idempotent. See
+// [Idempotent] for how to say that the request is.
+var ErrNotIdempotent = errors.New("request may have been processed and is not idempotent")
 
 // ErrBody is why a request whose body is gone is not repeated: its reader can be read once only (there is no GetBody,
 // and no Seek that works), and more of it was read than Options.SpoolLimit allows to keep.

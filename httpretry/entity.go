@@ -12,9 +12,9 @@ import (
 
 // Why a body is not resumed, as BodyError.Stop.
 var (
-	ErrNoValidator = errors.New("nothing identifies the entity: it has no strong ETag, and no Last-Modified that would do")
+	ErrNoValidator = errors.New("response has no usable validator (strong ETag or Last-Modified)")
 	ErrChanged     = validator.ErrChanged
-	ErrWrongRange  = errors.New("the server sent another range than it was asked for")
+	ErrWrongRange  = errors.New("server returned a different range than requested")
 )
 
 // An entity is what a body is read from, as far as the first answer told, and the part of it that is wanted.

@@ -25,11 +25,11 @@ func TestErrorTexts(t *testing.T) {
 	}{
 		{"exhausted", row{}, httptestfault.Steps(status(503)), `test: attempts exhausted after 3 attempts: GET http://server/x?token=REDACTED: 503 Service Unavailable`},
 		{"an unknown status", row{policy: func(p *retry.Policy) { p.RetryOn = []string{"599"} }}, httptestfault.Steps(status(599)), `test: attempts exhausted after 3 attempts: GET http://server/x?token=REDACTED: 599`},
-		{"not idempotent", row{method: "POST"}, httptestfault.Steps(status(503)), `POST http://server/x?token=REDACTED: 503 Service Unavailable (not repeated: it may have been processed, and is not known to be idempotent)`},
+		{"not idempotent", row{method: "POST"}, httptestfault.Steps(status(503)), `POST http://server/x?token=REDACTED: 503 Service Unavailable (not repeated: request may have been processed and is not idempotent)`},
 		{"no answer", row{method: "PUT"}, httptestfault.Steps(reset), `Put "http://server/x?token=secret": test: attempts exhausted after 3 attempts: EOF`},
-		{"no way to resume", row{}, altered(httptestfault.Entity{Body: []byte(text)}, cut(7, httptestfault.FIN)), `body broke after 7 bytes: unexpected EOF; not resumed: nothing identifies the entity: it has no strong ETag, and no Last-Modified that would do`},
+		{"no way to resume", row{}, altered(httptestfault.Entity{Body: []byte(text)}, cut(7, httptestfault.FIN)), `body broke after 7 bytes: unexpected EOF; not resumed: response has no usable validator (strong ETag or Last-Modified)`},
 		{"gone", row{}, altered(versioned(), cut(7, httptestfault.FIN), instead(status(404))), `body broke after 7 bytes: unexpected EOF; not resumed: GET http://server/x?token=REDACTED: 404 Not Found`},
-		{"stalled", row{options: httpretry.Options{StallTimeout: 500 * time.Millisecond}}, altered(httptestfault.Entity{Body: []byte(text)}, cut(7, httptestfault.Stall)), `body broke after 7 bytes: no data for 500ms; not resumed: nothing identifies the entity: it has no strong ETag, and no Last-Modified that would do`},
+		{"stalled", row{options: httpretry.Options{StallTimeout: 500 * time.Millisecond}}, altered(httptestfault.Entity{Body: []byte(text)}, cut(7, httptestfault.Stall)), `body broke after 7 bytes: no data for 500ms; not resumed: response has no usable validator (strong ETag or Last-Modified)`},
 		{"corrupt", row{}, altered(httptestfault.Entity{Body: []byte("123456789"), Header: http.Header{"X-Amz-Checksum-Crc32": {"AAAAAA=="}}}), `the body is corrupt: its crc32 is y/Q5Jg==, but X-Amz-Checksum-Crc32 says AAAAAA==`},
 	} {
 		t.Run(tt.name, func(t *testing.T) {

@@ -17,19 +17,20 @@ import (
 type Options struct {
 	// Policy decides what is retried, and when; nil is the zero Policy. Do not change it afterwards.
 	// Without a Name, its operation is called http_request.
-	// Its AttemptTimeout bounds the time to the head of an answer, not the reading of its body.
+	// Its AttemptTimeout bounds the time to the head of a response, not the reading of its body.
 	// Its Classify, if any, is asked before the general rules; it gets a *StatusError for every response from 400 on, and
 	// the base transport's error if there was no response.
 	Policy *retry.Policy
 
-	// Breakers, if set, gives each key a breaker of its own, in place of the Policy's: with this Config's budget, and
-	// with the instant before which a server asked not to be called. A breaker's name is "http:" and the key.
+	// Breakers, if set, gives each key its own breaker in place of the Policy's, with the budget of this Config and a
+	// not-before instant of its own. The name of a breaker is "http:" and the key.
 	Breakers *circuit.Config
 
-	// Registry holds those breakers, and forgets them as its type says; nil: one of the Transport's own.
+	// Registry holds those breakers, and evicts them as its type says. If nil, the Transport has its own.
 	Registry *circuit.Registry
 
-	// Key returns what shares a breaker; nil: [Key]. It is called for each request, by many goroutines at once.
+	// Key returns the key of a request; requests with one key share a breaker. If nil, [Key] is used. It is called for
+	// each request, by many goroutines at once.
 	Key func(*http.Request) string
 
 	// Classify, if set, returns what a response means, for retries and for the breaker alike. ClassUnknown leaves the
@@ -42,7 +43,7 @@ type Options struct {
 	// [RetryAfter] header and, for a 429 or a 503, its [RateLimit] headers. It is called as Classify is.
 	RetryAfter func(*http.Response) (wait time.Duration, ok bool)
 
-	// AttemptHeader, if set, is the name of a header that tells the server the number of the attempt, from 1.
+	// AttemptHeader, if set, is the name of a request header that carries the number of the attempt, from 1.
 	AttemptHeader string
 
 	// IdempotencyKeys gives each POST and PATCH without an Idempotency-Key a random one, the same for all its attempts,
@@ -50,38 +51,37 @@ type Options struct {
 	// A request that is redirected gets another one.
 	IdempotencyKeys bool
 
-	// Hedge, if set, sends a GET or HEAD a second time when its answer takes longer than most of its key do.
+	// Hedge, if set, sends a GET or HEAD a second time when its latency exceeds a percentile of those for its key.
 	Hedge *Hedge
 
 	// BufferLimit is how many bytes of an upload are kept in memory for a retry, when its reader can't be rewound;
-	// 0 is 1 MiB, negative is none. Bodies with a GetBody and those that are an io.Seeker are rewound, not kept.
+	// 0 means 1 MiB, a negative value none. Bodies with a GetBody and those that are an io.Seeker are rewound, not kept.
 	BufferLimit int64
 
 	// SpoolLimit is how many bytes of such an upload are kept in all, those beyond BufferLimit in a temporary file;
-	// 0 is 64 MiB, negative is no file. A longer upload is sent once: see ErrBody.
+	// 0 means 64 MiB, a negative value no file. A longer upload is sent once: see ErrBody.
 	SpoolLimit int64
 
-	// NoResume leaves the bodies of answers as the base transport gives them. Otherwise that of an answer to a GET goes
-	// on with the rest on another connection when its own breaks or stalls, if the entity has a strong ETag or a
-	// Last-Modified that identifies it: the caller sees one body, which is never put together from two versions.
-	// If that can't be, Read returns a *BodyError. Digests that the answer offers (Content-Digest, Repr-Digest,
-	// Content-MD5, x-amz-checksum-...) are verified: a *DigestError comes in place of the last io.EOF.
-	// The trailer of the response is that of the one with which its body ended.
+	// NoResume turns resuming off. By default the body of a response to a GET that breaks or stalls is resumed on another
+	// connection, if the response has a strong ETag or a Last-Modified that identifies the representation: the caller
+	// reads one body, never a mixture of two versions. If that is impossible, Read returns a *BodyError. Digests in the
+	// header (Content-Digest, Repr-Digest, Content-MD5, x-amz-checksum-...) are verified: Read returns a *DigestError
+	// in place of io.EOF. The trailer is that of the response with which the body ended.
 	NoResume bool
 
-	// StallTimeout is how long nothing of such a body may come before its connection counts as broken;
-	// 0 is 20 s for a body that can be resumed and for ever otherwise, negative is for ever.
+	// StallTimeout is how long a Read of such a body may return nothing before the connection counts as broken.
+	// 0 means 20 s for a body that can be resumed, and no limit otherwise; a negative value means no limit.
 	StallTimeout time.Duration
 
-	// MinRate is the least bytes per second that such a body must bring, averaged over 60 s; 0 means no limit. A slower
-	// one is a connection that timed out: it is resumed if it can be, at most as often in a row as the Policy allows
-	// attempts. The time that the reader takes between its reads does not count.
+	// MinRate is the minimum rate of such a body in bytes per second, averaged over 60 s; 0 means no limit. A slower body
+	// counts as a connection that timed out: it is resumed if possible, at most as often in a row as the Policy allows
+	// attempts. Time between Reads does not count.
 	//
-	// With a Policy's MaxElapsed, the rate is averaged over that if it is less than 60 s, but at least over 1 s; and once it has passed, a body
-	// whose end is known, or that can be resumed, is held to 1024 bytes per second even if MinRate is 0.
+	// With a MaxElapsed of the Policy below 60 s, the rate is averaged over that, and at least over 1 s. After MaxElapsed,
+	// a body whose end is known or that can be resumed must exceed 1024 bytes per second even if MinRate is 0.
 	MinRate int64
 
-	// OnResume is called before a broken body is resumed, on the goroutine that reads it; nil: logs to slog.Default().
+	// OnResume is called before a broken body is resumed, on the goroutine that reads it. If nil, slog.Default() logs it.
 	OnResume func(Resumption)
 }
 
@@ -122,15 +122,15 @@ func Key(req *http.Request) string {
 	return req.URL.Scheme + "://" + net.JoinHostPort(host, port)
 }
 
-// A Hedge sends a GET or HEAD a second time when its answer takes longer than most of the last 256 of its key did, and
-// takes the answer that comes first and is none of 429 and 5xx; the other request is cancelled, and its answer
-// drained. It helps against servers that are sometimes slow, and harms those that are overloaded: hence a budget.
-// Both requests are one attempt. The zero Hedge is ready for use. Latencies count up to the head of an answer; after
-// a thousand keys, those of all are forgotten.
+// A Hedge sends a GET or HEAD a second time when its latency exceeds the given percentile of the last 256 latencies for
+// its key. The first response wins whose status is neither 429 nor 5xx; the other request is canceled and its response
+// drained. Hedging helps against servers that are sometimes slow, and harms overloaded ones: hence a budget.
+// Both requests are one attempt. The zero Hedge is ready for use. A latency ends with the head of a response. After
+// a thousand keys all latencies are dropped.
 type Hedge struct {
-	Percentile float64       // of the latencies, beyond which a request is slow; above 0 and below 1; 0 is 0.95
-	Min        time.Duration // the least time before a second request; 0 is 10 ms
-	Ratio      float64       // second requests for each first one, saved up to 10; at most 1; 0 is 0.05
+	Percentile float64       // of the latencies, above which a request is slow; between 0 and 1; 0 means 0.95
+	Min        time.Duration // minimum time before the second request; 0 means 10 ms
+	Ratio      float64       // second requests per first one, saved up to 10; at most 1; 0 means 0.05
 }
 
 // validate is that of Options.
