@@ -89,8 +89,21 @@ func perdureByHand(f call) call { return perdurePermit(f, breakerConfig()) }
 
 func perdureWindowByHand(f call) call { return perdurePermit(f, windowConfig()) }
 
-func perdurePermit(f call, c circuit.Config) call {
-	b := circuit.New("bench", c)
+func perdureOpenByHand(store *hoststore.Store) cell {
+	return func(f call) call {
+		c := breakerConfig()
+		if store != nil {
+			c.Store = store
+		}
+		b := circuit.New("bench, open", c)
+		b.Trip()
+		return byPermit(f, b)
+	}
+}
+
+func perdurePermit(f call, c circuit.Config) call { return byPermit(f, circuit.New("bench", c)) }
+
+func byPermit(f call, b *circuit.Breaker) call {
 	return func(ctx context.Context) error {
 		permit, err := b.Acquire()
 		if err != nil {

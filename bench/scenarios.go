@@ -122,6 +122,12 @@ func scenarios(store *hoststore.Store) []scenario {
 			bareCall: bareRefusal, perdure: perdureOpen, failsafes: failsafeOpen,
 			eapache: eapacheOpen, sony: sonyOpen,
 		}},
+		{name: "open breaker, by hand", refused: true, cells: map[library]cell{
+			bareCall: bareRefusal, perdure: perdureOpenByHand(nil), sony: sonyOpen,
+		}},
+		{name: "open breaker, by hand, host file", refused: true, cells: map[library]cell{
+			bareCall: bareRefusal, perdure: perdureOpenByHand(store), sony: sonyOpen,
+		}},
 		{name: "retry + open breaker", refused: true, cells: map[library]cell{
 			bareCall: bareRefusal, perdure: perdureRetryOpen, failsafes: failsafeRetryOpen,
 			cenkalti: backoffOpen, avast: avastOpen, sethvargo: sethvargoOpen,

@@ -49,9 +49,10 @@ type Breaker struct {
 	full    int64  // the level of the budget from which a success has nothing to record, see unmoved
 
 	name   string
-	config Config // as it was given
-	err    error  // what is wrong with it
-	store  Store  // never nil
+	config Config           // as it was given
+	err    error            // what is wrong with it
+	store  Store            // never nil
+	clock  func() time.Time // the wall clock
 
 	refusals refusals                // by this process
 	refused  atomic.Pointer[refused] // the last refusal
@@ -60,7 +61,7 @@ type Breaker struct {
 // New returns the breaker of that name. It never fails: a Config that is not
 // valid makes a breaker that admits nothing, whose Err and Acquire say why.
 func New(name string, c Config) *Breaker {
-	b := &Breaker{name: name, config: c, store: c.Store, err: c.Validate()}
+	b := &Breaker{name: name, config: c, store: c.Store, clock: time.Now, err: c.Validate()}
 	if b.store == nil || b.err != nil {
 		b.store = new(Memory)
 	}

@@ -49,7 +49,7 @@ func (b *Breaker) now() int64 {
 	if anchor := b.cell.Anchor; !anchor.IsZero() {
 		return anchor.UnixNano() + int64(time.Since(anchor))
 	}
-	return time.Now().UnixNano()
+	return b.clock().UnixNano()
 }
 
 // wall returns t, an instant of the breaker's words, as the wall clock has it.
@@ -57,7 +57,7 @@ func (b *Breaker) wall(t instant) time.Time {
 	if b.cell.Anchor.IsZero() {
 		return time.UnixMilli(int64(t))
 	}
-	set := time.Duration(time.Now().UnixNano() - b.now()) // by which the wall clock was set since
+	set := time.Duration(b.clock().UnixNano() - b.now()) // by which the wall clock was set since
 	if set.Abs() < 2*time.Millisecond {
 		set = 0
 	}
@@ -69,7 +69,7 @@ func (b *Breaker) instant(t time.Time) instant {
 	if b.cell.Anchor.IsZero() {
 		return ceil(t.UnixNano())
 	}
-	return ceil(b.now() + int64(time.Until(t)))
+	return ceil(b.now() + int64(t.Sub(b.clock())))
 }
 
 // plan returns the step for e.
@@ -174,7 +174,7 @@ func (b *Breaker) changed(m move, why Reason) Transition {
 	t := Transition{Name: b.name, From: from, To: to, Reason: why, At: now, ObserveOnly: b.config.ObserveOnly}
 	t.Refused = b.refusals.count.Swap(0)
 	if to == Open || to == Isolated {
-		b.refusals.begin(b.opening(to), floor(m.now))
+		b.refusals.begin(b.opening(to))
 	}
 	if to == Open {
 		t.RetryAt = b.refusal(m.next, floor(m.now)).RetryAt

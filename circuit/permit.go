@@ -3,8 +3,10 @@ package circuit
 import (
 	"context"
 	"fmt"
+	"math"
 	"time"
 
+	"github.com/seed-0f2c7998/perdure/internal/cell"
 	"github.com/seed-0f2c7998/perdure/internal/class"
 	"github.com/seed-0f2c7998/perdure/internal/redact"
 )
@@ -18,11 +20,15 @@ func (b *Breaker) Acquire() (Permit, error) {
 	if b == nil {
 		return Permit{}, nil
 	}
-	w := word(b.cell.Load().Breaker.Load())
-	if !w.healthy() {
-		return b.acquire(noCaller(), w)
+	c := b.cell.Load()
+	w := word(c.Breaker.Load())
+	if w.healthy() {
+		return b.permit(w), nil
 	}
-	return b.permit(w), nil
+	if refusal := b.refuse(c, w); refusal != nil {
+		return Permit{}, refusal
+	}
+	return b.acquire(noCaller(), w)
 }
 
 // permit returns the permit of a call that begins in full health.
@@ -48,12 +54,15 @@ func (b *Breaker) Quick() (Permit, bool) {
 // acquire is Acquire for a breaker whose word was w, which is not healthy.
 // Config.Observe is given ctx.
 func (b *Breaker) acquire(ctx context.Context, w word) (Permit, error) {
+	if refusal := b.refuse(b.cell.Load(), w); refusal != nil {
+		return Permit{}, refusal
+	}
 	if b.err != nil {
 		return Permit{}, b.err
 	}
 	now := floor(b.now())
 	if w.state() == Open && !b.config.ObserveOnly && b.rules.left(w, now) > 0 {
-		b.rejected(w, now) // as the step would say; an outage should cost little
+		b.rejected(w) // as the step would say; an outage should cost little
 		return Permit{}, b.refusal(w, now)
 	}
 	w, admitted := b.apply(ctx, event{signal: acquire})
@@ -64,7 +73,7 @@ func (b *Breaker) acquire(ctx context.Context, w word) (Permit, error) {
 		b.cell.Load().Rejected.Add(1)
 		return Permit{}, nil // passes unseen: in earnest it would not have been made
 	}
-	b.rejected(w, now)
+	b.rejected(w)
 	return Permit{}, b.refusal(w, now)
 }
 
@@ -78,6 +87,33 @@ type refused struct {
 	OpenError
 
 	word word
+	end  int64 // as elapsed returns it: until then no call passes that meets the word
+}
+
+// refuse refuses a call that meets w in c as the last one was that met it, or
+// returns nil if that says nothing.
+func (b *Breaker) refuse(c *cell.Cell, w word) *OpenError {
+	r := b.refused.Load()
+	if r == nil || r.word != w {
+		return nil
+	}
+	now := elapsed()
+	if now >= r.end {
+		return nil
+	}
+	c.Rejected.Add(1)
+	b.refusals.again(now)
+	return &r.OpenError
+}
+
+// Refuse returns the refusal of a call whose context is ctx if that is known
+// without more ado, and counts it as Acquire does; else nil, which says nothing.
+func (b *Breaker) Refuse(ctx context.Context) *OpenError {
+	if b == nil || b.refused.Load() == nil || ctx.Value(frameKey{}) != nil {
+		return nil
+	}
+	c := b.cell.Load()
+	return b.refuse(c, word(c.Breaker.Load()))
 }
 
 // refusal is why w admits no call at now. It is made once for each word, since
@@ -86,13 +122,19 @@ func (b *Breaker) refusal(w word, now instant) *OpenError {
 	if r := b.refused.Load(); r != nil && r.word == w {
 		return &r.OpenError
 	}
-	r := &refused{OpenError{Name: b.name, State: w.state()}, w}
+	r := &refused{OpenError: OpenError{Name: b.name, State: w.state()}, word: w}
 	if r.State == Open || r.State == HalfOpen {
 		r.RetryAt = b.end(w, now)
 	}
-	if r.State == Isolated || b.rules.left(w, now) > 0 {
-		b.refused.Store(r)
+	switch left := b.rules.left(w, now); {
+	case r.State == Isolated:
+		r.end = math.MaxInt64
+	case b.config.ObserveOnly, left <= 0, r.State == HalfOpen && w.inFlight() < b.rules.probes: // the store refuses, for now
+		return &r.OpenError
+	default:
+		r.end = elapsed() + int64(now+left)*int64(time.Millisecond) - b.now()
 	}
+	b.refused.Store(r)
 	return &r.OpenError
 }
 

@@ -1,6 +1,9 @@
 package circuit
 
-import "sync/atomic"
+import (
+	"sync/atomic"
+	"time"
+)
 
 // The refusals that one process has made in one opening, for a log that has one
 // line for many: the first of an opening that another process has begun, then
@@ -9,36 +12,41 @@ import "sync/atomic"
 type refusals struct {
 	opening atomic.Uint64 // which it is
 	count   atomic.Uint64 // of its refusals
-	due     atomic.Int64  // instant of the next report
+	due     atomic.Int64  // when the next report is due, as elapsed returns it
 	report  atomic.Uint64 // count that is to be reported, until somebody takes it; 0: none
 }
 
-// Milliseconds from the opening to the first report, and from there to each other.
-const firstReport, laterReports = 30_000, 60_000
+// From the opening to the first report, and from there to each other.
+const firstReport, laterReports = int64(30 * time.Second), int64(time.Minute)
 
 // begin notes an opening of which the transition is reported.
-func (r *refusals) begin(opening uint64, now instant) {
+func (r *refusals) begin(opening uint64) {
 	r.opening.Store(opening)
 	r.count.Store(0)
-	r.due.Store(int64(now) + firstReport)
+	r.due.Store(elapsed() + firstReport)
 }
 
 // add counts a refusal.
-func (r *refusals) add(opening uint64, now instant) {
+func (r *refusals) add(opening uint64) {
 	if old := r.opening.Load(); old != opening && r.opening.CompareAndSwap(old, opening) {
-		r.begin(opening, now)
+		r.begin(opening)
 		r.report.Store(1)
 	}
+	r.again(elapsed())
+}
+
+// again counts a refusal of the same opening as the last.
+func (r *refusals) again(now int64) {
 	n := r.count.Add(1)
-	if due := r.due.Load(); int64(now) >= due && r.due.CompareAndSwap(due, int64(now)+laterReports) {
+	if due := r.due.Load(); now >= due && r.due.CompareAndSwap(due, now+laterReports) {
 		r.report.Store(n)
 	}
 }
 
-// rejected counts a call that is refused at now because the word is w.
-func (b *Breaker) rejected(w word, now instant) {
+// rejected counts a call that is refused because the word is w.
+func (b *Breaker) rejected(w word) {
 	b.cell.Load().Rejected.Add(1)
-	b.refusals.add(b.opening(w.state()), now)
+	b.refusals.add(b.opening(w.state()))
 }
 
 // opening names the opening that the breaker is in, in that state.
@@ -49,6 +57,9 @@ func (b *Breaker) opening(s State) uint64 {
 	}
 	return n
 }
+
+// Reports reports whether Refused would return something.
+func (b *Breaker) Reports() bool { return b != nil && b.refusals.report.Load() != 0 }
 
 // Refused returns how many calls this process has refused in the present
 // opening, if that is to be logged now, and else 0: for the loop of package retry,

@@ -20,6 +20,7 @@ package retry
 import (
 	"context"
 	"errors"
+	"log/slog"
 	"math/rand/v2"
 	"time"
 
@@ -36,6 +37,8 @@ func Do(ctx context.Context, p *Policy, f func(context.Context) error) (err erro
 				permit.SuccessContext(ctx)
 				return nil
 			}
+		} else if refusal := p.Breaker.Refuse(ctx); refusal != nil {
+			return p.refused(ctx, refusal)
 		}
 	}
 	_, err = circle(ctx, p, permit, time.Time{}, func(ctx context.Context) (struct{}, error) {
@@ -64,9 +67,20 @@ func Value[T any](ctx context.Context, p *Policy, f func(context.Context) (T, er
 				permit.SuccessContext(ctx)
 				return v, nil
 			}
+		} else if refusal := p.Breaker.Refuse(ctx); refusal != nil {
+			return v, p.refused(ctx, refusal)
 		}
 	}
 	return circle(ctx, p, permit, time.Time{}, f, v, err)
+}
+
+// refused ends a call whose first attempt the breaker refuses.
+func (p *Policy) refused(ctx context.Context, refusal *circuit.OpenError) error {
+	if p.Observe == nil && !slog.Default().Enabled(ctx, slog.LevelDebug) && !p.Breaker.Reports() {
+		return refusal // nobody would see the event
+	}
+	c := Call{policy: p}
+	return c.refused(ctx, refusal)
 }
 
 // Continue is [Value] for a caller that has made the first attempt by itself: it

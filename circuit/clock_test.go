@@ -1,0 +1,46 @@
+package circuit
+
+import (
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"github.com/seed-0f2c7998/perdure/internal/cell"
+)
+
+// A breaker of this process alone counts by a clock that nobody can set: a wall
+// clock that was put back by ten seconds used to leave it open ten seconds
+// longer. In the words of a shared store there is wall time, as others read it.
+func TestTheWallClockIsSet(t *testing.T) {
+	for name, c := range map[string]struct {
+		store Store
+		left  time.Duration // after ten seconds of 30, when the wall clock is put back by ten
+	}{
+		"memory":        {nil, 20 * time.Second},
+		"shared memory": {new(Memory), 20 * time.Second},
+		"a shared cell": {mapped{ref: cell.NewRef(new(cell.Cell))}, 30 * time.Second},
+	} {
+		synctest.Test(t, func(t *testing.T) {
+			b := New("x", quiet(Config{Store: c.store}))
+			b.Trip()
+			after(10 * time.Second)
+			b.clock = func() time.Time { return time.Now().Add(-10 * time.Second).Round(0) }
+			waited := time.Duration(0)
+			for ; !b.Allow(); waited += time.Second {
+				after(time.Second)
+			}
+			if waited != c.left {
+				t.Errorf("%s: open for %v more, want %v", name, waited, c.left)
+			}
+		})
+	}
+}
+
+// mapped is a Store of one cell, which others could map.
+type mapped struct {
+	cell.Alone
+
+	ref *cell.Ref
+}
+
+func (m mapped) Cell(string, cell.User) *cell.Ref { return m.ref }
