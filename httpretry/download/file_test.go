@@ -207,8 +207,8 @@ func TestFileRefuses(t *testing.T) {
 		o    download.Options
 		says string
 	}{
-		{req: post, path: "x", says: `method: "POST"`},
-		{path: "x", o: download.Options{Checksum: "sha256:12"}, says: `Checksum: "sha256:12"`},
+		{req: post, path: "x", says: `invalid value "POST" for method`},
+		{path: "x", o: download.Options{Checksum: "sha256:12"}, says: `invalid value "sha256:12" for Checksum`},
 		{path: "missing/x", says: "no such file"},
 		{path: ".", says: "is a directory"},
 	} {
