@@ -33,9 +33,8 @@ const skewThreshold = 4 * time.Minute
 // Beyond that, no response and half a response are transient; a success that
 // makes no sense is ignored, as the service is well and will send the same again; a certificate that is not trusted and a host name that does not
 // exist are permanent, and so are credentials that could not be had, for their
-// own client has retried; a conflict between conditional writes is transient
-// but for CompleteMultipartUpload, which it ends; the statuses 520 to 524 of a
-// proxy in front of a store are transient.
+// own client has retried; a conflict between conditional writes ends
+// CompleteMultipartUpload.
 func Classify(err error) retry.Class {
 	if _, ok := errors.AsType[*retry.Error](err); ok {
 		return retry.ClassUnknown
@@ -57,20 +56,12 @@ func classOf(err error, operation string) retry.Class {
 		return retry.ClassPermanent // another client's, on the way: that of the credentials
 	}
 	if api, ok := errors.AsType[smithy.APIError](err); ok {
-		return codeClass(api.ErrorCode(), operation, statusOf(err))
+		if api.ErrorCode() == "ConditionalRequestConflict" && operation == "CompleteMultipartUpload" {
+			return retry.ClassPermanent
+		}
+		return retry.ClassUnknown
 	}
 	return answerClass(err)
-}
-
-// codeClass returns the class of an error that the service has named.
-func codeClass(code, operation string, status int) retry.Class {
-	switch {
-	case code == "ConditionalRequestConflict" && operation == "CompleteMultipartUpload":
-		return retry.ClassPermanent
-	case status >= 520 && status <= 524:
-		return retry.ClassTransient
-	}
-	return retry.ClassUnknown
 }
 
 // answerClass returns the class of an error that the service has not named: it
@@ -84,7 +75,7 @@ func answerClass(err error) retry.Class {
 	case neterr.IsPermanent(err), errors.Is(err, http.ErrSchemeMismatch):
 		return retry.ClassPermanent
 	case statusOf(err) >= http.StatusBadRequest:
-		return codeClass("", "", statusOf(err))
+		return retry.ClassUnknown
 	case is[*smithyhttp.RequestSendError](err), is[*smithy.DeserializationError](err):
 		return retry.ClassTransient
 	}

@@ -204,10 +204,12 @@ func TestClassifyKnowsTheSDKsErrorsOutsideOfIt(t *testing.T) {
 	server := start(t, s3test.Rule{Method: "PUT", Fault: s3test.Failure(520, "")}, s3test.Rule{Method: "POST", Fault: s3test.Failure(409, "ConditionalRequestConflict")})
 	cfg := load(t, server)
 	bare := s3.NewFromConfig(cfg, pathStyle, func(o *s3.Options) { o.Retryer = aws.NopRetryer{} })
-	if err := put(t.Context(), bare, "k", nil); awsretry.Classify(err) != retry.ClassTransient {
-		t.Errorf("Classify(%v) is %v, want transient", err, awsretry.Classify(err))
+	p := retry.Policy{Classify: awsretry.Classify}
+	err := put(t.Context(), bare, "k", nil)
+	if class, _ := p.ClassOf(err); class != retry.ClassTransient {
+		t.Errorf("%v is %v, want transient", err, class)
 	}
-	_, err := bare.CompleteMultipartUpload(t.Context(), &s3.CompleteMultipartUploadInput{Bucket: aws.String(bucket), Key: aws.String("k"), UploadId: aws.String("1")})
+	_, err = bare.CompleteMultipartUpload(t.Context(), &s3.CompleteMultipartUploadInput{Bucket: aws.String(bucket), Key: aws.String("k"), UploadId: aws.String("1")})
 	if awsretry.Classify(err) != retry.ClassPermanent {
 		t.Errorf("Classify(%v) is %v, want permanent", err, awsretry.Classify(err))
 	}

@@ -95,7 +95,7 @@ func TestPageOfCodes(t *testing.T) {
 	}
 	var listed []string
 	for _, row := range rows(t, "| class | codes |") {
-		for _, code := range strings.Fields(row[1]) {
+		for code := range strings.FieldsSeq(row[1]) {
 			listed = append(listed, code)
 			classes(t, &retry.Policy{}, named(t, row[0]), &coded{code: code}, &coded{code: code, status: 404})
 			if !strings.HasSuffix(code, "Exception") {
@@ -104,7 +104,7 @@ func TestPageOfCodes(t *testing.T) {
 		}
 	}
 	for _, row := range rows(t, "| class | SQLSTATE |") {
-		for _, state := range strings.Fields(row[1]) {
+		for state := range strings.FieldsSeq(row[1]) {
 			listed = append(listed, state)
 			classes(t, &retry.Policy{}, named(t, row[0]), sqlError((state + "006")[:5]))
 		}
@@ -177,7 +177,11 @@ func streamReset(t *testing.T) error {
 	server.EnableHTTP2 = true
 	server.StartTLS()
 	defer server.Close()
-	res, err := server.Client().Get(server.URL)
+	req, err := http.NewRequestWithContext(t.Context(), http.MethodGet, server.URL, nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	res, err := server.Client().Do(req)
 	if err == nil {
 		res.Body.Close()
 		t.Fatal("no error of a stream that was reset")
