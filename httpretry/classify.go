@@ -90,26 +90,26 @@ var ErrNotIdempotent = errors.New("request may have been processed and is not id
 // and no Seek that works), and more of it was read than Options.SpoolLimit allows to keep.
 var ErrBody = upload.ErrGone
 
-// A onceError is a failure of which the next attempt might be spared, but that may not be repeated.
-type onceError struct {
+// A notRepeatable is a failure of which the next attempt might be spared, but that may not be repeated.
+type notRepeatable struct {
 	err error // of the attempt
 	why error // ErrNotIdempotent or ErrBody
 }
 
-func (e *onceError) Error() string   { return fmt.Sprintf("%v (not repeated: %v)", e.err, e.why) }
-func (e *onceError) Unwrap() []error { return []error{e.err, e.why} }
+func (e *notRepeatable) Error() string   { return fmt.Sprintf("%v (not repeated: %v)", e.err, e.why) }
+func (e *notRepeatable) Unwrap() []error { return []error{e.err, e.why} }
 
 // Timeout makes url.Error.Timeout tell the truth.
-func (e *onceError) Timeout() bool {
+func (e *notRepeatable) Timeout() bool {
 	timeout, ok := unwrap.As[net.Error](e.err)
 	return ok && timeout.Timeout()
 }
 
-// A callersError is what the caller's request or its body did wrong: it says nothing of the service.
-type callersError struct{ err error }
+// A requestError is what the caller's request or its body did wrong: it says nothing of the service.
+type requestError struct{ err error }
 
-func (e *callersError) Error() string { return e.err.Error() }
-func (e *callersError) Unwrap() error { return e.err }
+func (e *requestError) Error() string { return e.err.Error() }
+func (e *requestError) Unwrap() error { return e.err }
 
 type idempotentKey struct{}
 
@@ -155,7 +155,7 @@ func classOf(err error) retry.Class {
 		return proxy.class()
 	}
 	switch {
-	case is[*callersError](err):
+	case is[*requestError](err):
 		return retry.ClassIgnored
 	case unwrap.Is(err, context.Canceled), unwrap.Is(err, context.DeadlineExceeded):
 		return retry.ClassUnknown

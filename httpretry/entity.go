@@ -19,13 +19,13 @@ var (
 
 // An entity is what a body is read from, as far as the first answer told, and the part of it that is wanted.
 type entity struct {
-	etag     string // as sent; may be weak
-	modified string // Last-Modified, as sent
-	encoding string // Content-Encoding
-	dated    bool   // there is no strong etag, and modified is old enough to identify it
-	lasting  bool   // it can be identified later
-	digest   bool   // a header offers one
-	whole    bool   // the first answer had everything
+	etag      string // as sent; may be weak
+	modified  string // Last-Modified, as sent
+	encoding  string // Content-Encoding
+	dated     bool   // there is no strong etag, and modified is old enough to identify it
+	resumable bool   // it can be identified later
+	digest    bool   // a header offers one
+	whole     bool   // the first answer had everything
 
 	from, end int64 // offsets of the part that is wanted; end is -1 while it is unknown
 	total     int64 // length of the whole; -1: unknown
@@ -55,7 +55,7 @@ func (e *entity) read(res *http.Response) (ok bool) {
 	}
 	if e.etag != "" || e.modified != "" {
 		e.dated = e.modified != "" && !validator.IsStrong(e.etag) && validator.IsStrongDate(e.modified, res.Header.Get("Date"))
-		e.lasting = e.validator() != ""
+		e.resumable = e.validator() != ""
 	}
 	return true
 }
@@ -76,8 +76,8 @@ func (e *entity) readRange(res *http.Response) (ok bool) {
 	return true
 }
 
-// isBare reports whether the body is the entity as it is, with nothing to decode and nothing to check it against.
-func (e *entity) isBare() bool { return e.encoding == "" && !e.digest }
+// hasNoChecks reports whether the body is the entity as it is, with nothing to decode and nothing to check it against.
+func (e *entity) hasNoChecks() bool { return e.encoding == "" && !e.digest }
 
 // validator returns what If-Range can ask for; empty: nothing.
 func (e *entity) validator() string {

@@ -21,7 +21,7 @@ import (
 // costs no memory of its own.
 type exchange struct {
 	transport  *Transport
-	lane       *lane
+	route      *route
 	asked      *http.Request // the caller's, or a copy that says the same for it; not to be changed
 	req        *http.Request // asked, or a copy that asks for gzip
 	idempotent bool
@@ -58,7 +58,7 @@ func (e *exchange) body() *upload.Body {
 // prepare readies what the attempts share.
 func (e *exchange) prepare() {
 	e.upload = e.body()
-	if e.lane.policy.MaxElapsed > 0 {
+	if e.route.policy.MaxElapsed > 0 {
 		e.began = time.Now()
 	}
 	if ctx := e.req.Context(); ctx.Value(endKey{}) != nil { // the request is that of another answer
@@ -84,12 +84,12 @@ func withHeader(req *http.Request, name string, values []string) *http.Request {
 	return req
 }
 
-// goOn makes the attempts after the first, which began at start, was made with permit, and brought res or err.
-func (e *exchange) goOn(permit circuit.Permit, start time.Time, res *http.Response, err error) (*http.Response, error) {
-	res, err = e.judge(received(e.transport.base, e.req, e.asked, res, err))
+// retryFrom makes the attempts after the first, which began at start, was made with permit, and brought res or err.
+func (e *exchange) retryFrom(permit circuit.Permit, start time.Time, res *http.Response, err error) (*http.Response, error) {
+	res, err = e.classify(received(e.transport.base, e.req, e.asked, res, err))
 	ctx, release := withCancel(e.req)
 	defer release()
-	res, err = retry.Continue(ctx, e.lane.policy, permit, start, res, err, func(ctx context.Context) (*http.Response, error) {
+	res, err = retry.Continue(ctx, e.route.policy, permit, start, res, err, func(ctx context.Context) (*http.Response, error) {
 		return e.attempt(ctx)
 	})
 	return e.outcome(res, err)
@@ -101,7 +101,7 @@ func (e *exchange) outcome(res *http.Response, err error) (*http.Response, error
 		return e.giveUp(res, err)
 	}
 	if s := e.stream; s != nil {
-		s.transport, s.policy, s.asked, s.began = e.transport, e.lane.policy, e.req, e.began
+		s.transport, s.policy, s.asked, s.began = e.transport, e.route.policy, e.req, e.began
 	}
 	return deliver(res, e.stream, e.req != e.asked), nil
 }
@@ -112,14 +112,14 @@ func (e *exchange) attempt(ctx context.Context) (*http.Response, error) {
 	for {
 		req, err := e.request(ctx)
 		if err != nil {
-			return nil, e.final(e.gone(err))
+			return nil, e.final(e.bodyGone(err))
 		}
 		if nested, another := circuit.Nested(req.Context(), ctx); another {
 			req = req.WithContext(nested) // a base may have the same breaker
 		}
 		res, err := e.send(ctx, req)
 		if err == nil || !e.progress.isStale() || ctx.Err() != nil {
-			return e.judge(res, err)
+			return e.classify(res, err)
 		}
 	}
 }
@@ -153,7 +153,7 @@ func (e *exchange) request(ctx context.Context) (*http.Request, error) {
 // send makes the attempt within ctx. If that ends with the attempt rather than with the operation, it bounds the time
 // to the answer's head only: the body is read when the attempt is long over.
 func (e *exchange) send(ctx context.Context, req *http.Request) (*http.Response, error) {
-	if e.lane.policy.AttemptTimeout == 0 {
+	if e.route.policy.AttemptTimeout == 0 {
 		return e.roundTrip(req)
 	}
 	own, cancel := context.WithCancelCause(req.Context())
@@ -166,7 +166,7 @@ func (e *exchange) send(ctx context.Context, req *http.Request) (*http.Response,
 		err = context.Cause(ctx)
 	}
 	if err != nil && req.Context().Err() == nil && errors.Is(context.Cause(ctx), context.DeadlineExceeded) {
-		err = fmt.Errorf("no response from %s within the attempt's %v: %w", req.URL.Host, e.lane.policy.AttemptTimeout, err)
+		err = fmt.Errorf("no response from %s within the attempt's %v: %w", req.URL.Host, e.route.policy.AttemptTimeout, err)
 	}
 	switch {
 	case err != nil:
@@ -183,11 +183,11 @@ func (e *exchange) send(ctx context.Context, req *http.Request) (*http.Response,
 // roundTrip has the base send req, twice if it is slow and may be hedged.
 func (e *exchange) roundTrip(req *http.Request) (*http.Response, error) {
 	base, asked := e.transport.base, e.asked
-	if e.lane.hedger == nil || e.upload != nil || method(req) != http.MethodGet && req.Method != http.MethodHead ||
+	if e.route.hedger == nil || e.upload != nil || method(req) != http.MethodGet && req.Method != http.MethodHead ||
 		req.Header.Get("Upgrade") != "" { // it is to bring a connection, which nothing may wrap
 		return pass(base, req, asked)
 	}
-	return e.lane.hedger.Do(req.Context(), func(ctx context.Context) (*http.Response, error) {
+	return e.route.hedger.Do(req.Context(), func(ctx context.Context) (*http.Response, error) {
 		return pass(base, req.WithContext(ctx), asked)
 	}, discard)
 }

@@ -81,7 +81,7 @@ func (s *stream) resume(p []byte, broken error) (int, error) {
 	if err != nil {
 		return 0, s.giveUp(broken, err)
 	}
-	s.tell(broken)
+	s.notify(broken)
 	ctx, release := withCancel(s.asked)
 	defer release()
 	n, err := retry.Value(ctx, policy, func(ctx context.Context) (int, error) { return s.attempt(ctx, policy, p) })
@@ -133,24 +133,24 @@ func (s *stream) tooSlow(broken error) error {
 	return nil
 }
 
-func (s *stream) tell(broken error) {
-	tell := s.transport.options.OnResume
-	if tell == nil {
-		tell = logResumption
+func (s *stream) notify(broken error) {
+	notify := s.transport.options.OnResume
+	if notify == nil {
+		notify = logResumption
 	}
-	tell(Resumption{
+	notify(Resumption{
 		Method: method(s.asked), URL: redact.String(s.asked.URL.String()), Offset: s.next, Total: s.entity.total, Break: redact.Error(broken),
 	})
 }
 
 // attempt asks for the rest, and succeeds when it brings at least one new byte, or when there is none to come.
 func (s *stream) attempt(ctx context.Context, policy *retry.Policy, p []byte) (int, error) {
-	x := exchange{transport: s.transport, lane: &lane{policy: policy}, idempotent: true}
+	x := exchange{transport: s.transport, route: &route{policy: policy}, idempotent: true}
 	x.req = s.entity.request(s.asked, s.next)
 	x.asked = x.req
 	res, err := x.attempt(ctx) //nolint:bodyclose // replace and discard do
 	if res != nil && res.StatusCode >= http.StatusBadRequest {
-		return s.refused(res, err)
+		return s.statusError(res, err)
 	}
 	if err != nil {
 		return 0, unexpected(err)
@@ -169,8 +169,8 @@ func (s *stream) attempt(ctx context.Context, policy *retry.Policy, p []byte) (i
 	return s.first(p)
 }
 
-// refused deals with a status from 400 on.
-func (s *stream) refused(res *http.Response, err error) (int, error) {
+// statusError deals with a status from 400 on.
+func (s *stream) statusError(res *http.Response, err error) (int, error) {
 	switch {
 	case res.StatusCode == http.StatusRequestedRangeNotSatisfiable && s.entity.ended(res, s.next):
 		discard(res.Body)
@@ -200,7 +200,7 @@ func (s *stream) skip(n int64) error {
 func (s *stream) first(p []byte) (int, error) {
 	n, err := 0, error(nil)
 	for range 100 { // a Reader may bring nothing, but not for ever
-		if n, err = s.pull(p); n > 0 || err != nil {
+		if n, err = s.readConn(p); n > 0 || err != nil {
 			break
 		}
 	}

@@ -17,14 +17,14 @@ import (
 // failed; and the way there is one stretch of code, which leaves to others all that is out of the ordinary: the kernel
 // has had the processor meanwhile, so that a function that is called costs several times what it does.
 func (t *Transport) RoundTrip(req *http.Request) (*http.Response, error) { //nolint:cyclop // as said above
-	l, err := &t.common, error(nil)
+	l, err := &t.defaultRoute, error(nil)
 	if !t.alone {
-		if l, err = t.laneOf(req); err != nil {
+		if l, err = t.routeOf(req); err != nil {
 			return refuse(req, err)
 		}
 	}
 	permit, healthy := l.policy.Breaker.Quick()
-	if ctx := req.Context(); !healthy || !t.isQuick(req) || ctx.Err() != nil || ctx.Value(endKey{}) != nil {
+	if ctx := req.Context(); !healthy || !t.needsNoPrep(req) || ctx.Err() != nil || ctx.Value(endKey{}) != nil {
 		return t.operate(l, req)
 	}
 	sent, s := req, (*stream)(nil)
@@ -36,9 +36,9 @@ func (t *Transport) RoundTrip(req *http.Request) (*http.Response, error) { //nol
 	}
 	start := time.Now()
 	res, err := t.base.RoundTrip(sent)
-	if err != nil || !isPlain(res, sent) {
-		e := exchange{transport: t, lane: l, asked: req, req: sent, stream: s, idempotent: true, attempts: 1}
-		return e.goOn(permit, start, res, err)
+	if err != nil || !isPlain200(res, sent) {
+		e := exchange{transport: t, route: l, asked: req, req: sent, stream: s, idempotent: true, attempts: 1}
+		return e.retryFrom(permit, start, res, err)
 	}
 	permit.SuccessContext(req.Context())
 	res.Request = req
@@ -46,20 +46,20 @@ func (t *Transport) RoundTrip(req *http.Request) (*http.Response, error) { //nol
 		return deliver(res, s, false), nil
 	}
 	s.transport, s.policy, s.asked = t, l.policy, sent
-	if res.Uncompressed || res.ContentLength <= 0 || !s.entity.read(res) || !s.entity.isBare() {
+	if res.Uncompressed || res.ContentLength <= 0 || !s.entity.read(res) || !s.entity.hasNoChecks() {
 		return deliver(res, s, sent != req), nil
 	}
-	s.take(res)
+	s.adopt(res)
 	return res, nil
 }
 
-// isQuick reports whether req needs no preparation.
-func (t *Transport) isQuick(req *http.Request) bool {
+// needsNoPrep reports whether req needs no preparation.
+func (t *Transport) needsNoPrep(req *http.Request) bool {
 	return t.quick && req.Method == http.MethodGet && req.Body == nil
 }
 
-// isPlain reports whether res is what most answers to req are.
-func isPlain(res *http.Response, req *http.Request) bool {
+// isPlain200 reports whether res is what most answers to req are.
+func isPlain200(res *http.Response, req *http.Request) bool {
 	return res != nil && res.StatusCode == http.StatusOK && res.Body != nil && res.Request == req && bound.HeaderSize(res.Header) <= bound.Header
 }
 
@@ -71,9 +71,9 @@ func refuse(req *http.Request, err error) (*http.Response, error) {
 	return nil, err
 }
 
-// operate is RoundTrip for any request, by its lane.
-func (t *Transport) operate(l *lane, req *http.Request) (*http.Response, error) {
-	e := exchange{transport: t, lane: l, req: req, idempotent: isIdempotent(req)}
+// operate is RoundTrip for any request, by its route.
+func (t *Transport) operate(l *route, req *http.Request) (*http.Response, error) {
+	e := exchange{transport: t, route: l, req: req, idempotent: isIdempotent(req)}
 	e.prepare()
 	ctx, release := withCancel(req)
 	defer release()
@@ -117,7 +117,7 @@ func (t *Transport) ask(req *http.Request) (*http.Request, *stream) {
 // deliver returns res as the caller gets it: with a body that s carries on if it breaks, if that can be, and without the
 // coding that we have asked for and the caller has not. A nil s carries nothing.
 func deliver(res *http.Response, s *stream, zipped bool) *http.Response {
-	carried := s != nil && s.carry(res)
+	carried := s != nil && s.attach(res)
 	if endsAnywhere(res) && (!carried || s.check == nil) {
 		res = with(res, end{unverifiable: true})
 	}

@@ -42,9 +42,9 @@ type stream struct {
 	cancel context.CancelCauseFunc // nil before the first break
 }
 
-// carry makes s the body of res, if it can be one that outlasts its connections. A base that took a coding off which
+// attach makes s the body of res, if it can be one that outlasts its connections. A base that took a coding off which
 // nobody has asked it for, as one around an http.Transport does, shows that it asks by itself.
-func (s *stream) carry(res *http.Response) (ok bool) {
+func (s *stream) attach(res *http.Response) (ok bool) {
 	if res.Uncompressed && s.asked.Header["Accept-Encoding"] == nil {
 		s.transport.gzip.Store(true)
 	}
@@ -55,12 +55,12 @@ func (s *stream) carry(res *http.Response) (ok bool) {
 	if s.entity.digest && !digest.IsLeftToCaller(s.asked.Context()) {
 		s.check = digest.For(res.Header, s.entity.whole)
 	}
-	s.take(res)
+	s.adopt(res)
 	return true
 }
 
-// take makes s the body of res, whose entity it has read.
-func (s *stream) take(res *http.Response) {
+// adopt makes s the body of res, whose entity it has read.
+func (s *stream) adopt(res *http.Response) {
 	s.whole, s.next, s.stop, s.body = res, s.entity.from, s.entity.end, res.Body
 	s.guard.Limits, s.guard.Pool = s.limits(), &s.transport.timers
 	res.Body = s
@@ -76,7 +76,7 @@ func (s *stream) Read(p []byte) (int, error) {
 	if err == io.EOF && s.next == s.entity.end {
 		return n, s.end()
 	}
-	return s.cope(p, n, err)
+	return s.handleRead(p, n, err)
 }
 
 // readOn is Read where there is more to it than what comes next.
@@ -91,12 +91,12 @@ func (s *stream) readOn(p []byte) (int, error) {
 	case s.err != nil:
 		return 0, s.err
 	}
-	n, err := s.pull(p)
-	return s.cope(p, n, err)
+	n, err := s.readConn(p)
+	return s.handleRead(p, n, err)
 }
 
-// cope returns what Read does after the present connection has brought n bytes and err.
-func (s *stream) cope(p []byte, n int, err error) (int, error) {
+// handleRead returns what Read does after the present connection has brought n bytes and err.
+func (s *stream) handleRead(p []byte, n int, err error) (int, error) {
 	switch {
 	case err == nil:
 		return n, nil
@@ -109,8 +109,8 @@ func (s *stream) cope(p []byte, n int, err error) (int, error) {
 	return s.resume(p, err)
 }
 
-// pull reads what comes from the present connection, and no more than is wanted.
-func (s *stream) pull(p []byte) (int, error) {
+// readConn reads what comes from the present connection, and no more than is wanted.
+func (s *stream) readConn(p []byte) (int, error) {
 	if s.stop >= 0 && s.next >= s.stop {
 		_, _ = s.guard.Read(s.body, p[:1]) // its end, with which a trailer comes, and HTTP/2 knows that the stream is done
 		return 0, io.EOF
@@ -135,12 +135,12 @@ const (
 func (s *stream) limits() stall.Limits {
 	o := &s.transport.options
 	l := stall.Limits{Timeout: o.StallTimeout, MinRate: o.MinRate}
-	if l.Timeout == 0 && s.entity.lasting { // else it may well be a stream of events, which cannot be resumed
+	if l.Timeout == 0 && s.entity.resumable { // else it may well be a stream of events, which cannot be resumed
 		l.Timeout = defaultStallTimeout
 	}
 	if most := s.policy.MaxElapsed; most > 0 {
 		l.Window = max(min(stall.Window, most), time.Second)
-		if l.MinRate == 0 && (s.entity.lasting || s.entity.end >= 0) {
+		if l.MinRate == 0 && (s.entity.resumable || s.entity.end >= 0) {
 			l.MinRate, l.From = trickle, s.began.Add(most)
 		}
 	}

@@ -42,11 +42,11 @@ import (
 type Transport struct {
 	// What the quickest request needs is together at the beginning, in one line of the processor's cache.
 
-	base   http.RoundTripper
-	gzip   atomic.Bool // the base asks for gzip by itself and takes it off: then we do, above the body that is resumed
-	common lane        // of requests that share nothing by key; with our classifier and observer
-	quick  bool        // nothing has to be prepared for a GET without a body, see RoundTrip
-	alone  bool        // all requests go by the common lane
+	base         http.RoundTripper
+	gzip         atomic.Bool // the base asks for gzip by itself and takes it off: then we do, above the body that is resumed
+	defaultRoute route       // of requests that share nothing by key; with our classifier and observer
+	quick        bool        // nothing has to be prepared for a GET without a body, see RoundTrip
+	alone        bool        // all requests go by the default route
 
 	options  Options
 	invalid  error // why the options can't be used
@@ -54,12 +54,12 @@ type Transport struct {
 	timers   stall.Pool
 	plain    bool // see isPlainHTTP1
 
-	mu    sync.RWMutex
-	lanes map[share]*lane // guarded by mu
+	mu     sync.RWMutex
+	routes map[routeKey]*route // guarded by mu
 }
 
-// A share is what requests have in common that share a breaker. It saves making Key's string for each request.
-type share struct{ scheme, host, key string }
+// A routeKey is what requests have in common that share a breaker. It saves making Key's string for each request.
+type routeKey struct{ scheme, host, key string }
 
 // NewTransport returns a Transport whose attempts are made by base. If base is nil, it is [http.DefaultTransport] or, where
 // HTTPS_PROXY is set in the environment, a copy of that with [ReportProxyErrors], which all such Transports share.
@@ -68,7 +68,7 @@ func NewTransport(base http.RoundTripper, o Options) *Transport {
 	if base == nil {
 		base = defaultBase()
 	}
-	t := &Transport{base: base, options: o, invalid: o.Validate(), registry: o.Registry, lanes: make(map[share]*lane)}
+	t := &Transport{base: base, options: o, invalid: o.Validate(), registry: o.Registry, routes: make(map[routeKey]*route)}
 	var policy retry.Policy
 	if o.Policy != nil {
 		policy = *o.Policy
@@ -83,7 +83,7 @@ func NewTransport(base http.RoundTripper, o Options) *Transport {
 	policy.Name = cmp.Or(policy.Name, "http_request")
 	policy.Classify = classifier(policy.Classify)
 	policy.Observe, policy.Timed = observer(policy.Observe), true
-	t.common.policy = &policy
+	t.defaultRoute.policy = &policy
 	t.alone = t.invalid == nil && o.Breakers == nil && o.Hedge == nil
 	t.quick = o.Hedge == nil && o.AttemptHeader == "" && o.Classify == nil && policy.AttemptTimeout == 0 && policy.MaxElapsed == 0 && !policy.ObserveAll
 	return t
@@ -168,42 +168,42 @@ func (t *Transport) CloseIdleConnections() {
 	}
 }
 
-// maxLanes is how many are kept, for keys may go on coming. A lane is soon made anew: its breaker is in the registry.
-const maxLanes = 1000
+// maxRoutes is how many are kept, for keys may go on coming. A route is soon made again: its breaker is in the registry.
+const maxRoutes = 1000
 
-// A lane is what requests of one key have of their own.
-type lane struct {
+// A route is what requests of one key have of their own.
+type route struct {
 	policy *retry.Policy // with the breaker of the key
 	hedger *hedge.Hedger // nil: no hedging
 }
 
-// laneOf returns the lane of req, where there may be several.
-func (t *Transport) laneOf(req *http.Request) (*lane, error) {
+// routeOf returns the route of req, where there may be several.
+func (t *Transport) routeOf(req *http.Request) (*route, error) {
 	if t.invalid != nil {
 		return nil, t.invalid
 	}
 	if req.URL == nil {
-		return &t.common, nil
+		return &t.defaultRoute, nil
 	}
-	s := share{scheme: req.URL.Scheme, host: req.URL.Host}
+	s := routeKey{scheme: req.URL.Scheme, host: req.URL.Host}
 	if t.options.Key != nil {
-		s = share{key: t.options.Key(req)}
+		s = routeKey{key: t.options.Key(req)}
 	}
 	t.mu.RLock()
-	l := t.lanes[s]
+	l := t.routes[s]
 	t.mu.RUnlock()
 	if l != nil {
 		return l, nil
 	}
 	if t.options.Key == nil {
-		return t.learn(s, Key(req))
+		return t.addRoute(s, Key(req))
 	}
-	return t.learn(s, s.key)
+	return t.addRoute(s, s.key)
 }
 
-// learn makes the lane of a key at its first request.
-func (t *Transport) learn(s share, key string) (*lane, error) {
-	l := lane{policy: t.common.policy, hedger: t.options.Hedge.hedger()}
+// addRoute makes the route of a key at its first request.
+func (t *Transport) addRoute(s routeKey, key string) (*route, error) {
+	l := route{policy: t.defaultRoute.policy, hedger: t.options.Hedge.hedger()}
 	if t.options.Breakers != nil {
 		breaker, err := t.registry.Get("http:"+key, *t.options.Breakers)
 		if err != nil {
@@ -215,12 +215,12 @@ func (t *Transport) learn(s share, key string) (*lane, error) {
 	}
 	t.mu.Lock()
 	defer t.mu.Unlock()
-	if known := t.lanes[s]; known != nil {
+	if known := t.routes[s]; known != nil {
 		return known, nil // another goroutine was faster
 	}
-	if len(t.lanes) >= maxLanes {
-		clear(t.lanes)
+	if len(t.routes) >= maxRoutes {
+		clear(t.routes)
 	}
-	t.lanes[s] = &l
+	t.routes[s] = &l
 	return &l, nil
 }

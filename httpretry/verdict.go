@@ -12,8 +12,8 @@ import (
 	"github.com/seed-0f2c7998/perdure/retry"
 )
 
-// judge returns what an attempt has brought, as attempt does.
-func (e *exchange) judge(res *http.Response, err error) (*http.Response, error) {
+// classify returns what an attempt has brought, as attempt does.
+func (e *exchange) classify(res *http.Response, err error) (*http.Response, error) {
 	if err != nil {
 		return nil, e.failed(err)
 	}
@@ -28,7 +28,7 @@ func (e *exchange) judge(res *http.Response, err error) (*http.Response, error) 
 	if res.StatusCode < http.StatusBadRequest && class == retry.ClassUnknown {
 		return res, nil
 	}
-	return res, e.refused(res, class)
+	return res, e.statusError(res, class)
 }
 
 // failed returns the error of an attempt without an answer, marked if the request can't be or must not be repeated.
@@ -37,9 +37,9 @@ func (e *exchange) failed(err error) error {
 	e.last = err
 	switch {
 	case e.upload.Broken() != nil || isMalformed(e.req):
-		return e.final(&callersError{err})
+		return e.final(&requestError{err})
 	case !e.idempotent && e.mayHaveLeft() && !isRefusedStream(err):
-		return e.final(&onceError{err: err, why: ErrNotIdempotent})
+		return e.final(&notRepeatable{err: err, why: ErrNotIdempotent})
 	case unwrap.Is(err, context.Canceled) && ended(e.req) == nil:
 		// Of another request: net/http may hand out a connection that one had, and then close it as that is cancelled.
 		err = retry.Transient(err)
@@ -72,8 +72,8 @@ func shown(err error, header http.Header) error {
 	return err
 }
 
-// refused returns the error that stands for a response from 400 on, or one that Options.Classify has given a class.
-func (e *exchange) refused(res *http.Response, class retry.Class) error {
+// statusError returns the error that stands for a response from 400 on, or one that Options.Classify has given a class.
+func (e *exchange) statusError(res *http.Response, class retry.Class) error {
 	err := newStatusError(res, e.req)
 	err.class = class
 	under := class == retry.ClassUnknown && res.StatusCode == http.StatusConflict && e.last != nil && e.req.Header.Get("Idempotency-Key") != ""
@@ -81,29 +81,29 @@ func (e *exchange) refused(res *http.Response, class retry.Class) error {
 	if under {
 		return retry.Transient(err) // the request with this key whose answer we did not get is still under way
 	}
-	if class, _ = e.lane.policy.ClassOf(err); class == retry.ClassPermanent || class == retry.ClassIgnored || class == retry.ClassUnknown {
+	if class, _ = e.route.policy.ClassOf(err); class == retry.ClassPermanent || class == retry.ClassIgnored || class == retry.ClassUnknown {
 		return err
 	}
 	err.wait, err.asks = e.transport.hint(res, time.Now())
 	if !e.idempotent {
-		return e.final(&onceError{err: err, why: ErrNotIdempotent})
+		return e.final(&notRepeatable{err: err, why: ErrNotIdempotent})
 	}
 	return e.rewindable(err)
 }
 
-// gone returns the error of an attempt that could not be made, because its body can't be had again; what was wrong
+// bodyGone returns the error of an attempt that could not be made, because its body can't be had again; what was wrong
 // with the attempt before is what the caller wants to know of.
-func (e *exchange) gone(err error) error {
+func (e *exchange) bodyGone(err error) error {
 	if e.last != nil && unwrap.Is(err, ErrBody) {
-		return &onceError{err: e.last, why: err}
+		return &notRepeatable{err: e.last, why: err}
 	}
-	return &callersError{err}
+	return &requestError{err}
 }
 
 // rewindable returns err, marked if the request's body can't be sent again.
 func (e *exchange) rewindable(err error) error {
 	if e.upload.Spent() {
-		return e.final(&onceError{err: err, why: ErrBody})
+		return e.final(&notRepeatable{err: err, why: ErrBody})
 	}
 	return err
 }
@@ -111,7 +111,7 @@ func (e *exchange) rewindable(err error) error {
 // final returns err, marked so that no attempt follows. What a breaker learns is up to err's class.
 func (e *exchange) final(err error) error {
 	e.unmarked, e.marked = err, retry.Final(err)
-	if own, ok := err.(*callersError); ok { //nolint:errorlint // as failed made it
+	if own, ok := err.(*requestError); ok { //nolint:errorlint // as failed made it
 		e.unmarked = own.err
 	}
 	return e.marked

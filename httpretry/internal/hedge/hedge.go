@@ -27,10 +27,10 @@ type Hedger struct {
 }
 
 const (
-	window = 256 // latencies that are remembered
-	enough = 20  // of them to know a percentile
-	often  = 16  // latencies after which it is found anew
-	most   = 10  // tokens that can be saved up
+	window         = 256 // latencies that are remembered
+	minSamples     = 20  // latencies that a percentile needs
+	recomputeEvery = 16  // latencies after which the percentile is recomputed
+	maxTokens      = 10  // tokens that can be saved up
 )
 
 // Do calls send, and once more if it is slow and the budget allows. It returns the answer that came first and is good,
@@ -44,7 +44,7 @@ func (h *Hedger) Do(ctx context.Context, send func(context.Context) (*http.Respo
 		return res, err
 	}
 	r := race{send: send, discard: discard, results: make(chan result, 2)}
-	r.enter(ctx, 0)
+	r.launch(ctx, 0)
 	timer := time.NewTimer(delay)
 	defer timer.Stop()
 	var won result
@@ -53,12 +53,12 @@ func (h *Hedger) Do(ctx context.Context, send func(context.Context) (*http.Respo
 		r.running--
 	case <-timer.C:
 		if h.withdraw() {
-			r.enter(ctx, 1)
+			r.launch(ctx, 1)
 		}
 		won = r.best()
 	}
 	h.learn(time.Since(start), won.err)
-	r.dismiss(won)
+	r.cancelLoser(won)
 	if won.err != nil {
 		r.cancel[won.lane]()
 		return nil, won.err
@@ -75,7 +75,7 @@ func (h *Hedger) Do(ctx context.Context, send func(context.Context) (*http.Respo
 func (h *Hedger) begin() time.Duration {
 	h.mu.Lock()
 	defer h.mu.Unlock()
-	h.tokens = min(h.tokens+h.Ratio, most)
+	h.tokens = min(h.tokens+h.Ratio, maxTokens)
 	if h.delay == 0 {
 		return 0
 	}
@@ -101,7 +101,7 @@ func (h *Hedger) learn(took time.Duration, err error) {
 	defer h.mu.Unlock()
 	h.recent[h.seen%window] = max(took, 1)
 	h.seen++
-	if h.seen < enough || h.seen%often != 0 && h.delay != 0 {
+	if h.seen < minSamples || h.seen%recomputeEvery != 0 && h.delay != 0 {
 		return
 	}
 	known := slices.Sorted(slices.Values(h.recent[:min(h.seen, window)]))
@@ -127,8 +127,8 @@ func (r result) good() bool {
 	return r.err == nil && r.res.StatusCode < 500 && r.res.StatusCode != http.StatusTooManyRequests
 }
 
-// enter starts a request.
-func (r *race) enter(ctx context.Context, lane int) {
+// launch starts a request.
+func (r *race) launch(ctx context.Context, lane int) {
 	ctx, r.cancel[lane] = context.WithCancel(ctx)
 	r.running++
 	go func() {
@@ -145,25 +145,25 @@ func (r *race) best() result {
 		if won.good() || r.running == 0 {
 			return won
 		}
-		r.drop(won)
+		r.discardResult(won)
 	}
 }
 
-// drop gives up what a lane has brought.
-func (r *race) drop(lost result) {
+// discardResult gives up what a lane has brought.
+func (r *race) discardResult(lost result) {
 	if lost.err == nil && lost.res.Body != nil {
 		r.discard(lost.res.Body)
 	}
 	r.cancel[lost.lane]()
 }
 
-// dismiss cancels the request that is still under way, and discards what it brings all the same.
-func (r *race) dismiss(won result) {
+// cancelLoser cancels the request that is still under way, and discards what it brings all the same.
+func (r *race) cancelLoser(won result) {
 	if r.running == 0 {
 		return
 	}
 	r.cancel[1-won.lane]()
-	go func() { r.drop(<-r.results) }()
+	go func() { r.discardResult(<-r.results) }()
 }
 
 // An owned body ends the context that its answer was had with.
