@@ -45,9 +45,9 @@ const writeIDKey = "perdure-write-id"
 
 // A condition is what a put knows of its IfAbsent or IfMatch.
 type condition struct {
-	writeID string      // "": the put has no condition
-	unsure  atomic.Bool // an attempt may have been carried out though it failed
-	resumed bool        // and so may one of an earlier process
+	writeID   string      // "": the put has no condition
+	ambiguous atomic.Bool // an attempt may have been carried out though it failed
+	resumed   bool        // and so may one of an earlier process
 }
 
 // conditional reports whether the put has a condition.
@@ -78,11 +78,11 @@ func (u *upload) metadata() map[string]string {
 	return all
 }
 
-// forbidden returns ErrCondition if the store will refuse a put that it looks at
+// precheck returns ErrCondition if the store will refuse a put that it looks at
 // only at the end, when all has been sent. A put that may have been carried out
 // already is not for this.
-func (u *upload) forbidden(ctx context.Context) error {
-	if !u.o.conditional() || u.condition.unsure.Load() {
+func (u *upload) precheck(ctx context.Context) error {
+	if !u.o.conditional() || u.condition.ambiguous.Load() {
 		return nil
 	}
 	there, err := u.store.head(ctx, u.address())
@@ -101,15 +101,15 @@ func isConflict(err error) bool { return wire.HasCode(err, "ConditionalRequestCo
 // resolve finds out what has become of a put of o that ended with err.
 func (u *upload) resolve(ctx context.Context, err error, o Object) (Object, error) {
 	gone := wire.HasCode(err, "NoSuchUpload") // it was completed, or aborted
-	unsure := u.condition.unsure.Load() || gone && u.condition.resumed
+	ambiguous := u.condition.ambiguous.Load() || gone && u.condition.resumed
 	refused := wire.HasStatus(err, http.StatusPreconditionFailed) || u.o.IfMatch != "" && wire.HasCode(err, "NoSuchKey")
 	switch {
-	case !unsure && refused:
+	case !ambiguous && refused:
 		return o, fmt.Errorf("%w: %w", ErrCondition, err)
-	case !unsure:
+	case !ambiguous:
 		return o, err
 	case u.o.conditional():
-		return u.recognize(ctx, err, o)
+		return u.findOwnWrite(ctx, err, o)
 	case !gone:
 		return o, err
 	}
@@ -120,9 +120,9 @@ func (u *upload) resolve(ctx context.Context, err error, o Object) (Object, erro
 	return stored, nil
 }
 
-// recognize looks whether the object that is there is that of a conditional put
+// findOwnWrite looks whether the object that is there is that of a conditional put
 // which ended with err.
-func (u *upload) recognize(ctx context.Context, err error, o Object) (Object, error) {
+func (u *upload) findOwnWrite(ctx context.Context, err error, o Object) (Object, error) {
 	stored, failed := u.store.head(ctx, u.address())
 	switch {
 	case failed == nil && stored.Metadata[writeIDKey] == u.condition.writeID:

@@ -39,7 +39,7 @@ func (s *Store) copy(ctx context.Context, from, to Address) (Object, error) {
 	if err != nil {
 		return Object{}, fmt.Errorf("s3://%s/%s: %w", from.Bucket, from.Key, err)
 	}
-	c := &copying{store: s, original: original, place: place(from), to: Address{Bucket: to.Bucket, Key: to.Key}}
+	c := &copying{store: s, original: original, place: copySource(from), to: Address{Bucket: to.Bucket, Key: to.Key}}
 	if original.Size > s.copyLimit {
 		if err = s.readTags(ctx, &c.original, from.VersionID); err == nil {
 			err = c.parts(ctx)
@@ -59,8 +59,8 @@ func (s *Store) copy(ctx context.Context, from, to Address) (Object, error) {
 	return c.verified(ctx)
 }
 
-// place is how S3 names the source of a copy.
-func place(a Address) string {
+// copySource returns how S3 names the source of a copy.
+func copySource(a Address) string {
 	segments := strings.Split(a.Key, "/")
 	for i, segment := range segments {
 		segments[i] = strings.ReplaceAll(url.PathEscape(segment), "+", "%2B") // a plus is a space to some
@@ -131,7 +131,7 @@ func (c *copying) assemble(ctx context.Context, kind string) error {
 	if kind != "" {
 		create.ChecksumAlgorithm, create.ChecksumType = types.ChecksumAlgorithm(strings.ToUpper(kind)), types.ChecksumTypeFullObject
 	}
-	longer, cancel := outlast(ctx)
+	longer, cancel := withGracePeriod(ctx)
 	defer cancel()
 	created, err := c.store.client.CreateMultipartUpload(longer, create)
 	if err != nil {
@@ -148,8 +148,8 @@ func (c *copying) assemble(ctx context.Context, kind string) error {
 	_, err = c.store.client.CompleteMultipartUpload(ctx, &s3.CompleteMultipartUploadInput{
 		Bucket: &c.to.Bucket, Key: &c.to.Key, UploadId: &m.id,
 		MultipartUpload: &types.CompletedMultipartUpload{Parts: c.done},
-	}, wire.Watch(&up.condition.unsure))
-	if err != nil && up.condition.unsure.Load() && wire.HasCode(err, "NoSuchUpload") {
+	}, wire.Watch(&up.condition.ambiguous))
+	if err != nil && up.condition.ambiguous.Load() && wire.HasCode(err, "NoSuchUpload") {
 		return nil // completed by an attempt whose answer was lost, or not: that is compared next
 	}
 	if err != nil {

@@ -68,10 +68,10 @@ func (u *upload) parts(ctx context.Context, first *source.Part) (object Object, 
 
 // create begins a new upload.
 func (m *multipart) create(ctx context.Context) error {
-	if err := m.forbidden(ctx); err != nil {
+	if err := m.precheck(ctx); err != nil {
 		return err
 	}
-	longer, cancel := outlast(ctx)
+	longer, cancel := withGracePeriod(ctx)
 	defer cancel()
 	create := m.o.multipart(m.bucket, m.key)
 	create.ChecksumAlgorithm, create.ChecksumType = types.ChecksumAlgorithmCrc32, types.ChecksumTypeFullObject
@@ -247,7 +247,7 @@ func (m *multipart) complete(ctx context.Context) (Object, error) {
 		MultipartUpload: &types.CompletedMultipartUpload{Parts: parts},
 		ChecksumType:    types.ChecksumTypeFullObject, ChecksumCRC32: aws.String(encode(m.crc)),
 		MpuObjectSize: aws.Int64(object.Size), IfMatch: optional(m.o.IfMatch), IfNoneMatch: m.o.noneMatch(),
-	}, wire.Watch(&m.condition.unsure))
+	}, wire.Watch(&m.condition.ambiguous))
 	if err != nil {
 		return m.resolve(ctx, err, object)
 	}

@@ -186,7 +186,7 @@ func (u *upload) inParts(ctx context.Context, first *source.Part) (Object, error
 		if !u.src.Rewind() {
 			return object, fmt.Errorf("%w (not sent again: the source is a stream that cannot be rewound)", err)
 		}
-		if err := u.store.again(ctx, &conflicts, start, err); err != nil {
+		if err := u.store.waitRetry(ctx, &conflicts, start, err); err != nil {
 			return object, err
 		}
 		first = nil
@@ -216,7 +216,7 @@ func (u *upload) whole(ctx context.Context, body *source.Part) (Object, error) {
 		CacheControl: optional(u.o.CacheControl), Metadata: u.metadata(), Tagging: u.o.tagging(),
 		StorageClass: types.StorageClass(u.o.StorageClass), ServerSideEncryption: u.o.Encryption, SSEKMSKeyId: optional(u.o.KMSKeyID),
 		IfMatch: optional(u.o.IfMatch), IfNoneMatch: u.o.noneMatch(),
-	}, wire.Watch(&u.condition.unsure), wire.Payload(sha))
+	}, wire.Watch(&u.condition.ambiguous), wire.Payload(sha))
 	if err != nil {
 		return u.resolve(ctx, err, object)
 	}

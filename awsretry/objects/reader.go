@@ -147,7 +147,7 @@ func (r *Reader) broken(err error) error {
 		return nil
 	}
 	r.slot.Yield()
-	return r.store.again(r.ctx, &r.call, r.began, err)
+	return r.store.waitRetry(r.ctx, &r.call, r.began, err)
 }
 
 // open asks for the object, from the offset on.

@@ -145,7 +145,7 @@ func New(cfg aws.Config, o Options, options ...func(*s3.Options)) (*Store, error
 		s.limits.Window = max(min(stall.Window, most), time.Second)
 	}
 	s.policy.Breaker = nil
-	s.cleanup = past(s.policy, cfg.Credentials)
+	s.cleanup = cleanupOptions(s.policy)
 	s.policy.AttemptTimeout = 0
 	tuned := func(so *s3.Options) {
 		so.HTTPClient = wire.Tune(so.HTTPClient, s.limits.Timeout)
@@ -168,14 +168,12 @@ func New(cfg aws.Config, o Options, options ...func(*s3.Options)) (*Store, error
 	return s, nil
 }
 
-// past is an option of a request that cleans up after others: it is retried as p
+// cleanupOptions is an option of a request that cleans up after others: it is retried as p
 // says, which has no breaker, and goes past those of the Store. None refuses it,
 // takes it for a probe or has it pay from its budget: what it would drop is paid
 // for as long as it stays.
-func past(p retry.Policy, c aws.CredentialsProvider) func(*s3.Options) {
-	cfg := aws.Config{Credentials: c}
-	awsretry.Apply(&cfg, &p)
-	return s3.WithAPIOptions(cfg.APIOptions...)
+func cleanupOptions(p retry.Policy) func(*s3.Options) {
+	return s3.WithAPIOptions(awsretry.Option(&p))
 }
 
 // Client returns the S3 client that the Store uses, for what the Store has no
@@ -241,10 +239,10 @@ func describe(o Object, out *s3.HeadObjectOutput, size int64) Object {
 	}
 }
 
-// again waits, as the policy says, after err, which is worth another attempt and
+// waitRetry waits, as the policy says, after err, which is worth another attempt and
 // is no request's alone: it returns nil, or the error with which the operation
 // ends. The call that counts is made at the first; what failed began at start.
-func (s *Store) again(ctx context.Context, call **retry.Call, start time.Time, err error) error {
+func (s *Store) waitRetry(ctx context.Context, call **retry.Call, start time.Time, err error) error {
 	if *call == nil {
 		begun, failed := retry.Begin(ctx, &s.policy)
 		if failed == nil {
@@ -269,9 +267,9 @@ func (s *Store) again(ctx context.Context, call **retry.Call, start time.Time, e
 	return (*call).Admit(ctx)
 }
 
-// outlast returns a context that ends some time after ctx: only who gets to know
+// withGracePeriod returns a context that ends some time after ctx: only who gets to know
 // the ID of an upload can drop it. The function must be called in the end.
-func outlast(ctx context.Context) (context.Context, func()) {
+func withGracePeriod(ctx context.Context) (context.Context, func()) {
 	longer, cancel := context.WithCancelCause(context.WithoutCancel(ctx))
 	stop := context.AfterFunc(ctx, func() {
 		timer := time.AfterFunc(5*time.Second, func() { cancel(context.Cause(ctx)) })
