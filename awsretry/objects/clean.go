@@ -16,14 +16,14 @@ import (
 	"github.com/seed-0f2c7998/perdure/awsretry/internal/wire"
 )
 
-// Clean aborts the uploads in parts of keys that begin with prefix which were
-// begun more than age ago, and returns how many: those that a killed process has
+// AbortUploads aborts the uploads in parts of keys that begin with prefix which were
+// begun more than olderThan ago, and returns how many: those that a killed process has
 // left behind, and that nobody goes on with. The store keeps, and charges for,
-// their parts until then. An age less than an upload takes aborts what is still
+// their parts until then. An olderThan less than an upload takes aborts what is still
 // under way. An upload that the store refuses to abort is skipped: the error is
 // then an [*UncleanError], and all others are aborted.
-func (s *Store) Clean(ctx context.Context, bucket, prefix string, age time.Duration) (int, error) {
-	c := cleaning{store: s, bucket: bucket, prefix: prefix, limit: time.Now().Add(-age)}
+func (s *Store) AbortUploads(ctx context.Context, bucket, prefix string, olderThan time.Duration) (int, error) {
+	c := cleaning{store: s, bucket: bucket, prefix: prefix, limit: time.Now().Add(-olderThan)}
 	in := &s3.ListMultipartUploadsInput{Bucket: &bucket, Prefix: optional(prefix), EncodingType: types.EncodingTypeUrl}
 	for walk := s.walk(); ; {
 		out, err := s.client.ListMultipartUploads(ctx, in)
@@ -49,7 +49,7 @@ func (s *Store) Clean(ctx context.Context, bucket, prefix string, age time.Durat
 	}
 }
 
-// An UncleanError reports uploads that [Store.Clean] has skipped.
+// An UncleanError reports uploads that [Store.AbortUploads] has skipped.
 type UncleanError struct {
 	Uploads []*Error // the first hundred of them
 	Count   int      // of all
@@ -83,7 +83,7 @@ func (e *UncleanError) orNil() error {
 	return e
 }
 
-// A cleaning is one Clean.
+// A cleaning is one AbortUploads.
 type cleaning struct {
 	store   *Store
 	bucket  string

@@ -64,8 +64,8 @@ func TestGatewayLargeFileThereAndBack(t *testing.T) {
 		t.Fatalf("get: %v, verified by %q, want crc32", err, object.Verified)
 	}
 	fetched(t, back, body)
-	if n, err := store.Clean(t.Context(), bucket, "", -1); err != nil {
-		t.Errorf("Clean: %d, %v", n, err)
+	if n, err := store.AbortUploads(t.Context(), bucket, "", -1); err != nil {
+		t.Errorf("AbortUploads: %d, %v", n, err)
 	}
 	if left, err := g.client().ListMultipartUploads(t.Context(), &s3.ListMultipartUploadsInput{Bucket: aws.String(bucket)}); err != nil || len(left.Uploads) > 0 {
 		t.Errorf("unfinished uploads are left: %v, %v", left, err)

@@ -8,8 +8,8 @@ import (
 	"github.com/seed-0f2c7998/perdure/internal/transfer"
 )
 
-// GetOptions say which bytes are meant. The zero value asks for the object as it
-// is now.
+// GetOptions selects the version and configures resuming. The zero value selects
+// the current version and resumes.
 type GetOptions struct {
 	VersionID string
 

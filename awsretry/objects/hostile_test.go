@@ -74,8 +74,8 @@ func TestKeysThatWereNotAskedFor(t *testing.T) {
 	if !errors.Is(err, objects.ErrListing) || len(keys) > 0 || !strings.Contains(err.Error(), `it has the key "q/a", which does not begin with "p/"`) {
 		t.Errorf("List: %q, %v", keys, err)
 	}
-	if n, err := store.Clean(t.Context(), bucket, "p/", time.Hour); n != 0 || aborted || !errors.Is(err, objects.ErrListing) {
-		t.Errorf("Clean: %d, %v; the upload of another prefix was aborted: %v", n, err, aborted)
+	if n, err := store.AbortUploads(t.Context(), bucket, "p/", time.Hour); n != 0 || aborted || !errors.Is(err, objects.ErrListing) {
+		t.Errorf("AbortUploads: %d, %v; the upload of another prefix was aborted: %v", n, err, aborted)
 	}
 }
 
@@ -177,7 +177,7 @@ func TestCleanGoesOnPastAnUpload(t *testing.T) {
 		}
 		fmt.Fprint(w, "</ListMultipartUploadsResult>")
 	})
-	n, err := store.Clean(t.Context(), bucket, "", time.Hour)
+	n, err := store.AbortUploads(t.Context(), bucket, "", time.Hour)
 	skipped, ok := errors.AsType[*objects.UncleanError](err)
 	if n != len(oddKeys) || !slices.Equal(aborted, oddKeys) || !ok || skipped.Count != 1 || skipped.Uploads[0].Key != "locked" {
 		t.Errorf("%d, %q aborted, %v, want all but locked", n, aborted, err)
@@ -198,7 +198,7 @@ func TestCleanStopsWhenTheStoreFails(t *testing.T) {
 		}
 		fmt.Fprint(w, "<ListMultipartUploadsResult>"+strings.Repeat("<Upload><Key>k</Key><UploadId>u</UploadId></Upload>", 100)+"</ListMultipartUploadsResult>")
 	})
-	if n, err := store.Clean(t.Context(), bucket, "", time.Hour); n != 0 || err == nil || requests > 1+quick().Attempts() {
+	if n, err := store.AbortUploads(t.Context(), bucket, "", time.Hour); n != 0 || err == nil || requests > 1+quick().Attempts() {
 		t.Errorf("%d, %v after %d requests, want an error after one upload's", n, err, requests)
 	}
 }
@@ -216,7 +216,7 @@ func TestStoreThatIsNone(t *testing.T) {
 	_, get := store.Get(t.Context(), bucket, "k", io.Discard, objects.GetOptions{})
 	_, put := store.Put(t.Context(), bucket, "k", strings.NewReader("x"), objects.PutOptions{})
 	_, large := store.Put(t.Context(), bucket, "k", strings.NewReader(strings.Repeat("x", 11*mib)), objects.PutOptions{})
-	_, clean := store.Clean(t.Context(), bucket, "", time.Hour)
+	_, clean := store.AbortUploads(t.Context(), bucket, "", time.Hour)
 	for i, err := range []error{list, stat, get, put, large, clean} {
 		if !errors.As(err, new(*awsretry.NotS3Error)) || !strings.HasSuffix(err.Error(), " is no S3 store: it answered text/html") {
 			t.Errorf("%d: %v", i, err)
@@ -258,7 +258,7 @@ func TestCleanOfOddKeys(t *testing.T) {
 			t.Fatal(err)
 		}
 	}
-	n, err := store.Clean(t.Context(), bucket, "", 0)
+	n, err := store.AbortUploads(t.Context(), bucket, "", 0)
 	skipped, ok := errors.AsType[*objects.UncleanError](err)
 	left := server.Uploads()
 	if !ok || len(left) != 2 || skipped.Count != len(left) || n != len(oddKeys)-len(left) {

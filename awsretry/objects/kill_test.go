@@ -118,12 +118,12 @@ func TestTransfersOutliveTheirProcess(t *testing.T) {
 			}
 		}
 		store := open(t, server, objects.Options{})
-		if _, err := store.Clean(t.Context(), bucket, "", -time.Minute); err != nil {
-			t.Errorf("Clean: %v", err)
+		if _, err := store.AbortUploads(t.Context(), bucket, "", -time.Minute); err != nil {
+			t.Errorf("AbortUploads: %v", err)
 		}
 		left, err := store.Client().ListMultipartUploads(t.Context(), &s3.ListMultipartUploadsInput{Bucket: aws.String(bucket)})
 		if err != nil || len(left.Uploads) > 0 {
-			t.Fatalf("uploads are left after Clean: %+v, %v, want none", left, err)
+			t.Fatalf("uploads are left after AbortUploads: %+v, %v, want none", left, err)
 		}
 		server.Reset()
 		kills = killed(t, server, random, "fetched", paths, func() {})

@@ -46,7 +46,7 @@ func TestStateThatIsNoFileOfOurs(t *testing.T) {
 		}
 		_, sent := store.Put(t.Context(), bucket, "k", bytes.NewReader(body), objects.PutOptions{State: path})
 		_, read := objects.ReadState(path)
-		for what, err := range map[string]error{"Put": sent, "ReadState": read, "Abandon": store.Abandon(t.Context(), path)} {
+		for what, err := range map[string]error{"Put": sent, "ReadState": read, "AbortUpload": store.AbortUpload(t.Context(), path)} {
 			if err == nil || !strings.Contains(err.Error(), path) || !strings.Contains(err.Error(), "regular file of this user") {
 				t.Errorf("%s with %s: %v, want an error that names the file and says what it must be", what, name, err)
 			}

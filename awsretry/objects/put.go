@@ -20,8 +20,7 @@ import (
 	"github.com/seed-0f2c7998/perdure/retry"
 )
 
-// PutOptions say what an object is to be besides its bytes. The zero value asks
-// for nothing.
+// PutOptions sets object attributes and preconditions; the zero value sets none.
 type PutOptions struct {
 	Attributes
 
@@ -41,7 +40,7 @@ type PutOptions struct {
 	// failure, sends only what is missing; what has changed in the source since
 	// is noticed and sent. Put makes the file and removes it when the object is
 	// stored. If it fails, the parts stay in the store for the next; see
-	// [Store.Clean]. One Put at a time may use a file.
+	// [Store.AbortUploads]. One Put at a time may use a file.
 	State string
 
 	// Resumed, if set, is called at most once, before anything is sent, by a Put that finds what State remembers.
@@ -95,9 +94,9 @@ func (s *Store) PutFile(ctx context.Context, bucket, key, path string, o PutOpti
 // a part is held in memory until the store has it; its Read is not interrupted
 // when ctx ends.
 //
-// When Put fails there is no part left of what it sent, unless the store could
-// not be told to drop it; an object of that key that was there before is as it
-// was, unless it was an answer that was lost.
+// A failed Put aborts its multipart upload, unless the abort fails too or
+// [PutOptions.State] keeps it. It leaves an existing object of that key as it was,
+// unless the response was lost, see [AmbiguousError].
 func (s *Store) Put(ctx context.Context, bucket, key string, r io.Reader, o PutOptions) (Object, error) {
 	if s.customer && (o.Encryption != "" || o.KMSKeyID != "") {
 		return Object{}, wrap("put", bucket, key, &retry.ConfigError{
@@ -277,11 +276,11 @@ func (u *upload) progress(done int64) {
 	}
 }
 
-// Abandon drops the upload that a state file remembers, with its parts in the
+// AbortUpload drops the upload that a state file remembers, with its parts in the
 // store, and removes the file. The file stays if the store can't be told. That
 // there is none, or none of an upload to this endpoint, is no error.
-func (s *Store) Abandon(ctx context.Context, path string) error {
-	j, err := journal.Open(path)
+func (s *Store) AbortUpload(ctx context.Context, statePath string) error {
+	j, err := journal.Open(statePath)
 	if err != nil {
 		return err
 	}

@@ -100,11 +100,11 @@ func TestPutAfterItsUploadIsGone(t *testing.T) {
 	server := start(t, s3test.Options{})
 	body := content(1, 16*mib)
 	store, state := broken(t, server, body)
-	if n, err := store.Clean(t.Context(), bucket, "k", time.Hour); n != 0 || err != nil {
-		t.Errorf("Clean of what is older than an hour: %d, %v, want 0", n, err)
+	if n, err := store.AbortUploads(t.Context(), bucket, "k", time.Hour); n != 0 || err != nil {
+		t.Errorf("AbortUploads of what is older than an hour: %d, %v, want 0", n, err)
 	}
-	if n, err := store.Clean(t.Context(), bucket, "k", -time.Hour); n != 1 || err != nil || len(server.Uploads()) != 0 {
-		t.Errorf("Clean: %d, %v, want 1", n, err)
+	if n, err := store.AbortUploads(t.Context(), bucket, "k", -time.Hour); n != 1 || err != nil || len(server.Uploads()) != 0 {
+		t.Errorf("AbortUploads: %d, %v, want 1", n, err)
 	}
 	if _, err := store.Put(t.Context(), bucket, "k", bytes.NewReader(body), objects.PutOptions{State: state}); err != nil {
 		t.Fatal(err)

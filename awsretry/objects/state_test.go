@@ -89,7 +89,7 @@ func TestPutTellsThatNothingIsThere(t *testing.T) {
 	server := start(t, s3test.Options{})
 	body := content(1, 16*mib)
 	store, path := broken(t, server, body)
-	if _, err := store.Clean(t.Context(), bucket, "", -1); err != nil {
+	if _, err := store.AbortUploads(t.Context(), bucket, "", -1); err != nil {
 		t.Fatal(err)
 	}
 	var told report
@@ -188,7 +188,7 @@ func TestAbandon(t *testing.T) {
 	server := start(t, s3test.Options{})
 	store, path := broken(t, server, content(1, 16*mib))
 	server.Script(func(s3test.Request) s3test.Fault { return s3test.AccessDenied() })
-	if err := store.Abandon(t.Context(), path); err == nil {
+	if err := store.AbortUpload(t.Context(), path); err == nil {
 		t.Error("an upload that can't be dropped: no error")
 	}
 	if _, err := os.Stat(path); err != nil {
@@ -196,7 +196,7 @@ func TestAbandon(t *testing.T) {
 	}
 	server.Script(nil)
 	for range 2 { // there is nothing left the second time
-		if err := store.Abandon(t.Context(), path); err != nil {
+		if err := store.AbortUpload(t.Context(), path); err != nil {
 			t.Error(err)
 		}
 	}

@@ -119,14 +119,17 @@ type Store struct {
 	maxPages  int           // of a listing
 }
 
-// New returns a Store for the endpoint and credentials of cfg, which stays as it
-// is. The Store talks HTTP/1.1 through a transport with timeouts, made after
-// that of cfg unless cfg has an HTTPClient of the caller's own: 10 s to connect,
-// 2 minutes from the end of a request to the head of its answer, Stall for either
-// body. A BaseEndpoint is addressed by path. A bucket that turns out to be in
-// another region than that of cfg is addressed there from then on; where that does
-// not help, the error is a [*RegionError]. The options are applied to the S3 client last. The error is
-// a [*retry.ConfigError].
+// New returns a Store for the endpoint and credentials of cfg, which is not changed.
+//
+//   - Timeouts: 10 s to connect, 2 minutes from the end of a request to the head of
+//     its response, Stall for either body.
+//   - Protocol: HTTP/1.1, through a transport made after that of cfg, or, if cfg has
+//     one, through the caller's own HTTPClient as it is.
+//   - Addressing: a BaseEndpoint is addressed by path. If a bucket turns out to be in
+//     another region than that of cfg, it is addressed there from then on; where that
+//     does not help, the error of the method is a [*RegionError].
+//
+// The options are applied to the S3 client last. The error is a [*retry.ConfigError].
 func New(cfg aws.Config, o Options, options ...func(*s3.Options)) (*Store, error) {
 	if err := o.validate(); err != nil {
 		return nil, err

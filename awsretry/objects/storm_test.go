@@ -44,12 +44,12 @@ func TestTwoHundredTransfersThroughFaults(t *testing.T) {
 		if err != nil || len(keys) != len(all) {
 			t.Errorf("List: %d keys, %v, want %d", len(keys), err, len(all))
 		}
-		if _, err := store.Clean(t.Context(), bucket, "", -time.Minute); err != nil {
-			t.Errorf("Clean: %v", err)
+		if _, err := store.AbortUploads(t.Context(), bucket, "", -time.Minute); err != nil {
+			t.Errorf("AbortUploads: %v", err)
 		}
 		left, err := store.Client().ListMultipartUploads(t.Context(), &s3.ListMultipartUploadsInput{Bucket: aws.String(bucket)})
 		if err != nil || len(left.Uploads) > 0 {
-			t.Errorf("uploads are left after Clean: %+v, %v, want none", left, err)
+			t.Errorf("uploads are left after AbortUploads: %+v, %v, want none", left, err)
 		}
 	})
 }

@@ -164,7 +164,7 @@ func (o *Object) upload(from Endpoint, in *Input, there bool) *uploads.Upload {
 
 // abandon drops an upload that nothing is to go on with. One that the store will not drop is left to "perdure s3 clean".
 func (o *Object) abandon(ctx context.Context, u *uploads.Upload) error {
-	err := o.store.Abandon(ctx, u.State())
+	err := o.store.AbortUpload(ctx, u.State())
 	if err != nil && exit.Code(err) != exit.Failed {
 		return err
 	}
@@ -208,7 +208,7 @@ func (p *put) leave(ctx context.Context, u *uploads.Upload, in *Input, err error
 		return
 	}
 	if s.Bytes == 0 || ctx.Err() == nil && exit.Code(err) == exit.Failed {
-		if p.to.store.Abandon(ctx, u.State()) == nil || s.Bytes == 0 {
+		if p.to.store.AbortUpload(ctx, u.State()) == nil || s.Bytes == 0 {
 			return
 		}
 	}

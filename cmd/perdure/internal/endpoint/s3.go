@@ -242,7 +242,7 @@ func (o *Object) Clean(ctx context.Context, s *Session, age time.Duration) (n in
 	if err := o.connect(ctx, s, Destination, "s3_upload", "clean_s3"); err != nil {
 		return 0, err
 	}
-	n, err = o.store.Clean(ctx, o.bucket, o.key, age)
+	n, err = o.store.AbortUploads(ctx, o.bucket, o.key, age)
 	if err == nil {
 		err = o.forget(ctx, age)
 	}
@@ -260,7 +260,7 @@ func (o *Object) forget(ctx context.Context, age time.Duration) (failed error) {
 	uploads.Each(dir, func(u *uploads.Upload) {
 		s, err := objects.ReadState(u.State())
 		if err == nil && failed == nil && s.Endpoint == o.endpoint && s.Bucket == o.bucket && strings.HasPrefix(s.Key, o.key) && time.Since(u.Begun()) >= age {
-			failed = o.store.Abandon(ctx, u.State())
+			failed = o.store.AbortUpload(ctx, u.State())
 		}
 	})
 	return failed
