@@ -54,8 +54,9 @@ type Breaker struct {
 	store  Store            // never nil
 	clock  func() time.Time // the wall clock
 
-	refusals refusals                // by this process
-	refused  atomic.Pointer[refused] // the last refusal
+	refusals    refusals                // by this process
+	lastFailure atomic.Uint64           // here: Unix milliseconds 56, class 8; 0: none
+	refused     atomic.Pointer[refused] // the last refusal
 }
 
 // New returns the breaker of that name. It never fails: a Config that is not

@@ -67,7 +67,9 @@ func (p Permit) end(ctx context.Context, err error) {
 // response of the service is not looked at.
 func (p Permit) Record(ctx context.Context, err error, c class.Class, hint, limit time.Duration, late bool) {
 	if p.breaker != nil {
-		p.done(ctx, p.resultOf(err, c, hint, limit, late))
+		r := p.resultOf(err, c, hint, limit, late)
+		r.class = c
+		p.done(ctx, r)
 	}
 }
 

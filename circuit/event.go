@@ -10,6 +10,7 @@ import (
 	"time"
 
 	"github.com/seed-0f2c7998/perdure/internal/cell"
+	"github.com/seed-0f2c7998/perdure/internal/class"
 	"github.com/seed-0f2c7998/perdure/internal/redact"
 )
 
@@ -127,6 +128,14 @@ type Metrics struct {
 	RetryAt   time.Time // when an open breaker lets the first probe through; else zero
 	NotBefore time.Time // when an opening ends that servers asked for; zero if there is none
 	Prober    int       // ID of the process that sent the last probe of a half-open breaker; 0 if that is not known
+
+	LastFailure      time.Time // that this process has recorded; zero if there was none
+	LastFailureClass string    // its class, as transient, throttled or unknown; "" if there was none
+}
+
+// failed notes a failure for Metrics.
+func (b *Breaker) failed(c class.Class) {
+	b.lastFailure.Store(uint64(time.Now().UnixMilli())<<8 | uint64(c))
 }
 
 // Metrics returns the breaker's figures.
@@ -139,6 +148,9 @@ func (b *Breaker) Metrics() Metrics {
 		State: b.State(), Trips: c.Trips.Load(), Rejected: c.Rejected.Load(),
 		Probes: c.Probes.Load(), Reason: unpack(c.Reason.Load()),
 		NotBefore: b.NotBefore(),
+	}
+	if last := b.lastFailure.Load(); last != 0 {
+		m.LastFailure, m.LastFailureClass = time.UnixMilli(int64(last>>8)), class.Class(last).String()
 	}
 	if refusal := b.Peek(); refusal != nil {
 		m.RetryAt = refusal.RetryAt

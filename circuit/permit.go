@@ -179,6 +179,7 @@ type result struct {
 	signal signal // success, failure, throttled, cut or cancel
 	free   bool   // of success: it brings the budget nothing
 	hint   time.Duration
+	class  class.Class // of the error, if that is known
 }
 
 // Success records that the service answered, be it that it said no.
@@ -272,10 +273,12 @@ func (p Permit) record(ctx context.Context, r result) {
 			}
 		}
 	case throttled:
+		b.failed(class.Throttled)
 		c.SetHint(int64(ceil(b.now())), r.hint)
 		b.apply(ctx, e)
 		b.short()
 	case failure:
+		b.failed(r.class)
 		b.apply(ctx, e)
 		b.short()
 	case cancel:

@@ -22,13 +22,12 @@ const (
 	Retrying  Kind = iota + 1 // an attempt failed; another follows after Delay
 	Succeeded                 // a retry succeeded, or with Policy.ObserveAll a first attempt
 	Stopped                   // no attempt follows, because of Stop
-	Delayed                   // an attempt waits for Delay, because the server asked others to
 	Nested                    // as Stopped: another retry, further in, has already given up
 )
 
-// String returns retrying, succeeded, stopped, delayed or nested.
+// String returns retrying, succeeded, stopped or nested.
 func (k Kind) String() string {
-	return nameOf("Kind", k, "", "retrying", "succeeded", "stopped", "delayed", "nested")
+	return nameOf("Kind", k, "", "retrying", "succeeded", "stopped", "nested")
 }
 
 // A Reason is why no attempt follows: Event.Stop as something to count by.
@@ -103,7 +102,7 @@ type Event struct {
 	MaxAttempts int           // the Policy's, or Unlimited
 	Class       Class         // of Err
 	Reason      Reason        // why no attempt follows; of Stopped and Nested
-	Delay       time.Duration // the wait that begins now; of Retrying and Delayed
+	Delay       time.Duration // the wait that begins now; of Retrying
 	Hint        time.Duration // the wait that the server asked for; 0: none
 	Duration    time.Duration // how long the attempt took; 0: not known, see Policy.Timed
 	Elapsed     time.Duration // as Error.Elapsed: since the first attempt began; 0: not known
@@ -221,9 +220,6 @@ func (e Event) Message() string {
 		return "Retrying " + e.Operation + " in " + seconds(e.Delay) + " (" + e.position() + ")"
 	case Succeeded:
 		return e.Operation + " succeeded on attempt " + strconv.Itoa(e.Attempt)
-	case Delayed:
-		return "Delaying " + e.Operation + " by " + seconds(e.Delay) + ": Retry-After until " +
-			e.RetryAt.Format(time.RFC3339)
 	case Nested:
 		return e.Operation + " failed: a retry further in has given up: " + errorText(e.Err)
 	default:

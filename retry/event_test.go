@@ -181,7 +181,6 @@ func TestObserveGoexit(t *testing.T) {
 // The line of each kind, for people.
 func TestEventMessage(t *testing.T) {
 	t.Parallel()
-	at := time.Date(2026, 1, 11, 8, 0, 0, 0, time.UTC)
 	for want, e := range map[string]retry.Event{
 		"Retrying up in 1.0 seconds (attempt 1/5)":                             {Kind: retry.Retrying, Attempt: 1, MaxAttempts: 5, Delay: time.Second},
 		"Retrying up in 2.0 seconds (attempt 3)":                               {Kind: retry.Retrying, Attempt: 3, MaxAttempts: -1, Delay: 2 * time.Second},
@@ -193,7 +192,6 @@ func TestEventMessage(t *testing.T) {
 		"Retrying up in 0.0 seconds (attempt 1)":                               {Kind: retry.Retrying, Attempt: 1, MaxAttempts: -1},
 		"Retrying up in 3600.0 seconds (attempt 1)":                            {Kind: retry.Retrying, Attempt: 1, MaxAttempts: -1, Delay: time.Hour},
 		"up succeeded on attempt 3":                                            {Kind: retry.Succeeded, Attempt: 3},
-		"Delaying up by 8.0 seconds: Retry-After until 2026-01-11T08:00:00Z":   {Kind: retry.Delayed, Delay: 8 * time.Second, RetryAt: at},
 		"up failed: a retry further in has given up: the service is down":      {Kind: retry.Nested, Attempt: 1, Err: errDown, Stop: retry.ErrPermanent},
 		"up failed after 5 attempts (attempts exhausted): the service is down": {Kind: retry.Stopped, Attempt: 5, Err: errDown, Stop: retry.ErrExhausted},
 		"up failed after 1 attempt (retry budget spent): the service is down":  {Kind: retry.Stopped, Attempt: 1, Err: errDown, Stop: retry.ErrBudget},
@@ -213,7 +211,7 @@ func TestKindString(t *testing.T) {
 	for k := range retry.Kind(8) {
 		got = append(got, k.String())
 	}
-	if want := " retrying succeeded stopped delayed nested Kind(6) Kind(7)"; strings.Join(got, " ") != want {
+	if want := " retrying succeeded stopped nested Kind(5) Kind(6) Kind(7)"; strings.Join(got, " ") != want {
 		t.Errorf("%q, want %q", strings.Join(got, " "), want)
 	}
 }
@@ -256,11 +254,6 @@ func TestLogAttributes(t *testing.T) {
 			retry.Event{Kind: retry.Stopped, MaxAttempts: 5, Stop: &circuit.OpenError{Name: "b", State: circuit.Open}},
 			"WARN",
 			map[string]any{"event": "stopped", "operation": "up", "attempt": 0.0, "max_attempts": 5.0, "stop": `circuit breaker "b" is open`},
-		},
-		{
-			retry.Event{Kind: retry.Delayed, Attempt: 1, MaxAttempts: -1, Delay: 2e9, Hint: 1e9, RetryAt: at},
-			"INFO",
-			map[string]any{"event": "delayed", "operation": "up", "attempt": 1.0, "delay": 2e9 * ns, "retry_after": 1e9 * ns, "retry_at": "2026-01-11T08:00:00Z"},
 		},
 		{retry.Event{Kind: retry.Stopped, Attempt: 2, Class: permanent, Stop: retry.ErrPermanent}, "WARN", nil},
 		{retry.Event{Kind: retry.Stopped, Attempt: 1, Class: permanent, Stop: retry.ErrPermanent}, "DEBUG", nil},

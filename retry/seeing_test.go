@@ -327,3 +327,32 @@ func TestFirstRefusalOfAnOpeningElsewhere(t *testing.T) {
 		other.Reset()
 	}
 }
+
+// A breaker's figures have the last failure, by class and time.
+func TestLastFailure(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		b := breaker(circuit.Config{})
+		p := retry.Policy{MaxAttempts: 1, Breaker: b, Observe: func(context.Context, retry.Event) {}}
+		if m := b.Metrics(); !m.LastFailure.IsZero() || m.LastFailureClass != "" {
+			t.Errorf("%+v, want no failure yet", m)
+		}
+		for _, c := range []struct {
+			err  error
+			want string
+			ago  time.Duration
+		}{
+			{retry.Transient(errDown), "transient", 0},
+			{errDown, "unknown", 0},
+			{retry.After(errDown, time.Second), "throttled", 0},
+			{retry.Permanent(errDown), "throttled", time.Second}, // which is no failure of the service
+			{nil, "throttled", 2 * time.Second},
+		} {
+			<-time.After(time.Second)
+			_ = retry.Do(t.Context(), &p, func(context.Context) error { return c.err })
+			if m := b.Metrics(); m.LastFailureClass != c.want || time.Since(m.LastFailure) != c.ago {
+				t.Errorf("%v: %s, %v ago, want %s, %v ago", c.err, m.LastFailureClass, time.Since(m.LastFailure), c.want, c.ago)
+			}
+		}
+	})
+}

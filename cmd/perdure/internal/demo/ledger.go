@@ -105,8 +105,6 @@ func (l *ledger) observe(ctx context.Context, e retry.Event) {
 		r.Retries++
 		r.Waited += e.Delay
 		cause = l.cause(e.Err)
-	case retry.Delayed:
-		r.Waited += e.Delay
 	case retry.Succeeded:
 		r.Attempts += e.Attempt
 	case retry.Stopped, retry.Nested:
