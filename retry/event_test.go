@@ -130,7 +130,7 @@ func TestObservePanics(t *testing.T) {
 			err := retry.Do(t.Context(), &p, f)
 			e, _ := errors.AsType[*retry.Error](err)
 			m = b.Metrics()
-			m.Since, m.RetryAt = time.Time{}, time.Time{} // later in the second run
+			m.Since, m.RetryAt, m.LastFailure = time.Time{}, time.Time{}, time.Time{} // later in the second run
 			return fmt.Sprintf("%T %d", e.Stop, e.Attempts), made.at, m
 		}
 		text, at, m := run(func(context.Context, retry.Event) {})
