@@ -22,8 +22,8 @@ type Options struct {
 	// the base transport's error if there was no response.
 	Policy *retry.Policy
 
-	// Breakers, if set, gives each key its own breaker in place of the Policy's, with the budget of this Config and a
-	// not-before instant of its own. The name of a breaker is "http:" and the key.
+	// Breakers, if set, gives each key its own breaker in place of the Policy's, with the budget of this Config. The name
+	// of a breaker is "http:" and the key.
 	Breakers *circuit.Config
 
 	// Registry holds those breakers, and evicts them as its type says. If nil, the Transport has its own.

@@ -94,8 +94,8 @@ type Policy struct {
 	// first attempt's Duration are known in events and errors. They also are with
 	// MaxElapsed, AttemptTimeout or ObserveAll.
 	Timed bool
-	// Breaker is what the operations on one key share: circuit breaker, retry
-	// budget, not-before instant. Nil means that they share nothing.
+	// Breaker is what the operations on one key share: circuit breaker and retry
+	// budget. If nil, they share nothing.
 	Breaker *circuit.Breaker
 }
 

@@ -160,7 +160,7 @@ func (a *app) act(ctx context.Context, action state.Action, text, name string) e
 	if was, is := action.Do(ctx, store, key, circuit.LogTo(a.log)); was == is {
 		text := fmt.Sprintf("Circuit breaker '%s' is %v already", key, is)
 		if is == circuit.Closed { // by a reset, which does more
-			text += "; its failures, budget and not-before are forgotten"
+			text += "; its failures and budget are forgotten"
 		}
 		a.log.Info(text, "event", "unchanged", "breaker", key, "state", is.String())
 	}

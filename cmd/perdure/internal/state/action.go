@@ -19,7 +19,7 @@ func Actions() []Action {
 	return []Action{
 		{"trip", "Open it for 30 seconds, as its own rules would", (*circuit.Breaker).Trip},
 		{"isolate", "Refuse all calls until it is reset", (*circuit.Breaker).Isolate},
-		{"reset", "Close it, and forget its failures, its budget and its not-before instant", (*circuit.Breaker).Reset},
+		{"reset", "Close it, and forget its failures and its budget", (*circuit.Breaker).Reset},
 	}
 }
 

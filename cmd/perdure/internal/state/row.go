@@ -22,7 +22,7 @@ type Row struct {
 	LeaseEnds *time.Time    `json:"lease_ends,omitempty"` // a probe is out, and is given up then
 	LeaseHost string        `json:"lease_host,omitempty"` // where it was sent, if another host may have
 	LeasePID  int           `json:"lease_pid,omitempty"`  // the process that has sent it; absent: not known
-	NotBefore *time.Time    `json:"not_before,omitempty"` // the server asked not to be called until then
+	NotBefore *time.Time    `json:"not_before,omitempty"` // servers asked several times in a row not to be called until then
 	Budget    *float64      `json:"budget,omitempty"`     // tokens for retries; absent: untouched, or there is no budget
 	Trips     uint64        `json:"trips"`                // how often it has opened
 	Rejected  uint64        `json:"rejected"`             // calls that were refused
