@@ -187,6 +187,16 @@ func TestRootModuleImportsStandardLibraryOnly(t *testing.T) {
 	})
 }
 
+// The core is part of programs that speak no HTTP: these packages would make each of them larger by megabytes.
+func TestCoreIsSmall(t *testing.T) {
+	deps := strings.Fields(string(goCommand(t, "list", "-deps", "./retry", "./circuit")))
+	for _, heavy := range []string{"net/http", "crypto/tls", "crypto/x509", "database/sql", "encoding/xml", "testing"} {
+		if slices.Contains(deps, heavy) {
+			t.Errorf("package retry or circuit imports %s, directly or not: know its errors by their methods, or by the name of their type", heavy)
+		}
+	}
+}
+
 func TestDirectoriesSayWhatTheyHold(t *testing.T) {
 	vague := []string{"util", "utils", "common", "type", "types", "helper", "helpers", "pkg", "misc"}
 	eachFile(t, func(name string) {

@@ -3,6 +3,8 @@ package retry_test
 import (
 	"context"
 	"crypto/x509"
+	"database/sql"
+	"database/sql/driver"
 	"errors"
 	"fmt"
 	"io"
@@ -269,5 +271,61 @@ func TestClassString(t *testing.T) {
 	}
 	if want := []string{"unknown", "transient", "throttled", "conflict", "permanent", "ignored", "Class(6)"}; !slices.Equal(got, want) {
 		t.Errorf("%q, want %q", got, want)
+	}
+}
+
+// A says error knows by itself whether it is worth a retry, as some of the AWS SDK's do.
+type says bool
+
+func (s says) Error() string        { return "says so" }
+func (s says) RetryableError() bool { return bool(s) }
+
+// What an error says of itself is below its code and above its status.
+func TestClassOfWhatErrorsSay(t *testing.T) {
+	t.Parallel()
+	p := &retry.Policy{}
+	classes(t, p, transient, says(true), errors.Join(&coded{status: 401}, says(true)), driver.ErrBadConn)
+	classes(t, p, permanent, says(false), errors.Join(&coded{status: 503}, says(false)))
+	classes(t, p, throttled, errors.Join(&coded{code: "SlowDown"}, says(true)))
+	classes(t, p, unknown, sql.ErrNoRows)
+}
+
+// For a retry or a breaker around it, the end of a retry has the class that its own policy gave the last error, and
+// not the one that the general rules would.
+func TestClassOfTheEndOfARetry(t *testing.T) {
+	t.Parallel()
+	quick := retry.Policy{MaxAttempts: 2, BaseDelay: 1, Jitter: retry.NoJitter, Observe: func(context.Context, retry.Event) {}}
+	with := func(change func(*retry.Policy)) *retry.Policy { p := quick; change(&p); return &p }
+	give := func(c retry.Class) *retry.Policy {
+		return with(func(p *retry.Policy) { p.Classify = func(error) retry.Class { return c } })
+	}
+	shut := with(func(p *retry.Policy) {
+		p.Classify, p.Breaker = retry.Always, breaker(circuit.Config{FailureThreshold: 1, RecoveryTimeout: time.Hour})
+	})
+	second := func(first, then error) func(context.Context) error {
+		f, _ := calls(first, then)
+		return f
+	}
+	for name, c := range map[string]struct {
+		policy *retry.Policy
+		f      func(context.Context) error
+		want   retry.Class
+	}{
+		"exhausted, transient":    {give(transient), second(errDown, errDown), transient},
+		"exhausted, conflict":     {give(conflict), second(errDown, errDown), conflict},
+		"exhausted, throttled":    {give(throttled), second(errDown, errDown), throttled},
+		"permanent, later":        {&quick, second(retry.Transient(errDown), retry.Permanent(errDown)), permanent},
+		"unknown, later":          {&quick, second(&coded{status: 503}, errDown), unknown},
+		"ignored, later":          {&quick, second(&coded{status: 503}, retry.Ignored(errDown)), ignored},
+		"no call was made":        {shut, second(errDown, errDown), ignored},
+		"given up for the caller": {give(transient), second(errDown, retry.Final(errDown)), transient},
+	} {
+		err := retry.Do(t.Context(), c.policy, c.f)
+		if _, ok := errors.AsType[*retry.Error](err); !ok {
+			t.Errorf("%s: %v is no *Error", name, err)
+		}
+		if got, _ := new(retry.Policy).ClassOf(fmt.Errorf("x: %w", err)); got != c.want {
+			t.Errorf("%s: %v is %v, want %v", name, err, got, c.want)
+		}
 	}
 }
