@@ -28,7 +28,7 @@ type secretRun struct {
 }
 
 // secretRuns are commands with secrets in all places that can hold one.
-func secretRuns(s *testServers, moved string) []secretRun {
+func secretRuns(s *testServers, moved, keyFile string) []secretRun {
 	signed := func(path string) string {
 		return strings.Replace(s.web.URL, "://", "://user:"+secret+"@", 1) + path + "?X-Amz-Signature=" + secret + "&token=" + secret
 	}
@@ -59,6 +59,9 @@ func secretRuns(s *testServers, moved string) []secretRun {
 		{"an endpoint of objects", 64, []string{"copy", "s3://bikes/web", "web"}, []string{elsewhere}},
 		{"an endpoint of many", 64, []string{"copy", "-r", ".", "s3://bikes/all", "--manifest", "m.jsonl"}, []string{elsewhere}},
 		{"an endpoint to clean", 64, []string{"s3", "clean", "s3://bikes"}, []string{elsewhere}},
+		{"a secret key that is wrong", 1, []string{"copy", "hour.csv", "s3://bikes/key"}, []string{"AWS_SECRET_ACCESS_KEY=" + secret + "/a/secret/key/of/forty/letters12"}},
+		{"a session that is none", 1, []string{"copy", "s3://bikes/absent", "absent"}, []string{"AWS_SESSION_TOKEN=" + secret}},
+		{"a customer key without TLS", 64, []string{"copy", "hour.csv", "s3://bikes/sse", "--sse-c-key", keyFile}, nil},
 		{"an endpoint that is none", 64, []string{"copy", "hour.csv", "s3://bikes/x", "--endpoint-url", "ftp://user:" + secret + "@host"}, nil},
 		{"a name", 1, []string{"run", "--name", "get " + signed("/x"), "--max-attempts", "2", "--", "false"}, nil},
 		{"a name and its breaker", 0, []string{"breaker", "trip", "get " + signed("/x")}, nil},
@@ -88,7 +91,11 @@ func TestSecretsStaySecret(t *testing.T) {
 					t.Fatal(err)
 				}
 			}
-			for _, r := range secretRuns(s, mover.URL) {
+			keyFile := filepath.Join(t.TempDir(), "key")
+			if err := os.WriteFile(keyFile, []byte(secret+" is the SSE-C key's begin"), 0o600); err != nil {
+				t.Fatal(err)
+			}
+			for _, r := range secretRuns(s, mover.URL, keyFile) {
 				args := r.args
 				if flags != "" {
 					args = append(r.args[:1:1], append([]string{flags}, r.args[1:]...)...)
