@@ -38,6 +38,14 @@ func BenchmarkDo(b *testing.B) {
 			}
 		})
 	}
+	b.Run("refused", func(b *testing.B) {
+		p := retry.Policy{Breaker: circuit.New("b", circuit.Config{}), Observe: func(context.Context, retry.Event) {}}
+		p.Breaker.Trip()
+		b.ReportAllocs()
+		for b.Loop() {
+			_ = retry.Do(ctx, &p, f)
+		}
+	})
 	b.Run("two failures", func(b *testing.B) {
 		failure := errors.New("failure")
 		p := retry.Policy{BaseDelay: 1, Jitter: retry.NoJitter, Classify: retry.Always, Observe: func(context.Context, retry.Event) {}}

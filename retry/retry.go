@@ -26,6 +26,7 @@ import (
 
 	"github.com/seed-0f2c7998/perdure/circuit"
 	"github.com/seed-0f2c7998/perdure/internal/class"
+	"github.com/seed-0f2c7998/perdure/internal/redact"
 )
 
 // Do calls f until it succeeds or p says stop. See [Value].
@@ -79,8 +80,15 @@ func (p *Policy) refused(ctx context.Context, refusal *circuit.OpenError) error 
 	if p.Observe == nil && !slog.Default().Enabled(ctx, slog.LevelDebug) && !p.Breaker.Reports() {
 		return refusal // nobody would see the event
 	}
-	c := Call{policy: p}
-	return c.refused(ctx, refusal)
+	observe := p.Observe
+	if observe == nil {
+		observe = LogTo(slog.Default())
+	}
+	notify(ctx, Event{
+		Kind: Stopped, Operation: redact.String(p.name()), Key: redact.String(refusal.Name), MaxAttempts: p.Attempts(),
+		Reason: ReasonBreakerOpen, Refused: p.Breaker.Refused(), Stop: refusal, RetryAt: refusal.RetryAt,
+	}, observe)
+	return refusal
 }
 
 // Continue is [Value] for a caller that has made the first attempt by itself: it
@@ -323,8 +331,12 @@ func (c *Call) Failed(ctx context.Context, err error) (time.Duration, error) {
 		Kind: Retrying, Attempt: c.attempt, Class: d.Class, Delay: d.Delay, Hint: d.Hint,
 		Duration: c.took, Elapsed: between(c.first, now), Err: err, RetryAt: now.Add(d.Delay),
 	})
+	c.began = now // or later, see wait
 	return d.Delay, nil
 }
+
+// shortest is the shortest wait for which a timer is set, which takes longer.
+const shortest = time.Microsecond
 
 // outcome returns what Decide needs to know of the call at now.
 func (c *Call) outcome(ctx context.Context, now time.Time) Outcome {
@@ -405,6 +417,9 @@ func between(start, now time.Time) time.Duration {
 // wait blocks for d, or until ctx ends. The next attempt begins when the timer
 // says that it has fired, which costs no look at the clock.
 func (c *Call) wait(ctx context.Context, d time.Duration) {
+	if d < shortest {
+		return
+	}
 	if c.timer == nil {
 		c.timer = time.NewTimer(d)
 	} else {
