@@ -11,6 +11,7 @@ import (
 	"strings"
 	"time"
 
+	"github.com/seed-0f2c7998/perdure/circuit"
 	"github.com/seed-0f2c7998/perdure/httpretry/internal/upload"
 	"github.com/seed-0f2c7998/perdure/internal/neterr"
 	"github.com/seed-0f2c7998/perdure/internal/redact"
@@ -82,22 +83,27 @@ func discard(body io.ReadCloser) {
 	_, _ = io.CopyN(io.Discard, body, drainBytes+1) // an error means that the connection is of no use, which Close sees too
 }
 
-// ErrNotIdempotent is why a request that may have been processed is not retried: its method is not idempotent. See
-// [Idempotent] for how to say that the request is.
+// ErrNotIdempotent is why a request that may have been processed is not retried, neither here nor by a [retry.Do] around
+// the client: its method is not idempotent. See [Idempotent] for how to say that the request is.
 var ErrNotIdempotent = errors.New("request may have been processed and is not idempotent")
 
 // ErrBody is why a request whose body is gone is not repeated: its reader can be read once only (there is no GetBody,
 // and no Seek that works), and more of it was read than Options.SpoolLimit allows to keep.
 var ErrBody = upload.ErrGone
 
-// A notRepeatable is a failure of which the next attempt might be spared, but that may not be repeated.
+// A notRepeatable is a failure that is not retried, be it by a retry around the client, although its class may be one
+// that is retried.
 type notRepeatable struct {
-	err error // of the attempt
-	why error // ErrNotIdempotent or ErrBody
+	err       error            // of the attempt, marked as final
+	why       error            // ErrNotIdempotent or ErrBody
+	countedBy *circuit.Breaker // nil: it is not counted yet
 }
 
 func (e *notRepeatable) Error() string   { return fmt.Sprintf("%v (not repeated: %v)", e.err, e.why) }
 func (e *notRepeatable) Unwrap() []error { return []error{e.err, e.why} }
+
+// Breaker returns the breaker that has counted the failure, for one around the client, which need not count it again.
+func (e *notRepeatable) Breaker() *circuit.Breaker { return e.countedBy }
 
 // Timeout makes url.Error.Timeout tell the truth.
 func (e *notRepeatable) Timeout() bool {

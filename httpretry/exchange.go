@@ -30,7 +30,7 @@ type exchange struct {
 	progress   *progress    // nil while nobody has to know
 	attempts   int
 	last       error // of the attempt before, as it was
-	unmarked   error // with which the exchange ends, and the same marked
+	unmarked   error // the caller's fault, and the same marked
 	marked     error
 	began      time.Time // if the policy has a MaxElapsed
 }
@@ -112,7 +112,7 @@ func (e *exchange) attempt(ctx context.Context) (*http.Response, error) {
 	for {
 		req, err := e.request(ctx)
 		if err != nil {
-			return nil, e.final(e.bodyGone(err))
+			return nil, e.bodyGone(err)
 		}
 		if nested, another := circuit.Nested(req.Context(), ctx); another {
 			req = req.WithContext(nested) // a base may have the same breaker

@@ -37,9 +37,9 @@ func (e *exchange) failed(err error) error {
 	e.last = err
 	switch {
 	case e.upload.Broken() != nil || isMalformed(e.req):
-		return e.final(&requestError{err})
+		return e.callersFault(err)
 	case !e.idempotent && e.mayHaveLeft() && !isRefusedStream(err):
-		return e.final(&notRepeatable{err: err, why: ErrNotIdempotent})
+		return e.notRepeatable(err, ErrNotIdempotent)
 	case unwrap.Is(err, context.Canceled) && ended(e.req) == nil:
 		// Of another request: net/http may hand out a connection that one had, and then close it as that is cancelled.
 		err = retry.Transient(err)
@@ -86,7 +86,7 @@ func (e *exchange) statusError(res *http.Response, class retry.Class) error {
 	}
 	err.wait, err.asks = e.transport.hint(res, time.Now())
 	if !e.idempotent {
-		return e.final(&notRepeatable{err: err, why: ErrNotIdempotent})
+		return e.notRepeatable(err, ErrNotIdempotent)
 	}
 	return e.rewindable(err)
 }
@@ -95,33 +95,38 @@ func (e *exchange) statusError(res *http.Response, class retry.Class) error {
 // with the attempt before is what the caller wants to know of.
 func (e *exchange) bodyGone(err error) error {
 	if e.last != nil && unwrap.Is(err, ErrBody) {
-		return &notRepeatable{err: e.last, why: err}
+		return e.notRepeatable(e.last, err)
 	}
-	return &requestError{err}
+	return e.callersFault(err)
 }
 
 // rewindable returns err, marked if the request's body can't be sent again.
 func (e *exchange) rewindable(err error) error {
 	if e.upload.Spent() {
-		return e.final(&notRepeatable{err: err, why: ErrBody})
+		return e.notRepeatable(err, ErrBody)
 	}
 	return err
 }
 
-// final returns err, marked so that no attempt follows. What a breaker learns is up to err's class.
-func (e *exchange) final(err error) error {
-	e.unmarked, e.marked = err, retry.Final(err)
-	if own, ok := err.(*requestError); ok { //nolint:errorlint // as failed made it
-		e.unmarked = own.err
-	}
+// notRepeatable returns err, marked so that no attempt follows. What a breaker learns is up to err's class.
+func (e *exchange) notRepeatable(err, why error) error {
+	return &notRepeatable{err: retry.Final(err), why: why}
+}
+
+// callersFault returns err, marked so that no attempt follows and no breaker learns of it. The caller gets err itself.
+func (e *exchange) callersFault(err error) error {
+	e.unmarked, e.marked = err, retry.Final(&requestError{err})
 	return e.marked
 }
 
 // giveUp returns what the caller gets in the end: the last answer, unread, with the reason why it is the last; or, if
 // there is none or it was given up for an attempt that was then not made, that reason as the error.
 func (e *exchange) giveUp(res *http.Response, err error) (*http.Response, error) {
-	if err == e.marked { //nolint:errorlint // as final made it
+	if err == e.marked { //nolint:errorlint // as callersFault made it
 		err = e.unmarked
+	}
+	if once, ok := err.(*notRepeatable); ok { //nolint:errorlint // a *retry.Error has the breaker itself
+		once.countedBy = e.route.policy.Breaker
 	}
 	status, ok := unwrap.As[*StatusError](err)
 	if res == nil || ok && status.answer == nil {
