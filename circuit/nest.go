@@ -137,7 +137,8 @@ func (f *frame) inner(ctx context.Context, r result, own *Permit) {
 		return
 	}
 	f.mu.Lock()
-	earlier, pending, last := f.held, f.pending, f.last
+	earlier, last := f.held, f.last
+	pending := f.pending && own != nil // else both had one permit, side by side: a failure stands for them
 	f.spent, f.pending = f.spent || pending, false
 	now := false
 	switch {

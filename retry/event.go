@@ -149,6 +149,22 @@ func notify(ctx context.Context, e Event, observe func(context.Context, Event)) 
 	observe(ctx, e)
 }
 
+// refused ends a call whose first attempt the breaker refuses.
+func (p *Policy) refused(ctx context.Context, refusal *circuit.OpenError) error {
+	if p.Observe == nil && !slog.Default().Enabled(ctx, slog.LevelDebug) && !p.Breaker.Reports() {
+		return refusal // nobody would see the event
+	}
+	observe := p.Observe
+	if observe == nil {
+		observe = LogTo(slog.Default())
+	}
+	notify(ctx, Event{
+		Kind: Stopped, Operation: redact.String(p.name()), Key: redact.String(refusal.Name), MaxAttempts: p.Attempts(),
+		Reason: ReasonBreakerOpen, Refused: p.Breaker.Refused(), Stop: refusal, RetryAt: refusal.RetryAt,
+	}, observe)
+	return refusal
+}
+
 // Observers returns an observer, for Policy.Observe, that calls each of
 // observers in turn, also if one before it panics. Nil ones are left out. To keep
 // the log that a Policy without Observe has, make LogTo(slog.Default()) one of

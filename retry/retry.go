@@ -20,13 +20,11 @@ package retry
 import (
 	"context"
 	"errors"
-	"log/slog"
 	"math/rand/v2"
 	"time"
 
 	"github.com/seed-0f2c7998/perdure/circuit"
 	"github.com/seed-0f2c7998/perdure/internal/class"
-	"github.com/seed-0f2c7998/perdure/internal/redact"
 )
 
 // Do calls f until it succeeds or p says stop. See [Value].
@@ -73,22 +71,6 @@ func Value[T any](ctx context.Context, p *Policy, f func(context.Context) (T, er
 		}
 	}
 	return circle(ctx, p, permit, time.Time{}, f, v, err)
-}
-
-// refused ends a call whose first attempt the breaker refuses.
-func (p *Policy) refused(ctx context.Context, refusal *circuit.OpenError) error {
-	if p.Observe == nil && !slog.Default().Enabled(ctx, slog.LevelDebug) && !p.Breaker.Reports() {
-		return refusal // nobody would see the event
-	}
-	observe := p.Observe
-	if observe == nil {
-		observe = LogTo(slog.Default())
-	}
-	notify(ctx, Event{
-		Kind: Stopped, Operation: redact.String(p.name()), Key: redact.String(refusal.Name), MaxAttempts: p.Attempts(),
-		Reason: ReasonBreakerOpen, Refused: p.Breaker.Refused(), Stop: refusal, RetryAt: refusal.RetryAt,
-	}, observe)
-	return refusal
 }
 
 // Continue is [Value] for a caller that has made the first attempt by itself: it
