@@ -39,25 +39,6 @@ func (e *redacted) Format(f fmt.State, verb rune) {
 	_, _ = fmt.Fprint(f, e.Error())
 }
 
-// Text is a text that may hold secrets, such as the address of a server. It
-// prints without them; convert it to a string to use them.
-type Text string
-
-// String returns t without its secrets.
-func (t Text) String() string { return String(string(t)) }
-
-// Format prints the text without its secrets for every verb.
-func (t Text) Format(f fmt.State, verb rune) {
-	if verb == 'q' {
-		_, _ = fmt.Fprintf(f, "%q", t.String())
-		return
-	}
-	_, _ = fmt.Fprint(f, t.String())
-}
-
-// MarshalText returns t without its secrets, as encoding/json and slog print it.
-func (t Text) MarshalText() ([]byte, error) { return []byte(t.String()), nil }
-
 // outside redacts what grants access outside of URLs: what follows Bearer and
 // Basic, the values of header fields that hold credentials, and of name=value
 // where the name is a secret's.

@@ -9,14 +9,14 @@ import (
 	"testing"
 )
 
-// Whatever an error or a text is printed with, its secret is not in it.
+// Whatever an error is printed with, its secret is not in it.
 func TestTypesPrintRedacted(t *testing.T) {
 	plain := errors.New(`Get "https://u:hunter2@h/?sig=hunter2": EOF`)
 	err := fmt.Errorf("in: %w", Error(plain))
 	if !errors.Is(err, plain) || Error(nil) != nil || errors.Unwrap(Error(Error(plain))) != plain { //nolint:errorlint // as made
 		t.Error("the original is lost")
 	}
-	for _, v := range []any{Error(plain), err, Text("https://u:hunter2@h/"), struct{ E error }{Error(plain)}} {
+	for _, v := range []any{Error(plain), err, struct{ E error }{Error(plain)}} {
 		for _, verb := range []string{"%v", "%+v", "%#v", "%s", "%q", "%d", "%x"} {
 			if got := fmt.Sprintf(verb, v); strings.Contains(got, "hunter2") || strings.Contains(got, fmt.Sprintf("%x", "hunter2")) {
 				t.Errorf("%s of a %T: %s", verb, v, got)
