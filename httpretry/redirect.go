@@ -2,10 +2,12 @@ package httpretry
 
 import (
 	"errors"
+	"fmt"
 	"net/http"
 	"strings"
 
 	"github.com/seed-0f2c7998/perdure/internal/redact"
+	"github.com/seed-0f2c7998/perdure/retry"
 )
 
 // CheckRedirect is for the field of that name of an [http.Client]; the clients of this package have it. It follows up to
@@ -14,6 +16,7 @@ import (
 //   - No redirect has a Referer, which may be a URL with a signature or a token in it, unless the caller has set one.
 //   - Once a redirect leads to another scheme, host or port, it and those after it have none of the fields that grant
 //     access: Authorization, Cookie, and those named as a key or a token. A [http.CookieJar] has rules of its own.
+//   - A redirect leads to http or https, and claims no breaker otherwise.
 //   - A redirect to the same scheme, host and port keeps the user and the password of the URL.
 //
 // It is safe for concurrent use.
@@ -21,6 +24,9 @@ func CheckRedirect(req *http.Request, via []*http.Request) error {
 	const most = 10
 	if len(via) >= most {
 		return errors.New("stopped after 10 redirects")
+	}
+	if scheme := req.URL.Scheme; scheme != "http" && scheme != "https" {
+		return retry.Permanent(fmt.Errorf("redirect to scheme %q: must be http or https", scheme))
 	}
 	first := via[0]
 	if first.Header.Get("Referer") == "" {

@@ -9,6 +9,7 @@ import (
 	"net/http"
 	"time"
 
+	"github.com/seed-0f2c7998/perdure/httpretry/internal/shown"
 	"github.com/seed-0f2c7998/perdure/internal/checksum"
 	"github.com/seed-0f2c7998/perdure/internal/redact"
 	"github.com/seed-0f2c7998/perdure/internal/stall"
@@ -64,6 +65,7 @@ func logResumption(r Resumption) {
 
 // resume goes on after a break: at once, and if that brings nothing new, as the policy says for a new operation.
 func (s *stream) resume(p []byte, broken error) (int, error) {
+	broken = shown.Error(broken, s.asked)
 	if ended(s.asked) != nil || !s.reopen() {
 		if unwrap.Is(broken, io.EOF) {
 			broken = io.ErrUnexpectedEOF // of a part, which is not that of the whole

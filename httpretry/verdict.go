@@ -2,12 +2,11 @@ package httpretry
 
 import (
 	"context"
-	"net"
 	"net/http"
 	"time"
 
+	"github.com/seed-0f2c7998/perdure/httpretry/internal/shown"
 	"github.com/seed-0f2c7998/perdure/httpretry/internal/unzip"
-	"github.com/seed-0f2c7998/perdure/internal/redact"
 	"github.com/seed-0f2c7998/perdure/internal/unwrap"
 	"github.com/seed-0f2c7998/perdure/retry"
 )
@@ -33,7 +32,7 @@ func (e *exchange) classify(res *http.Response, err error) (*http.Response, erro
 
 // failed returns the error of an attempt without an answer, marked if the request can't be or must not be repeated.
 func (e *exchange) failed(err error) error {
-	err = shown(err, e.req.Header)
+	err = shown.Error(err, e.req)
 	e.last = err
 	switch {
 	case e.upload.Broken() != nil || isMalformed(e.req):
@@ -45,31 +44,6 @@ func (e *exchange) failed(err error) error {
 		err = retry.Transient(err)
 	}
 	return e.rewindable(err)
-}
-
-// A shownError is an error of a transport whose text must not be shown as it is.
-type shownError struct {
-	err  error
-	text string
-}
-
-func (e *shownError) Error() string { return e.text }
-func (e *shownError) Unwrap() error { return e.err }
-
-// Timeout makes url.Error.Timeout tell the truth.
-func (e *shownError) Timeout() bool {
-	timeout, ok := unwrap.As[net.Error](e.err)
-	return ok && timeout.Timeout()
-}
-
-// shown returns err with a text of one line without the secrets of the request's header: net/http quotes what it can't
-// read of a response, and a server may have sent back what it got.
-func shown(err error, header http.Header) error {
-	text := err.Error()
-	if clean := redact.Line(redact.FromHeader(header).Redact(text)); clean != text {
-		return &shownError{err, clean}
-	}
-	return err
 }
 
 // statusError returns the error that stands for a response from 400 on, or one that Options.Classify has given a class.

@@ -12,6 +12,7 @@ import (
 	"github.com/seed-0f2c7998/perdure/httpretry"
 	"github.com/seed-0f2c7998/perdure/httpretry/internal/byterange"
 	"github.com/seed-0f2c7998/perdure/httpretry/internal/digest"
+	"github.com/seed-0f2c7998/perdure/httpretry/internal/shown"
 	"github.com/seed-0f2c7998/perdure/internal/redact"
 	"github.com/seed-0f2c7998/perdure/internal/transfer"
 	"github.com/seed-0f2c7998/perdure/internal/unwrap"
@@ -72,7 +73,7 @@ func (g *Getter) Get(ctx context.Context, r transfer.Range, of *transfer.Version
 		req := g.request(ctx, r, of)
 		res, err := g.client.Do(req)
 		if err != nil {
-			return nil, err
+			return nil, shown.Error(err, req)
 		}
 		answer, err := g.read(res, r, of)
 		if err == nil {

@@ -1,6 +1,7 @@
 package redact
 
 import (
+	"cmp"
 	"encoding/base64"
 	"encoding/hex"
 	"html"
@@ -19,19 +20,42 @@ const shortest = 6
 
 // FromHeader returns the secrets that a request's header holds: the values of Authorization, Cookie and of all fields
 // whose names end as those of keys and tokens do, and what such a value consists of.
-func FromHeader(header map[string][]string) Secrets {
-	var found Secrets
+func FromHeader(header map[string][]string) Secrets { return Secrets(nil).Header(header) }
+
+// Header returns s with what [FromHeader] returns.
+func (s Secrets) Header(header map[string][]string) Secrets {
 	for name, values := range header {
 		if !SecretField(name) {
 			continue
 		}
 		for _, value := range values {
-			found = found.add(value)
+			s = s.add(value)
 		}
 	}
-	// Longer ones first: of a value and a part of it, the whole goes.
-	slices.SortFunc(found, func(a, b string) int { return len(b) - len(a) })
-	return slices.Compact(found)
+	return s.sorted()
+}
+
+// URL returns s with the user information of u and the values of parameters as signatures, as they stand there and decoded.
+func (s Secrets) URL(u *url.URL) Secrets {
+	password, _ := u.User.Password()
+	s = s.each(u.User.Username()).each(password)
+	for _, pair := range separators.Split(u.RawQuery, -1) {
+		name, value, _ := strings.Cut(pair, "=")
+		if !isSecret(name) {
+			continue
+		}
+		s = s.each(value)
+		if plain, err := url.QueryUnescape(value); err == nil {
+			s = s.each(plain)
+		}
+	}
+	return s.sorted()
+}
+
+// sorted returns s with longer ones first: of a value and a part of it, the whole goes.
+func (s Secrets) sorted() Secrets {
+	slices.SortFunc(s, func(a, b string) int { return cmp.Or(len(b)-len(a), strings.Compare(a, b)) })
+	return slices.Compact(s)
 }
 
 // SecretField reports whether the values of a header field of this name grant access.
@@ -44,8 +68,8 @@ func (s Secrets) add(value string) Secrets {
 	s = s.each(value)
 	if scheme, rest, ok := strings.Cut(value, " "); ok && !strings.HasPrefix(scheme, "AWS4-") {
 		s = s.each(rest)
-		if _, password, ok := strings.Cut(decoded(rest), ":"); ok {
-			s = s.each(password)
+		if user, password, ok := strings.Cut(decoded(rest), ":"); ok {
+			s = s.each(user).each(password)
 		}
 	}
 	if _, signature, ok := strings.Cut(value, "Signature="); ok {

@@ -40,6 +40,23 @@ func TestSecretsOfAHeader(t *testing.T) {
 	}
 }
 
+func TestSecretsOfAURL(t *testing.T) {
+	u, err := url.Parse("https://username:pa%2Fssword@example.org/stations.json?limit=123456&X-Amz-Signature=si%2Fgnature&token=short")
+	if err != nil {
+		t.Fatal(err)
+	}
+	secrets := redact.Secrets(nil).URL(u)
+	for _, secret := range []string{"username", "pa/ssword", "pa%2Fssword", "si/gnature", "si%2Fgnature"} {
+		if got := secrets.Redact("it says " + secret + " to all"); got != "it says REDACTED to all" {
+			t.Errorf("%q becomes %q", secret, got)
+		}
+	}
+	const plain = "stations.json: limit 123456 of example.org, in short"
+	if got := secrets.Redact(plain); got != plain {
+		t.Errorf("%q becomes %q", plain, got)
+	}
+}
+
 func TestLine(t *testing.T) {
 	for in, want := range map[string]string{
 		"":                             "",

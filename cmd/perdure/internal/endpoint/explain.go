@@ -11,6 +11,7 @@ import (
 	"net/url"
 	"os"
 	"path/filepath"
+	"strconv"
 	"strings"
 	"time"
 	"unicode"
@@ -116,7 +117,7 @@ func Brief(err error) string {
 	}
 	switch e := err.(type) { //nolint:errorlint // layer by layer
 	case *httpretry.StatusError:
-		return fmt.Sprintf("%d %s", e.Status, http.StatusText(e.Status))
+		return strings.TrimSpace(strconv.Itoa(e.Status) + " " + http.StatusText(e.Status)) // a CDN has statuses without a text
 	case *fs.PathError:
 		return e.Err.Error()
 	}
