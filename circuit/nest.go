@@ -140,29 +140,25 @@ func (f *frame) inner(ctx context.Context, r result, own *Permit) {
 	earlier, last := f.held, f.last
 	pending := f.pending && own != nil // else both had one permit, side by side: a failure stands for them
 	f.spent, f.pending = f.spent || pending, false
-	now := false
+	by := f.held // of whom r is told now; no permit: of nobody
+	if own != nil {
+		by.permit, by.lent = *own, false
+	}
 	switch {
 	case r.signal == success && (own != nil || !f.spent):
-		f.pending, f.last = true, r
-		if own != nil {
-			f.held.permit, f.held.lent = *own, false
-		}
-	case own != nil:
-		f.spent, now = true, true
-	default: // calls side by side have one permit; that of a probe counts once
-		now = !f.spent || !f.held.permit.Probe()
+		f.pending, f.last, f.held = true, r, by
+		by.permit = Permit{}
+	case own == nil && f.spent && by.permit.Probe():
+		by.permit = Permit{} // it has counted
+	default:
 		f.spent = true
 	}
-	h := f.held
 	f.mu.Unlock()
 	if pending {
 		earlier.tell(ctx, last)
 	}
-	if now && own != nil {
-		h.permit, h.lent = *own, false
-	}
-	if now {
-		h.tell(ctx, r)
+	if by.permit.breaker != nil {
+		by.tell(ctx, r)
 	}
 }
 
