@@ -45,8 +45,9 @@ type Breaker struct {
 	cell    *cell.Ref
 	rules   rules
 	window  window
-	ceiling Tokens // of the budget; 0: none
-	full    int64  // the level of the budget from which a success has nothing to record, see unmoved
+	ceiling Tokens       // of the budget; 0: none
+	full    int64        // the level of the budget from which a success has nothing to record, see unmoved
+	layers  atomic.Int32 // how many times a call comes by, as Begin says
 
 	name   string
 	config Config           // as it was given

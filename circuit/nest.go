@@ -14,32 +14,49 @@ import (
 // without being asked, and of all that they record the innermost failure counts,
 // or, if the last call further in has succeeded, what the layer around it says.
 //
-// While the breaker is healthy the context is ctx itself, and nothing is
-// allocated. So the first failure may count twice, if the layer further out does
-// not recognize it as the same; what the layer further out says then does not
-// undo it. Breakers that share their state, by a Store, are the same.
+// The context is ctx itself, and nothing is allocated, while the breaker is
+// healthy and no call is known to have come by it twice: that is looked for in
+// the first call, and whenever the breaker is not healthy. Where it is not found,
+// a first failure may count once for each layer that does not recognize it as the
+// same; what the layers further out say then does not undo it. Breakers that
+// share their state, by a Store, are the same.
 func (b *Breaker) Begin(ctx context.Context) (context.Context, Permit, error) {
 	if b == nil {
 		return ctx, Permit{}, nil
 	}
 	c := b.cell.Load()
 	w := word(c.Breaker.Load())
-	if w.healthy() {
+	if w.healthy() && b.layers.Load() == single {
 		return ctx, b.permit(w), nil
 	}
 	inner, _ := ctx.Value(frameKey{}).(*frame)
 	outer := inner.find(c)
+	if outer != nil {
+		b.layers.Store(several)
+		outer.breaker.layers.Store(several)
+	}
 	p, lent := outer.lend(ctx, b)
-	if !lent {
+	switch {
+	case lent:
+	case w.healthy():
+		p = b.permit(w)
+	default:
 		var err error
 		if p, err = b.acquire(ctx, w); err != nil || p.breaker == nil {
 			return ctx, p, err
 		}
 	}
-	f := &frame{next: inner, cell: c, held: held{permit: p, lent: lent, outer: outer}}
+	f := &frame{next: inner, cell: c, breaker: b, held: held{permit: p, lent: lent, outer: outer}}
 	p.frame = f
 	return context.WithValue(ctx, frameKey{}, f), p, nil
 }
+
+// How many times a call comes by a breaker, as far as that is known.
+const (
+	unseen  = iota // no call has ended
+	single         // once, as most do
+	several        // twice or more: it carries a frame even in full health
+)
 
 // Nested returns ctx with the calls that are out by the context from, and whether
 // that is another context: for a client whose requests have one of their own.
@@ -56,8 +73,9 @@ type frameKey struct{}
 // A frame is one call that is out, for the layers further in to find by their
 // context.
 type frame struct {
-	next *frame // further out, of any cell
-	cell *cell.Cell
+	next    *frame // further out, of any cell
+	cell    *cell.Cell
+	breaker *Breaker
 
 	mu      sync.Mutex
 	held    held   // guarded by mu, as what follows
@@ -116,6 +134,9 @@ func (h held) tell(ctx context.Context, r result) {
 
 // end takes what the frame's own layer says of the call.
 func (f *frame) end(ctx context.Context, r result) {
+	if r.signal != cancel && f.breaker.layers.Load() == unseen {
+		f.breaker.layers.CompareAndSwap(unseen, single)
+	}
 	f.mu.Lock()
 	h, pending, spent, last := f.held, f.pending, f.spent, f.last
 	f.spent, f.pending = true, false

@@ -40,15 +40,15 @@ func (b *Breaker) permit(w word) Permit {
 	return p
 }
 
-// Quick is Acquire for the case in which there is nothing to decide: the
-// breaker is healthy and does not measure its calls. It reports false, and has
-// done nothing, when there is more to it.
+// Quick is Begin for the case in which there is nothing to decide: the breaker is
+// healthy and does not measure its calls, which come by it once. It reports
+// false, and has done nothing, when there is more to it.
 func (b *Breaker) Quick() (Permit, bool) {
 	if b == nil {
 		return Permit{}, true
 	}
 	w := word(b.cell.Load().Breaker.Load())
-	return Permit{breaker: b, kind: early | kind(w.generation())}, w.healthy() && b.window.slow == 0
+	return Permit{breaker: b, kind: early | kind(w.generation())}, w.healthy() && b.window.slow == 0 && b.layers.Load() == single
 }
 
 // acquire is Acquire for a breaker whose word was w, which is not healthy.
@@ -229,7 +229,7 @@ func (b *Breaker) unmoved() bool {
 
 // succeed is Success for a permit that belongs to a breaker.
 func (p Permit) succeed(ctx context.Context) {
-	if !p.breaker.unmoved() {
+	if p.frame != nil || !p.breaker.unmoved() {
 		p.done(ctx, result{signal: success})
 	}
 }
