@@ -8,6 +8,7 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
+	"strings"
 	"testing"
 
 	"github.com/seed-0f2c7998/perdure/circuit"
@@ -32,6 +33,25 @@ func TestTwoStoresOfOneFileShareABreaker(t *testing.T) {
 	}
 	if keys := two.Keys(); len(keys) != 1 || keys[0] != "s3:bikes" {
 		t.Errorf("keys %q, want the breaker's name alone", keys)
+	}
+}
+
+// What Keys returns is the same breaker, also where a key was cut: status used to show one that was open as closed, and a
+// reset of it did nothing.
+func TestKeysFindTheirBreakers(t *testing.T) {
+	store := hoststore.Open(t.TempDir() + "/state")
+	defer store.Close()
+	for _, n := range []int{200, 239, 240, 241, 1000} {
+		circuit.New(strings.Repeat("x", n), circuit.Config{Store: store}).Trip()
+	}
+	keys := store.Keys()
+	for _, key := range keys {
+		if state := circuit.New(key, circuit.Config{Store: store}).State(); state != circuit.Open {
+			t.Errorf("the breaker of %.20s... (%d bytes) is %v, want open", key, len(key), state)
+		}
+	}
+	if again := store.Keys(); len(keys) != 5 || len(again) != 5 {
+		t.Errorf("there are %d keys and then %d, want 5", len(keys), len(again))
 	}
 }
 

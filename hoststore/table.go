@@ -1,8 +1,10 @@
 package hoststore
 
 import (
+	"fmt"
 	"hash/fnv"
 	"os"
+	"strconv"
 	"sync/atomic"
 	"unsafe"
 
@@ -97,21 +99,21 @@ func (t *table) keys() []string {
 
 // inSlot returns the name under which a slot keeps key, and its hash. A key
 // that is too long is cut, and told from others of that beginning by its hash.
+// For that name it returns the same: who has it from [table.keys] finds the slot.
 func inSlot(key string) (name string, hash uint64) {
+	if len(key) == nameSize && key[nameSize-17] == '#' {
+		if hash, err := strconv.ParseUint(key[nameSize-16:], 16, 64); err == nil && hash != 0 {
+			return key, hash
+		}
+	}
 	h := fnv.New64a()
 	_, _ = h.Write([]byte(key)) // never fails
 	hash = max(h.Sum64(), 1)
-	const digits = "0123456789abcdef"
 	if len(key) == 0 {
 		return "(no name)", hash
 	}
 	if len(key) <= nameSize {
 		return key, hash
 	}
-	cut := []byte(key[:nameSize-17])
-	cut = append(cut, '#')
-	for shift := 60; shift >= 0; shift -= 4 {
-		cut = append(cut, digits[hash>>shift&15])
-	}
-	return string(cut), hash
+	return fmt.Sprintf("%s#%016x", key[:nameSize-17], hash), hash
 }

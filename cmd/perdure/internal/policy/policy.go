@@ -273,12 +273,17 @@ func breaker(preset string) circuit.Config {
 	return c
 }
 
+// longestName is how many bytes the name of an operation may have: it is a key of the store, which cuts longer ones.
+const longestName = 200
+
 func (s *Settings) set(e entry) error {
 	switch {
 	case e.Name == "preset":
 		return nil
 	case e.Name == "store":
 		return s.setStore(e.text)
+	case e.Name == "name" && len(e.text) > longestName:
+		return setting.Bad("name", fmt.Sprintf("(%d bytes)", len(e.text)), fmt.Sprintf("a text of at most %d bytes", longestName))
 	case e.Breaker:
 		return s.Breaker.Set(e.Name, e.text)
 	default:
