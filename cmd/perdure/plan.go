@@ -29,8 +29,9 @@ func (a *app) planCommand() *cobra.Command {
 	c := &cobra.Command{
 		Use:   "plan [flags]",
 		Short: "Show what a policy will do",
-		Long: `Show what a policy will do if attempt after attempt fails: when each of them begins, at the earliest,
-likely and at the latest, the chance that it, or one before it, succeeds, and the load on the service.
+		Long: `Show what a policy will do if attempt after attempt fails with an error that it retries: when each of
+them begins, at the earliest, likely and at the latest, the chance that it, or one before it, succeeds,
+and the load on the service.
 
 It asks the same functions that decide in earnest. At the earliest and likely, attempts take no time;
 at the latest, each takes its attempt_timeout.`,

@@ -16,7 +16,7 @@ import (
 // number.
 const maxAttempts = 10_000
 
-// A Plan is what an operation does whose every attempt fails.
+// A Plan is what an operation does whose every attempt fails with an error that is retried.
 type Plan struct {
 	Policy      retry.Policy
 	FailureRate float64   // of each attempt, whatever became of the others
@@ -61,6 +61,7 @@ func Make(p retry.Policy, budget, failureRate float64) *Plan {
 		Policy: p, FailureRate: failureRate, Endless: true,
 		Attempts: []Attempt{{Number: 1, InTime: true, Success: 1 - failureRate}},
 	}
+	p.RetryOn, p.IgnoreOn = nil, nil // which choose by the error: this one they choose
 	early, late := walk{policy: &p, u: 0}, walk{policy: &p, u: 1, takes: p.AttemptTimeout}
 	likely := walk{policy: &p, u: 0.5}
 	for n := 1; n < maxAttempts; n++ {
