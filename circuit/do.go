@@ -76,8 +76,8 @@ func (p Permit) Record(ctx context.Context, err error, c class.Class, hint, limi
 // resultOf returns what Record records.
 func (p Permit) resultOf(err error, c class.Class, hint, limit time.Duration, late bool) result {
 	switch {
-	case p.early() && p.breaker.recorded(err):
-		return result{signal: cancel} // in full health the layers further in could not be found
+	case p.early() && p.frame == nil && p.breaker.recorded(err):
+		return result{signal: cancel} // the layers further in could not find this one
 	case c == class.Permanent:
 		return result{signal: success}
 	case c == class.Conflict:

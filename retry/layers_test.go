@@ -94,3 +94,28 @@ func operations(n int, together bool, operation func() error) {
 	}
 	all.Wait()
 }
+
+// An attempt that the outer layer's timeout ends is its failure, although for the layer further in, whose caller has set
+// that deadline, it is none.
+func TestTimeoutAroundARetryCounts(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		b := circuit.New("b", circuit.Config{Observe: func(context.Context, circuit.Transition) {}})
+		inner := retry.Policy{Breaker: b, Observe: func(context.Context, retry.Event) {}}
+		outer := inner
+		outer.MaxAttempts, outer.AttemptTimeout = 1, 100*time.Millisecond
+		for n := range 5 {
+			if b.State() != circuit.Closed {
+				t.Fatalf("open after %d operations", n)
+			}
+			_ = retry.Do(t.Context(), &outer, func(ctx context.Context) error {
+				return retry.Do(ctx, &inner, func(ctx context.Context) error {
+					<-ctx.Done()
+					return ctx.Err()
+				})
+			})
+		}
+		if b.State() != circuit.Open {
+			t.Errorf("%v with %d failures after 5 operations that timed out", b, b.Metrics().Failures)
+		}
+	})
+}
