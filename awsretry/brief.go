@@ -36,7 +36,9 @@ func Brief(err error) string {
 	if status > 0 {
 		text = fmt.Sprintf("%d %s", status, text)
 	}
-	if m := api.ErrorMessage(); m != "" && m != http.StatusText(http.StatusNotFound) {
+	switch m := api.ErrorMessage(); m {
+	case "", "UnknownError", http.StatusText(status), http.StatusText(http.StatusNotFound): // which the SDK makes of none
+	default:
 		text += ": " + m
 	}
 	return redact.Line(text)

@@ -52,10 +52,23 @@ func TestBrief(t *testing.T) {
 			t.Errorf("Brief of another server's answer is %q, want %q", c.err, c.want)
 		}
 	}
+	terse := func(status int, body string) error {
+		other := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {
+			w.Header().Set("Content-Type", "application/xml")
+			w.WriteHeader(status)
+			_, _ = io.WriteString(w, body)
+		}))
+		defer other.Close()
+		_, err := client.GetObject(t.Context(), &s3.GetObjectInput{Bucket: aws.String("bikes"), Key: aws.String("k")},
+			func(o *s3.Options) { o.BaseEndpoint = aws.String(other.URL) })
+		return err
+	}
 	for _, c := range []struct {
 		err  error
 		want string
 	}{
+		{terse(503, "<Error><Code>SlowDown</Code></Error>"), "503 SlowDown"},
+		{terse(403, ""), "403 Forbidden"},
 		{denied, "403 AccessDenied: Access Denied"},
 		{fmt.Errorf("around: %w", slow), "503 SlowDown: s3test: this fault was asked for"},
 		{errors.New("SlowDown"), ""},
