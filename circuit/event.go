@@ -214,11 +214,11 @@ const (
 )
 
 // String returns unknown, consecutive, ratio, slow, probe_failed,
-// recovery_timeout, recovered, manual or fleet_decision.
+// recovery_timeout, recovered, manual, fleet_decision or throttled.
 func (c Cause) String() string {
 	names := [...]string{
 		"unknown", "consecutive", "ratio", "slow", "probe_failed", "recovery_timeout", "recovered", "manual",
-		"fleet_decision",
+		"fleet_decision", "throttled",
 	}
 	if int(c) < len(names) {
 		return names[c]

@@ -288,7 +288,28 @@ level=INFO msg="circuit breaker transition" event=transition breaker=x from=open
 			t.Errorf("%s, want\n%s", got, want)
 		}
 	})
-	if got := Cause(9).String(); got != "Cause(9)" {
+	for c := Unknown; c <= Throttled; c++ {
+		if strings.HasPrefix(c.String(), "Cause(") {
+			t.Errorf("%v has no word", c)
+		}
+	}
+	if got := (Throttled + 1).String(); got != "Cause(10)" {
+		t.Error(got)
+	}
+}
+
+func TestRecordOfAThrottledBreaker(t *testing.T) {
+	t.Parallel()
+	logger, written := lines()
+	b := New("x", Config{Observe: LogRecords(logger)})
+	for range 5 {
+		p, err := b.Acquire()
+		if err != nil {
+			t.Fatal(err)
+		}
+		p.Throttled(time.Second)
+	}
+	if got := strings.Join(written(), "\n"); !strings.Contains(got, `reason="5 throttled responses in a row"`) || !strings.Contains(got, "cause=throttled") {
 		t.Error(got)
 	}
 }

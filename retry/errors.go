@@ -28,8 +28,7 @@ var (
 // the value and what is allowed.
 type ConfigError = setting.Error
 
-// An Error is an operation that was given up after at least one attempt, or
-// without one because the server had asked others to come back later.
+// An Error is an operation that was given up after at least one attempt.
 // [errors.Is] and [errors.As] see both Stop and Last.
 type Error struct {
 	Operation string        // the Policy's name

@@ -53,8 +53,8 @@ func Do(ctx context.Context, p *Policy, f func(context.Context) error) (err erro
 //   - f's own, untouched, if the first attempt failed and is not to be repeated;
 //   - an [*Error] if attempts were made: it holds why no other follows, and the
 //     last attempt's error as f returned it;
-//   - a [*circuit.OpenError], the *Error of [ErrRetryLater], the cause of ctx, or
-//     a [*ConfigError] if no attempt was made at all.
+//   - a [*circuit.OpenError], the cause of ctx, or a [*ConfigError] if no attempt
+//     was made at all.
 //
 // f is called on the caller's goroutine, with ctx or, if p has an
 // AttemptTimeout, a child of it. A panic in it passes through.
@@ -379,7 +379,7 @@ func (c *Call) stop(ctx context.Context, d Decision, last error) error {
 	switch {
 	case c.attempt == 1 && d.Stop == ErrPermanent: //nolint:errorlint // the decision's own
 		return last
-	case c.attempt == 0 && d.Stop != ErrRetryLater: //nolint:errorlint // the decision's own
+	case c.attempt == 0:
 		return d.Stop
 	}
 	return &Error{
