@@ -9,6 +9,7 @@ import (
 	"net/url"
 	"os"
 	"slices"
+	"strconv"
 	"strings"
 	"time"
 
@@ -164,7 +165,31 @@ func parseURL(text string) (rueidis.ClientOption, error) {
 	if err != nil || u.Host == "" && !socket {
 		return c, setting.Bad("url", text, want)
 	}
-	return c, nil
+	if !socket {
+		err = checkAddresses(text, c.InitAddress)
+	}
+	return c, err
+}
+
+// checkAddresses returns an error about the first of addresses, which text has, that can't be dialed.
+func checkAddresses(text string, addresses []string) error {
+	for i, address := range addresses {
+		switch {
+		case isHostPort(address):
+		case i == 0:
+			return setting.Bad("url", text, "redis://host:port with a port from 1 to 65535")
+		default:
+			return setting.Bad("url option", "addr", "addr=host:port, without a password: that of the URL is for all") // it may have one
+		}
+	}
+	return nil
+}
+
+// isHostPort reports whether address can be dialed.
+func isHostPort(address string) bool {
+	host, port, err := net.SplitHostPort(address)
+	n, wrong := strconv.ParseUint(port, 10, 16)
+	return err == nil && wrong == nil && n > 0 && !strings.Contains(host, "@")
 }
 
 // withoutSlash returns text without the slash of a path that has nothing else:

@@ -46,6 +46,13 @@ func outside(s string) string {
 	if !strings.ContainsAny(s, "=: ") {
 		return s
 	}
+	s = slashless.ReplaceAllStringFunc(s, func(s string) string {
+		if strings.Contains(s, "://") { // the key of a breaker, say: http:http://...
+			return s
+		}
+		scheme, rest, _ := strings.Cut(s, ":")
+		return scheme + ":" + rest[:len(rest)-len(strings.TrimPrefix(rest, "/"))] + Mark + "@"
+	})
 	s = fields.ReplaceAllString(s, "${1}"+Mark)
 	s = schemes.ReplaceAllStringFunc(s, func(s string) string {
 		scheme, value, _ := strings.Cut(s, " ")

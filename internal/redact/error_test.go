@@ -45,6 +45,10 @@ func TestCredentialsOutsideOfURLs(t *testing.T) {
 		{"AWS4-HMAC-SHA256 Credential=hunter2/s3, SignedHeaders=host;date, Signature=hunter2", "AWS4-HMAC-SHA256 Credential=REDACTED, SignedHeaders=host;date, Signature=REDACTED"},
 		{"aws_secret_access_key=hunter2/x bad", "aws_secret_access_key=REDACTED bad"},
 		{`password="hunter2 and more" host=h`, "password=REDACTED host=h"},
+		{`store "redis:user:hunter2@h:1" is none`, `store "redis:REDACTED@h:1" is none`},
+		{"https:/user:hun/ter2@h/x", "https:/REDACTED@h/x"},
+		{"http:http://REDACTED@h:80 is open", "http:http://REDACTED@h:80 is open"},
+		{"http: not found, mail to a@b", "http: not found, mail to a@b"},
 		{"key photos/2026.jpg, key=photos/1: token: EOF", "key photos/2026.jpg, key=photos/1: token: EOF"},
 		{"5 authorization failures, cookie jar", "5 authorization failures, cookie jar"},
 	} {

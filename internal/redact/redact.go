@@ -20,6 +20,9 @@ var (
 	// port finds the part of a password that net/url took for a port.
 	port = regexp.MustCompile(`invalid port ":[^"]*"`)
 
+	// slashless finds the user information of a URL that lacks a slash or both.
+	slashless = regexp.MustCompile(`(?i)\b(?:https?|rediss?|valkeys?|unix):/?[^\s"'/@][^\s"'@]*@`)
+
 	// schemes finds the credentials of an Authorization header.
 	schemes = regexp.MustCompile(`(?i)\b(?:bearer|basic) [A-Za-z0-9+/._~=-]{8,}`)
 
