@@ -82,6 +82,7 @@ type frame struct {
 	spent   bool   // what a layer further in said has been recorded
 	pending bool   // the last one said last, a success, which is not recorded yet
 	last    result // what it said
+	over    bool   // the frame's own call has ended
 }
 
 // A held is a permit, and where what becomes of it has to be told.
@@ -91,15 +92,22 @@ type held struct {
 	outer  *frame // of the same cell; nil: there is none
 }
 
-// find returns the first frame from f outwards of a call through that cell, or
-// nil.
+// find returns the first frame from f outwards of a call through that cell that
+// is still out, or nil: a context may outlive the call that it was made for.
 func (f *frame) find(c *cell.Cell) *frame {
 	for ; f != nil; f = f.next {
-		if f.cell == c || f.cell.ID() == c.ID() { // a file can be mapped twice
+		if (f.cell == c || f.cell.ID() == c.ID()) && f.out() { // a file can be mapped twice
 			return f
 		}
 	}
 	return nil
+}
+
+// out reports whether the frame's own call has not ended.
+func (f *frame) out() bool {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	return !f.over
 }
 
 // lend returns the frame's permit for a call further in, unless what another one
@@ -139,7 +147,7 @@ func (f *frame) end(ctx context.Context, r result) {
 	}
 	f.mu.Lock()
 	h, pending, spent, last := f.held, f.pending, f.spent, f.last
-	f.spent, f.pending = true, false
+	f.spent, f.pending, f.over = true, false, true
 	f.mu.Unlock()
 	switch {
 	case pending && (r.signal == cancel || r.signal == cut):
@@ -166,7 +174,7 @@ func (f *frame) inner(ctx context.Context, r result, own *Permit) {
 		by.permit, by.lent = *own, false
 	}
 	switch {
-	case r.signal == success && (own != nil || !f.spent):
+	case r.signal == success && f.mayDecide(own):
 		f.pending, f.last, f.held = true, r, by
 		by.permit = Permit{}
 	case own == nil && f.spent && by.permit.Probe():
@@ -182,6 +190,10 @@ func (f *frame) inner(ctx context.Context, r result, own *Permit) {
 		by.tell(ctx, r)
 	}
 }
+
+// mayDecide reports whether what the frame's own layer will say may count, and
+// not a success that a layer further in has told by own. f.mu is held.
+func (f *frame) mayDecide(own *Permit) bool { return !f.over && (own != nil || !f.spent) }
 
 // undecided takes what says nothing, of a call further in: its own permit has
 // been used, and the frame's has not.

@@ -119,3 +119,43 @@ func TestTimeoutAroundARetryCounts(t *testing.T) {
 		}
 	})
 }
+
+// A context may outlive the operation that it is from: what is done with it then is an operation by itself, be it begun
+// after that one ended or before.
+func TestCallsThatOutliveTheirLayer(t *testing.T) {
+	for name, layer := range around() {
+		for _, overlaps := range []bool{false, true} {
+			t.Run(fmt.Sprintf("%s/overlaps=%v", name, overlaps), func(t *testing.T) {
+				synctest.Test(t, func(t *testing.T) {
+					b := circuit.New("b", circuit.Config{Observe: func(context.Context, circuit.Transition) {}})
+					fine := func(context.Context) error { return nil }
+					var kept context.Context
+					begun, end, ended := make(chan struct{}), make(chan struct{}), make(chan error, 1)
+					_ = layer(t.Context(), b, func(ctx context.Context) error {
+						kept = context.WithoutCancel(ctx)
+						b.Trip()
+						time.Sleep(30 * time.Second) //nolint:forbidigo // of the bubble
+						if overlaps {
+							_ = layer(ctx, b, func(context.Context) error { return errors.New("down") })
+							go func() {
+								ended <- layer(kept, b, func(context.Context) error { close(begun); <-end; return nil })
+							}()
+							<-begun
+						}
+						return nil
+					})
+					close(end)
+					if !overlaps {
+						ended <- layer(kept, b, fine)
+					}
+					if err := <-ended; err != nil || b.State() != circuit.Closed {
+						t.Errorf("%v after a probe that ended with %v", b, err)
+					}
+					if err := layer(t.Context(), b, fine); err != nil {
+						t.Error(err)
+					}
+				})
+			})
+		}
+	}
+}
