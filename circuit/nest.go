@@ -2,9 +2,11 @@ package circuit
 
 import (
 	"context"
+	"fmt"
 	"sync"
 
 	"github.com/seed-0f2c7998/perdure/internal/cell"
+	"github.com/seed-0f2c7998/perdure/internal/redact"
 )
 
 // Begin is [Breaker.Acquire] for a call that may come by the same breaker again,
@@ -46,9 +48,9 @@ func (b *Breaker) Begin(ctx context.Context) (context.Context, Permit, error) {
 			return ctx, p, err
 		}
 	}
-	f := &frame{next: inner, cell: c, breaker: b, held: held{permit: p, lent: lent, outer: outer}}
+	f := &frame{Context: ctx, next: inner, cell: c, breaker: b, held: held{permit: p, lent: lent, outer: outer}}
 	p.frame = f
-	return context.WithValue(ctx, frameKey{}, f), p, nil
+	return f, p, nil
 }
 
 // How many times a call comes by a breaker, as far as that is known.
@@ -70,9 +72,11 @@ func Nested(ctx, from context.Context) (nested context.Context, another bool) {
 
 type frameKey struct{}
 
-// A frame is one call that is out, for the layers further in to find by their
-// context.
+// A frame is one call that is out, and its context, by which the layers further
+// in find it.
 type frame struct {
+	context.Context //nolint:containedctx // one allocation, not two
+
 	next    *frame // further out, of any cell
 	cell    *cell.Cell
 	breaker *Breaker
@@ -83,6 +87,19 @@ type frame struct {
 	pending bool   // the last one said last, a success, which is not recorded yet
 	last    result // what it said
 	over    bool   // the frame's own call has ended
+}
+
+// String returns what prints of a context, and nothing that mu guards.
+func (f *frame) String() string {
+	return fmt.Sprintf("%v.WithBreaker(%s)", f.Context, redact.String(f.breaker.name))
+}
+
+// Value returns f for the key of frames.
+func (f *frame) Value(key any) any {
+	if key == (frameKey{}) {
+		return f
+	}
+	return f.Context.Value(key)
 }
 
 // A held is a permit, and where what becomes of it has to be told.

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"strings"
 	"sync"
 	"testing"
 	"testing/synctest"
@@ -158,4 +159,16 @@ func TestCallsThatOutliveTheirLayer(t *testing.T) {
 			})
 		}
 	}
+}
+
+// The context of a call prints as one, without what others may be changing.
+func TestContextOfALayerPrints(t *testing.T) {
+	b := circuit.New("https://u:secret@bikes.example", circuit.Config{})
+	_ = b.Do(t.Context(), func(ctx context.Context) error { // the first call of b looks for layers, and has its own
+		text := fmt.Sprint(ctx)
+		if strings.Contains(text, "secret") || strings.Contains(text, "{") || !strings.Contains(text, "WithBreaker") {
+			t.Error(text)
+		}
+		return nil
+	})
 }
