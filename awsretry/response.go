@@ -222,6 +222,7 @@ type shownError struct {
 
 func (e *shownError) Error() string { return e.text }
 func (e *shownError) Unwrap() error { return e.err }
+func (e *shownError) Replaces()     {} // as redact.Replaces asks
 
 // shown returns err with a text of one line without the request's secrets, which
 // a service may have sent back.

@@ -262,7 +262,10 @@ func named(err error) bool {
 // that are joined it is the first: the text of err names the others.
 func cause(err error) (inner error) {
 	defer func() { _ = recover() }() // of an error that is a nil pointer
-	switch e := err.(type) {         //nolint:errorlint // one step at a time
+	if redact.Replaces(err) {
+		return nil
+	}
+	switch e := err.(type) { //nolint:errorlint // one step at a time
 	case *retry.Error:
 		if e.Last != nil {
 			return e.Last

@@ -12,6 +12,8 @@ import (
 	"net/http/httptest"
 	"strings"
 	"testing"
+
+	"github.com/seed-0f2c7998/perdure/internal/pipestest"
 )
 
 // echoes are responses that net/http can't read, or can't follow, and quotes. %s is a secret of the request.
@@ -66,15 +68,15 @@ func echo(t *testing.T) string {
 	return l.Addr().String()
 }
 
-// What a server sends back of a request's secrets where net/http quotes it is in nothing that the command writes. The value
+// What a server sends back of a request's secrets where net/http quotes it is in nothing that the command writes, nor in the causes that Dagster is told. The value
 // of a signed URL's parameter, and the user's name, used to be.
 func TestEchoedSecretsStaySecret(t *testing.T) {
 	addr := echo(t)
 	const user, password = "hunter2user", "hunter2pass"
 	forms := []string{"hunter2", "ahvudgvymn"} // the latter in Basic
 	for _, flags := range [][]string{nil, {"--json", "--log-level=debug"}} {
-		dir := t.TempDir()
-		environ := []string{"PERDURE_STATE=" + dir, "PATH="}
+		step := newStepWith(t, pipestest.Context("my_asset"), nil)
+		dir, environ := step.dir, append(step.environ, "PERDURE_STATE="+step.dir, "PATH=")
 		for at := range echoes {
 			for _, of := range []string{"signature", "escaped", "user", "password", "field"} {
 				url := fmt.Sprintf("http://%s:%s@%s/%d?of=%s&X-Amz-Signature=si%%2Fhunter2%%2bsig%%3D", user, password, addr, at, of)

@@ -26,6 +26,13 @@ func Original(err error) error {
 	return err
 }
 
+// Replaces reports whether the text of err stands in the place of those of the errors in it, which must not be shown: err
+// has a method of that name.
+func Replaces(err error) bool {
+	_, ok := err.(interface{ Replaces() })
+	return ok
+}
+
 func (e *redacted) Error() string { return String(e.err.Error()) }
 
 func (e *redacted) Unwrap() error { return e.err }

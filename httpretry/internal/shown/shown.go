@@ -12,14 +12,10 @@ import (
 
 // Error returns err with a text of one line without the secrets of req, and of the requests that were redirected to it: in
 // the header, the user information and the query. net/http quotes what it can't read of a response, and a server may have
-// sent back what it got. The outermost [*url.Error] keeps its place.
+// sent back what it got. A [*url.Error] stays one.
 func Error(err error, req *http.Request) error {
 	if e, ok := err.(*url.Error); ok { //nolint:errorlint // the outermost
-		whole := *e
-		if whole.Err = Error(e.Err, req); whole.Err != e.Err { //nolint:errorlint // as it was
-			return &whole
-		}
-		return err
+		return &url.Error{Op: e.Op, URL: secrets(req).Redact(e.URL), Err: Error(e.Err, req)}
 	}
 	text := err.Error()
 	if clean := redact.Line(secrets(req).Redact(text)); clean != text {
@@ -51,6 +47,7 @@ type shownError struct {
 
 func (e *shownError) Error() string { return e.text }
 func (e *shownError) Unwrap() error { return e.err }
+func (e *shownError) Replaces()     {} // as redact.Replaces asks
 
 // Timeout makes url.Error.Timeout tell the truth.
 func (e *shownError) Timeout() bool {
