@@ -224,6 +224,9 @@ func (f *File) install(size int64) error {
 	}
 	root, from := f.dir.root, filepath.Join(f.staging.name, f.partName)
 	if err := f.unchanged(from, verified); err != nil {
+		if errors.Is(err, errReplaced) {
+			f.version = Version{Size: -1} // nothing is kept: who has replaced it is most likely another copy of the same
+		}
 		return err
 	}
 	err = root.Rename(from, f.name)

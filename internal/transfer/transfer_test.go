@@ -191,6 +191,30 @@ func create(t *testing.T, d *transfer.Dir, o transfer.Options) *transfer.File {
 	return f
 }
 
+// Of two copies to one path the later to end is told so, and leaves nothing: the file is there.
+func TestReplacedByACopyOfTheSame(t *testing.T) {
+	b, d := content(3, 2<<20), open(t)
+	if err := os.WriteFile(filepath.Join(d.Path(), "x"), []byte("old"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	o := transfer.Options{Source: "s", Piece: 1 << 20}
+	first, second := create(t, d, o), create(t, d, o)
+	for _, f := range []*transfer.File{first, second} {
+		if err := f.Fetch(t.Context(), getter(b)); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if _, err := first.Commit(); err != nil {
+		t.Fatal(err)
+	}
+	first.Close()
+	if _, err := second.Commit(); err == nil || !strings.Contains(err.Error(), "replaced by another process") {
+		t.Errorf("error %v, want one that says that the file was replaced", err)
+	}
+	second.Close()
+	only(t, d, b)
+}
+
 // only checks that there is x of that content in the directory, and nothing else.
 func only(t *testing.T, d *transfer.Dir, want []byte) {
 	t.Helper()
