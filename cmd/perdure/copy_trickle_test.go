@@ -37,7 +37,7 @@ func (p pipes) dial(context.Context, string, string) (net.Conn, error) {
 // A body that brings a byte a second is no silence: --min-rate ends it, and so does --max-elapsed. Without either it comes.
 func TestMinRate(t *testing.T) {
 	signals := make(chan os.Signal, 1) // the goroutine of all signals must not begin within the test's time
-	signal.Notify(signals, syscall.SIGUSR2)
+	signal.Notify(signals, syscall.SIGHUP)
 	defer signal.Stop(signals)
 	const size = 400
 	for _, c := range []struct {
