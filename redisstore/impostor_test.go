@@ -21,6 +21,7 @@ type impostor struct {
 	conns   atomic.Int64
 	attacks atomic.Int64 // hostile replies
 	open    sync.WaitGroup
+	ended   chan struct{} // closed when the server ends, with all its connections
 }
 
 // endless marks the piece of a reply that is repeated.
@@ -32,9 +33,13 @@ func startImpostor(t *testing.T, command, reply string) *impostor {
 	if err != nil {
 		t.Fatal(err)
 	}
-	i := &impostor{Listener: l, command: command, reply: reply}
+	i := &impostor{Listener: l, command: command, reply: reply, ended: make(chan struct{})}
 	go i.serve()
-	t.Cleanup(func() { l.Close(); i.open.Wait() })
+	t.Cleanup(func() {
+		l.Close()
+		close(i.ended) // the client of sentinels can forget a connection that it makes while it is closed
+		i.open.Wait()
+	})
 	return i
 }
 
@@ -47,6 +52,15 @@ func (i *impostor) serve() {
 		bytes := i.conns.Add(1)%2 == 0 && len(i.reply) < 10_000
 		i.open.Go(func() {
 			defer c.Close()
+			over := make(chan struct{})
+			defer close(over)
+			go func() {
+				select {
+				case <-i.ended:
+					c.Close()
+				case <-over:
+				}
+			}()
 			_ = i.talk(c, bytes)
 		})
 	}
