@@ -34,7 +34,7 @@ func startImpostor(t *testing.T, command, reply string) *impostor {
 		t.Fatal(err)
 	}
 	i := &impostor{Listener: l, command: command, reply: reply, ended: make(chan struct{})}
-	go i.serve()
+	i.open.Go(i.serve)
 	t.Cleanup(func() {
 		l.Close()
 		close(i.ended) // the client of sentinels can forget a connection that it makes while it is closed

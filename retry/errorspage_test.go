@@ -16,6 +16,7 @@ import (
 	"slices"
 	"strconv"
 	"strings"
+	"sync/atomic"
 	"syscall"
 	"testing"
 
@@ -192,9 +193,9 @@ func streamReset(t *testing.T) error {
 // retry.Do around plain net/http: a server that hangs up used to be one attempt, and healthy for the breaker.
 func TestDoAroundPlainHTTP(t *testing.T) {
 	t.Parallel()
-	requests := 0
+	var requests atomic.Int64
 	server := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {
-		if requests++; requests < 3 {
+		if requests.Add(1) < 3 {
 			c, _, err := http.NewResponseController(w).Hijack()
 			if err == nil {
 				c.Close()
@@ -217,12 +218,13 @@ func TestDoAroundPlainHTTP(t *testing.T) {
 			return res.Body.Close()
 		}
 	}
-	if err := retry.Do(t.Context(), &p, fetch(server.URL)); err != nil || requests != 3 {
-		t.Errorf("%d requests, %v; want the third to succeed", requests, err)
+	if err := retry.Do(t.Context(), &p, fetch(server.URL)); err != nil || requests.Load() != 3 {
+		t.Errorf("%d requests, %v; want the third to succeed", requests.Load(), err)
 	}
-	requests, p.Breaker = 0, b
-	if err := retry.Do(t.Context(), &p, fetch(server.URL)); b.State() != circuit.Open || requests != 2 {
-		t.Errorf("after %d requests the breaker is %v: %v", requests, b.State(), err)
+	requests.Store(0)
+	p.Breaker = b
+	if err := retry.Do(t.Context(), &p, fetch(server.URL)); b.State() != circuit.Open || requests.Load() != 2 {
+		t.Errorf("after %d requests the breaker is %v: %v", requests.Load(), b.State(), err)
 	}
 	for _, address := range []string{"gopher://" + server.Listener.Addr().String(), "http://", "http:///x", "http://[::1", "https://" + server.Listener.Addr().String()} {
 		attempts := 0
