@@ -152,7 +152,7 @@ func outlived(t *testing.T, l *slowLine, environ []string, kills int, state func
 	var known []int
 	var there int64
 	for run := range kills + 1 {
-		limit := l.passed.Load() + part + random.Int64N(2*part)
+		limit := l.passed.Load() + part + random.Int64N(part) // of all kills less than the whole
 		var said bytes.Buffer
 		c := command(t, environ, append([]string{"copy", "--parallel", "2"}, args...)...)
 		c.Stderr = &said
