@@ -131,11 +131,15 @@ func (c *Call) report(ctx context.Context, e Event) {
 	if e.Err = redact.Error(e.Err); e.Reason == ReasonCancelled {
 		e.Stop = redact.Error(e.Stop) // the cause is the caller's
 	}
-	observe := c.policy.Observe
-	if observe == nil {
-		observe = LogTo(slog.Default())
+	notify(ctx, e, c.policy.observer())
+}
+
+// observer returns what is called with p's events.
+func (p *Policy) observer() func(context.Context, Event) {
+	if p.Observe != nil {
+		return p.Observe
 	}
-	notify(ctx, e, observe)
+	return LogTo(slog.Default())
 }
 
 // notify calls observe with e. What it panics with is logged: the operation
@@ -154,14 +158,10 @@ func (p *Policy) refused(ctx context.Context, refusal *circuit.OpenError) error 
 	if p.Observe == nil && !slog.Default().Enabled(ctx, slog.LevelDebug) && !p.Breaker.Reports() {
 		return refusal // nobody would see the event
 	}
-	observe := p.Observe
-	if observe == nil {
-		observe = LogTo(slog.Default())
-	}
 	notify(ctx, Event{
 		Kind: Stopped, Operation: redact.String(p.name()), Key: redact.String(refusal.Name), MaxAttempts: p.Attempts(),
 		Reason: ReasonBreakerOpen, Refused: p.Breaker.Refused(), Stop: refusal, RetryAt: refusal.RetryAt,
-	}, observe)
+	}, p.observer())
 	return refusal
 }
 
