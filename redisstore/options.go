@@ -5,8 +5,10 @@ import (
 	"context"
 	"crypto/rand"
 	"crypto/tls"
+	"fmt"
+	"io"
+	"log/slog"
 	"net"
-	"net/url"
 	"os"
 	"slices"
 	"strconv"
@@ -16,12 +18,14 @@ import (
 	"github.com/redis/rueidis"
 
 	"github.com/seed-0f2c7998/perdure/circuit"
+	"github.com/seed-0f2c7998/perdure/internal/redact"
 	"github.com/seed-0f2c7998/perdure/internal/setting"
 	"github.com/seed-0f2c7998/perdure/redisstore/internal/guard"
 )
 
-// Options say where a [Store] is and how it behaves. One of URL and Client
+// Options say where a [Store] is and how it behaves. One of URL and Addresses
 // must be set; the zero value of each other field has the meaning it states.
+// Printed or logged, Options show no password.
 type Options struct {
 	// URL names the server: redis://user:password@host:port/database, with
 	// rediss:// for TLS (skip_verify=true to trust any certificate); valkey:// and
@@ -29,9 +33,26 @@ type Options struct {
 	// addr=host:port, once for each, in its query, and master_set=NAME makes them
 	// sentinels. One server's socket is unix://user:password@/path?db=database.
 	URL string
-	// Client is the same for what a URL cannot say; it is used as it is, but
-	// for timeouts that are zero, and for caches and retries, which are off.
-	Client *rueidis.ClientOption
+	// Addresses name the server in the place of URL: host:port of one server, or
+	// of some nodes of a cluster or some sentinels. The fields from Username to
+	// SentinelPassword go with Addresses alone, since a URL has them itself.
+	Addresses []string
+	// Username and Password authenticate to the server; "" means its default user,
+	// and no authentication.
+	Username, Password string
+	// DB is the number of the server's database, at least 0; a cluster has only 0.
+	DB int
+	// MasterSet is the name by which sentinels know the server, and makes
+	// Addresses those of sentinels; "" means that there are no sentinels.
+	MasterSet string
+	// SentinelUsername and SentinelPassword authenticate to the sentinels; "" means
+	// their default user, and no authentication.
+	SentinelUsername, SentinelPassword string
+	// TLS secures the connections, those to sentinels included: for certificates
+	// that a URL cannot name. It goes with URL, too, except that of a socket, and
+	// must not be changed. Nil means TLS with the system's roots for rediss://, and
+	// none else.
+	TLS *tls.Config
 
 	// Prefix begins the keys in the server, and the name of the channel on
 	// which changes are published; "" means "circuit_breaker:". Who shares a
@@ -81,8 +102,8 @@ func (o Options) filled() (Options, rueidis.ClientOption, error) {
 		return o, none, setting.Bad("sync", o.Sync, "at least 10ms")
 	case o.Stale <= o.Sync:
 		return o, none, setting.Bad("stale", o.Stale, "more than sync ("+o.Sync.String()+")")
-	case (o.URL == "") == (o.Client == nil):
-		return o, none, setting.Bad("url", o.URL, "redis://host:port, or a client in its place")
+	case o.URL == "" && len(o.Addresses) == 0:
+		return o, none, setting.Bad("url", o.URL, "redis://host:port, unless there are addresses")
 	}
 	c, err := o.connection()
 	return o, c, err
@@ -90,43 +111,112 @@ func (o Options) filled() (Options, rueidis.ClientOption, error) {
 
 // connection is how to connect.
 func (o Options) connection() (rueidis.ClientOption, error) {
-	var c rueidis.ClientOption
-	if o.Client != nil {
-		c = *o.Client
-		c.InitAddress = slices.Clone(c.InitAddress)
-	} else {
-		var err error
-		if c, err = parseURL(o.URL); err != nil {
-			return c, err
-		}
+	c, err := o.server()
+	if err != nil {
+		return c, err
 	}
-	if len(c.InitAddress) == 0 {
-		return c, setting.Bad("url", "no address", "redis://host:port")
-	}
-	c.DialCtxFn = guarded(c)
+	c.DialCtxFn = guarded(c.DialCtxFn)
 	c.DisableRetry, c.DisableCache, c.AlwaysPipelining = true, true, true
 	c.PipelineMultiplex = -1 // one connection is plenty
-	c.ReadBufferEachConn = cmp.Or(c.ReadBufferEachConn, 1<<14)
-	c.WriteBufferEachConn = cmp.Or(c.WriteBufferEachConn, 1<<14)
-	c.RingScaleEachConn = cmp.Or(c.RingScaleEachConn, 8)
+	c.ReadBufferEachConn, c.WriteBufferEachConn, c.RingScaleEachConn = 1<<14, 1<<14, 8
 	c.Dialer.Timeout = cmp.Or(c.Dialer.Timeout, o.Stale/2)
-	c.Dialer.KeepAlive = cmp.Or(c.Dialer.KeepAlive, max(2*o.Sync, time.Second))
+	c.Dialer.KeepAlive = max(2*o.Sync, time.Second)
 	c.ConnWriteTimeout = cmp.Or(c.ConnWriteTimeout, o.Stale/2)
-	c.Sentinel.TopologyRefreshInterval = cmp.Or(c.Sentinel.TopologyRefreshInterval, 5*time.Second)
-	c.Sentinel.Dialer.Timeout = cmp.Or(c.Sentinel.Dialer.Timeout, o.Stale/2)
+	c.Sentinel.TopologyRefreshInterval = 5 * time.Second
+	c.Sentinel.Dialer.Timeout = o.Stale / 2
 	return c, nil
 }
 
-// guarded returns the function that dials as c says, and guards the connection.
-func guarded(c rueidis.ClientOption) func(context.Context, string, *net.Dialer, *tls.Config) (net.Conn, error) {
-	dial := c.DialCtxFn
-	switch {
-	case dial != nil:
-	case c.DialFn != nil:
-		dial = func(_ context.Context, addr string, d *net.Dialer, t *tls.Config) (net.Conn, error) {
-			return c.DialFn(addr, d, t)
+// server is where the server is, and as whom to connect.
+func (o Options) server() (rueidis.ClientOption, error) {
+	if o.URL == "" {
+		c := rueidis.ClientOption{
+			InitAddress: slices.Clone(o.Addresses), TLSConfig: o.TLS,
+			Username: o.Username, Password: o.Password, SelectDB: o.DB,
+			Sentinel: rueidis.SentinelOption{
+				MasterSet: o.MasterSet, Username: o.SentinelUsername, Password: o.SentinelPassword, TLSConfig: o.TLS,
+			},
 		}
-	default:
+		return c, o.checkAddresses()
+	}
+	for _, f := range []struct {
+		field string
+		set   bool
+	}{
+		{"addresses", len(o.Addresses) > 0},
+		{"username", o.Username != ""},
+		{"password", o.Password != ""},
+		{"db", o.DB != 0},
+		{"master_set", o.MasterSet != ""},
+		{"sentinel_username", o.SentinelUsername != ""},
+		{"sentinel_password", o.SentinelPassword != ""},
+	} {
+		if f.set {
+			return rueidis.ClientOption{}, setting.Bad(f.field, "that and a url", "a part of the url, or the url absent")
+		}
+	}
+	c, err := parseURL(o.URL)
+	if err == nil && o.TLS != nil {
+		if c.DialCtxFn != nil {
+			return c, setting.Bad("tls", "that of a socket", "absent, as nothing is sent over a network")
+		}
+		c.TLSConfig, c.Sentinel.TLSConfig = o.TLS, o.TLS
+	}
+	return c, err
+}
+
+// checkAddresses returns an error about the fields that stand in the place of a URL.
+func (o Options) checkAddresses() error {
+	for _, address := range o.Addresses {
+		if !isHostPort(address) {
+			return setting.Bad("addresses", redacted(address), "host:port each, with a port from 1 to 65535")
+		}
+	}
+	switch {
+	case o.DB < 0:
+		return setting.Bad("db", o.DB, "at least 0")
+	case o.Username != "" && o.Password == "":
+		return setting.Bad("username", o.Username, "used with a password")
+	case o.MasterSet == "" && (o.SentinelUsername != "" || o.SentinelPassword != ""):
+		return setting.Bad("sentinel_username", o.SentinelUsername, "used with a master_set")
+	}
+	return nil
+}
+
+// redacted is address without what may be a password.
+func redacted(address string) string {
+	if i := strings.LastIndexByte(address, '@'); i >= 0 {
+		return redact.Mark + address[i:]
+	}
+	return address
+}
+
+// String returns where the server is, and no password.
+func (o Options) String() string {
+	where := redact.String(o.URL)
+	if o.URL == "" {
+		hosts := make([]string, len(o.Addresses))
+		for i, address := range o.Addresses {
+			hosts[i] = redacted(address)
+		}
+		where = strings.Join(hosts, ", ")
+	}
+	return "redisstore.Options(" + where + ", prefix " + strconv.Quote(o.Prefix) + ", node " + strconv.Quote(o.Node) + ")"
+}
+
+// Format prints String, whatever the verb.
+func (o Options) Format(f fmt.State, _ rune) { _, _ = io.WriteString(f, o.String()) }
+
+// LogValue returns String, for package log/slog.
+func (o Options) LogValue() slog.Value { return slog.StringValue(o.String()) }
+
+// A dialFunc is how rueidis has connections made.
+type dialFunc = func(context.Context, string, *net.Dialer, *tls.Config) (net.Conn, error)
+
+// guarded returns a function that dials as dial does, nil for TCP, and guards the
+// connection.
+func guarded(dial dialFunc) dialFunc {
+	if dial == nil {
 		dial = func(ctx context.Context, addr string, d *net.Dialer, t *tls.Config) (net.Conn, error) {
 			if t != nil {
 				return (&tls.Dialer{NetDialer: d, Config: t}).DialContext(ctx, "tcp", addr)
@@ -140,75 +230,5 @@ func guarded(c rueidis.ClientOption) func(context.Context, string, *net.Dialer, 
 			return nil, err
 		}
 		return guard.Conn(conn), nil
-	}
-}
-
-// parseURL is rueidis.ParseURL with errors that show no password.
-func parseURL(text string) (rueidis.ClientOption, error) {
-	const want = "redis://, rediss:// or unix:// with host, port, database and options that exist"
-	u, err := url.Parse(text)
-	if err != nil {
-		return rueidis.ClientOption{}, setting.Bad("url", text, want)
-	}
-	socket := u.Scheme == "unix"
-	if socket && (u.Host != "" || strings.Trim(u.Path, "/") == "") { // unix://run/redis.sock would be /redis.sock
-		return rueidis.ClientOption{}, setting.Bad("url", text, "the path of a socket after three slashes, as unix:///run/redis.sock")
-	}
-	if socket || strings.HasPrefix(u.Scheme, "redis") || strings.HasPrefix(u.Scheme, "valkey") {
-		for name := range u.Query() {
-			if known := queries(socket); !slices.Contains(known, name) {
-				return rueidis.ClientOption{}, setting.Unknown("url option", name, known)
-			}
-		}
-	}
-	c, err := rueidis.ParseURL(withoutSlash(text, u))
-	if err != nil || u.Host == "" && !socket {
-		return c, setting.Bad("url", text, want)
-	}
-	if !socket {
-		err = checkAddresses(text, c.InitAddress)
-	}
-	return c, err
-}
-
-// checkAddresses returns an error about the first of addresses, which text has, that can't be dialed.
-func checkAddresses(text string, addresses []string) error {
-	for i, address := range addresses {
-		switch {
-		case isHostPort(address):
-		case i == 0:
-			return setting.Bad("url", text, "redis://host:port with a port from 1 to 65535")
-		default:
-			return setting.Bad("url option", "addr", "addr=host:port, without a password: that of the URL is for all") // it may have one
-		}
-	}
-	return nil
-}
-
-// isHostPort reports whether address can be dialed.
-func isHostPort(address string) bool {
-	host, port, err := net.SplitHostPort(address)
-	n, wrong := strconv.ParseUint(port, 10, 16)
-	return err == nil && wrong == nil && n > 0 && !strings.Contains(host, "@")
-}
-
-// withoutSlash returns text without the slash of a path that has nothing else:
-// database 0, as if there were none.
-func withoutSlash(text string, u *url.URL) string {
-	if u.Path != "/" {
-		return text
-	}
-	u.Path = ""
-	return u.String()
-}
-
-// queries are the options that a URL may have. Who is reached through a socket
-// has no other addresses, nor TLS.
-func queries(socket bool) []string {
-	if socket {
-		return []string{"client_name", "db", "dial_timeout", "protocol", "write_timeout"}
-	}
-	return []string{
-		"addr", "client_name", "db", "dial_timeout", "master_set", "protocol", "skip_verify", "write_timeout",
 	}
 }

@@ -1,13 +1,17 @@
 package redisstore_test
 
 import (
+	"bytes"
 	"context"
 	"crypto/ecdsa"
 	"crypto/elliptic"
 	"crypto/rand"
+	"crypto/tls"
 	"crypto/x509"
 	"encoding/pem"
 	"errors"
+	"fmt"
+	"log/slog"
 	"math/big"
 	"net"
 	"os"
@@ -32,8 +36,20 @@ func TestBadOptions(t *testing.T) {
 		want []string
 	}{
 		{redisstore.Options{}, []string{"url", `""`, "redis://host:port"}},
-		{redisstore.Options{URL: "redis://h", Client: &rueidis.ClientOption{}}, []string{"url", "a client in its place"}},
-		{redisstore.Options{Client: &rueidis.ClientOption{}}, []string{"url", "no address"}},
+		{redisstore.Options{Addresses: []string{"h"}}, []string{"addresses", `"h"`, "host:port"}},
+		{redisstore.Options{Addresses: []string{"h:1", "h:0"}}, []string{"addresses", `"h:0"`, "1 to 65535"}},
+		{redisstore.Options{Addresses: []string{"user:hunter2@h:1"}}, []string{"addresses", "@h:1", "host:port"}},
+		{redisstore.Options{Addresses: []string{"h:1"}, DB: -1}, []string{"db", "-1", "at least 0"}},
+		{redisstore.Options{Addresses: []string{"h:1"}, Username: "me"}, []string{"username", `"me"`, "with a password"}},
+		{redisstore.Options{Addresses: []string{"h:1"}, SentinelPassword: "hunter2"}, []string{"sentinel_username", "with a master_set"}},
+		{redisstore.Options{URL: "redis://h", Addresses: []string{"h:1"}}, []string{"addresses", "the url absent"}},
+		{redisstore.Options{URL: "redis://h", Username: "me"}, []string{"username", "the url absent"}},
+		{redisstore.Options{URL: "redis://h", Password: "hunter2"}, []string{"password", "the url absent"}},
+		{redisstore.Options{URL: "redis://h", DB: 1}, []string{"db", "the url absent"}},
+		{redisstore.Options{URL: "redis://h", MasterSet: "main"}, []string{"master_set", "the url absent"}},
+		{redisstore.Options{URL: "redis://h", SentinelUsername: "me"}, []string{"sentinel_username", "the url absent"}},
+		{redisstore.Options{URL: "redis://h", SentinelPassword: "hunter2"}, []string{"sentinel_password", "the url absent"}},
+		{redisstore.Options{URL: "unix:///run/redis.sock", TLS: &tls.Config{MinVersion: tls.VersionTLS12}}, []string{"tls", "socket"}},
 		{redisstore.Options{URL: "http://user:hunter2@h"}, []string{"url", "http://", "redis://"}},
 		{redisstore.Options{URL: "localhost:6379"}, []string{"url", "localhost:6379", "redis://"}},
 		{redisstore.Options{URL: "redis://"}, []string{"url", "redis://"}},
@@ -196,6 +212,60 @@ func TestTLS(t *testing.T) {
 	s := open(t, redisstore.Options{URL: url})
 	eventually(t, func() bool { return s.Err() != nil && strings.Contains(s.Err().Error(), "certificate") },
 		"a certificate that nobody vouches for is refused")
+}
+
+// Fields say what a URL says, and what it cannot say: whom to trust. Who comes by
+// them shares with who comes by a URL.
+func TestAddresses(t *testing.T) {
+	dir := t.TempDir()
+	cert, key := filepath.Join(dir, "cert.pem"), filepath.Join(dir, "key.pem")
+	certify(t, cert, key)
+	text, err := os.ReadFile(cert)
+	if err != nil {
+		t.Fatal(err)
+	}
+	roots := x509.NewCertPool()
+	roots.AppendCertsFromPEM(text)
+	port := strconv.Itoa(freePort(t))
+	srv := startServer(t, "--tls-port", port, "--tls-cert-file", cert, "--tls-key-file", key, "--tls-auth-clients", "no",
+		"--user", "me", "on", ">swordfish", "~*", "&*", "+@all")
+	trusted := &tls.Config{MinVersion: tls.VersionTLS12, RootCAs: roots}
+	c := circuit.Config{FailureThreshold: 1, RecoveryTimeout: time.Minute}
+	plain := redisstore.Options{Addresses: []string{srv.addr()}, Username: "me", Password: "swordfish", DB: 3, Quorum: 1}
+	secured := plain
+	secured.Addresses, secured.TLS = []string{"127.0.0.1:" + port}, trusted
+	first := fleet(t, 1, plain, c)[0]
+	others := []member{
+		fleet(t, 1, secured, c)[0],
+		fleet(t, 1, redisstore.Options{URL: "redis://me:swordfish@127.0.0.1:" + port + "/3", TLS: trusted, Quorum: 1}, c)[0],
+		fleet(t, 1, redisstore.Options{URL: "redis://me:swordfish@" + srv.addr() + "/3", Quorum: 1}, c)[0],
+	}
+	fail(t, first.Breaker, 1)
+	for i, m := range others {
+		eventually(t, func() bool { return m.State() == circuit.Open }, "the other %d opens", i)
+	}
+	untrusting := secured
+	untrusting.TLS = &tls.Config{MinVersion: tls.VersionTLS12}
+	s := open(t, untrusting)
+	eventually(t, func() bool { return s.Err() != nil && strings.Contains(s.Err().Error(), "certificate") },
+		"a certificate that nobody vouches for is refused")
+}
+
+// Printed or logged in any way, Options show no password.
+func TestOptionsShowNoPassword(t *testing.T) {
+	for _, o := range []redisstore.Options{
+		{URL: "redis://me:hunter2-hunter2@h/1"},
+		{Addresses: []string{"me:hunter2-hunter2@h:1", "h:2"}, Username: "me", Password: "hunter2-hunter2", SentinelPassword: "hunter2-hunter2"},
+	} {
+		var text bytes.Buffer
+		fmt.Fprintf(&text, "%v %+v %#v %s %q %v %+v\n", o, o, o, o, o, &o, []redisstore.Options{o})
+		for _, h := range []slog.Handler{slog.NewTextHandler(&text, nil), slog.NewJSONHandler(&text, nil)} {
+			slog.New(h).Info("options", "o", o, "p", &o)
+		}
+		if s := text.String(); strings.Contains(s, "hunter2") || strings.Count(s, "h:")+strings.Count(s, "@h") < 10 {
+			t.Errorf("printed: %s", s)
+		}
+	}
 }
 
 // certify writes a certificate for 127.0.0.1 that vouches for itself.
