@@ -59,3 +59,34 @@ func TestCredentialsOutsideOfURLs(t *testing.T) {
 		}
 	}
 }
+
+// The name decides whether name=value goes, in a text and in the query of a URL: each row is taken out, or stays.
+func TestNamesOfPairs(t *testing.T) {
+	for _, row := range []struct{ names, where string }{
+		{"token access_token tokenValue token2 password pgpassword passwordConfirm passphrase secret client_secret secret_id secret_key " +
+			"AccountKey SharedAccessKey signing_key encryption-key master_key credentials credentials_json api_key apiKey authorization " +
+			"bearer session_id X-Amz-Signature X-Amz-Credential", "text url"},
+		{"key sig code auth pwd session api-x-key", "url"}, // that of an object, a signal, of an exit, a directory
+		{"token_count tokenCount max_tokens completion_tokens tokens token_type token_version signature_version SignatureVersion " +
+			"password_length min_password_size token_limit token_ttl token_expires expires_in token_expires_in token_expiry " +
+			"AWS_WEB_IDENTITY_TOKEN_FILE password_file private_key_path secret_name credential_source credential_provider " +
+			"X-Amz-Algorithm signature_algorithm monkey keyword author keys max-keys page", ""},
+	} {
+		for name := range strings.FieldsSeq(row.names) {
+			for where, text := range map[string]string{"text": "a=1 " + name + "=4096000 b", "url": "https://h/?a=1&" + name + "=4096000&b=2"} {
+				want := text
+				if strings.Contains(row.where, where) {
+					want = strings.Replace(text, "4096000", Mark, 1)
+				}
+				if got := String(text); got != want {
+					t.Errorf("%s becomes %s", text, got)
+				}
+			}
+		}
+	}
+	for _, text := range []string{"token_count=5", "key=orders/2024", "monkey=1", "key=photos/2026.jpg", "tokens=4096000/5000000"} {
+		if got := String(text); got != text {
+			t.Errorf("%s becomes %s", text, got)
+		}
+	}
+}

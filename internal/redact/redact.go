@@ -52,7 +52,16 @@ var secret = map[string]bool{
 //nolint:gochecknoglobals // a constant table
 var secretParts = [...]string{
 	"token", "secret", "passw", "passphrase", "signature", "credential", "accesskey", "apikey",
-	"privatekey", "sessionid", "authorization", "bearer",
+	"privatekey", "accountkey", "encryptionkey", "signingkey", "masterkey", "sharedkey", "sessionid", "authorization", "bearer",
+}
+
+// about are the ends of names that say something about a secret and do not hold it: token_count, SignatureVersion,
+// max_tokens, AWS_WEB_IDENTITY_TOKEN_FILE. That of an identifier is none: a secret_id is a secret.
+//
+//nolint:gochecknoglobals // a constant table
+var about = [...]string{
+	"count", "tokens", "type", "version", "size", "length", "limit", "ttl", "expires", "expiresin", "expiresat", "expiry",
+	"expiration", "lifetime", "file", "path", "name", "source", "provider", "algorithm",
 }
 
 // String returns s with every URL in it stripped of its user information and
@@ -188,9 +197,14 @@ func isSecret(name string) bool {
 var bare = strings.NewReplacer("-", "", "_", "", ".", "") //nolint:gochecknoglobals // a constant
 
 // isPlainlySecret is isSecret without the words that mean something else outside
-// of URLs: the key of an object is no secret.
+// of URLs: the key of an object is no secret. A name that ends as one of about is none either.
 func isPlainlySecret(name string) bool {
 	name = bare.Replace(strings.ToLower(name))
+	for _, end := range about {
+		if strings.HasSuffix(name, end) {
+			return false
+		}
+	}
 	for _, part := range secretParts {
 		if strings.Contains(name, part) {
 			return true
