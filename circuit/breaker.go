@@ -55,6 +55,8 @@ type Breaker struct {
 	store  Store            // never nil
 	clock  func() time.Time // the wall clock
 
+	virtual cell.Virtual // the time and the chance of a simulation; nil: the process's own
+
 	refusals    refusals                // by this process
 	lastFailure atomic.Uint64           // here: Unix milliseconds 56, class 8; 0: none
 	refused     atomic.Pointer[refused] // the last refusal
@@ -76,6 +78,9 @@ func New(name string, c Config) *Breaker {
 	if b.err != nil {
 		b.cell.Load().Breaker.Store(uint64(word(0).next(Isolated)))
 		return b
+	}
+	if b.virtual = b.cell.Virtual; b.virtual != nil {
+		b.clock = b.virtual.Now
 	}
 	c = c.filled()
 	b.rules, b.window = c.rules(), c.newWindow()
@@ -134,7 +139,7 @@ func (b *Breaker) Reset() {
 	b.cell.Load().ForgetHint()
 	b.cell.Load().Budget.Reset()
 	b.window.clear(b.cell.Load())
-	b.cell.Load().SetByHand(time.Now(), uint8(Closed)) // which counts even if it is closed
+	b.cell.Load().SetByHand(b.clock(), uint8(Closed)) // which counts even if it is closed
 	b.apply(noCaller(), event{signal: reset})
 }
 

@@ -135,7 +135,7 @@ type Metrics struct {
 
 // failed notes a failure for Metrics.
 func (b *Breaker) failed(c class.Class) {
-	b.lastFailure.Store(uint64(time.Now().UnixMilli())<<8 | uint64(c))
+	b.lastFailure.Store(uint64(b.clock().UnixMilli())<<8 | uint64(c))
 }
 
 // Metrics returns the breaker's figures.
@@ -155,7 +155,7 @@ func (b *Breaker) Metrics() Metrics {
 	if refusal := b.Peek(); refusal != nil {
 		m.RetryAt = refusal.RetryAt
 	}
-	m.Calls, m.Failed, m.Slow = b.window.counts(c)
+	m.Calls, m.Failed, m.Slow = b.counts(c)
 	if w := word(c.Breaker.Load()); w.state() == Closed {
 		m.Failures = w.failures()
 	} else if w.state() == HalfOpen {

@@ -2,7 +2,6 @@ package circuit
 
 import (
 	"context"
-	"math/rand/v2"
 	"time"
 
 	"github.com/seed-0f2c7998/perdure/internal/cell"
@@ -42,36 +41,6 @@ type move struct {
 	now       int64 // as now returns it
 }
 
-// now returns the time in Unix nanoseconds by the clock of the breaker's words:
-// the wall clock if they are shared, since a monotonic reading means nothing to
-// another process, and else one that nobody can set.
-func (b *Breaker) now() int64 {
-	if anchor := b.cell.Anchor; !anchor.IsZero() {
-		return anchor.UnixNano() + int64(time.Since(anchor))
-	}
-	return b.clock().UnixNano()
-}
-
-// wall returns t, an instant of the breaker's words, as the wall clock has it.
-func (b *Breaker) wall(t instant) time.Time {
-	if b.cell.Anchor.IsZero() {
-		return time.UnixMilli(int64(t))
-	}
-	set := time.Duration(b.clock().UnixNano() - b.now()) // by which the wall clock was set since
-	if set.Abs() < 2*time.Millisecond {
-		set = 0
-	}
-	return time.UnixMilli(int64(t)).Add(set)
-}
-
-// instant returns t, of the wall clock, as an instant of the breaker's words.
-func (b *Breaker) instant(t time.Time) instant {
-	if b.cell.Anchor.IsZero() {
-		return ceil(t.UnixNano())
-	}
-	return ceil(b.now() + int64(t.Sub(b.clock())))
-}
-
 // plan returns the step for e.
 func (b *Breaker) plan(e event) move {
 	// The word comes first: read the other way round, another goroutine may
@@ -79,10 +48,10 @@ func (b *Breaker) plan(e event) move {
 	m := move{cell: b.cell.Load(), signal: e.signal}
 	m.old = word(m.cell.Breaker.Load())
 	m.now = b.now()
-	if b.window.length > 0 {
+	if b.window.length > 0 && b.virtual == nil {
 		align(time.Now())
 	}
-	e.now, e.begin, e.u = floor(m.now), ceil(m.now), rand.Float64()
+	e.now, e.begin, e.u = floor(m.now), ceil(m.now), b.chance()
 	if e.signal == throttled {
 		e.hint = instant(m.cell.Hint(int64(e.begin)))
 	}
@@ -158,7 +127,7 @@ func (b *Breaker) changed(m move, why Reason) Transition {
 	if why.code == Unknown {
 		why = reason(&b.rules, m.old, m.signal)
 	}
-	now := time.Now()
+	now := b.clock()
 	c.Since.Store(now.UnixNano())
 	c.Reason.Store(why.pack())
 	if why.code == Manual {
@@ -174,7 +143,7 @@ func (b *Breaker) changed(m move, why Reason) Transition {
 	t := Transition{Name: b.name, From: from, To: to, Reason: why, At: now, ObserveOnly: b.config.ObserveOnly}
 	t.Refused = b.refusals.count.Swap(0)
 	if to == Open || to == Isolated {
-		b.refusals.begin(b.opening(to))
+		b.refusals.begin(b.opening(to), b.elapsed())
 	}
 	if to == Open {
 		t.RetryAt = b.refusal(m.next, floor(m.now)).RetryAt

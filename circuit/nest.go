@@ -141,7 +141,7 @@ func (f *frame) lend(ctx context.Context, b *Breaker) (Permit, bool) {
 	if pending {
 		earlier.tell(ctx, last) // it is not the last
 	}
-	return Permit{breaker: b, kind: earlier.permit.kind, start: elapsed()}, lent
+	return Permit{breaker: b, kind: earlier.permit.kind, start: b.elapsed()}, lent
 }
 
 // tell records r, or leaves it to the frame further out. No lock is held, as

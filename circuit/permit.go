@@ -35,7 +35,7 @@ func (b *Breaker) Acquire() (Permit, error) {
 func (b *Breaker) permit(w word) Permit {
 	p := Permit{breaker: b, kind: early | kind(w.generation())}
 	if b.window.slow > 0 {
-		p.start = elapsed()
+		p.start = b.elapsed()
 	}
 	return p
 }
@@ -68,7 +68,7 @@ func (b *Breaker) acquire(ctx context.Context, w word) (Permit, error) {
 	w, admitted := b.apply(ctx, event{signal: acquire})
 	switch {
 	case admitted:
-		return Permit{breaker: b, kind: kindOf(w), start: elapsed()}, nil
+		return Permit{breaker: b, kind: kindOf(w), start: b.elapsed()}, nil
 	case b.config.ObserveOnly && w.state() != Isolated:
 		b.cell.Load().Rejected.Add(1)
 		return Permit{}, nil // passes unseen: in earnest it would not have been made
@@ -97,7 +97,7 @@ func (b *Breaker) refuse(c *cell.Cell, w word) *OpenError {
 	if r == nil || r.word != w {
 		return nil
 	}
-	now := elapsed()
+	now := b.elapsed()
 	if now >= r.end {
 		return nil
 	}
@@ -132,7 +132,7 @@ func (b *Breaker) refusal(w word, now instant) *OpenError {
 	case b.config.ObserveOnly, left <= 0, r.State == HalfOpen && w.inFlight() < b.rules.probes: // the store refuses, for now
 		return &r.OpenError
 	default:
-		r.end = elapsed() + int64(now+left)*int64(time.Millisecond) - b.now()
+		r.end = b.elapsed() + int64(now+left)*int64(time.Millisecond) - b.now()
 	}
 	b.refused.Store(r)
 	return &r.OpenError
@@ -241,7 +241,7 @@ const patience = time.Second
 
 // done records r, by way of the layers further out if there are any.
 func (p Permit) done(ctx context.Context, r result) {
-	if r.signal == cut && p.start != 0 && elapsed()-p.start >= int64(patience) {
+	if r.signal == cut && p.start != 0 && p.breaker.elapsed()-p.start >= int64(patience) {
 		r.signal = failure
 	}
 	switch {
@@ -295,7 +295,8 @@ func (b *Breaker) observe(ctx context.Context, p Permit, w word, failed bool) {
 	if p.generation() != w.generation() || w.state() != Closed {
 		return
 	}
-	if why := b.window.record(b.cell.Load(), p.start, failed); why.code != Unknown {
+	end := b.elapsed()
+	if why := b.window.record(b.cell.Load(), b.tick(end), p.start, end, failed); why.code != Unknown {
 		b.applyFor(ctx, event{signal: verdict, generation: p.generation()}, why)
 	}
 }

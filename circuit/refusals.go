@@ -20,19 +20,19 @@ type refusals struct {
 const firstReport, laterReports = int64(30 * time.Second), int64(time.Minute)
 
 // begin notes an opening of which the transition is reported.
-func (r *refusals) begin(opening uint64) {
+func (r *refusals) begin(opening uint64, now int64) {
 	r.opening.Store(opening)
 	r.count.Store(0)
-	r.due.Store(elapsed() + firstReport)
+	r.due.Store(now + firstReport)
 }
 
 // add counts a refusal.
-func (r *refusals) add(opening uint64) {
+func (r *refusals) add(opening uint64, now int64) {
 	if old := r.opening.Load(); old != opening && r.opening.CompareAndSwap(old, opening) {
-		r.begin(opening)
+		r.begin(opening, now)
 		r.report.Store(1)
 	}
-	r.again(elapsed())
+	r.again(now)
 }
 
 // again counts a refusal of the same opening as the last.
@@ -46,7 +46,7 @@ func (r *refusals) again(now int64) {
 // rejected counts a call that is refused because the word is w.
 func (b *Breaker) rejected(w word) {
 	b.cell.Load().Rejected.Add(1)
-	b.refusals.add(b.opening(w.state()))
+	b.refusals.add(b.opening(w.state()), b.elapsed())
 }
 
 // opening names the opening that the breaker is in, in that state.

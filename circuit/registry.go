@@ -131,7 +131,7 @@ func (r *Registry) sweep() {
 // what its budget holds above that of a new one.
 func (b *Breaker) blank() bool {
 	c := b.cell.Load()
-	calls, _, _ := b.window.counts(c)
+	calls, _, _ := b.counts(c)
 	balance, on := b.Balance()
 	return word(c.Breaker.Load()).healthy() && calls == 0 && (!on || balance >= Token)
 }

@@ -44,35 +44,11 @@ func (t tally) slice() uint64 { return uint64(t) >> (2 * tallyBits) }
 func (t tally) calls() uint64 { return uint64(t) >> tallyBits & tallyMask }
 func (t tally) bad() uint64   { return uint64(t) & tallyMask }
 
-//nolint:gochecknoglobals // the clock of the windows
-var (
-	anchor     = time.Now()
-	anchorNano = anchor.UnixNano()
-	stepped    atomic.Int64 // nanoseconds by which the clock has been set since
-)
-
-// tick returns the time in nanoseconds. It costs half a time.Now, since it
-// reads only the monotonic clock, and is of use only within one window.
-func tick() int64 { return anchorNano + stepped.Load() + elapsed() }
-
-// elapsed returns a time in nanoseconds of which only differences mean anything:
-// nobody can set its clock.
-func elapsed() int64 { return int64(time.Since(anchor)) }
-
-// align makes tick agree with now after the clock was set, so that processes
-// which share a window agree on its slices.
-func align(now time.Time) {
-	by := stepped.Load()
-	if d := now.UnixNano() - tick(); d > int64(time.Second) || d < -int64(time.Second) {
-		stepped.CompareAndSwap(by, by+d) // once, by whoever is first
-	}
-}
-
-// record counts one call that began at start, and returns the reason to trip
-// if it is bad and fills a rule.
-func (v *window) record(c *cell.Cell, start int64, failed bool) Reason {
-	end := elapsed()
-	slice := uint64(anchorNano+stepped.Load()+end) / v.slice
+// record counts one call that began at start and ended at end, when the clock of
+// the windows said tick, and returns the reason to trip if it is bad and fills a
+// rule.
+func (v *window) record(c *cell.Cell, tick, start, end int64, failed bool) Reason {
+	slice := uint64(tick) / v.slice
 	bucket := &c.Window[slice%cell.Buckets]
 	count(&bucket.Calls, slice, failed)
 	slow := v.slow > 0 && start != 0 && end-start >= int64(v.slow)
@@ -140,11 +116,12 @@ func (v *window) full(bad, calls int, ratio float64) bool {
 }
 
 // counts returns the window's calls as they stand now.
-func (v *window) counts(c *cell.Cell) (calls, failed, slow int) {
+func (b *Breaker) counts(c *cell.Cell) (calls, failed, slow int) {
+	v := &b.window
 	if v.length == 0 {
 		return 0, 0, 0
 	}
-	slice := uint64(tick()) / v.slice
+	slice := uint64(b.tick(b.elapsed())) / v.slice
 	failed, calls = v.sum(c, slice, failures)
 	slow, _ = v.sum(c, slice, slowness)
 	return calls, failed, slow

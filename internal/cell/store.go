@@ -20,6 +20,10 @@ type Ref struct {
 	// they are wall time, as all who share the cell can read it.
 	Anchor time.Time
 
+	// Virtual, if not nil, is the time and the chance of a simulation, which
+	// the users of the cell then take in the place of the process's own.
+	Virtual Virtual
+
 	cell atomic.Pointer[Cell]
 }
 
@@ -28,6 +32,18 @@ func NewRef(c *Cell) *Ref {
 	r := new(Ref)
 	r.Lead(c)
 	return r
+}
+
+// Virtual is the time and the chance of a simulation, so that a run of it is the
+// same each time. It is not used concurrently.
+type Virtual interface {
+	// Now returns the wall clock, which may be set while the simulation runs.
+	Now() time.Time
+	// Elapsed returns a time of which only differences mean anything, and which
+	// nobody can set.
+	Elapsed() time.Duration
+	// Float64 returns a random number in [0, 1).
+	Float64() float64
 }
 
 // Load returns the cell.
