@@ -55,6 +55,7 @@ var mayImport = map[string][]string{
 	"internal/unwrap":        nil,
 	"internal/validator":     nil,
 	"internal/pipestest":     nil,
+	"internal/testseed":      nil,
 	"internal/versitygwtest": nil,
 	"internal/cell":          nil,
 	"internal/checksum":      nil,

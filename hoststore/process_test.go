@@ -14,6 +14,7 @@ import (
 	"github.com/seed-0f2c7998/perdure/circuit"
 	"github.com/seed-0f2c7998/perdure/hoststore"
 	"github.com/seed-0f2c7998/perdure/internal/cell"
+	"github.com/seed-0f2c7998/perdure/internal/testseed"
 )
 
 func TestProcessesCountExactly(t *testing.T) {
@@ -51,12 +52,13 @@ func killAtWork(t *testing.T, kills int) {
 		Store: store, RecoveryTimeout: 2 * time.Millisecond, ProbeLease: 50 * time.Millisecond,
 		Window: 10 * time.Second, FailureRatio: 1, Budget: 10, Observe: func(context.Context, circuit.Transition) {},
 	})
+	random := rand.New(rand.NewPCG(testseed.Of(t, 1), 0))
 	survivor, out := start(t, "churn", path)
 	read(t, out)
 	for i := range kills {
 		victim, out := start(t, "churn", path)
 		read(t, out)
-		timer := time.NewTimer(time.Duration(rand.IntN(3000)) * time.Microsecond)
+		timer := time.NewTimer(time.Duration(random.IntN(3000)) * time.Microsecond)
 		<-timer.C
 		if err := victim.Process.Kill(); err != nil {
 			t.Fatal(err)

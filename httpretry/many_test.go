@@ -16,12 +16,13 @@ import (
 	"github.com/seed-0f2c7998/perdure/circuit"
 	"github.com/seed-0f2c7998/perdure/httpretry"
 	"github.com/seed-0f2c7998/perdure/httpretry/httptestfault"
+	"github.com/seed-0f2c7998/perdure/internal/testseed"
 )
 
 // One transport for many goroutines, on a server that cuts and refuses, with everything switched on.
 func TestManyAtOnce(t *testing.T) {
 	defer checkLeaks(t)
-	seed := uint64(time.Now().UnixNano())
+	seed := testseed.Of(t, 1)
 	random := rand.New(rand.NewPCG(seed, 4))
 	entity := httptestfault.Entity{Body: randomBody(random, 5000), ETag: `"1"`}
 	c := cutter{random: random, versions: []httptestfault.Entity{entity}, refuse: 0.1}
@@ -54,7 +55,7 @@ func TestRandomUploads(t *testing.T) {
 		uploads = 60
 	}
 	defer checkLeaks(t)
-	seed := uint64(time.Now().UnixNano())
+	seed := testseed.Of(t, 1)
 	random := rand.New(rand.NewPCG(seed, 5))
 	dir := t.TempDir()
 	for n := range uploads {

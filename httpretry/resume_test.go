@@ -12,6 +12,7 @@ import (
 
 	"github.com/seed-0f2c7998/perdure/httpretry"
 	"github.com/seed-0f2c7998/perdure/httpretry/httptestfault"
+	"github.com/seed-0f2c7998/perdure/internal/testseed"
 	"github.com/seed-0f2c7998/perdure/retry"
 )
 
@@ -78,7 +79,7 @@ func TestRandomCuts(t *testing.T) {
 		downloads = 50
 	}
 	defer checkLeaks(t)
-	seed := uint64(time.Now().UnixNano())
+	seed := testseed.Of(t, 1)
 	random := rand.New(rand.NewPCG(seed, 1))
 	resumed := 0
 	for n := range downloads {
@@ -107,7 +108,7 @@ func TestReplacedEntities(t *testing.T) {
 		downloads = 50
 	}
 	defer checkLeaks(t)
-	seed := uint64(time.Now().UnixNano())
+	seed := testseed.Of(t, 1)
 	random := rand.New(rand.NewPCG(seed, 2))
 	whole, changed := 0, 0
 	for n := range downloads {

@@ -9,6 +9,7 @@ import (
 	"github.com/redis/rueidis"
 
 	"github.com/seed-0f2c7998/perdure/internal/cell"
+	"github.com/seed-0f2c7998/perdure/internal/testseed"
 )
 
 // The model of a budget: two hosts with the real purse and cell, a twin of the
@@ -330,7 +331,8 @@ func TestPurseTwin(t *testing.T) {
 		t.Fatal(err)
 	}
 	t.Cleanup(client.Close)
-	for seed := range uint64(20) {
+	first := testseed.Of(t, 0)
+	for seed := first; seed < first+20; seed++ {
 		s := &Store{process: "p", node: "n", prefix: "purse:" + strconv.FormatUint(seed, 10), sync: time.Hour}
 		u, twin, ceiling := rand.New(rand.NewPCG(seed, 0)), bank{grain: 1}, int64(20+seed*17)
 		for n := range 200 {

@@ -18,6 +18,7 @@ import (
 	"github.com/redis/rueidis"
 
 	"github.com/seed-0f2c7998/perdure/circuit"
+	"github.com/seed-0f2c7998/perdure/internal/testseed"
 )
 
 // An act is one script that a process has run, or the end of the lease or of
@@ -227,7 +228,8 @@ func startRedis(t *testing.T) string {
 // The twin that the model check walks with answers as the scripts do.
 func TestTwin(t *testing.T) {
 	addr := startRedis(t)
-	for seed := range uint64(5) {
+	first := testseed.Of(t, 0)
+	for seed := first; seed < first+5; seed++ {
 		ops := history(t, addr, 1, 200, seed, false)
 		if !porcupine.CheckOperations(linear(), ops) {
 			t.Errorf("seed %d: the twin answers otherwise than the server", seed)
@@ -240,7 +242,8 @@ func TestTwin(t *testing.T) {
 // found out.
 func TestLinear(t *testing.T) {
 	addr := startRedis(t)
-	for seed := uint64(100); seed < 110; seed++ {
+	first := testseed.Of(t, 100)
+	for seed := first; seed < first+10; seed++ {
 		ops := history(t, addr, 6, 40, seed, false)
 		lost := 0
 		for _, op := range ops {

@@ -11,6 +11,7 @@ import (
 	"time"
 
 	"github.com/seed-0f2c7998/perdure/circuit"
+	"github.com/seed-0f2c7998/perdure/internal/testseed"
 	"github.com/seed-0f2c7998/perdure/retry"
 )
 
@@ -73,7 +74,7 @@ func TestDecideTakesTheClassOfTheOutcome(t *testing.T) {
 // hint, or paid for from an empty budget.
 func TestDecideInvariants(t *testing.T) {
 	t.Parallel()
-	const seed = 5
+	seed := testseed.Of(t, 5)
 	rnd := rand.New(rand.NewPCG(seed, seed))
 	now := time.Now()
 	span := func() time.Duration { // of any size

@@ -10,6 +10,7 @@ import (
 	"time"
 
 	"github.com/seed-0f2c7998/perdure/circuit"
+	"github.com/seed-0f2c7998/perdure/internal/testseed"
 	"github.com/seed-0f2c7998/perdure/retry"
 )
 
@@ -119,7 +120,8 @@ func (s *storm) operation() {
 func TestStorm(t *testing.T) {
 	t.Parallel()
 	attempts, waits, trips := 0, 0, uint64(0)
-	for seed := range uint64(6) {
+	first := testseed.Of(t, 0)
+	for seed := first; seed < first+6; seed++ {
 		synctest.Test(t, func(t *testing.T) {
 			s := &storm{t: t, seed: seed, rnd: rand.New(rand.NewPCG(seed, 1)), breaker: breaker(circuit.Config{
 				Budget: 10, RecoveryTimeout: 3 * time.Second, ProbeLease: 5 * time.Second, HalfOpenMax: 2, SuccessThreshold: 2,

@@ -11,6 +11,7 @@ import (
 	"github.com/aws/smithy-go"
 
 	"github.com/seed-0f2c7998/perdure/awsretry/objects"
+	"github.com/seed-0f2c7998/perdure/internal/testseed"
 	"github.com/seed-0f2c7998/perdure/s3test"
 )
 
@@ -64,7 +65,7 @@ func TestSixteenRacersHaveOneWinner(t *testing.T) {
 }
 
 func TestRacersWithLostAnswersHaveAtMostOneWinner(t *testing.T) {
-	seed := seedOf(t, 3)
+	seed := testseed.Of(t, 3)
 	server := start(t, s3test.Options{Faults: s3test.Faults{Seed: seed, LostAnswer: 0.4, Reset: 0.1, SlowDown: 0.1}})
 	p := quick()
 	p.MaxAttempts = 100 // the racers share the server's luck

@@ -12,6 +12,7 @@ import (
 	"time"
 
 	"github.com/seed-0f2c7998/perdure/awsretry/objects"
+	"github.com/seed-0f2c7998/perdure/internal/testseed"
 	"github.com/seed-0f2c7998/perdure/s3test"
 )
 
@@ -90,7 +91,7 @@ func TestFirstAnswerBringsTheFirstPiece(t *testing.T) {
 }
 
 func TestLargeFileThroughFaults(t *testing.T) {
-	seed := seedOf(t, 99)
+	seed := testseed.Of(t, 99)
 	server := start(t, s3test.Options{Faults: s3test.Faults{
 		Seed: seed, SlowDown: 0.1, InternalError: 0.1, Reset: 0.1, CutBody: 0.2, ResetBody: 0.1, Stall: 0.05, StallTime: time.Hour,
 	}})

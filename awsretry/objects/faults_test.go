@@ -14,6 +14,7 @@ import (
 	"testing"
 
 	"github.com/seed-0f2c7998/perdure/awsretry/objects"
+	"github.com/seed-0f2c7998/perdure/internal/testseed"
 	"github.com/seed-0f2c7998/perdure/s3test"
 )
 
@@ -42,22 +43,8 @@ func each(n int, f func(i int)) {
 	group.Wait()
 }
 
-// seedOf is PERDURE_SEED, or what was given.
-func seedOf(t *testing.T, given uint64) uint64 {
-	t.Helper()
-	if text := os.Getenv("PERDURE_SEED"); text != "" {
-		seed, err := strconv.ParseUint(text, 10, 64)
-		if err != nil {
-			t.Fatalf("PERDURE_SEED is %q, want a whole number", text)
-		}
-		given = seed
-	}
-	t.Logf("seed %d (set PERDURE_SEED for another)", given)
-	return given
-}
-
 func TestTwoHundredRoundTripsThroughFaults(t *testing.T) {
-	seed := seedOf(t, 20241123)
+	seed := testseed.Of(t, 20241123)
 	server := start(t, weather(seed))
 	store := patient(t, server, objects.Options{PartSize: 5 * mib})
 	each(200, func(i int) {
@@ -114,7 +101,7 @@ func hourCSV(t *testing.T) string {
 
 func TestRealFileThereAndBack100Times(t *testing.T) {
 	path := hourCSV(t)
-	seed := seedOf(t, 7)
+	seed := testseed.Of(t, 7)
 	want := sumOf(t, path)
 	server := start(t, weather(seed))
 	store := patient(t, server, objects.Options{})

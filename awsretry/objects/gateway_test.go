@@ -16,6 +16,7 @@ import (
 	"github.com/aws/aws-sdk-go-v2/service/s3/types"
 
 	"github.com/seed-0f2c7998/perdure/awsretry/objects"
+	"github.com/seed-0f2c7998/perdure/internal/testseed"
 	"github.com/seed-0f2c7998/perdure/s3test"
 )
 
@@ -23,7 +24,7 @@ import (
 
 func TestGatewayLargeFileThereAndBack(t *testing.T) {
 	g := startGateway(t)
-	seed := seedOf(t, 21)
+	seed := testseed.Of(t, 21)
 	store := patient(t, g.behind(t, weather(seed)), objects.Options{PartSize: 5 * mib})
 	dir, states := t.TempDir(), t.TempDir()
 	path, body := filepath.Join(dir, "src"), content(1, 64*mib)
@@ -74,7 +75,7 @@ func TestGatewayLargeFileThereAndBack(t *testing.T) {
 
 func TestGatewayCopyAndBatch(t *testing.T) {
 	g := startGateway(t)
-	store := patient(t, g.behind(t, weather(seedOf(t, 22))), objects.Options{})
+	store := patient(t, g.behind(t, weather(testseed.Of(t, 22))), objects.Options{})
 	body := content(1, 12*mib)
 	if _, err := store.Put(t.Context(), bucket, "a b+ü", bytes.NewReader(body), objects.PutOptions{Attributes: objects.Attributes{Metadata: map[string]string{"step": "raw"}}}); err != nil {
 		t.Fatal(err)

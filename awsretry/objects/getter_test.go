@@ -18,6 +18,7 @@ import (
 	"github.com/aws/aws-sdk-go-v2/credentials"
 
 	"github.com/seed-0f2c7998/perdure/awsretry/objects"
+	"github.com/seed-0f2c7998/perdure/internal/testseed"
 	"github.com/seed-0f2c7998/perdure/internal/transfer"
 	"github.com/seed-0f2c7998/perdure/retry"
 	"github.com/seed-0f2c7998/perdure/s3test"
@@ -44,7 +45,7 @@ func into(ctx context.Context, dir string, g *objects.Getter, o transfer.Options
 
 // Ranges of an object, whole and through faults, by as many requests at a time as there may be.
 func TestGetterThroughFaults(t *testing.T) {
-	seed := seedOf(t, 77)
+	seed := testseed.Of(t, 77)
 	for _, parallel := range []int{1, 4} {
 		server := start(t, s3test.Options{Faults: s3test.Faults{
 			Seed: seed, SlowDown: 0.1, InternalError: 0.1, Reset: 0.1, CutBody: 0.2, ResetBody: 0.1, Stall: 0.05, StallTime: time.Hour,

@@ -21,6 +21,7 @@ import (
 	"github.com/aws/aws-sdk-go-v2/service/s3"
 
 	"github.com/seed-0f2c7998/perdure/awsretry/objects"
+	"github.com/seed-0f2c7998/perdure/internal/testseed"
 	"github.com/seed-0f2c7998/perdure/s3test"
 )
 
@@ -85,7 +86,7 @@ func hidden(done map[string]int, requests []s3test.Record) {
 // cleaned away.
 func TestTransfersOutliveTheirProcess(t *testing.T) {
 	const part, largest = 8 * mib, 64 * mib
-	seed := seedOf(t, 5)
+	seed := testseed.Of(t, 5)
 	o := s3test.Options{Faults: s3test.Faults{
 		Seed: seed, Slow: 0.5, SlowTime: 50 * time.Millisecond, SlowDown: 0.05, Reset: 0.05, LostAnswer: 0.03, CutBody: 0.05,
 	}}

@@ -20,12 +20,13 @@ import (
 	"github.com/aws/aws-sdk-go-v2/service/s3"
 
 	"github.com/seed-0f2c7998/perdure/awsretry/objects"
+	"github.com/seed-0f2c7998/perdure/internal/testseed"
 	"github.com/seed-0f2c7998/perdure/s3test"
 )
 
 // 200 uploads and 200 downloads, with every fault there is.
 func TestTwoHundredTransfersThroughFaults(t *testing.T) {
-	seed := seedOf(t, 2024)
+	seed := testseed.Of(t, 2024)
 	faults := s3test.Weather(seed)
 	faults.Stall, faults.StallTime = 0.02, 5*time.Second
 	bothServers(t, s3test.Options{Faults: faults}, func(t *testing.T, server *s3test.Server) {
@@ -127,7 +128,7 @@ func TestRacersOfBothServers(t *testing.T) {
 				size = 5*mib + 1
 			}
 			if lost {
-				if err := server.SetFaults(s3test.Faults{Seed: seedOf(t, uint64(round)), LostAnswer: 0.4, Reset: 0.1, SlowDown: 0.1}); err != nil {
+				if err := server.SetFaults(s3test.Faults{Seed: testseed.Of(t, uint64(round)), LostAnswer: 0.4, Reset: 0.1, SlowDown: 0.1}); err != nil {
 					t.Fatal(err)
 				}
 			}

@@ -15,6 +15,7 @@ import (
 	"github.com/aws/aws-sdk-go-v2/aws"
 	"github.com/aws/aws-sdk-go-v2/service/s3"
 
+	"github.com/seed-0f2c7998/perdure/internal/testseed"
 	"github.com/seed-0f2c7998/perdure/internal/versitygwtest"
 	"github.com/seed-0f2c7998/perdure/s3test"
 )
@@ -53,7 +54,7 @@ func killedByTheClock(t *testing.T, random *rand.Rand, environ []string, from, t
 // A large file goes to another's store and comes back through faults, a slow line
 // and kills at any instant: whole, and with nothing left.
 func TestGatewayOutlivesKills(t *testing.T) {
-	seed := rand.Uint64()
+	seed := testseed.Of(t, 1)
 	random := rand.New(rand.NewPCG(seed, 0))
 	s := behindGateway(t, s3test.Faults{Seed: seed, SlowDown: 0.05, Reset: 0.03, LostAnswer: 0.03, CutBody: 0.05})
 	line := startLine(t, s.store.URL())

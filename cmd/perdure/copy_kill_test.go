@@ -22,6 +22,8 @@ import (
 	"sync/atomic"
 	"testing"
 	"time"
+
+	"github.com/seed-0f2c7998/perdure/internal/testseed"
 )
 
 // A slowLine carries the requests to a store, and its answers, at 64 MiB a second
@@ -147,7 +149,7 @@ const part = 8 << 20
 // when a process dies must not be sent again by the next.
 func outlived(t *testing.T, l *slowLine, environ []string, kills int, state func() string, args ...string) {
 	t.Helper()
-	seed := rand.Uint64()
+	seed := testseed.Of(t, 1)
 	random := rand.New(rand.NewPCG(seed, 0))
 	var known []int
 	var there int64

@@ -18,6 +18,7 @@ import (
 	"time"
 
 	"github.com/seed-0f2c7998/perdure/httpretry/httptestfault"
+	"github.com/seed-0f2c7998/perdure/internal/testseed"
 	"github.com/seed-0f2c7998/perdure/s3test"
 )
 
@@ -72,7 +73,7 @@ func (w slowWriter) Write(p []byte) (n int, err error) {
 func TestKilledDownloadGoesOn(t *testing.T) {
 	content := generated(48 << 20)
 	server := startSlow(t, content)
-	seed := rand.Uint64()
+	seed := testseed.Of(t, 1)
 	random := rand.New(rand.NewPCG(seed, 0))
 	dir := t.TempDir()
 	to := filepath.Join(dir, "large.bin")

@@ -18,6 +18,8 @@ import (
 
 	"github.com/aws/aws-sdk-go-v2/aws"
 	"github.com/aws/aws-sdk-go-v2/service/s3"
+
+	"github.com/seed-0f2c7998/perdure/internal/testseed"
 )
 
 // number returns the one in an environment variable, as `make kill` and `make long`
@@ -230,8 +232,7 @@ func TestKills(t *testing.T) {
 	limit := number(t, "PERDURE_TEST_KILLS", 6)
 	for _, k := range killings() {
 		t.Run(k.name, func(t *testing.T) {
-			seed := uint64(number(t, "PERDURE_TEST_SEED", int(rand.Uint32()))) //nolint:gosec // any number will do
-			t.Logf("PERDURE_TEST_SEED=%d", seed)
+			seed := testseed.Of(t, 1)
 			m := &mortal{scene: newScene(t), random: rand.New(rand.NewPCG(seed, 0))}
 			m.environ = append(m.environ, "PERDURE_STORE=host")
 			want, there := k.prepared(t, m)

@@ -13,6 +13,8 @@ import (
 	"strings"
 	"testing"
 	"time"
+
+	"github.com/seed-0f2c7998/perdure/internal/testseed"
 )
 
 // drawn returns the files of a tree, by their names, which are those that the
@@ -87,7 +89,7 @@ func (m *mortal) outlives(t *testing.T, args ...string) (kills int) {
 // same each time; nothing is left of what did not end.
 func TestTreesOutliveKills(t *testing.T) {
 	rounds := number(t, "PERDURE_TEST_ROUNDS", 20)
-	seed := uint64(number(t, "PERDURE_TEST_SEED", int(rand.Uint32()))) //nolint:gosec // any number will do
+	seed := testseed.Of(t, 1)
 	kills, files := 0, 0
 	for round := range rounds {
 		random := rand.New(rand.NewPCG(seed, uint64(round)))
@@ -158,7 +160,7 @@ func TestRealTrees(t *testing.T) {
 			if _, err := os.Stat(dir); err != nil {
 				t.Skipf("SKIPPED: %v", err)
 			}
-			seed := uint64(number(t, "PERDURE_TEST_SEED", int(rand.Uint32()))) //nolint:gosec // any number will do
+			seed := testseed.Of(t, 1)
 			m := &mortal{scene: newScene(t), random: rand.New(rand.NewPCG(seed, 0)), took: 4 * time.Second}
 			m.environ = append(m.environ, "PERDURE_STORE=host")
 			if name == "a Go module cache" {

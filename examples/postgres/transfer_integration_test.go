@@ -22,6 +22,7 @@ import (
 
 	"github.com/seed-0f2c7998/perdure/circuit"
 	"github.com/seed-0f2c7998/perdure/examples/postgres"
+	"github.com/seed-0f2c7998/perdure/internal/testseed"
 	"github.com/seed-0f2c7998/perdure/retry"
 )
 
@@ -56,11 +57,13 @@ func TestConflictsAreNoFailures(t *testing.T) {
 			if config != nil {
 				p.Breaker = circuit.New("postgres", *config)
 			}
+			seed := testseed.Of(t, 1)
 			var all sync.WaitGroup
 			for w := range workers {
 				all.Go(func() {
+					random := rand.New(rand.NewPCG(seed, uint64(w)))
 					for i := range transfers {
-						from := rand.IntN(accounts)
+						from := random.IntN(accounts)
 						if err := postgres.Transfer(t.Context(), db, p, from, (from+1)%accounts, 1); err != nil {
 							t.Errorf("transfer %d of worker %d: %v", i, w, err)
 						}

@@ -23,14 +23,14 @@ import (
 	"github.com/seed-0f2c7998/perdure/httpretry"
 	"github.com/seed-0f2c7998/perdure/httpretry/download"
 	"github.com/seed-0f2c7998/perdure/httpretry/httptestfault"
+	"github.com/seed-0f2c7998/perdure/internal/testseed"
 	"github.com/seed-0f2c7998/perdure/retry"
 )
 
 // rounds calls f for each of n rounds, several at a time, with its own random numbers.
 func rounds(t *testing.T, n int, f func(round int, random *rand.Rand)) {
 	t.Helper()
-	seed := uint64(time.Now().UnixNano())
-	t.Logf("seed %d", seed)
+	seed := testseed.Of(t, 1)
 	var all sync.WaitGroup
 	free := make(chan struct{}, 16) // a file waits for the disk, mostly
 	for round := range n {
