@@ -1,0 +1,212 @@
+// Package gate admits calls to a service that is in trouble at the rate that the
+// service has been seen to digest, instead of shutting for a fixed time.
+//
+// A gate is in health or limited. In health it admits everything. Overloads or
+// failures in a row limit it; then an attempt needs a credit, which a success
+// gives back and a fast success doubles, at a pace of what the demand is; and
+// every so often one attempt goes without a credit, as a probe. The first
+// success while nobody is in line lifts the limit.
+//
+// The whole state is three atomic words, which may lie in memory that several
+// processes share. The package has no clock, no timer and no goroutine: the
+// instant is an argument, Unix nanoseconds by a clock that all who share the
+// words agree on. A caller that is not admitted waits in a [Line], which is as
+// pure. Package circuit drives both by timers, package sim by its own heap.
+package gate
+
+import (
+	"sync/atomic"
+	"time"
+)
+
+// The constants of a gate, each with its reason. Two answers' time is fast: it
+// still found no queue worth the name.
+const (
+	inARow    = 5                      // overloads, or failures of any kind, that count as a row
+	fewest    = 16                     // timed successes whose mean is a base; also the demand's share of a probe
+	enough    = 256                    // operations that give the demand within 6 %
+	tick      = 10 * time.Millisecond  // by which timers are late: the burst of the pace, the least reserve
+	quiet     = fewest * tick          // without a refusal: nobody is in line
+	probeMax  = 500 * time.Millisecond // nobody waits longer to learn that the service is back
+	costlyMax = 4 * probeMax           // the same while a probe takes the service long
+	drain     = 1.5                    // demands at which attempts go while answers are fast: the backlog drains at half of one
+)
+
+// Words are the state of a gate. The zero Words are those of a service about
+// which nothing is known: in health, and timed until 16 attempts have succeeded.
+type Words [3]atomic.Uint64
+
+// Healthy reports whether first, the first of a gate's Words, is that of a gate
+// in health which needs no attempt timed: admit the attempt with the Permit
+// that [Untimed] returns, and do not record its success.
+func Healthy(first uint64) bool { return first&healthMask == fewest<<warmShift }
+
+// Untimed returns the Permit of an attempt that a healthy gate admits.
+func Untimed(first uint64) Permit { return Permit{Generation: uint8(first >> generationShift)} }
+
+// A Gate is the view that one process has of the Words of a key. Its methods
+// are safe for concurrent use, allocate nothing, and never block. An instant
+// is in Unix nanoseconds.
+type Gate struct {
+	*Words
+	// Seed varies the instants of probes between processes.
+	Seed uint64
+}
+
+// A How is the way by which an attempt was admitted.
+type How uint8
+
+// How an attempt was admitted.
+const (
+	Freely   How = iota // in health
+	ByCredit            // limited, for a credit
+	AsProbe             // limited, without a credit
+)
+
+// A Permit is the permission to make one attempt. Pass it to [Gate.Done] once.
+type Permit struct {
+	Start      int64 // when the attempt was admitted; 0 means that it is not timed
+	Generation uint8 // of the words that admitted it
+	How        How
+}
+
+// An Outcome is how an attempt ended.
+type Outcome uint8
+
+// The outcomes of an attempt.
+const (
+	Cancelled Outcome = iota // no result: the caller gave up, panicked, or made no call
+	Success                  // the service answered, be it that it said no
+	Failure                  // any failure that is not one of the following
+	Throttled                // the service asked for fewer calls
+	TimedOut                 // the attempt's own timeout ended it
+	Cut                      // its caller's deadline ended it
+	Late                     // it is still running after the time of [Gate.LateAfter]; its end must not be recorded
+)
+
+// A Change is what an outcome did to a gate.
+type Change uint8
+
+// The changes of a gate.
+const (
+	Unchanged Change = iota
+	Limited
+	Lifted
+)
+
+// Arrive counts an operation, not an attempt or a caller that asks again: call it
+// once for each operation that finds the gate limited. It tells the gate
+// what the demand is.
+func (g Gate) Arrive(now int64) {
+	if g.limited() {
+		g.run(task{kind: arrive, now: now})
+	}
+}
+
+// Admit asks to make one attempt. It reports false if the gate is limited and
+// no credit and no probe is due.
+func (g Gate) Admit(now int64) (Permit, bool) {
+	if first := g.Words[0].Load(); Healthy(first) {
+		return Untimed(first), true
+	}
+	t := g.run(task{kind: admit, now: now})
+	return Permit{Start: now, Generation: t.next.generation, How: t.how}, t.admitted
+}
+
+// Done records how an attempt ended, at now.
+func (g Gate) Done(p Permit, o Outcome, now int64) Change {
+	if o == Success && Healthy(g.Words[0].Load()) {
+		return Unchanged
+	}
+	return g.run(task{kind: done, now: now, permit: p, outcome: o}).change
+}
+
+// Limit limits a gate that is in health, by a verdict that is not its own.
+func (g Gate) Limit(now int64) Change { return g.run(task{kind: limit, now: now}).change }
+
+// Reset lifts the limit, whatever the results were, and forgets them. What is
+// known of the time that an attempt takes stays.
+func (g Gate) Reset(now int64) Change { return g.run(task{kind: reset, now: now}).change }
+
+// Resume gives a limited gate that has no credit one, at the end of a time during
+// which the service asked not to be called.
+func (g Gate) Resume(now int64) { g.run(task{kind: resume, now: now}) }
+
+// Next returns the earliest instant, not before now, at which a limited gate will
+// admit an attempt if no result comes before that; now if it is in health.
+func (g Gate) Next(now int64) int64 {
+	s := g.load(now)
+	switch {
+	case !s.limited:
+		return now
+	case s.credits > 0:
+		return max(min(s.tat, s.probeAt(now, g.Seed)), now)
+	default:
+		return max(s.probeAt(now, g.Seed), now)
+	}
+}
+
+// NextProbe returns the instant, not before now, at which the next probe is due
+// if nothing else is admitted before that; now if the gate is in health.
+func (g Gate) NextProbe(now int64) int64 {
+	if s := g.load(now); s.limited {
+		return max(s.probeAt(now, g.Seed), now)
+	}
+	return now
+}
+
+// A State is what people see of a gate.
+type State uint8
+
+// The states of a gate.
+const (
+	Closed   State = iota // in health: no limit
+	HalfOpen              // limited, and answers are coming back
+	Open                  // limited, and the last five results were failures: only probes go
+)
+
+// A Status is a snapshot of a gate for people.
+type Status struct {
+	State   State
+	Slow    bool          // while limited: the last answer took more than twice the usual time
+	Credits int           // attempts that may go, as far as the pace lets them
+	Demand  float64       // operations a second while limited, a lower bound; 0 means not known
+	Pace    float64       // attempts a second that credits are spent at; 0 means no limit
+	Base    time.Duration // the time that an attempt usually takes; 0 means not known
+}
+
+// Status returns what the gate is like at now.
+func (g Gate) Status(now int64) Status {
+	s := g.load(now)
+	r := Status{State: s.state(), Base: s.base}
+	if s.limited {
+		r.Slow, r.Credits, r.Demand = s.slow, s.credits, s.demand(now)
+		if d := s.interval(now); d > 0 {
+			r.Pace = float64(time.Second) / float64(d)
+		}
+	}
+	return r
+}
+
+// Reserve returns how long before the end of its patience, which is left away, a
+// caller must stop waiting, so that an attempt still has the time it needs:
+// four times the usual time, at least 10 ms, at most half of left.
+func (g Gate) Reserve(left time.Duration) time.Duration {
+	return min(max(4*g.base(), tick), left/2)
+}
+
+// LateAfter returns the time after which an attempt that has no timeout of its
+// own is [Late]: a quarter of its caller's patience, at least eight times the
+// usual time.
+func (g Gate) LateAfter(patience time.Duration) time.Duration {
+	return max(patience/4, 8*g.base())
+}
+
+func (g Gate) limited() bool { return g.Words[0].Load()&limitedBit != 0 }
+
+func (g Gate) base() time.Duration { return baseOf(g.Words[0].Load()) }
+
+// load returns the state of g at now.
+func (g Gate) load(now int64) state {
+	return unpack(g.Words[0].Load(), g.Words[1].Load(), g.Words[2].Load(), now)
+}

@@ -1,0 +1,135 @@
+package gate_test
+
+import (
+	"testing"
+	"time"
+
+	"github.com/seed-0f2c7998/perdure/internal/gate"
+)
+
+const (
+	start = int64(1_800_000_000_000_000_000)
+	ms    = int64(time.Millisecond)
+	base  = 20 * ms
+)
+
+// A key is a gate, and the hands of its one clock.
+type key struct {
+	gate.Gate
+	now int64
+}
+
+// warm returns a gate in health that has learned the base.
+func warm(t *testing.T) *key {
+	t.Helper()
+	k := &key{Gate: gate.Gate{Words: new(gate.Words)}, now: start}
+	for range 16 {
+		k.call(t, gate.Success, base)
+	}
+	if !gate.Healthy(k.Words[0].Load()) {
+		t.Fatal("after 16 timed successes the gate is not in health")
+	}
+	return k
+}
+
+// call makes one attempt that must be admitted and takes so long.
+func (k *key) call(t *testing.T, o gate.Outcome, took int64) gate.Change {
+	t.Helper()
+	k.Arrive(k.now)
+	p, ok := k.Admit(k.now)
+	if !ok {
+		t.Fatalf("refused in %+v", k.Status(k.now))
+	}
+	k.now += took
+	return k.Done(p, o, k.now)
+}
+
+// limited returns a gate that timeouts have limited.
+func limited(t *testing.T) *key {
+	t.Helper()
+	k := warm(t)
+	for i := range 5 {
+		change := k.call(t, gate.TimedOut, 200*ms)
+		if want := i == 4; (change == gate.Limited) != want {
+			t.Fatalf("after %d timeouts in a row: change %v", i+1, change)
+		}
+	}
+	return k
+}
+
+func TestFiveOverloadsInARowLimit(t *testing.T) {
+	for name, tc := range map[string]struct {
+		outcome gate.Outcome
+		took    int64
+		calls   int // until it is limited; 0: never
+	}{
+		"timeouts":                    {gate.TimedOut, 200 * ms, 5},
+		"throttled at once":           {gate.Throttled, ms, 5},
+		"late":                        {gate.Late, 750 * ms, 5},
+		"cut after long":              {gate.Cut, 200 * ms, 5}, // the first is not timed, and has the others timed
+		"cut at once":                 {gate.Cut, ms, 0},
+		"failures":                    {gate.Failure, ms, 10},
+		"cancelled":                   {gate.Cancelled, 200 * ms, 0},
+		"successes that take so long": {gate.Success, 2000 * ms, 0},
+	} {
+		t.Run(name, func(t *testing.T) {
+			k := warm(t)
+			for n := 1; n <= 40; n++ {
+				if k.call(t, tc.outcome, tc.took) != gate.Limited {
+					continue
+				}
+				if n != tc.calls {
+					t.Errorf("limited by %d calls, want %d", n, tc.calls)
+				}
+				return
+			}
+			if tc.calls != 0 {
+				t.Errorf("not limited by 40 calls, want %d", tc.calls)
+			}
+		})
+	}
+}
+
+func TestALimitedGateProbesAndLifts(t *testing.T) {
+	k := limited(t)
+	if _, ok := k.Admit(k.now); ok {
+		t.Fatal("admitted at once")
+	}
+	from := k.now
+	k.now = k.Next(k.now)
+	if wait := time.Duration(k.now - from); wait < 1500*time.Millisecond || wait > 2500*time.Millisecond {
+		t.Errorf("the first probe after a timeout is due after %v, want 2s and up to a quarter more or less", wait)
+	}
+	if change := k.call(t, gate.Success, base); change != gate.Lifted {
+		t.Errorf("after a probe that succeeded while nobody waits: change %v, %+v", change, k.Status(k.now))
+	}
+}
+
+func TestEnterAdmitsRefusesOrQueues(t *testing.T) {
+	var line gate.Line
+	var w gate.Waiter
+	k := warm(t)
+	if got := line.Enter(k.Gate, &w, k.now, k.now+3000*ms, true, 0.5); got != gate.Admitted {
+		t.Errorf("in health: %v", got)
+	}
+	k = limited(t)
+	if got := line.Enter(k.Gate, &w, k.now, k.now, true, 0.5); got != gate.Refused {
+		t.Errorf("limited, of no patience: %v", got)
+	}
+	if got := line.Enter(k.Gate, &w, k.now, k.now+3000*ms, true, 0.5); got != gate.Waiting {
+		t.Fatalf("limited: %v", got)
+	}
+	for {
+		if done := line.Step(k.Gate, k.now); done != nil {
+			break
+		}
+		at, ok := line.Next(k.Gate, k.now)
+		if !ok || at <= k.now {
+			t.Fatalf("Next = %d, %v; now %d", at, ok, k.now)
+		}
+		k.now = at
+	}
+	if !w.Admitted || w.Permit.How != gate.AsProbe {
+		t.Errorf("the waiter ended with %+v, want a probe", w)
+	}
+}

@@ -1,0 +1,173 @@
+package gate
+
+import (
+	"container/heap"
+	"time"
+)
+
+// The instants at which the head of a line looks again.
+const (
+	shortestLook = 2 * time.Millisecond
+	lookShare    = 64        // of the patience that is left: who has little time looks more often
+	longestLook  = quiet / 2 // so that a line is never taken for nobody
+	maxLine      = 10_000
+)
+
+// A Line holds the callers of one process that a gate has not admitted, the one
+// that must leave first at its head. The zero Line is empty and ready for use.
+// It is not safe for concurrent use, and does nothing by itself: call [Line.Step]
+// until it returns nil after each result, after each [Line.Enter] that returns
+// Waiting, and at the instant that [Line.Next] returns.
+type Line struct {
+	// Shared says that other processes share the gate's words. Then a
+	// result does not let the head ask again, and a newcomer does not
+	// ask at once: by that all the lines approximate one.
+	Shared bool
+
+	waiters waiters
+	joined  uint64
+}
+
+// A Waiter is a caller in a [Line].
+type Waiter struct {
+	Tag      any    // for the driver of the line
+	Permit   Permit // if Admitted
+	Admitted bool
+
+	end   int64 // of the caller's patience
+	leave int64 // when it stops waiting, a reserve before that
+	look  int64 // when it asks again, if it is the head; of a line that is Shared
+	asked bool
+	order uint64 // of joining
+	index int    // in the heap; -1: not in the line
+}
+
+// An Entry is what becomes of a caller that comes to a [Line].
+type Entry uint8
+
+// The entries to a line.
+const (
+	Refused  Entry = iota // it may not go, and can't wait
+	Admitted              // it may go, with the Permit of its Waiter
+	Waiting               // it is in the line
+)
+
+// Enter asks for an attempt of a caller whose patience ends at end; an end that is
+// not after now means that it does not wait. first says that it is the
+// operation's first attempt, u is random, in [0, 1). w must not be in a line.
+func (l *Line) Enter(g Gate, w *Waiter, now, end int64, first bool, u float64) Entry {
+	if first {
+		g.Arrive(now)
+	}
+	left := time.Duration(end - now)
+	waits := left > 0 && len(l.waiters) < maxLine
+	if !waits || !g.limited() {
+		if w.Permit, w.Admitted = g.Admit(now); w.Admitted {
+			return Admitted
+		}
+	}
+	if !waits {
+		return Refused
+	}
+	l.joined++
+	*w = Waiter{Tag: w.Tag, end: end, leave: end - int64(g.Reserve(left)), order: l.joined}
+	w.look = now + int64(u*float64(lookInterval(left)))
+	heap.Push(&l.waiters, w)
+	return Waiting
+}
+
+// lookInterval returns how long a head whose patience is left waits before it
+// looks again.
+func lookInterval(left time.Duration) time.Duration {
+	return min(max(left/lookShare, shortestLook), longestLook)
+}
+
+// Leave takes w out of the line, because its caller has given up. It has no
+// effect if w is not in the line.
+func (l *Line) Leave(w *Waiter) {
+	if w.index >= 0 && w.index < len(l.waiters) && l.waiters[w.index] == w {
+		heap.Remove(&l.waiters, w.index)
+	}
+}
+
+// Step takes the next caller whose wait is over at now out of the line and
+// returns it: it is Admitted, or must leave. Nil means that nobody's is.
+func (l *Line) Step(g Gate, now int64) *Waiter {
+	if len(l.waiters) == 0 {
+		return nil
+	}
+	w := l.waiters[0]
+	over := w.leave <= now
+	if l.asks(w, now, over) {
+		w.asked = true
+		w.Permit, w.Admitted = g.Admit(now)
+	}
+	if over || w.Admitted {
+		heap.Pop(&l.waiters)
+		return w
+	}
+	if l.Shared && w.look <= now {
+		w.look = now + int64(lookInterval(time.Duration(w.end-now)))
+	}
+	return nil
+}
+
+// asks reports whether the head w asks the gate at now. One whose wait is over
+// asks only if it never has, and still has patience.
+func (l *Line) asks(w *Waiter, now int64, over bool) bool {
+	if over {
+		return !w.asked && now < w.end
+	}
+	return !l.Shared || w.look <= now
+}
+
+// Next returns the instant at which the line needs a Step if no result and no
+// caller comes before that. It reports false if the line is empty.
+func (l *Line) Next(g Gate, now int64) (at int64, ok bool) {
+	if len(l.waiters) == 0 {
+		return 0, false
+	}
+	w := l.waiters[0]
+	if !l.Shared {
+		return min(w.leave, max(g.Next(now), now+1), now+int64(longestLook)), true
+	}
+	probe := g.NextProbe(now)
+	if w.asked && probe > now && probe < w.look {
+		w.look = probe
+	}
+	return min(w.leave, w.look), true
+}
+
+// Len returns how many callers are in the line.
+func (l *Line) Len() int { return len(l.waiters) }
+
+// waiters is a heap by the instant of leaving, then by that of joining.
+type waiters []*Waiter
+
+func (h waiters) Len() int { return len(h) }
+func (h waiters) Less(i, j int) bool {
+	if h[i].leave != h[j].leave {
+		return h[i].leave < h[j].leave
+	}
+	return h[i].order < h[j].order
+}
+
+func (h waiters) Swap(i, j int) {
+	h[i], h[j] = h[j], h[i]
+	h[i].index, h[j].index = i, j
+}
+
+func (h *waiters) Push(x any) {
+	w := x.(*Waiter) //nolint:errcheck // this package pushes nothing else
+	w.index = len(*h)
+	*h = append(*h, w)
+}
+
+func (h *waiters) Pop() any {
+	last := len(*h) - 1
+	w := (*h)[last]
+	w.index = -1
+	(*h)[last] = nil
+	*h = (*h)[:last]
+	return w
+}

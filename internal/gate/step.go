@@ -1,0 +1,279 @@
+package gate
+
+import (
+	"math"
+	"time"
+)
+
+// state returns what people see of s.
+func (s *state) state() State {
+	switch {
+	case !s.limited:
+		return Closed
+	case s.run >= inARow:
+		return Open
+	default:
+		return HalfOpen
+	}
+}
+
+// demand returns how many operations a second have arrived since the gate was
+// limited: the lower bound by all odds.
+func (s *state) demand(now int64) float64 {
+	n := float64(s.operations)
+	t := max(time.Duration(now-s.since), time.Millisecond)
+	return (n - math.Sqrt(n)) / t.Seconds()
+}
+
+// interval returns the time between two credits that are spent: by the demand,
+// and less of it while answers are fast; 0 while the demand is not known.
+func (s *state) interval(now int64) time.Duration {
+	k := s.demand(now)
+	if !s.limited || k <= 0 {
+		return 0
+	}
+	k = max(k, 1)
+	if !s.slow {
+		k *= drain
+	}
+	return time.Duration(float64(time.Second) / k)
+}
+
+// probeAt returns when the next probe is due: the time of sixteen operations after
+// the last admission, but at most half a second, or two while attempts take the
+// service long; a quarter more or less than that, by the process.
+func (s *state) probeAt(now int64, seed uint64) int64 {
+	t := probeMax
+	if s.slow {
+		t = costlyMax
+	}
+	if k := s.demand(now); k > 0 {
+		t = min(t, time.Duration(fewest/k*float64(time.Second)))
+	}
+	u := float64(hash(seed^uint64(s.tat/int64(time.Microsecond)))>>11) / (1 << 53)
+	return s.tat - int64(s.interval(now)) + int64(float64(t)*(0.75+0.5*u))
+}
+
+// hash is the finalizer of SplitMix64: each bit of x moves half of the result's.
+func hash(x uint64) uint64 {
+	x ^= x >> 30
+	x *= 0xbf58476d1ce4e5b9
+	x ^= x >> 27
+	x *= 0x94d049bb133111eb
+	return x ^ x>>31
+}
+
+// admit asks for one attempt.
+func (s *state) admit(now int64, seed uint64) (how How, ok bool) {
+	switch {
+	case !s.limited:
+		return Freely, true
+	case s.credits > 0 && s.tat <= now:
+		s.credits--
+		s.tat = max(s.tat, now-int64(tick)) + int64(s.interval(now))
+		return ByCredit, true
+	case now >= s.probeAt(now, seed):
+		s.tat = now + int64(s.interval(now))
+		return AsProbe, true
+	default:
+		s.refused = now
+		return Freely, false
+	}
+}
+
+// arrive counts an operation, and halves what is counted once it is enough, so
+// that the demand follows.
+func (s *state) arrive(now int64) {
+	if !s.limited {
+		return
+	}
+	s.operations = min(s.operations+1, maxOperations)
+	if age := now - s.since; s.operations >= enough && age >= int64(time.Second) {
+		s.operations /= 2
+		s.since += age / 2
+	}
+}
+
+// done takes the outcome of an attempt.
+func (s *state) done(p Permit, o Outcome, now int64) Change {
+	r := s.judge(p, o, now)
+	current := p.Generation == s.generation
+	switch {
+	case s.limited:
+		return s.whileLimited(p, r, current, now)
+	case current:
+		return s.whileHealthy(p, r, now)
+	default:
+		return Unchanged // the result is of before a limit that has been lifted
+	}
+}
+
+// A verdict is what an outcome means for the gate.
+type verdict struct {
+	outcome Outcome       // Success, Failure, Throttled for any overload, or Cancelled
+	timed   bool          // took is known
+	took    time.Duration // at least 1
+	fast    bool          // took is at most twice the base
+	slow    bool          // an overload that took longer
+	unsure  bool          // a deadline ended an attempt that was not timed
+}
+
+// judge returns what an outcome means. Of an attempt that its caller's deadline
+// ended it is an overload if it took more than twice the usual time, or if
+// that is not known.
+func (s *state) judge(p Permit, o Outcome, now int64) verdict {
+	r := verdict{outcome: o, timed: p.Start != 0}
+	if r.timed {
+		r.took = max(time.Duration(now-p.Start), 1)
+		r.fast = s.base == 0 || r.took <= 2*s.base
+	}
+	switch o {
+	case Throttled:
+		r.slow = r.timed && !r.fast
+	case TimedOut, Late:
+		r.outcome, r.slow = Throttled, !r.timed || !r.fast || s.base == 0
+	case Cut:
+		if r.timed && (!r.fast || s.base == 0) {
+			r.outcome, r.slow = Throttled, true
+		} else {
+			r.outcome, r.unsure = Cancelled, !r.timed
+		}
+	case Cancelled, Success, Failure:
+	}
+	return r
+}
+
+// whileHealthy takes a result of a gate in health.
+func (s *state) whileHealthy(p Permit, r verdict, now int64) Change {
+	switch r.outcome {
+	case Success:
+		s.answered(r, now)
+		return Unchanged
+	case Failure:
+		s.run = min(s.run+1, maxRow)
+	case Throttled:
+		if r.timed && r.took > tick && p.Start < s.since {
+			s.over = max(s.over, 1) // a fast answer came meanwhile: it is not the whole service
+			return Unchanged
+		}
+		s.run, s.over = min(s.run+1, maxRow), min(s.over+1, maxRow)
+	default:
+		if r.unsure {
+			s.over = max(s.over, 1) // from now on attempts are timed
+		}
+		return Unchanged
+	}
+	if s.over < inARow && s.run < 2*inARow {
+		return Unchanged
+	}
+	s.limit(r.slow, now)
+	return Limited
+}
+
+// answered takes a success of a gate in health.
+func (s *state) answered(r verdict, now int64) {
+	s.run = 0
+	switch {
+	case !r.timed:
+		s.over = min(s.over, 1) // it was sent before anybody looked
+	case r.fast && s.over > 0:
+		s.over, s.since, s.operations = 0, now, 0
+	}
+	if r.timed {
+		s.learn(r.took)
+	}
+}
+
+// learn moves the base of a gate in health: the mean of the first sixteen, then a
+// sixteenth of the way. What was learned in trouble is forgotten.
+func (s *state) learn(took time.Duration) {
+	if s.warm == 0 {
+		s.base = 0
+	}
+	s.warm = min(s.warm+1, fewest)
+	s.move(took, s.warm)
+}
+
+// move moves the base one part of n of the way. It is never 0.
+func (s *state) move(took time.Duration, n int) {
+	took = min(took, maxBase)
+	s.base = max(s.base+(took-s.base)/time.Duration(n), baseUnit)
+}
+
+// limit limits the gate. What was learned of the base in the time of trouble is
+// worth nothing.
+func (s *state) limit(slow bool, now int64) {
+	s.generation++
+	s.limited, s.slow, s.credits = true, slow, 0
+	s.tat, s.refused = now, now
+	s.operations, s.since = 0, now
+	if s.warm < fewest {
+		s.warm, s.base = 0, 0
+	}
+}
+
+// lift lifts the limit.
+func (s *state) lift(now int64) {
+	s.generation++
+	s.limited, s.slow, s.credits, s.run, s.over = false, false, 0, 0, 0
+	s.operations, s.since = 0, now
+}
+
+// whileLimited takes a result of a limited gate. That of an attempt of another
+// generation gives its credit all the same, for the place that it held.
+func (s *state) whileLimited(p Permit, r verdict, current bool, now int64) Change {
+	paid := current && p.How == ByCredit
+	switch r.outcome {
+	case Success:
+		s.reward(r, now)
+		if current && s.credits >= 1 && now-s.refused >= int64(quiet) {
+			s.lift(now)
+			return Lifted
+		}
+	case Failure:
+		s.run = min(s.run+1, maxRow)
+		s.slow = false
+		if s.run < inARow && paid {
+			s.giveCredits(1)
+		}
+	case Throttled:
+		s.run = min(s.run+1, maxRow)
+		s.slow = r.slow
+	default:
+		if paid {
+			s.giveCredits(1)
+		}
+	}
+	return Unchanged
+}
+
+// reward gives the credits of a success, two if there is room for more: the answer
+// and the one before it were fast, and attempts do not wait for the pace.
+func (s *state) reward(r verdict, now int64) {
+	if r.timed && s.warm < fewest {
+		s.move(r.took, s.divisor())
+	}
+	n := 1
+	if r.fast && !s.slow && s.tat <= now-int64(tick) {
+		n = 2
+	}
+	s.giveCredits(n)
+	s.run = 0
+	if r.timed {
+		s.slow = !r.fast
+	}
+	if r.fast {
+		s.over = 0
+	}
+}
+
+// divisor returns by how much a success moves the base while limited, where it
+// is not known from health: the first one sets it.
+func (s *state) divisor() int {
+	if s.base == 0 {
+		return 1
+	}
+	return fewest
+}
+
+func (s *state) giveCredits(n int) { s.credits = min(s.credits+n, maxCredits) }

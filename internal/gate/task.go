@@ -1,0 +1,174 @@
+package gate
+
+// A kind is what a task does.
+type kind uint8
+
+const (
+	admit kind = iota
+	arrive
+	done
+	limit
+	reset
+	resume
+)
+
+// A task is one change of the words, made in single accesses to them, so that
+// a test can interleave the tasks of several processes at each.
+type task struct {
+	words   *Words
+	seed    uint64
+	kind    kind
+	now     int64
+	permit  Permit  // of done
+	outcome Outcome // of done
+
+	at       access
+	old      [3]uint64
+	new      [3]uint64
+	next     state
+	how      How
+	admitted bool
+	change   Change
+}
+
+// An access is what a task does next to the words.
+type access uint8
+
+const (
+	reading   access = iota // all of them, and decide
+	preparing               // write the second and third, which limit makes anew and which nobody reads in health
+	deciding                // swap the first
+	pacing                  // swap the second
+	returning               // give back the credit, because others came first at the pace
+	counting                // write the third
+	finished
+)
+
+// run makes the change of t.
+func (g Gate) run(t task) task {
+	t.words, t.seed = g.Words, g.Seed
+	for t.at != finished {
+		t.advance()
+	}
+	return t
+}
+
+// advance makes the next access.
+func (t *task) advance() {
+	w := t.words
+	switch t.at {
+	case reading:
+		t.old = [3]uint64{w[0].Load(), w[1].Load(), w[2].Load()}
+		t.plan()
+		t.at = t.first()
+	case preparing:
+		w[1].Store(t.new[1])
+		w[2].Store(t.new[2])
+		t.at = deciding
+	case deciding:
+		t.at = t.swapped(w[0].CompareAndSwap(t.old[0], t.new[0]))
+	case pacing:
+		t.at = finished
+		if !w[1].CompareAndSwap(t.old[1], t.new[1]) {
+			t.at = t.raced()
+		}
+	case returning:
+		first := w[0].Load()
+		if first>>limitedShift != t.new[0]>>limitedShift || w[0].CompareAndSwap(first, first+1<<creditShift) {
+			t.at = reading
+		}
+	case counting:
+		t.at = finished
+		if t.kind != arrive {
+			w[2].Store(t.new[2])
+		} else if !w[2].CompareAndSwap(t.old[2], t.new[2]) {
+			t.at = reading
+		}
+	case finished:
+	}
+}
+
+// plan decides by the words that were read.
+func (t *task) plan() {
+	s := unpack(t.old[0], t.old[1], t.old[2], t.now)
+	before := s
+	t.change = Unchanged
+	switch t.kind {
+	case admit:
+		t.how, t.admitted = s.admit(t.now, t.seed)
+	case arrive:
+		s.arrive(t.now)
+	case done:
+		t.change = s.done(t.permit, t.outcome, t.now)
+	case limit:
+		if !s.limited {
+			s.limit(false, t.now)
+			t.change = Limited
+		}
+	case reset:
+		if s.limited {
+			t.change = Lifted
+		}
+		s.lift(t.now)
+	case resume:
+		if s.limited && s.credits == 0 {
+			s.credits = 1
+		}
+	}
+	t.next, t.new = s, t.old
+	t.pack(&before)
+}
+
+// pack packs the words in which the task has changed something, so that a word in
+// which it has not is not written.
+func (t *task) pack(before *state) {
+	a, b, c := t.next.pack()
+	s := &t.next
+	t.new[0] = a
+	if s.tat != before.tat || s.refused != before.refused {
+		t.new[1] = b
+	}
+	if s.operations != before.operations || s.since != before.since {
+		t.new[2] = c
+	}
+}
+
+// first returns the first access that writes.
+func (t *task) first() access {
+	switch {
+	case t.change == Limited:
+		return preparing
+	case t.new[0] != t.old[0]:
+		return deciding
+	case t.new[1] != t.old[1]:
+		return pacing
+	case t.new[2] != t.old[2]:
+		return counting
+	default:
+		return finished
+	}
+}
+
+// swapped returns what follows an attempt to swap the first word.
+func (t *task) swapped(ok bool) access {
+	switch {
+	case !ok:
+		return reading
+	case t.change == Limited:
+		return finished
+	case t.new[1] != t.old[1]:
+		return pacing
+	case t.new[2] != t.old[2]:
+		return counting
+	default:
+		return finished
+	}
+}
+
+// raced returns what follows if the second word has changed meanwhile.
+func (t *task) raced() access {
+	if t.kind == admit && t.how == ByCredit {
+		return returning
+	}
+	return reading
+}

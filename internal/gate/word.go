@@ -1,0 +1,129 @@
+package gate
+
+import "time"
+
+// The bits of the words, from the top:
+//
+//	first:  generation 8 | limited 1 | slow 1 | run 4 | over 4 | warm 5 | credits 12 | base 29 (1/8 µs)
+//	second: tat 40 (µs) | last refusal 24 (ms)
+//	third:  operations 24 | instant 40 (ms): since when they are counted; in health 0 | of the last fast answer
+//
+// The instants go round: in 12 days, 4 hours and 34 years. The second word means
+// nothing in health. Health is a first word of which all but the generation and
+// the base is 0, and warm 16.
+const (
+	baseBits   = 29
+	creditBits = 12
+	warmBits   = 5
+	rowBits    = 4
+
+	creditShift     = baseBits
+	warmShift       = creditShift + creditBits
+	overShift       = warmShift + warmBits
+	runShift        = overShift + rowBits
+	slowShift       = runShift + rowBits
+	limitedShift    = slowShift + 1
+	generationShift = limitedShift + 1
+
+	baseUnit   = time.Microsecond / 8
+	baseMask   = 1<<baseBits - 1
+	maxBase    = baseMask * baseUnit // 67 s
+	maxCredits = 1<<creditBits - 1
+	maxRow     = 1<<rowBits - 1
+	warmMask   = 1<<warmBits - 1
+	slowBit    = 1 << slowShift
+	limitedBit = 1 << limitedShift
+	healthMask = 1<<generationShift - 1<<creditShift
+
+	refusedBits   = 24
+	refusedMask   = 1<<refusedBits - 1
+	tatBits       = 40
+	sinceBits     = 40
+	sinceMask     = 1<<sinceBits - 1
+	maxOperations = 1<<24 - 1
+)
+
+// A state is what the words say, unpacked at an instant.
+type state struct {
+	generation uint8
+	limited    bool
+	slow       bool // the last answer took more than twice the base
+	run        int  // failures of any kind in a row
+	over       int  // overloads in a row
+	warm       int  // timed successes that the base is the mean of, at most 16
+	credits    int
+	base       time.Duration // that an attempt usually takes; 0: not known
+
+	tat     int64 // Unix nanoseconds: before this instant no credit is spent
+	refused int64 // when an attempt was last refused
+
+	operations int   // counted since the instant below
+	since      int64 // in health: when the last fast answer came
+}
+
+func baseOf(first uint64) time.Duration { return time.Duration(first&baseMask) * baseUnit }
+
+// unpack returns the state that the words a, b and c have at now. Where an instant
+// is further ahead than it can be, the clock has been put back: it is taken for
+// now, or in health for one that is long past.
+func unpack(a, b, c uint64, now int64) state {
+	s := state{
+		generation: uint8(a >> generationShift),
+		limited:    a&limitedBit != 0,
+		slow:       a&slowBit != 0,
+		run:        int(a >> runShift & maxRow),
+		over:       int(a >> overShift & maxRow),
+		warm:       int(a >> warmShift & warmMask),
+		credits:    int(a >> creditShift & maxCredits),
+		base:       baseOf(a),
+
+		tat:        instant(b>>refusedBits, tatBits, now, time.Microsecond),
+		refused:    past(b&refusedMask, now),
+		operations: int(c >> sinceBits),
+		since:      instant(c&sinceMask, sinceBits, now, time.Millisecond),
+	}
+	if s.since > now || c == 0 {
+		s.since = 0
+		if s.limited {
+			s.since = now
+		}
+	}
+	if far := drain*float64(s.interval(now)) + float64(time.Microsecond); float64(s.tat-now) > far {
+		s.tat = now
+	}
+	return s
+}
+
+// pack returns the words of s.
+func (s *state) pack() (a, b, c uint64) {
+	a = uint64(s.generation)<<generationShift | uint64(s.run)<<runShift | uint64(s.over)<<overShift |
+		uint64(s.warm)<<warmShift | uint64(s.credits)<<creditShift | uint64(s.base/baseUnit)
+	if s.limited {
+		a |= limitedBit
+	}
+	if s.slow {
+		a |= slowBit
+	}
+	b = uint64(s.tat/int64(time.Microsecond))<<refusedBits | uint64(s.refused/int64(time.Millisecond))&refusedMask
+	c = uint64(s.operations)<<sinceBits | uint64(s.since/int64(time.Millisecond))&sinceMask
+	return a, b, c
+}
+
+// instant returns the instant nearest to now of which low has the low bits, in
+// that unit.
+func instant(low uint64, bits int, now int64, unit time.Duration) int64 {
+	n := now / int64(unit)
+	age := int64(uint64(n)-low) << (64 - bits) >> (64 - bits)
+	return (n - age) * int64(unit)
+}
+
+// past returns the instant of a refusal, of which low has the low bits. It may be
+// hours old, so one that seems to be more than a minute ahead is taken for old.
+func past(low uint64, now int64) int64 {
+	n := now / int64(time.Millisecond)
+	age := (uint64(n) - low) & refusedMask
+	if age > refusedMask-60_000 {
+		age = 0
+	}
+	return (n - int64(age)) * int64(time.Millisecond)
+}
