@@ -36,14 +36,18 @@
 package awsretry
 
 import (
+	"net/http"
 	"slices"
 
 	"github.com/aws/aws-sdk-go-v2/aws"
 	sdkretry "github.com/aws/aws-sdk-go-v2/aws/retry"
+	awshttp "github.com/aws/aws-sdk-go-v2/aws/transport/http"
 	"github.com/aws/smithy-go/middleware"
 	smithyhttp "github.com/aws/smithy-go/transport/http"
 
 	"github.com/seed-0f2c7998/perdure/circuit"
+	"github.com/seed-0f2c7998/perdure/httpretry"
+	"github.com/seed-0f2c7998/perdure/internal/viaproxy"
 	"github.com/seed-0f2c7998/perdure/retry"
 )
 
@@ -81,6 +85,10 @@ type Options struct {
 // fetched again and the attempt is repeated at once, once. Of operations that learn
 // it at the same time, one fetches them for all.
 //
+// A proxy that refuses to connect to the service is a [*httpretry.ProxyError], for which Apply replaces the HTTPClient of cfg, if that
+// is none, the SDK's or an [http.Client] with a net/http transport, by a copy that reports it. The clients that [Option] is for
+// have theirs already: an HTTP client for them is made with [httpretry.ReportProxyErrors].
+//
 // Apply does not look after what an operation returns as a stream: a body of
 // GetObject that breaks off is the caller's, and package objects resumes it.
 func Apply(cfg *aws.Config, p *retry.Policy) { Options{Policy: p}.Apply(cfg) }
@@ -88,7 +96,29 @@ func Apply(cfg *aws.Config, p *retry.Policy) { Options{Policy: p}.Apply(cfg) }
 // Apply is the function [Apply] with more to say.
 func (o Options) Apply(cfg *aws.Config) {
 	cfg.RetryMaxAttempts = 0
+	cfg.HTTPClient = reportsProxies(cfg.HTTPClient)
 	cfg.APIOptions = append(slices.Clip(cfg.APIOptions), o.Middleware())
+}
+
+// reportsProxies returns a copy of a client that reports the refusals of proxies, or client if it is not known how.
+func reportsProxies(client aws.HTTPClient) aws.HTTPClient {
+	switch c := client.(type) {
+	case nil:
+		return awshttp.NewBuildableClient().WithTransportOptions(httpretry.ReportProxyErrors)
+	case *awshttp.BuildableClient:
+		return c.WithTransportOptions(httpretry.ReportProxyErrors)
+	case *http.Client:
+		base, ok := c.Transport.(*http.Transport)
+		if c.Transport == nil {
+			base, ok = http.DefaultTransport.(*http.Transport)
+		}
+		if ok {
+			own := *c
+			own.Transport = viaproxy.New(base, httpretry.ReportProxyErrors)
+			return &own
+		}
+	}
+	return client
 }
 
 // Option is [Apply] for one client, or for one operation, of any service:

@@ -15,6 +15,7 @@ import (
 
 	"github.com/seed-0f2c7998/perdure/httpretry"
 	"github.com/seed-0f2c7998/perdure/internal/neterr"
+	"github.com/seed-0f2c7998/perdure/internal/viaproxy"
 	"github.com/seed-0f2c7998/perdure/retry"
 )
 
@@ -67,6 +68,9 @@ func classOf(err error, operation string) retry.Class {
 // answerClass returns the class of an error that the service has not named: it
 // says nothing at all, or not in a way that is understood.
 func answerClass(err error) retry.Class {
+	if proxy, ok := errors.AsType[*httpretry.ProxyError](err); ok {
+		return retry.Class(viaproxy.Class(proxy.Status))
+	}
 	switch {
 	case errors.Is(err, context.Canceled), errors.Is(err, context.DeadlineExceeded):
 		return retry.ClassUnknown

@@ -16,6 +16,7 @@ import (
 	"github.com/seed-0f2c7998/perdure/internal/neterr"
 	"github.com/seed-0f2c7998/perdure/internal/redact"
 	"github.com/seed-0f2c7998/perdure/internal/unwrap"
+	"github.com/seed-0f2c7998/perdure/internal/viaproxy"
 	"github.com/seed-0f2c7998/perdure/retry"
 )
 
@@ -158,7 +159,7 @@ func classOf(err error) retry.Class {
 		return retry.ClassUnknown
 	}
 	if proxy, ok := unwrap.As[*ProxyError](err); ok {
-		return proxy.class()
+		return retry.Class(viaproxy.Class(proxy.Status))
 	}
 	switch {
 	case is[*requestError](err):

@@ -5,16 +5,12 @@ import (
 	"fmt"
 	"net/http"
 	"net/url"
-	"os"
 	"strings"
-	"sync"
 	"time"
-
-	"github.com/seed-0f2c7998/perdure/retry"
 )
 
-// A ProxyError is the refusal of a proxy to connect to the server of an https URL. A base transport returns one if
-// [ReportProxyErrors] was called for it. What the status means:
+// A ProxyError is the refusal of a proxy to connect to the server of an https URL. A [Transport] whose base is an
+// http.Transport returns one, and so does any http.Transport that [ReportProxyErrors] was called for. What the status means:
 //
 //   - 408, 425, 429 and the statuses of a gateway that may pass (500, 502, 503, 504 ...) are retried as those of a server
 //     are, after the wait that the proxy asks for. They are failures for the breaker: the server can't be reached.
@@ -39,19 +35,13 @@ func (e *ProxyError) HTTPStatusCode() int { return e.Status }
 // RetryAfter returns the wait that the proxy asked for, and whether it did.
 func (e *ProxyError) RetryAfter() (time.Duration, bool) { return e.wait, e.asks }
 
-func (e *ProxyError) class() retry.Class {
-	switch c := retry.StatusClass(e.Status); c {
-	case retry.ClassTransient, retry.ClassThrottled:
-		return c
-	default:
-		return retry.ClassIgnored
-	}
-}
-
 // ReportProxyErrors makes t return a [*ProxyError] when a proxy refuses to connect to a server. By itself t returns the
-// text of the proxy's status line and nothing else, which looks like any other failure of a connection: it is retried,
-// and counts as a failure of the server. Call ReportProxyErrors before t is used. It sets t.OnProxyConnectResponse; a
-// function that is already there is called first.
+// text of the proxy's status line and nothing else, which looks like any other failure of a connection.
+//
+// The base of a [Transport] and the HTTP client of an aws.Config that package awsretry is applied to need no call: it is for an
+// http.Transport within another RoundTripper, and for one that is used without this package.
+//
+// Call ReportProxyErrors before t is used. It sets t.OnProxyConnectResponse; a function that is already there is called first.
 func ReportProxyErrors(t *http.Transport) {
 	before := t.OnProxyConnectResponse
 	t.OnProxyConnectResponse = func(ctx context.Context, proxy *url.URL, req *http.Request, res *http.Response) error {
@@ -68,27 +58,4 @@ func ReportProxyErrors(t *http.Transport) {
 		e.wait, e.asks = RetryAfter(res.Header, time.Now())
 		return e
 	}
-}
-
-// A reporting is the copy of a transport that reports the errors of proxies.
-type reporting struct {
-	mu       sync.Mutex
-	of, copy *http.Transport
-}
-
-var ofDefault reporting //nolint:gochecknoglobals // one for the process, as http.DefaultTransport is, for its connections
-
-// defaultBase returns the base of a Transport that is given none.
-func defaultBase() http.RoundTripper {
-	of, ok := http.DefaultTransport.(*http.Transport)
-	if !ok || os.Getenv("HTTPS_PROXY") == "" && os.Getenv("https_proxy") == "" {
-		return http.DefaultTransport
-	}
-	ofDefault.mu.Lock()
-	defer ofDefault.mu.Unlock()
-	if ofDefault.of != of {
-		ofDefault.of, ofDefault.copy = of, of.Clone()
-		ReportProxyErrors(ofDefault.copy)
-	}
-	return ofDefault.copy
 }

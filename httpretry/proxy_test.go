@@ -13,6 +13,7 @@ import (
 	"net/url"
 	"os"
 	"os/exec"
+	"slices"
 	"strings"
 	"sync/atomic"
 	"testing"
@@ -121,7 +122,6 @@ func TestProxyThatRefusesToConnect(t *testing.T) {
 				t.Run(fmt.Sprint(tt.refusals, " ", method, " ", name), func(t *testing.T) {
 					p := newProxy(t, tt.header, tt.refusals...)
 					base := p.base(t, origin)
-					httpretry.ReportProxyErrors(base)
 					options.Policy.Breaker = primed()
 					began := time.Now()
 					_, body, err := row{method: method}.do(t, origin.URL, httpretry.NewTransport(base, options))
@@ -146,22 +146,89 @@ func TestProxyThatRefusesToConnect(t *testing.T) {
 	}
 }
 
-// Of a transport that was not told to report them, the refusals of a proxy are failures like others: net/http gives no
-// more than the text of the status line. ReportProxyErrors calls first what is there already.
+// A wrapped transport is one that a Transport can't see.
+type wrapped struct{ http.RoundTripper }
+
+// A transport is left as it is, whether it is the base or within one; ReportProxyErrors is for those within. Without it a
+// refusal is a failure like others: net/http gives no more than the text of the status line. A function of the caller's comes first.
 func TestProxyErrorsOfTheCallersTransport(t *testing.T) {
 	origin := httptest.NewTLSServer(http.NotFoundHandler())
 	defer origin.Close()
-	p := newProxy(t, nil, 407, 407, 407, 407)
-	_, _, err := row{}.do(t, origin.URL, httpretry.NewTransport(p.base(t, origin), httpretry.Options{Policy: quick()}))
-	if !errors.Is(err, retry.ErrExhausted) || p.requests.Load() != 3 {
-		t.Errorf("%v after %d requests; want three attempts", err, p.requests.Load())
+	p := newProxy(t, nil, slices.Repeat([]int{407}, 7)...)
+	own := errors.New("own")
+	for _, tt := range []struct {
+		name     string
+		prepare  func(*http.Transport) http.RoundTripper
+		requests int32
+		want     error // nil: a ProxyError
+	}{
+		{"base", func(base *http.Transport) http.RoundTripper { return base }, 1, nil},
+		{"wrapped", func(base *http.Transport) http.RoundTripper { return wrapped{base} }, 3, retry.ErrExhausted},
+		{"wrapped, reports", func(base *http.Transport) http.RoundTripper {
+			httpretry.ReportProxyErrors(base)
+			return wrapped{base}
+		}, 1, nil},
+		{"the caller's function", func(base *http.Transport) http.RoundTripper {
+			base.OnProxyConnectResponse = func(context.Context, *url.URL, *http.Request, *http.Response) error { return retry.Permanent(own) }
+			return base
+		}, 1, own},
+	} {
+		p.requests.Store(0)
+		base := p.base(t, origin)
+		prepared := tt.prepare(base)
+		was := base.OnProxyConnectResponse != nil
+		_, _, err := row{}.do(t, origin.URL, httpretry.NewTransport(prepared, httpretry.Options{Policy: quick()}))
+		_, reported := errors.AsType[*httpretry.ProxyError](err)
+		if reported != (tt.want == nil) || tt.want != nil && !errors.Is(err, tt.want) || p.requests.Load() != tt.requests {
+			t.Errorf("%s: %v after %d requests; want %v after %d", tt.name, err, p.requests.Load(), tt.want, tt.requests)
+		}
+		if is := base.OnProxyConnectResponse != nil; is != was {
+			t.Errorf("%s: the caller's transport was changed", tt.name)
+		}
 	}
-	base, own := p.base(t, origin), errors.New("own")
-	base.OnProxyConnectResponse = func(context.Context, *url.URL, *http.Request, *http.Response) error { return own }
-	httpretry.ReportProxyErrors(base)
-	if _, _, err := (row{}).do(t, origin.URL, httpretry.NewTransport(base, httpretry.Options{Policy: quick()})); !errors.Is(err, own) {
-		t.Errorf("%v; want what the caller's own function says", err)
+}
+
+// Requests that no proxy is asked to connect have the connections of the base, so that two Transports over it share them. Those
+// that a proxy is asked for share those of one copy, which CloseIdleConnections closes too.
+func TestConnectionsOfTheCallersTransport(t *testing.T) {
+	serve := http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) { _, _ = io.WriteString(w, "fine") })
+	origin := httptest.NewTLSServer(serve)
+	defer origin.Close()
+	plain := httptest.NewServer(serve)
+	defer plain.Close()
+	p := newProxy(t, nil)
+	base := p.base(t, origin)
+	var dials atomic.Int32
+	base.DialContext = func(ctx context.Context, network, address string) (net.Conn, error) {
+		dials.Add(1)
+		return new(net.Dialer).DialContext(ctx, network, address)
 	}
+	proxies, direct := base.Proxy, true
+	base.Proxy = func(req *http.Request) (*url.URL, error) {
+		if direct {
+			return nil, nil
+		}
+		return proxies(req)
+	}
+	first, second := httpretry.NewTransport(base, httpretry.Options{Policy: quick()}), httpretry.NewTransport(base, httpretry.Options{Policy: quick()})
+	fetch := func(address string, want int32, transports ...http.RoundTripper) {
+		t.Helper()
+		dials.Store(0)
+		for _, transport := range transports {
+			if _, body, err := (row{}).do(t, address, transport); err != nil || body != "fine" {
+				t.Errorf("%s: %q, %v", address, body, err)
+			}
+		}
+		if n := dials.Load(); n != want {
+			t.Errorf("%s: %d connections, want %d", address, n, want)
+		}
+	}
+	fetch(plain.URL, 1, base, first, second, first)
+	fetch(origin.URL, 1, base, first, second, first)
+	direct = false
+	fetch(origin.URL, 1, first, first)
+	first.CloseIdleConnections()
+	fetch(origin.URL, 1, first, first)
 }
 
 // A 407 to a request for an http URL is of the proxy as well.

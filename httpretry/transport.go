@@ -34,6 +34,7 @@ import (
 	"github.com/seed-0f2c7998/perdure/httpretry/internal/hedge"
 	"github.com/seed-0f2c7998/perdure/internal/stall"
 	"github.com/seed-0f2c7998/perdure/internal/unwrap"
+	"github.com/seed-0f2c7998/perdure/internal/viaproxy"
 	"github.com/seed-0f2c7998/perdure/retry"
 )
 
@@ -61,12 +62,16 @@ type Transport struct {
 // A routeKey is what requests have in common that share a breaker. It saves making Key's string for each request.
 type routeKey struct{ scheme, host, key string }
 
-// NewTransport returns a Transport whose attempts are made by base. If base is nil, it is [http.DefaultTransport] or, where
-// HTTPS_PROXY is set in the environment, a copy of that with [ReportProxyErrors], which all such Transports share.
+// NewTransport returns a Transport whose attempts are made by base; if base is nil, by [http.DefaultTransport].
+//
+// If base is an [http.Transport], https requests that go through a proxy are made by a copy of it, which reports a proxy that
+// refuses to connect as a [*ProxyError]. The copy is made at the first of them and has connections of its own; the Proxy function
+// is called once more for each. A base that wraps an http.Transport reports it if [ReportProxyErrors] was called for that.
+//
 // Options that are not valid show in the error of each request.
 func NewTransport(base http.RoundTripper, o Options) *Transport {
 	if base == nil {
-		base = defaultBase()
+		base = http.DefaultTransport
 	}
 	t := &Transport{base: base, options: o, invalid: o.Validate(), registry: o.Registry, routes: make(map[routeKey]*route)}
 	var policy retry.Policy
@@ -78,6 +83,7 @@ func NewTransport(base http.RoundTripper, o Options) *Transport {
 	}
 	if plain, ok := base.(*http.Transport); ok {
 		t.gzip.Store(!o.NoResume && !plain.DisableCompression)
+		t.base = viaproxy.New(plain, ReportProxyErrors)
 	}
 	t.plain = isPlainHTTP1(base)
 	policy.Name = cmp.Or(policy.Name, "http_request")
@@ -89,8 +95,8 @@ func NewTransport(base http.RoundTripper, o Options) *Transport {
 	return t
 }
 
-// Client returns a client that retries by p, over the base of a [NewTransport] without one; a nil p is the zero Policy. It follows
-// redirects by [CheckRedirect], which any other client of a Transport should have as well.
+// Client returns a client that retries by p, over [http.DefaultTransport]; a nil p is the zero Policy. It follows redirects by
+// [CheckRedirect], which any other client of a Transport should have as well.
 func Client(p *retry.Policy) *http.Client {
 	return &http.Client{Transport: NewTransport(nil, Options{Policy: p}), CheckRedirect: CheckRedirect}
 }

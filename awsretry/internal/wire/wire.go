@@ -40,12 +40,13 @@ func Tune(own s3.HTTPClient, stall time.Duration) s3.HTTPClient {
 	buffers := &sync.Pool{New: func() any { return new([bufferSize]byte) }}
 	dialer := &net.Dialer{Timeout: 10 * time.Second, KeepAlive: 15 * time.Second}
 	t := &http.Transport{
-		Protocols:             &protocols,
-		Proxy:                 given.Proxy,
-		TLSHandshakeTimeout:   10 * time.Second,
-		ResponseHeaderTimeout: 2 * time.Minute, // a store may take its time to put parts together
-		IdleConnTimeout:       60 * time.Second,
-		MaxIdleConnsPerHost:   64,
+		Protocols:              &protocols,
+		Proxy:                  given.Proxy,
+		OnProxyConnectResponse: given.OnProxyConnectResponse,
+		TLSHandshakeTimeout:    10 * time.Second,
+		ResponseHeaderTimeout:  2 * time.Minute, // a store may take its time to put parts together
+		IdleConnTimeout:        60 * time.Second,
+		MaxIdleConnsPerHost:    64,
 
 		MaxResponseHeaderBytes: bound.Header,
 		WriteBufferSize:        64 << 10,
