@@ -21,14 +21,20 @@ import (
 	"github.com/seed-0f2c7998/perdure/internal/redact"
 )
 
-// A Store is where the state of breakers lives: nil is the memory of one
-// breaker, [Memory] that of one process; the packages hoststore and redisstore
-// have one for all processes of a host and of a fleet.
-type Store = cell.Store
+// A Store is where the state of breakers lives. It is sealed: a [*Memory], for
+// the breakers of one process, and the Stores of the packages hoststore and
+// redisstore, for those of all processes of a host and of a fleet, are all that
+// there are. Each is safe for concurrent use, and none makes a call fail or wait.
+type Store interface{ sealed }
+
+type sealed = cell.Sealed
 
 // Memory is a [Store] in which breakers of one name share their state within
-// the process. Its zero value is ready for use.
-type Memory = cell.Memory
+// the process, and which keeps it for as long as it is used. Its zero value is
+// ready for use, and safe for concurrent use; do not copy it.
+type Memory struct{ sealedMemory }
+
+type sealedMemory = cell.SealedMemory
 
 // A Breaker guards calls that share a fate. Make it with [New], once for each
 // thing that can fail as a whole; a nil *Breaker admits everything.
@@ -52,7 +58,7 @@ type Breaker struct {
 	name   string
 	config Config           // as it was given
 	err    error            // what is wrong with it
-	store  Store            // never nil
+	store  cell.Store       // never nil
 	clock  func() time.Time // the wall clock
 
 	virtual cell.Virtual // the time and the chance of a simulation; nil: the process's own
@@ -65,9 +71,11 @@ type Breaker struct {
 // New returns the breaker of that name. It never fails: a Config that is not
 // valid makes a breaker that admits nothing, whose Err and Acquire say why.
 func New(name string, c Config) *Breaker {
-	b := &Breaker{name: name, config: c, store: c.Store, clock: time.Now, err: c.Validate()}
-	if b.store == nil || b.err != nil {
-		b.store = new(Memory)
+	b := &Breaker{name: name, config: c, clock: time.Now, err: c.Validate()}
+	if c.Store == nil || b.err != nil {
+		b.store = new(cell.Memory)
+	} else {
+		b.store = cell.Unseal(c.Store)
 	}
 	made := make(chan struct{}) // a store may have an order at once
 	defer close(made)

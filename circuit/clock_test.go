@@ -18,7 +18,7 @@ func TestTheWallClockIsSet(t *testing.T) {
 	}{
 		"memory":        {nil, 20 * time.Second},
 		"shared memory": {new(Memory), 20 * time.Second},
-		"a shared cell": {mapped{ref: cell.NewRef(new(cell.Cell))}, 30 * time.Second},
+		"a shared cell": {sealing(mapped{ref: cell.NewRef(new(cell.Cell))}), 30 * time.Second},
 	} {
 		synctest.Test(t, func(t *testing.T) {
 			b := New("x", quiet(Config{Store: c.store}))

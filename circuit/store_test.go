@@ -15,8 +15,8 @@ import (
 func TestStore(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		store := &grudging{}
-		a, b := New("x", quiet(Config{Store: store})), New("x", quiet(Config{Store: store}))
-		c := New("y", quiet(Config{Store: store}))
+		a, b := New("x", quiet(Config{Store: sealing(store)})), New("x", quiet(Config{Store: sealing(store)}))
+		c := New("y", quiet(Config{Store: sealing(store)}))
 		a.Trip()
 		if b.State() != Open || c.State() != Closed {
 			t.Errorf("of the same name: %v, of another: %v", b.State(), c.State())
@@ -37,9 +37,15 @@ func TestStore(t *testing.T) {
 	})
 }
 
+// sealing returns the Store that hides s.
+func sealing(s cell.Store) Store {
+	hidden := cell.Hide(s)
+	return &hidden
+}
+
 // grudging is a Store that grants probes only on demand.
 type grudging struct {
-	Memory
+	cell.Memory
 	grant   bool
 	changes []State
 	obey    func(cell.Ask)
@@ -64,7 +70,7 @@ func (g *grudging) Dropped(string) { g.drops++ }
 func TestDropped(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		store := &grudging{grant: true}
-		b := New("x", quiet(Config{Store: store}))
+		b := New("x", quiet(Config{Store: sealing(store)}))
 		p, _ := b.Acquire()
 		p.Cancel()
 		b.Trip()
@@ -84,7 +90,7 @@ func (g *grudging) Short(string) { g.shorts++ }
 // while it does, or where there is none.
 func TestShort(t *testing.T) {
 	store := &grudging{}
-	b, none := New("x", quiet(Config{Store: store, Budget: 2})), New("y", quiet(Config{Store: store}))
+	b, none := New("x", quiet(Config{Store: sealing(store), Budget: 2})), New("y", quiet(Config{Store: sealing(store)}))
 	b.RecordFailure()
 	none.RecordFailure()
 	none.Withdraw(Token)
@@ -102,7 +108,7 @@ func TestShort(t *testing.T) {
 func TestOrderAtOnce(t *testing.T) {
 	for range 50 {
 		store := &hasty{done: make(chan struct{})}
-		b := New("x", quiet(Config{Store: store}))
+		b := New("x", quiet(Config{Store: sealing(store)}))
 		<-store.done
 		if b.State() != Open {
 			t.Fatalf("told to open, it is %v", b.State())
@@ -112,7 +118,7 @@ func TestOrderAtOnce(t *testing.T) {
 
 // hasty is a Store that has an order for each breaker at once.
 type hasty struct {
-	Memory
+	cell.Memory
 	done chan struct{}
 }
 
@@ -130,7 +136,7 @@ func (h *hasty) Cell(key string, u cell.User) *cell.Ref {
 func TestOrders(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		store, lines := &grudging{grant: true}, []string{}
-		b := New("x", Config{Store: store, Observe: func(_ context.Context, tr Transition) {
+		b := New("x", Config{Store: sealing(store), Observe: func(_ context.Context, tr Transition) {
 			lines = append(lines, tr.From.String()+" "+tr.To.String()+": "+tr.Reason.String())
 		}})
 		order := func(s State, wait time.Duration) {

@@ -40,7 +40,7 @@ func TestVirtualTime(t *testing.T) {
 		}
 		var seen []Transition
 		b := New("simulated", Config{
-			Store: v, Window: time.Second, FailureRatio: 0.5, MinCalls: 4, FailureThreshold: Off, OpenJitter: 0.2,
+			Store: sealing(v), Window: time.Second, FailureRatio: 0.5, MinCalls: 4, FailureThreshold: Off, OpenJitter: 0.2,
 			Observe: func(_ context.Context, t Transition) { seen = append(seen, t) },
 		})
 		for range 3 {

@@ -155,13 +155,13 @@ func TestManyOpenANewFileAtOnce(t *testing.T) {
 	}
 	wg.Wait()
 	for i, s := range stores {
-		s.Cell("total", cell.User{}).Load().Trips.Add(1)
+		cell.Unseal(s).Cell("total", cell.User{}).Load().Trips.Add(1)
 		defer s.Close()
 		if s.Err() != nil {
 			t.Errorf("store %d: %v", i, s.Err())
 		}
 	}
-	if got := stores[0].Cell("total", cell.User{}).Load().Trips.Load(); got != uint64(len(stores)) {
+	if got := cell.Unseal(stores[0]).Cell("total", cell.User{}).Load().Trips.Load(); got != uint64(len(stores)) {
 		t.Errorf("%d stores of one file have counted %d in one word", len(stores), got)
 	}
 	if left, _ := filepath.Glob(filepath.Join(dir, ".cells-*")); len(left) > 0 {
@@ -178,15 +178,15 @@ func TestLongAndManyKeys(t *testing.T) {
 	store := hoststore.Open(filepath.Join(t.TempDir(), "cells"))
 	defer store.Close()
 	long := strings.Repeat("x", 1000)
-	if store.Cell(long+"1", cell.User{}).Load() == store.Cell(long+"2", cell.User{}).Load() {
+	if cell.Unseal(store).Cell(long+"1", cell.User{}).Load() == cell.Unseal(store).Cell(long+"2", cell.User{}).Load() {
 		t.Error("two long keys share a cell")
 	}
-	if store.Cell("", cell.User{}).Load() == store.Cell("(no name)", cell.User{}).Load() {
+	if cell.Unseal(store).Cell("", cell.User{}).Load() == cell.Unseal(store).Cell("(no name)", cell.User{}).Load() {
 		t.Error("the empty key shares a cell")
 	}
 	seen := map[any]bool{}
 	for i := range 4200 {
-		c := store.Cell(strings.Repeat("k", i%7)+time.Duration(i).String(), cell.User{}).Load()
+		c := cell.Unseal(store).Cell(strings.Repeat("k", i%7)+time.Duration(i).String(), cell.User{}).Load()
 		if seen[c] {
 			t.Fatalf("key %d shares a cell", i)
 		}

@@ -24,7 +24,6 @@ import (
 	"sync"
 	"time"
 
-	"github.com/seed-0f2c7998/perdure/circuit"
 	"github.com/seed-0f2c7998/perdure/internal/cell"
 )
 
@@ -45,17 +44,32 @@ import (
 // noticed within a second, and the breakers move to the new one. A file that is
 // truncated while it is mapped is not supported: its processes get SIGBUS.
 type Store struct {
-	cell.Alone
+	seal
 
-	dir    string         // "" if there is no place for the file
-	memory circuit.Memory // for keys that the file has no room for, and when there is no file
-	stop   chan struct{}  // closed by Close
-	once   sync.Once      // closes stop
+	dir    string        // "" if there is no place for the file
+	memory cell.Memory   // for keys that the file has no room for, and when there is no file
+	stop   chan struct{} // closed by Close
+	once   sync.Once     // closes stop
 
 	mu    sync.Mutex
 	table *table               // nil if there is no file
 	refs  map[string]*cell.Ref // by key
 	err   error                // why cells are in memory only; nil if they are shared
+}
+
+type seal = cell.Seal
+
+// cells are the Store as package circuit sees it.
+type cells struct {
+	cell.Alone
+
+	*Store
+}
+
+func newStore(dir string) *Store {
+	s := &Store{dir: dir, stop: make(chan struct{}), refs: make(map[string]*cell.Ref)}
+	s.seal = cell.Hide(cells{Store: s})
+	return s
 }
 
 // Every is how often a Store looks whether its file is still the one at its path.
@@ -65,9 +79,9 @@ const every = time.Second
 // file if they do not exist. "" means the directory of the user's file, see
 // [Path]. Open never fails: see [Store.Err].
 func Open(dir string) *Store {
-	s := &Store{stop: make(chan struct{}), refs: make(map[string]*cell.Ref)}
-	var err error
-	if s.dir, err = orOfUser(dir); err != nil {
+	dir, err := orOfUser(dir)
+	s := newStore(dir)
+	if err != nil {
 		s.warn(err)
 		return s
 	}
@@ -89,12 +103,10 @@ func Inspect(dir string) (*Store, error) {
 	if err != nil {
 		return nil, err
 	}
-	return &Store{dir: dir, stop: make(chan struct{}), refs: make(map[string]*cell.Ref), table: t}, nil
+	s := newStore(dir)
+	s.table = t
+	return s, nil
 }
-
-// Version is that of the file's format. It rises when releases before and after
-// would misread each other's files.
-const Version = cell.Version
 
 // A File is a state file of some version of the format. Its JSON form has the
 // names path and version.
@@ -176,7 +188,7 @@ func (s *Store) Path() string {
 
 // Cell returns the way to the cell of key. Breakers of one key must have the
 // same settings in all processes, or each follows its own on the same state.
-func (s *Store) Cell(key string, _ cell.User) *cell.Ref {
+func (s cells) Cell(key string, _ cell.User) *cell.Ref {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	ref := s.refs[key]

@@ -15,6 +15,7 @@ import (
 	"testing"
 
 	"github.com/seed-0f2c7998/perdure/hoststore"
+	"github.com/seed-0f2c7998/perdure/internal/cell"
 )
 
 // Processes of two versions, one after the other, each find what the last one of
@@ -70,9 +71,9 @@ func nextVersion(t *testing.T) string {
 		t.Fatal(err)
 	}
 	constant := func(v int) string { return fmt.Sprintf("\nconst Version = %d\n", v) }
-	raised := strings.Replace(string(code), constant(hoststore.Version), constant(hoststore.Version+1), 1)
+	raised := strings.Replace(string(code), constant(cell.Version), constant(cell.Version+1), 1)
 	if raised == string(code) {
-		t.Fatalf("%s has no%s", source, constant(hoststore.Version))
+		t.Fatalf("%s has no%s", source, constant(cell.Version))
 	}
 	path, err := filepath.Abs(source)
 	if err != nil {
@@ -117,7 +118,7 @@ func TestOthers(t *testing.T) {
 		t.Fatal(err)
 	}
 	got := hoststore.Others(dir)
-	if len(got) != 1 || got[0].Path != filepath.Join(dir, "cells.4") || got[0].Version <= hoststore.Version {
+	if len(got) != 1 || got[0].Path != filepath.Join(dir, "cells.4") || got[0].Version <= cell.Version {
 		t.Errorf("files of other versions: %v, want cells.4 alone", got)
 	}
 }

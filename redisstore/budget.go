@@ -16,7 +16,7 @@ type purse struct {
 
 // Short asks the fleet for more, at once if it had something left, and else at
 // the next look.
-func (s *Store) Short(name string) {
+func (s cells) Short(name string) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	if k := s.keys[name]; k != nil && !k.purse.short {

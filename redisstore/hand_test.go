@@ -129,7 +129,7 @@ func TestHandIsOverruledOnce(t *testing.T) {
 	a.want(circuit.Isolated, "isolated on b, by a server that had forgotten")
 	local := hoststore.Open(a.path)
 	defer local.Close()
-	local.Cell("backend", cell.User{}).Load().SetByHand(time.Now().Add(time.Hour), uint8(circuit.Isolated))
+	cell.Unseal(local).Cell("backend", cell.User{}).Load().SetByHand(time.Now().Add(time.Hour), uint8(circuit.Isolated))
 	a.process(false, nil)
 	b.process(false, reset)
 	a.want(circuit.Closed, "isolated on a by a clock that has been put back since, and reset on b")
@@ -196,7 +196,7 @@ func TestHandOutlivesItsProcessAndTheServer(t *testing.T) {
 	a.process(false, isolate)
 	local := hoststore.Open(a.path)
 	defer local.Close()
-	local.Cell("backend", cell.User{}).Load().Heard.Store(0) // as it was before the answer
+	cell.Unseal(local).Cell("backend", cell.User{}).Load().Heard.Store(0) // as it was before the answer
 	a.want(circuit.Isolated, "its own news")
 	a.srv.kill()
 	a.srv.start()
@@ -208,7 +208,7 @@ func TestHandOutlivesItsProcessAndTheServer(t *testing.T) {
 
 // A deaf is a Store that is told of a change when it listens again.
 type deaf struct {
-	*redisstore.Store
+	cell.Store
 
 	changed chan bool // there is something to hear
 	listen  chan bool
@@ -225,17 +225,17 @@ func (d *deaf) Changed(name string, c cell.Change) {
 func TestHandWhileAnOrderArrives(t *testing.T) {
 	srv := startServer(t)
 	other := fleet(t, 1, redisstore.Options{URL: srv.url()}, circuit.Config{})[0]
-	d := &deaf{
-		Store: open(t, redisstore.Options{URL: srv.url(), Node: "mine"}), changed: make(chan bool), listen: make(chan bool),
-	}
-	mine := circuit.New("backend", circuit.Config{Store: d, RecoveryTimeout: time.Hour, Observe: func(context.Context, circuit.Transition) {}})
-	ready(t, d.Store)
+	store := open(t, redisstore.Options{URL: srv.url(), Node: "mine"})
+	d := &deaf{Store: cell.Unseal(store), changed: make(chan bool), listen: make(chan bool)}
+	hidden := cell.Hide(d)
+	mine := circuit.New("backend", circuit.Config{Store: &hidden, RecoveryTimeout: time.Hour, Observe: func(context.Context, circuit.Transition) {}})
+	ready(t, store)
 	go mine.Isolate()
 	<-d.changed // it is isolated, and nobody has been told
 	other.Trip()
 	known := func(s circuit.State) {
 		t.Helper()
-		eventually(t, func() bool { st, _ := d.Status("backend"); return st.State == s }, "%v elsewhere", s)
+		eventually(t, func() bool { st, _ := store.Status("backend"); return st.State == s }, "%v elsewhere", s)
 	}
 	known(circuit.Open)
 	other.Breaker.Reset()

@@ -53,7 +53,7 @@ const (
 
 // Cell returns the way to the local cell of key at once, and has the server
 // asked what the fleet knows of it; see [Store.Ready].
-func (s *Store) Cell(name string, u cell.User) *cell.Ref {
+func (s cells) Cell(name string, u cell.User) *cell.Ref {
 	ref := s.local.Cell(name, u)
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -73,7 +73,7 @@ func (s *Store) Cell(name string, u cell.User) *cell.Ref {
 // fleet's lease, if the fleet has not agreed to open, or if the server is out
 // of reach, so that the host decides alone. Otherwise the lease is asked for,
 // and a later call may pass.
-func (s *Store) Grant(name string, lease time.Duration) bool {
+func (s cells) Grant(name string, lease time.Duration) bool {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	k := s.keys[name]
@@ -92,7 +92,7 @@ func (s *Store) Grant(name string, lease time.Duration) bool {
 }
 
 // Dropped keeps the lease for the next call, or for another process.
-func (s *Store) Dropped(name string) {
+func (s cells) Dropped(name string) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	if k := s.keys[name]; k != nil {
@@ -101,7 +101,7 @@ func (s *Store) Dropped(name string) {
 }
 
 // Changed has the server told of a transition.
-func (s *Store) Changed(name string, c cell.Change) {
+func (s cells) Changed(name string, c cell.Change) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	k := s.keys[name]

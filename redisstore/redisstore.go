@@ -39,20 +39,23 @@ import (
 	"github.com/redis/rueidis"
 
 	"github.com/seed-0f2c7998/perdure/circuit"
+	"github.com/seed-0f2c7998/perdure/internal/cell"
 )
 
 // A Store shares breakers with a fleet. It is a [circuit.Store], safe for
 // concurrent use; make it with [Open], one for a process. Breakers of one name
 // must have the same settings in all processes.
 type Store struct {
+	seal
+
 	process string // its ID, and at random; leases are this Store's own
 	node    string
 	prefix  string
 	quorum  int
 	sync    time.Duration
 	stale   time.Duration
-	local   circuit.Store
-	memory  circuit.Memory // local, if there is no other
+	local   cell.Store
+	memory  cell.Memory // local, if there is no other
 	server  rueidis.ClientOption
 
 	wakes  chan struct{}      // there is something to tell; holds one
@@ -69,6 +72,11 @@ type Store struct {
 	err     error         // why it is away, nil: it is not
 }
 
+type seal = cell.Seal
+
+// cells are the Store as package circuit sees it.
+type cells struct{ *Store }
+
 // Open returns a Store. It does not wait for the server, so the error is about
 // the Options alone, and names the field, its value and what is allowed.
 func Open(o Options) (*Store, error) {
@@ -78,12 +86,13 @@ func Open(o Options) (*Store, error) {
 	}
 	s := &Store{
 		process: strconv.Itoa(os.Getpid()) + "-" + rand.Text(), node: o.Node, prefix: o.Prefix, quorum: o.Quorum,
-		sync: o.Sync, stale: o.Stale, local: o.Local, server: server,
+		sync: o.Sync, stale: o.Stale, server: server,
 		wakes: make(chan struct{}, 1), orders: make(chan struct{}, 1), done: make(chan struct{}),
 		keys: make(map[string]*key), news: make(chan struct{}),
 	}
-	if s.local == nil {
-		s.local = &s.memory
+	s.seal, s.local = cell.Hide(cells{s}), &s.memory
+	if o.Local != nil {
+		s.local = cell.Unseal(o.Local)
 	}
 	ctx, cancel := context.WithCancel(context.Background()) //nolint:forbidigo // the work is no caller's; Close ends it
 	s.cancel = cancel

@@ -28,7 +28,7 @@ func Of(name string) string { return "op:" + name }
 // A Store is opened when it is first asked for a cell: who makes no breaker
 // leaves no trace. It is a [circuit.Store].
 type Store struct {
-	circuit.Store // nil until it is opened
+	cell.Seal
 
 	log    *slog.Logger
 	open   func() circuit.Store
@@ -39,11 +39,24 @@ type Store struct {
 	silent atomic.Bool       // whether the fleet's server has not responded in time
 }
 
+// cells are the Store as package circuit sees it.
+type cells struct {
+	cell.Store // nil until it is opened
+
+	of *Store
+}
+
+func newStore(log *slog.Logger) *Store {
+	s := &Store{log: log}
+	s.Seal = cell.Hide(&cells{of: s})
+	return s
+}
+
 // Open returns the store that text names: memory, host, the URL of a server
 // that hosts share or, if it is empty, host. A host's that cannot be had warns,
 // once, and is memory. The error is about the URL.
 func Open(text string, log *slog.Logger) (*Store, error) {
-	s := &Store{log: log}
+	s := newStore(log)
 	switch text {
 	case "memory":
 		s.open = func() circuit.Store { return new(circuit.Memory) }
@@ -51,7 +64,7 @@ func Open(text string, log *slog.Logger) (*Store, error) {
 		s.open = s.host
 	default:
 		report.SetDefault(log) // which the stores warn
-		local := &Store{log: log}
+		local := newStore(log)
 		local.open = local.host
 		fleet, err := redisstore.Open(redisstore.Options{URL: text, Local: local})
 		if err != nil {
@@ -76,10 +89,11 @@ func (s *Store) host() circuit.Store {
 }
 
 // Cell returns the way to the cell of key.
-func (s *Store) Cell(key string, u cell.User) *cell.Ref {
-	s.once.Do(func() { s.Store = s.open() })
+func (c *cells) Cell(key string, u cell.User) *cell.Ref {
+	s := c.of
+	s.once.Do(func() { c.Store = cell.Unseal(s.open()) })
 	s.fresh.Store(s.fleet != nil)
-	return s.Store.Cell(key, u)
+	return c.Store.Cell(key, u)
 }
 
 // How long a command waits for the fleet's state, and how often it checks

@@ -12,6 +12,7 @@ import (
 	"github.com/seed-0f2c7998/perdure/circuit"
 	"github.com/seed-0f2c7998/perdure/cmd/perdure/internal/report"
 	"github.com/seed-0f2c7998/perdure/hoststore"
+	"github.com/seed-0f2c7998/perdure/internal/cell"
 )
 
 // WriteTable writes the snapshot as a table for people.
@@ -27,7 +28,7 @@ func (s *Snapshot) WriteTable(w io.Writer) error {
 	}
 	for _, o := range s.Others {
 		fmt.Fprintf(&b, "Another version of perdure keeps its own circuit breakers in %s (format version %d), which this one does not share: it has %s (version %d).\n",
-			report.Line(o.Path), o.Version, report.Line(s.Path), hoststore.Version)
+			report.Line(o.Path), o.Version, report.Line(s.Path), cell.Version)
 	}
 	_, err := b.WriteTo(w)
 	return err
@@ -58,7 +59,7 @@ func (s *Snapshot) WriteJSON(w io.Writer) error {
 		Others  []hoststore.File `json:"other_versions,omitempty"`
 		Exists  bool             `json:"exists"`
 		Keys    []Row            `json:"keys"`
-	}{time.Now(), s.where(), s.Path, hoststore.Version, s.Others, s.Exists(), s.Rows()})
+	}{time.Now(), s.where(), s.Path, cell.Version, s.Others, s.Exists(), s.Rows()})
 }
 
 // where is the kind of the store.
