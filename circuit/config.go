@@ -27,7 +27,8 @@ type Config struct {
 	// many throttled responses in a row open it, too, see [Permit.Throttled].
 	FailureThreshold int
 	// RecoveryTimeout is how long it stays open before the first probe, from
-	// 1ms to 30 days; 0 means 30s.
+	// 1ms to 30 days; 0 means 30s. A service that fails and asks not to be called
+	// before a later instant is not, up to a day, if its caller would wait so long.
 	RecoveryTimeout time.Duration
 	// SuccessThreshold is how many probes must succeed to close it, 1 to 31;
 	// 0 means 1.

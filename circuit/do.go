@@ -88,8 +88,10 @@ func (p Permit) resultOf(err error, c class.Class, hint, limit time.Duration, la
 		return result{signal: cancel}
 	case late:
 		return result{signal: cut}
-	default:
+	case hint > limit:
 		return result{signal: failure}
+	default:
+		return result{signal: failure, hint: hint}
 	}
 }
 

@@ -120,8 +120,10 @@ func (m *model) sound(before, after word, e event) error {
 		return fmt.Errorf("it is half-open without a call")
 	case from == HalfOpen && to == Closed && e.signal == success && before.successes()+1 < r.successes:
 		return fmt.Errorf("it closes after too few successes")
-	case e.signal == told && e.state == Open && (after.ahead(base, 4*farAhead) < 0 || after.ahead(base, 4*farAhead) > max(r.openLimit, longest(e.hinted))):
+	case e.signal == told && e.state == Open && (after.ahead(base, 4*farAhead) < 0 || after.ahead(base, 4*farAhead) > max(r.openLimit, maxHint)):
 		return fmt.Errorf("it is told to open, and opens for too long")
+	case e.signal == told && e.state == Open && to == Open && max(0, r.left(after, base)) != max(0, min(e.until-base, max(r.openLimit, maxHint))):
+		return fmt.Errorf("it is told to open, and opens for another time")
 	case to == Open && from != Open && e.signal != told && r.left(after, base) != m.openTime(after, e):
 		return fmt.Errorf("it opens for the wrong time")
 	}
@@ -131,19 +133,13 @@ func (m *model) sound(before, after word, e event) error {
 	return m.tidy(after)
 }
 
-func longest(hinted bool) instant {
-	if hinted {
-		return maxHint
-	}
-	return 0
-}
-
 // openTime is for how long e opens a breaker that becomes after.
 func (m *model) openTime(after word, e event) instant {
+	own := m.rules.openTime(after.reopened(), e.u)
 	if e.signal == throttled && e.hint > 0 {
 		return e.hint
 	}
-	return m.rules.openTime(after.reopened(), e.u)
+	return max(own, e.hint)
 }
 
 // counts checks what a result does to the counts of a breaker that stays closed.
@@ -243,11 +239,11 @@ func (m *model) byHand(s modelState) error {
 // nobody is told to be half-open, and that an isolated breaker is not opened.
 func (m *model) fleet(s modelState) error {
 	for want := Closed; want <= Isolated; want++ {
-		for i, until := range []instant{-1 << 40, base, base + m.rules.open, base + 2*farAhead, base + 3*modelTick} {
+		for _, until := range []instant{-1 << 40, base, base + m.rules.open, base + 2*farAhead, base + 3*modelTick} {
 			if want != Open && until != base {
 				continue // it has no meaning
 			}
-			n, _, err := m.next(s, event{signal: told, state: want, until: until, hinted: i == 4})
+			n, _, err := m.next(s, event{signal: told, state: want, until: until})
 			switch {
 			case err != nil:
 				return err
@@ -281,8 +277,11 @@ func (m *model) clock(s modelState) error {
 		passed.leases[i] = max(l-1, min(l, 0))
 	}
 	far := max(m.rules.probation(), m.rules.openLimit, m.rules.lease, 3*modelTick) + 2*modelTick
-	if left <= far { // else it stays too far ahead, or comes back in reach as by the clock below
+	switch {
+	case left <= far: // else it stays too far ahead, or comes back in reach as by the clock below
 		passed.word = setLeft(s.word, max(left-modelTick, 0))
+	case s.word.state() == Open && s.word.failures() > 0: // what servers asked for passes, in one tick of many
+		passed.word = setLeft(s.word, 0)
 	}
 	m.on[from] = append(m.on[from], int32(m.visit(passed)))
 
@@ -367,6 +366,10 @@ func (m *model) results(s modelState) error {
 		{signal: throttled},
 		{signal: throttled, u: 1},
 		{signal: throttled, hint: 3 * modelTick},
+		{signal: throttled, hint: 1},
+		{signal: failure, hint: 3 * modelTick},
+		{signal: failure, hint: 1},
+		{signal: verdict, hint: 3 * modelTick},
 		{signal: cut},
 		{signal: cancel},
 		{signal: verdict},

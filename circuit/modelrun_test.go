@@ -132,11 +132,30 @@ func TestModelFindsBugs(t *testing.T) {
 		}, "wrong time"},
 		{"does not believe how long servers asked for", func(r *rules, w word, e event) (word, bool) {
 			n, ok := r.step(w, e)
-			if n.state() == Open && w.state() != Open {
+			if n.state() == Open && w.state() != Open && e.signal != told {
 				n = n.run(0)
 			}
 			return n, ok
 		}, "wrong time"},
+		{"does not hear how long a service that fails asked for", func(r *rules, w word, e event) (word, bool) {
+			if e.signal == failure || e.signal == verdict {
+				e.hint = 0
+			}
+			return r.step(w, e)
+		}, "wrong time"},
+		{"opens for a shorter time than its own, because a service that fails asked for that", func(r *rules, w word, e event) (word, bool) {
+			n, ok := r.step(w, e)
+			if e.signal == failure && e.hint > 0 && n.state() == Open && w.state() != Open {
+				n = n.run(0).wait(e.hint, e, r)
+			}
+			return n, ok
+		}, "wrong time"},
+		{"cuts what it is told to its own open time", func(r *rules, w word, e event) (word, bool) {
+			if e.signal == told {
+				e.until = min(e.until, e.begin+r.openLimit)
+			}
+			return r.step(w, e)
+		}, "opens for another time"},
 		{"never ends the runs", func(r *rules, w word, e event) (word, bool) {
 			if e.signal == success && w.state() == Closed {
 				e.early = true

@@ -52,8 +52,10 @@ func (b *Breaker) plan(e event) move {
 		align(time.Now())
 	}
 	e.now, e.begin, e.u = floor(m.now), ceil(m.now), b.chance()
-	if e.signal == throttled {
+	switch e.signal {
+	case throttled, failure, verdict:
 		e.hint = instant(m.cell.Hint(int64(e.begin)))
+	default:
 	}
 	m.next, m.admitted = b.rules.step(m.old, e)
 	return m
@@ -113,7 +115,7 @@ func (b *Breaker) obeyed(agreed cell.Ask) (t Transition, changed bool) {
 	defer b.cell.Unlock()
 	o, due := agreed()
 	for due {
-		m := b.plan(event{signal: told, state: State(o.State), until: b.instant(o.Until), hinted: o.Hinted, mild: o.Mild})
+		m := b.plan(event{signal: told, state: State(o.State), until: b.instant(o.Until), mild: o.Mild})
 		if due = !m.swap(); !due && m.turns() {
 			return b.changed(m, Reason{code: FleetDecision}), true
 		}

@@ -176,10 +176,10 @@ func (p Permit) Probe() bool { return p.kind&probe != 0 }
 
 // A result is how a call ended.
 type result struct {
-	signal signal // success, failure, throttled, cut or cancel
-	free   bool   // of success: it brings the budget nothing
-	hint   time.Duration
-	class  class.Class // of the error, if that is known
+	signal signal        // success, failure, throttled, cut or cancel
+	free   bool          // of success: it brings the budget nothing
+	hint   time.Duration // of throttled and failure: how long the service asked not to be called, 0: it did not
+	class  class.Class   // of the error, if that is known
 }
 
 // Success records that the service answered, be it that it said no.
@@ -258,6 +258,9 @@ func (p Permit) record(ctx context.Context, r result) {
 	b := p.breaker
 	c := b.cell.Load()
 	w := word(c.Breaker.Load())
+	if r.hint > 0 {
+		c.SetHint(int64(ceil(b.now())), r.hint)
+	}
 	if b.window.length > 0 && (r.signal == success || r.signal == failure) {
 		b.observe(ctx, p, w, r.signal == failure)
 	}
@@ -268,13 +271,12 @@ func (p Permit) record(ctx context.Context, r result) {
 			b.Refund(reward)
 		}
 		if !w.healthy() {
-			if next, _ := b.apply(ctx, e); w.throttled() > 0 && next.throttled() == 0 {
+			if next, _ := b.apply(ctx, e); next.noRun() {
 				c.ForgetHint() // the next run has its own
 			}
 		}
 	case throttled:
 		b.failed(class.Throttled)
-		c.SetHint(int64(ceil(b.now())), r.hint)
 		b.apply(ctx, e)
 		b.short()
 	case failure:

@@ -107,11 +107,10 @@ type event struct {
 	now        instant // rounded down
 	begin      instant // now rounded up
 	early      bool    // of success: the call began in full health
-	hint       instant // of throttled: how long servers asked to wait, 0: they did not
+	hint       instant // of what fails: how long servers asked not to be called, 0: they did not
 	u          float64 // in [0, 1), places the open time in its jitter
 	state      State   // of told
 	until      instant // of told, to open: when the first probe may go
-	hinted     bool    // of told, to open: it may be for as long as servers can ask
 	mild       bool    // of told, to closed: only if it is isolated
 }
 
@@ -184,11 +183,7 @@ func (r *rules) byHand(w word, e event) word {
 // told sets a state that has been agreed on elsewhere. Half-open is none: who
 // sends a probe is agreed on before it is sent. Isolation is for a person to end.
 func (r *rules) told(w word, e event) word {
-	limit := r.openLimit
-	if e.hinted {
-		limit = max(limit, maxHint)
-	}
-	wait := max(0, min(e.until-e.begin, limit))
+	wait := max(0, min(e.until-e.begin, max(r.openLimit, maxHint)))
 	switch {
 	case e.state == Open && w.state() == Isolated:
 		return w
@@ -279,15 +274,16 @@ func (r *rules) whileHalfOpen(w word, e event) word {
 	}
 }
 
-// opened is the word of a breaker that opens now: for as long as servers asked,
-// if it is because they did, or else by its rules.
+// opened is the word of a breaker that opens now: by its rules, or until the
+// instant that servers asked for, if that is later. Throttled responses open it
+// until that instant, even if it is earlier.
 func (r *rules) opened(w word, reopened int, e event) word {
 	if r.growth <= 1 {
 		reopened = 0
 	}
 	d := r.openTime(reopened, e.u)
-	if e.signal == throttled && e.hint > 0 {
-		d = min(e.hint, maxHint)
+	if asked := min(e.hint, maxHint); asked > d || asked > 0 && e.signal == throttled {
+		d = asked
 	}
 	return w.next(Open).reopen(reopened).wait(d, e, r)
 }

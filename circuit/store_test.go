@@ -153,11 +153,16 @@ func TestOrders(t *testing.T) {
 		if b.Allow() {
 			t.Error("a call passes before the later instant that it was told")
 		}
-		order(Open, time.Hour) // longer than this breaker is ever open
-		after(30 * time.Second)
+		order(Open, time.Hour) // longer than this breaker is ever open by itself
+		after(time.Hour - time.Second)
+		if b.Allow() {
+			t.Error("a call passes before the instant that it was told, as its own open time is shorter")
+		}
+		order(Open, 48*time.Hour) // longer than any
+		after(24 * time.Hour)
 		probe, err := b.Acquire()
 		if err != nil || !probe.Probe() {
-			t.Fatalf("no probe after the breaker's own longest open time: %v", err)
+			t.Fatalf("no probe after the longest open time that there is: %v", err)
 		}
 		order(HalfOpen, 0)
 		if b.State() != HalfOpen {

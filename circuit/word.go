@@ -75,6 +75,7 @@ func (w word) low(n int) word       { return w&^(countMask<<lowShift) | word(n)<
 func (w word) high(n int) word      { return w&^(countMask<<highShift) | word(n)<<highShift }
 func (w word) run(n int) word       { return w&^(runMask<<lowShift) | word(n)<<lowShift }
 func (w word) throttled() int       { return int(w >> throttledShift & throttledMask) }
+func (w word) noRun() bool          { return w.state() == Closed && w.failures() == 0 && w.throttled() == 0 }
 func (w word) spared() bool         { return w&sparedBit != 0 }
 func (w word) timed() bool          { return w&timedBit != 0 }
 func (w word) until(t instant) word { return w&^instantMask | word(t)&instantMask }

@@ -1,7 +1,6 @@
 package redisstore
 
 import (
-	"strconv"
 	"time"
 
 	"github.com/seed-0f2c7998/perdure/circuit"
@@ -22,12 +21,6 @@ type view struct {
 	lease   time.Time // when the lease ends
 	hand    time.Time // when a state was last set by hand, zero for never
 	handed  string    // the same as the server has it
-}
-
-// hinted reports whether the fleet has opened because servers asked for it.
-func (v *view) hinted() bool {
-	reason, _ := strconv.ParseUint(v.reason, 10, 64) // 0 if it is none
-	return circuit.Cause(reason>>56) == circuit.Throttled
 }
 
 // A lost is what to tell a server that knows less than this process does.
@@ -149,7 +142,7 @@ func (m *mirror) needsLease(now time.Time) bool {
 
 // order returns what the local breaker must be told, if anything.
 func (m *mirror) order(now time.Time) (cell.Order, bool) {
-	v, o := &m.view, cell.Order{State: uint8(m.view.state), Until: m.view.until, Hinted: m.view.hinted()}
+	v, o := &m.view, cell.Order{State: uint8(m.view.state), Until: m.view.until}
 	switch {
 	case !m.known:
 		return o, false

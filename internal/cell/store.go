@@ -91,10 +91,9 @@ type Ask func() (o Order, due bool)
 
 // An Order is the state that all who share a breaker have agreed on.
 type Order struct {
-	State  uint8     // as package circuit numbers them; never half-open
-	Until  time.Time // of open: when the first probe may go
-	Hinted bool      // of open: servers asked for it, so it may be longer than the breaker's own open times
-	Mild   bool      // of closed: it concerns only what is isolated
+	State uint8     // as package circuit numbers them; never half-open
+	Until time.Time // of open: when the first probe may go, also if that is later than by the breaker's own open times
+	Mild  bool      // of closed: it concerns only what is isolated
 }
 
 // A Change is one transition of a breaker.
