@@ -8,8 +8,9 @@ import (
 // The instants at which the head of a line looks again.
 const (
 	shortestLook = 2 * time.Millisecond
-	lookShare    = 64        // of the patience that is left: who has little time looks more often
-	longestLook  = quiet / 2 // so that a line is never taken for nobody
+	soonest      = time.Millisecond // a timer is hardly better, and the pace makes up for it
+	lookShare    = 64               // of the patience that is left: who has little time looks more often
+	longestLook  = quiet / 2        // so that a line is never taken for nobody
 	maxLine      = 10_000
 )
 
@@ -129,7 +130,7 @@ func (l *Line) Next(g Gate, now int64) (at int64, ok bool) {
 	}
 	w := l.waiters[0]
 	if !l.Shared {
-		return min(w.leave, max(g.Next(now), now+1), now+int64(longestLook)), true
+		return min(w.leave, max(g.Next(now), now+int64(soonest)), now+int64(longestLook)), true
 	}
 	probe := g.NextProbe(now)
 	if w.asked && probe > now && probe < w.look {

@@ -115,7 +115,7 @@ func (t *task) plan() {
 			s.credits = 1
 		}
 	}
-	t.next, t.new = s, t.old
+	t.next = s
 	t.pack(&before)
 }
 
@@ -124,7 +124,7 @@ func (t *task) plan() {
 func (t *task) pack(before *state) {
 	a, b, c := t.next.pack()
 	s := &t.next
-	t.new[0] = a
+	t.new = [3]uint64{a, t.old[1], t.old[2]}
 	if s.tat != before.tat || s.refused != before.refused {
 		t.new[1] = b
 	}
