@@ -65,7 +65,9 @@ const (
 
 // A Permit is the permission to make one attempt. Pass it to [Gate.Done] once.
 type Permit struct {
-	Start      int64 // when the attempt was admitted; 0 means that it is not timed
+	// Start is when the attempt was admitted; 0 means that it is not timed. Who
+	// knows it all the same, as of an attempt that is TimedOut, sets it.
+	Start      int64
 	Generation uint8 // of the words that admitted it
 	How        How
 }

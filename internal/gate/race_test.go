@@ -116,7 +116,9 @@ func races(advance func(*task)) (all []race) {
 		{kind: done, now: now + second, permit: paid, outcome: Success},
 		{kind: done, now: now, permit: paid, outcome: TimedOut},
 		{kind: done, now: now, permit: Permit{Start: now - milli}, outcome: Throttled},
-		{kind: arrive, now: now}, {kind: resume, now: now}, {kind: reset, now: now},
+		{kind: arrive, now: now},
+		{kind: resume, now: now},
+		{kind: reset, now: now},
 	}
 	for _, s := range []state{healthy, poor, rich, broke, due} {
 		a, b, c := s.pack()

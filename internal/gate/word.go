@@ -64,8 +64,8 @@ type state struct {
 func baseOf(first uint64) time.Duration { return time.Duration(first&baseMask) * baseUnit }
 
 // unpack returns the state that the words a, b and c have at now. Where an instant
-// is further ahead than it can be, the clock has been put back: it is taken for
-// now, or in health for one that is long past.
+// is further ahead than it can be, the clock has been put back: the next probe is
+// due, the demand is as if counted for a second, and a fast answer is long ago.
 func unpack(a, b, c uint64, now int64) state {
 	s := state{
 		generation: uint8(a >> generationShift),
@@ -85,11 +85,11 @@ func unpack(a, b, c uint64, now int64) state {
 	if s.since > now || c == 0 {
 		s.since = 0
 		if s.limited {
-			s.since = now
+			s.since = now - int64(time.Second)
 		}
 	}
 	if far := drain*float64(s.interval(now)) + float64(time.Microsecond); float64(s.tat-now) > far {
-		s.tat = now
+		s.tat = now - int64(2*costlyMax)
 	}
 	return s
 }
