@@ -71,7 +71,7 @@ var mayImport = map[string][]string{
 	"grpcretry":              {"circuit", "retry"},
 	"otelretry":              {"circuit", "retry"},
 	"pipes":                  {"circuit", "retry"},
-	"sim":                    {"circuit", "internal/gate", "retry"},
+	"sim":                    {"circuit", "internal/cell", "internal/gate", "retry"},
 	"dash":                   {"circuit", "retry"},
 	"s3test":                 nil,
 	"cmd/perdure":            {"*"},

@@ -1,0 +1,260 @@
+package sim
+
+import (
+	"context"
+	"errors"
+	"math"
+	"math/rand/v2"
+	"strconv"
+	"time"
+
+	"github.com/seed-0f2c7998/perdure/circuit"
+	"github.com/seed-0f2c7998/perdure/internal/cell"
+	"github.com/seed-0f2c7998/perdure/retry"
+)
+
+// An answer is how an attempt ends.
+type answer uint8
+
+const (
+	succeeded   answer = iota
+	failed             // by a 500
+	unavailable        // by a 503
+	refused            // by the network: no connection, or a reset
+	throttled          // by a 429
+	timedOut           // by its AttemptTimeout
+	cut                // by the caller's deadline
+)
+
+// err returns the error of an attempt that ended with a, what class it is of, and so
+// what package retry finds out about it.
+func (a answer) err() (error, retry.Class) { //nolint:revive,staticcheck // the class explains the error
+	switch a {
+	case failed:
+		return status(500), retry.ClassTransient
+	case unavailable:
+		return status(503), retry.ClassTransient
+	case refused:
+		return errRefused, retry.ClassTransient
+	case throttled:
+		return status(429), retry.ClassThrottled
+	case timedOut, cut:
+		return context.DeadlineExceeded, retry.ClassTransient
+	default:
+		return nil, retry.ClassUnknown
+	}
+}
+
+// A status is an HTTP status as an error.
+type status int
+
+func (s status) Error() string       { return "status " + strconv.Itoa(int(s)) }
+func (s status) HTTPStatusCode() int { return int(s) }
+
+var errRefused = retry.Transient(errors.New("connection refused"))
+
+// clients are all processes, and the operations that are out.
+type clients struct {
+	config     Clients
+	random     *rand.Rand
+	breakers   []*circuit.Breaker // of each process; nil: none
+	operations []operation
+	free       []int32 // of operations
+	stalled    int     // so many processes stand still,
+	until      int64   // until then
+}
+
+// An operation is on its way round the loop of package retry: what follows is in
+// the order of its Call.
+type operation struct {
+	arrived  int64
+	deadline int64 // MaxInt64: none
+	permit   circuit.Permit
+	cost     circuit.Tokens // of the last retry
+	spent    circuit.Tokens // on all of them
+	process  int32
+	client   uint32 // of a closed loop, in its process
+	attempt  int32
+	// turn grows with each attempt that ends. An event with an earlier one is
+	// about an attempt that has been given up.
+	turn uint32
+}
+
+func newClients(m *model, random *rand.Rand) clients {
+	c := clients{config: m.scenario.Clients, random: random}
+	c.restart(m)
+	return c
+}
+
+// restart makes the breakers of all processes, with nothing in their memory.
+func (c *clients) restart(m *model) {
+	c.breakers = make([]*circuit.Breaker, c.config.Processes)
+	if c.config.Breaker == nil {
+		return
+	}
+	shared := new(cell.Cell)
+	for i := range c.breakers {
+		ref := cell.NewRef(shared)
+		if !c.config.Shared {
+			ref = cell.NewRef(new(cell.Cell))
+			ref.Anchor = m.Now()
+		}
+		ref.Virtual = &m.world
+		config := *c.config.Breaker
+		hidden := cell.Hide(store{ref: ref})
+		config.Store, config.Observe = &hidden, m.observe
+		c.breakers[i] = circuit.New("simulated", config)
+	}
+}
+
+// A store is the memory of one process's breaker.
+type store struct {
+	cell.Alone
+
+	ref *cell.Ref
+}
+
+func (s store) Cell(string, cell.User) *cell.Ref { return s.ref }
+
+// stands reports whether the process stands still. What would happen to it, e,
+// happens when it goes on.
+func (m *model) stands(process int, e event) bool {
+	if process >= m.clients.stalled {
+		return false
+	}
+	e.at = m.clients.until
+	m.agenda.add(e)
+	return true
+}
+
+// begin begins an operation in a process, of a client of a closed loop.
+func (m *model) begin(process, client int) {
+	if m.stands(process, event{kind: thought, op: int32(process), turn: uint32(client)}) { //nolint:gosec // limited by Validate
+		return
+	}
+	c := &m.clients
+	if len(c.free) == 0 {
+		c.free = append(c.free, int32(len(c.operations))) //nolint:gosec // they would not fit in memory
+		c.operations = append(c.operations, operation{})
+	}
+	i := c.free[len(c.free)-1]
+	c.free = c.free[:len(c.free)-1]
+	o := &c.operations[i]
+	*o = operation{arrived: m.now, deadline: math.MaxInt64, process: int32(process), client: uint32(client), turn: o.turn} //nolint:gosec // limited by Validate
+	if c.config.Deadline > 0 {
+		o.deadline = m.now + int64(c.config.Deadline)
+	}
+	m.recorder.arrived(m.now)
+	m.admit(event{op: i, turn: o.turn})
+}
+
+// admit asks for the next attempt, as Call.Admit does, and sends it.
+func (m *model) admit(e event) {
+	c := &m.clients
+	o := &c.operations[e.op]
+	if m.stands(int(o.process), event{kind: wake, op: e.op}) {
+		return
+	}
+	b := c.breakers[o.process]
+	permit, err := b.Acquire()
+	if err != nil || m.now >= o.deadline {
+		permit.Cancel()
+		b.Refund(o.cost)
+		m.close(e.op, false)
+		return
+	}
+	o.permit = permit
+	o.attempt++
+	m.recorder.attempt(m.now)
+	end := o.deadline
+	if t := c.config.Policy.AttemptTimeout; t > 0 {
+		end = min(end, m.now+int64(t))
+	}
+	if end < math.MaxInt64 {
+		m.agenda.addTimeout(event{at: end, kind: timeout, op: e.op, turn: o.turn})
+	}
+	sent := event{at: m.now + m.backend.delay/2, kind: request, op: e.op, turn: o.turn}
+	if m.backend.delay > 0 {
+		m.agenda.add(sent)
+	} else {
+		m.receive(sent)
+	}
+}
+
+// respond ends an attempt with the response to it.
+func (m *model) respond(e event) {
+	o := &m.clients.operations[e.op]
+	if o.turn != e.turn || m.stands(int(o.process), e) {
+		return
+	}
+	o.turn++
+	if e.answer != succeeded {
+		m.failed(e.op, e.answer)
+		return
+	}
+	o.permit.Success()
+	if o.attempt > 1 {
+		m.clients.breakers[o.process].Refund(o.cost)
+	}
+	m.close(e.op, true)
+}
+
+// expire ends an attempt because it has taken as long as it may.
+func (m *model) expire(e event) {
+	o := &m.clients.operations[e.op]
+	if o.turn != e.turn || m.stands(int(o.process), e) {
+		return
+	}
+	o.turn++
+	if m.now >= o.deadline {
+		m.failed(e.op, cut)
+	} else {
+		m.failed(e.op, timedOut)
+	}
+}
+
+// failed records a failed attempt and decides, as Call.Failed does.
+func (m *model) failed(op int32, a answer) {
+	c := &m.clients
+	o := &c.operations[op]
+	b := c.breakers[o.process]
+	out := retry.Outcome{
+		Attempt: int(o.attempt), Now: m.Now(), Elapsed: time.Duration(m.now - o.arrived), TimedOut: a == timedOut, Spent: o.spent,
+	}
+	out.Err, out.Class = a.err()
+	if o.deadline < math.MaxInt64 {
+		out.Deadline = out.Now.Add(time.Duration(o.deadline - m.now))
+	}
+	switch a {
+	case throttled:
+		if out.Hint = m.backend.hint; c.config.Policy.IgnoreRetryAfter {
+			out.Hint = 0
+		}
+		o.permit.Throttled(out.Hint)
+	case cut:
+		out.Ended = out.Err
+		o.permit.DeadlineExceeded()
+	default:
+		o.permit.Failure()
+	}
+	out.Open = b.Peek()
+	out.Balance, out.Budgeted = b.Balance()
+	d := c.config.Policy.Decide(out, c.random.Float64())
+	if d.Stop != nil || !b.Withdraw(d.Cost) {
+		m.close(op, false)
+		return
+	}
+	o.cost = d.Cost
+	o.spent += d.Cost
+	m.agenda.add(event{at: m.now + int64(d.Delay), kind: wake, op: op})
+}
+
+// close ends an operation.
+func (m *model) close(op int32, ok bool) {
+	o := &m.clients.operations[op]
+	m.recorder.closed(m.now, o.arrived, ok)
+	m.clients.free = append(m.clients.free, op)
+	if m.load.config.Clients > 0 {
+		m.load.think(m, o.process, o.client)
+	}
+}

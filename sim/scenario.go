@@ -1,0 +1,259 @@
+package sim
+
+import (
+	"cmp"
+	"fmt"
+	"math"
+	"time"
+
+	"github.com/seed-0f2c7998/perdure/circuit"
+	"github.com/seed-0f2c7998/perdure/retry"
+)
+
+// A Scenario is what [Run] plays. It is plain data, and a run does not change it.
+type Scenario struct {
+	Name     string
+	Duration time.Duration // in which operations arrive, up to a day; 0 means 22 s
+	Drain    time.Duration // in which those that are out at the end may end; 0 means a minute
+	Load     Load
+	Clients  Clients
+	Backend  Backend
+	Faults   []Fault
+}
+
+// Load says when operations arrive. With Clients it is a closed loop, whose
+// clients begin an operation when the one before has ended, else an open one.
+type Load struct {
+	// Rate is how many operations a second arrive at all processes together, in
+	// an open loop, at random (Poisson) instants; up to 10 million.
+	Rate float64
+	// Batch is how many arrive together each time; 0 means 1.
+	Batch int
+	// Every makes a herd: all operations of so long arrive at the same instant,
+	// once in this time. 0 means that they arrive at random.
+	Every time.Duration
+	// Clients is how many clients each process has, in a closed loop; 0 means an
+	// open loop.
+	Clients int
+	// Think is the mean pause between two operations of a client in a closed
+	// loop, exponentially distributed.
+	Think time.Duration
+}
+
+// Clients says how operations are made.
+type Clients struct {
+	// Processes is how many processes the operations are spread over, each with
+	// a breaker of its own; 0 means 1. Up to 100,000.
+	Processes int
+	// Shared gives the breakers of all processes one state, as a host file does.
+	Shared bool
+	// Policy is the retry policy. Its Breaker must be nil.
+	Policy retry.Policy
+	// Breaker configures the breakers, and the budgets. Its Store must be nil and its
+	// Observe is not called. Nil means that there are none.
+	Breaker *circuit.Config
+	// Deadline is how long the caller of an operation waits for it; 0 means as
+	// long as it takes.
+	Deadline time.Duration
+}
+
+// Backend is the service that is called. Requests wait for a worker in the order
+// in which they come.
+type Backend struct {
+	// Workers is how many requests are served at a time, by all shards together;
+	// 0 means 40.
+	Workers int
+	// Queue is how many requests can wait, in all shards together; a request
+	// that finds no place is answered at once with a 503. 0 means no limit,
+	// NoQueue that none can wait.
+	Queue int
+	// Service is how long a worker takes for a request.
+	Service Time
+	// Slowdown makes service slower with load: with a queue of n requests for
+	// each worker it takes 1 + Slowdown·n times as long.
+	Slowdown float64
+	// Shards is how many parts the backend has, each with its share of the
+	// workers and the queue; each request is for one of them, at random. 0 means 1.
+	Shards int
+	// LastInFirstOut serves the youngest request first.
+	LastInFirstOut bool
+	// SkipsAbandoned makes workers pass over requests whose client has given up. A usual
+	// backend does not know, and does the work.
+	SkipsAbandoned bool
+	// Network is how long a request and its response travel, together.
+	Network time.Duration
+}
+
+// NoQueue means, as Backend.Queue, that no request can wait.
+const NoQueue = -1
+
+// Time is the distribution of a service time. The zero Time is uniform from 10
+// to 30 ms.
+type Time struct {
+	Mean         time.Duration // 0 means 20 ms
+	Distribution Distribution
+	// Spread is the half width of a uniform distribution, as a ratio of the
+	// mean (0 means 0.5), and the standard deviation of the logarithm of a
+	// log-normal one (0 means 1).
+	Spread float64
+}
+
+// A Distribution is the shape of a [Time].
+type Distribution uint8
+
+// The distributions.
+const (
+	Uniform     Distribution = iota // around the mean
+	Constant                        // always the mean
+	Exponential                     // with the mean
+	LogNormal                       // with the mean: a long tail
+)
+
+// filled returns s with its defaults in the place of zeros.
+func (s Scenario) filled() Scenario {
+	s.Duration = cmp.Or(s.Duration, 22*time.Second)
+	s.Drain = cmp.Or(s.Drain, time.Minute)
+	s.Load.Batch = cmp.Or(s.Load.Batch, 1)
+	s.Clients.Processes = cmp.Or(s.Clients.Processes, 1)
+	s.Backend.Workers = cmp.Or(s.Backend.Workers, 40)
+	s.Backend.Shards = cmp.Or(s.Backend.Shards, 1)
+	t := &s.Backend.Service
+	t.Mean = cmp.Or(t.Mean, 20*time.Millisecond)
+	switch t.Distribution {
+	case Uniform:
+		t.Spread = cmp.Or(t.Spread, 0.5)
+	case LogNormal:
+		t.Spread = cmp.Or(t.Spread, 1)
+	case Constant, Exponential:
+	}
+	return s
+}
+
+// capacity returns how many requests a second the backend serves.
+func (s *Scenario) capacity() float64 {
+	return float64(s.Backend.Workers) / s.Backend.Service.Mean.Seconds()
+}
+
+// An Error is a value that a [Scenario] may not have.
+type Error struct {
+	Field string // as Backend.Workers
+	Value any
+	Want  string // what is allowed
+}
+
+// Error names the field, the value and what is allowed.
+func (e *Error) Error() string {
+	return fmt.Sprintf("sim: invalid value %v for %s: must be %s", e.Value, e.Field, e.Want)
+}
+
+// Limits of a Scenario, of its run time and its memory.
+const (
+	maxDuration  = 24 * time.Hour
+	maxRate      = 1e7
+	maxCount     = 100_000
+	maxWaiting   = 10_000_000
+	maxSlowdown  = 1000
+	maxFaults    = 1000
+	maxOperation = 1_000_000_000 // operations of a run
+)
+
+// Validate returns an [*Error] about the first value that is not allowed, that of
+// the Policy or the Breaker, or nil.
+func (s Scenario) Validate() error {
+	if err := firstBad(s.checks()); err != nil {
+		return err
+	}
+	if err := s.Clients.Policy.Validate(); err != nil {
+		return err
+	}
+	if b := s.Clients.Breaker; b != nil {
+		if b.Store != nil {
+			return &Error{"Clients.Breaker.Store", "a store", "nil: the simulation has its own"}
+		}
+		if err := b.Validate(); err != nil {
+			return err
+		}
+	}
+	f := s.filled()
+	for i, fault := range s.Faults {
+		if err := fault.validate(i, &f); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// A check is a condition of a Scenario.
+type check struct {
+	ok bool
+	Error
+}
+
+func firstBad(checks []check) error {
+	for _, c := range checks {
+		if !c.ok {
+			return &c.Error
+		}
+	}
+	return nil
+}
+
+func span(field string, d, limit time.Duration) check {
+	return check{d >= 0 && d <= limit, Error{field, d, fmt.Sprintf("0 to %v", limit)}}
+}
+
+func count(field string, n, least, most int) check {
+	return check{n >= least && n <= most, Error{field, n, fmt.Sprintf("%d to %d", least, most)}}
+}
+
+// ratio is written so that NaN is not allowed.
+func ratio(field string, x, most float64) check {
+	return check{x >= 0 && x <= most, Error{field, x, fmt.Sprintf("0 to %g", most)}}
+}
+
+// checks returns the conditions of all but the faults.
+func (s Scenario) checks() []check {
+	f := s.filled()
+	l, b := s.Load, s.Backend
+	all := l.Rate * f.Duration.Seconds()
+	return []check{
+		span("Duration", s.Duration, maxDuration),
+		span("Drain", s.Drain, maxDuration),
+		ratio("Load.Rate", l.Rate, maxRate),
+		{all <= maxOperation, Error{"Load.Rate", l.Rate, fmt.Sprintf("at most %d operations in all", maxOperation)}},
+		count("Load.Batch", l.Batch, 0, maxWaiting),
+		span("Load.Every", l.Every, maxDuration),
+		count("Load.Clients", l.Clients, 0, maxCount),
+		{l.Clients == 0 || l.Rate == 0, Error{"Load.Rate", l.Rate, "0 in a closed loop, which has Clients"}},
+		{l.Clients*f.Clients.Processes <= maxWaiting, Error{"Load.Clients", l.Clients, fmt.Sprintf("at most %d in all processes", maxWaiting)}},
+		{l.Every == 0 || l.Rate*l.Every.Seconds() >= 1, Error{"Load.Every", l.Every, "so long that at least one operation arrives in it"}},
+		{l.Every == 0 || l.Batch <= 1, Error{"Load.Batch", l.Batch, "0 with Every, which says how many arrive together"}},
+		span("Load.Think", l.Think, maxDuration),
+		{l.Clients == 0 || l.Think > 0 || f.Backend.Service.Mean > 0, Error{"Load.Think", l.Think, "positive"}},
+		count("Clients.Processes", s.Clients.Processes, 0, maxCount),
+		{s.Clients.Policy.Breaker == nil, Error{"Clients.Policy.Breaker", "a breaker", "nil: set Clients.Breaker"}},
+		span("Clients.Deadline", s.Clients.Deadline, maxDuration),
+		count("Backend.Workers", b.Workers, 0, maxCount),
+		count("Backend.Queue", b.Queue, NoQueue, maxWaiting),
+		ratio("Backend.Slowdown", b.Slowdown, maxSlowdown),
+		count("Backend.Shards", b.Shards, 0, f.Backend.Workers),
+		span("Backend.Network", b.Network, time.Hour),
+		span("Backend.Service.Mean", b.Service.Mean, time.Hour),
+		ratio("Backend.Service.Spread", b.Service.Spread, spreadLimit(b.Service.Distribution)),
+		{b.Service.Distribution <= LogNormal, Error{"Backend.Service.Distribution", b.Service.Distribution, "Uniform, Constant, Exponential or LogNormal"}},
+		count("the number of Faults", len(s.Faults), 0, maxFaults),
+	}
+}
+
+func spreadLimit(d Distribution) float64 {
+	switch d {
+	case Uniform:
+		return 1
+	case LogNormal:
+		return 5
+	case Constant, Exponential:
+		return 0
+	default:
+		return math.Inf(1)
+	}
+}
