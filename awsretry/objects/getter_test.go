@@ -221,26 +221,45 @@ func TestGetterResumes(t *testing.T) {
 	}
 }
 
-// An openCounter counts the responses that its client has not closed yet.
-type openCounter struct{ open, most atomic.Int64 }
+// An openCounter counts the responses that its client has not closed yet. None is read before so many were open at a time.
+type openCounter struct {
+	open, most atomic.Int64
+	want       int64
+	reached    chan struct{} // closed when want were
+	once       sync.Once
+}
 
 func (c *openCounter) RoundTrip(r *http.Request) (*http.Response, error) {
 	n := c.open.Add(1)
 	for m := c.most.Load(); n > m && !c.most.CompareAndSwap(m, n); m = c.most.Load() {
+	}
+	if n >= c.want {
+		c.once.Do(func() { close(c.reached) })
 	}
 	res, err := http.DefaultTransport.RoundTrip(r)
 	if err != nil {
 		c.open.Add(-1)
 		return nil, err
 	}
-	res.Body = &countedBody{ReadCloser: res.Body, closed: sync.OnceFunc(func() { c.open.Add(-1) })}
+	res.Body = &countedBody{ReadCloser: res.Body, counter: c, ctx: r.Context(), closed: sync.OnceFunc(func() { c.open.Add(-1) })}
 	return res, nil
 }
 
 type countedBody struct {
 	io.ReadCloser
 
-	closed func()
+	counter *openCounter
+	ctx     context.Context
+	closed  func()
+}
+
+func (b *countedBody) Read(p []byte) (int, error) {
+	select {
+	case <-b.counter.reached:
+		return b.ReadCloser.Read(p)
+	case <-b.ctx.Done():
+		return 0, b.ctx.Err()
+	}
 }
 
 func (b *countedBody) Close() error {
@@ -256,7 +275,7 @@ func TestGetterKeepsToParallel(t *testing.T) {
 		http.ServeContent(w, r, "", time.Time{}, bytes.NewReader(body))
 	}))
 	t.Cleanup(server.Close)
-	var counter openCounter
+	counter := openCounter{want: 4, reached: make(chan struct{})}
 	store, err := objects.New(aws.Config{
 		Region: region, BaseEndpoint: &server.URL, HTTPClient: &http.Client{Transport: &counter},
 		Credentials: credentials.NewStaticCredentialsProvider("access", "secret", ""),
@@ -264,11 +283,13 @@ func TestGetterKeepsToParallel(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if _, err := into(t.Context(), dir, store.Getter(bucket, "k", objects.GetOptions{}), transfer.Options{Piece: mib}); err != nil {
-		t.Fatal(err)
+	ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
+	defer cancel()
+	if _, err := into(ctx, dir, store.Getter(bucket, "k", objects.GetOptions{}), transfer.Options{Piece: mib}); err != nil {
+		t.Fatalf("%v, with %d responses open at a time, want 4", err, counter.most.Load())
 	}
 	fetched(t, dir+"/k", body)
-	if got := counter.most.Load(); got < 2 || got > 4 {
-		t.Errorf("%d responses were open at a time, want several, and at most 4", got)
+	if got := counter.most.Load(); got != 4 {
+		t.Errorf("%d responses were open at a time, want 4", got)
 	}
 }
