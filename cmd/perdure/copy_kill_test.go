@@ -32,6 +32,7 @@ type slowLine struct {
 	*httptest.Server
 
 	passed atomic.Int64
+	hold   atomic.Int64 // where no more passes; 0 is nowhere
 	tick   *time.Ticker // for each piece
 
 	mu    sync.Mutex
@@ -95,10 +96,12 @@ type slowBody struct {
 }
 
 func (b slowBody) Read(p []byte) (int, error) {
-	select {
-	case <-b.line.tick.C:
-	case <-b.r.Context().Done():
-		return 0, b.r.Context().Err()
+	for passes := false; !passes; passes = !held(&b.line.passed, &b.line.hold) {
+		select {
+		case <-b.line.tick.C:
+		case <-b.r.Context().Done():
+			return 0, b.r.Context().Err()
+		}
 	}
 	n, err := b.ReadCloser.Read(p[:min(len(p), 64<<10)])
 	b.line.passed.Add(int64(n))
@@ -155,6 +158,9 @@ func outlived(t *testing.T, l *slowLine, environ []string, kills int, state func
 	var there int64
 	for run := range kills + 1 {
 		limit := l.passed.Load() + part + random.Int64N(part) // of all kills less than the whole
+		if l.hold.Store(0); run < kills {
+			l.hold.Store(limit)
+		}
 		var said bytes.Buffer
 		c := command(t, environ, append([]string{"copy", "--parallel", "2"}, args...)...)
 		c.Stderr = &said

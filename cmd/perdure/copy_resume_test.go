@@ -27,6 +27,7 @@ type slowServer struct {
 	*httptest.Server
 
 	sent   atomic.Int64
+	hold   atomic.Int64 // where no more is sent; 0 is nowhere
 	ranges atomic.Int64 // requests for a part
 	tick   *time.Ticker // for each piece
 }
@@ -59,12 +60,21 @@ func (w slowWriter) Write(p []byte) (n int, err error) {
 		case <-w.r.Context().Done():
 			return n, w.r.Context().Err()
 		}
+		if held(&w.server.sent, &w.server.hold) {
+			continue
+		}
 		var wrote int
 		wrote, err = w.ResponseWriter.Write(p[:min(len(p), 64<<10)])
 		w.server.sent.Add(int64(wrote))
 		n, p = n+wrote, p[wrote:]
 	}
 	return n, err
+}
+
+// held tells whether so much has passed that no more is to.
+func held(passed, hold *atomic.Int64) bool {
+	most := hold.Load()
+	return most > 0 && passed.Load() >= most
 }
 
 // A download that is killed again and again, and started again, arrives whole,
@@ -80,6 +90,7 @@ func TestKilledDownloadGoesOn(t *testing.T) {
 	for run := range 4 {
 		before := server.sent.Load()
 		limit := before + 5<<20 + random.Int64N(5<<20)
+		server.hold.Store(limit)
 		c := start(t, command(t, []string{"HOME=" + dir}, "copy", server.URL+"/large.bin", to))
 		eventually(t, "enough is sent", func() bool { return server.sent.Load() >= limit })
 		if err := c.Process.Kill(); err != nil {
@@ -90,6 +101,7 @@ func TestKilledDownloadGoesOn(t *testing.T) {
 			t.Fatalf("seed %d: the file was there after run %d", seed, run+1)
 		}
 	}
+	server.hold.Store(0)
 	var log bytes.Buffer
 	c := command(t, []string{"HOME=" + dir}, "copy", server.URL+"/large.bin", to)
 	c.Stderr = &log
@@ -244,13 +256,14 @@ func TestTwoDownloadsOfOneFile(t *testing.T) {
 // whatever is interrupted says what it keeps.
 func TestInterruptedDownloadSaysWhatItKeeps(t *testing.T) {
 	server := startSlow(t, generated(16<<20))
+	server.hold.Store(4 << 20)
 	dir := t.TempDir()
 	to := filepath.Join(dir, "large.bin")
 	var log bytes.Buffer
 	c := command(t, []string{"HOME=" + dir}, "copy", server.URL+"/large.bin", to, "--parallel", "3")
 	c.Stderr = &log
 	start(t, c)
-	eventually(t, "some is sent", func() bool { return server.sent.Load() > 3<<20 })
+	eventually(t, "some is sent", func() bool { return server.sent.Load() >= 4<<20 })
 	if err := c.Process.Signal(os.Interrupt); err != nil {
 		t.Fatal(err)
 	}

@@ -37,6 +37,7 @@ func TestReplacedWhileWeWrite(t *testing.T) {
 						t.Fatal(err)
 					}
 				}
+				h.hold.Store(0)
 				_ = c.Wait() // its code tells
 				got, err := os.ReadFile(h.to)
 				if code := c.ProcessState.ExitCode(); code == 0 && !bytes.Equal(got, h.content) || code != 0 && !os.IsNotExist(err) || code < 0 {
@@ -64,6 +65,7 @@ func TestDSTIsReplacedWhileWeWrite(t *testing.T) {
 			if err := os.Rename(other, h.to); err != nil {
 				t.Fatal(err)
 			}
+			h.hold.Store(0)
 			_ = c.Wait() // its code tells
 			content, _ := os.ReadFile(h.to)
 			if code := c.ProcessState.ExitCode(); code != 1 || string(content) != "the work of another process" || !strings.Contains(said.String(), h.to) {

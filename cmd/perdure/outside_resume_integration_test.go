@@ -10,6 +10,7 @@ import (
 	"path/filepath"
 	"slices"
 	"strings"
+	"sync/atomic"
 	"testing"
 )
 
@@ -23,6 +24,7 @@ type halfway struct {
 	from, to string
 	environ  []string
 	passed   func() int64
+	hold     *atomic.Int64 // where no more passes; 0 is nowhere
 }
 
 func newHalfway(t *testing.T, kind string) *halfway {
@@ -32,11 +34,11 @@ func newHalfway(t *testing.T, kind string) *halfway {
 	switch kind {
 	case "http":
 		web := startSlow(t, h.content)
-		h.from, h.passed = web.URL+"/x.bin", web.sent.Load
+		h.from, h.passed, h.hold = web.URL+"/x.bin", web.sent.Load, &web.hold
 	case "s3":
 		line := startLine(t, h.store.URL())
 		h.environ = append(h.environ, "AWS_ENDPOINT_URL="+line.URL)
-		h.from, h.passed = "s3://bikes/x.bin", line.passed.Load
+		h.from, h.passed, h.hold = "s3://bikes/x.bin", line.passed.Load, &line.hold
 		if err := h.store.Store("bikes", "x.bin", h.content); err != nil {
 			t.Fatal(err)
 		}
@@ -44,13 +46,14 @@ func newHalfway(t *testing.T, kind string) *halfway {
 	return h
 }
 
-// begin starts the copy, and returns when half of it has passed.
+// begin starts the copy, and returns when half of it has passed; the rest does when there is no hold.
 func (h *halfway) begin(t *testing.T, said *bytes.Buffer) *exec.Cmd {
 	t.Helper()
 	c := command(t, h.environ, "copy", h.from, h.to)
 	c.Stderr = said
-	start(t, c)
 	limit := h.passed() + 9<<20
+	h.hold.Store(limit)
+	start(t, c)
 	eventually(t, "half of it has passed", func() bool { return h.passed() >= limit })
 	return c
 }
@@ -60,6 +63,7 @@ func (h *halfway) kill(t *testing.T) {
 	c := h.begin(t, new(bytes.Buffer))
 	_ = c.Process.Kill()
 	_ = c.Wait() // it was killed
+	h.hold.Store(0)
 	if _, err := os.Stat(h.to); err == nil {
 		t.Fatal("the file is there")
 	}
