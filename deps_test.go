@@ -46,6 +46,7 @@ var mayImport = map[string][]string{
 	".":                      nil,
 	"internal/bound":         nil,
 	"internal/class":         nil,
+	"internal/errorspage":    {"circuit"},
 	"internal/neterr":        {"internal/unwrap"},
 	"internal/private":       nil,
 	"internal/redact":        nil,

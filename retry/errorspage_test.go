@@ -21,30 +21,10 @@ import (
 	"testing"
 
 	"github.com/seed-0f2c7998/perdure/circuit"
+	"github.com/seed-0f2c7998/perdure/internal/errorspage"
+	"github.com/seed-0f2c7998/perdure/internal/neterr/neterrtest"
 	"github.com/seed-0f2c7998/perdure/retry"
 )
-
-// rows returns the cells of the table of docs/errors.md that has this heading.
-func rows(t *testing.T, heading string) (rows [][2]string) {
-	t.Helper()
-	page, err := os.ReadFile("../docs/errors.md")
-	if err != nil {
-		t.Fatal(err)
-	}
-	_, table, found := strings.Cut(string(page), "\n"+heading+"\n|---|---|\n")
-	if !found {
-		t.Fatalf("docs/errors.md has no table with the heading %s", heading)
-	}
-	table, _, _ = strings.Cut(table, "\n\n")
-	for line := range strings.SplitSeq(strings.TrimSpace(table), "\n") {
-		cells := strings.Split(strings.Trim(line, "| "), " | ")
-		if len(cells) != 2 {
-			t.Fatalf("docs/errors.md: %q has not two cells", line)
-		}
-		rows = append(rows, [2]string{cells[0], cells[1]})
-	}
-	return rows
-}
 
 // named returns the class of that name.
 func named(t *testing.T, name string) retry.Class {
@@ -62,7 +42,7 @@ func named(t *testing.T, name string) retry.Class {
 func TestPageOfStatuses(t *testing.T) {
 	t.Parallel()
 	next := 100
-	for _, row := range rows(t, "| status | class |") {
+	for _, row := range errorspage.Rows(t, "| status | class |") {
 		from, to, isRange := strings.Cut(row[0], "-")
 		low, _ := strconv.Atoi(from)
 		high := low
@@ -95,7 +75,7 @@ func TestPageOfCodes(t *testing.T) {
 		t.Fatal(err)
 	}
 	var listed []string
-	for _, row := range rows(t, "| class | codes |") {
+	for _, row := range errorspage.Rows(t, "| class | codes |") {
 		for code := range strings.FieldsSeq(row[1]) {
 			listed = append(listed, code)
 			classes(t, &retry.Policy{}, named(t, row[0]), &coded{code: code}, &coded{code: code, status: 404})
@@ -104,7 +84,7 @@ func TestPageOfCodes(t *testing.T) {
 			}
 		}
 	}
-	for _, row := range rows(t, "| class | SQLSTATE |") {
+	for _, row := range errorspage.Rows(t, "| class | SQLSTATE |") {
 		for state := range strings.FieldsSeq(row[1]) {
 			listed = append(listed, state)
 			classes(t, &retry.Policy{}, named(t, row[0]), sqlError((state + "006")[:5]))
@@ -147,7 +127,7 @@ func TestPageOfTheNetwork(t *testing.T) {
 		"HTTP/2 stream reset":         get("https://h/", streamReset(t)), "cancelled context": get("http://h/", context.Canceled),
 		"EOF alone": io.EOF, "no such file": os.ErrNotExist, "an error that nobody knows": get("http://h/", errDown),
 	}
-	for _, row := range rows(t, "| error | class |") {
+	for _, row := range errorspage.Rows(t, "| error | class |") {
 		err, ok := samples[row[0]]
 		if !ok {
 			t.Errorf("no test for %q", row[0])
@@ -233,5 +213,44 @@ func TestDoAroundPlainHTTP(t *testing.T) {
 		if attempts != 1 || err == nil {
 			t.Errorf("%s: %d attempts, %v", address, attempts, err)
 		}
+	}
+}
+
+// What net/http has neither a type nor a value of its own for is unknown, and so one attempt.
+func TestDoAroundPlainHTTPThatNobodyKnows(t *testing.T) {
+	t.Parallel()
+	plain := httptest.NewServer(http.NotFoundHandler())
+	defer plain.Close()
+	idle := neterrtest.NewIdleCloser(t)
+	for name, tt := range map[string]struct {
+		url  string
+		base http.RoundTripper
+		is   func(error) bool
+	}{
+		"HTTP where TLS should be": {
+			strings.Replace(plain.URL, "http:", "https:", 1), plain.Client().Transport, func(err error) bool { return errors.Is(err, http.ErrSchemeMismatch) },
+		},
+		"the server closed an idle connection": {
+			idle.URL, idle, func(err error) bool { return strings.HasSuffix(err.Error(), "http: server closed idle connection") },
+		},
+	} {
+		p := retry.Policy{MaxAttempts: 3, BaseDelay: 1, Jitter: retry.NoJitter, Breaker: errorspage.Breaker(), Observe: func(context.Context, retry.Event) {}}
+		attempts := 0
+		err := retry.Do(t.Context(), &p, func(ctx context.Context) error {
+			attempts++
+			req, err := http.NewRequestWithContext(ctx, http.MethodPut, tt.url, strings.NewReader("x"))
+			if err != nil {
+				return err
+			}
+			res, err := (&http.Client{Transport: tt.base}).Do(req)
+			if err == nil {
+				res.Body.Close()
+			}
+			return err
+		})
+		if err == nil || !tt.is(err) {
+			t.Errorf("%s: %v", name, err)
+		}
+		errorspage.Check(t, name, "unknown", errorspage.Seen(attempts, p.Breaker))
 	}
 }
