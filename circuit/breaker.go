@@ -55,7 +55,8 @@ type Breaker struct {
 	full    int64        // the level of the budget from which a success has nothing to record, see unmoved
 	layers  atomic.Int32 // how many times a call comes by, as Begin says
 
-	name   string
+	name   string           // without secrets
+	key    string           // the name as it was given, for the store
 	config Config           // as it was given
 	err    error            // what is wrong with it
 	store  cell.Store       // never nil
@@ -71,7 +72,7 @@ type Breaker struct {
 // New returns the breaker of that name. It never fails: a Config that is not
 // valid makes a breaker that admits nothing, whose Err and Acquire say why.
 func New(name string, c Config) *Breaker {
-	b := &Breaker{name: name, config: c, clock: time.Now, err: c.Validate()}
+	b := &Breaker{name: redact.String(name), key: name, config: c, clock: time.Now, err: c.Validate()}
 	if c.Store == nil || b.err != nil {
 		b.store = new(cell.Memory)
 	} else {
@@ -103,7 +104,8 @@ func New(name string, c Config) *Breaker {
 	return b
 }
 
-// Name returns the breaker's name.
+// Name returns the breaker's name, without the secrets that may be in it, such
+// as the password of a URL.
 func (b *Breaker) Name() string {
 	if b == nil {
 		return ""
@@ -118,7 +120,7 @@ func (b *Breaker) String() string {
 		return "no circuit breaker"
 	}
 	m := b.Metrics()
-	text := "circuit breaker " + strconv.Quote(redact.String(b.name)) + " is " + m.State.String()
+	text := "circuit breaker " + strconv.Quote(b.name) + " is " + m.State.String()
 	if m.Reason.Cause() == Unknown {
 		return text
 	}

@@ -44,7 +44,7 @@ func (b *Breaker) Withdraw(t Tokens) bool {
 // that shares it may have more elsewhere.
 func (b *Breaker) short() {
 	if b.ceiling > 0 && b.cell.Load().Budget.Balance() < cell.Token {
-		b.store.Short(b.name)
+		b.store.Short(b.key)
 	}
 }
 

@@ -11,12 +11,11 @@ import (
 
 	"github.com/seed-0f2c7998/perdure/internal/cell"
 	"github.com/seed-0f2c7998/perdure/internal/class"
-	"github.com/seed-0f2c7998/perdure/internal/redact"
 )
 
 // A Transition is one change of a breaker's state.
 type Transition struct {
-	Name        string
+	Name        string // of the breaker, without secrets
 	From, To    State
 	Reason      Reason
 	At          time.Time
@@ -28,10 +27,8 @@ type Transition struct {
 // LogTo returns an observer, for Config.Observe, that writes one line for each
 // transition: at WARN when a breaker opens or is isolated, else at INFO. A second
 // line follows, at INFO, if calls were refused since the transition before.
-// URLs lose their secrets.
 func LogTo(logger *slog.Logger) func(context.Context, Transition) {
 	return func(ctx context.Context, t Transition) {
-		t.Name = redact.String(t.Name)
 		logger.LogAttrs(ctx, t.level(), "Circuit breaker '"+t.Name+"' transitioned from "+
 			t.From.String()+" to "+t.To.String()+" ("+t.Reason.String()+")", t.attrs()...)
 		if t.Refused > 0 {
@@ -47,7 +44,6 @@ func LogTo(logger *slog.Logger) func(context.Context, Transition) {
 // breaker transition", and all that differs is in attributes.
 func LogRecords(logger *slog.Logger) func(context.Context, Transition) {
 	return func(ctx context.Context, t Transition) {
-		t.Name = redact.String(t.Name)
 		logger.LogAttrs(ctx, t.level(), "circuit breaker transition",
 			append(t.attrs(), slog.String("cause", t.Reason.Cause().String()), slog.Uint64("refused", t.Refused))...)
 	}

@@ -270,6 +270,27 @@ func TestString(t *testing.T) {
 	}
 }
 
+// A name is shown without the secrets in it, wherever it is shown. For the store
+// it is what it was: names that differ in a secret are not the same.
+func TestNameWithoutSecrets(t *testing.T) {
+	t.Parallel()
+	var seen Transition
+	c := Config{Store: new(Memory), Observe: func(_ context.Context, t Transition) { seen = t }}
+	b, other := New("http:https://user:pass@host", c), New("http:https://user:word@host", c)
+	b.Trip()
+	_, err := b.Acquire()
+	refusal, _ := errors.AsType[*OpenError](err)
+	const want = "http:https://REDACTED@host"
+	for what, name := range map[string]string{"Name": b.Name(), "Transition": seen.Name, "OpenError": refusal.Name} {
+		if name != want {
+			t.Errorf("%s: %s, want %s", what, name, want)
+		}
+	}
+	if other.State() != Closed {
+		t.Error("a breaker of another name is open as well")
+	}
+}
+
 // Records have one message, and what to count by; each observer is called, also
 // after one that panics.
 func TestRecords(t *testing.T) {

@@ -23,7 +23,7 @@ func (b *Breaker) applyFor(ctx context.Context, e event, why Reason) (word, bool
 		if m.next == m.old {
 			return m.old, m.admitted
 		}
-		if m.admitted && m.next.state() == HalfOpen && !b.store.Grant(b.name, time.Duration(b.rules.lease)*time.Millisecond) {
+		if m.admitted && m.next.state() == HalfOpen && !b.store.Grant(b.key, time.Duration(b.rules.lease)*time.Millisecond) {
 			return m.old, false
 		}
 		if b.make(ctx, m, why) {
@@ -83,7 +83,7 @@ func (b *Breaker) make(ctx context.Context, m move, why Reason) bool {
 	case m.signal == acquire && m.next.state() == HalfOpen:
 		signs(m.cell, m.next)
 	case m.signal == cancel, m.signal == cut && m.old.state() == HalfOpen:
-		b.store.Dropped(b.name)
+		b.store.Dropped(b.key)
 	}
 	if m.turns() {
 		b.report(ctx, t)
@@ -151,7 +151,7 @@ func (b *Breaker) changed(m move, why Reason) Transition {
 		t.RetryAt = b.refusal(m.next, floor(m.now)).RetryAt
 	}
 	if m.signal != told {
-		b.store.Changed(b.name, cell.Change{
+		b.store.Changed(b.key, cell.Change{
 			From: uint8(from), To: uint8(to), Until: b.end(m.next, floor(m.now)), Reason: why.pack(), ByHand: why.code == Manual,
 		})
 	}

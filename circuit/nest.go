@@ -6,7 +6,6 @@ import (
 	"sync"
 
 	"github.com/seed-0f2c7998/perdure/internal/cell"
-	"github.com/seed-0f2c7998/perdure/internal/redact"
 )
 
 // Begin is [Breaker.Acquire] for a call that may come by the same breaker again,
@@ -91,7 +90,7 @@ type frame struct {
 
 // String returns what prints of a context, and nothing that mu guards.
 func (f *frame) String() string {
-	return fmt.Sprintf("%v.WithBreaker(%s)", f.Context, redact.String(f.breaker.name))
+	return fmt.Sprintf("%v.WithBreaker(%s)", f.Context, f.breaker.name)
 }
 
 // Value returns f for the key of frames.

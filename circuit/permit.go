@@ -325,7 +325,7 @@ func (b *Breaker) current() Permit {
 // An OpenError is a call that was not made, because a breaker was not closed.
 // All calls that one opening or one probe refuses have the same: do not change it.
 type OpenError struct {
-	Name    string    // the breaker's
+	Name    string    // the breaker's, without secrets
 	State   State     // Open, HalfOpen (its probes are out) or Isolated
 	RetryAt time.Time // when a probe may be let through; zero: not by itself
 

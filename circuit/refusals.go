@@ -58,9 +58,6 @@ func (b *Breaker) opening(s State) uint64 {
 	return n
 }
 
-// Reports reports whether Refused would return something.
-func (b *Breaker) Reports() bool { return b != nil && b.refusals.report.Load() != 0 }
-
 // Refused returns how many calls this process has refused in the present
 // opening, if that is to be logged now, and else 0: for the loop of package retry,
 // after a refusal.

@@ -36,6 +36,26 @@ func TestSuccessAllocatesNothing(t *testing.T) {
 	}
 }
 
+// A call that the breaker refuses allocates nothing, whoever may see the event,
+// and whatever the breaker is called: each event used to take the secrets out of
+// its name again.
+func TestRefusalAllocatesNothing(t *testing.T) {
+	ctx := t.Context()
+	f := func(context.Context) error { return nil }
+	observers := map[string]func(context.Context, retry.Event){
+		"the default logger": nil, "an observer": func(context.Context, retry.Event) {},
+	}
+	for _, name := range []string{"s3_upload", "op:upload", "http:https://user:pass@host:443", "https://host/?sig=abcdef"} {
+		for who, observe := range observers {
+			p := retry.Policy{Name: "upload_to_s3", Observe: observe, Breaker: circuit.New(name, circuit.Config{})}
+			p.Breaker.Trip()
+			if n := testing.AllocsPerRun(100, func() { _ = retry.Do(ctx, &p, f) }); n != 0 {
+				t.Errorf("breaker %s, with %s: %v allocations", name, who, n)
+			}
+		}
+	}
+}
+
 // Two failures and a success cost seven allocations at most, of which two tell f
 // the numbers of its second and third attempt, and two keep secrets out of events.
 func TestTwoFailuresAllocateLittle(t *testing.T) {

@@ -120,48 +120,49 @@ type Event struct {
 
 // isRefusal reports whether e is that of a call which was not made, because the
 // breaker is not closed.
-func (e Event) isRefusal() bool {
+func (e *Event) isRefusal() bool {
 	return e.Kind == Stopped && e.Attempt == 0 && e.Reason == ReasonBreakerOpen
 }
 
-// report calls the observer with e.
-func (c *Call) report(ctx context.Context, e Event) {
-	e.Operation, e.Key = redact.String(c.policy.name()), redact.String(c.policy.Breaker.Name())
-	e.MaxAttempts = c.policy.Attempts()
+// report calls the observer of p with e, which it completes, unless nobody would
+// see e: then nothing is made of it.
+func (p *Policy) report(ctx context.Context, e *Event) {
+	observe := p.Observe
+	if observe == nil {
+		logger := slog.Default()
+		if !e.isNews() || !logger.Enabled(ctx, e.level()) {
+			return
+		}
+		observe = LogTo(logger)
+	}
+	e.Operation, e.Key = or(redact.String(p.Name), unnamed), p.Breaker.Name()
+	e.MaxAttempts = p.Attempts()
 	if e.Err = redact.Error(e.Err); e.Reason == ReasonCancelled {
 		e.Stop = redact.Error(e.Stop) // the cause is the caller's
 	}
-	notify(ctx, e, c.policy.observer())
-}
-
-// observer returns what is called with p's events.
-func (p *Policy) observer() func(context.Context, Event) {
-	if p.Observe != nil {
-		return p.Observe
-	}
-	return LogTo(slog.Default())
+	notify(ctx, e, observe)
 }
 
 // notify calls observe with e. What it panics with is logged: the operation
 // does not fail for it.
-func notify(ctx context.Context, e Event, observe func(context.Context, Event)) {
+func notify(ctx context.Context, e *Event, observe func(context.Context, Event)) {
 	defer func() {
 		if v := recover(); v != nil {
 			slog.Default().Error("retry: Policy.Observe panicked", "operation", e.Operation, "panic", v)
 		}
 	}()
-	observe(ctx, e)
+	observe(ctx, *e)
 }
 
-// refused ends a call whose first attempt the breaker refuses.
+// refused ends a call whose first attempt the breaker refuses. An outage has
+// many: without an observer and DEBUG no event is made of them, unless it is due.
 func (p *Policy) refused(ctx context.Context, refusal *circuit.OpenError) error {
-	if p.Observe == nil && !slog.Default().Enabled(ctx, slog.LevelDebug) && !p.Breaker.Reports() {
-		return refusal // nobody would see the event
+	due := p.Breaker.Refused()
+	if p.Observe != nil || due > 0 || slog.Default().Enabled(ctx, slog.LevelDebug) {
+		p.report(ctx, &Event{
+			Kind: Stopped, Reason: ReasonBreakerOpen, Refused: due, Stop: refusal, RetryAt: refusal.RetryAt,
+		})
 	}
-	notify(ctx, Event{
-		Kind: Stopped, Operation: redact.String(p.name()), Key: redact.String(refusal.Name), MaxAttempts: p.Attempts(),
-		Reason: ReasonBreakerOpen, Refused: p.Breaker.Refused(), Stop: refusal, RetryAt: refusal.RetryAt,
-	}, p.observer())
 	return refusal
 }
 
@@ -173,7 +174,7 @@ func Observers(observers ...func(context.Context, Event)) func(context.Context, 
 	observers = slices.DeleteFunc(slices.Clone(observers), func(o func(context.Context, Event)) bool { return o == nil })
 	return func(ctx context.Context, e Event) {
 		for _, observe := range observers {
-			notify(ctx, e, observe)
+			notify(ctx, &e, observe)
 		}
 	}
 }
@@ -214,9 +215,9 @@ func LogRecords(logger *slog.Logger) func(context.Context, Event) {
 }
 
 // isNews reports whether e is more than a first attempt that succeeded.
-func (e Event) isNews() bool { return e.Kind != Succeeded || e.Attempt > 1 }
+func (e *Event) isNews() bool { return e.Kind != Succeeded || e.Attempt > 1 }
 
-func (e Event) level() slog.Level {
+func (e *Event) level() slog.Level {
 	switch {
 	case e.isRefusal() && e.Refused == 0, e.Kind == Nested,
 		e.Kind == Stopped && e.Attempt <= 1 && e.Stop == ErrPermanent, //nolint:errorlint // the decision's own
@@ -244,7 +245,7 @@ func (e Event) Message() string {
 }
 
 // ending is the message of an operation that is given up.
-func (e Event) ending() string {
+func (e *Event) ending() string {
 	text := e.Operation + " failed"
 	if e.Attempt > 0 {
 		text += " after " + count(e.Attempt, "attempt")
@@ -260,7 +261,7 @@ func (e Event) ending() string {
 }
 
 // position is "attempt 1/5", or "attempt 1" of an unlimited number.
-func (e Event) position() string {
+func (e *Event) position() string {
 	text := "attempt " + strconv.Itoa(e.Attempt)
 	if e.MaxAttempts > 0 {
 		text += "/" + strconv.Itoa(e.MaxAttempts)
@@ -269,7 +270,7 @@ func (e Event) position() string {
 }
 
 // attrs returns every fact of the event that has a value.
-func (e Event) attrs() []slog.Attr {
+func (e *Event) attrs() []slog.Attr {
 	attrs := []slog.Attr{
 		slog.String("event", e.Kind.String()), slog.String("operation", e.Operation),
 		slog.Int("attempt", e.Attempt),

@@ -99,7 +99,10 @@ type Policy struct {
 	Breaker *circuit.Breaker
 }
 
-func (p *Policy) name() string                 { return or(p.Name, "operation") }
+// unnamed is what an operation without a name is called.
+const unnamed = "operation"
+
+func (p *Policy) name() string                 { return or(p.Name, unnamed) }
 func (p *Policy) baseDelay() time.Duration     { return or(p.BaseDelay, time.Second) }
 func (p *Policy) maxDelay() time.Duration      { return or(p.MaxDelay, 30*time.Second) }
 func (p *Policy) exponentialBase() float64     { return or(p.ExponentialBase, 2) }

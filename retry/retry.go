@@ -274,7 +274,7 @@ func (c *Call) Succeeded(ctx context.Context) {
 	}
 	if c.attempt > 1 || c.policy.ObserveAll {
 		now := time.Now()
-		c.report(ctx, Event{Kind: Succeeded, Attempt: c.attempt, Duration: between(c.began, now), Elapsed: between(c.first, now)})
+		c.policy.report(ctx, &Event{Kind: Succeeded, Attempt: c.attempt, Duration: between(c.began, now), Elapsed: between(c.first, now)})
 	}
 }
 
@@ -309,7 +309,7 @@ func (c *Call) Failed(ctx context.Context, err error) (time.Duration, error) {
 		return 0, c.stop(ctx, d, err)
 	}
 	c.cost, c.spent = d.Cost, c.spent+d.Cost
-	c.report(ctx, Event{
+	c.policy.report(ctx, &Event{
 		Kind: Retrying, Attempt: c.attempt, Class: d.Class, Delay: d.Delay, Hint: d.Hint,
 		Duration: c.took, Elapsed: between(c.first, now), Err: err, RetryAt: now.Add(d.Delay),
 	})
@@ -375,7 +375,7 @@ func (c *Call) stop(ctx context.Context, d Decision, last error) error {
 	if !c.first.IsZero() {
 		e.Elapsed = time.Since(c.first)
 	}
-	c.report(ctx, e)
+	c.policy.report(ctx, &e)
 	switch {
 	case c.attempt == 1 && d.Stop == ErrPermanent: //nolint:errorlint // the decision's own
 		return last

@@ -50,9 +50,6 @@ func (e *redacted) Format(f fmt.State, verb rune) {
 // Basic, the values of header fields that hold credentials, and of name=value
 // where the name is a secret's.
 func outside(s string) string {
-	if !strings.ContainsAny(s, "=: ") {
-		return s
-	}
 	s = slashless.ReplaceAllStringFunc(s, func(s string) string {
 		if strings.Contains(s, "://") { // the key of a breaker, say: http:http://...
 			return s
