@@ -17,6 +17,8 @@ const (
 	Additive    JitterMode = iota // from the ceiling to Jitter above it, all of it moved below MaxDelay
 	FullJitter                    // from 0 to the ceiling
 	EqualJitter                   // from half the ceiling to the ceiling
+
+	jitterModes // how many there are
 )
 
 // Ceiling returns the exponential delay after the given attempt, from 1:

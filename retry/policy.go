@@ -134,7 +134,7 @@ func (p Policy) Rerun(n int) Policy {
 
 // timed reports whether the time of the first attempt is needed.
 func (p *Policy) timed() bool {
-	return p.MaxElapsed > 0 || p.AttemptTimeout > 0 || p.Timed || p.ObserveAll
+	return p.MaxElapsed != 0 || p.AttemptTimeout != 0 || p.Timed || p.ObserveAll
 }
 
 // or is cmp.Or for two, which is inlined: every call comes by.
@@ -209,16 +209,14 @@ func (p *Policy) Validate() error {
 // policy without timeouts, in a few nanoseconds: every call asks. It must not be
 // true for a policy that Validate refuses; lists and Breakers answer for themselves.
 func (p *Policy) plausible() bool {
-	// What is too small makes a difference negative: one sign tells of all.
-	sign := (int64(p.MaxAttempts) + 1) | (int64(EqualJitter) - int64(p.JitterMode)) |
-		int64(p.Jitter+1|p.BaseDelay|p.MaxDelay|p.ThrottleDelay|p.MaxRetryAfter)
-	return sign >= 0 &&
+	return p.MaxAttempts >= Unlimited && p.BaseDelay >= 0 && p.MaxDelay >= 0 && p.ThrottleDelay >= 0 &&
+		p.MaxRetryAfter >= 0 && p.Jitter >= NoJitter && p.JitterMode < jitterModes &&
 		(p.ExponentialBase == 0 || p.ExponentialBase >= 1 && p.ExponentialBase <= maxBase)
 }
 
 // check is Validate for a call that is about to begin: it costs little.
 func (p *Policy) check() error {
-	if p.AttemptTimeout|p.MaxElapsed >= 0 && p.plausible() &&
+	if p.AttemptTimeout >= 0 && p.MaxElapsed >= 0 && p.plausible() &&
 		setting.Allowed(p.RetryOn, class.CheckRetryOn) && setting.Allowed(p.IgnoreOn, class.CheckIgnoreOn) {
 		return p.Breaker.Err()
 	}

@@ -108,8 +108,7 @@ func Continue[T any](ctx context.Context, p *Policy, permit circuit.Permit, star
 // Call, which is most of what a call that succeeds at once would pay for: Do and
 // Value make it by themselves, and leave what follows a failure to the circle.
 func (p *Policy) quick() bool {
-	return p != nil && p.AttemptTimeout|p.MaxElapsed|time.Duration(len(p.RetryOn)|len(p.IgnoreOn)) == 0 &&
-		!p.Timed && !p.ObserveAll && p.plausible()
+	return p != nil && !p.timed() && len(p.RetryOn)+len(p.IgnoreOn) == 0 && p.plausible()
 }
 
 // circle goes round until a step says stop. It begins after a quick attempt
