@@ -62,7 +62,7 @@ func (n *node) waitsForHand() bool {
 // state is that of the breaker.
 func (n *node) state() circuit.State {
 	switch n.local {
-	case waiting, ready:
+	case waiting, held, ready:
 		return circuit.Open
 	case probing, idle:
 		return circuit.HalfOpen
@@ -77,6 +77,9 @@ func (n *node) state() circuit.State {
 func (n *node) heeds(j *job, bug string) {
 	if j != nil && n.m.heard(j) && j.kind == byHand {
 		n.heard()
+	}
+	if bug == "any opening is as good as the fleet's" && j != nil && j.own && j.state == n.m.view.state {
+		n.m.told = n.m.view.gen
 	}
 	if n.next.byHand || n.sent && n.flight.tells() {
 		return
@@ -129,6 +132,8 @@ func (n *node) follows(o cell.Order, now int64) {
 	case circuit.State(o.State) == circuit.Isolated:
 		n.local = isolated
 	case n.local == isolated:
+	case o.Until.Equal(far):
+		n.local = held
 	case o.Until.After(present):
 		n.local = waiting
 	default:

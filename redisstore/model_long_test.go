@@ -17,13 +17,16 @@ func TestModelAtLength(t *testing.T) {
 		"requests take time":   func(w *world) { w.trips, w.slow = 1, true },
 		"answers are lost":     func(w *world) { w.trips, w.drops, w.slow = 1, 1, true },
 		"a process is cut off": func(w *world) { w.trips, w.cuts = 1, 1 },
+		"throttled twice":      func(w *world) { w.asks = 2 },
 	})
 	if os.Getenv("PERDURE_TEST_LONG") == "" {
-		t.Log("two worlds of a million states each are left to make long")
+		t.Log("four worlds of up to a million states each are left to make long")
 		return
 	}
 	holds(t, map[string]func(w *world){
 		"two trip, one probe fails": func(w *world) { w.trips, w.failures = 2, 1 },
+		"throttled, and trips":      func(w *world) { w.trips, w.asks = 1, 1 },
+		"throttled, and lost":       func(w *world) { w.asks, w.losses = 1, 1 },
 		"the server forgets":        func(w *world) { w.trips, w.losses = 1, 1 },
 	})
 }

@@ -17,6 +17,7 @@ var (
 	present = time.Unix(1_000_000, 0)
 	past    = present.Add(-time.Hour)
 	future  = present.Add(time.Hour)
+	far     = future.Add(time.Hour) // later than any opening but one that servers ask for
 )
 
 // when is the instant of something that is over or is not.
@@ -32,7 +33,8 @@ type local uint8
 
 const (
 	closed   local = iota
-	waiting        // open
+	waiting        // open, for its own open time
+	held           // open, for as long as servers asked
 	ready          // open, and its time is up
 	probing        // half-open, with a probe out
 	idle           // half-open, and the probe was cancelled
@@ -41,11 +43,12 @@ const (
 
 // A request is what a process has sent.
 type request struct {
-	lost bool
-	was  lost
-	has  bool
-	job  job
-	ask  bool // for a lease, be it used or not
+	lost  bool
+	was   lost
+	asked bool // what is lost is for as long as servers asked
+	has   bool
+	job   job
+	ask   bool // for a lease, be it used or not
 
 	byHand bool // hand is to be told
 	hand   job
@@ -84,6 +87,8 @@ type world struct {
 	n                                   [2]node
 	trips, losses, cuts, drops          int8
 	failures, cancels, double, unfenced int8
+	asks                                int8 // trips and failed probes of throttled calls that may still come
+	forgot                              bool // a server was told of a lost opening, and not for how long servers asked
 	pushes, slow                        bool // there are pushes; requests take time as answers do
 	hands                               hands
 }
@@ -95,7 +100,11 @@ type step struct {
 }
 
 func (n *node) changed(from, to circuit.State, over local) {
-	j, tell := n.m.changed(cell.Change{From: uint8(from), To: uint8(to), Until: future})
+	until := future
+	if over == held {
+		until = far
+	}
+	j, tell := n.m.changed(cell.Change{From: uint8(from), To: uint8(to), Until: until})
 	n.local = over
 	if tell {
 		if n.next.has {
@@ -112,7 +121,10 @@ func (n *node) learn(v view, sent time.Time, j *job, bug string) {
 	before := n.m
 	l, restore := n.m.learn(v, sent, present)
 	if restore {
-		n.next.lost, n.next.was = true, l
+		n.next.lost, n.next.was, n.next.asked = true, l, l.view.until.Equal(far)
+		if bug == "a hint is lost with the server" && n.next.asked {
+			n.next.was.view.until = future
+		}
 	}
 	n.m.asked = time.Time{}
 	n.heeds(j, bug)
@@ -135,16 +147,15 @@ func steps(i int, bug string) []step {
 			n.changed(circuit.Closed, circuit.Open, waiting)
 			return true
 		})},
-		{"its open time is up", each(func(w *world, n *node) bool {
-			if w.hands.lazy || n.local != waiting && n.m.view.until != future || !w.s.due && n.m.known && w.s.gen == n.m.view.gen {
+		{"it is throttled until it trips", each(func(w *world, n *node) bool {
+			if n.local != closed || w.asks == 0 {
 				return false
 			}
-			n.m.view.until = past
-			if n.local == waiting {
-				n.local = ready
-			}
+			w.asks--
+			n.changed(circuit.Closed, circuit.Open, held)
 			return true
 		})},
+		{"its open time is up", each(func(w *world, n *node) bool { return !w.hands.lazy && n.ripen(&w.s) })},
 		{"it calls", each(func(_ *world, n *node) bool {
 			if n.local != ready && n.local != idle || n.sent && n.flight.lost {
 				return false
@@ -166,6 +177,15 @@ func steps(i int, bug string) []step {
 			w.failures--
 			n.out = max(n.out-1, 0)
 			n.changed(circuit.HalfOpen, circuit.Open, waiting)
+			return true
+		})},
+		{"its probe is throttled", each(func(w *world, n *node) bool {
+			if n.local != probing || w.asks == 0 {
+				return false
+			}
+			w.asks--
+			n.out = max(n.out-1, 0)
+			n.changed(circuit.HalfOpen, circuit.Open, held)
 			return true
 		})},
 		{"its probe is cancelled", each(func(w *world, n *node) bool {
@@ -235,6 +255,45 @@ func steps(i int, bug string) []step {
 	}
 }
 
+// ripen ends the open time of a breaker, or of the fleet as n knows it.
+func (n *node) ripen(s *twin) bool {
+	current := n.m.known && s.gen == n.m.view.gen
+	switch {
+	case n.local == waiting && current && s.far:
+		n.local = ready // while the fleet's goes on
+		return true
+	case current && !s.due, n.local == held && s.far, n.local != waiting && n.local != held && !n.m.view.until.After(present):
+		return false
+	}
+	n.m.view.until = past
+	if n.local == held {
+		n.next.overdue()
+		n.flight.overdue()
+	}
+	if n.local == waiting || n.local == held {
+		n.local = ready
+	}
+	return true
+}
+
+// overdue has r tell of nothing that lasts as long as servers asked, which is over.
+func (r *request) overdue() {
+	r.asked = false
+	for _, until := range []*time.Time{&r.job.until, &r.was.view.until} {
+		if until.Equal(far) {
+			*until = future
+		}
+	}
+}
+
+// early reports whether the breaker would let a call pass before the instant for
+// which servers asked, as the server knows, and n, too.
+func (n *node) early(s *twin) bool {
+	_, due := n.due()
+	return n.local == ready && s.far && n.m.known && n.m.view.epoch == s.epoch && n.m.view.gen == s.gen &&
+		!due && !n.takes && !n.next.tells() && !(n.sent && n.flight.tells())
+}
+
 // call asks to make a call.
 func (n *node) call(bug string) bool {
 	if n.alone {
@@ -283,6 +342,7 @@ func (w *world) execute(i int, bug string) bool {
 	if f.lost {
 		w.s.now += pace
 		published = w.s.restore(f.was.view)
+		w.forgot = w.forgot || published && f.asked && !w.s.far
 	}
 	if f.byHand {
 		then := w.s.now
@@ -292,7 +352,9 @@ func (w *world) execute(i int, bug string) bool {
 		published = w.s.byHand(f.hand.state, false, then) || published
 	}
 	if f.has && f.job.kind == trip {
-		published = w.s.trip(false) || published
+		if w.s.trip(false) {
+			w.s.far, published = f.job.until.Equal(far), true
+		}
 	}
 	if f.has && f.job.kind == settle {
 		late := w.s.owner != n.name() || w.s.gen != f.job.token
@@ -300,7 +362,7 @@ func (w *world) execute(i int, bug string) bool {
 			w.s.owner, w.s.gen = n.name(), f.job.token
 		}
 		if w.s.settle(n.name(), f.job.token, f.job.state, false) {
-			published = true
+			w.s.far, published = f.job.state == circuit.Open && f.job.until.Equal(far), true
 			if late {
 				w.unfenced++
 			}
@@ -350,7 +412,7 @@ func (n *node) arrive(w *world, bug string) bool {
 func (n *node) again() {
 	f := n.flight
 	if f.lost && !n.next.lost && !n.next.byHand {
-		n.next.lost, n.next.was = true, f.was
+		n.next.lost, n.next.was, n.next.asked = true, f.was, f.asked
 	}
 	if f.has && !n.next.tells() {
 		n.next.has, n.next.job = true, f.job
@@ -362,8 +424,11 @@ func (n *node) again() {
 }
 
 // obey is Store.obey and what the breaker does with it.
-func (n *node) obey(now int64) {
+func (n *node) obey(now int64, bug string) {
 	if o, due := n.due(); due {
+		if bug == "a hint is cut to a breaker's own time" && o.Until.Equal(far) {
+			o.Until = future
+		}
 		n.m.follow(o)
 		n.follows(o, now)
 	}
@@ -374,7 +439,7 @@ func serverSteps() []step {
 	return []step{
 		{"the fleet's open time is up", func(w *world) bool {
 			was := w.s.due || w.hands.lazy // what is set by hand is not waited for
-			w.s.due = true
+			w.s.due, w.s.far = true, false
 			return !was
 		}},
 		{"the lease ends", func(w *world) bool {
@@ -412,6 +477,10 @@ func (w *world) wrong() string {
 		return "two probes are out"
 	case w.unfenced > 0:
 		return "a result without the lease decided"
+	case w.forgot:
+		return "what servers asked for is forgotten"
+	case w.n[0].early(&w.s), w.n[1].early(&w.s):
+		return "a call passes before the instant for which servers asked"
 	}
 	return w.disagree()
 }

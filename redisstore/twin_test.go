@@ -13,6 +13,7 @@ type twin struct {
 	gen   int64
 	state circuit.State
 	due   bool // until is over
+	far   bool // it is not, and as far ahead as only servers ask for
 	hand  bool
 	owner string // of the lease, "" for nobody or when it is over
 	holds bool   // the lease is not over
@@ -22,7 +23,7 @@ type twin struct {
 
 func (s *twin) enter(state circuit.State, due, hand bool) {
 	s.gen++
-	s.state, s.due, s.hand, s.owner, s.holds, s.since = state, due, hand, "", false, s.now
+	s.state, s.due, s.far, s.hand, s.owner, s.holds, s.since = state, due, false, hand, "", false, s.now
 }
 
 // byHand sets what was wanted at that instant, which is now unless it could not
@@ -79,11 +80,15 @@ func (s *twin) restore(v view) bool {
 		s.handed = max(s.handed, v.hand.Sub(past).Milliseconds())
 	}
 	s.enter(v.state, !v.until.After(present), v.byHand)
+	s.far = v.until.Equal(far)
 	return true
 }
 
 func (s *twin) view() view {
 	v := view{epoch: s.epoch, gen: s.gen, state: s.state, byHand: s.hand, until: when(s.due || s.state != circuit.Open), lease: past}
+	if s.far {
+		v.until = far
+	}
 	if s.handed != 0 {
 		v.hand, v.handed = at(s.handed), number(s.handed)
 	}

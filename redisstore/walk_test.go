@@ -3,6 +3,7 @@ package redisstore
 import (
 	"hash/maphash"
 	"math"
+	"strings"
 	"testing"
 	"time"
 
@@ -76,7 +77,7 @@ func explore(w world, bug string) (wrong string, trail []string, states int) {
 				if !s.do(&next) {
 					continue
 				}
-				next.tidy()
+				next.tidy(bug)
 				j, isNew := add(&next, first+int32(n), int8(k))
 				x.back[j] = append(x.back[j], first+int32(n))
 				if !isNew {
@@ -132,12 +133,12 @@ func (x *walk) stuck() int32 {
 // tidy has the breakers obey, and makes states equal that differ in nothing
 // that matters. Generations are only compared, so those that are in use are
 // numbered anew: leases can end for ever, and the states are still finite.
-func (w *world) tidy() {
+func (w *world) tidy(bug string) {
 	used := append(make([]*int64, 0, 21), &w.s.gen)
 	for i := range w.n {
 		n := &w.n[i]
 		if !w.hands.lazy {
-			n.obey(w.s.now)
+			n.obey(w.s.now, bug)
 		}
 		n.forget(w)
 		used = append(used, &n.m.view.gen, &n.m.token, &n.m.spent, &n.m.told, &n.next.was.view.gen,
@@ -193,6 +194,7 @@ func TestModel(t *testing.T) {
 	holds(t, map[string]func(w *world){
 		"leases end":         func(w *world) { w.trips = 1 },
 		"a probe is dropped": func(w *world) { w.trips, w.cancels = 1, 1 },
+		"throttled":          func(w *world) { w.asks = 1 },
 	})
 }
 
@@ -203,9 +205,19 @@ func TestModelFindsBugs(t *testing.T) {
 		"two leases":               "two probes are out",
 		"no fence":                 "a result without the lease decided",
 		"a lease outlives its use": "two probes are out", // as it once did
+
+		"any opening is as good as the fleet's": "a call passes before the instant for which servers asked",
+		"a hint is lost with the server":        "what servers asked for is forgotten",
+		"a hint is cut to a breaker's own time": "a call passes before the instant for which servers asked", // as it once was
 	} {
 		w := newWorld()
 		w.trips, w.failures = 1, 1
+		if strings.Contains(want, "servers") {
+			w.asks, w.failures = 1, 0
+		}
+		if strings.Contains(bug, "server") && strings.Contains(bug, "lost") {
+			w.losses = 1
+		}
 		if wrong, trail, _ := explore(w, bug); wrong != want {
 			t.Errorf("with the bug %q: found %q after %q, want %q", bug, wrong, trail, want)
 		}
