@@ -115,7 +115,7 @@ type attemptError struct {
 }
 
 // classify is [Classify] for the attempt. What neither this package nor package retry would retry is transient if the
-// SDK would retry it.
+// SDK would retry it, but for its status: a code that is known goes before that.
 func (e *attemptError) classify() retry.Class {
 	if e.class != retry.ClassUnknown {
 		return e.class
@@ -124,7 +124,8 @@ func (e *attemptError) classify() retry.Class {
 		return class
 	}
 	general, _ := new(retry.Policy).ClassOf(e.err)
-	if (general == retry.ClassUnknown || general == retry.ClassPermanent) && e.sdk.IsErrorRetryable(e.err) {
+	byStatus := retry.StatusClass(statusOf(e.err)) == retry.ClassTransient
+	if !byStatus && (general == retry.ClassUnknown || general == retry.ClassPermanent) && e.sdk.IsErrorRetryable(e.err) {
 		return retry.ClassTransient
 	}
 	return retry.ClassUnknown
