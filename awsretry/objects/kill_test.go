@@ -4,7 +4,6 @@ package objects_test
 
 import (
 	"bytes"
-	"encoding/json"
 	"errors"
 	"fmt"
 	"maps"
@@ -21,6 +20,7 @@ import (
 	"github.com/aws/aws-sdk-go-v2/service/s3"
 
 	"github.com/seed-0f2c7998/perdure/awsretry/objects"
+	"github.com/seed-0f2c7998/perdure/internal/record"
 	"github.com/seed-0f2c7998/perdure/internal/testseed"
 	"github.com/seed-0f2c7998/perdure/s3test"
 )
@@ -59,7 +59,7 @@ func remember(done map[string]int, paths []string, requests int) {
 			var p struct {
 				Number *int `json:"part"`
 			}
-			if json.Unmarshal(line, &p) != nil || p.Number == nil {
+			if !record.Decode(line, &p) || p.Number == nil {
 				continue // the first line, or one that was being written
 			}
 			if part := fmt.Sprintf("%s#%d", filepath.Base(path), *p.Number+1); done[part] == 0 {

@@ -3,6 +3,7 @@ package objects_test
 import (
 	"bytes"
 	"context"
+	"encoding/json"
 	"errors"
 	"fmt"
 	"io"
@@ -17,6 +18,7 @@ import (
 
 	"github.com/seed-0f2c7998/perdure/awsretry/objects"
 	"github.com/seed-0f2c7998/perdure/circuit"
+	"github.com/seed-0f2c7998/perdure/internal/record"
 	"github.com/seed-0f2c7998/perdure/retry"
 	"github.com/seed-0f2c7998/perdure/s3test"
 )
@@ -108,15 +110,16 @@ func TestPutAfterAStateOfAnotherVersion(t *testing.T) {
 	const object = `"endpoint":"ENDPOINT","bucket":"bikes","key":"k"`
 	for text, reason := range map[string]string{
 		`{"format":"perdure-transfer-1",` + object + `,"upload":"1","part_size":5242880}`:                 "another version",
+		`{"format":"perdure-upload-2",` + object + `,"upload":"1","part_size":5242880}`:                   "another version",
 		`{"format":"perdure-upload-99","upload":{"not":"as it is now"}}`:                                  "another version",
-		`{"format":"perdure-upload-2",` + object + `,"upload":"1","part_size":1}`:                         "damaged",
-		`{"format":"perdure-upload-2",` + object + `,"upload":"1","part_size":4611686018427387904}`:       "damaged",
-		`{"format":"perdure-upload-2","bucket":["bikes"],"key":"k"}`:                                      "damaged",
-		`{"format":"perdure-upload-2",` + object + `,"upload":"1","part_size":5242880}` + "\n" + goodPart: "does not have the parts",
+		`{"format":"perdure-upload-3",` + object + `,"upload":"1","part_size":1}`:                         "damaged",
+		`{"format":"perdure-upload-3",` + object + `,"upload":"1","part_size":4611686018427387904}`:       "damaged",
+		`{"format":"perdure-upload-3","bucket":["bikes"],"key":"k"}`:                                      "damaged",
+		`{"format":"perdure-upload-3",` + object + `,"upload":"1","part_size":5242880}` + "\n" + goodPart: "does not have the parts",
 	} {
 		for what, r := range map[string]io.Reader{"file": bytes.NewReader(body), "stream": stream{bytes.NewReader(body)}} {
 			path := filepath.Join(t.TempDir(), "state")
-			if err := os.WriteFile(path, []byte(strings.ReplaceAll(text, "ENDPOINT", server.URL())+"\n"), 0o600); err != nil {
+			if err := os.WriteFile(path, []byte(signed(t, strings.Split(strings.ReplaceAll(text, "ENDPOINT", server.URL()), "\n")...)), 0o600); err != nil {
 				t.Fatal(err)
 			}
 			var told []objects.Resumption
@@ -135,6 +138,76 @@ func TestPutAfterAStateOfAnotherVersion(t *testing.T) {
 			}
 		}
 	}
+}
+
+// signed returns the records of these lines of JSON.
+func signed(t *testing.T, lines ...string) (text string) {
+	t.Helper()
+	for _, line := range lines {
+		signed, err := record.Encode(json.RawMessage(line))
+		if err != nil {
+			t.Fatal(err)
+		}
+		text += string(signed)
+	}
+	return text
+}
+
+// No byte of a state is believed unless it is as it was written: not the address or the ID of the upload, which used to make
+// an upload to another place fail or be lost, and not the size of a part.
+func TestPutAfterAnAlteredState(t *testing.T) {
+	server := start(t, s3test.Options{})
+	body := content(1, 16*mib)
+	_, path := broken(t, server, body)
+	state, err := os.ReadFile(path)
+	want, failed := objects.ReadState(path)
+	if err := errors.Join(err, failed); err != nil {
+		t.Fatal(err)
+	}
+	first := bytes.IndexByte(state, '\n') + 1
+	for at := range state {
+		for _, altered := range [][]byte{with(state, at, 1), with(state, at, 0x80), with(state, at, state[at]), state[:at]} {
+			if err := os.WriteFile(path, altered, 0o600); err != nil {
+				t.Fatal(err)
+			}
+			got, err := objects.ReadState(path)
+			known := want
+			known.Bytes = got.Bytes // of fewer parts
+			isNone := err != nil && strings.Contains(err.Error(), path) || got == (objects.State{})
+			if !isNone && (at < first || got != known || got.Bytes >= want.Bytes) {
+				t.Errorf("%q is read as %+v, %v", altered, got, err)
+			}
+		}
+	}
+	for at := len(`{"format":"perdure-upload-`); at < len(state); at += 19 { // before: a file that is not ours
+		server = start(t, s3test.Options{})
+		store, path := broken(t, server, body)
+		alter(t, path, at)
+		var told []objects.Resumption
+		object, err := store.Put(t.Context(), bucket, "k", bytes.NewReader(body), objects.PutOptions{
+			State: path, Resumed: func(r objects.Resumption) { told = append(told, r) },
+		})
+		got, _ := server.Object(bucket, "k")
+		if err != nil || !bytes.Equal(got, body) || object.Size != 16*mib || len(told) != 1 || told[0].Bytes >= want.Bytes {
+			t.Errorf("byte %d altered: %v, told %+v, %d bytes; want all, and once what is there", at, err, told, len(got))
+		}
+	}
+}
+
+// alter changes the byte at at of a file.
+func alter(t *testing.T, path string, at int) {
+	t.Helper()
+	text, err := os.ReadFile(path)
+	if err := errors.Join(err, os.WriteFile(path, with(text, at, 1), 0o600)); err != nil {
+		t.Fatal(err)
+	}
+}
+
+// with returns text with the byte at at changed.
+func with(text []byte, at int, flip byte) []byte {
+	text = bytes.Clone(text)
+	text[at] ^= flip
+	return text
 }
 
 const goodPart = `{"part":0,"size":5242880,"crc":1,"etag":"x"}`

@@ -49,9 +49,9 @@ func TestDownloadGoesOn(t *testing.T) {
 	}{
 		{"same", mib20(), nil, 0, "INFO: Resuming %s: THERE of 20971520 bytes already transferred\n"},
 		{"checked", mib20(), []string{"--checksum", "sha256:" + strings.Repeat("0", 64)}, 1, "perdure: read %s at "},
-		{"changed", other, nil, 0, "INFO: %s is fetched from the beginning: the resource has changed since the earlier run\n"},
+		{"changed", other, nil, 0, "INFO: %s is copied from scratch: the resource has changed since the earlier run\n"},
 		{"from scratch", mib20(), []string{"--no-resume"}, 0, "INFO: Copied %s to "},
-		{"small", []byte("small"), nil, 0, "INFO: %s is fetched from the beginning: the resource has changed since the earlier run\n"},
+		{"small", []byte("small"), nil, 0, "INFO: %s is copied from scratch: the resource has changed since the earlier run\n"},
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			p := newPairing(t, nil)

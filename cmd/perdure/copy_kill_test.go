@@ -3,9 +3,7 @@
 package main
 
 import (
-	"bufio"
 	"bytes"
-	"encoding/json"
 	"fmt"
 	"io"
 	"log"
@@ -23,6 +21,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/seed-0f2c7998/perdure/internal/record"
 	"github.com/seed-0f2c7998/perdure/internal/testseed"
 )
 
@@ -118,9 +117,8 @@ func staged(dir, suffix string) []string {
 // written returns the parts that a state file has, from 0, and the bytes that it has.
 func written(path string) (parts []int, size int64) {
 	text, _ := os.ReadFile(path)
-	lines := bufio.NewScanner(bytes.NewReader(text))
 	ends := make(map[int64]int64)
-	for lines.Scan() {
+	for line := range bytes.Lines(text) {
 		var p struct {
 			Part *int   `json:"part"` // of an upload
 			Size int64  `json:"size"`
@@ -128,7 +126,7 @@ func written(path string) (parts []int, size int64) {
 			To   int64  `json:"to"`
 		}
 		switch {
-		case json.Unmarshal(lines.Bytes(), &p) != nil:
+		case !record.Decode(line, &p):
 		case p.Part != nil:
 			parts, size = append(parts, *p.Part), size+p.Size
 		case p.From != nil:

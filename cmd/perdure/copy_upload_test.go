@@ -148,13 +148,53 @@ func TestChangedSourceIsSentAnew(t *testing.T) {
 				t.Fatal(err)
 			}
 			log := p.run(t, 0, "copy", p.from, p.to)
-			if want := "INFO: " + p.from + " has changed since the earlier run: it is sent from scratch\n"; !strings.Contains(log, want) {
+			if want := "INFO: " + p.from + " is copied from scratch: it has changed since the earlier run\n"; !strings.Contains(log, want) {
 				t.Errorf("it does not say %q:\n%s", want, log)
 			}
 			if got := p.store.Count("DELETE", ""); got != 1 {
 				t.Errorf("%d requests to drop the old upload, want 1", got)
 			}
 			p.settled(t, content)
+		})
+	}
+}
+
+// A byte of what a run has written about its upload may be another by the next: that one begins from scratch, with one line,
+// or resumes from the parts whose records are as they were. It used to fail, or to begin another upload beside the first.
+func TestUploadAfterAnAlteredState(t *testing.T) {
+	const damaged = "INFO: %s is copied from scratch: the state of the earlier run is damaged"
+	for name, c := range map[string]struct {
+		file string
+		at   int // less than 0: from the end
+		says string
+	}{
+		"its source":                 {"*.json", 5, damaged},
+		"the end of its source":      {"*.json", -1, damaged},
+		"the very first byte":        {"*.parts", 0, damaged},
+		"the name of the format":     {"*.parts", 15, damaged},
+		"the version of the format":  {"*.parts", 27, damaged},
+		"the address":                {"*.parts", 50, damaged},
+		"the last part":              {"*.parts", -20, "INFO: Resuming s3://bikes/large.bin: 8388608 of 20971520 bytes"},
+		"the end of the last record": {"*.parts", -1, "INFO: Resuming s3://bikes/large.bin: 8388608 of 20971520 bytes"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			p := newPairing(t, mib20())
+			p.stop(t)
+			names, _ := filepath.Glob(filepath.Join(p.uploads, c.file))
+			text, err := os.ReadFile(strings.Join(names, ""))
+			if err != nil {
+				t.Fatal(err)
+			}
+			text[(c.at+len(text))%len(text)] ^= 1
+			write(t, names[0], text)
+			log := p.run(t, 0, "copy", p.from, p.to)
+			want := strings.ReplaceAll(c.says, "%s", p.from)
+			if first, _, _ := strings.Cut(log, "\n"); !strings.HasPrefix(first, want) || strings.Count(log, "\n") != 2 {
+				t.Errorf("want a line of the copy after %q:\n%s", want, log)
+			}
+			if got, _ := p.store.Object("bikes", "large.bin"); !bytes.Equal(got, mib20()) || p.remembered() > 0 {
+				t.Errorf("the store has %d other bytes, and there are %d files of state", len(got), p.remembered())
+			}
 		})
 	}
 }
@@ -175,7 +215,7 @@ func TestForgottenUploadIsSentAnew(t *testing.T) {
 		p.drop(t, u)
 	}
 	log := p.run(t, 0, "copy", p.from, p.to)
-	if want := "INFO: The store does not have what the earlier run has sent any more: " + p.from + " is sent from scratch\n"; !strings.Contains(log, want) {
+	if want := "INFO: " + p.from + " is copied from scratch: the store does not have the parts of the earlier run any more\n"; !strings.Contains(log, want) {
 		t.Errorf("it does not say %q:\n%s", want, log)
 	}
 	p.settled(t, mib20())

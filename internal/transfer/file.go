@@ -101,14 +101,12 @@ func (f *File) recall() error {
 	h, pieces, ok := f.state.load()
 	number, err := private.Inode(f.out.part)
 	switch {
-	case !ok:
-		f.reason = "the state of the earlier run is of another format"
+	case !ok || checksum.New(h.Algorithm) == nil:
+		f.reason = "the state of the earlier run is damaged, or of another version of perdure"
 	case err != nil || h.Inode != number:
 		f.reason = "the partial file is not the one that the earlier run wrote"
 	case h.Source != f.o.Source:
 		f.reason = "the partial file is of another source"
-	case checksum.New(h.Algorithm) == nil:
-		f.reason = "the state of the earlier run is of another format"
 	default:
 		f.version = h.Version
 		f.out.begin(h.Version, h.Algorithm)

@@ -144,7 +144,7 @@ func TestLeftoversAreBelieved(t *testing.T) {
 		}, 0, true},
 		"the owner file is of another directory": {func(t *testing.T, _, staging string) {
 			t.Helper()
-			check(t, os.WriteFile(filepath.Join(staging, "owner"), []byte(`{"format":"perdure-staging-1","inode":1}`), 0o600))
+			check(t, os.WriteFile(filepath.Join(staging, "owner"), []byte(`{"format":"perdure-staging-2","inode":1}`), 0o600))
 		}, 0, true},
 		"the owner file is a FIFO": {func(t *testing.T, _, staging string) {
 			t.Helper()

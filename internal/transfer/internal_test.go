@@ -1,13 +1,13 @@
 package transfer
 
 import (
-	"encoding/json"
 	"os"
 	"path/filepath"
 	"reflect"
 	"testing"
 
 	"github.com/seed-0f2c7998/perdure/internal/checksum"
+	"github.com/seed-0f2c7998/perdure/internal/record"
 )
 
 // TestFormats pins what a later version of the program reads that an earlier one has written.
@@ -20,17 +20,17 @@ func TestFormats(t *testing.T) {
 	}{
 		{
 			head{stateFormat, "source", 7, "crc32c", Version{ETag: `"a"`, LastModified: "m", Size: 5, Checksum: sum, Inconclusive: true}},
-			`{"format":"perdure-part-2","source":"source","inode":7,"algorithm":"crc32c","version":{"etag":"\"a\"","last_modified":"m","size":5,"checksum":"md5:AAAAAAAAAAAAAAAAAAAAAA==@8388608","inconclusive":true}}`,
+			`{"format":"perdure-part-3","source":"source","inode":7,"algorithm":"crc32c","version":{"etag":"\"a\"","last_modified":"m","size":5,"checksum":"md5:AAAAAAAAAAAAAAAAAAAAAA==@8388608","inconclusive":true}} 3e86d99c`,
 		},
 		{
 			head{stateFormat, "", 0, "", Version{}},
-			`{"format":"perdure-part-2","source":"","inode":0,"algorithm":"","version":{"size":0}}`,
+			`{"format":"perdure-part-3","source":"","inode":0,"algorithm":"","version":{"size":0}} 99f04d6c`,
 		},
-		{piece{Range{1, 2}, 3}, `{"from":1,"to":2,"crc":3}`},
-		{owner{ownerFormat, 7, true}, `{"format":"perdure-staging-1","inode":7,"tree":true}`},
+		{piece{Range{1, 2}, 3}, `{"from":1,"to":2,"crc":3} b9967368`},
+		{owner{ownerFormat, 7, true}, `{"format":"perdure-staging-2","inode":7,"tree":true} a3f9402e`},
 	} {
-		text, err := json.Marshal(c.line)
-		if err != nil || string(text) != c.want {
+		text, err := record.Encode(c.line)
+		if err != nil || string(text) != c.want+"\n" {
 			t.Errorf("%T: %v"+raise, c.line, err, text, c.want)
 		}
 	}
@@ -122,16 +122,21 @@ func compare(t *testing.T, s set, have [64]bool) {
 	}
 }
 
-// FuzzState reads any text as a state: what it returns can be one.
+// FuzzState reads records of any ranges, with any text after them: what it returns can be a state.
 func FuzzState(f *testing.F) {
-	f.Add([]byte(`{"format":"perdure-part-2","source":"s","inode":7,"algorithm":"crc32c","version":{"etag":"\"a\"","size":50}}
-{"from":0,"to":10,"crc":1}
-{"from":0,"to":20,"crc":2}
-{"from":15,"to":30,"crc":3}
-{"from":30,"to":40,"crc":3}
-{"from":40,"to":60,"crc":3}
-`))
-	f.Fuzz(func(t *testing.T, text []byte) {
+	f.Add([]byte("\x00\x0a\x00\x14\x0f\x1e\x1e\x28\x28\x3c\x0a\x0a\x3c\x00"), []byte{})
+	f.Add([]byte{0, 10}, []byte(`{"from":20,"to":30,"crc":0}`+"\n"))
+	f.Fuzz(func(t *testing.T, ranges, more []byte) {
+		text, err := record.Encode(head{stateFormat, "s", 7, "crc32c", Version{ETag: `"a"`, Size: 50}})
+		for ; err == nil && len(ranges) > 1; ranges = ranges[2:] {
+			var line []byte
+			line, err = record.Encode(piece{Range{int64(ranges[0]), int64(ranges[1])}, 1})
+			text = append(text, line...)
+		}
+		if err != nil {
+			t.Fatal(err)
+		}
+		text = append(text, more...)
 		path := filepath.Join(t.TempDir(), "state")
 		if err := os.WriteFile(path, text, 0o600); err != nil {
 			t.Fatal(err)
@@ -144,10 +149,7 @@ func FuzzState(f *testing.F) {
 		s := state{file: file}
 		h, pieces, ok := s.load()
 		if !ok {
-			if len(pieces) > 0 {
-				t.Fatalf("%v of no state", pieces)
-			}
-			return
+			t.Fatalf("%q: no state", text)
 		}
 		at := int64(0)
 		for _, p := range pieces {
@@ -159,9 +161,9 @@ func FuzzState(f *testing.F) {
 		if err := s.append(piece{Range{0, 1}, 2}); err != nil {
 			t.Fatal(err)
 		}
-		again, more, ok := s.load()
-		if !ok || !reflect.DeepEqual(again, h) || len(more) < min(1, len(pieces)) {
-			t.Fatalf("%+v %v after a line more, want %+v %v", again, more, h, pieces)
+		again, longer, ok := s.load()
+		if !ok || !reflect.DeepEqual(again, h) || len(longer) < min(1, len(pieces)) {
+			t.Fatalf("%+v %v after a line more, want %+v %v", again, longer, h, pieces)
 		}
 	})
 }

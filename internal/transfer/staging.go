@@ -4,7 +4,6 @@ import (
 	"crypto/rand"
 	"crypto/sha256"
 	"encoding/hex"
-	"encoding/json"
 	"errors"
 	"io"
 	"io/fs"
@@ -14,6 +13,7 @@ import (
 	"strings"
 
 	"github.com/seed-0f2c7998/perdure/internal/private"
+	"github.com/seed-0f2c7998/perdure/internal/record"
 )
 
 // What staging directories are called, and hold besides the parts and their states.
@@ -21,7 +21,7 @@ const (
 	partSuffix    = ".part"
 	stagingPrefix = ".perdure-" // and 26 random letters and digits
 	ownerName     = "owner"
-	ownerFormat   = "perdure-staging-1"
+	ownerFormat   = "perdure-staging-2"
 )
 
 // errForeign is the error of something in our place that is not ours.
@@ -78,9 +78,9 @@ func own(root *os.Root, tree bool) (*os.File, error) {
 
 // sign writes an owner file, which is locked.
 func sign(f *os.File, root *os.Root, tree bool) error {
-	text, err := json.Marshal(owner{ownerFormat, inodeOf(root), tree})
+	text, err := record.Encode(owner{ownerFormat, inodeOf(root), tree})
 	if err == nil {
-		_, err = f.Write(append(text, '\n'))
+		_, err = f.Write(text)
 	}
 	return err
 }
@@ -133,7 +133,7 @@ func read(root *os.Root) (*os.File, owner, error) {
 	if len(text) == 0 && err == nil && alone(root) { // a process was killed while it made the directory
 		return f, owner{}, nil
 	}
-	if errors.Join(err, json.Unmarshal(text, &o)) != nil || o.Format != ownerFormat || o.Inode != inodeOf(root) {
+	if err != nil || !record.Decode(text, &o) || o.Format != ownerFormat || o.Inode != inodeOf(root) {
 		return f, o, errForeign
 	}
 	return f, o, nil

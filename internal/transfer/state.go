@@ -2,13 +2,14 @@ package transfer
 
 import (
 	"bytes"
-	"encoding/json"
 	"io"
 	"os"
+
+	"github.com/seed-0f2c7998/perdure/internal/record"
 )
 
 // stateFormat is what the state of a part calls itself. A part of another format is fetched from scratch.
-const stateFormat = "perdure-part-2"
+const stateFormat = "perdure-part-3"
 
 // maxState is how many bytes of a state file are read.
 const maxState = 64 << 20
@@ -29,9 +30,9 @@ type piece struct {
 	CRC uint64 `json:"crc"`
 }
 
-// A state is the file that says, in a line of JSON each, what a part is of and which of its ranges are there. A line that
-// is written later about the same From holds more. A line that is not whole was being written when the process was
-// killed, and is ignored.
+// A state is the file of records that say what a part is of and which of its ranges are there. A record that is written
+// later about the same From holds more. One that is not whole was being written when the process was killed, and is
+// ignored, as is one that was altered.
 type state struct {
 	file *os.File
 	size int64 // bytes in it
@@ -48,31 +49,30 @@ func (s *state) begin(h head) error {
 
 // append writes a line. Beyond what is read again nothing is written.
 func (s *state) append(line any) error {
-	text, err := json.Marshal(line)
-	if err != nil || s.size+int64(len(text)) >= maxState {
+	text, err := record.Encode(line)
+	if err != nil || s.size+int64(len(text)) > maxState {
 		return err
 	}
-	n, err := s.file.WriteAt(append(text, '\n'), s.size)
+	n, err := s.file.WriteAt(text, s.size)
 	s.size += int64(n)
 	return err
 }
 
-// load reads the state. ok is false if it is not one of this format.
+// load reads the state. ok is false if its head is damaged, or of another format.
 func (s *state) load() (h head, pieces []piece, ok bool) {
 	text, err := io.ReadAll(io.NewSectionReader(s.file, 0, maxState))
 	if err != nil {
 		return h, nil, false
 	}
-	end := bytes.LastIndexByte(text, '\n') + 1
-	s.size = int64(end)
-	first, rest, _ := bytes.Cut(text[:end], []byte("\n"))
-	if json.Unmarshal(first, &h) != nil || h.Format != stateFormat || !h.Version.Resumable() {
+	s.size = int64(bytes.LastIndexByte(text, '\n') + 1)
+	first := bytes.IndexByte(text, '\n') + 1
+	if !record.Decode(text[:first], &h) || h.Format != stateFormat || !h.Version.Resumable() {
 		return h, nil, false
 	}
 	longest := make(map[int64]piece)
-	for line := range bytes.Lines(rest) {
+	for line := range bytes.Lines(text[first:]) {
 		var p piece
-		if json.Unmarshal(line, &p) == nil && p.From >= 0 && p.To > longest[p.From].To && p.To > p.From && p.To <= h.Version.Size {
+		if record.Decode(line, &p) && p.From >= 0 && p.To > longest[p.From].To && p.To > p.From && p.To <= h.Version.Size {
 			longest[p.From] = p
 		}
 	}

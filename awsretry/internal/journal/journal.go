@@ -1,14 +1,13 @@
 // Package journal remembers, in a file, the parts of an upload that are done,
 // so that another process can resume it.
 //
-// The file has a line of JSON for the transfer and one for each part. A line is
-// written at once and whole, or it is the last one and a process was killed while
-// it wrote it: that line counts for nothing.
+// The file has a record for the upload and one for each part. A record is written
+// at once and whole, or it is the last one and a process was killed while it wrote
+// it: that one counts for nothing, as does one that was altered.
 package journal
 
 import (
 	"bytes"
-	"encoding/json"
 	"errors"
 	"fmt"
 	"io"
@@ -20,12 +19,13 @@ import (
 
 	"github.com/seed-0f2c7998/perdure/awsretry/internal/source"
 	"github.com/seed-0f2c7998/perdure/internal/private"
+	"github.com/seed-0f2c7998/perdure/internal/record"
 )
 
 // Format is what the first line calls itself. A file of another format is not
 // read: raise its number with each change of what is written, or of how a stream
 // is cut into parts.
-const Format = "perdure-upload-2"
+const Format = "perdure-upload-3"
 
 // limit is how many bytes a file may have: 10,000 parts need less than 2 MiB.
 const limit = 16 << 20
@@ -93,8 +93,8 @@ func Open(path string) (*Journal, error) {
 	return j, nil
 }
 
-// isOurs matches the first line of a file of any version.
-var isOurs = regexp.MustCompile(`^perdure-(transfer|upload)-[0-9]+$`)
+// isOurs matches the first line of a file of any version, and captures the name of the format.
+var isOurs = regexp.MustCompile(`^{"format":"(perdure-(?:transfer|upload)-[0-9]+)"`)
 
 // read reads the file.
 func (j *Journal) read() error {
@@ -104,16 +104,18 @@ func (j *Journal) read() error {
 	}
 	j.size = int64(len(text))
 	const begin = `{"format":"perdure-`
-	first, rest, complete := bytes.Cut(text, []byte("\n"))
-	if !complete && (strings.HasPrefix(string(first), begin) || strings.HasPrefix(begin, string(first))) {
+	end := bytes.IndexByte(text, '\n') + 1
+	first, rest := text[:end], text[end:]
+	if end == 0 && (strings.HasPrefix(string(text), begin) || strings.HasPrefix(begin, string(text))) {
 		return nil // killed at the very beginning
 	}
 	var h Head
-	valid := json.Unmarshal(first, &h) == nil
+	valid := record.Decode(first, &h)
+	name := isOurs.FindSubmatch(first)
 	switch {
-	case len(text) > limit || !isOurs.MatchString(h.Format):
+	case len(text) > limit || name == nil:
 		return fmt.Errorf("%s is not the state of an upload: it is left as it is", j.path)
-	case h.Format != Format:
+	case string(name[1]) != Format:
 		j.Reason = "the state of the earlier run is of another version of perdure"
 		return nil
 	case !valid || h.PartSize < source.MinPart || h.PartSize > source.MaxPart:
@@ -123,7 +125,7 @@ func (j *Journal) read() error {
 	j.Head = h
 	for line := range bytes.Lines(rest) {
 		var p Part
-		if whole(line) && json.Unmarshal(line, &p) == nil && p.isPossible() {
+		if record.Decode(line, &p) && p.isPossible() {
 			j.Parts[p.Number] = p
 		}
 	}
@@ -149,8 +151,6 @@ func Recall(path string, want Head) (*Journal, error) {
 	}
 	return j, nil
 }
-
-func whole(line []byte) bool { return bytes.HasSuffix(line, []byte("\n")) }
 
 // Begin forgets what was remembered and starts with head.
 func (j *Journal) Begin(head Head) (err error) {
@@ -184,16 +184,16 @@ func (j *Journal) Add(p Part) error { return j.write(p) }
 
 // write writes a line. Beyond what is read again nothing is written.
 func (j *Journal) write(v any) error {
-	line, err := json.Marshal(v)
+	line, err := record.Encode(v)
 	if err != nil {
 		return err
 	}
 	j.mu.Lock()
 	defer j.mu.Unlock()
-	if j.size+int64(len(line)) >= limit {
+	if j.size+int64(len(line)) > limit {
 		return nil
 	}
-	n, err := j.file.WriteAt(append(line, '\n'), j.size)
+	n, err := j.file.WriteAt(line, j.size)
 	j.size += int64(n)
 	return err
 }

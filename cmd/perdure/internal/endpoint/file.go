@@ -246,7 +246,7 @@ func (t *fileTarget) options() transfer.Options {
 				c.goingOn(c.From, r.Bytes, r.Size)
 				return
 			}
-			c.renewed(fmt.Sprintf("%s is fetched from the beginning: %s", c.From, r.Reason))
+			c.renewed(r.Reason)
 		},
 	}
 }

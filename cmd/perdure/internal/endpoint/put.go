@@ -119,11 +119,13 @@ func (p *put) recall(ctx context.Context, in *Input, o *objects.PutOptions) (don
 	if u == nil {
 		return done, nil
 	}
-	changed := in.File != nil && u.Changed()
-	if changed {
-		c.renewed(c.From.String() + " has changed since the earlier run: it is sent from scratch")
+	outdated := ""
+	if in.File != nil {
+		if outdated = u.Outdated(); outdated != "" {
+			c.renewed(outdated)
+		}
 	}
-	if small || changed || in.File == nil {
+	if small || outdated != "" || in.File == nil {
 		if err := p.to.abandon(ctx, u); err != nil {
 			u.Close()
 			return nil, fmt.Errorf("what an earlier run has sent: %w", err)
@@ -183,7 +185,7 @@ func (o *Object) Settle(ctx context.Context, from Endpoint) {
 func (p *put) resumed(r objects.Resumption) {
 	c := p.copy
 	if r.Bytes == 0 {
-		c.renewed("The store does not have what the earlier run has sent any more: " + c.From.String() + " is sent from scratch")
+		c.renewed(r.Reason)
 		return
 	}
 	c.goingOn(p.to, r.Bytes, r.Size)

@@ -157,10 +157,10 @@ func (c *Copy) goingOn(with Endpoint, bytes, size int64) {
 	c.note("continued", fmt.Sprintf("Resuming %s: %d of %d bytes already transferred", with, bytes, size))
 }
 
-// renewed tells that nothing of that is of use.
-func (c *Copy) renewed(text string) {
+// renewed tells why nothing of that is of use.
+func (c *Copy) renewed(reason string) {
 	c.Earlier = 0
-	c.note("renewed", text)
+	c.note("renewed", c.From.String()+" is copied from scratch: "+reason)
 }
 
 func (c *Copy) progress(done, total int64) {

@@ -63,7 +63,7 @@ func TestGoldenOrigin(t *testing.T) {
 		t.Fatal(err)
 	}
 	got, _, _ := strings.Cut(string(text), `"begun":`)
-	if want := `{"format":"perdure-upload-2","source":"/data/hour.csv","size":9,"modified":"1970-01-01T00:00:01Z",`; strings.ReplaceAll(got, sending.Modified.Format("2006-01-02T15:04:05Z07:00"), "1970-01-01T00:00:01Z") != want {
+	if want := `{"format":"perdure-upload-3","source":"/data/hour.csv","size":9,"modified":"1970-01-01T00:00:01Z",`; strings.ReplaceAll(got, sending.Modified.Format("2006-01-02T15:04:05Z07:00"), "1970-01-01T00:00:01Z") != want {
 		t.Errorf("the file is\n%s, want\n%s...: raise the version in format", text, want)
 	}
 	if name := filepath.Base(names[0]); name != "e78f52b680b2f764d7c8069975a3ab97.json" {

@@ -5,7 +5,6 @@ package uploads
 import (
 	"crypto/sha256"
 	"encoding/hex"
-	"encoding/json"
 	"errors"
 	"io"
 	"io/fs"
@@ -15,12 +14,14 @@ import (
 	"strings"
 	"time"
 
+	"github.com/seed-0f2c7998/perdure/awsretry/objects"
 	"github.com/seed-0f2c7998/perdure/hoststore"
 	"github.com/seed-0f2c7998/perdure/internal/private"
+	"github.com/seed-0f2c7998/perdure/internal/record"
 )
 
 // format is what the file about a source calls itself. One of another format is that of no source.
-const format = "perdure-upload-2"
+const format = "perdure-upload-3"
 
 // ErrTaken is returned where another process has the upload, or what is there is not this user's.
 var ErrTaken = errors.New("another process has what is known of the upload")
@@ -136,22 +137,34 @@ func (u *Upload) remembered() (bool, error) {
 	return err == nil, err
 }
 
-// recall reads what the source was; that of none if it can't be read.
+// recall reads what the source was; unknown if that, or what the store has, can't be read.
 func (u *Upload) recall() origin {
 	var r origin
 	text, err := io.ReadAll(io.NewSectionReader(u.file, 0, maxOrigin))
-	if err != nil || json.Unmarshal(text, &r) != nil || r.Format != format {
-		return origin{Source: Source{Size: -1}}
+	if err == nil {
+		_, err = objects.ReadState(u.State())
+	}
+	if err != nil || !record.Decode(text, &r) || r.Format != format {
+		return unknown
 	}
 	return r
 }
 
+// unknown is the origin of an upload whose files are damaged, or of another version.
+var unknown = origin{Source: Source{Size: -1}} //nolint:gochecknoglobals // a constant
+
 // State returns the path of the file that says what the store has.
 func (u *Upload) State() string { return strings.TrimSuffix(u.file.Name(), ".json") + ".parts" }
 
-// Changed reports whether the source has changed since the upload was begun.
-func (u *Upload) Changed() bool {
-	return u.was != (origin{}) && (u.was.Size != u.source.Size || !u.was.Modified.Equal(u.source.Modified))
+// Outdated returns why nothing of what was sent is of use; "" if it may be.
+func (u *Upload) Outdated() string {
+	switch {
+	case u.was == unknown:
+		return "the state of the earlier run is damaged, or of another version of perdure"
+	case u.was != (origin{}) && (u.was.Size != u.source.Size || !u.was.Modified.Equal(u.source.Modified)):
+		return "it has changed since the earlier run"
+	}
+	return ""
 }
 
 // Begun returns when the upload was begun; zero: that is not known.
@@ -164,14 +177,14 @@ func (u *Upload) Begin() error {
 		return nil
 	}
 	u.was = origin{format, u.source, time.Now()}
-	text, err := json.Marshal(u.was)
+	text, err := record.Encode(u.was)
 	if err != nil {
 		return err
 	}
 	if err := u.file.Truncate(0); err != nil {
 		return err
 	}
-	if _, err := u.file.WriteAt(append(text, '\n'), 0); err != nil {
+	if _, err := u.file.WriteAt(text, 0); err != nil {
 		return err
 	}
 	return u.file.Sync()

@@ -29,7 +29,7 @@ func begun(t *testing.T) (dir string) {
 	t.Helper()
 	dir = filepath.Join(t.TempDir(), "uploads")
 	u := openUpload(t, dir, sending)
-	if err := errors.Join(u.Begin(), os.WriteFile(u.State(), []byte("parts"), 0o600)); err != nil {
+	if err := errors.Join(u.Begin(), os.WriteFile(u.State(), nil, 0o600)); err != nil {
 		t.Fatal(err)
 	}
 	u.Close()
@@ -61,8 +61,8 @@ func TestUploadIsFoundAgain(t *testing.T) {
 		{"another", Source{"/data/day.csv", 10, time.Unix(2, 0)}, false}, // one of its own
 	} {
 		u := openUpload(t, dir, c.source)
-		if u.Changed() != c.changed {
-			t.Errorf("%s: changed is %v, want %v", c.name, u.Changed(), c.changed)
+		if (u.Outdated() != "") != c.changed {
+			t.Errorf("%s: outdated is %q, want %v", c.name, u.Outdated(), c.changed)
 		}
 		u.Close()
 	}
@@ -80,7 +80,7 @@ func TestUploadWithoutItsRecord(t *testing.T) {
 	}
 	u := openUpload(t, dir, sending)
 	defer u.Close()
-	if !u.Changed() {
+	if u.Outdated() == "" {
 		t.Error("it is taken for the same source")
 	}
 }

@@ -1,0 +1,109 @@
+package download_test
+
+import (
+	"bytes"
+	"crypto/sha256"
+	"encoding/base64"
+	"errors"
+	"math/rand/v2"
+	"net/http"
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+
+	"github.com/seed-0f2c7998/perdure/httpretry/download"
+	"github.com/seed-0f2c7998/perdure/httpretry/httptestfault"
+)
+
+// No byte of what an earlier process has written about its part is believed unless it is as that process wrote it. A byte of
+// the ETag that became a control character used to fail each later download, and one in the name of the field of the
+// checksum used to leave the file unverified.
+func TestFileAfterAnAlteredState(t *testing.T) {
+	want := content(6*part+1, 1)
+	sum := sha256.Sum256(want)
+	e := withHeader(entity(want, `"1"`), field("Repr-Digest", "sha-256=:"+base64.StdEncoding.EncodeToString(sum[:])+":"))
+	head, owner := begun(t, e, "*.state"), begun(t, e, "owner")
+	head = head[:bytes.IndexByte(head, '\n')+1]
+	type change struct {
+		file string
+		at   int
+		flip byte // 0: the file ends there
+	}
+	var changes []change
+	for at := range head {
+		changes = append(changes, change{"*.state", at, 1}, change{"*.state", at, 0})
+		if at%8 == 0 { // it becomes a control character, the end of a line, or none at all
+			changes = append(changes, change{"*.state", at, head[at]}, change{"*.state", at, head[at] ^ '\n'}, change{"*.state", at, 0xff})
+		}
+	}
+	for at := range owner {
+		changes = append(changes, change{"owner", at, 1}, change{"owner", at, 0})
+	}
+	rounds(t, len(changes), func(round int, _ *rand.Rand) {
+		c := changes[round]
+		server, path, o := interrupted(t, e)
+		defer server.Close()
+		defer o.Client.CloseIdleConnections()
+		alter(t, path, c.file, func(text []byte) []byte {
+			if c.flip == 0 {
+				return text[:c.at]
+			}
+			text[c.at] ^= c.flip
+			return text
+		})
+		r, err := download.File(request(t, server), path, o)
+		got, missing := os.ReadFile(path)
+		if err := errors.Join(err, missing); err != nil || !bytes.Equal(got, want) || r.Verified != "sha256" || r.Resumed != 0 {
+			t.Errorf("%+v: %v, %+v, %d bytes; want all bytes, from scratch and verified", c, err, r, len(got))
+		}
+	})
+}
+
+// interrupted leaves a part of e behind, and returns what a later run of the same needs, to a server that serves e from then
+// on.
+func interrupted(t *testing.T, e httptestfault.Entity) (*httptestfault.Server, string, download.Options) {
+	t.Helper()
+	server := httptestfault.New(func(n int, r *http.Request) httptestfault.Step {
+		switch step := e.Answer(r); n {
+		case 1:
+			return step.CutAt(3*part, httptestfault.FIN)
+		case 2:
+			return httptestfault.Step{Status: 404}
+		default:
+			return step
+		}
+	})
+	path, o := filepath.Join(t.TempDir(), "file"), download.Options{Client: client(server), Piece: part, Parallel: -1}
+	if _, err := download.File(request(t, server), path, o); err == nil {
+		t.Error("no error of a download that was interrupted")
+	}
+	return server, path, o
+}
+
+// begun returns what a file of that name has beside an interrupted download.
+func begun(t *testing.T, e httptestfault.Entity, name string) (text []byte) {
+	t.Helper()
+	server, path, o := interrupted(t, e)
+	defer server.Close()
+	defer o.Client.CloseIdleConnections()
+	alter(t, path, name, func(b []byte) []byte {
+		text = bytes.Clone(b)
+		return b
+	})
+	return text
+}
+
+// alter changes the file of that name in the staging directory beside path, in place.
+func alter(t *testing.T, path, name string, how func([]byte) []byte) {
+	t.Helper()
+	names, _ := filepath.Glob(filepath.Join(filepath.Dir(path), ".perdure-*", name))
+	if len(names) != 1 {
+		t.Errorf("%v; want one %s", names, name)
+		return
+	}
+	text, err := os.ReadFile(strings.Join(names, ""))
+	if err := errors.Join(err, os.WriteFile(names[0], how(text), 0o600)); err != nil {
+		t.Error(err)
+	}
+}

@@ -1,0 +1,32 @@
+// Package record encodes the records of files that outlive a process: each is a line of JSON that ends in the CRC-32C of
+// its text. A line in which any byte was altered, or that is not whole, decodes as no record.
+package record
+
+import (
+	"bytes"
+	"encoding/json"
+	"fmt"
+	"hash/crc32"
+)
+
+// sumSize is the size of what follows the JSON: a space, eight hexadecimal digits and a newline.
+const sumSize = 10
+
+var table = crc32.MakeTable(crc32.Castagnoli) //nolint:gochecknoglobals // a constant
+
+// Encode returns the line of v. The error is that of [json.Marshal].
+func Encode(v any) ([]byte, error) {
+	text, err := json.Marshal(v)
+	if err != nil {
+		return nil, err
+	}
+	return fmt.Appendf(text, " %08x\n", crc32.Checksum(text, table)), nil
+}
+
+// Decode decodes a line, with its newline, into v, and reports whether it is whole, unaltered and of v's type. If not, v may
+// hold anything.
+func Decode(line []byte, v any) bool {
+	text := line[:max(len(line)-sumSize, 0)]
+	sum := fmt.Appendf(nil, " %08x\n", crc32.Checksum(text, table))
+	return bytes.Equal(line[len(text):], sum) && json.Unmarshal(text, v) == nil
+}
