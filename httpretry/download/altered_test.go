@@ -32,13 +32,13 @@ func TestFileAfterAnAlteredState(t *testing.T) {
 	}
 	var changes []change
 	for at := range head {
-		changes = append(changes, change{"*.state", at, 1}, change{"*.state", at, 0})
-		if at%8 == 0 { // it becomes a control character, the end of a line, or none at all
-			changes = append(changes, change{"*.state", at, head[at]}, change{"*.state", at, head[at] ^ '\n'}, change{"*.state", at, 0xff})
+		changes = append(changes, change{"*.state", at, 1})
+		if at%16 == 0 { // it becomes a control character, the end of a line, no character at all, or the end
+			changes = append(changes, change{"*.state", at, head[at]}, change{"*.state", at, head[at] ^ '\n'}, change{"*.state", at, 0xff}, change{"*.state", at, 0})
 		}
 	}
 	for at := range owner {
-		changes = append(changes, change{"owner", at, 1}, change{"owner", at, 0})
+		changes = append(changes, change{"owner", at, 1})
 	}
 	rounds(t, len(changes), func(round int, _ *rand.Rand) {
 		c := changes[round]
