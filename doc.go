@@ -1,5 +1,6 @@
 // Package perdure is the root of a toolkit that makes calls outlast failures
-// without making the failures worse. It holds no code; the parts are packages:
+// without making the failures worse. It holds what the parts have in common, how
+// they are configured in text; the parts are packages:
 //
 //   - [github.com/seed-0f2c7998/perdure/retry]: the loop, its policy, its presets
 //   - [github.com/seed-0f2c7998/perdure/circuit]: the breaker and the budget, what calls to one service share

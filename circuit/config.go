@@ -7,6 +7,7 @@ import (
 	"math"
 	"time"
 
+	"github.com/seed-0f2c7998/perdure"
 	"github.com/seed-0f2c7998/perdure/internal/cell"
 	"github.com/seed-0f2c7998/perdure/internal/setting"
 )
@@ -16,7 +17,7 @@ const Off = -1
 
 // A ConfigError is a value that a [Config] may not have. It names the field,
 // the value and what is allowed.
-type ConfigError = setting.Error
+type ConfigError = perdure.ConfigError
 
 // A Config says when a breaker opens and how it closes. The zero Config opens
 // for 30 s after 5 consecutive failures and closes after 1 successful probe.
@@ -156,7 +157,7 @@ func fields() []setting.Field[Config] {
 }
 
 // Parameters returns what [Config.Set] takes, in the order of a table.
-func Parameters() []setting.Parameter { return setting.Parameters(fields()) }
+func Parameters() []perdure.Parameter { return setting.Parameters(fields()) }
 
 // Set gives the parameter of that name the value that text says: a number of
 // seconds or a Go duration for times. In text there is no zero that means the

@@ -6,10 +6,10 @@ import (
 	"strings"
 	"time"
 
+	"github.com/seed-0f2c7998/perdure"
 	"github.com/seed-0f2c7998/perdure/circuit"
 	"github.com/seed-0f2c7998/perdure/internal/class"
 	"github.com/seed-0f2c7998/perdure/internal/redact"
-	"github.com/seed-0f2c7998/perdure/internal/setting"
 )
 
 // The reasons why no other attempt follows, as Error.Stop; besides them there
@@ -26,7 +26,7 @@ var (
 
 // A ConfigError is a value that a [Policy] may not have. It names the field,
 // the value and what is allowed.
-type ConfigError = setting.Error
+type ConfigError = perdure.ConfigError
 
 // An Error is an operation that was given up after at least one attempt.
 // [errors.Is] and [errors.As] see both Stop and Last.

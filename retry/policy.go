@@ -5,6 +5,7 @@ import (
 	"math"
 	"time"
 
+	"github.com/seed-0f2c7998/perdure"
 	"github.com/seed-0f2c7998/perdure/circuit"
 	"github.com/seed-0f2c7998/perdure/internal/class"
 	"github.com/seed-0f2c7998/perdure/internal/setting"
@@ -188,7 +189,7 @@ func fields() []setting.Field[Policy] {
 }
 
 // Parameters returns what [Policy.Set] takes, in the order of a table.
-func Parameters() []setting.Parameter { return setting.Parameters(fields()) }
+func Parameters() []perdure.Parameter { return setting.Parameters(fields()) }
 
 // Set gives the parameter of that name the value that text says. A number is
 // seconds where a time is meant, and "1500ms" is understood as well; values of

@@ -9,6 +9,8 @@ import (
 	"strconv"
 	"strings"
 	"time"
+
+	"github.com/seed-0f2c7998/perdure"
 )
 
 // A Field is one parameter of a configuration T: its name and meaning, how it
@@ -278,13 +280,13 @@ func Check[T any](fields []Field[T], c *T) error {
 func Parameters[T any](fields []Field[T]) []Parameter {
 	all := make([]Parameter, len(fields))
 	for i, f := range fields {
-		all[i] = Parameter{f.Name, f.Doc, f.Want}
+		all[i] = Parameter{Name: f.Name, Doc: f.Doc, Want: f.Want}
 	}
 	return all
 }
 
 // A Parameter is what a table or a help text tells of a field.
-type Parameter struct{ Name, Doc, Want string }
+type Parameter = perdure.Parameter
 
 // Differ returns an [*Error] about the first of fields that c and first have
 // different values for, as one that must be that of first; nil if there is none.

@@ -14,24 +14,12 @@ import (
 	"strings"
 	"time"
 
+	"github.com/seed-0f2c7998/perdure"
 	"github.com/seed-0f2c7998/perdure/internal/redact"
 )
 
 // An Error is a value that is not allowed.
-type Error struct {
-	Field string // the parameter's name, or the Go field's; what stands before a colon in it is where that is
-	Value string // as it was given, but without secrets
-	Want  string // what is allowed
-}
-
-// Error names the field, the value and what is allowed.
-func (e *Error) Error() string {
-	where, field, found := strings.Cut(e.Field, ": ")
-	if !found {
-		return fmt.Sprintf("invalid value %s for %s: must be %s", e.Value, e.Field, e.Want)
-	}
-	return fmt.Sprintf("%s: invalid value %s for %s: must be %s", where, e.Value, field, e.Want)
-}
+type Error = perdure.ConfigError
 
 // Bad returns an [*Error] about value, which loses its secrets.
 func Bad(field string, value any, want string) error {

@@ -100,7 +100,7 @@ func TestSetRefuses(t *testing.T) {
 			before := c
 			err := Set(fields(), &c, row.name, text)
 			bad, ok := errors.AsType[*Error](err)
-			if !ok || *bad != (Error{row.name, strconv.Quote(text), row.want}) {
+			if !ok || *bad != (Error{Field: row.name, Value: strconv.Quote(text), Want: row.want}) {
 				t.Errorf("%s=%q: %v", row.name, text, err)
 			}
 			if !reflect.DeepEqual(c, before) {
@@ -195,7 +195,7 @@ func TestDistance(t *testing.T) {
 
 func TestParameters(t *testing.T) {
 	all := Parameters(fields())
-	if len(all) != 9 || all[0] != (Parameter{"attempts", "how often", "a whole number of at least 1, or unlimited"}) {
+	if len(all) != 9 || all[0] != (Parameter{Name: "attempts", Doc: "how often", Want: "a whole number of at least 1, or unlimited"}) {
 		t.Errorf("they are %+v", all)
 	}
 }
