@@ -12,6 +12,8 @@ const (
 	response             // a response reaches the client
 	timeout              // an attempt has taken as long as it may
 	wake                 // an operation asks for its next attempt
+	look                 // the line at a gate needs a step
+	late                 // an attempt without a timeout takes too long
 	change               // a fault begins, ends, or goes on
 )
 
@@ -21,7 +23,7 @@ type event struct {
 	at     int64 // nanoseconds since the beginning
 	number uint64
 	took   int64  // of done: by the worker
-	op     int32  // of what happens to an attempt: the operation; of change: the fault
+	op     int32  // of what happens to an attempt: the operation; of change: the fault; of look: the process
 	turn   uint32 // of what happens to an attempt: which, see operation
 	shard  uint16
 	kind   kind

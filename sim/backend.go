@@ -27,7 +27,7 @@ type shard struct {
 	first   int
 
 	down, closed, silent bool
-	failing              float64 // ratio of responses that are errors
+	failing              float64 // ratio of requests that fail
 	admits               float64 // requests a second; infinite: all
 	due                  int64   // when the next one would be admitted at an even pace
 }
@@ -165,6 +165,8 @@ func (m *model) receive(e event) {
 		m.reply(q, refused)
 	case s.down:
 		m.reply(q, unavailable)
+	case s.failing > 0 && m.backend.random.Float64() < s.failing:
+		m.reply(q, failed)
 	case !s.admit(m.now):
 		m.reply(q, throttled)
 	case s.busy < s.workers:
@@ -191,11 +193,7 @@ func (m *model) finish(e event) {
 	s.busy--
 	q := queued{e.op, e.turn}
 	m.recorder.worked(m.now, e.took, m.gone(q))
-	if s.failing > 0 && m.backend.random.Float64() < s.failing {
-		m.reply(q, failed)
-	} else {
-		m.reply(q, succeeded)
-	}
+	m.reply(q, succeeded)
 	m.serve(i)
 }
 

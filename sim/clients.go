@@ -10,6 +10,7 @@ import (
 
 	"github.com/seed-0f2c7998/perdure/circuit"
 	"github.com/seed-0f2c7998/perdure/internal/cell"
+	"github.com/seed-0f2c7998/perdure/internal/gate"
 	"github.com/seed-0f2c7998/perdure/retry"
 )
 
@@ -58,6 +59,7 @@ type clients struct {
 	config     Clients
 	random     *rand.Rand
 	breakers   []*circuit.Breaker // of each process; nil: none
+	gates      []gated            // of each process; nil: none
 	operations []operation
 	free       []int32 // of operations
 	stalled    int     // so many processes stand still,
@@ -74,6 +76,9 @@ type operation struct {
 	spent    circuit.Tokens // on all of them
 	process  int32
 	client   uint32 // of a closed loop, in its process
+	pass     gate.Permit
+	waiter   *gate.Waiter // of this slot, made at first use
+	late     bool         // the gate knows that the attempt takes too long
 	attempt  int32
 	// turn grows with each attempt that ends. An event with an earlier one is
 	// about an attempt that has been given up.
@@ -88,6 +93,7 @@ func newClients(m *model, random *rand.Rand) clients {
 
 // restart makes the breakers of all processes, with nothing in their memory.
 func (c *clients) restart(m *model) {
+	c.gates = newGates(c.config, m, c.gates)
 	c.breakers = make([]*circuit.Breaker, c.config.Processes)
 	if c.config.Breaker == nil {
 		return
@@ -140,7 +146,7 @@ func (m *model) begin(process, client int) {
 	i := c.free[len(c.free)-1]
 	c.free = c.free[:len(c.free)-1]
 	o := &c.operations[i]
-	*o = operation{arrived: m.now, deadline: math.MaxInt64, process: int32(process), client: uint32(client), turn: o.turn} //nolint:gosec // limited by Validate
+	*o = operation{arrived: m.now, deadline: math.MaxInt64, process: int32(process), client: uint32(client), turn: o.turn, waiter: o.waiter} //nolint:gosec // limited by Validate
 	if c.config.Deadline > 0 {
 		o.deadline = m.now + int64(c.config.Deadline)
 	}
@@ -159,11 +165,28 @@ func (m *model) admit(e event) {
 	permit, err := b.Acquire()
 	if err != nil || m.now >= o.deadline {
 		permit.Cancel()
-		b.Refund(o.cost)
-		m.close(e.op, false)
+		m.giveUp(e.op)
 		return
 	}
 	o.permit = permit
+	if c.gates == nil {
+		m.send(e.op)
+	} else {
+		m.enter(e.op)
+	}
+}
+
+// giveUp ends an operation whose next attempt is not made.
+func (m *model) giveUp(op int32) {
+	o := &m.clients.operations[op]
+	m.clients.breakers[o.process].Refund(o.cost)
+	m.close(op, false)
+}
+
+// send makes an attempt.
+func (m *model) send(op int32) {
+	c := &m.clients
+	o := &c.operations[op]
 	o.attempt++
 	m.recorder.attempt(m.now)
 	end := o.deadline
@@ -171,9 +194,9 @@ func (m *model) admit(e event) {
 		end = min(end, m.now+int64(t))
 	}
 	if end < math.MaxInt64 {
-		m.agenda.addTimeout(event{at: end, kind: timeout, op: e.op, turn: o.turn})
+		m.agenda.addTimeout(event{at: end, kind: timeout, op: op, turn: o.turn})
 	}
-	sent := event{at: m.now + m.backend.delay/2, kind: request, op: e.op, turn: o.turn}
+	sent := event{at: m.now + m.backend.delay/2, kind: request, op: op, turn: o.turn}
 	if m.backend.delay > 0 {
 		m.agenda.add(sent)
 	} else {
@@ -192,6 +215,7 @@ func (m *model) respond(e event) {
 		m.failed(e.op, e.answer)
 		return
 	}
+	m.ended(o, succeeded)
 	o.permit.Success()
 	if o.attempt > 1 {
 		m.clients.breakers[o.process].Refund(o.cost)
@@ -217,6 +241,7 @@ func (m *model) expire(e event) {
 func (m *model) failed(op int32, a answer) {
 	c := &m.clients
 	o := &c.operations[op]
+	m.ended(o, a)
 	b := c.breakers[o.process]
 	out := retry.Outcome{
 		Attempt: int(o.attempt), Now: m.Now(), Elapsed: time.Duration(m.now - o.arrived), TimedOut: a == timedOut, Spent: o.spent,
@@ -225,14 +250,18 @@ func (m *model) failed(op int32, a answer) {
 	if o.deadline < math.MaxInt64 {
 		out.Deadline = out.Now.Add(time.Duration(o.deadline - m.now))
 	}
-	switch a {
-	case throttled:
-		if out.Hint = m.backend.hint; c.config.Policy.IgnoreRetryAfter {
-			out.Hint = 0
-		}
-		o.permit.Throttled(out.Hint)
-	case cut:
+	if a == cut {
 		out.Ended = out.Err
+	}
+	if a == throttled && !c.config.Policy.IgnoreRetryAfter {
+		out.Hint = m.backend.hint
+	}
+	switch {
+	case c.gates != nil:
+		o.permit.Cancel()
+	case a == throttled:
+		o.permit.Throttled(out.Hint)
+	case a == cut:
 		o.permit.DeadlineExceeded()
 	default:
 		o.permit.Failure()

@@ -39,7 +39,7 @@ const (
 	Brownout                // fewer workers
 	Fade                    // fewer and fewer workers
 	Throttle                // only a part of the capacity is admitted, the rest is answered with a 429
-	Errors                  // a part of the responses are errors, independently
+	Errors                  // a part of the requests is answered with a 500 at once, independently of each other
 	Surge                   // more operations arrive
 	SlowNetwork             // requests and responses travel longer
 	Stall                   // processes stand still, as if stopped

@@ -97,6 +97,10 @@ func (m *model) step() bool {
 		m.expire(e)
 	case wake:
 		m.admit(e)
+	case look:
+		m.looks(e)
+	case late:
+		m.lag(e)
 	case change:
 		m.fault(e)
 	case void:

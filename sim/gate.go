@@ -1,0 +1,175 @@
+package sim
+
+import (
+	"math"
+	"time"
+
+	"github.com/seed-0f2c7998/perdure/internal/gate"
+)
+
+// A gateMode says whether the clients have a gate, and whether they wait at it.
+type gateMode uint8
+
+const (
+	noGate gateMode = iota
+	wait
+	failFast
+)
+
+// gated is the gate of one process, as package circuit would drive it by timers.
+type gated struct {
+	gate.Gate
+
+	line gate.Line
+	look int64 // when the line needs a step; in the past: no step is scheduled
+}
+
+// newGates returns the gates of all processes, about which nothing is known. Who
+// waits in the line of an old one waits in that of the new one.
+func newGates(c Clients, m *model, old []gated) []gated {
+	if c.gate == noGate {
+		return nil
+	}
+	gates := make([]gated, c.Processes)
+	shared := new(gate.Words)
+	for i := range gates {
+		gates[i] = gated{Gate: gate.Gate{Words: shared, Seed: m.random.Uint64()}, look: -1}
+		if gates[i].line.Shared = c.Shared; !c.Shared {
+			gates[i].Words = new(gate.Words)
+		}
+		if old != nil {
+			gates[i].line, gates[i].look = old[i].line, old[i].look
+		}
+	}
+	return gates
+}
+
+// gateNow returns the time by the clock of the gates' words.
+func (m *model) gateNow() int64 {
+	if m.scenario.Clients.Shared {
+		return epoch + m.now + m.set
+	}
+	return epoch + m.now
+}
+
+// patience returns how long an operation would wait at a gate.
+func (m *model) patience(o *operation) int64 {
+	if o.deadline < math.MaxInt64 {
+		return o.deadline - m.now
+	}
+	if limit := m.clients.config.Policy.MaxElapsed; limit > 0 {
+		return int64(limit) - (m.now - o.arrived)
+	}
+	return int64(30 * time.Second)
+}
+
+// enter brings an operation to the gate of its process.
+func (m *model) enter(op int32) {
+	o := &m.clients.operations[op]
+	g := &m.clients.gates[o.process]
+	now := m.gateNow()
+	end := now
+	if m.clients.config.gate == wait {
+		end += m.patience(o)
+	}
+	if o.waiter == nil {
+		o.waiter = &gate.Waiter{Tag: op}
+	}
+	switch g.line.Enter(g.Gate, o.waiter, now, end, o.attempt == 0, m.Float64()) {
+	case gate.Admitted:
+		m.pass(op)
+	case gate.Refused:
+		m.giveUp(op)
+	case gate.Waiting:
+		m.move(o.process)
+	}
+}
+
+// pass sends the attempt that the gate has admitted. A retry that goes as a probe
+// costs no token: the rate of the probes bounds it.
+func (m *model) pass(op int32) {
+	o := &m.clients.operations[op]
+	o.pass = o.waiter.Permit
+	if o.attempt > 0 && o.pass.How == gate.AsProbe {
+		m.clients.breakers[o.process].Refund(o.cost)
+		o.spent -= o.cost
+		o.cost = 0
+	}
+	if o.pass.Start != 0 && m.clients.config.Policy.AttemptTimeout == 0 {
+		g := &m.clients.gates[o.process]
+		m.agenda.add(event{at: m.now + int64(g.LateAfter(time.Duration(m.patience(o)))), kind: late, op: op, turn: o.turn})
+	}
+	m.send(op)
+}
+
+// move lets go of whoever in the line of a process need not wait any more.
+func (m *model) move(process int32) {
+	g := &m.clients.gates[process]
+	now := m.gateNow()
+	for w := g.line.Step(g.Gate, now); w != nil; w = g.line.Step(g.Gate, now) {
+		op := w.Tag.(int32) //nolint:errcheck // enter puts nothing else there
+		if w.Admitted {
+			m.pass(op)
+		} else {
+			m.giveUp(op)
+		}
+	}
+	if at, ok := g.line.Next(g.Gate, now); ok {
+		m.moveAt(process, m.now+at-now)
+	}
+}
+
+// moveAt schedules a step of the line of a process, unless an earlier one is.
+func (m *model) moveAt(process int32, at int64) {
+	if g := &m.clients.gates[process]; g.look < m.now || at < g.look {
+		g.look = at
+		m.agenda.add(event{at: at, kind: look, op: process})
+	}
+}
+
+// looks is the step of a line that was scheduled.
+func (m *model) looks(e event) {
+	if g := &m.clients.gates[e.op]; g.look == e.at && !m.stands(int(e.op), e) {
+		g.look = -1
+		m.move(e.op)
+	}
+}
+
+// ended records at the gate how an attempt has ended.
+func (m *model) ended(o *operation, a answer) {
+	if m.clients.gates == nil {
+		return
+	}
+	g := &m.clients.gates[o.process]
+	if !o.late {
+		g.Done(o.pass, outcome(a), m.gateNow())
+	}
+	o.late = false
+	if g.line.Len() > 0 {
+		m.moveAt(o.process, m.now)
+	}
+}
+
+// outcome returns what an answer is for a gate.
+func outcome(a answer) gate.Outcome {
+	switch a {
+	case succeeded:
+		return gate.Success
+	case throttled:
+		return gate.Throttled
+	case timedOut:
+		return gate.TimedOut
+	case cut:
+		return gate.Cut
+	default:
+		return gate.Failure
+	}
+}
+
+// lag notes that an attempt without a timeout takes too long.
+func (m *model) lag(e event) {
+	if o := &m.clients.operations[e.op]; o.turn == e.turn {
+		m.clients.gates[o.process].Done(o.pass, gate.Late, m.gateNow())
+		o.late = true
+	}
+}
