@@ -12,6 +12,7 @@ import (
 	"slices"
 	"strings"
 	"testing"
+	"testing/synctest"
 	"time"
 
 	"github.com/seed-0f2c7998/perdure/httpretry"
@@ -106,13 +107,27 @@ func brief(body string) string {
 	return fmt.Sprintf("%d bytes %08x", len(body), crc32.ChecksumIEEE([]byte(body)))
 }
 
+// run plays the row, in a bubble if it sets limits that a busy machine might not keep.
 func (r row) run(t *testing.T) {
+	p := quick()
+	if r.policy != nil {
+		r.policy(p)
+	}
+	if p.AttemptTimeout > 0 || r.options.StallTimeout > 0 {
+		synctest.Test(t, func(t *testing.T) { r.play(t, httptestfault.NewInMemory) })
+		return
+	}
+	r.play(t, httptestfault.New)
+}
+
+func (r row) play(t *testing.T, serve func(httptestfault.Script) *httptestfault.Server) {
+	t.Helper()
 	defer checkLeaks(t)
 	script := r.script
 	if script == nil {
 		script = httptestfault.Steps(r.steps...)
 	}
-	server := httptestfault.New(script)
+	server := serve(script)
 	defer server.Close()
 	base := server.Transport()
 	base.ExpectContinueTimeout = time.Minute
@@ -155,7 +170,7 @@ func (r row) run(t *testing.T) {
 // checkLeaks fails if, a while after a test, goroutines of a client or of this package are still there.
 func checkLeaks(t *testing.T) {
 	t.Helper()
-	deadline := time.NewTimer(3 * time.Second)
+	deadline := time.NewTimer(time.Minute)
 	defer deadline.Stop()
 	tick := time.NewTicker(time.Millisecond)
 	defer tick.Stop()

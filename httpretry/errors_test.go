@@ -7,6 +7,7 @@ import (
 	"net/url"
 	"strings"
 	"testing"
+	"testing/synctest"
 	"time"
 
 	"github.com/seed-0f2c7998/perdure/httpretry"
@@ -33,22 +34,24 @@ func TestErrorTexts(t *testing.T) {
 		{"corrupt", row{}, altered(httptestfault.Entity{Body: []byte("123456789"), Header: http.Header{"X-Amz-Checksum-Crc32": {"AAAAAA=="}}}), `the body is corrupt: its crc32 is y/Q5Jg==, but X-Amz-Checksum-Crc32 says AAAAAA==`},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
-			server := httptestfault.New(tt.script)
-			defer server.Close()
-			base := server.Transport()
-			defer base.CloseIdleConnections()
-			options := tt.row.options
-			options.Policy, options.OnResume = quick(), func(httpretry.Resumption) {}
-			if tt.row.policy != nil {
-				tt.row.policy(options.Policy)
-			}
-			res, _, err := tt.row.do(t, server.URL+"/x?token=secret", httpretry.NewTransport(base, options))
-			if err == nil {
-				err = httpretry.GaveUp(res)
-			}
-			if got := strings.ReplaceAll(fmt.Sprint(err), server.URL, "http://server"); got != tt.want {
-				t.Errorf("got\n%s\nwant\n%s", got, tt.want)
-			}
+			synctest.Test(t, func(t *testing.T) {
+				server := httptestfault.NewInMemory(tt.script)
+				defer server.Close()
+				base := server.Transport()
+				defer base.CloseIdleConnections()
+				options := tt.row.options
+				options.Policy, options.OnResume = quick(), func(httpretry.Resumption) {}
+				if tt.row.policy != nil {
+					tt.row.policy(options.Policy)
+				}
+				res, _, err := tt.row.do(t, server.URL+"/x?token=secret", httpretry.NewTransport(base, options))
+				if err == nil {
+					err = httpretry.GaveUp(res)
+				}
+				if got := strings.ReplaceAll(fmt.Sprint(err), server.URL, "http://server"); got != tt.want {
+					t.Errorf("got\n%s\nwant\n%s", got, tt.want)
+				}
+			})
 		})
 	}
 }

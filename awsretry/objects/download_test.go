@@ -95,7 +95,7 @@ func TestLargeFileThroughFaults(t *testing.T) {
 	server := start(t, s3test.Options{Faults: s3test.Faults{
 		Seed: seed, SlowDown: 0.1, InternalError: 0.1, Reset: 0.1, CutBody: 0.2, ResetBody: 0.1, Stall: 0.05, StallTime: time.Hour,
 	}})
-	store := open(t, server, objects.Options{PartSize: 5 * mib, Stall: 200 * time.Millisecond})
+	store := open(t, server, objects.Options{PartSize: 5 * mib, Stall: time.Second})
 	body := content(1, 26*mib)
 	fetch(t, server, store, body)
 }

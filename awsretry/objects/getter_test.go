@@ -50,7 +50,7 @@ func TestGetterThroughFaults(t *testing.T) {
 		server := start(t, s3test.Options{Faults: s3test.Faults{
 			Seed: seed, SlowDown: 0.1, InternalError: 0.1, Reset: 0.1, CutBody: 0.2, ResetBody: 0.1, Stall: 0.05, StallTime: time.Hour,
 		}})
-		store := open(t, server, objects.Options{Parallel: parallel, Stall: 200 * time.Millisecond})
+		store := open(t, server, objects.Options{Parallel: parallel, Stall: time.Second})
 		body, dir := content(1, 26*mib+5), t.TempDir()
 		if err := server.Store(bucket, "k", body); err != nil {
 			t.Fatal(err)

@@ -18,7 +18,7 @@ import (
 
 func TestBrokenBodyGoesOnWhereItBroke(t *testing.T) {
 	server := start(t, s3test.Options{})
-	store := open(t, server, objects.Options{Stall: 100 * time.Millisecond})
+	store := open(t, server, objects.Options{Stall: 500 * time.Millisecond})
 	body := content(1, 3*mib)
 	if _, err := store.Put(t.Context(), bucket, "k", bytes.NewReader(body), objects.PutOptions{}); err != nil {
 		t.Fatal(err)
