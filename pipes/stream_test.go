@@ -217,6 +217,39 @@ func TestFilesAsBlobs(t *testing.T) {
 	}
 }
 
+// A blob is written through no link, waits for no FIFO, and is not that of a similar key; what can't be written leaves
+// nothing. A link at the name with .part added used to be written through, and a blob of that name was lost.
+func TestBlobsOfFilesDoNotMeet(t *testing.T) {
+	store := Files{Root: t.TempDir()}
+	dir, victim := filepath.Join(store.Root, "b"), filepath.Join(store.Root, "victim")
+	err := errors.Join(os.Mkdir(dir, 0o755), os.WriteFile(victim, []byte("precious"), 0o600), os.Symlink(victim, filepath.Join(dir, "x.part")))
+	if err != nil {
+		t.Fatal(err)
+	}
+	var all sync.WaitGroup
+	for _, key := range []string{"x", "y.part", "y", "z", "z", "z", "z"} {
+		all.Go(func() {
+			if err := store.WriteBlob(t.Context(), "b", key, []byte(key)); err != nil {
+				t.Error(err)
+			}
+		})
+	}
+	all.Wait()
+	if err := store.WriteBlob(t.Context(), "", "b", []byte("in the place of a directory")); err == nil {
+		t.Error("a directory is replaced by a blob")
+	}
+	for path, want := range map[string]string{"victim": "precious", "b/x": "x", "b/y": "y", "b/y.part": "y.part", "b/z": "z"} {
+		if got, err := os.ReadFile(filepath.Join(store.Root, path)); err != nil || string(got) != want {
+			t.Errorf("%s has %q, %v; want %q", path, got, err, want)
+		}
+	}
+	for path, want := range map[string]int{store.Root: 2, dir: 5} {
+		if entries, err := os.ReadDir(path); err != nil || len(entries) != want {
+			t.Errorf("%v in %s, %v; want %d", entries, path, err, want)
+		}
+	}
+}
+
 // chunksIn returns the chunks 1, 2 and so on of a directory, which has nothing
 // else.
 func chunksIn(t *testing.T, dir string) (chunks []string) {

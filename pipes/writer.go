@@ -296,16 +296,25 @@ func (s Files) ReadBlob(_ context.Context, bucket, key string) ([]byte, error) {
 	return os.ReadFile(s.name(bucket, key))
 }
 
-// WriteBlob writes a file, which appears as a whole.
+// WriteBlob writes a file, which appears as a whole. Until then it has a name that nobody can guess, so that no blob, link or
+// FIFO is in its place.
 func (s Files) WriteBlob(_ context.Context, bucket, key string, body []byte) error {
 	name := s.name(bucket, key)
 	if err := os.MkdirAll(filepath.Dir(name), 0o755); err != nil {
 		return err
 	}
-	if err := os.WriteFile(name+".part", body, 0o600); err != nil {
+	f, err := os.CreateTemp(filepath.Dir(name), ".perdure-*")
+	if err != nil {
 		return err
 	}
-	return os.Rename(name+".part", name)
+	_, err = f.Write(body)
+	if err = errors.Join(err, f.Close()); err == nil {
+		err = os.Rename(f.Name(), name)
+	}
+	if err != nil {
+		_ = os.Remove(f.Name())
+	}
+	return err
 }
 
 func (s Files) name(bucket, key string) string {
