@@ -6,6 +6,7 @@ import (
 	"io"
 	"net/http"
 	"net/http/httptest"
+	"net/url"
 	"slices"
 	"strings"
 	"testing"
@@ -225,5 +226,28 @@ func TestPageOfStatusesOfAWS(t *testing.T) {
 			}
 			errorspage.Check(t, name, class, sends(status, code(name)).see(t))
 		}
+	}
+}
+
+// An errorTransport has one error for each request.
+type errorTransport struct{ err error }
+
+func (e errorTransport) RoundTrip(*http.Request) (*http.Response, error) { return nil, e.err }
+
+// The list of the network holds, but that whatever it does not know is no response, which is transient.
+func TestPageOfTheNetworkOfAWS(t *testing.T) {
+	samples := neterrtest.Samples(t)
+	for _, row := range errorspage.Rows(t, "| error | class |") {
+		if row[1] == "unknown" || row[1] == "ignored" { // another request's end
+			row[1] = "transient"
+		}
+		err := samples[row[0]]
+		if wrapped, ok := err.(*url.Error); ok { //nolint:errorlint // which is the client's, around a transport's
+			err = wrapped.Err
+		}
+		if row[0] == "scheme that is none of HTTP" {
+			continue // an endpoint has one
+		}
+		errorspage.Check(t, row[0], row[1], pageCase{endpoint: "http://127.0.0.1:1", http: &http.Client{Transport: errorTransport{err}}}.see(t))
 	}
 }

@@ -5,6 +5,7 @@ import (
 	"io"
 	"net/http"
 	"net/http/httptest"
+	"net/url"
 	"slices"
 	"strings"
 	"testing"
@@ -153,5 +154,28 @@ func TestPageOfStatusesOfHTTP(t *testing.T) {
 			status.Class = "ignored"
 		}
 		errorspage.Check(t, "a proxy's "+http.StatusText(status.Code), status.Class, refuses(status.Code)(t))
+	}
+}
+
+// An errorTransport has one error for each request.
+type errorTransport struct{ err error }
+
+func (e errorTransport) RoundTrip(*http.Request) (*http.Response, error) { return nil, e.err }
+
+// The list of the network holds, but that whatever it does not know is transient.
+func TestPageOfTheNetworkOfHTTP(t *testing.T) {
+	samples := neterrtest.Samples(t)
+	for _, line := range errorspage.Rows(t, "| error | class |") {
+		if line[1] == "unknown" || line[1] == "ignored" { // another request's end
+			line[1] = "transient"
+		}
+		err := samples[line[0]]
+		if wrapped, ok := err.(*url.Error); ok { //nolint:errorlint // which is the client's, around a transport's
+			err = wrapped.Err
+		}
+		if line[0] == "scheme that is none of HTTP" {
+			continue // which is a malformed request here
+		}
+		errorspage.Check(t, line[0], line[1], row{}.see(t, "http://127.0.0.1:1", errorTransport{err}, nil))
 	}
 }
