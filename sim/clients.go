@@ -1,6 +1,7 @@
 package sim
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"math"
@@ -257,8 +258,8 @@ func (m *model) failed(op int32, a answer) {
 		out.Hint = m.backend.hint
 	}
 	switch {
-	case c.gates != nil:
-		o.permit.Cancel()
+	case c.gates != nil, out.Hint > cmp.Or(c.config.Policy.MaxRetryAfter, time.Minute):
+		o.permit.Cancel() // the gate knows it; or who is told to come back so late holds nobody else
 	case a == throttled:
 		o.permit.Throttled(out.Hint)
 	case a == cut:

@@ -1,7 +1,25 @@
 package sim
 
+import "github.com/seed-0f2c7998/perdure/retry"
+
 // Gated returns s with a gate, at which clients wait.
 func Gated(s Scenario) Scenario {
 	s.Clients.gate = wait
 	return s
+}
+
+// An Answer is how an attempt that failed has ended.
+type Answer struct {
+	Err      error
+	Class    retry.Class
+	TimedOut bool
+}
+
+// Answers returns all that a simulation knows.
+func Answers() (all []Answer) {
+	for a := failed; a <= timedOut; a++ {
+		err, class := a.err()
+		all = append(all, Answer{err, class, a == timedOut})
+	}
+	return all
 }
