@@ -9,6 +9,7 @@ import (
 	"unicode/utf8"
 
 	"github.com/seed-0f2c7998/perdure/internal/cell"
+	"github.com/seed-0f2c7998/perdure/internal/fleet"
 	"github.com/seed-0f2c7998/perdure/internal/redact"
 	"github.com/seed-0f2c7998/perdure/internal/setting"
 )
@@ -24,21 +25,13 @@ const (
 	maxDigit = 20                         // of an instant or a reason
 )
 
-// A formatError reports a hash of another format. Its breaker is not shared.
-type formatError struct{ key, format string }
-
-// Error names the hash and both formats.
-func (e *formatError) Error() string {
-	return fmt.Sprintf("hash %q has format %.20q, and this release uses %q", e.key, e.format, format)
-}
-
 // check returns why r is not believed, or nil.
 func (r *reply) check() error {
 	if r.Key == "" {
 		return bad("key", r.Key, "the name of a hash")
 	}
 	if r.Format != format {
-		return &formatError{r.Key, r.Format}
+		return &fleet.UnsharedError{Err: fmt.Errorf("hash %q has format %.20q, and this release uses %q", r.Key, r.Format, format)}
 	}
 	ago := int64(0)
 	if r.Handed != "" {

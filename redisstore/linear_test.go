@@ -18,6 +18,8 @@ import (
 	"github.com/redis/rueidis"
 
 	"github.com/seed-0f2c7998/perdure/circuit"
+	"github.com/seed-0f2c7998/perdure/internal/fleet"
+	"github.com/seed-0f2c7998/perdure/internal/fleet/twin"
 	"github.com/seed-0f2c7998/perdure/internal/testseed"
 )
 
@@ -46,35 +48,38 @@ type seen struct {
 }
 
 // do is what the act does to the twin.
-func (a act) do(s *twin) seen {
-	s.now = noon
+func (a act) do(s *twin.Record) seen {
+	s.Now = noon
 	switch a.script {
 	case "trip":
-		s.trip(false)
+		s.Trip(false)
 	case "lease":
-		s.lease(a.process)
+		s.Lease(a.process)
 	case "settle":
-		s.settle(a.process, a.token, a.state, a.due)
+		s.Settle(a.process, a.token, a.state, a.due)
 	case "release":
-		s.release(a.process, a.token)
+		s.Release(a.process, a.token)
 	case "hand":
-		s.byHand(a.state, a.due, noon-a.ago)
+		s.Override(a.state, a.due, noon-a.ago)
 	case "expire":
-		s.holds = false
+		s.Holds = false
 	case "ripen":
-		s.due = true
+		s.Due = true
 	}
-	v := s.view()
-	return seen{true, v.gen, v.state, !v.until.After(present), v.byHand, v.process}
+	process := ""
+	if s.Holds {
+		process = s.Owner
+	}
+	return seen{true, s.Gen, s.State, s.Due || s.State != circuit.Open, s.Hand, process}
 }
 
 // linear is the twin as porcupine has it: an order must exist in which it
 // would have answered as the server did.
 func linear() porcupine.Model {
 	return porcupine.Model{
-		Init: func() any { return twin{} },
+		Init: func() any { return twin.Record{} },
 		Step: func(state, input, output any) (bool, any) {
-			s := state.(twin)
+			s := state.(twin.Record)
 			got := input.(act).do(&s)
 			want := output.(seen)
 			return !want.known || got == want, s
@@ -83,32 +88,33 @@ func linear() porcupine.Model {
 	}
 }
 
-// actor runs acts on a real server.
+// An actor runs acts on a real server.
 type actor struct {
-	Store
-	client rueidis.Client
-	racy   bool // leases are looked at first and taken then, as two commands
+	*link
+
+	racy bool // leases are looked at first and taken then, as two commands
 }
 
 // act runs a on the server, and tells what was answered.
 func (p *actor) act(ctx context.Context, a act) (s seen, err error) {
-	left := "3600000"
+	left := time.Hour
 	if a.due {
-		left = "0"
+		left = 0
 	}
-	args := map[string][]string{
-		"read": nil, "trip": {"3600000", "1", "0"}, "lease": {"3600000", "0", "3600000", "0"},
-		"settle": {number(a.token), a.state.String(), left, "0"}, "release": {number(a.token)},
-		"hand": {a.state.String(), left, "0", number(1000 * a.ago)},
+	calls := map[string]fleet.Call{
+		"read": {Op: fleet.Read}, "trip": {Op: fleet.Trip, Open: time.Hour, Quorum: 1, Reason: "0"},
+		"lease":   {Op: fleet.Lease, Lease: fleet.Term{Length: time.Hour, Idle: time.Hour}},
+		"settle":  {Op: fleet.Settle, Token: a.token, State: a.state, Open: left, Reason: "0"},
+		"release": {Op: fleet.Release, Token: a.token},
+		"hand":    {Op: fleet.Override, State: a.state, Open: left, Reason: "0", Ago: time.Duration(a.ago) * time.Second},
 	}
-	b, name := p.client.B(), p.prefix+"x"
+	b, name, process := p.client.B(), p.prefix+"x", p.member.Process
 	read := func(script string) (seen, error) {
-		text, err := p.client.Do(ctx, p.run(b, call{script: script, key: &key{name: "x"}, args: args[script]}, true)).ToString()
-		if err != nil {
-			return seen{}, err
-		}
-		r, v, err := p.parse(text, time.Time{}, time.Now())
-		return seen{true, v.gen, v.state, r.Open == 0, v.byHand, r.Process}, err
+		c := calls[script]
+		c.Key = "x"
+		answer := p.Run(ctx, []fleet.Call{c})[0]
+		v := answer.View
+		return seen{true, v.Gen, v.State, v.Open == 0, v.Manual, v.Process}, answer.Err
 	}
 	switch {
 	case a.script == "expire" || a.script == "ripen":
@@ -119,9 +125,9 @@ func (p *actor) act(ctx context.Context, a act) (s seen, err error) {
 		if err != nil || s.state != circuit.Open || !s.due || s.process != "" {
 			return s, err
 		}
-		s.gen, s.process = s.gen+1, p.process
+		s.gen, s.process = s.gen+1, process
 		return s, p.client.Do(ctx, b.Hset().Key(name).FieldValue().FieldValue("format", format).FieldValue("gen", number(s.gen)).
-			FieldValue("lease.process", p.process).FieldValue("lease.node", p.node).
+			FieldValue("lease.process", process).FieldValue("lease.node", p.member.Node).
 			FieldValue("lease.till", strconv.FormatInt(time.Now().Add(time.Hour).UnixMilli(), 10)).Build()).Error()
 	}
 	return read(a.script)
@@ -141,11 +147,11 @@ func history(t *testing.T, addr string, n, acts int, seed uint64, racy bool) []p
 		}
 		t.Cleanup(client.Close)
 		name := fmt.Sprintf("p%d", i)
-		p := &actor{Store: Store{process: name, node: name, prefix: "linear:" + strconv.FormatUint(seed, 10) + ":", sync: time.Hour}, client: client, racy: racy}
+		p := &actor{&link{client, "linear:" + strconv.FormatUint(seed, 10) + ":", fleet.Member{Process: name, Node: name, Alive: 5 * time.Hour}}, racy}
 		work.Go(func() {
 			u, last := rand.New(rand.NewPCG(seed, uint64(i))), seen{}
 			for range acts {
-				a := choose(u, p.process, last)
+				a := choose(u, p.member.Process, last)
 				if racy && a.script == "expire" {
 					a.script = "read"
 				}

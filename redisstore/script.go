@@ -13,6 +13,7 @@ import (
 	"github.com/redis/rueidis"
 
 	"github.com/seed-0f2c7998/perdure/circuit"
+	"github.com/seed-0f2c7998/perdure/internal/fleet"
 )
 
 //go:embed lua/*.lua
@@ -50,24 +51,58 @@ func text(name string) string {
 	return string(b)
 }
 
-// A call is one run of a script on one key.
-type call struct {
-	script string
-	key    *key
-	args   []string // from the sixth on
-	job    any      // what it does, to put it back if it fails
+// names are the scripts of the ops.
+//
+//nolint:gochecknoglobals // a constant table
+var names = map[fleet.Op]string{
+	fleet.Read: "read", fleet.Trip: "trip", fleet.Lease: "lease", fleet.Settle: "settle", fleet.Release: "release",
+	fleet.Override: "hand", fleet.Restore: "restore", fleet.Visit: "budget",
 }
 
 // run is the call as the server gets it: by the script's name, or with its
 // text if the server does not know it.
-func (s *Store) run(b rueidis.Builder, c call, whole bool) rueidis.Completed {
-	sc, name := scripts[c.script], s.prefix+c.key.name
-	args := append([]string{s.process, s.node, ms(5 * s.sync), rand.Text(), s.channel()}, c.args...)
+func (l *link) run(c fleet.Call, whole bool) rueidis.Completed {
+	b, sc, name := l.client.B(), scripts[names[c.Op]], l.prefix+c.Key
+	args := append([]string{l.member.Process, l.member.Node, ms(l.member.Alive), rand.Text(), l.channel()}, arguments(c)...)
 	if whole {
 		return b.Eval().Script(sc.body).Numkeys(1).Key(name).Arg(args...).Build()
 	}
 	return b.Evalsha().Sha1(sc.sha).Numkeys(1).Key(name).Arg(args...).Build()
 }
+
+// arguments are those of the call's own, from the sixth on.
+func arguments(c fleet.Call) []string {
+	state, open := c.State.String(), ms(c.Open)
+	switch c.Op {
+	case fleet.Trip:
+		return []string{open, strconv.Itoa(c.Quorum), c.Reason}
+	case fleet.Lease:
+		used := "0"
+		if c.Lease.Used {
+			used = "1"
+		}
+		return []string{ms(c.Lease.Length), used, ms(c.Lease.Idle), ms(c.Lease.Yield)}
+	case fleet.Settle:
+		return []string{number(c.Token), state, open, c.Reason}
+	case fleet.Release:
+		return []string{number(c.Token)}
+	case fleet.Override:
+		return []string{state, open, c.Reason, ms(c.Ago)}
+	case fleet.Restore:
+		ago := ""
+		if c.Manual {
+			ago = ms(c.Ago)
+		}
+		return []string{c.Epoch, number(c.Gen), state, open, c.Reason, ago}
+	case fleet.Visit:
+		d := c.Budget
+		return []string{d.Cell, number(d.Holds), number(d.May), number(d.Given), number(d.Ceiling), number(d.Need), d.How}
+	case fleet.Read:
+	}
+	return nil
+}
+
+func number(n int64) string { return strconv.FormatInt(n, 10) }
 
 // ms is a duration as the scripts take it, rounded up; not negative.
 func ms(d time.Duration) string {
@@ -90,54 +125,36 @@ type reply struct {
 	Handed  string `json:"handed"`
 	Ago     int64  `json:"ago"` // milliseconds since that
 
-	loan
-}
-
-// A loan is what the script budget answers besides, in the units of
-// [cell.Budget].
-type loan struct {
-	Lent  int64 `json:"lent"`  // now, besides what the cell held
-	Limit int64 `json:"limit"` // up to which it may hold any
-	Fair  int64 `json:"fair"`  // above which it hands in what it holds
-	Left  int64 `json:"left"`  // what is not lent to anybody
+	fleet.Loan
 }
 
 // parse reads a response of the server: one that a script has returned, or one
-// that was published, which has no instant at which it was sent for.
-func (s *Store) parse(text string, sent, now time.Time) (reply, view, error) {
+// that was published.
+func parse(text string) (reply, fleet.View, error) {
 	var r reply
 	if len(text) > maxReply {
-		return r, view{}, fmt.Errorf("invalid response: %d bytes, at most %d are allowed", len(text), maxReply)
+		return r, fleet.View{}, fmt.Errorf("invalid response: %d bytes, at most %d are allowed", len(text), maxReply)
 	}
 	if err := json.Unmarshal([]byte(text), &r); err != nil {
-		return r, view{}, fmt.Errorf("invalid response: %w", err)
+		return r, fleet.View{}, fmt.Errorf("invalid response: %w", err)
 	}
-	v, err := r.view(now)
-	if r.Process == s.process && !sent.IsZero() {
-		v.lease = sent.Add(time.Duration(r.Lease) * time.Millisecond) // it ends here no later than at the server
-	}
+	v, err := r.view()
 	return r, v, err
 }
 
-// view returns what r says, or why it is not believed. Remaining times are counted
-// from now, so nothing ends early.
-func (r *reply) view(now time.Time) (view, error) {
+// view returns what r says, or why it is not believed. Its Key is that of the hash.
+func (r *reply) view() (fleet.View, error) {
 	var state circuit.State
 	err := r.check()
 	if err == nil && state.UnmarshalText([]byte(r.State)) != nil || state == circuit.HalfOpen {
 		err = bad("state", r.State, "closed, open or isolated")
 	}
 	if err != nil {
-		return view{}, err
+		return fleet.View{}, err
 	}
-	after := func(n int64) time.Time { return now.Add(time.Duration(n) * time.Millisecond) }
-	v := view{
-		epoch: r.Epoch, gen: r.Gen, state: state, byHand: r.Hand, reason: r.Reason,
-		until: after(r.Open), process: r.Process, node: r.Node,
-		lease: after(r.Lease), handed: r.Handed,
-	}
-	if r.Handed != "" {
-		v.hand = after(-r.Ago)
-	}
-	return v, nil
+	span := func(n int64) time.Duration { return time.Duration(n) * time.Millisecond }
+	return fleet.View{
+		Key: r.Key, Epoch: r.Epoch, Gen: r.Gen, State: state, Manual: r.Hand, Open: span(r.Open), Reason: r.Reason,
+		Process: r.Process, Node: r.Node, Lease: span(r.Lease), Set: r.Handed, Ago: span(r.Ago), Loan: r.Loan,
+	}, nil
 }

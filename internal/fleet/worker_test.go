@@ -1,22 +1,29 @@
-package redisstore
+package fleet
 
 import (
+	"context"
+	"errors"
 	"fmt"
 	"testing"
+	"time"
 
 	"github.com/seed-0f2c7998/perdure/circuit"
+	"github.com/seed-0f2c7998/perdure/internal/cell"
 )
 
 // Where there are many keys, all of them used to go in one round trip: so many
 // that it took longer than a server that is away, and nothing was ever shared.
 func TestManyKeysGoInSeveralRoundTrips(t *testing.T) {
-	s, err := Open(Options{URL: "redis://127.0.0.1:1"}) // nobody is there who would take them
-	if err != nil {
-		t.Fatal(err)
-	}
+	s := Start(Config{
+		Quorum: 1, Sync: time.Hour, Stale: 2 * time.Hour,
+		Connect: func(context.Context, Member) (Server, error) {
+			return nil, errors.New("nobody is there who would take them")
+		},
+	})
 	defer s.Close()
+	hidden := cell.Hide(s.Cells())
 	for i := range 2*maxKeys + 1 {
-		circuit.New(fmt.Sprint("key-", i), circuit.Config{Store: s})
+		circuit.New(fmt.Sprint("key-", i), circuit.Config{Store: &hidden})
 	}
 	seen := map[*key]bool{}
 	for _, want := range []int{maxKeys, maxKeys, 1, 0} {

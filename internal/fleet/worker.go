@@ -1,4 +1,4 @@
-package redisstore
+package fleet
 
 import (
 	"context"
@@ -6,23 +6,19 @@ import (
 	"fmt"
 	"log/slog"
 	"math/rand/v2"
-	"strconv"
-	"strings"
 	"time"
-
-	"github.com/redis/rueidis"
 
 	"github.com/seed-0f2c7998/perdure/internal/cell"
 )
 
 // serve tells and asks what there is to tell and ask, until it fails or ctx
 // ends.
-func (s *Store) serve(ctx context.Context, client rueidis.Client) error {
+func (s *Store) serve(ctx context.Context, server Server) error {
 	s.readAll()
 	timer := time.NewTimer(s.pause())
 	defer timer.Stop()
 	for {
-		if err := s.batch(ctx, client); err != nil {
+		if err := s.batch(ctx, server); err != nil {
 			return err
 		}
 		select {
@@ -54,7 +50,7 @@ func (s *Store) readAll() {
 
 // batch makes calls that wait, in one round trip, and learns from the
 // answers. The error is one that a new connection may mend.
-func (s *Store) batch(ctx context.Context, client rueidis.Client) error {
+func (s *Store) batch(ctx context.Context, server Server) error {
 	calls := s.take()
 	if len(calls) == 0 {
 		return nil
@@ -62,11 +58,15 @@ func (s *Store) batch(ctx context.Context, client rueidis.Client) error {
 	ctx, cancel := context.WithTimeout(ctx, s.stale/2)
 	defer cancel()
 	sent := time.Now()
-	answered, failed := s.answers(calls, s.ask(ctx, client, calls), sent)
+	asked := make([]Call, len(calls))
+	for i := range calls {
+		asked[i] = calls[i].Call
+	}
+	answered, failed := s.answers(calls, server.Run(ctx, asked), sent)
 	switch {
 	case failed == nil:
 		s.mended()
-	case answered > 0, foreign(failed): // it concerns some keys alone, which are tried again in a while
+	case answered > 0, ofKey(failed): // it concerns some keys alone, which are tried again in a while
 		s.failed(failed)
 	default:
 		return failed
@@ -76,16 +76,16 @@ func (s *Store) batch(ctx context.Context, client rueidis.Client) error {
 
 // answers learns from the answers to calls that were sent at that time. It
 // returns how many there were, and what went wrong with the last of the others.
-func (s *Store) answers(calls []call, answers []rueidis.RedisResult, sent time.Time) (answered int, failed error) {
+func (s *Store) answers(calls []call, answers []Answer, sent time.Time) (answered int, failed error) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	for i, c := range calls {
 		c.key.telling = false
-		text, err := answers[i].ToString()
+		err := answers[i].Err
 		if err == nil {
-			err = s.answer(c, text, sent)
+			s.answer(c, answers[i].View, sent)
 		}
-		if e, ok := errors.AsType[*formatError](err); ok {
+		if e, ok := errors.AsType[*UnsharedError](err); ok {
 			c.key.again(c)
 			s.leave(c.key, e)
 			answered++
@@ -105,10 +105,10 @@ func (s *Store) answers(calls []call, answers []rueidis.RedisResult, sent time.T
 	return answered, failed
 }
 
-// foreign reports whether err is that a key belongs to somebody else.
-func foreign(err error) bool {
-	e, ok := rueidis.IsRedisErr(err)
-	return ok && strings.HasPrefix(e.Error(), "WRONGTYPE")
+// ofKey reports whether err is about one key alone.
+func ofKey(err error) bool {
+	_, is := errors.AsType[*KeyError](err)
+	return is
 }
 
 // maxKeys is of how many keys the calls go in one round trip: what many others wait
@@ -138,88 +138,41 @@ func (s *Store) take() (calls []call) {
 	return calls
 }
 
-// ask makes the calls. Those of a script that the server does not have, and
-// what follows on the same key, are made again with its text.
-func (s *Store) ask(ctx context.Context, client rueidis.Client, calls []call) []rueidis.RedisResult {
-	answers := s.send(ctx, client, calls, false)
-	again, places, unknown := []call{}, []int{}, map[*key]bool{}
-	for i, c := range calls {
-		if e, ok := rueidis.IsRedisErr(answers[i].Error()); ok && e.IsNoScript() {
-			unknown[c.key] = true
-		}
-		if unknown[c.key] {
-			again, places = append(again, c), append(places, i)
-		}
-	}
-	if len(again) > 0 {
-		for i, answer := range s.send(ctx, client, again, true) {
-			answers[places[i]] = answer
-		}
-	}
-	return answers
-}
-
-// send makes the calls in one round trip. If one of them would go to a part of
-// a cluster that has lost its node, the client makes none; then each goes alone.
-func (s *Store) send(ctx context.Context, client rueidis.Client, calls []call, whole bool) []rueidis.RedisResult {
-	commands := make([]rueidis.Completed, len(calls))
-	for i, c := range calls {
-		commands[i] = s.run(client.B(), c, whole)
-	}
-	answers := client.DoMulti(ctx, commands...)
-	if errors.Is(answers[0].Error(), rueidis.ErrNoSlot) {
-		for i, c := range calls {
-			answers[i] = client.Do(ctx, s.run(client.B(), c, whole))
-		}
-	}
-	return answers
-}
-
 // answer learns from the answer to a call that was sent at that time. s.mu is
 // held.
-func (s *Store) answer(c call, text string, sent time.Time) error {
-	r, v, err := s.parse(text, sent, time.Now())
-	if want := s.prefix + c.key.name; r.Key != "" && r.Key != want {
-		return bad("key", r.Key, strconv.Quote(want))
-	}
-	if err != nil {
-		return err
+func (s *Store) answer(c call, v View, sent time.Time) {
+	seen := v.at(time.Now())
+	if v.Process == s.process {
+		seen.lease = sent.Add(v.Lease) // it ends here no later than at the server
 	}
 	if c.key.foreign != nil {
 		c.key.foreign = nil
 		s.wake() // there may be something to tell
 	}
-	if c.script == "budget" {
-		c.key.borrowed(r.loan)
+	if c.Op == Visit {
+		c.key.borrowed(v.Loan)
 	}
 	j, _ := c.job.(*job)
-	s.learn(c.key, v, sent, j)
-	return nil
+	s.learn(c.key, seen, sent, j)
 }
 
-// leave has k work alone, since its hash has another format, and warns the first
-// time that a hash does. s.mu is held.
-func (s *Store) leave(k *key, e *formatError) {
+// leave has k work alone, since its record has another format, and warns the first
+// time that one has. s.mu is held.
+func (s *Store) leave(k *key, e *UnsharedError) {
 	if !s.formats {
 		s.formats = true
-		slog.Default().Warn(fmt.Sprintf("Circuit breaker %q is not shared with the fleet: %v; hashes of other formats are left alone", k.name, e), "error", e)
+		slog.Default().Warn(fmt.Sprintf("Circuit breaker %q is not shared with the fleet: %v; what has another format is left alone", k.name, e), "error", e)
 	}
 	k.foreign, k.read = e, false
 	k.mirror.known, k.mirror.token = false, 0
 }
 
 // pushed learns from what has been published.
-func (s *Store) pushed(text string) {
-	now := time.Now()
-	r, v, err := s.parse(text, time.Time{}, now)
-	name, ours := strings.CutPrefix(r.Key, s.prefix)
-	if err != nil || !ours {
-		return // from somebody else; what matters is also read
-	}
+func (s *Store) pushed(v View) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	if k := s.keys[name]; k != nil && k.foreign == nil {
-		s.learn(k, v, time.Time{}, nil)
+	if k := s.keys[v.Key]; k != nil && k.foreign == nil {
+		s.learn(k, v.at(time.Now()), time.Time{}, nil)
 		signal(s.orders)
 	}
 }

@@ -1,4 +1,4 @@
-package redisstore
+package fleet
 
 import (
 	"cmp"
@@ -35,20 +35,20 @@ func (w *world) set(i int, state circuit.State, budget *int8, bug string) bool {
 		return false
 	}
 	*budget--
-	w.s.now += pace
+	w.s.Now += pace
 	w.hands.any, w.hands.last = true, state
 	for j := range w.n {
 		w.hands.raced = w.hands.raced || w.n[j].waitsForHand()
 	}
 	if bug != "no memo" {
-		n.memo.state, n.memo.at = state, at(w.s.now)
+		n.memo.state, n.memo.at = state, at(w.s.Now)
 	}
 	if from == state {
 		return true
 	}
-	n.local, n.memo.since = to, at(w.s.now)
+	n.local, n.memo.since = to, at(w.s.Now)
 	j, _ := n.m.changed(cell.Change{From: uint8(from), To: uint8(state), Until: future, ByHand: true})
-	j.at, j.token = at(w.s.now), 0
+	j.at, j.token = at(w.s.Now), 0
 	n.next = request{byHand: true, hand: j, ask: n.next.ask} // key.byHand
 	return true
 }
@@ -159,7 +159,7 @@ func byHands(i int, bug string) []step {
 		{"it obeys", func(w *world) bool {
 			n := &w.n[i]
 			if n.takes {
-				n.follows(n.order, w.s.now)
+				n.follows(n.order, w.s.Now)
 				n.takes, n.order = false, cell.Order{}
 				return true
 			}
@@ -172,7 +172,7 @@ func byHands(i int, bug string) []step {
 				n.takes, n.order = true, o
 				return true
 			}
-			n.follows(o, w.s.now)
+			n.follows(o, w.s.Now)
 			return true
 		}},
 		{"it is killed", func(w *world) bool {
@@ -207,13 +207,13 @@ func (w *world) disagree() string {
 	}
 	for i := range w.n {
 		switch local := w.n[i].state(); {
-		case local == circuit.Isolated && w.s.state == circuit.Open: // isolation is for a person to end, and he has only tripped it
-		case (local == circuit.Isolated) != (w.s.state == circuit.Isolated), local == circuit.Closed && w.s.state == circuit.Open,
-			local == circuit.Open && w.s.state == circuit.Closed:
+		case local == circuit.Isolated && w.s.State == circuit.Open: // isolation is for a person to end, and he has only tripped it
+		case (local == circuit.Isolated) != (w.s.State == circuit.Isolated), local == circuit.Closed && w.s.State == circuit.Open,
+			local == circuit.Open && w.s.State == circuit.Closed:
 			return "they do not agree"
 		}
 	}
-	if !w.hands.raced && w.hands.last != circuit.Open && w.s.state != w.hands.last {
+	if !w.hands.raced && w.hands.last != circuit.Open && w.s.State != w.hands.last {
 		return "what was set last does not hold"
 	}
 	return ""

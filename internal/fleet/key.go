@@ -1,4 +1,4 @@
-package redisstore
+package fleet
 
 import (
 	"strconv"
@@ -141,31 +141,40 @@ func (k *key) waits() bool {
 		k.purse.due(false))
 }
 
-// calls takes what waits out of k, as calls of scripts in the order in which
-// they must be made. Any of them brings the present view.
+// A call is one [Call], and what it tells, to put that back if it fails.
+type call struct {
+	Call
+
+	key *key
+	job any
+}
+
+// calls takes what waits out of k, in the order in which it must be told. Any of
+// the calls brings the present view.
 func (s *Store) calls(k *key, now time.Time) []call {
 	if k.foreign != nil {
 		k.read = false
-		return []call{{script: "read", key: k}}
+		return []call{{Call: Call{Op: Read, Key: k.name}, key: k}}
 	}
 	list := s.untold(k, now)
 	m := &k.mirror
-	add := func(script string, job any, args ...string) {
-		list = append(list, call{script: script, key: k, args: args, job: job})
+	add := func(c Call, job any) {
+		c.Key = k.name
+		list = append(list, call{c, k, job})
 	}
 	if k.purse.due(k.read) {
-		add("budget", nil, k.borrows()...)
+		add(Call{Op: Visit, Budget: k.borrows()}, nil)
 	}
 	switch ask := k.ask; {
 	case k.release && m.token != 0 && !m.used:
-		add("release", nil, number(m.token))
+		add(Call{Op: Release, Token: m.token}, nil)
 		m.token, m.spent, m.want = 0, m.token, false
 	case ask > 0 && m.used:
-		add("lease", ask, s.leases(ask+m.margin, "1")...)
+		add(s.leases(ask+m.margin, true), ask)
 	case ask > 0 || k.read && m.renews(now):
-		add("lease", ask, s.leases(3*m.margin, "0")...)
+		add(s.leases(3*m.margin, false), ask)
 	case k.read && len(list) == 0:
-		add("read", nil)
+		add(Call{Op: Read}, nil)
 	}
 	k.telling = k.hand != nil || k.own != nil
 	k.lost, k.hand, k.own, k.ask, k.read, k.release = nil, nil, nil, 0, false, false
@@ -176,51 +185,48 @@ func (s *Store) calls(k *key, now time.Time) []call {
 func (s *Store) untold(k *key, now time.Time) (list []call) {
 	if l := k.lost; l != nil {
 		v := l.view
-		ago := ""
-		if v.byHand {
-			ago = ms(now.Sub(v.hand))
+		c := Call{
+			Op: Restore, Key: k.name, Epoch: v.epoch, Gen: v.gen, State: v.state, Open: v.until.Sub(now), Reason: v.reason, Manual: v.byHand,
 		}
-		list = append(list, call{
-			"restore", k,
-			[]string{v.epoch, number(v.gen), v.state.String(), ms(v.until.Sub(now)), v.reason, ago},
-			l,
-		})
+		if v.byHand {
+			c.Ago = now.Sub(v.hand)
+		}
+		list = append(list, call{c, k, l})
 	}
 	for _, j := range []*job{k.hand, k.own} {
 		if j != nil && (j.kind != trip || j.until.After(now)) { // a vote that is over is none
-			script, args := s.tells(j, now)
-			list = append(list, call{script, k, args, j})
+			c := s.tells(j, now)
+			c.Key = k.name
+			list = append(list, call{c, k, j})
 		}
 	}
 	return list
 }
 
-// tells returns the script, and its arguments, that tells of j.
-func (s *Store) tells(j *job, now time.Time) (script string, args []string) {
-	left, reason := "0", strconv.FormatUint(j.reason, 10)
+// tells returns the call that tells of j.
+func (s *Store) tells(j *job, now time.Time) Call {
+	c := Call{State: j.state, Reason: strconv.FormatUint(j.reason, 10)}
 	if j.state == circuit.Open {
-		left = ms(j.until.Sub(now))
+		c.Open = j.until.Sub(now)
 	}
 	switch j.kind {
 	case byHand:
-		ago := now.Sub(j.at)
-		if ago < s.stale { // it is on its way: the last to arrive is the last
-			ago = 0
+		if c.Ago = now.Sub(j.at); c.Ago < s.stale { // it is on its way: the last to arrive is the last
+			c.Ago = 0
 		}
-		return "hand", []string{j.state.String(), left, reason, ms(ago)}
+		c.Op = Override
 	case settle:
-		return "settle", []string{number(j.token), j.state.String(), left, reason}
+		c.Op, c.Token = Settle, j.token
 	default:
-		return "trip", []string{left, strconv.Itoa(s.quorum), reason}
+		c.Op, c.Quorum = Trip, s.quorum
 	}
+	return c
 }
 
-// leases returns the arguments of the script lease.
-func (s *Store) leases(d time.Duration, used string) []string {
-	return []string{ms(d), used, ms(3 * s.sync), ms(s.sync / 2)}
+// leases returns the call that asks for a lease.
+func (s *Store) leases(d time.Duration, used bool) Call {
+	return Call{Op: Lease, Lease: Term{Length: d, Used: used, Idle: 3 * s.sync, Yield: s.sync / 2}}
 }
-
-func number(n int64) string { return strconv.FormatInt(n, 10) }
 
 // again puts back what a call was to tell, since it has failed, unless there
 // is newer news.

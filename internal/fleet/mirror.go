@@ -1,4 +1,4 @@
-package redisstore
+package fleet
 
 import (
 	"time"
@@ -21,6 +21,18 @@ type view struct {
 	lease   time.Time // when the lease ends
 	hand    time.Time // when a state was last set by hand, zero for never
 	handed  string    // the same as the server has it
+}
+
+// at returns v as it is at now. Nothing ends early.
+func (v *View) at(now time.Time) view {
+	w := view{
+		epoch: v.Epoch, gen: v.Gen, state: v.State, byHand: v.Manual, until: now.Add(v.Open), reason: v.Reason,
+		process: v.Process, node: v.Node, lease: now.Add(v.Lease), handed: v.Set,
+	}
+	if v.Set != "" {
+		w.hand = now.Add(-v.Ago)
+	}
+	return w
 }
 
 // A lost is what to tell a server that knows less than this process does.

@@ -1,6 +1,6 @@
 //go:build integration
 
-package redisstore
+package fleet
 
 import (
 	"os"

@@ -1,62 +1,16 @@
-package redisstore
+package fleet
 
 import (
-	"math/rand/v2"
-	"strconv"
 	"testing"
 	"time"
 
-	"github.com/redis/rueidis"
-
 	"github.com/seed-0f2c7998/perdure/internal/cell"
-	"github.com/seed-0f2c7998/perdure/internal/testseed"
+	"github.com/seed-0f2c7998/perdure/internal/fleet/twin"
 )
 
 // The model of a budget: two hosts with the real purse and cell, a twin of the
 // script, and everything between them that can go differently. TestPurseTwin
 // shows that the twin is one.
-
-// A bank is what the script budget keeps, and does.
-type bank struct {
-	grain int64 // parts are multiples of it: 1 in the script, a token in the model, for fewer states
-	begun bool  // the field is there
-	left  int64
-	limit [2]int64
-	live  [2]bool // the limit is not forgotten
-}
-
-// A visit is the arguments of the script.
-type visit struct {
-	holds, may, given, need int64
-	how                     string
-}
-
-func (b *bank) visit(i int, v visit, ceiling int64) (l loan) {
-	cells, others := int64(1), int64(0)
-	if o := 1 - i; b.live[o] {
-		cells, others = 2, b.limit[o]
-	}
-	if !b.begun && v.how == "new" {
-		b.left = cell.Token
-	}
-	b.begun = true
-	b.left = max(min(b.left+v.given, ceiling-others-v.may), 0)
-	if v.how == "ends" {
-		b.live[i], b.limit[i] = false, 0
-		return loan{Left: b.left}
-	}
-	if l.Fair = ceiling / (cells + 1) / b.grain * b.grain; l.Fair < cell.Token {
-		if l.Fair = 0; b.left*2 >= ceiling {
-			l.Fair = cell.Token
-		}
-	}
-	l.Lent = min(max(l.Fair-v.holds, v.need-v.holds, 0), b.left)
-	b.left -= l.Lent
-	l.Left = b.left
-	l.Limit = v.holds + l.Lent + max(ceiling-others-b.left-v.holds-l.Lent, 0)/cells/b.grain*b.grain
-	b.limit[i], b.live[i] = max(l.Limit, v.may+l.Lent), true
-	return l
-}
 
 // A host is a process with a cell of its own.
 type host struct {
@@ -65,8 +19,8 @@ type host struct {
 	purse          purse
 
 	sent, done bool
-	visit      visit
-	answer     loan
+	visit      twin.Visit
+	answer     twin.Loan
 }
 
 // cell returns h's as a real one.
@@ -83,7 +37,7 @@ func (h *host) cell(ceiling int64) *cell.Cell {
 
 // An economy is one state of the model.
 type economy struct {
-	bank bank
+	bank twin.Bank
 	host [2]host
 	lost int64 // tokens that are gone, less those that came from nowhere; no more than one is counted
 }
@@ -98,7 +52,7 @@ type market struct {
 // worth is all tokens, wherever they are, but for those with which cells begin,
 // which are taken away.
 func (m *market) worth(e *economy) int64 {
-	n := e.bank.left
+	n := e.bank.Left
 	for i := range e.host {
 		h := &e.host[i]
 		if n += h.balance; !h.lent {
@@ -107,7 +61,7 @@ func (m *market) worth(e *economy) int64 {
 		if h.sent && h.done {
 			n += h.answer.Lent
 		} else if h.sent {
-			n += h.visit.given
+			n += h.visit.Given
 		}
 	}
 	return n
@@ -162,19 +116,19 @@ func (m *market) acts(i int) map[string]func(e *economy) int64 {
 		}),
 		"it is not answered": with(func(_ *economy, h *host) int64 {
 			if h.sent && m.bug == "what is handed in is told again" {
-				h.balance += h.visit.given
+				h.balance += h.visit.Given
 			}
-			h.sent, h.done, h.visit, h.answer = false, false, visit{}, loan{}
+			h.sent, h.done, h.visit, h.answer = false, false, twin.Visit{}, twin.Loan{}
 			return 0
 		}),
 		"its limit is forgotten": func(e *economy) int64 {
-			if m.calm || !e.bank.live[i] {
+			if m.calm || !e.bank.Live[i] {
 				return 0
 			}
 			if m.bug == "a limit that is over gives tokens back" {
-				e.bank.left += e.bank.limit[i]
+				e.bank.Left += e.bank.Limit[i]
 			}
-			e.bank.live[i], e.bank.limit[i] = false, 0
+			e.bank.Live[i], e.bank.Limit[i] = false, 0
 			return 0
 		},
 		"another process takes its place": with(func(_ *economy, h *host) int64 {
@@ -185,7 +139,7 @@ func (m *market) acts(i int) map[string]func(e *economy) int64 {
 		}),
 		"the server loses its memory": func(e *economy) int64 {
 			if !m.calm {
-				e.bank = bank{grain: e.bank.grain}
+				e.bank = twin.Bank{Grain: e.bank.Grain}
 			}
 			return 0
 		},
@@ -196,28 +150,24 @@ func (m *market) acts(i int) map[string]func(e *economy) int64 {
 func (m *market) send(h *host) {
 	c := h.cell(m.ceiling)
 	k := key{purse: h.purse, ref: cell.NewRef(c)}
-	args := k.borrows()
-	var n [6]int64
-	for i, text := range args[1:6] {
-		n[i], _ = strconv.ParseInt(text, 10, 64) // they are numbers, or the twin will differ
-	}
+	d := k.borrows()
 	h.purse, h.balance, h.limit = k.purse, c.Budget.Balance(), c.Budget.Limit(m.ceiling)
-	h.sent, h.visit = true, visit{n[0], n[1], n[2], n[4], args[6]}
+	h.sent, h.visit = true, twin.Visit{Holds: d.Holds, May: d.May, Given: d.Given, Need: d.Need, How: d.How}
 }
 
 func (m *market) execute(e *economy, i int) (made int64) {
 	h := &e.host[i]
 	before := e.bank
-	h.answer, h.done = e.bank.visit(i, h.visit, m.ceiling), true
+	h.answer, h.done = e.bank.Visit(i, h.visit, m.ceiling), true
 	if m.bug == "what is lent is kept as well" {
-		e.bank.left += h.answer.Lent
+		e.bank.Left += h.answer.Lent
 	}
-	if !before.begun && h.visit.how == "new" {
+	if !before.Begun && h.visit.How == "new" {
 		made = cell.Token
 	}
-	h.visit = visit{given: h.visit.given} // which the bug needs
+	h.visit = twin.Visit{Given: h.visit.Given} // which the bug needs
 	if m.bug == "" {
-		h.visit = visit{}
+		h.visit = twin.Visit{}
 	}
 	h.answer.Left = 0 // it only says when to ask
 	return made
@@ -231,15 +181,15 @@ func (m *market) arrive(h *host) {
 	}
 	k := key{purse: h.purse, ref: cell.NewRef(c)}
 	k.purse.ceiling = m.ceiling
-	k.borrowed(l)
+	k.borrowed(Loan(l))
 	h.purse, h.balance, h.limit, h.lent = k.purse, c.Budget.Balance(), l.Limit, true
-	h.sent, h.done, h.visit, h.answer = false, false, visit{}, loan{}
+	h.sent, h.done, h.visit, h.answer = false, false, twin.Visit{}, twin.Loan{}
 }
 
 // explore walks through all that can happen, and returns the first thing that
 // is wrong, and else the number of states.
 func (m *market) explore() (wrong string, states int) {
-	start := economy{bank: bank{grain: cell.Token}, host: [2]host{{balance: cell.Token}, {balance: cell.Token}}}
+	start := economy{bank: twin.Bank{Grain: cell.Token}, host: [2]host{{balance: cell.Token}, {balance: cell.Token}}}
 	for i := range start.host {
 		start.host[i].purse.ceiling = m.ceiling
 	}
@@ -320,40 +270,6 @@ func TestBudgetModelFindsBugs(t *testing.T) {
 		m := market{ceiling: 3 * cell.Token, bug: bug}
 		if wrong, _ := m.explore(); wrong != "tokens come from nowhere" {
 			t.Errorf("with the bug %q: found %q", bug, wrong)
-		}
-	}
-}
-
-// The twin of the script answers as the script does.
-func TestPurseTwin(t *testing.T) {
-	client, err := rueidis.NewClient(rueidis.ClientOption{InitAddress: []string{startRedis(t)}, ForceSingleClient: true, DisableCache: true})
-	if err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(client.Close)
-	first := testseed.Of(t, 0)
-	for seed := first; seed < first+20; seed++ {
-		s := &Store{process: "p", node: "n", prefix: "purse:" + strconv.FormatUint(seed, 10), sync: time.Hour}
-		u, twin, ceiling := rand.New(rand.NewPCG(seed, 0)), bank{grain: 1}, int64(20+seed*17)
-		for n := range 200 {
-			i := u.IntN(2)
-			if u.IntN(10) == 0 {
-				twin.live[i], twin.limit[i] = false, 0
-				client.Do(t.Context(), client.B().Hset().Key(s.prefix).FieldValue().FieldValue("format", format).FieldValue("share."+string('a'+rune(i)), "0 0").Build())
-			}
-			v := visit{u.Int64N(ceiling), 0, u.Int64N(ceiling), []int64{0, cell.Token}[u.IntN(2)], []string{"", "", "", "new", "ends"}[u.IntN(5)]}
-			v.may = v.holds + u.Int64N(ceiling)
-			c := call{script: "budget", key: &key{}, args: []string{
-				string('a' + rune(i)), number(v.holds), number(v.may), number(v.given), number(ceiling), number(v.need), v.how,
-			}}
-			text, err := client.Do(t.Context(), s.run(client.B(), c, true)).ToString()
-			if err != nil {
-				t.Fatal(err)
-			}
-			r, _, err := s.parse(text, time.Time{}, time.Now())
-			if want := twin.visit(i, v, ceiling); err != nil || r.loan != want {
-				t.Fatalf("seed %d, visit %d, %+v: the script answers %+v, the twin %+v; %v", seed, n, v, r.loan, want, err)
-			}
 		}
 	}
 }

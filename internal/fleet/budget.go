@@ -1,4 +1,4 @@
-package redisstore
+package fleet
 
 import "github.com/seed-0f2c7998/perdure/internal/cell"
 
@@ -31,33 +31,33 @@ func (p *purse) due(look bool) bool {
 	return p.ceiling > 0 && !p.ended && (look || p.ends || p.short && p.left > 0)
 }
 
-// borrows returns the arguments of the script budget for k. What the cell does
+// borrows returns what k has to tell the budget. What the cell does
 // not need is taken out of it first. Without an answer that is lost, and so may
 // be what the server has lent: nobody knows whether it was asked, and a token
 // that is handed in a second time would count as two.
-func (k *key) borrows() []string {
+func (k *key) borrows() Deposit {
 	p, c := &k.purse, k.ref.Load()
-	keep, need, visit := p.fair, "0", ""
+	keep, need, visit := p.fair, int64(0), ""
 	if p.short {
-		need = number(cell.Token)
+		need = cell.Token
 		keep = max(keep, cell.Token)
 	}
 	if p.ends {
-		keep, visit, p.ended = 0, "ends", true
+		keep, visit, p.ended = 0, LastVisit, true
 	}
 	p.short, p.ends = false, false
 	lent := c.Budget.Lent()
 	given := c.Budget.Return(keep, p.ceiling)
 	holds, limit := c.Budget.Balance(), c.Budget.Limit(p.ceiling)
 	if !lent {
-		holds, limit, visit = max(holds-cell.Token, 0), 0, "new"
+		holds, limit, visit = max(holds-cell.Token, 0), 0, FirstVisit
 	}
-	return []string{c.Name(), number(holds), number(max(limit, holds)), number(given), number(p.ceiling), need, visit}
+	return Deposit{Cell: c.Name(), Holds: holds, May: max(limit, holds), Given: given, Ceiling: p.ceiling, Need: need, How: visit}
 }
 
 // borrowed takes in what the server has lent. After Close the cell keeps its
 // limit, and earns what it spends.
-func (k *key) borrowed(l loan) {
+func (k *key) borrowed(l Loan) {
 	k.purse.fair, k.purse.left = l.Fair, l.Left
 	if b := &k.ref.Load().Budget; !k.purse.ended {
 		room := k.purse.ceiling - b.Balance() // no server that counts right lends more

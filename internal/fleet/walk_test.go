@@ -1,4 +1,4 @@
-package redisstore
+package fleet
 
 import (
 	"hash/maphash"
@@ -8,6 +8,7 @@ import (
 	"time"
 
 	"github.com/seed-0f2c7998/perdure/circuit"
+	"github.com/seed-0f2c7998/perdure/internal/fleet/twin"
 )
 
 // forget clears what no step will look at.
@@ -20,7 +21,7 @@ func (n *node) forget(w *world) {
 	if m.told != m.view.gen {
 		m.told = -1
 	}
-	if m.spent != w.s.gen && m.spent != m.view.gen && (!n.sent || m.spent != n.answer.gen) {
+	if m.spent != w.s.Gen && m.spent != m.view.gen && (!n.sent || m.spent != n.answer.gen) {
 		m.spent = 0
 	}
 	if !m.known {
@@ -134,11 +135,11 @@ func (x *walk) stuck() int32 {
 // that matters. Generations are only compared, so those that are in use are
 // numbered anew: leases can end for ever, and the states are still finite.
 func (w *world) tidy(bug string) {
-	used := append(make([]*int64, 0, 21), &w.s.gen)
+	used := append(make([]*int64, 0, 21), &w.s.Gen)
 	for i := range w.n {
 		n := &w.n[i]
 		if !w.hands.lazy {
-			n.obey(w.s.now, bug)
+			n.obey(w.s.Now, bug)
 		}
 		n.forget(w)
 		used = append(used, &n.m.view.gen, &n.m.token, &n.m.spent, &n.m.told, &n.next.was.view.gen,
@@ -163,7 +164,7 @@ func (w *world) tidy(bug string) {
 }
 
 func newWorld() world {
-	w := world{s: twin{epoch: "1"}}
+	w := world{s: server{twin.Record{Epoch: "1"}}}
 	for i, name := range []string{"a", "b"} {
 		w.n[i].m = mirror{process: name, node: name, margin: time.Second, told: -1}
 	}

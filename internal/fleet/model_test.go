@@ -1,10 +1,11 @@
-package redisstore
+package fleet
 
 import (
 	"time"
 
 	"github.com/seed-0f2c7998/perdure/circuit"
 	"github.com/seed-0f2c7998/perdure/internal/cell"
+	"github.com/seed-0f2c7998/perdure/internal/fleet/twin"
 )
 
 // The model: two processes on two hosts with the real mirror, a twin of the
@@ -83,7 +84,7 @@ type node struct {
 
 // A world is one state of the model; the budgets bound what goes wrong.
 type world struct {
-	s                                   twin
+	s                                   server
 	n                                   [2]node
 	trips, losses, cuts, drops          int8
 	failures, cancels, double, unfenced int8
@@ -256,13 +257,13 @@ func steps(i int, bug string) []step {
 }
 
 // ripen ends the open time of a breaker, or of the fleet as n knows it.
-func (n *node) ripen(s *twin) bool {
-	current := n.m.known && s.gen == n.m.view.gen
+func (n *node) ripen(s *server) bool {
+	current := n.m.known && s.Gen == n.m.view.gen
 	switch {
-	case n.local == waiting && current && s.far:
+	case n.local == waiting && current && s.Far:
 		n.local = ready // while the fleet's goes on
 		return true
-	case current && !s.due, n.local == held && s.far, n.local != waiting && n.local != held && !n.m.view.until.After(present):
+	case current && !s.Due, n.local == held && s.Far, n.local != waiting && n.local != held && !n.m.view.until.After(present):
 		return false
 	}
 	n.m.view.until = past
@@ -288,10 +289,10 @@ func (r *request) overdue() {
 
 // early reports whether the breaker would let a call pass before the instant for
 // which servers asked, as the server knows, and n, too.
-func (n *node) early(s *twin) bool {
+func (n *node) early(s *server) bool {
 	_, due := n.due()
-	return n.local == ready && s.far && n.m.known && n.m.view.epoch == s.epoch && n.m.view.gen == s.gen &&
-		!due && !n.takes && !n.next.tells() && !(n.sent && n.flight.tells())
+	return n.local == ready && s.Far && n.m.known && n.m.view.epoch == s.Epoch && n.m.view.gen == s.Gen &&
+		!due && !n.takes && !n.next.tells() && (!n.sent || !n.flight.tells())
 }
 
 // call asks to make a call.
@@ -318,7 +319,7 @@ func (n *node) call(bug string) bool {
 }
 
 // useful reports whether a look at the server would change anything.
-func (n *node) useful(s *twin) bool {
+func (n *node) useful(s *server) bool {
 	if n.next.lost || n.next.tells() || n.next.ask || !n.m.known {
 		return true
 	}
@@ -329,7 +330,7 @@ func (n *node) useful(s *twin) bool {
 	if now.until.Equal(past) {
 		now.until = n.m.view.until
 	}
-	return now != n.m.view || n.m.renews(present) && s.due && !s.holds
+	return now != n.m.view || n.m.renews(present) && s.Due && !s.Holds
 }
 
 // execute has the server run what process i has sent.
@@ -340,29 +341,29 @@ func (w *world) execute(i int, bug string) bool {
 	}
 	f, published := &n.flight, false
 	if f.lost {
-		w.s.now += pace
+		w.s.Now += pace
 		published = w.s.restore(f.was.view)
-		w.forgot = w.forgot || published && f.asked && !w.s.far
+		w.forgot = w.forgot || published && f.asked && !w.s.Far
 	}
 	if f.byHand {
-		then := w.s.now
+		then := w.s.Now
 		if f.old {
 			then = f.hand.at.Sub(past).Milliseconds()
 		}
-		published = w.s.byHand(f.hand.state, false, then) || published
+		published = w.s.Override(f.hand.state, false, then) || published
 	}
 	if f.has && f.job.kind == trip {
-		if w.s.trip(false) {
-			w.s.far, published = f.job.until.Equal(far), true
+		if w.s.Trip(false) {
+			w.s.Far, published = f.job.until.Equal(far), true
 		}
 	}
 	if f.has && f.job.kind == settle {
-		late := w.s.owner != n.name() || w.s.gen != f.job.token
-		if bug == "no fence" && w.s.state == circuit.Open && f.job.token != 0 {
-			w.s.owner, w.s.gen = n.name(), f.job.token
+		late := w.s.Owner != n.name() || w.s.Gen != f.job.token
+		if bug == "no fence" && w.s.State == circuit.Open && f.job.token != 0 {
+			w.s.Owner, w.s.Gen = n.name(), f.job.token
 		}
-		if w.s.settle(n.name(), f.job.token, f.job.state, false) {
-			w.s.far, published = f.job.state == circuit.Open && f.job.until.Equal(far), true
+		if w.s.Settle(n.name(), f.job.token, f.job.state, false) {
+			w.s.Far, published = f.job.state == circuit.Open && f.job.until.Equal(far), true
 			if late {
 				w.unfenced++
 			}
@@ -370,9 +371,9 @@ func (w *world) execute(i int, bug string) bool {
 	}
 	if f.ask {
 		if bug == "two leases" {
-			w.s.holds = false
+			w.s.Holds = false
 		}
-		w.s.lease(n.name())
+		w.s.Lease(n.name())
 	}
 	n.done, n.answer = true, w.s.view()
 	if published && w.pushes {
@@ -387,7 +388,7 @@ func (w *world) execute(i int, bug string) bool {
 // server, since it is counted from when it was asked for.
 func (n *node) arrive(w *world, bug string) bool {
 	v := n.answer
-	if v.process == n.name() && (!w.s.holds || w.s.owner != v.process || w.s.gen != v.gen) {
+	if v.process == n.name() && (!w.s.Holds || w.s.Owner != v.process || w.s.Gen != v.gen) {
 		v.lease = past
 	}
 	sent := present
@@ -438,25 +439,25 @@ func (n *node) obey(now int64, bug string) {
 func serverSteps() []step {
 	return []step{
 		{"the fleet's open time is up", func(w *world) bool {
-			was := w.s.due || w.hands.lazy // what is set by hand is not waited for
-			w.s.due, w.s.far = true, false
+			was := w.s.Due || w.hands.lazy // what is set by hand is not waited for
+			w.s.Due, w.s.Far = true, false
 			return !was
 		}},
 		{"the lease ends", func(w *world) bool {
-			if !w.s.holds {
+			if !w.s.Holds {
 				return false
 			}
 			for i := range w.n {
-				if n := &w.n[i]; n.name() == w.s.owner {
+				if n := &w.n[i]; n.name() == w.s.Owner {
 					n.m.ends, n.out = past, 0 // it ended there before; the probe hangs
 					if n.m.view.process == n.name() {
 						n.m.view.lease = past
 					}
-				} else if n.m.view.gen == w.s.gen {
+				} else if n.m.view.gen == w.s.Gen {
 					n.m.view.lease = past
 				}
 			}
-			w.s.holds = false
+			w.s.Holds = false
 			return true
 		}},
 		{"the server loses its memory", func(w *world) bool {
@@ -465,7 +466,7 @@ func serverSteps() []step {
 			}
 			w.losses--
 			w.double = -1 // from here on two probes are possible
-			w.s = twin{epoch: w.s.epoch + "+", now: w.s.now}
+			w.s = server{twin.Record{Epoch: w.s.Epoch + "+", Now: w.s.Now}}
 			return true
 		}},
 	}
@@ -487,5 +488,5 @@ func (w *world) wrong() string {
 
 // healed reports whether all are closed, or it is for a person to close them.
 func (w *world) healed() bool {
-	return w.s.state == circuit.Closed && w.n[0].local == closed && w.n[1].local == closed || w.hands.any
+	return w.s.State == circuit.Closed && w.n[0].local == closed && w.n[1].local == closed || w.hands.any
 }

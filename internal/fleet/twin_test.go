@@ -1,0 +1,44 @@
+package fleet
+
+import (
+	"strconv"
+	"time"
+
+	"github.com/seed-0f2c7998/perdure/circuit"
+	"github.com/seed-0f2c7998/perdure/internal/fleet/twin"
+)
+
+// A server is the one of the model.
+type server struct{ twin.Record }
+
+// restore is told of v, which was lost.
+func (s *server) restore(v view) bool {
+	was := twin.Record{
+		Epoch: v.epoch, Gen: v.gen, State: v.state, Due: !v.until.After(present), Far: v.until.Equal(far), Hand: v.byHand,
+	}
+	if v.byHand {
+		was.Handed = v.hand.Sub(past).Milliseconds()
+	}
+	return s.Restore(was)
+}
+
+func (s *server) view() view {
+	v := view{
+		epoch: s.Epoch, gen: s.Gen, state: s.State, byHand: s.Hand, until: when(s.Due || s.State != circuit.Open), lease: past,
+	}
+	if s.Far {
+		v.until = far
+	}
+	if s.Handed != 0 {
+		v.hand, v.handed = at(s.Handed), number(s.Handed)
+	}
+	if s.Holds {
+		v.process, v.node, v.lease = s.Owner, s.Owner, future
+	}
+	return v
+}
+
+func number(n int64) string { return strconv.FormatInt(n, 10) }
+
+// at is an instant of the server's.
+func at(n int64) time.Time { return past.Add(time.Duration(n) * time.Millisecond) }
