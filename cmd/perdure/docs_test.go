@@ -1,0 +1,48 @@
+package main
+
+import (
+	"os"
+	"regexp"
+	"strings"
+	"testing"
+)
+
+// What docs/shared-state.md shows of an open breaker is what the command prints, but for the instants.
+func TestOpenBreakerOfThePage(t *testing.T) {
+	page, err := os.ReadFile("../../docs/shared-state.md")
+	if err != nil {
+		t.Fatal(err)
+	}
+	blocks := regexp.MustCompile("(?s)```\n((?:perdure: |\\$ perdure status\n).*?)\n```").FindAllStringSubmatch(string(page), -1)
+	if len(blocks) != 2 {
+		t.Fatalf("docs/shared-state.md shows %d outputs of the command, want 2", len(blocks))
+	}
+	state := []string{"PERDURE_STATE=" + t.TempDir(), "PERDURE_JITTER=0"}
+	for range 5 { // none of them retries, so that nothing waits
+		_ = command(t, state, "run", "--name", "load", "--max-attempts", "1", "--", "false").Run() // it fails, as it is to
+	}
+	refused := command(t, state, "run", "--name", "load", "--", "true")
+	var stderr strings.Builder
+	refused.Stderr = &stderr
+	if err := refused.Run(); err == nil {
+		t.Error("the breaker is not open")
+	}
+	status, err := command(t, state, "status").Output()
+	if err != nil {
+		t.Fatal(err)
+	}
+	varying := regexp.MustCompile(`\d+|-?Z|[+-]\d\d:\d\d| +`)
+	normal := func(text string) string {
+		return varying.ReplaceAllStringFunc(strings.TrimSpace(text), func(s string) string {
+			if s[0] == ' ' {
+				return " "
+			}
+			return "0"
+		})
+	}
+	for i, got := range []string{stderr.String(), "$ perdure status\n" + string(status)} {
+		if got, want := normal(got), normal(blocks[i][1]); got != want {
+			t.Errorf("the command prints\n%s\nand docs/shared-state.md shows\n%s", got, want)
+		}
+	}
+}
