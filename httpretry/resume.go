@@ -147,12 +147,9 @@ func (s *stream) notify(broken error) {
 
 // attempt asks for the rest, and succeeds when it brings at least one new byte, or when there is none to come.
 func (s *stream) attempt(ctx context.Context, policy *retry.Policy, p []byte) (int, error) {
-	x := exchange{transport: s.transport, route: &route{policy: policy}, idempotent: true}
-	x.req = s.entity.request(s.asked, s.next)
-	x.asked = x.req
-	res, err := x.attempt(ctx) //nolint:bodyclose // replace and discard do
+	res, err := s.request(ctx, policy, s.next) //nolint:bodyclose // replace and discard do
 	if res != nil && res.StatusCode >= http.StatusBadRequest {
-		return s.statusError(res, err)
+		return s.statusError(ctx, policy, res, err)
 	}
 	if err != nil {
 		return 0, unexpected(err)
@@ -171,11 +168,44 @@ func (s *stream) attempt(ctx context.Context, policy *retry.Policy, p []byte) (i
 	return s.first(p)
 }
 
+// request asks for what comes from the offset next on.
+func (s *stream) request(ctx context.Context, policy *retry.Policy, next int64) (*http.Response, error) {
+	x := exchange{transport: s.transport, route: &route{policy: policy}, idempotent: true}
+	x.req = s.entity.request(s.asked, next)
+	x.asked = x.req
+	return x.attempt(ctx)
+}
+
+// fetchTrailer requests the last byte once more if the caller's response has announced a trailer: it comes with the end of
+// a body, and the end that was reached is that of a 416. Where there is none to be had, the trailer stays empty.
+func (s *stream) fetchTrailer(ctx context.Context, policy *retry.Policy) {
+	if len(s.whole.Trailer) == 0 || s.next == s.entity.from {
+		return
+	}
+	res, err := s.request(ctx, policy, s.next-1)
+	if err != nil {
+		if res != nil {
+			discard(res.Body)
+		}
+		return
+	}
+	defer res.Body.Close()
+	skip, _, err := s.entity.accept(res, s.next-1)
+	if err != nil || skip > drainBytes { // a server that knows no ranges, and much to read for it
+		return
+	}
+	body := stall.NewReader(res.Body, s.limits(), nil)
+	if n, err := io.Copy(io.Discard, io.LimitReader(body, skip+2)); n == skip+1 && err == nil {
+		s.last, s.partial = res, res.StatusCode == http.StatusPartialContent
+	}
+}
+
 // statusError deals with a status from 400 on.
-func (s *stream) statusError(res *http.Response, err error) (int, error) {
+func (s *stream) statusError(ctx context.Context, policy *retry.Policy, res *http.Response, err error) (int, error) {
 	switch {
 	case res.StatusCode == http.StatusRequestedRangeNotSatisfiable && s.entity.ended(res, s.next):
 		discard(res.Body)
+		s.fetchTrailer(ctx, policy)
 		s.entity.end = s.next
 		return 0, nil
 	case res.StatusCode == http.StatusRequestedRangeNotSatisfiable, res.StatusCode == http.StatusPreconditionFailed:

@@ -88,3 +88,67 @@ func TestTrailerOfAResumedBody(t *testing.T) {
 		}
 	}
 }
+
+// A body that breaks after its last byte is complete when a 416 says so, and its trailer comes with that byte, which is
+// requested again. It used to be lost.
+func TestTrailerOfABodyThatBreaksAtItsEnd(t *testing.T) {
+	for _, proto := range []string{"HTTP/1.1", "HTTP/2.0"} {
+		for name, tt := range map[string]struct {
+			announced bool
+			again     func(w http.ResponseWriter) // the response to the request for the last byte
+			requests  int32
+			want      string
+		}{
+			"a part": {true, func(w http.ResponseWriter) {
+				w.Header().Set("Content-Range", fmt.Sprintf("bytes %d-%d/%d", len(text)-1, len(text)-1, len(text)))
+				w.WriteHeader(http.StatusPartialContent)
+				_, _ = io.WriteString(w, text[len(text)-1:])
+			}, 3, "7"},
+			"the whole":      {true, func(w http.ResponseWriter) { _, _ = io.WriteString(w, text) }, 3, "7"},
+			"another length": {true, func(w http.ResponseWriter) { _, _ = io.WriteString(w, text+"more") }, 3, ""},
+			"another version": {true, func(w http.ResponseWriter) {
+				w.Header().Set("Etag", `"v2"`)
+				_, _ = io.WriteString(w, text)
+			}, 3, ""},
+			"refused":        {true, func(w http.ResponseWriter) { w.WriteHeader(http.StatusServiceUnavailable) }, 3, ""},
+			"none announced": {false, nil, 2, ""},
+		} {
+			t.Run(proto+" "+name, func(t *testing.T) {
+				var requests atomic.Int32
+				server := httptest.NewUnstartedServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+					w.Header().Set("Etag", `"v1"`)
+					if tt.announced {
+						w.Header().Set("Trailer", "X-Sum")
+					}
+					switch requests.Add(1) {
+					case 1:
+						_, _ = io.WriteString(w, text)
+						flush(w)
+						panic(http.ErrAbortHandler)
+					case 2:
+						w.Header().Set("Content-Range", fmt.Sprintf("bytes */%d", len(text)))
+						w.WriteHeader(http.StatusRequestedRangeNotSatisfiable)
+						return
+					}
+					if want := fmt.Sprintf("bytes=%d-", len(text)-1); r.Header.Get("Range") != want {
+						t.Errorf("Range: %s, want %s", r.Header.Get("Range"), want)
+					}
+					tt.again(w)
+					w.Header().Set("X-Sum", "7")
+				}))
+				server.EnableHTTP2 = proto == "HTTP/2.0"
+				server.Config.ErrorLog = log.New(io.Discard, "", 0)
+				server.StartTLS()
+				defer server.Close()
+				transport := httpretry.NewTransport(server.Client().Transport, httpretry.Options{Policy: quick(), OnResume: func(httpretry.Resumption) {}})
+				res, body, err := row{}.do(t, server.URL, transport)
+				if err != nil || body != text || requests.Load() != tt.requests {
+					t.Fatalf("%q, %v after %d requests; want all of the body after %d", body, err, requests.Load(), tt.requests)
+				}
+				if got := res.Trailer.Get("X-Sum"); got != tt.want {
+					t.Errorf("X-Sum: %q, want %q", got, tt.want)
+				}
+			})
+		}
+	}
+}
