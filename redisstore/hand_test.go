@@ -155,7 +155,7 @@ func TestHandsInQuickSuccession(t *testing.T) {
 			if got != want {
 				t.Fatalf("change %d: the other is %v, want %v", i, got, want)
 			}
-		case <-time.After(5 * time.Second):
+		case <-time.After(patience):
 			t.Fatalf("change %d, to %v, did not arrive; here the breaker is %v", i, want, mine.State())
 		}
 	}

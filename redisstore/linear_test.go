@@ -20,6 +20,7 @@ import (
 	"github.com/seed-0f2c7998/perdure/circuit"
 	"github.com/seed-0f2c7998/perdure/internal/fleet"
 	"github.com/seed-0f2c7998/perdure/internal/fleet/twin"
+	"github.com/seed-0f2c7998/perdure/internal/servertest"
 	"github.com/seed-0f2c7998/perdure/internal/testseed"
 )
 
@@ -208,27 +209,25 @@ func startRedis(t *testing.T) string {
 	if _, err := exec.LookPath(ServerBinary()); err != nil {
 		t.Skip("redis-server is not installed: nothing is shown about a real server")
 	}
-	l, err := net.Listen("tcp", "127.0.0.1:0")
+	port, err := servertest.FreePort()
 	if err != nil {
 		t.Fatal(err)
 	}
-	_, port, _ := net.SplitHostPort(l.Addr().String())
-	l.Close()
-	cmd := exec.CommandContext(context.WithoutCancel(t.Context()), ServerBinary(), "--bind", "127.0.0.1", "--port", port, "--save", "", "--dir", t.TempDir())
+	cmd := exec.CommandContext(context.WithoutCancel(t.Context()), ServerBinary(), "--bind", "127.0.0.1", "--port", strconv.Itoa(port), "--save", "", "--dir", t.TempDir())
 	if err := cmd.Start(); err != nil {
 		t.Fatal(err)
 	}
-	t.Cleanup(func() { _ = cmd.Process.Kill(); _ = cmd.Wait() })
-	addr := net.JoinHostPort("127.0.0.1", port)
-	for limit := time.Now().Add(10 * time.Second); time.Now().Before(limit); {
-		if c, err := new(net.Dialer).DialContext(t.Context(), "tcp", addr); err == nil {
-			c.Close()
-			return addr
-		}
-		<-time.After(5 * time.Millisecond)
+	ended := make(chan struct{})
+	go func() {
+		defer close(ended)
+		_ = cmd.Wait() // it is killed
+	}()
+	t.Cleanup(func() { _ = cmd.Process.Kill(); <-ended })
+	addr := net.JoinHostPort("127.0.0.1", strconv.Itoa(port))
+	if err := servertest.Await(t.Context(), addr, ended); err != nil {
+		t.Fatal(err)
 	}
-	t.Fatal("redis-server does not accept connections")
-	return ""
+	return addr
 }
 
 // The twin that the model check walks with answers as the scripts do.
@@ -257,7 +256,7 @@ func TestLinear(t *testing.T) {
 				lost++
 			}
 		}
-		result := porcupine.CheckOperationsTimeout(linear(), ops, 20*time.Second)
+		result := porcupine.CheckOperationsTimeout(linear(), ops, 5*time.Minute)
 		if t.Logf("seed %d: %d operations, %d without an answer: %s", seed, len(ops), lost, result); result != porcupine.Ok {
 			t.Errorf("seed %d: %s", seed, result)
 		}
@@ -266,7 +265,7 @@ func TestLinear(t *testing.T) {
 		t.Error("leases taken in two steps are wrong even when nobody is in between")
 	}
 	for seed := uint64(200); seed < 230; seed++ {
-		if porcupine.CheckOperationsTimeout(linear(), history(t, addr, 6, 40, seed, true), 5*time.Second) == porcupine.Illegal {
+		if porcupine.CheckOperationsTimeout(linear(), history(t, addr, 6, 40, seed, true), time.Minute) == porcupine.Illegal {
 			t.Logf("leases taken in two steps are found out with seed %d", seed)
 			return
 		}

@@ -13,7 +13,7 @@ import (
 // one that is installed.
 func TestOtherServers(t *testing.T) {
 	for _, c := range []struct{ what, path, without string }{
-		{"Redis 6.2", "PERDURE_TEST_REDIS62", "|TestTLS"}, // which is built without TLS
+		{"Redis 6.2", "PERDURE_TEST_REDIS62", "|TestTLS|TestAddresses"}, // which is built without TLS
 		{"Valkey", "PERDURE_TEST_VALKEY", ""},
 	} {
 		t.Run(c.what, func(t *testing.T) {

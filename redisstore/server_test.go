@@ -17,6 +17,7 @@ import (
 	"github.com/redis/rueidis"
 
 	"github.com/seed-0f2c7998/perdure/circuit"
+	"github.com/seed-0f2c7998/perdure/internal/servertest"
 	"github.com/seed-0f2c7998/perdure/redisstore"
 )
 
@@ -26,7 +27,9 @@ type server struct {
 	port int
 	args []string
 	cmd  *exec.Cmd
-	log  bytes.Buffer
+	log  bytes.Buffer // to be read when it has ended
+
+	ended <-chan struct{} // closed when the process has
 }
 
 // startServer starts a redis-server on a free port of the loopback interface.
@@ -36,36 +39,26 @@ func startServer(t *testing.T, args ...string) *server {
 		t.Skip("redis-server is not installed: nothing is shown about a real server")
 	}
 	s := &server{t: t, port: freePort(t), args: args}
-	s.start()
 	t.Cleanup(func() {
-		s.signal(resume)
-		s.kill()
+		if s.ended != nil {
+			s.signal(resume)
+			s.kill()
+		}
 		if t.Failed() {
 			t.Logf("%s:\n%s", redisstore.ServerBinary(), s.log.String())
 		}
 	})
+	s.start()
 	return s
 }
 
-// freePort returns a port that is free, and so is the one 10,000 above it, on
-// which the nodes of a cluster talk.
 func freePort(t *testing.T) int {
 	t.Helper()
-	for range 1000 {
-		l, err := net.Listen("tcp", "127.0.0.1:0")
-		if err != nil {
-			t.Fatal(err)
-		}
-		port := l.Addr().(*net.TCPAddr).Port
-		bus, err := net.Listen("tcp", net.JoinHostPort("127.0.0.1", strconv.Itoa(port+10_000)))
-		l.Close()
-		if err == nil {
-			bus.Close()
-			return port
-		}
+	port, err := servertest.FreePort()
+	if err != nil {
+		t.Fatal(err)
 	}
-	t.Fatal("no free port")
-	return 0
+	return port
 }
 
 // start starts the process and waits until it accepts.
@@ -78,13 +71,15 @@ func (s *server) start() {
 	if err := s.cmd.Start(); err != nil {
 		s.t.Fatal(err)
 	}
-	eventually(s.t, func() bool {
-		c, err := new(net.Dialer).DialContext(s.t.Context(), "tcp", s.addr())
-		if err == nil {
-			c.Close()
-		}
-		return err == nil
-	}, "redis-server accepts connections")
+	ended := make(chan struct{})
+	s.ended = ended
+	go func() {
+		defer close(ended)
+		_ = s.cmd.Wait() // it is killed
+	}()
+	if err := servertest.Await(s.t.Context(), s.addr(), ended); err != nil {
+		s.t.Fatal(err)
+	}
 }
 
 func (s *server) addr() string { return net.JoinHostPort("127.0.0.1", strconv.Itoa(s.port)) }
@@ -95,7 +90,7 @@ func (s *server) signal(sig os.Signal) { _ = s.cmd.Process.Signal(sig) }
 // kill kills the process, with all that it knew.
 func (s *server) kill() {
 	s.signal(os.Kill)
-	_ = s.cmd.Wait()
+	<-s.ended
 }
 
 // client returns a client of the test's own.
@@ -178,7 +173,7 @@ func fleet(t *testing.T, n int, o redisstore.Options, c circuit.Config) []member
 
 func ready(t *testing.T, s *redisstore.Store) {
 	t.Helper()
-	ctx, cancel := context.WithTimeout(t.Context(), 5*time.Second)
+	ctx, cancel := context.WithTimeout(t.Context(), patience)
 	defer cancel()
 	if err := s.Ready(ctx); err != nil {
 		t.Fatalf("not ready: %v", err)

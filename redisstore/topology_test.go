@@ -23,8 +23,12 @@ func agreeOver(t *testing.T, url string) {
 	fail(t, f[0].Breaker, 1)
 	fail(t, f[1].Breaker, 1)
 	eventually(t, func() bool { st, _ := f[0].Status("backend"); return st.State == circuit.Open }, "the fleet opens")
-	awaitProbe(t, f[1].Breaker).Success()
-	eventually(t, func() bool { return f[0].State() == circuit.Closed }, "it closes")
+	eventually(t, func() bool { // a probe may be this process's own, which has not heard of the fleet's opening
+		if p, err := f[1].Acquire(); err == nil {
+			p.Success()
+		}
+		return f[0].State() == circuit.Closed
+	}, "it closes")
 }
 
 // startCluster starts a cluster of three servers.
@@ -72,13 +76,13 @@ func TestCluster(t *testing.T) {
 	}
 	ready(t, f[0].Store)
 	ready(t, f[1].Store)
-	shared := func(limit time.Duration) (n int) {
+	shared := func(enough int) (n int) {
 		for _, p := range pairs {
 			p[0].Isolate()
 		}
-		tick, end := time.NewTicker(10*time.Millisecond), time.Now().Add(limit)
+		tick, end := time.NewTicker(10*time.Millisecond), time.Now().Add(patience)
 		defer tick.Stop()
-		for n < len(pairs) && time.Now().Before(end) {
+		for n < enough && time.Now().Before(end) {
 			<-tick.C
 			n = 0
 			for _, p := range pairs {
@@ -93,7 +97,7 @@ func TestCluster(t *testing.T) {
 		}
 		return n
 	}
-	if n := shared(patience); n != len(pairs) {
+	if n := shared(len(pairs)); n != len(pairs) {
 		t.Errorf("%d of %d breakers are shared", n, len(pairs))
 	}
 	for _, srv := range nodes {
@@ -105,7 +109,7 @@ func TestCluster(t *testing.T) {
 	}
 	nodes[2].kill()
 	pass(5 * time.Second) // the two that are left agree on it
-	n := shared(5 * time.Second)
+	n := shared(4)
 	if t.Logf("with one of three nodes gone, %d of %d breakers are shared", n, len(pairs)); n < 4 || n == len(pairs) {
 		t.Errorf("with one of three nodes gone, %d of %d breakers are shared", n, len(pairs))
 	}

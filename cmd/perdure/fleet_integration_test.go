@@ -8,9 +8,12 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"strconv"
 	"strings"
 	"testing"
 	"time"
+
+	"github.com/seed-0f2c7998/perdure/internal/servertest"
 )
 
 // The fleet at full size: what sharing is worth, and that kill -9 changes nothing.
@@ -147,14 +150,12 @@ func startRedis(t *testing.T, flags ...string) string {
 	if _, err := exec.LookPath("redis-server"); err != nil {
 		t.Skip("SKIPPED: redis-server is not installed")
 	}
-	l, err := net.Listen("tcp", "127.0.0.1:0")
+	port, err := servertest.FreePort()
 	if err != nil {
 		t.Fatal(err)
 	}
-	address := l.Addr().String()
-	_ = l.Close()
-	_, port, _ := net.SplitHostPort(address)
-	flags = append(flags, "--port", port, "--bind", "127.0.0.1", "--save", "", "--dir", t.TempDir())
+	address := net.JoinHostPort("127.0.0.1", strconv.Itoa(port))
+	flags = append(flags, "--port", strconv.Itoa(port), "--bind", "127.0.0.1", "--save", "", "--dir", t.TempDir())
 	c := exec.CommandContext(t.Context(), "redis-server", flags...)
 	start(t, c)
 	t.Cleanup(func() { _ = c.Process.Kill(); _ = c.Wait() })

@@ -11,8 +11,10 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"strconv"
 	"testing"
-	"time"
+
+	"github.com/seed-0f2c7998/perdure/internal/servertest"
 )
 
 // Variable is the one in the environment that names the binary.
@@ -53,12 +55,11 @@ func (g *Gateway) start(ctx context.Context, binary, region string, buckets []st
 	for _, bucket := range buckets {
 		err = errors.Join(err, os.Mkdir(filepath.Join(g.Data, bucket), 0o755))
 	}
-	l, failed := new(net.ListenConfig).Listen(ctx, "tcp", "127.0.0.1:0")
+	port, failed := servertest.FreePort()
 	if err = errors.Join(err, failed); err != nil {
 		return err
 	}
-	address := l.Addr().String()
-	_ = l.Close()
+	address := net.JoinHostPort("127.0.0.1", strconv.Itoa(port))
 	g.URL = "http://" + address
 	cmd := exec.CommandContext(context.WithoutCancel(ctx), binary, "--port", address, "--region", region,
 		"--access", g.Access, "--secret", g.Secret, "--keep-alive", "--quiet", "posix", "--sidecar", meta, g.Data)
@@ -71,28 +72,7 @@ func (g *Gateway) start(ctx context.Context, binary, region string, buckets []st
 		defer close(g.ended)
 		_ = cmd.Wait() // it is killed
 	}()
-	return g.await(ctx, address)
-}
-
-// await returns when the server listens.
-func (g *Gateway) await(ctx context.Context, address string) error {
-	ctx, cancel := context.WithTimeout(ctx, time.Minute)
-	defer cancel()
-	tick := time.NewTicker(10 * time.Millisecond)
-	defer tick.Stop()
-	for {
-		conn, err := new(net.Dialer).DialContext(ctx, "tcp", address)
-		if err == nil {
-			return conn.Close()
-		}
-		select {
-		case <-tick.C:
-		case <-g.ended:
-			return errors.New("it has ended by itself")
-		case <-ctx.Done():
-			return err
-		}
-	}
+	return servertest.Await(ctx, address, g.ended)
 }
 
 // Close stops the server and removes what it has stored.
