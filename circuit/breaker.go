@@ -66,13 +66,14 @@ type Breaker struct {
 
 	refusals    refusals                // by this process
 	lastFailure atomic.Uint64           // here: Unix milliseconds 56, class 8; 0: none
-	refused     atomic.Pointer[refused] // the last refusal
+	refused     atomic.Pointer[refused] // the last refusal; never nil
 }
 
 // New returns the breaker of that name. It never fails: a Config that is not
 // valid makes a breaker that admits nothing, whose Err and Acquire say why.
 func New(name string, c Config) *Breaker {
 	b := &Breaker{name: redact.String(name), key: name, config: c, clock: time.Now, err: c.Validate()}
+	b.refused.Store(newRefused(OpenError{}, 0)) // of no call
 	if c.Store == nil || b.err != nil {
 		b.store = new(cell.Memory)
 	} else {
@@ -178,7 +179,7 @@ func (b *Breaker) Peek() *OpenError {
 	if w.state() == Open && (b.config.ObserveOnly || b.rules.left(w, now) <= 0) {
 		return nil
 	}
-	return b.refusal(w, now)
+	return &b.refusal(w, now).OpenError
 }
 
 // State returns what the breaker would do with a call now: an open one whose

@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 	"math"
+	"sync/atomic"
 	"time"
 
 	"github.com/seed-0f2c7998/perdure/internal/cell"
@@ -25,8 +26,8 @@ func (b *Breaker) Acquire() (Permit, error) {
 	if w.healthy() {
 		return b.permit(w), nil
 	}
-	if refusal := b.refuse(c, w); refusal != nil {
-		return Permit{}, refusal
+	if r := b.refused.Load(); r.meets(w) {
+		return Permit{}, b.again(c, r)
 	}
 	return b.acquire(noCaller(), w)
 }
@@ -54,16 +55,15 @@ func (b *Breaker) Quick() (Permit, bool) {
 // acquire is Acquire for a breaker whose word was w, which is not healthy.
 // Config.Observe is given ctx.
 func (b *Breaker) acquire(ctx context.Context, w word) (Permit, error) {
-	if refusal := b.refuse(b.cell.Load(), w); refusal != nil {
-		return Permit{}, refusal
+	if r := b.refused.Load(); r.meets(w) {
+		return Permit{}, b.again(b.cell.Load(), r)
 	}
 	if b.err != nil {
 		return Permit{}, b.err
 	}
 	now := floor(b.now())
 	if w.state() == Open && !b.config.ObserveOnly && b.rules.left(w, now) > 0 {
-		b.rejected(w) // as the step would say; an outage should cost little
-		return Permit{}, b.refusal(w, now)
+		return Permit{}, b.rejected(w, now) // as the step would say; an outage should cost little
 	}
 	w, admitted := b.apply(ctx, event{signal: acquire})
 	switch {
@@ -73,8 +73,7 @@ func (b *Breaker) acquire(ctx context.Context, w word) (Permit, error) {
 		b.cell.Load().Rejected.Add(1)
 		return Permit{}, nil // passes unseen: in earnest it would not have been made
 	}
-	b.rejected(w)
-	return Permit{}, b.refusal(w, now)
+	return Permit{}, b.rejected(w, now)
 }
 
 // end returns when w's instant is, or now if that has passed.
@@ -86,43 +85,49 @@ func (b *Breaker) end(w word, now instant) time.Time {
 type refused struct {
 	OpenError
 
-	word word
-	end  int64 // as elapsed returns it: until then no call passes that meets the word
+	word  word
+	end   int64        // as elapsed returns it: until then no call passes that meets the word
+	until atomic.Int64 // until then a call that meets the word need only be counted
 }
 
-// refuse refuses a call that meets w in c as the last one was that met it, or
-// returns nil if that says nothing.
-func (b *Breaker) refuse(c *cell.Cell, w word) *OpenError {
-	r := b.refused.Load()
-	if r == nil || r.word != w {
-		return nil
-	}
-	now := b.elapsed()
-	if now >= r.end {
-		return nil
-	}
+// newRefused returns the refusal of calls that meet w, of which each has to be
+// looked at for now.
+func newRefused(e OpenError, w word) *refused {
+	r := &refused{OpenError: e, word: w}
+	r.until.Store(math.MinInt64)
+	return r
+}
+
+// meets reports whether a call that meets w now is refused as the last one was.
+func (r *refused) meets(w word) bool { return r.word == w && elapsed() < r.until.Load() }
+
+// again refuses a call through c as r refused the last one.
+func (b *Breaker) again(c *cell.Cell, r *refused) *OpenError {
 	c.Rejected.Add(1)
-	b.refusals.again(now)
+	b.refusals.count.Add(1)
 	return &r.OpenError
 }
 
 // Refuse returns the refusal of a call whose context is ctx if that is known
 // without more ado, and counts it as Acquire does; else nil, which says nothing.
 func (b *Breaker) Refuse(ctx context.Context) *OpenError {
-	if b == nil || b.refused.Load() == nil || ctx.Value(frameKey{}) != nil {
+	if b == nil {
 		return nil
 	}
-	c := b.cell.Load()
-	return b.refuse(c, word(c.Breaker.Load()))
+	c, r := b.cell.Load(), b.refused.Load()
+	if !r.meets(word(c.Breaker.Load())) || ctx.Value(frameKey{}) != nil {
+		return nil
+	}
+	return b.again(c, r)
 }
 
 // refusal is why w admits no call at now. It is made once for each word, since
 // an outage has many.
-func (b *Breaker) refusal(w word, now instant) *OpenError {
-	if r := b.refused.Load(); r != nil && r.word == w {
-		return &r.OpenError
+func (b *Breaker) refusal(w word, now instant) *refused {
+	if r := b.refused.Load(); r.word == w {
+		return r
 	}
-	r := &refused{OpenError: OpenError{Name: b.name, State: w.state()}, word: w}
+	r := newRefused(OpenError{Name: b.name, State: w.state()}, w)
 	if r.State == Open || r.State == HalfOpen {
 		r.RetryAt = b.end(w, now)
 	}
@@ -130,12 +135,12 @@ func (b *Breaker) refusal(w word, now instant) *OpenError {
 	case r.State == Isolated:
 		r.end = math.MaxInt64
 	case b.config.ObserveOnly, left <= 0, r.State == HalfOpen && w.inFlight() < b.rules.probes: // the store refuses, for now
-		return &r.OpenError
+		return r
 	default:
 		r.end = b.elapsed() + int64(now+left)*int64(time.Millisecond) - b.now()
 	}
 	b.refused.Store(r)
-	return &r.OpenError
+	return r
 }
 
 // A Permit is the permission to make one call. Exactly one of its methods but

@@ -26,27 +26,29 @@ func (r *refusals) begin(opening uint64, now int64) {
 	r.due.Store(now + firstReport)
 }
 
-// add counts a refusal.
-func (r *refusals) add(opening uint64, now int64) {
+// add counts a refusal at now, and returns when the next is to be added, which
+// it would have reported. Until then counting is enough.
+func (r *refusals) add(opening uint64, now int64) (next int64) {
 	if old := r.opening.Load(); old != opening && r.opening.CompareAndSwap(old, opening) {
 		r.begin(opening, now)
 		r.report.Store(1)
 	}
-	r.again(now)
-}
-
-// again counts a refusal of the same opening as the last.
-func (r *refusals) again(now int64) {
-	n := r.count.Add(1)
-	if due := r.due.Load(); now >= due && r.due.CompareAndSwap(due, now+laterReports) {
+	n, due := r.count.Add(1), r.due.Load()
+	if now >= due && r.due.CompareAndSwap(due, now+laterReports) {
 		r.report.Store(n)
 	}
+	return r.due.Load()
 }
 
-// rejected counts a call that is refused because the word is w.
-func (b *Breaker) rejected(w word) {
+// rejected refuses a call that has met w at now.
+func (b *Breaker) rejected(w word, now instant) *OpenError {
 	b.cell.Load().Rejected.Add(1)
-	b.refusals.add(b.opening(w.state()), b.elapsed())
+	next := b.refusals.add(b.opening(w.state()), b.elapsed())
+	r := b.refusal(w, now)
+	if b.virtual == nil { // or until would be by another clock than that of meets
+		r.until.Store(min(r.end, next))
+	}
+	return &r.OpenError
 }
 
 // opening names the opening that the breaker is in, in that state.
