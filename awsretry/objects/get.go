@@ -61,7 +61,7 @@ func (s *Store) Get(ctx context.Context, bucket, key string, w io.Writer, o GetO
 func (s *Store) GetFile(ctx context.Context, bucket, key, path string, o GetOptions) (Object, error) {
 	g := s.Getter(bucket, key, o)
 	options := transfer.Options{
-		Source: g.source(), Parallel: g.Parallel(), Piece: s.partSize, NoResume: o.NoResume, Progress: o.Progress,
+		Source: g.Source(), Parallel: g.Parallel(), Piece: s.partSize, NoResume: o.NoResume, Progress: o.Progress,
 	}
 	if o.Resumed != nil {
 		options.Resumed = func(r transfer.Resumption) { o.Resumed(Resumption(r)) }

@@ -34,8 +34,8 @@ func (s *Store) Getter(bucket, key string, o GetOptions) *Getter {
 // for its next attempt lets another go in its place.
 func (g *Getter) Parallel() int { return 2 * g.store.parallel }
 
-// source identifies the object to a later process.
-func (g *Getter) source() string {
+// Source identifies the object to a later process.
+func (g *Getter) Source() string {
 	return fmt.Sprintf("s3://%s/%s?versionId=%s at %q", g.bucket, g.key, g.o.VersionID, g.store.endpoint)
 }
 

@@ -123,7 +123,7 @@ func (m *multipart) resume(ctx context.Context) error {
 	}
 	m.id, m.known = id, known
 	m.resumed(m.bytes, "")
-	return m.state.Resume()
+	return nil
 }
 
 // send sends every part, some at a time. The first error ends it.

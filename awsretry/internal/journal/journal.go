@@ -102,7 +102,7 @@ func (j *Journal) read() error {
 	if err != nil {
 		return err
 	}
-	j.size = int64(len(text))
+	j.size = int64(bytes.LastIndexByte(text, '\n') + 1) // what was cut off is written over
 	const begin = `{"format":"perdure-`
 	end := bytes.IndexByte(text, '\n') + 1
 	first, rest := text[:end], text[end:]
@@ -125,16 +125,11 @@ func (j *Journal) read() error {
 	j.Head = h
 	for line := range bytes.Lines(rest) {
 		var p Part
-		if record.Decode(line, &p) && p.isPossible() {
+		if record.Decode(line, &p) {
 			j.Parts[p.Number] = p
 		}
 	}
 	return nil
-}
-
-// isPossible reports whether an upload can have such a part.
-func (p Part) isPossible() bool {
-	return p.Number >= 0 && p.Number < source.MaxParts && p.Size > 0 && p.Size <= source.MaxPart
 }
 
 // Recall is Open for an upload of the object that want names. A file of another
@@ -172,14 +167,7 @@ func (j *Journal) Begin(head Head) (err error) {
 	return j.file.Sync()
 }
 
-// Resume goes on after what was remembered.
-func (j *Journal) Resume() error {
-	n, err := j.file.WriteAt([]byte("\n"), j.size) // after a line that was cut off
-	j.size += int64(n)
-	return err
-}
-
-// Add remembers a part.
+// Add remembers a part, after what was remembered.
 func (j *Journal) Add(p Part) error { return j.write(p) }
 
 // write writes a line. Beyond what is read again nothing is written.

@@ -52,19 +52,12 @@ func TestCutAtEveryByte(t *testing.T) {
 			continue
 		}
 		// And another process goes on with it.
-		if err := j.Resume(); err != nil {
-			t.Fatal(err)
-		}
 		if err := j.Add(journal.Part{Number: 9, Size: 1}); err != nil {
 			t.Fatal(err)
 		}
 		j.Close()
-		want := lines
-		if n < len(whole) && whole[n] == '\n' { // all of a line but its end, which has come now
-			want++
-		}
-		if again, err := journal.Open(path); err != nil || len(again.Parts) != want {
-			t.Errorf("cut after %d lines and resumed: %d parts, %v, want %d", lines, len(again.Parts), err, want)
+		if again, err := journal.Open(path); err != nil || len(again.Parts) != lines {
+			t.Errorf("cut after %d lines and resumed: %d parts, %v, want %d", lines, len(again.Parts), err, lines)
 		}
 	}
 }

@@ -4,7 +4,6 @@ import (
 	"cmp"
 	"context"
 	"errors"
-	"fmt"
 	"iter"
 	"net/http"
 	"path"
@@ -171,7 +170,8 @@ func (o *Object) Getter() (transfer.Getter, string) {
 	if o.store == nil {
 		return nil, ""
 	}
-	return o.store.Getter(o.bucket, o.key, objects.GetOptions{VersionID: o.version}), fmt.Sprintf("s3://%s/%s?versionId=%s at %q", o.bucket, o.key, o.version, redact.String(o.endpoint))
+	g := o.store.Getter(o.bucket, o.key, objects.GetOptions{VersionID: o.version})
+	return g, g.Source()
 }
 
 // Create makes ready for an upload.
