@@ -312,6 +312,40 @@ func TestTreeMeetsItsOwnNames(t *testing.T) {
 	}
 }
 
+// Several copies of one tree that are interrupted, one beside the other, leave a staging directory each: the next that is
+// complete clears them all, and no other directory.
+func TestTreeClearsWhatSeveralHaveLeft(t *testing.T) {
+	dir := t.TempDir()
+	var trees []*transfer.Tree
+	for range 3 {
+		tree, err := transfer.OpenTree(dir, false)
+		check(t, err)
+		trees = append(trees, tree)
+		f, m := createIn(t, tree, "d/x"), getter(content(5, size))
+		m.fail = func() int { return 1 << 20 }
+		if err := f.Fetch(t.Context(), m); !errors.Is(err, errBroken) {
+			t.Fatal(err)
+		}
+		f.Close()
+	}
+	for _, tree := range trees {
+		check(t, tree.Close(false))
+	}
+	check(t, os.Mkdir(filepath.Join(dir, "d", ".perdure-AAAAAAAAAAAAAAAAAAAAAAAAAA"), 0o755)) // a user's
+	if left, _ := filepath.Glob(filepath.Join(dir, "d", ".perdure-*")); len(left) != 4 {
+		t.Fatalf("%v; want one of each copy, and the user's", left)
+	}
+	tree, err := transfer.OpenTree(dir, false)
+	check(t, err)
+	f := createIn(t, tree, "d/x")
+	check(t, f.Fetch(t.Context(), getter(content(5, size))))
+	_, err = f.Commit()
+	check(t, errors.Join(err, tree.Close(true)))
+	if left, _ := filepath.Glob(filepath.Join(dir, "d", ".perdure-*")); len(left) != 1 || !strings.HasSuffix(left[0], "AAAA") {
+		t.Errorf("%v; want only the user's", left)
+	}
+}
+
 func createIn(t *testing.T, tree *transfer.Tree, name string) *transfer.File {
 	t.Helper()
 	f, err := tree.Create(name, transfer.Options{Source: name, Piece: 1 << 20, Parallel: -1})

@@ -47,7 +47,6 @@ func (w *web) Connect(ctx context.Context, s *Session, as Role) error {
 	}
 	base := http.DefaultTransport.(*http.Transport).Clone() //nolint:errcheck,forcetypeassert // it is one
 	httpretry.ReportProxyErrors(base)
-	base.DisableCompression = true // the bytes as they are there
 	base.ResponseHeaderTimeout = 2 * time.Minute
 	base.MaxResponseHeaderBytes = 1 << 20
 	base.MaxIdleConnsPerHost = max(s.Parallel, 4)
