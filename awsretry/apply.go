@@ -60,6 +60,9 @@ type Options struct {
 	// Classify is asked first, and [Classify] after it. Its AttemptTimeout
 	// bounds the time until the SDK returns the result; a body or a stream of
 	// events that is part of it may take longer.
+	// Set it for operations that send a stream of events, as StartStreamTranscription: if
+	// the connection ends before the response, the SDK waits for that stream, which nobody
+	// closes, until the context or the AttemptTimeout ends.
 	// One that is not valid fails each operation with a [*retry.ConfigError].
 	Policy *retry.Policy
 
