@@ -8,8 +8,9 @@ import (
 	"syscall"
 )
 
-// AtOnce keeps an open from waiting for the other end of a FIFO, from following a link, and from taking a terminal.
-const AtOnce = syscall.O_NONBLOCK | syscall.O_NOFOLLOW | syscall.O_NOCTTY
+// AtOnce keeps an open from waiting for the other end of a FIFO, and from taking a terminal. An [os.Root] follows a link
+// whatever the flags: what it leads to is told by its inode.
+const AtOnce = syscall.O_NONBLOCK | syscall.O_NOCTTY
 
 // CanLock says whether two processes can be kept apart here.
 const CanLock = true

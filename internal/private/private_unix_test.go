@@ -1,0 +1,119 @@
+//go:build unix && !solaris && !aix
+
+package private_test
+
+import (
+	"context"
+	"errors"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"syscall"
+	"testing"
+	"time"
+
+	"github.com/seed-0f2c7998/perdure/internal/private"
+)
+
+// traps are what somebody may put in the place of x, with the error of an open that meets it.
+var traps = map[string]struct { //nolint:gochecknoglobals // a constant table
+	put  func(path string) error
+	want error
+}{
+	"another file":   {func(path string) error { return os.WriteFile(path, []byte("other"), 0o600) }, private.ErrReplaced},
+	"a FIFO":         {func(path string) error { return syscall.Mkfifo(path, 0o600) }, private.ErrReplaced},
+	"a directory":    {func(path string) error { return os.Mkdir(path, 0o700) }, private.ErrReplaced},
+	"a link":         {func(path string) error { return os.Symlink("victim", path) }, private.ErrReplaced},
+	"a link to none": {func(path string) error { return os.Symlink("none", path) }, fs.ErrNotExist},
+}
+
+// place returns a directory with the files x and victim, opened.
+func place(t *testing.T) *os.Root {
+	t.Helper()
+	dir := t.TempDir()
+	for _, name := range []string{"x", "victim"} {
+		if err := os.WriteFile(filepath.Join(dir, name), []byte("precious"), 0o600); err != nil {
+			t.Fatal(err)
+		}
+	}
+	root, err := os.OpenRoot(dir)
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { _ = root.Close() })
+	return root
+}
+
+// What takes the place of a file just after it was looked at is not opened for use, and nobody waits for the other end of it.
+func TestReplacedWhileItIsOpened(t *testing.T) {
+	for name, trap := range traps {
+		t.Run(name, func(t *testing.T) {
+			root := place(t)
+			path := filepath.Join(root.Name(), "x")
+			ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
+			defer cancel()
+			var err error
+			go func() {
+				defer cancel()
+				var f *os.File
+				f, err = private.Open(root, "x", os.O_RDONLY, func(info fs.FileInfo) error {
+					return errors.Join(private.File(info), os.Rename(path, path+".old"), trap.put(path))
+				})
+				if f != nil {
+					_ = f.Close()
+				}
+			}()
+			<-ctx.Done()
+			if errors.Is(ctx.Err(), context.DeadlineExceeded) {
+				t.Fatal("it waits")
+			}
+			if !errors.Is(err, trap.want) {
+				t.Errorf("%v; want %v", err, trap.want)
+			}
+		})
+	}
+}
+
+// What is in the place of a file that is made stays, and is not written through.
+func TestMakeMakes(t *testing.T) {
+	for name, trap := range traps {
+		root := place(t)
+		path := filepath.Join(root.Name(), "x")
+		if err := errors.Join(os.Remove(path), trap.put(path)); err != nil {
+			t.Fatal(err)
+		}
+		if f, err := private.Make(root, "x"); !errors.Is(err, fs.ErrExist) {
+			t.Errorf("%s: %v, %v; want %v", name, f, err, fs.ErrExist)
+		}
+		if _, err := os.Lstat(filepath.Join(root.Name(), "none")); err == nil {
+			t.Errorf("%s: a file was made elsewhere", name)
+		}
+	}
+	root := place(t)
+	f, err := private.Make(root, "new")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer func() { _ = f.Close() }()
+	if info, err := f.Stat(); err != nil || info.Mode() != 0o600 || !private.Denies(info, 0o077) || !private.Single(info) {
+		t.Errorf("%v, %v; want a file for this user alone", info.Mode(), err)
+	}
+}
+
+// A directory that became a link, or another directory, after it was looked at is not entered.
+func TestReplacedDirectory(t *testing.T) {
+	for name, put := range map[string]func(path string) error{
+		"another directory": func(path string) error { return os.Mkdir(path, 0o700) },
+		"a link":            func(path string) error { return os.Symlink("inside", path) },
+	} {
+		root := place(t)
+		path := filepath.Join(root.Name(), "d")
+		if err := errors.Join(os.Mkdir(path, 0o700), os.Mkdir(filepath.Join(root.Name(), "inside"), 0o700)); err != nil {
+			t.Fatal(err)
+		}
+		d, _, err := private.OpenDir(root, "d", func(fs.FileInfo) error { return errors.Join(os.Rename(path, path+".old"), put(path)) })
+		if !errors.Is(err, private.ErrReplaced) || d != nil {
+			t.Errorf("%s: %v; want %v", name, err, private.ErrReplaced)
+		}
+	}
+}
