@@ -29,10 +29,10 @@ type StatusError struct {
 	URL    string // without its secrets
 	Status int
 
-	class  retry.Class   // that Options.Classify gave; ClassUnknown: none
-	wait   time.Duration // that the answer asks for
-	asks   bool
-	answer *http.Response // to be drained before a retry; nil once that is done
+	class    retry.Class   // that Options.Classify gave; ClassUnknown: none
+	wait     time.Duration // that the response asks for
+	asks     bool
+	response *http.Response // to be drained before a retry; nil once that is done
 }
 
 // Error is like "GET https://example.org/x: 503 Service Unavailable".
@@ -43,11 +43,11 @@ func (e *StatusError) Error() string {
 // HTTPStatusCode returns Status.
 func (e *StatusError) HTTPStatusCode() int { return e.Status }
 
-// RetryAfter returns the wait that the answer asked for, and whether it did.
+// RetryAfter returns the wait that the response asked for, and whether it did.
 func (e *StatusError) RetryAfter() (time.Duration, bool) { return e.wait, e.asks }
 
 func newStatusError(res *http.Response, req *http.Request) *StatusError {
-	return &StatusError{Method: method(req), URL: redact.String(req.URL.String()), Status: res.StatusCode, answer: res}
+	return &StatusError{Method: method(req), URL: redact.String(req.URL.String()), Status: res.StatusCode, response: res}
 }
 
 // A LimitError reports a response of which a part is larger than is accepted from any server.
@@ -62,18 +62,18 @@ func (e *LimitError) Error() string {
 	return fmt.Sprintf("%s exceeds %d %s", e.What, e.Limit, cmp.Or(e.Unit, "bytes"))
 }
 
-// How much of an unwanted answer is read to keep its connection, and for how long: beyond that, another connection is
+// How much of an unwanted response is read to keep its connection, and for how long: beyond that, another connection is
 // the better bargain.
 const (
 	drainBytes = 64 << 10
 	drainTime  = 50 * time.Millisecond
 )
 
-// discard frees the connection of an answer that nobody will read.
+// discard frees the connection of a response that nobody will read.
 func (e *StatusError) discard() {
-	if e.answer != nil {
-		discard(e.answer.Body)
-		e.answer = nil
+	if e.response != nil {
+		discard(e.response.Body)
+		e.response = nil
 	}
 }
 

@@ -12,9 +12,9 @@ import (
 	"github.com/seed-0f2c7998/perdure/httpretry/internal/idle"
 )
 
-// How far an attempt came. A base that tells nothing may have sent the request.
+// How far an attempt came. A base that does not report it may have sent the request.
 const (
-	untold     = iota
+	unknown    = iota
 	connecting // a connection is looked for: nothing has left
 	connected  // from here on the request may have reached the server
 	stale      // the connection was given up before anything was sent
@@ -39,7 +39,7 @@ func (p *progress) isStale() bool { return p != nil && p.came.Load() == stale }
 
 // watch returns a context that finds out whether the request leaves, and gives up the connection for which another is
 // the better one.
-func (e *exchange) watch(ctx context.Context) context.Context {
+func (e *operation) watch(ctx context.Context) context.Context {
 	p, upload, plain := new(progress), e.upload, e.transport.plain
 	if e.progress != nil {
 		p.stale = e.progress.stale
@@ -62,9 +62,9 @@ func (e *exchange) watch(ctx context.Context) context.Context {
 }
 
 // mayHaveLeft reports whether the last attempt may have reached the server.
-func (e *exchange) mayHaveLeft() bool {
+func (e *operation) mayHaveLeft() bool {
 	came := e.progress.came.Load()
-	return came == untold || came == connected
+	return came == unknown || came == connected
 }
 
 // isAlone reports whether one request at a time has conn, which is not HTTP/2.

@@ -18,7 +18,7 @@ import (
 )
 
 // A BodyError is a body that broke, and that could not be resumed. The caller has got Delivered bytes of it, all of
-// them of one entity. [errors.Is] and [errors.As] see Break and Stop.
+// them of one representation. [errors.Is] and [errors.As] see Break and Stop.
 type BodyError struct {
 	Delivered int64
 	Break     error // what the connection said
@@ -52,8 +52,8 @@ func (e *DigestError) Unwrap() error { return checksum.ErrMismatch }
 // A Resumption is a body that broke and is about to be resumed.
 type Resumption struct {
 	Method, URL string // without its secrets
-	Offset      int64  // in the entity
-	Total       int64  // length of the entity; -1: unknown
+	Offset      int64  // in the representation
+	Total       int64  // length of the representation; -1: unknown
 	Break       error  // what the connection said; prints without secrets
 }
 
@@ -65,8 +65,8 @@ func logResumption(r Resumption) {
 
 // resume goes on after a break: at once, and if that brings nothing new, as the policy says for a new operation.
 func (s *stream) resume(p []byte, broken error) (int, error) {
-	broken = shown.Error(broken, s.asked)
-	if ended(s.asked) != nil || !s.reopen() {
+	broken = shown.Error(broken, s.req)
+	if ended(s.req) != nil || !s.reopen() {
 		if unwrap.Is(broken, io.EOF) {
 			broken = io.ErrUnexpectedEOF // of a part, which is not that of the whole
 		}
@@ -77,14 +77,14 @@ func (s *stream) resume(p []byte, broken error) (int, error) {
 	if err == nil {
 		err = s.tooSlow(broken)
 	}
-	if err == nil && s.next > s.entity.from && s.entity.validator() == "" {
+	if err == nil && s.next > s.representation.from && s.representation.validator() == "" {
 		err = ErrNoValidator
 	}
 	if err != nil {
 		return 0, s.giveUp(broken, err)
 	}
 	s.notify(broken)
-	ctx, release := withCancel(s.asked)
+	ctx, release := withCancel(s.req)
 	defer release()
 	n, err := retry.Value(ctx, policy, func(ctx context.Context) (int, error) { return s.attempt(ctx, policy, p) })
 	switch {
@@ -101,7 +101,7 @@ func (s *stream) giveUp(broken, stop error) error {
 	if status, ok := unwrap.As[*StatusError](stop); ok {
 		status.discard()
 	}
-	return s.fail(&BodyError{Delivered: s.next - s.entity.from, Break: broken, Stop: stop})
+	return s.fail(&BodyError{Delivered: s.next - s.representation.from, Break: broken, Stop: stop})
 }
 
 // remaining returns the policy, less the time that was taken so far. What RetryOn chooses is for requests: to go on with
@@ -141,13 +141,13 @@ func (s *stream) notify(broken error) {
 		notify = logResumption
 	}
 	notify(Resumption{
-		Method: method(s.asked), URL: redact.String(s.asked.URL.String()), Offset: s.next, Total: s.entity.total, Break: redact.Error(broken),
+		Method: method(s.req), URL: redact.String(s.req.URL.String()), Offset: s.next, Total: s.representation.total, Break: redact.Error(broken),
 	})
 }
 
 // attempt asks for the rest, and succeeds when it brings at least one new byte, or when there is none to come.
 func (s *stream) attempt(ctx context.Context, policy *retry.Policy, p []byte) (int, error) {
-	res, err := s.request(ctx, policy, s.next) //nolint:bodyclose // replace and discard do
+	res, err := s.fetch(ctx, policy, s.next) //nolint:bodyclose // replace and discard do
 	if res != nil && res.StatusCode >= http.StatusBadRequest {
 		return s.statusError(ctx, policy, res, err)
 	}
@@ -157,7 +157,7 @@ func (s *stream) attempt(ctx context.Context, policy *retry.Policy, p []byte) (i
 	if !s.replace(res.Body) {
 		return 0, retry.Permanent(errClosed)
 	}
-	skip, stop, err := s.entity.accept(res, s.next)
+	skip, stop, err := s.representation.accept(res, s.next)
 	if err != nil {
 		return 0, retry.Permanent(err)
 	}
@@ -168,21 +168,21 @@ func (s *stream) attempt(ctx context.Context, policy *retry.Policy, p []byte) (i
 	return s.first(p)
 }
 
-// request asks for what comes from the offset next on.
-func (s *stream) request(ctx context.Context, policy *retry.Policy, next int64) (*http.Response, error) {
-	x := exchange{transport: s.transport, route: &route{policy: policy}, idempotent: true}
-	x.req = s.entity.request(s.asked, next)
-	x.asked = x.req
+// fetch requests what comes from the offset next on.
+func (s *stream) fetch(ctx context.Context, policy *retry.Policy, next int64) (*http.Response, error) {
+	x := operation{transport: s.transport, route: &route{policy: policy}, idempotent: true}
+	x.req = s.representation.request(s.req, next)
+	x.original = x.req
 	return x.attempt(ctx)
 }
 
 // fetchTrailer requests the last byte once more if the caller's response has announced a trailer: it comes with the end of
 // a body, and the end that was reached is that of a 416. Where there is none to be had, the trailer stays empty.
 func (s *stream) fetchTrailer(ctx context.Context, policy *retry.Policy) {
-	if len(s.whole.Trailer) == 0 || s.next == s.entity.from {
+	if len(s.delivered.Trailer) == 0 || s.next == s.representation.from {
 		return
 	}
-	res, err := s.request(ctx, policy, s.next-1)
+	res, err := s.fetch(ctx, policy, s.next-1)
 	if err != nil {
 		if res != nil {
 			discard(res.Body)
@@ -190,7 +190,7 @@ func (s *stream) fetchTrailer(ctx context.Context, policy *retry.Policy) {
 		return
 	}
 	defer res.Body.Close()
-	skip, _, err := s.entity.accept(res, s.next-1)
+	skip, _, err := s.representation.accept(res, s.next-1)
 	if err != nil || skip > drainBytes { // a server that knows no ranges, and much to read for it
 		return
 	}
@@ -203,10 +203,10 @@ func (s *stream) fetchTrailer(ctx context.Context, policy *retry.Policy) {
 // statusError deals with a status from 400 on.
 func (s *stream) statusError(ctx context.Context, policy *retry.Policy, res *http.Response, err error) (int, error) {
 	switch {
-	case res.StatusCode == http.StatusRequestedRangeNotSatisfiable && s.entity.ended(res, s.next):
+	case res.StatusCode == http.StatusRequestedRangeNotSatisfiable && s.representation.ended(res, s.next):
 		discard(res.Body)
 		s.fetchTrailer(ctx, policy)
-		s.entity.end = s.next
+		s.representation.end = s.next
 		return 0, nil
 	case res.StatusCode == http.StatusRequestedRangeNotSatisfiable, res.StatusCode == http.StatusPreconditionFailed:
 		discard(res.Body)
@@ -215,7 +215,7 @@ func (s *stream) statusError(ctx context.Context, policy *retry.Policy, res *htt
 	return 0, err
 }
 
-// skip passes over n bytes, which the answer has before the next one.
+// skip passes over n bytes, which the response has before the next one.
 func (s *stream) skip(n int64) error {
 	scratch := make([]byte, min(n, 32<<10))
 	for n > 0 {

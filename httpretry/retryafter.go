@@ -48,7 +48,7 @@ func parseWait(value string, h http.Header, received time.Time) (time.Duration, 
 	return d, d > 0
 }
 
-// serverTime returns the instant of an answer by its server's clock, or by ours if it does not tell.
+// serverTime returns the instant of a response by its server's clock, or by ours if it does not tell.
 func serverTime(h http.Header, received time.Time) time.Time {
 	if date, err := http.ParseTime(h.Get("Date")); err == nil {
 		return date

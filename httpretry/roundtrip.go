@@ -18,7 +18,7 @@ import (
 // has had the processor meanwhile, so that a function that is called costs several times what it does.
 func (t *Transport) RoundTrip(req *http.Request) (*http.Response, error) { //nolint:cyclop // as said above
 	l, err := &t.defaultRoute, error(nil)
-	if !t.alone {
+	if !t.oneRoute {
 		if l, err = t.routeOf(req); err != nil {
 			return refuse(req, err)
 		}
@@ -29,15 +29,15 @@ func (t *Transport) RoundTrip(req *http.Request) (*http.Response, error) { //nol
 	}
 	sent, s := req, (*stream)(nil)
 	if h := req.Header; h != nil && len(h) == 0 && t.gzip.Load() {
-		own := newAsking(req, http.Header{"Accept-Encoding": gzipOnly})
+		own := newGzipRequest(req, http.Header{"Accept-Encoding": gzipOnly})
 		sent, s = &own.request, &own.stream
 	} else if !t.options.NoResume {
-		sent, s = t.ask(req)
+		sent, s = t.withGzip(req)
 	}
 	start := time.Now()
 	res, err := t.base.RoundTrip(sent)
 	if err != nil || !isPlain200(res, sent) {
-		e := exchange{transport: t, route: l, asked: req, req: sent, stream: s, idempotent: true, attempts: 1}
+		e := operation{transport: t, route: l, original: req, req: sent, stream: s, idempotent: true, attempts: 1}
 		return e.retryFrom(permit, start, res, err)
 	}
 	permit.SuccessContext(req.Context())
@@ -45,8 +45,8 @@ func (t *Transport) RoundTrip(req *http.Request) (*http.Response, error) { //nol
 	if s == nil {
 		return deliver(res, s, false), nil
 	}
-	s.transport, s.policy, s.asked = t, l.policy, sent
-	if res.Uncompressed || res.ContentLength <= 0 || !s.entity.read(res) || !s.entity.hasNoChecks() {
+	s.transport, s.policy, s.req = t, l.policy, sent
+	if res.Uncompressed || res.ContentLength <= 0 || !s.representation.read(res) || !s.representation.hasNoChecks() {
 		return deliver(res, s, sent != req), nil
 	}
 	s.adopt(res)
@@ -55,10 +55,10 @@ func (t *Transport) RoundTrip(req *http.Request) (*http.Response, error) { //nol
 
 // needsNoPrep reports whether req needs no preparation.
 func (t *Transport) needsNoPrep(req *http.Request) bool {
-	return t.quick && req.Method == http.MethodGet && req.Body == nil
+	return t.noPrep && req.Method == http.MethodGet && req.Body == nil
 }
 
-// isPlain200 reports whether res is what most answers to req are.
+// isPlain200 reports whether res is what most responses to req are.
 func isPlain200(res *http.Response, req *http.Request) bool {
 	return res != nil && res.StatusCode == http.StatusOK && res.Body != nil && res.Request == req && bound.HeaderSize(res.Header) <= bound.Header
 }
@@ -73,7 +73,7 @@ func refuse(req *http.Request, err error) (*http.Response, error) {
 
 // operate is RoundTrip for any request, by its route.
 func (t *Transport) operate(l *route, req *http.Request) (*http.Response, error) {
-	e := exchange{transport: t, route: l, req: req, idempotent: isIdempotent(req)}
+	e := operation{transport: t, route: l, req: req, idempotent: isIdempotent(req)}
 	e.prepare()
 	ctx, release := withCancel(req)
 	defer release()
@@ -84,15 +84,15 @@ func (t *Transport) operate(l *route, req *http.Request) (*http.Response, error)
 	return e.outcome(res, err)
 }
 
-// An asking is a request of our own, and the stream for the body of its answer: they live as long as each other.
-type asking struct {
+// A gzipRequest is a copy of a request that asks for gzip, and the stream for the body of its response, in one allocation.
+type gzipRequest struct {
 	request http.Request
 	stream  stream
 }
 
-// newAsking returns one with a copy of req that has h as its header.
-func newAsking(req *http.Request, h http.Header) *asking {
-	a := new(asking)
+// newGzipRequest returns one with a copy of req that has h as its header.
+func newGzipRequest(req *http.Request, h http.Header) *gzipRequest {
+	a := new(gzipRequest)
 	a.request = *req
 	a.request.Header = h
 	return a
@@ -101,15 +101,15 @@ func newAsking(req *http.Request, h http.Header) *asking {
 // gzipOnly is the Accept-Encoding that net/http adds by itself.
 var gzipOnly = []string{"gzip"} //nolint:gochecknoglobals // shared by all requests, as it saves each of them one
 
-// ask returns what is sent for a GET, and the stream for the body of its answer. It asks for gzip where the base would
+// withGzip returns what is sent for a GET, and the stream for the body of its response. It asks for gzip where the base would
 // by itself, unless the caller has other wishes: the base would take the coding off below the stream, and the rest could
 // not be asked for. A base that would not gets the request as it is, and the caller the representation that it brings.
-func (t *Transport) ask(req *http.Request) (*http.Request, *stream) {
+func (t *Transport) withGzip(req *http.Request) (*http.Request, *stream) {
 	h := req.Header
 	if h == nil || h["Accept-Encoding"] != nil || h["Range"] != nil || !t.gzip.Load() {
 		return req, new(stream)
 	}
-	a := newAsking(req, maps.Clone(h))
+	a := newGzipRequest(req, maps.Clone(h))
 	a.request.Header["Accept-Encoding"] = gzipOnly
 	return &a.request, &a.stream
 }
@@ -121,7 +121,7 @@ func deliver(res *http.Response, s *stream, zipped bool) *http.Response {
 	if endsAnywhere(res) && (!carried || s.check == nil) {
 		res = with(res, end{unverifiable: true})
 	}
-	if zipped && (!carried || s.entity.encoding != "") {
+	if zipped && (!carried || s.representation.encoding != "") {
 		unzip.Response(res)
 	}
 	return res

@@ -15,27 +15,27 @@ import (
 	"github.com/seed-0f2c7998/perdure/retry"
 )
 
-// A stream is the body of an answer to a GET that outlasts its connections: the caller reads one body, whatever
+// A stream is the body of a response to a GET that outlasts its connections: the caller reads one body, whatever
 // happens below. Read is for one goroutine at a time; Close may be called by another.
 type stream struct {
 	transport *Transport
 	policy    *retry.Policy
-	asked     *http.Request  // that brought the answer; after the first break, with a context that cancel ends
-	began     time.Time      // of the exchange, if the policy has a MaxElapsed
-	whole     *http.Response // the caller's
-	last      *http.Response // that has the present body; nil: whole
+	req       *http.Request  // that brought the response; after the first break, with a context that cancel ends
+	began     time.Time      // of the operation, if the policy has a MaxElapsed
+	delivered *http.Response // the caller's
+	last      *http.Response // that has the present body; nil: delivered
 
-	entity  entity
-	next    int64 // offset in the entity of the next byte
-	check   *digest.Check
-	guard   stall.Guard
-	slow    int   // breaks in a row for want of speed
-	slowAt  int64 // offset of the last of them
-	stop    int64 // offset from which the present body has nothing that is wanted; -1: unknown
-	err     error // with which the stream has ended, unless it is broken
-	broken  bool  // err came after bytes that the caller has got: the next Read is to resume
-	partial bool  // the present body may be less than what is wanted
-	closed  bool  // guarded by mu, as what follows it
+	representation representation
+	next           int64 // offset in the representation of the next byte
+	check          *digest.Check
+	guard          stall.Guard
+	slow           int   // breaks in a row for want of speed
+	slowAt         int64 // offset of the last of them
+	stop           int64 // offset from which the present body has nothing that is wanted; -1: unknown
+	err            error // with which the stream has ended, unless it is broken
+	broken         bool  // err came after bytes that the caller has got: the next Read is to resume
+	partial        bool  // the present body may be less than what is wanted
+	closed         bool  // guarded by mu, as what follows it
 
 	mu     sync.Mutex
 	body   io.ReadCloser
@@ -45,23 +45,23 @@ type stream struct {
 // attach makes s the body of res, if it can be one that outlasts its connections. A base that took a coding off which
 // nobody has asked it for, as one around an http.Transport does, shows that it asks by itself.
 func (s *stream) attach(res *http.Response) (ok bool) {
-	if res.Uncompressed && s.asked.Header["Accept-Encoding"] == nil {
+	if res.Uncompressed && s.req.Header["Accept-Encoding"] == nil {
 		s.transport.gzip.Store(true)
 	}
 	if res.Uncompressed || res.ContentLength == 0 ||
-		!isWhole(res.StatusCode) && res.StatusCode != http.StatusPartialContent || !s.entity.read(res) {
+		!isFull(res.StatusCode) && res.StatusCode != http.StatusPartialContent || !s.representation.read(res) {
 		return false
 	}
-	if s.entity.digest && !digest.IsLeftToCaller(s.asked.Context()) {
-		s.check = digest.For(res.Header, s.entity.whole)
+	if s.representation.digest && !digest.IsLeftToCaller(s.req.Context()) {
+		s.check = digest.For(res.Header, s.representation.full)
 	}
 	s.adopt(res)
 	return true
 }
 
-// adopt makes s the body of res, whose entity it has read.
+// adopt makes s the body of res, whose representation it has read.
 func (s *stream) adopt(res *http.Response) {
-	s.whole, s.next, s.stop, s.body = res, s.entity.from, s.entity.end, res.Body
+	s.delivered, s.next, s.stop, s.body = res, s.representation.from, s.representation.end, res.Body
 	s.guard.Limits, s.guard.Pool = s.limits(), &s.transport.timers
 	res.Body = s
 }
@@ -73,7 +73,7 @@ func (s *stream) Read(p []byte) (int, error) {
 	}
 	n, err := s.body.Read(p[:min(int64(len(p)), s.stop-s.next)])
 	s.next += int64(n)
-	if err == io.EOF && s.next == s.entity.end {
+	if err == io.EOF && s.next == s.representation.end {
 		return n, s.end()
 	}
 	return s.handleRead(p, n, err)
@@ -135,12 +135,12 @@ const (
 func (s *stream) limits() stall.Limits {
 	o := &s.transport.options
 	l := stall.Limits{Timeout: o.StallTimeout, MinRate: o.MinRate}
-	if l.Timeout == 0 && s.entity.resumable { // else it may well be a stream of events, which cannot be resumed
+	if l.Timeout == 0 && s.representation.resumable { // else it may well be a stream of events, which cannot be resumed
 		l.Timeout = defaultStallTimeout
 	}
 	if most := s.policy.MaxElapsed; most > 0 {
 		l.Window = max(min(stall.Window, most), time.Second)
-		if l.MinRate == 0 && (s.entity.resumable || s.entity.end >= 0) {
+		if l.MinRate == 0 && (s.representation.resumable || s.representation.end >= 0) {
 			l.MinRate, l.From = trickle, s.began.Add(most)
 		}
 	}
@@ -149,8 +149,8 @@ func (s *stream) limits() stall.Limits {
 
 // complete reports whether err, after what has been read, is the end of what is wanted.
 func (s *stream) complete(err error) bool {
-	if s.entity.end >= 0 {
-		return s.next >= s.entity.end // even if the connection broke on its last step
+	if s.representation.end >= 0 {
+		return s.next >= s.representation.end // even if the connection broke on its last step
 	}
 	return !s.partial && (err == io.EOF || unwrap.Is(err, io.EOF)) //nolint:errorlint // Is sees through those that hold it
 }
@@ -176,10 +176,10 @@ func (s *stream) passTrailer() {
 		if values == nil || s.partial && (name == "Content-Digest" || name == "Content-Md5") {
 			continue // announced, and not sent; or of the part
 		}
-		if s.whole.Trailer == nil {
-			s.whole.Trailer = make(http.Header)
+		if s.delivered.Trailer == nil {
+			s.delivered.Trailer = make(http.Header)
 		}
-		s.whole.Trailer[name] = values
+		s.delivered.Trailer[name] = values
 	}
 }
 
@@ -195,8 +195,8 @@ func (s *stream) reopen() bool {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	if s.cancel == nil && !s.closed {
-		ctx, cancel := context.WithCancelCause(s.asked.Context())
-		s.asked, s.cancel = s.asked.WithContext(ctx), cancel
+		ctx, cancel := context.WithCancelCause(s.req.Context())
+		s.req, s.cancel = s.req.WithContext(ctx), cancel
 	}
 	return !s.closed
 }

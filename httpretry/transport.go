@@ -12,8 +12,8 @@
 //
 // # How it ends
 //
-// When attempts are given up and the last one had an answer, the caller gets that answer, unread, with a nil error, as
-// from any client; [GaveUp] says why there was no other attempt. When the last attempt had no answer, the error is
+// When attempts are given up and the last one had a response, the caller gets that response, unread, with a nil error, as
+// from any client; [GaveUp] says why there was no other attempt. When the last attempt had no response, the error is
 // that of [retry.Value], which the http.Client wraps in its [url.Error] as usual: a [*retry.Error] if there were
 // several attempts, else the error itself.
 //
@@ -46,8 +46,8 @@ type Transport struct {
 	base         http.RoundTripper
 	gzip         atomic.Bool // the base asks for gzip by itself and takes it off: then we do, above the body that is resumed
 	defaultRoute route       // of requests that share nothing by key; with our classifier and observer
-	quick        bool        // nothing has to be prepared for a GET without a body, see RoundTrip
-	alone        bool        // all requests go by the default route
+	noPrep       bool        // nothing has to be prepared for a GET without a body, see RoundTrip
+	oneRoute     bool        // all requests go by the default route
 
 	options  Options
 	invalid  error // why the options can't be used
@@ -90,8 +90,8 @@ func NewTransport(base http.RoundTripper, o Options) *Transport {
 	policy.Classify = classifier(policy.Classify)
 	policy.Observe, policy.Timed = observer(policy.Observe), true
 	t.defaultRoute.policy = &policy
-	t.alone = t.invalid == nil && o.Breakers == nil && o.Hedge == nil
-	t.quick = o.Hedge == nil && o.AttemptHeader == "" && o.Classify == nil && policy.AttemptTimeout == 0 && policy.MaxElapsed == 0 && !policy.ObserveAll
+	t.oneRoute = t.invalid == nil && o.Breakers == nil && o.Hedge == nil
+	t.noPrep = o.Hedge == nil && o.AttemptHeader == "" && o.Classify == nil && policy.AttemptTimeout == 0 && policy.MaxElapsed == 0 && !policy.ObserveAll
 	return t
 }
 
@@ -132,12 +132,12 @@ func hideBody(res *http.Response) (restore func()) {
 	return func() { res.Body = body }
 }
 
-// observer returns the Observe that frees the connection of an unwanted answer before the wait, and then calls the user's.
+// observer returns the Observe that frees the connection of an unwanted response before the wait, and then calls the user's.
 func observer(user func(context.Context, retry.Event)) func(context.Context, retry.Event) {
 	return func(ctx context.Context, e retry.Event) {
 		if e.Kind == retry.Retrying {
-			if answer, ok := unwrap.As[*StatusError](e.Err); ok {
-				answer.discard()
+			if status, ok := unwrap.As[*StatusError](e.Err); ok {
+				status.discard()
 			}
 		}
 		if user != nil {
@@ -148,7 +148,7 @@ func observer(user func(context.Context, retry.Event)) func(context.Context, ret
 	}
 }
 
-// hint returns the wait that an answer asks for.
+// hint returns the wait that a response asks for.
 func (t *Transport) hint(res *http.Response, received time.Time) (time.Duration, bool) {
 	if ask := t.options.RetryAfter; ask != nil {
 		restore := hideBody(res)

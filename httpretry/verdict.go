@@ -12,7 +12,7 @@ import (
 )
 
 // classify returns what an attempt has brought, as attempt does.
-func (e *exchange) classify(res *http.Response, err error) (*http.Response, error) {
+func (e *operation) classify(res *http.Response, err error) (*http.Response, error) {
 	if err != nil {
 		return nil, e.failed(err)
 	}
@@ -20,8 +20,8 @@ func (e *exchange) classify(res *http.Response, err error) (*http.Response, erro
 		res.Body = http.NoBody
 	}
 	if reason := GaveUp(res); reason != nil {
-		res.Request = e.asked // giveUp will tell of it
-		return res, reason    // a Transport further in has given up on it
+		res.Request = e.original // giveUp will tell of it
+		return res, reason       // a Transport further in has given up on it
 	}
 	class := e.transport.classify(res)
 	if res.StatusCode < http.StatusBadRequest && class == retry.ClassUnknown {
@@ -30,8 +30,8 @@ func (e *exchange) classify(res *http.Response, err error) (*http.Response, erro
 	return res, e.statusError(res, class)
 }
 
-// failed returns the error of an attempt without an answer, marked if the request can't be or must not be repeated.
-func (e *exchange) failed(err error) error {
+// failed returns the error of an attempt without a response, marked if the request can't be or must not be repeated.
+func (e *operation) failed(err error) error {
 	err = shown.Error(err, e.req)
 	e.last = err
 	switch {
@@ -47,13 +47,13 @@ func (e *exchange) failed(err error) error {
 }
 
 // statusError returns the error that stands for a response from 400 on, or one that Options.Classify has given a class.
-func (e *exchange) statusError(res *http.Response, class retry.Class) error {
+func (e *operation) statusError(res *http.Response, class retry.Class) error {
 	err := newStatusError(res, e.req)
 	err.class = class
 	under := class == retry.ClassUnknown && res.StatusCode == http.StatusConflict && e.last != nil && e.req.Header.Get("Idempotency-Key") != ""
 	e.last = err
 	if under {
-		return retry.Transient(err) // the request with this key whose answer we did not get is still under way
+		return retry.Transient(err) // the request with this key whose response we did not get is still under way
 	}
 	if class, _ = e.route.policy.ClassOf(err); class == retry.ClassPermanent || class == retry.ClassIgnored || class == retry.ClassUnknown {
 		return err
@@ -67,7 +67,7 @@ func (e *exchange) statusError(res *http.Response, class retry.Class) error {
 
 // bodyGone returns the error of an attempt that could not be made, because its body can't be had again; what was wrong
 // with the attempt before is what the caller wants to know of.
-func (e *exchange) bodyGone(err error) error {
+func (e *operation) bodyGone(err error) error {
 	if e.last != nil && unwrap.Is(err, ErrBody) {
 		return e.notRepeatable(e.last, err)
 	}
@@ -75,7 +75,7 @@ func (e *exchange) bodyGone(err error) error {
 }
 
 // rewindable returns err, marked if the request's body can't be sent again.
-func (e *exchange) rewindable(err error) error {
+func (e *operation) rewindable(err error) error {
 	if e.upload.Spent() {
 		return e.notRepeatable(err, ErrBody)
 	}
@@ -83,19 +83,19 @@ func (e *exchange) rewindable(err error) error {
 }
 
 // notRepeatable returns err, marked so that no attempt follows. What a breaker learns is up to err's class.
-func (e *exchange) notRepeatable(err, why error) error {
+func (e *operation) notRepeatable(err, why error) error {
 	return &notRepeatable{err: retry.Final(err), why: why}
 }
 
 // callersFault returns err, marked so that no attempt follows and no breaker learns of it. The caller gets err itself.
-func (e *exchange) callersFault(err error) error {
+func (e *operation) callersFault(err error) error {
 	e.unmarked, e.marked = err, retry.Final(&requestError{err})
 	return e.marked
 }
 
-// giveUp returns what the caller gets in the end: the last answer, unread, with the reason why it is the last; or, if
+// giveUp returns what the caller gets in the end: the last response, unread, with the reason why it is the last; or, if
 // there is none or it was given up for an attempt that was then not made, that reason as the error.
-func (e *exchange) giveUp(res *http.Response, err error) (*http.Response, error) {
+func (e *operation) giveUp(res *http.Response, err error) (*http.Response, error) {
 	if err == e.marked { //nolint:errorlint // as callersFault made it
 		err = e.unmarked
 	}
@@ -103,7 +103,7 @@ func (e *exchange) giveUp(res *http.Response, err error) (*http.Response, error)
 		once.countedBy = e.route.policy.Breaker
 	}
 	status, ok := unwrap.As[*StatusError](err)
-	if res == nil || ok && status.answer == nil {
+	if res == nil || ok && status.response == nil {
 		return nil, err
 	}
 	if ended(e.req) != nil {
@@ -113,7 +113,7 @@ func (e *exchange) giveUp(res *http.Response, err error) (*http.Response, error)
 	if err != error(status) { //nolint:errorlint // a status that is not worth a retry has nothing to tell
 		res = with(res, end{err: err})
 	}
-	if e.req != e.asked {
+	if e.req != e.original {
 		unzip.Response(res)
 	}
 	return res, nil

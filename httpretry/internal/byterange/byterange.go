@@ -6,14 +6,14 @@ import (
 	"strings"
 )
 
-// Unknown is the length of an entity of which the server has not told it.
+// Unknown is the length of a representation that the server has not sent.
 const Unknown int64 = -1
 
-// A Range is the part of an entity that a 206 answer holds, or, if Unsatisfied, the statement of a 416 that no part of
+// A Range is the part of a representation that a 206 response holds, or, if Unsatisfied, the statement of a 416 that no part of
 // what was asked for exists.
 type Range struct {
 	First, Last int64 // offsets of the first and of the last byte; meaningless if Unsatisfied
-	Total       int64 // length of the whole entity, or Unknown
+	Total       int64 // length of the whole representation, or Unknown
 	Unsatisfied bool
 }
 

@@ -16,7 +16,7 @@ import (
 // A Hedger knows how long the answers of one server take. It is safe for concurrent use.
 type Hedger struct {
 	Percentile float64       // of the latencies, beyond which a request is slow; 0..1
-	Min        time.Duration // the least time to wait for an answer before a second request
+	Min        time.Duration // the least time to wait for a response before a second request
 	Ratio      float64       // of second requests to first ones
 
 	mu     sync.Mutex
@@ -33,7 +33,7 @@ const (
 	maxTokens      = 10  // tokens that can be saved up
 )
 
-// Do calls send, and once more if it is slow and the budget allows. It returns the answer that came first and is good,
+// Do calls send, and once more if it is slow and the budget allows. It returns the response that came first and is good,
 // or if none is, the last; what the other brings is discarded. Each call of send gets a context of its own.
 func (h *Hedger) Do(ctx context.Context, send func(context.Context) (*http.Response, error), discard func(io.ReadCloser)) (*http.Response, error) {
 	start := time.Now()
@@ -71,7 +71,7 @@ func (h *Hedger) Do(ctx context.Context, send func(context.Context) (*http.Respo
 	return won.res, nil
 }
 
-// begin pays a request's share into the budget, and returns how long to wait for its answer; 0 is for ever.
+// begin pays a request's share into the budget, and returns how long to wait for its response; 0 is for ever.
 func (h *Hedger) begin() time.Duration {
 	h.mu.Lock()
 	defer h.mu.Unlock()
@@ -108,7 +108,7 @@ func (h *Hedger) learn(took time.Duration, err error) {
 	h.delay = known[min(int(h.Percentile*float64(len(known))), len(known)-1)]
 }
 
-// A race is two requests for one answer.
+// A race is two requests for one response.
 type race struct {
 	send    func(context.Context) (*http.Response, error)
 	discard func(io.ReadCloser)
@@ -166,7 +166,7 @@ func (r *race) cancelLoser(won result) {
 	go func() { r.discardResult(<-r.results) }()
 }
 
-// An owned body ends the context that its answer was had with.
+// An owned body ends the context that its response was had with.
 type owned struct {
 	io.ReadCloser
 	cancel context.CancelFunc

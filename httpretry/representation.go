@@ -17,28 +17,28 @@ var (
 	ErrWrongRange  = errors.New("server returned a different range than requested")
 )
 
-// An entity is what a body is read from, as far as the first answer told, and the part of it that is wanted.
-type entity struct {
+// A representation is what a body is read from, as far as the first response told, and the part of it that is wanted.
+type representation struct {
 	etag      string // as sent; may be weak
 	modified  string // Last-Modified, as sent
 	encoding  string // Content-Encoding
 	dated     bool   // there is no strong etag, and modified is old enough to identify it
 	resumable bool   // it can be identified later
 	digest    bool   // a header offers one
-	whole     bool   // the first answer had everything
+	full      bool   // the first response had everything
 
 	from, end int64 // offsets of the part that is wanted; end is -1 while it is unknown
 	total     int64 // length of the whole; -1: unknown
 }
 
-// read reads the first answer. It is not ok if the answer is no single part of anything.
-func (e *entity) read(res *http.Response) (ok bool) {
-	e.whole = res.StatusCode != http.StatusPartialContent
+// read reads the first response. It is not ok if the response is no single part of anything.
+func (e *representation) read(res *http.Response) (ok bool) {
+	e.full = res.StatusCode != http.StatusPartialContent
 	e.end, e.total = res.ContentLength, res.ContentLength
-	if !e.whole && !e.readRange(res) {
+	if !e.full && !e.readRange(res) {
 		return false
 	}
-	for name, values := range res.Header { // in one pass, for it is done for every answer
+	for name, values := range res.Header { // in one pass, for it is done for every response
 		if len(values) == 0 {
 			continue
 		}
@@ -60,14 +60,14 @@ func (e *entity) read(res *http.Response) (ok bool) {
 	return true
 }
 
-// isWhole reports whether a response of that status has all of a representation, be it the origin's or what a proxy has
+// isFull reports whether a response of that status has all of a representation, be it the origin's or what a proxy has
 // made of that (203).
-func isWhole(status int) bool {
+func isFull(status int) bool {
 	return status == http.StatusOK || status == http.StatusNonAuthoritativeInfo
 }
 
-// readRange reads which part of the entity a 206 has.
-func (e *entity) readRange(res *http.Response) (ok bool) {
+// readRange reads which part of the representation a 206 has.
+func (e *representation) readRange(res *http.Response) (ok bool) {
 	r, ok := byterange.Parse(res.Header.Get("Content-Range"))
 	if !ok || r.Unsatisfied || res.ContentLength >= 0 && res.ContentLength != r.Length() {
 		return false
@@ -76,11 +76,11 @@ func (e *entity) readRange(res *http.Response) (ok bool) {
 	return true
 }
 
-// hasNoChecks reports whether the body is the entity as it is, with nothing to decode and nothing to check it against.
-func (e *entity) hasNoChecks() bool { return e.encoding == "" && !e.digest }
+// hasNoChecks reports whether the body is the representation as it is, with nothing to decode and nothing to check it against.
+func (e *representation) hasNoChecks() bool { return e.encoding == "" && !e.digest }
 
 // validator returns what If-Range can ask for; empty: nothing.
-func (e *entity) validator() string {
+func (e *representation) validator() string {
 	switch {
 	case validator.IsStrong(e.etag):
 		return e.etag
@@ -91,7 +91,7 @@ func (e *entity) validator() string {
 }
 
 // request returns the request for the rest from next on. If nothing has been read, it is req again.
-func (e *entity) request(req *http.Request, next int64) *http.Request {
+func (e *representation) request(req *http.Request, next int64) *http.Request {
 	if next == e.from {
 		return req
 	}
@@ -100,7 +100,7 @@ func (e *entity) request(req *http.Request, next int64) *http.Request {
 	h.Del("If-None-Match") // these asked whether to send anything at all
 	h.Del("If-Modified-Since")
 	last := ""
-	if !e.whole {
+	if !e.full {
 		last = fmt.Sprint(e.end - 1)
 	}
 	h.Set("Range", fmt.Sprintf("bytes=%d-%s", next, last))
@@ -108,16 +108,16 @@ func (e *entity) request(req *http.Request, next int64) *http.Request {
 	return req
 }
 
-// accept checks an answer to request(next): a splice of two entities must not happen. It returns how many bytes of its
+// accept checks a response to request(next): a splice of two representations must not happen. It returns how many bytes of its
 // body come before next, and the offset from which it has nothing that is wanted, or -1.
-func (e *entity) accept(res *http.Response, next int64) (skip, stop int64, err error) {
-	if !isWhole(res.StatusCode) && res.StatusCode != http.StatusPartialContent {
+func (e *representation) accept(res *http.Response, next int64) (skip, stop int64, err error) {
+	if !isFull(res.StatusCode) && res.StatusCode != http.StatusPartialContent {
 		return 0, 0, fmt.Errorf("httpretry: the rest came with status %d", res.StatusCode)
 	}
 	if !e.same(res, next) {
 		return 0, 0, ErrChanged
 	}
-	if isWhole(res.StatusCode) {
+	if isFull(res.StatusCode) {
 		if e.total >= 0 && res.ContentLength >= 0 && res.ContentLength != e.total {
 			return 0, 0, ErrChanged
 		}
@@ -127,7 +127,7 @@ func (e *entity) accept(res *http.Response, next int64) (skip, stop int64, err e
 }
 
 // acceptPart is accept for a 206.
-func (e *entity) acceptPart(res *http.Response, next int64) (skip, stop int64, err error) {
+func (e *representation) acceptPart(res *http.Response, next int64) (skip, stop int64, err error) {
 	r, ok := byterange.Parse(res.Header.Get("Content-Range"))
 	switch {
 	case !ok || r.Unsatisfied || r.First > next || r.Last < next:
@@ -138,7 +138,7 @@ func (e *entity) acceptPart(res *http.Response, next int64) (skip, stop int64, e
 		return 0, 0, ErrChanged
 	case e.total < 0 && r.Total >= 0:
 		e.total = r.Total
-		if e.whole {
+		if e.full {
 			e.end = r.Total
 		}
 	}
@@ -149,15 +149,15 @@ func (e *entity) acceptPart(res *http.Response, next int64) (skip, stop int64, e
 	return next - r.First, stop, nil
 }
 
-// same reports whether res is of the entity that the first answer was of. Where nothing has been read, it is enough if
+// same reports whether res is of the representation that the first response was of. Where nothing has been read, it is enough if
 // no header that the caller has seen says otherwise.
-func (e *entity) same(res *http.Response, next int64) bool {
+func (e *representation) same(res *http.Response, next int64) bool {
 	h := res.Header
 	if res.Uncompressed || h.Get("Content-Encoding") != e.encoding {
 		return false
 	}
 	if next == e.from {
-		return isWhole(res.StatusCode) == e.whole && h.Get("ETag") == e.etag && h.Get("Last-Modified") == e.modified &&
+		return isFull(res.StatusCode) == e.full && h.Get("ETag") == e.etag && h.Get("Last-Modified") == e.modified &&
 			(res.ContentLength == e.end-e.from || res.ContentLength < 0 || e.end < 0)
 	}
 	if validator.IsStrong(e.etag) {
@@ -166,8 +166,8 @@ func (e *entity) same(res *http.Response, next int64) bool {
 	return h.Get("Last-Modified") == e.modified
 }
 
-// ended reports whether a 416 answer says that the entity ends at next, which the caller of request then has reached.
-func (e *entity) ended(res *http.Response, next int64) bool {
+// ended reports whether a 416 response says that the representation ends at next, which the caller of request then has reached.
+func (e *representation) ended(res *http.Response, next int64) bool {
 	r, ok := byterange.Parse(res.Header.Get("Content-Range"))
 	return ok && r.Unsatisfied && r.Total == next && (e.total < 0 || e.total == next)
 }

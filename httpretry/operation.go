@@ -17,15 +17,15 @@ import (
 	"github.com/seed-0f2c7998/perdure/retry"
 )
 
-// An exchange is one request on its way through its attempts. What outlives it must not keep a pointer to it, so that it
+// An operation is one request on its way through its attempts. What outlives it must not keep a pointer to it, so that it
 // costs no memory of its own.
-type exchange struct {
+type operation struct {
 	transport  *Transport
 	route      *route
-	asked      *http.Request // the caller's, or a copy that says the same for it; not to be changed
-	req        *http.Request // asked, or a copy that asks for gzip
+	original   *http.Request // the caller's, or a copy that says the same for it; not to be changed
+	req        *http.Request // original, or a copy that asks for gzip
 	idempotent bool
-	stream     *stream      // for the body of the answer; nil: it will not be resumed
+	stream     *stream      // for the body of the response; nil: it will not be resumed
 	upload     *upload.Body // nil: the request has no body
 	progress   *progress    // nil while nobody has to know
 	attempts   int
@@ -37,7 +37,7 @@ type exchange struct {
 
 // body returns the request's body, as something that can be sent again; nil if there is none. That of a request which is
 // repeated only if it never left need not be kept: if it was read, it may have left.
-func (e *exchange) body() *upload.Body {
+func (e *operation) body() *upload.Body {
 	if e.req.Body == nil || e.req.Body == http.NoBody {
 		return nil
 	}
@@ -56,12 +56,12 @@ func (e *exchange) body() *upload.Body {
 }
 
 // prepare readies what the attempts share.
-func (e *exchange) prepare() {
+func (e *operation) prepare() {
 	e.upload = e.body()
 	if e.route.policy.MaxElapsed > 0 {
 		e.began = time.Now()
 	}
-	if ctx := e.req.Context(); ctx.Value(endKey{}) != nil { // the request is that of another answer
+	if ctx := e.req.Context(); ctx.Value(endKey{}) != nil { // the request is that of another response
 		e.req = e.req.WithContext(context.WithValue(ctx, endKey{}, end{}))
 	}
 	h := e.req.Header
@@ -69,9 +69,9 @@ func (e *exchange) prepare() {
 		e.idempotent = true
 		e.req = withHeader(e.req, "Idempotency-Key", []string{strconv.Quote(rand.Text())})
 	}
-	e.asked = e.req
+	e.original = e.req
 	if !e.transport.options.NoResume && e.upload == nil && method(e.req) == http.MethodGet {
-		e.req, e.stream = e.transport.ask(e.req)
+		e.req, e.stream = e.transport.withGzip(e.req)
 	}
 }
 
@@ -85,8 +85,8 @@ func withHeader(req *http.Request, name string, values []string) *http.Request {
 }
 
 // retryFrom makes the attempts after the first, which began at start, was made with permit, and brought res or err.
-func (e *exchange) retryFrom(permit circuit.Permit, start time.Time, res *http.Response, err error) (*http.Response, error) {
-	res, err = e.classify(received(e.transport.base, e.req, e.asked, res, err))
+func (e *operation) retryFrom(permit circuit.Permit, start time.Time, res *http.Response, err error) (*http.Response, error) {
+	res, err = e.classify(received(e.transport.base, e.req, e.original, res, err))
 	ctx, release := withCancel(e.req)
 	defer release()
 	res, err = retry.Continue(ctx, e.route.policy, permit, start, res, err, func(ctx context.Context) (*http.Response, error) {
@@ -96,18 +96,18 @@ func (e *exchange) retryFrom(permit circuit.Permit, start time.Time, res *http.R
 }
 
 // outcome returns what the caller gets of what the last attempt brought.
-func (e *exchange) outcome(res *http.Response, err error) (*http.Response, error) {
+func (e *operation) outcome(res *http.Response, err error) (*http.Response, error) {
 	if err != nil {
 		return e.giveUp(res, err)
 	}
 	if s := e.stream; s != nil {
-		s.transport, s.policy, s.asked, s.began = e.transport, e.route.policy, e.req, e.began
+		s.transport, s.policy, s.req, s.began = e.transport, e.route.policy, e.req, e.began
 	}
-	return deliver(res, e.stream, e.req != e.asked), nil
+	return deliver(res, e.stream, e.req != e.original), nil
 }
 
-// attempt sends the request once. A status from 400 on is an error, and comes with its answer.
-func (e *exchange) attempt(ctx context.Context) (*http.Response, error) {
+// attempt sends the request once. A status from 400 on is an error, and comes with its response.
+func (e *operation) attempt(ctx context.Context) (*http.Response, error) {
 	e.attempts++
 	for {
 		req, err := e.request(ctx)
@@ -125,7 +125,7 @@ func (e *exchange) attempt(ctx context.Context) (*http.Response, error) {
 }
 
 // request returns the request of the attempt that ctx is for: the caller's own, unless something has to be different in it.
-func (e *exchange) request(ctx context.Context) (*http.Request, error) {
+func (e *operation) request(ctx context.Context) (*http.Request, error) {
 	req := e.req
 	if name := e.transport.options.AttemptHeader; name != "" && req.Header != nil {
 		req = withHeader(req, http.CanonicalHeaderKey(name), []string{strconv.Itoa(e.attempts)})
@@ -151,8 +151,8 @@ func (e *exchange) request(ctx context.Context) (*http.Request, error) {
 }
 
 // send makes the attempt within ctx. If that ends with the attempt rather than with the operation, it bounds the time
-// to the answer's head only: the body is read when the attempt is long over.
-func (e *exchange) send(ctx context.Context, req *http.Request) (*http.Response, error) {
+// to the response's head only: the body is read when the attempt is long over.
+func (e *operation) send(ctx context.Context, req *http.Request) (*http.Response, error) {
 	if e.route.policy.AttemptTimeout == 0 {
 		return e.roundTrip(req)
 	}
@@ -181,38 +181,38 @@ func (e *exchange) send(ctx context.Context, req *http.Request) (*http.Response,
 }
 
 // roundTrip has the base send req, twice if it is slow and may be hedged.
-func (e *exchange) roundTrip(req *http.Request) (*http.Response, error) {
-	base, asked := e.transport.base, e.asked
+func (e *operation) roundTrip(req *http.Request) (*http.Response, error) {
+	base, original := e.transport.base, e.original
 	if e.route.hedger == nil || e.upload != nil || method(req) != http.MethodGet && req.Method != http.MethodHead ||
 		req.Header.Get("Upgrade") != "" { // it is to bring a connection, which nothing may wrap
-		return pass(base, req, asked)
+		return pass(base, req, original)
 	}
 	return e.route.hedger.Do(req.Context(), func(ctx context.Context) (*http.Response, error) {
-		return pass(base, req.WithContext(ctx), asked)
+		return pass(base, req.WithContext(ctx), original)
 	}, discard)
 }
 
-// pass has base send req. Its answer is one to the caller's request: who sends that again wants none of what we have put
+// pass has base send req. Its response is one to the caller's request: who sends that again wants none of what we have put
 // into a copy, and has no context that ended with the attempt.
-func pass(base http.RoundTripper, req, asked *http.Request) (*http.Response, error) {
+func pass(base http.RoundTripper, req, original *http.Request) (*http.Response, error) {
 	res, err := base.RoundTrip(req)
-	return received(base, req, asked, res, err)
+	return received(base, req, original, res, err)
 }
 
 // received returns what base has brought for req, as pass does.
-func received(base http.RoundTripper, req, asked *http.Request, res *http.Response, err error) (*http.Response, error) {
+func received(base http.RoundTripper, req, original *http.Request, res *http.Response, err error) (*http.Response, error) {
 	switch {
 	case err != nil:
 		return nil, err
 	case res == nil:
-		return nil, retry.Permanent(fmt.Errorf("httpretry: %T returned neither an answer nor an error", base))
+		return nil, retry.Permanent(fmt.Errorf("httpretry: %T returned neither a response nor an error", base))
 	case bound.HeaderSize(res.Header) > bound.Header:
 		if res.Body != nil {
 			res.Body.Close()
 		}
 		return nil, &LimitError{What: "response header", Limit: bound.Header}
 	case res.Request == nil, res.Request == req, isCopy(res, req): // only http.Transport promises that there is one
-		res.Request = asked
+		res.Request = original
 	}
 	return res, nil
 }
@@ -225,7 +225,7 @@ func isCopy(res *http.Response, req *http.Request) bool {
 		(r.URL == req.URL || r.URL.String() == req.URL.String())
 }
 
-// An ownBody ends the context that its answer was had with.
+// An ownBody ends the context that its response was had with.
 type ownBody struct {
 	io.ReadCloser
 	cancel context.CancelCauseFunc
