@@ -84,23 +84,26 @@ func marked(err error, m class.Mark) error {
 // joined errors are seen through, 100 deep; no rule looks at an error's text.
 // The page docs/errors.md has the tables.
 func (p *Policy) ClassOf(err error) (Class, time.Duration) {
-	return p.classify(Outcome{Err: err})
+	return p.classify(&Outcome{Err: err})
 }
 
 // classify is ClassOf for an attempt.
-func (p *Policy) classify(o Outcome) (Class, time.Duration) {
+func (p *Policy) classify(o *Outcome) (Class, time.Duration) {
 	return p.class(o), class.Hint(o.Err)
 }
 
-func (p *Policy) class(o Outcome) Class {
+func (p *Policy) class(o *Outcome) Class {
 	if unwrap.Is(o.Ended, context.Canceled) {
 		return ClassIgnored
 	}
-	found := class.Look(o.Err)
-	if c := found.Explicit(); c != class.Unknown {
+	if c := class.Explicit(o.Err); c != class.Unknown {
 		return Class(c) // no policy makes a call that was not made worth a wait
 	}
 	c := class.Class(p.ownClass(o.Err))
+	if c != class.Unknown && len(p.RetryOn) == 0 {
+		return Class(c)
+	}
+	found := class.Look(o.Err)
 	if c == class.Unknown {
 		c = found.General(o.timedOut())
 	}
@@ -119,15 +122,15 @@ func (p *Policy) ownClass(err error) Class {
 }
 
 // excludes reports whether the lists forbid to retry o, whatever its class is.
-func (p *Policy) excludes(o Outcome) bool {
+func (p *Policy) excludes(o *Outcome) bool {
 	if len(p.RetryOn)+len(p.IgnoreOn) == 0 {
 		return false
 	}
-	found, c := class.Look(o.Err), class.Class(o.Class)
-	switch {
-	case found.Explicit() != class.Unknown:
+	if class.Explicit(o.Err) != class.Unknown {
 		return false
-	case found.Listed(p.IgnoreOn, o.Err, c, o.timedOut()):
+	}
+	found, c := class.Look(o.Err), class.Class(o.Class)
+	if found.Listed(p.IgnoreOn, o.Err, c, o.timedOut()) {
 		return true
 	}
 	return len(p.RetryOn) > 0 && !slices.Contains(p.RetryOn, class.Default) &&

@@ -53,7 +53,7 @@ const useful = 10 * time.Millisecond
 // the budget.
 func (p *Policy) Decide(o Outcome, u float64) Decision {
 	if o.Class == ClassUnknown { // or again, which changes nothing
-		o.Class, o.Hint = p.classify(o)
+		o.Class, o.Hint = p.classify(&o)
 	}
 	if p.IgnoreRetryAfter {
 		o.Hint = 0
@@ -72,18 +72,18 @@ func (p *Policy) Decide(o Outcome, u float64) Decision {
 	case !class.Class(o.Class).Retried():
 		d.Stop = ErrPermanent
 		d.RetryAt = comeBack(o.Err, d.RetryAt)
-	case class.IsFinal(o.Err), p.excludes(o):
+	case class.IsFinal(o.Err), p.excludes(&o):
 		d.Stop = ErrPermanent
 	case attempts > 0 && o.Attempt >= attempts:
 		d.Stop = ErrExhausted
 	default:
-		p.schedule(&d, o, u)
+		p.schedule(&d, &o, u)
 	}
 	return d
 }
 
 // schedule finds the delay of an attempt that may follow, or what forbids it.
-func (p *Policy) schedule(d *Decision, o Outcome, u float64) {
+func (p *Policy) schedule(d *Decision, o *Outcome, u float64) {
 	left := p.left(o)
 	if d.Hint > 0 && (d.Hint > p.maxRetryAfter() || d.Hint > left) {
 		d.Stop = ErrRetryLater
@@ -110,7 +110,7 @@ func (p *Policy) schedule(d *Decision, o Outcome, u float64) {
 const grain = 2 * time.Millisecond
 
 // left returns how long a wait may be, for an attempt to be useful after it.
-func (p *Policy) left(o Outcome) time.Duration {
+func (p *Policy) left(o *Outcome) time.Duration {
 	left := time.Duration(math.MaxInt64)
 	if !o.Deadline.IsZero() {
 		left = o.Deadline.Sub(o.Now) - useful
@@ -136,7 +136,7 @@ func cost(c Class) circuit.Tokens {
 
 // affordable reports whether a budget pays for a retry: out of its balance, of
 // which one operation has at most a half, or one token.
-func affordable(cost circuit.Tokens, o Outcome) bool {
+func affordable(cost circuit.Tokens, o *Outcome) bool {
 	share := max(circuit.Token, (o.Balance+o.Spent)/2)
 	return cost <= o.Balance && o.Spent+cost <= share
 }

@@ -291,13 +291,16 @@ func (c *Call) Failed(ctx context.Context, err error) (time.Duration, error) {
 	now := time.Now()
 	c.last, c.took = err, between(c.began, now)
 	b := c.policy.Breaker
-	o := c.outcome(ctx, now)
-	o.Err, o.TimedOut, o.Ended = err, c.timedOut, class.Ended(ctx)
-	o.Class, o.Hint = c.policy.classify(o)
+	deadline, _ := ctx.Deadline()
+	o := Outcome{
+		Attempt: c.attempt, Err: err, TimedOut: c.timedOut, Ended: class.Ended(ctx),
+		Now: now, Elapsed: between(c.start, now), Deadline: deadline, Spent: c.spent,
+	}
+	o.Class, o.Hint = c.policy.classify(&o)
 	if o.Ended != nil && errors.Is(ctx.Err(), context.Canceled) {
 		o.Class = ClassIgnored // whatever its cause is
 	}
-	c.record(ctx, o)
+	c.record(ctx, &o)
 	o.Open = b.Peek()
 	o.Balance, o.Budgeted = b.Balance()
 	d := c.policy.Decide(o, rand.Float64())
@@ -319,22 +322,15 @@ func (c *Call) Failed(ctx context.Context, err error) (time.Duration, error) {
 // shortest is the shortest wait for which a timer is set, which takes longer.
 const shortest = time.Microsecond
 
-// outcome returns what Decide needs to know of the call at now.
-func (c *Call) outcome(ctx context.Context, now time.Time) Outcome {
-	deadline, _ := ctx.Deadline()
-	return Outcome{
-		Attempt: c.attempt, Now: now, Elapsed: between(c.start, now), Deadline: deadline, Spent: c.spent,
-	}
-}
-
 // record tells the breaker how the attempt went.
-func (c *Call) record(ctx context.Context, o Outcome) {
+func (c *Call) record(ctx context.Context, o *Outcome) {
 	permit := c.permit
 	c.permit = circuit.Permit{}
+	hint := o.Hint
 	if c.policy.IgnoreRetryAfter {
-		o.Hint = 0
+		hint = 0
 	}
-	permit.Record(ctx, o.Err, class.Class(o.Class), o.Hint, c.policy.maxRetryAfter(), o.Ended != nil)
+	permit.Record(ctx, o.Err, class.Class(o.Class), hint, c.policy.maxRetryAfter(), o.Ended != nil)
 }
 
 // refused ends the call because the breaker lets nothing pass.

@@ -26,6 +26,26 @@ func (m *Mark) Unwrap() error { return m.Err }
 // RetryAfter returns Wait, and whether there is one.
 func (m *Mark) RetryAfter() (time.Duration, bool) { return m.Wait, m.Wait > 0 }
 
+// Explicit returns the class that no policy overrules: that of the outermost mark in err, or Ignored for a call that was
+// not made, or Unknown.
+func Explicit(err error) Class {
+	var mark Class
+	noCall := false
+	unwrap.Walk(err, func(err error) unwrap.Step {
+		switch e := err.(type) { //nolint:errorlint // Walk unwraps
+		case *Mark:
+			first(&mark, e.Class)
+		case interface{ noCall() }:
+			noCall = true
+		}
+		return unwrap.Inward
+	})
+	if mark == Unknown && noCall {
+		return Ignored
+	}
+	return mark
+}
+
 // IsFinal reports whether a mark in err forbids another attempt.
 func IsFinal(err error) bool {
 	return unwrap.Any(err, func(err error) bool {

@@ -24,20 +24,19 @@ type (
 // says of itself, and what is known of errors in general. With timedOut it ended an attempt whose time was up. What no
 // rule knows is Unknown.
 func Of(err error, timedOut bool) Class {
-	f := Look(err)
-	if c := f.Explicit(); c != Unknown {
+	if c := Explicit(err); c != Unknown {
 		return c
 	}
+	f := Look(err)
 	return f.General(timedOut)
 }
 
 // Findings are what the errors in an error say; of each kind the outermost that says anything.
 type Findings struct {
-	mark, code, state, status Class
-	reason, said              Class
-	end                       End
-	noCall, canceled, badConn bool
-	net                       neterr.Findings
+	code, state, status, reason, said Class
+	end                               End
+	canceled, badConn                 bool
+	net                               neterr.Findings
 }
 
 // Look returns what err and the errors in it say.
@@ -52,14 +51,10 @@ func Look(err error) Findings {
 
 func (f *Findings) add(err error) {
 	switch e := err.(type) { //nolint:errorlint // Look unwraps
-	case *Mark:
-		first(&f.mark, e.Class)
+	case *Mark, interface{ noCall() }: // of which Explicit tells
 		return
 	case *Reason:
 		first(&f.reason, e.Class)
-		return
-	case interface{ noCall() }:
-		f.noCall = true
 		return
 	case interface{ end() (Class, bool) }:
 		if c, known := e.end(); known && !f.end.known {
@@ -96,15 +91,6 @@ func saidClass(retryable bool) Class {
 		return Transient
 	}
 	return Permanent
-}
-
-// Explicit returns the class that no policy overrules: that of the outermost mark, or Ignored for a call that was not
-// made, or Unknown.
-func (f *Findings) Explicit() Class {
-	if f.mark == Unknown && f.noCall {
-		return Ignored
-	}
-	return f.mark
 }
 
 // General returns the class by what the error says of itself and what is known of errors in general.
