@@ -133,3 +133,35 @@ func TestEnterAdmitsRefusesOrQueues(t *testing.T) {
 		t.Errorf("the waiter ended with %+v, want a probe", w)
 	}
 }
+
+// A queue that grows makes answers slower before the first attempt in it is late. A base
+// that learned from those called them fast soon after, and the gate stayed in health:
+// a brownout met attempts without a timeout for another second.
+func TestTheBaseIsNotLearnedBetweenOverloads(t *testing.T) {
+	k := warm(t)
+	k.Done(gate.Untimed(k.Words[0].Load()), gate.Cut, k.now) // from now on attempts are timed
+	for took := 2*base + ms; took < 700*ms; took += 5 * ms {
+		if k.call(t, gate.Success, took) != gate.Unchanged {
+			t.Fatal("limited by answers that are slow")
+		}
+	}
+	if b := k.Status(k.now).Base; b != time.Duration(base) {
+		t.Errorf("the base is %v, want %v", b, time.Duration(base))
+	}
+	for n := range 4 {
+		if n > 0 && k.call(t, gate.Success, 700*ms) != gate.Unchanged {
+			t.Fatal("limited by an answer that is slow")
+		}
+		if change := k.call(t, gate.Late, 750*ms); (change == gate.Limited) != (n == 3) {
+			t.Fatalf("after %d attempts that were late: %v", n+1, change)
+		}
+	}
+	// A success in time says that there is no queue: the base follows again.
+	k = warm(t)
+	k.Done(gate.Untimed(k.Words[0].Load()), gate.Failure, k.now) // from now on attempts are timed
+	k.call(t, gate.Success, 2*base)
+	k.Done(gate.Untimed(k.Words[0].Load()), gate.Failure, k.now)
+	if b := k.Status(k.now).Base; b <= time.Duration(base) {
+		t.Errorf("the base stays %v after an answer that took twice as long", b)
+	}
+}

@@ -179,7 +179,7 @@ func (s *state) answered(r verdict, now int64) {
 	case r.fast && s.over > 0:
 		s.over, s.since, s.operations = 0, now, 0
 	}
-	if r.timed {
+	if r.timed && (s.over == 0 || s.warm < fewest) { // else a queue may be growing
 		s.learn(r.took)
 	}
 }
