@@ -23,3 +23,9 @@ func Answers() (all []Answer) {
 	}
 	return all
 }
+
+// FailFast returns s with a gate, at which nobody waits.
+func FailFast(s Scenario) Scenario {
+	s.Clients.gate = failFast
+	return s
+}

@@ -20,8 +20,9 @@ const (
 type gated struct {
 	gate.Gate
 
-	line gate.Line
-	look int64 // when the line needs a step; in the past: no step is scheduled
+	line    gate.Line
+	watched int64 // when an attempt was last
+	look    int64 // when the line needs a step; in the past: no step is scheduled
 }
 
 // newGates returns the gates of all processes, about which nothing is known. Who
@@ -99,7 +100,23 @@ func (m *model) pass(op int32) {
 		g := &m.clients.gates[o.process]
 		m.agenda.add(event{at: m.now + int64(g.LateAfter(time.Duration(m.patience(o)))), kind: late, op: op, turn: o.turn})
 	}
+	if o.pass.Start == 0 && m.clients.config.Policy.AttemptTimeout == 0 {
+		m.watch(op)
+	}
 	m.send(op)
+}
+
+// watch looks after one attempt in 100 ms of those that are not timed, to learn of
+// a service that does not answer before the deadlines of its callers end.
+func (m *model) watch(op int32) {
+	const rarely = int64(100 * time.Millisecond)
+	o := &m.clients.operations[op]
+	g := &m.clients.gates[o.process]
+	if m.now-g.watched < rarely {
+		return
+	}
+	g.watched = m.now
+	m.agenda.add(event{at: m.now + 5*int64(g.LateAfter(0))/8, kind: late, op: op, turn: o.turn})
 }
 
 // move lets go of whoever in the line of a process need not wait any more.
@@ -168,7 +185,12 @@ func outcome(a answer) gate.Outcome {
 
 // lag notes that an attempt without a timeout takes too long.
 func (m *model) lag(e event) {
-	if o := &m.clients.operations[e.op]; o.turn == e.turn {
+	o := &m.clients.operations[e.op]
+	switch {
+	case o.turn != e.turn:
+	case o.pass.Start == 0:
+		m.clients.gates[o.process].Done(o.pass, gate.Cut, m.gateNow()) // from now on attempts are timed
+	default:
 		m.clients.gates[o.process].Done(o.pass, gate.Late, m.gateNow())
 		o.late = true
 	}

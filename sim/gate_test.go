@@ -70,6 +70,43 @@ func TestGateInStorms(t *testing.T) {
 	}
 }
 
+// Attempts without a timeout of their own are in a queue of seconds before the first
+// fails. A gate must learn of it from how long they take.
+func TestGateWithoutTimeouts(t *testing.T) {
+	processes, seeds := sizes()
+	for _, row := range []struct {
+		storm       string
+		queue       int
+		alone, cell goal
+	}{
+		{"brownout", 2000, goal{1.3, 0, 0.03}, goal{1.5, 0, 0.03}},
+		{"brownout", 20_000, goal{1.3, 0, 0.03}, goal{1.5, 0, 0.03}},
+		{"outage", 2000, goal{2.6, 0.1, 0}, goal{3, 0.1, 0}},
+	} {
+		for _, n := range processes[:2] {
+			for _, shared := range []bool{false, true} {
+				s := gatedStorm(t, row.storm, n, shared)
+				s.Clients.Policy.AttemptTimeout, s.Backend.Queue = 0, row.queue
+				want := row.alone
+				if shared {
+					want = row.cell
+				}
+				want.check(t, fmt.Sprintf("%s, queue of %d, no timeouts, %d processes, shared %v", row.storm, row.queue, n, shared), s, seeds)
+			}
+		}
+	}
+}
+
+// Clients that fail fast at a gate lose what they would without retries, or half of
+// it, and let the backend recover.
+func TestGateThatFailsFast(t *testing.T) {
+	for name, want := range map[string]goal{"outage": {5.4, 0.1, 0}, "brownout": {4.5, 0, 0.05}, "throttle": {2.6, 0, 0}} {
+		for _, shared := range []bool{false, true} {
+			want.check(t, fmt.Sprintf("%s, fail fast, shared %v", name, shared), sim.FailFast(gatedStorm(t, name, 20, shared)), 1)
+		}
+	}
+}
+
 func (g goal) check(t *testing.T, name string, s sim.Scenario, seeds uint64) {
 	t.Helper()
 	var lost, during, after, wasted float64
@@ -85,6 +122,9 @@ func (g goal) check(t *testing.T, name string, s sim.Scenario, seeds uint64) {
 		}
 	}
 	t.Logf("%s: %.2f s lost, amplification %.2f and %.2f, %.1f %% wasted", name, lost, during, after, 100*wasted)
+	if seeds == 1 {
+		g.lost += 0.1 // the goals are for a mean
+	}
 	if g.during == 0 {
 		g.during = 1.45
 	}

@@ -78,6 +78,34 @@ func TestKnownStorms(t *testing.T) {
 	}
 }
 
+// The same for clients that do not retry, in variants of the brownout.
+func TestKnownBrownouts(t *testing.T) {
+	for name, row := range map[string]struct {
+		change func(*sim.Scenario)
+		lost   float64
+	}{
+		"at 95 % load":        {func(s *sim.Scenario) { s.Load.Rate = 1900 }, 17.90},
+		"at 40 % load":        {func(s *sim.Scenario) { s.Load.Rate = 800 }, 6.19},
+		"last in first out":   {func(s *sim.Scenario) { s.Backend.LastInFirstOut = true }, 3.78},
+		"without timeouts":    {func(s *sim.Scenario) { s.Clients.Policy.AttemptTimeout = 0 }, 3.52},
+		"of one shard of ten": {func(s *sim.Scenario) { s.Backend.Shards, s.Faults[0].Shard = 10, 1 }, 0.89}, // a tenth
+		"with new processes": {func(s *sim.Scenario) {
+			s.Faults = append(s.Faults, sim.Fault{Kind: sim.Restart, From: 6 * time.Second, To: 6 * time.Second})
+		}, 8.93},
+		"with work that thrashes": {func(s *sim.Scenario) { s.Backend.Slowdown = 0.1 }, 17.88},
+	} {
+		s := storm(t, "brownout", "none", 20, false)
+		row.change(&s)
+		lost, seeds := 0.0, uint64(3)
+		for seed := range seeds {
+			lost += play(t, s, seed+4).Lost.Seconds() / float64(seeds)
+		}
+		if d := lost - row.lost; d > 0.3 || d < -0.3 {
+			t.Errorf("%s: %.2f s lost, want %.2f", name, lost, row.lost)
+		}
+	}
+}
+
 // After a brownout, clients that do not retry still wait in vain for what the queue has
 // of requests that have been given up.
 func TestBacklogAfterABrownout(t *testing.T) {
