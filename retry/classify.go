@@ -84,20 +84,20 @@ func marked(err error, m class.Mark) error {
 // joined errors are seen through, 100 deep; no rule looks at an error's text.
 // The page docs/errors.md has the tables.
 func (p *Policy) ClassOf(err error) (Class, time.Duration) {
-	return p.classify(&Outcome{Err: err})
+	return p.classify(&Outcome{Err: err}, class.ReadMarks(err))
 }
 
-// classify is ClassOf for an attempt.
-func (p *Policy) classify(o *Outcome) (Class, time.Duration) {
-	return p.class(o), class.Hint(o.Err)
+// classify is ClassOf for an attempt whose error has those marks.
+func (p *Policy) classify(o *Outcome, m class.Marks) (Class, time.Duration) {
+	return p.class(o, m), class.Hint(o.Err)
 }
 
-func (p *Policy) class(o *Outcome) Class {
+func (p *Policy) class(o *Outcome, m class.Marks) Class {
 	if unwrap.Is(o.Ended, context.Canceled) {
 		return ClassIgnored
 	}
-	if c := class.Explicit(o.Err); c != class.Unknown {
-		return Class(c) // no policy makes a call that was not made worth a wait
+	if m.Class != class.Unknown {
+		return Class(m.Class) // no policy makes a call that was not made worth a wait
 	}
 	c := class.Class(p.ownClass(o.Err))
 	if c != class.Unknown && len(p.RetryOn) == 0 {
@@ -122,11 +122,8 @@ func (p *Policy) ownClass(err error) Class {
 }
 
 // excludes reports whether the lists forbid to retry o, whatever its class is.
-func (p *Policy) excludes(o *Outcome) bool {
-	if len(p.RetryOn)+len(p.IgnoreOn) == 0 {
-		return false
-	}
-	if class.Explicit(o.Err) != class.Unknown {
+func (p *Policy) excludes(o *Outcome, m class.Marks) bool {
+	if len(p.RetryOn)+len(p.IgnoreOn) == 0 || m.Class != class.Unknown {
 		return false
 	}
 	found, c := class.Look(o.Err), class.Class(o.Class)

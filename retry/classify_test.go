@@ -329,3 +329,17 @@ func TestClassOfTheEndOfARetry(t *testing.T) {
 		}
 	}
 }
+
+// Classify is called once for each failed attempt, also when it knows nothing.
+func TestClassifyIsCalledOnce(t *testing.T) {
+	t.Parallel()
+	for _, c := range []retry.Class{retry.ClassUnknown, retry.ClassTransient, retry.ClassPermanent} {
+		n := 0
+		p := retry.Policy{MaxAttempts: 3, BaseDelay: 1, MaxDelay: 1, Jitter: retry.NoJitter, Classify: func(error) retry.Class { n++; return c }}
+		f, made := calls(errDown, errDown, errDown)
+		_ = retry.Do(t.Context(), &p, f)
+		if n != made.n {
+			t.Errorf("%v: called %d times for %d failed attempts", c, n, made.n)
+		}
+	}
+}

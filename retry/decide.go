@@ -52,13 +52,20 @@ const useful = 10 * time.Millisecond
 // says later than the policy or the deadline allows; the deadline; the breaker;
 // the budget.
 func (p *Policy) Decide(o Outcome, u float64) Decision {
+	m := class.ReadMarks(o.Err)
 	if o.Class == ClassUnknown { // or again, which changes nothing
-		o.Class, o.Hint = p.classify(&o)
+		o.Class, o.Hint = p.classify(&o, m)
 	}
-	if p.IgnoreRetryAfter {
-		o.Hint = 0
-	}
+	return p.decide(&o, m, u)
+}
+
+// decide is Decide for an outcome that is classified, and whose error has those
+// marks.
+func (p *Policy) decide(o *Outcome, m class.Marks, u float64) Decision {
 	d := Decision{Class: o.Class, Hint: o.Hint}
+	if p.IgnoreRetryAfter {
+		d.Hint = 0
+	}
 	if d.Hint > 0 {
 		d.RetryAt = o.Now.Add(d.Hint)
 	}
@@ -66,18 +73,18 @@ func (p *Policy) Decide(o Outcome, u float64) Decision {
 	switch {
 	case o.Ended != nil:
 		d.Stop = o.Ended
-	case p.nested(o.Err):
+	case m.Retry && p.nested(o.Err):
 		d.Stop, d.Nested = ErrPermanent, true
 		d.RetryAt = comeBack(o.Err, d.RetryAt)
 	case !class.Class(o.Class).Retried():
 		d.Stop = ErrPermanent
 		d.RetryAt = comeBack(o.Err, d.RetryAt)
-	case class.IsFinal(o.Err), p.excludes(&o):
+	case m.Final, p.excludes(o, m):
 		d.Stop = ErrPermanent
 	case attempts > 0 && o.Attempt >= attempts:
 		d.Stop = ErrExhausted
 	default:
-		p.schedule(&d, &o, u)
+		p.schedule(&d, o, u)
 	}
 	return d
 }

@@ -296,14 +296,15 @@ func (c *Call) Failed(ctx context.Context, err error) (time.Duration, error) {
 		Attempt: c.attempt, Err: err, TimedOut: c.timedOut, Ended: class.Ended(ctx),
 		Now: now, Elapsed: between(c.start, now), Deadline: deadline, Spent: c.spent,
 	}
-	o.Class, o.Hint = c.policy.classify(&o)
+	m := class.ReadMarks(err)
+	o.Class, o.Hint = c.policy.classify(&o, m)
 	if o.Ended != nil && errors.Is(ctx.Err(), context.Canceled) {
 		o.Class = ClassIgnored // whatever its cause is
 	}
 	c.record(ctx, &o)
 	o.Open = b.Peek()
 	o.Balance, o.Budgeted = b.Balance()
-	d := c.policy.Decide(o, rand.Float64())
+	d := c.policy.decide(&o, m, rand.Float64())
 	if d.Stop == nil && !b.Withdraw(d.Cost) {
 		d.Stop = ErrBudget
 	}

@@ -26,32 +26,35 @@ func (m *Mark) Unwrap() error { return m.Err }
 // RetryAfter returns Wait, and whether there is one.
 func (m *Mark) RetryAfter() (time.Duration, bool) { return m.Wait, m.Wait > 0 }
 
-// Explicit returns the class that no policy overrules: that of the outermost mark in err, or Ignored for a call that was
-// not made, or Unknown.
-func Explicit(err error) Class {
-	var mark Class
+// Marks are what the errors in an error say that no policy overrules.
+type Marks struct {
+	Class Class // of the outermost mark, or Ignored for a call that was not made; Unknown: neither is there
+	Final bool  // a mark forbids another attempt
+	Retry bool  // it may hold the error with which a retry has ended
+}
+
+// ReadMarks returns the marks in err.
+func ReadMarks(err error) (m Marks) {
 	noCall := false
 	unwrap.Walk(err, func(err error) unwrap.Step {
 		switch e := err.(type) { //nolint:errorlint // Walk unwraps
 		case *Mark:
-			first(&mark, e.Class)
+			first(&m.Class, e.Class)
+			m.Final = m.Final || e.Final
 		case interface{ noCall() }:
 			noCall = true
+		case interface{ end() (Class, bool) }:
+			m.Retry = true
+		}
+		if _, ok := err.(interface{ As(target any) bool }); ok {
+			m.Retry = true
 		}
 		return unwrap.Inward
 	})
-	if mark == Unknown && noCall {
-		return Ignored
+	if m.Class == Unknown && noCall {
+		m.Class = Ignored
 	}
-	return mark
-}
-
-// IsFinal reports whether a mark in err forbids another attempt.
-func IsFinal(err error) bool {
-	return unwrap.Any(err, func(err error) bool {
-		m, ok := err.(*Mark) //nolint:errorlint // Any unwraps
-		return ok && m.Final
-	})
+	return m
 }
 
 // NoCall is embedded by an error that says that no call was made. Such an error is Ignored.

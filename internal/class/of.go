@@ -24,8 +24,8 @@ type (
 // says of itself, and what is known of errors in general. With timedOut it ended an attempt whose time was up. What no
 // rule knows is Unknown.
 func Of(err error, timedOut bool) Class {
-	if c := Explicit(err); c != Unknown {
-		return c
+	if m := ReadMarks(err); m.Class != Unknown {
+		return m.Class
 	}
 	f := Look(err)
 	return f.General(timedOut)
@@ -51,7 +51,7 @@ func Look(err error) Findings {
 
 func (f *Findings) add(err error) {
 	switch e := err.(type) { //nolint:errorlint // Look unwraps
-	case *Mark, interface{ noCall() }: // of which Explicit tells
+	case *Mark, interface{ noCall() }: // of which ReadMarks tells
 		return
 	case *Reason:
 		first(&f.reason, e.Class)
