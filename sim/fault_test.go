@@ -48,8 +48,8 @@ func TestFaults(t *testing.T) {
 		{
 			"open shared breaker, clock set",
 			[]sim.Fault{outage, {Kind: sim.ClockStep, From: 10 * time.Second, To: 20 * time.Second, Delay: time.Hour}},
-			func(s *sim.Scenario) { preset(s); s.Clients.Shared = true }, 17.5, 18,
-		}, // a process that was refused until an instant does not look before that
+			func(s *sim.Scenario) { preset(s); s.Clients.Shared = true }, 5.8, 6.2,
+		}, // what processes share, they share by the wall clock
 		{"brownout, last in first out", []sim.Fault{{Kind: sim.Brownout, From: from, To: to, Level: 0.2}}, func(s *sim.Scenario) { s.Backend.LastInFirstOut = true }, 3.4, 4.2},
 		{"brownout, abandoned work skipped", []sim.Fault{{Kind: sim.Brownout, From: from, To: to, Level: 0.2}}, func(s *sim.Scenario) { s.Backend.SkipsAbandoned = true }, 3.5, 5},
 		{"brownout, no queue", []sim.Fault{{Kind: sim.Brownout, From: from, To: to, Level: 0.2}}, func(s *sim.Scenario) { s.Backend.Queue = sim.NoQueue }, 3.6, 4.6},
