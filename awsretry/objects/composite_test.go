@@ -52,7 +52,7 @@ func TestChecksumsOfPartsAreCompared(t *testing.T) {
 		name     string
 		sizes    []int
 		checksum bool
-		want     string
+		want     objects.Verification
 	}{
 		{"ETag", []int{5 * mib, 5 * mib, 2 * mib}, false, "md5 of parts"},
 		{"ETag of one", []int{12 * mib}, false, "md5 of parts"},

@@ -114,7 +114,7 @@ func (u *upload) resolve(ctx context.Context, err error, o Object) (Object, erro
 		return o, err
 	}
 	stored, failed := u.verified(ctx, o)
-	if failed != nil || stored.Verified != "crc32" && !wire.SameTag(stored.ETag, u.composite) {
+	if failed != nil || stored.Verified != VerifiedByCRC32 && !wire.SameTag(stored.ETag, u.composite) {
 		return o, err
 	}
 	return stored, nil
@@ -161,7 +161,7 @@ func (m *multipart) stored(ctx context.Context) (Object, bool) {
 	if object.Verified, err = referenceOf(object.Checksum, object.ETag, true).read(all); err != nil {
 		return Object{}, false
 	}
-	return object, object.Verified != "size"
+	return object, object.Verified != VerifiedBySize
 }
 
 var errNotStored = errors.New("the object is not there yet")

@@ -96,11 +96,11 @@ func (c *copying) verified(ctx context.Context) (Object, error) {
 	case kind != "" && kind == copied && object.Checksum != c.original.Checksum:
 		err = fmt.Errorf("%w: %s, the copy has %s", ErrChecksum, c.original.Checksum, object.Checksum)
 	case kind != "" && kind == copied:
-		object.Verified = kind
+		object.Verified = Verification(kind)
 	case object.ETag == c.original.ETag:
-		object.Verified = "etag"
+		object.Verified = VerifiedByETag
 	default:
-		object.Verified = "size"
+		object.Verified = VerifiedBySize
 	}
 	return object, err
 }

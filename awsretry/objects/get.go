@@ -69,7 +69,7 @@ func (s *Store) GetFile(ctx context.Context, bucket, key, path string, o GetOpti
 	r, err := transfer.ToFile(ctx, path, g, options)
 	object := g.Object()
 	if err == nil {
-		object.Size, object.Verified = r.Bytes, r.Verified
+		object.Size, object.Verified = r.Bytes, Verification(r.Verified)
 	} else if _, ours := errors.AsType[*Error](err); !ours {
 		err = wrap("get", bucket, key, err)
 	}

@@ -247,15 +247,15 @@ func (u *upload) verified(ctx context.Context, o Object) (Object, error) {
 	var err error
 	switch {
 	case o.Checksum == sent:
-		o.Verified = crcName
+		o.Verified = VerifiedByCRC32
 	case strings.HasPrefix(o.Checksum, crcName+":"):
 		err = fmt.Errorf("%w: sent %s, stored %s", ErrChecksum, sent, o.Checksum)
 	case u.body != nil:
 		o.Verified, err = referenceOf(o.Checksum, o.ETag, encrypted).read(u.body)
 	case u.confirm:
-		o.Verified = "parts"
+		o.Verified = VerifiedByParts
 	default:
-		o.Verified = "size"
+		o.Verified = VerifiedBySize
 	}
 	return o, err
 }

@@ -280,7 +280,8 @@ func (r *Reader) verify() (err error) {
 	if r.sum != nil {
 		got = r.sum.Sum(nil)
 	}
-	if r.object.Verified, err = r.want.sum.Verify(got, r.want.inconclusive); err != nil {
+	by, err := r.want.sum.Verify(got, r.want.inconclusive)
+	if r.object.Verified = Verification(by); err != nil {
 		return err
 	}
 	return io.EOF

@@ -196,12 +196,8 @@ type Object struct {
 
 	// Checksum is the store's checksum of the whole object, as "crc32:AAAAAA==".
 	Checksum string
-	// Verified is by what the transfer was checked. "crc32", "crc64nvme", "sha256",
-	// "md5" and so on are a checksum of every byte, and so are "crc32 of parts" and
-	// its like, and "parts" for an upload whose every part the store has confirmed;
-	// "etag" is a copy's; "size" is for a store that has none of these. It is "" if
-	// nothing was transferred.
-	Verified string
+	// Verified is what the bytes of the transfer were compared by.
+	Verified Verification
 
 	encrypted bool   // its ETag may be anything
 	expires   string // the header of that name

@@ -128,9 +128,9 @@ func referenceOf(sum, etag string, encrypted bool) reference {
 }
 
 // read verifies all bytes of s. It returns by what, as [checksum.Sum.Verify] does.
-func (r reference) read(s io.ReadSeeker) (by string, err error) {
+func (r reference) read(s io.ReadSeeker) (Verification, error) {
 	if r.sum.IsZero() {
-		return "size", nil
+		return VerifiedBySize, nil
 	}
 	if _, err := s.Seek(0, io.SeekStart); err != nil {
 		return "", err
@@ -139,7 +139,8 @@ func (r reference) read(s io.ReadSeeker) (by string, err error) {
 	if _, err := io.Copy(h, s); err != nil {
 		return "", err
 	}
-	return r.sum.Verify(h.Sum(nil), r.inconclusive)
+	by, err := r.sum.Verify(h.Sum(nil), r.inconclusive)
+	return Verification(by), err
 }
 
 // expect finds out with which checksum the bytes are to be compared.

@@ -187,7 +187,7 @@ func (o *Object) CopyFrom(ctx context.Context, from Endpoint) (Stored, error) {
 	if status, ok := errors.AsType[*smithyhttp.ResponseError](err); ok && slices.Contains([]int{http.StatusNotImplemented, http.StatusMethodNotAllowed, http.StatusMovedPermanently, http.StatusBadRequest}, status.HTTPStatusCode()) {
 		return Stored{}, errors.ErrUnsupported // it does not copy, or not from there; if all is in vain, reading will tell
 	}
-	return Stored{got.Size, got.Checksum, got.Verified}, err
+	return Stored{got.Size, got.Checksum, string(got.Verified)}, err
 }
 
 // List yields the objects whose keys begin with the own one and a slash.
