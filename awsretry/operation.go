@@ -17,6 +17,7 @@ import (
 
 	"github.com/seed-0f2c7998/perdure/awsretry/internal/fix"
 	"github.com/seed-0f2c7998/perdure/circuit"
+	"github.com/seed-0f2c7998/perdure/internal/calls"
 	"github.com/seed-0f2c7998/perdure/retry"
 )
 
@@ -42,7 +43,7 @@ type operation struct {
 	clockFixed bool // the SDK puts a wrong clock right before the next attempt
 	streamed   bool // the body can be sent once
 
-	call  *retry.Call   // nil before the first attempt
+	call  calls.Call    // nil before the first attempt
 	fixed bool          // clock or credentials have been put right once
 	last  error         // of the last attempt, as the SDK gave it
 	delay time.Duration // until the next one
@@ -144,7 +145,7 @@ func (op *operation) begin(ctx context.Context, request any) error {
 		}
 		op.policy.Breaker = b
 	}
-	call, err := retry.Begin(ctx, &op.policy)
+	call, err := calls.Begin(ctx, &op.policy)
 	if err == nil {
 		op.call = call
 	}

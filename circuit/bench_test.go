@@ -5,6 +5,8 @@ import (
 	"reflect"
 	"testing"
 	"time"
+
+	"github.com/seed-0f2c7998/perdure/internal/seam"
 )
 
 // hotConfigs are the breakers whose cost for a call is measured.
@@ -33,11 +35,11 @@ func TestHotPathsDoNotAllocate(t *testing.T) {
 				p, _ = f.Acquire()
 				p.Success()
 			},
-			"Quick":                func() { p, _ := b.Quick(); p.Success() },
+			"Quick":                func() { p, _ := quick(b); p.Success() },
 			"Allow, RecordSuccess": func() { b.Allow(); b.RecordSuccess() },
 			"Do":                   func() { _ = b.Do(t.Context(), nothing) },
-			"State, Peek":          func() { b.State(); _ = b.Peek() },
-			"Withdraw, Refund":     func() { b.Withdraw(Token); b.Refund(Token) },
+			"State, Peek":          func() { b.State(); _ = b.peek() },
+			"Withdraw, Refund":     func() { b.withdraw(Token); b.refund(Token) },
 			"NotBefore":            func() { b.NotBefore() },
 		} {
 			if n := testing.AllocsPerRun(100, call); n != 0 {
@@ -50,19 +52,31 @@ func TestHotPathsDoNotAllocate(t *testing.T) {
 	}
 }
 
+// quick is how package retry has most calls admitted.
+func quick(b *Breaker) (Permit, bool) {
+	if b == nil {
+		return Permit{}, true
+	}
+	w, admitted := seam.Of(b).Quick()
+	return permitOf(b, w), admitted
+}
+
+// cutShort records that the deadline of the call's own caller has cut it short.
+func cutShort(p Permit) { p.done(noCaller(), result{signal: cut}) }
+
 // A full budget has nothing to write when a call succeeds.
 func TestFullBudgetIsNotWritten(t *testing.T) {
 	b := full(10)
-	if !b.unmoved() {
+	if !seam.Of(b).Unmoved() {
 		t.Error("a success would be written")
 	}
-	b.Withdraw(1)
-	if b.unmoved() {
+	b.withdraw(1)
+	if seam.Of(b).Unmoved() {
 		t.Error("a success would be lost")
 	}
 	b.RecordSuccess()
 	b.RecordFailure()
-	if b.unmoved() {
+	if seam.Of(b).Unmoved() {
 		t.Error("a success would not end the run of failures")
 	}
 }
@@ -71,7 +85,7 @@ func BenchmarkAcquire(b *testing.B) {
 	for name, c := range hotConfigs() {
 		b.Run(name, func(b *testing.B) {
 			br := New("x", quiet(c))
-			br.Refund(10 * Token)
+			br.refund(10 * Token)
 			b.ReportAllocs()
 			for b.Loop() {
 				p, err := br.Acquire()
@@ -88,7 +102,7 @@ func BenchmarkAcquireParallel(b *testing.B) {
 	for name, c := range hotConfigs() {
 		b.Run(name, func(b *testing.B) {
 			br := New("x", quiet(c))
-			br.Refund(10 * Token)
+			br.refund(10 * Token)
 			b.ReportAllocs()
 			b.RunParallel(func(pb *testing.PB) {
 				for pb.Next() {

@@ -19,6 +19,7 @@ import (
 
 	"github.com/seed-0f2c7998/perdure/internal/cell"
 	"github.com/seed-0f2c7998/perdure/internal/redact"
+	"github.com/seed-0f2c7998/perdure/internal/seam"
 )
 
 // A Store is where the state of breakers lives. It is sealed: a [*Memory], for
@@ -36,6 +37,8 @@ type Memory struct{ sealedMemory }
 
 type sealedMemory = cell.SealedMemory
 
+type handle = seam.Handle //nolint:unused // by it seam.Of finds what a call looks at
+
 // A Breaker guards calls that share a fate. Make it with [New], once for each
 // thing that can fail as a whole; a nil *Breaker admits everything.
 //
@@ -48,12 +51,12 @@ type sealedMemory = cell.SealedMemory
 // reported to Config.Observe on the goroutine whose call made them, under no
 // lock, so it may use the breaker.
 type Breaker struct {
+	handle //nolint:unused // as above
+
 	cell    *cell.Ref
 	rules   rules
 	window  window
-	ceiling Tokens       // of the budget; 0: none
-	full    int64        // the level of the budget from which a success has nothing to record, see unmoved
-	layers  atomic.Int32 // how many times a call comes by, as Begin says
+	ceiling Tokens // of the budget; 0: none
 
 	name   string           // without secrets
 	key    string           // the name as it was given, for the store
@@ -70,7 +73,8 @@ type Breaker struct {
 }
 
 // New returns the breaker of that name. It never fails: a Config that is not
-// valid makes a breaker that admits nothing, whose Err and Acquire say why.
+// valid makes a breaker that admits nothing, and whose Acquire returns the
+// [*ConfigError]; see [Config.Validate].
 func New(name string, c Config) *Breaker {
 	b := &Breaker{name: redact.String(name), key: name, config: c, clock: time.Now, err: c.Validate()}
 	b.refused.Store(newRefused(OpenError{}, 0)) // of no call
@@ -85,6 +89,8 @@ func New(name string, c Config) *Breaker {
 		b.ceiling = Tokens(c.Budget * float64(Token))
 	}
 	b.cell = b.store.Cell(name, cell.User{Obey: func(agreed cell.Ask) { <-made; b.obey(agreed) }, Ceiling: int64(b.ceiling)})
+	hot := seam.Of(b)
+	hot.Cell = b.cell
 	if b.err != nil {
 		b.cell.Load().Breaker.Store(uint64(word(0).next(Isolated)))
 		return b
@@ -94,13 +100,14 @@ func New(name string, c Config) *Breaker {
 	}
 	c = c.filled()
 	b.rules, b.window = c.rules(), c.newWindow()
+	hot.Plain = b.window.slow == 0
 	switch {
 	case b.window.length > 0:
-		b.full = math.MaxInt64 // every call is recorded
+		hot.Full = math.MaxInt64 // every call is recorded
 	case b.ceiling == 0:
-		b.full = math.MinInt64
+		hot.Full = math.MinInt64
 	default:
-		b.full = cell.Level(int64(b.ceiling))
+		hot.Full = cell.Level(int64(b.ceiling))
 	}
 	return b
 }
@@ -128,8 +135,8 @@ func (b *Breaker) String() string {
 	return text + " (" + m.Reason.String() + ")"
 }
 
-// Err returns what is wrong with the breaker's Config, a [*ConfigError], or nil.
-func (b *Breaker) Err() error {
+// invalid returns what is wrong with the breaker's Config, a [*ConfigError], or nil.
+func (b *Breaker) invalid() error {
 	if b == nil {
 		return nil
 	}
@@ -158,16 +165,16 @@ func (b *Breaker) Reset() {
 // because several responses in a row asked for that: the end of an opening
 // whose cause is [Throttled]. It is the zero Time when there is none.
 func (b *Breaker) NotBefore() time.Time {
-	if refusal := b.Peek(); refusal != nil && unpack(b.cell.Load().Reason.Load()).code == Throttled {
+	if refusal := b.peek(); refusal != nil && unpack(b.cell.Load().Reason.Load()).code == Throttled {
 		return refusal.RetryAt
 	}
 	return time.Time{}
 }
 
-// Peek returns the refusal that a breaker which is open or isolated has for a
+// peek returns the refusal that a breaker which is open or isolated has for a
 // call, and nil for one that would let it pass or, half-open, might. It
 // acquires nothing.
-func (b *Breaker) Peek() *OpenError {
+func (b *Breaker) peek() *OpenError {
 	if b == nil {
 		return nil
 	}

@@ -28,8 +28,8 @@ func quiet(c Config) Config {
 func opened(t *testing.T, c Config) *Breaker {
 	t.Helper()
 	b := New("s3_upload", quiet(c))
-	if b.Err() != nil {
-		t.Fatal(b.Err())
+	if b.invalid() != nil {
+		t.Fatal(b.invalid())
 	}
 	for i := range c.filled().FailureThreshold {
 		p, err := b.Acquire()
@@ -92,16 +92,16 @@ func TestOpenForExactlyTheRecoveryTimeout(t *testing.T) {
 		synctest.Test(t, func(t *testing.T) {
 			after(time.Second + c.set)
 			b := opened(t, Config{RecoveryTimeout: c.timeout})
-			at := b.Peek().RetryAt
+			at := b.peek().RetryAt
 			if late := time.Until(at) - c.want; late < 0 || late >= time.Millisecond {
 				t.Fatalf("RetryAt is %v after %v", late, c.want)
 			}
 			after(time.Until(at) - 1)
-			if b.State() != Open || b.Peek() == nil || b.Allow() {
+			if b.State() != Open || b.peek() == nil || b.Allow() {
 				t.Errorf("opened %v past the millisecond: a nanosecond before RetryAt it is %v", c.set, b.State())
 			}
 			after(1)
-			if b.State() != HalfOpen || b.Peek() != nil || !b.Allow() {
+			if b.State() != HalfOpen || b.peek() != nil || !b.Allow() {
 				t.Errorf("opened %v past the millisecond: at RetryAt it is %v", c.set, b.State())
 			}
 		})

@@ -7,31 +7,30 @@ import "github.com/seed-0f2c7998/perdure/internal/cell"
 type Tokens int
 
 // Token is one token: what a retry after a transient failure costs.
-const Token Tokens = cell.Token
+const Token Tokens = 20
+
+const _ = uint(Token-cell.Token) + uint(cell.Token-Token) // they are the same, or this does not compile
 
 // The rules of a budget: a success brings a fifth of a token, so that retries
 // are at most a fifth of the calls that work; it begins with one token, and
 // has no floor, since a floor is multiplied by the number of processes.
 //
 // Sources: the token buckets of gRPC (A6) and of the AWS SDKs, whose refund
-// and cheaper throttled retry (here 0.35) are kept.
+// and cheaper throttled retry are kept.
 const reward = Token / 5
 
-// ThrottledCost is what a retry costs that the server has asked for.
-const ThrottledCost = 7 * Token / 20
-
-// Balance returns the tokens that retries may spend; on is false when the
+// balance returns the tokens that retries may spend; on is false when the
 // breaker has no budget, and every retry is free.
-func (b *Breaker) Balance() (t Tokens, on bool) {
+func (b *Breaker) balance() (t Tokens, on bool) {
 	if b == nil || b.ceiling == 0 {
 		return 0, false
 	}
 	return Tokens(b.cell.Load().Budget.Balance()), true
 }
 
-// Withdraw takes t from the budget and reports whether there was enough. It
+// withdraw takes t from the budget and reports whether there was enough. It
 // never waits. Without a budget it takes nothing and reports true.
-func (b *Breaker) Withdraw(t Tokens) bool {
+func (b *Breaker) withdraw(t Tokens) bool {
 	if b == nil || b.ceiling == 0 || t <= 0 {
 		return true
 	}
@@ -48,8 +47,8 @@ func (b *Breaker) short() {
 	}
 }
 
-// Refund gives t back, up to the ceiling: a retry that worked costs nothing.
-func (b *Breaker) Refund(t Tokens) {
+// refund gives t back, up to the ceiling: a retry that worked costs nothing.
+func (b *Breaker) refund(t Tokens) {
 	if b == nil || b.ceiling == 0 || t <= 0 {
 		return
 	}

@@ -13,11 +13,11 @@ import (
 // full returns a breaker with a budget at its ceiling.
 func full(ceiling float64) *Breaker {
 	b := New("x", quiet(Config{Budget: ceiling, FailureThreshold: maxFailures}))
-	b.Refund(math.MaxInt)
+	b.refund(math.MaxInt)
 	return b
 }
 
-func balance(b *Breaker) Tokens { t, _ := b.Balance(); return t }
+func balance(b *Breaker) Tokens { t, _ := b.balance(); return t }
 
 func TestBudgetAmounts(t *testing.T) {
 	b := New("x", quiet(Config{Budget: 2}))
@@ -27,19 +27,19 @@ func TestBudgetAmounts(t *testing.T) {
 		want Tokens
 	}{
 		{func() bool { return true }, true, 20}, // it begins with one token
-		{func() bool { return b.Withdraw(Token) }, true, 0},
-		{func() bool { return b.Withdraw(1) }, false, 0},
+		{func() bool { return b.withdraw(Token) }, true, 0},
+		{func() bool { return b.withdraw(1) }, false, 0},
 		{func() bool { b.RecordSuccess(); return true }, true, 4}, // a fifth of a token
-		{func() bool { return b.Withdraw(ThrottledCost) }, false, 4},
-		{func() bool { b.RecordSuccess(); return b.Withdraw(ThrottledCost) }, true, 1}, // 0.35 of one
+		{func() bool { return b.withdraw((7 * Token / 20)) }, false, 4},
+		{func() bool { b.RecordSuccess(); return b.withdraw((7 * Token / 20)) }, true, 1}, // 0.35 of one
 		{func() bool { b.RecordFailure(); return true }, true, 1},
-		{func() bool { b.Refund(Token); return true }, true, 21},
-		{func() bool { b.Refund(Token); return true }, true, 40}, // the ceiling
+		{func() bool { b.refund(Token); return true }, true, 21},
+		{func() bool { b.refund(Token); return true }, true, 40}, // the ceiling
 		{func() bool { b.RecordSuccess(); return true }, true, 40},
-		{func() bool { return b.Withdraw(41) }, false, 40},
-		{func() bool { return b.Withdraw(0) && b.Withdraw(-5) }, true, 40},
-		{func() bool { b.Refund(0); b.Refund(-5); return true }, true, 40},
-		{func() bool { return b.Withdraw(40) }, true, 0},
+		{func() bool { return b.withdraw(41) }, false, 40},
+		{func() bool { return b.withdraw(0) && b.withdraw(-5) }, true, 40},
+		{func() bool { b.refund(0); b.refund(-5); return true }, true, 40},
+		{func() bool { return b.withdraw(40) }, true, 0},
 		{func() bool { b.Reset(); return true }, true, 20},
 	} {
 		if ok := row.do(); ok != row.ok || balance(b) != row.want {
@@ -52,21 +52,21 @@ func TestBudgetAmounts(t *testing.T) {
 func TestRefundWithoutBounds(t *testing.T) {
 	b := New("x", quiet(Config{Budget: 10}))
 	b.RecordSuccess()
-	b.Refund(math.MaxInt)
+	b.refund(math.MaxInt)
 	if got := balance(b); got != 10*Token {
 		t.Errorf("the balance is %d twentieths, want the ceiling", got)
 	}
-	if b.Withdraw(math.MaxInt) {
+	if b.withdraw(math.MaxInt) {
 		t.Error("it had that much")
 	}
 }
 
 func TestNoBudget(t *testing.T) {
 	b := New("x", quiet(Config{}))
-	if _, on := b.Balance(); on || !b.Withdraw(1e9) {
+	if _, on := b.balance(); on || !b.withdraw(1e9) {
 		t.Error("a breaker without a budget limits retries")
 	}
-	b.Refund(Token)
+	b.refund(Token)
 	b.RecordSuccess()
 	if got := b.cell.Load().Budget.Balance(); got != int64(Token) {
 		t.Errorf("a budget that there is not counts %d", got)
@@ -90,13 +90,13 @@ func TestBudgetBound(t *testing.T) {
 			case 1:
 				b.RecordFailure()
 			case 2:
-				cost := []Tokens{Token, ThrottledCost}[r.IntN(2)]
-				b.Refund(cost)
+				cost := []Tokens{Token, (7 * Token / 20)}[r.IntN(2)]
+				b.refund(cost)
 				earned += cost
 			default:
 				cost := Tokens(r.IntN(45))
 				before := balance(b)
-				if ok := b.Withdraw(cost); ok != (cost <= before) {
+				if ok := b.withdraw(cost); ok != (cost <= before) {
 					t.Fatalf("seed %d: Withdraw(%d) of %d is %v", seed, cost, before, ok)
 				} else if ok {
 					spent += cost
@@ -121,8 +121,8 @@ func TestBudgetConcurrently(t *testing.T) {
 				switch {
 				case r.IntN(4) == 0:
 					refunded.Add(int64(cost))
-					b.Refund(cost)
-				case b.Withdraw(cost):
+					b.refund(cost)
+				case b.withdraw(cost):
 					spent.Add(int64(cost))
 				}
 				if got := balance(b); got < 0 || got > 10*Token {
@@ -146,7 +146,7 @@ func TestWithdrawNeverOverdraws(t *testing.T) {
 	for range 100 {
 		all.Go(func() {
 			for range 10 {
-				if b.Withdraw(Token) {
+				if b.withdraw(Token) {
 					taken.Add(1)
 				}
 			}

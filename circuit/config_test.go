@@ -89,7 +89,7 @@ func TestConfigThatIsNotAllowed(t *testing.T) {
 		if !strings.HasPrefix(err.Error(), "invalid value "+row.value+" for "+row.field+": must be ") {
 			t.Errorf("%s %s: the text is %q", row.field, row.value, err)
 		}
-		if made := New("x", row.c); made.Err() == nil || made.Allow() {
+		if made := New("x", row.c); made.invalid() == nil || made.Allow() {
 			t.Errorf("%s %s: New made a breaker that admits", row.field, row.value)
 		}
 	}

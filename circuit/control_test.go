@@ -25,7 +25,7 @@ func TestByHand(t *testing.T) {
 		b.Isolate()
 		b.Trip()
 		after(1000 * time.Hour)
-		if b.Allow() || b.State() != Isolated || b.Peek() == nil || b.Peek().State != Isolated {
+		if b.Allow() || b.State() != Isolated || b.peek() == nil || b.peek().State != Isolated {
 			t.Errorf("an isolated breaker is %v", b.State())
 		}
 		b.Reset()
@@ -53,7 +53,7 @@ func TestResetForgets(t *testing.T) {
 		for range 4 {
 			b.RecordFailure()
 		}
-		b.Withdraw(Token)
+		b.withdraw(Token)
 		b.current().Throttled(time.Hour)
 		b.Reset()
 		m := b.Metrics()
@@ -79,8 +79,8 @@ func TestObserveOnly(t *testing.T) {
 				t.Fatalf("call %d: %v", i+1, err)
 			}
 		}
-		if b.State() != Open || b.Peek() != nil {
-			t.Errorf("it is %v and refuses with %v; want open, and no refusal", b.State(), b.Peek())
+		if b.State() != Open || b.peek() != nil {
+			t.Errorf("it is %v and refuses with %v; want open, and no refusal", b.State(), b.peek())
 		}
 		if m := b.Metrics(); m.Rejected != 5 || m.Trips != 1 {
 			t.Errorf("the metrics say %d would have been rejected and %d trips; want 5 and 1", m.Rejected, m.Trips)
@@ -130,7 +130,7 @@ func TestWordFromAnotherClock(t *testing.T) {
 					w = w.low(1)
 				}
 				b.cell.Load().Breaker.Store(uint64(w))
-				if refused := b.Peek() != nil; s == Open && refused == row.opens {
+				if refused := b.peek() != nil; s == Open && refused == row.opens {
 					t.Errorf("%v for %v: a refusal is %v", s, row.ahead, refused)
 				}
 				if b.Allow() != row.opens {
@@ -151,11 +151,11 @@ func TestOpenTimesSpread(t *testing.T) {
 				b := New("x", c)
 				b.RecordFailure()
 				for range n {
-					after(time.Until(b.Peek().RetryAt))
+					after(time.Until(b.peek().RetryAt))
 					b.Allow()
 					b.RecordFailure()
 				}
-				d := time.Until(b.Peek().RetryAt)
+				d := time.Until(b.peek().RetryAt)
 				low, high = min(low, d), max(high, d)
 			}
 			if low < want || high > want*3/2+time.Millisecond || high-low < want*4/10 {
@@ -168,7 +168,7 @@ func TestOpenTimesSpread(t *testing.T) {
 // A nil *Breaker admits everything and knows nothing.
 func TestNilBreaker(t *testing.T) {
 	var b *Breaker
-	if b.Name() != "" || b.Err() != nil || b.State() != Closed || b.Peek() != nil || !b.NotBefore().IsZero() {
+	if b.Name() != "" || b.invalid() != nil || b.State() != Closed || b.peek() != nil || !b.NotBefore().IsZero() {
 		t.Error("a nil breaker knows something")
 	}
 	if m := b.Metrics(); m != (Metrics{}) {
@@ -182,7 +182,7 @@ func TestNilBreaker(t *testing.T) {
 		p.Success()
 		p.Failure()
 		p.Cancel()
-		if _, ok := b.Quick(); !ok || !b.Allow() || b.Do(t.Context(), func(context.Context) error { return nil }) != nil {
+		if _, ok := quick(b); !ok || !b.Allow() || b.Do(t.Context(), func(context.Context) error { return nil }) != nil {
 			t.Fatal("it refuses a call")
 		}
 		b.RecordSuccess()
@@ -192,9 +192,9 @@ func TestNilBreaker(t *testing.T) {
 		b.Reset()
 		p.Throttled(time.Hour)
 		p.Conflict()
-		p.DeadlineExceeded()
-		b.Refund(Token)
-		if _, on := b.Balance(); on || !b.Withdraw(1000*Token) {
+		cutShort(p)
+		b.refund(Token)
+		if _, on := b.balance(); on || !b.withdraw(1000*Token) {
 			t.Fatal("it has a budget")
 		}
 	}
@@ -204,9 +204,9 @@ func TestNilBreaker(t *testing.T) {
 func TestInvalidBreaker(t *testing.T) {
 	shared := new(Memory)
 	b := New("x", Config{FailureThreshold: -7, Store: shared})
-	want, ok := errors.AsType[*ConfigError](b.Err())
+	want, ok := errors.AsType[*ConfigError](b.invalid())
 	if !ok || want.Field != "failure_threshold" || want.Value != "-7" {
-		t.Fatalf("its error is %v", b.Err())
+		t.Fatalf("its error is %v", b.invalid())
 	}
 	b.Trip()
 	b.Reset()
@@ -218,7 +218,7 @@ func TestInvalidBreaker(t *testing.T) {
 	if err := b.Do(t.Context(), func(context.Context) error { t.Error("called"); return nil }); !errors.Is(err, want) {
 		t.Errorf("Do says %v", err)
 	}
-	if _, quick := b.Quick(); quick || b.Allow() || b.State() != Isolated {
+	if _, quick := quick(b); quick || b.Allow() || b.State() != Isolated {
 		t.Error("it admits a call")
 	}
 	if other := New("x", quiet(Config{Store: shared})); !other.Allow() {

@@ -6,14 +6,19 @@ import (
 	"time"
 
 	"github.com/seed-0f2c7998/perdure/internal/class"
+	"github.com/seed-0f2c7998/perdure/internal/seam"
 	"github.com/seed-0f2c7998/perdure/internal/unwrap"
 )
 
 // Do makes one call of f if b admits it, and returns its value. What f's error
 // means for b is what it means in package retry with the zero Policy: a
 // transient or unknown one is a failure, a permanent one is not, and one that
-// says that no call was made counts for nothing. See [Permit.Throttled] and
-// [Permit.DeadlineExceeded] for the others.
+// says that no call was made counts for nothing. So does one that the deadline of
+// ctx has cut short; but the breaker measures its next calls, and one that is cut
+// short after a second or more is a failure. See [Permit.Throttled] for the others.
+//
+// f may come by b again, by the context that it is given: layers that share a
+// breaker are admitted once, and count once.
 //
 // The error is f's own, an [*OpenError] if b did not admit the call, or the
 // end of ctx, which is its cause and its Err, if that was done before. f is called on the caller's goroutine
@@ -23,7 +28,7 @@ func Do[T any](ctx context.Context, b *Breaker, f func(context.Context) (T, erro
 	if ctx.Err() != nil {
 		return v, class.Ended(ctx)
 	}
-	inner, permit, err := b.Begin(ctx)
+	inner, permit, err := b.begin(ctx)
 	if err != nil {
 		return v, err
 	}
@@ -53,27 +58,27 @@ const maxWait = time.Minute
 func (p Permit) end(ctx context.Context, err error) {
 	switch {
 	case err == nil:
-		p.SuccessContext(ctx)
+		p.successOf(ctx)
 	case errors.Is(ctx.Err(), context.Canceled):
 		p.Cancel()
 	case p.breaker != nil:
-		p.Record(ctx, err, class.Of(err, false), class.Hint(err), maxWait, ctx.Err() != nil)
+		p.recordEnd(ctx, seam.Result{
+			Err: err, Class: uint8(class.Of(err, false)), Hint: class.Hint(err), Limit: maxWait, Late: ctx.Err() != nil,
+		})
 	}
 }
 
-// Record records that the call, whose context is ctx, ended with err, which is of
-// that class and asks for a wait of hint; limit is the longest that the caller would wait. With late
-// the caller's deadline has passed: then the class of an error that is no
-// response of the service is not looked at.
-func (p Permit) Record(ctx context.Context, err error, c class.Class, hint, limit time.Duration, late bool) {
+// recordEnd records that the call, whose context is ctx, ended as r says. If it is
+// late, the class of an error that is no response of the service is not looked at.
+func (p Permit) recordEnd(ctx context.Context, r seam.Result) {
 	if p.breaker != nil {
-		r := p.resultOf(err, c, hint, limit, late)
-		r.class = c
-		p.done(ctx, r)
+		result := p.resultOf(r.Err, class.Class(r.Class), r.Hint, r.Limit, r.Late)
+		result.class = class.Class(r.Class)
+		p.done(ctx, result)
 	}
 }
 
-// resultOf returns what Record records.
+// resultOf returns what recordEnd records.
 func (p Permit) resultOf(err error, c class.Class, hint, limit time.Duration, late bool) result {
 	switch {
 	case p.early() && p.frame == nil && p.breaker.recorded(err):
@@ -103,11 +108,7 @@ func (b *Breaker) recorded(err error) bool {
 	}
 	c := b.cell.Load()
 	return unwrap.Any(err, func(err error) bool {
-		e, ok := err.(interface{ Breaker() *Breaker })
-		if !ok {
-			return false
-		}
-		by := e.Breaker()
+		by, _ := class.CountedBy(err).(*Breaker)
 		return by != nil && (by.cell.Load() == c || by.cell.Load().ID() == c.ID())
 	})
 }

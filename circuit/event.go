@@ -148,7 +148,7 @@ func (b *Breaker) Metrics() Metrics {
 	if last := b.lastFailure.Load(); last != 0 {
 		m.LastFailure, m.LastFailureClass = time.UnixMilli(int64(last>>8)), class.Class(last).String()
 	}
-	if refusal := b.Peek(); refusal != nil {
+	if refusal := b.peek(); refusal != nil {
 		m.RetryAt = refusal.RetryAt
 	}
 	m.Calls, m.Failed, m.Slow = b.counts(c)
@@ -157,7 +157,7 @@ func (b *Breaker) Metrics() Metrics {
 	} else if w.state() == HalfOpen {
 		m.Prober = prober(c, w)
 	}
-	if t, on := b.Balance(); on {
+	if t, on := b.balance(); on {
 		m.Balance = float64(t) / float64(Token)
 	}
 	if since := c.Since.Load(); since != 0 {

@@ -14,7 +14,7 @@ import (
 	"testing/synctest"
 	"time"
 
-	"github.com/seed-0f2c7998/perdure/internal/class"
+	"github.com/seed-0f2c7998/perdure/internal/seam"
 )
 
 // lines returns a logger, and what it has written: level and message of each line.
@@ -245,8 +245,8 @@ func TestObserverHasTheCallersContext(t *testing.T) {
 	ctx := context.WithValue(t.Context(), key{}, "caller")
 	_ = b.Do(ctx, func(context.Context) error { return errors.New("down") })
 	b.Reset()
-	_, permit, _ := b.Begin(ctx)
-	permit.Record(ctx, errDown, class.Unknown, 0, 0, false)
+	_, permit, _ := b.begin(ctx)
+	permit.recordEnd(ctx, seam.Result{Err: errDown})
 	want := []any{"open", "caller", "closed", nil, "open", "caller"}
 	if !slices.Equal(seen, want) {
 		t.Errorf("transitions and whose context they have: %v, want %v", seen, want)

@@ -159,14 +159,14 @@ func ExampleConfig_window() {
 }
 
 // A budget lets retries be a fifth of the calls that work.
-func ExampleBreaker_Withdraw() {
+func ExampleConfig_budget() {
 	b := circuit.New("search", circuit.Config{Budget: 10})
-	fmt.Println(b.Withdraw(circuit.Token), b.Withdraw(circuit.Token))
+	fmt.Println("new:", b.Metrics().Balance)
 	for range 5 {
 		b.RecordSuccess()
 	}
-	fmt.Println(b.Withdraw(circuit.Token))
+	fmt.Println("after 5 successes:", b.Metrics().Balance)
 	// Output:
-	// true false
-	// true
+	// new: 1
+	// after 5 successes: 2
 }

@@ -110,7 +110,7 @@ func TestRegistryKeepsWhatIsKnown(t *testing.T) {
 				b.current().Throttled(3 * time.Hour)
 			}
 		})
-		put("spent", func(b *Breaker) { b.Withdraw(Token) })
+		put("spent", func(b *Breaker) { b.withdraw(Token) })
 		put("used", func(*Breaker) {})
 		lives := func(when string, want map[string]bool) {
 			t.Helper()

@@ -6,35 +6,25 @@ import (
 	"sync"
 
 	"github.com/seed-0f2c7998/perdure/internal/cell"
+	"github.com/seed-0f2c7998/perdure/internal/seam"
 )
 
-// Begin is [Breaker.Acquire] for a call that may come by the same breaker again,
-// further in: a retry around a client that has the breaker too, say. Make the
-// call with the context that Begin returns. Such layers then ask once and count
-// once: who comes by while a call with this breaker's permit is out passes
-// without being asked, and of all that they record the innermost failure counts,
-// or, if the last call further in has succeeded, what the layer around it says.
-//
-// The context is ctx itself, and nothing is allocated, while the breaker is
-// healthy and no call is known to have come by it twice: that is looked for in
-// the first call, and whenever the breaker is not healthy. Where it is not found,
-// a first failure may count once for each layer that does not recognize it as the
-// same; what the layers further out say then does not undo it. Breakers that
-// share their state, by a Store, are the same.
-func (b *Breaker) Begin(ctx context.Context) (context.Context, Permit, error) {
+// begin is Acquire for a call that may come by the same breaker again, further in;
+// package breakers says what it returns.
+func (b *Breaker) begin(ctx context.Context) (context.Context, Permit, error) {
 	if b == nil {
 		return ctx, Permit{}, nil
 	}
 	c := b.cell.Load()
 	w := word(c.Breaker.Load())
-	if w.healthy() && b.layers.Load() == single {
+	if w.healthy() && seam.Of(b).Layers.Load() == single {
 		return ctx, b.permit(w), nil
 	}
 	inner, _ := ctx.Value(frameKey{}).(*frame)
 	outer := inner.find(c)
 	if outer != nil {
-		b.layers.Store(several)
-		outer.breaker.layers.Store(several)
+		seam.Of(b).Layers.Store(several)
+		seam.Of(outer.breaker).Layers.Store(several)
 	}
 	p, lent := outer.lend(ctx, b)
 	switch {
@@ -54,14 +44,14 @@ func (b *Breaker) Begin(ctx context.Context) (context.Context, Permit, error) {
 
 // How many times a call comes by a breaker, as far as that is known.
 const (
-	unseen  = iota // no call has ended
-	single         // once, as most do
-	several        // twice or more: it carries a frame even in full health
+	unseen  = 0           // no call has ended
+	single  = seam.Single // once, as most do
+	several = 2           // twice or more: it carries a frame even in full health
 )
 
-// Nested returns ctx with the calls that are out by the context from, and whether
-// that is another context: for a client whose requests have one of their own.
-func Nested(ctx, from context.Context) (nested context.Context, another bool) {
+// nest returns ctx with the calls that are out by the context from, and whether
+// that is another context.
+func nest(ctx, from context.Context) (nested context.Context, another bool) {
 	f := from.Value(frameKey{})
 	if f == nil || f == ctx.Value(frameKey{}) {
 		return ctx, false
@@ -158,8 +148,8 @@ func (h held) tell(ctx context.Context, r result) {
 
 // end takes what the frame's own layer says of the call.
 func (f *frame) end(ctx context.Context, r result) {
-	if r.signal != cancel && f.breaker.layers.Load() == unseen {
-		f.breaker.layers.CompareAndSwap(unseen, single)
+	if r.signal != cancel && seam.Of(f.breaker).Layers.Load() == unseen {
+		seam.Of(f.breaker).Layers.CompareAndSwap(unseen, single)
 	}
 	f.mu.Lock()
 	h, pending, spent, last := f.held, f.pending, f.spent, f.last

@@ -9,6 +9,7 @@ import (
 	"time"
 
 	"github.com/seed-0f2c7998/perdure/internal/class"
+	"github.com/seed-0f2c7998/perdure/internal/seam"
 )
 
 // This file goes through every call of two layers that share a breaker: of each
@@ -31,15 +32,15 @@ func (p player) finish(ctx context.Context, permit Permit, c class.Class) {
 		c = p.meaning(c)
 	}
 	if c == none {
-		permit.SuccessContext(ctx)
+		permit.successOf(ctx)
 		return
 	}
-	permit.Record(ctx, errDown, c, 0, time.Minute, false)
+	permit.recordEnd(ctx, seam.Result{Err: errDown, Class: uint8(c), Limit: time.Minute})
 }
 
 // play makes a call that ends with outer, around calls that end with each of inner.
 func (p player) play(ctx context.Context, b *Breaker, outer class.Class, inner []class.Class) error {
-	within, permit, err := b.Begin(ctx)
+	within, permit, err := b.begin(ctx)
 	if err != nil {
 		return err
 	}
@@ -47,7 +48,7 @@ func (p player) play(ctx context.Context, b *Breaker, outer class.Class, inner [
 		within = ctx
 	}
 	for _, c := range inner {
-		further, own, err := b.Begin(within)
+		further, own, err := b.begin(within)
 		if err != nil {
 			return fmt.Errorf("a call with the permit of its outer layer is refused: %w", err)
 		}
@@ -107,14 +108,14 @@ func tallied(all []class.Class) string {
 // closedModel compares one call through a closed breaker.
 func (p player) closedModel(ctx context.Context, outer class.Class, inner []class.Class) error {
 	b := New("x", quiet(Config{FailureThreshold: 100, Budget: 10}))
-	b.Withdraw(Token)
+	b.withdraw(Token)
 	b.RecordFailure()
 	b.current().Throttled(0)
 	if err := p.play(ctx, b, outer, inner); err != nil {
 		return err
 	}
 	w := word(b.cell.Load().Breaker.Load())
-	balance, _ := b.Balance()
+	balance, _ := b.balance()
 	got := fmt.Sprintf("%d failures, %d throttled, %d twentieths", w.failures(), w.throttled(), balance)
 	if want := tallied(counted(outer, inner)); got != want {
 		return fmt.Errorf("%v around %v: %s, want %s", outer, inner, got, want)

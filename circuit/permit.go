@@ -10,13 +10,14 @@ import (
 	"github.com/seed-0f2c7998/perdure/internal/cell"
 	"github.com/seed-0f2c7998/perdure/internal/class"
 	"github.com/seed-0f2c7998/perdure/internal/redact"
+	"github.com/seed-0f2c7998/perdure/internal/seam"
 )
 
 // Acquire asks to make one call. If it may be made, the caller must make it
 // and then call one method of the Permit, once; otherwise the error is an
-// [*OpenError]. A permit for a probe that is never used ends with its lease.
-// For a call that may come by the same breaker again, further in, use
-// [Breaker.Begin].
+// [*OpenError], or a [*ConfigError] if the breaker's Config is not valid. A permit
+// for a probe that is never used ends with its lease. For a call that may come by
+// the same breaker again, further in, use [Do].
 func (b *Breaker) Acquire() (Permit, error) {
 	if b == nil {
 		return Permit{}, nil
@@ -41,15 +42,13 @@ func (b *Breaker) permit(w word) Permit {
 	return p
 }
 
-// Quick is Begin for the case in which there is nothing to decide: the breaker is
-// healthy and does not measure its calls, which come by it once. It reports
-// false, and has done nothing, when there is more to it.
-func (b *Breaker) Quick() (Permit, bool) {
+// permitOf returns the permit of a call that seam.Hot's Quick has admitted, when
+// w was the word.
+func permitOf(b *Breaker, w uint64) Permit {
 	if b == nil {
-		return Permit{}, true
+		return Permit{}
 	}
-	w := word(b.cell.Load().Breaker.Load())
-	return Permit{breaker: b, kind: early | kind(w.generation())}, w.healthy() && b.window.slow == 0 && b.layers.Load() == single
+	return Permit{breaker: b, kind: early | kind(word(w).generation())}
 }
 
 // acquire is Acquire for a breaker whose word was w, which is not healthy.
@@ -108,9 +107,9 @@ func (b *Breaker) again(c *cell.Cell, r *refused) *OpenError {
 	return &r.OpenError
 }
 
-// Refuse returns the refusal of a call whose context is ctx if that is known
+// refuseKnown returns the refusal of a call whose context is ctx if that is known
 // without more ado, and counts it as Acquire does; else nil, which says nothing.
-func (b *Breaker) Refuse(ctx context.Context) *OpenError {
+func (b *Breaker) refuseKnown(ctx context.Context) *OpenError {
 	if b == nil {
 		return nil
 	}
@@ -188,11 +187,11 @@ type result struct {
 }
 
 // Success records that the service answered, be it that it said no.
-func (p Permit) Success() { p.SuccessContext(noCaller()) }
+func (p Permit) Success() { p.successOf(noCaller()) }
 
-// SuccessContext is Success with the context of the call, which Config.Observe
-// is given.
-func (p Permit) SuccessContext(ctx context.Context) {
+// successOf is Success with the context of the call, which Config.Observe is
+// given.
+func (p Permit) successOf(ctx context.Context) {
 	if p.breaker != nil {
 		p.succeed(ctx)
 	}
@@ -215,26 +214,13 @@ func (p Permit) Throttled(wait time.Duration) {
 	p.done(noCaller(), result{signal: throttled, hint: wait})
 }
 
-// DeadlineExceeded records that the deadline of the call's own caller has cut
-// it short. That counts for nothing, since the caller may have been in too much
-// of a hurry; but the breaker measures its next calls, and one that is cut
-// short after a second or more is a failure.
-func (p Permit) DeadlineExceeded() { p.done(noCaller(), result{signal: cut}) }
-
 // Cancel records that the call has no result: it was not made, or its caller
 // gave up. It counts for nothing.
 func (p Permit) Cancel() { p.done(noCaller(), result{signal: cancel}) }
 
-// unmoved reports whether a success would change nothing. It is all that the
-// end of a call costs while all is well.
-func (b *Breaker) unmoved() bool {
-	c := b.cell.Load()
-	return c.Budget.Reaches(b.full) && word(c.Breaker.Load()).healthy()
-}
-
 // succeed is Success for a permit that belongs to a breaker.
 func (p Permit) succeed(ctx context.Context) {
-	if p.frame != nil || !p.breaker.unmoved() {
+	if p.frame != nil || !seam.Of(p.breaker).Unmoved() {
 		p.done(ctx, result{signal: success})
 	}
 }
@@ -273,7 +259,7 @@ func (p Permit) record(ctx context.Context, r result) {
 	switch r.signal {
 	case success:
 		if !r.free {
-			b.Refund(reward)
+			b.refund(reward)
 		}
 		if !w.healthy() {
 			if next, _ := b.apply(ctx, e); next.noRun() {

@@ -60,10 +60,10 @@ func (b *Breaker) opening(s State) uint64 {
 	return n
 }
 
-// Refused returns how many calls this process has refused in the present
+// refusedDue returns how many calls this process has refused in the present
 // opening, if that is to be logged now, and else 0: for the loop of package retry,
 // after a refusal.
-func (b *Breaker) Refused() uint64 {
+func (b *Breaker) refusedDue() uint64 {
 	if b == nil || b.refusals.report.Load() == 0 {
 		return 0
 	}

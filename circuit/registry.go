@@ -132,12 +132,12 @@ func (r *Registry) sweep() {
 func (b *Breaker) blank() bool {
 	c := b.cell.Load()
 	calls, _, _ := b.counts(c)
-	balance, on := b.Balance()
+	balance, on := b.balance()
 	return word(c.Breaker.Load()).healthy() && calls == 0 && (!on || balance >= Token)
 }
 
 // refuses reports whether b refuses calls now.
-func (b *Breaker) refuses() bool { return b.Peek() != nil }
+func (b *Breaker) refuses() bool { return b.peek() != nil }
 
 // conflict says what in c is not as in the breaker of that name.
 func (b *Breaker) conflict(c Config) error {

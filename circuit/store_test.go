@@ -93,11 +93,11 @@ func TestShort(t *testing.T) {
 	b, none := New("x", quiet(Config{Store: sealing(store), Budget: 2})), New("y", quiet(Config{Store: sealing(store)}))
 	b.RecordFailure()
 	none.RecordFailure()
-	none.Withdraw(Token)
-	if b.Refund(Token); store.shorts != 0 || !b.Withdraw(Token) || store.shorts != 0 {
+	none.withdraw(Token)
+	if b.refund(Token); store.shorts != 0 || !b.withdraw(Token) || store.shorts != 0 {
 		t.Errorf("told %d times while there is a token", store.shorts)
 	}
-	for i, do := range []func(){func() { b.Withdraw(1) }, func() { b.Withdraw(Token) }, b.RecordFailure} {
+	for i, do := range []func(){func() { b.withdraw(1) }, func() { b.withdraw(Token) }, b.RecordFailure} {
 		if do(); store.shorts != i+1 {
 			t.Errorf("told %d times, want %d", store.shorts, i+1)
 		}
@@ -145,7 +145,7 @@ func TestOrders(t *testing.T) {
 		late, _ := b.Acquire()
 		order(Open, 10*time.Second)
 		late.Success() // of before: it says nothing
-		if open := b.Peek(); open == nil || time.Until(open.RetryAt) != 10*time.Second {
+		if open := b.peek(); open == nil || time.Until(open.RetryAt) != 10*time.Second {
 			t.Errorf("told to open for 10s: %v", open)
 		}
 		order(Open, 20*time.Second)

@@ -58,7 +58,7 @@ func TestVirtualTime(t *testing.T) {
 		opened := start.Add(5 * time.Second / 2)
 		retryAt := opened.Add(33 * time.Second) // half of the jitter
 		_, err := b.Acquire()
-		if refusal := b.Peek(); err == nil || refusal == nil || !refusal.RetryAt.Equal(retryAt) {
+		if refusal := b.peek(); err == nil || refusal == nil || !refusal.RetryAt.Equal(retryAt) {
 			t.Fatalf("own %v: refusal %v, want one until %v", own, refusal, retryAt)
 		}
 		v.pass(33*time.Second - time.Millisecond)

@@ -18,8 +18,8 @@ func windowed(t *testing.T, c Config) *Breaker {
 	t.Helper()
 	c.FailureThreshold = Off
 	b := New("x", quiet(c))
-	if b.Err() != nil {
-		t.Fatal(b.Err())
+	if b.invalid() != nil {
+		t.Fatal(b.invalid())
 	}
 	return b
 }

@@ -42,7 +42,7 @@ const (
 	highShift       = lowShift + countBits
 	reopenShift     = highShift + countBits
 	stateShift      = reopenShift + reopenBits
-	generationShift = stateShift + stateBits
+	generationShift = stateShift + stateBits // as seam.GenerationShift
 
 	timedBit       = 1
 	sparedBit      = 2

@@ -15,6 +15,7 @@ import (
 
 	"github.com/seed-0f2c7998/perdure/circuit"
 	"github.com/seed-0f2c7998/perdure/hoststore"
+	"github.com/seed-0f2c7998/perdure/internal/breakers"
 	"github.com/seed-0f2c7998/perdure/internal/cell"
 )
 
@@ -85,7 +86,7 @@ func churn(path string) {
 				case 1:
 					p.Throttled(time.Millisecond)
 				case 2:
-					p.DeadlineExceeded()
+					p.Conflict()
 				default:
 					p.Failure()
 				}
@@ -124,7 +125,7 @@ func report(path string) {
 	fmt.Fprintln(os.Stdout, "ready")
 	for was := circuit.Closed; ; {
 		is := circuit.Closed
-		if b.Peek() != nil {
+		if breakers.Peek(b) != nil {
 			is = circuit.Isolated
 		}
 		if is != was {

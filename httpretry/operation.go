@@ -14,6 +14,8 @@ import (
 	"github.com/seed-0f2c7998/perdure/circuit"
 	"github.com/seed-0f2c7998/perdure/httpretry/internal/upload"
 	"github.com/seed-0f2c7998/perdure/internal/bound"
+	"github.com/seed-0f2c7998/perdure/internal/breakers"
+	"github.com/seed-0f2c7998/perdure/internal/calls"
 	"github.com/seed-0f2c7998/perdure/retry"
 )
 
@@ -89,8 +91,9 @@ func (e *operation) retryFrom(permit circuit.Permit, start time.Time, res *http.
 	res, err = e.classify(received(e.transport.base, e.req, e.original, res, err))
 	ctx, release := withCancel(e.req)
 	defer release()
-	res, err = retry.Continue(ctx, e.route.policy, permit, start, res, err, func(ctx context.Context) (*http.Response, error) {
-		return e.attempt(ctx)
+	err = calls.Continue(ctx, e.route.policy, permit, start, err, func(ctx context.Context) (err error) {
+		res, err = e.attempt(ctx) //nolint:bodyclose // the caller does
+		return err
 	})
 	return e.outcome(res, err)
 }
@@ -114,7 +117,7 @@ func (e *operation) attempt(ctx context.Context) (*http.Response, error) {
 		if err != nil {
 			return nil, e.bodyGone(err)
 		}
-		if nested, another := circuit.Nested(req.Context(), ctx); another {
+		if nested, another := breakers.Nested(req.Context(), ctx); another {
 			req = req.WithContext(nested) // a base may have the same breaker
 		}
 		res, err := e.send(ctx, req)

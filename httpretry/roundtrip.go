@@ -8,6 +8,8 @@ import (
 
 	"github.com/seed-0f2c7998/perdure/httpretry/internal/unzip"
 	"github.com/seed-0f2c7998/perdure/internal/bound"
+	"github.com/seed-0f2c7998/perdure/internal/breakers"
+	"github.com/seed-0f2c7998/perdure/internal/seam"
 	"github.com/seed-0f2c7998/perdure/retry"
 )
 
@@ -23,7 +25,10 @@ func (t *Transport) RoundTrip(req *http.Request) (*http.Response, error) { //nol
 			return refuse(req, err)
 		}
 	}
-	permit, healthy := l.policy.Breaker.Quick()
+	b, word, healthy := l.policy.Breaker, uint64(0), true
+	if b != nil {
+		word, healthy = seam.Of(b).Quick()
+	}
 	if ctx := req.Context(); !healthy || !t.needsNoPrep(req) || ctx.Err() != nil || ctx.Value(endKey{}) != nil {
 		return t.operate(l, req)
 	}
@@ -38,9 +43,11 @@ func (t *Transport) RoundTrip(req *http.Request) (*http.Response, error) { //nol
 	res, err := t.base.RoundTrip(sent)
 	if err != nil || !isPlain200(res, sent) {
 		e := operation{transport: t, route: l, original: req, req: sent, stream: s, idempotent: true, attempts: 1}
-		return e.retryFrom(permit, start, res, err)
+		return e.retryFrom(breakers.Permit(b, word), start, res, err)
 	}
-	permit.SuccessContext(req.Context())
+	if b != nil && !seam.Of(b).Unmoved() {
+		breakers.Succeed(req.Context(), breakers.Permit(b, word))
+	}
 	res.Request = req
 	if s == nil {
 		return deliver(res, s, false), nil

@@ -9,6 +9,7 @@ import (
 	"time"
 
 	"github.com/seed-0f2c7998/perdure/circuit"
+	"github.com/seed-0f2c7998/perdure/internal/breakers"
 	"github.com/seed-0f2c7998/perdure/internal/redact"
 	"github.com/seed-0f2c7998/perdure/retry"
 )
@@ -120,7 +121,7 @@ func (s *Session) Outcome(err error) Outcome {
 	if err != nil {
 		last = o.ended(err, final != nil && errors.Is(err, final))
 	}
-	if open := b.Peek(); open != nil && o.Retryable && o.RetryAfter == nil {
+	if open := breakers.Peek(b); open != nil && o.Retryable && o.RetryAfter == nil {
 		o.comeBack(open.RetryAt) // it would be refused before
 	}
 	if last != nil {

@@ -11,6 +11,7 @@ import (
 	"time"
 
 	"github.com/seed-0f2c7998/perdure/circuit"
+	inner "github.com/seed-0f2c7998/perdure/internal/breakers"
 	"github.com/seed-0f2c7998/perdure/redisstore"
 )
 
@@ -192,13 +193,13 @@ func TestServerForgets(t *testing.T) {
 	fail(t, f[0].Breaker, 1)
 	fail(t, f[1].Breaker, 1)
 	eventually(t, func() bool { return f[2].State() == circuit.Open }, "the fleet opens")
-	until := f[2].Peek().RetryAt
+	until := inner.Peek(f[2].Breaker).RetryAt
 	srv.kill()
 	srv.start()
 	late := fleetOf(t, srv, "late")
 	took := eventually(t, func() bool { return late.State() == circuit.Open }, "a process that comes later learns it")
 	t.Logf("told again after %v", took)
-	if d := late.Peek().RetryAt.Sub(until); d.Abs() > time.Second {
+	if d := inner.Peek(late.Breaker).RetryAt.Sub(until); d.Abs() > time.Second {
 		t.Errorf("the first probe has moved by %v", d)
 	}
 	for _, m := range f {

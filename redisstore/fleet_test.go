@@ -12,6 +12,7 @@ import (
 
 	"github.com/seed-0f2c7998/perdure/circuit"
 	"github.com/seed-0f2c7998/perdure/hoststore"
+	inner "github.com/seed-0f2c7998/perdure/internal/breakers"
 	"github.com/seed-0f2c7998/perdure/redisstore"
 )
 
@@ -26,7 +27,7 @@ func TestTwoAgree(t *testing.T) {
 	f := fleet(t, 2, redisstore.Options{URL: srv.url(), Quorum: 1}, circuit.Config{FailureThreshold: 3, RecoveryTimeout: 50 * time.Millisecond})
 	a, b := f[0], f[1]
 	fail(t, a.Breaker, 3)
-	eventually(t, func() bool { return b.Peek() != nil }, "the other opens")
+	eventually(t, func() bool { return inner.Peek(b.Breaker) != nil }, "the other opens")
 	probe := awaitProbe(t, b.Breaker)
 	if a.Allow() {
 		t.Error("a second probe passes")
@@ -96,7 +97,7 @@ func TestCommands(t *testing.T) {
 	const rounds = 20
 	for range rounds {
 		fail(t, f[0].Breaker, 3)
-		eventually(t, func() bool { return f[1].Peek() != nil }, "the other opens")
+		eventually(t, func() bool { return inner.Peek(f[1].Breaker) != nil }, "the other opens")
 		probe := awaitProbe(t, f[1].Breaker)
 		probe.Success()
 		eventually(t, func() bool { return f[0].State() == circuit.Closed }, "it closes")
@@ -271,7 +272,7 @@ func TestThrottledQuorum(t *testing.T) {
 	}
 	throttle(t, f[1].Breaker, 3, time.Hour)
 	eventually(t, func() bool { return f[2].State() == circuit.Open }, "the fleet opens")
-	refusal := f[2].Peek()
+	refusal := inner.Peek(f[2].Breaker)
 	if left := time.Until(refusal.RetryAt); left < time.Hour-time.Minute || left > time.Hour+time.Second {
 		t.Errorf("the third is open for %v, want 1h", left)
 	}
@@ -331,7 +332,7 @@ func TestReadyForProbe(t *testing.T) {
 	dropped := fleet(t, 1, o, c)
 	if p, err := dropped[0].Acquire(); err != nil {
 		t.Fatal(err)
-	} else if p.Cancel(); dropped[0].Peek() != nil {
+	} else if p.Cancel(); inner.Peek(dropped[0].Breaker) != nil {
 		t.Error("after a probe without a result it is shut")
 	}
 	dropped[0].Close() // and gives its lease back, as one does that was not used

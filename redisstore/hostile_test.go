@@ -12,6 +12,7 @@ import (
 	"time"
 
 	"github.com/seed-0f2c7998/perdure/circuit"
+	inner "github.com/seed-0f2c7998/perdure/internal/breakers"
 	"github.com/seed-0f2c7998/perdure/redisstore"
 )
 
@@ -179,7 +180,7 @@ func TestHostileLender(t *testing.T) {
 	for range 100 {
 		before := srv.attacks.Load()
 		eventually(t, func() bool { return srv.attacks.Load() > before }, "the server is asked")
-		if got, _ := b.Balance(); got > 10*circuit.Token {
+		if got, _ := inner.Balance(b); got > 10*circuit.Token {
 			t.Fatalf("%d twentieths of a token, want at most 200", got)
 		}
 	}

@@ -7,6 +7,8 @@ import (
 	"time"
 
 	"github.com/seed-0f2c7998/perdure/circuit"
+	"github.com/seed-0f2c7998/perdure/internal/breakers"
+	"github.com/seed-0f2c7998/perdure/internal/seam"
 	"github.com/seed-0f2c7998/perdure/retry"
 )
 
@@ -73,7 +75,7 @@ func TestTwoFailuresAllocateLittle(t *testing.T) {
 			BaseDelay: 1, MaxDelay: time.Second, Jitter: retry.NoJitter, Classify: retry.Always,
 			Observe: func(context.Context, retry.Event) {}, Breaker: b,
 		}
-		b.Refund(1000)
+		breakers.Refund(b, 1000)
 		if got := testing.AllocsPerRun(100, func() { _ = retry.Do(ctx, &p, f) }); got > 4 {
 			t.Errorf("%s: %v allocations, want at most 4", name, got)
 		}
@@ -94,7 +96,7 @@ func TestQuickAfterAHold(t *testing.T) {
 		if err := retry.Do(t.Context(), &p, f); err != nil {
 			t.Fatal(err)
 		}
-		if _, quick := b.Quick(); !quick {
+		if _, quick := seam.Of(b).Quick(); !quick {
 			t.Error("not quick after the hold is over")
 		}
 	})

@@ -10,6 +10,7 @@ import (
 	"time"
 
 	"github.com/seed-0f2c7998/perdure/circuit"
+	"github.com/seed-0f2c7998/perdure/internal/breakers"
 	"github.com/seed-0f2c7998/perdure/retry"
 )
 
@@ -17,16 +18,16 @@ import (
 // which there are so many twentieths.
 func funded(balance circuit.Tokens) *circuit.Breaker {
 	b := breaker(circuit.Config{FailureThreshold: 1000, Budget: 10})
-	if have, _ := b.Balance(); have > balance {
-		b.Withdraw(have - balance)
+	if have, _ := breakers.Balance(b); have > balance {
+		breakers.Withdraw(b, have-balance)
 	} else {
-		b.Refund(balance - have)
+		breakers.Refund(b, balance-have)
 	}
 	return b
 }
 
 func balance(b *circuit.Breaker) circuit.Tokens {
-	t, _ := b.Balance()
+	t, _ := breakers.Balance(b)
 	return t
 }
 
@@ -51,8 +52,8 @@ func TestBudgetLimitsRetries(t *testing.T) {
 		{"four: half is two", 4 * token, errDown, 3, 2 * token, retry.ErrBudget},
 		{"seven: half is three and a half", 7 * token, errDown, 4, 4 * token, retry.ErrBudget},
 		{"ten: half is five", 10 * token, errDown, 5, 6 * token, retry.ErrExhausted},
-		{"the start, throttled", token, throttled, 3, token - 2*circuit.ThrottledCost, retry.ErrBudget},
-		{"ten, throttled", 10 * token, throttled, 5, 10*token - 4*circuit.ThrottledCost, retry.ErrExhausted},
+		{"the start, throttled", token, throttled, 3, token - 2*(7*circuit.Token/20), retry.ErrBudget},
+		{"ten, throttled", 10 * token, throttled, 5, 10*token - 4*(7*circuit.Token/20), retry.ErrExhausted},
 	} {
 		synctest.Test(t, func(t *testing.T) {
 			b := funded(c.balance)
@@ -196,7 +197,7 @@ func TestBudgetIsOffByDefault(t *testing.T) {
 		for range 50 {
 			stopped(t, retry.Do(t.Context(), &p, f), retry.ErrExhausted, 5)
 		}
-		if _, on := p.Breaker.Balance(); made.n != 250 || on {
+		if _, on := breakers.Balance(p.Breaker); made.n != 250 || on {
 			t.Errorf("%d calls, budget %v; want 250 and none", made.n, on)
 		}
 	})

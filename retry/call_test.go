@@ -8,12 +8,14 @@ import (
 	"time"
 
 	"github.com/seed-0f2c7998/perdure/circuit"
+	"github.com/seed-0f2c7998/perdure/internal/breakers"
+	adapters "github.com/seed-0f2c7998/perdure/internal/calls"
 	"github.com/seed-0f2c7998/perdure/retry"
 )
 
 // A loop that is not Do's own, as the adapters of other clients have it.
 func loop(ctx context.Context, p *retry.Policy, f func(context.Context) error) error {
-	c, err := retry.Begin(ctx, p)
+	c, err := adapters.Begin(ctx, p)
 	if err != nil {
 		return err
 	}
@@ -43,8 +45,7 @@ func continued(ctx context.Context, p *retry.Policy, f func(context.Context) err
 	if err != nil {
 		return err
 	}
-	_, err = retry.Continue(ctx, p, permit, time.Time{}, 0, f(ctx), func(ctx context.Context) (int, error) { return 0, f(ctx) })
-	return err
+	return adapters.Continue(ctx, p, permit, time.Time{}, f(ctx), f)
 }
 
 // Such a loop does just what Do does, as does what goes on after a first
@@ -77,7 +78,7 @@ func TestCallIsDo(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
 				var r record
 				b := breaker(circuit.Config{FailureThreshold: 4, Budget: 10})
-				b.Refund(200)
+				breakers.Refund(b, 200)
 				p := retry.Policy{Name: name, Breaker: b, Jitter: retry.NoJitter, Observe: r.observe, Classify: func(err error) retry.Class {
 					return map[bool]retry.Class{true: transient}[errors.Is(err, errDown)]
 				}}
@@ -108,11 +109,11 @@ func TestCallAttempt(t *testing.T) {
 		b := breaker(open(time.Second))
 		b.Trip()
 		<-time.After(time.Second)
-		c, err := retry.Begin(ctx, &retry.Policy{Breaker: b, Classify: retry.Always, Jitter: retry.NoJitter})
+		c, err := adapters.Begin(ctx, &retry.Policy{Breaker: b, Classify: retry.Always, Jitter: retry.NoJitter})
 		if err != nil || c.Attempt() != 0 {
 			t.Fatal(err, c.Attempt())
 		}
-		if err := c.Admit(ctx); err != nil || c.Attempt() != 1 || b.Peek() != nil {
+		if err := c.Admit(ctx); err != nil || c.Attempt() != 1 || breakers.Peek(b) != nil {
 			t.Fatal(err, c.Attempt())
 		}
 		if _, err := b.Acquire(); err == nil {
@@ -132,16 +133,16 @@ func TestCallAttempt(t *testing.T) {
 func TestBegin(t *testing.T) {
 	t.Parallel()
 	ctx, cancel := context.WithCancelCause(t.Context())
-	c, err := retry.Begin(ctx, nil)
+	c, err := adapters.Begin(ctx, nil)
 	if err != nil || c.Admit(ctx) != nil {
 		t.Fatal(err)
 	}
 	cause := errors.New("the run was called off")
 	cancel(cause)
-	if _, err := retry.Begin(ctx, nil); !errors.Is(err, cause) || !errors.Is(err, context.Canceled) {
+	if _, err := adapters.Begin(ctx, nil); !errors.Is(err, cause) || !errors.Is(err, context.Canceled) {
 		t.Errorf("%v, want the cause", err)
 	}
-	if _, err := retry.Begin(t.Context(), &retry.Policy{MaxAttempts: -3}); err == nil {
+	if _, err := adapters.Begin(t.Context(), &retry.Policy{MaxAttempts: -3}); err == nil {
 		t.Error("an invalid policy is begun")
 	}
 	_, stop := c.Failed(ctx, errDown)
@@ -152,12 +153,12 @@ func TestBegin(t *testing.T) {
 // and ends the wait of a caller that is gone.
 func TestContinue(t *testing.T) {
 	t.Parallel()
-	again := func(context.Context) (int, error) { t.Error("an attempt too many"); return 0, nil }
-	if v, err := retry.Continue(t.Context(), nil, circuit.Permit{}, time.Time{}, 7, nil, again); v != 7 || err != nil {
-		t.Errorf("after a success: %d, %v", v, err)
+	again := func(context.Context) error { t.Error("an attempt too many"); return nil }
+	if err := adapters.Continue(t.Context(), nil, circuit.Permit{}, time.Time{}, nil, again); err != nil {
+		t.Errorf("after a success: %v", err)
 	}
-	if v, err := retry.Continue(t.Context(), nil, circuit.Permit{}, time.Time{}, 7, errDown, again); v != 7 || err != errDown { //nolint:errorlint // as itself
-		t.Errorf("after an error that is not retried: %d, %v", v, err)
+	if err := adapters.Continue(t.Context(), nil, circuit.Permit{}, time.Time{}, errDown, again); err != errDown { //nolint:errorlint // as itself
+		t.Errorf("after an error that is not retried: %v", err)
 	}
 	b := breaker(circuit.Config{})
 	permit, err := b.Acquire()
@@ -165,13 +166,13 @@ func TestContinue(t *testing.T) {
 		t.Fatal(err)
 	}
 	bad := retry.Policy{MaxAttempts: -3, Breaker: b}
-	_, err = retry.Continue(t.Context(), &bad, permit, time.Time{}, 7, errDown, again)
+	err = adapters.Continue(t.Context(), &bad, permit, time.Time{}, errDown, again)
 	if _, ok := errors.AsType[*retry.ConfigError](err); !ok || b.Metrics().Failures != 0 {
 		t.Errorf("with an invalid policy: %v, %+v", err, b.Metrics())
 	}
 	ctx, cancel := context.WithCancelCause(t.Context())
 	cause := errors.New("the run was called off")
 	cancel(cause)
-	_, err = retry.Continue(ctx, &retry.Policy{Classify: retry.Always}, circuit.Permit{}, time.Time{}, 7, errDown, again)
+	err = adapters.Continue(ctx, &retry.Policy{Classify: retry.Always}, circuit.Permit{}, time.Time{}, errDown, again)
 	stopped(t, err, cause, 1)
 }

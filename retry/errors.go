@@ -38,19 +38,18 @@ type Error struct {
 	Last      error         // of the last attempt, exactly as it was returned; nil if there was none
 	RetryAt   time.Time     // when it makes sense to come back; zero: not known
 
-	breaker *circuit.Breaker
-	end     // the class of Last, for a retry or a breaker around this one
+	end // the class of Last and who has counted it, for a retry or a breaker around this one
 }
 
 type end = class.End
 
-// endOf returns the class of an operation that ends with d. A retry that was
+// endOf returns the class of an operation that ends with d, whose attempts b has counted. A retry that was
 // then refused or waited in vain has no class: no call was made.
-func endOf(d Decision) end {
+func endOf(d Decision, b *circuit.Breaker) end {
 	if d.Class == ClassUnknown && d.Stop != ErrPermanent { //nolint:errorlint // the decision's own
-		return class.EndOf(class.Ignored)
+		return class.EndOf(class.Ignored, b)
 	}
-	return class.EndOf(class.Class(d.Class))
+	return class.EndOf(class.Class(d.Class), b)
 }
 
 // Error tells the operation, the reason, the attempts and the last error, with
@@ -77,10 +76,6 @@ func (e *Error) Unwrap() []error {
 	}
 	return []error{e.Stop, e.Last}
 }
-
-// Breaker returns the breaker that has counted the attempts, or nil. By it one
-// around the retry knows that it need not count them again.
-func (e *Error) Breaker() *circuit.Breaker { return e.breaker }
 
 // Timeout reports whether the last attempt ended with a timeout, as the Timeout
 // of a [net.Error] does.

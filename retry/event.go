@@ -11,6 +11,7 @@ import (
 	"time"
 
 	"github.com/seed-0f2c7998/perdure/circuit"
+	"github.com/seed-0f2c7998/perdure/internal/breakers"
 	"github.com/seed-0f2c7998/perdure/internal/redact"
 )
 
@@ -157,7 +158,7 @@ func notify(ctx context.Context, e *Event, observe func(context.Context, Event))
 // refused ends a call whose first attempt the breaker refuses. An outage has
 // many: without an observer and DEBUG no event is made of them, unless it is due.
 func (p *Policy) refused(ctx context.Context, refusal *circuit.OpenError) error {
-	due := p.Breaker.Refused()
+	due := breakers.Refused(p.Breaker)
 	if p.Observe != nil || due > 0 || slog.Default().Enabled(ctx, slog.LevelDebug) {
 		p.report(ctx, &Event{
 			Kind: Stopped, Reason: ReasonBreakerOpen, Refused: due, Stop: refusal, RetryAt: refusal.RetryAt,

@@ -14,6 +14,7 @@ import (
 	"time"
 
 	"github.com/seed-0f2c7998/perdure/circuit"
+	"github.com/seed-0f2c7998/perdure/internal/breakers"
 	"github.com/seed-0f2c7998/perdure/retry"
 )
 
@@ -124,7 +125,7 @@ func TestObservePanics(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		run := func(observe func(context.Context, retry.Event)) (text string, at []time.Duration, m circuit.Metrics) {
 			b := breaker(circuit.Config{Budget: 10, FailureThreshold: 3})
-			b.Refund(100)
+			breakers.Refund(b, 100)
 			p := retry.Policy{Breaker: b, Jitter: retry.NoJitter, Classify: retry.Always, Observe: observe}
 			f, made := always(errDown)
 			err := retry.Do(t.Context(), &p, f)

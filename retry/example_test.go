@@ -227,27 +227,3 @@ func ExampleStatusClass() {
 	// 429 throttled
 	// 503 transient
 }
-
-// A loop that is not Do's own.
-func ExampleBegin() {
-	ctx := context.Background()
-	p := retry.Policy{Name: "fetch", BaseDelay: time.Millisecond, MaxDelay: time.Second, Jitter: retry.NoJitter}
-	fetch := putObject()
-	call, err := retry.Begin(ctx, &p)
-	for err == nil {
-		if err = call.Admit(ctx); err != nil {
-			break
-		}
-		failure := fetch(ctx)
-		if failure == nil {
-			call.Succeeded(ctx)
-			break
-		}
-		var delay time.Duration
-		if delay, err = call.Failed(ctx, failure); err == nil {
-			<-time.After(delay)
-		}
-	}
-	fmt.Println(call.Attempt(), err)
-	// Output: 3 <nil>
-}

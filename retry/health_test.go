@@ -13,6 +13,7 @@ import (
 	"time"
 
 	"github.com/seed-0f2c7998/perdure/circuit"
+	"github.com/seed-0f2c7998/perdure/internal/breakers"
 	"github.com/seed-0f2c7998/perdure/retry"
 )
 
@@ -80,10 +81,10 @@ func TestClassesForTheBreaker(t *testing.T) {
 		for by, do := range layers() {
 			b := breaker(circuit.Config{Budget: 10})
 			b.RecordFailure()
-			b.Withdraw(circuit.Token)
+			breakers.Withdraw(b, circuit.Token)
 			_ = do(t.Context(), b, func(context.Context) error { return c.err })
 			got, failures := nothing, b.Metrics().Failures
-			balance, _ := b.Balance()
+			balance, _ := breakers.Balance(b)
 			switch {
 			case failures == 2:
 				got = failure
@@ -113,7 +114,7 @@ func TestUnknownErrorsOpen(t *testing.T) {
 			for range 200 {
 				_ = do(t.Context(), b, fail)
 			}
-			if balance, _ := b.Balance(); made != 5 || b.State() != circuit.Open || balance != circuit.Token {
+			if balance, _ := breakers.Balance(b); made != 5 || b.State() != circuit.Open || balance != circuit.Token {
 				t.Errorf("%s: %d calls were made, the breaker is %v, %d twentieths", by, made, b.State(), balance)
 			}
 			<-time.After(30 * time.Second)

@@ -7,6 +7,7 @@ import (
 	"time"
 
 	"github.com/seed-0f2c7998/perdure/circuit"
+	"github.com/seed-0f2c7998/perdure/internal/seam"
 	"github.com/seed-0f2c7998/perdure/internal/testseed"
 )
 
@@ -78,7 +79,7 @@ func FuzzPlausible(f *testing.F) {
 func TestQuickRefusesAnInvalidBreaker(t *testing.T) {
 	t.Parallel()
 	p := Policy{Breaker: circuit.New("b", circuit.Config{SuccessThreshold: -1})}
-	if _, quick := p.Breaker.Quick(); quick || p.Validate() == nil || p.check() == nil {
+	if _, quick := seam.Of(p.Breaker).Quick(); quick || p.Validate() == nil || p.check() == nil {
 		t.Errorf("quick %v, %v", quick, p.Validate())
 	}
 }

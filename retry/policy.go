@@ -7,6 +7,7 @@ import (
 
 	"github.com/seed-0f2c7998/perdure"
 	"github.com/seed-0f2c7998/perdure/circuit"
+	"github.com/seed-0f2c7998/perdure/internal/breakers"
 	"github.com/seed-0f2c7998/perdure/internal/class"
 	"github.com/seed-0f2c7998/perdure/internal/setting"
 )
@@ -203,7 +204,7 @@ func (p *Policy) Validate() error {
 	if err := setting.Check(fields(), p); err != nil {
 		return err
 	}
-	return p.Breaker.Err()
+	return breakers.Invalid(p.Breaker)
 }
 
 // plausible reports whether Validate would find nothing in the numbers of a
@@ -219,7 +220,7 @@ func (p *Policy) plausible() bool {
 func (p *Policy) check() error {
 	if p.AttemptTimeout >= 0 && p.MaxElapsed >= 0 && p.plausible() &&
 		setting.Allowed(p.RetryOn, class.CheckRetryOn) && setting.Allowed(p.IgnoreOn, class.CheckIgnoreOn) {
-		return p.Breaker.Err()
+		return breakers.Invalid(p.Breaker)
 	}
 	return p.Validate()
 }

@@ -11,6 +11,7 @@ import (
 	"time"
 
 	"github.com/seed-0f2c7998/perdure/circuit"
+	adapters "github.com/seed-0f2c7998/perdure/internal/calls"
 	"github.com/seed-0f2c7998/perdure/retry"
 )
 
@@ -81,7 +82,7 @@ func TestPolicyInvalid(t *testing.T) {
 		if !reflect.DeepEqual(got, err) || made.n != 0 {
 			t.Errorf("%s: Do made %d attempts and returned %v, want %v", name, made.n, got, err)
 		}
-		if _, err := retry.Begin(t.Context(), &c.policy); err == nil {
+		if _, err := adapters.Begin(t.Context(), &c.policy); err == nil {
 			t.Errorf("%s: Begin does not refuse it", name)
 		}
 	}

@@ -1,12 +1,12 @@
 // Package retry makes calls outlast failures, without making the failures worse.
 //
-// A call goes round this circle until a step says stop:
+// [Do] and [Value] run this loop until a step ends the operation:
 //
 //	admit → attempt → classify → decide → wait → admit …
 //
-// The circle is [Value], in this file. Each other step has the file of its
-// name and is pure: the time and the random number come in as arguments, so
-// that a test, a simulation or a plan drives the very code that a call runs.
+// The steps classify and decide are pure functions, [Policy.ClassOf] and
+// [Policy.Decide]: the time and the random number are arguments, so that a test,
+// a simulation or a plan drives the code that a call runs.
 //
 //	upload := retry.S3Upload() // a Policy: plain data
 //	upload.Name = "upload_to_s3"
@@ -24,23 +24,32 @@ import (
 	"time"
 
 	"github.com/seed-0f2c7998/perdure/circuit"
+	"github.com/seed-0f2c7998/perdure/internal/breakers"
 	"github.com/seed-0f2c7998/perdure/internal/class"
+	"github.com/seed-0f2c7998/perdure/internal/seam"
 )
 
 // Do calls f until it succeeds or p says stop. See [Value].
 func Do(ctx context.Context, p *Policy, f func(context.Context) error) (err error) {
-	permit, quick := circuit.Permit{}, false
-	if p.quick() && ctx.Err() == nil {
-		if permit, quick = p.Breaker.Quick(); quick {
+	permit := circuit.Permit{}
+	if p.quick() && ctx.Err() == nil { //nolint:nestif // in one place, for its speed
+		b, word, quick := p.Breaker, uint64(0), true
+		if b != nil {
+			word, quick = seam.Of(b).Quick()
+		}
+		if quick {
 			if err = f(firstAttempt(ctx)); err == nil {
-				permit.SuccessContext(ctx)
+				if b != nil && !seam.Of(b).Unmoved() {
+					breakers.Succeed(ctx, breakers.Permit(b, word))
+				}
 				return nil
 			}
-		} else if refusal := p.Breaker.Refuse(ctx); refusal != nil {
+			permit = breakers.Permit(b, word)
+		} else if refusal := breakers.Refuse(ctx, b); refusal != nil {
 			return p.refused(ctx, refusal)
 		}
 	}
-	_, err = circle(ctx, p, permit, time.Time{}, func(ctx context.Context) (struct{}, error) {
+	_, err = loop(ctx, p, permit, time.Time{}, func(ctx context.Context) (struct{}, error) {
 		return struct{}{}, f(ctx)
 	}, struct{}{}, err)
 	return err
@@ -59,64 +68,63 @@ func Do(ctx context.Context, p *Policy, f func(context.Context) error) (err erro
 // f is called on the caller's goroutine, with ctx or, if p has an
 // AttemptTimeout, a child of it. A panic in it passes through.
 func Value[T any](ctx context.Context, p *Policy, f func(context.Context) (T, error)) (v T, err error) {
-	permit, quick := circuit.Permit{}, false
-	if p.quick() && ctx.Err() == nil {
-		if permit, quick = p.Breaker.Quick(); quick {
+	permit := circuit.Permit{}
+	if p.quick() && ctx.Err() == nil { //nolint:nestif // in one place, for its speed
+		b, word, quick := p.Breaker, uint64(0), true
+		if b != nil {
+			word, quick = seam.Of(b).Quick()
+		}
+		if quick {
 			if v, err = f(firstAttempt(ctx)); err == nil {
-				permit.SuccessContext(ctx)
+				if b != nil && !seam.Of(b).Unmoved() {
+					breakers.Succeed(ctx, breakers.Permit(b, word))
+				}
 				return v, nil
 			}
-		} else if refusal := p.Breaker.Refuse(ctx); refusal != nil {
+			permit = breakers.Permit(b, word)
+		} else if refusal := breakers.Refuse(ctx, b); refusal != nil {
 			return v, p.refused(ctx, refusal)
 		}
 	}
-	return circle(ctx, p, permit, time.Time{}, f, v, err)
+	return loop(ctx, p, permit, time.Time{}, f, v, err)
 }
 
-// Continue is [Value] for a caller that has made the first attempt by itself: it
-// brought v and err, after p's Breaker had let it pass with permit. A first
-// attempt that succeeds, as most do, then costs its caller one comparison:
-//
-//	v, err := fetch(ctx)
-//	if err != nil {
-//		v, err = retry.Continue(ctx, p, circuit.Permit{}, start, v, err, fetch)
-//	}
-//
-// The first attempt began at start; zero means that this is not known: MaxElapsed
-// then counts from the call of Continue, and Elapsed is not known either. A p that
-// is not valid ends the call with its [*ConfigError]. Its AttemptTimeout is for
-// the attempts that follow. The zero Permit tells the Breaker nothing of the first one.
-func Continue[T any](ctx context.Context, p *Policy, permit circuit.Permit, start time.Time, v T, err error,
-	f func(context.Context) (T, error),
-) (T, error) {
+// resume is Do for a caller that has made the first attempt by itself; package
+// calls says what its arguments mean.
+func resume(ctx context.Context, p *Policy, permit circuit.Permit, start time.Time, err error,
+	f func(context.Context) error,
+) error {
 	if p == nil {
 		p = new(Policy)
 	}
 	if err == nil {
-		permit.SuccessContext(ctx)
-		return v, nil
+		breakers.Succeed(ctx, permit)
+		return nil
 	}
 	if bad := p.check(); bad != nil {
 		permit.Cancel()
-		return v, bad
+		return bad
 	}
-	return circle(ctx, p, permit, start, f, v, err)
+	_, err = loop(ctx, p, permit, start, func(ctx context.Context) (struct{}, error) {
+		return struct{}{}, f(ctx)
+	}, struct{}{}, err)
+	return err
 }
 
 // quick reports whether there is nothing to the first attempt of a call but a
 // healthy breaker and a caller who has not given up. Such an attempt needs no
-// Call, which is most of what a call that succeeds at once would pay for: Do and
-// Value make it by themselves, and leave what follows a failure to the circle.
+// call, which is most of what a call that succeeds at once would pay for: Do and
+// Value make it by themselves, and leave what follows a failure to the loop.
 func (p *Policy) quick() bool {
 	return p != nil && !p.timed() && len(p.RetryOn)+len(p.IgnoreOn) == 0 && p.plausible()
 }
 
-// circle goes round until a step says stop. It begins after a quick attempt
+// loop makes attempts until a step says stop. It begins after a quick attempt
 // that began at start and failed with err, or, when err is nil, before the first.
-func circle[T any](ctx context.Context, p *Policy, permit circuit.Permit, start time.Time,
+func loop[T any](ctx context.Context, p *Policy, permit circuit.Permit, start time.Time,
 	f func(context.Context) (T, error), v T, err error,
 ) (T, error) {
-	c := Call{policy: p, permit: permit}
+	c := call{policy: p, permit: permit}
 	if err != nil {
 		c.attempt, c.start, c.first, c.began = 1, start, start, start
 		if p.MaxElapsed > 0 && start.IsZero() {
@@ -150,7 +158,7 @@ func circle[T any](ctx context.Context, p *Policy, permit circuit.Permit, start 
 
 // guard makes an attempt that has to be cleaned up after even if it panics: it
 // has a timeout or a number of its own, or decides if a breaker closes.
-func guard[T any](ctx context.Context, c *Call, f func(context.Context) (T, error)) (v T, err error) {
+func guard[T any](ctx context.Context, c *call, f func(context.Context) (T, error)) (v T, err error) {
 	if t := c.policy.AttemptTimeout; t > 0 {
 		var cancel context.CancelFunc
 		ctx, cancel = context.WithTimeout(ctx, t)
@@ -174,17 +182,14 @@ func guard[T any](ctx context.Context, c *Call, f func(context.Context) (T, erro
 	return v, err
 }
 
-// A Call is one operation on its way round the circle, for a loop that is not
-// [Value]'s own, such as that of another client: make one with [Begin], then
-// before each attempt call Admit, and after it one of Succeeded, Failed and
-// Cancel. The one that owns the loop waits. A Call is not for concurrent use.
-type Call struct {
+// A call is one operation on its way through the loop: a [seam.Call].
+type call struct {
 	policy   *Policy
 	permit   circuit.Permit
 	inner    context.Context //nolint:containedctx // of the last attempt, if it is not the operation's own
 	attempt  int             // attempts admitted so far
 	timedOut bool            // the last one ended with its AttemptTimeout
-	loop     bool            // that is not Value's
+	adapted  bool            // the loop is not Value's
 	start    time.Time       // of the operation; zero: nobody needs it
 	first    time.Time       // when the first attempt began; zero: not known
 	began    time.Time       // when the last one did; zero: not known
@@ -195,19 +200,18 @@ type Call struct {
 	timer    *time.Timer     // made by the first wait
 }
 
-// Begin starts a Call. It returns the cause of ctx if that is done, or a
-// [*ConfigError] if p is not valid.
-func Begin(ctx context.Context, p *Policy) (*Call, error) {
-	c := &Call{policy: p, loop: true}
+// begin starts a call for another loop.
+func begin(ctx context.Context, p *Policy) (seam.Call, error) {
+	c := &call{policy: p, adapted: true}
 	return c, c.begin(ctx)
 }
 
-// BeganAt records when the first attempt began, if that was before [Begin].
-func (c *Call) BeganAt(start time.Time) { c.start, c.began = start, start }
+// BeganAt records when the first attempt began, if that was before begin.
+func (c *call) BeganAt(start time.Time) { c.start, c.began = start, start }
 
 // begin checks ctx and the policy. It reads the clock only if the policy needs
 // the time: a call that succeeds at once shall not pay for it.
-func (c *Call) begin(ctx context.Context) error {
+func (c *call) begin(ctx context.Context) error {
 	if ctx.Err() != nil {
 		return class.Ended(ctx)
 	}
@@ -217,7 +221,7 @@ func (c *Call) begin(ctx context.Context) error {
 	if err := c.policy.check(); err != nil {
 		return err
 	}
-	if c.loop || c.policy.timed() {
+	if c.adapted || c.policy.timed() {
 		c.start = time.Now()
 		c.began = c.start
 	}
@@ -225,22 +229,22 @@ func (c *Call) begin(ctx context.Context) error {
 }
 
 // Attempt returns the number of the attempt that was last admitted, from 1.
-func (c *Call) Attempt() int { return c.attempt }
+func (c *call) Attempt() int { return c.attempt }
 
 // Admit asks whether the next attempt may be made: it returns nil, or the error
-// with which the operation ends. Make the attempt with [Call.Context].
-func (c *Call) Admit(ctx context.Context) error {
+// with which the operation ends. Make the attempt with [call.Context].
+func (c *call) Admit(ctx context.Context) error {
 	if c.attempt > 0 && ctx.Err() != nil {
 		return c.abandon(ctx)
 	}
 	if b := c.policy.Breaker; b != nil {
-		inner, permit, err := b.Begin(ctx)
+		inner, permit, err := breakers.Begin(ctx, b)
 		if err != nil {
 			return c.refused(ctx, err)
 		}
 		c.permit, c.inner = permit, inner
 	}
-	if c.loop && c.attempt > 0 {
+	if c.adapted && c.attempt > 0 {
 		c.began = time.Now() // the caller has waited
 	}
 	if c.attempt++; c.attempt == 1 {
@@ -252,7 +256,7 @@ func (c *Call) Admit(ctx context.Context) error {
 // Context returns the context for the attempt that was last admitted, of an
 // operation whose own is ctx: by it a layer further in that has the same Breaker
 // knows that it need not ask.
-func (c *Call) Context(ctx context.Context) context.Context {
+func (c *call) Context(ctx context.Context) context.Context {
 	if c.inner != nil {
 		return c.inner
 	}
@@ -260,16 +264,16 @@ func (c *Call) Context(ctx context.Context) context.Context {
 }
 
 // guarded reports whether the attempt needs a defer.
-func (c *Call) guarded() bool {
+func (c *call) guarded() bool {
 	return c.attempt > 1 || c.permit.Probe() || c.policy.AttemptTimeout > 0
 }
 
 // Succeeded records that the attempt succeeded.
-func (c *Call) Succeeded(ctx context.Context) {
-	c.permit.SuccessContext(ctx)
+func (c *call) Succeeded(ctx context.Context) {
+	breakers.Succeed(ctx, c.permit)
 	c.permit = circuit.Permit{}
 	if c.attempt > 1 {
-		c.policy.Breaker.Refund(c.cost)
+		breakers.Refund(c.policy.Breaker, c.cost)
 	}
 	if c.attempt > 1 || c.policy.ObserveAll {
 		now := time.Now()
@@ -279,14 +283,14 @@ func (c *Call) Succeeded(ctx context.Context) {
 
 // Cancel records that the attempt has no result: it counts for nothing. After
 // Succeeded or Failed it does nothing.
-func (c *Call) Cancel() {
+func (c *call) Cancel() {
 	c.permit.Cancel()
 	c.permit = circuit.Permit{}
 }
 
 // Failed records that the attempt failed with err, and decides: it returns how
 // long to wait before the next, or the error with which the operation ends.
-func (c *Call) Failed(ctx context.Context, err error) (time.Duration, error) {
+func (c *call) Failed(ctx context.Context, err error) (time.Duration, error) {
 	defer c.Cancel() // what is asked what err means may panic
 	now := time.Now()
 	c.last, c.took = err, between(c.began, now)
@@ -302,10 +306,10 @@ func (c *Call) Failed(ctx context.Context, err error) (time.Duration, error) {
 		o.Class = ClassIgnored // whatever its cause is
 	}
 	c.record(ctx, &o)
-	o.Open = b.Peek()
-	o.Balance, o.Budgeted = b.Balance()
+	o.Open = breakers.Peek(b)
+	o.Balance, o.Budgeted = breakers.Balance(b)
 	d := c.policy.decide(&o, m, rand.Float64())
-	if d.Stop == nil && !b.Withdraw(d.Cost) {
+	if d.Stop == nil && !breakers.Withdraw(b, d.Cost) {
 		d.Stop = ErrBudget
 	}
 	if d.Stop != nil {
@@ -324,18 +328,20 @@ func (c *Call) Failed(ctx context.Context, err error) (time.Duration, error) {
 const shortest = time.Microsecond
 
 // record tells the breaker how the attempt went.
-func (c *Call) record(ctx context.Context, o *Outcome) {
+func (c *call) record(ctx context.Context, o *Outcome) {
 	permit := c.permit
 	c.permit = circuit.Permit{}
 	hint := o.Hint
 	if c.policy.IgnoreRetryAfter {
 		hint = 0
 	}
-	permit.Record(ctx, o.Err, class.Class(o.Class), hint, c.policy.maxRetryAfter(), o.Ended != nil)
+	breakers.Record(ctx, permit, seam.Result{
+		Err: o.Err, Class: uint8(o.Class), Hint: hint, Limit: c.policy.maxRetryAfter(), Late: o.Ended != nil,
+	})
 }
 
 // refused ends the call because the breaker lets nothing pass.
-func (c *Call) refused(ctx context.Context, err error) error {
+func (c *call) refused(ctx context.Context, err error) error {
 	c.giveBack()
 	d := Decision{Stop: err}
 	if open, ok := errors.AsType[*circuit.OpenError](err); ok {
@@ -345,19 +351,19 @@ func (c *Call) refused(ctx context.Context, err error) error {
 }
 
 // abandon ends the call because ctx has ended while it waited.
-func (c *Call) abandon(ctx context.Context) error {
+func (c *call) abandon(ctx context.Context) error {
 	c.giveBack()
 	return c.stop(ctx, Decision{Class: ClassIgnored, Stop: class.Ended(ctx)}, c.last)
 }
 
 // giveBack returns the cost of a retry that is not made.
-func (c *Call) giveBack() {
-	c.policy.Breaker.Refund(c.cost)
+func (c *call) giveBack() {
+	breakers.Refund(c.policy.Breaker, c.cost)
 	c.cost = 0
 }
 
 // stop reports that no attempt follows, and returns the error that says so.
-func (c *Call) stop(ctx context.Context, d Decision, last error) error {
+func (c *call) stop(ctx context.Context, d Decision, last error) error {
 	e := Event{
 		Kind: Stopped, Attempt: c.attempt, Class: d.Class, Reason: reason(ctx, d), Hint: d.Hint,
 		Duration: c.took, Err: last, Stop: d.Stop, RetryAt: d.RetryAt,
@@ -366,7 +372,7 @@ func (c *Call) stop(ctx context.Context, d Decision, last error) error {
 	case d.Nested:
 		e.Kind = Nested
 	case e.isRefusal():
-		e.Refused = c.policy.Breaker.Refused()
+		e.Refused = breakers.Refused(c.policy.Breaker)
 	}
 	if !c.first.IsZero() {
 		e.Elapsed = time.Since(c.first)
@@ -380,7 +386,7 @@ func (c *Call) stop(ctx context.Context, d Decision, last error) error {
 	}
 	return &Error{
 		Operation: c.policy.name(), Attempts: c.attempt, Elapsed: e.Elapsed,
-		Stop: d.Stop, Last: last, RetryAt: d.RetryAt, end: endOf(d), breaker: c.policy.Breaker,
+		Stop: d.Stop, Last: last, RetryAt: d.RetryAt, end: endOf(d, c.policy.Breaker),
 	}
 }
 
@@ -394,7 +400,7 @@ func between(start, now time.Time) time.Duration {
 
 // wait blocks for d, or until ctx ends. The next attempt begins when the timer
 // says that it has fired, which costs no look at the clock.
-func (c *Call) wait(ctx context.Context, d time.Duration) {
+func (c *call) wait(ctx context.Context, d time.Duration) {
 	if d < shortest {
 		return
 	}
@@ -408,4 +414,9 @@ func (c *Call) wait(ctx context.Context, d time.Duration) {
 	case <-ctx.Done():
 		c.timer.Stop()
 	}
+}
+
+// What the clients' adapters call, and users do not see.
+func init() { //nolint:gochecknoinits // see package seam
+	seam.OfferRetry(seam.Retry[*Policy, circuit.Permit]{Begin: begin, Continue: resume})
 }

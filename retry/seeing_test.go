@@ -12,6 +12,8 @@ import (
 	"time"
 
 	"github.com/seed-0f2c7998/perdure/circuit"
+	"github.com/seed-0f2c7998/perdure/internal/breakers"
+	adapters "github.com/seed-0f2c7998/perdure/internal/calls"
 	"github.com/seed-0f2c7998/perdure/retry"
 )
 
@@ -44,7 +46,7 @@ func TestReasons(t *testing.T) {
 		var out strings.Builder
 		p := c.policy
 		p.Classify, p.Observe = retry.Always, retry.Observers(r.observe, retry.LogRecords(debug(&out)))
-		call, err := retry.Begin(t.Context(), &p)
+		call, err := adapters.Begin(t.Context(), &p)
 		if want == "invalid" { // the Policy is refused before anything is reported
 			continue
 		}
@@ -74,7 +76,7 @@ func TestReasons(t *testing.T) {
 // spent returns a breaker whose budget is.
 func spent() *circuit.Breaker {
 	b := breaker(circuit.Config{Budget: 1})
-	b.Withdraw(circuit.Token)
+	breakers.Withdraw(b, circuit.Token)
 	return b
 }
 
@@ -193,13 +195,12 @@ func TestElapsedOfAdapters(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		begin := time.Now()
 		p := retry.Policy{Jitter: retry.NoJitter, Classify: retry.Always, MaxAttempts: 2}
-		f := func(context.Context) (int, error) { <-time.After(10 * time.Second); return 0, errDown }
-		v, err := f(t.Context())
-		_, err = retry.Continue(t.Context(), &p, circuit.Permit{}, begin, v, err, f)
+		f := func(context.Context) error { <-time.After(10 * time.Second); return errDown }
+		err := adapters.Continue(t.Context(), &p, circuit.Permit{}, begin, f(t.Context()), f)
 		if e := stopped(t, err, retry.ErrExhausted, 2); e.Elapsed != 21*time.Second {
 			t.Errorf("Continue: %v elapsed, want 21s", e.Elapsed)
 		}
-		err = loop(t.Context(), &p, func(ctx context.Context) error { _, err := f(ctx); return err })
+		err = loop(t.Context(), &p, f)
 		if e := stopped(t, err, retry.ErrExhausted, 2); e.Elapsed != 21*time.Second {
 			t.Errorf("Begin: %v elapsed, want 21s", e.Elapsed)
 		}

@@ -10,6 +10,7 @@ import (
 	"time"
 
 	"github.com/seed-0f2c7998/perdure/circuit"
+	"github.com/seed-0f2c7998/perdure/internal/breakers"
 	"github.com/seed-0f2c7998/perdure/internal/testseed"
 	"github.com/seed-0f2c7998/perdure/retry"
 )
@@ -112,7 +113,7 @@ func (s *storm) operation() {
 	case errors.Is(err, retry.ErrRetryLater) && !e.RetryAt.After(time.Now().Add(-time.Millisecond)):
 		s.t.Errorf("seed %d: to come back %v ago", s.seed, time.Since(e.RetryAt))
 	}
-	if t, _ := s.breaker.Balance(); t < 0 || t > 10*circuit.Token {
+	if t, _ := breakers.Balance(s.breaker); t < 0 || t > 10*circuit.Token {
 		s.t.Errorf("seed %d: %d twentieths in the budget", s.seed, t)
 	}
 }

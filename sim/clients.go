@@ -10,8 +10,10 @@ import (
 	"time"
 
 	"github.com/seed-0f2c7998/perdure/circuit"
+	"github.com/seed-0f2c7998/perdure/internal/breakers"
 	"github.com/seed-0f2c7998/perdure/internal/cell"
 	"github.com/seed-0f2c7998/perdure/internal/gate"
+	"github.com/seed-0f2c7998/perdure/internal/seam"
 	"github.com/seed-0f2c7998/perdure/retry"
 )
 
@@ -180,7 +182,7 @@ func (m *model) admit(e event) {
 // giveUp ends an operation whose next attempt is not made.
 func (m *model) giveUp(op int32) {
 	o := &m.clients.operations[op]
-	m.clients.breakers[o.process].Refund(o.cost)
+	breakers.Refund(m.clients.breakers[o.process], o.cost)
 	m.close(op, false)
 }
 
@@ -219,7 +221,7 @@ func (m *model) respond(e event) {
 	m.ended(o, succeeded)
 	o.permit.Success()
 	if o.attempt > 1 {
-		m.clients.breakers[o.process].Refund(o.cost)
+		breakers.Refund(m.clients.breakers[o.process], o.cost)
 	}
 	m.close(e.op, true)
 }
@@ -263,14 +265,14 @@ func (m *model) failed(op int32, a answer) {
 	case a == throttled:
 		o.permit.Throttled(out.Hint)
 	case a == cut:
-		o.permit.DeadlineExceeded()
+		breakers.Record(context.Background(), o.permit, seam.Result{Err: out.Err, Late: true}) //nolint:forbidigo // there is no caller's
 	default:
 		o.permit.Failure()
 	}
-	out.Open = b.Peek()
-	out.Balance, out.Budgeted = b.Balance()
+	out.Open = breakers.Peek(b)
+	out.Balance, out.Budgeted = breakers.Balance(b)
 	d := c.config.Policy.Decide(out, c.random.Float64())
-	if d.Stop != nil || !b.Withdraw(d.Cost) {
+	if d.Stop != nil || !breakers.Withdraw(b, d.Cost) {
 		m.close(op, false)
 		return
 	}

@@ -4,6 +4,7 @@ import (
 	"math"
 	"time"
 
+	"github.com/seed-0f2c7998/perdure/internal/breakers"
 	"github.com/seed-0f2c7998/perdure/internal/gate"
 )
 
@@ -92,7 +93,7 @@ func (m *model) pass(op int32) {
 	o := &m.clients.operations[op]
 	o.pass = o.waiter.Permit
 	if o.attempt > 0 && o.pass.How == gate.AsProbe {
-		m.clients.breakers[o.process].Refund(o.cost)
+		breakers.Refund(m.clients.breakers[o.process], o.cost)
 		o.spent -= o.cost
 		o.cost = 0
 	}

@@ -16,6 +16,7 @@ import (
 	"github.com/seed-0f2c7998/perdure/awsretry/internal/journal"
 	"github.com/seed-0f2c7998/perdure/awsretry/internal/source"
 	"github.com/seed-0f2c7998/perdure/awsretry/internal/wire"
+	"github.com/seed-0f2c7998/perdure/internal/calls"
 	"github.com/seed-0f2c7998/perdure/internal/checksum"
 	"github.com/seed-0f2c7998/perdure/retry"
 )
@@ -175,7 +176,7 @@ func (u *upload) run(ctx context.Context) (Object, error) {
 // another put got in between just as they were put together, S3 drops them: they
 // are sent anew, as the policy says.
 func (u *upload) inParts(ctx context.Context, first *source.Part) (Object, error) {
-	var conflicts *retry.Call
+	var conflicts calls.Call
 	start := time.Now()
 	for {
 		object, err := u.parts(ctx, first)

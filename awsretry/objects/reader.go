@@ -17,8 +17,8 @@ import (
 
 	"github.com/seed-0f2c7998/perdure/awsretry/internal/slots"
 	"github.com/seed-0f2c7998/perdure/awsretry/internal/wire"
+	"github.com/seed-0f2c7998/perdure/internal/calls"
 	"github.com/seed-0f2c7998/perdure/internal/stall"
-	"github.com/seed-0f2c7998/perdure/retry"
 )
 
 // A Reader is an object's bytes. When the connection breaks or stalls, it goes
@@ -45,7 +45,7 @@ type Reader struct {
 	sum  hash.Hash // of what was delivered; nil: it is not verified here
 
 	began time.Time // the first attempt since a body brought something
-	call  *retry.Call
+	call  calls.Call
 	err   error // the Reader's end
 }
 

@@ -33,6 +33,7 @@ import (
 	"github.com/seed-0f2c7998/perdure/awsretry/internal/source"
 	"github.com/seed-0f2c7998/perdure/awsretry/internal/wire"
 	"github.com/seed-0f2c7998/perdure/circuit"
+	"github.com/seed-0f2c7998/perdure/internal/calls"
 	"github.com/seed-0f2c7998/perdure/internal/redact"
 	"github.com/seed-0f2c7998/perdure/internal/stall"
 	"github.com/seed-0f2c7998/perdure/retry"
@@ -241,9 +242,9 @@ func describe(o Object, out *s3.HeadObjectOutput, size int64) Object {
 // waitRetry waits, as the policy says, after err, which is worth another attempt and
 // is no request's alone: it returns nil, or the error with which the operation
 // ends. The call that counts is made at the first; what failed began at start.
-func (s *Store) waitRetry(ctx context.Context, call **retry.Call, start time.Time, err error) error {
+func (s *Store) waitRetry(ctx context.Context, call *calls.Call, start time.Time, err error) error {
 	if *call == nil {
-		begun, failed := retry.Begin(ctx, &s.policy)
+		begun, failed := calls.Begin(ctx, &s.policy)
 		if failed == nil {
 			begun.BeganAt(start)
 			failed = begun.Admit(ctx)

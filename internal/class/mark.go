@@ -67,12 +67,25 @@ func (NoCall) noCall() {}
 type End struct {
 	class Class
 	known bool
+	by    any
 }
 
-// EndOf returns the End of a retry whose last error is of class c.
-func EndOf(c Class) End { return End{class: c, known: true} }
+// EndOf returns the End of a retry whose last error is of class c, and whose attempts the *circuit.Breaker by has
+// counted, if it is not nil.
+func EndOf(c Class, by any) End { return End{class: c, known: true, by: by} }
 
 func (e End) end() (Class, bool) { return e.class, e.known }
+
+func (e End) countedBy() any { return e.by }
+
+// CountedBy returns the *circuit.Breaker that has counted the attempts of a retry that ended with err itself, or nil: by
+// it one around the retry knows that it need not count them again.
+func CountedBy(err error) any {
+	if e, ok := err.(interface{ countedBy() any }); ok {
+		return e.countedBy()
+	}
+	return nil
+}
 
 // A Reason is why a retry ended. Its class is that of a retry that ended for this reason and whose last error says
 // nothing else.

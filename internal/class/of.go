@@ -58,7 +58,7 @@ func (f *Findings) add(err error) {
 		return
 	case interface{ end() (Class, bool) }:
 		if c, known := e.end(); known && !f.end.known {
-			f.end = EndOf(c)
+			f.end = EndOf(c, nil)
 		}
 		return
 	}

@@ -11,6 +11,7 @@ import (
 	"time"
 
 	"github.com/seed-0f2c7998/perdure/circuit"
+	"github.com/seed-0f2c7998/perdure/internal/breakers"
 	"github.com/seed-0f2c7998/perdure/retry"
 )
 
@@ -135,7 +136,7 @@ func (w *wait) passable(now time.Time) bool {
 	probing := w.refusal.Open != nil && w.refusal.Open.State == circuit.HalfOpen &&
 		now.Before(w.refusal.RetryAt) && now.Sub(w.since) < again
 	for _, b := range w.breakers {
-		if b.Peek() != nil ||
+		if breakers.Peek(b) != nil ||
 			probing && b.Name() == w.refusal.Open.Name && b.State() == circuit.HalfOpen {
 			return false
 		}
