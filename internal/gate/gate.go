@@ -19,12 +19,18 @@ import (
 	"time"
 )
 
+// Row is how many overloads in a row limit a gate, and half as many as failures of
+// any kind do.
+const Row = inARow
+
 // The constants of a gate, each with its reason. Two answers' time is fast: it
 // still found no queue worth the name.
 const (
 	inARow    = 5                      // overloads, or failures of any kind, that count as a row
 	fewest    = 16                     // timed successes whose mean is a base; also the demand's share of a probe
+	known     = fewest - 1             // of them, from which on the base is: Sample takes one away
 	enough    = 256                    // operations that give the demand within 6 %
+	longest   = fewest * time.Second   // for which they are counted
 	tick      = 10 * time.Millisecond  // by which timers are late: the burst of the pace, the least reserve
 	quiet     = fewest * tick          // without a refusal: nobody is in line
 	probeMax  = 500 * time.Millisecond // nobody waits longer to learn that the service is back
@@ -39,7 +45,13 @@ type Words [3]atomic.Uint64
 // Healthy reports whether first, the first of a gate's Words, is that of a gate
 // in health which needs no attempt timed: admit the attempt with the Permit
 // that [Untimed] returns, and do not record its success.
-func Healthy(first uint64) bool { return first&healthMask == fewest<<warmShift }
+func Healthy(first uint64) bool { return first&HealthMask == InHealth }
+
+// InHealth is what a first word is under the HealthMask if it is [Healthy].
+const (
+	HealthMask uint64 = healthMask
+	InHealth   uint64 = fewest << warmShift
+)
 
 // Untimed returns the Permit of an attempt that a healthy gate admits.
 func Untimed(first uint64) Permit { return Permit{Generation: uint8(first >> generationShift)} }
@@ -107,11 +119,14 @@ func (g Gate) Arrive(now int64) {
 
 // Admit asks to make one attempt. It reports false if the gate is limited and
 // no credit and no probe is due.
-func (g Gate) Admit(now int64) (Permit, bool) {
+func (g Gate) Admit(now int64) (Permit, bool) { return g.admit(now, false) }
+
+// admit is Admit; alone says that nobody else waits in this process.
+func (g Gate) admit(now int64, alone bool) (Permit, bool) {
 	if first := g.Words[0].Load(); Healthy(first) {
 		return Untimed(first), true
 	}
-	t := g.run(task{kind: admit, now: now})
+	t := g.run(task{kind: admit, now: now, alone: alone})
 	return Permit{Start: now, Generation: t.next.generation, How: t.how}, t.admitted
 }
 
@@ -129,6 +144,19 @@ func (g Gate) Limit(now int64) Change { return g.run(task{kind: limit, now: now}
 // Reset lifts the limit, whatever the results were, and forgets them. What is
 // known of the time that an attempt takes stays.
 func (g Gate) Reset(now int64) Change { return g.run(task{kind: reset, now: now}).change }
+
+// Doubt has the next attempts of a gate in health timed, because the one of p takes
+// long. It does nothing if the gate has been limited since.
+func (g Gate) Doubt(p Permit) {
+	g.run(task{kind: doubt, permit: p})
+}
+
+// Sample has the next attempt of a healthy gate timed.
+func (g Gate) Sample() { g.run(task{kind: sample}) }
+
+// Unmarked returns the Permit of an attempt that is made although it was not
+// admitted.
+func (g Gate) Unmarked() Permit { return Untimed(g.Words[0].Load()) }
 
 // Resume gives a limited gate that has no credit one, at the end of a time during
 // which the service asked not to be called.
@@ -192,21 +220,32 @@ func (g Gate) Status(now int64) Status {
 
 // Reserve returns how long before the end of its patience, which is left away, a
 // caller must stop waiting, so that an attempt still has the time it needs:
-// four times the usual time, at least 10 ms, at most half of left.
+// four times the usual time, six times while answers are slow, at least 10 ms;
+// half of left if that is less. If the usual time is not known it is a quarter of
+// left, after which an attempt is late.
 func (g Gate) Reserve(left time.Duration) time.Duration {
-	return min(max(4*g.base(), tick), left/2)
+	first := g.Words[0].Load()
+	reserve := 4 * baseOf(first)
+	switch {
+	case reserve == 0:
+		return left / 4
+	case first&slowBit != 0:
+		reserve += reserve / 2
+	}
+	return min(max(reserve, tick), left/2)
 }
 
 // LateAfter returns the time after which an attempt that has no timeout of its
 // own is [Late]: a quarter of its caller's patience, at least eight times the
 // usual time.
 func (g Gate) LateAfter(patience time.Duration) time.Duration {
-	return max(patience/4, 8*g.base())
+	return max(patience/4, 8*g.Base())
 }
 
 func (g Gate) limited() bool { return g.Words[0].Load()&limitedBit != 0 }
 
-func (g Gate) base() time.Duration { return baseOf(g.Words[0].Load()) }
+// Base returns the time that an attempt usually takes; 0 means not known.
+func (g Gate) Base() time.Duration { return baseOf(g.Words[0].Load()) }
 
 // load returns the state of g at now.
 func (g Gate) load(now int64) state {

@@ -256,15 +256,14 @@ func TestALineKeepsItsOrderAndItsReserve(t *testing.T) {
 			k := anywhere(t, r)
 			line := gate.Line{Shared: shared}
 			ends := map[*gate.Waiter]int64{}
-			joined := map[*gate.Waiter]int64{}
+			leaves := map[*gate.Waiter]int64{}
 			for len(ends) < 50 || line.Len() > 0 {
 				for {
 					w := line.Step(k.Gate, k.now)
 					if w == nil {
 						break
 					}
-					left := time.Duration(ends[w] - joined[w])
-					leave := ends[w] - int64(k.Reserve(left))
+					leave := leaves[w]
 					if !w.Admitted && k.now < leave {
 						t.Fatalf("left %v before the reserve", time.Duration(leave-k.now))
 					}
@@ -278,7 +277,7 @@ func TestALineKeepsItsOrderAndItsReserve(t *testing.T) {
 				if len(ends) < 50 {
 					w, end := new(gate.Waiter), k.now+20*ms+r.Int64N(3*second)
 					if line.Enter(k.Gate, w, k.now, end, true, r.Float64()) == gate.Waiting {
-						ends[w], joined[w] = end, k.now
+						ends[w], leaves[w] = end, end-int64(k.Reserve(time.Duration(end-k.now)))
 					} else {
 						ends[new(gate.Waiter)] = 0
 					}

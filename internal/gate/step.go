@@ -63,14 +63,16 @@ func hash(x uint64) uint64 {
 	return x ^ x>>31
 }
 
-// admit asks for one attempt.
-func (s *state) admit(now int64, seed uint64) (how How, ok bool) {
+// admit asks for one attempt. One for which nobody else waits is not held back by
+// the pace: who calls one after the other makes the demand, so that would keep
+// him at a fraction of what the service can do.
+func (s *state) admit(now int64, seed uint64, alone bool) (how How, ok bool) {
 	switch {
 	case !s.limited:
 		return Freely, true
-	case s.credits > 0 && s.tat <= now:
+	case s.credits > 0 && (alone || s.tat <= now):
 		s.credits--
-		s.tat = max(s.tat, now-int64(tick)) + int64(s.interval(now))
+		s.tat = min(max(s.tat, now-int64(tick)), now) + int64(s.interval(now))
 		return ByCredit, true
 	case now >= s.probeAt(now, seed):
 		s.tat = now + int64(s.interval(now))
@@ -81,14 +83,19 @@ func (s *state) admit(now int64, seed uint64) (how How, ok bool) {
 	}
 }
 
-// arrive counts an operation, and halves what is counted once it is enough, so
-// that the demand follows.
+// arrive counts an operation, and halves what is counted once it is enough, or old,
+// so that the demand follows. It counts from scratch if none has arrived for
+// long, or a clock was put forward.
 func (s *state) arrive(now int64) {
 	if !s.limited {
 		return
 	}
+	age := now - s.since
+	if age >= int64(2*longest) {
+		s.operations, s.since, age = 0, now, 0
+	}
 	s.operations = min(s.operations+1, maxOperations)
-	if age := now - s.since; s.operations >= enough && age >= int64(time.Second) {
+	if s.operations >= enough && age >= int64(time.Second) || age >= int64(longest) {
 		s.operations /= 2
 		s.since += age / 2
 	}
@@ -179,7 +186,7 @@ func (s *state) answered(r verdict, now int64) {
 	case r.fast && s.over > 0:
 		s.over, s.since, s.operations = 0, now, 0
 	}
-	if r.timed && (s.over == 0 || s.warm < fewest) { // else a queue may be growing
+	if r.timed && (s.over == 0 || s.warm < known) { // else a queue may be growing
 		s.learn(r.took)
 	}
 }
@@ -207,7 +214,7 @@ func (s *state) limit(slow bool, now int64) {
 	s.limited, s.slow, s.credits = true, slow, 0
 	s.tat, s.refused = now, now
 	s.operations, s.since = 0, now
-	if s.warm < fewest {
+	if s.warm < known {
 		s.warm, s.base = 0, 0
 	}
 }
@@ -248,13 +255,18 @@ func (s *state) whileLimited(p Permit, r verdict, current bool, now int64) Chang
 }
 
 // reward gives the credits of a success, two if there is room for more: the answer
-// and the one before it were fast, and attempts do not wait for the pace.
+// and the one before it were fast, and attempts do not wait for the pace. Of slow
+// ones one of sixteen gives two: a service that has become slower for good
+// would never be given more than its probes otherwise.
 func (s *state) reward(r verdict, now int64) {
-	if r.timed && s.warm < fewest {
+	if r.timed && s.warm < known {
 		s.move(r.took, s.divisor())
 	}
 	n := 1
-	if r.fast && !s.slow && s.tat <= now-int64(tick) {
+	switch {
+	case r.fast && !s.slow && s.tat <= now-int64(tick):
+		n = 2
+	case r.timed && !r.fast && hash(uint64(now))%fewest == 0: //nolint:gosec // only bits of it matter
 		n = 2
 	}
 	s.giveCredits(n)

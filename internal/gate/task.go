@@ -10,6 +10,8 @@ const (
 	limit
 	reset
 	resume
+	sample
+	doubt
 )
 
 // A task is one change of the words, made in single accesses to them, so that
@@ -19,6 +21,7 @@ type task struct {
 	seed    uint64
 	kind    kind
 	now     int64
+	alone   bool    // of admit
 	permit  Permit  // of done
 	outcome Outcome // of done
 
@@ -95,7 +98,7 @@ func (t *task) plan() {
 	t.change = Unchanged
 	switch t.kind {
 	case admit:
-		t.how, t.admitted = s.admit(t.now, t.seed)
+		t.how, t.admitted = s.admit(t.now, t.seed, t.alone)
 	case arrive:
 		s.arrive(t.now)
 	case done:
@@ -110,13 +113,30 @@ func (t *task) plan() {
 			t.change = Lifted
 		}
 		s.lift(t.now)
+	default:
+		t.adjust(&s)
+	}
+	t.next = s
+	t.pack(&before)
+}
+
+// adjust makes the small changes.
+func (t *task) adjust(s *state) {
+	switch t.kind {
 	case resume:
 		if s.limited && s.credits == 0 {
 			s.credits = 1
 		}
+	case sample:
+		if !s.limited && s.warm == fewest {
+			s.warm--
+		}
+	case doubt:
+		if !s.limited && s.generation == t.permit.Generation {
+			s.over = max(s.over, 1)
+		}
+	default:
 	}
-	t.next = s
-	t.pack(&before)
 }
 
 // pack packs the words in which the task has changed something, so that a word in
