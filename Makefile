@@ -40,12 +40,15 @@ demo: ## build the command and run its demo: real servers, seeded faults, every 
 	@$(GO) build -o bin/perdure ./cmd/perdure
 	@./bin/perdure demo $(ARGS)
 
+# Tells every 10 s that what follows in the recipe goes on: go test is silent while it compiles.
+BEAT = { while sleep 10 >/dev/null 2>&1; do echo "... still running, $$(date +%T)"; done & beat=$$!; trap 'kill $$beat' EXIT; }
+
 test: ## run every test that needs nothing but Go
-	$(GO) test -timeout 20m work
+	@echo "$(GO) test -timeout 20m work"; $(BEAT); $(GO) test -timeout 20m work
 
 race: ## the same under the race detector
 	@if [ "$$($(GO) env CGO_ENABLED)" = 1 ] && command -v "$$($(GO) env CC)" >/dev/null; then \
-		echo "$(GO) test -race -timeout 30m work"; $(GO) test -race -timeout 30m work; \
+		echo "$(GO) test -race -timeout 30m work"; $(BEAT); $(GO) test -race -timeout 30m work; \
 	else echo "SKIPPED: race: the race detector needs a C compiler"; fi
 
 install: ## install the command from this tree
@@ -101,7 +104,7 @@ SEEDED := \<(testseed\.Of|rounds)\(
 long: ## copy 200 random trees, a Go module cache and /usr/share/doc there and back under kills, list a million keys, run what is random 50 times, and more
 	PERDURE_TEST_SEED=random PERDURE_TEST_ROUNDS=200 PERDURE_TEST_LONG=1 $(GO) test -tags integration -count=1 -timeout 120m -v \
 		-run '^Test(TreesOutliveKills|RealTrees|MillionKeys|MemoryOfManyKeys|CopyThroughWeather|ManyKilled.*|.*ModelAtLength|Gate.*)$$' \
-		./cmd/perdure ./hoststore ./redisstore ./sim
+		./cmd/perdure ./hoststore ./internal/fleet ./sim
 	@files=$$(grep -rlE --include='*_test.go' --exclude-dir=bench '$(SEEDED)' . | sort); \
 	names=$$(grep -hoE '^func Test[A-Za-z0-9_]+' $$files | cut -c6- | sort -u | paste -sd'|'); \
 	PERDURE_TEST_SEED=random $(GO) test -count=50 -timeout 240m -run "^($$names)$$" $$(dirname $$files | sort -u)
