@@ -1,7 +1,6 @@
 package sim
 
 import (
-	"math"
 	"time"
 
 	"github.com/seed-0f2c7998/perdure/internal/breakers"
@@ -56,13 +55,11 @@ func (m *model) gateNow() int64 {
 
 // patience returns how long an operation would wait at a gate.
 func (m *model) patience(o *operation) int64 {
-	if o.deadline < math.MaxInt64 {
-		return o.deadline - m.now
-	}
+	left := min(o.deadline-m.now, int64(30*time.Second))
 	if limit := m.clients.config.Policy.MaxElapsed; limit > 0 {
-		return int64(limit) - (m.now - o.arrived)
+		left = min(left, int64(limit)-(m.now-o.arrived))
 	}
-	return int64(30 * time.Second)
+	return left
 }
 
 // enter brings an operation to the gate of its process.
