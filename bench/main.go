@@ -13,6 +13,7 @@ import (
 	"flag"
 	"fmt"
 	"io"
+	"log/slog"
 	"os"
 	"path/filepath"
 	"regexp"
@@ -30,6 +31,7 @@ func main() {
 	each := flag.Duration("time", 2*time.Millisecond, "how long one measurement takes")
 	quick := flag.Bool("quick", false, "one very short round: shows that it works, not how fast it is")
 	only := flag.String("only", "", "measure only the rows whose name this regular expression matches")
+	slog.SetDefault(slog.New(slog.NewTextHandler(io.Discard, nil))) // at INFO, as by default
 	testing.Init()
 	flag.Parse()
 	if *quick {

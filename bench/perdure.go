@@ -65,10 +65,18 @@ func perdureHost(store *hoststore.Store) cell {
 
 func perdureRetryWindow(f call) call { return perdureDo(f, circuit.New("bench", windowConfig())) }
 
-func perdureRetryOpen(f call) call {
-	b := circuit.New("bench", breakerConfig())
-	b.Trip()
-	return perdureDo(f, b)
+// perdureRetryOpen has no observer, so that a refusal is logged at DEBUG, which is off.
+func perdureRetryOpen(f call) call { return perdureOpenDo(f, nil) }
+
+func perdureObservedOpen(f call) call {
+	return perdureOpenDo(f, func(context.Context, retry.Event) {})
+}
+
+func perdureOpenDo(f call, observe func(context.Context, retry.Event)) call {
+	p := perdurePolicy(circuit.New("bench", breakerConfig()))
+	p.Observe = observe
+	p.Breaker.Trip()
+	return func(ctx context.Context) error { return retry.Do(ctx, p, f) }
 }
 
 func perdureGuard(f call, b *circuit.Breaker) call {

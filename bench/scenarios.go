@@ -128,10 +128,8 @@ func scenarios(store *hoststore.Store) []scenario {
 		{name: "open breaker, by hand, host file", refused: true, cells: map[library]cell{
 			bareCall: bareRefusal, perdure: perdureOpenByHand(store), sony: sonyOpen,
 		}},
-		{name: "retry + open breaker", refused: true, cells: map[library]cell{
-			bareCall: bareRefusal, perdure: perdureRetryOpen, failsafes: failsafeRetryOpen,
-			cenkalti: backoffOpen, avast: avastOpen, sethvargo: sethvargoOpen,
-		}},
+		{name: "retry + open breaker", refused: true, cells: withOpen(perdureRetryOpen)},
+		{name: "retry + open breaker, observed", refused: true, cells: withOpen(perdureObservedOpen)},
 		{name: "retry + breaker, parallel", attempts: 1, parallel: true, cells: withBreaker()},
 		{name: "retry + breaker + budget, parallel", attempts: 1, parallel: true, cells: withBudget()},
 		{name: "retry + windowed breaker, parallel", attempts: 1, parallel: true, cells: withWindow()},
@@ -142,6 +140,14 @@ func withBreaker() map[library]cell {
 	return map[library]cell{
 		bareCall: bareCell, perdure: perdureRetryBreaker, failsafes: failsafeRetryBreaker, cenkalti: backoffBreaker,
 		avast: avastBreaker, sethvargo: sethvargoBreaker, eapache: eapacheRetryBreaker,
+	}
+}
+
+// withOpen has the same peers whoever observes ours: they have no events.
+func withOpen(ours cell) map[library]cell {
+	return map[library]cell{
+		bareCall: bareRefusal, perdure: ours, failsafes: failsafeRetryOpen,
+		cenkalti: backoffOpen, avast: avastOpen, sethvargo: sethvargoOpen,
 	}
 }
 

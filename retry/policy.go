@@ -211,8 +211,8 @@ func (p *Policy) Validate() error {
 // policy without timeouts, in a few nanoseconds: every call asks. It must not be
 // true for a policy that Validate refuses; lists and Breakers answer for themselves.
 func (p *Policy) plausible() bool {
-	return p.MaxAttempts >= Unlimited && p.BaseDelay >= 0 && p.MaxDelay >= 0 && p.ThrottleDelay >= 0 &&
-		p.MaxRetryAfter >= 0 && p.Jitter >= NoJitter && p.JitterMode < jitterModes &&
+	return p.MaxAttempts >= Unlimited && min(p.BaseDelay, p.MaxDelay, p.ThrottleDelay, p.MaxRetryAfter) >= 0 &&
+		p.Jitter >= NoJitter && p.JitterMode < jitterModes &&
 		(p.ExponentialBase == 0 || p.ExponentialBase >= 1 && p.ExponentialBase <= maxBase)
 }
 
