@@ -114,7 +114,7 @@ func (m *model) watch(op int32) {
 		return
 	}
 	g.watched = m.now
-	m.agenda.add(event{at: m.now + 5*int64(g.LateAfter(0))/8, kind: late, op: op, turn: o.turn})
+	m.agenda.add(event{at: m.now + 5*int64(g.Base()), kind: late, op: op, turn: o.turn})
 }
 
 // move lets go of whoever in the line of a process need not wait any more.
@@ -187,7 +187,7 @@ func (m *model) lag(e event) {
 	switch {
 	case o.turn != e.turn:
 	case o.pass.Start == 0:
-		m.clients.gates[o.process].Done(o.pass, gate.Cut, m.gateNow()) // from now on attempts are timed
+		m.clients.gates[o.process].Doubt(o.pass)
 	default:
 		m.clients.gates[o.process].Done(o.pass, gate.Late, m.gateNow())
 		o.late = true
