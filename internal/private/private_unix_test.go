@@ -16,7 +16,7 @@ import (
 )
 
 // traps are what somebody may put in the place of x, with the error of an open that meets it.
-var traps = map[string]struct { //nolint:gochecknoglobals // a constant table
+var traps = map[string]struct {
 	put  func(path string) error
 	want error
 }{
