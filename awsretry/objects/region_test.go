@@ -9,6 +9,8 @@ import (
 	"net"
 	"net/http"
 	"net/http/httptest"
+	"net/url"
+	"path/filepath"
 	"regexp"
 	"slices"
 	"strings"
@@ -189,17 +191,39 @@ func TestRequestPayer(t *testing.T) {
 
 func TestVersions(t *testing.T) {
 	var versions []string
+	broken := false
 	store := handMade(t, func(w http.ResponseWriter, r *http.Request) {
-		versions = append(versions, r.Method+" "+r.URL.Query().Get("versionId"))
+		place, _ := url.QueryUnescape(r.Header.Get("X-Amz-Copy-Source"))
+		versions = append(versions, strings.TrimSpace(fmt.Sprint(r.Method, " ", r.URL.Query().Get("versionId"), " ", r.Header.Get("Range"), place)))
 		w.Header().Set("ETag", `"v"`)
+		switch {
+		case r.Method == http.MethodPut:
+			fmt.Fprint(w, `<CopyObjectResult><ETag>"v"</ETag></CopyObjectResult>`)
+		case r.Header.Get("Range") != "":
+			w.Header().Set("Content-Range", "bytes 2-3/4")
+			w.WriteHeader(http.StatusPartialContent)
+			fmt.Fprint(w, "cd")
+		default:
+			w.Header().Set("Content-Length", "4")
+			fmt.Fprint(w, "ab")
+			if broken = r.Method == http.MethodGet && !broken; !broken {
+				fmt.Fprint(w, "cd")
+			}
+		}
 	})
-	if _, err := store.StatVersion(t.Context(), objects.Address{Bucket: bucket, Key: "k", VersionID: "1"}); err != nil {
-		t.Error(err)
+	_, failed := store.StatVersion(t.Context(), objects.Address{Bucket: bucket, Key: "k", VersionID: "1"})
+	_, err := store.Stat(t.Context(), bucket, "k")
+	failed = errors.Join(failed, err)
+	_, err = store.Get(t.Context(), bucket, "k", io.Discard, objects.GetOptions{VersionID: "2"})
+	failed = errors.Join(failed, err)
+	_, err = store.GetFile(t.Context(), bucket, "k", filepath.Join(t.TempDir(), "k"), objects.GetOptions{VersionID: "3"})
+	failed = errors.Join(failed, err)
+	_, err = store.Copy(t.Context(), objects.Address{Bucket: bucket, Key: "k", VersionID: "4"}, objects.Address{Bucket: bucket, Key: "l"})
+	if failed = errors.Join(failed, err); failed != nil {
+		t.Error(failed)
 	}
-	if _, err := store.Stat(t.Context(), bucket, "k"); err != nil {
-		t.Error(err)
-	}
-	if want := []string{"HEAD 1", "HEAD "}; !slices.Equal(versions, want) {
+	want := []string{"HEAD 1", "HEAD", "GET 2", "GET 2 bytes=2-3", "GET 3", "HEAD 4", "PUT  bikes/k?versionId=4", "HEAD"}
+	if !slices.Equal(versions, want) {
 		t.Errorf("%q, want %q", versions, want)
 	}
 }
