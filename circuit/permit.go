@@ -9,7 +9,6 @@ import (
 
 	"github.com/seed-0f2c7998/perdure/internal/cell"
 	"github.com/seed-0f2c7998/perdure/internal/class"
-	"github.com/seed-0f2c7998/perdure/internal/redact"
 	"github.com/seed-0f2c7998/perdure/internal/seam"
 )
 
@@ -327,7 +326,7 @@ type noCall = class.NoCall //nolint:unused // as above
 
 // Error names the breaker, its state and when to come back.
 func (e *OpenError) Error() string {
-	text := fmt.Sprintf("circuit breaker %q is %v", redact.String(e.Name), e.State)
+	text := fmt.Sprintf("circuit breaker %q is %v", e.Name, e.State)
 	if e.RetryAt.IsZero() {
 		return text
 	}

@@ -12,9 +12,9 @@ import (
 	"time"
 
 	"github.com/seed-0f2c7998/perdure/circuit"
+	"github.com/seed-0f2c7998/perdure/httpretry/internal/shown"
 	"github.com/seed-0f2c7998/perdure/httpretry/internal/upload"
 	"github.com/seed-0f2c7998/perdure/internal/neterr"
-	"github.com/seed-0f2c7998/perdure/internal/redact"
 	"github.com/seed-0f2c7998/perdure/internal/unwrap"
 	"github.com/seed-0f2c7998/perdure/internal/viaproxy"
 	"github.com/seed-0f2c7998/perdure/retry"
@@ -47,7 +47,7 @@ func (e *StatusError) HTTPStatusCode() int { return e.Status }
 func (e *StatusError) RetryAfter() (time.Duration, bool) { return e.wait, e.asks }
 
 func newStatusError(res *http.Response, req *http.Request) *StatusError {
-	return &StatusError{Method: method(req), URL: redact.String(req.URL.String()), Status: res.StatusCode, response: res}
+	return &StatusError{Method: method(req), URL: shown.URL(req), Status: res.StatusCode, response: res}
 }
 
 // A LimitError reports a response of which a part is larger than is accepted from any server.

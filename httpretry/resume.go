@@ -141,7 +141,7 @@ func (s *stream) notify(broken error) {
 		notify = logResumption
 	}
 	notify(Resumption{
-		Method: method(s.req), URL: redact.String(s.req.URL.String()), Offset: s.next, Total: s.representation.total, Break: redact.Error(broken),
+		Method: method(s.req), URL: shown.URL(s.req), Offset: s.next, Total: s.representation.total, Break: redact.Error(broken),
 	})
 }
 

@@ -13,7 +13,6 @@ import (
 	"github.com/seed-0f2c7998/perdure/httpretry/internal/byterange"
 	"github.com/seed-0f2c7998/perdure/httpretry/internal/digest"
 	"github.com/seed-0f2c7998/perdure/httpretry/internal/shown"
-	"github.com/seed-0f2c7998/perdure/internal/redact"
 	"github.com/seed-0f2c7998/perdure/internal/transfer"
 	"github.com/seed-0f2c7998/perdure/internal/unwrap"
 	"github.com/seed-0f2c7998/perdure/internal/validator"
@@ -219,5 +218,5 @@ func refusal(res *http.Response) error {
 	if err := httpretry.GaveUp(res); err != nil {
 		return err
 	}
-	return &httpretry.StatusError{Method: http.MethodGet, URL: redact.String(res.Request.URL.String()), Status: res.StatusCode}
+	return &httpretry.StatusError{Method: http.MethodGet, URL: shown.URL(res.Request), Status: res.StatusCode}
 }

@@ -24,6 +24,9 @@ func Error(err error, req *http.Request) error {
 	return err
 }
 
+// URL returns the address of req without its secrets.
+func URL(req *http.Request) string { return redact.String(req.URL.String()) }
+
 // secrets returns those of req and of the requests before it.
 func secrets(req *http.Request) redact.Secrets {
 	var found redact.Secrets

@@ -1,0 +1,63 @@
+package perdure_test
+
+import (
+	"maps"
+	"os"
+	"regexp"
+	"slices"
+	"strings"
+	"testing"
+)
+
+// redacts holds each file that takes secrets out of text, and why no type has done so before: the text is made there of
+// what is not ours, or goes out there. What an event, an error of this module or a breaker holds is clean when it is made.
+var redacts = map[string]string{
+	"circuit/breaker.go":                       "the name of a breaker, as it is made",
+	"retry/event.go":                           "operation and errors of an event, as it is made, and as one is printed that others have made",
+	"retry/errors.go":                          "an Error holds the last error as the operation returned it, and prints it",
+	"httpretry/internal/shown/shown.go":        "what net/http quotes of a request and its response; the address of a request in an error or event, as it is made",
+	"httpretry/resume.go":                      "a BodyError holds errors as they were, and prints them; the break in an event, as it is made",
+	"awsretry/response.go":                     "what a service sends back of a request",
+	"awsretry/objects/store.go":                "the endpoint, as it is written into state files",
+	"redisstore/options.go":                    "a URL that an error names, as that is made",
+	"redisstore/check.go":                      "what a server says",
+	"internal/setting/setting.go":              "a value that is refused, as the error is made",
+	"pipes/log.go":                             "messages of the program's own, on their way to a log",
+	"pipes/report.go":                          "messages of the program's own, on their way to Dagster, before they are cut to its length",
+	"pipes/run.go":                             "an error of the program's own, on its way to a terminal",
+	"pipes/session.go":                         "an error of a channel, on its way to a terminal",
+	"pipes/encode.go":                          "all text that goes to Dagster; before it is cut, too, for half a URL is none",
+	"cmd/perdure/internal/policy/file.go":      "lines of a policy file that an error quotes",
+	"cmd/perdure/internal/policy/policy.go":    "a name that becomes a key, as it is read",
+	"cmd/perdure/internal/report/report.go":    "attributes of whoever logs, on their way out",
+	"cmd/perdure/internal/report/plain.go":     "text of whoever prints, on its way to a terminal",
+	"cmd/perdure/internal/endpoint/explain.go": "errors of all clients, on their way to a terminal",
+	"cmd/perdure/internal/endpoint/parse.go":   "an argument of the command, as an error names it",
+	"cmd/perdure/internal/endpoint/http.go":    "an argument of the command, as it is shown",
+	"cmd/perdure/internal/endpoint/s3.go":      "an endpoint that may be refused for the secrets in it, and is named then",
+	"cmd/perdure/internal/state/row.go":        "keys that other programs have made",
+	"cmd/perdure/internal/state/state.go":      "an argument of the command, to find the key that was made of it",
+}
+
+// Secrets are taken out once, where text comes from, and at the borders: a call in another file wants a reason here.
+// TestSecretsStaySecret in cmd/perdure looks for secrets in all that comes out.
+func TestSecretsAreTakenOutForAReason(t *testing.T) {
+	left := maps.Clone(redacts)
+	call := regexp.MustCompile(`\bredact\.(String|Error|FromHeader|Secrets)\b`)
+	eachFile(t, func(name string) {
+		if !strings.HasSuffix(name, ".go") || strings.HasSuffix(name, "_test.go") || strings.HasPrefix(name, "internal/redact/") {
+			return
+		}
+		text, err := os.ReadFile(name)
+		if err != nil || !call.Match(text) {
+			return
+		}
+		if redacts[name] == "" {
+			t.Errorf("%s takes secrets out of text: make it a type's matter, or say here why not", name)
+		}
+		delete(left, name)
+	})
+	for _, name := range slices.Sorted(maps.Keys(left)) {
+		t.Errorf("%s takes no secrets out of text any more", name)
+	}
+}
