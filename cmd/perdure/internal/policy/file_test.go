@@ -89,6 +89,7 @@ func TestLargestFiles(t *testing.T) {
 	for _, row := range []struct{ name, text, want string }{
 		{"1 MiB", full, ""},
 		{"and a byte", full + " ", "it has more than 1 MiB"},
+		{"with a byte order mark", "\ufeff" + setting, ""},
 		{"63 in one", "a: " + strings.Repeat("[", 63) + strings.Repeat("]", 63), "a is unknown"},
 		{"64 in one", "a: " + strings.Repeat("[", 64) + strings.Repeat("]", 64), "nested too deep"},
 		{"many of the same depth", setting + strings.Repeat("# [[[\n", 1000) + "circuit_breaker: {failure_threshold: 3}", ""},
