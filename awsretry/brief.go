@@ -14,7 +14,7 @@ import (
 
 // Brief returns what an AWS service answered, in one line, as "503 SlowDown:
 // Please reduce your request rate.", without the words that the SDK puts around
-// it; or "" if err is not such an answer. A status without a code, as of a HEAD,
+// it; or "" if err is not such a response. A status without a code, as of a HEAD,
 // has what the SDK makes of it. Of what another server answered Brief says that.
 func Brief(err error) string {
 	status := 0

@@ -62,12 +62,12 @@ func classOf(err error, operation string) retry.Class {
 		}
 		return retry.ClassUnknown
 	}
-	return answerClass(err)
+	return responseClass(err)
 }
 
-// answerClass returns the class of an error that the service has not named: it
+// responseClass returns the class of an error that the service has not named: it
 // says nothing at all, or not in a way that is understood.
-func answerClass(err error) retry.Class {
+func responseClass(err error) retry.Class {
 	if proxy, ok := errors.AsType[*httpretry.ProxyError](err); ok {
 		return retry.Class(viaproxy.Class(proxy.Status))
 	}
@@ -111,7 +111,7 @@ type attemptError struct {
 	bucket, key string        // that the request names; "": none
 	class       retry.Class   // if the attempt knows it
 	sdk         aws.Retryer   // what the SDK would have asked; may be nil
-	wait        time.Duration // that the answer asks for; 0: none
+	wait        time.Duration // that the response asks for; 0: none
 }
 
 // classify is [Classify] for the attempt. What neither this package nor package retry would retry is transient if the
@@ -146,15 +146,15 @@ func (e *attemptError) Unwrap() error { return e.err }
 // RetryAfter is how package retry finds the hint.
 func (e *attemptError) RetryAfter() (time.Duration, bool) { return e.wait, e.wait > 0 }
 
-// waitAsked returns how long the answer asks to wait, in whichever header asks
+// waitAsked returns how long the response asks to wait, in whichever header asks
 // for more.
 func waitAsked(err error) time.Duration {
-	answer := answerOf(err)
-	if answer == nil {
+	response := responseOf(err)
+	if response == nil {
 		return 0
 	}
-	wait, _ := httpretry.RetryAfter(answer.Header, time.Now())
-	for _, text := range answer.Header.Values(amzRetryAfter) {
+	wait, _ := httpretry.RetryAfter(response.Header, time.Now())
+	for _, text := range response.Header.Values(amzRetryAfter) {
 		const most = int64((1<<63 - 1) / time.Millisecond)
 		if ms, err := strconv.ParseInt(text, 10, 64); err == nil && ms > 0 {
 			wait = max(wait, time.Duration(min(ms, most))*time.Millisecond)
@@ -164,7 +164,7 @@ func waitAsked(err error) time.Duration {
 }
 
 // isSkewed reports whether err is a refusal that our own clock explains: its
-// code is one of those, and the answer's Date is far from the signature's. It
+// code is one of those, and the response's Date is far from the signature's. It
 // is the SDK's own rule, by which it will sign the next attempt for that Date.
 func isSkewed(err error) bool {
 	api, ok := errors.AsType[smithy.APIError](err)
@@ -176,15 +176,15 @@ func isSkewed(err error) bool {
 	default:
 		return false
 	}
-	answer := answerOf(err)
-	if answer == nil || answer.Request == nil {
+	response := responseOf(err)
+	if response == nil || response.Request == nil {
 		return false
 	}
-	signed, err := time.Parse("20060102T150405Z", answer.Request.Header.Get("X-Amz-Date"))
+	signed, err := time.Parse("20060102T150405Z", response.Request.Header.Get("X-Amz-Date"))
 	if err != nil {
 		return false
 	}
-	answered, err := http.ParseTime(answer.Header.Get("Date"))
+	answered, err := http.ParseTime(response.Header.Get("Date"))
 	return err == nil && answered.Sub(signed).Abs() > skewThreshold
 }
 
@@ -208,8 +208,8 @@ func is[E error](err error) bool {
 	return ok
 }
 
-// answerOf returns the answer that err comes with, without its body; nil: none.
-func answerOf(err error) *smithyhttp.Response {
+// responseOf returns the response that err comes with, without its body; nil: none.
+func responseOf(err error) *smithyhttp.Response {
 	e, ok := errors.AsType[*smithyhttp.ResponseError](err)
 	if !ok || e.Response == nil || e.Response.Response == nil {
 		return nil
@@ -217,10 +217,10 @@ func answerOf(err error) *smithyhttp.Response {
 	return e.Response
 }
 
-// statusOf returns the HTTP status that err comes with; 0: no answer.
+// statusOf returns the HTTP status that err comes with; 0: no response.
 func statusOf(err error) int {
-	if answer := answerOf(err); answer != nil {
-		return answer.StatusCode
+	if response := responseOf(err); response != nil {
+		return response.StatusCode
 	}
 	return 0
 }

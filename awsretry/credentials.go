@@ -44,17 +44,17 @@ func (r refreshing) refresh(ctx context.Context, provider aws.CredentialsProvide
 
 // isSignedWith reports whether the request that ended with err had these credentials.
 func isSignedWith(err error, c aws.Credentials) bool {
-	answer := answerOf(err)
-	if answer == nil || answer.Request == nil {
+	response := responseOf(err)
+	if response == nil || response.Request == nil {
 		return true
 	}
-	header := answer.Request.Header
+	header := response.Request.Header
 	return header.Get("X-Amz-Security-Token") == c.SessionToken &&
 		strings.Contains(header.Get("Authorization"), "Credential="+c.AccessKeyID+"/")
 }
 
 // isExpired reports whether err is about credentials whose time is over. The
-// answer to a HEAD has no code to say so, but only its status.
+// response to a HEAD has no code to say so, but only its status.
 func isExpired(err error) bool {
 	api, ok := errors.AsType[smithy.APIError](err)
 	if !ok {
@@ -64,6 +64,6 @@ func isExpired(err error) bool {
 	case "ExpiredToken", "ExpiredTokenException", "TokenRefreshRequired", "RequestExpired":
 		return true
 	}
-	answer := answerOf(err)
-	return answer != nil && answer.StatusCode == http.StatusBadRequest && answer.Request != nil && answer.Request.Method == http.MethodHead
+	response := responseOf(err)
+	return response != nil && response.StatusCode == http.StatusBadRequest && response.Request != nil && response.Request.Method == http.MethodHead
 }

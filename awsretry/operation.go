@@ -196,8 +196,8 @@ func (op *operation) failed(ctx context.Context, err error) {
 		op.ended = op.give(stop)
 		return
 	}
-	if answer := answerOf(err); answer != nil {
-		answer.Header.Del(amzRetryAfter) // the SDK, in its newer mode, would wait for it a second time
+	if response := responseOf(err); response != nil {
+		response.Header.Del(amzRetryAfter) // the SDK, in its newer mode, would wait for it a second time
 	}
 }
 
