@@ -65,7 +65,7 @@ func perdureHost(store *hoststore.Store) cell {
 
 func perdureRetryWindow(f call) call { return perdureDo(f, circuit.New("bench", windowConfig())) }
 
-// perdureRetryOpen has no observer, so that a refusal is logged at DEBUG, which is off.
+// perdureRetryOpen has no observer, and the default logger is off.
 func perdureRetryOpen(f call) call { return perdureOpenDo(f, nil) }
 
 func perdureObservedOpen(f call) call {

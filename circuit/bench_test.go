@@ -64,6 +64,23 @@ func quick(b *Breaker) (Permit, bool) {
 // cutShort records that the deadline of the call's own caller has cut it short.
 func cutShort(p Permit) { p.done(noCaller(), result{signal: cut}) }
 
+// Nor does a refusal, for as long as the opening lasts.
+func TestRefusalsDoNotAllocate(t *testing.T) {
+	open, isolated := New("x", quiet(Config{})), New("x", quiet(Config{}))
+	open.Trip()
+	isolated.Isolate()
+	for name, b := range map[string]*Breaker{"open": open, "isolated": isolated} {
+		if n := testing.AllocsPerRun(100, func() {
+			if p, err := b.Acquire(); err == nil {
+				p.Cancel()
+				t.Errorf("%s: admitted", name)
+			}
+		}); n != 0 {
+			t.Errorf("%s: a refusal allocates %v times", name, n)
+		}
+	}
+}
+
 // A full budget has nothing to write when a call succeeds.
 func TestFullBudgetIsNotWritten(t *testing.T) {
 	b := full(10)
