@@ -18,6 +18,7 @@ import (
 	"time"
 
 	"github.com/seed-0f2c7998/perdure/internal/cell"
+	"github.com/seed-0f2c7998/perdure/internal/gate"
 	"github.com/seed-0f2c7998/perdure/internal/redact"
 	"github.com/seed-0f2c7998/perdure/internal/seam"
 )
@@ -56,7 +57,8 @@ type Breaker struct {
 	cell    *cell.Ref
 	rules   rules
 	window  window
-	ceiling Tokens // of the budget; 0: none
+	ceiling Tokens  // of the budget; 0: none
+	gate    *gating // nil: none
 
 	name   string           // without secrets
 	key    string           // the name as it was given, for the store
@@ -101,6 +103,10 @@ func New(name string, c Config) *Breaker {
 	c = c.filled()
 	b.rules, b.window = c.rules(), c.newWindow()
 	hot.Plain = b.window.slow == 0
+	if c.Gate != NoGate {
+		hot.GateMask, hot.InHealth = gate.HealthMask, gate.InHealth
+		b.gate = newGating(c.Gate, b.cell.Anchor.IsZero())
+	}
 	switch {
 	case b.window.length > 0:
 		hot.Full = math.MaxInt64 // every call is recorded
@@ -159,6 +165,9 @@ func (b *Breaker) Reset() {
 	b.window.clear(b.cell.Load())
 	b.cell.Load().SetByHand(b.clock(), uint8(Closed)) // which counts even if it is closed
 	b.apply(noCaller(), event{signal: reset})
+	if b.gate != nil {
+		b.resetGate()
+	}
 }
 
 // NotBefore returns the instant before which the service must not be called,
@@ -196,6 +205,9 @@ func (b *Breaker) State() State {
 		return Closed
 	}
 	w := word(b.cell.Load().Breaker.Load())
+	if w.state() == Closed && b.gate != nil {
+		return gateState(b.gateOf(b.cell.Load()).Status(b.now()))
+	}
 	if s := w.state(); s != Open || b.rules.left(w, floor(b.now())) > 0 {
 		return s
 	}

@@ -9,6 +9,7 @@ import (
 
 	"github.com/seed-0f2c7998/perdure"
 	"github.com/seed-0f2c7998/perdure/internal/cell"
+	"github.com/seed-0f2c7998/perdure/internal/gate"
 	"github.com/seed-0f2c7998/perdure/internal/setting"
 )
 
@@ -68,6 +69,10 @@ type Config struct {
 	// Budget is the ceiling of the retry budget in tokens, 1 to 1000; 10 is
 	// usual. 0 means no budget: retries are not limited but by their policies.
 	Budget float64
+
+	// Gate is how the breaker closes and opens: see [GateMode]. 0 means NoGate, by
+	// the rules above.
+	Gate GateMode
 
 	// ObserveOnly makes a breaker that goes through all its states, reports
 	// them, and lets every call pass: to see what it would have done.
@@ -151,6 +156,8 @@ func fields() []setting.Field[Config] {
 			time.Millisecond, maxOpen, setting.None, func(c *Config) *time.Duration { return &c.OpenMax }),
 		setting.Ratio("budget", "ceiling of the retry budget in tokens (no budget)",
 			1, 1000, func(c *Config) *float64 { return &c.Budget }),
+		setting.Choice("gate", "admit at the rate that the service digests, and let calls wait or fail_fast (off)",
+			[]string{"off", "wait", "fail_fast"}, func(c *Config) *GateMode { return &c.Gate }),
 		setting.Switch("observe_only", "report what it would do, but refuse nothing (false)",
 			true, func(c *Config) *bool { return &c.ObserveOnly }),
 	}
@@ -172,6 +179,15 @@ func (c Config) Validate() error {
 		return err
 	}
 	f := c.filled()
+	if c.Gate != NoGate && f.FailureThreshold != gate.Row {
+		return setting.Bad("failure_threshold", c.FailureThreshold, "5, or left out, with a gate")
+	}
+	return c.validate(f)
+}
+
+// validate is Validate for what has to do with windows and open times; f is c with
+// its defaults.
+func (c Config) validate(f Config) error {
 	switch {
 	case f.OpenMax < f.RecoveryTimeout:
 		return setting.Bad("open_max", c.OpenMax, fmt.Sprintf("at least recovery_timeout_seconds (%v)", f.RecoveryTimeout))
@@ -198,7 +214,7 @@ func (c Config) same(d Config) bool {
 	c, d = c.filled(), d.filled()
 	return c.rules() == d.rules() && c.newWindow() == d.newWindow() &&
 		c.FailureThreshold == d.FailureThreshold && c.Budget == d.Budget &&
-		c.ObserveOnly == d.ObserveOnly && c.Store == d.Store
+		c.ObserveOnly == d.ObserveOnly && c.Gate == d.Gate && c.Store == d.Store
 }
 
 // rules returns a filled Config as the step uses it.
@@ -210,6 +226,9 @@ func (c Config) rules() rules {
 		failures: max(c.FailureThreshold, 0), successes: c.SuccessThreshold, probes: c.HalfOpenMax,
 		open: ms(c.RecoveryTimeout), openMax: ms(c.OpenMax), lease: ms(c.ProbeLease),
 		growth: c.OpenGrowth, jitter: c.OpenJitter,
+	}
+	if c.Gate != NoGate {
+		r.failures = 0 // they are the gate's
 	}
 	if r.throttled = r.failures; r.throttled < minThrottled {
 		r.throttled = 5

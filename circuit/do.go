@@ -72,6 +72,9 @@ func (p Permit) end(ctx context.Context, err error) {
 // late, the class of an error that is no response of the service is not looked at.
 func (p Permit) recordEnd(ctx context.Context, r seam.Result) {
 	if p.breaker != nil {
+		if p.breaker.gate != nil {
+			p = p.ended(r.Took, r.TimedOut)
+		}
 		result := p.resultOf(r.Err, class.Class(r.Class), r.Hint, r.Limit, r.Late)
 		result.class = class.Class(r.Class)
 		p.done(ctx, result)
@@ -94,10 +97,17 @@ func (p Permit) resultOf(err error, c class.Class, hint, limit time.Duration, la
 	case late:
 		return result{signal: cut}
 	case hint > limit:
-		return result{signal: failure}
-	default:
-		return result{signal: failure, hint: hint}
+		hint = 0
 	}
+	return result{signal: failure, hint: hint, timedOut: p.kind&outOfTime != 0 || p.breaker.gate != nil && timedOut(err)}
+}
+
+// timedOut reports whether an attempt ended because it took too long.
+func timedOut(err error) bool {
+	return unwrap.Any(err, func(err error) bool {
+		t, ok := err.(interface{ Timeout() bool })
+		return ok && t.Timeout()
+	})
 }
 
 // recorded reports whether err is the end of a retry whose attempts this breaker,

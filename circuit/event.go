@@ -123,6 +123,8 @@ type Metrics struct {
 	Reason    Reason    // of the last transition
 	RetryAt   time.Time // when an open breaker lets the first probe through; else zero
 	NotBefore time.Time // when an opening ends that servers asked for; zero if there is none
+	Waiting   int       // calls of this process that wait at the gate
+	Demand    float64   // operations a second, while the gate is limited, at least; 0 means not known
 	Prober    int       // ID of the process that sent the last probe of a half-open breaker; 0 if that is not known
 
 	LastFailure      time.Time // that this process has recorded; zero if there was none
@@ -151,6 +153,7 @@ func (b *Breaker) Metrics() Metrics {
 	if refusal := b.peek(); refusal != nil {
 		m.RetryAt = refusal.RetryAt
 	}
+	b.gateMetrics(c, &m)
 	m.Calls, m.Failed, m.Slow = b.counts(c)
 	if w := word(c.Breaker.Load()); w.state() == Closed {
 		m.Failures = w.failures()
@@ -207,14 +210,15 @@ const (
 	Manual                // Trip, Isolate or Reset was called
 	FleetDecision         // the processes that share the breaker have set the state
 	Throttled             // n throttled responses in a row
+	Overloaded            // n overloads in a row: timeouts, throttled responses, late attempts
 )
 
 // String returns unknown, consecutive, ratio, slow, probe_failed,
-// recovery_timeout, recovered, manual, fleet_decision or throttled.
+// recovery_timeout, recovered, manual, fleet_decision, throttled or overloaded.
 func (c Cause) String() string {
 	names := [...]string{
 		"unknown", "consecutive", "ratio", "slow", "probe_failed", "recovery_timeout", "recovered", "manual",
-		"fleet_decision", "throttled",
+		"fleet_decision", "throttled", "overloaded",
 	}
 	if int(c) < len(names) {
 		return names[c]
@@ -246,6 +250,8 @@ func (r Reason) String() string {
 		return "set by the fleet"
 	case Throttled:
 		return plural(r.n, "throttled response") + " in a row"
+	case Overloaded:
+		return plural(r.n, "overload") + " in a row"
 	default:
 		return "unknown"
 	}

@@ -309,12 +309,12 @@ level=INFO msg="circuit breaker transition" event=transition breaker=x from=open
 			t.Errorf("%s, want\n%s", got, want)
 		}
 	})
-	for c := Unknown; c <= Throttled; c++ {
+	for c := Unknown; c <= Overloaded; c++ {
 		if strings.HasPrefix(c.String(), "Cause(") {
 			t.Errorf("%v has no word", c)
 		}
 	}
-	if got := (Throttled + 1).String(); got != "Cause(10)" {
+	if got := (Overloaded + 1).String(); got != "Cause(11)" {
 		t.Error(got)
 	}
 }

@@ -12,13 +12,18 @@ import (
 // begin is Acquire for a call that may come by the same breaker again, further in;
 // package breakers says what it returns.
 func (b *Breaker) begin(ctx context.Context) (context.Context, Permit, error) {
+	return b.beginAttempt(ctx, seam.Ask{})
+}
+
+// beginAttempt is begin for an attempt of a retry.
+func (b *Breaker) beginAttempt(ctx context.Context, a seam.Ask) (context.Context, Permit, error) {
 	if b == nil {
 		return ctx, Permit{}, nil
 	}
 	c := b.cell.Load()
 	w := word(c.Breaker.Load())
-	if w.healthy() && seam.Of(b).Layers.Load() == single {
-		return ctx, b.permit(w), nil
+	if b.calm(c, w) && seam.Of(b).Layers.Load() == single {
+		return ctx, b.permit(c, w), nil
 	}
 	inner, _ := ctx.Value(frameKey{}).(*frame)
 	outer := inner.find(c)
@@ -29,11 +34,11 @@ func (b *Breaker) begin(ctx context.Context) (context.Context, Permit, error) {
 	p, lent := outer.lend(ctx, b)
 	switch {
 	case lent:
-	case w.healthy():
-		p = b.permit(w)
+	case b.calm(c, w):
+		p = b.permit(c, w)
 	default:
 		var err error
-		if p, err = b.acquire(ctx, w); err != nil || p.breaker == nil {
+		if p, err = b.acquire(ctx, c, w, ask{Ask: a, waits: true}); err != nil || p.breaker == nil {
 			return ctx, p, err
 		}
 	}

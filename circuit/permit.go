@@ -9,6 +9,7 @@ import (
 
 	"github.com/seed-0f2c7998/perdure/internal/cell"
 	"github.com/seed-0f2c7998/perdure/internal/class"
+	"github.com/seed-0f2c7998/perdure/internal/gate"
 	"github.com/seed-0f2c7998/perdure/internal/seam"
 )
 
@@ -23,18 +24,18 @@ func (b *Breaker) Acquire() (Permit, error) {
 	}
 	c := b.cell.Load()
 	w := word(c.Breaker.Load())
-	if w.healthy() {
-		return b.permit(w), nil
+	if b.calm(c, w) {
+		return b.permit(c, w), nil
 	}
 	if r := b.refused.Load(); r.meets(w) {
 		return Permit{}, b.again(c, r)
 	}
-	return b.acquire(noCaller(), w)
+	return b.acquire(noCaller(), c, w, ask{})
 }
 
 // permit returns the permit of a call that begins in full health.
-func (b *Breaker) permit(w word) Permit {
-	p := Permit{breaker: b, kind: early | kind(w.generation())}
+func (b *Breaker) permit(c *cell.Cell, w word) Permit {
+	p := Permit{breaker: b, kind: early | kind(w.generation()) | gateKind(c.Gate[0].Load())}
 	if b.window.slow > 0 {
 		p.start = b.elapsed()
 	}
@@ -47,12 +48,27 @@ func permitOf(b *Breaker, w uint64) Permit {
 	if b == nil {
 		return Permit{}
 	}
-	return Permit{breaker: b, kind: early | kind(word(w).generation())}
+	return Permit{breaker: b, kind: early | kind(word(w).generation()) | b.gateBefore()}
 }
 
 // acquire is Acquire for a breaker whose word was w, which is not healthy.
 // Config.Observe is given ctx.
-func (b *Breaker) acquire(ctx context.Context, w word) (Permit, error) {
+func (b *Breaker) acquire(ctx context.Context, c *cell.Cell, w word, a ask) (p Permit, err error) {
+	if w.healthy() {
+		p = b.permit(c, w)
+	} else if p, err = b.acquireWord(ctx, w); err != nil {
+		return p, err
+	}
+	if b.gate != nil && p.breaker != nil {
+		if err := b.pass(ctx, c, &p, a); err != nil {
+			return Permit{}, err
+		}
+	}
+	return p, nil
+}
+
+// acquireWord is acquire for a word that is not healthy.
+func (b *Breaker) acquireWord(ctx context.Context, w word) (Permit, error) {
 	if r := b.refused.Load(); r.meets(w) {
 		return Permit{}, b.again(b.cell.Load(), r)
 	}
@@ -154,11 +170,13 @@ type Permit struct { // of four words, or it does not go in registers
 
 // A kind is what a permit says of its call: the generation of the word that
 // admitted it, in 16 bits, and these.
-type kind uint32
+type kind uint64
 
 const (
 	probe kind = 1 << (iota + 16)
 	early      // the call began in full health
+
+	outOfTime kind = 1 << 20 // its own timeout has ended it
 )
 
 // kindOf returns the kind of a call that a word which is now w has admitted.
@@ -175,7 +193,7 @@ func (p Permit) early() bool        { return p.kind&early != 0 }
 
 // Probe reports whether the call decides if a half-open breaker closes. Who
 // makes it must see to it that the permit is used even when the call panics.
-func (p Permit) Probe() bool { return p.kind&probe != 0 }
+func (p Permit) Probe() bool { return p.kind&probe != 0 || p.how() != gate.Freely }
 
 // A result is how a call ended.
 type result struct {
@@ -183,6 +201,8 @@ type result struct {
 	free   bool          // of success: it brings the budget nothing
 	hint   time.Duration // of throttled and failure: how long the service asked not to be called, 0: it did not
 	class  class.Class   // of the error, if that is known
+
+	timedOut bool // of failure
 }
 
 // Success records that the service answered, be it that it said no.
@@ -231,7 +251,7 @@ const patience = time.Second
 
 // done records r, by way of the layers further out if there are any.
 func (p Permit) done(ctx context.Context, r result) {
-	if r.signal == cut && p.start != 0 && p.breaker.elapsed()-p.start >= int64(patience) {
+	if r.signal == cut && p.start != 0 && p.breaker.gate == nil && p.breaker.elapsed()-p.start >= int64(patience) {
 		r.signal = failure
 	}
 	switch {
@@ -248,6 +268,10 @@ func (p Permit) record(ctx context.Context, r result) {
 	b := p.breaker
 	c := b.cell.Load()
 	w := word(c.Breaker.Load())
+	if b.gate != nil {
+		b.passed(ctx, c, p, r)
+		r = r.behindGate()
+	}
 	if r.hint > 0 {
 		c.SetHint(int64(ceil(b.now())), r.hint)
 	}
@@ -274,7 +298,7 @@ func (p Permit) record(ctx context.Context, r result) {
 		b.apply(ctx, e)
 		b.short()
 	case cancel:
-		if p.Probe() {
+		if p.kind&probe != 0 {
 			b.apply(ctx, e)
 		}
 	default:
@@ -289,6 +313,10 @@ func (b *Breaker) observe(ctx context.Context, p Permit, w word, failed bool) {
 	}
 	end := b.elapsed()
 	if why := b.window.record(b.cell.Load(), b.tick(end), p.start, end, failed); why.code != Unknown {
+		if b.gate != nil {
+			b.limit(ctx, why)
+			return
+		}
 		b.applyFor(ctx, event{signal: verdict, generation: p.generation()}, why)
 	}
 }
@@ -308,8 +336,8 @@ func (b *Breaker) current() Permit {
 	if b == nil {
 		return Permit{}
 	}
-	w := word(b.cell.Load().Breaker.Load())
-	return Permit{breaker: b, kind: kindOf(w)}
+	c := b.cell.Load()
+	return Permit{breaker: b, kind: kindOf(word(c.Breaker.Load())) | gateKind(c.Gate[0].Load())}
 }
 
 // An OpenError is a call that was not made, because a breaker was not closed.

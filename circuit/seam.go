@@ -7,7 +7,7 @@ const _ = uint(generationShift-seam.GenerationShift) + uint(seam.GenerationShift
 // What this module's own packages call, and users do not see.
 func init() { //nolint:gochecknoinits // see package seam
 	seam.OfferCircuit(seam.Circuit[*Breaker, Permit, *OpenError, Tokens]{
-		Begin: (*Breaker).begin, Refuse: (*Breaker).refuseKnown, Refused: (*Breaker).refusedDue, Peek: (*Breaker).peek,
+		Begin: (*Breaker).begin, BeginAttempt: (*Breaker).beginAttempt, AtGate: Permit.atGate, Refuse: (*Breaker).refuseKnown, Refused: (*Breaker).refusedDue, Peek: (*Breaker).peek,
 		Invalid: (*Breaker).invalid, Nested: nest,
 		Balance: (*Breaker).balance, Withdraw: (*Breaker).withdraw, Refund: (*Breaker).refund,
 		Permit: permitOf, Succeed: Permit.successOf, Record: Permit.recordEnd,

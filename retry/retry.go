@@ -238,17 +238,43 @@ func (c *call) Admit(ctx context.Context) error {
 		return c.abandon(ctx)
 	}
 	if b := c.policy.Breaker; b != nil {
-		inner, permit, err := breakers.Begin(ctx, b)
-		if err != nil {
-			return c.refused(ctx, err)
+		if err := c.enter(ctx, b); err != nil {
+			return err
 		}
-		c.permit, c.inner = permit, inner
 	}
 	if c.adapted && c.attempt > 0 {
 		c.began = time.Now() // the caller has waited
 	}
 	if c.attempt++; c.attempt == 1 {
 		c.first = c.began
+	}
+	return nil
+}
+
+// enter asks the breaker for the next attempt. The wait at a gate is no part of it,
+// and a retry that goes as a gate's probe costs no token.
+func (c *call) enter(ctx context.Context, b *circuit.Breaker) error {
+	var until time.Time
+	if c.policy.MaxElapsed > 0 && !c.start.IsZero() {
+		until = c.start.Add(c.policy.MaxElapsed)
+	}
+	inner, permit, err := breakers.BeginAttempt(ctx, b, seam.Ask{Retries: c.attempt > 0, Timeout: c.policy.AttemptTimeout > 0, Until: until})
+	switch {
+	case err == nil:
+	case ctx.Err() == nil:
+		return c.refused(ctx, err)
+	case c.attempt == 0:
+		return err
+	default:
+		return c.abandon(ctx)
+	}
+	c.permit, c.inner = permit, inner
+	limited, asProbe := breakers.AtGate(permit)
+	if limited && !c.began.IsZero() {
+		c.began = time.Now()
+	}
+	if asProbe {
+		c.giveBack()
 	}
 	return nil
 }
@@ -337,6 +363,7 @@ func (c *call) record(ctx context.Context, o *Outcome) {
 	}
 	breakers.Record(ctx, permit, seam.Result{
 		Err: o.Err, Class: uint8(o.Class), Hint: hint, Limit: c.policy.maxRetryAfter(), Late: o.Ended != nil,
+		Took: c.took, TimedOut: o.TimedOut,
 	})
 }
 

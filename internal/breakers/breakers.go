@@ -29,6 +29,15 @@ func Begin(ctx context.Context, b *circuit.Breaker) (context.Context, circuit.Pe
 	return face.Begin(b, ctx)
 }
 
+// BeginAttempt is Begin for an attempt of a retry, which may wait at a gate.
+func BeginAttempt(ctx context.Context, b *circuit.Breaker, a seam.Ask) (context.Context, circuit.Permit, error) {
+	return face.BeginAttempt(b, ctx, a)
+}
+
+// AtGate reports whether a gate that is limited has admitted the call of p, and
+// whether as a probe, which costs no token of the retry budget.
+func AtGate(p circuit.Permit) (limited, asProbe bool) { return face.AtGate(p) }
+
 // Nested returns ctx with the calls that are out by the context from, and whether
 // that is another context: for a client whose requests have one of their own.
 func Nested(ctx, from context.Context) (nested context.Context, another bool) {

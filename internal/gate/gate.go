@@ -112,7 +112,7 @@ const (
 // once for each operation that finds the gate limited. It tells the gate
 // what the demand is.
 func (g Gate) Arrive(now int64) {
-	if g.limited() {
+	if g.Limited() {
 		g.run(task{kind: arrive, now: now})
 	}
 }
@@ -242,7 +242,8 @@ func (g Gate) LateAfter(patience time.Duration) time.Duration {
 	return max(patience/4, 8*g.Base())
 }
 
-func (g Gate) limited() bool { return g.Words[0].Load()&limitedBit != 0 }
+// Limited reports whether the gate is limited.
+func (g Gate) Limited() bool { return g.Words[0].Load()&limitedBit != 0 }
 
 // Base returns the time that an attempt usually takes; 0 means not known.
 func (g Gate) Base() time.Duration { return baseOf(g.Words[0].Load()) }

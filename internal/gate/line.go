@@ -62,7 +62,7 @@ func (l *Line) Enter(g Gate, w *Waiter, now, end int64, first bool, u float64) E
 	}
 	left := time.Duration(end - now)
 	waits := left > 0 && len(l.waiters) < maxLine
-	if !waits || !g.limited() {
+	if !waits || !g.Limited() {
 		if w.Permit, w.Admitted = g.Admit(now); w.Admitted {
 			return Admitted
 		}

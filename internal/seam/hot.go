@@ -25,10 +25,12 @@ func Of(b Breaker) *Hot { return b.hot() }
 
 // A Hot is all of a breaker that a call has to look at while all is well.
 type Hot struct {
-	Cell   *cell.Ref
-	Full   int64        // the level of the budget from which a success has nothing to record
-	Plain  bool         // calls are admitted by their breaker's word alone, and not measured
-	Layers atomic.Int32 // how many times a call comes by, see Single
+	Cell  *cell.Ref
+	Full  int64 // the level of the budget from which a success has nothing to record
+	Plain bool  // calls are admitted by their breaker's word alone, and not measured
+	// The bits of the gate's first word, and what they are in health; 0: no gate.
+	GateMask, InHealth uint64
+	Layers             atomic.Int32 // how many times a call comes by, see Single
 }
 
 // Single is the Layers of a breaker by which each call comes once.
@@ -41,13 +43,17 @@ const GenerationShift = 52
 // Quick returns the breaker's word, and whether it admits a call about which there
 // is nothing else to decide.
 func (h *Hot) Quick() (word uint64, admitted bool) {
-	word = h.Cell.Load().Breaker.Load()
-	return word, h.Plain && word<<(64-GenerationShift) == 0 && h.Layers.Load() == Single
+	c := h.Cell.Load()
+	word = c.Breaker.Load()
+	return word, h.Plain && word<<(64-GenerationShift) == 0 && h.GateHealthy(c) && h.Layers.Load() == Single
 }
 
 // Unmoved reports whether the success of a call that Quick has admitted changes
 // nothing.
 func (h *Hot) Unmoved() bool {
 	c := h.Cell.Load()
-	return c.Budget.Reaches(h.Full) && c.Breaker.Load()<<(64-GenerationShift) == 0
+	return c.Budget.Reaches(h.Full) && c.Breaker.Load()<<(64-GenerationShift) == 0 && h.GateHealthy(c)
 }
+
+// GateHealthy reports whether the gate, if there is one, is in health.
+func (h *Hot) GateHealthy(c *cell.Cell) bool { return c.Gate[0].Load()&h.GateMask == h.InHealth }

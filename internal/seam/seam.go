@@ -9,12 +9,14 @@ import (
 // a *circuit.Breaker, which may be nil, P a circuit.Permit, E a *circuit.OpenError
 // and T circuit.Tokens. Package breakers says what each function does.
 type Circuit[B, P, E, T any] struct {
-	Begin   func(B, context.Context) (context.Context, P, error)
-	Refuse  func(B, context.Context) E
-	Refused func(B) uint64
-	Peek    func(B) E
-	Invalid func(B) error
-	Nested  func(ctx, from context.Context) (context.Context, bool)
+	Begin        func(B, context.Context) (context.Context, P, error)
+	BeginAttempt func(B, context.Context, Ask) (context.Context, P, error)
+	AtGate       func(P) (limited, asProbe bool)
+	Refuse       func(B, context.Context) E
+	Refused      func(B) uint64
+	Peek         func(B) E
+	Invalid      func(B) error
+	Nested       func(ctx, from context.Context) (context.Context, bool)
 
 	Balance  func(B) (T, bool)
 	Withdraw func(B, T) bool
@@ -32,6 +34,16 @@ type Result struct {
 	Hint  time.Duration // the wait that Err asks for
 	Limit time.Duration // the longest that the caller would wait
 	Late  bool          // the caller's deadline has passed
+
+	Took     time.Duration // by the attempt; 0 means not known
+	TimedOut bool          // the attempt's own timeout ended it
+}
+
+// An Ask is what an attempt asks of a gate.
+type Ask struct {
+	Retries bool      // it is not the first of its operation
+	Timeout bool      // it has a timeout of its own
+	Until   time.Time // its caller waits no longer; zero means as long as the context says
 }
 
 // Retry is what package retry does for this module's own packages, where P is a

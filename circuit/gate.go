@@ -1,0 +1,385 @@
+package circuit
+
+import (
+	"context"
+	"math"
+	"math/rand/v2"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"github.com/seed-0f2c7998/perdure/internal/cell"
+	"github.com/seed-0f2c7998/perdure/internal/class"
+	"github.com/seed-0f2c7998/perdure/internal/gate"
+	"github.com/seed-0f2c7998/perdure/internal/seam"
+)
+
+// A GateMode says whether a breaker has a gate, and what happens to a call that
+// the gate does not admit.
+//
+// A gate replaces the fixed open time of a breaker. Five overloads in a row
+// (throttled responses, attempts that timed out, or that have run for a quarter
+// of their caller's patience and have no timeout) without a fast answer between
+// them, or ten failures in a row of any kind, limit it. While it is limited an
+// attempt needs a credit, which a success gives back and a fast success doubles,
+// and every so often one goes without, as a probe: as the breaker's state, it is
+// Open after five failures in a row, and HalfOpen while answers come back. The
+// first success while nobody is in line lifts the limit. A limit and its end
+// are the transitions that Config.Observe sees.
+//
+// FailureThreshold must be 5 or 0, and the other rules of opening and closing mean
+// nothing, but that a window's verdict limits the gate. Trip, Isolate and
+// Reset do what they do without a gate. A Retry-After holds nobody but who was
+// told. Set a Budget with it: of many small processes that share nothing, each
+// sees too few results to be limited.
+type GateMode uint8
+
+// The modes of a gate.
+const (
+	NoGate   GateMode = iota // there is none: a breaker shuts for a fixed time
+	Wait                     // the call waits, until it may go or until its caller's patience ends
+	FailFast                 // the call is refused at once
+)
+
+// maxPatience is how long a call of no deadline waits at a gate.
+const maxPatience = 30 * time.Second
+
+// A gating is what a breaker with a gate has beside the words in its cell.
+type gating struct {
+	wait    bool
+	seed    uint64
+	waiting atomic.Int32
+
+	mu    sync.Mutex
+	line  gate.Line   // guarded by mu
+	timer *time.Timer // calls look; guarded by mu
+
+	watches watches
+}
+
+func newGating(mode GateMode, shared bool) *gating {
+	return &gating{wait: mode == Wait, seed: rand.Uint64(), line: gate.Line{Shared: shared}}
+}
+
+// gateOf returns the gate whose words are in c.
+func (b *Breaker) gateOf(c *cell.Cell) gate.Gate {
+	return gate.Gate{Words: (*gate.Words)(c.Gate[:3]), Seed: b.gate.seed}
+}
+
+// calm reports whether a call through c, whose word is w, is admitted without
+// more ado, and its success changes no state.
+func (b *Breaker) calm(c *cell.Cell, w word) bool {
+	return w.healthy() && seam.Of(b).GateHealthy(c)
+}
+
+// An ask is what a call asks for.
+type ask struct {
+	seam.Ask
+
+	waits bool // at a gate
+}
+
+// patience returns the end of the caller's patience, in the time of the cell's
+// words.
+func (b *Breaker) patience(ctx context.Context, a ask, now int64) int64 {
+	left := maxPatience
+	wall := b.clock()
+	if deadline, ok := ctx.Deadline(); ok {
+		left = min(left, deadline.Sub(wall))
+	}
+	if !a.Until.IsZero() {
+		left = min(left, a.Until.Sub(wall))
+	}
+	return now + int64(left)
+}
+
+// pass asks the gate for a call that the breaker's word admits by p.
+func (b *Breaker) pass(ctx context.Context, c *cell.Cell, p *Permit, a ask) error {
+	g, now := b.gateOf(c), b.now()
+	end := b.patience(ctx, a, now)
+	until := end
+	if !a.waits || !b.gate.wait {
+		until = now
+	}
+	got, ok := b.enter(ctx, g, now, until, !a.Retries)
+	switch {
+	case ok:
+	case ctx.Err() != nil:
+		p.record(ctx, result{signal: cancel})
+		return class.Ended(ctx)
+	case b.config.ObserveOnly:
+		c.Rejected.Add(1)
+		got = g.Unmarked()
+	default:
+		p.record(ctx, result{signal: cancel})
+		return b.gateRefusal(c, g)
+	}
+	if got.How == gate.AsProbe {
+		c.Probes.Add(1)
+	}
+	*p = p.through(got, b.elapsed())
+	if a.waits && !a.Timeout && got.Start != 0 {
+		p.kind |= kind(b.watch(ctx, c, got, time.Duration(end-got.Start))) << watchShift
+	}
+	return nil
+}
+
+// gateRefusal counts and returns the refusal of a call by g.
+func (b *Breaker) gateRefusal(c *cell.Cell, g gate.Gate) error {
+	now := b.now()
+	c.Rejected.Add(1)
+	b.refusals.add(b.opening(Open), b.elapsed())
+	return &OpenError{Name: b.name, State: gateState(g.Status(now)), RetryAt: b.wall(ceil(g.NextProbe(now)))}
+}
+
+// enter asks g for an attempt, and waits for it until end.
+func (b *Breaker) enter(ctx context.Context, g gate.Gate, now, end int64, first bool) (gate.Permit, bool) {
+	w := gate.Waiter{}
+	if end <= now {
+		var empty gate.Line // whoever does not wait asks at once
+		return w.Permit, empty.Enter(g, &w, now, end, first, 0) == gate.Admitted
+	}
+	done := make(chan struct{})
+	w.Tag = done
+	t := b.gate
+	t.mu.Lock()
+	entry := t.line.Enter(g, &w, now, end, first, b.chance())
+	if entry == gate.Waiting {
+		b.look(g)
+	}
+	t.mu.Unlock()
+	if entry != gate.Waiting {
+		return w.Permit, entry == gate.Admitted
+	}
+	select {
+	case <-done:
+		return w.Permit, w.Admitted
+	case <-ctx.Done():
+	}
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	select {
+	case <-done: // meanwhile
+		if w.Admitted {
+			g.Done(w.Permit, gate.Cancelled, b.now())
+		}
+	default:
+		t.line.Leave(&w)
+	}
+	b.look(g)
+	return gate.Permit{}, false
+}
+
+// look lets those in the line go whose wait is over, and sets the timer for the
+// next. b.gate.mu is locked.
+func (b *Breaker) look(g gate.Gate) {
+	t := b.gate
+	now := b.now()
+	for w := t.line.Step(g, now); w != nil; w = t.line.Step(g, now) {
+		close(w.Tag.(chan struct{})) //nolint:errcheck,forcetypeassert // enter sets no other
+	}
+	t.waiting.Store(int32(t.line.Len())) //nolint:gosec // the line is bounded
+	at, ok := t.line.Next(g, now)
+	switch {
+	case !ok && t.timer == nil:
+	case !ok:
+		t.timer.Stop()
+	case t.timer == nil:
+		t.timer = time.AfterFunc(time.Duration(at-now), b.lookAgain)
+	default:
+		t.timer.Reset(time.Duration(at - now))
+	}
+}
+
+// lookAgain is look after a result, or at the instant of the timer.
+func (b *Breaker) lookAgain() {
+	b.gate.mu.Lock()
+	defer b.gate.mu.Unlock()
+	b.look(b.gateOf(b.cell.Load()))
+}
+
+// outcome returns what a result is for a gate.
+func (r result) outcome() gate.Outcome {
+	switch {
+	case r.signal == success:
+		return gate.Success
+	case r.signal == throttled, r.class == class.Throttled:
+		return gate.Throttled
+	case r.signal == cut:
+		return gate.Cut
+	case r.signal == failure && r.timedOut:
+		return gate.TimedOut
+	case r.signal == failure:
+		return gate.Failure
+	default:
+		return gate.Cancelled
+	}
+}
+
+// behindGate returns what a result is for the breaker's word, which has no rule of
+// its own if there is a gate.
+func (r result) behindGate() result {
+	r.hint = 0
+	switch r.signal {
+	case throttled:
+		r.signal = failure
+	case cut:
+		r.signal = cancel
+	default:
+	}
+	return r
+}
+
+// passed tells the gate how the call of p has ended.
+func (b *Breaker) passed(ctx context.Context, c *cell.Cell, p Permit, r result) {
+	if !b.gate.watches.end(uint32(p.kind >> watchShift)) {
+		return // it has been late, and there is nothing more to say
+	}
+	now := b.now()
+	got := p.gatePermit()
+	if p.start != 0 {
+		got.Start = now - (b.elapsed() - p.start)
+	}
+	b.tell(ctx, c, got, r.outcome(), now)
+}
+
+// tell tells the gate of an outcome, and does what follows from it.
+func (b *Breaker) tell(ctx context.Context, c *cell.Cell, p gate.Permit, o gate.Outcome, now int64) {
+	g := b.gateOf(c)
+	change := g.Done(p, o, now)
+	if o == gate.Success && b.gate.watches.unlimited.Load() && gate.Healthy(g.Words[0].Load()) {
+		b.gate.watches.sampleLater(b)
+	}
+	if b.gate.waiting.Load() > 0 && !b.gate.line.Shared {
+		b.lookAgain()
+	}
+	why := Reason{Overloaded, gate.Row, 0}
+	if o == gate.Failure {
+		why = Reason{Consecutive, 2 * gate.Row, 0}
+	}
+	b.gateChanged(ctx, c, change, why)
+}
+
+// limit limits the gate, because a rule of the window says so.
+func (b *Breaker) limit(ctx context.Context, why Reason) {
+	c := b.cell.Load()
+	b.gateChanged(ctx, c, b.gateOf(c).Limit(b.now()), why)
+}
+
+// resetGate lifts the limit by hand.
+func (b *Breaker) resetGate() {
+	c := b.cell.Load()
+	change := b.gateOf(c).Reset(b.now())
+	b.lookAgain()
+	b.gateChanged(noCaller(), c, change, Reason{code: Manual})
+}
+
+// gateChanged notes and reports that the gate has been limited, for that reason,
+// or lifted.
+func (b *Breaker) gateChanged(ctx context.Context, c *cell.Cell, change gate.Change, why Reason) {
+	if change == gate.Unchanged {
+		return
+	}
+	now := b.clock()
+	t := Transition{Name: b.name, From: Closed, At: now, Reason: why, ObserveOnly: b.config.ObserveOnly}
+	t.Refused = b.refusals.count.Swap(0)
+	if change == gate.Limited {
+		g, at := b.gateOf(c), b.now()
+		t.To, t.RetryAt = max(gateState(g.Status(at)), Open), b.wall(ceil(g.NextProbe(at)))
+		c.Trips.Add(1)
+		b.refusals.begin(b.opening(Open), b.elapsed())
+	} else {
+		b.window.clear(c)
+		if t.From, t.To = HalfOpen, Closed; why.code != Manual {
+			t.Reason = Reason{Recovered, 1, 0}
+		}
+	}
+	c.Since.Store(now.UnixNano())
+	c.Reason.Store(t.Reason.pack())
+	b.report(ctx, t)
+}
+
+// gateMetrics fills in what the gate, if there is one, has to say.
+func (b *Breaker) gateMetrics(c *cell.Cell, m *Metrics) {
+	if b.gate == nil {
+		return
+	}
+	g, now := b.gateOf(c), b.now()
+	m.Waiting, m.Demand = int(b.gate.waiting.Load()), g.Status(now).Demand
+	if m.RetryAt.IsZero() && m.State == Open {
+		m.RetryAt = b.wall(ceil(g.NextProbe(now)))
+	}
+}
+
+// gateState returns the state of a breaker whose gate has that status.
+func gateState(s gate.Status) State {
+	switch s.State {
+	case gate.Open:
+		return Open
+	case gate.HalfOpen:
+		return HalfOpen
+	default:
+		return Closed
+	}
+}
+
+// Bits of a kind that are about a gate: number of the watch 32 | gate generation 8,
+// and how 2.
+const (
+	howShift            = 18
+	gateGenerationShift = 24
+	watchShift          = 32
+)
+
+// gateKind returns what a kind says of the gate whose first word admits a call
+// freely. That word has the generation 32 bits further up.
+func gateKind(first uint64) kind { return kind(first>>32) & (math.MaxUint8 << gateGenerationShift) }
+
+// through returns p as the permit of a call that a gate has admitted, too.
+func (p Permit) through(g gate.Permit, now int64) Permit {
+	p.kind &^= math.MaxUint8 << gateGenerationShift
+	p.kind |= kind(g.How)<<howShift | kind(g.Generation)<<gateGenerationShift
+	if g.Start != 0 && p.start == 0 {
+		p.start = now
+	}
+	return p
+}
+
+func (p Permit) how() gate.How { return gate.How(p.kind >> howShift & 3) }
+
+// gateBefore returns what a kind says of the gate for a call that began in health, now
+// that it has ended. If the gate has been limited since, that is of another
+// generation.
+func (b *Breaker) gateBefore() kind {
+	if b.gate == nil {
+		return 0
+	}
+	g, first := b.gateOf(b.cell.Load()), b.cell.Load().Gate[0].Load()
+	if g.Limited() {
+		first -= 1 << (gateGenerationShift + 32)
+	}
+	return gateKind(first)
+}
+
+// atGate reports whether a gate that is limited has admitted the call, and whether as
+// a probe, which costs no token of the retry budget.
+func (p Permit) atGate() (limited, asProbe bool) {
+	return p.how() != gate.Freely, p.how() == gate.AsProbe
+}
+
+// ended returns p with what the caller knows of the attempt: how long it took, 0
+// if that is not known, and whether the attempt's own timeout has ended it.
+func (p Permit) ended(took time.Duration, timedOut bool) Permit {
+	if p.start == 0 && took > 0 {
+		p.start = p.breaker.elapsed() - int64(took)
+	}
+	if timedOut {
+		p.kind |= outOfTime
+	}
+	return p
+}
+
+// gatePermit returns the gate's own permit, without its start.
+func (p Permit) gatePermit() gate.Permit {
+	return gate.Permit{Generation: uint8(p.kind >> gateGenerationShift & math.MaxUint8), How: p.how()}
+}

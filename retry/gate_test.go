@@ -1,0 +1,230 @@
+package retry_test
+
+import (
+	"context"
+	"errors"
+	"sync"
+	"sync/atomic"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"github.com/seed-0f2c7998/perdure/circuit"
+	"github.com/seed-0f2c7998/perdure/retry"
+)
+
+// pause blocks for d, or until ctx ends.
+func pause(ctx context.Context, d time.Duration) error {
+	timer := time.NewTimer(d)
+	defer timer.Stop()
+	select {
+	case <-timer.C:
+		return nil
+	case <-ctx.Done():
+		return context.Cause(ctx)
+	}
+}
+
+// A service takes 20 ms for a call, and has a state that a test sets.
+type service struct {
+	ill      atomic.Pointer[func(context.Context) error] // what it does instead
+	attempts atomic.Int64
+}
+
+func (s *service) call(ctx context.Context) error {
+	s.attempts.Add(1)
+	if ill := s.ill.Load(); ill != nil {
+		return (*ill)(ctx)
+	}
+	return pause(ctx, 20*time.Millisecond)
+}
+
+func (s *service) set(ill func(context.Context) error) {
+	if s.ill.Store(nil); ill != nil {
+		s.ill.Store(&ill)
+	}
+}
+
+func down(context.Context) error { return retry.Transient(errors.New("503")) }
+
+func busy(context.Context) error { return retry.After(errors.New("429"), 0) }
+
+func black(ctx context.Context) error {
+	<-ctx.Done()
+	return context.Cause(ctx)
+}
+
+// A fleet is the callers of a service.
+type fleet struct {
+	policy   retry.Policy
+	deadline time.Duration
+	service  service
+	calls    sync.WaitGroup
+	lost     atomic.Int64
+	last     atomic.Pointer[error] // that a caller got
+}
+
+// run makes 200 calls a second for d.
+func (f *fleet) run(ctx context.Context, d time.Duration) {
+	between := 5 * time.Millisecond
+	for range int(d / between) {
+		f.calls.Go(func() {
+			ctx, cancel := context.WithTimeout(ctx, f.deadline)
+			defer cancel()
+			if err := retry.Do(ctx, &f.policy, f.service.call); err != nil {
+				f.lost.Add(1)
+				f.last.Store(&err)
+			}
+		})
+		_ = pause(ctx, between)
+	}
+}
+
+// gated returns a fleet whose breaker has a gate of that mode.
+func gated(mode circuit.GateMode) *fleet {
+	return &fleet{deadline: 3 * time.Second, policy: retry.Policy{
+		MaxAttempts: 5, BaseDelay: 50 * time.Millisecond, MaxDelay: time.Second, JitterMode: retry.FullJitter,
+		AttemptTimeout: 200 * time.Millisecond, Observe: func(context.Context, retry.Event) {},
+		Breaker: circuit.New("s", circuit.Config{Gate: mode, Budget: 10, Observe: func(context.Context, circuit.Transition) {}}),
+	}}
+}
+
+// A batch job calls one after the other, and has nobody else to probe for it.
+func TestAPipelineOutlastsAnOutageAtAGate(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		var s service
+		c := circuit.Pipeline()
+		c.Gate, c.Observe = circuit.Wait, func(context.Context, circuit.Transition) {}
+		p := retry.Pipeline()
+		p.Breaker, p.Observe = circuit.New("s", c), func(context.Context, retry.Event) {}
+		start := time.Now()
+		for i := range 200 {
+			if i == 100 {
+				s.set(down)
+				time.AfterFunc(5*time.Minute, func() { s.set(nil) })
+			}
+			if err := retry.Do(t.Context(), &p, s.call); err != nil {
+				t.Fatalf("call %d: %v after %v", i, err, time.Since(start))
+			}
+		}
+		if took := time.Since(start); took > 6*time.Minute+10*time.Second {
+			t.Errorf("200 calls of 20ms around an outage of 5m, with waits up to 1m, took %v", took)
+		}
+	})
+}
+
+// At a gate that fails fast nobody waits, and the refusal says when to come back.
+func TestAGateThatFailsFast(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		f := gated(circuit.FailFast)
+		f.policy.MaxAttempts = 1
+		f.run(t.Context(), time.Second)
+		f.service.set(down)
+		f.run(t.Context(), time.Second)
+		f.calls.Wait()
+		var open *circuit.OpenError
+		if err := *f.last.Load(); !errors.As(err, &open) {
+			t.Fatalf("the last call ended with %v, want an OpenError", err)
+		}
+		if open.State != circuit.Open || open.RetryAt.Before(time.Now().Add(-time.Second)) {
+			t.Errorf("refusal %+v at %v", open, time.Now())
+		}
+		sent := f.service.attempts.Load()
+		if sent > 200+60 {
+			t.Errorf("%d attempts in the outage, want few of 200", sent-200)
+		}
+		f.service.set(nil)
+		f.lost.Store(0)
+		f.run(t.Context(), 5*time.Second)
+		f.calls.Wait()
+		if lost := f.lost.Load(); lost > 100 || f.policy.Breaker.State() != circuit.Closed {
+			t.Errorf("after the outage %d calls of 1000 are lost, and the breaker is %v", lost, f.policy.Breaker.State())
+		}
+	})
+}
+
+func TestACallerThatGivesUpAtAGate(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		f := gated(circuit.Wait)
+		f.run(t.Context(), time.Second)
+		f.service.set(down)
+		f.run(t.Context(), time.Second)
+		ctx, cancel := context.WithCancelCause(t.Context())
+		gone := errors.New("gone")
+		time.AfterFunc(time.Millisecond, func() { cancel(gone) })
+		start := time.Now()
+		err := retry.Do(ctx, &f.policy, f.service.call)
+		if !errors.Is(err, gone) || time.Since(start) > 10*time.Millisecond {
+			t.Errorf("%v after %v, want the cause of ctx at once", err, time.Since(start))
+		}
+		f.calls.Wait()
+	})
+}
+
+func TestHealthAtAGateCostsNoAllocation(t *testing.T) {
+	p := retry.Policy{Breaker: circuit.New("s", circuit.Config{Gate: circuit.Wait, Budget: 10})}
+	call := func(context.Context) error { return nil }
+	for range 100 {
+		if err := retry.Do(t.Context(), &p, call); err != nil {
+			t.Fatal(err)
+		}
+	}
+	ctx := t.Context()
+	if n := testing.AllocsPerRun(1000, func() { _ = retry.Do(ctx, &p, call) }); n >= 0.1 {
+		t.Errorf("%v allocations a call", n)
+	}
+}
+
+// In a storm a gate loses what its callers have no time to wait for, and sends the
+// service little: 200 calls a second, of 3 s each, and 5 s of a fault.
+func TestAGateInAStorm(t *testing.T) {
+	for name, tc := range map[string]struct {
+		ill      func(context.Context) error
+		untimed  bool
+		lost     int64 // calls of 1,000 in the fault, at most
+		attempts int64 // in the fault, at most
+	}{
+		"outage":                 {down, false, 600, 300},
+		"throttled":              {busy, false, 600, 300},
+		"black hole":             {black, false, 650, 400},
+		"black hole, no timeout": {black, true, 850, 700},
+	} {
+		t.Run(name, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				f := gated(circuit.Wait)
+				if tc.untimed {
+					f.policy.AttemptTimeout = 0
+				}
+				f.run(t.Context(), 2*time.Second)
+				if f.lost.Load() != 0 {
+					t.Fatalf("%d calls lost without a fault", f.lost.Load())
+				}
+				healthy := f.service.attempts.Load()
+				f.service.set(tc.ill)
+				f.run(t.Context(), 5*time.Second)
+				sent := f.service.attempts.Load() - healthy
+				if state := f.policy.Breaker.State(); state != circuit.Open {
+					t.Errorf("at the end of the fault the breaker is %v", state)
+				}
+				f.service.set(nil)
+				f.run(t.Context(), time.Second) // in which it recovers
+				lost := f.lost.Load()
+				f.run(t.Context(), 12*time.Second) // the line empties at half the pace at which it filled
+				f.calls.Wait()
+				if after := f.lost.Load() - lost; after != 0 {
+					t.Errorf("%d calls lost that began 1s after the fault, as %v", after, *f.last.Load())
+				}
+				if lost > tc.lost {
+					t.Errorf("%d calls lost, want at most %d", lost, tc.lost)
+				}
+				if sent > tc.attempts {
+					t.Errorf("%d attempts in the fault, want at most %d", sent, tc.attempts)
+				}
+				if state := f.policy.Breaker.State(); state != circuit.Closed {
+					t.Errorf("in the end the breaker is %v", state)
+				}
+				t.Logf("lost %d, attempts in the fault %d", lost, sent)
+			})
+		})
+	}
+}
