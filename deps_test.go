@@ -74,6 +74,8 @@ var mayImport = map[string][]string{
 	"hoststore":              {"circuit", "internal/cell"},
 	"internal/fleet":         {"circuit", "internal/cell", "retry"},
 	"internal/fleet/twin":    {"circuit", "internal/cell"},
+	"internal/fleet/memory":  {"circuit", "internal/cell", "internal/fleet"},
+	"internal/storetest":     {"circuit", "internal/breakers", "internal/cell"},
 	"redisstore":             {"circuit", "internal/cell", "internal/fleet"},
 	"awsretry":               {"circuit", "httpretry", "internal/calls", "internal/checksum", "internal/transfer", "internal/viaproxy", "retry"},
 	"grpcretry":              {"circuit", "retry"},

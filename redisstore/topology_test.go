@@ -13,6 +13,7 @@ import (
 	"time"
 
 	"github.com/seed-0f2c7998/perdure/circuit"
+	"github.com/seed-0f2c7998/perdure/internal/storetest"
 	"github.com/seed-0f2c7998/perdure/redisstore"
 )
 
@@ -113,6 +114,23 @@ func TestCluster(t *testing.T) {
 	if t.Logf("with one of three nodes gone, %d of %d breakers are shared", n, len(pairs)); n < 4 || n == len(pairs) {
 		t.Errorf("with one of three nodes gone, %d of %d breakers are shared", n, len(pairs))
 	}
+}
+
+// What every store promises, by a cluster.
+func TestClusterContract(t *testing.T) {
+	nodes := startCluster(t)
+	n := 0
+	storetest.Run(t, func(t *testing.T) storetest.Subject {
+		t.Helper()
+		for _, srv := range nodes {
+			c := srv.client()
+			if err := c.Do(t.Context(), c.B().Flushall().Build()).Error(); err != nil {
+				t.Fatal(err)
+			}
+		}
+		n++
+		return storetest.Subject{Open: processes(nodes[n%len(nodes)].url())}
+	})
 }
 
 // A server, or something before it, that speaks the old protocol alone.

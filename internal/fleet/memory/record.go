@@ -1,0 +1,220 @@
+package memory
+
+import (
+	"maps"
+	"strconv"
+
+	"github.com/seed-0f2c7998/perdure/circuit"
+	"github.com/seed-0f2c7998/perdure/internal/cell"
+	"github.com/seed-0f2c7998/perdure/internal/fleet"
+)
+
+// A record is what is known of one key. Its instants are in Unix milliseconds.
+type record struct {
+	epoch        string
+	gen          int64
+	state        circuit.State
+	since, until int64
+	reason       string
+	manual       bool
+	set          int64 // when a state was last set by hand; 0: never
+	lease        lease
+	failed       string           // the node whose probe failed last
+	alive, votes map[string]int64 // by node: when it is over
+	begun        bool             // there is a budget
+	budget       int64            // what of it is not lent
+	shares       map[string]share // by cell
+}
+
+type lease struct {
+	process, node string
+	since, till   int64
+	used, wanted  bool
+}
+
+type share struct{ limit, till int64 }
+
+func newRecord(epoch string) *record {
+	return &record{epoch: epoch, alive: map[string]int64{}, votes: map[string]int64{}, shares: map[string]share{}}
+}
+
+// make makes the call of m at now, and reports whether others must be told.
+func (r *record) make(c fleet.Call, m fleet.Member, now int64) (loan fleet.Loan, changed bool) {
+	r.begunBy(now)
+	r.alive[m.Node] = now + m.Alive.Milliseconds()
+	switch c.Op {
+	case fleet.Trip:
+		changed = r.trip(c, m, now)
+	case fleet.Lease:
+		r.ask(c.Lease, m, now)
+	case fleet.Settle:
+		changed = r.settle(c, m, now)
+	case fleet.Release:
+		if changed = r.lease.process == m.Process && r.gen == c.Token; changed {
+			r.lease = lease{}
+		}
+	case fleet.Override:
+		changed = r.override(c, now)
+	case fleet.Restore:
+		changed = r.restore(c, now)
+	case fleet.Visit:
+		loan = r.visit(c.Budget, m, now)
+	case fleet.Read:
+	}
+	return loan, changed
+}
+
+// begunBy has what was begun in the future, by a clock that has been put back
+// since, begin now.
+func (r *record) begunBy(now int64) {
+	if ahead := r.since - now; ahead > 0 {
+		r.since, r.until = now, r.until-ahead
+	}
+	if ahead := r.lease.since - now; ahead > 0 {
+		r.lease.since, r.lease.till = now, r.lease.till-ahead
+	}
+}
+
+func (r *record) leased(now int64) bool { return r.lease.till > now }
+
+func (r *record) enter(c fleet.Call, manual bool, now int64) {
+	r.gen++
+	r.state, r.since, r.until, r.reason, r.manual = c.State, now, now+ms(c.Open), c.Reason, manual
+	r.lease = lease{}
+	clear(r.votes)
+}
+
+func (r *record) trip(c fleet.Call, m fleet.Member, now int64) bool {
+	if r.state != circuit.Closed {
+		return false
+	}
+	r.votes[m.Node] = now + ms(c.Open)
+	if count(r.votes, now) < min(c.Quorum, count(r.alive, now)) {
+		return false
+	}
+	c.State = circuit.Open
+	r.enter(c, false, now)
+	return true
+}
+
+// count returns how many of m are not over, and drops the rest.
+func count(m map[string]int64, now int64) int {
+	maps.DeleteFunc(m, func(_ string, till int64) bool { return till <= now })
+	return len(m)
+}
+
+func (r *record) ask(t fleet.Term, m fleet.Member, now int64) {
+	if r.state != circuit.Open || r.until > now {
+		return
+	}
+	l := &r.lease
+	switch {
+	case !r.leased(now):
+		if r.failed == m.Node && r.until+ms(t.Yield) > now && count(r.alive, now) > 1 {
+			return // others go first
+		}
+		r.gen++
+		*l = lease{process: m.Process, node: m.Node, since: now, till: now + ms(t.Length), used: t.Used}
+	case l.process != m.Process:
+		l.wanted = true
+	case t.Used, !l.wanted, l.since+ms(t.Idle) > now:
+		l.till, l.used = max(l.till, now+ms(t.Length)), l.used || t.Used
+	}
+}
+
+func (r *record) settle(c fleet.Call, m fleet.Member, now int64) bool {
+	if c.State == circuit.Closed {
+		delete(r.votes, m.Node)
+	}
+	if r.state != circuit.Open || r.lease.process != m.Process || r.gen != c.Token {
+		return false
+	}
+	if r.failed = ""; c.State == circuit.Open {
+		r.failed = m.Node
+	}
+	r.enter(c, false, now)
+	return true
+}
+
+func (r *record) override(c fleet.Call, now int64) bool {
+	ago := ms(c.Ago)
+	at := now - ago
+	if ago > 0 && at < r.set {
+		return false
+	}
+	r.set = max(at, r.set+1)
+	if ago > 0 && c.State != circuit.Isolated && at < r.since && !r.manual {
+		return false
+	}
+	if c.State == circuit.Closed {
+		clear(r.shares)
+		if r.begun {
+			r.budget = max(r.budget, cell.Token)
+		}
+	}
+	r.failed = ""
+	r.enter(c, true, now)
+	return true
+}
+
+func (r *record) restore(c fleet.Call, now int64) bool {
+	if r.epoch != c.Epoch && r.gen != 0 || r.epoch == c.Epoch && r.gen >= c.Gen {
+		return false
+	}
+	r.gen = max(r.gen, c.Gen)
+	if c.Manual {
+		r.set = max(r.set, now-ms(c.Ago), 1)
+	}
+	r.enter(c, c.Manual, now)
+	return true
+}
+
+// visit lends a cell its part of the budget; redisstore/lua/budget.lua says how.
+func (r *record) visit(d fleet.Deposit, m fleet.Member, now int64) fleet.Loan {
+	cells, others := int64(1), int64(0)
+	maps.DeleteFunc(r.shares, func(name string, s share) bool { return name != d.Cell && s.till <= now })
+	for name, s := range r.shares {
+		if name != d.Cell {
+			cells, others = cells+1, others+s.limit
+		}
+	}
+	if !r.begun && d.How == fleet.FirstVisit {
+		r.budget = cell.Token
+	}
+	r.begun = true
+	left := max(min(r.budget+d.Given, d.Ceiling-others-d.May), 0)
+	if d.How == fleet.LastVisit {
+		delete(r.shares, d.Cell)
+		r.budget = left
+		return fleet.Loan{Left: left}
+	}
+	fair := d.Ceiling / (cells + 1)
+	if fair < cell.Token {
+		if fair = 0; left*2 >= d.Ceiling {
+			fair = cell.Token
+		}
+	}
+	lent := min(max(fair-d.Holds, d.Need-d.Holds, 0), left)
+	left -= lent
+	limit := d.Holds + lent + max(d.Ceiling-others-left-d.Holds-lent, 0)/cells
+	r.budget = left
+	r.shares[d.Cell] = share{max(limit, d.May+lent), now + m.Alive.Milliseconds()}
+	return fleet.Loan{Lent: lent, Limit: limit, Fair: fair, Left: left}
+}
+
+// view is what r says at now of the key of that name.
+func (r *record) view(key string, now int64) fleet.View {
+	v := fleet.View{
+		Key: key, Epoch: r.epoch, Gen: r.gen, State: r.state, Manual: r.manual, Open: span(r.until - now), Reason: r.reason,
+	}
+	if r.leased(now) {
+		v.Process, v.Node, v.Lease = r.lease.process, r.lease.node, span(r.lease.till-now)
+	}
+	if r.set != 0 {
+		v.Set, v.Ago = strconv.FormatInt(r.set, 10), span(now-r.set)
+		if now < r.set {
+			v.Ago = -span(r.set - now)
+		}
+	}
+	return v
+}

@@ -1,0 +1,103 @@
+package redisstore
+
+import (
+	"math/rand/v2"
+	"strconv"
+	"testing"
+	"time"
+
+	"github.com/redis/rueidis"
+
+	"github.com/seed-0f2c7998/perdure/circuit"
+	"github.com/seed-0f2c7998/perdure/internal/cell"
+	"github.com/seed-0f2c7998/perdure/internal/fleet"
+	"github.com/seed-0f2c7998/perdure/internal/fleet/memory"
+	"github.com/seed-0f2c7998/perdure/internal/testseed"
+)
+
+// A real server and the one in memory, with which the fleet's protocol is tested,
+// answer alike, whatever three processes on two nodes ask for.
+func TestCarriersAgree(t *testing.T) {
+	client, err := rueidis.NewClient(rueidis.ClientOption{InitAddress: []string{startRedis(t)}, ForceSingleClient: true, DisableCache: true})
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(client.Close)
+	first := testseed.Of(t, 0)
+	for seed := first; seed < first+20; seed++ {
+		u := rand.New(rand.NewPCG(seed, 0))
+		var twin memory.Server
+		var onServer, inMemory []fleet.Server
+		for i, node := range []string{"a", "a", "b"} {
+			m := fleet.Member{Process: "p" + strconv.Itoa(i), Node: node, Alive: time.Hour}
+			c, _ := twin.Connect(t.Context(), m)
+			onServer = append(onServer, &link{client, "carriers:" + strconv.FormatUint(seed, 10) + ":", m})
+			inMemory = append(inMemory, c)
+		}
+		var last [2]fleet.View
+		for n := range 150 {
+			i, calls := u.IntN(len(onServer)), chooseCall(u)
+			var seen [2]fleet.View
+			for j, s := range []fleet.Server{onServer[i], inMemory[i]} {
+				c := calls
+				if c.Op == fleet.Restore {
+					c.Epoch = map[bool]string{true: last[j].Epoch, false: "another"}[c.Epoch == "its own"]
+				}
+				if c.Op == fleet.Settle || c.Op == fleet.Release || c.Op == fleet.Restore {
+					c.Token, c.Gen = c.Token+last[j].Gen, c.Gen+last[j].Gen
+				}
+				a := s.Run(t.Context(), []fleet.Call{c})[0]
+				if a.Err != nil {
+					t.Fatalf("seed %d, call %d, %+v: %v", seed, n, c, a.Err)
+				}
+				last[j], seen[j] = a.View, without(a.View)
+			}
+			if seen[0] != seen[1] {
+				t.Fatalf("seed %d, call %d by process %d, %+v:\nthe server %+v\nin memory  %+v", seed, n, i, calls, seen[0], seen[1])
+			}
+		}
+	}
+}
+
+// without is v without what depends on when it was asked for.
+func without(v fleet.View) fleet.View {
+	v.Epoch, v.Ago = "", 0
+	v.Open, v.Lease = v.Open.Round(time.Hour), v.Lease.Round(time.Hour)
+	if v.Set != "" {
+		v.Set = "something"
+	}
+	return v
+}
+
+// chooseCall returns some call. Its Token and Gen are counted from the present
+// generation, 0 for none.
+func chooseCall(u *rand.Rand) fleet.Call {
+	some := func() time.Duration { return time.Duration(u.IntN(2)) * time.Hour }
+	c := fleet.Call{Op: fleet.Op(u.IntN(8)), Key: "x", Reason: strconv.Itoa(u.IntN(5))}
+	switch c.Op {
+	case fleet.Trip:
+		c.State, c.Open, c.Quorum = circuit.Open, some(), 1+u.IntN(3)
+	case fleet.Lease:
+		c.Lease = fleet.Term{Length: some(), Used: u.IntN(2) == 0, Idle: some(), Yield: some()}
+	case fleet.Settle:
+		c.Token, c.State, c.Open = -int64(u.IntN(4)/3), []circuit.State{circuit.Closed, circuit.Open}[u.IntN(2)], some()
+	case fleet.Release:
+		c.Token = -int64(u.IntN(2))
+	case fleet.Override:
+		c.State, c.Open = []circuit.State{circuit.Closed, circuit.Open, circuit.Isolated}[u.IntN(3)], some()
+		c.Ago = time.Duration(u.IntN(2)) * 10 * time.Second * time.Duration(1+u.Int64N(1<<20))
+	case fleet.Restore:
+		c.Epoch, c.Gen, c.Open = []string{"its own", "another"}[u.IntN(2)], int64(u.IntN(4)-2), some()
+		c.State = []circuit.State{circuit.Open, circuit.Isolated}[u.IntN(2)]
+		c.Manual = u.IntN(2) == 0
+		c.Ago = 10 * time.Second * time.Duration(1+u.Int64N(1<<20))
+	case fleet.Read:
+	case fleet.Visit:
+		holds := u.Int64N(100)
+		c.Budget = fleet.Deposit{
+			Cell: string('a' + rune(u.IntN(3))), Holds: holds, May: holds + u.Int64N(100), Given: u.Int64N(50), Ceiling: 200,
+			Need: []int64{0, cell.Token}[u.IntN(2)], How: []string{"", "", "", fleet.FirstVisit, fleet.LastVisit}[u.IntN(5)],
+		}
+	}
+	return c
+}
