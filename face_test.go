@@ -1,0 +1,244 @@
+package perdure_test
+
+import (
+	"encoding/json"
+	"errors"
+	"fmt"
+	"go/ast"
+	"go/importer"
+	"go/parser"
+	"go/token"
+	"go/types"
+	"io"
+	"os"
+	"path/filepath"
+	"slices"
+	"strconv"
+	"strings"
+	"testing"
+)
+
+// What users see: each public package shows nothing of an internal one.
+
+const whyInternal = "nobody outside this repository can name it or read its documentation: make it a type of this package, or keep it out of sight"
+
+// engine has what the command's copies need of packages that are no part of them:
+// the one type of a package that is not for its users, as its documentation says.
+var engine = map[string]string{"awsretry/objects": "getter.go", "httpretry/download": "getter.go"}
+
+// A listed is what `go list` says of a package.
+type listed struct {
+	ImportPath, Name, Dir, Export string
+	GoFiles                       []string
+}
+
+func (p listed) isPublic() bool {
+	return ownDir(p.ImportPath) != "" && !isInternal(p.ImportPath) && p.Name != "main"
+}
+
+func isInternal(importPath string) bool {
+	return ownDir(importPath) != "" && slices.Contains(strings.Split(importPath, "/"), "internal")
+}
+
+// TestFaceShowsNoInternalName reads declarations as go doc shows them.
+func TestFaceShowsNoInternalName(t *testing.T) {
+	for _, p := range packages(t) {
+		if !p.isPublic() {
+			continue
+		}
+		for _, name := range p.GoFiles {
+			if engine[ownDir(p.ImportPath)] == name {
+				continue
+			}
+			file, err := parser.ParseFile(token.NewFileSet(), filepath.Join(p.Dir, name), nil, 0)
+			if err != nil {
+				t.Fatal(err)
+			}
+			ast.FileExports(file) // and nothing else
+			for _, found := range selections(file) {
+				t.Errorf("%s: %s shows %s in a public declaration: %s", p.ImportPath, name, found, whyInternal)
+			}
+		}
+	}
+}
+
+// selections returns the names of internal packages in the declarations of file.
+func selections(file *ast.File) (found []string) {
+	internal := map[string]bool{}
+	for _, spec := range file.Imports {
+		to, err := strconv.Unquote(spec.Path.Value)
+		if err != nil || !isInternal(to) {
+			continue
+		}
+		name := to[strings.LastIndex(to, "/")+1:]
+		if spec.Name != nil {
+			name = spec.Name.Name
+		}
+		internal[name] = true
+	}
+	for _, decl := range file.Decls {
+		if f, ok := decl.(*ast.FuncDecl); ok && f.Recv != nil && !isExportedReceiver(f) {
+			continue
+		}
+		ast.Inspect(decl, func(n ast.Node) bool {
+			if sel, ok := n.(*ast.SelectorExpr); ok {
+				if x, ok := sel.X.(*ast.Ident); ok && internal[x.Name] {
+					found = append(found, x.Name+"."+sel.Sel.Name)
+				}
+			}
+			gen, ok := decl.(*ast.GenDecl)
+			_, isValue := n.(*ast.ValueSpec)
+			_, isBody := n.(*ast.BlockStmt)
+			isVariable := ok && isValue && gen.Tok == token.VAR // whose type is looked at below
+			return !isBody && !isVariable
+		})
+	}
+	return found
+}
+
+func isExportedReceiver(f *ast.FuncDecl) bool {
+	exported := true
+	ast.Inspect(f.Recv.List[0].Type, func(n ast.Node) bool {
+		if name, ok := n.(*ast.Ident); ok {
+			exported = name.IsExported()
+			return false
+		}
+		return true
+	})
+	return exported
+}
+
+// TestFaceHasNoInternalType looks at the types themselves, through aliases and at the
+// methods that an embedded type brings.
+func TestFaceHasNoInternalType(t *testing.T) {
+	all := packages(t)
+	exports := map[string]string{}
+	for _, p := range all {
+		exports[p.ImportPath] = p.Export
+	}
+	imports := importer.ForCompiler(token.NewFileSet(), "gc", func(path string) (io.ReadCloser, error) {
+		return os.Open(exports[path])
+	})
+	seen := 0
+	for _, p := range all {
+		if !p.isPublic() {
+			continue
+		}
+		pkg, err := imports.Import(p.ImportPath)
+		if err != nil {
+			t.Fatal(err)
+		}
+		for _, name := range pkg.Scope().Names() {
+			obj := pkg.Scope().Lookup(name)
+			if !obj.Exported() || name == "Getter" && engine[ownDir(p.ImportPath)] != "" {
+				continue
+			}
+			seen++
+			for _, fault := range faults(obj) {
+				t.Errorf("%s.%s: %s", p.ImportPath, name, fault)
+			}
+		}
+	}
+	if seen < 100 {
+		t.Errorf("%d names were looked at, want all", seen)
+	}
+}
+
+// faults says what a user can reach from obj that is internal.
+func faults(obj types.Object) (found []string) {
+	add := func(where string, typ types.Type) {
+		if name := internalIn(typ, map[types.Type]bool{}); name != "" {
+			found = append(found, fmt.Sprintf("%s has the internal type %s: %s", where, name, whyInternal))
+		}
+	}
+	name, isType := obj.(*types.TypeName)
+	if !isType {
+		add("it", obj.Type())
+		return found
+	}
+	if name.IsAlias() {
+		add("the alias", types.Unalias(name.Type()))
+		return found
+	}
+	if s, ok := name.Type().Underlying().(*types.Struct); ok {
+		for f := range s.Fields() {
+			if f.Exported() {
+				add("the field "+f.Name(), f.Type())
+			}
+		}
+	} else if _, ok := name.Type().Underlying().(*types.Interface); !ok {
+		add("it", name.Type().Underlying())
+	}
+	methods := types.NewMethodSet(types.NewPointer(name.Type()))
+	if types.IsInterface(name.Type()) {
+		methods = types.NewMethodSet(name.Type())
+	}
+	for m := range methods.Methods() {
+		if f := m.Obj(); f.Exported() {
+			add("the method "+f.Name(), f.Type())
+			if len(m.Index()) > 1 && f.Pkg() != nil && isInternal(f.Pkg().Path()) {
+				found = append(found, fmt.Sprintf("the method %s is that of an embedded internal type: users can call it, and cannot find its documentation", f.Name()))
+			}
+		}
+	}
+	return found
+}
+
+// internalIn returns the first internal type that typ is made of, or "".
+func internalIn(typ types.Type, seen map[types.Type]bool) string {
+	if seen[typ] {
+		return ""
+	}
+	seen[typ] = true
+	parts := []types.Type{}
+	switch typ := typ.(type) {
+	case *types.Alias:
+		parts = append(parts, types.Unalias(typ))
+	case *types.Named:
+		if pkg := typ.Obj().Pkg(); pkg != nil && isInternal(pkg.Path()) {
+			return typ.String()
+		}
+		for arg := range typ.TypeArgs().Types() {
+			parts = append(parts, arg)
+		}
+	case *types.Signature:
+		for v := range typ.Params().Variables() {
+			parts = append(parts, v.Type())
+		}
+		for v := range typ.Results().Variables() {
+			parts = append(parts, v.Type())
+		}
+	case *types.Map:
+		parts = append(parts, typ.Key(), typ.Elem())
+	case interface{ Elem() types.Type }: // pointers, slices, arrays, channels
+		parts = append(parts, typ.Elem())
+	case *types.Struct:
+		for f := range typ.Fields() {
+			parts = append(parts, f.Type())
+		}
+	}
+	for _, part := range parts {
+		if name := internalIn(part, seen); name != "" {
+			return name
+		}
+	}
+	return ""
+}
+
+// packages returns the packages of the workspace and all that they import.
+func packages(t *testing.T) (all []listed) {
+	t.Helper()
+	if _, err := os.Stat("go.work"); err != nil {
+		t.Skip("not in the project's own tree (no go.work), nothing to check")
+	}
+	out := json.NewDecoder(strings.NewReader(string(goCommand(t, "list", "-export", "-deps", "-json=ImportPath,Name,Dir,Export,GoFiles", "work"))))
+	for {
+		var p listed
+		if err := out.Decode(&p); errors.Is(err, io.EOF) {
+			return all
+		} else if err != nil {
+			t.Fatal(err)
+		}
+		all = append(all, p)
+	}
+}
