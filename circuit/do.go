@@ -30,6 +30,7 @@ func Do[T any](ctx context.Context, b *Breaker, f func(context.Context) (T, erro
 	}
 	inner, permit, err := b.begin(ctx)
 	if err != nil {
+		b.reportRefusals(ctx)
 		return v, err
 	}
 	ended := false

@@ -13,22 +13,31 @@ import (
 	"github.com/seed-0f2c7998/perdure/internal/class"
 )
 
-// A Transition is one change of a breaker's state.
+// A Transition is one change of a breaker's state. One whose From and To are the
+// same is none, but reports refusals: [Do] has it observed when it refuses the
+// first call 30 s after the breaker has opened, and then one each minute; also the
+// very first, if the opening was not observed in this process.
 type Transition struct {
 	Name        string // of the breaker, without secrets
 	From, To    State
 	Reason      Reason
 	At          time.Time
 	RetryAt     time.Time // when an open breaker lets the first probe through; else zero
-	Refused     uint64    // calls that this process has refused since the transition before
+	Refused     uint64    // calls that this process has refused since the last change of state
 	ObserveOnly bool      // no call is refused all the same
 }
 
 // LogTo returns an observer, for Config.Observe, that writes one line for each
 // transition: at WARN when a breaker opens or is isolated, else at INFO. A second
-// line follows, at INFO, if calls were refused since the transition before.
+// line follows, at INFO, if calls were refused since the transition before. While a
+// breaker is open, refusals are a line at WARN, as often as [Transition] says.
 func LogTo(logger *slog.Logger) func(context.Context, Transition) {
 	return func(ctx context.Context, t Transition) {
+		if t.From == t.To {
+			logger.LogAttrs(ctx, slog.LevelWarn, "Circuit breaker '"+t.Name+"' is "+t.To.String()+": "+
+				plural(int(t.Refused), "call")+" refused since it opened", append(t.attrs(), slog.Uint64("refused", t.Refused))...) //nolint:gosec // a count
+			return
+		}
 		logger.LogAttrs(ctx, t.level(), "Circuit breaker '"+t.Name+"' transitioned from "+
 			t.From.String()+" to "+t.To.String()+" ("+t.Reason.String()+")", t.attrs()...)
 		if t.Refused > 0 {
@@ -41,10 +50,15 @@ func LogTo(logger *slog.Logger) func(context.Context, Transition) {
 
 // LogRecords returns an observer, for Config.Observe, that writes a record for
 // each transition, at the levels of [LogTo]: the message is always "circuit
-// breaker transition", and all that differs is in attributes.
+// breaker transition", or "circuit breaker refuses calls" where there is none, and
+// all that differs is in attributes.
 func LogRecords(logger *slog.Logger) func(context.Context, Transition) {
 	return func(ctx context.Context, t Transition) {
-		logger.LogAttrs(ctx, t.level(), "circuit breaker transition",
+		message := "circuit breaker transition"
+		if t.From == t.To {
+			message = "circuit breaker refuses calls"
+		}
+		logger.LogAttrs(ctx, t.level(), message,
 			append(t.attrs(), slog.String("cause", t.Reason.Cause().String()), slog.Uint64("refused", t.Refused))...)
 	}
 }
@@ -57,8 +71,12 @@ func (t Transition) level() slog.Level {
 }
 
 func (t Transition) attrs() []slog.Attr {
+	event := "transition"
+	if t.From == t.To {
+		event = "refused"
+	}
 	attrs := []slog.Attr{
-		slog.String("event", "transition"), slog.String("breaker", t.Name), slog.String("from", t.From.String()),
+		slog.String("event", event), slog.String("breaker", t.Name), slog.String("from", t.From.String()),
 		slog.String("to", t.To.String()), slog.String("reason", t.Reason.String()),
 	}
 	if !t.RetryAt.IsZero() {

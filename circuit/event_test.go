@@ -5,6 +5,7 @@ import (
 	"context"
 	"encoding/json"
 	"errors"
+	"fmt"
 	"log/slog"
 	"math"
 	"os"
@@ -289,6 +290,38 @@ func TestNameWithoutSecrets(t *testing.T) {
 	if other.State() != Closed {
 		t.Error("a breaker of another name is open as well")
 	}
+}
+
+// Calls that Do refuses are one line after 30 s, and then one each minute. They used
+// to be told at the next transition only, which is never in an outage without end.
+func TestRefusalsOfDoAreLogged(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		var seen []string
+		b := New("b", Config{FailureThreshold: 1, RecoveryTimeout: 150 * time.Second, Observe: func(_ context.Context, t Transition) {
+			seen = append(seen, fmt.Sprintf("%v %v %d %v", t.From, t.To, t.Refused, t.Reason))
+		}})
+		for range 150 {
+			_ = b.Do(t.Context(), func(context.Context) error { return errDown })
+			after(time.Second)
+		}
+		b.Reset()
+		want := []string{
+			"closed open 0 1 consecutive failure", "open open 30 1 consecutive failure", "open open 90 1 consecutive failure",
+			"open closed 149 manual override",
+		}
+		if !slices.Equal(seen, want) {
+			t.Errorf("%q, want %q", seen, want)
+		}
+		logger, written := lines()
+		LogTo(logger)(t.Context(), Transition{Name: "b", From: Open, To: Open, Refused: 30})
+		LogRecords(logger)(t.Context(), Transition{Name: "b", From: Open, To: Open, Refused: 30})
+		const lines = `level=WARN msg="Circuit breaker 'b' is open: 30 calls refused since it opened" event=refused breaker=b from=open to=open reason=unknown refused=30
+level=WARN msg="circuit breaker refuses calls" event=refused breaker=b from=open to=open reason=unknown cause=unknown refused=30`
+		if got := strings.Join(written(), "\n"); got != lines {
+			t.Errorf("%s, want\n%s", got, lines)
+		}
+	})
 }
 
 // Records have one message, and what to count by; each observer is called, also

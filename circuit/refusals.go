@@ -1,6 +1,7 @@
 package circuit
 
 import (
+	"context"
 	"sync/atomic"
 	"time"
 )
@@ -49,6 +50,22 @@ func (b *Breaker) rejected(w word, now instant) *OpenError {
 		r.until.Store(min(r.end, next))
 	}
 	return &r.OpenError
+}
+
+// reportRefusals reports the refusals of the present opening, if that is due.
+func (b *Breaker) reportRefusals(ctx context.Context) {
+	n := b.refusedDue()
+	if n == 0 {
+		return
+	}
+	t := Transition{
+		Name: b.name, From: b.State(), Reason: unpack(b.cell.Load().Reason.Load()), At: b.clock(), Refused: n, ObserveOnly: b.config.ObserveOnly,
+	}
+	if refusal := b.peek(); refusal != nil {
+		t.RetryAt = refusal.RetryAt
+	}
+	t.To = t.From
+	b.report(ctx, t)
 }
 
 // opening names the opening that the breaker is in, in that state.
