@@ -110,6 +110,9 @@ func (c *clients) restart(m *model) {
 		}
 		ref.Virtual = &m.world
 		config := *c.config.Breaker
+		if c.gates != nil { // which takes the place of the breaker's rules
+			config.Gate, config.FailureThreshold = circuit.NoGate, circuit.Off
+		}
 		hidden := cell.Hide(store{ref: ref})
 		config.Store, config.Observe = &hidden, m.observe
 		c.breakers[i] = circuit.New("simulated", config)

@@ -2,12 +2,6 @@ package sim
 
 import "github.com/seed-0f2c7998/perdure/retry"
 
-// Gated returns s with a gate, at which clients wait.
-func Gated(s Scenario) Scenario {
-	s.Clients.gate = wait
-	return s
-}
-
 // An Answer is how an attempt that failed has ended.
 type Answer struct {
 	Err      error
@@ -22,10 +16,4 @@ func Answers() (all []Answer) {
 		all = append(all, Answer{err, class, a == timedOut})
 	}
 	return all
-}
-
-// FailFast returns s with a gate, at which nobody waits.
-func FailFast(s Scenario) Scenario {
-	s.Clients.gate = failFast
-	return s
 }

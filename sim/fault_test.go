@@ -73,7 +73,7 @@ func TestRandomScenariosAddUp(t *testing.T) {
 	for n := range 150 {
 		s := anyScenario(random)
 		if n%2 == 0 {
-			s = sim.Gated(s)
+			s.Clients.Breaker.Gate = circuit.GateMode(1 + random.IntN(2))
 		}
 		r := play(t, s, uint64(n))
 		sum := sim.Counts{}

@@ -3,17 +3,9 @@ package sim
 import (
 	"time"
 
+	"github.com/seed-0f2c7998/perdure/circuit"
 	"github.com/seed-0f2c7998/perdure/internal/breakers"
 	"github.com/seed-0f2c7998/perdure/internal/gate"
-)
-
-// A gateMode says whether the clients have a gate, and whether they wait at it.
-type gateMode uint8
-
-const (
-	noGate gateMode = iota
-	wait
-	failFast
 )
 
 // gated is the gate of one process, as package circuit would drive it by timers.
@@ -28,7 +20,7 @@ type gated struct {
 // newGates returns the gates of all processes, about which nothing is known. Who
 // waits in the line of an old one waits in that of the new one.
 func newGates(c Clients, m *model, old []gated) []gated {
-	if c.gate == noGate {
+	if c.Breaker == nil || c.Breaker.Gate == circuit.NoGate {
 		return nil
 	}
 	gates := make([]gated, c.Processes)
@@ -68,7 +60,7 @@ func (m *model) enter(op int32) {
 	g := &m.clients.gates[o.process]
 	now := m.gateNow()
 	end := now
-	if m.clients.config.gate == wait {
+	if m.clients.config.Breaker.Gate == circuit.Wait {
 		end += m.patience(o)
 	}
 	if o.waiter == nil {

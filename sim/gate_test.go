@@ -15,8 +15,8 @@ import (
 func gatedStorm(t *testing.T, name string, processes int, shared bool) sim.Scenario {
 	t.Helper()
 	s := storm(t, name, "backoff", processes, shared)
-	s.Clients.Breaker = &circuit.Config{FailureThreshold: circuit.Off, Budget: 10}
-	return sim.Gated(s)
+	s.Clients.Breaker = &circuit.Config{Gate: circuit.Wait, Budget: 10}
+	return s
 }
 
 // sizes returns the sizes of fleets to simulate, and the seeds: few in an ordinary run.
@@ -102,7 +102,9 @@ func TestGateWithoutTimeouts(t *testing.T) {
 func TestGateThatFailsFast(t *testing.T) {
 	for name, want := range map[string]goal{"outage": {5.4, 0.1, 0}, "brownout": {4.5, 0, 0.05}, "throttle": {2.6, 0, 0}} {
 		for _, shared := range []bool{false, true} {
-			want.check(t, fmt.Sprintf("%s, fail fast, shared %v", name, shared), sim.FailFast(gatedStorm(t, name, 20, shared)), 1)
+			s := gatedStorm(t, name, 20, shared)
+			s.Clients.Breaker.Gate = circuit.FailFast
+			want.check(t, fmt.Sprintf("%s, fail fast, shared %v", name, shared), s, 1)
 		}
 	}
 }

@@ -52,7 +52,6 @@ type Clients struct {
 	// Breaker configures the breakers, and the budgets. Its Store must be nil and its
 	// Observe is not called. Nil means that there are none.
 	Breaker *circuit.Config
-	gate    gateMode
 	// Deadline is how long the caller of an operation waits for it; 0 means as
 	// long as it takes.
 	Deadline time.Duration

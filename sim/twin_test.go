@@ -170,3 +170,31 @@ func TestClassesOfAnswers(t *testing.T) {
 		t.Error(sim.Outage, sim.ClockStep, sim.Kind(99))
 	}
 }
+
+// The same with a gate. When its probes go depends on a number that each process
+// draws, so what happens agrees on the whole and not in each step.
+func TestSimulatedGateIsAGate(t *testing.T) {
+	random := rand.New(rand.NewPCG(testseed.Of(t, 3), 0))
+	for n := range 8 {
+		s := randomScenario(random)
+		s.Load = sim.Load{Rate: 100, Every: 10 * time.Millisecond}
+		s.Clients.Shared, s.Clients.Deadline = false, s.Clients.Deadline+time.Second
+		*s.Clients.Breaker = circuit.Config{Gate: circuit.Wait, Budget: 10, Observe: s.Clients.Breaker.Observe}
+		got, want := total(play(t, s, 1).Steps), total(calls(t, s))
+		const few = 120 // a tenth of all operations
+		if apart(got.Attempts, want.Attempts) > few || apart(got.Succeeded, want.Succeeded) > few || apart(got.Failed, want.Failed) > few {
+			t.Errorf("scenario %d: simulated %+v, called %+v\n%+v", n, got, want, s)
+		}
+	}
+}
+
+func total(steps []sim.Counts) (sum sim.Counts) {
+	for _, c := range steps {
+		sum.Attempts += c.Attempts
+		sum.Succeeded += c.Succeeded
+		sum.Failed += c.Failed
+	}
+	return sum
+}
+
+func apart(a, b int) int { return max(a-b, b-a) }
