@@ -31,7 +31,9 @@ func (k Kind) String() string {
 	return nameOf("Kind", k, "", "retrying", "succeeded", "stopped", "nested")
 }
 
-// A Reason is why no attempt follows: Event.Stop as something to count by.
+// A Reason is why no attempt follows: Event.Stop as something to count by. Events of
+// the kinds Stopped and Nested have one. Why another attempt follows is the Class of
+// a Retrying event, and a Succeeded one has no reason: both have the zero Reason.
 type Reason uint8
 
 // The reasons. The zero Reason is that of an event after which the operation
