@@ -108,7 +108,8 @@ func told(t *testing.T, server *s3test.Server, all []int64) {
 	}
 	t.Logf("sizes %d to %d, half of them below %d, %d MiB in all; requests by fault: %v",
 		sorted[0], sorted[len(sorted)-1], sorted[len(sorted)/2], total/mib, struck)
-	for _, kind := range []string{"503 SlowDown", "500 InternalError", "200 InternalError", "reset", "cut request", "cut body", "stall", "lost answer"} {
+	// Only what ends an upload in parts can be a 200 that holds an error, so by chance there may be none.
+	for _, kind := range []string{"503 SlowDown", "500 InternalError", "reset", "cut request", "cut body", "stall", "lost answer"} {
 		if struck[kind] == 0 {
 			t.Errorf("no %s has struck", kind)
 		}
