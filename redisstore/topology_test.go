@@ -109,7 +109,13 @@ func TestCluster(t *testing.T) {
 		}
 	}
 	nodes[2].kill()
-	pass(5 * time.Second) // the two that are left agree on it
+	for _, srv := range nodes[:2] {
+		c := srv.client()
+		eventually(t, func() bool {
+			text, err := c.Do(t.Context(), c.B().Arbitrary("CLUSTER", "INFO").Build()).ToString()
+			return err == nil && !strings.Contains(text, "cluster_slots_fail:0")
+		}, "the two that are left agree that it is gone")
+	}
 	n := shared(4)
 	if t.Logf("with one of three nodes gone, %d of %d breakers are shared", n, len(pairs)); n < 4 || n == len(pairs) {
 		t.Errorf("with one of three nodes gone, %d of %d breakers are shared", n, len(pairs))
