@@ -101,7 +101,7 @@ func (l *Line) Step(g Gate, now int64) *Waiter {
 	over := w.leave <= now
 	if l.asks(w, now, over) {
 		w.asked = true
-		w.Permit, w.Admitted = g.admit(now, len(l.waiters) == 1)
+		w.Permit, w.Admitted = g.admit(now, !l.Shared && len(l.waiters) == 1)
 	}
 	if over || w.Admitted {
 		heap.Pop(&l.waiters)
