@@ -142,14 +142,14 @@ func TestBudgetAlone(t *testing.T) {
 		}
 	}
 	road.set(0, false)
-	eventually(t, func() bool { return far.Store.Err() == nil }, "it is back")
+	eventually(t, func() bool { return far.Err() == nil }, "it is back")
 	prosper(f, o.Sync)
 	if n := retries(t, 100, breakers(f)...); n > 10 || n < 9 {
 		t.Errorf("together again: %d retries, want 10", n)
 	}
 	srv.kill()
 	srv.start()
-	eventually(t, func() bool { return far.Store.Err() == nil && f[0].Store.Err() == nil }, "the server is back, empty")
+	eventually(t, func() bool { return far.Err() == nil && f[0].Err() == nil }, "the server is back, empty")
 	prosper(f, o.Sync)
 	if n := retries(t, 100, breakers(f)...); n > 10 || n < 9 {
 		t.Errorf("with a server that has lost its memory: %d retries, want 10", n)

@@ -86,7 +86,7 @@ func (w *watch) end(t *testing.T) {
 // agree makes sure that the fleet is one: what one node sets arrives at the other.
 func agree(t *testing.T, f []member, what string) {
 	t.Helper()
-	eventually(t, func() bool { return f[0].Store.Err() == nil && f[1].Store.Err() == nil }, "%s: connected", what)
+	eventually(t, func() bool { return f[0].Err() == nil && f[1].Err() == nil }, "%s: connected", what)
 	f[0].Isolate()
 	eventually(t, func() bool { return f[1].State() == circuit.Isolated }, "%s: isolated", what)
 	f[0].Breaker.Reset()
@@ -144,8 +144,8 @@ func TestFaults(t *testing.T) {
 	road.set(250*time.Millisecond, false) // 500ms a round trip
 	agree(t, f, "slow road")
 	for _, m := range f {
-		if m.Store.Err() != nil {
-			t.Errorf("a slow road is none: %v", m.Store.Err())
+		if m.Err() != nil {
+			t.Errorf("a slow road is none: %v", m.Err())
 		}
 	}
 	road.set(0, false)

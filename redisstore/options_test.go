@@ -120,7 +120,7 @@ func TestWrongPassword(t *testing.T) {
 	awaitProbe(t, b).Success()
 
 	good := fleet(t, 1, redisstore.Options{URL: "redis://:swordfish@" + srv.addr()}, circuit.Config{})
-	if err := good[0].Store.Err(); err != nil {
+	if err := good[0].Err(); err != nil {
 		t.Errorf("with the right password: %v", err)
 	}
 }
