@@ -68,7 +68,7 @@ func attributesOf(t *testing.T, store *objects.Store, what, key string, want obj
 		t.Fatal(err)
 	}
 	same(t, what+", by Get", got.Attributes, want)
-	g := store.Getter(bucket, key, objects.GetOptions{Tags: true})
+	g := getterOf(store, bucket, key, objects.GetOptions{Tags: true})
 	if _, err := into(t.Context(), t.TempDir(), g, transfer.Options{}); err != nil {
 		t.Fatal(err)
 	}

@@ -59,7 +59,7 @@ func (s *Store) Get(ctx context.Context, bucket, key string, w io.Writer, o GetO
 // fetches only what is missing, if the object is still the same and the bytes are
 // as they were written. A symbolic link at the path is not written through.
 func (s *Store) GetFile(ctx context.Context, bucket, key, path string, o GetOptions) (Object, error) {
-	g := s.Getter(bucket, key, o)
+	g := s.getter(bucket, key, o)
 	options := transfer.Options{
 		Source: g.Source(), Parallel: g.Parallel(), Piece: s.partSize, NoResume: o.NoResume, Progress: o.Progress,
 	}

@@ -6,12 +6,13 @@ import (
 	"sync"
 
 	"github.com/seed-0f2c7998/perdure/awsretry/internal/slots"
+	"github.com/seed-0f2c7998/perdure/internal/getters"
 	"github.com/seed-0f2c7998/perdure/internal/transfer"
 )
 
-// A Getter requests ranges of one object, for perdure's own engine, which verifies what comes: [Store.GetFile] and
-// [Store.Open] are for others. It is safe for concurrent use.
-type Getter struct {
+// A getter requests ranges of one object, as [getters.S3] says, for what verifies them by itself. It is safe for
+// concurrent use.
+type getter struct {
 	store       *Store
 	bucket, key string
 	o           GetOptions
@@ -21,26 +22,29 @@ type Getter struct {
 	object Object // guarded by mu
 }
 
-// Getter returns a [Getter] for an object, of which at most Options.Parallel requests are under way at a time. Of o, only
-// VersionID and Tags count.
-func (s *Store) Getter(bucket, key string, o GetOptions) *Getter {
-	return &Getter{
+func (s *Store) getter(bucket, key string, o GetOptions) *getter {
+	return &getter{
 		store: s, bucket: bucket, key: key, o: o, slots: slots.New(s.parallel, s.parallel),
 		object: Object{Bucket: bucket, Key: key},
 	}
 }
 
+// What this module's own packages call, and users do not see.
+func init() { //nolint:gochecknoinits // see package getters
+	getters.OfferS3(func(s *Store, bucket, key string, o GetOptions) getters.S3[Object] { return s.getter(bucket, key, o) })
+}
+
 // Parallel returns how many ranges are to be requested at a time: twice as many as may be under way, as one that waits
 // for its next attempt lets another go in its place.
-func (g *Getter) Parallel() int { return 2 * g.store.parallel }
+func (g *getter) Parallel() int { return 2 * g.store.parallel }
 
 // Source identifies the object to a later process.
-func (g *Getter) Source() string {
+func (g *getter) Source() string {
 	return fmt.Sprintf("s3://%s/%s?versionId=%s at %q", g.bucket, g.key, g.o.VersionID, g.store.endpoint)
 }
 
 // Object returns what the store said of the object at the last request of all of it, or else at the first of a range.
-func (g *Getter) Object() Object {
+func (g *getter) Object() Object {
 	g.mu.Lock()
 	defer g.mu.Unlock()
 	return g.object
@@ -48,7 +52,7 @@ func (g *Getter) Object() Object {
 
 // Get requests r of the version of, or, if of is nil, all of the object. It waits while too many responses are open. The
 // body resumes by itself; the error wraps [ErrChanged] if the object is another by now.
-func (g *Getter) Get(ctx context.Context, r transfer.Range, of *transfer.Version) (*transfer.Response, error) {
+func (g *getter) Get(ctx context.Context, r transfer.Range, of *transfer.Version) (*transfer.Response, error) {
 	slot, err := g.slots.Take(ctx)
 	if err != nil {
 		return nil, err
@@ -66,7 +70,7 @@ func (g *Getter) Get(ctx context.Context, r transfer.Range, of *transfer.Version
 }
 
 // keep keeps what the store says of the object.
-func (g *Getter) keep(o Object, whole bool) {
+func (g *getter) keep(o Object, whole bool) {
 	g.mu.Lock()
 	defer g.mu.Unlock()
 	if whole || g.object.ETag == "" {
@@ -74,7 +78,7 @@ func (g *Getter) keep(o Object, whole bool) {
 	}
 }
 
-// A rangeBody is the body of a response to a Getter.
+// A rangeBody is the body of a response to a getter.
 type rangeBody struct {
 	Reader
 

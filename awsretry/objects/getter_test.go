@@ -18,14 +18,18 @@ import (
 	"github.com/aws/aws-sdk-go-v2/credentials"
 
 	"github.com/seed-0f2c7998/perdure/awsretry/objects"
+	"github.com/seed-0f2c7998/perdure/internal/getters"
 	"github.com/seed-0f2c7998/perdure/internal/testseed"
 	"github.com/seed-0f2c7998/perdure/internal/transfer"
 	"github.com/seed-0f2c7998/perdure/retry"
 	"github.com/seed-0f2c7998/perdure/s3test"
 )
 
+// getterOf is what the command calls.
+var getterOf = getters.TakeS3[*objects.Store, objects.GetOptions, objects.Object]()
+
 // into has the engine fetch the object of a Getter to the file k in dir.
-func into(ctx context.Context, dir string, g *objects.Getter, o transfer.Options) (transfer.Result, error) {
+func into(ctx context.Context, dir string, g getters.S3[objects.Object], o transfer.Options) (transfer.Result, error) {
 	d, err := transfer.OpenDir(dir)
 	if err != nil {
 		return transfer.Result{}, err
@@ -55,7 +59,7 @@ func TestGetterThroughFaults(t *testing.T) {
 		if err := server.Store(bucket, "k", body); err != nil {
 			t.Fatal(err)
 		}
-		g := store.Getter(bucket, "k", objects.GetOptions{})
+		g := getterOf(store, bucket, "k", objects.GetOptions{})
 		r, err := into(t.Context(), dir, g, transfer.Options{Piece: mib})
 		if err != nil || r.Bytes != int64(len(body)) || r.Verified == "size" {
 			t.Fatalf("parallel %d: %+v, %v; want all bytes, verified by a checksum", parallel, r, err)
@@ -79,7 +83,7 @@ func TestGetterNeverMixesVersions(t *testing.T) {
 			if err := server.Store(bucket, "k", older); err != nil {
 				t.Fatal(err)
 			}
-			g := store.Getter(bucket, "k", objects.GetOptions{})
+			g := getterOf(store, bucket, "k", objects.GetOptions{})
 			res, err := g.Get(t.Context(), transfer.Range{From: 0, To: -1}, nil)
 			if err != nil {
 				t.Fatal(err)
@@ -141,7 +145,7 @@ func TestGetterTakesOnlyWhatWasRequested(t *testing.T) {
 		if test.of != nil {
 			r = transfer.Range{From: 100, To: 200}
 		}
-		_, err := store.Getter(bucket, "k", objects.GetOptions{}).Get(t.Context(), r, test.of)
+		_, err := getterOf(store, bucket, "k", objects.GetOptions{}).Get(t.Context(), r, test.of)
 		if err == nil || errors.Is(err, transfer.ErrChanged) != test.changed {
 			t.Errorf("%s: %v; want an error, and %v: %v", name, err, transfer.ErrChanged, test.changed)
 		}
@@ -159,7 +163,7 @@ func TestGetterOfAStoreWithoutRanges(t *testing.T) {
 		w.Header().Set("Content-Length", strconv.Itoa(len(body)))
 		_, _ = w.Write(body)
 	})
-	g := store.Getter(bucket, "k", objects.GetOptions{})
+	g := getterOf(store, bucket, "k", objects.GetOptions{})
 	res, err := g.Get(t.Context(), transfer.Range{From: mib, To: 2 * mib}, &transfer.Version{ETag: `"1"`, Size: int64(len(body))})
 	if err != nil || res.From != 0 {
 		t.Fatalf("%+v, %v; want all of it, from 0", res, err)
@@ -179,7 +183,7 @@ func TestGetterLetsAnotherGo(t *testing.T) {
 	if err := server.Store(bucket, "k", body); err != nil {
 		t.Fatal(err)
 	}
-	if _, err := into(t.Context(), dir, store.Getter(bucket, "k", objects.GetOptions{}), transfer.Options{Piece: 5 * mib}); err != nil {
+	if _, err := into(t.Context(), dir, getterOf(store, bucket, "k", objects.GetOptions{}), transfer.Options{Piece: 5 * mib}); err != nil {
 		t.Fatal(err)
 	}
 	fetched(t, dir+"/k", body)
@@ -203,12 +207,12 @@ func TestGetterResumes(t *testing.T) {
 		s3test.Rule{Method: "GET", Nth: []int{1}, Fault: s3test.CutBody(7 * mib)},
 		s3test.Rule{Method: "GET", Fault: s3test.InternalError()},
 	))
-	if _, err := into(t.Context(), dir, store.Getter(bucket, "k", objects.GetOptions{}), transfer.Options{Piece: mib}); !errors.Is(err, retry.ErrExhausted) {
+	if _, err := into(t.Context(), dir, getterOf(store, bucket, "k", objects.GetOptions{}), transfer.Options{Piece: mib}); !errors.Is(err, retry.ErrExhausted) {
 		t.Fatalf("cut, then 500 for ever: %v, want %v", err, retry.ErrExhausted)
 	}
 	server.Reset()
 	server.Script(nil)
-	g := store.Getter(bucket, "k", objects.GetOptions{})
+	g := getterOf(store, bucket, "k", objects.GetOptions{})
 	r, err := into(t.Context(), dir, g, transfer.Options{Piece: mib})
 	if err != nil || r.Verified != "crc32" || r.Resumed < 6*mib || g.Object().ETag == "" || g.Object().Size != 20*mib {
 		t.Errorf("%+v of %+v, %v; want at least 6 MiB resumed, and the checksum of all", r, g.Object(), err)
@@ -285,7 +289,7 @@ func TestGetterKeepsToParallel(t *testing.T) {
 	}
 	ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
 	defer cancel()
-	if _, err := into(ctx, dir, store.Getter(bucket, "k", objects.GetOptions{}), transfer.Options{Piece: mib}); err != nil {
+	if _, err := into(ctx, dir, getterOf(store, bucket, "k", objects.GetOptions{}), transfer.Options{Piece: mib}); err != nil {
 		t.Fatalf("%v, with %d responses open at a time, want 4", err, counter.most.Load())
 	}
 	fetched(t, dir+"/k", body)

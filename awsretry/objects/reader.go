@@ -37,7 +37,7 @@ type Reader struct {
 	offset int64 // of the next byte
 	end    int64 // where to stop; -1: not known
 	piece  bool  // of an object that is known, so that there is nothing to verify
-	fresh  bool  // a Getter's before its first response: that may begin at 0, and is not verified here
+	fresh  bool  // a getter's before its first response: that may begin at 0, and is not verified here
 	tags   bool  // are read with the first response
 	opened int64 // offset where body began
 

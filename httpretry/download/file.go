@@ -73,7 +73,8 @@ type Result struct {
 //
 // What has come when a download fails or its process ends stays beside path, in a hidden directory of this user's, and the
 // next call for the same resource and path resumes from there, if a strong ETag or a Last-Modified shows that the resource
-// is still the same. Signatures in the query and passwords may differ: see [Source]. A file is never put together from two
+// is still the same. User, password and fragment of the URL may differ, and so may the signature of a
+// signed URL of S3, Google or Azure: the URL's hash is kept, without these. A file is never put together from two
 // versions: if the resource changes meanwhile, or arrives with another digest than the server says, it is fetched from
 // scratch, up to twice.
 //
@@ -91,17 +92,17 @@ func File(req *http.Request, path string, o Options) (result Result, err error) 
 	if err != nil {
 		return result, err
 	}
-	getter := NewGetter(req, o.Client)
-	all, err := transfer.ToFile(req.Context(), path, getter, options)
+	g := newGetter(req, o.Client)
+	all, err := transfer.ToFile(req.Context(), path, g, options)
 	return Result{
-		Bytes: all.Bytes, Checksum: all.Checksum.String(), Verified: all.Verified, Resumed: all.Resumed, Header: getter.Header(),
+		Bytes: all.Bytes, Checksum: all.Checksum.String(), Verified: all.Verified, Resumed: all.Resumed, Header: g.Header(),
 	}, err
 }
 
 // engine returns o as the engine takes it.
 func (o Options) engine(req *http.Request) (transfer.Options, error) {
 	t := transfer.Options{
-		Source: Source(req.URL), Parallel: o.Parallel, Piece: o.Piece, NoResume: o.NoResume, Perm: o.Perm, Progress: o.Progress,
+		Source: source(req.URL), Parallel: o.Parallel, Piece: o.Piece, NoResume: o.NoResume, Perm: o.Perm, Progress: o.Progress,
 	}
 	if t.Piece != 0 {
 		t.Piece = max(t.Piece, minPiece)
@@ -119,9 +120,9 @@ func (o Options) engine(req *http.Request) (transfer.Options, error) {
 	return t, nil
 }
 
-// Source returns a text that identifies the resource at u to a later process: a hash of the address without user,
+// source returns a text that identifies the resource at u to a later process: a hash of the address without user,
 // password and fragment, and without what a signed URL of S3, Google or Azure has anew each time.
-func Source(u *url.URL) string {
+func source(u *url.URL) string {
 	address := *u
 	address.User, address.Fragment, address.RawFragment = nil, "", ""
 	query := address.Query()

@@ -5,7 +5,6 @@ import (
 	"errors"
 	"fmt"
 	"net/http"
-	"net/url"
 	"strings"
 	"sync"
 
@@ -13,6 +12,7 @@ import (
 	"github.com/seed-0f2c7998/perdure/httpretry/internal/byterange"
 	"github.com/seed-0f2c7998/perdure/httpretry/internal/digest"
 	"github.com/seed-0f2c7998/perdure/httpretry/internal/shown"
+	"github.com/seed-0f2c7998/perdure/internal/getters"
 	"github.com/seed-0f2c7998/perdure/internal/transfer"
 	"github.com/seed-0f2c7998/perdure/internal/unwrap"
 	"github.com/seed-0f2c7998/perdure/internal/validator"
@@ -21,43 +21,40 @@ import (
 // ErrTruncatable is the error of a response that may be cut without a sign, and that has no digest to compare with.
 var ErrTruncatable = errors.New("response has no length and no end marker: truncation cannot be detected")
 
-// A Getter requests the bytes of one resource over HTTP, for perdure's own engine. Make one with [NewGetter]. It is safe
-// for concurrent use.
+// A getter requests the bytes of one resource over HTTP, as [getters.HTTP] says. It is safe for concurrent use.
 //
-// The resource is the bytes as the server sends them, without a coding if the server can: the Getter asks for identity, and
+// The resource is the bytes as the server sends them, without a coding if the server can: the getter asks for identity, and
 // decodes nothing. A coding that comes nevertheless is in Header, and in the version.
-type Getter struct {
+type getter struct {
 	req    *http.Request
 	client *http.Client
 
 	mu     sync.Mutex
 	header http.Header // of the first response of the present version; guarded by mu
-	url    *url.URL    // that response's; guarded by mu
 	whole  bool        // the server has sent something else than the range that was requested; guarded by mu
 }
 
-// NewGetter returns a Getter that sends copies of req, a GET without a body. If client is nil, it is
-// httpretry.Client(nil): retries and the resuming of bodies are the client's.
-func NewGetter(req *http.Request, client *http.Client) *Getter {
+func newGetter(req *http.Request, client *http.Client) *getter {
 	if client == nil {
 		client = httpretry.Client(nil)
 	}
-	return &Getter{req: req, client: client}
+	return &getter{req: req, client: client}
 }
+
+// What this module's own packages call, and users do not see.
+func init() { //nolint:gochecknoinits // see package getters
+	getters.OfferHTTP(func(req *http.Request, client *http.Client) getters.HTTP { return newGetter(req, client) })
+}
+
+// Source returns a hash of the request's URL, as source says.
+func (g *getter) Source() string { return source(g.req.URL) }
 
 // Header returns the header of the first response that brought the present version of the resource; nil before that.
 // Do not change it.
-func (g *Getter) Header() http.Header {
+func (g *getter) Header() http.Header {
 	g.mu.Lock()
 	defer g.mu.Unlock()
 	return g.header
-}
-
-// URL returns the address of that response, after redirects; nil before there is one. It may hold secrets.
-func (g *Getter) URL() *url.URL {
-	g.mu.Lock()
-	defer g.mu.Unlock()
-	return g.url
 }
 
 // Get requests r, as a [transfer.Getter] does. Digests in headers that apply to the whole resource are the Checksum of the
@@ -67,7 +64,7 @@ func (g *Getter) URL() *url.URL {
 //
 // The error is that of the client, what [httpretry.GaveUp] says of the response, a [*httpretry.StatusError],
 // [ErrTruncatable] or, if the bytes of the version of can't be had any more, [ErrChanged].
-func (g *Getter) Get(ctx context.Context, r transfer.Range, of *transfer.Version) (*transfer.Response, error) {
+func (g *getter) Get(ctx context.Context, r transfer.Range, of *transfer.Version) (*transfer.Response, error) {
 	for {
 		req := g.request(ctx, r, of)
 		res, err := g.client.Do(req)
@@ -89,7 +86,7 @@ func (g *Getter) Get(ctx context.Context, r transfer.Range, of *transfer.Version
 }
 
 // request returns the request for r: with a Range and, if the bytes must be those of a version, with If-Range.
-func (g *Getter) request(ctx context.Context, r transfer.Range, of *transfer.Version) *http.Request {
+func (g *getter) request(ctx context.Context, r transfer.Range, of *transfer.Version) *http.Request {
 	if of == nil || !of.Checksum.IsZero() { // else a range may have a digest of its own
 		ctx = digest.LeaveToCaller(ctx)
 	}
@@ -120,7 +117,7 @@ func (g *Getter) request(ctx context.Context, r transfer.Range, of *transfer.Ver
 }
 
 // read returns what a response brings of r.
-func (g *Getter) read(res *http.Response, r transfer.Range, of *transfer.Version) (*transfer.Response, error) {
+func (g *getter) read(res *http.Response, r transfer.Range, of *transfer.Version) (*transfer.Response, error) {
 	switch res.StatusCode {
 	case http.StatusOK, http.StatusNonAuthoritativeInfo:
 		v := versionOf(res, res.ContentLength)
@@ -146,11 +143,11 @@ func (g *Getter) read(res *http.Response, r transfer.Range, of *transfer.Version
 }
 
 // note keeps the header of res, if it is the first of its version.
-func (g *Getter) note(res *http.Response, first bool) {
+func (g *getter) note(res *http.Response, first bool) {
 	g.mu.Lock()
 	defer g.mu.Unlock()
 	if first || g.header == nil {
-		g.header, g.url = res.Header, res.Request.URL
+		g.header = res.Header
 	}
 }
 

@@ -12,11 +12,14 @@ import (
 
 	"github.com/seed-0f2c7998/perdure/cmd/perdure/internal/patience"
 	"github.com/seed-0f2c7998/perdure/httpretry"
-	"github.com/seed-0f2c7998/perdure/httpretry/download"
+	_ "github.com/seed-0f2c7998/perdure/httpretry/download" // which offers newHTTP
+	"github.com/seed-0f2c7998/perdure/internal/getters"
 	"github.com/seed-0f2c7998/perdure/internal/redact"
 	"github.com/seed-0f2c7998/perdure/internal/setting"
 	"github.com/seed-0f2c7998/perdure/internal/transfer"
 )
+
+var newHTTP = getters.TakeHTTP() //nolint:gochecknoglobals // a function
 
 // A web is what an http or https URL brings.
 type web struct {
@@ -24,7 +27,7 @@ type web struct {
 
 	text   string
 	url    *url.URL
-	getter *download.Getter // nil: not connected
+	getter getters.HTTP // nil: not connected
 }
 
 func parseWeb(field, text string) (Endpoint, error) {
@@ -62,7 +65,7 @@ func (w *web) Connect(ctx context.Context, s *Session, as Role) error {
 		return err
 	}
 	req.Header.Set("User-Agent", "perdure")
-	w.getter = download.NewGetter(req, client)
+	w.getter = newHTTP(req, client)
 	return nil
 }
 
@@ -88,7 +91,7 @@ func (w *web) Getter() (transfer.Getter, string) {
 	if w.getter == nil {
 		return nil, ""
 	}
-	return w.getter, download.Source(w.url)
+	return w.getter, w.getter.Source()
 }
 
 func (w *web) Create(context.Context, *Copy) (Target, error) { return nil, errNone }

@@ -20,10 +20,13 @@ import (
 	"github.com/seed-0f2c7998/perdure/cmd/perdure/internal/awsenv"
 	"github.com/seed-0f2c7998/perdure/cmd/perdure/internal/uploads"
 	"github.com/seed-0f2c7998/perdure/internal/checksum"
+	"github.com/seed-0f2c7998/perdure/internal/getters"
 	"github.com/seed-0f2c7998/perdure/internal/redact"
 	"github.com/seed-0f2c7998/perdure/internal/setting"
 	"github.com/seed-0f2c7998/perdure/internal/transfer"
 )
+
+var newS3 = getters.TakeS3[*objects.Store, objects.GetOptions, objects.Object]() //nolint:gochecknoglobals // a function
 
 // An Object is an object of a store, or all whose keys begin with its own.
 type Object struct {
@@ -161,7 +164,7 @@ func (o *Object) Stat(ctx context.Context) (Info, error) {
 
 // Open requests the object.
 func (o *Object) Open(ctx context.Context) (*Input, error) {
-	g := o.store.Getter(o.bucket, o.key, objects.GetOptions{VersionID: o.version, Tags: true})
+	g := newS3(o.store, o.bucket, o.key, objects.GetOptions{VersionID: o.version, Tags: true})
 	return open(ctx, g, func() Attributes { return g.Object().Attributes })
 }
 
@@ -170,7 +173,7 @@ func (o *Object) Getter() (transfer.Getter, string) {
 	if o.store == nil {
 		return nil, ""
 	}
-	g := o.store.Getter(o.bucket, o.key, objects.GetOptions{VersionID: o.version})
+	g := newS3(o.store, o.bucket, o.key, objects.GetOptions{VersionID: o.version})
 	return g, g.Source()
 }
 
