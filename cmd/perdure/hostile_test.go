@@ -11,8 +11,12 @@ import (
 	"net/http/httptest"
 	"os"
 	"path/filepath"
+	"slices"
+	"strconv"
 	"strings"
+	"sync/atomic"
 	"testing"
+	"time"
 	"unicode"
 	"unicode/utf8"
 )
@@ -121,4 +125,58 @@ func shown(text string, isJSON bool) (wrong []string) {
 		}
 	}
 	return wrong
+}
+
+// What an interrupted download has left does not go up with the directory that it lies in, also if a byte of the file that
+// says whose it is was altered; and the next copy clears it.
+func TestDamagedLeftoversAreNotUploaded(t *testing.T) {
+	s := startTestServers(t)
+	environ, dir, content := s.environ(t.TempDir()), t.TempDir(), generated(17<<20)
+	var requests atomic.Int64
+	var well atomic.Bool
+	web := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		w.Header().Set("ETag", `"one"`)
+		switch n := requests.Add(1); {
+		case n == 1:
+			w.Header().Set("Content-Length", strconv.Itoa(len(content)))
+			_, _ = w.Write(content[:9<<20]) // it breaks here
+		case !well.Load():
+			http.Error(w, "none", http.StatusForbidden)
+		default:
+			http.ServeContent(w, r, "", time.Time{}, bytes.NewReader(content))
+		}
+	}))
+	t.Cleanup(web.Close)
+	copied := func(args ...string) (int, string) {
+		var log bytes.Buffer
+		c := command(t, environ, append([]string{"copy"}, args...)...)
+		c.Stderr = &log
+		_ = c.Run() // its code tells
+		return c.ProcessState.ExitCode(), log.String()
+	}
+	write(t, filepath.Join(dir, "mine"), []byte("mine"))
+	code, log := copied("--parallel", "1", web.URL+"/x", filepath.Join(dir, "x"))
+	owners, _ := filepath.Glob(filepath.Join(dir, ".perdure-*", "owner"))
+	if len(owners) != 1 {
+		t.Fatalf("%q are left by a copy that ended with %d, want one owner file:\n%s", owners, code, log)
+	}
+	text, err := os.ReadFile(owners[0])
+	if err != nil {
+		t.Fatal(err)
+	}
+	for at := 0; at < len(text); at += 16 {
+		altered := bytes.Clone(text)
+		altered[at] ^= 1
+		write(t, owners[0], altered)
+		code, log := copied("-r", dir, "s3://bikes/up")
+		if keys := s.store.Keys("bikes"); code != 0 || !slices.Equal(keys, []string{"up/mine"}) {
+			t.Fatalf("byte %d altered: there are %q, want up/mine; exit code %d\n%s", at, keys, code, log)
+		}
+	}
+	well.Store(true)
+	code, log = copied(web.URL+"/x", filepath.Join(dir, "x"))
+	left, _ := filepath.Glob(filepath.Join(dir, ".perdure-*"))
+	if got, err := os.ReadFile(filepath.Join(dir, "x")); code != 0 || err != nil || !bytes.Equal(got, content) || len(left) > 0 || strings.Contains(log, "Resuming") {
+		t.Errorf("exit code %d, %d bytes (%v), %q left; want all, from scratch, and nothing\n%s", code, len(got), err, left, log)
+	}
 }

@@ -57,6 +57,9 @@ func TestFileAfterAnAlteredState(t *testing.T) {
 		if err := errors.Join(err, missing); err != nil || !bytes.Equal(got, want) || r.Verified != "sha256" || r.Resumed != 0 {
 			t.Errorf("%+v: %v, %+v, %d bytes; want all bytes, from scratch and verified", c, err, r, len(got))
 		}
+		if left, _ := filepath.Glob(filepath.Join(filepath.Dir(path), ".perdure-*")); len(left) > 0 {
+			t.Errorf("%+v: %v is left", c, left)
+		}
 	})
 }
 

@@ -146,6 +146,23 @@ func TestLeftoversAreBelieved(t *testing.T) {
 			t.Helper()
 			check(t, os.WriteFile(filepath.Join(staging, "owner"), []byte(`{"format":"perdure-staging-2","inode":1}`), 0o600))
 		}, 0, true},
+		"the owner file is damaged": {func(t *testing.T, _, staging string) {
+			t.Helper()
+			write(t, filepath.Join(staging, "owner"), 12, "E")
+		}, 0, false},
+		"the owner file is cut": {func(t *testing.T, _, staging string) {
+			t.Helper()
+			info, err := os.Stat(filepath.Join(staging, "owner"))
+			check(t, err)
+			check(t, os.Truncate(filepath.Join(staging, "owner"), info.Size()-5))
+		}, 0, false},
+		"copied, and the owner file damaged": {func(t *testing.T, _, staging string) {
+			t.Helper()
+			run(t, "cp", "-a", staging, staging+"x")
+			run(t, "rm", "-r", staging)
+			run(t, "mv", staging+"x", staging)
+			write(t, filepath.Join(staging, "owner"), 12, "E")
+		}, 0, true},
 		"the owner file is a FIFO": {func(t *testing.T, _, staging string) {
 			t.Helper()
 			check(t, os.Remove(filepath.Join(staging, "owner")))

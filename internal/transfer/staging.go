@@ -1,6 +1,7 @@
 package transfer
 
 import (
+	"bytes"
 	"crypto/rand"
 	"crypto/sha256"
 	"encoding/hex"
@@ -80,9 +81,23 @@ func own(root *os.Root, tree bool) (*os.File, error) {
 func sign(f *os.File, root *os.Root, tree bool) error {
 	text, err := record.Encode(owner{ownerFormat, inodeOf(root), tree})
 	if err == nil {
-		_, err = f.Write(text)
+		err = f.Truncate(0)
+	}
+	if err == nil {
+		_, err = f.WriteAt(text, 0)
 	}
 	return err
+}
+
+// renew signs a staging directory whose owner file is not whole, and removes the parts that a process has left in it.
+func renew(f *os.File, root *os.Root, tree bool) error {
+	names, err := list(root)
+	for _, name := range names {
+		if name != ownerName && err == nil {
+			err = root.RemoveAll(name)
+		}
+	}
+	return errors.Join(err, sign(f, root, tree))
 }
 
 // inodeOf returns the inode of a directory; 0 where there is none.
@@ -122,7 +137,8 @@ func ours(info fs.FileInfo) error {
 	return nil
 }
 
-// read returns the owner file, opened, and what it says; an error if it is not that of root.
+// read returns the owner file, opened, and what it says; nothing if it is root's, but not whole. It is an error if it is not
+// that of root.
 func read(root *os.Root) (*os.File, owner, error) {
 	var o owner
 	f, err := private.Open(root, ownerName, os.O_RDWR, private.File)
@@ -133,10 +149,39 @@ func read(root *os.Root) (*os.File, owner, error) {
 	if len(text) == 0 && err == nil && alone(root) { // a process was killed while it made the directory
 		return f, owner{}, nil
 	}
+	if err == nil && damaged(text, inodeOf(root)) {
+		return f, owner{}, nil
+	}
 	if err != nil || !record.Decode(text, &o) || o.Format != ownerFormat || o.Inode != inodeOf(root) {
 		return f, o, errForeign
 	}
 	return f, o, nil
+}
+
+// damaged reports whether a text is that of the owner file of the directory with this inode, but for one byte that was
+// altered, or for an end that is missing. It must not be that of another directory, such as one that a user has unpacked:
+// that differs in the inode, and in the checksum, so in two bytes or more.
+func damaged(text []byte, inode uint64) bool {
+	for _, tree := range []bool{false, true} {
+		want, err := record.Encode(owner{ownerFormat, inode, tree})
+		if err != nil || inode == 0 {
+			return false
+		}
+		if len(text) == len(want) {
+			altered := 0
+			for i := range want {
+				if text[i] != want[i] {
+					altered++
+				}
+			}
+			if altered == 1 {
+				return true
+			}
+		} else if bytes.HasPrefix(want, text) && bytes.Contains(text, []byte(`,"tree"`)) {
+			return true
+		}
+	}
+	return false
 }
 
 // alone reports whether there is nothing in a directory but an owner file.
@@ -162,8 +207,8 @@ func leftover(tree bool) func(*os.Root) (*os.File, error) {
 			return f, err
 		case !private.Lock(f):
 			return f, errForeign
-		case o.Format == "": // its process was killed before it had signed
-			return f, sign(f, root, tree)
+		case o.Format == "": // its process was killed before it had signed, or the file was damaged since
+			return f, renew(f, root, tree)
 		case o.Tree != tree:
 			return f, errForeign
 		}
