@@ -79,6 +79,7 @@ func (m *mirror) learn(v view, sent, now time.Time) (lost, bool) {
 	case v.gen < m.view.gen:
 		return lost{}, false // older news, overtaken on the way
 	}
+	m.dates(&v, sent, now)
 	if !m.known || v.epoch != m.view.epoch || v.gen != m.view.gen {
 		m.learned, m.mild = now, false
 	}
@@ -92,6 +93,20 @@ func (m *mirror) learn(v view, sent, now time.Time) (lost, bool) {
 	m.known, m.view = true, v
 	m.holds(v, sent)
 	return lost{}, false
+}
+
+// dates sets v.hand, which an answer that took long has too late, to what an
+// earlier one has told of the same override. If a clock has been set since, v.hand
+// stands: what was told earlier is not in the time that the call took.
+func (m *mirror) dates(v *view, sent, now time.Time) {
+	if !m.known || v.handed == "" || v.epoch != m.view.epoch || v.handed != m.view.handed {
+		return
+	}
+	before, latest := m.view.hand.Round(0), v.hand.Round(0) // by the clock that a person sets, as cells have it
+	took := now.Round(0).Sub(sent.Round(0)) + rounding
+	if before.Before(latest) && (sent.IsZero() || latest.Sub(before) <= took) {
+		v.hand = m.view.hand
+	}
 }
 
 // worthRestoring reports whether a server that now says v has to be told of
