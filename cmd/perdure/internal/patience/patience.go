@@ -19,7 +19,7 @@ import (
 // safe for concurrent use.
 type Patience struct {
 	Longest time.Duration // from the first refusal of one operation on; 0 means do not wait
-	Tell    func(Refusal) // told before a wait, on the goroutine that waits; nil: nobody
+	Tell    func(Refusal) // told before a wait, at most each ten seconds, on the goroutine that waits; nil: nobody
 
 	// Learn asks a store what the breakers have not been told yet, and reports
 	// whether there may have been something: then it is asked again at once.
@@ -53,7 +53,7 @@ func refusal(err error) (r Refusal, refused bool) {
 // Of all who wait for a half-open breaker one gets leave; the others look at
 // its state until the probe is back, and ask no one.
 func (p *Patience) Do(ctx context.Context, breakers func() []*circuit.Breaker, f func(context.Context) error) error {
-	var end time.Time
+	var end, told time.Time
 	for {
 		err := f(ctx)
 		r, refused := refusal(err)
@@ -69,8 +69,9 @@ func (p *Patience) Do(ctx context.Context, breakers func() []*circuit.Breaker, f
 		if end.IsZero() {
 			end = now.Add(p.Longest)
 		}
-		if p.Tell != nil && (r.Open == nil || r.Open.State != circuit.HalfOpen) {
+		if p.Tell != nil && now.Sub(told) >= tellEvery && (r.Open == nil || r.Open.State != circuit.HalfOpen) {
 			p.Tell(r)
+			told = now
 		}
 		w := wait{refusal: r, breakers: breakers(), since: now, end: end}
 		if !w.over(ctx) {
@@ -96,6 +97,10 @@ const (
 	soonest = 50 * time.Millisecond
 	latest  = 100 * time.Millisecond
 )
+
+// tellEvery is the least time between two refusals of an operation that are told: a
+// gate lets a probe go twice a second.
+const tellEvery = 10 * time.Second
 
 // again is after how long one who waits for another's probe asks all the same:
 // that may have been given up.
@@ -133,11 +138,10 @@ func (w *wait) over(ctx context.Context) bool {
 
 // passable reports whether a breaker might let the operation pass now.
 func (w *wait) passable(now time.Time) bool {
-	probing := w.refusal.Open != nil && w.refusal.Open.State == circuit.HalfOpen &&
-		now.Before(w.refusal.RetryAt) && now.Sub(w.since) < again
+	open := w.refusal.Open
+	early := open != nil && now.Before(w.refusal.RetryAt) && now.Sub(w.since) < again
 	for _, b := range w.breakers {
-		if breakers.Peek(b) != nil ||
-			probing && b.Name() == w.refusal.Open.Name && b.State() == circuit.HalfOpen {
+		if breakers.Peek(b) != nil || early && b.Name() == open.Name && b.State() == open.State {
 			return false
 		}
 	}

@@ -140,3 +140,38 @@ func TestAnErrorIsNoRefusal(t *testing.T) {
 		t.Errorf("%v, asked %d times", err, g.asked)
 	}
 }
+
+// A gate has its next probe within half a second, so a wait for it ends and begins
+// often: people are told of that once in a while.
+func TestWaitsForAGate(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		g := newGuarded(circuit.Config{})
+		g.breaker = circuit.New("x", circuit.Config{Gate: circuit.FailFast, Observe: func(context.Context, circuit.Transition) {}})
+		once := retry.Policy{MaxAttempts: 1, Breaker: g.breaker, Classify: retry.Always, Observe: func(context.Context, retry.Event) {}}
+		do := func(ctx context.Context) error {
+			g.asked++
+			return retry.Do(ctx, &once, func(context.Context) error { g.made++; return g.err })
+		}
+		g.err = errors.New("down")
+		for g.breaker.State() == circuit.Closed {
+			_ = do(t.Context()) // it limits the gate
+		}
+		g.asked, g.made = 0, 0
+		time.AfterFunc(25*time.Second, func() { g.err = nil })
+		begin, told := time.Now(), 0
+		p := patience.Patience{Longest: time.Minute, Tell: func(patience.Refusal) { told++ }}
+		err := p.Do(t.Context(), g.breakers, func(ctx context.Context) error {
+			err := do(ctx)
+			if errors.Is(err, g.err) && g.err != nil {
+				return g.breaker.Do(ctx, func(context.Context) error { return nil }) // it is refused: the probe is out
+			}
+			return err
+		})
+		if err != nil || told > 3 {
+			t.Errorf("%v, told %d times in %v", err, told, time.Since(begin))
+		}
+		if took := time.Since(begin); took > 27*time.Second || g.asked > 2*g.made+10 {
+			t.Errorf("took %v, asked %d times for %d attempts", took, g.asked, g.made)
+		}
+	})
+}

@@ -28,9 +28,10 @@ func Actions() []Action {
 func (a Action) Do(ctx context.Context, s *Store, key string, observe func(context.Context, circuit.Transition)) (was, is circuit.State) {
 	b := circuit.New(key, circuit.Config{
 		Store: s, Observe: observe,
-		Window: time.Minute, FailureRatio: 1, // so that a reset forgets the window of a breaker that has one
+		Window: time.Minute, FailureRatio: 1, // so that a reset forgets the window of a breaker that has one,
+		Gate: circuit.FailFast, // and lifts the limit of its gate
 	})
-	seen := circuit.New(key, circuit.Config{Store: s, RecoveryTimeout: longest, ProbeLease: longest})
+	seen := circuit.New(key, circuit.Config{Store: s, RecoveryTimeout: longest, ProbeLease: longest, Gate: circuit.FailFast})
 	s.Ready(ctx)
 	was = seen.State()
 	a.do(b)

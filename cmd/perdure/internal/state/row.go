@@ -49,11 +49,19 @@ func (s *Snapshot) Rows() []Row {
 }
 
 func (s *Snapshot) row(key string) Row {
-	b := circuit.New(key, circuit.Config{
+	c := circuit.Config{
 		Store: s.store, RecoveryTimeout: longest, ProbeLease: longest, Budget: 1000,
 		Observe: func(context.Context, circuit.Transition) {},
-	})
+	}
+	b := circuit.New(key, c)
 	m := b.Metrics()
+	limited := false // by a gate, which only a breaker that has one sees
+	if m.State == circuit.Closed {
+		c.Gate = circuit.FailFast
+		b = circuit.New(key, c)
+		m = b.Metrics()
+		limited = m.State != circuit.Closed
+	}
 	r := Row{
 		Key: redact.String(key), State: m.State, Since: instant(m.Since), Failures: m.Failures,
 		NextProbe: instant(m.RetryAt), NotBefore: instant(m.NotBefore),
@@ -67,9 +75,12 @@ func (s *Snapshot) row(key string) Row {
 	}
 	if m.State == circuit.HalfOpen {
 		// Nobody else sees it: whether the next call would be the probe is asked by making it.
-		if refusal := refused(b); refusal != nil {
+		switch refusal := refused(b); {
+		case refusal != nil && limited:
+			r.NextProbe = &refusal.RetryAt
+		case refusal != nil:
 			r.LeaseEnds, r.LeasePID = &refusal.RetryAt, m.Prober
-		} else {
+		default:
 			now := time.Now()
 			r.NextProbe = &now
 		}
