@@ -194,10 +194,10 @@ func ExamplePolicy_Set() {
 	// {"max_attempts":7,"base_delay":0.5,"max_delay":30,"exponential_base":2,"jitter":0.25} <nil>
 }
 
-func ExamplePolicy_Rerun() {
+func ExamplePolicy_ForRerun() {
 	// A step of an orchestrator, which tries it again and tells how often it did.
 	for tries := range 4 {
-		p := retry.S3Upload().Rerun(tries)
+		p := retry.S3Upload().ForRerun(tries)
 		fmt.Println(p.Attempts())
 	}
 	// Output:

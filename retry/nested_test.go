@@ -99,7 +99,7 @@ func TestNestedRetryAt(t *testing.T) {
 
 // What is run again by somebody else makes fewer attempts each time, never none,
 // and never any number because nothing was left of its time.
-func TestRerun(t *testing.T) {
+func TestForRerun(t *testing.T) {
 	t.Parallel()
 	for _, c := range []struct {
 		n        int
@@ -118,9 +118,9 @@ func TestRerun(t *testing.T) {
 		{3, retry.Policy{MaxAttempts: retry.Unlimited}, retry.Policy{MaxAttempts: retry.Unlimited}},
 		{1, retry.Policy{MaxAttempts: -7}, retry.Policy{MaxAttempts: -7}}, // Validate has to see it
 	} {
-		got := c.is.Rerun(c.n)
+		got := c.is.ForRerun(c.n)
 		if got.MaxAttempts != c.want.MaxAttempts || got.MaxElapsed != c.want.MaxElapsed {
-			t.Errorf("%d attempts in %v, Rerun(%d): %d in %v, want %d in %v", c.is.MaxAttempts, c.is.MaxElapsed, c.n,
+			t.Errorf("%d attempts in %v, ForRerun(%d): %d in %v, want %d in %v", c.is.MaxAttempts, c.is.MaxElapsed, c.n,
 				got.MaxAttempts, got.MaxElapsed, c.want.MaxAttempts, c.want.MaxElapsed)
 		}
 	}
@@ -128,12 +128,12 @@ func TestRerun(t *testing.T) {
 
 // All runs together make fewer than twice the attempts of the first, and one for
 // each of the others.
-func TestRerunsTogether(t *testing.T) {
+func TestForRerunOfAllRuns(t *testing.T) {
 	t.Parallel()
 	for attempts := 1; attempts <= 40; attempts++ {
 		sum := 0
 		for n := range 40 {
-			p := retry.Policy{MaxAttempts: attempts}.Rerun(n)
+			p := retry.Policy{MaxAttempts: attempts}.ForRerun(n)
 			if sum += p.Attempts(); sum >= 2*attempts+n {
 				t.Errorf("%d attempts, run again %d times: %d attempts in all, want fewer than %d", attempts, n, sum, 2*attempts+n)
 			}

@@ -18,14 +18,14 @@ const (
 	NoJitter  = -1 // as Jitter: no randomness in any delay
 )
 
-// A Policy is all the rules for an operation. It is plain data: the zero
+// A Policy configures how an operation is retried. It is plain data: the zero
 // Policy is ready for use and has the defaults given here. It holds no state
 // of a call, so one Policy serves any number of goroutines; do not change it
 // after its first use. Copies share nothing but their Breaker.
 //
 // Its text form, for [Policy.Set] and JSON, has names like max_attempts, takes
-// a number as seconds, and knows no zero for the default: what is absent is
-// the default.
+// a number as seconds, and has no value that means default: omit a field to get
+// its default.
 type Policy struct {
 	// Name of the operation, in logs, events and errors; "" means "operation".
 	Name string
@@ -73,11 +73,12 @@ type Policy struct {
 	// MaxRetryAfter is the longest wait that a server may ask for: if it asks
 	// for more, the operation ends with [ErrRetryLater]. 0 means 60s.
 	MaxRetryAfter time.Duration
-	// IgnoreRetryAfter makes all that servers ask for count for nothing; in
-	// text it is respect_retry_after: false.
+	// IgnoreRetryAfter ignores Retry-After and rate-limit hints; in text it is
+	// respect_retry_after: false.
 	IgnoreRetryAfter bool
-	// RetryNested retries errors on which another retry, further in, has
-	// already given up. Without it they are permanent, or attempts multiply.
+	// RetryNested retries errors on which another retry, further in, has already
+	// given up. If false (the default), such errors are permanent, so attempts do
+	// not multiply.
 	RetryNested bool
 
 	// Classify returns the class of an error; ClassUnknown leaves it to the
@@ -114,16 +115,14 @@ func (p *Policy) maxRetryAfter() time.Duration { return or(p.MaxRetryAfter, time
 // Attempts returns how often the operation is tried, or [Unlimited].
 func (p *Policy) Attempts() int { return or(p.MaxAttempts, 5) }
 
-// Rerun returns the policy of an operation that whoever runs it has run n times
-// before, because it failed: an orchestrator that retries the step which p
-// retries within. Each time halves the attempts, rounded down, to one at least.
-// So however often it is run, all of them make fewer attempts than twice those
-// of the first run and one for each of the others, where a policy that stays as
-// it is would multiply them.
+// ForRerun returns p with its attempts halved n times, rounded down, but at least
+// one: for the nth re-run of a failed step by an orchestrator. With an unchanged
+// policy the attempts of all runs multiply; with ForRerun(n) they stay below twice
+// the attempts of the first run plus one for each re-run.
 //
-// Of [Unlimited] attempts it is MaxElapsed that is halved; without that there is
-// nothing to halve. An n of 0 or below changes nothing, and nor does p change.
-func (p Policy) Rerun(n int) Policy {
+// If the attempts are [Unlimited], MaxElapsed is halved instead; 0, no limit, stays
+// 0. An n of 0 or less returns p as it is.
+func (p Policy) ForRerun(n int) Policy {
 	switch attempts := p.Attempts(); {
 	case n <= 0:
 	case attempts > 0:
@@ -147,7 +146,7 @@ func or[T comparable](v, byDefault T) T {
 	return v
 }
 
-// maxBase is the greatest ExponentialBase: more is a slip of the pen.
+// maxBase is the greatest ExponentialBase: larger values are almost certainly typos.
 const maxBase = 1000
 
 // forever is a field's limit where time itself is the only one.

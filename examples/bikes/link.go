@@ -43,7 +43,7 @@ func newLink(s *pipes.Session, lookup func(string) (string, bool)) (*link, error
 		return nil, err
 	}
 	if l.policy.MaxAttempts == 0 { // it is not set
-		l.policy = l.policy.Rerun(l.before)
+		l.policy = l.policy.ForRerun(l.before)
 	}
 	observe := s.Observe(nil)
 	l.policy.Observe = func(ctx context.Context, e retry.Event) {

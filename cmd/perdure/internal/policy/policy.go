@@ -205,7 +205,7 @@ func (f *Flags) Rerun(n int) { f.rerun = n }
 // rerun makes the policy that of a command which was run so many times before.
 // What the user has set stays.
 func (s *Settings) rerun(times int) {
-	fewer := s.Policy.Rerun(times)
+	fewer := s.Policy.ForRerun(times)
 	if s.Given("max_attempts") == "" {
 		s.Policy.MaxAttempts = fewer.MaxAttempts
 	}
