@@ -55,30 +55,68 @@ func TestFaceShowsNoInternalName(t *testing.T) {
 	}
 }
 
-// selections returns the names of internal packages in the declarations of file.
-func selections(file *ast.File) (found []string) {
-	internal := map[string]bool{}
-	for _, spec := range file.Imports {
-		to, err := strconv.Unquote(spec.Path.Value)
-		if err != nil || !isInternal(to) {
+// TestFaceDocumentsWhatItTakesFromInside: a public variable whose value is that of an
+// internal package, or of another one, has a comment of its own that begins with its
+// name, as go doc shows nothing else that says what it means.
+func TestFaceDocumentsWhatItTakesFromInside(t *testing.T) {
+	seen := 0
+	for _, p := range packages(t) {
+		if !p.isPublic() {
 			continue
 		}
-		name := to[strings.LastIndex(to, "/")+1:]
-		if spec.Name != nil {
-			name = spec.Name.Name
+		for _, name := range p.GoFiles {
+			file, err := parser.ParseFile(token.NewFileSet(), filepath.Join(p.Dir, name), nil, parser.ParseComments)
+			if err != nil {
+				t.Fatal(err)
+			}
+			for variable, doc := range taken(file) {
+				seen++
+				if !strings.HasPrefix(doc, variable+" ") {
+					t.Errorf("%s.%s: %s gives it the value of another package: its comment must begin with its name and say what it means, got %q", p.ImportPath, variable, name, doc)
+				}
+			}
 		}
-		internal[name] = true
 	}
+	if seen < 10 {
+		t.Errorf("%d variables were looked at, want all", seen)
+	}
+}
+
+// taken returns the exported variables of file whose value has a name of this
+// project's other packages in it, each with its own comment.
+func taken(file *ast.File) map[string]string {
+	ours := importsOf(file, func(importPath string) bool { return ownDir(importPath) != "" })
+	docs := map[string]string{}
+	for _, decl := range file.Decls {
+		gen, ok := decl.(*ast.GenDecl)
+		if !ok || gen.Tok != token.VAR {
+			continue
+		}
+		for _, spec := range gen.Specs {
+			v := spec.(*ast.ValueSpec) //nolint:forcetypeassert // as of each var
+			doc := v.Doc.Text()
+			if !gen.Lparen.IsValid() {
+				doc = gen.Doc.Text()
+			}
+			for i, name := range v.Names {
+				if name.IsExported() && i < len(v.Values) && selects(v.Values[i], ours) {
+					docs[name.Name] = doc
+				}
+			}
+		}
+	}
+	return docs
+}
+
+// selections returns the names of internal packages in the declarations of file.
+func selections(file *ast.File) (found []string) {
+	internal := importsOf(file, isInternal)
 	for _, decl := range file.Decls {
 		if f, ok := decl.(*ast.FuncDecl); ok && f.Recv != nil && !isExportedReceiver(f) {
 			continue
 		}
 		ast.Inspect(decl, func(n ast.Node) bool {
-			if sel, ok := n.(*ast.SelectorExpr); ok {
-				if x, ok := sel.X.(*ast.Ident); ok && internal[x.Name] {
-					found = append(found, x.Name+"."+sel.Sel.Name)
-				}
-			}
+			found = append(found, selection(n, internal)...)
 			gen, ok := decl.(*ast.GenDecl)
 			_, isValue := n.(*ast.ValueSpec)
 			_, isBody := n.(*ast.BlockStmt)
@@ -86,6 +124,44 @@ func selections(file *ast.File) (found []string) {
 			return !isBody && !isVariable
 		})
 	}
+	return found
+}
+
+// importsOf returns the names by which file knows the packages that are wanted.
+func importsOf(file *ast.File, wanted func(importPath string) bool) map[string]bool {
+	names := map[string]bool{}
+	for _, spec := range file.Imports {
+		to, err := strconv.Unquote(spec.Path.Value)
+		if err != nil || !wanted(to) {
+			continue
+		}
+		name := to[strings.LastIndex(to, "/")+1:]
+		if spec.Name != nil {
+			name = spec.Name.Name
+		}
+		names[name] = true
+	}
+	return names
+}
+
+// selection returns what n selects from one of those packages, if it does.
+func selection(n ast.Node, packages map[string]bool) []string {
+	sel, ok := n.(*ast.SelectorExpr)
+	if !ok {
+		return nil
+	}
+	if x, ok := sel.X.(*ast.Ident); ok && packages[x.Name] {
+		return []string{x.Name + "." + sel.Sel.Name}
+	}
+	return nil
+}
+
+// selects reports whether something in n is of one of those packages.
+func selects(n ast.Node, packages map[string]bool) (found bool) {
+	ast.Inspect(n, func(n ast.Node) bool {
+		found = found || n != nil && len(selection(n, packages)) > 0
+		return !found
+	})
 	return found
 }
 

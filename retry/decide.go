@@ -9,48 +9,76 @@ import (
 	"github.com/seed-0f2c7998/perdure/internal/unwrap"
 )
 
-// An Outcome is a failed attempt, as the decide step sees it.
+// An Outcome describes a failed attempt, and what [Policy.Decide] has to know besides.
 type Outcome struct {
-	Attempt  int           // 1 for the first
-	Err      error         // of the attempt
-	Class    Class         // of Err; ClassUnknown: Decide finds it out
-	Hint     time.Duration // the wait that the server asked for; with Class
-	TimedOut bool          // the attempt ended with its AttemptTimeout
-	Ended    error         // the cause of the caller's context, if that has ended
+	// Attempt is the number of the attempt, from 1.
+	Attempt int
+	// Err is the attempt's error.
+	Err error
+	// Class is the class of Err. If it is ClassUnknown, Decide classifies Err, and sets
+	// Hint as well.
+	Class Class
+	// Hint is the wait that the server asked for; 0 means none. It is ignored if Class is
+	// ClassUnknown.
+	Hint time.Duration
+	// TimedOut reports that Policy.AttemptTimeout ended the attempt.
+	TimedOut bool
+	// Ended is the cause of the caller's context if that has ended, and otherwise nil.
+	Ended error
 
-	Now      time.Time
-	Elapsed  time.Duration // since the operation began; 0 will do without a MaxElapsed
-	Deadline time.Time     // of the caller's context; zero: none
+	// Now is the instant of the decision.
+	Now time.Time
+	// Elapsed is the time since the first attempt began. It is only used if
+	// Policy.MaxElapsed is set.
+	Elapsed time.Duration
+	// Deadline is the deadline of the caller's context; zero means none.
+	Deadline time.Time
 
-	Open     *circuit.OpenError // the breaker's refusal at Now; nil if it has none
-	Budgeted bool               // there is a retry budget
-	Balance  circuit.Tokens     // in it
-	Spent    circuit.Tokens     // by this operation's earlier retries
+	// Open is the refusal that the breaker has for a call at Now; nil if it has none.
+	Open *circuit.OpenError
+	// Budgeted reports that the breaker has a retry budget. If false, retries cost
+	// nothing, and Balance and Spent are ignored.
+	Budgeted bool
+	// Balance is what the budget holds.
+	Balance circuit.Tokens
+	// Spent is what earlier retries of this operation took from the budget.
+	Spent circuit.Tokens
 }
 
-// A Decision is what to do after an Outcome: wait for Delay, or stop.
+// A Decision says what to do after an Outcome: to wait for Delay and make another
+// attempt, or, if Stop is not nil, to stop.
 type Decision struct {
-	Class   Class
-	Hint    time.Duration  // the wait that the server asked for; 0: none, or not respected
-	Delay   time.Duration  // to wait before the next attempt
-	Cost    circuit.Tokens // of that attempt, from the budget
-	Stop    error          // why no attempt follows; nil if one does
-	RetryAt time.Time      // when it makes sense to come back; zero: not known
-	Nested  bool           // another retry has already given up on this error
+	// Class is the class of the attempt's error.
+	Class Class
+	// Hint is the wait that the server asked for; 0 means none, or that
+	// Policy.IgnoreRetryAfter is set.
+	Hint time.Duration
+	// Delay is the wait before the next attempt. It has no meaning if Stop is not nil.
+	Delay time.Duration
+	// Cost is what the next attempt takes from the budget; 0 means that it is free. It has
+	// no meaning if Stop is not nil.
+	Cost circuit.Tokens
+	// Stop is the reason why no other attempt follows, as Error.Stop; nil if one follows.
+	Stop error
+	// RetryAt is the earliest instant at which another try makes sense, as the server or
+	// a breaker says; zero means not known.
+	RetryAt time.Time
+	// Nested reports that another retry has already given up on this error.
+	Nested bool
 }
 
 // useful is the least time that an attempt needs to be worth a wait.
 const useful = 10 * time.Millisecond
 
-// Decide is the whole policy, as a pure function: u, in [0, 1), is the only
-// chance in it. [Value] calls it after each failed attempt, and so do the
-// clients' adapters, simulations and plans.
+// Decide returns what to do after a failed attempt. It is a pure function: u, in
+// [0, 1), is the random number that places the delay in its range. [Value], the
+// clients' adapters, simulations and plans call Decide after each failed attempt.
 //
-// A reason to stop is looked for in this order, so that the first is the one
-// that the caller can do least about, and the budget is asked last: the caller
-// has ended the call; the error is permanent; attempts are used up; the server
-// says later than the policy or the deadline allows; the deadline; the breaker;
-// the budget.
+// Decide checks the reasons to stop in this order, so that it returns the one that
+// the caller can do least about: the caller's context has ended; the error is
+// permanent; the attempts are exhausted; the server's hint is longer than
+// MaxRetryAfter or the deadline allows; the deadline is too near; the breaker will
+// be open after the delay; the budget is spent.
 func (p *Policy) Decide(o Outcome, u float64) Decision {
 	m := class.ReadMarks(o.Err)
 	if o.Class == ClassUnknown { // or again, which changes nothing

@@ -12,31 +12,50 @@ import (
 	"github.com/seed-0f2c7998/perdure/internal/redact"
 )
 
-// The reasons why no other attempt follows, as Error.Stop; besides them there
-// are the end of the caller's context, which is both its cause and
-// [context.Canceled] or [context.DeadlineExceeded], and a [*circuit.OpenError].
-// Test for them with [errors.Is].
+// The reasons why no other attempt follows, as Error.Stop. Error.Stop may also be
+// the end of the caller's context, which is both its cause and [context.Canceled]
+// or [context.DeadlineExceeded], and a [*circuit.OpenError]. Test for them with
+// [errors.Is].
 var (
-	ErrExhausted  error = &class.Reason{Text: "attempts exhausted", Class: class.Transient}
-	ErrPermanent  error = &class.Reason{Text: "permanent error", Class: class.Permanent}
-	ErrDeadline   error = &class.Reason{Text: "deadline too near for another attempt", Class: class.Transient, Like: context.DeadlineExceeded} // as a *DeadlineError
-	ErrBudget     error = &class.Reason{Text: "retry budget spent", Class: class.Transient}
-	ErrRetryLater error = &class.Reason{Text: "the server asked to come back later", Class: class.Ignored} // Error.RetryAt says when
+	// ErrExhausted reports that Policy.MaxAttempts attempts have failed.
+	ErrExhausted error = &class.Reason{Text: "attempts exhausted", Class: class.Transient}
+	// ErrPermanent reports an error that the policy does not retry.
+	ErrPermanent error = &class.Reason{Text: "permanent error", Class: class.Permanent}
+	// ErrDeadline reports that the context's deadline or Policy.MaxElapsed leaves too
+	// little time for the delay and another attempt. Error.Stop is a [*DeadlineError],
+	// which wraps ErrDeadline. ErrDeadline is [context.DeadlineExceeded] as well.
+	ErrDeadline error = &class.Reason{Text: "deadline too near for another attempt", Class: class.Transient, Like: context.DeadlineExceeded}
+	// ErrBudget reports that the retry budget of the Breaker does not pay for another
+	// attempt.
+	ErrBudget error = &class.Reason{Text: "retry budget spent", Class: class.Transient}
+	// ErrRetryLater reports that the server asked for a longer wait than
+	// Policy.MaxRetryAfter or the deadline allows. Error.RetryAt is when to retry.
+	ErrRetryLater error = &class.Reason{Text: "the server asked to come back later", Class: class.Ignored}
 )
 
 // A ConfigError is a value that a [Policy] may not have. It names the field,
 // the value and what is allowed.
 type ConfigError = perdure.ConfigError
 
-// An Error is an operation that was given up after at least one attempt.
-// [errors.Is] and [errors.As] see both Stop and Last.
+// An Error reports that an operation was abandoned after at least one attempt.
+// [errors.Is] and [errors.As] find what is in Stop and in Last.
 type Error struct {
-	Operation string        // the Policy's name
-	Attempts  int           // that were made
-	Elapsed   time.Duration // since the first began; 0: not known, see Policy.Timed
-	Stop      error         // why no other follows
-	Last      error         // of the last attempt, exactly as it was returned; nil if there was none
-	RetryAt   time.Time     // when it makes sense to come back; zero: not known
+	// Operation is the name of the Policy; without a name, it is "operation" or what
+	// the client's adapter calls the operation.
+	Operation string
+	// Attempts is the number of attempts that were made, the first included.
+	Attempts int
+	// Elapsed is the time since the first attempt began; 0 means not known: see
+	// Policy.Timed.
+	Elapsed time.Duration
+	// Stop is the reason why no other attempt follows: one of the errors above, the end
+	// of the caller's context, or a [*circuit.OpenError]. It is never nil.
+	Stop error
+	// Last is the last attempt's error, exactly as the attempt returned it.
+	Last error
+	// RetryAt is the earliest instant at which another try makes sense, as the server or
+	// a breaker says; zero means not known.
+	RetryAt time.Time
 
 	end // the class of Last and who has counted it, for a retry or a breaker around this one
 }
@@ -88,8 +107,10 @@ func (e *Error) Timeout() bool {
 // attempt after it would need more time than the caller's deadline or the
 // policy's MaxElapsed leaves.
 type DeadlineError struct {
+	// Needed is the delay plus the least time that an attempt is worth, 10 ms.
 	Needed time.Duration
-	Left   time.Duration
+	// Left is the time that is left; 0 means none.
+	Left time.Duration
 }
 
 // Error tells both times.

@@ -47,15 +47,16 @@ func elsewhere(bucket, region string, err error) error {
 	return &RegionError{Bucket: bucket, Region: region, Err: err}
 }
 
-// What can go wrong with a transfer besides its requests. Test with [errors.Is].
+// What can go wrong with a transfer besides its requests. Test for them with [errors.Is].
 var (
-	// ErrChecksum: what arrived is not what was sent.
+	// ErrChecksum reports that the bytes that arrived have a different checksum than those that were sent.
 	ErrChecksum = checksum.ErrMismatch
-	// ErrChanged: the object was replaced while it was read.
+	// ErrChanged reports that the object was replaced while it was read.
 	ErrChanged = transfer.ErrChanged
-	// ErrStalled: a connection delivered nothing for Options.Stall, or less than Options.MinRate.
+	// ErrStalled reports that a connection delivered nothing for Options.Stall, or less than Options.MinRate.
 	ErrStalled = wire.ErrStalled
-	// ErrListing: the store's listing has no end, more pages than it shows a way to, or keys that were not asked for.
+	// ErrListing reports a listing that has no end, lacks the continuation token of its next page, or has keys outside the
+	// prefix.
 	ErrListing = errors.New("the listing cannot be completed")
 )
 

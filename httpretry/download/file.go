@@ -22,10 +22,12 @@ import (
 	"github.com/seed-0f2c7998/perdure/internal/transfer"
 )
 
-// What errors of [File] may be.
+// What errors of [File] may wrap. Test for them with [errors.Is].
 var (
-	ErrChanged  = httpretry.ErrChanged // the resource was replaced again and again during the download
-	ErrChecksum = checksum.ErrMismatch // the bytes have another checksum than the server says, or than Options.Checksum
+	// ErrChanged reports that the resource was replaced again and again during the download.
+	ErrChanged = httpretry.ErrChanged
+	// ErrChecksum reports that the bytes have a different checksum than the server says, or than Options.Checksum.
+	ErrChecksum = checksum.ErrMismatch
 )
 
 const minPiece = 64 << 10

@@ -18,7 +18,8 @@ import (
 	"github.com/seed-0f2c7998/perdure/internal/validator"
 )
 
-// ErrTruncatable is the error of a response that may be cut without a sign, and that has no digest to compare with.
+// ErrTruncatable reports a response that has neither a length nor an end marker, nor a digest: a truncated body would look
+// complete.
 var ErrTruncatable = errors.New("response has no length and no end marker: truncation cannot be detected")
 
 // A getter requests the bytes of one resource over HTTP, as [getters.HTTP] says. It is safe for concurrent use.
