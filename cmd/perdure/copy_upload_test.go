@@ -162,7 +162,10 @@ func TestChangedSourceIsSentAnew(t *testing.T) {
 // A byte of what a run has written about its upload may be another by the next: that one begins from scratch, with one line,
 // or resumes from the parts whose records are as they were. It used to fail, or to begin another upload beside the first.
 func TestUploadAfterAnAlteredState(t *testing.T) {
-	const damaged = "INFO: %s is copied from scratch: the state of the earlier run is damaged"
+	const (
+		damaged = "INFO: %s is copied from scratch: the state of the earlier run is damaged"
+		cut     = 1 << 20 // it is empty
+	)
 	for name, c := range map[string]struct {
 		file string
 		at   int // less than 0: from the end
@@ -174,6 +177,7 @@ func TestUploadAfterAnAlteredState(t *testing.T) {
 		"the name of the format":     {"*.parts", 15, damaged},
 		"the version of the format":  {"*.parts", 27, damaged},
 		"the address":                {"*.parts", 50, damaged},
+		"nothing left of it":         {"*.parts", cut, damaged},
 		"the last part":              {"*.parts", -20, "INFO: Resuming s3://bikes/large.bin: 8388608 of 20971520 bytes"},
 		"the end of the last record": {"*.parts", -1, "INFO: Resuming s3://bikes/large.bin: 8388608 of 20971520 bytes"},
 	} {
@@ -185,7 +189,11 @@ func TestUploadAfterAnAlteredState(t *testing.T) {
 			if err != nil {
 				t.Fatal(err)
 			}
-			text[(c.at+len(text))%len(text)] ^= 1
+			if c.at == cut {
+				text = nil
+			} else {
+				text[(c.at+len(text))%len(text)] ^= 1
+			}
 			write(t, names[0], text)
 			log := p.run(t, 0, "copy", p.from, p.to)
 			want := strings.ReplaceAll(c.says, "%s", p.from)
@@ -195,6 +203,11 @@ func TestUploadAfterAnAlteredState(t *testing.T) {
 			if got, _ := p.store.Object("bikes", "large.bin"); !bytes.Equal(got, mib20()) || p.remembered() > 0 {
 				t.Errorf("the store has %d other bytes, and there are %d files of state", len(got), p.remembered())
 			}
+			if left := len(p.store.Uploads()) > 0; left != strings.Contains(log, `"perdure s3 clean s3://bikes/large.bin" drops them`) {
+				t.Errorf("parts are left: %v; want to be told so then, and only then:\n%s", left, log)
+			}
+			p.run(t, 0, "s3", "clean", "--older-than", "0", "s3://bikes/large.bin")
+			p.settled(t, mib20())
 		})
 	}
 }

@@ -120,10 +120,14 @@ func (p *put) recall(ctx context.Context, in *Input, o *objects.PutOptions) (don
 		return done, nil
 	}
 	outdated := ""
-	if in.File != nil {
-		if outdated = u.Outdated(); outdated != "" {
-			c.renewed(outdated)
-		}
+	switch {
+	case in.File != nil:
+		outdated = u.Outdated()
+	case u.Lost():
+		outdated = uploads.Damaged
+	}
+	if outdated != "" {
+		c.renewed(outdated + p.orphans(u))
 	}
 	if small || outdated != "" || in.File == nil {
 		if err := p.to.abandon(ctx, u); err != nil {
@@ -143,6 +147,14 @@ func (p *put) recall(ctx context.Context, in *Input, o *objects.PutOptions) (don
 		p.leave(ctx, u, in, err)
 		u.Close()
 	}, nil
+}
+
+// orphans returns what is to be said of parts in the store that this run cannot drop; "" if there are none.
+func (p *put) orphans(u *uploads.Upload) string {
+	if !u.Lost() {
+		return ""
+	}
+	return fmt.Sprintf("; the parts that it sent stay in the store until \"perdure s3 clean %v\" drops them", p.to)
 }
 
 // upload claims what is known of the upload of a file, and makes it unless it has to be there; nil: another process has it,

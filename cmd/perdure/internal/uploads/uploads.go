@@ -47,6 +47,7 @@ type Upload struct {
 	file   *os.File
 	source Source // as it is now
 	was    origin // zero: there is none
+	lost   bool
 }
 
 // An origin is what is known of a source when its upload is begun.
@@ -141,10 +142,9 @@ func (u *Upload) remembered() (bool, error) {
 func (u *Upload) recall() origin {
 	var r origin
 	text, err := io.ReadAll(io.NewSectionReader(u.file, 0, maxOrigin))
-	if err == nil {
-		_, err = objects.ReadState(u.State())
-	}
-	if err != nil || !record.Decode(text, &r) || r.Format != format {
+	has, unread := objects.ReadState(u.State())
+	u.lost = unread != nil || has.Upload == ""
+	if err != nil || u.lost || !record.Decode(text, &r) || r.Format != format {
 		return unknown
 	}
 	return r
@@ -156,16 +156,22 @@ var unknown = origin{Source: Source{Size: -1}} //nolint:gochecknoglobals // a co
 // State returns the path of the file that says what the store has.
 func (u *Upload) State() string { return strings.TrimSuffix(u.file.Name(), ".json") + ".parts" }
 
+// Damaged is why nothing is known of an upload that there was.
+const Damaged = "the state of the earlier run is damaged, or of another version of perdure"
+
 // Outdated returns why nothing of what was sent is of use; "" if it may be.
 func (u *Upload) Outdated() string {
 	switch {
 	case u.was == unknown:
-		return "the state of the earlier run is damaged, or of another version of perdure"
+		return Damaged
 	case u.was != (origin{}) && (u.was.Size != u.source.Size || !u.was.Modified.Equal(u.source.Modified)):
 		return "it has changed since the earlier run"
 	}
 	return ""
 }
+
+// Lost reports whether it is not known which upload an earlier run has begun: what that sent stays in the store.
+func (u *Upload) Lost() bool { return u.lost }
 
 // Begun returns when the upload was begun; zero: that is not known.
 func (u *Upload) Begun() time.Time { return u.was.Begun }

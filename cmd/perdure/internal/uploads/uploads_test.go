@@ -7,6 +7,8 @@ import (
 	"sync"
 	"testing"
 	"time"
+
+	"github.com/seed-0f2c7998/perdure/internal/record"
 )
 
 var (
@@ -29,7 +31,12 @@ func begun(t *testing.T) (dir string) {
 	t.Helper()
 	dir = filepath.Join(t.TempDir(), "uploads")
 	u := openUpload(t, dir, sending)
-	if err := errors.Join(u.Begin(), os.WriteFile(u.State(), nil, 0o600)); err != nil {
+	state, err := record.Encode(struct {
+		Format   string `json:"format"`
+		Upload   string `json:"upload"`
+		PartSize int    `json:"part_size"`
+	}{"perdure-upload-3", "1", 8 << 20})
+	if err := errors.Join(err, u.Begin(), os.WriteFile(u.State(), state, 0o600)); err != nil {
 		t.Fatal(err)
 	}
 	u.Close()
