@@ -24,43 +24,45 @@ type ConfigError = perdure.ConfigError
 // for 30 s after 5 consecutive failures and closes after 1 successful probe.
 // It is plain data: copy it, compare it, read it from text with [Config.Set].
 type Config struct {
-	// FailureThreshold is how many consecutive failures open the breaker, 1 to
-	// 1000; 0 means 5, Off that only the window's rules do, if there are any. So
-	// many throttled responses in a row open it, too, see [Permit.Throttled].
+	// FailureThreshold is the number of consecutive failures that opens the
+	// breaker, 1 to 1000; 0 means 5; Off disables this rule. As many throttled
+	// responses in a row open the breaker, too: see [Permit.Throttled].
 	FailureThreshold int
-	// RecoveryTimeout is how long it stays open before the first probe, from
-	// 1ms to 30 days; 0 means 30s. A service that fails and asks not to be called
-	// before a later instant is not, up to a day, if its caller would wait so long.
+	// RecoveryTimeout is how long the breaker stays open before the first probe,
+	// from 1ms to 30 days; 0 means 30s. If a failing service asks for a longer
+	// wait, the breaker stays open for that wait: at most a day, and only if the
+	// caller would wait that long.
 	RecoveryTimeout time.Duration
-	// SuccessThreshold is how many probes must succeed to close it, 1 to 31;
-	// 0 means 1.
+	// SuccessThreshold is the number of probes that must succeed to close the
+	// breaker, 1 to 31; 0 means 1.
 	SuccessThreshold int
-	// HalfOpenMax is how many probes may be out at a time, 1 to 31; 0 means 1.
+	// HalfOpenMax is the maximum number of concurrent probes, 1 to 31; 0 means 1.
 	HalfOpenMax int
-	// ProbeLease is after how long a probe that has not come back is given up
-	// and its place is free again, from 1ms; 0 means 30s.
+	// ProbeLease is how long a probe may take before its slot is reclaimed, from
+	// 1ms; 0 means 30s.
 	ProbeLease time.Duration
 
-	// Window is the time over which calls are judged by ratio, from 10ms to 24
-	// days; 0 means that they are not.
+	// Window is the time over which FailureRatio and SlowRatio are measured, from
+	// 10ms to 24 days; 0 means that they are not.
 	Window time.Duration
-	// MinCalls is how many calls the window must hold for a verdict; 0 means 20.
+	// MinCalls is the least number of calls in the window for its ratios to open
+	// the breaker; 0 means 20.
 	MinCalls int
-	// FailureRatio of the window's calls, above 0 to 1, opens the breaker;
-	// 0 means that no ratio of failures does.
+	// FailureRatio is the ratio of failures to the window's calls that opens the
+	// breaker, above 0 to 1; 0 disables this rule.
 	FailureRatio float64
 	// SlowCall is the duration from which a call counts as slow, whatever its
 	// result; 0 means that calls are not measured.
 	SlowCall time.Duration
-	// SlowRatio of the window's calls being slow opens the breaker, above 0 to
-	// 1; 0 with SlowCall set means 0.8.
+	// SlowRatio is the ratio of slow calls to the window's calls that opens the
+	// breaker, above 0 to 1; 0 with SlowCall set means 0.8.
 	SlowRatio float64
 
 	// OpenGrowth multiplies the open time each time that a probe fails, 1 to
 	// 10; 0 means 1: every open time is RecoveryTimeout.
 	OpenGrowth float64
-	// OpenJitter lengthens each open time by a random part of itself up to
-	// this, 0 to 1, so that processes do not probe together; 0 means none.
+	// OpenJitter is the maximum ratio, 0 to 1, by which each open time is
+	// lengthened at random, so that processes do not probe together; 0 means none.
 	OpenJitter float64
 	// OpenMax is the longest open time before jitter; 0 means ten times
 	// RecoveryTimeout. It matters only with OpenGrowth.
@@ -74,8 +76,8 @@ type Config struct {
 	// the rules above.
 	Gate GateMode
 
-	// ObserveOnly makes a breaker that goes through all its states, reports
-	// them, and lets every call pass: to see what it would have done.
+	// ObserveOnly admits every call, while the breaker changes and reports its
+	// states as if it did not: to see what the breaker would have done.
 	ObserveOnly bool
 
 	// Observe is called with each transition, on the goroutine whose call made

@@ -128,25 +128,25 @@ func noCaller() context.Context {
 // Metrics is a snapshot of a breaker. Each field is exact; the fields are not
 // read atomically together.
 type Metrics struct {
-	State     State
-	Failures  int       // consecutive ones of a closed breaker
-	Calls     int       // in the window; 0 without one
-	Failed    int       // of those
-	Slow      int       // of those
-	Trips     uint64    // how often it has opened
-	Rejected  uint64    // calls refused, or with ObserveOnly that would have been
-	Probes    uint64    // probes let through
-	Balance   float64   // tokens in the budget; 0 without one
-	Since     time.Time // of the last transition; zero if there was none
-	Reason    Reason    // of the last transition
-	RetryAt   time.Time // when an open breaker lets the first probe through; else zero
-	NotBefore time.Time // when an opening ends that servers asked for; zero if there is none
+	State     State     // what the breaker would do with a call now
+	Failures  int       // consecutive failures of a closed breaker
+	Calls     int       // calls in the window; 0 without a window
+	Failed    int       // failed calls in the window
+	Slow      int       // slow calls in the window
+	Trips     uint64    // number of times that the breaker has opened
+	Rejected  uint64    // calls that were refused, or with ObserveOnly would have been
+	Probes    uint64    // probes that were admitted
+	Balance   float64   // tokens in the retry budget; 0 without a budget
+	Since     time.Time // when the last transition was; zero means that there was none
+	Reason    Reason    // reason of the last transition
+	RetryAt   time.Time // when an open breaker admits the first probe; zero if it is not open
+	NotBefore time.Time // when an opening ends that servers asked for; zero means that there is none
 	Waiting   int       // calls of this process that wait at the gate
-	Demand    float64   // operations a second, while the gate is limited, at least; 0 means not known
-	Prober    int       // ID of the process that sent the last probe of a half-open breaker; 0 if that is not known
+	Demand    float64   // lower bound of the operations per second, while the gate is limited; 0 means not known
+	Prober    int       // ID of the process that sent the last probe of a half-open breaker; 0 means not known
 
-	LastFailure      time.Time // that this process has recorded; zero if there was none
-	LastFailureClass string    // its class, as transient, throttled or unknown; "" if there was none
+	LastFailure      time.Time // when this process recorded its last failure; zero means never
+	LastFailureClass string    // class of the last failure, as transient, throttled or unknown; "" means that there was none
 }
 
 // failed notes a failure for Metrics.

@@ -340,12 +340,13 @@ func (b *Breaker) current() Permit {
 	return Permit{breaker: b, kind: kindOf(word(c.Breaker.Load())) | gateKind(c.Gate[0].Load())}
 }
 
-// An OpenError is a call that was not made, because a breaker was not closed.
-// All calls that one opening or one probe refuses have the same: do not change it.
+// An OpenError reports that a call was not made, because a breaker was not closed.
+// All calls that one opening or one probe refuses share one OpenError: do not
+// change it.
 type OpenError struct {
-	Name    string    // the breaker's, without secrets
-	State   State     // Open, HalfOpen (its probes are out) or Isolated
-	RetryAt time.Time // when a probe may be let through; zero: not by itself
+	Name    string    // name of the breaker, without secrets
+	State   State     // Open, HalfOpen (all its probes are under way) or Isolated
+	RetryAt time.Time // when the breaker may admit a probe; zero means not by itself
 
 	noCall //nolint:unused // says to package class that no call was made
 }

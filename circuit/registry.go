@@ -12,16 +12,15 @@ import (
 	"github.com/seed-0f2c7998/perdure/internal/setting"
 )
 
-// A Registry holds one breaker for each name: for code that meets its keys as
-// it goes, as a client does with hosts. The zero Registry is ready for use, and
-// safe for concurrent use.
+// A Registry creates breakers on demand, one for each name, for code that does not
+// know its keys in advance, as a client does not know its hosts. The zero Registry
+// is ready for use, and safe for concurrent use.
 //
-// Names may go on coming, as those of customers' hosts do. A Registry of more
-// than a thousand breakers forgets those that nobody else holds and nobody has
-// asked for while at least a thousand others came: at once if there is nothing to
-// know of them, after an hour whatever they have counted, and never while they
-// refuse calls. The next one of that name begins anew, also with its figures; but
-// what is in a Config's Store stays there, and a [Memory] keeps all.
+// Above 1000 breakers, a Registry evicts those that are referenced nowhere else and
+// were not requested while at least 1000 others were: healthy ones at once, others
+// after an hour, and never while they refuse calls. A later breaker of that name
+// starts from scratch, also with its figures; but the state in a Config's Store
+// stays there, and a [Memory] keeps all of it.
 type Registry struct {
 	mu      sync.RWMutex
 	entries map[string]*entry // guarded by mu

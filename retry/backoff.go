@@ -8,15 +8,16 @@ import (
 // A JitterMode says how a delay is spread at random.
 type JitterMode uint8
 
-// The modes. In each the cap comes before the jitter: a delay at MaxDelay is
-// spread like any other, and none is longer.
+// The modes, with their formula: U[a, b] is a random duration between a and b, and
+// ceiling is what [Policy.Ceiling] returns. No delay is longer than MaxDelay, and the
+// delays at MaxDelay are spread as much as the others.
 //
 // Full and equal jitter are those of Marc Brooker, "Exponential Backoff And
 // Jitter" (AWS Architecture Blog, 2015).
 const (
-	Additive    JitterMode = iota // from the ceiling to Jitter above it, all of it moved below MaxDelay
-	FullJitter                    // from 0 to the ceiling
-	EqualJitter                   // from half the ceiling to the ceiling
+	Additive    JitterMode = iota // lo + U[0, Jitter], where lo = min(ceiling, MaxDelay-Jitter)
+	FullJitter                    // U[0, ceiling]
+	EqualJitter                   // U[ceiling/2, ceiling]
 
 	jitterModes // how many there are
 )

@@ -98,20 +98,20 @@ func reason(ctx context.Context, d Decision) Reason {
 
 // An Event is one thing that happened to an operation.
 type Event struct {
-	Kind        Kind
-	Operation   string        // the Policy's name, without secrets
-	Key         string        // the name of the Policy's Breaker, without secrets; "" without one
-	Attempt     int           // number of the attempt, from 1; 0 if none was made
-	MaxAttempts int           // the Policy's, or Unlimited
-	Class       Class         // of Err
-	Reason      Reason        // why no attempt follows; of Stopped and Nested
-	Delay       time.Duration // the wait that begins now; of Retrying
-	Hint        time.Duration // the wait that the server asked for; 0: none
-	Duration    time.Duration // how long the attempt took; 0: not known, see Policy.Timed
-	Elapsed     time.Duration // as Error.Elapsed: since the first attempt began; 0: not known
-	Err         error         // of the attempt: prints without secrets, and unwraps to what the attempt returned
-	Stop        error         // why no attempt follows; of Stopped and Nested
-	RetryAt     time.Time     // when the next attempt is due, or it makes sense to come back; zero: not known
+	Kind        Kind          // what happened
+	Operation   string        // name of the Policy, without secrets
+	Key         string        // name of the Policy's Breaker, without secrets; "" means no Breaker
+	Attempt     int           // number of the attempt, from 1; 0 means that none was made
+	MaxAttempts int           // Policy.Attempts: a number or Unlimited
+	Class       Class         // class of Err
+	Reason      Reason        // why no attempt follows; 0 unless Kind is Stopped or Nested
+	Delay       time.Duration // wait that begins now; 0 unless Kind is Retrying
+	Hint        time.Duration // wait that the server asked for; 0 means none
+	Duration    time.Duration // how long the attempt took; 0 means not known, see Policy.Timed
+	Elapsed     time.Duration // time since the first attempt began; 0 means not known, see Policy.Timed
+	Err         error         // the attempt's error, printed without secrets; unwraps to what the attempt returned
+	Stop        error         // why no attempt follows, as Error.Stop; nil unless Kind is Stopped or Nested
+	RetryAt     time.Time     // when the next attempt is due or, if none follows, makes sense; zero means not known
 
 	// Refused is set in the first event of a refused call after 30 s of an open
 	// breaker, and then after each minute, to how many calls this process has
