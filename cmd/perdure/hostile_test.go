@@ -128,7 +128,7 @@ func shown(text string, isJSON bool) (wrong []string) {
 }
 
 // What an interrupted download has left does not go up with the directory that it lies in, also if a byte of the file that
-// says whose it is was altered; and the next copy clears it.
+// says whose it is was altered, or another version has made it; and the next copy clears it.
 func TestDamagedLeftoversAreNotUploaded(t *testing.T) {
 	s := startTestServers(t)
 	environ, dir, content := s.environ(t.TempDir()), t.TempDir(), generated(17<<20)
@@ -163,6 +163,14 @@ func TestDamagedLeftoversAreNotUploaded(t *testing.T) {
 	text, err := os.ReadFile(owners[0])
 	if err != nil {
 		t.Fatal(err)
+	}
+	for _, other := range []string{"perdure-staging-1", "perdure-staging-33"} {
+		owner, _, _ := strings.Cut(strings.Replace(string(text), "perdure-staging-2", other, 1), "} ")
+		write(t, owners[0], []byte(owner+"}"))
+		code, log := copied("-r", dir, "s3://bikes/up")
+		if keys := s.store.Keys("bikes"); code != 0 || !slices.Equal(keys, []string{"up/mine"}) {
+			t.Fatalf("of %s: there are %q, want up/mine; exit code %d\n%s", other, keys, code, log)
+		}
 	}
 	for at := 0; at < len(text); at += 16 {
 		altered := bytes.Clone(text)

@@ -156,6 +156,25 @@ func TestLeftoversAreBelieved(t *testing.T) {
 			check(t, err)
 			check(t, os.Truncate(filepath.Join(staging, "owner"), info.Size()-5))
 		}, 0, false},
+		"the owner file is of an earlier version": {func(t *testing.T, _, staging string) {
+			t.Helper()
+			reversion(t, staging, "1", "")
+			state := one(t, staging, ".state")
+			text, err := os.ReadFile(state)
+			check(t, err)
+			check(t, os.WriteFile(state, bytes.Replace(text, []byte("perdure-part-"), []byte("perdure-part-9"), 1), 0o600))
+		}, 0, false},
+		"the owner file is of a later version": {func(t *testing.T, _, staging string) {
+			t.Helper()
+			reversion(t, staging, "33", " and more")
+		}, 2 << 20, false},
+		"copied, and the owner file of another version": {func(t *testing.T, _, staging string) {
+			t.Helper()
+			reversion(t, staging, "1", "")
+			run(t, "cp", "-a", staging, staging+"x")
+			run(t, "rm", "-r", staging)
+			run(t, "mv", staging+"x", staging)
+		}, 0, true},
 		"copied, and the owner file damaged": {func(t *testing.T, _, staging string) {
 			t.Helper()
 			run(t, "cp", "-a", staging, staging+"x")
@@ -195,6 +214,17 @@ func TestLeftoversAreBelieved(t *testing.T) {
 			}
 		})
 	}
+}
+
+// reversion makes a staging directory's owner file that of another version, with what that has behind the JSON.
+func reversion(t *testing.T, staging, version, behind string) {
+	t.Helper()
+	name := filepath.Join(staging, "owner")
+	text, err := os.ReadFile(name)
+	check(t, err)
+	text = text[:bytes.IndexByte(text, '}')+1]
+	text = bytes.Replace(text, []byte("perdure-staging-2"), []byte("perdure-staging-"+version), 1)
+	check(t, os.WriteFile(name, append(text, behind...), 0o600))
 }
 
 // TestStagingCannotBeStolen replaces what a File works on by something of another's while it does: Commit fails, or the

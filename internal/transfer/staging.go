@@ -5,6 +5,7 @@ import (
 	"crypto/rand"
 	"crypto/sha256"
 	"encoding/hex"
+	"encoding/json"
 	"errors"
 	"io"
 	"io/fs"
@@ -22,7 +23,8 @@ const (
 	partSuffix    = ".part"
 	stagingPrefix = ".perdure-" // and 26 random letters and digits
 	ownerName     = "owner"
-	ownerFormat   = "perdure-staging-2"
+	ownerOf       = "perdure-staging-" // and the version
+	ownerFormat   = ownerOf + "2"
 )
 
 // errForeign is the error of something in our place that is not ours.
@@ -152,10 +154,20 @@ func read(root *os.Root) (*os.File, owner, error) {
 	if err == nil && damaged(text, inodeOf(root)) {
 		return f, owner{}, nil
 	}
+	if other, ok := ofOtherVersion(text, inodeOf(root)); err == nil && ok {
+		return f, other, nil
+	}
 	if err != nil || !record.Decode(text, &o) || o.Format != ownerFormat || o.Inode != inodeOf(root) {
 		return f, o, errForeign
 	}
 	return f, o, nil
+}
+
+// ofOtherVersion returns what text says, if it is that of the owner file which another version of perdure has made for the
+// directory with this inode.
+func ofOtherVersion(text []byte, inode uint64) (o owner, ok bool) {
+	err := json.NewDecoder(bytes.NewReader(text)).Decode(&o) // what follows, as a checksum, is that version's matter
+	return o, err == nil && inode != 0 && o.Inode == inode && o.Format != ownerFormat && strings.HasPrefix(o.Format, ownerOf)
 }
 
 // damaged reports whether a text is that of the owner file of the directory with this inode, but for one byte that was
@@ -211,6 +223,8 @@ func leftover(tree bool) func(*os.Root) (*os.File, error) {
 			return f, renew(f, root, tree)
 		case o.Tree != tree:
 			return f, errForeign
+		case o.Format != ownerFormat: // the states in it say the same of themselves
+			return f, sign(f, root, tree)
 		}
 		return f, nil
 	}
