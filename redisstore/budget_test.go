@@ -4,10 +4,14 @@ import (
 	"context"
 	"errors"
 	"strconv"
+	"strings"
 	"testing"
 	"time"
 
+	"github.com/redis/rueidis"
+
 	"github.com/seed-0f2c7998/perdure/circuit"
+	"github.com/seed-0f2c7998/perdure/internal/cell"
 	"github.com/seed-0f2c7998/perdure/redisstore"
 	"github.com/seed-0f2c7998/perdure/retry"
 )
@@ -38,16 +42,33 @@ func retries(t *testing.T, rounds int, breakers ...*circuit.Breaker) (n int) {
 	return n
 }
 
-// prosper has all members' calls go well until nothing more is earned.
-func prosper(f []member, sync time.Duration) {
-	for range 20 {
+// prosper has all members' calls go well until they and the server have so many
+// tokens.
+func prosper(t *testing.T, c rueidis.Client, key string, f []member, tokens float64) {
+	t.Helper()
+	var has float64
+	eventually(t, func() bool {
+		hash, _ := hashOf(t, c, key)
+		has, _ = strconv.ParseFloat(hash["budget"], 64)
+		has /= cell.Token
 		for _, m := range f {
 			for range 100 {
 				m.RecordSuccess()
 			}
+			has += m.Metrics().Balance
 		}
-		<-time.After(sync)
-	}
+		return has >= tokens
+	}, "%v tokens", tokens)
+	t.Logf("%d members have %v tokens", len(f), has)
+}
+
+// spend has the members' operations fail until they have made so many retries, and
+// a while longer. It returns how many they made.
+func spend(t *testing.T, f []member, least int) (n int) {
+	t.Helper()
+	eventually(t, func() bool { n += retries(t, 1, breakers(f)...); return n >= least }, "%d retries", least)
+	toldAll(t, f...) // who is short of tokens has asked for them
+	return n + retries(t, 20, breakers(f)...)
 }
 
 func breakers(f []member) (all []*circuit.Breaker) {
@@ -57,113 +78,49 @@ func breakers(f []member) (all []*circuit.Breaker) {
 	return all
 }
 
+// thorough is a store whose share of the budget is not forgotten on a machine that
+// has much else to do.
+func thorough(srv *server) redisstore.Options {
+	return redisstore.Options{URL: srv.url(), Sync: 500 * time.Millisecond, Stale: 5 * time.Second}
+}
+
 // Against a service that is dead, a fleet makes as many retries as one of its
 // hosts would alone.
 func TestOneBudget(t *testing.T) {
 	srv := startServer(t)
-	const rounds = 200
-	for _, c := range []struct {
-		hosts int
-		what  string
-		warm  bool
-		most  int
-	}{{8, "that has just begun", false, 1}, {8, "that was well", true, 10}, {20, "that was well", true, 10}} {
-		o := brisk(srv)
-		o.Prefix = c.what + strconv.Itoa(c.hosts)
-		shared := fleet(t, c.hosts, o, thrifty())
-		var alone []member
-		for range c.hosts {
-			alone = append(alone, member{Breaker: circuit.New("backend", thrifty())})
-		}
-		if c.warm {
-			prosper(shared, o.Sync)
-			prosper(alone, 0)
-		}
-		got := retries(t, rounds, breakers(shared)...)
-		one, all := retries(t, rounds, alone[0].Breaker), retries(t, rounds, breakers(alone[1:])...)
-		t.Logf("a fleet of %d hosts %s, then an outage: %d retries of %d operations that share a budget; one host alone %d, without sharing %d",
-			c.hosts, c.what, got, c.hosts*rounds, one, one+all)
-		if got > c.most || got < c.most*8/10 {
-			t.Errorf("%d retries, want %d, or a little less", got, c.most)
-		}
+	fresh := fleet(t, 8, thorough(srv), thrifty())
+	if n := spend(t, fresh, 1); n != 1 {
+		t.Errorf("a fleet that has just begun: %d retries, want 1", n)
 	}
-}
-
-// What a host has that is gone comes back by calls that go well, once its part
-// is forgotten; and so does that of a host that has ended, at once.
-func TestBudgetOfTheDead(t *testing.T) {
-	srv := startServer(t)
-	o := brisk(srv)
-	for what, local := range map[string]circuit.Store{"dies": new(circuit.Memory), "ends": nil} {
-		o.Prefix, o.Local = what, local // with a layer that is the host's, Close leaves there what there is
-		gone := fleet(t, 1, o, thrifty())
-		prosper(gone, o.Sync)
-		o.Local = nil
-		f := fleet(t, 1, o, thrifty())
-		prosper(f, o.Sync)
-		gone[0].Close()
-		if what == "ends" {
-			if n := retries(t, 100, f[0].Breaker); n != 10 {
-				t.Errorf("after the other has ended: %d retries, want 10", n)
-			}
-			continue
-		}
-		if n := retries(t, 100, f[0].Breaker); n < 6 || n > 7 {
-			t.Errorf("after the other has died: %d retries, want 6, two thirds of what there was", n)
-		}
-		<-time.After(6 * o.Sync)
-		prosper(f, o.Sync)
-		if n := retries(t, 100, f[0].Breaker); n != 10 {
-			t.Errorf("once the dead one is forgotten: %d retries, want 10", n)
-		}
-	}
-}
-
-// A host whose server is away has its part, and earns it again, and no more;
-// the fleet's budget is none the greater for it.
-func TestBudgetAlone(t *testing.T) {
-	srv := startServer(t)
-	road := startProxy(t, srv.addr())
-	o := brisk(srv)
-	f := fleet(t, 1, o, thrifty())
-	o.URL, o.Node = "redis://"+road.listener.Addr().String(), "far"
-	far := member{Store: open(t, o)}
-	c := thrifty()
-	c.Store = far.Store
-	far.Breaker = circuit.New("backend", c)
-	ready(t, far.Store)
-	f = append(f, far)
-	prosper(f, o.Sync)
-	road.set(0, true)
-	for range 3 {
-		prosper(f[1:], o.Sync)
-		if n := retries(t, 100, far.Breaker); n != 3 {
-			t.Errorf("cut off, with a third of ten tokens: %d retries, want 3", n)
-		}
-	}
-	road.set(0, false)
-	eventually(t, func() bool { return far.Err() == nil }, "it is back")
-	prosper(f, o.Sync)
-	if n := retries(t, 100, breakers(f)...); n > 10 || n < 9 {
-		t.Errorf("together again: %d retries, want 10", n)
-	}
-	srv.kill()
-	srv.start()
-	eventually(t, func() bool { return far.Err() == nil && f[0].Err() == nil }, "the server is back, empty")
-	prosper(f, o.Sync)
-	if n := retries(t, 100, breakers(f)...); n > 10 || n < 9 {
-		t.Errorf("with a server that has lost its memory: %d retries, want 10", n)
+	o := thorough(srv)
+	o.Prefix = "warm:"
+	warm := fleet(t, 8, o, thrifty())
+	prosper(t, srv.client(), "warm:backend", warm, 9.5)
+	if n := spend(t, warm, 8); n > 10 {
+		t.Errorf("a fleet that was well: %d retries, want 10, or a little less", n)
 	}
 }
 
 // With a reset by hand the budget begins anew, wherever it is made.
 func TestBudgetReset(t *testing.T) {
-	f := fleet(t, 2, brisk(startServer(t)), thrifty())
-	retries(t, 50, breakers(f)...)
+	srv := startServer(t)
+	c := srv.client()
+	f := fleet(t, 2, thorough(srv), thrifty())
+	spend(t, f, 1)
 	f[0].Breaker.Reset()
 	f[0].Store.Reset("backend")
-	<-time.After(4 * 50 * time.Millisecond)
-	if n := retries(t, 50, breakers(f)...); n != 1 {
+	eventually(t, func() bool {
+		hash, _ := hashOf(t, c, "circuit_breaker:backend")
+		shares := 0
+		for field := range hash {
+			if strings.HasPrefix(field, "share.") {
+				shares++
+			}
+		}
+		return hash["hand.at"] != "" && shares == len(f)
+	}, "both have their shares again")
+	toldAll(t, f...)
+	if n := spend(t, f, 1); n != 1 {
 		t.Errorf("after a reset: %d retries, want 1", n)
 	}
 }

@@ -27,9 +27,28 @@ func sites(t *testing.T) (a, b site) {
 	return site{t, srv, filepath.Join(t.TempDir(), "cells"), "a"}, site{t, srv, filepath.Join(t.TempDir(), "cells"), "b"}
 }
 
-// process has a process of the host do that, and returns in which state it
-// leaves the breaker. One that is cut off cannot reach the server.
-func (h site) process(cutOff bool, do func(m member)) circuit.State {
+// process has a process of the host do that, which may be nothing, and returns in
+// which state it leaves the breaker. One that is cut off cannot reach the server.
+// Else the server has been told when it ends.
+func (h site) process(cutOff bool, do func(m member)) (state circuit.State) {
+	h.t.Helper()
+	h.live(cutOff, func(m member) {
+		if cutOff {
+			h.later()
+		}
+		if do != nil {
+			do(m)
+		}
+		state = m.State()
+		if !cutOff {
+			h.known(state)
+		}
+	})
+	return state
+}
+
+// live has a process of the host live for as long as that takes.
+func (h site) live(cutOff bool, do func(m member)) {
 	h.t.Helper()
 	o := brisk(h.srv)
 	if cutOff {
@@ -47,18 +66,38 @@ func (h site) process(cutOff bool, do func(m member)) circuit.State {
 		ready(h.t, m.Store)
 		defer m.Close()
 	}
-	if do != nil {
-		do(m)
-	}
-	<-time.After(4 * brisk(h.srv).Sync) // what is set next is set later, for all
-	return m.State()
+	do(m)
 }
 
+// later waits until what is set is set later, for all, than what the server has
+// been told so far: within Stale, the last to arrive is the last.
+func (h site) later() {
+	h.t.Helper()
+	began := time.Now()
+	eventually(h.t, func() bool { return time.Since(began) > brisk(h.srv).Stale }, "later")
+}
+
+// known waits until the server says that the fleet is in that state.
+func (h site) known(state circuit.State) {
+	h.t.Helper()
+	eventually(h.t, func() bool {
+		seen, err := redisstore.Look(h.t.Context(), brisk(h.srv), []string{"backend"})
+		return err == nil && seen["backend"].State == state
+	}, "the fleet is %v", state)
+}
+
+// want has a process of the host wait until its breaker is in that state, and the
+// server says the same of the fleet.
 func (h site) want(state circuit.State, what string) {
 	h.t.Helper()
-	if got := h.process(false, nil); got != state {
-		h.t.Errorf("%s: on host %s it is %v, want %v", what, h.node, got, state)
-	}
+	h.live(false, func(m member) {
+		h.t.Helper()
+		eventually(h.t, func() bool { return m.State() == state }, "%s: on host %s it is %v", what, h.node, state)
+		h.known(state)
+		if got := m.State(); got != state {
+			h.t.Errorf("%s: on host %s it is %v in the end, want %v", what, h.node, got, state)
+		}
+	})
 }
 
 func isolate(m member) { m.Isolate() }
@@ -113,9 +152,13 @@ func TestHandIsOverruledOnce(t *testing.T) {
 	a, b := sites(t)
 	a.process(false, isolate)
 	b.process(false, reset)
-	awake := fleet(t, 1, brisk(b.srv), circuit.Config{}) // so that a has no majority
-	a.process(false, func(m member) { fail(t, m.Breaker, 1) })
-	a.want(circuit.Open, "it has opened by itself after the reset")
+	awake := fleet(t, 1, redisstore.Options{URL: b.srv.url(), Sync: time.Minute}, circuit.Config{}) // so that a has no majority
+	a.live(false, func(m member) { fail(t, m.Breaker, 1) })
+	a.live(false, func(m member) {
+		if got := m.State(); got != circuit.Open {
+			t.Errorf("it has opened by itself after the reset, and is %v", got)
+		}
+	})
 	if got := awake[0].State(); got != circuit.Closed {
 		t.Errorf("one node has opened the fleet: %v", got)
 	}
@@ -172,20 +215,12 @@ func TestResetOutlivesTheServer(t *testing.T) {
 	awake.Breaker = circuit.New("backend", circuit.Config{Store: awake.Store, Observe: func(context.Context, circuit.Transition) {}})
 	ready(t, awake.Store)
 	awake.Isolate()
-	known := func(state circuit.State, what string) {
-		t.Helper()
-		eventually(t, func() bool {
-			seen, err := redisstore.Look(t.Context(), o, []string{"backend"})
-			return err == nil && seen["backend"].State == state
-		}, "%s", what)
-	}
-	known(circuit.Isolated, "it is told")
+	a.known(circuit.Isolated)
 	b.process(true, reset)
 	a.srv.kill()
 	a.srv.start()
-	known(circuit.Isolated, "it is told again")
-	b.want(circuit.Closed, "reset on b, which was cut off")
-	known(circuit.Closed, "reset on b, which is back")
+	a.known(circuit.Isolated) // it is told again
+	b.want(circuit.Closed, "reset on b, which was cut off, and is back")
 	eventually(t, func() bool { return awake.State() == circuit.Closed }, "it is reset on a")
 }
 

@@ -180,6 +180,18 @@ func ready(t *testing.T, s *redisstore.Store) {
 	}
 }
 
+// toldAll waits until the server has been told what has happened to the members'
+// breakers so far, and has answered.
+func toldAll(t *testing.T, f ...member) {
+	t.Helper()
+	for range 2 { // the first answer may be to what was asked before
+		began := time.Now()
+		for _, m := range f {
+			eventually(t, func() bool { st, ok := m.Status("backend"); return ok && st.Age < time.Since(began) }, "the server answers")
+		}
+	}
+}
+
 // fail makes n calls fail.
 func fail(t *testing.T, b *circuit.Breaker, n int) {
 	t.Helper()

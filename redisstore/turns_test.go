@@ -25,17 +25,17 @@ func TestSeldomCaller(t *testing.T) {
 	if f[0].Allow() {
 		t.Fatal("a call passes without a lease")
 	}
-	// Each call comes six times as late as a lease lasts. One may be refused, if
-	// this process got no turn meanwhile to keep its lease.
-	var err error
-	for range 5 {
-		var p circuit.Permit
-		<-time.After(time.Second)
-		if p, err = f[0].Acquire(); err == nil && p.Probe() {
+	// Each call comes after the lease would have ended six times. It may be refused,
+	// if this process got no turn meanwhile to keep its lease.
+	const lease = 3 * 50 * time.Millisecond
+	for last, try := time.Now(), 0; try < 30; try++ {
+		eventually(t, func() bool { return time.Since(last) > 6*lease }, "a seldom caller calls")
+		if p, err := f[0].Acquire(); err == nil && p.Probe() {
 			return
 		}
+		last = time.Now()
 	}
-	t.Fatalf("no call is a probe: %v", err)
+	t.Fatal("no call is a probe")
 }
 
 // Who has the lease and does not call any more gives way to one that does.
