@@ -1,6 +1,7 @@
 package circuit
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -9,6 +10,7 @@ import (
 	"slices"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -305,5 +307,73 @@ func TestGateSettings(t *testing.T) {
 	}
 	if err := (Config{Gate: FailFast + 1}).Validate(); err == nil {
 		t.Error("a GateMode that is none is valid")
+	}
+}
+
+// Workers that call again when they have their answer make the demand themselves:
+// while a service is down there is none. A pool used to stay at a fraction of what it
+// does in health, eight workers for 45 s after 5 s of an outage.
+func TestAPoolOfWorkersIsBackSoonAfterAnOutage(t *testing.T) {
+	for _, p := range []pool{
+		{workers: 1},
+		{workers: 8},
+		{workers: 50},
+		{workers: 8, patience: 2 * time.Second},
+		{workers: 50, patience: 2 * time.Second},
+		{workers: 2, processes: 2},
+		{workers: 8, processes: 2},
+		{workers: 50, processes: 2},
+		{workers: 8, down: 1},
+		{workers: 50, down: 1, patience: 2 * time.Second},
+		{workers: 8, processes: 2, down: 1},
+	} {
+		t.Run(fmt.Sprintf("%+v", p), func(t *testing.T) { synctest.Test(t, p.play) })
+	}
+}
+
+// A pool is workers that call a service for 30 s, which is down until the tenth.
+type pool struct {
+	workers   int           // of each process
+	processes int           // that share the breaker; 0 means one that shares it with nobody
+	down      int           // the second from which the service is down; 0 means 6
+	patience  time.Duration // of a call; 0 means that it has no deadline
+}
+
+func (p pool) play(t *testing.T) {
+	start := time.Now()
+	var done [30]atomic.Int32 // calls in each second
+	call := func(ctx context.Context) error {
+		pause(ctx, 20*time.Millisecond)
+		second := int(time.Since(start) / time.Second)
+		if second+1 >= cmp.Or(p.down, 6) && second < 10 {
+			return errDown
+		}
+		done[min(second, 29)].Add(1)
+		return nil
+	}
+	config := Config{Gate: Wait}
+	if p.processes > 0 {
+		config.Store = &Memory{}
+	}
+	var b *Breaker
+	var all sync.WaitGroup
+	for process := range max(p.processes, 1) {
+		b = New("s", quiet(config))
+		b.gate.seed = uint64(process)
+		for range p.workers {
+			all.Go(func() {
+				for time.Since(start) < 30*time.Second {
+					ctx, cancel := context.WithTimeout(t.Context(), cmp.Or(p.patience, time.Hour))
+					_ = b.Do(ctx, call)
+					cancel()
+					pause(t.Context(), 100*time.Millisecond)
+				}
+			})
+		}
+	}
+	all.Wait()
+	want := 7 * p.workers * max(p.processes, 1) // 8 in health
+	if got := int(done[28].Load()); got < want || b.State() != Closed {
+		t.Errorf("%v: %d calls in the last second but one, want %d", b, got, want)
 	}
 }

@@ -36,6 +36,9 @@ const (
 	probeMax  = 500 * time.Millisecond // nobody waits longer to learn that the service is back
 	costlyMax = 4 * probeMax           // the same while a probe takes the service long
 	drain     = 1.5                    // demands at which attempts go while answers are fast: the backlog drains at half of one
+	raise     = 1.4                    // by which the pace grows while answers stay fast and callers wait for it
+	raising   = 250 * time.Millisecond // about as often as that
+	spared    = 3                      // raises that change nothing: answers have been fast for most of a second by then
 )
 
 // Words are the state of a gate. The zero Words are those of a service about

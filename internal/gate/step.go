@@ -25,9 +25,15 @@ func (s *state) demand(now int64) float64 {
 	return (n - math.Sqrt(n)) / t.Seconds()
 }
 
-// interval returns the time between two credits that are spent: by the demand,
-// and less of it while answers are fast; 0 while the demand is not known.
+// interval returns the time between two credits that are spent; 0 while the demand
+// is not known. Callers who call again when they have their answer make the demand
+// themselves: while answers are fast it is raised.
 func (s *state) interval(now int64) time.Duration {
+	return time.Duration(float64(s.unraised(now)) / math.Pow(raise, float64(max(s.raises-spared, 0))))
+}
+
+// unraised returns the interval by the demand, and less of it while answers are fast.
+func (s *state) unraised(now int64) time.Duration {
 	k := s.demand(now)
 	if !s.limited || k <= 0 {
 		return 0
@@ -211,7 +217,7 @@ func (s *state) move(took time.Duration, n int) {
 // worth nothing.
 func (s *state) limit(slow bool, now int64) {
 	s.generation++
-	s.limited, s.slow, s.credits = true, slow, 0
+	s.limited, s.slow, s.credits, s.over = true, slow, 0, 0
 	s.tat, s.refused = now, now
 	s.operations, s.since = 0, now
 	if s.warm < known {
@@ -222,7 +228,7 @@ func (s *state) limit(slow bool, now int64) {
 // lift lifts the limit.
 func (s *state) lift(now int64) {
 	s.generation++
-	s.limited, s.slow, s.credits, s.run, s.over = false, false, 0, 0, 0
+	s.limited, s.slow, s.credits, s.run, s.over, s.raises = false, false, 0, 0, 0, 0
 	s.operations, s.since = 0, now
 }
 
@@ -251,6 +257,9 @@ func (s *state) whileLimited(p Permit, r verdict, current bool, now int64) Chang
 			s.giveCredits(1)
 		}
 	}
+	if s.slow || s.run >= inARow {
+		s.raises = 0
+	}
 	return Unchanged
 }
 
@@ -266,6 +275,8 @@ func (s *state) reward(r verdict, now int64) {
 	switch {
 	case r.fast && !s.slow && s.tat <= now-int64(tick):
 		n = 2
+	case r.fast && !s.slow:
+		s.raisePace(now)
 	case r.timed && !r.fast && hash(uint64(now))%fewest == 0: //nolint:gosec // only bits of it matter
 		n = 2
 	}
@@ -274,8 +285,18 @@ func (s *state) reward(r verdict, now int64) {
 	if r.timed {
 		s.slow = !r.fast
 	}
-	if r.fast {
-		s.over = 0
+}
+
+// raisePace raises the pace, about once in the time of raising, if it is the pace
+// that callers wait for; less often if what is fast is not known from health.
+func (s *state) raisePace(now int64) {
+	every := float64(raising)
+	if s.warm < known {
+		every *= 4
+	}
+	u := float64(hash(uint64(now))>>11) / (1 << 53) //nolint:gosec // only bits of it matter
+	if now-s.refused < int64(quiet) && u*every < float64(s.interval(now)) {
+		s.raises = min(s.raises+1, maxRow)
 	}
 }
 

@@ -4,7 +4,7 @@ import "time"
 
 // The bits of the words, from the top:
 //
-//	first:  generation 8 | limited 1 | slow 1 | run 4 | over 4 | warm 5 | credits 12 | base 29 (1/8 µs)
+//	first:  generation 8 | limited 1 | slow 1 | run 4 | over 4, while limited raises | warm 5 | credits 12 | base 29 (1/8 µs)
 //	second: tat 40 (µs) | last refusal 24 (ms)
 //	third:  operations 24 | instant 40 (ms): since when they are counted; in health 0 | of the last fast answer
 //
@@ -49,7 +49,8 @@ type state struct {
 	limited    bool
 	slow       bool // the last answer took more than twice the base
 	run        int  // failures of any kind in a row
-	over       int  // overloads in a row
+	over       int  // overloads in a row; of a gate in health
+	raises     int  // of the pace, at most maxRow; while limited
 	warm       int  // timed successes that the base is the mean of, at most 16
 	credits    int
 	base       time.Duration // that an attempt usually takes; 0: not known
@@ -82,13 +83,16 @@ func unpack(a, b, c uint64, now int64) state {
 		operations: int(c >> sinceBits),
 		since:      instant(c&sinceMask, sinceBits, now, time.Millisecond),
 	}
+	if s.limited {
+		s.over, s.raises = 0, s.over
+	}
 	if s.since > now || c == 0 {
 		s.since = 0
 		if s.limited {
 			s.since = now - int64(time.Second)
 		}
 	}
-	if far := drain*float64(s.interval(now)) + float64(time.Microsecond); float64(s.tat-now) > far {
+	if far := drain*float64(s.unraised(now)) + float64(time.Microsecond); float64(s.tat-now) > far {
 		s.tat = now - int64(2*costlyMax)
 	}
 	return s
@@ -96,7 +100,7 @@ func unpack(a, b, c uint64, now int64) state {
 
 // pack returns the words of s.
 func (s *state) pack() (a, b, c uint64) {
-	a = uint64(s.generation)<<generationShift | uint64(s.run)<<runShift | uint64(s.over)<<overShift |
+	a = uint64(s.generation)<<generationShift | uint64(s.run)<<runShift | uint64(s.over+s.raises)<<overShift |
 		uint64(s.warm)<<warmShift | uint64(s.credits)<<creditShift | uint64(s.base/baseUnit)
 	if s.limited {
 		a |= limitedBit
