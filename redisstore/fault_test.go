@@ -7,6 +7,7 @@ import (
 	"net"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -15,71 +16,53 @@ import (
 	"github.com/seed-0f2c7998/perdure/redisstore"
 )
 
-// A watch measures how long calls of a breaker take on their own goroutine,
-// all the while; and, to know what is the machine's doing, those of a breaker
-// that asks no server.
-type watch struct {
-	stop        chan struct{}
-	done        sync.WaitGroup
-	mu          sync.Mutex
-	most, alone time.Duration // the slowest call
-	n           int
-}
-
-// watchCalls has a breaker of its own, on each store, called all the time, with
+// A watch has a breaker of its own on each of some stores called all the time, with
 // results that make it go through all its states.
+type watch struct{ calls []*atomic.Int64 }
+
 func watchCalls(t *testing.T, stores ...*redisstore.Store) *watch {
 	t.Helper()
-	w := &watch{stop: make(chan struct{})}
-	w.done.Go(func() { w.call(new(circuit.Memory), &w.alone) })
+	w, stop, callers := new(watch), make(chan struct{}), sync.WaitGroup{}
 	for _, s := range stores {
-		w.done.Go(func() { w.call(s, &w.most) })
+		n := new(atomic.Int64)
+		w.calls = append(w.calls, n)
+		callers.Go(func() { callAll(s, n, stop) })
 	}
-	t.Cleanup(func() { w.end(t) })
+	t.Cleanup(func() { close(stop); callers.Wait() })
 	return w
 }
 
-func (w *watch) call(store circuit.Store, most *time.Duration) {
+func callAll(store circuit.Store, calls *atomic.Int64, stop <-chan struct{}) {
 	b := circuit.New("watched", circuit.Config{
 		Store: store, FailureThreshold: 2, RecoveryTimeout: 20 * time.Millisecond,
 		Observe: func(context.Context, circuit.Transition) {},
 	})
 	pace := time.NewTicker(time.Millisecond)
 	defer pace.Stop()
-	for i := 0; ; i++ {
+	for {
 		select {
-		case <-w.stop:
+		case <-stop:
 			return
 		case <-pace.C:
 		}
-		began := time.Now()
 		p, err := b.Acquire()
-		if err == nil && i/16%2 == 0 {
+		if i := calls.Add(1); err == nil && i/16%2 == 0 {
 			p.Failure()
 		} else if err == nil {
 			p.Success()
 		}
-		took := time.Since(began)
-		w.mu.Lock()
-		*most, w.n = max(*most, took), w.n+1
-		w.mu.Unlock()
 	}
 }
 
-// end stops and judges: a call that waited for the network would have taken
-// half a second at least.
-func (w *watch) end(t *testing.T) {
+// proceeds has each breaker called a thousand times, while the server is away. If
+// those that open, probe or close it waited for the server, each until that is given
+// up after a second and a half, this would take longer than the test has patience.
+func (w *watch) proceeds(t *testing.T, what string) {
 	t.Helper()
-	select {
-	case <-w.stop:
-		return
-	default:
-	}
-	close(w.stop)
-	w.done.Wait()
-	t.Logf("%d calls, the slowest took %v, and %v without a server", w.n, w.most, w.alone)
-	if w.most > 400*time.Millisecond+w.alone {
-		t.Errorf("a call took %v, and %v without a server: it waited for one", w.most, w.alone)
+	for _, n := range w.calls {
+		before := n.Load()
+		took := eventually(t, func() bool { return n.Load() > before+1000 }, "%s: a thousand calls", what)
+		t.Logf("%s: a thousand calls in %v", what, took)
 	}
 }
 
@@ -116,8 +99,6 @@ func alone(t *testing.T, stores ...*redisstore.Store) {
 	}
 }
 
-func pass(d time.Duration) { <-time.After(d) }
-
 // The default times, a server that is stopped, killed, and empty afterwards,
 // and a road that is slow or cut.
 func TestFaults(t *testing.T) {
@@ -126,22 +107,25 @@ func TestFaults(t *testing.T) {
 	road := startProxy(t, srv.addr())
 	o := redisstore.Options{URL: strings.Replace(road.url(), "user:hunter2@", "", 1), Quorum: 1}
 	f := fleet(t, 2, o, circuit.Config{FailureThreshold: 3, RecoveryTimeout: time.Minute})
-	watchCalls(t, f[0].Store, f[1].Store)
+	w, began := watchCalls(t, f[0].Store, f[1].Store), time.Now()
 	agree(t, f, "at first")
 
 	srv.signal(stop)
+	w.proceeds(t, "stopped")
 	alone(t, f[0].Store, f[1].Store)
 	converges(t, f, "stopped and continued", func() { srv.signal(resume) })
 
 	srv.kill()
+	w.proceeds(t, "killed")
 	alone(t, f[0].Store, f[1].Store)
 	converges(t, f, "killed and started again, empty", srv.start)
 
 	road.set(0, true)
+	w.proceeds(t, "road cut")
 	alone(t, f[0].Store, f[1].Store)
 	converges(t, f, "road cut", func() { road.set(0, false) })
 
-	road.set(250*time.Millisecond, false) // 500ms a round trip
+	road.set(100*time.Millisecond, false) // 200ms a round trip
 	agree(t, f, "slow road")
 	for _, m := range f {
 		if m.Err() != nil {
@@ -151,8 +135,8 @@ func TestFaults(t *testing.T) {
 	road.set(0, false)
 
 	text := warnings()
-	if n := strings.Count(text, "level=WARN"); n > 2*2 {
-		t.Errorf("%d warnings of two stores in one minute:\n%s", n, text)
+	if n, took := strings.Count(text, "level=WARN"), time.Since(began); n > 2*(2+int(took/time.Minute)) {
+		t.Errorf("%d warnings of two stores in %v:\n%s", n, took, text)
 	}
 }
 
@@ -169,9 +153,10 @@ func TestOneCutOff(t *testing.T) {
 	c.RecoveryTimeout = 10 * time.Millisecond
 	own := circuit.New("own", c)
 	ready(t, far)
-	watchCalls(t, far)
+	w := watchCalls(t, far)
 	agree(t, f, "at first")
 	road.set(0, true)
+	w.proceeds(t, "cut off")
 	fail(t, f[0].Breaker, 1)
 	alone(t, far)
 	if f[1].State() != circuit.Closed {
@@ -199,7 +184,7 @@ func TestServerForgets(t *testing.T) {
 	late := fleetOf(t, srv, "late")
 	took := eventually(t, func() bool { return late.State() == circuit.Open }, "a process that comes later learns it")
 	t.Logf("told again after %v", took)
-	if d := inner.Peek(late.Breaker).RetryAt.Sub(until); d.Abs() > time.Second {
+	if d := inner.Peek(late.Breaker).RetryAt.Sub(until); d.Abs() > 10*time.Second {
 		t.Errorf("the first probe has moved by %v", d)
 	}
 	for _, m := range f {
@@ -226,8 +211,19 @@ func TestSilentServer(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
+	var tries atomic.Int64
+	go func() {
+		for {
+			c, err := l.Accept()
+			if err != nil {
+				return
+			}
+			t.Cleanup(func() { c.Close() })
+			tries.Add(1)
+		}
+	}()
 	defer l.Close()
-	s := open(t, redisstore.Options{URL: "redis://user:hunter2@" + l.Addr().String() + "/3", Sync: 100 * time.Millisecond})
+	s := open(t, redisstore.Options{URL: "redis://user:hunter2@" + l.Addr().String() + "/3"})
 	w := watchCalls(t, s)
 	b := circuit.New("backend", circuit.Config{Store: s, FailureThreshold: 1, RecoveryTimeout: 10 * time.Millisecond})
 	eventually(t, func() bool { return s.Err() != nil }, "noticed")
@@ -235,8 +231,9 @@ func TestSilentServer(t *testing.T) {
 		fail(t, b, 1)
 		awaitProbe(t, b).Success()
 	}
-	pass(time.Second)
-	w.end(t)
+	w.proceeds(t, "silent")
+	tried := tries.Load()
+	eventually(t, func() bool { return tries.Load() > tried+2 }, "the server is tried again")
 	text := warnings()
 	if n := strings.Count(text, "not shared with the fleet"); n != 1 {
 		t.Errorf("%d warnings, want 1:\n%s", n, text)
