@@ -31,7 +31,7 @@ func TestCarriersAgree(t *testing.T) {
 		for i, node := range []string{"a", "a", "b"} {
 			m := fleet.Member{Process: "p" + strconv.Itoa(i), Node: node, Alive: time.Hour}
 			c, _ := twin.Connect(t.Context(), m)
-			onServer = append(onServer, &link{client, "carriers:" + strconv.FormatUint(seed, 10) + ":", m})
+			onServer = append(onServer, &link{client, "carriers:" + strconv.FormatUint(seed, 10) + ":", m, nil})
 			inMemory = append(inMemory, c)
 		}
 		var last [2]fleet.View

@@ -8,6 +8,8 @@ import (
 	"unicode"
 	"unicode/utf8"
 
+	"github.com/redis/rueidis"
+
 	"github.com/seed-0f2c7998/perdure/internal/cell"
 	"github.com/seed-0f2c7998/perdure/internal/fleet"
 	"github.com/seed-0f2c7998/perdure/internal/redact"
@@ -91,12 +93,17 @@ func printable(s string) string {
 	}, s)
 }
 
-// cleaned returns err with a text that may be shown: it may be the server's.
-func cleaned(err error) error {
+// passwords returns what is secret in how to connect to a server.
+func passwords(c rueidis.ClientOption) redact.Secrets {
+	return redact.Secrets(nil).Value(c.Password).Value(c.Sentinel.Password)
+}
+
+// cleaned returns err with a text that may be shown: it may be the server's, and quote the passwords.
+func cleaned(err error, passwords redact.Secrets) error {
 	if err == nil {
 		return nil
 	}
-	text := redact.String(printable(err.Error()))
+	text := redact.String(printable(passwords.Redact(err.Error())))
 	if text == err.Error() {
 		return err
 	}

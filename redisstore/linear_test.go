@@ -148,7 +148,7 @@ func history(t *testing.T, addr string, n, acts int, seed uint64, racy bool) []p
 		}
 		t.Cleanup(client.Close)
 		name := fmt.Sprintf("p%d", i)
-		p := &actor{&link{client, "linear:" + strconv.FormatUint(seed, 10) + ":", fleet.Member{Process: name, Node: name, Alive: 5 * time.Hour}}, racy}
+		p := &actor{&link{client, "linear:" + strconv.FormatUint(seed, 10) + ":", fleet.Member{Process: name, Node: name, Alive: 5 * time.Hour}, nil}, racy}
 		work.Go(func() {
 			u, last := rand.New(rand.NewPCG(seed, uint64(i))), seen{}
 			for range acts {

@@ -10,22 +10,24 @@ import (
 	"github.com/redis/rueidis"
 
 	"github.com/seed-0f2c7998/perdure/internal/fleet"
+	"github.com/seed-0f2c7998/perdure/internal/redact"
 )
 
 // A link is a connection to the server.
 type link struct {
-	client rueidis.Client
-	prefix string
-	member fleet.Member
+	client    rueidis.Client
+	prefix    string
+	member    fleet.Member
+	passwords redact.Secrets
 }
 
 // connect makes a connection for m.
 func connect(server rueidis.ClientOption, prefix string, m fleet.Member) (*link, error) {
 	client, err := rueidis.NewClient(server)
 	if err != nil {
-		return nil, known(err)
+		return nil, known(err, passwords(server))
 	}
-	return &link{client, prefix, m}, nil
+	return &link{client, prefix, m, passwords(server)}, nil
 }
 
 // Close ends the connection. It may wait a second for a server that is silent.
@@ -36,18 +38,18 @@ func (l *link) channel() string { return l.prefix + "changes" }
 
 // known returns err with a text that may be shown, and a type that says what it is
 // about, if that is known.
-func known(err error) error {
+func known(err error, passwords redact.Secrets) error {
 	e, ok := rueidis.IsRedisErr(err)
 	if !ok {
-		return cleaned(err)
+		return cleaned(err, passwords)
 	}
 	switch word, _, _ := strings.Cut(e.Error(), " "); word {
 	case "WRONGPASS", "NOAUTH", "NOPERM":
-		return &fleet.DeniedError{Err: cleaned(err)}
+		return &fleet.DeniedError{Err: cleaned(err, passwords)}
 	case "WRONGTYPE": // the key belongs to somebody else
-		return &fleet.KeyError{Err: cleaned(err)}
+		return &fleet.KeyError{Err: cleaned(err, passwords)}
 	}
-	return cleaned(err)
+	return cleaned(err, passwords)
 }
 
 // Subscribe learns what is published until the connection fails or ctx ends.
@@ -67,7 +69,7 @@ func (l *link) Subscribe(ctx context.Context, subscribed func(), changed func(fl
 				changed(v)
 			}
 		})
-	err = known(err)
+	err = known(err, l.passwords)
 	if denied, ok := errors.AsType[*fleet.DeniedError](err); ok {
 		denied.Err = fmt.Errorf("channel %q: %w", l.channel(), denied.Err)
 	}
@@ -103,7 +105,7 @@ func (l *link) Run(ctx context.Context, calls []fleet.Call) []fleet.Answer {
 func (l *link) answer(c fleet.Call, result rueidis.RedisResult) (fleet.View, error) {
 	text, err := result.ToString()
 	if err != nil {
-		return fleet.View{}, known(err)
+		return fleet.View{}, known(err, l.passwords)
 	}
 	r, v, err := parse(text)
 	if want := l.prefix + c.Key; r.Key != "" && r.Key != want {
@@ -113,7 +115,7 @@ func (l *link) answer(c fleet.Call, result rueidis.RedisResult) (fleet.View, err
 	if _, ok := errors.AsType[*fleet.UnsharedError](err); ok {
 		return v, err
 	}
-	return v, cleaned(err)
+	return v, cleaned(err, l.passwords)
 }
 
 // send makes the calls in one round trip. If one of them would go to a part of

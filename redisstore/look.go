@@ -45,12 +45,12 @@ func Look(ctx context.Context, o Options, names []string) (map[string]Status, er
 func look(ctx context.Context, server rueidis.ClientOption, prefix string, names []string) (map[string]Status, error) {
 	client, err := rueidis.NewClient(server)
 	if err != nil {
-		return nil, cleaned(err)
+		return nil, cleaned(err, passwords(server))
 	}
 	defer client.Close()
 	now, err := clock(ctx, client)
 	if err != nil {
-		return nil, err
+		return nil, cleaned(err, passwords(server))
 	}
 	var other error
 	seen := make(map[string]Status)
@@ -71,7 +71,7 @@ func look(ctx context.Context, server rueidis.ClientOption, prefix string, names
 			if e, ok := errors.AsType[*fleet.UnsharedError](err); ok {
 				other = fmt.Errorf("redisstore: %w", e)
 			} else if err != nil {
-				return nil, fmt.Errorf("%s: %w", some[i], cleaned(err))
+				return nil, fmt.Errorf("%s: %w", some[i], cleaned(err, passwords(server)))
 			} else {
 				seen[some[i]] = st
 			}
@@ -84,7 +84,7 @@ func look(ctx context.Context, server rueidis.ClientOption, prefix string, names
 func clock(ctx context.Context, client rueidis.Client) (int64, error) {
 	now, err := client.Do(ctx, client.B().Time().Build()).AsIntSlice()
 	if err != nil {
-		return 0, cleaned(err)
+		return 0, err
 	}
 	if len(now) != 2 || now[0] < 0 || now[0] > 1<<40 || now[1] < 0 || now[1] >= 1e6 {
 		return 0, bad("time", now, "seconds and microseconds")

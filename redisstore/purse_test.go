@@ -23,7 +23,7 @@ func TestPurseTwin(t *testing.T) {
 	t.Cleanup(client.Close)
 	first := testseed.Of(t, 0)
 	for seed := first; seed < first+20; seed++ {
-		l := &link{client, "purse:" + strconv.FormatUint(seed, 10), fleet.Member{Process: "p", Node: "n", Alive: time.Hour}}
+		l := &link{client, "purse:" + strconv.FormatUint(seed, 10), fleet.Member{Process: "p", Node: "n", Alive: time.Hour}, nil}
 		u, bank, ceiling := rand.New(rand.NewPCG(seed, 0)), twin.Bank{Grain: 1}, int64(20+seed*17)
 		for n := range 200 {
 			i := u.IntN(2)

@@ -22,6 +22,9 @@ const shortest = 6
 // whose names end as those of keys and tokens do, and what such a value consists of.
 func FromHeader(header map[string][]string) Secrets { return Secrets(nil).Header(header) }
 
+// Value returns s with one more.
+func (s Secrets) Value(value string) Secrets { return s.each(value).sorted() }
+
 // Header returns s with what [FromHeader] returns.
 func (s Secrets) Header(header map[string][]string) Secrets {
 	for name, values := range header {

@@ -63,7 +63,7 @@ func Open(text string, log *slog.Logger) (*Store, error) {
 	case "", "host":
 		s.open = s.host
 	default:
-		report.SetDefault(log) // which the stores warn
+		report.SetDefault(log.With("event", "warning")) // which the stores warn
 		local := newStore(log)
 		local.open = local.host
 		fleet, err := redisstore.Open(redisstore.Options{URL: text, Local: local})
@@ -82,7 +82,7 @@ func Open(text string, log *slog.Logger) (*Store, error) {
 }
 
 func (s *Store) host() circuit.Store {
-	report.SetDefault(s.log) // which the store warns
+	report.SetDefault(s.log.With("event", "warning")) // which the store warns
 	h := hoststore.Open("")
 	s.end = h.Close
 	return h
