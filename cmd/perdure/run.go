@@ -4,7 +4,10 @@ import (
 	"cmp"
 	"context"
 	"errors"
+	"fmt"
 	"path/filepath"
+	"slices"
+	"strings"
 	"time"
 
 	"github.com/spf13/cobra"
@@ -106,6 +109,9 @@ func (a *app) run(c *cobra.Command, f *runFlags, args []string) error {
 		return err
 	}
 	p := s.Policy
+	if err := knowsCommands(c.Flags(), &p); err != nil {
+		return err
+	}
 	p.Classify = run.Classify(&f.again, &f.stop)
 	if mode == dagster.Passthrough && dagster.Launched(a.environ) {
 		a.log.Debug("One attempt: the command reports to Dagster by itself", "event", "passthrough")
@@ -149,6 +155,25 @@ func (a *app) attempted(observe func(context.Context, retry.Event)) func(context
 			observe(ctx, e)
 		}
 	}
+}
+
+// knowsCommands refuses a list of errors of which none is one that a command can end with: it would be without effect, or
+// keep all attempts but the first from being made.
+func knowsCommands(flags *pflag.FlagSet, p *retry.Policy) error {
+	for _, list := range []struct {
+		flag, exits string
+		has, known  []string
+	}{
+		{"retry-on", "--retry-on-exit", p.RetryOn, []string{"timeout", "default"}},
+		{"ignore-on", "--stop-on-exit", p.IgnoreOn, []string{"timeout"}},
+	} {
+		known := func(entry string) bool { return slices.Contains(list.known, entry) }
+		if flags.Changed(list.flag) && !slices.ContainsFunc(list.has, known) {
+			return setting.Bad("--"+list.flag, strings.Join(list.has, ","), fmt.Sprintf(
+				"a list with %s: a command ends with exit codes, which are for %s", strings.Join(list.known, " or "), list.exits))
+		}
+	}
+	return nil
 }
 
 // needsName refuses flags that would do nothing: a run without a name has no
