@@ -5,6 +5,7 @@ import (
 	"encoding/json"
 	"encoding/xml"
 	"errors"
+	"fmt"
 	"net/http"
 	"strconv"
 	"time"
@@ -200,7 +201,20 @@ func isNonsense(err error) bool {
 	if e, ok := errors.AsType[*json.SyntaxError](err); ok {
 		return e.Error() != "unexpected end of JSON input"
 	}
-	return is[*httpretry.LimitError](err) || is[*strconv.NumError](err) || is[*time.ParseError](err)
+	return is[*httpretry.LimitError](err) || is[*strconv.NumError](err) || isNoTime(err)
+}
+
+// isNoTime reports whether err is of a text that is no time. That of the SDK has no exported type, and nothing in it.
+func isNoTime(err error) bool {
+	if is[*time.ParseError](err) {
+		return true
+	}
+	for ; err != nil; err = errors.Unwrap(err) {
+		if fmt.Sprintf("%T", err) == "time.parseErrors" {
+			return true
+		}
+	}
+	return false
 }
 
 func is[E error](err error) bool {

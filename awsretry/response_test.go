@@ -329,6 +329,7 @@ func TestPageThatCannotBeParsedIsNoFailureOfTheStore(t *testing.T) {
 		"<ListBucketResult><Contents><Key>a\x01b</Key></Contents></ListBucketResult>",
 		"<ListBucketResult><Contents><Key>a&#1;b</Key></Contents></ListBucketResult>",
 		"<ListBucketResult><Contents><Size>many</Size></Contents></ListBucketResult>",
+		"<ListBucketResult><Contents><LastModified>yesterday</LastModified></Contents></ListBucketResult>",
 		"<ListBucketResult></Contents>",
 	} {
 		server := startHostile(t, func(w http.ResponseWriter, _ *http.Request) { _, _ = io.WriteString(w, page) })
@@ -336,6 +337,27 @@ func TestPageThatCannotBeParsedIsNoFailureOfTheStore(t *testing.T) {
 		err := calls["ListObjectsV2"](t.Context(), client(server.URL, &p, nil))
 		if err == nil || server.requests.Load() != 1 || breaker.State() != circuit.Closed {
 			t.Errorf("%q: %v after %d requests, the breaker is %v, want an error after 1, closed", page, err, server.requests.Load(), breaker.State())
+		}
+	}
+}
+
+// Nor does such a page say that the store is well: failures before and after it are in a row.
+func TestPageThatCannotBeParsedIsNoSuccessOfTheStore(t *testing.T) {
+	requests := 0
+	server := startHostile(t, func(w http.ResponseWriter, _ *http.Request) {
+		if requests++; requests == 2 {
+			_, _ = io.WriteString(w, "<ListBucketResult></Contents>")
+			return
+		}
+		w.WriteHeader(http.StatusInternalServerError)
+	})
+	p := quick()
+	p.MaxAttempts = 1
+	p.Breaker = circuit.New("store", circuit.Config{FailureThreshold: 2, Observe: func(context.Context, circuit.Transition) {}})
+	for n, want := range []circuit.State{circuit.Closed, circuit.Closed, circuit.Open} {
+		err := calls["ListObjectsV2"](t.Context(), client(server.URL, &p, nil))
+		if state := p.Breaker.State(); err == nil || state != want {
+			t.Errorf("after call %d the breaker is %v, want %v; %v", n+1, state, want, err)
 		}
 	}
 }
@@ -350,6 +372,13 @@ func TestErrorsShowNoSecretsThatComeBack(t *testing.T) {
 		"plain": func(s string) string { return html.EscapeString(s) }, // as it is, in XML
 		"query": url.QueryEscape,
 		"twice": func(s string) string { return html.EscapeString(html.EscapeString(s)) },
+		"by number": func(s string) string { // which is plain only when it has been decoded
+			var b strings.Builder
+			for _, r := range s {
+				fmt.Fprintf(&b, "&#%d;", r)
+			}
+			return b.String()
+		},
 	} {
 		server := startHostile(t, func(w http.ResponseWriter, r *http.Request) {
 			w.Header().Set("X-Amz-Request-Id", r.Header.Get("X-Amz-Server-Side-Encryption-Customer-Key"))
@@ -379,5 +408,22 @@ func TestErrorsShowNoSecretsThatComeBack(t *testing.T) {
 				t.Errorf("%s: %q is not what the store says, in one line, without secrets", name, text)
 			}
 		}
+	}
+}
+
+// An error of a type of its own has what the store says in fields that are in no text of ours: they are without secrets, too.
+func TestFieldsOfErrorsShowNoSecretsThatComeBack(t *testing.T) {
+	key := base64.StdEncoding.EncodeToString([]byte("0123456789abcdef0123456789abcdef"))
+	server := startHostile(t, func(w http.ResponseWriter, r *http.Request) {
+		w.WriteHeader(http.StatusForbidden)
+		fmt.Fprintf(w, "<Error><Code>InvalidObjectState</Code><StorageClass>of %s</StorageClass></Error>", r.Header.Get("X-Amz-Server-Side-Encryption-Customer-Key"))
+	})
+	p := quick()
+	_, err := client(server.URL, &p, nil).GetObject(t.Context(), &s3.GetObjectInput{
+		Bucket: aws.String(bucket), Key: aws.String("k"), SSECustomerAlgorithm: aws.String("AES256"), SSECustomerKey: &key,
+	})
+	e, ok := errors.AsType[*types.InvalidObjectState](err)
+	if !ok || e.StorageClass != "of REDACTED" {
+		t.Errorf("%v: the storage class is %+v, want \"of REDACTED\"", err, e)
 	}
 }
