@@ -236,5 +236,29 @@ func TestStatusNamesTheHostThatProbes(t *testing.T) {
 	}
 }
 
+// A hash of another release is named by status; what it shows of the others is the fleet's.
+func TestStatusNamesAnotherFormat(t *testing.T) {
+	redis := startRedis(t)
+	f := newFleet(t, newService(t), "run", "--name", "X", "--max-attempts", "1", "--store", redis)
+	f.reach()
+	conn, err := new(net.Dialer).DialContext(t.Context(), "tcp", strings.TrimPrefix(redis, "redis://"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer func() { _ = conn.Close() }()
+	_, err = fmt.Fprint(conn, "HSET circuit_breaker:op:X format 9\r\n")
+	if _, unread := conn.Read(make([]byte, 9)); err != nil || unread != nil {
+		t.Fatal(err, unread)
+	}
+	var log strings.Builder
+	c := f.command(f.states[0], append([]string{"status"}, f.store()...)...)
+	c.Stderr = &log
+	out, err := c.Output()
+	const want = `WARN: A circuit breaker is not shared with the fleet (hash "circuit_breaker:op:X" has format "9", and this release uses "1"); showing this host's state of it` + "\n"
+	if err != nil || log.String() != want || !strings.Contains(string(out), "op:X") {
+		t.Errorf("%v: it said %q, and showed\n%s", err, log.String(), out)
+	}
+}
+
 // store is the flag that names the fleet's.
 func (f *fleet) store() []string { return f.args[len(f.args)-2:] }

@@ -19,6 +19,7 @@ import (
 	"github.com/seed-0f2c7998/perdure/cmd/perdure/internal/policy"
 	"github.com/seed-0f2c7998/perdure/cmd/perdure/internal/report"
 	"github.com/seed-0f2c7998/perdure/cmd/perdure/internal/state"
+	shared "github.com/seed-0f2c7998/perdure/internal/fleet"
 	"github.com/seed-0f2c7998/perdure/internal/setting"
 )
 
@@ -73,7 +74,11 @@ func (a *app) status(ctx context.Context, store string, warn func(error)) error 
 }
 
 func (a *app) warnFleet(err error) {
-	a.log.Warn("Shared store unreachable ("+err.Error()+"); showing this host's state", "event", "warning", "error", err)
+	text := "Shared store unreachable (" + err.Error() + "); showing this host's state"
+	if unshared, ok := errors.AsType[*shared.UnsharedError](err); ok {
+		text = "A circuit breaker is not shared with the fleet (" + unshared.Error() + "); showing this host's state of it"
+	}
+	a.log.Warn(text, "event", "warning", "error", err)
 }
 
 // watch writes what is in the store each second: on a terminal always in the
