@@ -284,8 +284,7 @@ func (b *Breaker) gateChanged(ctx context.Context, c *cell.Cell, change gate.Cha
 	t := Transition{Name: b.name, From: Closed, At: now, Reason: why, ObserveOnly: b.config.ObserveOnly}
 	t.Refused = b.refusals.count.Swap(0)
 	if change == gate.Limited {
-		g, at := b.gateOf(c), b.now()
-		t.To, t.RetryAt = max(gateState(g.Status(at)), Open), b.wall(ceil(g.NextProbe(at)))
+		t.To, t.RetryAt = Open, b.wall(ceil(b.gateOf(c).NextProbe(b.now())))
 		c.Trips.Add(1)
 		b.refusals.begin(b.opening(Open), b.elapsed())
 	} else {
