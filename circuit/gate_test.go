@@ -272,6 +272,27 @@ func TestAGateReportsItsTransitions(t *testing.T) {
 	})
 }
 
+// A limit is reported as an opening, which is logged at WARN, also if answers came
+// between the overloads: it used to be "from closed to half-open" then.
+func TestALimitIsReportedAsAnOpening(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		var got []string
+		b := gated(t, Config{Gate: Wait, Observe: func(_ context.Context, r Transition) {
+			got = append(got, fmt.Sprintf("%v to %v: %v", r.From, r.To, r.Reason))
+		}})
+		for _, err := range []error{context.DeadlineExceeded, nil, context.DeadlineExceeded} {
+			for range 4 {
+				ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
+				_ = b.Do(ctx, func(ctx context.Context) error { pause(ctx, time.Second); return err })
+				cancel()
+			}
+		}
+		if want := []string{"closed to open: 5 overloads in a row"}; !slices.Equal(got, want) {
+			t.Errorf("%q, want %q", got, want)
+		}
+	})
+}
+
 // A call that panics gives back what it paid.
 func TestAPanicAtAGate(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
@@ -326,6 +347,7 @@ func TestAPoolOfWorkersIsBackSoonAfterAnOutage(t *testing.T) {
 		{workers: 8, down: 1},
 		{workers: 50, down: 1, patience: 2 * time.Second},
 		{workers: 8, processes: 2, down: 1},
+		{workers: 8, late: 9 * time.Millisecond},
 	} {
 		t.Run(fmt.Sprintf("%+v", p), func(t *testing.T) { synctest.Test(t, p.play) })
 	}
@@ -337,13 +359,22 @@ type pool struct {
 	processes int           // that share the breaker; 0 means one that shares it with nobody
 	down      int           // the second from which the service is down; 0 means 6
 	patience  time.Duration // of a call; 0 means that it has no deadline
+	late      time.Duration // by which a client with little of a processor learns of each fourth answer, of a fast service
 }
 
 func (p pool) play(t *testing.T) {
 	start := time.Now()
 	var done [30]atomic.Int32 // calls in each second
+	var calls atomic.Int32
 	call := func(ctx context.Context) error {
-		pause(ctx, 20*time.Millisecond)
+		switch {
+		case p.late == 0:
+			pause(ctx, 20*time.Millisecond)
+		case calls.Add(1)%4 == 0:
+			pause(ctx, time.Millisecond+p.late)
+		default:
+			pause(ctx, time.Millisecond)
+		}
 		second := int(time.Since(start) / time.Second)
 		if second+1 >= cmp.Or(p.down, 6) && second < 10 {
 			return errDown

@@ -36,9 +36,10 @@ const (
 	probeMax  = 500 * time.Millisecond // nobody waits longer to learn that the service is back
 	costlyMax = 4 * probeMax           // the same while a probe takes the service long
 	drain     = 1.5                    // demands at which attempts go while answers are fast: the backlog drains at half of one
-	raise     = 1.4                    // by which the pace grows while answers stay fast and callers wait for it
+	raise     = 1.8                    // by which the pace grows while answers stay fast and callers wait for it
 	raising   = 250 * time.Millisecond // about as often as that
-	spared    = 3                      // raises that change nothing: answers have been fast for most of a second by then
+	spared    = 9                      // raises that change nothing: answers have been fast for two seconds by then
+	lowered   = 3                      // raises that a slow answer takes back: where the service is slow there are many
 )
 
 // Words are the state of a gate. The zero Words are those of a service about

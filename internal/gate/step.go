@@ -126,7 +126,7 @@ type verdict struct {
 	outcome Outcome       // Success, Failure, Throttled for any overload, or Cancelled
 	timed   bool          // took is known
 	took    time.Duration // at least 1
-	fast    bool          // took is at most twice the base
+	fast    bool          // took is at most twice the base, or as much above it as a timer may be late
 	slow    bool          // an overload that took longer
 	unsure  bool          // a deadline ended an attempt that was not timed
 }
@@ -138,7 +138,7 @@ func (s *state) judge(p Permit, o Outcome, now int64) verdict {
 	r := verdict{outcome: o, timed: p.Start != 0}
 	if r.timed {
 		r.took = max(time.Duration(now-p.Start), 1)
-		r.fast = s.base == 0 || r.took <= 2*s.base
+		r.fast = s.base == 0 || r.took <= s.base+max(s.base, tick)
 	}
 	switch o {
 	case Throttled:
@@ -257,8 +257,11 @@ func (s *state) whileLimited(p Permit, r verdict, current bool, now int64) Chang
 			s.giveCredits(1)
 		}
 	}
-	if s.slow || s.run >= inARow {
+	switch {
+	case s.run >= inARow:
 		s.raises = 0
+	case s.slow:
+		s.raises = max(s.raises-lowered, 0)
 	}
 	return Unchanged
 }
