@@ -93,13 +93,16 @@ func printable(s string) string {
 	}, s)
 }
 
+// secrets are what no text of this package may show.
+type secrets = redact.Secrets
+
 // passwords returns what is secret in how to connect to a server.
-func passwords(c rueidis.ClientOption) redact.Secrets {
-	return redact.Secrets(nil).Value(c.Password).Value(c.Sentinel.Password)
+func passwords(c rueidis.ClientOption) secrets {
+	return secrets(nil).Value(c.Password).Value(c.Sentinel.Password)
 }
 
 // cleaned returns err with a text that may be shown: it may be the server's, and quote the passwords.
-func cleaned(err error, passwords redact.Secrets) error {
+func cleaned(err error, passwords secrets) error {
 	if err == nil {
 		return nil
 	}

@@ -10,7 +10,6 @@ import (
 	"github.com/redis/rueidis"
 
 	"github.com/seed-0f2c7998/perdure/internal/fleet"
-	"github.com/seed-0f2c7998/perdure/internal/redact"
 )
 
 // A link is a connection to the server.
@@ -18,7 +17,7 @@ type link struct {
 	client    rueidis.Client
 	prefix    string
 	member    fleet.Member
-	passwords redact.Secrets
+	passwords secrets
 }
 
 // connect makes a connection for m.
@@ -38,7 +37,7 @@ func (l *link) channel() string { return l.prefix + "changes" }
 
 // known returns err with a text that may be shown, and a type that says what it is
 // about, if that is known.
-func known(err error, passwords redact.Secrets) error {
+func known(err error, passwords secrets) error {
 	e, ok := rueidis.IsRedisErr(err)
 	if !ok {
 		return cleaned(err, passwords)
