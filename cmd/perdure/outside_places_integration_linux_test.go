@@ -210,6 +210,9 @@ func TestLinksOfASource(t *testing.T) {
 				if e.code == 1 && !strings.Contains(e.log, filepath.Join(s.dir, "link")) {
 					t.Errorf("it does not name the link: %v", e)
 				}
+				if how != "--links follow" && code == 1 && !strings.Contains(e.log, "--links skip") { // a second check would refuse it when it is opened
+					t.Errorf("it does not say what to do: %v", e)
+				}
 				got := s.objects("up/")
 				if how == "--links follow" && link.follow == nil { // a directory may be followed, and a circle be found out late
 					for path := range got {
