@@ -21,7 +21,6 @@ var redacts = map[string]string{
 	"awsretry/objects/store.go":                "the endpoint, as it is written into state files",
 	"redisstore/options.go":                    "a URL that an error names, as that is made",
 	"redisstore/check.go":                      "what a server says",
-	"redisstore/link.go":                       "a reply that quotes the password, as it becomes an error",
 	"internal/setting/setting.go":              "a value that is refused, as the error is made",
 	"pipes/log.go":                             "messages of the program's own, on their way to a log",
 	"pipes/report.go":                          "messages of the program's own, on their way to Dagster, before they are cut to its length",
