@@ -12,6 +12,7 @@ import (
 	"net/http"
 	"os"
 	"path/filepath"
+	"slices"
 	"strconv"
 	"testing"
 	"time"
@@ -152,6 +153,47 @@ func TestChecksumOfTheWholeObjectOnly(t *testing.T) {
 		})
 		if got, err := store.Stat(t.Context(), bucket, "k"); err != nil || got.Checksum != test.want {
 			t.Errorf("%v: %q, %v, want %q", test.headers, got.Checksum, err, test.want)
+		}
+	}
+}
+
+// The same for one that goes up in parts, each of which arrived as it was sent.
+func TestSpoiltPartsAreNoSuccess(t *testing.T) {
+	sent := content(1, 12*mib)
+	spoilt := slices.Clone(sent)
+	spoilt[7*mib] ^= 1
+	sum := func(b []byte) string {
+		return base64.StdEncoding.EncodeToString(binary.BigEndian.AppendUint32(nil, crc32.ChecksumIEEE(b)))
+	}
+	for _, test := range []struct {
+		name           string
+		complete, head string // checksums in the responses, "" for none
+		want           error
+	}{
+		{"the response's checksum", sum(spoilt), sum(sent), objects.ErrChecksum},
+		{"the stored checksum", "", sum(spoilt), objects.ErrChecksum},
+		{"nothing is wrong", sum(sent), "", nil},
+	} {
+		store := handMade(t, func(w http.ResponseWriter, r *http.Request) {
+			body, _ := io.ReadAll(r.Body)
+			query := r.URL.Query()
+			switch {
+			case query.Has("uploads"):
+				fmt.Fprint(w, "<InitiateMultipartUploadResult><UploadId>u</UploadId></InitiateMultipartUploadResult>")
+			case query.Has("partNumber"):
+				w.Header().Set("ETag", fmt.Sprintf(`"%x"`, md5.Sum(body)))
+			case r.Method == http.MethodPost:
+				fmt.Fprintf(w, "<CompleteMultipartUploadResult><ETag>&quot;opaque&quot;</ETag><ChecksumCRC32>%s</ChecksumCRC32>"+
+					"<ChecksumType>FULL_OBJECT</ChecksumType></CompleteMultipartUploadResult>", test.complete)
+			default:
+				w.Header().Set("ETag", `"opaque"`)
+				w.Header().Set("Content-Length", strconv.Itoa(len(sent)))
+				w.Header().Set("X-Amz-Checksum-Crc32", test.head)
+				w.Header().Set("X-Amz-Checksum-Type", "FULL_OBJECT")
+			}
+		})
+		if _, err := store.Put(t.Context(), bucket, "k", stream{bytes.NewReader(sent)}, objects.PutOptions{}); !errors.Is(err, test.want) {
+			t.Errorf("%s: %v, want %v", test.name, err, test.want)
 		}
 	}
 }
