@@ -397,11 +397,11 @@ func (p pool) play(t *testing.T) {
 	if p.processes > 0 {
 		config.Store = &Memory{}
 	}
-	var b *Breaker
+	var last *Breaker
 	var all sync.WaitGroup
 	for process := range max(p.processes, 1) {
-		b = New("s", quiet(config))
-		b.gate.seed = uint64(process)
+		b := New("s", quiet(config))
+		b.gate.seed, last = uint64(process), b
 		for range p.workers {
 			all.Go(func() {
 				for time.Since(start) < 30*time.Second {
@@ -415,7 +415,7 @@ func (p pool) play(t *testing.T) {
 	}
 	all.Wait()
 	want := 7 * p.workers * max(p.processes, 1) // 8 in health
-	if got := int(done[28].Load()); got < want || b.State() != Closed {
-		t.Errorf("%v: %d calls in the last second but one, want %d", b, got, want)
+	if got := int(done[28].Load()); got < want || last.State() != Closed {
+		t.Errorf("%v: %d calls in the last second but one, want %d", last, got, want)
 	}
 }

@@ -116,14 +116,8 @@ func (r *run) end(cause, unlisted error) error {
 		source = r.Remote.String()
 	}
 	switch {
-	case cause != nil && r.summary.Untried > 0:
-		rest := fmt.Sprintf("%d of %d files are left", r.summary.Untried, total)
-		if r.cut.Load() || unlisted != nil {
-			rest += ", and all that were not listed yet"
-		}
-		return &stopped{cause, rest}
 	case cause != nil:
-		return cause
+		return r.stopped(cause, r.cut.Load() || unlisted != nil)
 	case unlisted != nil:
 		return unlisted
 	case total == 0 && !r.AllowEmpty:
@@ -143,6 +137,20 @@ func (r *run) end(cause, unlisted error) error {
 		names += fmt.Sprintf(" and %d more", more)
 	}
 	return &exit.Error{Code: code, Err: fmt.Errorf("%d of %d files are not copied: %s", r.summary.Failed, total, names)}
+}
+
+// stopped returns cause, with what is left in words, if anything is. more says that not all was listed.
+func (r *run) stopped(cause error, more bool) error {
+	rest := fmt.Sprintf("%d of %d files are left", r.summary.Untried, r.summary.Total())
+	switch {
+	case r.summary.Untried == 0 && !more:
+		return cause
+	case r.summary.Untried == 0:
+		rest = "all files that were not listed yet are left"
+	case more:
+		rest += ", and all that were not listed yet"
+	}
+	return &stopped{cause, rest}
 }
 
 // A stopped job is one that did not get to its end.
