@@ -9,7 +9,7 @@
 // step of package retry, and the breakers and budgets of package circuit, to
 // which the simulation gives its own clock and random numbers.
 //
-//	storm := sim.Model(sim.Fault{Kind: sim.Outage, From: 4 * time.Second, To: 9 * time.Second})
+//	storm := sim.Storm("outage", sim.Fault{Kind: sim.Outage, From: 4 * time.Second, To: 9 * time.Second})
 //	storm.Clients.Policy, storm.Clients.Breaker = retry.Service(), &breaker
 //	result, err := sim.Run(ctx, storm, 1)
 //
