@@ -342,6 +342,85 @@ func TestGateSettings(t *testing.T) {
 	}
 }
 
+// A ratio of failures limits a gate where no row of them would.
+func TestAWindowLimitsAGate(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		var got []string
+		b := gated(t, Config{
+			Gate: FailFast, Window: 10 * time.Second, MinCalls: 10, FailureRatio: 0.3,
+			Observe: func(_ context.Context, r Transition) { got = append(got, fmt.Sprintf("%v to %v", r.From, r.To)) },
+		})
+		for i := range 60 {
+			_ = b.Do(t.Context(), func(ctx context.Context) error {
+				if pause(ctx, 20*time.Millisecond); i%2 == 0 {
+					return errDown
+				}
+				return nil
+			})
+			if len(got) > 0 {
+				break
+			}
+		}
+		if m := b.Metrics(); !slices.Equal(got, []string{"closed to open"}) || m.Reason.Cause() != Ratio {
+			t.Errorf("%q, because of %v, want one limit, by the ratio of failures", got, m.Reason)
+		}
+	})
+}
+
+// Who gives up while it waits is out of the line at once, and gets the cause.
+func TestACallerThatLeavesAGate(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		b := gated(t, Config{Gate: Wait})
+		limitedAt(t, b)
+		ctx, cancel := context.WithCancelCause(t.Context())
+		gone := errors.New("gone")
+		var calls sync.WaitGroup
+		for range 3 {
+			calls.Go(func() {
+				if err := b.Do(ctx, func(context.Context) error { return nil }); !errors.Is(err, gone) {
+					t.Errorf("%v, want the cause", err)
+				}
+			})
+		}
+		synctest.Wait()
+		waiting := b.Metrics().Waiting
+		cancel(gone)
+		calls.Wait()
+		if left := b.Metrics().Waiting; waiting != 3 || left != 0 {
+			t.Errorf("%d callers waited, and %d do still; want 3 and 0", waiting, left)
+		}
+	})
+}
+
+// A service that never answers limits the gate also where no attempt has a timeout: those
+// that run for a quarter of their caller's patience are late. What began in health and
+// succeeds after that does not lift the limit.
+func TestAServiceThatNeverAnswersLimitsAGate(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		b := gated(t, Config{Gate: FailFast})
+		var calls sync.WaitGroup
+		begun := time.Now()
+		calls.Go(func() {
+			_ = b.Do(t.Context(), func(ctx context.Context) error { pause(ctx, 4*time.Second); return nil })
+			if state := b.State(); state == Closed {
+				t.Errorf("%v after the first call the breaker is %v", time.Since(begun), state)
+			}
+		})
+		for range 100 {
+			calls.Go(func() {
+				ctx, cancel := context.WithTimeout(t.Context(), 2*time.Second)
+				defer cancel()
+				_ = b.Do(ctx, func(ctx context.Context) error { <-ctx.Done(); return context.Cause(ctx) })
+			})
+			pause(t.Context(), 20*time.Millisecond)
+		}
+		if m := b.Metrics(); m.State == Closed || m.Reason.Cause() != Overloaded || m.Rejected == 0 {
+			t.Errorf("after 2s the breaker is %v, because of %v, and has refused %d calls", m.State, m.Reason, m.Rejected)
+		}
+		calls.Wait()
+	})
+}
+
 // Workers that call again when they have their answer make the demand themselves:
 // while a service is down there is none. A pool used to stay at a fraction of what it
 // does in health, eight workers for 45 s after 5 s of an outage.

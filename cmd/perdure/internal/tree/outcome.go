@@ -143,7 +143,7 @@ func (r *run) end(cause, unlisted error) error {
 func (r *run) stopped(cause error, more bool) error {
 	rest := fmt.Sprintf("%d of %d files are left", r.summary.Untried, r.summary.Total())
 	switch {
-	case r.summary.Untried == 0 && !more:
+	case r.summary.Untried == 0 && (!more || r.summary.Total() == 0):
 		return cause
 	case r.summary.Untried == 0:
 		rest = "all files that were not listed yet are left"
