@@ -27,7 +27,7 @@ func dagster(name string) (string, bool) {
 func ExampleConfig_Run() {
 	c := pipes.Config{LookupEnv: dagster} // pipes.Run has the zero Config
 	code := c.Run(func(_ context.Context, s *pipes.Session) error {
-		s.Logger().Info("read the stations", "run", s.Dagster.RunID)
+		s.Logger().Info("read the stations", "run", s.Context.RunID)
 		return s.Materialize(pipes.Materialization{Metadata: pipes.Metadata{
 			"rows": pipes.Int(17379), "seconds": pipes.Seconds(2 * time.Second),
 		}})

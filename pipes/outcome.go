@@ -33,16 +33,16 @@ func (s *Session) Observe(b *circuit.Breaker) func(context.Context, retry.Event)
 	if !s.Launched() {
 		return retry.LogTo(slog.Default())
 	}
-	count, log := s.Tally(b), retry.LogTo(slog.New(s.Handler(slog.LevelDebug)))
+	count, log := s.CountRetries(b), retry.LogTo(slog.New(s.Handler(slog.LevelDebug)))
 	return func(ctx context.Context, e retry.Event) {
 		count(ctx, e)
 		log(ctx, e)
 	}
 }
 
-// Tally returns an observer as Observe does, but for one that writes nothing to
+// CountRetries returns an observer as Observe does, but for one that writes nothing to
 // the step's log: for a program that logs its retries by itself.
-func (s *Session) Tally(b *circuit.Breaker) func(context.Context, retry.Event) {
+func (s *Session) CountRetries(b *circuit.Breaker) func(context.Context, retry.Event) {
 	s.tally.mu.Lock()
 	defer s.tally.mu.Unlock()
 	s.tally.on = true

@@ -62,7 +62,7 @@ func TestOutcomeOfPolicyRules(t *testing.T) {
 	} {
 		l := listen(t, pipestest.Context("a"))
 		p := test.policy
-		p.MaxAttempts, p.BaseDelay, p.Observe = 2, time.Nanosecond, l.Tally(nil)
+		p.MaxAttempts, p.BaseDelay, p.Observe = 2, time.Nanosecond, l.CountRetries(nil)
 		err := retry.Do(t.Context(), &p, func(context.Context) error { return test.err })
 		if o := l.Outcome(fmt.Errorf("the work: %w", err)); o.Outcome != test.want || o.Retryable == (test.want == "permanent") {
 			t.Errorf("%s: %s, retryable %v, want %s", test.name, o.Outcome, o.Retryable, test.want)

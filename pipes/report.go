@@ -24,7 +24,7 @@ func (s *Session) Materialize(m Materialization) error {
 	if !s.Launched() {
 		return nil
 	}
-	key, err := s.Dagster.resolve(m.AssetKey)
+	key, err := s.Context.resolve(m.AssetKey)
 	if err != nil {
 		return err
 	}
@@ -73,7 +73,7 @@ func (s *Session) Check(c Check) error {
 	if !s.Launched() {
 		return nil
 	}
-	key, err := s.Dagster.resolve(c.AssetKey)
+	key, err := s.Context.resolve(c.AssetKey)
 	if err != nil {
 		return err
 	}
@@ -179,13 +179,13 @@ func (s *Session) stream(name string, held *stream, end bool) {
 	if text := held.next(end); text != "" {
 		// After Close there is nobody to send it to, and who writes is not to
 		// be stopped for it.
-		_ = s.External(name, text)
+		_ = s.LogExternalStream(name, text)
 	}
 }
 
-// External sends text that another program would have written to Stdout or
+// LogExternalStream sends text that another program would have written to Stdout or
 // Stderr, for Dagster to write it there. A long one is sent in parts.
-func (s *Session) External(name, text string) error {
+func (s *Session) LogExternalStream(name, text string) error {
 	if name != Stdout && name != Stderr {
 		return fmt.Errorf("pipes: invalid value %q for stream: must be %s or %s", name, Stdout, Stderr)
 	}

@@ -37,7 +37,7 @@ func TestMain(m *testing.M) {
 func play(ctx context.Context, s *Session, name string) error {
 	switch name {
 	case "success":
-		fmt.Fprintln(os.Stdout, "the asset is", s.Dagster.AssetKeys)
+		fmt.Fprintln(os.Stdout, "the asset is", s.Context.AssetKeys)
 		return s.Log(slog.LevelInfo, "é")
 	case "failure":
 		return fmt.Errorf("GET https://me:hunter2@host/: %w", coded{75})

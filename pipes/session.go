@@ -1,4 +1,4 @@
-// Package pipes is the side of Dagster Pipes that a Go program is on: a process
+// Package pipes implements the external-process side of Dagster Pipes: a process
 // that a Dagster step has started learns what it is to make, and reports what
 // it did.
 //
@@ -77,18 +77,18 @@ func Launched() bool {
 	return ok
 }
 
-// Environ returns env, as of [os.Environ], for a child that shall not report
+// StripEnv returns env, as of [os.Environ], for a child that shall not report
 // by itself: what it wrote would come between our messages, and twice if it is
 // started twice.
-func Environ(env []string) []string {
+func StripEnv(env []string) []string {
 	return slices.DeleteFunc(slices.Clone(env), func(v string) bool {
 		return strings.HasPrefix(v, contextVariable+"=") || strings.HasPrefix(v, messagesVariable+"=")
 	})
 }
 
-// Redirect returns env for a child that does report, but to a file of ours
+// RelayEnv returns env for a child that does report, but to a file of ours
 // instead: it gets the same context, and is to send its messages to path.
-func Redirect(env []string, path string) []string {
+func RelayEnv(env []string, path string) []string {
 	text, _ := json.Marshal(map[string]string{"path": path}) // a map of strings can be
 	var packed bytes.Buffer
 	z := zlib.NewWriter(&packed)
@@ -185,8 +185,8 @@ func (c *Config) stream(p params, key string) (*standard, error) {
 // each message is written before the method returns, unless Dagster asked for
 // messages in blobs or at the end.
 type Session struct {
-	// Dagster is the context of the step. It is not changed.
-	Dagster Context
+	// Context is the context of the step. It is not changed.
+	Context Context
 
 	config  Config
 	include bool // what goes to standard streams is to be sent as well
@@ -239,7 +239,7 @@ func (s *Session) open(ctx context.Context, packed string) error {
 	if s.include, err = to.flag("include_stdio_in_messages"); err != nil {
 		return fmt.Errorf("pipes: %w", err)
 	}
-	if s.Dagster, err = loadContext(ctx, from, s.config.Context); err != nil {
+	if s.Context, err = loadContext(ctx, from, s.config.Context); err != nil {
 		return err
 	}
 	if s.out, err = s.config.open(ctx, to); err != nil {
@@ -257,10 +257,10 @@ func (s *Session) open(ctx context.Context, packed string) error {
 // Launched reports whether anybody listens.
 func (s *Session) Launched() bool { return s.out != nil }
 
-// Included reports whether the writers of [Session.Stream] do more than write:
+// ForwardsStdio reports whether the writers of [Session.Stream] do more than write:
 // what goes to the standard streams is to be sent as messages, too, or the
 // messages themselves go there.
-func (s *Session) Included() bool { return s.include || s.shared != nil }
+func (s *Session) ForwardsStdio() bool { return s.include || s.shared != nil }
 
 // send writes a message. It returns an error if the message can't be made or
 // the session is closed, but not if it can't be written.

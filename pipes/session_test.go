@@ -62,8 +62,8 @@ func TestOpen(t *testing.T) {
 			s, err := Open(t.Context(), Config{LookupEnv: environment(t, c.from, c.to), Stderr: t.Output()})
 			if c.refuse == "" {
 				s.Close(nil)
-				if err != nil || s.Dagster.RunID != c.runID || !s.Launched() {
-					t.Fatalf("run %q, launched %v, error %v; want run %q", s.Dagster.RunID, s.Launched(), err, c.runID)
+				if err != nil || s.Context.RunID != c.runID || !s.Launched() {
+					t.Fatalf("run %q, launched %v, error %v; want run %q", s.Context.RunID, s.Launched(), err, c.runID)
 				}
 				compare(t, messagesIn(t, messages), []string{`opened {"extras":{}}`, "closed {}"})
 				return
@@ -120,8 +120,8 @@ func TestOpenByArguments(t *testing.T) {
 		{"--dagster-pipes-messages=" + to, "--dagster-pipes-context=" + from, "--dagster-pipes-context"},
 	} {
 		s, err := Open(t.Context(), Config{Args: args, LookupEnv: environment(t, dict{}, dict{})})
-		if err != nil || s.Dagster.RunID != "run-1" {
-			t.Errorf("Open with %d arguments: run %q, %v", len(args), s.Dagster.RunID, err)
+		if err != nil || s.Context.RunID != "run-1" {
+			t.Errorf("Open with %d arguments: run %q, %v", len(args), s.Context.RunID, err)
 		}
 		s.Close(nil)
 	}
@@ -137,7 +137,7 @@ func TestContext(t *testing.T) {
 	c["partition_time_window"] = dict{"start": "2026-01-11T00:00:00+01:00", "end": "2026-01-12T00:00:00"}
 	c["retry_number"] = 2
 	c["extras"] = dict{"k": []any{1, dict{"a": nil}}, "big": json.Number("12345678901234567890")}
-	d := listen(t, c).Dagster
+	d := listen(t, c).Context
 	key, err := d.AssetKey()
 	if key != "a" || err != nil {
 		t.Errorf("AssetKey() = %q, %v", key, err)
@@ -184,7 +184,7 @@ func TestContextWithoutOne(t *testing.T) {
 		{pipestest.Context(), "the step makes 0 assets", "the step has no partition"},
 		{ranged, "the step makes 2 assets", `partitions "x" to "y"`},
 	} {
-		d := listen(t, c.context).Dagster
+		d := listen(t, c.context).Context
 		_, keyErr := d.AssetKey()
 		_, versionErr := d.CodeVersion()
 		_, provenanceErr := d.Provenance()
@@ -195,10 +195,10 @@ func TestContextWithoutOne(t *testing.T) {
 			}
 		}
 	}
-	if d := listen(t, pipestest.Context("a")).Dagster; d.Provenances != nil || d.CodeVersions != nil || d.AssetKeys == nil {
+	if d := listen(t, pipestest.Context("a")).Context; d.Provenances != nil || d.CodeVersions != nil || d.AssetKeys == nil {
 		t.Errorf("context %+v", d)
 	}
-	if version, err := listen(t, pipestest.Context("a")).Dagster.CodeVersion(); version != "" || err != nil {
+	if version, err := listen(t, pipestest.Context("a")).Context.CodeVersion(); version != "" || err != nil {
 		t.Errorf("no code version: %q, %v", version, err)
 	}
 }
@@ -233,8 +233,8 @@ func TestNotLaunched(t *testing.T) {
 
 func TestEnviron(t *testing.T) {
 	env := []string{"A=1", "DAGSTER_PIPES_CONTEXT=x", "DAGSTER_PIPES_MESSAGES=y", "DAGSTER_PIPES_CONTEXT_OF_MINE=z", "B=2"}
-	if got := fmt.Sprint(Environ(env)); got != "[A=1 DAGSTER_PIPES_CONTEXT_OF_MINE=z B=2]" || env[1] != "DAGSTER_PIPES_CONTEXT=x" {
-		t.Errorf("Environ() = %v, from %v", got, env)
+	if got := fmt.Sprint(StripEnv(env)); got != "[A=1 DAGSTER_PIPES_CONTEXT_OF_MINE=z B=2]" || env[1] != "DAGSTER_PIPES_CONTEXT=x" {
+		t.Errorf("StripEnv() = %v, from %v", got, env)
 	}
 }
 
@@ -269,7 +269,7 @@ func TestUnwritable(t *testing.T) {
 		if got := stderr.String(); strings.Count(got, "\n") != 1 || !strings.Contains(got, "messages to Dagster are lost") {
 			t.Errorf("%s: stderr %q, want one line", file, got)
 		}
-		if d, err := s.Dagster.AssetKey(); d != "a" || err != nil {
+		if d, err := s.Context.AssetKey(); d != "a" || err != nil {
 			t.Errorf("%s: the context is lost, too: %q, %v", file, d, err)
 		}
 	}

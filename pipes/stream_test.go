@@ -67,8 +67,8 @@ func TestMessagesBeginLines(t *testing.T) {
 			t.Fatal(err)
 		}
 		w, err := s.Stream(Stdout)
-		if err != nil || !s.Included() {
-			t.Fatalf("%v, included: %v", err, s.Included())
+		if err != nil || !s.ForwardsStdio() {
+			t.Fatalf("%v, included: %v", err, s.ForwardsStdio())
 		}
 		for _, text := range []string{"a line\n", "half a line", " and more"} {
 			if _, err := io.WriteString(w, text); err != nil {
@@ -200,8 +200,8 @@ func TestFilesAsBlobs(t *testing.T) {
 			t.Fatal(err)
 		}
 		s, err := Open(t.Context(), Config{Context: store, Messages: store, LookupEnv: environment(t, c.from, c.to)})
-		if err != nil || s.Dagster.RunID != "r" {
-			t.Fatalf("run %q, %v", s.Dagster.RunID, err)
+		if err != nil || s.Context.RunID != "r" {
+			t.Fatalf("run %q, %v", s.Context.RunID, err)
 		}
 		for range 100 { // more than a chunk
 			if err := s.Custom(strings.Repeat("x", 40_000)); err != nil {

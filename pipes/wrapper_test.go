@@ -27,7 +27,7 @@ func TestRedirect(t *testing.T) {
 		env = append(env, name+"="+value)
 	}
 	before := slices.Clone(env)
-	redirected := Redirect(env, file)
+	redirected := RelayEnv(env, file)
 	if !slices.Equal(env, before) || len(redirected) != 3 || redirected[0] != "A=b" {
 		t.Errorf("%q became %q", before, redirected)
 	}
@@ -39,8 +39,8 @@ func TestRedirect(t *testing.T) {
 		}
 		return "", false
 	}})
-	if err != nil || child.Dagster.RunID != "run-1" {
-		t.Fatalf("run %q, %v", child.Dagster.RunID, err)
+	if err != nil || child.Context.RunID != "run-1" {
+		t.Fatalf("run %q, %v", child.Context.RunID, err)
 	}
 	child.Close(nil)
 	if got := len(messagesIn(t, file)); got != 2 {
@@ -56,11 +56,11 @@ func TestExternal(t *testing.T) {
 	l := listen(t, pipestest.Context("a"))
 	long := strings.Repeat("é", 100_000)
 	for _, text := range []string{"one", "", "https://user:hush@h/", long} {
-		if err := l.External(Stderr, text); err != nil {
+		if err := l.LogExternalStream(Stderr, text); err != nil {
 			t.Fatal(err)
 		}
 	}
-	if err := l.External("stdlog", "x"); err == nil || !strings.Contains(err.Error(), `invalid value "stdlog" for stream`) {
+	if err := l.LogExternalStream("stdlog", "x"); err == nil || !strings.Contains(err.Error(), `invalid value "stdlog" for stream`) {
 		t.Errorf("stdlog: %v", err)
 	}
 	got := ""
@@ -94,11 +94,11 @@ func TestRemoteError(t *testing.T) {
 // A program that logs its retries by itself is counted all the same. When its
 // attempts have opened the breaker, it makes no sense to come back before that
 // lets a call pass.
-func TestTally(t *testing.T) {
+func TestCountRetries(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		l := listen(t, pipestest.Context("a"))
 		b := circuit.New("store", circuit.Config{FailureThreshold: 2, RecoveryTimeout: time.Minute, Observe: func(context.Context, circuit.Transition) {}})
-		p := retry.Policy{Name: "upload", MaxAttempts: 2, Jitter: retry.NoJitter, Classify: retry.Always, Breaker: b, Observe: l.Tally(b)}
+		p := retry.Policy{Name: "upload", MaxAttempts: 2, Jitter: retry.NoJitter, Classify: retry.Always, Breaker: b, Observe: l.CountRetries(b)}
 		err := retry.Do(t.Context(), &p, func(context.Context) error { return errors.New("down") })
 		l.Close(err)
 		heard := l.heard()

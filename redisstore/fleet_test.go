@@ -221,7 +221,7 @@ func TestQuorum(t *testing.T) {
 	fail(t, f[0].Breaker, 1)
 	c := srv.client()
 	eventually(t, func() bool { hash, _ := hashOf(t, c, "circuit_breaker:backend"); return hash["vote.node-0"] != "" }, "its vote is told")
-	if seen, err := redisstore.Look(t.Context(), o, []string{"backend"}); err != nil || seen["backend"].State != circuit.Closed {
+	if seen, err := redisstore.Inspect(t.Context(), o, []string{"backend"}); err != nil || seen["backend"].State != circuit.Closed {
 		t.Fatalf("one node has made the fleet %v; %v", seen["backend"].State, err)
 	}
 	if f[0].State() != circuit.Open || f[1].State() != circuit.Closed || f[2].State() != circuit.Closed {
@@ -307,7 +307,7 @@ func TestReadyForProbe(t *testing.T) {
 	due := func() {
 		t.Helper()
 		eventually(t, func() bool {
-			seen, err := redisstore.Look(t.Context(), o, []string{"backend"})
+			seen, err := redisstore.Inspect(t.Context(), o, []string{"backend"})
 			st := seen["backend"]
 			return err == nil && st.State == circuit.Open && !st.Until.After(time.Now())
 		}, "the server knows that it is open, and that its time is up")

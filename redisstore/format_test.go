@@ -70,13 +70,13 @@ func TestOtherFormats(t *testing.T) {
 			if got, ttl := hashOf(t, c, "circuit_breaker:backend"); !maps.Equal(got, want) || ttl != -1 {
 				t.Errorf("the hash is %v, ends in %d ms, want %v", got, ttl, want)
 			}
-			seen, err := redisstore.Look(t.Context(), brisk(srv), []string{"backend", "own"})
+			seen, err := redisstore.Inspect(t.Context(), brisk(srv), []string{"backend", "own"})
 			if about := fmt.Sprintf("has format %q, and this release uses", format); err == nil || !strings.Contains(err.Error(), about) ||
 				s.Err() == nil || !strings.Contains(s.Err().Error(), about) {
-				t.Errorf("Look: %v; Err: %v; want %s", err, s.Err(), about)
+				t.Errorf("Inspect: %v; Err: %v; want %s", err, s.Err(), about)
 			}
 			if _, ok := seen["own"]; len(seen) != 1 || !ok {
-				t.Errorf("Look has %v, want that of own", seen)
+				t.Errorf("Inspect has %v, want that of own", seen)
 			}
 			if text := text(); strings.Count(text, "level=WARN") != 1 {
 				t.Errorf("want one warning:\n%s", text)

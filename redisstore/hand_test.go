@@ -81,7 +81,7 @@ func (h site) later() {
 func (h site) known(state circuit.State) {
 	h.t.Helper()
 	eventually(h.t, func() bool {
-		seen, err := redisstore.Look(h.t.Context(), brisk(h.srv), []string{"backend"})
+		seen, err := redisstore.Inspect(h.t.Context(), brisk(h.srv), []string{"backend"})
 		return err == nil && seen["backend"].State == state
 	}, "the fleet is %v", state)
 }

@@ -164,7 +164,7 @@ func TestHostileHashes(t *testing.T) {
 		if err := c.Do(t.Context(), set.FieldValue(h.field, h.value).Build()).Error(); err != nil {
 			t.Fatal(err)
 		}
-		if seen, err := redisstore.Look(t.Context(), brisk(srv), []string{"backend"}); err == nil || !strings.Contains(err.Error(), h.want) {
+		if seen, err := redisstore.Inspect(t.Context(), brisk(srv), []string{"backend"}); err == nil || !strings.Contains(err.Error(), h.want) {
 			t.Errorf("%s %q: %+v, %v; want %q", h.field, h.value, seen, err, h.want)
 		}
 	}

@@ -101,9 +101,9 @@ func TestSocket(t *testing.T) {
 	far := fleet(t, 1, redisstore.Options{URL: "redis://:swordfish@" + srv.addr() + "/3", Quorum: 1}, c)[0]
 	fail(t, near.Breaker, 1)
 	eventually(t, func() bool { return far.State() == circuit.Open }, "what the socket told is known at the port")
-	seen, err := redisstore.Look(t.Context(), redisstore.Options{URL: "unix://:swordfish@" + path + "?db=3"}, []string{"backend"})
+	seen, err := redisstore.Inspect(t.Context(), redisstore.Options{URL: "unix://:swordfish@" + path + "?db=3"}, []string{"backend"})
 	if err != nil || seen["backend"].State != circuit.Open {
-		t.Errorf("Look through the socket: %v, %v; want it open", seen, err)
+		t.Errorf("Inspect through the socket: %v, %v; want it open", seen, err)
 	}
 }
 
@@ -145,7 +145,7 @@ func TestLeastUser(t *testing.T) {
 	awaitProbe(t, f[1].Breaker).Success()
 	f[0].Isolate()
 	eventually(t, func() bool { return f[1].State() == circuit.Isolated }, "the other is isolated")
-	seen, err := redisstore.Look(t.Context(), redisstore.Options{URL: "redis://lean:leanness@" + srv.addr()}, []string{"backend", "unknown"})
+	seen, err := redisstore.Inspect(t.Context(), redisstore.Options{URL: "redis://lean:leanness@" + srv.addr()}, []string{"backend", "unknown"})
 	if err != nil || len(seen) != 1 || seen["backend"].State != circuit.Isolated {
 		t.Errorf("a look sees %v; %v", seen, err)
 	}

@@ -299,7 +299,7 @@ func course(t *testing.T, server *s3test.Server, workers int) map[string][]s3tes
 
 func TestSeedDecidesTheCourse(t *testing.T) {
 	run := func(seed uint64, workers int) map[string][]s3test.Fault {
-		weather := s3test.Weather(seed)
+		weather := s3test.TypicalFaults(seed)
 		weather.SlowTime = time.Millisecond
 		return course(t, start(t, s3test.Options{Faults: weather}), workers)
 	}
@@ -345,7 +345,7 @@ func TestMaxConsecutiveBoundsCertainFailure(t *testing.T) {
 
 func TestFiveAttemptsGetThroughAnyWeather(t *testing.T) {
 	for seed := range uint64(5) {
-		weather := s3test.Weather(seed)
+		weather := s3test.TypicalFaults(seed)
 		weather.SlowTime = time.Millisecond
 		server := start(t, s3test.Options{Faults: weather})
 		client := connect(t, server, 5)

@@ -39,9 +39,9 @@ type Faults struct {
 	MaxConsecutive int
 }
 
-// Weather is a mix in which about every fourth request fails, in each of the ways above but a stall. The AWS SDK by itself
+// TypicalFaults is a mix in which about every fourth request fails, in each of the ways above but a stall. The AWS SDK by itself
 // gives up on the 429s and on bodies that end early.
-func Weather(seed uint64) Faults {
+func TypicalFaults(seed uint64) Faults {
 	return Faults{
 		Seed: seed, SlowDown: 0.08, InternalError: 0.04, TooManyRequests: 0.02, Reset: 0.04, LostAnswer: 0.03,
 		CutRequest: 0.03, CutBody: 0.06, ResetBody: 0.02, ErrorIn200: 0.03, Slow: 0.05,

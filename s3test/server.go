@@ -10,7 +10,7 @@
 //	if got := server.Count("PUT", "/bikes/"); got != 3 { ... }
 //
 // Faults come from a script ([Server.Script], [Rules]) that says exactly what happens to which request, or from a seed
-// ([Faults], [Weather]), or both.
+// ([Faults], [TypicalFaults]), or both.
 //
 // What it is not: objects and unfinished uploads are held in memory until deleted or the server is closed, and nothing is
 // ever written to disk (a part takes its size twice for a moment, finishing a multipart upload three times). The ETag of a

@@ -19,7 +19,7 @@ import (
 )
 
 // weather strikes about every fourth request, in every way.
-func weather(seed uint64) s3test.Options { return s3test.Options{Faults: s3test.Weather(seed)} }
+func weather(seed uint64) s3test.Options { return s3test.Options{Faults: s3test.TypicalFaults(seed)} }
 
 // patient is quick for a server whose 429s ask for a second.
 func patient(t *testing.T, server *s3test.Server, o objects.Options) *objects.Store {

@@ -27,7 +27,7 @@ import (
 // 200 uploads and 200 downloads, with every fault there is.
 func TestTwoHundredTransfersThroughFaults(t *testing.T) {
 	seed := testseed.Of(t, 2024)
-	faults := s3test.Weather(seed)
+	faults := s3test.TypicalFaults(seed)
 	faults.Stall, faults.StallTime = 0.02, 5*time.Second
 	bothServers(t, s3test.Options{Faults: faults}, func(t *testing.T, server *s3test.Server) {
 		t.Helper()

@@ -198,7 +198,7 @@ func (s *testServers) strike(args []string) error {
 // weather is a quarter of all requests failing, without those that ask for a
 // wait: that is a second at least.
 func weather(seed uint64) s3test.Faults {
-	faults := s3test.Weather(seed)
+	faults := s3test.TypicalFaults(seed)
 	faults.TooManyRequests, faults.SlowTime = 0, 1
 	return faults
 }

@@ -184,9 +184,9 @@ func TestAttemptsOfARetriedStep(t *testing.T) {
 	} {
 		t.Setenv("PERDURE_STATE", t.TempDir())
 		api := httptestfault.New(httptestfault.Steps(httptestfault.Step{Status: 503}))
-		s := &pipes.Session{Dagster: pipes.Context{RetryNumber: row.before}}
+		s := &pipes.Session{Context: pipes.Context{RetryNumber: row.before}}
 		if row.extra != "" {
-			s.Dagster.Extras = map[string]json.RawMessage{"perdure": json.RawMessage(row.extra)}
+			s.Context.Extras = map[string]json.RawMessage{"perdure": json.RawMessage(row.extra)}
 		}
 		err := run(t.Context(), s, []string{"stations", "-api", api.URL, "-to", "s3://bikes/stations.parquet"})
 		if got := len(api.Requests()); err == nil || got != row.want {

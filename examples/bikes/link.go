@@ -79,12 +79,12 @@ func (l *link) configure(lookup func(string) (string, bool)) error {
 // "perdure", as {"max_attempts": 3, "run_retry": "1"}, whose parameters win over
 // those of the environment.
 func (l *link) adapt() error {
-	l.before = l.session.Dagster.RetryNumber
+	l.before = l.session.Context.RetryNumber
 	values := map[string]json.RawMessage{}
-	if _, ok := l.session.Dagster.Extras["perdure"]; !ok {
+	if _, ok := l.session.Context.Extras["perdure"]; !ok {
 		return nil
 	}
-	if err := l.session.Dagster.Extra("perdure", &values); err != nil {
+	if err := l.session.Context.Extra("perdure", &values); err != nil {
 		return err
 	}
 	maps.DeleteFunc(values, func(_ string, v json.RawMessage) bool { return string(v) == "null" })
@@ -126,7 +126,7 @@ func (l *link) store(ctx context.Context, name string) (*objects.Store, error) {
 func (l *link) tell() {
 	for _, b := range l.registry.All() {
 		if b.State() != circuit.Closed {
-			l.session.Tally(b)
+			l.session.CountRetries(b)
 		}
 	}
 }

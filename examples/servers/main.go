@@ -37,7 +37,7 @@ func main() {
 }
 
 func run(ctx context.Context, seed uint64) error {
-	store, err := s3test.New(s3test.Options{Buckets: []string{bucket}, Faults: s3test.Weather(seed)})
+	store, err := s3test.New(s3test.Options{Buckets: []string{bucket}, Faults: s3test.TypicalFaults(seed)})
 	if err != nil {
 		return err
 	}

@@ -138,7 +138,7 @@ func load(name string, into any) error {
 
 // expect compares the context with what the flags say.
 func (o *options) expect(s *pipes.Session) error {
-	if job := s.Dagster.JobName; o.job != "" && (job == nil || *job != o.job) {
+	if job := s.Context.JobName; o.job != "" && (job == nil || *job != o.job) {
 		return fmt.Errorf("job name %v, want %q", job, o.job)
 	}
 	if o.extras == "" {
@@ -149,7 +149,7 @@ func (o *options) expect(s *pipes.Session) error {
 		return err
 	}
 	got := map[string]any{}
-	for name, text := range s.Dagster.Extras {
+	for name, text := range s.Context.Extras {
 		var v any
 		if err := json.Unmarshal(text, &v); err != nil {
 			return err

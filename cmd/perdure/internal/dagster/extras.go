@@ -28,10 +28,10 @@ func (s *Session) Govern(f *policy.Flags) error {
 		return nil
 	}
 	values := map[string]json.RawMessage{}
-	if text, ok := s.pipes.Dagster.Extras[extra]; ok && json.Unmarshal(text, &values) != nil {
+	if text, ok := s.pipes.Context.Extras[extra]; ok && json.Unmarshal(text, &values) != nil {
 		return setting.Bad(source, json.Number(text), `an object, as {"max_attempts": 3}`)
 	}
-	before := s.pipes.Dagster.RetryNumber
+	before := s.pipes.Context.RetryNumber
 	for _, name := range slices.Sorted(maps.Keys(values)) {
 		value := values[name]
 		switch {

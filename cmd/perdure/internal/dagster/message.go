@@ -96,7 +96,7 @@ func (m *message) read(f *fields) {
 	case "log_external_stream":
 		stream, text := f.text("stream"), f.text("text")
 		f.optional("extras")
-		m.send = func(s *pipes.Session) error { return s.External(stream, text) }
+		m.send = func(s *pipes.Session) error { return s.LogExternalStream(stream, text) }
 	case "report_asset_materialization":
 		made := pipes.Materialization{AssetKey: f.name("asset_key"), DataVersion: f.nullable("data_version"), Metadata: f.metadata()}
 		m.outbound = outbound{materialization, func(s *pipes.Session) error { return s.Materialize(made) }}

@@ -70,7 +70,7 @@ const grace = 10 * time.Second
 func (s *Session) Conduct(c *run.Command, m Mode, killAfter time.Duration) (ended func()) {
 	environ := c.Environ
 	if m != Passthrough {
-		c.Environ = pipes.Environ(environ)
+		c.Environ = pipes.StripEnv(environ)
 	}
 	if m == Relay && s != nil {
 		c.Each = func() ([]string, func(bool) error) { return s.relay(environ) }
@@ -86,7 +86,7 @@ func (s *Session) Conduct(c *run.Command, m Mode, killAfter time.Duration) (ende
 // Dagster wants what goes there as messages, too. The function must be called
 // when the child has ended.
 func (s *Session) streams(stdout, stderr *os.File) (out, errs *os.File, ended func()) {
-	if s == nil || !s.pipes.Included() {
+	if s == nil || !s.pipes.ForwardsStdio() {
 		return stdout, stderr, func() {}
 	}
 	out, endOut := s.tee(pipes.Stdout, stdout)

@@ -56,10 +56,10 @@ func (s *Session) relay(environ []string) ([]string, func(failed bool) error) {
 	r, err := s.newRelay()
 	if err != nil {
 		s.warn("nothing that the command reports is passed on: " + err.Error())
-		return pipes.Environ(environ), func(bool) error { return nil }
+		return pipes.StripEnv(environ), func(bool) error { return nil }
 	}
 	go r.follow()
-	return pipes.Redirect(environ, r.file.Name()), r.end
+	return pipes.RelayEnv(environ, r.file.Name()), r.end
 }
 
 func (s *Session) newRelay() (*relay, error) {

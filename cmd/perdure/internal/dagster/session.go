@@ -70,10 +70,10 @@ func Open(ctx context.Context, environ []string, stdout, stderr io.Writer) (*Ses
 		return nil, err
 	}
 	s := &Session{pipes: p, ended: make(chan struct{})}
-	if key, err := p.Dagster.AssetKey(); err == nil {
+	if key, err := p.Context.AssetKey(); err == nil {
 		s.asset = key
 	}
-	p.Tally(nil) // there is an outcome, even if nothing was tried
+	p.CountRetries(nil) // there is an outcome, even if nothing was tried
 	go s.watch()
 	return s, nil
 }
@@ -93,7 +93,7 @@ func (s *Session) Choose(key string) error {
 	if s == nil || key == "" {
 		return nil
 	}
-	if keys := s.pipes.Dagster.AssetKeys; len(keys) > 0 && !slices.Contains(keys, key) {
+	if keys := s.pipes.Context.AssetKeys; len(keys) > 0 && !slices.Contains(keys, key) {
 		return setting.Bad("--dagster-asset", key, "one of the step's assets: "+strings.Join(keys, ", "))
 	}
 	s.asset = key
@@ -106,7 +106,7 @@ func (s *Session) Observe(b *circuit.Breaker, next func(context.Context, retry.E
 	if s == nil {
 		return next
 	}
-	count := s.pipes.Tally(b)
+	count := s.pipes.CountRetries(b)
 	return func(ctx context.Context, e retry.Event) {
 		count(ctx, e)
 		next(ctx, e)
@@ -125,7 +125,7 @@ func (s *Session) Guarded(breakers []*circuit.Breaker) {
 	for i, b := range breakers {
 		open := b.State() != circuit.Closed
 		if open || i == 0 {
-			s.pipes.Tally(b)
+			s.pipes.CountRetries(b)
 		}
 		if open {
 			return

@@ -199,7 +199,7 @@ func (s *servers) resumed() int {
 // every fourth time.
 func (s *servers) goOn(seed uint64) error {
 	s.restless.Store(rand.New(rand.NewPCG(seed, 2012)))
-	return s.store.SetFaults(s3test.Weather(seed))
+	return s.store.SetFaults(s3test.TypicalFaults(seed))
 }
 
 // tally tells what the hands hold: how many cards, and each as "2x reset".

@@ -186,7 +186,7 @@ func (s *Snapshot) QueryFleet(ctx context.Context, text string) error {
 	}
 	ctx, cancel := context.WithTimeout(ctx, patience)
 	defer cancel()
-	seen, err := redisstore.Look(ctx, redisstore.Options{URL: text}, s.Keys)
+	seen, err := redisstore.Inspect(ctx, redisstore.Options{URL: text}, s.Keys)
 	s.fleet = seen // also with an error about some of the keys
 	return ofStore(err)
 }

@@ -14,12 +14,12 @@ import (
 	"github.com/seed-0f2c7998/perdure/internal/fleet"
 )
 
-// Look returns what the server knows of the breakers of those names, for a
+// Inspect returns what the server knows of the breakers of those names, for a
 // person to see: it is no part of the fleet and changes nothing. Of a name that
 // the server does not know there is no Status, nor of one whose hash has another
 // format: then there are both an error and what is known of the others. Else the
 // error is about the Options, the server, or ctx.
-func Look(ctx context.Context, o Options, names []string) (map[string]Status, error) {
+func Inspect(ctx context.Context, o Options, names []string) (map[string]Status, error) {
 	o, server, err := o.filled()
 	if err != nil || len(names) == 0 {
 		return nil, err
