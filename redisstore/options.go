@@ -58,8 +58,8 @@ type Options struct {
 	// which changes are published; "" means "circuit_breaker:". Who shares a
 	// server without sharing fate takes another.
 	Prefix string
-	// Node is whose evidence this is: a node has one vote, however many
-	// processes. "" means the host's name. It has at most 255 bytes, all printable.
+	// Node identifies the host that votes: a node has one vote, however many
+	// processes it runs. "" means the host's name. At most 255 bytes, all printable.
 	Node string
 	// Quorum is how many nodes must have found a service failing before the
 	// breaker opens for the whole fleet, at most as many as are alive; 0 means
