@@ -160,12 +160,8 @@ func (t *task) first() access {
 		return preparing
 	case t.new[0] != t.old[0]:
 		return deciding
-	case t.new[1] != t.old[1]:
-		return pacing
-	case t.new[2] != t.old[2]:
-		return counting
 	default:
-		return finished
+		return t.afterFirst()
 	}
 }
 
@@ -176,6 +172,14 @@ func (t *task) swapped(ok bool) access {
 		return reading
 	case t.change == Limited:
 		return finished
+	default:
+		return t.afterFirst()
+	}
+}
+
+// afterFirst returns the access that writes what is left when the first word is right.
+func (t *task) afterFirst() access {
+	switch {
 	case t.new[1] != t.old[1]:
 		return pacing
 	case t.new[2] != t.old[2]:
