@@ -1,0 +1,236 @@
+package sim_test
+
+import (
+	"fmt"
+	"os"
+	"testing"
+	"time"
+
+	"github.com/seed-0f2c7998/perdure/circuit"
+	"github.com/seed-0f2c7998/perdure/sim"
+)
+
+// A goal is the most that a fault may cost, as means over seeds. One seed may cost 0.3 s
+// of traffic and 1 s of recovery more.
+type goal struct {
+	lost     float64 // seconds of traffic
+	during   float64 // amplification in the fault; 0 means 1.45
+	wasted   float64 // ratio of the work; 0 means any
+	recovery float64 // seconds; 0 means 1
+}
+
+// A goals is a row of the table: a fault, and its goals by the size of a fleet.
+type goals struct {
+	fault           string
+	scenario        sim.Scenario
+	untimed         bool // attempts have no timeout
+	alone, hundred  goal // each process by itself: up to 20 processes, up to 100
+	cell, thousands goal // all processes on one cell: up to 400, up to 2,000
+}
+
+// sizes returns the sizes of fleets to simulate, and the seeds: few in an ordinary run.
+func sizes() (processes []int, seeds uint64) {
+	if os.Getenv("PERDURE_TEST_LONG") != "" {
+		return []int{1, 20, 100, 400, 2000}, 5
+	}
+	return []int{1, 20}, 1
+}
+
+// table returns the goals of clients that make five attempts.
+func table() (rows []goals) {
+	for _, s := range sim.Storms() {
+		row := goals{fault: s.Name, scenario: s}
+		switch s.Name {
+		case "outage", "crash":
+			row.alone, row.hundred = goal{lost: 2.6, during: 0.30}, goal{lost: 2.9, during: 0.30}
+			row.cell, row.thousands = goal{lost: 3, during: 0.08}, goal{lost: 3.4, during: 0.08}
+		case "brownout":
+			row.alone, row.hundred = goal{lost: 1.5, wasted: 0.03}, goal{lost: 2.4, wasted: 0.06}
+			row.cell, row.thousands = goal{lost: 2, wasted: 0.03}, goal{lost: 2.4, wasted: 0.03}
+		case "throttle":
+			row.alone, row.hundred, row.cell, row.thousands = goal{lost: 0.9}, goal{lost: 1.1}, goal{lost: 0.5}, goal{lost: 1}
+		case "errors 5 %":
+			row.alone, row.hundred, row.cell, row.thousands = goal{lost: 0.02}, goal{lost: 0.02}, goal{lost: 0.02}, goal{lost: 0.02}
+		case "errors 30 %":
+			row.alone, row.hundred, row.cell, row.thousands = goal{lost: 0.15}, goal{lost: 0.15}, goal{lost: 0.15}, goal{lost: 0.6}
+		case "deploy in a brownout":
+			row.alone, row.hundred, row.cell, row.thousands = goal{lost: 3}, goal{lost: 3}, goal{lost: 2.7}, goal{lost: 2.7}
+		default:
+			continue
+		}
+		rows = append(rows, row)
+		if s.Name == "brownout" {
+			rows = append(rows, untimed(s, "a queue of 1 s", 2000), untimed(s, "a queue of 10 s", 20_000))
+		}
+	}
+	return rows
+}
+
+// untimed returns the row of a brownout of attempts without a timeout.
+func untimed(s sim.Scenario, name string, queue int) goals {
+	s.Backend.Queue = queue
+	return goals{
+		fault: s.Name + ", no timeouts, " + name, scenario: s, untimed: true,
+		alone: goal{lost: 1.3}, hundred: goal{lost: 1.3}, cell: goal{lost: 1.5}, thousands: goal{lost: 1.5},
+	}
+}
+
+// of returns the goal of a fleet; false means that the table has none.
+func (g goals) of(processes int, shared bool) (want goal, ok bool) {
+	switch {
+	case shared && processes <= 400:
+		return g.cell, true
+	case shared:
+		return g.thousands, true
+	case processes <= 20:
+		return g.alone, true
+	default:
+		return g.hundred, processes <= 100
+	}
+}
+
+// checkTable plays each row with fleets of each size, whose policy and breaker by
+// sets, and fails the test where a goal is not reached. reached has the goals of
+// those fleets, by name, that do not reach the row's: what they do reach.
+func checkTable(t *testing.T, rows []goals, by func(*sim.Clients), reached map[string]goal) {
+	t.Helper()
+	processes, seeds := sizes()
+	for _, row := range rows {
+		for _, n := range processes {
+			for _, shared := range []bool{false, true} {
+				want, ok := row.of(n, shared)
+				if !ok {
+					continue
+				}
+				s := row.scenario
+				s.Clients.Processes, s.Clients.Shared = n, shared
+				by(&s.Clients)
+				if row.untimed {
+					s.Clients.Policy.AttemptTimeout = 0
+				}
+				name := fleet(row.fault, n, shared)
+				m := mean(t, s, seeds)
+				switch less, missed := reached[name]; {
+				case !missed:
+					m.check(t, name, want)
+				case seeds > 1 && m.reaches(want):
+					t.Errorf("%s: %v reaches its goal %+v: not missed any more", name, m, want)
+				default:
+					m.check(t, name, less)
+				}
+			}
+		}
+	}
+}
+
+// fleet names a fleet in a fault.
+func fleet(fault string, processes int, shared bool) string {
+	if shared {
+		return fmt.Sprintf("%s, %d on one cell", fault, processes)
+	}
+	return fmt.Sprintf("%s, %d alone", fault, processes)
+}
+
+// A means is what was measured, over all seeds.
+type means struct {
+	seeds                                 uint64
+	lost, during, after, wasted, recovery float64
+	worstLost, worstRecovery              float64 // of one seed
+}
+
+// mean plays s with the seeds 1 to seeds.
+func mean(t *testing.T, s sim.Scenario, seeds uint64) (m means) {
+	t.Helper()
+	m.seeds = seeds
+	share := 1 / float64(seeds)
+	for seed := range seeds {
+		r := play(t, s, seed+1)
+		m.lost += share * r.Lost.Seconds()
+		m.during += share * r.Amplification.During
+		m.after += share * r.Amplification.After
+		m.wasted += share * r.Wasted
+		m.recovery += share * r.Recovery.Seconds()
+		m.worstLost, m.worstRecovery = max(m.worstLost, r.Lost.Seconds()), max(m.worstRecovery, r.Recovery.Seconds())
+	}
+	return m
+}
+
+func (m means) String() string {
+	recovery := fmt.Sprintf("recovers after %.2f s", m.recovery)
+	if m.worstRecovery >= sim.Never.Seconds() {
+		recovery = "never recovers"
+	}
+	return fmt.Sprintf("%.2f s lost (worst %.2f), amplification %.2f and %.2f, %.1f %% wasted, %s", m.lost, m.worstLost, m.during, m.after, 100*m.wasted, recovery)
+}
+
+// reaches reports whether m is within the goal g.
+func (m means) reaches(g goal) bool {
+	if g.during == 0 {
+		g.during = 1.45
+	}
+	if g.recovery == 0 {
+		g.recovery = 1
+	}
+	enough := m.seeds == 1 || m.lost <= g.lost && m.recovery <= g.recovery // of one seed the mean is not known
+	return enough && m.worstLost <= g.lost+0.3 && m.worstRecovery <= g.recovery+1 &&
+		m.during <= g.during && m.after <= 1.25 && (g.wasted == 0 || m.wasted <= g.wasted)
+}
+
+// check fails the test if m is not within the goal g.
+func (m means) check(t *testing.T, name string, g goal) {
+	t.Helper()
+	t.Logf("%s: %v", name, m)
+	if !m.reaches(g) {
+		t.Errorf("%s: %v; want at most %+v", name, m, g)
+	}
+}
+
+// gated gives c five attempts with full jitter, a gate, and a budget of 10.
+func gated(c *sim.Clients) {
+	c.Policy, c.Breaker = sim.Backoff(), &circuit.Config{Gate: circuit.Wait, Budget: 10}
+}
+
+// The table, for five attempts with full jitter and a budget of 10.
+func TestGateTable(t *testing.T) {
+	checkTable(t, table(), gated, map[string]goal{
+		"outage, 20 on one cell":                                   {lost: 3, during: 0.09},
+		"outage, 100 on one cell":                                  {lost: 3, during: 0.1},
+		"outage, 400 on one cell":                                  {lost: 3, during: 0.1},
+		"outage, 2000 on one cell":                                 {lost: 3.4, during: 0.1},
+		"crash, 100 on one cell":                                   {lost: 3, during: 0.09},
+		"crash, 400 on one cell":                                   {lost: 3, during: 0.09},
+		"crash, 2000 on one cell":                                  {lost: 3.4, during: 0.09},
+		"brownout, 20 on one cell":                                 {lost: 2, wasted: 0.032},
+		"brownout, 100 on one cell":                                {lost: 2, wasted: 0.033},
+		"brownout, 400 on one cell":                                {lost: 2, wasted: 0.033},
+		"brownout, 2000 on one cell":                               {lost: 2.4, wasted: 0.034},
+		"brownout, no timeouts, a queue of 1 s, 100 alone":         {lost: 1.8},
+		"brownout, no timeouts, a queue of 1 s, 2000 on one cell":  {lost: 1.8},
+		"brownout, no timeouts, a queue of 10 s, 100 alone":        {lost: 1.8},
+		"brownout, no timeouts, a queue of 10 s, 2000 on one cell": {lost: 1.8},
+		"deploy in a brownout, 1 alone":                            {lost: 3.1},
+		"deploy in a brownout, 1 on one cell":                      {lost: 4.3},
+		"deploy in a brownout, 20 alone":                           {lost: 3.3},
+		"deploy in a brownout, 20 on one cell":                     {lost: 3.1},
+		"deploy in a brownout, 100 alone":                          {lost: 3.8},
+		"deploy in a brownout, 100 on one cell":                    {lost: 3.3},
+		"deploy in a brownout, 400 on one cell":                    {lost: 3.6},
+		"deploy in a brownout, 2000 on one cell":                   {lost: 4},
+	})
+}
+
+// One process, 2,000 operations a second, and a fault of 50 ms: no gate and no breaker
+// turns it into a longer one, and the retries are paid for by a budget that is
+// as large as the fault.
+func TestGateInABlip(t *testing.T) {
+	_, seeds := sizes()
+	s := sim.Storm("blip", sim.Fault{Kind: sim.Outage, From: 4 * time.Second, To: 4050 * time.Millisecond})
+	s.Load.Rate, s.Backend.Workers, s.Clients.Processes = 2000, 50, 1
+	gated(&s.Clients)
+	s.Clients.Breaker.Budget = 500
+	for seed := range seeds {
+		if r := play(t, s, seed+1); r.Failed > 10 {
+			t.Errorf("seed %d: %d operations lost", seed+1, r.Failed)
+		}
+	}
+}
