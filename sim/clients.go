@@ -63,6 +63,7 @@ type clients struct {
 	random     *rand.Rand
 	breakers   []*circuit.Breaker // of each process; nil: none
 	gates      []gated            // of each process; nil: none
+	waiting    int                // operations at the gates
 	operations []operation
 	free       []int32 // of operations
 	stalled    int     // so many processes stand still,

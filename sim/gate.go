@@ -72,6 +72,7 @@ func (m *model) enter(op int32) {
 	case gate.Refused:
 		m.giveUp(op)
 	case gate.Waiting:
+		m.clients.waiting++
 		m.move(o.process)
 	}
 }
@@ -114,6 +115,7 @@ func (m *model) move(process int32) {
 	g := &m.clients.gates[process]
 	now := m.gateNow()
 	for w := g.line.Step(g.Gate, now); w != nil; w = g.line.Step(g.Gate, now) {
+		m.clients.waiting--
 		op := w.Tag.(int32) //nolint:errcheck // enter puts nothing else there
 		if w.Admitted {
 			m.pass(op)

@@ -2,7 +2,6 @@ package sim
 
 import (
 	"math"
-	"math/bits"
 	"time"
 
 	"github.com/seed-0f2c7998/perdure/circuit"
@@ -48,23 +47,6 @@ type Amplification struct{ During, After float64 }
 // Never is the Recovery of what did not recover.
 const Never = time.Duration(math.MaxInt64)
 
-// Latency is a distribution of times. Its percentiles are exact to 2 %.
-type Latency struct{ Mean, P50, P99, Max time.Duration }
-
-// Step is the time of one [Counts].
-const Step = 100 * time.Millisecond
-
-// Counts are what happened in a [Step].
-type Counts struct {
-	Arrived   int // operations
-	Attempts  int
-	Succeeded int // operations that ended so
-	Failed    int
-	Worked    time.Duration // by all workers
-	Wasted    time.Duration // of it, for clients that had given up
-	Trips     int
-}
-
 // A recorder measures a run.
 type recorder struct {
 	from, to  int64 // of all faults together
@@ -72,10 +54,12 @@ type recorder struct {
 	attempts  [3]int // before, in and after the fault
 	arrivals  [3]int
 	steps     []Counts
+	end       int64 // of the step that is going on
 	total     Counts
 	work      time.Duration // from the fault on
 	wasted    time.Duration
-	latencies histogram
+	latencies histogram // of all steps that have ended
+	recent    histogram // of the one that is going on
 }
 
 func newRecorder(s Scenario) recorder {
@@ -87,6 +71,7 @@ func newRecorder(s Scenario) recorder {
 		r.from = 0
 	}
 	r.steps = make([]Counts, 0, s.Duration/Step+1)
+	r.begin()
 	return r
 }
 
@@ -102,35 +87,29 @@ func (r *recorder) part(now int64) int {
 	}
 }
 
-// at returns the step of now.
-func (r *recorder) at(now int64) *Counts {
-	i := int(now / int64(Step))
-	for len(r.steps) <= i {
-		r.steps = append(r.steps, Counts{})
-	}
-	return &r.steps[i]
-}
+// current returns the step that is going on.
+func (r *recorder) current() *Counts { return &r.steps[len(r.steps)-1] }
 
 func (r *recorder) arrived(now int64) {
-	r.at(now).Arrived++
+	r.current().Arrived++
 	r.total.Arrived++
 	r.arrivals[r.part(now)]++
 }
 
 func (r *recorder) attempt(now int64) {
-	r.at(now).Attempts++
+	r.current().Attempts++
 	r.total.Attempts++
 	r.attempts[r.part(now)]++
 }
 
 func (r *recorder) closed(now, arrived int64, ok bool) {
 	if ok {
-		r.at(now).Succeeded++
+		r.current().Succeeded++
 		r.total.Succeeded++
-		r.latencies.add(now - arrived)
+		r.recent.add(now - arrived)
 		return
 	}
-	r.at(now).Failed++
+	r.current().Failed++
 	r.total.Failed++
 	if arrived >= r.from {
 		r.lost++
@@ -139,7 +118,7 @@ func (r *recorder) closed(now, arrived int64, ok bool) {
 
 func (r *recorder) worked(now, took int64, gone bool) {
 	d := time.Duration(took)
-	s := r.at(now)
+	s := r.current()
 	s.Worked += d
 	if gone {
 		s.Wasted += d
@@ -152,9 +131,9 @@ func (r *recorder) worked(now, took int64, gone bool) {
 	}
 }
 
-func (r *recorder) transition(now int64, t circuit.Transition) {
+func (r *recorder) transition(t circuit.Transition) {
 	if t.To == circuit.Open {
-		r.at(now).Trips++
+		r.current().Trips++
 		r.total.Trips++
 	}
 }
@@ -207,54 +186,4 @@ func well(window []Counts) bool {
 		succeeded += c.Succeeded
 	}
 	return float64(succeeded) >= 0.95*float64(arrived)
-}
-
-// A histogram counts times in buckets whose bounds are 1/32 apart.
-type histogram struct {
-	counts [64 * 32]int
-	n      int
-	sum    float64
-	max    int64
-}
-
-func (h *histogram) add(d int64) {
-	h.counts[bucket(d)]++
-	h.n++
-	h.sum += float64(d)
-	h.max = max(h.max, d)
-}
-
-// bucket is the position of the highest bit, and the five bits after it.
-func bucket(d int64) int {
-	high := bits.Len64(uint64(d)) //nolint:gosec // a time that has passed
-	if high <= 6 {
-		return int(d)
-	}
-	return high<<5 | int(d>>(high-6))&31
-}
-
-// middle is the time in the middle of bucket i.
-func middle(i int) time.Duration {
-	high, low := i>>5, int64(i&31)
-	if i < 64 {
-		return time.Duration(i)
-	}
-	return time.Duration((64 + 2*low + 1) << (high - 6) >> 1)
-}
-
-func (h *histogram) latency() Latency {
-	if h.n == 0 {
-		return Latency{}
-	}
-	return Latency{time.Duration(h.sum / float64(h.n)), h.percentile(0.5), h.percentile(0.99), time.Duration(h.max)}
-}
-
-func (h *histogram) percentile(p float64) time.Duration {
-	left := int(math.Ceil(p * float64(h.n)))
-	for i, n := range h.counts {
-		if left -= n; left <= 0 {
-			return min(middle(i), time.Duration(h.max))
-		}
-	}
-	return time.Duration(h.max)
 }

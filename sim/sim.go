@@ -29,15 +29,23 @@ import (
 // the cause of ctx if that ends before the simulation does. Run is safe for
 // concurrent use; each one needs one processor.
 func Run(ctx context.Context, s Scenario, seed uint64) (Result, error) {
+	return Watch(ctx, s, seed, func(time.Duration) {})
+}
+
+// Watch is Run for who waits for it: it calls progress with the virtual time since
+// the beginning, at the end of each [Step], on its own goroutine.
+func Watch(ctx context.Context, s Scenario, seed uint64, progress func(time.Duration)) (Result, error) {
 	if err := s.Validate(); err != nil {
 		return Result{}, err
 	}
 	m := newModel(s.filled(), seed)
+	m.progress = progress
 	for n := 0; m.step(); n++ {
 		if n%4096 == 0 && ctx.Err() != nil {
 			return Result{}, context.Cause(ctx)
 		}
 	}
+	m.endStep()
 	return m.recorder.result(m.scenario, seed), nil
 }
 
@@ -46,6 +54,7 @@ type model struct {
 	world // its time and chance
 
 	scenario Scenario
+	progress func(time.Duration)
 	end      int64 // after the last arrival, until which operations may end
 	agenda   agenda
 	load     load
@@ -80,6 +89,9 @@ func (m *model) step() bool {
 	e, ok := m.agenda.next()
 	if !ok || e.at > m.end {
 		return false
+	}
+	if e.at >= m.recorder.end {
+		m.passSteps(e.at)
 	}
 	m.now = e.at
 	switch e.kind {
@@ -129,5 +141,5 @@ func (w *world) Float64() float64 { return w.random.Float64() }
 
 // observe counts what happens to the breakers.
 func (m *model) observe(_ context.Context, t circuit.Transition) {
-	m.recorder.transition(m.now, t)
+	m.recorder.transition(t)
 }
