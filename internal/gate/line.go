@@ -1,8 +1,9 @@
 package gate
 
 import (
-	"container/heap"
 	"time"
+
+	"github.com/seed-0f2c7998/perdure/internal/queue"
 )
 
 // The instants at which the head of a line looks again.
@@ -25,22 +26,20 @@ type Line struct {
 	// ask at once: by that all the lines approximate one.
 	Shared bool
 
-	waiters waiters
-	joined  uint64
+	waiters queue.Queue[*Waiter] // by the instant of leaving: a reserve before the end of the patience
 }
 
 // A Waiter is a caller in a [Line].
 type Waiter struct {
+	queue.Entry
+
 	Tag      any    // for the driver of the line
 	Permit   Permit // if Admitted
 	Admitted bool
 
 	end   int64 // of the caller's patience
-	leave int64 // when it stops waiting, a reserve before that
 	look  int64 // when it asks again, if it is the head; of a line that is Shared
 	asked bool
-	order uint64 // of joining
-	index int    // in the heap; -1: not in the line
 }
 
 // An Entry is what becomes of a caller that comes to a [Line].
@@ -61,7 +60,7 @@ func (l *Line) Enter(g Gate, w *Waiter, now, end int64, first bool, u float64) E
 		g.Arrive(now)
 	}
 	left := time.Duration(end - now)
-	waits := left > 0 && len(l.waiters) < maxLine
+	waits := left > 0 && l.waiters.Len() < maxLine
 	if !waits || !g.Limited() {
 		if w.Permit, w.Admitted = g.Admit(now); w.Admitted {
 			return Admitted
@@ -70,10 +69,8 @@ func (l *Line) Enter(g Gate, w *Waiter, now, end int64, first bool, u float64) E
 	if !waits {
 		return Refused
 	}
-	l.joined++
-	*w = Waiter{Tag: w.Tag, end: end, leave: end - int64(g.Reserve(left)), order: l.joined}
-	w.look = now + int64(u*float64(lookInterval(left)))
-	heap.Push(&l.waiters, w)
+	*w = Waiter{Tag: w.Tag, end: end, look: now + int64(u*float64(lookInterval(left)))}
+	l.waiters.Join(w, end-int64(g.Reserve(left)))
 	return Waiting
 }
 
@@ -85,26 +82,22 @@ func lookInterval(left time.Duration) time.Duration {
 
 // Leave takes w out of the line, because its caller has given up. It has no
 // effect if w is not in the line.
-func (l *Line) Leave(w *Waiter) {
-	if w.index >= 0 && w.index < len(l.waiters) && l.waiters[w.index] == w {
-		heap.Remove(&l.waiters, w.index)
-	}
-}
+func (l *Line) Leave(w *Waiter) { l.waiters.Leave(w) }
 
 // Step takes the next caller whose wait is over at now out of the line and
 // returns it: it is Admitted, or must leave. Nil means that nobody's is.
 func (l *Line) Step(g Gate, now int64) *Waiter {
-	if len(l.waiters) == 0 {
+	if l.waiters.Len() == 0 {
 		return nil
 	}
-	w := l.waiters[0]
-	over := w.leave <= now
+	w := l.waiters.Head()
+	over := w.Leaves() <= now
 	if l.asks(w, now, over) {
 		w.asked = true
-		w.Permit, w.Admitted = g.admit(now, !l.Shared && len(l.waiters) == 1)
+		w.Permit, w.Admitted = g.admit(now, !l.Shared && l.waiters.Len() == 1)
 	}
 	if over || w.Admitted {
-		heap.Pop(&l.waiters)
+		l.waiters.Leave(w)
 		return w
 	}
 	if l.Shared && w.look <= now {
@@ -125,50 +118,19 @@ func (l *Line) asks(w *Waiter, now int64, over bool) bool {
 // Next returns the instant at which the line needs a Step if no result and no
 // caller comes before that. It reports false if the line is empty.
 func (l *Line) Next(g Gate, now int64) (at int64, ok bool) {
-	if len(l.waiters) == 0 {
+	if l.waiters.Len() == 0 {
 		return 0, false
 	}
-	w := l.waiters[0]
+	w := l.waiters.Head()
 	if !l.Shared {
-		return min(w.leave, max(g.Next(now), now+int64(soonest)), now+int64(longestLook)), true
+		return min(w.Leaves(), max(g.Next(now), now+int64(soonest)), now+int64(longestLook)), true
 	}
 	probe := g.NextProbe(now)
 	if w.asked && probe > now && probe < w.look {
 		w.look = probe
 	}
-	return min(w.leave, w.look), true
+	return min(w.Leaves(), w.look), true
 }
 
 // Len returns how many callers are in the line.
-func (l *Line) Len() int { return len(l.waiters) }
-
-// waiters is a heap by the instant of leaving, then by that of joining.
-type waiters []*Waiter
-
-func (h waiters) Len() int { return len(h) }
-func (h waiters) Less(i, j int) bool {
-	if h[i].leave != h[j].leave {
-		return h[i].leave < h[j].leave
-	}
-	return h[i].order < h[j].order
-}
-
-func (h waiters) Swap(i, j int) {
-	h[i], h[j] = h[j], h[i]
-	h[i].index, h[j].index = i, j
-}
-
-func (h *waiters) Push(x any) {
-	w := x.(*Waiter) //nolint:errcheck // this package pushes nothing else
-	w.index = len(*h)
-	*h = append(*h, w)
-}
-
-func (h *waiters) Pop() any {
-	last := len(*h) - 1
-	w := (*h)[last]
-	w.index = -1
-	(*h)[last] = nil
-	*h = (*h)[:last]
-	return w
-}
+func (l *Line) Len() int { return l.waiters.Len() }
