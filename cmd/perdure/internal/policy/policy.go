@@ -17,6 +17,7 @@ import (
 	"strings"
 
 	"github.com/seed-0f2c7998/perdure/circuit"
+	"github.com/seed-0f2c7998/perdure/cmd/perdure/internal/yamlfile"
 	"github.com/seed-0f2c7998/perdure/internal/redact"
 	"github.com/seed-0f2c7998/perdure/internal/setting"
 	"github.com/seed-0f2c7998/perdure/retry"
@@ -125,7 +126,7 @@ func (e entry) refuse(err error) error {
 		err = &setting.Error{Field: e.source, Value: bad.Value, Want: bad.Want + e.exits(bad.Value)}
 	}
 	if e.excerpt != "" {
-		return below(err, e.excerpt)
+		return yamlfile.Below(err, e.excerpt)
 	}
 	return err
 }
@@ -165,6 +166,16 @@ func (f *Flags) Load(environ []string) (s Source, warnings []string, err error) 
 		}
 	}
 	return Source{slices.Concat(all, variables, f.entries(), f.over), f.rerun}, warnings, nil
+}
+
+// ReadFile returns what the file at path says over the preset default, or the one that it
+// names; source is what named the file.
+func ReadFile(path, source string) (*Settings, error) {
+	entries, err := fromFile(path, source)
+	if err != nil {
+		return nil, err
+	}
+	return Source{entries: entries}.Settings("default")
 }
 
 // Settings puts what s says over the preset of that name.

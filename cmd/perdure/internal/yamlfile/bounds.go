@@ -1,4 +1,4 @@
-package policy
+package yamlfile
 
 import (
 	"bytes"
@@ -21,7 +21,7 @@ const (
 )
 
 // tokens returns the tokens of the file, without comments.
-func (f *file) tokens() (token.Tokens, error) {
+func (f *File) tokens() (token.Tokens, error) {
 	if err := f.check(); err != nil {
 		return nil, err
 	}
@@ -32,17 +32,17 @@ func (f *file) tokens() (token.Tokens, error) {
 			continue
 		}
 		if kept.Add(t); len(kept) > most {
-			return nil, fmt.Errorf("%s: too many values: want at most %d names, values and signs", f.place(t), most)
+			return nil, fmt.Errorf("%s: too many values: want at most %d names, values and signs", f.Place(t), most)
 		}
 		if d.add(t) > deepest {
-			return nil, fmt.Errorf("%s: nested too deep: want at most %d levels", f.place(t), deepest)
+			return nil, fmt.Errorf("%s: nested too deep: want at most %d levels", f.Place(t), deepest)
 		}
 	}
 	return kept, nil
 }
 
 // check refuses what is no text, and more of it than there may be.
-func (f *file) check() error {
+func (f *File) check() error {
 	n := 0
 	for i, line := range bytes.Split(f.data, []byte("\n")) {
 		at := bytes.IndexFunc(line, func(r rune) bool {
@@ -61,7 +61,7 @@ func (f *file) check() error {
 			}
 		}
 		if n > marks {
-			return fmt.Errorf("%s:%d: too much in it: want the names and values of a policy", f.path, i+1)
+			return fmt.Errorf("%s:%d: too much in it: want names and values", f.path, i+1)
 		}
 	}
 	return nil

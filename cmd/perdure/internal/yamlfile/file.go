@@ -1,0 +1,205 @@
+// Package yamlfile reads YAML files that people write, JSON among them. An error about
+// what is in one names the line, shows it, and gives no secret away.
+package yamlfile
+
+import (
+	"bytes"
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"regexp"
+	"slices"
+	"strings"
+
+	"github.com/goccy/go-yaml"
+	"github.com/goccy/go-yaml/ast"
+	"github.com/goccy/go-yaml/parser"
+	"github.com/goccy/go-yaml/token"
+
+	"github.com/seed-0f2c7998/perdure/internal/redact"
+	"github.com/seed-0f2c7998/perdure/internal/setting"
+)
+
+// A File is a YAML file with one document.
+type File struct {
+	// Body is the document; nil if the file is empty.
+	Body ast.Node
+
+	path  string
+	data  []byte
+	words Words
+}
+
+// Words are what a kind of file may have in it. Errors show no values of other names.
+type Words struct {
+	Sections []string // names whose values are mappings
+	Names    []string // names of single values
+	Example  string   // a name with its value
+}
+
+// Read reads the file at path; source is what named the file. The error is one line, or
+// that with the lines of the file below it.
+func Read(path, source string, words Words) (*File, error) {
+	data, err := read(path)
+	if err != nil {
+		return nil, setting.Bad(source, path, "a file that can be read ("+reason(err)+")")
+	}
+	f := &File{path: path, data: bytes.TrimPrefix(data, []byte("\ufeff")), words: words} // as editors of Windows begin a text
+	tokens, err := f.tokens()
+	if err != nil {
+		return nil, err
+	}
+	tree, err := parser.Parse(tokens, 0)
+	if bad, ok := errors.AsType[yaml.Error](err); ok {
+		return nil, f.Fail(bad.GetToken(), "%s", bad.GetMessage())
+	}
+	if err != nil {
+		return nil, fmt.Errorf("%s: %w", path, err)
+	}
+	for i, doc := range tree.Docs {
+		if i > 0 && doc.Body != nil {
+			return nil, f.Fail(doc.Body.GetToken(), "a second document: there must be one")
+		}
+		if i == 0 {
+			f.Body = doc.Body
+		}
+	}
+	return f, nil
+}
+
+// read returns the content of a file, which may be a pipe or a device that does not
+// end.
+func read(path string) ([]byte, error) {
+	f, err := os.Open(path)
+	if err != nil {
+		return nil, err
+	}
+	defer func() { _ = f.Close() }()
+	data, err := io.ReadAll(io.LimitReader(f, longest+1))
+	if err == nil && len(data) > longest {
+		err = errors.New("it has more than 1 MiB")
+	}
+	return data, err
+}
+
+// reason returns why a file cannot be read, without its path.
+func reason(err error) string {
+	if e, ok := errors.AsType[*os.PathError](err); ok {
+		return e.Err.Error()
+	}
+	return err.Error()
+}
+
+// Each calls do for every pair of a mapping, which errors call what. No body is an
+// empty mapping.
+func (f *File) Each(body ast.Node, what string, do func(key string, at *token.Token, value ast.Node) error) error {
+	var pairs []*ast.MappingValueNode
+	switch n := body.(type) {
+	case nil, *ast.NullNode, *ast.CommentGroupNode:
+	case *ast.MappingNode:
+		pairs = n.Values
+	case *ast.MappingValueNode:
+		pairs = []*ast.MappingValueNode{n}
+	default:
+		want := "must be names with values, as " + f.words.Example
+		if body == f.Body { // it is none of ours, and what is in it may be secret
+			return fmt.Errorf("%s: %s: %s", f.Place(body.GetToken()), what, want)
+		}
+		return f.Fail(body.GetToken(), "%s: %s", what, want)
+	}
+	for _, pair := range pairs {
+		at := pair.Key.GetToken()
+		if err := do(at.Value, at, pair.Value); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// Plain returns the text of a scalar, or of a list of them, as a flag has it.
+func Plain(n ast.Node) (string, bool) {
+	switch n := n.(type) {
+	case *ast.StringNode:
+		return n.Value, true
+	case *ast.IntegerNode, *ast.FloatNode, *ast.BoolNode, *ast.InfinityNode, *ast.NanNode:
+		return n.GetToken().Value, true
+	case *ast.SequenceNode:
+		texts := make([]string, len(n.Values))
+		for i, v := range n.Values {
+			text, ok := Plain(v)
+			if _, nested := v.(*ast.SequenceNode); !ok || nested || strings.Contains(text, ",") {
+				return "", false
+			}
+			texts[i] = text
+		}
+		return strings.Join(texts, ","), true
+	}
+	return "", false
+}
+
+// Unknown returns the error about a name, the last of path, that is none of names.
+func (f *File) Unknown(path string, at *token.Token, names []string) error {
+	want := "must be one of " + strings.Join(names, ", ")
+	key := path[strings.LastIndexByte(path, '.')+1:]
+	if s := setting.Nearest(key, names); s != "" {
+		want = "did you mean " + s + "?"
+	}
+	return f.Fail(at, "%s is unknown: %s", path, want)
+}
+
+// Fail returns an error about the place of a token.
+func (f *File) Fail(at *token.Token, format string, args ...any) error {
+	return Below(fmt.Errorf("%s: "+format, append([]any{f.Place(at)}, args...)...), f.Excerpt(at))
+}
+
+// Below returns err with lines below it.
+func Below(err error, lines string) error {
+	all := []error{err}
+	for line := range strings.SplitSeq(lines, "\n") {
+		all = append(all, errors.New(line))
+	}
+	return errors.Join(all...)
+}
+
+// Place returns where a token stands: the file, the line and the column.
+func (f *File) Place(at *token.Token) string {
+	return fmt.Sprintf("%s:%d:%d", f.path, at.Position.Line, at.Position.Column)
+}
+
+// Excerpt returns the lines around a token, without the secrets of URLs in them,
+// and without the values of names that are not like any here: they may be secrets.
+func (f *File) Excerpt(at *token.Token) string {
+	var b strings.Builder
+	const around = 3
+	for i, line := range strings.Split(strings.TrimRight(string(f.data), "\r\n"), "\n") {
+		n, sign := i+1, " "
+		if n == at.Position.Line {
+			sign = ">"
+		}
+		if n < at.Position.Line-around || n > at.Position.Line+around {
+			continue
+		}
+		fmt.Fprintf(&b, "%s%3d | %s\n", sign, n, strings.TrimRight(line, " \r"))
+		if sign == ">" && at.Position.Column <= 200 {
+			fmt.Fprintf(&b, "%*s\n", len(">  1 | ")+at.Position.Column, "^")
+		}
+	}
+	lines := pairs.ReplaceAllStringFunc(b.String(), func(line string) string {
+		parts := pairs.FindStringSubmatch(line)
+		name, value := parts[2], parts[4]
+		if setting.Nearest(name, f.words.Names) != "" || slices.Contains(f.words.Sections, name) && !strings.HasPrefix(value, "{") {
+			return line
+		}
+		return parts[1] + name + parts[3] + redact.Mark
+	})
+	lines = tails.ReplaceAllString(redact.String(lines), "$1 ...")
+	return strings.TrimRight(lines, "\n")
+}
+
+// Of an excerpt, pairs finds the lines that give a name a value, in YAML or as other
+// files have it, and tails what is too much of a line.
+var (
+	pairs = regexp.MustCompile(`(?m)^([> ]+\d+ \| *(?:export +)?[-{"' ]*)([^\s:="']+)((?:[ \t]*:[ \t]+)|["'][ \t]*:[ \t]*|[ \t]*=[ \t]*)(\S.*)$`)
+	tails = regexp.MustCompile(`(?m)^(.{200}).+$`)
+)
