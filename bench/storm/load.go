@@ -1,0 +1,230 @@
+package main
+
+import (
+	"context"
+	"encoding/json"
+	"io"
+	"math"
+	"math/rand/v2"
+	"sync"
+	"time"
+
+	"github.com/seed-0f2c7998/perdure/hoststore"
+	"github.com/seed-0f2c7998/perdure/sim"
+)
+
+// A report is what a process has measured so far.
+type report struct {
+	Steps   []sim.Counts `json:",omitempty"`
+	Lost    int          // operations that arrived from the fault's beginning on, and failed
+	Latency histogram    // of operations that succeeded
+	Late    histogram    // how much later than they should things happened that a timer had to start
+}
+
+func write(w io.Writer, r report) error { return json.NewEncoder(w).Encode(r) }
+
+// add adds what another process has measured.
+func (r *report) add(o report) {
+	for len(r.Steps) < len(o.Steps) {
+		r.Steps = append(r.Steps, sim.Counts{})
+	}
+	for i, c := range o.Steps {
+		s := &r.Steps[i]
+		s.Arrived += c.Arrived
+		s.Attempts += c.Attempts
+		s.Succeeded += c.Succeeded
+		s.Failed += c.Failed
+		s.Worked += c.Worked
+		s.Wasted += c.Wasted
+	}
+	r.Lost += o.Lost
+	r.Latency.merge(o.Latency)
+	r.Late.merge(o.Late)
+}
+
+// A histogram counts times in buckets of Unit, up to 5,000 of them.
+type histogram struct {
+	Unit   time.Duration
+	Counts []int `json:",omitempty"`
+}
+
+func newHistogram(unit time.Duration) histogram { return histogram{Unit: unit} }
+
+func (h *histogram) add(d time.Duration) {
+	i := int(min(max(d, 0)/h.Unit, 4999))
+	h.grow(i + 1)
+	h.Counts[i]++
+}
+
+func (h *histogram) grow(n int) {
+	if n > len(h.Counts) {
+		h.Counts = append(h.Counts, make([]int, n-len(h.Counts))...)
+	}
+}
+
+func (h *histogram) merge(o histogram) {
+	h.Unit = o.Unit
+	h.grow(len(o.Counts))
+	for i, n := range o.Counts {
+		h.Counts[i] += n
+	}
+}
+
+// percentile returns the upper bound of the bucket that has it, 0 if there are no times.
+func (h *histogram) percentile(p float64) time.Duration {
+	all := 0
+	for _, n := range h.Counts {
+		all += n
+	}
+	left := int(math.Ceil(p * float64(all)))
+	for i, n := range h.Counts {
+		if left -= n; n > 0 && left <= 0 {
+			return time.Duration(i+1) * h.Unit
+		}
+	}
+	return 0
+}
+
+// A load is a process with clients, and the operations that arrive at them.
+type load struct {
+	spec spec
+	from time.Duration // of the fault
+
+	mu     sync.Mutex
+	report report // guarded by mu
+}
+
+// drive is the process of a load. It writes its report to out when all operations have ended, and before, if the spec
+// says so, each 100 ms, since it may be killed. It ends with in.
+func drive(ctx context.Context, s spec, in io.Reader, out io.Writer) error {
+	d, err := driverNamed(s.Driver)
+	if err != nil {
+		return err
+	}
+	ctx, cancel := context.WithCancel(ctx)
+	defer cancel()
+	go func() {
+		_, _ = io.Copy(io.Discard, in)
+		cancel()
+	}()
+	l := &load{spec: s, from: s.scenario().Faults[0].From}
+	l.report.Late, l.report.Latency = newHistogram(time.Millisecond), newHistogram(5*time.Millisecond)
+	if s.Reports {
+		go l.reportEach(ctx, 100*time.Millisecond, out)
+	}
+	clients, end, err := l.clients(d)
+	if err != nil {
+		return err
+	}
+	l.run(ctx, clients)
+	end()
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return write(out, l.report)
+}
+
+// clients returns the clients, each with a policy of its own.
+func (l *load) clients(d driver) (clients []operation, end func(), err error) {
+	e := env{}
+	end = func() {}
+	if l.spec.Store != "" {
+		store := hoststore.Open(l.spec.Store)
+		if err := store.Err(); err != nil {
+			return nil, end, err
+		}
+		e.store, end = store, store.Close
+	}
+	for range l.spec.Clients {
+		to := &link{socket: l.spec.Socket, worked: l.worked}
+		e.attempt = func(ctx context.Context) error {
+			l.count(func(c *sim.Counts) { c.Attempts++ })
+			return to.do(ctx)
+		}
+		clients = append(clients, d.new(e))
+	}
+	return clients, end, nil
+}
+
+// run lets operations arrive at random instants, each at a random client, and waits for them.
+func (l *load) run(ctx context.Context, clients []operation) {
+	s := l.spec.scenario()
+	random := rand.New(rand.NewPCG(l.spec.Seed, 3))
+	rate := s.Load.Rate / float64(l.spec.Processes)
+	var running sync.WaitGroup
+	timer := time.NewTimer(time.Until(l.spec.Start))
+	defer timer.Stop()
+	at := max(0, time.Since(l.spec.Start)) // a process that takes the place of a killed one begins late
+	for {
+		at += time.Duration(random.ExpFloat64() / rate * float64(time.Second))
+		if at >= s.Duration {
+			break
+		}
+		if left := time.Until(l.spec.Start.Add(at)); left > 0 {
+			timer.Reset(left)
+			select {
+			case <-ctx.Done():
+				return
+			case <-timer.C:
+			}
+		}
+		do := clients[random.IntN(len(clients))]
+		arrived := time.Since(l.spec.Start)
+		l.count(func(c *sim.Counts) { c.Arrived++; l.report.Late.add(arrived - at) })
+		running.Go(func() {
+			ctx, cancel := context.WithTimeout(ctx, s.Clients.Deadline)
+			defer cancel()
+			l.ended(arrived, do(ctx))
+		})
+	}
+	running.Wait()
+}
+
+// count changes the figures of this moment.
+func (l *load) count(f func(*sim.Counts)) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	i := int(max(0, time.Since(l.spec.Start)) / sim.Step)
+	for len(l.report.Steps) <= i {
+		l.report.Steps = append(l.report.Steps, sim.Counts{})
+	}
+	f(&l.report.Steps[i])
+}
+
+func (l *load) ended(arrived time.Duration, err error) {
+	took := time.Since(l.spec.Start) - arrived
+	l.count(func(c *sim.Counts) {
+		if err == nil {
+			c.Succeeded++
+			l.report.Latency.add(took)
+			return
+		}
+		c.Failed++
+		if arrived >= l.from {
+			l.report.Lost++
+		}
+	})
+}
+
+func (l *load) worked(took time.Duration, wasted bool) {
+	l.count(func(c *sim.Counts) {
+		c.Worked += took
+		if wasted {
+			c.Wasted += took
+		}
+	})
+}
+
+func (l *load) reportEach(ctx context.Context, d time.Duration, out io.Writer) {
+	ticker := time.NewTicker(d)
+	defer ticker.Stop()
+	for {
+		select {
+		case <-ctx.Done():
+			return
+		case <-ticker.C:
+		}
+		l.mu.Lock()
+		_ = write(out, l.report)
+		l.mu.Unlock()
+	}
+}

@@ -1,0 +1,183 @@
+package main
+
+import (
+	"cmp"
+	"context"
+	"fmt"
+	"io"
+	"math"
+	"slices"
+	"time"
+
+	"github.com/seed-0f2c7998/perdure/sim"
+)
+
+// figures are what was measured of one storm, as sim.Result has them.
+type figures struct {
+	Lost          float64 // seconds of traffic
+	Amplification sim.Amplification
+	Wasted        float64
+	Recovery      float64 // seconds; -1 if traffic did not recover
+	Pause         float64 // seconds: the longest time from the fault's beginning on in which no attempt was sent
+	P50, P99      time.Duration
+	Late, Backend time.Duration // by how much arrivals, and what the backend's timers start, were late at the 99th percentile
+	Steps         []sim.Counts
+}
+
+// maxLate is how late arrivals may be for a run to count.
+const maxLate = 15 * time.Millisecond
+
+// counts reports whether the harness was not the bottleneck.
+func (f *figures) counts() bool { return f.Late < maxLate && f.Backend < maxLate }
+
+func measure(s spec, r report, backend histogram) figures {
+	f := stepped(s, r.Steps)
+	f.Lost = float64(r.Lost) / s.Rate
+	f.P50, f.P99 = r.Latency.percentile(0.5), r.Latency.percentile(0.99)
+	f.Late, f.Backend = r.Late.percentile(0.99), backend.percentile(0.99)
+	return f
+}
+
+// stepped returns what follows from the steps alone.
+func stepped(s spec, steps []sim.Counts) figures {
+	from, to := int(s.From/sim.Step), int(s.To/sim.Step)
+	end := min(len(steps), int(s.Duration/sim.Step))
+	f := figures{Steps: steps, Recovery: recovery(steps[:end], to).Seconds()}
+	part := func(a, b int) float64 {
+		var c sim.Counts
+		for _, x := range steps[min(a, len(steps)):min(b, len(steps))] {
+			c.Arrived += x.Arrived
+			c.Attempts += x.Attempts
+		}
+		return float64(c.Attempts) / max(1, float64(c.Arrived))
+	}
+	f.Amplification = sim.Amplification{During: part(from, to), After: part(to, len(steps))}
+	var worked, wasted time.Duration
+	pause, longest := 0, 0
+	for i, x := range steps[min(from, end):] {
+		worked, wasted = worked+x.Worked, wasted+x.Wasted
+		if pause++; x.Attempts > 0 || from+i >= end {
+			pause = 0
+		}
+		longest = max(longest, pause)
+	}
+	f.Wasted = wasted.Seconds() / max(1e-9, worked.Seconds())
+	f.Pause = (time.Duration(longest) * sim.Step).Seconds()
+	return f
+}
+
+// recovery is that of sim.Result: how long after the fault each window of 1 s has completed 95 % of what arrived in it, for
+// 3 s. It is negative if that did not happen.
+func recovery(steps []sim.Counts, to int) time.Duration {
+	const window, needed = int(time.Second / sim.Step), int(3 * time.Second / sim.Step)
+	well := 0
+	for i := to; i+window <= len(steps); i++ {
+		arrived, succeeded := 0, 0
+		for _, c := range steps[i : i+window] {
+			arrived, succeeded = arrived+c.Arrived, succeeded+c.Succeeded
+		}
+		if well++; float64(succeeded) < 0.95*float64(arrived) {
+			well = 0
+		}
+		if well > needed-window {
+			return time.Duration(i-well+1-to) * sim.Step
+		}
+	}
+	return -time.Second
+}
+
+// A cell is a driver in a fault.
+type cell struct {
+	Driver, Fault string
+	Runs          []figures // those that count
+	Late          int       // runs that did not: the harness was late
+	Simulated     *float64  `json:",omitempty"` // seconds lost: mean of seeds 1 to 5
+
+	spec spec
+	twin *sim.Contender
+}
+
+// median returns the run in whose middle of all the lost seconds are; nil if there is none.
+func (c *cell) median() *figures {
+	if len(c.Runs) == 0 {
+		return nil
+	}
+	runs := slices.Clone(c.Runs)
+	slices.SortFunc(runs, func(a, b figures) int { return cmp.Compare(a.Lost, b.Lost) })
+	return &runs[len(runs)/2]
+}
+
+// simulate plays the same in virtual time.
+func (c *cell) simulate(ctx context.Context) error {
+	if c.twin == nil {
+		return nil
+	}
+	const seeds = 5
+	lost := 0.0
+	s := c.spec.scenario()
+	s.Clients.Policy, s.Clients.Breaker = c.twin.Policy, c.twin.Breaker
+	for seed := range uint64(seeds) {
+		r, err := sim.Run(ctx, s, seed+1)
+		if err != nil {
+			return err
+		}
+		lost += r.Lost.Seconds() / seeds
+	}
+	c.Simulated = &lost
+	return nil
+}
+
+// tolerance is by how many seconds what is lost live and simulated may differ.
+const tolerance = 0.3
+
+// check returns what does not agree: live and simulated figures, and the order of drivers in a fault.
+func check(cells []*cell) (bad []string) {
+	for i, c := range cells {
+		m := c.median()
+		if m == nil {
+			bad = append(bad, fmt.Sprintf("%s, %s: no run counts: arrivals or the backend's timers were %v late or more in %d of them; try a lower -rate or -parallel", c.Fault, c.Driver, maxLate, c.Late))
+			continue
+		}
+		if c.Simulated == nil {
+			continue
+		}
+		if d := m.Lost - *c.Simulated; math.Abs(d) > tolerance {
+			bad = append(bad, fmt.Sprintf("%s, %s: %.2f s lost, %.2f simulated", c.Fault, c.Driver, m.Lost, *c.Simulated))
+		}
+		for _, o := range cells[:i] {
+			om := o.median()
+			if o.Fault != c.Fault || o.Simulated == nil || om == nil {
+				continue
+			}
+			if d := *c.Simulated - *o.Simulated; math.Abs(d) > tolerance && d*(m.Lost-om.Lost) <= 0 {
+				bad = append(bad, fmt.Sprintf("%s: %s loses %.2f s and %s %.2f; in the simulation %.2f and %.2f", c.Fault, c.Driver, m.Lost, o.Driver, om.Lost, *c.Simulated, *o.Simulated))
+			}
+		}
+	}
+	return bad
+}
+
+// writeTable writes a table in Markdown for each fault.
+func writeTable(w io.Writer, cells []*cell) {
+	fault := ""
+	for _, c := range cells {
+		if c.Fault != fault {
+			fault = c.Fault
+			fmt.Fprintf(w, "\n**%s**\n\n| | lost s | simulated | attempts in the fault | after | wasted | recovers after s | longest pause s | p50 | p99 | runs | late p99 |\n|---|---|---|---|---|---|---|---|---|---|---|---|\n", fault)
+		}
+		simulated, recovers := "", "never"
+		if c.Simulated != nil {
+			simulated = fmt.Sprintf("%.2f", *c.Simulated)
+		}
+		m := c.median()
+		if m == nil {
+			fmt.Fprintf(w, "| %s | harness too slow | %s | | | | | | | | 0 of %d | |\n", c.Driver, simulated, c.Late)
+			continue
+		}
+		if m.Recovery >= 0 {
+			recovers = fmt.Sprintf("%.1f", m.Recovery)
+		}
+		fmt.Fprintf(w, "| %s | %.2f | %s | %.2f | %.2f | %.0f %% | %s | %.1f | %v | %v | %d of %d | %v, backend %v |\n", c.Driver, m.Lost, simulated,
+			m.Amplification.During, m.Amplification.After, 100*m.Wasted, recovers, m.Pause, m.P50, m.P99, len(c.Runs), len(c.Runs)+c.Late, m.Late, m.Backend)
+	}
+}
