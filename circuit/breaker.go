@@ -90,7 +90,7 @@ func New(name string, c Config) *Breaker {
 	if b.err == nil {
 		b.ceiling = Tokens(c.Budget * float64(Token))
 	}
-	b.cell = b.store.Cell(name, cell.User{Obey: func(agreed cell.Ask) { <-made; b.obey(agreed) }, Ceiling: int64(b.ceiling)})
+	b.cell = b.store.Cell(name, cell.User{Obey: func(agreed cell.Ask) { <-made; b.obey(agreed) }, Ceiling: int64(b.ceiling), Gate: c.Gate != NoGate})
 	hot := seam.Of(b)
 	hot.Cell = b.cell
 	if b.err != nil {
@@ -166,7 +166,7 @@ func (b *Breaker) Reset() {
 	b.cell.Load().SetByHand(b.clock(), uint8(Closed)) // which counts even if it is closed
 	b.apply(noCaller(), event{signal: reset})
 	if b.gate != nil {
-		b.resetGate()
+		b.resetGate(Manual)
 	}
 }
 

@@ -63,7 +63,9 @@ func newGating(mode GateMode, shared bool) *gating {
 
 // gateOf returns the gate whose words are in c.
 func (b *Breaker) gateOf(c *cell.Cell) gate.Gate {
-	return gate.Gate{Words: (*gate.Words)(c.Gate[:3]), Seed: b.gate.seed}
+	g := gate.Gate{Words: (*gate.Words)(c.Gate[:3]), Seed: b.gate.seed}
+	g.Rare = g.Shut() && b.store.Elsewhere(b.key)
+	return g
 }
 
 // calm reports whether a call through c, whose word is w, is admitted without
@@ -246,7 +248,11 @@ func (b *Breaker) passed(ctx context.Context, c *cell.Cell, p Permit, r result) 
 // tell tells the gate of an outcome, and does what follows from it.
 func (b *Breaker) tell(ctx context.Context, c *cell.Cell, p gate.Permit, o gate.Outcome, now int64) {
 	g := b.gateOf(c)
+	shut := g.Shut()
 	change := g.Done(p, o, now)
+	if failed := o != gate.Success && o != gate.Cancelled; shut != g.Shut() && !failed || shut && failed && p.How == gate.AsProbe {
+		b.gateNews(c)
+	}
 	if o == gate.Success && b.gate.watches.unlimited.Load() && gate.Healthy(g.Words[0].Load()) {
 		b.gate.watches.sampleLater(b)
 	}
@@ -266,12 +272,40 @@ func (b *Breaker) limit(ctx context.Context, why Reason) {
 	b.gateChanged(ctx, c, b.gateOf(c).Limit(b.now()), why)
 }
 
-// resetGate lifts the limit by hand.
-func (b *Breaker) resetGate() {
+// gateNews tells the store whether nothing gets through.
+func (b *Breaker) gateNews(c *cell.Cell) {
+	b.cell.Lock()
+	defer b.cell.Unlock()
+	b.store.Gated(b.key, b.gateOf(c).Shut(), Reason{Overloaded, gate.Row, 0}.pack())
+}
+
+// gateObeys has the gate take in what those who share the breaker have agreed on.
+func (b *Breaker) gateObeys(o cell.Order) {
+	c := b.cell.Load()
+	g, now := b.gateOf(c), b.now()
+	switch s := State(o.State); {
+	case s == Closed && o.Mild:
+	case s == Closed && o.ByHand:
+		b.resetGate(FleetDecision)
+	case s == Closed:
+		g.Hasten(now, o.Spread)
+		b.lookAgain()
+	case s == Open && !o.ByHand:
+		b.gateChanged(noCaller(), c, g.Warn(now), Reason{code: FleetDecision})
+	}
+}
+
+// resetGate lifts the limit, because a person wants it.
+func (b *Breaker) resetGate(why Cause) {
 	c := b.cell.Load()
 	change := b.gateOf(c).Reset(b.now())
 	b.lookAgain()
-	b.gateChanged(noCaller(), c, change, Reason{code: Manual})
+	if change == gate.Lifted && why == Manual {
+		b.cell.Lock()
+		b.store.Changed(b.key, cell.Change{From: uint8(HalfOpen), To: uint8(Closed), Reason: Reason{code: Manual}.pack(), ByHand: true})
+		b.cell.Unlock()
+	}
+	b.gateChanged(noCaller(), c, change, Reason{code: why})
 }
 
 // gateChanged notes and reports that the gate has been limited, for that reason,
@@ -289,7 +323,7 @@ func (b *Breaker) gateChanged(ctx context.Context, c *cell.Cell, change gate.Cha
 		b.refusals.begin(b.opening(Open), b.elapsed())
 	} else {
 		b.window.clear(c)
-		if t.From, t.To = HalfOpen, Closed; why.code != Manual {
+		if t.From, t.To = HalfOpen, Closed; why.code != Manual && why.code != FleetDecision {
 			t.Reason = Reason{Recovered, 1, 0}
 		}
 	}

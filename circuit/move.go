@@ -104,23 +104,29 @@ func (b *Breaker) turn(m move, why Reason) (t Transition, made bool) {
 
 // obey puts the breaker in the state that those who share it have agreed on.
 func (b *Breaker) obey(agreed cell.Ask) {
-	if t, changed := b.obeyed(agreed); changed {
+	t, changed, o, due := b.obeyed(agreed)
+	if changed {
 		b.report(noCaller(), t)
+	}
+	if due && b.gate != nil {
+		b.gateObeys(o)
 	}
 }
 
-// obeyed is obey without the report, for which nothing may be locked.
-func (b *Breaker) obeyed(agreed cell.Ask) (t Transition, changed bool) {
+// obeyed is obey without the report, and without the gate, for which nothing may
+// be locked. What gates have found is for the gate alone.
+func (b *Breaker) obeyed(agreed cell.Ask) (t Transition, changed bool, o cell.Order, due bool) {
 	b.cell.Lock()
 	defer b.cell.Unlock()
-	o, due := agreed()
-	for due {
+	o, due = agreed()
+	gated := b.gate != nil && State(o.State) == Open && !o.ByHand && word(b.cell.Load().Breaker.Load()).state() == Closed
+	for again := due && !gated; again; {
 		m := b.plan(event{signal: told, state: State(o.State), until: b.instant(o.Until), mild: o.Mild})
-		if due = !m.swap(); !due && m.turns() {
-			return b.changed(m, Reason{code: FleetDecision}), true
+		if again = !m.swap(); !again && m.turns() {
+			return b.changed(m, Reason{code: FleetDecision}), true, o, due
 		}
 	}
-	return t, false
+	return t, false, o, due
 }
 
 // changed does what follows from a change of state, which was made.

@@ -76,11 +76,12 @@ func chooseCall(u *rand.Rand) fleet.Call {
 	c := fleet.Call{Op: fleet.Op(u.IntN(8)), Key: "x", Reason: strconv.Itoa(u.IntN(5))}
 	switch c.Op {
 	case fleet.Trip:
-		c.State, c.Open, c.Quorum = circuit.Open, some(), 1+u.IntN(3)
+		c.State, c.Open, c.Quorum, c.Gate = circuit.Open, some(), 1+u.IntN(3), u.IntN(2) == 0
 	case fleet.Lease:
 		c.Lease = fleet.Term{Length: some(), Used: u.IntN(2) == 0, Idle: some(), Yield: some()}
 	case fleet.Settle:
 		c.Token, c.State, c.Open = -int64(u.IntN(4)/3), []circuit.State{circuit.Closed, circuit.Open}[u.IntN(2)], some()
+		c.Gate = c.State == circuit.Closed && u.IntN(2) == 0
 	case fleet.Release:
 		c.Token = -int64(u.IntN(2))
 	case fleet.Override:

@@ -75,15 +75,11 @@ func arguments(c fleet.Call) []string {
 	state, open := c.State.String(), ms(c.Open)
 	switch c.Op {
 	case fleet.Trip:
-		return []string{open, strconv.Itoa(c.Quorum), c.Reason}
+		return []string{open, strconv.Itoa(c.Quorum), c.Reason, flag(c.Gate)}
 	case fleet.Lease:
-		used := "0"
-		if c.Lease.Used {
-			used = "1"
-		}
-		return []string{ms(c.Lease.Length), used, ms(c.Lease.Idle), ms(c.Lease.Yield)}
+		return []string{ms(c.Lease.Length), flag(c.Lease.Used), ms(c.Lease.Idle), ms(c.Lease.Yield)}
 	case fleet.Settle:
-		return []string{number(c.Token), state, open, c.Reason}
+		return []string{number(c.Token), state, open, c.Reason, flag(c.Gate)}
 	case fleet.Release:
 		return []string{number(c.Token)}
 	case fleet.Override:
@@ -100,6 +96,13 @@ func arguments(c fleet.Call) []string {
 	case fleet.Read:
 	}
 	return nil
+}
+
+func flag(b bool) string {
+	if b {
+		return "1"
+	}
+	return "0"
 }
 
 func number(n int64) string { return strconv.FormatInt(n, 10) }

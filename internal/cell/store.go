@@ -73,6 +73,14 @@ type Store interface {
 
 	// Short is told when the budget of key does not pay for a retry any more.
 	Short(key string)
+
+	// Gated is told whether nothing gets through the gate of key: when a probe has
+	// failed, and at the first success after that. The Ref is locked.
+	Gated(key string, nothing bool, reason uint64)
+
+	// Elsewhere reports whether another host sends the probes of key, so that this one
+	// need send few. It is asked while nothing gets through the gate of key.
+	Elsewhere(key string) bool
 }
 
 // A User is the breaker that asks a [Store] for its cell.
@@ -83,6 +91,8 @@ type User struct {
 	// Ceiling is that of the breaker's budget, in the units of [Budget]; 0: it
 	// has none.
 	Ceiling int64
+	// Gate says that the breaker has a gate.
+	Gate bool
 }
 
 // An Ask is the question for an Order, if there is still one, which Obey puts
@@ -94,6 +104,9 @@ type Order struct {
 	State uint8     // as package circuit numbers them; never half-open
 	Until time.Time // of open: when the first probe may go, also if that is later than by the breaker's own open times
 	Mild  bool      // of closed: it concerns only what is isolated
+
+	ByHand bool    // a person has set it
+	Spread float64 // in [0, 1), another for each host: of closed, when the next probe goes
 }
 
 // A Change is one transition of a breaker.
@@ -119,6 +132,12 @@ func (Alone) Changed(string, Change) {}
 
 // Short does nothing.
 func (Alone) Short(string) {}
+
+// Gated does nothing.
+func (Alone) Gated(string, bool, uint64) {}
+
+// Elsewhere reports false.
+func (Alone) Elsewhere(string) bool { return false }
 
 // Memory is a Store whose cells are the process's own; one key has one cell
 // in each Memory. The zero Memory is ready for use.

@@ -41,6 +41,7 @@ type job struct {
 	token  int64     // of the lease under which it came about, 0 for none
 	at     time.Time // of byHand: when it was set
 	own    bool      // the local breaker has made it
+	gate   bool      // the local gate has
 }
 
 type kind uint8
@@ -64,7 +65,7 @@ func (s cells) Cell(name string, u cell.User) *cell.Ref {
 		s.keys[name] = k
 		s.wake()
 	}
-	k.ref, k.obey = ref, u.Obey
+	k.ref, k.obey, k.mirror.gate = ref, u.Obey, u.Gate
 	k.purse.ceiling = max(k.purse.ceiling, u.Ceiling)
 	return ref
 }
@@ -205,7 +206,7 @@ func (s *Store) untold(k *key, now time.Time) (list []call) {
 
 // tells returns the call that tells of j.
 func (s *Store) tells(j *job, now time.Time) Call {
-	c := Call{State: j.state, Reason: strconv.FormatUint(j.reason, 10)}
+	c := Call{State: j.state, Gate: j.gate, Reason: strconv.FormatUint(j.reason, 10)}
 	if j.state == circuit.Open {
 		c.Open = j.until.Sub(now)
 	}

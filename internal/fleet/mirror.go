@@ -55,6 +55,10 @@ type mirror struct {
 	told    int64 // generation that the local breaker has followed; -1: none
 	mild    bool  // it has yet to close only if it is isolated
 
+	gate   bool      // there is one
+	warned bool      // it has been told that nothing gets through elsewhere
+	voted  time.Time // when the server was last to be told that nothing gets through here
+
 	token int64     // of the lease that this process holds; 0: none
 	spent int64     // of the last one whose result is told, or on its way
 	ends  time.Time // when that ends, counted from before it was asked for
@@ -169,7 +173,7 @@ func (m *mirror) needsLease(now time.Time) bool {
 
 // order returns what the local breaker must be told, if anything.
 func (m *mirror) order(now time.Time) (cell.Order, bool) {
-	v, o := &m.view, cell.Order{State: uint8(m.view.state), Until: m.view.until}
+	v, o := &m.view, cell.Order{State: uint8(m.view.state), Until: m.view.until, ByHand: m.view.byHand, Spread: m.spread()}
 	switch {
 	case !m.known:
 		return o, false
@@ -178,6 +182,8 @@ func (m *mirror) order(now time.Time) (cell.Order, bool) {
 		return o, m.told != v.gen
 	case v.state == circuit.Isolated:
 		return o, m.told != v.gen || m.local != circuit.Isolated
+	case m.gates():
+		return o, !m.warned
 	case v.node == m.node && v.lease.After(now):
 		return o, false // the breaker of this host is half-open, or about to be
 	}
@@ -187,7 +193,8 @@ func (m *mirror) order(now time.Time) (cell.Order, bool) {
 // follow notes that the local breaker is being told o.
 func (m *mirror) follow(o cell.Order) {
 	m.told, m.mild = m.view.gen, false
-	if !o.Mild {
+	m.warned = m.gates()
+	if !o.Mild && !m.warned {
 		m.local = circuit.State(o.State)
 	}
 }
@@ -197,7 +204,7 @@ func (m *mirror) follow(o cell.Order) {
 // it, and it may have gone on already.
 func (m *mirror) heard(j *job) bool {
 	late := m.view.until.Sub(j.until).Abs()
-	holds := m.known && m.view.state == j.state && (j.state != circuit.Open || late < m.margin/2)
+	holds := m.known && m.view.state == j.state && (j.state != circuit.Open || j.gate || late < m.margin/2)
 	if holds && j.own && m.local == j.state {
 		m.told = m.view.gen
 	}

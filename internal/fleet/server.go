@@ -38,9 +38,9 @@ type Op uint8
 // The ops. Each brings the present view of the key.
 const (
 	Read     Op = iota
-	Trip        // a vote to open, for Open, because of Reason; the fleet opens when Quorum nodes agree
+	Trip        // a vote to open, for Open, because of Reason; the fleet opens when Quorum nodes agree; by Gate, with its time up at once
 	Lease       // asks for the only permission to probe
-	Settle      // the result of a probe under the lease Token: State, Open, Reason
+	Settle      // the result of a probe under the lease Token: State, Open, Reason; by Gate, without a lease, that the service answers
 	Release     // gives back the lease Token, under which no probe is out
 	Override    // what a person wanted Ago: State, Open, Reason
 	Restore     // what a server that has lost it knew: Epoch, Gen, State, Open, Reason, and Ago if Manual
@@ -58,6 +58,7 @@ type Call struct {
 	Reason string        // packed, as in the cell
 	Quorum int
 	Token  int64 // the generation at which a lease was taken
+	Gate   bool  // of Trip and Settle: what a gate has found; see package fleet
 	Ago    time.Duration
 	Manual bool
 	Epoch  string

@@ -34,6 +34,7 @@ const (
 	tick      = 10 * time.Millisecond  // by which timers are late: the burst of the pace, the least reserve
 	quiet     = fewest * tick          // without a refusal: nobody is in line
 	probeMax  = 500 * time.Millisecond // nobody waits longer to learn that the service is back
+	rarely    = 4                      // times as long, where another host sends the probes
 	costlyMax = 4 * probeMax           // the same while a probe takes the service long
 	drain     = 1.5                    // demands at which attempts go while answers are fast: the backlog drains at half of one
 	raise     = 1.8                    // by which the pace grows while answers stay fast and callers wait for it
@@ -67,6 +68,9 @@ type Gate struct {
 	*Words
 	// Seed varies the instants of probes between processes.
 	Seed uint64
+	// Rare says that another host sends the probes: while nothing gets through, those
+	// of this one are due a quarter as often.
+	Rare bool
 }
 
 // A How is the way by which an attempt was admitted.
@@ -144,6 +148,15 @@ func (g Gate) Done(p Permit, o Outcome, now int64) Change {
 
 // Limit limits a gate that is in health, by a verdict that is not its own.
 func (g Gate) Limit(now int64) Change { return g.run(task{kind: limit, now: now}).change }
+
+// Warn tells the gate that nothing gets through elsewhere. In health, the next two
+// failures in a row limit it; one of which nothing is known is limited at once.
+func (g Gate) Warn(now int64) Change { return g.run(task{kind: warn, now: now}).change }
+
+// Hasten tells the gate that the service has answered elsewhere. If nothing gets
+// through here, the next probe is due within the time between two; u, in [0, 1),
+// says where in it.
+func (g Gate) Hasten(now int64, u float64) { g.run(task{kind: hasten, now: now, u: u}) }
 
 // Reset lifts the limit, whatever the results were, and forgets them. What is
 // known of the time that an attempt takes stays.
@@ -249,10 +262,18 @@ func (g Gate) LateAfter(patience time.Duration) time.Duration {
 // Limited reports whether the gate is limited.
 func (g Gate) Limited() bool { return g.Words[0].Load()&limitedBit != 0 }
 
+// Shut reports whether the gate is limited and nothing gets through: it is Open.
+func (g Gate) Shut() bool {
+	first := g.Words[0].Load()
+	return first&limitedBit != 0 && first>>runShift&maxRow >= inARow
+}
+
 // Base returns the time that an attempt usually takes; 0 means not known.
 func (g Gate) Base() time.Duration { return baseOf(g.Words[0].Load()) }
 
 // load returns the state of g at now.
 func (g Gate) load(now int64) state {
-	return unpack(g.Words[0].Load(), g.Words[1].Load(), g.Words[2].Load(), now)
+	s := unpack(g.Words[0].Load(), g.Words[1].Load(), g.Words[2].Load(), now)
+	s.rare = g.Rare
+	return s
 }

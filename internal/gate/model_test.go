@@ -24,6 +24,7 @@ type planner func(*task)
 // A model is a search through the states.
 type model struct {
 	plan planner
+	rare bool
 	most int // states
 	seen map[key]bool
 	todo []place
@@ -65,7 +66,7 @@ func (p *place) key() key {
 
 // do makes t at p, and returns the place that it leads to.
 func (m *model) do(p place, t task) (place, task) {
-	t.now, t.old = p.now, p.words
+	t.now, t.old, t.rare = p.now, p.words, m.rare
 	m.plan(&t)
 	p.words = t.new
 	return p, t
@@ -117,8 +118,13 @@ func (m *model) expand(p place) error {
 		next.now += int64(d)
 		m.add(next)
 	}
-	next, _ := m.do(p, task{kind: arrive})
-	m.add(next)
+	for _, t := range []task{{kind: arrive}, {kind: warn}, {kind: hasten, u: 0.5}} {
+		next, _ := m.do(p, t)
+		if err := fields(next.state()); err != nil {
+			return fmt.Errorf("task %d: %w", t.kind, err)
+		}
+		m.add(next)
+	}
 	for i := range p.out {
 		if err := m.move(p, i); err != nil {
 			return err
@@ -243,7 +249,7 @@ func (m *model) ask(p place) (next place, t task) {
 		for i, w := range p.words {
 			words[i].Store(w)
 		}
-		p.now = max(p.now, Gate{Words: words}.Next(p.now))
+		p.now = max(p.now, Gate{Words: words, Rare: m.rare}.Next(p.now))
 		if next, t = m.do(p, task{kind: admit}); t.admitted {
 			break
 		}
@@ -253,13 +259,18 @@ func (m *model) ask(p place) (next place, t task) {
 }
 
 func TestModel(t *testing.T) {
-	m := model{plan: (*task).plan, most: 60_000}
-	if err := m.explore(); err != nil {
-		t.Fatal(err)
-	}
-	t.Logf("%d states, %d seen", min(len(m.todo), m.most), len(m.todo))
-	if len(m.todo) < 10_000 {
-		t.Errorf("only %d states were reached", len(m.todo))
+	for _, rare := range []bool{false, true} {
+		m := model{plan: (*task).plan, rare: rare, most: 60_000}
+		if rare {
+			m.most = 20_000
+		}
+		if err := m.explore(); err != nil {
+			t.Fatal(err)
+		}
+		t.Logf("rare %v: %d states, %d seen", rare, min(len(m.todo), m.most), len(m.todo))
+		if len(m.todo) < 10_000 {
+			t.Errorf("only %d states were reached", len(m.todo))
+		}
 	}
 }
 

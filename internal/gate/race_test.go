@@ -107,6 +107,8 @@ func races(advance func(*task)) (all []race) {
 	broke.credits = 0
 	due := broke
 	due.tat -= 3 * second
+	shut := due
+	shut.run = inARow
 	now := modelAt + milli
 	paid := Permit{Start: now - milli, Generation: 1, How: ByCredit}
 	ask := task{kind: admit, now: now}
@@ -119,8 +121,10 @@ func races(advance func(*task)) (all []race) {
 		{kind: arrive, now: now},
 		{kind: resume, now: now},
 		{kind: reset, now: now},
+		{kind: warn, now: now},
+		{kind: hasten, now: now, u: 0.5},
 	}
-	for _, s := range []state{healthy, poor, rich, broke, due} {
+	for _, s := range []state{healthy, poor, rich, broke, due, shut} {
 		a, b, c := s.pack()
 		for i := range tasks {
 			for j := range i + 1 {

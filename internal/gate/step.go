@@ -45,16 +45,25 @@ func (s *state) unraised(now int64) time.Duration {
 	return time.Duration(float64(time.Second) / k)
 }
 
-// probeAt returns when the next probe is due: the time of sixteen operations after
-// the last admission, but at most half a second, or two while attempts take the
-// service long; a quarter more or less than that, by the process.
-func (s *state) probeAt(now int64, seed uint64) int64 {
+// probeTime returns the time between probes: that of sixteen operations, but at most
+// half a second, or two while attempts take the service long.
+func (s *state) probeTime(now int64) time.Duration {
 	t := probeMax
 	if s.slow {
 		t = costlyMax
 	}
 	if k := s.demand(now); k > 0 {
 		t = min(t, time.Duration(fewest/k*float64(time.Second)))
+	}
+	return t
+}
+
+// probeAt returns when the next probe is due: the time between probes after the last
+// admission, a quarter more or less than that, by the process.
+func (s *state) probeAt(now int64, seed uint64) int64 {
+	t := s.probeTime(now)
+	if s.rare && s.state() == Open {
+		t = min(rarely*t, costlyMax)
 	}
 	u := float64(hash(seed^uint64(s.tat/int64(time.Microsecond)))>>11) / (1 << 53)
 	return s.tat - int64(s.interval(now)) + int64(float64(t)*(0.75+0.5*u))
@@ -222,6 +231,34 @@ func (s *state) limit(slow bool, now int64) {
 	s.operations, s.since = 0, now
 	if s.warm < known {
 		s.warm, s.base = 0, 0
+	}
+}
+
+// warn takes the news that nothing gets through elsewhere.
+func (s *state) warn(now int64) Change {
+	switch {
+	case s.limited:
+		return Unchanged
+	case s.warm == 0:
+		s.limit(false, now)
+		s.run = inARow
+		return Limited
+	}
+	s.run, s.over = max(s.run, 2*inARow-2), max(s.over, inARow-2)
+	return Unchanged
+}
+
+// hasten takes the news that the service has answered elsewhere: from now on this host
+// sends its own probes. One that is overdue by that goes within the time between
+// two, since others have the same news at the same instant.
+func (s *state) hasten(now int64, seed uint64, u float64) {
+	if s.state() != Open {
+		return
+	}
+	s.rare = false
+	tat := now - int64((1-u)*float64(s.probeTime(now))) + int64(s.interval(now))
+	if tat < s.tat || s.probeAt(now, seed) <= now {
+		s.tat = tat
 	}
 }
 

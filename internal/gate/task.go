@@ -12,6 +12,8 @@ const (
 	resume
 	sample
 	doubt
+	warn
+	hasten
 )
 
 // A task is one change of the words, made in single accesses to them, so that
@@ -21,7 +23,9 @@ type task struct {
 	seed    uint64
 	kind    kind
 	now     int64
+	rare    bool
 	alone   bool    // of admit
+	u       float64 // of hasten
 	permit  Permit  // of done
 	outcome Outcome // of done
 
@@ -49,7 +53,7 @@ const (
 
 // run makes the change of t.
 func (g Gate) run(t task) task {
-	t.words, t.seed = g.Words, g.Seed
+	t.words, t.seed, t.rare = g.Words, g.Seed, g.Rare
 	for t.at != finished {
 		t.advance()
 	}
@@ -94,6 +98,7 @@ func (t *task) advance() {
 // plan decides by the words that were read.
 func (t *task) plan() {
 	s := unpack(t.old[0], t.old[1], t.old[2], t.now)
+	s.rare = t.rare
 	before := s
 	t.change = Unchanged
 	switch t.kind {
@@ -108,6 +113,8 @@ func (t *task) plan() {
 			s.limit(false, t.now)
 			t.change = Limited
 		}
+	case warn:
+		t.change = s.warn(t.now)
 	case reset:
 		if s.limited {
 			t.change = Lifted
@@ -131,6 +138,8 @@ func (t *task) adjust(s *state) {
 		if !s.limited && s.warm == fewest {
 			s.warm--
 		}
+	case hasten:
+		s.hasten(t.now, t.seed, t.u)
 	case doubt:
 		if !s.limited && s.generation == t.permit.Generation {
 			s.over = max(s.over, 1)

@@ -48,6 +48,7 @@ type state struct {
 	generation uint8
 	limited    bool
 	slow       bool // the last answer took more than twice the base
+	rare       bool // see Gate; in no word
 	run        int  // failures of any kind in a row
 	over       int  // overloads in a row; of a gate in health
 	raises     int  // of the pace, at most maxRow; while limited

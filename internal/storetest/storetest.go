@@ -44,6 +44,9 @@ func Run(t *testing.T, subject func(*testing.T) Subject) {
 		"a person sets the state for all":     testOverride,
 		"what is open is opened for others":   testLatecomer,
 		"the budget is spent once":            testBudget,
+		"a person reaches a gate's limit":     testGateOverride,
+		"who comes later finds a gate shut":   testGateLatecomer,
+		"an answer at one gate is for all":    testGateAnswer,
 		"names share nothing with each other": testNames,
 		"a store is closed during calls":      testClose,
 		"the store is away":                   testAway,
@@ -296,6 +299,70 @@ func testBudget(t *testing.T, s Subject) {
 	work.Wait()
 	if n := spent.Load(); n < 1 || n > 10 {
 		t.Errorf("of a budget of 10 tokens %d were spent, want 1 to 10", n)
+	}
+}
+
+// gated is a breaker with a gate.
+func gated() circuit.Config {
+	return circuit.Config{Gate: circuit.Wait, Observe: func(context.Context, circuit.Transition) {}}
+}
+
+// shut has calls of all fail until nothing gets through any of them, and all of
+// those who share them know.
+func (s Subject) shut(t *testing.T, of []*circuit.Breaker) {
+	t.Helper()
+	eventually(t, func() bool {
+		for _, b := range of {
+			if p, err := b.Acquire(); err == nil {
+				p.Failure()
+			}
+		}
+		return all(of, are(circuit.Open))
+	}, "all are open")
+}
+
+func testGateOverride(t *testing.T, s Subject) {
+	t.Helper()
+	b := s.breakers(t, 3, gated())
+	for i := range b {
+		s.shut(t, b)
+		b[i].Reset()
+		eventually(t, func() bool { return all(b, are(circuit.Closed)) }, "all are closed by %d", i)
+		s.shut(t, b)
+		b[i].Isolate()
+		eventually(t, func() bool { return all(b, are(circuit.Isolated)) }, "all are isolated by %d", i)
+		b[i].Reset()
+		eventually(t, func() bool { return all(b, are(circuit.Closed)) }, "all are closed by %d after that", i)
+	}
+}
+
+func testGateLatecomer(t *testing.T, s Subject) {
+	t.Helper()
+	b := s.breakers(t, 2, gated())
+	s.shut(t, b)
+	eventually(t, func() bool {
+		for i := range b { // a probe that fails has the others told
+			if p, err := b[i].Acquire(); err == nil {
+				p.Failure()
+			}
+		}
+		return s.breakers(t, 1, gated())[0].State() == circuit.Open
+	}, "a process that came later finds it open")
+}
+
+func testGateAnswer(t *testing.T, s Subject) {
+	t.Helper()
+	b := s.breakers(t, 3, gated())
+	for range 3 {
+		s.shut(t, b)
+		eventually(t, func() bool {
+			for i := range b {
+				if p, err := b[i].Acquire(); err == nil {
+					p.Success()
+				}
+			}
+			return all(b, are(circuit.Closed))
+		}, "all are closed once the service answers")
 	}
 }
 

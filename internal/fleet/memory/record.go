@@ -93,6 +93,9 @@ func (r *record) trip(c fleet.Call, m fleet.Member, now int64) bool {
 		return false
 	}
 	c.State = circuit.Open
+	if c.Gate {
+		c.Open = 0
+	}
 	r.enter(c, false, now)
 	return true
 }
@@ -126,7 +129,8 @@ func (r *record) settle(c fleet.Call, m fleet.Member, now int64) bool {
 	if c.State == circuit.Closed {
 		delete(r.votes, m.Node)
 	}
-	if r.state != circuit.Open || r.lease.process != m.Process || r.gen != c.Token {
+	answered := c.Gate && !r.manual && r.until <= now
+	if r.state != circuit.Open || !answered && (r.lease.process != m.Process || r.gen != c.Token) {
 		return false
 	}
 	if r.failed = ""; c.State == circuit.Open {

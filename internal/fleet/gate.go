@@ -1,0 +1,83 @@
+package fleet
+
+import (
+	"hash/fnv"
+	"strconv"
+	"time"
+
+	"github.com/seed-0f2c7998/perdure/circuit"
+)
+
+// A breaker with a gate shares less than one without: credits and the pace change
+// faster than a server could be told. The fleet is open while enough nodes have
+// found that nothing gets through, and until the first success of any of them. That
+// shuts nobody off. One node holds the lease and sends the probes, the others send few;
+// who is in health is warned.
+
+// vote is how long it counts that nothing gets through a gate.
+const vote = 30 * time.Second
+
+// Gated has the server told that nothing gets through the gate of that name, or of
+// the first success after that.
+func (s cells) Gated(name string, nothing bool, reason uint64) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	k := s.keys[name]
+	if k == nil {
+		return
+	}
+	if j, tell := k.mirror.gated(nothing, time.Now()); tell {
+		j.reason = reason
+		k.own = &j
+		s.wake()
+	}
+}
+
+// Elsewhere reports whether another node has the fleet's lease. It asks for it if
+// nobody has.
+func (s cells) Elsewhere(name string) bool {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	k, now := s.keys[name], time.Now()
+	if k == nil || k.foreign != nil || time.Since(k.contact) > s.stale || !k.mirror.known || !k.mirror.gates() {
+		return false
+	}
+	m := &k.mirror
+	if !m.want && m.needsLease(now) {
+		m.want, k.ask = true, s.sync
+		s.wake()
+	}
+	return m.view.lease.After(now) && m.view.node != m.node
+}
+
+// gates reports whether the fleet has found, by what its gates have seen, that nothing
+// gets through.
+func (m *mirror) gates() bool {
+	return m.gate && m.view.state == circuit.Open && !m.view.byHand
+}
+
+// gated notes whether nothing gets through the local gate, and returns what the server
+// must be told of it.
+func (m *mirror) gated(nothing bool, now time.Time) (j job, tell bool) {
+	if m.local == circuit.Isolated {
+		return job{}, false
+	}
+	before := m.local
+	if !nothing {
+		m.local = circuit.Closed
+		return job{kind: settle, state: circuit.Closed, gate: true, own: true}, before == circuit.Open || m.gates()
+	}
+	m.local = circuit.Open
+	if m.known && m.view.state == circuit.Open || before == circuit.Open && now.Sub(m.voted) < vote/3 {
+		return job{}, false
+	}
+	m.voted = now
+	return job{kind: trip, state: circuit.Open, until: now.Add(vote), gate: true, own: true}, true
+}
+
+// spread is a number in [0, 1) that is another one on each node, and at each change.
+func (m *mirror) spread() float64 {
+	h := fnv.New64a()
+	_, _ = h.Write([]byte(m.node + " " + strconv.FormatInt(m.view.gen, 10))) // never fails
+	return float64(h.Sum64()>>11) / (1 << 53)
+}

@@ -1,0 +1,303 @@
+package fleet_test
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"sync"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"github.com/seed-0f2c7998/perdure/circuit"
+	"github.com/seed-0f2c7998/perdure/internal/cell"
+	"github.com/seed-0f2c7998/perdure/internal/fleet"
+	"github.com/seed-0f2c7998/perdure/internal/fleet/memory"
+)
+
+// A host is a process of a fleet whose breaker has a gate.
+type host struct {
+	*fleet.Store
+	*circuit.Breaker
+}
+
+// hosts returns n of them, ready, of which the fleet opens when two agree.
+func hosts(t *testing.T, n int, server *memory.Server) (all []host) {
+	t.Helper()
+	for i := range n {
+		s := fleet.Start(fleet.Config{
+			Name: "fleet", Where: "memory", Node: fmt.Sprint("node-", i), Quorum: 2, Sync: 2 * time.Second, Stale: 3 * time.Second, Connect: server.Connect,
+		})
+		t.Cleanup(s.Close)
+		hidden := cell.Hide(s.Cells())
+		b := circuit.New("backend", circuit.Config{Store: &hidden, Gate: circuit.Wait, Observe: func(context.Context, circuit.Transition) {}})
+		ready(t, s)
+		all = append(all, host{s, b})
+	}
+	return all
+}
+
+var errDown = errors.New("down")
+
+// A service is what hosts call. It counts what it is sent.
+type service struct {
+	mu       sync.Mutex
+	down     bool
+	refuses  map[int]bool // hosts that it is down for all the same
+	attempts map[int]int
+	answered map[int]time.Time // when each host first had an answer since it was set up
+}
+
+func (s *service) set(down bool) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.down, s.attempts, s.answered = down, map[int]int{}, map[int]time.Time{}
+}
+
+func (s *service) sent() (n int) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	for _, k := range s.attempts {
+		n += k
+	}
+	return n
+}
+
+func (s *service) call(host int) error {
+	<-time.After(10 * time.Millisecond)
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.attempts[host]++
+	if s.down || s.refuses[host] {
+		return errDown
+	}
+	if s.answered[host].IsZero() {
+		s.answered[host] = time.Now()
+	}
+	return nil
+}
+
+// load has each host call s from now on, 20 times a second, each caller for at most
+// three seconds, until the test ends. It returns how many operations there were.
+func load(t *testing.T, of []host, s *service) (operations func() int) {
+	t.Helper()
+	ctx, cancel := context.WithCancel(t.Context())
+	var work sync.WaitGroup
+	t.Cleanup(func() { cancel(); work.Wait() })
+	var mu sync.Mutex
+	n := 0
+	for i, h := range of {
+		work.Go(func() {
+			tick := time.NewTicker(50 * time.Millisecond)
+			defer tick.Stop()
+			<-time.After(time.Duration(i) * time.Millisecond)
+			for {
+				select {
+				case <-tick.C:
+				case <-ctx.Done():
+					return
+				}
+				mu.Lock()
+				n++
+				mu.Unlock()
+				work.Go(func() {
+					ctx, cancel := context.WithTimeout(ctx, 3*time.Second)
+					defer cancel()
+					_ = h.Do(ctx, func(context.Context) error { return s.call(i) })
+				})
+			}
+		})
+	}
+	return func() int { mu.Lock(); defer mu.Unlock(); return n }
+}
+
+// fleetState is what the first of them knows of the fleet.
+func fleetState(of []host) circuit.State {
+	st, _ := of[0].Status("backend")
+	return st.State
+}
+
+// In an outage the fleet sends fewer attempts than its hosts would alone, and the
+// first answer that one of them gets has all the others look within the time
+// between two probes.
+func TestAFleetProbesAsOne(t *testing.T) {
+	counts := map[bool]int{}
+	for _, shared := range []bool{false, true} {
+		synctest.Test(t, func(t *testing.T) {
+			server := new(memory.Server)
+			of, s := hosts(t, 20, server), new(service)
+			if !shared {
+				server.Stop()
+			}
+			s.set(false)
+			operations := load(t, of, s)
+			<-time.After(5 * time.Second)
+			s.set(true)
+			before := operations()
+			<-time.After(20 * time.Second)
+			counts[shared] = s.sent()
+			t.Logf("shared %v: %d attempts of %d operations in an outage of 20 s", shared, counts[shared], operations()-before)
+			if shared && fleetState(of) != circuit.Open {
+				t.Errorf("the fleet is %v", fleetState(of))
+			}
+			s.set(false)
+			back := time.Now()
+			<-time.After(2500 * time.Millisecond)
+			s.mu.Lock()
+			defer s.mu.Unlock()
+			var first, last time.Time
+			for i := range of {
+				at := s.answered[i]
+				if at.IsZero() {
+					t.Fatalf("shared %v: host %d has no answer", shared, i)
+				}
+				if first.IsZero() || at.Before(first) {
+					first = at
+				}
+				if at.After(last) {
+					last = at
+				}
+			}
+			t.Logf("shared %v: first answer after %v, last %v later", shared, first.Sub(back), last.Sub(first))
+			if shared && last.Sub(first) > 700*time.Millisecond {
+				t.Errorf("the last host has its first answer %v after the first, want one probe's time", last.Sub(first))
+			}
+			if shared && fleetState(of) != circuit.Closed {
+				t.Errorf("after the outage the fleet is %v", fleetState(of))
+			}
+		})
+	}
+	if counts[true] > counts[false]/2 {
+		t.Errorf("%d attempts in an outage where the fleet shares its gates, %d where it does not, want less than half", counts[true], counts[false])
+	}
+}
+
+// limit has each of the hosts fail until its gate is limited.
+func limit(t *testing.T, of ...host) {
+	t.Helper()
+	for i, h := range of {
+		for range 20 {
+			if p, err := h.Acquire(); err == nil {
+				p.Failure()
+			}
+		}
+		if h.State() == circuit.Closed {
+			t.Fatalf("failures have not limited host %d", i)
+		}
+	}
+}
+
+// What a person sets on one node used to leave a gate that is limited on another as
+// it was.
+func TestAnOverrideReachesALimitedGate(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		of := hosts(t, 3, new(memory.Server))
+		for _, set := range []struct {
+			name string
+			do   func(*circuit.Breaker)
+			want circuit.State
+		}{
+			{"trip", (*circuit.Breaker).Trip, circuit.Open},
+			{"reset", (*circuit.Breaker).Reset, circuit.Closed},
+			{"isolate", (*circuit.Breaker).Isolate, circuit.Isolated},
+			{"reset", (*circuit.Breaker).Reset, circuit.Closed},
+			{"reset by one that is not limited", func(b *circuit.Breaker) { b.Reset(); limit(t, of[1]); b.Reset() }, circuit.Closed},
+			{"reset of the whole fleet", func(*circuit.Breaker) { of[0].Store.Reset("backend") }, circuit.Closed},
+		} {
+			<-time.After(3 * time.Second)
+			limit(t, of...)
+			<-time.After(time.Second)
+			set.do(of[0].Breaker)
+			<-time.After(2500 * time.Millisecond) // a look
+			for i, h := range of {
+				if h.State() != set.want {
+					t.Errorf("%s at one node: node %d is %v, want %v", set.name, i, h.State(), set.want)
+				}
+			}
+			if set.want == circuit.Closed && !of[2].Allow() {
+				t.Errorf("%s at one node: another node's gate is still limited", set.name)
+			}
+		}
+	})
+}
+
+// A node whose own network is broken limits itself, and nobody else: one node is
+// no quorum. Two of five warn the others, whose answers go on all the same.
+func TestNodesThatFailAloneLimitNobodyElse(t *testing.T) {
+	for _, broken := range []int{1, 2} {
+		synctest.Test(t, func(t *testing.T) {
+			of, s := hosts(t, 5, new(memory.Server)), new(service)
+			s.set(false)
+			load(t, of, s)
+			<-time.After(2 * time.Second)
+			s.mu.Lock()
+			s.refuses = map[int]bool{0: true, 1: broken > 1}
+			s.mu.Unlock()
+			for range 200 {
+				<-time.After(100 * time.Millisecond)
+				for i, h := range of[broken:] {
+					if h.State() != circuit.Closed {
+						t.Fatalf("%d of 5 are broken, and node %d is %v", broken, broken+i, h.State())
+					}
+				}
+			}
+			if want := []circuit.State{1: circuit.Closed, 2: circuit.Open}[broken]; fleetState(of) != want {
+				t.Errorf("%d of 5 are broken: the fleet is %v, want %v", broken, fleetState(of), want)
+			}
+		})
+	}
+}
+
+// A process that begins in an outage sends what the fleet's probes are, and not ten
+// failures of its own.
+func TestANewProcessFollowsTheFleet(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		server, s := new(memory.Server), new(service)
+		of := hosts(t, 2, server)
+		s.set(true)
+		load(t, of, s)
+		<-time.After(5 * time.Second)
+		late := hosts(t, 3, server)[2:]
+		if late[0].State() != circuit.Open {
+			t.Errorf("it begins %v, want open", late[0].State())
+		}
+		sent := 0
+		for range 100 {
+			if p, err := late[0].Acquire(); err == nil {
+				sent++
+				p.Failure()
+			}
+			<-time.After(20 * time.Millisecond)
+		}
+		if sent > 2 {
+			t.Errorf("it has sent %d attempts in two seconds, want at most 2", sent)
+		}
+	})
+}
+
+// Whatever the network does, all hosts are back after the service.
+func TestGatesOverABadNetwork(t *testing.T) {
+	for seed := range uint64(5) {
+		synctest.Test(t, func(t *testing.T) {
+			server, s := new(memory.Server), new(service)
+			server.Disturb(memory.Faults{Delay: 200 * time.Millisecond, Loss: 0.2, LostPush: 0.5, Duplicate: 0.5}, seed)
+			of := hosts(t, 5, server)
+			s.set(false)
+			load(t, of, s)
+			for round := range 3 {
+				s.set(true)
+				<-time.After(10 * time.Second)
+				if round == 1 {
+					server.Forget()
+				}
+				s.set(false)
+				<-time.After(10 * time.Second) // the lines have to drain
+				for i, h := range of {
+					if h.State() != circuit.Closed {
+						t.Errorf("seed %d, outage %d: node %d is %v ten seconds after it", seed, round, i, h.State())
+					}
+				}
+			}
+		})
+	}
+}
