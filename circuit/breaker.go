@@ -59,6 +59,7 @@ type Breaker struct {
 	window  window
 	ceiling Tokens  // of the budget; 0: none
 	gate    *gating // nil: none
+	pacing  *pacing // nil: calls have no rate
 
 	name   string           // without secrets
 	key    string           // the name as it was given, for the store
@@ -102,7 +103,11 @@ func New(name string, c Config) *Breaker {
 	}
 	c = c.filled()
 	b.rules, b.window = c.rules(), c.newWindow()
-	hot.Plain = b.window.slow == 0
+	if c.Rate > 0 {
+		b.pacing = &pacing{limit: cell.NewLimit(c.Rate, c.Burst), schedule: b.store.Schedule(name)}
+		hot.Paced = true
+	}
+	hot.Plain = b.window.slow == 0 && !hot.Paced
 	if c.Gate != NoGate {
 		hot.GateMask, hot.InHealth = gate.HealthMask, gate.InHealth
 		b.gate = newGating(c.Gate, b.cell.Anchor.IsZero())

@@ -76,8 +76,20 @@ type Config struct {
 	// the rules above.
 	Gate GateMode
 
-	// ObserveOnly admits every call, while the breaker changes and reports its
-	// states as if it did not: to see what the breaker would have done.
+	// Rate is how many calls per second are admitted, from 1 a day to 1,000,000;
+	// 0 means no limit. It belongs to the name: all who share the state, by the
+	// Store, share it, retries and probes count, and if they have several, the
+	// lowest holds. In any time t at most Burst + Rate t + 1 calls are admitted.
+	// [Do], package retry and the clients' adapters wait for their turn: as long as
+	// the context's deadline allows, or 30 s if it has none. Who has to wait
+	// longer, and [Breaker.Acquire], which never waits, gets a [*LimitError].
+	Rate float64
+	// Burst is how many calls may be admitted at once after a pause, 1 to 10000;
+	// 0 means 1. It is used with a Rate.
+	Burst int
+
+	// ObserveOnly admits every call that Rate does, while the breaker changes and
+	// reports its states as if it did not: to see what the breaker would have done.
 	ObserveOnly bool
 
 	// Observe is called with each transition, on the goroutine whose call made
@@ -120,6 +132,9 @@ func (c Config) filled() Config {
 	c.ProbeLease = cmp.Or(c.ProbeLease, 30*time.Second)
 	c.MinCalls = cmp.Or(c.MinCalls, 20)
 	c.OpenGrowth = cmp.Or(c.OpenGrowth, 1)
+	if c.Rate > 0 {
+		c.Burst = cmp.Or(c.Burst, 1)
+	}
 	c.OpenMax = cmp.Or(c.OpenMax, min(10*c.RecoveryTimeout, maxOpen))
 	if c.SlowCall > 0 {
 		c.SlowRatio = cmp.Or(c.SlowRatio, 0.8)
@@ -160,6 +175,10 @@ func fields() []setting.Field[Config] {
 			1, 1000, func(c *Config) *float64 { return &c.Budget }),
 		setting.Choice("gate", "admit at the rate that the service digests, and let calls wait or fail_fast (off)",
 			[]string{"off", "wait", "fail_fast"}, func(c *Config) *GateMode { return &c.Gate }),
+		setting.Rate("rate", "most calls per second, or as in 60/m, of all processes that share the breaker (no limit)",
+			minRate, maxRate, func(c *Config) *float64 { return &c.Rate }),
+		setting.Whole("burst", "calls that the rate admits at once after a pause (1)",
+			1, cell.MaxBurst, setting.None, func(c *Config) *int { return &c.Burst }),
 		setting.Switch("observe_only", "report what it would do, but refuse nothing (false)",
 			true, func(c *Config) *bool { return &c.ObserveOnly }),
 	}
@@ -187,10 +206,12 @@ func (c Config) Validate() error {
 	return c.validate(f)
 }
 
-// validate is Validate for what has to do with windows and open times; f is c with
+// validate is Validate for what has to do with windows, open times and the rate; f is c with
 // its defaults.
 func (c Config) validate(f Config) error {
 	switch {
+	case c.Burst != 0 && c.Rate == 0:
+		return setting.Bad("burst", c.Burst, "used with a rate")
 	case f.OpenMax < f.RecoveryTimeout:
 		return setting.Bad("open_max", c.OpenMax, fmt.Sprintf("at least recovery_timeout_seconds (%v)", f.RecoveryTimeout))
 	case c.OpenMax != 0 && f.OpenGrowth == 1:
@@ -216,7 +237,7 @@ func (c Config) same(d Config) bool {
 	c, d = c.filled(), d.filled()
 	return c.rules() == d.rules() && c.newWindow() == d.newWindow() &&
 		c.FailureThreshold == d.FailureThreshold && c.Budget == d.Budget &&
-		c.ObserveOnly == d.ObserveOnly && c.Gate == d.Gate && c.Store == d.Store
+		c.ObserveOnly == d.ObserveOnly && c.Gate == d.Gate && c.Rate == d.Rate && c.Burst == d.Burst && c.Store == d.Store
 }
 
 // rules returns a filled Config as the step uses it.

@@ -46,6 +46,14 @@ func TestConfigThatIsNotAllowed(t *testing.T) {
 		{Config{RecoveryTimeout: -1}, "recovery_timeout_seconds", "from 1ms to 720h0m0s", "-0.000000001"},
 		{Config{RecoveryTimeout: time.Microsecond}, "recovery_timeout_seconds", "from 1ms", "0.000001"},
 		{Config{RecoveryTimeout: math.MaxInt64}, "recovery_timeout_seconds", "to 720h0m0s", "9223372036.854775807"},
+		{Config{Rate: -1}, "rate", "from 1/d to 1000000/s", "-1"},
+		{Config{Rate: 1e-6}, "rate", "from 1/d to 1000000/s", "1e-06"},
+		{Config{Rate: 1e6 + 1}, "rate", "from 1/d to 1000000/s", "1.000001e+06"},
+		{Config{Rate: nan}, "rate", "from 1/d to 1000000/s", "NaN"},
+		{Config{Rate: inf}, "rate", "from 1/d to 1000000/s", "+Inf"},
+		{Config{Rate: 1, Burst: -1}, "burst", "from 1 to 10000", "-1"},
+		{Config{Rate: 1, Burst: 10_001}, "burst", "from 1 to 10000", "10001"},
+		{Config{Burst: 2}, "burst", "used with a rate", "2"},
 		{Config{SuccessThreshold: -1}, "success_threshold", "from 1 to 31", "-1"},
 		{Config{SuccessThreshold: 32}, "success_threshold", "from 1 to 31", "32"},
 		{Config{HalfOpenMax: -1}, "half_open_max", "from 1 to 31", "-1"},
@@ -106,6 +114,8 @@ func TestConfigThatIsAllowed(t *testing.T) {
 		{FailureThreshold: Off, Budget: 10}, // for the budget alone
 		{Budget: 1},
 		{Budget: 1000},
+		{Rate: minRate, Burst: 10_000},
+		{Rate: maxRate},
 	} {
 		if err := c.Validate(); err != nil {
 			t.Errorf("%+v: %v", c, err)
@@ -127,6 +137,8 @@ func TestConfigSet(t *testing.T) {
 		{"recovery_timeout_seconds", "1.5", Config{RecoveryTimeout: 1500 * time.Millisecond}},
 		{"recovery_timeout_seconds", "1500ms", Config{RecoveryTimeout: 1500 * time.Millisecond}},
 		{"recovery_timeout_seconds", "1m30s", Config{RecoveryTimeout: 90 * time.Second}},
+		{"rate", "600/m", Config{Rate: 10}},
+		{"burst", "5", Config{Burst: 5}},
 		{"success_threshold", "2", Config{SuccessThreshold: 2}},
 		{"half_open_max", "3", Config{HalfOpenMax: 3}},
 		{"probe_lease", "10", Config{ProbeLease: 10 * time.Second}},
@@ -185,7 +197,7 @@ func TestConfigJSON(t *testing.T) {
 	full := Config{
 		FailureThreshold: Off, RecoveryTimeout: 1500 * time.Microsecond, SuccessThreshold: 2, HalfOpenMax: 3,
 		ProbeLease: time.Hour + 1, Window: 7 * time.Second / 3, MinCalls: 12, FailureRatio: 1. / 3, SlowCall: 1,
-		SlowRatio: .123456789, OpenGrowth: 1.5, OpenJitter: .1, OpenMax: maxOpen - 1, Budget: 12.5, ObserveOnly: true,
+		SlowRatio: .123456789, OpenGrowth: 1.5, OpenJitter: .1, OpenMax: maxOpen - 1, Budget: 12.5, Rate: 7. / 60, Burst: 3, ObserveOnly: true,
 	}
 	for _, c := range []Config{{}, {FailureThreshold: 5}, full} {
 		data, err := json.Marshal(c)

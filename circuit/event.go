@@ -128,22 +128,27 @@ func noCaller() context.Context {
 // Metrics is a snapshot of a breaker. Each field is exact; the fields are not
 // read atomically together.
 type Metrics struct {
-	State     State     // what the breaker would do with a call now
-	Failures  int       // consecutive failures of a closed breaker
-	Calls     int       // calls in the window; 0 without a window
-	Failed    int       // failed calls in the window
-	Slow      int       // slow calls in the window
-	Trips     uint64    // number of times that the breaker has opened
-	Rejected  uint64    // calls that were refused, or with ObserveOnly would have been
-	Probes    uint64    // probes that were admitted
-	Balance   float64   // tokens in the retry budget; 0 without a budget
-	Since     time.Time // when the last transition was; zero means that there was none
-	Reason    Reason    // reason of the last transition
-	RetryAt   time.Time // when an open breaker admits the first probe; zero if it is not open
-	NotBefore time.Time // when an opening ends that servers asked for; zero means that there is none
-	Waiting   int       // calls of this process that wait at the gate
-	Demand    float64   // lower bound of the operations per second, while the gate is limited; 0 means not known
-	Prober    int       // ID of the process that sent the last probe of a half-open breaker; 0 means not known
+	State     State         // what the breaker would do with a call now
+	Failures  int           // consecutive failures of a closed breaker
+	Calls     int           // calls in the window; 0 without a window
+	Failed    int           // failed calls in the window
+	Slow      int           // slow calls in the window
+	Trips     uint64        // number of times that the breaker has opened
+	Rejected  uint64        // calls that were refused, or with ObserveOnly would have been
+	Probes    uint64        // probes that were admitted
+	Balance   float64       // tokens in the retry budget; 0 without a budget
+	Since     time.Time     // when the last transition was; zero means that there was none
+	Reason    Reason        // reason of the last transition
+	RetryAt   time.Time     // when an open breaker admits the first probe; zero if it is not open
+	NotBefore time.Time     // when an opening ends that servers asked for; zero means that there is none
+	Waiting   int           // calls of this process that wait at the gate
+	Rate      float64       // most calls per second: as Config.Rate, or lower if another process has a lower one; 0 means no limit
+	Burst     int           // of the Rate
+	Queued    int           // calls, of all that share the breaker, that wait for the Rate
+	Waits     uint64        // number of waits for the Rate
+	Waited    time.Duration // how long they were together
+	Demand    float64       // lower bound of the operations per second, while the gate is limited; 0 means not known
+	Prober    int           // ID of the process that sent the last probe of a half-open breaker; 0 means not known
 
 	LastFailure      time.Time // when this process recorded its last failure; zero means never
 	LastFailureClass string    // class of the last failure, as transient, throttled or unknown; "" means that there was none
@@ -172,6 +177,7 @@ func (b *Breaker) Metrics() Metrics {
 		m.RetryAt = refusal.RetryAt
 	}
 	b.gateMetrics(c, &m)
+	b.rateMetrics(c, &m)
 	m.Calls, m.Failed, m.Slow = b.counts(c)
 	if w := word(c.Breaker.Load()); w.state() == Closed {
 		m.Failures = w.failures()

@@ -71,7 +71,7 @@ func (b *Breaker) gateOf(c *cell.Cell) gate.Gate {
 // calm reports whether a call through c, whose word is w, is admitted without
 // more ado, and its success changes no state.
 func (b *Breaker) calm(c *cell.Cell, w word) bool {
-	return w.healthy() && seam.Of(b).GateHealthy(c)
+	return w.healthy() && !seam.Of(b).Paced && seam.Of(b).GateHealthy(c)
 }
 
 // An ask is what a call asks for.
@@ -394,10 +394,11 @@ func (b *Breaker) gateBefore() kind {
 	return gateKind(first)
 }
 
-// atGate reports whether a gate that is limited has admitted the call, and whether as
-// a probe, which costs no token of the retry budget.
-func (p Permit) atGate() (limited, asProbe bool) {
-	return p.how() != gate.Freely, p.how() == gate.AsProbe
+// atGate reports whether the call may have waited: a gate that is limited has
+// admitted it, or it has had to wait for the rate. A gate's probe costs no token of
+// the retry budget.
+func (p Permit) atGate() (waited, asProbe bool) {
+	return p.how() != gate.Freely || p.kind&paced != 0, p.how() == gate.AsProbe
 }
 
 // ended returns p with what the caller knows of the attempt: how long it took, 0

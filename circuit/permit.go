@@ -15,7 +15,7 @@ import (
 
 // Acquire asks to make one call. If it may be made, the caller must make it
 // and then call one method of the Permit, once; otherwise the error is an
-// [*OpenError], or a [*ConfigError] if the breaker's Config is not valid. A permit
+// [*OpenError], a [*LimitError], or a [*ConfigError] if the breaker's Config is not valid. A permit
 // for a probe that is never used ends with its lease. For a call that may come by
 // the same breaker again, further in, use [Do].
 func (b *Breaker) Acquire() (Permit, error) {
@@ -51,9 +51,18 @@ func permitOf(b *Breaker, w uint64) Permit {
 	return Permit{breaker: b, kind: early | kind(word(w).generation()) | b.gateBefore()}
 }
 
-// acquire is Acquire for a breaker whose word was w, which is not healthy.
+// acquire is Acquire for a breaker whose word was w, and which is not calm.
 // Config.Observe is given ctx.
-func (b *Breaker) acquire(ctx context.Context, c *cell.Cell, w word, a ask) (p Permit, err error) {
+func (b *Breaker) acquire(ctx context.Context, c *cell.Cell, w word, a ask) (Permit, error) {
+	p, err := b.admit(ctx, c, w, a)
+	if err == nil && b.pacing != nil {
+		return b.pace(ctx, c, p, a)
+	}
+	return p, err
+}
+
+// admit is acquire without the rate.
+func (b *Breaker) admit(ctx context.Context, c *cell.Cell, w word, a ask) (p Permit, err error) {
 	if w.healthy() {
 		p = b.permit(c, w)
 	} else if p, err = b.acquireWord(ctx, w); err != nil {
@@ -177,6 +186,7 @@ const (
 	early      // the call began in full health
 
 	outOfTime kind = 1 << 20 // its own timeout has ended it
+	paced     kind = 1 << 21 // it has waited for the rate
 )
 
 // kindOf returns the kind of a call that a word which is now w has admitted.

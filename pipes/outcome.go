@@ -84,7 +84,7 @@ type Outcome struct {
 	Kind    string `json:"kind"`    // OutcomeKind
 	Version int    `json:"version"` // 1
 	// Outcome is success, exhausted, permanent, deadline, budget, retry_later,
-	// breaker_open, interrupted or failed.
+	// breaker_open, limit, interrupted or failed.
 	Outcome    string        `json:"outcome"`
 	Attempts   int           `json:"attempts"`      // of the operation that ended the work; else the most that one took
 	Waited     float64       `json:"waited_s"`      // in seconds, between the attempts of all operations
@@ -150,13 +150,15 @@ func (o *Outcome) ended(err error, permanent bool) error {
 			}
 		}
 	}
-	if open, ok := errors.AsType[*circuit.OpenError](stop); ok {
+	if retryAt, refused := breakers.Refusal(stop); refused {
 		if at.IsZero() {
-			at = open.RetryAt
+			at = retryAt
 		}
 		if stop == err { //nolint:errorlint // the very one
 			o.Attempts = 0
 		}
+	}
+	if open, ok := errors.AsType[*circuit.OpenError](stop); ok {
 		o.Breaker = &BreakerState{open.Name, open.State}
 	}
 	if at.IsZero() && hint > 0 {
@@ -182,12 +184,15 @@ func (o *Outcome) comeBack(at time.Time) {
 // makes sense to start it again.
 func verdict(stop, err error, class retry.Class) (string, bool) {
 	var open *circuit.OpenError
+	var limit *circuit.LimitError
 	var signalled *SignalError
 	switch {
 	case errors.As(err, &signalled), errors.Is(err, context.Canceled):
 		return "interrupted", false
 	case errors.As(stop, &open):
 		return "breaker_open", true
+	case errors.As(stop, &limit):
+		return "limit", true
 	case errors.Is(stop, retry.ErrExhausted):
 		return "exhausted", true
 	case errors.Is(stop, retry.ErrBudget):

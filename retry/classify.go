@@ -69,7 +69,7 @@ func marked(err error, m class.Mark) error {
 // ClassOf returns the class of err under p, and the wait that err asks for, or
 // 0. The first of these rules that knows the error decides:
 //
-//  1. a mark on it; a [*circuit.OpenError] in it, which is ignored;
+//  1. a mark on it; a [*circuit.OpenError] or [*circuit.LimitError] in it, which is ignored;
 //  2. RetryOn: what it names, and IgnoreOn does not, is transient, or throttled
 //     or a conflict if it is that;
 //  3. Classify;

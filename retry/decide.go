@@ -5,6 +5,7 @@ import (
 	"time"
 
 	"github.com/seed-0f2c7998/perdure/circuit"
+	"github.com/seed-0f2c7998/perdure/internal/breakers"
 	"github.com/seed-0f2c7998/perdure/internal/class"
 	"github.com/seed-0f2c7998/perdure/internal/unwrap"
 )
@@ -188,11 +189,11 @@ func (p *Policy) nested(err error) bool {
 // comeBack returns when it makes sense to come back: when another retry or
 // breaker that is in err says, unless the hint is later.
 func comeBack(err error, hint time.Time) time.Time {
-	at := time.Time{}
+	var at time.Time
 	if e, ok := unwrap.As[*Error](err); ok {
 		at = e.RetryAt
-	} else if open, ok := unwrap.As[*circuit.OpenError](err); ok {
-		at = open.RetryAt
+	} else {
+		at, _ = breakers.Refusal(err)
 	}
 	if at.Before(hint) {
 		return hint

@@ -8,14 +8,15 @@ import (
 
 	"github.com/seed-0f2c7998/perdure"
 	"github.com/seed-0f2c7998/perdure/circuit"
+	"github.com/seed-0f2c7998/perdure/internal/breakers"
 	"github.com/seed-0f2c7998/perdure/internal/class"
 	"github.com/seed-0f2c7998/perdure/internal/redact"
 )
 
 // The reasons why no other attempt follows, as Error.Stop. Error.Stop may also be
 // the end of the caller's context, which is both its cause and [context.Canceled]
-// or [context.DeadlineExceeded], and a [*circuit.OpenError]. Test for them with
-// [errors.Is].
+// or [context.DeadlineExceeded], a [*circuit.OpenError], and a [*circuit.LimitError].
+// Test for them with [errors.Is].
 var (
 	// ErrExhausted reports that Policy.MaxAttempts attempts have failed.
 	ErrExhausted error = &class.Reason{Text: "attempts exhausted", Class: class.Transient}
@@ -49,7 +50,7 @@ type Error struct {
 	// Policy.Timed.
 	Elapsed time.Duration
 	// Stop is the reason why no other attempt follows: one of the errors above, the end
-	// of the caller's context, or a [*circuit.OpenError]. It is never nil.
+	// of the caller's context, a [*circuit.OpenError], or a [*circuit.LimitError]. It is never nil.
 	Stop error
 	// Last is the last attempt's error, exactly as the attempt returned it.
 	Last error
@@ -79,7 +80,7 @@ func (e *Error) Error() string {
 	if e.Attempts > 0 {
 		fmt.Fprintf(&b, " after %s", count(e.Attempts, "attempt"))
 	}
-	if _, told := e.Stop.(*circuit.OpenError); !told && !e.RetryAt.IsZero() { //nolint:errorlint // as the decision has it
+	if _, told := breakers.Refusal(e.Stop); !told && !e.RetryAt.IsZero() {
 		fmt.Fprintf(&b, " (retry at %s)", e.RetryAt.Format(time.RFC3339))
 	}
 	if e.Last != nil {

@@ -48,13 +48,14 @@ const (
 	ReasonCancelled                     // the caller has cancelled the operation
 	ReasonNested                        // another retry, further in, has given up
 	ReasonInvalid                       // the Config of the circuit breaker is not valid
+	ReasonLimit                         // a limit of the circuit breaker's Config is reached for longer than the caller can wait
 )
 
 // String returns exhausted, permanent, deadline, budget, retry_later,
-// breaker_open, cancelled, nested or invalid, and "" for the zero Reason.
+// breaker_open, cancelled, nested, invalid or limit, and "" for the zero Reason.
 func (r Reason) String() string {
 	return nameOf("Reason", r, "", "exhausted", "permanent", "deadline", "budget", "retry_later", "breaker_open",
-		"cancelled", "nested", "invalid")
+		"cancelled", "nested", "invalid", "limit")
 }
 
 func nameOf[T ~uint8](what string, n T, names ...string) string {
@@ -80,6 +81,8 @@ func reason(ctx context.Context, d Decision) Reason {
 		return ReasonDeadline
 	case *circuit.OpenError:
 		return ReasonBreakerOpen
+	case *circuit.LimitError:
+		return ReasonLimit
 	case *ConfigError:
 		return ReasonInvalid
 	}

@@ -62,8 +62,8 @@ func Do(ctx context.Context, p *Policy, f func(context.Context) error) (err erro
 //   - f's own, untouched, if the first attempt failed and is not to be repeated;
 //   - an [*Error] if attempts were made: it holds why no other follows, and the
 //     last attempt's error as f returned it;
-//   - a [*circuit.OpenError], the cause of ctx, or a [*ConfigError] if no attempt
-//     was made at all.
+//   - a [*circuit.OpenError], a [*circuit.LimitError], the cause of ctx, or a
+//     [*ConfigError] if no attempt was made at all.
 //
 // f is called on the caller's goroutine, with ctx or, if p has an
 // AttemptTimeout, a child of it. A panic in it passes through.
@@ -251,8 +251,8 @@ func (c *call) Admit(ctx context.Context) error {
 	return nil
 }
 
-// enter asks the breaker for the next attempt. The wait at a gate is no part of it,
-// and a retry that goes as a gate's probe costs no token.
+// enter asks the breaker for the next attempt. The wait at a gate or for a rate is no
+// part of it, and a retry that goes as a gate's probe costs no token.
 func (c *call) enter(ctx context.Context, b *circuit.Breaker) error {
 	var until time.Time
 	if c.policy.MaxElapsed > 0 && !c.start.IsZero() {
@@ -269,8 +269,8 @@ func (c *call) enter(ctx context.Context, b *circuit.Breaker) error {
 		return c.abandon(ctx)
 	}
 	c.permit, c.inner = permit, inner
-	limited, asProbe := breakers.AtGate(permit)
-	if limited && !c.began.IsZero() {
+	waited, asProbe := breakers.AtGate(permit)
+	if waited && !c.began.IsZero() {
 		c.began = time.Now()
 	}
 	if asProbe {
@@ -371,9 +371,7 @@ func (c *call) record(ctx context.Context, o *Outcome) {
 func (c *call) refused(ctx context.Context, err error) error {
 	c.giveBack()
 	d := Decision{Stop: err}
-	if open, ok := errors.AsType[*circuit.OpenError](err); ok {
-		d.RetryAt = open.RetryAt
-	}
+	d.RetryAt, _ = breakers.Refusal(err)
 	return c.stop(ctx, d, c.last)
 }
 

@@ -68,7 +68,7 @@ func TestReasons(t *testing.T) {
 			t.Errorf("%s, want reason=%s", out.String(), want)
 		}
 	}
-	if got := fmt.Sprint(retry.Reason(0), retry.ReasonInvalid, retry.Reason(10)); got != " invalid Reason(10)" {
+	if got := fmt.Sprint(retry.Reason(0), retry.ReasonLimit, retry.Reason(11)); got != " limit Reason(11)" {
 		t.Error(got)
 	}
 }

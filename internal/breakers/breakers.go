@@ -4,9 +4,11 @@ package breakers
 
 import (
 	"context"
+	"time"
 
 	"github.com/seed-0f2c7998/perdure/circuit"
 	"github.com/seed-0f2c7998/perdure/internal/seam"
+	"github.com/seed-0f2c7998/perdure/internal/unwrap"
 )
 
 //nolint:gochecknoglobals // functions, so that a struct of them is read once
@@ -29,14 +31,15 @@ func Begin(ctx context.Context, b *circuit.Breaker) (context.Context, circuit.Pe
 	return face.Begin(b, ctx)
 }
 
-// BeginAttempt is Begin for an attempt of a retry, which may wait at a gate.
+// BeginAttempt is Begin for an attempt of a retry. Both may wait at a gate, and for
+// the rate.
 func BeginAttempt(ctx context.Context, b *circuit.Breaker, a seam.Ask) (context.Context, circuit.Permit, error) {
 	return face.BeginAttempt(b, ctx, a)
 }
 
-// AtGate reports whether a gate that is limited has admitted the call of p, and
-// whether as a probe, which costs no token of the retry budget.
-func AtGate(p circuit.Permit) (limited, asProbe bool) { return face.AtGate(p) }
+// AtGate reports whether the call of p may have waited: at a gate that is limited, or
+// for the rate. A gate's probe costs no token of the retry budget.
+func AtGate(p circuit.Permit) (waited, asProbe bool) { return face.AtGate(p) }
 
 // Nested returns ctx with the calls that are out by the context from, and whether
 // that is another context: for a client whose requests have one of their own.
@@ -47,6 +50,18 @@ func Nested(ctx, from context.Context) (nested context.Context, another bool) {
 // Refuse returns the refusal of a call whose context is ctx if that is known
 // without more ado, and counts it as Acquire does; else nil, which says nothing.
 func Refuse(ctx context.Context, b *circuit.Breaker) *circuit.OpenError { return face.Refuse(b, ctx) }
+
+// Refusal reports whether err holds that a breaker has not admitted a call, and
+// when it makes sense to come back; the zero Time means not known.
+func Refusal(err error) (retryAt time.Time, refused bool) {
+	if open, ok := unwrap.As[*circuit.OpenError](err); ok {
+		return open.RetryAt, true
+	}
+	if limit, ok := unwrap.As[*circuit.LimitError](err); ok {
+		return limit.RetryAt, true
+	}
+	return retryAt, false
+}
 
 // Refused returns how many calls this process has refused in the present opening,
 // if that is to be logged now, and else 0: for who logs after a refusal.

@@ -36,7 +36,7 @@ type Cell struct {
 	Gate    [6]atomic.Uint64 // reserved for admission at a rate that the service can digest; the last is in the next line
 
 	// The second is read and written in trouble, and by calls that have a rate.
-	Rate   [2]atomic.Uint64 // reserved for a rate that people set
+	Rate   [2]atomic.Uint64 // of a rate: the schedule of calls, see Reserve, and the limit in force
 	Since  atomic.Int64     // when the state last changed, Unix nanoseconds; 0: never
 	Reason atomic.Uint64    // why it did
 	Prober atomic.Uint64    // who sends the last probe
@@ -45,7 +45,8 @@ type Cell struct {
 
 	Window [Buckets]Bucket // three lines, with the name
 	name   atomic.Uint64   // random, see Name
-	_      [3]uint64
+	spent  atomic.Int64    // of a rate: the schedule by which calls went, see Spend
+	_      [2]uint64
 
 	// Counters, which only people read: of calls, of refusals, and of the rest.
 	Calls    [8]atomic.Uint64 // reserved for calls by class: success, transient, throttled, conflict, permanent, ignored, unknown; one to spare

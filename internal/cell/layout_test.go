@@ -26,7 +26,8 @@ Cell: 512 bytes
  120 Heard      8
  128 Window   160
  288 name       8
- 296 _         24
+ 296 spent      8
+ 304 _         16
  320 Calls     64
  384 Rejected   8
  392 Refused   56
@@ -49,6 +50,10 @@ Budget
 hint of 1 s, then of a day
   ee77a1c7b00003e8
   ee77a1c7b5265c00
+rate of 10 a second, burst 3: two calls, the limit
+  18baef8f10ff96c0
+  18baef8f10ff96c0
+  4cbebc20000f2980
 hand
   closed                  0000067b9de871ec
   isolated                0000067b9de871ef
@@ -90,6 +95,13 @@ func writeWords(w *strings.Builder) {
 		c.SetHint(now.UnixMilli(), d)
 		fmt.Fprintf(w, "  %016x\n", c.hint.Load())
 	}
+	fmt.Fprintln(w, "rate of 10 a second, burst 3: two calls, the limit")
+	l := c.InForce(NewLimit(10, 3), now.UnixNano())
+	for range 2 {
+		c.Reserve(l, now.UnixNano(), now.UnixNano())
+		c.Spend(l, now.UnixNano())
+	}
+	fmt.Fprintf(w, "  %016x\n  %016x\n  %016x\n", c.Rate[0].Load(), c.spent.Load(), c.Rate[1].Load())
 	fmt.Fprintln(w, "hand")
 	for state, name := range []string{0: "closed", 3: "isolated"} {
 		if name != "" {

@@ -81,6 +81,10 @@ type Store interface {
 	// Elsewhere reports whether another host sends the probes of key, so that this one
 	// need send few. It is asked while nothing gets through the gate of key.
 	Elsewhere(key string) bool
+
+	// Schedule returns the schedule of the calls of key, which have a rate; nil
+	// if that is in its cell. It is called when a breaker is made.
+	Schedule(key string) Schedule
 }
 
 // A User is the breaker that asks a [Store] for its cell.
@@ -138,6 +142,9 @@ func (Alone) Gated(string, bool, uint64) {}
 
 // Elsewhere reports false.
 func (Alone) Elsewhere(string) bool { return false }
+
+// Schedule returns nil.
+func (Alone) Schedule(string) Schedule { return nil }
 
 // Memory is a Store whose cells are the process's own; one key has one cell
 // in each Memory. The zero Memory is ready for use.

@@ -101,6 +101,9 @@ func (s cells) Dropped(name string) {
 	}
 }
 
+// Schedule returns nil: each host keeps to the rate by itself.
+func (s cells) Schedule(string) cell.Schedule { return nil }
+
 // Changed has the server told of a transition.
 func (s cells) Changed(name string, c cell.Change) {
 	s.mu.Lock()

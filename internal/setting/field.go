@@ -136,6 +136,45 @@ func Ratio[T any](name, doc string, low, high float64, at func(*T) *float64) Fie
 	return ordered(Field[T]{Name: name, Doc: doc, Want: want}, low, high, None, 0, parse, show, at)
 }
 
+// rateUnits are what a rate may be given per, with their seconds.
+var rateUnits = []struct { //nolint:gochecknoglobals // a table
+	name    string
+	seconds float64
+}{{"s", 1}, {"m", 60}, {"h", 3600}, {"d", 86400}}
+
+// Rate is a field of rates per second from low to high. In text a number is per
+// second, and 60/m is 60 a minute.
+func Rate[T any](name, doc string, low, high float64, at func(*T) *float64) Field[T] {
+	want := fmt.Sprintf("calls per second, or per unit as in 60/m (units s, m, h, d), from %v to %.0f/s", showRate(low), high)
+	return ordered(Field[T]{Name: name, Doc: doc, Want: want}, low, high, None, 0, rate, showRate, at)
+}
+
+// rate reads a rate.
+func rate(text string) (float64, bool) {
+	number, unit, given := strings.Cut(text, "/")
+	v, err := strconv.ParseFloat(strings.TrimSpace(number), 64)
+	if !given {
+		return v, err == nil
+	}
+	for _, u := range rateUnits {
+		if u.name == strings.TrimSpace(unit) {
+			return v / u.seconds, err == nil
+		}
+	}
+	return 0, false
+}
+
+// showRate returns a rate as a number, or as a text with the first unit of which
+// there is a whole number.
+func showRate(v float64) any {
+	for _, u := range rateUnits[1:] {
+		if n := math.Round(v * u.seconds); v != math.Round(v) && n/u.seconds == v {
+			return fmt.Sprintf("%.0f/%s", n, u.name)
+		}
+	}
+	return v
+}
+
 // Switch is a field of true or false; on is what the Go field says for true.
 func Switch[T any](name, doc string, on bool, at func(*T) *bool) Field[T] {
 	return Field[T]{

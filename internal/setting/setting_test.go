@@ -24,6 +24,7 @@ type conf struct {
 	Codes    []string
 	Name     string
 	Mode     mode
+	Often    float64
 }
 
 func fields() []Field[conf] {
@@ -37,6 +38,7 @@ func fields() []Field[conf] {
 		List("codes", "which", func(c *conf) *[]string { return &c.Codes }),
 		Text("name", "who", func(c *conf) *string { return &c.Name }),
 		Choice("mode", "how", []string{"plain", "full", "none"}, func(c *conf) *mode { return &c.Mode }),
+		Rate("often", "how often", 1.0/86400, 1e6, func(c *conf) *float64 { return &c.Often }),
 	}
 }
 
@@ -72,6 +74,12 @@ func TestSet(t *testing.T) {
 		{"codes", "SlowDown, 503 ,timeout", conf{Codes: []string{"SlowDown", "503", "timeout"}}},
 		{"name", " upload to s3 ", conf{Name: "upload to s3"}},
 		{"mode", "none", conf{Mode: 2}},
+		{"often", "60/m", conf{Often: 1}},
+		{"often", " 90 / m ", conf{Often: 1.5}},
+		{"often", "2.5", conf{Often: 2.5}},
+		{"often", "1000000/s", conf{Often: 1e6}},
+		{"often", "7/h", conf{Often: 7. / 3600}},
+		{"often", "1/d", conf{Often: 1. / 86400}},
 	} {
 		var c conf
 		if err := Set(fields(), &c, row.name, row.text); err != nil || !reflect.DeepEqual(c, row.want) {
@@ -94,6 +102,7 @@ func TestSetRefuses(t *testing.T) {
 		{"codes", "values separated by commas, none of them empty", "|,|a,|,a|a,,b| "},
 		{"name", "a text", "| "},
 		{"mode", "one of plain, full, none", "|Full|ful|3|0"},
+		{"often", "calls per second, or per unit as in 60/m (units s, m, h, d), from 1/d to 1000000/s", "|0|-1|0/m|1/w|1/min|60/|/m|60m|1/2/m|0.9/d|1e-6|1000001|60000001/m|NaN|Inf/s|60 per minute"},
 	} {
 		for text := range strings.SplitSeq(row.texts, "|") {
 			c := conf{Attempts: 3, Codes: []string{"a"}, Name: "n", Mode: 1, Part: .5, Off: true}
@@ -171,7 +180,7 @@ func TestUnknownName(t *testing.T) {
 	} {
 		bad, ok := errors.AsType[*Error](Set(fields(), new(conf), row.name, "5"))
 		if !ok || bad.Field != "parameter" || bad.Value != strconv.Quote(row.name) ||
-			!strings.HasPrefix(bad.Want, "one of attempts, delay, jitter, factor, part, on, codes, name, mode") {
+			!strings.HasPrefix(bad.Want, "one of attempts, delay, jitter, factor, part, on, codes, name, mode, often") {
 			t.Errorf("%q: %v", row.name, bad)
 			continue
 		}
@@ -195,7 +204,7 @@ func TestDistance(t *testing.T) {
 
 func TestParameters(t *testing.T) {
 	all := Parameters(fields())
-	if len(all) != 9 || all[0] != (Parameter{Name: "attempts", Doc: "how often", Want: "a whole number of at least 1, or unlimited"}) {
+	if len(all) != 10 || all[0] != (Parameter{Name: "attempts", Doc: "how often", Want: "a whole number of at least 1, or unlimited"}) {
 		t.Errorf("they are %+v", all)
 	}
 }
@@ -210,6 +219,11 @@ func TestJSON(t *testing.T) {
 		{conf{Attempts: 3, Delay: 1500 * time.Millisecond, Jitter: 1}, `{"attempts":3,"delay":1.5,"jitter":0.000000001}`},
 		{conf{Delay: time.Hour, Factor: 2, Part: .25}, `{"delay":3600,"factor":2,"part":0.25}`},
 		{conf{Codes: []string{"503", "a b"}, Name: `n"`, Mode: 1}, `{"codes":["503","a b"],"name":"n\"","mode":"full"}`},
+		{conf{Often: 1}, `{"often":1}`},
+		{conf{Often: 1.5}, `{"often":"90/m"}`},
+		{conf{Often: 7. / 3600}, `{"often":"7/h"}`},
+		{conf{Often: 1. / 86400}, `{"often":"1/d"}`},
+		{conf{Often: 1. / 7}, `{"often":0.14285714285714285}`},
 	} {
 		data, err := MarshalJSON(fields(), &row.c)
 		if err != nil || string(data) != row.text || !json.Valid(data) {

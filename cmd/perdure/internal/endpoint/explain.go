@@ -21,8 +21,8 @@ import (
 
 	"github.com/seed-0f2c7998/perdure/awsretry"
 	"github.com/seed-0f2c7998/perdure/awsretry/objects"
-	"github.com/seed-0f2c7998/perdure/circuit"
 	"github.com/seed-0f2c7998/perdure/httpretry"
+	"github.com/seed-0f2c7998/perdure/internal/breakers"
 	"github.com/seed-0f2c7998/perdure/internal/checksum"
 	"github.com/seed-0f2c7998/perdure/internal/redact"
 	"github.com/seed-0f2c7998/perdure/internal/transfer"
@@ -85,19 +85,19 @@ func reason(err error) string {
 	if !ok {
 		return Brief(err)
 	}
-	_, open := errors.AsType[*circuit.OpenError](e.Stop)
+	_, refused := breakers.Refusal(e.Stop)
 	text, attempts := e.Stop.Error(), "1 attempt"
 	if e.Attempts > 1 {
 		attempts = fmt.Sprintf("%d attempts", e.Attempts)
 	}
 	switch {
 	case e.Attempts == 0:
-	case open || errors.Is(e.Stop, retry.ErrRetryLater): // which say themselves after what
+	case refused || errors.Is(e.Stop, retry.ErrRetryLater): // which say themselves after what
 		text = "after " + attempts + ", " + text
 	default:
 		text += " after " + attempts
 	}
-	if !open && !e.RetryAt.IsZero() {
+	if !refused && !e.RetryAt.IsZero() {
 		text += " (retry at " + e.RetryAt.Format(time.RFC3339) + ")"
 	}
 	if e.Last != nil {

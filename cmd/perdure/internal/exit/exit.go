@@ -10,7 +10,7 @@ import (
 	"syscall"
 	"time"
 
-	"github.com/seed-0f2c7998/perdure/circuit"
+	"github.com/seed-0f2c7998/perdure/internal/breakers"
 	"github.com/seed-0f2c7998/perdure/internal/checksum"
 	"github.com/seed-0f2c7998/perdure/internal/setting"
 	"github.com/seed-0f2c7998/perdure/retry"
@@ -22,7 +22,7 @@ const (
 	Failed        = 1   // permanent failure: retrying will not help
 	Usage         = 64  // the arguments, the environment or the file are wrong
 	Unavailable   = 69  // given up: it may be possible later
-	TryLater      = 75  // not now: a breaker is open, or the server said when to come back
+	TryLater      = 75  // not now: a breaker is open, a limit is reached, or the server said when to come back
 	TimedOut      = 124 // the last attempt was stopped by its timeout
 	NotExecutable = 126 // the command cannot be executed
 	NotFound      = 127 // the command does not exist
@@ -36,7 +36,7 @@ func Meanings() []struct{ Code, Meaning string } {
 		{"1", "permanent failure: retrying will not help"},
 		{"64", "the arguments, the environment or the file with the policy are wrong"},
 		{"69", "given up: attempts, time or budget are used up; it may be possible later"},
-		{"75", "come back later: a circuit breaker is open, or the server said when"},
+		{"75", "come back later: a circuit breaker is open, a limit is reached, or the server said when"},
 		{"124", "run: the last attempt timed out but exited 0"},
 		{"126", "run: the command cannot be executed"},
 		{"127", "run: the command does not exist"},
@@ -86,7 +86,7 @@ func Code(err error) int {
 	if errors.Is(err, checksum.ErrMismatch) { // however often that was tried
 		return Failed
 	}
-	if _, ok := errors.AsType[*circuit.OpenError](err); ok || errors.Is(err, retry.ErrRetryLater) {
+	if _, refused := breakers.Refusal(err); refused || errors.Is(err, retry.ErrRetryLater) {
 		return TryLater
 	}
 	for _, stop := range []error{retry.ErrExhausted, retry.ErrDeadline, retry.ErrBudget} {
@@ -103,10 +103,8 @@ func RetryAt(err error) time.Time {
 	if e, ok := errors.AsType[*retry.Error](err); ok {
 		return e.RetryAt
 	}
-	if e, ok := errors.AsType[*circuit.OpenError](err); ok {
-		return e.RetryAt
-	}
-	return time.Time{}
+	at, _ := breakers.Refusal(err)
+	return at
 }
 
 // An Interrupted is the cause of a context that a signal has ended.

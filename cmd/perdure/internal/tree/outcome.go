@@ -11,9 +11,9 @@ import (
 
 	"github.com/aws/smithy-go"
 
-	"github.com/seed-0f2c7998/perdure/circuit"
 	"github.com/seed-0f2c7998/perdure/cmd/perdure/internal/endpoint"
 	"github.com/seed-0f2c7998/perdure/cmd/perdure/internal/exit"
+	"github.com/seed-0f2c7998/perdure/internal/breakers"
 	"github.com/seed-0f2c7998/perdure/retry"
 )
 
@@ -163,10 +163,10 @@ func (e *stopped) Error() string { return e.cause.Error() + "; " + e.rest }
 func (e *stopped) Unwrap() error { return e.cause }
 
 // stops reports whether err would be every other file's as well: the bucket, the
-// credentials, an open breaker, a server that wants to be asked later, a disk
+// credentials, a breaker that admits no call, a server that wants to be asked later, a disk
 // that is full.
 func stops(err error) bool {
-	if _, open := errors.AsType[*circuit.OpenError](err); open || errors.Is(err, retry.ErrRetryLater) || errors.Is(err, syscall.ENOSPC) {
+	if _, refused := breakers.Refusal(err); refused || errors.Is(err, retry.ErrRetryLater) || errors.Is(err, syscall.ENOSPC) {
 		return true
 	}
 	api, ok := errors.AsType[smithy.APIError](err)

@@ -1,0 +1,210 @@
+package circuit
+
+import (
+	"context"
+	"log/slog"
+	"math"
+	"strconv"
+	"sync/atomic"
+	"time"
+
+	"github.com/seed-0f2c7998/perdure/internal/cell"
+	"github.com/seed-0f2c7998/perdure/internal/class"
+)
+
+// The rates that a Config may have, in calls per second.
+const minRate, maxRate = 1.0 / 86400, 1e6
+
+// A pacing is what a breaker with a Rate has beside the words in its cell.
+type pacing struct {
+	limit    cell.Limit
+	schedule cell.Schedule // of the store; nil: the cell is it
+	warned   atomic.Bool   // that another limit holds
+}
+
+// A turn is a call's way to its instant of the rate.
+type turn struct {
+	breaker *Breaker
+	cell    *cell.Cell
+	limit   cell.Limit
+	end     int64 // of the caller's patience, as now returns it
+}
+
+// pace takes an instant of the rate for the call of p, to which nothing else is in
+// the way, and waits for it. Everything else is asked again after a wait: nobody
+// holds a probe or a credit meanwhile, and whom the service would not be sent any
+// more is not sent. So what is refused takes no instant, but for that which a wait
+// has been for.
+func (b *Breaker) pace(ctx context.Context, c *cell.Cell, p Permit, a ask) (Permit, error) {
+	now := b.now()
+	t := turn{b, c, b.inForce(c, now), b.turnEnd(ctx, a, now)}
+	slot, err := t.reserve(ctx, now)
+	if err == nil && slot.At <= now {
+		wait := c.Spend(t.limit, now)
+		if wait == 0 {
+			return p, nil
+		}
+		slot.At = now + int64(wait)
+	}
+	p.done(ctx, result{signal: cancel})
+	if err != nil {
+		return Permit{}, err
+	}
+	a.Retries = true // the operation has been counted
+	if _, ok := ctx.Deadline(); !ok && a.Until.IsZero() {
+		a.Until = b.wall(ceil(t.end))
+	}
+	for at := slot.At; ; {
+		if err = t.wait(ctx, at); err == nil {
+			p, err = b.admit(ctx, c, word(c.Breaker.Load()), a)
+		}
+		if err != nil {
+			t.schedule().GiveBack(t.limit, slot)
+			return Permit{}, err
+		}
+		now = b.now()
+		wait := c.Spend(t.limit, now)
+		if wait == 0 {
+			p.kind |= paced
+			return p, nil
+		}
+		p.done(ctx, result{signal: cancel})
+		at = now + int64(wait)
+	}
+}
+
+// turnEnd returns the end of the caller's patience, in the time of the cell's
+// words: an end that the caller has set, or 30 s if there is none.
+func (b *Breaker) turnEnd(ctx context.Context, a ask, now int64) int64 {
+	if !a.waits || b.virtual != nil {
+		return now
+	}
+	end, set := ctx.Deadline()
+	if !a.Until.IsZero() && (!set || a.Until.Before(end)) {
+		end, set = a.Until, true
+	}
+	if !set {
+		return now + int64(maxPatience)
+	}
+	return now + int64(end.Sub(b.clock()))
+}
+
+// schedule returns who gives out the instants.
+func (t *turn) schedule() cell.Schedule {
+	if s := t.breaker.pacing.schedule; s != nil {
+		return s
+	}
+	return t.cell
+}
+
+// reserve reserves an instant. It waits for one only if the store has to get it
+// from elsewhere.
+func (t *turn) reserve(ctx context.Context, now int64) (cell.Slot, error) {
+	for {
+		slot, ok := t.schedule().Reserve(t.limit, now, t.end)
+		if ok {
+			return slot, nil
+		}
+		if err := t.wait(ctx, slot.At); err != nil {
+			return slot, err
+		}
+		now = t.breaker.now()
+	}
+}
+
+// wait blocks until the instant at. The error is a [*LimitError] at once if that is
+// too late for the caller, or the end of ctx.
+func (t *turn) wait(ctx context.Context, at int64) error {
+	b := t.breaker
+	d := time.Duration(at - b.now())
+	switch {
+	case at > t.end:
+		t.cell.Rejected.Add(1)
+		return &LimitError{Name: b.name, Limit: RateLimit, RetryAt: b.wall(ceil(at))}
+	case d <= 0:
+		return nil
+	}
+	t.cell.Waits.Add(1)
+	begun := b.elapsed()
+	timer := time.NewTimer(d)
+	defer timer.Stop()
+	defer func() { t.cell.Waited.Add(uint64(b.elapsed() - begun)) }() //nolint:gosec // a clock that nobody can set
+	select {
+	case <-timer.C:
+		return nil
+	case <-ctx.Done():
+		return class.Ended(ctx)
+	}
+}
+
+// inForce returns the limit that holds: the breaker's own, or a lower one that
+// another process has for the same name.
+func (b *Breaker) inForce(c *cell.Cell, now int64) cell.Limit {
+	own := b.pacing.limit
+	l := c.InForce(own, now)
+	if l != own && !b.pacing.warned.Swap(true) {
+		slog.Default().Warn("Rate limit of '"+b.name+"' is "+rateText(l.PerSecond())+", as another process has it, and not "+rateText(own.PerSecond()),
+			"event", "lower_rate", "breaker", b.name, "rate", l.PerSecond(), "burst", l.Burst)
+	}
+	return l
+}
+
+// rateText returns a rate in the unit in which it is readable.
+func rateText(perSecond float64) string {
+	unit := "s"
+	for _, u := range []string{"m", "h", "d"} {
+		if perSecond >= 0.995 {
+			break
+		}
+		unit = u
+		perSecond *= map[string]float64{"m": 60, "h": 60, "d": 24}[u]
+	}
+	return strconv.FormatFloat(math.Round(perSecond*100)/100, 'f', -1, 64) + "/" + unit
+}
+
+// rateMetrics fills in the rate that is in force, whoever has it.
+func (b *Breaker) rateMetrics(c *cell.Cell, m *Metrics) {
+	m.Waits, m.Waited = c.Waits.Load(), time.Duration(c.Waited.Load()) //nolint:gosec // years
+	now := b.now()
+	if l, lapsed := c.LastLimit(now); !lapsed || b.pacing != nil {
+		if b.pacing != nil && (lapsed || b.pacing.limit.Within(l)) {
+			l = b.pacing.limit
+		}
+		m.Rate, m.Burst, m.Queued = l.PerSecond(), l.Burst, c.Queue(l, now)
+	}
+}
+
+// A Limit is one of the limits that a [Config] can set.
+type Limit uint8
+
+// The limits.
+const (
+	RateLimit Limit = iota + 1 // Config.Rate
+)
+
+// String returns rate.
+func (l Limit) String() string {
+	if l == RateLimit {
+		return "rate"
+	}
+	return "Limit(" + strconv.Itoa(int(l)) + ")"
+}
+
+// A LimitError reports that a call was not made, because it would have exceeded a
+// limit that its Config sets, and its caller could not wait so long.
+type LimitError struct {
+	Name    string    // name of the breaker, without secrets
+	Limit   Limit     // which one
+	RetryAt time.Time // when the next call could be admitted; zero means not known
+
+	noCall //nolint:unused // says to package class that no call was made
+}
+
+// Error names the breaker, the limit and when to come back.
+func (e *LimitError) Error() string {
+	text := e.Limit.String() + " limit of " + strconv.Quote(e.Name) + " reached"
+	if e.RetryAt.IsZero() {
+		return text
+	}
+	return text + "; next call at " + e.RetryAt.Format(time.RFC3339)
+}

@@ -1,0 +1,314 @@
+package circuit
+
+import (
+	"context"
+	"errors"
+	"math/rand/v2"
+	"slices"
+	"sync"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"github.com/seed-0f2c7998/perdure/internal/class"
+	"github.com/seed-0f2c7998/perdure/internal/testseed"
+)
+
+// went makes n calls at once, and returns when each was admitted, from the start.
+func went(t *testing.T, n int, breakers ...*Breaker) []time.Duration {
+	t.Helper()
+	var mu sync.Mutex
+	var at []time.Duration
+	var calls sync.WaitGroup
+	start := time.Now()
+	for i := range n {
+		calls.Go(func() {
+			if err := breakers[i%len(breakers)].Do(t.Context(), func(context.Context) error {
+				mu.Lock()
+				defer mu.Unlock()
+				at = append(at, time.Since(start))
+				return nil
+			}); err != nil {
+				t.Error(err)
+			}
+		})
+	}
+	calls.Wait()
+	slices.Sort(at)
+	return at
+}
+
+// wantLimit checks that err is a refusal by the rate until that time from now.
+func wantLimit(t *testing.T, err error, in time.Duration) {
+	t.Helper()
+	e, ok := errors.AsType[*LimitError](err)
+	if !ok || e.Limit != RateLimit || e.Name != "s" {
+		t.Errorf("the error is %v, want a LimitError of the rate", err)
+	} else if left := time.Until(e.RetryAt); left < in || left > in+2*time.Millisecond { // rounded up
+		t.Errorf("it is over in %v, want %v", left, in)
+	}
+	if class.Of(err, false) != class.Ignored {
+		t.Errorf("the class of the error is %v, want ignored", class.Of(err, false))
+	}
+}
+
+// All calls at once, of goroutines and of breakers that share a store, go at the
+// instants of one schedule.
+func TestCallsWaitForTheirTurn(t *testing.T) {
+	for _, burst := range []int{0, 1, 4} {
+		synctest.Test(t, func(t *testing.T) {
+			c := quiet(Config{Rate: 10, Burst: burst, Store: new(Memory)})
+			for i, at := range went(t, 100, New("s", c), New("s", c), New("s", c)) {
+				if want := time.Duration(max(i+1-max(burst, 1), 0)) * 100 * time.Millisecond; at != want {
+					t.Fatalf("burst %d: call %d went after %v, want %v", burst, i, at, want)
+				}
+			}
+			m := New("s", c).Metrics()
+			if n := uint64(100 - max(burst, 1)); m.Waits != n || m.Waited < time.Duration(n)*time.Second || m.Rate != 10 || m.Burst != max(burst, 1) {
+				t.Errorf("burst %d: the metrics are %+v", burst, m)
+			}
+		})
+	}
+}
+
+func TestWhoDoesNotWaitIsRefused(t *testing.T) {
+	for name, call := range map[string]func(*testing.T, *Breaker) error{
+		"Acquire": func(_ *testing.T, b *Breaker) error { _, err := b.Acquire(); return err },
+		"a deadline too near": func(t *testing.T, b *Breaker) error {
+			t.Helper()
+			ctx, cancel := context.WithTimeout(t.Context(), 999*time.Millisecond)
+			defer cancel()
+			return b.Do(ctx, func(context.Context) error { return nil })
+		},
+	} {
+		synctest.Test(t, func(t *testing.T) {
+			b := New("s", quiet(Config{Rate: 1}))
+			if err := call(t, b); err != nil {
+				t.Fatalf("%s: the first call is refused: %v", name, err)
+			}
+			start := time.Now()
+			wantLimit(t, call(t, b), time.Second)
+			wantLimit(t, call(t, b), time.Second) // a refusal takes no instant
+			if b.Allow() || time.Since(start) != 0 {
+				t.Errorf("%s: Allow admits, or somebody waited", name)
+			}
+			pause(t.Context(), time.Second)
+			if err := call(t, b); err != nil || b.Metrics().Rejected != 3 {
+				t.Errorf("%s: after a second: %v, %d were refused", name, err, b.Metrics().Rejected)
+			}
+		})
+	}
+}
+
+// Without a deadline a call waits for 30 s at most, with one as long as that allows.
+func TestHowLongACallWaitsForItsTurn(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		nothing := func(context.Context) error { return nil }
+		b := New("s", quiet(Config{Rate: 1.0 / 25})) // of which a cell knows seven digits
+		start := time.Now()
+		if err := errors.Join(b.Do(t.Context(), nothing), b.Do(t.Context(), nothing)); err != nil || time.Since(start).Round(time.Millisecond) != 25*time.Second {
+			t.Errorf("two calls took %v: %v", time.Since(start), err)
+		}
+		go func() { _ = b.Do(t.Context(), nothing) }()
+		synctest.Wait()
+		if q := b.Metrics().Queued; q != 1 {
+			t.Errorf("%d calls wait, want 1", q)
+		}
+		wantLimit(t, b.Do(t.Context(), nothing), 50*time.Second)
+		ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
+		defer cancel()
+		if err := b.Do(ctx, nothing); err != nil || time.Since(start).Round(time.Millisecond) != 75*time.Second {
+			t.Errorf("a call with a minute was made after %v: %v", time.Since(start), err)
+		}
+	})
+}
+
+// The instant of a caller who leaves goes to the next, if nobody came in between.
+func TestWhoLeavesGivesItsTurnBack(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		b := New("s", quiet(Config{Rate: 1}))
+		nothing := func(context.Context) error { return nil }
+		_ = b.Do(t.Context(), nothing)
+		cause := errors.New("no more")
+		ctx, cancel := context.WithCancelCause(t.Context())
+		left := make(chan error)
+		go func() { left <- b.Do(ctx, nothing) }()
+		synctest.Wait()
+		cancel(cause)
+		if err := <-left; !errors.Is(err, cause) || !errors.Is(err, context.Canceled) {
+			t.Errorf("who leaves gets %v", err)
+		}
+		start := time.Now()
+		if err := b.Do(t.Context(), nothing); err != nil || time.Since(start) != time.Second {
+			t.Errorf("the next call went after %v: %v", time.Since(start), err)
+		}
+	})
+}
+
+// A call through several layers of one breaker takes one instant.
+func TestLayersTakeOneTurn(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		b := New("s", quiet(Config{Rate: 1}))
+		start := time.Now()
+		for range 3 {
+			if err := b.Do(t.Context(), func(ctx context.Context) error {
+				return b.Do(ctx, func(context.Context) error { return nil })
+			}); err != nil {
+				t.Fatal(err)
+			}
+		}
+		if time.Since(start) != 2*time.Second {
+			t.Errorf("three calls took %v, want 2s", time.Since(start))
+		}
+	})
+}
+
+// What is refused by the breaker or its gate takes no instant, and who has waited
+// for one is asked again.
+func TestTheRateComesAfterTheBreaker(t *testing.T) {
+	nothing := func(context.Context) error { return nil }
+	for name, c := range map[string]Config{"breaker": {Rate: 10}, "gate": {Rate: 10, Gate: FailFast}} {
+		synctest.Test(t, func(t *testing.T) {
+			b := New("s", quiet(c))
+			shut := func() {
+				if c.Gate != NoGate {
+					b.limit(t.Context(), Reason{code: Manual})
+					return
+				}
+				b.Trip()
+			}
+			shut()
+			for range 5 {
+				if err := b.Do(t.Context(), nothing); !isOpen(err) {
+					t.Fatalf("%s: shut, it says %v", name, err)
+				}
+			}
+			if at := b.cell.Load().Rate[0].Load(); at != 0 {
+				t.Errorf("%s: refused calls have taken instants", name)
+			}
+			b.Reset()
+			_ = b.Do(t.Context(), nothing)
+			waits := make(chan error)
+			go func() { waits <- b.Do(t.Context(), nothing) }()
+			synctest.Wait()
+			shut()
+			if err := <-waits; !isOpen(err) {
+				t.Errorf("%s: shut during the wait, it says %v", name, err)
+			}
+			b.Reset()
+			start := time.Now()
+			if err := b.Do(t.Context(), nothing); err != nil || time.Since(start) != 0 {
+				t.Errorf("%s: the instant was not given back: %v, %v", name, time.Since(start), err)
+			}
+		})
+	}
+}
+
+func isOpen(err error) bool { _, ok := errors.AsType[*OpenError](err); return ok }
+
+// Nobody holds the place of a probe while waiting for the rate.
+func TestAProbeIsNotHeldForTheRate(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		b := New("s", quiet(Config{Rate: 0.1, RecoveryTimeout: time.Second}))
+		nothing := func(context.Context) error { return nil }
+		_ = b.Do(t.Context(), nothing)
+		b.Trip()
+		pause(t.Context(), 2*time.Second)
+		waits := make(chan error)
+		go func() { waits <- b.Do(t.Context(), nothing) }()
+		synctest.Wait()
+		if n := word(b.cell.Load().Breaker.Load()).inFlight(); n != 0 {
+			t.Errorf("%d probes are out while nobody calls", n)
+		}
+		if err := <-waits; err != nil || b.State() != Closed {
+			t.Errorf("the probe ended with %v, and the breaker is %v", err, b.State())
+		}
+	})
+}
+
+// A retry takes instants as first attempts do, ObserveOnly or not, and an isolated
+// breaker none.
+func TestARateIsForEveryCall(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		b := New("s", quiet(Config{Rate: 1, ObserveOnly: true}))
+		for range 10 {
+			b.RecordFailure() // it would be open
+		}
+		if !b.Allow() || b.Allow() {
+			t.Error("with ObserveOnly the rate is no limit")
+		}
+		b = New("s", quiet(Config{Rate: 1}))
+		b.Isolate()
+		if _, err := b.Acquire(); !isOpen(err) {
+			t.Errorf("isolated, it says %v", err)
+		}
+	})
+}
+
+// Of processes that have several limits for one name, the lower holds for all.
+func TestTheLowerRateHolds(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		store := new(Memory)
+		slow, fast := New("s", quiet(Config{Rate: 2, Store: store})), New("s", quiet(Config{Rate: 100, Burst: 50, Store: store}))
+		if !slow.Allow() {
+			t.Fatal("the first call is refused")
+		}
+		at := went(t, 10, fast)
+		if last := at[9]; last != 5*time.Second {
+			t.Errorf("ten calls took %v, want 5s", last)
+		}
+		if m := fast.Metrics(); m.Rate != 2 || m.Burst != 1 {
+			t.Errorf("the limit in force is %v, %d", m.Rate, m.Burst)
+		}
+		if m := New("s", quiet(Config{Store: store})).Metrics(); m.Rate != 2 {
+			t.Errorf("who has no rate sees %v", m.Rate)
+		}
+	})
+}
+
+// Calls that come as they like, and of which some leave, keep to the limit in any
+// window, and use it.
+func TestARateIsKeptAndUsed(t *testing.T) {
+	r := rand.New(rand.NewPCG(testseed.Of(t, 4), 0))
+	for range 10 {
+		synctest.Test(t, func(t *testing.T) {
+			c := quiet(Config{Rate: float64(1 + r.IntN(200)), Burst: 1 + r.IntN(10), Store: new(Memory)})
+			var mu sync.Mutex
+			var at []time.Time
+			var calls sync.WaitGroup
+			stay := 0
+			for range 300 {
+				b, patience := New("s", c), time.Duration(r.Int64N(int64(5*time.Second)))
+				if patience >= time.Second {
+					stay++
+				}
+				calls.Go(func() {
+					ctx, cancel := context.WithTimeout(t.Context(), patience+time.Duration(3000*float64(time.Second)/c.Rate))
+					defer cancel()
+					if patience < time.Second {
+						time.AfterFunc(patience, cancel)
+					}
+					if err := b.Do(ctx, func(context.Context) error {
+						mu.Lock()
+						defer mu.Unlock()
+						at = append(at, time.Now())
+						return nil
+					}); err != nil && !errors.Is(err, context.Canceled) {
+						t.Error(err)
+					}
+				})
+			}
+			calls.Wait()
+			if len(at) < stay {
+				t.Errorf("%d calls were made, and %d did not leave", len(at), stay)
+			}
+			for i := range at {
+				for j := i; j < len(at); j++ {
+					if most := float64(c.Burst) + 1 + at[j].Sub(at[i]).Seconds()*c.Rate; float64(j-i+1) > most {
+						t.Fatalf("%v/s, burst %d: %d calls in %v", c.Rate, c.Burst, j-i+1, at[j].Sub(at[i]))
+					}
+				}
+			}
+		})
+	}
+}

@@ -1,0 +1,81 @@
+package retry_test
+
+import (
+	"context"
+	"errors"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"github.com/seed-0f2c7998/perdure/circuit"
+	"github.com/seed-0f2c7998/perdure/retry"
+)
+
+// Each attempt takes an instant of the rate, and its backoff is over by then; the
+// wait is no part of the attempt.
+func TestEachAttemptIsCountedByTheRate(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		var at, took []time.Duration
+		start := time.Now()
+		p := retry.Policy{
+			MaxAttempts: 4, BaseDelay: time.Second, Jitter: retry.NoJitter, Timed: true,
+			Breaker: circuit.New("s", circuit.Config{Rate: 0.1, FailureThreshold: circuit.Off}),
+			Observe: func(_ context.Context, e retry.Event) { took = append(took, e.Duration) },
+		}
+		err := retry.Do(t.Context(), &p, func(ctx context.Context) error {
+			at = append(at, time.Since(start))
+			_ = pause(ctx, 50*time.Millisecond)
+			return down(ctx)
+		})
+		if !errors.Is(err, retry.ErrExhausted) {
+			t.Errorf("it ended with %v", err)
+		}
+		for i, at := range at {
+			if want := time.Duration(i) * 10 * time.Second; at != want || took[i] != 50*time.Millisecond {
+				t.Errorf("attempt %d was made after %v and took %v, want %v and 50ms", i+1, at, took[i], want)
+			}
+		}
+	})
+}
+
+// Who can't wait for its turn, because of MaxElapsed or the deadline, gets the
+// refusal at once, and when to come back.
+func TestARateThatIsTooSlow(t *testing.T) {
+	for name, elapsed := range map[string]time.Duration{"MaxElapsed": 5 * time.Second, "deadline": 0} {
+		for _, fails := range []bool{false, true} {
+			synctest.Test(t, func(t *testing.T) {
+				ctx := t.Context()
+				if elapsed == 0 {
+					var cancel context.CancelFunc
+					ctx, cancel = context.WithTimeout(ctx, 5*time.Second)
+					defer cancel()
+				}
+				var last retry.Event
+				b := circuit.New("s", circuit.Config{Rate: 0.1})
+				p := retry.Policy{
+					MaxElapsed: elapsed, BaseDelay: time.Second, Jitter: retry.NoJitter, Breaker: b,
+					Observe: func(_ context.Context, e retry.Event) { last = e },
+				}
+				if !fails {
+					b.Allow()
+				}
+				start := time.Now()
+				err := retry.Do(ctx, &p, down)
+				limit, limited := errors.AsType[*circuit.LimitError](err)
+				if !limited || limit.RetryAt.Sub(start) != 10*time.Second {
+					t.Fatalf("%s: it ended with %v", name, err)
+				}
+				class, _ := p.ClassOf(err)
+				e, made := errors.AsType[*retry.Error](err)
+				switch {
+				case !made && class != retry.ClassIgnored, last.Reason != retry.ReasonLimit, !last.RetryAt.Equal(limit.RetryAt):
+					t.Errorf("%s: the class is %v, the last event %+v", name, class, last)
+				case made != fails, made && !e.RetryAt.Equal(limit.RetryAt):
+					t.Errorf("%s: the error is %#v", name, err)
+				case !made && time.Since(start) != 0, made && time.Since(start) != time.Second:
+					t.Errorf("%s: it took %v", name, time.Since(start))
+				}
+			})
+		}
+	}
+}
