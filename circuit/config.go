@@ -23,6 +23,12 @@ type ConfigError = perdure.ConfigError
 // A Config says when a breaker opens and how it closes. The zero Config opens
 // for 30 s after 5 consecutive failures and closes after 1 successful probe.
 // It is plain data: copy it, compare it, read it from text with [Config.Set].
+//
+// The zero Config is for callers that call one after the other. On a busy key, 5
+// consecutive failures come by chance, and a short fault shuts the key for 30 s: of
+// 18 s at 1,600 calls a second, the first 5 s with an outage, the simulation
+// (sim.Storm) loses 17.9 s. It loses 5.0 s without retries, and 2.3 s with
+// [Service] or [Pipeline]; of a brownout 17.9, 8.9 and 1.2 s.
 type Config struct {
 	// FailureThreshold is the number of consecutive failures that opens the
 	// breaker, 1 to 1000; 0 means 5; Off disables this rule. As many throttled
@@ -105,23 +111,17 @@ type Config struct {
 }
 
 // Service returns the Config that goes with [retry.Service], for calls between
-// services: a retry budget with a ceiling of 10 tokens, and open times of 30 s
-// that double with each failed probe up to 5 minutes, spread by a fifth.
+// services: a gate at which calls wait, and a retry budget with a ceiling of 10
+// tokens.
 //
 // [retry.Service]: https://pkg.go.dev/github.com/seed-0f2c7998/perdure/retry#Service
-func Service() Config {
-	c := Pipeline()
-	c.Budget = 10
-	return c
-}
+func Service() Config { return Config{Gate: Wait, Budget: 10} }
 
 // Pipeline returns the Config that goes with [retry.Pipeline], for steps that
-// nobody waits for: open times as of [Service], and no budget.
+// nobody waits for: a gate at which calls wait, and no budget.
 //
 // [retry.Pipeline]: https://pkg.go.dev/github.com/seed-0f2c7998/perdure/retry#Pipeline
-func Pipeline() Config {
-	return Config{OpenGrowth: 2, OpenJitter: 0.2}
-}
+func Pipeline() Config { return Config{Gate: Wait} }
 
 // filled returns c with its defaults in the place of zeros.
 func (c Config) filled() Config {

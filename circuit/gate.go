@@ -3,7 +3,6 @@ package circuit
 import (
 	"context"
 	"math"
-	"math/rand/v2"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -47,7 +46,6 @@ const maxPatience = 30 * time.Second
 // A gating is what a breaker with a gate has beside the words in its cell.
 type gating struct {
 	wait    bool
-	seed    uint64
 	waiting atomic.Int32
 
 	mu    sync.Mutex
@@ -58,12 +56,12 @@ type gating struct {
 }
 
 func newGating(mode GateMode, shared bool) *gating {
-	return &gating{wait: mode == Wait, seed: rand.Uint64(), line: gate.Line{Shared: shared}}
+	return &gating{wait: mode == Wait, line: gate.Line{Shared: shared}}
 }
 
 // gateOf returns the gate whose words are in c.
 func (b *Breaker) gateOf(c *cell.Cell) gate.Gate {
-	g := gate.Gate{Words: (*gate.Words)(c.Gate[:3]), Seed: b.gate.seed}
+	g := gate.Gate{Words: (*gate.Words)(c.Gate[:3]), Seed: c.ID()}
 	g.Rare = g.Shut() && b.store.Elsewhere(b.key)
 	return g
 }

@@ -150,13 +150,12 @@ func TestAGateIsDrivenLikeItsLine(t *testing.T) {
 		synctest.Test(t, func(t *testing.T) {
 			b := gated(t, Config{Gate: Wait})
 			limitedAt(t, b)
-			b.gate.seed = 1
 			words := new(gate.Words)
 			for i := range words {
 				words[i].Store(b.cell.Load().Gate[i].Load())
 			}
 			start := b.now()
-			want, tie := lineAlone(gate.Gate{Words: words, Seed: 1}, start, callers)
+			want, tie := lineAlone(gate.Gate{Words: words, Seed: b.cell.Load().ID()}, start, callers)
 			if tie {
 				return
 			}
@@ -478,9 +477,9 @@ func (p pool) play(t *testing.T) {
 	}
 	var last *Breaker
 	var all sync.WaitGroup
-	for process := range max(p.processes, 1) {
+	for range max(p.processes, 1) {
 		b := New("s", quiet(config))
-		b.gate.seed, last = uint64(process), b
+		last = b
 		for range p.workers {
 			all.Go(func() {
 				for time.Since(start) < 30*time.Second {

@@ -11,7 +11,9 @@ import (
 // nobody else can alter. Its Name is empty: that is the operation's.
 
 // Default returns the policy that a zero one is: 5 attempts, 1 s to 30 s with
-// 1 s of jitter.
+// 1 s of jitter. Where many calls share a service, give it, as the presets S3Upload
+// to APICall, the breaker of [circuit.Service]: [circuit.Config] says what the zero
+// Config costs there.
 func Default() Policy {
 	return Policy{
 		MaxAttempts: 5, BaseDelay: time.Second, MaxDelay: 30 * time.Second,
@@ -49,8 +51,8 @@ func APICall() Policy {
 
 // Service is for calls between services, where somebody waits: 3 attempts
 // within 30 s, from 50 ms (1 s when throttled) to 20 s, full jitter. Give it a
-// Breaker with a Budget: at thousands of calls a second retries have to be
-// paid for by successes.
+// Breaker with [circuit.Service]: a gate, and a retry budget, since at thousands
+// of calls a second retries have to be paid for by successes.
 func Service() Policy {
 	return Policy{
 		MaxAttempts: 3, BaseDelay: 50 * time.Millisecond, ThrottleDelay: time.Second,
@@ -60,7 +62,8 @@ func Service() Policy {
 }
 
 // Pipeline is for steps that nobody waits for: as many attempts as fit in 15
-// minutes, 1 s to 60 s, equal jitter. A server may ask for any wait that fits.
+// minutes, 1 s to 60 s, equal jitter. A server may ask for any wait that fits. Give it
+// a Breaker with [circuit.Pipeline].
 func Pipeline() Policy {
 	return Policy{
 		MaxAttempts: Unlimited, BaseDelay: time.Second, MaxDelay: time.Minute,

@@ -24,11 +24,12 @@ func newGates(c Clients, m *model, old []gated) []gated {
 		return nil
 	}
 	gates := make([]gated, c.Processes)
-	shared := new(gate.Words)
+	newGate := func() gate.Gate { return gate.Gate{Words: new(gate.Words), Seed: m.random.Uint64()} }
+	shared := newGate()
 	for i := range gates {
-		gates[i] = gated{Gate: gate.Gate{Words: shared, Seed: m.random.Uint64()}, look: -1}
+		gates[i] = gated{Gate: shared, look: -1}
 		if gates[i].line.Shared = c.Shared; !c.Shared {
-			gates[i].Words = new(gate.Words)
+			gates[i].Gate = newGate()
 		}
 		if old != nil {
 			gates[i].line, gates[i].look = old[i].line, old[i].look
@@ -123,7 +124,11 @@ func (m *model) move(process int32) {
 			m.giveUp(op)
 		}
 	}
-	if at, ok := g.line.Next(g.Gate, now); ok {
+	at, ok := g.line.Next(g.Gate, now)
+	if ok && g.line.Shared { // all processes know when the next probe is due: whose timer is first is chance
+		at += m.random.Int64N(int64(time.Millisecond))
+	}
+	if ok {
 		m.moveAt(process, m.now+at-now)
 	}
 }

@@ -3,10 +3,12 @@ package sim_test
 import (
 	"fmt"
 	"os"
+	"slices"
 	"testing"
 	"time"
 
 	"github.com/seed-0f2c7998/perdure/circuit"
+	"github.com/seed-0f2c7998/perdure/retry"
 	"github.com/seed-0f2c7998/perdure/sim"
 )
 
@@ -193,30 +195,32 @@ func gated(c *sim.Clients) {
 // The table, for five attempts with full jitter and a budget of 10.
 func TestGateTable(t *testing.T) {
 	checkTable(t, table(), gated, map[string]goal{
-		"outage, 20 on one cell":                                   {lost: 3, during: 0.09},
-		"outage, 100 on one cell":                                  {lost: 3, during: 0.1},
-		"outage, 400 on one cell":                                  {lost: 3, during: 0.1},
-		"outage, 2000 on one cell":                                 {lost: 3.4, during: 0.1},
-		"crash, 100 on one cell":                                   {lost: 3, during: 0.09},
-		"crash, 400 on one cell":                                   {lost: 3, during: 0.09},
-		"crash, 2000 on one cell":                                  {lost: 3.4, during: 0.09},
-		"brownout, 20 on one cell":                                 {lost: 2, wasted: 0.032},
-		"brownout, 100 on one cell":                                {lost: 2, wasted: 0.033},
-		"brownout, 400 on one cell":                                {lost: 2, wasted: 0.033},
-		"brownout, 2000 on one cell":                               {lost: 2.4, wasted: 0.034},
-		"brownout, no timeouts, a queue of 1 s, 100 alone":         {lost: 1.8},
-		"brownout, no timeouts, a queue of 1 s, 2000 on one cell":  {lost: 1.8},
-		"brownout, no timeouts, a queue of 10 s, 100 alone":        {lost: 1.8},
-		"brownout, no timeouts, a queue of 10 s, 2000 on one cell": {lost: 1.8},
-		"deploy in a brownout, 1 alone":                            {lost: 3.1},
-		"deploy in a brownout, 1 on one cell":                      {lost: 4.3},
-		"deploy in a brownout, 20 alone":                           {lost: 3.3},
-		"deploy in a brownout, 20 on one cell":                     {lost: 3.1},
-		"deploy in a brownout, 100 alone":                          {lost: 3.8},
-		"deploy in a brownout, 100 on one cell":                    {lost: 3.3},
-		"deploy in a brownout, 400 on one cell":                    {lost: 3.6},
-		"deploy in a brownout, 2000 on one cell":                   {lost: 4},
+		"brownout, no timeouts, a queue of 1 s, 100 alone":  {lost: 1.8},
+		"brownout, no timeouts, a queue of 10 s, 100 alone": {lost: 1.8},
+		"deploy in a brownout, 1 alone":                     {lost: 3.1},
+		"deploy in a brownout, 1 on one cell":               {lost: 4.3},
+		"deploy in a brownout, 20 alone":                    {lost: 3.3},
+		"deploy in a brownout, 20 on one cell":              {lost: 3.1},
+		"deploy in a brownout, 100 alone":                   {lost: 3.8},
+		"deploy in a brownout, 100 on one cell":             {lost: 3.3},
+		"deploy in a brownout, 400 on one cell":             {lost: 3.6},
+		"deploy in a brownout, 2000 on one cell":            {lost: 4},
 	})
+}
+
+// The table, for the presets as they are: attempts have no timeout, and three are two
+// fewer where errors are independent.
+func TestPresetsTable(t *testing.T) {
+	rows := slices.DeleteFunc(table(), func(g goals) bool { return g.untimed })
+	reached := map[string]goal{"deploy in a brownout, 2000 on one cell": {lost: 3.1}}
+	pipeline, service := circuit.Pipeline(), circuit.Service()
+	checkTable(t, rows, func(c *sim.Clients) { c.Policy, c.Breaker = retry.Pipeline(), &pipeline }, reached)
+	for i, row := range rows {
+		if three := (goal{lost: 0.3}); row.fault == "errors 30 %" {
+			rows[i].alone, rows[i].hundred, rows[i].cell = three, three, three
+		}
+	}
+	checkTable(t, rows, func(c *sim.Clients) { c.Policy, c.Breaker = retry.Service(), &service }, reached)
 }
 
 // One process, 2,000 operations a second, and a fault of 50 ms: no gate and no breaker

@@ -66,7 +66,8 @@ func Untimed(first uint64) Permit { return Permit{Generation: uint8(first >> gen
 // is in Unix nanoseconds.
 type Gate struct {
 	*Words
-	// Seed varies the instants of probes between processes.
+	// Seed varies the instants of probes between gates. It is the same for all who
+	// share the Words: else the probe is due by the earliest of their instants.
 	Seed uint64
 	// Rare says that another host sends the probes: while nothing gets through, those
 	// of this one are due a quarter as often.

@@ -59,7 +59,7 @@ func (s *state) probeTime(now int64) time.Duration {
 }
 
 // probeAt returns when the next probe is due: the time between probes after the last
-// admission, a quarter more or less than that, by the process.
+// admission, a quarter more or less than that, by the seed.
 func (s *state) probeAt(now int64, seed uint64) int64 {
 	t := s.probeTime(now)
 	if s.rare && s.state() == Open {
