@@ -19,6 +19,7 @@ import (
 
 	"github.com/seed-0f2c7998/perdure/internal/cell"
 	"github.com/seed-0f2c7998/perdure/internal/gate"
+	"github.com/seed-0f2c7998/perdure/internal/places"
 	"github.com/seed-0f2c7998/perdure/internal/redact"
 	"github.com/seed-0f2c7998/perdure/internal/seam"
 )
@@ -57,9 +58,10 @@ type Breaker struct {
 	cell    *cell.Ref
 	rules   rules
 	window  window
-	ceiling Tokens  // of the budget; 0: none
-	gate    *gating // nil: none
-	pacing  *pacing // nil: calls have no rate
+	ceiling Tokens         // of the budget; 0: none
+	gate    *gating        // nil: none
+	pacing  *pacing        // nil: calls have no rate
+	places  *places.Places // nil: calls in flight are not limited
 
 	name   string           // without secrets
 	key    string           // the name as it was given, for the store
@@ -107,6 +109,7 @@ func New(name string, c Config) *Breaker {
 		b.pacing = &pacing{limit: cell.NewLimit(c.Rate, c.Burst), schedule: b.store.Schedule(name)}
 		hot.Paced = true
 	}
+	b.limitConcurrency(c.Concurrency)
 	hot.Plain = b.window.slow == 0 && !hot.Paced
 	if c.Gate != NoGate {
 		hot.GateMask, hot.InHealth = gate.HealthMask, gate.InHealth
@@ -196,11 +199,15 @@ func (b *Breaker) peek() *OpenError {
 	if w.state() != Open && w.state() != Isolated {
 		return nil
 	}
-	now := floor(b.now())
-	if w.state() == Open && (b.config.ObserveOnly || b.rules.left(w, now) <= 0) {
-		return nil
+	if now := floor(b.now()); b.shut(w, now) {
+		return &b.refusal(w, now).OpenError
 	}
-	return &b.refusal(w, now).OpenError
+	return nil
+}
+
+// shut reports whether w admits no call at now, be it as a probe.
+func (b *Breaker) shut(w word, now instant) bool {
+	return w.state() == Isolated || w.state() == Open && !b.config.ObserveOnly && b.rules.left(w, now) > 0
 }
 
 // State returns what the breaker would do with a call now: an open one whose

@@ -94,6 +94,14 @@ type Config struct {
 	// 0 means 1. It is used with a Rate.
 	Burst int
 
+	// Concurrency is the maximum number of calls in flight in this process, 1 to
+	// 10,000; 0 means no limit. Do, Breaker.Do, package retry and the clients'
+	// adapters wait for a place until their deadline, at most 30s if there is none;
+	// Acquire does not wait, and Allow, which has no permit to give back, is not
+	// limited. The error of a call that has found none is a [*LimitError]. Of
+	// several breakers that share their state, the lowest Concurrency holds.
+	Concurrency int
+
 	// ObserveOnly admits every call that Rate does, while the breaker changes and
 	// reports its states as if it did not: to see what the breaker would have done.
 	ObserveOnly bool
@@ -179,6 +187,8 @@ func fields() []setting.Field[Config] {
 			minRate, maxRate, func(c *Config) *float64 { return &c.Rate }),
 		setting.Whole("burst", "calls that the rate admits at once after a pause (1)",
 			1, cell.MaxBurst, setting.None, func(c *Config) *int { return &c.Burst }),
+		setting.Whole("concurrency", "calls that may be in flight at a time (no limit)",
+			1, maxConcurrency, setting.None, func(c *Config) *int { return &c.Concurrency }),
 		setting.Switch("observe_only", "report what it would do, but refuse nothing (false)",
 			true, func(c *Config) *bool { return &c.ObserveOnly }),
 	}
@@ -237,7 +247,8 @@ func (c Config) same(d Config) bool {
 	c, d = c.filled(), d.filled()
 	return c.rules() == d.rules() && c.newWindow() == d.newWindow() &&
 		c.FailureThreshold == d.FailureThreshold && c.Budget == d.Budget &&
-		c.ObserveOnly == d.ObserveOnly && c.Gate == d.Gate && c.Rate == d.Rate && c.Burst == d.Burst && c.Store == d.Store
+		c.ObserveOnly == d.ObserveOnly && c.Gate == d.Gate && c.Rate == d.Rate && c.Burst == d.Burst &&
+		c.Concurrency == d.Concurrency && c.Store == d.Store
 }
 
 // rules returns a filled Config as the step uses it.

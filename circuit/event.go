@@ -141,7 +141,8 @@ type Metrics struct {
 	Reason    Reason        // reason of the last transition
 	RetryAt   time.Time     // when an open breaker admits the first probe; zero if it is not open
 	NotBefore time.Time     // when an opening ends that servers asked for; zero means that there is none
-	Waiting   int           // calls of this process that wait at the gate
+	Waiting   int           // calls of this process that wait at the gate, or for a place of Concurrency
+	InFlight  int           // calls of this process that hold such a place
 	Rate      float64       // most calls per second: as Config.Rate, or lower if another process has a lower one; 0 means no limit
 	Burst     int           // of the Rate
 	Queued    int           // calls, of all that share the breaker, that wait for the Rate
@@ -178,6 +179,10 @@ func (b *Breaker) Metrics() Metrics {
 	}
 	b.gateMetrics(c, &m)
 	b.rateMetrics(c, &m)
+	if b.places != nil {
+		s := b.places.Status()
+		m.InFlight, m.Waiting = s.Taken, m.Waiting+s.Waiting
+	}
 	m.Calls, m.Failed, m.Slow = b.counts(c)
 	if w := word(c.Breaker.Load()); w.state() == Closed {
 		m.Failures = w.failures()

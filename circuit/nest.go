@@ -32,18 +32,31 @@ func (b *Breaker) beginAttempt(ctx context.Context, a seam.Ask) (context.Context
 		seam.Of(outer.breaker).Layers.Store(several)
 	}
 	p, lent := outer.lend(ctx, b)
+	all := ask{Ask: a, waits: true}
+	has, err := outer.yieldPlace(b), error(nil)
+	if !has {
+		if has, err = b.takePlace(ctx, c, all, lent); err != nil {
+			return ctx, Permit{}, err
+		}
+		w = word(c.Breaker.Load()) // it may have waited
+	}
 	switch {
 	case lent:
 	case b.calm(c, w):
 		p = b.permit(c, w)
 	default:
-		var err error
-		if p, err = b.acquire(ctx, c, w, ask{Ask: a, waits: true}); err != nil || p.breaker == nil {
+		if p, err = b.acquire(ctx, c, w, all); err != nil || p.breaker == nil {
+			if has {
+				b.places.Free()
+			}
 			return ctx, p, err
 		}
 	}
-	f := &frame{Context: ctx, next: inner, cell: c, breaker: b, held: held{permit: p, lent: lent, outer: outer}}
+	f := &frame{Context: ctx, next: inner, cell: c, breaker: b, held: held{permit: p, lent: lent, outer: outer}, placed: has}
 	p.frame = f
+	if has {
+		p.kind |= placed
+	}
 	return f, p, nil
 }
 
@@ -81,6 +94,7 @@ type frame struct {
 	pending bool   // the last one said last, a success, which is not recorded yet
 	last    result // what it said
 	over    bool   // the frame's own call has ended
+	placed  bool   // it has a place of those that Config.Concurrency limits
 }
 
 // String returns what prints of a context, and nothing that mu guards.
@@ -138,6 +152,36 @@ func (f *frame) lend(ctx context.Context, b *Breaker) (Permit, bool) {
 	return Permit{breaker: b, kind: earlier.permit.kind, start: b.elapsed()}, lent
 }
 
+// yieldPlace reports whether the call of f, or one further out, had a place of
+// those that b's calls take, which it leaves to the caller: of layers, the
+// innermost has the place, so that none waits for another with one in its hands.
+func (f *frame) yieldPlace(b *Breaker) bool {
+	for f != nil && b.places != nil {
+		f.mu.Lock()
+		outer, has := f.held.outer, f.placed && f.breaker.places == b.places
+		f.placed = f.placed && !has
+		f.mu.Unlock()
+		if has {
+			return true
+		}
+		f = outer
+	}
+	return false
+}
+
+// keepPlace takes over the place of the call whose context is ctx, and returns the
+// function that frees it; nil if there is none.
+func (b *Breaker) keepPlace(ctx context.Context) (free func()) {
+	if b == nil || b.places == nil {
+		return nil
+	}
+	f, _ := ctx.Value(frameKey{}).(*frame)
+	if !f.find(b.cell.Load()).yieldPlace(b) {
+		return nil
+	}
+	return sync.OnceFunc(b.places.Free)
+}
+
 // tell records r, or leaves it to the frame further out. No lock is held, as
 // this may call an observer.
 func (h held) tell(ctx context.Context, r result) {
@@ -159,7 +203,12 @@ func (f *frame) end(ctx context.Context, r result) {
 	f.mu.Lock()
 	h, pending, spent, last := f.held, f.pending, f.spent, f.last
 	f.spent, f.pending, f.over = true, false, true
+	has := f.placed
+	f.placed = false
 	f.mu.Unlock()
+	if has {
+		defer f.breaker.places.Free()
+	}
 	switch {
 	case pending && (r.signal == cancel || r.signal == cut):
 		h.tell(ctx, last)

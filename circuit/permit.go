@@ -15,9 +15,10 @@ import (
 
 // Acquire asks to make one call. If it may be made, the caller must make it
 // and then call one method of the Permit, once; otherwise the error is an
-// [*OpenError], a [*LimitError], or a [*ConfigError] if the breaker's Config is not valid. A permit
-// for a probe that is never used ends with its lease. For a call that may come by
-// the same breaker again, further in, use [Do].
+// [*OpenError], a [*LimitError], or a [*ConfigError] if the breaker's Config is not
+// valid. A permit for a probe that is never used ends with its lease; with
+// Config.Concurrency, one that is never used keeps its place. For a call that may
+// come by the same breaker again, further in, use [Do].
 func (b *Breaker) Acquire() (Permit, error) {
 	if b == nil {
 		return Permit{}, nil
@@ -30,7 +31,18 @@ func (b *Breaker) Acquire() (Permit, error) {
 	if r := b.refused.Load(); r.meets(w) {
 		return Permit{}, b.again(c, r)
 	}
-	return b.acquire(noCaller(), c, w, ask{})
+	has, err := b.takePlace(noCaller(), c, ask{}, false)
+	if err != nil {
+		return Permit{}, err
+	}
+	p, err := b.acquire(noCaller(), c, w, ask{})
+	switch {
+	case has && p.breaker == nil:
+		b.places.Free()
+	case has:
+		p.kind |= placed
+	}
+	return p, err
 }
 
 // permit returns the permit of a call that begins in full health.
@@ -85,7 +97,7 @@ func (b *Breaker) acquireWord(ctx context.Context, w word) (Permit, error) {
 		return Permit{}, b.err
 	}
 	now := floor(b.now())
-	if w.state() == Open && !b.config.ObserveOnly && b.rules.left(w, now) > 0 {
+	if b.shut(w, now) {
 		return Permit{}, b.rejected(w, now) // as the step would say; an outage should cost little
 	}
 	w, admitted := b.apply(ctx, event{signal: acquire})
@@ -187,6 +199,7 @@ const (
 
 	outOfTime kind = 1 << 20 // its own timeout has ended it
 	paced     kind = 1 << 21 // it has waited for the rate
+	placed    kind = 1 << 22 // it has a place of those that Config.Concurrency limits
 )
 
 // kindOf returns the kind of a call that a word which is now w has admitted.
@@ -204,6 +217,9 @@ func (p Permit) early() bool        { return p.kind&early != 0 }
 // Probe reports whether the call decides if a half-open breaker closes. Who
 // makes it must see to it that the permit is used even when the call panics.
 func (p Permit) Probe() bool { return p.kind&probe != 0 || p.how() != gate.Freely }
+
+// guarded reports whether the permit must be used even when the call panics.
+func (p Permit) guarded() bool { return p.Probe() || p.kind&placed != 0 }
 
 // A result is how a call ended.
 type result struct {
@@ -249,7 +265,7 @@ func (p Permit) Cancel() { p.done(noCaller(), result{signal: cancel}) }
 
 // succeed is Success for a permit that belongs to a breaker.
 func (p Permit) succeed(ctx context.Context) {
-	if p.frame != nil || !seam.Of(p.breaker).Unmoved() {
+	if p.frame != nil || p.kind&placed != 0 || !seam.Of(p.breaker).Unmoved() {
 		p.done(ctx, result{signal: success})
 	}
 }
@@ -270,6 +286,9 @@ func (p Permit) done(ctx context.Context, r result) {
 		p.frame.end(ctx, r)
 	default:
 		p.record(ctx, r)
+		if p.kind&placed != 0 {
+			p.breaker.places.Free()
+		}
 	}
 }
 
@@ -333,8 +352,17 @@ func (b *Breaker) observe(ctx context.Context, p Permit, w word, failed bool) {
 
 // Allow reports whether a call may be made. With RecordSuccess and
 // RecordFailure it is the weaker form of Acquire: there is no permit, so a
-// result counts for the state that the breaker is in by then.
-func (b *Breaker) Allow() bool { _, err := b.Acquire(); return err == nil }
+// result counts for the state that the breaker is in by then, and
+// Config.Concurrency does not limit the call.
+func (b *Breaker) Allow() bool {
+	if b == nil || b.places == nil {
+		_, err := b.Acquire()
+		return err == nil
+	}
+	c := b.cell.Load()
+	_, err := b.acquire(noCaller(), c, word(c.Breaker.Load()), ask{})
+	return err == nil
+}
 
 // RecordSuccess records that the service answered.
 func (b *Breaker) RecordSuccess() { b.current().Success() }

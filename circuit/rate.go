@@ -179,13 +179,17 @@ type Limit uint8
 
 // The limits.
 const (
-	RateLimit Limit = iota + 1 // Config.Rate
+	RateLimit        Limit = iota + 1 // Config.Rate
+	ConcurrencyLimit                  // Config.Concurrency
 )
 
-// String returns rate.
+// String returns rate or concurrency.
 func (l Limit) String() string {
-	if l == RateLimit {
+	switch l {
+	case RateLimit:
 		return "rate"
+	case ConcurrencyLimit:
+		return "concurrency"
 	}
 	return "Limit(" + strconv.Itoa(int(l)) + ")"
 }
@@ -195,7 +199,7 @@ func (l Limit) String() string {
 type LimitError struct {
 	Name    string    // name of the breaker, without secrets
 	Limit   Limit     // which one
-	RetryAt time.Time // when the next call could be admitted; zero means not known
+	RetryAt time.Time // when the next call could be admitted; zero means not known, as of ConcurrencyLimit
 
 	noCall //nolint:unused // says to package class that no call was made
 }

@@ -291,7 +291,7 @@ func (c *call) Context(ctx context.Context) context.Context {
 
 // guarded reports whether the attempt needs a defer.
 func (c *call) guarded() bool {
-	return c.attempt > 1 || c.permit.Probe() || c.policy.AttemptTimeout > 0
+	return c.attempt > 1 || breakers.Guarded(c.permit) || c.policy.AttemptTimeout > 0
 }
 
 // Succeeded records that the attempt succeeded.

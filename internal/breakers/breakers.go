@@ -41,6 +41,14 @@ func BeginAttempt(ctx context.Context, b *circuit.Breaker, a seam.Ask) (context.
 // for the rate. A gate's probe costs no token of the retry budget.
 func AtGate(p circuit.Permit) (waited, asProbe bool) { return face.AtGate(p) }
 
+// Guarded reports whether the permit must be used even when the call panics.
+func Guarded(p circuit.Permit) bool { return face.Guarded(p) }
+
+// KeepPlace takes over the place that the call whose context is ctx has of those
+// that the breaker's Concurrency limits, and returns the function that frees it;
+// nil if there is none. Without that, the place is free when the permit is used.
+func KeepPlace(ctx context.Context, b *circuit.Breaker) (free func()) { return face.KeepPlace(b, ctx) }
+
 // Nested returns ctx with the calls that are out by the context from, and whether
 // that is another context: for a client whose requests have one of their own.
 func Nested(ctx, from context.Context) (nested context.Context, another bool) {

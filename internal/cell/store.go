@@ -4,6 +4,8 @@ import (
 	"sync"
 	"sync/atomic"
 	"time"
+
+	"github.com/seed-0f2c7998/perdure/internal/places"
 )
 
 // A Ref leads to the cell of one key. A [Store] whose memory is taken away lets
@@ -23,6 +25,12 @@ type Ref struct {
 	// Virtual, if not nil, is the time and the chance of a simulation, which
 	// the users of the cell then take in the place of the process's own.
 	Virtual Virtual
+
+	// Places are those that calls of the key hold while they are in flight.
+	Places places.Places
+	// Locks returns the places that all processes of the host share, of that
+	// limit. Nil means that each process has its own.
+	Locks func(limit int) places.Locks
 
 	cell atomic.Pointer[Cell]
 }

@@ -28,7 +28,7 @@ type Hot struct {
 	Cell  *cell.Ref
 	Full  int64 // the level of the budget from which a success has nothing to record
 	Plain bool  // calls are admitted by their breaker's word alone, and not measured
-	Paced bool  // calls have a rate, and are not Plain
+	Paced bool  // calls have a rate, or hold places: none is Plain
 	// The bits of the gate's first word, and what they are in health; 0: no gate.
 	GateMask, InHealth uint64
 	Layers             atomic.Int32 // how many times a call comes by, see Single

@@ -17,6 +17,8 @@ type Circuit[B, P, E, T any] struct {
 	Peek         func(B) E
 	Invalid      func(B) error
 	Nested       func(ctx, from context.Context) (context.Context, bool)
+	Guarded      func(P) bool
+	KeepPlace    func(B, context.Context) (free func())
 
 	Balance  func(B) (T, bool)
 	Withdraw func(B, T) bool

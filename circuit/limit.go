@@ -1,0 +1,63 @@
+package circuit
+
+import (
+	"context"
+	"fmt"
+	"log/slog"
+	"time"
+
+	"github.com/seed-0f2c7998/perdure/internal/cell"
+	"github.com/seed-0f2c7998/perdure/internal/class"
+	"github.com/seed-0f2c7998/perdure/internal/seam"
+)
+
+// maxConcurrency is the highest Config.Concurrency.
+const maxConcurrency = 10_000
+
+// spare is how long before the end of its patience a call stops waiting for a
+// place, so that its error says what it has waited for.
+const spare = 10 * time.Millisecond
+
+// limitConcurrency has each call of b take one of n places; 0 means no limit.
+func (b *Breaker) limitConcurrency(n int) {
+	if n == 0 {
+		return
+	}
+	b.places = &b.cell.Places
+	if lowest := b.places.Limit(n, b.cell.Locks); lowest < n {
+		slog.Default().Warn(fmt.Sprintf("circuit breaker %q: concurrency %d has no effect: another breaker of that name has %d",
+			b.name, n, lowest), "breaker", b.name)
+	}
+	seam.Of(b).Paced = true
+}
+
+// takePlace takes a place for a call through c, if they are limited, and waits for
+// one if the call waits. A call that its breaker refuses is refused before that,
+// unless it is lent the permit of a layer further out.
+func (b *Breaker) takePlace(ctx context.Context, c *cell.Cell, a ask, lent bool) (taken bool, err error) {
+	if b.places == nil {
+		return false, nil
+	}
+	if w, now := word(c.Breaker.Load()), floor(b.now()); !lent && b.shut(w, now) {
+		return false, b.rejected(w, now)
+	}
+	switch {
+	case a.waits && !b.config.ObserveOnly:
+		left := time.Duration(b.turnEnd(ctx, a, 0))
+		left -= min(spare, left/2)
+		taken = b.places.Wait(ctx, time.Now().Add(left))
+	default:
+		taken = b.places.Take()
+	}
+	switch {
+	case taken:
+		return true, nil
+	case ctx.Err() != nil:
+		return false, class.Ended(ctx)
+	}
+	c.Rejected.Add(1)
+	if b.config.ObserveOnly {
+		return false, nil
+	}
+	return false, &LimitError{Name: b.name, Limit: ConcurrencyLimit}
+}
