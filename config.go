@@ -30,4 +30,5 @@ type Parameter struct {
 	Name string // in JSON, YAML and the environment, as max_attempts
 	Doc  string // one line: meaning, unit and default
 	Want string // what is allowed
+	List bool   // it has several values: in JSON and YAML a list, elsewhere separated by commas
 }

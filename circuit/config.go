@@ -16,6 +16,8 @@ import (
 // Off switches the rule of consecutive failures off, as Config.FailureThreshold.
 const Off = -1
 
+const noThreshold = "off" // the same as text
+
 // A ConfigError is a value that a [Config] may not have. It names the field,
 // the value and what is allowed.
 type ConfigError = perdure.ConfigError
@@ -154,7 +156,7 @@ func (c Config) filled() Config {
 func fields() []setting.Field[Config] {
 	return []setting.Field[Config]{
 		setting.Whole("failure_threshold", "consecutive failures that open the circuit breaker (5)",
-			1, maxFailures, "off", func(c *Config) *int { return &c.FailureThreshold }),
+			1, maxFailures, noThreshold, func(c *Config) *int { return &c.FailureThreshold }),
 		setting.Span("recovery_timeout_seconds", "seconds that it stays open before the first probe (30)",
 			time.Millisecond, maxOpen, setting.None, func(c *Config) *time.Duration { return &c.RecoveryTimeout }),
 		setting.Whole("success_threshold", "probes that must succeed to close it (1)",
@@ -182,7 +184,7 @@ func fields() []setting.Field[Config] {
 		setting.Ratio("budget", "ceiling of the retry budget in tokens (no budget)",
 			1, 1000, func(c *Config) *float64 { return &c.Budget }),
 		setting.Choice("gate", "admit at the rate that the service digests, and let calls wait or fail_fast (off)",
-			[]string{"off", "wait", "fail_fast"}, func(c *Config) *GateMode { return &c.Gate }),
+			gateModes(), func(c *Config) *GateMode { return &c.Gate }),
 		setting.Rate("rate", "most calls per second, or as in 60/m, of all processes that share the breaker (no limit)",
 			minRate, maxRate, func(c *Config) *float64 { return &c.Rate }),
 		setting.Whole("burst", "calls that the rate admits at once after a pause (1)",
@@ -211,7 +213,11 @@ func (c Config) Validate() error {
 	}
 	f := c.filled()
 	if c.Gate != NoGate && f.FailureThreshold != gate.Row {
-		return setting.Bad("failure_threshold", c.FailureThreshold, "5, or left out, with a gate")
+		var text any = c.FailureThreshold
+		if text == Off {
+			text = noThreshold
+		}
+		return setting.Bad("failure_threshold", text, "5, or left out, with a gate; with the gate off it is free")
 	}
 	return c.validate(f)
 }

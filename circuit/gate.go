@@ -2,6 +2,7 @@ package circuit
 
 import (
 	"context"
+	"fmt"
 	"math"
 	"sync"
 	"sync/atomic"
@@ -39,6 +40,19 @@ const (
 	Wait                     // the call waits, until it may go or until its caller's patience ends
 	FailFast                 // the call is refused at once
 )
+
+// String returns off, wait or fail_fast.
+func (m GateMode) String() string {
+	if names := gateModes(); int(m) < len(names) {
+		return names[m]
+	}
+	return fmt.Sprintf("GateMode(%d)", uint8(m))
+}
+
+// MarshalText returns the mode's name.
+func (m GateMode) MarshalText() ([]byte, error) { return []byte(m.String()), nil }
+
+func gateModes() []string { return []string{"off", "wait", "fail_fast"} }
 
 // maxPatience is how long a call of no deadline waits at a gate.
 const maxPatience = 30 * time.Second

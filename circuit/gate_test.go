@@ -323,7 +323,7 @@ func TestAPanicAtAGate(t *testing.T) {
 func TestGateSettings(t *testing.T) {
 	var c Config
 	for text, want := range map[string]GateMode{"wait": Wait, "fail_fast": FailFast, "off": NoGate} {
-		if err := c.Set("gate", text); err != nil || c.Gate != want {
+		if err := c.Set("gate", text); err != nil || c.Gate != want || want.String() != text {
 			t.Errorf("gate %s: %v, %v", text, c.Gate, err)
 		}
 	}
@@ -336,8 +336,11 @@ func TestGateSettings(t *testing.T) {
 			t.Errorf("a gate and a failure threshold of %d: %v", threshold, err)
 		}
 	}
-	if err := (Config{Gate: FailFast + 1}).Validate(); err == nil {
-		t.Error("a GateMode that is none is valid")
+	if err := (Config{Gate: Wait, FailureThreshold: Off}).Validate(); err == nil || !strings.Contains(err.Error(), `"off"`) {
+		t.Errorf("a gate and no threshold: %v, which does not say off", err)
+	}
+	if err := (Config{Gate: FailFast + 1}).Validate(); err == nil || !strings.Contains(err.Error(), "GateMode(3)") {
+		t.Errorf("a GateMode that is none: %v", err)
 	}
 }
 

@@ -20,6 +20,7 @@ type Field[T any] struct {
 	Name string // as in the environment, YAML and JSON: max_attempts
 	Doc  string // one line: meaning, unit and default
 	Want string // what is allowed
+	list bool   // it may be a list in JSON and YAML
 
 	set func(c *T, text string) bool   // false, and c as it was, if text is not allowed
 	get func(c *T) (v any, valid bool) // the value as JSON has it; nil for a number that is the default
@@ -193,7 +194,7 @@ func Switch[T any](name, doc string, on bool, at func(*T) *bool) Field[T] {
 // List is a field of texts, separated by commas when they are in one.
 func List[T any](name, doc string, at func(*T) *[]string) Field[T] {
 	return Field[T]{
-		Name: name, Doc: doc, Want: "values separated by commas, none of them empty",
+		Name: name, Doc: doc, Want: "values separated by commas, none of them empty", list: true,
 		set: func(c *T, text string) bool {
 			v, ok := list(text)
 			if ok {
@@ -319,7 +320,7 @@ func Check[T any](fields []Field[T], c *T) error {
 func Parameters[T any](fields []Field[T]) []Parameter {
 	all := make([]Parameter, len(fields))
 	for i, f := range fields {
-		all[i] = Parameter{Name: f.Name, Doc: f.Doc, Want: f.Want}
+		all[i] = Parameter{Name: f.Name, Doc: f.Doc, Want: f.Want, List: f.list}
 	}
 	return all
 }

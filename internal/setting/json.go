@@ -48,7 +48,7 @@ func UnmarshalJSON[T any](fields []Field[T], c *T, data []byte) error {
 			continue
 		}
 		delete(object, f.Name)
-		text, err := Scalar(raw)
+		text, err := Scalar(raw, f.list)
 		if err != nil {
 			return Bad(f.Name, string(raw), f.Want)
 		}
@@ -63,8 +63,9 @@ func UnmarshalJSON[T any](fields []Field[T], c *T, data []byte) error {
 	return nil
 }
 
-// Scalar returns the text of a JSON value: as a flag would have it.
-func Scalar(raw json.RawMessage) (string, error) {
+// Scalar returns the text of a JSON value, as a flag would have it. A list is an error
+// unless one is allowed.
+func Scalar(raw json.RawMessage, list bool) (string, error) {
 	if !bytes.HasPrefix(raw, []byte("[")) {
 		var s string
 		if err := json.Unmarshal(raw, &s); err == nil && string(raw) != "null" {
@@ -75,13 +76,16 @@ func Scalar(raw json.RawMessage) (string, error) {
 		}
 		return string(raw), nil
 	}
+	if !list {
+		return "", fmt.Errorf("a list, not a text or a number: %s", raw)
+	}
 	var elements []json.RawMessage
 	if err := json.Unmarshal(raw, &elements); err != nil {
 		return "", err
 	}
 	texts := make([]string, len(elements))
 	for i, e := range elements {
-		text, err := Scalar(e)
+		text, err := Scalar(e, false)
 		if err != nil || strings.Contains(text, ",") {
 			return "", fmt.Errorf("not a list of texts: %s", raw)
 		}

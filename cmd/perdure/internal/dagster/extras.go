@@ -58,7 +58,7 @@ func (s *Session) Govern(f *policy.Flags) error {
 
 // times reads the number of a retry, which is text in a tag.
 func times(value json.RawMessage) (int, error) {
-	text, err := setting.Scalar(value)
+	text, err := setting.Scalar(value, false)
 	n, failed := strconv.Atoi(text)
 	if err != nil || failed != nil || n < 0 {
 		return 0, setting.Bad(source+"."+runRetry, json.Number(value), "the number of a retry, from 0, or null")

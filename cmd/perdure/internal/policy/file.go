@@ -77,7 +77,7 @@ func (f *file) add(name, path string, at *token.Token, value ast.Node) error {
 	if slices.ContainsFunc(f.entries, func(e entry) bool { return e.Name == name }) {
 		return f.Fail(at, "%s is set twice", path)
 	}
-	text, ok := yamlfile.Plain(value)
+	text, ok := yamlfile.Plain(value, p.List)
 	if !ok {
 		return f.Fail(at, "%s: must be %s", path, p.Want)
 	}

@@ -201,7 +201,7 @@ func (f *Flags) Override(source, name string, value json.RawMessage) error {
 		}
 		return setting.Unknown(source, name, names)
 	}
-	text, err := setting.Scalar(value)
+	text, err := setting.Scalar(value, all[at].List)
 	if err != nil {
 		return setting.Bad(source+"."+name, json.Number(value), all[at].Want)
 	}

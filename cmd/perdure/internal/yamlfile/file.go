@@ -117,8 +117,8 @@ func (f *File) Each(body ast.Node, what string, do func(key string, at *token.To
 	return nil
 }
 
-// Plain returns the text of a scalar, or of a list of them, as a flag has it.
-func Plain(n ast.Node) (string, bool) {
+// Plain returns the text of a scalar or, if list is set, of a list of them, as a flag has it.
+func Plain(n ast.Node, list bool) (string, bool) {
 	switch n := n.(type) {
 	case *ast.StringNode:
 		return n.Value, true
@@ -127,13 +127,13 @@ func Plain(n ast.Node) (string, bool) {
 	case *ast.SequenceNode:
 		texts := make([]string, len(n.Values))
 		for i, v := range n.Values {
-			text, ok := Plain(v)
-			if _, nested := v.(*ast.SequenceNode); !ok || nested || strings.Contains(text, ",") {
+			text, ok := Plain(v, false)
+			if !ok || strings.Contains(text, ",") {
 				return "", false
 			}
 			texts[i] = text
 		}
-		return strings.Join(texts, ","), true
+		return strings.Join(texts, ","), list
 	}
 	return "", false
 }
