@@ -36,6 +36,7 @@ func roles() map[string]func(path string) {
 		"add":    add,
 		"churn":  churn,
 		"fail":   fail,
+		"hoard":  hoard,
 		"lease":  lease,
 		"report": report,
 	}
@@ -117,6 +118,35 @@ func leased(store circuit.Store) *circuit.Breaker {
 		Store: store, FailureThreshold: 1, RecoveryTimeout: time.Millisecond,
 		ProbeLease: 300 * time.Millisecond, Observe: func(context.Context, circuit.Transition) {},
 	})
+}
+
+// hoard limits a gate, takes every credit that its successes have given, says so, and hangs.
+func hoard(path string) {
+	b := gated(hoststore.Open(path))
+	permits := make([]circuit.Permit, 20)
+	for i := range permits {
+		permits[i], _ = b.Acquire() // in health each is admitted
+	}
+	for i, p := range permits {
+		if i < 10 {
+			p.Failure()
+		} else {
+			p.Success() // gives a credit: it was sent before the limit
+		}
+	}
+	taken := 0
+	for taken < 10 {
+		if _, err := b.Acquire(); err == nil {
+			taken++
+		}
+	}
+	fmt.Fprintln(os.Stdout, b.State() != circuit.Closed)
+	_, _ = io.Copy(io.Discard, os.Stdin)
+	select {}
+}
+
+func gated(store circuit.Store) *circuit.Breaker {
+	return circuit.New("gated", circuit.Config{Store: store, Gate: circuit.Wait, Observe: func(context.Context, circuit.Transition) {}})
 }
 
 // report says at what instant it saw the breaker open and close, again and again.

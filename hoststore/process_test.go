@@ -115,6 +115,35 @@ func TestLeaseOfAKilledProcessEnds(t *testing.T) {
 	}
 }
 
+// The credits of a gate that a killed process holds are lost; the others need not wait for them, but for the next probe, of
+// which there is one in 2.5 s at least.
+func TestCreditsOfAKilledProcess(t *testing.T) {
+	path := t.TempDir() + "/state"
+	store := hoststore.Open(path)
+	defer store.Close()
+	b := gated(store)
+	hoarder, out := start(t, "hoard", path)
+	if line := read(t, out); line != "true" {
+		t.Fatalf("the other process says %q, want that the gate is limited", line)
+	}
+	if err := hoarder.Process.Kill(); err != nil {
+		t.Fatal(err)
+	}
+	within(t, 5*time.Second, "a probe is admitted", func() bool {
+		p, err := b.Acquire()
+		if err == nil {
+			p.Success()
+		}
+		return err == nil
+	})
+	within(t, 5*time.Second, "the limit is lifted", func() bool {
+		if p, err := b.Acquire(); err == nil {
+			p.Success()
+		}
+		return b.State() == circuit.Closed
+	})
+}
+
 func TestAChangeIsSeenAtOnce(t *testing.T) {
 	path := t.TempDir() + "/state"
 	store := hoststore.Open(path)
