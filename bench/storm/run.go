@@ -103,7 +103,9 @@ func start(ctx context.Context, role string, s spec) (*process, error) {
 	}
 	p := &process{cmd: exec.CommandContext(ctx, self, role, string(text)), ended: make(chan struct{})}
 	p.cmd.Stderr = &p.stderr
-	p.cmd.Env = append(os.Environ(), "GOMAXPROCS=2")
+	if s.Processes > 1 {
+		p.cmd.Env = append(os.Environ(), "GOMAXPROCS=1")
+	}
 	in, err := p.cmd.StdinPipe()
 	if err != nil {
 		return nil, err

@@ -15,6 +15,7 @@ import (
 	"testing/synctest"
 	"time"
 
+	"github.com/seed-0f2c7998/perdure/circuit"
 	"github.com/seed-0f2c7998/perdure/sim"
 )
 
@@ -152,16 +153,20 @@ func TestResponseOnTheWire(t *testing.T) {
 // The command fails if a figure differs from the simulation's, if the order of two drivers does, and if no run counts.
 func TestCheck(t *testing.T) {
 	lost := func(name string, live, simulated float64) *cell {
-		return &cell{Driver: name, Fault: "outage", Runs: []figures{{Lost: live + 5}, {Lost: live}, {Lost: 0}}, Simulated: &simulated}
+		return &cell{Driver: name, Fault: "outage", Runs: []figures{{Lost: live + 5}, {Lost: live}, {Lost: 0}}, Simulated: []float64{simulated, simulated + 0.1}}
 	}
+	killed := lost("a", 1, 1.5)
+	killed.spec.Kill, killed.twin = true, &sim.Contender{Breaker: &circuit.Config{Gate: circuit.Wait}}
+	killed.Runs[1].Died, killed.Runs[1].Pause = 0.5, 3
 	for name, c := range map[string]struct {
 		cells []*cell
 		want  []string
 	}{
-		"equal":       {[]*cell{lost("a", 2.0, 2.2), lost("b", 5.0, 5.1)}, nil},
-		"far":         {[]*cell{lost("a", 2.0, 2.4)}, []string{"2.40 simulated"}},
-		"another one": {[]*cell{lost("a", 2.25, 2.0), lost("b", 2.2, 2.45)}, []string{"b loses 2.20 s and a 2.25"}},
-		"none":        {[]*cell{{Driver: "a", Fault: "outage", Late: 3}}, []string{"no run counts"}},
+		"equal":   {[]*cell{lost("a", 2.0, 2.2), lost("b", 5.0, 5.1)}, nil},
+		"far":     {[]*cell{lost("a", 2.0, 2.4)}, []string{"2.40 to 2.50 simulated"}},
+		"swapped": {[]*cell{lost("a", 2.25, 2.0), lost("b", 2.2, 2.45)}, []string{"a and b are in another order"}},
+		"none":    {[]*cell{{Driver: "a", Fault: "outage", Late: 3}}, []string{"no run counts"}},
+		"killed":  {[]*cell{killed}, []string{"no attempt for 3.0 s"}},
 	} {
 		got := check(c.cells)
 		if len(got) != len(c.want) || len(got) > 0 && !strings.Contains(got[0], c.want[0]) {
