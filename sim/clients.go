@@ -63,6 +63,8 @@ type clients struct {
 	random     *rand.Rand
 	breakers   []*circuit.Breaker // of each process; nil: none
 	gates      []gated            // of each process; nil: none
+	library    *library           // whose clients they are; nil: this one's
+	peers      []peer             // of each process of the library
 	waiting    int                // operations at the gates
 	operations []operation
 	free       []int32 // of operations
@@ -80,6 +82,7 @@ type operation struct {
 	spent    circuit.Tokens // on all of them
 	process  int32
 	client   uint32 // of a closed loop, in its process
+	call     call   // for a library
 	pass     gate.Permit
 	waiter   *gate.Waiter // of this slot, made at first use
 	late     bool         // the gate knows that the attempt takes too long
@@ -90,13 +93,17 @@ type operation struct {
 }
 
 func newClients(m *model, random *rand.Rand) clients {
-	c := clients{config: m.scenario.Clients, random: random}
+	c := clients{config: m.scenario.Clients, random: random, library: libraryNamed(m.scenario.Clients.Library)}
+	if c.library != nil {
+		c.config.Breaker = nil
+	}
 	c.restart(m)
 	return c
 }
 
 // restart makes the breakers of all processes, with nothing in their memory.
 func (c *clients) restart(m *model) {
+	c.peers = newPeers(c.library, c.config.Processes)
 	c.gates = newGates(c.config, m, c.gates)
 	c.breakers = make([]*circuit.Breaker, c.config.Processes)
 	if c.config.Breaker == nil {
@@ -166,6 +173,10 @@ func (m *model) admit(e event) {
 	c := &m.clients
 	o := &c.operations[e.op]
 	if m.stands(int(o.process), event{kind: wake, op: e.op}) {
+		return
+	}
+	if c.peers != nil {
+		m.peerAdmit(e.op)
 		return
 	}
 	b := c.breakers[o.process]
@@ -249,6 +260,10 @@ func (m *model) failed(op int32, a answer) {
 	c := &m.clients
 	o := &c.operations[op]
 	m.ended(o, a)
+	if c.peers != nil {
+		m.peerDecide(op, a)
+		return
+	}
 	b := c.breakers[o.process]
 	out := retry.Outcome{
 		Attempt: int(o.attempt), Now: m.Now(), Elapsed: time.Duration(m.now - o.arrived), TimedOut: a == timedOut, Spent: o.spent,
@@ -288,6 +303,9 @@ func (m *model) failed(op int32, a answer) {
 // close ends an operation.
 func (m *model) close(op int32, ok bool) {
 	o := &m.clients.operations[op]
+	if m.clients.peers != nil {
+		m.clients.peers[o.process].quota.end()
+	}
 	m.recorder.closed(m.now, o.arrived, ok)
 	m.clients.free = append(m.clients.free, op)
 	if m.load.config.Clients > 0 {

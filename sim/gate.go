@@ -149,8 +149,11 @@ func (m *model) looks(e event) {
 	}
 }
 
-// ended records at the gate how an attempt has ended.
+// ended records at the gate, or the library, how an attempt has ended.
 func (m *model) ended(o *operation, a answer) {
+	if m.clients.peers != nil {
+		m.peerResult(o, a)
+	}
 	if m.clients.gates == nil {
 		return
 	}

@@ -52,6 +52,10 @@ type Clients struct {
 	// Breaker configures the breakers, and the budgets. Its Store must be nil and its
 	// Observe is not called. Nil means that there are none.
 	Breaker *circuit.Config
+	// Library is the name of another library, one of [Libraries], which decides in the
+	// place of Policy and Breaker as it does by default, each process by itself; of
+	// Policy, the AttemptTimeout counts. "" means this one.
+	Library string
 	// Deadline is how long the caller of an operation waits for it; 0 means as
 	// long as it takes.
 	Deadline time.Duration
@@ -232,6 +236,7 @@ func (s Scenario) checks() []check {
 		{l.Clients == 0 || l.Think > 0 || f.Backend.Service.Mean > 0, Error{"Load.Think", l.Think, "positive"}},
 		count("Clients.Processes", s.Clients.Processes, 0, maxCount),
 		{s.Clients.Policy.Breaker == nil, Error{"Clients.Policy.Breaker", "a breaker", "nil: set Clients.Breaker"}},
+		{s.Clients.Library == "" || libraryNamed(s.Clients.Library) != nil, Error{"Clients.Library", s.Clients.Library, wantLibrary()}},
 		span("Clients.Deadline", s.Clients.Deadline, maxDuration),
 		count("Backend.Workers", b.Workers, 0, maxCount),
 		count("Backend.Queue", b.Queue, NoQueue, maxWaiting),

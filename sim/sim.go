@@ -7,7 +7,8 @@
 // seconds of thousands of clients take milliseconds. The backend and the network
 // are a model; the clients decide with the code that real calls run: the Decide
 // step of package retry, and the breakers and budgets of package circuit, to
-// which the simulation gives its own clock and random numbers.
+// which the simulation gives its own clock and random numbers. Of other libraries,
+// [Libraries] names those whose published algorithms can be compared.
 //
 //	storm := sim.Storm("outage", sim.Fault{Kind: sim.Outage, From: 4 * time.Second, To: 9 * time.Second})
 //	storm.Clients.Policy, storm.Clients.Breaker = retry.Service(), &breaker

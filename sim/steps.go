@@ -90,6 +90,9 @@ func (m *model) sample(c *Counts) {
 
 // state returns the state of the breaker or gate of a process.
 func (c *clients) state(process int, now int64) circuit.State {
+	if c.peers != nil {
+		return c.peers[process].breaker.current()
+	}
 	if c.gates == nil {
 		return c.breakers[process].State()
 	}

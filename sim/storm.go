@@ -56,26 +56,38 @@ func Backoff() retry.Policy {
 	}
 }
 
-// A Contender is what a table compares.
+// A Contender is how clients call, to be compared with others.
 type Contender struct {
 	Name    string
 	Policy  retry.Policy
 	Breaker *circuit.Config
+	Library string // as Clients.Library
 }
 
-// Contenders returns the policies that are worth a comparison in a storm.
+// In returns s with clients that call as c does.
+func (c Contender) In(s Scenario) Scenario {
+	s.Clients.Policy, s.Clients.Breaker, s.Clients.Library = c.Policy, c.Breaker, c.Library
+	return s
+}
+
+// Contenders returns the policies that are worth a comparison in a storm: backoff is
+// full jitter alone, preset the circuit breaker and the policy that zeros mean, and
+// the last ones are [Libraries].
 func Contenders() []Contender {
 	timed := func(p retry.Policy) retry.Policy {
 		p.AttemptTimeout = attemptTimeout
 		return p
 	}
-	service, budget := circuit.Service(), circuit.Config{FailureThreshold: circuit.Off, Budget: 10}
-	budget.Window, budget.FailureRatio = 0, 0
-	return []Contender{
-		{"none", NoRetries(), nil},
-		{"backoff", Backoff(), nil},
-		{"preset", timed(retry.Default()), &circuit.Config{}},
-		{"service", timed(retry.Service()), &service},
-		{"backoff + budget", Backoff(), &budget},
+	service := circuit.Service()
+	all := []Contender{
+		{Name: "none", Policy: NoRetries()},
+		{Name: "backoff", Policy: Backoff()},
+		{Name: "backoff_budget", Policy: Backoff(), Breaker: &circuit.Config{FailureThreshold: circuit.Off, Budget: 10}},
+		{Name: "preset", Policy: timed(retry.Default()), Breaker: &circuit.Config{}},
+		{Name: "service", Policy: timed(retry.Service()), Breaker: &service},
 	}
+	for _, name := range Libraries() {
+		all = append(all, Contender{Name: name, Policy: NoRetries(), Library: name})
+	}
+	return all
 }

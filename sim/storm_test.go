@@ -27,8 +27,7 @@ func storm(t *testing.T, name, by string, processes int, shared bool) sim.Scenar
 	t.Helper()
 	for _, s := range sim.Storms() {
 		if s.Name == name {
-			c := contender(t, by)
-			s.Clients.Policy, s.Clients.Breaker = c.Policy, c.Breaker
+			s = contender(t, by).In(s)
 			s.Clients.Processes, s.Clients.Shared = processes, shared
 			return s
 		}
