@@ -162,7 +162,7 @@ bench: ## measure this library beside its peers, one table
 	@cd bench && GOWORK=off $(GO) run .
 
 storm: ## play the storms of package sim live, this library beside its peers (ARGS="-fault outage -runs 1")
-	@cd bench && GOWORK=off $(GO) run ./storm $(ARGS)
+	@cd bench && GOWORK=off $(GO) run ./storm -out $(CURDIR)/bin/storm $(ARGS)
 
 fuzz: ## run every fuzz target for FUZZTIME (30s)
 	@grep -rnoE --include='*_test.go' --exclude-dir=bench --exclude-dir=tools '^func Fuzz[A-Za-z0-9_]+' . | sed 's/:[0-9]*:func / /' | sort | \

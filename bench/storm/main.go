@@ -88,7 +88,7 @@ func run(ctx context.Context, w, progress io.Writer, s settings) error {
 	var table strings.Builder
 	fmt.Fprintf(&table, "%s %s/%s, %d processors; %.0f operations a second for %v, the fault from %v to %v; median of %d runs\n",
 		runtime.Version(), runtime.GOOS, runtime.GOARCH, runtime.NumCPU(), s.rate, s.duration, s.from, s.end, s.runs)
-	writeTable(&table, cells)
+	writeTables(&table, cells)
 	if _, err := io.WriteString(w, table.String()); err != nil {
 		return err
 	}

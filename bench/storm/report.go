@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"io"
 	"slices"
+	"strings"
 	"time"
 
 	"github.com/seed-0f2c7998/perdure/circuit"
@@ -176,31 +177,66 @@ func swapped(a, b *cell) bool {
 	return a.Simulated[0] > b.Simulated[len(b.Simulated)-1]+tolerance && am.Lost+am.Died <= bm.Lost
 }
 
-// writeTable writes a table in Markdown for each fault.
-func writeTable(w io.Writer, cells []*cell) {
+// writeTables writes, in Markdown, a table of what was lost, and one of all figures for each fault.
+func writeTables(w io.Writer, cells []*cell) {
+	var faults, drivers []string
+	lost := map[[2]string]string{}
+	for _, c := range cells {
+		if !slices.Contains(faults, c.Fault) {
+			faults = append(faults, c.Fault)
+		}
+		if !slices.Contains(drivers, c.Driver) {
+			drivers = append(drivers, c.Driver)
+		}
+		lost[[2]string{c.Driver, c.Fault}] = c.lost()
+	}
+	fmt.Fprintf(w, "\n| seconds of traffic lost (simulated) | %s |\n|---%s|\n", strings.Join(faults, " | "), strings.Repeat("|---", len(faults)))
+	for _, d := range drivers {
+		fmt.Fprintf(w, "| %s |", d)
+		for _, f := range faults {
+			fmt.Fprintf(w, " %s |", lost[[2]string{d, f}])
+		}
+		fmt.Fprintln(w)
+	}
 	fault := ""
 	for _, c := range cells {
 		if c.Fault != fault {
 			fault = c.Fault
-			fmt.Fprintf(w, "\n**%s**\n\n| | lost s | simulated | attempts in the fault | after | wasted | recovers after s | longest pause s | p50 | p99 | runs | late p99 |\n|---|---|---|---|---|---|---|---|---|---|---|---|\n", fault)
+			fmt.Fprintf(w, "\n| %s | lost s | simulated, each seed | attempts in the fault | after it | wasted | recovers after s | longest pause s | p50 | p99 | runs | late p99 |\n|---|---|---|---|---|---|---|---|---|---|---|---|\n", fault)
 		}
-		simulated, recovers := "", "never"
-		if n := len(c.Simulated); n > 0 {
-			simulated = fmt.Sprintf("%.2f (%.2f-%.2f)", c.Simulated[n/2], c.Simulated[0], c.Simulated[n-1])
-		}
-		m := c.median()
-		if m == nil {
-			fmt.Fprintf(w, "| %s | harness too slow | %s | | | | | | | | 0 of %d | |\n", c.Driver, simulated, c.Late)
-			continue
-		}
-		if m.Recovery >= 0 {
-			recovers = fmt.Sprintf("%.1f", m.Recovery)
-		}
-		lost := fmt.Sprintf("%.2f", m.Lost)
-		if m.Died > 0 {
-			lost += fmt.Sprintf(", %.2f killed", m.Died)
-		}
-		fmt.Fprintf(w, "| %s | %s | %s | %.2f | %.2f | %.0f %% | %s | %.1f | %v | %v | %d of %d | %v, backend %v |\n", c.Driver, lost, simulated,
-			m.Amplification.During, m.Amplification.After, 100*m.Wasted, recovers, m.Pause, m.P50, m.P99, len(c.Runs), len(c.Runs)+c.Late, m.Late, m.Backend)
+		c.writeRow(w)
 	}
+}
+
+// lost returns the seconds that were lost live, and in the simulation.
+func (c *cell) lost() string {
+	text := "harness too slow"
+	if m := c.median(); m != nil {
+		text = fmt.Sprintf("%.1f", m.Lost)
+	}
+	if n := len(c.Simulated); n > 0 {
+		text += fmt.Sprintf(" (%.1f)", c.Simulated[n/2])
+	}
+	return text
+}
+
+func (c *cell) writeRow(w io.Writer) {
+	simulated, recovers := "", "never"
+	if n := len(c.Simulated); n > 0 {
+		simulated = fmt.Sprintf("%.2f-%.2f", c.Simulated[0], c.Simulated[n-1])
+	}
+	m := c.median()
+	if m == nil {
+		fmt.Fprintf(w, "| %s | harness too slow | %s | | | | | | | | 0 of %d | |\n", c.Driver, simulated, c.Late)
+		return
+	}
+	if m.Recovery >= 0 {
+		recovers = fmt.Sprintf("%.1f", m.Recovery)
+	}
+	lost := fmt.Sprintf("%.2f", m.Lost)
+	if m.Died > 0 {
+		lost += fmt.Sprintf(", %.2f killed", m.Died)
+	}
+	fmt.Fprintf(w, "| %s | %s | %s | %.2f | %.2f | %.0f %% | %s | %.1f | %v | %v | %d of %d | %v, backend %v |\n", c.Driver, lost, simulated,
+		m.Amplification.During, m.Amplification.After, 100*m.Wasted, recovers, m.Pause, m.P50, m.P99, len(c.Runs), len(c.Runs)+c.Late, m.Late, m.Backend)
 }

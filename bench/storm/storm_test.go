@@ -67,6 +67,29 @@ func TestGateLosesLess(t *testing.T) {
 	}
 }
 
+// Processes that share a gate in a host file and are killed at random, one a second, leave the others no worse than if nobody
+// had retried, and without an attempt for no longer than between two probes.
+func TestKilledProcessesDelayNobody(t *testing.T) {
+	for _, rate := range []float64{200, 80, 40} {
+		f, err := play(t.Context(), spec{
+			Fault: "outage", Rate: rate, Duration: 8 * time.Second, From: 2 * time.Second, To: 4500 * time.Millisecond,
+			Driver: "perdure, gate", Clients: 1, Processes: 4, Store: "shared", Kill: true, Seed: 1,
+		})
+		if err != nil {
+			t.Fatal(err)
+		}
+		t.Logf("%.0f a second: %.2f s lost, %.2f killed, no attempt for %.1f s; late %v, backend %v", rate, f.Lost, f.Died, f.Pause, f.Late, f.Backend)
+		if !f.counts() && rate > 40 {
+			t.Logf("the harness was the bottleneck at %.0f a second: again with less", rate)
+			continue
+		}
+		if f.Lost >= 2.5 || f.counts() && f.Pause > longestProbe {
+			t.Errorf("%.2f s lost, no attempt for %.1f s; want less than the 2.5 s of the outage, and at most %.1f s", f.Lost, f.Pause, longestProbe)
+		}
+		return
+	}
+}
+
 // What is measured live is what the simulation measures: the same steps give the same figures.
 func TestFiguresAreThoseOfTheSimulation(t *testing.T) {
 	for _, name := range storms() {
