@@ -27,8 +27,8 @@ import (
 	"github.com/seed-0f2c7998/perdure/sim"
 )
 
-// Every library is set up with the same policy, as far as it can be: five attempts of up to 200 ms, and between them
-// full jitter from 50 ms, doubled each time, up to 1 s. Those that know a Retry-After wait for so long instead.
+// Every library but the AWS retryer, which is as it comes, is set up with the same policy: five attempts of up to 200 ms, and
+// between them full jitter from 50 ms, doubled each time, up to 1 s. Those that know a Retry-After wait for so long instead.
 const (
 	attempts       = 5
 	base, most     = 50 * time.Millisecond, time.Second
@@ -54,8 +54,8 @@ func (e env) timed(ctx context.Context) error {
 // A driver is a library with a policy.
 type driver struct {
 	name string
-	twin *sim.Contender // what simulates it; nil: nothing
-	ours bool           // its clients can share a store
+	twin sim.Contender // what simulates it
+	ours bool          // its clients can share a store
 	new  func(env) operation
 }
 
@@ -75,27 +75,28 @@ func drivers() []driver {
 	preset.AttemptTimeout = attemptTimeout
 	deaf := sim.Backoff()
 	deaf.IgnoreRetryAfter = true
-	backoffOnly, deafOnly := &sim.Contender{Policy: sim.Backoff()}, &sim.Contender{Policy: deaf}
+	backoffOnly, deafOnly := sim.Contender{Policy: sim.Backoff()}, sim.Contender{Policy: deaf}
+	library := func(name string) sim.Contender { return sim.Contender{Policy: sim.NoRetries(), Library: name} }
 	return []driver{
-		{"none", &sim.Contender{Policy: sim.NoRetries()}, false, func(e env) operation { return e.timed }},
+		{"none", sim.Contender{Policy: sim.NoRetries()}, false, func(e env) operation { return e.timed }},
 		perdure("perdure, gate", sim.Backoff(), &gate),
 		perdure("perdure, Service()", retry.Service(), &service),
 		perdure("perdure, Default()", preset, &breaker),
 		perdure("perdure, retry alone", sim.Backoff(), nil),
 		{"failsafe-go, retry alone", deafOnly, false, failsafeAlone},
-		{"failsafe-go, best mix", nil, false, failsafeMix},
+		{"failsafe-go, best mix", library("failsafe_mix"), false, failsafeMix},
 		{"backoff", backoffOnly, false, backoffAlone},
-		{"gobreaker in backoff", nil, false, sonyInBackoff},
+		{"gobreaker in backoff", library("gobreaker"), false, sonyInBackoff},
 		{"avast/retry-go", deafOnly, false, avast},
 		{"sethvargo/go-retry", deafOnly, false, sethvargo},
 		{"go-retryablehttp", backoffOnly, false, hashicorp},
-		{"AWS retryer", nil, false, awsStandard},
+		{"AWS retryer", library("aws_standard"), false, awsStandard},
 	}
 }
 
 // perdure is this library. In the simulation the same policy and breaker decide.
 func perdure(name string, p retry.Policy, c *circuit.Config) driver {
-	return driver{name, &sim.Contender{Policy: p, Breaker: c}, c != nil, func(e env) operation {
+	return driver{name, sim.Contender{Policy: p, Breaker: c}, c != nil, func(e env) operation {
 		policy := p
 		if c != nil {
 			config := *c
@@ -135,7 +136,7 @@ func failsafeDo(e env, policies ...failsafe.Policy[any]) operation {
 func failsafeAlone(e env) operation { return failsafeDo(e, failsafeRetry().Build()) }
 
 // failsafeMix is the best that was found for these storms: a breaker for a rate of failures that is open for a short time, and
-// a budget.
+// the budget.
 func failsafeMix(e env) operation {
 	breaker := circuitbreaker.NewBuilder[any]().WithFailureRateThreshold(0.5, 10, time.Second).
 		WithDelay(500 * time.Millisecond).WithSuccessThreshold(3).Build()
@@ -150,28 +151,29 @@ func (j *fullJitter) Reset() { j.retry = 0 }
 
 func (j *fullJitter) NextBackOff() time.Duration { j.retry++; return jitter(j.retry) }
 
-func backoffDo(ctx context.Context, attempt operation) error {
-	_, err := backoff.Retry(ctx, func() (struct{}, error) {
-		err := attempt(ctx)
-		if s, ok := errors.AsType[statusError](err); ok && s.retryAfter > 0 {
-			err = backoff.RetryAfter(s.retryAfter, err)
-		}
-		return struct{}{}, err
-	}, backoff.WithBackOff(&fullJitter{}), backoff.WithMaxTries(attempts))
+func backoffDo(ctx context.Context, attempt backoff.Operation[struct{}]) error {
+	_, err := backoff.Retry(ctx, attempt, backoff.WithBackOff(&fullJitter{}), backoff.WithMaxTries(attempts))
 	return err
 }
 
 func backoffAlone(e env) operation {
-	return func(ctx context.Context) error { return backoffDo(ctx, e.timed) }
+	return func(ctx context.Context) error {
+		return backoffDo(ctx, func() (struct{}, error) {
+			err := e.timed(ctx)
+			if s, ok := errors.AsType[statusError](err); ok && s.retryAfter > 0 {
+				err = backoff.RetryAfter(s.retryAfter, err)
+			}
+			return struct{}{}, err
+		})
+	}
 }
 
-// sonyInBackoff has gobreaker's default rule, and is open for 1 s. An open breaker is retried, too.
+// sonyInBackoff has gobreaker's default rule, and is open for 1 s, not 60. An open breaker is retried, too.
 func sonyInBackoff(e env) operation {
 	breaker := gobreaker.NewCircuitBreaker[struct{}](gobreaker.Settings{Timeout: time.Second})
 	return func(ctx context.Context) error {
-		return backoffDo(ctx, func(ctx context.Context) error {
-			_, err := breaker.Execute(func() (struct{}, error) { return struct{}{}, e.timed(ctx) })
-			return err
+		return backoffDo(ctx, func() (struct{}, error) {
+			return breaker.Execute(func() (struct{}, error) { return struct{}{}, e.timed(ctx) })
 		})
 	}
 }
@@ -238,12 +240,10 @@ func hashicorp(e env) operation {
 	}
 }
 
-// awsStandard is the loop of the AWS SDK with its standard retryer, which has a quota for each client and does not know
-// Retry-After.
+// awsStandard is the loop of the AWS SDK with its standard retryer: three attempts, delays of up to 20 s, and a quota for each
+// client. It does not know Retry-After, and here retries all errors.
 func awsStandard(e env) operation {
 	loop := awsretry.NewAttemptMiddleware(awsretry.NewStandard(func(o *awsretry.StandardOptions) {
-		o.MaxAttempts = attempts
-		o.Backoff = awsretry.BackoffDelayerFunc(func(retry int, _ error) (time.Duration, error) { return jitter(retry), nil })
 		o.Retryables = []awsretry.IsErrorRetryable{awsretry.IsErrorRetryableFunc(func(error) aws.Ternary { return aws.TrueTernary })}
 	}), func(r any) any { return r })
 	return func(ctx context.Context) error {

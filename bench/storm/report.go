@@ -98,10 +98,10 @@ type cell struct {
 	Driver, Fault string
 	Runs          []figures // those that count
 	Late          int       // runs that did not: the harness was late
-	Simulated     []float64 `json:",omitempty"` // seconds lost, in order, of seeds 1 to 5
+	Simulated     []float64 // seconds lost, in order, of seeds 1 to 5
 
 	spec spec
-	twin *sim.Contender
+	twin sim.Contender
 }
 
 // median returns the run in whose middle of all the lost seconds are; nil if there is none.
@@ -116,11 +116,7 @@ func (c *cell) median() *figures {
 
 // simulate plays the same in virtual time.
 func (c *cell) simulate(ctx context.Context) error {
-	if c.twin == nil {
-		return nil
-	}
-	s := c.spec.scenario()
-	s.Clients.Policy, s.Clients.Breaker = c.twin.Policy, c.twin.Breaker
+	s := c.twin.In(c.spec.scenario())
 	for seed := range uint64(5) {
 		r, err := sim.Run(ctx, s, seed+1)
 		if err != nil {
@@ -146,11 +142,8 @@ func check(cells []*cell) (bad []string) {
 			bad = append(bad, fmt.Sprintf("%s, %s: no run counts: arrivals or the backend's timers were %v late or more in %d of them; try a lower -rate or -parallel", c.Fault, c.Driver, maxLate, c.Late))
 			continue
 		}
-		if c.spec.Kill && c.twin.Breaker.Gate != circuit.NoGate && m.Pause > longestProbe {
+		if b := c.twin.Breaker; c.spec.Kill && b != nil && b.Gate != circuit.NoGate && m.Pause > longestProbe {
 			bad = append(bad, fmt.Sprintf("%s, %s: no attempt for %.1f s, longer than between two probes", c.Fault, c.Driver, m.Pause))
-		}
-		if len(c.Simulated) == 0 {
-			continue
 		}
 		// Operations of killed processes have not failed, but some of them would have.
 		if last := len(c.Simulated) - 1; m.Lost > c.Simulated[last]+tolerance || m.Lost+m.Died < c.Simulated[0]-tolerance {
@@ -168,7 +161,7 @@ func check(cells []*cell) (bad []string) {
 // swapped reports whether one of two drivers loses clearly more in the simulation, and less live.
 func swapped(a, b *cell) bool {
 	am, bm := a.median(), b.median()
-	if am == nil || bm == nil || len(a.Simulated) == 0 || len(b.Simulated) == 0 {
+	if am == nil || bm == nil {
 		return false
 	}
 	if a.Simulated[0] < b.Simulated[0] {
@@ -214,17 +207,11 @@ func (c *cell) lost() string {
 	if m := c.median(); m != nil {
 		text = fmt.Sprintf("%.1f", m.Lost)
 	}
-	if n := len(c.Simulated); n > 0 {
-		text += fmt.Sprintf(" (%.1f)", c.Simulated[n/2])
-	}
-	return text
+	return fmt.Sprintf("%s (%.1f)", text, c.Simulated[len(c.Simulated)/2])
 }
 
 func (c *cell) writeRow(w io.Writer) {
-	simulated, recovers := "", "never"
-	if n := len(c.Simulated); n > 0 {
-		simulated = fmt.Sprintf("%.2f-%.2f", c.Simulated[0], c.Simulated[n-1])
-	}
+	simulated, recovers := fmt.Sprintf("%.2f-%.2f", c.Simulated[0], c.Simulated[len(c.Simulated)-1]), "never"
 	m := c.median()
 	if m == nil {
 		fmt.Fprintf(w, "| %s | harness too slow | %s | | | | | | | | 0 of %d | |\n", c.Driver, simulated, c.Late)

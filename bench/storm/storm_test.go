@@ -94,13 +94,8 @@ func TestKilledProcessesDelayNobody(t *testing.T) {
 func TestFiguresAreThoseOfTheSimulation(t *testing.T) {
 	for _, name := range storms() {
 		for _, d := range drivers() {
-			if d.twin == nil {
-				continue
-			}
 			s := spec{Fault: name, Rate: 400, Duration: 22 * time.Second, From: 4 * time.Second, To: 9 * time.Second, Clients: 20, Processes: 1}
-			x := s.scenario()
-			x.Clients.Policy, x.Clients.Breaker = d.twin.Policy, d.twin.Breaker
-			want, err := sim.Run(t.Context(), x, 1)
+			want, err := sim.Run(t.Context(), d.twin.In(s.scenario()), 1)
 			if err != nil {
 				t.Fatal(err)
 			}
@@ -120,7 +115,7 @@ func TestFiguresAreThoseOfTheSimulation(t *testing.T) {
 // With each library an operation outlasts as many failures of any kind as the policy says, and makes no attempt more than
 // it needs.
 func TestDrivers(t *testing.T) {
-	attempts := map[string]int{"none": 1, "perdure, Service()": 3}
+	attempts := map[string]int{"none": 1, "perdure, Service()": 3, "AWS retryer": 3}
 	for _, d := range drivers() {
 		for _, failure := range []error{statusError{status: 503}, context.DeadlineExceeded, io.ErrUnexpectedEOF, syscall.ECONNREFUSED} {
 			synctest.Test(t, func(t *testing.T) {
@@ -179,7 +174,7 @@ func TestCheck(t *testing.T) {
 		return &cell{Driver: name, Fault: "outage", Runs: []figures{{Lost: live + 5}, {Lost: live}, {Lost: 0}}, Simulated: []float64{simulated, simulated + 0.1}}
 	}
 	killed := lost("a", 1, 1.5)
-	killed.spec.Kill, killed.twin = true, &sim.Contender{Breaker: &circuit.Config{Gate: circuit.Wait}}
+	killed.spec.Kill, killed.twin = true, sim.Contender{Breaker: &circuit.Config{Gate: circuit.Wait}}
 	killed.Runs[1].Died, killed.Runs[1].Pause = 0.5, 3
 	for name, c := range map[string]struct {
 		cells []*cell
