@@ -186,7 +186,7 @@ func fields() []setting.Field[Config] {
 		setting.Choice("gate", "admit at the rate that the service digests, and let calls wait or fail_fast (off)",
 			gateModes(), func(c *Config) *GateMode { return &c.Gate }),
 		setting.Rate("rate", "most calls per second, or as in 60/m, of all processes that share the breaker (no limit)",
-			minRate, maxRate, func(c *Config) *float64 { return &c.Rate }),
+			func(c *Config) *float64 { return &c.Rate }),
 		setting.Whole("burst", "calls that the rate admits at once after a pause (1)",
 			1, cell.MaxBurst, setting.None, func(c *Config) *int { return &c.Burst }),
 		setting.Whole("concurrency", "calls that may be in flight at a time (no limit)",

@@ -114,8 +114,8 @@ func TestConfigThatIsAllowed(t *testing.T) {
 		{FailureThreshold: Off, Budget: 10}, // for the budget alone
 		{Budget: 1},
 		{Budget: 1000},
-		{Rate: minRate, Burst: 10_000},
-		{Rate: maxRate},
+		{Rate: 1.0 / 86400, Burst: 10_000},
+		{Rate: 1e6},
 	} {
 		if err := c.Validate(); err != nil {
 			t.Errorf("%+v: %v", c, err)

@@ -3,17 +3,14 @@ package circuit
 import (
 	"context"
 	"log/slog"
-	"math"
 	"strconv"
 	"sync/atomic"
 	"time"
 
 	"github.com/seed-0f2c7998/perdure/internal/cell"
 	"github.com/seed-0f2c7998/perdure/internal/class"
+	"github.com/seed-0f2c7998/perdure/internal/setting"
 )
-
-// The rates that a Config may have, in calls per second.
-const minRate, maxRate = 1.0 / 86400, 1e6
 
 // A pacing is what a breaker with a Rate has beside the words in its cell.
 type pacing struct {
@@ -143,35 +140,24 @@ func (b *Breaker) inForce(c *cell.Cell, now int64) cell.Limit {
 	own := b.pacing.limit
 	l := c.InForce(own, now)
 	if l != own && !b.pacing.warned.Swap(true) {
-		slog.Default().Warn("Rate limit of '"+b.name+"' is "+rateText(l.PerSecond())+", as another process has it, and not "+rateText(own.PerSecond()),
+		slog.Default().Warn("Rate limit of '"+b.name+"' is "+setting.RateText(l.PerSecond())+", as another process has it, and not "+setting.RateText(own.PerSecond()),
 			"event", "lower_rate", "breaker", b.name, "rate", l.PerSecond(), "burst", l.Burst)
 	}
 	return l
-}
-
-// rateText returns a rate in the unit in which it is readable.
-func rateText(perSecond float64) string {
-	unit := "s"
-	for _, u := range []string{"m", "h", "d"} {
-		if perSecond >= 0.995 {
-			break
-		}
-		unit = u
-		perSecond *= map[string]float64{"m": 60, "h": 60, "d": 24}[u]
-	}
-	return strconv.FormatFloat(math.Round(perSecond*100)/100, 'f', -1, 64) + "/" + unit
 }
 
 // rateMetrics fills in the rate that is in force, whoever has it.
 func (b *Breaker) rateMetrics(c *cell.Cell, m *Metrics) {
 	m.Waits, m.Waited = c.Waits.Load(), time.Duration(c.Waited.Load()) //nolint:gosec // years
 	now := b.now()
-	if l, lapsed := c.LastLimit(now); !lapsed || b.pacing != nil {
-		if b.pacing != nil && (lapsed || b.pacing.limit.Within(l)) {
-			l = b.pacing.limit
-		}
-		m.Rate, m.Burst, m.Queued = l.PerSecond(), l.Burst, c.Queue(l, now)
+	l, lapsed := c.LastLimit(now)
+	switch {
+	case b.pacing != nil && (lapsed || b.pacing.limit.Within(l)):
+		l = b.pacing.limit
+	case lapsed:
+		return
 	}
+	m.Rate, m.Burst, m.Queued = l.PerSecond(), l.Burst, c.Queue(l, now)
 }
 
 // A Limit is one of the limits that a [Config] can set.

@@ -57,7 +57,8 @@ The circuit breaker opens after as many more failures in a row as there are file
 Credentials, region and profile are those of the AWS environment, as for the AWS CLI; a bucket that is
 elsewhere is followed to its region. --no-sign-request uses no credentials. The policy begins
 as the preset s3_upload, s3_download or, for a URL, api_call. Endpoint and bucket, or scheme, host and
-port of a URL, have a circuit breaker, which all copies of this user share: see perdure status.
+port of a URL, have a circuit breaker, which all copies of this user share: see perdure status. So do
+--rate, which limits the requests to SRC, and --rate-dst.
 
 With --sse-c-key FILE the store encrypts objects with that key and keeps none (SSE-C). It must be the same
 for SRC and DST where both are objects, and goes over https alone.
@@ -147,7 +148,9 @@ func (a *app) prepare(f *policy.Flags, job *endpoint.Session, meter *progress.Me
 	if err != nil {
 		return done, s.Refuse(err)
 	}
-	job.Breaker = s.Breaker
+	if job.Breaker = s.Breaker; s.Given("rate") == "--rate" {
+		job.RateFlag = "--rate"
+	}
 	job.Breaker.Store, job.Breaker.Observe = store, circuit.LogTo(meter.Log)
 	job.Patience.Learn = store.Ready
 	observe := retry.LogTo(meter.Log)
@@ -159,7 +162,7 @@ func (a *app) prepare(f *policy.Flags, job *endpoint.Session, meter *progress.Me
 	job.Registry = new(circuit.Registry)
 	job.Resumed = meter.Resumed
 	job.Note = func(event, text string) { meter.Log.Info(text, "event", event) }
-	return func() { a.dagster.Guarded(job.Registry.All()); store.Close() }, nil
+	return func() { a.dagster.Guarded(job.Breakers()); store.Close() }, nil
 }
 
 // meter returns one for what has that name. Where those files show data on the

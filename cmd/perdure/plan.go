@@ -58,6 +58,7 @@ func (a *app) plan(f *planFlags) error {
 	}
 	s.Policy.Name = report.Line(cmp.Or(s.Policy.Name, s.Preset))
 	p := plan.Make(s.Policy, s.Breaker.Budget, cmp.Or(f.failureRate, 0.3))
+	p.Rate, p.Burst = s.Breaker.Rate, s.Breaker.Burst
 	switch {
 	case f.svg == "-" && a.json:
 		return setting.Bad("--svg", f.svg, "a file, where standard output has JSON")

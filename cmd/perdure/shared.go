@@ -201,8 +201,11 @@ func addWait(flags *pflag.FlagSet, at *time.Duration) {
 func (a *app) patience(longest time.Duration) *patience.Patience {
 	return &patience.Patience{Longest: longest, Tell: func(r patience.Refusal) {
 		text := "Waiting: the server asked to come back later"
-		if r.Open != nil {
+		switch {
+		case r.Open != nil:
 			text = fmt.Sprintf("Waiting: circuit breaker '%s' is %v", r.Open.Name, r.Open.State)
+		case r.Limit != nil:
+			text = fmt.Sprintf("Waiting: %v limit of '%s' is reached", r.Limit.Limit, r.Limit.Name)
 		}
 		attrs := []any{"event", "waiting", "wait", longest}
 		if !r.RetryAt.IsZero() {

@@ -31,6 +31,7 @@ type copyFlags struct {
 	payer     bool
 	version   string
 	minRate   int
+	rateDst   float64
 	links     string
 	empty     bool
 	manifest  string
@@ -48,6 +49,7 @@ func addCopyFlags(flags *pflag.FlagSet) *copyFlags {
 	flags.BoolVar(&f.payer, "request-payer", false, "pay for requests to a bucket whose requester pays")
 	flags.StringVar(&f.version, "version-id", "", "`version` of SRC, an object")
 	flags.Var(policy.Whole(&f.minRate, 0, 1<<30), "min-rate", "least `bytes` per second that a body must bring, averaged over a minute (1024); 0 means none")
+	flags.Var(policy.Rate(&f.rateDst), "rate-dst", "most requests per second to DST, or as in 60/m (no limit); --rate is of SRC")
 	flags.StringVar(&f.links, "links", string(tree.Fail), "what becomes of symbolic links with -r (fail): `way` is follow, skip or fail")
 	flags.BoolVar(&f.empty, "allow-empty", false, "let -r succeed though there is nothing to copy")
 	flags.StringVar(&f.manifest, "manifest", "", "`file` for what becomes of each file with -r, in lines of JSON; - is standard output")
@@ -83,7 +85,7 @@ func (f *copyFlags) check(flags *pflag.FlagSet) error {
 func (f *copyFlags) session() endpoint.Session {
 	return endpoint.Session{
 		Parallel: f.parallel, NoResume: f.noResume, CustomerKey: f.sseKey, NoSignRequest: f.noSign,
-		RequestPayer: f.payer, VersionID: f.version, MinRate: int64(f.minRate),
+		RequestPayer: f.payer, VersionID: f.version, MinRate: int64(f.minRate), RateDst: f.rateDst,
 	}
 }
 

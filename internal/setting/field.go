@@ -143,11 +143,17 @@ var rateUnits = []struct { //nolint:gochecknoglobals // a table
 	seconds float64
 }{{"s", 1}, {"m", 60}, {"h", 3600}, {"d", 86400}}
 
-// Rate is a field of rates per second from low to high. In text a number is per
-// second, and 60/m is 60 a minute.
-func Rate[T any](name, doc string, low, high float64, at func(*T) *float64) Field[T] {
-	want := fmt.Sprintf("calls per second, or per unit as in 60/m (units s, m, h, d), from %v to %.0f/s", showRate(low), high)
-	return ordered(Field[T]{Name: name, Doc: doc, Want: want}, low, high, None, 0, rate, showRate, at)
+// The least and the greatest [Rate], per second.
+const (
+	minRate = 1.0 / 86400
+	maxRate = 1e6
+)
+
+// Rate is a field of rates per second. In text a number is per second, and 60/m is
+// 60 a minute.
+func Rate[T any](name, doc string, at func(*T) *float64) Field[T] {
+	want := fmt.Sprintf("calls per second, or per unit as in 60/m (units s, m, h, d), from %v to %.0f/s", showRate(minRate), maxRate)
+	return ordered(Field[T]{Name: name, Doc: doc, Want: want}, minRate, maxRate, None, 0, rate, showRate, at)
 }
 
 // rate reads a rate.
@@ -174,6 +180,19 @@ func showRate(v float64) any {
 		}
 	}
 	return v
+}
+
+// RateText returns a rate per second in the first unit in which there is one or
+// more, to two digits after the point.
+func RateText(perSecond float64) string {
+	unit := rateUnits[len(rateUnits)-1]
+	for _, u := range rateUnits {
+		if perSecond*u.seconds >= 0.995 {
+			unit = u
+			break
+		}
+	}
+	return strconv.FormatFloat(math.Round(perSecond*unit.seconds*100)/100, 'f', -1, 64) + "/" + unit.name
 }
 
 // Switch is a field of true or false; on is what the Go field says for true.

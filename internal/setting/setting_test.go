@@ -38,7 +38,7 @@ func fields() []Field[conf] {
 		List("codes", "which", func(c *conf) *[]string { return &c.Codes }),
 		Text("name", "who", func(c *conf) *string { return &c.Name }),
 		Choice("mode", "how", []string{"plain", "full", "none"}, func(c *conf) *mode { return &c.Mode }),
-		Rate("often", "how often", 1.0/86400, 1e6, func(c *conf) *float64 { return &c.Often }),
+		Rate("often", "how often", func(c *conf) *float64 { return &c.Often }),
 	}
 }
 

@@ -48,6 +48,7 @@ func (w *web) Connect(ctx context.Context, s *Session, as Role) error {
 	if err != nil {
 		return err
 	}
+	breaker, registry := s.guards(as)
 	base := http.DefaultTransport.(*http.Transport).Clone() //nolint:errcheck,forcetypeassert // it is one
 	httpretry.ReportProxyErrors(base)
 	base.ResponseHeaderTimeout = 2 * time.Minute
@@ -58,8 +59,8 @@ func (w *web) Connect(ctx context.Context, s *Session, as Role) error {
 		return err
 	}
 	client := &http.Client{Jar: jar, CheckRedirect: httpretry.CheckRedirect, Transport: patience.Transport{RoundTripper: httpretry.NewTransport(counted{base.RoundTrip, &s.attempts}, httpretry.Options{
-		Policy: p, Breakers: &s.Breaker, Registry: s.Registry, StallTimeout: 30 * time.Second, MinRate: s.MinRate, OnResume: s.resumed,
-	}), Patience: s.Patience, Breakers: s.Registry.All}}
+		Policy: p, Breakers: breaker, Registry: registry, StallTimeout: 30 * time.Second, MinRate: s.MinRate, OnResume: s.resumed,
+	}), Patience: s.Patience, Breakers: registry.All}}
 	req, err := http.NewRequestWithContext(ctx, http.MethodGet, w.text, nil)
 	if err != nil {
 		return err

@@ -124,10 +124,11 @@ func (o *Object) connect(ctx context.Context, s *Session, as Role, preset, name 
 	if err != nil {
 		return err
 	}
+	breaker, registry := s.guards(as)
 	o.session, s.stored, s.versioned = s, true, s.versioned || as == Source
-	o.store, err = objects.New(cfg, objects.Options{Policy: p, Breakers: &s.Breaker, Registry: s.Registry, Parallel: s.Parallel, NoSignRequest: s.NoSignRequest, RequestPayer: s.RequestPayer, MinRate: s.MinRate}, func(so *s3.Options) {
+	o.store, err = objects.New(cfg, objects.Options{Policy: p, Breakers: breaker, Registry: registry, Parallel: s.Parallel, NoSignRequest: s.NoSignRequest, RequestPayer: s.RequestPayer, MinRate: s.MinRate}, func(so *s3.Options) {
 		so.HTTPClient = counted{so.HTTPClient.Do, &s.attempts}
-		s.Patience.Apply(so, s.Registry.All)
+		s.Patience.Apply(so, registry.All)
 		if s.EndpointURL != "" {
 			so.BaseEndpoint = &s.EndpointURL // which the environment's own for S3 would hide
 		}

@@ -38,8 +38,10 @@ type Session struct {
 	Stdin, Stdout *os.File // of -
 
 	Policy   policy.Source      // for both sides, each of which has a preset of its own
-	Breaker  circuit.Config     // of every breaker
-	Registry *circuit.Registry  // of the breakers; nil: one of its own
+	Breaker  circuit.Config     // of every breaker; its Rate is that of the source's requests
+	RateDst  float64            // most requests per second to the destination; 0 means no limit
+	RateFlag string             // the flag that set Breaker.Rate; "": no flag has
+	Registry *circuit.Registry  // of the source's breakers; nil: one of its own
 	Patience *patience.Patience // waits for the breaker of a side; nil: nothing does
 
 	// Observe and Resumed are called with what happens, as in the library, and Note with what else there is to know, as
@@ -47,6 +49,10 @@ type Session struct {
 	Observe func(context.Context, retry.Event)
 	Resumed func(httpretry.Resumption)
 	Note    func(event, text string)
+
+	guarded     [2]bool // by role: requests are made of the endpoint
+	breakerDst  circuit.Config
+	registryDst *circuit.Registry
 
 	stored, versioned bool // an endpoint is of a store, or a source of one that has versions
 
@@ -64,6 +70,31 @@ type Session struct {
 func (s *Session) Start() {
 	s.Registry = cmp.Or(s.Registry, new(circuit.Registry))
 	s.again = retry.Policy{MaxAttempts: 1, Observe: s.restarting}
+	s.breakerDst, s.registryDst = s.Breaker, s.Registry
+	if s.RateDst != s.Breaker.Rate {
+		s.registryDst = new(circuit.Registry)
+		if s.breakerDst.Rate = s.RateDst; s.RateDst == 0 {
+			s.breakerDst.Burst = 0
+		}
+	}
+}
+
+// guards returns the Config of the breakers of one side, and where they are made.
+func (s *Session) guards(as Role) (*circuit.Config, *circuit.Registry) {
+	s.guarded[as] = true
+	if as == Source {
+		return &s.Breaker, s.Registry
+	}
+	return &s.breakerDst, s.registryDst
+}
+
+// Breakers returns those of both sides.
+func (s *Session) Breakers() []*circuit.Breaker {
+	all := s.Registry.All()
+	if s.registryDst != nil && s.registryDst != s.Registry {
+		all = append(all, s.registryDst.All()...)
+	}
+	return all
 }
 
 // Again returns the policy for what the clients can't repeat: that of the source.
@@ -72,6 +103,10 @@ func (s *Session) Again() *retry.Policy { return &s.again }
 // Unused returns a usage error about what neither side of a copy has a use for. Call it when both are connected.
 func (s *Session) Unused() error {
 	switch {
+	case s.RateFlag != "" && !s.guarded[Source]:
+		return setting.Bad(s.RateFlag, setting.RateText(s.Breaker.Rate), "used with a URL or an object as SRC; --rate-dst is for DST")
+	case s.RateDst != 0 && !s.guarded[Destination]:
+		return setting.Bad("--rate-dst", setting.RateText(s.RateDst), "used with an object as DST")
 	case s.CustomerKey != "" && !s.stored:
 		return setting.Bad("--sse-c-key", s.CustomerKey, "used with an object as SRC or DST: nothing else is encrypted")
 	case s.VersionID != "" && !s.versioned:

@@ -29,8 +29,9 @@ type Patience struct {
 
 // A Refusal is that an operation may not go on for now.
 type Refusal struct {
-	Open    *circuit.OpenError // of the breaker; nil: the server has asked
-	RetryAt time.Time          // zero: not known
+	Open    *circuit.OpenError  // of the breaker
+	Limit   *circuit.LimitError // of its Config; nil, as is Open: the server has asked
+	RetryAt time.Time           // zero: not known
 }
 
 // refusal returns the refusal that err is, if it is one: if all that the
@@ -43,6 +44,9 @@ func refusal(err error) (r Refusal, refused bool) {
 	if open, ok := errors.AsType[*circuit.OpenError](stop); ok {
 		return Refusal{Open: open, RetryAt: open.RetryAt}, true
 	}
+	if limit, ok := errors.AsType[*circuit.LimitError](stop); ok {
+		return Refusal{Limit: limit, RetryAt: limit.RetryAt}, true
+	}
 	return r, errors.Is(stop, retry.ErrRetryLater)
 }
 
@@ -51,7 +55,8 @@ func refusal(err error) (r Refusal, refused bool) {
 // over; or the cause of ctx, if that ends while it waits.
 //
 // Of all who wait for a half-open breaker one gets leave; the others look at
-// its state until the probe is back, and ask no one.
+// its state until the probe is back, and ask no one. Who waits for a rate asks when
+// its turn would come.
 func (p *Patience) Do(ctx context.Context, breakers func() []*circuit.Breaker, f func(context.Context) error) error {
 	var end, told time.Time
 	for {
@@ -69,8 +74,10 @@ func (p *Patience) Do(ctx context.Context, breakers func() []*circuit.Breaker, f
 		if end.IsZero() {
 			end = now.Add(p.Longest)
 		}
-		if p.Tell != nil && now.Sub(told) >= tellEvery && (r.Open == nil || r.Open.State != circuit.HalfOpen) {
-			p.Tell(r)
+		if r.Limit != nil && r.RetryAt.After(end) {
+			return err
+		}
+		if now.Sub(told) >= tellEvery && p.tell(r) {
 			told = now
 		}
 		w := wait{refusal: r, breakers: breakers(), since: now, end: end}
@@ -81,6 +88,15 @@ func (p *Patience) Do(ctx context.Context, breakers func() []*circuit.Breaker, f
 			return err
 		}
 	}
+}
+
+// tell tells of a wait, unless that is for another's probe.
+func (p *Patience) tell(r Refusal) bool {
+	tells := p.Tell != nil && (r.Open == nil || r.Open.State != circuit.HalfOpen)
+	if tells {
+		p.Tell(r)
+	}
+	return tells
 }
 
 // A wait is for one refusal to be over.
@@ -138,6 +154,9 @@ func (w *wait) over(ctx context.Context) bool {
 
 // passable reports whether a breaker might let the operation pass now.
 func (w *wait) passable(now time.Time) bool {
+	if w.refusal.Limit != nil && now.Before(w.refusal.RetryAt) {
+		return false
+	}
 	open := w.refusal.Open
 	early := open != nil && now.Before(w.refusal.RetryAt) && now.Sub(w.since) < again
 	for _, b := range w.breakers {
@@ -151,7 +170,7 @@ func (w *wait) passable(now time.Time) bool {
 // spread waits a little longer for what a server has asked of many at once, up
 // to a quarter of the time that it took; it reports false if ctx ends.
 func (w *wait) spread(ctx context.Context, now time.Time) bool {
-	if w.refusal.Open != nil {
+	if w.refusal.Open != nil || w.refusal.Limit != nil {
 		return true
 	}
 	extra := min(now.Sub(w.since)/4, 15*time.Second, w.end.Sub(now))

@@ -25,6 +25,8 @@ type Plan struct {
 	Stop        error     // why no other attempt follows; nil if Endless
 	Worst       Worst
 	Budget      *Budget // nil: there is none
+	Rate        float64 // most attempts per second, of all operations; 0 means no limit
+	Burst       int     // of the Rate; 0 means 1
 }
 
 // Budget is how many retries of the operation a retry budget pays for.

@@ -11,6 +11,7 @@ import (
 	"time"
 
 	"github.com/seed-0f2c7998/perdure/circuit"
+	"github.com/seed-0f2c7998/perdure/internal/setting"
 	"github.com/seed-0f2c7998/perdure/retry"
 )
 
@@ -34,7 +35,7 @@ func (p *Plan) Table(w io.Writer) error {
 	if err := t.Flush(); err != nil {
 		return err
 	}
-	_, err := fmt.Fprintf(w, "\n%s", p.summary())
+	_, err := fmt.Fprintf(w, "\n%s%s", p.summary(), p.rate())
 	return err
 }
 
@@ -75,6 +76,14 @@ func (p *Plan) summary() string {
 			budgeted, p.Budget.Full)
 	}
 	return text
+}
+
+// rate returns what limits the attempts of all operations.
+func (p *Plan) rate() string {
+	if p.Rate == 0 {
+		return ""
+	}
+	return fmt.Sprintf("Rate     at most %s, and %d at once\n", setting.RateText(p.Rate), max(p.Burst, 1))
 }
 
 // beyond is the summary of a plan that has more attempts than it holds.

@@ -101,6 +101,7 @@ func newValue(p Parameter) *value {
 	v := &value{Parameter: p, kind: "name"}
 	for _, k := range []struct{ want, kind string }{
 		{"seconds", "seconds"},
+		{"calls per second", "rate"},
 		{"a whole number", "n"},
 		{"a number", "x"},
 		{"true or false", "bool"},
@@ -127,6 +128,11 @@ func Span(at *time.Duration, low, high time.Duration) pflag.Value {
 // Ratio returns the value of a flag that is above 0 and at most 1.
 func Ratio(at *float64) pflag.Value {
 	return number[float64]{at, "x", setting.Ratio("", "", 0, 1, self)}
+}
+
+// Rate returns the value of a flag that is a rate per second.
+func Rate(at *float64) pflag.Value {
+	return number[float64]{at, "rate", setting.Rate("", "", self)}
 }
 
 // Whole returns the value of a flag that is a whole number from low to high.

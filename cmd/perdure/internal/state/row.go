@@ -7,6 +7,7 @@ import (
 
 	"github.com/seed-0f2c7998/perdure/circuit"
 	"github.com/seed-0f2c7998/perdure/internal/redact"
+	"github.com/seed-0f2c7998/perdure/internal/setting"
 	"github.com/seed-0f2c7998/perdure/redisstore"
 )
 
@@ -24,6 +25,8 @@ type Row struct {
 	LeasePID  int           `json:"lease_pid,omitempty"`  // the process that has sent it; absent: not known
 	NotBefore *time.Time    `json:"not_before,omitempty"` // servers asked several times in a row not to be called until then
 	Budget    *float64      `json:"budget,omitempty"`     // tokens for retries; absent: untouched, or there is no budget
+	Rate      float64       `json:"rate,omitempty"`       // most calls per second, of who has called last; absent: no limit
+	Queued    int           `json:"queued,omitempty"`     // calls that wait for the rate
 	Trips     uint64        `json:"trips"`                // how often it has opened
 	Rejected  uint64        `json:"rejected"`             // calls that were refused
 	Probes    uint64        `json:"probes"`               // probes that were let through
@@ -65,7 +68,7 @@ func (s *Snapshot) row(key string) Row {
 	r := Row{
 		Key: redact.String(key), State: m.State, Since: instant(m.Since), Failures: m.Failures,
 		NextProbe: instant(m.RetryAt), NotBefore: instant(m.NotBefore),
-		Trips: m.Trips, Rejected: m.Rejected, Probes: m.Probes,
+		Rate: m.Rate, Queued: m.Queued, Trips: m.Trips, Rejected: m.Rejected, Probes: m.Probes,
 	}
 	if r.Since != nil {
 		r.Reason = m.Reason.String()
@@ -116,11 +119,22 @@ func instant(t time.Time) *time.Time {
 
 // why is the reason in words, with what is on the way to the next.
 func (r Row) why() string {
+	text := r.Reason
 	switch {
 	case r.State == circuit.Closed && r.Failures == 1:
-		return "1 failure so far"
+		text = "1 failure so far"
 	case r.State == circuit.Closed && r.Failures > 1:
-		return fmt.Sprintf("%d consecutive failures so far", r.Failures)
+		text = fmt.Sprintf("%d consecutive failures so far", r.Failures)
 	}
-	return r.Reason
+	if r.Rate == 0 {
+		return text
+	}
+	if text != "" {
+		text += ", "
+	}
+	text += "at most " + setting.RateText(r.Rate)
+	if r.Queued > 0 {
+		text += fmt.Sprintf(", %d waiting", r.Queued)
+	}
+	return text
 }

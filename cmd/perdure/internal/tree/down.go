@@ -21,7 +21,7 @@ func (r *run) openDown(ctx context.Context) error {
 	if info, err := os.Stat(r.Dir); err == nil && !info.IsDir() {
 		return endpoint.Explain("write", r.Dir, errors.New("is a file, want a directory"))
 	}
-	return r.Remote.Connect(ctx, r.Session, endpoint.Source)
+	return r.connect(ctx, endpoint.Source)
 }
 
 // listDown sends what the place has.

@@ -105,6 +105,14 @@ func (j *Job) Run(ctx context.Context) (Summary, error) {
 	return r.summary, err
 }
 
+// connect makes the place ready to be used as that.
+func (r *run) connect(ctx context.Context, as endpoint.Role) error {
+	if err := r.Remote.Connect(ctx, r.Session, as); err != nil {
+		return err
+	}
+	return r.Session.Unused()
+}
+
 func (r *run) run(ctx context.Context) (err error) {
 	open, list, one := r.openDown, r.listDown, r.down
 	if r.Up {

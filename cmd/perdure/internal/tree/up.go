@@ -49,7 +49,7 @@ func (r *run) listUp(ctx context.Context) (failed error) {
 	}()
 	err := files(ctx, r.Dir, r.Links, func(i endpoint.Item) bool {
 		if m == nil {
-			if failed = r.Remote.Connect(ctx, r.Session, endpoint.Destination); failed != nil {
+			if failed = r.connect(ctx, endpoint.Destination); failed != nil {
 				return false
 			}
 			listing = true
