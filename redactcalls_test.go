@@ -27,7 +27,7 @@ var redacts = map[string]string{
 	"pipes/run.go":                             "an error of the program's own, on its way to a terminal",
 	"pipes/session.go":                         "an error of a channel, on its way to a terminal",
 	"pipes/encode.go":                          "all text that goes to Dagster; before it is cut, too, for half a URL is none",
-	"cmd/perdure/internal/policy/file.go":      "lines of a policy file that an error quotes",
+	"cmd/perdure/internal/yamlfile/file.go":    "lines of a YAML file that an error quotes",
 	"cmd/perdure/internal/policy/policy.go":    "a name that becomes a key, as it is read",
 	"cmd/perdure/internal/report/report.go":    "attributes of whoever logs, on their way out",
 	"cmd/perdure/internal/report/plain.go":     "text of whoever prints, on its way to a terminal",

@@ -156,6 +156,7 @@ func (a *app) root() *cobra.Command {
 		a.copyCommand(),
 		a.s3Command(),
 		a.planCommand(),
+		a.simulateCommand(),
 		a.statusCommand(),
 		a.breakerCommand(),
 		a.demoCommand(),

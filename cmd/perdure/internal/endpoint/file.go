@@ -288,3 +288,38 @@ func (t *fileTarget) Close() (left string) {
 	}
 	return left
 }
+
+// WriteFile writes data to the file of that path: all of it, or the file stays as it was. A device
+// or a pipe is written to.
+func WriteFile(ctx context.Context, path string, data []byte) error {
+	if err := writeFile(ctx, path, data); err != nil {
+		return Explain("write", path, err)
+	}
+	return nil
+}
+
+func writeFile(ctx context.Context, path string, data []byte) error {
+	sink, err := OpenSink(ctx, path)
+	if err != nil {
+		return err
+	}
+	if sink != nil {
+		_, err := Await(ctx, func() (int, error) { return sink.Write(data) })
+		return errors.Join(err, sink.Close())
+	}
+	end := Resolve(path)
+	dir, err := OpenDir(end)
+	if err != nil {
+		return err
+	}
+	defer func() { _ = dir.Close() }()
+	file, err := dir.Create(filepath.Base(end), transfer.Options{NoResume: true})
+	if err != nil {
+		return Denied(err)
+	}
+	defer file.Close()
+	if _, err = file.Write(data); err == nil {
+		_, err = file.Commit()
+	}
+	return err
+}

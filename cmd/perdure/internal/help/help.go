@@ -153,6 +153,8 @@ func hideDefault(f *pflag.Flag) {
 		f.DefValue = ""
 	case "bool":
 		f.DefValue = "false"
+	case "stringSlice", "stringArray":
+		f.DefValue = "[]"
 	default:
 		f.DefValue = "0"
 	}

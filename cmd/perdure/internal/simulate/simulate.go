@@ -1,0 +1,133 @@
+// Package simulate compares what policies do to a backend that fails, and says what to
+// change in them.
+package simulate
+
+import (
+	"cmp"
+	"context"
+	"path/filepath"
+	"slices"
+	"strings"
+	"time"
+
+	"github.com/seed-0f2c7998/perdure/cmd/perdure/internal/policy"
+	"github.com/seed-0f2c7998/perdure/cmd/perdure/internal/report"
+	"github.com/seed-0f2c7998/perdure/internal/setting"
+	"github.com/seed-0f2c7998/perdure/retry"
+	"github.com/seed-0f2c7998/perdure/sim"
+)
+
+// A Comparison is the outcomes of several policies in one scenario.
+type Comparison struct {
+	Scenario sim.Scenario // its clients are those of none of the policies
+	Seed     uint64
+	None     sim.Result // of clients that do not retry
+	Outcomes []Outcome
+}
+
+// An Outcome is what one policy led to.
+type Outcome struct {
+	sim.Contender
+
+	Result  sim.Result
+	Verdict Verdict
+	Changed *sim.Result // with the change of the verdict; nil if that has none
+}
+
+// DefaultNames are the policies that are compared if none is named.
+const DefaultNames = "none,backoff,aws_standard,default,service"
+
+// Help lists the scenarios and the policies that have a name.
+func Help() string {
+	return "Scenarios: " + wrap(ScenarioNames()) + ",\nor a YAML file.\n\nPolicies: " + wrap(PolicyNames()) + ".\n" +
+		"Those of --policy are compared with none."
+}
+
+// PolicyNames returns the names of presets, and of what is for comparison only.
+func PolicyNames() []string {
+	names := retry.PresetNames()
+	for _, c := range sim.Contenders() {
+		if name := word(c.Name); !slices.Contains(names, name) {
+			names = append(names, name)
+		}
+	}
+	return names
+}
+
+// Policies returns those of the names that --compare has, and in the files of --policy.
+func Policies(names, files []string) ([]sim.Contender, error) {
+	if len(names) == 0 && len(files) > 0 {
+		names = []string{"none"}
+	} else if len(names) == 0 {
+		names = strings.Split(DefaultNames, ",")
+	}
+	var all []sim.Contender
+	for _, name := range names {
+		c, err := named(name)
+		if err != nil {
+			return nil, err
+		}
+		all = append(all, c)
+	}
+	for _, path := range files {
+		s, err := policy.ReadFile(path, "--policy")
+		if err != nil {
+			return nil, err
+		}
+		name := cmp.Or(s.Policy.Name, strings.TrimSuffix(filepath.Base(path), filepath.Ext(path)))
+		all = append(all, contender(report.Line(name), s))
+	}
+	return all, nil
+}
+
+// named returns the preset of a name, with the circuit breaker that goes with it, or the contender.
+func named(name string) (sim.Contender, error) {
+	if s, err := (policy.Source{}).Settings(strings.TrimSpace(name)); err == nil {
+		return contender(s.Preset, s), nil
+	}
+	for _, c := range sim.Contenders() {
+		if c.Name = word(c.Name); c.Name == word(name) {
+			return c, nil
+		}
+	}
+	return sim.Contender{}, setting.Unknown("--compare", name, PolicyNames())
+}
+
+func contender(name string, s *policy.Settings) sim.Contender {
+	return sim.Contender{Name: name, Policy: s.Policy, Breaker: &s.Breaker}
+}
+
+// Run plays the scenario with each policy, and with what its verdict says to change. It
+// calls progress with the name of what is played, and how much of all has been, from 0 to 1.
+func Run(ctx context.Context, s sim.Scenario, seed uint64, all []sim.Contender, progress func(name string, part float64)) (*Comparison, error) {
+	c := &Comparison{Scenario: s, Seed: seed}
+	played, plays := 0, 2*len(all)+1
+	play := func(by sim.Contender) (sim.Result, error) {
+		r, err := sim.Watch(ctx, by.In(s), seed, func(now time.Duration) {
+			progress(by.Name, (float64(played)+min(float64(now)/float64(s.Duration), 1))/float64(plays))
+		})
+		played++
+		return r, err
+	}
+	var err error
+	if c.None, err = play(sim.Contender{Name: "none", Policy: sim.NoRetries()}); err != nil {
+		return nil, err
+	}
+	for _, by := range all {
+		o := Outcome{Contender: by}
+		if o.Result, err = play(by); err != nil {
+			return nil, err
+		}
+		o.Verdict = Judge(Facts{s, by, o.Result, c.None})
+		if o.Verdict.Change != nil {
+			changed, err := play(o.Verdict.Change.apply(by))
+			if err != nil {
+				return nil, err
+			}
+			o.Changed = &changed
+		}
+		played = 2*len(c.Outcomes) + 3
+		c.Outcomes = append(c.Outcomes, o)
+	}
+	return c, nil
+}

@@ -1,0 +1,122 @@
+package simulate_test
+
+import (
+	"slices"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/seed-0f2c7998/perdure/circuit"
+	"github.com/seed-0f2c7998/perdure/cmd/perdure/internal/simulate"
+	"github.com/seed-0f2c7998/perdure/retry"
+	"github.com/seed-0f2c7998/perdure/sim"
+)
+
+const second = time.Second
+
+// result is one of an outage of 5 s with 1,600 operations a second.
+func result(lost, recovery time.Duration, during, after float64) sim.Result {
+	return sim.Result{
+		Operations: 35_000, Failed: int(lost.Seconds() * 1600), Lost: lost, Recovery: recovery,
+		Amplification: sim.Amplification{During: during, After: after},
+	}
+}
+
+func wasteful(r sim.Result) sim.Result {
+	r.Wasted = 0.4
+	return r
+}
+
+func tripped(r sim.Result) sim.Result {
+	r.Trips = 20
+	return r
+}
+
+func slow(r sim.Result) sim.Result {
+	r.Latency.P99 = 2900 * time.Millisecond
+	return r
+}
+
+// Every verdict says what to change, if anything is wrong.
+func TestVerdicts(t *testing.T) {
+	once, five := sim.NoRetries(), sim.Backoff()
+	untimed := five
+	untimed.AttemptTimeout = 0
+	shuts, budget := &circuit.Config{}, &circuit.Config{FailureThreshold: circuit.Off, Budget: 10}
+	gate, both := &circuit.Config{Gate: circuit.Wait}, &circuit.Config{Gate: circuit.Wait, Budget: 10}
+	none, stuck := result(5*second, 0, 1, 1), result(5*second, sim.Never, 1, 1)
+	for _, row := range []struct {
+		policy       retry.Policy
+		breaker      *circuit.Config
+		result, none sim.Result
+		grade        simulate.Grade
+		text, advice string
+	}{
+		{once, nil, none, none, simulate.Fair, "the measure for the others: without retries, the fault costs 5.0 s of traffic", "Retry with a gate and a budget (preset: service)"},
+		{once, nil, result(0, 0, 1, 1), result(0, 0, 1, 1), simulate.Good, "loses nothing", "Nothing to change"},
+		{five, nil, result(17*second, sim.Never, 4.9, 5), none, simulate.Bad, "never recovers: 5.0 attempts for each operation keep the service too busy after the fault", "Add a gate and a budget (gate: wait, budget: 10)"},
+		{five, shuts, tripped(result(17*second, sim.Never, 0, 0)), none, simulate.Bad, "does not recover while it is watched: its circuit breakers still refuse calls, for 30s at a time", "Add a gate and a budget (gate: wait, budget: 10)"},
+		{five, both, result(17*second, sim.Never, 1, 1), none, simulate.Bad, "never recovers", "No setting of the policy helps here: "},
+		{untimed, both, result(17*second, sim.Never, 1, 1), none, simulate.Bad, "never recovers", "End attempts that take too long (attempt_timeout: 200ms)"},
+		{five, nil, result(17*second, sim.Never, 4.9, 5), stuck, simulate.Bad, "worse than no retries: loses 17.0 s of traffic instead of 5.0 s", "Add a gate and a budget"},
+		{five, gate, result(7*second, 0, 4.9, 1), none, simulate.Bad, "worse than no retries: loses 7.0 s of traffic instead of 5.0 s", "Add a budget (budget: 10), which stops retries in an outage"},
+		{five, both, result(4*second, 3*second, 1, 1), stuck, simulate.Good, "loses 4.0 s of traffic instead of 5.0 s, and the service is well 3.0 s after the fault", "Nothing to change"},
+		{five, budget, result(4*second, 3*second, 1, 1), none, simulate.Bad, "slow to recover: 3.0 s after the fault, without retries as soon as the fault ends", "Add a gate (gate: wait), which admits what the service can digest"},
+		{five, nil, result(2*second, 0, 3.1, 1), none, simulate.Fair, "multiplies the load by 3.1 in the fault, and loses 2.0 s of traffic", "Add a gate and a budget"},
+		{five, budget, result(4900*time.Millisecond, 0, 1, 1), none, simulate.Fair, "no better than no retries: loses 4.9 s of traffic", "Add a gate (gate: wait)"},
+		{five, budget, wasteful(result(2*second, 0, 1, 1)), none, simulate.Fair, "loses 2.0 s of traffic instead of 5.0 s, but 40 % of the work is for callers that have gone", "Add a gate (gate: wait)"},
+		{five, both, result(2*second, 200*time.Millisecond, 0.3, 1), none, simulate.Good, "loses 2.0 s of traffic instead of 5.0 s, and the service is well 0.2 s after the fault", "Nothing to change"},
+		{five, both, slow(result(2*second, 0, 0.3, 1)), none, simulate.Good, "loses 2.0 s of traffic instead of 5.0 s, and the service is well as soon as the fault ends", "Nothing to change, unless callers cannot wait: 1 of 100 takes 2.9 s or more, and gate: fail_fast refuses it at once"},
+		{five, budget, result(0, 0, 1.1, 1), result(40*time.Millisecond, 0, 1, 1), simulate.Good, "loses nothing", "Nothing to change"},
+	} {
+		by := sim.Contender{Policy: row.policy, Breaker: row.breaker}
+		v := simulate.Judge(simulate.Facts{Scenario: sim.Storms()[0], By: by, Result: row.result, None: row.none})
+		if v.Grade != row.grade || v.Text != row.text || !strings.HasPrefix(v.Advice, row.advice) {
+			t.Errorf("%+v, lost %v, recovery %v:\n%s: %s; %s\nwant\n%s: %s; %s",
+				row.breaker, row.result.Lost, row.result.Recovery, v.Grade, v.Text, v.Advice, row.grade, row.text, row.advice)
+		}
+	}
+}
+
+// In a closed loop, what is lost is the part of the operations that failed.
+func TestVerdictOnAClosedLoop(t *testing.T) {
+	s := sim.Storms()[0]
+	s.Load = sim.Load{Clients: 10}
+	r := sim.Result{Operations: 220, Failed: 100, Recovery: sim.Never}
+	v := simulate.Judge(simulate.Facts{
+		Scenario: s, By: sim.Contender{Policy: sim.Backoff()}, Result: r, None: sim.Result{Operations: 220, Failed: 10, Recovery: sim.Never},
+	})
+	if v.Grade != simulate.Bad || v.Text != "worse than no retries: loses 10.0 s of traffic instead of 1.0 s" {
+		t.Errorf("%+v", v)
+	}
+}
+
+// What a verdict advises is better than what it is about, for each policy that can be named; but for
+// one of a hundred attempts a second for each caller, which takes long.
+func TestAdviceHelps(t *testing.T) {
+	names := slices.DeleteFunc(simulate.PolicyNames(), func(name string) bool { return name == "tenacity" })
+	for _, name := range []string{"outage", "brownout", "throttle", "one_shard_down"} {
+		s, err := simulate.Scenario(name, "")
+		if err != nil {
+			t.Fatal(err)
+		}
+		all, err := simulate.Policies(names, nil)
+		if err != nil {
+			t.Fatal(err)
+		}
+		c, err := simulate.Run(t.Context(), s, 1, all, func(string, float64) {})
+		if err != nil {
+			t.Fatal(err)
+		}
+		for _, o := range c.Outcomes {
+			switch {
+			case o.Changed == nil:
+				if o.Verdict.Grade != simulate.Good {
+					t.Errorf("%s, %s: %s, and no advice", name, o.Name, o.Verdict.Text)
+				}
+			case o.Changed.Lost > o.Result.Lost+50*time.Millisecond:
+				t.Errorf("%s, %s: %s; %s: loses %v instead of %v", name, o.Name, o.Verdict.Text, o.Verdict.Advice, o.Changed.Lost, o.Result.Lost)
+			}
+		}
+	}
+}
