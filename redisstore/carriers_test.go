@@ -62,6 +62,7 @@ func TestCarriersAgree(t *testing.T) {
 // without is v without what depends on when it was asked for.
 func without(v fleet.View) fleet.View {
 	v.Epoch, v.Ago = "", 0
+	v.Grant.From = v.Grant.From.Round(time.Minute)
 	v.Open, v.Lease = v.Open.Round(time.Hour), v.Lease.Round(time.Hour)
 	if v.Set != "" {
 		v.Set = "something"
@@ -73,7 +74,7 @@ func without(v fleet.View) fleet.View {
 // generation, 0 for none.
 func chooseCall(u *rand.Rand) fleet.Call {
 	some := func() time.Duration { return time.Duration(u.IntN(2)) * time.Hour }
-	c := fleet.Call{Op: fleet.Op(u.IntN(8)), Key: "x", Reason: strconv.Itoa(u.IntN(5))}
+	c := fleet.Call{Op: fleet.Op(u.IntN(9)), Key: "x", Reason: strconv.Itoa(u.IntN(5))}
 	switch c.Op {
 	case fleet.Trip:
 		c.State, c.Open, c.Quorum, c.Gate = circuit.Open, some(), 1+u.IntN(3), u.IntN(2) == 0
@@ -93,6 +94,10 @@ func chooseCall(u *rand.Rand) fleet.Call {
 		c.Manual = u.IntN(2) == 0
 		c.Ago = 10 * time.Second * time.Duration(1+u.Int64N(1<<20))
 	case fleet.Read:
+	case fleet.Reserve:
+		c.Rate = fleet.Ration{
+			Interval: time.Duration(1+u.IntN(2)) * time.Hour, Burst: 1 + u.IntN(3), Count: u.IntN(4), Until: time.Duration(u.IntN(8)) * 30 * time.Minute,
+		}
 	case fleet.Visit:
 		holds := u.Int64N(100)
 		c.Budget = fleet.Deposit{

@@ -23,8 +23,11 @@ const (
 	maxGen   = 1 << 53                    // the scripts count in doubles
 	maxOpen  = 31 * 24 * time.Hour        // longer than any open time or lease
 	maxAgo   = 100 * 365 * 24 * time.Hour // since an override
+	maxRate  = 1e6                        // a second, a burst, and what is reserved at once
 	maxName  = 255                        // bytes of the name of a node or process
 	maxDigit = 20                         // of an instant or a reason
+
+	maxInterval = 25 * time.Hour // between two calls
 )
 
 // check returns why r is not believed, or nil.
@@ -51,6 +54,11 @@ func (r *reply) check() error {
 		{"limit", r.Limit, cell.MaxCeiling},
 		{"fair", r.Fair, cell.MaxCeiling},
 		{"left", r.Left, cell.MaxCeiling},
+		{"from", r.From, maxOpen.Microseconds()},
+		{"granted", r.Granted, maxRate},
+		{"interval", r.Interval, int64(maxInterval)},
+		{"burst", r.Burst, maxRate},
+		{"nodes", r.Nodes, maxRate},
 	} {
 		if n.value < 0 || n.value > n.most {
 			return bad(n.field, n.value, fmt.Sprintf("0 to %d", n.most))

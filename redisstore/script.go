@@ -30,7 +30,7 @@ type script struct{ body, sha string }
 // scripts are all of them.
 //
 //nolint:gochecknoglobals // a constant table
-var scripts = load("read", "trip", "lease", "settle", "release", "hand", "restore", "budget")
+var scripts = load("read", "trip", "lease", "settle", "release", "hand", "restore", "budget", "reserve")
 
 func load(names ...string) map[string]script {
 	all := make(map[string]script)
@@ -56,7 +56,7 @@ func text(name string) string {
 //nolint:gochecknoglobals // a constant table
 var names = map[fleet.Op]string{
 	fleet.Read: "read", fleet.Trip: "trip", fleet.Lease: "lease", fleet.Settle: "settle", fleet.Release: "release",
-	fleet.Override: "hand", fleet.Restore: "restore", fleet.Visit: "budget",
+	fleet.Override: "hand", fleet.Restore: "restore", fleet.Visit: "budget", fleet.Reserve: "reserve",
 }
 
 // run is the call as the server gets it: by the script's name, or with its
@@ -93,6 +93,9 @@ func arguments(c fleet.Call) []string {
 	case fleet.Visit:
 		d := c.Budget
 		return []string{d.Cell, number(d.Holds), number(d.May), number(d.Given), number(d.Ceiling), number(d.Need), d.How}
+	case fleet.Reserve:
+		r := c.Rate
+		return []string{number(int64(r.Interval)), strconv.Itoa(r.Burst), strconv.Itoa(r.Count), number(max(r.Until.Microseconds(), 0))}
 	case fleet.Read:
 	}
 	return nil
@@ -129,6 +132,12 @@ type reply struct {
 	Ago     int64  `json:"ago"` // milliseconds since that
 
 	fleet.Loan
+
+	From     int64 `json:"from"` // microseconds
+	Granted  int64 `json:"granted"`
+	Interval int64 `json:"interval"` // nanoseconds
+	Burst    int64 `json:"burst"`
+	Nodes    int64 `json:"nodes"`
 }
 
 // parse reads a response of the server: one that a script has returned, or one
@@ -159,5 +168,9 @@ func (r *reply) view() (fleet.View, error) {
 	return fleet.View{
 		Key: r.Key, Epoch: r.Epoch, Gen: r.Gen, State: state, Manual: r.Hand, Open: span(r.Open), Reason: r.Reason,
 		Process: r.Process, Node: r.Node, Lease: span(r.Lease), Set: r.Handed, Ago: span(r.Ago), Loan: r.Loan,
+		Grant: fleet.Grant{
+			From: time.Duration(r.From) * time.Microsecond, Count: int(r.Granted),
+			Interval: time.Duration(r.Interval), Burst: int(r.Burst), Nodes: int(r.Nodes),
+		},
 	}, nil
 }

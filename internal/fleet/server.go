@@ -45,6 +45,7 @@ const (
 	Override    // what a person wanted Ago: State, Open, Reason
 	Restore     // what a server that has lost it knew: Epoch, Gen, State, Open, Reason, and Ago if Manual
 	Visit       // returns and borrows a part of the budget
+	Reserve     // reserves instants of the rate
 )
 
 // A Call asks the Server for something about one key. Fields that its Op does not
@@ -65,6 +66,7 @@ type Call struct {
 	Gen    int64
 	Lease  Term
 	Budget Deposit
+	Rate   Ration
 }
 
 // A Term is the terms of a lease.
@@ -83,6 +85,14 @@ type Deposit struct {
 	Holds, May, Given, Ceiling int64
 	Need                       int64
 	How                        string // FirstVisit, LastVisit or ""
+}
+
+// A Ration is what a process wants of the rate that the fleet shares.
+type Ration struct {
+	Interval time.Duration // between two instants
+	Burst    int
+	Count    int           // of instants
+	Until    time.Duration // from now, the last one that is wanted
 }
 
 // How a cell visits the budget.
@@ -107,7 +117,8 @@ type View struct {
 	Set     string        // names what a person last set, "" for nothing
 	Ago     time.Duration // since that
 
-	Loan Loan // of a Visit
+	Loan  Loan  // of a Visit
+	Grant Grant // of a Reserve
 }
 
 // A Loan is the answer to a visit, in the units of [cell.Budget].
@@ -118,6 +129,18 @@ type Loan struct {
 	Limit int64 `json:"limit"` // up to which it may hold any
 	Fair  int64 `json:"fair"`  // above which it hands in what it holds
 	Left  int64 `json:"left"`  // what is not lent to anybody
+}
+
+// A Grant is the instants that are reserved: Count of them, the first one From from
+// now, of the limit that holds: the lowest of those that members have used lately.
+// A burst lets each go as much earlier as all but one call of it take, though not before
+// now.
+type Grant struct {
+	From     time.Duration
+	Count    int
+	Interval time.Duration
+	Burst    int
+	Nodes    int // that are alive
 }
 
 // An Answer is the view after a call, or why there is none.

@@ -196,7 +196,7 @@ func (s *Server) happens(p float64) bool { return s.chance != nil && s.chance.Fl
 func (s *Server) make(l *link, calls []fleet.Call, answers []fleet.Answer) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	now := time.Now().UnixMilli()
+	now := time.Now()
 	for i, c := range calls {
 		s.calls++
 		r := s.records[c.Key]
@@ -208,12 +208,13 @@ func (s *Server) make(l *link, calls []fleet.Call, answers []fleet.Answer) {
 			}
 			s.records[c.Key] = r
 		}
-		loan, changed := r.make(c, l.member, now)
-		v := r.view(c.Key, now)
+		var more fleet.View
+		changed := r.make(c, l.member, now, &more)
+		v := r.view(c.Key, now.UnixMilli())
 		if changed {
 			s.publish(v)
 		}
-		v.Loan = loan
+		v.Loan, v.Grant = more.Loan, more.Grant
 		answers[i].View = v
 	}
 }

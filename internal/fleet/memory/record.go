@@ -3,6 +3,7 @@ package memory
 import (
 	"maps"
 	"strconv"
+	"time"
 
 	"github.com/seed-0f2c7998/perdure/circuit"
 	"github.com/seed-0f2c7998/perdure/internal/cell"
@@ -24,6 +25,7 @@ type record struct {
 	begun        bool             // there is a budget
 	budget       int64            // what of it is not lent
 	shares       map[string]share // by cell
+	rate         rate
 }
 
 type lease struct {
@@ -34,12 +36,21 @@ type lease struct {
 
 type share struct{ limit, till int64 }
 
+// A rate is a schedule in Unix nanoseconds, and the limit that holds.
+type rate struct {
+	next, at int64
+	limit    fleet.Ration
+	asked    int64 // by the limit, in Unix milliseconds
+}
+
 func newRecord(epoch string) *record {
 	return &record{epoch: epoch, alive: map[string]int64{}, votes: map[string]int64{}, shares: map[string]share{}}
 }
 
-// make makes the call of m at now, and reports whether others must be told.
-func (r *record) make(c fleet.Call, m fleet.Member, now int64) (loan fleet.Loan, changed bool) {
+// make makes the call of m at now, fills in what v has besides the view, and reports
+// whether others must be told.
+func (r *record) make(c fleet.Call, m fleet.Member, at time.Time, v *fleet.View) (changed bool) {
+	now := at.UnixMilli()
 	r.begunBy(now)
 	r.alive[m.Node] = now + m.Alive.Milliseconds()
 	switch c.Op {
@@ -58,10 +69,31 @@ func (r *record) make(c fleet.Call, m fleet.Member, now int64) (loan fleet.Loan,
 	case fleet.Restore:
 		changed = r.restore(c, now)
 	case fleet.Visit:
-		loan = r.visit(c.Budget, m, now)
+		v.Loan = r.visit(c.Budget, m, now)
+	case fleet.Reserve:
+		v.Grant = r.rate.reserve(c.Rate, at)
+		v.Grant.Nodes = count(r.alive, now)
 	case fleet.Read:
 	}
-	return loan, changed
+	return changed
+}
+
+// reserve reserves instants; redisstore/lua/reserve.lua says how.
+func (r *rate) reserve(want fleet.Ration, at time.Time) fleet.Grant {
+	now, ms := at.UnixNano(), at.UnixMilli()
+	l := r.limit
+	lower := l.Interval > want.Interval || l.Interval == want.Interval && l.Burst < want.Burst
+	if !lower || max(ms-r.asked, r.asked-ms) > (time.Minute+l.Interval).Milliseconds() {
+		r.limit, r.asked, l = want, ms, want
+	}
+	from := max(r.next-max(r.at-now, 0), now)
+	spare := int64(l.Burst-1) * int64(l.Interval)
+	n := min(int((now+int64(want.Until)+spare-from)/int64(l.Interval))+1, want.Count)
+	if now+int64(want.Until)+spare < from {
+		n = 0
+	}
+	r.next, r.at = from+int64(n)*int64(l.Interval), now
+	return fleet.Grant{From: time.Duration(from - now), Count: n, Interval: l.Interval, Burst: l.Burst}
 }
 
 // begunBy has what was begun in the future, by a clock that has been put back
