@@ -106,7 +106,8 @@ func New(name string, c Config) *Breaker {
 	c = c.filled()
 	b.rules, b.window = c.rules(), c.newWindow()
 	if c.Rate > 0 {
-		b.pacing = &pacing{limit: cell.NewLimit(c.Rate, c.Burst), schedule: b.store.Schedule(name)}
+		l := cell.NewLimit(c.Rate, c.Burst)
+		b.pacing = &pacing{limit: l, schedule: b.store.Schedule(name, l)}
 		hot.Paced = true
 	}
 	b.limitConcurrency(c.Concurrency)

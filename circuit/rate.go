@@ -36,6 +36,7 @@ func (b *Breaker) pace(ctx context.Context, c *cell.Cell, p Permit, a ask) (Perm
 	now := b.now()
 	t := turn{b, c, b.inForce(c, now), b.turnEnd(ctx, a, now)}
 	slot, err := t.reserve(ctx, now)
+	now = b.now()
 	if err == nil && slot.At <= now {
 		wait := c.Spend(t.limit, now)
 		if wait == 0 {
@@ -56,7 +57,7 @@ func (b *Breaker) pace(ctx context.Context, c *cell.Cell, p Permit, a ask) (Perm
 			p, err = b.admit(ctx, c, word(c.Breaker.Load()), a)
 		}
 		if err != nil {
-			t.schedule().GiveBack(t.limit, slot)
+			t.giveBack(slot)
 			return Permit{}, err
 		}
 		now = b.now()
@@ -86,27 +87,38 @@ func (b *Breaker) turnEnd(ctx context.Context, a ask, now int64) int64 {
 	return now + int64(end.Sub(b.clock()))
 }
 
-// schedule returns who gives out the instants.
-func (t *turn) schedule() cell.Schedule {
-	if s := t.breaker.pacing.schedule; s != nil {
-		return s
-	}
-	return t.cell
-}
-
 // reserve reserves an instant. It waits for one only if the store has to get it
 // from elsewhere.
-func (t *turn) reserve(ctx context.Context, now int64) (cell.Slot, error) {
-	for {
-		slot, ok := t.schedule().Reserve(t.limit, now, t.end)
-		if ok {
-			return slot, nil
-		}
-		if err := t.wait(ctx, slot.At); err != nil {
-			return slot, err
-		}
-		now = t.breaker.now()
+func (t *turn) reserve(ctx context.Context, now int64) (slot cell.Slot, err error) {
+	ok := false
+	if s := t.breaker.pacing.schedule; s != nil {
+		slot, ok = s.Reserve(ctx, t.limit, now, t.end)
+	} else {
+		slot, ok = t.cell.Reserve(t.limit, now, t.end)
 	}
+	switch {
+	case ok:
+		return slot, nil
+	case ctx.Err() != nil:
+		return slot, class.Ended(ctx)
+	default:
+		return slot, t.tooLate(slot.At)
+	}
+}
+
+// giveBack gives back an instant that is not used.
+func (t *turn) giveBack(s cell.Slot) {
+	if from := t.breaker.pacing.schedule; from != nil {
+		from.GiveBack(t.limit, s)
+	} else {
+		t.cell.GiveBack(t.limit, s)
+	}
+}
+
+// tooLate counts and returns the refusal of a call that could be at the instant at.
+func (t *turn) tooLate(at int64) error {
+	t.cell.Rejected.Add(1)
+	return &LimitError{Name: t.breaker.name, Limit: RateLimit, RetryAt: t.breaker.wall(ceil(at))}
 }
 
 // wait blocks until the instant at. The error is a [*LimitError] at once if that is
@@ -116,8 +128,7 @@ func (t *turn) wait(ctx context.Context, at int64) error {
 	d := time.Duration(at - b.now())
 	switch {
 	case at > t.end:
-		t.cell.Rejected.Add(1)
-		return &LimitError{Name: b.name, Limit: RateLimit, RetryAt: b.wall(ceil(at))}
+		return t.tooLate(at)
 	case d <= 0:
 		return nil
 	}

@@ -134,7 +134,9 @@ func (r *record) message(text string) {
 }
 
 // What a release leaves in the server is read by others: a change of what it means
-// needs a new format, or two releases misread each other.
+// needs a new format, or two releases misread each other. A new field of the hash
+// needs none if a release that does not know it may leave it alone, as those of the
+// rate: write it to the golden file.
 func TestFormat(t *testing.T) {
 	t.Cleanup(func() {
 		if t.Failed() {
@@ -196,6 +198,10 @@ func live(t *testing.T, srv *server, c rueidis.Client, r *record) {
 	until("what the one budget has begun with", func(hash map[string]string) bool { return hash["budget"] != "" && hash["budget"] != "0" })
 	hash, _ := hashOf(t, c, key)
 	r.note("hash budget of one token", hash["budget"])
+	if p, err := fleet(t, 1, o, circuit.Config{Rate: 1})[0].Acquire(); err == nil {
+		p.Success()
+	}
+	has("rate.next", "rate.at", "rate.limit")
 	o.Quorum = 2
 	f := fleet(t, 2, o, circuit.Config{FailureThreshold: 1, RecoveryTimeout: time.Hour, ProbeLease: time.Hour, Budget: 100})
 	has("format", "epoch", "gen", "state", "alive.node-0", "budget")

@@ -19,6 +19,10 @@
 // may have it. Who cannot ask has its part, and what its own calls earn up to
 // that.
 //
+// A rate ([circuit.Config.Rate]) is that of the fleet: a call waits until the server
+// has reserved its instant, or, if it does not wait, is refused until the server has
+// one for it. Without the server, each host has an equal part of the rate.
+//
 // The server is Redis from 6.2 or Valkey, alone, behind sentinels or a cluster.
 // With access lists, the user needs the keys and the channel of the prefix, and
 // the commands eval, evalsha, hgetall, hset, hdel, pexpire, time, publish,

@@ -1,6 +1,7 @@
 package cell
 
 import (
+	"context"
 	"math"
 	"time"
 )
@@ -45,20 +46,19 @@ type Slot struct {
 	Next int64 // what the schedule went on to, by which who gives the Slot back names it
 }
 
-// A Schedule gives out the instants at which a key may be called. It is safe for
-// concurrent use, and its methods do not block.
+// A Schedule gives out the instants at which a key may be called, in the place of
+// its cell. It is safe for concurrent use.
 type Schedule interface {
-	// Reserve reserves the next instant of l that is not before now. It reports
-	// false if there is none up to latest: then s.At is when to ask again, if
-	// that is not after latest, and else when the next call could be.
-	Reserve(l Limit, now, latest int64) (s Slot, ok bool)
-	// GiveBack gives back a Slot that is not used. It is lost if others have
-	// come after it.
+	// Reserve is [Cell.Reserve], but for that it may wait for the instant to be known,
+	// until ctx ends or latest. If ctx has ended it reports false.
+	Reserve(ctx context.Context, l Limit, now, latest int64) (s Slot, ok bool)
+	// GiveBack gives back a Slot that is not used.
 	GiveBack(l Limit, s Slot)
 }
 
-// Reserve reserves the next instant on the schedule of all who share the cell; it
-// is the Schedule of a key whose store has none of its own.
+// Reserve reserves the next instant of l, not before now, on the schedule of all who
+// share the cell. It reports false if there is none up to latest: then s.At is when
+// the next call could be.
 func (c *Cell) Reserve(l Limit, now, latest int64) (s Slot, ok bool) {
 	for {
 		old := c.Rate[0].Load()
@@ -73,7 +73,8 @@ func (c *Cell) Reserve(l Limit, now, latest int64) (s Slot, ok bool) {
 	}
 }
 
-// GiveBack gives s back, unless somebody has reserved an instant after it.
+// GiveBack gives s back, which is not used. It is lost if somebody has reserved an
+// instant after it.
 func (c *Cell) GiveBack(l Limit, s Slot) {
 	c.Rate[0].CompareAndSwap(uint64(s.Next), uint64(s.Next-int64(l.Interval)))
 }

@@ -90,9 +90,9 @@ type Store interface {
 	// need send few. It is asked while nothing gets through the gate of key.
 	Elsewhere(key string) bool
 
-	// Schedule returns the schedule of the calls of key, which have a rate; nil
+	// Schedule returns the schedule of the calls of key, which have the rate l; nil
 	// if that is in its cell. It is called when a breaker is made.
-	Schedule(key string) Schedule
+	Schedule(key string, l Limit) Schedule
 }
 
 // A User is the breaker that asks a [Store] for its cell.
@@ -152,7 +152,7 @@ func (Alone) Gated(string, bool, uint64) {}
 func (Alone) Elsewhere(string) bool { return false }
 
 // Schedule returns nil.
-func (Alone) Schedule(string) Schedule { return nil }
+func (Alone) Schedule(string, Limit) Schedule { return nil }
 
 // Memory is a Store whose cells are the process's own; one key has one cell
 // in each Memory. The zero Memory is ready for use.

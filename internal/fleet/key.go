@@ -27,6 +27,7 @@ type key struct {
 	ask     time.Duration  // length of the probe for which a lease is wanted, 0 for none
 	read    bool           // it is to be read
 	purse   purse          // its budget
+	rate    ledger         // its rate
 	foreign error          // set if its hash has another format: it is read, and nothing else
 	release bool           // its lease is to be given back, if it is not used
 	telling bool           // transitions of its own are on their way to the server
@@ -101,9 +102,6 @@ func (s cells) Dropped(name string) {
 	}
 }
 
-// Schedule returns nil: each host keeps to the rate by itself.
-func (s cells) Schedule(string) cell.Schedule { return nil }
-
 // Changed has the server told of a transition.
 func (s cells) Changed(name string, c cell.Change) {
 	s.mu.Lock()
@@ -141,8 +139,9 @@ func (j job) after(before *job) *job {
 
 // waits reports whether the server has to be told or asked something.
 func (k *key) waits() bool {
+	n, _ := k.rate.wants(time.Now())
 	return k.read || k.foreign == nil && (k.release || k.hand != nil || k.own != nil || k.lost != nil || k.ask > 0 ||
-		k.purse.due(false))
+		k.purse.due(false) || n > 0)
 }
 
 // A call is one [Call], and what it tells, to put that back if it fails.
@@ -152,6 +151,9 @@ type call struct {
 	key *key
 	job any
 }
+
+// A ration is the job of a call that asks for instants of the rate.
+type ration struct{}
 
 // calls takes what waits out of k, in the order in which it must be told. Any of
 // the calls brings the present view.
@@ -168,6 +170,9 @@ func (s *Store) calls(k *key, now time.Time) []call {
 	}
 	if k.purse.due(k.read) {
 		add(Call{Op: Visit, Budget: k.borrows()}, nil)
+	}
+	if c, ok := k.rations(now); ok {
+		add(c, ration{})
 	}
 	switch ask := k.ask; {
 	case k.release && m.token != 0 && !m.used:
@@ -247,6 +252,8 @@ func (k *key) again(c call) {
 		case j.kind != byHand && k.own == nil && k.hand == nil:
 			k.own = j
 		}
+	case ration:
+		k.rate.asked = 0
 	case time.Duration:
 		k.read = true // the mirror still knows that a lease is wanted
 	default:

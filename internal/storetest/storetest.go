@@ -47,6 +47,7 @@ func Run(t *testing.T, subject func(*testing.T) Subject) {
 		"a person reaches a gate's limit":     testGateOverride,
 		"who comes later finds a gate shut":   testGateLatecomer,
 		"an answer at one gate is for all":    testGateAnswer,
+		"a rate is that of all together":      testRate,
 		"names share nothing with each other": testNames,
 		"a store is closed during calls":      testClose,
 		"the store is away":                   testAway,
@@ -363,6 +364,34 @@ func testGateAnswer(t *testing.T, s Subject) {
 			}
 			return all(b, are(circuit.Closed))
 		}, "all are closed once the service answers")
+	}
+}
+
+func testRate(t *testing.T, s Subject) {
+	t.Helper()
+	c, calls := quick(), 40
+	c.Rate = 50
+	b := s.breakers(t, 3, c)
+	for i := range b {
+		if err := b[i].Do(t.Context(), func(context.Context) error { return nil }); err != nil {
+			t.Fatal(err)
+		}
+	}
+	var work sync.WaitGroup
+	began := time.Now()
+	for i := range calls {
+		work.Go(func() {
+			ctx, cancel := context.WithTimeout(t.Context(), patience)
+			defer cancel()
+			if err := b[i%len(b)].Do(ctx, func(context.Context) error { return nil }); err != nil {
+				t.Errorf("call %d: %v", i, err)
+			}
+		})
+	}
+	work.Wait()
+	least := time.Duration(float64(calls-2) / c.Rate * float64(time.Second))
+	if took := time.Since(began); took < least && !s.Noisy {
+		t.Errorf("%d calls of three at %v/s have taken %v, want at least %v", calls, c.Rate, took, least)
 	}
 }
 

@@ -1,0 +1,284 @@
+package fleet
+
+import (
+	"context"
+	"slices"
+	"time"
+
+	"github.com/seed-0f2c7998/perdure/internal/cell"
+)
+
+// A ledger is what a process has of a rate that the fleet shares: instants that the
+// server has reserved for it, each for one call. None is kept for longer than to the
+// next one, so what is not used is lost. It is plain data; its user holds a lock.
+type ledger struct {
+	own   cell.Limit // of this process; the zero Limit: it has no rate
+	holds cell.Limit // in the fleet, as the server last said
+	nodes int        // that were alive then
+
+	next  time.Time   // the server has nothing before this for who comes now
+	free  []time.Time // instants that no caller has
+	ahead []time.Time // instants still to come, of callers or free
+	line  []*caller   // who are to have one each, first come first served
+	asked int         // for how many of these the server is being asked
+	stock bool        // somebody who does not wait was refused, and will come again
+}
+
+// A caller waits to know its instant.
+type caller struct {
+	latest time.Time     // that it would wait for
+	known  chan struct{} // closed when at is known
+	at     time.Time
+	ok     bool // it has at; else the server has nothing before that
+}
+
+// worth is for how long ahead a process reserves instants, but for one.
+const worth = time.Second
+
+// spare is by how much a call may go earlier than its instant.
+func spare(l cell.Limit) time.Duration { return time.Duration(l.Burst-1) * l.Interval }
+
+// drop drops what is over at now.
+func (l *ledger) drop(now time.Time) {
+	l.ahead = slices.DeleteFunc(l.ahead, func(at time.Time) bool { return !at.After(now) })
+	l.free = slices.DeleteFunc(l.free, func(at time.Time) bool { return now.Sub(at) >= l.holds.Interval })
+}
+
+// wants returns for how many instants the server is to be asked, and up to when they
+// would do. It is not asked again for each that passes.
+func (l *ledger) wants(now time.Time) (n int, until time.Time) {
+	if l.asked > 0 || l.own.Interval == 0 {
+		return 0, now
+	}
+	if len(l.line) == 0 {
+		if l.stock {
+			return 1, now
+		}
+		return 0, now
+	}
+	l.drop(now)
+	room := max(int(worth/l.holds.Interval), 1) - len(l.ahead)
+	if n = min(room, len(l.line)); n < min(len(l.line), l.batch()) {
+		return 0, now
+	}
+	until = now
+	for _, c := range l.line[:n] {
+		if c.latest.After(until) {
+			until = c.latest
+		}
+	}
+	return n, until
+}
+
+// batch is for how many instants there must be room for the server to be asked.
+func (l *ledger) batch() int { return max(int(worth/4/l.holds.Interval), 1) }
+
+// granted takes in what the server has reserved.
+func (l *ledger) granted(g Grant, now time.Time) {
+	l.asked, l.stock = 0, false
+	l.holds, l.nodes = cell.Limit{Interval: max(g.Interval, 1), Burst: max(g.Burst, 1)}, max(g.Nodes, 1)
+	l.drop(now)
+	at := now.Add(g.From - spare(l.holds))
+	for range g.Count {
+		i := at
+		if i.Before(now) {
+			i = now
+		} else {
+			l.ahead = append(l.ahead, i)
+		}
+		l.free = append(l.free, i)
+		at = at.Add(l.holds.Interval)
+	}
+	l.next = at
+	l.serve()
+	l.line = slices.DeleteFunc(l.line, func(c *caller) bool {
+		tooLate := l.next.After(c.latest)
+		if tooLate {
+			c.at = l.next
+			close(c.known)
+		}
+		return tooLate
+	})
+}
+
+// serve gives those in line what is free.
+func (l *ledger) serve() {
+	slices.SortFunc(l.free, time.Time.Compare)
+	for len(l.line) > 0 && len(l.free) > 0 {
+		c := l.line[0]
+		l.line = l.line[1:]
+		c.at = l.free[0]
+		if c.ok = !c.at.After(c.latest); c.ok {
+			l.free = l.free[1:]
+		}
+		close(c.known)
+	}
+}
+
+// take takes an instant up to latest that is free, if there is one.
+func (l *ledger) take(now, latest time.Time) (at time.Time, ok bool) {
+	if l.drop(now); len(l.line) > 0 || len(l.free) == 0 || l.free[0].After(latest) {
+		return at, false
+	}
+	at, l.free = l.free[0], l.free[1:]
+	return at, true
+}
+
+// leave takes c out of the line.
+func (l *ledger) leave(c *caller) {
+	l.line = slices.DeleteFunc(l.line, func(other *caller) bool { return other == c })
+}
+
+// giveBack has the instant at given to the next caller.
+func (l *ledger) giveBack(at, now time.Time) {
+	l.free = append(l.free, at)
+	l.drop(now)
+	l.serve()
+}
+
+// soonest returns an instant before which who comes now cannot have one.
+func (l *ledger) soonest(now time.Time) time.Time {
+	at := l.next
+	if at.Before(now) {
+		at = now
+	}
+	return at.Add(time.Duration(len(l.line)) * l.holds.Interval)
+}
+
+// A schedule is that of one key.
+type schedule struct {
+	store *Store
+	key   *key
+}
+
+// Schedule returns the schedule of key, on which instants are reserved at the
+// server.
+func (s cells) Schedule(name string, l cell.Limit) cell.Schedule {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	k := s.keys[name]
+	k.rate.own, k.rate.holds, k.rate.nodes = l, l, max(k.rate.nodes, 1)
+	return &schedule{s.Store, k}
+}
+
+// Reserve returns an instant that the server has reserved for this process, and
+// waits for its answer. If the server is away, this host goes by a part of the rate,
+// as large as that of each other host that was alive.
+func (r *schedule) Reserve(ctx context.Context, l cell.Limit, now, latest int64) (cell.Slot, bool) {
+	began := time.Now()
+	until := began.Add(time.Duration(latest - now))
+	c, at, ok := r.enter(began, until)
+	if c != nil {
+		r.await(ctx, c)
+		at, ok = c.at, c.ok
+	}
+	if !at.IsZero() {
+		return cell.Slot{At: now + max(int64(at.Sub(began)), 0), Next: at.UnixNano()}, ok
+	}
+	if ctx.Err() != nil {
+		return cell.Slot{}, false
+	}
+	slot, ok := r.key.ref.Load().Reserve(r.part(l), now+int64(time.Since(began)), latest)
+	return cell.Slot{At: slot.At}, ok
+}
+
+// enter returns an instant that is free or, if not ok, one before which there is none
+// for the caller; or the caller's place in line; or nothing of these if the server is
+// away.
+func (r *schedule) enter(now, until time.Time) (c *caller, at time.Time, ok bool) {
+	s, rate := r.store, &r.key.rate
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if at, ok = rate.take(now, until); ok || s.alone(r.key) {
+		return nil, at, ok
+	}
+	if at = rate.soonest(now); !until.After(now) {
+		rate.stock, at = true, later(at, now.Add(time.Millisecond))
+		s.wake()
+	}
+	if at.After(until) {
+		return nil, at, false
+	}
+	c = &caller{latest: until, known: make(chan struct{})}
+	rate.line = append(rate.line, c)
+	s.wake()
+	return c, time.Time{}, false
+}
+
+// await waits until c has its answer, ctx has ended, or the server is away. Then c has
+// left the line.
+func (r *schedule) await(ctx context.Context, c *caller) {
+	s := r.store
+	look := time.NewTicker(s.stale / 10)
+	defer look.Stop()
+	for away := false; !away && ctx.Err() == nil; {
+		select {
+		case <-c.known:
+			return
+		case <-ctx.Done():
+		case <-look.C:
+			s.mu.Lock()
+			away = s.alone(r.key)
+			s.mu.Unlock()
+		}
+	}
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	r.key.rate.leave(c)
+}
+
+// GiveBack lets another call of this process have the instant, as long as it is not
+// over.
+func (r *schedule) GiveBack(_ cell.Limit, slot cell.Slot) {
+	r.store.mu.Lock()
+	defer r.store.mu.Unlock()
+	if slot.Next != 0 { // else it is of the host's part, and lost
+		r.key.rate.giveBack(time.Unix(0, slot.Next), time.Now())
+	}
+}
+
+// part returns the part that this host has of l while the server is away.
+func (r *schedule) part(l cell.Limit) cell.Limit {
+	r.store.mu.Lock()
+	defer r.store.mu.Unlock()
+	n := r.key.rate.nodes
+	return cell.Limit{Interval: l.Interval * time.Duration(n), Burst: max(l.Burst/n, 1)}
+}
+
+// alone reports whether the calls of k go without the server. s.mu is held.
+func (s *Store) alone(k *key) bool {
+	select {
+	case <-s.done:
+		return true
+	default:
+		return k.foreign != nil || time.Since(k.contact) > s.stale || !k.mirror.known && s.err != nil
+	}
+}
+
+// rations returns the call that asks for instants, if any are wanted.
+func (k *key) rations(now time.Time) (c Call, ok bool) {
+	l := &k.rate
+	n, until := l.wants(now)
+	l.asked = n
+	wait := min(until.Sub(now), cell.MaxHint)
+	return Call{Op: Reserve, Rate: Ration{Interval: l.own.Interval, Burst: l.own.Burst, Count: n, Until: wait}}, n > 0
+}
+
+// rationed takes in the answer. s.mu is held.
+func (s *Store) rationed(k *key, g Grant) {
+	now, l := time.Now(), &k.rate
+	l.granted(g, now)
+	if l.holds != l.own && l.holds.Within(l.own) {
+		k.ref.Load().InForce(l.holds, now.UnixNano()) // as if a process of this host had it
+	}
+	if n := min(l.batch(), len(l.ahead)); len(l.line) > 0 && n > 0 {
+		time.AfterFunc(l.ahead[n-1].Sub(now), s.wake)
+	}
+}
+
+func later(a, b time.Time) time.Time {
+	if a.After(b) {
+		return a
+	}
+	return b
+}
