@@ -69,14 +69,20 @@ func codeOfSharedState() *circuit.Breaker {
 	return breaker
 }
 
+func codeOfLimits() retry.Policy {
+	partner := retry.APICall()
+	partner.Breaker = circuit.New("partner", circuit.Config{Rate: 10, Burst: 5, Store: hoststore.Open("")})
+	return partner
+}
+
 // Each block of Go in these pages is one that is compiled, letter by letter.
 func TestCodeOfThePagesIsCompiled(t *testing.T) {
-	_, _ = codeOfHTTP, codeOfSharedState // which would make files and connections
+	_, _, _ = codeOfHTTP, codeOfSharedState, codeOfLimits // which would make files and connections
 	source, err := os.ReadFile("readme_test.go")
 	if err != nil {
 		t.Fatal(err)
 	}
-	for name, want := range map[string]int{"README.md": 1, "docs/http.md": 3, "docs/shared-state.md": 1} {
+	for name, want := range map[string]int{"README.md": 1, "docs/http.md": 3, "docs/shared-state.md": 1, "docs/limits.md": 1} {
 		page, err := os.ReadFile(name)
 		if err != nil {
 			t.Fatal(err)
