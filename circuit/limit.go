@@ -8,6 +8,7 @@ import (
 
 	"github.com/seed-0f2c7998/perdure/internal/cell"
 	"github.com/seed-0f2c7998/perdure/internal/class"
+	"github.com/seed-0f2c7998/perdure/internal/places"
 	"github.com/seed-0f2c7998/perdure/internal/seam"
 )
 
@@ -24,7 +25,11 @@ func (b *Breaker) limitConcurrency(n int) {
 		return
 	}
 	b.places = &b.cell.Places
-	if lowest := b.places.Limit(n, b.cell.Locks); lowest < n {
+	var locks func(int) places.Locks
+	if host, ok := b.store.(cell.Hosted); ok {
+		locks = func(n int) places.Locks { return host.Locks(b.name, n) }
+	}
+	if lowest := b.places.Limit(n, locks); lowest < n {
 		slog.Default().Warn(fmt.Sprintf("circuit breaker %q: concurrency %d has no effect: another breaker of that name has %d",
 			b.name, n, lowest), "breaker", b.name)
 	}

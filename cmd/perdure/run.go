@@ -130,6 +130,7 @@ func (a *app) run(c *cobra.Command, f *runFlags, args []string) error {
 			return s.Refuse(err)
 		}
 		defer store.Close()
+		store.LendPlaces()
 		s.Breaker.Store, s.Breaker.Observe = store, circuit.LogTo(a.log)
 		p.Breaker = circuit.New(state.Of(p.Name), s.Breaker)
 		store.Ready(c.Context())

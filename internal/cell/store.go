@@ -28,9 +28,6 @@ type Ref struct {
 
 	// Places are those that calls of the key hold while they are in flight.
 	Places places.Places
-	// Locks returns the places that all processes of the host share, of that
-	// limit. Nil means that each process has its own.
-	Locks func(limit int) places.Locks
 
 	cell atomic.Pointer[Cell]
 }
@@ -127,6 +124,14 @@ type Change struct {
 	Until    time.Time // to open: when the first probe may go
 	Reason   uint64    // as in the cell
 	ByHand   bool      // somebody called Trip, Isolate or Reset
+}
+
+// Hosted is what a Store can have besides: then the calls in flight of a key are
+// limited in all processes of a host together, and else in each process.
+type Hosted interface {
+	// Locks returns the places of key, of which this process allows limit; nil
+	// if it must limit its calls by itself.
+	Locks(key string, limit int) places.Locks
 }
 
 // Alone is what a Store does of which nobody else has to be told: everybody

@@ -55,9 +55,9 @@ type waiter struct {
 	place chan struct{} // closed when it has one
 }
 
-// Limit sets the number of places and, if it is not nil, the function that
-// returns the Locks of all processes of the host. Of several limits the lowest
-// holds, and Limit returns it.
+// Limit sets the number of places. Of several limits the lowest holds, and Limit
+// returns it. locks is called once to share the places with other processes,
+// which it does not if it returns nil; a nil locks never does.
 func (p *Places) Limit(n int, locks func(n int) Locks) int {
 	p.mu.Lock()
 	defer p.mu.Unlock()

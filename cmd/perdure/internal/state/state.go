@@ -8,15 +8,18 @@ import (
 	"fmt"
 	"io/fs"
 	"log/slog"
+	"path/filepath"
 	"slices"
 	"sync"
 	"sync/atomic"
 	"time"
 
 	"github.com/seed-0f2c7998/perdure/circuit"
+	"github.com/seed-0f2c7998/perdure/cmd/perdure/internal/hostplaces"
 	"github.com/seed-0f2c7998/perdure/cmd/perdure/internal/report"
 	"github.com/seed-0f2c7998/perdure/hoststore"
 	"github.com/seed-0f2c7998/perdure/internal/cell"
+	"github.com/seed-0f2c7998/perdure/internal/places"
 	"github.com/seed-0f2c7998/perdure/internal/redact"
 	"github.com/seed-0f2c7998/perdure/internal/setting"
 	"github.com/seed-0f2c7998/perdure/redisstore"
@@ -34,6 +37,9 @@ type Store struct {
 	open   func() circuit.Store
 	once   sync.Once         // guards open
 	end    func()            // nil if Close has nothing to do
+	dir    string            // of the host's file; "" if there is none
+	local  *Store            // below the fleet; nil without one
+	lends  bool              // see LendPlaces
 	fleet  *redisstore.Store // nil if the state is not shared with other hosts
 	fresh  atomic.Bool       // whether the fleet's state of some breaker has not been read yet
 	silent atomic.Bool       // whether the fleet's server has not responded in time
@@ -70,7 +76,7 @@ func Open(text string, log *slog.Logger) (*Store, error) {
 		if err != nil {
 			return nil, ofStore(err)
 		}
-		s.fleet, s.end = fleet, func() {
+		s.fleet, s.local, s.end = fleet, local, func() {
 			if fleet.Err() == nil && !s.silent.Load() { // else there is nobody to tell
 				fleet.Close()
 			}
@@ -85,7 +91,28 @@ func (s *Store) host() circuit.Store {
 	report.SetDefault(s.log.With("event", "warning")) // which the store warns
 	h := hoststore.Open("")
 	s.end = h.Close
+	if h.Err() == nil {
+		s.dir = filepath.Dir(h.Path())
+	}
 	return h
+}
+
+// LendPlaces has the processes that this one starts keep the places of
+// Concurrency that it holds then: one that outlives this process, because that is
+// killed, goes on to count. Call it before any breaker is made.
+func (s *Store) LendPlaces() { s.lends = true }
+
+// Locks returns the places of key that all processes of this user share, if they
+// share its state.
+func (c *cells) Locks(key string, limit int) places.Locks {
+	host := c.of
+	if host.local != nil {
+		host = host.local
+	}
+	if host.dir == "" {
+		return nil
+	}
+	return hostplaces.Of(host.dir, key, limit, c.of.lends)
 }
 
 // Cell returns the way to the cell of key.
