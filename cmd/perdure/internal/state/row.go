@@ -3,9 +3,12 @@ package state
 import (
 	"context"
 	"fmt"
+	"path/filepath"
+	"strings"
 	"time"
 
 	"github.com/seed-0f2c7998/perdure/circuit"
+	"github.com/seed-0f2c7998/perdure/cmd/perdure/internal/hostplaces"
 	"github.com/seed-0f2c7998/perdure/internal/redact"
 	"github.com/seed-0f2c7998/perdure/internal/setting"
 	"github.com/seed-0f2c7998/perdure/redisstore"
@@ -15,21 +18,23 @@ import (
 // names stay, and what is not known or does not apply is left out.
 type Row struct {
 	Key       string        `json:"key"`
-	State     circuit.State `json:"state"`                // closed, open, half-open or isolated
-	Since     *time.Time    `json:"since,omitempty"`      // when the state last changed; absent: never
-	Reason    string        `json:"reason,omitempty"`     // why it did
-	Failures  int           `json:"failures"`             // consecutive ones so far, of a closed breaker
-	NextProbe *time.Time    `json:"next_probe,omitempty"` // when an open breaker lets the next call through; past: it would now
-	LeaseEnds *time.Time    `json:"lease_ends,omitempty"` // a probe is out, and is given up then
-	LeaseHost string        `json:"lease_host,omitempty"` // where it was sent, if another host may have
-	LeasePID  int           `json:"lease_pid,omitempty"`  // the process that has sent it; absent: not known
-	NotBefore *time.Time    `json:"not_before,omitempty"` // servers asked several times in a row not to be called until then
-	Budget    *float64      `json:"budget,omitempty"`     // tokens for retries; absent: untouched, or there is no budget
-	Rate      float64       `json:"rate,omitempty"`       // most calls per second, of who has called last; absent: no limit
-	Queued    int           `json:"queued,omitempty"`     // calls that wait for the rate
-	Trips     uint64        `json:"trips"`                // how often it has opened
-	Rejected  uint64        `json:"rejected"`             // calls that were refused
-	Probes    uint64        `json:"probes"`               // probes that were let through
+	State     circuit.State `json:"state"`                 // closed, open, half-open or isolated
+	Since     *time.Time    `json:"since,omitempty"`       // when the state last changed; absent: never
+	Reason    string        `json:"reason,omitempty"`      // why it did
+	Failures  int           `json:"failures"`              // consecutive ones so far, of a closed breaker
+	NextProbe *time.Time    `json:"next_probe,omitempty"`  // when an open breaker lets the next call through; past: it would now
+	LeaseEnds *time.Time    `json:"lease_ends,omitempty"`  // a probe is out, and is given up then
+	LeaseHost string        `json:"lease_host,omitempty"`  // where it was sent, if another host may have
+	LeasePID  int           `json:"lease_pid,omitempty"`   // the process that has sent it; absent: not known
+	NotBefore *time.Time    `json:"not_before,omitempty"`  // servers asked several times in a row not to be called until then
+	Budget    *float64      `json:"budget,omitempty"`      // tokens for retries; absent: untouched, or there is no budget
+	Rate      float64       `json:"rate,omitempty"`        // most calls per second, of who has called last; absent: no limit
+	Queued    int           `json:"queued,omitempty"`      // calls that wait for the rate
+	InFlight  int           `json:"in_flight,omitempty"`   // calls that hold a place of Concurrency, of all processes
+	Limit     int           `json:"concurrency,omitempty"` // the lowest Concurrency of the processes that run; absent: none has one
+	Trips     uint64        `json:"trips"`                 // how often it has opened
+	Rejected  uint64        `json:"rejected"`              // calls that were refused
+	Probes    uint64        `json:"probes"`                // probes that were let through
 }
 
 // longest is for a breaker whose settings are not known: no instant that they
@@ -42,8 +47,10 @@ const startBudget = 1
 // Rows returns a row for each key.
 func (s *Snapshot) Rows() []Row {
 	rows := make([]Row, len(s.Keys))
+	inFlight := hostplaces.Read(filepath.Dir(s.Path), s.Keys)
 	for i, key := range s.Keys {
 		rows[i] = s.row(key)
+		rows[i].InFlight, rows[i].Limit = inFlight[key].Taken, inFlight[key].Limit
 		if fleet, ok := s.fleet[key]; ok {
 			rows[i].agree(fleet, time.Now())
 		}
@@ -117,24 +124,28 @@ func instant(t time.Time) *time.Time {
 	return &t
 }
 
-// why is the reason in words, with what is on the way to the next.
+// why is the reason in words, with what is on the way to the next, and the limits.
 func (r Row) why() string {
-	text := r.Reason
+	var parts []string
 	switch {
 	case r.State == circuit.Closed && r.Failures == 1:
-		text = "1 failure so far"
+		parts = append(parts, "1 failure so far")
 	case r.State == circuit.Closed && r.Failures > 1:
-		text = fmt.Sprintf("%d consecutive failures so far", r.Failures)
+		parts = append(parts, fmt.Sprintf("%d consecutive failures so far", r.Failures))
+	case r.Reason != "":
+		parts = append(parts, r.Reason)
 	}
-	if r.Rate == 0 {
-		return text
+	if r.Rate > 0 {
+		parts = append(parts, "at most "+setting.RateText(r.Rate))
 	}
-	if text != "" {
-		text += ", "
+	if r.Rate > 0 && r.Queued > 0 {
+		parts = append(parts, fmt.Sprintf("%d waiting", r.Queued))
 	}
-	text += "at most " + setting.RateText(r.Rate)
-	if r.Queued > 0 {
-		text += fmt.Sprintf(", %d waiting", r.Queued)
+	switch {
+	case r.Limit > 0:
+		parts = append(parts, fmt.Sprintf("%d of %d in flight", r.InFlight, r.Limit))
+	case r.InFlight > 0: // of a command whose perdure was killed
+		parts = append(parts, fmt.Sprintf("%d in flight", r.InFlight))
 	}
-	return text
+	return strings.Join(parts, ", ")
 }
