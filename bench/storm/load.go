@@ -13,12 +13,18 @@ import (
 	"github.com/seed-0f2c7998/perdure/sim"
 )
 
+// counts are what happened in a step, as sim.Counts has them.
+type counts struct {
+	Arrived, Attempts, Succeeded, Failed int
+	Worked, Wasted                       time.Duration
+}
+
 // A report is what a process has measured so far.
 type report struct {
-	Steps   []sim.Counts `json:",omitempty"`
-	Lost    int          // operations that arrived from the fault's beginning on, and failed
-	Latency histogram    // of operations that succeeded
-	Late    histogram    // how much later than they should things happened that a timer had to start
+	Steps   []counts  `json:",omitempty"`
+	Lost    int       // operations that arrived from the fault's beginning on, and failed
+	Latency histogram // of operations that succeeded
+	Late    histogram // how much later than they should things happened that a timer had to start
 }
 
 func write(w io.Writer, r report) error { return json.NewEncoder(w).Encode(r) }
@@ -26,7 +32,7 @@ func write(w io.Writer, r report) error { return json.NewEncoder(w).Encode(r) }
 // add adds what another process has measured.
 func (r *report) add(o report) {
 	for len(r.Steps) < len(o.Steps) {
-		r.Steps = append(r.Steps, sim.Counts{})
+		r.Steps = append(r.Steps, counts{})
 	}
 	for i, c := range o.Steps {
 		s := &r.Steps[i]
@@ -137,7 +143,7 @@ func (l *load) clients(d driver) (clients []operation, end func(), err error) {
 	for range l.spec.Clients {
 		to := &link{socket: l.spec.Socket, worked: l.worked}
 		e.attempt = func(ctx context.Context) error {
-			l.count(func(c *sim.Counts) { c.Attempts++ })
+			l.count(func(c *counts) { c.Attempts++ })
 			return to.do(ctx)
 		}
 		clients = append(clients, d.new(e))
@@ -169,7 +175,7 @@ func (l *load) run(ctx context.Context, clients []operation) {
 		}
 		do := clients[random.IntN(len(clients))]
 		arrived := time.Since(l.spec.Start)
-		l.count(func(c *sim.Counts) { c.Arrived++; l.report.Late.add(arrived - at) })
+		l.count(func(c *counts) { c.Arrived++; l.report.Late.add(arrived - at) })
 		running.Go(func() {
 			ctx, cancel := context.WithTimeout(ctx, s.Clients.Deadline)
 			defer cancel()
@@ -180,19 +186,19 @@ func (l *load) run(ctx context.Context, clients []operation) {
 }
 
 // count changes the figures of this moment.
-func (l *load) count(f func(*sim.Counts)) {
+func (l *load) count(f func(*counts)) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	i := int(max(0, time.Since(l.spec.Start)) / sim.Step)
 	for len(l.report.Steps) <= i {
-		l.report.Steps = append(l.report.Steps, sim.Counts{})
+		l.report.Steps = append(l.report.Steps, counts{})
 	}
 	f(&l.report.Steps[i])
 }
 
 func (l *load) ended(arrived time.Duration, err error) {
 	took := time.Since(l.spec.Start) - arrived
-	l.count(func(c *sim.Counts) {
+	l.count(func(c *counts) {
 		if err == nil {
 			c.Succeeded++
 			l.report.Latency.add(took)
@@ -206,7 +212,7 @@ func (l *load) ended(arrived time.Duration, err error) {
 }
 
 func (l *load) worked(took time.Duration, wasted bool) {
-	l.count(func(c *sim.Counts) {
+	l.count(func(c *counts) {
 		c.Worked += took
 		if wasted {
 			c.Wasted += took

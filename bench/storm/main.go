@@ -154,7 +154,14 @@ func (s settings) save(table string, cells []*cell) error {
 	if s.out == "" {
 		return nil
 	}
-	text, err := json.MarshalIndent(cells, "", " ")
+	for _, c := range cells {
+		for i := range c.Runs {
+			if c.Runs[i].Lost != c.median().Lost {
+				c.Runs[i].Steps = nil // a megabyte and more
+			}
+		}
+	}
+	text, err := json.Marshal(cells)
 	if err != nil {
 		return err
 	}

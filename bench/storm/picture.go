@@ -69,8 +69,8 @@ func newPicture(cells []*cell) picture {
 		f := field{X: nameWide + fieldWide*place(&faults, c.Fault), Y: top + fieldHigh*place(&drivers, c.Driver), Lost: "too slow"}
 		if m := c.median(); m != nil {
 			f.Lost = fmt.Sprintf("%.1f s", m.Lost)
-			f.Offered = path(s, m.Steps, func(c sim.Counts) int { return c.Arrived })
-			f.Goodput = path(s, m.Steps, func(c sim.Counts) int { return c.Succeeded })
+			f.Offered = path(s, m.Steps, func(c counts) int { return c.Arrived })
+			f.Goodput = path(s, m.Steps, func(c counts) int { return c.Succeeded })
 		}
 		p.Fields = append(p.Fields, f)
 	}
@@ -85,7 +85,7 @@ func newPicture(cells []*cell) picture {
 }
 
 // path is the area under the means of half a second. The field is twice as high as the load.
-func path(s spec, steps []sim.Counts, of func(sim.Counts) int) string {
+func path(s spec, steps []counts, of func(counts) int) string {
 	const mean = 5
 	end := min(len(steps), int(s.Duration/sim.Step))
 	high := float64(fieldHigh - 8)

@@ -23,14 +23,14 @@ type figures struct {
 	Pause         float64 // seconds: the longest time from the fault's beginning on in which no attempt was sent
 	P50, P99      time.Duration
 	Late, Backend time.Duration // by how much arrivals, and what the backend's timers start, were late at the 99th percentile
-	Steps         []sim.Counts
+	Steps         []counts
 }
 
 // maxLate is how late arrivals may be for a run to count.
 const maxLate = 15 * time.Millisecond
 
-// counts reports whether the harness was not the bottleneck.
-func (f *figures) counts() bool { return f.Late < maxLate && f.Backend < maxLate }
+// valid reports whether the harness was not the bottleneck.
+func (f *figures) valid() bool { return f.Late < maxLate && f.Backend < maxLate }
 
 func measure(s spec, r report, backend histogram) figures {
 	f := stepped(s, r.Steps)
@@ -41,12 +41,12 @@ func measure(s spec, r report, backend histogram) figures {
 }
 
 // stepped returns what follows from the steps alone.
-func stepped(s spec, steps []sim.Counts) figures {
+func stepped(s spec, steps []counts) figures {
 	from, to := int(s.From/sim.Step), int(s.To/sim.Step)
 	end := min(len(steps), int(s.Duration/sim.Step))
 	f := figures{Steps: steps, Recovery: recovery(steps[:end], to).Seconds()}
 	part := func(a, b int) float64 {
-		var c sim.Counts
+		var c counts
 		for _, x := range steps[min(a, len(steps)):min(b, len(steps))] {
 			c.Arrived += x.Arrived
 			c.Attempts += x.Attempts
@@ -75,7 +75,7 @@ func stepped(s spec, steps []sim.Counts) figures {
 
 // recovery is that of sim.Result: how long after the fault each window of 1 s has completed 95 % of what arrived in it, for
 // 3 s. It is negative if that did not happen.
-func recovery(steps []sim.Counts, to int) time.Duration {
+func recovery(steps []counts, to int) time.Duration {
 	const window, needed = int(time.Second / sim.Step), int(3 * time.Second / sim.Step)
 	well := 0
 	for i := to; i+window <= len(steps); i++ {

@@ -225,25 +225,26 @@ func killer(ctx context.Context, s spec, running []*process, begin func(int) (*p
 	return killed, nil
 }
 
-// all calls f with each of list, so many at a time.
+// all calls f with each of list, so many at a time, until one fails.
 func all[T any](list []T, parallel int, f func(T) error) error {
-	var mu sync.Mutex
-	var errs []error
+	ctx, cancel := context.WithCancelCause(context.Background())
+	defer cancel(nil)
 	var running sync.WaitGroup
 	free := make(chan struct{}, parallel)
 	for _, x := range list {
 		free <- struct{}{}
+		if ctx.Err() != nil {
+			break
+		}
 		running.Go(func() {
 			defer func() { <-free }()
 			if err := f(x); err != nil {
-				mu.Lock()
-				errs = append(errs, err)
-				mu.Unlock()
+				cancel(err)
 			}
 		})
 	}
 	running.Wait()
-	return errors.Join(errs...)
+	return context.Cause(ctx)
 }
 
 // turns play storms, each again if the harness was too slow for it.
@@ -275,7 +276,7 @@ func (t *turns) play(c *cell) error {
 		}
 		t.mu.Lock()
 		note := ""
-		if f.counts() {
+		if f.valid() {
 			c.Runs = append(c.Runs, f)
 			t.n++
 		} else {
@@ -284,7 +285,7 @@ func (t *turns) play(c *cell) error {
 		}
 		fmt.Fprintf(t.progress, "%d of %d: %s, %s: %.2f s lost; late %v, backend %v%s\n", t.n, t.all, c.Fault, c.Driver, f.Lost, f.Late, f.Backend, note)
 		t.mu.Unlock()
-		if f.counts() {
+		if f.valid() {
 			return nil
 		}
 	}
