@@ -1,7 +1,8 @@
 // Command storm plays the storms of package sim live: a backend that fails, and clients with this library and with others
 // that call it. It prints how much of their traffic was lost, beside what the simulation says, and fails if the two differ.
 //
-//	go run ./storm [-driver regexp] [-fault regexp] [-rate n] [-runs n] [-parallel n] [-processes n] [-shared] [-kill] [-out directory]
+//	go run ./storm [-driver regexp] [-fault regexp] [-rate n] [-runs n] [-parallel n] [-clients n] [-processes n]
+//	  [-shared] [-kill] [-out directory]
 //
 // The backend is a process of its own, with workers that sleep instead of working; so are the clients. They talk over a
 // socket, in a protocol of a few bytes. A run counts only if the machine was fast enough for all that, which is measured.
@@ -30,7 +31,7 @@ type settings struct {
 	driver, fault       string
 	rate                float64
 	runs, parallel      int
-	processes           int
+	clients, processes  int
 	shared, kill        bool
 	out                 string
 	duration, from, end time.Duration
@@ -47,9 +48,10 @@ func main() {
 	flag.Float64Var(&s.rate, "rate", 1600, "operations a second; the backend is in proportion")
 	flag.IntVar(&s.runs, "runs", 3, "runs of each storm, of which the median counts")
 	flag.IntVar(&s.parallel, "parallel", 1, "storms at a time")
-	flag.IntVar(&s.processes, "processes", 0, "processes with one client each; 0 means one process with 20 clients, each with a policy of its own")
+	flag.IntVar(&s.clients, "clients", 20, "clients, each with a policy of its own")
+	flag.IntVar(&s.processes, "processes", 1, "processes that the clients are spread over")
 	flag.BoolVar(&s.shared, "shared", false, "all clients share the state of one host file; only for drivers of this library")
-	flag.BoolVar(&s.kill, "kill", false, "kill a process a second at random, and start another; needs -processes")
+	flag.BoolVar(&s.kill, "kill", false, "kill a process a second at random, and start another")
 	flag.StringVar(&s.out, "out", "", "`directory` for the table, the picture (storm.svg) and all figures (storm.json)")
 	flag.Parse()
 	s.duration, s.from, s.end = 22*time.Second, 4*time.Second, 9*time.Second
@@ -131,18 +133,18 @@ func (s settings) cells() (cells []*cell, err error) {
 
 // spec returns what all storms have in common.
 func (s settings) spec() (spec, error) {
-	one := spec{Rate: s.rate, Duration: s.duration, From: s.from, To: s.end, Clients: 20, Processes: 1, Kill: s.kill}
+	one := spec{Rate: s.rate, Duration: s.duration, From: s.from, To: s.end, Processes: s.processes, Kill: s.kill}
 	switch {
 	case s.rate < 40 || s.rate > 100_000:
 		return one, fmt.Errorf("-rate %v: must be 40 to 100000: one worker is 80 %% busy at 40", s.rate)
-	case s.runs < 1 || s.parallel < 1 || s.processes < 0:
-		return one, fmt.Errorf("-runs %d, -parallel %d, -processes %d: must be above 0", s.runs, s.parallel, s.processes)
-	case s.kill && s.processes == 0:
-		return one, errors.New("-kill: must be with -processes")
+	case s.runs < 1 || s.parallel < 1:
+		return one, fmt.Errorf("-runs %d, -parallel %d: must be above 0", s.runs, s.parallel)
+	case s.processes < 1 || s.clients < 1 || s.clients%s.processes != 0:
+		return one, fmt.Errorf("-clients %d, -processes %d: must be above 0, and as many clients in each process", s.clients, s.processes)
+	case s.kill && s.processes < 2:
+		return one, fmt.Errorf("-kill: -processes %d must be above 1", s.processes)
 	}
-	if s.processes > 0 {
-		one.Clients, one.Processes = 1, s.processes
-	}
+	one.Clients = s.clients / s.processes
 	if s.shared {
 		one.Store = "shared" // play puts it in its own directory
 	}

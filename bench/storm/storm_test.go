@@ -200,7 +200,7 @@ func TestCheck(t *testing.T) {
 }
 
 func TestFlagsAreRefused(t *testing.T) {
-	good := settings{rate: 400, runs: 1, parallel: 1}
+	good := settings{rate: 400, runs: 1, parallel: 1, clients: 20, processes: 1}
 	for want, change := range map[string]func(*settings){
 		"-rate 10":        func(s *settings) { s.rate = 10 },
 		"-runs 0":         func(s *settings) { s.runs = 0 },
@@ -208,7 +208,8 @@ func TestFlagsAreRefused(t *testing.T) {
 		"-fault":          func(s *settings) { s.fault = "(" },
 		`"flood" match`:   func(s *settings) { s.fault = "flood" },
 		"-driver":         func(s *settings) { s.driver = "(" },
-		"must be above 0": func(s *settings) { s.processes = -1 },
+		"-processes 3":    func(s *settings) { s.processes = 3 },
+		"must be above 0": func(s *settings) { s.clients = -1 },
 	} {
 		s := good
 		change(&s)
