@@ -5,6 +5,8 @@ package main
 import (
 	"fmt"
 	"net"
+	"net/http"
+	"net/http/httptest"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -63,6 +65,35 @@ func TestFleetThroughRedis(t *testing.T) {
 	f.run(2*hosts, 0)
 	if f.codes[0] != 2*hosts {
 		t.Errorf("after the reset: exit codes %v, want 0\n%s", f.codes, f.log.String())
+	}
+}
+
+// Runs of one name on four hosts that share a Redis server keep to one rate, all of them together, and use it.
+func TestFleetKeepsToARate(t *testing.T) {
+	const n, hosts, interval = 200, 4, 100 * time.Millisecond // 600 a minute
+	arrived := make(chan time.Time, n)
+	s := &service{Server: httptest.NewServer(http.HandlerFunc(func(http.ResponseWriter, *http.Request) { arrived <- time.Now() }))}
+	t.Cleanup(s.Close)
+	f := newFleet(t, s, "run", "--name", "api", "--rate", "600/m", "--max-elapsed", "300", "--store", startRedis(t))
+	for range hosts - 1 {
+		f.states = append(f.states, t.TempDir())
+	}
+	begin := time.Now()
+	f.run(n, 0)
+	if f.codes[0] != n {
+		t.Fatalf("exit codes %v, want 0\n%s", f.codes, f.log.String())
+	}
+	early := f.alone() // those go by what their host knows
+	var last time.Duration
+	for i := range n {
+		last = (<-arrived).Sub(begin)
+		if least := time.Duration(float64((i-1-early)*int(interval)) * 0.99); last < least {
+			t.Errorf("request %d came after %v, want at least %v", i+1, last, least)
+		}
+	}
+	t.Logf("%d runs on %d hosts have taken %v, by the rate %v; %d without the server", n, hosts, last, (n-1)*interval, early)
+	if os.Getenv("PERDURE_TEST_LONG") != "" && last > (n-1)*interval*105/100+time.Second { // else the machine may have much else to do
+		t.Error("that is more than 5 % and 1 s longer")
 	}
 }
 
