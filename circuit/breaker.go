@@ -181,10 +181,19 @@ func (b *Breaker) Reset() {
 
 // NotBefore returns the instant before which the service must not be called,
 // because several responses in a row asked for that: the end of an opening
-// whose cause is [Throttled]. It is the zero Time when there is none.
+// whose cause is [Throttled], or with a gate, when the next probe goes. It is the zero
+// Time when there is none.
 func (b *Breaker) NotBefore() time.Time {
-	if refusal := b.peek(); refusal != nil && unpack(b.cell.Load().Reason.Load()).code == Throttled {
-		return refusal.RetryAt
+	if b == nil {
+		return time.Time{}
+	}
+	c := b.cell.Load()
+	if refusal := b.peek(); refusal != nil {
+		if unpack(c.Reason.Load()).code == Throttled {
+			return refusal.RetryAt
+		}
+	} else if b.gate != nil && b.gateOf(c).NotBefore > 0 {
+		return b.wall(ceil(b.gateOf(c).NotBefore))
 	}
 	return time.Time{}
 }

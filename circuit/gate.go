@@ -30,8 +30,10 @@ import (
 // FailureThreshold must be 5 or 0, and the other rules of opening and closing mean
 // nothing, but that a window's verdict limits the gate. Trip, Isolate and
 // Reset do what they do without a gate. A Retry-After holds nobody but who was
-// told. Set a Budget with it: of many small processes that share nothing, each
-// sees too few results to be limited.
+// told, unless nothing gets through: while the breaker is Open, nobody is admitted
+// until the longest of them is over, and then one call, as a probe. A caller that
+// has no deadline waits for 30 s at most. Set a Budget with it: of many small
+// processes that share nothing, each sees too few results to be limited.
 type GateMode uint8
 
 // The modes of a gate.
@@ -54,9 +56,6 @@ func (m GateMode) MarshalText() ([]byte, error) { return []byte(m.String()), nil
 
 func gateModes() []string { return []string{"off", "wait", "fail_fast"} }
 
-// maxPatience is how long a call of no deadline waits at a gate.
-const maxPatience = 30 * time.Second
-
 // A gating is what a breaker with a gate has beside the words in its cell.
 type gating struct {
 	wait    bool
@@ -75,9 +74,21 @@ func newGating(mode GateMode, shared bool) *gating {
 
 // gateOf returns the gate whose words are in c.
 func (b *Breaker) gateOf(c *cell.Cell) gate.Gate {
-	g := gate.Gate{Words: (*gate.Words)(c.Gate[:3]), Seed: c.ID()}
-	g.Rare = g.Shut() && b.store.Elsewhere(b.key)
+	g := gate.Gate{Words: (*gate.Words)(c.Gate[:3])}
+	if g.Shut() {
+		g.Rare, g.NotBefore = b.store.Elsewhere(b.key), b.gateNotBefore(c)
+	}
 	return g
+}
+
+// gateNotBefore returns the instant that servers have asked for since the last
+// success, or 0.
+func (b *Breaker) gateNotBefore(c *cell.Cell) int64 {
+	now := b.now()
+	if left := c.Hint(int64(ceil(now))); left > 0 {
+		return now + left*int64(time.Millisecond)
+	}
+	return 0
 }
 
 // calm reports whether a call through c, whose word is w, is admitted without
@@ -94,17 +105,16 @@ type ask struct {
 }
 
 // patience returns the end of the caller's patience, in the time of the cell's
-// words.
+// words: an end that the caller has set, or 30 s if there is none.
 func (b *Breaker) patience(ctx context.Context, a ask, now int64) int64 {
-	left := maxPatience
-	wall := b.clock()
-	if deadline, ok := ctx.Deadline(); ok {
-		left = min(left, deadline.Sub(wall))
+	end, set := ctx.Deadline()
+	if !a.Until.IsZero() && (!set || a.Until.Before(end)) {
+		end, set = a.Until, true
 	}
-	if !a.Until.IsZero() {
-		left = min(left, a.Until.Sub(wall))
+	if !set {
+		return now + int64(gate.Patience)
 	}
-	return now + int64(left)
+	return now + int64(end.Sub(b.clock()))
 }
 
 // pass asks the gate for a call that the breaker's word admits by p.
@@ -233,7 +243,6 @@ func (r result) outcome() gate.Outcome {
 // behindGate returns what a result is for the breaker's word, which has no rule of
 // its own if there is a gate.
 func (r result) behindGate() result {
-	r.hint = 0
 	switch r.signal {
 	case throttled:
 		r.signal = failure
@@ -264,6 +273,9 @@ func (b *Breaker) tell(ctx context.Context, c *cell.Cell, p gate.Permit, o gate.
 	change := g.Done(p, o, now)
 	if failed := o != gate.Success && o != gate.Cancelled; shut != g.Shut() && !failed || shut && failed && p.How == gate.AsProbe {
 		b.gateNews(c)
+	}
+	if o == gate.Success {
+		c.ForgetHint() // something gets through
 	}
 	if o == gate.Success && b.gate.watches.unlimited.Load() && gate.Healthy(g.Words[0].Load()) {
 		b.gate.watches.sampleLater(b)

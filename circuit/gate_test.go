@@ -155,7 +155,7 @@ func TestAGateIsDrivenLikeItsLine(t *testing.T) {
 				words[i].Store(b.cell.Load().Gate[i].Load())
 			}
 			start := b.now()
-			want, tie := lineAlone(gate.Gate{Words: words, Seed: b.cell.Load().ID()}, start, callers)
+			want, tie := lineAlone(gate.Gate{Words: words}, start, callers)
 			if tie {
 				return
 			}
@@ -309,7 +309,7 @@ func TestAPanicAtAGate(t *testing.T) {
 		b := gated(t, Config{Gate: Wait})
 		limitedAt(t, b)
 		g := b.gateOf(b.cell.Load())
-		g.Resume(b.now())
+		g.Done(gate.Permit{}, gate.Success, b.now()) // brings a credit
 		func() {
 			defer func() { _ = recover() }()
 			_ = b.Do(t.Context(), func(context.Context) error { panic("boom") })

@@ -297,12 +297,12 @@ func (p Permit) record(ctx context.Context, r result) {
 	b := p.breaker
 	c := b.cell.Load()
 	w := word(c.Breaker.Load())
+	if r.hint > 0 {
+		c.SetHint(int64(ceil(b.now())), r.hint)
+	}
 	if b.gate != nil {
 		b.passed(ctx, c, p, r)
 		r = r.behindGate()
-	}
-	if r.hint > 0 {
-		c.SetHint(int64(ceil(b.now())), r.hint)
 	}
 	if b.window.length > 0 && (r.signal == success || r.signal == failure) {
 		b.observe(ctx, p, w, r.signal == failure)

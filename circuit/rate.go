@@ -71,20 +71,12 @@ func (b *Breaker) pace(ctx context.Context, c *cell.Cell, p Permit, a ask) (Perm
 	}
 }
 
-// turnEnd returns the end of the caller's patience, in the time of the cell's
-// words: an end that the caller has set, or 30 s if there is none.
+// turnEnd returns how long a call waits for its turn, as [Breaker.patience] does.
 func (b *Breaker) turnEnd(ctx context.Context, a ask, now int64) int64 {
 	if !a.waits || b.virtual != nil {
 		return now
 	}
-	end, set := ctx.Deadline()
-	if !a.Until.IsZero() && (!set || a.Until.Before(end)) {
-		end, set = a.Until, true
-	}
-	if !set {
-		return now + int64(maxPatience)
-	}
-	return now + int64(end.Sub(b.clock()))
+	return b.patience(ctx, a, now)
 }
 
 // reserve reserves an instant. It waits for one only if the store has to get it

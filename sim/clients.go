@@ -104,7 +104,7 @@ func newClients(m *model, random *rand.Rand) clients {
 // restart makes the breakers of all processes, with nothing in their memory.
 func (c *clients) restart(m *model) {
 	c.peers = newPeers(c.library, c.config.Processes)
-	c.gates = newGates(c.config, m, c.gates)
+	c.gates = newGates(c.config, c.gates)
 	c.breakers = make([]*circuit.Breaker, c.config.Processes)
 	if c.config.Breaker == nil {
 		return

@@ -1,6 +1,7 @@
 package sim
 
 import (
+	"math"
 	"time"
 
 	"github.com/seed-0f2c7998/perdure/circuit"
@@ -13,29 +14,39 @@ type gated struct {
 	gate.Gate
 
 	line    gate.Line
-	watched int64 // when an attempt was last
-	look    int64 // when the line needs a step; in the past: no step is scheduled
+	until   *int64 // of all who share the words: Gate.NotBefore
+	watched int64  // when an attempt was last
+	look    int64  // when the line needs a step; in the past: no step is scheduled
 }
 
 // newGates returns the gates of all processes, about which nothing is known. Who
 // waits in the line of an old one waits in that of the new one.
-func newGates(c Clients, m *model, old []gated) []gated {
+func newGates(c Clients, old []gated) []gated {
 	if c.Breaker == nil || c.Breaker.Gate == circuit.NoGate {
 		return nil
 	}
 	gates := make([]gated, c.Processes)
-	newGate := func() gate.Gate { return gate.Gate{Words: new(gate.Words), Seed: m.random.Uint64()} }
+	newGate := func() gated {
+		return gated{Gate: gate.Gate{Words: new(gate.Words)}, until: new(int64), look: -1}
+	}
 	shared := newGate()
 	for i := range gates {
-		gates[i] = gated{Gate: shared, look: -1}
-		if gates[i].line.Shared = c.Shared; !c.Shared {
-			gates[i].Gate = newGate()
+		if gates[i] = shared; !c.Shared {
+			gates[i] = newGate()
 		}
+		gates[i].line.Shared = c.Shared
 		if old != nil {
 			gates[i].line, gates[i].look = old[i].line, old[i].look
 		}
 	}
 	return gates
+}
+
+// view returns the gate with the instant that its service has asked for.
+func (g *gated) view() gate.Gate {
+	view := g.Gate
+	view.NotBefore = *g.until
+	return view
 }
 
 // gateNow returns the time by the clock of the gates' words.
@@ -48,11 +59,14 @@ func (m *model) gateNow() int64 {
 
 // patience returns how long an operation would wait at a gate.
 func (m *model) patience(o *operation) int64 {
-	left := min(o.deadline-m.now, int64(30*time.Second))
+	end := o.deadline
 	if limit := m.clients.config.Policy.MaxElapsed; limit > 0 {
-		left = min(left, int64(limit)-(m.now-o.arrived))
+		end = min(end, o.arrived+int64(limit))
 	}
-	return left
+	if end == math.MaxInt64 {
+		end = m.now + int64(gate.Patience)
+	}
+	return end - m.now
 }
 
 // enter brings an operation to the gate of its process.
@@ -67,7 +81,7 @@ func (m *model) enter(op int32) {
 	if o.waiter == nil {
 		o.waiter = &gate.Waiter{Tag: op}
 	}
-	switch g.line.Enter(g.Gate, o.waiter, now, end, o.attempt == 0, m.Float64()) {
+	switch g.line.Enter(g.view(), o.waiter, now, end, o.attempt == 0, m.Float64()) {
 	case gate.Admitted:
 		m.pass(op)
 	case gate.Refused:
@@ -115,7 +129,7 @@ func (m *model) watch(op int32) {
 func (m *model) move(process int32) {
 	g := &m.clients.gates[process]
 	now := m.gateNow()
-	for w := g.line.Step(g.Gate, now); w != nil; w = g.line.Step(g.Gate, now) {
+	for w := g.line.Step(g.view(), now); w != nil; w = g.line.Step(g.view(), now) {
 		m.clients.waiting--
 		op := w.Tag.(int32) //nolint:errcheck // enter puts nothing else there
 		if w.Admitted {
@@ -124,7 +138,7 @@ func (m *model) move(process int32) {
 			m.giveUp(op)
 		}
 	}
-	at, ok := g.line.Next(g.Gate, now)
+	at, ok := g.line.Next(g.view(), now)
 	if ok && g.line.Shared { // all processes know when the next probe is due: whose timer is first is chance
 		at += m.random.Int64N(int64(time.Millisecond))
 	}
@@ -158,6 +172,12 @@ func (m *model) ended(o *operation, a answer) {
 		return
 	}
 	g := &m.clients.gates[o.process]
+	switch {
+	case a == succeeded:
+		*g.until = 0
+	case a == throttled && m.backend.hint > 0:
+		*g.until = max(*g.until, m.gateNow()+int64(m.backend.hint))
+	}
 	if !o.late {
 		g.Done(o.pass, outcome(a), m.gateNow())
 	}

@@ -54,7 +54,7 @@ func TestHostsDoNotProbeAtOnceAfterAnAnswerElsewhere(t *testing.T) {
 	early, all := 0, map[int64]int{}
 	for i := range n {
 		k := limited(t)
-		k.Seed, k.now = uint64(i), k.now+4000*ms // it waits for another one's probes
+		k.now += 4000 * ms // it waits for another one's probes
 		k.Rare = true
 		k.Hasten(k.now, (float64(i)+0.5)/n)
 		k.Rare = false

@@ -23,6 +23,9 @@ import (
 // any kind do.
 const Row = inARow
 
+// Patience is that of a caller which has no deadline.
+const Patience = 30 * time.Second
+
 // The constants of a gate, each with its reason. Two answers' time is fast: it
 // still found no queue worth the name.
 const (
@@ -66,12 +69,13 @@ func Untimed(first uint64) Permit { return Permit{Generation: uint8(first >> gen
 // is in Unix nanoseconds.
 type Gate struct {
 	*Words
-	// Seed varies the instants of probes between gates. It is the same for all who
-	// share the Words: else the probe is due by the earliest of their instants.
-	Seed uint64
 	// Rare says that another host sends the probes: while nothing gets through, those
 	// of this one are due a quarter as often.
 	Rare bool
+	// NotBefore is the latest instant before which the service asked not to be
+	// called; 0 means that it did not. While nothing gets through, nobody is
+	// admitted before that, and then one call, as a probe.
+	NotBefore int64
 }
 
 // A How is the way by which an attempt was admitted.
@@ -176,10 +180,6 @@ func (g Gate) Sample() { g.run(task{kind: sample}) }
 // admitted.
 func (g Gate) Unmarked() Permit { return Untimed(g.Words[0].Load()) }
 
-// Resume gives a limited gate that has no credit one, at the end of a time during
-// which the service asked not to be called.
-func (g Gate) Resume(now int64) { g.run(task{kind: resume, now: now}) }
-
 // Next returns the earliest instant, not before now, at which a limited gate will
 // admit an attempt if no result comes before that; now if it is in health.
 func (g Gate) Next(now int64) int64 {
@@ -188,9 +188,9 @@ func (g Gate) Next(now int64) int64 {
 	case !s.limited:
 		return now
 	case s.credits > 0:
-		return max(min(s.tat, s.probeAt(now, g.Seed)), now)
+		return max(min(s.tat, s.probeAt(now)), now)
 	default:
-		return max(s.probeAt(now, g.Seed), now)
+		return max(s.probeAt(now), now)
 	}
 }
 
@@ -198,7 +198,7 @@ func (g Gate) Next(now int64) int64 {
 // if nothing else is admitted before that; now if the gate is in health.
 func (g Gate) NextProbe(now int64) int64 {
 	if s := g.load(now); s.limited {
-		return max(s.probeAt(now, g.Seed), now)
+		return max(s.probeAt(now), now)
 	}
 	return now
 }
@@ -240,13 +240,13 @@ func (g Gate) Status(now int64) Status {
 // caller must stop waiting, so that an attempt still has the time it needs:
 // four times the usual time, six times while answers are slow, at least 10 ms;
 // half of left if that is less. If the usual time is not known it is a quarter of
-// left, after which an attempt is late.
+// left, after which an attempt is late, or of [Patience] if that is less.
 func (g Gate) Reserve(left time.Duration) time.Duration {
 	first := g.Words[0].Load()
 	reserve := 4 * baseOf(first)
 	switch {
 	case reserve == 0:
-		return left / 4
+		return min(left, Patience) / 4
 	case first&slowBit != 0:
 		reserve += reserve / 2
 	}
@@ -254,10 +254,10 @@ func (g Gate) Reserve(left time.Duration) time.Duration {
 }
 
 // LateAfter returns the time after which an attempt that has no timeout of its
-// own is [Late]: a quarter of its caller's patience, at least eight times the
-// usual time.
+// own is [Late]: a quarter of its caller's patience, which counts for no more than
+// [Patience], and at least eight times the usual time.
 func (g Gate) LateAfter(patience time.Duration) time.Duration {
-	return max(patience/4, 8*g.Base())
+	return max(min(patience, Patience)/4, 8*g.Base())
 }
 
 // Limited reports whether the gate is limited.
@@ -275,6 +275,6 @@ func (g Gate) Base() time.Duration { return baseOf(g.Words[0].Load()) }
 // load returns the state of g at now.
 func (g Gate) load(now int64) state {
 	s := unpack(g.Words[0].Load(), g.Words[1].Load(), g.Words[2].Load(), now)
-	s.rare = g.Rare
+	s.rare, s.notBefore = g.Rare, g.NotBefore
 	return s
 }

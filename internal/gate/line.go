@@ -60,7 +60,8 @@ func (l *Line) Enter(g Gate, w *Waiter, now, end int64, first bool, u float64) E
 		g.Arrive(now)
 	}
 	left := time.Duration(end - now)
-	waits := left > 0 && l.waiters.Len() < maxLine
+	leave := end - int64(g.Reserve(left))
+	waits := left > 0 && l.waiters.Len() < maxLine && (!g.Shut() || g.NotBefore < leave)
 	if !waits || !g.Limited() {
 		if w.Permit, w.Admitted = g.Admit(now); w.Admitted {
 			return Admitted
@@ -70,7 +71,7 @@ func (l *Line) Enter(g Gate, w *Waiter, now, end int64, first bool, u float64) E
 		return Refused
 	}
 	*w = Waiter{Tag: w.Tag, end: end, look: now + int64(u*float64(lookInterval(left)))}
-	l.waiters.Join(w, end-int64(g.Reserve(left)))
+	l.waiters.Join(w, leave)
 	return Waiting
 }
 

@@ -23,14 +23,13 @@ func copied(g gate.Gate) gate.Gate {
 	for i := range w {
 		w[i].Store(g.Words[i].Load())
 	}
-	return gate.Gate{Words: w, Seed: g.Seed}
+	return gate.Gate{Words: w}
 }
 
 // anywhere returns a gate that a random history has limited.
 func anywhere(t *testing.T, r *rand.Rand) *key {
 	t.Helper()
 	k := limited(t)
-	k.Seed = r.Uint64()
 	for range r.IntN(100) {
 		k.now += r.Int64N(50 * ms)
 		k.Arrive(k.now)
@@ -75,10 +74,8 @@ func TestMoreSuccessNeverMakesAnAdmissionLater(t *testing.T) {
 }
 
 func TestAnOutageCostsProbesOnly(t *testing.T) {
-	r := chance(t)
 	for _, perSecond := range []int64{1, 10, 100, 1000} {
 		k := limited(t)
-		k.Seed = r.Uint64()
 		k.Done(gate.Permit{}, gate.Failure, k.now) // as fast as an outage
 		from, admitted := k.now, 0
 		for k.now < from+60*second {
@@ -301,7 +298,7 @@ func TestALineThatMayGoIsNeverIdle(t *testing.T) {
 		k := anywhere(t, r)
 		var line gate.Line
 		var w gate.Waiter
-		k.Resume(k.now)
+		k.Done(gate.Permit{}, gate.Success, k.now) // brings a credit
 		if line.Enter(k.Gate, &w, k.now, k.now+30*second, true, r.Float64()) != gate.Waiting {
 			continue
 		}

@@ -119,7 +119,6 @@ func races(advance func(*task)) (all []race) {
 		{kind: done, now: now, permit: paid, outcome: TimedOut},
 		{kind: done, now: now, permit: Permit{Start: now - milli}, outcome: Throttled},
 		{kind: arrive, now: now},
-		{kind: resume, now: now},
 		{kind: reset, now: now},
 		{kind: warn, now: now},
 		{kind: hasten, now: now, u: 0.5},

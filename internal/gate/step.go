@@ -59,14 +59,19 @@ func (s *state) probeTime(now int64) time.Duration {
 }
 
 // probeAt returns when the next probe is due: the time between probes after the last
-// admission, a quarter more or less than that, by the seed.
-func (s *state) probeAt(now int64, seed uint64) int64 {
+// admission, a quarter more or less than that, by the instant of that
+// one, which gates do not have in common.
+func (s *state) probeAt(now int64) int64 {
 	t := s.probeTime(now)
 	if s.rare && s.state() == Open {
 		t = min(rarely*t, costlyMax)
 	}
-	u := float64(hash(seed^uint64(s.tat/int64(time.Microsecond)))>>11) / (1 << 53)
-	return s.tat - int64(s.interval(now)) + int64(float64(t)*(0.75+0.5*u))
+	u := float64(hash(uint64(s.tat/int64(time.Microsecond)))>>11) / (1 << 53)
+	at := s.tat - int64(s.interval(now)) + int64(float64(t)*(0.75+0.5*u))
+	if s.state() == Open {
+		at = max(at, s.notBefore)
+	}
+	return at
 }
 
 // hash is the finalizer of SplitMix64: each bit of x moves half of the result's.
@@ -81,15 +86,15 @@ func hash(x uint64) uint64 {
 // admit asks for one attempt. One for which nobody else waits is not held back by
 // the pace: who calls one after the other makes the demand, so that would keep
 // him at a fraction of what the service can do.
-func (s *state) admit(now int64, seed uint64, alone bool) (how How, ok bool) {
+func (s *state) admit(now int64, alone bool) (how How, ok bool) {
 	switch {
 	case !s.limited:
 		return Freely, true
-	case s.credits > 0 && (alone || s.tat <= now):
+	case s.credits > 0 && (alone || s.tat <= now) && (now >= s.notBefore || s.state() != Open):
 		s.credits--
 		s.tat = min(max(s.tat, now-int64(tick)), now) + int64(s.interval(now))
 		return ByCredit, true
-	case now >= s.probeAt(now, seed):
+	case now >= s.probeAt(now):
 		s.tat = now + int64(s.interval(now))
 		return AsProbe, true
 	default:
@@ -251,13 +256,13 @@ func (s *state) warn(now int64) Change {
 // hasten takes the news that the service has answered elsewhere: from now on this host
 // sends its own probes. One that is overdue by that goes within the time between
 // two, since others have the same news at the same instant.
-func (s *state) hasten(now int64, seed uint64, u float64) {
+func (s *state) hasten(now int64, u float64) {
 	if s.state() != Open {
 		return
 	}
-	s.rare = false
+	s.rare, s.notBefore = false, 0
 	tat := now - int64((1-u)*float64(s.probeTime(now))) + int64(s.interval(now))
-	if tat < s.tat || s.probeAt(now, seed) <= now {
+	if tat < s.tat || s.probeAt(now) <= now {
 		s.tat = tat
 	}
 }

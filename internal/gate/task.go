@@ -9,7 +9,6 @@ const (
 	done
 	limit
 	reset
-	resume
 	sample
 	doubt
 	warn
@@ -20,10 +19,10 @@ const (
 // a test can interleave the tasks of several processes at each.
 type task struct {
 	words   *Words
-	seed    uint64
 	kind    kind
 	now     int64
 	rare    bool
+	until   int64   // Gate.NotBefore
 	alone   bool    // of admit
 	u       float64 // of hasten
 	permit  Permit  // of done
@@ -53,7 +52,7 @@ const (
 
 // run makes the change of t.
 func (g Gate) run(t task) task {
-	t.words, t.seed, t.rare = g.Words, g.Seed, g.Rare
+	t.words, t.rare, t.until = g.Words, g.Rare, g.NotBefore
 	for t.at != finished {
 		t.advance()
 	}
@@ -98,12 +97,12 @@ func (t *task) advance() {
 // plan decides by the words that were read.
 func (t *task) plan() {
 	s := unpack(t.old[0], t.old[1], t.old[2], t.now)
-	s.rare = t.rare
+	s.rare, s.notBefore = t.rare, t.until
 	before := s
 	t.change = Unchanged
 	switch t.kind {
 	case admit:
-		t.how, t.admitted = s.admit(t.now, t.seed, t.alone)
+		t.how, t.admitted = s.admit(t.now, t.alone)
 	case arrive:
 		s.arrive(t.now)
 	case done:
@@ -130,16 +129,12 @@ func (t *task) plan() {
 // adjust makes the small changes.
 func (t *task) adjust(s *state) {
 	switch t.kind {
-	case resume:
-		if s.limited && s.credits == 0 {
-			s.credits = 1
-		}
 	case sample:
 		if !s.limited && s.warm == fewest {
 			s.warm--
 		}
 	case hasten:
-		s.hasten(t.now, t.seed, t.u)
+		s.hasten(t.now, t.u)
 	case doubt:
 		if !s.limited && s.generation == t.permit.Generation {
 			s.over = max(s.over, 1)

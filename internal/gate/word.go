@@ -47,12 +47,13 @@ const (
 type state struct {
 	generation uint8
 	limited    bool
-	slow       bool // the last answer took more than twice the base
-	rare       bool // see Gate; in no word
-	run        int  // failures of any kind in a row
-	over       int  // overloads in a row; of a gate in health
-	raises     int  // of the pace, at most maxRow; while limited
-	warm       int  // timed successes that the base is the mean of, at most 16
+	slow       bool  // the last answer took more than twice the base
+	rare       bool  // see Gate; in no word, as
+	notBefore  int64 // this
+	run        int   // failures of any kind in a row
+	over       int   // overloads in a row; of a gate in health
+	raises     int   // of the pace, at most maxRow; while limited
+	warm       int   // timed successes that the base is the mean of, at most 16
 	credits    int
 	base       time.Duration // that an attempt usually takes; 0: not known
 
