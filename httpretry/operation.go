@@ -122,7 +122,10 @@ func (e *operation) attempt(ctx context.Context) (*http.Response, error) {
 		}
 		res, err := e.send(ctx, req)
 		if err == nil || !e.progress.isStale() || ctx.Err() != nil {
-			return e.classify(res, err)
+			if res, err = e.classify(res, err); err == nil {
+				e.holdPlace(ctx, res)
+			}
+			return res, err
 		}
 	}
 }
@@ -226,6 +229,38 @@ func isCopy(res *http.Response, req *http.Request) bool {
 	r, e := res.Request, endOf(res)
 	return e.err == nil && !e.unverifiable && r.Method == req.Method && r.URL != nil && req.URL != nil &&
 		(r.URL == req.URL || r.URL.String() == req.URL.String())
+}
+
+// holdPlace has the body of res hold the place of the attempt that ctx is for, if its breaker limits the calls in flight: the
+// call is in flight until its body has ended or is closed.
+func (e *operation) holdPlace(ctx context.Context, res *http.Response) {
+	if res.Body == nil || res.Body == http.NoBody || res.StatusCode == http.StatusSwitchingProtocols {
+		return
+	}
+	if free := breakers.KeepPlace(ctx, e.route.policy.Breaker); free != nil {
+		res.Body = &placedBody{ReadCloser: res.Body, free: free}
+	}
+}
+
+// A placedBody frees a place when it ends, breaks or is closed.
+type placedBody struct {
+	io.ReadCloser
+	free func() // may be called more than once
+}
+
+// Read reads the body.
+func (b *placedBody) Read(p []byte) (int, error) {
+	n, err := b.ReadCloser.Read(p)
+	if err != nil {
+		b.free()
+	}
+	return n, err
+}
+
+// Close closes the body.
+func (b *placedBody) Close() error {
+	defer b.free()
+	return b.ReadCloser.Close()
 }
 
 // An ownBody ends the context that its response was had with.
