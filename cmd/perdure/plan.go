@@ -19,9 +19,9 @@ import (
 
 // planFlags are the flags of plan besides those of every policy.
 type planFlags struct {
-	policy      *policy.Flags
-	failureRate float64
-	svg         string
+	policy *policy.Flags
+	facts  plan.Facts
+	svg    string
 }
 
 func (a *app) planCommand() *cobra.Command {
@@ -34,9 +34,13 @@ them begins, at the earliest, likely and at the latest, the chance that it, or o
 and the load on the service.
 
 It asks the same functions that decide in earnest. At the earliest and likely, attempts take no time;
-at the latest, each takes its attempt_timeout.`,
+at the latest, each takes its attempt_timeout.
+
+It warns of settings that do not fit each other, or what calls meet: see --calls-per-second, --deadline
+and --retry-after.`,
 		Example: `  perdure plan --preset s3_upload
   perdure plan --preset pipeline --attempt-timeout 60 --failure-rate 0.5
+  perdure plan --preset service --calls-per-second 500 --deadline 3
   perdure plan --config policy.yaml --svg policy.svg`,
 		Args:                  help.Exactly(0, "none"),
 		DisableFlagsInUseLine: true,
@@ -45,7 +49,10 @@ at the latest, each takes its attempt_timeout.`,
 		},
 	}
 	flags := c.Flags()
-	flags.Var(policy.Ratio(&f.failureRate), "failure-rate", "`chance` that an attempt fails, above 0 and at most 1 (0.3)")
+	flags.Var(policy.Ratio(&f.facts.FailureRate), "failure-rate", "`chance` that an attempt fails, above 0 and at most 1 (0.3)")
+	flags.Var(policy.Number(&f.facts.CallsPerSecond, 1e7), "calls-per-second", "`number` of calls a second that share the circuit breaker (not known)")
+	flags.Var(policy.Wait(&f.facts.Deadline), "deadline", "`seconds` that callers wait for an operation (not known)")
+	flags.Var(policy.Wait(&f.facts.RetryAfter), "retry-after", "`seconds` that the service asks to wait for, in Retry-After (not known)")
 	flags.StringVar(&f.svg, "svg", "", "write a picture to this `file`; - is standard output, which has no table then")
 	f.policy = policy.Add(flags)
 	return c
@@ -57,8 +64,7 @@ func (a *app) plan(f *planFlags) error {
 		return err
 	}
 	s.Policy.Name = report.Line(cmp.Or(s.Policy.Name, s.Preset))
-	p := plan.Make(s.Policy, s.Breaker.Budget, cmp.Or(f.failureRate, 0.3))
-	p.Rate, p.Burst = s.Breaker.Rate, s.Breaker.Burst
+	p := plan.Make(s.Policy, s.Breaker, f.facts)
 	switch {
 	case f.svg == "-" && a.json:
 		return setting.Bad("--svg", f.svg, "a file, where standard output has JSON")
@@ -70,7 +76,7 @@ func (a *app) plan(f *planFlags) error {
 		}
 	}
 	if a.json {
-		return p.JSON(report.ForJSON(a.stdout), s.Breaker)
+		return p.JSON(report.ForJSON(a.stdout))
 	}
 	return p.Table(a.stdout)
 }

@@ -25,8 +25,8 @@ type Plan struct {
 	Stop        error     // why no other attempt follows; nil if Endless
 	Worst       Worst
 	Budget      *Budget // nil: there is none
-	Rate        float64 // most attempts per second, of all operations; 0 means no limit
-	Burst       int     // of the Rate; 0 means 1
+	Breaker     circuit.Config
+	Warnings    []Warning
 }
 
 // Budget is how many retries of the operation a retry budget pays for.
@@ -56,9 +56,16 @@ type Worst struct {
 	Ends     time.Duration // as Begins if attempts have no timeout: then nobody knows
 }
 
-// Make returns the plan of p, with a retry budget of that many tokens (0: none),
-// for attempts of which a part, failureRate, fails.
-func Make(p retry.Policy, budget, failureRate float64) *Plan {
+// Make returns the plan of p with the circuit breaker of c, where calls meet f.
+func Make(p retry.Policy, c circuit.Config, f Facts) *Plan {
+	plan := lay(p, c.Budget, f.failureRate())
+	plan.Breaker, plan.Warnings = c, Warnings(p, c, f)
+	return plan
+}
+
+// lay returns the attempts of p, with a retry budget of that many tokens (0: none),
+// of which a part, failureRate, fails.
+func lay(p retry.Policy, budget, failureRate float64) *Plan {
 	plan := &Plan{
 		Policy: p, FailureRate: failureRate, Endless: true,
 		Attempts: []Attempt{{Number: 1, InTime: true, Success: 1 - failureRate}},

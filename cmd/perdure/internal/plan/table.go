@@ -35,8 +35,37 @@ func (p *Plan) Table(w io.Writer) error {
 	if err := t.Flush(); err != nil {
 		return err
 	}
-	_, err := fmt.Fprintf(w, "\n%s%s", p.summary(), p.rate())
+	_, err := fmt.Fprintf(w, "\n%s%s%s%s", p.summary(), p.rate(), p.gate(), p.warnings())
 	return err
+}
+
+// gate returns what the gate does, if there is one.
+func (p *Plan) gate() string {
+	most := maxPatience
+	if e := p.Policy.MaxElapsed; e > 0 {
+		most = min(most, e)
+	}
+	text := "Gate     after 5 overloads or 10 failures in a row, it admits attempts at the rate that the service digests;\n"
+	switch p.Breaker.Gate {
+	case circuit.Wait:
+		text += fmt.Sprintf("         the others wait for that until the deadline, at most %s\n", short(most))
+	case circuit.FailFast:
+		text += "         the others are refused at once\n"
+	case circuit.NoGate:
+		return ""
+	}
+	if t := p.Policy.AttemptTimeout; t > 0 {
+		return text + fmt.Sprintf("         an attempt that times out after %s counts as an overload\n", short(t))
+	}
+	return text + fmt.Sprintf("         an attempt that takes %s counts as an overload; an attempt_timeout notices it sooner\n", short(most/4))
+}
+
+// warnings returns a line for each warning, and one for what to do.
+func (p *Plan) warnings() (text string) {
+	for _, w := range p.Warnings {
+		text += fmt.Sprintf("\nWarning  %s is %s: %s.\n         %s.\n", w.Field, w.Value, w.Why, w.Do)
+	}
+	return text
 }
 
 // Title returns the policy in a few words.
@@ -80,10 +109,10 @@ func (p *Plan) summary() string {
 
 // rate returns what limits the attempts of all operations.
 func (p *Plan) rate() string {
-	if p.Rate == 0 {
+	if p.Breaker.Rate == 0 {
 		return ""
 	}
-	return fmt.Sprintf("Rate     at most %s, and %d at once\n", setting.RateText(p.Rate), max(p.Burst, 1))
+	return fmt.Sprintf("Rate     at most %s, and %d at once\n", setting.RateText(p.Breaker.Rate), max(p.Breaker.Burst, 1))
 }
 
 // beyond is the summary of a plan that has more attempts than it holds.
@@ -101,7 +130,7 @@ func (p *Plan) beyond(mean float64) string {
 // JSON writes the plan as one object, with durations in seconds. The circuit
 // breaker's settings are given as they are: a plan is of one operation, which
 // does not know how the others fare.
-func (p *Plan) JSON(w io.Writer, breaker circuit.Config) error {
+func (p *Plan) JSON(w io.Writer) error {
 	type attempt struct {
 		Number   int     `json:"attempt"`
 		Ceiling  float64 `json:"ceiling"`
@@ -126,10 +155,13 @@ func (p *Plan) JSON(w io.Writer, breaker circuit.Config) error {
 		stop = reason(p.Stop)
 	}
 	object := map[string]any{
-		"event": "plan", "policy": p.Policy, "circuit_breaker": breaker, "failure_rate": p.FailureRate,
+		"event": "plan", "policy": p.Policy, "circuit_breaker": p.Breaker, "failure_rate": p.FailureRate,
 		"attempts": attempts, "endless": p.Endless, "stop": stop, "success": p.Success(),
 		"worst":         map[string]any{"attempts": p.Worst.Attempts, "begins": p.Worst.Begins.Seconds(), "ends": p.Worst.Ends.Seconds()},
 		"amplification": map[string]any{"mean": mean, "outage": outage},
+	}
+	if len(p.Warnings) > 0 {
+		object["warnings"] = p.Warnings
 	}
 	if p.Budget != nil {
 		object["budget"] = map[string]any{"fresh": p.Budget.Fresh, "full": p.Budget.Full}

@@ -126,8 +126,11 @@ func Span(at *time.Duration, low, high time.Duration) pflag.Value {
 }
 
 // Ratio returns the value of a flag that is above 0 and at most 1.
-func Ratio(at *float64) pflag.Value {
-	return number[float64]{at, "x", setting.Ratio("", "", 0, 1, self)}
+func Ratio(at *float64) pflag.Value { return Number(at, 1) }
+
+// Number returns the value of a flag that is above 0 and at most high.
+func Number(at *float64, high float64) pflag.Value {
+	return number[float64]{at, "x", setting.Ratio("", "", 0, high, self)}
 }
 
 // Rate returns the value of a flag that is a rate per second.
