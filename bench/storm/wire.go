@@ -12,8 +12,8 @@ import (
 )
 
 // A request is 8 bytes, its number on the connection. A response is 16, in any order: the number of its request, the
-// status, the wait that the backend asks for, and the time that a worker took. HTTP would take more of two processors
-// than the clients that are compared.
+// status, the wait that the backend asks for, and the time that a worker took. HTTP/1.1 would lose a connection with each
+// attempt that is given up, 8,000 a second in a storm: to make them would take more of the machine than all the rest.
 const (
 	requestSize  = 8
 	responseSize = 16
