@@ -2,10 +2,12 @@ package main
 
 import (
 	"context"
+	"time"
 
 	"github.com/failsafe-go/failsafe-go"
 	"github.com/failsafe-go/failsafe-go/budget"
 	"github.com/failsafe-go/failsafe-go/circuitbreaker"
+	"github.com/failsafe-go/failsafe-go/ratelimiter"
 	"github.com/failsafe-go/failsafe-go/retrypolicy"
 )
 
@@ -92,6 +94,21 @@ func failsafePermit(f call, b circuitbreaker.CircuitBreaker[any]) call {
 			return err
 		}
 		b.RecordSuccess()
+		return nil
+	}
+}
+
+func failsafeRate(f call) call {
+	return failsafeDo(f, ratelimiter.NewBurstyBuilder[any](often, time.Second).WithMaxWaitTime(time.Minute).Build())
+}
+
+func failsafeRefused(call) call {
+	r := ratelimiter.NewSmoothWithMaxRate[any](24 * time.Hour)
+	r.TryAcquirePermit()
+	return func(context.Context) error {
+		if !r.TryAcquirePermit() {
+			return ratelimiter.ErrExceeded
+		}
 		return nil
 	}
 }

@@ -12,6 +12,7 @@ import (
 	"github.com/eapache/go-resiliency/retrier"
 	goretry "github.com/sethvargo/go-retry"
 	"github.com/sony/gobreaker/v2"
+	"golang.org/x/time/rate"
 )
 
 // cenkalti/backoff. The backoff is stateful, so each call makes its own.
@@ -208,5 +209,28 @@ func sonyTwoStep(f call, s gobreaker.Settings) call {
 		err = f(ctx)
 		done(err)
 		return err
+	}
+}
+
+// golang.org/x/time/rate.
+
+func xtimeRate(f call) call {
+	l := rate.NewLimiter(often, burst)
+	return func(ctx context.Context) error {
+		if err := l.Wait(ctx); err != nil {
+			return err
+		}
+		return f(ctx)
+	}
+}
+
+func xtimeRefused(call) call {
+	l := rate.NewLimiter(rate.Every(24*time.Hour), 1)
+	l.Allow()
+	return func(context.Context) error {
+		if !l.Allow() {
+			return errRefused
+		}
+		return nil
 	}
 }

@@ -65,6 +65,28 @@ func perdureHost(store *hoststore.Store) cell {
 
 func perdureRetryWindow(f call) call { return perdureDo(f, circuit.New("bench", windowConfig())) }
 
+func rateConfig(perSecond float64) circuit.Config {
+	c := breakerConfig()
+	c.Rate = perSecond
+	return c
+}
+
+func perdureRate(f call) call {
+	c := rateConfig(often)
+	c.Burst = burst
+	b := circuit.New("bench", c)
+	return func(ctx context.Context) error { return b.Do(ctx, f) }
+}
+
+func perdureRefused(call) call {
+	b := circuit.New("bench", rateConfig(1.0/86400))
+	b.Allow()
+	return func(context.Context) error {
+		_, err := b.Acquire()
+		return err
+	}
+}
+
 // perdureRetryOpen has no observer, and the default logger is off.
 func perdureRetryOpen(f call) call { return perdureOpenDo(f, nil) }
 
@@ -136,4 +158,6 @@ const (
 	window    = 10 * time.Second
 	minCalls  = 20
 	ratio     = 0.5
+	often     = 1_000_000 // calls per second
+	burst     = 10_000
 )

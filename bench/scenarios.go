@@ -3,6 +3,7 @@ package main
 import (
 	"context"
 	"errors"
+	"hash/crc32"
 
 	"github.com/seed-0f2c7998/perdure/hoststore"
 )
@@ -25,11 +26,12 @@ const (
 	sony      library = "sony"
 	hashicorp library = "hashicorp"
 	dropIn    library = "hashicorp RT" // as the RoundTripper of any client
+	xtime     library = "x/time/rate"
 )
 
 // libraries returns the columns from left to right.
 func libraries() []library {
-	return []library{bareCall, perdure, failsafes, cenkalti, avast, sethvargo, eapache, sony, hashicorp, dropIn, bareAgain}
+	return []library{bareCall, perdure, failsafes, cenkalti, avast, sethvargo, eapache, sony, hashicorp, dropIn, xtime, bareAgain}
 }
 
 // modules returns the modules of the peers, without their major version.
@@ -42,6 +44,7 @@ func modules() map[library]string {
 		eapache:   "github.com/eapache/go-resiliency",
 		sony:      "github.com/sony/gobreaker",
 		hashicorp: "github.com/hashicorp/go-retryablehttp",
+		xtime:     "golang.org/x/time",
 	}
 }
 
@@ -114,6 +117,12 @@ func scenarios(store *hoststore.Store) []scenario {
 			bareCall: bareCell, perdure: perdureWindowByHand, failsafes: failsafeWindowByHand,
 			sony: sonyWindowByHand,
 		}},
+		{name: "rate, calls of microseconds", attempts: 1, make: microseconds, cells: map[library]cell{
+			bareCall: bareCell, perdure: perdureRate, failsafes: failsafeRate, xtime: xtimeRate,
+		}},
+		{name: "rate, refused, by hand", refused: true, cells: map[library]cell{
+			bareCall: bareRefusal, perdure: perdureRefused, failsafes: failsafeRefused, xtime: xtimeRefused,
+		}},
 		{name: "two failures, then success", attempts: 3, make: failsTwice, cells: map[library]cell{
 			bareCall: bareThrice, perdure: perdureRetry, failsafes: failsafeRetry, cenkalti: backoffRetry,
 			avast: avastRetry, sethvargo: sethvargoRetry, eapache: eapacheRetry,
@@ -174,6 +183,17 @@ func failsTwice() call {
 	n := 0
 	return func(context.Context) error {
 		if n++; n%3 != 0 {
+			return errFailure
+		}
+		return nil
+	}
+}
+
+// microseconds makes an operation that takes some, so that a million a second is no limit to it.
+func microseconds() call {
+	data := make([]byte, 64<<10)
+	return func(context.Context) error {
+		if crc32.ChecksumIEEE(data) == 0 {
 			return errFailure
 		}
 		return nil
