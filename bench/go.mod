@@ -18,6 +18,7 @@ require (
 	github.com/seed-0f2c7998/perdure/s3test v0.1.0
 	github.com/sethvargo/go-retry v0.5.0
 	github.com/sony/gobreaker/v2 v2.4.0
+	golang.org/x/time v0.15.0
 )
 
 require (
@@ -42,7 +43,6 @@ require (
 	github.com/rclone/gofakes3 v0.0.12 // indirect
 	github.com/ryszard/goskiplist v0.0.0-20150312221310-2dfbae5fcf46 // indirect
 	github.com/shabbyrobe/gocovmerge v0.0.0-20230507112040-c3350d9342df // indirect
-	golang.org/x/time v0.15.0 // indirect
 	golang.org/x/tools v0.40.0 // indirect
 )
 

@@ -6,6 +6,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/seed-0f2c7998/perdure/internal/cell"
 	"github.com/seed-0f2c7998/perdure/internal/seam"
 )
 
@@ -48,6 +49,26 @@ func TestHotPathsDoNotAllocate(t *testing.T) {
 		}
 		if b.State() != Closed || f.State() != Closed {
 			t.Errorf("%s: the breaker is not healthy", name)
+		}
+	}
+}
+
+// Nor does a rate, whether a call goes or is refused.
+func TestARateDoesNotAllocate(t *testing.T) {
+	nothing := func(context.Context) error { return nil }
+	goes, waits := New("x", quiet(Config{Rate: 1e6, Burst: cell.MaxBurst})), New("x", quiet(Config{Rate: 1. / 86400}))
+	_, _ = goes.Do(t.Context(), nothing), waits.Allow() // the first call of Do looks for layers
+	for what, call := range map[string]func() bool{
+		"Allow":   func() bool { return goes.Allow() },
+		"Do":      func() bool { return goes.Do(t.Context(), nothing) == nil },
+		"refused": func() bool { return !waits.Allow() },
+	} {
+		if n := testing.AllocsPerRun(100, func() {
+			if !call() {
+				t.Errorf("%s: it is the other way round", what)
+			}
+		}); n != 0 {
+			t.Errorf("%s allocates %v times", what, n)
 		}
 	}
 }
@@ -167,4 +188,29 @@ func TestPermitGoesInRegisters(t *testing.T) {
 	if is := reflect.TypeFor[Permit](); is.NumField() > 4 || is.Size() > 4*reflect.TypeFor[uintptr]().Size() {
 		t.Errorf("a Permit has %d fields and %d bytes", is.NumField(), is.Size())
 	}
+}
+
+// The rate allows no call more than one a day, or all of them.
+func BenchmarkRate(b *testing.B) {
+	b.Run("refused", func(b *testing.B) {
+		br := New("x", quiet(Config{Rate: 1. / 86400}))
+		br.Allow()
+		b.ReportAllocs()
+		for b.Loop() {
+			if br.Allow() {
+				b.Fatal("allowed")
+			}
+		}
+	})
+	b.Run("admitted", func(b *testing.B) {
+		br := New("x", quiet(Config{Rate: 1e6, Burst: 10_000}))
+		br.pacing.limit.Interval = 1 // of a nanosecond
+		b.ReportAllocs()
+		for b.Loop() {
+			if !br.Allow() {
+				b.Fatal("refused")
+			}
+			br.RecordSuccess()
+		}
+	})
 }

@@ -22,7 +22,7 @@ func (b *Breaker) beginAttempt(ctx context.Context, a seam.Ask) (context.Context
 	}
 	c := b.cell.Load()
 	w := word(c.Breaker.Load())
-	if b.calm(c, w) && seam.Of(b).Layers.Load() == single {
+	if seam.Of(b).Layers.Load() == single && (b.calm(c, w) || b.turnNow(c, w)) {
 		return ctx, b.permit(c, w), nil
 	}
 	inner, _ := ctx.Value(frameKey{}).(*frame)

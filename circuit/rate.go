@@ -9,6 +9,7 @@ import (
 
 	"github.com/seed-0f2c7998/perdure/internal/cell"
 	"github.com/seed-0f2c7998/perdure/internal/class"
+	"github.com/seed-0f2c7998/perdure/internal/seam"
 	"github.com/seed-0f2c7998/perdure/internal/setting"
 )
 
@@ -17,6 +18,15 @@ type pacing struct {
 	limit    cell.Limit
 	schedule cell.Schedule // of the store; nil: the cell is it
 	warned   atomic.Bool   // that another limit holds
+
+	refused atomic.Pointer[notBefore] // the last refusal; nil: none
+}
+
+// A notBefore is the refusal of all calls that come before an instant.
+type notBefore struct {
+	LimitError
+
+	at int64
 }
 
 // A turn is a call's way to its instant of the rate.
@@ -36,7 +46,9 @@ func (b *Breaker) pace(ctx context.Context, c *cell.Cell, p Permit, a ask) (Perm
 	now := b.now()
 	t := turn{b, c, b.inForce(c, now), b.turnEnd(ctx, a, now)}
 	slot, err := t.reserve(ctx, now)
-	now = b.now()
+	if b.pacing.schedule != nil {
+		now = b.now() // that may have taken a while
+	}
 	if err == nil && slot.At <= now {
 		wait := c.Spend(t.limit, now)
 		if wait == 0 {
@@ -69,6 +81,24 @@ func (b *Breaker) pace(ctx context.Context, c *cell.Cell, p Permit, a ask) (Perm
 		p.done(ctx, result{signal: cancel})
 		at = now + int64(wait)
 	}
+}
+
+// turnNow reports whether a call through c, whose word is w, is admitted without more
+// ado but for the rate, by which its turn is now.
+func (b *Breaker) turnNow(c *cell.Cell, w word) bool {
+	if b.pacing == nil || b.pacing.schedule != nil || b.places != nil || !w.healthy() || !seam.Of(b).GateHealthy(c) {
+		return false
+	}
+	now := b.now()
+	l := b.inForce(c, now)
+	slot, ok := c.Reserve(l, now, now)
+	if ok && c.Spend(l, now) == 0 {
+		return true
+	}
+	if ok {
+		c.GiveBack(l, slot)
+	}
+	return false
 }
 
 // turnEnd returns how long a call waits for its turn, as [Breaker.patience] does.
@@ -110,7 +140,13 @@ func (t *turn) giveBack(s cell.Slot) {
 // tooLate counts and returns the refusal of a call that could be at the instant at.
 func (t *turn) tooLate(at int64) error {
 	t.cell.Rejected.Add(1)
-	return &LimitError{Name: t.breaker.name, Limit: RateLimit, RetryAt: t.breaker.wall(ceil(at))}
+	b := t.breaker
+	e := b.pacing.refused.Load()
+	if e == nil || e.at != at {
+		e = &notBefore{LimitError{Name: b.name, Limit: RateLimit, RetryAt: b.wall(ceil(at))}, at}
+		b.pacing.refused.Store(e)
+	}
+	return &e.LimitError
 }
 
 // wait blocks until the instant at. The error is a [*LimitError] at once if that is
@@ -184,7 +220,8 @@ func (l Limit) String() string {
 }
 
 // A LimitError reports that a call was not made, because it would have exceeded a
-// limit that its Config sets, and its caller could not wait so long.
+// limit that its Config sets, and its caller could not wait so long. Calls may share
+// one: do not change it.
 type LimitError struct {
 	Name    string    // name of the breaker, without secrets
 	Limit   Limit     // which one
