@@ -4,6 +4,7 @@ import (
 	"encoding/xml"
 	"errors"
 	"io"
+	"maps"
 	"math"
 	"regexp"
 	"strconv"
@@ -153,6 +154,23 @@ func inside(t *testing.T, all []element) {
 				}
 			}
 		}
+	}
+}
+
+// The names of bands do not lie on each other: there are three lines for them, and no more.
+func TestNamesOfBands(t *testing.T) {
+	c := chart.Chart{X: chart.Axis{Max: 10}}
+	for _, from := range []float64{1, 1, 1.5, 2, 8} {
+		c.Bands = append(c.Bands, chart.Band{Name: "a long name", From: from, To: from + 1})
+	}
+	got := map[string]int{}
+	for _, e := range draw(t, c) {
+		if e.text == "a long name" {
+			got[e.attributes["y"]]++
+		}
+	}
+	if want := map[string]int{"29": 2, "49": 1, "69": 1}; !maps.Equal(got, want) {
+		t.Errorf("the names are at the heights %v, want %v", got, want)
 	}
 }
 

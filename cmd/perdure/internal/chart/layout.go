@@ -4,6 +4,7 @@ import (
 	"html/template"
 	"iter"
 	"math"
+	"slices"
 	"strconv"
 	"strings"
 	"unicode"
@@ -192,13 +193,21 @@ func (c *Chart) area(v *view) {
 	}
 }
 
-// bands places what is shaded.
+// bands places what is shaded. A name goes below those that are in its way, up to a few lines.
 func (c *Chart) bands(v *view) {
+	var ends [3]float64 // of the names in each line
 	for _, b := range c.Bands {
 		from, to := v.x(b.From), v.x(b.To)
+		name := fit(clean(b.Name), v.right-from)
+		row := slices.IndexFunc(ends[:], func(end float64) bool { return end <= from })
+		if row < 0 {
+			row, name = 0, ""
+		} else {
+			ends[row] = from + 4 + wide(name)
+		}
 		v.Bands = append(v.Bands, area{
 			X: from, Y: v.top, Width: round(max(to-from, 1)), Height: round(v.bottom - v.top),
-			Text: text{X: from + 4, Y: v.top + 13, Text: fit(clean(b.Name), v.right-from)},
+			Text: text{X: from + 4, Y: round(v.top + 13 + lineSpace*float64(row)), Text: name},
 		})
 	}
 }

@@ -115,7 +115,7 @@ func object(v any) string {
 
 // overview compares the policies.
 func (c *Comparison) overview() []chart.Chart {
-	lost := chart.Chart{Title: "Traffic lost", X: chart.Axis{Time: true}, Y: chart.Axis{Title: "what arrives in so long"}}
+	lost := chart.Chart{Title: "Traffic lost", X: chart.Axis{Time: true}, Y: chart.Axis{Title: "seconds of traffic"}}
 	load := chart.Chart{Title: "Load in the fault", Y: chart.Axis{Title: "attempts for each operation"}}
 	back := chart.Chart{Title: "Recovery", X: chart.Axis{Time: true}, Y: chart.Axis{Title: "time after the fault"}}
 	longest := time.Second
