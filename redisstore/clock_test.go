@@ -42,3 +42,24 @@ func TestServerClockPutBack(t *testing.T) {
 	eventually(t, func() bool { return works(all[1]) }, "the probe that hangs is given up")
 	probe.Success() // too late: it counts for nothing
 }
+
+// The clock is put back by an hour, and the schedule of a rate was an hour ahead of it.
+func TestServerClockPutBackDelaysNoRate(t *testing.T) {
+	srv := startServer(t)
+	client := srv.client()
+	all := fleet(t, 2, brisk(srv), circuit.Config{Rate: 20})
+	for range 3 {
+		for _, m := range all {
+			ctx, cancel := context.WithTimeout(t.Context(), patience)
+			if err := m.Do(ctx, func(context.Context) error { return nil }); err != nil {
+				t.Fatal(err)
+			}
+			cancel()
+		}
+		for _, field := range []string{"rate.next", "rate.at"} {
+			if err := client.Do(t.Context(), client.B().Hincrby().Key("circuit_breaker:backend").Field(field).Increment(3_600_000_000).Build()).Error(); err != nil {
+				t.Fatal(err)
+			}
+		}
+	}
+}

@@ -106,6 +106,12 @@ var hostileValues = []struct{ what, view, want string }{
 	{"a loan without end", view(`,"lent":9223372036854775807`), "invalid value 9223372036854775807 for lent: must be"},
 	{"a limit below nothing", view(`,"limit":-9223372036854775807`), "invalid value -9223372036854775807 for limit: must be"},
 	{"a fair part below nothing", view(`,"fair":-1`), "invalid value -1 for fair: must be"},
+	{"an instant before now", view(`,"from":-1`), "invalid value -1 for from: must be"},
+	{"an instant that never comes", view(`,"from":9223372036854775807`), "invalid value 9223372036854775807 for from: must be"},
+	{"instants without end", view(`,"granted":9223372036854775807`), "invalid value 9223372036854775807 for granted: must be"},
+	{"instants that go back", view(`,"interval":-1`), "invalid value -1 for interval: must be"},
+	{"a burst without end", view(`,"burst":9223372036854775807`), "invalid value 9223372036854775807 for burst: must be"},
+	{"fewer nodes than none", view(`,"nodes":-1`), "invalid value -1 for nodes: must be"},
 	{"more left than there can be", view(`,"left":9223372036854775807`), "invalid value 9223372036854775807 for left: must be"},
 }
 

@@ -63,6 +63,13 @@ func (s *service) sent() (n int) {
 	return n
 }
 
+// has reports whether the host has had an answer since s was set up.
+func (s *service) has(host int) bool {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return !s.answered[host].IsZero()
+}
+
 func (s *service) call(host int) error {
 	<-time.After(10 * time.Millisecond)
 	s.mu.Lock()
@@ -201,7 +208,13 @@ func TestAnOverrideReachesALimitedGate(t *testing.T) {
 			{"reset", (*circuit.Breaker).Reset, circuit.Closed},
 			{"isolate", (*circuit.Breaker).Isolate, circuit.Isolated},
 			{"reset", (*circuit.Breaker).Reset, circuit.Closed},
-			{"reset by one that is not limited", func(b *circuit.Breaker) { b.Reset(); limit(t, of[1]); b.Reset() }, circuit.Closed},
+			{"reset by one that is not limited", func(b *circuit.Breaker) {
+				b.Reset()
+				<-time.After(3 * time.Second)
+				limit(t, of[1])
+				<-time.After(time.Second)
+				b.Reset()
+			}, circuit.Closed},
 			{"reset of the whole fleet", func(*circuit.Breaker) { of[0].Store.Reset("backend") }, circuit.Closed},
 		} {
 			<-time.After(3 * time.Second)
@@ -300,4 +313,63 @@ func TestGatesOverABadNetwork(t *testing.T) {
 			}
 		})
 	}
+}
+
+// In an outage that the server has too, each host sends its own probes again.
+func TestGatesWithoutTheServer(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		server, s := new(memory.Server), new(service)
+		of := hosts(t, 4, server)
+		s.set(true)
+		load(t, of, s)
+		sent := func() (n int) {
+			s.set(true)
+			<-time.After(10 * time.Second)
+			return s.sent()
+		}
+		<-time.After(5 * time.Second)
+		shared := sent()
+		server.Stop()
+		<-time.After(4 * time.Second)
+		if alone := sent(); alone < shared*3/2 {
+			t.Errorf("four hosts without the server send %d probes, and %d with it", alone, shared)
+		}
+	})
+}
+
+// A release that knows no gates takes part: what gates find opens its breaker, until a
+// probe of its own or a success at a gate, and what it finds shuts no gate off.
+func TestGatesBesideABreakerWithout(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		server, s := new(memory.Server), new(service)
+		of := hosts(t, 3, server)
+		of = append(of, limited(t, "old", server, circuit.Config{}))
+		ready(t, of[3].Store)
+		s.set(false)
+		load(t, of, s)
+		for round := range 3 {
+			<-time.After(2 * time.Second)
+			s.set(true)
+			<-time.After(20 * time.Second)
+			if of[3].State() == circuit.Closed {
+				t.Errorf("outage %d: the breaker without a gate is closed", round)
+			}
+			s.set(false)
+			<-time.After(3 * time.Second)
+			for i := range of[:3] {
+				if !s.has(i) {
+					t.Errorf("outage %d: host %d has no answer in three seconds", round, i)
+				}
+			}
+			<-time.After(40 * time.Second) // its own open time, and the probe
+			for i, h := range of {
+				if h.State() != circuit.Closed {
+					t.Errorf("outage %d: node %d is %v after it", round, i, h.State())
+				}
+			}
+			if fleetState(of) != circuit.Closed {
+				t.Errorf("outage %d: the fleet is %v after it", round, fleetState(of))
+			}
+		}
+	})
 }

@@ -75,11 +75,15 @@ func (l *ledger) batch() int { return max(int(worth/4/l.holds.Interval), 1) }
 
 // granted takes in what the server has reserved.
 func (l *ledger) granted(g Grant, now time.Time) {
-	l.asked, l.stock = 0, false
-	l.holds, l.nodes = cell.Limit{Interval: max(g.Interval, 1), Burst: max(g.Burst, 1)}, max(g.Nodes, 1)
+	count := min(g.Count, l.asked)
+	l.asked, l.stock, l.nodes = 0, false, max(g.Nodes, 1)
+	l.holds = cell.Limit{Interval: g.Interval, Burst: max(g.Burst, 1)}
+	if !l.holds.Within(l.own) { // no server that counts right says so
+		l.holds = l.own
+	}
 	l.drop(now)
 	at := now.Add(g.From - spare(l.holds))
-	for range g.Count {
+	for range count {
 		i := at
 		if i.Before(now) {
 			i = now
