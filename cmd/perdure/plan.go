@@ -3,25 +3,28 @@ package main
 import (
 	"bytes"
 	"cmp"
-	"errors"
-	"io/fs"
-	"os"
+	"context"
+	"io"
 
 	"github.com/spf13/cobra"
 
 	"github.com/seed-0f2c7998/perdure/cmd/perdure/internal/endpoint"
+	"github.com/seed-0f2c7998/perdure/cmd/perdure/internal/exit"
 	"github.com/seed-0f2c7998/perdure/cmd/perdure/internal/help"
 	"github.com/seed-0f2c7998/perdure/cmd/perdure/internal/plan"
 	"github.com/seed-0f2c7998/perdure/cmd/perdure/internal/policy"
 	"github.com/seed-0f2c7998/perdure/cmd/perdure/internal/report"
+	"github.com/seed-0f2c7998/perdure/cmd/perdure/internal/simulate"
 	"github.com/seed-0f2c7998/perdure/internal/setting"
 )
 
 // planFlags are the flags of plan besides those of every policy.
 type planFlags struct {
-	policy *policy.Flags
-	facts  plan.Facts
-	svg    string
+	policy   *policy.Flags
+	facts    plan.Facts
+	compare  []string
+	policies []string
+	svg      string
 }
 
 func (a *app) planCommand() *cobra.Command {
@@ -41,11 +44,12 @@ and --retry-after.`,
 		Example: `  perdure plan --preset s3_upload
   perdure plan --preset pipeline --attempt-timeout 60 --failure-rate 0.5
   perdure plan --preset service --calls-per-second 500 --deadline 3
+  perdure plan --compare service,s3_upload --policy policy.yaml
   perdure plan --config policy.yaml --svg policy.svg`,
 		Args:                  help.Exactly(0, "none"),
 		DisableFlagsInUseLine: true,
-		RunE: func(*cobra.Command, []string) error {
-			return a.plan(&f)
+		RunE: func(c *cobra.Command, _ []string) error {
+			return a.plan(c.Context(), &f)
 		},
 	}
 	flags := c.Flags()
@@ -53,25 +57,38 @@ and --retry-after.`,
 	flags.Var(policy.Number(&f.facts.CallsPerSecond, 1e7), "calls-per-second", "`number` of calls a second that share the circuit breaker (not known)")
 	flags.Var(policy.Wait(&f.facts.Deadline), "deadline", "`seconds` that callers wait for an operation (not known)")
 	flags.Var(policy.Wait(&f.facts.RetryAfter), "retry-after", "`seconds` that the service asks to wait for, in Retry-After (not known)")
+	flags.StringSliceVar(&f.compare, "compare", nil, "`names` of policies to compare, separated by commas")
+	flags.StringArrayVar(&f.policies, "policy", nil, "YAML `file` with a policy to compare; may be given more than once")
 	flags.StringVar(&f.svg, "svg", "", "write a picture to this `file`; - is standard output, which has no table then")
 	f.policy = policy.Add(flags)
 	return c
 }
 
-func (a *app) plan(f *planFlags) error {
-	s, err := a.settings(f.policy)
+// An exhibit is what plan shows: one plan, or several.
+type exhibit interface {
+	Table(io.Writer) error
+	SVG(io.Writer) error
+	JSON(io.Writer) error
+}
+
+func (a *app) plan(ctx context.Context, f *planFlags) error {
+	if f.svg == "-" && a.json {
+		return setting.Bad("--svg", f.svg, "a file, where standard output has JSON")
+	}
+	p, err := a.plans(f)
 	if err != nil {
 		return err
 	}
-	s.Policy.Name = report.Line(cmp.Or(s.Policy.Name, s.Preset))
-	p := plan.Make(s.Policy, s.Breaker, f.facts)
-	switch {
-	case f.svg == "-" && a.json:
-		return setting.Bad("--svg", f.svg, "a file, where standard output has JSON")
-	case f.svg == "-":
+	switch f.svg {
+	case "":
+	case "-":
 		return p.SVG(a.stdout)
-	case f.svg != "":
-		if err := writePicture(p, f.svg); err != nil {
+	default:
+		var picture bytes.Buffer
+		if err := p.SVG(&picture); err != nil {
+			return err
+		}
+		if err := endpoint.WriteFile(ctx, f.svg, picture.Bytes()); err != nil {
 			return err
 		}
 	}
@@ -81,19 +98,36 @@ func (a *app) plan(f *planFlags) error {
 	return p.Table(a.stdout)
 }
 
-// writePicture writes the file at path, or makes none.
-func writePicture(p *plan.Plan, path string) error {
-	var picture bytes.Buffer
-	if err := p.SVG(&picture); err != nil {
-		return err
+// plans returns the plan of the policy that the flags describe, or those of the
+// policies that they name.
+func (a *app) plans(f *planFlags) (exhibit, error) {
+	if len(f.compare)+len(f.policies) > 0 {
+		return f.comparison()
 	}
-	_, before := os.Stat(path)
-	err := os.WriteFile(path, picture.Bytes(), 0o666) //nolint:gosec // less the umask, as for any new file
-	if err == nil {
-		return nil
+	s, err := a.settings(f.policy)
+	if err != nil {
+		return nil, err
 	}
-	if errors.Is(before, fs.ErrNotExist) {
-		_ = os.Remove(path)
+	s.Policy.Name = report.Line(cmp.Or(s.Policy.Name, s.Preset))
+	return plan.Make(s.Policy, &s.Breaker, f.facts), nil
+}
+
+// comparison returns the plans of --compare and --policy.
+func (f *planFlags) comparison() (exhibit, error) {
+	if flag, text := f.policy.Given(); flag != "" {
+		return nil, exit.UsageError(setting.Bad(flag, text, "left out with --compare or --policy: write it in a file for --policy"))
 	}
-	return endpoint.ExplainWrite(path, err)
+	all, err := simulate.Policies(f.compare, f.policies)
+	if err != nil {
+		return nil, exit.UsageError(err)
+	}
+	var plans plan.Comparison
+	for _, c := range all {
+		if c.Library != "" {
+			return nil, exit.UsageError(setting.Bad("--compare", c.Name, "a policy of this library; perdure simulate compares others"))
+		}
+		c.Policy.Name = c.Name
+		plans = append(plans, plan.Make(c.Policy, c.Breaker, f.facts))
+	}
+	return plans, nil
 }

@@ -4,6 +4,7 @@
 package plan
 
 import (
+	"cmp"
 	"errors"
 	"math"
 	"time"
@@ -24,8 +25,8 @@ type Plan struct {
 	Endless     bool      // there are more attempts than a plan holds: these are the first
 	Stop        error     // why no other attempt follows; nil if Endless
 	Worst       Worst
-	Budget      *Budget // nil: there is none
-	Breaker     circuit.Config
+	Budget      *Budget         // nil: there is none
+	Breaker     *circuit.Config // nil: there is none
 	Warnings    []Warning
 }
 
@@ -56,9 +57,10 @@ type Worst struct {
 	Ends     time.Duration // as Begins if attempts have no timeout: then nobody knows
 }
 
-// Make returns the plan of p with the circuit breaker of c, where calls meet f.
-func Make(p retry.Policy, c circuit.Config, f Facts) *Plan {
-	plan := lay(p, c.Budget, f.failureRate())
+// Make returns the plan of p with the circuit breaker of c, where calls meet f. If c is
+// nil, there is none.
+func Make(p retry.Policy, c *circuit.Config, f Facts) *Plan {
+	plan := lay(p, cmp.Or(c, &circuit.Config{}).Budget, f.failureRate())
 	plan.Breaker, plan.Warnings = c, Warnings(p, c, f)
 	return plan
 }

@@ -32,7 +32,7 @@ func TestRunsKeepToThePlan(t *testing.T) {
 	for _, name := range retry.PresetNames() {
 		for range 20 {
 			p := preset(t, name)
-			planned := plan.Make(p, circuit.Config{}, plan.Facts{})
+			planned := plan.Make(p, nil, plan.Facts{})
 			synctest.Test(t, func(t *testing.T) {
 				p.Classify = retry.Always
 				p.Observe = func(context.Context, retry.Event) {}
@@ -75,7 +75,7 @@ func TestChances(t *testing.T) {
 		{3, 0.5, 0.875, 1.75, 3},
 		{4, 1, 0, 4, 4},
 	} {
-		p := plan.Make(retry.Policy{MaxAttempts: row.attempts}, circuit.Config{}, plan.Facts{FailureRate: row.rate})
+		p := plan.Make(retry.Policy{MaxAttempts: row.attempts}, nil, plan.Facts{FailureRate: row.rate})
 		mean, outage := p.Amplification()
 		if math.Abs(p.Success()-row.success) > 1e-9 || math.Abs(mean-row.mean) > 1e-9 || outage != row.outage {
 			t.Errorf("%d attempts at %v: success %v, load %v and %v; want %v, %v and %v",
@@ -96,7 +96,7 @@ func TestBudget(t *testing.T) {
 		{99, 10, plan.Budget{Fresh: 1, Full: 5}},
 		{5, 1, plan.Budget{Fresh: 1, Full: 1}},
 	} {
-		p := plan.Make(retry.Policy{MaxAttempts: row.attempts}, circuit.Config{Budget: row.tokens}, plan.Facts{})
+		p := plan.Make(retry.Policy{MaxAttempts: row.attempts}, &circuit.Config{Budget: row.tokens}, plan.Facts{})
 		if *p.Budget != row.want {
 			t.Errorf("%d attempts, %v tokens: %+v, want %+v", row.attempts, row.tokens, *p.Budget, row.want)
 		}
@@ -110,7 +110,7 @@ func TestPlansAreFinite(t *testing.T) {
 		{MaxAttempts: math.MaxInt, BaseDelay: 1, MaxDelay: 1, Jitter: retry.NoJitter},
 		{MaxAttempts: retry.Unlimited, BaseDelay: 1, MaxDelay: 1, JitterMode: retry.FullJitter, MaxElapsed: time.Hour},
 	} {
-		planned := plan.Make(p, circuit.Config{}, plan.Facts{FailureRate: 0.5})
+		planned := plan.Make(p, nil, plan.Facts{FailureRate: 0.5})
 		if n := len(planned.Attempts); n == 0 || n > 10_000 || !planned.Endless {
 			t.Errorf("%+v: %d attempts, endless %v", p, n, planned.Endless)
 		}
@@ -124,7 +124,7 @@ func TestPicture(t *testing.T) {
 	p := preset(t, "s3_upload")
 	p.Name = "a<b"
 	for _, policy := range []retry.Policy{p, preset(t, "pipeline"), preset(t, "service"), {Name: "one", MaxAttempts: 1}} {
-		planned := plan.Make(policy, circuit.Config{}, plan.Facts{})
+		planned := plan.Make(policy, nil, plan.Facts{})
 		var b bytes.Buffer
 		if err := planned.SVG(&b); err != nil {
 			t.Fatal(err)

@@ -41,6 +41,9 @@ func (p *Plan) Table(w io.Writer) error {
 
 // gate returns what the gate does, if there is one.
 func (p *Plan) gate() string {
+	if p.Breaker == nil {
+		return ""
+	}
 	most := maxPatience
 	if e := p.Policy.MaxElapsed; e > 0 {
 		most = min(most, e)
@@ -109,7 +112,7 @@ func (p *Plan) summary() string {
 
 // rate returns what limits the attempts of all operations.
 func (p *Plan) rate() string {
-	if p.Breaker.Rate == 0 {
+	if p.Breaker == nil || p.Breaker.Rate == 0 {
 		return ""
 	}
 	return fmt.Sprintf("Rate     at most %s, and %d at once\n", setting.RateText(p.Breaker.Rate), max(p.Breaker.Burst, 1))

@@ -162,6 +162,17 @@ func (n number[T]) String() string {
 	return fmt.Sprint(*n.at)
 }
 
+// Given returns the first of the flags that was given and its text, or "".
+func (f *Flags) Given() (flag, text string) {
+	if f.config != "" {
+		return "--config", f.config
+	}
+	if given := f.entries(); len(given) > 0 {
+		return given[0].source, given[0].text
+	}
+	return "", ""
+}
+
 // entries returns the flags that were given.
 func (f *Flags) entries() (given []entry) {
 	for _, v := range f.values {
