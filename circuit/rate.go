@@ -153,24 +153,24 @@ func (t *turn) tooLate(at int64) error {
 // too late for the caller, or the end of ctx.
 func (t *turn) wait(ctx context.Context, at int64) error {
 	b := t.breaker
-	d := time.Duration(at - b.now())
+	now, begun := b.now(), b.elapsed()
 	switch {
 	case at > t.end:
 		return t.tooLate(at)
-	case d <= 0:
+	case at <= now:
 		return nil
 	}
-	t.cell.Waits.Add(1)
-	begun := b.elapsed()
-	timer := time.NewTimer(d)
+	timer := time.NewTimer(time.Duration(at - now))
 	defer timer.Stop()
-	defer func() { t.cell.Waited.Add(uint64(b.elapsed() - begun)) }() //nolint:gosec // a clock that nobody can set
 	select {
 	case <-timer.C:
-		return nil
 	case <-ctx.Done():
-		return class.Ended(ctx)
 	}
+	waited := b.elapsed() - begun
+	t.end += b.now() - now - waited // by what the clock was set meanwhile
+	t.cell.Waits.Add(1)
+	t.cell.Waited.Add(uint64(waited)) //nolint:gosec // nobody can set that clock
+	return class.Ended(ctx)
 }
 
 // inForce returns the limit that holds: the breaker's own, or a lower one that

@@ -6,10 +6,12 @@ import (
 	"math/rand/v2"
 	"slices"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"testing/synctest"
 	"time"
 
+	"github.com/seed-0f2c7998/perdure/internal/cell"
 	"github.com/seed-0f2c7998/perdure/internal/class"
 	"github.com/seed-0f2c7998/perdure/internal/testseed"
 )
@@ -308,6 +310,41 @@ func TestARateIsKeptAndUsed(t *testing.T) {
 						t.Fatalf("%v/s, burst %d: %d calls in %v", c.Rate, c.Burst, j-i+1, at[j].Sub(at[i]))
 					}
 				}
+			}
+		})
+	}
+}
+
+// A wall clock that is set by an hour neither stops the calls of those who share a
+// cell nor has them flood the service: those who come, and those who wait.
+func TestARateOutlastsTheWallClock(t *testing.T) {
+	for _, step := range []time.Duration{time.Hour, -time.Hour} {
+		synctest.Test(t, func(t *testing.T) {
+			var set atomic.Int64
+			clock := func() time.Time { return time.Now().Add(time.Duration(set.Load())).Round(0) }
+			c := quiet(Config{Rate: 10, Store: sealing(mapped{ref: cell.NewRef(new(cell.Cell))})})
+			comes, waits := New("s", c), New("s", c)
+			comes.clock, waits.clock = clock, clock
+			var went atomic.Int64
+			var calls sync.WaitGroup
+			for range 20 {
+				calls.Go(func() {
+					if waits.Do(t.Context(), func(context.Context) error { went.Add(1); return nil }) != nil {
+						t.Errorf("step %v: a call that waited was refused", step)
+					}
+				})
+			}
+			pause(t.Context(), 950*time.Millisecond)
+			set.Store(int64(step))
+			for range 1000 { // 10 s
+				pause(t.Context(), 10*time.Millisecond)
+				if comes.Allow() {
+					went.Add(1)
+				}
+			}
+			calls.Wait()
+			if n := went.Load(); n < 10+95 || n > 10+100+2 {
+				t.Errorf("step %v: %d calls in 11 s, want 10 a second", step, n)
 			}
 		})
 	}
