@@ -26,6 +26,9 @@ func (s cells) Gated(name string, nothing bool, reason uint64) {
 	if k == nil {
 		return
 	}
+	if !nothing { // the lease is for others, if there are any that still need it
+		k.mirror.want, k.release = false, k.mirror.token != 0
+	}
 	if j, tell := k.mirror.gated(nothing, time.Now()); tell {
 		j.reason = reason
 		k.own = &j
