@@ -13,10 +13,12 @@ import (
 	"github.com/seed-0f2c7998/perdure/sim"
 )
 
-// counts are what happened in a step, as sim.Counts has them.
+// counts are what happened in a step, as sim.Counts has them, and how many of the operations that arrived in it have ended,
+// and failed.
 type counts struct {
 	Arrived, Attempts, Succeeded, Failed int
 	Worked, Wasted                       time.Duration
+	Ended, Lost                          int
 }
 
 // A report is what a process has measured so far.
@@ -42,8 +44,9 @@ func (r *report) add(o report) {
 		s.Failed += c.Failed
 		s.Worked += c.Worked
 		s.Wasted += c.Wasted
+		s.Ended += c.Ended
+		s.Lost += c.Lost
 	}
-	r.Lost += o.Lost
 	r.Latency.merge(o.Latency)
 	r.Late.merge(o.Late)
 }
@@ -94,7 +97,6 @@ func (h *histogram) percentile(p float64) time.Duration {
 // A load is a process with clients, and the operations that arrive at them.
 type load struct {
 	spec spec
-	from time.Duration // of the fault
 
 	mu     sync.Mutex
 	report report // guarded by mu
@@ -113,7 +115,7 @@ func drive(ctx context.Context, s spec, in io.Reader, out io.Writer) error {
 		_, _ = io.Copy(io.Discard, in)
 		cancel()
 	}()
-	l := &load{spec: s, from: s.scenario().Faults[0].From}
+	l := &load{spec: s}
 	l.report.Late, l.report.Latency = newHistogram(time.Millisecond), newHistogram(5*time.Millisecond)
 	if s.Reports {
 		go l.reportEach(ctx, 100*time.Millisecond, out)
@@ -175,7 +177,10 @@ func (l *load) run(ctx context.Context, clients []operation) {
 		}
 		do := clients[random.IntN(len(clients))]
 		arrived := time.Since(l.spec.Start)
-		l.count(func(c *counts) { c.Arrived++; l.report.Late.add(arrived - at) })
+		l.mu.Lock()
+		l.at(arrived).Arrived++
+		l.report.Late.add(arrived - at)
+		l.mu.Unlock()
 		running.Go(func() {
 			ctx, cancel := context.WithTimeout(ctx, s.Clients.Deadline)
 			defer cancel()
@@ -189,25 +194,30 @@ func (l *load) run(ctx context.Context, clients []operation) {
 func (l *load) count(f func(*counts)) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	i := int(max(0, time.Since(l.spec.Start)) / sim.Step)
+	f(l.at(time.Since(l.spec.Start)))
+}
+
+// at returns the figures of an instant. l.mu is locked.
+func (l *load) at(t time.Duration) *counts {
+	i := int(max(0, t) / sim.Step)
 	for len(l.report.Steps) <= i {
 		l.report.Steps = append(l.report.Steps, counts{})
 	}
-	f(&l.report.Steps[i])
+	return &l.report.Steps[i]
 }
 
 func (l *load) ended(arrived time.Duration, err error) {
 	took := time.Since(l.spec.Start) - arrived
-	l.count(func(c *counts) {
-		if err == nil {
-			c.Succeeded++
-			l.report.Latency.add(took)
+	l.count(func(now *counts) {
+		then := l.at(arrived)
+		then.Ended++
+		if err != nil {
+			now.Failed++
+			then.Lost++
 			return
 		}
-		c.Failed++
-		if arrived >= l.from {
-			l.report.Lost++
-		}
+		now.Succeeded++
+		l.report.Latency.add(took)
 	})
 }
 

@@ -103,7 +103,7 @@ func TestFiguresAreThoseOfTheSimulation(t *testing.T) {
 			}
 			var steps []counts
 			for _, c := range want.Steps {
-				steps = append(steps, counts{c.Arrived, c.Attempts, c.Succeeded, c.Failed, c.Worked, c.Wasted})
+				steps = append(steps, counts{Arrived: c.Arrived, Attempts: c.Attempts, Succeeded: c.Succeeded, Failed: c.Failed, Worked: c.Worked, Wasted: c.Wasted})
 			}
 			got := stepped(s, steps)
 			recovery := want.Recovery.Seconds()
@@ -166,6 +166,18 @@ func TestPercentile(t *testing.T) {
 	}
 }
 
+// Operations whose process was killed are lost as often as those beside them.
+func TestLost(t *testing.T) {
+	s := spec{Rate: 10, From: 2 * sim.Step}
+	steps := []counts{{Arrived: 9, Ended: 9, Lost: 9}, {}, {Arrived: 8, Ended: 4, Lost: 3}, {Arrived: 4, Ended: 4}, {Arrived: 2}}
+	if failed, killed := lost(s, steps); failed != 0.6 || killed != 0.6 {
+		t.Errorf("%v s failed and %v s killed, want 0.6 and 0.6", failed, killed)
+	}
+	if failed, killed := lost(s, steps[:1]); failed != 0 || killed != 0 {
+		t.Errorf("of a run that ended before the fault: %v and %v, want 0", failed, killed)
+	}
+}
+
 func TestResponseOnTheWire(t *testing.T) {
 	for _, want := range []response{{status: 200, took: 12345 * time.Microsecond}, {status: 429, retryAfter: time.Second}, {status: 503}} {
 		if number, got := decode(want.encode(1 << 40)); got != want || number != 1<<40 {
@@ -181,7 +193,7 @@ func TestCheck(t *testing.T) {
 	}
 	killed := lost("a", 1, 1.5)
 	killed.spec.Kill, killed.twin = true, sim.Contender{Breaker: &circuit.Config{Gate: circuit.Wait}}
-	killed.Runs[1].Died, killed.Runs[1].Pause = 0.5, 3
+	killed.Runs[1].Lost, killed.Runs[1].Pause = 1.5, 3
 	for name, c := range map[string]struct {
 		cells []*cell
 		want  []string
