@@ -98,7 +98,7 @@ func run(ctx context.Context, w, progress io.Writer, s settings) error {
 		return err
 	}
 	if bad := check(cells); bad != nil {
-		return errors.New("live and simulated do not agree:\n" + strings.Join(bad, "\n"))
+		return errors.New("live and simulated do not agree, or the machine was too slow:\n" + strings.Join(bad, "\n"))
 	}
 	return nil
 }
