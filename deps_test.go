@@ -80,7 +80,7 @@ var mayImport = map[string][]string{
 	"internal/fleet/memory":  {"circuit", "internal/cell", "internal/fleet"},
 	"internal/storetest":     {"circuit", "internal/breakers", "internal/cell"},
 	"redisstore":             {"circuit", "internal/cell", "internal/fleet"},
-	"awsretry":               {"circuit", "httpretry", "internal/calls", "internal/checksum", "internal/getters", "internal/transfer", "internal/viaproxy", "retry"},
+	"awsretry":               {"circuit", "httpretry", "internal/breakers", "internal/calls", "internal/checksum", "internal/getters", "internal/transfer", "internal/viaproxy", "retry"},
 	"grpcretry":              {"circuit", "retry"},
 	"otelretry":              {"circuit", "retry"},
 	"pipes":                  {"circuit", "internal/breakers", "retry"},

@@ -30,6 +30,7 @@ type document struct {
 	mu     sync.Mutex
 	closed bool   // guarded by mu
 	end    func() // what the first Close calls, if anything; guarded by mu
+	free   func() // what frees the place that the call holds, if it does; guarded by mu
 }
 
 // newDocument returns body with limits. If asXML is false, a body that does not begin as XML is not counted.
@@ -52,8 +53,30 @@ func (d *document) endsWith(end func()) bool {
 	return !d.closed
 }
 
+// holds makes the body hold a place until it has ended or is closed.
+func (d *document) holds(free func()) {
+	d.mu.Lock()
+	d.free = free
+	closed := d.closed
+	d.mu.Unlock()
+	if closed {
+		d.freePlace()
+	}
+}
+
+func (d *document) freePlace() {
+	d.mu.Lock()
+	free := d.free
+	d.free = nil
+	d.mu.Unlock()
+	if free != nil {
+		free()
+	}
+}
+
 // Close closes the body.
 func (d *document) Close() error {
+	defer d.freePlace()
 	err := d.Reader.Close()
 	d.mu.Lock()
 	end := d.end
@@ -68,6 +91,9 @@ func (d *document) Close() error {
 // Read reads as the body does, until a limit.
 func (d *document) Read(p []byte) (int, error) {
 	n, err := d.Reader.Read(p)
+	if err != nil {
+		d.freePlace()
+	}
 	if d.lifted.Load() || !d.isXML(p[:n]) {
 		return n, err
 	}

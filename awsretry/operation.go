@@ -17,6 +17,7 @@ import (
 
 	"github.com/seed-0f2c7998/perdure/awsretry/internal/fix"
 	"github.com/seed-0f2c7998/perdure/circuit"
+	"github.com/seed-0f2c7998/perdure/internal/breakers"
 	"github.com/seed-0f2c7998/perdure/internal/calls"
 	"github.com/seed-0f2c7998/perdure/retry"
 )
@@ -114,8 +115,14 @@ func (op *operation) attempt(ctx context.Context, in middleware.FinalizeInput, n
 		return middleware.FinalizeOutput{}, middleware.Metadata{}, op.ended
 	}
 	defer op.call.Cancel() // after a panic, or Goexit; else it does nothing
-	out, metadata, err := op.timed(op.call.Context(ctx), in, next)
+	own := op.call.Context(ctx)
+	out, metadata, err := op.timed(own, in, next)
 	if err == nil {
+		if free := breakers.KeepPlace(own, op.policy.Breaker); free != nil && op.body != nil {
+			op.body.holds(free) // the call is in flight until its response's body has ended
+		} else if free != nil {
+			free()
+		}
 		op.call.Succeeded(ctx)
 		return out, metadata, nil
 	}

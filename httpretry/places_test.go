@@ -48,7 +48,7 @@ func TestABodyHoldsItsPlace(t *testing.T) {
 		return err == nil
 	}
 	get := func(path string) *http.Response {
-		res, err := client.Get(s.URL + path)
+		res, err := client.Get(s.URL + path) //nolint:noctx // the server is the test's own
 		if err != nil {
 			t.Fatalf("%s: %v", path, err)
 		}

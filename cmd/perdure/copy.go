@@ -20,6 +20,7 @@ import (
 	"github.com/seed-0f2c7998/perdure/cmd/perdure/internal/policy"
 	"github.com/seed-0f2c7998/perdure/cmd/perdure/internal/progress"
 	"github.com/seed-0f2c7998/perdure/cmd/perdure/internal/state"
+	"github.com/seed-0f2c7998/perdure/internal/setting"
 	"github.com/seed-0f2c7998/perdure/retry"
 )
 
@@ -148,8 +149,13 @@ func (a *app) prepare(f *policy.Flags, job *endpoint.Session, meter *progress.Me
 	if err != nil {
 		return done, s.Refuse(err)
 	}
-	if job.Breaker = s.Breaker; s.Given("rate") == "--rate" {
-		job.RateFlag = "--rate"
+	job.Breaker = s.Breaker
+	const want = "used with a URL or an object as SRC"
+	if s.Given("rate") == "--rate" {
+		job.Limits = append(job.Limits, setting.Bad("--rate", setting.RateText(s.Breaker.Rate), want+"; --rate-dst is for DST"))
+	}
+	if s.Given("concurrency") == "--concurrency" {
+		job.Limits = append(job.Limits, setting.Bad("--concurrency", s.Breaker.Concurrency, want))
 	}
 	job.Breaker.Store, job.Breaker.Observe = store, circuit.LogTo(meter.Log)
 	job.Patience.Learn = store.Ready

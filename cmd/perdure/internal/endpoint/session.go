@@ -38,9 +38,9 @@ type Session struct {
 	Stdin, Stdout *os.File // of -
 
 	Policy   policy.Source      // for both sides, each of which has a preset of its own
-	Breaker  circuit.Config     // of every breaker; its Rate is that of the source's requests
+	Breaker  circuit.Config     // of every breaker; its Rate and Concurrency are of the source's requests
 	RateDst  float64            // most requests per second to the destination; 0 means no limit
-	RateFlag string             // the flag that set Breaker.Rate; "": no flag has
+	Limits   []error            // of the source's requests, for each flag that has set one: what is wrong if there are none
 	Registry *circuit.Registry  // of the source's breakers; nil: one of its own
 	Patience *patience.Patience // waits for the breaker of a side; nil: nothing does
 
@@ -71,7 +71,8 @@ func (s *Session) Start() {
 	s.Registry = cmp.Or(s.Registry, new(circuit.Registry))
 	s.again = retry.Policy{MaxAttempts: 1, Observe: s.restarting}
 	s.breakerDst, s.registryDst = s.Breaker, s.Registry
-	if s.RateDst != s.Breaker.Rate {
+	if s.RateDst != s.Breaker.Rate || s.Breaker.Concurrency > 0 {
+		s.breakerDst.Concurrency = 0
 		s.registryDst = new(circuit.Registry)
 		if s.breakerDst.Rate = s.RateDst; s.RateDst == 0 {
 			s.breakerDst.Burst = 0
@@ -103,8 +104,8 @@ func (s *Session) Again() *retry.Policy { return &s.again }
 // Unused returns a usage error about what neither side of a copy has a use for. Call it when both are connected.
 func (s *Session) Unused() error {
 	switch {
-	case s.RateFlag != "" && !s.guarded[Source]:
-		return setting.Bad(s.RateFlag, setting.RateText(s.Breaker.Rate), "used with a URL or an object as SRC; --rate-dst is for DST")
+	case len(s.Limits) > 0 && !s.guarded[Source]:
+		return s.Limits[0]
 	case s.RateDst != 0 && !s.guarded[Destination]:
 		return setting.Bad("--rate-dst", setting.RateText(s.RateDst), "used with an object as DST")
 	case s.CustomerKey != "" && !s.stored:

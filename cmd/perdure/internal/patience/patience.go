@@ -8,6 +8,7 @@ import (
 	"context"
 	"errors"
 	"math/rand/v2"
+	"slices"
 	"time"
 
 	"github.com/seed-0f2c7998/perdure/circuit"
@@ -50,6 +51,14 @@ func refusal(err error) (r Refusal, refused bool) {
 	return r, errors.Is(stop, retry.ErrRetryLater)
 }
 
+// isBusy reports whether calls of this very process have places of those that the
+// operation lacks: it asks again, since they end.
+func (r Refusal) isBusy(breakers []*circuit.Breaker) bool {
+	return r.Limit != nil && r.Limit.Limit == circuit.ConcurrencyLimit && slices.ContainsFunc(breakers, func(b *circuit.Breaker) bool {
+		return b.Name() == r.Limit.Name && b.Metrics().InFlight > 0
+	})
+}
+
 // Do calls f, and again each time that it is refused and the breakers may let
 // it pass. It returns what f last did once that is no refusal, or the time is
 // over; or the cause of ctx, if that ends while it waits.
@@ -66,6 +75,8 @@ func (p *Patience) Do(ctx context.Context, breakers func() []*circuit.Breaker, f
 		case !refused || p == nil:
 			return err
 		case p.Learn != nil && p.Learn(ctx):
+			continue
+		case r.isBusy(breakers()):
 			continue
 		case p.Longest <= 0:
 			return err

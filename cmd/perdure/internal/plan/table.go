@@ -35,7 +35,7 @@ func (p *Plan) Table(w io.Writer) error {
 	if err := t.Flush(); err != nil {
 		return err
 	}
-	_, err := fmt.Fprintf(w, "\n%s%s%s%s", p.summary(), p.rate(), p.gate(), p.warnings())
+	_, err := fmt.Fprintf(w, "\n%s%s%s%s", p.summary(), p.limits(), p.gate(), p.warnings())
 	return err
 }
 
@@ -110,12 +110,18 @@ func (p *Plan) summary() string {
 	return text
 }
 
-// rate returns what limits the attempts of all operations.
-func (p *Plan) rate() string {
-	if p.Breaker == nil || p.Breaker.Rate == 0 {
+// limits returns what limits the attempts of all operations.
+func (p *Plan) limits() (text string) {
+	if p.Breaker == nil {
 		return ""
 	}
-	return fmt.Sprintf("Rate     at most %s, and %d at once\n", setting.RateText(p.Breaker.Rate), max(p.Breaker.Burst, 1))
+	if rate := p.Breaker.Rate; rate > 0 {
+		text = fmt.Sprintf("Rate     at most %s, and %d at once\n", setting.RateText(rate), max(p.Breaker.Burst, 1))
+	}
+	if n := p.Breaker.Concurrency; n > 0 {
+		text += fmt.Sprintf("Limit    at most %d in flight\n", n)
+	}
+	return text
 }
 
 // beyond is the summary of a plan that has more attempts than it holds.
