@@ -349,3 +349,39 @@ func TestARateOutlastsTheWallClock(t *testing.T) {
 		})
 	}
 }
+
+// With Concurrency, who waits for its turn has a place; both limits hold, and the
+// slower of them decides.
+func TestARateAndPlaces(t *testing.T) {
+	for took, want := range map[time.Duration]time.Duration{
+		50 * time.Millisecond: 99 * 100 * time.Millisecond, // by the rate
+		time.Second:           24 * time.Second,            // by the places
+	} {
+		synctest.Test(t, func(t *testing.T) {
+			b := New("s", quiet(Config{Rate: 10, Concurrency: 4}))
+			ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
+			defer cancel()
+			var calls sync.WaitGroup
+			var out, most, went atomic.Int64
+			start, last := time.Now(), atomic.Int64{}
+			for range 100 {
+				calls.Go(func() {
+					if err := b.Do(ctx, func(ctx context.Context) error {
+						most.Store(max(most.Load(), out.Add(1)))
+						went.Add(1)
+						last.Store(max(last.Load(), int64(time.Since(start))))
+						pause(ctx, took)
+						out.Add(-1)
+						return nil
+					}); err != nil {
+						t.Error(err)
+					}
+				})
+			}
+			calls.Wait()
+			if end := time.Duration(last.Load()); went.Load() != 100 || most.Load() > 4 || end < want || end > want+want/20+time.Second {
+				t.Errorf("calls of %v: the last of %d went after %v, want %v; %d at once", took, went.Load(), end, want, most.Load())
+			}
+		})
+	}
+}

@@ -105,6 +105,8 @@ func TestOutcome(t *testing.T) {
 		{&retry.Error{Attempts: 0, Stop: retry.ErrRetryLater, RetryAt: soon}, "retry_later", 0, true, 3600, 1, "retry later"},
 		{&retry.Error{Attempts: 3, Stop: &circuit.OpenError{Name: "b", State: circuit.Open}, Last: plain, RetryAt: soon}, "breaker_open", 3, true, 3600, 1, "plain"},
 		{&circuit.OpenError{Name: "b", State: circuit.Open, RetryAt: soon}, "breaker_open", 0, true, 3600, 1, "circuit breaker"},
+		{&circuit.LimitError{Name: "b", Limit: circuit.RateLimit, RetryAt: soon}, "limit", 0, true, 3600, 1, "rate limit"},
+		{&retry.Error{Attempts: 2, Stop: &circuit.LimitError{Name: "b", Limit: circuit.RateLimit}, Last: plain, RetryAt: soon}, "limit", 2, true, 3600, 1, "plain"},
 		{&circuit.OpenError{Name: "b", State: circuit.Open, RetryAt: soon.Add(-3 * time.Hour)}, "breaker_open", 0, true, 0, 1, "circuit breaker"},
 		{&retry.Error{
 			Attempts: 1, Stop: retry.ErrPermanent, RetryAt: soon,

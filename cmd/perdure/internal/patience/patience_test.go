@@ -175,3 +175,22 @@ func TestWaitsForAGate(t *testing.T) {
 		}
 	})
 }
+
+// Who waits for a rate asks when its turn would come, and not at all if that is too
+// late.
+func TestWaitsForARate(t *testing.T) {
+	for longest, want := range map[time.Duration]time.Duration{time.Hour: time.Minute, time.Minute - 1: 0} {
+		synctest.Test(t, func(t *testing.T) {
+			g := newGuarded(circuit.Config{Rate: 1. / 60})
+			_ = g.do(t.Context())
+			begin := time.Now()
+			p := patience.Patience{Longest: longest}
+			err := p.Do(t.Context(), g.breakers, g.do)
+			_, limited := errors.AsType[*circuit.LimitError](err)
+			took := time.Since(begin)
+			if limited != (want == 0) || took < want || took > want+100*time.Millisecond || g.asked > 3 {
+				t.Errorf("patience of %v: %v after %v, asked %d times", longest, err, took, g.asked)
+			}
+		})
+	}
+}
