@@ -2,6 +2,7 @@ package sim_test
 
 import (
 	"errors"
+	"math"
 	"testing"
 	"time"
 
@@ -11,7 +12,7 @@ import (
 // How many attempts a library makes at a backend that is dead all the time can be
 // counted by hand.
 func TestLibrariesAtADeadBackend(t *testing.T) {
-	const second = time.Second
+	const ms, second = time.Millisecond, time.Second
 	for _, row := range []struct {
 		library     string
 		fault       sim.Fault
@@ -34,6 +35,8 @@ func TestLibrariesAtADeadBackend(t *testing.T) {
 		{"polly", sim.Fault{Kind: sim.Outage}, 1000, 22 * second, 0, exactly(100 + 5), nil}, // a probe each 5 s, until the last retry at 28 s
 		{"resilience4j", sim.Fault{Kind: sim.Outage}, 1000, 22 * second, 0, exactly(100), nil},
 		{"resilience4j", sim.Fault{Kind: sim.Outage}, 200, 70 * second, 0, exactly(100 + 10), nil},
+		{"failsafe_mix", sim.Fault{Kind: sim.Outage}, 1000, 400 * ms, 50 * ms, exactly(10), nil},
+		{"gobreaker", sim.Fault{Kind: sim.Outage}, 1000, 900 * ms, 50 * ms, exactly(6), nil},
 		{"failsafe_mix", sim.Fault{Kind: sim.Outage}, 1000, 22 * second, 0, exactly(10 + 43), exactly(10 + 52)}, // a probe each 0.5 s
 		{"gobreaker", sim.Fault{Kind: sim.Outage}, 1000, 22 * second, 0, exactly(6 + 21), exactly(6 + 26)},      // a probe each second
 	} {
@@ -66,6 +69,40 @@ func TestLibrariesInHealth(t *testing.T) {
 		s.Faults = []sim.Fault{{Kind: sim.Errors, Level: 0.01, To: s.Duration}}
 		if r := play(t, s, 1); r.Failed > r.Operations/1000 || r.Trips > 0 {
 			t.Errorf("%s, 1 %% errors: of %d operations %d failed, %d trips", name, r.Operations, r.Failed, r.Trips)
+		}
+	}
+}
+
+// The AWS SDKs give a retry that succeeds its tokens back, so that they pay for all
+// retries up to some 30 % of errors: 1 + p + p² attempts for each operation.
+func TestLibrariesGiveTokensBack(t *testing.T) {
+	s := sim.Storm("errors", sim.Fault{Kind: sim.Errors, Level: 0.25, To: time.Hour})
+	s.Clients.Library, s.Clients.Deadline = "aws_standard", 0
+	if r := play(t, s, 1); math.Abs(r.Amplification.During-1.3125) > 0.02 {
+		t.Errorf("%.3f attempts for each operation, want 1.3125", r.Amplification.During)
+	}
+}
+
+// gobreaker does not count what comes of calls of an earlier state: 200 that time out
+// while it is open do not keep it open for longer than a second.
+func TestLibrariesKnowOldResults(t *testing.T) {
+	s := sim.Storm("black hole", sim.Fault{Kind: sim.BlackHole, To: time.Hour})
+	s.Load.Rate, s.Duration, s.Clients.Processes, s.Clients.Library = 1000, 2*time.Second, 1, "gobreaker"
+	s.Clients.Policy.AttemptTimeout = 200 * time.Millisecond
+	if r := play(t, s, 1); r.Steps[11].Attempts != 0 || r.Steps[12].Attempts != 1 {
+		t.Errorf("%d attempts from 1.1 s on and %d from 1.2 s on, want a probe then", r.Steps[11].Attempts, r.Steps[12].Attempts)
+	}
+}
+
+// What a caller's own deadline ends is a success for Polly's breaker, which does not
+// handle it, and a failure for that of resilience4j.
+func TestLibrariesAndDeadlines(t *testing.T) {
+	for name, trips := range map[string]int{"polly": 0, "resilience4j": 1} {
+		s := sim.Storm("black hole", sim.Fault{Kind: sim.BlackHole, To: time.Hour})
+		s.Clients.Processes, s.Clients.Library, s.Clients.Deadline = 1, name, 100*time.Millisecond
+		s.Clients.Policy.AttemptTimeout = 0
+		if r := play(t, s, 1); r.Trips != trips {
+			t.Errorf("%s: opened %d times, want %d", name, r.Trips, trips)
 		}
 	}
 }

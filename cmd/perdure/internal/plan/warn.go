@@ -114,7 +114,7 @@ func slowTimeouts(j *judge) *Warning {
 // neverFit finds attempts for which there is no time even if none takes any.
 func neverFit(j *judge) *Warning {
 	made := len(j.plan.Attempts)
-	if j.n == retry.Unlimited || made >= j.n || !errors.Is(j.plan.Stop, retry.ErrDeadline) {
+	if j.n == retry.Unlimited || !errors.Is(j.plan.Stop, retry.ErrDeadline) {
 		return nil
 	}
 	return &Warning{

@@ -60,6 +60,7 @@ func TestWarnings(t *testing.T) {
 		{"a window that is never full", retry.Policy{}, circuit.Config{Window: 10 * second, FailureRatio: 0.5}, plan.Facts{CallsPerSecond: 0.5}, "window|10s|holds 5 calls at 0.5 calls a second, and a verdict needs 20|window to 40s"},
 		{"a window that is full", retry.Policy{}, circuit.Config{Window: 10 * second, FailureRatio: 0.5}, plan.Facts{CallsPerSecond: 2}, "failure_threshold|5|in a row|"},
 		{"a busy row", full, circuit.Config{Budget: 500}, plan.Facts{CallsPerSecond: 1600}, "failure_threshold|5|if 30 % of the calls fail, that many in a row come every 370ms, and each time the circuit breaker is open for 30s|gate: wait"},
+		{"a busy row where nearly all fail", full, circuit.Config{Budget: 500}, plan.Facts{CallsPerSecond: 1600, FailureRate: 0.9}, ""},
 		{"a quiet row", full, circuit.Config{Budget: 10}, plan.Facts{CallsPerSecond: 1}, ""},
 		{"a busy row of few errors", full, circuit.Config{Budget: 500}, plan.Facts{CallsPerSecond: 100, FailureRate: 0.01}, ""},
 
