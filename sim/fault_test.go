@@ -149,6 +149,8 @@ func TestValidate(t *testing.T) {
 		"Clients.Processes":            func(s *sim.Scenario) { s.Clients.Processes = 1 << 20 },
 		"Clients.Policy.Breaker":       func(s *sim.Scenario) { s.Clients.Policy.Breaker = circuit.New("x", circuit.Config{}) },
 		"Clients.Breaker.Store":        func(s *sim.Scenario) { s.Clients.Breaker = &circuit.Config{Store: new(circuit.Memory)} },
+		"Clients.Breaker.Rate":         func(s *sim.Scenario) { s.Clients.Breaker = &circuit.Config{Rate: 1} },
+		"Clients.Breaker.Concurrency":  func(s *sim.Scenario) { s.Clients.Breaker = &circuit.Config{Concurrency: 1} },
 		"budget":                       func(s *sim.Scenario) { s.Clients.Breaker = &circuit.Config{Budget: -1} },
 		"jitter":                       func(s *sim.Scenario) { s.Clients.Policy.Jitter = -2 },
 		"Clients.Deadline":             func(s *sim.Scenario) { s.Clients.Deadline = -1 },

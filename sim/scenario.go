@@ -174,6 +174,12 @@ func (s Scenario) Validate() error {
 		if b.Store != nil {
 			return &Error{"Clients.Breaker.Store", "a store", "nil: the simulation has its own"}
 		}
+		if err := firstBad([]check{
+			{b.Rate == 0, Error{"Clients.Breaker.Rate", b.Rate, "0: rates are not simulated"}},
+			{b.Concurrency == 0, Error{"Clients.Breaker.Concurrency", b.Concurrency, "0: it is not simulated"}},
+		}); err != nil {
+			return err
+		}
 		if err := b.Validate(); err != nil {
 			return err
 		}
@@ -228,10 +234,10 @@ func (s Scenario) checks() []check {
 		count("Load.Batch", l.Batch, 0, maxWaiting),
 		span("Load.Every", l.Every, maxDuration),
 		count("Load.Clients", l.Clients, 0, maxCount),
-		{l.Clients == 0 || l.Rate == 0, Error{"Load.Rate", l.Rate, "0 in a closed loop, which has Clients"}},
+		{l.Clients == 0 || l.Rate == 0, Error{"Load.Rate", l.Rate, "0 in a closed loop, in which the clients make the load"}},
 		{l.Clients*f.Clients.Processes <= maxWaiting, Error{"Load.Clients", l.Clients, fmt.Sprintf("at most %d in all processes", maxWaiting)}},
 		{l.Every == 0 || l.Rate*l.Every.Seconds() >= 1, Error{"Load.Every", l.Every, "so long that at least one operation arrives in it"}},
-		{l.Every == 0 || l.Batch <= 1, Error{"Load.Batch", l.Batch, "0 with Every, which says how many arrive together"}},
+		{l.Every == 0 || l.Batch <= 1, Error{"Load.Batch", l.Batch, "0 in a herd (Every), of which all arrive together"}},
 		span("Load.Think", l.Think, maxDuration),
 		{l.Clients == 0 || l.Think > 0 || f.Backend.Service.Mean > 0, Error{"Load.Think", l.Think, "positive"}},
 		count("Clients.Processes", s.Clients.Processes, 0, maxCount),

@@ -70,6 +70,9 @@ func (a *app) simulate(ctx context.Context, f *simulateFlags) error {
 	if err != nil {
 		return exit.UsageError(err)
 	}
+	for _, name := range simulate.DropLimits(all) {
+		a.log.Warn(name+": rate, burst and concurrency are not simulated", "event", "warning", "policy", name)
+	}
 	progress := simulate.Progress{Log: a.log}
 	if !a.json && cwriter.IsTerminal(int(a.stderr.Fd())) {
 		progress.Terminal = a.stderr

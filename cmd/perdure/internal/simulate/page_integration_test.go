@@ -102,7 +102,10 @@ func (b *browser) look(t *testing.T, name, html string) (wrong []string) {
 		width         int
 		media, scheme string
 	}{
-		{1280, "screen", "light"}, {1280, "screen", "dark"}, {390, "screen", "light"}, {390, "screen", "dark"},
+		{1280, "screen", "light"},
+		{1280, "screen", "dark"},
+		{390, "screen", "light"},
+		{390, "screen", "dark"},
 		{700, "print", "dark"}, // less than the narrowest usual paper has between its margins
 	} {
 		b.call("Emulation.setDeviceMetricsOverride", map[string]any{"width": form.width, "height": 900, "deviceScaleFactor": 1, "mobile": false})

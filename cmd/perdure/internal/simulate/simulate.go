@@ -97,6 +97,18 @@ func contender(name string, s *policy.Settings) sim.Contender {
 	return sim.Contender{Name: name, Policy: s.Policy, Breaker: &s.Breaker}
 }
 
+// DropLimits takes limits of calls, which are not simulated, out of policies. It returns the
+// names of those that had any.
+func DropLimits(all []sim.Contender) (names []string) {
+	for i := range all {
+		if b := all[i].Breaker; b != nil && (b.Rate > 0 || b.Concurrency > 0) {
+			b.Rate, b.Burst, b.Concurrency = 0, 0, 0
+			names = append(names, all[i].Name)
+		}
+	}
+	return names
+}
+
 // Run plays the scenario with each policy, and with what its verdict says to change. It
 // calls progress with the name of what is played, and how much of all has been, from 0 to 1.
 func Run(ctx context.Context, s sim.Scenario, seed uint64, all []sim.Contender, progress func(name string, part float64)) (*Comparison, error) {

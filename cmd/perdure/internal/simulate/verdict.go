@@ -65,7 +65,7 @@ func (f Facts) judge() (Grade, string) {
 	r, lost, none := f.Result, f.lost(f.Result), f.lost(f.None)
 	costs, instead := seconds(lost)+" of traffic", " instead of "+seconds(none)
 	little := max(none/10, sim.Step/2) // what makes no difference
-	never := r.Recovery == sim.Never && f.None.Recovery != sim.Never
+	never := len(f.Scenario.Faults) > 0 && r.Recovery == sim.Never && f.None.Recovery != sim.Never
 	for _, rule := range []struct {
 		holds bool
 		grade Grade
@@ -76,7 +76,7 @@ func (f Facts) judge() (Grade, string) {
 		{never && r.Amplification.After > muchLoad, Bad, fmt.Sprintf("never recovers: %.1f attempts for each operation keep the service too busy after the fault", r.Amplification.After)},
 		{never, Bad, "never recovers"},
 		{lost > none+little, Bad, "worse than no retries: loses " + costs + instead},
-		{f.None.Recovery != sim.Never && r.Recovery > f.None.Recovery+longWait, Bad, "slow to recover: " + after(r.Recovery) + ", without retries " + after(f.None.Recovery)},
+		{r.Recovery != sim.Never && f.None.Recovery != sim.Never && r.Recovery > f.None.Recovery+longWait, Bad, "slow to recover: " + after(r.Recovery) + ", without retries " + after(f.None.Recovery)},
 		{r.Amplification.During > muchLoad, Fair, fmt.Sprintf("multiplies the load by %.1f in the fault, and loses %s", r.Amplification.During, costs)},
 		{lost == 0, Good, "loses nothing"},
 		{lost >= none-little, Fair, "no better than no retries: loses " + costs},

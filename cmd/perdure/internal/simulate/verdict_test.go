@@ -78,6 +78,17 @@ func TestVerdicts(t *testing.T) {
 	}
 }
 
+// Without a fault there is nothing to recover from.
+func TestVerdictWithoutAFault(t *testing.T) {
+	v := simulate.Judge(simulate.Facts{
+		Scenario: sim.Storm("healthy"), By: sim.Contender{Policy: sim.Backoff(), Breaker: &circuit.Config{}},
+		Result: result(9*second, sim.Never, 0, 0.6), None: result(0, 0, 0, 1),
+	})
+	if v.Grade != simulate.Bad || v.Text != "worse than no retries: loses 9.0 s of traffic instead of 0.0 s" {
+		t.Errorf("%+v", v)
+	}
+}
+
 // In a closed loop, what is lost is the part of the operations that failed.
 func TestVerdictOnAClosedLoop(t *testing.T) {
 	s := sim.Storms()[0]
