@@ -104,8 +104,8 @@ type Config struct {
 	// several breakers that share their state, the lowest Concurrency holds.
 	Concurrency int
 
-	// ObserveOnly admits every call that Rate does, while the breaker changes and
-	// reports its states as if it did not: to see what the breaker would have done.
+	// ObserveOnly admits every call, while the breaker changes and reports its
+	// states as if it did not: to see what the breaker would have done.
 	ObserveOnly bool
 
 	// Observe is called with each transition, on the goroutine whose call made

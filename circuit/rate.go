@@ -56,6 +56,9 @@ func (b *Breaker) pace(ctx context.Context, c *cell.Cell, p Permit, a ask) (Perm
 		}
 		slot.At = now + int64(wait)
 	}
+	if b.config.ObserveOnly {
+		return p, nil // in earnest it would have been refused, or waited
+	}
 	p.done(ctx, result{signal: cancel})
 	if err != nil {
 		return Permit{}, err
@@ -103,7 +106,7 @@ func (b *Breaker) turnNow(c *cell.Cell, w word) bool {
 
 // turnEnd returns how long a call waits for its turn, as [Breaker.patience] does.
 func (b *Breaker) turnEnd(ctx context.Context, a ask, now int64) int64 {
-	if !a.waits || b.virtual != nil {
+	if !a.waits || b.config.ObserveOnly || b.virtual != nil {
 		return now
 	}
 	return b.patience(ctx, a, now)

@@ -228,16 +228,20 @@ func TestAProbeIsNotHeldForTheRate(t *testing.T) {
 	})
 }
 
-// A retry takes instants as first attempts do, ObserveOnly or not, and an isolated
-// breaker none.
-func TestARateIsForEveryCall(t *testing.T) {
+// With ObserveOnly the rate refuses no call, and counts those that it would have
+// refused; an isolated breaker refuses before it does.
+func TestARateThatIsOnlyObserved(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		b := New("s", quiet(Config{Rate: 1, ObserveOnly: true}))
 		for range 10 {
 			b.RecordFailure() // it would be open
 		}
-		if !b.Allow() || b.Allow() {
-			t.Error("with ObserveOnly the rate is no limit")
+		before, start := b.Metrics().Rejected, time.Now()
+		if err := b.Do(t.Context(), func(context.Context) error { return nil }); err != nil || !b.Allow() || time.Since(start) != 0 {
+			t.Errorf("with ObserveOnly the rate refuses calls, or lets them wait: %v", err)
+		}
+		if n := b.Metrics().Rejected - before; n != 3 { // two by the breaker, one by the rate
+			t.Errorf("%d calls would have been refused, want 3", n)
 		}
 		b = New("s", quiet(Config{Rate: 1}))
 		b.Isolate()
