@@ -79,6 +79,13 @@ func (c *Cell) GiveBack(l Limit, s Slot) {
 	c.Rate[0].CompareAndSwap(uint64(s.Next), uint64(s.Next-int64(l.Interval)))
 }
 
+// Advance notes that the instant at is reserved by who has it from elsewhere.
+func (c *Cell) Advance(l Limit, at int64) {
+	next := at + int64(l.Interval) + l.spare()
+	for old := c.Rate[0].Load(); int64(old) < next && !c.Rate[0].CompareAndSwap(old, uint64(next)); old = c.Rate[0].Load() {
+	}
+}
+
 // Queue returns how many instants that lie ahead of now are reserved for calls
 // which wait for them.
 func (c *Cell) Queue(l Limit, now int64) int {

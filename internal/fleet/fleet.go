@@ -103,7 +103,7 @@ func (s *Store) Ready(ctx context.Context) error {
 	asked := false
 	s.mu.Lock()
 	for _, k := range s.keys {
-		if m := &k.mirror; m.needsLease(time.Now()) {
+		if m := &k.mirror; !m.gates() && m.needsLease(time.Now()) {
 			m.want, k.ask, asked = true, s.sync, true
 			s.wake()
 		}

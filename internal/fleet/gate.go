@@ -18,7 +18,8 @@ import (
 const vote = 30 * time.Second
 
 // Gated has the server told that nothing gets through the gate of that name, or of
-// the first success after that.
+// the first success after that. Who sends probes that fail asks for the lease with each
+// look; whose calls get through leaves it to others.
 func (s cells) Gated(name string, nothing bool, reason uint64) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -26,31 +27,29 @@ func (s cells) Gated(name string, nothing bool, reason uint64) {
 	if k == nil {
 		return
 	}
-	if !nothing { // the lease is for others, if there are any that still need it
-		k.mirror.want, k.release = false, k.mirror.token != 0
+	m, now := &k.mirror, time.Now()
+	if m.gates() && nothing && !m.want && m.needsLease(now) {
+		k.ask = s.sync
+		s.wake()
 	}
-	if j, tell := k.mirror.gated(nothing, time.Now()); tell {
+	m.want, k.release = nothing, !nothing && m.token != 0
+	if j, tell := m.gated(nothing, now); tell {
 		j.reason = reason
 		k.own = &j
 		s.wake()
 	}
 }
 
-// Elsewhere reports whether another node has the fleet's lease. It asks for it if
-// nobody has.
+// Elsewhere reports whether another node has the fleet's lease.
 func (s cells) Elsewhere(name string) bool {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	k, now := s.keys[name], time.Now()
-	if k == nil || k.foreign != nil || time.Since(k.contact) > s.stale || !k.mirror.known || !k.mirror.gates() {
+	k := s.keys[name]
+	if k == nil || s.alone(k) {
 		return false
 	}
 	m := &k.mirror
-	if !m.want && m.needsLease(now) {
-		m.want, k.ask = true, s.sync
-		s.wake()
-	}
-	return m.view.lease.After(now) && m.view.node != m.node
+	return m.known && m.gates() && m.view.lease.After(time.Now()) && m.view.node != m.node
 }
 
 // gates reports whether the fleet has found, by what its gates have seen, that nothing

@@ -95,9 +95,9 @@ func load(t *testing.T, of []host, s *service) (operations func() int) {
 	n := 0
 	for i, h := range of {
 		work.Go(func() {
+			<-time.After(time.Duration(i) * 2345678 * time.Nanosecond)
 			tick := time.NewTicker(50 * time.Millisecond)
 			defer tick.Stop()
-			<-time.After(time.Duration(i) * time.Millisecond)
 			for {
 				select {
 				case <-tick.C:
@@ -370,6 +370,29 @@ func TestGatesBesideABreakerWithout(t *testing.T) {
 			if fleetState(of) != circuit.Closed {
 				t.Errorf("outage %d: the fleet is %v after it", round, fleetState(of))
 			}
+		}
+	})
+}
+
+// A process with a gate and no calls used to take the lease when it began, and kept a
+// breaker without a gate waiting for its probe.
+func TestAnIdleGateLeavesTheLeaseToOthers(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		server := new(memory.Server)
+		of := []host{limited(t, "a", server, circuit.Config{}), limited(t, "b", server, circuit.Config{})}
+		for _, h := range of {
+			ready(t, h.Store)
+			for range 5 {
+				h.RecordFailure()
+			}
+		}
+		<-time.After(31 * time.Second)
+		hosts(t, 1, server)
+		<-time.After(time.Second)
+		of[0].Allow() // refused while the lease is asked for
+		<-time.After(2500 * time.Millisecond)
+		if p, err := of[0].Acquire(); err != nil || !p.Probe() {
+			t.Errorf("no probe: %v", err)
 		}
 	})
 }

@@ -177,7 +177,11 @@ func (r *schedule) Reserve(ctx context.Context, l cell.Limit, now, latest int64)
 		at, ok = c.at, c.ok
 	}
 	if !at.IsZero() {
-		return cell.Slot{At: now + max(int64(at.Sub(began)), 0), Next: at.UnixNano()}, ok
+		slot := cell.Slot{At: now + max(int64(at.Sub(began)), 0), Next: at.UnixNano()}
+		if ok && slot.At > now { // so that people see how many wait, and what this host does alone comes after it
+			r.key.ref.Load().Advance(l, slot.At)
+		}
+		return slot, ok
 	}
 	if ctx.Err() != nil {
 		return cell.Slot{}, false

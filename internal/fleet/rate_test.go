@@ -227,6 +227,9 @@ func TestARateThatCannotBeWaitedFor(t *testing.T) {
 				t.Fatalf("call %d: %v after %v", i, err, time.Since(began))
 			}
 		}
+		if n := b.Metrics().Queued; n == 0 {
+			t.Error("nobody is shown to wait")
+		}
 	})
 }
 
