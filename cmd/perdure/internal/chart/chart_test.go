@@ -224,3 +224,59 @@ func TestInAPage(t *testing.T) {
 		t.Errorf("no words for those who do not see it: %s", inline)
 	}
 }
+
+var rule = regexp.MustCompile(`\.chart (?:\.)?([a-z0-9]+) \{[^}]*?(?:fill|color): (#[0-9a-f]{3,6})`)
+
+// On the paper of either scheme, texts and lines stand out as WCAG 2.1 wants it, AA:
+// 4.5 to 1 and 3 to 1.
+func TestContrast(t *testing.T) {
+	light, dark, ok := strings.Cut(chart.CSS, "@media screen and (prefers-color-scheme: dark)")
+	if !ok {
+		t.Fatal("no dark scheme")
+	}
+	for scheme, sheet := range map[string]string{"light": light, "dark": dark} {
+		colours := map[string]float64{}
+		for _, m := range rule.FindAllStringSubmatch(sheet, -1) {
+			colours[m[1]] = luminance(t, m[2])
+		}
+		for _, name := range []string{"text", "quiet", "s1", "s2", "s3", "s4", "s5", "s6", "s7", "s8"} {
+			if _, ok := colours[name]; !ok {
+				t.Errorf("%s: no colour of %s", scheme, name)
+			}
+			least := 3.0
+			if name == "text" || name == "quiet" {
+				least = 4.5
+			}
+			for _, paper := range []string{"back", "band"} {
+				a, b := colours[name], colours[paper]
+				if ratio := (max(a, b) + 0.05) / (min(a, b) + 0.05); ratio < least {
+					t.Errorf("%s: %s on %s is %.2f to 1, want %v", scheme, name, paper, ratio, least)
+				}
+			}
+		}
+	}
+}
+
+// luminance is that of WCAG 2.1.
+func luminance(t *testing.T, colour string) float64 {
+	t.Helper()
+	digits := colour[1:]
+	if len(digits) == 3 {
+		digits = strings.Repeat(digits[:1], 2) + strings.Repeat(digits[1:2], 2) + strings.Repeat(digits[2:], 2)
+	}
+	sum := 0.0
+	for i, weight := range []float64{0.2126, 0.7152, 0.0722} {
+		n, err := strconv.ParseUint(digits[2*i:2*i+2], 16, 8)
+		if err != nil {
+			t.Fatal(err)
+		}
+		c := float64(n) / 255
+		if c <= 0.04045 {
+			c /= 12.92
+		} else {
+			c = math.Pow((c+0.055)/1.055, 2.4)
+		}
+		sum += weight * c
+	}
+	return sum
+}

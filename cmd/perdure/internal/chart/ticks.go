@@ -46,7 +46,7 @@ func (a Axis) step(high float64, most int) float64 {
 // label returns the text of a tick.
 func (a Axis) label(at, step float64) string {
 	if a.Time {
-		return clock(time.Duration(math.Round(at * 1e9)))
+		return Duration(time.Duration(math.Round(at * 1e9)))
 	}
 	digits := max(0, -int(math.Floor(math.Log10(step)+1e-9)))
 	if at >= 1e9 || digits > 6 {
@@ -62,8 +62,8 @@ func (a Axis) label(at, step float64) string {
 	return whole
 }
 
-// clock returns d without the zeros at its end.
-func clock(d time.Duration) string {
+// Duration returns d as its String method does, without zeros at the end: 1m, 2h30m.
+func Duration(d time.Duration) string {
 	text := d.String()
 	for _, zero := range []string{"m0s", "h0m"} {
 		if strings.HasSuffix(text, zero) {

@@ -6,11 +6,11 @@ import (
 	"fmt"
 	"io"
 	"strconv"
-	"strings"
 	"text/tabwriter"
 	"time"
 
 	"github.com/seed-0f2c7998/perdure/circuit"
+	"github.com/seed-0f2c7998/perdure/cmd/perdure/internal/chart"
 	"github.com/seed-0f2c7998/perdure/internal/setting"
 	"github.com/seed-0f2c7998/perdure/retry"
 )
@@ -221,13 +221,7 @@ func short(d time.Duration) string {
 			break
 		}
 	}
-	text := d.String()
-	for _, zero := range []struct{ unit, rest string }{{"m", "0s"}, {"h", "0m"}} {
-		if strings.HasSuffix(text, zero.unit+zero.rest) {
-			text = strings.TrimSuffix(text, zero.rest)
-		}
-	}
-	return text
+	return chart.Duration(d)
 }
 
 // percent is a chance with enough digits to tell it from certainty, to a point.
