@@ -16,7 +16,8 @@ import (
 // A Transition is one change of a breaker's state. One whose From and To are the
 // same is none, but reports refusals: [Do] has it observed when it refuses the
 // first call 30 s after the breaker has opened, and then one each minute; also the
-// very first, if the opening was not observed in this process.
+// very first, if the opening was not observed in this process. Or, if it is Queued,
+// it reports that calls of [Do] wait, once for each limit of a gate.
 type Transition struct {
 	Name        string // of the breaker, without secrets
 	From, To    State
@@ -25,6 +26,7 @@ type Transition struct {
 	RetryAt     time.Time // when an open breaker lets the first probe through; else zero
 	Refused     uint64    // calls that this process has refused since the last change of state
 	ObserveOnly bool      // no call is refused all the same
+	Queued      bool      // a call waits at the gate: the first of this process since the gate was limited
 }
 
 // LogTo returns an observer, for Config.Observe, that writes one line for each
@@ -33,6 +35,10 @@ type Transition struct {
 // breaker is open, refusals are a line at WARN, as often as [Transition] says.
 func LogTo(logger *slog.Logger) func(context.Context, Transition) {
 	return func(ctx context.Context, t Transition) {
+		if t.Queued {
+			logger.LogAttrs(ctx, slog.LevelInfo, "Circuit breaker '"+t.Name+"' is "+t.To.String()+": calls wait at its gate", t.attrs()...)
+			return
+		}
 		if t.From == t.To {
 			logger.LogAttrs(ctx, slog.LevelWarn, "Circuit breaker '"+t.Name+"' is "+t.To.String()+": "+
 				plural(int(t.Refused), "call")+" refused since it opened", append(t.attrs(), slog.Uint64("refused", t.Refused))...) //nolint:gosec // a count
@@ -50,12 +56,15 @@ func LogTo(logger *slog.Logger) func(context.Context, Transition) {
 
 // LogRecords returns an observer, for Config.Observe, that writes a record for
 // each transition, at the levels of [LogTo]: the message is always "circuit
-// breaker transition", or "circuit breaker refuses calls" where there is none, and
-// all that differs is in attributes.
+// breaker transition", or "circuit breaker refuses calls" or "circuit breaker queues calls"
+// where there is none, and all that differs is in attributes.
 func LogRecords(logger *slog.Logger) func(context.Context, Transition) {
 	return func(ctx context.Context, t Transition) {
 		message := "circuit breaker transition"
-		if t.From == t.To {
+		switch {
+		case t.Queued:
+			message = "circuit breaker queues calls"
+		case t.From == t.To:
 			message = "circuit breaker refuses calls"
 		}
 		logger.LogAttrs(ctx, t.level(), message,
@@ -64,7 +73,7 @@ func LogRecords(logger *slog.Logger) func(context.Context, Transition) {
 }
 
 func (t Transition) level() slog.Level {
-	if t.To == Open || t.To == Isolated {
+	if !t.Queued && (t.To == Open || t.To == Isolated) {
 		return slog.LevelWarn
 	}
 	return slog.LevelInfo
@@ -72,7 +81,10 @@ func (t Transition) level() slog.Level {
 
 func (t Transition) attrs() []slog.Attr {
 	event := "transition"
-	if t.From == t.To {
+	switch {
+	case t.Queued:
+		event = "queued"
+	case t.From == t.To:
 		event = "refused"
 	}
 	attrs := []slog.Attr{
@@ -128,28 +140,34 @@ func noCaller() context.Context {
 // Metrics is a snapshot of a breaker. Each field is exact; the fields are not
 // read atomically together.
 type Metrics struct {
-	State     State         // what the breaker would do with a call now
-	Failures  int           // consecutive failures of a closed breaker
-	Calls     int           // calls in the window; 0 without a window
-	Failed    int           // failed calls in the window
-	Slow      int           // slow calls in the window
-	Trips     uint64        // number of times that the breaker has opened
-	Rejected  uint64        // calls that were refused, or with ObserveOnly would have been
-	Probes    uint64        // probes that were admitted
-	Balance   float64       // tokens in the retry budget; 0 without a budget
-	Since     time.Time     // when the last transition was; zero means that there was none
-	Reason    Reason        // reason of the last transition
-	RetryAt   time.Time     // when an open breaker admits the first probe; zero if it is not open
-	NotBefore time.Time     // when an opening ends that servers asked for; zero means that there is none
-	Waiting   int           // calls of this process that wait at the gate, or for a place of Concurrency
-	InFlight  int           // calls of this process that hold such a place
-	Rate      float64       // most calls per second: as Config.Rate, or lower if another process has a lower one; 0 means no limit
-	Burst     int           // of the Rate
-	Queued    int           // calls, of all that share the breaker, that wait for the Rate
-	Waits     uint64        // number of waits for the Rate
-	Waited    time.Duration // how long they were together
-	Demand    float64       // lower bound of the operations per second, while the gate is limited; 0 means not known
-	Prober    int           // ID of the process that sent the last probe of a half-open breaker; 0 means not known
+	State      State         // what the breaker would do with a call now
+	Failures   int           // consecutive failures of a closed breaker
+	Calls      int           // calls in the window; 0 without a window
+	Failed     int           // failed calls in the window
+	Slow       int           // slow calls in the window
+	Trips      uint64        // number of times that the breaker has opened
+	Rejected   uint64        // calls that were refused, or with ObserveOnly would have been
+	Probes     uint64        // probes that were admitted
+	Balance    float64       // tokens in the retry budget; 0 without a budget
+	Since      time.Time     // when the last transition was; zero means that there was none
+	Reason     Reason        // reason of the last transition
+	RetryAt    time.Time     // when an open breaker admits the first probe; zero if it is not open
+	NotBefore  time.Time     // when an opening ends that servers asked for; zero means that there is none
+	Waiting    int           // calls of this process that wait at the gate, or for a place of Concurrency
+	InFlight   int           // calls of this process that hold such a place
+	Rate       float64       // most calls per second: as Config.Rate, or lower if another process has a lower one; 0 means no limit
+	Burst      int           // of the Rate
+	Queued     int           // calls, of all that share the breaker, that wait for the Rate
+	Waits      uint64        // number of waits at the gate or for the Rate
+	Waited     time.Duration // how long they were together
+	AtGate     int           // calls, of all that share the breaker, that wait at its gate
+	OldestWait time.Duration // of the calls of this process that wait at the gate: how long the one that came first has waited
+	Demand     float64       // lower bound of the operations per second, while the gate is limited; 0 means not known
+	Admitted   float64       // calls per second that the gate has admitted since it was limited; 0 if it is not
+	Pace       float64       // most calls per second that the gate admits for credits, while it is limited; 0 means no limit
+	Credits    uint64        // number of calls that the gate has admitted for a credit; Probes are those without
+	Abandoned  uint64        // number of calls that have waited at the gate in vain
+	Prober     int           // ID of the process that sent the last probe of a half-open breaker; 0 means not known
 
 	LastFailure      time.Time // when this process recorded its last failure; zero means never
 	LastFailureClass string    // class of the last failure, as transient, throttled or unknown; "" means that there was none

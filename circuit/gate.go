@@ -4,8 +4,6 @@ import (
 	"context"
 	"fmt"
 	"math"
-	"sync"
-	"sync/atomic"
 	"time"
 
 	"github.com/seed-0f2c7998/perdure/internal/cell"
@@ -56,22 +54,6 @@ func (m GateMode) MarshalText() ([]byte, error) { return []byte(m.String()), nil
 
 func gateModes() []string { return []string{"off", "wait", "fail_fast"} }
 
-// A gating is what a breaker with a gate has beside the words in its cell.
-type gating struct {
-	wait    bool
-	waiting atomic.Int32
-
-	mu    sync.Mutex
-	line  gate.Line   // guarded by mu
-	timer *time.Timer // calls look; guarded by mu
-
-	watches watches
-}
-
-func newGating(mode GateMode, shared bool) *gating {
-	return &gating{wait: mode == Wait, line: gate.Line{Shared: shared}}
-}
-
 // gateOf returns the gate whose words are in c.
 func (b *Breaker) gateOf(c *cell.Cell) gate.Gate {
 	g := gate.Gate{Words: (*gate.Words)(c.Gate[:3])}
@@ -97,35 +79,15 @@ func (b *Breaker) calm(c *cell.Cell, w word) bool {
 	return w.healthy() && !seam.Of(b).Paced && seam.Of(b).GateHealthy(c)
 }
 
-// An ask is what a call asks for.
-type ask struct {
-	seam.Ask
-
-	waits bool // at a gate
-}
-
-// patience returns the end of the caller's patience, in the time of the cell's
-// words: an end that the caller has set, or 30 s if there is none.
-func (b *Breaker) patience(ctx context.Context, a ask, now int64) int64 {
-	end, set := ctx.Deadline()
-	if !a.Until.IsZero() && (!set || a.Until.Before(end)) {
-		end, set = a.Until, true
-	}
-	if !set {
-		return now + int64(gate.Patience)
-	}
-	return now + int64(end.Sub(b.clock()))
-}
-
 // pass asks the gate for a call that the breaker's word admits by p.
 func (b *Breaker) pass(ctx context.Context, c *cell.Cell, p *Permit, a ask) error {
 	g, now := b.gateOf(c), b.now()
 	end := b.patience(ctx, a, now)
 	until := end
-	if !a.waits || !b.gate.wait {
+	if !a.waits || !b.gate.wait || b.config.ObserveOnly {
 		until = now
 	}
-	got, ok := b.enter(ctx, g, now, until, !a.Retries)
+	got, ok := b.enter(ctx, c, g, now, until, a)
 	switch {
 	case ok:
 	case ctx.Err() != nil:
@@ -138,8 +100,15 @@ func (b *Breaker) pass(ctx context.Context, c *cell.Cell, p *Permit, a ask) erro
 		p.record(ctx, result{signal: cancel})
 		return b.gateRefusal(c, g)
 	}
-	if got.How == gate.AsProbe {
+	switch got.How {
+	case gate.AsProbe:
 		c.Probes.Add(1)
+	case gate.ByCredit:
+		c.Credits.Add(1)
+	case gate.Freely:
+	}
+	if got.How != gate.Freely {
+		addTo(&c.Gate[admittedWord], uint64(got.Generation), 1)
 	}
 	*p = p.through(got, b.elapsed())
 	if a.waits && !a.Timeout && got.Start != 0 {
@@ -154,72 +123,6 @@ func (b *Breaker) gateRefusal(c *cell.Cell, g gate.Gate) error {
 	c.Rejected.Add(1)
 	b.refusals.add(b.opening(Open), b.elapsed())
 	return &OpenError{Name: b.name, State: gateState(g.Status(now)), RetryAt: b.wall(ceil(g.NextProbe(now)))}
-}
-
-// enter asks g for an attempt, and waits for it until end.
-func (b *Breaker) enter(ctx context.Context, g gate.Gate, now, end int64, first bool) (gate.Permit, bool) {
-	w := gate.Waiter{}
-	if end <= now {
-		var empty gate.Line // whoever does not wait asks at once
-		return w.Permit, empty.Enter(g, &w, now, end, first, 0) == gate.Admitted
-	}
-	done := make(chan struct{})
-	w.Tag = done
-	t := b.gate
-	t.mu.Lock()
-	entry := t.line.Enter(g, &w, now, end, first, b.chance())
-	if entry == gate.Waiting {
-		b.look(g)
-	}
-	t.mu.Unlock()
-	if entry != gate.Waiting {
-		return w.Permit, entry == gate.Admitted
-	}
-	select {
-	case <-done:
-		return w.Permit, w.Admitted
-	case <-ctx.Done():
-	}
-	t.mu.Lock()
-	defer t.mu.Unlock()
-	select {
-	case <-done: // meanwhile
-		if w.Admitted {
-			g.Done(w.Permit, gate.Cancelled, b.now())
-		}
-	default:
-		t.line.Leave(&w)
-	}
-	b.look(g)
-	return gate.Permit{}, false
-}
-
-// look lets those in the line go whose wait is over, and sets the timer for the
-// next. b.gate.mu is locked.
-func (b *Breaker) look(g gate.Gate) {
-	t := b.gate
-	now := b.now()
-	for w := t.line.Step(g, now); w != nil; w = t.line.Step(g, now) {
-		close(w.Tag.(chan struct{})) //nolint:errcheck,forcetypeassert // enter sets no other
-	}
-	t.waiting.Store(int32(t.line.Len())) //nolint:gosec // the line is bounded
-	at, ok := t.line.Next(g, now)
-	switch {
-	case !ok && t.timer == nil:
-	case !ok:
-		t.timer.Stop()
-	case t.timer == nil:
-		t.timer = time.AfterFunc(time.Duration(at-now), b.lookAgain)
-	default:
-		t.timer.Reset(time.Duration(at - now))
-	}
-}
-
-// lookAgain is look after a result, or at the instant of the timer.
-func (b *Breaker) lookAgain() {
-	b.gate.mu.Lock()
-	defer b.gate.mu.Unlock()
-	b.look(b.gateOf(b.cell.Load()))
 }
 
 // outcome returns what a result is for a gate.
@@ -362,7 +265,14 @@ func (b *Breaker) gateMetrics(c *cell.Cell, m *Metrics) {
 		return
 	}
 	g, now := b.gateOf(c), b.now()
-	m.Waiting, m.Demand = int(b.gate.waiting.Load()), g.Status(now).Demand
+	s := g.Status(now)
+	m.Demand, m.Pace, m.Credits, m.Abandoned = s.Demand, s.Pace, c.Credits.Load(), c.Abandoned.Load()
+	generation := c.Gate[0].Load() >> generationAt
+	m.Waiting, m.AtGate = int(b.gate.waiting.Load()), number(c.Gate[waitingWord].Load(), generation)
+	if since := b.clock().UnixNano() - c.Since.Load(); g.Limited() && since > 0 {
+		m.Admitted = float64(number(c.Gate[admittedWord].Load(), generation)) / time.Duration(since).Seconds()
+	}
+	m.OldestWait = b.gate.oldestWait(now)
 	if m.RetryAt.IsZero() && m.State == Open {
 		m.RetryAt = b.wall(ceil(g.NextProbe(now)))
 	}

@@ -215,7 +215,7 @@ func TestAGateThatIsLimited(t *testing.T) {
 			t.Helper()
 			return b.Do(t.Context(), func(context.Context) error { return nil })
 		}, `"s" is open; next probe at`, false},
-		"ObserveOnly lets pass": {Config{Gate: FailFast, ObserveOnly: true}, func(t *testing.T, b *Breaker) error {
+		"ObserveOnly lets pass, and does not wait": {Config{Gate: Wait, ObserveOnly: true}, func(t *testing.T, b *Breaker) error {
 			t.Helper()
 			return b.Do(t.Context(), func(context.Context) error { return nil })
 		}, "", false},
@@ -229,6 +229,33 @@ func TestAGateThatIsLimited(t *testing.T) {
 			time.AfterFunc(time.Millisecond, b.Reset)
 			return b.Do(t.Context(), func(context.Context) error { return nil })
 		}, "", true},
+		"Trip refuses at once, as without a gate": {Config{Gate: Wait, RecoveryTimeout: time.Minute}, func(t *testing.T, b *Breaker) error {
+			t.Helper()
+			b.Trip()
+			if at := b.Metrics().RetryAt; time.Until(at) != time.Minute {
+				t.Errorf("retry at %v, want in a minute", at)
+			}
+			return b.Do(t.Context(), func(context.Context) error { return nil })
+		}, `"s" is open; next probe at`, false},
+		"the probe after Trip waits for the gate, and closes both": {Config{Gate: Wait, RecoveryTimeout: time.Second}, func(t *testing.T, b *Breaker) error {
+			t.Helper()
+			b.Trip()
+			pause(t.Context(), time.Second)
+			err := b.Do(t.Context(), func(context.Context) error { return nil })
+			for range 3 { // of those before, the gate has had refusals
+				_ = b.Do(t.Context(), func(context.Context) error { pause(t.Context(), 100*time.Millisecond); return nil })
+			}
+			if s := b.State(); s != Closed {
+				t.Errorf("then the breaker is %v", s)
+			}
+			return err
+		}, "", true},
+		"Reset ends a Trip and the limit": {Config{Gate: Wait}, func(t *testing.T, b *Breaker) error {
+			t.Helper()
+			b.Trip()
+			b.Reset()
+			return b.Do(t.Context(), func(context.Context) error { return nil })
+		}, "", false},
 		"Isolate refuses": {Config{Gate: Wait}, func(t *testing.T, b *Breaker) error {
 			t.Helper()
 			b.Isolate()
@@ -270,7 +297,8 @@ func TestAGateReportsItsTransitions(t *testing.T) {
 			_ = b.Do(t.Context(), func(context.Context) error { return context.DeadlineExceeded })
 		}
 		want := []string{
-			"closed to open: 10 consecutive failures", "half-open to closed: 1 successful probe",
+			"closed to open: 10 consecutive failures", "open to open: 10 consecutive failures", // a call waits
+			"half-open to closed: 1 successful probe",
 			"closed to open: 5 overloads in a row",
 		}
 		if !slices.Equal(got, want) {
@@ -288,7 +316,9 @@ func TestALimitIsReportedAsAnOpening(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		var got []string
 		b := gated(t, Config{Gate: Wait, Observe: func(_ context.Context, r Transition) {
-			got = append(got, fmt.Sprintf("%v to %v: %v", r.From, r.To, r.Reason))
+			if !r.Queued {
+				got = append(got, fmt.Sprintf("%v to %v: %v", r.From, r.To, r.Reason))
+			}
 		}})
 		for _, err := range []error{context.DeadlineExceeded, nil, context.DeadlineExceeded} {
 			for range 4 {

@@ -24,11 +24,12 @@ const (
 	Succeeded                 // a retry succeeded, or with Policy.ObserveAll a first attempt
 	Stopped                   // no attempt follows, because of Stop
 	Nested                    // as Stopped: another retry, further in, has already given up
+	Queued                    // the next attempt begins to wait at the gate of the circuit breaker
 )
 
-// String returns retrying, succeeded, stopped or nested.
+// String returns retrying, succeeded, stopped, nested or queued.
 func (k Kind) String() string {
-	return nameOf("Kind", k, "", "retrying", "succeeded", "stopped", "nested")
+	return nameOf("Kind", k, "", "retrying", "succeeded", "stopped", "nested", "queued")
 }
 
 // A Reason is why no attempt follows: Event.Stop as something to count by. Events of
@@ -104,7 +105,7 @@ type Event struct {
 	Kind        Kind          // what happened
 	Operation   string        // name of the Policy, without secrets
 	Key         string        // name of the Policy's Breaker, without secrets; "" means no Breaker
-	Attempt     int           // number of the attempt, from 1; 0 means that none was made
+	Attempt     int           // number of the attempt, from 1; 0 means that none was made; of Queued, of the one before
 	MaxAttempts int           // Policy.Attempts: a number or Unlimited
 	Class       Class         // class of Err
 	Reason      Reason        // why no attempt follows; 0 unless Kind is Stopped or Nested
@@ -122,12 +123,24 @@ type Event struct {
 	// was not reported in this process. In the events of all other refused calls
 	// it is 0.
 	Refused uint64
+
+	// First is set in the first Queued event of this process since the gate was
+	// limited: of thousands that queue at once, one is for the log.
+	First bool
 }
 
 // isRefusal reports whether e is that of a call which was not made, because the
 // breaker is not closed.
 func (e *Event) isRefusal() bool {
 	return e.Kind == Stopped && e.Attempt == 0 && e.Reason == ReasonBreakerOpen
+}
+
+// A queueing is a Policy that reports a wait at a gate.
+type queueing Policy
+
+// Queued reports that the next attempt of an operation, after so many, begins to wait.
+func (p *queueing) Queued(ctx context.Context, made int, first bool) {
+	(*Policy)(p).report(ctx, &Event{Kind: Queued, Attempt: made, First: first})
 }
 
 // report calls the observer of p with e, which it completes, unless nobody would
@@ -192,7 +205,9 @@ func Observers(observers ...func(context.Context, Event)) func(context.Context, 
 //
 // Of the calls that an open breaker refuses, which may be thousands a second, one
 // is logged at WARN after 30 s, and then one each minute, with the number of
-// refusals so far (see Event.Refused), and the others at DEBUG. That the breaker
+// refusals so far (see Event.Refused), and the others at DEBUG. Of the calls that
+// wait at a gate, the first since it was limited is logged at INFO, and the others
+// at DEBUG. That the breaker
 // opened, and how many calls it refused until its next transition, is logged by
 // [circuit.LogTo]. URLs lose their secrets. [LogRecords] is for logs that are aggregated.
 func LogTo(logger *slog.Logger) func(context.Context, Event) {
@@ -225,7 +240,7 @@ func (e *Event) isNews() bool { return e.Kind != Succeeded || e.Attempt > 1 }
 
 func (e *Event) level() slog.Level {
 	switch {
-	case e.isRefusal() && e.Refused == 0, e.Kind == Nested,
+	case e.isRefusal() && e.Refused == 0, e.Kind == Nested, e.Kind == Queued && !e.First,
 		e.Kind == Stopped && e.Attempt <= 1 && e.Stop == ErrPermanent, //nolint:errorlint // the decision's own
 		e.Class == ClassIgnored:
 		return slog.LevelDebug
@@ -243,6 +258,8 @@ func (e Event) Message() string {
 		return "Retrying " + e.Operation + " in " + seconds(e.Delay) + " (" + e.position() + ")"
 	case Succeeded:
 		return e.Operation + " succeeded on attempt " + strconv.Itoa(e.Attempt)
+	case Queued:
+		return e.Operation + " waits: circuit breaker '" + e.Key + "' limits calls"
 	case Nested:
 		return e.Operation + " failed: a retry further in has given up: " + errorText(e.Err)
 	default:

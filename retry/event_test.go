@@ -212,7 +212,7 @@ func TestKindString(t *testing.T) {
 	for k := range retry.Kind(8) {
 		got = append(got, k.String())
 	}
-	if want := " retrying succeeded stopped nested Kind(5) Kind(6) Kind(7)"; strings.Join(got, " ") != want {
+	if want := " retrying succeeded stopped nested queued Kind(6) Kind(7)"; strings.Join(got, " ") != want {
 		t.Errorf("%q, want %q", strings.Join(got, " "), want)
 	}
 }

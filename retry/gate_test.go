@@ -3,6 +3,8 @@ package retry_test
 import (
 	"context"
 	"errors"
+	"log/slog"
+	"strings"
 	"sync"
 	"sync/atomic"
 	"testing"
@@ -93,26 +95,90 @@ func gated(mode circuit.GateMode) *fleet {
 	}}
 }
 
-// A batch job calls one after the other, and has nobody else to probe for it.
+// A batch job outlasts an outage of minutes with the preset Pipeline: one that calls one
+// after the other, and has nobody else to probe for it, and one with many workers, who
+// wait for longer than 30 s. So it does with a budget, if the gate is limited before it
+// comes: a retry that goes as a probe costs no token.
 func TestAPipelineOutlastsAnOutageAtAGate(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
-		var s service
-		c := circuit.Pipeline()
-		c.Gate, c.Observe = circuit.Wait, func(context.Context, circuit.Transition) {}
-		p := retry.Pipeline()
-		p.Breaker, p.Observe = circuit.New("s", c), func(context.Context, retry.Event) {}
-		start := time.Now()
-		for i := range 200 {
-			if i == 100 {
+	for _, tc := range []struct {
+		workers int
+		budget  float64
+	}{{1, 0}, {1, 10}, {50, 0}} {
+		synctest.Test(t, func(t *testing.T) {
+			var s service
+			c := circuit.Pipeline()
+			c.Budget, c.Observe = tc.budget, func(context.Context, circuit.Transition) {}
+			p := retry.Pipeline()
+			p.Breaker, p.Observe = circuit.New("s", c), func(context.Context, retry.Event) {}
+			start := time.Now()
+			fall := sync.OnceFunc(func() {
 				s.set(down)
 				time.AfterFunc(5*time.Minute, func() { s.set(nil) })
+				for once := (retry.Policy{MaxAttempts: 1, Breaker: p.Breaker, Observe: p.Observe}); tc.budget > 0 && p.Breaker.State() == circuit.Closed; {
+					_ = retry.Do(t.Context(), &once, s.call)
+				}
+			})
+			var workers sync.WaitGroup
+			for range tc.workers {
+				workers.Go(func() {
+					for i := range 200 {
+						if i == 100 {
+							fall()
+						}
+						if err := retry.Do(t.Context(), &p, s.call); err != nil {
+							t.Errorf("%+v: %v after %v", tc, err, time.Since(start))
+							return
+						}
+					}
+				})
 			}
-			if err := retry.Do(t.Context(), &p, s.call); err != nil {
-				t.Fatalf("call %d: %v after %v", i, err, time.Since(start))
+			workers.Wait()
+			if took := time.Since(start); took < 5*time.Minute || took > 6*time.Minute+10*time.Second {
+				t.Errorf("%+v: 200 calls of 20ms around an outage of 5m, with waits up to 1m, took %v", tc, took)
 			}
+		})
+	}
+}
+
+// Each wait at a gate is one event, and of all that wait at once, or in one limit, one
+// is a line in the log.
+func TestAWaitAtAGateIsAnEvent(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		f := gated(circuit.Wait)
+		var lines strings.Builder
+		var mu sync.Mutex
+		queued, first, retried := 0, 0, 0
+		f.policy.Name = "load"
+		f.policy.Observe = retry.Observers(retry.LogTo(slog.New(slog.NewTextHandler(&lines, nil))), func(_ context.Context, e retry.Event) {
+			mu.Lock()
+			defer mu.Unlock()
+			switch {
+			case e.Kind != retry.Queued:
+				return
+			case e.Key != "s", e.Operation != "load", e.Err != nil, e.Attempt >= 5:
+				t.Errorf("event %+v", e)
+			case e.Attempt > 0:
+				retried++
+			}
+			if queued++; e.First {
+				first++
+			}
+		})
+		f.run(t.Context(), time.Second)
+		if queued > 0 {
+			t.Errorf("%d events of waits in health", queued)
 		}
-		if took := time.Since(start); took > 6*time.Minute+10*time.Second {
-			t.Errorf("200 calls of 20ms around an outage of 5m, with waits up to 1m, took %v", took)
+		f.service.set(down)
+		f.run(t.Context(), 2*time.Second)
+		f.service.set(nil)
+		f.run(t.Context(), 2*time.Second)
+		f.calls.Wait()
+		m := f.policy.Breaker.Metrics()
+		if queued != int(m.Waits) || queued < 300 || retried == 0 { //nolint:gosec // a small number
+			t.Errorf("%d events of %d waits, %d of them before a retry", queued, m.Waits, retried)
+		}
+		if first != int(m.Trips) || strings.Count(lines.String(), `level=INFO msg="load waits: circuit breaker 's' limits calls" event=queued`) != first { //nolint:gosec // a small number
+			t.Errorf("%d are the first of %d limits; the log:\n%s", first, m.Trips, lines.String())
 		}
 	})
 }

@@ -258,7 +258,9 @@ func (c *call) enter(ctx context.Context, b *circuit.Breaker) error {
 	if c.policy.MaxElapsed > 0 && !c.start.IsZero() {
 		until = c.start.Add(c.policy.MaxElapsed)
 	}
-	inner, permit, err := breakers.BeginAttempt(ctx, b, seam.Ask{Retries: c.attempt > 0, Timeout: c.policy.AttemptTimeout > 0, Until: until})
+	inner, permit, err := breakers.BeginAttempt(ctx, b, seam.Ask{
+		Retries: c.attempt > 0, Timeout: c.policy.AttemptTimeout > 0, Until: until, Made: c.attempt, Queued: (*queueing)(c.policy),
+	})
 	switch {
 	case err == nil:
 	case ctx.Err() == nil:
@@ -381,9 +383,10 @@ func (c *call) abandon(ctx context.Context) error {
 	return c.stop(ctx, Decision{Class: ClassIgnored, Stop: class.Ended(ctx)}, c.last)
 }
 
-// giveBack returns the cost of a retry that is not made.
+// giveBack returns the cost of a retry that is not made, or costs nothing.
 func (c *call) giveBack() {
 	breakers.Refund(c.policy.Breaker, c.cost)
+	c.spent -= c.cost
 	c.cost = 0
 }
 

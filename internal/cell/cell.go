@@ -29,7 +29,7 @@ const Buckets = 10
 // which nothing is known. All its words may be used concurrently.
 type Cell struct {
 	// The first cache line is all that a healthy call reads. Of the gate's
-	// words three are specified and three are to spare.
+	// words two count who waits and who was admitted, and one is to spare.
 	Breaker atomic.Uint64 // state, counts, instant and generation
 	Budget  Budget
 	hint    atomic.Uint64    // the wait that a server asked for, see SetHint
@@ -49,16 +49,17 @@ type Cell struct {
 	_      [2]uint64
 
 	// Counters, which only people read: of calls, of refusals, and of the rest.
-	Calls    [8]atomic.Uint64 // reserved for calls by class: success, transient, throttled, conflict, permanent, ignored, unknown; one to spare
-	Rejected atomic.Uint64    // refused calls
-	Refused  [7]atomic.Uint64 // reserved for refusals by reason: open, half-open, isolated, not-before, gate, rate or concurrency, budget
-	Trips    atomic.Uint64
-	Probes   atomic.Uint64
-	OpenTime atomic.Uint64 // reserved, nanoseconds that ended openings have lasted
-	Retries  atomic.Uint64 // reserved
-	Waits    atomic.Uint64 // reserved, calls that had to wait
-	Waited   atomic.Uint64 // reserved, nanoseconds that they waited
-	_        [2]uint64
+	Calls     [8]atomic.Uint64 // reserved for calls by class: success, transient, throttled, conflict, permanent, ignored, unknown; one to spare
+	Rejected  atomic.Uint64    // refused calls
+	Refused   [7]atomic.Uint64 // reserved for refusals by reason: open, half-open, isolated, not-before, gate, rate or concurrency, budget
+	Trips     atomic.Uint64
+	Probes    atomic.Uint64
+	OpenTime  atomic.Uint64 // reserved, nanoseconds that ended openings have lasted
+	Retries   atomic.Uint64 // reserved
+	Waits     atomic.Uint64 // waits at a gate or for a rate
+	Waited    atomic.Uint64 // nanoseconds that they took
+	Credits   atomic.Uint64 // calls that a gate has admitted for a credit
+	Abandoned atomic.Uint64 // calls that have waited at a gate in vain
 }
 
 // A Bucket counts the calls of one slice of the window. Each word names the

@@ -37,7 +37,8 @@ Cell: 512 bytes
  472 Retries    8
  480 Waits      8
  488 Waited     8
- 496 _         16
+ 496 Credits    8
+ 504 Abandoned   8
 Bucket: 16 bytes
    0 Calls      8
    8 Slow       8

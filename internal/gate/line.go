@@ -37,6 +37,7 @@ type Waiter struct {
 	Permit   Permit // if Admitted
 	Admitted bool
 
+	since int64 // when it came
 	end   int64 // of the caller's patience
 	look  int64 // when it asks again, if it is the head; of a line that is Shared
 	asked bool
@@ -70,7 +71,7 @@ func (l *Line) Enter(g Gate, w *Waiter, now, end int64, first bool, u float64) E
 	if !waits {
 		return Refused
 	}
-	*w = Waiter{Tag: w.Tag, end: end, look: now + int64(u*float64(lookInterval(left)))}
+	*w = Waiter{Tag: w.Tag, since: now, end: end, look: now + int64(u*float64(lookInterval(left)))}
 	l.waiters.Join(w, leave)
 	return Waiting
 }
@@ -131,6 +132,15 @@ func (l *Line) Next(g Gate, now int64) (at int64, ok bool) {
 		w.look = probe
 	}
 	return min(w.Leaves(), w.look), true
+}
+
+// OldestWait returns how long the caller in the line has waited that came first.
+func (l *Line) OldestWait(now int64) time.Duration {
+	oldest := now
+	for _, w := range l.waiters.All() {
+		oldest = min(oldest, w.since)
+	}
+	return time.Duration(now - oldest)
 }
 
 // Len returns how many callers are in the line.

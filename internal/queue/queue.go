@@ -47,6 +47,10 @@ func (q *Queue[W]) Leave(w W) bool {
 // Head returns the caller that must leave first. The queue must not be empty.
 func (q *Queue[W]) Head() W { return q.waiters[0] }
 
+// All returns the callers in the queue, the head first and the others in any order. It
+// is valid until the queue changes.
+func (q *Queue[W]) All() []W { return q.waiters }
+
 // Len returns the number of callers in the queue.
 func (q *Queue[W]) Len() int { return len(q.waiters) }
 

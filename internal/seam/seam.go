@@ -46,6 +46,15 @@ type Ask struct {
 	Retries bool      // it is not the first of its operation
 	Timeout bool      // it has a timeout of its own
 	Until   time.Time // its caller waits no longer; zero means as long as the context says
+	Made    int       // attempts that the operation has made
+	Queued  Queued    // told of a wait; nil: nobody is
+}
+
+// Queued is told, on the goroutine that waits, that a wait at a gate begins for the
+// next attempt of an operation that has made so many; first is true for the first wait
+// of this process since the gate was limited.
+type Queued interface {
+	Queued(ctx context.Context, made int, first bool)
 }
 
 // Retry is what package retry does for this module's own packages, where P is a

@@ -32,6 +32,9 @@ type Row struct {
 	Queued    int           `json:"queued,omitempty"`      // calls that wait for the rate
 	InFlight  int           `json:"in_flight,omitempty"`   // calls that hold a place of Concurrency, of all processes
 	Limit     int           `json:"concurrency,omitempty"` // the lowest Concurrency of the processes that run; absent: none has one
+	Waiting   int           `json:"waiting,omitempty"`     // calls that wait at a gate, of all processes
+	Demand    float64       `json:"demand,omitempty"`      // operations per second, at least, while a gate is limited
+	Admitted  float64       `json:"admitted,omitempty"`    // calls per second that a gate has admitted since it was limited
 	Trips     uint64        `json:"trips"`                 // how often it has opened
 	Rejected  uint64        `json:"rejected"`              // calls that were refused
 	Probes    uint64        `json:"probes"`                // probes that were let through
@@ -76,6 +79,7 @@ func (s *Snapshot) row(key string) Row {
 		Key: redact.String(key), State: m.State, Since: instant(m.Since), Failures: m.Failures,
 		NextProbe: instant(m.RetryAt), NotBefore: instant(m.NotBefore),
 		Rate: m.Rate, Queued: m.Queued, Trips: m.Trips, Rejected: m.Rejected, Probes: m.Probes,
+		Waiting: m.AtGate, Demand: m.Demand, Admitted: m.Admitted,
 	}
 	if r.Since != nil {
 		r.Reason = m.Reason.String()
@@ -122,6 +126,27 @@ func instant(t time.Time) *time.Time {
 		return nil
 	}
 	return &t
+}
+
+// state is the state, with what a gate does while it is limited: half-open 410/s of
+// 1600/s, 96 waiting.
+func (r Row) state() string {
+	text := r.State.String()
+	if r.Demand > 0 {
+		text += fmt.Sprintf(" %s of %s", perSecond(r.Admitted), perSecond(r.Demand))
+	}
+	if r.Waiting > 0 {
+		text += fmt.Sprintf(", %d waiting", r.Waiting)
+	}
+	return text
+}
+
+// perSecond is a rate, with one decimal below ten.
+func perSecond(rate float64) string {
+	if rate < 10 {
+		return fmt.Sprintf("%.1f/s", rate)
+	}
+	return fmt.Sprintf("%.0f/s", rate)
 }
 
 // why is the reason in words, with what is on the way to the next, and the limits.

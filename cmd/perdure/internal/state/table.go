@@ -43,7 +43,7 @@ func (s *Snapshot) writeRows(w io.Writer) {
 		if r.Budget != nil {
 			budget = fmt.Sprintf("%.1f", *r.Budget)
 		}
-		fmt.Fprintf(t, "%s\t%v\t%s\t%s\t%s\t%s\t%s\n", report.Line(r.Key), r.State, ago(now, r.Since), orNone(r.why()),
+		fmt.Fprintf(t, "%s\t%v\t%s\t%s\t%s\t%s\t%s\n", report.Line(r.Key), r.state(), ago(now, r.Since), orNone(r.why()),
 			r.nextProbe(now), ahead(now, r.NotBefore), orNone(budget))
 	}
 	_ = t.Flush() // to memory

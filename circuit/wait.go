@@ -1,0 +1,197 @@
+package circuit
+
+import (
+	"context"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"github.com/seed-0f2c7998/perdure/internal/cell"
+	"github.com/seed-0f2c7998/perdure/internal/gate"
+	"github.com/seed-0f2c7998/perdure/internal/seam"
+)
+
+// A gating is what a breaker with a gate has beside the words in its cell.
+type gating struct {
+	wait    bool
+	waiting atomic.Int32
+	told    atomic.Uint64 // the opening of which it has been reported that calls wait
+
+	mu    sync.Mutex
+	line  gate.Line   // guarded by mu
+	timer *time.Timer // calls look; guarded by mu
+
+	watches watches
+}
+
+func newGating(mode GateMode, shared bool) *gating {
+	return &gating{wait: mode == Wait, line: gate.Line{Shared: shared}}
+}
+
+// An ask is what a call asks for.
+type ask struct {
+	seam.Ask
+
+	waits bool // at a gate
+}
+
+// patience returns the end of the caller's patience, in the time of the cell's
+// words: an end that the caller has set, or 30 s if there is none.
+func (b *Breaker) patience(ctx context.Context, a ask, now int64) int64 {
+	end, set := ctx.Deadline()
+	if !a.Until.IsZero() && (!set || a.Until.Before(end)) {
+		end, set = a.Until, true
+	}
+	if !set {
+		return now + int64(gate.Patience)
+	}
+	return now + int64(end.Sub(b.clock()))
+}
+
+// enter asks g, whose words are in c, for an attempt at now, and waits for it until end.
+func (b *Breaker) enter(ctx context.Context, c *cell.Cell, g gate.Gate, now, end int64, a ask) (gate.Permit, bool) {
+	w := gate.Waiter{}
+	if end <= now {
+		var empty gate.Line // whoever does not wait asks at once
+		return w.Permit, empty.Enter(g, &w, now, end, !a.Retries, 0) == gate.Admitted
+	}
+	done := make(chan struct{})
+	w.Tag = done
+	t := b.gate
+	t.mu.Lock()
+	entry := t.line.Enter(g, &w, now, end, !a.Retries, b.chance())
+	if entry == gate.Waiting {
+		b.look(g)
+	}
+	t.mu.Unlock()
+	if entry == gate.Waiting {
+		b.await(ctx, c, g, &w, done, a)
+	}
+	return w.Permit, w.Admitted
+}
+
+// await waits until done is closed, when w is out of the line, or ctx ends.
+func (b *Breaker) await(ctx context.Context, c *cell.Cell, g gate.Gate, w *gate.Waiter, done chan struct{}, a ask) {
+	select {
+	case <-done: // at once
+		return
+	default:
+	}
+	ended := b.waits(c)
+	defer func() { ended(w.Admitted) }()
+	b.queued(ctx, a)
+	select {
+	case <-done:
+		return
+	case <-ctx.Done():
+	}
+	t := b.gate
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	select {
+	case <-done: // meanwhile
+		if w.Admitted {
+			g.Done(w.Permit, gate.Cancelled, b.now())
+		}
+	default:
+		t.line.Leave(w)
+	}
+	w.Admitted = false
+	b.look(g)
+}
+
+// waits counts a wait at the gate that begins, and returns what counts its end.
+func (b *Breaker) waits(c *cell.Cell) (ended func(admitted bool)) {
+	begun, episode := b.elapsed(), c.Gate[0].Load()>>generationAt
+	c.Waits.Add(1)
+	addTo(&c.Gate[waitingWord], episode, 1)
+	return func(admitted bool) {
+		if !admitted {
+			c.Abandoned.Add(1)
+		}
+		addTo(&c.Gate[waitingWord], episode, -1)
+		c.Waited.Add(uint64(b.elapsed() - begun)) //nolint:gosec // a clock that nobody can set
+	}
+}
+
+// The words that count calls at the gate: those that wait, and those that were admitted
+// since it was limited. Generation of the gate 8 | number 56: when the limit is lifted,
+// they begin from scratch, without the calls of processes that were killed.
+const (
+	waitingWord  = 3
+	admittedWord = 4
+	generationAt = 56
+	numberMask   = 1<<generationAt - 1
+)
+
+// addTo adds d to the number in word of that generation.
+func addTo(word *atomic.Uint64, generation uint64, d int64) {
+	for {
+		old := word.Load()
+		n := int64(number(old, generation)) + d
+		if d < 0 && n < 0 || d < 0 && old>>generationAt != generation {
+			return
+		}
+		if word.CompareAndSwap(old, generation<<generationAt|uint64(n)) { //nolint:gosec // not negative
+			return
+		}
+	}
+}
+
+// number returns the number in word of that generation.
+func number(word, generation uint64) int {
+	if word>>generationAt != generation {
+		return 0
+	}
+	return int(word & numberMask) //nolint:gosec // 56 bits
+}
+
+// queued reports that a call begins to wait: to who makes it, and the first one of an
+// opening to Config.Observe, unless who makes it reports it.
+func (b *Breaker) queued(ctx context.Context, a ask) {
+	opening := b.opening(Open)
+	first := b.gate.told.Swap(opening) != opening
+	switch {
+	case a.Queued != nil:
+		a.Queued.Queued(ctx, a.Made, first)
+	case first:
+		b.report(ctx, Transition{
+			Name: b.name, From: b.State(), To: b.State(), Reason: unpack(b.cell.Load().Reason.Load()), At: b.clock(), Queued: true,
+		})
+	}
+}
+
+// look lets those in the line go whose wait is over, and sets the timer for the
+// next. b.gate.mu is locked.
+func (b *Breaker) look(g gate.Gate) {
+	t := b.gate
+	now := b.now()
+	for w := t.line.Step(g, now); w != nil; w = t.line.Step(g, now) {
+		close(w.Tag.(chan struct{})) //nolint:errcheck,forcetypeassert // enter sets no other
+	}
+	t.waiting.Store(int32(t.line.Len())) //nolint:gosec // the line is bounded
+	at, ok := t.line.Next(g, now)
+	switch {
+	case !ok && t.timer == nil:
+	case !ok:
+		t.timer.Stop()
+	case t.timer == nil:
+		t.timer = time.AfterFunc(time.Duration(at-now), b.lookAgain)
+	default:
+		t.timer.Reset(time.Duration(at - now))
+	}
+}
+
+// lookAgain is look after a result, or at the instant of the timer.
+func (b *Breaker) lookAgain() {
+	b.gate.mu.Lock()
+	defer b.gate.mu.Unlock()
+	b.look(b.gateOf(b.cell.Load()))
+}
+
+// oldestWait returns how long the caller has waited that came first.
+func (t *gating) oldestWait(now int64) time.Duration {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	return t.line.OldestWait(now)
+}
