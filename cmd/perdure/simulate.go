@@ -59,6 +59,8 @@ Retry, circuit breaker, budget and gate are those of real calls; the service and
 	flags.BoolVar(&f.shared, "shared", false, "the processes share one state, as those of one host do")
 	flags.Uint64Var(&f.seed, "seed", f.seed, "`number` that decides what is random (1)")
 	flags.StringVar(&f.html, "html", "", "write a page with pictures to this `file`; - is standard output, which has no table then")
+	_ = c.RegisterFlagCompletionFunc("scenario", cobra.FixedCompletions(simulate.ScenarioNames(), cobra.ShellCompDirectiveDefault))
+	_ = c.RegisterFlagCompletionFunc("compare", cobra.FixedCompletions(simulate.PolicyNames(), cobra.ShellCompDirectiveNoFileComp))
 	return c
 }
 

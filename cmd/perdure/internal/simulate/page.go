@@ -68,12 +68,13 @@ func (c *Comparison) HTML(w io.Writer) error {
 	if p.Charts, err = draw(c.overview()); err != nil {
 		return err
 	}
+	d := c.drawing()
 	for i, o := range c.Outcomes {
 		s := section{
 			ID: fmt.Sprintf("policy-%d", i+1), Name: o.Name, Verdict: o.Verdict.Text, Advice: c.advice(o), Settings: settings(o.Contender),
 			Grade: o.Verdict.Grade, Figures: c.figures(o.Result), Rows: table(o.Result.Steps),
 		}
-		if s.Charts, err = draw(c.overTime(o)); err != nil {
+		if s.Charts, err = draw(d.overTime(i)); err != nil {
 			return err
 		}
 		p.Policies = append(p.Policies, s)

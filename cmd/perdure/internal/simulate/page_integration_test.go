@@ -39,7 +39,7 @@ func comparison(t *testing.T, scenario string, policies ...string) *simulate.Com
 }
 
 // The page can be read in a real browser, wide and narrow, light, dark and printed, and asks nobody for
-// anything. PERDURE_TEST_SCREENSHOT names a directory that keeps the pictures.
+// anything. PERDURE_TEST_PAGES names a directory that keeps the pictures.
 func TestPageInABrowser(t *testing.T) {
 	b := browse(t)
 	for name, c := range map[string]*simulate.Comparison{
@@ -117,7 +117,7 @@ func (b *browser) look(t *testing.T, name, html string) (wrong []string) {
 		for _, w := range found.Result.Value {
 			wrong = append(wrong, fmt.Sprintf("%d px, %s, %s: %s", form.width, form.media, form.scheme, w))
 		}
-		if dir := os.Getenv("PERDURE_TEST_SCREENSHOT"); dir != "" && name != "" {
+		if dir := os.Getenv("PERDURE_TEST_PAGES"); dir != "" && name != "" {
 			b.photograph(filepath.Join(dir, fmt.Sprintf("%s-%d-%s-%s.png", name, form.width, form.media, form.scheme)))
 		}
 	}

@@ -85,7 +85,7 @@ func (c *Comparison) faults() []string {
 	var all []string
 	for _, f := range c.Scenario.Faults {
 		text := meaning(f)
-		if f.Shard > 0 {
+		if f.Shard > 0 && f.Kind <= sim.Errors {
 			text += fmt.Sprintf(", in shard %d of %d", f.Shard, c.Scenario.Backend.Shards)
 		}
 		if f.To > f.From {
@@ -93,7 +93,7 @@ func (c *Comparison) faults() []string {
 		} else {
 			text += fmt.Sprintf(", at %v", f.From)
 		}
-		if f.Ramp > 0 {
+		if f.Ramp > 0 && f.Kind <= sim.Fade {
 			text += fmt.Sprintf(", and back to full capacity within %v", f.Ramp)
 		}
 		all = append(all, text)
@@ -223,7 +223,7 @@ func steps(all []sim.Counts) map[string]any {
 		for name, x := range map[string]float64{
 			"arrived": float64(c.Arrived), "attempts": float64(c.Attempts), "succeeded": float64(c.Succeeded), "failed": float64(c.Failed),
 			"queued": float64(c.Queued), "waiting": float64(c.Waiting), "open": c.Open, "half_open": c.HalfOpen, "budget": c.Budget,
-			"p50": seconds3(c.Latency.P50), "p99": seconds3(c.Latency.P99),
+			"p50": c.Latency.P50.Round(time.Microsecond).Seconds(), "p99": c.Latency.P99.Round(time.Microsecond).Seconds(),
 		} {
 			columns[name] = append(columns[name], x)
 		}
@@ -234,6 +234,3 @@ func steps(all []sim.Counts) map[string]any {
 	}
 	return object
 }
-
-// seconds3 returns a time in seconds, to the millisecond.
-func seconds3(d time.Duration) float64 { return d.Round(time.Millisecond).Seconds() }

@@ -17,18 +17,18 @@ type moment struct {
 	queued, waiting         float64
 	open, halfOpen          float64 // percent of the processes
 	budget                  float64
-	p50, p99                float64 // seconds; NaN if nothing succeeded
+	p50, p99                time.Duration // 0 if nothing succeeded
 }
 
 // A series is a figure over time, with its name in a table and in a picture.
 type series struct {
-	name, line, format string
+	name, line, format string // the format of seconds is ""
 	of                 func(m moment) float64
 }
 
 func allSeries() []series {
 	return []series{
-		{"time", "", "%.1f s", func(m moment) float64 { return m.at.Seconds() }},
+		{"time", "", "", func(m moment) float64 { return m.at.Seconds() }},
 		{"offered/s", "offered", "%.0f", func(m moment) float64 { return m.offered }},
 		{"attempts/s", "attempts", "%.0f", func(m moment) float64 { return m.attempts }},
 		{"succeeded/s", "succeeded", "%.0f", func(m moment) float64 { return m.good }},
@@ -37,9 +37,17 @@ func allSeries() []series {
 		{"open", "open", "%.0f %%", func(m moment) float64 { return m.open }},
 		{"half-open", "half-open", "%.0f %%", func(m moment) float64 { return m.halfOpen }},
 		{"budget", "tokens", "%.1f", func(m moment) float64 { return m.budget }},
-		{"p50", "half of them (p50)", "%.3f s", func(m moment) float64 { return m.p50 }},
-		{"p99", "99 of 100 (p99)", "%.3f s", func(m moment) float64 { return m.p99 }},
+		{"p50", "half of them (p50)", "", func(m moment) float64 { return known(m.p50) }},
+		{"p99", "99 of 100 (p99)", "", func(m moment) float64 { return known(m.p99) }},
 	}
+}
+
+// known returns a time in seconds, and NaN for 0.
+func known(d time.Duration) float64 {
+	if d == 0 {
+		return math.NaN()
+	}
+	return d.Seconds()
 }
 
 // moments returns at most that many, up to the last step in which anything happened.
@@ -67,7 +75,7 @@ func quiet(c sim.Counts) bool {
 // mean returns some steps together. Of the latencies that are above 99 of 100 it is the highest.
 func mean(steps []sim.Counts) moment {
 	var m moment
-	n, succeeded := float64(len(steps)), 0
+	n, succeeded, p50 := float64(len(steps)), 0, 0.0
 	second := n * sim.Step.Seconds()
 	for _, c := range steps {
 		m.offered += float64(c.Arrived) / second
@@ -78,14 +86,11 @@ func mean(steps []sim.Counts) moment {
 		m.open += 100 * c.Open / n
 		m.halfOpen += 100 * c.HalfOpen / n
 		m.budget += c.Budget / n
-		m.p50 += c.Latency.P50.Seconds() * float64(c.Succeeded)
-		m.p99 = max(m.p99, c.Latency.P99.Seconds())
+		p50 += float64(c.Latency.P50) * float64(c.Succeeded)
+		m.p99 = max(m.p99, c.Latency.P99)
 		succeeded += c.Succeeded
 	}
-	m.p50 /= float64(succeeded)
-	if succeeded == 0 {
-		m.p99 = math.NaN()
-	}
+	m.p50 = time.Duration(p50 / float64(max(succeeded, 1)))
 	return m
 }
 
@@ -95,7 +100,11 @@ func table(steps []sim.Counts) (rows [][]string) {
 		var row []string
 		for _, s := range allSeries() {
 			text := "-"
-			if x := s.of(m); !math.IsNaN(x) {
+			switch x := s.of(m); {
+			case math.IsNaN(x):
+			case s.format == "":
+				text = short(time.Duration(x * float64(time.Second)))
+			default:
 				text = fmt.Sprintf(s.format, x)
 			}
 			row = append(row, text)
@@ -105,16 +114,31 @@ func table(steps []sim.Counts) (rows [][]string) {
 	return rows
 }
 
-// overTime returns the charts of a policy. Those of all policies have the same axes.
-func (c *Comparison) overTime(o Outcome) []chart.Chart {
+// A drawing is the moments of all outcomes, of which the charts have the same axes.
+type drawing struct {
+	*Comparison
+
+	moments [][]moment // of each outcome
+}
+
+func (c *Comparison) drawing() drawing {
+	d := drawing{Comparison: c}
+	for _, o := range c.Outcomes {
+		d.moments = append(d.moments, moments(o.Result.Steps, 110))
+	}
+	return d
+}
+
+// overTime returns the charts of the outcome of that number.
+func (d drawing) overTime(i int) []chart.Chart {
 	charts := []chart.Chart{
-		c.lines(o, "Calls", "a second", "offered/s", "attempts/s", "succeeded/s"),
-		c.lines(o, "Queues", "requests and operations that wait", "queued", "waiting"),
-		c.lines(o, "Delay", "of the operations that succeed", "p50", "p99"),
+		d.lines(i, "Calls", "a second", "offered/s", "attempts/s", "succeeded/s"),
+		d.lines(i, "Queues", "requests and operations that wait", "queued", "waiting"),
+		d.lines(i, "Delay", "of the operations that succeed", "p50", "p99"),
 	}
 	for _, x := range []chart.Chart{
-		c.lines(o, "Circuit breakers", "% of the processes", "open", "half-open"),
-		c.lines(o, "Budget", "for retries, in each process", "budget"),
+		d.lines(i, "Circuit breakers", "% of the processes", "open", "half-open"),
+		d.lines(i, "Budget", "for retries, in each process", "budget"),
 	} {
 		if shows(x) {
 			charts = append(charts, x)
@@ -130,32 +154,31 @@ func shows(x chart.Chart) bool {
 	})
 }
 
-// lines returns the chart of some series.
-func (c *Comparison) lines(o Outcome, title, unit string, names ...string) chart.Chart {
-	const (
-		drawn    = 110  // moments
-		headroom = 1.15 // for the name of a fault above the lines
-	)
-	x := chart.Chart{Title: title, Text: title + " of " + o.Name + " over time", X: chart.Axis{Time: true}, Y: chart.Axis{Title: unit, Time: title == "Delay"}}
+// lines returns the chart of some series of the outcome of that number.
+func (d drawing) lines(i int, title, unit string, names ...string) chart.Chart {
+	const headroom = 1.15 // for the name of a fault above the lines
+	x := chart.Chart{
+		Title: title, Text: title + " of " + d.Outcomes[i].Name + " over time",
+		X: chart.Axis{Time: true}, Y: chart.Axis{Title: unit},
+	}
 	for _, s := range allSeries() {
 		if !slices.Contains(names, s.name) {
 			continue
 		}
+		x.Y.Time = s.format == ""
 		line := chart.Line{Name: s.line}
-		for _, m := range moments(o.Result.Steps, drawn) {
+		for _, m := range d.moments[i] {
 			line.Points = append(line.Points, chart.Point{X: m.at.Seconds(), Y: s.of(m)})
 		}
 		x.Lines = append(x.Lines, line)
-		for _, other := range c.Outcomes {
-			for _, m := range moments(other.Result.Steps, drawn) {
-				x.X.Max = max(x.X.Max, m.at.Seconds())
-				if y := s.of(m) * headroom; y > x.Y.Max {
-					x.Y.Max = y
-				}
+		for _, m := range slices.Concat(d.moments...) {
+			x.X.Max = max(x.X.Max, m.at.Seconds())
+			if y := s.of(m) * headroom; y > x.Y.Max {
+				x.Y.Max = y
 			}
 		}
 	}
-	for _, f := range c.Scenario.Faults {
+	for _, f := range d.Scenario.Faults {
 		x.Bands = append(x.Bands, chart.Band{Name: f.Kind.String(), From: f.From.Seconds(), To: f.To.Seconds()})
 	}
 	return x
