@@ -3,6 +3,7 @@ package sim_test
 import (
 	"errors"
 	"math"
+	"reflect"
 	"testing"
 	"time"
 
@@ -165,5 +166,14 @@ func TestKnownLibraries(t *testing.T) {
 		if d := lost - row.lost; d > 0.45 || d < -0.45 {
 			t.Errorf("%s, %s, %d processes: %.2f s lost, want %.2f", row.library, row.storm, row.processes, lost, row.lost)
 		}
+	}
+}
+
+// The processes of a library share nothing, also where those of this library would.
+func TestLibrariesShareNothing(t *testing.T) {
+	alone, shared := storm(t, "outage", "gobreaker", 5, false), storm(t, "outage", "gobreaker", 5, true)
+	a, b := play(t, alone, 1), play(t, shared, 1)
+	if !reflect.DeepEqual(a, b) || a.Trips < 5 {
+		t.Errorf("%d trips and %v lost, shared %d and %v", a.Trips, a.Lost, b.Trips, b.Lost)
 	}
 }

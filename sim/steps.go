@@ -66,7 +66,7 @@ func (m *model) endStep() {
 // sample looks at the breakers, gates and budgets of the processes.
 func (m *model) sample(c *Counts) {
 	n := m.scenario.Clients.Processes
-	if m.scenario.Clients.Shared {
+	if m.scenario.Clients.Shared && m.clients.peers == nil {
 		n = 1 // all have one state
 	}
 	samples := min(n, maxSampled)
