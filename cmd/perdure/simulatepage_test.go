@@ -39,7 +39,7 @@ func TestSimulatePage(t *testing.T) {
 			documented(t, page, out)
 		}
 	}
-	if _, err := os.Stat(filepath.Join(dir, "brownout.html")); err != nil || len(lines) != 4 {
+	if _, err := os.Stat(filepath.Join(dir, "brownout.html")); err != nil || len(lines) != 6 {
 		t.Errorf("docs/simulate.md has %d commands; its page: %v", len(lines), err)
 	}
 	shown := regexp.MustCompile("(?s)```\n\\$ (perdure [^\n]*)\n(.*?)```").FindStringSubmatch(page)
