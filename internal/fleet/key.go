@@ -182,7 +182,6 @@ func (s *Store) calls(k *key, now time.Time) []call {
 		add(s.leases(ask+m.margin, true), ask)
 	case ask > 0 || k.read && m.renews(now):
 		add(s.leases(3*m.margin, false), ask)
-		m.want = m.want && !m.gates() // until the next probe fails
 	case k.read && len(list) == 0:
 		add(Call{Op: Read}, nil)
 	}

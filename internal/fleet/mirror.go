@@ -121,7 +121,7 @@ func (m *mirror) worthRestoring(v view) bool {
 
 // holds notes from v whether this process has the lease.
 func (m *mirror) holds(v view, sent time.Time) {
-	if v.state != circuit.Open {
+	if v.state != circuit.Open || m.gates() { // a gate wants it with each probe that fails
 		m.want = false
 	}
 	if v.process != m.process || v.state != circuit.Open {
