@@ -21,7 +21,7 @@
 //
 // A rate ([circuit.Config.Rate]) is that of the fleet: a call waits until the server
 // has reserved its instant, or, if it does not wait, is refused until the server has
-// one for it. Without the server, each host has an equal part of the rate.
+// one for it. When the server is away, each host has an equal part of the rate.
 //
 // The server is Redis from 6.2 or Valkey, alone, behind sentinels or a cluster.
 // With access lists, the user needs the keys and the channel of the prefix, and

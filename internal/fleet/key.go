@@ -80,7 +80,7 @@ func (s cells) Grant(name string, lease time.Duration) bool {
 	defer s.mu.Unlock()
 	k := s.keys[name]
 	switch {
-	case k == nil, k.foreign != nil, time.Since(k.contact) > s.stale:
+	case k == nil, s.alone(k):
 		return true
 	case k.obeying:
 		return false // the state in which it asks is about to change
@@ -91,6 +91,16 @@ func (s cells) Grant(name string, lease time.Duration) bool {
 		s.wake()
 	}
 	return ok
+}
+
+// alone reports whether the calls of k go without the server. s.mu is held.
+func (s *Store) alone(k *key) bool {
+	select {
+	case <-s.done:
+		return true
+	default:
+		return k.foreign != nil || time.Since(k.contact) > s.stale
+	}
 }
 
 // Dropped keeps the lease for the next call, or for another process.

@@ -253,16 +253,6 @@ func (r *schedule) part(l cell.Limit) cell.Limit {
 	return cell.Limit{Interval: l.Interval * time.Duration(n), Burst: max(l.Burst/n, 1)}
 }
 
-// alone reports whether the calls of k go without the server. s.mu is held.
-func (s *Store) alone(k *key) bool {
-	select {
-	case <-s.done:
-		return true
-	default:
-		return k.foreign != nil || time.Since(k.contact) > s.stale || !k.mirror.known && s.err != nil
-	}
-}
-
 // rations returns the call that asks for instants, if any are wanted.
 func (k *key) rations(now time.Time) (c Call, ok bool) {
 	l := &k.rate
