@@ -6,6 +6,7 @@ import (
 
 	"github.com/failsafe-go/failsafe-go"
 	"github.com/failsafe-go/failsafe-go/budget"
+	"github.com/failsafe-go/failsafe-go/bulkhead"
 	"github.com/failsafe-go/failsafe-go/circuitbreaker"
 	"github.com/failsafe-go/failsafe-go/ratelimiter"
 	"github.com/failsafe-go/failsafe-go/retrypolicy"
@@ -110,5 +111,21 @@ func failsafeRefused(call) call {
 			return ratelimiter.ErrExceeded
 		}
 		return nil
+	}
+}
+
+func failsafeBulkhead(f call) call {
+	return failsafeDo(f, bulkhead.NewBuilder[any](inFlight).WithMaxWaitTime(time.Minute).Build())
+}
+
+func failsafeBulkheadByHand(f call) call {
+	b := bulkhead.New[any](inFlight)
+	return func(ctx context.Context) error {
+		if !b.TryAcquirePermit() {
+			return errRefused
+		}
+		err := f(ctx)
+		b.ReleasePermit()
+		return err
 	}
 }

@@ -18,6 +18,7 @@ require (
 	github.com/seed-0f2c7998/perdure/s3test v0.1.0
 	github.com/sethvargo/go-retry v0.5.0
 	github.com/sony/gobreaker/v2 v2.4.0
+	golang.org/x/sync v0.22.0
 	golang.org/x/time v0.15.0
 )
 

@@ -12,6 +12,7 @@ import (
 	"github.com/eapache/go-resiliency/retrier"
 	goretry "github.com/sethvargo/go-retry"
 	"github.com/sony/gobreaker/v2"
+	"golang.org/x/sync/semaphore"
 	"golang.org/x/time/rate"
 )
 
@@ -232,5 +233,30 @@ func xtimeRefused(call) call {
 			return errRefused
 		}
 		return nil
+	}
+}
+
+// golang.org/x/sync/semaphore.
+
+func xsyncSemaphore(f call) call {
+	s := semaphore.NewWeighted(inFlight)
+	return func(ctx context.Context) error {
+		if err := s.Acquire(ctx, 1); err != nil {
+			return err
+		}
+		defer s.Release(1)
+		return f(ctx)
+	}
+}
+
+func xsyncByHand(f call) call {
+	s := semaphore.NewWeighted(inFlight)
+	return func(ctx context.Context) error {
+		if !s.TryAcquire(1) {
+			return errRefused
+		}
+		err := f(ctx)
+		s.Release(1)
+		return err
 	}
 }

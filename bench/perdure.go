@@ -87,6 +87,34 @@ func perdureRefused(call) call {
 	}
 }
 
+// inFlight is how many calls the limit of concurrency lets be in flight.
+const inFlight = 100
+
+func perdurePlaces(f call) call {
+	c := breakerConfig()
+	c.Concurrency = inFlight
+	b := circuit.New("bench", c)
+	return func(ctx context.Context) error { return b.Do(ctx, f) }
+}
+
+func perdurePlacesByHand(f call) call {
+	c := breakerConfig()
+	c.Concurrency = inFlight
+	b := circuit.New("bench", c)
+	return func(ctx context.Context) error {
+		permit, err := b.Acquire()
+		if err != nil {
+			return err
+		}
+		if err = f(ctx); err != nil {
+			permit.Failure()
+			return err
+		}
+		permit.Success()
+		return nil
+	}
+}
+
 // perdureRetryOpen has no observer, and the default logger is off.
 func perdureRetryOpen(f call) call { return perdureOpenDo(f, nil) }
 

@@ -27,11 +27,12 @@ const (
 	hashicorp library = "hashicorp"
 	dropIn    library = "hashicorp RT" // as the RoundTripper of any client
 	xtime     library = "x/time/rate"
+	xsync     library = "x/sync/semaphore"
 )
 
 // libraries returns the columns from left to right.
 func libraries() []library {
-	return []library{bareCall, perdure, failsafes, cenkalti, avast, sethvargo, eapache, sony, hashicorp, dropIn, xtime, bareAgain}
+	return []library{bareCall, perdure, failsafes, cenkalti, avast, sethvargo, eapache, sony, hashicorp, dropIn, xtime, xsync, bareAgain}
 }
 
 // modules returns the modules of the peers, without their major version.
@@ -45,6 +46,7 @@ func modules() map[library]string {
 		sony:      "github.com/sony/gobreaker",
 		hashicorp: "github.com/hashicorp/go-retryablehttp",
 		xtime:     "golang.org/x/time",
+		xsync:     "golang.org/x/sync",
 	}
 }
 
@@ -122,6 +124,15 @@ func scenarios(store *hoststore.Store) []scenario {
 		}},
 		{name: "rate, refused, by hand", refused: true, cells: map[library]cell{
 			bareCall: bareRefusal, perdure: perdureRefused, failsafes: failsafeRefused, xtime: xtimeRefused,
+		}},
+		{name: "concurrency", attempts: 1, cells: map[library]cell{
+			bareCall: bareCell, perdure: perdurePlaces, failsafes: failsafeBulkhead, xsync: xsyncSemaphore,
+		}},
+		{name: "concurrency, by hand", attempts: 1, cells: map[library]cell{
+			bareCall: bareCell, perdure: perdurePlacesByHand, failsafes: failsafeBulkheadByHand, xsync: xsyncByHand,
+		}},
+		{name: "concurrency, parallel", attempts: 1, parallel: true, cells: map[library]cell{
+			bareCall: bareCell, perdure: perdurePlaces, failsafes: failsafeBulkhead, xsync: xsyncSemaphore,
 		}},
 		{name: "two failures, then success", attempts: 3, make: failsTwice, cells: map[library]cell{
 			bareCall: bareThrice, perdure: perdureRetry, failsafes: failsafeRetry, cenkalti: backoffRetry,

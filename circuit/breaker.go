@@ -82,7 +82,7 @@ type Breaker struct {
 // [*ConfigError]; see [Config.Validate].
 func New(name string, c Config) *Breaker {
 	b := &Breaker{name: redact.String(name), key: name, config: c, clock: time.Now, err: c.Validate()}
-	b.refused.Store(newRefused(OpenError{}, 0)) // of no call
+	b.refused.Store(newRefused(OpenError{}, ^word(0))) // of no call: no breaker has that word
 	if c.Store == nil || b.err != nil {
 		b.store = new(cell.Memory)
 	} else {

@@ -43,16 +43,16 @@ func (b *Breaker) takePlace(ctx context.Context, c *cell.Cell, a ask, lent bool)
 	if b.places == nil {
 		return false, nil
 	}
-	if w, now := word(c.Breaker.Load()), floor(b.now()); !lent && b.shut(w, now) {
-		return false, b.rejected(w, now)
+	if w := word(c.Breaker.Load()); !lent && w.state() != Closed {
+		if now := floor(b.now()); b.shut(w, now) {
+			return false, b.rejected(w, now)
+		}
 	}
-	switch {
-	case a.waits && !b.config.ObserveOnly:
+	taken = b.places.Take()
+	if !taken && a.waits && !b.config.ObserveOnly {
 		left := time.Duration(b.turnEnd(ctx, a, 0))
 		left -= min(spare, left/2)
 		taken = b.places.Wait(ctx, time.Now().Add(left))
-	default:
-		taken = b.places.Take()
 	}
 	switch {
 	case taken:

@@ -74,7 +74,7 @@ func (p *Places) Limit(n int, locks func(n int) Locks) int {
 func (p *Places) Take() bool {
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	return p.line.Len() == 0 && p.take()
+	return p.line.Len() == 0 && (p.locks == nil || !p.locks.Contended()) && p.take()
 }
 
 // take takes a place if one is free. p.mu is locked.
@@ -86,7 +86,8 @@ func (p *Places) take() bool {
 	return true
 }
 
-// Wait takes a place, and waits for it until the instant given, or until ctx ends.
+// Wait takes a place after [Places.Take] has found none, and waits for it until the
+// instant given, or until ctx ends.
 // Of those who wait, the one that must stop first has the next place that is
 // free. Wait reports whether it has taken one.
 func (p *Places) Wait(ctx context.Context, until time.Time) bool {
