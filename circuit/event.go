@@ -17,16 +17,18 @@ import (
 // same is none, but reports refusals: [Do] has it observed when it refuses the
 // first call 30 s after the breaker has opened, and then one each minute; also the
 // very first, if the opening was not observed in this process. Or, if it is Queued,
-// it reports that calls of [Do] wait, once for each limit of a gate.
+// it reports that calls of [Do] wait, once for each limit of a gate; or, with
+// [RateReached] as its cause, for the rate, when the first in a minute has to wait
+// for a second or more.
 type Transition struct {
 	Name        string // of the breaker, without secrets
 	From, To    State
 	Reason      Reason
 	At          time.Time
-	RetryAt     time.Time // when an open breaker lets the first probe through; else zero
+	RetryAt     time.Time // when an open breaker lets the first probe through, or when the turn of a call that waits for the rate comes; else zero
 	Refused     uint64    // calls that this process has refused since the last change of state
 	ObserveOnly bool      // no call is refused all the same
-	Queued      bool      // a call waits at the gate: the first of this process since the gate was limited
+	Queued      bool      // a call waits at the gate or for the rate: the first of this process, as above
 }
 
 // LogTo returns an observer, for Config.Observe, that writes one line for each
@@ -36,7 +38,11 @@ type Transition struct {
 func LogTo(logger *slog.Logger) func(context.Context, Transition) {
 	return func(ctx context.Context, t Transition) {
 		if t.Queued {
-			logger.LogAttrs(ctx, slog.LevelInfo, "Circuit breaker '"+t.Name+"' is "+t.To.String()+": calls wait at its gate", t.attrs()...)
+			where := "at its gate"
+			if t.Reason.code == RateReached {
+				where = "for its rate"
+			}
+			logger.LogAttrs(ctx, slog.LevelInfo, "Circuit breaker '"+t.Name+"' is "+t.To.String()+": calls wait "+where, t.attrs()...)
 			return
 		}
 		if t.From == t.To {
@@ -258,14 +264,16 @@ const (
 	FleetDecision         // the processes that share the breaker have set the state
 	Throttled             // n throttled responses in a row
 	Overloaded            // n overloads in a row: timeouts, throttled responses, late attempts
+	RateReached           // Config.Rate is reached: of a Transition that is Queued
 )
 
 // String returns unknown, consecutive, ratio, slow, probe_failed,
-// recovery_timeout, recovered, manual, fleet_decision, throttled or overloaded.
+// recovery_timeout, recovered, manual, fleet_decision, throttled, overloaded or
+// rate_reached.
 func (c Cause) String() string {
 	names := [...]string{
 		"unknown", "consecutive", "ratio", "slow", "probe_failed", "recovery_timeout", "recovered", "manual",
-		"fleet_decision", "throttled", "overloaded",
+		"fleet_decision", "throttled", "overloaded", "rate_reached",
 	}
 	if int(c) < len(names) {
 		return names[c]
@@ -299,6 +307,8 @@ func (r Reason) String() string {
 		return plural(r.n, "throttled response") + " in a row"
 	case Overloaded:
 		return plural(r.n, "overload") + " in a row"
+	case RateReached:
+		return "rate limit reached"
 	default:
 		return "unknown"
 	}

@@ -347,7 +347,7 @@ level=INFO msg="circuit breaker transition" event=transition breaker=x from=open
 			t.Errorf("%v has no word", c)
 		}
 	}
-	if got := (Overloaded + 1).String(); got != "Cause(11)" {
+	if got := (RateReached + 1).String(); got != "Cause(12)" {
 		t.Error(got)
 	}
 }

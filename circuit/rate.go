@@ -18,6 +18,7 @@ type pacing struct {
 	limit    cell.Limit
 	schedule cell.Schedule // of the store; nil: the cell is it
 	warned   atomic.Bool   // that another limit holds
+	toldFor  atomic.Int64  // as elapsed returns it: until then a wait is not the first, see queuedFor; 0: there was none
 
 	refused atomic.Pointer[notBefore] // the last refusal; nil: none
 }
@@ -67,6 +68,7 @@ func (b *Breaker) pace(ctx context.Context, c *cell.Cell, p Permit, a ask) (Perm
 	if _, ok := ctx.Deadline(); !ok && a.Until.IsZero() {
 		a.Until = b.wall(ceil(t.end))
 	}
+	b.queuedFor(ctx, a, time.Duration(slot.At-now))
 	for at := slot.At; ; {
 		if err = t.wait(ctx, at); err == nil {
 			p, err = b.admit(ctx, c, word(c.Breaker.Load()), a)
@@ -83,6 +85,28 @@ func (b *Breaker) pace(ctx context.Context, c *cell.Cell, p Permit, a ask) (Perm
 		}
 		p.done(ctx, result{signal: cancel})
 		at = now + int64(wait)
+	}
+}
+
+// Of the waits in tellEvery the first that takes so long is reported, for people.
+const tellEvery, tellFrom = time.Minute, time.Second
+
+// queuedFor reports that a call begins to wait for its turn, which comes after d, as
+// queued does.
+func (b *Breaker) queuedFor(ctx context.Context, a ask, d time.Duration) {
+	if !a.waits {
+		return
+	}
+	now, told := b.elapsed(), b.pacing.toldFor.Load()
+	first := d >= tellFrom && (told == 0 || now >= told) && b.pacing.toldFor.CompareAndSwap(told, now+int64(tellEvery))
+	at := b.clock()
+	switch {
+	case a.Queued != nil:
+		a.Queued.Queued(ctx, a.Made, first, at.Add(d))
+	case first:
+		b.report(ctx, Transition{
+			Name: b.name, From: b.State(), To: b.State(), Reason: Reason{code: RateReached}, At: at, RetryAt: at.Add(d), Queued: true,
+		})
 	}
 }
 

@@ -1,10 +1,13 @@
 package circuit
 
 import (
+	"bytes"
 	"context"
 	"errors"
+	"log/slog"
 	"math/rand/v2"
 	"slices"
+	"strings"
 	"sync"
 	"sync/atomic"
 	"testing"
@@ -247,6 +250,23 @@ func TestARateThatIsOnlyObserved(t *testing.T) {
 		b.Isolate()
 		if _, err := b.Acquire(); !isOpen(err) {
 			t.Errorf("isolated, it says %v", err)
+		}
+	})
+}
+
+// Calls that have no policy are reported once a minute, if they wait for long enough.
+func TestAWaitForARateIsObserved(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		var log bytes.Buffer
+		c := Config{Rate: 2, Observe: LogTo(slog.New(slog.NewTextHandler(&log, nil)))}
+		b := New("s", c)
+		for range 2 {
+			went(t, 50, b)
+			pause(t.Context(), time.Minute)
+		}
+		went(t, 2, b) // half a second
+		if n := strings.Count(log.String(), "msg=\"Circuit breaker 's' is closed: calls wait for its rate\" event=queued"); n != 2 || strings.Count(log.String(), "\n") != 2 {
+			t.Errorf("%d lines, want one for each minute:\n%s", n, log.String())
 		}
 	})
 }

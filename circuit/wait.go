@@ -153,7 +153,7 @@ func (b *Breaker) queued(ctx context.Context, a ask) {
 	first := b.gate.told.Swap(opening) != opening
 	switch {
 	case a.Queued != nil:
-		a.Queued.Queued(ctx, a.Made, first)
+		a.Queued.Queued(ctx, a.Made, first, time.Time{})
 	case first:
 		b.report(ctx, Transition{
 			Name: b.name, From: b.State(), To: b.State(), Reason: unpack(b.cell.Load().Reason.Load()), At: b.clock(), Queued: true,

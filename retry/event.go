@@ -24,7 +24,7 @@ const (
 	Succeeded                 // a retry succeeded, or with Policy.ObserveAll a first attempt
 	Stopped                   // no attempt follows, because of Stop
 	Nested                    // as Stopped: another retry, further in, has already given up
-	Queued                    // the next attempt begins to wait at the gate of the circuit breaker
+	Queued                    // the next attempt begins to wait, at the gate of the circuit breaker or for its rate
 )
 
 // String returns retrying, succeeded, stopped, nested or queued.
@@ -33,7 +33,8 @@ func (k Kind) String() string {
 }
 
 // A Reason is why no attempt follows: Event.Stop as something to count by. Events of
-// the kinds Stopped and Nested have one. Why another attempt follows is the Class of
+// the kinds Stopped and Nested have one; a Queued one has ReasonLimit if it is the
+// rate that it waits for. Why another attempt follows is the Class of
 // a Retrying event, and a Succeeded one has no reason: both have the zero Reason.
 type Reason uint8
 
@@ -108,8 +109,8 @@ type Event struct {
 	Attempt     int           // number of the attempt, from 1; 0 means that none was made; of Queued, of the one before
 	MaxAttempts int           // Policy.Attempts: a number or Unlimited
 	Class       Class         // class of Err
-	Reason      Reason        // why no attempt follows; 0 unless Kind is Stopped or Nested
-	Delay       time.Duration // wait that begins now; 0 unless Kind is Retrying
+	Reason      Reason        // why no attempt follows; 0 unless Kind is Stopped or Nested, but for ReasonLimit of a Queued event, of a wait for the rate
+	Delay       time.Duration // wait that begins now; 0 unless Kind is Retrying, or Queued for the rate
 	Hint        time.Duration // wait that the server asked for; 0 means none
 	Duration    time.Duration // how long the attempt took; 0 means not known, see Policy.Timed
 	Elapsed     time.Duration // time since the first attempt began; 0 means not known, see Policy.Timed
@@ -125,7 +126,8 @@ type Event struct {
 	Refused uint64
 
 	// First is set in the first Queued event of this process since the gate was
-	// limited: of thousands that queue at once, one is for the log.
+	// limited, and of those that wait for the rate in the first in a minute whose
+	// Delay is a second or more: of thousands that queue at once, one is for the log.
 	First bool
 }
 
@@ -139,8 +141,12 @@ func (e *Event) isRefusal() bool {
 type queueing Policy
 
 // Queued reports that the next attempt of an operation, after so many, begins to wait.
-func (p *queueing) Queued(ctx context.Context, made int, first bool) {
-	(*Policy)(p).report(ctx, &Event{Kind: Queued, Attempt: made, First: first})
+func (p *queueing) Queued(ctx context.Context, made int, first bool, turn time.Time) {
+	e := Event{Kind: Queued, Attempt: made, First: first, RetryAt: turn}
+	if !turn.IsZero() {
+		e.Reason, e.Delay = ReasonLimit, time.Until(turn)
+	}
+	(*Policy)(p).report(ctx, &e)
 }
 
 // report calls the observer of p with e, which it completes, unless nobody would
@@ -206,8 +212,8 @@ func Observers(observers ...func(context.Context, Event)) func(context.Context, 
 // Of the calls that an open breaker refuses, which may be thousands a second, one
 // is logged at WARN after 30 s, and then one each minute, with the number of
 // refusals so far (see Event.Refused), and the others at DEBUG. Of the calls that
-// wait at a gate, the first since it was limited is logged at INFO, and the others
-// at DEBUG. That the breaker
+// wait at a gate or for a rate, the first is logged at INFO (see Event.First), and the
+// others at DEBUG. That the breaker
 // opened, and how many calls it refused until its next transition, is logged by
 // [circuit.LogTo]. URLs lose their secrets. [LogRecords] is for logs that are aggregated.
 func LogTo(logger *slog.Logger) func(context.Context, Event) {
@@ -259,6 +265,9 @@ func (e Event) Message() string {
 	case Succeeded:
 		return e.Operation + " succeeded on attempt " + strconv.Itoa(e.Attempt)
 	case Queued:
+		if e.Reason == ReasonLimit {
+			return e.Operation + " waits " + seconds(e.Delay) + " for the rate limit of '" + e.Key + "'"
+		}
 		return e.Operation + " waits: circuit breaker '" + e.Key + "' limits calls"
 	case Nested:
 		return e.Operation + " failed: a retry further in has given up: " + errorText(e.Err)

@@ -50,11 +50,12 @@ type Ask struct {
 	Queued  Queued    // told of a wait; nil: nobody is
 }
 
-// Queued is told, on the goroutine that waits, that a wait at a gate begins for the
-// next attempt of an operation that has made so many; first is true for the first wait
-// of this process since the gate was limited.
+// Queued is told, on the goroutine that waits, that a wait begins for the next attempt
+// of an operation that has made so many: for a rate until turn, or, if that is zero, at
+// a gate. first is true for one of many: of this process, the first since the gate was
+// limited, or the first in a minute that waits for the rate for a second or more.
 type Queued interface {
-	Queued(ctx context.Context, made int, first bool)
+	Queued(ctx context.Context, made int, first bool, turn time.Time)
 }
 
 // Retry is what package retry does for this module's own packages, where P is a
