@@ -15,8 +15,8 @@ const _ = uint(Token-cell.Token) + uint(cell.Token-Token) // they are the same, 
 // are at most a fifth of the calls that work; it begins with one token, and
 // has no floor, since a floor is multiplied by the number of processes.
 //
-// Sources: the token buckets of gRPC (A6) and of the AWS SDKs, whose refund
-// and cheaper throttled retry are kept.
+// Sources: the token buckets of gRPC (A6) and of the AWS SDKs, whose refund is
+// kept, and whose cheaper throttled retry is not: 2,000 processes made a storm of them.
 const reward = Token / 5
 
 // balance returns the tokens that retries may spend; on is false when the

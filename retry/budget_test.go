@@ -52,8 +52,8 @@ func TestBudgetLimitsRetries(t *testing.T) {
 		{"four: half is two", 4 * token, errDown, 3, 2 * token, retry.ErrBudget},
 		{"seven: half is three and a half", 7 * token, errDown, 4, 4 * token, retry.ErrBudget},
 		{"ten: half is five", 10 * token, errDown, 5, 6 * token, retry.ErrExhausted},
-		{"the start, throttled", token, throttled, 3, token - 2*(7*circuit.Token/20), retry.ErrBudget},
-		{"ten, throttled", 10 * token, throttled, 5, 10*token - 4*(7*circuit.Token/20), retry.ErrExhausted},
+		{"the start, throttled", token, throttled, 2, 0, retry.ErrBudget},
+		{"ten, throttled", 10 * token, throttled, 5, 6 * token, retry.ErrExhausted},
 	} {
 		synctest.Test(t, func(t *testing.T) {
 			b := funded(c.balance)

@@ -160,14 +160,10 @@ func (p *Policy) left(o *Outcome) time.Duration {
 // cost returns what a retry takes from the budget. After a conflict it is free:
 // the service is well, and the attempts and the deadline bound the retries.
 func cost(c Class) circuit.Tokens {
-	switch c {
-	case ClassThrottled:
-		return 7 * circuit.Token / 20 // as the AWS SDKs: the server has asked for it
-	case ClassConflict:
+	if c == ClassConflict {
 		return 0
-	default:
-		return circuit.Token
 	}
+	return circuit.Token
 }
 
 // affordable reports whether a budget pays for a retry: out of its balance, of

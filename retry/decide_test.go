@@ -64,7 +64,7 @@ func TestDecideTakesTheClassOfTheOutcome(t *testing.T) {
 	t.Parallel()
 	p := retry.Policy{Jitter: retry.NoJitter, Classify: func(error) retry.Class { t.Error("asked"); return permanent }}
 	d := p.Decide(retry.Outcome{Attempt: 1, Err: errDown, Class: throttled, Hint: 5 * time.Second}, 0)
-	if want := (retry.Decision{Class: throttled, Hint: 5 * time.Second, Delay: 5 * time.Second, Cost: (7 * circuit.Token / 20), RetryAt: d.RetryAt}); d != want {
+	if want := (retry.Decision{Class: throttled, Hint: 5 * time.Second, Delay: 5 * time.Second, Cost: circuit.Token, RetryAt: d.RetryAt}); d != want {
 		t.Errorf("%+v, want %+v", d, want)
 	}
 }

@@ -24,7 +24,7 @@ func TestPageOfClasses(t *testing.T) {
 		"": func(err error) error { return err },
 	}
 	attempts := map[string]int{"yes": 3, "yes, after the wait that the server asks for": 3, "no": 1}
-	budget := map[string]float64{"1 token": -1, "0.35": -0.35, "0": 0, "nothing": 0, "earns 0.2": 0.2} // of a retry, or of what is none
+	budget := map[string]float64{"1 token": -1, "0": 0, "nothing": 0, "earns 0.2": 0.2} // of a retry, or of what is none
 	rows := errorspage.Rows(t, "| class | retried | circuit breaker | budget | mark |")
 	if len(rows) != 6 {
 		t.Errorf("docs/errors.md has %d classes, want 6", len(rows))
