@@ -424,6 +424,44 @@ func TestACallerThatLeavesAGate(t *testing.T) {
 	})
 }
 
+// Who waits when a gate is reset does not go at once, as a herd to a service of which nobody
+// knows that it can stand it: a line takes two seconds, and nobody in it is refused.
+func TestALineGoesSlowlyAfterAReset(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		b := gated(t, Config{Gate: Wait})
+		limitedAt(t, b)
+		var calls atomic.Int64
+		down := true
+		var all sync.WaitGroup
+		for range 400 {
+			all.Go(func() {
+				err := b.Do(t.Context(), func(context.Context) error {
+					if down {
+						return errDown
+					}
+					calls.Add(1)
+					return nil
+				})
+				if err != nil && !errors.Is(err, errDown) {
+					t.Errorf("a caller in line was refused: %v", err)
+				}
+			})
+			pause(t.Context(), time.Millisecond)
+		}
+		down = false
+		b.Reset()
+		pause(t.Context(), 200*time.Millisecond)
+		if n := calls.Load(); n > 60 {
+			t.Errorf("of 400 in line %d went in the first 200ms after the reset, want about 40", n)
+		}
+		pause(t.Context(), 2*time.Second)
+		if n := b.Metrics().Waiting; n > 0 {
+			t.Errorf("%d callers still wait 2.2s after the reset", n)
+		}
+		all.Wait()
+	})
+}
+
 // A service that never answers limits the gate also where no attempt has a timeout: those
 // that run for a quarter of their caller's patience are late. What began in health and
 // succeeds after that does not lift the limit.

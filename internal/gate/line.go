@@ -1,6 +1,7 @@
 package gate
 
 import (
+	"math"
 	"time"
 
 	"github.com/seed-0f2c7998/perdure/internal/queue"
@@ -13,6 +14,7 @@ const (
 	lookShare    = 64               // of the patience that is left: who has little time looks more often
 	longestLook  = quiet / 2        // so that a line is never taken for nobody
 	maxLine      = 10_000
+	releasing    = costlyMax // in which a line goes whose gate is in health: it may know nothing of the service
 )
 
 // A Line holds the callers of one process that a gate has not admitted, the one
@@ -27,6 +29,7 @@ type Line struct {
 	Shared bool
 
 	waiters queue.Queue[*Waiter] // by the instant of leaving: a reserve before the end of the patience
+	release release
 }
 
 // A Waiter is a caller in a [Line].
@@ -37,10 +40,11 @@ type Waiter struct {
 	Permit   Permit // if Admitted
 	Admitted bool
 
-	since int64 // when it came
-	end   int64 // of the caller's patience
-	look  int64 // when it asks again, if it is the head; of a line that is Shared
-	asked bool
+	since  int64 // when it came
+	end    int64 // of the caller's patience
+	look   int64 // when it asks again, if it is the head; of a line that is Shared
+	chance float64
+	asked  bool
 }
 
 // An Entry is what becomes of a caller that comes to a [Line].
@@ -71,7 +75,7 @@ func (l *Line) Enter(g Gate, w *Waiter, now, end int64, first bool, u float64) E
 	if !waits {
 		return Refused
 	}
-	*w = Waiter{Tag: w.Tag, since: now, end: end, look: now + int64(u*float64(lookInterval(left)))}
+	*w = Waiter{Tag: w.Tag, since: now, end: end, chance: u, look: now + int64(u*float64(lookInterval(left)))}
 	l.waiters.Join(w, leave)
 	return Waiting
 }
@@ -94,9 +98,17 @@ func (l *Line) Step(g Gate, now int64) *Waiter {
 	}
 	w := l.waiters.Head()
 	over := w.Leaves() <= now
-	if l.asks(w, now, over) {
+	if g.Limited() {
+		l.release = release{}
+	} else if l.release.of == 0 || l.release.since > now { // ahead: a clock was set back
+		l.release = release{since: now, of: l.waiters.Len(), chance: w.chance}
+	}
+	if l.asks(g, w, now, over) {
 		w.asked = true
 		w.Permit, w.Admitted = g.admit(now, !l.Shared && l.waiters.Len() == 1)
+		if w.Admitted && w.Permit.How == Freely {
+			l.release.gone++
+		}
 	}
 	if over || w.Admitted {
 		l.waiters.Leave(w)
@@ -108,13 +120,32 @@ func (l *Line) Step(g Gate, now int64) *Waiter {
 	return nil
 }
 
+// A release is how the line of a gate goes that has come to health: of many waiters in
+// two seconds, few at first and then faster and faster, as nobody knows yet what the service
+// can stand. Those of many processes do not go together.
+type release struct {
+	since    int64
+	of, gone int // waiters
+	chance   float64
+}
+
+// next returns when the next waiter goes.
+func (r release) next() int64 {
+	return r.since + int64(math.Sqrt((float64(r.gone)+r.chance)/float64(max(r.of, 1)))*float64(releasing))
+}
+
 // asks reports whether the head w asks the gate at now. One whose wait is over
-// asks only if it never has, and still has patience.
-func (l *Line) asks(w *Waiter, now int64, over bool) bool {
-	if over {
-		return !w.asked && now < w.end
+// asks if it never has, or if the gate is in health, and it still has patience.
+func (l *Line) asks(g Gate, w *Waiter, now int64, over bool) bool {
+	limited := g.Limited()
+	switch {
+	case over:
+		return (!w.asked || !limited) && now < w.end
+	case !limited:
+		return l.release.next() <= now
+	default:
+		return !l.Shared || w.look <= now
 	}
-	return !l.Shared || w.look <= now
 }
 
 // Next returns the instant at which the line needs a Step if no result and no
@@ -124,6 +155,9 @@ func (l *Line) Next(g Gate, now int64) (at int64, ok bool) {
 		return 0, false
 	}
 	w := l.waiters.Head()
+	if !g.Limited() {
+		return min(w.Leaves(), max(l.release.next(), now), now+int64(longestLook)), true
+	}
 	if !l.Shared {
 		return min(w.Leaves(), max(g.Next(now), now+int64(soonest)), now+int64(longestLook)), true
 	}

@@ -314,7 +314,7 @@ func (s *state) whileLimited(p Permit, r verdict, current bool, now int64) Chang
 // would never be given more than its probes otherwise.
 func (s *state) reward(r verdict, now int64) {
 	if r.timed && s.warm < known {
-		s.move(r.took, s.divisor())
+		s.move(r.took, s.divisor(r.took))
 	}
 	n := 1
 	switch {
@@ -333,25 +333,26 @@ func (s *state) reward(r verdict, now int64) {
 }
 
 // raisePace raises the pace, about once in the time of raising, if it is the pace
-// that callers wait for; less often if what is fast is not known from health.
+// that callers wait for.
 func (s *state) raisePace(now int64) {
-	every := float64(raising)
-	if s.warm < known {
-		every *= 4
-	}
 	u := float64(hash(uint64(now))>>11) / (1 << 53) //nolint:gosec // only bits of it matter
-	if now-s.refused < int64(quiet) && u*every < float64(s.interval(now)) {
+	if now-s.refused < int64(quiet) && u*float64(raising) < float64(s.interval(now)) {
 		s.raises = min(s.raises+1, maxRow)
 	}
 }
 
 // divisor returns by how much a success moves the base while limited, where it
-// is not known from health: the first one sets it.
-func (s *state) divisor() int {
-	if s.base == 0 {
+// is not known from health: the first one sets it. A slower one moves it less, as what it
+// waited for in a queue is not the time that an attempt takes.
+func (s *state) divisor(took time.Duration) int {
+	switch {
+	case s.base == 0:
 		return 1
+	case took < s.base:
+		return 4
+	default:
+		return enough
 	}
-	return fewest
 }
 
 func (s *state) giveCredits(n int) { s.credits = min(s.credits+n, maxCredits) }
