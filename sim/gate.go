@@ -97,6 +97,11 @@ func (m *model) enter(op int32) {
 func (m *model) pass(op int32) {
 	o := &m.clients.operations[op]
 	o.pass = o.waiter.Permit
+	if m.now >= o.deadline { // a clock was set back while it waited
+		m.clients.gates[o.process].Done(o.pass, gate.Cancelled, m.gateNow())
+		m.giveUp(op)
+		return
+	}
 	if o.attempt > 0 && o.pass.How == gate.AsProbe {
 		breakers.Refund(m.clients.breakers[o.process], o.cost)
 		o.spent -= o.cost
@@ -177,6 +182,9 @@ func (m *model) ended(o *operation, a answer) {
 		*g.until = 0
 	case a == throttled && m.backend.hint > 0:
 		*g.until = max(*g.until, m.gateNow()+int64(m.backend.hint))
+	}
+	if a == timedOut && o.pass.Start == 0 {
+		o.pass.Start = m.gateNow() - int64(m.clients.config.Policy.AttemptTimeout)
 	}
 	if !o.late {
 		g.Done(o.pass, outcome(a), m.gateNow())

@@ -23,7 +23,7 @@ func TestGateThatFailsFast(t *testing.T) {
 		for _, shared := range []bool{false, true} {
 			s := gatedStorm(t, name, 20, shared)
 			s.Clients.Breaker.Gate = circuit.FailFast
-			mean(t, s, 1).check(t, fleet(name+", fail fast", 20, shared), want)
+			t.Run(fleet(name, 20, shared), func(t *testing.T) { mean(t, s, 1).check(t, want) })
 		}
 	}
 }
