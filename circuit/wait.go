@@ -42,6 +42,9 @@ func (b *Breaker) patience(ctx context.Context, a ask, now int64) int64 {
 	if !a.Until.IsZero() && (!set || a.Until.Before(end)) {
 		end, set = a.Until, true
 	}
+	if own, ok := seam.PatienceEnds(ctx); ok && (!set || own.Before(end)) {
+		end, set = own, true
+	}
 	if !set {
 		return now + int64(gate.Patience)
 	}

@@ -10,6 +10,18 @@ import (
 	"github.com/seed-0f2c7998/perdure/retry"
 )
 
+// warm returns a breaker with a budget and a gate that knows how long a call takes.
+func warm(b *testing.B) *circuit.Breaker {
+	b.Helper()
+	w := circuit.New("b", circuit.Service())
+	for range 100 {
+		if err := w.Do(b.Context(), func(context.Context) error { return nil }); err != nil {
+			b.Fatal(err)
+		}
+	}
+	return w
+}
+
 func BenchmarkDo(b *testing.B) {
 	ctx := b.Context()
 	f := func(context.Context) error { return nil }
@@ -27,6 +39,7 @@ func BenchmarkDo(b *testing.B) {
 		{"retry", retry.Policy{}},
 		{"breaker", retry.Policy{Breaker: circuit.New("b", circuit.Config{})}},
 		{"breaker+budget", retry.Policy{Breaker: circuit.New("b", circuit.Config{Budget: 10})}},
+		{"breaker+budget+gate", retry.Policy{Breaker: warm(b)}},
 		{"window", retry.Policy{Breaker: circuit.New("b", circuit.Config{Window: 10 * time.Second, FailureRatio: 0.5})}},
 	} {
 		b.Run(c.name, func(b *testing.B) {

@@ -142,6 +142,7 @@ func (a *app) run(c *cobra.Command, f *runFlags, args []string) error {
 		Stdin: a.stdin, Stdout: a.stdout, Stderr: a.stderr, Environ: a.environ,
 		Mark: run.Chosen(&f.again, &f.stop),
 	}
+	command.Patience.AtGate = atGate(&p)
 	defer a.dagster.Conduct(command, mode, f.killAfter)()
 	begin := time.Now()
 	err = command.Run(c.Context())

@@ -21,6 +21,7 @@ import (
 	"github.com/seed-0f2c7998/perdure/cmd/perdure/internal/state"
 	shared "github.com/seed-0f2c7998/perdure/internal/fleet"
 	"github.com/seed-0f2c7998/perdure/internal/setting"
+	"github.com/seed-0f2c7998/perdure/retry"
 )
 
 func (a *app) statusCommand() *cobra.Command {
@@ -195,6 +196,15 @@ func (a *app) completeKeys(_ *cobra.Command, args []string, begun string) ([]str
 // addWait adds the flag of commands that can wait for a circuit breaker.
 func addWait(flags *pflag.FlagSet, at *time.Duration) {
 	flags.Var(policy.Wait(at), "wait", "`seconds` to wait while a circuit breaker is open or a server asks for time (do not wait)")
+}
+
+// atGate returns how long an operation waits at the gate of its breaker: until its
+// deadline, which the library knows (0), or else for the longest delay of its policy.
+func atGate(p *retry.Policy) time.Duration {
+	if p.MaxElapsed > 0 {
+		return 0
+	}
+	return p.MaxDelay
 }
 
 // patience returns how an operation waits, and tells of it.

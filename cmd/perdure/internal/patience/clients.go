@@ -22,11 +22,11 @@ type Transport struct {
 
 // RoundTrip sends req when it may.
 func (t Transport) RoundTrip(req *http.Request) (res *http.Response, err error) {
-	waited := t.Patience.Do(req.Context(), t.Breakers, func(context.Context) error {
+	waited := t.Patience.Do(req.Context(), t.Breakers, func(ctx context.Context) error {
 		if res != nil {
 			_ = res.Body.Close() // it only said when to come back
 		}
-		if res, err = t.RoundTripper.RoundTrip(req); err != nil { //nolint:bodyclose // the caller's to close
+		if res, err = t.RoundTripper.RoundTrip(req.WithContext(ctx)); err != nil { //nolint:bodyclose // the caller's to close
 			return err
 		}
 		return httpretry.GaveUp(res)

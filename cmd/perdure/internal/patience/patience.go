@@ -9,17 +9,20 @@ import (
 	"errors"
 	"math/rand/v2"
 	"slices"
+	"sync"
 	"time"
 
 	"github.com/seed-0f2c7998/perdure/circuit"
 	"github.com/seed-0f2c7998/perdure/internal/breakers"
+	"github.com/seed-0f2c7998/perdure/internal/seam"
 	"github.com/seed-0f2c7998/perdure/retry"
 )
 
 // A Patience is how long to wait for leave. A nil *Patience has none. It is
 // safe for concurrent use.
 type Patience struct {
-	Longest time.Duration // from the first refusal of one operation on; 0 means do not wait
+	Longest time.Duration // from the first refusal or wait of one operation on; 0 means do not wait
+	AtGate  time.Duration // how long an operation waits at the gate of its breaker if Longest is 0; 0 means as the library does
 	Tell    func(Refusal) // told before a wait, at most each ten seconds, on the goroutine that waits; nil: nobody
 
 	// Learn asks a store what the breakers have not been told yet, and reports
@@ -67,31 +70,30 @@ func (r Refusal) isBusy(breakers []*circuit.Breaker) bool {
 // its state until the probe is back, and ask no one. Who waits for a rate asks when
 // its turn would come.
 func (p *Patience) Do(ctx context.Context, breakers func() []*circuit.Breaker, f func(context.Context) error) error {
-	var end, told time.Time
+	if p == nil {
+		return f(ctx)
+	}
+	var told time.Time
+	ctx, end := p.bounded(ctx)
 	for {
 		err := f(ctx)
 		r, refused := refusal(err)
 		switch {
-		case !refused || p == nil:
+		case !refused:
 			return err
 		case p.Learn != nil && p.Learn(ctx):
 			continue
 		case r.isBusy(breakers()):
 			continue
-		case p.Longest <= 0:
-			return err
 		}
 		now := time.Now()
-		if end.IsZero() {
-			end = now.Add(p.Longest)
-		}
-		if r.Limit != nil && r.RetryAt.After(end) {
+		if p.Longest <= 0 || !now.Before(end()) || r.Limit != nil && r.RetryAt.After(end()) {
 			return err
 		}
 		if now.Sub(told) >= tellEvery && p.tell(r) {
 			told = now
 		}
-		w := wait{refusal: r, breakers: breakers(), since: now, end: end}
+		w := wait{refusal: r, breakers: breakers(), since: now, end: end()}
 		if !w.over(ctx) {
 			if ctx.Err() != nil {
 				return context.Cause(ctx)
@@ -99,6 +101,20 @@ func (p *Patience) Do(ctx context.Context, breakers func() []*circuit.Breaker, f
 			return err
 		}
 	}
+}
+
+// bounded returns the context by which an operation waits no longer at a gate than p
+// says, and when all its waits are over, which is known at the first one.
+func (p *Patience) bounded(ctx context.Context) (bounded context.Context, end func() time.Time) {
+	most := p.Longest
+	if most <= 0 {
+		most = p.AtGate
+	}
+	end = sync.OnceValue(func() time.Time { return time.Now().Add(most) })
+	if most <= 0 {
+		return ctx, end
+	}
+	return seam.WithPatience(ctx, end), end
 }
 
 // tell tells of a wait, unless that is for another's probe.

@@ -194,3 +194,37 @@ func TestWaitsForARate(t *testing.T) {
 		})
 	}
 }
+
+// At a gate at which calls wait, an operation waits as long as it is to wait, by the gate
+// and by Do together, and is then refused.
+func TestHowLongAnOperationWaitsAtAGate(t *testing.T) {
+	for name, tc := range map[string]struct {
+		p           patience.Patience
+		least, most time.Duration
+		made        bool
+	}{
+		"less than to the next probe": {patience.Patience{Longest: 200 * time.Millisecond}, 190 * time.Millisecond, 210 * time.Millisecond, false},
+		"as long as a delay":          {patience.Patience{AtGate: 200 * time.Millisecond}, 90 * time.Millisecond, 200 * time.Millisecond, false},
+		"it is --wait that counts":    {patience.Patience{Longest: time.Minute, AtGate: 200 * time.Millisecond}, time.Second, 2500 * time.Millisecond, true},
+		"to the next probe":           {patience.Patience{AtGate: time.Minute}, time.Second, 2500 * time.Millisecond, true},
+		"as the library does":         {patience.Patience{}, time.Second, 2500 * time.Millisecond, true},
+	} {
+		t.Run(name, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				g := newGuarded(circuit.Config{})
+				g.breaker = circuit.New("x", circuit.Config{Gate: circuit.Wait, Observe: func(context.Context, circuit.Transition) {}})
+				late := func(context.Context) error { return context.DeadlineExceeded }
+				for g.breaker.State() == circuit.Closed { // of overloads the probes are rare
+					_ = g.breaker.Do(t.Context(), late)
+				}
+				begin, made := time.Now(), false
+				err := tc.p.Do(t.Context(), g.breakers, func(ctx context.Context) error {
+					return g.breaker.Do(ctx, func(context.Context) error { made = true; return nil })
+				})
+				if took := time.Since(begin); took < tc.least || took > tc.most || made != tc.made || made != (err == nil) {
+					t.Errorf("%v after %v, and the call was made: %v", err, took, made)
+				}
+			})
+		})
+	}
+}
