@@ -125,6 +125,7 @@ func Run(ctx context.Context, s sim.Scenario, seed uint64, all []sim.Contender, 
 	if c.None, err = play(sim.Contender{Name: "none", Policy: sim.NoRetries()}); err != nil {
 		return nil, err
 	}
+	c.None.Steps = nil
 	for _, by := range all {
 		o := Outcome{Contender: by}
 		if o.Result, err = play(by); err != nil {
@@ -136,6 +137,7 @@ func Run(ctx context.Context, s sim.Scenario, seed uint64, all []sim.Contender, 
 			if err != nil {
 				return nil, err
 			}
+			changed.Steps = nil // nobody draws them
 			o.Changed = &changed
 		}
 		played = 2*len(c.Outcomes) + 3

@@ -71,10 +71,19 @@ func (c *Comparison) advice(o Outcome) string {
 		return o.Verdict.Advice
 	}
 	text := o.Verdict.Advice + ": it then loses " + seconds(o.Changed.Lost)
-	if c.tellsRecovery() && o.Changed.Recovery == sim.Never {
-		text += ", and does not recover either"
+	switch {
+	case !better(*o.Changed, o.Result):
+		return text + ", so it is the fault that costs so much, and not the policy"
+	case c.tellsRecovery() && o.Changed.Recovery == sim.Never:
+		return text + ", and does not recover either"
+	default:
+		return text
 	}
-	return text
+}
+
+// better reports whether a result is by a tenth better than another, in loss, recovery or load.
+func better(a, b sim.Result) bool {
+	return a.Lost < b.Lost-b.Lost/10 || a.Recovery < b.Recovery-b.Recovery/10 || a.Amplification.During < 0.9*b.Amplification.During
 }
 
 // faults says what goes wrong.

@@ -3,6 +3,7 @@ package simulate
 import (
 	"cmp"
 	"fmt"
+	"math"
 	"time"
 
 	"github.com/seed-0f2c7998/perdure/circuit"
@@ -101,6 +102,8 @@ func (f Facts) change() *Change {
 			c.Policy, c.Breaker, c.Library = service, &breaker, ""
 			return c
 		}}
+	case p.AttemptTimeout == 0 && f.Result.Trips == 0 && math.Abs(f.Result.Amplification.During-1) < 0.05:
+		return f.timeout() // the first attempt takes all of the time
 	case b.Gate == circuit.NoGate && b.Budget > 0:
 		return &Change{"Add a gate (gate: wait), which admits what the service can digest", gated}
 	case b.Gate == circuit.NoGate:
@@ -108,13 +111,25 @@ func (f Facts) change() *Change {
 	case b.Budget == 0:
 		return &Change{"Add a budget (budget: 10), which stops retries in an outage", gated}
 	case p.AttemptTimeout == 0:
-		timeout := 10 * cmp.Or(f.Scenario.Backend.Service.Mean, 20*time.Millisecond)
-		return &Change{fmt.Sprintf("End attempts that take too long (attempt_timeout: %v)", timeout), func(c sim.Contender) sim.Contender {
-			c.Policy.AttemptTimeout = timeout
-			return c
-		}}
+		return f.timeout()
 	}
 	return nil
+}
+
+// timeout ends attempts after ten times the usual time, at a gate: consecutive timeouts shut a circuit breaker without one.
+func (f Facts) timeout() *Change {
+	timeout := 10 * cmp.Or(f.Scenario.Backend.Service.Mean, 20*time.Millisecond)
+	end := func(c sim.Contender) sim.Contender {
+		c.Policy.AttemptTimeout = timeout
+		return c
+	}
+	if f.By.Breaker != nil && f.By.Breaker.Gate != circuit.NoGate {
+		return &Change{fmt.Sprintf("End attempts that take too long (attempt_timeout: %v)", timeout), end}
+	}
+	return &Change{
+		fmt.Sprintf("End attempts that take too long, and add a gate and a budget (attempt_timeout: %v, gate: wait, budget: 10)", timeout),
+		func(c sim.Contender) sim.Contender { return gated(end(c)) },
+	}
 }
 
 // gated returns c with a gate, in the place of a circuit breaker's other rules, and a budget.

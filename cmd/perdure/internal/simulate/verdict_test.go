@@ -64,6 +64,7 @@ func TestVerdicts(t *testing.T) {
 		{five, budget, result(4*second, 3*second, 1, 1), none, simulate.Bad, "slow to recover: 3.0 s after the fault, without retries as soon as the fault ends", "Add a gate (gate: wait), which admits what the service can digest"},
 		{five, nil, result(2*second, 0, 3.1, 1), none, simulate.Fair, "multiplies the load by 3.1 in the fault, and loses 2.0 s of traffic", "Add a gate and a budget"},
 		{five, budget, result(4900*time.Millisecond, 0, 1, 1), none, simulate.Fair, "no better than no retries: loses 4.9 s of traffic", "Add a gate (gate: wait)"},
+		{untimed, shuts, result(5*second, 0, 1.01, 1), none, simulate.Fair, "no better than no retries: loses 5.0 s of traffic", "End attempts that take too long, and add a gate and a budget (attempt_timeout: 200ms, gate: wait, budget: 10)"},
 		{five, budget, wasteful(result(2*second, 0, 1, 1)), none, simulate.Fair, "loses 2.0 s of traffic instead of 5.0 s, but 40 % of the work is for callers that have gone", "Add a gate (gate: wait)"},
 		{five, both, result(2*second, 200*time.Millisecond, 0.3, 1), none, simulate.Good, "loses 2.0 s of traffic instead of 5.0 s, and the service is well 0.2 s after the fault", "Nothing to change"},
 		{five, both, slow(result(2*second, 0, 0.3, 1)), none, simulate.Good, "loses 2.0 s of traffic instead of 5.0 s, and the service is well as soon as the fault ends", "Nothing to change, unless callers cannot wait: 1 of 100 takes 2.9 s or more, and gate: fail_fast refuses it at once"},
@@ -74,6 +75,25 @@ func TestVerdicts(t *testing.T) {
 		if v.Grade != row.grade || v.Text != row.text || !strings.HasPrefix(v.Advice, row.advice) {
 			t.Errorf("%+v, lost %v, recovery %v:\n%s: %s; %s\nwant\n%s: %s; %s",
 				row.breaker, row.result.Lost, row.result.Recovery, v.Grade, v.Text, v.Advice, row.grade, row.text, row.advice)
+		}
+	}
+}
+
+// What a change gives is told, also if that is nothing.
+func TestChangesAreTold(t *testing.T) {
+	before := result(5*second, sim.Never, 2, 1)
+	for want, changed := range map[string]sim.Result{
+		"Add a gate: it then loses 2.0 s.\n":                                 result(2*second, 0, 2, 1),
+		"Add a gate: it then loses 5.0 s.\n":                                 result(5*second, second, 2, 1),
+		"Add a gate: it then loses 4.0 s, and does not recover either.\n":    result(4*second, sim.Never, 2, 1),
+		"Add a gate: it then loses 4.9 s, so it is the fault that costs so ": result(4900*time.Millisecond, sim.Never, 2, 1),
+	} {
+		c := simulate.Comparison{Scenario: sim.Storms()[0], Outcomes: []simulate.Outcome{
+			{Result: before, Verdict: simulate.Verdict{Advice: "Add a gate"}, Changed: &changed},
+		}}
+		var table strings.Builder
+		if err := c.Table(&table); err != nil || !strings.Contains(table.String(), want) {
+			t.Errorf("%v: %s, want %q", err, table.String(), want)
 		}
 	}
 }
