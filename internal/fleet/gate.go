@@ -6,6 +6,7 @@ import (
 	"time"
 
 	"github.com/seed-0f2c7998/perdure/circuit"
+	"github.com/seed-0f2c7998/perdure/internal/gate"
 )
 
 // A breaker with a gate shares less than one without: credits and the pace change
@@ -66,7 +67,7 @@ func (m *mirror) gated(nothing bool, now time.Time) (j job, tell bool) {
 	}
 	before := m.local
 	if !nothing {
-		m.local = circuit.Closed
+		m.local, m.voted = circuit.Closed, time.Time{}
 		return job{kind: settle, state: circuit.Closed, gate: true, own: true}, before == circuit.Open || m.gates()
 	}
 	m.local = circuit.Open
@@ -75,6 +76,19 @@ func (m *mirror) gated(nothing bool, now time.Time) (j job, tell bool) {
 	}
 	m.voted = now
 	return job{kind: trip, state: circuit.Open, until: now.Add(vote), gate: true, own: true}, true
+}
+
+// answered has the server told of a success that another process of this host has had
+// since this one has voted. s.mu is held.
+func (s *Store) answered(k *key, now time.Time) {
+	g := gate.Gate{Words: (*gate.Words)(k.ref.Load().Gate[:3])}
+	if k.mirror.voted.IsZero() || k.own != nil || g.Shut() {
+		return
+	}
+	if j, tell := k.mirror.gated(false, now); tell {
+		k.own = &j
+		s.wake()
+	}
 }
 
 // spread is a number in [0, 1) that is another one on each node, and at each change.

@@ -396,3 +396,50 @@ func TestAnIdleGateLeavesTheLeaseToOthers(t *testing.T) {
 		}
 	})
 }
+
+// Processes of one host have one gate. The vote of one of them used to stand when
+// another one had the first success.
+func TestAVoteEndsWithASuccessOfTheHost(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		server, shared := new(memory.Server), new(cell.Memory)
+		var of []host
+		for _, node := range []string{"a", "a", "b", "c"} {
+			local := cell.Store(new(cell.Memory))
+			if node == "a" {
+				local = shared
+			}
+			s := fleet.Start(fleet.Config{
+				Name: "fleet", Where: "memory", Node: node, Quorum: 2, Local: local, Sync: 2 * time.Second, Stale: 3 * time.Second, Connect: server.Connect,
+			})
+			t.Cleanup(s.Close)
+			hidden := cell.Hide(s.Cells())
+			b := circuit.New("backend", circuit.Config{Store: &hidden, Gate: circuit.Wait, Observe: func(context.Context, circuit.Transition) {}})
+			ready(t, s)
+			of = append(of, host{s, b})
+		}
+		votes := func(h host) {
+			limit(t, h)
+			<-time.After(time.Second)
+			if p, err := h.Acquire(); err == nil { // a probe
+				p.Failure()
+			}
+			<-time.After(10 * time.Millisecond)
+		}
+		votes(of[0])
+		<-time.After(time.Second)
+		p, err := of[1].Acquire()
+		if err != nil {
+			t.Fatal(err)
+		}
+		p.Success()
+		<-time.After(2500 * time.Millisecond)
+		votes(of[2])
+		if fleetState(of) != circuit.Closed {
+			t.Error("the fleet opens by the vote of a host that is well again, and another one's")
+		}
+		votes(of[3])
+		if <-time.After(time.Second); fleetState(of) != circuit.Open {
+			t.Errorf("by two votes the fleet is %v, want open", fleetState(of))
+		}
+	})
+}

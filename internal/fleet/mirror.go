@@ -193,7 +193,9 @@ func (m *mirror) order(now time.Time) (cell.Order, bool) {
 // follow notes that the local breaker is being told o.
 func (m *mirror) follow(o cell.Order) {
 	m.told, m.mild = m.view.gen, false
-	m.warned = m.gates()
+	if m.warned = m.gates(); !m.warned {
+		m.voted = time.Time{} // and what was voted before counts no more
+	}
 	if !o.Mild && !m.warned {
 		m.local = circuit.State(o.State)
 	}

@@ -298,6 +298,7 @@ func (s *Store) learn(k *key, v view, sent time.Time, j *job) {
 		k.heeds(now) // or its echo would be news
 	}
 	s.hands(k, now)
+	s.answered(k, now)
 }
 
 // due returns what the local breaker has to be told, if anything. While the
