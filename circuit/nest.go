@@ -179,7 +179,7 @@ func (b *Breaker) keepPlace(ctx context.Context) (free func()) {
 	if !f.find(b.cell.Load()).yieldPlace(b) {
 		return nil
 	}
-	return sync.OnceFunc(b.places.Free)
+	return sync.OnceFunc(func() { b.places.Free() }) // which has the breaker, so that no Registry forgets it meanwhile
 }
 
 // tell records r, or leaves it to the frame further out. No lock is held, as

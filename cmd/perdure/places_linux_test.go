@@ -1,6 +1,7 @@
 package main
 
 import (
+	"bufio"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -186,7 +187,7 @@ func TestAKilledRunFreesItsPlace(t *testing.T) {
 // said; who finds no place ends with 75 and says why.
 func TestTheLowestLimitOfTheProcessesHolds(t *testing.T) {
 	state := []string{"PERDURE_STATE=" + t.TempDir()}
-	held := command(t, state, "run", "--name", "load", "--concurrency", "1", "--", "sh", "-c", "echo up; read line")
+	held := command(t, state, "run", "--name", "load", "--concurrency", "1", "--", "sh", "-c", "echo up; read line; true")
 	out, err := held.StdoutPipe()
 	if err != nil {
 		t.Fatal(err)
@@ -212,8 +213,30 @@ func TestTheLowestLimitOfTheProcessesHolds(t *testing.T) {
 	if err != nil || !strings.Contains(string(table), "  1 of 1 in flight ") {
 		t.Errorf("%v\n%s", err, table)
 	}
+	run := []string{"run", "--name", "load", "--concurrency", "1", "--max-elapsed", "0.05", "--wait", "300", "--", "true"}
+	interrupted := start(t, command(t, state, run...))
+	patient := command(t, state, run...)
+	told, err := patient.StderrPipe()
+	if err != nil {
+		t.Fatal(err)
+	}
+	start(t, patient)
+	line, err := bufio.NewReader(told).ReadString('\n')
+	if err != nil || !strings.HasPrefix(line, "INFO: Waiting: ") {
+		t.Errorf("%v: it says %q, want that it waits", err, line)
+	}
+	go func() { _, _ = io.Copy(io.Discard, told) }()
+	eventually(t, "it hears signals", func() bool {
+		_ = interrupted.Process.Signal(os.Interrupt)
+		var status syscall.WaitStatus
+		pid, err := syscall.Wait4(interrupted.Process.Pid, &status, syscall.WNOHANG, nil)
+		return err == nil && pid > 0 && (status.ExitStatus() == 130 || status.Signal() == syscall.SIGINT)
+	})
 	in.Close()
-	_ = held.Wait() // read fails at the end of its input
+	_ = held.Wait()
+	if err := patient.Wait(); err != nil {
+		t.Errorf("who waits longer: %v", err)
+	}
 }
 
 // The file is this user's alone, and one that others could write is not used.
