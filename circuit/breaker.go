@@ -73,6 +73,7 @@ type Breaker struct {
 	virtual cell.Virtual // the time and the chance of a simulation; nil: the process's own
 
 	refusals    refusals                // by this process
+	toldPlace   atomic.Int64            // as elapsed returns it: until then a wait for a place is not the first; 0: there was none
 	lastFailure atomic.Uint64           // here: Unix milliseconds 56, class 8; 0: none
 	refused     atomic.Pointer[refused] // the last refusal; never nil
 }

@@ -19,7 +19,7 @@ import (
 // very first, if the opening was not observed in this process. Or, if it is Queued,
 // it reports that calls of [Do] wait, once for each limit of a gate; or, with
 // [RateReached] as its cause, for the rate, when the first in a minute has to wait
-// for a second or more.
+// for a second or more; or, with [ConcurrencyReached], for a place, once a minute.
 type Transition struct {
 	Name        string // of the breaker, without secrets
 	From, To    State
@@ -28,7 +28,7 @@ type Transition struct {
 	RetryAt     time.Time // when an open breaker lets the first probe through, or when the turn of a call that waits for the rate comes; else zero
 	Refused     uint64    // calls that this process has refused since the last change of state
 	ObserveOnly bool      // no call is refused all the same
-	Queued      bool      // a call waits at the gate or for the rate: the first of this process, as above
+	Queued      bool      // a call waits at the gate, for the rate or for a place: the first of this process, as above
 }
 
 // LogTo returns an observer, for Config.Observe, that writes one line for each
@@ -39,8 +39,12 @@ func LogTo(logger *slog.Logger) func(context.Context, Transition) {
 	return func(ctx context.Context, t Transition) {
 		if t.Queued {
 			where := "at its gate"
-			if t.Reason.code == RateReached {
+			switch t.Reason.code {
+			case RateReached:
 				where = "for its rate"
+			case ConcurrencyReached:
+				where = "for a place of its concurrency"
+			default:
 			}
 			logger.LogAttrs(ctx, slog.LevelInfo, "Circuit breaker '"+t.Name+"' is "+t.To.String()+": calls wait "+where, t.attrs()...)
 			return
@@ -253,27 +257,28 @@ type Cause uint8
 
 // The causes, with the figures that their Reason shows.
 const (
-	Unknown         Cause = iota
-	Consecutive           // n consecutive failures
-	Ratio                 // n of m calls in the window failed
-	Slow                  // n of m calls in the window were slow
-	ProbeFailed           // a probe failed
-	RecoveryTimeout       // the recovery timeout has elapsed
-	Recovered             // n probes succeeded
-	Manual                // Trip, Isolate or Reset was called
-	FleetDecision         // the processes that share the breaker have set the state
-	Throttled             // n throttled responses in a row
-	Overloaded            // n overloads in a row: timeouts, throttled responses, late attempts
-	RateReached           // Config.Rate is reached: of a Transition that is Queued
+	Unknown            Cause = iota
+	Consecutive              // n consecutive failures
+	Ratio                    // n of m calls in the window failed
+	Slow                     // n of m calls in the window were slow
+	ProbeFailed              // a probe failed
+	RecoveryTimeout          // the recovery timeout has elapsed
+	Recovered                // n probes succeeded
+	Manual                   // Trip, Isolate or Reset was called
+	FleetDecision            // the processes that share the breaker have set the state
+	Throttled                // n throttled responses in a row
+	Overloaded               // n overloads in a row: timeouts, throttled responses, late attempts
+	RateReached              // Config.Rate is reached: of a Transition that is Queued
+	ConcurrencyReached       // so is Config.Concurrency
 )
 
 // String returns unknown, consecutive, ratio, slow, probe_failed,
-// recovery_timeout, recovered, manual, fleet_decision, throttled, overloaded or
-// rate_reached.
+// recovery_timeout, recovered, manual, fleet_decision, throttled, overloaded,
+// rate_reached or concurrency_reached.
 func (c Cause) String() string {
 	names := [...]string{
 		"unknown", "consecutive", "ratio", "slow", "probe_failed", "recovery_timeout", "recovered", "manual",
-		"fleet_decision", "throttled", "overloaded", "rate_reached",
+		"fleet_decision", "throttled", "overloaded", "rate_reached", "concurrency_reached",
 	}
 	if int(c) < len(names) {
 		return names[c]
@@ -309,6 +314,8 @@ func (r Reason) String() string {
 		return plural(r.n, "overload") + " in a row"
 	case RateReached:
 		return "rate limit reached"
+	case ConcurrencyReached:
+		return "concurrency limit reached"
 	default:
 		return "unknown"
 	}

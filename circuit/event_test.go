@@ -342,12 +342,12 @@ level=INFO msg="circuit breaker transition" event=transition breaker=x from=open
 			t.Errorf("%s, want\n%s", got, want)
 		}
 	})
-	for c := Unknown; c <= Overloaded; c++ {
+	for c := Unknown; c <= ConcurrencyReached; c++ {
 		if strings.HasPrefix(c.String(), "Cause(") {
 			t.Errorf("%v has no word", c)
 		}
 	}
-	if got := (RateReached + 1).String(); got != "Cause(12)" {
+	if got := (ConcurrencyReached + 1).String(); got != "Cause(13)" {
 		t.Error(got)
 	}
 }

@@ -50,6 +50,7 @@ func (b *Breaker) takePlace(ctx context.Context, c *cell.Cell, a ask, lent bool)
 	}
 	taken = b.places.Take()
 	if !taken && a.waits && !b.config.ObserveOnly {
+		b.tellQueued(ctx, a, b.firstInMinute(&b.toldPlace), ConcurrencyReached, time.Time{})
 		left := time.Duration(b.turnEnd(ctx, a, 0))
 		left -= min(spare, left/2)
 		taken = b.places.Wait(ctx, time.Now().Add(left))

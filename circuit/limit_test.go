@@ -236,6 +236,38 @@ func TestWaitsForAPlace(t *testing.T) {
 	}
 }
 
+// A wait is an event of the retry, and without a retry, once a minute, of the breaker.
+func TestAWaitForAPlaceIsReported(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		var seen []circuit.Transition
+		c := limited(1)
+		c.Observe = func(_ context.Context, t circuit.Transition) { seen = append(seen, t) }
+		b := circuit.New("x", c)
+		queued := 0
+		p := retry.Policy{Breaker: b, Observe: func(_ context.Context, e retry.Event) {
+			if e.Kind == retry.Queued && e.RetryAt.IsZero() {
+				queued++
+			}
+		}}
+		nothing := func(context.Context) error { return nil }
+		for range 3 {
+			holder, _ := b.Acquire()
+			time.AfterFunc(20*time.Second, holder.Success)
+			if err := errors.Join(b.Do(t.Context(), nothing), b.Do(t.Context(), nothing), retry.Do(t.Context(), &p, nothing)); err != nil {
+				t.Error(err)
+			}
+		}
+		if len(seen) != 1 || !seen[0].Queued || seen[0].Reason.Cause() != circuit.ConcurrencyReached || queued != 0 {
+			t.Errorf("%+v, and %d events of retries", seen, queued)
+		}
+		holder, _ := b.Acquire()
+		time.AfterFunc(time.Second, holder.Success)
+		if err := retry.Do(t.Context(), &p, nothing); err != nil || queued != 1 {
+			t.Errorf("%v, %d events of a retry that waits, want 1", err, queued)
+		}
+	})
+}
+
 // A call with no deadline waits for 30 s, less what is spared, and one whose caller gives up ends with
 // that; neither keeps a place from anybody.
 func TestWaitsNoLonger(t *testing.T) {

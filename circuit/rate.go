@@ -97,15 +97,25 @@ func (b *Breaker) queuedFor(ctx context.Context, a ask, d time.Duration) {
 	if !a.waits {
 		return
 	}
-	now, told := b.elapsed(), b.pacing.toldFor.Load()
-	first := d >= tellFrom && (told == 0 || now >= told) && b.pacing.toldFor.CompareAndSwap(told, now+int64(tellEvery))
-	at := b.clock()
+	first := d >= tellFrom && b.firstInMinute(&b.pacing.toldFor)
+	b.tellQueued(ctx, a, first, RateReached, b.clock().Add(d))
+}
+
+// firstInMinute reports whether it has not for a minute; told says until when not.
+func (b *Breaker) firstInMinute(told *atomic.Int64) bool {
+	now, until := b.elapsed(), told.Load()
+	return (until == 0 || now >= until) && told.CompareAndSwap(until, now+int64(tellEvery))
+}
+
+// tellQueued reports that a call begins to wait because of a limit: until turn, if
+// that is known. Of calls of no retry only the first is reported.
+func (b *Breaker) tellQueued(ctx context.Context, a ask, first bool, limit Cause, turn time.Time) {
 	switch {
 	case a.Queued != nil:
-		a.Queued.Queued(ctx, a.Made, first, at.Add(d))
+		a.Queued.Queued(ctx, a.Made, first, turn)
 	case first:
 		b.report(ctx, Transition{
-			Name: b.name, From: b.State(), To: b.State(), Reason: Reason{code: RateReached}, At: at, RetryAt: at.Add(d), Queued: true,
+			Name: b.name, From: b.State(), To: b.State(), Reason: Reason{code: limit}, At: b.clock(), RetryAt: turn, Queued: true,
 		})
 	}
 }

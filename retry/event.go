@@ -24,7 +24,7 @@ const (
 	Succeeded                 // a retry succeeded, or with Policy.ObserveAll a first attempt
 	Stopped                   // no attempt follows, because of Stop
 	Nested                    // as Stopped: another retry, further in, has already given up
-	Queued                    // the next attempt begins to wait, at the gate of the circuit breaker or for its rate
+	Queued                    // the next attempt begins to wait: at the gate of the circuit breaker, for its rate, or for a place of its concurrency
 )
 
 // String returns retrying, succeeded, stopped, nested or queued.

@@ -221,11 +221,16 @@ func TestTheLowestLimitOfTheProcessesHolds(t *testing.T) {
 		t.Fatal(err)
 	}
 	start(t, patient)
-	line, err := bufio.NewReader(told).ReadString('\n')
-	if err != nil || !strings.HasPrefix(line, "INFO: Waiting: ") {
-		t.Errorf("%v: it says %q, want that it waits", err, line)
+	lines := bufio.NewReader(told)
+	for _, want := range []string{
+		"INFO: load waits: circuit breaker 'op:load' limits calls\n",
+		"INFO: Waiting: concurrency limit of 'op:load' is reached\n",
+	} {
+		if line, err := lines.ReadString('\n'); err != nil || line != want {
+			t.Errorf("%v: it says %q, want %q", err, line, want)
+		}
 	}
-	go func() { _, _ = io.Copy(io.Discard, told) }()
+	go func() { _, _ = io.Copy(io.Discard, lines) }()
 	eventually(t, "it hears signals", func() bool {
 		_ = interrupted.Process.Signal(os.Interrupt)
 		var status syscall.WaitStatus
