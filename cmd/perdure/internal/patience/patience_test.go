@@ -228,3 +228,26 @@ func TestHowLongAnOperationWaitsAtAGate(t *testing.T) {
 		})
 	}
 }
+
+// For a place that a call of this very process has, an operation waits as long as that
+// takes; for one of another process, no longer than it is told to.
+func TestWaitsForAPlaceOfItsOwnProcess(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		g := newGuarded(circuit.Config{Concurrency: 1})
+		holder, err := g.breaker.Acquire()
+		if err != nil {
+			t.Fatal(err)
+		}
+		time.AfterFunc(2*time.Minute, holder.Success)
+		begin, p := time.Now(), patience.Patience{}
+		if err := p.Do(t.Context(), g.breakers, g.do); err != nil || g.made != 1 || time.Since(begin) != 2*time.Minute {
+			t.Errorf("%v, after %d calls and %v", err, g.made, time.Since(begin))
+		}
+		others := func(context.Context) error { return &circuit.LimitError{Name: "x", Limit: circuit.ConcurrencyLimit} }
+		begin, p.Longest = time.Now(), time.Minute
+		err = p.Do(t.Context(), g.breakers, others)
+		if _, full := errors.AsType[*circuit.LimitError](err); !full || time.Since(begin) != time.Minute {
+			t.Errorf("%v after %v, want the limit after a minute", err, time.Since(begin))
+		}
+	})
+}
