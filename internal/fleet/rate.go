@@ -21,6 +21,7 @@ type ledger struct {
 	ahead []time.Time // instants still to come, of callers or free
 	line  []*caller   // who are to have one each, first come first served
 	asked int         // for how many of these the server is being asked
+	again time.Time   // when there is room to ask for more
 	stock bool        // somebody who does not wait was refused, and will come again
 }
 
@@ -269,9 +270,20 @@ func (s *Store) rationed(k *key, g Grant) {
 	if l.holds != l.own && l.holds.Within(l.own) {
 		k.ref.Load().InForce(l.holds, now.UnixNano()) // as if a process of this host had it
 	}
-	if n := min(l.batch(), len(l.ahead)); len(l.line) > 0 && n > 0 {
-		time.AfterFunc(l.ahead[n-1].Sub(now), s.wake)
+	s.askLater(l, now)
+}
+
+// askLater has the server asked for those in line when there is room for more. s.mu is
+// held.
+func (s *Store) askLater(l *ledger, now time.Time) {
+	if len(l.line) == 0 || l.again.After(now) {
+		return
 	}
+	if l.drop(now); len(l.ahead) == 0 {
+		return
+	}
+	l.again = l.ahead[min(l.batch(), len(l.ahead))-1]
+	time.AfterFunc(l.again.Sub(now), s.wake)
 }
 
 func later(a, b time.Time) time.Time {

@@ -231,6 +231,7 @@ func TestARateThatCannotBeWaitedFor(t *testing.T) {
 				t.Fatalf("call %d: %v after %v", i, err, time.Since(began))
 			}
 		}
+		<-time.After(550 * time.Millisecond) // between two instants
 		if n := b.Metrics().Queued; n == 0 {
 			t.Error("nobody is shown to wait")
 		}
@@ -320,6 +321,33 @@ func TestTheLowerRateHoldsInTheFleet(t *testing.T) {
 		_ = each(1, high)
 		if took := each(20, high); took > time.Second {
 			t.Errorf("20 calls have taken %v, and nobody has the lower rate any more", took)
+		}
+	})
+}
+
+// Calls that come while all that a process may have ahead is reserved used to be told
+// their instants at the next look at the server, two seconds later.
+func TestWhoComesLaterGoesOnTime(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		h := limited(t, "a", new(memory.Server), circuit.Config{Rate: 10})
+		ready(t, h.Store)
+		var log callLog
+		var work sync.WaitGroup
+		began := time.Now()
+		for range 60 {
+			work.Go(func() {
+				if err := log.do(t.Context(), h); err != nil {
+					t.Error(err)
+				}
+			})
+			<-time.After(7 * time.Millisecond)
+		}
+		work.Wait()
+		slices.SortFunc(log.at, time.Time.Compare)
+		for i, at := range log.at {
+			if want := time.Duration(i) * 100 * time.Millisecond; at.Sub(began) > want+time.Millisecond {
+				t.Fatalf("call %d went after %v, want %v", i, at.Sub(began), want)
+			}
 		}
 	})
 }

@@ -226,6 +226,7 @@ func (s *Store) take() (calls []call) {
 	defer s.mu.Unlock()
 	now, taken := time.Now(), 0
 	for _, k := range s.keys {
+		s.askLater(&k.rate, now)
 		if !k.waits() {
 			continue
 		}
