@@ -45,6 +45,9 @@ type turn struct {
 // has been for.
 func (b *Breaker) pace(ctx context.Context, c *cell.Cell, p Permit, a ask) (Permit, error) {
 	now := b.now()
+	if b.pacing.schedule == nil && b.takesTurn(c, now) {
+		return p, nil // before the caller's patience begins
+	}
 	t := turn{b, c, b.inForce(c, now), b.turnEnd(ctx, a, now)}
 	slot, err := t.reserve(ctx, now)
 	if b.pacing.schedule != nil {
@@ -126,7 +129,11 @@ func (b *Breaker) turnNow(c *cell.Cell, w word) bool {
 	if b.pacing == nil || b.pacing.schedule != nil || b.places != nil || !w.healthy() || !seam.Of(b).GateHealthy(c) {
 		return false
 	}
-	now := b.now()
+	return b.takesTurn(c, b.now())
+}
+
+// takesTurn takes a turn of the cell's schedule, if there is one now.
+func (b *Breaker) takesTurn(c *cell.Cell, now int64) bool {
 	l := b.inForce(c, now)
 	slot, ok := c.Reserve(l, now, now)
 	if ok && c.Spend(l, now) == 0 {

@@ -56,7 +56,7 @@ func TestRunsShareARate(t *testing.T) {
 	begin := time.Now().Add(time.Duration(b.Metrics().Queued) * interval)
 	var all sync.WaitGroup
 	for range runs {
-		c := command(t, []string{"PERDURE_STATE=" + dir}, "run", "--name", "api", "--rate", "600/m", "--max-elapsed", "120", "--", fetch, server.URL)
+		c := command(t, []string{"PERDURE_STATE=" + dir}, "run", "--name", "api", "--rate", "600/m", "--wait", "120", "--", fetch, server.URL)
 		c.Stderr = os.Stderr
 		all.Go(func() {
 			if err := c.Run(); err != nil {

@@ -53,7 +53,7 @@ the last one ended. With --replay-stdin, all of a pipe or a socket is read and g
 With --name, a circuit breaker guards the command, which all runs of that name share: while it is open,
 they end at once with code 75 and the instant to come back, or wait for that with --wait. With --rate as
 well, no more attempts begin than it says, of all those runs: they wait for their turn, up to --max-elapsed
-or else 30 seconds, and longer with --wait.
+and --wait, or else --max-delay.
 
 Started by Dagster, it reports each retry and how it ended. --dagster says what the command itself has to
 do with Dagster: with strip nothing; with relay it may report, and what an attempt reports counts if that

@@ -251,3 +251,23 @@ func TestWaitsForAPlaceOfItsOwnProcess(t *testing.T) {
 		}
 	})
 }
+
+// The patience of an operation begins when it first has to wait for its turn, and not
+// when it first takes one.
+func TestPatienceForARateBeginsWithTheWait(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		g := newGuarded(circuit.Config{Rate: 1. / 60})
+		begin := time.Now()
+		p := patience.Patience{Longest: 30 * time.Second}
+		err := p.Do(t.Context(), g.breakers, func(ctx context.Context) error {
+			if err := g.do(ctx); err != nil {
+				return err
+			}
+			<-time.After(40 * time.Second)
+			return g.do(ctx)
+		})
+		if took := time.Since(begin).Round(time.Second); err != nil || took != time.Minute || g.made != 2 {
+			t.Errorf("%v after %v and %d calls", err, took, g.made)
+		}
+	})
+}
