@@ -318,7 +318,7 @@ func (s *state) reward(r verdict, now int64) {
 	}
 	n := 1
 	switch {
-	case r.fast && !s.slow && s.tat <= now-int64(tick):
+	case r.fast && !s.slow && s.tat <= now-int64(s.burst()):
 		n = 2
 	case r.fast && !s.slow:
 		s.raisePace(now)
@@ -339,6 +339,17 @@ func (s *state) raisePace(now int64) {
 	if now-s.refused < int64(quiet) && u*float64(raising) < float64(s.interval(now)) {
 		s.raises = min(s.raises+1, maxRow)
 	}
+}
+
+// burst returns for how long an admission holds the next credits at one for a success,
+// by the pace. Where a call takes a tenth of a second and more there is none: with
+// a probe each few milliseconds credits would never double, and the ramp takes as
+// many times of a call as there are doublings.
+func (s *state) burst() time.Duration {
+	if s.base >= 10*tick {
+		return 0
+	}
+	return tick
 }
 
 // divisor returns by how much a success moves the base while limited, where it
