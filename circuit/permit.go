@@ -31,6 +31,14 @@ func (b *Breaker) Acquire() (Permit, error) {
 	if r := b.refused.Load(); r.meets(w) {
 		return Permit{}, b.again(c, r)
 	}
+	if b.places == nil {
+		return b.acquire(noCaller(), c, w, ask{})
+	}
+	return b.acquirePlace(c, w)
+}
+
+// acquirePlace is Acquire for a breaker whose calls take places.
+func (b *Breaker) acquirePlace(c *cell.Cell, w word) (Permit, error) {
 	has, err := b.takePlace(noCaller(), c, ask{}, false)
 	if err != nil {
 		return Permit{}, err
