@@ -75,7 +75,7 @@ var mayImport = map[string][]string{
 	"retry":                  {"circuit", "internal/breakers", "internal/class", "internal/seam"},
 	"httpretry":              {"circuit", "internal/breakers", "internal/calls", "internal/checksum", "internal/getters", "internal/seam", "internal/transfer", "internal/viaproxy", "retry"},
 	"hoststore":              {"circuit", "internal/cell"},
-	"internal/fleet":         {"circuit", "internal/cell", "retry"},
+	"internal/fleet":         {"circuit", "internal/cell", "internal/gate", "retry"},
 	"internal/fleet/twin":    {"circuit", "internal/cell"},
 	"internal/fleet/memory":  {"circuit", "internal/cell", "internal/fleet"},
 	"internal/storetest":     {"circuit", "internal/breakers", "internal/cell"},
