@@ -1,6 +1,7 @@
 package sim_test
 
 import (
+	"slices"
 	"testing"
 	"time"
 
@@ -62,6 +63,31 @@ func TestGateStaysOutOfTheWay(t *testing.T) {
 				s.Clients = storm(t, "outage", "none", n, shared).Clients
 				if none := play(t, s, 1); r.Failed > none.Failed {
 					t.Errorf("%s, %d processes, shared %v: %d of %d operations failed, without retries %d", name, n, shared, r.Failed, r.Operations, none.Failed)
+				}
+			}
+		}
+	}
+}
+
+// The clock of processes that share a cell is put an hour forward or back in the middle
+// of each fault, which then costs no more than without retries.
+func TestGateWhenTheClockIsSet(t *testing.T) {
+	for _, s := range sim.Storms() {
+		none := s
+		none.Clients = storm(t, "outage", "none", 20, true).Clients
+		without := play(t, none, 1)
+		for _, step := range []time.Duration{time.Hour, -time.Hour} {
+			for _, mode := range []circuit.GateMode{circuit.Wait, circuit.FailFast} {
+				set := s
+				set.Clients = gatedStorm(t, "outage", 20, true).Clients
+				set.Clients.Breaker.Gate = mode
+				set.Faults = append(slices.Clone(s.Faults), sim.Fault{Kind: sim.ClockStep, From: 6500 * time.Millisecond, To: 22 * time.Second, Delay: step})
+				most := without.Lost + 150*time.Millisecond
+				if mode == circuit.FailFast {
+					most += 400 * time.Millisecond // nobody waits for the end of the fault
+				}
+				if r := play(t, set, 1); r.Lost > most {
+					t.Errorf("%s, the clock put by %v, %v: %v lost, without retries %v", s.Name, step, mode, r.Lost, without.Lost)
 				}
 			}
 		}
