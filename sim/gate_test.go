@@ -40,7 +40,8 @@ func TestGateStaysOutOfTheWay(t *testing.T) {
 	for name, change := range map[string]func(*sim.Scenario){
 		"no fault":            func(*sim.Scenario) {},
 		"log-normal services": func(s *sim.Scenario) { s.Backend.Service = sim.Time{Distribution: sim.LogNormal, Spread: 0.7} },
-		"bursts":              func(s *sim.Scenario) { s.Load.Batch = 10 },
+		"bursts of 10":        func(s *sim.Scenario) { s.Load.Batch = 10 },
+		"bursts of 40":        func(s *sim.Scenario) { s.Load.Batch = 40; s.Load.Rate = 1200 },
 		"herds":               func(s *sim.Scenario) { s.Load.Every = 200 * time.Millisecond; s.Load.Rate = 1000 },
 		"100 ms of network": func(s *sim.Scenario) {
 			s.Faults = fault(sim.Fault{Kind: sim.SlowNetwork, Delay: 100 * time.Millisecond})
@@ -55,14 +56,18 @@ func TestGateStaysOutOfTheWay(t *testing.T) {
 			for _, shared := range []bool{false, true} {
 				s := gatedStorm(t, "outage", n, shared)
 				s.Name, s.Faults = name, nil
-				change(&s)
-				r := play(t, s, 1)
-				if r.Failed == 0 {
-					continue
+				if change(&s); n == 1 && name == "a process that stops" {
+					continue // it is all of them: what they owe comes as a herd that fails without retries, too
 				}
-				s.Clients = storm(t, "outage", "none", n, shared).Clients
-				if none := play(t, s, 1); r.Failed > none.Failed {
-					t.Errorf("%s, %d processes, shared %v: %d of %d operations failed, without retries %d", name, n, shared, r.Failed, r.Operations, none.Failed)
+				r := play(t, s, 1)
+				if r.Failed > 0 {
+					t.Errorf("%s: %d of %d operations failed", fleet(name, n, shared), r.Failed, r.Operations)
+				}
+				for i, step := range r.Steps {
+					if step.Open+step.HalfOpen > 0 || step.Waiting > 0 {
+						t.Errorf("%s: limited after %v", fleet(name, n, shared), time.Duration(i)*sim.Step)
+						break
+					}
 				}
 			}
 		}

@@ -231,16 +231,28 @@ func TestPresetsTable(t *testing.T) {
 
 // One process, 2,000 operations a second, and a fault of 50 ms: no gate and no breaker
 // turns it into a longer one, and the retries are paid for by a budget that is
-// as large as the fault.
+// as large as the fault. The preset's is smaller.
 func TestGateInABlip(t *testing.T) {
 	_, seeds := sizes()
 	s := sim.Storm("blip", sim.Fault{Kind: sim.Outage, From: 4 * time.Second, To: 4050 * time.Millisecond})
 	s.Load.Rate, s.Backend.Workers, s.Clients.Processes = 2000, 50, 1
-	gated(&s.Clients)
-	s.Clients.Breaker.Budget = 500
-	for seed := range seeds {
-		if r := play(t, s, seed+1); r.Failed > 10 {
-			t.Errorf("seed %d: %d operations lost", seed+1, r.Failed)
+	preset := circuit.Service()
+	hundred := preset
+	hundred.Budget = 100
+	for _, c := range []struct {
+		policy  retry.Policy
+		breaker circuit.Config
+		most    int // operations lost, of the 100 in the fault
+	}{
+		{sim.Backoff(), circuit.Config{Gate: circuit.Wait, Budget: 500}, 10},
+		{retry.Service(), hundred, 10},
+		{retry.Service(), preset, 60},
+	} {
+		s.Clients.Policy, s.Clients.Breaker = c.policy, &c.breaker
+		for seed := range seeds {
+			if r := play(t, s, seed+1); r.Failed > c.most {
+				t.Errorf("with a budget of %v, seed %d: %d operations lost, want at most %d", c.breaker.Budget, seed+1, r.Failed, c.most)
+			}
 		}
 	}
 }

@@ -106,6 +106,27 @@ func TestGateMakesNothingWorse(t *testing.T) {
 	}
 }
 
+// Each of 2,000 processes that share nothing makes a call a second. After a minute without
+// faults a budget of 10 tokens each is full: far more than their calls in a fault. With one
+// token each, the promise is kept.
+func TestManySmallProcesses(t *testing.T) {
+	if _, seeds := sizes(); seeds == 1 {
+		t.Skip("it takes long: make long")
+	}
+	for _, s := range sim.Storms() {
+		s.Duration += time.Minute
+		for i := range s.Faults {
+			s.Faults[i].From += time.Minute
+			s.Faults[i].To += time.Minute
+		}
+		small := with(s, gated, 2000, false)
+		small.Clients.Breaker.Budget = 1
+		if why := worse(s, mean(t, small, 1), mean(t, s, 1)); why != "" {
+			t.Errorf("%s: %s", s.Name, why)
+		}
+	}
+}
+
 // worse says in what m is worse than what happened without retries; "" means in nothing.
 func worse(s sim.Scenario, m, without means) string {
 	long := s.Faults[0].To-s.Faults[0].From > time.Second // else it has too few operations
