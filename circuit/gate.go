@@ -120,6 +120,9 @@ func (b *Breaker) pass(ctx context.Context, c *cell.Cell, p *Permit, a ask) erro
 // gateRefusal counts and returns the refusal of a call by g.
 func (b *Breaker) gateRefusal(c *cell.Cell, g gate.Gate) error {
 	now := b.now()
+	if w := word(c.Breaker.Load()); b.shut(w, floor(now)) {
+		return b.rejected(w, floor(now)) // since the call has come to the gate
+	}
 	c.Rejected.Add(1)
 	b.refusals.add(b.opening(Open), b.elapsed())
 	return &OpenError{Name: b.name, State: gateState(g.Status(now)), RetryAt: b.wall(ceil(g.NextProbe(now)))}
@@ -248,6 +251,7 @@ func (b *Breaker) gateChanged(ctx context.Context, c *cell.Cell, change gate.Cha
 		t.To, t.RetryAt = Open, b.wall(ceil(b.gateOf(c).NextProbe(b.now())))
 		c.Trips.Add(1)
 		b.refusals.begin(b.opening(Open), b.elapsed())
+		b.wake()
 	} else {
 		b.window.clear(c)
 		if t.From, t.To = HalfOpen, Closed; why.code != Manual && why.code != FleetDecision {

@@ -50,10 +50,9 @@ func (b *Breaker) takePlace(ctx context.Context, c *cell.Cell, a ask, lent bool)
 	}
 	taken = b.places.Take()
 	if !taken && a.waits && !b.config.ObserveOnly {
-		b.tellQueued(ctx, a, b.firstInMinute(&b.toldPlace), ConcurrencyReached, time.Time{})
-		left := time.Duration(b.turnEnd(ctx, a, 0))
-		left -= min(spare, left/2)
-		taken = b.places.Wait(ctx, time.Now().Add(left))
+		if taken, err = b.awaitPlace(ctx, c, a, lent); err != nil {
+			return false, err
+		}
 	}
 	switch {
 	case taken:
@@ -66,4 +65,49 @@ func (b *Breaker) takePlace(ctx context.Context, c *cell.Cell, a ask, lent bool)
 		return false, nil
 	}
 	return false, &LimitError{Name: b.name, Limit: ConcurrencyLimit}
+}
+
+// awaitPlace waits for a place for as long as the breaker might admit the call with it,
+// and reports whether it has taken one.
+func (b *Breaker) awaitPlace(ctx context.Context, c *cell.Cell, a ask, lent bool) (taken bool, err error) {
+	left := time.Duration(b.turnEnd(ctx, a, 0))
+	left -= min(spare, left/2)
+	until := time.Now().Add(left)
+	if lent {
+		b.tellQueued(ctx, a, b.firstInMinute(&b.toldPlace), ConcurrencyReached, time.Time{})
+		return b.places.Wait(ctx, until, nil), nil
+	}
+	for told := false; ; told = true {
+		shuts := b.shutting()
+		if err := b.refusesWaiting(c); err != nil {
+			return false, err
+		}
+		if !told {
+			b.tellQueued(ctx, a, b.firstInMinute(&b.toldPlace), ConcurrencyReached, time.Time{})
+		}
+		if b.places.Wait(ctx, until, shuts) {
+			return true, nil
+		}
+		select {
+		case <-shuts: // it is open, or was
+		default:
+			return false, nil
+		}
+	}
+}
+
+// refusesWaiting returns the refusal of a call that does not get through at once: by a
+// breaker that is not closed and has no probe to send, or a gate that is limited and
+// does not let calls wait. It returns nil if the call may wait.
+func (b *Breaker) refusesWaiting(c *cell.Cell) error {
+	if w := word(c.Breaker.Load()); w.state() != Closed {
+		now := b.now()
+		if _, admitted := b.rules.step(w, event{signal: acquire, now: floor(now), begin: ceil(now)}); !admitted {
+			return b.rejected(w, floor(now))
+		}
+	}
+	if b.gate != nil && !b.gate.wait && b.gateOf(c).Limited() {
+		return b.gateRefusal(c, b.gateOf(c))
+	}
+	return nil
 }

@@ -86,9 +86,20 @@ func (b *Breaker) make(ctx context.Context, m move, why Reason) bool {
 		b.store.Dropped(b.key)
 	}
 	if m.turns() {
-		b.report(ctx, t)
+		b.turned(ctx, t)
 	}
 	return true
+}
+
+// turned does what follows from t, for which nothing may be locked.
+func (b *Breaker) turned(ctx context.Context, t Transition) {
+	if t.To == Open || t.To == Isolated {
+		b.wake()
+		if b.gate != nil {
+			b.lookAgain()
+		}
+	}
+	b.report(ctx, t)
 }
 
 // turn makes m, which changes the state, and tells the store, before another
@@ -106,7 +117,7 @@ func (b *Breaker) turn(m move, why Reason) (t Transition, made bool) {
 func (b *Breaker) obey(agreed cell.Ask) {
 	t, changed, o, due := b.obeyed(agreed)
 	if changed {
-		b.report(noCaller(), t)
+		b.turned(noCaller(), t)
 	}
 	if due && b.gate != nil {
 		b.gateObeys(o)

@@ -21,6 +21,7 @@ type pacing struct {
 	toldFor  atomic.Int64  // as elapsed returns it: until then a wait is not the first, see queuedFor; 0: there was none
 
 	refused atomic.Pointer[notBefore] // the last refusal; nil: none
+	spare   spareTurns                // without a schedule of the store
 }
 
 // A notBefore is the refusal of all calls that come before an instant.
@@ -159,7 +160,7 @@ func (t *turn) reserve(ctx context.Context, now int64) (slot cell.Slot, err erro
 	ok := false
 	if s := t.breaker.pacing.schedule; s != nil {
 		slot, ok = s.Reserve(ctx, t.limit, now, t.end)
-	} else {
+	} else if slot, ok = t.breaker.pacing.spare.take(now, t.end); !ok {
 		slot, ok = t.cell.Reserve(t.limit, now, t.end)
 	}
 	switch {
@@ -177,7 +178,7 @@ func (t *turn) giveBack(s cell.Slot) {
 	if from := t.breaker.pacing.schedule; from != nil {
 		from.GiveBack(t.limit, s)
 	} else {
-		t.cell.GiveBack(t.limit, s)
+		t.breaker.pacing.spare.add(t.cell, t.limit, s, t.breaker.now())
 	}
 }
 
@@ -194,7 +195,7 @@ func (t *turn) tooLate(at int64) error {
 }
 
 // wait blocks until the instant at. The error is a [*LimitError] at once if that is
-// too late for the caller, or the end of ctx.
+// too late for the caller, or that of sleep.
 func (t *turn) wait(ctx context.Context, at int64) error {
 	b := t.breaker
 	now, begun := b.now(), b.elapsed()
@@ -204,17 +205,32 @@ func (t *turn) wait(ctx context.Context, at int64) error {
 	case at <= now:
 		return nil
 	}
-	timer := time.NewTimer(time.Duration(at - now))
-	defer timer.Stop()
-	select {
-	case <-timer.C:
-	case <-ctx.Done():
-	}
+	err := b.sleep(ctx, t.cell, time.Duration(at-now))
 	waited := b.elapsed() - begun
 	t.end += b.now() - now - waited // by what the clock was set meanwhile
 	t.cell.Waits.Add(1)
 	t.cell.Waited.Add(uint64(waited)) //nolint:gosec // nobody can set that clock
-	return class.Ended(ctx)
+	return err
+}
+
+// sleep waits for d, but not longer than the word of c admits calls or ctx lasts: then
+// the error is an [*OpenError] or the end of ctx.
+func (b *Breaker) sleep(ctx context.Context, c *cell.Cell, d time.Duration) error {
+	timer := time.NewTimer(d)
+	defer timer.Stop()
+	for {
+		shuts := b.shutting()
+		if w, now := word(c.Breaker.Load()), floor(b.now()); b.shut(w, now) {
+			return b.rejected(w, now)
+		}
+		select {
+		case <-shuts:
+		case <-timer.C:
+			return class.Ended(ctx)
+		case <-ctx.Done():
+			return class.Ended(ctx)
+		}
+	}
 }
 
 // inForce returns the limit that holds: the breaker's own, or a lower one that
@@ -241,6 +257,9 @@ func (b *Breaker) rateMetrics(c *cell.Cell, m *Metrics) {
 		return
 	}
 	m.Rate, m.Burst, m.Queued = l.PerSecond(), l.Burst, c.Queue(l, now)
+	if b.pacing != nil && m.Queued > 0 {
+		m.Queued = max(m.Queued-b.pacing.spare.count(now), 0)
+	}
 }
 
 // A Limit is one of the limits that a [Config] can set.

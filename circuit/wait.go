@@ -169,7 +169,7 @@ func (b *Breaker) queued(ctx context.Context, a ask) {
 func (b *Breaker) look(g gate.Gate) {
 	t := b.gate
 	now := b.now()
-	for w := t.line.Step(g, now); w != nil; w = t.line.Step(g, now) {
+	for w := b.next(g, now); w != nil; w = b.next(g, now) {
 		close(w.Tag.(chan struct{})) //nolint:errcheck,forcetypeassert // enter sets no other
 	}
 	t.waiting.Store(int32(t.line.Len())) //nolint:gosec // the line is bounded
@@ -182,6 +182,34 @@ func (b *Breaker) look(g gate.Gate) {
 		t.timer = time.AfterFunc(time.Duration(at-now), b.lookAgain)
 	default:
 		t.timer.Reset(time.Duration(at - now))
+	}
+}
+
+// next takes the next caller out of the line whose wait is over: each one's is if the
+// breaker's word admits nobody any more. Nil means that nobody's is. b.gate.mu is locked.
+func (b *Breaker) next(g gate.Gate, now int64) *gate.Waiter {
+	if b.shut(word(b.cell.Load().Breaker.Load()), floor(now)) {
+		return b.gate.line.Expel()
+	}
+	return b.gate.line.Step(g, now)
+}
+
+// shutting returns a channel that is closed when this process makes the breaker shut, or
+// learns that it has.
+func (b *Breaker) shutting() <-chan struct{} {
+	for {
+		if shuts := b.shuts.Load(); shuts != nil {
+			return *shuts
+		}
+		shuts := make(chan struct{})
+		b.shuts.CompareAndSwap(nil, &shuts)
+	}
+}
+
+// wake has the calls that wait for a place or a turn ask again whether the breaker admits them.
+func (b *Breaker) wake() {
+	if shuts := b.shuts.Swap(nil); shuts != nil {
+		close(*shuts)
 	}
 }
 

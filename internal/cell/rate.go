@@ -73,10 +73,10 @@ func (c *Cell) Reserve(l Limit, now, latest int64) (s Slot, ok bool) {
 	}
 }
 
-// GiveBack gives s back, which is not used. It is lost if somebody has reserved an
-// instant after it.
-func (c *Cell) GiveBack(l Limit, s Slot) {
-	c.Rate[0].CompareAndSwap(uint64(s.Next), uint64(s.Next-int64(l.Interval)))
+// GiveBack gives s back, which is not used. It reports false, and has no effect, if
+// somebody has reserved an instant after it.
+func (c *Cell) GiveBack(l Limit, s Slot) bool {
+	return c.Rate[0].CompareAndSwap(uint64(s.Next), uint64(s.Next-int64(l.Interval)))
 }
 
 // Advance notes that the instant at is reserved by who has it from elsewhere.

@@ -134,6 +134,17 @@ func (r release) next() int64 {
 	return r.since + int64(math.Sqrt((float64(r.gone)+r.chance)/float64(max(r.of, 1)))*float64(releasing))
 }
 
+// Expel takes the head out of the line and returns it: it must leave. Nil means that the
+// line is empty.
+func (l *Line) Expel() *Waiter {
+	if l.waiters.Len() == 0 {
+		return nil
+	}
+	w := l.waiters.Head()
+	l.waiters.Leave(w)
+	return w
+}
+
 // asks reports whether the head w asks the gate at now. One whose wait is over
 // asks if it never has, or if the gate is in health, and it still has patience.
 func (l *Line) asks(g Gate, w *Waiter, now int64, over bool) bool {

@@ -87,10 +87,10 @@ func (p *Places) take() bool {
 }
 
 // Wait takes a place after [Places.Take] has found none, and waits for it until the
-// instant given, or until ctx ends.
+// instant given, until ctx ends, or until stop is closed, which nil never is.
 // Of those who wait, the one that must stop first has the next place that is
 // free. Wait reports whether it has taken one.
-func (p *Places) Wait(ctx context.Context, until time.Time) bool {
+func (p *Places) Wait(ctx context.Context, until time.Time, stop <-chan struct{}) bool {
 	w, taken := p.join(until)
 	if w == nil {
 		return taken
@@ -101,6 +101,7 @@ func (p *Places) Wait(ctx context.Context, until time.Time) bool {
 	case <-w.place:
 		return true
 	case <-timer.C:
+	case <-stop:
 	case <-ctx.Done():
 	}
 	p.mu.Lock()

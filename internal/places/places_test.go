@@ -97,7 +97,7 @@ func TestPlacesOfSeveralProcesses(t *testing.T) {
 							defer cancel()
 							until = until.Add(time.Hour)
 						}
-						if !p.Take() && !p.Wait(ctx, until) {
+						if !p.Take() && !p.Wait(ctx, until, nil) {
 							mu.Lock()
 							defer mu.Unlock()
 							if refused++; !leaves {
@@ -146,7 +146,7 @@ func TestNoProcessKeepsAllPlaces(t *testing.T) {
 		for range 20 {
 			all.Go(func() {
 				for ctx.Err() == nil {
-					if hog.Wait(ctx, time.Now().Add(time.Hour)) {
+					if hog.Wait(ctx, time.Now().Add(time.Hour), nil) {
 						sleep(10 * time.Millisecond)
 						hog.Free()
 					}
@@ -156,7 +156,7 @@ func TestNoProcessKeepsAllPlaces(t *testing.T) {
 		for range 20 {
 			sleep(time.Millisecond)
 			begin := time.Now()
-			if !other.Take() && !other.Wait(ctx, begin.Add(5*time.Second)) {
+			if !other.Take() && !other.Wait(ctx, begin.Add(5*time.Second), nil) {
 				t.Errorf("no place in %v", time.Since(begin))
 				continue
 			}
