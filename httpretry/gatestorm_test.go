@@ -211,3 +211,38 @@ func TestStormsOverHTTP(t *testing.T) {
 		}
 	}
 }
+
+// A batch job that makes one request after the other outlasts five minutes of 503, with
+// the presets Pipeline as they are.
+func TestAPipelineOutlastsAnOutageOverHTTP(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		var down atomic.Bool
+		network := newPipes()
+		server := &http.Server{Handler: http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) { //nolint:gosec // nobody is slow with a header
+			if down.Load() {
+				w.WriteHeader(http.StatusServiceUnavailable)
+			}
+		})}
+		go server.Serve(network) //nolint:errcheck // it is closed
+		base := &http.Transport{DialContext: network.DialContext}
+		policy, config := retry.Pipeline(), circuit.Pipeline()
+		policy.Observe = func(context.Context, retry.Event) {}
+		config.Observe = func(context.Context, circuit.Transition) {}
+		transport := httpretry.NewTransport(base, httpretry.Options{Policy: &policy, Breakers: &config})
+		start := time.Now()
+		for i := range 100 {
+			if i == 50 {
+				down.Store(true)
+				time.AfterFunc(5*time.Minute, func() { down.Store(false) })
+			}
+			if !fetched(t.Context(), transport) {
+				t.Fatalf("request %d failed after %v", i, time.Since(start))
+			}
+		}
+		if took := time.Since(start); took < 5*time.Minute || took > 6*time.Minute+10*time.Second {
+			t.Errorf("100 requests around an outage of 5m took %v", took)
+		}
+		base.CloseIdleConnections()
+		_ = server.Close()
+	})
+}
