@@ -309,6 +309,6 @@ func (m *model) close(op int32, ok bool) {
 	m.recorder.closed(m.now, o.arrived, ok)
 	m.clients.free = append(m.clients.free, op)
 	if m.load.config.Clients > 0 {
-		m.load.think(m, o.process, o.client)
+		m.load.think(m, o.process, o.client, o.arrived)
 	}
 }

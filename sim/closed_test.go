@@ -5,6 +5,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/seed-0f2c7998/perdure/circuit"
 	"github.com/seed-0f2c7998/perdure/retry"
 	"github.com/seed-0f2c7998/perdure/sim"
 )
@@ -127,4 +128,19 @@ func TestAgainstLittle(t *testing.T) {
 	r = play(t, s, 4)
 	near(t, "operations over a network", float64(r.Operations), 500*10/0.06)
 	near(t, "mean latency over a network", r.Latency.Mean.Seconds(), 0.03)
+}
+
+// Clients that do not pause, and are refused at once, make a thousand operations a second each: without a limit it
+// would be as many as there are nanoseconds, and the run would not end.
+func TestRefusedClientsOfAClosedLoopPause(t *testing.T) {
+	for _, think := range []time.Duration{0, 1} {
+		s := sim.Scenario{
+			Duration: 10 * time.Second, Load: sim.Load{Clients: 4, Think: think},
+			Clients: sim.Clients{Policy: sim.NoRetries(), Breaker: &circuit.Config{}},
+			Faults:  []sim.Fault{{Kind: sim.Outage, To: 10 * time.Second}},
+		}
+		if r := play(t, s, 1); r.Operations < 39_000 || r.Operations > 40_100 {
+			t.Errorf("pause %v: %d operations of 4 clients in 10 s that are refused, want 1,000 a second of each", think, r.Operations)
+		}
+	}
 }

@@ -24,17 +24,22 @@ func newLoad(s *Scenario, random *rand.Rand) load {
 func (l *load) begin(m *model) {
 	for p := range l.processes {
 		for c := range l.config.Clients {
-			l.think(m, int32(p), uint32(c)) //nolint:gosec // limited by Validate
+			l.think(m, int32(p), uint32(c), -1) //nolint:gosec // limited by Validate
 		}
 	}
 	l.next(m)
 }
 
-// think schedules the next operation of a client of a closed loop.
-func (l *load) think(m *model, process int32, client uint32) {
+// pauseRefused is the shortest pause of a client whose operation has taken no time, as one
+// that an open breaker refuses. Without it the operations of an instant would never end.
+const pauseRefused = int64(time.Millisecond)
+
+// think schedules the next operation of a client of a closed loop, the last of which arrived
+// at that time; -1 if it is the first.
+func (l *load) think(m *model, process int32, client uint32, arrived int64) {
 	at := m.now + int64(float64(l.config.Think)*l.random.ExpFloat64())
-	if at == m.now {
-		at++ // a client that never pauses, and is refused at once, takes a nanosecond for it
+	if arrived == m.now {
+		at = max(at, m.now+pauseRefused)
 	}
 	if at < l.last {
 		m.agenda.add(event{at: at, kind: thought, op: process, turn: client})

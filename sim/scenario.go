@@ -36,7 +36,8 @@ type Load struct {
 	// open loop.
 	Clients int
 	// Think is the mean pause between two operations of a client in a closed
-	// loop, exponentially distributed.
+	// loop, exponentially distributed. After an operation that took no time, as one
+	// that is refused, it is at least 1 ms.
 	Think time.Duration
 }
 
