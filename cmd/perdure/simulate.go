@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"context"
 	"errors"
+	"io"
 
 	"github.com/spf13/cobra"
 	"github.com/vbauerster/mpb/v8/cwriter"
@@ -27,6 +28,7 @@ type simulateFlags struct {
 	shared    bool
 	seed      uint64
 	html      string
+	svg       string
 }
 
 func (a *app) simulateCommand() *cobra.Command {
@@ -59,14 +61,15 @@ Retry, circuit breaker, budget and gate are those of real calls; the service and
 	flags.BoolVar(&f.shared, "shared", false, "the processes share one state, as those of one host do")
 	flags.Uint64Var(&f.seed, "seed", f.seed, "`number` that decides what is random (1)")
 	flags.StringVar(&f.html, "html", "", "write a page with pictures to this `file`; - is standard output, which has no table then")
+	flags.StringVar(&f.svg, "svg", "", "write a picture of what succeeds over time to this `file`; - is standard output, which has no table then")
 	_ = c.RegisterFlagCompletionFunc("scenario", cobra.FixedCompletions(simulate.ScenarioNames(), cobra.ShellCompDirectiveDefault))
 	_ = c.RegisterFlagCompletionFunc("compare", cobra.FixedCompletions(simulate.PolicyNames(), cobra.ShellCompDirectiveNoFileComp))
 	return c
 }
 
 func (a *app) simulate(ctx context.Context, f *simulateFlags) error {
-	if f.html == "-" && a.json {
-		return setting.Bad("--html", f.html, "a file, where standard output has JSON")
+	if err := f.check(a.json); err != nil {
+		return err
 	}
 	s, all, err := f.read()
 	if err != nil {
@@ -87,23 +90,52 @@ func (a *app) simulate(ctx context.Context, f *simulateFlags) error {
 	if err != nil {
 		return err
 	}
-	if f.html != "" {
-		var page bytes.Buffer
-		if err := compared.HTML(&page); err != nil {
+	pictures := []output{{f.html, compared.HTML}, {f.svg, compared.SVG}}
+	for _, picture := range pictures {
+		if err := picture.save(ctx); err != nil {
 			return err
 		}
-		if f.html == "-" {
-			_, err := page.WriteTo(a.stdout)
-			return err
-		}
-		if err := endpoint.WriteFile(ctx, f.html, page.Bytes()); err != nil {
-			return err
+	}
+	for _, picture := range pictures {
+		if picture.file == "-" {
+			return picture.write(a.stdout)
 		}
 	}
 	if a.json {
 		return compared.JSON(report.ForJSON(a.stdout))
 	}
 	return compared.Table(a.stdout)
+}
+
+// check refuses several things on one standard output.
+func (f *simulateFlags) check(json bool) error {
+	switch {
+	case f.html == "-" && json:
+		return setting.Bad("--html", f.html, "a file, where standard output has JSON")
+	case f.svg == "-" && json:
+		return setting.Bad("--svg", f.svg, "a file, where standard output has JSON")
+	case f.svg == "-" && f.html == "-":
+		return setting.Bad("--svg", f.svg, "a file, where standard output has the page")
+	}
+	return nil
+}
+
+// An output is a page or a picture, and its file; "" means that it is not wanted.
+type output struct {
+	file  string
+	write func(io.Writer) error
+}
+
+// save writes it to its file, unless that is standard output.
+func (d output) save(ctx context.Context) error {
+	if d.file == "" || d.file == "-" {
+		return nil
+	}
+	var text bytes.Buffer
+	if err := d.write(&text); err != nil {
+		return err
+	}
+	return endpoint.WriteFile(ctx, d.file, text.Bytes())
 }
 
 // read returns the scenario and the policies that the flags name.
