@@ -206,8 +206,9 @@ func TestGateTable(t *testing.T) {
 		"brownout, no timeouts, a queue of 1 s, 100 alone":  {lost: 1.85},
 		"brownout, no timeouts, a queue of 10 s, 100 alone": {lost: 1.85},
 		// What new processes learn of an attempt's time in a brownout is the queue's.
-		"deploy in a brownout, 1 on one cell": {lost: 2.9, recovery: 1.9},
-		"deploy in a brownout, 100 alone":     {lost: 3.5},
+		"deploy in a brownout, 1 on one cell":    {lost: 3.1, recovery: 1.9},
+		"deploy in a brownout, 2000 on one cell": {lost: 3.7, recovery: 12}, // one seed of five is late
+		"deploy in a brownout, 100 alone":        {lost: 3.5},
 	})
 }
 
@@ -215,7 +216,7 @@ func TestGateTable(t *testing.T) {
 // fewer where errors are independent.
 func TestPresetsTable(t *testing.T) {
 	rows := slices.DeleteFunc(table(), func(g goals) bool { return g.scenario.Clients.Policy.AttemptTimeout == 0 })
-	reached := map[string]goal{"deploy in a brownout, 2000 on one cell": {lost: 3.1}}
+	reached := map[string]goal{"deploy in a brownout, 100 alone": {lost: 3, recovery: 1.2}}
 	pipeline, service := circuit.Pipeline(), circuit.Service()
 	checkTable(t, rows, func(c *sim.Clients) { c.Policy, c.Breaker = retry.Pipeline(), &pipeline }, reached)
 	for i, row := range rows {
