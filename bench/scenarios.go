@@ -82,10 +82,11 @@ func bareCell(f call) call {
 	return func(ctx context.Context) error { return bare(ctx, f) }
 }
 
-// scenarios returns the rows without HTTP, of which one has its cells in store. Where a peer that only retries stands in a row with a breaker, the breaker
+// scenarios returns the rows without HTTP, of which one has its cells in store.
+// Where a peer that only retries stands in a row with a breaker, the breaker
 // is gobreaker's, called for each attempt.
 func scenarios(store *hoststore.Store) []scenario {
-	return []scenario{
+	return append([]scenario{
 		{name: "retry", attempts: 1, cells: map[library]cell{
 			bareCall: bareCell, perdure: perdureRetry, failsafes: failsafeRetry, cenkalti: backoffRetry,
 			avast: avastRetry, sethvargo: sethvargoRetry, eapache: eapacheRetry,
@@ -119,21 +120,6 @@ func scenarios(store *hoststore.Store) []scenario {
 			bareCall: bareCell, perdure: perdureWindowByHand, failsafes: failsafeWindowByHand,
 			sony: sonyWindowByHand,
 		}},
-		{name: "rate, calls of microseconds", attempts: 1, make: microseconds, cells: map[library]cell{
-			bareCall: bareCell, perdure: perdureRate, failsafes: failsafeRate, xtime: xtimeRate,
-		}},
-		{name: "rate, refused, by hand", refused: true, cells: map[library]cell{
-			bareCall: bareRefusal, perdure: perdureRefused, failsafes: failsafeRefused, xtime: xtimeRefused,
-		}},
-		{name: "concurrency", attempts: 1, cells: map[library]cell{
-			bareCall: bareCell, perdure: perdurePlaces, failsafes: failsafeBulkhead, xsync: xsyncSemaphore,
-		}},
-		{name: "concurrency, by hand", attempts: 1, cells: map[library]cell{
-			bareCall: bareCell, perdure: perdurePlacesByHand, failsafes: failsafeBulkheadByHand, xsync: xsyncByHand,
-		}},
-		{name: "concurrency, parallel", attempts: 1, parallel: true, cells: map[library]cell{
-			bareCall: bareCell, perdure: perdurePlaces, failsafes: failsafeBulkhead, xsync: xsyncSemaphore,
-		}},
 		{name: "two failures, then success", attempts: 3, make: failsTwice, cells: map[library]cell{
 			bareCall: bareThrice, perdure: perdureRetry, failsafes: failsafeRetry, cenkalti: backoffRetry,
 			avast: avastRetry, sethvargo: sethvargoRetry, eapache: eapacheRetry,
@@ -153,6 +139,27 @@ func scenarios(store *hoststore.Store) []scenario {
 		{name: "retry + breaker, parallel", attempts: 1, parallel: true, cells: withBreaker()},
 		{name: "retry + breaker + budget, parallel", attempts: 1, parallel: true, cells: withBudget()},
 		{name: "retry + windowed breaker, parallel", attempts: 1, parallel: true, cells: withWindow()},
+	}, limits()...)
+}
+
+// limits returns the rows of rates and of calls in flight.
+func limits() []scenario {
+	return []scenario{
+		{name: "rate, calls of microseconds", attempts: 1, make: microseconds, cells: map[library]cell{
+			bareCall: bareCell, perdure: perdureRate, failsafes: failsafeRate, xtime: xtimeRate,
+		}},
+		{name: "rate, refused, by hand", refused: true, cells: map[library]cell{
+			bareCall: bareRefusal, perdure: perdureRefused, failsafes: failsafeRefused, xtime: xtimeRefused,
+		}},
+		{name: "concurrency", attempts: 1, cells: map[library]cell{
+			bareCall: bareCell, perdure: perdurePlaces, failsafes: failsafeBulkhead, xsync: xsyncSemaphore,
+		}},
+		{name: "concurrency, by hand", attempts: 1, cells: map[library]cell{
+			bareCall: bareCell, perdure: perdurePlacesByHand, failsafes: failsafeBulkheadByHand, xsync: xsyncByHand,
+		}},
+		{name: "concurrency, parallel", attempts: 1, parallel: true, cells: map[library]cell{
+			bareCall: bareCell, perdure: perdurePlaces, failsafes: failsafeBulkhead, xsync: xsyncSemaphore,
+		}},
 	}
 }
 

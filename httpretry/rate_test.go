@@ -36,7 +36,12 @@ func TestRequestsKeepToARate(t *testing.T) {
 	var all sync.WaitGroup
 	for range calls {
 		all.Go(func() {
-			res, err := client.Get(server.URL)
+			req, err := http.NewRequestWithContext(t.Context(), http.MethodGet, server.URL, http.NoBody)
+			if err != nil {
+				t.Error(err)
+				return
+			}
+			res, err := client.Do(req)
 			if err != nil {
 				t.Error(err)
 				return

@@ -105,6 +105,7 @@ func (l *ledger) observe(ctx context.Context, e retry.Event) {
 		r.Retries++
 		r.Waited += e.Delay
 		cause = l.cause(e.Err)
+	case retry.Queued: // no breaker of the demo has a gate or a limit
 	case retry.Succeeded:
 		r.Attempts += e.Attempt
 	case retry.Stopped, retry.Nested:
