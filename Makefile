@@ -29,7 +29,7 @@ OUTSIDE_MODULES = $(patsubst %/go.mod,$(CURDIR)/%,$(wildcard bench/go.mod tools/
 CI_STEPS := test lint-or-skip isolated release-check wheel-or-skip cross race integration cover
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test race install lint lint-or-skip fmt dist wheel wheel-or-skip integration kill long servers screenshot bench storm fuzz cross cover isolated release-check ci clean
+.PHONY: help demo test race install lint lint-or-skip fmt dist wheel wheel-or-skip integration kill long servers screenshot bench storm figures fuzz cross cover isolated release-check ci clean
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## /{printf "  make %-14s %s\n", $$1, $$2}' $(firstword $(MAKEFILE_LIST))
@@ -163,6 +163,9 @@ bench: ## measure this library beside its peers, one table
 
 storm: ## play the storms of package sim live, this library beside its peers (ARGS="-fault outage -runs 1")
 	@cd bench && GOWORK=off $(GO) run ./storm -out $(CURDIR)/bin/storm $(ARGS)
+
+figures: ## simulate the figures, tables and pictures of the docs again
+	PERDURE_TEST_REDRAW=1 $(GO) test -count=1 -run '^TestSimulatedFiguresOfThePages$$' ./cmd/perdure
 
 fuzz: ## run every fuzz target for FUZZTIME (30s)
 	@grep -rnoE --include='*_test.go' --exclude-dir=bench --exclude-dir=tools '^func Fuzz[A-Za-z0-9_]+' . | sed 's/:[0-9]*:func / /' | sort | \

@@ -75,14 +75,21 @@ func codeOfLimits() retry.Policy {
 	return partner
 }
 
+func codeOfChoosing() retry.Policy {
+	api := retry.Service()
+	api.AttemptTimeout = 200 * time.Millisecond
+	api.Breaker = circuit.New("stations", circuit.Service())
+	return api
+}
+
 // Each block of Go in these pages is one that is compiled, letter by letter.
 func TestCodeOfThePagesIsCompiled(t *testing.T) {
-	_, _, _ = codeOfHTTP, codeOfSharedState, codeOfLimits // which would make files and connections
+	_, _, _, _ = codeOfHTTP, codeOfSharedState, codeOfLimits, codeOfChoosing // which would make files and connections
 	source, err := os.ReadFile("readme_test.go")
 	if err != nil {
 		t.Fatal(err)
 	}
-	for name, want := range map[string]int{"README.md": 1, "docs/http.md": 3, "docs/shared-state.md": 1, "docs/limits.md": 1} {
+	for name, want := range map[string]int{"README.md": 1, "docs/http.md": 3, "docs/shared-state.md": 1, "docs/limits.md": 1, "docs/choosing.md": 1} {
 		page, err := os.ReadFile(name)
 		if err != nil {
 			t.Fatal(err)
