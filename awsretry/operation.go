@@ -118,7 +118,7 @@ func (op *operation) attempt(ctx context.Context, in middleware.FinalizeInput, n
 	own := op.call.Context(ctx)
 	out, metadata, err := op.timed(own, in, next)
 	if err == nil {
-		if free := breakers.KeepPlace(own, op.policy.Breaker); free != nil && op.body != nil {
+		if free := breakers.KeepPlace(own, ctx, op.policy.Breaker); free != nil && op.body != nil {
 			op.body.holds(free) // the call is in flight until its response's body has ended
 		} else if free != nil {
 			free()

@@ -32,6 +32,36 @@ func registered(r *Registry, name string) *Breaker {
 	return nil
 }
 
+// A rate is kept as long as it has given out turns: a registry of many keys used to forget
+// it, and so admitted more.
+func TestRegistryKeepsARateThatIsInUse(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		var r Registry
+		c := quiet(Config{Rate: 1.0 / 3600, Burst: 2})
+		admitted := 0
+		for i := range 6 {
+			b, err := r.Get("partner", c)
+			if err != nil {
+				t.Fatal(err)
+			}
+			if b.Allow() {
+				admitted++
+			}
+			crowd(t, &r, quiet(Config{}), i*5*keepAll, 5*keepAll)
+		}
+		if admitted != 2 {
+			t.Errorf("%d calls were admitted at once, want the burst of 2", admitted)
+		}
+		if <-time.After(3 * time.Hour); registered(&r, "partner") == nil {
+			t.Error("the rate is forgotten before anybody needs its room")
+		}
+		crowd(t, &r, quiet(Config{}), 100*keepAll, 5*keepAll)
+		if crowd(t, &r, quiet(Config{}), 200*keepAll, 5*keepAll); registered(&r, "partner") != nil {
+			t.Error("a rate that is as new is kept for ever")
+		}
+	})
+}
+
 // A registry used to keep every breaker for ever.
 func TestRegistryForgetsWhatNobodyNeeds(t *testing.T) {
 	for name, c := range map[string]Config{

@@ -348,6 +348,35 @@ func TestLayersHaveOnePlace(t *testing.T) {
 	})
 }
 
+// A permit that is used twice, as by a deferred Cancel, frees one place. It used to free
+// two, and so more calls than allowed were in flight from then on.
+func TestAPermitThatIsUsedTwiceFreesOnePlace(t *testing.T) {
+	uses := map[string]func(circuit.Permit){
+		"success":  circuit.Permit.Success,
+		"failure":  circuit.Permit.Failure,
+		"cancel":   circuit.Permit.Cancel,
+		"conflict": circuit.Permit.Conflict,
+		"told":     func(p circuit.Permit) { p.Throttled(0) },
+	}
+	for first, use := range uses {
+		for second, again := range uses {
+			b := circuit.New("x", limited(2))
+			other, err := b.Acquire()
+			p, err2 := b.Acquire()
+			if err != nil || err2 != nil {
+				t.Fatal(err, err2)
+			}
+			use(p)
+			again(p)
+			if n := b.Metrics().InFlight; n != 1 {
+				t.Errorf("%s, then %s: %d in flight, want the other call", first, second, n)
+			}
+			other.Success()
+			allFree(t, b, 2)
+		}
+	}
+}
+
 // What refuses the call for another reason does so at once, and takes no place.
 func TestAnOpenBreakerTakesNoPlace(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {

@@ -170,8 +170,8 @@ func (f *frame) yieldPlace(b *Breaker) bool {
 }
 
 // keepPlace takes over the place of the call whose context is ctx, and returns the
-// function that frees it; nil if there is none.
-func (b *Breaker) keepPlace(ctx context.Context) (free func()) {
+// function that frees it, as the end of until does; nil if there is none.
+func (b *Breaker) keepPlace(ctx, until context.Context) (free func()) {
 	if b == nil || b.places == nil {
 		return nil
 	}
@@ -179,7 +179,9 @@ func (b *Breaker) keepPlace(ctx context.Context) (free func()) {
 	if !f.find(b.cell.Load()).yieldPlace(b) {
 		return nil
 	}
-	return sync.OnceFunc(func() { b.places.Free() }) // which has the breaker, so that no Registry forgets it meanwhile
+	once := sync.OnceFunc(func() { b.places.Free() }) // which has the breaker, so that no Registry forgets it meanwhile
+	stop := context.AfterFunc(until, once)
+	return func() { stop(); once() }
 }
 
 // tell records r, or leaves it to the frame further out. No lock is held, as

@@ -47,8 +47,9 @@ func (b *Breaker) acquirePlace(c *cell.Cell, w word) (Permit, error) {
 	switch {
 	case has && p.breaker == nil:
 		b.places.Free()
-	case has:
+	case has: // the frame frees it once, however often the permit is used
 		p.kind |= placed
+		p.frame = &frame{Context: noCaller(), cell: c, breaker: b, held: held{permit: p}, placed: true}
 	}
 	return p, err
 }
@@ -273,7 +274,7 @@ func (p Permit) Cancel() { p.done(noCaller(), result{signal: cancel}) }
 
 // succeed is Success for a permit that belongs to a breaker.
 func (p Permit) succeed(ctx context.Context) {
-	if p.frame != nil || p.kind&placed != 0 || !seam.Of(p.breaker).Unmoved() {
+	if p.frame != nil || !seam.Of(p.breaker).Unmoved() {
 		p.done(ctx, result{signal: success})
 	}
 }
@@ -294,9 +295,6 @@ func (p Permit) done(ctx context.Context, r result) {
 		p.frame.end(ctx, r)
 	default:
 		p.record(ctx, r)
-		if p.kind&placed != 0 {
-			p.breaker.places.Free()
-		}
 	}
 }
 

@@ -127,12 +127,13 @@ func (r *Registry) sweep() {
 }
 
 // blank reports whether there is nothing to know of b, but for figures and for
-// what its budget holds above that of a new one.
+// what its budget holds above that of a new one: a rate has given out no turn that is
+// to come, and would admit a burst now.
 func (b *Breaker) blank() bool {
 	c := b.cell.Load()
 	calls, _, _ := b.counts(c)
 	balance, on := b.balance()
-	return word(c.Breaker.Load()).healthy() && calls == 0 && (!on || balance >= Token)
+	return word(c.Breaker.Load()).healthy() && calls == 0 && (!on || balance >= Token) && int64(c.Rate[0].Load()) <= b.now()
 }
 
 // refuses reports whether b refuses calls now.

@@ -232,12 +232,12 @@ func isCopy(res *http.Response, req *http.Request) bool {
 }
 
 // holdPlace has the body of res hold the place of the attempt that ctx is for, if its breaker limits the calls in flight: the
-// call is in flight until its body has ended or is closed.
+// call is in flight until its body has ended or is closed, or the context of the caller's request ends.
 func (e *operation) holdPlace(ctx context.Context, res *http.Response) {
 	if res.Body == nil || res.Body == http.NoBody || res.StatusCode == http.StatusSwitchingProtocols {
 		return
 	}
-	if free := breakers.KeepPlace(ctx, e.route.policy.Breaker); free != nil {
+	if free := breakers.KeepPlace(ctx, e.original.Context(), e.route.policy.Breaker); free != nil {
 		res.Body = &placedBody{ReadCloser: res.Body, free: free}
 	}
 }

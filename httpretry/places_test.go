@@ -96,6 +96,30 @@ func TestABodyHoldsItsPlace(t *testing.T) {
 	}
 }
 
+// A body that is neither read nor closed holds its place until the context of its request
+// ends, as it holds a connection. It used to hold it for ever.
+func TestABodyHoldsNoPlaceAfterItsContext(t *testing.T) {
+	s := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		http.ServeContent(w, r, "", time.Time{}, zeros(1<<20))
+	}))
+	defer s.Close()
+	b := circuit.New("x", circuit.Config{Concurrency: 1})
+	client := httpretry.Client(&retry.Policy{Breaker: b})
+	for range 3 {
+		ctx, cancel := context.WithCancel(t.Context())
+		req, _ := http.NewRequestWithContext(ctx, http.MethodGet, s.URL, http.NoBody)
+		res, err := client.Do(req) // waits for the place of the one before
+		if err != nil {
+			t.Fatal(err)
+		}
+		if n := b.Metrics().InFlight; n != 1 {
+			t.Errorf("%d in flight while the body is open", n)
+		}
+		cancel()
+		defer res.Body.Close()
+	}
+}
+
 // zeros returns so many bytes.
 func zeros(n int64) io.ReadSeeker { return io.NewSectionReader(zeroReader{}, 0, n) }
 

@@ -47,7 +47,10 @@ func Guarded(p circuit.Permit) bool { return face.Guarded(p) }
 // KeepPlace takes over the place that the call whose context is ctx has of those
 // that the breaker's Concurrency limits, and returns the function that frees it;
 // nil if there is none. Without that, the place is free when the permit is used.
-func KeepPlace(ctx context.Context, b *circuit.Breaker) (free func()) { return face.KeepPlace(b, ctx) }
+// The end of until frees it, too: whoever forgets to close a body does not keep it for ever.
+func KeepPlace(ctx, until context.Context, b *circuit.Breaker) (free func()) {
+	return face.KeepPlace(b, ctx, until)
+}
 
 // Nested returns ctx with the calls that are out by the context from, and whether
 // that is another context: for a client whose requests have one of their own.

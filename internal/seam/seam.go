@@ -18,7 +18,7 @@ type Circuit[B, P, E, T any] struct {
 	Invalid      func(B) error
 	Nested       func(ctx, from context.Context) (context.Context, bool)
 	Guarded      func(P) bool
-	KeepPlace    func(B, context.Context) (free func())
+	KeepPlace    func(b B, ctx, until context.Context) (free func())
 
 	Balance  func(B) (T, bool)
 	Withdraw func(B, T) bool
