@@ -4,10 +4,28 @@ package main
 
 import (
 	"os"
+	"reflect"
 	"regexp"
 	"strings"
 	"testing"
+
+	"github.com/seed-0f2c7998/perdure/cmd/perdure/internal/state"
 )
+
+// docs/shared-state.md has each field that a key has in `status --json`.
+func TestFieldsOfStatusInThePage(t *testing.T) {
+	page, err := os.ReadFile("../../docs/shared-state.md")
+	if err != nil {
+		t.Fatal(err)
+	}
+	_, section, _ := strings.Cut(string(page), "## Inspecting and overriding")
+	for field := range reflect.TypeFor[state.Row]().Fields() {
+		name, _, _ := strings.Cut(field.Tag.Get("json"), ",")
+		if name != "-" && !strings.Contains(section, "`"+name+"`") {
+			t.Errorf("docs/shared-state.md lacks the field %s of status --json", name)
+		}
+	}
+}
 
 // What docs/shared-state.md shows of an open breaker is what the command prints, but for the instants.
 func TestOpenBreakerOfThePage(t *testing.T) {
