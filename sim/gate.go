@@ -75,7 +75,8 @@ func (m *model) enter(op int32) {
 	g := &m.clients.gates[o.process]
 	now := m.gateNow()
 	end := now
-	if m.clients.config.Breaker.Gate == circuit.Wait {
+	observes := m.clients.config.Breaker.ObserveOnly
+	if m.clients.config.Breaker.Gate == circuit.Wait && !observes {
 		end += m.patience(o)
 	}
 	if o.waiter == nil {
@@ -85,6 +86,11 @@ func (m *model) enter(op int32) {
 	case gate.Admitted:
 		m.pass(op)
 	case gate.Refused:
+		if observes {
+			o.waiter.Permit = g.Unmarked()
+			m.pass(op)
+			return
+		}
 		m.giveUp(op)
 	case gate.Waiting:
 		m.clients.waiting++
@@ -98,7 +104,7 @@ func (m *model) pass(op int32) {
 	o := &m.clients.operations[op]
 	o.pass = o.waiter.Permit
 	if m.now >= o.deadline { // a clock was set back while it waited
-		m.clients.gates[o.process].Done(o.pass, gate.Cancelled, m.gateNow())
+		m.done(o, gate.Cancelled)
 		m.giveUp(op)
 		return
 	}
@@ -187,11 +193,18 @@ func (m *model) ended(o *operation, a answer) {
 		o.pass.Start = m.gateNow() - int64(m.clients.config.Policy.AttemptTimeout)
 	}
 	if !o.late {
-		g.Done(o.pass, outcome(a), m.gateNow())
+		m.done(o, outcome(a))
 	}
 	o.late = false
 	if g.line.Len() > 0 {
 		m.moveAt(o.process, m.now)
+	}
+}
+
+// done tells the gate of an operation's process how its attempt has ended.
+func (m *model) done(o *operation, how gate.Outcome) {
+	if m.clients.gates[o.process].Done(o.pass, how, m.gateNow()) == gate.Limited {
+		m.recorder.trip()
 	}
 }
 
@@ -219,7 +232,7 @@ func (m *model) lag(e event) {
 	case o.pass.Start == 0:
 		m.clients.gates[o.process].Doubt(o.pass)
 	default:
-		m.clients.gates[o.process].Done(o.pass, gate.Late, m.gateNow())
+		m.done(o, gate.Late)
 		o.late = true
 	}
 }

@@ -98,3 +98,25 @@ func TestGateWhenTheClockIsSet(t *testing.T) {
 		}
 	}
 }
+
+// A breaker that only observes changes nothing for its calls, also with a gate, and says
+// how often it would have opened or been limited. The simulation used to enforce a gate
+// all the same, and counted none of its limits.
+func TestObserveOnlyIsSimulated(t *testing.T) {
+	bare := storm(t, "outage", "none", 20, false)
+	want, err := sim.Run(t.Context(), bare, 1)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, mode := range []circuit.GateMode{circuit.NoGate, circuit.Wait, circuit.FailFast} {
+		s := bare
+		s.Clients.Breaker = &circuit.Config{Gate: mode, ObserveOnly: true}
+		got, err := sim.Run(t.Context(), s, 1)
+		if err != nil || got.Attempts != want.Attempts || got.Lost != want.Lost {
+			t.Errorf("gate %v: %d attempts, %v lost: %v; want %d and %v, as without a breaker", mode, got.Attempts, got.Lost, err, want.Attempts, want.Lost)
+		}
+		if got.Trips < 20 {
+			t.Errorf("gate %v: %d trips, want one of each process at least", mode, got.Trips)
+		}
+	}
+}

@@ -17,7 +17,7 @@ type Result struct {
 	Succeeded  int
 	Failed     int
 	Attempts   int // that were sent
-	Trips      int // how often a breaker opened
+	Trips      int // how often a breaker opened, or a gate was limited
 
 	// Lost is how much of the traffic failed, as time: the operations that arrived
 	// from the fault's beginning on and failed, each 1/Load.Rate. In a closed loop
@@ -133,9 +133,13 @@ func (r *recorder) worked(now, took int64, gone bool) {
 
 func (r *recorder) transition(t circuit.Transition) {
 	if t.To == circuit.Open {
-		r.current().Trips++
-		r.total.Trips++
+		r.trip()
 	}
+}
+
+func (r *recorder) trip() {
+	r.current().Trips++
+	r.total.Trips++
 }
 
 // result returns what was measured of s. Operations that are still out, of clients
