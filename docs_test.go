@@ -41,3 +41,24 @@ func TestSeedPageNamesRealTests(t *testing.T) {
 		}
 	}
 }
+
+// TestDecisionsAreShort holds each decision to a page: a heading with the number of its file, and at most 40 lines.
+// Numbers that are missing are those of decisions that others took the place of.
+func TestDecisionsAreShort(t *testing.T) {
+	files, err := filepath.Glob("docs/decisions/*.md")
+	if err != nil || len(files) < 10 {
+		t.Fatalf("%d decisions: %v", len(files), err)
+	}
+	for _, path := range files {
+		text, err := os.ReadFile(path)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if number := filepath.Base(path)[:4]; !strings.HasPrefix(string(text), "# "+number+": ") {
+			t.Errorf("%s does not begin with its number", path)
+		}
+		if lines := strings.Count(string(text), "\n"); lines > 40 {
+			t.Errorf("%s has %d lines, want at most 40: say what was decided, and what the evidence is", path, lines)
+		}
+	}
+}
