@@ -3,8 +3,6 @@
 package main
 
 import (
-	"bytes"
-	"encoding/json"
 	"fmt"
 	"os"
 	"path/filepath"
@@ -12,6 +10,9 @@ import (
 	"strings"
 	"testing"
 	"time"
+
+	"github.com/seed-0f2c7998/perdure/cmd/perdure/internal/simulate"
+	"github.com/seed-0f2c7998/perdure/sim"
 )
 
 // redraw, set by `make figures`, writes what the pages are to show in the place of comparing it.
@@ -43,7 +44,7 @@ func TestSimulatedFiguresOfThePages(t *testing.T) {
 type pageFigures struct {
 	t                         *testing.T
 	root                      string
-	simulated                 map[string]string // by command line
+	simulated                 map[string]string // by the command line, or by policy and scenario
 	outputs, pictures, tables int
 }
 
@@ -106,42 +107,46 @@ func (f *pageFigures) run(line string) string {
 
 // table returns a row for each policy: what is lost, the load in the fault and the 99th percentile in each scenario.
 func (f *pageFigures) table(policies string, scenarios []string) string {
-	rows := map[string]string{}
-	for _, scenario := range scenarios {
-		lines := json.NewDecoder(bytes.NewReader([]byte(f.run("simulate --json" + arguments(policies) + " --scenario " + scenario))))
-		for lines.More() {
-			var r struct {
-				Policy        string
-				Lost          float64
-				Amplification struct {
-					Fault float64 `json:"in_fault"`
-				}
-				Latency struct{ P99 float64 }
-			}
-			if err := lines.Decode(&r); err != nil {
-				f.t.Fatal(err)
-			}
-			p99 := time.Duration(r.Latency.P99 * float64(time.Second)).Round(10 * time.Millisecond)
-			rows[r.Policy] += fmt.Sprintf(" %.1f s · %.2f× · %v |", r.Lost, r.Amplification.Fault, p99)
-		}
-	}
 	var all strings.Builder
 	for name := range strings.SplitSeq(policies, ",") {
-		name = strings.TrimSuffix(filepath.Base(name), ".yaml")
-		fmt.Fprintf(&all, "| `%s` |%s\n", name, rows[name])
+		fmt.Fprintf(&all, "| `%s` |", strings.TrimSuffix(filepath.Base(name), ".yaml"))
+		for _, scenario := range scenarios {
+			all.WriteString(f.field(name, scenario))
+		}
+		all.WriteByte('\n')
 	}
 	return all.String()
 }
 
-// arguments returns the flags that compare policies, of which a path is a file.
-func arguments(policies string) string {
-	var flags string
-	for name := range strings.SplitSeq(policies, ",") {
-		if strings.Contains(name, "/") {
-			flags += " --policy " + name
-		} else {
-			flags += " --compare " + name
-		}
+// field returns what a policy leads to in a scenario, as `perdure simulate` does. What has a slash is a file.
+func (f *pageFigures) field(policy, scenario string) string {
+	key := policy + " in " + scenario
+	if text, known := f.simulated[key]; known {
+		return text
 	}
-	return flags
+	at := func(name string) string {
+		if strings.Contains(name, "/") {
+			return filepath.Join(f.root, name)
+		}
+		return name
+	}
+	names, files := []string{policy}, []string(nil)
+	if strings.Contains(policy, "/") {
+		names, files = []string{"none"}, []string{at(policy)}
+	}
+	s, err := simulate.Scenario(at(scenario), "--scenario")
+	if err != nil {
+		f.t.Fatal(err)
+	}
+	all, err := simulate.Policies(names, files)
+	if err != nil {
+		f.t.Fatal(err)
+	}
+	r, err := sim.Run(f.t.Context(), all[len(all)-1].In(s), 1)
+	if err != nil {
+		f.t.Fatalf("%s: %v", key, err)
+	}
+	text := fmt.Sprintf(" %.1f s · %.2f× · %v |", r.Lost.Seconds(), r.Amplification.During, r.Latency.P99.Round(10*time.Millisecond))
+	f.simulated[key] = text
+	return text
 }
