@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"math"
 	"sync"
 	"sync/atomic"
 	"testing"
@@ -136,6 +137,51 @@ func TestNobodyWaitsForAPlaceToBeRefused(t *testing.T) {
 				allFree(t, b, 1)
 			})
 		})
+	}
+}
+
+// A deadline that is centuries away is one: calls with it wait. They were refused at once.
+func TestFarDeadlinesWait(t *testing.T) {
+	deadlines := map[string]func(context.Context) (context.Context, context.CancelFunc, time.Duration){
+		"year 9999": func(ctx context.Context) (context.Context, context.CancelFunc, time.Duration) {
+			ctx, cancel := context.WithDeadline(ctx, time.Date(9999, 12, 31, 0, 0, 0, 0, time.UTC))
+			return ctx, cancel, 0
+		},
+		"longest timeout": func(ctx context.Context) (context.Context, context.CancelFunc, time.Duration) {
+			ctx, cancel := context.WithTimeout(ctx, math.MaxInt64)
+			return ctx, cancel, 0
+		},
+		"longest MaxElapsed": func(ctx context.Context) (context.Context, context.CancelFunc, time.Duration) {
+			ctx, cancel := context.WithCancel(ctx)
+			return ctx, cancel, math.MaxInt64
+		},
+	}
+	for where, w := range waitsAt {
+		for when, deadline := range deadlines {
+			t.Run(where+"/"+when, func(t *testing.T) {
+				synctest.Test(t, func(t *testing.T) {
+					c := w.config
+					c.Observe = func(context.Context, circuit.Transition) {}
+					b := circuit.New("x", c)
+					for range w.failures {
+						_ = b.Do(t.Context(), func(context.Context) error { return retry.Transient(errors.New("down")) })
+					}
+					var all sync.WaitGroup
+					for range 3 {
+						all.Go(func() {
+							ctx, cancel, elapsed := deadline(t.Context())
+							defer cancel()
+							err := retry.Do(ctx, &retry.Policy{Breaker: b, MaxElapsed: elapsed, Observe: func(context.Context, retry.Event) {}},
+								func(ctx context.Context) error { return sleep(ctx, 40*time.Millisecond) })
+							if err != nil {
+								t.Error(err)
+							}
+						})
+					}
+					all.Wait()
+				})
+			})
+		}
 	}
 }
 

@@ -48,8 +48,12 @@ func (b *Breaker) patience(ctx context.Context, a ask, now int64) int64 {
 	if !set {
 		return now + int64(gate.Patience)
 	}
-	return now + int64(end.Sub(b.clock()))
+	return now + int64(min(end.Sub(b.clock()), forever))
 }
+
+// forever is longer than any call waits. Deadlines that are centuries away, as of a
+// MaxElapsed that means none, would overflow the instants of words.
+const forever = 100 * 365 * 24 * time.Hour
 
 // enter asks g, whose words are in c, for an attempt at now, and waits for it until end.
 func (b *Breaker) enter(ctx context.Context, c *cell.Cell, g gate.Gate, now, end int64, a ask) (gate.Permit, bool) {
