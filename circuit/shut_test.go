@@ -223,3 +223,25 @@ func TestACrowdThatLeavesGivesItsTurnsBack(t *testing.T) {
 		})
 	}
 }
+
+// A crowd of any size leaves soon: what it gives back costs each of it little.
+func TestALargeCrowdLeaves(t *testing.T) {
+	const callers = 20_000
+	synctest.Test(t, func(t *testing.T) {
+		b := circuit.New("x", circuit.Config{Rate: callers / 10, Observe: func(context.Context, circuit.Transition) {}})
+		nothing := func(context.Context) error { return nil }
+		_ = b.Do(t.Context(), nothing)
+		ctx, leave := context.WithCancel(t.Context())
+		var all sync.WaitGroup
+		for range callers {
+			all.Go(func() { _ = b.Do(ctx, nothing) })
+		}
+		synctest.Wait()
+		leave()
+		all.Wait()
+		begin := time.Now()
+		if err := b.Do(t.Context(), nothing); err != nil || time.Since(begin) > time.Millisecond || b.Metrics().Queued != 0 {
+			t.Errorf("the next call: %v after %v, %d still queue; want the first turn", err, time.Since(begin), b.Metrics().Queued)
+		}
+	})
+}

@@ -1,12 +1,11 @@
 package circuit
 
 import (
-	"slices"
-	"sort"
 	"sync"
 	"sync/atomic"
 
 	"github.com/seed-0f2c7998/perdure/internal/cell"
+	"github.com/seed-0f2c7998/perdure/internal/queue"
 )
 
 // A spareTurns holds the turns of calls of this process that left before their turn
@@ -17,51 +16,70 @@ type spareTurns struct {
 	any atomic.Bool // it has some
 
 	mu    sync.Mutex
-	slots []cell.Slot // the earliest first; guarded by mu
+	queue queue.Queue[*spareTurn] // the earliest at its head; guarded by mu
+	ends  map[int64]*spareTurn    // those in the queue, by what the schedule went on to; guarded by mu
 }
 
-// add takes s, which is not used, and puts the schedule of c back by those that are at
-// its end.
-func (r *spareTurns) add(c *cell.Cell, l cell.Limit, s cell.Slot, now int64) {
-	r.mu.Lock()
-	defer r.mu.Unlock()
-	at := sort.Search(len(r.slots), func(i int) bool { return r.slots[i].Next >= s.Next })
-	r.slots = slices.Insert(r.slots, at, s)
-	for n := len(r.slots); n > 0 && c.GiveBack(l, r.slots[n-1]); n-- {
-		r.slots = r.slots[:n-1]
+type spareTurn struct {
+	queue.Entry
+
+	slot cell.Slot
+}
+
+// add takes s, which is not used. If it is at the end of c's schedule, the schedule goes
+// back by it and by those before it that are not used either.
+func (t *spareTurns) add(c *cell.Cell, l cell.Limit, s cell.Slot, now int64) {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	t.forget(now)
+	if !c.GiveBack(l, s) {
+		turn := &spareTurn{slot: s}
+		t.queue.Join(turn, s.At)
+		if t.ends == nil {
+			t.ends = make(map[int64]*spareTurn)
+		}
+		t.ends[s.Next] = turn
 	}
-	r.forget(now)
+	for last := t.ends[s.Next-int64(l.Interval)]; last != nil && c.GiveBack(l, last.slot); {
+		t.drop(last)
+		last = t.ends[last.slot.Next-int64(l.Interval)]
+	}
+	t.any.Store(t.queue.Len() > 0)
 }
 
 // take returns the earliest turn that lies between now and latest.
-func (r *spareTurns) take(now, latest int64) (s cell.Slot, ok bool) {
-	if !r.any.Load() {
+func (t *spareTurns) take(now, latest int64) (s cell.Slot, ok bool) {
+	if !t.any.Load() {
 		return s, false
 	}
-	r.mu.Lock()
-	defer r.mu.Unlock()
-	r.forget(now)
-	if ok = len(r.slots) > 0 && r.slots[0].At <= latest; ok {
-		s = r.slots[0]
-		r.slots = r.slots[1:]
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	t.forget(now)
+	if ok = t.queue.Len() > 0 && t.queue.Head().slot.At <= latest; ok {
+		s = t.queue.Head().slot
+		t.drop(t.queue.Head())
 	}
+	t.any.Store(t.queue.Len() > 0)
 	return s, ok
 }
 
 // count returns how many turns lie ahead of now.
-func (r *spareTurns) count(now int64) int {
-	r.mu.Lock()
-	defer r.mu.Unlock()
-	r.forget(now)
-	return len(r.slots)
+func (t *spareTurns) count(now int64) int {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	t.forget(now)
+	return t.queue.Len()
 }
 
-// forget drops the turns before now. r.mu is locked.
-func (r *spareTurns) forget(now int64) {
-	past := sort.Search(len(r.slots), func(i int) bool { return r.slots[i].At >= now })
-	r.slots = r.slots[past:]
-	if len(r.slots) == 0 {
-		r.slots = nil
+// forget drops the turns before now. t.mu is locked.
+func (t *spareTurns) forget(now int64) {
+	for t.queue.Len() > 0 && t.queue.Head().slot.At < now {
+		t.drop(t.queue.Head())
 	}
-	r.any.Store(r.slots != nil)
+}
+
+// drop takes turn out. t.mu is locked.
+func (t *spareTurns) drop(turn *spareTurn) {
+	t.queue.Leave(turn)
+	delete(t.ends, turn.slot.Next)
 }
