@@ -58,11 +58,10 @@ type Breaker struct {
 	cell    *cell.Ref
 	rules   rules
 	window  window
-	ceiling Tokens                        // of the budget; 0: none
-	gate    *gating                       // nil: none
-	pacing  *pacing                       // nil: calls have no rate
-	places  *places.Places                // nil: calls in flight are not limited
-	shuts   atomic.Pointer[chan struct{}] // closed when the breaker shuts; nil: no call waits
+	ceiling Tokens         // of the budget; 0: none
+	gate    *gating        // nil: none
+	pacing  *pacing        // nil: calls have no rate
+	places  *places.Places // nil: calls in flight are not limited
 
 	name   string           // without secrets
 	key    string           // the name as it was given, for the store

@@ -251,7 +251,7 @@ func (b *Breaker) gateChanged(ctx context.Context, c *cell.Cell, change gate.Cha
 		t.To, t.RetryAt = Open, b.wall(ceil(b.gateOf(c).NextProbe(b.now())))
 		c.Trips.Add(1)
 		b.refusals.begin(b.opening(Open), b.elapsed())
-		b.wake()
+		b.cell.Wake()
 	} else {
 		b.window.clear(c)
 		if t.From, t.To = HalfOpen, Closed; why.code != Manual && why.code != FleetDecision {

@@ -78,7 +78,7 @@ func (b *Breaker) awaitPlace(ctx context.Context, c *cell.Cell, a ask, lent bool
 		return b.places.Wait(ctx, until, nil), nil
 	}
 	for told := false; ; told = true {
-		shuts := b.shutting()
+		shuts := b.cell.Shutting()
 		if err := b.refusesWaiting(c); err != nil {
 			return false, err
 		}

@@ -94,7 +94,7 @@ func (b *Breaker) make(ctx context.Context, m move, why Reason) bool {
 // turned does what follows from t, for which nothing may be locked.
 func (b *Breaker) turned(ctx context.Context, t Transition) {
 	if t.To == Open || t.To == Isolated {
-		b.wake()
+		b.cell.Wake()
 		if b.gate != nil {
 			b.lookAgain()
 		}

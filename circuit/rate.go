@@ -219,7 +219,7 @@ func (b *Breaker) sleep(ctx context.Context, c *cell.Cell, d time.Duration) erro
 	timer := time.NewTimer(d)
 	defer timer.Stop()
 	for {
-		shuts := b.shutting()
+		shuts := b.cell.Shutting()
 		if w, now := word(c.Breaker.Load()), floor(b.now()); b.shut(w, now) {
 			return b.rejected(w, now)
 		}

@@ -198,25 +198,6 @@ func (b *Breaker) next(g gate.Gate, now int64) *gate.Waiter {
 	return b.gate.line.Step(g, now)
 }
 
-// shutting returns a channel that is closed when this process makes the breaker shut, or
-// learns that it has.
-func (b *Breaker) shutting() <-chan struct{} {
-	for {
-		if shuts := b.shuts.Load(); shuts != nil {
-			return *shuts
-		}
-		shuts := make(chan struct{})
-		b.shuts.CompareAndSwap(nil, &shuts)
-	}
-}
-
-// wake has the calls that wait for a place or a turn ask again whether the breaker admits them.
-func (b *Breaker) wake() {
-	if shuts := b.shuts.Swap(nil); shuts != nil {
-		close(*shuts)
-	}
-}
-
 // lookAgain is look after a result, or at the instant of the timer.
 func (b *Breaker) lookAgain() {
 	b.gate.mu.Lock()

@@ -29,7 +29,27 @@ type Ref struct {
 	// Places are those that calls of the key hold while they are in flight.
 	Places places.Places
 
-	cell atomic.Pointer[Cell]
+	cell  atomic.Pointer[Cell]
+	shuts atomic.Pointer[chan struct{}] // nil: no call waits
+}
+
+// Shutting returns a channel that is closed by the next [Ref.Wake].
+func (r *Ref) Shutting() <-chan struct{} {
+	for {
+		if shuts := r.shuts.Load(); shuts != nil {
+			return *shuts
+		}
+		shuts := make(chan struct{})
+		r.shuts.CompareAndSwap(nil, &shuts)
+	}
+}
+
+// Wake has the calls of this process that wait for a place or a turn ask again whether
+// the breaker admits them: it has shut.
+func (r *Ref) Wake() {
+	if shuts := r.shuts.Swap(nil); shuts != nil {
+		close(*shuts)
+	}
 }
 
 // NewRef returns a Ref that leads to c.
