@@ -71,9 +71,16 @@ func (a *app) simulate(ctx context.Context, f *simulateFlags) error {
 	if err := f.check(a.json); err != nil {
 		return err
 	}
-	s, all, err := f.read()
+	var s sim.Scenario
+	var all []sim.Contender
+	err := exit.Until(ctx, func() (err error) { // a file may be a pipe to which nobody writes
+		if s, all, err = f.read(); err != nil {
+			return exit.UsageError(err)
+		}
+		return nil
+	})
 	if err != nil {
-		return exit.UsageError(err)
+		return err
 	}
 	for _, name := range simulate.DropLimits(all) {
 		a.log.Warn(name+": rate, burst and concurrency are not simulated", "event", "warning", "policy", name)

@@ -146,6 +146,18 @@ func OnSignal(ctx context.Context) (context.Context, func()) {
 	return ctx, func() { signal.Stop(signals); cancel(nil) }
 }
 
+// Until returns the error of do, or what has ended ctx if that comes first; do is then left to itself.
+func Until(ctx context.Context, do func() error) error {
+	done := make(chan error, 1)
+	go func() { done <- do() }()
+	select {
+	case err := <-done:
+		return err
+	case <-ctx.Done():
+		return context.Cause(ctx)
+	}
+}
+
 // IgnoreBrokenPipes makes it an error of the write when nobody reads any more
 // what the process writes. Otherwise that ends the process at once, whatever it
 // has begun.

@@ -4,6 +4,7 @@ import (
 	"errors"
 	"fmt"
 	"math"
+	"os"
 	"path/filepath"
 	"slices"
 	"strconv"
@@ -56,8 +57,8 @@ func Scenario(text, source string) (sim.Scenario, error) {
 			return s, nil
 		}
 	}
-	if !strings.ContainsAny(text, `./\`) { // no name of a YAML file
-		return sim.Scenario{}, setting.Unknown(source, text, ScenarioNames())
+	if _, err := os.Stat(text); err != nil && !strings.ContainsAny(text, `./\`) { // no name of a YAML file
+		return sim.Scenario{}, setting.Unknown(source, text, append(ScenarioNames(), "a YAML file"))
 	}
 	return fromFile(text, source)
 }

@@ -42,27 +42,34 @@ func columns() []string {
 
 // figures returns what is below the columns.
 func (c *Comparison) figures(r sim.Result) []string {
-	during, recovery := fmt.Sprintf("%.2f×", r.Amplification.During), seconds(r.Recovery)
+	during, after, recovery := fmt.Sprintf("%.2f×", r.Amplification.During), fmt.Sprintf("%.2f×", r.Amplification.After), seconds(r.Recovery)
 	if len(c.Scenario.Faults) == 0 {
 		during = "-"
+	}
+	if c.tail() <= 0 {
+		after = "-"
 	}
 	if !c.tellsRecovery() {
 		recovery = "-"
 	}
 	return []string{
-		seconds(r.Lost), percent(r.Failed, r.Operations), during, fmt.Sprintf("%.2f×", r.Amplification.After),
+		seconds(r.Lost), percent(r.Failed, r.Operations), during, after,
 		fmt.Sprintf("%.0f %%", 100*r.Wasted), recovery, short(r.Latency.P50), short(r.Latency.P99),
 	}
 }
 
 // tellsRecovery reports whether operations arrive for so long after the faults that recovery can be seen.
 func (c *Comparison) tellsRecovery() bool {
+	return len(c.Scenario.Faults) > 0 && c.tail() >= 3*time.Second
+}
+
+// tail is how long operations arrive after the last fault; at most 0 if they end first.
+func (c *Comparison) tail() time.Duration {
+	tail := c.Scenario.Duration
 	for _, f := range c.Scenario.Faults {
-		if f.To+3*time.Second > c.Scenario.Duration {
-			return false
-		}
+		tail = min(tail, c.Scenario.Duration-f.To)
 	}
-	return len(c.Scenario.Faults) > 0
+	return tail
 }
 
 // advice says what to change in a policy, and what that gives.

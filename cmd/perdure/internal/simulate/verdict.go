@@ -80,6 +80,7 @@ func (f Facts) judge() (Grade, string) {
 		{r.Recovery != sim.Never && f.None.Recovery != sim.Never && r.Recovery > f.None.Recovery+longWait, Bad, "slow to recover: " + after(r.Recovery) + ", without retries " + after(f.None.Recovery)},
 		{r.Amplification.During > muchLoad, Fair, fmt.Sprintf("multiplies the load by %.1f in the fault, and loses %s", r.Amplification.During, costs)},
 		{lost == 0, Good, "loses nothing"},
+		{lost >= none-little && lost < none && seconds(lost) != seconds(none), Fair, "hardly better than no retries: loses " + costs + instead},
 		{lost >= none-little, Fair, "no better than no retries: loses " + costs},
 		{r.Wasted > muchWaste, Fair, fmt.Sprintf("loses %s%s, but %.0f %% of the work is for callers that have gone", costs, instead, 100*r.Wasted)},
 		{true, Good, "loses " + costs + instead + ", and the service is well " + after(r.Recovery)},

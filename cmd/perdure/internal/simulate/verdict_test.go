@@ -63,7 +63,9 @@ func TestVerdicts(t *testing.T) {
 		{five, both, result(4*second, 3*second, 1, 1), stuck, simulate.Good, "loses 4.0 s of traffic instead of 5.0 s, and the service is well 3.0 s after the fault", "Nothing to change"},
 		{five, budget, result(4*second, 3*second, 1, 1), none, simulate.Bad, "slow to recover: 3.0 s after the fault, without retries as soon as the fault ends", "Add a gate (gate: wait), which admits what the service can digest"},
 		{five, nil, result(2*second, 0, 3.1, 1), none, simulate.Fair, "multiplies the load by 3.1 in the fault, and loses 2.0 s of traffic", "Add a gate and a budget"},
-		{five, budget, result(4900*time.Millisecond, 0, 1, 1), none, simulate.Fair, "no better than no retries: loses 4.9 s of traffic", "Add a gate (gate: wait)"},
+		{five, budget, result(4900*time.Millisecond, 0, 1, 1), none, simulate.Fair, "hardly better than no retries: loses 4.9 s of traffic instead of 5.0 s", "Add a gate (gate: wait)"},
+		{five, budget, result(4990*time.Millisecond, 0, 1, 1), none, simulate.Fair, "no better than no retries: loses 5.0 s of traffic", "Add a gate (gate: wait)"},
+		{five, budget, result(5100*time.Millisecond, 0, 1, 1), none, simulate.Fair, "no better than no retries: loses 5.1 s of traffic", "Add a gate (gate: wait)"},
 		{untimed, shuts, result(5*second, 0, 1.01, 1), none, simulate.Fair, "no better than no retries: loses 5.0 s of traffic", "End attempts that take too long, and add a gate and a budget (attempt_timeout: 200ms, gate: wait, budget: 10)"},
 		{five, budget, wasteful(result(2*second, 0, 1, 1)), none, simulate.Fair, "loses 2.0 s of traffic instead of 5.0 s, but 40 % of the work is for callers that have gone", "Add a gate (gate: wait)"},
 		{five, both, result(2*second, 200*time.Millisecond, 0.3, 1), none, simulate.Good, "loses 2.0 s of traffic instead of 5.0 s, and the service is well 0.2 s after the fault", "Nothing to change"},
@@ -94,6 +96,19 @@ func TestChangesAreTold(t *testing.T) {
 		var table strings.Builder
 		if err := c.Table(&table); err != nil || !strings.Contains(table.String(), want) {
 			t.Errorf("%v: %s, want %q", err, table.String(), want)
+		}
+	}
+}
+
+// What comes after a fault has no figure if nothing arrives after it.
+func TestLoadAfterTheEnd(t *testing.T) {
+	for to, want := range map[time.Duration]string{4 * second: " 1.00× ", 5 * second: " - ", 9 * second: " - "} {
+		s := sim.Storm("late", sim.Fault{Kind: sim.Outage, From: second, To: to})
+		s.Duration = 5 * second
+		c := simulate.Comparison{Scenario: s, Outcomes: []simulate.Outcome{{Result: result(second, 0, 3, 1)}}}
+		var table strings.Builder
+		if err := c.Table(&table); err != nil || !strings.Contains(strings.Join(strings.Fields(table.String()), " "), " 3.00×"+want) {
+			t.Errorf("a fault until %v: %v, want %q behind 3.00× in\n%s", to, err, want, table.String())
 		}
 	}
 }
