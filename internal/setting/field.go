@@ -125,9 +125,10 @@ func Span[T any](name, doc string, low, high time.Duration, special Special, at 
 // Ratio is a field of numbers from low to high, both included; a low of 0 is
 // not included.
 func Ratio[T any](name, doc string, low, high float64, at func(*T) *float64) Field[T] {
-	want := fmt.Sprintf("a number from %g to %g", low, high)
+	plain := func(v float64) string { return strconv.FormatFloat(v, 'f', -1, 64) }
+	want := fmt.Sprintf("a number from %s to %s", plain(low), plain(high))
 	if low == 0 {
-		low, want = math.SmallestNonzeroFloat64, fmt.Sprintf("a number above 0, at most %g", high)
+		low, want = math.SmallestNonzeroFloat64, "a number above 0, at most "+plain(high)
 	}
 	parse := func(text string) (float64, bool) {
 		v, err := strconv.ParseFloat(text, 64)

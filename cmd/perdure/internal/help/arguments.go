@@ -101,7 +101,7 @@ func Filled(c *cobra.Command) error {
 	c.Flags().Visit(func(f *pflag.Flag) {
 		if f.Value.Type() == "string" && f.Value.String() == "" && err == nil {
 			kind, _ := pflag.UnquoteUsage(f)
-			err = setting.Bad("--"+f.Name, "", "a "+kind+", or no such flag")
+			err = setting.Bad("--"+f.Name, "", "a "+kind+", not empty")
 		}
 	})
 	return err

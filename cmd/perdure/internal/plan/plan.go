@@ -27,6 +27,7 @@ type Plan struct {
 	Worst       Worst
 	Budget      *Budget         // nil: there is none
 	Breaker     *circuit.Config // nil: there is none
+	Patience    time.Duration   // how long a call waits at a gate
 	Warnings    []Warning
 }
 
@@ -61,7 +62,8 @@ type Worst struct {
 // nil, there is none.
 func Make(p retry.Policy, c *circuit.Config, f Facts) *Plan {
 	plan := lay(p, cmp.Or(c, &circuit.Config{}).Budget, f.failureRate())
-	plan.Breaker, plan.Warnings = c, Warnings(p, c, f)
+	j := newJudge(p, c, f)
+	plan.Breaker, plan.Patience, plan.Warnings = c, j.patience(), j.warnings(c)
 	return plan
 }
 

@@ -44,14 +44,10 @@ func (p *Plan) gate() string {
 	if p.Breaker == nil {
 		return ""
 	}
-	most := maxPatience
-	if e := p.Policy.MaxElapsed; e > 0 {
-		most = min(most, e)
-	}
 	text := "Gate     after 5 overloads or 10 failures in a row, it admits attempts at the rate that the service digests;\n"
 	switch p.Breaker.Gate {
 	case circuit.Wait:
-		text += fmt.Sprintf("         the others wait for that until the deadline, at most %s\n", short(most))
+		text += fmt.Sprintf("         the others wait for that until the deadline, at most %s\n", short(p.Patience))
 	case circuit.FailFast:
 		text += "         the others are refused at once\n"
 	case circuit.NoGate:
@@ -60,7 +56,7 @@ func (p *Plan) gate() string {
 	if t := p.Policy.AttemptTimeout; t > 0 {
 		return text + fmt.Sprintf("         an attempt that times out after %s counts as an overload\n", short(t))
 	}
-	return text + fmt.Sprintf("         an attempt that takes %s counts as an overload; an attempt_timeout notices it sooner\n", short(most/4))
+	return text + fmt.Sprintf("         an attempt that takes %s counts as an overload; an attempt_timeout notices it sooner\n", short(p.Patience/4))
 }
 
 // warnings returns a line for each warning, and one for what to do.

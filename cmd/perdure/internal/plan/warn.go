@@ -44,22 +44,27 @@ type judge struct {
 	plan  *Plan         // within the limit
 }
 
-// Warnings returns what is foolish about a policy and its circuit breaker, where
-// calls meet f. If c is nil, there is no circuit breaker.
-func Warnings(p retry.Policy, c *circuit.Config, f Facts) (all []Warning) {
-	j := judge{p: &p, c: cmp.Or(c, &circuit.Config{}), f: f, n: p.Attempts(), limit: p.MaxElapsed, bound: "max_elapsed"}
+// newJudge returns the judge of a policy and its circuit breaker, where calls meet f.
+// If c is nil, there is no circuit breaker.
+func newJudge(p retry.Policy, c *circuit.Config, f Facts) *judge {
+	j := &judge{p: &p, c: cmp.Or(c, &circuit.Config{}), f: f, n: p.Attempts(), limit: p.MaxElapsed, bound: "max_elapsed"}
 	if f.Deadline > 0 && (j.limit == 0 || f.Deadline < j.limit) {
 		j.limit, j.bound = f.Deadline, "the deadline"
 	}
 	within := p
 	within.MaxElapsed = j.limit
 	j.plan = lay(within, j.c.Budget, f.failureRate())
+	return j
+}
+
+// warnings returns what is foolish about the policy and c, its circuit breaker, if it has one.
+func (j *judge) warnings(c *circuit.Config) (all []Warning) {
 	rules := []func(*judge) *Warning{noJitter, endless, slowTimeouts, neverFit, earlyRetry, longHint, noBudget}
 	if c != nil {
 		rules = append(rules, noRule, emptyWindow, busyRow, untimedGate, smallBudget, briefBudget, lowRate)
 	}
 	for _, rule := range rules {
-		if w := rule(&j); w != nil {
+		if w := rule(j); w != nil {
 			all = append(all, *w)
 		}
 	}

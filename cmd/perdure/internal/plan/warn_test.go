@@ -76,7 +76,7 @@ func TestWarnings(t *testing.T) {
 
 		{"a rate below the calls", full, circuit.Config{Rate: 5}, plan.Facts{CallsPerSecond: 8}, "failure_threshold|5|in a row|;rate|5/s|8 calls a second ever more|higher rate"},
 	} {
-		got := plan.Warnings(row.policy, &row.config, row.facts)
+		got := plan.Make(row.policy, &row.config, row.facts).Warnings
 		wants := strings.Split(row.want, ";")
 		if row.want == "" {
 			wants = nil
@@ -109,7 +109,7 @@ func TestPresetsAreNotWarnedOf(t *testing.T) {
 			{FailureRate: 1},
 			{CallsPerSecond: 0.1, Deadline: time.Hour, RetryAfter: 5 * time.Second},
 		} {
-			if w := plan.Warnings(preset(t, name), &c, f); len(w) > 0 {
+			if w := plan.Make(preset(t, name), &c, f).Warnings; len(w) > 0 {
 				t.Errorf("%s, %+v: %+v", name, f, w)
 			}
 		}
@@ -117,7 +117,7 @@ func TestPresetsAreNotWarnedOf(t *testing.T) {
 	service := circuit.Service()
 	busy := preset(t, "service")
 	busy.AttemptTimeout = 200 * time.Millisecond
-	if w := plan.Warnings(busy, &service, plan.Facts{CallsPerSecond: 200, Deadline: 3 * time.Second, FailureRate: 0.05}); len(w) > 0 {
+	if w := plan.Make(busy, &service, plan.Facts{CallsPerSecond: 200, Deadline: 3 * time.Second, FailureRate: 0.05}).Warnings; len(w) > 0 {
 		t.Errorf("service at 200 calls a second: %+v", w)
 	}
 }
@@ -125,10 +125,10 @@ func TestPresetsAreNotWarnedOf(t *testing.T) {
 // Without a circuit breaker, no rule of one is warned of.
 func TestWarningsWithoutABreaker(t *testing.T) {
 	p := retry.Policy{JitterMode: retry.FullJitter}
-	if w := plan.Warnings(p, nil, plan.Facts{CallsPerSecond: 1}); len(w) > 0 {
+	if w := plan.Make(p, nil, plan.Facts{CallsPerSecond: 1}).Warnings; len(w) > 0 {
 		t.Errorf("%+v", w)
 	}
-	if w := plan.Warnings(p, nil, plan.Facts{CallsPerSecond: 1000}); len(w) != 1 || w[0].Field != "budget" {
+	if w := plan.Make(p, nil, plan.Facts{CallsPerSecond: 1000}).Warnings; len(w) != 1 || w[0].Field != "budget" {
 		t.Errorf("%+v, want one about the budget", w)
 	}
 }
@@ -153,7 +153,7 @@ func TestAnyWarnings(t *testing.T) {
 			Window: some(0, 10*time.Millisecond, time.Hour), FailureRatio: random.Float64(), Budget: float64(random.IntN(3) * 500), Gate: circuit.GateMode(random.IntN(3)),
 		}
 		f := plan.Facts{random.Float64(), randomRate(random), some(spans...), some(spans...)}
-		for _, w := range plan.Warnings(p, &c, f) {
+		for _, w := range plan.Make(p, &c, f).Warnings {
 			if !slices.Contains(names, w.Field) || w.Value == "" || w.Why == "" || w.Do == "" || strings.Contains(w.Why+w.Do, "%!") {
 				t.Fatalf("%+v, %+v, %+v: %+v", p, c, f, w)
 			}
