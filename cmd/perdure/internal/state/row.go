@@ -133,7 +133,7 @@ func instant(t time.Time) *time.Time {
 func (r Row) state() string {
 	text := r.State.String()
 	if r.Demand > 0 {
-		text += fmt.Sprintf(" %s of %s", perSecond(r.Admitted), perSecond(r.Demand))
+		text += fmt.Sprintf(" %s of %s", perSecond(r.Admitted), perSecond(max(r.Demand, r.Admitted))) // Demand is of late, and without retries
 	}
 	if r.Waiting > 0 {
 		text += fmt.Sprintf(", %d waiting", r.Waiting)
