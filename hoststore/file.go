@@ -83,6 +83,9 @@ func openTable(dir string) (*table, error) {
 			aside, err = setAside(root, bad.file)
 		} else if errors.Is(err, fs.ErrNotExist) {
 			err = create(root)
+			if e, ok := errors.AsType[*fs.PathError](err); ok { // it has a name that nobody knows
+				err = &fs.PathError{Op: "make", Path: filepath.Join(dir, fileName(cell.Version)), Err: e.Err}
+			}
 		} else if errors.Is(err, private.ErrReplaced) {
 			err = nil
 		}

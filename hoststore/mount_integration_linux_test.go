@@ -16,6 +16,7 @@ import (
 // and nothing is left behind.
 func TestFileSystemsWithoutRoom(t *testing.T) {
 	for _, options := range []string{"size=1m", "ro"} { // a file takes 3 MiB
+		why := map[string]string{"size=1m": "no space left on device", "ro": "read-only file system"}[options]
 		t.Run(options, func(t *testing.T) {
 			dir := t.TempDir()
 			if out, err := exec.CommandContext(t.Context(), "mount", "-t", "tmpfs", "-o", options, "tmpfs", dir).CombinedOutput(); err != nil {
@@ -31,8 +32,8 @@ func TestFileSystemsWithoutRoom(t *testing.T) {
 			defer store.Close()
 			works(t, store)
 			works(t, store)
-			if lines := log.lines(); len(lines) != 1 || !strings.Contains(lines[0], "not shared") {
-				t.Errorf("logged %q, want one line that says so", lines)
+			if lines := log.lines(); len(lines) != 1 || !strings.Contains(lines[0], "not shared") || !strings.Contains(lines[0], "make "+dir+"/cells.3: "+why) {
+				t.Errorf("logged %q, want one line that says so, with the file", lines)
 			}
 			if left, err := os.ReadDir(dir); err != nil || len(left) > 0 {
 				t.Errorf("left behind: %v, %v", left, err)
