@@ -6,6 +6,7 @@ import (
 	"time"
 
 	"github.com/seed-0f2c7998/perdure/circuit"
+	"github.com/seed-0f2c7998/perdure/retry"
 	"github.com/seed-0f2c7998/perdure/sim"
 )
 
@@ -117,6 +118,23 @@ func TestObserveOnlyIsSimulated(t *testing.T) {
 		}
 		if got.Trips < 20 {
 			t.Errorf("gate %v: %d trips, want one of each process at least", mode, got.Trips)
+		}
+	}
+}
+
+// Where service times vary, the first of several answers to come back is a short one. A gate that learned from it what is
+// usual took most answers for slow ones after a fault, and never lifted its limit.
+func TestGateKnowsWhatIsUsualOfVariedServiceTimes(t *testing.T) {
+	service := circuit.Service()
+	s := sim.Scenario{
+		Duration: 3 * time.Minute, Load: sim.Load{Rate: 100},
+		Clients: sim.Clients{Deadline: 15 * time.Minute, Policy: retry.Service(), Breaker: &service},
+		Backend: sim.Backend{Workers: 20, Queue: 500, Service: sim.Time{Mean: 100 * time.Millisecond, Distribution: sim.Exponential}},
+		Faults:  []sim.Fault{{Kind: sim.Throttle, Level: 0.25, From: 30 * time.Second, To: 90 * time.Second}},
+	}
+	for seed := range uint64(5) {
+		if r := play(t, s, seed); r.Recovery > 15*time.Second || r.Lost > 50*time.Second {
+			t.Errorf("seed %d: %v lost, recovery %v: it was two minutes, and never", seed, r.Lost, r.Recovery)
 		}
 	}
 }

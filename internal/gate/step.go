@@ -197,8 +197,10 @@ func (s *state) whileHealthy(p Permit, r verdict, now int64) Change {
 	return Limited
 }
 
-// answered takes a success of a gate in health.
+// answered takes a success of a gate in health. One that ends a doubt teaches nothing:
+// it is the first of several to come back, and so a short one.
 func (s *state) answered(r verdict, now int64) {
+	doubted := s.over > 0
 	s.run = 0
 	switch {
 	case !r.timed:
@@ -206,7 +208,7 @@ func (s *state) answered(r verdict, now int64) {
 	case r.fast && s.over > 0:
 		s.over, s.since, s.operations = 0, now, 0
 	}
-	if r.timed && (s.over == 0 || s.warm < known) { // else a queue may be growing
+	if r.timed && (!doubted || s.warm < known) { // else a queue may be growing
 		s.learn(r.took)
 	}
 }
