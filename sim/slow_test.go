@@ -32,3 +32,15 @@ func TestGateOfASlowService(t *testing.T) {
 		}
 	}
 }
+
+// New processes learn in a brownout that attempts take what the queue does: a tenth of a second and
+// more. The answers after the fault tell them otherwise. Else the standing queue of a
+// backlog is fast to them, and they lost 6.1 s, and recovered after 9.6.
+func TestGateDoubtsTheTimeOfAQueue(t *testing.T) {
+	for _, s := range sim.Storms() {
+		if s.Name == "deploy in a brownout" {
+			m := mean(t, with(s, gated, 1, false), 5)
+			m.check(t, goal{lost: 3})
+		}
+	}
+}

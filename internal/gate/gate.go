@@ -35,6 +35,7 @@ const (
 	enough    = 256                    // operations that give the demand within 6 %
 	longest   = fewest * time.Second   // for which they are counted
 	tick      = 10 * time.Millisecond  // by which timers are late: the burst of the pace, the least reserve
+	long      = 10 * tick              // base of which a ramp takes seconds
 	quiet     = fewest * tick          // without a refusal: nobody is in line
 	probeMax  = 500 * time.Millisecond // nobody waits longer to learn that the service is back
 	rarely    = 4                      // times as long, where another host sends the probes

@@ -313,9 +313,11 @@ func (s *state) whileLimited(p Permit, r verdict, current bool, now int64) Chang
 // reward gives the credits of a success, two if there is room for more: the answer
 // and the one before it were fast, and attempts do not wait for the pace. Of slow
 // ones one of sixteen gives two: a service that has become slower for good
-// would never be given more than its probes otherwise.
+// would never be given more than its probes otherwise. A long base, even of health, is
+// doubted after an answer in less than half of it: a new process that began in a queue has learned
+// the time of that.
 func (s *state) reward(r verdict, now int64) {
-	if r.timed && s.warm < known {
+	if r.timed && (s.warm < known || s.base >= long && r.took < s.base/2) {
 		s.move(r.took, s.divisor(r.took))
 	}
 	n := 1
@@ -344,11 +346,11 @@ func (s *state) raisePace(now int64) {
 }
 
 // burst returns for how long an admission holds the next credits at one for a success,
-// by the pace. Where a call takes a tenth of a second and more there is none: with
+// by the pace. Where a call takes long there is none: with
 // a probe each few milliseconds credits would never double, and the ramp takes as
 // many times of a call as there are doublings.
 func (s *state) burst() time.Duration {
-	if s.base >= 10*tick {
+	if s.base >= long {
 		return 0
 	}
 	return tick
