@@ -71,7 +71,7 @@ var mayImport = map[string][]string{
 	"internal/seam":          {"internal/cell"},
 	"internal/breakers":      {"circuit", "internal/seam"},
 	"internal/calls":         {"circuit", "internal/seam", "retry"},
-	"circuit":                {"internal/cell", "internal/class", "internal/gate", "internal/places", "internal/seam"},
+	"circuit":                {"internal/cell", "internal/class", "internal/gate", "internal/places", "internal/queue", "internal/seam"},
 	"retry":                  {"circuit", "internal/breakers", "internal/class", "internal/seam"},
 	"httpretry":              {"circuit", "internal/breakers", "internal/calls", "internal/checksum", "internal/getters", "internal/seam", "internal/transfer", "internal/viaproxy", "retry"},
 	"hoststore":              {"circuit", "internal/cell"},

@@ -102,7 +102,7 @@ type Config struct {
 
 	// Concurrency is the maximum number of calls in flight in this process, 1 to
 	// 10,000; 0 means no limit. Do, Breaker.Do, package retry and the clients'
-	// adapters wait for a place until their deadline, at most 30s if there is none;
+	// adapters wait for a place until the deadline is near, at most 30s if there is none;
 	// Acquire does not wait, and Allow, which has no permit to give back, is not
 	// limited. The error of a call that has found none is a [*LimitError]. Of
 	// several breakers that share their state, the lowest Concurrency holds.

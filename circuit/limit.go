@@ -16,7 +16,10 @@ import (
 const maxConcurrency = 10_000
 
 // spare is how long before the end of its patience a call stops waiting for a
-// place, so that its error says what it has waited for.
+// place, so that its error says what it has waited for. A call that a
+// deadline ends stops twice the time before it that a call is known to take, but not before
+// half of its patience is over: with a place that it gets later it could not end. With
+// more callers than places that would be most, since who must stop first goes first.
 const spare = 10 * time.Millisecond
 
 // limitConcurrency has each call of b take one of n places; 0 means no limit.
@@ -71,8 +74,11 @@ func (b *Breaker) takePlace(ctx context.Context, c *cell.Cell, a ask, lent bool)
 // and reports whether it has taken one.
 func (b *Breaker) awaitPlace(ctx context.Context, c *cell.Cell, a ask, lent bool) (taken bool, err error) {
 	left := time.Duration(b.turnEnd(ctx, a, 0))
-	left -= min(spare, left/2)
-	until := time.Now().Add(left)
+	reserve := spare
+	if _, ends := ctx.Deadline(); ends {
+		reserve = max(reserve, 2*b.places.Held())
+	}
+	until := time.Now().Add(left - min(reserve, left/2))
 	if lent {
 		b.tellQueued(ctx, a, b.firstInMinute(&b.toldPlace), ConcurrencyReached, time.Time{})
 		return b.places.Wait(ctx, until, nil), nil

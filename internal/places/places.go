@@ -22,6 +22,9 @@ const (
 	longestLook  = 100 * time.Millisecond
 )
 
+// longestHold is the longest time between two places that are free which is measured.
+const longestHold = time.Hour
+
 // Places are those of one key in this process. The zero Places have no limit yet,
 // see [Places.Limit]. They are safe for concurrent use.
 type Places struct {
@@ -29,6 +32,8 @@ type Places struct {
 	limit int // 0: none yet
 	taken int
 	line  queue.Queue[*waiter]
+	freed time.Time     // when the last place became free, while callers wait; zero: none did
+	held  time.Duration // how long one is held on average; 0: not known
 
 	locks Locks // nil: the process is alone
 	timer *time.Timer
@@ -152,6 +157,7 @@ func (p *Places) Free() {
 
 // free is Free. p.mu is locked.
 func (p *Places) free() {
+	p.measure()
 	p.taken--
 	if p.locks != nil {
 		p.locks.Unlock()
@@ -160,6 +166,29 @@ func (p *Places) free() {
 		}
 	}
 	p.give()
+}
+
+// measure measures how long a place is held, when one is about to be free: while callers
+// wait, all are taken, and each is free once in that time. p.mu is locked.
+func (p *Places) measure() {
+	if p.line.Len() == 0 {
+		p.freed = time.Time{}
+		return
+	}
+	now := time.Now()
+	if !p.freed.IsZero() {
+		took := min(now.Sub(p.freed), longestHold) * time.Duration(p.taken)
+		p.held += (took - p.held) / time.Duration(4*p.taken)
+	}
+	p.freed = now
+}
+
+// Held returns how long a place is held on average, as far as that is known from times in
+// which callers waited; 0 means not known.
+func (p *Places) Held() time.Duration {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	return p.held
 }
 
 // give gives the places that are free to those who wait. p.mu is locked.
