@@ -61,7 +61,7 @@ func newJudge(p retry.Policy, c *circuit.Config, f Facts) *judge {
 func (j *judge) warnings(c *circuit.Config) (all []Warning) {
 	rules := []func(*judge) *Warning{noJitter, endless, slowTimeouts, neverFit, earlyRetry, longHint, noBudget}
 	if c != nil {
-		rules = append(rules, noRule, emptyWindow, busyRow, untimedGate, smallBudget, briefBudget, lowRate)
+		rules = append(rules, noRule, emptyWindow, busyRow, untimedGate, gatedTime, smallBudget, briefBudget, lowRate)
 	}
 	for _, rule := range rules {
 		if w := rule(j); w != nil {
@@ -231,6 +231,17 @@ func untimedGate(j *judge) *Warning {
 	return &Warning{
 		"attempt_timeout", "none", "the gate takes an attempt for too slow only after " + short(j.patience()/4),
 		"Set attempt_timeout to a few times what an attempt usually takes",
+	}
+}
+
+// gatedTime finds an open time beside a gate, at which only a window, or Trip, opens a circuit breaker for a time.
+func gatedTime(j *judge) *Warning {
+	if j.c.Gate == circuit.NoGate || j.c.RecoveryTimeout == 0 || j.c.Window > 0 {
+		return nil
+	}
+	return &Warning{
+		"recovery_timeout_seconds", short(j.c.RecoveryTimeout), "it has no effect: a gate does not refuse all calls for a fixed time",
+		"Leave recovery_timeout_seconds out, or set gate: off",
 	}
 }
 

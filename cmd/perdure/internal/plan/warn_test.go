@@ -57,6 +57,9 @@ func TestWarnings(t *testing.T) {
 
 		{"no rule", retry.Policy{}, circuit.Config{FailureThreshold: circuit.Off}, plan.Facts{}, "failure_threshold|off|never opens|gate: wait"},
 		{"no rule but a budget", retry.Policy{}, circuit.Config{FailureThreshold: circuit.Off, Budget: 10}, plan.Facts{}, ""},
+		{"an open time at a gate", retry.Policy{}, circuit.Config{Gate: circuit.Wait, RecoveryTimeout: 5 * second}, plan.Facts{}, "recovery_timeout_seconds|5s|no effect|gate: off"},
+		{"an open time of the window at a gate", retry.Policy{}, circuit.Config{Gate: circuit.Wait, RecoveryTimeout: 5 * second, Window: 10 * second, FailureRatio: 0.5}, plan.Facts{}, ""},
+		{"an open time without a gate", retry.Policy{}, circuit.Config{RecoveryTimeout: 5 * second}, plan.Facts{}, ""},
 		{"a window that is never full", retry.Policy{}, circuit.Config{Window: 10 * second, FailureRatio: 0.5}, plan.Facts{CallsPerSecond: 0.5}, "window|10s|holds 5 calls at 0.5 calls a second, and a verdict needs 20|window to 40s"},
 		{"a window that is full", retry.Policy{}, circuit.Config{Window: 10 * second, FailureRatio: 0.5}, plan.Facts{CallsPerSecond: 2}, "failure_threshold|5|in a row|"},
 		{"a busy row", full, circuit.Config{Budget: 500}, plan.Facts{CallsPerSecond: 1600}, "failure_threshold|5|if 30 % of the calls fail, that many in a row come every 370ms, and each time the circuit breaker is open for 30s|gate: wait"},
