@@ -366,8 +366,8 @@ func (w *world) dead() {
 	})
 	t.Logf("COUNT %s: dead server: %d requests for both steps of the run (%d starts); without the glue %d for one step (%d runs)",
 		t.Name(), got, starts, requests(), len(naive))
-	if requests() < 2*got {
-		t.Errorf("%d requests without the glue: this test shows nothing", requests())
+	if both := 2 * requests(); both < 3*got {
+		t.Errorf("%d requests without the glue, if two steps made them: this test shows nothing", both)
 	}
 	if group := w.group(id); len(group) != 1 {
 		// Dagster writes all of a run's tags when one is added, and that which tells it not to repeat the run can get lost.

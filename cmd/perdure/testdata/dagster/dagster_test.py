@@ -7,6 +7,7 @@ import os
 import signal
 import subprocess
 import sys
+import tempfile
 import textwrap
 
 import dagster as dg
@@ -52,9 +53,9 @@ class Step:
             self.results = list(done.get_results())
             yield from self.results
 
-        instance = dg.DagsterInstance.ephemeral()
-        self.result = dg.materialize([my_asset], instance=instance, raise_on_error=False)
-        self.records = instance.all_logs(self.result.run_id)
+        with tempfile.TemporaryDirectory() as home, dg.DagsterInstance.local_temp(home) as instance:
+            self.result = dg.materialize([my_asset], instance=instance, raise_on_error=False)
+            self.records = instance.all_logs(self.result.run_id)
         for text in map(str, self.records):
             assert "framework exception" not in text, text
             assert "did not receive" not in text, text
