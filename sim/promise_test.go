@@ -157,7 +157,7 @@ func promised(t *testing.T, s sim.Scenario, k kind, n int, shared bool, without 
 // Each of 2,000 processes that share nothing makes a call a second. After a minute without
 // faults a budget of 10 tokens each is full: far more than their calls in a fault. With one
 // token each, the promise is kept.
-func TestManySmallProcesses(t *testing.T) {
+func TestGateOfManySmallProcesses(t *testing.T) {
 	if _, seeds := sizes(); seeds == 1 {
 		t.Skip("it takes long: make long")
 	}
