@@ -83,11 +83,13 @@ func (b *Breaker) calm(c *cell.Cell, w word) bool {
 func (b *Breaker) pass(ctx context.Context, c *cell.Cell, p *Permit, a ask) error {
 	g, now := b.gateOf(c), b.now()
 	end := b.patience(ctx, a, now)
-	until := end
-	if !a.waits || !b.gate.wait || b.config.ObserveOnly {
-		until = now
+	got, ok := gate.Permit{}, false
+	switch waits := a.waits && b.gate.wait && !b.config.ObserveOnly; {
+	case waits:
+		got, ok = b.enter(ctx, c, g, now, end, a)
+	case !b.hasNoTurn(c, g, now, a): // or it would take a probe, wait, and have none when its turn comes
+		got, ok = b.enter(ctx, c, g, now, now, a)
 	}
-	got, ok := b.enter(ctx, c, g, now, until, a)
 	switch {
 	case ok:
 	case ctx.Err() != nil:
@@ -100,21 +102,25 @@ func (b *Breaker) pass(ctx context.Context, c *cell.Cell, p *Permit, a ask) erro
 		p.record(ctx, result{signal: cancel})
 		return b.gateRefusal(c, g)
 	}
-	switch got.How {
-	case gate.AsProbe:
-		c.Probes.Add(1)
-	case gate.ByCredit:
-		c.Credits.Add(1)
-	case gate.Freely:
-	}
-	if got.How != gate.Freely {
-		addTo(&c.Gate[admittedWord], uint64(got.Generation), 1)
-	}
+	countAdmitted(c, got)
 	*p = p.through(got, b.elapsed())
 	if a.waits && !a.Timeout && got.Start != 0 {
 		p.kind |= kind(b.watch(ctx, c, got, time.Duration(end-got.Start))) << watchShift
 	}
 	return nil
+}
+
+// countAdmitted counts a call that a gate has admitted by p.
+func countAdmitted(c *cell.Cell, p gate.Permit) {
+	switch p.How {
+	case gate.AsProbe:
+		c.Probes.Add(1)
+	case gate.ByCredit:
+		c.Credits.Add(1)
+	case gate.Freely:
+		return
+	}
+	addTo(&c.Gate[admittedWord], uint64(p.Generation), 1)
 }
 
 // gateRefusal counts and returns the refusal of a call by g.

@@ -9,6 +9,7 @@ import (
 
 	"github.com/seed-0f2c7998/perdure/internal/cell"
 	"github.com/seed-0f2c7998/perdure/internal/class"
+	"github.com/seed-0f2c7998/perdure/internal/gate"
 	"github.com/seed-0f2c7998/perdure/internal/seam"
 	"github.com/seed-0f2c7998/perdure/internal/setting"
 )
@@ -68,7 +69,7 @@ func (b *Breaker) pace(ctx context.Context, c *cell.Cell, p Permit, a ask) (Perm
 	if err != nil {
 		return Permit{}, err
 	}
-	a.Retries = true // the operation has been counted
+	a.Retries, a.turn = true, true // the operation has been counted
 	if _, ok := ctx.Deadline(); !ok && a.Until.IsZero() {
 		a.Until = b.wall(ceil(t.end))
 	}
@@ -144,6 +145,19 @@ func (b *Breaker) takesTurn(c *cell.Cell, now int64) bool {
 		c.GiveBack(l, slot)
 	}
 	return false
+}
+
+// hasNoTurn reports whether a call that comes to g, which is limited, would have to wait
+// for a turn of the rate. Such a call is part of the demand all the same.
+func (b *Breaker) hasNoTurn(c *cell.Cell, g gate.Gate, now int64, a ask) bool {
+	if b.pacing == nil || b.pacing.schedule != nil || a.turn || b.config.ObserveOnly || !g.Limited() {
+		return false
+	}
+	next, _ := c.Reserve(b.inForce(c, now), now, now-1) // which is too early for any
+	if next.At > now && !a.Retries {
+		g.Arrive(now)
+	}
+	return next.At > now
 }
 
 // turnEnd returns how long a call waits for its turn, as [Breaker.patience] does.

@@ -199,6 +199,53 @@ func TestFarDeadlinesWait(t *testing.T) {
 	}
 }
 
+// A gate that fails fast comes back to health also while calls queue for the rate. Those that
+// had no turn yet used to take each probe and give it back, so that none was left for those
+// whose turn came.
+func TestAGateThatFailsFastRecoversWithARate(t *testing.T) {
+	for _, rate := range []float64{0.5, 2, 10} {
+		t.Run(fmt.Sprint(rate), func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				b := circuit.New("x", circuit.Config{Gate: circuit.FailFast, Rate: rate, Burst: 10, Observe: func(context.Context, circuit.Transition) {}})
+				var down atomic.Bool
+				var all sync.WaitGroup
+				begin, outage, lifted := time.Now(), time.Minute, time.Duration(0)
+				for i := range 20 {
+					all.Go(func() {
+						_ = sleep(t.Context(), time.Duration(i)*7*time.Millisecond)
+						for time.Since(begin) < 3*outage {
+							ctx, cancel := context.WithTimeout(t.Context(), 5*time.Second)
+							_ = b.Do(ctx, func(ctx context.Context) error {
+								if err := sleep(ctx, 5*time.Millisecond); err != nil || down.Load() {
+									return retry.Transient(errors.New("down"))
+								}
+								return nil
+							})
+							cancel()
+							_ = sleep(t.Context(), 100*time.Millisecond)
+						}
+					})
+				}
+				down.Store(true)
+				_ = sleep(t.Context(), outage)
+				if s := b.State(); s == circuit.Closed {
+					t.Error("the outage has not limited the gate")
+				}
+				down.Store(false)
+				for healed := time.Now(); lifted == 0 && time.Since(begin) < 3*outage; _ = sleep(t.Context(), 10*time.Millisecond) {
+					if b.State() == circuit.Closed {
+						lifted = time.Since(healed)
+					}
+				}
+				all.Wait()
+				if most := time.Duration(5 / rate * float64(time.Second)); lifted == 0 || lifted > most+time.Second {
+					t.Errorf("the limit was lifted %v after the outage, want a few calls, %v", lifted, most)
+				}
+			})
+		})
+	}
+}
+
 // The turns of a crowd that leaves are for those who come after it, whatever the order in
 // which it leaves, and also if one of them stays. They used to be lost but for the last.
 func TestACrowdThatLeavesGivesItsTurnsBack(t *testing.T) {

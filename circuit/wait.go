@@ -33,6 +33,7 @@ type ask struct {
 	seam.Ask
 
 	waits bool // at a gate
+	turn  bool // it has a turn of the rate, which has come
 }
 
 // patience returns the end of the caller's patience, in the time of the cell's
