@@ -119,6 +119,7 @@ func Run(ctx context.Context, s sim.Scenario, seed uint64, all []sim.Contender, 
 			progress(by.Name, (float64(played)+min(float64(now)/float64(s.Duration), 1))/float64(plays))
 		})
 		played++
+		r.Lost = Facts{Scenario: s}.lost(r) // of a closed loop, too, and so in all that shows it
 		return r, err
 	}
 	var err error

@@ -79,6 +79,8 @@ func (c *Comparison) advice(o Outcome) string {
 	}
 	text := o.Verdict.Advice + ": it then loses " + seconds(o.Changed.Lost)
 	switch {
+	case worse(*o.Changed, o.Result):
+		return text + ", which is worse, so it is the fault that costs so much, and not the policy"
 	case !better(*o.Changed, o.Result):
 		return text + ", so it is the fault that costs so much, and not the policy"
 	case c.tellsRecovery() && o.Changed.Recovery == sim.Never:
@@ -86,6 +88,11 @@ func (c *Comparison) advice(o Outcome) string {
 	default:
 		return text
 	}
+}
+
+// worse reports whether a result is by a tenth worse than another in loss, or does not recover where that does.
+func worse(a, b sim.Result) bool {
+	return a.Lost > b.Lost+max(b.Lost/10, sim.Step) || a.Recovery == sim.Never && b.Recovery != sim.Never
 }
 
 // better reports whether a result is by a tenth better than another, in loss, recovery or load.

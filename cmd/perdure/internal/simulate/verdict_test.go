@@ -84,12 +84,19 @@ func TestVerdicts(t *testing.T) {
 // What a change gives is told, also if that is nothing.
 func TestChangesAreTold(t *testing.T) {
 	before := result(5*second, sim.Never, 2, 1)
+	worse := "Add a gate: it then loses 6.0 s, which is worse, so it is the fault that costs so much, and not the policy.\n"
 	for want, changed := range map[string]sim.Result{
 		"Add a gate: it then loses 2.0 s.\n":                                 result(2*second, 0, 2, 1),
 		"Add a gate: it then loses 5.0 s.\n":                                 result(5*second, second, 2, 1),
 		"Add a gate: it then loses 4.0 s, and does not recover either.\n":    result(4*second, sim.Never, 2, 1),
 		"Add a gate: it then loses 4.9 s, so it is the fault that costs so ": result(4900*time.Millisecond, sim.Never, 2, 1),
+		worse:                                   result(6*second, second, 0.1, 1),
+		strings.Replace(worse, "6.0", "4.0", 1): result(4*second, sim.Never, 0.1, 1),
 	} {
+		before := before
+		if strings.Contains(want, "4.0 s, which is worse") {
+			before.Recovery = 0
+		}
 		c := simulate.Comparison{Scenario: sim.Storms()[0], Outcomes: []simulate.Outcome{
 			{Result: before, Verdict: simulate.Verdict{Advice: "Add a gate"}, Changed: &changed},
 		}}
@@ -134,6 +141,29 @@ func TestVerdictOnAClosedLoop(t *testing.T) {
 	})
 	if v.Grade != simulate.Bad || v.Text != "worse than no retries: loses 10.0 s of traffic instead of 1.0 s" {
 		t.Errorf("%+v", v)
+	}
+}
+
+// The table of a closed loop shows what its verdict speaks of.
+func TestTableOfAClosedLoop(t *testing.T) {
+	s := sim.Storm("closed", sim.Fault{Kind: sim.Outage, From: 0, To: 5 * second})
+	s.Load, s.Duration, s.Drain = sim.Load{Clients: 3, Think: second}, 5*second, second
+	all, err := simulate.Policies([]string{"none"}, nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	c, err := simulate.Run(t.Context(), s, 1, all, func(string, float64) {})
+	if err != nil {
+		t.Fatal(err)
+	}
+	var table strings.Builder
+	if err := c.Table(&table); err != nil {
+		t.Fatal(err)
+	}
+	for _, want := range []string{"none    5.0 s  100.0 %", "the fault costs 5.0 s of traffic", "it then loses 4."} {
+		if !strings.Contains(table.String(), want) {
+			t.Errorf("no %q in\n%s", want, table.String())
+		}
 	}
 }
 
