@@ -568,3 +568,37 @@ func (p pool) play(t *testing.T) {
 		t.Errorf("%v: %d calls in the last second but one, want %d", last, got, want)
 	}
 }
+
+// Calls without a timeout are timed until a gate knows how long they take, also those
+// that end when it does: a base of the first ones alone would be that of the short ones. And
+// a watch ends with its call: calls that had ended well were taken for late ones,
+// and limited the gate of a healthy service.
+func TestCallsTimedTogetherTeachTogether(t *testing.T) {
+	for name, call := range map[string]func(context.Context, *Breaker, time.Duration){
+		"Do": func(ctx context.Context, b *Breaker, d time.Duration) {
+			_ = b.Do(ctx, func(ctx context.Context) error { pause(ctx, d); return nil })
+		},
+		"Acquire": func(ctx context.Context, b *Breaker, d time.Duration) {
+			p, _ := b.Acquire()
+			pause(ctx, d)
+			p.Success()
+		},
+	} {
+		synctest.Test(t, func(t *testing.T) {
+			limits := 0
+			b := New("s", Config{Gate: Wait, Observe: func(context.Context, Transition) { limits++ }})
+			var all sync.WaitGroup
+			for i := range 60 {
+				all.Go(func() { call(t.Context(), b, time.Duration(i+1)*10*time.Millisecond) })
+			}
+			all.Wait()
+			if base := b.gateOf(b.cell.Load()).Base(); base < 250*time.Millisecond {
+				t.Errorf("%s: the base is %v, of calls that take 305 ms on average and at least 10", name, base)
+			}
+			pause(t.Context(), time.Minute)
+			if n := len(b.gate.watches.running); n != 0 || limits != 0 {
+				t.Errorf("%s: %d calls are watched that have ended, and the gate was limited or lifted %d times", name, n, limits)
+			}
+		})
+	}
+}

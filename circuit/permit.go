@@ -272,9 +272,9 @@ func (p Permit) Throttled(wait time.Duration) {
 // gave up. It counts for nothing.
 func (p Permit) Cancel() { p.done(noCaller(), result{signal: cancel}) }
 
-// succeed is Success for a permit that belongs to a breaker.
+// succeed is Success for a permit that belongs to a breaker. A gate learns from one that is timed.
 func (p Permit) succeed(ctx context.Context) {
-	if p.frame != nil || !seam.Of(p.breaker).Unmoved() {
+	if p.frame != nil || p.start != 0 || !seam.Of(p.breaker).Unmoved() {
 		p.done(ctx, result{signal: success})
 	}
 }

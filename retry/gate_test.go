@@ -298,3 +298,22 @@ func TestAGateInAStorm(t *testing.T) {
 		})
 	}
 }
+
+// The watch of a call without a timeout ends with the call: calls that had ended well
+// were taken for late ones, and limited the gate of a healthy service.
+func TestCallsThatHaveEndedAreNotLate(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		limits := 0
+		p := retry.Policy{Breaker: circuit.New("x", circuit.Config{Gate: circuit.Wait, Observe: func(context.Context, circuit.Transition) { limits++ }})}
+		var all sync.WaitGroup
+		for i := range 60 {
+			all.Go(func() {
+				_ = retry.Do(t.Context(), &p, func(ctx context.Context) error { return pause(ctx, time.Duration(i+1)*10*time.Millisecond) })
+			})
+		}
+		all.Wait()
+		if _ = pause(t.Context(), time.Minute); limits != 0 {
+			t.Errorf("the gate was limited or lifted %d times", limits)
+		}
+	})
+}

@@ -62,6 +62,13 @@ func hardships() (all []sim.Scenario) {
 		})
 	}
 	add("outage, no timeouts", outage, func(s *sim.Scenario) { s.Clients.Policy.AttemptTimeout = 0 })
+	for name, varied := range map[string]sim.Time{
+		"exponential": {Distribution: sim.Exponential, Mean: 20 * time.Millisecond},
+		"log-normal":  {Distribution: sim.LogNormal, Mean: 20 * time.Millisecond, Spread: 1},
+	} {
+		add("outage, service times are "+name, outage, func(s *sim.Scenario) { s.Backend.Service = varied })
+		add("brownout, service times are "+name, brownout, func(s *sim.Scenario) { s.Backend.Service = varied })
+	}
 	add("a jump in service time", sim.Fault{Kind: sim.SlowNetwork, Delay: 100 * time.Millisecond}, nil)
 	add("brownout of half a minute", brownout, func(s *sim.Scenario) { s.Duration = time.Minute; s.Faults[0].To = 34 * time.Second })
 	return all

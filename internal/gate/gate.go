@@ -146,7 +146,7 @@ func (g Gate) admit(now int64, alone bool) (Permit, bool) {
 
 // Done records how an attempt ended, at now.
 func (g Gate) Done(p Permit, o Outcome, now int64) Change {
-	if o == Success && Healthy(g.Words[0].Load()) {
+	if o == Success && p.Start == 0 && Healthy(g.Words[0].Load()) {
 		return Unchanged
 	}
 	return g.run(task{kind: done, now: now, permit: p, outcome: o}).change

@@ -174,7 +174,7 @@ func (s *state) judge(p Permit, o Outcome, now int64) verdict {
 func (s *state) whileHealthy(p Permit, r verdict, now int64) Change {
 	switch r.outcome {
 	case Success:
-		s.answered(r, now)
+		s.answered(p, r, now)
 		return Unchanged
 	case Failure:
 		s.run = min(s.run+1, maxRow)
@@ -197,21 +197,31 @@ func (s *state) whileHealthy(p Permit, r verdict, now int64) Change {
 	return Limited
 }
 
-// answered takes a success of a gate in health. One that ends a doubt teaches nothing:
-// it is the first of several to come back, and so a short one.
-func (s *state) answered(r verdict, now int64) {
-	doubted := s.over > 0
+// answered takes a success of a gate in health. Of attempts that were timed together the
+// first to come back are the short ones, so the others teach as well when they come
+// back later. One that ends a doubt teaches nothing, nor do those that were sent in it:
+// a queue may be growing.
+func (s *state) answered(p Permit, r verdict, now int64) {
+	calm, doubted := s.run == 0 && s.over == 0 && s.warm == fewest, s.over > 0
+	late := s.operations == together && p.Start < s.since
 	s.run = 0
 	switch {
 	case !r.timed:
 		s.over = min(s.over, 1) // it was sent before anybody looked
-	case r.fast && s.over > 0:
+	case r.fast && doubted:
 		s.over, s.since, s.operations = 0, now, 0
 	}
-	if r.timed && (!doubted || s.warm < known) { // else a queue may be growing
+	if r.timed && (s.warm < known || !doubted && (!calm || late)) {
 		s.learn(r.took)
 	}
+	if !calm && !doubted && s.warm == fewest {
+		s.since, s.operations = now, together
+	}
 }
+
+// together says, in place of the operations of a gate in health, that the attempts that
+// were sent before its instant are timed, and none of them in a doubt.
+const together = 1
 
 // learn moves the base of a gate in health: the mean of the first sixteen, then a
 // sixteenth of the way. What was learned in trouble is forgotten.
