@@ -46,9 +46,12 @@ BEAT = { while sleep 10 >/dev/null 2>&1; do echo "... still running, $$(date +%T
 test: ## run every test that needs nothing but Go
 	@echo "$(GO) test -timeout 20m work"; $(BEAT); $(GO) test -timeout 20m work
 
-race: ## the same under the race detector
+# Tests that play long simulations, each on one goroutine: the race detector finds nothing there, and takes minutes.
+SIMULATIONS := Test(Gate(MakesNothingWorse|OfASlowService|Table|WhenTheClockIsSet)|PresetsTable|KnownStorms|Against.*|AdviceHelps|SimulatedFiguresOfThePages)
+
+race: ## the same under the race detector, but for long simulations
 	@if [ "$$($(GO) env CGO_ENABLED)" = 1 ] && command -v "$$($(GO) env CC)" >/dev/null; then \
-		echo "$(GO) test -race -timeout 30m work"; $(BEAT); $(GO) test -race -timeout 30m work; \
+		echo "$(GO) test -race -timeout 30m work"; $(BEAT); $(GO) test -race -timeout 30m -skip '^$(SIMULATIONS)$$' work; \
 	else echo "SKIPPED: race: the race detector needs a C compiler"; fi
 
 install: ## install the command from this tree

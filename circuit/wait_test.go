@@ -46,6 +46,7 @@ func TestCallsThatWaitAtAGateAreSeen(t *testing.T) {
 					t.Errorf("of 30 calls %d wait, %d in all; there %d in all", m.Waiting, m.AtGate, seen.AtGate)
 				}
 				pause(t.Context(), 5*time.Millisecond)
+				synctest.Wait() // who is admitted just now has gone
 				if m = here.Metrics(); m.Waiting != m.AtGate || m.OldestWait != 5*time.Millisecond {
 					t.Errorf("%d calls wait, %d in all, the oldest for %v", m.Waiting, m.AtGate, m.OldestWait)
 				}

@@ -199,7 +199,7 @@ func TestStormsOverHTTP(t *testing.T) {
 			got := playHTTP(t, s, seed)
 			least, most := simulated(t, s)
 			t.Logf("%v, %s: %.2f s lost, %.2f to %.2f simulated; attempts %.2f in the fault, %.2f after", kind, c.Name, got.lost, least, most, got.during, got.after)
-			if got.lost < least-0.3 || got.lost > most+0.3 {
+			if got.lost < least-0.6 || got.lost > most+0.6 { // at 200 calls a second, in whatever order goroutines run
 				t.Errorf("%v, %s: %.2f s lost, want %.2f to %.2f", kind, c.Name, got.lost, least, most)
 			}
 			if lost[c.Name] = got.lost; got.during > 1.45 || got.after > 1.3 {
