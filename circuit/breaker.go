@@ -216,6 +216,19 @@ func (b *Breaker) peek() *OpenError {
 	return nil
 }
 
+// shutOut counts and returns the refusal of a call through c, if its word admits no
+// call now, be it as a probe; else nil.
+func (b *Breaker) shutOut(c *cell.Cell) error {
+	w := word(c.Breaker.Load())
+	if w.state() == Closed {
+		return nil
+	}
+	if now := floor(b.now()); b.shut(w, now) {
+		return b.rejected(w, now)
+	}
+	return nil
+}
+
 // shut reports whether w admits no call at now, be it as a probe.
 func (b *Breaker) shut(w word, now instant) bool {
 	return w.state() == Isolated || w.state() == Open && !b.config.ObserveOnly && b.rules.left(w, now) > 0

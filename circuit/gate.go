@@ -125,10 +125,10 @@ func countAdmitted(c *cell.Cell, p gate.Permit) {
 
 // gateRefusal counts and returns the refusal of a call by g.
 func (b *Breaker) gateRefusal(c *cell.Cell, g gate.Gate) error {
-	now := b.now()
-	if w := word(c.Breaker.Load()); b.shut(w, floor(now)) {
-		return b.rejected(w, floor(now)) // since the call has come to the gate
+	if err := b.shutOut(c); err != nil {
+		return err // since the call has come to the gate
 	}
+	now := b.now()
 	c.Rejected.Add(1)
 	b.refusals.add(b.opening(Open), b.elapsed())
 	return &OpenError{Name: b.name, State: gateState(g.Status(now)), RetryAt: b.wall(ceil(g.NextProbe(now)))}

@@ -46,9 +46,9 @@ func (b *Breaker) takePlace(ctx context.Context, c *cell.Cell, a ask, lent bool)
 	if b.places == nil {
 		return false, nil
 	}
-	if w := word(c.Breaker.Load()); !lent && w.state() != Closed {
-		if now := floor(b.now()); b.shut(w, now) {
-			return false, b.rejected(w, now)
+	if !lent {
+		if err := b.shutOut(c); err != nil {
+			return false, err
 		}
 	}
 	taken = b.places.Take()
@@ -80,7 +80,7 @@ func (b *Breaker) awaitPlace(ctx context.Context, c *cell.Cell, a ask, lent bool
 	}
 	until := time.Now().Add(left - min(reserve, left/2))
 	if lent {
-		b.tellQueued(ctx, a, b.firstInMinute(&b.toldPlace), ConcurrencyReached, time.Time{})
+		b.tellQueued(ctx, a, b.firstInMinute(&b.toldPlace), Reason{code: ConcurrencyReached}, time.Time{})
 		return b.places.Wait(ctx, until, nil), nil
 	}
 	for told := false; ; told = true {
@@ -89,7 +89,7 @@ func (b *Breaker) awaitPlace(ctx context.Context, c *cell.Cell, a ask, lent bool
 			return false, err
 		}
 		if !told {
-			b.tellQueued(ctx, a, b.firstInMinute(&b.toldPlace), ConcurrencyReached, time.Time{})
+			b.tellQueued(ctx, a, b.firstInMinute(&b.toldPlace), Reason{code: ConcurrencyReached}, time.Time{})
 		}
 		if b.places.Wait(ctx, until, shuts) {
 			return true, nil

@@ -103,7 +103,7 @@ func (b *Breaker) queuedFor(ctx context.Context, a ask, d time.Duration) {
 		return
 	}
 	first := d >= tellFrom && b.firstInMinute(&b.pacing.toldFor)
-	b.tellQueued(ctx, a, first, RateReached, b.clock().Add(d))
+	b.tellQueued(ctx, a, first, Reason{code: RateReached}, b.clock().Add(d))
 }
 
 // firstInMinute reports whether it has not for a minute; told says until when not.
@@ -112,15 +112,15 @@ func (b *Breaker) firstInMinute(told *atomic.Int64) bool {
 	return (until == 0 || now >= until) && told.CompareAndSwap(until, now+int64(tellEvery))
 }
 
-// tellQueued reports that a call begins to wait because of a limit: until turn, if
-// that is known. Of calls of no retry only the first is reported.
-func (b *Breaker) tellQueued(ctx context.Context, a ask, first bool, limit Cause, turn time.Time) {
+// tellQueued reports that a call begins to wait, and why: until turn, if that is
+// known. Of calls of no retry only the first is reported.
+func (b *Breaker) tellQueued(ctx context.Context, a ask, first bool, why Reason, turn time.Time) {
 	switch {
 	case a.Queued != nil:
 		a.Queued.Queued(ctx, a.Made, first, turn)
 	case first:
 		b.report(ctx, Transition{
-			Name: b.name, From: b.State(), To: b.State(), Reason: Reason{code: limit}, At: b.clock(), RetryAt: turn, Queued: true,
+			Name: b.name, From: b.State(), To: b.State(), Reason: why, At: b.clock(), RetryAt: turn, Queued: true,
 		})
 	}
 }
@@ -234,8 +234,8 @@ func (b *Breaker) sleep(ctx context.Context, c *cell.Cell, d time.Duration) erro
 	defer timer.Stop()
 	for {
 		shuts := b.cell.Shutting()
-		if w, now := word(c.Breaker.Load()), floor(b.now()); b.shut(w, now) {
-			return b.rejected(w, now)
+		if err := b.shutOut(c); err != nil {
+			return err
 		}
 		select {
 		case <-shuts:

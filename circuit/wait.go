@@ -137,8 +137,8 @@ func addTo(word *atomic.Uint64, generation uint64, d int64) {
 	for {
 		old := word.Load()
 		n := int64(number(old, generation)) + d
-		if d < 0 && n < 0 || d < 0 && old>>generationAt != generation {
-			return
+		if n < 0 {
+			return // it is of another generation
 		}
 		if word.CompareAndSwap(old, generation<<generationAt|uint64(n)) { //nolint:gosec // not negative
 			return
@@ -159,14 +159,7 @@ func number(word, generation uint64) int {
 func (b *Breaker) queued(ctx context.Context, a ask) {
 	opening := b.opening(Open)
 	first := b.gate.told.Swap(opening) != opening
-	switch {
-	case a.Queued != nil:
-		a.Queued.Queued(ctx, a.Made, first, time.Time{})
-	case first:
-		b.report(ctx, Transition{
-			Name: b.name, From: b.State(), To: b.State(), Reason: unpack(b.cell.Load().Reason.Load()), At: b.clock(), Queued: true,
-		})
-	}
+	b.tellQueued(ctx, a, first, unpack(b.cell.Load().Reason.Load()), time.Time{})
 }
 
 // look lets those in the line go whose wait is over, and sets the timer for the
