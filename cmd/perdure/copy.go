@@ -89,7 +89,7 @@ func (a *app) copyCommand() *cobra.Command {
 		DisableFlagsInUseLine: true,
 		RunE: func(c *cobra.Command, args []string) error {
 			a.report(c.Context(), args[1], more.manifest)
-			if err := errors.Join(more.check(c.Flags()), awsenv.CheckURL("--endpoint-url", endpointURL), a.dagster.Choose(more.asset), a.dagster.Govern(f)); err != nil {
+			if err := errors.Join(more.check(c.Flags()), awsenv.CheckURL("--endpoint-url", endpointURL), a.dagster.SelectAsset(more.asset), a.dagster.ApplyExtras(f)); err != nil {
 				return err
 			}
 			job := &copying.Job{Session: more.session(), Source: args[0], Destination: args[1], Checksum: more.checksum}
@@ -130,7 +130,7 @@ func (a *app) copy(c *cobra.Command, f *policy.Flags, job *copying.Job) error {
 	}
 	a.log.Info(copied(r), "event", "copied", "src", r.Source, "dst", r.Destination, "bytes", r.Bytes,
 		"checksum", r.Checksum, "verified", r.Verified, "attempts", r.Attempts, "retries", r.Retries, "duration", r.Elapsed)
-	a.dagster.Materialize(dagster.Copied(r))
+	a.dagster.Materialize(dagster.CopyMetadata(r))
 	return nil
 }
 
@@ -168,7 +168,7 @@ func (a *app) prepare(f *policy.Flags, job *endpoint.Session, meter *progress.Me
 	job.Registry = new(circuit.Registry)
 	job.Resumed = meter.Resumed
 	job.Note = func(event, text string) { meter.Log.Info(text, "event", event) }
-	return func() { a.dagster.Guarded(job.Breakers()); store.Close() }, nil
+	return func() { a.dagster.RecordBreakers(job.Breakers()); store.Close() }, nil
 }
 
 // meter returns one for what has that name. Where those files show data on the

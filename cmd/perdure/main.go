@@ -90,7 +90,7 @@ func wantsJSON(args []string) bool {
 func (a *app) report(ctx context.Context, data ...string) {
 	messages := report.ForJSON(a.stdout)
 	if slices.ContainsFunc(data, a.isOutput) {
-		messages = dagster.Occupied{}
+		messages = dagster.StdoutInUse{}
 	}
 	s, err := dagster.Open(ctx, a.environ, messages, report.ForJSON(a.stderr))
 	if err != nil {

@@ -103,7 +103,7 @@ func (a *app) run(c *cobra.Command, f *runFlags, args []string) error {
 	if mode != dagster.Passthrough {
 		a.report(c.Context())
 	}
-	if err := a.dagster.Govern(f.policy); err != nil {
+	if err := a.dagster.ApplyExtras(f.policy); err != nil {
 		return err
 	}
 	s, err := a.settings(f.policy)
@@ -143,7 +143,7 @@ func (a *app) run(c *cobra.Command, f *runFlags, args []string) error {
 		Mark: run.Chosen(&f.again, &f.stop),
 	}
 	command.Patience.AtGate = atGate(&p)
-	defer a.dagster.Conduct(command, mode, f.killAfter)()
+	defer a.dagster.ConfigureCommand(command, mode, f.killAfter)()
 	begin := time.Now()
 	err = command.Run(c.Context())
 	a.log.Debug(p.Name+" ended", "event", "ended", "operation", p.Name,

@@ -145,7 +145,7 @@ func (a *app) copyTree(c *cobra.Command, f *policy.Flags, flags *copyFlags, link
 		"copied", s.Copied, "skipped", s.Skipped, "failed", s.Failed, "links", s.Linked, "bytes", s.Bytes,
 		"requests", s.Requests, "retries", s.Retries, "duration", s.Elapsed)
 	if err == nil {
-		a.dagster.Materialize(dagster.CopiedTree(link.Source, link.Destination, s))
+		a.dagster.Materialize(dagster.TreeMetadata(link.Source, link.Destination, s))
 	}
 	return err
 }

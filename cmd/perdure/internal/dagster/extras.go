@@ -21,9 +21,9 @@ const (
 	runRetry = "run_retry"
 )
 
-// Govern puts what the step says of the policy above the flags: what its extras
+// ApplyExtras puts what the step says of the policy above the flags: what its extras
 // set, and how often it was tried before.
-func (s *Session) Govern(f *policy.Flags) error {
+func (s *Session) ApplyExtras(f *policy.Flags) error {
 	if s == nil {
 		return nil
 	}

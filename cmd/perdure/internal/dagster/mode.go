@@ -64,10 +64,10 @@ func (m Mode) Or(environ []string) (Mode, error) {
 // grace is how long an attempt may go on after a signal, at most.
 const grace = 10 * time.Second
 
-// Conduct makes c, whose environment and streams are ours, ready to be run in
+// ConfigureCommand makes c, whose environment and streams are ours, ready to be run in
 // that mode. After a signal it gets killAfter to end, if that is not 0. The
 // function must be called when it has run.
-func (s *Session) Conduct(c *run.Command, m Mode, killAfter time.Duration) (ended func()) {
+func (s *Session) ConfigureCommand(c *run.Command, m Mode, killAfter time.Duration) (ended func()) {
 	environ := c.Environ
 	if m != Passthrough {
 		c.Environ = pipes.StripEnv(environ)

@@ -193,7 +193,7 @@ func (r *relay) end(failed bool) error {
 	if r.full {
 		r.session.warn(fmt.Sprintf("what the command reported beyond %d bytes is not passed on", maxHeld))
 	}
-	return r.told()
+	return r.result()
 }
 
 func (r *relay) flush() {
@@ -226,7 +226,7 @@ func (r *relay) drop() {
 
 // told returns what the attempt has told of its failure, with what it knows of
 // when it makes sense to try again.
-func (r *relay) told() error {
+func (r *relay) result() error {
 	err := r.failure
 	again, known := r.outcome["retryable"].(bool)
 	if !known {

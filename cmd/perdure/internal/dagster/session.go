@@ -78,18 +78,18 @@ func Open(ctx context.Context, environ []string, stdout, stderr io.Writer) (*Ses
 	return s, nil
 }
 
-// Occupied is the standard output of a command that writes data there: it takes
+// StdoutInUse is the standard output of a command that writes data there: it takes
 // no message, which would be taken for a part of the data.
-type Occupied struct{}
+type StdoutInUse struct{}
 
 // Write says why there are no messages.
-func (Occupied) Write([]byte) (int, error) {
+func (StdoutInUse) Write([]byte) (int, error) {
 	return 0, errors.New("DAGSTER_PIPES_MESSAGES points to stdout, which carries the data: " +
 		"let it name a file or stderr, or let the data go elsewhere")
 }
 
-// Choose says which of the step's assets the command makes; "" is the only one.
-func (s *Session) Choose(key string) error {
+// SelectAsset says which of the step's assets the command makes; "" is the only one.
+func (s *Session) SelectAsset(key string) error {
 	if s == nil || key == "" {
 		return nil
 	}
@@ -116,9 +116,9 @@ func (s *Session) Observe(b *circuit.Breaker, next func(context.Context, retry.E
 	}
 }
 
-// Guarded says which breakers there were: the outcome has the first that is not
+// RecordBreakers says which breakers there were: the outcome has the first that is not
 // closed, or the first.
-func (s *Session) Guarded(breakers []*circuit.Breaker) {
+func (s *Session) RecordBreakers(breakers []*circuit.Breaker) {
 	if s == nil {
 		return
 	}
@@ -148,13 +148,13 @@ func (s *Session) Close(err error) {
 	if s == nil {
 		return
 	}
-	s.pipes.Close(final(err))
+	s.pipes.Close(withExitCode(err))
 	s.end.Do(func() { close(s.ended) })
 }
 
 // final returns err as package pipes understands it: with the code that the
 // process exits with, and the mark of its class if only the code tells that.
-func final(err error) error {
+func withExitCode(err error) error {
 	if _, panicked := errors.AsType[*pipes.PanicError](err); err == nil || panicked {
 		return err
 	}
@@ -166,16 +166,16 @@ func final(err error) error {
 	case code == exit.Failed, code == exit.Usage:
 		reason = retry.Permanent(err)
 	case code == exit.Unavailable:
-		reason = &givenUp{err}
+		reason = &exhaustedError{err}
 	}
 	return &exit.Error{Code: code, Err: reason}
 }
 
-// A givenUp error is one that another run of the command may get over.
-type givenUp struct{ err error }
+// A exhaustedError error is one that another run of the command may get over.
+type exhaustedError struct{ err error }
 
-func (e *givenUp) Error() string   { return e.err.Error() }
-func (e *givenUp) Unwrap() []error { return []error{e.err, retry.ErrExhausted} }
+func (e *exhaustedError) Error() string   { return e.err.Error() }
+func (e *exhaustedError) Unwrap() []error { return []error{e.err, retry.ErrExhausted} }
 
 // Panicked ends the session of a command that has panicked with that value.
 func (s *Session) Panicked(value any, stack []byte) {
@@ -222,29 +222,29 @@ func (s *Session) Logger(log *slog.Logger) *slog.Logger {
 	if s == nil {
 		return log
 	}
-	return slog.New(both{log.Handler(), s})
+	return slog.New(teeHandler{log.Handler(), s})
 }
 
 // maxLines is how many lines the step's log gets at most: each is a row in
 // Dagster's database. They are on standard error, too.
 const maxLines = 1000
 
-// A both is the command's own handler, which writes to the step's log as well.
-type both struct {
+// A teeHandler is the command's own handler, which writes to the step's log as well.
+type teeHandler struct {
 	slog.Handler
 
 	session *Session
 }
 
-func (h both) Enabled(ctx context.Context, level slog.Level) bool {
+func (h teeHandler) Enabled(ctx context.Context, level slog.Level) bool {
 	return level >= slog.LevelInfo || h.Handler.Enabled(ctx, level)
 }
 
-func (h both) WithAttrs(attrs []slog.Attr) slog.Handler {
-	return both{h.Handler.WithAttrs(attrs), h.session}
+func (h teeHandler) WithAttrs(attrs []slog.Attr) slog.Handler {
+	return teeHandler{h.Handler.WithAttrs(attrs), h.session}
 }
 
-func (h both) Handle(ctx context.Context, r slog.Record) error {
+func (h teeHandler) Handle(ctx context.Context, r slog.Record) error {
 	if r.Level >= slog.LevelInfo {
 		h.session.line(r)
 	}

@@ -8,8 +8,8 @@ import (
 	"github.com/seed-0f2c7998/perdure/pipes"
 )
 
-// Copied is what there is to know of a copy.
-func Copied(r copying.Result) pipes.Metadata {
+// CopyMetadata is what there is to know of a copy.
+func CopyMetadata(r copying.Result) pipes.Metadata {
 	m := pipes.Metadata{
 		"source": place(r.Source), "destination": place(r.Destination),
 		"bytes": pipes.Int(r.Bytes), "verified": pipes.Text(r.Verified),
@@ -24,8 +24,8 @@ func Copied(r copying.Result) pipes.Metadata {
 	return m
 }
 
-// CopiedTree is what there is to know of a copy of many files.
-func CopiedTree(from, to string, s tree.Summary) pipes.Metadata {
+// TreeMetadata is what there is to know of a copy of many files.
+func TreeMetadata(from, to string, s tree.Summary) pipes.Metadata {
 	return pipes.Metadata{
 		"source": place(from), "destination": place(to), "bytes": pipes.Int(s.Bytes),
 		"files_copied": pipes.Int(int64(s.Copied)), "files_skipped": pipes.Int(int64(s.Skipped)), "files_failed": pipes.Int(int64(s.Failed)),
