@@ -1,5 +1,5 @@
-// Package servertest finds ports for the servers that tests start, and waits
-// until these listen.
+// Package servertest finds ports for the servers that tests start, and polls:
+// until a server listens, or until anything else holds that sends no event.
 package servertest
 
 import (
@@ -8,6 +8,7 @@ import (
 	"math/rand/v2"
 	"net"
 	"strconv"
+	"testing"
 	"time"
 )
 
@@ -39,17 +40,39 @@ func listen(port int) (net.Listener, error) {
 	return new(net.ListenConfig).Listen(context.Background(), "tcp", net.JoinHostPort("127.0.0.1", strconv.Itoa(port))) //nolint:forbidigo // it waits for nothing
 }
 
-// limit is more than any server takes to listen, on a machine that has much
-// else to do.
-const limit = 2 * time.Minute
+// Limit is more than any server takes for one step, on a machine under load:
+// the longest that [Await] and [Until] wait.
+const Limit = 2 * time.Minute
 
-// Await returns when something listens at the address: nil, or an error if it
-// does not within two minutes, or until ctx is done or ended is closed, which
-// tells that the server's process has ended; nil never is.
+// interval is the time between two looks: short beside a process's start, and
+// long beside a look.
+const interval = 2 * time.Millisecond
+
+// Until returns once holds returns true, and fails the test if it does not
+// within [Limit]; what says what was waited for. It is for what happens in
+// another process: in the test's own an event can be awaited, or
+// testing/synctest used. It calls holds on the caller's goroutine, the first
+// time at once.
+func Until(tb testing.TB, what string, holds func() bool) {
+	tb.Helper()
+	end := time.Now().Add(Limit)
+	tick := time.NewTicker(interval)
+	defer tick.Stop()
+	for !holds() {
+		if time.Now().After(end) {
+			tb.Fatalf("not within %v: %s", Limit, what)
+		}
+		<-tick.C
+	}
+}
+
+// Await returns nil once a server listens at the address. It returns an error
+// if none does within [Limit], when ctx is done, and when ended is closed,
+// which reports that the server's process has ended. If nil, ended is ignored.
 func Await(ctx context.Context, address string, ended <-chan struct{}) error {
-	ctx, cancel := context.WithTimeout(ctx, limit)
+	ctx, cancel := context.WithTimeout(ctx, Limit)
 	defer cancel()
-	tick := time.NewTicker(5 * time.Millisecond)
+	tick := time.NewTicker(interval)
 	defer tick.Stop()
 	for {
 		conn, err := new(net.Dialer).DialContext(ctx, "tcp", address)

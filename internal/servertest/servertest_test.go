@@ -2,9 +2,14 @@ package servertest_test
 
 import (
 	"context"
+	"fmt"
 	"net"
+	"runtime"
 	"strconv"
+	"sync"
 	"testing"
+	"testing/synctest"
+	"time"
 
 	"github.com/seed-0f2c7998/perdure/internal/servertest"
 )
@@ -35,6 +40,36 @@ func TestAwait(t *testing.T) {
 	if err := <-ready; err != nil {
 		t.Errorf("a server that listens: %v", err)
 	}
+}
+
+// failed is a test that may fail without this one doing so.
+type failed struct {
+	testing.TB
+	text string
+}
+
+func (f *failed) Helper() {}
+
+func (f *failed) Fatalf(format string, args ...any) {
+	f.text = fmt.Sprintf(format, args...)
+	runtime.Goexit()
+}
+
+func TestUntil(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		begin, looks := time.Now(), 0
+		servertest.Until(t, "the third look", func() bool { looks++; return looks == 3 })
+		if looks != 3 || time.Since(begin) > time.Second {
+			t.Errorf("%d looks in %v, want 3 within a second", looks, time.Since(begin))
+		}
+		var f failed
+		var group sync.WaitGroup
+		group.Go(func() { servertest.Until(&f, "the end of the world", func() bool { return false }) })
+		group.Wait()
+		if f.text != "not within 2m0s: the end of the world" {
+			t.Errorf("the test fails with %q", f.text)
+		}
+	})
 }
 
 // Ports of which the one above is taken are passed over.

@@ -1,0 +1,313 @@
+package perdure_test
+
+import (
+	"go/ast"
+	"go/parser"
+	"go/token"
+	"maps"
+	"os"
+	"path"
+	"slices"
+	"strings"
+	"testing"
+)
+
+// onAClock holds the test files that may wait on the machine's clock, and the reason.
+var onAClock = map[string]string{
+	"internal/servertest/servertest.go": "it is what all tests use that wait for another process",
+}
+
+// clockPending holds the test files that wait on the machine's clock and are still to be changed, by part of the house.
+// Remove a file once it does not: the test says when.
+var clockPending = []string{
+	// The core.
+	"retry/call_test.go",
+
+	// Breakers.
+	"circuit/gate_test.go",
+
+	// Stores.
+	"hoststore/process_test.go",
+	"internal/storetest/storetest.go",
+	"redisstore/budget_test.go",
+	"redisstore/fault_test.go",
+	"redisstore/fleet_test.go",
+	"redisstore/gate_test.go",
+	"redisstore/hand_test.go",
+	"redisstore/hostile_test.go",
+	"redisstore/proxy_test.go",
+	"redisstore/server_test.go",
+	"redisstore/topology_test.go",
+
+	// HTTP.
+	"httpretry/conformance_test.go",
+	"httpretry/fresh_test.go",
+	"httpretry/upload_test.go",
+
+	// AWS.
+	"awsretry/apply_test.go",
+	"awsretry/gatestorm_test.go",
+	"awsretry/objects/kill_test.go",
+
+	// Pipes.
+	"examples/dagster/webserver_integration_test.go",
+
+	// The command.
+	"cmd/perdure/copy_gateway_integration_test.go",
+	"cmd/perdure/copy_kill_test.go",
+	"cmd/perdure/copy_resume_test.go",
+	"cmd/perdure/copy_signal_test.go",
+	"cmd/perdure/fleet_test.go",
+	"cmd/perdure/internal/demo/demo_test.go",
+	"cmd/perdure/manifest_test.go",
+	"cmd/perdure/outside_integration_test.go",
+	"cmd/perdure/outside_kills_integration_test.go",
+	"cmd/perdure/places_linux_test.go",
+	"cmd/perdure/script_test.go",
+	"cmd/perdure/state_file_test.go",
+	"cmd/perdure/terminal_linux_test.go",
+}
+
+// waits are the functions of package time that make a test as slow as its clock, and fail it on a machine that is slower.
+// time.Sleep is refused by the linter everywhere.
+var waits = []string{"After", "AfterFunc", "NewTicker", "NewTimer", "Tick"}
+
+// TestNoTestWaitsOnAClock refuses the functions in waits in tests and their helpers, outside the bubbles of
+// testing/synctest, where time costs nothing.
+func TestNoTestWaitsOnAClock(t *testing.T) {
+	reasons, left := maps.Clone(onAClock), slices.Clone(clockPending)
+	for _, files := range testPackages(t) {
+		for name, places := range clockWaits(files) {
+			if reasons[name] != "" || onAClock[name] != "" {
+				delete(reasons, name)
+				continue
+			}
+			if slices.Contains(clockPending, name) {
+				left = slices.DeleteFunc(left, func(n string) bool { return n == name })
+				t.Log(places)
+				continue
+			}
+			for _, place := range places {
+				t.Errorf("%s: a test that waits on the machine's clock is slow, and fails on a slower machine: use testing/synctest, wait for an event, or poll with servertest.Until", place)
+			}
+		}
+	}
+	for _, name := range append(left, slices.Sorted(maps.Keys(reasons))...) {
+		t.Errorf("%s waits on no clock any more: remove it from the list in clock_test.go", name)
+	}
+}
+
+type testFile struct {
+	name string
+	*ast.File
+	*token.FileSet
+}
+
+// testPackages returns the test files of each package, and the files of the packages for tests.
+func testPackages(t *testing.T) map[string][]testFile {
+	t.Helper()
+	packages := map[string][]testFile{}
+	eachFile(t, func(name string) {
+		dir := path.Dir(name)
+		helper := strings.HasPrefix(dir, "internal/") && strings.HasSuffix(dir, "test")
+		if path.Ext(name) != ".go" || strings.Contains(name, "testdata/") || !helper && !strings.HasSuffix(name, "_test.go") {
+			return
+		}
+		text, err := os.ReadFile(name)
+		if err != nil {
+			return // gone since the walk
+		}
+		fset := token.NewFileSet()
+		f, err := parser.ParseFile(fset, name, text, parser.SkipObjectResolution)
+		if err != nil {
+			t.Error(err)
+			return
+		}
+		pkg := dir + " " + f.Name.Name
+		packages[pkg] = append(packages[pkg], testFile{name, f, fset})
+	})
+	return packages
+}
+
+// clockWaits returns the places in a directory's files that wait on the machine's clock, by file.
+func clockWaits(files []testFile) map[string][]string {
+	bubbles := map[string]bool{} // functions that are called in bubbles only, or call their argument in one
+	for grew := true; grew; {
+		grew = false
+		for name := range inBubblesOnly(files, bubbles) {
+			grew, bubbles[name] = grew || !bubbles[name], true
+		}
+	}
+	found := map[string][]string{}
+	for _, f := range files {
+		eachNode(f, bubbles, func(n ast.Node, inBubble bool) {
+			call, ok := n.(*ast.SelectorExpr)
+			if ok && !inBubble && isName(call.X, "time") && slices.Contains(waits, call.Sel.Name) {
+				found[f.name] = append(found[f.name], f.Position(n.Pos()).String())
+			}
+		})
+	}
+	return found
+}
+
+// inBubblesOnly returns the functions to which no file refers outside a bubble, and those that run an argument in one.
+// A method has a dot before its name: functions are told apart by their names alone.
+func inBubblesOnly(files []testFile, bubbles map[string]bool) map[string]bool {
+	refers := map[string]bool{} // whether all references are in bubbles
+	refer := func(name string, inBubble bool) {
+		all, seen := refers[name]
+		refers[name] = inBubble && (all || !seen)
+	}
+	local := locals(files)
+	var funcs []*ast.FuncDecl
+	for _, f := range files {
+		for _, d := range f.Decls {
+			if fn, ok := d.(*ast.FuncDecl); ok {
+				funcs = append(funcs, fn)
+			}
+		}
+		eachNode(f, bubbles, func(n ast.Node, inBubble bool) {
+			for _, e := range values(n) {
+				if name := named(e); !local[name] {
+					refer(name, inBubble)
+				}
+			}
+			if call, ok := n.(*ast.CallExpr); ok {
+				refer(named(call.Fun), inBubble)
+			}
+		})
+	}
+	only := map[string]bool{}
+	for _, fn := range funcs {
+		if refers[declared(fn)] || startsABubble(fn) {
+			only[declared(fn)] = true
+		}
+	}
+	return only
+}
+
+// locals returns the names of parameters and variables, which are functions only where they are called.
+func locals(files []testFile) map[string]bool {
+	names := map[string]bool{}
+	for _, f := range files {
+		ast.Inspect(f.File, func(n ast.Node) bool {
+			switch n := n.(type) {
+			case *ast.Field:
+				for _, id := range n.Names {
+					names[id.Name] = true
+				}
+			case *ast.AssignStmt:
+				for _, e := range n.Lhs {
+					names[named(e)] = names[named(e)] || n.Tok == token.DEFINE
+				}
+			}
+			return true
+		})
+	}
+	return names
+}
+
+// values returns the expressions of a node that may be functions, passed on or kept.
+func values(n ast.Node) []ast.Expr {
+	switch n := n.(type) {
+	case *ast.CallExpr:
+		return n.Args
+	case *ast.CompositeLit:
+		return n.Elts
+	case *ast.KeyValueExpr:
+		return []ast.Expr{n.Value}
+	case *ast.AssignStmt:
+		return n.Rhs
+	case *ast.ReturnStmt:
+		return n.Results
+	case *ast.ValueSpec:
+		return n.Values
+	}
+	return nil
+}
+
+// startsABubble reports whether a function that takes a function calls synctest.Test.
+func startsABubble(fn *ast.FuncDecl) bool {
+	return slices.ContainsFunc(fn.Type.Params.List, func(p *ast.Field) bool {
+		_, ok := p.Type.(*ast.FuncType)
+		return ok
+	}) && hasBubble(fn)
+}
+
+func hasBubble(fn *ast.FuncDecl) (has bool) {
+	ast.Inspect(fn, func(n ast.Node) bool {
+		call, ok := n.(*ast.CallExpr)
+		has = has || ok && isBubble(call)
+		return !has
+	})
+	return has
+}
+
+// eachNode visits the nodes of a file but the names that declare functions, and says of each whether it is in a bubble:
+// in an argument of synctest.Test or of a function that bubbles names, in the body of such a function, or in a table or
+// local function of a test that has a bubble.
+func eachNode(f testFile, bubbles map[string]bool, visit func(n ast.Node, inBubble bool)) {
+	var walk func(n ast.Node, inBubble, table bool)
+	walk = func(n ast.Node, inBubble, table bool) {
+		ast.Inspect(n, func(n ast.Node) bool {
+			switch n := n.(type) {
+			case nil:
+				return false
+			case *ast.FuncDecl:
+				if n.Body != nil {
+					walk(n.Body, bubbles[declared(n)], hasBubble(n))
+				}
+				return false
+			case *ast.CompositeLit:
+				if table && !inBubble {
+					walk(n, true, false)
+					return false
+				}
+			case *ast.AssignStmt:
+				if _, ok := n.Rhs[0].(*ast.FuncLit); ok && table && !inBubble {
+					walk(n, true, false)
+					return false
+				}
+			case *ast.CallExpr:
+				if isBubble(n) || bubbles[named(n.Fun)] {
+					visit(n, inBubble)
+					for _, arg := range n.Args {
+						walk(arg, true, false)
+					}
+					return false
+				}
+			}
+			visit(n, inBubble)
+			return true
+		})
+	}
+	walk(f.File, false, false)
+}
+
+// named returns the name of the function, or with a dot before it of the method, that an expression may be.
+func named(e ast.Expr) string {
+	switch e := e.(type) {
+	case *ast.Ident:
+		return e.Name
+	case *ast.SelectorExpr:
+		return "." + e.Sel.Name
+	}
+	return ""
+}
+
+func declared(fn *ast.FuncDecl) string {
+	if fn.Recv != nil {
+		return "." + fn.Name.Name
+	}
+	return fn.Name.Name
+}
+
+func isBubble(call *ast.CallExpr) bool {
+	f, ok := call.Fun.(*ast.SelectorExpr)
+	return ok && isName(f.X, "synctest") && f.Sel.Name == "Test"
+}
+
+func isName(e ast.Expr, name string) bool {
+	id, ok := e.(*ast.Ident)
+	return ok && id.Name == name
+}
