@@ -40,9 +40,9 @@ func TestUploadOutlastsTwoFailures(t *testing.T) {
 
 func TestStationsWaitAsLongAsTheServerAsks(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		server := httptestfault.NewInMemory(httptestfault.Steps(
-			httptestfault.Step{Status: http.StatusTooManyRequests, Header: http.Header{"Retry-After": {"7"}}},
-			httptestfault.Step{Body: []byte("42 bikes")},
+		server := httptestfault.NewInMemory(httptestfault.Responses(
+			httptestfault.Response{Status: http.StatusTooManyRequests, Header: http.Header{"Retry-After": {"7"}}},
+			httptestfault.Response{Body: []byte("42 bikes")},
 		))
 		defer server.Close()
 		api := retry.APICall()

@@ -54,10 +54,10 @@ func codeOfHTTP(page []byte, req *http.Request) (*http.Client, download.Result, 
 
 	result, err := download.File(req, "stations.csv", download.Options{})
 
-	server := httptestfault.New(httptestfault.Steps(
-		httptestfault.Step{Status: 503, Header: http.Header{"Retry-After": {"1"}}},
-		httptestfault.Step{Body: page}.CutAt(100, httptestfault.RST),
-		httptestfault.Step{Body: page},
+	server := httptestfault.New(httptestfault.Responses(
+		httptestfault.Response{Status: 503, Header: http.Header{"Retry-After": {"1"}}},
+		httptestfault.Response{Body: page, Fault: httptestfault.ResetBody(100)},
+		httptestfault.Response{Body: page},
 	))
 	defer server.Close()
 	return client, result, err

@@ -22,9 +22,9 @@ import (
 )
 
 func TestBreakersByKey(t *testing.T) {
-	bad := httptestfault.New(httptestfault.Steps(status(500)))
+	bad := httptestfault.New(httptestfault.Responses(status(500)))
 	defer bad.Close()
-	good := httptestfault.New(httptestfault.Steps(ok))
+	good := httptestfault.New(httptestfault.Responses(ok))
 	defer good.Close()
 	var registry circuit.Registry
 	transport := httpretry.NewTransport(&http.Transport{DisableKeepAlives: true}, httpretry.Options{
@@ -56,12 +56,12 @@ func TestBreakersByKey(t *testing.T) {
 
 // What is not repeated is a failure all the same; what the caller did wrong is none.
 func TestBreakerLearnsOfWhatIsNotRepeated(t *testing.T) {
-	reset := httptestfault.Step{}.CutAt(httptestfault.BeforeHead, httptestfault.RST)
+	reset := httptestfault.Response{Fault: httptestfault.Reset()}
 	opaque := func() io.Reader { return io.MultiReader(strings.NewReader("data")) }
 	for _, tt := range []struct {
 		name string
 		row  row
-		step httptestfault.Step
+		step httptestfault.Response
 		want circuit.State
 	}{
 		{"POST 503", row{method: "POST"}, status(503), circuit.Open},
@@ -72,7 +72,7 @@ func TestBreakerLearnsOfWhatIsNotRepeated(t *testing.T) {
 		{"bad body", row{method: "PUT", upload: func() io.Reader { return failing{errors.New("burnt")} }}, ok, circuit.Closed},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
-			server := httptestfault.New(httptestfault.Steps(tt.step))
+			server := httptestfault.New(httptestfault.Responses(tt.step))
 			defer server.Close()
 			base := server.Transport()
 			defer base.CloseIdleConnections()
@@ -92,7 +92,7 @@ func TestBreakerLearnsOfWhatIsNotRepeated(t *testing.T) {
 }
 
 func TestOwnKeyAndSharedRegistry(t *testing.T) {
-	server := httptestfault.New(httptestfault.Steps(ok))
+	server := httptestfault.New(httptestfault.Responses(ok))
 	defer server.Close()
 	base := server.Transport()
 	defer base.CloseIdleConnections()
@@ -136,7 +136,7 @@ func TestThrottledRequestHoldsNobody(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		throttled := make(map[string]string) // Retry-After by path
 		throttled["/tenant/0"], throttled["/export"] = "3", "86400"
-		server := httptestfault.NewInMemory(func(_ int, r *http.Request) httptestfault.Step {
+		server := httptestfault.NewInMemory(func(_ int, r *http.Request) httptestfault.Response {
 			if wait := throttled[r.URL.Path]; wait != "" {
 				step := status(429)
 				step.Header = http.Header{"Retry-After": {wait}}

@@ -20,32 +20,32 @@ import (
 // A request ends at once when its Cancel channel is closed, whatever it is doing, and that is no failure of the service.
 // Such an end used to be retried.
 func TestRequestCancel(t *testing.T) {
-	silent := httptestfault.Step{}.CutAt(httptestfault.BeforeHead, httptestfault.Stall)
+	silent := httptestfault.Response{Fault: httptestfault.Fault{Kind: httptestfault.Hang}}
 	busy := status(503)
 	busy.Header = http.Header{"Retry-After": {"30"}}
-	half := httptestfault.Entity{Body: []byte(text), ETag: `"v1"`}.Answer(&http.Request{Method: "GET", Header: http.Header{}})
-	half.Cut, half.At = httptestfault.FIN, 7
+	half := httptestfault.Resource{Body: []byte(text), ETag: `"v1"`}.Respond(&http.Request{Method: "GET", Header: http.Header{}})
+	half.Fault = httptestfault.CutBody(7)
 	slow := half
-	slow.Cut = httptestfault.Stall
+	slow.Fault = httptestfault.StallBody(7)
 	for _, tt := range []struct {
 		name     string
 		method   string
 		upload   func() io.Reader
-		steps    []httptestfault.Step
+		steps    []httptestfault.Response
 		change   func(*retry.Policy)
 		requests int
 		failures int // that the breaker knows of
 		body     string
 	}{
-		{name: "during an attempt", steps: []httptestfault.Step{silent}, requests: 1},
-		{name: "during an attempt with a timeout", steps: []httptestfault.Step{silent}, requests: 1, change: func(p *retry.Policy) { p.AttemptTimeout = time.Hour }},
-		{name: "during a later attempt", steps: []httptestfault.Step{status(503), silent}, requests: 2, failures: 1},
-		{name: "during a wait", steps: []httptestfault.Step{busy}, requests: 1, failures: 1},
-		{name: "during the wait of a PUT", method: "PUT", upload: func() io.Reader { return strings.NewReader("data") }, steps: []httptestfault.Step{busy}, requests: 1, failures: 1},
-		{name: "during a POST", method: "POST", upload: func() io.Reader { return io.MultiReader(strings.NewReader("data")) }, steps: []httptestfault.Step{silent}, requests: 1},
-		{name: "during the body", steps: []httptestfault.Step{slow}, requests: 1, body: text[:7]},
-		{name: "during the resume of the body", steps: []httptestfault.Step{half, silent}, requests: 2, body: text[:7]},
-		{name: "during the wait of a resume", steps: []httptestfault.Step{half, busy}, requests: 2, failures: 1, body: text[:7]},
+		{name: "during an attempt", steps: []httptestfault.Response{silent}, requests: 1},
+		{name: "during an attempt with a timeout", steps: []httptestfault.Response{silent}, requests: 1, change: func(p *retry.Policy) { p.AttemptTimeout = time.Hour }},
+		{name: "during a later attempt", steps: []httptestfault.Response{status(503), silent}, requests: 2, failures: 1},
+		{name: "during a wait", steps: []httptestfault.Response{busy}, requests: 1, failures: 1},
+		{name: "during the wait of a PUT", method: "PUT", upload: func() io.Reader { return strings.NewReader("data") }, steps: []httptestfault.Response{busy}, requests: 1, failures: 1},
+		{name: "during a POST", method: "POST", upload: func() io.Reader { return io.MultiReader(strings.NewReader("data")) }, steps: []httptestfault.Response{silent}, requests: 1},
+		{name: "during the body", steps: []httptestfault.Response{slow}, requests: 1, body: text[:7]},
+		{name: "during the resume of the body", steps: []httptestfault.Response{half, silent}, requests: 2, body: text[:7]},
+		{name: "during the wait of a resume", steps: []httptestfault.Response{half, busy}, requests: 2, failures: 1, body: text[:7]},
 	} {
 		for _, client := range []*http.Client{{}, {Timeout: time.Hour}} {
 			name := tt.name
@@ -54,7 +54,7 @@ func TestRequestCancel(t *testing.T) {
 			}
 			t.Run(name, func(t *testing.T) {
 				synctest.Test(t, func(t *testing.T) {
-					server := httptestfault.NewInMemory(httptestfault.Steps(tt.steps...))
+					server := httptestfault.NewInMemory(httptestfault.Responses(tt.steps...))
 					defer server.Close()
 					base := server.Transport()
 					defer base.CloseIdleConnections()
@@ -102,13 +102,13 @@ func TestRequestCancel(t *testing.T) {
 
 // The Timeout of a client, which closes Cancel as well, stays a timeout.
 func TestTimeoutIsNoCancel(t *testing.T) {
-	for _, steps := range [][]httptestfault.Step{
-		{httptestfault.Step{}.CutAt(httptestfault.BeforeHead, httptestfault.Stall)},
-		{status(503), httptestfault.Step{}.CutAt(httptestfault.BeforeHead, httptestfault.Stall)},
+	for _, steps := range [][]httptestfault.Response{
+		{httptestfault.Response{Fault: httptestfault.Fault{Kind: httptestfault.Hang}}},
+		{status(503), httptestfault.Response{Fault: httptestfault.Fault{Kind: httptestfault.Hang}}},
 	} {
 		for range 50 { // the deadline and the channel race
 			synctest.Test(t, func(t *testing.T) {
-				server := httptestfault.NewInMemory(httptestfault.Steps(steps...))
+				server := httptestfault.NewInMemory(httptestfault.Responses(steps...))
 				defer server.Close()
 				base := server.Transport()
 				defer base.CloseIdleConnections()
@@ -134,7 +134,7 @@ func TestTimeoutIsNoCancel(t *testing.T) {
 
 // A request with a Cancel channel that nobody closes is like any other, also with a timeout for each attempt.
 func TestUnusedCancel(t *testing.T) {
-	server := httptestfault.New(httptestfault.Steps(status(503), ok))
+	server := httptestfault.New(httptestfault.Responses(status(503), ok))
 	defer server.Close()
 	base := server.Transport()
 	defer base.CloseIdleConnections()

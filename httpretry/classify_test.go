@@ -35,14 +35,14 @@ func byHeader(res *http.Response) retry.Class {
 
 // What Options.Classify says of a response holds for the retry and for the breaker, and the caller gets the body.
 func TestClassifyAResponse(t *testing.T) {
-	in := func(code int, name, value string) httptestfault.Step {
+	in := func(code int, name, value string) httptestfault.Response {
 		step := status(code)
 		step.Header = http.Header{name: {value}}
 		return step
 	}
 	for _, tt := range []struct {
 		name   string
-		step   httptestfault.Step
+		step   httptestfault.Response
 		method string
 		change func(*retry.Policy)
 
@@ -72,7 +72,7 @@ func TestClassifyAResponse(t *testing.T) {
 	} {
 		t.Run(tt.name, func(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
-				server := httptestfault.NewInMemory(httptestfault.Steps(tt.step))
+				server := httptestfault.NewInMemory(httptestfault.Responses(tt.step))
 				defer server.Close()
 				base := server.Transport()
 				defer base.CloseIdleConnections()
@@ -100,7 +100,7 @@ func TestClassifyAResponse(t *testing.T) {
 
 // The hooks see the head of a response, and cannot take the body from the caller.
 func TestHooksSeeNoBody(t *testing.T) {
-	server := httptestfault.New(httptestfault.Steps(status(503), status(200)))
+	server := httptestfault.New(httptestfault.Responses(status(503), status(200)))
 	defer server.Close()
 	base := server.Transport()
 	defer base.CloseIdleConnections()

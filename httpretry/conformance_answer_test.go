@@ -15,9 +15,9 @@ import (
 
 // GaveUp and MayBeTruncated are of the last answer of a chain of redirects.
 func TestGaveUpAfterARedirect(t *testing.T) {
-	moved := httptestfault.Step{Status: 302, Header: http.Header{"Location": {"/y"}}}
-	open := httptestfault.Step{Body: []byte("fine"), Framing: httptestfault.UntilClose}
-	server := httptestfault.New(httptestfault.Steps(moved, status(503), status(503), status(503), moved, open))
+	moved := httptestfault.Response{Status: 302, Header: http.Header{"Location": {"/y"}}}
+	open := httptestfault.Response{Body: []byte("fine"), Framing: httptestfault.UntilClose}
+	server := httptestfault.New(httptestfault.Responses(moved, status(503), status(503), status(503), moved, open))
 	defer server.Close()
 	base := server.Transport()
 	defer base.CloseIdleConnections()
@@ -34,8 +34,8 @@ func TestGaveUpAfterARedirect(t *testing.T) {
 
 // An answer that is given up and whose end nothing marks is still told to have been given up.
 func TestGaveUpMayBeTruncated(t *testing.T) {
-	open := httptestfault.Step{Status: 503, Body: []byte("down"), Framing: httptestfault.UntilClose}
-	server := httptestfault.New(httptestfault.Steps(open, open, open))
+	open := httptestfault.Response{Status: 503, Body: []byte("down"), Framing: httptestfault.UntilClose}
+	server := httptestfault.New(httptestfault.Responses(open, open, open))
 	defer server.Close()
 	base := server.Transport()
 	defer base.CloseIdleConnections()
@@ -48,7 +48,7 @@ func TestGaveUpMayBeTruncated(t *testing.T) {
 // A body that is closed early, or never read, leaves nothing behind.
 func TestClosedEarly(t *testing.T) {
 	defer checkLeaks(t)
-	large := httptestfault.Entity{Body: make([]byte, 1<<20), ETag: `"1"`}
+	large := httptestfault.Resource{Body: make([]byte, 1<<20), ETag: `"1"`}
 	server := httptestfault.New(altered(large))
 	defer server.Close()
 	base := server.Transport()
@@ -82,29 +82,29 @@ func TestClosedEarly(t *testing.T) {
 
 // Answers that are whole, but not what a client expects.
 func TestOddAnswers(t *testing.T) {
-	raw := func(s string) httptestfault.Step { return httptestfault.Step{Raw: []byte(s), Cut: httptestfault.FIN} }
-	zipped := httptestfault.Entity{Body: zip(t, text), ETag: `"z1"`, Header: http.Header{"Content-Encoding": {"gzip"}}}
-	brotli := httptestfault.Entity{Body: []byte(text), ETag: `"b1"`, Header: http.Header{"Content-Encoding": {"br"}}}
+	raw := func(s string) httptestfault.Response { return httptestfault.Response{Raw: []byte(s)} }
+	zipped := httptestfault.Resource{Body: zip(t, text), ETag: `"z1"`, Header: http.Header{"Content-Encoding": {"gzip"}}}
+	brotli := httptestfault.Resource{Body: []byte(text), ETag: `"b1"`, Header: http.Header{"Content-Encoding": {"br"}}}
 	last := func(then change) change {
-		return func(s httptestfault.Step) httptestfault.Step { s.Last = true; return then(s) }
+		return func(s httptestfault.Response) httptestfault.Response { s.Last = true; return then(s) }
 	}
-	fin := cut(7, httptestfault.FIN)
+	fin := with(httptestfault.CutBody(7))
 	runRows(t, []row{
-		{name: "103 first", steps: []httptestfault.Step{raw("HTTP/1.1 103 Early Hints\r\nLink: </a>\r\n\r\nHTTP/1.1 200 OK\r\nContent-Length: 4\r\n\r\nfine")}, sent: times(1, "GET"), status: 200, body: "fine"},
+		{name: "103 first", steps: []httptestfault.Response{raw("HTTP/1.1 103 Early Hints\r\nLink: </a>\r\n\r\nHTTP/1.1 200 OK\r\nContent-Length: 4\r\n\r\nfine")}, sent: times(1, "GET"), status: 200, body: "fine"},
 		{name: "HEAD with a length", method: "HEAD", script: altered(versioned()), sent: times(1, "HEAD"), status: 200},
-		{name: "204 of a GET", steps: []httptestfault.Step{{Status: 204}}, sent: times(1, "GET"), status: 204},
+		{name: "204 of a GET", steps: []httptestfault.Response{{Status: 204}}, sent: times(1, "GET"), status: 204},
 		{name: "a coding nobody asked for", script: altered(brotli, fin), sent: []string{"GET", "GET bytes=7-"}, status: 200, body: text},
 		{name: "gzip though identity was asked for", header: http.Header{"Accept-Encoding": {"identity"}}, script: altered(zipped, fin), sent: []string{"GET", "GET bytes=7-"}, status: 200, body: string(zipped.Body)},
 		{name: "gzip on a last connection", script: altered(zipped, last(fin), last(fin)), sent: []string{"GET", "GET bytes=7-", "GET bytes=14-"}, status: 200, body: text},
-		{name: "100-continue", method: "PUT", header: http.Header{"Expect": {"100-continue"}}, upload: func() io.Reader { return strings.NewReader("data") }, steps: []httptestfault.Step{{Status: 503, Unread: true}, ok}, status: 200, body: "fine"},
-		{name: "Retry-After: 0, and an empty one", steps: []httptestfault.Step{{Status: 429, Header: http.Header{"Retry-After": {"0", ""}}}, ok}, sent: times(2, "GET"), status: 200, body: "fine"},
+		{name: "100-continue", method: "PUT", header: http.Header{"Expect": {"100-continue"}}, upload: func() io.Reader { return strings.NewReader("data") }, steps: []httptestfault.Response{{Status: 503, Unread: true}, ok}, status: 200, body: "fine"},
+		{name: "Retry-After: 0, and an empty one", steps: []httptestfault.Response{{Status: 429, Header: http.Header{"Retry-After": {"0", ""}}}, ok}, sent: times(2, "GET"), status: 200, body: "fine"},
 	})
 }
 
 // The request of an answer is the caller's, without what we have put into it: sent again, it brings the plain text again.
 // What bounds or counts an attempt used to be left in it.
 func TestRequestOfAnAnswerIsSentAgain(t *testing.T) {
-	zipped := httptestfault.Entity{Body: zip(t, text), ETag: `"z1"`, Header: http.Header{"Content-Encoding": {"gzip"}}}
+	zipped := httptestfault.Resource{Body: zip(t, text), ETag: `"z1"`, Header: http.Header{"Content-Encoding": {"gzip"}}}
 	bounded := quick()
 	bounded.AttemptTimeout = time.Minute
 	for _, tt := range []struct {
@@ -147,7 +147,7 @@ func TestRequestOfAnAnswerIsSentAgain(t *testing.T) {
 
 // So is that of an answer which a Transport further in has given up on.
 func TestRequestOfANestedAnswerThatEnded(t *testing.T) {
-	server := httptestfault.New(httptestfault.Steps(status(503)))
+	server := httptestfault.New(httptestfault.Responses(status(503)))
 	defer server.Close()
 	base := server.Transport()
 	defer base.CloseIdleConnections()
@@ -161,7 +161,7 @@ func TestRequestOfANestedAnswerThatEnded(t *testing.T) {
 
 // A base that changes what it is given, as a RoundTripper must not, harms its own request only.
 func TestCarelessBase(t *testing.T) {
-	server := httptestfault.New(httptestfault.Steps(ok))
+	server := httptestfault.New(httptestfault.Responses(ok))
 	defer server.Close()
 	base := server.Transport()
 	defer base.CloseIdleConnections()

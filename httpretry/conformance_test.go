@@ -24,7 +24,7 @@ import (
 // and return.
 type row struct {
 	name   string
-	steps  []httptestfault.Step
+	steps  []httptestfault.Response
 	script httptestfault.Script // instead of steps
 
 	method  string           // "" means GET
@@ -125,7 +125,7 @@ func (r row) play(t *testing.T, serve func(httptestfault.Script) *httptestfault.
 	defer checkLeaks(t)
 	script := r.script
 	if script == nil {
-		script = httptestfault.Steps(r.steps...)
+		script = httptestfault.Responses(r.steps...)
 	}
 	server := serve(script)
 	defer server.Close()
@@ -206,8 +206,8 @@ func runRows(t *testing.T, rows []row) {
 func times(n int, request string) []string { return slices.Repeat([]string{request}, n) }
 
 // status is an answer with a body that is worth reading.
-func status(code int) httptestfault.Step {
-	return httptestfault.Step{Status: code, Body: fmt.Appendf(nil, "status %d", code)}
+func status(code int) httptestfault.Response {
+	return httptestfault.Response{Status: code, Body: fmt.Appendf(nil, "status %d", code)}
 }
 
-var ok = httptestfault.Step{Body: []byte("fine")}
+var ok = httptestfault.Response{Body: []byte("fine")}

@@ -17,21 +17,21 @@ import (
 
 // What people read when something goes wrong, with the server's address taken out.
 func TestErrorTexts(t *testing.T) {
-	reset := httptestfault.Step{}.CutAt(httptestfault.BeforeHead, httptestfault.FIN)
+	reset := httptestfault.Response{Fault: httptestfault.Hangup()}
 	for _, tt := range []struct {
 		name   string
 		row    row
 		script httptestfault.Script
 		want   string
 	}{
-		{"exhausted", row{}, httptestfault.Steps(status(503)), `test: attempts exhausted after 3 attempts: GET http://server/x?token=REDACTED: 503 Service Unavailable`},
-		{"an unknown status", row{policy: func(p *retry.Policy) { p.RetryOn = []string{"599"} }}, httptestfault.Steps(status(599)), `test: attempts exhausted after 3 attempts: GET http://server/x?token=REDACTED: 599`},
-		{"not idempotent", row{method: "POST"}, httptestfault.Steps(status(503)), `POST http://server/x?token=REDACTED: 503 Service Unavailable (not repeated: request may have been processed and is not idempotent)`},
-		{"no answer", row{method: "PUT"}, httptestfault.Steps(reset), `Put "http://server/x?token=secret": test: attempts exhausted after 3 attempts: EOF`},
-		{"no way to resume", row{}, altered(httptestfault.Entity{Body: []byte(text)}, cut(7, httptestfault.FIN)), `body broke after 7 bytes: unexpected EOF; not resumed: response has no usable validator (strong ETag or Last-Modified)`},
-		{"gone", row{}, altered(versioned(), cut(7, httptestfault.FIN), instead(status(404))), `body broke after 7 bytes: unexpected EOF; not resumed: GET http://server/x?token=REDACTED: 404 Not Found`},
-		{"stalled", row{options: httpretry.Options{StallTimeout: 500 * time.Millisecond}}, altered(httptestfault.Entity{Body: []byte(text)}, cut(7, httptestfault.Stall)), `body broke after 7 bytes: no data for 500ms; not resumed: response has no usable validator (strong ETag or Last-Modified)`},
-		{"corrupt", row{}, altered(httptestfault.Entity{Body: []byte("123456789"), Header: http.Header{"X-Amz-Checksum-Crc32": {"AAAAAA=="}}}), `the body is corrupt: its crc32 is y/Q5Jg==, but X-Amz-Checksum-Crc32 says AAAAAA==`},
+		{"exhausted", row{}, httptestfault.Responses(status(503)), `test: attempts exhausted after 3 attempts: GET http://server/x?token=REDACTED: 503 Service Unavailable`},
+		{"an unknown status", row{policy: func(p *retry.Policy) { p.RetryOn = []string{"599"} }}, httptestfault.Responses(status(599)), `test: attempts exhausted after 3 attempts: GET http://server/x?token=REDACTED: 599`},
+		{"not idempotent", row{method: "POST"}, httptestfault.Responses(status(503)), `POST http://server/x?token=REDACTED: 503 Service Unavailable (not repeated: request may have been processed and is not idempotent)`},
+		{"no answer", row{method: "PUT"}, httptestfault.Responses(reset), `Put "http://server/x?token=secret": test: attempts exhausted after 3 attempts: EOF`},
+		{"no way to resume", row{}, altered(httptestfault.Resource{Body: []byte(text)}, with(httptestfault.CutBody(7))), `body broke after 7 bytes: unexpected EOF; not resumed: response has no usable validator (strong ETag or Last-Modified)`},
+		{"gone", row{}, altered(versioned(), with(httptestfault.CutBody(7)), instead(status(404))), `body broke after 7 bytes: unexpected EOF; not resumed: GET http://server/x?token=REDACTED: 404 Not Found`},
+		{"stalled", row{options: httpretry.Options{StallTimeout: 500 * time.Millisecond}}, altered(httptestfault.Resource{Body: []byte(text)}, with(httptestfault.StallBody(7))), `body broke after 7 bytes: no data for 500ms; not resumed: response has no usable validator (strong ETag or Last-Modified)`},
+		{"corrupt", row{}, altered(httptestfault.Resource{Body: []byte("123456789"), Header: http.Header{"X-Amz-Checksum-Crc32": {"AAAAAA=="}}}), `the body is corrupt: its crc32 is y/Q5Jg==, but X-Amz-Checksum-Crc32 says AAAAAA==`},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
@@ -57,7 +57,7 @@ func TestErrorTexts(t *testing.T) {
 }
 
 func TestNameOfTheOperation(t *testing.T) {
-	server := httptestfault.New(httptestfault.Steps(status(503)))
+	server := httptestfault.New(httptestfault.Responses(status(503)))
 	defer server.Close()
 	base := server.Transport()
 	defer base.CloseIdleConnections()
@@ -71,7 +71,7 @@ func TestNameOfTheOperation(t *testing.T) {
 
 // url.Error.Timeout asks its error only: what is wrapped must still tell.
 func TestTimeoutsAreTold(t *testing.T) {
-	server := httptestfault.New(httptestfault.Steps(httptestfault.Step{Delay: time.Hour}))
+	server := httptestfault.New(httptestfault.Responses(httptestfault.Response{Delay: time.Hour}))
 	defer server.Close()
 	base := server.Transport()
 	base.ResponseHeaderTimeout = 20 * time.Millisecond
@@ -84,7 +84,7 @@ func TestTimeoutsAreTold(t *testing.T) {
 
 // A Transport further in that has given up without an answer is not retried either.
 func TestNestedTransportsWithoutAnAnswer(t *testing.T) {
-	server := httptestfault.New(httptestfault.Steps(httptestfault.Step{}.CutAt(httptestfault.BeforeHead, httptestfault.RST)))
+	server := httptestfault.New(httptestfault.Responses(httptestfault.Response{Fault: httptestfault.Reset()}))
 	defer server.Close()
 	base := server.Transport()
 	inner := httpretry.NewTransport(base, httpretry.Options{Policy: quick()})

@@ -28,8 +28,8 @@ func plainText() *slog.Logger {
 
 // A server that is busy for a moment: the caller does not notice.
 func ExampleClient() {
-	busy := httptestfault.Step{Status: http.StatusServiceUnavailable}
-	server := httptestfault.New(httptestfault.Steps(busy, busy, httptestfault.Step{Body: []byte("42 bikes")}))
+	busy := httptestfault.Response{Status: http.StatusServiceUnavailable}
+	server := httptestfault.New(httptestfault.Responses(busy, busy, httptestfault.Response{Body: []byte("42 bikes")}))
 	defer server.Close()
 
 	api := retry.APICall()
@@ -55,7 +55,7 @@ func ExampleClient() {
 
 // Each server has a breaker of its own, and those of all clients are in one registry.
 func ExampleNewTransport() {
-	server := httptestfault.New(httptestfault.Steps(httptestfault.Step{Body: []byte("fine")}))
+	server := httptestfault.New(httptestfault.Responses(httptestfault.Response{Body: []byte("fine")}))
 	defer server.Close()
 
 	service := retry.Service()
@@ -80,7 +80,7 @@ func ExampleNewTransport() {
 
 // When attempts run out, the caller has the last answer, as from any client, and can ask why it is the last.
 func ExampleGaveUp() {
-	server := httptestfault.New(httptestfault.Steps(httptestfault.Step{Status: 503, Body: []byte("closed for lunch")}))
+	server := httptestfault.New(httptestfault.Responses(httptestfault.Response{Status: 503, Body: []byte("closed for lunch")}))
 	defer server.Close()
 
 	policy := retry.Policy{Name: "order", MaxAttempts: 2, BaseDelay: time.Millisecond, Jitter: retry.NoJitter, Observe: func(context.Context, retry.Event) {}}
@@ -100,7 +100,7 @@ func ExampleGaveUp() {
 
 // A POST is repeated if its caller promises that twice does no more than once.
 func ExampleIdempotent() {
-	server := httptestfault.New(httptestfault.Steps(httptestfault.Step{Status: 503}, httptestfault.Step{Body: []byte("counted")}))
+	server := httptestfault.New(httptestfault.Responses(httptestfault.Response{Status: 503}, httptestfault.Response{Body: []byte("counted")}))
 	defer server.Close()
 
 	policy := retry.Policy{BaseDelay: time.Millisecond, Jitter: retry.NoJitter, Observe: func(context.Context, retry.Event) {}}
@@ -123,8 +123,8 @@ func ExampleIdempotent() {
 
 // This service throttles with a 403, and says so with a Retry-After.
 func ExampleOptions_classify() {
-	busy := httptestfault.Step{Status: 403, Header: http.Header{"Retry-After": {"0.01"}}}
-	server := httptestfault.New(httptestfault.Steps(busy, httptestfault.Step{Body: []byte("42")}))
+	busy := httptestfault.Response{Status: 403, Header: http.Header{"Retry-After": {"0.01"}}}
+	server := httptestfault.New(httptestfault.Responses(busy, httptestfault.Response{Body: []byte("42")}))
 	defer server.Close()
 
 	policy := retry.Policy{BaseDelay: time.Millisecond, Jitter: retry.NoJitter, Observe: func(context.Context, retry.Event) {}}
@@ -166,11 +166,11 @@ func ExampleRateLimit() {
 
 // A download that is cut twice is one body for who reads it.
 func Example_resume() {
-	page := httptestfault.Entity{Body: []byte("it was the best of times, it was the worst of times"), ETag: `"v1"`}
-	server := httptestfault.New(func(n int, r *http.Request) httptestfault.Step {
-		step := page.Answer(r)
+	page := httptestfault.Resource{Body: []byte("it was the best of times, it was the worst of times"), ETag: `"v1"`}
+	server := httptestfault.New(func(n int, r *http.Request) httptestfault.Response {
+		step := page.Respond(r)
 		if n <= 2 {
-			step = step.CutAt(20, httptestfault.FIN)
+			step = step.With(httptestfault.CutBody(20))
 		}
 		return step
 	})

@@ -16,8 +16,8 @@ import (
 func TestHedge(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		slow := map[int]time.Duration{}
-		server := httptestfault.NewInMemory(func(n int, _ *http.Request) httptestfault.Step {
-			step := httptestfault.Step{Body: []byte("fine"), Delay: time.Duration(10+n%10) * time.Millisecond}
+		server := httptestfault.NewInMemory(func(n int, _ *http.Request) httptestfault.Response {
+			step := httptestfault.Response{Body: []byte("fine"), Delay: time.Duration(10+n%10) * time.Millisecond}
 			if d := slow[n]; d > 0 {
 				step.Delay = d
 			}
@@ -63,11 +63,11 @@ func TestHedge(t *testing.T) {
 func TestHedgeOfFailures(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		var mu sync.Mutex
-		var steps []httptestfault.Step
-		server := httptestfault.NewInMemory(func(int, *http.Request) httptestfault.Step {
+		var steps []httptestfault.Response
+		server := httptestfault.NewInMemory(func(int, *http.Request) httptestfault.Response {
 			mu.Lock()
 			defer mu.Unlock()
-			step := httptestfault.Step{Body: []byte("fine"), Delay: 10 * time.Millisecond}
+			step := httptestfault.Response{Body: []byte("fine"), Delay: 10 * time.Millisecond}
 			if len(steps) > 0 {
 				step, steps = steps[0], steps[1:]
 			}
@@ -80,8 +80,8 @@ func TestHedgeOfFailures(t *testing.T) {
 		for range 20 {
 			wantFine(t, transport, server.URL)
 		}
-		reset := httptestfault.Step{Delay: 30 * time.Millisecond}.CutAt(httptestfault.BeforeHead, httptestfault.FIN)
-		for name, tt := range map[string][]httptestfault.Step{
+		reset := httptestfault.Response{Delay: 30 * time.Millisecond}.With(httptestfault.Hangup())
+		for name, tt := range map[string][]httptestfault.Response{
 			"fails fast":               {status(503)},
 			"second fails":             {{Body: []byte("fine"), Delay: 100 * time.Millisecond}, status(503)},
 			"first fails, slowly":      {{Status: 503, Delay: 30 * time.Millisecond}, {Body: []byte("fine"), Delay: 30 * time.Millisecond}},
@@ -101,7 +101,7 @@ func TestHedgeOfFailures(t *testing.T) {
 		}
 		ctx, cancel := context.WithTimeout(t.Context(), 20*time.Millisecond)
 		defer cancel()
-		steps = []httptestfault.Step{{Delay: time.Hour}, {Delay: time.Hour}}
+		steps = []httptestfault.Response{{Delay: time.Hour}, {Delay: time.Hour}}
 		if _, _, err := (row{ctx: func(context.Context) context.Context { return ctx }}).do(t, server.URL, transport); !errors.Is(err, context.DeadlineExceeded) {
 			t.Errorf("%v; want the caller's deadline", err)
 		}
@@ -121,8 +121,8 @@ func TestHedgePercentile(t *testing.T) {
 		{0.9, 20 * time.Millisecond, 2},
 	} {
 		synctest.Test(t, func(t *testing.T) {
-			server := httptestfault.NewInMemory(func(n int, _ *http.Request) httptestfault.Step {
-				step := httptestfault.Step{Body: []byte("fine"), Delay: time.Duration(10+n%10) * time.Millisecond}
+			server := httptestfault.NewInMemory(func(n int, _ *http.Request) httptestfault.Response {
+				step := httptestfault.Response{Body: []byte("fine"), Delay: time.Duration(10+n%10) * time.Millisecond}
 				if n == 21 {
 					step.Delay = tt.took
 				}

@@ -24,8 +24,8 @@ func TestManyAtOnce(t *testing.T) {
 	defer checkLeaks(t)
 	seed := testseed.Of(t, 1)
 	random := rand.New(rand.NewPCG(seed, 4))
-	entity := httptestfault.Entity{Body: randomBody(random, 5000), ETag: `"1"`}
-	c := cutter{random: random, versions: []httptestfault.Entity{entity}, refuse: 0.1}
+	entity := httptestfault.Resource{Body: randomBody(random, 5000), ETag: `"1"`}
+	c := cutter{random: random, versions: []httptestfault.Resource{entity}, refuse: 0.1}
 	server := httptestfault.New(c.script)
 	defer server.Close()
 	base := server.Transport()
@@ -61,14 +61,14 @@ func TestRandomUploads(t *testing.T) {
 	for n := range uploads {
 		body := randomBody(random, random.IntN(300_000))
 		var mu sync.Mutex
-		server := httptestfault.New(func(int, *http.Request) httptestfault.Step {
+		server := httptestfault.New(func(int, *http.Request) httptestfault.Response {
 			mu.Lock()
 			defer mu.Unlock()
-			step := []httptestfault.Step{
+			step := []httptestfault.Response{
 				ok, status(503),
 				{Status: 503, Unread: true},
-				httptestfault.Step{}.CutAt(httptestfault.BeforeHead, httptestfault.RST),
-				httptestfault.Step{Unread: true}.CutAt(httptestfault.BeforeHead, httptestfault.FIN),
+				{Fault: httptestfault.Reset()},
+				httptestfault.Response{Unread: true}.With(httptestfault.Hangup()),
 			}[random.IntN(5)]
 			return step
 		})

@@ -29,17 +29,17 @@ func TestNotRepeatedByRetriesAround(t *testing.T) {
 	opaque := func() io.Reader { return io.MultiReader(strings.NewReader("data")) }
 	for _, request := range []struct {
 		name, method string
-		step         httptestfault.Step
+		step         httptestfault.Response
 		upload       func() io.Reader
 		why          error
 	}{
 		{"POST 503", http.MethodPost, status(503), nil, httpretry.ErrNotIdempotent},
-		{"POST reset", http.MethodPost, httptestfault.Step{}.CutAt(httptestfault.BeforeHead, httptestfault.RST), nil, httpretry.ErrNotIdempotent},
+		{"POST reset", http.MethodPost, httptestfault.Response{Fault: httptestfault.Reset()}, nil, httpretry.ErrNotIdempotent},
 		{"PUT of a body that is gone", http.MethodPut, status(503), opaque, httpretry.ErrBody},
 	} {
 		for name, do := range around {
 			t.Run(request.name+" in "+name, func(t *testing.T) {
-				server := httptestfault.New(httptestfault.Steps(request.step))
+				server := httptestfault.New(httptestfault.Responses(request.step))
 				defer server.Close()
 				base := server.Transport()
 				defer base.CloseIdleConnections()

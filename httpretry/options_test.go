@@ -33,7 +33,7 @@ func TestOptionsThatAreNotValid(t *testing.T) {
 		{httpretry.Options{Hedge: &httpretry.Hedge{Min: -time.Second}}, []string{"Hedge.Min", "-1s"}},
 		{httpretry.Options{Hedge: &httpretry.Hedge{Ratio: 1.5}}, []string{"Hedge.Ratio", "1.5"}},
 	} {
-		server := httptestfault.New(httptestfault.Steps(ok))
+		server := httptestfault.New(httptestfault.Responses(ok))
 		base := server.Transport()
 		_, _, err := get(t, httpretry.NewTransport(base, tt.options), server.URL)
 		base.CloseIdleConnections()
@@ -50,7 +50,7 @@ func TestOptionsThatAreNotValid(t *testing.T) {
 }
 
 func TestIdempotencyKeysAreTheSameForAllAttempts(t *testing.T) {
-	server := httptestfault.New(func(n int, _ *http.Request) httptestfault.Step {
+	server := httptestfault.New(func(n int, _ *http.Request) httptestfault.Response {
 		if n%3 == 0 {
 			return ok
 		}
@@ -78,16 +78,16 @@ func TestMayBeTruncated(t *testing.T) {
 	md5 := http.Header{"Content-Md5": {"N1dnRcS/5SJrfM8iZXVbUw=="}}
 	for _, tt := range []struct {
 		name string
-		step httptestfault.Step
+		step httptestfault.Response
 		want bool
 	}{
 		{"length", ok, false},
-		{"chunked", httptestfault.Step{Body: []byte("fine"), Framing: httptestfault.Chunked}, false},
-		{"until close", httptestfault.Step{Body: []byte("fine"), Framing: httptestfault.UntilClose}, true},
-		{"until close, with a digest", httptestfault.Step{Body: []byte("fine"), Framing: httptestfault.UntilClose, Header: md5}, false},
-		{"empty", httptestfault.Step{}, false},
+		{"chunked", httptestfault.Response{Body: []byte("fine"), Framing: httptestfault.Chunked}, false},
+		{"until close", httptestfault.Response{Body: []byte("fine"), Framing: httptestfault.UntilClose}, true},
+		{"until close, with a digest", httptestfault.Response{Body: []byte("fine"), Framing: httptestfault.UntilClose, Header: md5}, false},
+		{"empty", httptestfault.Response{}, false},
 	} {
-		server := httptestfault.New(httptestfault.Steps(tt.step))
+		server := httptestfault.New(httptestfault.Responses(tt.step))
 		base := server.Transport()
 		res, _, _ := row{}.do(t, server.URL, httpretry.NewTransport(base, httpretry.Options{Policy: quick()}))
 		if got := httpretry.MayBeTruncated(res); got != tt.want {
@@ -102,7 +102,7 @@ func TestMayBeTruncated(t *testing.T) {
 }
 
 func TestResumptionIsTold(t *testing.T) {
-	server := httptestfault.New(altered(versioned(), cut(7, httptestfault.FIN)))
+	server := httptestfault.New(altered(versioned(), with(httptestfault.CutBody(7))))
 	defer server.Close()
 	base := server.Transport()
 	defer base.CloseIdleConnections()
@@ -122,7 +122,7 @@ func TestResumptionIsLogged(t *testing.T) {
 	before := slog.Default()
 	slog.SetDefault(slog.New(slog.NewTextHandler(&log, nil)))
 	defer slog.SetDefault(before)
-	server := httptestfault.New(altered(versioned(), cut(7, httptestfault.FIN)))
+	server := httptestfault.New(altered(versioned(), with(httptestfault.CutBody(7))))
 	defer server.Close()
 	base := server.Transport()
 	defer base.CloseIdleConnections()
@@ -137,7 +137,7 @@ func TestResumptionIsLogged(t *testing.T) {
 // A Read that waits to resume ends when the body is closed, not when the wait is over.
 func TestCloseEndsAReadThatWaits(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		server := httptestfault.NewInMemory(altered(versioned(), cut(7, httptestfault.FIN), instead(status(503)), instead(status(503))))
+		server := httptestfault.NewInMemory(altered(versioned(), with(httptestfault.CutBody(7)), instead(status(503)), instead(status(503))))
 		defer server.Close()
 		base := server.Transport()
 		defer base.CloseIdleConnections()
@@ -194,7 +194,7 @@ func TestSlowReaderIsNoStall(t *testing.T) {
 // The end of a part is not that of the body, even if nobody may ask for the rest any more.
 func TestCancelledAtTheEndOfAPart(t *testing.T) {
 	for _, closes := range []bool{false, true} {
-		server := httptestfault.New(altered(versioned(), cut(7, httptestfault.FIN), partial("bytes 7-9/20", text[7:10])))
+		server := httptestfault.New(altered(versioned(), with(httptestfault.CutBody(7)), partial("bytes 7-9/20", text[7:10])))
 		base := server.Transport()
 		ctx, cancel := context.WithCancel(t.Context())
 		req, err := http.NewRequestWithContext(ctx, "GET", server.URL, nil)
@@ -226,7 +226,7 @@ func TestCancelledAtTheEndOfAPart(t *testing.T) {
 
 // The price of a request that succeeds at once: at most three allocations over the plain client's.
 func TestAllocations(t *testing.T) {
-	server := httptestfault.New(httptestfault.Steps(httptestfault.Step{Body: make([]byte, 1024)}))
+	server := httptestfault.New(httptestfault.Responses(httptestfault.Response{Body: make([]byte, 1024)}))
 	defer server.Close()
 	base := server.Transport()
 	defer base.CloseIdleConnections()

@@ -39,8 +39,8 @@ func TestTrailerAfterAKnownLength(t *testing.T) {
 
 // A coding that a bodyless answer tells of is that of the body which it has not sent.
 func TestCodingOfAnAnswerWithoutABody(t *testing.T) {
-	step := httptestfault.Step{Status: 304, Header: http.Header{"Content-Encoding": {"gzip"}, "Etag": {`"1"`}}}
-	server := httptestfault.New(httptestfault.Steps(step))
+	step := httptestfault.Response{Status: 304, Header: http.Header{"Content-Encoding": {"gzip"}, "Etag": {`"1"`}}}
+	server := httptestfault.New(httptestfault.Responses(step))
 	defer server.Close()
 	base := server.Transport()
 	defer base.CloseIdleConnections()
@@ -63,10 +63,10 @@ func TestUpgrade(t *testing.T) {
 		"Hedge":          {Policy: quick(), Hedge: &httpretry.Hedge{}},
 	} {
 		t.Run(name, func(t *testing.T) {
-			upgrade := httptestfault.Step{
-				Raw: []byte("HTTP/1.1 101 Switching Protocols\r\nConnection: Upgrade\r\nUpgrade: echo\r\n\r\nhello\n"), Cut: httptestfault.Stall,
+			upgrade := httptestfault.Response{
+				Raw: []byte("HTTP/1.1 101 Switching Protocols\r\nConnection: Upgrade\r\nUpgrade: echo\r\n\r\nhello\n"), Fault: httptestfault.StallBody(0),
 			}
-			server := httptestfault.New(func(_ int, r *http.Request) httptestfault.Step {
+			server := httptestfault.New(func(_ int, r *http.Request) httptestfault.Response {
 				if r.Header.Get("Upgrade") == "" {
 					return ok
 				}

@@ -105,10 +105,10 @@ func (s *naive) run(ills []ill) (int, error) {
 }
 
 // script plays the schedule.
-func play(e, other httptestfault.Entity, ills []ill) httptestfault.Script {
-	return func(n int, r *http.Request) httptestfault.Step {
+func play(e, other httptestfault.Resource, ills []ill) httptestfault.Script {
+	return func(n int, r *http.Request) httptestfault.Response {
 		if n > len(ills) {
-			return e.Answer(r)
+			return e.Respond(r)
 		}
 		i := ills[n-1]
 		if n == 1 && (i.kind == illBusy || i.kind == illReset) {
@@ -117,25 +117,25 @@ func play(e, other httptestfault.Entity, ills []ill) httptestfault.Script {
 		if i.kind == illChanged && n > 1 {
 			e = other
 		}
-		step := e.Answer(r)
+		step := e.Respond(r)
 		switch i.kind {
 		case illCut:
-			return step.CutAt(i.at, httptestfault.FIN)
+			return step.With(httptestfault.CutBody(i.at))
 		case illChunked:
 			step.Framing = httptestfault.Chunked
 			step.Header.Del("Content-Length")
-			return step.CutAt(max(min(i.at, len(step.Body)-1), 0), httptestfault.FIN)
+			return step.With(httptestfault.CutBody(max(min(i.at, len(step.Body)-1), 0)))
 		case illIgnored:
-			return httptestfault.Step{Header: http.Header{"Etag": {e.ETag}}, Body: e.Body}.CutAt(i.at, httptestfault.FIN)
+			return httptestfault.Response{Header: http.Header{"Etag": {e.ETag}}, Body: e.Body}.With(httptestfault.CutBody(i.at))
 		case illBusy:
-			return httptestfault.Step{Status: 503}
+			return httptestfault.Response{Status: 503}
 		case illWrong:
 			if step.Status == 206 {
 				from := len(e.Body) - len(step.Body) + 1
 				step.Header.Set("Content-Range", fmt.Sprintf("bytes %d-%d/%d", from, len(e.Body), len(e.Body)+1))
 			}
 		case illReset:
-			return step.CutAt(httptestfault.BeforeHead, httptestfault.FIN)
+			return step.With(httptestfault.Hangup())
 		}
 		return step
 	}
@@ -154,8 +154,8 @@ func FuzzResume(f *testing.F) {
 		for n := range body {
 			body[n] = byte('A' + n%50)
 		}
-		e := httptestfault.Entity{Body: body, ETag: `"1"`}
-		other := httptestfault.Entity{Body: bytes.ToLower(body), ETag: `"2"`}
+		e := httptestfault.Resource{Body: body, ETag: `"1"`}
+		other := httptestfault.Resource{Body: bytes.ToLower(body), ETag: `"2"`}
 		server := httptestfault.NewInMemory(play(e, other, ills))
 		defer server.Close()
 		base := server.Transport()

@@ -19,24 +19,24 @@ import (
 // A cutter serves an entity and cuts every answer at random; after some of the cuts it has another entity.
 type cutter struct {
 	random   *rand.Rand
-	versions []httptestfault.Entity // one after the other; the last stays
-	replace  float64                // chance that a cut is followed by the next version
-	refuse   float64                // chance of a 503
+	versions []httptestfault.Resource // one after the other; the last stays
+	replace  float64                  // chance that a cut is followed by the next version
+	refuse   float64                  // chance of a 503
 	requests int
 }
 
-func (c *cutter) script(_ int, r *http.Request) httptestfault.Step {
+func (c *cutter) script(_ int, r *http.Request) httptestfault.Response {
 	c.requests++
 	if c.random.Float64() < c.refuse {
-		return httptestfault.Step{Status: 503}
+		return httptestfault.Response{Status: 503}
 	}
-	step := c.versions[0].Answer(r)
+	step := c.versions[0].Respond(r)
 	step.Framing = httptestfault.Framing(c.random.IntN(2))
 	if step.Framing == httptestfault.Chunked {
 		step.Header.Del("Content-Length")
 	}
 	if size := len(step.Body); size > 0 && c.random.IntN(20) > 0 {
-		step = step.CutAt(c.random.IntN(size+1), []httptestfault.Cut{httptestfault.FIN, httptestfault.RST}[c.random.IntN(2)])
+		step.Fault = httptestfault.Fault{Kind: httptestfault.Cut, Bytes: c.random.IntN(size + 1), RST: c.random.IntN(2) == 1}
 		if c.random.Float64() < c.replace && len(c.versions) > 1 {
 			c.versions = c.versions[1:]
 		}
@@ -83,11 +83,11 @@ func TestRandomCuts(t *testing.T) {
 	random := rand.New(rand.NewPCG(seed, 1))
 	resumed := 0
 	for n := range downloads {
-		entity := httptestfault.Entity{Body: randomBody(random, 1+random.IntN(20_000)), ETag: fmt.Sprintf("%q", fmt.Sprint(n))}
+		entity := httptestfault.Resource{Body: randomBody(random, 1+random.IntN(20_000)), ETag: fmt.Sprintf("%q", fmt.Sprint(n))}
 		if n%3 == 1 {
 			entity.ETag, entity.LastModified = "", time.Date(2026, 1, 2, 3, 4, 5, 0, time.UTC)
 		}
-		c := cutter{random: random, versions: []httptestfault.Entity{entity}, refuse: 0.1}
+		c := cutter{random: random, versions: []httptestfault.Resource{entity}, refuse: 0.1}
 		server := httptestfault.New(c.script)
 		base := server.Transport()
 		transport := httpretry.NewTransport(base, httpretry.Options{Policy: stubborn(), OnResume: func(httpretry.Resumption) { resumed++ }})
@@ -113,9 +113,9 @@ func TestReplacedEntities(t *testing.T) {
 	whole, changed := 0, 0
 	for n := range downloads {
 		size := 1000 + random.IntN(20_000)
-		var versions []httptestfault.Entity
+		var versions []httptestfault.Resource
 		for v := range 3 {
-			versions = append(versions, httptestfault.Entity{Body: randomBody(random, size), ETag: fmt.Sprintf("%q", fmt.Sprint(n, v))})
+			versions = append(versions, httptestfault.Resource{Body: randomBody(random, size), ETag: fmt.Sprintf("%q", fmt.Sprint(n, v))})
 		}
 		c := cutter{random: random, versions: versions, replace: 0.5}
 		server := httptestfault.New(c.script)
@@ -146,9 +146,9 @@ func TestReplacedEntities(t *testing.T) {
 
 // To resume a body is no retry: it goes on whatever RetryOn chooses, also if the rest does not come at once.
 func TestResumeWhateverRetryOnChooses(t *testing.T) {
-	fin := cut(7, httptestfault.FIN)
-	reset := instead(httptestfault.Step{}.CutAt(httptestfault.BeforeHead, httptestfault.RST))
-	stall := cut(2, httptestfault.Stall)
+	fin := with(httptestfault.CutBody(7))
+	reset := instead(httptestfault.Response{Fault: httptestfault.Reset()})
+	stall := with(httptestfault.StallBody(2))
 	var rows []row
 	for _, list := range [][]string{{"Mine"}, {"404"}, {"throttled"}} {
 		only := func(p *retry.Policy) { p.RetryOn = list }
@@ -156,7 +156,7 @@ func TestResumeWhateverRetryOnChooses(t *testing.T) {
 			"cut":             {fin},
 			"cut, then reset": {fin, reset},
 			"cut, then busy":  {fin, instead(status(503)), instead(status(429))},
-			"cut, then again": {fin, cut(0, httptestfault.FIN), stall, fin},
+			"cut, then again": {fin, with(httptestfault.CutBody(0)), stall, fin},
 		} {
 			rows = append(rows, row{
 				name: fmt.Sprint(list, " ", name), policy: only, options: httpretry.Options{StallTimeout: 40 * time.Millisecond},

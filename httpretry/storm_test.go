@@ -33,9 +33,9 @@ func returns(t *testing.T, client func(base http.RoundTripper) http.RoundTripper
 	var refusals atomic.Int64
 	synctest.Test(t, func(t *testing.T) {
 		start := time.Now()
-		server := httptestfault.NewInMemory(func(_ int, _ *http.Request) httptestfault.Step {
+		server := httptestfault.NewInMemory(func(_ int, _ *http.Request) httptestfault.Response {
 			if time.Since(start) < asked {
-				return httptestfault.Step{Status: 429, Header: http.Header{"Retry-After": {"30"}}, Delay: time.Millisecond}
+				return httptestfault.Response{Status: 429, Header: http.Header{"Retry-After": {"30"}}, Delay: time.Millisecond}
 			}
 			return ok
 		})

@@ -39,11 +39,11 @@ func wantFine(t *testing.T, transport http.RoundTripper, url string) {
 
 func TestFailedAttemptsKeepTheirConnection(t *testing.T) {
 	defer checkLeaks(t)
-	server := httptestfault.New(func(n int, _ *http.Request) httptestfault.Step {
+	server := httptestfault.New(func(n int, _ *http.Request) httptestfault.Response {
 		if n%3 == 0 {
 			return ok
 		}
-		return httptestfault.Step{Status: 503, Body: make([]byte, 10_000), Framing: httptestfault.Framing(n % 2)}
+		return httptestfault.Response{Status: 503, Body: make([]byte, 10_000), Framing: httptestfault.Framing(n % 2)}
 	})
 	defer server.Close()
 	base := server.Transport()
@@ -60,7 +60,7 @@ func TestFailedAttemptsKeepTheirConnection(t *testing.T) {
 // A connection that has to wait for its retry shall not be kept from others: used to be drained after the wait.
 func TestConnectionIsFreeDuringTheWait(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		server := httptestfault.NewInMemory(httptestfault.Steps(status(503), ok))
+		server := httptestfault.NewInMemory(httptestfault.Responses(status(503), ok))
 		defer server.Close()
 		base := server.Transport()
 		defer base.CloseIdleConnections()
@@ -83,7 +83,7 @@ func TestNeverEarlierThanAsked(t *testing.T) {
 	for _, code := range []int{429, 503} {
 		step := status(code)
 		step.Header = http.Header{"Retry-After": {"0.06"}}
-		server := httptestfault.New(httptestfault.Steps(step, step, ok))
+		server := httptestfault.New(httptestfault.Responses(step, step, ok))
 		defer server.Close()
 		base := server.Transport()
 		defer base.CloseIdleConnections()
@@ -104,7 +104,7 @@ func TestNeverEarlierThanAskedInABubble(t *testing.T) {
 		synctest.Test(t, func(t *testing.T) {
 			step := status(503)
 			step.Header = http.Header{"Retry-After": {value}}
-			server := httptestfault.NewInMemory(httptestfault.Steps(step, ok))
+			server := httptestfault.NewInMemory(httptestfault.Responses(step, ok))
 			defer server.Close()
 			base := server.Transport()
 			defer base.CloseIdleConnections()
@@ -122,7 +122,7 @@ func TestNeverEarlierThanAskedInABubble(t *testing.T) {
 }
 
 func TestPOSTThatNeverLeftIsRepeated(t *testing.T) {
-	server := httptestfault.New(httptestfault.Steps(ok))
+	server := httptestfault.New(httptestfault.Responses(ok))
 	defer server.Close()
 	base := server.Transport()
 	defer base.CloseIdleConnections()
@@ -142,7 +142,7 @@ func TestPOSTThatNeverLeftIsRepeated(t *testing.T) {
 
 // A base that tells nothing of its connections may have sent the request.
 func TestPOSTByATransportThatTellsNothing(t *testing.T) {
-	server := httptestfault.New(httptestfault.Steps(httptestfault.Step{}.CutAt(httptestfault.BeforeHead, httptestfault.RST)))
+	server := httptestfault.New(httptestfault.Responses(httptestfault.Response{Fault: httptestfault.Reset()}))
 	defer server.Close()
 	base := server.Transport()
 	defer base.CloseIdleConnections()
@@ -162,7 +162,7 @@ func (f roundTripper) RoundTrip(req *http.Request) (*http.Response, error) { ret
 // A cancellation that is not the caller's is a broken connection. net/http returns one when it has given a connection to
 // this request, and the request that had it before, and had an empty answer, is cancelled: hedges did that to others.
 func TestCancellationOfAnotherRequest(t *testing.T) {
-	server := httptestfault.New(httptestfault.Steps(ok))
+	server := httptestfault.New(httptestfault.Responses(ok))
 	defer server.Close()
 	base := server.Transport()
 	defer base.CloseIdleConnections()
@@ -195,7 +195,7 @@ func TestAnswerWithoutABody(t *testing.T) {
 
 // The request of an answer that was given up may be sent again: what is told of the one is not true of the other.
 func TestRequestOfAnEndedAnswerIsSentAgain(t *testing.T) {
-	server := httptestfault.New(httptestfault.Steps(status(503), status(503), status(503), ok))
+	server := httptestfault.New(httptestfault.Responses(status(503), status(503), status(503), ok))
 	defer server.Close()
 	base := server.Transport()
 	defer base.CloseIdleConnections()
@@ -218,7 +218,7 @@ func TestRequestOfAnEndedAnswerIsSentAgain(t *testing.T) {
 
 func TestCancelledWhileItWaits(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		server := httptestfault.NewInMemory(httptestfault.Steps(status(503)))
+		server := httptestfault.NewInMemory(httptestfault.Responses(status(503)))
 		defer server.Close()
 		base := server.Transport()
 		defer base.CloseIdleConnections()
@@ -241,7 +241,7 @@ func TestCancelledWhileItWaits(t *testing.T) {
 // The Timeout of a client is the deadline of the operation: no attempt is begun that it would cut off.
 func TestTimeoutOfTheClient(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		server := httptestfault.NewInMemory(httptestfault.Steps(status(503)))
+		server := httptestfault.NewInMemory(httptestfault.Responses(status(503)))
 		defer server.Close()
 		base := server.Transport()
 		defer base.CloseIdleConnections()
@@ -264,7 +264,7 @@ func TestTimeoutOfTheClient(t *testing.T) {
 }
 
 func TestNestedTransportsDoNotMultiply(t *testing.T) {
-	server := httptestfault.New(httptestfault.Steps(status(503)))
+	server := httptestfault.New(httptestfault.Responses(status(503)))
 	defer server.Close()
 	base := server.Transport()
 	defer base.CloseIdleConnections()
@@ -277,7 +277,7 @@ func TestNestedTransportsDoNotMultiply(t *testing.T) {
 }
 
 func TestStatusErrorTellsNoSecrets(t *testing.T) {
-	server := httptestfault.New(httptestfault.Steps(status(503)))
+	server := httptestfault.New(httptestfault.Responses(status(503)))
 	defer server.Close()
 	base := server.Transport()
 	defer base.CloseIdleConnections()

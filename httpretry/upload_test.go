@@ -45,7 +45,7 @@ func TestAnswerWhileTheBodyIsRead(t *testing.T) {
 			defer checkLeaks(t)
 			unread := status(503)
 			unread.Unread = true
-			server := httptestfault.New(httptestfault.Steps(unread, ok))
+			server := httptestfault.New(httptestfault.Responses(unread, ok))
 			defer server.Close()
 			base := server.Transport()
 			defer base.CloseIdleConnections()
@@ -78,7 +78,7 @@ func TestAnswerWhileTheBodyIsRead(t *testing.T) {
 }
 
 func TestGetBodyThatFails(t *testing.T) {
-	server := httptestfault.New(httptestfault.Steps(status(503)))
+	server := httptestfault.New(httptestfault.Responses(status(503)))
 	defer server.Close()
 	base := server.Transport()
 	defer base.CloseIdleConnections()
@@ -101,7 +101,7 @@ func TestGetBodyThatFails(t *testing.T) {
 
 // The caller that ends the operation while it is decided gets its own reason, not an answer that can't be read.
 func TestCancelledAtTheAnswer(t *testing.T) {
-	server := httptestfault.New(httptestfault.Steps(status(503)))
+	server := httptestfault.New(httptestfault.Responses(status(503)))
 	defer server.Close()
 	base := server.Transport()
 	defer base.CloseIdleConnections()
@@ -120,7 +120,7 @@ func TestCancelledAtTheAnswer(t *testing.T) {
 func TestCancelledWhileTheBodyIsRead(t *testing.T) {
 	unread := status(503)
 	unread.Unread = true
-	server := httptestfault.New(httptestfault.Steps(unread, ok))
+	server := httptestfault.New(httptestfault.Responses(unread, ok))
 	defer server.Close()
 	base := server.Transport()
 	defer base.CloseIdleConnections()
@@ -166,16 +166,16 @@ func TestUploadIsClosed(t *testing.T) {
 	for _, tt := range []struct {
 		name   string
 		policy *retry.Policy
-		steps  []httptestfault.Step
+		steps  []httptestfault.Response
 	}{
-		{"success", quick(), []httptestfault.Step{ok}},
-		{"success after retries", quick(), []httptestfault.Step{status(503), ok}},
-		{"exhausted", quick(), []httptestfault.Step{status(503)}},
-		{"reset", quick(), []httptestfault.Step{httptestfault.Step{}.CutAt(httptestfault.BeforeHead, httptestfault.RST)}},
+		{"success", quick(), []httptestfault.Response{ok}},
+		{"success after retries", quick(), []httptestfault.Response{status(503), ok}},
+		{"exhausted", quick(), []httptestfault.Response{status(503)}},
+		{"reset", quick(), []httptestfault.Response{{Fault: httptestfault.Reset()}}},
 		{"bad policy", bad, nil},
 		{"breaker open", isolated, nil},
 	} {
-		server := httptestfault.New(httptestfault.Steps(tt.steps...))
+		server := httptestfault.New(httptestfault.Responses(tt.steps...))
 		base := server.Transport()
 		body := &closing{strings.NewReader("data"), make(chan struct{})}
 		if res, _, err := (row{method: "PUT", upload: func() io.Reader { return body }}).do(t, server.URL, httpretry.NewTransport(base, httpretry.Options{Policy: tt.policy})); tt.steps == nil && err == nil {

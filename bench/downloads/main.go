@@ -216,19 +216,19 @@ type server struct {
 }
 
 func newServer(random *rand.Rand, replaced bool) server {
-	var versions []httptestfault.Entity
+	var versions []httptestfault.Resource
 	whole := map[[sha256.Size]byte]bool{}
 	size := 5_000 + random.IntN(50_000)
 	for v := range 3 {
 		body := bytes.Repeat([]byte(fmt.Sprintf("%d%08x ", v, random.Uint32())), size/10+1)[:size]
-		versions = append(versions, httptestfault.Entity{
+		versions = append(versions, httptestfault.Resource{
 			Body: body, ETag: fmt.Sprintf("%q", fmt.Sprint("v", v)),
 			LastModified: time.Date(2026, 1, 1+v, 0, 0, 0, 0, time.UTC),
 		})
 		whole[sha256.Sum256(body)] = true
 	}
-	return server{whole: whole, Server: httptestfault.New(func(_ int, r *http.Request) httptestfault.Step {
-		step := versions[0].Answer(r)
+	return server{whole: whole, Server: httptestfault.New(func(_ int, r *http.Request) httptestfault.Response {
+		step := versions[0].Respond(r)
 		if len(step.Body) <= 1000 {
 			return step
 		}
@@ -236,6 +236,6 @@ func newServer(random *rand.Rand, replaced bool) server {
 		if replaced && random.IntN(2) == 0 && len(versions) > 1 {
 			versions = versions[1:]
 		}
-		return step.CutAt(1+random.IntN(len(step.Body)-1), httptestfault.FIN+httptestfault.Cut(random.IntN(2)))
+		return step.With(httptestfault.Fault{Kind: httptestfault.Cut, Bytes: 1 + random.IntN(len(step.Body)-1), RST: random.IntN(2) == 1})
 	})}
 }

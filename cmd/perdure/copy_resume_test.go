@@ -151,20 +151,20 @@ func copies(t *testing.T, args ...string) (int, string) {
 func TestChangedBetweenRuns(t *testing.T) {
 	old, changed := generated(600_000), bytes.Repeat([]byte("new!"), 150_000)
 	type page struct {
-		httptestfault.Entity
+		httptestfault.Resource
 		cut int // where each answer is cut; 0: nowhere
 	}
 	var serve atomic.Pointer[page]
-	serve.Store(&page{httptestfault.Entity{Body: old, ETag: `"old"`}, 400_000})
-	server := httptestfault.New(func(_ int, r *http.Request) httptestfault.Step {
+	serve.Store(&page{httptestfault.Resource{Body: old, ETag: `"old"`}, 400_000})
+	server := httptestfault.New(func(_ int, r *http.Request) httptestfault.Response {
 		now := serve.Load()
 		switch {
 		case now.cut == 0:
-			return now.Answer(r)
+			return now.Respond(r)
 		case r.Header.Get("Range") != "" && r.Header.Get("If-Range") == now.ETag:
-			return httptestfault.Step{Status: http.StatusServiceUnavailable}
+			return httptestfault.Response{Status: http.StatusServiceUnavailable}
 		}
-		return now.Answer(r).CutAt(now.cut, httptestfault.FIN)
+		return now.Respond(r).With(httptestfault.CutBody(now.cut))
 	})
 	defer server.Close()
 	dir := t.TempDir()
@@ -176,9 +176,9 @@ func TestChangedBetweenRuns(t *testing.T) {
 		}
 	}
 	fail() // 400,000 bytes of the old one
-	serve.Store(&page{httptestfault.Entity{Body: changed, ETag: `"new"`}, 200_000})
+	serve.Store(&page{httptestfault.Resource{Body: changed, ETag: `"new"`}, 200_000})
 	fail() // 200,000 of the new one over them
-	serve.Store(&page{httptestfault.Entity{Body: old, ETag: `"old"`}, 0})
+	serve.Store(&page{httptestfault.Resource{Body: old, ETag: `"old"`}, 0})
 	code, log := copies(t, server.URL+"/x", to)
 	if got, _ := os.ReadFile(to); code != 0 || !bytes.Equal(got, old) {
 		t.Fatalf("exit code %d, %d other bytes\n%s", code, len(got), log)
@@ -193,14 +193,14 @@ func TestChangedBetweenRuns(t *testing.T) {
 // What is signed again each time is the same one.
 func TestAnotherAddressIsAnotherEntity(t *testing.T) {
 	var broken atomic.Bool
-	server := httptestfault.New(func(_ int, r *http.Request) httptestfault.Step {
+	server := httptestfault.New(func(_ int, r *http.Request) httptestfault.Response {
 		body := bytes.Repeat([]byte(r.URL.Path), 100_000)
-		whole := httptestfault.Entity{Body: body, ETag: `"same"`}.Answer(r)
+		whole := httptestfault.Resource{Body: body, ETag: `"same"`}.Respond(r)
 		if broken.Load() && r.Header.Get("Range") != "" {
-			return httptestfault.Step{Status: http.StatusServiceUnavailable}
+			return httptestfault.Response{Status: http.StatusServiceUnavailable}
 		}
 		if broken.Load() {
-			return whole.CutAt(150_000, httptestfault.RST)
+			return whole.With(httptestfault.ResetBody(150_000))
 		}
 		return whole
 	})

@@ -105,8 +105,8 @@ func unfinished(t *testing.T, dir string) (size int64) {
 // A copy that is interrupted leaves the destination as it was, and nothing else.
 func TestInterruptedCopyToFile(t *testing.T) {
 	body := generated(1 << 20)
-	web := httptestfault.New(func(int, *http.Request) httptestfault.Step {
-		return httptestfault.Step{Body: body}.CutAt(600_000, httptestfault.Stall)
+	web := httptestfault.New(func(int, *http.Request) httptestfault.Response {
+		return httptestfault.Response{Body: body}.With(httptestfault.StallBody(600_000))
 	})
 	defer web.Close()
 	for signal, want := range map[syscall.Signal]int{syscall.SIGINT: 130, syscall.SIGTERM: 143} {

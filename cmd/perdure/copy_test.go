@@ -207,8 +207,8 @@ func weather(seed uint64) s3test.Faults {
 func webScript() httptestfault.Script {
 	body := generated(1<<20 + 7)
 	seen := map[string]int{}
-	return func(_ int, r *http.Request) httptestfault.Step {
-		whole := httptestfault.Entity{Body: body, ETag: `"1"`}.Answer(r)
+	return func(_ int, r *http.Request) httptestfault.Response {
+		whole := httptestfault.Resource{Body: body, ETag: `"1"`}.Respond(r)
 		seen[r.URL.Path]++
 		first := seen[r.URL.Path] == 1
 		switch r.URL.Path {
@@ -216,35 +216,35 @@ func webScript() httptestfault.Script {
 			return whole
 		case "/resumed.bin":
 			if first {
-				return whole.CutAt(300_000, httptestfault.RST)
+				return whole.With(httptestfault.ResetBody(300_000))
 			}
 			return whole
 		case "/untagged.bin", "/never.bin": // nothing to resume by
-			step := httptestfault.Step{Body: body}
+			step := httptestfault.Response{Body: body}
 			if first || r.URL.Path == "/never.bin" {
-				step = step.CutAt(500_000, httptestfault.FIN)
+				step = step.With(httptestfault.CutBody(500_000))
 			}
 			return step
 		case "/unmarked.bin":
-			return httptestfault.Step{Body: body, Framing: httptestfault.UntilClose}
+			return httptestfault.Response{Body: body, Framing: httptestfault.UntilClose}
 		case "/halves.bin", "/halves2.bin": // its rest is to be had later
 			if first {
-				return whole.CutAt(600_000, httptestfault.FIN)
+				return whole.With(httptestfault.CutBody(600_000))
 			}
 			if seen[r.URL.Path] == 2 {
-				return httptestfault.Step{Status: http.StatusServiceUnavailable}
+				return httptestfault.Response{Status: http.StatusServiceUnavailable}
 			}
 			return whole
 		case "/nine":
-			return httptestfault.Entity{Body: []byte("123456789"), ETag: `"9"`}.Answer(r)
+			return httptestfault.Resource{Body: []byte("123456789"), ETag: `"9"`}.Respond(r)
 		case "/later.bin":
-			return httptestfault.Step{Status: http.StatusTooManyRequests, Header: http.Header{"Retry-After": {"3600"}}}
+			return httptestfault.Response{Status: http.StatusTooManyRequests, Header: http.Header{"Retry-After": {"3600"}}}
 		case "/busy.bin":
-			return httptestfault.Step{Status: http.StatusServiceUnavailable}
+			return httptestfault.Response{Status: http.StatusServiceUnavailable}
 		case "/forbidden.bin":
-			return httptestfault.Step{Status: http.StatusForbidden}
+			return httptestfault.Response{Status: http.StatusForbidden}
 		}
-		return httptestfault.Step{Status: http.StatusNotFound}
+		return httptestfault.Response{Status: http.StatusNotFound}
 	}
 }
 

@@ -140,8 +140,8 @@ func TestDagsterCancelTwice(t *testing.T) {
 // A copy that is cancelled twice ends once, and says so.
 func TestDagsterCancelCopy(t *testing.T) {
 	body := generated(1 << 20)
-	web := httptestfault.New(func(int, *http.Request) httptestfault.Step {
-		return httptestfault.Step{Body: body}.CutAt(600_000, httptestfault.Stall)
+	web := httptestfault.New(func(int, *http.Request) httptestfault.Response {
+		return httptestfault.Response{Body: body}.With(httptestfault.StallBody(600_000))
 	})
 	defer web.Close()
 	r := newStep(t, "my_asset").begin("copy", web.URL+"/stations.bin", "stations.bin")

@@ -50,10 +50,10 @@ func table[T any](t *testing.T, store *s3test.Server, key string) []T {
 func TestStationsOutlastFaults(t *testing.T) {
 	store := newStore(t)
 	store.Script(s3test.Rules(s3test.Rule{Method: http.MethodPut, Nth: []int{1}, Fault: s3test.SlowDown()}))
-	first := httptestfault.Step{Body: []byte(`{"stations": [{"id": 1, "name": "Mill", "bikes": 3}], "next": "/stations?page=2"}`)}
-	second := httptestfault.Step{Body: []byte(`{"stations": [{"id": 2, "name": "Quay", "docks": 15}]}`)}
-	api := httptestfault.New(httptestfault.Steps(
-		httptestfault.Step{Status: 503}, first, second.CutAt(20, httptestfault.RST), second))
+	first := httptestfault.Response{Body: []byte(`{"stations": [{"id": 1, "name": "Mill", "bikes": 3}], "next": "/stations?page=2"}`)}
+	second := httptestfault.Response{Body: []byte(`{"stations": [{"id": 2, "name": "Quay", "docks": 15}]}`)}
+	api := httptestfault.New(httptestfault.Responses(
+		httptestfault.Response{Status: 503}, first, second.With(httptestfault.ResetBody(20)), second))
 	defer api.Close()
 	if err := bikes("stations", "-api", api.URL+"/stations", "-to", "s3://bikes/stations.parquet"); err != nil {
 		t.Fatal(err)
@@ -70,13 +70,13 @@ func TestStationsOutlastFaults(t *testing.T) {
 
 func TestAPermanentFailureIsOneRequest(t *testing.T) {
 	store := newStore(t)
-	for name, answer := range map[string]httptestfault.Step{
+	for name, answer := range map[string]httptestfault.Response{
 		"not found":    {Status: 404},
 		"not JSON":     {Body: []byte("<html>")},
 		"a moved page": {Status: 304},
 		"a bad next":   {Body: []byte(`{"next": ":"}`)},
 	} {
-		api := httptestfault.New(httptestfault.Steps(answer))
+		api := httptestfault.New(httptestfault.Responses(answer))
 		err := bikes("stations", "-api", api.URL, "-to", "s3://bikes/stations.parquet")
 		if got := (&pipes.Session{}).Outcome(err); err == nil || got.Retryable || len(api.Requests()) != 1 {
 			t.Errorf("%s: %v: outcome %+v after %d requests, want a permanent error after 1", name, err, got, len(api.Requests()))
@@ -183,7 +183,7 @@ func TestAttemptsOfARetriedStep(t *testing.T) {
 		{0, `{"max_atempts": 3}`, 0},
 	} {
 		t.Setenv("PERDURE_STATE", t.TempDir())
-		api := httptestfault.New(httptestfault.Steps(httptestfault.Step{Status: 503}))
+		api := httptestfault.New(httptestfault.Responses(httptestfault.Response{Status: 503}))
 		s := &pipes.Session{Context: pipes.Context{RetryNumber: row.before}}
 		if row.extra != "" {
 			s.Context.Extras = map[string]json.RawMessage{"perdure": json.RawMessage(row.extra)}

@@ -47,7 +47,7 @@ type world struct {
 func newWorld(t *testing.T, venv string) *world {
 	t.Helper()
 	w := &world{}
-	w.api = httptestfault.New(func(n int, r *http.Request) httptestfault.Step { return (*w.script.Load())(n, r) })
+	w.api = httptestfault.New(func(n int, r *http.Request) httptestfault.Response { return (*w.script.Load())(n, r) })
 	t.Cleanup(w.api.Close)
 	w.store = s3test.Start(t, s3test.Options{Buckets: []string{bucket}})
 	file, rides := ridesCSV(t)
@@ -87,9 +87,9 @@ func ridesCSV(t *testing.T) (path string, records int) {
 
 // answers lets the API answer the next requests by these steps, and those after
 // them by the last, and returns how many requests have come since.
-func (w *world) answers(steps ...httptestfault.Step) func() int {
+func (w *world) answers(steps ...httptestfault.Response) func() int {
 	before := len(w.api.Requests())
-	script := httptestfault.Script(func(n int, _ *http.Request) httptestfault.Step {
+	script := httptestfault.Script(func(n int, _ *http.Request) httptestfault.Response {
 		return steps[min(n-before, len(steps))-1]
 	})
 	w.script.Store(&script)
@@ -97,14 +97,14 @@ func (w *world) answers(steps ...httptestfault.Step) func() int {
 }
 
 // page is a page of three stations, the last one.
-func page() httptestfault.Step {
-	return httptestfault.Step{Body: []byte(`{"page": 1, "pages": 1, "stations": [
+func page() httptestfault.Response {
+	return httptestfault.Response{Body: []byte(`{"page": 1, "pages": 1, "stations": [
 		{"id": 31000, "name": "Mill Street", "district": 1, "lat": 38.9, "lon": -77.0, "docks": 15, "bikes": 4},
 		{"id": 31001, "name": "Tower Bridge", "district": 2, "lat": 38.8, "lon": -77.1, "docks": 11, "bikes": 0},
 		{"id": 31002, "name": "Caf\u00e9 am Markt", "district": 2, "lat": 38.8, "lon": -77.1, "docks": 19, "bikes": 19}]}`)}
 }
 
-func status(code int) httptestfault.Step { return httptestfault.Step{Status: code} }
+func status(code int) httptestfault.Response { return httptestfault.Response{Status: code} }
 
 // TestPipeline runs the example in real Dagsters, as a user does: `dagster dev`,
 // its daemon, a process for each step, retries of steps (three) and of runs
@@ -144,7 +144,7 @@ func TestPipeline(t *testing.T) {
 
 func (w *world) faults() {
 	t := w.t
-	w.answers(status(503), httptestfault.Step{Status: 429, Header: http.Header{"Retry-After": {"1"}}}, page())
+	w.answers(status(503), httptestfault.Response{Status: 429, Header: http.Header{"Retry-After": {"1"}}}, page())
 	w.store.Script(s3test.Rules(
 		s3test.Rule{Method: "PUT", Prefix: "/" + bucket + "/rides", Nth: []int{1, 2}, Fault: s3test.SlowDown()},
 		s3test.Rule{Method: "PUT", Prefix: "/" + bucket + "/processed/", Nth: []int{1}, Fault: s3test.LostAnswer()},
@@ -295,7 +295,7 @@ func outcome(t *testing.T, events []event, step string) (o outcomeMessage) {
 // comesBack: the API is down until the breaker opens, and then up again.
 func (w *world) comesBack() {
 	t := w.t
-	down := slices.Repeat([]httptestfault.Step{status(503)}, attempts)
+	down := slices.Repeat([]httptestfault.Response{status(503)}, attempts)
 	requests := w.answers(append(down, page())...)
 	r, events := w.finish(w.launch("definitions", "stations"))
 	if r.Status != "SUCCESS" || requests() != attempts+1 {
@@ -308,7 +308,7 @@ func (w *world) comesBack() {
 
 func (w *world) cancelled() {
 	t := w.t
-	requests := w.answers(httptestfault.Step{Cut: httptestfault.Stall, At: httptestfault.BeforeHead})
+	requests := w.answers(httptestfault.Response{Fault: httptestfault.Fault{Kind: httptestfault.Hang}})
 	id := w.launch("definitions", "stations")
 	w.wait("the request", time.Minute, func() bool { return requests() == 1 })
 	if n := w.programs(); n == 0 {

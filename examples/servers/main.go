@@ -66,7 +66,7 @@ type api struct {
 func newAPI(seed uint64) *api { return &api{random: rand.New(rand.NewPCG(seed, seed))} }
 
 // answer is the server's script.
-func (a *api) answer(_ int, r *http.Request) httptestfault.Step {
+func (a *api) answer(_ int, r *http.Request) httptestfault.Response {
 	number, _ := strconv.Atoi(r.URL.Query().Get("page"))
 	step := page(max(number, 1))
 	if a.failed == 2 || a.random.IntN(3) > 0 { // a client with three attempts gets through
@@ -76,18 +76,18 @@ func (a *api) answer(_ int, r *http.Request) httptestfault.Step {
 	a.failed++
 	switch a.random.IntN(3) {
 	case 0:
-		return httptestfault.Step{Status: http.StatusTooManyRequests, Header: http.Header{"Retry-After": {"1"}}}
+		return httptestfault.Response{Status: http.StatusTooManyRequests, Header: http.Header{"Retry-After": {"1"}}}
 	case 1:
-		return step.CutAt(len(step.Body)/2, httptestfault.RST)
+		return step.With(httptestfault.ResetBody(len(step.Body) / 2))
 	default:
-		return httptestfault.Step{Status: http.StatusServiceUnavailable}
+		return httptestfault.Response{Status: http.StatusServiceUnavailable}
 	}
 }
 
 // page is an answer as it should be.
-func page(number int) httptestfault.Step {
+func page(number int) httptestfault.Response {
 	if number > pages {
-		return httptestfault.Step{Status: http.StatusNotFound}
+		return httptestfault.Response{Status: http.StatusNotFound}
 	}
 	streets := []string{"Harbour", "Mill", "Station", "Orchard", "Museum", "Chapel", "Market", "River"}
 	var all []map[string]any
@@ -106,5 +106,5 @@ func page(number int) httptestfault.Step {
 	if err != nil {
 		panic(err) // numbers and names: it can't
 	}
-	return httptestfault.Step{Header: http.Header{"Content-Type": {"application/json"}}, Body: body}
+	return httptestfault.Response{Header: http.Header{"Content-Type": {"application/json"}}, Body: body}
 }

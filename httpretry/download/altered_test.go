@@ -65,14 +65,14 @@ func TestFileAfterAnAlteredState(t *testing.T) {
 
 // interrupted leaves a part of e behind, and returns what a later run of the same needs, to a server that serves e from then
 // on.
-func interrupted(t *testing.T, e httptestfault.Entity) (*httptestfault.Server, string, download.Options) {
+func interrupted(t *testing.T, e httptestfault.Resource) (*httptestfault.Server, string, download.Options) {
 	t.Helper()
-	server := httptestfault.New(func(n int, r *http.Request) httptestfault.Step {
-		switch step := e.Answer(r); n {
+	server := httptestfault.New(func(n int, r *http.Request) httptestfault.Response {
+		switch step := e.Respond(r); n {
 		case 1:
-			return step.CutAt(3*part, httptestfault.FIN)
+			return step.With(httptestfault.CutBody(3 * part))
 		case 2:
-			return httptestfault.Step{Status: 404}
+			return httptestfault.Response{Status: 404}
 		default:
 			return step
 		}
@@ -85,7 +85,7 @@ func interrupted(t *testing.T, e httptestfault.Entity) (*httptestfault.Server, s
 }
 
 // begun returns what a file of that name has beside an interrupted download.
-func begun(t *testing.T, e httptestfault.Entity, name string) (text []byte) {
+func begun(t *testing.T, e httptestfault.Resource, name string) (text []byte) {
 	t.Helper()
 	server, path, o := interrupted(t, e)
 	defer server.Close()

@@ -15,10 +15,10 @@ import (
 
 func ExampleFile() {
 	body := bytes.Repeat([]byte("bikes "), 50_000)
-	server := httptestfault.New(func(n int, r *http.Request) httptestfault.Step {
-		step := httptestfault.Entity{Body: body, ETag: `"v1"`}.Answer(r)
+	server := httptestfault.New(func(n int, r *http.Request) httptestfault.Response {
+		step := httptestfault.Resource{Body: body, ETag: `"v1"`}.Respond(r)
 		if n == 1 {
-			step = step.CutAt(100_000, httptestfault.FIN)
+			step = step.With(httptestfault.CutBody(100_000))
 		}
 		return step
 	})

@@ -73,8 +73,8 @@ func TestFile(t *testing.T) {
 	corrupt.Body = content(len(big), 2)
 	for _, tt := range []struct {
 		name     string
-		entity   httptestfault.Entity
-		change   func(httptestfault.Step) httptestfault.Step
+		entity   httptestfault.Resource
+		change   func(httptestfault.Response) httptestfault.Response
 		options  download.Options
 		requests int // 0: any number
 		err      error
@@ -85,7 +85,7 @@ func TestFile(t *testing.T) {
 		{name: "large", entity: entity(big, `"1"`)},
 		{name: "large, one at a time", entity: entity(big, `"1"`), options: download.Options{Parallel: -1}, requests: 1},
 		{name: "large, many at a time", entity: entity(big, `"1"`), options: download.Options{Parallel: 64}},
-		{name: "large, by date", entity: httptestfault.Entity{Body: big, LastModified: time.Now().Add(-time.Hour)}},
+		{name: "large, by date", entity: httptestfault.Resource{Body: big, LastModified: time.Now().Add(-time.Hour)}},
 		{name: "large, with a digest", entity: digested, verified: "sha256"},
 		{name: "large, with a digest, one at a time", entity: digested, options: download.Options{Parallel: -1}, requests: 1, verified: "sha256"},
 		{name: "large, corrupt", entity: corrupt, err: download.ErrChecksum},
@@ -94,46 +94,46 @@ func TestFile(t *testing.T) {
 		{name: "not the checksum that is wanted", entity: entity(small, `"1"`), options: download.Options{Checksum: "sha256:" + hex.EncodeToString(sum[:])}, requests: 1, err: download.ErrChecksum},
 		{name: "no validator", entity: entity(big, ""), requests: 1},
 		{name: "weak tag", entity: entity(big, `W/"1"`), requests: 1},
-		{name: "no length", entity: entity(big, `"1"`), requests: 1, verified: "none", change: func(s httptestfault.Step) httptestfault.Step {
+		{name: "no length", entity: entity(big, `"1"`), requests: 1, verified: "none", change: func(s httptestfault.Response) httptestfault.Response {
 			s.Framing = httptestfault.Chunked
 			s.Header.Del("Content-Length")
 			return s
 		}},
-		{name: "until close", entity: entity(big, `"1"`), requests: 1, err: download.ErrTruncatable, change: func(s httptestfault.Step) httptestfault.Step {
+		{name: "until close", entity: entity(big, `"1"`), requests: 1, err: download.ErrTruncatable, change: func(s httptestfault.Response) httptestfault.Response {
 			s.Framing = httptestfault.UntilClose
 			s.Header.Del("Content-Length")
 			return s
 		}},
-		{name: "does not say that it knows ranges", entity: entity(big, `"1"`), requests: 1, change: func(s httptestfault.Step) httptestfault.Step {
+		{name: "does not say that it knows ranges", entity: entity(big, `"1"`), requests: 1, change: func(s httptestfault.Response) httptestfault.Response {
 			s.Header.Del("Accept-Ranges")
 			return s
 		}},
-		{name: "says that it knows ranges, but does not", entity: entity(big, `"1"`), change: func(httptestfault.Step) httptestfault.Step {
-			return httptestfault.Step{Body: big, Header: http.Header{"Etag": {`"1"`}, "Accept-Ranges": {"bytes"}}, Slice: part, Gap: time.Millisecond}
+		{name: "says that it knows ranges, but does not", entity: entity(big, `"1"`), change: func(httptestfault.Response) httptestfault.Response {
+			return httptestfault.Response{Body: big, Header: http.Header{"Etag": {`"1"`}, "Accept-Ranges": {"bytes"}}, Slice: part, Gap: time.Millisecond}
 		}},
-		{name: "a range is another", entity: entity(big, `"1"`), change: spoilt(func(s *httptestfault.Step) {
+		{name: "a range is another", entity: entity(big, `"1"`), change: spoilt(func(s *httptestfault.Response) {
 			s.Header.Set("Content-Range", fmt.Sprintf("bytes 0-%d/%d", len(s.Body)-1, len(big)))
 		})},
-		{name: "a range is none", entity: entity(big, `"1"`), change: spoilt(func(s *httptestfault.Step) { s.Header.Del("Content-Range") })},
-		{name: "a range is of another version", entity: entity(big, `"1"`), err: download.ErrChanged, change: spoilt(func(s *httptestfault.Step) { s.Header.Set("ETag", `"2"`) })},
-		{name: "a range is of another size", entity: entity(big, `"1"`), err: download.ErrChanged, change: spoilt(func(s *httptestfault.Step) {
+		{name: "a range is none", entity: entity(big, `"1"`), change: spoilt(func(s *httptestfault.Response) { s.Header.Del("Content-Range") })},
+		{name: "a range is of another version", entity: entity(big, `"1"`), err: download.ErrChanged, change: spoilt(func(s *httptestfault.Response) { s.Header.Set("ETag", `"2"`) })},
+		{name: "a range is of another size", entity: entity(big, `"1"`), err: download.ErrChanged, change: spoilt(func(s *httptestfault.Response) {
 			s.Header.Set("Content-Range", strings.Replace(s.Header.Get("Content-Range"), fmt.Sprint("/", len(big)), fmt.Sprint("/", len(big)+1), 1))
 		})},
-		{name: "a range is not there", entity: entity(big, `"1"`), err: errStatus, change: spoilt(func(s *httptestfault.Step) { *s = httptestfault.Step{Status: 404} })},
-		{name: "more than any disk has", entity: entity(small, `"1"`), requests: 1, err: errSize, change: func(s httptestfault.Step) httptestfault.Step {
+		{name: "a range is not there", entity: entity(big, `"1"`), err: errStatus, change: spoilt(func(s *httptestfault.Response) { *s = httptestfault.Response{Status: 404} })},
+		{name: "more than any disk has", entity: entity(small, `"1"`), requests: 1, err: errSize, change: func(s httptestfault.Response) httptestfault.Response {
 			s.Header.Set("Content-Length", fmt.Sprint(int64(1)<<60))
 			return s
 		}},
-		{name: "404", entity: entity(big, `"1"`), requests: 1, err: errStatus, change: func(httptestfault.Step) httptestfault.Step {
-			return httptestfault.Step{Status: 404}
+		{name: "404", entity: entity(big, `"1"`), requests: 1, err: errStatus, change: func(httptestfault.Response) httptestfault.Response {
+			return httptestfault.Response{Status: 404}
 		}},
-		{name: "503", entity: entity(big, `"1"`), requests: 20, err: retry.ErrExhausted, change: func(httptestfault.Step) httptestfault.Step {
-			return httptestfault.Step{Status: 503}
+		{name: "503", entity: entity(big, `"1"`), requests: 20, err: retry.ErrExhausted, change: func(httptestfault.Response) httptestfault.Response {
+			return httptestfault.Response{Status: 503}
 		}},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
-			server := httptestfault.New(func(_ int, r *http.Request) httptestfault.Step {
-				step := tt.entity.Answer(r)
+			server := httptestfault.New(func(_ int, r *http.Request) httptestfault.Response {
+				step := tt.entity.Respond(r)
 				if tt.change != nil {
 					step = tt.change(step)
 				}
@@ -169,8 +169,8 @@ func TestFile(t *testing.T) {
 }
 
 // spoilt changes the responses that are ranges, and slows the whole so that there are some.
-func spoilt(spoil func(*httptestfault.Step)) func(httptestfault.Step) httptestfault.Step {
-	return func(s httptestfault.Step) httptestfault.Step {
+func spoilt(spoil func(*httptestfault.Response)) func(httptestfault.Response) httptestfault.Response {
+	return func(s httptestfault.Response) httptestfault.Response {
 		if s.Status == 206 {
 			spoil(&s)
 		} else {
@@ -194,7 +194,7 @@ func kindOf(err error) error {
 }
 
 func TestFileRefuses(t *testing.T) {
-	server := httptestfault.New(httptestfault.Steps())
+	server := httptestfault.New(httptestfault.Responses())
 	defer server.Close()
 	c := client(server)
 	defer c.CloseIdleConnections()
@@ -234,12 +234,12 @@ func TestFileAcrossRuns(t *testing.T) {
 		want := content(1+random.IntN(20*part), uint64(round))
 		e := entity(want, `"1"`)
 		var left atomic.Int64
-		server := httptestfault.New(func(_ int, r *http.Request) httptestfault.Step {
-			step := e.Answer(r)
+		server := httptestfault.New(func(_ int, r *http.Request) httptestfault.Response {
+			step := e.Respond(r)
 			if left.Add(-int64(len(step.Body))) < 0 {
-				return httptestfault.Step{Status: 404} // which nobody retries
+				return httptestfault.Response{Status: 404} // which nobody retries
 			}
-			return step.CutAt(random.IntN(len(step.Body)+1), httptestfault.FIN)
+			return step.With(httptestfault.CutBody(random.IntN(len(step.Body) + 1)))
 		})
 		defer server.Close()
 		c := client(server)
@@ -265,22 +265,22 @@ func TestFileOfAResourceThatIsReplaced(t *testing.T) {
 	var complete atomic.Int64
 	rounds(t, 500, func(round int, random *rand.Rand) {
 		size := part + random.IntN(6*part)
-		versions := []httptestfault.Entity{entity(content(size, 1), `"1"`), entity(content(size, 2), `"2"`), entity(content(size-random.IntN(2)*100, 3), `"3"`)}
+		versions := []httptestfault.Resource{entity(content(size, 1), `"1"`), entity(content(size, 2), `"2"`), entity(content(size-random.IntN(2)*100, 3), `"3"`)}
 		for v := range versions {
 			if round%3 == 0 {
 				versions[v].ETag, versions[v].LastModified = "", time.Date(2026, 1, 1+v, 0, 0, 0, 0, time.UTC)
 			}
 		}
 		all := slices.Clone(versions)
-		server := httptestfault.New(func(_ int, r *http.Request) httptestfault.Step {
+		server := httptestfault.New(func(_ int, r *http.Request) httptestfault.Response {
 			if round%5 == 0 { // a server that does not know If-Range
 				r.Header.Del("If-Range")
 			}
-			step := versions[0].Answer(r)
+			step := versions[0].Respond(r)
 			if len(versions) > 1 && random.IntN(3) == 0 {
 				versions = versions[1:]
 			}
-			return step.CutAt(random.IntN(len(step.Body)+1), httptestfault.FIN+httptestfault.Cut(random.IntN(2)))
+			return step.With(httptestfault.Fault{Kind: httptestfault.Cut, Bytes: random.IntN(len(step.Body) + 1), RST: random.IntN(2) == 1})
 		})
 		defer server.Close()
 		c := client(server)
@@ -291,7 +291,7 @@ func TestFileOfAResourceThatIsReplaced(t *testing.T) {
 			complete.Add(1)
 		}
 		got, missing := os.ReadFile(path)
-		isOne := slices.ContainsFunc(all, func(e httptestfault.Entity) bool { return bytes.Equal(e.Body, got) })
+		isOne := slices.ContainsFunc(all, func(e httptestfault.Resource) bool { return bytes.Equal(e.Body, got) })
 		if (err == nil) != (missing == nil) || missing == nil && !isOne {
 			t.Errorf("round %d: %v, and %d bytes that are one version: %t (%v)", round, err, len(got), isOne, missing)
 		}
@@ -307,15 +307,15 @@ func TestFileOfBodiesThatAreCut(t *testing.T) {
 	rounds(t, 1000, func(round int, random *rand.Rand) {
 		e := entity(bodies[round%3], `"1"`)
 		cuts := 0
-		server := httptestfault.New(func(_ int, r *http.Request) httptestfault.Step {
-			step := e.Answer(r)
+		server := httptestfault.New(func(_ int, r *http.Request) httptestfault.Response {
+			step := e.Respond(r)
 			if cuts++; len(step.Body) <= 1000 || cuts > 100 {
 				return step
 			}
 			if step.Status == 200 && round%2 == 0 {
 				step.Status = 203
 			}
-			return step.CutAt(1+random.IntN(len(step.Body)-1), httptestfault.FIN+httptestfault.Cut(random.IntN(2)))
+			return step.With(httptestfault.Fault{Kind: httptestfault.Cut, Bytes: 1 + random.IntN(len(step.Body)-1), RST: random.IntN(2) == 1})
 		})
 		defer server.Close()
 		c := client(server)
@@ -336,12 +336,12 @@ func TestFileBesideSpoiltLeftovers(t *testing.T) {
 	e := entity(want, `"1"`) // without a digest: with nothing but the account of the pieces
 	var resumed atomic.Int64
 	rounds(t, 200, func(round int, random *rand.Rand) {
-		server := httptestfault.New(func(n int, r *http.Request) httptestfault.Step {
-			switch step := e.Answer(r); n {
+		server := httptestfault.New(func(n int, r *http.Request) httptestfault.Response {
+			switch step := e.Respond(r); n {
 			case 1:
-				return step.CutAt(2*part+random.IntN(2*part), httptestfault.FIN)
+				return step.With(httptestfault.CutBody(2*part + random.IntN(2*part)))
 			case 2:
-				return httptestfault.Step{Status: 404}
+				return httptestfault.Response{Status: 404}
 			default:
 				return step
 			}
@@ -398,7 +398,7 @@ func spoil(t *testing.T, random *rand.Rand, dir string) {
 // Of several at once for one path each has its way, or says that another was there at the same moment.
 func TestFilesAtOnePath(t *testing.T) {
 	want := content(3*part, 1)
-	server := httptestfault.New(func(_ int, r *http.Request) httptestfault.Step { return entity(want, `"1"`).Answer(r) })
+	server := httptestfault.New(func(_ int, r *http.Request) httptestfault.Response { return entity(want, `"1"`).Respond(r) })
 	defer server.Close()
 	c := client(server)
 	defer c.CloseIdleConnections()

@@ -37,8 +37,8 @@ func content(n int, version uint64) []byte {
 	return body
 }
 
-func entity(body []byte, tag string) httptestfault.Entity {
-	return httptestfault.Entity{Body: body, ETag: tag}
+func entity(body []byte, tag string) httptestfault.Resource {
+	return httptestfault.Resource{Body: body, ETag: tag}
 }
 
 func client(server *httptestfault.Server) *http.Client {
@@ -59,7 +59,7 @@ var errStatus = errors.New("a 404")
 
 func field(name, value string) http.Header { return http.Header{name: {value}} }
 
-func withHeader(e httptestfault.Entity, h http.Header) httptestfault.Entity {
+func withHeader(e httptestfault.Resource, h http.Header) httptestfault.Resource {
 	e.Header = h
 	return e
 }
@@ -75,29 +75,29 @@ func TestGetter(t *testing.T) {
 	dated := &transfer.Version{LastModified: hour.Format(http.TimeFormat), Size: int64(len(whole))}
 	coded := &transfer.Version{ETag: `"1"`, Encoding: "gzip", Size: int64(len(whole))}
 	all, middle := transfer.Range{To: -1}, transfer.Range{From: 100, To: part}
-	set := func(name, value string) func(*httptestfault.Step) {
-		return func(s *httptestfault.Step) {
+	set := func(name, value string) func(*httptestfault.Response) {
+		return func(s *httptestfault.Response) {
 			if s.Status == 206 {
 				s.Header.Set(name, value)
 			}
 		}
 	}
-	del := func(name string) func(*httptestfault.Step) {
-		return func(s *httptestfault.Step) {
+	del := func(name string) func(*httptestfault.Response) {
+		return func(s *httptestfault.Response) {
 			if s.Status == 206 {
 				s.Header.Del(name)
 			}
 		}
 	}
-	ends := func(framing httptestfault.Framing) func(*httptestfault.Step) {
-		return func(s *httptestfault.Step) { s.Framing = framing; s.Header.Del("Content-Length") }
+	ends := func(framing httptestfault.Framing) func(*httptestfault.Response) {
+		return func(s *httptestfault.Response) { s.Framing = framing; s.Header.Del("Content-Length") }
 	}
-	status := func(n int) func(*httptestfault.Step) { return func(s *httptestfault.Step) { s.Status = n } }
+	status := func(n int) func(*httptestfault.Response) { return func(s *httptestfault.Response) { s.Status = n } }
 	size := int64(len(whole))
 	for _, tt := range []struct {
 		name   string
-		entity httptestfault.Entity
-		spoil  func(*httptestfault.Step)
+		entity httptestfault.Resource
+		spoil  func(*httptestfault.Response)
 		r      transfer.Range
 		of     *transfer.Version
 		err    error
@@ -109,11 +109,11 @@ func TestGetter(t *testing.T) {
 		{name: "all", entity: good, r: all, want: *v1, ranges: true},
 		{name: "all of none", entity: entity(nil, `"1"`), r: all, want: transfer.Version{ETag: `"1"`}, ranges: true},
 		{name: "203", entity: good, spoil: status(203), r: all, want: *v1, ranges: true},
-		{name: "by date", entity: httptestfault.Entity{Body: whole, LastModified: hour}, r: all, want: *dated, ranges: true},
-		{name: "changed this second", entity: httptestfault.Entity{Body: whole, LastModified: time.Now().Add(time.Minute)}, r: all, want: transfer.Version{Size: size}, ranges: true},
-		{name: "weak tag and date", entity: httptestfault.Entity{Body: whole, ETag: `W/"1"`, LastModified: hour}, r: all, want: *dated, ranges: true},
+		{name: "by date", entity: httptestfault.Resource{Body: whole, LastModified: hour}, r: all, want: *dated, ranges: true},
+		{name: "changed this second", entity: httptestfault.Resource{Body: whole, LastModified: time.Now().Add(time.Minute)}, r: all, want: transfer.Version{Size: size}, ranges: true},
+		{name: "weak tag and date", entity: httptestfault.Resource{Body: whole, ETag: `W/"1"`, LastModified: hour}, r: all, want: *dated, ranges: true},
 		{name: "weak tag", entity: entity(whole, `W/"1"`), r: all, want: transfer.Version{Size: size}, ranges: true},
-		{name: "no ranges", entity: good, spoil: func(s *httptestfault.Step) { s.Header.Del("Accept-Ranges") }, r: all, want: *v1},
+		{name: "no ranges", entity: good, spoil: func(s *httptestfault.Response) { s.Header.Del("Accept-Ranges") }, r: all, want: *v1},
 		{name: "no length", entity: good, spoil: ends(httptestfault.Chunked), r: all, want: transfer.Version{ETag: `"1"`, Size: -1}, ranges: true},
 		{name: "until close", entity: good, spoil: ends(httptestfault.UntilClose), r: all, err: download.ErrTruncatable},
 		{name: "until close, with a digest", entity: withHeader(good, field("Repr-Digest", "sha-256=:"+in64(sum256[:])+":")), spoil: ends(httptestfault.UntilClose), r: all, want: transfer.Version{ETag: `"1"`, Size: -1}, sum: "sha256", ranges: true},
@@ -127,7 +127,7 @@ func TestGetter(t *testing.T) {
 
 		{name: "range", entity: good, r: middle, of: v1, from: 100, want: *v1, ranges: true},
 		{name: "rest", entity: good, r: transfer.Range{From: 100, To: -1}, of: v1, from: 100, want: *v1, ranges: true},
-		{name: "range by date", entity: httptestfault.Entity{Body: whole, LastModified: hour}, r: middle, of: dated, from: 100, want: *dated, ranges: true},
+		{name: "range by date", entity: httptestfault.Resource{Body: whole, LastModified: hour}, r: middle, of: dated, from: 100, want: *dated, ranges: true},
 		{name: "range of a coding", entity: withHeader(good, field("Content-Encoding", "gzip")), r: middle, of: coded, from: 100, want: *coded, ranges: true},
 		{name: "range of any version", entity: good, r: middle, from: 100, want: *v1, ranges: true},
 		{name: "range, total unknown", entity: good, spoil: set("Content-Range", fmt.Sprintf("bytes 100-%d/*", part-1)), r: middle, of: v1, from: 100, want: *v1, ranges: true},
@@ -140,7 +140,7 @@ func TestGetter(t *testing.T) {
 		{name: "416 of a version", entity: good, spoil: status(416), r: middle, of: v1, err: download.ErrChanged},
 		{name: "no range in a 206", entity: good, spoil: del("Content-Range"), r: middle, of: v1, want: *v1, ranges: true},
 		{name: "another range", entity: good, spoil: set("Content-Range", fmt.Sprintf("bytes 101-%d/%d", part, size)), r: middle, of: v1, want: *v1, ranges: true},
-		{name: "a shorter range", entity: good, spoil: func(s *httptestfault.Step) {
+		{name: "a shorter range", entity: good, spoil: func(s *httptestfault.Response) {
 			if s.Status == 206 {
 				s.Header.Set("Content-Range", fmt.Sprintf("bytes 100-149/%d", size))
 				s.Header.Set("Content-Length", "50")
@@ -151,8 +151,8 @@ func TestGetter(t *testing.T) {
 		{name: "no coding in a 206", entity: withHeader(good, field("Content-Encoding", "gzip")), spoil: del("Content-Encoding"), r: middle, of: coded, want: *coded, ranges: true},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
-			server := httptestfault.New(func(_ int, r *http.Request) httptestfault.Step {
-				step := tt.entity.Answer(r)
+			server := httptestfault.New(func(_ int, r *http.Request) httptestfault.Response {
+				step := tt.entity.Respond(r)
 				if tt.spoil != nil {
 					tt.spoil(&step)
 				}
@@ -218,11 +218,11 @@ func FuzzGetter(f *testing.F) {
 		if text := contentRange + tag + coding; status < 200 || status > 599 || strings.ContainsFunc(text, func(r rune) bool { return r < ' ' || r > '~' }) {
 			return
 		}
-		server := httptestfault.NewInMemory(func(n int, r *http.Request) httptestfault.Step {
+		server := httptestfault.NewInMemory(func(n int, r *http.Request) httptestfault.Response {
 			if n > 1 {
-				return whole.Answer(r)
+				return whole.Respond(r)
 			}
-			step := httptestfault.Step{Status: status, Last: true, Body: make([]byte, 100), Header: http.Header{"Content-Range": {contentRange}, "Etag": {tag}, "Content-Encoding": {coding}}}
+			step := httptestfault.Response{Status: status, Last: true, Body: make([]byte, 100), Header: http.Header{"Content-Range": {contentRange}, "Etag": {tag}, "Content-Encoding": {coding}}}
 			if length >= 0 {
 				step.Header.Set("Content-Length", fmt.Sprint(length))
 			} else {

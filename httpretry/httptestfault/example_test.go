@@ -9,13 +9,13 @@ import (
 	"github.com/seed-0f2c7998/perdure/httpretry/httptestfault"
 )
 
-// A server that is busy, then cuts its answer short, then is well.
+// A server that is busy, then cuts a response short, then works.
 func ExampleNew() {
 	page := []byte("hello, world")
-	server := httptestfault.New(httptestfault.Steps(
-		httptestfault.Step{Status: 503, Header: http.Header{"Retry-After": {"1"}}},
-		httptestfault.Step{Body: page}.CutAt(5, httptestfault.FIN),
-		httptestfault.Step{Body: page},
+	server := httptestfault.New(httptestfault.Responses(
+		httptestfault.Response{Status: 503, Header: http.Header{"Retry-After": {"1"}}},
+		httptestfault.Response{Body: page, Fault: httptestfault.CutBody(5)},
+		httptestfault.Response{Body: page},
 	))
 	defer server.Close()
 	for range 3 {
@@ -36,15 +36,15 @@ func ExampleNew() {
 	// 3 requests
 }
 
-// Each answer depends on the request, and is spoiled as the test likes: here the entity changes behind a client's back.
-func ExampleEntity() {
-	old := httptestfault.Entity{Body: []byte("old text"), ETag: `"1"`}
-	now := httptestfault.Entity{Body: []byte("new text"), ETag: `"2"`}
-	server := httptestfault.New(func(n int, r *http.Request) httptestfault.Step {
+// Each response depends on the request and is changed by the test: here the resource changes between two requests.
+func ExampleResource() {
+	old := httptestfault.Resource{Body: []byte("old text"), ETag: `"1"`}
+	now := httptestfault.Resource{Body: []byte("new text"), ETag: `"2"`}
+	server := httptestfault.New(func(n int, r *http.Request) httptestfault.Response {
 		if n == 1 {
-			return old.Answer(r).CutAt(2, httptestfault.FIN)
+			return old.Respond(r).With(httptestfault.CutBody(2))
 		}
-		return now.Answer(r)
+		return now.Respond(r)
 	})
 	defer server.Close()
 	req, err := http.NewRequest("GET", server.URL, nil)
@@ -69,13 +69,13 @@ func ExampleEntity() {
 	// 200 OK "2" false
 }
 
-// A stream that is refused was not looked at: net/http sends the request again by itself.
+// The server did not process a refused stream: net/http sends the request again by itself.
 func ExampleNewH2() {
-	server := httptestfault.NewH2(func(n int) httptestfault.H2Step {
+	server := httptestfault.NewH2(func(n int, _ *http.Request) httptestfault.Response {
 		if n == 1 {
-			return httptestfault.H2Step{Cut: httptestfault.H2Refused}
+			return httptestfault.Response{Fault: httptestfault.Fault{Kind: httptestfault.RefuseStream}}
 		}
-		return httptestfault.H2Step{Body: []byte("hello")}
+		return httptestfault.Response{Body: []byte("hello")}
 	})
 	defer server.Close()
 	client := &http.Client{Transport: server.Transport()}
@@ -87,7 +87,7 @@ func ExampleNewH2() {
 	}
 	defer res.Body.Close()
 	body, err := io.ReadAll(res.Body)
-	requests, _ := server.Requests()
+	requests := len(server.Requests())
 	fmt.Println(string(body), err, requests, "requests")
 	// Output: hello <nil> 2 requests
 }

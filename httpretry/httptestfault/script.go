@@ -1,82 +1,90 @@
 package httptestfault
 
 import (
+	"bytes"
+	"maps"
 	"net/http"
+	"net/http/httptest"
 	"time"
 )
 
-// A Script says how to answer: n is 1 for the first request that the server reads, r that request with its body still
-// to be read (the server reads it afterwards, unless the step says otherwise). Scripts are called one at a time, so
-// they may keep state without a lock.
-type Script func(n int, r *http.Request) Step
+// A Script returns the response to a request. n is 1 for the first request that the server reads. The server reads the
+// body of r afterwards, unless the response says otherwise; r is nil in HTTP/2 (see [NewH2]). The server calls a Script
+// from one goroutine at a time, so a Script may keep state without a lock.
+type Script func(n int, r *http.Request) Response
 
-// Steps is the script that answers the first request with the first step, and so on; further requests get the last
-// step again. Without any step, every request gets an empty 200.
-func Steps(steps ...Step) Script {
-	return func(n int, _ *http.Request) Step {
-		if len(steps) == 0 {
-			return Step{}
+// Responses is the script that sends the first response to the first request, and so on, and the last response to all
+// further requests. Without any response, each request gets an empty 200.
+func Responses(responses ...Response) Script {
+	return func(n int, _ *http.Request) Response {
+		if len(responses) == 0 {
+			return Response{}
 		}
-		return steps[min(n, len(steps))-1]
+		return responses[min(n, len(responses))-1]
 	}
 }
 
-// A Step is the answer to one request, with all that may go wrong in it. The zero Step is an empty 200, framed
-// correctly, on a connection that stays open.
-type Step struct {
+// A Response is what the server sends to one request, and the Fault that breaks it off. The zero Response is an empty
+// 200, framed correctly, on a connection that stays open.
+type Response struct {
 	Status int         // 0 means 200
-	Header http.Header // added to the answer; a Content-Length in it is sent as it stands, true or not; Date: nil leaves Date out
-	Body   []byte      // the whole body, before any cut
+	Header http.Header // a Content-Length in it is sent unchanged, true or not; "Date": nil omits Date
+	Body   []byte      // the whole body, before any fault
 
 	Framing Framing       // how the end of the body is marked
-	Delay   time.Duration // before the status line
-	Late    time.Duration // between the head and the first byte of the body
-	Slice   int           // bytes of the body to send at a time, with Gap between; 0 means all at once
-	Gap     time.Duration
+	Delay   time.Duration // the time before the status line
+	Late    time.Duration // the time between the header and the first byte of the body
+	Slice   int           // the number of bytes of the body to send at once; 0 means all
+	Gap     time.Duration // the time between two slices
 
-	Cut  Cut  // what happens at byte At of the body
-	At   int  // bytes of the body to send before Cut; BeforeHead means that not even a status line is sent
-	Last bool // say Connection: close, and close after the answer
+	Last   bool   // send Connection: close, and close the connection after the response
+	Unread bool   // respond without reading the request's body, or sending 100 Continue for it; implies Last if there is a body
+	Raw    []byte // sent in place of status line, header and body; the connection closes after it
 
-	Unread bool   // answer without reading the request's body, nor sending 100 Continue for it; if there is one, Last
-	Raw    []byte // sent instead of all of the above but Delay and Cut; the connection closes after it
+	Fault Fault
 }
 
-// BeforeHead is the Step.At of a cut before the status line.
-const BeforeHead = -1
+// With returns the response with a fault.
+func (s Response) With(f Fault) Response {
+	s.Fault = f
+	return s
+}
 
-// A Framing is how a body's end is marked in HTTP/1.
-type Framing uint8
-
-// The framings.
-const (
-	Length     Framing = iota // by Content-Length
-	Chunked                   // by a last chunk
-	UntilClose                // by the end of the connection, from an HTTP/1.0 server: a cut can't be told from the end
-)
-
-// A Cut is a way to break off.
-type Cut uint8
-
-// The cuts.
-const (
-	None  Cut = iota
-	FIN       // the connection ends in an orderly way
-	RST       // the connection is reset
-	Stall     // nothing more is sent until the client leaves or the server closes
-)
-
-func (s Step) status() int {
+func (s Response) status() int {
 	if s.Status == 0 {
 		return http.StatusOK
 	}
 	return s.Status
 }
 
-// sent returns the part of the body that is sent.
-func (s Step) sent() []byte {
-	if s.Cut == None || s.At >= len(s.Body) {
-		return s.Body
+// A Framing is how the end of a body is marked in HTTP/1. The zero Framing is a Content-Length.
+type Framing uint8
+
+// The other framings.
+const (
+	Chunked    Framing = iota + 1 // by a last chunk
+	UntilClose                    // by the end of the connection, from an HTTP/1.0 server: a client cannot detect a cut
+)
+
+// A Resource is what a correct server has at one URL: it honours Range, If-Range, If-Match and the like, as
+// [http.ServeContent] does. A script returns its [Resource.Respond], with a fault or changed.
+type Resource struct {
+	Body         []byte
+	ETag         string      // with its quotes; if empty, the header is absent
+	LastModified time.Time   // if zero, the header is absent
+	Header       http.Header // added to each response
+}
+
+// Respond returns the correct response to r.
+func (e Resource) Respond(r *http.Request) Response {
+	w := httptest.NewRecorder()
+	maps.Copy(w.Header(), e.Header)
+	if w.Header().Get("Content-Type") == "" {
+		w.Header().Set("Content-Type", "application/octet-stream")
 	}
-	return s.Body[:max(s.At, 0)]
+	if e.ETag != "" {
+		w.Header().Set("ETag", e.ETag)
+	}
+	http.ServeContent(w, r, "", e.LastModified, bytes.NewReader(e.Body))
+	return Response{Status: w.Code, Header: w.Header(), Body: w.Body.Bytes()}
 }

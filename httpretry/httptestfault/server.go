@@ -1,15 +1,20 @@
-// Package httptestfault is an HTTP server that fails as a script tells it to, for tests of code that has to survive it.
+// Package httptestfault is an HTTP server that fails as a script says, for tests of clients that must survive failures.
 //
-// It is a real server on a real listener (or, for a testing/synctest bubble, on pipes in memory), and what it does is
-// what a broken network does: it resets connections, stalls, cuts bodies at a given byte, lies about ranges, answers
-// before it has read. It records the requests and counts the connections, so that a test can say not only what the
-// client returned but what it sent.
+// It is a real server on a real listener (or, for a testing/synctest bubble, on pipes in memory), and does what a broken
+// network does: it resets connections, stalls, cuts bodies at a given byte, sends wrong ranges, responds before it has
+// read the request. It records the requests and counts the connections, so a test can check not only what the client
+// returned but also what the client sent.
 //
-//	server := httptestfault.New(httptestfault.Steps(
-//		httptestfault.Step{Status: 503, Header: http.Header{"Retry-After": {"1"}}},
-//		httptestfault.Step{Body: []byte("at last")},
+//	server := httptestfault.New(httptestfault.Responses(
+//		httptestfault.Response{Status: 503, Header: http.Header{"Retry-After": {"1"}}},
+//		httptestfault.Response{Body: page, Fault: httptestfault.CutBody(5)},
+//		httptestfault.Response{Body: page},
 //	))
 //	defer server.Close()
+//
+// The words are those of the S3 server s3test: a [Fault] is what happens to one request, a [Script] decides on each, and
+// Reset, Hangup, CutBody, ResetBody and StallBody mean the same. There is nothing behind the faults here, so a Script
+// returns the whole [Response] with the Fault in it, and there are neither rules nor seeded faults.
 package httptestfault
 
 import (
@@ -25,13 +30,14 @@ import (
 	"time"
 )
 
-// A Server answers HTTP/1 requests by its script. Make one with [New] or [NewInMemory], and close it.
+// A Server responds by its script. Make one with [New], [NewInMemory] or [NewH2], and close it.
 // All its methods may be called at any time from any goroutine.
 type Server struct {
 	URL string // http://127.0.0.1:port, or http://in.memory
 
 	listener net.Listener // nil in memory
 	script   Script
+	h2       bool
 	serving  sync.WaitGroup // the accepting goroutine and one for each connection
 
 	scriptMu sync.Mutex // held while script runs, so that it may keep state
@@ -49,30 +55,34 @@ type Request struct {
 	Target string // path and query, as in the request line
 	Host   string
 	Header http.Header
-	Body   []byte // as far as it was read; nil if the step was Unread
-	Conn   int    // the connection it came on, 1 for the first
+	Body   []byte // as far as the server read it; nil if the response was Unread
+	Conn   int    // the number of the connection, from 1
 	At     time.Time
-	Err    error // why the body could not be read to its end, if it couldn't
+	Err    error // why the server could not read the whole body; nil if it could
 }
 
-// New starts a server on a port of 127.0.0.1 that the system chooses. It panics if there is none, as httptest does.
+// New starts a server on a free port of 127.0.0.1. It panics if there is no free port, as httptest does.
 func New(script Script) *Server {
+	return start(script, false)
+}
+
+func start(script Script, h2 bool) *Server {
 	listener, err := new(net.ListenConfig).Listen(context.Background(), "tcp", "127.0.0.1:0") //nolint:forbidigo // as httptest: a server outlives the call that starts it
 	if err != nil {
 		panic(fmt.Sprintf("httptestfault: no port to listen on: %v", err))
 	}
-	s := &Server{URL: "http://" + listener.Addr().String(), listener: listener, script: script, conns: map[net.Conn]bool{}}
+	s := &Server{URL: "http://" + listener.Addr().String(), listener: listener, script: script, h2: h2, conns: map[net.Conn]bool{}}
 	s.serving.Go(s.accept)
 	return s
 }
 
 // NewInMemory starts a server that is reached through [Server.Dial] only, over [net.Pipe]. In a testing/synctest
-// bubble its goroutines block durably, so time can pass; there, RST looks like FIN.
+// bubble its goroutines block durably, so time can pass. A reset looks like an orderly close there.
 func NewInMemory(script Script) *Server {
 	return &Server{URL: "http://in.memory", script: script, conns: map[net.Conn]bool{}}
 }
 
-// Dial connects to the server whatever the address is: it is made for the DialContext field of an [http.Transport].
+// Dial connects to the server, regardless of the address. It is for the DialContext field of an [http.Transport].
 func (s *Server) Dial(ctx context.Context, _, _ string) (net.Conn, error) {
 	if s.listener != nil {
 		return new(net.Dialer).DialContext(ctx, "tcp", s.listener.Addr().String())
@@ -84,10 +94,14 @@ func (s *Server) Dial(ctx context.Context, _, _ string) (net.Conn, error) {
 	return theirs, nil
 }
 
-// Transport returns a new transport of which every connection leads to the server.
-// [Server.Close] closes its connections' other ends.
+// Transport returns a new transport that connects to this server only. [Server.Close] ends its connections.
 func (s *Server) Transport() *http.Transport {
-	return &http.Transport{DialContext: s.Dial}
+	t := &http.Transport{DialContext: s.Dial}
+	if s.h2 {
+		t.Protocols = new(http.Protocols)
+		t.Protocols.SetUnencryptedHTTP2(true)
+	}
+	return t
 }
 
 // Requests returns the requests so far, in the order in which the server read them.
@@ -104,16 +118,16 @@ func (s *Server) Connections() (opened, open int) {
 	return s.accepted, len(s.conns)
 }
 
-// Close ends every connection, stalled ones too, stops listening, and waits until all the server's goroutines are gone.
+// Close ends every connection, stalled ones too, stops listening, and waits until all the server's goroutines have ended.
 func (s *Server) Close() {
 	s.mu.Lock()
 	s.closed = true
 	for conn := range s.conns {
-		conn.Close() // its goroutine sees this
+		conn.Close() // ends its goroutine
 	}
 	s.mu.Unlock()
 	if s.listener != nil {
-		s.listener.Close() // so does the accepting one
+		s.listener.Close() // ends accept
 	}
 	s.serving.Wait()
 }
@@ -139,43 +153,44 @@ func (s *Server) track(conn net.Conn) bool {
 	s.accepted++
 	s.conns[conn] = true
 	number := s.accepted
-	s.serving.Go(func() { s.serve(conn, number) })
-	return true
-}
-
-// serve answers the requests on one connection until a step or the client ends it.
-func (s *Server) serve(conn net.Conn, number int) {
-	defer func() {
+	s.serving.Go(func() {
+		if s.h2 {
+			s.serveH2(conn, number)
+		} else {
+			s.serve(conn, number)
+		}
 		conn.Close()
 		s.mu.Lock()
 		delete(s.conns, conn)
 		s.mu.Unlock()
-	}()
+	})
+	return true
+}
+
+// serve responds to the requests on one connection until a response or the client ends it.
+func (s *Server) serve(conn net.Conn, number int) {
 	in := bufio.NewReader(conn)
 	for {
 		r, err := http.ReadRequest(in)
 		if err != nil {
-			if !errors.Is(err, io.EOF) { // it is there, but does not speak HTTP
-				_, _ = io.WriteString(conn, "HTTP/1.1 400 Bad Request\r\nConnection: close\r\n\r\n") // nobody may be reading
+			if !errors.Is(err, io.EOF) { // a client that does not speak HTTP
+				_, _ = io.WriteString(conn, "HTTP/1.1 400 Bad Request\r\nConnection: close\r\n\r\n") // the client may have left
 			}
 			return
 		}
-		if !s.answer(conn, in, r, number) {
+		if !s.respond(conn, in, r, number) {
 			return
 		}
 	}
 }
 
-// answer plays the script's step for r. It reports whether the connection stays open.
-func (s *Server) answer(conn net.Conn, in *bufio.Reader, r *http.Request, number int) bool {
+// respond plays the script's response to r. It reports whether the connection stays open.
+func (s *Server) respond(conn net.Conn, in *bufio.Reader, r *http.Request, number int) bool {
 	body := r.Body
-	index := s.record(r, number)
-	s.scriptMu.Lock()
-	step := s.script(index+1, r)
-	s.scriptMu.Unlock()
-	step.Last = step.Last || step.Unread && r.ContentLength != 0
-	w := writer{conn: conn, in: in, step: step}
-	if step.Unread {
+	index, res := s.next(r, number)
+	res.Last = res.Last || res.Unread && r.ContentLength != 0
+	w := writer{conn: conn, in: in, res: res}
+	if res.Unread {
 		return w.play(r)
 	}
 	if r.Header.Get("Expect") == "100-continue" && !w.write([]byte("HTTP/1.1 100 Continue\r\n\r\n")) {
@@ -188,12 +203,17 @@ func (s *Server) answer(conn net.Conn, in *bufio.Reader, r *http.Request, number
 	return err == nil && w.play(r)
 }
 
-// record keeps r, and returns its index.
-func (s *Server) record(r *http.Request, conn int) int {
+// next records a request (nil in HTTP/2), and returns its index and the script's response.
+func (s *Server) next(r *http.Request, conn int) (index int, res Response) {
+	record := Request{Conn: conn, At: time.Now()}
+	if r != nil {
+		record.Method, record.Target, record.Host, record.Header = r.Method, r.RequestURI, r.Host, r.Header.Clone()
+	}
 	s.mu.Lock()
-	defer s.mu.Unlock()
-	s.requests = append(s.requests, Request{
-		Method: r.Method, Target: r.RequestURI, Host: r.Host, Header: r.Header.Clone(), Conn: conn, At: time.Now(),
-	})
-	return len(s.requests) - 1
+	index = len(s.requests)
+	s.requests = append(s.requests, record)
+	s.mu.Unlock()
+	s.scriptMu.Lock()
+	defer s.scriptMu.Unlock()
+	return index, s.script(index+1, r)
 }

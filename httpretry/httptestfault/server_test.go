@@ -38,7 +38,7 @@ func TestStepsAsAPlainClientSeesThem(t *testing.T) {
 	hello := []byte("hello, world")
 	for _, tt := range []struct {
 		name   string
-		step   httptestfault.Step
+		step   httptestfault.Response
 		method string
 		header http.Header
 		status int
@@ -47,26 +47,26 @@ func TestStepsAsAPlainClientSeesThem(t *testing.T) {
 		stays  bool  // the connection is used again
 	}{
 		{name: "zero", status: 200, stays: true},
-		{name: "length", step: httptestfault.Step{Body: hello}, status: 200, body: "hello, world", stays: true},
-		{name: "chunked", step: httptestfault.Step{Body: hello, Framing: httptestfault.Chunked}, status: 200, body: "hello, world", stays: true},
-		{name: "slices", step: httptestfault.Step{Body: hello, Framing: httptestfault.Chunked, Slice: 5, Gap: time.Millisecond}, status: 200, body: "hello, world", stays: true},
-		{name: "until close", step: httptestfault.Step{Body: hello, Framing: httptestfault.UntilClose}, status: 200, body: "hello, world"},
-		{name: "until close, cut: nobody can tell", step: httptestfault.Step{Body: hello, Framing: httptestfault.UntilClose}.CutAt(5, httptestfault.FIN), status: 200, body: "hello"},
-		{name: "last", step: httptestfault.Step{Body: hello, Last: true}, status: 200, body: "hello, world"},
-		{name: "status", step: httptestfault.Step{Status: 503, Body: hello}, status: 503, body: "hello, world", stays: true},
-		{name: "no content", step: httptestfault.Step{Status: 204}, status: 204, stays: true},
-		{name: "head", method: "HEAD", step: httptestfault.Step{Body: hello}, status: 200, stays: true},
-		{name: "cut by FIN", step: httptestfault.Step{Body: hello}.CutAt(5, httptestfault.FIN), status: 200, body: "hello", err: io.ErrUnexpectedEOF},
-		{name: "cut by RST", step: httptestfault.Step{Body: hello, Late: 5 * time.Millisecond}.CutAt(0, httptestfault.RST), status: 200, err: syscall.ECONNRESET},
-		{name: "chunked and cut", step: httptestfault.Step{Body: hello, Framing: httptestfault.Chunked}.CutAt(5, httptestfault.FIN), status: 200, body: "hello", err: io.ErrUnexpectedEOF},
-		{name: "chunked, all but the last chunk", step: httptestfault.Step{Body: hello, Framing: httptestfault.Chunked}.CutAt(12, httptestfault.FIN), status: 200, body: "hello, world", err: io.ErrUnexpectedEOF},
-		{name: "FIN before the head", step: httptestfault.Step{}.CutAt(httptestfault.BeforeHead, httptestfault.FIN), err: io.EOF},
-		{name: "RST before the head", step: httptestfault.Step{}.CutAt(httptestfault.BeforeHead, httptestfault.RST), err: syscall.ECONNRESET},
-		{name: "half a head", step: httptestfault.Step{Raw: []byte("HTTP/1.1 200 OK\r\nContent-Length: 5\r\n")}, err: io.ErrUnexpectedEOF},
-		{name: "lying length", step: httptestfault.Step{Body: hello, Header: http.Header{"Content-Length": {"5"}}, Last: true}, status: 200, body: "hello"},
+		{name: "length", step: httptestfault.Response{Body: hello}, status: 200, body: "hello, world", stays: true},
+		{name: "chunked", step: httptestfault.Response{Body: hello, Framing: httptestfault.Chunked}, status: 200, body: "hello, world", stays: true},
+		{name: "slices", step: httptestfault.Response{Body: hello, Framing: httptestfault.Chunked, Slice: 5, Gap: time.Millisecond}, status: 200, body: "hello, world", stays: true},
+		{name: "until close", step: httptestfault.Response{Body: hello, Framing: httptestfault.UntilClose}, status: 200, body: "hello, world"},
+		{name: "until close, cut: nobody can tell", step: httptestfault.Response{Body: hello, Framing: httptestfault.UntilClose}.With(httptestfault.CutBody(5)), status: 200, body: "hello"},
+		{name: "last", step: httptestfault.Response{Body: hello, Last: true}, status: 200, body: "hello, world"},
+		{name: "status", step: httptestfault.Response{Status: 503, Body: hello}, status: 503, body: "hello, world", stays: true},
+		{name: "no content", step: httptestfault.Response{Status: 204}, status: 204, stays: true},
+		{name: "head", method: "HEAD", step: httptestfault.Response{Body: hello}, status: 200, stays: true},
+		{name: "cut by FIN", step: httptestfault.Response{Body: hello}.With(httptestfault.CutBody(5)), status: 200, body: "hello", err: io.ErrUnexpectedEOF},
+		{name: "cut by RST", step: httptestfault.Response{Body: hello, Late: 5 * time.Millisecond}.With(httptestfault.ResetBody(0)), status: 200, err: syscall.ECONNRESET},
+		{name: "chunked and cut", step: httptestfault.Response{Body: hello, Framing: httptestfault.Chunked}.With(httptestfault.CutBody(5)), status: 200, body: "hello", err: io.ErrUnexpectedEOF},
+		{name: "chunked, all but the last chunk", step: httptestfault.Response{Body: hello, Framing: httptestfault.Chunked}.With(httptestfault.CutBody(12)), status: 200, body: "hello, world", err: io.ErrUnexpectedEOF},
+		{name: "FIN before the head", step: httptestfault.Response{Fault: httptestfault.Hangup()}, err: io.EOF},
+		{name: "RST before the head", step: httptestfault.Response{Fault: httptestfault.Reset()}, err: syscall.ECONNRESET},
+		{name: "half a head", step: httptestfault.Response{Raw: []byte("HTTP/1.1 200 OK\r\nContent-Length: 5\r\n")}, err: io.ErrUnexpectedEOF},
+		{name: "lying length", step: httptestfault.Response{Body: hello, Header: http.Header{"Content-Length": {"5"}}, Last: true}, status: 200, body: "hello"},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
-			server := httptestfault.New(httptestfault.Steps(tt.step))
+			server := httptestfault.New(httptestfault.Responses(tt.step))
 			defer server.Close()
 			transport := server.Transport()
 			defer transport.CloseIdleConnections()
@@ -91,7 +91,7 @@ func TestStepsAsAPlainClientSeesThem(t *testing.T) {
 }
 
 func TestRecordsRequests(t *testing.T) {
-	server := httptestfault.New(httptestfault.Steps(httptestfault.Step{}, httptestfault.Step{Status: 404}))
+	server := httptestfault.New(httptestfault.Responses(httptestfault.Response{}, httptestfault.Response{Status: 404}))
 	defer server.Close()
 	transport := server.Transport()
 	defer transport.CloseIdleConnections()
@@ -110,7 +110,7 @@ func TestRecordsRequests(t *testing.T) {
 
 func TestContinue(t *testing.T) {
 	for _, unread := range []bool{false, true} {
-		server := httptestfault.New(httptestfault.Steps(httptestfault.Step{Status: 503, Unread: unread}))
+		server := httptestfault.New(httptestfault.Responses(httptestfault.Response{Status: 503, Unread: unread}))
 		defer server.Close()
 		transport := server.Transport()
 		transport.ExpectContinueTimeout = time.Minute
@@ -130,8 +130,8 @@ func TestContinue(t *testing.T) {
 }
 
 func TestEntityHonoursRanges(t *testing.T) {
-	entity := httptestfault.Entity{Body: []byte("0123456789"), ETag: `"a"`}
-	server := httptestfault.New(func(_ int, r *http.Request) httptestfault.Step { return entity.Answer(r) })
+	entity := httptestfault.Resource{Body: []byte("0123456789"), ETag: `"a"`}
+	server := httptestfault.New(func(_ int, r *http.Request) httptestfault.Response { return entity.Respond(r) })
 	defer server.Close()
 	transport := server.Transport()
 	defer transport.CloseIdleConnections()
@@ -155,9 +155,9 @@ func TestEntityHonoursRanges(t *testing.T) {
 
 func TestTimesInABubble(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		server := httptestfault.NewInMemory(httptestfault.Steps(
-			httptestfault.Step{Body: []byte("abc"), Delay: time.Hour, Late: time.Minute, Slice: 1, Gap: time.Second},
-			httptestfault.Step{Body: []byte("abc")}.CutAt(1, httptestfault.Stall),
+		server := httptestfault.NewInMemory(httptestfault.Responses(
+			httptestfault.Response{Body: []byte("abc"), Delay: time.Hour, Late: time.Minute, Slice: 1, Gap: time.Second},
+			httptestfault.Response{Body: []byte("abc")}.With(httptestfault.StallBody(1)),
 		))
 		defer server.Close()
 		transport := server.Transport()
@@ -180,9 +180,9 @@ func TestTimesInABubble(t *testing.T) {
 
 func TestCloseEndsStalledConnections(t *testing.T) {
 	asked := make(chan bool)
-	server := httptestfault.New(func(int, *http.Request) httptestfault.Step {
+	server := httptestfault.New(func(int, *http.Request) httptestfault.Response {
 		close(asked)
-		return httptestfault.Step{}.CutAt(httptestfault.BeforeHead, httptestfault.Stall)
+		return httptestfault.Response{Fault: httptestfault.Fault{Kind: httptestfault.Hang}}
 	})
 	conn, err := new(net.Dialer).DialContext(t.Context(), "tcp", strings.TrimPrefix(server.URL, "http://"))
 	if err != nil {

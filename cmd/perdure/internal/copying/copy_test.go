@@ -41,8 +41,8 @@ func fetched(t *testing.T, page, to string) error {
 // A server that sends other ranges than it is asked for is asked for the whole.
 func TestServerThatLiesAboutRanges(t *testing.T) {
 	is := bytes.Repeat([]byte("0123456789"), 1_000_000)
-	server := httptestfault.New(func(_ int, r *http.Request) httptestfault.Step {
-		step := httptestfault.Entity{Body: is, ETag: `"is"`}.Answer(r)
+	server := httptestfault.New(func(_ int, r *http.Request) httptestfault.Response {
+		step := httptestfault.Resource{Body: is, ETag: `"is"`}.Respond(r)
 		if r.Header.Get("Range") != "" {
 			step.Header.Set("Content-Range", "bytes 1-9999999/10000000")
 		}
@@ -60,8 +60,8 @@ func TestServerThatLiesAboutRanges(t *testing.T) {
 
 // What the user has not asked to end is no interruption.
 func TestCauseIsTold(t *testing.T) {
-	server := httptestfault.New(func(_ int, r *http.Request) httptestfault.Step {
-		return httptestfault.Entity{Body: make([]byte, 200_000), ETag: `"is"`}.Answer(r).CutAt(100_000, httptestfault.Stall)
+	server := httptestfault.New(func(_ int, r *http.Request) httptestfault.Response {
+		return httptestfault.Resource{Body: make([]byte, 200_000), ETag: `"is"`}.Respond(r).With(httptestfault.StallBody(100_000))
 	})
 	defer server.Close()
 	ctx, cancel := context.WithCancelCause(t.Context())
@@ -81,15 +81,15 @@ func TestCauseIsTold(t *testing.T) {
 func TestBrokenBodyWaitsForTheBreaker(t *testing.T) {
 	body := bytes.Repeat([]byte("some"), 100_000)
 	refused, sent := 0, 0
-	server := httptestfault.New(func(n int, r *http.Request) httptestfault.Step {
-		step := httptestfault.Entity{Body: body, ETag: `"1"`}.Answer(r)
+	server := httptestfault.New(func(n int, r *http.Request) httptestfault.Response {
+		step := httptestfault.Resource{Body: body, ETag: `"1"`}.Respond(r)
 		switch {
 		case n == 1:
 			sent += 150_000
-			return step.CutAt(150_000, httptestfault.RST)
+			return step.With(httptestfault.ResetBody(150_000))
 		case refused < 2:
 			refused++
-			return httptestfault.Step{Status: http.StatusServiceUnavailable}
+			return httptestfault.Response{Status: http.StatusServiceUnavailable}
 		}
 		sent += len(step.Body)
 		return step

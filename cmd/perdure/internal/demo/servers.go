@@ -34,26 +34,26 @@ type servers struct {
 // A trouble is what can go wrong with an answer of the API.
 type trouble struct {
 	name  string
-	spoil func(httptestfault.Step) httptestfault.Step
+	spoil func(httptestfault.Response) httptestfault.Response
 }
 
 // troubles holds every kind that the API knows. The first are those that
 // strike for ever with --keep.
 func troubles(slow time.Duration) []trouble {
 	return []trouble{
-		{"503", func(httptestfault.Step) httptestfault.Step {
-			return httptestfault.Step{Status: http.StatusServiceUnavailable, Body: []byte("overloaded\n")}
+		{"503", func(httptestfault.Response) httptestfault.Response {
+			return httptestfault.Response{Status: http.StatusServiceUnavailable, Body: []byte("overloaded\n")}
 		}},
-		{"reset", func(httptestfault.Step) httptestfault.Step {
-			return httptestfault.Step{Cut: httptestfault.RST, At: httptestfault.BeforeHead}
+		{"reset", func(httptestfault.Response) httptestfault.Response {
+			return httptestfault.Response{Fault: httptestfault.Reset()}
 		}},
-		{"cut body", func(s httptestfault.Step) httptestfault.Step {
-			return s.CutAt(len(s.Body)/2, httptestfault.FIN)
+		{"cut body", func(s httptestfault.Response) httptestfault.Response {
+			return s.With(httptestfault.CutBody(len(s.Body) / 2))
 		}},
-		{"429 + Retry-After", func(httptestfault.Step) httptestfault.Step {
-			return httptestfault.Step{Status: http.StatusTooManyRequests, Header: http.Header{"Retry-After": {"1"}}}
+		{"429 + Retry-After", func(httptestfault.Response) httptestfault.Response {
+			return httptestfault.Response{Status: http.StatusTooManyRequests, Header: http.Header{"Retry-After": {"1"}}}
 		}},
-		{"slow first byte", func(s httptestfault.Step) httptestfault.Step {
+		{"slow first byte", func(s httptestfault.Response) httptestfault.Response {
 			s.Delay = slow
 			return s
 		}},
@@ -142,7 +142,7 @@ func deal[Card any](random *rand.Rand, deck []Card, targets []string, most int) 
 // answer is the API's script, called for one request at a time. Each answer is
 // the last on its connection: on one that is kept net/http repeats a GET by
 // itself, unseen.
-func (s *servers) answer(_ int, r *http.Request) httptestfault.Step {
+func (s *servers) answer(_ int, r *http.Request) httptestfault.Response {
 	step := s.serve(r)
 	if random := s.restless.Load(); random != nil {
 		if random.IntN(3) == 0 {
@@ -157,15 +157,15 @@ func (s *servers) answer(_ int, r *http.Request) httptestfault.Step {
 }
 
 // serve is what a server without troubles answers.
-func (s *servers) serve(r *http.Request) httptestfault.Step {
+func (s *servers) serve(r *http.Request) httptestfault.Response {
 	n, err := strconv.Atoi(r.URL.Query().Get("page"))
 	if r.URL.Path != "/stations" || err != nil || n < 1 || n > pages {
-		return httptestfault.Step{Status: http.StatusNotFound, Body: []byte("try " + pagePath(1) + "\n")}
+		return httptestfault.Response{Status: http.StatusNotFound, Body: []byte("try " + pagePath(1) + "\n")}
 	}
 	body := s.city.encoded(n)
-	return httptestfault.Entity{
+	return httptestfault.Resource{
 		Body: body, ETag: fmt.Sprintf(`"%d-%d"`, n, len(body)), Header: http.Header{"Content-Type": {"application/json"}},
-	}.Answer(r)
+	}.Respond(r)
 }
 
 // strike is the store's script. In an outage it resets every connection.
