@@ -4,6 +4,7 @@ import (
 	"cmp"
 	"context"
 	"fmt"
+	"log/slog"
 	"math"
 	"time"
 
@@ -116,8 +117,12 @@ type Config struct {
 	// it and under no lock; it may use the breaker. It is given the context of
 	// that call, or context.Background() where there is none: after a method
 	// that takes no context, and for a state that comes from the Store. A panic
-	// in it is logged. If nil, it is LogTo(slog.Default()).
+	// in it is logged. If nil, it is LogTo(Log).
 	Observe func(context.Context, Transition)
+
+	// Log receives a warning if another breaker of that name has a lower Rate or
+	// Concurrency, which then holds. If nil, it is slog.Default().
+	Log *slog.Logger
 
 	// Store is where the state lives. Breakers of one name in one Store share
 	// it. Nil means memory of this breaker's own.
@@ -297,7 +302,7 @@ func (c Config) newWindow() window {
 }
 
 // MarshalJSON writes the settings that are not zero, with the names of
-// [Parameters]. Observe and Store have no text form.
+// [Parameters]. Observe, Log and Store have no text form.
 func (c Config) MarshalJSON() ([]byte, error) { return setting.MarshalJSON(fields(), &c) }
 
 // UnmarshalJSON reads settings with the names of [Parameters]. A name that is

@@ -1,6 +1,7 @@
 package circuit
 
 import (
+	"cmp"
 	"context"
 	"fmt"
 	"log/slog"
@@ -125,10 +126,13 @@ func Observers(observers ...func(context.Context, Transition)) func(context.Cont
 func (b *Breaker) report(ctx context.Context, t Transition) {
 	observe := b.config.Observe
 	if observe == nil {
-		observe = LogTo(slog.Default())
+		observe = LogTo(b.log())
 	}
 	notify(ctx, t, observe)
 }
+
+// log returns the logger that Config.Log names.
+func (b *Breaker) log() *slog.Logger { return cmp.Or(b.config.Log, slog.Default()) }
 
 // notify calls observe with t. What it panics with is logged: the call whose
 // result made the transition does not fail for it.

@@ -83,6 +83,26 @@ func TestDefaultObserverLogs(t *testing.T) {
 	}
 }
 
+// Config.Log receives the warnings, and the transitions if there is no observer; slog.Default() receives nothing.
+func TestLog(t *testing.T) {
+	other, others := lines()
+	defer slog.SetDefault(slog.Default())
+	slog.SetDefault(other)
+	logger, written := lines()
+	c := Config{Store: new(Memory), Log: logger, FailureThreshold: 1, Concurrency: 2}
+	New("x", c)
+	c.Concurrency = 3
+	New("x", c).RecordFailure()
+	got := written()
+	if len(got) != 2 || !strings.HasPrefix(got[0], "level=WARN msg=\"circuit breaker \\\"x\\\": concurrency 3 has no effect") ||
+		!strings.Contains(got[1], "transitioned from closed to open") {
+		t.Errorf("it wrote %q, want a warning and a transition", got)
+	}
+	if got := others(); len(got) > 0 && got[0] != "" {
+		t.Errorf("slog.Default() received %q", got)
+	}
+}
+
 // The observer runs under no lock: it may use the breaker.
 func TestObserverUsesTheBreaker(t *testing.T) {
 	var b *Breaker

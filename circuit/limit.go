@@ -3,7 +3,6 @@ package circuit
 import (
 	"context"
 	"fmt"
-	"log/slog"
 	"time"
 
 	"github.com/seed-0f2c7998/perdure/internal/cell"
@@ -33,8 +32,8 @@ func (b *Breaker) limitConcurrency(n int) {
 		locks = func(n int) places.Locks { return host.Locks(b.name, n) }
 	}
 	if lowest := b.places.Limit(n, locks); lowest < n {
-		slog.Default().Warn(fmt.Sprintf("circuit breaker %q: concurrency %d has no effect: another breaker of that name has %d",
-			b.name, n, lowest), "breaker", b.name)
+		b.log().Warn(fmt.Sprintf("circuit breaker %q: concurrency %d has no effect: another breaker of that name has %d",
+			b.name, n, lowest), "event", "lower_concurrency", "breaker", b.name)
 	}
 	seam.Of(b).Paced = true
 }

@@ -2,7 +2,6 @@ package circuit
 
 import (
 	"context"
-	"log/slog"
 	"strconv"
 	"sync/atomic"
 	"time"
@@ -253,7 +252,7 @@ func (b *Breaker) inForce(c *cell.Cell, now int64) cell.Limit {
 	own := b.pacing.limit
 	l := c.InForce(own, now)
 	if l != own && !b.pacing.warned.Swap(true) {
-		slog.Default().Warn("Rate limit of '"+b.name+"' is "+setting.RateText(l.PerSecond())+", as another process has it, and not "+setting.RateText(own.PerSecond()),
+		b.log().Warn("Rate limit of '"+b.name+"' is "+setting.RateText(l.PerSecond())+", as another process has it, and not "+setting.RateText(own.PerSecond()),
 			"event", "lower_rate", "breaker", b.name, "rate", l.PerSecond(), "burst", l.Burst)
 	}
 	return l

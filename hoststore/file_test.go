@@ -119,9 +119,12 @@ func TestWithoutAFileCellsAreInMemory(t *testing.T) {
 // why.
 func inMemory(t *testing.T, dir, why string) {
 	t.Helper()
-	log := logged(t)
-	store := hoststore.Open(dir)
+	log, other := new(log), logged(t)
+	store := hoststore.OpenWithLog(dir, slog.New(slog.NewTextHandler(log, nil)))
 	defer store.Close()
+	if lines := other.lines(); lines[0] != "" {
+		t.Errorf("slog.Default() received %q", lines)
+	}
 	if store.Err() == nil {
 		t.Error("Err is nil, want why the cells are not shared")
 	}

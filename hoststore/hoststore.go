@@ -46,6 +46,7 @@ import (
 type Store struct {
 	seal
 
+	log    *slog.Logger
 	dir    string        // "" if there is no place for the file
 	memory cell.Memory   // for keys that the file has no room for, and when there is no file
 	stop   chan struct{} // closed by Close
@@ -66,8 +67,8 @@ type cells struct {
 	*Store
 }
 
-func newStore(dir string) *Store {
-	s := &Store{dir: dir, stop: make(chan struct{}), refs: make(map[string]*cell.Ref)}
+func newStore(dir string, log *slog.Logger) *Store {
+	s := &Store{log: log, dir: dir, stop: make(chan struct{}), refs: make(map[string]*cell.Ref)}
 	s.seal = cell.Hide(cells{Store: s})
 	return s
 }
@@ -77,10 +78,13 @@ const every = time.Second
 
 // Open returns the store in the directory dir. It makes the directory and the
 // file if they do not exist. "" means the directory of the user's file, see
-// [Path]. Open never fails: see [Store.Err].
-func Open(dir string) *Store {
+// [Path]. Open never fails: see [Store.Err]. It logs warnings to slog.Default().
+func Open(dir string) *Store { return OpenWithLog(dir, slog.Default()) }
+
+// OpenWithLog returns the same store as [Open], which logs warnings to log.
+func OpenWithLog(dir string, log *slog.Logger) *Store {
 	dir, err := orOfUser(dir)
-	s := newStore(dir)
+	s := newStore(dir, log)
 	if err != nil {
 		s.warn(err)
 		return s
@@ -103,7 +107,7 @@ func Inspect(dir string) (*Store, error) {
 	if err != nil {
 		return nil, err
 	}
-	s := newStore(dir)
+	s := newStore(dir, slog.Default())
 	s.table = t
 	return s, nil
 }
@@ -242,7 +246,7 @@ func (s *Store) open() {
 		return
 	}
 	if t.aside != "" {
-		slog.Default().Warn("The file of shared circuit breakers was not usable and has been set aside as "+t.aside,
+		s.log.Warn("The file of shared circuit breakers was not usable and has been set aside as "+t.aside,
 			"path", s.Path(), "aside", t.aside)
 	}
 	s.table, s.err = t, nil
@@ -251,7 +255,7 @@ func (s *Store) open() {
 // warn keeps err, and tells it if it is the first.
 func (s *Store) warn(err error) {
 	if s.err == nil {
-		slog.Default().Warn("Circuit breakers are not shared with other processes: "+err.Error(), "error", err)
+		s.log.Warn("Circuit breakers are not shared with other processes: "+err.Error(), "error", err)
 	}
 	s.err = err
 }

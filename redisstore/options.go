@@ -76,6 +76,9 @@ type Options struct {
 	// Stale is after how long without an answer the process goes on alone;
 	// 0 means 1.5 times Sync, which it must exceed.
 	Stale time.Duration
+
+	// Log receives the warnings of the Store. If nil, it is slog.Default(), as Open finds it.
+	Log *slog.Logger
 }
 
 // filled returns o with defaults in the place of zeros, and how to connect, or

@@ -58,7 +58,7 @@ func Open(o Options) (*Store, error) {
 		return nil, err
 	}
 	c := fleet.Config{
-		Name: "redisstore", Where: strings.Join(server.InitAddress, ", "), Node: o.Node, Quorum: o.Quorum, Sync: o.Sync, Stale: o.Stale,
+		Name: "redisstore", Where: strings.Join(server.InitAddress, ", "), Node: o.Node, Quorum: o.Quorum, Sync: o.Sync, Stale: o.Stale, Log: o.Log,
 		Connect: func(_ context.Context, m fleet.Member) (fleet.Server, error) { return connect(server, o.Prefix, m) },
 	}
 	if o.Local != nil {

@@ -9,10 +9,12 @@
 package fleet
 
 import (
+	"cmp"
 	"context"
 	"crypto/rand"
 	"errors"
 	"fmt"
+	"log/slog"
 	"os"
 	"strconv"
 	"strings"
@@ -33,6 +35,7 @@ type Config struct {
 	Sync    time.Duration // between two reads of the server
 	Stale   time.Duration // without an answer, after which the process goes on alone; more than Sync
 	Connect func(context.Context, Member) (Server, error)
+	Log     *slog.Logger // receives warnings; nil means slog.Default()
 }
 
 // A Store shares breakers with a fleet. It is safe for concurrent use.
@@ -68,6 +71,7 @@ func (s *Store) Cells() cell.Store { return cells{s} }
 
 // Start returns a Store that works until Close. It does not wait for the server.
 func Start(c Config) *Store {
+	c.Log = cmp.Or(c.Log, slog.Default())
 	s := &Store{
 		config: c, process: strconv.Itoa(os.Getpid()) + "-" + rand.Text(), node: c.Node, quorum: c.Quorum,
 		sync: c.Sync, stale: c.Stale, local: c.Local,

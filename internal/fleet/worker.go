@@ -4,7 +4,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"log/slog"
 	"math/rand/v2"
 	"time"
 
@@ -72,7 +71,7 @@ func (s *Store) listen(ctx context.Context, server Server, fail context.CancelCa
 		s.readAll()
 	}, s.pushed)
 	if denied(err) { // by an access list; then it is only read, a little later
-		slog.Default().Warn("Changes of shared circuit breakers arrive late: the server lets us not subscribe", "error", err)
+		s.config.Log.Warn("Changes of shared circuit breakers arrive late: the server lets us not subscribe", "error", err)
 		signal(subscribed)
 		return
 	}
@@ -105,7 +104,7 @@ func (s *Store) failed(err error) {
 	s.announce()
 	s.mu.Unlock()
 	if first {
-		slog.Default().Warn("Circuit breakers are not shared with the fleet for the time being: "+why, "error", failed)
+		s.config.Log.Warn("Circuit breakers are not shared with the fleet for the time being: "+why, "error", failed)
 	}
 }
 
@@ -271,7 +270,7 @@ func (s *Store) answer(c call, v View, sent time.Time) {
 func (s *Store) leave(k *key, e *UnsharedError) {
 	if !s.formats {
 		s.formats = true
-		slog.Default().Warn(fmt.Sprintf("Circuit breaker %q is not shared with the fleet: %v; what has another format is left alone", k.name, e), "error", e)
+		s.config.Log.Warn(fmt.Sprintf("Circuit breaker %q is not shared with the fleet: %v; what has another format is left alone", k.name, e), "error", e)
 	}
 	k.foreign, k.read = e, false
 	k.mirror.known, k.mirror.token = false, 0
