@@ -157,7 +157,7 @@ func (a *app) prepare(f *policy.Flags, job *endpoint.Session, meter *progress.Me
 	if s.Given("concurrency") == "--concurrency" {
 		job.Limits = append(job.Limits, setting.Bad("--concurrency", s.Breaker.Concurrency, want))
 	}
-	job.Breaker.Store, job.Breaker.Observe = store, circuit.LogTo(meter.Log)
+	job.Breaker.Store, job.Breaker.Log = store, meter.Log
 	job.Patience.Learn, job.Patience.AtGate = store.Ready, atGate(&s.Policy)
 	observe := retry.LogTo(meter.Log)
 	job.Observe = a.dagster.Observe(nil, func(ctx context.Context, e retry.Event) {

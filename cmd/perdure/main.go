@@ -9,6 +9,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"log"
 	"log/slog"
 	"os"
 	"runtime"
@@ -190,7 +191,7 @@ func (a *app) start(c *cobra.Command) error {
 		return err
 	}
 	a.log = a.logger(a.stderr)
-	report.SetDefault(a.log)
+	log.SetOutput(io.Discard) // net/http quotes in package log what a server sends unasked: that may hold secrets
 	a.command = c
 	return nil
 }

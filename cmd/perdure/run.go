@@ -131,7 +131,7 @@ func (a *app) run(c *cobra.Command, f *runFlags, args []string) error {
 		}
 		defer store.Close()
 		store.LendPlaces()
-		s.Breaker.Store, s.Breaker.Observe = store, circuit.LogTo(a.log)
+		s.Breaker.Store, s.Breaker.Log = store, a.log
 		p.Breaker = circuit.New(state.Of(p.Name), s.Breaker)
 		store.Ready(c.Context())
 	}

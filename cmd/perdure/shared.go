@@ -163,7 +163,7 @@ func (a *app) act(ctx context.Context, action state.Action, text, name string) e
 		return err
 	}
 	defer store.Close()
-	if was, is := action.Do(ctx, store, key, circuit.LogTo(a.log)); was == is {
+	if was, is := action.Do(ctx, store, key, a.log); was == is {
 		text := fmt.Sprintf("Circuit breaker '%s' is %v already", key, is)
 		if is == circuit.Closed { // by a reset, which does more
 			text += "; its failures and budget are forgotten"

@@ -32,6 +32,7 @@ const (
 // locks are the places of one key. One descriptor holds the shared locks of this
 // process, and each place has one more.
 type locks struct {
+	log       *slog.Logger
 	dir       string
 	key       string
 	base      int64
@@ -44,18 +45,18 @@ type locks struct {
 	warned    bool
 }
 
-// Of returns the places of key that all processes share whose file is in dir, or
-// nil if that cannot be opened, with a warning. A child process that is started
-// while a place is held keeps the place until it ends, if inherited is set and
-// this process does not free it before.
-func Of(dir, key string, limit int, inherited bool) places.Locks {
-	l := &locks{dir: dir, key: key, base: base(key), limit: limit, inherited: inherited}
+// Of returns the places of key, which all processes that use the file in dir share.
+// If the file cannot be opened, Of warns and returns nil. If inherited is set, a
+// child process that is started while a place is held keeps the place until the
+// child ends or this process frees the place. log receives the warnings.
+func Of(dir, key string, limit int, inherited bool, log *slog.Logger) places.Locks {
+	l := &locks{log: log, dir: dir, key: key, base: base(key), limit: limit, inherited: inherited}
 	f, err := open(dir, true)
 	if err == nil && !lock(f, syscall.F_RDLCK, l.base+limits+int64(limit)) {
 		err = errors.Join(errors.New("cannot lock "+f.Name()), f.Close())
 	}
 	if err != nil {
-		slog.Default().Warn(fmt.Sprintf("Concurrency of '%s' is limited in this process only: %v", key, err), "error", err)
+		log.Warn(fmt.Sprintf("Concurrency of '%s' is limited in this process only: %v", key, err), "error", err)
 		return nil
 	}
 	l.own = f
@@ -165,7 +166,7 @@ func (l *locks) inForce() int {
 	n := int(at - l.base - limits)
 	if !l.warned {
 		l.warned = true
-		slog.Default().Warn(fmt.Sprintf("Concurrency of '%s' is %d, as another process has it, and not %d", l.key, n, l.limit),
+		l.log.Warn(fmt.Sprintf("Concurrency of '%s' is %d, as another process has it, and not %d", l.key, n, l.limit),
 			"breaker", l.key, "concurrency", n)
 	}
 	return n

@@ -2,10 +2,14 @@
 
 package hostplaces
 
-import "github.com/seed-0f2c7998/perdure/internal/places"
+import (
+	"log/slog"
+
+	"github.com/seed-0f2c7998/perdure/internal/places"
+)
 
 // Of returns nil: here each process has places of its own.
-func Of(string, string, int, bool) places.Locks { return nil }
+func Of(string, string, int, bool, *slog.Logger) places.Locks { return nil }
 
 // Read returns no Usage.
 func Read(string, []string) map[string]Usage { return nil }

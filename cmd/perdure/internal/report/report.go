@@ -5,7 +5,6 @@ package report
 import (
 	"context"
 	"io"
-	"log"
 	"log/slog"
 	"slices"
 	"strconv"
@@ -16,13 +15,6 @@ import (
 	"github.com/seed-0f2c7998/perdure/internal/redact"
 	"github.com/seed-0f2c7998/perdure/retry"
 )
-
-// SetDefault makes to the logger of those that are given none. What goes to package log is dropped: net/http quotes there
-// what a server has sent without being asked.
-func SetDefault(to *slog.Logger) {
-	slog.SetDefault(to)
-	log.SetOutput(io.Discard)
-}
 
 // JSON returns a handler that writes JSON objects with the keys time, level,
 // message and the record's own. A duration is a number of seconds, as in a

@@ -2,6 +2,7 @@ package state
 
 import (
 	"context"
+	"log/slog"
 	"time"
 
 	"github.com/seed-0f2c7998/perdure/circuit"
@@ -24,10 +25,10 @@ func Actions() []Action {
 }
 
 // Do applies the action to the breaker of that key, and returns its state before
-// and after. observe is called with the transition, if there is one.
-func (a Action) Do(ctx context.Context, s *Store, key string, observe func(context.Context, circuit.Transition)) (was, is circuit.State) {
+// and after. A transition is logged to log.
+func (a Action) Do(ctx context.Context, s *Store, key string, log *slog.Logger) (was, is circuit.State) {
 	b := circuit.New(key, circuit.Config{
-		Store: s, Observe: observe,
+		Store: s, Log: log,
 		Window: time.Minute, FailureRatio: 1, // so that a reset forgets the window of a breaker that has one,
 		Gate: circuit.FailFast, // and lifts the limit of its gate
 	})

@@ -16,7 +16,6 @@ import (
 
 	"github.com/seed-0f2c7998/perdure/circuit"
 	"github.com/seed-0f2c7998/perdure/cmd/perdure/internal/hostplaces"
-	"github.com/seed-0f2c7998/perdure/cmd/perdure/internal/report"
 	"github.com/seed-0f2c7998/perdure/hoststore"
 	"github.com/seed-0f2c7998/perdure/internal/cell"
 	"github.com/seed-0f2c7998/perdure/internal/places"
@@ -33,7 +32,7 @@ func Of(name string) string { return "op:" + name }
 type Store struct {
 	cell.Seal
 
-	log    *slog.Logger
+	log    *slog.Logger // for warnings
 	open   func() circuit.Store
 	once   sync.Once         // guards open
 	end    func()            // nil if Close has nothing to do
@@ -53,7 +52,7 @@ type cells struct {
 }
 
 func newStore(log *slog.Logger) *Store {
-	s := &Store{log: log}
+	s := &Store{log: log.With("event", "warning")}
 	s.Seal = cell.Hide(&cells{of: s})
 	return s
 }
@@ -69,10 +68,9 @@ func Open(text string, log *slog.Logger) (*Store, error) {
 	case "", "host":
 		s.open = s.host
 	default:
-		report.SetDefault(log.With("event", "warning")) // which the stores warn
 		local := newStore(log)
 		local.open = local.host
-		fleet, err := redisstore.Open(redisstore.Options{URL: text, Local: local})
+		fleet, err := redisstore.Open(redisstore.Options{URL: text, Local: local, Log: local.log})
 		if err != nil {
 			return nil, ofStore(err)
 		}
@@ -88,8 +86,7 @@ func Open(text string, log *slog.Logger) (*Store, error) {
 }
 
 func (s *Store) host() circuit.Store {
-	report.SetDefault(s.log.With("event", "warning")) // which the store warns
-	h := hoststore.Open("")
+	h := hoststore.OpenWithLog("", s.log)
 	s.end = h.Close
 	if h.Err() == nil {
 		s.dir = filepath.Dir(h.Path())
@@ -112,7 +109,7 @@ func (c *cells) Locks(key string, limit int) places.Locks {
 	if host.dir == "" {
 		return nil
 	}
-	return hostplaces.Of(host.dir, key, limit, c.of.lends)
+	return hostplaces.Of(host.dir, key, limit, c.of.lends, host.log)
 }
 
 // Cell returns the way to the cell of key.
@@ -148,7 +145,7 @@ func (s *Store) Ready(ctx context.Context) bool {
 		case err := <-answer:
 			if err != nil && s.fleet.Err() == nil {
 				s.silent.Store(true)
-				s.log.Warn(fmt.Sprintf("The store that hosts share has not answered in %v: going on with what this host knows", patience), "event", "warning", "error", err)
+				s.log.Warn(fmt.Sprintf("The store that hosts share has not answered in %v: going on with what this host knows", patience), "error", err)
 			}
 			return true
 		case <-ticker.C:
