@@ -94,7 +94,7 @@ func New(name string, c Config) *Breaker {
 	if b.err == nil {
 		b.ceiling = Tokens(c.Budget * float64(Token))
 	}
-	b.cell = b.store.Cell(name, cell.User{Obey: func(agreed cell.Ask) { <-made; b.obey(agreed) }, Ceiling: int64(b.ceiling), Gate: c.Gate != NoGate})
+	b.cell = b.store.Cell(name, cell.Client{OnRemote: func(agreed cell.FetchRemote) { <-made; b.obey(agreed) }, Ceiling: int64(b.ceiling), Gate: c.Gate != NoGate})
 	hot := seam.Of(b)
 	hot.Cell = b.cell
 	if b.err != nil {
@@ -123,7 +123,7 @@ func New(name string, c Config) *Breaker {
 	case b.ceiling == 0:
 		hot.Full = math.MinInt64
 	default:
-		hot.Full = cell.Level(int64(b.ceiling))
+		hot.Full = cell.FullMark(int64(b.ceiling))
 	}
 	return b
 }
@@ -173,7 +173,7 @@ func (b *Breaker) Reset() {
 	b.cell.Load().ForgetHint()
 	b.cell.Load().Budget.Reset()
 	b.window.clear(b.cell.Load())
-	b.cell.Load().SetByHand(b.clock(), uint8(Closed)) // which counts even if it is closed
+	b.cell.Load().SetOverride(b.clock(), uint8(Closed)) // which counts even if it is closed
 	b.apply(noCaller(), event{signal: reset})
 	if b.gate != nil {
 		b.resetGate(Manual)

@@ -43,7 +43,7 @@ func (b *Breaker) withdraw(t Tokens) bool {
 // that shares it may have more elsewhere.
 func (b *Breaker) short() {
 	if b.ceiling > 0 && b.cell.Load().Budget.Balance() < cell.Token {
-		b.store.Short(b.key)
+		b.store.BudgetLow(b.key)
 	}
 }
 
@@ -52,5 +52,5 @@ func (b *Breaker) refund(t Tokens) {
 	if b == nil || b.ceiling == 0 || t <= 0 {
 		return
 	}
-	b.cell.Load().Budget.Deposit(int64(t), cell.Level(int64(b.ceiling)))
+	b.cell.Load().Budget.Deposit(int64(t), cell.FullMark(int64(b.ceiling)))
 }

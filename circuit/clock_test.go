@@ -38,9 +38,9 @@ func TestTheWallClockIsSet(t *testing.T) {
 
 // mapped is a Store of one cell, which others could map.
 type mapped struct {
-	cell.Alone
+	cell.Unshared
 
 	ref *cell.Ref
 }
 
-func (m mapped) Cell(string, cell.User) *cell.Ref { return m.ref }
+func (m mapped) Cell(string, cell.Client) *cell.Ref { return m.ref }

@@ -58,7 +58,7 @@ func gateModes() []string { return []string{"off", "wait", "fail_fast"} }
 func (b *Breaker) gateOf(c *cell.Cell) gate.Gate {
 	g := gate.Gate{Words: (*gate.Words)(c.Gate[:3])}
 	if g.Shut() {
-		g.Rare, g.NotBefore = b.store.Elsewhere(b.key), b.gateNotBefore(c)
+		g.Rare, g.NotBefore = b.store.ProbedElsewhere(b.key), b.gateNotBefore(c)
 	}
 	return g
 }
@@ -212,21 +212,21 @@ func (b *Breaker) limit(ctx context.Context, why Reason) {
 func (b *Breaker) gateNews(c *cell.Cell) {
 	b.cell.Lock()
 	defer b.cell.Unlock()
-	b.store.Gated(b.key, b.gateOf(c).Shut(), Reason{Overloaded, gate.Row, 0}.pack())
+	b.store.GateShut(b.key, b.gateOf(c).Shut(), Reason{Overloaded, gate.Row, 0}.pack())
 }
 
 // gateObeys has the gate take in what those who share the breaker have agreed on.
-func (b *Breaker) gateObeys(o cell.Order) {
+func (b *Breaker) gateObeys(o cell.RemoteState) {
 	c := b.cell.Load()
 	g, now := b.gateOf(c), b.now()
 	switch s := State(o.State); {
-	case s == Closed && o.Mild:
-	case s == Closed && o.ByHand:
+	case s == Closed && o.OnlyIfIsolated:
+	case s == Closed && o.Manual:
 		b.resetGate(FleetDecision)
 	case s == Closed:
 		g.Hasten(now, o.Spread)
 		b.lookAgain()
-	case s == Open && !o.ByHand:
+	case s == Open && !o.Manual:
 		b.gateChanged(noCaller(), c, g.Warn(now), Reason{code: FleetDecision})
 	}
 }
@@ -238,7 +238,7 @@ func (b *Breaker) resetGate(why Cause) {
 	b.lookAgain()
 	if change == gate.Lifted && why == Manual {
 		b.cell.Lock()
-		b.store.Changed(b.key, cell.Change{From: uint8(HalfOpen), To: uint8(Closed), Reason: Reason{code: Manual}.pack(), ByHand: true})
+		b.store.Transitioned(b.key, cell.Change{From: uint8(HalfOpen), To: uint8(Closed), Reason: Reason{code: Manual}.pack(), Manual: true})
 		b.cell.Unlock()
 	}
 	b.gateChanged(noCaller(), c, change, Reason{code: why})
@@ -257,7 +257,7 @@ func (b *Breaker) gateChanged(ctx context.Context, c *cell.Cell, change gate.Cha
 		t.To, t.RetryAt = Open, b.wall(ceil(b.gateOf(c).NextProbe(b.now())))
 		c.Trips.Add(1)
 		b.refusals.begin(b.opening(Open), b.elapsed())
-		b.cell.Wake()
+		b.cell.Interrupt()
 	} else {
 		b.window.clear(c)
 		if t.From, t.To = HalfOpen, Closed; why.code != Manual && why.code != FleetDecision {

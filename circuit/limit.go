@@ -83,7 +83,7 @@ func (b *Breaker) awaitPlace(ctx context.Context, c *cell.Cell, a ask, lent bool
 		return b.places.Wait(ctx, until, nil), nil
 	}
 	for told := false; ; told = true {
-		shuts := b.cell.Shutting()
+		shuts := b.cell.Interrupted()
 		if err := b.refusesWaiting(c); err != nil {
 			return false, err
 		}

@@ -23,7 +23,7 @@ func (b *Breaker) applyFor(ctx context.Context, e event, why Reason) (word, bool
 		if m.next == m.old {
 			return m.old, m.admitted
 		}
-		if m.admitted && m.next.state() == HalfOpen && !b.store.Grant(b.key, time.Duration(b.rules.lease)*time.Millisecond) {
+		if m.admitted && m.next.state() == HalfOpen && !b.store.AllowProbe(b.key, time.Duration(b.rules.lease)*time.Millisecond) {
 			return m.old, false
 		}
 		if b.make(ctx, m, why) {
@@ -83,7 +83,7 @@ func (b *Breaker) make(ctx context.Context, m move, why Reason) bool {
 	case m.signal == acquire && m.next.state() == HalfOpen:
 		signs(m.cell, m.next)
 	case m.signal == cancel, m.signal == cut && m.old.state() == HalfOpen:
-		b.store.Dropped(b.key)
+		b.store.ProbeCancelled(b.key)
 	}
 	if m.turns() {
 		b.turned(ctx, t)
@@ -94,7 +94,7 @@ func (b *Breaker) make(ctx context.Context, m move, why Reason) bool {
 // turned does what follows from t, for which nothing may be locked.
 func (b *Breaker) turned(ctx context.Context, t Transition) {
 	if t.To == Open || t.To == Isolated {
-		b.cell.Wake()
+		b.cell.Interrupt()
 		if b.gate != nil {
 			b.lookAgain()
 		}
@@ -114,7 +114,7 @@ func (b *Breaker) turn(m move, why Reason) (t Transition, made bool) {
 }
 
 // obey puts the breaker in the state that those who share it have agreed on.
-func (b *Breaker) obey(agreed cell.Ask) {
+func (b *Breaker) obey(agreed cell.FetchRemote) {
 	t, changed, o, due := b.obeyed(agreed)
 	if changed {
 		b.turned(noCaller(), t)
@@ -126,13 +126,13 @@ func (b *Breaker) obey(agreed cell.Ask) {
 
 // obeyed is obey without the report, and without the gate, for which nothing may
 // be locked. What gates have found is for the gate alone.
-func (b *Breaker) obeyed(agreed cell.Ask) (t Transition, changed bool, o cell.Order, due bool) {
+func (b *Breaker) obeyed(agreed cell.FetchRemote) (t Transition, changed bool, o cell.RemoteState, due bool) {
 	b.cell.Lock()
 	defer b.cell.Unlock()
 	o, due = agreed()
-	gated := b.gate != nil && State(o.State) == Open && !o.ByHand && word(b.cell.Load().Breaker.Load()).state() == Closed
+	gated := b.gate != nil && State(o.State) == Open && !o.Manual && word(b.cell.Load().Breaker.Load()).state() == Closed
 	for again := due && !gated; again; {
-		m := b.plan(event{signal: told, state: State(o.State), until: b.instant(o.Until), mild: o.Mild})
+		m := b.plan(event{signal: told, state: State(o.State), until: b.instant(o.Until), mild: o.OnlyIfIsolated})
 		if again = !m.swap(); !again && m.turns() {
 			return b.changed(m, Reason{code: FleetDecision}), true, o, due
 		}
@@ -150,7 +150,7 @@ func (b *Breaker) changed(m move, why Reason) Transition {
 	c.Since.Store(now.UnixNano())
 	c.Reason.Store(why.pack())
 	if why.code == Manual {
-		c.SetByHand(now, uint8(to))
+		c.SetOverride(now, uint8(to))
 	}
 	switch to {
 	case Open:
@@ -168,8 +168,8 @@ func (b *Breaker) changed(m move, why Reason) Transition {
 		t.RetryAt = b.refusal(m.next, floor(m.now)).RetryAt
 	}
 	if m.signal != told {
-		b.store.Changed(b.key, cell.Change{
-			From: uint8(from), To: uint8(to), Until: b.end(m.next, floor(m.now)), Reason: why.pack(), ByHand: why.code == Manual,
+		b.store.Transitioned(b.key, cell.Change{
+			From: uint8(from), To: uint8(to), Until: b.end(m.next, floor(m.now)), Reason: why.pack(), Manual: why.code == Manual,
 		})
 	}
 	return t

@@ -232,7 +232,7 @@ func (b *Breaker) sleep(ctx context.Context, c *cell.Cell, d time.Duration) erro
 	timer := time.NewTimer(d)
 	defer timer.Stop()
 	for {
-		shuts := b.cell.Shutting()
+		shuts := b.cell.Interrupted()
 		if err := b.shutOut(c); err != nil {
 			return err
 		}

@@ -48,23 +48,23 @@ type grudging struct {
 	cell.Memory
 	grant   bool
 	changes []State
-	obey    func(cell.Ask)
+	obey    func(cell.FetchRemote)
 	shorts  int
 	drops   int
 }
 
-func (g *grudging) Grant(string, time.Duration) bool { return g.grant }
+func (g *grudging) AllowProbe(string, time.Duration) bool { return g.grant }
 
-func (g *grudging) Changed(_ string, c cell.Change) {
+func (g *grudging) Transitioned(_ string, c cell.Change) {
 	g.changes = append(g.changes, State(c.To))
 }
 
-func (g *grudging) Cell(key string, u cell.User) *cell.Ref {
-	g.obey = u.Obey
+func (g *grudging) Cell(key string, u cell.Client) *cell.Ref {
+	g.obey = u.OnRemote
 	return g.Memory.Cell(key, u)
 }
 
-func (g *grudging) Dropped(string) { g.drops++ }
+func (g *grudging) ProbeCancelled(string) { g.drops++ }
 
 // A store is told of a probe that has no result, and of no other call.
 func TestDropped(t *testing.T) {
@@ -84,7 +84,7 @@ func TestDropped(t *testing.T) {
 	})
 }
 
-func (g *grudging) Short(string) { g.shorts++ }
+func (g *grudging) BudgetLow(string) { g.shorts++ }
 
 // A store is told when the budget does not pay for a retry any more, and not
 // while it does, or where there is none.
@@ -122,11 +122,11 @@ type hasty struct {
 	done chan struct{}
 }
 
-func (h *hasty) Cell(key string, u cell.User) *cell.Ref {
+func (h *hasty) Cell(key string, u cell.Client) *cell.Ref {
 	go func() {
 		defer close(h.done)
-		u.Obey(func() (cell.Order, bool) {
-			return cell.Order{State: uint8(Open), Until: time.Now().Add(time.Minute)}, true
+		u.OnRemote(func() (cell.RemoteState, bool) {
+			return cell.RemoteState{State: uint8(Open), Until: time.Now().Add(time.Minute)}, true
 		})
 	}()
 	return h.Memory.Cell(key, u)
@@ -140,7 +140,9 @@ func TestOrders(t *testing.T) {
 			lines = append(lines, tr.From.String()+" "+tr.To.String()+": "+tr.Reason.String())
 		}})
 		order := func(s State, wait time.Duration) {
-			store.obey(func() (cell.Order, bool) { return cell.Order{State: uint8(s), Until: time.Now().Add(wait)}, true })
+			store.obey(func() (cell.RemoteState, bool) {
+				return cell.RemoteState{State: uint8(s), Until: time.Now().Add(wait)}, true
+			})
 		}
 		late, _ := b.Acquire()
 		order(Open, 10*time.Second)
@@ -176,14 +178,16 @@ func TestOrders(t *testing.T) {
 		}
 		order(Isolated, 0)
 		order(Open, time.Second)
-		mild := func() (cell.Order, bool) { return cell.Order{State: uint8(Closed), Mild: true}, true }
+		mild := func() (cell.RemoteState, bool) {
+			return cell.RemoteState{State: uint8(Closed), OnlyIfIsolated: true}, true
+		}
 		store.obey(mild)
 		order(Open, time.Second)
 		if store.obey(mild); b.State() != Open {
 			t.Errorf("told to close if it is isolated: %v", b.State())
 		}
 		order(Closed, 0)
-		store.obey(func() (cell.Order, bool) { return cell.Order{State: uint8(Isolated)}, false })
+		store.obey(func() (cell.RemoteState, bool) { return cell.RemoteState{State: uint8(Isolated)}, false })
 		want := []string{
 			"closed open: set by the fleet", "open half-open: recovery timeout elapsed",
 			"half-open closed: set by the fleet", "closed isolated: set by the fleet",

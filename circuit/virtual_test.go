@@ -10,7 +10,7 @@ import (
 
 // A virtual is a Store with the clock and the chance of a simulation.
 type virtual struct {
-	cell.Alone
+	cell.Unshared
 
 	ref     *cell.Ref
 	wall    time.Time
@@ -18,10 +18,10 @@ type virtual struct {
 	chance  float64
 }
 
-func (v *virtual) Cell(string, cell.User) *cell.Ref { return v.ref }
-func (v *virtual) Now() time.Time                   { return v.wall }
-func (v *virtual) Elapsed() time.Duration           { return v.elapsed }
-func (v *virtual) Float64() float64                 { return v.chance }
+func (v *virtual) Cell(string, cell.Client) *cell.Ref { return v.ref }
+func (v *virtual) Now() time.Time                     { return v.wall }
+func (v *virtual) Elapsed() time.Duration             { return v.elapsed }
+func (v *virtual) Float64() float64                   { return v.chance }
 
 func (v *virtual) pass(d time.Duration) {
 	v.wall = v.wall.Add(d)

@@ -63,7 +63,7 @@ const adds = 500_000
 
 // add counts in one word as fast as it can.
 func add(path string) {
-	c := cell.Unseal(hoststore.Open(path)).Cell("total", cell.User{}).Load()
+	c := cell.Unseal(hoststore.Open(path)).Cell("total", cell.Client{}).Load()
 	for range adds {
 		c.Rejected.Add(1)
 	}

@@ -158,13 +158,13 @@ func TestManyOpenANewFileAtOnce(t *testing.T) {
 	}
 	wg.Wait()
 	for i, s := range stores {
-		cell.Unseal(s).Cell("total", cell.User{}).Load().Trips.Add(1)
+		cell.Unseal(s).Cell("total", cell.Client{}).Load().Trips.Add(1)
 		defer s.Close()
 		if s.Err() != nil {
 			t.Errorf("store %d: %v", i, s.Err())
 		}
 	}
-	if got := cell.Unseal(stores[0]).Cell("total", cell.User{}).Load().Trips.Load(); got != uint64(len(stores)) {
+	if got := cell.Unseal(stores[0]).Cell("total", cell.Client{}).Load().Trips.Load(); got != uint64(len(stores)) {
 		t.Errorf("%d stores of one file have counted %d in one word", len(stores), got)
 	}
 	if left, _ := filepath.Glob(filepath.Join(dir, ".cells-*")); len(left) > 0 {
@@ -181,15 +181,15 @@ func TestLongAndManyKeys(t *testing.T) {
 	store := hoststore.Open(filepath.Join(t.TempDir(), "cells"))
 	defer store.Close()
 	long := strings.Repeat("x", 1000)
-	if cell.Unseal(store).Cell(long+"1", cell.User{}).Load() == cell.Unseal(store).Cell(long+"2", cell.User{}).Load() {
+	if cell.Unseal(store).Cell(long+"1", cell.Client{}).Load() == cell.Unseal(store).Cell(long+"2", cell.Client{}).Load() {
 		t.Error("two long keys share a cell")
 	}
-	if cell.Unseal(store).Cell("", cell.User{}).Load() == cell.Unseal(store).Cell("(no name)", cell.User{}).Load() {
+	if cell.Unseal(store).Cell("", cell.Client{}).Load() == cell.Unseal(store).Cell("(no name)", cell.Client{}).Load() {
 		t.Error("the empty key shares a cell")
 	}
 	seen := map[any]bool{}
 	for i := range 4200 {
-		c := cell.Unseal(store).Cell(strings.Repeat("k", i%7)+time.Duration(i).String(), cell.User{}).Load()
+		c := cell.Unseal(store).Cell(strings.Repeat("k", i%7)+time.Duration(i).String(), cell.Client{}).Load()
 		if seen[c] {
 			t.Fatalf("key %d shares a cell", i)
 		}

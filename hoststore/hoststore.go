@@ -62,7 +62,7 @@ type seal = cell.Seal
 
 // cells are the Store as package circuit sees it.
 type cells struct {
-	cell.Alone
+	cell.Unshared
 
 	*Store
 }
@@ -192,7 +192,7 @@ func (s *Store) Path() string {
 
 // Cell returns the way to the cell of key. Breakers of one key must have the
 // same settings in all processes, or each follows its own on the same state.
-func (s cells) Cell(key string, _ cell.User) *cell.Ref {
+func (s cells) Cell(key string, _ cell.Client) *cell.Ref {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	ref := s.refs[key]
@@ -235,7 +235,7 @@ func (s *Store) find(key string) *cell.Cell {
 		}
 		s.warn(fmt.Errorf("%s is full: it has room for %d keys; delete it to start from scratch", s.Path(), slots))
 	}
-	return s.memory.Cell(key, cell.User{}).Load()
+	return s.memory.Cell(key, cell.Client{}).Load()
 }
 
 // open maps the file. s.mu is held, or s is not shared yet.
@@ -284,6 +284,6 @@ func (s *Store) follow() {
 	}
 	s.open()
 	for key, ref := range s.refs {
-		ref.Lead(s.find(key))
+		ref.Set(s.find(key))
 	}
 }

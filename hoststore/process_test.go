@@ -33,7 +33,7 @@ func TestProcessesCountExactly(t *testing.T) {
 	}
 	store := hoststore.Open(path)
 	defer store.Close()
-	if got := cell.Unseal(store).Cell("total", cell.User{}).Load().Rejected.Load(); got != processes*adds {
+	if got := cell.Unseal(store).Cell("total", cell.Client{}).Load().Rejected.Load(); got != processes*adds {
 		t.Errorf("%d processes that add %d each: %d in the cell", processes, adds, got)
 	}
 	t.Logf("%d processes, one word: %.1f ns an add, start of the processes included",

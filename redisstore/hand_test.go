@@ -172,7 +172,7 @@ func TestHandIsOverruledOnce(t *testing.T) {
 	a.want(circuit.Isolated, "isolated on b, by a server that had forgotten")
 	local := hoststore.Open(a.path)
 	defer local.Close()
-	cell.Unseal(local).Cell("backend", cell.User{}).Load().SetByHand(time.Now().Add(time.Hour), uint8(circuit.Isolated))
+	cell.Unseal(local).Cell("backend", cell.Client{}).Load().SetOverride(time.Now().Add(time.Hour), uint8(circuit.Isolated))
 	a.process(false, nil)
 	b.process(false, reset)
 	a.want(circuit.Closed, "isolated on a by a clock that has been put back since, and reset on b")
@@ -231,7 +231,7 @@ func TestHandOutlivesItsProcessAndTheServer(t *testing.T) {
 	a.process(false, isolate)
 	local := hoststore.Open(a.path)
 	defer local.Close()
-	cell.Unseal(local).Cell("backend", cell.User{}).Load().Heard.Store(0) // as it was before the answer
+	cell.Unseal(local).Cell("backend", cell.Client{}).Load().SeenOverride.Store(0) // as it was before the answer
 	a.want(circuit.Isolated, "its own news")
 	a.srv.kill()
 	a.srv.start()
@@ -249,10 +249,10 @@ type deaf struct {
 	listen  chan bool
 }
 
-func (d *deaf) Changed(name string, c cell.Change) {
+func (d *deaf) Transitioned(name string, c cell.Change) {
 	d.changed <- true
 	<-d.listen
-	d.Store.Changed(name, c)
+	d.Store.Transitioned(name, c)
 }
 
 // What somebody sets by hand is not told at the instant at which it holds. What

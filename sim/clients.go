@@ -129,12 +129,12 @@ func (c *clients) restart(m *model) {
 
 // A store is the memory of one process's breaker.
 type store struct {
-	cell.Alone
+	cell.Unshared
 
 	ref *cell.Ref
 }
 
-func (s store) Cell(string, cell.User) *cell.Ref { return s.ref }
+func (s store) Cell(string, cell.Client) *cell.Ref { return s.ref }
 
 // stands reports whether the process stands still. What would happen to it, e,
 // happens when it goes on.

@@ -20,23 +20,23 @@ const Token = 20
 type Budget struct{ word atomic.Int64 }
 
 const (
-	apartBits = 16
-	apartMask = 1<<apartBits - 1
+	reservedBits = 16
+	reservedMask = 1<<reservedBits - 1
 )
 
 // MaxCeiling is the greatest ceiling that a Budget can have.
-const MaxCeiling = apartMask - 1
+const MaxCeiling = reservedMask - 1
 
-// Level is what [Budget.Reaches] compares with, for a budget of that ceiling.
-func Level(ceiling int64) int64 { return (ceiling - Token) << apartBits }
+// FullMark is what [Budget.AtLeast] compares with, for a budget of that ceiling.
+func FullMark(ceiling int64) int64 { return (ceiling - Token) << reservedBits }
 
-// Reaches reports whether the budget is full, given its Level. It is one load.
-func (b *Budget) Reaches(level int64) bool { return b.word.Load() >= level }
+// AtLeast reports whether the budget is full, given its Level. It is one load.
+func (b *Budget) AtLeast(level int64) bool { return b.word.Load() >= level }
 
 // Balance returns what may be spent.
 func (b *Budget) Balance() int64 { return balance(b.word.Load()) }
 
-func balance(w int64) int64 { return Token + w>>apartBits - max(w&apartMask-1, 0) }
+func balance(w int64) int64 { return Token + w>>reservedBits - max(w&reservedMask-1, 0) }
 
 // Withdraw takes n if there is so much.
 func (b *Budget) Withdraw(n int64) bool {
@@ -45,7 +45,7 @@ func (b *Budget) Withdraw(n int64) bool {
 		if balance(old) < n {
 			return false
 		}
-		if b.word.CompareAndSwap(old, old-n<<apartBits) {
+		if b.word.CompareAndSwap(old, old-n<<reservedBits) {
 			return true
 		}
 	}
@@ -55,8 +55,8 @@ func (b *Budget) Withdraw(n int64) bool {
 func (b *Budget) Deposit(n, level int64) {
 	for {
 		old := b.word.Load()
-		room := (level - old + apartMask) >> apartBits
-		if room <= 0 || b.word.CompareAndSwap(old, old+min(n, room)<<apartBits) {
+		room := (level - old + reservedMask) >> reservedBits
+		if room <= 0 || b.word.CompareAndSwap(old, old+min(n, room)<<reservedBits) {
 			return
 		}
 	}
@@ -65,45 +65,45 @@ func (b *Budget) Deposit(n, level int64) {
 // Reset makes b as it was at first, when no fleet had a say.
 func (b *Budget) Reset() { b.word.Store(0) }
 
-// Lent reports whether a fleet has a say in how much there is.
-func (b *Budget) Lent() bool { return b.word.Load()&apartMask != 0 }
+// IsShared reports whether a fleet has a say in how much there is.
+func (b *Budget) IsShared() bool { return b.word.Load()&reservedMask != 0 }
 
 // Limit returns up to what the cell may hold, of a budget of that ceiling.
 func (b *Budget) Limit(ceiling int64) int64 {
-	return ceiling - max(b.word.Load()&apartMask-1, 0)
+	return ceiling - max(b.word.Load()&reservedMask-1, 0)
 }
 
-// Return takes out what is above keep, and the room for it, for the fleet to
+// GiveBack takes out what is above keep, and the room for it, for the fleet to
 // have both back. A budget that is not lent keeps all.
-func (b *Budget) Return(keep, ceiling int64) int64 {
+func (b *Budget) GiveBack(keep, ceiling int64) int64 {
 	for {
 		old := b.word.Load()
-		held, apart := balance(old), old&apartMask-1
+		held, apart := balance(old), old&reservedMask-1
 		n := held - keep
 		if n <= 0 || apart < 0 {
 			return 0
 		}
-		if b.word.CompareAndSwap(old, lent(keep, min(apart+n, ceiling))) {
+		if b.word.CompareAndSwap(old, sharedWord(keep, min(apart+n, ceiling))) {
 			return n
 		}
 	}
 }
 
-// lent is the word of a budget that holds so much, and of whose ceiling others
+// sharedWord is the word of a budget that holds so much, and of whose ceiling others
 // may hold what is apart.
-func lent(held, apart int64) int64 { return (held-Token+apart)<<apartBits | (apart + 1) }
+func sharedWord(held, apart int64) int64 { return (held-Token+apart)<<reservedBits | (apart + 1) }
 
-// Lend adds n tokens of the fleet's and sets the limit up to which the cell may
+// Grant adds n tokens of the fleet's and sets the limit up to which the cell may
 // hold any, of a budget of that ceiling. The first time, the token with which
 // the cell has begun is taken away: the fleet begins with one as a whole.
-func (b *Budget) Lend(n, limit, ceiling int64) {
+func (b *Budget) Grant(n, limit, ceiling int64) {
 	for {
 		old := b.word.Load()
 		held := balance(old)
-		if old&apartMask == 0 {
+		if old&reservedMask == 0 {
 			held = max(held-Token, 0)
 		}
-		if b.word.CompareAndSwap(old, lent(held+n, max(ceiling-limit, 0))) {
+		if b.word.CompareAndSwap(old, sharedWord(held+n, max(ceiling-limit, 0))) {
 			return
 		}
 	}

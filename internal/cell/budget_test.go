@@ -9,30 +9,30 @@ import (
 // What a fleet lends, takes back and limits, beside what calls earn and spend.
 func TestBudgetLent(t *testing.T) {
 	const ceiling = 10 * Token
-	level := Level(ceiling)
+	level := FullMark(ceiling)
 	var b Budget
 	for i, row := range []struct {
 		do                  func() int64
 		got, balance, limit int64
 		lent, full          bool
 	}{
-		{func() int64 { return b.Return(0, ceiling) }, 0, 20, 200, false, false},            // not lent: it keeps all
+		{func() int64 { return b.GiveBack(0, ceiling) }, 0, 20, 200, false, false},          // not lent: it keeps all
 		{func() int64 { b.Deposit(30, level); return 0 }, 0, 50, 200, false, false},         //
-		{func() int64 { b.Lend(5, 60, ceiling); return 0 }, 0, 35, 60, true, false},         // less the first token
+		{func() int64 { b.Grant(5, 60, ceiling); return 0 }, 0, 35, 60, true, false},        // less the first token
 		{func() int64 { b.Deposit(math.MaxInt64, level); return 0 }, 0, 60, 60, true, true}, // up to the limit
-		{func() int64 { return b.Return(20, ceiling) }, 40, 20, 20, true, true},             // with the room for it
-		{func() int64 { return b.Return(20, ceiling) }, 0, 20, 20, true, true},
-		{func() int64 { b.Lend(0, 200, ceiling); return 0 }, 0, 20, 200, true, false},
+		{func() int64 { return b.GiveBack(20, ceiling) }, 40, 20, 20, true, true},           // with the room for it
+		{func() int64 { return b.GiveBack(20, ceiling) }, 0, 20, 20, true, true},
+		{func() int64 { b.Grant(0, 200, ceiling); return 0 }, 0, 20, 200, true, false},
 		{func() int64 { b.Withdraw(20); return 0 }, 0, 0, 200, true, false},
-		{func() int64 { b.Lend(0, 0, ceiling); return 0 }, 0, 0, 0, true, true}, // a limit of nothing is reached
+		{func() int64 { b.Grant(0, 0, ceiling); return 0 }, 0, 0, 0, true, true}, // a limit of nothing is reached
 		{func() int64 { b.Deposit(4, level); return 0 }, 0, 0, 0, true, true},
-		{func() int64 { b.Lend(30, 10, ceiling); return 0 }, 0, 30, 10, true, true}, // more than it may hold
-		{func() int64 { return b.Return(0, ceiling) }, 30, 0, 0, true, true},        // no room below nothing
+		{func() int64 { b.Grant(30, 10, ceiling); return 0 }, 0, 30, 10, true, true}, // more than it may hold
+		{func() int64 { return b.GiveBack(0, ceiling) }, 30, 0, 0, true, true},       // no room below nothing
 		{func() int64 { b.Reset(); return 0 }, 0, 20, 200, false, false},
 	} {
 		got := row.do()
-		if got != row.got || b.Balance() != row.balance || b.Limit(ceiling) != row.limit || b.Lent() != row.lent || b.Reaches(level) != row.full {
-			t.Fatalf("row %d: %d, balance %d, limit %d, lent %v, full %v; want %+v", i, got, b.Balance(), b.Limit(ceiling), b.Lent(), b.Reaches(level), row)
+		if got != row.got || b.Balance() != row.balance || b.Limit(ceiling) != row.limit || b.IsShared() != row.lent || b.AtLeast(level) != row.full {
+			t.Fatalf("row %d: %d, balance %d, limit %d, lent %v, full %v; want %+v", i, got, b.Balance(), b.Limit(ceiling), b.IsShared(), b.AtLeast(level), row)
 		}
 	}
 }
@@ -41,17 +41,17 @@ func TestBudgetLent(t *testing.T) {
 func TestBudgetCountsExactly(t *testing.T) {
 	const ceiling, each = 1000 * Token, 2000
 	var b Budget
-	b.Lend(0, ceiling, ceiling)
+	b.Grant(0, ceiling, ceiling)
 	var all sync.WaitGroup
 	var returned [4]int64
 	for i := range returned {
 		all.Go(func() {
 			for range each {
-				b.Lend(2, b.Limit(ceiling), ceiling)
+				b.Grant(2, b.Limit(ceiling), ceiling)
 				if b.Withdraw(1) {
 					returned[i]++
 				}
-				returned[i] += b.Return(3, ceiling)
+				returned[i] += b.GiveBack(3, ceiling)
 			}
 		})
 	}

@@ -36,12 +36,12 @@ type Cell struct {
 	Gate    [6]atomic.Uint64 // reserved for admission at a rate that the service can digest; the last is in the next line
 
 	// The second is read and written in trouble, and by calls that have a rate.
-	Rate   [2]atomic.Uint64 // of a rate: the schedule of calls, see Reserve, and the limit in force
-	Since  atomic.Int64     // when the state last changed, Unix nanoseconds; 0: never
-	Reason atomic.Uint64    // why it did
-	Prober atomic.Uint64    // who sends the last probe
-	hand   atomic.Int64     // what was last set here by hand, see ByHand
-	Heard  atomic.Uint64    // what was last set elsewhere by hand, as the store names it
+	Rate         [2]atomic.Uint64 // of a rate: the schedule of calls, see Reserve, and the limit in force
+	Since        atomic.Int64     // when the state last changed, Unix nanoseconds; 0: never
+	Reason       atomic.Uint64    // why it did
+	Prober       atomic.Uint64    // who sends the last probe
+	override     atomic.Int64     // what was last set here by hand, see ByHand
+	SeenOverride atomic.Uint64    // what was last set elsewhere by hand, as the store names it
 
 	Window [Buckets]Bucket // three lines, with the name
 	name   atomic.Uint64   // random, see Name
@@ -119,27 +119,27 @@ func hintLeft(word uint64, now int64) int64 {
 	return max(int64(word&hintMask)-max(age, 0), 0)
 }
 
-// SetByHand notes that somebody sets a state by hand, here and now.
-func (c *Cell) SetByHand(now time.Time, state uint8) {
-	c.hand.Store(now.UnixMilli()<<handBits | int64(state))
+// SetOverride notes that somebody sets a state by hand, here and now.
+func (c *Cell) SetOverride(now time.Time, state uint8) {
+	c.override.Store(now.UnixMilli()<<overrideBits | int64(state))
 }
 
-// handBits is for the state in the word hand; when it was set is above it, in
+// overrideBits is for the state in the word hand; when it was set is above it, in
 // Unix milliseconds.
-const handBits = 2
+const overrideBits = 2
 
-// ByHand returns the state that was last set here by hand, and when; the zero
+// Override returns the state that was last set here by hand, and when; the zero
 // Time if none was, or something that was set elsewhere has taken its place.
-func (c *Cell) ByHand() (state uint8, at time.Time) {
-	w := c.hand.Load()
+func (c *Cell) Override() (state uint8, at time.Time) {
+	w := c.override.Load()
 	if w == 0 {
 		return 0, time.Time{}
 	}
-	return uint8(w & (1<<handBits - 1)), time.UnixMilli(w >> handBits)
+	return uint8(w & (1<<overrideBits - 1)), time.UnixMilli(w >> overrideBits)
 }
 
-// Overruled forgets what was set here by hand.
-func (c *Cell) Overruled() { c.hand.Store(0) }
+// ClearOverride forgets what was set here by hand.
+func (c *Cell) ClearOverride() { c.override.Store(0) }
 
 // Name returns the cell's ID as text: by it a fleet knows what it has lent to
 // whom.

@@ -128,18 +128,18 @@ func TestMemoryKeepsOneCellForAKey(t *testing.T) {
 	var m Memory
 	var all sync.WaitGroup
 	for i := range 50 {
-		all.Go(func() { m.Cell([]string{"a", "b"}[i%2], User{}).Load().Trips.Add(1) })
+		all.Go(func() { m.Cell([]string{"a", "b"}[i%2], Client{}).Load().Trips.Add(1) })
 	}
 	all.Wait()
-	a, b := m.Cell("a", User{}).Load(), m.Cell("b", User{}).Load()
+	a, b := m.Cell("a", Client{}).Load(), m.Cell("b", Client{}).Load()
 	if a == b || a.Trips.Load() != 25 || b.Trips.Load() != 25 {
 		t.Errorf("the keys' cells counted %d and %d, want 25 each", a.Trips.Load(), b.Trips.Load())
 	}
-	first := m.Cell("a", User{}).Load()
-	if again := m.Cell("a", User{}); again.Load() != first || !m.Grant("a", time.Second) {
+	first := m.Cell("a", Client{}).Load()
+	if again := m.Cell("a", Client{}); again.Load() != first || !m.AllowProbe("a", time.Second) {
 		t.Error("a key's cell is not always the same, or its probe not granted")
 	}
-	m.Changed("a", Change{})
+	m.Transitioned("a", Change{})
 }
 
 // Who holds a Ref sees the cell that it was last led to.
@@ -149,7 +149,7 @@ func TestRefLeadsElsewhere(t *testing.T) {
 	if r.Load() != first {
 		t.Error("it does not lead to its cell")
 	}
-	if r.Lead(second); r.Load() != second {
+	if r.Set(second); r.Load() != second {
 		t.Error("it does not lead to the second cell")
 	}
 }

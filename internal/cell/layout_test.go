@@ -22,8 +22,8 @@ Cell: 512 bytes
   88 Since      8
   96 Reason     8
  104 Prober     8
- 112 hand       8
- 120 Heard      8
+ 112 override   8
+ 120 SeenOverride   8
  128 Window   160
  288 name       8
  296 spent      8
@@ -46,8 +46,8 @@ Budget
   a deposit of 1          0000000000010000
   full at the ceiling     00000000ffea0000
   a withdrawal of 20      ffffffffffec0000
-  5 lent, limit 60 of 200 00000000007d008d
-  returned down to 2      00000000007d0090
+  grant 5, limit 60 / 200 00000000007d008d
+  given back down to 2    00000000007d0090
 hint of 1 s, then of a day
   ee77a1c7b00003e8
   ee77a1c7b5265c00
@@ -55,7 +55,7 @@ rate of 10 a second, burst 3: two calls, the limit
   18baef8f10ff96c0
   18baef8f10ff96c0
   4cbebc20000f2980
-hand
+override
   closed                  0000067b9de871ec
   isolated                0000067b9de871ef
 `
@@ -85,11 +85,11 @@ func writeWords(w *strings.Builder) {
 		fmt.Fprintf(w, "  %-23s %016x\n", what, uint64(b.word.Load()))
 	}
 	fmt.Fprintln(w, "Budget")
-	budget("a deposit of 1", func(b *Budget) { b.Deposit(1, Level(MaxCeiling)) })
-	budget("full at the ceiling", func(b *Budget) { b.Deposit(1<<40, Level(MaxCeiling)) })
+	budget("a deposit of 1", func(b *Budget) { b.Deposit(1, FullMark(MaxCeiling)) })
+	budget("full at the ceiling", func(b *Budget) { b.Deposit(1<<40, FullMark(MaxCeiling)) })
 	budget("a withdrawal of 20", func(b *Budget) { b.Withdraw(20) })
-	budget("5 lent, limit 60 of 200", func(b *Budget) { b.Lend(5, 60, 200) })
-	budget("returned down to 2", func(b *Budget) { b.Lend(5, 60, 200); b.Return(2, 200) })
+	budget("grant 5, limit 60 / 200", func(b *Budget) { b.Grant(5, 60, 200) })
+	budget("given back down to 2", func(b *Budget) { b.Grant(5, 60, 200); b.GiveBack(2, 200) })
 	fmt.Fprintln(w, "hint of 1 s, then of a day")
 	now := time.UnixMilli(1_782_000_000_123)
 	for _, d := range []time.Duration{time.Second, MaxHint} {
@@ -103,11 +103,11 @@ func writeWords(w *strings.Builder) {
 		c.Spend(l, now.UnixNano())
 	}
 	fmt.Fprintf(w, "  %016x\n  %016x\n  %016x\n", c.Rate[0].Load(), c.spent.Load(), c.Rate[1].Load())
-	fmt.Fprintln(w, "hand")
+	fmt.Fprintln(w, "override")
 	for state, name := range []string{0: "closed", 3: "isolated"} {
 		if name != "" {
-			c.SetByHand(now, uint8(state))
-			fmt.Fprintf(w, "  %-23s %016x\n", name, uint64(c.hand.Load()))
+			c.SetOverride(now, uint8(state))
+			fmt.Fprintf(w, "  %-23s %016x\n", name, uint64(c.override.Load()))
 		}
 	}
 }

@@ -36,9 +36,9 @@ func (l Limit) Within(m Limit) bool {
 	return l.Interval > m.Interval || l.Interval == m.Interval && l.Burst <= m.Burst
 }
 
-// spare is how far ahead of now the schedule is when a burst has been used up, but
+// tolerance is how far ahead of now the schedule is when a burst has been used up, but
 // for one call.
-func (l Limit) spare() int64 { return int64(l.Burst-1) * int64(l.Interval) }
+func (l Limit) tolerance() int64 { return int64(l.Burst-1) * int64(l.Interval) }
 
 // A Slot is one instant of a schedule, reserved for one call.
 type Slot struct {
@@ -63,7 +63,7 @@ func (c *Cell) Reserve(l Limit, now, latest int64) (s Slot, ok bool) {
 	for {
 		old := c.Rate[0].Load()
 		from := max(int64(old), now)
-		s = Slot{At: max(now, from-l.spare()), Next: from + int64(l.Interval)}
+		s = Slot{At: max(now, from-l.tolerance()), Next: from + int64(l.Interval)}
 		if s.At > latest {
 			return s, false
 		}
@@ -81,7 +81,7 @@ func (c *Cell) GiveBack(l Limit, s Slot) bool {
 
 // Advance notes that the instant at is reserved by who has it from elsewhere.
 func (c *Cell) Advance(l Limit, at int64) {
-	next := at + int64(l.Interval) + l.spare()
+	next := at + int64(l.Interval) + l.tolerance()
 	for old := c.Rate[0].Load(); int64(old) < next && !c.Rate[0].CompareAndSwap(old, uint64(next)); old = c.Rate[0].Load() {
 	}
 }
@@ -89,7 +89,7 @@ func (c *Cell) Advance(l Limit, at int64) {
 // Queue returns how many instants that lie ahead of now are reserved for calls
 // which wait for them.
 func (c *Cell) Queue(l Limit, now int64) int {
-	last := int64(c.Rate[0].Load()) - int64(l.Interval) - l.spare()
+	last := int64(c.Rate[0].Load()) - int64(l.Interval) - l.tolerance()
 	if last <= now {
 		return 0
 	}
@@ -158,7 +158,7 @@ func (c *Cell) InForce(l Limit, now int64) Limit {
 			held, age := unpackLimit(old, now)
 			switch {
 			case age < -clockSkew*time.Millisecond:
-				c.restart(now + l.spare())
+				c.restart(now + l.tolerance())
 			case held.Within(l) && held != l && age <= lapse+held.Interval:
 				return held
 			}

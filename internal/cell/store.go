@@ -29,25 +29,25 @@ type Ref struct {
 	// Places are those that calls of the key hold while they are in flight.
 	Places places.Places
 
-	cell  atomic.Pointer[Cell]
-	shuts atomic.Pointer[chan struct{}] // nil: no call waits
+	cell        atomic.Pointer[Cell]
+	interrupted atomic.Pointer[chan struct{}] // nil: no call waits
 }
 
-// Shutting returns a channel that is closed by the next [Ref.Wake].
-func (r *Ref) Shutting() <-chan struct{} {
+// Interrupted returns a channel that is closed by the next [Ref.Interrupt].
+func (r *Ref) Interrupted() <-chan struct{} {
 	for {
-		if shuts := r.shuts.Load(); shuts != nil {
+		if shuts := r.interrupted.Load(); shuts != nil {
 			return *shuts
 		}
 		shuts := make(chan struct{})
-		r.shuts.CompareAndSwap(nil, &shuts)
+		r.interrupted.CompareAndSwap(nil, &shuts)
 	}
 }
 
-// Wake has the calls of this process that wait for a place or a turn ask again whether
+// Interrupt has the calls of this process that wait for a place or a turn ask again whether
 // the breaker admits them: it has shut.
-func (r *Ref) Wake() {
-	if shuts := r.shuts.Swap(nil); shuts != nil {
+func (r *Ref) Interrupt() {
+	if shuts := r.interrupted.Swap(nil); shuts != nil {
 		close(*shuts)
 	}
 }
@@ -55,7 +55,7 @@ func (r *Ref) Wake() {
 // NewRef returns a Ref that leads to c.
 func NewRef(c *Cell) *Ref {
 	r := new(Ref)
-	r.Lead(c)
+	r.Set(c)
 	return r
 }
 
@@ -74,49 +74,49 @@ type Virtual interface {
 // Load returns the cell.
 func (r *Ref) Load() *Cell { return r.cell.Load() }
 
-// Lead makes r lead to c.
-func (r *Ref) Lead(c *Cell) { r.cell.Store(c) }
+// Set makes r lead to c.
+func (r *Ref) Set(c *Cell) { r.cell.Store(c) }
 
 // A Store is where cells live. Its methods do not block.
 type Store interface {
 	// Cell returns the way to the cell of key, made at first use. It is called
 	// when a breaker is made, not on its calls.
-	Cell(key string, u User) *Ref
+	Cell(key string, u Client) *Ref
 
-	// Grant reports whether this process may send a probe of key now, and keep
+	// AllowProbe reports whether this process may send a probe of key now, and keep
 	// its place until lease is over. It is asked when the breaker would let
 	// one pass.
-	Grant(key string, lease time.Duration) bool
+	AllowProbe(key string, lease time.Duration) bool
 
-	// Dropped is told that a probe of key which this process has sent has ended
+	// ProbeCancelled is told that a probe of key which this process has sent has ended
 	// without a result.
-	Dropped(key string)
+	ProbeCancelled(key string)
 
-	// Changed is told of each transition of key's breaker that this process
+	// Transitioned is told of each transition of key's breaker that this process
 	// has made, in their order, unless it was an Order. The Ref is locked.
-	Changed(key string, c Change)
+	Transitioned(key string, c Change)
 
-	// Short is told when the budget of key does not pay for a retry any more.
-	Short(key string)
+	// BudgetLow is told when the budget of key does not pay for a retry any more.
+	BudgetLow(key string)
 
-	// Gated is told whether nothing gets through the gate of key: when a probe has
+	// GateShut is told whether nothing gets through the gate of key: when a probe has
 	// failed, and at the first success after that. The Ref is locked.
-	Gated(key string, nothing bool, reason uint64)
+	GateShut(key string, nothing bool, reason uint64)
 
-	// Elsewhere reports whether another host sends the probes of key, so that this one
+	// ProbedElsewhere reports whether another host sends the probes of key, so that this one
 	// need send few. It is asked while nothing gets through the gate of key.
-	Elsewhere(key string) bool
+	ProbedElsewhere(key string) bool
 
 	// Schedule returns the schedule of the calls of key, which have the rate l; nil
 	// if that is in its cell. It is called when a breaker is made.
 	Schedule(key string, l Limit) Schedule
 }
 
-// A User is the breaker that asks a [Store] for its cell.
-type User struct {
-	// Obey sets the state that all who share the breaker have agreed on. A
-	// store that learns of it calls Obey on a goroutine of its own.
-	Obey func(Ask)
+// A Client is the breaker that asks a [Store] for its cell.
+type Client struct {
+	// OnRemote sets the state that all who share the breaker have agreed on. A
+	// store that learns of it calls OnRemote on a goroutine of its own.
+	OnRemote func(FetchRemote)
 	// Ceiling is that of the breaker's budget, in the units of [Budget]; 0: it
 	// has none.
 	Ceiling int64
@@ -124,17 +124,17 @@ type User struct {
 	Gate bool
 }
 
-// An Ask is the question for an Order, if there is still one, which Obey puts
+// An FetchRemote is the question for an Order, if there is still one, which Obey puts
 // when it has locked the Ref.
-type Ask func() (o Order, due bool)
+type FetchRemote func() (o RemoteState, due bool)
 
-// An Order is the state that all who share a breaker have agreed on.
-type Order struct {
-	State uint8     // as package circuit numbers them; never half-open
-	Until time.Time // of open: when the first probe may go, also if that is later than by the breaker's own open times
-	Mild  bool      // of closed: it concerns only what is isolated
+// An RemoteState is the state that all who share a breaker have agreed on.
+type RemoteState struct {
+	State          uint8     // as package circuit numbers them; never half-open
+	Until          time.Time // of open: when the first probe may go, also if that is later than by the breaker's own open times
+	OnlyIfIsolated bool      // of closed: it concerns only what is isolated
 
-	ByHand bool    // a person has set it
+	Manual bool    // a person has set it
 	Spread float64 // in [0, 1), another for each host: of closed, when the next probe goes
 }
 
@@ -143,7 +143,7 @@ type Change struct {
 	From, To uint8
 	Until    time.Time // to open: when the first probe may go
 	Reason   uint64    // as in the cell
-	ByHand   bool      // somebody called Trip, Isolate or Reset
+	Manual   bool      // somebody called Trip, Isolate or Reset
 }
 
 // Hosted is what a Store can have besides: then the calls in flight of a key are
@@ -154,41 +154,41 @@ type Hosted interface {
 	Locks(key string, limit int) places.Locks
 }
 
-// Alone is what a Store does of which nobody else has to be told: everybody
+// Unshared is what a Store does of which nobody else has to be told: everybody
 // concerned reads the same words.
-type Alone struct{}
+type Unshared struct{}
 
-// Grant allows every probe.
-func (Alone) Grant(string, time.Duration) bool { return true }
+// AllowProbe allows every probe.
+func (Unshared) AllowProbe(string, time.Duration) bool { return true }
 
-// Dropped does nothing.
-func (Alone) Dropped(string) {}
+// ProbeCancelled does nothing.
+func (Unshared) ProbeCancelled(string) {}
 
-// Changed does nothing.
-func (Alone) Changed(string, Change) {}
+// Transitioned does nothing.
+func (Unshared) Transitioned(string, Change) {}
 
-// Short does nothing.
-func (Alone) Short(string) {}
+// BudgetLow does nothing.
+func (Unshared) BudgetLow(string) {}
 
-// Gated does nothing.
-func (Alone) Gated(string, bool, uint64) {}
+// GateShut does nothing.
+func (Unshared) GateShut(string, bool, uint64) {}
 
-// Elsewhere reports false.
-func (Alone) Elsewhere(string) bool { return false }
+// ProbedElsewhere reports false.
+func (Unshared) ProbedElsewhere(string) bool { return false }
 
 // Schedule returns nil.
-func (Alone) Schedule(string, Limit) Schedule { return nil }
+func (Unshared) Schedule(string, Limit) Schedule { return nil }
 
 // Memory is a Store whose cells are the process's own; one key has one cell
 // in each Memory. The zero Memory is ready for use.
 type Memory struct {
-	Alone
+	Unshared
 
 	cells sync.Map // of *Ref by key
 }
 
 // Cell returns the way to the cell of key.
-func (m *Memory) Cell(key string, _ User) *Ref {
+func (m *Memory) Cell(key string, _ Client) *Ref {
 	r, ok := m.cells.Load(key)
 	if !ok {
 		own := NewRef(new(Cell))

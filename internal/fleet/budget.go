@@ -14,9 +14,9 @@ type purse struct {
 	ended   bool  // and has been, or is on its way
 }
 
-// Short asks the fleet for more, at once if it had something left, and else at
+// BudgetLow asks the fleet for more, at once if it had something left, and else at
 // the next look.
-func (s cells) Short(name string) {
+func (s cells) BudgetLow(name string) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	if k := s.keys[name]; k != nil && !k.purse.short {
@@ -46,8 +46,8 @@ func (k *key) borrows() Deposit {
 		keep, visit, p.ended = 0, LastVisit, true
 	}
 	p.short, p.ends = false, false
-	lent := c.Budget.Lent()
-	given := c.Budget.Return(keep, p.ceiling)
+	lent := c.Budget.IsShared()
+	given := c.Budget.GiveBack(keep, p.ceiling)
 	holds, limit := c.Budget.Balance(), c.Budget.Limit(p.ceiling)
 	if !lent {
 		holds, limit, visit = max(holds-cell.Token, 0), 0, FirstVisit
@@ -61,9 +61,9 @@ func (k *key) borrowed(l Loan) {
 	k.purse.fair, k.purse.left = l.Fair, l.Left
 	if b := &k.ref.Load().Budget; !k.purse.ended {
 		room := k.purse.ceiling - b.Balance() // no server that counts right lends more
-		if !b.Lent() {
+		if !b.IsShared() {
 			room += cell.Token // which the cell gives back
 		}
-		b.Lend(min(l.Lent, max(room, 0)), l.Limit, k.purse.ceiling)
+		b.Grant(min(l.Lent, max(room, 0)), l.Limit, k.purse.ceiling)
 	}
 }

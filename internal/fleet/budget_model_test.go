@@ -28,9 +28,9 @@ func (h *host) cell(ceiling int64) *cell.Cell {
 	c := new(cell.Cell)
 	c.Budget.Withdraw(cell.Token)
 	if h.lent {
-		c.Budget.Lend(h.balance, h.limit, ceiling)
+		c.Budget.Grant(h.balance, h.limit, ceiling)
 	} else {
-		c.Budget.Deposit(h.balance, cell.Level(ceiling))
+		c.Budget.Deposit(h.balance, cell.FullMark(ceiling))
 	}
 	return c
 }
@@ -84,7 +84,7 @@ func (m *market) acts(i int) map[string]func(e *economy) int64 {
 				return 0
 			}
 			c := h.cell(m.ceiling)
-			c.Budget.Deposit(m.ceiling, cell.Level(m.ceiling))
+			c.Budget.Deposit(m.ceiling, cell.FullMark(m.ceiling))
 			return amount(h, c)
 		}),
 		"it retries": with(func(_ *economy, h *host) int64 {

@@ -205,7 +205,7 @@ func (s *Store) Close() {
 	s.mu.Lock()
 	for _, k := range s.keys {
 		k.release = k.mirror.token != 0 && !k.mirror.used
-		k.purse.ends = s.local == &s.memory && k.ref.Load().Budget.Lent() // else others spend what is in the cell
+		k.purse.ends = s.local == &s.memory && k.ref.Load().Budget.IsShared() // else others spend what is in the cell
 	}
 	s.wake()
 	s.mu.Unlock()

@@ -18,10 +18,10 @@ import (
 // vote is how long it counts that nothing gets through a gate.
 const vote = 30 * time.Second
 
-// Gated has the server told that nothing gets through the gate of that name, or of
+// GateShut has the server told that nothing gets through the gate of that name, or of
 // the first success after that. Who sends probes that fail asks for the lease with each
 // look; whose calls get through leaves it to others.
-func (s cells) Gated(name string, nothing bool, reason uint64) {
+func (s cells) GateShut(name string, nothing bool, reason uint64) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	k := s.keys[name]
@@ -41,8 +41,8 @@ func (s cells) Gated(name string, nothing bool, reason uint64) {
 	}
 }
 
-// Elsewhere reports whether another node has the fleet's lease.
-func (s cells) Elsewhere(name string) bool {
+// ProbedElsewhere reports whether another node has the fleet's lease.
+func (s cells) ProbedElsewhere(name string) bool {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	k := s.keys[name]

@@ -72,13 +72,13 @@ func (s *Store) hands(k *key, now time.Time) {
 		return // the answer will say
 	}
 	c := k.ref.Load()
-	state, at := c.ByHand()
-	here := memo{circuit.State(state), at, cmp.Or(k.heard, c.Heard.Load()), time.Unix(0, c.Since.Load())}
+	state, at := c.Override()
+	here := memo{circuit.State(state), at, cmp.Or(k.heard, c.SeenOverride.Load()), time.Unix(0, c.Since.Load())}
 	switch k.mirror.rule(here, now) {
 	case hears:
 		k.hear(here, now)
 	case overruled:
-		c.Overruled()
+		c.ClearOverride()
 	case tells:
 		k.hand = &job{kind: byHand, state: here.state, reason: c.Reason.Load(), at: at}
 		s.wake()
@@ -92,7 +92,7 @@ func (s *Store) hands(k *key, now time.Time) {
 func (k *key) hear(here memo, now time.Time) {
 	m, c := &k.mirror, k.ref.Load()
 	if !m.echoes(here) {
-		c.Overruled()
+		c.ClearOverride()
 	}
 	m.hear(here)
 	k.heeds(now)
@@ -109,7 +109,7 @@ func (k *key) heeds(now time.Time) {
 // heeded has the cell note it.
 func (k *key) heeded() {
 	if k.heard != 0 {
-		k.ref.Load().Heard.Store(k.heard)
+		k.ref.Load().SeenOverride.Store(k.heard)
 		k.heard = 0
 	}
 }

@@ -47,7 +47,7 @@ func (w *world) set(i int, state circuit.State, budget *int8, bug string) bool {
 		return true
 	}
 	n.local, n.memo.since = to, at(w.s.Now)
-	j, _ := n.m.changed(cell.Change{From: uint8(from), To: uint8(state), Until: future, ByHand: true})
+	j, _ := n.m.changed(cell.Change{From: uint8(from), To: uint8(state), Until: future, Manual: true})
 	j.at, j.token = at(w.s.Now), 0
 	n.next = request{byHand: true, hand: j, ask: n.next.ask} // key.byHand
 	return true
@@ -115,18 +115,18 @@ func (n *node) rule() ruling {
 }
 
 // due is key.due.
-func (n *node) due() (cell.Order, bool) {
+func (n *node) due() (cell.RemoteState, bool) {
 	if n.next.tells() || n.sent && n.flight.tells() {
-		return cell.Order{}, false
+		return cell.RemoteState{}, false
 	}
 	return n.m.order(present)
 }
 
 // follows is what the breaker does with an order.
-func (n *node) follows(o cell.Order, now int64) {
+func (n *node) follows(o cell.RemoteState, now int64) {
 	before := n.local
 	switch {
-	case o.Mild && n.local != isolated:
+	case o.OnlyIfIsolated && n.local != isolated:
 	case circuit.State(o.State) == circuit.Closed:
 		n.local = closed
 	case circuit.State(o.State) == circuit.Isolated:
@@ -160,7 +160,7 @@ func byHands(i int, bug string) []step {
 			n := &w.n[i]
 			if n.takes {
 				n.follows(n.order, w.s.Now)
-				n.takes, n.order = false, cell.Order{}
+				n.takes, n.order = false, cell.RemoteState{}
 				return true
 			}
 			o, due := n.due()

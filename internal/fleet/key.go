@@ -17,20 +17,20 @@ type key struct {
 	ref  *cell.Ref
 
 	mirror  mirror
-	contact time.Time      // of the server's last answer; at first, of when it was made
-	obey    func(cell.Ask) // tells the local breaker
-	obeying bool           // and is doing so
-	heard   uint64         // names what was last set elsewhere by hand; for the cell, once its breaker obeys
-	hand    *job           // set by hand; what came before it no longer matters
-	own     *job           // the latest transition of its own since
-	lost    *lost          // what the server has forgotten
-	ask     time.Duration  // length of the probe for which a lease is wanted, 0 for none
-	read    bool           // it is to be read
-	purse   purse          // its budget
-	rate    ledger         // its rate
-	foreign error          // set if its hash has another format: it is read, and nothing else
-	release bool           // its lease is to be given back, if it is not used
-	telling bool           // transitions of its own are on their way to the server
+	contact time.Time              // of the server's last answer; at first, of when it was made
+	obey    func(cell.FetchRemote) // tells the local breaker
+	obeying bool                   // and is doing so
+	heard   uint64                 // names what was last set elsewhere by hand; for the cell, once its breaker obeys
+	hand    *job                   // set by hand; what came before it no longer matters
+	own     *job                   // the latest transition of its own since
+	lost    *lost                  // what the server has forgotten
+	ask     time.Duration          // length of the probe for which a lease is wanted, 0 for none
+	read    bool                   // it is to be read
+	purse   purse                  // its budget
+	rate    ledger                 // its rate
+	foreign error                  // set if its hash has another format: it is read, and nothing else
+	release bool                   // its lease is to be given back, if it is not used
+	telling bool                   // transitions of its own are on their way to the server
 }
 
 // A job is a transition to tell.
@@ -55,7 +55,7 @@ const (
 
 // Cell returns the way to the local cell of key at once, and has the server
 // asked what the fleet knows of it; see [Store.Ready].
-func (s cells) Cell(name string, u cell.User) *cell.Ref {
+func (s cells) Cell(name string, u cell.Client) *cell.Ref {
 	ref := s.local.Cell(name, u)
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -66,16 +66,16 @@ func (s cells) Cell(name string, u cell.User) *cell.Ref {
 		s.keys[name] = k
 		s.wake()
 	}
-	k.ref, k.obey, k.mirror.gate = ref, u.Obey, u.Gate
+	k.ref, k.obey, k.mirror.gate = ref, u.OnRemote, u.Gate
 	k.purse.ceiling = max(k.purse.ceiling, u.Ceiling)
 	return ref
 }
 
-// Grant reports whether a probe may be sent: yes if this process has the
+// AllowProbe reports whether a probe may be sent: yes if this process has the
 // fleet's lease, if the fleet has not agreed to open, or if the server is out
 // of reach, so that the host decides alone. Otherwise the lease is asked for,
 // and a later call may pass.
-func (s cells) Grant(name string, lease time.Duration) bool {
+func (s cells) AllowProbe(name string, lease time.Duration) bool {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	k := s.keys[name]
@@ -103,8 +103,8 @@ func (s *Store) alone(k *key) bool {
 	}
 }
 
-// Dropped keeps the lease for the next call, or for another process.
-func (s cells) Dropped(name string) {
+// ProbeCancelled keeps the lease for the next call, or for another process.
+func (s cells) ProbeCancelled(name string) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	if k := s.keys[name]; k != nil {
@@ -112,8 +112,8 @@ func (s cells) Dropped(name string) {
 	}
 }
 
-// Changed has the server told of a transition.
-func (s cells) Changed(name string, c cell.Change) {
+// Transitioned has the server told of a transition.
+func (s cells) Transitioned(name string, c cell.Change) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	k := s.keys[name]

@@ -172,13 +172,13 @@ func (m *mirror) needsLease(now time.Time) bool {
 }
 
 // order returns what the local breaker must be told, if anything.
-func (m *mirror) order(now time.Time) (cell.Order, bool) {
-	v, o := &m.view, cell.Order{State: uint8(m.view.state), Until: m.view.until, ByHand: m.view.byHand, Spread: m.spread()}
+func (m *mirror) order(now time.Time) (cell.RemoteState, bool) {
+	v, o := &m.view, cell.RemoteState{State: uint8(m.view.state), Until: m.view.until, Manual: m.view.byHand, Spread: m.spread()}
 	switch {
 	case !m.known:
 		return o, false
 	case v.state == circuit.Closed:
-		o.Mild = m.mild
+		o.OnlyIfIsolated = m.mild
 		return o, m.told != v.gen
 	case v.state == circuit.Isolated:
 		return o, m.told != v.gen || m.local != circuit.Isolated
@@ -191,12 +191,12 @@ func (m *mirror) order(now time.Time) (cell.Order, bool) {
 }
 
 // follow notes that the local breaker is being told o.
-func (m *mirror) follow(o cell.Order) {
+func (m *mirror) follow(o cell.RemoteState) {
 	m.told, m.mild = m.view.gen, false
 	if m.warned = m.gates(); !m.warned {
 		m.voted = time.Time{} // and what was voted before counts no more
 	}
-	if !o.Mild && !m.warned {
+	if !o.OnlyIfIsolated && !m.warned {
 		m.local = circuit.State(o.State)
 	}
 }
@@ -223,7 +223,7 @@ func (m *mirror) changed(c cell.Change) (j job, tell bool) {
 	}
 	j = job{state: m.local, until: c.Until, reason: c.Reason, token: token, own: true}
 	switch {
-	case c.ByHand:
+	case c.Manual:
 		j.kind = byHand
 	case m.local == circuit.HalfOpen:
 		return job{}, false // it had the leave for it

@@ -79,7 +79,7 @@ type node struct {
 	owed uint64 // key.heard
 
 	takes bool // with a bug: it is about to obey order
-	order cell.Order
+	order cell.RemoteState
 }
 
 // A world is one state of the model; the budgets bound what goes wrong.

@@ -304,9 +304,9 @@ func (s *Store) learn(k *key, v view, sent time.Time, j *job) {
 // due returns what the local breaker has to be told, if anything. While the
 // server has not heard of its latest transitions, what is known of the fleet is
 // from before them: the answer to them will say. s.mu is held.
-func (k *key) due(now time.Time) (cell.Order, bool) {
+func (k *key) due(now time.Time) (cell.RemoteState, bool) {
 	if k.telling || k.hand != nil || k.own != nil {
-		return cell.Order{}, false
+		return cell.RemoteState{}, false
 	}
 	return k.mirror.order(now)
 }
@@ -321,7 +321,7 @@ func (s *Store) obey(ctx context.Context) {
 			return
 		}
 		for k := s.next(); k != nil; k = s.next() {
-			k.obey(func() (cell.Order, bool) { return s.order(k) })
+			k.obey(func() (cell.RemoteState, bool) { return s.order(k) })
 			s.mu.Lock()
 			if k.obeying {
 				k.heeded()
@@ -347,7 +347,7 @@ func (s *Store) next() *key {
 }
 
 // order returns what the breaker of k has to be told, if it still has.
-func (s *Store) order(k *key) (cell.Order, bool) {
+func (s *Store) order(k *key) (cell.RemoteState, bool) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	o, due := k.due(time.Now())

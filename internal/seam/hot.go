@@ -53,7 +53,7 @@ func (h *Hot) Quick() (word uint64, admitted bool) {
 // nothing.
 func (h *Hot) Unmoved() bool {
 	c := h.Cell.Load()
-	return c.Budget.Reaches(h.Full) && c.Breaker.Load()<<(64-GenerationShift) == 0 && h.GateHealthy(c)
+	return c.Budget.AtLeast(h.Full) && c.Breaker.Load()<<(64-GenerationShift) == 0 && h.GateHealthy(c)
 }
 
 // GateHealthy reports whether the gate, if there is one, is in health.

@@ -113,7 +113,7 @@ func (c *cells) Locks(key string, limit int) places.Locks {
 }
 
 // Cell returns the way to the cell of key.
-func (c *cells) Cell(key string, u cell.User) *cell.Ref {
+func (c *cells) Cell(key string, u cell.Client) *cell.Ref {
 	s := c.of
 	s.once.Do(func() { c.Store = cell.Unseal(s.open()) })
 	s.fresh.Store(s.fleet != nil)
