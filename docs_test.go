@@ -1,6 +1,7 @@
 package perdure_test
 
 import (
+	"fmt"
 	"io/fs"
 	"os"
 	"path/filepath"
@@ -42,20 +43,21 @@ func TestSeedPageNamesRealTests(t *testing.T) {
 	}
 }
 
-// TestDecisionsAreShort holds each decision to a page: a heading with the number of its file, and at most 40 lines.
-// Numbers that are missing are those of decisions that others took the place of.
+// TestDecisionsAreShort holds each decision to a page: a heading with the number of its file, numbers without holes, and
+// at most 40 lines.
 func TestDecisionsAreShort(t *testing.T) {
 	files, err := filepath.Glob("docs/decisions/*.md")
 	if err != nil || len(files) < 10 {
 		t.Fatalf("%d decisions: %v", len(files), err)
 	}
-	for _, path := range files {
+	for i, path := range files {
 		text, err := os.ReadFile(path)
 		if err != nil {
 			t.Fatal(err)
 		}
-		if number := filepath.Base(path)[:4]; !strings.HasPrefix(string(text), "# "+number+": ") {
-			t.Errorf("%s does not begin with its number", path)
+		number := fmt.Sprintf("%04d", i+1)
+		if !strings.HasPrefix(filepath.Base(path), number+"-") || !strings.HasPrefix(string(text), "# "+number+": ") {
+			t.Errorf("%s: the name and the heading of decision %d must begin with %s", path, i+1, number)
 		}
 		if lines := strings.Count(string(text), "\n"); lines > 40 {
 			t.Errorf("%s has %d lines, want at most 40: say what was decided, and what the evidence is", path, lines)
