@@ -6,17 +6,17 @@ import (
 	"testing"
 )
 
-// What a fleet lends, takes back and limits, beside what calls earn and spend.
-func TestBudgetLent(t *testing.T) {
+// A fleet grants, takes back and limits tokens, while calls earn and spend some.
+func TestBudgetShared(t *testing.T) {
 	const ceiling = 10 * Token
 	level := FullMark(ceiling)
 	var b Budget
 	for i, row := range []struct {
 		do                  func() int64
 		got, balance, limit int64
-		lent, full          bool
+		shared, full        bool
 	}{
-		{func() int64 { return b.GiveBack(0, ceiling) }, 0, 20, 200, false, false},          // not lent: it keeps all
+		{func() int64 { return b.GiveBack(0, ceiling) }, 0, 20, 200, false, false},          // not shared: the cell keeps all
 		{func() int64 { b.Deposit(30, level); return 0 }, 0, 50, 200, false, false},         //
 		{func() int64 { b.Grant(5, 60, ceiling); return 0 }, 0, 35, 60, true, false},        // less the first token
 		{func() int64 { b.Deposit(math.MaxInt64, level); return 0 }, 0, 60, 60, true, true}, // up to the limit
@@ -31,13 +31,13 @@ func TestBudgetLent(t *testing.T) {
 		{func() int64 { b.Reset(); return 0 }, 0, 20, 200, false, false},
 	} {
 		got := row.do()
-		if got != row.got || b.Balance() != row.balance || b.Limit(ceiling) != row.limit || b.IsShared() != row.lent || b.AtLeast(level) != row.full {
-			t.Fatalf("row %d: %d, balance %d, limit %d, lent %v, full %v; want %+v", i, got, b.Balance(), b.Limit(ceiling), b.IsShared(), b.AtLeast(level), row)
+		if got != row.got || b.Balance() != row.balance || b.Limit(ceiling) != row.limit || b.IsShared() != row.shared || b.AtLeast(level) != row.full {
+			t.Fatalf("row %d: %d, balance %d, limit %d, shared %v, full %v; want %+v", i, got, b.Balance(), b.Limit(ceiling), b.IsShared(), b.AtLeast(level), row)
 		}
 	}
 }
 
-// Tokens are where they were put, however many lend, take back and spend at once.
+// No token is lost or made when cells grant, give back and spend at once.
 func TestBudgetCountsExactly(t *testing.T) {
 	const ceiling, each = 1000 * Token, 2000
 	var b Budget

@@ -85,7 +85,7 @@ func TestClockSteps(t *testing.T) {
 			t.Errorf("%v, the clock put by %v: %d ms left, want %v", row.lasts, row.step, left, row.left)
 		}
 	}
-	// A wait that a clock ahead of time left behind gives way to a new one.
+	// A wait that a clock ahead of this one left behind is replaced by a new one.
 	var c Cell
 	c.SetHint(start, time.Hour)
 	now := start - 2*time.Hour.Milliseconds()
@@ -142,8 +142,8 @@ func TestMemoryKeepsOneCellForAKey(t *testing.T) {
 	m.Transitioned("a", Change{})
 }
 
-// Who holds a Ref sees the cell that it was last led to.
-func TestRefLeadsElsewhere(t *testing.T) {
+// A Ref refers to the cell that was last set.
+func TestRefSet(t *testing.T) {
 	first, second := new(Cell), new(Cell)
 	r := NewRef(first)
 	if r.Load() != first {

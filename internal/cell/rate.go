@@ -6,59 +6,59 @@ import (
 	"time"
 )
 
-// A Limit is how often a key may be called: Burst calls at once, and then one
-// each Interval. Make it with [NewLimit].
+// A Limit is a rate limit: Burst calls at once, then one call per Interval. Make
+// it with [NewLimit].
 type Limit struct {
 	Interval time.Duration
 	Burst    int
 }
 
-// MaxBurst is the largest Burst that a Limit can have.
+// MaxBurst is the largest Burst of a Limit.
 const MaxBurst = 10_000
 
-// NewLimit returns the Limit of so many calls a second, from 1/86400 to a million.
-// The interval is rounded up to what a cell can say.
+// NewLimit returns the Limit of perSecond calls a second, from 1/86400 to a million.
+// The interval is rounded up to a float32, as cells store it.
 func NewLimit(perSecond float64, burst int) Limit {
 	exact := 1e9 / perSecond
-	said := float32(exact)
-	if float64(said) < exact {
-		said = math.Nextafter32(said, math.MaxFloat32)
+	rounded := float32(exact)
+	if float64(rounded) < exact {
+		rounded = math.Nextafter32(rounded, math.MaxFloat32)
 	}
-	return Limit{interval(math.Float32bits(said)), max(burst, 1)}
+	return Limit{interval(math.Float32bits(rounded)), max(burst, 1)}
 }
 
 // PerSecond returns how many calls a second l allows.
 func (l Limit) PerSecond() float64 { return float64(time.Second) / float64(l.Interval) }
 
-// Within reports whether l allows no more than m: the lower rate decides, and
-// between equal ones the smaller burst.
+// Within reports whether l is no higher than m: the rates are compared, and if they
+// are equal, the bursts.
 func (l Limit) Within(m Limit) bool {
 	return l.Interval > m.Interval || l.Interval == m.Interval && l.Burst <= m.Burst
 }
 
-// tolerance is how far ahead of now the schedule is when a burst has been used up, but
-// for one call.
+// tolerance is how far the schedule may be ahead of a call that does not wait: GCRA's
+// burst tolerance.
 func (l Limit) tolerance() int64 { return int64(l.Burst-1) * int64(l.Interval) }
 
-// A Slot is one instant of a schedule, reserved for one call.
+// A Slot is an instant of a schedule, reserved for one call.
 type Slot struct {
 	At   int64 // Unix nanoseconds by the clock of the cell's words
-	Next int64 // what the schedule went on to, by which who gives the Slot back names it
+	Next int64 // the schedule after this reservation; it identifies the Slot in GiveBack
 }
 
-// A Schedule gives out the instants at which a key may be called, in the place of
-// its cell. It is safe for concurrent use.
+// A Schedule reserves the instants at which a key may be called, in place of the
+// key's cell. It is safe for concurrent use.
 type Schedule interface {
-	// Reserve is [Cell.Reserve], but for that it may wait for the instant to be known,
-	// until ctx ends or latest. If ctx has ended it reports false.
+	// Reserve is like [Cell.Reserve], but may block until the instant is known, ctx
+	// ends or latest has come. It reports false if ctx has ended.
 	Reserve(ctx context.Context, l Limit, now, latest int64) (s Slot, ok bool)
-	// GiveBack gives back a Slot that is not used.
+	// GiveBack returns an unused Slot.
 	GiveBack(l Limit, s Slot)
 }
 
-// Reserve reserves the next instant of l, not before now, on the schedule of all who
-// share the cell. It reports false if there is none up to latest: then s.At is when
-// the next call could be.
+// Reserve reserves the next instant of l, at now or later, on the schedule of all
+// processes that share the cell (GCRA). If that instant is after latest, it reports
+// false and reserves nothing, and s.At is the instant.
 func (c *Cell) Reserve(l Limit, now, latest int64) (s Slot, ok bool) {
 	for {
 		old := c.Rate[0].Load()
@@ -73,21 +73,20 @@ func (c *Cell) Reserve(l Limit, now, latest int64) (s Slot, ok bool) {
 	}
 }
 
-// GiveBack gives s back, which is not used. It reports false, and has no effect, if
-// somebody has reserved an instant after it.
+// GiveBack returns s, which is not used, to the schedule. It reports false, and has
+// no effect, if a later instant has been reserved since.
 func (c *Cell) GiveBack(l Limit, s Slot) bool {
 	return c.Rate[0].CompareAndSwap(uint64(s.Next), uint64(s.Next-int64(l.Interval)))
 }
 
-// Advance notes that the instant at is reserved by who has it from elsewhere.
+// Advance moves the schedule past the instant at, which a fleet's server has assigned.
 func (c *Cell) Advance(l Limit, at int64) {
 	next := at + int64(l.Interval) + l.tolerance()
 	for old := c.Rate[0].Load(); int64(old) < next && !c.Rate[0].CompareAndSwap(old, uint64(next)); old = c.Rate[0].Load() {
 	}
 }
 
-// Queue returns how many instants that lie ahead of now are reserved for calls
-// which wait for them.
+// Queue returns the number of reserved instants after now.
 func (c *Cell) Queue(l Limit, now int64) int {
 	last := int64(c.Rate[0].Load()) - int64(l.Interval) - l.tolerance()
 	if last <= now {
@@ -96,14 +95,14 @@ func (c *Cell) Queue(l Limit, now int64) int {
 	return int((last-now-1)/int64(l.Interval)) + 1
 }
 
-// Spend counts a call of l that goes now, on time or late. It returns 0, or how
-// long the call has to wait all the same, because many that were late go at once:
-// so in any time t no more than burst + rate x t + 1 go.
+// Spend counts a call that is made at now, at its reserved instant or late. It returns
+// 0, or how long the call must wait nevertheless, because many late calls are made at
+// once. So at most burst + rate * t + 1 calls are made in any time t.
 func (c *Cell) Spend(l Limit, now int64) (wait time.Duration) {
 	most := now + int64(l.Burst)*int64(l.Interval)
 	for {
 		old := c.spent.Load()
-		from := min(max(old, now), most+int64(l.Interval)) // further ahead it is by a clock that was put back, or a lower limit
+		from := min(max(old, now), most+int64(l.Interval)) // further ahead only after a clock step or a lower limit
 		next := from
 		if from <= most {
 			next += int64(l.Interval)
@@ -114,15 +113,17 @@ func (c *Cell) Spend(l Limit, now int64) (wait time.Duration) {
 	}
 }
 
-// The word of the limit in force: when it was last used, in seconds, which tells a
-// limit that nobody has any more, and a clock that was put back.
+// The word of the limit in force:
 //
 //	interval 32, a float32 of nanoseconds | burst 14 | used 18
+//
+// used is when the limit was last used, in seconds. It shows that no process uses
+// the limit any more, or that the clock was put back.
 const (
 	usedBits  = 18
 	burstBits = 14
-	// lapse is for how long after its last call a limit holds for those who
-	// have a higher one, beside its interval.
+	// lapse plus one interval is how long after its last call a limit holds for
+	// processes that have a higher limit.
 	lapse = time.Minute
 )
 
@@ -135,18 +136,18 @@ func (l Limit) pack(now int64) uint64 {
 		uint64(l.Burst)<<usedBits | uint64(now/int64(time.Second))&(1<<usedBits-1)
 }
 
-// unpackLimit returns the limit of w, and how long ago it was used: less than 0
-// by a clock that has been put back since.
+// unpackLimit returns the limit of w and the time since its last use, which is
+// negative if the clock has been put back since.
 func unpackLimit(w uint64, now int64) (Limit, time.Duration) {
 	const unused = 64 - usedBits
 	age := int64(uint64(now/int64(time.Second))-w) << unused >> unused
 	return Limit{interval(uint32(w >> (burstBits + usedBits))), int(w >> usedBits & (1<<burstBits - 1))}, time.Duration(age) * time.Second
 }
 
-// InForce returns the limit that holds for a caller at now whose own is l: l
-// itself, or a lower one of somebody else who shares the cell and has called
-// lately. If the clock was put back by more than a minute, the schedule begins
-// anew, with no burst to come.
+// InForce returns the limit that applies at now to a caller whose own limit is l:
+// l, or a lower limit of another process that shares the cell and used it recently.
+// If the clock was put back by more than a minute, the schedule restarts at now
+// without a burst.
 func (c *Cell) InForce(l Limit, now int64) Limit {
 	mine := l.pack(now)
 	for {
@@ -169,8 +170,8 @@ func (c *Cell) InForce(l Limit, now int64) Limit {
 	}
 }
 
-// LastLimit returns the limit that was in force last, at now or before; the zero
-// Limit if there was none.
+// LastLimit returns the limit that was last in force, and whether it has lapsed by
+// now. l is the zero Limit, and lapsed true, if no limit was ever in force.
 func (c *Cell) LastLimit(now int64) (l Limit, lapsed bool) {
 	w := c.Rate[1].Load()
 	if w == 0 {
@@ -180,7 +181,7 @@ func (c *Cell) LastLimit(now int64) (l Limit, lapsed bool) {
 	return l, age < 0 || age > lapse+l.Interval
 }
 
-// restart puts the schedule back to at, if it is ahead of that.
+// restart sets the schedule back to at, if it is later.
 func (c *Cell) restart(at int64) {
 	for old := c.Rate[0].Load(); int64(old) > at && !c.Rate[0].CompareAndSwap(old, uint64(at)); old = c.Rate[0].Load() {
 	}

@@ -8,64 +8,63 @@ import (
 	"github.com/seed-0f2c7998/perdure/internal/places"
 )
 
-// A Ref leads to the cell of one key. A [Store] whose memory is taken away lets
-// it lead elsewhere, so its users load it anew for each call.
+// A Ref refers to the cell of one key. A [Store] whose file is replaced changes the
+// Ref's cell, so each call loads the cell again.
 //
-// Its mutex is held from before the state of the breaker changes until the Store
-// has been told. If an order of the fleet came in between, it would undo a change
-// of which nobody knows, and the Store would take that one for the latest.
+// The mutex is held from before a transition until [Store.Transitioned] has
+// returned. Otherwise a remote state applied in between would undo the transition,
+// and the Store would report the transition as the later one.
 type Ref struct {
 	sync.Mutex
 
-	// Anchor is the instant from which the cell's instants are counted by the
-	// monotonic clock: the cell is this process's own. The zero Time means that
-	// they are wall time, as all who share the cell can read it.
+	// Anchor is the start of the monotonic clock by which the instants of a cell of
+	// this process alone are counted. The zero Time means that the instants are wall
+	// time, because other processes share the cell.
 	Anchor time.Time
 
-	// Virtual, if not nil, is the time and the chance of a simulation, which
-	// the users of the cell then take in the place of the process's own.
+	// Virtual, if not nil, replaces the clocks and the random numbers of the
+	// process by those of a simulation.
 	Virtual Virtual
 
-	// Places are those that calls of the key hold while they are in flight.
+	// Places limits the calls in flight of the key.
 	Places places.Places
 
 	cell        atomic.Pointer[Cell]
-	interrupted atomic.Pointer[chan struct{}] // nil: no call waits
+	interrupted atomic.Pointer[chan struct{}] // nil if no call waits
 }
 
-// Interrupted returns a channel that is closed by the next [Ref.Interrupt].
+// Interrupted returns a channel that the next [Ref.Interrupt] closes.
 func (r *Ref) Interrupted() <-chan struct{} {
 	for {
-		if shuts := r.interrupted.Load(); shuts != nil {
-			return *shuts
+		if c := r.interrupted.Load(); c != nil {
+			return *c
 		}
-		shuts := make(chan struct{})
-		r.interrupted.CompareAndSwap(nil, &shuts)
+		c := make(chan struct{})
+		r.interrupted.CompareAndSwap(nil, &c)
 	}
 }
 
-// Interrupt has the calls of this process that wait for a place or a turn ask again whether
-// the breaker admits them: it has shut.
+// Interrupt wakes the calls of this process that wait for a place or a turn, because
+// the breaker has opened.
 func (r *Ref) Interrupt() {
-	if shuts := r.interrupted.Swap(nil); shuts != nil {
-		close(*shuts)
+	if c := r.interrupted.Swap(nil); c != nil {
+		close(*c)
 	}
 }
 
-// NewRef returns a Ref that leads to c.
+// NewRef returns a Ref to c.
 func NewRef(c *Cell) *Ref {
 	r := new(Ref)
 	r.Set(c)
 	return r
 }
 
-// Virtual is the time and the chance of a simulation, so that a run of it is the
-// same each time. It is not used concurrently.
+// Virtual is the clocks and the random numbers of a simulation, so that each run is
+// the same. It is not used concurrently.
 type Virtual interface {
-	// Now returns the wall clock, which may be set while the simulation runs.
+	// Now returns the wall clock, which the simulation may step.
 	Now() time.Time
-	// Elapsed returns a time of which only differences mean anything, and which
-	// nobody can set.
+	// Elapsed returns the monotonic clock.
 	Elapsed() time.Duration
 	// Float64 returns a random number in [0, 1).
 	Float64() float64
@@ -74,88 +73,88 @@ type Virtual interface {
 // Load returns the cell.
 func (r *Ref) Load() *Cell { return r.cell.Load() }
 
-// Set makes r lead to c.
+// Set makes r refer to c.
 func (r *Ref) Set(c *Cell) { r.cell.Store(c) }
 
-// A Store is where cells live. Its methods do not block.
+// A Store creates and keeps cells. Its methods do not block.
 type Store interface {
-	// Cell returns the way to the cell of key, made at first use. It is called
-	// when a breaker is made, not on its calls.
-	Cell(key string, u Client) *Ref
+	// Cell returns the Ref to the cell of key, which is made at first use. It is
+	// called when a breaker is made.
+	Cell(key string, c Client) *Ref
 
-	// AllowProbe reports whether this process may send a probe of key now, and keep
-	// its place until lease is over. It is asked when the breaker would let
-	// one pass.
+	// AllowProbe reports whether this process may send a probe of key now, which
+	// ends after lease at the latest. It is called when the breaker would admit the
+	// probe.
 	AllowProbe(key string, lease time.Duration) bool
 
-	// ProbeCancelled is told that a probe of key which this process has sent has ended
+	// ProbeCancelled is called when a probe of key that this process sent has ended
 	// without a result.
 	ProbeCancelled(key string)
 
-	// Transitioned is told of each transition of key's breaker that this process
-	// has made, in their order, unless it was an Order. The Ref is locked.
+	// Transitioned is called, in order, with each transition of key's breaker that
+	// this process made, except those from a RemoteState. The Ref is locked.
 	Transitioned(key string, c Change)
 
-	// BudgetLow is told when the budget of key does not pay for a retry any more.
+	// BudgetLow is called when the budget of key is too low for a retry.
 	BudgetLow(key string)
 
-	// GateShut is told whether nothing gets through the gate of key: when a probe has
-	// failed, and at the first success after that. The Ref is locked.
-	GateShut(key string, nothing bool, reason uint64)
+	// GateShut is called with true when a probe of key's gate has failed, and with
+	// false at the first success after that. The Ref is locked.
+	GateShut(key string, shut bool, reason uint64)
 
-	// ProbedElsewhere reports whether another host sends the probes of key, so that this one
-	// need send few. It is asked while nothing gets through the gate of key.
+	// ProbedElsewhere reports whether another host sends the probes of key, so that
+	// this host need send few. It is called while the gate of key is shut.
 	ProbedElsewhere(key string) bool
 
-	// Schedule returns the schedule of the calls of key, which have the rate l; nil
-	// if that is in its cell. It is called when a breaker is made.
+	// Schedule returns the schedule of the calls of key, whose rate limit is l; nil
+	// if the schedule is in the cell. It is called when a breaker is made.
 	Schedule(key string, l Limit) Schedule
 }
 
-// A Client is the breaker that asks a [Store] for its cell.
+// A Client is the breaker for which a [Store] makes a cell.
 type Client struct {
-	// OnRemote sets the state that all who share the breaker have agreed on. A
-	// store that learns of it calls OnRemote on a goroutine of its own.
+	// OnRemote applies the state that all who share the breaker have agreed on. A
+	// store calls OnRemote on a goroutine of its own.
 	OnRemote func(FetchRemote)
-	// Ceiling is that of the breaker's budget, in the units of [Budget]; 0: it
-	// has none.
+	// Ceiling is the ceiling of the breaker's budget, in the units of [Budget]; 0
+	// means no budget.
 	Ceiling int64
-	// Gate says that the breaker has a gate.
+	// Gate is true if the breaker has a gate.
 	Gate bool
 }
 
-// An FetchRemote is the question for an Order, if there is still one, which Obey puts
-// when it has locked the Ref.
-type FetchRemote func() (o RemoteState, due bool)
+// FetchRemote returns the state to apply, and whether it is still to be applied.
+// Client.OnRemote calls it with the Ref locked.
+type FetchRemote func() (s RemoteState, due bool)
 
-// An RemoteState is the state that all who share a breaker have agreed on.
+// A RemoteState is the state that all who share a breaker have agreed on.
 type RemoteState struct {
-	State          uint8     // as package circuit numbers them; never half-open
-	Until          time.Time // of open: when the first probe may go, also if that is later than by the breaker's own open times
-	OnlyIfIsolated bool      // of closed: it concerns only what is isolated
+	State          uint8     // a circuit.State; never half-open
+	Until          time.Time // of open: when the first probe may be sent, even if that is later than the breaker's own open time
+	OnlyIfIsolated bool      // of closed: has an effect only on an isolated breaker
 
-	Manual bool    // a person has set it
-	Spread float64 // in [0, 1), another for each host: of closed, when the next probe goes
+	Manual bool    // set by a person
+	Spread float64 // of closed: random, in [0, 1), different on each host; delays the next probe
 }
 
 // A Change is one transition of a breaker.
 type Change struct {
-	From, To uint8
-	Until    time.Time // to open: when the first probe may go
+	From, To uint8     // circuit.States
+	Until    time.Time // to open: when the first probe may be sent
 	Reason   uint64    // as in the cell
-	Manual   bool      // somebody called Trip, Isolate or Reset
+	Manual   bool      // made by Trip, Isolate or Reset
 }
 
-// Hosted is what a Store can have besides: then the calls in flight of a key are
-// limited in all processes of a host together, and else in each process.
+// Hosted is implemented by a Store that limits the calls in flight of a key in all
+// processes of a host together. Other Stores limit them in each process.
 type Hosted interface {
-	// Locks returns the places of key, of which this process allows limit; nil
-	// if it must limit its calls by itself.
+	// Locks returns the places of key, of which this process allows limit; nil if
+	// the process must limit its calls itself.
 	Locks(key string, limit int) places.Locks
 }
 
-// Unshared is what a Store does of which nobody else has to be told: everybody
-// concerned reads the same words.
+// Unshared implements the methods of a Store that has no other hosts to inform,
+// except Cell.
 type Unshared struct{}
 
 // AllowProbe allows every probe.
@@ -179,15 +178,15 @@ func (Unshared) ProbedElsewhere(string) bool { return false }
 // Schedule returns nil.
 func (Unshared) Schedule(string, Limit) Schedule { return nil }
 
-// Memory is a Store whose cells are the process's own; one key has one cell
-// in each Memory. The zero Memory is ready for use.
+// Memory is a Store of cells of this process, one for each key. The zero Memory is
+// ready for use.
 type Memory struct {
 	Unshared
 
 	cells sync.Map // of *Ref by key
 }
 
-// Cell returns the way to the cell of key.
+// Cell returns the Ref to the cell of key.
 func (m *Memory) Cell(key string, _ Client) *Ref {
 	r, ok := m.cells.Load(key)
 	if !ok {
@@ -197,3 +196,25 @@ func (m *Memory) Cell(key string, _ Client) *Ref {
 	}
 	return r.(*Ref) //nolint:errcheck // nothing else is stored
 }
+
+// Sealed hides a [Store]: a circuit.Store has no exported methods, and users cannot
+// implement it.
+type Sealed interface{ sealed() Store }
+
+// Unseal returns the hidden Store.
+func Unseal(s Sealed) Store { return s.sealed() }
+
+// A Seal makes the type that embeds it [Sealed]. Set it with [Hide] before the
+// first use.
+type Seal struct{ store Store }
+
+// Hide returns a Seal with s.
+func Hide(s Store) Seal { return Seal{s} }
+
+func (s *Seal) sealed() Store { return s.store }
+
+// A SealedMemory makes the type that embeds it a [Sealed] [Memory]. Its zero value is
+// ready for use.
+type SealedMemory struct{ memory Memory }
+
+func (s *SealedMemory) sealed() Store { return &s.memory }
