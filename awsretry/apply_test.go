@@ -41,7 +41,7 @@ func load(t *testing.T, server *s3test.Server) aws.Config {
 	t.Setenv("AWS_CA_BUNDLE", "")
 	cfg, err := config.LoadDefaultConfig(t.Context(),
 		config.WithRegion("eu-central-1"),
-		config.WithBaseEndpoint(server.URL()),
+		config.WithBaseEndpoint(server.URL),
 		config.WithCredentialsProvider(credentials.NewStaticCredentialsProvider(server.AccessKey, server.SecretKey, "")))
 	if err != nil {
 		t.Fatal(err)
@@ -320,7 +320,7 @@ func TestBreakersByEndpointAndBucket(t *testing.T) {
 	if _, err := client.PutObject(t.Context(), boats); err != nil {
 		t.Errorf("boats, whose breaker is another: %v", err)
 	}
-	host := strings.TrimPrefix(server.URL(), "http://")
+	host := strings.TrimPrefix(server.URL, "http://")
 	var names []string
 	for _, b := range registry.All() {
 		names = append(names, b.Name())
@@ -413,7 +413,7 @@ func TestAttemptTimeoutBoundsTheAnswerNotTheBody(t *testing.T) {
 	if err := put(t.Context(), client, "k", bytes.Repeat([]byte("x"), 1<<20)); err != nil {
 		t.Fatal(err)
 	}
-	server.Script(s3test.Rules(s3test.Rule{Method: "GET", Nth: []int{1, 2}, Fault: s3test.SlowAnswer(time.Hour)}))
+	server.SetScript(s3test.Rules(s3test.Rule{Method: "GET", Nth: []int{1, 2}, Fault: s3test.SlowResponse(time.Hour)}))
 	out, err := client.GetObject(t.Context(), &s3.GetObjectInput{Bucket: aws.String(bucket), Key: aws.String("k")})
 	if err != nil {
 		t.Fatalf("after two answers that did not come: %v", err)

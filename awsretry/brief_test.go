@@ -21,11 +21,11 @@ import (
 func TestBrief(t *testing.T) {
 	server := s3test.Start(t, s3test.Options{Buckets: []string{"bikes"}})
 	client := s3.New(s3.Options{
-		BaseEndpoint: aws.String(server.URL()), UsePathStyle: true, Region: "us-east-1",
+		BaseEndpoint: aws.String(server.URL), UsePathStyle: true, Region: "us-east-1",
 		Credentials: aws.NewCredentialsCache(aws.AnonymousCredentials{}), RetryMaxAttempts: 1,
 	})
 	_, denied := client.GetObject(t.Context(), &s3.GetObjectInput{Bucket: aws.String("bikes"), Key: aws.String("k")})
-	server.Script(func(s3test.Request) s3test.Fault { return s3test.SlowDown() })
+	server.SetScript(func(s3test.Request) s3test.Fault { return s3test.SlowDown() })
 	_, slow := client.GetObject(t.Context(), &s3.GetObjectInput{Bucket: aws.String("bikes"), Key: aws.String("k")})
 	html := func(status int) error {
 		other := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {

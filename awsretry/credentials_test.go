@@ -36,7 +36,7 @@ func TestCredentialsThatCannotBeHadAreOneAttempt(t *testing.T) {
 
 func TestExpiredCredentialsAreFetchedAnewOnce(t *testing.T) {
 	server := start(t)
-	server.Script(func(r s3test.Request) s3test.Fault {
+	server.SetScript(func(r s3test.Request) s3test.Fault {
 		if r.N == 1 || strings.HasSuffix(r.Path, "never") {
 			return s3test.Failure(400, "ExpiredToken")
 		}
@@ -75,7 +75,7 @@ func TestExpiredCredentialsAreFetchedOnceForAll(t *testing.T) {
 	var arrived atomic.Int64
 	all, renewed := make(chan struct{}), make(chan struct{})
 	renewal := sync.OnceFunc(func() { close(renewed) })
-	server.Script(func(r s3test.Request) s3test.Fault {
+	server.SetScript(func(r s3test.Request) s3test.Fault {
 		if r.N > 1 {
 			renewal()
 			return s3test.Fault{}

@@ -29,7 +29,7 @@ func busyStore() (*s3test.Server, aws.Config) {
 		panic(err)
 	}
 	return server, aws.Config{
-		Region: "eu-central-1", BaseEndpoint: aws.String(server.URL()),
+		Region: "eu-central-1", BaseEndpoint: aws.String(server.URL),
 		Credentials: credentials.NewStaticCredentialsProvider(server.AccessKey, server.SecretKey, ""),
 	}
 }

@@ -58,9 +58,9 @@ func TestPartIsAnsweredWithItsChecksum(t *testing.T) {
 func TestFaultsBeforeAnotherServer(t *testing.T) {
 	other := start(t, s3test.Options{})
 	before := s3test.Start(t, s3test.Options{
-		Upstream: other.URL(), AccessKey: other.AccessKey, SecretKey: other.SecretKey,
+		Upstream: other.URL, AccessKey: other.AccessKey, SecretKey: other.SecretKey,
 		Script: s3test.Rules(
-			s3test.Rule{Method: "PUT", Nth: []int{1}, Fault: s3test.LostAnswer()},
+			s3test.Rule{Method: "PUT", Nth: []int{1}, Fault: s3test.LostResponse()},
 			s3test.Rule{Method: "GET", Nth: []int{1}, Fault: s3test.SlowDown()},
 			s3test.Rule{Method: "GET", Nth: []int{3}, Fault: s3test.StallBody(1000, time.Millisecond)}),
 	})
@@ -79,7 +79,7 @@ func TestFaultsBeforeAnotherServer(t *testing.T) {
 		t.Errorf("%d bytes are in the other server, want %d", len(got), len(body))
 	}
 	if here, there := len(before.Requests()), len(other.Requests()); here != 5 || there != 4 {
-		t.Errorf("%d requests came, %d went on, want 5, 4: a lost answer is of a request that went on, SlowDown is not", here, there)
+		t.Errorf("%d requests, %d at the upstream, want 5, 4: a request with a lost response reaches the upstream, one with SlowDown does not", here, there)
 	}
 	if _, err := s3test.New(s3test.Options{Upstream: "nowhere"}); err == nil {
 		t.Error("an upstream that is no URL: no error")

@@ -20,12 +20,12 @@ func Example() {
 		return
 	}
 	defer server.Close()
-	server.Script(s3test.Rules(
+	server.SetScript(s3test.Rules(
 		s3test.Rule{Operation: "PutObject", Nth: []int{1}, Fault: s3test.SlowDown()},
 	))
 
 	client := s3.New(s3.Options{
-		BaseEndpoint: aws.String(server.URL()),
+		BaseEndpoint: aws.String(server.URL),
 		Region:       "us-east-1",
 		UsePathStyle: true,
 		Credentials:  credentials.NewStaticCredentialsProvider(server.AccessKey, server.SecretKey, ""),

@@ -11,103 +11,102 @@ import (
 // Kind is the way in which a request goes wrong.
 type Kind uint8
 
-// The kinds of fault. Everything that can go wrong is one of these with the fields of [Fault].
+// The kinds of fault. Each fault is one of these with the fields of [Fault].
 const (
-	None   Kind = iota // the request is served
-	Slow               // served after Delay
-	Answer             // an error is answered: Status, Code, RetryAfter
-	Drop               // the connection ends before an answer
-	Cut                // the connection ends within the answer's body, if it is a success
-	Stall              // the body of a success stops coming, then the connection ends
+	None  Kind = iota // the request is served
+	Slow              // the request is served after Delay
+	Error             // the response is an error: Status, Code, RetryAfter
+	Drop              // the connection ends before the response
+	Cut               // the connection ends within the response's body, if the response is a success
+	Stall             // the body of a successful response stops, then the connection ends
 )
 
-// Fault is what happens to one request. The zero value is no fault. Most callers take one of the functions below and
-// change a field if they must; a Fault is a plain value.
+// Fault is what happens to one request. The zero Fault is no fault. The functions below make the usual ones.
 type Fault struct {
 	Kind Kind
 
-	Status     int           // Answer: the HTTP status; 0 = 500
-	Code       string        // Answer: the code in the XML error; "" = InternalError
-	RetryAfter time.Duration // Answer: header Retry-After, rounded up to whole seconds; 0 or less = no header
+	Status     int           // Error: the HTTP status; 0 means 500
+	Code       string        // Error: the code in the XML error; "" means InternalError
+	RetryAfter time.Duration // Error: the header Retry-After, rounded up to whole seconds; 0 or less means no header
 
-	// Delay is the time before the answer's first byte. With Stall it is how long nothing comes; there 0 means until the
-	// client hangs up or the server is closed.
+	// Delay is the time before the response's first byte. With Stall it is how long the body stops; there 0 means until
+	// the client leaves or the server closes.
 	Delay time.Duration
 
-	// Bytes is how many bytes of the body pass: of the answer for Cut and Stall, of the request for Drop. An answer that
-	// is not longer passes whole. Negative counts as 0.
+	// Bytes is how many bytes of the body pass: of the response for Cut and Stall, of the request for Drop. A body that
+	// is not longer passes whole. Less than 0 means 0.
 	Bytes int64
-	Share float64 // used when Bytes is 0: the same as a share of the Content-Length, 0..1
+	Share float64 // used if Bytes is 0: the share of the Content-Length that passes, 0..1
 
-	RST     bool // the connection ends with a TCP reset (ECONNRESET) instead of an orderly close (EOF)
-	Applied bool // Answer and Drop: the operation is carried out first, only its answer is lost
+	RST     bool // Drop, Cut and Stall: a TCP reset (ECONNRESET) instead of an orderly close (EOF)
+	Applied bool // Error and Drop: the operation is carried out, only its response is lost
 }
 
-// SlowDown answers 503 SlowDown, as a store that is asked too much.
+// SlowDown responds with 503 SlowDown, as an overloaded store.
 func SlowDown() Fault { return Failure(http.StatusServiceUnavailable, "SlowDown") }
 
-// InternalError answers 500 InternalError.
+// InternalError responds with 500 InternalError.
 func InternalError() Fault { return Failure(http.StatusInternalServerError, "InternalError") }
 
-// TooManyRequests answers 429 with a Retry-After header of whole seconds, rounded up.
+// TooManyRequests responds with 429 with a Retry-After header of whole seconds, rounded up.
 func TooManyRequests(after time.Duration) Fault {
-	return Fault{Kind: Answer, Status: http.StatusTooManyRequests, Code: "TooManyRequests", RetryAfter: after}
+	return Fault{Kind: Error, Status: http.StatusTooManyRequests, Code: "TooManyRequests", RetryAfter: after}
 }
 
-// AccessDenied answers 403 AccessDenied.
+// AccessDenied responds with 403 AccessDenied.
 func AccessDenied() Fault { return Failure(http.StatusForbidden, "AccessDenied") }
 
-// Failure answers any status with an S3 error of that code.
+// Failure responds with a status and an S3 error of that code.
 func Failure(status int, code string) Fault {
-	return Fault{Kind: Answer, Status: status, Code: code}
+	return Fault{Kind: Error, Status: status, Code: code}
 }
 
-// ErrorIn200 answers 200 with an error in the body, as S3 does when a CompleteMultipartUpload or CopyObject fails after
-// its answer has begun. The operation is not carried out.
+// ErrorIn200 responds with 200 and an error in the body, as S3 does if a CompleteMultipartUpload or CopyObject fails after
+// the response has begun. The operation is not carried out.
 func ErrorIn200() Fault { return Failure(http.StatusOK, "InternalError") }
 
-// Reset ends the connection with a TCP reset before anything is read of the body or answered.
+// Reset resets the connection before the server reads the request's body or responds.
 func Reset() Fault { return Fault{Kind: Drop, RST: true} }
 
-// Hangup reads the request and closes the connection in order; the client sees EOF.
+// Hangup reads the request and closes the connection; the client sees EOF.
 func Hangup() Fault { return Fault{Kind: Drop} }
 
-// LostAnswer carries the operation out and resets the connection: the client can't know that it worked.
-func LostAnswer() Fault { return Fault{Kind: Drop, RST: true, Applied: true} }
+// LostResponse carries the operation out and resets the connection: the client cannot know that the operation succeeded.
+func LostResponse() Fault { return Fault{Kind: Drop, RST: true, Applied: true} }
 
 // CutRequest resets the connection after n bytes of the request's body.
 func CutRequest(n int64) Fault { return Fault{Kind: Drop, RST: true, Bytes: n} }
 
-// CutBody sends n bytes of the answer's body, fewer than its Content-Length says, and closes the connection.
+// CutBody sends n bytes of the response's body and closes the connection.
 func CutBody(n int64) Fault { return Fault{Kind: Cut, Bytes: n} }
 
 // ResetBody is CutBody with a TCP reset; the client may see fewer than n bytes.
 func ResetBody(n int64) Fault { return Fault{Kind: Cut, Bytes: n, RST: true} }
 
-// SlowAnswer serves the request after a delay.
-func SlowAnswer(delay time.Duration) Fault { return Fault{Kind: Slow, Delay: delay} }
+// SlowResponse serves the request after a delay.
+func SlowResponse(delay time.Duration) Fault { return Fault{Kind: Slow, Delay: delay} }
 
-// StallBody sends n bytes of the answer's body, then nothing for the time given, then ends the connection.
-// 0 means for as long as the client stays.
+// StallBody sends n bytes of the response's body, nothing for the time of silence, then closes the connection.
+// A silence of 0 lasts until the client leaves or the server closes.
 func StallBody(n int64, silence time.Duration) Fault {
 	return Fault{Kind: Stall, Bytes: n, Delay: silence}
 }
 
-// String names the fault in a few words, for logs and tables: "503 SlowDown", "reset", "lost answer", "cut body".
+// String names the fault for logs and tables: "503 SlowDown", "reset", "lost response", "cut body".
 func (f Fault) String() string {
 	switch {
 	case f.Kind == None:
 		return "none"
 	case f.Kind == Slow:
-		return "slow answer"
-	case f.Kind == Answer:
+		return "slow response"
+	case f.Kind == Error:
 		return fmt.Sprintf("%d %s", f.status(), f.code())
 	case f.Kind == Cut:
 		return "cut body"
 	case f.Kind == Stall:
 		return "stall"
 	case f.Applied:
-		return "lost answer"
+		return "lost response"
 	case f.Bytes > 0 || f.Share > 0:
 		return "cut request"
 	case f.RST:
@@ -130,27 +129,30 @@ func (f Fault) code() string {
 	return f.Code
 }
 
-// strikeAt is the number of bytes that pass of a body of the given length (negative: unknown).
-func (f Fault) strikeAt(length int64) int64 {
+// passes returns how many bytes pass of a body of the given length (negative: unknown).
+func (f Fault) passes(length int64) int64 {
 	if f.Bytes != 0 || f.Share <= 0 {
 		return max(f.Bytes, 0)
 	}
 	return int64(f.Share * float64(max(length, 0)))
 }
 
-// Rule says which requests get a fault. Empty fields match everything.
+// A Script returns the fault of a request. The server calls a Script from several goroutines at once, under no lock.
+type Script func(Request) Fault
+
+// Rule says which requests get a fault. An empty field matches every request.
 type Rule struct {
 	Operation string // the S3 operation, as "PutObject"
 	Method    string // the HTTP method
-	Prefix    string // what the path begins with, as "/bucket/dir/"
-	Nth       []int  // the numbers of the requests, see [Request.N]; empty = each one
+	Prefix    string // the beginning of the path, as "/bucket/dir/"
+	Nth       []int  // the numbers of the requests: see [Request.N]
 	Fault     Fault
 }
 
-// Rules makes a script of rules: the first that matches a request decides, none means no fault.
+// Rules returns a script: the first rule that matches a request decides; without a match the request is served.
 //
-//	server.Script(s3test.Rules(s3test.Rule{Method: "PUT", Nth: []int{1, 2}, Fault: s3test.SlowDown()}))
-func Rules(rules ...Rule) func(Request) Fault {
+//	server.SetScript(s3test.Rules(s3test.Rule{Method: "PUT", Nth: []int{1, 2}, Fault: s3test.SlowDown()}))
+func Rules(rules ...Rule) Script {
 	return func(r Request) Fault {
 		for _, rule := range rules {
 			if rule.matches(r) {

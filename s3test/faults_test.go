@@ -27,7 +27,7 @@ func first(operation string, fault s3test.Fault) func(s3test.Request) s3test.Fau
 	return s3test.Rules(s3test.Rule{Operation: operation, Nth: []int{1}, Fault: fault})
 }
 
-// status is the HTTP status in an SDK error; 0 if no answer came.
+// status is the HTTP status in an SDK error; 0 without a response.
 func status(err error) int {
 	if response, ok := errors.AsType[*smithyhttp.ResponseError](err); ok {
 		return response.HTTPStatusCode()
@@ -52,15 +52,15 @@ func TestFaultsOfPutAsClientSeesThem(t *testing.T) {
 	}{
 		{fault: s3test.SlowDown(), name: "503 SlowDown", status: 503, code: "SlowDown"},
 		{fault: s3test.InternalError(), name: "500 InternalError", status: 500, code: "InternalError"},
-		{fault: s3test.Fault{Kind: s3test.Answer}, name: "500 InternalError", status: 500, code: "InternalError"},
+		{fault: s3test.Fault{Kind: s3test.Error}, name: "500 InternalError", status: 500, code: "InternalError"},
 		{fault: s3test.TooManyRequests(1500 * time.Millisecond), name: "429 TooManyRequests", status: 429, code: "TooManyRequests"},
 		{fault: s3test.AccessDenied(), name: "403 AccessDenied", status: 403, code: "AccessDenied"},
 		{fault: s3test.Failure(400, "RequestTimeout"), name: "400 RequestTimeout", status: 400, code: "RequestTimeout"},
 		{fault: s3test.Reset(), name: "reset", is: syscall.ECONNRESET},
 		{fault: s3test.CutRequest(100_000), name: "cut request", is: syscall.ECONNRESET},
 		{fault: s3test.Hangup(), name: "hangup", is: io.EOF},
-		{fault: s3test.LostAnswer(), name: "lost answer", is: syscall.ECONNRESET, stored: true},
-		{fault: s3test.Fault{Kind: s3test.Answer, Status: 503, Code: "SlowDown", Applied: true}, name: "503 SlowDown", status: 503, code: "SlowDown", stored: true},
+		{fault: s3test.LostResponse(), name: "lost response", is: syscall.ECONNRESET, stored: true},
+		{fault: s3test.Fault{Kind: s3test.Error, Status: 503, Code: "SlowDown", Applied: true}, name: "503 SlowDown", status: 503, code: "SlowDown", stored: true},
 	} {
 		server := start(t, s3test.Options{Script: first("PutObject", test.fault)})
 		client := connect(t, server, 1)
@@ -140,13 +140,13 @@ func TestErrorAnswerIsNotCut(t *testing.T) {
 
 func TestSlowAnswerComesLateAndStallEndsWithTheClient(t *testing.T) {
 	const delay = 30 * time.Millisecond
-	server := start(t, s3test.Options{Script: first("PutObject", s3test.SlowAnswer(delay))})
+	server := start(t, s3test.Options{Script: first("PutObject", s3test.SlowResponse(delay))})
 	client := connect(t, server, 1)
 	began := time.Now()
 	if _, err := put(t, client, "k", pattern(1000)); err != nil || time.Since(began) < delay {
 		t.Errorf("slow put: %v after %v, want success after %v", err, time.Since(began), delay)
 	}
-	server.Script(first("GetObject", s3test.StallBody(10, 0)))
+	server.SetScript(first("GetObject", s3test.StallBody(10, 0)))
 	ctx, cancel := context.WithTimeout(t.Context(), delay)
 	defer cancel()
 	out, err := client.GetObject(ctx, &s3.GetObjectInput{Bucket: aws.String(bucket), Key: aws.String("k")})
@@ -183,7 +183,7 @@ func TestErrorIn200FailsCompleteAndCopy(t *testing.T) {
 	server := start(t, s3test.Options{})
 	client := connect(t, server, 1)
 	done := upload(t, client, "big", pattern(10))
-	server.Script(first("CompleteMultipartUpload", s3test.ErrorIn200()))
+	server.SetScript(first("CompleteMultipartUpload", s3test.ErrorIn200()))
 	if _, err := client.CompleteMultipartUpload(t.Context(), done); code(err) != "InternalError" {
 		t.Errorf("complete: %v, want InternalError", err)
 	}
@@ -193,7 +193,7 @@ func TestErrorIn200FailsCompleteAndCopy(t *testing.T) {
 	if _, err := client.CompleteMultipartUpload(t.Context(), done); err != nil {
 		t.Errorf("second complete: %v", err)
 	}
-	server.Script(first("CopyObject", s3test.ErrorIn200()))
+	server.SetScript(first("CopyObject", s3test.ErrorIn200()))
 	in := &s3.CopyObjectInput{Bucket: aws.String(bucket), Key: aws.String("copy"), CopySource: aws.String(bucket + "/big")}
 	if _, err := client.CopyObject(t.Context(), in); code(err) != "InternalError" {
 		t.Errorf("copy: %v, want InternalError", err)
@@ -206,10 +206,10 @@ func TestErrorIn200FailsCompleteAndCopy(t *testing.T) {
 	}
 }
 
-// An answer that comes while the client still sends used to be lost as a connection reset in a quarter of the cases.
+// A response to a client that is still sending used to be lost as a connection reset in a quarter of the cases.
 func TestEarlyAnswerToALargeBodyArrives(t *testing.T) {
 	server := start(t, s3test.Options{})
-	server.Script(s3test.Rules(s3test.Rule{Method: "PUT", Fault: s3test.SlowDown()}))
+	server.SetScript(s3test.Rules(s3test.Rule{Method: "PUT", Fault: s3test.SlowDown()}))
 	client := connect(t, server, 1)
 	body := pattern(8 << 20)
 	for i := range 10 {
@@ -221,7 +221,7 @@ func TestEarlyAnswerToALargeBodyArrives(t *testing.T) {
 
 func TestWithoutDrainEarlyAnswerClosesButNeverHangs(t *testing.T) {
 	server := start(t, s3test.Options{Drain: -1})
-	server.Script(s3test.Rules(s3test.Rule{Method: "PUT", Fault: s3test.SlowDown()}))
+	server.SetScript(s3test.Rules(s3test.Rule{Method: "PUT", Fault: s3test.SlowDown()}))
 	client := connect(t, server, 1)
 	for i := range 5 {
 		_, err := put(t, client, "k", pattern(8<<20))
@@ -233,7 +233,7 @@ func TestWithoutDrainEarlyAnswerClosesButNeverHangs(t *testing.T) {
 
 func TestScriptedFaultsAreRetriedBySDK(t *testing.T) {
 	server := start(t, s3test.Options{})
-	server.Script(s3test.Rules(
+	server.SetScript(s3test.Rules(
 		s3test.Rule{Method: "PUT", Prefix: "/bikes/hour", Nth: []int{1, 2}, Fault: s3test.SlowDown()},
 		s3test.Rule{Operation: "DeleteObject", Fault: s3test.AccessDenied()},
 	))
@@ -243,7 +243,7 @@ func TestScriptedFaultsAreRetriedBySDK(t *testing.T) {
 	}
 	var seen []string
 	for _, r := range server.Requests() {
-		seen = append(seen, fmt.Sprintf("%s %d %d %v, %s", r.Operation, r.N, r.Status, r.Fault, r.Attempt()))
+		seen = append(seen, fmt.Sprintf("%s %d %d %v, %s", r.Operation, r.N, r.Status, r.Fault, r.Header.Get("Amz-Sdk-Request")))
 	}
 	want := []string{
 		"PutObject 1 503 503 SlowDown, attempt=1; max=5",
@@ -289,7 +289,7 @@ func course(t *testing.T, server *s3test.Server, workers int) map[string][]s3tes
 	work.Wait()
 	faults := make(map[string][]s3test.Fault)
 	records := server.Requests()
-	slices.SortStableFunc(records, func(a, b s3test.Record) int { return a.N - b.N })
+	slices.SortStableFunc(records, func(a, b s3test.Request) int { return a.N - b.N })
 	for _, r := range records {
 		target := r.Method + " " + r.Path
 		faults[target] = append(faults[target], r.Fault)
@@ -304,7 +304,7 @@ func TestSeedDecidesTheCourse(t *testing.T) {
 		return course(t, start(t, s3test.Options{Faults: weather}), workers)
 	}
 	alone, crowd, other := run(7, 1), run(7, 8), run(8, 1)
-	different, struck, kinds := 0, 0, make(map[string]bool)
+	different, failed, kinds := 0, 0, make(map[string]bool)
 	for target, want := range alone {
 		if !slices.Equal(crowd[target], want) {
 			t.Errorf("seed 7, %s: one client saw %v, eight saw %v", target, want, crowd[target])
@@ -319,7 +319,7 @@ func TestSeedDecidesTheCourse(t *testing.T) {
 				inRow = 0
 				continue
 			}
-			struck++
+			failed++
 			if inRow++; inRow > 3 {
 				t.Errorf("seed 7, %s: request %d is failure %d in a row, want at most 3", target, n+1, inRow)
 			}
@@ -328,8 +328,8 @@ func TestSeedDecidesTheCourse(t *testing.T) {
 	if different < 15 {
 		t.Errorf("seeds 7 and 8 differ for %d of %d targets only", different, len(alone))
 	}
-	if struck < 80 || struck > 160 || len(kinds) < 8 {
-		t.Errorf("seed 7 struck %d of 400 requests in these ways: %v", struck, kinds)
+	if failed < 80 || failed > 160 || len(kinds) < 8 {
+		t.Errorf("seed 7: %d of 400 requests failed in these ways: %v", failed, kinds)
 	}
 }
 

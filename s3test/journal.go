@@ -9,39 +9,34 @@ import (
 	"time"
 )
 
-// Request is what a script sees of a request before it is served.
+// Request is a request that the server has received.
 type Request struct {
-	Operation string // the S3 operation, as "PutObject", "UploadPart", "ListObjectsV2"; "" if not known
+	Operation string // the S3 operation, as "PutObject", "UploadPart", "ListObjectsV2"; "" if unknown
 	Method    string
 	Path      string // "/bucket/key"
 	Query     url.Values
 	Header    http.Header // without the signature
 
-	// N counts the requests for the same target from 1 since the start or [Server.Reset]. The same target means the same
-	// operation, path and query (part number, continuation token ...), whatever the upload ID: each part of a multipart
-	// upload counts for itself, so that concurrent parts don't change one another's numbers.
+	// N is the number of the request among those for the same target, from 1 since the start or [Server.Reset]. The target
+	// is the operation, path and query (part number, continuation token ...) without the upload ID: each part of a
+	// multipart upload has its own numbers, so concurrent parts do not change each other's.
 	N int
+
+	Conn int // the number of the connection, from 1
+	At   time.Time
+
+	// What the server did; 0 in a script.
+	Fault  Fault
+	Status int // the HTTP status that the server sent; 0 means none, or none yet
 }
 
-// Attempt is the AWS SDK's own count in the header amz-sdk-request, as "attempt=2; max=3"; "" if there is none.
-func (r Request) Attempt() string { return r.Header.Get("Amz-Sdk-Request") }
-
-// Record is a request that has come in.
-type Record struct {
-	Request
-	At     time.Time
-	Conn   int   // the number of the connection it came in on, from 1
-	Fault  Fault // what was done to it
-	Status int   // the HTTP status that was sent; 0 = none (yet)
-}
-
-// journal numbers and keeps the requests. All of it is under mu.
+// journal numbers and keeps the requests. mu guards all fields.
 type journal struct {
 	mu      sync.Mutex
-	records []*Record
+	records []*Request
 	targets map[string]*target
 	faults  Faults
-	script  func(Request) Fault
+	script  Script
 	denied  []string
 	conns   int // since the start
 	before  int // conns at the last reset
@@ -49,25 +44,26 @@ type journal struct {
 
 type target struct{ n, run int }
 
-// begin records a request and decides what will happen to it.
-func (j *journal) begin(r *http.Request, conn int) *Record {
-	record := &Record{Request: describe(r), At: time.Now(), Conn: conn}
-	seeded, script, denied := j.add(record, nameOf(record.Request, r))
+// begin records a request and decides on its fault.
+func (j *journal) begin(r *http.Request, conn int) *Request {
+	record := describe(r)
+	record.Conn, record.At = conn, time.Now()
+	fault, script, denied := j.add(record, nameOf(record, r))
 	switch {
 	case denied:
-		seeded = AccessDenied()
-	case script != nil: // called under no lock: it may ask the server
-		if fault := script(record.Request); fault.Kind != None {
-			seeded = fault
+		fault = AccessDenied()
+	case script != nil: // called under no lock: the script may call the server's methods
+		if scripted := script(*record); scripted.Kind != None {
+			fault = scripted
 		}
 	}
 	j.mu.Lock()
 	defer j.mu.Unlock()
-	record.Fault = seeded
+	record.Fault = fault
 	return record
 }
 
-func (j *journal) add(record *Record, name string) (seeded Fault, script func(Request) Fault, denied bool) {
+func (j *journal) add(record *Request, name string) (seeded Fault, script Script, denied bool) {
 	j.mu.Lock()
 	defer j.mu.Unlock()
 	j.records = append(j.records, record)
@@ -81,13 +77,13 @@ func (j *journal) add(record *Record, name string) (seeded Fault, script func(Re
 	}
 	t.n++
 	record.N = t.n
-	seeded, t.run = j.faults.strikes(record.Request, name, t.run)
+	seeded, t.run = j.faults.decide(*record, name, t.run)
 	denied = slices.ContainsFunc(j.denied, func(prefix string) bool { return strings.HasPrefix(record.Path, prefix) })
 	return seeded, j.script, denied
 }
 
-// answered is called before the first byte goes out, so a client that has its answer finds it recorded.
-func (j *journal) answered(record *Record, status int) {
+// responded is called before the first byte is sent, so a client that has its response finds it recorded.
+func (j *journal) responded(record *Request, status int) {
 	j.mu.Lock()
 	defer j.mu.Unlock()
 	record.Status = status
@@ -100,19 +96,18 @@ func (j *journal) connected() int {
 	return j.conns
 }
 
-// Requests returns every request since the start or the last Reset, in the order in which they came in. They are kept
-// until [Server.Reset].
-func (s *Server) Requests() []Record {
+// Requests returns all requests since the start or the last Reset, in the order in which the server received them.
+func (s *Server) Requests() []Request {
 	s.journal.mu.Lock()
 	defer s.journal.mu.Unlock()
-	records := make([]Record, len(s.journal.records))
+	records := make([]Request, len(s.journal.records))
 	for i, record := range s.journal.records {
 		records[i] = *record
 	}
 	return records
 }
 
-// Count returns how many requests came in with that HTTP method ("" = any) and a path that begins so ("" = any).
+// Count returns how many requests have that HTTP method ("" means any) and a path with that beginning ("" means any).
 func (s *Server) Count(method, pathPrefix string) int {
 	s.journal.mu.Lock()
 	defer s.journal.mu.Unlock()
@@ -132,30 +127,31 @@ func (s *Server) Connections() int {
 	return s.journal.conns - s.journal.before
 }
 
-// Reset forgets all requests and counts, and starts the course of the seeded faults anew. Objects, script and faults stay.
+// Reset deletes all requests and counts, and restarts the seeded faults. Objects, script and faults stay.
 func (s *Server) Reset() {
 	s.journal.mu.Lock()
 	defer s.journal.mu.Unlock()
 	s.journal.records, s.journal.targets, s.journal.before = nil, nil, s.journal.conns
 }
 
-// Script sets the function that decides on each request; its faults go before the seeded ones. nil removes it.
-// It is called on the request's goroutine, so by several at once, under no lock. See [Rules] for a script as a list.
-func (s *Server) Script(script func(Request) Fault) {
+// SetScript replaces the script; nil means no script. A fault of the script takes precedence over a seeded one.
+// See [Rules] for a script as a list.
+func (s *Server) SetScript(script Script) {
 	s.journal.mu.Lock()
 	defer s.journal.mu.Unlock()
 	s.journal.script = script
 }
 
-// Deny answers 403 AccessDenied to every request whose path begins with one of these prefixes, as "/bucket/dir/".
-// It replaces what was denied before and goes before script and faults; without arguments nothing is denied.
+// Deny responds with 403 AccessDenied to each request whose path begins with one of the prefixes, as "/bucket/dir/".
+// It replaces the prefixes of the last call and takes precedence over script and faults; without arguments no request is
+// denied.
 func (s *Server) Deny(pathPrefixes ...string) {
 	s.journal.mu.Lock()
 	defer s.journal.mu.Unlock()
 	s.journal.denied = slices.Clone(pathPrefixes)
 }
 
-// SetFaults replaces the seeded faults; the zero Faults ends them. An invalid one is refused and changes nothing.
+// SetFaults replaces the seeded faults; the zero Faults means none. If f is invalid, SetFaults returns an error and changes nothing.
 func (s *Server) SetFaults(f Faults) error {
 	if err := f.Validate(); err != nil {
 		return err
@@ -166,15 +162,15 @@ func (s *Server) SetFaults(f Faults) error {
 	return nil
 }
 
-func describe(r *http.Request) Request {
+func describe(r *http.Request) *Request {
 	header := r.Header.Clone()
 	header.Del("Authorization")
 	header.Del("X-Amz-Security-Token")
-	return Request{Operation: operation(r), Method: r.Method, Path: r.URL.Path, Query: r.URL.Query(), Header: header}
+	return &Request{Operation: operation(r), Method: r.Method, Path: r.URL.Path, Query: r.URL.Query(), Header: header}
 }
 
-// nameOf is the identity under which requests are counted.
-func nameOf(described Request, r *http.Request) string {
+// nameOf returns the name of a request's target, under which requests are counted.
+func nameOf(described *Request, r *http.Request) string {
 	query := r.URL.Query()
 	for name := range query {
 		if name == "uploadId" || name == "x-id" || strings.HasPrefix(strings.ToLower(name), "x-amz-") {
@@ -184,7 +180,7 @@ func nameOf(described Request, r *http.Request) string {
 	return strings.Join([]string{described.Operation, r.Method, r.URL.Path, query.Encode()}, " ")
 }
 
-// operation names what S3 calls the request.
+// operation returns S3's name for the request.
 func operation(r *http.Request) string {
 	query := r.URL.Query()
 	bucket, key, _ := strings.Cut(strings.TrimPrefix(r.URL.Path, "/"), "/")

@@ -10,12 +10,12 @@ import (
 	"testing/iotest"
 )
 
-// parts is S3 with one more lock: the handler's ListParts reads what its UploadPart writes under another one. So no part is
-// put among those of an upload while some are listed. Nobody waits for the network while holding the lock.
+// parts is S3 with one more lock: the handler's ListParts reads what its UploadPart writes under another lock. So no part is
+// added to an upload while its parts are listed. The lock is never held while waiting for the network.
 type parts struct {
 	http.Handler
 
-	list sync.RWMutex // read by those that put a part
+	list sync.RWMutex // read-locked by UploadPart
 }
 
 func (p *parts) ServeHTTP(w http.ResponseWriter, r *http.Request) {
@@ -26,7 +26,7 @@ func (p *parts) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		defer p.list.RUnlock()
 		p.Handler.ServeHTTP(w, r)
 	case "ListParts":
-		var out memo
+		var out recorder
 		p.list.Lock()
 		p.Handler.ServeHTTP(&out, r)
 		p.list.Unlock()
@@ -36,7 +36,7 @@ func (p *parts) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	}
 }
 
-// arrived is the request's body when it has come. One that did not come whole is the error alone.
+// arrived reads the request's whole body and returns it; if the body breaks off, the result is its error alone.
 func arrived(r *http.Request) io.ReadCloser {
 	content := new(bytes.Buffer)
 	content.Grow(int(min(max(r.ContentLength, 0), 64<<20)) + bytes.MinRead)
@@ -50,7 +50,7 @@ func arrived(r *http.Request) io.ReadCloser {
 	}{body, r.Body}
 }
 
-func (m *memo) writeTo(w http.ResponseWriter) {
+func (m *recorder) writeTo(w http.ResponseWriter) {
 	maps.Copy(w.Header(), m.header)
 	w.WriteHeader(cmp.Or(m.status, http.StatusOK))
 	_, _ = m.body.WriteTo(w)

@@ -9,11 +9,11 @@ import (
 	"time"
 )
 
-// Faults strikes requests at random, each kind with a probability of its own per request.
+// Faults are seeded faults: each kind happens to a request with a probability of its own.
 //
-// What happens to the nth request for a target (operation, method, path, part number) depends on Seed and on nothing else:
-// neither time nor the requests for other targets change it, so concurrent clients see the same course each time.
-// A kind that can't happen to a request (a cut body to a PUT) leaves it alone. The zero value strikes none.
+// What happens to the nth request for a target (operation, method, path, part number) depends on Seed alone: neither time
+// nor the requests for other targets change it, so concurrent clients see the same faults in each run.
+// A kind that cannot happen to a request (CutBody to a PUT) has no effect on that request. The zero Faults has none.
 type Faults struct {
 	Seed uint64
 
@@ -21,34 +21,34 @@ type Faults struct {
 	SlowDown        float64 // 503 SlowDown
 	InternalError   float64 // 500 InternalError
 	TooManyRequests float64 // 429 with Retry-After
-	Reset           float64 // TCP reset before the answer
-	LostAnswer      float64 // writes: carried out, then a TCP reset
+	Reset           float64 // TCP reset before the response
+	LostResponse    float64 // writes: carried out, then a TCP reset
 	CutRequest      float64 // PutObject and UploadPart: TCP reset within the request's body
-	CutBody         float64 // GET: the answer's body ends early
-	ResetBody       float64 // GET: TCP reset within the answer's body
-	Stall           float64 // GET: the answer's body stops coming for StallTime, then ends
-	ErrorIn200      float64 // CompleteMultipartUpload and CopyObject: 200 with an error inside
-	Slow            float64 // the answer comes late by SlowTime
+	CutBody         float64 // GET: the response's body ends early
+	ResetBody       float64 // GET: TCP reset within the response's body
+	Stall           float64 // GET: the response's body stops for StallTime, then the connection ends
+	ErrorIn200      float64 // CompleteMultipartUpload and CopyObject: 200 with an error in the body
+	Slow            float64 // the response is late by SlowTime
 
-	RetryAfter time.Duration // what a 429 asks for, in whole seconds, rounded up; 0 = 1 s
-	SlowTime   time.Duration // 0 = 50 ms
-	StallTime  time.Duration // 0 = 1 s
+	RetryAfter time.Duration // the Retry-After of a 429, rounded up to whole seconds; 0 means 1 s
+	SlowTime   time.Duration // 0 means 50 ms
+	StallTime  time.Duration // 0 means 1 s
 
-	// MaxConsecutive bounds how many requests for one target in a row fail (Slow does not count), so that a client with
-	// more attempts than this always gets through. 0 = 3; negative = no bound.
+	// MaxConsecutive is how many requests for one target may fail in a row (Slow does not count), so a client with more
+	// attempts always succeeds. 0 means 3; less than 0 means no limit.
 	MaxConsecutive int
 }
 
-// TypicalFaults is a mix in which about every fourth request fails, in each of the ways above but a stall. The AWS SDK by itself
-// gives up on the 429s and on bodies that end early.
+// TypicalFaults returns a mix in which about every fourth request fails, in each of the ways above but Stall. The AWS SDK
+// alone does not retry the 429s and the bodies that end early.
 func TypicalFaults(seed uint64) Faults {
 	return Faults{
-		Seed: seed, SlowDown: 0.08, InternalError: 0.04, TooManyRequests: 0.02, Reset: 0.04, LostAnswer: 0.03,
+		Seed: seed, SlowDown: 0.08, InternalError: 0.04, TooManyRequests: 0.02, Reset: 0.04, LostResponse: 0.03,
 		CutRequest: 0.03, CutBody: 0.06, ResetBody: 0.02, ErrorIn200: 0.03, Slow: 0.05,
 	}
 }
 
-// Validate reports the first field that is out of its range.
+// Validate returns an error that names the first field that is out of its range, its value and what is allowed.
 func (f Faults) Validate() error {
 	sum := 0.0
 	for _, chance := range f.chances() {
@@ -76,23 +76,23 @@ type chance struct {
 	field string
 	rate  float64
 	fault Fault
-	fits  func(Request) bool // nil = all
+	fits  func(Request) bool // nil means all
 }
 
-// chances are in a fixed order: it is part of what a seed means.
+// chances are in a fixed order, which is part of what a seed means.
 func (f Faults) chances() []chance {
 	return []chance{
 		{"SlowDown", f.SlowDown, SlowDown(), nil},
 		{"InternalError", f.InternalError, InternalError(), nil},
 		{"TooManyRequests", f.TooManyRequests, TooManyRequests(cmp.Or(f.RetryAfter, time.Second)), nil},
 		{"Reset", f.Reset, Reset(), nil},
-		{"LostAnswer", f.LostAnswer, LostAnswer(), writes},
+		{"LostResponse", f.LostResponse, LostResponse(), writes},
 		{"CutRequest", f.CutRequest, CutRequest(0), uploads},
 		{"CutBody", f.CutBody, CutBody(0), reads},
 		{"ResetBody", f.ResetBody, ResetBody(0), reads},
 		{"Stall", f.Stall, StallBody(0, cmp.Or(f.StallTime, time.Second)), reads},
 		{"ErrorIn200", f.ErrorIn200, ErrorIn200(), assembles},
-		{"Slow", f.Slow, SlowAnswer(cmp.Or(f.SlowTime, 50*time.Millisecond)), nil},
+		{"Slow", f.Slow, SlowResponse(cmp.Or(f.SlowTime, 50*time.Millisecond)), nil},
 	}
 }
 
@@ -106,8 +106,8 @@ func assembles(r Request) bool {
 	return r.Operation == "CompleteMultipartUpload" || r.Operation == "CopyObject"
 }
 
-// strikes decides on request r.N for a target of which the last run requests failed, and returns the new run.
-func (f Faults) strikes(r Request, target string, run int) (Fault, int) {
+// decide returns the fault of request r.N for a target whose last run requests failed, and the new run.
+func (f Faults) decide(r Request, target string, run int) (Fault, int) {
 	fault := f.draw(r, target)
 	switch limit := f.MaxConsecutive; {
 	case fault.Kind == None || fault.Kind == Slow:

@@ -1,22 +1,22 @@
-// Package s3test is an S3 server inside your test, with faults in front of it that a test or a seed decides.
+// Package s3test is an S3 server inside your test, with scripted or seeded faults in front of it.
 //
-// It speaks real HTTP on 127.0.0.1, checks signatures (SigV4) and checksums, knows multipart uploads, ranges and
-// conditional writes, and tells afterwards which requests came in. So code that retries is tested with the client and the
-// wire that it has in production:
+// It speaks real HTTP on 127.0.0.1, checks signatures (SigV4) and checksums, supports multipart uploads, ranges and
+// conditional writes, and records the requests. So code that retries is tested with the client and the protocol that it
+// has in production:
 //
 //	server := s3test.Start(t, s3test.Options{Buckets: []string{"bikes"}})
-//	server.Script(s3test.Rules(s3test.Rule{Method: "PUT", Nth: []int{1, 2}, Fault: s3test.SlowDown()}))
-//	// ... upload with the AWS SDK to server.URL() ...
+//	server.SetScript(s3test.Rules(s3test.Rule{Method: "PUT", Nth: []int{1, 2}, Fault: s3test.SlowDown()}))
+//	// ... upload with the AWS SDK to server.URL ...
 //	if got := server.Count("PUT", "/bikes/"); got != 3 { ... }
 //
-// Faults come from a script ([Server.Script], [Rules]) that says exactly what happens to which request, or from a seed
-// ([Faults], [TypicalFaults]), or both.
+// Faults come from a [Script] ([Server.SetScript], [Rules]), which decides on each request, or from a seed
+// ([Faults], [TypicalFaults]), or both. The words are those of the HTTP server httpretry/httptestfault.
 //
-// What it is not: objects and unfinished uploads are held in memory until deleted or the server is closed, and nothing is
-// ever written to disk (a part takes its size twice for a moment, finishing a multipart upload three times). The ETag of a
-// multipart object is the MD5 of its bytes, without S3's "-N". Parts may be smaller than 5 MiB. Regions, ACLs and policies are not
-// checked. Keys of the customer's (SSE-C) are taken and neither used nor compared: what was sent is in the headers of
-// [Server.Requests]. GetObject by part number fails. The S3 behind it is github.com/rclone/gofakes3.
+// Limits: objects and unfinished uploads are in memory until they are deleted or the server closes; the server never
+// writes to disk (a part takes its size twice for a moment, completing a multipart upload three times). The ETag of a
+// multipart object is the MD5 of its bytes, without S3's "-N". Parts may be smaller than 5 MiB. Regions, ACLs and policies
+// are not checked. Customer keys (SSE-C) are neither used nor compared: they are in the headers of [Server.Requests].
+// GetObject by part number fails. The S3 behind the faults is github.com/rclone/gofakes3.
 package s3test
 
 import (
@@ -41,41 +41,40 @@ import (
 
 // Options configures a Server. The zero value is a server without buckets or faults.
 type Options struct {
-	AccessKey string   // at least 3 characters; "" = "s3test"
-	SecretKey string   // "" = "s3test-secret"
-	Buckets   []string // made before the server answers
+	AccessKey string   // at least 3 characters; "" means "s3test"
+	SecretKey string   // "" means "s3test-secret"
+	Buckets   []string // created before the first request
 
-	Script func(Request) Fault // see [Server.Script]
-	Faults Faults              // see [Server.SetFaults]
+	Script Script // see [Server.SetScript]
+	Faults Faults // see [Server.SetFaults]
 
-	// Upstream, if set, is the URL of another S3 server, which answers in place of this one: so that it can be tried with
-	// the faults, and its requests can be counted. AccessKey and SecretKey are its own then, Buckets must be empty, and what
-	// is said of objects (Store, Object, Keys, Uploads, CreateBucket) is not of its objects.
+	// Upstream, if set, is the URL of another S3 server, which serves the requests behind the faults. AccessKey and
+	// SecretKey are its credentials then, Buckets must be empty, and Store, Object, Keys, Uploads and CreateBucket do not
+	// see its objects.
 	Upstream string
 
-	// Drain is how many bytes of a request's body are still read when the answer is settled before its end (a fault, a
-	// missing bucket), for at most 10 s. A longer body gets its answer and then a closed connection, which the client may
-	// see as a reset. 0 = 1 GiB; negative = none, so that early answers meet a client that is still sending.
+	// Drain is how many bytes of a request's body are read, for at most 10 s, if the response is decided before the body's
+	// end (a fault, a missing bucket). After a longer body the connection is closed, which the client may see as a reset.
+	// 0 means 1 GiB; less than 0 means none, so that an early response meets a client that is still sending.
 	Drain int64
 
-	TLS *tls.Config // with a certificate: serve https (HTTP/1.1 only); nil = http
+	TLS *tls.Config // with a certificate: serve https (HTTP/1.1 only); nil means http
 }
 
-// Server is a running S3 server. Make it with [New] or [Start]; the zero value is of no use. All methods may be called at
-// any time by any goroutine. No method waits for the network except Close.
+// Server is a running S3 server. Make it with [New] or [Start]; the zero value is not usable. All methods may be called at
+// any time by any goroutine. Only Close waits for the network. Do not change the fields.
 type Server struct {
-	AccessKey string // the credentials that it accepts; do not change
+	URL       string // the endpoint, as "http://127.0.0.1:40001"; clients must use path-style addressing
+	AccessKey string // the credentials that the server accepts
 	SecretKey string
 
-	url   string
-	drain int64
-	store *store
-	s3    http.Handler
-	http  http.Server
-	// upstream answers in place of s3, if it is set.
-	upstream *httputil.ReverseProxy
-	served   chan struct{} // closed when the listener's loop has ended
-	closing  chan struct{} // closed by Close
+	drain    int64
+	store    *store
+	s3       http.Handler
+	http     http.Server
+	upstream *httputil.ReverseProxy // in place of s3; nil without Options.Upstream
+	served   chan struct{}          // closed when the listener's loop has ended
+	closing  chan struct{}          // closed by Close
 	once     sync.Once
 	journal  journal
 }
@@ -83,8 +82,8 @@ type Server struct {
 // connKey is the context key of a connection's number.
 type connKey struct{}
 
-// New starts a server on a free port of 127.0.0.1. It fails on options out of range, with an error that names the field,
-// and if there is no port. Call Close when done.
+// New starts a server on a free port of 127.0.0.1; call Close when done. It returns an error if an option is out of range,
+// which names the field, and if there is no free port.
 func New(o Options) (*Server, error) {
 	s := &Server{
 		AccessKey: o.AccessKey, SecretKey: o.SecretKey, drain: o.Drain,
@@ -111,7 +110,7 @@ func New(o Options) (*Server, error) {
 		}
 		s.upstream = forward(upstream)
 	}
-	s.Script(o.Script)
+	s.SetScript(o.Script)
 	if err := s.SetFaults(o.Faults); err != nil {
 		return nil, err
 	}
@@ -126,14 +125,14 @@ func New(o Options) (*Server, error) {
 	return s, nil
 }
 
-// TB is the part of testing.TB that Start needs.
+// TB is what Start needs of testing.TB.
 type TB interface {
 	Helper()
 	Fatalf(format string, args ...any)
 	Cleanup(func())
 }
 
-// Start is New for tests: it ends the test if there is an error, and closes the server when the test ends.
+// Start is New for tests: an error ends the test, and the end of the test closes the server.
 func Start(tb TB, o Options) *Server {
 	tb.Helper()
 	s, err := New(o)
@@ -149,10 +148,10 @@ func (s *Server) listen(config *tls.Config) error {
 	if err != nil {
 		return fmt.Errorf("s3test: %w", err)
 	}
-	s.url = "http://" + listener.Addr().String()
+	s.URL = "http://" + listener.Addr().String()
 	if config != nil {
 		listener = tls.NewListener(listener, config)
-		s.url = "https://" + listener.Addr().String()
+		s.URL = "https://" + listener.Addr().String()
 	}
 	s.http.Handler = http.HandlerFunc(s.serve)
 	s.http.ReadHeaderTimeout = time.Minute
@@ -167,7 +166,7 @@ func (s *Server) listen(config *tls.Config) error {
 	return nil
 }
 
-// Close stops the server at once: requests in flight lose their connection. Its objects can still be read by Object.
+// Close stops the server at once: requests in flight lose their connection. Object still returns objects afterwards.
 // A second Close does nothing.
 func (s *Server) Close() {
 	s.once.Do(func() {
@@ -177,10 +176,7 @@ func (s *Server) Close() {
 	<-s.served
 }
 
-// URL is the endpoint, as "http://127.0.0.1:40001". Clients must use path-style addressing.
-func (s *Server) URL() string { return s.url }
-
-// CreateBucket makes a bucket, past faults and credentials. A name that exists or that S3 forbids is an error.
+// CreateBucket creates a bucket, without faults and credentials. A name that exists or that S3 forbids is an error.
 func (s *Server) CreateBucket(name string) error {
 	if err := gofakes3.ValidateBucketName(name); err != nil {
 		return fmt.Errorf("s3test: bucket %q: %w", name, err)
@@ -191,7 +187,7 @@ func (s *Server) CreateBucket(name string) error {
 	return nil
 }
 
-// Store puts an object there, past faults and credentials, replacing one of the same key. It has no checksum of its own.
+// Store writes an object, without faults and credentials, and replaces an object of the same key. The object has no checksum.
 func (s *Server) Store(bucket, key string, content []byte) error {
 	meta := map[string]string{"Last-Modified": time.Now().UTC().Format(http.TimeFormat)}
 	_, err := s.store.PutObject(background(), bucket, key, meta, bytes.NewReader(content), int64(len(content)))
@@ -201,8 +197,7 @@ func (s *Server) Store(bucket, key string, content []byte) error {
 	return nil
 }
 
-// Object returns the stored bytes of an object, past faults and credentials; false if there is no such object. The bytes
-// are the caller's own.
+// Object returns a copy of an object's bytes, without faults and credentials, or false if the object does not exist.
 func (s *Server) Object(bucket, key string) ([]byte, bool) {
 	object, err := s.store.GetObject(background(), bucket, key, nil)
 	if err != nil {
@@ -212,7 +207,7 @@ func (s *Server) Object(bucket, key string) ([]byte, bool) {
 	return content, errors.Join(err, object.Contents.Close()) == nil
 }
 
-// Keys returns the keys in a bucket in order; none if there is no such bucket.
+// Keys returns the keys in a bucket in order, and nil if the bucket does not exist.
 func (s *Server) Keys(bucket string) []string {
 	list, err := s.store.ListBucket(background(), bucket, nil, gofakes3.ListBucketPage{})
 	if err != nil {
@@ -225,15 +220,15 @@ func (s *Server) Keys(bucket string) []string {
 	return keys
 }
 
-// Upload is a multipart upload that was neither completed nor aborted.
+// Upload is a multipart upload that is neither completed nor aborted.
 type Upload struct {
 	Bucket string `xml:"-"`
 	Key    string
 	ID     string `xml:"UploadId"`
 }
 
-// Uploads returns the pending multipart uploads of all buckets, at most 1,000 of each. A good client leaves none, but one
-// whose CreateMultipartUpload lost its answer can't know of it.
+// Uploads returns the pending multipart uploads of all buckets, at most 1,000 of each. A correct client leaves only those
+// whose CreateMultipartUpload lost its response.
 func (s *Server) Uploads() []Upload {
 	buckets, _ := s.store.ListBuckets(background()) // the memory backend has no error to give
 	var all []Upload
@@ -242,7 +237,7 @@ func (s *Server) Uploads() []Upload {
 		if err != nil {
 			continue // not for a name that was accepted
 		}
-		var out memo
+		var out recorder
 		s.s3.ServeHTTP(&out, r)
 		var list struct{ Upload []Upload }
 		if err := xml.Unmarshal(out.body.Bytes(), &list); err != nil {
@@ -256,7 +251,7 @@ func (s *Server) Uploads() []Upload {
 	return all
 }
 
-// background is for the memory backend, which takes a context and never looks at it.
+// background is for the memory backend, which ignores its context.
 func background() context.Context {
 	return context.Background() //nolint:forbidigo // see above
 }

@@ -42,7 +42,7 @@ func connect(t *testing.T, server *s3test.Server, attempts int, changes ...func(
 	t.Cleanup(transport.CloseIdleConnections)
 	config := aws.Config{
 		Region:       "eu-central-1",
-		BaseEndpoint: aws.String(server.URL()),
+		BaseEndpoint: aws.String(server.URL),
 		Credentials:  credentials.NewStaticCredentialsProvider(server.AccessKey, server.SecretKey, ""),
 		HTTPClient:   &http.Client{Transport: transport},
 		Retryer: func() aws.Retryer {
@@ -303,7 +303,7 @@ func TestMultipart(t *testing.T) {
 		t.Fatal(err)
 	}
 	if _, err := client.CompleteMultipartUpload(t.Context(), done); err != nil {
-		t.Errorf("completing again, as after a lost answer: %v", err)
+		t.Errorf("completing again, as after a lost response: %v", err)
 	}
 	want := append(pattern(5<<20), pattern(1000)...)
 	if got, err := get(t, client, "big"); err != nil || !bytes.Equal(got, want) {
@@ -406,7 +406,7 @@ func TestHTTPS(t *testing.T) {
 	unstarted.Close()
 
 	server := start(t, s3test.Options{TLS: &tls.Config{Certificates: certificate}})
-	server.Script(s3test.Rules(s3test.Rule{Method: "PUT", Nth: []int{1}, Fault: s3test.Reset()}))
+	server.SetScript(s3test.Rules(s3test.Rule{Method: "PUT", Nth: []int{1}, Fault: s3test.Reset()}))
 	transport := &http.Transport{TLSClientConfig: &tls.Config{RootCAs: pool}}
 	t.Cleanup(transport.CloseIdleConnections)
 	client := connect(t, server, 2, func(c *aws.Config) { c.HTTPClient = &http.Client{Transport: transport} })

@@ -22,9 +22,9 @@ import (
 
 // store is the memory backend with atomic conditional writes.
 //
-// The backend alone checks If-Match and If-None-Match when the request comes in and writes when its body has arrived: of
-// sixteen racers several win. Here the check happens again under a lock that every write takes. It is one lock for all keys:
-// the backend has only one itself, and nobody waits for the network while holding it.
+// The backend alone checks If-Match and If-None-Match when a request arrives and writes when its body has arrived: of
+// sixteen racers several win. Here the check is repeated under a lock that every write takes. One lock for all keys is
+// enough: the backend has only one itself, and the lock is never held while waiting for the network.
 type store struct {
 	*s3mem.Backend
 
@@ -38,16 +38,16 @@ func (s *store) PutObject(ctx context.Context, bucket, key string, meta map[stri
 		meta[c.header], meta[checksumHeader+"Type"] = c.value, "FULL_OBJECT"
 		body = &verifiedBody{ReadCloser: io.NopCloser(body), left: size, sums: []digest{c.digest}}
 	}
-	door := &door{body: body, enter: func() error {
+	gated := &gatedBody{body: body, enter: func() error {
 		s.commit.Lock()
 		return s.check(ctx, bucket, key)
 	}}
 	defer func() {
-		if door.entered {
+		if gated.entered {
 			s.commit.Unlock()
 		}
 	}()
-	return s.Backend.PutObject(ctx, bucket, key, meta, door, size)
+	return s.Backend.PutObject(ctx, bucket, key, meta, gated, size)
 }
 
 // CopyObject takes the lock: a copy must not land between another write and its condition.
@@ -86,15 +86,15 @@ func (s *store) check(ctx context.Context, bucket, key string) error {
 	return gofakes3.CheckWriteConditions(ctx, true, hex.EncodeToString(object.Hash))
 }
 
-// door is a body whose end has to be entered: the backend reads it without a lock and writes when it sees io.EOF.
-// So the body is held once, where reading it here first would hold it twice.
-type door struct {
+// gatedBody is a body that calls enter at its end: the backend reads the body without a lock and writes when it sees
+// io.EOF. So the body is in memory once; reading it here first would hold it twice.
+type gatedBody struct {
 	body    io.Reader
 	enter   func() error
 	entered bool
 }
 
-func (d *door) Read(p []byte) (int, error) {
+func (d *gatedBody) Read(p []byte) (int, error) {
 	n, err := d.body.Read(p)
 	if errors.Is(err, io.EOF) && !d.entered {
 		d.entered = true
@@ -105,10 +105,10 @@ func (d *door) Read(p []byte) (int, error) {
 	return n, err
 }
 
-// checksumHeader is how the names of the headers of checksums begin.
+// checksumHeader is the beginning of the names of the checksum headers.
 const checksumHeader = "X-Amz-Checksum-"
 
-// checksums are those of S3, by the end of their header's name.
+// checksums returns S3's checksums by the end of their header's name.
 func checksums() map[string]func() hash.Hash {
 	return map[string]func() hash.Hash{
 		"Crc32":     func() hash.Hash { return crc32.NewIEEE() },
@@ -119,8 +119,8 @@ func checksums() map[string]func() hash.Hash {
 	}
 }
 
-// A claim is the checksum of the whole object that a CompleteMultipartUpload gives, and that the object keeps. The S3
-// handler knows those of a PutObject only.
+// A claim is the checksum of the whole object in a CompleteMultipartUpload, which the object keeps. The S3 handler
+// supports the checksum of a PutObject only.
 type claim struct {
 	digest
 
@@ -129,7 +129,7 @@ type claim struct {
 
 type claimKey struct{}
 
-// claimed is the request with its claim, if it has one.
+// claimed returns the request with its claim, if it has one.
 func claimed(r *http.Request) *http.Request {
 	if operation(r) != "CompleteMultipartUpload" {
 		return r
@@ -145,10 +145,10 @@ func claimed(r *http.Request) *http.Request {
 	return r
 }
 
-// verified is the request's body, which fails with S3's error where it ends if it is not what its headers say. The S3
-// handler checks PutObject's checksum only, and answers with it; this adds those of parts, and the hash that the
-// signature covers.
-func verified(r *http.Request, answer http.Header) io.ReadCloser {
+// verified returns the request's body, which ends in S3's error if the body does not match the checksums in its headers.
+// The S3 handler checks PutObject's checksum only, and responds with it; this adds the checksums of parts, and the hash
+// that the signature covers.
+func verified(r *http.Request, response http.Header) io.ReadCloser {
 	if r.ContentLength <= 0 {
 		return r.Body
 	}
@@ -161,7 +161,7 @@ func verified(r *http.Request, answer http.Header) io.ReadCloser {
 			value := r.Header.Get(checksumHeader + name)
 			if sum, err := base64.StdEncoding.DecodeString(value); err == nil && len(sum) > 0 {
 				body.sums = append(body.sums, digest{newHash(), sum})
-				answer.Set(checksumHeader+name, value)
+				response.Set(checksumHeader+name, value)
 			}
 		}
 	}

@@ -86,7 +86,7 @@ func TestStorageClassGoesAlong(t *testing.T) {
 	server := start(t, s3test.Options{})
 	proxy := httptest.NewServer(&httputil.ReverseProxy{
 		Rewrite: func(r *httputil.ProxyRequest) {
-			r.Out.URL.Scheme, r.Out.URL.Host = "http", strings.TrimPrefix(server.URL(), "http://")
+			r.Out.URL.Scheme, r.Out.URL.Host = "http", strings.TrimPrefix(server.URL, "http://")
 		},
 		ModifyResponse: func(r *http.Response) error {
 			r.Header.Set("X-Amz-Storage-Class", "STANDARD_IA")
@@ -137,7 +137,7 @@ func TestTagsThatMayNotBeRead(t *testing.T) {
 			t.Fatal(err)
 		}
 	}
-	server.Script(s3test.Rules(s3test.Rule{Operation: "GetObjectTagging", Fault: s3test.AccessDenied()}))
+	server.SetScript(s3test.Rules(s3test.Rule{Operation: "GetObjectTagging", Fault: s3test.AccessDenied()}))
 	for _, c := range []struct {
 		key      string
 		tags     bool

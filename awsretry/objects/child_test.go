@@ -91,7 +91,7 @@ func move(ctx context.Context, store *objects.Store, what, path string) (err err
 func childOf(t *testing.T, server *s3test.Server, what string, paths ...string) *exec.Cmd {
 	t.Helper()
 	cmd := exec.CommandContext(t.Context(), os.Args[0])
-	cmd.Env = append(os.Environ(), "PERDURE_CHILD="+what, "PERDURE_FILES="+strings.Join(paths, ":"), "PERDURE_ENDPOINT="+server.URL(),
+	cmd.Env = append(os.Environ(), "PERDURE_CHILD="+what, "PERDURE_FILES="+strings.Join(paths, ":"), "PERDURE_ENDPOINT="+server.URL,
 		"PERDURE_ACCESS="+server.AccessKey, "PERDURE_SECRET="+server.SecretKey)
 	return cmd
 }
@@ -133,7 +133,7 @@ func TestMemoryOfALargeFile(t *testing.T) {
 	}
 	path := filepath.Join(t.TempDir(), "big")
 	write(t, path, big)
-	server := start(t, s3test.Options{Faults: s3test.Faults{Seed: 1, SlowDown: 0.03, Reset: 0.02, LostAnswer: 0.02, CutRequest: 0.02, CutBody: 0.1}})
+	server := start(t, s3test.Options{Faults: s3test.Faults{Seed: 1, SlowDown: 0.03, Reset: 0.02, LostResponse: 0.02, CutRequest: 0.02, CutBody: 0.1}})
 	for _, what := range []string{"put", "get", "stream", "get"} {
 		cmd := childOf(t, server, what, path)
 		start := time.Now()

@@ -64,9 +64,9 @@ func TestSixteenRacersHaveOneWinner(t *testing.T) {
 	}
 }
 
-func TestRacersWithLostAnswersHaveAtMostOneWinner(t *testing.T) {
+func TestRacersWithLostResponsesHaveAtMostOneWinner(t *testing.T) {
 	seed := testseed.Of(t, 3)
-	server := start(t, s3test.Options{Faults: s3test.Faults{Seed: seed, LostAnswer: 0.4, Reset: 0.1, SlowDown: 0.1}})
+	server := start(t, s3test.Options{Faults: s3test.Faults{Seed: seed, LostResponse: 0.4, Reset: 0.1, SlowDown: 0.1}})
 	p := quick()
 	p.MaxAttempts = 100 // the racers share the server's luck
 	store := open(t, server, objects.Options{Policy: p})
@@ -83,10 +83,10 @@ func TestRacersWithLostAnswersHaveAtMostOneWinner(t *testing.T) {
 	}
 }
 
-func TestOwnWriteIsKnownAfterALostAnswer(t *testing.T) {
+func TestOwnWriteIsKnownAfterALostResponse(t *testing.T) {
 	server := start(t, script(
-		s3test.Rule{Operation: "PutObject", Prefix: "/bikes/small", Nth: []int{1}, Fault: s3test.LostAnswer()},
-		s3test.Rule{Operation: "CompleteMultipartUpload", Nth: []int{1}, Fault: s3test.LostAnswer()}))
+		s3test.Rule{Operation: "PutObject", Prefix: "/bikes/small", Nth: []int{1}, Fault: s3test.LostResponse()},
+		s3test.Rule{Operation: "CompleteMultipartUpload", Nth: []int{1}, Fault: s3test.LostResponse()}))
 	store := open(t, server, objects.Options{PartSize: 5 * mib})
 	for key, body := range map[string][]byte{"small": []byte("one"), "large": content(1, 6*mib)} {
 		first, err := store.Put(t.Context(), bucket, key, bytes.NewReader(body), objects.PutOptions{IfAbsent: true, Attributes: objects.Attributes{Metadata: map[string]string{"step": "raw"}}})
@@ -129,12 +129,12 @@ func TestOverwrittenWriteIsAmbiguous(t *testing.T) {
 	server := start(t, s3test.Options{})
 	store := open(t, server, objects.Options{})
 	puts := 0
-	server.Script(func(r s3test.Request) s3test.Fault {
+	server.SetScript(func(r s3test.Request) s3test.Fault {
 		if r.Operation != "PutObject" {
 			return s3test.Fault{}
 		}
 		if puts++; puts == 1 {
-			return s3test.LostAnswer()
+			return s3test.LostResponse()
 		}
 		// Before the second attempt somebody else has replaced the object.
 		if err := server.Store(bucket, "k", []byte("somebody else's")); err != nil {

@@ -74,7 +74,7 @@ func TestResumedPutKnowsItsOwnName(t *testing.T) {
 	for name, other := range map[string]bool{"its own": false, "somebody else's": true} {
 		server, state := start(t, s3test.Options{}), filepath.Join(t.TempDir(), "state")
 		store := open(t, server, objects.Options{PartSize: 5 * mib})
-		server.Script(s3test.Rules(s3test.Rule{Operation: "UploadPart", Nth: []int{1}, Fault: s3test.AccessDenied()}))
+		server.SetScript(s3test.Rules(s3test.Rule{Operation: "UploadPart", Nth: []int{1}, Fault: s3test.AccessDenied()}))
 		put := func() error {
 			_, err := store.Put(t.Context(), bucket, "k", bytes.NewReader(body), objects.PutOptions{IfAbsent: true, State: state})
 			return err
@@ -83,12 +83,12 @@ func TestResumedPutKnowsItsOwnName(t *testing.T) {
 			t.Fatal("a put that is denied is no success")
 		}
 		completes := 0
-		server.Script(func(r s3test.Request) s3test.Fault {
+		server.SetScript(func(r s3test.Request) s3test.Fault {
 			if r.Operation != "CompleteMultipartUpload" {
 				return s3test.Fault{}
 			}
 			if completes++; completes == 1 {
-				return s3test.LostAnswer()
+				return s3test.LostResponse()
 			}
 			if other {
 				if err := server.Store(bucket, "k", body); err != nil {
@@ -110,7 +110,7 @@ func TestPutWithoutAnAnswerIsAmbiguous(t *testing.T) {
 		fault     s3test.Fault
 		ambiguous bool
 	}{
-		"carried out":     {s3test.LostAnswer(), false}, // and it is recognised
+		"carried out":     {s3test.LostResponse(), false}, // and it is recognised
 		"not carried out": {s3test.Reset(), true},
 		"refused":         {s3test.SlowDown(), false},
 	} {

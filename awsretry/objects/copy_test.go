@@ -17,9 +17,9 @@ import (
 func TestCopyIsTheSame(t *testing.T) {
 	server := start(t, script(
 		s3test.Rule{Operation: "CopyObject", Nth: []int{1}, Fault: s3test.ErrorIn200()},
-		s3test.Rule{Operation: "CopyObject", Nth: []int{2}, Fault: s3test.LostAnswer()},
+		s3test.Rule{Operation: "CopyObject", Nth: []int{2}, Fault: s3test.LostResponse()},
 		s3test.Rule{Operation: "UploadPartCopy", Nth: []int{1}, Fault: s3test.SlowDown()},
-		s3test.Rule{Operation: "CompleteMultipartUpload", Nth: []int{1}, Fault: s3test.LostAnswer()}))
+		s3test.Rule{Operation: "CompleteMultipartUpload", Nth: []int{1}, Fault: s3test.LostResponse()}))
 	store := open(t, server, objects.Options{PartSize: 20 * mib})
 	body := content(1, 12*mib)
 	from := objects.Address{Bucket: bucket, Key: "a b/ü+%.csv"}
@@ -84,7 +84,7 @@ func TestCopyInPartsWhereTheyMayHaveNoChecksum(t *testing.T) {
 		t.Fatal(err)
 	}
 	var checked atomic.Bool
-	server.Script(func(r s3test.Request) s3test.Fault {
+	server.SetScript(func(r s3test.Request) s3test.Fault {
 		switch {
 		case r.Operation == "CreateMultipartUpload":
 			checked.Store(r.Header.Get("X-Amz-Checksum-Algorithm") != "")
@@ -97,7 +97,7 @@ func TestCopyInPartsWhereTheyMayHaveNoChecksum(t *testing.T) {
 		t.Error(err)
 	}
 	stored(t, server, "b", body)
-	server.Script(s3test.Rules(s3test.Rule{Operation: "UploadPartCopy", Fault: s3test.Failure(http.StatusBadRequest, "InvalidArgument")}))
+	server.SetScript(s3test.Rules(s3test.Rule{Operation: "UploadPartCopy", Fault: s3test.Failure(http.StatusBadRequest, "InvalidArgument")}))
 	_, err := store.Copy(t.Context(), objects.Address{Bucket: bucket, Key: "a"}, objects.Address{Bucket: bucket, Key: "b"})
 	if err == nil || !strings.Contains(err.Error(), "InvalidArgument") {
 		t.Errorf("what is refused in any case: %v, want InvalidArgument", err)

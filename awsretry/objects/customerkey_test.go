@@ -98,7 +98,7 @@ func TestCustomerKeyGoesWithEachRequest(t *testing.T) {
 	v := startVault(t,
 		s3test.Rule{Operation: "PutObject", Nth: []int{1}, Fault: s3test.SlowDown()},
 		s3test.Rule{Operation: "UploadPart", Nth: []int{1}, Fault: s3test.Reset()},
-		s3test.Rule{Operation: "CompleteMultipartUpload", Nth: []int{1}, Fault: s3test.LostAnswer()},
+		s3test.Rule{Operation: "CompleteMultipartUpload", Nth: []int{1}, Fault: s3test.LostResponse()},
 		s3test.Rule{Operation: "GetObject", Nth: []int{1}, Fault: s3test.CutBody(mib / 2)},
 		s3test.Rule{Operation: "CopyObject", Nth: []int{1}, Fault: s3test.InternalError()},
 		s3test.Rule{Operation: "UploadPartCopy", Nth: []int{1}, Fault: s3test.SlowDown()})
@@ -129,7 +129,7 @@ func TestCustomerKeyGoesWithEachRequest(t *testing.T) {
 		t.Error(err)
 	}
 	for _, operation := range []string{"UploadPartCopy", "CopyObject", "DeleteObject", "ListObjectsV2"} {
-		if !slices.ContainsFunc(v.Requests(), func(r s3test.Record) bool { return r.Operation == operation }) {
+		if !slices.ContainsFunc(v.Requests(), func(r s3test.Request) bool { return r.Operation == operation }) {
 			t.Errorf("no request was a %s", operation)
 		}
 	}
@@ -199,7 +199,7 @@ func TestCustomerKeyIsInNoStateFile(t *testing.T) {
 
 	// Who has no key has the object made without one, and none of its parts.
 	interrupt("put", put)
-	v.Script(nil)
+	v.SetScript(nil)
 	v.Reset()
 	if _, err := v.plain.PutFile(t.Context(), bucket, "k", path, o); err != nil {
 		t.Fatal(err)

@@ -26,7 +26,7 @@ func dialect(t *testing.T, server *s3test.Server, speak func([]byte) []byte) *ob
 	t.Helper()
 	proxy := httptest.NewServer(&httputil.ReverseProxy{
 		Rewrite: func(r *httputil.ProxyRequest) {
-			r.Out.URL.Scheme, r.Out.URL.Host = "http", strings.TrimPrefix(server.URL(), "http://")
+			r.Out.URL.Scheme, r.Out.URL.Host = "http", strings.TrimPrefix(server.URL, "http://")
 		},
 		ModifyResponse: func(r *http.Response) error {
 			for name := range r.Header {
@@ -62,11 +62,11 @@ func TestETagWithoutQuotesIsTheSame(t *testing.T) {
 		return bytes.ReplaceAll(body, []byte("&#34;"), nil)
 	})
 	body, state := content(1, 11*mib), filepath.Join(t.TempDir(), "state")
-	server.Script(s3test.Rules(s3test.Rule{Operation: "CompleteMultipartUpload", Fault: s3test.AccessDenied()}))
+	server.SetScript(s3test.Rules(s3test.Rule{Operation: "CompleteMultipartUpload", Fault: s3test.AccessDenied()}))
 	if _, err := store.Put(t.Context(), bucket, "k", bytes.NewReader(body), objects.PutOptions{State: state}); err == nil {
 		t.Fatal("what is refused has no error")
 	}
-	server.Script(nil)
+	server.SetScript(nil)
 	server.Reset()
 	if _, err := store.Put(t.Context(), bucket, "k", bytes.NewReader(body), objects.PutOptions{State: state}); err != nil {
 		t.Error(err)

@@ -44,7 +44,7 @@ func start(t *testing.T, o s3test.Options) *s3test.Server {
 
 func configFor(server *s3test.Server) aws.Config {
 	return aws.Config{
-		Region: region, BaseEndpoint: aws.String(server.URL()),
+		Region: region, BaseEndpoint: aws.String(server.URL),
 		Credentials: credentials.NewStaticCredentialsProvider(server.AccessKey, server.SecretKey, ""),
 	}
 }

@@ -94,7 +94,7 @@ func TestGetterNeverMixesVersions(t *testing.T) {
 				of = nil
 			}
 			server.Reset()
-			server.Script(s3test.Rules(s3test.Rule{Method: "GET", Nth: []int{1}, Fault: s3test.CutBody(after)}))
+			server.SetScript(s3test.Rules(s3test.Rule{Method: "GET", Nth: []int{1}, Fault: s3test.CutBody(after)}))
 			if res, err = g.Get(t.Context(), r, of); err != nil {
 				t.Fatal(err)
 			}
@@ -203,7 +203,7 @@ func TestGetterResumes(t *testing.T) {
 	if _, err := store.Put(t.Context(), bucket, "k", bytes.NewReader(body), objects.PutOptions{}); err != nil {
 		t.Fatal(err)
 	}
-	server.Script(s3test.Rules(
+	server.SetScript(s3test.Rules(
 		s3test.Rule{Method: "GET", Nth: []int{1}, Fault: s3test.CutBody(7 * mib)},
 		s3test.Rule{Method: "GET", Fault: s3test.InternalError()},
 	))
@@ -211,7 +211,7 @@ func TestGetterResumes(t *testing.T) {
 		t.Fatalf("cut, then 500 for ever: %v, want %v", err, retry.ErrExhausted)
 	}
 	server.Reset()
-	server.Script(nil)
+	server.SetScript(nil)
 	g := getterOf(store, bucket, "k", objects.GetOptions{})
 	r, err := into(t.Context(), dir, g, transfer.Options{Piece: mib})
 	if err != nil || r.Verified != "crc32" || r.Resumed < 6*mib || g.Object().ETag == "" || g.Object().Size != 20*mib {

@@ -22,7 +22,7 @@ func TestUploadOutlastsABusyStore(t *testing.T) {
 	}
 	upload := retry.Policy{MaxAttempts: 20, BaseDelay: time.Millisecond, MaxDelay: time.Millisecond, Jitter: retry.NoJitter}
 	store, err := objects.New(aws.Config{
-		Region: "eu-central-1", BaseEndpoint: aws.String(server.URL()),
+		Region: "eu-central-1", BaseEndpoint: aws.String(server.URL),
 		Credentials: credentials.NewStaticCredentialsProvider(server.AccessKey, server.SecretKey, ""),
 	}, objects.Options{Policy: &upload})
 	if err != nil {

@@ -72,7 +72,7 @@ func remember(done map[string]int, paths []string, requests int) {
 // hidden takes out the parts of files that a store may have been putting together
 // at a kill: versitygw shows neither the upload nor the object then, and a child
 // that does not wait long sends all of it again.
-func hidden(done map[string]int, requests []s3test.Record) {
+func hidden(done map[string]int, requests []s3test.Request) {
 	for _, r := range requests {
 		if r.Operation == "CompleteMultipartUpload" && r.Status != http.StatusOK {
 			maps.DeleteFunc(done, func(part string, _ int) bool { return strings.HasPrefix(part, filepath.Base(r.Path)+"#") })
@@ -88,7 +88,7 @@ func TestTransfersOutliveTheirProcess(t *testing.T) {
 	const part, largest = 8 * mib, 64 * mib
 	seed := testseed.Of(t, 5)
 	o := s3test.Options{Faults: s3test.Faults{
-		Seed: seed, Slow: 0.5, SlowTime: 50 * time.Millisecond, SlowDown: 0.05, Reset: 0.05, LostAnswer: 0.03, CutBody: 0.05,
+		Seed: seed, Slow: 0.5, SlowTime: 50 * time.Millisecond, SlowDown: 0.05, Reset: 0.05, LostResponse: 0.03, CutBody: 0.05,
 	}}
 	bothServers(t, o, func(t *testing.T, server *s3test.Server) {
 		t.Helper()

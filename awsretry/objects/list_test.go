@@ -21,7 +21,7 @@ import (
 )
 
 func TestDeleteMissingIsSuccess(t *testing.T) {
-	server := start(t, script(s3test.Rule{Method: "DELETE", Nth: []int{1}, Fault: s3test.LostAnswer()}))
+	server := start(t, script(s3test.Rule{Method: "DELETE", Nth: []int{1}, Fault: s3test.LostResponse()}))
 	store := open(t, server, objects.Options{})
 	if _, err := store.Put(t.Context(), bucket, "k", strings.NewReader("x"), objects.PutOptions{}); err != nil {
 		t.Fatal(err)
@@ -54,7 +54,7 @@ func TestListIsCompleteAndInOrder(t *testing.T) {
 		t.Fatal(err)
 	}
 	pages := 0
-	server.Script(func(s3test.Request) s3test.Fault {
+	server.SetScript(func(s3test.Request) s3test.Fault {
 		if pages++; pages%2 == 1 {
 			return s3test.InternalError()
 		}

@@ -76,7 +76,7 @@ func TestFailedPartsAloneAreSentAgain(t *testing.T) {
 		s3test.Rule{Operation: "CreateMultipartUpload", Nth: []int{1}, Fault: s3test.SlowDown()},
 		s3test.Rule{Operation: "UploadPart", Nth: []int{1}, Fault: s3test.CutRequest(mib)},
 		s3test.Rule{Operation: "CompleteMultipartUpload", Nth: []int{1}, Fault: s3test.ErrorIn200()},
-		s3test.Rule{Operation: "CompleteMultipartUpload", Nth: []int{2}, Fault: s3test.LostAnswer()}))
+		s3test.Rule{Operation: "CompleteMultipartUpload", Nth: []int{2}, Fault: s3test.LostResponse()}))
 	store := open(t, server, objects.Options{PartSize: 5 * mib})
 	body := content(1, 16*mib)
 	if _, err := store.Put(t.Context(), bucket, "k", stream{bytes.NewReader(body)}, objects.PutOptions{}); err != nil {
@@ -108,12 +108,12 @@ func TestFailedUploadIsAborted(t *testing.T) {
 	// The same if it is the caller who ends it.
 	ctx, cancel := context.WithCancel(t.Context())
 	defer cancel()
-	server.Script(func(r s3test.Request) s3test.Fault {
+	server.SetScript(func(r s3test.Request) s3test.Fault {
 		if r.Operation != "UploadPart" {
 			return s3test.Fault{}
 		}
 		cancel()
-		return s3test.SlowAnswer(time.Minute)
+		return s3test.SlowResponse(time.Minute)
 	})
 	if _, err = store.Put(ctx, bucket, "k", bytes.NewReader(content(1, 12*mib)), objects.PutOptions{}); !errors.Is(err, context.Canceled) {
 		t.Errorf("cancelled: %v, want %v", err, context.Canceled)

@@ -26,7 +26,7 @@ func TestBrokenBodyGoesOnWhereItBroke(t *testing.T) {
 	server.Reset()
 	faults := []s3test.Fault{s3test.CutBody(mib), s3test.ResetBody(mib / 2), s3test.CutBody(0), s3test.SlowDown(), s3test.StallBody(mib/2, 0)}
 	asked := 0
-	server.Script(func(s3test.Request) s3test.Fault {
+	server.SetScript(func(s3test.Request) s3test.Fault {
 		if asked++; asked <= len(faults) {
 			return faults[asked-1]
 		}
@@ -53,7 +53,7 @@ func TestBodyThatNeverComesIsGivenUp(t *testing.T) {
 	if _, err := store.Put(t.Context(), bucket, "k", strings.NewReader("some bytes"), objects.PutOptions{}); err != nil {
 		t.Fatal(err)
 	}
-	server.Script(s3test.Rules(s3test.Rule{Method: "GET", Fault: s3test.CutBody(0)}))
+	server.SetScript(s3test.Rules(s3test.Rule{Method: "GET", Fault: s3test.CutBody(0)}))
 	_, err := store.Get(t.Context(), bucket, "k", io.Discard, objects.GetOptions{})
 	if !errors.Is(err, retry.ErrExhausted) || !errors.Is(err, io.ErrUnexpectedEOF) || server.Count("GET", "") != 3 {
 		t.Errorf("a body that never comes: %d requests, %v, want 3, %v", server.Count("GET", ""), err, retry.ErrExhausted)
@@ -73,7 +73,7 @@ func TestTwoVersionsAreNeverMixed(t *testing.T) {
 		t.Fatal(err)
 	}
 	server.Reset()
-	server.Script(s3test.Rules(s3test.Rule{Method: "GET", Nth: []int{1}, Fault: s3test.CutBody(mib)}))
+	server.SetScript(s3test.Rules(s3test.Rule{Method: "GET", Nth: []int{1}, Fault: s3test.CutBody(mib)}))
 
 	r, err := store.Open(t.Context(), bucket, "k", objects.GetOptions{})
 	if err != nil {
@@ -120,14 +120,14 @@ func TestFileIsThereWholeOrNotAtAll(t *testing.T) {
 		t.Fatal(err)
 	}
 	script := []s3test.Rule{{Method: "GET", Nth: []int{1}, Fault: s3test.CutBody(1000)}, {Method: "GET", Fault: s3test.InternalError()}}
-	server.Script(s3test.Rules(script...))
+	server.SetScript(s3test.Rules(script...))
 	if _, err := store.GetFile(t.Context(), bucket, "k", path, objects.GetOptions{}); !errors.Is(err, retry.ErrExhausted) {
 		t.Errorf("cut, then 500 for ever: %v, want %v", err, retry.ErrExhausted)
 	}
 	if got, _ := os.ReadFile(path); string(got) != "before" {
 		t.Errorf("after a get that failed the file has %d bytes, want what it had", len(got))
 	}
-	server.Script(nil)
+	server.SetScript(nil)
 	if _, err := store.GetFile(t.Context(), bucket, "k", path, objects.GetOptions{}); err != nil {
 		t.Fatal(err)
 	}

@@ -34,7 +34,7 @@ func broken(t *testing.T, server *s3test.Server, body []byte) (*objects.Store, s
 	p := quick()
 	p.MaxAttempts = 2
 	store := open(t, server, objects.Options{Policy: p, PartSize: 5 * mib, Parallel: 1})
-	server.Script(func(r s3test.Request) s3test.Fault {
+	server.SetScript(func(r s3test.Request) s3test.Fault {
 		if r.Query.Get("partNumber") >= "3" {
 			return s3test.InternalError()
 		}
@@ -45,7 +45,7 @@ func broken(t *testing.T, server *s3test.Server, body []byte) (*objects.Store, s
 	if !errors.Is(err, retry.ErrExhausted) || len(server.Uploads()) != 1 {
 		t.Fatalf("parts that never arrive: %v, uploads %v, want %v, one that waits", err, server.Uploads(), retry.ErrExhausted)
 	}
-	server.Script(nil)
+	server.SetScript(nil)
 	server.Reset()
 	return store, state
 }
@@ -147,7 +147,7 @@ func TestStateOfSomethingElseIsLeftAlone(t *testing.T) {
 }
 
 func TestPutKnowsThatItWasDone(t *testing.T) {
-	server := start(t, script(s3test.Rule{Operation: "CompleteMultipartUpload", Nth: []int{1}, Fault: s3test.LostAnswer()}))
+	server := start(t, script(s3test.Rule{Operation: "CompleteMultipartUpload", Nth: []int{1}, Fault: s3test.LostResponse()}))
 	p := quick()
 	p.MaxAttempts = 1 // so that it never hears of its success
 	store := open(t, server, objects.Options{Policy: p, PartSize: 5 * mib})

@@ -15,7 +15,7 @@ import (
 func asked(server *s3test.Server, operation string, value func(s3test.Request) string) (values []string) {
 	for _, r := range server.Requests() {
 		if r.Operation == operation {
-			values = append(values, value(r.Request))
+			values = append(values, value(r))
 		}
 	}
 	return values

@@ -64,7 +64,7 @@ func TestStateHoldsNoSecret(t *testing.T) {
 	body, path := content(1, 16*mib), filepath.Join(t.TempDir(), "state")
 	for _, secret := range []string{"hunter2", "hunter3"} {
 		cfg := configFor(server)
-		cfg.BaseEndpoint = aws.String(strings.Replace(server.URL(), "://", "://user:"+secret+"@", 1))
+		cfg.BaseEndpoint = aws.String(strings.Replace(server.URL, "://", "://user:"+secret+"@", 1))
 		store, err := objects.New(cfg, objects.Options{Policy: quick(), PartSize: 5 * mib, Parallel: 1})
 		if err != nil {
 			t.Fatal(err)
@@ -119,7 +119,7 @@ func TestPutAfterAStateOfAnotherVersion(t *testing.T) {
 	} {
 		for what, r := range map[string]io.Reader{"file": bytes.NewReader(body), "stream": stream{bytes.NewReader(body)}} {
 			path := filepath.Join(t.TempDir(), "state")
-			if err := os.WriteFile(path, []byte(signed(t, strings.Split(strings.ReplaceAll(text, "ENDPOINT", server.URL()), "\n")...)), 0o600); err != nil {
+			if err := os.WriteFile(path, []byte(signed(t, strings.Split(strings.ReplaceAll(text, "ENDPOINT", server.URL), "\n")...)), 0o600); err != nil {
 				t.Fatal(err)
 			}
 			var told []objects.Resumption
@@ -217,7 +217,7 @@ const goodPart = `{"part":0,"size":5242880,"crc":1,"etag":"x"}`
 // been asked a few times.
 func TestPutWaitsForAnUploadThatIsPutTogether(t *testing.T) {
 	for name, before := range map[string][]byte{"where there was nothing": nil, "where there was another": []byte("another")} {
-		server := start(t, script(s3test.Rule{Operation: "CompleteMultipartUpload", Fault: s3test.LostAnswer()}))
+		server := start(t, script(s3test.Rule{Operation: "CompleteMultipartUpload", Fault: s3test.LostResponse()}))
 		p := quick()
 		p.MaxAttempts = 1
 		store := open(t, server, objects.Options{PartSize: 5 * mib, Policy: p})
@@ -238,7 +238,7 @@ func TestPutWaitsForAnUploadThatIsPutTogether(t *testing.T) {
 		if before != nil {
 			replace(before)
 		}
-		server.Script(func(r s3test.Request) s3test.Fault {
+		server.SetScript(func(r s3test.Request) s3test.Fault {
 			switch {
 			case r.Operation != "HeadObject":
 			case before == nil && r.N < 4:
@@ -260,14 +260,14 @@ func TestPutWaitsForAnUploadThatIsPutTogether(t *testing.T) {
 func TestAbandon(t *testing.T) {
 	server := start(t, s3test.Options{})
 	store, path := broken(t, server, content(1, 16*mib))
-	server.Script(func(s3test.Request) s3test.Fault { return s3test.AccessDenied() })
+	server.SetScript(func(s3test.Request) s3test.Fault { return s3test.AccessDenied() })
 	if err := store.AbortUpload(t.Context(), path); err == nil {
 		t.Error("an upload that can't be dropped: no error")
 	}
 	if _, err := os.Stat(path); err != nil {
 		t.Errorf("the state of an upload that is still there: %v", err)
 	}
-	server.Script(nil)
+	server.SetScript(nil)
 	for range 2 { // there is nothing left the second time
 		if err := store.AbortUpload(t.Context(), path); err != nil {
 			t.Error(err)
@@ -298,12 +298,12 @@ func TestUploadInterruptedWhileItBegins(t *testing.T) {
 		ctx, cancel := context.WithCancel(t.Context())
 		defer cancel()
 		server.Reset()
-		server.Script(func(r s3test.Request) s3test.Fault {
+		server.SetScript(func(r s3test.Request) s3test.Fault {
 			if r.Operation != "CreateMultipartUpload" {
 				return s3test.Fault{}
 			}
 			cancel()
-			return s3test.SlowAnswer(100 * time.Millisecond)
+			return s3test.SlowResponse(100 * time.Millisecond)
 		})
 		if _, err := begin(ctx); !errors.Is(err, context.Canceled) {
 			t.Errorf("an interrupted %s: %v, want %v", name, err, context.Canceled)
@@ -322,7 +322,7 @@ func TestPutOfAFileThatShrinks(t *testing.T) {
 	if err := os.WriteFile(path, content(1, 33*mib), 0o600); err != nil {
 		t.Fatal(err)
 	}
-	server.Script(func(r s3test.Request) s3test.Fault {
+	server.SetScript(func(r s3test.Request) s3test.Fault {
 		if r.Query.Get("partNumber") == "2" {
 			if err := os.Truncate(path, 17*mib); err != nil {
 				t.Error(err)

@@ -89,7 +89,7 @@ func TestBodiesOverTLSAndWithout(t *testing.T) {
 	certificate, trusting := overTLS(t)
 	for name, o := range map[string]s3test.Options{"https": {TLS: certificate}, "http": {}} {
 		server := start(t, o)
-		server.Script(s3test.Rules(s3test.Rule{Operation: "UploadPart", Nth: []int{1}, Fault: s3test.Reset()}))
+		server.SetScript(s3test.Rules(s3test.Rule{Operation: "UploadPart", Nth: []int{1}, Fault: s3test.Reset()}))
 		cfg := configFor(server)
 		cfg.HTTPClient = trusting
 		store, err := objects.New(cfg, objects.Options{Policy: quick(), PartSize: 5 * mib})

@@ -109,7 +109,7 @@ func told(t *testing.T, server *s3test.Server, all []int64) {
 	t.Logf("sizes %d to %d, half of them below %d, %d MiB in all; requests by fault: %v",
 		sorted[0], sorted[len(sorted)-1], sorted[len(sorted)/2], total/mib, struck)
 	// Only what ends an upload in parts can be a 200 that holds an error, so by chance there may be none.
-	for _, kind := range []string{"503 SlowDown", "500 InternalError", "reset", "cut request", "cut body", "stall", "lost answer"} {
+	for _, kind := range []string{"503 SlowDown", "500 InternalError", "reset", "cut request", "cut body", "stall", "lost response"} {
 		if struck[kind] == 0 {
 			t.Errorf("no %s has struck", kind)
 		}
@@ -129,7 +129,7 @@ func TestRacersOfBothServers(t *testing.T) {
 				size = 5*mib + 1
 			}
 			if lost {
-				if err := server.SetFaults(s3test.Faults{Seed: testseed.Of(t, uint64(round)), LostAnswer: 0.4, Reset: 0.1, SlowDown: 0.1}); err != nil {
+				if err := server.SetFaults(s3test.Faults{Seed: testseed.Of(t, uint64(round)), LostResponse: 0.4, Reset: 0.1, SlowDown: 0.1}); err != nil {
 					t.Fatal(err)
 				}
 			}
@@ -178,7 +178,7 @@ func TestListOfAHundredThousandKeys(t *testing.T) {
 func listed(t *testing.T, server *s3test.Server, count int, key func(i int) string) {
 	t.Helper()
 	pages := 0
-	server.Script(func(r s3test.Request) s3test.Fault {
+	server.SetScript(func(r s3test.Request) s3test.Fault {
 		if r.N > 1 {
 			return s3test.Fault{}
 		}

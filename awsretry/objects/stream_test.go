@@ -51,7 +51,7 @@ func TestStreamWhosePartsGrow(t *testing.T) {
 	store := open(t, server, objects.Options{Policy: p})
 	store.SetStreamGrowth(growth)
 	body, state := content(1, 100*mib), t.TempDir()+"/state"
-	server.Script(s3test.Rules(s3test.Rule{Operation: "CompleteMultipartUpload", Fault: s3test.AccessDenied()}))
+	server.SetScript(s3test.Rules(s3test.Rule{Operation: "CompleteMultipartUpload", Fault: s3test.AccessDenied()}))
 	put := func() (objects.Object, error) {
 		return store.Put(t.Context(), bucket, "k", stream{bytes.NewReader(body)}, objects.PutOptions{State: state})
 	}
@@ -63,7 +63,7 @@ func TestStreamWhosePartsGrow(t *testing.T) {
 	if sizes := partSizes(server); !slices.Equal(sizes, want) {
 		t.Errorf("parts of %d bytes, want %d", sizes, want)
 	}
-	server.Script(nil)
+	server.SetScript(nil)
 	server.Reset()
 	if _, err := put(); err != nil {
 		t.Fatal(err)

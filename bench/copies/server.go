@@ -86,7 +86,7 @@ func serve(size int64) error {
 	})
 	web := httptest.NewServer(mux)
 	defer web.Close()
-	line, err := json.Marshal(servers{Web: web.URL, S3: s3.URL(), AccessKey: s3.AccessKey, SecretKey: s3.SecretKey})
+	line, err := json.Marshal(servers{Web: web.URL, S3: s3.URL, AccessKey: s3.AccessKey, SecretKey: s3.SecretKey})
 	if err != nil {
 		return err
 	}

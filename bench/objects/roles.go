@@ -135,7 +135,7 @@ func serve(failing, seed string, o s3test.Options) error {
 	}
 	defer server.Close()
 	out := json.NewEncoder(os.Stdout)
-	if err := out.Encode(endpoint{URL: server.URL(), Access: server.AccessKey, Secret: server.SecretKey}); err != nil {
+	if err := out.Encode(endpoint{URL: server.URL, Access: server.AccessKey, Secret: server.SecretKey}); err != nil {
 		return err
 	}
 	if _, err := io.Copy(io.Discard, os.Stdin); err != nil {

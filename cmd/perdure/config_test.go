@@ -46,7 +46,7 @@ func TestFilesAreReadOnce(t *testing.T) {
 		{[]string{"breaker", "reset", "--config", "fifo", "load"}, 0, 0},
 	} {
 		s.store.Reset()
-		s.store.Script(s3test.Rules(s3test.Rule{Method: "PUT", Fault: s3test.InternalError()}))
+		s.store.SetScript(s3test.Rules(s3test.Rule{Method: "PUT", Fault: s3test.InternalError()}))
 		pipe := newVersions(t, filepath.Join(dir, "fifo"), once, often)
 		var out bytes.Buffer
 		c := command(t, environ, row.args...)

@@ -39,7 +39,7 @@ func TestCopyWithACustomerKey(t *testing.T) {
 	hour := write("hour.csv", body)
 	for name, value := range map[string]string{
 		"AWS_CA_BUNDLE": write("ca.pem", pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: pair.Certificate().Raw})),
-		"HOME":          dir, "AWS_EC2_METADATA_DISABLED": "true", "AWS_ENDPOINT_URL": server.URL(),
+		"HOME":          dir, "AWS_EC2_METADATA_DISABLED": "true", "AWS_ENDPOINT_URL": server.URL,
 		"AWS_ACCESS_KEY_ID": server.AccessKey, "AWS_SECRET_ACCESS_KEY": server.SecretKey,
 		"PERDURE_STATE": filepath.Join(dir, "state"), "PERDURE_BASE_DELAY": "0.002",
 	} {
@@ -85,7 +85,7 @@ func TestCopyWithACustomerKey(t *testing.T) {
 	}
 
 	// What leaves a state behind, and what fails.
-	server.Script(s3test.Rules(s3test.Rule{Operation: "CompleteMultipartUpload", Fault: s3test.InternalError()}))
+	server.SetScript(s3test.Rules(s3test.Rule{Operation: "CompleteMultipartUpload", Fault: s3test.InternalError()}))
 	run(69, "--sse-c-key", raw, hour, "s3://bikes/kept.csv")
 	server.Reset()
 	short := write("short.key", key[1:])

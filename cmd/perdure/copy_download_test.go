@@ -19,7 +19,7 @@ import (
 func (p *pairing) cut(t *testing.T, to string, args ...string) string {
 	t.Helper()
 	gets := 0
-	p.store.Script(func(r s3test.Request) s3test.Fault {
+	p.store.SetScript(func(r s3test.Request) s3test.Fault {
 		if r.Method != "GET" {
 			return s3test.Fault{}
 		}
@@ -30,7 +30,7 @@ func (p *pairing) cut(t *testing.T, to string, args ...string) string {
 	})
 	// A piece that waits lets another be asked for, so the refusals are not of one alone.
 	log := p.run(t, 69, append([]string{"copy", "--parallel", "1", "--failure-threshold", "100", p.to, to}, args...)...)
-	p.store.Script(nil)
+	p.store.SetScript(nil)
 	p.store.Reset()
 	return log
 }

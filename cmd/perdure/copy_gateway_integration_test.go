@@ -56,8 +56,8 @@ func killedByTheClock(t *testing.T, random *rand.Rand, environ []string, from, t
 func TestGatewayOutlivesKills(t *testing.T) {
 	seed := testseed.Of(t, 1)
 	random := rand.New(rand.NewPCG(seed, 0))
-	s := behindGateway(t, s3test.Faults{Seed: seed, SlowDown: 0.05, Reset: 0.03, LostAnswer: 0.03, CutBody: 0.05})
-	line := startLine(t, s.store.URL())
+	s := behindGateway(t, s3test.Faults{Seed: seed, SlowDown: 0.05, Reset: 0.03, LostResponse: 0.03, CutBody: 0.05})
+	line := startLine(t, s.store.URL)
 	dir, home := t.TempDir(), t.TempDir()
 	s.web = startTestServers(t).web
 	environ := append(s.environ(home), "AWS_ENDPOINT_URL="+line.URL, "PERDURE_MAX_ATTEMPTS=10")

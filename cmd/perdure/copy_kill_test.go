@@ -189,7 +189,7 @@ func outlived(t *testing.T, l *slowLine, environ []string, kills int, state func
 // part is sent again that the store had, and no upload is left.
 func TestKilledUploadGoesOn(t *testing.T) {
 	s := startTestServers(t)
-	line := startLine(t, s.store.URL())
+	line := startLine(t, s.store.URL)
 	home := t.TempDir()
 	environ := append(s.environ(home), "AWS_ENDPOINT_URL="+line.URL)
 	content := generated(10*part + 12345)
@@ -219,7 +219,7 @@ func TestKilledUploadGoesOn(t *testing.T) {
 // The same for an object that becomes a file.
 func TestKilledObjectGoesOn(t *testing.T) {
 	s := startTestServers(t)
-	line := startLine(t, s.store.URL())
+	line := startLine(t, s.store.URL)
 	home := t.TempDir()
 	environ := append(s.environ(t.TempDir()), "AWS_ENDPOINT_URL="+line.URL)
 	content := generated(10*part + 12345)

@@ -288,7 +288,7 @@ func TestInterruptedTree(t *testing.T) {
 			t.Fatal(err)
 		}
 	}
-	s.store.Script(func(r s3test.Request) s3test.Fault {
+	s.store.SetScript(func(r s3test.Request) s3test.Fault {
 		if strings.Contains(r.Path, "/raw/") && !strings.HasSuffix(r.Path, "/00") {
 			return s3test.StallBody(50_000, time.Minute)
 		}

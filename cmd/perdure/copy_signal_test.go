@@ -139,7 +139,7 @@ func TestInterruptedCopyToFile(t *testing.T) {
 // A copy of many files that is interrupted before the first says no more than that.
 func TestInterruptedListing(t *testing.T) {
 	s := startTestServers(t)
-	s.store.Script(func(s3test.Request) s3test.Fault { return s3test.SlowAnswer(time.Hour) })
+	s.store.SetScript(func(s3test.Request) s3test.Fault { return s3test.SlowResponse(time.Hour) })
 	var log bytes.Buffer
 	c := command(t, s.environ(t.TempDir()), "copy", "-r", "s3://bikes/raw", t.TempDir())
 	c.Stderr = &log

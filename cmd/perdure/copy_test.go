@@ -135,9 +135,9 @@ func startTestServers(t *testing.T) *testServers {
 // user's.
 func (s *testServers) environ(home string) []string {
 	return []string{
-		"HOME=" + home, "AWS_EC2_METADATA_DISABLED=true", "AWS_ENDPOINT_URL=" + s.store.URL(),
+		"HOME=" + home, "AWS_EC2_METADATA_DISABLED=true", "AWS_ENDPOINT_URL=" + s.store.URL,
 		"AWS_ACCESS_KEY_ID=" + s.store.AccessKey, "AWS_SECRET_ACCESS_KEY=" + s.store.SecretKey,
-		"GORACE=atexit_sleep_ms=0", "ENDPOINT=" + s.store.URL(), "WEB=" + s.web.URL, "PERDURE_BASE_DELAY=0.002", "PERDURE_JITTER=0",
+		"GORACE=atexit_sleep_ms=0", "ENDPOINT=" + s.store.URL, "WEB=" + s.web.URL, "PERDURE_BASE_DELAY=0.002", "PERDURE_JITTER=0",
 		"PERDURE_STATE=" + filepath.Join(home, "state"), "PERDURE_STORE=memory", // each copy has enough to do with itself
 	}
 }
@@ -162,7 +162,7 @@ func (s *testServers) asked(path string) (n int) {
 // client is one of the AWS SDK alone.
 func (s *testServers) client() *s3.Client {
 	return s3.New(s3.Options{
-		BaseEndpoint: aws.String(s.store.URL()), UsePathStyle: true, Region: "us-east-1",
+		BaseEndpoint: aws.String(s.store.URL), UsePathStyle: true, Region: "us-east-1",
 		Credentials: credentials.NewStaticCredentialsProvider(s.store.AccessKey, s.store.SecretKey, ""),
 	})
 }
@@ -180,12 +180,12 @@ func (s *testServers) strike(args []string) error {
 	}
 	fault, ok := map[string]s3test.Fault{
 		"SlowDown": s3test.SlowDown(), "AccessDenied": s3test.AccessDenied(), "Reset": s3test.Reset(),
-		"LostAnswer": s3test.LostAnswer(), "CutBody": s3test.CutBody(3000),
+		"LostResponse": s3test.LostResponse(), "CutBody": s3test.CutBody(3000),
 	}[args[1]]
 	if !ok {
 		return fmt.Errorf("no fault %s", args[1])
 	}
-	s.store.Script(func(r s3test.Request) s3test.Fault {
+	s.store.SetScript(func(r s3test.Request) s3test.Fault {
 		if r.Method != args[2] || n == 0 {
 			return s3test.Fault{}
 		}

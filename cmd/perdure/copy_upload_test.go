@@ -62,7 +62,7 @@ func (p *pairing) run(t *testing.T, want int, args ...string) string {
 
 // refuse has the store answer requests for the last of three parts with a fault.
 func (p *pairing) refuse(fault s3test.Fault) {
-	p.store.Script(func(r s3test.Request) s3test.Fault {
+	p.store.SetScript(func(r s3test.Request) s3test.Fault {
 		if r.Query.Get("partNumber") == "3" {
 			return fault
 		}
@@ -75,7 +75,7 @@ func (p *pairing) stop(t *testing.T) {
 	t.Helper()
 	p.refuse(s3test.SlowDown())
 	log := p.run(t, 69, "copy", "--parallel", "1", p.from, p.to)
-	p.store.Script(nil)
+	p.store.SetScript(nil)
 	const want = ": 503 SlowDown: .*; 16777216 of 20971520 bytes are kept in the store; run the same command to resume\n$"
 	if !regexp.MustCompile(want).MatchString(log) || len(p.store.Uploads()) != 1 || p.remembered() != 2 {
 		t.Fatalf("uploads %v, %d files of state, want one and two; it says\n%s", p.store.Uploads(), p.remembered(), log)
@@ -244,7 +244,7 @@ func TestNoResume(t *testing.T) {
 	if left := p.store.Uploads(); len(left) > 0 || p.remembered() > 0 || strings.Contains(log, "kept") {
 		t.Errorf("uploads %v and %d files of state are left:\n%s", left, p.remembered(), log)
 	}
-	p.store.Script(nil)
+	p.store.SetScript(nil)
 	p.run(t, 0, "copy", p.from, p.to, "--no-resume")
 	p.settled(t, mib20())
 }
@@ -260,7 +260,7 @@ func TestRefusedUploadLeavesNothing(t *testing.T) {
 	if left := p.store.Uploads(); len(left) > 0 || p.remembered() > 0 {
 		t.Errorf("uploads %v and %d files of state are left", left, p.remembered())
 	}
-	p.store.Script(func(r s3test.Request) s3test.Fault {
+	p.store.SetScript(func(r s3test.Request) s3test.Fault {
 		if r.Query.Get("partNumber") == "3" || r.Method == "DELETE" {
 			return s3test.Failure(400, "ExpiredToken")
 		}
@@ -269,7 +269,7 @@ func TestRefusedUploadLeavesNothing(t *testing.T) {
 	if log := p.run(t, 1, "copy", p.from, p.to, "--parallel", "1"); !strings.Contains(log, "16777216 of 20971520 bytes are kept in the store") {
 		t.Errorf("it does not say that something is kept:\n%s", log)
 	}
-	p.store.Script(nil)
+	p.store.SetScript(nil)
 	p.store.Reset()
 	p.run(t, 0, "copy", p.from, p.to)
 	if got := p.sent(); !slices.Equal(got, []string{"3"}) {
@@ -293,7 +293,7 @@ func TestMovingSource(t *testing.T) {
 		t.Run(c.name, func(t *testing.T) {
 			p := newPairing(t, mib20())
 			var once sync.Once
-			p.store.Script(func(r s3test.Request) s3test.Fault {
+			p.store.SetScript(func(r s3test.Request) s3test.Fault {
 				if r.Query.Get("partNumber") == "1" {
 					once.Do(func() {
 						if err := c.change(p.from); err != nil {
@@ -326,7 +326,7 @@ func TestTreeGoesOn(t *testing.T) {
 	}
 	write(t, filepath.Join(up, "large.bin"), mib20())
 	write(t, filepath.Join(up, "small"), []byte("small"))
-	p.store.Script(func(r s3test.Request) s3test.Fault {
+	p.store.SetScript(func(r s3test.Request) s3test.Fault {
 		if r.Query.Get("partNumber") != "3" {
 			return s3test.Fault{}
 		}
@@ -338,7 +338,7 @@ func TestTreeGoesOn(t *testing.T) {
 		return s3test.SlowDown()
 	})
 	p.run(t, 69, "copy", "-r", up, "s3://bikes/")
-	p.store.Script(nil)
+	p.store.SetScript(nil)
 	p.store.Reset()
 	log := p.run(t, 0, "copy", "-r", up, "s3://bikes/")
 	if got := p.sent(); !slices.Equal(got, []string{"3"}) || !strings.Contains(log, "Resuming s3://bikes/large.bin: 16777216 of 20971520 bytes") {
@@ -347,7 +347,7 @@ func TestTreeGoesOn(t *testing.T) {
 	p.settled(t, mib20())
 
 	down := filepath.Join(dir, "down")
-	p.store.Script(func(r s3test.Request) s3test.Fault {
+	p.store.SetScript(func(r s3test.Request) s3test.Fault {
 		switch from := r.Header.Get("Range"); {
 		case from != "":
 			eventually(t, "the first piece is written down", func() bool {
@@ -362,7 +362,7 @@ func TestTreeGoesOn(t *testing.T) {
 	})
 	p.run(t, 69, "copy", "-r", "s3://bikes/", down)
 	_, there := written(strings.Join(staged(down, ".state"), ""))
-	p.store.Script(nil)
+	p.store.SetScript(nil)
 	p.store.Reset()
 	log = p.run(t, 0, "copy", "-r", "s3://bikes/", down)
 	if !strings.Contains(log, fmt.Sprintf("Resuming s3://bikes/large.bin: %d of 20971520 bytes", there)) || there < part {
@@ -379,7 +379,7 @@ func TestTreeGoesOn(t *testing.T) {
 // Two processes that send one file to one place have an upload each.
 func TestTwoUploadsOfOneFile(t *testing.T) {
 	p := newPairing(t, mib20())
-	line := startLine(t, p.store.URL())
+	line := startLine(t, p.store.URL)
 	p.environ = append(p.environ, "AWS_ENDPOINT_URL="+line.URL)
 	first, second := command(t, p.environ, "copy", p.from, p.to), command(t, p.environ, "copy", p.from, p.to)
 	start(t, first)
@@ -398,7 +398,7 @@ func TestTwoUploadsOfOneFile(t *testing.T) {
 // it.
 func TestInterruptedUpload(t *testing.T) {
 	p := newPairing(t, mib20())
-	p.refuse(s3test.SlowAnswer(time.Minute))
+	p.refuse(s3test.SlowResponse(time.Minute))
 	var log bytes.Buffer
 	c := command(t, p.environ, "copy", "--parallel", "1", p.from, p.to)
 	c.Stderr = &log
@@ -411,7 +411,7 @@ func TestInterruptedUpload(t *testing.T) {
 	if want := "perdure: stopped by signal: interrupt; 16777216 of 20971520 bytes are kept in the store; run the same command to resume\n"; log.String() != want {
 		t.Errorf("it says\n%swant\n%s", &log, want)
 	}
-	p.store.Script(nil)
+	p.store.SetScript(nil)
 	cleaned(t, p.environ, "1h")
 	if p.remembered() != 2 || len(p.store.Uploads()) != 1 {
 		t.Errorf("uploads %v, %d files of state after a clean of older ones, want one and two", p.store.Uploads(), p.remembered())
@@ -431,14 +431,14 @@ func TestUploadThatIsThereAlready(t *testing.T) {
 		t.Fatal(err)
 	}
 	write(t, filepath.Join(up, "large.bin"), mib20())
-	p.store.Script(func(r s3test.Request) s3test.Fault {
+	p.store.SetScript(func(r s3test.Request) s3test.Fault {
 		if r.Operation == "CompleteMultipartUpload" { // all parts are there
 			return s3test.SlowDown()
 		}
 		return s3test.Fault{}
 	})
 	p.run(t, 69, "copy", "-r", up, "s3://bikes/", "--failure-threshold", "100")
-	p.store.Script(nil)
+	p.store.SetScript(nil)
 	if p.remembered() == 0 || len(p.store.Uploads()) == 0 {
 		t.Fatal("nothing is left to be cleared")
 	}

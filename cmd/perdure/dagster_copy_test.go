@@ -257,7 +257,7 @@ func TestDagsterCopyToDeadStore(t *testing.T) {
 	s := newStep(t, "my_asset")
 	servers := s.withServers()
 	s.environ = slices.DeleteFunc(s.environ, func(pair string) bool { return pair == "PERDURE_STORE=memory" })
-	servers.store.Script(func(s3test.Request) s3test.Fault { return s3test.Reset() })
+	servers.store.SetScript(func(s3test.Request) s3test.Fault { return s3test.Reset() })
 	if err := os.WriteFile(filepath.Join(s.dir, "from"), []byte("x"), 0o600); err != nil {
 		t.Fatal(err)
 	}

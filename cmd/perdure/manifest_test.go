@@ -37,9 +37,9 @@ func someFiles(t *testing.T, n int) string {
 func atTheFourthFile(t *testing.T, log io.Writer) (c *exec.Cmd, manifest string) {
 	t.Helper()
 	s := startTestServers(t)
-	s.store.Script(func(r s3test.Request) s3test.Fault {
+	s.store.SetScript(func(r s3test.Request) s3test.Fault {
 		if r.Method == http.MethodPut && strings.Contains(r.Path, "/003-") {
-			return s3test.SlowAnswer(time.Hour)
+			return s3test.SlowResponse(time.Hour)
 		}
 		return s3test.Fault{}
 	})

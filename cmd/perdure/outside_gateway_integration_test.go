@@ -22,7 +22,7 @@ func gatewayScene(t *testing.T, region string) *scene {
 	g := versitygwtest.Start(t, region, "bikes")
 	s := newScene(t)
 	s.store = s3test.Start(t, s3test.Options{Upstream: g.URL, AccessKey: g.Access, SecretKey: g.Secret})
-	s.environ = append(s.environ, "AWS_ENDPOINT_URL="+s.store.URL(), "AWS_ACCESS_KEY_ID="+g.Access, "AWS_SECRET_ACCESS_KEY="+g.Secret)
+	s.environ = append(s.environ, "AWS_ENDPOINT_URL="+s.store.URL, "AWS_ACCESS_KEY_ID="+g.Access, "AWS_SECRET_ACCESS_KEY="+g.Secret)
 	return s
 }
 

@@ -88,7 +88,7 @@ func TestDirectoryThatBecomesALink(t *testing.T) {
 			t.Run(fmt.Sprintf("%d bytes, to one %s", size, name), func(t *testing.T) {
 				t.Parallel()
 				s := newScene(t)
-				line := startLine(t, s.store.URL())
+				line := startLine(t, s.store.URL)
 				outside, check := victims(t)
 				if to == "" {
 					to = outside

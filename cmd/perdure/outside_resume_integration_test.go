@@ -36,7 +36,7 @@ func newHalfway(t *testing.T, kind string) *halfway {
 		web := startSlow(t, h.content)
 		h.from, h.passed, h.hold = web.URL+"/x.bin", web.sent.Load, &web.hold
 	case "s3":
-		line := startLine(t, h.store.URL())
+		line := startLine(t, h.store.URL)
 		h.environ = append(h.environ, "AWS_ENDPOINT_URL="+line.URL)
 		h.from, h.passed, h.hold = "s3://bikes/x.bin", line.passed.Load, &line.hold
 		if err := h.store.Store("bikes", "x.bin", h.content); err != nil {

@@ -27,7 +27,7 @@ type scene struct {
 func newScene(t *testing.T) *scene {
 	t.Helper()
 	s := &scene{testServers: startTestServers(t), dir: t.TempDir(), home: t.TempDir()}
-	s.web, s.line = startFront(t, "", nil), startFront(t, s.store.URL(), nil)
+	s.web, s.line = startFront(t, "", nil), startFront(t, s.store.URL, nil)
 	s.environ = append(s.testServers.environ(s.home), "AWS_ENDPOINT_URL="+s.line.URL, "AWS_REGION=us-east-1")
 	return s
 }

@@ -32,7 +32,7 @@ func secretRuns(s *testServers, moved, keyFile string) []secretRun {
 	signed := func(path string) string {
 		return strings.Replace(s.web.URL, "://", "://user:"+secret+"@", 1) + path + "?X-Amz-Signature=" + secret + "&token=" + secret
 	}
-	store := strings.Replace(s.store.URL(), "://", "://user:"+secret+"@", 1)
+	store := strings.Replace(s.store.URL, "://", "://user:"+secret+"@", 1)
 	elsewhere := "AWS_ENDPOINT_URL_S3=" + store
 	return []secretRun{
 		{"a page", 0, []string{"copy", signed("/nine"), "nine"}, nil},
@@ -53,7 +53,7 @@ func secretRuns(s *testServers, moved, keyFile string) []secretRun {
 		{"a checksum that differs", 1, []string{"copy", signed("/whole.bin"), "whole", "--checksum", "md5:00000000000000000000000000000000"}, nil},
 		{"a page that is there later", 75, []string{"copy", signed("/later.bin"), "later"}, nil},
 		{"an endpoint", 64, []string{"copy", "hour.csv", "s3://bikes/hour.csv", "--endpoint-url", store}, nil},
-		{"an endpoint's query", 64, []string{"copy", "hour.csv", "s3://bikes/hour.csv", "--endpoint-url", s.store.URL() + "/?token=" + secret}, nil},
+		{"an endpoint's query", 64, []string{"copy", "hour.csv", "s3://bikes/hour.csv", "--endpoint-url", s.store.URL + "/?token=" + secret}, nil},
 		{"an endpoint of the environment", 64, []string{"copy", "large.bin", "s3://bikes/large.bin"}, []string{"AWS_ENDPOINT_URL=" + store}},
 		{"an endpoint for S3", 64, []string{"copy", "large.bin", "s3://bikes/large.bin"}, []string{elsewhere}},
 		{"an endpoint of objects", 64, []string{"copy", "s3://bikes/web", "web"}, []string{elsewhere}},

@@ -19,7 +19,7 @@ func TestDataOnTerminal(t *testing.T) {
 	if err := s.store.Store("bikes", "stations", []byte("1,Mill\n2,Quay\n")); err != nil {
 		t.Fatal(err)
 	}
-	s.store.Script(func(s3test.Request) s3test.Fault { return s3test.StallBody(9, 300*time.Millisecond) }) // more than a bar waits for
+	s.store.SetScript(func(s3test.Request) s3test.Fault { return s3test.StallBody(9, 300*time.Millisecond) }) // more than a bar waits for
 	term := onTerminal(t, "sh", "-c", "stty cols 80 rows 24 && exec perdure copy s3://bikes/stations -")
 	term.await("INFO: Copied ")
 	if code := term.code(); code != 0 {
@@ -42,14 +42,14 @@ func TestTreeOnTerminal(t *testing.T) {
 	from := t.TempDir()
 	fill(t, from, 300)
 	var puts atomic.Int32 // several requests ask at once
-	s.store.Script(func(r s3test.Request) s3test.Fault {
+	s.store.SetScript(func(r s3test.Request) s3test.Fault {
 		if r.Method != "PUT" {
 			return s3test.Fault{}
 		}
 		if puts.Add(1) <= 3 {
 			return s3test.AccessDenied()
 		}
-		return s3test.SlowAnswer(5 * time.Millisecond) // so that there is something to see
+		return s3test.SlowResponse(5 * time.Millisecond) // so that there is something to see
 	})
 	term := onTerminal(t, "perdure", "copy", "-r", from, "s3://bikes/raw", "--parallel", "2")
 	control(t, term.master, func(fd int) error {

@@ -81,7 +81,7 @@ func TestUnsafeKeys(t *testing.T) {
 	}
 	got := entries(t, manifest)
 	for key, want := range keys {
-		action, why, _ := strings.Cut(strings.ReplaceAll(want, "ADDRESS", s.store.URL()), " ")
+		action, why, _ := strings.Cut(strings.ReplaceAll(want, "ADDRESS", s.store.URL), " ")
 		if text := got[key]; !strings.HasPrefix(text, action) || !strings.Contains(text, why) {
 			t.Errorf("%s: %q, want %s: %s", key, text, action, why)
 		}
@@ -161,7 +161,7 @@ func TestTreeCountsOnlyWhatWasListed(t *testing.T) {
 		}
 	}
 	failed := make(chan struct{})
-	s.store.Script(func(r s3test.Request) s3test.Fault {
+	s.store.SetScript(func(r s3test.Request) s3test.Fault {
 		switch {
 		case strings.HasPrefix(r.Path, "/bikes/many/"):
 			return s3test.Failure(403, "ExpiredToken")
@@ -201,7 +201,7 @@ func TestTreeStopsWhenInVain(t *testing.T) {
 	s := startTestServers(t)
 	from := t.TempDir()
 	fill(t, from, 500)
-	s.store.Script(func(r s3test.Request) s3test.Fault {
+	s.store.SetScript(func(r s3test.Request) s3test.Fault {
 		if r.Method == "PUT" {
 			return s3test.Failure(403, "ExpiredToken")
 		}

@@ -23,7 +23,7 @@ func newStore(t *testing.T) *s3test.Server {
 	t.Helper()
 	store := s3test.Start(t, s3test.Options{Buckets: []string{"bikes"}})
 	for name, value := range map[string]string{
-		"AWS_ENDPOINT_URL": store.URL(), "AWS_ACCESS_KEY_ID": store.AccessKey, "AWS_SECRET_ACCESS_KEY": store.SecretKey,
+		"AWS_ENDPOINT_URL": store.URL, "AWS_ACCESS_KEY_ID": store.AccessKey, "AWS_SECRET_ACCESS_KEY": store.SecretKey,
 		"AWS_CONFIG_FILE": os.DevNull, "AWS_SHARED_CREDENTIALS_FILE": os.DevNull,
 		"PERDURE_STATE": t.TempDir(), "PERDURE_BASE_DELAY": "0.001", "PERDURE_JITTER": "0",
 	} {
@@ -49,7 +49,7 @@ func table[T any](t *testing.T, store *s3test.Server, key string) []T {
 
 func TestStationsOutlastFaults(t *testing.T) {
 	store := newStore(t)
-	store.Script(s3test.Rules(s3test.Rule{Method: http.MethodPut, Nth: []int{1}, Fault: s3test.SlowDown()}))
+	store.SetScript(s3test.Rules(s3test.Rule{Method: http.MethodPut, Nth: []int{1}, Fault: s3test.SlowDown()}))
 	first := httptestfault.Response{Body: []byte(`{"stations": [{"id": 1, "name": "Mill", "bikes": 3}], "next": "/stations?page=2"}`)}
 	second := httptestfault.Response{Body: []byte(`{"stations": [{"id": 2, "name": "Quay", "docks": 15}]}`)}
 	api := httptestfault.New(httptestfault.Responses(

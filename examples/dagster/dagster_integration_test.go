@@ -58,7 +58,7 @@ func newWorld(t *testing.T, venv string) *world {
 	}
 	w.webserver = startDagster(t, venv, "PATH="+w.programsDir+":"+filepath.Join(venv, "bin")+":"+os.Getenv("PATH"),
 		"STATIONS_URL="+w.api.URL+"/stations", "RIDES_CSV="+file,
-		"AWS_ENDPOINT_URL="+w.store.URL(), "AWS_ACCESS_KEY_ID="+w.store.AccessKey, "AWS_SECRET_ACCESS_KEY="+w.store.SecretKey,
+		"AWS_ENDPOINT_URL="+w.store.URL, "AWS_ACCESS_KEY_ID="+w.store.AccessKey, "AWS_SECRET_ACCESS_KEY="+w.store.SecretKey,
 		fmt.Sprint("PERDURE_MAX_ATTEMPTS=", attempts), "PERDURE_BASE_DELAY=0.01", "PERDURE_JITTER=0",
 		fmt.Sprint("PERDURE_RECOVERY_TIMEOUT=", open.Seconds()))
 	return w
@@ -145,9 +145,9 @@ func TestPipeline(t *testing.T) {
 func (w *world) faults() {
 	t := w.t
 	w.answers(status(503), httptestfault.Response{Status: 429, Header: http.Header{"Retry-After": {"1"}}}, page())
-	w.store.Script(s3test.Rules(
+	w.store.SetScript(s3test.Rules(
 		s3test.Rule{Method: "PUT", Prefix: "/" + bucket + "/rides", Nth: []int{1, 2}, Fault: s3test.SlowDown()},
-		s3test.Rule{Method: "PUT", Prefix: "/" + bucket + "/processed/", Nth: []int{1}, Fault: s3test.LostAnswer()},
+		s3test.Rule{Method: "PUT", Prefix: "/" + bucket + "/processed/", Nth: []int{1}, Fault: s3test.LostResponse()},
 	))
 	id := w.launch("definitions", "stations", "stations_page", "rides", "processed_bike_data", "station_report")
 	r, events := w.finish(id)

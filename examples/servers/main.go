@@ -45,7 +45,7 @@ func run(ctx context.Context, seed uint64) error {
 	api := httptestfault.New(newAPI(seed).answer)
 	defer api.Close()
 	fmt.Printf("STATIONS_URL=%s/stations\nAWS_ENDPOINT_URL=%s\nAWS_ACCESS_KEY_ID=%s\nAWS_SECRET_ACCESS_KEY=%s\n",
-		api.URL, store.URL(), store.AccessKey, store.SecretKey)
+		api.URL, store.URL, store.AccessKey, store.SecretKey)
 	fmt.Fprintln(os.Stderr, "The servers are up, until ctrl-C.")
 	<-ctx.Done()
 	return nil

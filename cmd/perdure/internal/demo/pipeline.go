@@ -37,7 +37,7 @@ func newPipeline(s *servers, l *ledger, t times, dir string) (*pipeline, error) 
 	p.api = &http.Client{CheckRedirect: httpretry.CheckRedirect, Transport: httpretry.NewTransport(nil, httpretry.Options{Policy: &fetch, OnResume: l.resumed})}
 
 	cfg := aws.Config{
-		Region: "us-east-1", BaseEndpoint: aws.String(s.store.URL()),
+		Region: "us-east-1", BaseEndpoint: aws.String(s.store.URL),
 		Credentials: credentials.NewStaticCredentialsProvider(s.store.AccessKey, s.store.SecretKey, ""),
 	}
 	upload := quick(retry.S3Upload(), "upload_to_s3", l, t)

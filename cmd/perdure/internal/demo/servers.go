@@ -109,7 +109,7 @@ func (s *servers) dealObjects(random *rand.Rand, slow time.Duration) {
 		gets = append(gets, "GetObject /"+bucket+"/"+tableKey(n+1))
 	}
 	s.objects = deal(random, several(random, s3test.SlowDown(), s3test.InternalError(), s3test.Reset(),
-		s3test.LostAnswer(), s3test.CutRequest(1000), s3test.SlowAnswer(slow)), puts, 2)
+		s3test.LostResponse(), s3test.CutRequest(1000), s3test.SlowResponse(slow)), puts, 2)
 	maps.Copy(s.objects, deal(random, several(random, s3test.SlowDown(), s3test.InternalError(),
 		s3test.Fault{Kind: s3test.Cut, Share: 0.5}, s3test.Fault{Kind: s3test.Cut, Share: 0.3, RST: true}), gets, 1))
 }

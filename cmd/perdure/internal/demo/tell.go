@@ -22,7 +22,7 @@ func (r *run) introduce() {
 	s.line("   station API   %s   will fail %d times:", r.servers.api.URL, troubled)
 	s.list(what)
 	troubled, what = tally(r.servers.objects, s3test.Fault.String)
-	s.line("   S3 store      %s   will be down for %v, and fail %d times:", r.servers.store.URL(), r.times.outage, troubled)
+	s.line("   S3 store      %s   will be down for %v, and fail %d times:", r.servers.store.URL, r.times.outage, troubled)
 	s.list(what)
 }
 
@@ -87,20 +87,20 @@ func (r *run) keep(ctx context.Context) error {
 	}
 	store := r.servers.store
 	if r.Log != nil {
-		r.Log.Info("the servers stay up", "event", "serving", "endpoint", store.URL(), "api", r.servers.api.URL,
+		r.Log.Info("the servers stay up", "event", "serving", "endpoint", store.URL, "api", r.servers.api.URL,
 			"bucket", bucket, "access_key", store.AccessKey, "secret_key", store.SecretKey)
 	}
 	s.line("")
 	s.line("%s", s.paint(bold, "Your turn: both servers stay up, and fail at random, until ctrl-C"))
 	s.line("")
-	s.line("   endpoint     %s", store.URL())
+	s.line("   endpoint     %s", store.URL)
 	s.line("   credentials  access key %s, secret key %s", store.AccessKey, store.SecretKey)
 	s.line("")
 	s.line("   In another terminal:")
 	s.line("")
 	s.line("     export AWS_ACCESS_KEY_ID=%s AWS_SECRET_ACCESS_KEY=%s", store.AccessKey, store.SecretKey)
-	s.line("     %s copy '%s%s' s3://%s/mine.json --endpoint-url %s", self, r.servers.api.URL, pagePath(1), bucket, store.URL())
-	s.line("     %s copy s3://%s/mine.json - --endpoint-url %s", self, bucket, store.URL())
+	s.line("     %s copy '%s%s' s3://%s/mine.json --endpoint-url %s", self, r.servers.api.URL, pagePath(1), bucket, store.URL)
+	s.line("     %s copy s3://%s/mine.json - --endpoint-url %s", self, bucket, store.URL)
 	s.line("")
 	s.line("   For your own store, take the credentials that the AWS CLI takes:")
 	s.line("")

@@ -17,20 +17,20 @@ import (
 	"github.com/rclone/gofakes3/signature"
 )
 
-// drainTime bounds how long a request that is already refused may go on sending its body.
+// drainTime limits how long the server reads the body of a request whose response is already decided.
 const drainTime = 10 * time.Second
 
-// errStruck tells the S3 handler that the rest of its answer will not be sent.
-var errStruck = errors.New("s3test: the answer was cut")
+// errCut is the S3 handler's error for the rest of a response that is cut.
+var errCut = errors.New("s3test: the response is cut")
 
-// serve is the whole way of a request: number it, decide, carry the decision out.
+// serve handles a request: record it, decide on a fault, carry the decision out.
 func (s *Server) serve(w http.ResponseWriter, r *http.Request) {
 	conn, _ := r.Context().Value(connKey{}).(int)
 	record := s.journal.begin(r, conn)
 	fault := record.Fault
-	a := &answer{ResponseWriter: w, fault: fault, started: func(status int) { s.journal.answered(record, status) }}
+	a := &response{ResponseWriter: w, fault: fault, started: func(status int) { s.journal.responded(record, status) }}
 	switch fault.Kind {
-	case Answer:
+	case Error:
 		s.refuse(a, r)
 	case Drop:
 		s.drop(a, r)
@@ -42,13 +42,13 @@ func (s *Server) serve(w http.ResponseWriter, r *http.Request) {
 	}
 }
 
-// pass lets S3 answer. A body that S3 did not read to its end is drained, so that its answer arrives.
-func (s *Server) pass(a *answer, r *http.Request) {
+// pass lets S3 respond. A request body that S3 did not read to its end is drained, so that the response arrives.
+func (s *Server) pass(a *response, r *http.Request) {
 	s.authorized(a, r)
 	if a.status == 0 {
 		a.WriteHeader(http.StatusOK)
 	}
-	if !a.struck {
+	if !a.cut {
 		s.read(a, r)
 		return
 	}
@@ -59,11 +59,11 @@ func (s *Server) pass(a *answer, r *http.Request) {
 	hangUp(a.ResponseWriter, a.fault.RST)
 }
 
-// refuse answers with an error of S3's form.
-func (s *Server) refuse(a *answer, r *http.Request) {
+// refuse responds with an error of S3's form.
+func (s *Server) refuse(a *response, r *http.Request) {
 	f := a.fault
 	if f.Applied {
-		s.authorized(new(memo), r)
+		s.authorized(new(recorder), r)
 	} else {
 		s.read(a, r)
 	}
@@ -80,17 +80,17 @@ func (s *Server) refuse(a *answer, r *http.Request) {
 		Message string
 	}
 	_, _ = io.WriteString(a, xml.Header)
-	_ = xml.NewEncoder(a).Encode(fault{Code: f.code(), Message: "s3test: this fault was asked for"})
+	_ = xml.NewEncoder(a).Encode(fault{Code: f.code(), Message: "s3test: an injected fault"})
 }
 
-// drop ends the connection without an answer.
-func (s *Server) drop(a *answer, r *http.Request) {
+// drop ends the connection without a response.
+func (s *Server) drop(a *response, r *http.Request) {
 	f := a.fault
 	switch {
 	case f.Applied:
-		s.authorized(new(memo), r)
+		s.authorized(new(recorder), r)
 	case f.Bytes > 0 || f.Share > 0:
-		_, _ = io.CopyN(io.Discard, r.Body, f.strikeAt(r.ContentLength))
+		_, _ = io.CopyN(io.Discard, r.Body, f.passes(r.ContentLength))
 	case !f.RST:
 		s.read(a, r) // closing with unread bytes would be a reset
 	}
@@ -98,21 +98,21 @@ func (s *Server) drop(a *answer, r *http.Request) {
 	hangUp(a.ResponseWriter, f.RST)
 }
 
-// forward passes requests on as they are: the header Host is signed.
+// forward sends requests to the upstream unchanged: the header Host is signed.
 func forward(upstream *url.URL) *httputil.ReverseProxy {
 	return &httputil.ReverseProxy{
 		Rewrite:   func(r *httputil.ProxyRequest) { r.Out.URL.Scheme, r.Out.URL.Host = upstream.Scheme, upstream.Host },
 		Transport: &http.Transport{DisableCompression: true},
-		ErrorLog:  log.New(io.Discard, "", 0), // the client has it as 502
+		ErrorLog:  log.New(io.Discard, "", 0), // the client gets a 502
 	}
 }
 
-// authorized is S3 behind its signature check, or the other server, which has its own.
+// authorized is S3 behind its signature check, or the upstream, which has its own.
 func (s *Server) authorized(w http.ResponseWriter, r *http.Request) {
 	if s.upstream != nil {
 		defer func() {
-			if a, ok := w.(*answer); ok && a.struck {
-				_ = recover() // the proxy's way to end an answer that it could not write
+			if a, ok := w.(*response); ok && a.cut {
+				_ = recover() // how the proxy ends a response that it could not write
 			}
 		}()
 		s.upstream.ServeHTTP(w, r)
@@ -133,7 +133,7 @@ func (s *Server) authorized(w http.ResponseWriter, r *http.Request) {
 	s.s3.ServeHTTP(w, claimed(r))
 }
 
-// forget takes the customer's keys from a request: the S3 handler would refuse it.
+// forget removes the customer's keys from a request: the S3 handler would refuse the request.
 func forget(h http.Header) {
 	for _, of := range []string{"X-Amz-", "X-Amz-Copy-Source-"} {
 		for _, field := range []string{"Algorithm", "Key", "Key-Md5"} {
@@ -142,9 +142,9 @@ func forget(h http.Header) {
 	}
 }
 
-// read takes in what is left of the request's body, within bounds, so that the client is done sending when its answer
-// comes: answering and closing while it sends can turn the answer into a connection reset.
-func (s *Server) read(a *answer, r *http.Request) {
+// read reads the rest of the request's body, within limits: a response and a close while the client still sends can
+// reach the client as a connection reset.
+func (s *Server) read(a *response, r *http.Request) {
 	if s.drain < 0 {
 		return
 	}
@@ -156,7 +156,7 @@ func (s *Server) read(a *answer, r *http.Request) {
 	}
 }
 
-// wait returns when the time is over (negative: never), the client has gone or the server closes.
+// wait returns after d (negative: never), or when the client leaves or the server closes.
 func (s *Server) wait(r *http.Request, d time.Duration) {
 	if d == 0 {
 		return
@@ -174,7 +174,7 @@ func (s *Server) wait(r *http.Request, d time.Duration) {
 	}
 }
 
-// hangUp ends the connection now, by a TCP reset or in order.
+// hangUp ends the connection, by a TCP reset or an orderly close.
 func hangUp(w http.ResponseWriter, rst bool) {
 	conn, _, err := http.NewResponseController(w).Hijack()
 	if err != nil {
@@ -193,26 +193,26 @@ func hangUp(w http.ResponseWriter, rst bool) {
 	_ = conn.Close()
 }
 
-// answer reports its status before it goes out, and ends its body early if a Cut or a Stall says so and it is a success.
-type answer struct {
+// A response reports its status before sending it, and ends its body early at a Cut or a Stall if it is a success.
+type response struct {
 	http.ResponseWriter
 
 	fault   Fault
 	started func(status int)
 	status  int
-	cuts    bool  // whether the body ends early
-	left    int64 // bytes that may still pass, if cuts
-	struck  bool
+	cuts    bool  // the body ends early
+	left    int64 // the bytes that may still pass, if cuts
+	cut     bool  // the body has ended early
 }
 
-func (a *answer) WriteHeader(status int) {
+func (a *response) WriteHeader(status int) {
 	if a.status != 0 {
 		return
 	}
 	a.status = status
 	if status >= http.StatusBadRequest {
 		for name := range checksums() {
-			a.Header().Del(checksumHeader + name) // that of a success
+			a.Header().Del(checksumHeader + name) // of a success
 		}
 	}
 	length, err := strconv.ParseInt(a.Header().Get("Content-Length"), 10, 64)
@@ -220,48 +220,48 @@ func (a *answer) WriteHeader(status int) {
 		length = -1
 	}
 	a.cuts = (a.fault.Kind == Cut || a.fault.Kind == Stall) && status < http.StatusMultipleChoices
-	a.left = a.fault.strikeAt(length)
+	a.left = a.fault.passes(length)
 	a.started(status)
 	a.ResponseWriter.WriteHeader(status)
 }
 
-func (a *answer) Write(p []byte) (int, error) {
+func (a *response) Write(p []byte) (int, error) {
 	a.WriteHeader(http.StatusOK)
 	switch {
-	case a.struck:
-		return 0, errStruck
+	case a.cut:
+		return 0, errCut
 	case !a.cuts:
 		return a.ResponseWriter.Write(p)
 	case int64(len(p)) > a.left:
-		a.struck = true
+		a.cut = true
 		p = p[:a.left]
 	}
 	n, err := a.ResponseWriter.Write(p)
 	a.left -= int64(n)
-	if a.struck && err == nil {
-		err = errStruck
+	if a.cut && err == nil {
+		err = errCut
 	}
 	return n, err
 }
 
-// memo is an answer that nobody gets, or only this package.
-type memo struct {
+// A recorder keeps a response that is not sent to a client.
+type recorder struct {
 	header http.Header
 	status int
 	body   bytes.Buffer
 }
 
-func (m *memo) Header() http.Header {
+func (m *recorder) Header() http.Header {
 	if m.header == nil {
 		m.header = make(http.Header)
 	}
 	return m.header
 }
 
-func (m *memo) WriteHeader(status int) {
+func (m *recorder) WriteHeader(status int) {
 	if m.status == 0 {
 		m.status = status
 	}
 }
 
-func (m *memo) Write(p []byte) (int, error) { return m.body.Write(p) }
+func (m *recorder) Write(p []byte) (int, error) { return m.body.Write(p) }
