@@ -16,7 +16,7 @@ import (
 type host struct {
 	balance, limit int64 // of the cell
 	lent           bool
-	purse          purse
+	purse          budgetShare
 
 	sent, done bool
 	visit      twin.Visit
@@ -93,7 +93,7 @@ func (m *market) acts(i int) map[string]func(e *economy) int64 {
 			}
 			c := h.cell(m.ceiling)
 			c.Budget.Withdraw(cell.Token)
-			h.purse.short = c.Budget.Balance() < cell.Token
+			h.purse.low = c.Budget.Balance() < cell.Token
 			return amount(h, c)
 		}),
 		"it sends": with(func(_ *economy, h *host) int64 {
@@ -149,9 +149,9 @@ func (m *market) acts(i int) map[string]func(e *economy) int64 {
 // send is the real key.borrows.
 func (m *market) send(h *host) {
 	c := h.cell(m.ceiling)
-	k := key{purse: h.purse, ref: cell.NewRef(c)}
-	d := k.borrows()
-	h.purse, h.balance, h.limit = k.purse, c.Budget.Balance(), c.Budget.Limit(m.ceiling)
+	k := key{budget: h.purse, ref: cell.NewRef(c)}
+	d := k.budgetRequest()
+	h.purse, h.balance, h.limit = k.budget, c.Budget.Balance(), c.Budget.Limit(m.ceiling)
 	h.sent, h.visit = true, twin.Visit{Holds: d.Holds, May: d.May, Given: d.Given, Need: d.Need, How: d.How}
 }
 
@@ -179,10 +179,10 @@ func (m *market) arrive(h *host) {
 	if m.bug == "each cell keeps the token that it began with" && !h.lent {
 		l.Lent += cell.Token
 	}
-	k := key{purse: h.purse, ref: cell.NewRef(c)}
-	k.purse.ceiling = m.ceiling
-	k.borrowed(Loan(l))
-	h.purse, h.balance, h.limit, h.lent = k.purse, c.Budget.Balance(), l.Limit, true
+	k := key{budget: h.purse, ref: cell.NewRef(c)}
+	k.budget.ceiling = m.ceiling
+	k.applyBudget(Loan(l))
+	h.purse, h.balance, h.limit, h.lent = k.budget, c.Budget.Balance(), l.Limit, true
 	h.sent, h.done, h.visit, h.answer = false, false, twin.Visit{}, twin.Loan{}
 }
 

@@ -25,13 +25,13 @@ func TestDates(t *testing.T) {
 		"within what instants round":   {known: time.Minute, learned: time.Minute - rounding, took: 0, named: "1", want: time.Minute},
 		"beyond, in an answer at once": {known: time.Minute, learned: time.Minute - 2*rounding, took: 0, named: "1", want: time.Minute - 2*rounding},
 	} {
-		m := mirror{known: true, view: view{epoch: "e", handed: "1", hand: ago(c.known)}}
+		m := remote{known: true, view: view{epoch: "e", override: "1", overriddenAt: ago(c.known)}}
 		sent := time.Time{}
 		if c.took >= 0 {
 			sent = ago(c.took)
 		}
-		m.learn(view{epoch: "e", handed: c.named, hand: ago(c.learned)}, sent, now)
-		if got := now.Sub(m.view.hand); got != c.want {
+		m.update(view{epoch: "e", override: c.named, overriddenAt: ago(c.learned)}, sent, now)
+		if got := now.Sub(m.view.overriddenAt); got != c.want {
 			t.Errorf("%s: known to be made %v ago, and learned, in %v, to be %v ago: it is %v, want %v", what, c.known, c.took, c.learned, got, c.want)
 		}
 	}

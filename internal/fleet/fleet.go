@@ -49,18 +49,18 @@ type Store struct {
 	local   cell.Store
 	memory  cell.Memory // local, if there is no other
 
-	wakes  chan struct{}      // there is something to tell; holds one
-	orders chan struct{}      // there may be something to obey; holds one
-	cancel context.CancelFunc // ends the goroutines
-	done   chan struct{}      // closed when they have ended
+	toSend  chan struct{}      // there is something to tell; holds one
+	toApply chan struct{}      // there may be something to obey; holds one
+	cancel  context.CancelFunc // ends the goroutines
+	done    chan struct{}      // closed when they have ended
 
-	mu      sync.Mutex
-	keys    map[string]*key
-	news    chan struct{} // closed, and made anew, when something has been learned or done
-	busy    bool          // calls are on their way
-	warned  time.Time     // when it was last said that the server is away
-	formats bool          // it was said that a record has another format
-	err     error         // why it is away, nil: it is not
+	mu           sync.Mutex
+	keys         map[string]*key
+	changed      chan struct{} // closed, and made anew, when something has been learned or done
+	inFlight     bool          // calls are on their way
+	warnedAt     time.Time     // when it was last said that the server is away
+	formatWarned bool          // it was said that a record has another format
+	err          error         // why it is away, nil: it is not
 }
 
 // cells are the Store as package circuit sees it.
@@ -75,8 +75,8 @@ func Start(c Config) *Store {
 	s := &Store{
 		config: c, process: strconv.Itoa(os.Getpid()) + "-" + rand.Text(), node: c.Node, quorum: c.Quorum,
 		sync: c.Sync, stale: c.Stale, local: c.Local,
-		wakes: make(chan struct{}, 1), orders: make(chan struct{}, 1), done: make(chan struct{}),
-		keys: make(map[string]*key), news: make(chan struct{}),
+		toSend: make(chan struct{}, 1), toApply: make(chan struct{}, 1), done: make(chan struct{}),
+		keys: make(map[string]*key), changed: make(chan struct{}),
 	}
 	if s.local == nil {
 		s.local = &s.memory
@@ -85,7 +85,7 @@ func Start(c Config) *Store {
 	s.cancel = cancel
 	var work sync.WaitGroup
 	work.Go(func() { s.work(ctx) })
-	work.Go(func() { s.obey(ctx) })
+	work.Go(func() { s.applyAll(ctx) })
 	go func() { work.Wait(); close(s.done) }()
 	return s
 }
@@ -98,8 +98,8 @@ func Start(c Config) *Store {
 // that the Store is closed.
 func (s *Store) Ready(ctx context.Context) error {
 	known := func(k *key) bool {
-		_, due := k.due(time.Now())
-		return (k.mirror.known || k.foreign != nil) && !k.telling && !k.obeying && !due
+		_, due := k.pendingState(time.Now())
+		return (k.remote.known || k.unshared != nil) && !k.reporting && !k.applying && !due
 	}
 	if err := s.await(ctx, func() bool { return s.all(known) }); err != nil {
 		return err
@@ -107,14 +107,14 @@ func (s *Store) Ready(ctx context.Context) error {
 	asked := false
 	s.mu.Lock()
 	for _, k := range s.keys {
-		if m := &k.mirror; !m.gates() && m.needsLease(time.Now()) {
-			m.want, k.ask, asked = true, s.sync, true
+		if m := &k.remote; !m.openByGate() && m.needsLease(time.Now()) {
+			m.wantsLease, k.leaseFor, asked = true, s.sync, true
 			s.wake()
 		}
 	}
 	s.mu.Unlock()
 	err := s.await(ctx, func() bool {
-		return !s.busy && s.all(func(k *key) bool { return known(k) && k.ask == 0 })
+		return !s.inFlight && s.all(func(k *key) bool { return known(k) && k.leaseFor == 0 })
 	})
 	if err == nil && asked {
 		select { // a breaker that was told to open until now rounds that up to a millisecond
@@ -132,7 +132,7 @@ func (s *Store) Reset(name string) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	if k := s.keys[name]; k != nil {
-		k.byHand(job{state: circuit.Closed})
+		k.setOverride(report{state: circuit.Closed})
 		s.wake()
 	}
 }
@@ -160,11 +160,11 @@ func (s *Store) Status(name string) (Status, bool) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	k := s.keys[name]
-	if k == nil || !k.mirror.known {
+	if k == nil || !k.remote.known {
 		return Status{}, false
 	}
-	st := k.mirror.view.status()
-	st.Age = time.Since(k.contact)
+	st := k.remote.view.status()
+	st.Age = time.Since(k.respondedAt)
 	return st, true
 }
 
@@ -189,8 +189,8 @@ func (s *Store) Err() error {
 	defer s.mu.Unlock()
 	err := s.err
 	for _, k := range s.keys {
-		if err == nil && k.foreign != nil {
-			err = fmt.Errorf("%s: %w", s.config.Name, k.foreign)
+		if err == nil && k.unshared != nil {
+			err = fmt.Errorf("%s: %w", s.config.Name, k.unshared)
 		}
 	}
 	return err
@@ -204,12 +204,12 @@ func (s *Store) Close() {
 	defer cancel()
 	s.mu.Lock()
 	for _, k := range s.keys {
-		k.release = k.mirror.token != 0 && !k.mirror.used
-		k.purse.ends = s.local == &s.memory && k.ref.Load().Budget.IsShared() // else others spend what is in the cell
+		k.releaseDue = k.remote.token != 0 && !k.remote.leaseUsed
+		k.budget.returning = s.local == &s.memory && k.ref.Load().Budget.IsShared() // else others spend what is in the cell
 	}
 	s.wake()
 	s.mu.Unlock()
-	_ = s.await(ctx, func() bool { return !s.busy && s.all(func(k *key) bool { return !k.waits() }) })
+	_ = s.await(ctx, func() bool { return !s.inFlight && s.all(func(k *key) bool { return !k.hasPending() }) })
 	s.cancel()
 	select {
 	case <-s.done:
@@ -234,7 +234,7 @@ func (s *Store) all(is func(*key) bool) bool {
 func (s *Store) await(ctx context.Context, what func() bool) error {
 	for {
 		s.mu.Lock()
-		ok, news, why := what(), s.news, s.err
+		ok, news, why := what(), s.changed, s.err
 		s.mu.Unlock()
 		if ok {
 			return nil
@@ -249,14 +249,14 @@ func (s *Store) await(ctx context.Context, what func() bool) error {
 	}
 }
 
-// announce wakes who awaits something. s.mu is held.
-func (s *Store) announce() {
-	close(s.news)
-	s.news = make(chan struct{})
+// broadcast wakes who awaits something. s.mu is held.
+func (s *Store) broadcast() {
+	close(s.changed)
+	s.changed = make(chan struct{})
 }
 
 // wake has the goroutine that talks to the server look what there is to tell.
-func (s *Store) wake() { signal(s.wakes) }
+func (s *Store) wake() { signal(s.toSend) }
 
 // signal leaves a note in c, unless there is one.
 func signal(c chan struct{}) {

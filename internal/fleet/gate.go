@@ -15,8 +15,8 @@ import (
 // shuts nobody off. One node holds the lease and sends the probes, the others send few;
 // who is in health is warned.
 
-// vote is how long it counts that nothing gets through a gate.
-const vote = 30 * time.Second
+// voteLifetime is how long it counts that nothing gets through a gate.
+const voteLifetime = 30 * time.Second
 
 // GateShut has the server told that nothing gets through the gate of that name, or of
 // the first success after that. Who sends probes that fail asks for the lease with each
@@ -28,15 +28,15 @@ func (s cells) GateShut(name string, nothing bool, reason uint64) {
 	if k == nil {
 		return
 	}
-	m, now := &k.mirror, time.Now()
-	if m.gates() && nothing && !m.want && m.needsLease(now) {
-		k.ask = s.sync
+	m, now := &k.remote, time.Now()
+	if m.openByGate() && nothing && !m.wantsLease && m.needsLease(now) {
+		k.leaseFor = s.sync
 		s.wake()
 	}
-	m.want, k.release = nothing, !nothing && m.token != 0
-	if j, tell := m.gated(nothing, now); tell {
+	m.wantsLease, k.releaseDue = nothing, !nothing && m.token != 0
+	if j, tell := m.gateResult(nothing, now); tell {
 		j.reason = reason
-		k.own = &j
+		k.transition = &j
 		s.wake()
 	}
 }
@@ -49,50 +49,50 @@ func (s cells) ProbedElsewhere(name string) bool {
 	if k == nil || s.alone(k) {
 		return false
 	}
-	m := &k.mirror
-	return m.known && m.gates() && m.view.lease.After(time.Now()) && m.view.node != m.node
+	m := &k.remote
+	return m.known && m.openByGate() && m.view.lease.After(time.Now()) && m.view.node != m.node
 }
 
-// gates reports whether the fleet has found, by what its gates have seen, that nothing
+// openByGate reports whether the fleet has found, by what its openByGate have seen, that nothing
 // gets through.
-func (m *mirror) gates() bool {
-	return m.gate && m.view.state == circuit.Open && !m.view.byHand
+func (m *remote) openByGate() bool {
+	return m.hasGate && m.view.state == circuit.Open && !m.view.manual
 }
 
-// gated notes whether nothing gets through the local gate, and returns what the server
+// gateResult notes whether nothing gets through the local gate, and returns what the server
 // must be told of it.
-func (m *mirror) gated(nothing bool, now time.Time) (j job, tell bool) {
+func (m *remote) gateResult(nothing bool, now time.Time) (j report, tell bool) {
 	if m.local == circuit.Isolated {
-		return job{}, false
+		return report{}, false
 	}
 	before := m.local
 	if !nothing {
-		m.local, m.voted = circuit.Closed, time.Time{}
-		return job{kind: settle, state: circuit.Closed, gate: true, own: true}, before == circuit.Open || m.gates()
+		m.local, m.votedAt = circuit.Closed, time.Time{}
+		return report{kind: settle, state: circuit.Closed, gate: true, own: true}, before == circuit.Open || m.openByGate()
 	}
 	m.local = circuit.Open
-	if m.known && m.view.state == circuit.Open || before == circuit.Open && now.Sub(m.voted) < vote/3 {
-		return job{}, false
+	if m.known && m.view.state == circuit.Open || before == circuit.Open && now.Sub(m.votedAt) < voteLifetime/3 {
+		return report{}, false
 	}
-	m.voted = now
-	return job{kind: trip, state: circuit.Open, until: now.Add(vote), gate: true, own: true}, true
+	m.votedAt = now
+	return report{kind: trip, state: circuit.Open, until: now.Add(voteLifetime), gate: true, own: true}, true
 }
 
-// answered has the server told of a success that another process of this host has had
+// reportGateSuccess has the server told of a success that another process of this host has had
 // since this one has voted. s.mu is held.
-func (s *Store) answered(k *key, now time.Time) {
+func (s *Store) reportGateSuccess(k *key, now time.Time) {
 	g := gate.Gate{Words: (*gate.Words)(k.ref.Load().Gate[:3])}
-	if k.mirror.voted.IsZero() || k.own != nil || g.Shut() {
+	if k.remote.votedAt.IsZero() || k.transition != nil || g.Shut() {
 		return
 	}
-	if j, tell := k.mirror.gated(false, now); tell {
-		k.own = &j
+	if j, tell := k.remote.gateResult(false, now); tell {
+		k.transition = &j
 		s.wake()
 	}
 }
 
 // spread is a number in [0, 1) that is another one on each node, and at each change.
-func (m *mirror) spread() float64 {
+func (m *remote) spread() float64 {
 	h := fnv.New64a()
 	_, _ = h.Write([]byte(m.node + " " + strconv.FormatInt(m.view.gen, 10))) // never fails
 	return float64(h.Sum64()>>11) / (1 << 53)

@@ -16,33 +16,33 @@ type key struct {
 	name string
 	ref  *cell.Ref
 
-	mirror  mirror
-	contact time.Time              // of the server's last answer; at first, of when it was made
-	obey    func(cell.FetchRemote) // tells the local breaker
-	obeying bool                   // and is doing so
-	heard   uint64                 // names what was last set elsewhere by hand; for the cell, once its breaker obeys
-	hand    *job                   // set by hand; what came before it no longer matters
-	own     *job                   // the latest transition of its own since
-	lost    *lost                  // what the server has forgotten
-	ask     time.Duration          // length of the probe for which a lease is wanted, 0 for none
-	read    bool                   // it is to be read
-	purse   purse                  // its budget
-	rate    ledger                 // its rate
-	foreign error                  // set if its hash has another format: it is read, and nothing else
-	release bool                   // its lease is to be given back, if it is not used
-	telling bool                   // transitions of its own are on their way to the server
+	remote      remote
+	respondedAt time.Time              // of the server's last answer; at first, of when it was made
+	onRemote    func(cell.FetchRemote) // tells the local breaker
+	applying    bool                   // and is doing so
+	pendingAck  uint64                 // names what was last set elsewhere by hand; for the cell, once its breaker obeys
+	override    *report                // set by hand; what came before it no longer matters
+	transition  *report                // the latest transition of its own since
+	restore     *lostState             // what the server has forgotten
+	leaseFor    time.Duration          // length of the probe for which a lease is wanted, 0 for none
+	readDue     bool                   // it is to be read
+	budget      budgetShare            // its budget
+	rate        reservations           // its rate
+	unshared    error                  // set if its hash has another format: it is read, and nothing else
+	releaseDue  bool                   // its lease is to be given back, if it is not used
+	reporting   bool                   // transitions of its own are on their way to the server
 }
 
-// A job is a transition to tell.
-type job struct {
-	kind   kind
-	state  circuit.State
-	until  time.Time // of open
-	reason uint64
-	token  int64     // of the lease under which it came about, 0 for none
-	at     time.Time // of byHand: when it was set
-	own    bool      // the local breaker has made it
-	gate   bool      // the local gate has
+// A report is a transition to tell.
+type report struct {
+	kind         kind
+	state        circuit.State
+	until        time.Time // of open
+	reason       uint64
+	token        int64     // of the lease under which it came about, 0 for none
+	overriddenAt time.Time // of byHand: when it was set
+	own          bool      // the local breaker has made it
+	gate         bool      // the local gate has
 }
 
 type kind uint8
@@ -50,7 +50,7 @@ type kind uint8
 const (
 	trip   kind = iota // a vote to open
 	settle             // the result of a probe
-	byHand
+	manual
 )
 
 // Cell returns the way to the local cell of key at once, and has the server
@@ -61,13 +61,13 @@ func (s cells) Cell(name string, u cell.Client) *cell.Ref {
 	defer s.mu.Unlock()
 	k := s.keys[name]
 	if k == nil {
-		k = &key{name: name, ref: ref, read: true, contact: time.Now()}
-		k.mirror = mirror{process: s.process, node: s.node, margin: s.sync, told: -1}
+		k = &key{name: name, ref: ref, readDue: true, respondedAt: time.Now()}
+		k.remote = remote{process: s.process, node: s.node, margin: s.sync, appliedGen: -1}
 		s.keys[name] = k
 		s.wake()
 	}
-	k.ref, k.obey, k.mirror.gate = ref, u.OnRemote, u.Gate
-	k.purse.ceiling = max(k.purse.ceiling, u.Ceiling)
+	k.ref, k.onRemote, k.remote.hasGate = ref, u.OnRemote, u.Gate
+	k.budget.ceiling = max(k.budget.ceiling, u.Ceiling)
 	return ref
 }
 
@@ -82,12 +82,12 @@ func (s cells) AllowProbe(name string, lease time.Duration) bool {
 	switch {
 	case k == nil, s.alone(k):
 		return true
-	case k.obeying:
+	case k.applying:
 		return false // the state in which it asks is about to change
 	}
-	ok, ask := k.mirror.grant(lease, time.Now())
+	ok, ask := k.remote.allowProbe(lease, time.Now())
 	if ask {
-		k.ask = lease
+		k.leaseFor = lease
 		s.wake()
 	}
 	return ok
@@ -99,7 +99,7 @@ func (s *Store) alone(k *key) bool {
 	case <-s.done:
 		return true
 	default:
-		return k.foreign != nil || time.Since(k.contact) > s.stale
+		return k.unshared != nil || time.Since(k.respondedAt) > s.stale
 	}
 }
 
@@ -108,7 +108,7 @@ func (s cells) ProbeCancelled(name string) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	if k := s.keys[name]; k != nil {
-		k.mirror.used = false
+		k.remote.leaseUsed = false
 	}
 }
 
@@ -120,101 +120,101 @@ func (s cells) Transitioned(name string, c cell.Change) {
 	if k == nil {
 		return
 	}
-	j, tell := k.mirror.changed(c)
+	j, tell := k.remote.transition(c)
 	switch {
 	case !tell:
 		return
-	case j.kind == byHand:
-		k.byHand(j)
+	case j.kind == manual:
+		k.setOverride(j)
 	default:
-		k.own = j.after(k.own)
+		k.transition = j.after(k.transition)
 	}
 	s.wake()
 }
 
-// byHand has the server told of j, which is set now, and of nothing from before.
-func (k *key) byHand(j job) {
-	j.kind, j.at = byHand, time.Now()
-	k.hand, k.own, k.lost = &j, nil, nil
+// setOverride has the server told of j, which is set now, and of nothing from before.
+func (k *key) setOverride(j report) {
+	j.kind, j.overriddenAt = manual, time.Now()
+	k.override, k.transition, k.restore = &j, nil, nil
 }
 
 // after returns j as it is to be told if before has not been told yet: what a
 // lease has led to is then told by its holder, with what came of it at last.
-func (j job) after(before *job) *job {
+func (j report) after(before *report) *report {
 	if before != nil && before.token != 0 && j.kind == trip {
 		j.kind, j.token = settle, before.token
 	}
 	return &j
 }
 
-// waits reports whether the server has to be told or asked something.
-func (k *key) waits() bool {
-	n, _ := k.rate.wants(time.Now())
-	return k.read || k.foreign == nil && (k.release || k.hand != nil || k.own != nil || k.lost != nil || k.ask > 0 ||
-		k.purse.due(false) || n > 0)
+// hasPending reports whether the server has to be told or asked something.
+func (k *key) hasPending() bool {
+	n, _ := k.rate.wanted(time.Now())
+	return k.readDue || k.unshared == nil && (k.releaseDue || k.override != nil || k.transition != nil || k.restore != nil || k.leaseFor > 0 ||
+		k.budget.due(false) || n > 0)
 }
 
 // A call is one [Call], and what it tells, to put that back if it fails.
 type call struct {
 	Call
 
-	key *key
-	job any
+	key    *key
+	report any
 }
 
-// A ration is the job of a call that asks for instants of the rate.
-type ration struct{}
+// A rateReport is the job of a call that asks for instants of the rate.
+type rateReport struct{}
 
-// calls takes what waits out of k, in the order in which it must be told. Any of
-// the calls brings the present view.
-func (s *Store) calls(k *key, now time.Time) []call {
-	if k.foreign != nil {
-		k.read = false
+// drain takes what waits out of k, in the order in which it must be told. Any of
+// the drain brings the present view.
+func (s *Store) drain(k *key, now time.Time) []call {
+	if k.unshared != nil {
+		k.readDue = false
 		return []call{{Call: Call{Op: Read, Key: k.name}, key: k}}
 	}
-	list := s.untold(k, now)
-	m := &k.mirror
+	list := s.pendingCalls(k, now)
+	m := &k.remote
 	add := func(c Call, job any) {
 		c.Key = k.name
 		list = append(list, call{c, k, job})
 	}
-	if k.purse.due(k.read) {
-		add(Call{Op: Visit, Budget: k.borrows()}, nil)
+	if k.budget.due(k.readDue) {
+		add(Call{Op: Visit, Budget: k.budgetRequest()}, nil)
 	}
-	if c, ok := k.rations(now); ok {
-		add(c, ration{})
+	if c, ok := k.rateCall(now); ok {
+		add(c, rateReport{})
 	}
-	switch ask := k.ask; {
-	case k.release && m.token != 0 && !m.used:
+	switch ask := k.leaseFor; {
+	case k.releaseDue && m.token != 0 && !m.leaseUsed:
 		add(Call{Op: Release, Token: m.token}, nil)
-		m.token, m.spent, m.want = 0, m.token, false
-	case ask > 0 && m.used:
-		add(s.leases(ask+m.margin, true), ask)
-	case ask > 0 || k.read && m.renews(now):
-		add(s.leases(3*m.margin, false), ask)
-	case k.read && len(list) == 0:
+		m.token, m.settledToken, m.wantsLease = 0, m.token, false
+	case ask > 0 && m.leaseUsed:
+		add(s.leaseCall(ask+m.margin, true), ask)
+	case ask > 0 || k.readDue && m.renewsLease(now):
+		add(s.leaseCall(3*m.margin, false), ask)
+	case k.readDue && len(list) == 0:
 		add(Call{Op: Read}, nil)
 	}
-	k.telling = k.hand != nil || k.own != nil
-	k.lost, k.hand, k.own, k.ask, k.read, k.release = nil, nil, nil, 0, false, false
+	k.reporting = k.override != nil || k.transition != nil
+	k.restore, k.override, k.transition, k.leaseFor, k.readDue, k.releaseDue = nil, nil, nil, 0, false, false
 	return list
 }
 
-// untold returns the calls that tell what k has to tell.
-func (s *Store) untold(k *key, now time.Time) (list []call) {
-	if l := k.lost; l != nil {
+// pendingCalls returns the calls that tell what k has to tell.
+func (s *Store) pendingCalls(k *key, now time.Time) (list []call) {
+	if l := k.restore; l != nil {
 		v := l.view
 		c := Call{
-			Op: Restore, Key: k.name, Epoch: v.epoch, Gen: v.gen, State: v.state, Open: v.until.Sub(now), Reason: v.reason, Manual: v.byHand,
+			Op: Restore, Key: k.name, Epoch: v.epoch, Gen: v.gen, State: v.state, Open: v.until.Sub(now), Reason: v.reason, Manual: v.manual,
 		}
-		if v.byHand {
-			c.Ago = now.Sub(v.hand)
+		if v.manual {
+			c.Ago = now.Sub(v.overriddenAt)
 		}
 		list = append(list, call{c, k, l})
 	}
-	for _, j := range []*job{k.hand, k.own} {
+	for _, j := range []*report{k.override, k.transition} {
 		if j != nil && (j.kind != trip || j.until.After(now)) { // a vote that is over is none
-			c := s.tells(j, now)
+			c := s.encode(j, now)
 			c.Key = k.name
 			list = append(list, call{c, k, j})
 		}
@@ -222,15 +222,15 @@ func (s *Store) untold(k *key, now time.Time) (list []call) {
 	return list
 }
 
-// tells returns the call that tells of j.
-func (s *Store) tells(j *job, now time.Time) Call {
+// encode returns the call that encode of j.
+func (s *Store) encode(j *report, now time.Time) Call {
 	c := Call{State: j.state, Gate: j.gate, Reason: strconv.FormatUint(j.reason, 10)}
 	if j.state == circuit.Open {
 		c.Open = j.until.Sub(now)
 	}
 	switch j.kind {
-	case byHand:
-		if c.Ago = now.Sub(j.at); c.Ago < s.stale { // it is on its way: the last to arrive is the last
+	case manual:
+		if c.Ago = now.Sub(j.overriddenAt); c.Ago < s.stale { // it is on its way: the last to arrive is the last
 			c.Ago = 0
 		}
 		c.Op = Override
@@ -242,31 +242,31 @@ func (s *Store) tells(j *job, now time.Time) Call {
 	return c
 }
 
-// leases returns the call that asks for a lease.
-func (s *Store) leases(d time.Duration, used bool) Call {
+// leaseCall returns the call that asks for a lease.
+func (s *Store) leaseCall(d time.Duration, used bool) Call {
 	return Call{Op: Lease, Lease: Term{Length: d, Used: used, Idle: 3 * s.sync, Yield: s.sync / 2}}
 }
 
-// again puts back what a call was to tell, since it has failed, unless there
+// requeue puts back what a call was to tell, since it has failed, unless there
 // is newer news.
-func (k *key) again(c call) {
-	switch j := c.job.(type) {
-	case *lost:
-		if k.lost == nil && k.hand == nil {
-			k.lost = j
+func (k *key) requeue(c call) {
+	switch j := c.report.(type) {
+	case *lostState:
+		if k.restore == nil && k.override == nil {
+			k.restore = j
 		}
-	case *job:
+	case *report:
 		switch {
-		case j.kind == byHand && k.hand == nil:
-			k.hand = j
-		case j.kind != byHand && k.own == nil && k.hand == nil:
-			k.own = j
+		case j.kind == manual && k.override == nil:
+			k.override = j
+		case j.kind != manual && k.transition == nil && k.override == nil:
+			k.transition = j
 		}
-	case ration:
-		k.rate.asked = 0
+	case rateReport:
+		k.rate.requested = 0
 	case time.Duration:
-		k.read = true // the mirror still knows that a lease is wanted
+		k.readDue = true // the mirror still knows that a lease is wanted
 	default:
-		k.read = true
+		k.readDue = true
 	}
 }

@@ -45,14 +45,14 @@ const (
 // A request is what a process has sent.
 type request struct {
 	lost  bool
-	was   lost
+	was   lostState
 	asked bool // what is lost is for as long as servers asked
 	has   bool
-	job   job
+	job   report
 	ask   bool // for a lease, be it used or not
 
 	byHand bool // hand is to be told
-	hand   job
+	hand   report
 	old    bool // it could not be told when it was set
 }
 
@@ -61,7 +61,7 @@ func (r *request) tells() bool { return r.has || r.byHand }
 
 // A node is one process.
 type node struct {
-	m     mirror
+	m     remote
 	local local
 	alone bool // cut off long enough to go on alone
 	out   int8 // probes out under leases that have not ended
@@ -75,8 +75,8 @@ type node struct {
 	pushed  bool
 	message view
 
-	memo memo   // in the cell of the host
-	owed uint64 // key.heard
+	memo localOverride // in the cell of the host
+	owed uint64        // key.heard
 
 	takes bool // with a bug: it is about to obey order
 	order cell.RemoteState
@@ -105,7 +105,7 @@ func (n *node) changed(from, to circuit.State, over local) {
 	if over == held {
 		until = far
 	}
-	j, tell := n.m.changed(cell.Change{From: uint8(from), To: uint8(to), Until: until})
+	j, tell := n.m.transition(cell.Change{From: uint8(from), To: uint8(to), Until: until})
 	n.local = over
 	if tell {
 		if n.next.has {
@@ -118,16 +118,16 @@ func (n *node) changed(from, to circuit.State, over local) {
 func (n *node) name() string { return n.m.process }
 
 // learn is Store.learn.
-func (n *node) learn(v view, sent time.Time, j *job, bug string) {
+func (n *node) learn(v view, sent time.Time, j *report, bug string) {
 	before := n.m
-	l, restore := n.m.learn(v, sent, present)
+	l, restore := n.m.update(v, sent, present)
 	if restore {
 		n.next.lost, n.next.was, n.next.asked = true, l, l.view.until.Equal(far)
 		if bug == "a hint is lost with the server" && n.next.asked {
 			n.next.was.view.until = future
 		}
 	}
-	n.m.asked = time.Time{}
+	n.m.leaseAskedAt = time.Time{}
 	n.heeds(j, bug)
 	if !n.m.known || n.m.view.gen != before.view.gen || n.m.view.epoch != before.view.epoch {
 		n.fresh = false
@@ -202,7 +202,7 @@ func steps(i int, bug string) []step {
 				return false
 			}
 			n.flight, n.next = n.next, request{}
-			n.flight.ask = n.flight.ask || n.m.renews(present)
+			n.flight.ask = n.flight.ask || n.m.renewsLease(present)
 			n.sent, n.done, n.fresh = true, false, true
 			if !w.slow {
 				w.execute(i, bug)
@@ -215,7 +215,7 @@ func steps(i int, bug string) []step {
 				return false
 			}
 			if bug == "a lease outlives its use" {
-				n.m.spent = 0
+				n.m.settledToken = 0
 			}
 			return n.arrive(w, bug)
 		})},
@@ -303,11 +303,11 @@ func (n *node) call(bug string) bool {
 	}
 	before := *n
 	fleet := n.m.known && n.m.view.state == circuit.Open
-	ok, ask := n.m.grant(0, present)
+	ok, ask := n.m.allowProbe(0, present)
 	if bug == "no lease" && fleet {
 		ok = true
 	}
-	n.m.asked = time.Time{}
+	n.m.leaseAskedAt = time.Time{}
 	n.next.ask = n.next.ask || ask
 	if ok {
 		if fleet {
@@ -323,14 +323,14 @@ func (n *node) useful(s *server) bool {
 	if n.next.lost || n.next.tells() || n.next.ask || !n.m.known {
 		return true
 	}
-	if n.rule() != agreed && (!n.sent || !n.flight.tells()) {
+	if n.rule() != inSync && (!n.sent || !n.flight.tells()) {
 		return true
 	}
 	now := s.view()
 	if now.until.Equal(past) {
 		now.until = n.m.view.until
 	}
-	return now != n.m.view || n.m.renews(present) && s.Due && !s.Holds
+	return now != n.m.view || n.m.renewsLease(present) && s.Due && !s.Holds
 }
 
 // execute has the server run what process i has sent.
@@ -348,7 +348,7 @@ func (w *world) execute(i int, bug string) bool {
 	if f.byHand {
 		then := w.s.Now
 		if f.old {
-			then = f.hand.at.Sub(past).Milliseconds()
+			then = f.hand.overriddenAt.Sub(past).Milliseconds()
 		}
 		published = w.s.Override(f.hand.state, false, then) || published
 	}
@@ -393,11 +393,11 @@ func (n *node) arrive(w *world, bug string) bool {
 	}
 	sent := present
 	if !n.fresh {
-		n.m.learned = sent.Add(1)
+		n.m.updatedAt = sent.Add(1)
 	}
 	f := n.flight
 	n.sent, n.done, n.flight, n.answer = false, false, request{}, view{}
-	var j *job
+	var j *report
 	switch {
 	case f.has:
 		j = &f.job
@@ -430,7 +430,7 @@ func (n *node) obey(now int64, bug string) {
 		if bug == "a hint is cut to a breaker's own time" && o.Until.Equal(far) {
 			o.Until = future
 		}
-		n.m.follow(o)
+		n.m.markApplied(o)
 		n.follows(o, now)
 	}
 }
@@ -449,7 +449,7 @@ func serverSteps() []step {
 			}
 			for i := range w.n {
 				if n := &w.n[i]; n.name() == w.s.Owner {
-					n.m.ends, n.out = past, 0 // it ended there before; the probe hangs
+					n.m.leaseEnds, n.out = past, 0 // it ended there before; the probe hangs
 					if n.m.view.process == n.name() {
 						n.m.view.lease = past
 					}

@@ -14,15 +14,15 @@ import (
 // forget clears what no step will look at.
 func (n *node) forget(w *world) {
 	m := &n.m
-	m.learned = time.Time{}
+	m.updatedAt = time.Time{}
 	if m.token == 0 {
-		m.ends, m.used = time.Time{}, false
+		m.leaseEnds, m.leaseUsed = time.Time{}, false
 	}
-	if m.told != m.view.gen {
-		m.told = -1
+	if m.appliedGen != m.view.gen {
+		m.appliedGen = -1
 	}
-	if m.spent != w.s.Gen && m.spent != m.view.gen && (!n.sent || m.spent != n.answer.gen) {
-		m.spent = 0
+	if m.settledToken != w.s.Gen && m.settledToken != m.view.gen && (!n.sent || m.settledToken != n.answer.gen) {
+		m.settledToken = 0
 	}
 	if !m.known {
 		m.view = view{}
@@ -142,7 +142,7 @@ func (w *world) tidy(bug string) {
 			n.obey(w.s.Now, bug)
 		}
 		n.forget(w)
-		used = append(used, &n.m.view.gen, &n.m.token, &n.m.spent, &n.m.told, &n.next.was.view.gen,
+		used = append(used, &n.m.view.gen, &n.m.token, &n.m.settledToken, &n.m.appliedGen, &n.next.was.view.gen,
 			&n.next.job.token, &n.flight.was.view.gen, &n.flight.job.token, &n.answer.gen, &n.message.gen)
 	}
 	for rank := int64(1); ; rank++ {
@@ -166,7 +166,7 @@ func (w *world) tidy(bug string) {
 func newWorld() world {
 	w := world{s: server{twin.Record{Epoch: "1"}}}
 	for i, name := range []string{"a", "b"} {
-		w.n[i].m = mirror{process: name, node: name, margin: time.Second, told: -1}
+		w.n[i].m = remote{process: name, node: name, margin: time.Second, appliedGen: -1}
 	}
 	return w
 }

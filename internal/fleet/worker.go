@@ -20,12 +20,12 @@ func (s *Store) work(ctx context.Context) {
 		if ctx.Err() != nil {
 			return
 		}
-		s.failed(err)
-		if s.reached(began) {
+		s.recordFailure(err)
+		if s.respondedSince(began) {
 			attempt = 1
 		}
 		pause := backoff.Backoff(attempt, retry.ClassTransient, rand.Float64())
-		if denied(err) {
+		if isAuthError(err) {
 			pause = max(pause, 3*s.stale) // to ask again will not help before somebody has acted
 		}
 		select {
@@ -35,11 +35,11 @@ func (s *Store) work(ctx context.Context) {
 	}
 }
 
-// reached reports whether the server has answered since then.
-func (s *Store) reached(then time.Time) bool {
+// respondedSince reports whether the server has answered since then.
+func (s *Store) respondedSince(then time.Time) bool {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	return !s.all(func(k *key) bool { return !k.contact.After(then) })
+	return !s.all(func(k *key) bool { return !k.respondedAt.After(then) })
 }
 
 // connect makes a connection and uses it until it fails or ctx ends.
@@ -70,7 +70,7 @@ func (s *Store) listen(ctx context.Context, server Server, fail context.CancelCa
 		signal(subscribed)
 		s.readAll()
 	}, s.pushed)
-	if denied(err) { // by an access list; then it is only read, a little later
+	if isAuthError(err) { // by an access list; then it is only read, a little later
 		s.config.Log.Warn("Changes of shared circuit breakers arrive late: the server lets us not subscribe", "error", err)
 		signal(subscribed)
 		return
@@ -81,35 +81,35 @@ func (s *Store) listen(ctx context.Context, server Server, fail context.CancelCa
 	fail(err)
 }
 
-// denied reports whether err is the server's refusal of who we are.
-func denied(err error) bool {
+// isAuthError reports whether err is the server's refusal of who we are.
+func isAuthError(err error) bool {
 	_, is := errors.AsType[*DeniedError](err)
 	return is
 }
 
-// failed notes that the server is away, and says so unless that has been said
+// recordFailure notes that the server is away, and says so unless that has been said
 // lately.
-func (s *Store) failed(err error) {
+func (s *Store) recordFailure(err error) {
 	if err == nil {
 		err = errors.New("the connection has ended")
 	}
 	s.mu.Lock()
-	first := s.err == nil && (s.warned.IsZero() || time.Since(s.warned) > time.Minute)
+	first := s.err == nil && (s.warnedAt.IsZero() || time.Since(s.warnedAt) > time.Minute)
 	why := s.config.Where + ": " + err.Error()
 	failed := errors.New(s.config.Name + ": " + why)
 	s.err = failed
 	if first {
-		s.warned = time.Now()
+		s.warnedAt = time.Now()
 	}
-	s.announce()
+	s.broadcast()
 	s.mu.Unlock()
 	if first {
 		s.config.Log.Warn("Circuit breakers are not shared with the fleet for the time being: "+why, "error", failed)
 	}
 }
 
-// mended notes that the server answers.
-func (s *Store) mended() {
+// clearFailure notes that the server answers.
+func (s *Store) clearFailure() {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	s.err = nil
@@ -119,16 +119,16 @@ func (s *Store) mended() {
 // ends.
 func (s *Store) serve(ctx context.Context, server Server) error {
 	s.readAll()
-	timer := time.NewTimer(s.pause())
+	timer := time.NewTimer(s.readInterval())
 	defer timer.Stop()
 	for {
-		if err := s.batch(ctx, server); err != nil {
+		if err := s.exec(ctx, server); err != nil {
 			return err
 		}
 		select {
-		case <-s.wakes:
+		case <-s.toSend:
 		case <-timer.C:
-			timer.Reset(s.pause())
+			timer.Reset(s.readInterval())
 			s.readAll()
 		case <-ctx.Done():
 			return context.Cause(ctx)
@@ -136,9 +136,9 @@ func (s *Store) serve(ctx context.Context, server Server) error {
 	}
 }
 
-// pause is the time to the next look at the server: a little less than Sync,
+// readInterval is the time to the next look at the server: a little less than Sync,
 // by chance, so that processes that began together do not go on so.
-func (s *Store) pause() time.Duration {
+func (s *Store) readInterval() time.Duration {
 	return s.sync - time.Duration(rand.Int64N(int64(s.sync/5)))
 }
 
@@ -147,15 +147,15 @@ func (s *Store) readAll() {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	for _, k := range s.keys {
-		k.read = true
+		k.readDue = true
 	}
 	s.wake()
 }
 
-// batch makes calls that wait, in one round trip, and learns from the
+// exec makes calls that wait, in one round trip, and learns from the
 // answers. The error is one that a new connection may mend.
-func (s *Store) batch(ctx context.Context, server Server) error {
-	calls := s.take()
+func (s *Store) exec(ctx context.Context, server Server) error {
+	calls := s.drainAll()
 	if len(calls) == 0 {
 		return nil
 	}
@@ -166,51 +166,51 @@ func (s *Store) batch(ctx context.Context, server Server) error {
 	for i := range calls {
 		asked[i] = calls[i].Call
 	}
-	answered, failed := s.answers(calls, server.Run(ctx, asked), sent)
+	answered, failed := s.applyResponses(calls, server.Run(ctx, asked), sent)
 	switch {
 	case failed == nil:
-		s.mended()
-	case answered > 0, ofKey(failed): // it concerns some keys alone, which are tried again in a while
-		s.failed(failed)
+		s.clearFailure()
+	case answered > 0, isKeyError(failed): // it concerns some keys alone, which are tried again in a while
+		s.recordFailure(failed)
 	default:
 		return failed
 	}
 	return nil
 }
 
-// answers learns from the answers to calls that were sent at that time. It
+// applyResponses learns from the applyResponses to calls that were sent at that time. It
 // returns how many there were, and what went wrong with the last of the others.
-func (s *Store) answers(calls []call, answers []Answer, sent time.Time) (answered int, failed error) {
+func (s *Store) applyResponses(calls []call, answers []Answer, sent time.Time) (answered int, failed error) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	for i, c := range calls {
-		c.key.telling = false
+		c.key.reporting = false
 		err := answers[i].Err
 		if err == nil {
-			s.answer(c, answers[i].View, sent)
+			s.applyResponse(c, answers[i].View, sent)
 		}
 		if e, ok := errors.AsType[*UnsharedError](err); ok {
-			c.key.again(c)
-			s.leave(c.key, e)
+			c.key.requeue(c)
+			s.setUnshared(c.key, e)
 			answered++
 			continue
 		}
 		if err != nil {
-			c.key.again(c)
+			c.key.requeue(c)
 			failed = err
 			continue
 		}
 		answered++
-		c.key.contact = time.Now()
+		c.key.respondedAt = time.Now()
 	}
-	s.busy = false
-	s.announce()
-	signal(s.orders)
+	s.inFlight = false
+	s.broadcast()
+	signal(s.toApply)
 	return answered, failed
 }
 
-// ofKey reports whether err is about one key alone.
-func ofKey(err error) bool {
+// isKeyError reports whether err is about one key alone.
+func isKeyError(err error) bool {
 	_, is := errors.AsType[*KeyError](err)
 	return is
 }
@@ -219,141 +219,141 @@ func ofKey(err error) bool {
 // for is not held up by them, and none takes as long as a server that is away.
 const maxKeys = 1000
 
-// take takes the calls that wait, of so many keys.
-func (s *Store) take() (calls []call) {
+// drainAll takes the calls that wait, of so many keys.
+func (s *Store) drainAll() (calls []call) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	now, taken := time.Now(), 0
 	for _, k := range s.keys {
-		s.askLater(&k.rate, now)
-		if !k.waits() {
+		s.requestLater(&k.rate, now)
+		if !k.hasPending() {
 			continue
 		}
 		if taken == maxKeys {
 			s.wake()
 			break
 		}
-		calls = append(calls, s.calls(k, now)...)
+		calls = append(calls, s.drain(k, now)...)
 		taken++
 	}
-	s.busy = len(calls) > 0
-	if !s.busy {
-		s.announce()
+	s.inFlight = len(calls) > 0
+	if !s.inFlight {
+		s.broadcast()
 	}
 	return calls
 }
 
-// answer learns from the answer to a call that was sent at that time. s.mu is
+// applyResponse learns from the applyResponse to a call that was sent at that time. s.mu is
 // held.
-func (s *Store) answer(c call, v View, sent time.Time) {
+func (s *Store) applyResponse(c call, v View, sent time.Time) {
 	seen := v.at(time.Now())
 	if v.Process == s.process {
 		seen.lease = sent.Add(v.Lease) // it ends here no later than at the server
 	}
-	if c.key.foreign != nil {
-		c.key.foreign = nil
+	if c.key.unshared != nil {
+		c.key.unshared = nil
 		s.wake() // there may be something to tell
 	}
 	switch c.Op {
 	case Visit:
-		c.key.borrowed(v.Loan)
+		c.key.applyBudget(v.Loan)
 	case Reserve:
-		s.rationed(c.key, v.Grant)
+		s.applyRate(c.key, v.Grant)
 	default:
 	}
-	j, _ := c.job.(*job)
-	s.learn(c.key, seen, sent, j)
+	j, _ := c.report.(*report)
+	s.applyView(c.key, seen, sent, j)
 }
 
-// leave has k work alone, since its record has another format, and warns the first
+// setUnshared has k work alone, since its record has another format, and warns the first
 // time that one has. s.mu is held.
-func (s *Store) leave(k *key, e *UnsharedError) {
-	if !s.formats {
-		s.formats = true
+func (s *Store) setUnshared(k *key, e *UnsharedError) {
+	if !s.formatWarned {
+		s.formatWarned = true
 		s.config.Log.Warn(fmt.Sprintf("Circuit breaker %q is not shared with the fleet: %v; what has another format is left alone", k.name, e), "error", e)
 	}
-	k.foreign, k.read = e, false
-	k.mirror.known, k.mirror.token = false, 0
+	k.unshared, k.readDue = e, false
+	k.remote.known, k.remote.token = false, 0
 }
 
 // pushed learns from what has been published.
 func (s *Store) pushed(v View) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	if k := s.keys[v.Key]; k != nil && k.foreign == nil {
-		s.learn(k, v.at(time.Now()), time.Time{}, nil)
-		signal(s.orders)
+	if k := s.keys[v.Key]; k != nil && k.unshared == nil {
+		s.applyView(k, v.at(time.Now()), time.Time{}, nil)
+		signal(s.toApply)
 	}
 }
 
-// learn has k learn v, from the answer to a call that was sent at that time and
+// applyView has k applyView v, from the answer to a call that was sent at that time and
 // has told of j, or by push, with neither. s.mu is held.
-func (s *Store) learn(k *key, v view, sent time.Time, j *job) {
-	now, m := time.Now(), &k.mirror
-	if l, ok := m.learn(v, sent, now); ok {
-		k.lost = &l
+func (s *Store) applyView(k *key, v view, sent time.Time, j *report) {
+	now, m := time.Now(), &k.remote
+	if l, ok := m.update(v, sent, now); ok {
+		k.restore = &l
 		s.wake()
 	}
-	if j != nil && m.heard(j) && j.kind == byHand {
-		k.heeds(now) // or its echo would be news
+	if j != nil && m.acknowledge(j) && j.kind == manual {
+		k.ackOverride(now) // or its echo would be news
 	}
-	s.hands(k, now)
-	s.answered(k, now)
+	s.reconcileOverride(k, now)
+	s.reportGateSuccess(k, now)
 }
 
-// due returns what the local breaker has to be told, if anything. While the
+// pendingState returns what the local breaker has to be told, if anything. While the
 // server has not heard of its latest transitions, what is known of the fleet is
 // from before them: the answer to them will say. s.mu is held.
-func (k *key) due(now time.Time) (cell.RemoteState, bool) {
-	if k.telling || k.hand != nil || k.own != nil {
+func (k *key) pendingState(now time.Time) (cell.RemoteState, bool) {
+	if k.reporting || k.override != nil || k.transition != nil {
 		return cell.RemoteState{}, false
 	}
-	return k.mirror.order(now)
+	return k.remote.pendingState(now)
 }
 
-// obey tells the local breakers what the fleet has agreed on. It has a
+// applyAll tells the local breakers what the fleet has agreed on. It has a
 // goroutine of its own, since what observes a breaker may take its time.
-func (s *Store) obey(ctx context.Context) {
+func (s *Store) applyAll(ctx context.Context) {
 	for {
 		select {
-		case <-s.orders:
+		case <-s.toApply:
 		case <-ctx.Done():
 			return
 		}
-		for k := s.next(); k != nil; k = s.next() {
-			k.obey(func() (cell.RemoteState, bool) { return s.order(k) })
+		for k := s.nextToApply(); k != nil; k = s.nextToApply() {
+			k.onRemote(func() (cell.RemoteState, bool) { return s.stateToApply(k) })
 			s.mu.Lock()
-			if k.obeying {
-				k.heeded()
+			if k.applying {
+				k.storeAck()
 			}
-			k.obeying = false
-			s.announce()
+			k.applying = false
+			s.broadcast()
 			s.mu.Unlock()
 		}
 	}
 }
 
-// next returns a key whose breaker has to be told something.
-func (s *Store) next() *key {
+// nextToApply returns a key whose breaker has to be told something.
+func (s *Store) nextToApply() *key {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	now := time.Now()
 	for _, k := range s.keys {
-		if _, due := k.due(now); due && k.obey != nil {
+		if _, due := k.pendingState(now); due && k.onRemote != nil {
 			return k
 		}
 	}
 	return nil
 }
 
-// order returns what the breaker of k has to be told, if it still has.
-func (s *Store) order(k *key) (cell.RemoteState, bool) {
+// stateToApply returns what the breaker of k has to be told, if it still has.
+func (s *Store) stateToApply(k *key) (cell.RemoteState, bool) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	o, due := k.due(time.Now())
+	o, due := k.pendingState(time.Now())
 	if due {
-		k.mirror.follow(o)
-		k.obeying = true
+		k.remote.markApplied(o)
+		k.applying = true
 	}
 	return o, due
 }

@@ -28,13 +28,13 @@ func TestManyKeysGoInSeveralRoundTrips(t *testing.T) {
 	seen := map[*key]bool{}
 	for _, want := range []int{maxKeys, maxKeys, 1, 0} {
 		select {
-		case <-s.wakes:
+		case <-s.toSend:
 		default:
 			if want > 0 {
 				t.Errorf("nobody is told that there is more, after %d of %d", len(seen), 2*maxKeys+1)
 			}
 		}
-		calls := s.take()
+		calls := s.drainAll()
 		for _, c := range calls {
 			seen[c.key] = true
 		}

@@ -47,8 +47,8 @@ func (w *world) set(i int, state circuit.State, budget *int8, bug string) bool {
 		return true
 	}
 	n.local, n.memo.since = to, at(w.s.Now)
-	j, _ := n.m.changed(cell.Change{From: uint8(from), To: uint8(state), Until: future, Manual: true})
-	j.at, j.token = at(w.s.Now), 0
+	j, _ := n.m.transition(cell.Change{From: uint8(from), To: uint8(state), Until: future, Manual: true})
+	j.overriddenAt, j.token = at(w.s.Now), 0
 	n.next = request{byHand: true, hand: j, ask: n.next.ask} // key.byHand
 	return true
 }
@@ -74,44 +74,44 @@ func (n *node) state() circuit.State {
 }
 
 // heeds is Store.hands, after n has learned from the answer to what told of j.
-func (n *node) heeds(j *job, bug string) {
-	if j != nil && n.m.heard(j) && j.kind == byHand {
+func (n *node) heeds(j *report, bug string) {
+	if j != nil && n.m.acknowledge(j) && j.kind == manual {
 		n.heard()
 	}
 	if bug == "any opening is as good as the fleet's" && j != nil && j.own && j.state == n.m.view.state {
-		n.m.told = n.m.view.gen
+		n.m.appliedGen = n.m.view.gen
 	}
 	if n.next.byHand || n.sent && n.flight.tells() {
 		return
 	}
 	switch n.rule() {
-	case hears:
-		if !n.m.echoes(n.memo) || bug == "an echo overrules" {
+	case remoteNewer:
+		if !n.m.isSameOverride(n.memo) || bug == "an echo overrules" {
 			n.memo.at = time.Time{}
 		}
-		n.m.hear(n.memo)
+		n.m.reapplyClosed(n.memo)
 		n.heard()
-	case overruled:
+	case localStale:
 		n.memo.at = time.Time{}
-	case tells:
-		n.next.byHand, n.next.old, n.next.hand = true, true, job{kind: byHand, state: n.memo.state, at: n.memo.at}
-	case agreed:
+	case localNewer:
+		n.next.byHand, n.next.old, n.next.hand = true, true, report{kind: manual, state: n.memo.state, overriddenAt: n.memo.at}
+	case inSync:
 	}
 }
 
 // heard is key.heeds.
 func (n *node) heard() {
-	n.owed = n.m.view.nameHand()
+	n.owed = n.m.view.overrideID()
 	if _, due := n.due(); !due {
-		n.memo.heard, n.owed = n.owed, 0
+		n.memo.seenID, n.owed = n.owed, 0
 	}
 }
 
 // rule is what follows from what was set by hand.
-func (n *node) rule() ruling {
+func (n *node) rule() verdict {
 	here := n.memo
-	here.heard = cmp.Or(n.owed, here.heard)
-	return n.m.rule(here, present)
+	here.seenID = cmp.Or(n.owed, here.seenID)
+	return n.m.compareOverride(here, present)
 }
 
 // due is key.due.
@@ -119,7 +119,7 @@ func (n *node) due() (cell.RemoteState, bool) {
 	if n.next.tells() || n.sent && n.flight.tells() {
 		return cell.RemoteState{}, false
 	}
-	return n.m.order(present)
+	return n.m.pendingState(present)
 }
 
 // follows is what the breaker does with an order.
@@ -143,7 +143,7 @@ func (n *node) follows(o cell.RemoteState, now int64) {
 		n.memo.since = at(now)
 	}
 	if n.owed != 0 {
-		n.memo.heard, n.owed = n.owed, 0
+		n.memo.seenID, n.owed = n.owed, 0
 	}
 }
 
@@ -167,7 +167,7 @@ func byHands(i int, bug string) []step {
 			if !due || !w.hands.lazy {
 				return false
 			}
-			n.m.follow(o)
+			n.m.markApplied(o)
 			if bug == "an order comes in between" {
 				n.takes, n.order = true, o
 				return true
@@ -181,7 +181,7 @@ func byHands(i int, bug string) []step {
 				return false
 			}
 			w.hands.kills--
-			m := mirror{process: n.m.process, node: n.m.node, margin: n.m.margin, told: -1}
+			m := remote{process: n.m.process, node: n.m.node, margin: n.m.margin, appliedGen: -1}
 			*n = node{m: m, local: n.local, alone: n.alone, memo: n.memo}
 			return true
 		}},
