@@ -2,44 +2,44 @@ package perdure_test
 
 import (
 	"fmt"
-	"io/fs"
 	"os"
+	"path"
 	"path/filepath"
 	"regexp"
 	"strings"
 	"testing"
 )
 
-// TestSeedPageNamesRealTests holds docs/seed.md to its word: a test that it
-// names must be there.
-func TestSeedPageNamesRealTests(t *testing.T) {
-	page, err := os.ReadFile("docs/seed.md")
-	if err != nil {
-		t.Fatal(err)
-	}
-	there := make(map[string]bool)
+// TestPagesNameRealTests refuses the name of a test, in a page, that no test has.
+func TestPagesNameRealTests(t *testing.T) {
+	there, pages := map[string]bool{}, map[string]string{}
 	declared := regexp.MustCompile(`(?m)^func ((?:Test|Example|Fuzz)\w+)\(`)
-	err = filepath.WalkDir(".", func(path string, d fs.DirEntry, err error) error {
-		if err != nil || d.IsDir() || !strings.HasSuffix(path, "_test.go") {
-			return err
+	eachFile(t, func(name string) {
+		if !strings.HasSuffix(name, "_test.go") && path.Ext(name) != ".md" {
+			return
 		}
-		text, err := os.ReadFile(path)
+		text, err := os.ReadFile(name)
+		if err != nil {
+			return // gone since the walk
+		}
+		if path.Ext(name) == ".md" {
+			pages[name] = string(text)
+			return
+		}
 		for _, m := range declared.FindAllStringSubmatch(string(text), -1) {
 			there[m[1]] = true
 		}
-		return err
 	})
-	if err != nil {
-		t.Fatal(err)
-	}
-	named := regexp.MustCompile("`((?:Test|Example|Fuzz)\\w+)`").FindAllStringSubmatch(string(page), -1)
-	if len(named) < 30 {
-		t.Errorf("docs/seed.md names %d tests; this test no longer finds them", len(named))
-	}
-	for _, m := range named {
-		if !there[m[1]] {
-			t.Errorf("docs/seed.md names %s as the test that shows something, and there is no such test", m[1])
+	found := 0
+	for name, text := range pages {
+		for _, m := range regexp.MustCompile("`((?:Test|Example|Fuzz)[A-Z]\\w+)`").FindAllStringSubmatch(text, -1) {
+			if found++; !there[m[1]] {
+				t.Errorf("%s names %s, and there is no such test", name, m[1])
+			}
 		}
+	}
+	if found < 80 {
+		t.Errorf("the pages name %d tests; this test no longer finds them", found)
 	}
 }
 
