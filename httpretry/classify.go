@@ -1,149 +1,149 @@
 package httpretry
 
 import (
-	"cmp"
 	"context"
-	"errors"
 	"fmt"
-	"io"
-	"net"
 	"net/http"
 	"strings"
 	"time"
 
-	"github.com/seed-0f2c7998/perdure/circuit"
 	"github.com/seed-0f2c7998/perdure/httpretry/internal/shown"
-	"github.com/seed-0f2c7998/perdure/httpretry/internal/upload"
 	"github.com/seed-0f2c7998/perdure/internal/neterr"
 	"github.com/seed-0f2c7998/perdure/internal/unwrap"
 	"github.com/seed-0f2c7998/perdure/internal/viaproxy"
 	"github.com/seed-0f2c7998/perdure/retry"
 )
 
-// A StatusError is a response whose status says that the request failed, 400 and above, or of which Options.Classify
-// says so. It is what a [retry.Policy] sees of such a response: its RetryOn and IgnoreOn find the status by
-// HTTPStatusCode, and its Classify may ask for it.
-// It holds no header and no body, for it may end in a log.
-type StatusError struct {
-	Method string
-	URL    string // without its secrets
-	Status int
-
-	class    retry.Class   // that Options.Classify gave; ClassUnknown: none
-	wait     time.Duration // that the response asks for
-	asks     bool
-	response *http.Response // to be drained before a retry; nil once that is done
-}
-
-// Error is like "GET https://example.org/x: 503 Service Unavailable".
-func (e *StatusError) Error() string {
-	return strings.TrimSpace(fmt.Sprintf("%s %s: %d %s", e.Method, e.URL, e.Status, http.StatusText(e.Status)))
-}
-
-// HTTPStatusCode returns Status.
-func (e *StatusError) HTTPStatusCode() int { return e.Status }
-
-// RetryAfter returns the wait that the response asked for, and whether it did.
-func (e *StatusError) RetryAfter() (time.Duration, bool) { return e.wait, e.asks }
-
-func newStatusError(res *http.Response, req *http.Request) *StatusError {
-	return &StatusError{Method: method(req), URL: shown.URL(req), Status: res.StatusCode, response: res}
-}
-
-// A LimitError reports a response of which a part is larger than is accepted from any server.
-type LimitError struct {
-	What  string // such as "response header"
-	Limit int64
-	Unit  string // of Limit; "" means bytes
-}
-
-// Error is like "response header exceeds 1048576 bytes".
-func (e *LimitError) Error() string {
-	return fmt.Sprintf("%s exceeds %d %s", e.What, e.Limit, cmp.Or(e.Unit, "bytes"))
-}
-
-// How much of an unwanted response is read to keep its connection, and for how long: beyond that, another connection is
-// the better bargain.
-const (
-	drainBytes = 64 << 10
-	drainTime  = 50 * time.Millisecond
-)
-
-// discard frees the connection of a response that nobody will read.
-func (e *StatusError) discard() {
-	if e.response != nil {
-		discard(e.response.Body)
-		e.response = nil
+// classify returns what an attempt has brought, as attempt does.
+func (e *operation) classify(res *http.Response, err error) (*http.Response, error) {
+	if err != nil {
+		return nil, e.failed(err)
 	}
-}
-
-func discard(body io.ReadCloser) {
-	timer := time.AfterFunc(drainTime, func() { body.Close() })
-	defer timer.Stop()
-	defer body.Close()
-	_, _ = io.CopyN(io.Discard, body, drainBytes+1) // an error means that the connection is of no use, which Close sees too
-}
-
-// ErrNotIdempotent is why a request that may have been processed is not retried, neither here nor by a [retry.Do] around
-// the client: its method is not idempotent. See [Idempotent] for how to say that the request is.
-var ErrNotIdempotent = errors.New("request may have been processed and is not idempotent")
-
-// ErrBody is why a request whose body is gone is not repeated: its reader can be read once only (there is no GetBody,
-// and no Seek that works), and more of it was read than Options.SpoolLimit allows to keep.
-var ErrBody = upload.ErrGone
-
-// A notRepeatable is a failure that is not retried, be it by a retry around the client, although its class may be one
-// that is retried.
-type notRepeatable struct {
-	err       error            // of the attempt, marked as final
-	why       error            // ErrNotIdempotent or ErrBody
-	countedBy *circuit.Breaker // nil: it is not counted yet
-}
-
-func (e *notRepeatable) Error() string   { return fmt.Sprintf("%v (not repeated: %v)", e.err, e.why) }
-func (e *notRepeatable) Unwrap() []error { return []error{e.err, e.why} }
-
-// Breaker returns the breaker that has counted the failure, for one around the client, which need not count it again.
-func (e *notRepeatable) Breaker() *circuit.Breaker { return e.countedBy }
-
-// Timeout makes url.Error.Timeout tell the truth.
-func (e *notRepeatable) Timeout() bool {
-	timeout, ok := unwrap.As[net.Error](e.err)
-	return ok && timeout.Timeout()
-}
-
-// A requestError is what the caller's request or its body did wrong: it says nothing of the service.
-type requestError struct{ err error }
-
-func (e *requestError) Error() string { return e.err.Error() }
-func (e *requestError) Unwrap() error { return e.err }
-
-type idempotentKey struct{}
-
-// Idempotent returns a context whose requests may be repeated whatever their method is: the caller promises that twice
-// does no more than once.
-func Idempotent(ctx context.Context) context.Context {
-	return context.WithValue(ctx, idempotentKey{}, true)
-}
-
-// isIdempotent reports whether req may be repeated although it may have been processed.
-func isIdempotent(req *http.Request) bool {
-	switch req.Method {
-	case "", "GET", "HEAD", "OPTIONS", "TRACE", "PUT", "DELETE", "QUERY":
-		return true
+	if res.Body == nil { // only http.Transport promises that there is one
+		res.Body = http.NoBody
 	}
-	if req.Header.Get("Idempotency-Key") != "" || req.Header.Get("X-Idempotency-Key") != "" {
-		return true
+	if reason := GaveUp(res); reason != nil {
+		res.Request = e.original // giveUp will tell of it
+		return res, reason       // a Transport further in has given up on it
 	}
-	promised, _ := req.Context().Value(idempotentKey{}).(bool)
-	return promised
+	class := e.transport.classify(res)
+	if res.StatusCode < http.StatusBadRequest && class == retry.ClassUnknown {
+		return res, nil
+	}
+	return res, e.statusError(res, class)
 }
 
-func method(req *http.Request) string {
-	if req.Method == "" {
-		return http.MethodGet
+// failed returns the error of an attempt without a response, marked if the request can't be or must not be repeated.
+func (e *operation) failed(err error) error {
+	err = shown.Error(err, e.req)
+	e.last = err
+	switch {
+	case e.upload.Broken() != nil || isMalformed(e.req):
+		return e.callersFault(err)
+	case !e.idempotent && e.mayHaveLeft() && !isRefusedStream(err):
+		return e.notRepeatable(err, ErrNotIdempotent)
+	case unwrap.Is(err, context.Canceled) && ended(e.req) == nil:
+		// Of another request: net/http may hand out a connection that one had, and then close it as that is cancelled.
+		err = retry.Transient(err)
 	}
-	return req.Method
+	return e.rewindable(err)
+}
+
+// statusError returns the error that stands for a response from 400 on, or one that Options.Classify has given a class.
+func (e *operation) statusError(res *http.Response, class retry.Class) error {
+	err := newStatusError(res, e.req)
+	err.class = class
+	under := class == retry.ClassUnknown && res.StatusCode == http.StatusConflict && e.last != nil && e.req.Header.Get("Idempotency-Key") != ""
+	e.last = err
+	if under {
+		return retry.Transient(err) // the request with this key whose response we did not get is still under way
+	}
+	if class, _ = e.route.policy.ClassOf(err); class == retry.ClassPermanent || class == retry.ClassIgnored || class == retry.ClassUnknown {
+		return err
+	}
+	err.wait, err.asks = e.transport.hint(res, time.Now())
+	if !e.idempotent {
+		return e.notRepeatable(err, ErrNotIdempotent)
+	}
+	return e.rewindable(err)
+}
+
+// bodyGone returns the error of an attempt that could not be made, because its body can't be had again; what was wrong
+// with the attempt before is what the caller wants to know of.
+func (e *operation) bodyGone(err error) error {
+	if e.last != nil && unwrap.Is(err, ErrBody) {
+		return e.notRepeatable(e.last, err)
+	}
+	return e.callersFault(err)
+}
+
+// rewindable returns err, marked if the request's body can't be sent again.
+func (e *operation) rewindable(err error) error {
+	if e.upload.Spent() {
+		return e.notRepeatable(err, ErrBody)
+	}
+	return err
+}
+
+// notRepeatable returns err, marked so that no attempt follows. What a breaker learns is up to err's class.
+func (e *operation) notRepeatable(err, why error) error {
+	return &notRepeatable{err: retry.Final(err), why: why}
+}
+
+// callersFault returns err, marked so that no attempt follows and no breaker learns of it. The caller gets err itself.
+func (e *operation) callersFault(err error) error {
+	e.unmarked, e.marked = err, retry.Final(&requestError{err})
+	return e.marked
+}
+
+// classify returns what the Options say of res.
+func (t *Transport) classify(res *http.Response) retry.Class {
+	if t.options.Classify == nil {
+		return retry.ClassUnknown
+	}
+	defer hideBody(res)()
+	return t.options.Classify(res)
+}
+
+// hint returns the wait that a response asks for.
+func (t *Transport) hint(res *http.Response, received time.Time) (time.Duration, bool) {
+	if ask := t.options.RetryAfter; ask != nil {
+		restore := hideBody(res)
+		d, ok := ask(res)
+		restore()
+		if ok {
+			return d, true
+		}
+	}
+	if d, ok := RetryAfter(res.Header, received); ok {
+		return d, true
+	}
+	if res.StatusCode != http.StatusTooManyRequests && res.StatusCode != http.StatusServiceUnavailable {
+		return 0, false
+	}
+	return RateLimit(res.Header, received)
+}
+
+// hideBody takes the body off res, for a hook that must not read what the caller is to get, until restore is called.
+func hideBody(res *http.Response) (restore func()) {
+	body := res.Body
+	res.Body = http.NoBody
+	return func() { res.Body = body }
+}
+
+// classifier returns the Classify that asks the Options', the user's own and then ours.
+func classifier(user func(error) retry.Class) func(error) retry.Class {
+	return func(err error) retry.Class {
+		if status, ok := unwrap.As[*StatusError](err); ok && status.class != retry.ClassUnknown {
+			return status.class
+		}
+		if user != nil {
+			if c := user(err); c != retry.ClassUnknown {
+				return c
+			}
+		}
+		return classOf(err)
+	}
 }
 
 // classOf returns what a transport's error means for an idempotent request that is well formed: whatever is not known
@@ -175,6 +175,34 @@ func classOf(err error) retry.Class {
 func is[E error](err error) bool {
 	_, ok := unwrap.As[E](err)
 	return ok
+}
+
+type idempotentKey struct{}
+
+// Idempotent returns a context whose requests may be repeated whatever their method is: the caller promises that twice
+// does no more than once.
+func Idempotent(ctx context.Context) context.Context {
+	return context.WithValue(ctx, idempotentKey{}, true)
+}
+
+// isIdempotent reports whether req may be repeated although it may have been processed.
+func isIdempotent(req *http.Request) bool {
+	switch req.Method {
+	case "", "GET", "HEAD", "OPTIONS", "TRACE", "PUT", "DELETE", "QUERY":
+		return true
+	}
+	if req.Header.Get("Idempotency-Key") != "" || req.Header.Get("X-Idempotency-Key") != "" {
+		return true
+	}
+	promised, _ := req.Context().Value(idempotentKey{}).(bool)
+	return promised
+}
+
+func method(req *http.Request) string {
+	if req.Method == "" {
+		return http.MethodGet
+	}
+	return req.Method
 }
 
 // A streamError is the bundled http2.StreamError of net/http, which lets itself be had as any type with these fields.

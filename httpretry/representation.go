@@ -1,24 +1,12 @@
 package httpretry
 
 import (
-	"errors"
 	"fmt"
 	"net/http"
 
 	"github.com/seed-0f2c7998/perdure/httpretry/internal/byterange"
 	"github.com/seed-0f2c7998/perdure/httpretry/internal/digest"
 	"github.com/seed-0f2c7998/perdure/internal/validator"
-)
-
-// The reasons why a body is not resumed, as BodyError.Stop. Test for them with [errors.Is].
-var (
-	// ErrNoValidator reports a response without a strong ETag, and without a Last-Modified old enough to identify its
-	// representation: a later response can't be known to have the same bytes.
-	ErrNoValidator = errors.New("response has no usable validator (strong ETag or Last-Modified)")
-	// ErrChanged reports that the resource was replaced while its body was read.
-	ErrChanged = validator.ErrChanged
-	// ErrWrongRange reports that the server sent a different range than was requested.
-	ErrWrongRange = errors.New("server returned a different range than requested")
 )
 
 // A representation is what a body is read from, as far as the first response told, and the part of it that is wanted.

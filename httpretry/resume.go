@@ -2,7 +2,6 @@ package httpretry
 
 import (
 	"context"
-	"encoding/base64"
 	"fmt"
 	"io"
 	"log/slog"
@@ -10,44 +9,11 @@ import (
 	"time"
 
 	"github.com/seed-0f2c7998/perdure/httpretry/internal/shown"
-	"github.com/seed-0f2c7998/perdure/internal/checksum"
 	"github.com/seed-0f2c7998/perdure/internal/redact"
 	"github.com/seed-0f2c7998/perdure/internal/stall"
 	"github.com/seed-0f2c7998/perdure/internal/unwrap"
 	"github.com/seed-0f2c7998/perdure/retry"
 )
-
-// A BodyError is a body that broke, and that could not be resumed. The caller has got Delivered bytes of it, all of
-// them of one representation. [errors.Is] and [errors.As] see Break and Stop.
-type BodyError struct {
-	Delivered int64
-	Break     error // what the connection said
-	Stop      error // why there is no more: ErrNoValidator, ErrChanged, ErrWrongRange, a *retry.Error, a *StatusError ...
-}
-
-// Error tells all three.
-func (e *BodyError) Error() string {
-	return redact.Line(redact.String(fmt.Sprintf("body broke after %d bytes: %v; not resumed: %v", e.Delivered, e.Break, e.Stop)))
-}
-
-// Unwrap returns Stop and Break.
-func (e *BodyError) Unwrap() []error { return []error{e.Stop, e.Break} }
-
-// A DigestError is a body that has another digest than a header of its response says.
-type DigestError struct {
-	Header    string // such as Repr-Digest
-	Algorithm string // such as sha-256
-	Want, Got []byte
-}
-
-// Error tells header, algorithm and both digests, in base 64 as the headers have them.
-func (e *DigestError) Error() string {
-	return fmt.Sprintf("the body is corrupt: its %s is %s, but %s says %s", e.Algorithm,
-		base64.StdEncoding.EncodeToString(e.Got), e.Header, base64.StdEncoding.EncodeToString(e.Want))
-}
-
-// Unwrap returns what package download has as its ErrChecksum.
-func (e *DigestError) Unwrap() error { return checksum.ErrMismatch }
 
 // A Resumption is a body that broke and is about to be resumed.
 type Resumption struct {
@@ -176,6 +142,21 @@ func (s *stream) fetch(ctx context.Context, policy *retry.Policy, next int64) (*
 	return x.attempt(ctx)
 }
 
+// statusError deals with a status from 400 on.
+func (s *stream) statusError(ctx context.Context, policy *retry.Policy, res *http.Response, err error) (int, error) {
+	switch {
+	case res.StatusCode == http.StatusRequestedRangeNotSatisfiable && s.representation.ended(res, s.next):
+		discard(res.Body)
+		s.fetchTrailer(ctx, policy)
+		s.representation.end = s.next
+		return 0, nil
+	case res.StatusCode == http.StatusRequestedRangeNotSatisfiable, res.StatusCode == http.StatusPreconditionFailed:
+		discard(res.Body)
+		return 0, retry.Permanent(ErrChanged)
+	}
+	return 0, err
+}
+
 // fetchTrailer requests the last byte once more if the caller's response has announced a trailer: it comes with the end of
 // a body, and the end that was reached is that of a 416. Where there is none to be had, the trailer stays empty.
 func (s *stream) fetchTrailer(ctx context.Context, policy *retry.Policy) {
@@ -198,21 +179,6 @@ func (s *stream) fetchTrailer(ctx context.Context, policy *retry.Policy) {
 	if n, err := io.Copy(io.Discard, io.LimitReader(body, skip+2)); n == skip+1 && err == nil {
 		s.last, s.partial = res, res.StatusCode == http.StatusPartialContent
 	}
-}
-
-// statusError deals with a status from 400 on.
-func (s *stream) statusError(ctx context.Context, policy *retry.Policy, res *http.Response, err error) (int, error) {
-	switch {
-	case res.StatusCode == http.StatusRequestedRangeNotSatisfiable && s.representation.ended(res, s.next):
-		discard(res.Body)
-		s.fetchTrailer(ctx, policy)
-		s.representation.end = s.next
-		return 0, nil
-	case res.StatusCode == http.StatusRequestedRangeNotSatisfiable, res.StatusCode == http.StatusPreconditionFailed:
-		discard(res.Body)
-		return 0, retry.Permanent(ErrChanged)
-	}
-	return 0, err
 }
 
 // skip passes over n bytes, which the response has before the next one.

@@ -1,4 +1,4 @@
-// Package httpretry makes the requests of a net/http client outlast failures.
+// Package httpretry retries the requests of a net/http client.
 //
 // A [Transport] is a drop-in [http.RoundTripper]:
 //
@@ -6,25 +6,34 @@
 //	client := httpretry.Client(&api) // or: client.Transport = httpretry.NewTransport(client.Transport, httpretry.Options{Policy: &api})
 //	res, err := client.Get("https://api.example.org/stations")
 //
-// Each request is one operation of package retry, which decides everything: there is no loop in here. What this
-// package knows is HTTP: which requests may be repeated, what a status or an error of the transport means, how long
-// the server asked to wait, how a body is sent again, and how a connection is kept for the next attempt.
+// Each request is one operation of package retry, which decides on each attempt and wait; this package contains no retry
+// loop. It knows HTTP: which requests may be repeated, what a status or a transport's error means, how long the server
+// asked to wait, how to send a body again, how to resume the body of a response.
 //
-// # How it ends
+// # Results
 //
-// When attempts are given up and the last one had a response, the caller gets that response, unread, with a nil error, as
-// from any client; [GaveUp] says why there was no other attempt. When the last attempt had no response, the error is
-// that of [retry.Value], which the http.Client wraps in its [url.Error] as usual: a [*retry.Error] if there were
-// several attempts, else the error itself.
+// If the last attempt had a response, the caller gets that response, unread, with a nil error, as from any client; [GaveUp]
+// returns why no other attempt followed. If the last attempt had no response, the error is that of [retry.Value], which
+// the http.Client wraps in a [url.Error] as usual: a [*retry.Error] after several attempts, the error itself after one.
 //
-// The context of the request bounds the operation: all attempts and all waits.
+// The context of the request limits the operation: all attempts and all waits.
+//
+// # Reading the code
+//
+// The files in the order of a request:
+//
+//   - transport.go: route. Find the policy and the breaker of the request; then RoundTrip, which most requests never leave.
+//   - attempt.go: send. Prepare the request, make each attempt; connection.go knows whether a request has left.
+//   - classify.go: classify. What a response or an error means; retryafter.go reads the wait that a server asked for.
+//   - outcome.go: deliver. What the caller gets at the end; errors.go has the errors.
+//   - body.go: the body of a delivered response; resume.go requests its rest after a break, and representation.go decides
+//     whether a response has that rest.
 package httpretry
 
 import (
 	"cmp"
 	"context"
 	"fmt"
-	"log/slog"
 	"net/http"
 	"sync"
 	"sync/atomic"
@@ -32,8 +41,10 @@ import (
 
 	"github.com/seed-0f2c7998/perdure/circuit"
 	"github.com/seed-0f2c7998/perdure/httpretry/internal/hedge"
+	"github.com/seed-0f2c7998/perdure/internal/bound"
+	"github.com/seed-0f2c7998/perdure/internal/breakers"
+	"github.com/seed-0f2c7998/perdure/internal/seam"
 	"github.com/seed-0f2c7998/perdure/internal/stall"
-	"github.com/seed-0f2c7998/perdure/internal/unwrap"
 	"github.com/seed-0f2c7998/perdure/internal/viaproxy"
 	"github.com/seed-0f2c7998/perdure/retry"
 )
@@ -101,77 +112,89 @@ func Client(p *retry.Policy) *http.Client {
 	return &http.Client{Transport: NewTransport(nil, Options{Policy: p}), CheckRedirect: CheckRedirect}
 }
 
-// classifier returns the Classify that asks the Options', the user's own and then ours.
-func classifier(user func(error) retry.Class) func(error) retry.Class {
-	return func(err error) retry.Class {
-		if status, ok := unwrap.As[*StatusError](err); ok && status.class != retry.ClassUnknown {
-			return status.class
-		}
-		if user != nil {
-			if c := user(err); c != retry.ClassUnknown {
-				return c
-			}
-		}
-		return classOf(err)
-	}
-}
-
-// classify returns what the Options say of res.
-func (t *Transport) classify(res *http.Response) retry.Class {
-	if t.options.Classify == nil {
-		return retry.ClassUnknown
-	}
-	defer hideBody(res)()
-	return t.options.Classify(res)
-}
-
-// hideBody takes the body off res, for a hook that must not read what the caller is to get, until restore is called.
-func hideBody(res *http.Response) (restore func()) {
-	body := res.Body
-	res.Body = http.NoBody
-	return func() { res.Body = body }
-}
-
-// observer returns the Observe that frees the connection of an unwanted response before the wait, and then calls the user's.
-func observer(user func(context.Context, retry.Event)) func(context.Context, retry.Event) {
-	return func(ctx context.Context, e retry.Event) {
-		if e.Kind == retry.Retrying {
-			if status, ok := unwrap.As[*StatusError](e.Err); ok {
-				status.discard()
-			}
-		}
-		if user != nil {
-			user(ctx, e)
-			return
-		}
-		retry.LogTo(slog.Default())(ctx, e)
-	}
-}
-
-// hint returns the wait that a response asks for.
-func (t *Transport) hint(res *http.Response, received time.Time) (time.Duration, bool) {
-	if ask := t.options.RetryAfter; ask != nil {
-		restore := hideBody(res)
-		d, ok := ask(res)
-		restore()
-		if ok {
-			return d, true
-		}
-	}
-	if d, ok := RetryAfter(res.Header, received); ok {
-		return d, true
-	}
-	if res.StatusCode != http.StatusTooManyRequests && res.StatusCode != http.StatusServiceUnavailable {
-		return 0, false
-	}
-	return RateLimit(res.Header, received)
-}
-
 // CloseIdleConnections closes those of the base transport, if it has any.
 func (t *Transport) CloseIdleConnections() {
 	if base, ok := t.base.(interface{ CloseIdleConnections() }); ok {
 		base.CloseIdleConnections()
 	}
+}
+
+// RoundTrip makes as many attempts as it takes, or as the policy allows. It does not change req.
+//
+// Most requests are a GET that is answered at once. For those, what retries take is made when the first attempt has
+// failed; and the way there is one stretch of code, which leaves to others all that is out of the ordinary: the kernel
+// has had the processor meanwhile, so that a function that is called costs several times what it does.
+func (t *Transport) RoundTrip(req *http.Request) (*http.Response, error) { //nolint:cyclop // as said above
+	l, err := &t.defaultRoute, error(nil)
+	if !t.oneRoute {
+		if l, err = t.routeOf(req); err != nil {
+			return refuse(req, err)
+		}
+	}
+	b, word, healthy := l.policy.Breaker, uint64(0), true
+	if b != nil {
+		word, healthy = seam.Of(b).Quick()
+	}
+	if ctx := req.Context(); !healthy || !t.needsNoPrep(req) || ctx.Err() != nil || ctx.Value(endKey{}) != nil {
+		return t.operate(l, req)
+	}
+	sent, s := req, (*stream)(nil)
+	if h := req.Header; h != nil && len(h) == 0 && t.gzip.Load() {
+		own := newGzipRequest(req, http.Header{"Accept-Encoding": gzipOnly})
+		sent, s = &own.request, &own.stream
+	} else if !t.options.NoResume {
+		sent, s = t.withGzip(req)
+	}
+	start := time.Now()
+	res, err := t.base.RoundTrip(sent)
+	if err != nil || !isPlain200(res, sent) {
+		e := operation{transport: t, route: l, original: req, req: sent, stream: s, idempotent: true, attempts: 1}
+		return e.retryFrom(breakers.Permit(b, word), start, res, err)
+	}
+	if b != nil && !seam.Of(b).Unmoved() {
+		breakers.Succeed(req.Context(), breakers.Permit(b, word))
+	}
+	res.Request = req
+	if s == nil {
+		return deliver(res, s, false), nil
+	}
+	s.transport, s.policy, s.req = t, l.policy, sent
+	if res.Uncompressed || res.ContentLength <= 0 || !s.representation.read(res) || !s.representation.hasNoChecks() {
+		return deliver(res, s, sent != req), nil
+	}
+	s.adopt(res)
+	return res, nil
+}
+
+// needsNoPrep reports whether req needs no preparation.
+func (t *Transport) needsNoPrep(req *http.Request) bool {
+	return t.noPrep && req.Method == http.MethodGet && req.Body == nil
+}
+
+// isPlain200 reports whether res is what most responses to req are.
+func isPlain200(res *http.Response, req *http.Request) bool {
+	return res != nil && res.StatusCode == http.StatusOK && res.Body != nil && res.Request == req && bound.HeaderSize(res.Header) <= bound.Header
+}
+
+// refuse returns err without any attempt.
+func refuse(req *http.Request, err error) (*http.Response, error) {
+	if req.Body != nil {
+		req.Body.Close() // as a RoundTripper must
+	}
+	return nil, err
+}
+
+// operate is RoundTrip for any request, by its route.
+func (t *Transport) operate(l *route, req *http.Request) (*http.Response, error) {
+	e := operation{transport: t, route: l, req: req, idempotent: isIdempotent(req)}
+	e.prepare()
+	ctx, release := withCancel(req)
+	defer release()
+	res, err := retry.Value(ctx, l.policy, func(ctx context.Context) (*http.Response, error) {
+		return e.attempt(ctx)
+	})
+	e.upload.Finish()
+	return e.outcome(res, err)
 }
 
 // maxRoutes is how many are kept, for keys may go on coming. A route is soon made again: its breaker is in the registry.

@@ -9,6 +9,8 @@ import (
 	"maps"
 	"net/http"
 	"strconv"
+	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/seed-0f2c7998/perdure/circuit"
@@ -37,26 +39,6 @@ type operation struct {
 	began      time.Time // if the policy has a MaxElapsed
 }
 
-// body returns the request's body, as something that can be sent again; nil if there is none. That of a request which is
-// repeated only if it never left need not be kept: if it was read, it may have left.
-func (e *operation) body() *upload.Body {
-	if e.req.Body == nil || e.req.Body == http.NoBody {
-		return nil
-	}
-	o := &e.transport.options
-	memory, limit := o.BufferLimit, o.SpoolLimit
-	if memory == 0 {
-		memory = defaultBufferLimit
-	}
-	if limit == 0 {
-		limit = defaultSpoolLimit
-	}
-	if !e.idempotent {
-		memory, limit = 0, 0
-	}
-	return upload.New(e.req, max(memory, 0), max(limit, 0))
-}
-
 // prepare readies what the attempts share.
 func (e *operation) prepare() {
 	e.upload = e.body()
@@ -75,6 +57,26 @@ func (e *operation) prepare() {
 	if !e.transport.options.NoResume && e.upload == nil && method(e.req) == http.MethodGet {
 		e.req, e.stream = e.transport.withGzip(e.req)
 	}
+}
+
+// body returns the request's body, as something that can be sent again; nil if there is none. That of a request which is
+// repeated only if it never left need not be kept: if it was read, it may have left.
+func (e *operation) body() *upload.Body {
+	if e.req.Body == nil || e.req.Body == http.NoBody {
+		return nil
+	}
+	o := &e.transport.options
+	memory, limit := o.BufferLimit, o.SpoolLimit
+	if memory == 0 {
+		memory = defaultBufferLimit
+	}
+	if limit == 0 {
+		limit = defaultSpoolLimit
+	}
+	if !e.idempotent {
+		memory, limit = 0, 0
+	}
+	return upload.New(e.req, max(memory, 0), max(limit, 0))
 }
 
 // withHeader returns a copy of req with another header; name is in its canonical form.
@@ -96,17 +98,6 @@ func (e *operation) retryFrom(permit circuit.Permit, start time.Time, res *http.
 		return err
 	})
 	return e.outcome(res, err)
-}
-
-// outcome returns what the caller gets of what the last attempt brought.
-func (e *operation) outcome(res *http.Response, err error) (*http.Response, error) {
-	if err != nil {
-		return e.giveUp(res, err)
-	}
-	if s := e.stream; s != nil {
-		s.transport, s.policy, s.req, s.began = e.transport, e.route.policy, e.req, e.began
-	}
-	return deliver(res, e.stream, e.req != e.original), nil
 }
 
 // attempt sends the request once. A status from 400 on is an error, and comes with its response.
@@ -231,38 +222,6 @@ func isCopy(res *http.Response, req *http.Request) bool {
 		(r.URL == req.URL || r.URL.String() == req.URL.String())
 }
 
-// holdPlace has the body of res hold the place of the attempt that ctx is for, if its breaker limits the calls in flight: the
-// call is in flight until its body has ended or is closed, or the context of the caller's request ends.
-func (e *operation) holdPlace(ctx context.Context, res *http.Response) {
-	if res.Body == nil || res.Body == http.NoBody || res.StatusCode == http.StatusSwitchingProtocols {
-		return
-	}
-	if free := breakers.KeepPlace(ctx, e.original.Context(), e.route.policy.Breaker); free != nil {
-		res.Body = &placedBody{ReadCloser: res.Body, free: free}
-	}
-}
-
-// A placedBody frees a place when it ends, breaks or is closed.
-type placedBody struct {
-	io.ReadCloser
-	free func() // may be called more than once
-}
-
-// Read reads the body.
-func (b *placedBody) Read(p []byte) (int, error) {
-	n, err := b.ReadCloser.Read(p)
-	if err != nil {
-		b.free()
-	}
-	return n, err
-}
-
-// Close closes the body.
-func (b *placedBody) Close() error {
-	defer b.free()
-	return b.ReadCloser.Close()
-}
-
 // An ownBody ends the context that its response was had with.
 type ownBody struct {
 	io.ReadCloser
@@ -274,4 +233,72 @@ func (b *ownBody) Close() error {
 	err := b.ReadCloser.Close()
 	b.cancel(nil)
 	return err
+}
+
+// ended returns why the caller of req waits no longer: its context has ended, or its Cancel channel is closed, with which
+// an http.Client has a transport that it does not know observe its Timeout, beside a deadline. It returns nil if neither
+// is the case.
+func ended(req *http.Request) error {
+	ctx := req.Context()
+	if err := ctx.Err(); err != nil {
+		return err
+	}
+	select {
+	case <-req.Cancel: //nolint:staticcheck // deprecated, and still honored by net/http
+	default:
+		return nil
+	}
+	if deadline, ok := ctx.Deadline(); ok && !time.Now().Before(deadline) {
+		return context.DeadlineExceeded
+	}
+	return context.Canceled
+}
+
+// withCancel returns a context that ends as ended says. The caller calls release when it is no longer needed.
+func withCancel(req *http.Request) (ctx context.Context, release func()) {
+	if req.Cancel == nil { //nolint:staticcheck // as above
+		return req.Context(), func() {}
+	}
+	c := &cancelContext{Context: req.Context(), req: req}
+	return c, c.release
+}
+
+// A cancelContext is the context of a request with a Cancel channel. It costs a goroutine once someone waits for its end.
+type cancelContext struct {
+	context.Context //nolint:containedctx // it is one
+
+	req  *http.Request
+	once sync.Once
+	both context.Context //nolint:containedctx // ends with the first of the two; nil before someone waits
+	stop context.CancelFunc
+	over atomic.Bool // released
+}
+
+// Err returns what ended does, and never nil once Done is closed.
+func (c *cancelContext) Err() error {
+	if err := ended(c.req); err != nil || !c.over.Load() {
+		return err
+	}
+	return context.Canceled
+}
+
+// Done returns a channel that is closed when the context or the channel ends.
+func (c *cancelContext) Done() <-chan struct{} {
+	c.once.Do(func() {
+		c.both, c.stop = context.WithCancel(c.Context)
+		go func() {
+			select {
+			case <-c.req.Cancel: //nolint:staticcheck // as above
+				c.stop()
+			case <-c.both.Done():
+			}
+		}()
+	})
+	return c.both.Done()
+}
+
+func (c *cancelContext) release() {
+	c.over.Store(true)
+	c.once.Do(func() { c.both, c.stop = c.Context, func() {} })
+	c.stop()
 }

@@ -5,6 +5,7 @@ import (
 	"context"
 	"errors"
 	"io"
+	"maps"
 	"net/http"
 	"sync"
 	"time"
@@ -14,6 +15,36 @@ import (
 	"github.com/seed-0f2c7998/perdure/internal/unwrap"
 	"github.com/seed-0f2c7998/perdure/retry"
 )
+
+// A gzipRequest is a copy of a request that asks for gzip, and the stream for the body of its response, in one allocation.
+type gzipRequest struct {
+	request http.Request
+	stream  stream
+}
+
+// newGzipRequest returns one with a copy of req that has h as its header.
+func newGzipRequest(req *http.Request, h http.Header) *gzipRequest {
+	a := new(gzipRequest)
+	a.request = *req
+	a.request.Header = h
+	return a
+}
+
+// gzipOnly is the Accept-Encoding that net/http adds by itself.
+var gzipOnly = []string{"gzip"} //nolint:gochecknoglobals // shared by all requests, as it saves each of them one
+
+// withGzip returns what is sent for a GET, and the stream for the body of its response. It asks for gzip where the base would
+// by itself, unless the caller has other wishes: the base would take the coding off below the stream, and the rest could
+// not be asked for. A base that would not gets the request as it is, and the caller the representation that it brings.
+func (t *Transport) withGzip(req *http.Request) (*http.Request, *stream) {
+	h := req.Header
+	if h == nil || h["Accept-Encoding"] != nil || h["Range"] != nil || !t.gzip.Load() {
+		return req, new(stream)
+	}
+	a := newGzipRequest(req, maps.Clone(h))
+	a.request.Header["Accept-Encoding"] = gzipOnly
+	return &a.request, &a.stream
+}
 
 // A stream is the body of a response to a GET that outlasts its connections: the caller reads one body, whatever
 // happens below. Read is for one goroutine at a time; Close may be called by another.
