@@ -93,7 +93,7 @@ func (a *app) copyCommand() *cobra.Command {
 				return err
 			}
 			job := &copying.Job{Session: more.session(), Source: args[0], Destination: args[1], Checksum: more.checksum}
-			job.EndpointURL, job.Patience = endpointURL, a.patience(wait)
+			job.EndpointURL, job.Waiter = endpointURL, a.waiter(wait)
 			if more.recursive {
 				return a.copyTree(c, f, more, job)
 			}
@@ -158,7 +158,7 @@ func (a *app) prepare(f *policy.Flags, job *endpoint.Session, meter *progress.Me
 		job.Limits = append(job.Limits, setting.Bad("--concurrency", s.Breaker.Concurrency, want))
 	}
 	job.Breaker.Store, job.Breaker.Log = store, meter.Log
-	job.Patience.Learn, job.Patience.AtGate = store.Ready, atGate(&s.Policy)
+	job.Waiter.Refresh, job.Waiter.AtGate = store.Ready, atGate(&s.Policy)
 	observe := retry.LogTo(meter.Log)
 	job.Observe = a.dagster.Observe(nil, func(ctx context.Context, e retry.Event) {
 		if a.json || e.Kind != retry.Stopped { // people get the error itself

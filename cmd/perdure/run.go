@@ -137,12 +137,12 @@ func (a *app) run(c *cobra.Command, f *runFlags, args []string) error {
 	}
 	p.Observe = a.dagster.Observe(p.Breaker, a.attempted(retry.LogTo(a.log)))
 	command := &run.Command{
-		Args: args, Policy: &p, Patience: a.patience(f.wait), Buffer: f.buffer, Grace: cmp.Or(f.killAfter, 5*time.Second),
+		Args: args, Policy: &p, Waiter: a.waiter(f.wait), Buffer: f.buffer, Grace: cmp.Or(f.killAfter, 5*time.Second),
 		ReplayAll: f.replay, Note: func(event, text string) { a.log.Info(text, "event", event) },
 		Stdin: a.stdin, Stdout: a.stdout, Stderr: a.stderr, Environ: a.environ,
 		Mark: run.Chosen(&f.again, &f.stop),
 	}
-	command.Patience.AtGate = atGate(&p)
+	command.Waiter.AtGate = atGate(&p)
 	defer a.dagster.ConfigureCommand(command, mode, f.killAfter)()
 	begin := time.Now()
 	err = command.Run(c.Context())

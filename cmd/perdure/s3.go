@@ -42,7 +42,7 @@ of other programs, too, and --older-than must be more than any upload takes.`,
 			if err := awsenv.CheckURL("--endpoint-url", endpointURL); err != nil {
 				return err
 			}
-			return a.clean(c, f, args[0], age, &endpoint.Session{EndpointURL: endpointURL, Patience: a.patience(wait)})
+			return a.clean(c, f, args[0], age, &endpoint.Session{EndpointURL: endpointURL, Waiter: a.waiter(wait)})
 		},
 	}
 	c.Flags().Var(policy.Span(&age, 0, 10_000*time.Hour), "older-than", "least `age` in seconds of an upload that is aborted (24h)")

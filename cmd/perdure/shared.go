@@ -15,10 +15,10 @@ import (
 	"github.com/seed-0f2c7998/perdure/circuit"
 	"github.com/seed-0f2c7998/perdure/cmd/perdure/internal/exit"
 	"github.com/seed-0f2c7998/perdure/cmd/perdure/internal/help"
-	"github.com/seed-0f2c7998/perdure/cmd/perdure/internal/patience"
 	"github.com/seed-0f2c7998/perdure/cmd/perdure/internal/policy"
 	"github.com/seed-0f2c7998/perdure/cmd/perdure/internal/report"
 	"github.com/seed-0f2c7998/perdure/cmd/perdure/internal/state"
+	"github.com/seed-0f2c7998/perdure/cmd/perdure/internal/wait"
 	shared "github.com/seed-0f2c7998/perdure/internal/fleet"
 	"github.com/seed-0f2c7998/perdure/internal/setting"
 	"github.com/seed-0f2c7998/perdure/retry"
@@ -207,9 +207,9 @@ func atGate(p *retry.Policy) time.Duration {
 	return p.MaxDelay
 }
 
-// patience returns how an operation waits, and tells of it.
-func (a *app) patience(longest time.Duration) *patience.Patience {
-	return &patience.Patience{Longest: longest, Tell: func(r patience.Refusal) {
+// waiter returns a Waiter that waits for at most limit, and logs each wait.
+func (a *app) waiter(limit time.Duration) *wait.Waiter {
+	return &wait.Waiter{Max: limit, OnWait: func(r wait.Refusal) {
 		text := "Waiting: the server asked to come back later"
 		switch {
 		case r.Open != nil:
@@ -217,7 +217,7 @@ func (a *app) patience(longest time.Duration) *patience.Patience {
 		case r.Limit != nil:
 			text = fmt.Sprintf("Waiting: %v limit of '%s' is reached", r.Limit.Limit, r.Limit.Name)
 		}
-		attrs := []any{"event", "waiting", "wait", longest}
+		attrs := []any{"event", "waiting", "wait", limit}
 		if !r.RetryAt.IsZero() {
 			text += ", until " + r.RetryAt.Format(time.RFC3339)
 			attrs = append(attrs, "retry_at", r.RetryAt)

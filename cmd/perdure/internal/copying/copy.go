@@ -165,7 +165,7 @@ func (r run) attempt(ctx context.Context) (stored endpoint.Stored, err error) {
 // fetch fetches what is missing. A body that could not go on for want of leave goes on when there is some: a request has
 // waited for that itself.
 func (r run) fetch(ctx context.Context, g transfer.Getter) (err error) {
-	_ = r.Patience.Do(ctx, r.Registry.All, func(ctx context.Context) error {
+	_ = r.Waiter.Do(ctx, r.Registry.All, func(ctx context.Context) error {
 		err = r.target.File().Fetch(ctx, g)
 		if _, requested := errors.AsType[*url.Error](err); requested {
 			return nil

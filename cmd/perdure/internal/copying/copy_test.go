@@ -12,8 +12,8 @@ import (
 
 	"github.com/seed-0f2c7998/perdure/circuit"
 	"github.com/seed-0f2c7998/perdure/cmd/perdure/internal/endpoint"
-	"github.com/seed-0f2c7998/perdure/cmd/perdure/internal/patience"
 	"github.com/seed-0f2c7998/perdure/cmd/perdure/internal/policy"
+	"github.com/seed-0f2c7998/perdure/cmd/perdure/internal/wait"
 	"github.com/seed-0f2c7998/perdure/httpretry/httptestfault"
 )
 
@@ -99,7 +99,7 @@ func TestBrokenBodyWaitsForTheBreaker(t *testing.T) {
 	j := &Job{
 		Source: server.URL + "/page", Destination: to,
 		Session: endpoint.Session{
-			Patience: &patience.Patience{Longest: time.Minute}, Policy: hasty(t),
+			Waiter: &wait.Waiter{Max: time.Minute}, Policy: hasty(t),
 			Breaker: circuit.Config{FailureThreshold: 2, RecoveryTimeout: 50 * time.Millisecond, Observe: func(context.Context, circuit.Transition) {}},
 		},
 	}

@@ -10,7 +10,7 @@ import (
 	"strings"
 	"time"
 
-	"github.com/seed-0f2c7998/perdure/cmd/perdure/internal/patience"
+	"github.com/seed-0f2c7998/perdure/cmd/perdure/internal/wait"
 	"github.com/seed-0f2c7998/perdure/httpretry"
 	_ "github.com/seed-0f2c7998/perdure/httpretry/download" // which offers newHTTP
 	"github.com/seed-0f2c7998/perdure/internal/getters"
@@ -58,9 +58,9 @@ func (w *web) Connect(ctx context.Context, s *Session, as Role) error {
 	if err != nil {
 		return err
 	}
-	client := &http.Client{Jar: jar, CheckRedirect: httpretry.CheckRedirect, Transport: patience.Transport{RoundTripper: httpretry.NewTransport(counted{base.RoundTrip, &s.attempts}, httpretry.Options{
+	client := &http.Client{Jar: jar, CheckRedirect: httpretry.CheckRedirect, Transport: wait.Transport{RoundTripper: httpretry.NewTransport(counted{base.RoundTrip, &s.attempts}, httpretry.Options{
 		Policy: p, Breakers: breaker, Registry: registry, StallTimeout: 30 * time.Second, MinRate: s.MinRate, OnResume: s.resumed,
-	}), Patience: s.Patience, Breakers: registry.All}}
+	}), Waiter: s.Waiter, Breakers: registry.All}}
 	req, err := http.NewRequestWithContext(ctx, http.MethodGet, w.text, nil)
 	if err != nil {
 		return err

@@ -128,7 +128,7 @@ func (o *Object) connect(ctx context.Context, s *Session, as Role, preset, name 
 	o.session, s.stored, s.versioned = s, true, s.versioned || as == Source
 	o.store, err = objects.New(cfg, objects.Options{Policy: p, Breakers: breaker, Registry: registry, Parallel: s.Parallel, NoSignRequest: s.NoSignRequest, RequestPayer: s.RequestPayer, MinRate: s.MinRate}, func(so *s3.Options) {
 		so.HTTPClient = counted{so.HTTPClient.Do, &s.attempts}
-		s.Patience.Apply(so, registry.All)
+		s.Waiter.Apply(so, registry.All)
 		if s.EndpointURL != "" {
 			so.BaseEndpoint = &s.EndpointURL // which the environment's own for S3 would hide
 		}

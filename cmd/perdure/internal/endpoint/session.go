@@ -11,8 +11,8 @@ import (
 	"sync/atomic"
 
 	"github.com/seed-0f2c7998/perdure/circuit"
-	"github.com/seed-0f2c7998/perdure/cmd/perdure/internal/patience"
 	"github.com/seed-0f2c7998/perdure/cmd/perdure/internal/policy"
+	"github.com/seed-0f2c7998/perdure/cmd/perdure/internal/wait"
 	"github.com/seed-0f2c7998/perdure/httpretry"
 	"github.com/seed-0f2c7998/perdure/internal/setting"
 	"github.com/seed-0f2c7998/perdure/retry"
@@ -37,12 +37,12 @@ type Session struct {
 
 	Stdin, Stdout *os.File // of -
 
-	Policy   policy.Source      // for both sides, each of which has a preset of its own
-	Breaker  circuit.Config     // of every breaker; its Rate and Concurrency are of the source's requests
-	RateDst  float64            // most requests per second to the destination; 0 means no limit
-	Limits   []error            // of the source's requests, for each flag that has set one: what is wrong if there are none
-	Registry *circuit.Registry  // of the source's breakers; nil: one of its own
-	Patience *patience.Patience // waits for the breaker of a side; nil: nothing does
+	Policy   policy.Source     // for both sides, each of which has a preset of its own
+	Breaker  circuit.Config    // of every breaker; its Rate and Concurrency are of the source's requests
+	RateDst  float64           // most requests per second to the destination; 0 means no limit
+	Limits   []error           // of the source's requests, for each flag that has set one: what is wrong if there are none
+	Registry *circuit.Registry // of the source's breakers; nil: one of its own
+	Waiter   *wait.Waiter      // waits while the breaker of a side is open; nil means do not wait
 
 	// Observe and Resumed are called with what happens, as in the library, and Note with what else there is to know, as
 	// the word for an event and a sentence. They are called by one goroutine at a time.

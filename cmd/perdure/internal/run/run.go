@@ -21,7 +21,7 @@ import (
 
 	"github.com/seed-0f2c7998/perdure/circuit"
 	"github.com/seed-0f2c7998/perdure/cmd/perdure/internal/exit"
-	"github.com/seed-0f2c7998/perdure/cmd/perdure/internal/patience"
+	"github.com/seed-0f2c7998/perdure/cmd/perdure/internal/wait"
 	"github.com/seed-0f2c7998/perdure/retry"
 )
 
@@ -31,12 +31,12 @@ const AttemptVariable = "PERDURE_ATTEMPT"
 
 // A Command is what is to be run. It is for one run.
 type Command struct {
-	Args     []string // the first is the program
-	Policy   *retry.Policy
-	Patience *patience.Patience // for the Policy's breaker; nil: none
-	Buffer   bool               // keep standard output back, and write that of the last attempt only
-	Grace    time.Duration      // from the request to end, after a timeout, to the end by force
-	Limit    time.Duration      // from a signal that asks to end to the end by force; 0: the attempt takes its time
+	Args   []string // the first is the program
+	Policy *retry.Policy
+	Waiter *wait.Waiter  // waits while the Policy's breaker is open; nil means do not wait
+	Buffer bool          // keep standard output back, and write that of the last attempt only
+	Grace  time.Duration // from the request to end, after a timeout, to the end by force
+	Limit  time.Duration // from a signal that asks to end to the end by force; 0: the attempt takes its time
 
 	// Mark returns the error of an attempt, marked if need be. If nil, none is marked.
 	Mark func(error) error
@@ -83,7 +83,7 @@ func (c *Command) Run(ctx context.Context) error {
 	c.input = newInput(c.Stdin, c.Policy.Attempts() != 1, c.ReplayAll)
 	defer c.input.close()
 
-	err := c.Patience.Do(ctx, c.breakers, func(ctx context.Context) error {
+	err := c.Waiter.Do(ctx, c.breakers, func(ctx context.Context) error {
 		return retry.Do(ctx, c.Policy, func(ctx context.Context) error {
 			c.last = c.attempt(ctx)
 			if c.Mark == nil {

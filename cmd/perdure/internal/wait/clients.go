@@ -1,4 +1,4 @@
-package patience
+package wait
 
 import (
 	"context"
@@ -12,19 +12,19 @@ import (
 	"github.com/seed-0f2c7998/perdure/httpretry"
 )
 
-// A Transport waits for leave to send, outside of the attempts.
+// A Transport is an [http.RoundTripper] whose requests wait as Waiter says, outside of
+// their attempts.
 type Transport struct {
-	http.RoundTripper
-
-	Patience *Patience
-	Breakers func() []*circuit.Breaker
+	RoundTripper http.RoundTripper
+	Waiter       *Waiter
+	Breakers     func() []*circuit.Breaker
 }
 
-// RoundTrip sends req when it may.
+// RoundTrip sends req, again if it was refused and the wait was not in vain.
 func (t Transport) RoundTrip(req *http.Request) (res *http.Response, err error) {
-	waited := t.Patience.Do(req.Context(), t.Breakers, func(ctx context.Context) error {
+	waited := t.Waiter.Do(req.Context(), t.Breakers, func(ctx context.Context) error {
 		if res != nil {
-			_ = res.Body.Close() // it only said when to come back
+			_ = res.Body.Close() // an earlier attempt's, which said when to come back
 		}
 		if res, err = t.RoundTripper.RoundTrip(req.WithContext(ctx)); err != nil { //nolint:bodyclose // the caller's to close
 			return err
@@ -37,14 +37,14 @@ func (t Transport) RoundTrip(req *http.Request) (res *http.Response, err error) 
 	return res, nil
 }
 
-// Apply makes the operations of an S3 client wait like a Transport.
-func (p *Patience) Apply(o *s3.Options, breakers func() []*circuit.Breaker) {
+// Apply makes the operations of an S3 client wait as w says, like a [Transport].
+func (w *Waiter) Apply(o *s3.Options, breakers func() []*circuit.Breaker) {
 	o.APIOptions = append(o.APIOptions, func(stack *middleware.Stack) error {
 		return stack.Initialize.Add(middleware.InitializeMiddlewareFunc("perdure:Wait", func(
 			ctx context.Context, in middleware.InitializeInput, next middleware.InitializeHandler,
 		) (out middleware.InitializeOutput, metadata middleware.Metadata, err error) {
-			rewind := bodyOf(in.Parameters)
-			err = p.Do(ctx, breakers, func(ctx context.Context) error {
+			rewind := rewinder(in.Parameters)
+			err = w.Do(ctx, breakers, func(ctx context.Context) error {
 				if err := rewind(); err != nil {
 					return err
 				}
@@ -56,9 +56,9 @@ func (p *Patience) Apply(o *s3.Options, breakers func() []*circuit.Breaker) {
 	})
 }
 
-// bodyOf returns what puts the body of an operation back to where it begins:
+// rewinder returns a function that rewinds the body of an operation to its beginning:
 // an earlier attempt may have sent it.
-func bodyOf(parameters any) (rewind func() error) {
+func rewinder(parameters any) (rewind func() error) {
 	var body io.Reader
 	switch in := parameters.(type) {
 	case *s3.PutObjectInput:
