@@ -73,10 +73,10 @@ func (s *Session) ConfigureCommand(c *run.Command, m Mode, killAfter time.Durati
 		c.Environ = pipes.StripEnv(environ)
 	}
 	if m == Relay && s != nil {
-		c.Each = func() ([]string, func(bool) error) { return s.relay(environ) }
+		c.BeforeAttempt = func() ([]string, func(bool) error) { return s.relay(environ) }
 	}
 	if Launched(environ) {
-		c.Limit = min(cmp.Or(killAfter, grace), grace)
+		c.KillAfter = min(cmp.Or(killAfter, grace), grace)
 	}
 	c.Stdout, c.Stderr, ended = s.streams(c.Stdout, c.Stderr)
 	return ended

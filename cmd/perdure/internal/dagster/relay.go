@@ -50,7 +50,7 @@ type relay struct {
 	done    chan struct{}  // all that it wrote has been read
 }
 
-// relay returns what Command.Each asks for. If there is no place for messages,
+// relay returns what Command.BeforeAttempt asks for. If there is no place for messages,
 // the child gets an environment without Dagster.
 func (s *Session) relay(environ []string) ([]string, func(failed bool) error) {
 	r, err := s.newRelay()

@@ -161,8 +161,8 @@ func withExitCode(err error) error {
 	code, reason := exit.Code(err), err
 	coded, ok := errors.AsType[*exit.Error](err)
 	switch {
-	case ok && coded.Told != nil:
-		reason = coded.Told // the code is the child's
+	case ok && coded.Logged != nil:
+		reason = coded.Logged // the code is the child's
 	case code == exit.Failed, code == exit.Usage:
 		reason = retry.Permanent(err)
 	case code == exit.Unavailable:

@@ -1,5 +1,5 @@
-// Package exit gives each way in which the command can end its code, so that
-// whoever called it knows what to do next.
+// Package exit maps the errors of the command to exit codes, so that a caller knows what
+// to do next.
 package exit
 
 import (
@@ -16,43 +16,87 @@ import (
 	"github.com/seed-0f2c7998/perdure/retry"
 )
 
-// The codes. Those from 64 are of BSD's sysexits.h, the others those of shells.
+// The exit codes. 64 to 75 are those of BSD's sysexits.h, the others those of shells.
 const (
 	OK            = 0
-	Failed        = 1   // permanent failure: retrying will not help
-	Usage         = 64  // the arguments, the environment or the file are wrong
-	Unavailable   = 69  // given up: it may be possible later
-	TryLater      = 75  // not now: a breaker is open, a limit is reached, or the server said when to come back
-	TimedOut      = 124 // the last attempt was stopped by its timeout
-	NotExecutable = 126 // the command cannot be executed
-	NotFound      = 127 // the command does not exist
-	Signal        = 128 // and the number of the signal
+	Failed        = 1
+	Usage         = 64
+	Unavailable   = 69
+	TryLater      = 75
+	TimedOut      = 124
+	NotExecutable = 126
+	NotFound      = 127
+	Signal        = 128 // plus the number of the signal
 )
 
-// Meanings returns the codes with what they mean, for a help text.
-func Meanings() []struct{ Code, Meaning string } {
-	return []struct{ Code, Meaning string }{
-		{"0", "done"},
-		{"1", "permanent failure: retrying will not help"},
-		{"64", "the arguments, the environment or the file with the policy are wrong"},
-		{"69", "given up: attempts, time or budget are used up; it may be possible later"},
-		{"75", "come back later: a circuit breaker is open, a limit is reached, or the server said when"},
-		{"124", "run: the last attempt timed out but exited 0"},
-		{"126", "run: the command cannot be executed"},
-		{"127", "run: the command does not exist"},
-		{"128+n", "stopped by signal n: 130 for an interrupt, 143 for a termination"},
-		{"other", "run: that of the last attempt"},
+// A Meaning is one row of the table of exit codes.
+type Meaning struct {
+	Code string // as help shows it
+	Text string
+
+	code int
+	of   func(error) bool // errors that end the command with code; nil if only an [*Error] does
+}
+
+// Meanings returns the table of exit codes. [Code] takes the first row that matches an
+// error; help shows all rows.
+func Meanings() []Meaning {
+	return []Meaning{
+		{"0", "done", OK, func(err error) bool { return err == nil }},
+		{"1", "permanent failure: retrying will not help", Failed, isMismatch},
+		{"64", "invalid arguments, environment or policy file", Usage, isUsage},
+		{"69", "gave up: attempts, time or budget are used up; retrying later may help", Unavailable, isExhausted},
+		{"75", "retry later: a circuit breaker is open, a limit is reached, or a server sent Retry-After", TryLater, isRefused},
+		{"124", "run: the last attempt timed out but exited 0", TimedOut, nil},
+		{"126", "run: the command cannot be executed", NotExecutable, nil},
+		{"127", "run: the command does not exist", NotFound, nil},
+		{"128+n", "ended by signal n: 130 for SIGINT, 143 for SIGTERM", Signal, nil},
+		{"other", "run: the exit code of the last attempt", 0, nil},
 	}
 }
 
-// An Error is an error whose code is known.
-type Error struct {
-	Code int
-	Err  error // nil: there is nothing to say that has not been said
-	Told error // what has been said, and led to Code; nil: Err is all
+func isMismatch(err error) bool { return errors.Is(err, checksum.ErrMismatch) }
+
+func isUsage(err error) bool {
+	_, ok := errors.AsType[*setting.Error](err)
+	return ok
 }
 
-// Error returns the text of Err.
+func isRefused(err error) bool {
+	_, refused := breakers.Refusal(err)
+	return refused || errors.Is(err, retry.ErrRetryLater)
+}
+
+func isExhausted(err error) bool {
+	return !isRefused(err) &&
+		(errors.Is(err, retry.ErrExhausted) || errors.Is(err, retry.ErrDeadline) || errors.Is(err, retry.ErrBudget))
+}
+
+// Code returns the exit code for err: the code of an [*Error], that of the signal of an
+// [*Interrupted], the first of [Meanings] that matches, or else Failed.
+func Code(err error) int {
+	if e, ok := errors.AsType[*Error](err); ok {
+		return e.Code
+	}
+	if e, ok := errors.AsType[*Interrupted](err); ok {
+		return e.code()
+	}
+	for _, m := range Meanings() {
+		if m.of != nil && m.of(err) {
+			return m.code
+		}
+	}
+	return Failed
+}
+
+// An Error is an error with its exit code.
+type Error struct {
+	Code   int
+	Err    error // nil if there is nothing to print: the error was logged
+	Logged error // the logged error that led to Code; nil if Err did
+}
+
+// Error returns the text of Err, or "" if Err is nil.
 func (e *Error) Error() string {
 	if e.Err == nil {
 		return ""
@@ -66,39 +110,11 @@ func (e *Error) Unwrap() error { return e.Err }
 // ExitCode returns Code.
 func (e *Error) ExitCode() int { return e.Code }
 
-// UsageError says that err is the user's to mend in what was asked for.
+// UsageError returns err with the exit code [Usage].
 func UsageError(err error) error { return &Error{Code: Usage, Err: err} }
 
-// Code returns the code that the command ends with because of err.
-func Code(err error) int {
-	if err == nil {
-		return OK
-	}
-	if e, ok := errors.AsType[*Error](err); ok {
-		return e.Code
-	}
-	if e, ok := errors.AsType[*Interrupted](err); ok {
-		return e.code()
-	}
-	if _, ok := errors.AsType[*setting.Error](err); ok {
-		return Usage
-	}
-	if errors.Is(err, checksum.ErrMismatch) { // however often that was tried
-		return Failed
-	}
-	if _, refused := breakers.Refusal(err); refused || errors.Is(err, retry.ErrRetryLater) {
-		return TryLater
-	}
-	for _, stop := range []error{retry.ErrExhausted, retry.ErrDeadline, retry.ErrBudget} {
-		if errors.Is(err, stop) {
-			return Unavailable
-		}
-	}
-	return Failed
-}
-
-// RetryAt returns when it makes sense to come back after err; the zero Time if
-// that is not known.
+// RetryAt returns the instant from which on it makes sense to run the command again
+// after err; the zero Time if it is not known.
 func RetryAt(err error) time.Time {
 	if e, ok := errors.AsType[*retry.Error](err); ok {
 		return e.RetryAt
@@ -107,14 +123,13 @@ func RetryAt(err error) time.Time {
 	return at
 }
 
-// An Interrupted is the cause of a context that a signal has ended.
+// An Interrupted is the cause of a context that was cancelled by a signal.
 type Interrupted struct{ Signal os.Signal }
 
 // Error names the signal.
 func (e *Interrupted) Error() string { return "stopped by signal: " + e.Signal.String() }
 
-// Unwrap makes it an end that the caller wanted, which says nothing of the
-// service that was called.
+// Unwrap returns [context.Canceled], so that a circuit breaker ignores the call.
 func (e *Interrupted) Unwrap() error { return context.Canceled }
 
 func (e *Interrupted) code() int {
@@ -124,9 +139,9 @@ func (e *Interrupted) code() int {
 	return Failed
 }
 
-// OnSignal returns a context that ends with an [*Interrupted] when the process
-// is told to stop. A second signal then ends the process at once. The function
-// must be called when the context is no longer needed.
+// OnSignal returns a context that is cancelled, with an [*Interrupted] as its cause, by
+// the first signal to end. A second signal ends the process at once. The returned
+// function must be called when the context is no longer needed.
 func OnSignal(ctx context.Context) (context.Context, func()) {
 	ctx, cancel := context.WithCancelCause(ctx)
 	signals := make(chan os.Signal, 1)
@@ -146,7 +161,8 @@ func OnSignal(ctx context.Context) (context.Context, func()) {
 	return ctx, func() { signal.Stop(signals); cancel(nil) }
 }
 
-// Until returns the error of do, or what has ended ctx if that comes first; do is then left to itself.
+// Until returns the error of do, or the cause of ctx if ctx ends first: then do continues
+// on its goroutine.
 func Until(ctx context.Context, do func() error) error {
 	done := make(chan error, 1)
 	go func() { done <- do() }()
@@ -158,9 +174,8 @@ func Until(ctx context.Context, do func() error) error {
 	}
 }
 
-// IgnoreBrokenPipes makes it an error of the write when nobody reads any more
-// what the process writes. Otherwise that ends the process at once, whatever it
-// has begun.
+// IgnoreBrokenPipes makes a write to a pipe without a reader return an error. By default
+// SIGPIPE would end the process at once.
 func IgnoreBrokenPipes() { signal.Ignore(syscall.SIGPIPE) }
 
 // Stopping returns the signals that ask a process to end.

@@ -68,7 +68,7 @@ func ExitCodes() *cobra.Command {
 	var b strings.Builder
 	b.WriteString("What the exit codes mean:\n\n")
 	for _, m := range exit.Meanings() {
-		fmt.Fprintf(&b, "  %5s  %s\n", m.Code, m.Meaning)
+		fmt.Fprintf(&b, "  %5s  %s\n", m.Code, m.Text)
 	}
 	return &cobra.Command{
 		Use:   "exit-codes",

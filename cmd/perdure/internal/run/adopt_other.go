@@ -2,5 +2,5 @@
 
 package run
 
-// adopt does nothing where the system's first process looks after orphans.
+// adopt does nothing: process 1 reaps orphans here.
 func adopt() {}

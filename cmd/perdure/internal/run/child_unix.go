@@ -15,21 +15,22 @@ import (
 	"github.com/seed-0f2c7998/perdure/cmd/perdure/internal/exit"
 )
 
-// A child is an attempt that runs: a process that leads a group of its own.
+// A child is an attempt that runs: a process that leads its own process group.
 type child struct {
 	cmd *exec.Cmd
-	pid int // and the number of its group
+	pid int // of the process and of its group
 
 	mu       sync.Mutex
-	ended    bool // the process is gone, and its number may become another's
-	terminal bool // the group has, or shall have when it goes on, the terminal
+	ended    bool // the process was reaped: pid may be reused
+	terminal bool // the group has the terminal, or gets it when it continues
 }
 
-// passedOn are the signals that are forwarded and mean nothing to us.
+// passedOn returns the signals that are forwarded and do not end this process.
 func passedOn() []os.Signal {
 	return []os.Signal{syscall.SIGUSR1, syscall.SIGUSR2, syscall.SIGTSTP}
 }
 
+// start starts cmd as the leader of its own process group.
 func start(cmd *exec.Cmd) (*child, error) {
 	cmd.SysProcAttr = &syscall.SysProcAttr{Setpgid: true}
 	if err := cmd.Start(); err != nil {
@@ -47,25 +48,25 @@ func (c *child) signal(s os.Signal) {
 	}
 }
 
-// adopting is set when orphans become our children, see adopt.
-var adopting atomic.Bool //nolint:gochecknoglobals // as the system has it: of the process
+// adopting is true once adopt has made this process a subreaper.
+var adopting atomic.Bool //nolint:gochecknoglobals // a property of the process
 
-// adopts reports whether orphans become our children, as they do those of the
-// first process of a system or a container. Nobody else waits for them.
+// adopts reports whether orphans become children of this process, which must then reap
+// them: after adopt, and as process 1 of a container.
 func adopts() bool { return adopting.Load() || os.Getpid() == 1 }
 
-// notifyOfOrphans has c get a signal when one of them has ended.
+// notifyOfOrphans sends a signal to c when a child has ended.
 func notifyOfOrphans(c chan<- os.Signal) { signal.Notify(c, syscall.SIGCHLD) }
 
-// reap waits for the orphans that have ended, while no attempt runs.
+// reap reaps the orphans that have ended. It must not be called while an attempt runs.
 func reap() {
 	for pid := 1; pid > 0 && adopts(); {
 		pid, _ = syscall.Wait4(-1, nil, syscall.WNOHANG, nil)
 	}
 }
 
-// wait waits for the process, and for the orphans that end before it, and says how
-// the process ended; nil is well. It is called once.
+// wait waits for the process, and reaps orphans that end before it. It returns nil if
+// the process succeeded. It is called once.
 func (c *child) wait() *Failure {
 	for {
 		of := c.pid
@@ -73,7 +74,7 @@ func (c *child) wait() *Failure {
 			of = -1
 		}
 		var status syscall.WaitStatus
-		// Not cmd.Wait: it does not tell when the process stops for the terminal.
+		// cmd.Wait does not return when the process stops for the terminal.
 		pid, err := syscall.Wait4(of, &status, syscall.WUNTRACED, nil)
 		switch {
 		case errors.Is(err, syscall.EINTR), err == nil && pid != c.pid:
@@ -87,7 +88,7 @@ func (c *child) wait() *Failure {
 	}
 }
 
-// ending returns how the process ended.
+// ending returns the failure of a process with that status; nil if it succeeded.
 func (c *child) ending(status syscall.WaitStatus) *Failure {
 	c.mu.Lock()
 	c.ended = true
@@ -106,15 +107,15 @@ func (c *child) ending(status syscall.WaitStatus) *Failure {
 	s := status.Signal()
 	f := &Failure{Code: exit.Signal + int(s), Signal: s}
 	if terminal && (s == syscall.SIGINT || s == syscall.SIGQUIT) {
-		// The key was meant for all that the terminal's user had started.
+		// The user's ^C or ^\ is for all of the pipeline.
 		f.User = true
 		interruptGroup(s)
 	}
 	return f
 }
 
-// interruptGroup sends a signal to all of our group, and returns when we have got it ourselves: until then it would end us,
-// as soon as nothing waits for signals any more.
+// interruptGroup sends a signal to the process group of this process, and returns when
+// this process has received it: later, with no handler left, the signal would end it.
 func interruptGroup(s syscall.Signal) {
 	arrived := make(chan os.Signal, 1)
 	if !signal.Ignored(s) {
@@ -128,8 +129,8 @@ func interruptGroup(s syscall.Signal) {
 	}
 }
 
-// end asks the group to end, and after grace makes it. It returns how the
-// process ended, which wait has sent to done.
+// end sends SIGTERM to the group, and SIGKILL after grace. It returns the failure that
+// wait sends to done.
 func (c *child) end(done <-chan *Failure, grace time.Duration) *Failure {
 	adopt()
 	c.signal(syscall.SIGTERM)
@@ -146,25 +147,24 @@ func (c *child) end(done <-chan *Failure, grace time.Duration) *Failure {
 	}
 }
 
-// sweep ends those of the group that have outlived its leader: a signal that they
-// ignore, as what a shell has started in the background does ^C, was not enough.
+// sweep ends the processes of the group that have outlived its leader. They may have
+// ignored the signal that ended the leader, as background processes of a shell ignore ^C.
 func (c *child) sweep(limit <-chan time.Time) {
 	_ = syscall.Kill(-c.pid, syscall.SIGTERM)
 	_ = syscall.Kill(-c.pid, syscall.SIGCONT)
 	c.clear(limit)
 }
 
-// clear waits for those of the group that have outlived its leader until
-// limit, and then ends them by force.
+// clear waits until the group is empty, and kills the rest of the group at limit.
 func (c *child) clear(limit <-chan time.Time) {
-	look := time.NewTicker(5 * time.Millisecond)
-	defer look.Stop()
+	poll := time.NewTicker(5 * time.Millisecond)
+	defer poll.Stop()
 	for !errors.Is(syscall.Kill(-c.pid, 0), syscall.ESRCH) {
-		for pid := 1; pid > 0; { // bury those that are ours by adopt
+		for pid := 1; pid > 0; { // reap children re-parented to us (subreaper)
 			pid, _ = syscall.Wait4(-c.pid, nil, syscall.WNOHANG, nil)
 		}
 		select {
-		case <-look.C:
+		case <-poll.C:
 		case <-limit:
 			_ = syscall.Kill(-c.pid, syscall.SIGKILL)
 			return

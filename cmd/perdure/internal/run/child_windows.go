@@ -12,14 +12,14 @@ import (
 	"github.com/seed-0f2c7998/perdure/cmd/perdure/internal/exit"
 )
 
-// A child is an attempt that runs: a process in a job of its own, which holds
-// all that it starts.
+// A child is an attempt that runs: a process in its own job, with all processes that it
+// starts.
 type child struct {
 	cmd *exec.Cmd
-	job windows.Handle // 0: there is none, the process is alone
+	job windows.Handle // 0 if the process is in no job
 }
 
-// passedOn are the signals that are forwarded and mean nothing to us.
+// passedOn returns the signals that are forwarded and do not end this process.
 func passedOn() []os.Signal { return nil }
 
 func notifyOfOrphans(chan<- os.Signal) {}
@@ -37,8 +37,8 @@ func start(cmd *exec.Cmd) (*child, error) {
 	return &child{cmd: cmd, job: newJob(cmd.Process.Pid)}, nil
 }
 
-// newJob returns a job that holds the process, and ends it with the last
-// handle: so it does not outlive us.
+// newJob returns a job with the process. The job ends with its last handle, so the
+// process does not outlive this one. newJob returns 0 if there is an error.
 func newJob(pid int) windows.Handle {
 	job, err := windows.CreateJobObject(nil, nil)
 	if err != nil {
@@ -67,8 +67,7 @@ func assign(job windows.Handle, pid int) error {
 	return windows.AssignProcessToJobObject(job, process)
 }
 
-// signal does nothing for ^C, which the console gives to the process as well.
-// Every other signal ends it.
+// signal kills the job, except for ^C, which the console sends to the process as well.
 func (c *child) signal(s os.Signal) {
 	if s != os.Interrupt {
 		c.kill()
@@ -83,8 +82,7 @@ func (c *child) kill() {
 	_ = c.cmd.Process.Kill()
 }
 
-// wait waits for the process, and says how it ended; nil is well. It is called
-// once.
+// wait waits for the process. It returns nil if the process succeeded. It is called once.
 func (c *child) wait() *Failure {
 	err := c.cmd.Wait()
 	if c.job != 0 {
@@ -96,11 +94,11 @@ func (c *child) wait() *Failure {
 	return &Failure{Code: c.cmd.ProcessState.ExitCode()}
 }
 
-// end ends the process and all that it has started. There is no way to ask.
+// end kills the job: Windows has no SIGTERM.
 func (c *child) end(done <-chan *Failure, _ time.Duration) *Failure {
 	c.kill()
 	return <-done
 }
 
-// sweep has nothing to do: the job ends with its handle, and all that is in it.
+// sweep does nothing: all processes of the job end with its handle.
 func (c *child) sweep(<-chan time.Time) {}

@@ -18,18 +18,18 @@ import (
 	"github.com/seed-0f2c7998/perdure/retry"
 )
 
-// A Failure is an attempt that did not end well. Its text holds none of the
-// command's arguments: they may be secrets.
+// A Failure is the error of an attempt. Its text holds no argument of the command:
+// arguments may be secrets.
 type Failure struct {
-	Code     int           // exit code, or 128 and the number of the signal that ended it
-	Signal   os.Signal     // that ended it; nil if it exited by itself
-	TimedOut time.Duration // that it was given, if it was stopped because that was over; else 0
-	Start    error         // why it could not be started; nil if it was
-	User     bool          // somebody at the terminal ended it
-	Told     error         // what the attempt itself has told, see Command.Each; nil: nothing
+	Code     int           // exit code, or 128 plus the number of Signal
+	Signal   os.Signal     // signal that ended the attempt; nil if it exited
+	TimedOut time.Duration // timeout that stopped the attempt; 0 if none did
+	Start    error         // why the command could not be started; nil if it was
+	User     bool          // the user ended the attempt from the terminal
+	Reported error         // error that the attempt has reported, see Command.BeforeAttempt; nil if none
 }
 
-// Error says how the attempt ended.
+// Error returns how the attempt ended.
 func (f *Failure) Error() string {
 	switch {
 	case f.Start != nil:
@@ -43,16 +43,16 @@ func (f *Failure) Error() string {
 	}
 }
 
-// Unwrap makes a timeout one for retry_on and ignore_on as well.
+// Unwrap returns context.DeadlineExceeded after a timeout, so that retry_on and ignore_on match it.
 func (f *Failure) Unwrap() error {
 	if f.TimedOut > 0 {
 		return context.DeadlineExceeded
 	}
-	return cmp.Or(f.Start, f.Told)
+	return cmp.Or(f.Start, f.Reported)
 }
 
-// unstarted returns the failure of a command that could not be started, with
-// the codes that shells use.
+// unstarted returns the failure of a command that could not be started, with the exit
+// codes of shells.
 func unstarted(name string, err error) *Failure {
 	switch {
 	case errors.Is(err, exec.ErrNotFound), errors.Is(err, fs.ErrNotExist):
@@ -70,8 +70,8 @@ func unstarted(name string, err error) *Failure {
 	return f
 }
 
-// timedOut returns the failure of an attempt that was stopped by its timeout.
-// If it then said that all was well, it had not come to its end all the same.
+// timedOut returns the failure of an attempt that was stopped by its timeout. An exit
+// code 0 after a timeout still counts as timed out.
 func timedOut(f *Failure, limit time.Duration) *Failure {
 	if f == nil {
 		f = &Failure{Code: exit.TimedOut}
@@ -80,15 +80,15 @@ func timedOut(f *Failure, limit time.Duration) *Failure {
 	return f
 }
 
-// passing reports whether the system lacked what may be there again soon.
+// passing reports whether the system lacked a resource that may soon be available again.
 func passing(err error) bool {
 	return errors.Is(err, syscall.EAGAIN) || errors.Is(err, syscall.ENOMEM) ||
 		errors.Is(err, syscall.EMFILE) || errors.Is(err, syscall.ENFILE)
 }
 
-// Classify returns the Policy.Classify of commands: a code of stop is not
-// worth a retry, and if there is a list of codes to retry, no other code is.
-// Whatever the lists, a timeout is, and what cannot be started is not.
+// Classify returns the Policy.Classify of commands. An exit code in stop is not retried.
+// If again is not empty, only exit codes in again are retried. A timeout is always
+// retried, a command that cannot be started never.
 func Classify(again, stop *Codes) func(error) retry.Class {
 	return func(err error) retry.Class {
 		f, ok := errors.AsType[*Failure](err)
@@ -102,15 +102,15 @@ func Classify(again, stop *Codes) func(error) retry.Class {
 		case f.Start != nil, stop.has(f.Code), len(again.ranges) > 0 && !again.has(f.Code):
 			return retry.ClassPermanent
 		case f.Signal == syscall.SIGPIPE && !again.has(f.Code):
-			return retry.ClassPermanent // nobody reads what it writes, nor would of another attempt
+			return retry.ClassPermanent // the reader of its output is gone, for the next attempt too
 		default:
 			return retry.ClassTransient
 		}
 	}
 }
 
-// Chosen returns the Command.Mark of a list of codes to retry: the policy's RetryOn chooses among the other failures,
-// and does not take these back.
+// Chosen returns the Command.Mark that marks exit codes in again as transient: the
+// policy's RetryOn does not exclude them.
 func Chosen(again, stop *Codes) func(error) error {
 	return func(err error) error {
 		f, ok := errors.AsType[*Failure](err)
@@ -121,16 +121,16 @@ func Chosen(again, stop *Codes) func(error) error {
 	}
 }
 
-// Codes is a set of exit codes, as "1,2,64-78". Its zero value is empty. It is
-// a flag's value.
+// Codes is a set of exit codes, such as "1,2,64-78", and the value of a flag. The zero
+// Codes is empty.
 type Codes struct{ ranges []codeRange }
 
 type codeRange struct{ low, high int }
 
-// wantCodes is what the text of a set may be.
-const wantCodes = "exit codes from 1 to 255 and ranges of them, as 1,2,64-78"
+// wantCodes describes the text that Set accepts.
+const wantCodes = "exit codes from 1 to 255 and ranges of them, such as 1,2,64-78"
 
-// Set adds the codes that text says.
+// Set adds the codes in text.
 func (c *Codes) Set(text string) error {
 	for part := range strings.SplitSeq(text, ",") {
 		from, to, isRange := strings.Cut(part, "-")
@@ -152,7 +152,7 @@ func code(text string) (int, bool) {
 	return n, err == nil && n >= 1 && n <= 255
 }
 
-// String returns the set as Set reads it.
+// String returns the set in the form that Set reads.
 func (c *Codes) String() string {
 	parts := make([]string, len(c.ranges))
 	for i, r := range c.ranges {
@@ -164,10 +164,10 @@ func (c *Codes) String() string {
 	return strings.Join(parts, ",")
 }
 
-// Type is what a help text calls the value.
+// Type returns the placeholder of the value in help texts.
 func (c *Codes) Type() string { return "codes" }
 
-// has reports whether n is in the set.
+// has reports whether n is in c.
 func (c *Codes) has(n int) bool {
 	for _, r := range c.ranges {
 		if r.low <= n && n <= r.high {

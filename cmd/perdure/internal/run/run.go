@@ -1,9 +1,8 @@
 // Package run runs a command until it succeeds, or its policy says stop.
 //
-// Each attempt is a process that leads a group of its own, so that a timeout
-// ends all of it. What the attempt reads from a pipe is kept and given to the
-// next one, and what it does not read stays in the pipe. What it writes passes
-// through.
+// Each attempt is a process that leads its own process group, so that a timeout ends
+// the whole group. What an attempt reads from a pipe is replayed to the next attempt;
+// what no attempt reads stays in the pipe. What an attempt writes passes through.
 package run
 
 import (
@@ -25,32 +24,36 @@ import (
 	"github.com/seed-0f2c7998/perdure/retry"
 )
 
-// AttemptVariable is the environment variable in which an attempt finds its
-// number, from 1.
+// AttemptVariable is the environment variable with the number of the attempt, from 1.
 const AttemptVariable = "PERDURE_ATTEMPT"
 
-// A Command is what is to be run. It is for one run.
+// A Command describes what is to be run. It is used once.
 type Command struct {
 	Args   []string // the first is the program
 	Policy *retry.Policy
 	Waiter *wait.Waiter  // waits while the Policy's breaker is open; nil means do not wait
-	Buffer bool          // keep standard output back, and write that of the last attempt only
-	Grace  time.Duration // from the request to end, after a timeout, to the end by force
-	Limit  time.Duration // from a signal that asks to end to the end by force; 0: the attempt takes its time
+	Buffer bool          // write only the standard output of the last attempt, when it has ended
+	Grace  time.Duration // from SIGTERM after a timeout to SIGKILL
 
-	// Mark returns the error of an attempt, marked if need be. If nil, none is marked.
+	// KillAfter is how long an attempt may run after a signal that ends this process;
+	// then it is killed. 0 means no limit.
+	KillAfter time.Duration
+
+	// Mark returns the error of an attempt, marked for the Policy if need be. If nil, no
+	// error is marked.
 	Mark func(error) error
 
-	// ReplayAll has all of standard input read and given to each attempt, instead of
-	// what attempts have read. Note is called when there is a line to log, with the
-	// word for an event.
+	// ReplayAll has all of standard input read and replayed to each attempt. If false,
+	// only what attempts have read is replayed.
 	ReplayAll bool
-	Note      func(event, text string)
+	// Note logs a line of text, with the name of its event.
+	Note func(event, text string)
 
-	// Each is called before each attempt and returns the environment for it, in
-	// place of Environ. What it returns besides is called when the attempt has ended,
-	// and returns what that itself has told of its failure. If nil, nothing is called.
-	Each func() (environ []string, ended func(failed bool) error)
+	// BeforeAttempt is called before each attempt and returns its environment, in place
+	// of Environ. It also returns a function that is called when the attempt has ended,
+	// and returns the error that the attempt itself has reported. If nil, it is not
+	// called.
+	BeforeAttempt func() (environ []string, ended func(failed bool) error)
 
 	Stdin          *os.File
 	Stdout, Stderr *os.File
@@ -60,22 +63,21 @@ type Command struct {
 	output   output
 	attempts int
 	last     error // of the last attempt
-	forced   bool  // it has not ended within Limit
+	forced   bool  // the last attempt was killed after KillAfter
 
-	mu      sync.Mutex
-	child   *child    // that runs; nil between attempts
-	waiting bool      // a signal to end came between attempts
-	asked   os.Signal // to end, the last time
+	mu         sync.Mutex
+	child      *child    // the attempt that runs; nil between attempts
+	between    bool      // a signal to end came between attempts
+	lastSignal os.Signal // the last signal to end
 }
 
 // Attempts returns how many attempts were made.
 func (c *Command) Attempts() int { return c.attempts }
 
-// Run makes the attempts, one after the other. Signals are forwarded to the
-// attempt that runs; after one that asks to end no other attempt is made.
+// Run makes the attempts, one after the other. Signals are forwarded to the attempt
+// that runs. After a signal to end, no other attempt is made.
 //
-// If the last thing that happened is that an attempt failed, the error is an
-// [*exit.Error] with its code.
+// The error of a failed last attempt is an [*exit.Error] with the attempt's exit code.
 func (c *Command) Run(ctx context.Context) error {
 	ctx, end := context.WithCancelCause(ctx)
 	defer end(nil)
@@ -105,22 +107,22 @@ func (c *Command) verdict(err error) error {
 	f, failed := errors.AsType[*Failure](c.last)
 	_, interrupted := errors.AsType[*exit.Interrupted](err)
 	c.mu.Lock() // a signal may still come
-	waiting := c.waiting
+	between := c.between
 	c.mu.Unlock()
 	switch {
 	case err == nil, !failed:
 		return err
-	case interrupted && (waiting || c.forced):
+	case interrupted && (between || c.forced):
 		return err // the signal is what happened last
 	case f.Start != nil:
-		return &exit.Error{Code: f.Code, Err: f.Start, Told: err}
+		return &exit.Error{Code: f.Code, Err: f.Start, Logged: err}
 	default:
-		return &exit.Error{Code: f.Code, Told: err}
+		return &exit.Error{Code: f.Code, Logged: err}
 	}
 }
 
-// forward passes signals on to the attempts. A signal that asks to end calls
-// end as well. The function stops it.
+// forward forwards signals to the attempts. A signal to end calls end as well. The
+// returned function stops forwarding.
 func (c *Command) forward(end context.CancelCauseFunc) (stop func()) {
 	signals := make(chan os.Signal, 8)
 	for _, s := range append(exit.Stopping(), passedOn()...) {
@@ -150,7 +152,7 @@ func (c *Command) forward(end context.CancelCauseFunc) (stop func()) {
 	return func() { signal.Stop(signals); signal.Stop(orphans); close(done) }
 }
 
-// reap waits for orphans that have ended, unless an attempt runs: its wait does so.
+// reap reaps orphans that have ended. While an attempt runs, the attempt's wait does so.
 func (c *Command) reap() {
 	c.mu.Lock()
 	defer c.mu.Unlock()
@@ -159,13 +161,14 @@ func (c *Command) reap() {
 	}
 }
 
+// pass forwards s to the attempt that runs, and calls end if s asks to end.
 func (c *Command) pass(s os.Signal, end context.CancelCauseFunc) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	stopping := slices.Contains(exit.Stopping(), s)
-	again := stopping && c.Limit > 0 && c.asked == s // from a terminal, and from who runs us
+	again := stopping && c.KillAfter > 0 && c.lastSignal == s // from the terminal, and again from Dagster
 	if stopping {
-		c.asked, c.waiting = s, c.waiting || c.child == nil
+		c.lastSignal, c.between = s, c.between || c.child == nil
 		end(&exit.Interrupted{Signal: s}) // first, so that watch knows why the attempt ends
 	}
 	if c.child != nil && !again {
@@ -177,20 +180,20 @@ func (c *Command) pass(s os.Signal, end context.CancelCauseFunc) {
 func (c *Command) attempt(ctx context.Context) error {
 	c.attempts++
 	environ, ended := c.Environ, func(bool) error { return nil }
-	if c.Each != nil {
-		environ, ended = c.Each()
+	if c.BeforeAttempt != nil {
+		environ, ended = c.BeforeAttempt()
 	}
 	err := c.process(ctx, append(slices.Clip(environ), AttemptVariable+"="+strconv.Itoa(c.attempts)))
-	told := ended(err != nil)
+	reported := ended(err != nil)
 	if f, ok := errors.AsType[*Failure](err); ok {
-		f.Told = told
+		f.Reported = reported
 	}
 	return err
 }
 
 // process runs a process from its start to its end.
 func (c *Command) process(ctx context.Context, environ []string) (err error) {
-	// The context does not end the process: watch does, with all of its group.
+	// The context does not end the process: watch ends it with all of its group.
 	cmd := exec.CommandContext(context.WithoutCancel(ctx), c.Args[0], c.Args[1:]...)
 	cmd.Env = environ
 	cmd.Stdout, cmd.Stderr = c.Stdout, c.Stderr
@@ -199,8 +202,8 @@ func (c *Command) process(ctx context.Context, environ []string) (err error) {
 			return err
 		}
 	}
-	if what := c.input.lost(); what != "" && c.attempts == 2 {
-		c.Note("not_replayed", "Standard input is "+what+", which is not replayed: attempt 2 reads on where attempt 1 ended")
+	if what := c.input.notReplayed(); what != "" && c.attempts == 2 {
+		c.Note("not_replayed", "Standard input is "+what+" and is not replayed: attempt 2 continues where attempt 1 stopped reading")
 	}
 	feed, err := c.input.open()
 	if err != nil {
@@ -218,16 +221,16 @@ func (c *Command) process(ctx context.Context, environ []string) (err error) {
 	return err
 }
 
-// start starts the process, unless a signal came first: from here on signals
-// reach it.
+// start starts the process, unless a signal came first. From then on, signals are
+// forwarded to the process.
 func (c *Command) start(ctx context.Context, cmd *exec.Cmd) (*child, error) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	if ctx.Err() != nil {
 		return nil, context.Cause(ctx)
 	}
-	if c.Limit > 0 {
-		adopt() // before any of the group can outlive its leader
+	if c.KillAfter > 0 {
+		adopt() // before a process of the group can outlive its leader
 	}
 	child, err := start(cmd)
 	if err != nil {
@@ -237,9 +240,9 @@ func (c *Command) start(ctx context.Context, cmd *exec.Cmd) (*child, error) {
 	return child, nil
 }
 
-// watch waits for the attempt to end, and ends it if its time is over or the
-// caller says so. After a signal there is nothing to do but to look at the
-// Limit: the attempt has it as well, and decides by itself.
+// watch waits for the attempt to end, and ends it after its timeout or if ctx ends. After
+// a signal it only enforces KillAfter: the signal was forwarded, and the attempt decides
+// when to end.
 func (c *Command) watch(ctx context.Context, child *child) error {
 	done := make(chan *Failure, 1)
 	go func() { done <- child.wait() }()
@@ -262,7 +265,7 @@ func (c *Command) watch(ctx context.Context, child *child) error {
 		select {
 		case f := <-done:
 			if c.limited(ctx) {
-				child.sweep(cmp.Or(overdue, time.After(c.Limit)))
+				child.sweep(cmp.Or(overdue, time.After(c.KillAfter)))
 			}
 			if f == nil {
 				return nil
@@ -276,25 +279,24 @@ func (c *Command) watch(ctx context.Context, child *child) error {
 			_, interrupted := errors.AsType[*exit.Interrupted](context.Cause(ctx))
 			timeout := errors.Is(context.Cause(ctx), context.DeadlineExceeded)
 			if !interrupted && !timeout {
-				_ = child.end(done, c.Grace) // how it ended is not the reason
+				_ = child.end(done, c.Grace) // the cause of ctx is the reason
 				return context.Cause(ctx)
 			}
 			if c.limited(ctx) {
-				overdue = time.After(c.Limit)
+				overdue = time.After(c.KillAfter)
 			}
 			ended = nil
 		}
 	}
 }
 
-// limited reports whether a signal has come, after which there is only so much
-// time.
+// limited reports whether a signal has come, so that KillAfter limits the attempt.
 func (c *Command) limited(ctx context.Context) bool {
 	_, interrupted := errors.AsType[*exit.Interrupted](context.Cause(ctx))
-	return interrupted && c.Limit > 0 && !c.forced
+	return interrupted && c.KillAfter > 0 && !c.forced
 }
 
-// force ends an attempt that a signal has not, with all of its group.
+// force kills an attempt that has not ended after a signal, with all of its group.
 func (c *Command) force(child *child) {
 	c.forced = true
 	child.signal(os.Kill)

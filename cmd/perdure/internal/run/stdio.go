@@ -9,25 +9,25 @@ import (
 
 	"github.com/vbauerster/mpb/v8/cwriter"
 
-	"github.com/seed-0f2c7998/perdure/cmd/perdure/internal/lend"
+	"github.com/seed-0f2c7998/perdure/cmd/perdure/internal/pipetee"
 	"github.com/seed-0f2c7998/perdure/internal/spool"
 	"github.com/seed-0f2c7998/perdure/retry"
 )
 
-// An input is our standard input, for any number of attempts. A file is rewound for
-// each. Of a pipe, what attempts read is kept, and given again to the next.
-// All else is handed on.
+// An input is the standard input of this process, for any number of attempts. A file is
+// rewound for each attempt. What attempts read from a pipe is recorded and replayed to
+// the next attempt. Every other source is inherited as it is.
 type input struct {
 	source *os.File
-	seek   bool         // it is a file,
-	start  int64        // which was at this place
-	kept   *record      // what is given again; nil: nothing is
-	lender *lend.Lender // of what is not kept yet; nil: kept reads by itself
+	seek   bool            // source is a file
+	start  int64           // offset of that file at the beginning
+	record *record         // what is replayed; nil if nothing is
+	pipe   *pipetee.Source // what is not recorded yet; nil if record reads source itself
 }
 
-// newInput returns the input of attempts that read from source. If there is
-// only one of them, nothing needs to be kept. All is for what must be read to be
-// kept, though the attempts may not read it.
+// newInput returns the input of attempts that read from source. again says that there
+// may be more than one attempt, all that all of a pipe or a socket is to be read and
+// replayed, even what no attempt reads.
 func newInput(source *os.File, again, all bool) *input {
 	in := &input{source: source}
 	info, err := source.Stat()
@@ -40,43 +40,43 @@ func newInput(source *os.File, again, all bool) *input {
 		in.start, err = source.Seek(0, io.SeekCurrent)
 		in.seek = err == nil
 	case all && (pipe || socket):
-		in.kept = &record{source: source, turn: make(chan struct{}, 1)}
+		in.record = &record{source: source, turn: make(chan struct{}, 1)}
 	case pipe:
-		in.kept = new(record)
-		if in.lender = lend.New(source, in.kept); in.lender == nil {
-			in.kept = nil
+		in.record = new(record)
+		if in.pipe = pipetee.New(source, in.record); in.pipe == nil {
+			in.record = nil
 		}
 	}
 	return in
 }
 
-// open returns what an attempt reads from.
+// open returns the standard input of the next attempt.
 func (in *input) open() (*feed, error) {
 	switch {
 	case in.seek:
 		_, err := in.source.Seek(in.start, io.SeekStart)
 		return &feed{file: in.source}, err
-	case in.kept == nil:
+	case in.record == nil:
 		return &feed{file: in.source}, nil
-	case in.lender != nil:
-		if err := in.kept.failed(); err != nil { // this attempt would lack what others have read
+	case in.pipe != nil:
+		if err := in.record.failed(); err != nil { // this attempt would lack what others have read
 			return nil, retry.Permanent(fmt.Errorf("standard input: %w", err))
 		}
-		loan, err := in.lender.Lend()
+		attempt, err := in.pipe.Attempt()
 		if err != nil {
 			return nil, err
 		}
-		return &feed{file: loan.File(), start: loan.Begin, stop: loan.End}, nil
+		return &feed{file: attempt.File(), start: attempt.Begin, stop: attempt.End}, nil
 	}
-	return in.kept.feed()
+	return in.record.feed()
 }
 
-// lost says what is not given again to the next attempt: "" if that gets the same as
-// the one before, or what there is in the null device.
-func (in *input) lost() string {
+// notReplayed returns the kind of a source that is not replayed to the next attempt, or
+// "" if the next attempt reads the same as the one before.
+func (in *input) notReplayed() string {
 	info, err := in.source.Stat()
 	switch {
-	case err != nil || in.seek || in.kept != nil:
+	case err != nil || in.seek || in.record != nil:
 		return ""
 	case info.Mode()&os.ModeNamedPipe != 0:
 		return "a pipe"
@@ -89,23 +89,23 @@ func (in *input) lost() string {
 }
 
 func (in *input) close() {
-	if in.kept != nil {
-		in.kept.close()
+	if in.record != nil {
+		in.record.close()
 	}
-	if in.lender != nil {
-		in.lender.Close()
+	if in.pipe != nil {
+		in.pipe.Close()
 	}
 }
 
 // A feed is the standard input of one attempt.
 type feed struct {
-	file  *os.File               // the attempt's end
-	start func()                 // feeds it; nil: it needs nothing
-	stop  func(begun bool) error // ends that; nil: there is nothing to end
+	file  *os.File               // the attempt reads from it
+	start func()                 // begins to write to file; nil if there is nothing to write
+	stop  func(begun bool) error // ends what start began; nil if there is nothing to end
 	begun bool
 }
 
-// begin feeds the attempt, which has been started and has its end.
+// begin feeds the attempt, which has been started with file.
 func (f *feed) begin() {
 	f.begun = true
 	if f.start != nil {
@@ -113,8 +113,8 @@ func (f *feed) begin() {
 	}
 }
 
-// end ends the feed of an attempt that has ended, or has not begun. The error is that
-// of an attempt that has not got all that there is.
+// end ends the feed, after the attempt has ended or could not be started. The error says
+// why the attempt did not get all of the input.
 func (f *feed) end() error {
 	if f.stop == nil {
 		return nil
@@ -122,41 +122,41 @@ func (f *feed) end() error {
 	return f.stop(f.begun)
 }
 
-// inMemory is how much of an input is kept in memory; the rest is in a file.
+// inMemory is how many bytes of an input are kept in memory; the rest is in a file.
 const inMemory = 1 << 20
 
-// A record is what has been read of a source so far.
+// A record holds what has been read of a source so far.
 type record struct {
 	source io.Reader
 	turn   chan struct{} // holds a token while the source is read
 
-	mu   sync.Mutex  // for all that follows; not held while the source is read
-	data spool.Spool // what was read
-	err  error       // that the source ended with; io.EOF at its end
-	gone bool        // nobody will read any more
+	mu     sync.Mutex  // guards the fields below; not held while the source is read
+	data   spool.Spool // what was read
+	err    error       // error of the source; io.EOF at its end
+	closed bool
 }
 
-// readAt fills p from offset at, from what is kept or else from the source.
+// readAt fills p from offset at, from data or else from the source.
 func (s *record) readAt(p []byte, at int64) (int, error) {
 	if n, err := s.kept(p, at); n > 0 || err != nil {
 		return n, err
 	}
 	s.turn <- struct{}{}
 	defer func() { <-s.turn }()
-	if n, err := s.kept(p, at); n > 0 || err != nil { // another has read meanwhile
+	if n, err := s.kept(p, at); n > 0 || err != nil { // another goroutine has read meanwhile
 		return n, err
 	}
 	n, err := s.source.Read(p)
 	return n, s.keep(p[:n], err)
 }
 
-// kept fills p from offset at with what is there. At the end of that it
-// returns 0 and the error of the source, or nil if the source has more.
+// kept fills p from offset at of data. At the end of data it returns 0 and the error of
+// the source, or nil if the source may have more.
 func (s *record) kept(p []byte, at int64) (int, error) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	switch {
-	case s.gone:
+	case s.closed:
 		return 0, io.ErrClosedPipe
 	case at < s.data.Len():
 		return s.data.ReadAt(p, at)
@@ -169,7 +169,7 @@ func (s *record) kept(p []byte, at int64) (int, error) {
 func (s *record) keep(p []byte, err error) error {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	if s.gone {
+	if s.closed {
 		return io.ErrClosedPipe
 	}
 	s.data.Memory, s.data.Limit = inMemory, math.MaxInt64
@@ -180,17 +180,17 @@ func (s *record) keep(p []byte, err error) error {
 	return err
 }
 
-// Keep is keep without a word on errors: see failed. After the first, nothing is kept.
+// Keep appends p, unless an earlier Keep has failed. failed returns the error.
 func (s *record) Keep(p []byte) {
 	if s.failed() == nil {
 		_ = s.keep(p, nil)
 	}
 }
 
-// At is kept.
+// At fills p from offset at, and returns 0 at the end.
 func (s *record) At(p []byte, at int64) (int, error) { return s.kept(p, at) }
 
-// failed returns why the source could not be read to its end, or be kept.
+// failed returns why the source could not be read to its end, or could not be recorded.
 func (s *record) failed() error {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -200,7 +200,7 @@ func (s *record) failed() error {
 	return s.err
 }
 
-// feed returns the standard input of one attempt that gets all of the source.
+// feed returns the standard input of an attempt that gets all of the source.
 func (s *record) feed() (*feed, error) {
 	r, w, err := os.Pipe()
 	if err != nil {
@@ -209,13 +209,13 @@ func (s *record) feed() (*feed, error) {
 	start := func() {
 		_ = r.Close()
 		go func() {
-			// An attempt that reads no further is no error of ours.
+			// An attempt need not read all of its input.
 			_, _ = io.Copy(struct{ io.Writer }{w}, &cursor{record: s})
 			_ = w.Close()
 		}()
 	}
-	// The copy, should it be waiting for the source, ends with what it gets, which is
-	// kept for the next attempt.
+	// A copy that waits for the source ends after its next read, which is recorded for
+	// the next attempt.
 	stop := func(bool) error {
 		_ = w.Close()
 		_ = r.Close()
@@ -227,7 +227,7 @@ func (s *record) feed() (*feed, error) {
 func (s *record) close() {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	s.gone = true
+	s.closed = true
 	_ = s.data.Close()
 }
 
@@ -243,23 +243,22 @@ func (c *cursor) Read(p []byte) (int, error) {
 	return n, err
 }
 
-// An output is the standard output of the last attempt, where it is kept back.
-// The zero output is that of none.
+// An output is the buffered standard output of the last attempt. The zero output holds
+// nothing.
 type output struct{ file *os.File }
 
-// renew returns a file for the next attempt, in the place of that of the one
-// before.
+// renew drops the output of the attempt before, and returns a file for the next one.
 func (o *output) renew() (*os.File, error) {
 	o.drop()
 	f, err := spool.Temporary()
 	if err != nil {
-		return nil, fmt.Errorf("keeping the output back: %w", err)
+		return nil, fmt.Errorf("buffering the output: %w", err)
 	}
 	o.file = f
 	return f, nil
 }
 
-// flush writes what was kept back to w.
+// flush writes the output of the last attempt to w.
 func (o *output) flush(w io.Writer) error {
 	if o.file == nil {
 		return nil

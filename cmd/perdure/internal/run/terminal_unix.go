@@ -11,13 +11,12 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// A group other than the terminal's own is stopped when it asks the terminal
-// for something. Ours stays the terminal's for as long as the attempt does not
-// ask: so keys like ^C reach us, and all that we stand in a pipeline with.
-// Only an attempt that asks, for a password for example, is given the
-// terminal, and it is taken back when the attempt ends.
+// A process group that is not the terminal's foreground group is stopped when it uses
+// the terminal. The group of this process stays in the foreground until an attempt uses
+// the terminal, so that keys such as ^C reach all of the pipeline. An attempt that uses
+// it, to read a password for example, is put in the foreground until it ends.
 
-// stopped is called when the process was stopped by s.
+// stopped handles that the process was stopped by s.
 func (c *child) stopped(s syscall.Signal) {
 	c.mu.Lock()
 	had := c.terminal
@@ -30,18 +29,18 @@ func (c *child) stopped(s syscall.Signal) {
 		switch {
 		case ownTerminal():
 		case resumable():
-			_ = syscall.Kill(0, s) // we are in the background as well: stop, until the user wants us
+			_ = syscall.Kill(0, s) // this process is in the background too: stop until the user resumes it
 		default:
-			c.signal(syscall.SIGKILL) // nobody ever will
+			c.signal(syscall.SIGKILL) // no shell can resume it
 		}
 		c.proceed()
 	case had && s == syscall.SIGTSTP:
 		takeTerminal()
-		_ = syscall.Kill(0, s) // the key was meant for us as well; see suspend
+		_ = syscall.Kill(0, s) // ^Z is for this process too; see suspend
 	}
 }
 
-// proceed lets the group go on after a stop.
+// proceed continues the group after a stop.
 func (c *child) proceed() {
 	c.mu.Lock()
 	terminal := c.terminal
@@ -52,8 +51,8 @@ func (c *child) proceed() {
 	c.signal(syscall.SIGCONT)
 }
 
-// suspend stops the attempt that runs, and us, as ^Z does; it returns when we
-// are let go on.
+// suspend stops the attempt that runs and this process, as ^Z does. It returns when this
+// process is continued.
 func (c *Command) suspend() {
 	c.mu.Lock()
 	child := c.child
@@ -61,22 +60,22 @@ func (c *Command) suspend() {
 	if child != nil {
 		child.signal(syscall.SIGTSTP)
 	}
-	again := make(chan os.Signal, 1)
-	signal.Notify(again, syscall.SIGCONT)
-	defer signal.Stop(again)
+	continued := make(chan os.Signal, 1)
+	signal.Notify(continued, syscall.SIGCONT)
+	defer signal.Stop(continued)
 	if resumable() {
-		// SIGTSTP would be right, but its default cannot be had back from the
-		// runtime. This one nobody can catch; it takes effect at any moment now.
+		// SIGTSTP would be right, but the runtime cannot restore its default action.
+		// SIGSTOP cannot be caught; it takes effect at some moment after Kill.
 		_ = syscall.Kill(os.Getpid(), syscall.SIGSTOP)
-		<-again
+		<-continued
 	}
 	if child != nil {
 		child.proceed()
 	}
 }
 
-// resumable reports whether there is a shell that can let us go on: a parent in
-// our session, but not in our group. The system looks for one, too, before it
+// resumable reports whether a shell can continue this process: whether its parent is in
+// the same session, but not in the same group. The kernel checks the same before it
 // stops a process because of a key.
 func resumable() bool {
 	parent := os.Getppid()
@@ -86,10 +85,10 @@ func resumable() bool {
 	return errors.Join(err, ownErr, groupErr) == nil && session == own && group != unix.Getpgrp()
 }
 
-// isSuspend reports whether s is the signal of ^Z.
+// isSuspend reports whether s is the signal that ^Z sends.
 func isSuspend(s os.Signal) bool { return s == syscall.SIGTSTP }
 
-// onTerminal calls do with the descriptor of the terminal, if there is one.
+// onTerminal calls do with the descriptor of the controlling terminal, if there is one.
 func onTerminal(do func(fd int)) {
 	if f, err := os.OpenFile("/dev/tty", os.O_RDWR, 0); err == nil {
 		do(int(f.Fd()))
@@ -97,7 +96,7 @@ func onTerminal(do func(fd int)) {
 	}
 }
 
-// ownTerminal reports whether our group is the terminal's.
+// ownTerminal reports whether the group of this process is in the foreground.
 func ownTerminal() (own bool) {
 	onTerminal(func(fd int) {
 		group, err := unix.IoctlGetInt(fd, unix.TIOCGPGRP)
@@ -106,15 +105,15 @@ func ownTerminal() (own bool) {
 	return own
 }
 
-// giveTerminal makes group the terminal's.
+// giveTerminal puts group in the foreground.
 func giveTerminal(group int) {
 	onTerminal(func(fd int) { _ = unix.IoctlSetPointerInt(fd, unix.TIOCSPGRP, group) })
 }
 
-// takeTerminal makes our group the terminal's. Whoever is not in that group is
-// stopped for it by a signal, which has to be ignored; from then on, because
-// the runtime does not give its default back. Later attempts inherit that, and
-// may set the terminal's modes without asking for it first.
+// takeTerminal puts the group of this process in the foreground. A background process
+// that does so is stopped by SIGTTOU, unless it ignores that signal. It stays ignored,
+// because the runtime cannot restore its default action: later attempts inherit that,
+// and may set the terminal's modes from the background.
 func takeTerminal() {
 	signal.Ignore(syscall.SIGTTOU)
 	giveTerminal(syscall.Getpgrp())

@@ -1,4 +1,4 @@
-package lend
+package pipetee
 
 import (
 	"errors"
@@ -8,28 +8,29 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// A Lender gives attempts what is in a pipe, and takes from the pipe only what they
-// have read: the rest stays there for its next reader, as the loop that we run in.
-// tee(2) copies the bytes into the pipe of the attempt while that is empty. So what
-// is in the attempt's pipe is what the source begins with, and what has gone from it
-// was read. The flags of the source, which others share, are left alone.
-type Lender struct {
-	source int    // the descriptor of the pipe
-	lock   int    // another one of it, which no other process has; -1 if there can be none
-	record Record // of what attempts have read
-	taken  pipe   // what was taken from the source and is not recorded yet,
-	held   int    // in bytes
+// A Source is a pipe whose bytes are given to attempts. What no attempt has read stays
+// in the pipe for its next reader, such as the shell loop that runs this process.
+//
+// tee(2) copies bytes of the source into the pipe of the attempt while that pipe is
+// empty. So the attempt's pipe holds the first bytes of the source, and bytes that have
+// left it were read. The flags of the source are not changed: other processes share them.
+type Source struct {
+	source int    // descriptor of the pipe
+	lock   int    // descriptor of the pipe that only this process has, for flock; -1 if it cannot be opened
+	record Record // what attempts have read
+	taken  pipe   // what was removed from the source and is not recorded yet
+	held   int    // bytes in taken
 	buffer []byte
 }
 
-// New returns a Lender of what is in source, which keeps in record what attempts
-// read; nil if source is no pipe.
-func New(source *os.File, record Record) *Lender {
+// New returns source as a Source, which stores in record what attempts read. It returns
+// nil if source is not a pipe.
+func New(source *os.File, record Record) *Source {
 	raw, err := source.SyscallConn()
 	if err != nil {
 		return nil
 	}
-	l := &Lender{lock: -1, record: record, buffer: make([]byte, 64<<10)}
+	l := &Source{lock: -1, record: record, buffer: make([]byte, 64<<10)}
 	if err := raw.Control(func(fd uintptr) { l.source = int(fd) }); err != nil { // Fd may change its flags
 		return nil
 	}
@@ -50,19 +51,19 @@ func New(source *os.File, record Record) *Lender {
 	return l
 }
 
-// Close frees what the Lender needs. The source stays open.
-func (l *Lender) Close() {
+// Close frees the resources of l. The pipe stays open.
+func (l *Source) Close() {
 	l.taken.close()
 	if l.lock >= 0 {
 		_ = unix.Close(l.lock)
 	}
 }
 
-// errShared says that bytes which were lent are no longer in the source.
+// errShared reports that bytes which were given to an attempt are no longer in the source.
 var errShared = errors.New("another process has read from the same pipe")
 
-// take takes n bytes from the source.
-func (l *Lender) take(n int) error {
+// take removes n bytes from the source.
+func (l *Source) take(n int) error {
 	for n > 0 {
 		got, err := unix.Splice(l.source, nil, int(l.taken.w.Fd()), nil, n, unix.SPLICE_F_NONBLOCK|unix.SPLICE_F_MOVE)
 		switch {
@@ -81,8 +82,8 @@ func (l *Lender) take(n int) error {
 	return nil
 }
 
-// keep records what was taken.
-func (l *Lender) keep() {
+// keep records what take has removed.
+func (l *Source) keep() {
 	for l.held > 0 {
 		got, err := l.taken.r.Read(l.buffer[:min(l.held, len(l.buffer))])
 		if err != nil {
@@ -93,7 +94,7 @@ func (l *Lender) keep() {
 	}
 }
 
-// A pipe is one of ours.
+// A pipe is both ends of a pipe of this process.
 type pipe struct{ r, w *os.File }
 
 func (p *pipe) open() (err error) {
