@@ -111,6 +111,7 @@ func (op *operation) receiveError(res *smithyhttp.Response) error {
 	// Over HTTP/2 Close waits for the end of the request's body, and the SDK ends a stream of events only after this.
 	go func() { _ = body.Close() }()
 	if limit, ok := errors.AsType[*httpretry.LimitError](err); ok {
+		res.Body = http.NoBody // after an error the SDK reads the body to its end
 		return limit
 	}
 	nameRegion(res.Header, text)
