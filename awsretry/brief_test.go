@@ -70,7 +70,7 @@ func TestBrief(t *testing.T) {
 		{terse(503, "<Error><Code>SlowDown</Code></Error>"), "503 SlowDown"},
 		{terse(403, ""), "403 Forbidden"},
 		{denied, "403 AccessDenied: Access Denied"},
-		{fmt.Errorf("around: %w", slow), "503 SlowDown: s3test: this fault was asked for"},
+		{fmt.Errorf("around: %w", slow), "503 SlowDown: s3test: an injected fault"},
 		{errors.New("SlowDown"), ""},
 		{io.ErrUnexpectedEOF, ""},
 		{nil, ""},
