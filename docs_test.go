@@ -6,6 +6,7 @@ import (
 	"path"
 	"path/filepath"
 	"regexp"
+	"slices"
 	"strings"
 	"testing"
 )
@@ -40,6 +41,39 @@ func TestPagesNameRealTests(t *testing.T) {
 	}
 	if found < 80 {
 		t.Errorf("the pages name %d tests; this test no longer finds them", found)
+	}
+}
+
+// TestMapsNameRealFiles refuses a path of CONTRIBUTING.md, and a link of any page, that leads nowhere.
+func TestMapsNameRealFiles(t *testing.T) {
+	paths := regexp.MustCompile("`([\\w.-]+(?:/[\\w.-]*)+|\\w+\\.\\w+)`")
+	links := regexp.MustCompile(`\]\(([^)#:]+)(?:#[^)]*)?\)`)
+	blocks := regexp.MustCompile("(?s)```.*?```")
+	found := 0
+	eachFile(t, func(name string) {
+		if path.Ext(name) != ".md" || strings.Contains(name, "testdata/") {
+			return
+		}
+		text, err := os.ReadFile(name)
+		if err != nil {
+			return // gone since the walk
+		}
+		named := links.FindAllStringSubmatch(blocks.ReplaceAllString(string(text), ""), -1)
+		if name == "CONTRIBUTING.md" {
+			named = append(named, paths.FindAllStringSubmatch(string(text), -1)...)
+		}
+		for _, m := range named {
+			if slices.Contains([]string{"bin/", "testing/synctest", "servertest.Until", "circuit.Do", "go.mod"}, m[1]) {
+				continue
+			}
+			found++
+			if _, err := os.Stat(filepath.Join(filepath.Dir(filepath.FromSlash(name)), filepath.FromSlash(m[1]))); err != nil {
+				t.Errorf("%s leads to %s: %v", name, m[1], err)
+			}
+		}
+	})
+	if found < 150 {
+		t.Errorf("the pages lead to %d files; this test no longer finds them", found)
 	}
 }
 
