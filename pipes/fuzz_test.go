@@ -11,6 +11,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/seed-0f2c7998/perdure/internal/pipesjson"
 	"github.com/seed-0f2c7998/perdure/internal/pipestest"
 )
 
@@ -48,12 +49,15 @@ func reportAll(s *Session, text string, raw []byte, number float64, n int64, kin
 	_ = json.Unmarshal(raw, &decoded)
 	values := []Value{
 		Text(text), Markdown(text), URL(text), Path(text), Notebook(text), Bool(n > 0), Int(n), Float(number),
-		BigInt(new(big.Int).Lsh(big.NewInt(n), uint(n)%20000)), Seconds(time.Duration(n)), Timestamp(time.Unix(n, n)), Null(), DagsterRun(text), Asset(text),
+		Infer(new(big.Int).Lsh(big.NewInt(n), uint(n)%20000)), Seconds(time.Duration(n)), Timestamp(time.Unix(n, n)), Null(), DagsterRun(text), Asset(text),
 		JSON(json.RawMessage(raw)), JSON(decoded), JSON([]any{number, text}), Infer(decoded), Infer(number), Infer(text), Infer(json.Number(text)),
 		Table([]Column{{Name: text, Type: kind}}, []map[string]any{{text: decoded}, {kind: number}}),
 		TableSchema(Column{Name: text, Description: kind, Tags: map[string]string{text: kind}, Constraints: []string{text}, Unique: n > 0}),
 		ColumnLineage(map[string][]ColumnDep{text: {{AssetKey: text, Column: kind}}}),
 		Typed(kind, text), Typed(kind, decoded), Typed(kind, number), Typed(kind, n), Typed(kind, json.RawMessage(raw)),
+	}
+	for _, name := range pipesjson.Names() {
+		values = append(values, Typed(name, decoded), Typed(name, text), Typed(name, number))
 	}
 	for i, v := range values {
 		_ = s.Materialize(Materialization{AssetKey: fmt.Sprint(text, i), DataVersion: text, Metadata: Metadata{text: v}})

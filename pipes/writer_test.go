@@ -14,6 +14,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/seed-0f2c7998/perdure/internal/pipesjson"
 	"github.com/seed-0f2c7998/perdure/internal/pipestest"
 )
 
@@ -158,11 +159,11 @@ func TestMessages(t *testing.T) {
 		{"object to infer from", one, meta("d", Infer(dict{"a": 1})), nil, `metadata "d": map[string]interface {} is an object: use pipes.JSON`},
 		{"unknown type", one, meta("d", Typed("duration", 1)), nil, `invalid value "duration" for type`},
 		{"type that only the schema knows", one, meta("d", Typed("job", "j")), nil, `invalid value "job" for type`},
-		{"JSON that is a string", one, meta("d", JSON("x")), nil, `neither an object nor a list`},
-		{"JSON that is null", one, meta("d", JSON(nil)), nil, `neither an object nor a list`},
-		{"integer with a point", one, meta("d", Typed("int", 3.0)), nil, "3.0 is no value of type int"},
-		{"integer with too many digits", one, meta("d", BigInt(new(big.Int).Exp(big.NewInt(10), big.NewInt(5000), nil))), nil, "digits"},
-		{"table with a list in it", one, meta("d", Table(nil, []map[string]any{{"a": []int{1}}})), nil, `record 0, column "a"`},
+		{"JSON that is a string", one, meta("d", JSON("x")), nil, `for type json: must be object or list`},
+		{"JSON that is null", one, meta("d", JSON(nil)), nil, `for type json: must be object or list`},
+		{"integer with a point", one, meta("d", Typed("int", 3.0)), nil, "invalid value 3.0 for type int: must be integer"},
+		{"integer with too many digits", one, meta("d", Infer(new(big.Int).Exp(big.NewInt(10), big.NewInt(5000), nil))), nil, "digits"},
+		{"table with a list in it", one, meta("d", Table(nil, []map[string]any{{"a": []int{1}}})), nil, `record 0: column "a" is [1], want a string, a number, true, false or null`},
 		{"metadata that is too long", one, meta("d", URL(strings.Repeat("u", 70_000))), nil, "70"},
 	} {
 		t.Run(c.name, func(t *testing.T) {
@@ -213,13 +214,16 @@ func endless() any {
 	return m
 }
 
-// Every kind of metadata, as it is written: to Python 100 is no float, and
-// 100.0 no integer.
-func TestMetadata(t *testing.T) {
-	for _, c := range []struct {
-		value Value
-		want  string
-	}{
+// A metadataCase is a value, and the JSON that is written for it.
+type metadataCase struct {
+	value Value
+	want  string
+}
+
+// metadataCases has every constructor and every kind: to Python 100 is no float,
+// and 100.0 no integer.
+func metadataCases() []metadataCase {
+	return []metadataCase{
 		{Infer("s"), `{"type":"__infer__","raw_value":"s"}`},
 		{Infer(7), `{"type":"__infer__","raw_value":7}`},
 		{Infer(1.5), `{"type":"__infer__","raw_value":1.5}`},
@@ -247,8 +251,7 @@ func TestMetadata(t *testing.T) {
 		{Float(math.Inf(-1)), `{"type":"text","raw_value":"-Inf"}`},
 		{Seconds(90 * time.Second), `{"type":"float","raw_value":90.0}`},
 		{Int(-3), `{"type":"int","raw_value":-3}`},
-		{BigInt(new(big.Int).Lsh(big.NewInt(1), 70)), `{"type":"int","raw_value":1180591620717411303424}`},
-		{BigInt(nil), `{"type":"null","raw_value":null}`},
+		{Infer(new(big.Int).Lsh(big.NewInt(1), 70)), `{"type":"__infer__","raw_value":1180591620717411303424}`},
 		{Bool(false), `{"type":"bool","raw_value":false}`},
 		{DagsterRun("r"), `{"type":"dagster_run","raw_value":"r"}`},
 		{Asset("a/b"), `{"type":"asset","raw_value":"a/b"}`},
@@ -270,6 +273,16 @@ func TestMetadata(t *testing.T) {
 		},
 		{Typed("float", 100), `{"type":"float","raw_value":100.0}`},
 		{Typed("float", json.Number("1e3")), `{"type":"float","raw_value":1e3}`},
+		{Typed("float", math.NaN()), `{"type":"text","raw_value":"NaN"}`},
+		{Typed("__infer__", dict{"a": 1}), `{"type":"json","raw_value":{"a":1}}`},
+		{
+			Typed("table_schema", dict{"columns": []any{dict{"name": "a", "type": "", "description": nil, "tags": dict{}, "constraints": dict{"unique": true}}}}),
+			`{"type":"table_schema","raw_value":{"columns":[{"name":"a","type":"string","constraints":{"nullable":true,"unique":true,"other":[]}}]}}`,
+		},
+		{
+			Typed("table_column_lineage", dict{"deps_by_column": dict{"a": []any{dict{"asset_key": "x/y", "column_name": "b"}}}}),
+			`{"type":"table_column_lineage","raw_value":{"deps_by_column":{"a":[{"asset_key":["x/y"],"column_name":"b"}]}}}`,
+		},
 		{Typed("timestamp", 5), `{"type":"timestamp","raw_value":5.0}`},
 		{Typed("text", "x"), `{"type":"text","raw_value":"x"}`},
 		{Typed("bool", true), `{"type":"bool","raw_value":true}`},
@@ -277,7 +290,11 @@ func TestMetadata(t *testing.T) {
 		{Typed("null", nil), `{"type":"null","raw_value":null}`},
 		{Typed("int", 5), `{"type":"int","raw_value":5}`},
 		{Typed("__infer__", []int{1}), `{"type":"__infer__","raw_value":[1]}`},
-	} {
+	}
+}
+
+func TestMetadata(t *testing.T) {
+	for _, c := range metadataCases() {
 		l := listen(t, pipestest.Context("my_asset"))
 		if err := l.Materialize(Materialization{Metadata: Metadata{"m": c.value}}); err != nil {
 			t.Errorf("%s: %v", c.want, err)
@@ -287,6 +304,37 @@ func TestMetadata(t *testing.T) {
 		got := l.heard()[1].Params["metadata"].(map[string]any)["m"]
 		if !reflect.DeepEqual(got, parse(t, c.want)) {
 			t.Errorf("metadata %v, want %s", got, c.want)
+		}
+	}
+}
+
+// Each kind of the table has a constructor, whose row in metadataCases says what
+// is written. What the table calls an example is written as it stands: the contract
+// program sends all examples to the real Dagster.
+func TestEachKindIsEverywhere(t *testing.T) {
+	made := map[string]bool{}
+	for _, c := range metadataCases() {
+		made[c.value.kind] = true
+	}
+	for _, k := range pipesjson.Kinds() {
+		if !made[k.Name] {
+			t.Errorf("kind %q has no row in metadataCases: add its constructor to metadata.go, and the row", k.Name)
+		}
+		l := listen(t, pipestest.Context("my_asset"))
+		if err := l.Materialize(Materialization{Metadata: Metadata{"m": Typed(k.Name, json.RawMessage(k.Example))}}); err != nil {
+			t.Errorf("kind %q: the example of internal/pipesjson/kinds.go is refused: %v", k.Name, err)
+			continue
+		}
+		l.Close(nil)
+		got := l.heard()[1].Params["metadata"].(map[string]any)["m"]
+		if want := (dict{"type": k.Name, "raw_value": parse(t, k.Example)}); !reflect.DeepEqual(got, any(want)) {
+			t.Errorf("kind %q: the example of internal/pipesjson/kinds.go is written as %v, want %v", k.Name, got, want)
+		}
+		delete(made, k.Name)
+	}
+	for kind := range made {
+		if kind != "" {
+			t.Errorf("kind %q of metadata.go has no row in internal/pipesjson/kinds.go", kind)
 		}
 	}
 }

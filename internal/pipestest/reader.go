@@ -7,8 +7,11 @@ import (
 	"encoding/json"
 	"fmt"
 	"maps"
+	"reflect"
 	"slices"
 	"strings"
+
+	"github.com/seed-0f2c7998/perdure/internal/pipesjson"
 )
 
 // A Reader is a twin of the one in Dagster, but stricter: it takes nothing that
@@ -153,97 +156,21 @@ func metadataRule(v any) error {
 	return nil
 }
 
+// valueRule refuses a value that is not in the normal form of its kind.
 func valueRule(kind, raw any) error {
-	switch kind {
-	case "__infer__":
-		if _, ok := raw.(map[string]any); ok {
-			return fmt.Errorf("an object to infer from")
-		}
-		return nil
-	case "text", "url", "path", "md", "notebook", "dagster_run", "asset":
-		return isString(raw)
-	case "json":
-		if isObject(raw) == nil {
-			return nil
-		}
-		return isListOf(raw, func(any) error { return nil })
-	case "float":
-		return isNumber(raw, true)
-	case "int":
-		return isNumber(raw, false)
-	case "bool":
-		return isBool(raw)
-	case "timestamp":
-		_, ok := raw.(json.Number)
-		return must(ok, raw, "a number")
-	case "null":
-		return must(raw == nil, raw, "null")
-	case "table":
-		return tableRule(raw)
-	case "table_schema":
-		return first(isObject(raw), columnsRule(Member(raw, "columns")))
-	case "table_column_lineage":
-		return lineageRule(raw)
-	default:
-		return fmt.Errorf("unknown type %v", kind)
+	name, ok := kind.(string)
+	if !ok {
+		return fmt.Errorf("type is %v", kind)
 	}
-}
-
-func tableRule(raw any) error {
-	return first(isObject(raw), columnsRule(Member(raw, "schema")), isListOf(Member(raw, "records"), func(row any) error {
-		m, ok := row.(map[string]any)
-		for name, cell := range m {
-			switch cell.(type) {
-			case nil, string, bool, json.Number:
-			default:
-				return fmt.Errorf("cell %q is %T", name, cell)
-			}
-		}
-		return must(ok, row, "a record")
-	}))
-}
-
-func columnsRule(v any) error {
-	return isListOf(v, func(c any) error {
-		m, ok := c.(map[string]any)
-		if !ok {
-			return fmt.Errorf("column %v", c)
-		}
-		if err := first(isString(m["name"]), isString(m["type"])); err != nil {
-			return err
-		}
-		for name, v := range m {
-			err := error(nil)
-			switch name {
-			case "name", "type", "description":
-				err = isString(v)
-			case "tags":
-				err = isObject(v)
-			case "constraints":
-				err = first(isObject(v), isBool(Member(v, "nullable")), isBool(Member(v, "unique")), isListOf(Member(v, "other"), isString))
-			default:
-				err = fmt.Errorf("column has %q", name)
-			}
-			if err != nil {
-				return err
-			}
-		}
-		return nil
-	})
-}
-
-func lineageRule(raw any) error {
-	by, ok := Member(raw, "deps_by_column").(map[string]any)
-	for _, deps := range by {
-		err := isListOf(deps, func(d any) error {
-			m, _ := d.(map[string]any)
-			return first(keys(m, "asset_key column_name"), isListOf(m["asset_key"], isString), isString(m["column_name"]))
-		})
-		if err != nil {
-			return err
-		}
+	k, normal, err := pipesjson.Read(name, raw)
+	if err != nil {
+		return err
 	}
-	return must(ok, raw, "a lineage")
+	if k.Name != name || !reflect.DeepEqual(raw, normal) {
+		return fmt.Errorf("%v, want %v of type %s", raw, normal, k.Name)
+	}
+	n, _ := raw.(json.Number)
+	return must(len(n) <= 4300, raw, "a number that Python reads")
 }
 
 // keys reports an error if m has not exactly these keys.
@@ -278,13 +205,6 @@ func isName(v any) error   { s, _ := v.(string); return must(s != "", v, "a name
 func isOneOf(v any, words ...string) error {
 	s, ok := v.(string)
 	return must(ok && slices.Contains(words, s), v, fmt.Sprintf("one of %q", words))
-}
-
-// isNumber reports an error if v is not what Python reads as a float, or as an
-// int of a size that it does read.
-func isNumber(v any, float bool) error {
-	n, ok := v.(json.Number)
-	return must(ok && strings.ContainsAny(n.String(), ".eE") == float && len(n) <= 4300, v, "a number of the kind")
 }
 
 func isNullOr(v any, rule func(any) error) error {

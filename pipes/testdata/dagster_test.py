@@ -239,6 +239,8 @@ def test_everything_there_is_to_report():
     assert launch.result.success
     values = materialization(launch).metadata
     kinds = {label: type(v).__name__.removesuffix("MetadataValue") for label, v in values.items()}
+    examples = {label.removeprefix("example "): kinds.pop(label) for label in list(kinds) if label.startswith("example ")}
+    assert set(examples.values()) == set(kinds.values())  # one of each kind in the table, and each has a constructor
     assert kinds == {
         "text": "Text", "md": "Markdown", "url": "Url", "path": "Path", "notebook": "Notebook", "bool": "Bool", "int": "Int",
         "float": "Float", "large": "Float", "seconds": "Float", "timestamp": "Timestamp", "null": "Null", "run": "DagsterRun",

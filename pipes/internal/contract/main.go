@@ -20,6 +20,7 @@ import (
 	"time"
 
 	"github.com/seed-0f2c7998/perdure/circuit"
+	"github.com/seed-0f2c7998/perdure/internal/pipesjson"
 	"github.com/seed-0f2c7998/perdure/pipes"
 	"github.com/seed-0f2c7998/perdure/retry"
 )
@@ -217,7 +218,7 @@ func logs(s *pipes.Session) error {
 // everything reports a value of each kind.
 func everything(s *pipes.Session) error {
 	columns := []pipes.Column{{Name: "a", Type: "int", NotNull: true, Tags: map[string]string{"k": "v"}}, {Name: "b", Description: "d"}}
-	err := s.Materialize(pipes.Materialization{DataVersion: "v1", Metadata: pipes.Metadata{
+	metadata := pipes.Metadata{
 		"text": pipes.Text("é ☃ 😀"), "md": pipes.Markdown("# m"), "url": pipes.URL("https://u:p@h/?sig=x"), "path": pipes.Path("/p"),
 		"notebook": pipes.Notebook("n.ipynb"), "bool": pipes.Bool(true), "int": pipes.Int(1 << 62), "float": pipes.Float(100),
 		"large": pipes.Float(1e21), "seconds": pipes.Seconds(1500 * time.Millisecond), "timestamp": pipes.Timestamp(time.Unix(1700000000, 0)),
@@ -226,7 +227,11 @@ func everything(s *pipes.Session) error {
 		"table":   pipes.Table(columns, []map[string]any{{"a": 1, "b": nil}, {"a": 2.5, "b": "x"}}),
 		"schema":  pipes.TableSchema(columns...),
 		"lineage": pipes.ColumnLineage(map[string][]pipes.ColumnDep{"a": {{AssetKey: "raw/x", Column: "k"}}}),
-	}})
+	}
+	for _, k := range pipesjson.Kinds() {
+		metadata["example "+k.Name] = pipes.Typed(k.Name, json.RawMessage(k.Example))
+	}
+	err := s.Materialize(pipes.Materialization{DataVersion: "v1", Metadata: metadata})
 	deep := any(1)
 	for range 55 {
 		deep = []any{deep}

@@ -6,9 +6,13 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"log/slog"
+	"regexp"
+	"strconv"
 	"strings"
 	"time"
 
+	"github.com/seed-0f2c7998/perdure/internal/pipesjson"
 	"github.com/seed-0f2c7998/perdure/pipes"
 )
 
@@ -58,9 +62,11 @@ func parse(line []byte) (m message, err error) {
 	if !ok && (m.method != "closed" || envelope.Params != nil) {
 		return m, fmt.Errorf("%.40q: params are no object", m.method)
 	}
-	f := &fields{values, m.method + ": ", &err}
-	m.read(f)
-	f.end()
+	f := pipesjson.Of(values, m.method+": ", &err)
+	if unknown := m.read(f); unknown != nil {
+		return m, unknown
+	}
+	f.End()
 	return m, err
 }
 
@@ -81,41 +87,87 @@ func decode(line []byte, into any) error {
 	return nil
 }
 
-// read reads the parameters of the method.
-func (m *message) read(f *fields) {
+// quoted returns a line in which Python's words for floats that are no numbers are
+// strings.
+func quoted(line []byte) []byte {
+	tokens := regexp.MustCompile(`"(\\.|[^"\\])*"|NaN|-?Infinity`)
+	return tokens.ReplaceAllFunc(line, func(token []byte) []byte {
+		if token[0] == '"' {
+			return token
+		}
+		return []byte(strconv.Quote(string(token)))
+	})
+}
+
+// read reads the parameters of the method. The error says that there is no such
+// method.
+func (m *message) read(f *pipesjson.Fields) error {
 	switch m.method {
 	case "opened":
-		f.object("extras")
+		f.Object("extras")
 	case "closed":
-		if v, ok := f.optional("exception"); ok && v != nil {
-			m.exception = f.within("exception", v).exception(0)
+		if v, ok := f.Optional("exception"); ok && v != nil {
+			m.exception = exception(f.Within("exception", v), 0)
 		}
 	case "log":
-		text, level := f.text("message"), f.level()
-		m.send = func(s *pipes.Session) error { return s.Log(level, text) }
+		text, at := f.Text("message"), level(f)
+		m.send = func(s *pipes.Session) error { return s.Log(at, text) }
 	case "log_external_stream":
-		stream, text := f.text("stream"), f.text("text")
-		f.optional("extras")
+		stream, text := f.Text("stream"), f.Text("text")
+		f.Optional("extras")
 		m.send = func(s *pipes.Session) error { return s.LogExternalStream(stream, text) }
 	case "report_asset_materialization":
-		made := pipes.Materialization{AssetKey: f.name("asset_key"), DataVersion: f.nullable("data_version"), Metadata: f.metadata()}
+		made := pipes.Materialization{AssetKey: f.Name("asset_key"), DataVersion: f.Nullable("data_version"), Metadata: metadata(f)}
 		m.outbound = outbound{materialization, func(s *pipes.Session) error { return s.Materialize(made) }}
 	case "report_asset_check":
 		c := pipes.Check{
-			AssetKey: f.name("asset_key"), Name: f.name("check_name"), Passed: f.bool("passed"),
-			Severity: pipes.Severity(f.name("severity")), Metadata: f.metadata(),
+			AssetKey: f.Name("asset_key"), Name: f.Name("check_name"), Passed: f.Bool("passed"),
+			Severity: pipes.Severity(f.Name("severity")), Metadata: metadata(f),
 		}
 		m.outbound = outbound{check, func(s *pipes.Session) error { return s.Check(c) }}
 	case "report_custom_message":
-		payload := f.value("payload")
+		payload := f.Value("payload")
 		m.outbound = outbound{custom, func(s *pipes.Session) error { return s.Custom(payload) }}
 		if o, ok := payload.(map[string]any); ok && o["kind"] == pipes.OutcomeKind {
 			m.outcome = o
 		}
 	default:
-		f.where = ""
-		f.wrong(fmt.Errorf("there is no method %.40q", m.method))
+		return fmt.Errorf("there is no method %.40q", m.method)
 	}
+	return nil
+}
+
+// metadata returns the metadata of a report.
+func metadata(f *pipesjson.Fields) pipes.Metadata {
+	m, v := pipes.Metadata{}, f.Value("metadata")
+	if v == nil {
+		return m
+	}
+	for label, v := range f.Within("metadata", v).Values {
+		value := f.Within(fmt.Sprintf("metadata %.80q", label), v)
+		m[label] = pipes.Typed(value.Text("type"), value.Value("raw_value"))
+		value.End()
+	}
+	return m
+}
+
+// level returns a level that is written in one of Python's ways: a word, in any
+// case, or a number.
+func level(f *pipesjson.Fields) slog.Level {
+	v, ok := f.Optional("level")
+	if !ok {
+		return slog.LevelInfo
+	}
+	words := map[string]slog.Level{
+		"DEBUG": slog.LevelDebug, "INFO": slog.LevelInfo, "WARN": slog.LevelWarn, "WARNING": slog.LevelWarn,
+		"ERROR": slog.LevelError, "FATAL": pipes.LevelCritical, "CRITICAL": pipes.LevelCritical,
+		"10": slog.LevelDebug, "20": slog.LevelInfo, "30": slog.LevelWarn, "40": slog.LevelError, "50": pipes.LevelCritical,
+	}
+	level, ok := words[strings.ToUpper(fmt.Sprint(v))]
+	if !ok {
+		f.Fail("level", v, "one of DEBUG, INFO, WARNING, ERROR, CRITICAL")
+	}
+	return level
 }
 
 // maxCauses is how many causes of an exception are taken.
@@ -123,14 +175,14 @@ const maxCauses = 8
 
 // exception is an exception of the child with its causes. Where Python tells of
 // another one that was under way, and of no cause, that takes its place.
-func (f *fields) exception(depth int) error {
-	e := &pipes.RemoteError{Message: strings.TrimRight(f.text("message"), "\n"), Stack: f.texts("stack"), Name: f.nullable("name")}
+func exception(f *pipesjson.Fields, depth int) error {
+	e := &pipes.RemoteError{Message: strings.TrimRight(f.Text("message"), "\n"), Stack: f.Texts("stack"), Name: f.Nullable("name")}
 	for _, name := range []string{"cause", "context"} {
-		if v := f.value(name); v != nil && e.Cause == nil && depth < maxCauses {
-			e.Cause = f.within(name, v).exception(depth + 1)
+		if v := f.Value(name); v != nil && e.Cause == nil && depth < maxCauses {
+			e.Cause = exception(f.Within(name, v), depth+1)
 		}
 	}
-	f.end()
+	f.End()
 	return e
 }
 
