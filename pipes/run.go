@@ -33,7 +33,11 @@ func (c Config) Run(work func(ctx context.Context, s *Session) error) int {
 	defer cancel(nil)
 	signals := make(chan os.Signal, 1)
 	signal.Notify(signals, os.Interrupt, syscall.SIGTERM)
-	defer signal.Stop(signals)
+	defer func() {
+		if ctx.Err() == nil { // else another signal would end the process before it exits with its code
+			signal.Stop(signals)
+		}
+	}()
 	s, err := Open(ctx, c)
 	if err == nil {
 		finished := make(chan struct{})
