@@ -40,6 +40,7 @@ func BenchmarkDo(b *testing.B) {
 		{"breaker", retry.Policy{Breaker: circuit.New("b", circuit.Config{})}},
 		{"breaker+budget", retry.Policy{Breaker: circuit.New("b", circuit.Config{Budget: 10})}},
 		{"breaker+budget+gate", retry.Policy{Breaker: warm(b)}},
+		{"max elapsed", retry.Policy{MaxElapsed: time.Minute}},
 		{"window", retry.Policy{Breaker: circuit.New("b", circuit.Config{Window: 10 * time.Second, FailureRatio: 0.5})}},
 	} {
 		b.Run(c.name, func(b *testing.B) {
@@ -51,6 +52,16 @@ func BenchmarkDo(b *testing.B) {
 			}
 		})
 	}
+	b.Run("value", func(b *testing.B) {
+		p := retry.Policy{Breaker: circuit.New("b", circuit.Config{Budget: 10})}
+		v := func(context.Context) (int, error) { return 1, nil }
+		b.ReportAllocs()
+		for b.Loop() {
+			if _, err := retry.Value(ctx, &p, v); err != nil {
+				b.Fatal(err)
+			}
+		}
+	})
 	b.Run("refused", func(b *testing.B) {
 		p := retry.Policy{Breaker: circuit.New("b", circuit.Config{}), Observe: func(context.Context, retry.Event) {}}
 		p.Breaker.Trip()
