@@ -15,8 +15,8 @@ import (
 	"github.com/seed-0f2c7998/perdure/internal/testseed"
 )
 
-// A real server and the one in memory, with which the fleet's protocol is tested,
-// answer alike, whatever three processes on two nodes ask for.
+// A real server, and the one in memory with which the fleet's protocol is tested, return
+// the same responses, whatever three processes on two nodes request.
 func TestCarriersAgree(t *testing.T) {
 	client, err := rueidis.NewClient(rueidis.ClientOption{InitAddress: []string{startRedis(t)}, ForceSingleClient: true, DisableCache: true})
 	if err != nil {
@@ -46,11 +46,11 @@ func TestCarriersAgree(t *testing.T) {
 				if c.Op == fleet.Settle || c.Op == fleet.Release || c.Op == fleet.Restore {
 					c.Token, c.Gen = c.Token+last[j].Gen, c.Gen+last[j].Gen
 				}
-				a := s.Run(t.Context(), []fleet.Call{c})[0]
-				if a.Err != nil {
-					t.Fatalf("seed %d, call %d, %+v: %v", seed, n, c, a.Err)
+				r := s.Run(t.Context(), []fleet.Call{c})[0]
+				if r.Err != nil {
+					t.Fatalf("seed %d, call %d, %+v: %v", seed, n, c, r.Err)
 				}
-				last[j], seen[j] = a.View, without(a.View)
+				last[j], seen[j] = r.View, without(r.View)
 			}
 			if seen[0] != seen[1] {
 				t.Fatalf("seed %d, call %d by process %d, %+v:\nthe server %+v\nin memory  %+v", seed, n, i, calls, seen[0], seen[1])
@@ -59,19 +59,19 @@ func TestCarriersAgree(t *testing.T) {
 	}
 }
 
-// without is v without what depends on when it was asked for.
+// without returns v without what depends on the instant of the call.
 func without(v fleet.View) fleet.View {
 	v.Epoch, v.Ago = "", 0
-	v.Grant.From = v.Grant.From.Round(time.Minute)
+	v.Rate.From = v.Rate.From.Round(time.Minute)
 	v.Open, v.Lease = v.Open.Round(time.Hour), v.Lease.Round(time.Hour)
-	if v.Set != "" {
-		v.Set = "something"
+	if v.Override != "" {
+		v.Override = "something"
 	}
 	return v
 }
 
-// chooseCall returns some call. Its Token and Gen are counted from the present
-// generation, 0 for none.
+// chooseCall returns a random call. Its Token and Gen are relative to the current
+// generation, 0 for it.
 func chooseCall(u *rand.Rand) fleet.Call {
 	some := func() time.Duration { return time.Duration(u.IntN(2)) * time.Hour }
 	c := fleet.Call{Op: fleet.Op(u.IntN(9)), Key: "x", Reason: strconv.Itoa(u.IntN(5))}
@@ -79,7 +79,7 @@ func chooseCall(u *rand.Rand) fleet.Call {
 	case fleet.Trip:
 		c.State, c.Open, c.Quorum, c.Gate = circuit.Open, some(), 1+u.IntN(3), u.IntN(2) == 0
 	case fleet.Lease:
-		c.Lease = fleet.Term{Length: some(), Used: u.IntN(2) == 0, Idle: some(), Yield: some()}
+		c.Lease = fleet.LeaseRequest{Length: some(), Used: u.IntN(2) == 0, Idle: some(), Yield: some()}
 	case fleet.Settle:
 		c.Token, c.State, c.Open = -int64(u.IntN(4)/3), []circuit.State{circuit.Closed, circuit.Open}[u.IntN(2)], some()
 		c.Gate = c.State == circuit.Closed && u.IntN(2) == 0
@@ -95,14 +95,14 @@ func chooseCall(u *rand.Rand) fleet.Call {
 		c.Ago = 10 * time.Second * time.Duration(1+u.Int64N(1<<20))
 	case fleet.Read:
 	case fleet.Reserve:
-		c.Rate = fleet.Ration{
+		c.Rate = fleet.RateRequest{
 			Interval: time.Duration(1+u.IntN(2)) * time.Hour, Burst: 1 + u.IntN(3), Count: u.IntN(4), Until: time.Duration(u.IntN(8)) * 30 * time.Minute,
 		}
-	case fleet.Visit:
-		holds := u.Int64N(100)
-		c.Budget = fleet.Deposit{
-			Cell: string('a' + rune(u.IntN(3))), Holds: holds, May: holds + u.Int64N(100), Given: u.Int64N(50), Ceiling: 200,
-			Need: []int64{0, cell.Token}[u.IntN(2)], How: []string{"", "", "", fleet.FirstVisit, fleet.LastVisit}[u.IntN(5)],
+	case fleet.ShareBudget:
+		balance := u.Int64N(100)
+		c.Budget = fleet.BudgetRequest{
+			Cell: string('a' + rune(u.IntN(3))), Balance: balance, Limit: balance + u.Int64N(100), Returned: u.Int64N(50), Ceiling: 200,
+			Need: []int64{0, cell.Token}[u.IntN(2)], Phase: []string{"", "", "", fleet.FirstRequest, fleet.LastRequest}[u.IntN(5)],
 		}
 	}
 	return c

@@ -173,7 +173,7 @@ func TestHostileHashes(t *testing.T) {
 // A server that lends more and more makes no budget larger than its ceiling. It
 // used to pay for any number of retries.
 func TestHostileLender(t *testing.T) {
-	srv := startImpostor(t, "EVALSHA", blobs(view(`,"lent":65000,"limit":65000,"fair":0,"left":65000`)))
+	srv := startImpostor(t, "EVALSHA", blobs(view(`,"granted":65000,"limit":65000,"fair_share":0,"available":65000`)))
 	s := open(t, redisstore.Options{URL: "redis://" + srv.Addr().String(), Sync: 10 * time.Millisecond, Stale: time.Second})
 	b := circuit.New("backend", circuit.Config{Store: s, Budget: 10})
 	ready(t, s)

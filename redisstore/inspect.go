@@ -14,11 +14,11 @@ import (
 	"github.com/seed-0f2c7998/perdure/internal/fleet"
 )
 
-// Inspect returns what the server knows of the breakers of those names, for a
-// person to see: it is no part of the fleet and changes nothing. Of a name that
-// the server does not know there is no Status, nor of one whose hash has another
-// format: then there are both an error and what is known of the others. Else the
-// error is about the Options, the server, or ctx.
+// Inspect returns the fleet's status of the named breakers, for a person to see. It
+// reads the server, joins no fleet and changes nothing. A name that the server does
+// not know has no entry in the map. A name whose hash has another format has none
+// either; then Inspect returns an error together with the status of the other names.
+// Any other error is about the Options, the server, or ctx.
 func Inspect(ctx context.Context, o Options, names []string) (map[string]Status, error) {
 	o, server, err := o.filled()
 	if err != nil || len(names) == 0 {
@@ -29,9 +29,9 @@ func Inspect(ctx context.Context, o Options, names []string) (map[string]Status,
 		err  error
 	}
 	done := make(chan result, 1)
-	go func() { // to connect takes what it takes
+	go func() { // to connect may ignore ctx
 		var r result
-		r.seen, r.err = look(ctx, server, o.Prefix, names)
+		r.seen, r.err = readAll(ctx, server, o.Prefix, names)
 		done <- r
 	}()
 	select {
@@ -42,7 +42,7 @@ func Inspect(ctx context.Context, o Options, names []string) (map[string]Status,
 	}
 }
 
-func look(ctx context.Context, server rueidis.ClientOption, prefix string, names []string) (map[string]Status, error) {
+func readAll(ctx context.Context, server rueidis.ClientOption, prefix string, names []string) (map[string]Status, error) {
 	client, err := rueidis.NewClient(server)
 	if err != nil {
 		return nil, cleaned(err, passwords(server))
@@ -59,8 +59,8 @@ func look(ctx context.Context, server rueidis.ClientOption, prefix string, names
 		for _, name := range some {
 			commands = append(commands, client.B().Hgetall().Key(prefix+name).Build())
 		}
-		for i, answer := range client.DoMulti(ctx, commands...) {
-			hash, err := answer.AsStrMap()
+		for i, response := range client.DoMulti(ctx, commands...) {
+			hash, err := response.AsStrMap()
 			if len(hash) == 0 && err == nil {
 				continue
 			}
@@ -80,7 +80,7 @@ func look(ctx context.Context, server rueidis.ClientOption, prefix string, names
 	return seen, other
 }
 
-// clock returns the instant of the server's clock, in milliseconds.
+// clock returns the server's time, in Unix milliseconds.
 func clock(ctx context.Context, client rueidis.Client) (int64, error) {
 	now, err := client.Do(ctx, client.B().Time().Build()).AsIntSlice()
 	if err != nil {
@@ -92,12 +92,13 @@ func clock(ctx context.Context, client rueidis.Client) (int64, error) {
 	return now[0]*1000 + now[1]/1000, nil
 }
 
-// status is what a hash says, at that instant of the server's clock.
+// status returns the status in a hash, at now in Unix milliseconds of the server's
+// clock.
 func status(key string, hash map[string]string, now int64) (Status, error) {
 	left := func(field string) int64 {
 		n, err := strconv.ParseInt(cmp.Or(hash[field], "0"), 10, 64)
 		if err != nil || n < 0 {
-			return -1 // which is not allowed
+			return -1 // which check refuses
 		}
 		return max(n-now, 0)
 	}

@@ -104,7 +104,7 @@ func (p *actor) act(ctx context.Context, a act) (s seen, err error) {
 	}
 	calls := map[string]fleet.Call{
 		"read": {Op: fleet.Read}, "trip": {Op: fleet.Trip, Open: time.Hour, Quorum: 1, Reason: "0"},
-		"lease":   {Op: fleet.Lease, Lease: fleet.Term{Length: time.Hour, Idle: time.Hour}},
+		"lease":   {Op: fleet.Lease, Lease: fleet.LeaseRequest{Length: time.Hour, Idle: time.Hour}},
 		"settle":  {Op: fleet.Settle, Token: a.token, State: a.state, Open: left, Reason: "0"},
 		"release": {Op: fleet.Release, Token: a.token},
 		"hand":    {Op: fleet.Override, State: a.state, Open: left, Reason: "0", Ago: time.Duration(a.ago) * time.Second},

@@ -20,24 +20,24 @@ type link struct {
 	passwords secrets
 }
 
-// connect makes a connection for m.
+// connect returns a connection for m.
 func connect(server rueidis.ClientOption, prefix string, m fleet.Member) (*link, error) {
 	client, err := rueidis.NewClient(server)
 	if err != nil {
-		return nil, known(err, passwords(server))
+		return nil, classified(err, passwords(server))
 	}
 	return &link{client, prefix, m, passwords(server)}, nil
 }
 
-// Close ends the connection. It may wait a second for a server that is silent.
+// Close ends the connection. It may wait a second for a server that does not respond.
 func (l *link) Close() { l.client.Close() }
 
-// channel is where changes are published.
+// channel returns the channel on which changes are published.
 func (l *link) channel() string { return l.prefix + "changes" }
 
-// known returns err with a text that may be shown, and a type that says what it is
-// about, if that is known.
-func known(err error, passwords secrets) error {
+// classified returns err with a text that may be shown, as a [fleet.DeniedError] or a
+// [fleet.KeyError] if it is about access or about one key.
+func classified(err error, passwords secrets) error {
 	e, ok := rueidis.IsRedisErr(err)
 	if !ok {
 		return cleaned(err, passwords)
@@ -45,13 +45,13 @@ func known(err error, passwords secrets) error {
 	switch word, _, _ := strings.Cut(e.Error(), " "); word {
 	case "WRONGPASS", "NOAUTH", "NOPERM":
 		return &fleet.DeniedError{Err: cleaned(err, passwords)}
-	case "WRONGTYPE": // the key belongs to somebody else
+	case "WRONGTYPE": // another program uses the key
 		return &fleet.KeyError{Err: cleaned(err, passwords)}
 	}
 	return cleaned(err, passwords)
 }
 
-// Subscribe learns what is published until the connection fails or ctx ends.
+// Subscribe implements [fleet.Server].
 func (l *link) Subscribe(ctx context.Context, subscribed func(), changed func(fleet.View)) error {
 	hook := func(e rueidis.PubSubSubscription) {
 		if e.Kind == "subscribe" {
@@ -63,21 +63,21 @@ func (l *link) Subscribe(ctx context.Context, subscribed func(), changed func(fl
 		func(m rueidis.PubSubMessage) {
 			_, v, err := parse(m.Message)
 			name, ours := strings.CutPrefix(v.Key, l.prefix)
-			if err == nil && ours { // else it is from somebody else; what matters is also read
+			if err == nil && ours { // other messages are ignored: what matters is also read
 				v.Key = name
 				changed(v)
 			}
 		})
-	err = known(err, l.passwords)
+	err = classified(err, l.passwords)
 	if denied, ok := errors.AsType[*fleet.DeniedError](err); ok {
 		denied.Err = fmt.Errorf("channel %q: %w", l.channel(), denied.Err)
 	}
 	return err
 }
 
-// Run makes the calls. Those of a script that the server does not have, and what
-// follows on the same key, are made again with its text.
-func (l *link) Run(ctx context.Context, calls []fleet.Call) []fleet.Answer {
+// Run implements [fleet.Server]. If the server does not have the script of a call,
+// Run repeats that call, and the later calls of the same key, with its text.
+func (l *link) Run(ctx context.Context, calls []fleet.Call) []fleet.Response {
 	results := l.send(ctx, calls, false)
 	again, places, unknown := []fleet.Call{}, []int{}, map[string]bool{}
 	for i, c := range calls {
@@ -93,18 +93,18 @@ func (l *link) Run(ctx context.Context, calls []fleet.Call) []fleet.Answer {
 			results[places[i]] = result
 		}
 	}
-	answers := make([]fleet.Answer, len(calls))
+	responses := make([]fleet.Response, len(calls))
 	for i, c := range calls {
-		answers[i].View, answers[i].Err = l.answer(c, results[i])
+		responses[i].View, responses[i].Err = l.response(c, results[i])
 	}
-	return answers
+	return responses
 }
 
-// answer reads the answer to c.
-func (l *link) answer(c fleet.Call, result rueidis.RedisResult) (fleet.View, error) {
+// response decodes the response to c.
+func (l *link) response(c fleet.Call, result rueidis.RedisResult) (fleet.View, error) {
 	text, err := result.ToString()
 	if err != nil {
-		return fleet.View{}, known(err, l.passwords)
+		return fleet.View{}, classified(err, l.passwords)
 	}
 	r, v, err := parse(text)
 	if want := l.prefix + c.Key; r.Key != "" && r.Key != want {
@@ -117,17 +117,17 @@ func (l *link) answer(c fleet.Call, result rueidis.RedisResult) (fleet.View, err
 	return v, cleaned(err, l.passwords)
 }
 
-// send makes the calls in one round trip. If one of them would go to a part of
-// a cluster that has lost its node, the client makes none; then each goes alone.
-func (l *link) send(ctx context.Context, calls []fleet.Call, whole bool) []rueidis.RedisResult {
+// send executes the calls in one round trip. If a part of a cluster has no node, the
+// client sends no call at all; then send executes each call in its own round trip.
+func (l *link) send(ctx context.Context, calls []fleet.Call, withText bool) []rueidis.RedisResult {
 	commands := make([]rueidis.Completed, len(calls))
 	for i, c := range calls {
-		commands[i] = l.run(c, whole)
+		commands[i] = l.command(c, withText)
 	}
 	results := l.client.DoMulti(ctx, commands...)
 	if errors.Is(results[0].Error(), rueidis.ErrNoSlot) {
 		for i, c := range calls {
-			results[i] = l.client.Do(ctx, l.run(c, whole))
+			results[i] = l.client.Do(ctx, l.command(c, withText))
 		}
 	}
 	return results

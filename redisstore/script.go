@@ -19,18 +19,18 @@ import (
 //go:embed lua/*.lua
 var lua embed.FS
 
-// format names the fields of the hashes, what is in them, and what is published.
-// A process leaves a hash of another format alone. Raise it with any change of
-// these; TestFormat tells.
+// format is the version of the fields of the hashes, their values, and the published
+// messages. A process does not touch a hash of another format. Raise format with any
+// change of these; TestFormat fails if it is forgotten.
 const format = "1"
 
-// A script is one of the scripts in lua, named as its file.
+// A script is one of the scripts in lua.
 type script struct{ body, sha string }
 
-// scripts are all of them.
+// scripts holds all scripts, by the name of the file.
 //
 //nolint:gochecknoglobals // a constant table
-var scripts = load("read", "trip", "lease", "settle", "release", "hand", "restore", "budget", "reserve")
+var scripts = load("read", "trip", "lease", "settle", "release", "override", "restore", "budget", "reserve")
 
 func load(names ...string) map[string]script {
 	all := make(map[string]script)
@@ -51,26 +51,26 @@ func text(name string) string {
 	return string(b)
 }
 
-// names are the scripts of the ops.
+// names holds the name of the script for each op.
 //
 //nolint:gochecknoglobals // a constant table
 var names = map[fleet.Op]string{
 	fleet.Read: "read", fleet.Trip: "trip", fleet.Lease: "lease", fleet.Settle: "settle", fleet.Release: "release",
-	fleet.Override: "hand", fleet.Restore: "restore", fleet.Visit: "budget", fleet.Reserve: "reserve",
+	fleet.Override: "override", fleet.Restore: "restore", fleet.ShareBudget: "budget", fleet.Reserve: "reserve",
 }
 
-// run is the call as the server gets it: by the script's name, or with its
-// text if the server does not know it.
-func (l *link) run(c fleet.Call, whole bool) rueidis.Completed {
+// command returns the command that executes c: EVAL with the text of the script if
+// withText, otherwise EVALSHA.
+func (l *link) command(c fleet.Call, withText bool) rueidis.Completed {
 	b, sc, name := l.client.B(), scripts[names[c.Op]], l.prefix+c.Key
 	args := append([]string{l.member.Process, l.member.Node, ms(l.member.Alive), rand.Text(), l.channel()}, arguments(c)...)
-	if whole {
+	if withText {
 		return b.Eval().Script(sc.body).Numkeys(1).Key(name).Arg(args...).Build()
 	}
 	return b.Evalsha().Sha1(sc.sha).Numkeys(1).Key(name).Arg(args...).Build()
 }
 
-// arguments are those of the call's own, from the sixth on.
+// arguments returns the arguments of the script for c from the sixth on.
 func arguments(c fleet.Call) []string {
 	state, open := c.State.String(), ms(c.Open)
 	switch c.Op {
@@ -90,9 +90,9 @@ func arguments(c fleet.Call) []string {
 			ago = ms(c.Ago)
 		}
 		return []string{c.Epoch, number(c.Gen), state, open, c.Reason, ago}
-	case fleet.Visit:
+	case fleet.ShareBudget:
 		d := c.Budget
-		return []string{d.Cell, number(d.Holds), number(d.May), number(d.Given), number(d.Ceiling), number(d.Need), d.How}
+		return []string{d.Cell, number(d.Balance), number(d.Limit), number(d.Returned), number(d.Ceiling), number(d.Need), d.Phase}
 	case fleet.Reserve:
 		r := c.Rate
 		return []string{number(int64(r.Interval)), strconv.Itoa(r.Burst), strconv.Itoa(r.Count), number(max(r.Until.Microseconds(), 0))}
@@ -110,38 +110,38 @@ func flag(b bool) string {
 
 func number(n int64) string { return strconv.FormatInt(n, 10) }
 
-// ms is a duration as the scripts take it, rounded up; not negative.
+// ms returns d in milliseconds, rounded up, and 0 if d is negative.
 func ms(d time.Duration) string {
 	return strconv.FormatInt(max(int64((d+time.Millisecond-1)/time.Millisecond), 0), 10)
 }
 
-// A reply is what the scripts answer and publish.
+// A reply is what the scripts return and publish. The names in JSON of what is
+// published are part of the format, old words included.
 type reply struct {
-	Key     string `json:"key"`
-	Format  string `json:"format"`
-	Epoch   string `json:"epoch"`
-	Gen     int64  `json:"gen"`
-	State   string `json:"state"`
-	Hand    bool   `json:"hand"`
-	Open    int64  `json:"open"`   // milliseconds
-	Reason  string `json:"reason"` //
-	Process string `json:"process"`
-	Node    string `json:"node"`
-	Lease   int64  `json:"lease"` // milliseconds
-	Handed  string `json:"handed"`
-	Ago     int64  `json:"ago"` // milliseconds since that
+	Key      string `json:"key"`
+	Format   string `json:"format"`
+	Epoch    string `json:"epoch"`
+	Gen      int64  `json:"gen"`
+	State    string `json:"state"`
+	Manual   bool   `json:"hand"` // the state is a manual override
+	Open     int64  `json:"open"` // milliseconds
+	Reason   string `json:"reason"`
+	Process  string `json:"process"`
+	Node     string `json:"node"`
+	Lease    int64  `json:"lease"`  // milliseconds
+	Override string `json:"handed"` // when the latest override was set; "" if there was none
+	Ago      int64  `json:"ago"`    // milliseconds since Override
 
-	fleet.Loan
+	fleet.BudgetGrant
 
 	From     int64 `json:"from"` // microseconds
-	Granted  int64 `json:"granted"`
+	Count    int64 `json:"count"`
 	Interval int64 `json:"interval"` // nanoseconds
 	Burst    int64 `json:"burst"`
 	Nodes    int64 `json:"nodes"`
 }
 
-// parse reads a response of the server: one that a script has returned, or one
-// that was published.
+// parse decodes what a script has returned or published.
 func parse(text string) (reply, fleet.View, error) {
 	var r reply
 	if len(text) > maxReply {
@@ -154,7 +154,7 @@ func parse(text string) (reply, fleet.View, error) {
 	return r, v, err
 }
 
-// view returns what r says, or why it is not believed. Its Key is that of the hash.
+// view returns r as a View, whose Key is that of the hash, or an error if r is invalid.
 func (r *reply) view() (fleet.View, error) {
 	var state circuit.State
 	err := r.check()
@@ -164,12 +164,12 @@ func (r *reply) view() (fleet.View, error) {
 	if err != nil {
 		return fleet.View{}, err
 	}
-	span := func(n int64) time.Duration { return time.Duration(n) * time.Millisecond }
+	millis := func(n int64) time.Duration { return time.Duration(n) * time.Millisecond }
 	return fleet.View{
-		Key: r.Key, Epoch: r.Epoch, Gen: r.Gen, State: state, Manual: r.Hand, Open: span(r.Open), Reason: r.Reason,
-		Process: r.Process, Node: r.Node, Lease: span(r.Lease), Set: r.Handed, Ago: span(r.Ago), Loan: r.Loan,
-		Grant: fleet.Grant{
-			From: time.Duration(r.From) * time.Microsecond, Count: int(r.Granted),
+		Key: r.Key, Epoch: r.Epoch, Gen: r.Gen, State: state, Manual: r.Manual, Open: millis(r.Open), Reason: r.Reason,
+		Process: r.Process, Node: r.Node, Lease: millis(r.Lease), Override: r.Override, Ago: millis(r.Ago), Budget: r.BudgetGrant,
+		Rate: fleet.RateGrant{
+			From: time.Duration(r.From) * time.Microsecond, Count: int(r.Count),
 			Interval: time.Duration(r.Interval), Burst: int(r.Burst), Nodes: int(r.Nodes),
 		},
 	}, nil

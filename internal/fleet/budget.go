@@ -2,20 +2,19 @@ package fleet
 
 import "github.com/seed-0f2c7998/perdure/internal/cell"
 
-// A budgetShare is one budget of this process, of which the fleet lends it a part.
-// What there is to spend is in the cell; here is what the server last said, and
-// what it has still to be asked.
+// A budgetShare is this process's share of one budget of the fleet. The tokens are
+// in the cell; a budgetShare has what the server last granted, and what to request.
 type budgetShare struct {
-	ceiling   int64 // 0: there is no budget
-	fairShare int64 // above which the cell's balance is handed in
-	available int64 // what the server could still lend
-	low       bool  // a retry could not be paid, or the next one cannot
-	returning bool  // all is to be handed in
-	returned  bool  // and has been, or is on its way
+	ceiling   int64 // 0 if the breaker has no budget
+	fairShare int64 // above which the cell's tokens are returned
+	available int64 // tokens that the server could still grant
+	low       bool  // the balance does not pay for the next retry, or did not pay for the last one
+	returning bool  // all tokens are to be returned
+	returned  bool  // all tokens have been returned, or are on their way
 }
 
-// BudgetLow asks the fleet for more, at once if it had something left, and else at
-// the next look.
+// BudgetLow requests more tokens from the fleet: at once if the server had any
+// available, otherwise with the next read.
 func (s cells) BudgetLow(name string) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -26,44 +25,46 @@ func (s cells) BudgetLow(name string) {
 	}
 }
 
-// due reports whether the server is to be asked, at a look or before it.
-func (p *budgetShare) due(look bool) bool {
-	return p.ceiling > 0 && !p.returned && (look || p.returning || p.low && p.available > 0)
+// due reports whether to send a request: with a read of the server, or before it.
+func (b *budgetShare) due(read bool) bool {
+	return b.ceiling > 0 && !b.returned && (read || b.returning || b.low && b.available > 0)
 }
 
-// budgetRequest returns what k has to tell the budget. What the cell does
-// not need is taken out of it first. Without an answer that is lost, and so may
-// be what the server has lent: nobody knows whether it was asked, and a token
-// that is handed in a second time would count as two.
-func (k *key) budgetRequest() Deposit {
-	p, c := &k.budget, k.ref.Load()
-	keep, need, visit := p.fairShare, int64(0), ""
-	if p.low {
+// budgetRequest takes the tokens that k does not need out of its cell, and returns
+// the request that returns them. If the response is lost, so are those tokens, and
+// any that the server granted: the server may have executed the request, and a
+// token that is returned twice would count as two.
+func (k *key) budgetRequest() BudgetRequest {
+	b, c := &k.budget, k.ref.Load()
+	keep, need, phase := b.fairShare, int64(0), ""
+	if b.low {
 		need = cell.Token
 		keep = max(keep, cell.Token)
 	}
-	if p.returning {
-		keep, visit, p.returned = 0, LastVisit, true
+	if b.returning {
+		keep, phase, b.returned = 0, LastRequest, true
 	}
-	p.low, p.returning = false, false
-	lent := c.Budget.IsShared()
-	given := c.Budget.GiveBack(keep, p.ceiling)
-	holds, limit := c.Budget.Balance(), c.Budget.Limit(p.ceiling)
-	if !lent {
-		holds, limit, visit = max(holds-cell.Token, 0), 0, FirstVisit
+	b.low, b.returning = false, false
+	shared := c.Budget.IsShared()
+	returned := c.Budget.GiveBack(keep, b.ceiling)
+	balance, limit := c.Budget.Balance(), c.Budget.Limit(b.ceiling)
+	if !shared {
+		balance, limit, phase = max(balance-cell.Token, 0), 0, FirstRequest
 	}
-	return Deposit{Cell: c.Name(), Holds: holds, May: max(limit, holds), Given: given, Ceiling: p.ceiling, Need: need, How: visit}
+	return BudgetRequest{
+		Cell: c.Name(), Balance: balance, Limit: max(limit, balance), Returned: returned, Ceiling: b.ceiling, Need: need, Phase: phase,
+	}
 }
 
-// applyBudget takes in what the server has lent. After Close the cell keeps its
-// limit, and earns what it spends.
-func (k *key) applyBudget(l Loan) {
-	k.budget.fairShare, k.budget.available = l.Fair, l.Left
+// applyBudget adds to the cell of k what the server has granted. After Close it
+// adds nothing: the cell keeps its limit, and earns what it spends.
+func (k *key) applyBudget(g BudgetGrant) {
+	k.budget.fairShare, k.budget.available = g.FairShare, g.Available
 	if b := &k.ref.Load().Budget; !k.budget.returned {
-		room := k.budget.ceiling - b.Balance() // no server that counts right lends more
+		room := k.budget.ceiling - b.Balance() // no correct server grants more
 		if !b.IsShared() {
-			room += cell.Token // which the cell gives back
+			room += cell.Token // which the cell returns
 		}
-		b.Grant(min(l.Lent, max(room, 0)), l.Limit, k.budget.ceiling)
+		b.Grant(min(g.Granted, max(room, 0)), g.Limit, k.budget.ceiling)
 	}
 }

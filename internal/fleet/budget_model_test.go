@@ -19,8 +19,8 @@ type host struct {
 	purse          budgetShare
 
 	sent, done bool
-	visit      twin.Visit
-	answer     twin.Loan
+	request      twin.Request
+	grant     twin.Grant
 }
 
 // cell returns h's as a real one.
@@ -37,7 +37,7 @@ func (h *host) cell(ceiling int64) *cell.Cell {
 
 // An economy is one state of the model.
 type economy struct {
-	bank twin.Bank
+	budget twin.Budget
 	host [2]host
 	lost int64 // tokens that are gone, less those that came from nowhere; no more than one is counted
 }
@@ -52,16 +52,16 @@ type market struct {
 // worth is all tokens, wherever they are, but for those with which cells begin,
 // which are taken away.
 func (m *market) worth(e *economy) int64 {
-	n := e.bank.Left
+	n := e.budget.Available
 	for i := range e.host {
 		h := &e.host[i]
 		if n += h.balance; !h.lent {
 			n -= min(h.balance, cell.Token)
 		}
 		if h.sent && h.done {
-			n += h.answer.Lent
+			n += h.grant.Granted
 		} else if h.sent {
-			n += h.visit.Given
+			n += h.request.Returned
 		}
 	}
 	return n
@@ -108,7 +108,7 @@ func (m *market) acts(i int) map[string]func(e *economy) int64 {
 			}
 			return m.execute(e, i)
 		}),
-		"the answer arrives": with(func(_ *economy, h *host) int64 {
+		"the grant arrives": with(func(_ *economy, h *host) int64 {
 			if h.sent && h.done {
 				m.arrive(h)
 			}
@@ -116,19 +116,19 @@ func (m *market) acts(i int) map[string]func(e *economy) int64 {
 		}),
 		"it is not answered": with(func(_ *economy, h *host) int64 {
 			if h.sent && m.bug == "what is handed in is told again" {
-				h.balance += h.visit.Given
+				h.balance += h.request.Returned
 			}
-			h.sent, h.done, h.visit, h.answer = false, false, twin.Visit{}, twin.Loan{}
+			h.sent, h.done, h.request, h.grant = false, false, twin.Request{}, twin.Grant{}
 			return 0
 		}),
 		"its limit is forgotten": func(e *economy) int64 {
-			if m.calm || !e.bank.Live[i] {
+			if m.calm || !e.budget.Live[i] {
 				return 0
 			}
 			if m.bug == "a limit that is over gives tokens back" {
-				e.bank.Left += e.bank.Limit[i]
+				e.budget.Available += e.budget.Limit[i]
 			}
-			e.bank.Live[i], e.bank.Limit[i] = false, 0
+			e.budget.Live[i], e.budget.Limit[i] = false, 0
 			return 0
 		},
 		"another process takes its place": with(func(_ *economy, h *host) int64 {
@@ -139,7 +139,7 @@ func (m *market) acts(i int) map[string]func(e *economy) int64 {
 		}),
 		"the server loses its memory": func(e *economy) int64 {
 			if !m.calm {
-				e.bank = twin.Bank{Grain: e.bank.Grain}
+				e.budget = twin.Budget{Unit: e.budget.Unit}
 			}
 			return 0
 		},
@@ -152,44 +152,44 @@ func (m *market) send(h *host) {
 	k := key{budget: h.purse, ref: cell.NewRef(c)}
 	d := k.budgetRequest()
 	h.purse, h.balance, h.limit = k.budget, c.Budget.Balance(), c.Budget.Limit(m.ceiling)
-	h.sent, h.visit = true, twin.Visit{Holds: d.Holds, May: d.May, Given: d.Given, Need: d.Need, How: d.How}
+	h.sent, h.request = true, twin.Request{Balance: d.Balance, Limit: d.Limit, Returned: d.Returned, Need: d.Need, Phase: d.Phase}
 }
 
 func (m *market) execute(e *economy, i int) (made int64) {
 	h := &e.host[i]
-	before := e.bank
-	h.answer, h.done = e.bank.Visit(i, h.visit, m.ceiling), true
+	before := e.budget
+	h.grant, h.done = e.budget.Share(i, h.request, m.ceiling), true
 	if m.bug == "what is lent is kept as well" {
-		e.bank.Left += h.answer.Lent
+		e.budget.Available += h.grant.Granted
 	}
-	if !before.Begun && h.visit.How == "new" {
+	if !before.Exists && h.request.Phase == "first" {
 		made = cell.Token
 	}
-	h.visit = twin.Visit{Given: h.visit.Given} // which the bug needs
+	h.request = twin.Request{Returned: h.request.Returned} // which the bug needs
 	if m.bug == "" {
-		h.visit = twin.Visit{}
+		h.request = twin.Request{}
 	}
-	h.answer.Left = 0 // it only says when to ask
+	h.grant.Available = 0 // it only says when to ask
 	return made
 }
 
 // arrive is the real key.borrowed.
 func (m *market) arrive(h *host) {
-	c, l := h.cell(m.ceiling), h.answer
+	c, l := h.cell(m.ceiling), h.grant
 	if m.bug == "each cell keeps the token that it began with" && !h.lent {
-		l.Lent += cell.Token
+		l.Granted += cell.Token
 	}
 	k := key{budget: h.purse, ref: cell.NewRef(c)}
 	k.budget.ceiling = m.ceiling
-	k.applyBudget(Loan(l))
+	k.applyBudget(BudgetGrant(l))
 	h.purse, h.balance, h.limit, h.lent = k.budget, c.Budget.Balance(), l.Limit, true
-	h.sent, h.done, h.visit, h.answer = false, false, twin.Visit{}, twin.Loan{}
+	h.sent, h.done, h.request, h.grant = false, false, twin.Request{}, twin.Grant{}
 }
 
 // explore walks through all that can happen, and returns the first thing that
 // is wrong, and else the number of states.
 func (m *market) explore() (wrong string, states int) {
-	start := economy{bank: twin.Bank{Grain: cell.Token}, host: [2]host{{balance: cell.Token}, {balance: cell.Token}}}
+	start := economy{budget: twin.Budget{Unit: cell.Token}, host: [2]host{{balance: cell.Token}, {balance: cell.Token}}}
 	for i := range start.host {
 		start.host[i].purse.ceiling = m.ceiling
 	}

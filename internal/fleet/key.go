@@ -179,7 +179,7 @@ func (s *Store) drain(k *key, now time.Time) []call {
 		list = append(list, call{c, k, job})
 	}
 	if k.budget.due(k.readDue) {
-		add(Call{Op: Visit, Budget: k.budgetRequest()}, nil)
+		add(Call{Op: ShareBudget, Budget: k.budgetRequest()}, nil)
 	}
 	if c, ok := k.rateCall(now); ok {
 		add(c, rateReport{})
@@ -244,7 +244,7 @@ func (s *Store) encode(j *report, now time.Time) Call {
 
 // leaseCall returns the call that asks for a lease.
 func (s *Store) leaseCall(d time.Duration, used bool) Call {
-	return Call{Op: Lease, Lease: Term{Length: d, Used: used, Idle: 3 * s.sync, Yield: s.sync / 2}}
+	return Call{Op: Lease, Lease: LeaseRequest{Length: d, Used: used, Idle: 3 * s.sync, Yield: s.sync / 2}}
 }
 
 // requeue puts back what a call was to tell, since it has failed, unless there

@@ -75,7 +75,7 @@ func (l *reservations) wanted(now time.Time) (n int, until time.Time) {
 func (l *reservations) batch() int { return max(int(horizon/4/l.inForce.Interval), 1) }
 
 // add takes in what the server has reserved.
-func (l *reservations) add(g Grant, now time.Time) {
+func (l *reservations) add(g RateGrant, now time.Time) {
 	count := min(g.Count, l.requested)
 	l.requested, l.refused, l.nodes = 0, false, max(g.Nodes, 1)
 	l.inForce = cell.Limit{Interval: g.Interval, Burst: max(g.Burst, 1)}
@@ -260,11 +260,11 @@ func (k *key) rateCall(now time.Time) (c Call, ok bool) {
 	n, until := l.wanted(now)
 	l.requested = n
 	wait := min(until.Sub(now), cell.MaxHint)
-	return Call{Op: Reserve, Rate: Ration{Interval: l.own.Interval, Burst: l.own.Burst, Count: n, Until: wait}}, n > 0
+	return Call{Op: Reserve, Rate: RateRequest{Interval: l.own.Interval, Burst: l.own.Burst, Count: n, Until: wait}}, n > 0
 }
 
 // applyRate takes in the answer. s.mu is held.
-func (s *Store) applyRate(k *key, g Grant) {
+func (s *Store) applyRate(k *key, g RateGrant) {
 	now, l := time.Now(), &k.rate
 	l.add(g, now)
 	if l.inForce != l.own && l.inForce.Within(l.own) {

@@ -27,9 +27,9 @@ type view struct {
 func (v *View) at(now time.Time) view {
 	w := view{
 		epoch: v.Epoch, gen: v.Gen, state: v.State, manual: v.Manual, until: now.Add(v.Open), reason: v.Reason,
-		process: v.Process, node: v.Node, lease: now.Add(v.Lease), override: v.Set,
+		process: v.Process, node: v.Node, lease: now.Add(v.Lease), override: v.Override,
 	}
-	if v.Set != "" {
+	if v.Override != "" {
 		w.overriddenAt = now.Add(-v.Ago)
 	}
 	return w

@@ -7,135 +7,136 @@ import (
 	"github.com/seed-0f2c7998/perdure/circuit"
 )
 
-// A Server keeps one record for each key, and is what the members of a fleet
-// have in common. It makes each call by itself, as if at one instant. A Server is
-// one connection, safe for concurrent use.
+// A Server is one connection to the server that stores one record for each key.
+// It is safe for concurrent use. The server executes each call atomically.
 type Server interface {
-	// Run makes the calls, those of one key in their order, and returns an Answer
-	// to each. An error that is neither an [*UnsharedError] nor a [*KeyError] ends
-	// the connection, if no call was answered.
-	Run(ctx context.Context, calls []Call) []Answer
+	// Run executes the calls, those of one key in their order, and returns a
+	// Response for each. If no call succeeds, an error that is neither an
+	// [*UnsharedError] nor a [*KeyError] ends the connection.
+	Run(ctx context.Context, calls []Call) []Response
 
-	// Subscribe calls changed with the view of each key that changes, until the
-	// connection fails or ctx ends, which is the error. It calls subscribed when
-	// no later change is missed, and again if some may have been.
+	// Subscribe calls changed with the view of each key that changes. It calls
+	// subscribed once the subscription is complete, and again after any gap in
+	// which changes may have been missed. It returns the error when the
+	// connection fails or ctx is done.
 	Subscribe(ctx context.Context, subscribed func(), changed func(View)) error
 
-	// Close ends the connection. It may take a while.
+	// Close ends the connection. It may block for a while.
 	Close()
 }
 
-// A Member is one process of a fleet, as the Server knows it.
+// A Member identifies one process of a fleet to the server.
 type Member struct {
-	Process string        // its ID, and at random: leases belong to it
-	Node    string        // its host: votes belong to it
-	Alive   time.Duration // for which the node counts as alive after a call
+	Process string        // process ID and a random part; owns leases
+	Node    string        // host; has one vote
+	Alive   time.Duration // how long the node counts as alive after a call
 }
 
-// An Op is what a [Call] asks for.
+// An Op is the operation of a [Call].
 type Op uint8
 
-// The ops. Each brings the present view of the key.
+// The operations. Each returns the current view of the key.
 const (
-	Read     Op = iota
-	Trip        // a vote to open, for Open, because of Reason; the fleet opens when Quorum nodes agree; by Gate, with its time up at once
-	Lease       // asks for the only permission to probe
-	Settle      // the result of a probe under the lease Token: State, Open, Reason; by Gate, without a lease, that the service answers
-	Release     // gives back the lease Token, under which no probe is out
-	Override    // what a person wanted Ago: State, Open, Reason
-	Restore     // what a server that has lost it knew: Epoch, Gen, State, Open, Reason, and Ago if Manual
-	Visit       // returns and borrows a part of the budget
-	Reserve     // reserves instants of the rate
+	Read        Op = iota
+	Trip           // votes to open, for Open, because of Reason; the fleet opens when Quorum nodes have voted; with Gate, the open time elapses at once
+	Lease          // requests the fleet's only permission to probe
+	Settle         // reports the result of a probe under the lease Token: State, Open, Reason; with Gate, reports without a lease that the service responds
+	Release        // returns the lease Token, under which no probe is in flight
+	Override       // sets manually, Ago before now: State, Open, Reason
+	Restore        // restores what the server has lost: Epoch, Gen, State, Open, Reason, and Ago if Manual
+	ShareBudget    // returns surplus tokens, and requests a share of the budget
+	Reserve        // reserves instants of the rate
 )
 
-// A Call asks the Server for something about one key. Fields that its Op does not
-// name are zero.
+// A Call is one request about one key. Fields that its Op does not name are zero.
 type Call struct {
 	Op  Op
 	Key string
 
 	State  circuit.State
-	Open   time.Duration // from now until the first probe may go
+	Open   time.Duration // from now until the first probe may be sent
 	Reason string        // packed, as in the cell
 	Quorum int
-	Token  int64 // the generation at which a lease was taken
-	Gate   bool  // of Trip and Settle: what a gate has found; see package fleet
+	Token  int64 // generation at which the lease was granted
+	Gate   bool  // of Trip and Settle: the call reports what a gate has found; see gate.go
 	Ago    time.Duration
 	Manual bool
 	Epoch  string
 	Gen    int64
-	Lease  Term
-	Budget Deposit
-	Rate   Ration
+	Lease  LeaseRequest
+	Budget BudgetRequest
+	Rate   RateRequest
 }
 
-// A Term is the terms of a lease.
-type Term struct {
+// A LeaseRequest requests or extends a lease.
+type LeaseRequest struct {
 	Length time.Duration
 	Used   bool          // a probe is being sent
-	Idle   time.Duration // after which a lease that is not used gives way to another process
-	Yield  time.Duration // by which the node whose probe failed last lets others go first
+	Idle   time.Duration // after which an unused lease is no longer extended if another process wants it
+	Yield  time.Duration // how long the node whose probe failed last must let other nodes go first
 }
 
-// A Deposit is what a cell has of the budget, in the units of [cell.Budget].
+// A BudgetRequest returns surplus tokens of a cell and requests more, in the units
+// of [cell.Budget].
 //
 // [cell.Budget]: https://pkg.go.dev/github.com/seed-0f2c7998/perdure/internal/cell#Budget
-type Deposit struct {
-	Cell                       string
-	Holds, May, Given, Ceiling int64
-	Need                       int64
-	How                        string // FirstVisit, LastVisit or ""
+type BudgetRequest struct {
+	Cell     string // the cell's name
+	Balance  int64  // tokens in the cell
+	Limit    int64  // up to which the cell may hold tokens at present
+	Returned int64  // surplus tokens, which Balance does not include
+	Ceiling  int64  // of the budget
+	Need     int64  // balance that the cell needs; 0 if it needs none
+	Phase    string // FirstRequest, LastRequest or ""
 }
 
-// A Ration is what a process wants of the rate that the fleet shares.
-type Ration struct {
+// A RateRequest requests instants of the rate that the fleet shares.
+type RateRequest struct {
 	Interval time.Duration // between two instants
 	Burst    int
 	Count    int           // of instants
-	Until    time.Duration // from now, the last one that is wanted
+	Until    time.Duration // from now, the last instant that is of use
 }
 
-// How a cell visits the budget.
+// The phases of a cell's share of the budget.
 const (
-	FirstVisit = "new"
-	LastVisit  = "ends"
+	FirstRequest = "first"
+	LastRequest  = "last"
 )
 
-// A View is what the Server knows of one key. Times are what remains of them, so
-// the clocks of servers and members do not matter.
+// A View is the server's record of one key. Times are durations from now, so the
+// clocks of servers and members need not agree.
 type View struct {
-	Key     string
-	Epoch   string // another one: the server has lost what it knew
-	Gen     int64  // grows with each change of state and each lease that goes to another process
-	State   circuit.State
-	Manual  bool // a person has set the state
-	Open    time.Duration
-	Reason  string
-	Process string // who holds the lease, "" for nobody
-	Node    string // the host of that
-	Lease   time.Duration
-	Set     string        // names what a person last set, "" for nothing
-	Ago     time.Duration // since that
+	Key      string
+	Epoch    string // changes when the server has lost its data
+	Gen      int64  // grows with each change of state, and with each lease that is granted to another process
+	State    circuit.State
+	Manual   bool // the state was set manually
+	Open     time.Duration
+	Reason   string
+	Process  string // holder of the lease, "" if no process holds it
+	Node     string // host of Process
+	Lease    time.Duration
+	Override string        // identifies the latest manual override, "" if there has been no override
+	Ago      time.Duration // since Override was set
 
-	Loan  Loan  // of a Visit
-	Grant Grant // of a Reserve
+	Budget BudgetGrant // of ShareBudget
+	Rate   RateGrant   // of Reserve
 }
 
-// A Loan is the answer to a visit, in the units of [cell.Budget].
-//
-// [cell.Budget]: https://pkg.go.dev/github.com/seed-0f2c7998/perdure/internal/cell#Budget
-type Loan struct {
-	Lent  int64 `json:"lent"`  // now, besides what the cell held
-	Limit int64 `json:"limit"` // up to which it may hold any
-	Fair  int64 `json:"fair"`  // above which it hands in what it holds
-	Left  int64 `json:"left"`  // what is not lent to anybody
+// A BudgetGrant is the response to a [BudgetRequest], in the same units.
+type BudgetGrant struct {
+	Granted   int64 `json:"granted"`    // tokens to add to the cell
+	Limit     int64 `json:"limit"`      // up to which the cell may hold tokens
+	FairShare int64 `json:"fair_share"` // above which the cell returns tokens
+	Available int64 `json:"available"`  // tokens that no cell holds
 }
 
-// A Grant is the instants that are reserved: Count of them, the first one From from
-// now, of the limit that holds: the lowest of those that members have used lately.
-// A burst lets each go as much earlier as all but one call of it take, though not before
-// now.
-type Grant struct {
+// A RateGrant is the response to a [RateRequest]: Count reserved instants, the first
+// one From from now. Interval and Burst are the limit in force: the lowest of those
+// that members have used lately. With a burst, each call may go earlier than its
+// instant by all but one of the burst's intervals, but not before now.
+type RateGrant struct {
 	From     time.Duration
 	Count    int
 	Interval time.Duration
@@ -143,36 +144,37 @@ type Grant struct {
 	Nodes    int // that are alive
 }
 
-// An Answer is the view after a call, or why there is none.
-type Answer struct {
+// A Response is the view after a call. If Err is not nil, View is not valid.
+type Response struct {
 	View View
 	Err  error
 }
 
-// An UnsharedError is about a key whose record this release must leave alone.
+// An UnsharedError reports that the record of a key has another format, which this
+// release must leave alone.
 type UnsharedError struct{ Err error }
 
-// Error is that of Err.
+// Error returns the text of Err.
 func (e *UnsharedError) Error() string { return e.Err.Error() }
 
 // Unwrap returns Err.
 func (e *UnsharedError) Unwrap() error { return e.Err }
 
-// A KeyError is about one key, which is tried again; a new connection would not
-// mend it.
+// A KeyError reports the failure of a call on one key. The call is repeated later,
+// on the same connection.
 type KeyError struct{ Err error }
 
-// Error is that of Err.
+// Error returns the text of Err.
 func (e *KeyError) Error() string { return e.Err.Error() }
 
 // Unwrap returns Err.
 func (e *KeyError) Unwrap() error { return e.Err }
 
-// A DeniedError is a server's refusal of this member, which helps nobody to
-// repeat soon.
+// A DeniedError reports that the server has denied access to this member. To
+// repeat the call soon is of no use.
 type DeniedError struct{ Err error }
 
-// Error is that of Err.
+// Error returns the text of Err.
 func (e *DeniedError) Error() string { return e.Err.Error() }
 
 // Unwrap returns Err.

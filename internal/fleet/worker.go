@@ -180,7 +180,7 @@ func (s *Store) exec(ctx context.Context, server Server) error {
 
 // applyResponses learns from the applyResponses to calls that were sent at that time. It
 // returns how many there were, and what went wrong with the last of the others.
-func (s *Store) applyResponses(calls []call, answers []Answer, sent time.Time) (answered int, failed error) {
+func (s *Store) applyResponses(calls []call, answers []Response, sent time.Time) (answered int, failed error) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	for i, c := range calls {
@@ -255,10 +255,10 @@ func (s *Store) applyResponse(c call, v View, sent time.Time) {
 		s.wake() // there may be something to tell
 	}
 	switch c.Op {
-	case Visit:
-		c.key.applyBudget(v.Loan)
+	case ShareBudget:
+		c.key.applyBudget(v.Budget)
 	case Reserve:
-		s.applyRate(c.key, v.Grant)
+		s.applyRate(c.key, v.Rate)
 	default:
 	}
 	j, _ := c.report.(*report)

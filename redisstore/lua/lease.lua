@@ -1,13 +1,13 @@
--- lease asks for the only leave to probe: 6 milliseconds, 7 "1" if a probe is
--- being sent, "0" if one may be, 8 milliseconds after which a lease that is not
--- used is not prolonged when another process wants it, 9 milliseconds by which
--- the node whose probe failed last lets others go first. Who gets it finds
--- itself in the answer, and the generation there is its token.
+-- lease requests the fleet's only permission to probe: 6 milliseconds, 7 "1" if a
+-- probe is being sent, "0" if one may be sent, 8 milliseconds after which an unused
+-- lease is no longer extended if another process wants it, 9 milliseconds for which
+-- the node whose probe failed last must let other nodes go first. The response names
+-- the holder of the lease; the generation in it is the holder's token.
 local ms, used = tonumber(ARGV[6]), ARGV[7] == '1'
 if h.state == 'open' and num('until') <= now then
   if not leased() then
-    local shy = h.shy == node and num('until') + tonumber(ARGV[9]) > now and count('alive.') > 1
-    if not shy then
+    local yields = h[last_failed_node] == node and num('until') + tonumber(ARGV[9]) > now and count('alive.') > 1
+    if not yields then
       drop_lease()
       put('gen', num('gen') + 1)
       put('lease.process', process)

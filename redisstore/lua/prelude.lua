@@ -1,25 +1,28 @@
--- What every script of this package begins with. A script gets one key, the
--- hash of one breaker, so that it works in a cluster too, and these arguments:
---   1 process  random name of the process that asks; leases belong to it
---   2 node     name of its host; votes belong to it
+-- The beginning of each script of this package. A script has one key, the hash of
+-- one breaker, so it works in a cluster too, and these arguments:
+--   1 process  process ID and a random part; owns leases
+--   2 node     its host; has one vote
 --   3 alive    milliseconds for which the node counts as alive from now on
---   4 epoch    name for the hash if it has none: a new one tells everybody that
---              the server has lost what it knew
+--   4 epoch    the hash's epoch if it has none: a new epoch shows that the server
+--              has lost its data
 --   5 channel  where changes are published
--- and those of its own from the sixth on. It answers with view().
+-- and its own arguments from the sixth on. It returns view().
 --
--- Fields of the hash: format (a hash that has another one is left alone), epoch, gen (grows with each change of state and each
--- lease that goes to another process), state, since, until (of open: when the
--- first probe may go), reason, hand (1 if the state was set by hand), hand.at
--- (when one last was), lease.process, lease.node, lease.since, lease.till,
--- lease.used, lease.wanted, shy (the node whose probe failed last), per node
--- alive.NODE and vote.NODE, with the instant at which each is over, and what
--- budget.lua says.
+-- Fields of the hash: format (a hash of another format is not touched), epoch, gen
+-- (grows with each change of state, and with each lease that is granted to another
+-- process), state, since, until (when an open breaker's first probe may be sent),
+-- reason, hand ("1" if the state is a manual override), hand.at (when the latest
+-- override was set), lease.process, lease.node, lease.since, lease.till, lease.used,
+-- lease.wanted, shy (the node whose probe failed last), for each node alive.NODE and
+-- vote.NODE, with the instant at which each expires, and those of budget.lua and
+-- reserve.lua. These names, and those that view() publishes, outlive processes and
+-- are read by other releases: they are kept, whatever the code calls the same now.
 --
--- All instants are milliseconds of the server's clock, and only what remains
--- of them leaves it: the clocks of the others do not matter.
+-- All instants are milliseconds of the server's clock. Only durations from now leave
+-- it, so the clocks of the members need not agree.
 
 local key, process, node, channel = KEYS[1], ARGV[1], ARGV[2], ARGV[5]
+local last_failed_node = 'shy' -- the field's name
 local time = redis.call('TIME')
 local now = time[1] * 1000 + math.floor(time[2] / 1000)
 
@@ -50,15 +53,15 @@ local function drop(...)
   end
 end
 
--- count returns how many fields with that prefix are not over yet; the rest goes.
+-- count returns how many fields with that prefix have not expired, and drops the rest.
 local function count(prefix)
-  local n, over = 0, {}
+  local n, expired = 0, {}
   for field in pairs(h) do
     if string.sub(field, 1, #prefix) == prefix then
-      if num(field) > now then n = n + 1 else over[#over + 1] = field end
+      if num(field) > now then n = n + 1 else expired[#expired + 1] = field end
     end
   end
-  drop(unpack(over))
+  drop(unpack(expired))
   return n
 end
 
@@ -78,24 +81,24 @@ end
 
 local function leased() return num('lease.till') > now end
 
--- enter makes the hash that of a breaker in that state, for so many milliseconds.
-local function enter(state, ms, reason, hand)
+-- enter changes the state; until is ms milliseconds from now.
+local function enter(state, ms, reason, manual)
   put('gen', num('gen') + 1)
   put('state', state)
   put('since', now)
   put('until', now + ms)
   put('reason', reason)
-  put('hand', hand)
+  put('hand', manual)
   drop_all('vote.')
   drop_lease()
 end
 
--- begun has what was begun in the future, by a clock that has been put back since or
--- by that of another node, begin now: it would last as much longer else.
-local function begun(at, till)
-  local ahead = num(at) - now
+-- clamp_future shifts an interval that starts in the future to now. It was written
+-- before the clock was set back, or by another node's clock, and would last too long.
+local function clamp_future(from, till)
+  local ahead = num(from) - now
   if ahead > 0 then
-    put(at, now)
+    put(from, now)
     put(till, num(till) - ahead)
   end
 end
@@ -112,8 +115,8 @@ local function view(more)
   return cjson.encode(v)
 end
 
--- publish tells everybody. Who may not publish has written all the same, and
--- the others read it a little later.
+-- publish notifies the other members. If publishing is not permitted, the change is
+-- stored all the same, and the other members read it a little later.
 local function publish() redis.pcall('PUBLISH', channel, view()) end
 
 if not h.epoch then
@@ -122,7 +125,7 @@ if not h.epoch then
   put('gen', 0)
   put('state', 'closed')
 end
-begun('since', 'until')
-begun('lease.since', 'lease.till')
+clamp_future('since', 'until')
+clamp_future('lease.since', 'lease.till')
 put('alive.' .. node, now + tonumber(ARGV[3]))
 redis.call('PEXPIRE', key, 31 * 24 * 3600 * 1000) -- longer than any open time

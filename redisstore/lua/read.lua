@@ -1,2 +1,2 @@
--- read changes nothing, but that the node is alive.
+-- read only records that the node is alive.
 return view()

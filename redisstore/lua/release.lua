@@ -1,4 +1,4 @@
--- release gives a lease back under which no probe is out: 6 token.
+-- release returns a lease under which no probe is in flight: 6 token.
 if h['lease.process'] == process and h.gen == ARGV[6] then
   drop_lease()
   publish()

@@ -1,7 +1,7 @@
--- restore tells a server that has lost its memory, all of it or the end, what
--- it knew: 6 epoch, 7 generation, 8 state, 9 milliseconds, if that is open,
--- 10 reason, 11 how many milliseconds ago it was set by hand, "" if it was not.
--- What it has learnt since stands.
+-- restore writes back what a server has lost, if it lost all or the latest of its
+-- data: 6 epoch, 7 generation, 8 state, 9 milliseconds that it stays open, 10 reason,
+-- 11 how many milliseconds ago it was set manually, "" if it was not. What has been
+-- written since the loss is kept.
 local gen = tonumber(ARGV[7])
 if h.epoch ~= ARGV[6] and num('gen') == 0 or h.epoch == ARGV[6] and num('gen') < gen then
   put('gen', math.max(num('gen'), gen))

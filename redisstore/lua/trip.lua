@@ -1,6 +1,6 @@
--- trip is one node's vote to open: 6 milliseconds that it is open for, 7 quorum,
--- 8 reason, 9 "1" if a gate has found it, which the first success opens again, so
--- that no time has to pass. The fleet opens when enough of those alive agree.
+-- trip is a node's vote to open: 6 milliseconds that the breaker stays open, 7 quorum,
+-- 8 reason, 9 "1" if a gate votes: then the open time elapses at once, since the first
+-- success closes the breaker. The fleet opens when enough of the nodes alive have voted.
 if h.state == 'closed' then
   put('vote.' .. node, now + tonumber(ARGV[6]))
   if count('vote.') >= math.min(tonumber(ARGV[7]), count('alive.')) then

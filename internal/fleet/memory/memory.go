@@ -139,8 +139,8 @@ func (l *link) Subscribe(ctx context.Context, subscribed func(), changed func(fl
 }
 
 // Run is that of [fleet.Server].
-func (l *link) Run(ctx context.Context, calls []fleet.Call) []fleet.Answer {
-	answers := make([]fleet.Answer, len(calls))
+func (l *link) Run(ctx context.Context, calls []fleet.Call) []fleet.Response {
+	answers := make([]fleet.Response, len(calls))
 	failed := l.travel(ctx)
 	if failed == nil {
 		l.server.make(l, calls, answers)
@@ -148,7 +148,7 @@ func (l *link) Run(ctx context.Context, calls []fleet.Call) []fleet.Answer {
 	}
 	if failed != nil {
 		for i := range answers {
-			answers[i] = fleet.Answer{Err: failed}
+			answers[i] = fleet.Response{Err: failed}
 		}
 	}
 	return answers
@@ -193,7 +193,7 @@ func (s *Server) delay() time.Duration {
 func (s *Server) happens(p float64) bool { return s.chance != nil && s.chance.Float64() < p }
 
 // make makes the calls of l.
-func (s *Server) make(l *link, calls []fleet.Call, answers []fleet.Answer) {
+func (s *Server) make(l *link, calls []fleet.Call, answers []fleet.Response) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	now := time.Now()
@@ -214,7 +214,7 @@ func (s *Server) make(l *link, calls []fleet.Call, answers []fleet.Answer) {
 		if changed {
 			s.publish(v)
 		}
-		v.Loan, v.Grant = more.Loan, more.Grant
+		v.Budget, v.Rate = more.Budget, more.Rate
 		answers[i].View = v
 	}
 }

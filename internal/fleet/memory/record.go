@@ -39,7 +39,7 @@ type share struct{ limit, till int64 }
 // A rate is a schedule in Unix nanoseconds, and the limit that holds.
 type rate struct {
 	next, at int64
-	limit    fleet.Ration
+	limit    fleet.RateRequest
 	asked    int64 // by the limit, in Unix milliseconds
 }
 
@@ -68,18 +68,18 @@ func (r *record) make(c fleet.Call, m fleet.Member, at time.Time, v *fleet.View)
 		changed = r.override(c, now)
 	case fleet.Restore:
 		changed = r.restore(c, now)
-	case fleet.Visit:
-		v.Loan = r.visit(c.Budget, m, now)
+	case fleet.ShareBudget:
+		v.Budget = r.visit(c.Budget, m, now)
 	case fleet.Reserve:
-		v.Grant = r.rate.reserve(c.Rate, at)
-		v.Grant.Nodes = count(r.alive, now)
+		v.Rate = r.rate.reserve(c.Rate, at)
+		v.Rate.Nodes = count(r.alive, now)
 	case fleet.Read:
 	}
 	return changed
 }
 
 // reserve reserves instants; redisstore/lua/reserve.lua says how.
-func (r *rate) reserve(want fleet.Ration, at time.Time) fleet.Grant {
+func (r *rate) reserve(want fleet.RateRequest, at time.Time) fleet.RateGrant {
 	now, ms := at.UnixNano(), at.UnixMilli()
 	l := r.limit
 	lower := l.Interval > want.Interval || l.Interval == want.Interval && l.Burst < want.Burst
@@ -93,7 +93,7 @@ func (r *rate) reserve(want fleet.Ration, at time.Time) fleet.Grant {
 		n = 0
 	}
 	r.next, r.at = from+int64(n)*int64(l.Interval), now
-	return fleet.Grant{From: time.Duration(from - now), Count: n, Interval: l.Interval, Burst: l.Burst}
+	return fleet.RateGrant{From: time.Duration(from - now), Count: n, Interval: l.Interval, Burst: l.Burst}
 }
 
 // begunBy has what was begun in the future, by a clock that has been put back
@@ -138,7 +138,7 @@ func count(m map[string]int64, now int64) int {
 	return len(m)
 }
 
-func (r *record) ask(t fleet.Term, m fleet.Member, now int64) {
+func (r *record) ask(t fleet.LeaseRequest, m fleet.Member, now int64) {
 	if r.state != circuit.Open || r.until > now {
 		return
 	}
@@ -206,7 +206,7 @@ func (r *record) restore(c fleet.Call, now int64) bool {
 }
 
 // visit lends a cell its part of the budget; redisstore/lua/budget.lua says how.
-func (r *record) visit(d fleet.Deposit, m fleet.Member, now int64) fleet.Loan {
+func (r *record) visit(d fleet.BudgetRequest, m fleet.Member, now int64) fleet.BudgetGrant {
 	cells, others := int64(1), int64(0)
 	maps.DeleteFunc(r.shares, func(name string, s share) bool { return name != d.Cell && s.till <= now })
 	for name, s := range r.shares {
@@ -214,15 +214,15 @@ func (r *record) visit(d fleet.Deposit, m fleet.Member, now int64) fleet.Loan {
 			cells, others = cells+1, others+s.limit
 		}
 	}
-	if !r.begun && d.How == fleet.FirstVisit {
+	if !r.begun && d.Phase == fleet.FirstRequest {
 		r.budget = cell.Token
 	}
 	r.begun = true
-	left := max(min(r.budget+d.Given, d.Ceiling-others-d.May), 0)
-	if d.How == fleet.LastVisit {
+	left := max(min(r.budget+d.Returned, d.Ceiling-others-d.Limit), 0)
+	if d.Phase == fleet.LastRequest {
 		delete(r.shares, d.Cell)
 		r.budget = left
-		return fleet.Loan{Left: left}
+		return fleet.BudgetGrant{Available: left}
 	}
 	fair := d.Ceiling / (cells + 1)
 	if fair < cell.Token {
@@ -230,12 +230,12 @@ func (r *record) visit(d fleet.Deposit, m fleet.Member, now int64) fleet.Loan {
 			fair = cell.Token
 		}
 	}
-	lent := min(max(fair-d.Holds, d.Need-d.Holds, 0), left)
+	lent := min(max(fair-d.Balance, d.Need-d.Balance, 0), left)
 	left -= lent
-	limit := d.Holds + lent + max(d.Ceiling-others-left-d.Holds-lent, 0)/cells
+	limit := d.Balance + lent + max(d.Ceiling-others-left-d.Balance-lent, 0)/cells
 	r.budget = left
-	r.shares[d.Cell] = share{max(limit, d.May+lent), now + m.Alive.Milliseconds()}
-	return fleet.Loan{Lent: lent, Limit: limit, Fair: fair, Left: left}
+	r.shares[d.Cell] = share{max(limit, d.Limit+lent), now + m.Alive.Milliseconds()}
+	return fleet.BudgetGrant{Granted: lent, Limit: limit, FairShare: fair, Available: left}
 }
 
 // view is what r says at now of the key of that name.
@@ -247,7 +247,7 @@ func (r *record) view(key string, now int64) fleet.View {
 		v.Process, v.Node, v.Lease = r.lease.process, r.lease.node, span(r.lease.till-now)
 	}
 	if r.set != 0 {
-		v.Set, v.Ago = strconv.FormatInt(r.set, 10), span(now-r.set)
+		v.Override, v.Ago = strconv.FormatInt(r.set, 10), span(now-r.set)
 		if now < r.set {
 			v.Ago = -span(r.set - now)
 		}
