@@ -19,8 +19,8 @@ type host struct {
 	purse          budgetShare
 
 	sent, done bool
-	request      twin.Request
-	grant     twin.Grant
+	request    twin.Request
+	grant      twin.Grant
 }
 
 // cell returns h's as a real one.
@@ -38,8 +38,8 @@ func (h *host) cell(ceiling int64) *cell.Cell {
 // An economy is one state of the model.
 type economy struct {
 	budget twin.Budget
-	host [2]host
-	lost int64 // tokens that are gone, less those that came from nowhere; no more than one is counted
+	host   [2]host
+	lost   int64 // tokens that are gone, less those that came from nowhere; no more than one is counted
 }
 
 // A market is what can happen, and what is wrong.

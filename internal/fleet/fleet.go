@@ -1,11 +1,11 @@
-// Package fleet keeps the circuit breakers and retry budgets of the processes of
-// a fleet in step: votes to open, one probe for all, what a person sets, and
-// shares of one budget.
+// Package fleet shares circuit breakers, retry budgets and rates among the processes
+// of a fleet: votes to open, one probe for the whole fleet, manual overrides, shares of
+// one budget, and instants of one rate.
 //
-// What calls read is a cell of their own process, or of their host. A [Store] has
-// the [Server] told of what happens to it, and has it follow what the fleet has
-// agreed on, on goroutines of its own: no call waits. The package knows nothing
-// of how a Server is reached; package redisstore has one.
+// Calls read a cell of their own process, or of their host. A [Store] reports the
+// transitions of that cell to the [Server], and applies the fleet's state to the cell,
+// on goroutines of its own: no call waits for the server, except for an instant of a
+// rate. The package does not know how to reach a Server; package redisstore does.
 package fleet
 
 import (
@@ -25,15 +25,15 @@ import (
 	"github.com/seed-0f2c7998/perdure/internal/cell"
 )
 
-// A Config says how a [Store] behaves. All fields are needed, but for Local.
+// A Config configures a [Store]. All fields but Local and Log are required.
 type Config struct {
-	Name    string // of the package that has the carrier, which errors begin with
-	Where   string // the server is, for messages
-	Node    string // this process's host
-	Quorum  int    // nodes that must agree, at least 1
-	Local   cell.Store
+	Name    string        // package that implements Server; errors begin with it
+	Where   string        // address of the server, for messages
+	Node    string        // this process's host
+	Quorum  int           // nodes that must vote to open, at least 1
+	Local   cell.Store    // holds the cells that calls read; nil means memory of the Store
 	Sync    time.Duration // between two reads of the server
-	Stale   time.Duration // without an answer, after which the process goes on alone; more than Sync
+	Stale   time.Duration // without a response, after which the process decides alone; more than Sync
 	Connect func(context.Context, Member) (Server, error)
 	Log     *slog.Logger // receives warnings; nil means slog.Default()
 }
@@ -41,35 +41,35 @@ type Config struct {
 // A Store shares breakers with a fleet. It is safe for concurrent use.
 type Store struct {
 	config  Config
-	process string // its ID, and at random; leases are this Store's own
+	process string // process ID and a random part; owns leases
 	node    string
 	quorum  int
 	sync    time.Duration
 	stale   time.Duration
 	local   cell.Store
-	memory  cell.Memory // local, if there is no other
+	memory  cell.Memory // local, unless the Config has one
 
-	toSend  chan struct{}      // there is something to tell; holds one
-	toApply chan struct{}      // there may be something to obey; holds one
+	toSend  chan struct{}      // signals that calls are pending; capacity 1
+	toApply chan struct{}      // signals that a remote state may be pending; capacity 1
 	cancel  context.CancelFunc // ends the goroutines
-	done    chan struct{}      // closed when they have ended
+	done    chan struct{}      // closed when the goroutines have ended
 
 	mu           sync.Mutex
 	keys         map[string]*key
-	changed      chan struct{} // closed, and made anew, when something has been learned or done
-	inFlight     bool          // calls are on their way
-	warnedAt     time.Time     // when it was last said that the server is away
-	formatWarned bool          // it was said that a record has another format
-	err          error         // why it is away, nil: it is not
+	changed      chan struct{} // closed and replaced with each change of the fields below and in keys
+	inFlight     bool          // calls are in flight
+	warnedAt     time.Time     // when the last warning about an unreachable server was logged
+	formatWarned bool          // the warning about another format was logged
+	err          error         // why the server is unreachable, nil if it is not
 }
 
-// cells are the Store as package circuit sees it.
+// cells implements [cell.Store] for package circuit.
 type cells struct{ *Store }
 
-// Cells returns s as package circuit sees it.
+// Cells returns the store for package circuit.
 func (s *Store) Cells() cell.Store { return cells{s} }
 
-// Start returns a Store that works until Close. It does not wait for the server.
+// Start returns a Store that runs until Close. It does not wait for the server.
 func Start(c Config) *Store {
 	c.Log = cmp.Or(c.Log, slog.Default())
 	s := &Store{
@@ -81,7 +81,7 @@ func Start(c Config) *Store {
 	if s.local == nil {
 		s.local = &s.memory
 	}
-	ctx, cancel := context.WithCancel(context.Background()) //nolint:forbidigo // the work is no caller's; Close ends it
+	ctx, cancel := context.WithCancel(context.Background()) //nolint:forbidigo // it outlives every call; Close ends it
 	s.cancel = cancel
 	var work sync.WaitGroup
 	work.Go(func() { s.work(ctx) })
@@ -90,34 +90,33 @@ func Start(c Config) *Store {
 	return s
 }
 
-// Ready waits until the server has said what the fleet knows of the breakers
-// that have been made, and they follow it. A process that lives for seconds
-// calls it before its first call, so that this one already respects the fleet;
-// where the fleet waits for a probe, the process has then asked to be the one
-// to send it. The error is that of ctx, with what is wrong with the server, or
-// that the Store is closed.
+// Ready waits until all breakers of this Store are in the fleet's state. A process that
+// lives for seconds calls Ready before its first call, which then already respects
+// the fleet. Where the fleet waits for a probe, Ready also requests the lease. Ready
+// returns the error of ctx joined with the last error of the server, or an error if
+// the Store is closed.
 func (s *Store) Ready(ctx context.Context) error {
-	known := func(k *key) bool {
+	synced := func(k *key) bool {
 		_, due := k.pendingState(time.Now())
 		return (k.remote.known || k.unshared != nil) && !k.reporting && !k.applying && !due
 	}
-	if err := s.await(ctx, func() bool { return s.all(known) }); err != nil {
+	if err := s.await(ctx, func() bool { return s.all(synced) }); err != nil {
 		return err
 	}
-	asked := false
+	requested := false
 	s.mu.Lock()
 	for _, k := range s.keys {
 		if m := &k.remote; !m.openByGate() && m.needsLease(time.Now()) {
-			m.wantsLease, k.leaseFor, asked = true, s.sync, true
+			m.wantsLease, k.leaseFor, requested = true, s.sync, true
 			s.wake()
 		}
 	}
 	s.mu.Unlock()
 	err := s.await(ctx, func() bool {
-		return !s.inFlight && s.all(func(k *key) bool { return known(k) && k.leaseFor == 0 })
+		return !s.inFlight && s.all(func(k *key) bool { return synced(k) && k.leaseFor == 0 })
 	})
-	if err == nil && asked {
-		select { // a breaker that was told to open until now rounds that up to a millisecond
+	if err == nil && requested {
+		select { // a breaker that opens until now rounds that up to a millisecond
 		case <-time.After(2 * time.Millisecond):
 		case <-ctx.Done():
 		}
@@ -125,9 +124,9 @@ func (s *Store) Ready(ctx context.Context) error {
 	return err
 }
 
-// Reset closes the breaker of that name in the whole fleet, even where this
-// process's own is closed, which its Reset would not tell anybody. It must
-// have been made with this Store.
+// Reset closes the named breaker in the whole fleet, even if it is closed in this
+// process: the breaker's own Reset would then report nothing. A name without a
+// breaker in this Store is ignored.
 func (s *Store) Reset(name string) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -137,25 +136,24 @@ func (s *Store) Reset(name string) {
 	}
 }
 
-// A Status is what the fleet has agreed on about one breaker, as far as this
-// process knows.
+// A Status is the fleet's state of one breaker, as this process knows it.
 type Status struct {
 	State  circuit.State // Closed, Open or Isolated
-	Until  time.Time     // of open: when the first probe may go
-	Holder string        // the node that may send it, "" for none
-	PID    int           // the ID of the process there
-	Lease  time.Time     // when that leave ends
-	Age    time.Duration // since the server last answered
+	Until  time.Time     // if Open: when the first probe may be sent
+	Holder string        // node that holds the lease, "" if no node does
+	PID    int           // ID of the process that holds the lease; 0 if unknown
+	Lease  time.Time     // when the lease ends
+	Age    time.Duration // since the server last responded
 }
 
-// StatusOf returns what v says at now.
+// StatusOf returns the status in v at now.
 func StatusOf(v View, now time.Time) Status {
 	seen := v.at(now)
 	return seen.status()
 }
 
-// Status returns the status of the breaker of that name, and whether the
-// server has said anything of it.
+// Status returns the status of the named breaker. It returns false if the server has
+// not sent any.
 func (s *Store) Status(name string) (Status, bool) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -168,7 +166,7 @@ func (s *Store) Status(name string) (Status, bool) {
 	return st, true
 }
 
-// status is what v says.
+// status returns the status in v. Age is not set.
 func (v *view) status() Status {
 	st := Status{State: v.state}
 	if v.state == circuit.Open {
@@ -176,14 +174,14 @@ func (v *view) status() Status {
 	}
 	if v.process != "" {
 		pid, _, _ := strings.Cut(v.process, "-")
-		st.PID, _ = strconv.Atoi(pid) // 0 for an instance that is none of ours
+		st.PID, _ = strconv.Atoi(pid) // 0 if it is not in our form
 		st.Holder, st.Lease = v.node, v.lease
 	}
 	return st
 }
 
-// Err returns why breakers, or one of them, are not shared at present, or nil if
-// they are.
+// Err returns why breakers, or one of them, are not shared at present, or nil if all
+// are shared.
 func (s *Store) Err() error {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -196,16 +194,16 @@ func (s *Store) Err() error {
 	return err
 }
 
-// Close tells the server what it has not been told yet, gives back a lease
-// that is not used, for at most a second, and ends the connection. Breakers
-// that use the Store go on working, each process by itself.
+// Close sends pending reports, returns unused leases and tokens, for at most a second,
+// and ends the connection. Breakers that use the Store continue to work, each process
+// on its own.
 func (s *Store) Close() {
-	ctx, cancel := context.WithTimeout(context.Background(), time.Second) //nolint:forbidigo // it is its own limit
+	ctx, cancel := context.WithTimeout(context.Background(), time.Second) //nolint:forbidigo // the limit of Close itself
 	defer cancel()
 	s.mu.Lock()
 	for _, k := range s.keys {
 		k.releaseDue = k.remote.token != 0 && !k.remote.leaseUsed
-		k.budget.returning = s.local == &s.memory && k.ref.Load().Budget.IsShared() // else others spend what is in the cell
+		k.budget.returning = s.local == &s.memory && k.ref.Load().Budget.IsShared() // with a Local store, other processes still spend the tokens of the cell
 	}
 	s.wake()
 	s.mu.Unlock()
@@ -213,14 +211,14 @@ func (s *Store) Close() {
 	s.cancel()
 	select {
 	case <-s.done:
-	case <-ctx.Done(): // it is connecting, and ends when that has failed
+	case <-ctx.Done(): // the goroutines end when connecting has failed
 	}
 }
 
-// errClosed says why nothing more will be learned.
+// errClosed is the error of a wait after Close.
 var errClosed = errors.New("the Store is closed")
 
-// all reports whether every key is as told. s.mu is held.
+// all reports whether is returns true for every key. s.mu is held.
 func (s *Store) all(is func(*key) bool) bool {
 	for _, k := range s.keys {
 		if !is(k) {
@@ -230,35 +228,35 @@ func (s *Store) all(is func(*key) bool) bool {
 	return true
 }
 
-// await waits until what holds, which is asked with s.mu held.
-func (s *Store) await(ctx context.Context, what func() bool) error {
+// await waits until holds returns true. It calls holds with s.mu held.
+func (s *Store) await(ctx context.Context, holds func() bool) error {
 	for {
 		s.mu.Lock()
-		ok, news, why := what(), s.changed, s.err
+		ok, changed, err := holds(), s.changed, s.err
 		s.mu.Unlock()
 		if ok {
 			return nil
 		}
 		select {
-		case <-news:
+		case <-changed:
 		case <-s.done:
 			return fmt.Errorf("%s: %w", s.config.Name, errClosed)
 		case <-ctx.Done():
-			return errors.Join(context.Cause(ctx), why)
+			return errors.Join(context.Cause(ctx), err)
 		}
 	}
 }
 
-// broadcast wakes who awaits something. s.mu is held.
+// broadcast wakes all goroutines in await. s.mu is held.
 func (s *Store) broadcast() {
 	close(s.changed)
 	s.changed = make(chan struct{})
 }
 
-// wake has the goroutine that talks to the server look what there is to tell.
+// wake has the goroutine in serve send the pending calls.
 func (s *Store) wake() { signal(s.toSend) }
 
-// signal leaves a note in c, unless there is one.
+// signal sends to c, unless c is full.
 func signal(c chan struct{}) {
 	select {
 	case c <- struct{}{}:

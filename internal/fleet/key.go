@@ -8,40 +8,40 @@ import (
 	"github.com/seed-0f2c7998/perdure/internal/cell"
 )
 
-// A key is one breaker of this process, and what the server has still to be
-// told of it. Each kind of news has one place, in which newer news takes the
-// place of older, so what waits is bounded however long the server is away.
-// All but name and ref is guarded by the Store's mutex.
+// A key is one breaker of this process, with what is pending for the server. Each kind
+// of report has one field, in which a later report replaces an earlier one, so what is
+// pending is bounded however long the server is unreachable. The Store's mutex guards
+// all fields but name.
 type key struct {
 	name string
 	ref  *cell.Ref
 
 	remote      remote
-	respondedAt time.Time              // of the server's last answer; at first, of when it was made
-	onRemote    func(cell.FetchRemote) // tells the local breaker
-	applying    bool                   // and is doing so
-	pendingAck  uint64                 // names what was last set elsewhere by hand; for the cell, once its breaker obeys
-	override    *report                // set by hand; what came before it no longer matters
-	transition  *report                // the latest transition of its own since
-	restore     *lostState             // what the server has forgotten
-	leaseFor    time.Duration          // length of the probe for which a lease is wanted, 0 for none
-	readDue     bool                   // it is to be read
-	budget      budgetShare            // its budget
-	rate        reservations           // its rate
-	unshared    error                  // set if its hash has another format: it is read, and nothing else
-	releaseDue  bool                   // its lease is to be given back, if it is not used
-	reporting   bool                   // transitions of its own are on their way to the server
+	respondedAt time.Time              // when the server last responded; at first, when the key was made
+	onRemote    func(cell.FetchRemote) // has the local breaker apply the remote state
+	applying    bool                   // onRemote is applying a state
+	pendingAck  uint64                 // overrideID to record in the cell once the breaker has applied it; 0 if none
+	override    *report                // manual override; replaces all reports from before it
+	transition  *report                // latest transition of the local breaker after override
+	restore     *lostState             // state that the server has lost
+	leaseFor    time.Duration          // length of the probe for which to request a lease; 0 to request none
+	readDue     bool                   // the view is to be read
+	budget      budgetShare
+	rate        reservations
+	unshared    error // set if the record has another format: it is read, and nothing else
+	releaseDue  bool  // the lease is to be returned, unless it is in use
+	reporting   bool  // override or transition is in flight
 }
 
-// A report is a transition to tell.
+// A report is a transition to report to the server.
 type report struct {
 	kind         kind
 	state        circuit.State
 	until        time.Time // of open
 	reason       uint64
-	token        int64     // of the lease under which it came about, 0 for none
-	overriddenAt time.Time // of byHand: when it was set
-	own          bool      // the local breaker has made it
+	token        int64     // lease of the probe that led to the transition, 0 if there was no lease
+	overriddenAt time.Time // of manual: when it was set
+	own          bool      // the local breaker has made the transition
 	gate         bool      // the local gate has
 }
 
@@ -50,11 +50,11 @@ type kind uint8
 const (
 	trip   kind = iota // a vote to open
 	settle             // the result of a probe
-	manual
+	manual             // an override
 )
 
-// Cell returns the way to the local cell of key at once, and has the server
-// asked what the fleet knows of it; see [Store.Ready].
+// Cell returns the local cell of a key at once, and has the fleet's view of the key
+// read; see [Store.Ready].
 func (s cells) Cell(name string, u cell.Client) *cell.Ref {
 	ref := s.local.Cell(name, u)
 	s.mu.Lock()
@@ -71,10 +71,9 @@ func (s cells) Cell(name string, u cell.Client) *cell.Ref {
 	return ref
 }
 
-// AllowProbe reports whether a probe may be sent: yes if this process has the
-// fleet's lease, if the fleet has not agreed to open, or if the server is out
-// of reach, so that the host decides alone. Otherwise the lease is asked for,
-// and a later call may pass.
+// AllowProbe reports whether a probe may be sent: if this process holds the fleet's
+// lease, if the fleet is not open, or if the server is unreachable. Otherwise it
+// requests the lease, and a later call may be the probe.
 func (s cells) AllowProbe(name string, lease time.Duration) bool {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -83,17 +82,17 @@ func (s cells) AllowProbe(name string, lease time.Duration) bool {
 	case k == nil, s.alone(k):
 		return true
 	case k.applying:
-		return false // the state in which it asks is about to change
+		return false // the state of the breaker is about to change
 	}
-	ok, ask := k.remote.allowProbe(lease, time.Now())
-	if ask {
+	ok, request := k.remote.allowProbe(lease, time.Now())
+	if request {
 		k.leaseFor = lease
 		s.wake()
 	}
 	return ok
 }
 
-// alone reports whether the calls of k go without the server. s.mu is held.
+// alone reports whether k is decided without the server. s.mu is held.
 func (s *Store) alone(k *key) bool {
 	select {
 	case <-s.done:
@@ -103,7 +102,7 @@ func (s *Store) alone(k *key) bool {
 	}
 }
 
-// ProbeCancelled keeps the lease for the next call, or for another process.
+// ProbeCancelled keeps the lease, for the next call or for another process.
 func (s cells) ProbeCancelled(name string) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -112,7 +111,7 @@ func (s cells) ProbeCancelled(name string) {
 	}
 }
 
-// Transitioned has the server told of a transition.
+// Transitioned reports a transition to the server.
 func (s cells) Transitioned(name string, c cell.Change) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -132,14 +131,15 @@ func (s cells) Transitioned(name string, c cell.Change) {
 	s.wake()
 }
 
-// setOverride has the server told of j, which is set now, and of nothing from before.
+// setOverride makes the override j, which is set now, the pending report, and drops
+// all reports from before it.
 func (k *key) setOverride(j report) {
 	j.kind, j.overriddenAt = manual, time.Now()
 	k.override, k.transition, k.restore = &j, nil, nil
 }
 
-// after returns j as it is to be told if before has not been told yet: what a
-// lease has led to is then told by its holder, with what came of it at last.
+// after returns j as the report that replaces before, which is still pending. If
+// before is the result of a probe under a lease, a trip becomes the result of that probe.
 func (j report) after(before *report) *report {
 	if before != nil && before.token != 0 && j.kind == trip {
 		j.kind, j.token = settle, before.token
@@ -147,14 +147,14 @@ func (j report) after(before *report) *report {
 	return &j
 }
 
-// hasPending reports whether the server has to be told or asked something.
+// hasPending reports whether there is a call to send.
 func (k *key) hasPending() bool {
 	n, _ := k.rate.wanted(time.Now())
 	return k.readDue || k.unshared == nil && (k.releaseDue || k.override != nil || k.transition != nil || k.restore != nil || k.leaseFor > 0 ||
 		k.budget.due(false) || n > 0)
 }
 
-// A call is one [Call], and what it tells, to put that back if it fails.
+// A call is one [Call], with the report to requeue if it fails.
 type call struct {
 	Call
 
@@ -162,10 +162,10 @@ type call struct {
 	report any
 }
 
-// A rateReport is the job of a call that asks for instants of the rate.
+// A rateReport marks a call that requests instants of the rate.
 type rateReport struct{}
 
-// drain takes what waits out of k, in the order in which it must be told. Any of
+// drain takes the pending calls out of k, in the order in which the server must
 // the drain brings the present view.
 func (s *Store) drain(k *key, now time.Time) []call {
 	if k.unshared != nil {
@@ -174,9 +174,9 @@ func (s *Store) drain(k *key, now time.Time) []call {
 	}
 	list := s.pendingCalls(k, now)
 	m := &k.remote
-	add := func(c Call, job any) {
+	add := func(c Call, report any) {
 		c.Key = k.name
-		list = append(list, call{c, k, job})
+		list = append(list, call{c, k, report})
 	}
 	if k.budget.due(k.readDue) {
 		add(Call{Op: ShareBudget, Budget: k.budgetRequest()}, nil)
@@ -184,14 +184,14 @@ func (s *Store) drain(k *key, now time.Time) []call {
 	if c, ok := k.rateCall(now); ok {
 		add(c, rateReport{})
 	}
-	switch ask := k.leaseFor; {
+	switch length := k.leaseFor; {
 	case k.releaseDue && m.token != 0 && !m.leaseUsed:
 		add(Call{Op: Release, Token: m.token}, nil)
 		m.token, m.settledToken, m.wantsLease = 0, m.token, false
-	case ask > 0 && m.leaseUsed:
-		add(s.leaseCall(ask+m.margin, true), ask)
-	case ask > 0 || k.readDue && m.renewsLease(now):
-		add(s.leaseCall(3*m.margin, false), ask)
+	case length > 0 && m.leaseUsed:
+		add(s.leaseCall(length+m.margin, true), length)
+	case length > 0 || k.readDue && m.renewsLease(now):
+		add(s.leaseCall(3*m.margin, false), length)
 	case k.readDue && len(list) == 0:
 		add(Call{Op: Read}, nil)
 	}
@@ -200,7 +200,7 @@ func (s *Store) drain(k *key, now time.Time) []call {
 	return list
 }
 
-// pendingCalls returns the calls that tell what k has to tell.
+// pendingCalls returns the calls for the pending reports of k.
 func (s *Store) pendingCalls(k *key, now time.Time) (list []call) {
 	if l := k.restore; l != nil {
 		v := l.view
@@ -213,7 +213,7 @@ func (s *Store) pendingCalls(k *key, now time.Time) (list []call) {
 		list = append(list, call{c, k, l})
 	}
 	for _, j := range []*report{k.override, k.transition} {
-		if j != nil && (j.kind != trip || j.until.After(now)) { // a vote that is over is none
+		if j != nil && (j.kind != trip || j.until.After(now)) { // a vote that has expired is dropped
 			c := s.encode(j, now)
 			c.Key = k.name
 			list = append(list, call{c, k, j})
@@ -230,7 +230,7 @@ func (s *Store) encode(j *report, now time.Time) Call {
 	}
 	switch j.kind {
 	case manual:
-		if c.Ago = now.Sub(j.overriddenAt); c.Ago < s.stale { // it is on its way: the last to arrive is the last
+		if c.Ago = now.Sub(j.overriddenAt); c.Ago < s.stale { // among overrides of that age, the last to arrive wins
 			c.Ago = 0
 		}
 		c.Op = Override
@@ -242,13 +242,13 @@ func (s *Store) encode(j *report, now time.Time) Call {
 	return c
 }
 
-// leaseCall returns the call that asks for a lease.
+// leaseCall returns the call that requests a lease.
 func (s *Store) leaseCall(d time.Duration, used bool) Call {
 	return Call{Op: Lease, Lease: LeaseRequest{Length: d, Used: used, Idle: 3 * s.sync, Yield: s.sync / 2}}
 }
 
-// requeue puts back what a call was to tell, since it has failed, unless there
-// is newer news.
+// requeue puts back the report of a call that has failed, unless a later report is
+// pending.
 func (k *key) requeue(c call) {
 	switch j := c.report.(type) {
 	case *lostState:
@@ -265,7 +265,7 @@ func (k *key) requeue(c call) {
 	case rateReport:
 		k.rate.requested = 0
 	case time.Duration:
-		k.readDue = true // the mirror still knows that a lease is wanted
+		k.readDue = true // remote still wants the lease
 	default:
 		k.readDue = true
 	}

@@ -8,38 +8,38 @@ import (
 	"github.com/seed-0f2c7998/perdure/circuit"
 )
 
-// A localOverride is what the cell of a host says of what was set by hand.
+// A localOverride is what the cell of this host records about manual overrides.
 type localOverride struct {
-	state  circuit.State // that was last set on this host
-	at     time.Time     // when; zero: nothing was, or it has been overruled
-	seenID uint64        // names what was last set elsewhere
+	state  circuit.State // state that was last set on this host
+	at     time.Time     // when it was set; zero if no override was set, or it was cleared
+	seenID uint64        // overrideID of the last remote override that was applied
 	since  time.Time     // when the state last changed
 }
 
-// A verdict is what follows from what was last set by hand here and in the fleet.
+// A verdict is the result of comparing the local override with the remote one.
 type verdict uint8
 
 const (
 	inSync      verdict = iota
-	localStale          // what was set here counts for nothing
-	remoteNewer         // the fleet's is later, and has not been heard of here
-	localNewer          // what was set here is later
+	localStale          // the local override must be cleared
+	remoteNewer         // the remote override must be applied
+	localNewer          // the local override must be reported
 )
 
-// compareOverride compares what was last set by hand in the fleet with what was set on
-// this host, when one of them could not hear of the other: the host had no
-// process, or no server. The later one holds.
+// compareOverride compares the fleet's latest override with that of this host. They
+// differ if the host had no process, or could not reach the server, when one of them
+// was set. The later override wins.
 func (m *remote) compareOverride(here localOverride, now time.Time) verdict {
 	v := &m.view
-	name := v.overrideID()
+	id := v.overrideID()
 	switch {
 	case !m.known:
 		return inSync
-	case name != 0 && name != here.seenID && !v.overriddenAt.Add(rounding).Before(here.at):
+	case id != 0 && id != here.seenID && !v.overriddenAt.Add(rounding).Before(here.at):
 		return remoteNewer
 	case here.at.IsZero() || here.state == circuit.Open:
 		return inSync
-	case here.at.After(now): // by a clock that has been put back since
+	case here.at.After(now): // the clock was set back since
 		return localStale
 	case here.at.Sub(v.overriddenAt) > rounding:
 		return localNewer
@@ -47,29 +47,30 @@ func (m *remote) compareOverride(here localOverride, now time.Time) verdict {
 	return inSync
 }
 
-// rounding is by how much an instant may seem to be earlier than it is, between
-// clocks that count milliseconds.
+// rounding is how much too early an instant may seem between clocks that count
+// milliseconds.
 const rounding = 2 * time.Millisecond
 
-// isSameOverride reports whether what was last set by hand in the fleet is what was set
-// here, as far as that matters: by a process that was killed before it had its
-// answer, say. Then the host goes on remembering it, for a server that forgets.
+// isSameOverride reports whether the remote override sets the state that the local one
+// does: a process may have reported it, and died before the response. The host then
+// keeps its override, to restore it if the server loses its data.
 func (m *remote) isSameOverride(here localOverride) bool {
 	return m.view.manual && m.view.state == here.state
 }
 
-// reapplyClosed has the local breaker close, as somebody else wants it. What has opened
-// since stays open; what is isolated has only been told of that late.
+// reapplyClosed marks a remote override to closed as not applied yet. A breaker that
+// has opened since the override stays open; one that is isolated closes.
 func (m *remote) reapplyClosed(here localOverride) {
 	if m.view.state == circuit.Closed && m.appliedGen == m.view.gen {
 		m.appliedGen, m.onlyIfIsolated = -1, !m.view.overriddenAt.After(here.since)
 	}
 }
 
-// reconcileOverride does what follows from what was last set by hand. s.mu is held.
+// reconcileOverride applies the later one of the local and the remote override.
+// s.mu is held.
 func (s *Store) reconcileOverride(k *key, now time.Time) {
 	if k.override != nil || k.reporting {
-		return // the answer will say
+		return // the response will decide
 	}
 	c := k.ref.Load()
 	state, at := c.Override()
@@ -86,9 +87,9 @@ func (s *Store) reconcileOverride(k *key, now time.Time) {
 	}
 }
 
-// applyRemoteOverride has the breaker of k follow what was set by hand elsewhere. The cell
-// notes it when that is done, so that it is not missed by a process that is
-// killed, and done once.
+// applyRemoteOverride has the breaker of k apply the remote override. The cell records
+// the override after the breaker has applied it: a killed process does not lose the
+// override, and it is applied once.
 func (k *key) applyRemoteOverride(here localOverride, now time.Time) {
 	m, c := &k.remote, k.ref.Load()
 	if !m.isSameOverride(here) {
@@ -98,7 +99,8 @@ func (k *key) applyRemoteOverride(here localOverride, now time.Time) {
 	k.ackOverride(now)
 }
 
-// ackOverride has the cell note what was last set by hand, when its breaker is in it.
+// ackOverride records the remote override in the cell, at once if the breaker of k is in
+// that state, otherwise when the breaker has applied it.
 func (k *key) ackOverride(now time.Time) {
 	k.pendingAck = k.remote.view.overrideID()
 	if _, due := k.pendingState(now); !due {
@@ -106,7 +108,7 @@ func (k *key) ackOverride(now time.Time) {
 	}
 }
 
-// storeAck has the cell note it.
+// storeAck records pendingAck in the cell.
 func (k *key) storeAck() {
 	if k.pendingAck != 0 {
 		k.ref.Load().SeenOverride.Store(k.pendingAck)
@@ -114,7 +116,7 @@ func (k *key) storeAck() {
 	}
 }
 
-// overrideID returns a name of what was last set by hand, 0 if nothing was.
+// overrideID returns a hash that identifies the latest override, 0 if there was none.
 func (v *view) overrideID() uint64 {
 	if v.override == "" {
 		return 0
