@@ -166,7 +166,7 @@ type call struct {
 type rateReport struct{}
 
 // drain takes the pending calls out of k, in the order in which the server must
-// the drain brings the present view.
+// execute them. Each of them returns the current view.
 func (s *Store) drain(k *key, now time.Time) []call {
 	if k.unshared != nil {
 		k.readDue = false
@@ -222,7 +222,7 @@ func (s *Store) pendingCalls(k *key, now time.Time) (list []call) {
 	return list
 }
 
-// encode returns the call that encode of j.
+// encode returns the call that reports j, without its key.
 func (s *Store) encode(j *report, now time.Time) Call {
 	c := Call{State: j.state, Gate: j.gate, Reason: strconv.FormatUint(j.reason, 10)}
 	if j.state == circuit.Open {
