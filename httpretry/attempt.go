@@ -21,51 +21,51 @@ import (
 	"github.com/seed-0f2c7998/perdure/retry"
 )
 
-// An operation is one request on its way through its attempts. What outlives it must not keep a pointer to it, so that it
-// costs no memory of its own.
+// An operation is one request with all its attempts. Nothing that outlives the operation may point to it: so the operation
+// stays on the stack.
 type operation struct {
 	transport  *Transport
 	route      *route
-	original   *http.Request // the caller's, or a copy that says the same for it; not to be changed
-	req        *http.Request // original, or a copy that asks for gzip
+	original   *http.Request // the caller's request, or a copy with what every attempt has; must not be changed
+	req        *http.Request // original, or a copy with Accept-Encoding: gzip
 	idempotent bool
-	stream     *stream      // for the body of the response; nil: it will not be resumed
-	upload     *upload.Body // nil: the request has no body
-	progress   *progress    // nil while nobody has to know
+	stream     *stream      // for the body of the response; nil means that the body is not resumed
+	upload     *upload.Body // nil if the request has no body
+	progress   *progress    // nil if the request is not watched
 	attempts   int
-	last       error // of the attempt before, as it was
-	unmarked   error // the caller's fault, and the same marked
+	last       error // of the attempt before, unmarked
+	unmarked   error // an error of the caller's request; marked is the same error, marked
 	marked     error
-	began      time.Time // if the policy has a MaxElapsed
+	began      time.Time // 0 if the policy has no MaxElapsed
 }
 
-// prepare readies what the attempts share.
-func (e *operation) prepare() {
-	e.upload = e.body()
-	if e.route.policy.MaxElapsed > 0 {
-		e.began = time.Now()
+// prepare makes what the attempts share.
+func (op *operation) prepare() {
+	op.upload = op.body()
+	if op.route.policy.MaxElapsed > 0 {
+		op.began = time.Now()
 	}
-	if ctx := e.req.Context(); ctx.Value(endKey{}) != nil { // the request is that of another response
-		e.req = e.req.WithContext(context.WithValue(ctx, endKey{}, end{}))
+	if ctx := op.req.Context(); ctx.Value(endKey{}) != nil { // the caller sends the request of another response again
+		op.req = op.req.WithContext(context.WithValue(ctx, endKey{}, end{}))
 	}
-	h := e.req.Header
-	if e.transport.options.IdempotencyKeys && (e.req.Method == http.MethodPost || e.req.Method == http.MethodPatch) && !e.idempotent && h != nil {
-		e.idempotent = true
-		e.req = withHeader(e.req, "Idempotency-Key", []string{strconv.Quote(rand.Text())})
+	h := op.req.Header
+	if op.transport.options.IdempotencyKeys && (op.req.Method == http.MethodPost || op.req.Method == http.MethodPatch) && !op.idempotent && h != nil {
+		op.idempotent = true
+		op.req = withHeader(op.req, "Idempotency-Key", []string{strconv.Quote(rand.Text())})
 	}
-	e.original = e.req
-	if !e.transport.options.NoResume && e.upload == nil && method(e.req) == http.MethodGet {
-		e.req, e.stream = e.transport.withGzip(e.req)
+	op.original = op.req
+	if !op.transport.options.NoResume && op.upload == nil && method(op.req) == http.MethodGet {
+		op.req, op.stream = op.transport.withGzip(op.req)
 	}
 }
 
-// body returns the request's body, as something that can be sent again; nil if there is none. That of a request which is
-// repeated only if it never left need not be kept: if it was read, it may have left.
-func (e *operation) body() *upload.Body {
-	if e.req.Body == nil || e.req.Body == http.NoBody {
+// body returns the request's body in a form that can be sent again, or nil without a body. The body of a request that is
+// not idempotent is not kept: once the body was read, the request may have left and is not repeated.
+func (op *operation) body() *upload.Body {
+	if op.req.Body == nil || op.req.Body == http.NoBody {
 		return nil
 	}
-	o := &e.transport.options
+	o := &op.transport.options
 	memory, limit := o.BufferLimit, o.SpoolLimit
 	if memory == 0 {
 		memory = defaultBufferLimit
@@ -73,13 +73,13 @@ func (e *operation) body() *upload.Body {
 	if limit == 0 {
 		limit = defaultSpoolLimit
 	}
-	if !e.idempotent {
+	if !op.idempotent {
 		memory, limit = 0, 0
 	}
-	return upload.New(e.req, max(memory, 0), max(limit, 0))
+	return upload.New(op.req, max(memory, 0), max(limit, 0))
 }
 
-// withHeader returns a copy of req with another header; name is in its canonical form.
+// withHeader returns a copy of req with one more header; name must be in its canonical form.
 func withHeader(req *http.Request, name string, values []string) *http.Request {
 	h := maps.Clone(req.Header)
 	h[name] = values
@@ -88,74 +88,74 @@ func withHeader(req *http.Request, name string, values []string) *http.Request {
 	return req
 }
 
-// retryFrom makes the attempts after the first, which began at start, was made with permit, and brought res or err.
-func (e *operation) retryFrom(permit circuit.Permit, start time.Time, res *http.Response, err error) (*http.Response, error) {
-	res, err = e.classify(received(e.transport.base, e.req, e.original, res, err))
-	ctx, release := withCancel(e.req)
+// retryFrom makes the attempts after the first. The first began at start with permit, and returned res or err.
+func (op *operation) retryFrom(permit circuit.Permit, start time.Time, res *http.Response, err error) (*http.Response, error) {
+	res, err = op.classify(received(op.transport.base, op.req, op.original, res, err))
+	ctx, release := withCancel(op.req)
 	defer release()
-	err = calls.Continue(ctx, e.route.policy, permit, start, err, func(ctx context.Context) (err error) {
-		res, err = e.attempt(ctx) //nolint:bodyclose // the caller does
+	err = calls.Continue(ctx, op.route.policy, permit, start, err, func(ctx context.Context) (err error) {
+		res, err = op.attempt(ctx) //nolint:bodyclose // the caller does
 		return err
 	})
-	return e.outcome(res, err)
+	return op.outcome(res, err)
 }
 
-// attempt sends the request once. A status from 400 on is an error, and comes with its response.
-func (e *operation) attempt(ctx context.Context) (*http.Response, error) {
-	e.attempts++
+// attempt sends the request once. It returns a status of 400 or above as an error together with its response.
+func (op *operation) attempt(ctx context.Context) (*http.Response, error) {
+	op.attempts++
 	for {
-		req, err := e.request(ctx)
+		req, err := op.request(ctx)
 		if err != nil {
-			return nil, e.bodyGone(err)
+			return nil, op.bodyGone(err)
 		}
 		if nested, another := breakers.Nested(req.Context(), ctx); another {
 			req = req.WithContext(nested) // a base may have the same breaker
 		}
-		res, err := e.send(ctx, req)
-		if err == nil || !e.progress.isStale() || ctx.Err() != nil {
-			if res, err = e.classify(res, err); err == nil {
-				e.holdPlace(ctx, res)
+		res, err := op.send(ctx, req)
+		if err == nil || !op.progress.isStale() || ctx.Err() != nil {
+			if res, err = op.classify(res, err); err == nil {
+				op.holdPlace(ctx, res)
 			}
 			return res, err
 		}
 	}
 }
 
-// request returns the request of the attempt that ctx is for: the caller's own, unless something has to be different in it.
-func (e *operation) request(ctx context.Context) (*http.Request, error) {
-	req := e.req
-	if name := e.transport.options.AttemptHeader; name != "" && req.Header != nil {
-		req = withHeader(req, http.CanonicalHeaderKey(name), []string{strconv.Itoa(e.attempts)})
+// request returns the request of the attempt that ctx is for: op.req, or a copy with the attempt's header, trace and body.
+func (op *operation) request(ctx context.Context) (*http.Request, error) {
+	req := op.req
+	if name := op.transport.options.AttemptHeader; name != "" && req.Header != nil {
+		req = withHeader(req, http.CanonicalHeaderKey(name), []string{strconv.Itoa(op.attempts)})
 	}
-	if e.upload == nil && e.idempotent {
+	if op.upload == nil && op.idempotent {
 		return req, nil
 	}
 	own := req.Context()
-	if !e.idempotent || e.upload.Once() {
-		own = e.watch(own)
+	if !op.idempotent || op.upload.Once() {
+		own = op.watch(own)
 	}
 	req = req.WithContext(own)
-	if e.upload != nil {
-		upload := e.upload
+	if op.upload != nil {
+		upload := op.upload
 		again := func() (io.ReadCloser, error) { return upload.Next(ctx) }
 		body, err := again()
 		if err != nil {
 			return nil, err
 		}
-		req.Body, req.GetBody = body, again // base may repeat what the server has not looked at
+		req.Body, req.GetBody = body, again // base may repeat a request that the server did not process
 	}
 	return req, nil
 }
 
-// send makes the attempt within ctx. If that ends with the attempt rather than with the operation, it bounds the time
-// to the response's head only: the body is read when the attempt is long over.
-func (e *operation) send(ctx context.Context, req *http.Request) (*http.Response, error) {
-	if e.route.policy.AttemptTimeout == 0 {
-		return e.roundTrip(req)
+// send sends req within ctx. If the policy has an AttemptTimeout, ctx limits the time to the head of the response only: the
+// caller reads the body after the attempt.
+func (op *operation) send(ctx context.Context, req *http.Request) (*http.Response, error) {
+	if op.route.policy.AttemptTimeout == 0 {
+		return op.roundTrip(req)
 	}
 	own, cancel := context.WithCancelCause(req.Context())
 	stop := context.AfterFunc(ctx, func() { cancel(context.Cause(ctx)) })
-	res, err := e.roundTrip(req.WithContext(own))
+	res, err := op.roundTrip(req.WithContext(own))
 	if !stop() && err == nil {
 		if res.Body != nil {
 			res.Body.Close()
@@ -163,40 +163,40 @@ func (e *operation) send(ctx context.Context, req *http.Request) (*http.Response
 		err = context.Cause(ctx)
 	}
 	if err != nil && req.Context().Err() == nil && errors.Is(context.Cause(ctx), context.DeadlineExceeded) {
-		err = fmt.Errorf("no response from %s within the attempt's %v: %w", req.URL.Host, e.route.policy.AttemptTimeout, err)
+		err = fmt.Errorf("no response from %s within the attempt's %v: %w", req.URL.Host, op.route.policy.AttemptTimeout, err)
 	}
 	switch {
 	case err != nil:
 		cancel(err)
 		return nil, err
-	case res.Body == nil || res.Body == http.NoBody: // callers compare it; the attempt is over
+	case res.Body == nil || res.Body == http.NoBody: // callers compare Body with NoBody, so it must not be wrapped
 		cancel(nil)
-	case res.StatusCode != http.StatusSwitchingProtocols: // whose body is a connection, which lives as long as the caller's context
+	case res.StatusCode != http.StatusSwitchingProtocols: // its body is a connection, which lives as long as the caller's context
 		res.Body = &ownBody{ReadCloser: res.Body, cancel: cancel}
 	}
 	return res, nil
 }
 
-// roundTrip has the base send req, twice if it is slow and may be hedged.
-func (e *operation) roundTrip(req *http.Request) (*http.Response, error) {
-	base, original := e.transport.base, e.original
-	if e.route.hedger == nil || e.upload != nil || method(req) != http.MethodGet && req.Method != http.MethodHead ||
-		req.Header.Get("Upgrade") != "" { // it is to bring a connection, which nothing may wrap
+// roundTrip sends req by the base, and a second time if the response is late and req may be hedged.
+func (op *operation) roundTrip(req *http.Request) (*http.Response, error) {
+	base, original := op.transport.base, op.original
+	if op.route.hedger == nil || op.upload != nil || method(req) != http.MethodGet && req.Method != http.MethodHead ||
+		req.Header.Get("Upgrade") != "" { // its response is a connection, which must not be wrapped
 		return pass(base, req, original)
 	}
-	return e.route.hedger.Do(req.Context(), func(ctx context.Context) (*http.Response, error) {
+	return op.route.hedger.Do(req.Context(), func(ctx context.Context) (*http.Response, error) {
 		return pass(base, req.WithContext(ctx), original)
 	}, discard)
 }
 
-// pass has base send req. Its response is one to the caller's request: who sends that again wants none of what we have put
-// into a copy, and has no context that ended with the attempt.
+// pass sends req by base. The Request of the response is the caller's: a caller may send that again, without the headers
+// and the attempt's context of our copy.
 func pass(base http.RoundTripper, req, original *http.Request) (*http.Response, error) {
 	res, err := base.RoundTrip(req)
 	return received(base, req, original, res, err)
 }
 
-// received returns what base has brought for req, as pass does.
+// received returns what base returned for req, as pass does.
 func received(base http.RoundTripper, req, original *http.Request, res *http.Response, err error) (*http.Response, error) {
 	switch {
 	case err != nil:
@@ -208,21 +208,21 @@ func received(base http.RoundTripper, req, original *http.Request, res *http.Res
 			res.Body.Close()
 		}
 		return nil, &LimitError{What: "response header", Limit: bound.Header}
-	case res.Request == nil, res.Request == req, isCopy(res, req): // only http.Transport promises that there is one
+	case res.Request == nil, res.Request == req, isCopy(res, req): // only http.Transport promises to set Request
 		res.Request = original
 	}
 	return res, nil
 }
 
-// isCopy reports whether the request of res is what a base has made of req to send it: no redirected one, and none that a
-// Transport further in has something to tell with.
+// isCopy reports whether the request of res is a base's copy of req: neither a redirected request nor one with the mark of
+// an inner Transport.
 func isCopy(res *http.Response, req *http.Request) bool {
 	r, e := res.Request, endOf(res)
 	return e.err == nil && !e.unverifiable && r.Method == req.Method && r.URL != nil && req.URL != nil &&
 		(r.URL == req.URL || r.URL.String() == req.URL.String())
 }
 
-// An ownBody ends the context that its response was had with.
+// An ownBody ends the context of its response when it is closed.
 type ownBody struct {
 	io.ReadCloser
 	cancel context.CancelCauseFunc
@@ -235,16 +235,15 @@ func (b *ownBody) Close() error {
 	return err
 }
 
-// ended returns why the caller of req waits no longer: its context has ended, or its Cancel channel is closed, with which
-// an http.Client has a transport that it does not know observe its Timeout, beside a deadline. It returns nil if neither
-// is the case.
+// ended returns why the caller of req has stopped waiting: its context has ended, or its Cancel channel is closed. An
+// http.Client closes that channel at its Timeout, beside setting a deadline. If neither has happened, ended returns nil.
 func ended(req *http.Request) error {
 	ctx := req.Context()
 	if err := ctx.Err(); err != nil {
 		return err
 	}
 	select {
-	case <-req.Cancel: //nolint:staticcheck // deprecated, and still honored by net/http
+	case <-req.Cancel: //nolint:staticcheck // deprecated, but net/http still honors it
 	default:
 		return nil
 	}
@@ -254,7 +253,7 @@ func ended(req *http.Request) error {
 	return context.Canceled
 }
 
-// withCancel returns a context that ends as ended says. The caller calls release when it is no longer needed.
+// withCancel returns a context that ends when ended is not nil. The caller must call release.
 func withCancel(req *http.Request) (ctx context.Context, release func()) {
 	if req.Cancel == nil { //nolint:staticcheck // as above
 		return req.Context(), func() {}
@@ -263,13 +262,13 @@ func withCancel(req *http.Request) (ctx context.Context, release func()) {
 	return c, c.release
 }
 
-// A cancelContext is the context of a request with a Cancel channel. It costs a goroutine once someone waits for its end.
+// A cancelContext is the context of a request with a Cancel channel. The first call of Done starts a goroutine.
 type cancelContext struct {
-	context.Context //nolint:containedctx // it is one
+	context.Context //nolint:containedctx // it is a context
 
 	req  *http.Request
 	once sync.Once
-	both context.Context //nolint:containedctx // ends with the first of the two; nil before someone waits
+	both context.Context //nolint:containedctx // ends with the first of the two; nil before Done
 	stop context.CancelFunc
 	over atomic.Bool // released
 }

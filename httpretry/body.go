@@ -16,13 +16,14 @@ import (
 	"github.com/seed-0f2c7998/perdure/retry"
 )
 
-// A gzipRequest is a copy of a request that asks for gzip, and the stream for the body of its response, in one allocation.
+// A gzipRequest is a copy of a request with Accept-Encoding: gzip, and the stream for the body of its response, in one
+// allocation.
 type gzipRequest struct {
 	request http.Request
 	stream  stream
 }
 
-// newGzipRequest returns one with a copy of req that has h as its header.
+// newGzipRequest returns a gzipRequest with a copy of req that has the header h.
 func newGzipRequest(req *http.Request, h http.Header) *gzipRequest {
 	a := new(gzipRequest)
 	a.request = *req
@@ -30,12 +31,12 @@ func newGzipRequest(req *http.Request, h http.Header) *gzipRequest {
 	return a
 }
 
-// gzipOnly is the Accept-Encoding that net/http adds by itself.
-var gzipOnly = []string{"gzip"} //nolint:gochecknoglobals // shared by all requests, as it saves each of them one
+// gzipOnly is the Accept-Encoding that net/http adds.
+var gzipOnly = []string{"gzip"} //nolint:gochecknoglobals // saves each request an allocation
 
-// withGzip returns what is sent for a GET, and the stream for the body of its response. It asks for gzip where the base would
-// by itself, unless the caller has other wishes: the base would take the coding off below the stream, and the rest could
-// not be asked for. A base that would not gets the request as it is, and the caller the representation that it brings.
+// withGzip returns the request to send for a GET, and the stream for the body of its response. The request asks for gzip if
+// the base would add that and the caller sets neither Accept-Encoding nor Range: the base would decode the body below the
+// stream, whose offsets could not be requested then. Otherwise the request is req.
 func (t *Transport) withGzip(req *http.Request) (*http.Request, *stream) {
 	h := req.Header
 	if h == nil || h["Accept-Encoding"] != nil || h["Range"] != nil || !t.gzip.Load() {
@@ -46,27 +47,27 @@ func (t *Transport) withGzip(req *http.Request) (*http.Request, *stream) {
 	return &a.request, &a.stream
 }
 
-// A stream is the body of a response to a GET that outlasts its connections: the caller reads one body, whatever
-// happens below. Read is for one goroutine at a time; Close may be called by another.
+// A stream is the body of a response to a GET, resumed on other connections: the caller reads one body. Read is for one
+// goroutine at a time; another may call Close.
 type stream struct {
 	transport *Transport
 	policy    *retry.Policy
-	req       *http.Request  // that brought the response; after the first break, with a context that cancel ends
-	began     time.Time      // of the operation, if the policy has a MaxElapsed
-	delivered *http.Response // the caller's
-	last      *http.Response // that has the present body; nil: delivered
+	req       *http.Request  // the request of the response; after the first break with a context that cancel ends
+	began     time.Time      // of the operation; 0 if the policy has no MaxElapsed
+	delivered *http.Response // the caller's response
+	last      *http.Response // the response of the current body; nil means delivered
 
 	representation representation
-	next           int64 // offset in the representation of the next byte
+	next           int64 // offset of the next byte in the representation
 	check          *digest.Check
 	guard          stall.Guard
-	slow           int   // breaks in a row for want of speed
-	slowAt         int64 // offset of the last of them
-	stop           int64 // offset from which the present body has nothing that is wanted; -1: unknown
-	err            error // with which the stream has ended, unless it is broken
-	broken         bool  // err came after bytes that the caller has got: the next Read is to resume
-	partial        bool  // the present body may be less than what is wanted
-	closed         bool  // guarded by mu, as what follows it
+	slow           int   // breaks in a row because the body was too slow
+	slowAt         int64 // offset of the last such break
+	stop           int64 // offset at which the current body has no more wanted bytes; -1 if unknown
+	err            error // the end of the stream, or, if broken, of the connection
+	broken         bool  // err came together with bytes: the next Read resumes
+	partial        bool  // the current body may have less than the wanted bytes
+	closed         bool  // guarded by mu, as body and cancel are
 
 	mu     sync.Mutex
 	body   io.ReadCloser
@@ -97,7 +98,7 @@ func (s *stream) adopt(res *http.Response) {
 	res.Body = s
 }
 
-// Read reads on, from the next connection if need be.
+// Read reads from the current connection, and from another one after a break.
 func (s *stream) Read(p []byte) (int, error) {
 	if s.err != nil || s.next >= s.stop || s.check != nil || s.guard.Any() || len(p) == 0 {
 		return s.readOn(p)
@@ -110,7 +111,7 @@ func (s *stream) Read(p []byte) (int, error) {
 	return s.handleRead(p, n, err)
 }
 
-// readOn is Read where there is more to it than what comes next.
+// readOn is Read with a digest, a limit, or after a break.
 func (s *stream) readOn(p []byte) (int, error) {
 	switch {
 	case len(p) == 0:
@@ -126,7 +127,7 @@ func (s *stream) readOn(p []byte) (int, error) {
 	return s.handleRead(p, n, err)
 }
 
-// handleRead returns what Read does after the present connection has brought n bytes and err.
+// handleRead returns the result of Read after the current connection has returned n bytes and err.
 func (s *stream) handleRead(p []byte, n int, err error) (int, error) {
 	switch {
 	case err == nil:
@@ -140,10 +141,10 @@ func (s *stream) handleRead(p []byte, n int, err error) (int, error) {
 	return s.resume(p, err)
 }
 
-// readConn reads what comes from the present connection, and no more than is wanted.
+// readConn reads from the current connection, and no more than the wanted bytes.
 func (s *stream) readConn(p []byte) (int, error) {
 	if s.stop >= 0 && s.next >= s.stop {
-		_, _ = s.guard.Read(s.body, p[:1]) // its end, with which a trailer comes, and HTTP/2 knows that the stream is done
+		_, _ = s.guard.Read(s.body, p[:1]) // reads the end: a trailer comes with it, and HTTP/2 ends the stream
 		return 0, io.EOF
 	}
 	if s.stop >= 0 {
@@ -152,21 +153,21 @@ func (s *stream) readConn(p []byte) (int, error) {
 	n, err := s.guard.Read(s.body, p)
 	s.next += int64(n)
 	if s.check != nil {
-		_, _ = s.check.Write(p[:n]) // a hash takes everything
+		_, _ = s.check.Write(p[:n]) // a hash never fails
 	}
 	return n, err
 }
 
 const (
 	defaultStallTimeout = 20 * time.Second
-	trickle             = 1 << 10 // bytes per second that a body must exceed to go on after MaxElapsed
+	trickle             = 1 << 10 // bytes per second that a body must exceed after MaxElapsed
 )
 
-// limits returns what the body must deliver.
+// limits returns the rate and the timeout of the body.
 func (s *stream) limits() stall.Limits {
 	o := &s.transport.options
 	l := stall.Limits{Timeout: o.StallTimeout, MinRate: o.MinRate}
-	if l.Timeout == 0 && s.representation.resumable { // else it may well be a stream of events, which cannot be resumed
+	if l.Timeout == 0 && s.representation.resumable { // otherwise the body may be a stream of events
 		l.Timeout = defaultStallTimeout
 	}
 	if most := s.policy.MaxElapsed; most > 0 {
@@ -178,15 +179,15 @@ func (s *stream) limits() stall.Limits {
 	return l
 }
 
-// complete reports whether err, after what has been read, is the end of what is wanted.
+// complete reports whether err is the end of the wanted bytes.
 func (s *stream) complete(err error) bool {
 	if s.representation.end >= 0 {
-		return s.next >= s.representation.end // even if the connection broke on its last step
+		return s.next >= s.representation.end // even if the connection broke after the last byte
 	}
-	return !s.partial && (err == io.EOF || unwrap.Is(err, io.EOF)) //nolint:errorlint // Is sees through those that hold it
+	return !s.partial && (err == io.EOF || unwrap.Is(err, io.EOF)) //nolint:errorlint // Is finds a wrapped EOF
 }
 
-// end ends the stream with io.EOF, or with what is wrong with the whole.
+// end ends the stream with io.EOF, or with a DigestError.
 func (s *stream) end() error {
 	if s.check != nil {
 		if got := s.check.Sum(nil); !bytes.Equal(got, s.check.Want) {
@@ -200,12 +201,12 @@ func (s *stream) end() error {
 	return s.err
 }
 
-// passTrailer gives the caller's response the trailer of the last one, where net/http would have put it. What describes
-// the content of a message says nothing of a whole of which that was a part.
+// passTrailer copies the trailer of the last response to the caller's response. A digest of a part's content is not copied:
+// it is not the digest of the whole body.
 func (s *stream) passTrailer() {
 	for name, values := range s.last.Trailer {
 		if values == nil || s.partial && (name == "Content-Digest" || name == "Content-Md5") {
-			continue // announced, and not sent; or of the part
+			continue // announced and not sent, or of the part
 		}
 		if s.delivered.Trailer == nil {
 			s.delivered.Trailer = make(http.Header)
@@ -217,11 +218,11 @@ func (s *stream) passTrailer() {
 // fail ends the stream with err.
 func (s *stream) fail(err error) error {
 	s.err = err
-	_ = s.body.Close() // err says it
+	_ = s.body.Close() // err is the error
 	return err
 }
 
-// reopen makes the request of later attempts, unless the stream was closed: a Close ends them too.
+// reopen gives later attempts a request that Close cancels. It reports whether the stream is still open.
 func (s *stream) reopen() bool {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -232,7 +233,8 @@ func (s *stream) reopen() bool {
 	return !s.closed
 }
 
-// replace closes the present body and takes another in its place, unless the stream was closed.
+// replace closes the current body and uses body in its place. It reports whether the stream is still open; if not, it closes
+// body.
 func (s *stream) replace(body io.ReadCloser) bool {
 	s.mu.Lock()
 	closed, old := s.closed, s.body
@@ -243,11 +245,11 @@ func (s *stream) replace(body io.ReadCloser) bool {
 		s.guard.Reset()
 	}
 	s.mu.Unlock()
-	_ = old.Close() // it is broken already, or not wanted
+	_ = old.Close() // broken, or not needed
 	return !closed
 }
 
-// Close ends the stream, and a Read that waits.
+// Close ends the stream, and a Read that is waiting.
 func (s *stream) Close() error {
 	s.mu.Lock()
 	closed, body, cancel := s.closed, s.body, s.cancel
@@ -263,5 +265,5 @@ func (s *stream) Close() error {
 	return err
 }
 
-// errClosed is what a Read gets that was waiting when its body was closed.
+// errClosed is the error of a Read during which the body was closed.
 var errClosed = errors.New("httpretry: read on a closed body")

@@ -14,89 +14,89 @@ import (
 	"github.com/seed-0f2c7998/perdure/retry"
 )
 
-// classify returns what an attempt has brought, as attempt does.
-func (e *operation) classify(res *http.Response, err error) (*http.Response, error) {
+// classify returns the result of an attempt, as attempt does: a response without an error is a success.
+func (op *operation) classify(res *http.Response, err error) (*http.Response, error) {
 	if err != nil {
-		return nil, e.failed(err)
+		return nil, op.failed(err)
 	}
-	if res.Body == nil { // only http.Transport promises that there is one
+	if res.Body == nil { // only http.Transport promises to set Body
 		res.Body = http.NoBody
 	}
 	if reason := GaveUp(res); reason != nil {
-		res.Request = e.original // giveUp will tell of it
-		return res, reason       // a Transport further in has given up on it
+		res.Request = op.original // giveUp will mark it
+		return res, reason        // an inner Transport has given up
 	}
-	class := e.transport.classify(res)
+	class := op.transport.classify(res)
 	if res.StatusCode < http.StatusBadRequest && class == retry.ClassUnknown {
 		return res, nil
 	}
-	return res, e.statusError(res, class)
+	return res, op.statusError(res, class)
 }
 
-// failed returns the error of an attempt without a response, marked if the request can't be or must not be repeated.
-func (e *operation) failed(err error) error {
-	err = shown.Error(err, e.req)
-	e.last = err
+// failed returns the error of an attempt without a response, marked if the request cannot or must not be repeated.
+func (op *operation) failed(err error) error {
+	err = shown.Error(err, op.req)
+	op.last = err
 	switch {
-	case e.upload.Broken() != nil || isMalformed(e.req):
-		return e.callersFault(err)
-	case !e.idempotent && e.mayHaveLeft() && !isRefusedStream(err):
-		return e.notRepeatable(err, ErrNotIdempotent)
-	case unwrap.Is(err, context.Canceled) && ended(e.req) == nil:
-		// Of another request: net/http may hand out a connection that one had, and then close it as that is cancelled.
+	case op.upload.Broken() != nil || isMalformed(op.req):
+		return op.requestFailed(err)
+	case !op.idempotent && op.mayHaveLeft() && !isRefusedStream(err):
+		return op.notRepeatable(err, ErrNotIdempotent)
+	case unwrap.Is(err, context.Canceled) && ended(op.req) == nil:
+		// Another request was canceled: net/http may reuse its connection here, and then close it.
 		err = retry.Transient(err)
 	}
-	return e.rewindable(err)
+	return op.rewindable(err)
 }
 
-// statusError returns the error that stands for a response from 400 on, or one that Options.Classify has given a class.
-func (e *operation) statusError(res *http.Response, class retry.Class) error {
-	err := newStatusError(res, e.req)
+// statusError returns the error of a response with a status of 400 or above, or with a class from Options.Classify.
+func (op *operation) statusError(res *http.Response, class retry.Class) error {
+	err := newStatusError(res, op.req)
 	err.class = class
-	under := class == retry.ClassUnknown && res.StatusCode == http.StatusConflict && e.last != nil && e.req.Header.Get("Idempotency-Key") != ""
-	e.last = err
+	under := class == retry.ClassUnknown && res.StatusCode == http.StatusConflict && op.last != nil && op.req.Header.Get("Idempotency-Key") != ""
+	op.last = err
 	if under {
-		return retry.Transient(err) // the request with this key whose response we did not get is still under way
+		return retry.Transient(err) // an earlier attempt with this Idempotency-Key, whose response was lost, is still being processed
 	}
-	if class, _ = e.route.policy.ClassOf(err); class == retry.ClassPermanent || class == retry.ClassIgnored || class == retry.ClassUnknown {
+	if class, _ = op.route.policy.ClassOf(err); class == retry.ClassPermanent || class == retry.ClassIgnored || class == retry.ClassUnknown {
 		return err
 	}
-	err.wait, err.asks = e.transport.hint(res, time.Now())
-	if !e.idempotent {
-		return e.notRepeatable(err, ErrNotIdempotent)
+	err.wait, err.asks = op.transport.hint(res, time.Now())
+	if !op.idempotent {
+		return op.notRepeatable(err, ErrNotIdempotent)
 	}
-	return e.rewindable(err)
+	return op.rewindable(err)
 }
 
-// bodyGone returns the error of an attempt that could not be made, because its body can't be had again; what was wrong
-// with the attempt before is what the caller wants to know of.
-func (e *operation) bodyGone(err error) error {
-	if e.last != nil && unwrap.Is(err, ErrBody) {
-		return e.notRepeatable(e.last, err)
+// bodyGone returns the error of an attempt whose request body cannot be sent again. If an earlier attempt failed, that
+// failure is the error.
+func (op *operation) bodyGone(err error) error {
+	if op.last != nil && unwrap.Is(err, ErrBody) {
+		return op.notRepeatable(op.last, err)
 	}
-	return e.callersFault(err)
+	return op.requestFailed(err)
 }
 
-// rewindable returns err, marked if the request's body can't be sent again.
-func (e *operation) rewindable(err error) error {
-	if e.upload.Spent() {
-		return e.notRepeatable(err, ErrBody)
+// rewindable returns err, marked if the request's body cannot be sent again.
+func (op *operation) rewindable(err error) error {
+	if op.upload.Spent() {
+		return op.notRepeatable(err, ErrBody)
 	}
 	return err
 }
 
-// notRepeatable returns err, marked so that no attempt follows. What a breaker learns is up to err's class.
-func (e *operation) notRepeatable(err, why error) error {
+// notRepeatable returns err, marked so that no attempt follows. The breaker counts err by its class.
+func (op *operation) notRepeatable(err, why error) error {
 	return &notRepeatable{err: retry.Final(err), why: why}
 }
 
-// callersFault returns err, marked so that no attempt follows and no breaker learns of it. The caller gets err itself.
-func (e *operation) callersFault(err error) error {
-	e.unmarked, e.marked = err, retry.Final(&requestError{err})
-	return e.marked
+// requestFailed returns err, marked so that no attempt follows and no breaker counts it. The caller gets err itself.
+func (op *operation) requestFailed(err error) error {
+	op.unmarked, op.marked = err, retry.Final(&requestError{err})
+	return op.marked
 }
 
-// classify returns what the Options say of res.
+// classify returns the class that Options.Classify gives to res.
 func (t *Transport) classify(res *http.Response) retry.Class {
 	if t.options.Classify == nil {
 		return retry.ClassUnknown
@@ -105,7 +105,7 @@ func (t *Transport) classify(res *http.Response) retry.Class {
 	return t.options.Classify(res)
 }
 
-// hint returns the wait that a response asks for.
+// hint returns the wait that the server asks for in res, and whether it asks for one.
 func (t *Transport) hint(res *http.Response, received time.Time) (time.Duration, bool) {
 	if ask := t.options.RetryAfter; ask != nil {
 		restore := hideBody(res)
@@ -124,14 +124,14 @@ func (t *Transport) hint(res *http.Response, received time.Time) (time.Duration,
 	return RateLimit(res.Header, received)
 }
 
-// hideBody takes the body off res, for a hook that must not read what the caller is to get, until restore is called.
+// hideBody replaces the body of res by an empty one until restore is called: a hook must not read the caller's body.
 func hideBody(res *http.Response) (restore func()) {
 	body := res.Body
 	res.Body = http.NoBody
 	return func() { res.Body = body }
 }
 
-// classifier returns the Classify that asks the Options', the user's own and then ours.
+// classifier returns a Classify that uses the class from Options.Classify, else user's, else this package's.
 func classifier(user func(error) retry.Class) func(error) retry.Class {
 	return func(err error) retry.Class {
 		if status, ok := unwrap.As[*StatusError](err); ok && status.class != retry.ClassUnknown {
@@ -146,11 +146,11 @@ func classifier(user func(error) retry.Class) func(error) retry.Class {
 	}
 }
 
-// classOf returns what a transport's error means for an idempotent request that is well formed: whatever is not known
-// to be there the next time may pass. ClassUnknown leaves statuses, timeouts and the caller's own end to package retry.
+// classOf returns the class of a transport's error for an idempotent, well-formed request: Transient, unless the error is
+// known to be permanent. ClassUnknown leaves statuses, timeouts and the caller's cancellation to package retry.
 func classOf(err error) retry.Class {
 	if status, ok := unwrap.As[*StatusError](err); ok {
-		if status.Status == http.StatusProxyAuthRequired { // to an http URL; says nothing of the server
+		if status.Status == http.StatusProxyAuthRequired { // from a proxy for an http URL: not the server's
 			return retry.ClassIgnored
 		}
 		return retry.ClassUnknown
@@ -179,13 +179,13 @@ func is[E error](err error) bool {
 
 type idempotentKey struct{}
 
-// Idempotent returns a context whose requests may be repeated whatever their method is: the caller promises that twice
-// does no more than once.
+// Idempotent returns a context whose requests may be repeated regardless of their method: the caller promises that a request
+// processed twice has the effect of one.
 func Idempotent(ctx context.Context) context.Context {
 	return context.WithValue(ctx, idempotentKey{}, true)
 }
 
-// isIdempotent reports whether req may be repeated although it may have been processed.
+// isIdempotent reports whether req may be repeated after the server may have processed it.
 func isIdempotent(req *http.Request) bool {
 	switch req.Method {
 	case "", "GET", "HEAD", "OPTIONS", "TRACE", "PUT", "DELETE", "QUERY":
@@ -205,7 +205,7 @@ func method(req *http.Request) string {
 	return req.Method
 }
 
-// A streamError is the bundled http2.StreamError of net/http, which lets itself be had as any type with these fields.
+// A streamError has the fields of the http2.StreamError in net/http, whose As method sets any struct with these fields.
 type streamError struct {
 	StreamID uint32
 	Code     uint32
@@ -214,14 +214,14 @@ type streamError struct {
 
 func (e streamError) Error() string { return fmt.Sprintf("http2: stream error %d", e.Code) }
 
-// isRefusedStream reports whether an HTTP/2 server has said that it has not looked at the request (RFC 9113, 8.7).
+// isRefusedStream reports whether an HTTP/2 server has refused the request without processing it (RFC 9113, 8.7).
 func isRefusedStream(err error) bool {
 	const refusedStream = 7
 	e, ok := unwrap.As[streamError](err)
 	return ok && e.Code == refusedStream
 }
 
-// isMalformed reports whether no transport can send req, so that another attempt has no sense either.
+// isMalformed reports whether no transport can send req, so another attempt is useless.
 func isMalformed(req *http.Request) bool {
 	return req.URL == nil || req.Header == nil || req.URL.Host == "" ||
 		req.URL.Scheme != "http" && req.URL.Scheme != "https" ||
@@ -242,10 +242,10 @@ func hasBadField(h http.Header) bool {
 	return false
 }
 
-// notToken reports whether r may not be in a token (RFC 9110, section 5.6.2).
+// notToken reports whether r is not allowed in a token (RFC 9110, section 5.6.2).
 func notToken(r rune) bool {
 	return r <= ' ' || r >= 0x7f || strings.ContainsRune(`"(),/:;<=>?@[\]{}`, r)
 }
 
-// isControl reports whether r may not be in the value of a field.
+// isControl reports whether r is not allowed in the value of a field.
 func isControl(r rune) bool { return r < ' ' && r != '\t' || r == 0x7f }

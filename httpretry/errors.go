@@ -22,18 +22,18 @@ import (
 	"github.com/seed-0f2c7998/perdure/retry"
 )
 
-// ErrNotIdempotent is why a request that may have been processed is not retried, neither here nor by a [retry.Do] around
-// the client: its method is not idempotent. See [Idempotent] for how to say that the request is.
+// ErrNotIdempotent reports that a request is not retried, neither here nor by a [retry.Do] around the client: the server may
+// have processed it and its method is not idempotent. See [Idempotent] for how to declare a request idempotent.
 var ErrNotIdempotent = errors.New("request may have been processed and is not idempotent")
 
-// ErrBody is why a request whose body is gone is not repeated: its reader can be read once only (there is no GetBody,
-// and no Seek that works), and more of it was read than Options.SpoolLimit allows to keep.
+// ErrBody reports that a request is not retried because its body cannot be sent again: the reader can be read only once (no
+// GetBody, no Seek that works), and it is longer than Options.SpoolLimit.
 var ErrBody = upload.ErrGone
 
 // The reasons why a body is not resumed, as BodyError.Stop. Test for them with [errors.Is].
 var (
-	// ErrNoValidator reports a response without a strong ETag, and without a Last-Modified old enough to identify its
-	// representation: a later response can't be known to have the same bytes.
+	// ErrNoValidator reports a response without a strong ETag, and without a Last-Modified old enough to identify the
+	// representation: a later response may have other bytes.
 	ErrNoValidator = errors.New("response has no usable validator (strong ETag or Last-Modified)")
 	// ErrChanged reports that the resource was replaced while its body was read.
 	ErrChanged = validator.ErrChanged
@@ -41,19 +41,18 @@ var (
 	ErrWrongRange = errors.New("server returned a different range than requested")
 )
 
-// A StatusError is a response whose status says that the request failed, 400 and above, or of which Options.Classify
-// says so. It is what a [retry.Policy] sees of such a response: its RetryOn and IgnoreOn find the status by
-// HTTPStatusCode, and its Classify may ask for it.
-// It holds no header and no body, for it may end in a log.
+// A StatusError is a failed response: its status is 400 or above, or Options.Classify gave it a class. A [retry.Policy] gets
+// it as the attempt's error: RetryOn and IgnoreOn match the status, Classify may find the StatusError with [errors.As].
+// It has no header and no body, because errors are logged.
 type StatusError struct {
 	Method string
-	URL    string // without its secrets
+	URL    string // without secrets
 	Status int
 
-	class    retry.Class   // that Options.Classify gave; ClassUnknown: none
-	wait     time.Duration // that the response asks for
+	class    retry.Class   // from Options.Classify; may be ClassUnknown
+	wait     time.Duration // the wait that the server asks for, if asks
 	asks     bool
-	response *http.Response // to be drained before a retry; nil once that is done
+	response *http.Response // to be drained before a retry; nil afterwards
 }
 
 // Error is like "GET https://example.org/x: 503 Service Unavailable".
@@ -64,14 +63,14 @@ func (e *StatusError) Error() string {
 // HTTPStatusCode returns Status.
 func (e *StatusError) HTTPStatusCode() int { return e.Status }
 
-// RetryAfter returns the wait that the response asked for, and whether it did.
+// RetryAfter returns the wait that the server asked for, and whether it asked for one.
 func (e *StatusError) RetryAfter() (time.Duration, bool) { return e.wait, e.asks }
 
 func newStatusError(res *http.Response, req *http.Request) *StatusError {
 	return &StatusError{Method: method(req), URL: shown.URL(req), Status: res.StatusCode, response: res}
 }
 
-// discard frees the connection of a response that nobody will read.
+// discard frees the connection of a response that is not delivered.
 func (e *StatusError) discard() {
 	if e.response != nil {
 		discard(e.response.Body)
@@ -79,12 +78,12 @@ func (e *StatusError) discard() {
 	}
 }
 
-// A ProxyError is the refusal of a proxy to connect to the server of an https URL. A [Transport] whose base is an
-// http.Transport returns one, and so does any http.Transport that [ReportProxyErrors] was called for. What the status means:
+// A ProxyError reports that a proxy refused to connect to the server of an https URL. A [Transport] whose base is an
+// http.Transport returns it, and so does each http.Transport that [ReportProxyErrors] was called for. By its Status:
 //
-//   - 408, 425, 429 and the statuses of a gateway that may pass (500, 502, 503, 504 ...) are retried as those of a server
-//     are, after the wait that the proxy asks for. They are failures for the breaker: the server can't be reached.
-//   - Any other (407, 403 ...) is not retried, and nothing for the breaker: it says nothing of the server.
+//   - 408, 425, 429 and temporary failures of a gateway (500, 502, 503, 504 ...) are retried as those of a server, after the
+//     wait that the proxy asks for. For the breaker they are failures: the server cannot be reached.
+//   - Other statuses (407, 403 ...) are not retried, and the breaker ignores them: the server did not fail.
 type ProxyError struct {
 	Proxy  string // URL of the proxy, without user and password
 	Target string // host:port of the server
@@ -102,16 +101,17 @@ func (e *ProxyError) Error() string {
 // HTTPStatusCode returns Status.
 func (e *ProxyError) HTTPStatusCode() int { return e.Status }
 
-// RetryAfter returns the wait that the proxy asked for, and whether it did.
+// RetryAfter returns the wait that the proxy asked for, and whether it asked for one.
 func (e *ProxyError) RetryAfter() (time.Duration, bool) { return e.wait, e.asks }
 
-// ReportProxyErrors makes t return a [*ProxyError] when a proxy refuses to connect to a server. By itself t returns the
-// text of the proxy's status line and nothing else, which looks like any other failure of a connection.
+// ReportProxyErrors makes t return a [*ProxyError] when a proxy refuses to connect to a server. Without it, t returns the text
+// of the proxy's status line only, which looks like any other connection failure.
 //
-// The base of a [Transport] and the HTTP client of an aws.Config that package awsretry is applied to need no call: it is for an
-// http.Transport within another RoundTripper, and for one that is used without this package.
+// Call it for an http.Transport inside another RoundTripper, and for one that is used without this package. The base of a
+// [Transport] and the HTTP client of an aws.Config with package awsretry need no call.
 //
-// Call ReportProxyErrors before t is used. It sets t.OnProxyConnectResponse; a function that is already there is called first.
+// Call ReportProxyErrors before the first use of t. It sets t.OnProxyConnectResponse; a function that is already set is called
+// first.
 func ReportProxyErrors(t *http.Transport) {
 	before := t.OnProxyConnectResponse
 	t.OnProxyConnectResponse = func(ctx context.Context, proxy *url.URL, req *http.Request, res *http.Response) error {
@@ -130,15 +130,14 @@ func ReportProxyErrors(t *http.Transport) {
 	}
 }
 
-// A BodyError is a body that broke, and that could not be resumed. The caller has got Delivered bytes of it, all of
-// them of one representation. [errors.Is] and [errors.As] see Break and Stop.
+// A BodyError reports a body that broke and could not be resumed. [errors.Is] and [errors.As] see Break and Stop.
 type BodyError struct {
-	Delivered int64
-	Break     error // what the connection said
-	Stop      error // why there is no more: ErrNoValidator, ErrChanged, ErrWrongRange, a *retry.Error, a *StatusError ...
+	Delivered int64 // bytes that the caller has read, all of one representation
+	Break     error // the connection's error
+	Stop      error // why the body was not resumed: ErrNoValidator, ErrChanged, ErrWrongRange, a *retry.Error, a *StatusError ...
 }
 
-// Error tells all three.
+// Error is like "body broke after 7 bytes: unexpected EOF; not resumed: resource changed during transfer".
 func (e *BodyError) Error() string {
 	return redact.Line(redact.String(fmt.Sprintf("body broke after %d bytes: %v; not resumed: %v", e.Delivered, e.Break, e.Stop)))
 }
@@ -146,25 +145,25 @@ func (e *BodyError) Error() string {
 // Unwrap returns Stop and Break.
 func (e *BodyError) Unwrap() []error { return []error{e.Stop, e.Break} }
 
-// A DigestError is a body that has another digest than a header of its response says.
+// A DigestError reports a body whose digest differs from the digest in a header of the response.
 type DigestError struct {
 	Header    string // such as Repr-Digest
 	Algorithm string // such as sha-256
 	Want, Got []byte
 }
 
-// Error tells header, algorithm and both digests, in base 64 as the headers have them.
+// Error names the header, the algorithm and both digests, in base 64 as in the header.
 func (e *DigestError) Error() string {
 	return fmt.Sprintf("the body is corrupt: its %s is %s, but %s says %s", e.Algorithm,
 		base64.StdEncoding.EncodeToString(e.Got), e.Header, base64.StdEncoding.EncodeToString(e.Want))
 }
 
-// Unwrap returns what package download has as its ErrChecksum.
+// Unwrap returns the ErrChecksum of package download.
 func (e *DigestError) Unwrap() error { return checksum.ErrMismatch }
 
-// A LimitError reports a response of which a part is larger than is accepted from any server.
+// A LimitError reports a response with a part that exceeds the limit for all servers.
 type LimitError struct {
-	What  string // such as "response header"
+	What  string // the part, such as "response header"
 	Limit int64
 	Unit  string // of Limit; "" means bytes
 }
@@ -174,28 +173,28 @@ func (e *LimitError) Error() string {
 	return fmt.Sprintf("%s exceeds %d %s", e.What, e.Limit, cmp.Or(e.Unit, "bytes"))
 }
 
-// A notRepeatable is a failure that is not retried, be it by a retry around the client, although its class may be one
-// that is retried.
+// A notRepeatable is a failure that must not be retried, not even by a retry around the client, although its class may be
+// retried.
 type notRepeatable struct {
 	err       error            // of the attempt, marked as final
 	why       error            // ErrNotIdempotent or ErrBody
-	countedBy *circuit.Breaker // nil: it is not counted yet
+	countedBy *circuit.Breaker // nil before the failure is counted
 }
 
 func (e *notRepeatable) Error() string { return fmt.Sprintf("%v (not repeated: %v)", e.err, e.why) }
 
 func (e *notRepeatable) Unwrap() []error { return []error{e.err, e.why} }
 
-// Breaker returns the breaker that has counted the failure, for one around the client, which need not count it again.
+// Breaker returns the breaker that has counted the failure: a retry around the client with the same breaker does not count again.
 func (e *notRepeatable) Breaker() *circuit.Breaker { return e.countedBy }
 
-// Timeout makes url.Error.Timeout tell the truth.
+// Timeout is for url.Error.Timeout.
 func (e *notRepeatable) Timeout() bool {
 	timeout, ok := unwrap.As[net.Error](e.err)
 	return ok && timeout.Timeout()
 }
 
-// A requestError is what the caller's request or its body did wrong: it says nothing of the service.
+// A requestError is a failure of the caller's request or its body: the breaker ignores it.
 type requestError struct{ err error }
 
 func (e *requestError) Error() string { return e.err.Error() }

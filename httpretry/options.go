@@ -15,72 +15,72 @@ import (
 	"github.com/seed-0f2c7998/perdure/retry"
 )
 
-// Options say how a [Transport] treats its requests. The zero Options retry by the zero Policy.
+// Options configure a [Transport]. The zero Options retry by the zero Policy.
 type Options struct {
-	// Policy decides what is retried, and when; nil is the zero Policy. Do not change it afterwards.
-	// Without a Name, its operation is called http_request.
-	// Its AttemptTimeout bounds the time to the head of a response, not the reading of its body.
-	// Its Classify, if any, is asked before the general rules; it gets a *StatusError for every response from 400 on, and
-	// the base transport's error if there was no response.
+	// Policy decides which failures are retried, and when. If nil, the zero Policy does. Do not change it afterwards.
+	// If its Name is empty, the operation is called http_request.
+	// Its AttemptTimeout limits the time to the head of a response, not the time to read the body.
+	// Its Classify, if set, precedes the general rules. It gets a *StatusError for each response with a status of 400 or
+	// above, and the base transport's error for an attempt without a response.
 	Policy *retry.Policy
 
 	// Breakers, if set, gives each key its own breaker in place of the Policy's, with the budget of this Config. The name
 	// of a breaker is "http:" and the key.
 	Breakers *circuit.Config
 
-	// Registry holds those breakers, and evicts them as its type says. If nil, the Transport has its own.
+	// Registry holds the breakers of Breakers. If nil, the Transport has a registry of its own.
 	Registry *circuit.Registry
 
-	// Key returns the key of a request; requests with one key share a breaker. If nil, [Key] is used. It is called for
-	// each request, by many goroutines at once.
+	// Key returns the key of a request; requests with the same key share a breaker. If nil, [Key] is used. It is called
+	// for each request, from several goroutines at once.
 	Key func(*http.Request) string
 
-	// Classify, if set, returns what a response means, for retries and for the breaker alike. ClassUnknown leaves the
-	// response to the Policy: its Classify, and the status. Classify is called once for each response, also for those
-	// below 400, by many goroutines at once; the response has its status and its header, and no body.
-	// The lists RetryOn and IgnoreOn of the Policy have the last word.
+	// Classify, if set, returns the class of a response, for retries and for the breaker. ClassUnknown leaves the
+	// response to the Policy: its Classify, then the status. Classify is called once for each response, also for a status
+	// below 400, from several goroutines at once. The response has its status and its header, but no body.
+	// RetryOn and IgnoreOn of the Policy take precedence.
 	Classify func(*http.Response) retry.Class
 
-	// RetryAfter, if set, returns how long a response that is to be retried asks to wait; ok false leaves that to its
-	// [RetryAfter] header and, for a 429 or a 503, its [RateLimit] headers. It is called as Classify is.
+	// RetryAfter, if set, returns how long the server asks to wait in a response that is retried. If ok is false, the
+	// [RetryAfter] header counts and, for a 429 or a 503, the [RateLimit] headers. It is called as Classify is.
 	RetryAfter func(*http.Response) (wait time.Duration, ok bool)
 
-	// AttemptHeader, if set, is the name of a request header that carries the number of the attempt, from 1.
+	// AttemptHeader, if set, is the name of a request header that has the number of the attempt, from 1.
 	AttemptHeader string
 
 	// IdempotencyKeys gives each POST and PATCH without an Idempotency-Key a random one, the same for all its attempts,
-	// so that it may be repeated. The server has to know what that means: see the IETF's Idempotency-Key draft.
-	// A request that is redirected gets another one.
+	// so the request may be repeated. The server must support the IETF's Idempotency-Key draft.
+	// A redirected request gets another key.
 	IdempotencyKeys bool
 
 	// Hedge, if set, sends a GET or HEAD a second time when its latency exceeds a percentile of those for its key.
 	Hedge *Hedge
 
-	// BufferLimit is how many bytes of an upload are kept in memory for a retry, when its reader can't be rewound;
-	// 0 means 1 MiB, a negative value none. Bodies with a GetBody and those that are an io.Seeker are rewound, not kept.
+	// BufferLimit is how many bytes of a request body are kept in memory for a retry if its reader cannot be rewound.
+	// 0 means 1 MiB, less than 0 means none. A body with a GetBody or a Seek method is rewound, not kept.
 	BufferLimit int64
 
-	// SpoolLimit is how many bytes of such an upload are kept in all, those beyond BufferLimit in a temporary file;
-	// 0 means 64 MiB, a negative value no file. A longer upload is sent once: see ErrBody.
+	// SpoolLimit is how many bytes of such a body are kept in all; those beyond BufferLimit are in a temporary file.
+	// 0 means 64 MiB, less than 0 means no file. A longer body is sent once: see ErrBody.
 	SpoolLimit int64
 
-	// NoResume turns resuming off. By default the body of a response to a GET that breaks or stalls is resumed on another
-	// connection, if the response has a strong ETag or a Last-Modified that identifies the representation: the caller
-	// reads one body, never a mixture of two versions. If that is impossible, Read returns a *BodyError. Digests in the
-	// header (Content-Digest, Repr-Digest, Content-MD5, x-amz-checksum-...) are verified: Read returns a *DigestError
-	// in place of io.EOF. The trailer is that of the response with which the body ended.
+	// NoResume turns resuming off. By default a GET's response body that breaks or stalls is resumed on another connection,
+	// if the response has a strong ETag or a Last-Modified old enough to identify the representation: the caller reads one
+	// body, never a mixture of two versions. If that is impossible, Read returns a *BodyError. Digests in the header
+	// (Content-Digest, Repr-Digest, Content-MD5, x-amz-checksum-...) are verified: after a mismatch Read returns a
+	// *DigestError in place of io.EOF. The trailer is that of the last response.
 	NoResume bool
 
 	// StallTimeout is how long a Read of such a body may return nothing before the connection counts as broken.
-	// 0 means 20 s for a body that can be resumed, and no limit otherwise; a negative value means no limit.
+	// 0 means 20 s for a body that can be resumed, and no limit otherwise; less than 0 means no limit.
 	StallTimeout time.Duration
 
 	// MinRate is the minimum rate of such a body in bytes per second, averaged over 60 s; 0 means no limit. A slower body
 	// counts as a connection that timed out: it is resumed if possible, at most as often in a row as the Policy allows
 	// attempts. Time between Reads does not count.
 	//
-	// With a MaxElapsed of the Policy below 60 s, the rate is averaged over that, and at least over 1 s. After MaxElapsed,
-	// a body whose end is known or that can be resumed must exceed 1024 bytes per second even if MinRate is 0.
+	// If the Policy's MaxElapsed is below 60 s, the rate is averaged over MaxElapsed, and at least over 1 s. After
+	// MaxElapsed, a body with a known end or that can be resumed must exceed 1024 bytes per second even if MinRate is 0.
 	MinRate int64
 
 	// OnResume is called before a broken body is resumed, on the goroutine that reads it. If nil, slog.Default() logs it.
@@ -113,7 +113,7 @@ const (
 	defaultSpoolLimit  = 64 << 20
 )
 
-// Key returns the server that a request is for: scheme://host:port.
+// Key returns the server of a request as scheme://host:port.
 func Key(req *http.Request) string {
 	host, port := strings.ToLower(req.URL.Hostname()), req.URL.Port()
 	if port == "" && req.URL.Scheme == "https" {
@@ -125,14 +125,14 @@ func Key(req *http.Request) string {
 }
 
 // A Hedge sends a GET or HEAD a second time when its latency exceeds the given percentile of the last 256 latencies for
-// its key. The first response wins whose status is neither 429 nor 5xx; the other request is canceled and its response
-// drained. Hedging helps against servers that are sometimes slow, and harms overloaded ones: hence a budget.
-// Both requests are one attempt. The zero Hedge is ready for use. A latency ends with the head of a response. After
-// a thousand keys all latencies are dropped.
+// its key. The first response with a status other than 429 and 5xx wins; the other request is canceled and its response
+// drained. Hedging helps with servers that are sometimes slow and harms overloaded servers: Ratio limits it. Both requests
+// count as one attempt. The zero Hedge is ready for use. A latency is the time to the head of a response. Above a thousand
+// keys all latencies are dropped.
 type Hedge struct {
-	Percentile float64       // of the latencies, above which a request is slow; between 0 and 1; 0 means 0.95
+	Percentile float64       // a request is slow above this percentile of the latencies; between 0 and 1; 0 means 0.95
 	Min        time.Duration // minimum time before the second request; 0 means 10 ms
-	Ratio      float64       // second requests per first one, saved up to 10; at most 1; 0 means 0.05
+	Ratio      float64       // maximum number of second requests per first request, with a burst of 10; at most 1; 0 means 0.05
 }
 
 // validate is that of Options.
@@ -150,7 +150,7 @@ func (h *Hedge) validate() error {
 	return nil
 }
 
-// hedger returns what knows the latencies of a key.
+// hedger returns a new Hedger for a key, or nil if h is nil.
 func (h *Hedge) hedger() *hedge.Hedger {
 	if h == nil {
 		return nil
@@ -168,16 +168,16 @@ func (h *Hedge) hedger() *hedge.Hedger {
 	return known
 }
 
-// CheckRedirect is for the field of that name of an [http.Client]; the clients of this package have it. It follows up to
-// ten redirects, of which none gets to know more than it must:
+// CheckRedirect is for [http.Client.CheckRedirect]; the clients of [Client] have it. It follows up to ten redirects and
+// sends no more than necessary with them:
 //
-//   - No redirect has a Referer, which may be a URL with a signature or a token in it, unless the caller has set one.
-//   - Once a redirect leads to another scheme, host or port, it and those after it have none of the fields that grant
-//     access: Authorization, Cookie, and those named as a key or a token. A [http.CookieJar] has rules of its own.
-//   - A redirect leads to http or https, and claims no breaker otherwise.
+//   - A redirect has no Referer, which may be a URL with a signature or a token, unless the caller has set one.
+//   - After a redirect to another scheme, host or port, requests have no fields that grant access: Authorization, Cookie, and
+//     fields named as a key or a token. A [http.CookieJar] has its own rules.
+//   - A redirect to a scheme other than http and https is an error.
 //   - A redirect to the same scheme, host and port keeps the user and the password of the URL.
 //
-// It is safe for concurrent use.
+// CheckRedirect is safe for concurrent use.
 func CheckRedirect(req *http.Request, via []*http.Request) error {
 	const most = 10
 	if len(via) >= most {

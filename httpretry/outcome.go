@@ -13,45 +13,45 @@ import (
 	"github.com/seed-0f2c7998/perdure/retry"
 )
 
-// outcome returns what the caller gets of what the last attempt brought.
-func (e *operation) outcome(res *http.Response, err error) (*http.Response, error) {
+// outcome returns what the caller gets of the last attempt's result.
+func (op *operation) outcome(res *http.Response, err error) (*http.Response, error) {
 	if err != nil {
-		return e.giveUp(res, err)
+		return op.giveUp(res, err)
 	}
-	if s := e.stream; s != nil {
-		s.transport, s.policy, s.req, s.began = e.transport, e.route.policy, e.req, e.began
+	if s := op.stream; s != nil {
+		s.transport, s.policy, s.req, s.began = op.transport, op.route.policy, op.req, op.began
 	}
-	return deliver(res, e.stream, e.req != e.original), nil
+	return deliver(res, op.stream, op.req != op.original), nil
 }
 
-// giveUp returns what the caller gets in the end: the last response, unread, with the reason why it is the last; or, if
-// there is none or it was given up for an attempt that was then not made, that reason as the error.
-func (e *operation) giveUp(res *http.Response, err error) (*http.Response, error) {
-	if err == e.marked { //nolint:errorlint // as callersFault made it
-		err = e.unmarked
+// giveUp returns what the caller gets after the last attempt: its response, unread, marked with the reason why no attempt
+// followed; or that reason as the error, if there is no response or its body was discarded for an attempt that was not made.
+func (op *operation) giveUp(res *http.Response, err error) (*http.Response, error) {
+	if err == op.marked { //nolint:errorlint // the very error that requestFailed made
+		err = op.unmarked
 	}
 	if once, ok := err.(*notRepeatable); ok { //nolint:errorlint // a *retry.Error has the breaker itself
-		once.countedBy = e.route.policy.Breaker
+		once.countedBy = op.route.policy.Breaker
 	}
 	status, ok := unwrap.As[*StatusError](err)
 	if res == nil || ok && status.response == nil {
 		return nil, err
 	}
-	if ended(e.req) != nil {
+	if ended(op.req) != nil {
 		discard(res.Body)
 		return nil, err
 	}
-	if err != error(status) { //nolint:errorlint // a status that is not worth a retry has nothing to tell
+	if err != error(status) { //nolint:errorlint // a status that is not retried needs no reason
 		res = with(res, end{err: err})
 	}
-	if e.req != e.original {
+	if op.req != op.original {
 		unzip.Response(res)
 	}
 	return res, nil
 }
 
-// deliver returns res as the caller gets it: with a body that s carries on if it breaks, if that can be, and without the
-// coding that we have asked for and the caller has not. A nil s carries nothing.
+// deliver returns res as the caller gets it: with a body that s resumes if it breaks and can be resumed (never if s is
+// nil), and decoded if zipped, which says that this package requested gzip.
 func deliver(res *http.Response, s *stream, zipped bool) *http.Response {
 	carried := s != nil && s.attach(res)
 	if endsAnywhere(res) && (!carried || s.check == nil) {
@@ -63,8 +63,8 @@ func deliver(res *http.Response, s *stream, zipped bool) *http.Response {
 	return res
 }
 
-// An end is what GaveUp and MayBeTruncated return for a response. It is in the context of its request, under endKey,
-// where it survives whatever wraps the body.
+// An end has the results of GaveUp and MayBeTruncated for a response. It is in the context of the response's request, under
+// endKey: there a wrapper of the body does not hide it.
 type end struct {
 	err          error
 	unverifiable bool
@@ -72,7 +72,7 @@ type end struct {
 
 type endKey struct{}
 
-// with returns res with what is to be told of it.
+// with returns res with e.
 func with(res *http.Response, e end) *http.Response {
 	if res.Request != nil {
 		res.Request = res.Request.WithContext(context.WithValue(res.Request.Context(), endKey{}, e))
@@ -88,10 +88,9 @@ func endOf(res *http.Response) end {
 	return e
 }
 
-// GaveUp returns why res is the last response to its request although its status is one that is retried: a
-// [*retry.Error] with the attempts and, as its RetryAt, when to come back; or an error that is [ErrNotIdempotent] or
-// [ErrBody]. Its [StatusError] is that of res. GaveUp returns nil if res is the server's own verdict: a success, or a
-// status that is not retried.
+// GaveUp returns why no attempt followed res although its status is retried: a [*retry.Error] with the number of attempts
+// and, as its RetryAt, when to try again; or an error that is [ErrNotIdempotent] or [ErrBody]. The error also is the
+// [StatusError] of res. GaveUp returns nil for a success and for a status that is not retried.
 //
 //	res, err := client.Get(url)
 //	if err == nil {
@@ -99,17 +98,17 @@ func endOf(res *http.Response) end {
 //	}
 func GaveUp(res *http.Response) error { return endOf(res).err }
 
-// MayBeTruncated reports whether res's body may be cut without an error from Read: the server marks its end by closing the
-// connection only, as HTTP/1.0 does, and sends no digest either.
+// MayBeTruncated reports whether res's body may be cut without an error from Read: the server marks the end of the body only
+// by closing the connection, as HTTP/1.0 does, and sends no digest.
 func MayBeTruncated(res *http.Response) bool { return endOf(res).unverifiable }
 
-// endsAnywhere reports whether nothing but the end of the connection marks that of the body.
+// endsAnywhere reports whether only the end of the connection marks the end of the body.
 func endsAnywhere(res *http.Response) bool {
 	return res.ContentLength < 0 && res.ProtoMajor == 1 && len(res.TransferEncoding) == 0 && !res.Uncompressed &&
 		res.Body != http.NoBody && res.StatusCode != http.StatusSwitchingProtocols
 }
 
-// observer returns the Observe that frees the connection of an unwanted response before the wait, and then calls the user's.
+// observer returns an Observe that frees the connection of a failed response before the wait, then calls user or logs.
 func observer(user func(context.Context, retry.Event)) func(context.Context, retry.Event) {
 	return func(ctx context.Context, e retry.Event) {
 		if e.Kind == retry.Retrying {
@@ -125,8 +124,8 @@ func observer(user func(context.Context, retry.Event)) func(context.Context, ret
 	}
 }
 
-// How much of an unwanted response is read to keep its connection, and for how long: beyond that, another connection is
-// the better bargain.
+// How much of an unwanted body is read so that its connection can be reused, and for how long: beyond that a new connection
+// is cheaper.
 const (
 	drainBytes = 64 << 10
 	drainTime  = 50 * time.Millisecond
@@ -136,21 +135,21 @@ func discard(body io.ReadCloser) {
 	timer := time.AfterFunc(drainTime, func() { body.Close() })
 	defer timer.Stop()
 	defer body.Close()
-	_, _ = io.CopyN(io.Discard, body, drainBytes+1) // an error means that the connection is of no use, which Close sees too
+	_, _ = io.CopyN(io.Discard, body, drainBytes+1) // after an error the connection is unusable, and Close closes it
 }
 
-// holdPlace has the body of res hold the place of the attempt that ctx is for, if its breaker limits the calls in flight: the
-// call is in flight until its body has ended or is closed, or the context of the caller's request ends.
-func (e *operation) holdPlace(ctx context.Context, res *http.Response) {
+// holdPlace lets the body of res hold the place of the attempt that ctx is for, if the breaker limits the calls in flight. A
+// call is in flight until its body ends or is closed, or the context of the caller's request ends.
+func (op *operation) holdPlace(ctx context.Context, res *http.Response) {
 	if res.Body == nil || res.Body == http.NoBody || res.StatusCode == http.StatusSwitchingProtocols {
 		return
 	}
-	if free := breakers.KeepPlace(ctx, e.original.Context(), e.route.policy.Breaker); free != nil {
+	if free := breakers.KeepPlace(ctx, op.original.Context(), op.route.policy.Breaker); free != nil {
 		res.Body = &placedBody{ReadCloser: res.Body, free: free}
 	}
 }
 
-// A placedBody frees a place when it ends, breaks or is closed.
+// A placedBody frees its place when it ends, breaks or is closed.
 type placedBody struct {
 	io.ReadCloser
 	free func() // may be called more than once

@@ -9,157 +9,156 @@ import (
 	"github.com/seed-0f2c7998/perdure/internal/validator"
 )
 
-// A representation is what a body is read from, as far as the first response told, and the part of it that is wanted.
+// A representation is the version of a resource that the first response has, and the part of it that the caller wants.
 type representation struct {
 	etag      string // as sent; may be weak
 	modified  string // Last-Modified, as sent
 	encoding  string // Content-Encoding
-	dated     bool   // there is no strong etag, and modified is old enough to identify it
-	resumable bool   // it can be identified later
-	digest    bool   // a header offers one
-	full      bool   // the first response had everything
+	dated     bool   // etag is not strong, and modified is old enough to be a validator
+	resumable bool   // it has a validator
+	digest    bool   // a header has a digest
+	full      bool   // the first response was not a 206
 
-	from, end int64 // offsets of the part that is wanted; end is -1 while it is unknown
-	total     int64 // length of the whole; -1: unknown
+	from, end int64 // offsets of the wanted part; end is -1 while unknown
+	total     int64 // length of the representation; -1 if unknown
 }
 
-// read reads the first response. It is not ok if the response is no single part of anything.
-func (e *representation) read(res *http.Response) (ok bool) {
-	e.full = res.StatusCode != http.StatusPartialContent
-	e.end, e.total = res.ContentLength, res.ContentLength
-	if !e.full && !e.readRange(res) {
+// read reads the header of the first response. It is not ok if res is a 206 without a single valid range.
+func (rep *representation) read(res *http.Response) (ok bool) {
+	rep.full = res.StatusCode != http.StatusPartialContent
+	rep.end, rep.total = res.ContentLength, res.ContentLength
+	if !rep.full && !rep.readRange(res) {
 		return false
 	}
-	for name, values := range res.Header { // in one pass, for it is done for every response
+	for name, values := range res.Header { // one pass, because each response takes it
 		if len(values) == 0 {
 			continue
 		}
-		switch { // one comparison after the other costs less here than the search that a switch of name would be
+		switch { // three comparisons are faster here than switch name
 		case name == "Etag":
-			e.etag = values[0]
+			rep.etag = values[0]
 		case name == "Last-Modified":
-			e.modified = values[0]
+			rep.modified = values[0]
 		case name == "Content-Encoding":
-			e.encoding = values[0]
+			rep.encoding = values[0]
 		case digest.Offers(name):
-			e.digest = true
+			rep.digest = true
 		}
 	}
-	if e.etag != "" || e.modified != "" {
-		e.dated = e.modified != "" && !validator.IsStrong(e.etag) && validator.IsStrongDate(e.modified, res.Header.Get("Date"))
-		e.resumable = e.validator() != ""
+	if rep.etag != "" || rep.modified != "" {
+		rep.dated = rep.modified != "" && !validator.IsStrong(rep.etag) && validator.IsStrongDate(rep.modified, res.Header.Get("Date"))
+		rep.resumable = rep.validator() != ""
 	}
 	return true
 }
 
-// isFull reports whether a response of that status has all of a representation, be it the origin's or what a proxy has
-// made of that (203).
+// isFull reports whether a response with that status has a whole representation, of the origin or of a proxy (203).
 func isFull(status int) bool {
 	return status == http.StatusOK || status == http.StatusNonAuthoritativeInfo
 }
 
-// readRange reads which part of the representation a 206 has.
-func (e *representation) readRange(res *http.Response) (ok bool) {
+// readRange reads the range of a 206.
+func (rep *representation) readRange(res *http.Response) (ok bool) {
 	r, ok := byterange.Parse(res.Header.Get("Content-Range"))
 	if !ok || r.Unsatisfied || res.ContentLength >= 0 && res.ContentLength != r.Length() {
 		return false
 	}
-	e.from, e.end, e.total = r.First, r.Last+1, r.Total
+	rep.from, rep.end, rep.total = r.First, r.Last+1, r.Total
 	return true
 }
 
-// hasNoChecks reports whether the body is the representation as it is, with nothing to decode and nothing to check it against.
-func (e *representation) hasNoChecks() bool { return e.encoding == "" && !e.digest }
+// hasNoChecks reports whether the body needs neither decoding nor a digest.
+func (rep *representation) hasNoChecks() bool { return rep.encoding == "" && !rep.digest }
 
-// validator returns what If-Range can ask for; empty: nothing.
-func (e *representation) validator() string {
+// validator returns the value for If-Range, or "" if the representation has no validator.
+func (rep *representation) validator() string {
 	switch {
-	case validator.IsStrong(e.etag):
-		return e.etag
-	case e.dated:
-		return e.modified
+	case validator.IsStrong(rep.etag):
+		return rep.etag
+	case rep.dated:
+		return rep.modified
 	}
 	return ""
 }
 
-// request returns the request for the rest from next on. If nothing has been read, it is req again.
-func (e *representation) request(req *http.Request, next int64) *http.Request {
-	if next == e.from {
+// request returns the request for the bytes from next on. If nothing has been read, it returns req.
+func (rep *representation) request(req *http.Request, next int64) *http.Request {
+	if next == rep.from {
 		return req
 	}
 	req = req.Clone(req.Context())
 	h := req.Header
-	h.Del("If-None-Match") // these asked whether to send anything at all
+	h.Del("If-None-Match") // these would ask whether to send a body at all
 	h.Del("If-Modified-Since")
 	last := ""
-	if !e.full {
-		last = fmt.Sprint(e.end - 1)
+	if !rep.full {
+		last = fmt.Sprint(rep.end - 1)
 	}
 	h.Set("Range", fmt.Sprintf("bytes=%d-%s", next, last))
-	h.Set("If-Range", e.validator())
+	h.Set("If-Range", rep.validator())
 	return req
 }
 
-// accept checks a response to request(next): a splice of two representations must not happen. It returns how many bytes of its
-// body come before next, and the offset from which it has nothing that is wanted, or -1.
-func (e *representation) accept(res *http.Response, next int64) (skip, stop int64, err error) {
+// accept checks a response to request(next): the caller must never get a mixture of two representations. It returns how many
+// bytes of res precede next, and the offset at which res has no more wanted bytes, or -1 if unknown.
+func (rep *representation) accept(res *http.Response, next int64) (skip, stop int64, err error) {
 	if !isFull(res.StatusCode) && res.StatusCode != http.StatusPartialContent {
 		return 0, 0, fmt.Errorf("httpretry: the rest came with status %d", res.StatusCode)
 	}
-	if !e.same(res, next) {
+	if !rep.same(res, next) {
 		return 0, 0, ErrChanged
 	}
 	if isFull(res.StatusCode) {
-		if e.total >= 0 && res.ContentLength >= 0 && res.ContentLength != e.total {
+		if rep.total >= 0 && res.ContentLength >= 0 && res.ContentLength != rep.total {
 			return 0, 0, ErrChanged
 		}
-		return next, e.end, nil
+		return next, rep.end, nil
 	}
-	return e.acceptPart(res, next)
+	return rep.acceptPart(res, next)
 }
 
 // acceptPart is accept for a 206.
-func (e *representation) acceptPart(res *http.Response, next int64) (skip, stop int64, err error) {
+func (rep *representation) acceptPart(res *http.Response, next int64) (skip, stop int64, err error) {
 	r, ok := byterange.Parse(res.Header.Get("Content-Range"))
 	switch {
 	case !ok || r.Unsatisfied || r.First > next || r.Last < next:
 		return 0, 0, ErrWrongRange
 	case res.ContentLength >= 0 && res.ContentLength != r.Length():
 		return 0, 0, ErrWrongRange
-	case e.total >= 0 && r.Total >= 0 && r.Total != e.total:
+	case rep.total >= 0 && r.Total >= 0 && r.Total != rep.total:
 		return 0, 0, ErrChanged
-	case e.total < 0 && r.Total >= 0:
-		e.total = r.Total
-		if e.full {
-			e.end = r.Total
+	case rep.total < 0 && r.Total >= 0:
+		rep.total = r.Total
+		if rep.full {
+			rep.end = r.Total
 		}
 	}
 	stop = r.Last + 1
-	if e.end >= 0 {
-		stop = min(stop, e.end)
+	if rep.end >= 0 {
+		stop = min(stop, rep.end)
 	}
 	return next - r.First, stop, nil
 }
 
-// same reports whether res is of the representation that the first response was of. Where nothing has been read, it is enough if
-// no header that the caller has seen says otherwise.
-func (e *representation) same(res *http.Response, next int64) bool {
+// same reports whether res has the representation of the first response. If nothing has been read, the headers that the
+// caller has seen must agree; no validator is needed then.
+func (rep *representation) same(res *http.Response, next int64) bool {
 	h := res.Header
-	if res.Uncompressed || h.Get("Content-Encoding") != e.encoding {
+	if res.Uncompressed || h.Get("Content-Encoding") != rep.encoding {
 		return false
 	}
-	if next == e.from {
-		return isFull(res.StatusCode) == e.full && h.Get("ETag") == e.etag && h.Get("Last-Modified") == e.modified &&
-			(res.ContentLength == e.end-e.from || res.ContentLength < 0 || e.end < 0)
+	if next == rep.from {
+		return isFull(res.StatusCode) == rep.full && h.Get("ETag") == rep.etag && h.Get("Last-Modified") == rep.modified &&
+			(res.ContentLength == rep.end-rep.from || res.ContentLength < 0 || rep.end < 0)
 	}
-	if validator.IsStrong(e.etag) {
-		return h.Get("ETag") == e.etag
+	if validator.IsStrong(rep.etag) {
+		return h.Get("ETag") == rep.etag
 	}
-	return h.Get("Last-Modified") == e.modified
+	return h.Get("Last-Modified") == rep.modified
 }
 
-// ended reports whether a 416 response says that the representation ends at next, which the caller of request then has reached.
-func (e *representation) ended(res *http.Response, next int64) bool {
+// ended reports whether a 416 says that the representation ends at next: the body is complete.
+func (rep *representation) ended(res *http.Response, next int64) bool {
 	r, ok := byterange.Parse(res.Header.Get("Content-Range"))
-	return ok && r.Unsatisfied && r.Total == next && (e.total < 0 || e.total == next)
+	return ok && r.Unsatisfied && r.Total == next && (rep.total < 0 || rep.total == next)
 }

@@ -15,26 +15,26 @@ import (
 	"github.com/seed-0f2c7998/perdure/retry"
 )
 
-// A Resumption is a body that broke and is about to be resumed.
+// A Resumption describes a body that broke and is about to be resumed.
 type Resumption struct {
-	Method, URL string // without its secrets
-	Offset      int64  // in the representation
-	Total       int64  // length of the representation; -1: unknown
-	Break       error  // what the connection said; prints without secrets
+	Method, URL string // of the request; the URL without secrets
+	Offset      int64  // the byte of the representation from which the body is resumed
+	Total       int64  // length of the representation in bytes; -1 if unknown
+	Break       error  // the connection's error; its text has no secrets
 }
 
-// logResumption is the OnResume of Options without one.
+// logResumption is the default of Options.OnResume.
 func logResumption(r Resumption) {
 	slog.Default().Info(fmt.Sprintf("Resuming %s %s at byte %d", r.Method, r.URL, r.Offset),
 		"offset", r.Offset, "total", r.Total, "error", r.Break.Error())
 }
 
-// resume goes on after a break: at once, and if that brings nothing new, as the policy says for a new operation.
+// resume requests the rest of the body after a break: at once, then by the policy as a new operation.
 func (s *stream) resume(p []byte, broken error) (int, error) {
 	broken = shown.Error(broken, s.req)
 	if ended(s.req) != nil || !s.reopen() {
 		if unwrap.Is(broken, io.EOF) {
-			broken = io.ErrUnexpectedEOF // of a part, which is not that of the whole
+			broken = io.ErrUnexpectedEOF // the end of a part, not of the body
 		}
 		return 0, s.fail(broken)
 	}
@@ -70,8 +70,8 @@ func (s *stream) giveUp(broken, stop error) error {
 	return s.fail(&BodyError{Delivered: s.next - s.representation.from, Break: broken, Stop: stop})
 }
 
-// remaining returns the policy, less the time that was taken so far. What RetryOn chooses is for requests: to go on with
-// a body is no retry of one.
+// remaining returns the policy with MaxElapsed reduced by the time since the operation began, and without RetryOn: to
+// resume a body is not to retry a request.
 func (s *stream) remaining() (*retry.Policy, error) {
 	p := *s.policy
 	p.RetryOn, p.ObserveAll = nil, false
@@ -85,8 +85,8 @@ func (s *stream) remaining() (*retry.Policy, error) {
 	return &p, nil
 }
 
-// tooSlow returns the error of a body that has been too slow as often as the policy allows attempts. Each of them has
-// brought something, so nothing else would end them.
+// tooSlow returns an error if the body has been too slow as often as the policy allows attempts. Each resumed connection
+// has delivered some bytes, so no other limit ends them.
 func (s *stream) tooSlow(broken error) error {
 	if !stall.IsSlow(broken) {
 		return nil
@@ -111,7 +111,7 @@ func (s *stream) notify(broken error) {
 	})
 }
 
-// attempt asks for the rest, and succeeds when it brings at least one new byte, or when there is none to come.
+// attempt requests the rest of the body. It succeeds with at least one new byte, or at the end of the body.
 func (s *stream) attempt(ctx context.Context, policy *retry.Policy, p []byte) (int, error) {
 	res, err := s.fetch(ctx, policy, s.next) //nolint:bodyclose // replace and discard do
 	if res != nil && res.StatusCode >= http.StatusBadRequest {
@@ -134,7 +134,7 @@ func (s *stream) attempt(ctx context.Context, policy *retry.Policy, p []byte) (i
 	return s.first(p)
 }
 
-// fetch requests what comes from the offset next on.
+// fetch requests the representation from the offset next on.
 func (s *stream) fetch(ctx context.Context, policy *retry.Policy, next int64) (*http.Response, error) {
 	x := operation{transport: s.transport, route: &route{policy: policy}, idempotent: true}
 	x.req = s.representation.request(s.req, next)
@@ -142,7 +142,7 @@ func (s *stream) fetch(ctx context.Context, policy *retry.Policy, next int64) (*
 	return x.attempt(ctx)
 }
 
-// statusError deals with a status from 400 on.
+// statusError handles a status of 400 or above.
 func (s *stream) statusError(ctx context.Context, policy *retry.Policy, res *http.Response, err error) (int, error) {
 	switch {
 	case res.StatusCode == http.StatusRequestedRangeNotSatisfiable && s.representation.ended(res, s.next):
@@ -157,8 +157,8 @@ func (s *stream) statusError(ctx context.Context, policy *retry.Policy, res *htt
 	return 0, err
 }
 
-// fetchTrailer requests the last byte once more if the caller's response has announced a trailer: it comes with the end of
-// a body, and the end that was reached is that of a 416. Where there is none to be had, the trailer stays empty.
+// fetchTrailer requests the last byte again if the caller's response has announced a trailer: a trailer comes with the end
+// of a body, and this body has ended with a 416. If that fails, the trailer stays empty.
 func (s *stream) fetchTrailer(ctx context.Context, policy *retry.Policy) {
 	if len(s.delivered.Trailer) == 0 || s.next == s.representation.from {
 		return
@@ -172,7 +172,7 @@ func (s *stream) fetchTrailer(ctx context.Context, policy *retry.Policy) {
 	}
 	defer res.Body.Close()
 	skip, _, err := s.representation.accept(res, s.next-1)
-	if err != nil || skip > drainBytes { // a server that knows no ranges, and much to read for it
+	if err != nil || skip > drainBytes { // a server without ranges sends the whole body: too much to read for a trailer
 		return
 	}
 	body := stall.NewReader(res.Body, s.limits(), nil)
@@ -181,7 +181,7 @@ func (s *stream) fetchTrailer(ctx context.Context, policy *retry.Policy) {
 	}
 }
 
-// skip passes over n bytes, which the response has before the next one.
+// skip reads and drops n bytes that precede the next wanted byte.
 func (s *stream) skip(n int64) error {
 	scratch := make([]byte, min(n, 32<<10))
 	for n > 0 {
@@ -197,7 +197,7 @@ func (s *stream) skip(n int64) error {
 // first reads the first new bytes into p.
 func (s *stream) first(p []byte) (int, error) {
 	n, err := 0, error(nil)
-	for range 100 { // a Reader may bring nothing, but not for ever
+	for range 100 { // a Reader may return 0, nil, but not endlessly
 		if n, err = s.readConn(p); n > 0 || err != nil {
 			break
 		}
@@ -214,8 +214,8 @@ func (s *stream) first(p []byte) (int, error) {
 	return 0, unexpected(err)
 }
 
-// unexpected returns err as what it means in the middle of a body, where an io.EOF would pass for its end, and another
-// request's cancellation for the caller's.
+// unexpected returns err, or io.ErrUnexpectedEOF for an io.EOF, which would look like the end of the body, and for the
+// cancellation of another request, which would look like the caller's.
 func unexpected(err error) error {
 	if unwrap.Is(err, io.EOF) || unwrap.Is(err, context.Canceled) {
 		return io.ErrUnexpectedEOF

@@ -9,20 +9,19 @@ import (
 	"time"
 )
 
-// RetryAfter returns the wait that the Retry-After headers of a response ask for, and whether they ask for one.
+// RetryAfter returns the wait in the Retry-After headers of a response, and whether there is one.
 // It is pure: received is the instant at which the response arrived.
 //
-// What each form means:
+// The forms are:
 //
-//   - 120, 0 and 1.5 are seconds. RFC 9110, section 10.2.3, has whole ones; servers send fractions too.
-//     More than a [time.Duration] holds is the longest Duration.
-//   - A date in one of the three forms of RFC 9110, section 5.6.7, is measured against the response's own Date header,
-//     so that neither side's clock has to be right; without a Date that parses, against received.
-//     A date that is not ahead of that asks for nothing.
-//   - Whatever else (-1, +5, 1e3, RFC 3339, an empty value) asks for nothing.
-//   - Of several values, in one header or in more, the longest is meant: a retry is never early.
+//   - Seconds: 120, 0 and 1.5. RFC 9110, section 10.2.3, has whole seconds; servers send fractions too.
+//     A value above the longest [time.Duration] means the longest Duration.
+//   - A date in one of the three forms of RFC 9110, section 5.6.7, relative to the Date header of the response, so the
+//     clocks of client and server may differ. Without a valid Date it is relative to received. A date in the past is no wait.
+//   - All other values (-1, +5, 1e3, RFC 3339, an empty value) are no wait.
+//   - Of several values, in one header or in several, the longest counts: a retry is never early.
 //
-// Nothing is rounded down.
+// Waits are never rounded down.
 func RetryAfter(h http.Header, received time.Time) (time.Duration, bool) {
 	longest, found := time.Duration(0), false
 	for _, line := range h["Retry-After"] {
@@ -48,7 +47,7 @@ func parseWait(value string, h http.Header, received time.Time) (time.Duration, 
 	return d, d > 0
 }
 
-// serverTime returns the instant of a response by its server's clock, or by ours if it does not tell.
+// serverTime returns the time of a response by its server's Date header, or received without a valid Date.
 func serverTime(h http.Header, received time.Time) time.Time {
 	if date, err := http.ParseTime(h.Get("Date")); err == nil {
 		return date
@@ -56,15 +55,15 @@ func serverTime(h http.Header, received time.Time) time.Time {
 	return received
 }
 
-// RateLimit returns the wait until a server's quota is filled up again, for servers that tell that rather than send a
-// Retry-After, and whether h says that it is used up. It is pure, as [RetryAfter] is, and reads:
+// RateLimit returns the wait until a server's quota is refilled, and whether h says that the quota is used up. It is for
+// servers that send no Retry-After. It is pure, as [RetryAfter] is, and reads:
 //
-//   - RateLimit of the IETF draft: "default";r=0;t=30, and as older drafts have it: limit=100, remaining=0, reset=30;
-//   - RateLimit-Remaining and RateLimit-Reset, and the same after X-: the reset is an epoch in milliseconds from 1e12
-//     on, an epoch in seconds from 1e9 on (both against the response's Date), and seconds from now below that.
+//   - RateLimit of the IETF draft: "default";r=0;t=30, and of older drafts: limit=100, remaining=0, reset=30;
+//   - RateLimit-Remaining and RateLimit-Reset, also with the prefix X-. The reset is an epoch in milliseconds from 1e12 on,
+//     an epoch in seconds from 1e9 on (both relative to the response's Date), and seconds from now below that.
 //     Without a Remaining the quota counts as used up.
 //
-// The longest wait is meant. What is malformed asks for nothing.
+// The longest wait counts. Malformed values are no wait.
 func RateLimit(h http.Header, received time.Time) (time.Duration, bool) {
 	longest, found := time.Duration(0), false
 	consider := func(remaining, reset string) {
@@ -85,13 +84,13 @@ func RateLimit(h http.Header, received time.Time) (time.Duration, bool) {
 	return longest, found
 }
 
-// A quota is what one member of a RateLimit header tells, in its own words.
+// A quota is one member of a RateLimit header, as text.
 type quota struct{ remaining, reset string }
 
-// quotas reads a RateLimit header, of any draft. Names of quotas with a comma in them are not understood.
+// quotas reads a RateLimit header of any draft. It does not support quota names with a comma.
 func quotas(line string) []quota {
 	var all []quota
-	var old quota // whose parts are members
+	var old quota // of an older draft, whose parts are members
 	for member := range strings.SplitSeq(line, ",") {
 		var q quota
 		for parameter := range strings.SplitSeq(member, ";") {
@@ -131,7 +130,7 @@ func parseReset(s string, now time.Time) (time.Duration, bool) {
 }
 
 // members yields the members of a comma-separated list, without the space around them.
-// The comma within an HTTP date, after the name of its day, parts nothing.
+// The comma in an HTTP date, after the name of the day, does not separate members.
 func members(line string) iter.Seq[string] {
 	return func(yield func(string) bool) {
 		for line != "" {
@@ -165,8 +164,8 @@ func isDayName(s string) bool {
 	return false
 }
 
-// parseSeconds reads digits, with a fraction or without. What a Duration cannot hold is the longest Duration;
-// a fraction finer than a nanosecond is rounded up.
+// parseSeconds reads decimal seconds, with or without a fraction. A value above the longest Duration is the longest
+// Duration; a fraction finer than a nanosecond is rounded up.
 func parseSeconds(s string) (time.Duration, bool) {
 	whole, fraction, dotted := strings.Cut(s, ".")
 	if !isDigits(whole) || dotted && !isDigits(fraction) {
@@ -174,7 +173,7 @@ func parseSeconds(s string) (time.Duration, bool) {
 	}
 	seconds, err := strconv.ParseInt(whole, 10, 64)
 	if err != nil || seconds > math.MaxInt64/int64(time.Second) {
-		return math.MaxInt64, true // digits can only fail by being too many
+		return math.MaxInt64, true // digits fail only by overflow
 	}
 	d := time.Duration(seconds) * time.Second
 	if part := fractionOf(fraction); part <= math.MaxInt64-d {
@@ -200,7 +199,7 @@ func fractionOf(digits string) time.Duration {
 	return n
 }
 
-// isDigits reports whether s is one ASCII digit or more, and nothing else.
+// isDigits reports whether s consists of one or more ASCII digits.
 func isDigits(s string) bool {
 	return s != "" && strings.Trim(s, "0123456789") == ""
 }

@@ -52,16 +52,16 @@ import (
 // A Transport is an http.RoundTripper that retries. Make one with [NewTransport].
 // It is safe for concurrent use, as its base is.
 type Transport struct {
-	// What the quickest request needs is together at the beginning, in one line of the processor's cache.
+	// The fields of the fast path come first, in one cache line.
 
 	base         http.RoundTripper
-	gzip         atomic.Bool // the base asks for gzip by itself and takes it off: then we do, above the body that is resumed
-	defaultRoute route       // of requests that share nothing by key; with our classifier and observer
-	noPrep       bool        // nothing has to be prepared for a GET without a body, see RoundTrip
-	oneRoute     bool        // all requests go by the default route
+	gzip         atomic.Bool // the base decodes gzip: then this package does, above the body that it resumes
+	defaultRoute route       // the route without a breaker or hedger per key; its policy has our Classify and Observe
+	noPrep       bool        // a GET without a body needs no preparation, see RoundTrip
+	oneRoute     bool        // all requests take the default route
 
 	options  Options
-	invalid  error // why the options can't be used
+	invalid  error // why the options are not valid; nil if they are
 	registry *circuit.Registry
 	timers   stall.Pool
 	plain    bool // see isPlainHTTP1
@@ -70,16 +70,17 @@ type Transport struct {
 	routes map[routeKey]*route // guarded by mu
 }
 
-// A routeKey is what requests have in common that share a breaker. It saves making Key's string for each request.
+// A routeKey is the key of a route: scheme and host, or the string of Options.Key. So a request does not build Key's string.
 type routeKey struct{ scheme, host, key string }
 
-// NewTransport returns a Transport whose attempts are made by base; if base is nil, by [http.DefaultTransport].
+// NewTransport returns a Transport that sends its requests through base. If base is nil, it uses [http.DefaultTransport].
 //
-// If base is an [http.Transport], https requests that go through a proxy are made by a copy of it, which reports a proxy that
-// refuses to connect as a [*ProxyError]. The copy is made at the first of them and has connections of its own; the Proxy function
-// is called once more for each. A base that wraps an http.Transport reports it if [ReportProxyErrors] was called for that.
+// If base is an [http.Transport], a copy of base sends https requests that go through a proxy, and reports a proxy that
+// refuses to connect as a [*ProxyError]. The copy is made at the first such request and has connections of its own; each
+// such request calls the Proxy function once more. A base that wraps an http.Transport reports a ProxyError if
+// [ReportProxyErrors] was called for that http.Transport.
 //
-// Options that are not valid show in the error of each request.
+// If the options are not valid, each request returns the error of [Options.Validate].
 func NewTransport(base http.RoundTripper, o Options) *Transport {
 	if base == nil {
 		base = http.DefaultTransport
@@ -106,37 +107,37 @@ func NewTransport(base http.RoundTripper, o Options) *Transport {
 	return t
 }
 
-// Client returns a client that retries by p, over [http.DefaultTransport]; a nil p is the zero Policy. It follows redirects by
-// [CheckRedirect], which any other client of a Transport should have as well.
+// Client returns a client that retries by p, over [http.DefaultTransport]. If p is nil, it uses the zero Policy. The client
+// has [CheckRedirect], which other clients of a Transport should set as well.
 func Client(p *retry.Policy) *http.Client {
 	return &http.Client{Transport: NewTransport(nil, Options{Policy: p}), CheckRedirect: CheckRedirect}
 }
 
-// CloseIdleConnections closes those of the base transport, if it has any.
+// CloseIdleConnections closes the idle connections of the base transport, if the base has this method.
 func (t *Transport) CloseIdleConnections() {
 	if base, ok := t.base.(interface{ CloseIdleConnections() }); ok {
 		base.CloseIdleConnections()
 	}
 }
 
-// RoundTrip makes as many attempts as it takes, or as the policy allows. It does not change req.
+// RoundTrip sends req until an attempt succeeds or the policy ends the attempts. It does not change req.
 //
-// Most requests are a GET that is answered at once. For those, what retries take is made when the first attempt has
-// failed; and the way there is one stretch of code, which leaves to others all that is out of the ordinary: the kernel
-// has had the processor meanwhile, so that a function that is called costs several times what it does.
-func (t *Transport) RoundTrip(req *http.Request) (*http.Response, error) { //nolint:cyclop // as said above
-	l, err := &t.defaultRoute, error(nil)
+// Its body is the fast path: a GET whose first attempt gets a plain 200. All other requests leave it, for operate before
+// the first attempt or for retryFrom after it. The fast path is one function because the processor's caches are cold after
+// the blocking base.RoundTrip: there an extra call costs more than its work.
+func (t *Transport) RoundTrip(req *http.Request) (*http.Response, error) { //nolint:cyclop // see above
+	r, err := &t.defaultRoute, error(nil)
 	if !t.oneRoute {
-		if l, err = t.routeOf(req); err != nil {
+		if r, err = t.routeOf(req); err != nil {
 			return refuse(req, err)
 		}
 	}
-	b, word, healthy := l.policy.Breaker, uint64(0), true
+	b, word, healthy := r.policy.Breaker, uint64(0), true
 	if b != nil {
 		word, healthy = seam.Of(b).Quick()
 	}
 	if ctx := req.Context(); !healthy || !t.needsNoPrep(req) || ctx.Err() != nil || ctx.Value(endKey{}) != nil {
-		return t.operate(l, req)
+		return t.operate(r, req)
 	}
 	sent, s := req, (*stream)(nil)
 	if h := req.Header; h != nil && len(h) == 0 && t.gzip.Load() {
@@ -148,8 +149,8 @@ func (t *Transport) RoundTrip(req *http.Request) (*http.Response, error) { //nol
 	start := time.Now()
 	res, err := t.base.RoundTrip(sent)
 	if err != nil || !isPlain200(res, sent) {
-		e := operation{transport: t, route: l, original: req, req: sent, stream: s, idempotent: true, attempts: 1}
-		return e.retryFrom(breakers.Permit(b, word), start, res, err)
+		op := operation{transport: t, route: r, original: req, req: sent, stream: s, idempotent: true, attempts: 1}
+		return op.retryFrom(breakers.Permit(b, word), start, res, err)
 	}
 	if b != nil && !seam.Of(b).Unmoved() {
 		breakers.Succeed(req.Context(), breakers.Permit(b, word))
@@ -158,7 +159,7 @@ func (t *Transport) RoundTrip(req *http.Request) (*http.Response, error) { //nol
 	if s == nil {
 		return deliver(res, s, false), nil
 	}
-	s.transport, s.policy, s.req = t, l.policy, sent
+	s.transport, s.policy, s.req = t, r.policy, sent
 	if res.Uncompressed || res.ContentLength <= 0 || !s.representation.read(res) || !s.representation.hasNoChecks() {
 		return deliver(res, s, sent != req), nil
 	}
@@ -166,47 +167,47 @@ func (t *Transport) RoundTrip(req *http.Request) (*http.Response, error) { //nol
 	return res, nil
 }
 
-// needsNoPrep reports whether req needs no preparation.
+// needsNoPrep reports whether req can be sent as it is.
 func (t *Transport) needsNoPrep(req *http.Request) bool {
 	return t.noPrep && req.Method == http.MethodGet && req.Body == nil
 }
 
-// isPlain200 reports whether res is what most responses to req are.
+// isPlain200 reports whether res is a 200 with a body and a header of accepted size, for req itself.
 func isPlain200(res *http.Response, req *http.Request) bool {
 	return res != nil && res.StatusCode == http.StatusOK && res.Body != nil && res.Request == req && bound.HeaderSize(res.Header) <= bound.Header
 }
 
-// refuse returns err without any attempt.
+// refuse returns err without an attempt.
 func refuse(req *http.Request, err error) (*http.Response, error) {
 	if req.Body != nil {
-		req.Body.Close() // as a RoundTripper must
+		req.Body.Close() // a RoundTripper must close the body
 	}
 	return nil, err
 }
 
-// operate is RoundTrip for any request, by its route.
-func (t *Transport) operate(l *route, req *http.Request) (*http.Response, error) {
-	e := operation{transport: t, route: l, req: req, idempotent: isIdempotent(req)}
-	e.prepare()
+// operate is RoundTrip for any request.
+func (t *Transport) operate(r *route, req *http.Request) (*http.Response, error) {
+	op := operation{transport: t, route: r, req: req, idempotent: isIdempotent(req)}
+	op.prepare()
 	ctx, release := withCancel(req)
 	defer release()
-	res, err := retry.Value(ctx, l.policy, func(ctx context.Context) (*http.Response, error) {
-		return e.attempt(ctx)
+	res, err := retry.Value(ctx, r.policy, func(ctx context.Context) (*http.Response, error) {
+		return op.attempt(ctx)
 	})
-	e.upload.Finish()
-	return e.outcome(res, err)
+	op.upload.Finish()
+	return op.outcome(res, err)
 }
 
-// maxRoutes is how many are kept, for keys may go on coming. A route is soon made again: its breaker is in the registry.
+// maxRoutes is the maximum number of routes; above it all are dropped. The registry still has their breakers.
 const maxRoutes = 1000
 
-// A route is what requests of one key have of their own.
+// A route is what the requests of one key share.
 type route struct {
 	policy *retry.Policy // with the breaker of the key
-	hedger *hedge.Hedger // nil: no hedging
+	hedger *hedge.Hedger // nil means no hedging
 }
 
-// routeOf returns the route of req, where there may be several.
+// routeOf returns the route of req if requests have different routes.
 func (t *Transport) routeOf(req *http.Request) (*route, error) {
 	if t.invalid != nil {
 		return nil, t.invalid
@@ -214,42 +215,42 @@ func (t *Transport) routeOf(req *http.Request) (*route, error) {
 	if req.URL == nil {
 		return &t.defaultRoute, nil
 	}
-	s := routeKey{scheme: req.URL.Scheme, host: req.URL.Host}
+	k := routeKey{scheme: req.URL.Scheme, host: req.URL.Host}
 	if t.options.Key != nil {
-		s = routeKey{key: t.options.Key(req)}
+		k = routeKey{key: t.options.Key(req)}
 	}
 	t.mu.RLock()
-	l := t.routes[s]
+	r := t.routes[k]
 	t.mu.RUnlock()
-	if l != nil {
-		return l, nil
+	if r != nil {
+		return r, nil
 	}
 	if t.options.Key == nil {
-		return t.addRoute(s, Key(req))
+		return t.addRoute(k, Key(req))
 	}
-	return t.addRoute(s, s.key)
+	return t.addRoute(k, k.key)
 }
 
-// addRoute makes the route of a key at its first request.
-func (t *Transport) addRoute(s routeKey, key string) (*route, error) {
-	l := route{policy: t.defaultRoute.policy, hedger: t.options.Hedge.hedger()}
+// addRoute makes the route of a key at the first request.
+func (t *Transport) addRoute(k routeKey, key string) (*route, error) {
+	r := route{policy: t.defaultRoute.policy, hedger: t.options.Hedge.hedger()}
 	if t.options.Breakers != nil {
 		breaker, err := t.registry.Get("http:"+key, *t.options.Breakers)
 		if err != nil {
 			return nil, fmt.Errorf("httpretry: breaker of %s: %w", key, err)
 		}
-		p := *l.policy
+		p := *r.policy
 		p.Breaker = breaker
-		l.policy = &p
+		r.policy = &p
 	}
 	t.mu.Lock()
 	defer t.mu.Unlock()
-	if known := t.routes[s]; known != nil {
+	if known := t.routes[k]; known != nil {
 		return known, nil // another goroutine was faster
 	}
 	if len(t.routes) >= maxRoutes {
 		clear(t.routes)
 	}
-	t.routes[s] = &l
-	return &l, nil
+	t.routes[k] = &r
+	return &r, nil
 }
