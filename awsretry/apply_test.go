@@ -6,8 +6,10 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"net/http"
 	"strings"
 	"testing"
+	"testing/synctest"
 	"time"
 
 	"github.com/aws/aws-sdk-go-v2/aws"
@@ -19,6 +21,7 @@ import (
 
 	"github.com/seed-0f2c7998/perdure/awsretry"
 	"github.com/seed-0f2c7998/perdure/circuit"
+	"github.com/seed-0f2c7998/perdure/internal/servertest"
 	"github.com/seed-0f2c7998/perdure/retry"
 	"github.com/seed-0f2c7998/perdure/s3test"
 )
@@ -405,25 +408,28 @@ func TestDeadlineIsNotSleptInto(t *testing.T) {
 	}
 }
 
-func TestAttemptTimeoutBoundsTheAnswerNotTheBody(t *testing.T) {
-	server := start(t)
-	p := quick()
-	p.AttemptTimeout, p.MaxAttempts = 250*time.Millisecond, 50
-	client := connect(t, server, &p)
-	if err := put(t.Context(), client, "k", bytes.Repeat([]byte("x"), 1<<20)); err != nil {
-		t.Fatal(err)
-	}
-	server.SetScript(s3test.Rules(s3test.Rule{Method: "GET", Nth: []int{1, 2}, Fault: s3test.SlowResponse(time.Hour)}))
-	out, err := client.GetObject(t.Context(), &s3.GetObjectInput{Bucket: aws.String(bucket), Key: aws.String("k")})
-	if err != nil {
-		t.Fatalf("after two answers that did not come: %v", err)
-	}
-	<-time.After(300 * time.Millisecond) // longer than the attempt may take
-	n, err := io.Copy(io.Discard, out.Body)
-	if err := errors.Join(err, out.Body.Close()); err != nil || n != 1<<20 {
-		t.Errorf("a body read late: %d bytes, %v, want all", n, err)
-	}
-	if got := server.Count("GET", ""); got < 3 { // more if the third took as long
-		t.Errorf("%d requests, want 3", got)
-	}
+func TestAttemptTimeoutBoundsTheResponseNotTheBody(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		gets := 0
+		network := servertest.InBubble(t, http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+			w.Header().Set("ETag", `"v1"`)
+			if gets++; gets <= 2 {
+				<-r.Context().Done()
+				return
+			}
+			_, _ = w.Write(make([]byte, 1<<20))
+		}))
+		p := quick()
+		p.AttemptTimeout = 250 * time.Millisecond
+		client := client("http://store", &p, &http.Client{Transport: network})
+		out, err := client.GetObject(t.Context(), &s3.GetObjectInput{Bucket: aws.String(bucket), Key: aws.String("k")})
+		if err != nil {
+			t.Fatalf("after two requests without a response: %v", err)
+		}
+		<-time.After(time.Hour)
+		n, err := io.Copy(io.Discard, out.Body)
+		if err := errors.Join(err, out.Body.Close()); err != nil || n != 1<<20 || gets != 3 {
+			t.Errorf("a body that is read late: %d bytes after %d requests, %v, want all after 3", n, gets, err)
+		}
+	})
 }

@@ -13,6 +13,7 @@ import (
 	"os/exec"
 	"path/filepath"
 	"strings"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -25,8 +26,8 @@ import (
 	"github.com/seed-0f2c7998/perdure/s3test"
 )
 
-// killed starts the child again and again, and kills it at random, each time
-// perhaps a little later, until it is done, and returns how often that was.
+// killed starts the child again and again, and kills it at one of its requests, each
+// time perhaps at a later one, until it is done, and returns how often that was.
 func killed(t *testing.T, server *s3test.Server, random *rand.Rand, what string, paths []string, after func()) int {
 	t.Helper()
 	for kills := range 200 {
@@ -36,10 +37,16 @@ func killed(t *testing.T, server *s3test.Server, random *rand.Rand, what string,
 		if err := cmd.Start(); err != nil {
 			t.Fatal(err)
 		}
-		killer := time.AfterFunc(time.Duration(100+20*kills+random.IntN(400))*time.Millisecond, func() { _ = cmd.Process.Kill() })
+		var requests atomic.Int64
+		last := int64(1 + kills/4 + random.IntN(6))
+		server.SetScript(func(s3test.Request) s3test.Fault {
+			if requests.Add(1) == last {
+				_ = cmd.Process.Kill()
+			}
+			return s3test.Fault{}
+		})
 		err := cmd.Wait()
-		killer.Stop()
-		if err == nil {
+		if server.SetScript(nil); err == nil {
 			return kills
 		}
 		if exit, ok := errors.AsType[*exec.ExitError](err); !ok || exit.Exited() {

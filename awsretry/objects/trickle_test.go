@@ -5,7 +5,6 @@ import (
 	"errors"
 	"fmt"
 	"io"
-	"net"
 	"net/http"
 	"testing"
 	"testing/synctest"
@@ -15,37 +14,9 @@ import (
 	"github.com/aws/aws-sdk-go-v2/credentials"
 
 	"github.com/seed-0f2c7998/perdure/awsretry/objects"
+	"github.com/seed-0f2c7998/perdure/internal/servertest"
 	"github.com/seed-0f2c7998/perdure/retry"
 )
-
-// A pipeNet is a network in a bubble: a listener, and a client of what listens.
-type pipeNet struct {
-	*http.Transport
-
-	conns chan net.Conn
-	done  chan struct{}
-}
-
-func (p *pipeNet) Accept() (net.Conn, error) {
-	select {
-	case c := <-p.conns:
-		return c, nil
-	case <-p.done:
-		return nil, net.ErrClosed
-	}
-}
-func (p *pipeNet) Close() error                               { close(p.done); return nil }
-func (p *pipeNet) Addr() net.Addr                             { return &net.UnixAddr{} }
-func (p *pipeNet) Do(r *http.Request) (*http.Response, error) { return p.RoundTrip(r) }
-func (p *pipeNet) dial(ctx context.Context) (c net.Conn, _ error) {
-	ours, theirs := net.Pipe()
-	select {
-	case p.conns <- theirs:
-		return ours, nil
-	case <-ctx.Done():
-		return nil, ctx.Err()
-	}
-}
 
 // A connection that brings a byte a second does not stall, and is too slow all the same, also where it is MaxElapsed
 // that it outlasts.
@@ -57,9 +28,7 @@ func TestTricklingObject(t *testing.T) {
 	}{{0, 0}, {1024, 0}, {0, time.Minute}, {1024, 10 * time.Second}} {
 		rate := row.rate
 		synctest.Test(t, func(t *testing.T) {
-			network := &pipeNet{conns: make(chan net.Conn), done: make(chan struct{})}
-			network.Transport = &http.Transport{DialContext: func(ctx context.Context, _, _ string) (net.Conn, error) { return network.dial(ctx) }}
-			server := &http.Server{Handler: http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) { //nolint:gosec // it has one client
+			network := &http.Client{Transport: servertest.InBubble(t, http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 				first := 0
 				w.Header().Set("ETag", `"v1"`)
 				if _, err := fmt.Sscanf(r.Header.Get("Range"), "bytes=%d-", &first); err == nil {
@@ -78,10 +47,7 @@ func TestTricklingObject(t *testing.T) {
 						return
 					}
 				}
-			})}
-			go func() { _ = server.Serve(network) }()
-			defer func() { _ = server.Close() }()
-			defer network.CloseIdleConnections()
+			}))}
 			store, err := objects.New(aws.Config{
 				Region: region, BaseEndpoint: aws.String("http://store"), HTTPClient: network,
 				Credentials: credentials.NewStaticCredentialsProvider("access", "secret", ""),
