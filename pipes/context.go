@@ -81,7 +81,7 @@ func instant(text string) (time.Time, error) {
 // if there is none, or more than one.
 func (c *Context) AssetKey() (string, error) {
 	if len(c.AssetKeys) != 1 {
-		return "", fmt.Errorf("pipes: the step makes %d assets, so there is no one asset key", len(c.AssetKeys))
+		return "", fmt.Errorf("pipes: the step makes %d assets, want exactly one", len(c.AssetKeys))
 	}
 	return c.AssetKeys[0], nil
 }
@@ -110,7 +110,7 @@ func (c *Context) Partition() (string, error) {
 	case c.PartitionKey != nil:
 		return *c.PartitionKey, nil
 	case c.Partitions != nil:
-		return "", fmt.Errorf("pipes: the step is about the partitions %q to %q, so there is no one partition key",
+		return "", fmt.Errorf("pipes: the step has the partitions %q to %q, want exactly one",
 			c.Partitions.Start, c.Partitions.End)
 	default:
 		return "", errors.New("pipes: the step has no partition")
@@ -122,7 +122,7 @@ func (c *Context) Partition() (string, error) {
 func (c *Context) Extra(name string, into any) error {
 	text, ok := c.Extras[name]
 	if !ok {
-		return fmt.Errorf("pipes: the step was given no extra %q", name)
+		return fmt.Errorf("pipes: the step has no extra %q", name)
 	}
 	if err := json.Unmarshal(text, into); err != nil {
 		return fmt.Errorf("pipes: extra %q: %w", name, err)
@@ -159,10 +159,10 @@ func loadContext(ctx context.Context, p params, blobs BlobReader) (c Context, er
 		return c, fmt.Errorf("pipes: read the context: %w", err)
 	}
 	if !bytes.HasPrefix(bytes.TrimSpace(text), []byte("{")) {
-		return c, errors.New("pipes: the context is no JSON object")
+		return c, errors.New("pipes: the context is not a JSON object")
 	}
 	if err := json.Unmarshal(text, &c); err != nil {
-		return Context{}, fmt.Errorf("pipes: the context is not as it should be: %w", err)
+		return Context{}, fmt.Errorf("pipes: decode the context: %w", err)
 	}
 	return c, nil
 }
@@ -220,21 +220,21 @@ func unpack(name, value string) (params, error) {
 	p := params{name: name}
 	packed, err := base64.StdEncoding.DecodeString(strings.TrimSpace(value))
 	if err != nil {
-		return p, fmt.Errorf("pipes: %s is no base64: %w", name, err)
+		return p, fmt.Errorf("pipes: %s is not base64: %w", name, err)
 	}
 	z, err := zlib.NewReader(bytes.NewReader(packed))
 	if err != nil {
-		return p, fmt.Errorf("pipes: %s is not packed by zlib: %w", name, err)
+		return p, fmt.Errorf("pipes: %s is not zlib data: %w", name, err)
 	}
 	text, err := io.ReadAll(io.LimitReader(z, maxContext))
 	if err != nil {
-		return p, fmt.Errorf("pipes: %s is not packed by zlib: %w", name, err)
+		return p, fmt.Errorf("pipes: %s is not zlib data: %w", name, err)
 	}
 	if err := json.Unmarshal(text, &p.values); err != nil {
-		return p, fmt.Errorf("pipes: %s holds no JSON object: %w", name, err)
+		return p, fmt.Errorf("pipes: %s does not hold a JSON object: %w", name, err)
 	}
 	if p.values == nil {
-		return p, fmt.Errorf("pipes: %s holds null, no JSON object", name)
+		return p, fmt.Errorf("pipes: %s holds null, want a JSON object", name)
 	}
 	return p, nil
 }
@@ -246,7 +246,7 @@ func (p params) has(key string) bool { _, ok := p.values[key]; return ok }
 func (p params) text(key string) (string, error) {
 	var s *string
 	if err := json.Unmarshal(p.values[key], &s); err != nil || s == nil {
-		return "", fmt.Errorf("%s: %q is %s, no string", p.name, key, clip(string(p.values[key]), maxName))
+		return "", fmt.Errorf("%s: %q is %s, want a string", p.name, key, clip(string(p.values[key]), maxName))
 	}
 	return *s, nil
 }
@@ -257,7 +257,7 @@ func (p params) flag(key string) (b bool, err error) {
 		return false, nil
 	}
 	if err := json.Unmarshal(p.values[key], &b); err != nil {
-		return false, fmt.Errorf("%s: %q is %s, neither true nor false", p.name, key, clip(string(p.values[key]), maxName))
+		return false, fmt.Errorf("%s: %q is %s, want true or false", p.name, key, clip(string(p.values[key]), maxName))
 	}
 	return b, nil
 }

@@ -97,13 +97,13 @@ func appendValue(b []byte, v any, depth int) ([]byte, error) {
 func appendOther(b []byte, v any, depth int) ([]byte, error) {
 	text, err := json.Marshal(v)
 	if err != nil {
-		return nil, fmt.Errorf("pipes: a value is no JSON: %w", err)
+		return nil, fmt.Errorf("pipes: a value cannot be written as JSON: %w", err)
 	}
 	d := json.NewDecoder(bytes.NewReader(text))
 	d.UseNumber()
 	var plain any
 	if err := d.Decode(&plain); err != nil {
-		return nil, fmt.Errorf("pipes: a value is no JSON: %w", err)
+		return nil, fmt.Errorf("pipes: a value cannot be written as JSON: %w", err)
 	}
 	return appendValue(b, plain, depth)
 }
@@ -169,7 +169,7 @@ func finite(f float64) bool { return !math.IsNaN(f) && !math.IsInf(f, 0) }
 func appendNumber(b []byte, n json.Number) ([]byte, error) {
 	text := n.String()
 	if text == "" || !strings.ContainsRune("-0123456789", rune(text[0])) || !json.Valid([]byte(text)) {
-		return nil, fmt.Errorf("pipes: %q is no JSON number", clip(text, 100))
+		return nil, fmt.Errorf("pipes: %q is not a JSON number", clip(text, 100))
 	}
 	if !strings.ContainsAny(text, ".eE") && len(text) > maxDigits {
 		return nil, fmt.Errorf("pipes: an integer has %d digits: at most %d", len(text), maxDigits)

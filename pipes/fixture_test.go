@@ -59,8 +59,8 @@ func listen(t *testing.T, c dict) *listener {
 	return l
 }
 
-// heard returns the messages of the file; the reader must have survived them.
-func (l *listener) heard() []pipestest.Message {
+// received returns the messages of the file; the reader must have survived them.
+func (l *listener) received() []pipestest.Message {
 	l.t.Helper()
 	return messagesIn(l.t, l.file)
 }

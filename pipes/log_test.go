@@ -25,8 +25,8 @@ func TestLogger(t *testing.T) {
 	log.Info("odd", "msg", "mine", "level", "high", "time", "now")
 	slog.New(l.Handler(slog.LevelDebug)).Log(t.Context(), LevelCritical, "worst")
 	l.Close(nil)
-	heard := l.heard()
-	compare(t, heard[1:len(heard)-1], []string{
+	received := l.received()
+	compare(t, received[1:len(received)-1], []string{
 		`log {"level":"INFO","message":"plain"}`,
 		`log {"level":"WARNING","message":"with n=1 text=\"two words\" url=\"https://h/?token=REDACTED\""}`,
 		`log {"level":"ERROR","message":"grouped k=v g.x=1 g.h.y=2"}`,
@@ -46,8 +46,8 @@ func TestLoggerOfEvents(t *testing.T) {
 	retry.LogTo(l.Logger())(t.Context(), retry.Event{Kind: retry.Retrying, Operation: "upload", Attempt: 1, MaxAttempts: 5, Delay: time.Second, Err: errors.New("503")})
 	l.Logger().Info("mine", "event", "transition", "to", "open")
 	l.Close(nil)
-	heard := l.heard()
-	compare(t, heard[1:len(heard)-1], []string{
+	received := l.received()
+	compare(t, received[1:len(received)-1], []string{
 		`log {"level":"WARNING","message":"Circuit breaker 's3' transitioned from closed to open (unknown) job=nightly retry_at=2026-11-28T12:00:00.000Z"}`,
 		`log {"level":"INFO","message":"Circuit breaker 's3' transitioned from open to half-open (unknown) job=nightly"}`,
 		`log {"level":"INFO","message":"Retrying upload in 1.0 seconds (attempt 1/5): 503"}`,
@@ -65,7 +65,7 @@ func TestHandler(t *testing.T) {
 	}, func(t *testing.T) map[string]any {
 		t.Helper()
 		l.Close(nil)
-		p := l.heard()[1].Params
+		p := l.received()[1].Params
 		m := map[string]any{slog.LevelKey: p["level"], slog.MessageKey: p["message"]}
 		for word := range strings.FieldsSeq(p["message"].(string)) {
 			if name, value, ok := strings.Cut(word, "="); ok {

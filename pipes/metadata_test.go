@@ -99,7 +99,7 @@ func TestMetadata(t *testing.T) {
 			continue
 		}
 		l.Close(nil)
-		got := l.heard()[1].Params["metadata"].(map[string]any)["m"]
+		got := l.received()[1].Params["metadata"].(map[string]any)["m"]
 		if !reflect.DeepEqual(got, parse(t, c.want)) {
 			t.Errorf("metadata %v, want %s", got, c.want)
 		}
@@ -124,7 +124,7 @@ func TestEachKindIsEverywhere(t *testing.T) {
 			continue
 		}
 		l.Close(nil)
-		got := l.heard()[1].Params["metadata"].(map[string]any)["m"]
+		got := l.received()[1].Params["metadata"].(map[string]any)["m"]
 		if want := (dict{"type": k.Name, "raw_value": parse(t, k.Example)}); !reflect.DeepEqual(got, any(want)) {
 			t.Errorf("kind %q: the example of internal/pipesjson/kinds.go is written as %v, want %v", k.Name, got, want)
 		}

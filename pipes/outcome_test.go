@@ -33,8 +33,8 @@ func TestObserve(t *testing.T) {
 			return nil
 		})
 		l.Close(err)
-		heard := l.heard()
-		compare(t, heard[1:len(heard)-1], []string{
+		received := l.received()
+		compare(t, received[1:len(received)-1], []string{
 			`log {"level":"INFO","message":"Retrying upload in 1.0 seconds (attempt 1/5): 503 from https://h/?sig=REDACTED"}`,
 			`log {"level":"INFO","message":"Retrying upload in 2.0 seconds (attempt 2/5): 503 from https://h/?sig=REDACTED"}`,
 			`log {"level":"INFO","message":"upload succeeded on attempt 3"}`,

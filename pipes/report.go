@@ -43,7 +43,7 @@ func (s *Session) Materialize(m Materialization) error {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	if s.made[key] && !s.closed {
-		return fmt.Errorf("pipes: asset %q was materialized before", key)
+		return fmt.Errorf("pipes: asset %q is already materialized", key)
 	}
 	s.made[key] = true
 	return s.write(line)
@@ -82,7 +82,7 @@ func (s *Session) Check(c Check) error {
 	}
 	switch {
 	case c.Name == "":
-		return errors.New("pipes: a check has no name")
+		return errors.New("pipes: the check has no name")
 	case c.Severity != SeverityError && c.Severity != SeverityWarn:
 		return fmt.Errorf("pipes: check %q: invalid value %q for severity: must be %s or %s", c.Name, c.Severity, SeverityError, SeverityWarn)
 	}

@@ -61,7 +61,7 @@ func (s *Session) do(ctx context.Context, work func(context.Context, *Session) e
 		}
 		value := recover()
 		if value == nil { // runtime.Goexit, after which a process that waits for signals would never end
-			err = errors.New("the work has ended its goroutine")
+			err = errors.New("the work called runtime.Goexit")
 			s.Close(err)
 			os.Exit(ExitCode(err))
 		}

@@ -115,8 +115,8 @@ func (p *program) end(t *testing.T) (code int, last pipestest.Message) {
 	t.Helper()
 	_, _ = io.Copy(io.Discard, p.out)
 	_ = p.Wait()
-	heard := messagesIn(t, p.file)
-	return p.ProcessState.ExitCode(), heard[len(heard)-1]
+	received := messagesIn(t, p.file)
+	return p.ProcessState.ExitCode(), received[len(received)-1]
 }
 
 // The code that a program exits with decides; the last message says why.
@@ -132,7 +132,7 @@ func TestRun(t *testing.T) {
 		{"failure", 75, "fmt.wrapError", "GET https://REDACTED@host/: code 75", "error: GET https://REDACTED@host/: code 75\n"},
 		{"panic", 2, "panic", "index out of range", "pipes.play("},
 		{"panic with an error", 2, "panic", "outer: file does not exist", "file does not exist"},
-		{"goexit", 1, "errors.errorString", "has ended its goroutine", ""},
+		{"goexit", 1, "errors.errorString", "called runtime.Goexit", ""},
 	} {
 		p := start(t, c.role)
 		code, last := p.end(t)
@@ -193,8 +193,8 @@ func TestRunTellsTheOutcome(t *testing.T) {
 		t.Fatal(err)
 	}
 	p.end(t)
-	heard := messagesIn(t, p.file)
-	payload := heard[len(heard)-2].Params["payload"]
+	received := messagesIn(t, p.file)
+	payload := received[len(received)-2].Params["payload"]
 	waited := fmt.Sprint(pipestest.Member(payload, "waited_s"))
 	if got := fmt.Sprintln(pipestest.Member(payload, "outcome"), pipestest.Member(payload, "retryable"), pipestest.Member(payload, "exit_code"), pipestest.Member(payload, "last_error")); got != "interrupted false 130 down\n" || len(waited) > 6 {
 		t.Errorf("outcome %s of %v", got, payload)
@@ -206,7 +206,7 @@ func TestRunWithoutParameters(t *testing.T) {
 	p := exec.CommandContext(t.Context(), os.Args[0])
 	p.Env = append(os.Environ(), role+"=success", contextVariable+"=%%%")
 	out, err := p.CombinedOutput()
-	if p.ProcessState.ExitCode() != 1 || strings.TrimSpace(string(out)) == "" || !strings.HasPrefix(string(out), "error: pipes: DAGSTER_PIPES_CONTEXT is no base64") {
+	if p.ProcessState.ExitCode() != 1 || strings.TrimSpace(string(out)) == "" || !strings.HasPrefix(string(out), "error: pipes: DAGSTER_PIPES_CONTEXT is not base64") {
 		t.Errorf("code %d, %v, output %q", p.ProcessState.ExitCode(), err, out)
 	}
 }

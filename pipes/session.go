@@ -212,7 +212,7 @@ type Session struct {
 func Open(ctx context.Context, c Config) (*Session, error) {
 	packed, ok := c.lookup(contextVariable)
 	if !ok {
-		fmt.Fprintf(c.stderr(), "pipes: not started by Dagster (there is no %s): nothing is reported\n", contextVariable)
+		fmt.Fprintf(c.stderr(), "pipes: not started by Dagster (%s is not set): nothing is reported\n", contextVariable)
 		return &Session{config: c}, nil
 	}
 	s := &Session{config: c, made: map[string]bool{}}
@@ -230,7 +230,7 @@ func (s *Session) open(ctx context.Context, packed string) error {
 	}
 	packed, ok := s.config.lookup(messagesVariable)
 	if !ok {
-		return fmt.Errorf("pipes: there is %s, but no %s", contextVariable, messagesVariable)
+		return fmt.Errorf("pipes: %s is set, but %s is not", contextVariable, messagesVariable)
 	}
 	to, err := unpack(messagesVariable, packed)
 	if err != nil {

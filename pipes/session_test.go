@@ -41,20 +41,20 @@ func TestOpen(t *testing.T) {
 		{"file and inline", dict{"path": at("both", `{"run_id":"by path"}`), "data": dict{"run_id": "by data"}}, to, "by path", ""},
 		{"a field of the future", dict{"data": dict{"run_id": "r", "new": 1}}, to, "r", ""},
 		{"no context in it", dict{}, to, "", `DAGSTER_PIPES_CONTEXT has neither "path" nor "data"`},
-		{"path is no string", dict{"path": 7}, to, "", `DAGSTER_PIPES_CONTEXT: "path" is 7, no string`},
-		{"path is null", dict{"path": nil}, to, "", `"path" is null, no string`},
-		{"data is no object", dict{"data": []int{}}, to, "", "no JSON object"},
+		{"path is no string", dict{"path": 7}, to, "", `DAGSTER_PIPES_CONTEXT: "path" is 7, want a string`},
+		{"path is null", dict{"path": nil}, to, "", `"path" is null, want a string`},
+		{"data is no object", dict{"data": []int{}}, to, "", "not a JSON object"},
 		{"a field of another type", dict{"data": dict{"retry_number": "x"}}, to, "", "retry_number"},
 		{"no such file", dict{"path": filepath.Join(dir, "none")}, to, "", "no such file"},
-		{"no messages variable", inline, nil, "", "there is DAGSTER_PIPES_CONTEXT, but no DAGSTER_PIPES_MESSAGES"},
+		{"no messages variable", inline, nil, "", "DAGSTER_PIPES_CONTEXT is set, but DAGSTER_PIPES_MESSAGES is not"},
 		{"no messages in it", inline, dict{}, "", `DAGSTER_PIPES_MESSAGES has neither "path" nor "stdio" nor "buffered_stdio"`},
-		{"messages path is no string", inline, dict{"path": 7}, "", `DAGSTER_PIPES_MESSAGES: "path" is 7, no string`},
+		{"messages path is no string", inline, dict{"path": 7}, "", `DAGSTER_PIPES_MESSAGES: "path" is 7, want a string`},
 		{"unknown stream", inline, dict{"stdio": "both"}, "", `invalid value "both" for "stdio": must be stdout or stderr`},
 		{"unknown buffered stream", inline, dict{"buffered_stdio": "log"}, "", `invalid value "log" for "buffered_stdio"`},
-		{"stream is no string", inline, dict{"stdio": true}, "", `"stdio" is true, no string`},
-		{"stdio that is no bool", inline, dict{"path": messages, "include_stdio_in_messages": "yes"}, "", `"include_stdio_in_messages" is "yes", neither true nor false`},
-		{"parameters that are no JSON", "{", to, "", "DAGSTER_PIPES_CONTEXT holds no JSON object"},
-		{"parameters that are a list", "[]", to, "", "DAGSTER_PIPES_CONTEXT holds no JSON object"},
+		{"stream is no string", inline, dict{"stdio": true}, "", `"stdio" is true, want a string`},
+		{"stdio that is no bool", inline, dict{"path": messages, "include_stdio_in_messages": "yes"}, "", `"include_stdio_in_messages" is "yes", want true or false`},
+		{"parameters that are no JSON", "{", to, "", "DAGSTER_PIPES_CONTEXT does not hold a JSON object"},
+		{"parameters that are a list", "[]", to, "", "DAGSTER_PIPES_CONTEXT does not hold a JSON object"},
 		{"parameters that are null", inline, "null", "", "DAGSTER_PIPES_MESSAGES holds null"},
 	} {
 		t.Run(c.name, func(t *testing.T) {
@@ -91,11 +91,11 @@ func TestUnpack(t *testing.T) {
 			"eJyrVkpJLElUslKoVkosLk4tic9OrSwGcqOVcivjwSJKsToKSkWlefGZKUBxpSJDJRA/taSoMj6vNDcptQgoagAUSq0oKUoEaa2ura0FAOVIHGY=",
 			`{"data": {"asset_keys": ["my_asset"], "run_id": "r1", "retry_number": 0, "extras": {}}}`, "",
 		},
-		{"", "", "VARIABLE is not packed by zlib"},
-		{"%", "", "VARIABLE is no base64"},
-		{"AAAA", "", "VARIABLE is not packed by zlib"},
-		{"eJyrVipILMlQslJQ0i/J", "", "VARIABLE is not packed by zlib"},
-		{"H4sIAAAAAAAA", "", "VARIABLE is not packed by zlib"},
+		{"", "", "VARIABLE is not zlib data"},
+		{"%", "", "VARIABLE is not base64"},
+		{"AAAA", "", "VARIABLE is not zlib data"},
+		{"eJyrVipILMlQslJQ0i/J", "", "VARIABLE is not zlib data"},
+		{"H4sIAAAAAAAA", "", "VARIABLE is not zlib data"},
 	} {
 		p, err := unpack("VARIABLE", c.value)
 		if c.err != "" {
@@ -251,7 +251,7 @@ func TestClose(t *testing.T) {
 			t.Errorf("%s after Close: %v, want ErrClosed", name, err)
 		}
 	}
-	compare(t, l.heard(), []string{`opened {"extras":{}}`, "closed {}"})
+	compare(t, l.received(), []string{`opened {"extras":{}}`, "closed {}"})
 }
 
 // Messages that can't be written are lost, with one line about it.
@@ -309,7 +309,7 @@ func TestLongMessagesAreSeenAsAWhole(t *testing.T) {
 	if err := <-done; err != nil {
 		t.Errorf("a reader that takes what is there for lines: %v", err)
 	}
-	if n := len(l.heard()); n != 4002 {
+	if n := len(l.received()); n != 4002 {
 		t.Errorf("%d messages, want 4002", n)
 	}
 }
@@ -343,7 +343,7 @@ func TestConcurrentReports(t *testing.T) {
 		t.Errorf("a reader that takes what is there for lines: %v", err)
 	}
 	next, materialized := make([]int, goroutines), 0
-	for _, m := range l.heard() {
+	for _, m := range l.received() {
 		switch m.Method {
 		case "log":
 			var g, i int

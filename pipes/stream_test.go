@@ -284,11 +284,11 @@ func TestBlobParameters(t *testing.T) {
 		{good, to, ""},
 		{good, dict{"bucket": "b"}, ""},
 		{dict{"bucket": "b"}, to, `DAGSTER_PIPES_CONTEXT has no "key"`},
-		{dict{"bucket": 1, "key": "k"}, to, `"bucket" is 1, no string`},
-		{dict{"bucket": "b", "key": 2}, to, `"key" is 2, no string`},
+		{dict{"bucket": 1, "key": "k"}, to, `"bucket" is 1, want a string`},
+		{dict{"bucket": "b", "key": 2}, to, `"key" is 2, want a string`},
 		{dict{"key": "k"}, to, `has neither "bucket" nor "path"`},
 		{dict{"bucket": "b", "key": "none"}, to, "no such file"},
-		{good, dict{"bucket": "b", "key_prefix": 7}, `"key_prefix" is 7, no string`},
+		{good, dict{"bucket": "b", "key_prefix": 7}, `"key_prefix" is 7, want a string`},
 		{good, dict{"stdio": "stdout"}, `DAGSTER_PIPES_MESSAGES has neither "bucket" nor "path"`},
 	} {
 		s, err := Open(t.Context(), Config{Context: store, Messages: store, LookupEnv: environment(t, c.from, c.to)})

@@ -46,7 +46,7 @@ func TestRedirect(t *testing.T) {
 	if got := len(messagesIn(t, file)); got != 2 {
 		t.Errorf("%d messages in the private file, want 2", got)
 	}
-	if got := len(l.heard()); got != 1 {
+	if got := len(l.received()); got != 1 {
 		t.Errorf("%d messages to Dagster, want ours alone", got)
 	}
 }
@@ -64,7 +64,7 @@ func TestExternal(t *testing.T) {
 		t.Errorf("stdlog: %v", err)
 	}
 	got := ""
-	for _, m := range l.heard()[1:] {
+	for _, m := range l.received()[1:] {
 		if m.Params["stream"] != "stderr" {
 			t.Errorf("stream %v", m.Params["stream"])
 		}
@@ -82,7 +82,7 @@ func TestRemoteError(t *testing.T) {
 	remote := &RemoteError{Name: "ValueError", Message: "no luck", Stack: []string{"  File x\n", "    y\n"}, Cause: errors.New("inner")}
 	l.Close(retry.Permanent(fmt.Errorf("exit status 1: %w", retry.Permanent(remote))))
 	var got []string
-	for e := l.heard()[1].Params["exception"]; e != nil; e = pipestest.Member(e, "cause") {
+	for e := l.received()[1].Params["exception"]; e != nil; e = pipestest.Member(e, "cause") {
 		got = append(got, fmt.Sprint(pipestest.Member(e, "name"), ": ", pipestest.Member(e, "message"), " ", pipestest.Member(e, "stack")))
 	}
 	want := []string{"fmt.wrapError: exit status 1: no luck []", "ValueError: no luck [  File x\n     y\n]", "errors.errorString: inner []"}
@@ -101,8 +101,8 @@ func TestCountRetries(t *testing.T) {
 		p := retry.Policy{Name: "upload", MaxAttempts: 2, Jitter: retry.NoJitter, Classify: retry.Always, Breaker: b, Observe: l.CountRetries(b)}
 		err := retry.Do(t.Context(), &p, func(context.Context) error { return errors.New("down") })
 		l.Close(err)
-		heard := l.heard()
-		compare(t, heard[1:len(heard)-1], []string{
+		received := l.received()
+		compare(t, received[1:len(received)-1], []string{
 			`report_custom_message {"payload":{"kind":"perdure/outcome","version":1,"outcome":"exhausted","attempts":2,"waited_s":1,
 				"last_error":"down","breaker":{"name":"store","state":"open"},"retryable":true,"retry_after_s":60,"exit_code":1}}`,
 		})

@@ -152,7 +152,7 @@ func (s *standard) close() error {
 // maxPending is how many bytes of messages wait in memory at most.
 const maxPending = 16 << 20
 
-var errFull = errors.New("too many messages wait to be sent")
+var errFull = errors.New("too many messages are waiting to be sent")
 
 // A buffered sink keeps all messages until the end, for streams of which only
 // the last part is read.

@@ -86,7 +86,7 @@ func TestMessages(t *testing.T) {
 		{
 			"twice", one, all(materialized(Materialization{}), materialized(Materialization{AssetKey: "my_asset"})),
 			[]string{"report_asset_materialization " + bare},
-			"materialized before",
+			"already materialized",
 		},
 		{"several assets, no key", two, materialized(Materialization{}), nil, `the step makes 2 assets: an asset key is needed, one of ["a" "b"]`},
 		{
@@ -148,7 +148,7 @@ func TestMessages(t *testing.T) {
 			},
 			"",
 		},
-		{"custom message that is no JSON", one, custom(make(chan int)), nil, "no JSON"},
+		{"custom message that is no JSON", one, custom(make(chan int)), nil, "cannot be written as JSON"},
 		{"custom message that is too long", one, custom(strings.Repeat("x", 70_000)), nil, "70"},
 		{"custom message that is too deep", one, custom(nested(100)), nil, "levels"},
 		{"custom message with itself in it", one, custom(endless()), nil, "levels"},
@@ -170,9 +170,9 @@ func TestMessages(t *testing.T) {
 				t.Fatalf("error %v, want %q", err, c.err)
 			}
 			l.Close(err)
-			heard := l.heard()
-			wantClosed(t, heard[len(heard)-1], err)
-			compare(t, heard[1:len(heard)-1], c.want)
+			received := l.received()
+			wantClosed(t, received[len(received)-1], err)
+			compare(t, received[1:len(received)-1], c.want)
 		})
 	}
 }
@@ -222,14 +222,14 @@ func TestLongTextsAreCut(t *testing.T) {
 		t.Fatal(err)
 	}
 	l.Close(fmt.Errorf("it failed: %w", errors.New(long)))
-	heard, logged := l.heard(), ""
-	for heard = heard[1:]; heard[0].Method == "log"; heard = heard[1:] {
-		logged += heard[0].Params["message"].(string)
+	received, logged := l.received(), ""
+	for received = received[1:]; received[0].Method == "log"; received = received[1:] {
+		logged += received[0].Params["message"].(string)
 	}
 	for _, text := range []any{
 		logged,
-		pipestest.Member(pipestest.Member(heard[0].Params["metadata"], "t"), "raw_value"), pipestest.Member(pipestest.Member(heard[0].Params["metadata"], "i"), "raw_value"),
-		pipestest.Member(heard[1].Params["exception"], "message"), pipestest.Member(pipestest.Member(heard[1].Params["exception"], "cause"), "message"),
+		pipestest.Member(pipestest.Member(received[0].Params["metadata"], "t"), "raw_value"), pipestest.Member(pipestest.Member(received[0].Params["metadata"], "i"), "raw_value"),
+		pipestest.Member(received[1].Params["exception"], "message"), pipestest.Member(pipestest.Member(received[1].Params["exception"], "cause"), "message"),
 	} {
 		if s := text.(string); !strings.Contains(s, "é... [cut: 1048") || len(s) > 64<<10 {
 			t.Errorf("%d bytes, the end is %q", len(s), s[max(0, len(s)-40):])
@@ -249,7 +249,7 @@ func TestLongLogsAreSentInParts(t *testing.T) {
 	}
 	l.Close(nil)
 	var lines []string
-	for _, m := range l.heard() {
+	for _, m := range l.received() {
 		if m.Method == "log" {
 			lines = append(lines, fmt.Sprint(m.Params["level"], " ", m.Params["message"]))
 		}
@@ -284,8 +284,8 @@ func TestExceptions(t *testing.T) {
 	} {
 		l := listen(t, pipestest.Context("my_asset"))
 		l.Close(c.err)
-		heard := l.heard()
-		if got := heard[1].Params["exception"]; !reflect.DeepEqual(got, parse(t, c.want)) {
+		received := l.received()
+		if got := received[1].Params["exception"]; !reflect.DeepEqual(got, parse(t, c.want)) {
 			t.Errorf("%T: exception %v\nwant %s", c.err, got, c.want)
 		}
 	}

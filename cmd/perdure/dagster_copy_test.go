@@ -25,7 +25,7 @@ func (s *dagsterStep) withServers() *testServers {
 // after its type.
 func (s *dagsterStep) made() map[string]string {
 	s.t.Helper()
-	all := of("report_asset_materialization", s.heard())
+	all := of("report_asset_materialization", s.received())
 	if len(all) != 1 || all[0]["asset_key"] != "my_asset" {
 		s.t.Fatalf("materialized %v, want my_asset", all)
 	}
@@ -195,7 +195,7 @@ func TestDagsterCopyOfSeveralAssets(t *testing.T) {
 		}
 		_, errs := s.run(test.code, args...)
 		var made []string
-		for _, m := range of("report_asset_materialization", s.heard()) {
+		for _, m := range of("report_asset_materialization", s.received()) {
 			made = append(made, fmt.Sprint(m["asset_key"]))
 		}
 		if got := strings.Join(made, " "); got != test.want {
@@ -245,7 +245,7 @@ func TestDagsterCopyTree(t *testing.T) {
 		t.Fatal(err)
 	}
 	s.run(1, "copy", "-r", "files", "s3://bikes/p")
-	if slices.Contains(methods(s.heard()), "report_asset_materialization") {
+	if slices.Contains(methods(s.received()), "report_asset_materialization") {
 		t.Error("materialized though a file is missing")
 	}
 	s.wantOutcome(dict{"outcome": "permanent", "exit_code": 1, "retryable": false})

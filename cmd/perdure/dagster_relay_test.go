@@ -60,8 +60,8 @@ func methods(all []pipestest.Message) (names []string) {
 func TestDagsterRelay(t *testing.T) {
 	s, args := speaker(t, "1,1,0", map[string]string{"file": spoken()})
 	s.run(0, args...)
-	heard := s.heard()
-	if got, want := methods(heard), []string{
+	received := s.received()
+	if got, want := methods(received), []string{
 		"opened", "log", "log", "log", "log", "log", "log", "log",
 		"report_asset_materialization", "report_asset_check", "report_custom_message", "log", "report_custom_message", "closed",
 	}; !slices.Equal(got, want) {
@@ -76,12 +76,12 @@ func TestDagsterRelay(t *testing.T) {
 		"INFO Retrying speak in 0.0020 seconds (attempt 2/3): exit status 1",
 		"INFO hello é",
 		"INFO speak succeeded on attempt 3")
-	made := of("report_asset_materialization", heard)[0]
+	made := of("report_asset_materialization", received)[0]
 	if fmt.Sprint(made) != "map[asset_key:my_asset data_version:v metadata:map[rows:map[raw_value:7 type:int]]]" {
 		t.Errorf("materialized %v", made)
 	}
-	if fmt.Sprint(of("report_custom_message", heard)[0]) != "map[payload:map[a:[1.0 <nil>]]]" {
-		t.Errorf("custom message %v", of("report_custom_message", heard)[0])
+	if fmt.Sprint(of("report_custom_message", received)[0]) != "map[payload:map[a:[1.0 <nil>]]]" {
+		t.Errorf("custom message %v", of("report_custom_message", received)[0])
 	}
 	s.wantOutcome(dict{"outcome": "success", "attempts": 3})
 	s.nothingLeft()
@@ -122,7 +122,7 @@ func TestDagsterRelayException(t *testing.T) {
 
 	s, args = speaker(t, "0", map[string]string{"file": exception1})
 	s.run(0, args...)
-	s.wantLogged("WARNING the command has closed its session with an exception, but exited with 0: ValueError: no luck")
+	s.wantLogged("WARNING the command closed its session with an exception, but exited with 0: ValueError: no luck")
 }
 
 // A child that retries by itself tells whether it makes sense to go on.
@@ -140,7 +140,7 @@ func TestDagsterRelayNestedRetries(t *testing.T) {
 	if after := fmt.Sprint(s.outcome()["retry_after_s"]); !strings.HasPrefix(after, "600") && !strings.HasPrefix(after, "599") {
 		t.Errorf("come back after %s s, want 600", after)
 	}
-	if n := len(of("report_custom_message", s.heard())); n != 1 {
+	if n := len(of("report_custom_message", s.received())); n != 1 {
 		t.Errorf("%d custom messages, want one outcome", n)
 	}
 }
@@ -156,18 +156,18 @@ func TestDagsterRelayRefuses(t *testing.T) {
 		text string
 		want string // part of the one warning; "" is none
 	}{
-		"blank line":            {"\n", "the line is empty"},
-		"garbage":               {"hello\n", "it is no JSON object"},
-		"a list":                {"[1]\n", "it is no JSON object"},
-		"half a message":        {`{"__dagster_pipes_version": "0.1", "method": "log", "params": {"mess`, "it is no JSON object"},
-		"two in a line":         {strings.TrimSpace(line("log", `{"message": "m"}`)) + line("log", `{"message": "m"}`), "something follows"},
+		"blank line":            {"\n", "empty line"},
+		"garbage":               {"hello\n", "not a JSON object"},
+		"a list":                {"[1]\n", "not a JSON object"},
+		"half a message":        {`{"__dagster_pipes_version": "0.1", "method": "log", "params": {"mess`, "not a JSON object"},
+		"two in a line":         {strings.TrimSpace(line("log", `{"message": "m"}`)) + line("log", `{"message": "m"}`), "more than one JSON value"},
 		"no version":            {`{"method": "log", "params": {"message": "m"}}` + "\n", "__dagster_pipes_version"},
-		"no method":             {`{"__dagster_pipes_version": "0.1", "params": {}}` + "\n", "there is no method"},
-		"unknown method":        {line("report_asset", `{}`), `there is no method "report_asset"`},
-		"params":                {line("log", `[]`), "params are no object"},
-		"10 MB":                 {line("log", `{"message": "`+long+`"}`), "it is longer than 1048576 bytes"},
-		"10 MB, no end":         {long, "it is longer than 1048576 bytes"},
-		"extra key":             {line("log", `{"message": "m", "level": "INFO", "more": 1}`), `log: there is no parameter "more"`},
+		"no method":             {`{"__dagster_pipes_version": "0.1", "params": {}}` + "\n", "unknown method"},
+		"unknown method":        {line("report_asset", `{}`), `unknown method "report_asset"`},
+		"params":                {line("log", `[]`), "params must be an object"},
+		"10 MB":                 {line("log", `{"message": "`+long+`"}`), "longer than 1048576 bytes"},
+		"10 MB, no end":         {long, "longer than 1048576 bytes"},
+		"extra key":             {line("log", `{"message": "m", "level": "INFO", "more": 1}`), `log: unknown parameter "more"`},
 		"level":                 {line("log", `{"message": "m", "level": "TRACE"}`), `level is "TRACE"`},
 		"level of slog":         {line("log", `{"message": "m", "level": "INFO+2"}`), `level is "INFO+2"`},
 		"message an object":     {line("log", `{"message": {}}`), "message is {}, want a string"},
@@ -176,7 +176,7 @@ func TestDagsterRelayRefuses(t *testing.T) {
 		"no metadata":           {line("report_asset_materialization", `{"asset_key": "my_asset", "data_version": null}`), "metadata is missing"},
 		"unknown asset":         {line("report_asset_materialization", `{"asset_key": "other", "data_version": null, "metadata": null}`), `invalid value "other" for asset key`},
 		"no asset":              {line("report_asset_materialization", `{"asset_key": "", "data_version": null, "metadata": null}`), "asset_key is \"\", want a name"},
-		"twice":                 {metadata("null") + metadata("null"), `asset "my_asset" was materialized before`},
+		"twice":                 {metadata("null") + metadata("null"), `asset "my_asset" is already materialized`},
 		"not normalized":        {metadata(`{"k": 1}`), `metadata "k" is 1, want an object`},
 		"type job":              {metadata(`{"k": {"type": "job", "raw_value": "j"}}`), `invalid value "job" for type`},
 		"type duration":         {metadata(`{"k": {"type": "duration", "raw_value": 1}}`), `invalid value "duration" for type`},
@@ -185,13 +185,13 @@ func TestDagsterRelayRefuses(t *testing.T) {
 		"text 1":                {metadata(`{"k": {"type": "text", "raw_value": 1}}`), "invalid value 1 for type text"},
 		"json text":             {metadata(`{"k": {"type": "json", "raw_value": "x"}}`), "for type json: must be"},
 		"timestamp text":        {metadata(`{"k": {"type": "timestamp", "raw_value": "2024-01-01"}}`), "for type timestamp: must be"},
-		"more than a value":     {metadata(`{"k": {"type": "int", "raw_value": 1, "unit": "s"}}`), `metadata "k": there is no parameter "unit"`},
+		"more than a value":     {metadata(`{"k": {"type": "int", "raw_value": 1, "unit": "s"}}`), `metadata "k": unknown parameter "unit"`},
 		"severity":              {line("report_asset_check", `{"asset_key": "my_asset", "check_name": "c", "passed": true, "severity": "warn", "metadata": null}`), `invalid value "warn" for severity`},
 		"no severity":           {line("report_asset_check", `{"asset_key": "my_asset", "check_name": "c", "passed": true, "severity": null, "metadata": null}`), "severity is null, want a string"},
 		"passed":                {line("report_asset_check", `{"asset_key": "my_asset", "check_name": "c", "passed": "true", "severity": "WARN", "metadata": null}`), `passed is "true", want true or false`},
 		"no payload":            {line("report_custom_message", `{}`), "payload is missing"},
 		"exception, no context": {line("closed", `{"exception": {"message": "m", "stack": [], "name": null, "cause": null}}`), "closed: exception: context is missing"},
-		"after closed":          {line("closed", `{}`) + line("log", `{"message": "m"}`), "something after it had closed its session"},
+		"after closed":          {line("closed", `{}`) + line("log", `{"message": "m"}`), "a message after it closed its session"},
 
 		"no newline":         {strings.TrimSpace(line("log", `{"message": "m"}`)), ""},
 		"two programs":       {line("opened", `{"extras": {}}`) + line("closed", `{}`) + line("opened", `{"extras": {}}`) + line("log", `{"message": "m"}`) + line("closed", `{}`), ""},
@@ -228,7 +228,7 @@ func TestDagsterRelayGarbage(t *testing.T) {
 	s, args := speaker(t, "0", map[string]string{"file": strings.Repeat("garbage\n", 5000) + line("log", `{"message": "still there"}`)})
 	s.run(0, args...)
 	lines := s.logged()
-	if len(lines) != 12 || lines[10] != "INFO still there" || lines[11] != "WARNING 4990 more messages of the command are not passed on" {
+	if len(lines) != 12 || lines[10] != "INFO still there" || lines[11] != "WARNING 4990 more messages of the command are not relayed" {
 		t.Errorf("logged %q", lines)
 	}
 }
@@ -238,10 +238,10 @@ func TestDagsterRelayHoldsBackSoMuch(t *testing.T) {
 	one := line("report_custom_message", `{"payload": "`+strings.Repeat("x", 40_000)+`"}`)
 	s, args := speaker(t, "0", map[string]string{"file": strings.Repeat(one, 500)})
 	s.run(0, args...)
-	if n := len(of("report_custom_message", s.heard())); n < 410 || n > 425 {
+	if n := len(of("report_custom_message", s.received())); n < 410 || n > 425 {
 		t.Errorf("%d custom messages, want those of 16 MiB", n)
 	}
-	s.wantLogged("WARNING what the command reported beyond 16777216 bytes is not passed on")
+	s.wantLogged("WARNING reports of the command beyond 16777216 bytes are not relayed")
 }
 
 // Passthrough is one attempt of a child that has all to itself; without Dagster
@@ -269,7 +269,7 @@ func TestDagsterMode(t *testing.T) {
 	s, args := speaker(t, "0", map[string]string{"file": spoken()})
 	s.environ = append(s.environ, "PERDURE_DAGSTER=relay")
 	s.run(0, slices.Concat([]string{"run"}, args[3:])...)
-	if n := len(of("report_asset_materialization", s.heard())); n != 1 {
+	if n := len(of("report_asset_materialization", s.received())); n != 1 {
 		t.Errorf("%d materializations by PERDURE_DAGSTER=relay, want 1", n)
 	}
 	s = newStep(t)

@@ -149,7 +149,7 @@ func TestDagsterCancelCopy(t *testing.T) {
 	r.signal(os.Interrupt)
 	r.cancel(os.Interrupt, 130)
 	r.wantOutcome(dict{"outcome": "interrupted", "exit_code": 130})
-	if n := len(of("report_asset_materialization", r.heard())); n > 0 {
+	if n := len(of("report_asset_materialization", r.received())); n > 0 {
 		t.Errorf("%d materializations of what is not there", n)
 	}
 }

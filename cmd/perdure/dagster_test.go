@@ -68,9 +68,9 @@ func (s *dagsterStep) run(code int, args ...string) (stdout, stderr string) {
 	return out.String(), errs.String()
 }
 
-// heard returns what Dagster's reader has got, which must have survived it and
+// received returns what Dagster's reader has got, which must have survived it and
 // have seen one beginning and one end.
-func (s *dagsterStep) heard() []pipestest.Message {
+func (s *dagsterStep) received() []pipestest.Message {
 	s.t.Helper()
 	text, err := os.ReadFile(s.messages)
 	if err != nil {
@@ -96,7 +96,7 @@ func of(method string, all []pipestest.Message) (found []dict) {
 // logged returns the lines of the step's log, each after its level.
 func (s *dagsterStep) logged() (lines []string) {
 	s.t.Helper()
-	for _, p := range of("log", s.heard()) {
+	for _, p := range of("log", s.received()) {
 		lines = append(lines, fmt.Sprint(p["level"], " ", p["message"]))
 	}
 	return lines
@@ -105,7 +105,7 @@ func (s *dagsterStep) logged() (lines []string) {
 // outcome returns the one outcome that there must be.
 func (s *dagsterStep) outcome() dict {
 	s.t.Helper()
-	all := of("report_custom_message", s.heard())
+	all := of("report_custom_message", s.received())
 	if len(all) == 0 {
 		s.t.Fatalf("there is no outcome")
 	}
@@ -131,7 +131,7 @@ func (s *dagsterStep) wantOutcome(want dict) {
 // with, outermost first.
 func (s *dagsterStep) exceptions() (texts []string) {
 	s.t.Helper()
-	for e := of("closed", s.heard())[0]["exception"]; e != nil; e = pipestest.Member(e, "cause") {
+	for e := of("closed", s.received())[0]["exception"]; e != nil; e = pipestest.Member(e, "cause") {
 		texts = append(texts, fmt.Sprint(pipestest.Member(e, "message")))
 	}
 	return texts
@@ -160,7 +160,7 @@ func TestDagsterRun(t *testing.T) {
 	if got := s.exceptions(); len(got) > 0 {
 		t.Errorf("closed with %q", got)
 	}
-	if made := of("report_asset_materialization", s.heard()); len(made) > 0 {
+	if made := of("report_asset_materialization", s.received()); len(made) > 0 {
 		t.Errorf("materialized %v: what a command makes is not known", made)
 	}
 }
@@ -215,14 +215,14 @@ func TestDagsterCorruptEnvironment(t *testing.T) {
 		return packed
 	}
 	for name, test := range map[string]struct{ context, messages, want string }{
-		"no base64":       {"%%%", pack(dict{"path": "m"}), "DAGSTER_PIPES_CONTEXT is no base64"},
-		"no zlib":         {base64.StdEncoding.EncodeToString([]byte("{}")), pack(dict{"path": "m"}), "DAGSTER_PIPES_CONTEXT is not packed by zlib"},
-		"no JSON":         {pack(`{"data"`), pack(dict{"path": "m"}), "DAGSTER_PIPES_CONTEXT holds no JSON object"},
-		"no object":       {pack("[1]"), pack(dict{"path": "m"}), "DAGSTER_PIPES_CONTEXT holds no JSON object"},
+		"no base64":       {"%%%", pack(dict{"path": "m"}), "DAGSTER_PIPES_CONTEXT is not base64"},
+		"no zlib":         {base64.StdEncoding.EncodeToString([]byte("{}")), pack(dict{"path": "m"}), "DAGSTER_PIPES_CONTEXT is not zlib data"},
+		"no JSON":         {pack(`{"data"`), pack(dict{"path": "m"}), "DAGSTER_PIPES_CONTEXT does not hold a JSON object"},
+		"no object":       {pack("[1]"), pack(dict{"path": "m"}), "DAGSTER_PIPES_CONTEXT does not hold a JSON object"},
 		"empty":           {"", pack(dict{"path": "m"}), "DAGSTER_PIPES_CONTEXT"},
 		"no context file": {pack(dict{"path": "/no/such/file"}), pack(dict{"path": "m"}), "read the context: open /no/such/file"},
 		"no messages":     {pack(dict{"data": pipestest.Context()}), "", "DAGSTER_PIPES_MESSAGES"},
-		"wrong messages":  {pack(dict{"data": pipestest.Context()}), pack(dict{"path": 7}), `DAGSTER_PIPES_MESSAGES: "path" is 7, no string`},
+		"wrong messages":  {pack(dict{"data": pipestest.Context()}), pack(dict{"path": 7}), `DAGSTER_PIPES_MESSAGES: "path" is 7, want a string`},
 	} {
 		for _, mode := range []string{"strip", "relay"} {
 			t.Run(name+"/"+mode, func(t *testing.T) {
@@ -290,7 +290,7 @@ func TestDagsterStreams(t *testing.T) {
 			t.Errorf("include %v: passed through %q and %q", include, out, errs)
 		}
 		sent := map[any]string{}
-		for _, p := range of("log_external_stream", s.heard()) {
+		for _, p := range of("log_external_stream", s.received()) {
 			sent[p["stream"]] += fmt.Sprint(p["text"])
 		}
 		want := map[any]string{}

@@ -49,7 +49,7 @@ func (f *Fields) Refuse(err error) {
 // End refuses the fields that were not taken out.
 func (f *Fields) End() {
 	for name := range f.Values {
-		f.Refuse(fmt.Errorf("there is no parameter %.40q", name))
+		f.Refuse(fmt.Errorf("unknown parameter %.40q", name))
 	}
 }
 

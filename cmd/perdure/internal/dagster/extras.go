@@ -51,7 +51,7 @@ func (s *Session) ApplyExtras(f *policy.Flags) error {
 	f.Rerun(before)
 	if before > 0 {
 		_ = s.pipes.Log(slog.LevelInfo, fmt.Sprintf(
-			"Re-run %d: max_attempts is halved for each, unless it is set", before))
+			"Re-run %d: max_attempts halved %d times, unless it is set", before, before))
 	}
 	return nil
 }

@@ -55,12 +55,12 @@ func parse(line []byte) (m message, err error) {
 		return m, err
 	}
 	if envelope.Version == nil {
-		return m, errors.New("it has no __dagster_pipes_version")
+		return m, errors.New("no __dagster_pipes_version")
 	}
 	m.method = envelope.Method
 	values, ok := envelope.Params.(map[string]any)
 	if !ok && (m.method != "closed" || envelope.Params != nil) {
-		return m, fmt.Errorf("%.40q: params are no object", m.method)
+		return m, fmt.Errorf("%.40q: params must be an object", m.method)
 	}
 	f := pipesjson.Of(values, m.method+": ", &err)
 	if unknown := m.read(f); unknown != nil {
@@ -76,13 +76,13 @@ func decode(line []byte, into any) error {
 	d.UseNumber()
 	err := d.Decode(into)
 	if err == nil && d.More() {
-		err = errors.New("something follows")
+		err = errors.New("more than one JSON value")
 	}
 	if err == io.EOF { //nolint:errorlint // as Decode has it
-		err = errors.New("the line is empty")
+		err = errors.New("empty line")
 	}
 	if err != nil {
-		return fmt.Errorf("it is no JSON object: %w", err)
+		return fmt.Errorf("not a JSON object: %w", err)
 	}
 	return nil
 }
@@ -132,7 +132,7 @@ func (m *message) read(f *pipesjson.Fields) error {
 			m.outcome = o
 		}
 	default:
-		return fmt.Errorf("there is no method %.40q", m.method)
+		return fmt.Errorf("unknown method %.40q", m.method)
 	}
 	return nil
 }

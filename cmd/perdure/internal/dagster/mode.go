@@ -105,7 +105,7 @@ func (s *Session) tee(name string, direct *os.File) (*os.File, func()) {
 	}
 	r, w, err := os.Pipe()
 	if err != nil {
-		s.warn("what goes to " + name + " is not sent: " + err.Error())
+		s.warn("" + name + " is not sent to Dagster: " + err.Error())
 		return direct, func() {}
 	}
 	gone := make(chan os.Signal, 1)

@@ -55,7 +55,7 @@ type relay struct {
 func (s *Session) relay(environ []string) ([]string, func(failed bool) error) {
 	r, err := s.newRelay()
 	if err != nil {
-		s.warn("nothing that the command reports is passed on: " + err.Error())
+		s.warn("the reports of the command are not relayed: " + err.Error())
 		return pipes.StripEnv(environ), func(bool) error { return nil }
 	}
 	go r.follow()
@@ -121,7 +121,7 @@ func (r *relay) take(p []byte) {
 		}
 		if !r.skip && len(r.line) > maxLine {
 			r.skip, r.line = true, nil
-			r.refuse(fmt.Errorf("it is longer than %d bytes", maxLine))
+			r.refuse(fmt.Errorf("longer than %d bytes", maxLine))
 		}
 		if !whole {
 			return
@@ -150,7 +150,7 @@ func (r *relay) message(line []byte) {
 		return
 	case r.closed && !r.late:
 		r.late = true
-		r.session.warn("the command has reported something after it had closed its session")
+		r.session.warn("the command sent a message after it closed its session")
 	}
 	switch {
 	case m.outcome != nil:
@@ -171,7 +171,7 @@ func (r *relay) message(line []byte) {
 // refuse tells why a message is not passed on.
 func (r *relay) refuse(err error) {
 	if r.refused++; r.refused <= maxRefused {
-		r.session.warn("a message of the command is not passed on: " + strings.TrimPrefix(err.Error(), "pipes: "))
+		r.session.warn("a message of the command is not relayed: " + strings.TrimPrefix(err.Error(), "pipes: "))
 	}
 }
 
@@ -188,10 +188,10 @@ func (r *relay) end(failed bool) error {
 		r.flush()
 	}
 	if more := r.refused - maxRefused; more > 0 {
-		r.session.warn(fmt.Sprintf("%d more messages of the command are not passed on", more))
+		r.session.warn(fmt.Sprintf("%d more messages of the command are not relayed", more))
 	}
 	if r.full {
-		r.session.warn(fmt.Sprintf("what the command reported beyond %d bytes is not passed on", maxHeld))
+		r.session.warn(fmt.Sprintf("reports of the command beyond %d bytes are not relayed", maxHeld))
 	}
 	return r.result()
 }
@@ -203,7 +203,7 @@ func (r *relay) flush() {
 		}
 	}
 	if r.failure != nil {
-		r.session.warn("the command has closed its session with an exception, but exited with 0: " + describe(r.failure))
+		r.session.warn("the command closed its session with an exception, but exited with 0: " + describe(r.failure))
 	}
 }
 
@@ -233,7 +233,7 @@ func (r *relay) result() error {
 		return err
 	}
 	if err == nil {
-		err = errors.New("the command has retried by itself, and has given up")
+		err = errors.New("the command gave up after its own retries")
 	}
 	if !again {
 		return retry.Permanent(err)

@@ -272,7 +272,7 @@ func (s *Session) line(r slog.Record) {
 	case sent < maxLines:
 		_ = s.pipes.Log(r.Level, report.Message(r)) // it is text, so it can be sent
 	case sent == maxLines:
-		s.warn("more lines follow, on standard error only")
+		s.warn("the step's log is full: further lines are on standard error only")
 	}
 }
 
