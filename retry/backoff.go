@@ -5,12 +5,13 @@ import (
 	"time"
 )
 
-// A JitterMode says how a delay is spread at random.
+// A JitterMode selects the formula by which a delay is randomized. The zero JitterMode
+// is Additive.
 type JitterMode uint8
 
-// The modes, with their formula: U[a, b] is a random duration between a and b, and
-// ceiling is what [Policy.Ceiling] returns. No delay is longer than MaxDelay, and the
-// delays at MaxDelay are spread as much as the others.
+// The jitter modes, with their formulas: U[a, b] is a random duration from a to b, and
+// ceiling is what [Policy.Ceiling] returns. No delay is longer than MaxDelay, and delays
+// at MaxDelay are randomized as much as shorter ones.
 //
 // Full and equal jitter are those of Marc Brooker, "Exponential Backoff And
 // Jitter" (AWS Architecture Blog, 2015).
@@ -18,9 +19,34 @@ const (
 	Additive    JitterMode = iota // lo + U[0, Jitter], where lo = min(ceiling, MaxDelay-Jitter)
 	FullJitter                    // U[0, ceiling]
 	EqualJitter                   // U[ceiling/2, ceiling]
-
-	jitterModes // how many there are
 )
+
+// jitterModes holds the name and the range of each mode; jitter is at most limit. To
+// add a mode, add a constant above and a row here: all else follows from this table.
+var jitterModes = [...]struct { //nolint:gochecknoglobals // a constant
+	name  string
+	delay func(ceiling, jitter, limit time.Duration) (low, width time.Duration)
+}{
+	Additive: {"additive", func(ceiling, jitter, limit time.Duration) (low, width time.Duration) {
+		return min(ceiling, limit-jitter), jitter
+	}},
+	FullJitter: {"full", func(ceiling, _, _ time.Duration) (low, width time.Duration) {
+		return 0, ceiling
+	}},
+	EqualJitter: {"equal", func(ceiling, _, _ time.Duration) (low, width time.Duration) {
+		return ceiling / 2, ceiling - ceiling/2
+	}},
+}
+
+func (m JitterMode) isValid() bool { return int(m) < len(jitterModes) }
+
+func jitterNames() []string {
+	names := make([]string, len(jitterModes))
+	for i, m := range jitterModes {
+		names[i] = m.name
+	}
+	return names
+}
 
 // Ceiling returns the exponential delay after the given attempt, from 1:
 // BaseDelay·ExponentialBase^(attempt-1), at most MaxDelay.
@@ -28,8 +54,8 @@ func (p *Policy) Ceiling(attempt int) time.Duration {
 	return p.ceiling(p.baseDelay(), attempt)
 }
 
-// ceiling is computed in floating point, where too large a power is infinite
-// and not, as in whole numbers, anything at all.
+// ceiling computes in floating point, in which a power that is too large is infinite
+// and does not wrap around.
 func (p *Policy) ceiling(base time.Duration, attempt int) time.Duration {
 	limit := p.maxDelay()
 	d := float64(base) * math.Pow(p.exponentialBase(), float64(max(attempt, 1)-1))
@@ -39,40 +65,37 @@ func (p *Policy) ceiling(base time.Duration, attempt int) time.Duration {
 	return time.Duration(d)
 }
 
-// Backoff returns the delay after the given attempt, from 1, of an error of
-// class c; u, in [0, 1), places it in its range.
+// Backoff returns the delay after the given attempt, from 1, whose error is of class
+// c. The random number u, in [0, 1), places the delay in its range.
 func (p *Policy) Backoff(attempt int, c Class, u float64) time.Duration {
 	low, width := p.Range(attempt, c)
 	return low + time.Duration(u*float64(width))
 }
 
-// Range returns the shortest delay after the given attempt, and how much
-// longer it may be by chance.
+// Range returns the shortest delay after the given attempt, from 1, whose error is of
+// class c, and the width of the random part that is added to the shortest delay.
 func (p *Policy) Range(attempt int, c Class) (low, width time.Duration) {
 	base := p.baseDelay()
 	if c == ClassThrottled && p.ThrottleDelay > 0 {
 		base = p.ThrottleDelay
 	}
 	ceiling := p.ceiling(base, attempt)
-	switch {
-	case p.Jitter == NoJitter:
+	if p.Jitter == NoJitter {
 		return ceiling, 0
-	case p.JitterMode == FullJitter:
-		return 0, ceiling
-	case p.JitterMode == EqualJitter:
-		return ceiling / 2, ceiling - ceiling/2
-	default:
-		jitter := min(p.jitter(), p.maxDelay())
-		return min(ceiling, p.maxDelay()-jitter), jitter
 	}
+	mode, limit := p.JitterMode, p.maxDelay()
+	if !mode.isValid() {
+		mode = Additive
+	}
+	return jitterModes[mode].delay(ceiling, min(p.jitter(), limit), limit)
 }
 
 // maxSpread is the longest time by which a hint is lengthened at random.
 const maxSpread = 15 * time.Second
 
-// spread returns a wait that is no shorter than hint and up to a quarter
-// longer, so that those who were all told the same do not all come back in the
-// same second. What the deadline leaves is not overrun for it.
+// spread returns a wait from hint to a quarter longer, so that clients which all got
+// the same hint do not all return in the same second. The wait fits in left, if the
+// hint does.
 func spread(hint time.Duration, p *Policy, left time.Duration, u float64) time.Duration {
 	if hint <= 0 || p.Jitter == NoJitter {
 		return max(hint, 0)

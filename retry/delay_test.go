@@ -46,11 +46,19 @@ func TestDelaysWithoutJitter(t *testing.T) {
 	}
 }
 
+// jitterModes returns all modes.
+func jitterModes() (modes []retry.JitterMode) {
+	for p := (retry.Policy{}); p.Validate() == nil; p.JitterMode++ {
+		modes = append(modes, p.JitterMode)
+	}
+	return modes
+}
+
 // What is really waited is what the event said, in every mode, and it lies in
 // the range.
 func TestDelaysAreThoseOfTheEvents(t *testing.T) {
 	t.Parallel()
-	for _, mode := range []retry.JitterMode{retry.Additive, retry.FullJitter, retry.EqualJitter} {
+	for _, mode := range jitterModes() {
 		synctest.Test(t, func(t *testing.T) {
 			var r record
 			p := retry.Policy{JitterMode: mode, MaxAttempts: 12, Classify: retry.Always, Observe: r.observe}

@@ -168,7 +168,7 @@ func fields() []setting.Field[Policy] {
 		setting.Span("jitter", "seconds of random time added to a wait (1); 0 for none",
 			1, forever, "0", func(p *Policy) *time.Duration { return &p.Jitter }),
 		setting.Choice("jitter_mode", "how a wait is spread (additive)",
-			[]string{"additive", "full", "equal"}, func(p *Policy) *JitterMode { return &p.JitterMode }),
+			jitterNames(), func(p *Policy) *JitterMode { return &p.JitterMode }),
 		setting.Span("throttle_delay", "seconds to wait after the first attempt, if it was throttled (base_delay)",
 			1, forever, setting.None, func(p *Policy) *time.Duration { return &p.ThrottleDelay }),
 		setting.Entries("retry_on", "the only errors to retry: timeout, connection, throttled, conflict, HTTP statuses, codes; default adds the usual ones",
@@ -211,7 +211,7 @@ func (p *Policy) Validate() error {
 // true for a policy that Validate refuses; lists and Breakers answer for themselves.
 func (p *Policy) plausible() bool {
 	return p.MaxAttempts >= Unlimited && min(p.BaseDelay, p.MaxDelay, p.ThrottleDelay, p.MaxRetryAfter) >= 0 &&
-		p.Jitter >= NoJitter && p.JitterMode < jitterModes &&
+		p.Jitter >= NoJitter && p.JitterMode.isValid() &&
 		(p.ExponentialBase == 0 || p.ExponentialBase >= 1 && p.ExponentialBase <= maxBase)
 }
 

@@ -42,7 +42,7 @@ func invalid() map[string]struct {
 		"exponential_base -Inf":    {retry.Policy{ExponentialBase: -inf}, []string{"exponential_base", "-Inf"}},
 		"jitter":                   {retry.Policy{Jitter: -2}, []string{"jitter", "or 0"}},
 		"jitter least":             {retry.Policy{Jitter: math.MinInt64}, []string{"jitter"}},
-		"jitter_mode":              {retry.Policy{JitterMode: 3}, []string{"jitter_mode", "3", "additive, full, equal"}},
+		"jitter_mode":              {retry.Policy{JitterMode: 255}, []string{"jitter_mode", "255", "additive, full, equal"}},
 		"throttle_delay":           {retry.Policy{ThrottleDelay: -1}, []string{"throttle_delay"}},
 		"attempt_timeout":          {retry.Policy{AttemptTimeout: -1}, []string{"attempt_timeout"}},
 		"max_elapsed":              {retry.Policy{MaxElapsed: -time.Hour}, []string{"max_elapsed", "-3600"}},

@@ -80,8 +80,8 @@ func Value[T any](ctx context.Context, p *Policy, f func(context.Context) (T, er
 // clock and has no lists. It returns the state of the breaker that admits the
 // attempt, or the refusal. If it returns neither, the loop decides.
 func (p *Policy) quick(ctx context.Context) (word uint64, admitted bool, refusal *circuit.OpenError) {
-	if p == nil || p.timed() || len(p.RetryOn)+len(p.IgnoreOn) != 0 || !p.plausible() || ctx.Err() != nil { //nolint:nilerr // the loop decides
-		return 0, false, nil
+	if p == nil || p.timed() || len(p.RetryOn)+len(p.IgnoreOn) != 0 || !p.plausible() || ctx.Err() != nil {
+		return 0, false, nil //nolint:nilerr // the loop decides
 	}
 	if p.Breaker == nil {
 		return 0, true, nil
