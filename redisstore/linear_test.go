@@ -63,15 +63,15 @@ func (a act) do(s *twin.Record) seen {
 	case "hand":
 		s.Override(a.state, a.due, noon-a.ago)
 	case "expire":
-		s.Holds = false
+		s.Leased = false
 	case "ripen":
 		s.Due = true
 	}
 	process := ""
-	if s.Holds {
+	if s.Leased {
 		process = s.Owner
 	}
-	return seen{true, s.Gen, s.State, s.Due || s.State != circuit.Open, s.Hand, process}
+	return seen{true, s.Gen, s.State, s.Due || s.State != circuit.Open, s.Manual, process}
 }
 
 // linear is the twin as porcupine has it: an order must exist in which it

@@ -106,8 +106,8 @@ func (s *Store) Ready(ctx context.Context) error {
 	requested := false
 	s.mu.Lock()
 	for _, k := range s.keys {
-		if m := &k.remote; !m.openByGate() && m.needsLease(time.Now()) {
-			m.wantsLease, k.leaseFor, requested = true, s.sync, true
+		if r := &k.remote; !r.openByGate() && r.needsLease(time.Now()) {
+			r.wantsLease, k.leaseFor, requested = true, s.sync, true
 			s.wake()
 		}
 	}

@@ -9,39 +9,39 @@ import (
 	"github.com/seed-0f2c7998/perdure/internal/gate"
 )
 
-// A breaker with a gate shares less than one without: credits and the pace change
-// faster than a server could be told. The fleet is open while enough nodes have
-// found that nothing gets through, and until the first success of any of them. That
-// shuts nobody off. One node holds the lease and sends the probes, the others send few;
-// who is in health is warned.
+// A breaker with a gate shares less than one without: its credits and its pace change
+// faster than a server can be notified. The fleet is open once enough nodes have voted
+// that no call succeeds, until the first success on any of them. An open fleet refuses
+// no calls: one node holds the lease and sends the probes, the others send few, and
+// nodes on which calls succeed are warned.
 
-// voteLifetime is how long it counts that nothing gets through a gate.
+// voteLifetime is how long the vote of a gate counts.
 const voteLifetime = 30 * time.Second
 
-// GateShut has the server told that nothing gets through the gate of that name, or of
-// the first success after that. Who sends probes that fail asks for the lease with each
-// look; whose calls get through leaves it to others.
-func (s cells) GateShut(name string, nothing bool, reason uint64) {
+// GateShut reports that no call succeeds at the named gate, or, if shut is false, the
+// first success after that. A process whose probes fail requests the lease with each
+// read; one whose calls succeed returns it.
+func (s cells) GateShut(name string, shut bool, reason uint64) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	k := s.keys[name]
 	if k == nil {
 		return
 	}
-	m, now := &k.remote, time.Now()
-	if m.openByGate() && nothing && !m.wantsLease && m.needsLease(now) {
+	r, now := &k.remote, time.Now()
+	if r.openByGate() && shut && !r.wantsLease && r.needsLease(now) {
 		k.leaseFor = s.sync
 		s.wake()
 	}
-	m.wantsLease, k.releaseDue = nothing, !nothing && m.token != 0
-	if j, tell := m.gateResult(nothing, now); tell {
+	r.wantsLease, k.releaseDue = shut, !shut && r.token != 0
+	if j, ok := r.gateResult(shut, now); ok {
 		j.reason = reason
 		k.transition = &j
 		s.wake()
 	}
 }
 
-// ProbedElsewhere reports whether another node has the fleet's lease.
+// ProbedElsewhere reports whether another node holds the fleet's lease.
 func (s cells) ProbedElsewhere(name string) bool {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -49,51 +49,51 @@ func (s cells) ProbedElsewhere(name string) bool {
 	if k == nil || s.alone(k) {
 		return false
 	}
-	m := &k.remote
-	return m.known && m.openByGate() && m.view.lease.After(time.Now()) && m.view.node != m.node
+	r := &k.remote
+	return r.known && r.openByGate() && r.view.lease.After(time.Now()) && r.view.node != r.node
 }
 
-// openByGate reports whether the fleet has found, by what its openByGate have seen, that nothing
-// gets through.
-func (m *remote) openByGate() bool {
-	return m.hasGate && m.view.state == circuit.Open && !m.view.manual
+// openByGate reports whether the votes of gates have opened the fleet.
+func (r *remote) openByGate() bool {
+	return r.hasGate && r.view.state == circuit.Open && !r.view.manual
 }
 
-// gateResult notes whether nothing gets through the local gate, and returns what the server
-// must be told of it.
-func (m *remote) gateResult(nothing bool, now time.Time) (j report, tell bool) {
-	if m.local == circuit.Isolated {
+// gateResult records whether the local gate is shut. It returns the report of that, and
+// false if there is nothing to report.
+func (r *remote) gateResult(shut bool, now time.Time) (j report, ok bool) {
+	if r.local == circuit.Isolated {
 		return report{}, false
 	}
-	before := m.local
-	if !nothing {
-		m.local, m.votedAt = circuit.Closed, time.Time{}
-		return report{kind: settle, state: circuit.Closed, gate: true, own: true}, before == circuit.Open || m.openByGate()
+	before := r.local
+	if !shut {
+		r.local, r.votedAt = circuit.Closed, time.Time{}
+		return report{kind: settle, state: circuit.Closed, gate: true, own: true}, before == circuit.Open || r.openByGate()
 	}
-	m.local = circuit.Open
-	if m.known && m.view.state == circuit.Open || before == circuit.Open && now.Sub(m.votedAt) < voteLifetime/3 {
+	r.local = circuit.Open
+	if r.known && r.view.state == circuit.Open || before == circuit.Open && now.Sub(r.votedAt) < voteLifetime/3 {
 		return report{}, false
 	}
-	m.votedAt = now
+	r.votedAt = now
 	return report{kind: trip, state: circuit.Open, until: now.Add(voteLifetime), gate: true, own: true}, true
 }
 
-// reportGateSuccess has the server told of a success that another process of this host has had
-// since this one has voted. s.mu is held.
+// reportGateSuccess reports a success of another process on this host after the vote of
+// this process. s.mu is held.
 func (s *Store) reportGateSuccess(k *key, now time.Time) {
 	g := gate.Gate{Words: (*gate.Words)(k.ref.Load().Gate[:3])}
 	if k.remote.votedAt.IsZero() || k.transition != nil || g.Shut() {
 		return
 	}
-	if j, tell := k.remote.gateResult(false, now); tell {
+	if j, ok := k.remote.gateResult(false, now); ok {
 		k.transition = &j
 		s.wake()
 	}
 }
 
-// spread is a number in [0, 1) that is another one on each node, and at each change.
-func (m *remote) spread() float64 {
+// spread returns a number in [0, 1) that differs between nodes, and between
+// generations.
+func (r *remote) spread() float64 {
 	h := fnv.New64a()
-	_, _ = h.Write([]byte(m.node + " " + strconv.FormatInt(m.view.gen, 10))) // never fails
+	_, _ = h.Write([]byte(r.node + " " + strconv.FormatInt(r.view.gen, 10))) // never fails
 	return float64(h.Sum64()>>11) / (1 << 53)
 }

@@ -119,9 +119,9 @@ func (s cells) Transitioned(name string, c cell.Change) {
 	if k == nil {
 		return
 	}
-	j, tell := k.remote.transition(c)
+	j, ok := k.remote.transition(c)
 	switch {
-	case !tell:
+	case !ok:
 		return
 	case j.kind == manual:
 		k.setOverride(j)
@@ -173,7 +173,7 @@ func (s *Store) drain(k *key, now time.Time) []call {
 		return []call{{Call: Call{Op: Read, Key: k.name}, key: k}}
 	}
 	list := s.pendingCalls(k, now)
-	m := &k.remote
+	r := &k.remote
 	add := func(c Call, report any) {
 		c.Key = k.name
 		list = append(list, call{c, k, report})
@@ -185,13 +185,13 @@ func (s *Store) drain(k *key, now time.Time) []call {
 		add(c, rateReport{})
 	}
 	switch length := k.leaseFor; {
-	case k.releaseDue && m.token != 0 && !m.leaseUsed:
-		add(Call{Op: Release, Token: m.token}, nil)
-		m.token, m.settledToken, m.wantsLease = 0, m.token, false
-	case length > 0 && m.leaseUsed:
-		add(s.leaseCall(length+m.margin, true), length)
-	case length > 0 || k.readDue && m.renewsLease(now):
-		add(s.leaseCall(3*m.margin, false), length)
+	case k.releaseDue && r.token != 0 && !r.leaseUsed:
+		add(Call{Op: Release, Token: r.token}, nil)
+		r.token, r.settledToken, r.wantsLease = 0, r.token, false
+	case length > 0 && r.leaseUsed:
+		add(s.leaseCall(length+r.margin, true), length)
+	case length > 0 || k.readDue && r.renewsLease(now):
+		add(s.leaseCall(3*r.margin, false), length)
 	case k.readDue && len(list) == 0:
 		add(Call{Op: Read}, nil)
 	}

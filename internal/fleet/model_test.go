@@ -330,7 +330,7 @@ func (n *node) useful(s *server) bool {
 	if now.until.Equal(past) {
 		now.until = n.m.view.until
 	}
-	return now != n.m.view || n.m.renewsLease(present) && s.Due && !s.Holds
+	return now != n.m.view || n.m.renewsLease(present) && s.Due && !s.Leased
 }
 
 // execute has the server run what process i has sent.
@@ -371,7 +371,7 @@ func (w *world) execute(i int, bug string) bool {
 	}
 	if f.ask {
 		if bug == "two leases" {
-			w.s.Holds = false
+			w.s.Leased = false
 		}
 		w.s.Lease(n.name())
 	}
@@ -388,7 +388,7 @@ func (w *world) execute(i int, bug string) bool {
 // server, since it is counted from when it was asked for.
 func (n *node) arrive(w *world, bug string) bool {
 	v := n.answer
-	if v.process == n.name() && (!w.s.Holds || w.s.Owner != v.process || w.s.Gen != v.gen) {
+	if v.process == n.name() && (!w.s.Leased || w.s.Owner != v.process || w.s.Gen != v.gen) {
 		v.lease = past
 	}
 	sent := present
@@ -444,7 +444,7 @@ func serverSteps() []step {
 			return !was
 		}},
 		{"the lease ends", func(w *world) bool {
-			if !w.s.Holds {
+			if !w.s.Leased {
 				return false
 			}
 			for i := range w.n {
@@ -457,7 +457,7 @@ func serverSteps() []step {
 					n.m.view.lease = past
 				}
 			}
-			w.s.Holds = false
+			w.s.Leased = false
 			return true
 		}},
 		{"the server loses its memory", func(w *world) bool {

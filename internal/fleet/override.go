@@ -29,11 +29,11 @@ const (
 // compareOverride compares the fleet's latest override with that of this host. They
 // differ if the host had no process, or could not reach the server, when one of them
 // was set. The later override wins.
-func (m *remote) compareOverride(here localOverride, now time.Time) verdict {
-	v := &m.view
+func (r *remote) compareOverride(here localOverride, now time.Time) verdict {
+	v := &r.view
 	id := v.overrideID()
 	switch {
-	case !m.known:
+	case !r.known:
 		return inSync
 	case id != 0 && id != here.seenID && !v.overriddenAt.Add(rounding).Before(here.at):
 		return remoteNewer
@@ -54,15 +54,15 @@ const rounding = 2 * time.Millisecond
 // isSameOverride reports whether the remote override sets the state that the local one
 // does: a process may have reported it, and died before the response. The host then
 // keeps its override, to restore it if the server loses its data.
-func (m *remote) isSameOverride(here localOverride) bool {
-	return m.view.manual && m.view.state == here.state
+func (r *remote) isSameOverride(here localOverride) bool {
+	return r.view.manual && r.view.state == here.state
 }
 
 // reapplyClosed marks a remote override to closed as not applied yet. A breaker that
 // has opened since the override stays open; one that is isolated closes.
-func (m *remote) reapplyClosed(here localOverride) {
-	if m.view.state == circuit.Closed && m.appliedGen == m.view.gen {
-		m.appliedGen, m.onlyIfIsolated = -1, !m.view.overriddenAt.After(here.since)
+func (r *remote) reapplyClosed(here localOverride) {
+	if r.view.state == circuit.Closed && r.appliedGen == r.view.gen {
+		r.appliedGen, r.onlyIfIsolated = -1, !r.view.overriddenAt.After(here.since)
 	}
 }
 
@@ -91,11 +91,11 @@ func (s *Store) reconcileOverride(k *key, now time.Time) {
 // the override after the breaker has applied it: a killed process does not lose the
 // override, and it is applied once.
 func (k *key) applyRemoteOverride(here localOverride, now time.Time) {
-	m, c := &k.remote, k.ref.Load()
-	if !m.isSameOverride(here) {
+	r, c := &k.remote, k.ref.Load()
+	if !r.isSameOverride(here) {
 		c.ClearOverride()
 	}
-	m.reapplyClosed(here)
+	r.reapplyClosed(here)
 	k.ackOverride(now)
 }
 

@@ -8,45 +8,45 @@ import (
 	"github.com/seed-0f2c7998/perdure/internal/cell"
 )
 
-// A reservations is what a process has of a rate that the fleet shares: instants that the
-// server has reserved for it, each for one call. None is kept for longer than to the
-// next one, so what is not used is lost. It is plain data; its user holds a lock.
+// reservations holds the instants of a shared rate that the server has reserved for this
+// process, each for one call. An instant expires when the next one begins, so one that
+// is not used is lost. It is plain data; the caller holds a lock.
 type reservations struct {
-	own     cell.Limit // of this process; the zero Limit: it has no rate
-	inForce cell.Limit // in the fleet, as the server last said
+	own     cell.Limit // of this process; the zero Limit means that it has no rate
+	inForce cell.Limit // of the fleet, as the server last returned it
 	nodes   int        // that were alive then
 
-	next      time.Time   // the server has nothing before this for who comes now
+	next      time.Time   // the server has no earlier instant for a new caller
 	free      []time.Time // instants that no caller has
-	upcoming  []time.Time // instants still to come, of callers or free
-	queue     []*caller   // who are to have one each, first come first served
-	requested int         // for how many of these the server is being asked
-	requestAt time.Time   // when there is room to ask for more
-	refused   bool        // somebody who does not wait was refused, and will come again
+	upcoming  []time.Time // future instants, of callers or free
+	queue     []*caller   // callers without an instant, first come first served
+	requested int         // number of instants in flight
+	requestAt time.Time   // when there is room to request more
+	refused   bool        // a caller that does not wait was refused, and may call again
 }
 
-// A caller waits to know its instant.
+// A caller waits for an instant.
 type caller struct {
-	latest time.Time     // that it would wait for
-	done   chan struct{} // closed when at is known
+	latest time.Time     // latest instant of use to the caller
+	done   chan struct{} // closed when at is set
 	at     time.Time
-	ok     bool // it has at; else the server has nothing before that
+	ok     bool // at is the caller's instant; if false, the server has none before at
 }
 
-// horizon is for how long ahead a process reserves instants, but for one.
+// horizon is how far ahead a process reserves more than one instant.
 const horizon = time.Second
 
-// burstTime is by how much a call may go earlier than its instant.
+// burstTime returns how much earlier than its instant a call may go.
 func burstTime(l cell.Limit) time.Duration { return time.Duration(l.Burst-1) * l.Interval }
 
-// expire drops what is over at now.
+// expire drops the instants that are over at now.
 func (l *reservations) expire(now time.Time) {
 	l.upcoming = slices.DeleteFunc(l.upcoming, func(at time.Time) bool { return !at.After(now) })
 	l.free = slices.DeleteFunc(l.free, func(at time.Time) bool { return now.Sub(at) >= l.inForce.Interval })
 }
 
-// wanted returns for how many instants the server is to be asked, and up to when they
-// would do. It is not asked again for each that passes.
+// wanted returns how many instants to request, and the latest that is of use. It returns
+// 0 until there is room for a batch.
 func (l *reservations) wanted(now time.Time) (n int, until time.Time) {
 	if l.requested > 0 || l.own.Interval == 0 {
 		return 0, now
@@ -71,15 +71,15 @@ func (l *reservations) wanted(now time.Time) (n int, until time.Time) {
 	return n, until
 }
 
-// batch is for how many instants there must be room for the server to be asked.
+// batch returns how many instants to request at once, if as many callers wait.
 func (l *reservations) batch() int { return max(int(horizon/4/l.inForce.Interval), 1) }
 
-// add takes in what the server has reserved.
+// add adds what the server has reserved.
 func (l *reservations) add(g RateGrant, now time.Time) {
 	count := min(g.Count, l.requested)
 	l.requested, l.refused, l.nodes = 0, false, max(g.Nodes, 1)
 	l.inForce = cell.Limit{Interval: g.Interval, Burst: max(g.Burst, 1)}
-	if !l.inForce.Within(l.own) { // no server that counts right says so
+	if !l.inForce.Within(l.own) { // no correct server returns such a limit
 		l.inForce = l.own
 	}
 	l.expire(now)
@@ -106,7 +106,7 @@ func (l *reservations) add(g RateGrant, now time.Time) {
 	})
 }
 
-// serve gives those in line what is free.
+// serve assigns the free instants to the callers in the queue.
 func (l *reservations) serve() {
 	slices.SortFunc(l.free, time.Time.Compare)
 	for len(l.queue) > 0 && len(l.free) > 0 {
@@ -120,7 +120,8 @@ func (l *reservations) serve() {
 	}
 }
 
-// take takes an instant up to latest that is free, if there is one.
+// take takes a free instant that is not after latest. It returns false if there is no
+// such instant, or callers wait in the queue.
 func (l *reservations) take(now, latest time.Time) (at time.Time, ok bool) {
 	if l.expire(now); len(l.queue) > 0 || len(l.free) == 0 || l.free[0].After(latest) {
 		return at, false
@@ -129,19 +130,19 @@ func (l *reservations) take(now, latest time.Time) (at time.Time, ok bool) {
 	return at, true
 }
 
-// dequeue takes c out of the line.
+// dequeue removes c from the queue.
 func (l *reservations) dequeue(c *caller) {
 	l.queue = slices.DeleteFunc(l.queue, func(other *caller) bool { return other == c })
 }
 
-// giveBack has the instant at given to the next caller.
+// giveBack assigns the instant at to the next caller.
 func (l *reservations) giveBack(at, now time.Time) {
 	l.free = append(l.free, at)
 	l.expire(now)
 	l.serve()
 }
 
-// soonest returns an instant before which who comes now cannot have one.
+// soonest returns an instant before which a new caller cannot have one.
 func (l *reservations) soonest(now time.Time) time.Time {
 	at := l.next
 	if at.Before(now) {
@@ -150,14 +151,13 @@ func (l *reservations) soonest(now time.Time) time.Time {
 	return at.Add(time.Duration(len(l.queue)) * l.inForce.Interval)
 }
 
-// A schedule is that of one key.
+// A schedule is the [cell.Schedule] of one key.
 type schedule struct {
 	store *Store
 	key   *key
 }
 
-// Schedule returns the schedule of key, on which instants are reserved at the
-// server.
+// Schedule returns the schedule of the named breaker, which the server keeps.
 func (s cells) Schedule(name string, l cell.Limit) cell.Schedule {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -166,9 +166,9 @@ func (s cells) Schedule(name string, l cell.Limit) cell.Schedule {
 	return &schedule{s.Store, k}
 }
 
-// Reserve returns an instant that the server has reserved for this process, and
-// waits for its answer. If the server is away, this host goes by a part of the rate,
-// as large as that of each other host that was alive.
+// Reserve returns an instant that the server has reserved for this process, and waits
+// for the server's response. If the server is unreachable, Reserve uses this host's
+// share of the rate, which is equal for all hosts that were alive.
 func (r *schedule) Reserve(ctx context.Context, l cell.Limit, now, latest int64) (cell.Slot, bool) {
 	began := time.Now()
 	until := began.Add(time.Duration(latest - now))
@@ -179,7 +179,7 @@ func (r *schedule) Reserve(ctx context.Context, l cell.Limit, now, latest int64)
 	}
 	if !at.IsZero() {
 		slot := cell.Slot{At: now + max(int64(at.Sub(began)), 0), Next: at.UnixNano()}
-		if ok && slot.At > now { // so that people see how many wait, and what this host does alone comes after it
+		if ok && slot.At > now { // the cell shows how many callers wait, and the host's own share begins after them
 			r.key.ref.Load().Advance(l, slot.At)
 		}
 		return slot, ok
@@ -191,9 +191,9 @@ func (r *schedule) Reserve(ctx context.Context, l cell.Limit, now, latest int64)
 	return cell.Slot{At: slot.At}, ok
 }
 
-// enter returns an instant that is free or, if not ok, one before which there is none
-// for the caller; or the caller's place in line; or nothing of these if the server is
-// away.
+// enter returns a free instant; or, with ok false, an instant before which there is no
+// free one; or the new caller that waits in the queue; or only zero values if the
+// server is unreachable.
 func (r *schedule) enter(now, until time.Time) (c *caller, at time.Time, ok bool) {
 	s, rate := r.store, &r.key.rate
 	s.mu.Lock()
@@ -214,18 +214,18 @@ func (r *schedule) enter(now, until time.Time) (c *caller, at time.Time, ok bool
 	return c, time.Time{}, false
 }
 
-// await waits until c has its answer, ctx has ended, or the server is away. Then c has
-// left the line.
+// await waits until c is done, ctx is done, or the server is unreachable. c is then no
+// longer in the queue.
 func (r *schedule) await(ctx context.Context, c *caller) {
 	s := r.store
-	look := time.NewTicker(s.stale / 10)
-	defer look.Stop()
+	check := time.NewTicker(s.stale / 10)
+	defer check.Stop()
 	for away := false; !away && ctx.Err() == nil; {
 		select {
 		case <-c.done:
 			return
 		case <-ctx.Done():
-		case <-look.C:
+		case <-check.C:
 			s.mu.Lock()
 			away = s.alone(r.key)
 			s.mu.Unlock()
@@ -236,17 +236,17 @@ func (r *schedule) await(ctx context.Context, c *caller) {
 	r.key.rate.dequeue(c)
 }
 
-// GiveBack lets another call of this process have the instant, as long as it is not
-// over.
+// GiveBack makes the instant available to another call of this process until it
+// expires.
 func (r *schedule) GiveBack(_ cell.Limit, slot cell.Slot) {
 	r.store.mu.Lock()
 	defer r.store.mu.Unlock()
-	if slot.Next != 0 { // else it is of the host's part, and lost
+	if slot.Next != 0 { // an instant of the host's share has no Next, and is lost
 		r.key.rate.giveBack(time.Unix(0, slot.Next), time.Now())
 	}
 }
 
-// hostShare returns the hostShare that this host has of l while the server is away.
+// hostShare returns this host's share of l while the server is unreachable.
 func (r *schedule) hostShare(l cell.Limit) cell.Limit {
 	r.store.mu.Lock()
 	defer r.store.mu.Unlock()
@@ -254,7 +254,7 @@ func (r *schedule) hostShare(l cell.Limit) cell.Limit {
 	return cell.Limit{Interval: l.Interval * time.Duration(n), Burst: max(l.Burst/n, 1)}
 }
 
-// rateCall returns the call that asks for instants, if any are wanted.
+// rateCall returns the call that requests instants, and false if none are wanted.
 func (k *key) rateCall(now time.Time) (c Call, ok bool) {
 	l := &k.rate
 	n, until := l.wanted(now)
@@ -263,18 +263,17 @@ func (k *key) rateCall(now time.Time) (c Call, ok bool) {
 	return Call{Op: Reserve, Rate: RateRequest{Interval: l.own.Interval, Burst: l.own.Burst, Count: n, Until: wait}}, n > 0
 }
 
-// applyRate takes in the answer. s.mu is held.
+// applyRate applies the response to rateCall. s.mu is held.
 func (s *Store) applyRate(k *key, g RateGrant) {
 	now, l := time.Now(), &k.rate
 	l.add(g, now)
 	if l.inForce != l.own && l.inForce.Within(l.own) {
-		k.ref.Load().InForce(l.inForce, now.UnixNano()) // as if a process of this host had it
+		k.ref.Load().InForce(l.inForce, now.UnixNano()) // as if a process of this host had that limit
 	}
 	s.requestLater(l, now)
 }
 
-// requestLater has the server asked for those in line when there is room for more. s.mu is
-// held.
+// requestLater requests instants for the queue when there is room for more. s.mu is held.
 func (s *Store) requestLater(l *reservations, now time.Time) {
 	if len(l.queue) == 0 || l.requestAt.After(now) {
 		return

@@ -7,23 +7,23 @@ import (
 	"github.com/seed-0f2c7998/perdure/internal/cell"
 )
 
-// A view is what the server knows of one key, with its remaining times turned
-// into instants of this process's clock.
+// A view is a [View] with instants of this process's clock in place of durations.
 type view struct {
-	epoch        string // another one: the server has lost what it knew
-	gen          int64  // grows with each change of state and each lease that goes to another process
+	epoch        string // changes when the server has lost its data
+	gen          int64  // grows with each change of state, and with each lease that is granted to another process
 	state        circuit.State
 	manual       bool
-	until        time.Time // of open: when the first probe may go
+	until        time.Time // of open: when the first probe may be sent
 	reason       string    // packed, as in the cell
-	process      string    // who holds the lease, "" for nobody
-	node         string    // the host of that
+	process      string    // holder of the lease, "" if no process holds it
+	node         string    // host of process
 	lease        time.Time // when the lease ends
-	overriddenAt time.Time // when a state was last set by hand, zero for never
-	override     string    // the same as the server has it
+	overriddenAt time.Time // when the latest override was set, zero if there was no override
+	override     string    // View.Override
 }
 
-// at returns v as it is at now. Nothing ends early.
+// at returns v with instants, for a View that was received at now. No instant is too
+// early.
 func (v *View) at(now time.Time) view {
 	w := view{
 		epoch: v.Epoch, gen: v.Gen, state: v.State, manual: v.Manual, until: now.Add(v.Open), reason: v.Reason,
@@ -35,199 +35,199 @@ func (v *View) at(now time.Time) view {
 	return w
 }
 
-// A lostState is what to tell a server that knows less than this process does.
+// A lostState is the state to restore on a server that has lost it.
 type lostState struct {
 	view view
 }
 
-// A remote is what one process knows of one key's breaker in the fleet, and
-// what follows from it. It is plain data and every method is given the time;
-// the model check walks through it. Its user holds a lock.
+// A remote is the fleet's state of one breaker as this process knows it, and decides
+// what follows from it. It is plain data, and each method takes the time; the model
+// test walks through all its states. The caller holds a lock.
 type remote struct {
-	process string        // this one
+	process string        // this process
 	node    string        // its host
-	margin  time.Duration // what must remain of a lease for a probe to begin
+	margin  time.Duration // how much of a lease must remain when a probe begins
 
-	known          bool      // view is what the server said, of its present epoch
-	view           view      //
-	updatedAt      time.Time // when view.gen was learned
+	known          bool // view is from the server's current epoch
+	view           view
+	updatedAt      time.Time // when view.gen was received
 	local          circuit.State
-	appliedGen     int64 // generation that the local breaker has followed; -1: none
-	onlyIfIsolated bool  // it has yet to close only if it is isolated
+	appliedGen     int64 // generation that the local breaker has applied; -1 if none
+	onlyIfIsolated bool  // the pending state is closed, for an isolated breaker only
 
-	hasGate     bool      // there is one
-	gateApplied bool      // it has been told that nothing gets through elsewhere
-	votedAt     time.Time // when the server was last to be told that nothing gets through here
+	hasGate     bool      // the local breaker has a gate
+	gateApplied bool      // the gate has been warned that no call succeeds elsewhere
+	votedAt     time.Time // when this process last voted that no call succeeds here
 
-	token        int64     // of the lease that this process holds; 0: none
-	settledToken int64     // of the last one whose result is told, or on its way
-	leaseEnds    time.Time // when that ends, counted from before it was asked for
-	leaseUsed    bool      // a probe has been sent under it
-	wantsLease   bool      // a call would have been a probe, had there been a lease
-	leaseAskedAt time.Time // when such a call last had the server asked for one
+	token        int64     // of the lease that this process holds, 0 if it holds none
+	settledToken int64     // of the last lease whose result is reported, or in flight
+	leaseEnds    time.Time // when the lease ends, counted from before it was requested
+	leaseUsed    bool      // a probe has been sent under the lease
+	wantsLease   bool      // a call would have been a probe under a lease
+	leaseAskedAt time.Time // when such a call last requested a lease
 }
 
-// update takes in what the server says, in the answer to a script that was sent
-// at that time, or by push, with no time. It reports whether the server must
-// be told what it has lost.
-func (m *remote) update(v view, sent, now time.Time) (lostState, bool) {
+// update applies a view: from the response to a call that was sent at sent, or from a
+// push if sent is zero. It returns true, with the state to restore, if the server has
+// lost data.
+func (r *remote) update(v view, sent, now time.Time) (lostState, bool) {
 	switch {
-	case !m.known:
-	case v.epoch != m.view.epoch, v.gen < m.view.gen && sent.After(m.updatedAt):
-		// Emptied, or gone back to an older copy of its data.
-		before := m.view
-		if m.restoreNeeded(v) {
-			m.known, m.token = false, 0 // the answer to restoring says what holds
+	case !r.known:
+	case v.epoch != r.view.epoch, v.gen < r.view.gen && sent.After(r.updatedAt):
+		// The server has lost all its data, or the latest.
+		before := r.view
+		if r.restoreNeeded(v) {
+			r.known, r.token = false, 0 // the response to Restore has the state
 			return lostState{before}, true
 		}
-	case v.gen < m.view.gen:
-		return lostState{}, false // older news, overtaken on the way
+	case v.gen < r.view.gen:
+		return lostState{}, false // an older view, which a later one has overtaken
 	}
-	m.correctOverrideTime(&v, sent, now)
-	if !m.known || v.epoch != m.view.epoch || v.gen != m.view.gen {
-		m.updatedAt, m.onlyIfIsolated = now, false
+	r.correctOverrideTime(&v, sent, now)
+	if !r.known || v.epoch != r.view.epoch || v.gen != r.view.gen {
+		r.updatedAt, r.onlyIfIsolated = now, false
 	}
-	if !m.known || v.epoch != m.view.epoch {
-		closes := m.known && m.view.state == circuit.Closed && m.appliedGen != m.view.gen // has yet to be told so
-		m.appliedGen, m.settledToken = -1, 0
+	if !r.known || v.epoch != r.view.epoch {
+		closes := r.known && r.view.state == circuit.Closed && r.appliedGen != r.view.gen // and this is not applied yet
+		r.appliedGen, r.settledToken = -1, 0
 		if v.state == circuit.Closed && !closes {
-			m.appliedGen = v.gen // nobody has agreed on anything: what the local breaker does is its own matter
+			r.appliedGen = v.gen // the fleet has no state yet, and leaves the local breaker as it is
 		}
 	}
-	m.known, m.view = true, v
-	m.updateLease(v, sent)
+	r.known, r.view = true, v
+	r.updateLease(v, sent)
 	return lostState{}, false
 }
 
-// correctOverrideTime sets v.hand, which an answer that took long has too late, to what an
-// earlier one has told of the same override. If a clock has been set since, v.hand
-// stands: what was told earlier is not in the time that the call took.
-func (m *remote) correctOverrideTime(v *view, sent, now time.Time) {
-	if !m.known || v.override == "" || v.epoch != m.view.epoch || v.override != m.view.override {
+// correctOverrideTime replaces v.overriddenAt, which is too late in a slow response, by
+// that of an earlier view of the same override. It does nothing if the two differ by
+// more than the call took: then a clock has been set in between.
+func (r *remote) correctOverrideTime(v *view, sent, now time.Time) {
+	if !r.known || v.override == "" || v.epoch != r.view.epoch || v.override != r.view.override {
 		return
 	}
-	before, latest := m.view.overriddenAt.Round(0), v.overriddenAt.Round(0) // by the clock that a person sets, as cells have it
+	before, latest := r.view.overriddenAt.Round(0), v.overriddenAt.Round(0) // wall clock, as in cells
 	took := now.Round(0).Sub(sent.Round(0)) + rounding
 	if before.Before(latest) && (sent.IsZero() || latest.Sub(before) <= took) {
-		v.overriddenAt = m.view.overriddenAt
+		v.overriddenAt = r.view.overriddenAt
 	}
 }
 
-// restoreNeeded reports whether a server that now says v has to be told of
-// the state that the fleet had agreed on.
-func (m *remote) restoreNeeded(v view) bool {
-	return m.view.state != circuit.Closed && v.state == circuit.Closed
+// restoreNeeded reports whether a server that has lost data and now returns v must be
+// sent the state that it has lost.
+func (r *remote) restoreNeeded(v view) bool {
+	return r.view.state != circuit.Closed && v.state == circuit.Closed
 }
 
-// updateLease notes from v whether this process has the lease.
-func (m *remote) updateLease(v view, sent time.Time) {
-	if v.state != circuit.Open || m.openByGate() { // a gate wants it with each probe that fails
-		m.wantsLease = false
+// updateLease records whether this process holds the lease in v.
+func (r *remote) updateLease(v view, sent time.Time) {
+	if v.state != circuit.Open || r.openByGate() { // a gate wants it again with each failed probe
+		r.wantsLease = false
 	}
-	if v.process != m.process || v.state != circuit.Open {
-		m.token, m.leaseUsed = 0, false
+	if v.process != r.process || v.state != circuit.Open {
+		r.token, r.leaseUsed = 0, false
 		return
 	}
-	if m.token != v.gen {
-		m.leaseUsed = false
+	if r.token != v.gen {
+		r.leaseUsed = false
 	}
-	if !sent.IsZero() && v.gen != m.settledToken { // a push came later than what it tells of
-		m.token, m.leaseEnds = v.gen, v.lease
+	if !sent.IsZero() && v.gen != r.settledToken { // a push says nothing of when the lease was requested
+		r.token, r.leaseEnds = v.gen, v.lease
 	}
 }
 
-// allowProbe decides whether a probe may be sent now, and whether the server has to
-// be asked for a lease, or told that the one at hand is in use.
-func (m *remote) allowProbe(lease time.Duration, now time.Time) (ok, ask bool) {
+// allowProbe reports whether a probe may be sent now, and whether to request a lease, or
+// to report that the lease is in use.
+func (r *remote) allowProbe(lease time.Duration, now time.Time) (ok, request bool) {
 	switch {
-	case !m.known:
-		m.wantsLease = true
+	case !r.known:
+		r.wantsLease = true
 		return false, true
-	case m.view.state == circuit.Closed:
-		return true, false // the fleet has no say in it: this node alone is open
-	case m.view.state != circuit.Open:
+	case r.view.state == circuit.Closed:
+		return true, false // only this node is open
+	case r.view.state != circuit.Open:
 		return false, false
-	case m.token != 0 && m.token == m.view.gen && m.leaseEnds.Sub(now) >= m.margin:
-		m.leaseUsed = true
-		return true, m.leaseEnds.Sub(now) < lease // it must last as long as the probe
+	case r.token != 0 && r.token == r.view.gen && r.leaseEnds.Sub(now) >= r.margin:
+		r.leaseUsed = true
+		return true, r.leaseEnds.Sub(now) < lease // the lease must last as long as the probe
 	}
-	free := !m.view.lease.After(now) && !m.view.until.After(now)
-	if ask = !m.wantsLease || free && now.Sub(m.leaseAskedAt) >= m.margin/20; ask {
-		m.leaseAskedAt = now
+	free := !r.view.lease.After(now) && !r.view.until.After(now)
+	if request = !r.wantsLease || free && now.Sub(r.leaseAskedAt) >= r.margin/20; request {
+		r.leaseAskedAt = now
 	}
-	m.wantsLease = true
-	return false, ask
+	r.wantsLease = true
+	return false, request
 }
 
-// renewsLease reports whether the lease is to be asked for at each look at the
-// server: it is wanted, or held and not used.
-func (m *remote) renewsLease(now time.Time) bool {
-	return m.known && m.wantsLease && !m.leaseUsed && m.view.state == circuit.Open && !m.view.until.After(now)
+// renewsLease reports whether to request the lease with each read of the server: this
+// process wants it, or holds it unused.
+func (r *remote) renewsLease(now time.Time) bool {
+	return r.known && r.wantsLease && !r.leaseUsed && r.view.state == circuit.Open && !r.view.until.After(now)
 }
 
-// needsLease reports whether a probe may be sent by who gets the lease, which is
-// not this process.
-func (m *remote) needsLease(now time.Time) bool {
-	return m.known && m.view.state == circuit.Open && !m.view.until.After(now) && m.token == 0
+// needsLease reports whether the holder of the lease may send a probe, and this process
+// does not hold it.
+func (r *remote) needsLease(now time.Time) bool {
+	return r.known && r.view.state == circuit.Open && !r.view.until.After(now) && r.token == 0
 }
 
-// pendingState returns what the local breaker must be told, if anything.
-func (m *remote) pendingState(now time.Time) (cell.RemoteState, bool) {
-	v, o := &m.view, cell.RemoteState{State: uint8(m.view.state), Until: m.view.until, Manual: m.view.manual, Spread: m.spread()}
+// pendingState returns the state that the local breaker must apply, and false if it is
+// in that state.
+func (r *remote) pendingState(now time.Time) (cell.RemoteState, bool) {
+	v, o := &r.view, cell.RemoteState{State: uint8(r.view.state), Until: r.view.until, Manual: r.view.manual, Spread: r.spread()}
 	switch {
-	case !m.known:
+	case !r.known:
 		return o, false
 	case v.state == circuit.Closed:
-		o.OnlyIfIsolated = m.onlyIfIsolated
-		return o, m.appliedGen != v.gen
+		o.OnlyIfIsolated = r.onlyIfIsolated
+		return o, r.appliedGen != v.gen
 	case v.state == circuit.Isolated:
-		return o, m.appliedGen != v.gen || m.local != circuit.Isolated
-	case m.openByGate():
-		return o, !m.gateApplied
-	case v.node == m.node && v.lease.After(now):
+		return o, r.appliedGen != v.gen || r.local != circuit.Isolated
+	case r.openByGate():
+		return o, !r.gateApplied
+	case v.node == r.node && v.lease.After(now):
 		return o, false // the breaker of this host is half-open, or about to be
 	}
-	return o, m.appliedGen != v.gen || m.local != circuit.Open
+	return o, r.appliedGen != v.gen || r.local != circuit.Open
 }
 
-// markApplied notes that the local breaker is being told o.
-func (m *remote) markApplied(o cell.RemoteState) {
-	m.appliedGen, m.onlyIfIsolated = m.view.gen, false
-	if m.gateApplied = m.openByGate(); !m.gateApplied {
-		m.votedAt = time.Time{} // and what was voted before counts no more
+// markApplied records that the local breaker is applying o.
+func (r *remote) markApplied(o cell.RemoteState) {
+	r.appliedGen, r.onlyIfIsolated = r.view.gen, false
+	if r.gateApplied = r.openByGate(); !r.gateApplied {
+		r.votedAt = time.Time{} // an earlier vote no longer counts
 	}
-	if !o.OnlyIfIsolated && !m.gateApplied {
-		m.local = circuit.State(o.State)
+	if !o.OnlyIfIsolated && !r.gateApplied {
+		r.local = circuit.State(o.State)
 	}
 }
 
-// acknowledge notes that the server has been told j, and reports whether that is what
-// holds now. If the local breaker is in it by itself, there is no need to tell
-// it, and it may have gone on already.
-func (m *remote) acknowledge(j *report) bool {
-	late := m.view.until.Sub(j.until).Abs()
-	holds := m.known && m.view.state == j.state && (j.state != circuit.Open || j.gate || late < m.margin/2)
-	if holds && j.own && m.local == j.state {
-		m.appliedGen = m.view.gen
+// acknowledge records that the server has executed j, and reports whether the fleet is
+// in the state of j. A local breaker that has made the transition itself need not
+// apply it again.
+func (r *remote) acknowledge(j *report) bool {
+	late := r.view.until.Sub(j.until).Abs()
+	holds := r.known && r.view.state == j.state && (j.state != circuit.Open || j.gate || late < r.margin/2)
+	if holds && j.own && r.local == j.state {
+		r.appliedGen = r.view.gen
 	}
 	return holds
 }
 
-// transition notes a transition that the local breaker has made, and returns what
-// the server must be told of it.
-func (m *remote) transition(c cell.Change) (j report, tell bool) {
-	m.local = circuit.State(c.To)
-	token := m.token
-	if m.local != circuit.HalfOpen && token != 0 {
-		m.token, m.settledToken, m.leaseUsed = 0, token, false
+// transition records a transition of the local breaker, and returns the report of it.
+func (r *remote) transition(c cell.Change) (j report, ok bool) {
+	r.local = circuit.State(c.To)
+	token := r.token
+	if r.local != circuit.HalfOpen && token != 0 {
+		r.token, r.settledToken, r.leaseUsed = 0, token, false
 	}
-	j = report{state: m.local, until: c.Until, reason: c.Reason, token: token, own: true}
+	j = report{state: r.local, until: c.Until, reason: c.Reason, token: token, own: true}
 	switch {
 	case c.Manual:
 		j.kind = manual
-	case m.local == circuit.HalfOpen:
-		return report{}, false // it had the leave for it
-	case circuit.State(c.From) == circuit.HalfOpen && token != 0, m.local == circuit.Closed:
+	case r.local == circuit.HalfOpen:
+		return report{}, false // the lease allowed it
+	case circuit.State(c.From) == circuit.HalfOpen && token != 0, r.local == circuit.Closed:
 		j.kind = settle
 	default:
 		j.kind = trip

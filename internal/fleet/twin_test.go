@@ -14,25 +14,25 @@ type server struct{ twin.Record }
 // restore is told of v, which was lost.
 func (s *server) restore(v view) bool {
 	was := twin.Record{
-		Epoch: v.epoch, Gen: v.gen, State: v.state, Due: !v.until.After(present), Far: v.until.Equal(far), Hand: v.manual,
+		Epoch: v.epoch, Gen: v.gen, State: v.state, Due: !v.until.After(present), Far: v.until.Equal(far), Manual: v.manual,
 	}
 	if v.manual {
-		was.Handed = v.overriddenAt.Sub(past).Milliseconds()
+		was.Overridden = v.overriddenAt.Sub(past).Milliseconds()
 	}
 	return s.Restore(was)
 }
 
 func (s *server) view() view {
 	v := view{
-		epoch: s.Epoch, gen: s.Gen, state: s.State, manual: s.Hand, until: when(s.Due || s.State != circuit.Open), lease: past,
+		epoch: s.Epoch, gen: s.Gen, state: s.State, manual: s.Manual, until: when(s.Due || s.State != circuit.Open), lease: past,
 	}
 	if s.Far {
 		v.until = far
 	}
-	if s.Handed != 0 {
-		v.overriddenAt, v.override = at(s.Handed), number(s.Handed)
+	if s.Overridden != 0 {
+		v.overriddenAt, v.override = at(s.Overridden), number(s.Overridden)
 	}
-	if s.Holds {
+	if s.Leased {
 		v.process, v.node, v.lease = s.Owner, s.Owner, future
 	}
 	return v

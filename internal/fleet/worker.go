@@ -11,7 +11,7 @@ import (
 	"github.com/seed-0f2c7998/perdure/retry"
 )
 
-// work keeps a connection to the server, and makes a new one when it fails.
+// work connects to the server, and reconnects whenever the connection fails.
 func (s *Store) work(ctx context.Context) {
 	backoff := retry.Policy{BaseDelay: s.stale / 60, MaxDelay: s.stale / 6, JitterMode: retry.EqualJitter}
 	for attempt := 1; ; attempt++ {
@@ -26,7 +26,7 @@ func (s *Store) work(ctx context.Context) {
 		}
 		pause := backoff.Backoff(attempt, retry.ClassTransient, rand.Float64())
 		if isAuthError(err) {
-			pause = max(pause, 3*s.stale) // to ask again will not help before somebody has acted
+			pause = max(pause, 3*s.stale) // access is denied until a person grants it
 		}
 		select {
 		case <-time.After(pause):
@@ -35,14 +35,14 @@ func (s *Store) work(ctx context.Context) {
 	}
 }
 
-// respondedSince reports whether the server has answered since then.
+// respondedSince reports whether the server has responded since then.
 func (s *Store) respondedSince(then time.Time) bool {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	return !s.all(func(k *key) bool { return !k.respondedAt.After(then) })
 }
 
-// connect makes a connection and uses it until it fails or ctx ends.
+// connect makes a connection and uses it until it fails or ctx is done.
 func (s *Store) connect(ctx context.Context) error {
 	server, err := s.config.Connect(ctx, Member{Process: s.process, Node: s.node, Alive: 5 * s.sync})
 	if err != nil {
@@ -57,21 +57,21 @@ func (s *Store) connect(ctx context.Context) error {
 	select {
 	case <-subscribed:
 	case <-time.After(s.stale / 2):
-		return errors.New("the server does not answer")
+		return errors.New("the server does not respond")
 	case <-ctx.Done():
 		return context.Cause(ctx)
 	}
 	return s.serve(ctx, server)
 }
 
-// listen learns what is published until the connection fails or ctx ends.
+// listen applies what is published until the connection fails or ctx is done.
 func (s *Store) listen(ctx context.Context, server Server, fail context.CancelCauseFunc, subscribed chan struct{}) {
 	err := server.Subscribe(ctx, func() {
 		signal(subscribed)
 		s.readAll()
 	}, s.pushed)
-	if isAuthError(err) { // by an access list; then it is only read, a little later
-		s.config.Log.Warn("Changes of shared circuit breakers arrive late: the server lets us not subscribe", "error", err)
+	if isAuthError(err) { // by an access list: changes are still read
+		s.config.Log.Warn("Changes of shared circuit breakers arrive late: the server does not permit this process to subscribe", "error", err)
 		signal(subscribed)
 		return
 	}
@@ -81,14 +81,14 @@ func (s *Store) listen(ctx context.Context, server Server, fail context.CancelCa
 	fail(err)
 }
 
-// isAuthError reports whether err is the server's refusal of who we are.
+// isAuthError reports whether the server has denied access to this process.
 func isAuthError(err error) bool {
 	_, is := errors.AsType[*DeniedError](err)
 	return is
 }
 
-// recordFailure notes that the server is away, and says so unless that has been said
-// lately.
+// recordFailure records that the server is unreachable, and logs a warning, at most one
+// a minute.
 func (s *Store) recordFailure(err error) {
 	if err == nil {
 		err = errors.New("the connection has ended")
@@ -108,15 +108,14 @@ func (s *Store) recordFailure(err error) {
 	}
 }
 
-// clearFailure notes that the server answers.
+// clearFailure records that the server responds.
 func (s *Store) clearFailure() {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	s.err = nil
 }
 
-// serve tells and asks what there is to tell and ask, until it fails or ctx
-// ends.
+// serve sends pending calls until one fails or ctx is done.
 func (s *Store) serve(ctx context.Context, server Server) error {
 	s.readAll()
 	timer := time.NewTimer(s.readInterval())
@@ -136,13 +135,13 @@ func (s *Store) serve(ctx context.Context, server Server) error {
 	}
 }
 
-// readInterval is the time to the next look at the server: a little less than Sync,
-// by chance, so that processes that began together do not go on so.
+// readInterval returns the time until the next read of the server: Sync, less a random
+// fifth at most, so that processes which start together do not read together.
 func (s *Store) readInterval() time.Duration {
 	return s.sync - time.Duration(rand.Int64N(int64(s.sync/5)))
 }
 
-// readAll has all keys read.
+// readAll has the views of all keys read.
 func (s *Store) readAll() {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -152,8 +151,8 @@ func (s *Store) readAll() {
 	s.wake()
 }
 
-// exec makes calls that wait, in one round trip, and learns from the
-// answers. The error is one that a new connection may mend.
+// exec executes the pending calls in one round trip, and applies the responses. It
+// returns only errors that end the connection.
 func (s *Store) exec(ctx context.Context, server Server) error {
 	calls := s.drainAll()
 	if len(calls) == 0 {
@@ -162,15 +161,15 @@ func (s *Store) exec(ctx context.Context, server Server) error {
 	ctx, cancel := context.WithTimeout(ctx, s.stale/2)
 	defer cancel()
 	sent := time.Now()
-	asked := make([]Call, len(calls))
+	requests := make([]Call, len(calls))
 	for i := range calls {
-		asked[i] = calls[i].Call
+		requests[i] = calls[i].Call
 	}
-	answered, failed := s.applyResponses(calls, server.Run(ctx, asked), sent)
+	responded, failed := s.applyResponses(calls, server.Run(ctx, requests), sent)
 	switch {
 	case failed == nil:
 		s.clearFailure()
-	case answered > 0, isKeyError(failed): // it concerns some keys alone, which are tried again in a while
+	case responded > 0, isKeyError(failed): // of some keys only, whose calls are repeated later
 		s.recordFailure(failed)
 	default:
 		return failed
@@ -178,21 +177,21 @@ func (s *Store) exec(ctx context.Context, server Server) error {
 	return nil
 }
 
-// applyResponses learns from the applyResponses to calls that were sent at that time. It
-// returns how many there were, and what went wrong with the last of the others.
-func (s *Store) applyResponses(calls []call, answers []Response, sent time.Time) (answered int, failed error) {
+// applyResponses applies the responses to calls that were sent at sent. It returns how
+// many calls succeeded, and the error of the last that failed.
+func (s *Store) applyResponses(calls []call, responses []Response, sent time.Time) (responded int, failed error) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	for i, c := range calls {
 		c.key.reporting = false
-		err := answers[i].Err
+		err := responses[i].Err
 		if err == nil {
-			s.applyResponse(c, answers[i].View, sent)
+			s.applyResponse(c, responses[i].View, sent)
 		}
 		if e, ok := errors.AsType[*UnsharedError](err); ok {
 			c.key.requeue(c)
 			s.setUnshared(c.key, e)
-			answered++
+			responded++
 			continue
 		}
 		if err != nil {
@@ -200,13 +199,13 @@ func (s *Store) applyResponses(calls []call, answers []Response, sent time.Time)
 			failed = err
 			continue
 		}
-		answered++
+		responded++
 		c.key.respondedAt = time.Now()
 	}
 	s.inFlight = false
 	s.broadcast()
 	signal(s.toApply)
-	return answered, failed
+	return responded, failed
 }
 
 // isKeyError reports whether err is about one key alone.
@@ -215,11 +214,11 @@ func isKeyError(err error) bool {
 	return is
 }
 
-// maxKeys is of how many keys the calls go in one round trip: what many others wait
-// for is not held up by them, and none takes as long as a server that is away.
+// maxKeys is the number of keys whose calls go in one round trip: more would delay the
+// calls of other keys, and take so long that the server seems unreachable.
 const maxKeys = 1000
 
-// drainAll takes the calls that wait, of so many keys.
+// drainAll takes the pending calls of at most maxKeys keys.
 func (s *Store) drainAll() (calls []call) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -243,16 +242,15 @@ func (s *Store) drainAll() (calls []call) {
 	return calls
 }
 
-// applyResponse learns from the applyResponse to a call that was sent at that time. s.mu is
-// held.
+// applyResponse applies the response to a call that was sent at sent. s.mu is held.
 func (s *Store) applyResponse(c call, v View, sent time.Time) {
 	seen := v.at(time.Now())
 	if v.Process == s.process {
-		seen.lease = sent.Add(v.Lease) // it ends here no later than at the server
+		seen.lease = sent.Add(v.Lease) // the lease ends here no later than at the server
 	}
 	if c.key.unshared != nil {
 		c.key.unshared = nil
-		s.wake() // there may be something to tell
+		s.wake() // reports may be pending
 	}
 	switch c.Op {
 	case ShareBudget:
@@ -265,18 +263,18 @@ func (s *Store) applyResponse(c call, v View, sent time.Time) {
 	s.applyView(c.key, seen, sent, j)
 }
 
-// setUnshared has k work alone, since its record has another format, and warns the first
-// time that one has. s.mu is held.
+// setUnshared stops sharing k, whose record has another format, and logs a warning for
+// the first such key. s.mu is held.
 func (s *Store) setUnshared(k *key, e *UnsharedError) {
 	if !s.formatWarned {
 		s.formatWarned = true
-		s.config.Log.Warn(fmt.Sprintf("Circuit breaker %q is not shared with the fleet: %v; what has another format is left alone", k.name, e), "error", e)
+		s.config.Log.Warn(fmt.Sprintf("Circuit breaker %q is not shared with the fleet: %v; a hash of another format is not changed", k.name, e), "error", e)
 	}
 	k.unshared, k.readDue = e, false
 	k.remote.known, k.remote.token = false, 0
 }
 
-// pushed learns from what has been published.
+// pushed applies a view that was published.
 func (s *Store) pushed(v View) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -286,24 +284,24 @@ func (s *Store) pushed(v View) {
 	}
 }
 
-// applyView has k applyView v, from the answer to a call that was sent at that time and
-// has told of j, or by push, with neither. s.mu is held.
+// applyView applies a view to k: from the response to a call that was sent at sent and
+// reported j, or, with neither, from a push. s.mu is held.
 func (s *Store) applyView(k *key, v view, sent time.Time, j *report) {
-	now, m := time.Now(), &k.remote
-	if l, ok := m.update(v, sent, now); ok {
+	now, r := time.Now(), &k.remote
+	if l, ok := r.update(v, sent, now); ok {
 		k.restore = &l
 		s.wake()
 	}
-	if j != nil && m.acknowledge(j) && j.kind == manual {
-		k.ackOverride(now) // or its echo would be news
+	if j != nil && r.acknowledge(j) && j.kind == manual {
+		k.ackOverride(now) // it is not to be applied as a remote one
 	}
 	s.reconcileOverride(k, now)
 	s.reportGateSuccess(k, now)
 }
 
-// pendingState returns what the local breaker has to be told, if anything. While the
-// server has not heard of its latest transitions, what is known of the fleet is
-// from before them: the answer to them will say. s.mu is held.
+// pendingState returns the state that the local breaker must apply, and false if there
+// is no such state. While reports of its transitions are pending, the fleet's state is
+// from before them, and their response decides. s.mu is held.
 func (k *key) pendingState(now time.Time) (cell.RemoteState, bool) {
 	if k.reporting || k.override != nil || k.transition != nil {
 		return cell.RemoteState{}, false
@@ -311,8 +309,8 @@ func (k *key) pendingState(now time.Time) (cell.RemoteState, bool) {
 	return k.remote.pendingState(now)
 }
 
-// applyAll tells the local breakers what the fleet has agreed on. It has a
-// goroutine of its own, since what observes a breaker may take its time.
+// applyAll has the local breakers apply the fleet's state. It runs on a goroutine of
+// its own, since an observer of a breaker may block.
 func (s *Store) applyAll(ctx context.Context) {
 	for {
 		select {
@@ -333,7 +331,7 @@ func (s *Store) applyAll(ctx context.Context) {
 	}
 }
 
-// nextToApply returns a key whose breaker has to be told something.
+// nextToApply returns a key whose breaker has a state to apply, nil if no key has.
 func (s *Store) nextToApply() *key {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -346,7 +344,8 @@ func (s *Store) nextToApply() *key {
 	return nil
 }
 
-// stateToApply returns what the breaker of k has to be told, if it still has.
+// stateToApply returns the state that the breaker of k must apply, if that is still
+// pending, and marks it as applied.
 func (s *Store) stateToApply(k *key) (cell.RemoteState, bool) {
 	s.mu.Lock()
 	defer s.mu.Unlock()

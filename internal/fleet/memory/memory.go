@@ -1,6 +1,6 @@
-// Package memory has a [fleet.Server] in the memory of the process, for tests: with
-// a network that delays, loses, repeats and reorders what goes over it, and parts
-// its members, and with restarts at which the server forgets.
+// Package memory implements [fleet.Server] in the memory of the process, for tests. Its
+// network can delay, lose, repeat and reorder messages, and cut off members; its
+// server can restart and lose its data.
 package memory
 
 import (
@@ -14,12 +14,12 @@ import (
 	"github.com/seed-0f2c7998/perdure/internal/fleet"
 )
 
-// Faults are what the network does. The zero Faults are none.
+// Faults configures the faults of the network. The zero Faults causes none.
 type Faults struct {
-	Delay     time.Duration // of each message, up to this: later ones overtake earlier ones
-	Loss      float64       // of calls before they are made, and of answers after: the connection ends
-	LostPush  float64       // of changes that are published
-	Duplicate float64       // of changes that are published
+	Delay     time.Duration // longest delay of a message; a later message may overtake an earlier one
+	Loss      float64       // probability that a call or a response is lost, which ends the connection
+	LostPush  float64       // probability that a published change is lost
+	Duplicate float64       // probability that a published change is repeated
 }
 
 // A Server keeps its records in memory. The zero Server is ready for use. It is
@@ -28,25 +28,25 @@ type Server struct {
 	mu      sync.Mutex
 	records map[string]*record
 	links   map[*link]bool
-	cut     map[string]bool // nodes that cannot reach it
+	cut     map[string]bool // nodes that cannot reach the server
 	away    bool
 	epochs  int
 	faults  Faults
-	chance  *rand.Rand // nil: there are no faults
+	chance  *rand.Rand // nil if there are no faults
 	calls   int
 }
 
-// Disturb has the network do that from now on, by random numbers of that seed.
+// Disturb sets the faults of the network from now on, with random numbers of seed.
 func (s *Server) Disturb(f Faults, seed uint64) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	s.faults, s.chance = f, rand.New(rand.NewPCG(seed, 0))
 }
 
-// Stop ends all connections, and admits none until Start.
+// Stop ends all connections, and accepts none until Start.
 func (s *Server) Stop() { s.set(func() { s.away = true }) }
 
-// Start admits connections again.
+// Start accepts connections again.
 func (s *Server) Start() { s.set(func() { s.away = false }) }
 
 // Forget ends all connections and drops all records.
@@ -59,7 +59,7 @@ func (s *Server) Forget() {
 	})
 }
 
-// Cut parts the node from the server, or joins it again.
+// Cut cuts the node off from the server, or connects it again.
 func (s *Server) Cut(node string, cut bool) {
 	s.set(func() {
 		if s.cut == nil {
@@ -69,7 +69,7 @@ func (s *Server) Cut(node string, cut bool) {
 	})
 }
 
-// set makes a change, and ends the connections that it does not allow.
+// set makes a change, and ends the connections that are no longer possible.
 func (s *Server) set(change func()) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -81,7 +81,7 @@ func (s *Server) set(change func()) {
 	}
 }
 
-// Calls returns how many calls were made.
+// Calls returns how many calls were executed.
 func (s *Server) Calls() int {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -90,14 +90,14 @@ func (s *Server) Calls() int {
 
 var errEnded = errors.New("the connection has ended")
 
-// Connect makes a connection for m, as fleet.Config has it.
+// Connect returns a connection for m. It is a Connect of [fleet.Config].
 func (s *Server) Connect(_ context.Context, m fleet.Member) (fleet.Server, error) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	if s.away || s.cut[m.Node] {
-		return nil, errors.New("nobody is there")
+		return nil, errors.New("connection refused")
 	}
-	ctx, end := context.WithCancelCause(context.Background()) //nolint:forbidigo // it ends with the connection
+	ctx, end := context.WithCancelCause(context.Background()) //nolint:forbidigo // lives as long as the connection
 	l := &link{server: s, member: m, ctx: ctx, end: end}
 	if s.links == nil {
 		s.links = map[*link]bool{}
@@ -110,10 +110,10 @@ func (s *Server) Connect(_ context.Context, m fleet.Member) (fleet.Server, error
 type link struct {
 	server *Server
 	member fleet.Member
-	ctx    context.Context //nolint:containedctx // it is the connection's life
+	ctx    context.Context //nolint:containedctx // done when the connection ends
 	end    context.CancelCauseFunc
 
-	changed func(fleet.View) // nil: it has not subscribed
+	changed func(fleet.View) // nil before Subscribe
 }
 
 // Close ends the connection.
@@ -124,7 +124,7 @@ func (l *link) Close() {
 	delete(l.server.links, l)
 }
 
-// Subscribe is that of [fleet.Server].
+// Subscribe implements [fleet.Server].
 func (l *link) Subscribe(ctx context.Context, subscribed func(), changed func(fleet.View)) error {
 	l.server.mu.Lock()
 	l.changed = changed
@@ -138,23 +138,23 @@ func (l *link) Subscribe(ctx context.Context, subscribed func(), changed func(fl
 	}
 }
 
-// Run is that of [fleet.Server].
+// Run implements [fleet.Server].
 func (l *link) Run(ctx context.Context, calls []fleet.Call) []fleet.Response {
-	answers := make([]fleet.Response, len(calls))
+	responses := make([]fleet.Response, len(calls))
 	failed := l.travel(ctx)
 	if failed == nil {
-		l.server.make(l, calls, answers)
+		l.server.exec(l, calls, responses)
 		failed = l.travel(ctx)
 	}
 	if failed != nil {
-		for i := range answers {
-			answers[i] = fleet.Response{Err: failed}
+		for i := range responses {
+			responses[i] = fleet.Response{Err: failed}
 		}
 	}
-	return answers
+	return responses
 }
 
-// travel takes the time that a message takes, and returns why it has not arrived.
+// travel waits as long as a message takes, and returns an error if it is lost.
 func (l *link) travel(ctx context.Context) error {
 	s := l.server
 	s.mu.Lock()
@@ -181,7 +181,7 @@ func (l *link) travel(ctx context.Context) error {
 	return nil
 }
 
-// delay is how long the next message takes. s.mu is held.
+// delay returns how long the next message takes. s.mu is held.
 func (s *Server) delay() time.Duration {
 	if s.chance == nil || s.faults.Delay <= 0 {
 		return 0
@@ -189,11 +189,11 @@ func (s *Server) delay() time.Duration {
 	return time.Duration(s.chance.Int64N(int64(s.faults.Delay)))
 }
 
-// happens reports whether something of that probability happens. s.mu is held.
+// happens returns true with probability p. s.mu is held.
 func (s *Server) happens(p float64) bool { return s.chance != nil && s.chance.Float64() < p }
 
-// make makes the calls of l.
-func (s *Server) make(l *link, calls []fleet.Call, answers []fleet.Response) {
+// exec executes the calls of l.
+func (s *Server) exec(l *link, calls []fleet.Call, responses []fleet.Response) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	now := time.Now()
@@ -209,17 +209,17 @@ func (s *Server) make(l *link, calls []fleet.Call, answers []fleet.Response) {
 			s.records[c.Key] = r
 		}
 		var more fleet.View
-		changed := r.make(c, l.member, now, &more)
+		changed := r.exec(c, l.member, now, &more)
 		v := r.view(c.Key, now.UnixMilli())
 		if changed {
 			s.publish(v)
 		}
 		v.Budget, v.Rate = more.Budget, more.Rate
-		answers[i].View = v
+		responses[i].View = v
 	}
 }
 
-// publish tells all who have subscribed. s.mu is held.
+// publish sends v to all subscribers. s.mu is held.
 func (s *Server) publish(v fleet.View) {
 	for l := range s.links {
 		if l.changed == nil || l.ctx.Err() != nil || s.happens(s.faults.LostPush) {
@@ -232,10 +232,10 @@ func (s *Server) publish(v fleet.View) {
 	}
 }
 
-// ms is d in milliseconds, rounded up; not negative.
+// ms returns d in milliseconds, rounded up, and 0 if d is negative.
 func ms(d time.Duration) int64 {
 	return max(int64((d+time.Millisecond-1)/time.Millisecond), 0)
 }
 
-// span is so many milliseconds; not negative.
+// span returns n milliseconds, and 0 if n is negative.
 func span(n int64) time.Duration { return time.Duration(max(n, 0)) * time.Millisecond }

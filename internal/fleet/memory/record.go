@@ -10,7 +10,7 @@ import (
 	"github.com/seed-0f2c7998/perdure/internal/fleet"
 )
 
-// A record is what is known of one key. Its instants are in Unix milliseconds.
+// A record holds the state of one key. Its instants are in Unix milliseconds.
 type record struct {
 	epoch        string
 	gen          int64
@@ -18,12 +18,12 @@ type record struct {
 	since, until int64
 	reason       string
 	manual       bool
-	set          int64 // when a state was last set by hand; 0: never
+	overriddenAt int64 // 0 if there was no override
 	lease        lease
-	failed       string           // the node whose probe failed last
-	alive, votes map[string]int64 // by node: when it is over
-	begun        bool             // there is a budget
-	budget       int64            // what of it is not lent
+	lastFailed   string           // node whose probe failed last
+	alive, votes map[string]int64 // by node: when it expires
+	hasBudget    bool
+	budget       int64            // tokens that no cell holds
 	shares       map[string]share // by cell
 	rate         rate
 }
@@ -36,28 +36,28 @@ type lease struct {
 
 type share struct{ limit, till int64 }
 
-// A rate is a schedule in Unix nanoseconds, and the limit that holds.
+// A rate is a schedule in Unix nanoseconds, and the limit in force.
 type rate struct {
 	next, at int64
 	limit    fleet.RateRequest
-	asked    int64 // by the limit, in Unix milliseconds
+	usedAt   int64 // when a request last had the limit, in Unix milliseconds
 }
 
 func newRecord(epoch string) *record {
 	return &record{epoch: epoch, alive: map[string]int64{}, votes: map[string]int64{}, shares: map[string]share{}}
 }
 
-// make makes the call of m at now, fills in what v has besides the view, and reports
-// whether others must be told.
-func (r *record) make(c fleet.Call, m fleet.Member, at time.Time, v *fleet.View) (changed bool) {
+// exec executes the call of m at now. It sets the Budget or Rate of v, and reports
+// whether to publish the record.
+func (r *record) exec(c fleet.Call, m fleet.Member, at time.Time, v *fleet.View) (changed bool) {
 	now := at.UnixMilli()
-	r.begunBy(now)
+	r.clampFuture(now)
 	r.alive[m.Node] = now + m.Alive.Milliseconds()
 	switch c.Op {
 	case fleet.Trip:
 		changed = r.trip(c, m, now)
 	case fleet.Lease:
-		r.ask(c.Lease, m, now)
+		r.requestLease(c.Lease, m, now)
 	case fleet.Settle:
 		changed = r.settle(c, m, now)
 	case fleet.Release:
@@ -69,7 +69,7 @@ func (r *record) make(c fleet.Call, m fleet.Member, at time.Time, v *fleet.View)
 	case fleet.Restore:
 		changed = r.restore(c, now)
 	case fleet.ShareBudget:
-		v.Budget = r.visit(c.Budget, m, now)
+		v.Budget = r.shareBudget(c.Budget, m, now)
 	case fleet.Reserve:
 		v.Rate = r.rate.reserve(c.Rate, at)
 		v.Rate.Nodes = count(r.alive, now)
@@ -78,13 +78,13 @@ func (r *record) make(c fleet.Call, m fleet.Member, at time.Time, v *fleet.View)
 	return changed
 }
 
-// reserve reserves instants; redisstore/lua/reserve.lua says how.
+// reserve reserves instants, as redisstore/lua/reserve.lua does.
 func (r *rate) reserve(want fleet.RateRequest, at time.Time) fleet.RateGrant {
 	now, ms := at.UnixNano(), at.UnixMilli()
 	l := r.limit
 	lower := l.Interval > want.Interval || l.Interval == want.Interval && l.Burst < want.Burst
-	if !lower || max(ms-r.asked, r.asked-ms) > (time.Minute+l.Interval).Milliseconds() {
-		r.limit, r.asked, l = want, ms, want
+	if !lower || max(ms-r.usedAt, r.usedAt-ms) > (time.Minute+l.Interval).Milliseconds() {
+		r.limit, r.usedAt, l = want, ms, want
 	}
 	from := max(r.next-max(r.at-now, 0), now)
 	spare := int64(l.Burst-1) * int64(l.Interval)
@@ -96,9 +96,9 @@ func (r *rate) reserve(want fleet.RateRequest, at time.Time) fleet.RateGrant {
 	return fleet.RateGrant{From: time.Duration(from - now), Count: n, Interval: l.Interval, Burst: l.Burst}
 }
 
-// begunBy has what was begun in the future, by a clock that has been put back
-// since, begin now.
-func (r *record) begunBy(now int64) {
+// clampFuture shifts an interval that starts in the future, since the clock was set
+// back, to now.
+func (r *record) clampFuture(now int64) {
 	if ahead := r.since - now; ahead > 0 {
 		r.since, r.until = now, r.until-ahead
 	}
@@ -132,21 +132,21 @@ func (r *record) trip(c fleet.Call, m fleet.Member, now int64) bool {
 	return true
 }
 
-// count returns how many of m are not over, and drops the rest.
+// count returns how many of m have not expired, and drops the rest.
 func count(m map[string]int64, now int64) int {
 	maps.DeleteFunc(m, func(_ string, till int64) bool { return till <= now })
 	return len(m)
 }
 
-func (r *record) ask(t fleet.LeaseRequest, m fleet.Member, now int64) {
+func (r *record) requestLease(t fleet.LeaseRequest, m fleet.Member, now int64) {
 	if r.state != circuit.Open || r.until > now {
 		return
 	}
 	l := &r.lease
 	switch {
 	case !r.leased(now):
-		if r.failed == m.Node && r.until+ms(t.Yield) > now && count(r.alive, now) > 1 {
-			return // others go first
+		if r.lastFailed == m.Node && r.until+ms(t.Yield) > now && count(r.alive, now) > 1 {
+			return // other nodes go first
 		}
 		r.gen++
 		*l = lease{process: m.Process, node: m.Node, since: now, till: now + ms(t.Length), used: t.Used}
@@ -161,12 +161,12 @@ func (r *record) settle(c fleet.Call, m fleet.Member, now int64) bool {
 	if c.State == circuit.Closed {
 		delete(r.votes, m.Node)
 	}
-	answered := c.Gate && !r.manual && r.until <= now
-	if r.state != circuit.Open || !answered && (r.lease.process != m.Process || r.gen != c.Token) {
+	responded := c.Gate && !r.manual && r.until <= now
+	if r.state != circuit.Open || !responded && (r.lease.process != m.Process || r.gen != c.Token) {
 		return false
 	}
-	if r.failed = ""; c.State == circuit.Open {
-		r.failed = m.Node
+	if r.lastFailed = ""; c.State == circuit.Open {
+		r.lastFailed = m.Node
 	}
 	r.enter(c, false, now)
 	return true
@@ -175,20 +175,20 @@ func (r *record) settle(c fleet.Call, m fleet.Member, now int64) bool {
 func (r *record) override(c fleet.Call, now int64) bool {
 	ago := ms(c.Ago)
 	at := now - ago
-	if ago > 0 && at < r.set {
+	if ago > 0 && at < r.overriddenAt {
 		return false
 	}
-	r.set = max(at, r.set+1)
+	r.overriddenAt = max(at, r.overriddenAt+1)
 	if ago > 0 && c.State != circuit.Isolated && at < r.since && !r.manual {
 		return false
 	}
 	if c.State == circuit.Closed {
 		clear(r.shares)
-		if r.begun {
+		if r.hasBudget {
 			r.budget = max(r.budget, cell.Token)
 		}
 	}
-	r.failed = ""
+	r.lastFailed = ""
 	r.enter(c, true, now)
 	return true
 }
@@ -199,14 +199,14 @@ func (r *record) restore(c fleet.Call, now int64) bool {
 	}
 	r.gen = max(r.gen, c.Gen)
 	if c.Manual {
-		r.set = max(r.set, now-ms(c.Ago), 1)
+		r.overriddenAt = max(r.overriddenAt, now-ms(c.Ago), 1)
 	}
 	r.enter(c, c.Manual, now)
 	return true
 }
 
-// visit lends a cell its part of the budget; redisstore/lua/budget.lua says how.
-func (r *record) visit(d fleet.BudgetRequest, m fleet.Member, now int64) fleet.BudgetGrant {
+// shareBudget grants a cell its share of the budget, as redisstore/lua/budget.lua does.
+func (r *record) shareBudget(d fleet.BudgetRequest, m fleet.Member, now int64) fleet.BudgetGrant {
 	cells, others := int64(1), int64(0)
 	maps.DeleteFunc(r.shares, func(name string, s share) bool { return name != d.Cell && s.till <= now })
 	for name, s := range r.shares {
@@ -214,31 +214,31 @@ func (r *record) visit(d fleet.BudgetRequest, m fleet.Member, now int64) fleet.B
 			cells, others = cells+1, others+s.limit
 		}
 	}
-	if !r.begun && d.Phase == fleet.FirstRequest {
+	if !r.hasBudget && d.Phase == fleet.FirstRequest {
 		r.budget = cell.Token
 	}
-	r.begun = true
-	left := max(min(r.budget+d.Returned, d.Ceiling-others-d.Limit), 0)
+	r.hasBudget = true
+	available := max(min(r.budget+d.Returned, d.Ceiling-others-d.Limit), 0)
 	if d.Phase == fleet.LastRequest {
 		delete(r.shares, d.Cell)
-		r.budget = left
-		return fleet.BudgetGrant{Available: left}
+		r.budget = available
+		return fleet.BudgetGrant{Available: available}
 	}
 	fair := d.Ceiling / (cells + 1)
 	if fair < cell.Token {
-		if fair = 0; left*2 >= d.Ceiling {
+		if fair = 0; available*2 >= d.Ceiling {
 			fair = cell.Token
 		}
 	}
-	lent := min(max(fair-d.Balance, d.Need-d.Balance, 0), left)
-	left -= lent
-	limit := d.Balance + lent + max(d.Ceiling-others-left-d.Balance-lent, 0)/cells
-	r.budget = left
-	r.shares[d.Cell] = share{max(limit, d.Limit+lent), now + m.Alive.Milliseconds()}
-	return fleet.BudgetGrant{Granted: lent, Limit: limit, FairShare: fair, Available: left}
+	granted := min(max(fair-d.Balance, d.Need-d.Balance, 0), available)
+	available -= granted
+	limit := d.Balance + granted + max(d.Ceiling-others-available-d.Balance-granted, 0)/cells
+	r.budget = available
+	r.shares[d.Cell] = share{max(limit, d.Limit+granted), now + m.Alive.Milliseconds()}
+	return fleet.BudgetGrant{Granted: granted, Limit: limit, FairShare: fair, Available: available}
 }
 
-// view is what r says at now of the key of that name.
+// view returns the view of r at now.
 func (r *record) view(key string, now int64) fleet.View {
 	v := fleet.View{
 		Key: key, Epoch: r.epoch, Gen: r.gen, State: r.state, Manual: r.manual, Open: span(r.until - now), Reason: r.reason,
@@ -246,10 +246,10 @@ func (r *record) view(key string, now int64) fleet.View {
 	if r.leased(now) {
 		v.Process, v.Node, v.Lease = r.lease.process, r.lease.node, span(r.lease.till-now)
 	}
-	if r.set != 0 {
-		v.Override, v.Ago = strconv.FormatInt(r.set, 10), span(now-r.set)
-		if now < r.set {
-			v.Ago = -span(r.set - now)
+	if r.overriddenAt != 0 {
+		v.Override, v.Ago = strconv.FormatInt(r.overriddenAt, 10), span(now-r.overriddenAt)
+		if now < r.overriddenAt {
+			v.Ago = -span(r.overriddenAt - now)
 		}
 	}
 	return v
