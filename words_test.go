@@ -71,12 +71,9 @@ var pending = []string{
 	// Stores.
 	"hoststore",
 	"internal/fleet",
-	"internal/fleet/memory",
-	"internal/fleet/twin",
 	"internal/storetest",
 	"redisstore",
 	"redisstore/internal/guard",
-	"redisstore/lua",
 
 	// HTTP.
 	"httpretry",
