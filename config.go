@@ -5,16 +5,16 @@ import (
 	"strings"
 )
 
-// A ConfigError reports a value that a configuration may not have: of a
-// retry.Policy, a circuit.Config, or the options of an adapter. Get it from any
-// error of theirs with [errors.As].
+// A ConfigError reports an invalid value in a configuration: a retry.Policy, a
+// circuit.Config, or the options of an adapter. Use [errors.As] to find it in an error
+// of these packages.
 type ConfigError struct {
-	Field string // the parameter's name, or the Go field's; what stands before ": " in it is where that is
-	Value string // as it was given, but without secrets
-	Want  string // what is allowed
+	Field string // name of the parameter or of the Go field, after "PLACE: " if the value is from a file
+	Value string // the invalid value, without secrets
+	Want  string // the allowed values, such as "a whole number from 1 to 256"
 }
 
-// Error returns the field, the value and what is allowed, in one line.
+// Error returns one line: invalid value VALUE for FIELD: must be WANT.
 func (e *ConfigError) Error() string {
 	where, field, found := strings.Cut(e.Field, ": ")
 	if !found {
@@ -23,12 +23,11 @@ func (e *ConfigError) Error() string {
 	return fmt.Sprintf("%s: invalid value %s for %s: must be %s", where, e.Value, field, e.Want)
 }
 
-// A Parameter is a setting that has a text form: for flags, environment
-// variables and help that are made from the tables of retry.Parameters and
-// circuit.Parameters.
+// A Parameter describes a setting that has a text form. retry.Parameters and
+// circuit.Parameters return all of them: for flags, environment variables and help.
 type Parameter struct {
-	Name string // in JSON, YAML and the environment, as max_attempts
+	Name string // in JSON and YAML, such as max_attempts
 	Doc  string // one line: meaning, unit and default
-	Want string // what is allowed
-	List bool   // it has several values: in JSON and YAML a list, elsewhere separated by commas
+	Want string // the allowed values
+	List bool   // the value is a list: in JSON and YAML a list, elsewhere separated by commas
 }

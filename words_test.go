@@ -124,7 +124,6 @@ var pending = []string{
 	"cmd/perdure/internal/uploads",
 	"cmd/perdure/testdata/copy",
 	"cmd/perdure/testdata/script",
-	"internal/setting",
 
 	// The rest.
 	".",

@@ -147,7 +147,7 @@ func (a *app) prepare(f *policy.Flags, job *endpoint.Session, meter *progress.Me
 	}
 	store, err := state.Open(s.Store, meter.Log)
 	if err != nil {
-		return done, s.Refuse(err)
+		return done, s.AtSource(err)
 	}
 	job.Breaker = s.Breaker
 	const want = "used with a URL or an object as SRC"

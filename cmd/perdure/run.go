@@ -127,7 +127,7 @@ func (a *app) run(c *cobra.Command, f *runFlags, args []string) error {
 	} else {
 		store, err := state.Open(s.Store, a.log)
 		if err != nil {
-			return s.Refuse(err)
+			return s.AtSource(err)
 		}
 		defer store.Close()
 		store.LendPlaces()

@@ -45,9 +45,9 @@ It changes nothing, and makes no file. With --json, each snapshot is one object 
 				return err
 			}
 			if watch {
-				return s.Refuse(a.watch(c.Context(), s.Store))
+				return s.AtSource(a.watch(c.Context(), s.Store))
 			}
-			return s.Refuse(a.status(c.Context(), s.Store, a.warnFleet))
+			return s.AtSource(a.status(c.Context(), s.Store, a.warnFleet))
 		},
 	}
 	c.Flags().BoolVar(&watch, "watch", false, "repeat each second, until ctrl-C")
@@ -141,7 +141,7 @@ func (a *app) actionCommand(action state.Action) *cobra.Command {
 			if err != nil {
 				return err
 			}
-			return s.Refuse(a.act(c.Context(), action, s.Store, args[0]))
+			return s.AtSource(a.act(c.Context(), action, s.Store, args[0]))
 		},
 	}
 	f = policy.AddStore(c.Flags())

@@ -13,22 +13,22 @@ import (
 	"github.com/seed-0f2c7998/perdure"
 )
 
-// A Field is one parameter of a configuration T: its name and meaning, how it
-// is read from text, written, and checked. A list of them is the one table
-// from which flags, environment, files, help and validation are made.
+// A Field is one parameter of a configuration T: its name and meaning, and how it is
+// parsed, written and checked. Flags, environment, files, help and validation are all
+// made from one table of Fields.
 type Field[T any] struct {
-	Name string // as in the environment, YAML and JSON: max_attempts
+	Name string // in YAML and JSON, such as max_attempts
 	Doc  string // one line: meaning, unit and default
-	Want string // what is allowed
-	list bool   // it may be a list in JSON and YAML
+	Want string // the allowed values
+	list bool   // JSON and YAML may have a list
 
-	set func(c *T, text string) bool   // false, and c as it was, if text is not allowed
-	get func(c *T) (v any, valid bool) // the value as JSON has it; nil for a number that is the default
+	set func(c *T, text string) bool   // reports false, and leaves c unchanged, if text is invalid
+	get func(c *T) (v any, valid bool) // returns the value for JSON, nil for a number with its default
 
-	fault func(values []string) error // of a list that is not allowed: about its first such entry; nil: about all of it
+	fault func(values []string) error // returns the error about the first invalid entry of a list; nil if errors are about the whole list
 }
 
-// Set gives the field the value that text says, or returns an [*Error].
+// Set sets the field in c to the value of text, or returns an [*Error].
 func (f Field[T]) Set(c *T, text string) error {
 	if f.set(c, strings.TrimSpace(text)) {
 		return nil
@@ -39,8 +39,8 @@ func (f Field[T]) Set(c *T, text string) error {
 	return Bad(f.Name, text, f.Want)
 }
 
-// Check returns an [*Error] if the field's value is not allowed. Zero is
-// always allowed: in Go it means the default.
+// Check returns an [*Error] if the field's value in c is invalid. Zero is always valid: it
+// means the default.
 func (f Field[T]) Check(c *T) error {
 	v, valid := f.get(c)
 	if valid {
@@ -52,13 +52,13 @@ func (f Field[T]) Check(c *T) error {
 	return Bad(f.Name, v, f.Want)
 }
 
-// A Special is the value -1 of a number, and the text that stands for it.
+// A Special is the text for the value -1 of a number, such as unlimited.
 type Special string
 
-// None says that a number has no special value.
+// None means that a number has no special value.
 const None Special = ""
 
-// ordered makes a field of ordered values.
+// ordered completes f as a field of values from low to high.
 func ordered[T any, V cmp.Ordered](f Field[T], low, high V, special Special,
 	minusOne V, parse func(string) (V, bool), show func(V) any, at func(*T) *V,
 ) Field[T] {
@@ -84,14 +84,14 @@ func ordered[T any, V cmp.Ordered](f Field[T], low, high V, special Special,
 			return string(special), true
 		}
 		if v == *new(V) {
-			return nil, true // and not show(v), which may be what special shows
+			return nil, true // show(v) could be the text of special
 		}
 		return show(v), within(v)
 	}
 	return f
 }
 
-// Whole is a field of whole numbers from low to high, or the special one.
+// Whole returns a field of whole numbers from low to high, or special.
 func Whole[T any](name, doc string, low, high int, special Special, at func(*T) *int) Field[T] {
 	want := fmt.Sprintf("a whole number from %d to %d", low, high)
 	if high == math.MaxInt {
@@ -105,8 +105,8 @@ func Whole[T any](name, doc string, low, high int, special Special, at func(*T) 
 	return ordered(Field[T]{Name: name, Doc: doc, Want: want}, low, high, special, -1, parse, show, at)
 }
 
-// Span is a field of durations from low to high, or the special one. In text a
-// number is seconds.
+// Span returns a field of durations from low to high, or special. In text a number is
+// seconds.
 func Span[T any](name, doc string, low, high time.Duration, special Special, at func(*T) *time.Duration) Field[T] {
 	want := fmt.Sprintf("seconds or a duration, from %v to %v", low, high)
 	if low == 1 {
@@ -122,8 +122,8 @@ func Span[T any](name, doc string, low, high time.Duration, special Special, at 
 	return ordered(Field[T]{Name: name, Doc: doc, Want: want}, low, high, special, -1, seconds, show, at)
 }
 
-// Ratio is a field of numbers from low to high, both included; a low of 0 is
-// not included.
+// Ratio returns a field of numbers from low to high, both included; a low of 0 is not
+// included.
 func Ratio[T any](name, doc string, low, high float64, at func(*T) *float64) Field[T] {
 	plain := func(v float64) string { return strconv.FormatFloat(v, 'f', -1, 64) }
 	want := fmt.Sprintf("a number from %s to %s", plain(low), plain(high))
@@ -138,26 +138,26 @@ func Ratio[T any](name, doc string, low, high float64, at func(*T) *float64) Fie
 	return ordered(Field[T]{Name: name, Doc: doc, Want: want}, low, high, None, 0, parse, show, at)
 }
 
-// rateUnits are what a rate may be given per, with their seconds.
+// rateUnits are the units of time of a rate.
 var rateUnits = []struct { //nolint:gochecknoglobals // a table
 	name    string
 	seconds float64
 }{{"s", 1}, {"m", 60}, {"h", 3600}, {"d", 86400}}
 
-// The least and the greatest [Rate], per second.
+// The limits of a [Rate], per second.
 const (
 	minRate = 1.0 / 86400
 	maxRate = 1e6
 )
 
-// Rate is a field of rates per second. In text a number is per second, and 60/m is
-// 60 a minute.
+// Rate returns a field of rates per second. In text a number is per second, and 60/m is
+// 60 per minute.
 func Rate[T any](name, doc string, at func(*T) *float64) Field[T] {
 	want := fmt.Sprintf("calls per second, or per unit as in 60/m (units s, m, h, d), from %v to %.0f/s", showRate(minRate), maxRate)
 	return ordered(Field[T]{Name: name, Doc: doc, Want: want}, minRate, maxRate, None, 0, rate, showRate, at)
 }
 
-// rate reads a rate.
+// rate parses a rate.
 func rate(text string) (float64, bool) {
 	number, unit, given := strings.Cut(text, "/")
 	v, err := strconv.ParseFloat(strings.TrimSpace(number), 64)
@@ -172,8 +172,8 @@ func rate(text string) (float64, bool) {
 	return 0, false
 }
 
-// showRate returns a rate as a number, or as a text with the first unit of which
-// there is a whole number.
+// showRate returns a rate as a number per second, or as text in the first unit in which
+// it is a whole number.
 func showRate(v float64) any {
 	for _, u := range rateUnits[1:] {
 		if n := math.Round(v * u.seconds); v != math.Round(v) && n/u.seconds == v {
@@ -183,8 +183,8 @@ func showRate(v float64) any {
 	return v
 }
 
-// RateText returns a rate per second in the first unit in which there is one or
-// more, to two digits after the point.
+// RateText returns a rate per second as text, in the first unit in which it is at least
+// 1, with at most two decimals.
 func RateText(perSecond float64) string {
 	unit := rateUnits[len(rateUnits)-1]
 	for _, u := range rateUnits {
@@ -196,7 +196,7 @@ func RateText(perSecond float64) string {
 	return strconv.FormatFloat(math.Round(perSecond*unit.seconds*100)/100, 'f', -1, 64) + "/" + unit.name
 }
 
-// Switch is a field of true or false; on is what the Go field says for true.
+// Switch returns a field of true or false. on is the Go value for true.
 func Switch[T any](name, doc string, on bool, at func(*T) *bool) Field[T] {
 	return Field[T]{
 		Name: name, Doc: doc, Want: "true or false",
@@ -211,7 +211,7 @@ func Switch[T any](name, doc string, on bool, at func(*T) *bool) Field[T] {
 	}
 }
 
-// List is a field of texts, separated by commas when they are in one.
+// List returns a field of several texts, separated by commas.
 func List[T any](name, doc string, at func(*T) *[]string) Field[T] {
 	return Field[T]{
 		Name: name, Doc: doc, Want: "values separated by commas, none of them empty", list: true,
@@ -229,7 +229,7 @@ func List[T any](name, doc string, at func(*T) *[]string) Field[T] {
 	}
 }
 
-// CheckList reports whether a list can be a [List]'s value.
+// CheckList reports whether list is a valid value of a [List].
 func CheckList(list []string) bool {
 	for _, v := range list {
 		if v == "" || strings.TrimSpace(v) != v || strings.Contains(v, ",") {
@@ -239,8 +239,8 @@ func CheckList(list []string) bool {
 	return true
 }
 
-// Entries is a field of texts as [List] is, of which each has to be one that check allows. Of others check returns the
-// nearest that is, or "".
+// Entries returns a [List] each of whose entries must pass check. For an invalid entry,
+// check returns the nearest valid one, or "".
 func Entries[T any](name, doc, want string, check func(entry string) (nearest string, ok bool), at func(*T) *[]string) Field[T] {
 	f := List(name, doc, at)
 	f.Want = "values separated by commas, each of them " + want
@@ -268,7 +268,7 @@ func Entries[T any](name, doc, want string, check func(entry string) (nearest st
 	return f
 }
 
-// Allowed reports whether check allows every one of values.
+// Allowed reports whether all values pass check.
 func Allowed(values []string, check func(entry string) (nearest string, ok bool)) bool {
 	for _, v := range values {
 		if _, ok := check(v); !ok {
@@ -278,7 +278,7 @@ func Allowed(values []string, check func(entry string) (nearest string, ok bool)
 	return true
 }
 
-// Text is a field of free text.
+// Text returns a field of any text that is not empty.
 func Text[T any](name, doc string, at func(*T) *string) Field[T] {
 	return Field[T]{
 		Name: name, Doc: doc, Want: "a text",
@@ -292,7 +292,7 @@ func Text[T any](name, doc string, at func(*T) *string) Field[T] {
 	}
 }
 
-// Choice is a field of one of a few words, which stand for 0, 1, 2 and so on.
+// Choice returns a field whose text is one of words, for the values 0, 1, 2 and so on.
 func Choice[T any, V ~uint8](name, doc string, words []string, at func(*T) *V) Field[T] {
 	return Field[T]{
 		Name: name, Doc: doc, Want: "one of " + strings.Join(words, ", "),
@@ -314,7 +314,7 @@ func Choice[T any, V ~uint8](name, doc string, words []string, at func(*T) *V) F
 	}
 }
 
-// Set finds the field of that name in fields and sets it in c.
+// Set sets the field of that name in c.
 func Set[T any](fields []Field[T], c *T, name, text string) error {
 	names := make([]string, len(fields))
 	for i, f := range fields {
@@ -326,7 +326,7 @@ func Set[T any](fields []Field[T], c *T, name, text string) error {
 	return Unknown("parameter", name, names)
 }
 
-// Check returns the error of the first of fields whose value in c is not allowed.
+// Check returns the error about the first field whose value in c is invalid, or nil.
 func Check[T any](fields []Field[T], c *T) error {
 	for _, f := range fields {
 		if err := f.Check(c); err != nil {
@@ -336,7 +336,7 @@ func Check[T any](fields []Field[T], c *T) error {
 	return nil
 }
 
-// Parameters returns what there is to tell of fields.
+// Parameters returns the descriptions of fields.
 func Parameters[T any](fields []Field[T]) []Parameter {
 	all := make([]Parameter, len(fields))
 	for i, f := range fields {
@@ -345,11 +345,11 @@ func Parameters[T any](fields []Field[T]) []Parameter {
 	return all
 }
 
-// A Parameter is what a table or a help text tells of a field.
+// A Parameter describes a field.
 type Parameter = perdure.Parameter
 
-// Differ returns an [*Error] about the first of fields that c and first have
-// different values for, as one that must be that of first; nil if there is none.
+// Differ returns an [*Error] about the first field whose value in c differs from that in
+// first, or nil if all are equal.
 func Differ[T any](fields []Field[T], first, c *T) error {
 	for _, f := range fields {
 		was, _ := f.get(first)

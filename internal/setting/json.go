@@ -10,7 +10,7 @@ import (
 	"strings"
 )
 
-// MarshalJSON writes c as an object of those fields that are not zero.
+// MarshalJSON returns c as a JSON object, without the fields that have their zero value.
 func MarshalJSON[T any](fields []Field[T], c *T) ([]byte, error) {
 	var b bytes.Buffer
 	zero := new(T)
@@ -33,9 +33,8 @@ func MarshalJSON[T any](fields []Field[T], c *T) ([]byte, error) {
 	return b.Bytes(), nil
 }
 
-// UnmarshalJSON reads an object into c. What the object does not name stays as
-// it is; a name that is not a field's, and a value that is not allowed, are an
-// [*Error], and c is then as it was.
+// UnmarshalJSON sets the fields of c that the object in data names. An unknown name and
+// an invalid value are an [*Error]; c is then unchanged.
 func UnmarshalJSON[T any](fields []Field[T], c *T, data []byte) error {
 	var object map[string]json.RawMessage
 	if err := json.Unmarshal(data, &object); err != nil {
@@ -56,15 +55,15 @@ func UnmarshalJSON[T any](fields []Field[T], c *T, data []byte) error {
 			return err
 		}
 	}
-	for _, name := range slices.Sorted(maps.Keys(object)) { // always the same one
+	for _, name := range slices.Sorted(maps.Keys(object)) { // always report the same name
 		return Set(fields, &next, name, "")
 	}
 	*c = next
 	return nil
 }
 
-// Scalar returns the text of a JSON value, as a flag would have it. A list is an error
-// unless one is allowed.
+// Scalar returns a JSON value in the form of a flag's text. A list is an error unless
+// list is set.
 func Scalar(raw json.RawMessage, list bool) (string, error) {
 	if !bytes.HasPrefix(raw, []byte("[")) {
 		var s string

@@ -1,10 +1,9 @@
-// Package setting reads the text form of a configuration: what a flag, an
-// environment variable, a YAML line or a JSON value says.
+// Package setting reads and writes the text form of a configuration, in flags,
+// environment variables, YAML and JSON.
 //
-// There is one parser for all four, so that a value means the same wherever
-// it is written: a number is seconds, a string is a Go duration, a list is
-// separated by commas. A value that is not allowed is an [*Error], which
-// names the field, the value and what is allowed.
+// All four use one parser, so that a value has the same meaning in each: a number is
+// seconds, a string is a Go duration, a list is separated by commas. An invalid value is
+// an [*Error], which names the field, the value and what is allowed.
 package setting
 
 import (
@@ -18,10 +17,10 @@ import (
 	"github.com/seed-0f2c7998/perdure/internal/redact"
 )
 
-// An Error is a value that is not allowed.
+// An Error reports an invalid value.
 type Error = perdure.ConfigError
 
-// Bad returns an [*Error] about value, which loses its secrets.
+// Bad returns an [*Error] about value, without the secrets in it.
 func Bad(field string, value any, want string) error {
 	text := fmt.Sprint(value)
 	switch value.(type) {
@@ -32,13 +31,12 @@ func Bad(field string, value any, want string) error {
 	return &Error{Field: field, Value: text, Want: want}
 }
 
-// seconds reads a duration: a number of seconds ("1.5") or a Go duration
-// ("1500ms").
+// seconds parses a duration: a number of seconds ("1.5") or a Go duration ("1500ms").
 func seconds(text string) (time.Duration, bool) {
 	if d, err := time.ParseDuration(text); err == nil {
 		return d, true
 	}
-	if strings.Trim(text, "+-.0123456789") == "" { // to the nanosecond, however long
+	if strings.Trim(text, "+-.0123456789") == "" { // a float would lose nanoseconds of a long one
 		if d, err := time.ParseDuration(text + "s"); err == nil {
 			return d, true
 		}
@@ -50,7 +48,7 @@ func seconds(text string) (time.Duration, bool) {
 	return time.Duration(math.Round(f * float64(time.Second))), true
 }
 
-// decimal writes a duration as a number of seconds, so that seconds reads the same.
+// decimal returns a duration as a number of seconds, exact to the nanosecond.
 func decimal(d time.Duration) string {
 	sign := ""
 	if d < 0 {
@@ -60,7 +58,7 @@ func decimal(d time.Duration) string {
 	return strings.TrimRight(strings.TrimRight(text, "0"), ".")
 }
 
-// list reads values separated by commas, none of them empty.
+// list splits text at commas. It reports false if a value is empty.
 func list(text string) ([]string, bool) {
 	values := strings.Split(text, ",")
 	for i, v := range values {
@@ -72,8 +70,8 @@ func list(text string) ([]string, bool) {
 	return values, true
 }
 
-// Unknown returns an [*Error] about a name that is none of known, with the
-// nearest of them as a suggestion.
+// Unknown returns an [*Error] about a name that is not in known. It suggests the nearest
+// name in known, if one is near.
 func Unknown(field, name string, known []string) error {
 	want := "one of " + strings.Join(known, ", ")
 	if s := Nearest(name, known); s != "" {
@@ -82,8 +80,8 @@ func Unknown(field, name string, known []string) error {
 	return Bad(field, name, want)
 }
 
-// Nearest returns the one of known that is most like name, or "" when none is
-// within a third of its letters.
+// Nearest returns the name in known with the least edit distance from name, or "" if that
+// is more than a third of the length of name.
 func Nearest(name string, known []string) string {
 	best, at := "", max(len(name)/3, 1)+1
 	for _, k := range known {

@@ -8,17 +8,17 @@ import (
 	"github.com/seed-0f2c7998/perdure/internal/setting"
 )
 
-// prefix is how the names of all our variables begin.
+// prefix begins the names of all variables of perdure.
 const prefix = "PERDURE_"
 
-// others are the variables that set no parameter. The last is what a command
-// that is retried finds in its environment, and may pass on to another perdure.
+// others returns the variables that set no parameter. PERDURE_ATTEMPT is set by run for
+// its command, which may be another perdure.
 func others() []string {
 	return []string{"PERDURE_CONFIG", "PERDURE_LOG_LEVEL", "PERDURE_STATE", "PERDURE_DAGSTER", "PERDURE_ATTEMPT"}
 }
 
-// fromEnviron returns what the environment sets, and the file that it names.
-// A variable that is empty counts as unset.
+// fromEnviron returns the parameters that the environment sets, and the file that it
+// names. An empty variable counts as unset.
 func fromEnviron(environ []string) (set []entry, config entry, warnings []string, err error) {
 	for _, pair := range environ {
 		variable, text, _ := strings.Cut(pair, "=")
@@ -43,8 +43,8 @@ func fromEnviron(environ []string) (set []entry, config entry, warnings []string
 	return set, config, warnings, nil
 }
 
-// unknown returns the warning about a variable, without its value: that may be
-// another program's secret.
+// unknown returns the warning about an unknown variable, without its value: that may be
+// a secret of another program.
 func unknown(name string) string {
 	names := others()
 	for _, p := range Parameters() {
@@ -56,7 +56,7 @@ func unknown(name string) string {
 	return "unknown environment variable " + name + " (ignored)"
 }
 
-// nearest compares names without the prefix, which all of them have.
+// nearest returns the name in names that is nearest to name, or "".
 func nearest(name string, names []string) string {
 	plain := make([]string, len(names))
 	for i, n := range names {

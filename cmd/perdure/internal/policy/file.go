@@ -9,7 +9,7 @@ import (
 	"github.com/seed-0f2c7998/perdure/cmd/perdure/internal/yamlfile"
 )
 
-// A file is a YAML file of this form, every part of it optional:
+// A file is a YAML file of this form, in which every part is optional:
 //
 //	policy:
 //	  preset: s3_upload
@@ -23,7 +23,7 @@ type file struct {
 	entries []entry
 }
 
-// words returns what a file may have in it.
+// words returns the names that a file may have.
 func words() yamlfile.Words {
 	w := yamlfile.Words{Sections: []string{"policy", "circuit_breaker", "store"}, Example: "max_attempts: 5"}
 	for _, p := range Parameters() {
@@ -32,7 +32,8 @@ func words() yamlfile.Words {
 	return w
 }
 
-// fromFile returns what the file at path sets; source is what named the file.
+// fromFile returns the parameters that the file at path sets. source names the flag or
+// variable with the path.
 func fromFile(path, source string) ([]entry, error) {
 	read, err := yamlfile.Read(path, source, words())
 	if err != nil {
@@ -51,7 +52,7 @@ func fromFile(path, source string) ([]entry, error) {
 	return f.entries, err
 }
 
-// section reads the parameters of one of the file's parts.
+// section reads the parameters of one section of the file.
 func (f *file) section(body ast.Node, title string) error {
 	return f.Each(body, title, func(key string, at *token.Token, value ast.Node) error {
 		p, ok := find(key)
@@ -71,7 +72,7 @@ func (f *file) section(body ast.Node, title string) error {
 	})
 }
 
-// add adds an entry of the parameter of that name.
+// add adds an entry for the parameter of that name.
 func (f *file) add(name, path string, at *token.Token, value ast.Node) error {
 	p, _ := find(name)
 	if slices.ContainsFunc(f.entries, func(e entry) bool { return e.Name == name }) {

@@ -13,24 +13,24 @@ import (
 
 // Annotations of a flag.
 const (
-	Group = "group" // the heading that it is listed under
-	Words = "words" // the few that its value is one of
+	Group = "group" // heading of the flag in help
+	Words = "words" // all values of the flag, if they are a few words
 )
 
 // Flags are a command's policy flags.
 type Flags struct {
-	config string // path of the file
-	values []*value
-	over   []entry // of who runs us: above the flags
-	rerun  int     // see Rerun
+	config    string // path of the file
+	values    []*value
+	overrides []entry // see Override
+	rerun     int     // see Rerun
 }
 
-// value is the text that a flag was given. It is checked by Settings, with all
-// the others, so that an error looks the same wherever its value comes from.
+// A value is the value of a flag. Source.Settings checks its text, together with those of
+// the file and the environment, so that errors have the same form.
 type value struct {
 	Parameter
-	kind  string // in the help: what to write after the flag
-	list  bool   // given more than once, the flag's values add up
+	kind  string // placeholder of the value in help
+	list  bool   // the flag may be repeated, and its values are appended
 	given bool
 	text  string
 }
@@ -46,13 +46,13 @@ func (v *value) Set(text string) error {
 	return nil
 }
 
-// Add adds the policy flags to a command's. Those that are seldom needed are
-// left out of its help; the one of all parameters has them.
+// Add adds the policy flags to flags. Advanced ones are hidden: "perdure help policy"
+// lists all parameters.
 func Add(flags *pflag.FlagSet) *Flags {
 	return add(flags, func(Parameter) bool { return true })
 }
 
-// AddStore adds only those flags that say where the state of breakers lives.
+// AddStore adds only the flags that choose the store of breakers.
 func AddStore(flags *pflag.FlagSet) *Flags {
 	f := add(flags, func(p Parameter) bool { return p.Name == "store" })
 	flags.Lookup("store").Hidden = false
@@ -61,7 +61,7 @@ func AddStore(flags *pflag.FlagSet) *Flags {
 
 func add(flags *pflag.FlagSet, wanted func(Parameter) bool) *Flags {
 	f := &Flags{}
-	rare := []string{
+	advanced := []string{
 		"throttle_delay", "retry_nested", "half_open_max", "probe_lease", "window", "min_calls", "failure_ratio",
 		"slow_call", "slow_ratio", "open_growth", "open_jitter", "open_max", "observe_only",
 	}
@@ -72,7 +72,7 @@ func add(flags *pflag.FlagSet, wanted func(Parameter) bool) *Flags {
 		v := newValue(p)
 		f.values = append(f.values, v)
 		flag := flags.VarPF(v, p.Flag(), "", p.Describe())
-		flag.Hidden = slices.Contains(rare, p.Name)
+		flag.Hidden = slices.Contains(advanced, p.Name)
 		title := "Circuit breaker"
 		if p.Section() == "policy" {
 			title = "Policy"
@@ -88,7 +88,7 @@ func add(flags *pflag.FlagSet, wanted func(Parameter) bool) *Flags {
 	return f
 }
 
-// normal understands a parameter's own name as well: --max_attempts.
+// normal lets a flag be written like its parameter: --max_attempts.
 func normal(_ *pflag.FlagSet, name string) pflag.NormalizedName {
 	name = strings.ReplaceAll(name, "_", "-")
 	if name == "recovery-timeout-seconds" {
@@ -116,11 +116,10 @@ func newValue(p Parameter) *value {
 	return v
 }
 
-// Wait returns the value of a flag that is a time to wait, in seconds or as a
-// duration.
+// Wait returns the value of a flag that is a duration from 1ms to 24h.
 func Wait(at *time.Duration) pflag.Value { return Span(at, time.Millisecond, 24*time.Hour) }
 
-// Span returns the value of a flag that is a time from low to high.
+// Span returns the value of a flag that is a duration from low to high.
 func Span(at *time.Duration, low, high time.Duration) pflag.Value {
 	return number[time.Duration]{at, "seconds", setting.Span("", "", low, high, setting.None, self)}
 }
@@ -145,10 +144,10 @@ func Whole(at *int, low, high int) pflag.Value {
 
 func self[T any](v *T) *T { return v }
 
-// A number is the value of a flag. Zero means that it was not given.
+// A number is the value of a flag. Zero means that the flag was not given.
 type number[T comparable] struct {
 	at    *T
-	kind  string // in the help: what to write after the flag
+	kind  string // placeholder of the value in help
 	field setting.Field[T]
 }
 
@@ -162,7 +161,7 @@ func (n number[T]) String() string {
 	return fmt.Sprint(*n.at)
 }
 
-// Given returns the first of the flags that was given and its text, or "".
+// Given returns the first flag that was given and its text, or "" if none was.
 func (f *Flags) Given() (flag, text string) {
 	if f.config != "" {
 		return "--config", f.config
@@ -173,7 +172,7 @@ func (f *Flags) Given() (flag, text string) {
 	return "", ""
 }
 
-// entries returns the flags that were given.
+// entries returns an entry for each flag that was given.
 func (f *Flags) entries() (given []entry) {
 	for _, v := range f.values {
 		if v.given {

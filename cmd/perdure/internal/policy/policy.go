@@ -1,10 +1,9 @@
-// Package policy reads what a user says of a retry policy and of its circuit
-// breaker, in a file, in the environment and in flags.
+// Package policy reads a retry policy and the configuration of its circuit breaker from a
+// file, the environment and flags.
 //
-// The tables of packages retry and circuit say what there is to set. From them
-// come the names in all three places, the parsing and the errors; a value
-// means the same wherever it is written. A flag comes before the environment,
-// that before the file, and the file before the preset.
+// The parameters, their parsing and their errors come from the tables of packages retry
+// and circuit: a new row there is a new flag, variable, key in a file and line of help. A
+// flag overrides the environment, which overrides the file, which overrides the preset.
 package policy
 
 import (
@@ -23,26 +22,27 @@ import (
 	"github.com/seed-0f2c7998/perdure/retry"
 )
 
-// Settings are what the user said, over what the preset says.
+// Settings are a preset with the parameters that the user has set.
 type Settings struct {
-	Policy  retry.Policy   // Name is "" if the user gave none
-	Breaker circuit.Config // without Store and Observe
-	Store   string         // where the breaker's state lives: memory, host or a URL; "" if the user did not say
-	Preset  string         // that the policy began as
+	Policy  retry.Policy   // Name is "" if the user has set none
+	Breaker circuit.Config // without Store and Log
+	Store   string         // memory, host or a URL; "" if the user has set none
+	Preset  string         // name of the preset
 
-	source map[string]string // by parameter: where it was set last
+	source map[string]string // by parameter: the flag, variable or line that has set it
 }
 
-// Given returns where a parameter was set, or "" if it is the preset's.
+// Given returns the flag, variable or line of a file that has set a parameter, or "" if
+// none has.
 func (s *Settings) Given(name string) string { return s.source[name] }
 
-// A Parameter is one thing to set.
+// A Parameter is one setting of a policy, of a circuit breaker, or the store.
 type Parameter struct {
 	setting.Parameter
-	Breaker bool // it is the circuit breaker's
+	Breaker bool // the parameter is one of circuit.Config
 }
 
-// Section returns the part of a file that it is in; "" is the file itself.
+// Section returns the section of a file that has the parameter; "" is the top level.
 func (p Parameter) Section() string {
 	switch {
 	case p.Name == "store":
@@ -54,19 +54,19 @@ func (p Parameter) Section() string {
 	}
 }
 
-// Flag returns the name of its flag, without the hyphens.
+// Flag returns the name of the parameter's flag, without leading hyphens.
 func (p Parameter) Flag() string {
 	return strings.ReplaceAll(strings.TrimSuffix(p.Name, "_seconds"), "_", "-")
 }
 
-// Variable returns the name of its environment variable.
+// Variable returns the name of the parameter's environment variable.
 func (p Parameter) Variable() string { return variable(p.Flag()) }
 
 func variable(flag string) string {
 	return prefix + strings.ToUpper(strings.ReplaceAll(flag, "-", "_"))
 }
 
-// Parameters returns all there is to set, in the order of a table.
+// Parameters returns all parameters, in the order of help.
 func Parameters() []Parameter {
 	all := []Parameter{
 		{Parameter: setting.Parameter{
@@ -85,8 +85,7 @@ func Parameters() []Parameter {
 	}})
 }
 
-// Describe returns one line about the parameter, with its words if it takes
-// one of a few.
+// Describe returns one line about the parameter, with its values if they are a few words.
 func (p Parameter) Describe() string {
 	if words := p.words(); len(words) > 0 {
 		return p.Doc + ": " + strings.Join(words, ", ")
@@ -94,7 +93,7 @@ func (p Parameter) Describe() string {
 	return p.Doc
 }
 
-// words returns the few that the parameter is one of, or none.
+// words returns all values of the parameter, if they are a few words.
 func (p Parameter) words() []string {
 	if words, ok := strings.CutPrefix(p.Want, "one of "); ok {
 		return strings.Split(words, ", ")
@@ -102,7 +101,7 @@ func (p Parameter) words() []string {
 	return nil
 }
 
-// find returns the parameter of that name, in a file or in the environment.
+// find returns the parameter of that name. _seconds at its end may be left out.
 func find(name string) (Parameter, bool) {
 	for _, p := range Parameters() {
 		if p.Name == name || p.Name == name+"_seconds" {
@@ -112,16 +111,16 @@ func find(name string) (Parameter, bool) {
 	return Parameter{}, false
 }
 
-// An entry is one parameter as one place sets it.
+// An entry is one parameter as a flag, a variable or a line of a file sets it.
 type entry struct {
 	Parameter
 	text    string
 	source  string // the flag, the variable, or the line of the file
-	excerpt string // of the file
+	excerpt string // the lines of the file; "" if the value is not from a file
 }
 
-// refuse returns err with the place that the value is from.
-func (e entry) refuse(err error) error {
+// atSource returns err with the source of the value.
+func (e entry) atSource(err error) error {
 	if bad, ok := errors.AsType[*setting.Error](err); ok {
 		err = &setting.Error{Field: e.source, Value: bad.Value, Want: bad.Want + e.exits(bad.Value)}
 	}
@@ -131,7 +130,7 @@ func (e entry) refuse(err error) error {
 	return err
 }
 
-// exits returns where an exit code belongs, if value is one in a list of errors.
+// exits returns a hint if value looks like an exit code, which no list of errors has.
 func (e entry) exits(value string) string {
 	flag := map[string]string{"retry_on": "--retry-on-exit", "ignore_on": "--stop-on-exit"}[e.Name]
 	code, err := strconv.ParseUint(strings.Trim(value, `"`), 10, 8)
@@ -141,16 +140,15 @@ func (e entry) exits(value string) string {
 	return fmt.Sprintf("; the exit code %d is for perdure run %s", code, flag)
 }
 
-// A Source is what the file, the environment and the flags say, read once: the
-// file may be a pipe, or be replaced meanwhile. The zero Source says nothing.
+// A Source holds the parameters from the file, the environment and the flags. They are
+// read once: the file may be a pipe, or may be replaced. The zero Source sets nothing.
 type Source struct {
-	entries []entry // each over those before it
+	entries []entry // a later entry overrides earlier ones
 	reruns  int     // see Flags.Rerun
 }
 
-// Load reads the file, the environment and the flags. The warnings are about
-// variables that are unknown. An error names the place, the value and what is
-// allowed.
+// Load reads the file, the environment and the flags. The warnings are about unknown
+// variables. An error names the flag, variable or line, the value and what is allowed.
 func (f *Flags) Load(environ []string) (s Source, warnings []string, err error) {
 	variables, config, warnings, err := fromEnviron(environ)
 	if err != nil {
@@ -165,11 +163,11 @@ func (f *Flags) Load(environ []string) (s Source, warnings []string, err error) 
 			return s, warnings, err
 		}
 	}
-	return Source{slices.Concat(all, variables, f.entries(), f.over), f.rerun}, warnings, nil
+	return Source{slices.Concat(all, variables, f.entries(), f.overrides), f.rerun}, warnings, nil
 }
 
-// ReadFile returns what the file at path says over the preset default, or the one that it
-// names; source is what named the file.
+// ReadFile returns the settings of the file at path, with the preset that it names or the
+// default one. source names the flag with the path.
 func ReadFile(path, source string) (*Settings, error) {
 	entries, err := fromFile(path, source)
 	if err != nil {
@@ -178,7 +176,7 @@ func ReadFile(path, source string) (*Settings, error) {
 	return Source{entries: entries}.Settings("default")
 }
 
-// Settings puts what s says over the preset of that name.
+// Settings returns the parameters of s over those of the preset.
 func (s Source) Settings(preset string) (*Settings, error) {
 	merged, err := merge(preset, s.entries)
 	if err != nil {
@@ -189,8 +187,8 @@ func (s Source) Settings(preset string) (*Settings, error) {
 	return merged, nil
 }
 
-// Override sets a parameter above the flags, to a JSON value that source has under
-// that name.
+// Override sets a parameter to the JSON value that source has under that name. It
+// overrides the flags.
 func (f *Flags) Override(source, name string, value json.RawMessage) error {
 	all := Parameters()
 	at := slices.IndexFunc(all, func(p Parameter) bool { return p.Name == name })
@@ -205,16 +203,16 @@ func (f *Flags) Override(source, name string, value json.RawMessage) error {
 	if err != nil {
 		return setting.Bad(source+"."+name, json.Number(value), all[at].Want)
 	}
-	f.over = append(f.over, entry{Parameter: all[at], text: text, source: source + "." + name})
+	f.overrides = append(f.overrides, entry{Parameter: all[at], text: text, source: source + "." + name})
 	return nil
 }
 
-// Rerun says that the command has failed n times before, and that who runs it
-// retries by itself.
+// Rerun records that an orchestrator, which retries by itself, runs the command for the
+// nth time after a failure.
 func (f *Flags) Rerun(n int) { f.rerun = n }
 
-// rerun makes the policy that of a command which was run so many times before.
-// What the user has set stays.
+// rerun reduces the attempts for a command that has failed that many times before, unless
+// the user has set them.
 func (s *Settings) rerun(times int) {
 	fewer := s.Policy.ForRerun(times)
 	if s.Given("max_attempts") == "" {
@@ -225,36 +223,36 @@ func (s *Settings) rerun(times int) {
 	}
 }
 
-// merge sets the entries in turn, each over those before it.
+// merge returns the preset with the entries applied in order.
 func merge(preset string, entries []entry) (*Settings, error) {
 	s := &Settings{source: map[string]string{}}
 	start := entry{text: preset, source: "preset"}
 	for _, e := range entries {
 		if e.Name == "preset" {
 			if _, err := retry.Preset(e.text); err != nil {
-				return nil, e.refuse(err)
+				return nil, e.atSource(err)
 			}
 			start = e
 		}
 	}
 	var err error
 	if s.Policy, err = retry.Preset(start.text); err != nil {
-		return nil, start.refuse(err)
+		return nil, start.atSource(err)
 	}
 	s.Preset = strings.ReplaceAll(strings.ToLower(start.text), "-", "_")
 	s.Breaker = breaker(s.Preset)
 	for _, e := range entries {
 		if err := s.set(e); err != nil {
-			return nil, e.refuse(err)
+			return nil, e.atSource(err)
 		}
 		s.source[e.Name] = e.source
 	}
-	s.Policy.Name = redact.String(s.Policy.Name) // it is written down, as a key
+	s.Policy.Name = redact.String(s.Policy.Name) // it becomes a key in the store
 	return s, cmp.Or(s.fit(), s.validate())
 }
 
-// fit makes the longest wait that of base_delay or throttle_delay, if the user has set one of these above the preset's.
-// Of two that he has set the shorter one would count, and that is most likely a mistake.
+// fit raises the preset's max_delay to a base_delay or throttle_delay that the user has
+// set above it. If the user has set both, with max_delay the lower one, that is an error.
 func (s *Settings) fit() error {
 	for _, name := range []string{"base_delay", "throttle_delay"} {
 		delay := s.Policy.BaseDelay
@@ -264,7 +262,7 @@ func (s *Settings) fit() error {
 		switch most := s.Policy.MaxDelay; {
 		case s.Given(name) == "" || delay <= most || most == 0:
 		case s.Given("max_delay") != "":
-			return s.Refuse(setting.Bad("max_delay", most, fmt.Sprintf("at least %s (%v)", name, delay)))
+			return s.AtSource(setting.Bad("max_delay", most, fmt.Sprintf("at least %s (%v)", name, delay)))
 		default:
 			s.Policy.MaxDelay = delay
 		}
@@ -272,7 +270,7 @@ func (s *Settings) fit() error {
 	return nil
 }
 
-// breaker returns the breaker that goes with a preset.
+// breaker returns the circuit breaker of a preset.
 func breaker(preset string) circuit.Config {
 	var c circuit.Config
 	switch preset {
@@ -284,7 +282,8 @@ func breaker(preset string) circuit.Config {
 	return c
 }
 
-// longestName is how many bytes the name of an operation may have: it is a key of the store, which cuts longer ones.
+// longestName is the maximum length of an operation's name, in bytes: the store truncates
+// longer keys.
 const longestName = 200
 
 func (s *Settings) set(e entry) error {
@@ -302,13 +301,12 @@ func (s *Settings) set(e entry) error {
 	}
 }
 
-// stores are the words for where state lives, and how a URL for it looks.
+// stores returns the values of the parameter store.
 func stores() []string {
 	return []string{"memory", "host", "redis://HOST:PORT", "rediss://HOST:PORT", "unix:///SOCKET"}
 }
 
-// setStore knows what stores there are. Which one it is matters only where
-// there is a breaker, so none is opened here.
+// setStore sets the store. It does not open the store: only commands with a breaker do.
 func (s *Settings) setStore(text string) error {
 	scheme, _, remote := strings.Cut(text, "://")
 	if text == "memory" || text == "host" || remote && slices.Contains([]string{"redis", "rediss", "valkey", "valkeys", "unix"}, scheme) {
@@ -318,18 +316,18 @@ func (s *Settings) setStore(text string) error {
 	return setting.Unknown("store", text, stores())
 }
 
-// validate checks how the values fit together.
+// validate returns the error of a value that is invalid beside the others.
 func (s *Settings) validate() error {
 	err := s.Policy.Validate()
 	if err == nil {
 		err = s.Breaker.Validate()
 	}
-	return s.Refuse(err)
+	return s.AtSource(err)
 }
 
-// Refuse returns err with the place where the value was given that it is about, if
-// it is about one.
-func (s *Settings) Refuse(err error) error {
+// AtSource returns err with the flag, variable or line that has set the invalid value, if
+// err is about one.
+func (s *Settings) AtSource(err error) error {
 	bad, ok := errors.AsType[*setting.Error](err)
 	if !ok {
 		return err
