@@ -59,8 +59,8 @@ type Breaker struct {
 	rules   rules
 	window  window
 	ceiling Tokens         // of the budget; 0: none
-	gate    *gating        // nil: none
-	pacing  *pacing        // nil: calls have no rate
+	gate    *localGate     // nil: none
+	pacing  *rateLimit     // nil: calls have no rate
 	places  *places.Places // nil: calls in flight are not limited
 
 	name   string           // without secrets
@@ -72,10 +72,10 @@ type Breaker struct {
 
 	virtual cell.Virtual // the time and the chance of a simulation; nil: the process's own
 
-	refusals    refusals                // by this process
-	toldPlace   atomic.Int64            // as elapsed returns it: until then a wait for a place is not the first; 0: there was none
-	lastFailure atomic.Uint64           // here: Unix milliseconds 56, class 8; 0: none
-	refused     atomic.Pointer[refused] // the last refusal; never nil
+	refusals         refusals                // by this process
+	reportPlaceAfter atomic.Int64            // as elapsed returns it: until then a wait for a place is not the first; 0: there was none
+	lastFailure      atomic.Uint64           // here: Unix milliseconds 56, class 8; 0: none
+	refused          atomic.Pointer[refused] // the last refusal; never nil
 }
 
 // New returns the breaker of that name. It never fails: a Config that is not
@@ -83,7 +83,7 @@ type Breaker struct {
 // [*ConfigError]; see [Config.Validate].
 func New(name string, c Config) *Breaker {
 	b := &Breaker{name: redact.String(name), key: name, config: c, clock: time.Now, err: c.Validate()}
-	b.refused.Store(newRefused(OpenError{}, ^word(0))) // of no call: no breaker has that word
+	b.refused.Store(newRefused(OpenError{}, ^packedState(0))) // of no call: no breaker has that word
 	if c.Store == nil || b.err != nil {
 		b.store = new(cell.Memory)
 	} else {
@@ -94,11 +94,11 @@ func New(name string, c Config) *Breaker {
 	if b.err == nil {
 		b.ceiling = Tokens(c.Budget * float64(Token))
 	}
-	b.cell = b.store.Cell(name, cell.Client{OnRemote: func(agreed cell.FetchRemote) { <-made; b.obey(agreed) }, Ceiling: int64(b.ceiling), Gate: c.Gate != NoGate})
+	b.cell = b.store.Cell(name, cell.Client{OnRemote: func(agreed cell.FetchRemote) { <-made; b.applyRemote(agreed) }, Ceiling: int64(b.ceiling), Gate: c.Gate != NoGate})
 	hot := seam.Of(b)
 	hot.Cell = b.cell
 	if b.err != nil {
-		b.cell.Load().Breaker.Store(uint64(word(0).next(Isolated)))
+		b.cell.Load().Breaker.Store(uint64(packedState(0).next(Isolated)))
 		return b
 	}
 	if b.virtual = b.cell.Virtual; b.virtual != nil {
@@ -108,14 +108,14 @@ func New(name string, c Config) *Breaker {
 	b.rules, b.window = c.rules(), c.newWindow()
 	if c.Rate > 0 {
 		l := cell.NewLimit(c.Rate, c.Burst)
-		b.pacing = &pacing{limit: l, schedule: b.store.Schedule(name, l)}
+		b.pacing = &rateLimit{limit: l, schedule: b.store.Schedule(name, l)}
 		hot.Paced = true
 	}
 	b.limitConcurrency(c.Concurrency)
 	hot.Plain = b.window.slow == 0 && !hot.Paced
 	if c.Gate != NoGate {
 		hot.GateMask, hot.InHealth = gate.HealthMask, gate.InHealth
-		b.gate = newGating(c.Gate, b.cell.Anchor.IsZero())
+		b.gate = newLocalGate(c.Gate, b.cell.Anchor.IsZero())
 	}
 	switch {
 	case b.window.length > 0:
@@ -206,7 +206,7 @@ func (b *Breaker) peek() *OpenError {
 	if b == nil {
 		return nil
 	}
-	w := word(b.cell.Load().Breaker.Load())
+	w := packedState(b.cell.Load().Breaker.Load())
 	if w.state() != Open && w.state() != Isolated {
 		return nil
 	}
@@ -219,7 +219,7 @@ func (b *Breaker) peek() *OpenError {
 // shutOut counts and returns the refusal of a call through c, if its word admits no
 // call now, be it as a probe; else nil.
 func (b *Breaker) shutOut(c *cell.Cell) error {
-	w := word(c.Breaker.Load())
+	w := packedState(c.Breaker.Load())
 	if w.state() == Closed {
 		return nil
 	}
@@ -230,7 +230,7 @@ func (b *Breaker) shutOut(c *cell.Cell) error {
 }
 
 // shut reports whether w admits no call at now, be it as a probe.
-func (b *Breaker) shut(w word, now instant) bool {
+func (b *Breaker) shut(w packedState, now instant) bool {
 	return w.state() == Isolated || w.state() == Open && !b.config.ObserveOnly && b.rules.left(w, now) > 0
 }
 
@@ -240,7 +240,7 @@ func (b *Breaker) State() State {
 	if b == nil {
 		return Closed
 	}
-	w := word(b.cell.Load().Breaker.Load())
+	w := packedState(b.cell.Load().Breaker.Load())
 	if w.state() == Closed && b.gate != nil {
 		return gateState(b.gateOf(b.cell.Load()).Status(b.now()))
 	}

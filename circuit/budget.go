@@ -35,13 +35,13 @@ func (b *Breaker) withdraw(t Tokens) bool {
 		return true
 	}
 	ok := b.cell.Load().Budget.Withdraw(int64(t))
-	b.short()
+	b.notifyLow()
 	return ok
 }
 
-// short tells the store when the budget does not pay for a retry any more: one
+// notifyLow tells the store when the budget does not pay for a retry any more: one
 // that shares it may have more elsewhere.
-func (b *Breaker) short() {
+func (b *Breaker) notifyLow() {
 	if b.ceiling > 0 && b.cell.Load().Budget.Balance() < cell.Token {
 		b.store.BudgetLow(b.key)
 	}

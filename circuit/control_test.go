@@ -57,7 +57,7 @@ func TestResetForgets(t *testing.T) {
 		b.current().Throttled(time.Hour)
 		b.Reset()
 		m := b.Metrics()
-		if m.Failures != 0 || m.Calls != 0 || m.Balance != 1 || b.cell.Load().Hint(0) != 0 || !word(b.cell.Load().Breaker.Load()).healthy() {
+		if m.Failures != 0 || m.Calls != 0 || m.Balance != 1 || b.cell.Load().Hint(0) != 0 || !packedState(b.cell.Load().Breaker.Load()).healthy() {
 			t.Errorf("after a reset: %+v", m)
 		}
 		for range 4 {
@@ -125,7 +125,7 @@ func TestWordFromAnotherClock(t *testing.T) {
 		} {
 			for _, s := range []State{Open, HalfOpen} {
 				b := New("x", quiet(Config{}))
-				w := word(0).next(s).until(floor(time.Now().Add(row.ahead).UnixNano()))
+				w := packedState(0).next(s).until(floor(time.Now().Add(row.ahead).UnixNano()))
 				if s == HalfOpen {
 					w = w.low(1)
 				}

@@ -74,7 +74,7 @@ func (p Permit) end(ctx context.Context, err error) {
 func (p Permit) recordEnd(ctx context.Context, r seam.Result) {
 	if p.breaker != nil {
 		if p.breaker.gate != nil {
-			p = p.ended(r.Took, r.TimedOut)
+			p = p.withTiming(r.Took, r.TimedOut)
 		}
 		result := p.resultOf(r.Err, class.Class(r.Class), r.Hint, r.Limit, r.Late)
 		result.class = class.Class(r.Class)

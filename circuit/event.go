@@ -187,8 +187,8 @@ type Metrics struct {
 	LastFailureClass string    // class of the last failure, as transient, throttled or unknown; "" means that there was none
 }
 
-// failed notes a failure for Metrics.
-func (b *Breaker) failed(c class.Class) {
+// recordFailure notes a failure for Metrics.
+func (b *Breaker) recordFailure(c class.Class) {
 	b.lastFailure.Store(uint64(b.clock().UnixMilli())<<8 | uint64(c))
 }
 
@@ -216,7 +216,7 @@ func (b *Breaker) Metrics() Metrics {
 		m.InFlight, m.Waiting = s.Taken, m.Waiting+s.Waiting
 	}
 	m.Calls, m.Failed, m.Slow = b.counts(c)
-	if w := word(c.Breaker.Load()); w.state() == Closed {
+	if w := packedState(c.Breaker.Load()); w.state() == Closed {
 		m.Failures = w.failures()
 	} else if w.state() == HalfOpen {
 		m.Prober = prober(c, w)
@@ -235,14 +235,14 @@ func (b *Breaker) Metrics() Metrics {
 // an earlier one.
 const proberBits = 48
 
-// signs notes that this process sends the probe with which the word became w.
-func signs(c *cell.Cell, w word) {
+// recordProber notes that this process sends the probe with which the word became w.
+func recordProber(c *cell.Cell, w packedState) {
 	c.Probes.Add(1)
 	c.Prober.Store(uint64(w.generation())<<proberBits | uint64(os.Getpid()))
 }
 
 // prober returns the ID of the process that sends the last probe of w, or 0.
-func prober(c *cell.Cell, w word) int {
+func prober(c *cell.Cell, w packedState) int {
 	p := c.Prober.Load()
 	if p>>proberBits != uint64(w.generation()) {
 		return 0
@@ -326,7 +326,7 @@ func (r Reason) String() string {
 }
 
 // reason is why signal s changed the state of a breaker whose word was old.
-func reason(r *rules, old word, s signal) Reason {
+func reason(r *rules, old packedState, s signal) Reason {
 	switch {
 	case s == acquire:
 		return Reason{code: RecoveryTimeout}

@@ -75,20 +75,20 @@ func (b *Breaker) gateNotBefore(c *cell.Cell) int64 {
 
 // calm reports whether a call through c, whose word is w, is admitted without
 // more ado, and its success changes no state.
-func (b *Breaker) calm(c *cell.Cell, w word) bool {
+func (b *Breaker) calm(c *cell.Cell, w packedState) bool {
 	return w.healthy() && !seam.Of(b).Paced && seam.Of(b).GateHealthy(c)
 }
 
-// pass asks the gate for a call that the breaker's word admits by p.
-func (b *Breaker) pass(ctx context.Context, c *cell.Cell, p *Permit, a ask) error {
+// passGate asks the gate for a call that the breaker's word admits by p.
+func (b *Breaker) passGate(ctx context.Context, c *cell.Cell, p *Permit, a ask) error {
 	g, now := b.gateOf(c), b.now()
 	end := b.patience(ctx, a, now)
 	got, ok := gate.Permit{}, false
 	switch waits := a.waits && b.gate.wait && !b.config.ObserveOnly; {
 	case waits:
-		got, ok = b.enter(ctx, c, g, now, end, a)
+		got, ok = b.enterLine(ctx, c, g, now, end, a)
 	case !b.hasNoTurn(c, g, now, a): // or it would take a probe, wait, and have none when its turn comes
-		got, ok = b.enter(ctx, c, g, now, now, a)
+		got, ok = b.enterLine(ctx, c, g, now, now, a)
 	}
 	switch {
 	case ok:
@@ -103,7 +103,7 @@ func (b *Breaker) pass(ctx context.Context, c *cell.Cell, p *Permit, a ask) erro
 		return b.gateRefusal(c, g)
 	}
 	countAdmitted(c, got)
-	*p = p.through(got, b.elapsed())
+	*p = p.withGate(got, b.elapsed())
 	if a.waits && !a.Timeout && got.Start != 0 {
 		p.kind |= kind(b.watch(ctx, c, got, time.Duration(end-got.Start))) << watchShift
 	}
@@ -165,9 +165,9 @@ func (r result) behindGate() result {
 	return r
 }
 
-// passed tells the gate how the call of p has ended.
-func (b *Breaker) passed(ctx context.Context, c *cell.Cell, p Permit, r result) {
-	if !b.gate.watches.end(uint32(p.kind >> watchShift)) {
+// gateDone tells the gate how the call of p has ended.
+func (b *Breaker) gateDone(ctx context.Context, c *cell.Cell, p Permit, r result) {
+	if !b.gate.watches.stop(uint32(p.kind >> watchShift)) {
 		return // it has been late, and there is nothing more to say
 	}
 	now := b.now()
@@ -175,16 +175,16 @@ func (b *Breaker) passed(ctx context.Context, c *cell.Cell, p Permit, r result) 
 	if p.start != 0 {
 		got.Start = now - (b.elapsed() - p.start)
 	}
-	b.tell(ctx, c, got, r.outcome(), now)
+	b.recordOutcome(ctx, c, got, r.outcome(), now)
 }
 
-// tell tells the gate of an outcome, and does what follows from it.
-func (b *Breaker) tell(ctx context.Context, c *cell.Cell, p gate.Permit, o gate.Outcome, now int64) {
+// recordOutcome tells the gate of an outcome, and does what follows from it.
+func (b *Breaker) recordOutcome(ctx context.Context, c *cell.Cell, p gate.Permit, o gate.Outcome, now int64) {
 	g := b.gateOf(c)
 	shut := g.Shut()
 	change := g.Done(p, o, now)
 	if failed := o != gate.Success && o != gate.Cancelled; shut != g.Shut() && !failed || shut && failed && p.How == gate.AsProbe {
-		b.gateNews(c)
+		b.notifyGateShut(c)
 	}
 	if o == gate.Success {
 		c.ForgetHint() // something gets through
@@ -193,7 +193,7 @@ func (b *Breaker) tell(ctx context.Context, c *cell.Cell, p gate.Permit, o gate.
 		b.gate.watches.sampleLater(b)
 	}
 	if b.gate.waiting.Load() > 0 && !b.gate.line.Shared {
-		b.lookAgain()
+		b.serveLine()
 	}
 	why := Reason{Overloaded, gate.Row, 0}
 	if o == gate.Failure {
@@ -208,15 +208,15 @@ func (b *Breaker) limit(ctx context.Context, why Reason) {
 	b.gateChanged(ctx, c, b.gateOf(c).Limit(b.now()), why)
 }
 
-// gateNews tells the store whether nothing gets through.
-func (b *Breaker) gateNews(c *cell.Cell) {
+// notifyGateShut tells the store whether nothing gets through.
+func (b *Breaker) notifyGateShut(c *cell.Cell) {
 	b.cell.Lock()
 	defer b.cell.Unlock()
 	b.store.GateShut(b.key, b.gateOf(c).Shut(), Reason{Overloaded, gate.Row, 0}.pack())
 }
 
-// gateObeys has the gate take in what those who share the breaker have agreed on.
-func (b *Breaker) gateObeys(o cell.RemoteState) {
+// applyRemoteToGate has the gate take in what those who share the breaker have agreed on.
+func (b *Breaker) applyRemoteToGate(o cell.RemoteState) {
 	c := b.cell.Load()
 	g, now := b.gateOf(c), b.now()
 	switch s := State(o.State); {
@@ -225,7 +225,7 @@ func (b *Breaker) gateObeys(o cell.RemoteState) {
 		b.resetGate(FleetDecision)
 	case s == Closed:
 		g.Hasten(now, o.Spread)
-		b.lookAgain()
+		b.serveLine()
 	case s == Open && !o.Manual:
 		b.gateChanged(noCaller(), c, g.Warn(now), Reason{code: FleetDecision})
 	}
@@ -235,7 +235,7 @@ func (b *Breaker) gateObeys(o cell.RemoteState) {
 func (b *Breaker) resetGate(why Cause) {
 	c := b.cell.Load()
 	change := b.gateOf(c).Reset(b.now())
-	b.lookAgain()
+	b.serveLine()
 	if change == gate.Lifted && why == Manual {
 		b.cell.Lock()
 		b.store.Transitioned(b.key, cell.Change{From: uint8(HalfOpen), To: uint8(Closed), Reason: Reason{code: Manual}.pack(), Manual: true})
@@ -312,8 +312,8 @@ const (
 // freely. That word has the generation 32 bits further up.
 func gateKind(first uint64) kind { return kind(first>>32) & (math.MaxUint8 << gateGenerationShift) }
 
-// through returns p as the permit of a call that a gate has admitted, too.
-func (p Permit) through(g gate.Permit, now int64) Permit {
+// withGate returns p as the permit of a call that a gate has admitted, too.
+func (p Permit) withGate(g gate.Permit, now int64) Permit {
 	p.kind &^= math.MaxUint8 << gateGenerationShift
 	p.kind |= kind(g.How)<<howShift | kind(g.Generation)<<gateGenerationShift
 	if g.Start != 0 && p.start == 0 {
@@ -324,10 +324,10 @@ func (p Permit) through(g gate.Permit, now int64) Permit {
 
 func (p Permit) how() gate.How { return gate.How(p.kind >> howShift & 3) }
 
-// gateBefore returns what a kind says of the gate for a call that began in health, now
+// gateKindInHealth returns what a kind says of the gate for a call that began in health, now
 // that it has ended. If the gate has been limited since, that is of another
 // generation.
-func (b *Breaker) gateBefore() kind {
+func (b *Breaker) gateKindInHealth() kind {
 	if b.gate == nil {
 		return 0
 	}
@@ -345,9 +345,9 @@ func (p Permit) atGate() (waited, asProbe bool) {
 	return p.how() != gate.Freely || p.kind&paced != 0, p.how() == gate.AsProbe
 }
 
-// ended returns p with what the caller knows of the attempt: how long it took, 0
-// if that is not known, and whether the attempt's own timeout has ended it.
-func (p Permit) ended(took time.Duration, timedOut bool) Permit {
+// withTiming returns p with what the caller knows of the attempt: how long it took, 0
+// if that is not known, and whether the attempt's own timeout has withTiming it.
+func (p Permit) withTiming(took time.Duration, timedOut bool) Permit {
 	if p.start == 0 && took > 0 {
 		p.start = p.breaker.elapsed() - int64(took)
 	}

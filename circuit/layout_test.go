@@ -50,22 +50,22 @@ func TestLayout(t *testing.T) {
 		of   func(word uint64) uint64 // nil: a heading
 	}{
 		{"Breaker", nil},
-		{"generation", func(w uint64) uint64 { return uint64(word(w).generation()) }},
-		{"state", func(w uint64) uint64 { return uint64(word(w).state()) }},
-		{"reopened", func(w uint64) uint64 { return uint64(word(w).reopened()) }},
-		{"failures", func(w uint64) uint64 { return uint64(word(w).failures()) }},
-		{"successes", func(w uint64) uint64 { return uint64(word(w).successes()) }},
-		{"in flight", func(w uint64) uint64 { return uint64(word(w).inFlight()) }},
-		{"wait", func(w uint64) uint64 { return uint64(word(w).failures()) }},
+		{"generation", func(w uint64) uint64 { return uint64(packedState(w).generation()) }},
+		{"state", func(w uint64) uint64 { return uint64(packedState(w).state()) }},
+		{"reopened", func(w uint64) uint64 { return uint64(packedState(w).reopened()) }},
+		{"failures", func(w uint64) uint64 { return uint64(packedState(w).failures()) }},
+		{"successes", func(w uint64) uint64 { return uint64(packedState(w).successes()) }},
+		{"in flight", func(w uint64) uint64 { return uint64(packedState(w).inFlight()) }},
+		{"wait", func(w uint64) uint64 { return uint64(packedState(w).failures()) }},
 		{"probation", func(w uint64) uint64 { return w & uint64(instantMask>>probationShift<<probationShift) }},
-		{"throttled", func(w uint64) uint64 { return uint64(word(w).throttled()) }},
+		{"throttled", func(w uint64) uint64 { return uint64(packedState(w).throttled()) }},
 		{"spared", func(w uint64) uint64 { return w & sparedBit }},
 		{"timed", func(w uint64) uint64 { return w & timedBit }},
-		{"instant", func(w uint64) uint64 { return w & uint64(word(0).until(-1)) }},
+		{"instant", func(w uint64) uint64 { return w & uint64(packedState(0).until(-1)) }},
 		{"Calls and Slow of a bucket", nil},
-		{"slice", func(w uint64) uint64 { return tally(w).slice() }},
-		{"calls", func(w uint64) uint64 { return tally(w).calls() }},
-		{"bad", func(w uint64) uint64 { return tally(w).bad() }},
+		{"slice", func(w uint64) uint64 { return bucketWord(w).slice() }},
+		{"calls", func(w uint64) uint64 { return bucketWord(w).calls() }},
+		{"bad", func(w uint64) uint64 { return bucketWord(w).bad() }},
 		{"Reason", nil},
 		{"cause", func(w uint64) uint64 { return uint64(unpack(w).code) }},
 		{"n", func(w uint64) uint64 { return uint64(unpack(w).n) }},
@@ -104,11 +104,11 @@ func bitsOf(part func(word uint64) uint64) string {
 // writeWritten writes what is written in words, and the numbers of states and
 // causes.
 func writeWritten(b *strings.Builder) {
-	halfOpen := word(0).next(HalfOpen).reopen(5).high(3).low(2).until(1_782_000_000_123)
+	halfOpen := packedState(0).next(HalfOpen).reopen(5).high(3).low(2).until(1_782_000_000_123)
 	var c cell.Cell
-	signs(&c, halfOpen)
+	recordProber(&c, halfOpen)
 	fmt.Fprintf(b, "written\n  half-open  %016x\n  bucket     %016x\n  reason     %016x\n  prober     %016x and the process ID\n",
-		uint64(halfOpen), uint64(newTally(7, 5, 3)), Reason{Ratio, 7, 9}.pack(), c.Prober.Load()-uint64(os.Getpid()))
+		uint64(halfOpen), uint64(newBucketWord(7, 5, 3)), Reason{Ratio, 7, 9}.pack(), c.Prober.Load()-uint64(os.Getpid()))
 	fmt.Fprintf(b, "states Closed %d, Open %d, HalfOpen %d, Isolated %d\n", uint8(Closed), uint8(Open), uint8(HalfOpen), uint8(Isolated))
 	fmt.Fprintf(b, "causes Unknown %d, Consecutive %d, Ratio %d, Slow %d, ProbeFailed %d, RecoveryTimeout %d, Recovered %d, Manual %d, FleetDecision %d, Throttled %d\n",
 		Unknown, Consecutive, Ratio, Slow, ProbeFailed, RecoveryTimeout, Recovered, Manual, FleetDecision, Throttled)

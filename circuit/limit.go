@@ -14,12 +14,12 @@ import (
 // maxConcurrency is the highest Config.Concurrency.
 const maxConcurrency = 10_000
 
-// spare is how long before the end of its patience a call stops waiting for a
+// placeReserve is how long before the end of its patience a call stops waiting for a
 // place, so that its error says what it has waited for. A call that a
 // deadline ends stops twice the time before it that a call is known to take, but not before
 // half of its patience is over: with a place that it gets later it could not end. With
 // more callers than places that would be most, since who must stop first goes first.
-const spare = 10 * time.Millisecond
+const placeReserve = 10 * time.Millisecond
 
 // limitConcurrency has each call of b take one of n places; 0 means no limit.
 func (b *Breaker) limitConcurrency(n int) {
@@ -73,13 +73,13 @@ func (b *Breaker) takePlace(ctx context.Context, c *cell.Cell, a ask, lent bool)
 // and reports whether it has taken one.
 func (b *Breaker) awaitPlace(ctx context.Context, c *cell.Cell, a ask, lent bool) (taken bool, err error) {
 	left := time.Duration(b.turnEnd(ctx, a, 0))
-	reserve := spare
+	reserve := placeReserve
 	if _, ends := ctx.Deadline(); ends {
 		reserve = max(reserve, 2*b.places.Held())
 	}
 	until := time.Now().Add(left - min(reserve, left/2))
 	if lent {
-		b.tellQueued(ctx, a, b.firstInMinute(&b.toldPlace), Reason{code: ConcurrencyReached}, time.Time{})
+		b.reportQueued(ctx, a, b.firstInMinute(&b.reportPlaceAfter), Reason{code: ConcurrencyReached}, time.Time{})
 		return b.places.Wait(ctx, until, nil), nil
 	}
 	for told := false; ; told = true {
@@ -88,7 +88,7 @@ func (b *Breaker) awaitPlace(ctx context.Context, c *cell.Cell, a ask, lent bool
 			return false, err
 		}
 		if !told {
-			b.tellQueued(ctx, a, b.firstInMinute(&b.toldPlace), Reason{code: ConcurrencyReached}, time.Time{})
+			b.reportQueued(ctx, a, b.firstInMinute(&b.reportPlaceAfter), Reason{code: ConcurrencyReached}, time.Time{})
 		}
 		if b.places.Wait(ctx, until, shuts) {
 			return true, nil
@@ -105,7 +105,7 @@ func (b *Breaker) awaitPlace(ctx context.Context, c *cell.Cell, a ask, lent bool
 // breaker that is not closed and has no probe to send, or a gate that is limited and
 // does not let calls wait. It returns nil if the call may wait.
 func (b *Breaker) refusesWaiting(c *cell.Cell) error {
-	if w := word(c.Breaker.Load()); w.state() != Closed {
+	if w := packedState(c.Breaker.Load()); w.state() != Closed {
 		now := b.now()
 		if _, admitted := b.rules.step(w, event{signal: acquire, now: floor(now), begin: ceil(now)}); !admitted {
 			return b.rejected(w, floor(now))

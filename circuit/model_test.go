@@ -24,7 +24,7 @@ const (
 
 // A modelState is one node of the graph.
 type modelState struct {
-	word word
+	word packedState
 	// The leases of probes that are out and whose results count, in ticks,
 	// ascending; 0: over. The rest of the array is -1.
 	leases [3]int8
@@ -33,7 +33,7 @@ type modelState struct {
 }
 
 // A stepping is the function under test, or one with a planted bug.
-type stepping func(r *rules, w word, e event) (word, bool)
+type stepping func(r *rules, w packedState, e event) (packedState, bool)
 
 // A model explores one configuration.
 type model struct {
@@ -96,35 +96,35 @@ func (m *model) next(s modelState, e event) (modelState, bool, error) {
 }
 
 // sound checks one step by itself.
-func (m *model) sound(before, after word, e event) error {
+func (m *model) sound(before, after packedState, e event) error {
 	r := &m.rules
 	from, to := before.state(), after.state()
 	switch {
 	case from == Open && to == Open && before != after:
-		if e.signal != told || after.run(0).until(0) != before.run(0).until(0) {
+		if e.signal != remote || after.run(0).until(0) != before.run(0).until(0) {
 			return fmt.Errorf("it opens while open")
 		}
 	case after.generation() != before.generation() && after.generation() != before.next(Closed).generation():
 		return fmt.Errorf("the generation jumps")
 	case from != to && after.generation() == before.generation():
 		return fmt.Errorf("the state changes and the generation does not")
-	case from == Isolated && to != Isolated && e.signal != reset && e.signal != told:
+	case from == Isolated && to != Isolated && e.signal != reset && e.signal != remote:
 		return fmt.Errorf("an isolated breaker lets itself out")
-	case from != Isolated && to == Isolated && e.signal != isolate && e.signal != told:
+	case from != Isolated && to == Isolated && e.signal != isolate && e.signal != remote:
 		return fmt.Errorf("it isolates itself")
-	case to == Open && from != Open && e.signal != failure && e.signal != throttled && e.signal != verdict && e.signal != trip && e.signal != told:
+	case to == Open && from != Open && e.signal != failure && e.signal != throttled && e.signal != verdict && e.signal != trip && e.signal != remote:
 		return fmt.Errorf("it opens without cause")
-	case to == Closed && from != Closed && e.signal != success && e.signal != reset && e.signal != told:
+	case to == Closed && from != Closed && e.signal != success && e.signal != reset && e.signal != remote:
 		return fmt.Errorf("it closes without cause")
 	case to == HalfOpen && from != HalfOpen && e.signal != acquire:
 		return fmt.Errorf("it is half-open without a call")
 	case from == HalfOpen && to == Closed && e.signal == success && before.successes()+1 < r.successes:
 		return fmt.Errorf("it closes after too few successes")
-	case e.signal == told && e.state == Open && (after.ahead(base, 4*farAhead) < 0 || after.ahead(base, 4*farAhead) > max(r.openLimit, maxHint)):
+	case e.signal == remote && e.state == Open && (after.ahead(base, 4*farAhead) < 0 || after.ahead(base, 4*farAhead) > max(r.openLimit, maxHint)):
 		return fmt.Errorf("it is told to open, and opens for too long")
-	case e.signal == told && e.state == Open && to == Open && max(0, r.left(after, base)) != max(0, min(e.until-base, max(r.openLimit, maxHint))):
+	case e.signal == remote && e.state == Open && to == Open && max(0, r.left(after, base)) != max(0, min(e.until-base, max(r.openLimit, maxHint))):
 		return fmt.Errorf("it is told to open, and opens for another time")
-	case to == Open && from != Open && e.signal != told && r.left(after, base) != m.openTime(after, e):
+	case to == Open && from != Open && e.signal != remote && r.left(after, base) != m.openTime(after, e):
 		return fmt.Errorf("it opens for the wrong time")
 	}
 	if err := m.counts(before, after, e); err != nil {
@@ -134,7 +134,7 @@ func (m *model) sound(before, after word, e event) error {
 }
 
 // openTime is for how long e opens a breaker that becomes after.
-func (m *model) openTime(after word, e event) instant {
+func (m *model) openTime(after packedState, e event) instant {
 	own := m.rules.openTime(after.reopened(), e.u)
 	if e.signal == throttled && e.hint > 0 {
 		return e.hint
@@ -143,7 +143,7 @@ func (m *model) openTime(after word, e event) instant {
 }
 
 // counts checks what a result does to the counts of a breaker that stays closed.
-func (m *model) counts(before, after word, e event) error {
+func (m *model) counts(before, after packedState, e event) error {
 	if before.state() != Closed || after.state() != Closed || e.generation != before.generation() {
 		return nil
 	}
@@ -166,7 +166,7 @@ func (m *model) counts(before, after word, e event) error {
 }
 
 // tidy checks that a word holds nothing that its state does not need.
-func (m *model) tidy(w word) error {
+func (m *model) tidy(w packedState) error {
 	r := &m.rules
 	counts := w >> lowShift & runMask
 	switch w.state() {
@@ -192,7 +192,7 @@ func (m *model) tidy(w word) error {
 			return fmt.Errorf("%d successes and %d probes are too many", w.successes(), w.inFlight())
 		}
 	case Isolated:
-		if bare(w) != word(Isolated)<<stateShift {
+		if bare(w) != packedState(Isolated)<<stateShift {
 			return fmt.Errorf("something is left in an isolated breaker")
 		}
 	}
@@ -243,7 +243,7 @@ func (m *model) fleet(s modelState) error {
 			if want != Open && until != base {
 				continue // it has no meaning
 			}
-			n, _, err := m.next(s, event{signal: told, state: want, until: until})
+			n, _, err := m.next(s, event{signal: remote, state: want, until: until})
 			switch {
 			case err != nil:
 				return err
@@ -397,11 +397,11 @@ func (m *model) results(s modelState) error {
 }
 
 // setLeft is w with its instant that far ahead of base.
-func setLeft(w word, d instant) word {
+func setLeft(w packedState, d instant) packedState {
 	if w.state() != Closed {
 		return w.until(base + d)
 	}
-	units := word(base)>>probationShift + word(d+1<<probationShift-1)>>probationShift
+	units := packedState(base)>>probationShift + packedState(d+1<<probationShift-1)>>probationShift
 	return w&^(instantMask>>probationShift<<probationShift) | units<<probationShift&instantMask
 }
 

@@ -52,169 +52,169 @@ func TestModelFindsBugs(t *testing.T) {
 		step stepping
 		want string
 	}{
-		{"ignores generations", func(r *rules, w word, e event) (word, bool) {
+		{"ignores generations", func(r *rules, w packedState, e event) (packedState, bool) {
 			e.generation = w.generation()
 			return r.step(w, e)
 		}, "stale result"},
-		{"forgets the lease", func(r *rules, w word, e event) (word, bool) {
+		{"forgets the lease", func(r *rules, w packedState, e event) (packedState, bool) {
 			if e.signal == acquire && w.state() == HalfOpen && w.inFlight() == r.probes {
 				return w, false
 			}
 			return r.step(w, e)
 		}, "the lease is over"},
-		{"takes over a lease that lasts", func(r *rules, w word, e event) (word, bool) {
+		{"takes over a lease that lasts", func(r *rules, w packedState, e event) (packedState, bool) {
 			if w.state() == HalfOpen && e.signal == acquire {
 				w = w.until(e.now)
 			}
 			return r.step(w, e)
 		}, "leases are not over"},
-		{"admits one probe too many", func(r *rules, w word, e event) (word, bool) {
+		{"admits one probe too many", func(r *rules, w packedState, e event) (packedState, bool) {
 			more := *r
 			more.probes++
 			return more.step(w, e)
 		}, "too many"},
-		{"opens while open", func(r *rules, w word, e event) (word, bool) {
+		{"opens while open", func(r *rules, w packedState, e event) (packedState, bool) {
 			if w.state() == Open && e.signal == failure && e.generation == w.generation() {
 				return r.opened(w, 0, e), false
 			}
 			return r.step(w, e)
 		}, "opens while open"},
-		{"trips while open", func(r *rules, w word, e event) (word, bool) {
+		{"trips while open", func(r *rules, w packedState, e event) (packedState, bool) {
 			if w.state() == Open && e.signal == trip {
 				return r.opened(w, 0, e), false
 			}
 			return r.step(w, e)
 		}, "opens while open"},
-		{"keeps the generation", func(r *rules, w word, e event) (word, bool) {
+		{"keeps the generation", func(r *rules, w packedState, e event) (packedState, bool) {
 			n, ok := r.step(w, e)
 			return bare(n) | w - bare(w), ok
 		}, "generation does not"},
-		{"keeps the place of a cancelled probe", func(r *rules, w word, e event) (word, bool) {
+		{"keeps the place of a cancelled probe", func(r *rules, w packedState, e event) (packedState, bool) {
 			if e.signal == cancel {
 				return w, false
 			}
 			return r.step(w, e)
 		}, "it counts"},
-		{"keeps the place of a probe that was cut short", func(r *rules, w word, e event) (word, bool) {
+		{"keeps the place of a probe that was cut short", func(r *rules, w packedState, e event) (packedState, bool) {
 			if e.signal == cut && w.state() == HalfOpen {
 				return w, false
 			}
 			return r.step(w, e)
 		}, "it counts"},
-		{"takes a throttled response for a failure", func(r *rules, w word, e event) (word, bool) {
+		{"takes a throttled response for a failure", func(r *rules, w packedState, e event) (packedState, bool) {
 			if e.signal == throttled {
 				e.signal = failure
 			}
 			return r.step(w, e)
 		}, "opens for the wrong time"},
-		{"counts a throttled response as a failure as well", func(r *rules, w word, e event) (word, bool) {
+		{"counts a throttled response as a failure as well", func(r *rules, w packedState, e event) (packedState, bool) {
 			n, ok := r.step(w, e)
 			if e.signal == throttled && n.state() == Closed && n != w && n.failures()+1 < r.failures {
 				n = n.run(n.failures() + 1)
 			}
 			return n, ok
 		}, "changes the counts"},
-		{"does not time the calls after one that was cut short", func(r *rules, w word, e event) (word, bool) {
+		{"does not time the calls after one that was cut short", func(r *rules, w packedState, e event) (packedState, bool) {
 			if e.signal == cut && w.state() == Closed {
 				return w, false
 			}
 			return r.step(w, e)
 		}, "cut short"},
-		{"lets a call from before a throttled run end it", func(r *rules, w word, e event) (word, bool) {
+		{"lets a call from before a throttled run end it", func(r *rules, w packedState, e event) (packedState, bool) {
 			e.early = false
 			return r.step(w, e)
 		}, "from before the"},
-		{"opens at the first hint", func(r *rules, w word, e event) (word, bool) {
+		{"opens at the first hint", func(r *rules, w packedState, e event) (packedState, bool) {
 			if e.signal == throttled && e.hint > 0 && w.state() == Closed && e.generation == w.generation() {
 				return r.opened(w, 0, event{signal: throttled, hint: 2 * e.hint, begin: e.begin}), false
 			}
 			return r.step(w, e)
 		}, "wrong time"},
-		{"does not believe how long servers asked for", func(r *rules, w word, e event) (word, bool) {
+		{"does not believe how long servers asked for", func(r *rules, w packedState, e event) (packedState, bool) {
 			n, ok := r.step(w, e)
-			if n.state() == Open && w.state() != Open && e.signal != told {
+			if n.state() == Open && w.state() != Open && e.signal != remote {
 				n = n.run(0)
 			}
 			return n, ok
 		}, "wrong time"},
-		{"does not hear how long a service that fails asked for", func(r *rules, w word, e event) (word, bool) {
+		{"does not hear how long a service that fails asked for", func(r *rules, w packedState, e event) (packedState, bool) {
 			if e.signal == failure || e.signal == verdict {
 				e.hint = 0
 			}
 			return r.step(w, e)
 		}, "wrong time"},
-		{"opens for a shorter time than its own, because a service that fails asked for that", func(r *rules, w word, e event) (word, bool) {
+		{"opens for a shorter time than its own, because a service that fails asked for that", func(r *rules, w packedState, e event) (packedState, bool) {
 			n, ok := r.step(w, e)
 			if e.signal == failure && e.hint > 0 && n.state() == Open && w.state() != Open {
 				n = n.run(0).wait(e.hint, e, r)
 			}
 			return n, ok
 		}, "wrong time"},
-		{"cuts what it is told to its own open time", func(r *rules, w word, e event) (word, bool) {
-			if e.signal == told {
+		{"cuts what it is told to its own open time", func(r *rules, w packedState, e event) (packedState, bool) {
+			if e.signal == remote {
 				e.until = min(e.until, e.begin+r.openLimit)
 			}
 			return r.step(w, e)
 		}, "opens for another time"},
-		{"never ends the runs", func(r *rules, w word, e event) (word, bool) {
+		{"never ends the runs", func(r *rules, w packedState, e event) (packedState, bool) {
 			if e.signal == success && w.state() == Closed {
 				e.early = true
 			}
 			return r.step(w, e)
 		}, "does not end the runs"},
-		{"counts a deadline as a failure", func(r *rules, w word, e event) (word, bool) {
+		{"counts a deadline as a failure", func(r *rules, w packedState, e event) (packedState, bool) {
 			if e.signal == cut {
 				e.signal = failure
 			}
 			return r.step(w, e)
 		}, "without cause"},
-		{"believes a clock that was put back", func(r *rules, w word, e event) (word, bool) {
+		{"believes a clock that was put back", func(r *rules, w packedState, e event) (packedState, bool) {
 			if w.state() == Open && e.signal == acquire && w.ahead(e.now, 2*farAhead) > 0 {
 				return w, false
 			}
 			return r.step(w, e)
 		}, "with 0 ms left"},
-		{"never closes", func(r *rules, w word, e event) (word, bool) {
+		{"never closes", func(r *rules, w packedState, e event) (packedState, bool) {
 			n, ok := r.step(w, e)
 			if w.state() == HalfOpen && e.signal == success && n.state() == Closed {
 				return w.low(max(w.inFlight()-1, 0)), ok
 			}
 			return n, ok
 		}, "no way out"},
-		{"closes at the first success", func(r *rules, w word, e event) (word, bool) {
+		{"closes at the first success", func(r *rules, w packedState, e event) (packedState, bool) {
 			if w.state() == HalfOpen && e.signal == success && e.generation == w.generation() && w.inFlight() > 0 {
 				return r.closed(w, e.begin), false
 			}
 			return r.step(w, e)
 		}, "too few successes"},
-		{"opens for twice the time", func(r *rules, w word, e event) (word, bool) {
+		{"opens for twice the time", func(r *rules, w packedState, e event) (packedState, bool) {
 			n, ok := r.step(w, e)
 			if n.state() == Open && w.state() != Open {
 				n = n.until(e.begin + 2*r.left(n, e.now))
 			}
 			return n, ok
 		}, "wrong time"},
-		{"opens for ever", func(r *rules, w word, e event) (word, bool) {
+		{"opens for ever", func(r *rules, w packedState, e event) (packedState, bool) {
 			if w.state() == Open && e.signal == acquire {
 				return w, false
 			}
 			return r.step(w, e)
 		}, "admitted is false"},
-		{"leaves the lease in a closed breaker", func(r *rules, w word, e event) (word, bool) {
+		{"leaves the lease in a closed breaker", func(r *rules, w packedState, e event) (packedState, bool) {
 			n, ok := r.step(w, e)
 			if w.state() == HalfOpen && n.state() == Closed {
 				n = n.probation(e.begin)
 			}
 			return n, ok
 		}, "an instant is left"},
-		{"opens for as long as it is told", func(r *rules, w word, e event) (word, bool) {
+		{"opens for as long as it is told", func(r *rules, w packedState, e event) (packedState, bool) {
 			n, ok := r.step(w, e)
-			if e.signal == told && e.state == Open && n.state() == Open {
+			if e.signal == remote && e.state == Open && n.state() == Open {
 				n = n.until(e.until)
 			}
 			return n, ok
 		}, "too long"},
-		{"forgets to trip", func(r *rules, w word, e event) (word, bool) {
+		{"forgets to trip", func(r *rules, w packedState, e event) (packedState, bool) {
 			if w.state() == Closed && e.signal == failure && e.generation == w.generation() {
 				return w.run(w.failures() + 1), false
 			}
@@ -245,4 +245,4 @@ func (s modelState) String() string {
 }
 
 // bare is w without its generation.
-func bare(w word) word { return w << (64 - generationShift) >> (64 - generationShift) }
+func bare(w packedState) packedState { return w << (64 - generationShift) >> (64 - generationShift) }

@@ -21,7 +21,7 @@ func (b *Breaker) beginAttempt(ctx context.Context, a seam.Ask) (context.Context
 		return ctx, Permit{}, nil
 	}
 	c := b.cell.Load()
-	w := word(c.Breaker.Load())
+	w := packedState(c.Breaker.Load())
 	if seam.Of(b).Layers.Load() == single && (b.calm(c, w) || b.turnNow(c, w)) {
 		return ctx, b.permit(c, w), nil
 	}
@@ -31,14 +31,14 @@ func (b *Breaker) beginAttempt(ctx context.Context, a seam.Ask) (context.Context
 		seam.Of(b).Layers.Store(several)
 		seam.Of(outer.breaker).Layers.Store(several)
 	}
-	p, lent := outer.lend(ctx, b)
+	p, lent := outer.sharePermit(ctx, b)
 	all := ask{Ask: a, waits: true}
 	has, err := outer.yieldPlace(b), error(nil)
 	if !has {
 		if has, err = b.takePlace(ctx, c, all, lent); err != nil {
 			return ctx, Permit{}, err
 		}
-		w = word(c.Breaker.Load()) // it may have waited
+		w = packedState(c.Breaker.Load()) // it may have waited
 	}
 	switch {
 	case lent:
@@ -52,7 +52,7 @@ func (b *Breaker) beginAttempt(ctx context.Context, a seam.Ask) (context.Context
 			return ctx, p, err
 		}
 	}
-	f := &frame{Context: ctx, next: inner, cell: c, breaker: b, held: held{permit: p, lent: lent, outer: outer}, placed: has}
+	f := &frame{Context: ctx, next: inner, cell: c, breaker: b, held: held{permit: p, shared: lent, outer: outer}, placed: has}
 	p.frame = f
 	if has {
 		p.kind |= placed
@@ -88,13 +88,13 @@ type frame struct {
 	cell    *cell.Cell
 	breaker *Breaker
 
-	mu      sync.Mutex
-	held    held   // guarded by mu, as what follows
-	spent   bool   // what a layer further in said has been recorded
-	pending bool   // the last one said last, a success, which is not recorded yet
-	last    result // what it said
-	over    bool   // the frame's own call has ended
-	placed  bool   // it has a place of those that Config.Concurrency limits
+	mu       sync.Mutex
+	held     held   // guarded by mu, as what follows
+	recorded bool   // what a layer further in said has been recorded
+	pending  bool   // the last one said last, a success, which is not recorded yet
+	last     result // what it said
+	over     bool   // the frame's own call has ended
+	placed   bool   // it has a place of those that Config.Concurrency limits
 }
 
 // String returns what prints of a context, and nothing that mu guards.
@@ -113,7 +113,7 @@ func (f *frame) Value(key any) any {
 // A held is a permit, and where what becomes of it has to be told.
 type held struct {
 	permit Permit // has no frame
-	lent   bool   // it is the one of outer
+	shared bool   // it is the one of outer
 	outer  *frame // of the same cell; nil: there is none
 }
 
@@ -135,19 +135,19 @@ func (f *frame) out() bool {
 	return !f.over
 }
 
-// lend returns the frame's permit for a call further in, unless what another one
+// sharePermit returns the frame's permit for a call further in, unless what another one
 // said has used it.
-func (f *frame) lend(ctx context.Context, b *Breaker) (Permit, bool) {
+func (f *frame) sharePermit(ctx context.Context, b *Breaker) (Permit, bool) {
 	if f == nil {
 		return Permit{}, false
 	}
 	f.mu.Lock()
 	earlier, pending, last := f.held, f.pending, f.last
-	f.spent, f.pending = f.spent || pending, false
-	lent := !f.spent
+	f.recorded, f.pending = f.recorded || pending, false
+	lent := !f.recorded
 	f.mu.Unlock()
 	if pending {
-		earlier.tell(ctx, last) // it is not the last
+		earlier.record(ctx, last) // it is not the last
 	}
 	return Permit{breaker: b, kind: earlier.permit.kind, start: b.elapsed()}, lent
 }
@@ -184,16 +184,16 @@ func (b *Breaker) keepPlace(ctx, until context.Context) (free func()) {
 	return func() { stop(); once() }
 }
 
-// tell records r, or leaves it to the frame further out. No lock is held, as
+// record records r, or leaves it to the frame further out. No lock is held, as
 // this may call an observer.
-func (h held) tell(ctx context.Context, r result) {
+func (h held) record(ctx context.Context, r result) {
 	switch {
 	case h.outer == nil:
 		h.permit.record(ctx, r)
-	case h.lent:
-		h.outer.inner(ctx, r, nil)
+	case h.shared:
+		h.outer.recordInner(ctx, r, nil)
 	default:
-		h.outer.inner(ctx, r, &h.permit)
+		h.outer.recordInner(ctx, r, &h.permit)
 	}
 }
 
@@ -203,8 +203,8 @@ func (f *frame) end(ctx context.Context, r result) {
 		seam.Of(f.breaker).Layers.CompareAndSwap(unseen, single)
 	}
 	f.mu.Lock()
-	h, pending, spent, last := f.held, f.pending, f.spent, f.last
-	f.spent, f.pending, f.over = true, false, true
+	h, pending, spent, last := f.held, f.pending, f.recorded, f.last
+	f.recorded, f.pending, f.over = true, false, true
 	has := f.placed
 	f.placed = false
 	f.mu.Unlock()
@@ -213,16 +213,16 @@ func (f *frame) end(ctx context.Context, r result) {
 	}
 	switch {
 	case pending && (r.signal == cancel || r.signal == cut):
-		h.tell(ctx, last)
+		h.record(ctx, last)
 	case pending || !spent:
-		h.tell(ctx, r)
+		h.record(ctx, r)
 	}
 }
 
-// inner takes what a layer further in says: by its own permit, or by the
+// recordInner takes what a layer further in says: by its own permit, or by the
 // frame's if that is nil. A success is kept until it is clear whether it is the
 // last.
-func (f *frame) inner(ctx context.Context, r result, own *Permit) {
+func (f *frame) recordInner(ctx context.Context, r result, own *Permit) {
 	if r.signal == cancel || r.signal == cut {
 		f.undecided(ctx, r, own)
 		return
@@ -230,32 +230,32 @@ func (f *frame) inner(ctx context.Context, r result, own *Permit) {
 	f.mu.Lock()
 	earlier, last := f.held, f.last
 	pending := f.pending && own != nil // else both had one permit, side by side: a failure stands for them
-	f.spent, f.pending = f.spent || pending, false
+	f.recorded, f.pending = f.recorded || pending, false
 	by := f.held // of whom r is told now; no permit: of nobody
 	if own != nil {
-		by.permit, by.lent = *own, false
+		by.permit, by.shared = *own, false
 	}
 	switch {
 	case r.signal == success && f.mayDecide(own):
 		f.pending, f.last, f.held = true, r, by
 		by.permit = Permit{}
-	case own == nil && f.spent && by.permit.Probe():
+	case own == nil && f.recorded && by.permit.Probe():
 		by.permit = Permit{} // it has counted
 	default:
-		f.spent = true
+		f.recorded = true
 	}
 	f.mu.Unlock()
 	if pending {
-		earlier.tell(ctx, last)
+		earlier.record(ctx, last)
 	}
 	if by.permit.breaker != nil {
-		by.tell(ctx, r)
+		by.record(ctx, r)
 	}
 }
 
 // mayDecide reports whether what the frame's own layer will say may count, and
 // not a success that a layer further in has told by own. f.mu is held.
-func (f *frame) mayDecide(own *Permit) bool { return !f.over && (own != nil || !f.spent) }
+func (f *frame) mayDecide(own *Permit) bool { return !f.over && (own != nil || !f.recorded) }
 
 // undecided takes what says nothing, of a call further in: its own permit has
 // been used, and the frame's has not.

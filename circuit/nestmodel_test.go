@@ -114,7 +114,7 @@ func (p player) closedModel(ctx context.Context, outer class.Class, inner []clas
 	if err := p.play(ctx, b, outer, inner); err != nil {
 		return err
 	}
-	w := word(b.cell.Load().Breaker.Load())
+	w := packedState(b.cell.Load().Breaker.Load())
 	balance, _ := b.balance()
 	got := fmt.Sprintf("%d failures, %d throttled, %d twentieths", w.failures(), w.throttled(), balance)
 	if want := tallied(counted(outer, inner)); got != want {
@@ -126,7 +126,7 @@ func (p player) closedModel(ctx context.Context, outer class.Class, inner []clas
 // probeModel compares one probe of a half-open breaker.
 func (p player) probeModel(ctx context.Context, outer class.Class, inner []class.Class) error {
 	b := New("x", quiet(Config{}))
-	b.cell.Load().Breaker.Store(uint64(word(0).next(Open)))
+	b.cell.Load().Breaker.Store(uint64(packedState(0).next(Open)))
 	if err := p.play(ctx, b, outer, inner); err != nil {
 		return err
 	}
@@ -139,7 +139,7 @@ func (p player) probeModel(ctx context.Context, outer class.Class, inner []class
 			want = Closed
 		}
 	}
-	w := word(b.cell.Load().Breaker.Load())
+	w := packedState(b.cell.Load().Breaker.Load())
 	if w.state() != want || want == HalfOpen && w.inFlight() != 0 {
 		return fmt.Errorf("a probe, %v around %v, leads to %v with %d out, want %v", outer, inner, w.state(), w.inFlight(), want)
 	}

@@ -24,12 +24,12 @@ func (b *Breaker) Acquire() (Permit, error) {
 		return Permit{}, nil
 	}
 	c := b.cell.Load()
-	w := word(c.Breaker.Load())
+	w := packedState(c.Breaker.Load())
 	if b.calm(c, w) {
 		return b.permit(c, w), nil
 	}
-	if r := b.refused.Load(); r.meets(w) {
-		return Permit{}, b.again(c, r)
+	if r := b.refused.Load(); r.matches(w) {
+		return Permit{}, b.refuseAgain(c, r)
 	}
 	if b.places == nil {
 		return b.acquire(noCaller(), c, w, ask{})
@@ -38,7 +38,7 @@ func (b *Breaker) Acquire() (Permit, error) {
 }
 
 // acquirePlace is Acquire for a breaker whose calls take places.
-func (b *Breaker) acquirePlace(c *cell.Cell, w word) (Permit, error) {
+func (b *Breaker) acquirePlace(c *cell.Cell, w packedState) (Permit, error) {
 	has, err := b.takePlace(noCaller(), c, ask{}, false)
 	if err != nil {
 		return Permit{}, err
@@ -55,7 +55,7 @@ func (b *Breaker) acquirePlace(c *cell.Cell, w word) (Permit, error) {
 }
 
 // permit returns the permit of a call that begins in full health.
-func (b *Breaker) permit(c *cell.Cell, w word) Permit {
+func (b *Breaker) permit(c *cell.Cell, w packedState) Permit {
 	p := Permit{breaker: b, kind: early | kind(w.generation()) | gateKind(c.Gate[0].Load())}
 	if b.window.slow > 0 {
 		p.start = b.elapsed()
@@ -69,28 +69,28 @@ func permitOf(b *Breaker, w uint64) Permit {
 	if b == nil {
 		return Permit{}
 	}
-	return Permit{breaker: b, kind: early | kind(word(w).generation()) | b.gateBefore()}
+	return Permit{breaker: b, kind: early | kind(packedState(w).generation()) | b.gateKindInHealth()}
 }
 
 // acquire is Acquire for a breaker whose word was w, and which is not calm.
 // Config.Observe is given ctx.
-func (b *Breaker) acquire(ctx context.Context, c *cell.Cell, w word, a ask) (Permit, error) {
+func (b *Breaker) acquire(ctx context.Context, c *cell.Cell, w packedState, a ask) (Permit, error) {
 	p, err := b.admit(ctx, c, w, a)
 	if err == nil && b.pacing != nil {
-		return b.pace(ctx, c, p, a)
+		return b.awaitTurn(ctx, c, p, a)
 	}
 	return p, err
 }
 
 // admit is acquire without the rate.
-func (b *Breaker) admit(ctx context.Context, c *cell.Cell, w word, a ask) (p Permit, err error) {
+func (b *Breaker) admit(ctx context.Context, c *cell.Cell, w packedState, a ask) (p Permit, err error) {
 	if w.healthy() {
 		p = b.permit(c, w)
 	} else if p, err = b.acquireWord(ctx, w); err != nil {
 		return p, err
 	}
 	if b.gate != nil && p.breaker != nil {
-		if err := b.pass(ctx, c, &p, a); err != nil {
+		if err := b.passGate(ctx, c, &p, a); err != nil {
 			return Permit{}, err
 		}
 	}
@@ -98,9 +98,9 @@ func (b *Breaker) admit(ctx context.Context, c *cell.Cell, w word, a ask) (p Per
 }
 
 // acquireWord is acquire for a word that is not healthy.
-func (b *Breaker) acquireWord(ctx context.Context, w word) (Permit, error) {
-	if r := b.refused.Load(); r.meets(w) {
-		return Permit{}, b.again(b.cell.Load(), r)
+func (b *Breaker) acquireWord(ctx context.Context, w packedState) (Permit, error) {
+	if r := b.refused.Load(); r.matches(w) {
+		return Permit{}, b.refuseAgain(b.cell.Load(), r)
 	}
 	if b.err != nil {
 		return Permit{}, b.err
@@ -121,7 +121,7 @@ func (b *Breaker) acquireWord(ctx context.Context, w word) (Permit, error) {
 }
 
 // end returns when w's instant is, or now if that has passed.
-func (b *Breaker) end(w word, now instant) time.Time {
+func (b *Breaker) end(w packedState, now instant) time.Time {
 	return b.wall(now + max(b.rules.left(w, now), 0))
 }
 
@@ -129,24 +129,24 @@ func (b *Breaker) end(w word, now instant) time.Time {
 type refused struct {
 	OpenError
 
-	word  word
+	word  packedState
 	end   int64        // as elapsed returns it: until then no call passes that meets the word
 	until atomic.Int64 // until then a call that meets the word need only be counted
 }
 
 // newRefused returns the refusal of calls that meet w, of which each has to be
 // looked at for now.
-func newRefused(e OpenError, w word) *refused {
+func newRefused(e OpenError, w packedState) *refused {
 	r := &refused{OpenError: e, word: w}
 	r.until.Store(math.MinInt64)
 	return r
 }
 
-// meets reports whether a call that meets w now is refused as the last one was.
-func (r *refused) meets(w word) bool { return r.word == w && elapsed() < r.until.Load() }
+// matches reports whether a call that matches w now is refused as the last one was.
+func (r *refused) matches(w packedState) bool { return r.word == w && elapsed() < r.until.Load() }
 
-// again refuses a call through c as r refused the last one.
-func (b *Breaker) again(c *cell.Cell, r *refused) *OpenError {
+// refuseAgain refuses a call through c as r refused the last one.
+func (b *Breaker) refuseAgain(c *cell.Cell, r *refused) *OpenError {
 	c.Rejected.Add(1)
 	b.refusals.count.Add(1)
 	return &r.OpenError
@@ -159,15 +159,15 @@ func (b *Breaker) refuseKnown(ctx context.Context) *OpenError {
 		return nil
 	}
 	c, r := b.cell.Load(), b.refused.Load()
-	if !r.meets(word(c.Breaker.Load())) || ctx.Value(frameKey{}) != nil {
+	if !r.matches(packedState(c.Breaker.Load())) || ctx.Value(frameKey{}) != nil {
 		return nil
 	}
-	return b.again(c, r)
+	return b.refuseAgain(c, r)
 }
 
 // refusal is why w admits no call at now. It is made once for each word, since
 // an outage has many.
-func (b *Breaker) refusal(w word, now instant) *refused {
+func (b *Breaker) refusal(w packedState, now instant) *refused {
 	if r := b.refused.Load(); r.word == w {
 		return r
 	}
@@ -212,7 +212,7 @@ const (
 )
 
 // kindOf returns the kind of a call that a word which is now w has admitted.
-func kindOf(w word) kind {
+func kindOf(w packedState) kind {
 	k := kind(w.generation())
 	if w.state() == HalfOpen {
 		k |= probe
@@ -302,12 +302,12 @@ func (p Permit) done(ctx context.Context, r result) {
 func (p Permit) record(ctx context.Context, r result) {
 	b := p.breaker
 	c := b.cell.Load()
-	w := word(c.Breaker.Load())
+	w := packedState(c.Breaker.Load())
 	if r.hint > 0 {
 		c.SetHint(int64(ceil(b.now())), r.hint)
 	}
 	if b.gate != nil {
-		b.passed(ctx, c, p, r)
+		b.gateDone(ctx, c, p, r)
 		r = r.behindGate()
 	}
 	if b.window.length > 0 && (r.signal == success || r.signal == failure) {
@@ -325,13 +325,13 @@ func (p Permit) record(ctx context.Context, r result) {
 			}
 		}
 	case throttled:
-		b.failed(class.Throttled)
+		b.recordFailure(class.Throttled)
 		b.apply(ctx, e)
-		b.short()
+		b.notifyLow()
 	case failure:
-		b.failed(r.class)
+		b.recordFailure(r.class)
 		b.apply(ctx, e)
-		b.short()
+		b.notifyLow()
 	case cancel:
 		if p.kind&probe != 0 {
 			b.apply(ctx, e)
@@ -342,7 +342,7 @@ func (p Permit) record(ctx context.Context, r result) {
 }
 
 // observe enters a result in the window, and trips if that fills a rule.
-func (b *Breaker) observe(ctx context.Context, p Permit, w word, failed bool) {
+func (b *Breaker) observe(ctx context.Context, p Permit, w packedState, failed bool) {
 	if p.generation() != w.generation() || w.state() != Closed {
 		return
 	}
@@ -366,7 +366,7 @@ func (b *Breaker) Allow() bool {
 		return err == nil
 	}
 	c := b.cell.Load()
-	_, err := b.acquire(noCaller(), c, word(c.Breaker.Load()), ask{})
+	_, err := b.acquire(noCaller(), c, packedState(c.Breaker.Load()), ask{})
 	return err == nil
 }
 
@@ -381,7 +381,7 @@ func (b *Breaker) current() Permit {
 		return Permit{}
 	}
 	c := b.cell.Load()
-	return Permit{breaker: b, kind: kindOf(word(c.Breaker.Load())) | gateKind(c.Gate[0].Load())}
+	return Permit{breaker: b, kind: kindOf(packedState(c.Breaker.Load())) | gateKind(c.Gate[0].Load())}
 }
 
 // An OpenError reports that a call was not made, because a breaker was not closed.

@@ -13,12 +13,12 @@ import (
 	"github.com/seed-0f2c7998/perdure/internal/setting"
 )
 
-// A pacing is what a breaker with a Rate has beside the words in its cell.
-type pacing struct {
-	limit    cell.Limit
-	schedule cell.Schedule // of the store; nil: the cell is it
-	warned   atomic.Bool   // that another limit holds
-	toldFor  atomic.Int64  // as elapsed returns it: until then a wait is not the first, see queuedFor; 0: there was none
+// A rateLimit is what a breaker with a Rate has beside the words in its cell.
+type rateLimit struct {
+	limit       cell.Limit
+	schedule    cell.Schedule // of the store; nil: the cell is it
+	warned      atomic.Bool   // that another limit holds
+	reportAfter atomic.Int64  // as elapsed returns it: until then a wait is not the first, see queuedFor; 0: there was none
 
 	refused atomic.Pointer[notBefore] // the last refusal; nil: none
 	spare   spareTurns                // without a schedule of the store
@@ -39,12 +39,12 @@ type turn struct {
 	end     int64 // of the caller's patience, as now returns it
 }
 
-// pace takes an instant of the rate for the call of p, to which nothing else is in
+// awaitTurn takes an instant of the rate for the call of p, to which nothing else is in
 // the way, and waits for it. Everything else is asked again after a wait: nobody
 // holds a probe or a credit meanwhile, and whom the service would not be sent any
 // more is not sent. So what is refused takes no instant, but for that which a wait
 // has been for.
-func (b *Breaker) pace(ctx context.Context, c *cell.Cell, p Permit, a ask) (Permit, error) {
+func (b *Breaker) awaitTurn(ctx context.Context, c *cell.Cell, p Permit, a ask) (Permit, error) {
 	now := b.now()
 	if b.pacing.schedule == nil && b.takesTurn(c, now) {
 		return p, nil // before the caller's patience begins
@@ -72,10 +72,10 @@ func (b *Breaker) pace(ctx context.Context, c *cell.Cell, p Permit, a ask) (Perm
 	if _, ok := ctx.Deadline(); !ok && a.Until.IsZero() {
 		a.Until = b.wall(ceil(t.end))
 	}
-	b.queuedFor(ctx, a, time.Duration(slot.At-now))
+	b.reportWaitForTurn(ctx, a, time.Duration(slot.At-now))
 	for at := slot.At; ; {
 		if err = t.wait(ctx, at); err == nil {
-			p, err = b.admit(ctx, c, word(c.Breaker.Load()), a)
+			p, err = b.admit(ctx, c, packedState(c.Breaker.Load()), a)
 		}
 		if err != nil {
 			t.giveBack(slot)
@@ -92,28 +92,28 @@ func (b *Breaker) pace(ctx context.Context, c *cell.Cell, p Permit, a ask) (Perm
 	}
 }
 
-// Of the waits in tellEvery the first that takes so long is reported, for people.
-const tellEvery, tellFrom = time.Minute, time.Second
+// Of the waits in reportInterval the first that takes so long is reported, for people.
+const reportInterval, reportedWait = time.Minute, time.Second
 
-// queuedFor reports that a call begins to wait for its turn, which comes after d, as
+// reportWaitForTurn reports that a call begins to wait for its turn, which comes after d, as
 // queued does.
-func (b *Breaker) queuedFor(ctx context.Context, a ask, d time.Duration) {
+func (b *Breaker) reportWaitForTurn(ctx context.Context, a ask, d time.Duration) {
 	if !a.waits {
 		return
 	}
-	first := d >= tellFrom && b.firstInMinute(&b.pacing.toldFor)
-	b.tellQueued(ctx, a, first, Reason{code: RateReached}, b.clock().Add(d))
+	first := d >= reportedWait && b.firstInMinute(&b.pacing.reportAfter)
+	b.reportQueued(ctx, a, first, Reason{code: RateReached}, b.clock().Add(d))
 }
 
 // firstInMinute reports whether it has not for a minute; told says until when not.
 func (b *Breaker) firstInMinute(told *atomic.Int64) bool {
 	now, until := b.elapsed(), told.Load()
-	return (until == 0 || now >= until) && told.CompareAndSwap(until, now+int64(tellEvery))
+	return (until == 0 || now >= until) && told.CompareAndSwap(until, now+int64(reportInterval))
 }
 
-// tellQueued reports that a call begins to wait, and why: until turn, if that is
+// reportQueued reports that a call begins to wait, and why: until turn, if that is
 // known. Of calls of no retry only the first is reported.
-func (b *Breaker) tellQueued(ctx context.Context, a ask, first bool, why Reason, turn time.Time) {
+func (b *Breaker) reportQueued(ctx context.Context, a ask, first bool, why Reason, turn time.Time) {
 	switch {
 	case a.Queued != nil:
 		a.Queued.Queued(ctx, a.Made, first, turn)
@@ -126,7 +126,7 @@ func (b *Breaker) tellQueued(ctx context.Context, a ask, first bool, why Reason,
 
 // turnNow reports whether a call through c, whose word is w, is admitted without more
 // ado but for the rate, by which its turn is now.
-func (b *Breaker) turnNow(c *cell.Cell, w word) bool {
+func (b *Breaker) turnNow(c *cell.Cell, w packedState) bool {
 	if b.pacing == nil || b.pacing.schedule != nil || b.places != nil || !w.healthy() || !seam.Of(b).GateHealthy(c) {
 		return false
 	}

@@ -222,7 +222,7 @@ func TestAProbeIsNotHeldForTheRate(t *testing.T) {
 		waits := make(chan error)
 		go func() { waits <- b.Do(t.Context(), nothing) }()
 		synctest.Wait()
-		if n := word(b.cell.Load().Breaker.Load()).inFlight(); n != 0 {
+		if n := packedState(b.cell.Load().Breaker.Load()).inFlight(); n != 0 {
 			t.Errorf("%d probes are out while nobody calls", n)
 		}
 		if err := <-waits; err != nil || b.State() != Closed {

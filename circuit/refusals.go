@@ -42,7 +42,7 @@ func (r *refusals) add(opening uint64, now int64) (next int64) {
 }
 
 // rejected refuses a call that has met w at now.
-func (b *Breaker) rejected(w word, now instant) *OpenError {
+func (b *Breaker) rejected(w packedState, now instant) *OpenError {
 	b.cell.Load().Rejected.Add(1)
 	next := b.refusals.add(b.opening(w.state()), b.elapsed())
 	r := b.refusal(w, now)

@@ -113,7 +113,7 @@ func (r *Registry) sweep() {
 	for name, e := range r.entries {
 		if e.used.Swap(false) {
 			e.seen = now
-		} else if b := e.breaker; b != nil && (b.blank() || now.Sub(e.seen) >= keepIdle && !b.refuses()) {
+		} else if b := e.breaker; b != nil && (b.isNew() || now.Sub(e.seen) >= keepIdle && !b.refuses()) {
 			e.breaker, e.weak = nil, weak.Make(b)
 		}
 		switch {
@@ -126,14 +126,14 @@ func (r *Registry) sweep() {
 	r.sweepAt = len(r.entries) + max(kept, keepAll)
 }
 
-// blank reports whether there is nothing to know of b, but for figures and for
+// isNew reports whether there is nothing to know of b, but for figures and for
 // what its budget holds above that of a new one: a rate has given out no turn that is
 // to come, and would admit a burst now.
-func (b *Breaker) blank() bool {
+func (b *Breaker) isNew() bool {
 	c := b.cell.Load()
 	calls, _, _ := b.counts(c)
 	balance, on := b.balance()
-	return word(c.Breaker.Load()).healthy() && calls == 0 && (!on || balance >= Token) && int64(c.Rate[0].Load()) <= b.now()
+	return packedState(c.Breaker.Load()).healthy() && calls == 0 && (!on || balance >= Token) && int64(c.Rate[0].Load()) <= b.now()
 }
 
 // refuses reports whether b refuses calls now.

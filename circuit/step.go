@@ -11,14 +11,14 @@ import (
 
 // left returns for how long the word's instant is ahead of now, by what it means
 // in its state.
-func (r *rules) left(w word, now instant) instant {
+func (r *rules) left(w packedState, now instant) instant {
 	switch w.state() {
 	case Closed:
 		if w.reopened() == 0 {
 			return 0
 		}
 		const low = 64 - probationBits
-		units := instant(w>>probationShift-word(now)>>probationShift) << low >> low
+		units := instant(w>>probationShift-packedState(now)>>probationShift) << low >> low
 		if d := units << probationShift; d <= r.probation()+skew {
 			return d
 		}
@@ -97,35 +97,35 @@ const (
 	trip      // by hand
 	isolate   // by hand
 	reset     // by hand
-	told      // by those who share the breaker elsewhere
+	remote    // by those who share the breaker elsewhere
 )
 
 // An event is a signal with all that the step needs to know of the world.
 type event struct {
-	signal     signal
-	generation uint16  // of the call's permit; for results and verdicts
-	now        instant // rounded down
-	begin      instant // now rounded up
-	early      bool    // of success: the call began in full health
-	hint       instant // of what fails: how long servers asked not to be called, 0: they did not
-	u          float64 // in [0, 1), places the open time in its jitter
-	state      State   // of told
-	until      instant // of told, to open: when the first probe may go
-	mild       bool    // of told, to closed: only if it is isolated
+	signal         signal
+	generation     uint16  // of the call's permit; for results and verdicts
+	now            instant // rounded down
+	begin          instant // now rounded up
+	early          bool    // of success: the call began in full health
+	hint           instant // of what fails: how long servers asked not to be called, 0: they did not
+	u              float64 // in [0, 1), places the open time in its jitter
+	state          State   // of told
+	until          instant // of told, to open: when the first probe may go
+	onlyIfIsolated bool    // of told, to closed: only if it is isolated
 }
 
 // step is every transition that a breaker can make, as a pure function: the
 // word after e, and whether an acquire may pass. Breaker applies it by
 // compare-and-swap; tests walk through all of it; a simulation drives it with
 // a clock of its own.
-func (r *rules) step(w word, e event) (next word, admitted bool) {
+func (r *rules) step(w packedState, e event) (next packedState, admitted bool) {
 	switch e.signal {
 	case acquire:
 		return r.admit(w, e)
 	case trip, isolate, reset:
-		return r.byHand(w, e), false
-	case told:
-		return r.told(w, e), false
+		return r.manual(w, e), false
+	case remote:
+		return r.applyRemote(w, e), false
 	case success, failure, throttled, cut, cancel, verdict: // the results of calls that passed
 	}
 	if e.generation != w.generation() {
@@ -142,10 +142,10 @@ func (r *rules) step(w word, e event) (next word, admitted bool) {
 }
 
 // admit answers a call that asks to pass.
-func (r *rules) admit(w word, e event) (word, bool) {
+func (r *rules) admit(w packedState, e event) (packedState, bool) {
 	switch w.state() {
 	case Closed:
-		return r.pardon(w, e.now), true
+		return r.endProbation(w, e.now), true
 	case Open:
 		if r.left(w, e.now) > 0 {
 			return w, false
@@ -166,8 +166,8 @@ func (r *rules) admit(w word, e event) (word, bool) {
 	}
 }
 
-// byHand sets a state that a person wants.
-func (r *rules) byHand(w word, e event) word {
+// manual sets a state that a person wants.
+func (r *rules) manual(w packedState, e event) packedState {
 	switch {
 	case e.signal == isolate && w.state() != Isolated:
 		return w.next(Isolated)
@@ -180,9 +180,9 @@ func (r *rules) byHand(w word, e event) word {
 	}
 }
 
-// told sets a state that has been agreed on elsewhere. Half-open is none: who
+// applyRemote sets a state that has been agreed on elsewhere. Half-open is none: who
 // sends a probe is agreed on before it is sent. Isolation is for a person to end.
-func (r *rules) told(w word, e event) word {
+func (r *rules) applyRemote(w packedState, e event) packedState {
 	wait := max(0, min(e.until-e.begin, max(r.openLimit, maxHint)))
 	switch {
 	case e.state == Open && w.state() == Isolated:
@@ -191,7 +191,7 @@ func (r *rules) told(w word, e event) word {
 		return w.run(0).wait(wait, e, r)
 	case e.state == Open:
 		return w.next(Open).reopen(w.reopened()).wait(wait, e, r)
-	case e.state == w.state(), e.state == HalfOpen, e.mild && w.state() != Isolated:
+	case e.state == w.state(), e.state == HalfOpen, e.onlyIfIsolated && w.state() != Isolated:
 		return w
 	default:
 		return w.next(e.state)
@@ -203,7 +203,7 @@ const maxHint = instant(cell.MaxHint / time.Millisecond)
 
 // wait sets when an open breaker lets the first probe through. If that is later
 // than it would be by its own rules, the word says how long it is.
-func (w word) wait(d instant, e event, r *rules) word {
+func (w packedState) wait(d instant, e event, r *rules) packedState {
 	if d > r.openLimit {
 		w = w.run(int((d + waitUnit - 1) / waitUnit))
 	}
@@ -211,8 +211,8 @@ func (w word) wait(d instant, e event, r *rules) word {
 }
 
 // whileClosed takes the result of a call that passed a closed breaker.
-func (r *rules) whileClosed(w word, e event) word {
-	w = r.pardon(w, e.now)
+func (r *rules) whileClosed(w packedState, e event) packedState {
+	w = r.endProbation(w, e.now)
 	switch e.signal {
 	case success:
 		return succeeded(w, e.early)
@@ -242,7 +242,7 @@ func (r *rules) whileClosed(w word, e event) word {
 // which are all later; and the first such success does not end a run of
 // failures: it may be an outer layer's, which knows nothing of what an inner
 // one has recorded.
-func succeeded(w word, early bool) word {
+func succeeded(w packedState, early bool) packedState {
 	w &^= timedBit
 	if !early {
 		return w.run(0).throttle(0) &^ sparedBit
@@ -254,7 +254,7 @@ func succeeded(w word, early bool) word {
 }
 
 // whileHalfOpen takes the result of a probe.
-func (r *rules) whileHalfOpen(w word, e event) word {
+func (r *rules) whileHalfOpen(w packedState, e event) packedState {
 	n := w.inFlight()
 	if n == 0 {
 		return w // a permit used twice
@@ -277,7 +277,7 @@ func (r *rules) whileHalfOpen(w word, e event) word {
 // opened is the word of a breaker that opens now: by its rules, or until the
 // instant that servers asked for, if that is later. Throttled responses open it
 // until that instant, even if it is earlier.
-func (r *rules) opened(w word, reopened int, e event) word {
+func (r *rules) opened(w packedState, reopened int, e event) packedState {
 	if r.growth <= 1 {
 		reopened = 0
 	}
@@ -302,7 +302,7 @@ func (r *rules) openTime(reopened int, u float64) instant {
 // is on probation for ten times the longest: if it trips again before that, the
 // time goes on growing, so that a service that only ever answers probes is not
 // retried at the shortest interval forever.
-func (r *rules) closed(w word, now instant) word {
+func (r *rules) closed(w packedState, now instant) packedState {
 	if r.growth <= 1 || w.reopened() == 0 {
 		return w.next(Closed)
 	}
@@ -312,8 +312,8 @@ func (r *rules) closed(w word, now instant) word {
 // probation is how long a closed breaker remembers that its probes failed.
 func (r *rules) probation() instant { return min(10*r.openMax, instant(maxOpen/time.Millisecond)) }
 
-// pardon ends a probation that is over.
-func (r *rules) pardon(w word, now instant) word {
+// endProbation ends a probation that is over.
+func (r *rules) endProbation(w packedState, now instant) packedState {
 	if w.reopened() > 0 && r.left(w, now) <= 0 {
 		return w &^ (reopenMask << reopenShift) &^ (instantMask >> probationShift << probationShift)
 	}

@@ -22,7 +22,7 @@ func stepRules(t *testing.T, c Config) *rules {
 // A walker takes a word through steps at instants that the test chooses.
 type walker struct {
 	rules *rules
-	word  word
+	word  packedState
 	now   instant
 	u     float64
 }
@@ -91,7 +91,7 @@ func TestHealthyWordIsOnlyItsGeneration(t *testing.T) {
 		for _, s := range []signal{acquire, failure, acquire, success} {
 			v.do(s)
 		}
-		if v.word != word(v.word.generation())<<generationShift {
+		if v.word != packedState(v.word.generation())<<generationShift {
 			t.Fatalf("after a success the word is %x", v.word)
 		}
 		v.do(trip)
@@ -106,7 +106,7 @@ func TestHealthyWordIsOnlyItsGeneration(t *testing.T) {
 
 func TestGenerationWraps(t *testing.T) {
 	r := stepRules(t, Config{FailureThreshold: 1})
-	v := walker{rules: r, now: base, word: word(4095) << generationShift}
+	v := walker{rules: r, now: base, word: packedState(4095) << generationShift}
 	v.do(failure)
 	if v.word.generation() != 0 || v.word.state() != Open {
 		t.Fatalf("generation 4095 is followed by %d, %v", v.word.generation(), v.word.state())
@@ -219,7 +219,7 @@ func TestNothingEndsEarly(t *testing.T) {
 	for _, set := range []time.Duration{0, 1, 499_999, 500_000, 999_999} {
 		for _, s := range []signal{failure, acquire} { // what begins the time
 			from := start.Add(set)
-			w := word(0)
+			w := packedState(0)
 			if s == acquire {
 				w = w.next(Open)
 			}

@@ -11,11 +11,11 @@ import (
 	"github.com/seed-0f2c7998/perdure/internal/seam"
 )
 
-// A gating is what a breaker with a gate has beside the words in its cell.
-type gating struct {
-	wait    bool
-	waiting atomic.Int32
-	told    atomic.Uint64 // the opening of which it has been reported that calls wait
+// A localGate is what a breaker with a gate has beside the words in its cell.
+type localGate struct {
+	wait            bool
+	waiting         atomic.Int32
+	reportedOpening atomic.Uint64 // the opening of which it has been reported that calls wait
 
 	mu    sync.Mutex
 	line  gate.Line   // guarded by mu
@@ -24,8 +24,8 @@ type gating struct {
 	watches watches
 }
 
-func newGating(mode GateMode, shared bool) *gating {
-	return &gating{wait: mode == Wait, line: gate.Line{Shared: shared}}
+func newLocalGate(mode GateMode, shared bool) *localGate {
+	return &localGate{wait: mode == Wait, line: gate.Line{Shared: shared}}
 }
 
 // An ask is what a call asks for.
@@ -56,8 +56,8 @@ func (b *Breaker) patience(ctx context.Context, a ask, now int64) int64 {
 // MaxElapsed that means none, would overflow the instants of words.
 const forever = 100 * 365 * 24 * time.Hour
 
-// enter asks g, whose words are in c, for an attempt at now, and waits for it until end.
-func (b *Breaker) enter(ctx context.Context, c *cell.Cell, g gate.Gate, now, end int64, a ask) (gate.Permit, bool) {
+// enterLine asks g, whose words are in c, for an attempt at now, and waits for it until end.
+func (b *Breaker) enterLine(ctx context.Context, c *cell.Cell, g gate.Gate, now, end int64, a ask) (gate.Permit, bool) {
 	w := gate.Waiter{}
 	if end <= now {
 		var empty gate.Line // whoever does not wait asks at once
@@ -69,25 +69,25 @@ func (b *Breaker) enter(ctx context.Context, c *cell.Cell, g gate.Gate, now, end
 	t.mu.Lock()
 	entry := t.line.Enter(g, &w, now, end, !a.Retries, b.chance())
 	if entry == gate.Waiting {
-		b.look(g)
+		b.serveLineLocked(g)
 	}
 	t.mu.Unlock()
 	if entry == gate.Waiting {
-		b.await(ctx, c, g, &w, done, a)
+		b.awaitAdmission(ctx, c, g, &w, done, a)
 	}
 	return w.Permit, w.Admitted
 }
 
-// await waits until done is closed, when w is out of the line, or ctx ends.
-func (b *Breaker) await(ctx context.Context, c *cell.Cell, g gate.Gate, w *gate.Waiter, done chan struct{}, a ask) {
+// awaitAdmission waits until done is closed, when w is out of the line, or ctx ends.
+func (b *Breaker) awaitAdmission(ctx context.Context, c *cell.Cell, g gate.Gate, w *gate.Waiter, done chan struct{}, a ask) {
 	select {
 	case <-done: // at once
 		return
 	default:
 	}
-	ended := b.waits(c)
+	ended := b.countWait(c)
 	defer func() { ended(w.Admitted) }()
-	b.queued(ctx, a)
+	b.reportWaitAtGate(ctx, a)
 	select {
 	case <-done:
 		return
@@ -105,11 +105,11 @@ func (b *Breaker) await(ctx context.Context, c *cell.Cell, g gate.Gate, w *gate.
 		t.line.Leave(w)
 	}
 	w.Admitted = false
-	b.look(g)
+	b.serveLineLocked(g)
 }
 
-// waits counts a wait at the gate that begins, and returns what counts its end.
-func (b *Breaker) waits(c *cell.Cell) (ended func(admitted bool)) {
+// countWait counts a wait at the gate that begins, and returns what counts its end.
+func (b *Breaker) countWait(c *cell.Cell) (ended func(admitted bool)) {
 	begun, episode := b.elapsed(), c.Gate[0].Load()>>generationAt
 	c.Waits.Add(1)
 	addTo(&c.Gate[waitingWord], episode, 1)
@@ -154,17 +154,17 @@ func number(word, generation uint64) int {
 	return int(word & numberMask) //nolint:gosec // 56 bits
 }
 
-// queued reports that a call begins to wait: to who makes it, and the first one of an
+// reportWaitAtGate reports that a call begins to wait: to who makes it, and the first one of an
 // opening to Config.Observe, unless who makes it reports it.
-func (b *Breaker) queued(ctx context.Context, a ask) {
+func (b *Breaker) reportWaitAtGate(ctx context.Context, a ask) {
 	opening := b.opening(Open)
-	first := b.gate.told.Swap(opening) != opening
-	b.tellQueued(ctx, a, first, unpack(b.cell.Load().Reason.Load()), time.Time{})
+	first := b.gate.reportedOpening.Swap(opening) != opening
+	b.reportQueued(ctx, a, first, unpack(b.cell.Load().Reason.Load()), time.Time{})
 }
 
-// look lets those in the line go whose wait is over, and sets the timer for the
+// serveLineLocked lets those in the line go whose wait is over, and sets the timer for the
 // next. b.gate.mu is locked.
-func (b *Breaker) look(g gate.Gate) {
+func (b *Breaker) serveLineLocked(g gate.Gate) {
 	t := b.gate
 	now := b.now()
 	for w := b.next(g, now); w != nil; w = b.next(g, now) {
@@ -177,7 +177,7 @@ func (b *Breaker) look(g gate.Gate) {
 	case !ok:
 		t.timer.Stop()
 	case t.timer == nil:
-		t.timer = time.AfterFunc(time.Duration(at-now), b.lookAgain)
+		t.timer = time.AfterFunc(time.Duration(at-now), b.serveLine)
 	default:
 		t.timer.Reset(time.Duration(at - now))
 	}
@@ -186,21 +186,21 @@ func (b *Breaker) look(g gate.Gate) {
 // next takes the next caller out of the line whose wait is over: each one's is if the
 // breaker's word admits nobody any more. Nil means that nobody's is. b.gate.mu is locked.
 func (b *Breaker) next(g gate.Gate, now int64) *gate.Waiter {
-	if b.shut(word(b.cell.Load().Breaker.Load()), floor(now)) {
+	if b.shut(packedState(b.cell.Load().Breaker.Load()), floor(now)) {
 		return b.gate.line.Expel()
 	}
 	return b.gate.line.Step(g, now)
 }
 
-// lookAgain is look after a result, or at the instant of the timer.
-func (b *Breaker) lookAgain() {
+// serveLine is look after a result, or at the instant of the timer.
+func (b *Breaker) serveLine() {
 	b.gate.mu.Lock()
 	defer b.gate.mu.Unlock()
-	b.look(b.gateOf(b.cell.Load()))
+	b.serveLineLocked(b.gateOf(b.cell.Load()))
 }
 
 // oldestWait returns how long the caller has waited that came first.
-func (t *gating) oldestWait(now int64) time.Duration {
+func (t *localGate) oldestWait(now int64) time.Duration {
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	return t.line.OldestWait(now)

@@ -78,18 +78,18 @@ func TestCallsOfAKilledProcessAreForgotten(t *testing.T) {
 		b := gated(t, Config{Gate: Wait})
 		limitedAt(t, b)
 		c := b.cell.Load()
-		b.waits(c) // and never ends
+		b.countWait(c) // and never ends
 		if n := b.Metrics().AtGate; n != 1 {
 			t.Fatalf("%d calls wait, want 1", n)
 		}
-		ended := b.waits(c)
+		ended := b.countWait(c)
 		b.Reset()
 		if n := b.Metrics().AtGate; n != 0 {
 			t.Errorf("after the limit %d calls wait", n)
 		}
 		limitedAt(t, b)
 		ended(true) // one of before
-		b.waits(c)
+		b.countWait(c)
 		if n := b.Metrics().AtGate; n != 1 {
 			t.Errorf("%d calls wait in the next limit, want 1", n)
 		}

@@ -46,12 +46,12 @@ func (b *Breaker) watch(ctx context.Context, c *cell.Cell, p gate.Permit, patien
 	}
 	n := w.last
 	isLate := func() {
-		if w.end(n) {
-			b.tell(ctx, c, p, gate.Late, b.now())
+		if w.stop(n) {
+			b.recordOutcome(ctx, c, p, gate.Late, b.now())
 		}
 	}
 	w.running[n] = time.AfterFunc(first, func() {
-		if first == late || !w.then(n, late-first, isLate) {
+		if first == late || !w.rearm(n, late-first, isLate) {
 			isLate()
 			return
 		}
@@ -60,8 +60,8 @@ func (b *Breaker) watch(ctx context.Context, c *cell.Cell, p gate.Permit, patien
 	return n
 }
 
-// then calls f after d if the attempt n is still running, and reports that.
-func (w *watches) then(n uint32, d time.Duration, f func()) bool {
+// rearm calls f after d if the attempt n is still running, and reports that.
+func (w *watches) rearm(n uint32, d time.Duration, f func()) bool {
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	_, ok := w.running[n]
@@ -71,9 +71,9 @@ func (w *watches) then(n uint32, d time.Duration, f func()) bool {
 	return ok
 }
 
-// end reports whether the attempt n has not been late, and stops watching it. 0 is
+// stop reports whether the attempt n has not been late, and stops watching it. 0 is
 // one that is not watched.
-func (w *watches) end(n uint32) bool {
+func (w *watches) stop(n uint32) bool {
 	if n == 0 {
 		return true
 	}

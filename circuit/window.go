@@ -20,15 +20,15 @@ type window struct {
 	slowed   float64 // the ratio of slow calls that trips
 }
 
-// A tally is the word of a bucket: slice 24 | calls 20 | bad 20. The slice
+// A bucketWord is the word of a bucket: slice 24 | calls 20 | bad 20. The slice
 // tells which tenth of a window it counts; one of the last window is stale.
-type tally uint64
+type bucketWord uint64
 
 const (
-	tallyBits = 20
-	tallyMask = 1<<tallyBits - 1
-	sliceMask = 1<<24 - 1
-	tallyFull = tallyMask - 1<<10 // leaves room for adds that race
+	bucketBits = 20
+	bucketMask = 1<<bucketBits - 1
+	sliceMask  = 1<<24 - 1
+	bucketFull = bucketMask - 1<<10 // leaves room for adds that race
 )
 
 // farthest is how many slices a tally may be ahead of a call that comes late.
@@ -36,13 +36,13 @@ const (
 // slices came round again.
 const farthest = 10 * cell.Buckets
 
-func newTally(slice uint64, calls, bad uint64) tally {
-	return tally(slice&sliceMask<<(2*tallyBits) | calls<<tallyBits | bad)
+func newBucketWord(slice uint64, calls, bad uint64) bucketWord {
+	return bucketWord(slice&sliceMask<<(2*bucketBits) | calls<<bucketBits | bad)
 }
 
-func (t tally) slice() uint64 { return uint64(t) >> (2 * tallyBits) }
-func (t tally) calls() uint64 { return uint64(t) >> tallyBits & tallyMask }
-func (t tally) bad() uint64   { return uint64(t) & tallyMask }
+func (t bucketWord) slice() uint64 { return uint64(t) >> (2 * bucketBits) }
+func (t bucketWord) calls() uint64 { return uint64(t) >> bucketBits & bucketMask }
+func (t bucketWord) bad() uint64   { return uint64(t) & bucketMask }
 
 // record counts one call that began at start and ended at end, when the clock of
 // the windows said tick, and returns the reason to trip if it is bad and fills a
@@ -56,12 +56,12 @@ func (v *window) record(c *cell.Cell, tick, start, end int64, failed bool) Reaso
 		count(&bucket.Slow, slice, slow)
 	}
 	if failed && v.failed > 0 {
-		if n, m := v.sum(c, slice, failures); v.full(n, m, v.failed) {
+		if n, m := v.sum(c, slice, failures); v.exceeds(n, m, v.failed) {
 			return Reason{Ratio, n, m}
 		}
 	}
 	if slow {
-		if n, m := v.sum(c, slice, slowness); v.full(n, m, v.slowed) {
+		if n, m := v.sum(c, slice, slowCalls); v.exceeds(n, m, v.slowed) {
 			return Reason{Slow, n, m}
 		}
 	}
@@ -72,19 +72,19 @@ func (v *window) record(c *cell.Cell, tick, start, end int64, failed bool) Reaso
 // a later one. The add and the look at the slice are two steps: a goroutine
 // that sleeps for a window between them counts its call one window late.
 func count(w *atomic.Uint64, slice uint64, bad bool) {
-	one := newTally(slice, 1, 0)
+	one := newBucketWord(slice, 1, 0)
 	if bad {
 		one++
 	}
 	for {
-		old := tally(w.Load())
+		old := bucketWord(w.Load())
 		next := one // the tally is of an earlier slice
 		if old.slice() == one.slice() {
-			if old.calls() < tallyFull {
-				w.Add(uint64(one) & (1<<(2*tallyBits) - 1))
+			if old.calls() < bucketFull {
+				w.Add(uint64(one) & (1<<(2*bucketBits) - 1))
 				return
 			}
-			next = newTally(slice, old.calls()/2, old.bad()/2) // the ratio stays
+			next = newBucketWord(slice, old.calls()/2, old.bad()/2) // the ratio stays
 		} else if old.calls() > 0 && (old.slice()-one.slice())&sliceMask <= farthest {
 			return
 		}
@@ -94,11 +94,11 @@ func count(w *atomic.Uint64, slice uint64, bad bool) {
 	}
 }
 
-func failures(b *cell.Bucket) tally { return tally(b.Calls.Load()) }
-func slowness(b *cell.Bucket) tally { return tally(b.Slow.Load()) }
+func failures(b *cell.Bucket) bucketWord  { return bucketWord(b.Calls.Load()) }
+func slowCalls(b *cell.Bucket) bucketWord { return bucketWord(b.Slow.Load()) }
 
 // sum returns the bad calls and all calls of the window that ends with slice.
-func (v *window) sum(c *cell.Cell, slice uint64, of func(*cell.Bucket) tally) (bad, calls int) {
+func (v *window) sum(c *cell.Cell, slice uint64, of func(*cell.Bucket) bucketWord) (bad, calls int) {
 	for i := range c.Window {
 		t := of(&c.Window[i])
 		if (slice-t.slice())&sliceMask < cell.Buckets {
@@ -109,9 +109,9 @@ func (v *window) sum(c *cell.Cell, slice uint64, of func(*cell.Bucket) tally) (b
 	return bad, calls
 }
 
-// full reports whether bad of calls reaches ratio. The product is compared, so
+// exceeds reports whether bad of calls reaches ratio. The product is compared, so
 // that 6 of 20 is 0.3 in spite of rounding.
-func (v *window) full(bad, calls int, ratio float64) bool {
+func (v *window) exceeds(bad, calls int, ratio float64) bool {
 	return calls >= v.minCalls && float64(bad) >= ratio*float64(calls)*(1-1e-12)
 }
 
@@ -123,7 +123,7 @@ func (b *Breaker) counts(c *cell.Cell) (calls, failed, slow int) {
 	}
 	slice := uint64(b.tick(b.elapsed())) / v.slice
 	failed, calls = v.sum(c, slice, failures)
-	slow, _ = v.sum(c, slice, slowness)
+	slow, _ = v.sum(c, slice, slowCalls)
 	return calls, failed, slow
 }
 

@@ -82,9 +82,9 @@ func TestRatioIsExact(t *testing.T) {
 			v := window{minCalls: 1}
 			bad := (calls*percent + 99) / 100
 			ratio := float64(percent) / 100
-			if !v.full(bad, calls, ratio) || v.full(bad-1, calls, ratio) {
+			if !v.exceeds(bad, calls, ratio) || v.exceeds(bad-1, calls, ratio) {
 				t.Fatalf("%d of %d against %v: %v, one less: %v", bad, calls, ratio,
-					v.full(bad, calls, ratio), v.full(bad-1, calls, ratio))
+					v.exceeds(bad, calls, ratio), v.exceeds(bad-1, calls, ratio))
 			}
 		}
 	}
@@ -302,12 +302,12 @@ func TestWindowCountsExactlyUnderConcurrency(t *testing.T) {
 func TestTallyHalves(t *testing.T) {
 	var w atomic.Uint64
 	const slice = 1<<24 - 2
-	w.Store(uint64(newTally(slice, tallyFull-4, tallyFull/4-1)))
-	for i := range 3 << (tallyBits - 2) { // it is full at once, and once more
+	w.Store(uint64(newBucketWord(slice, bucketFull-4, bucketFull/4-1)))
+	for i := range 3 << (bucketBits - 2) { // it is full at once, and once more
 		count(&w, slice, i%4 == 0)
 	}
-	got := tally(w.Load())
-	if got.slice() != slice || got.calls() > tallyMask || got.calls() < tallyFull/2 {
+	got := bucketWord(w.Load())
+	if got.slice() != slice || got.calls() > bucketMask || got.calls() < bucketFull/2 {
 		t.Fatalf("the tally is of slice %d with %d calls", got.slice(), got.calls())
 	}
 	if ratio := float64(got.bad()) / float64(got.calls()); ratio < .2499 || ratio > .2501 {
@@ -336,7 +336,7 @@ func TestTallyChangesOver(t *testing.T) {
 			count(&w, row.held, false)
 		}
 		count(&w, row.counted, false)
-		if got := tally(w.Load()); got.calls() != row.calls || got.slice() != row.slice {
+		if got := bucketWord(w.Load()); got.calls() != row.calls || got.slice() != row.slice {
 			t.Errorf("a call of slice %d in the tally of %d: %d calls of slice %d, want %d of %d",
 				row.counted, row.held, got.calls(), got.slice(), row.calls, row.slice)
 		}

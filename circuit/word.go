@@ -2,7 +2,7 @@ package circuit
 
 import "time"
 
-// A word is the whole state of a breaker: its state, counts, instant and
+// A packedState is the whole state of a breaker: its state, counts, instant and
 // generation in 64 bits, so that every change is one compare-and-swap, no
 // reader sees half of one, and no call waits for another. From the top:
 //
@@ -30,7 +30,7 @@ import "time"
 //
 // A breaker is healthy when all but the generation is 0. That is all that a
 // call through a healthy breaker has to look at.
-type word uint64
+type packedState uint64
 
 const (
 	instantBits = 36
@@ -64,42 +64,48 @@ const (
 	maxOpen     = 30 * 24 * time.Hour
 )
 
-func (w word) healthy() bool        { return w<<(64-generationShift) == 0 }
-func (w word) generation() uint16   { return uint16(w >> generationShift) }
-func (w word) state() State         { return State(w >> stateShift & stateMask) }
-func (w word) reopened() int        { return int(w >> reopenShift & reopenMask) }
-func (w word) failures() int        { return int(w >> lowShift & runMask) }
-func (w word) successes() int       { return int(w >> highShift & countMask) }
-func (w word) inFlight() int        { return int(w >> lowShift & countMask) }
-func (w word) low(n int) word       { return w&^(countMask<<lowShift) | word(n)<<lowShift }
-func (w word) high(n int) word      { return w&^(countMask<<highShift) | word(n)<<highShift }
-func (w word) run(n int) word       { return w&^(runMask<<lowShift) | word(n)<<lowShift }
-func (w word) throttled() int       { return int(w >> throttledShift & throttledMask) }
-func (w word) noRun() bool          { return w.state() == Closed && w.failures() == 0 && w.throttled() == 0 }
-func (w word) spared() bool         { return w&sparedBit != 0 }
-func (w word) timed() bool          { return w&timedBit != 0 }
-func (w word) until(t instant) word { return w&^instantMask | word(t)&instantMask }
+func (w packedState) healthy() bool      { return w<<(64-generationShift) == 0 }
+func (w packedState) generation() uint16 { return uint16(w >> generationShift) }
+func (w packedState) state() State       { return State(w >> stateShift & stateMask) }
+func (w packedState) reopened() int      { return int(w >> reopenShift & reopenMask) }
+func (w packedState) failures() int      { return int(w >> lowShift & runMask) }
+func (w packedState) successes() int     { return int(w >> highShift & countMask) }
+func (w packedState) inFlight() int      { return int(w >> lowShift & countMask) }
+func (w packedState) low(n int) packedState {
+	return w&^(countMask<<lowShift) | packedState(n)<<lowShift
+}
+func (w packedState) high(n int) packedState {
+	return w&^(countMask<<highShift) | packedState(n)<<highShift
+}
+func (w packedState) run(n int) packedState { return w&^(runMask<<lowShift) | packedState(n)<<lowShift }
+func (w packedState) throttled() int        { return int(w >> throttledShift & throttledMask) }
+func (w packedState) noRun() bool {
+	return w.state() == Closed && w.failures() == 0 && w.throttled() == 0
+}
+func (w packedState) spared() bool                { return w&sparedBit != 0 }
+func (w packedState) timed() bool                 { return w&timedBit != 0 }
+func (w packedState) until(t instant) packedState { return w&^instantMask | packedState(t)&instantMask }
 
 // throttle sets the count of throttled responses of a closed breaker.
-func (w word) throttle(n int) word {
-	return w&^(throttledMask<<throttledShift) | word(min(n, throttledMask))<<throttledShift
+func (w packedState) throttle(n int) packedState {
+	return w&^(throttledMask<<throttledShift) | packedState(min(n, throttledMask))<<throttledShift
 }
 
 // probation sets the end of probation of a closed breaker, rounded up.
-func (w word) probation(t instant) word {
-	units := word(t)>>probationShift + 1
+func (w packedState) probation(t instant) packedState {
+	units := packedState(t)>>probationShift + 1
 	return w&^(instantMask>>probationShift<<probationShift) | units<<probationShift&instantMask
 }
 
 // next is the word of the following generation in state s, with all else 0.
-func (w word) next(s State) word {
-	return (w>>generationShift+1)<<generationShift | word(s)<<stateShift
+func (w packedState) next(s State) packedState {
+	return (w>>generationShift+1)<<generationShift | packedState(s)<<stateShift
 }
 
 // reopen sets how often in a row a probe has failed, which sets how long the
 // breaker stays open.
-func (w word) reopen(n int) word {
-	return w | word(min(n, reopenMask))<<reopenShift
+func (w packedState) reopen(n int) packedState {
+	return w | packedState(min(n, reopenMask))<<reopenShift
 }
 
 // An instant is Unix time in milliseconds; a word keeps its low 36 bits, which
@@ -122,8 +128,8 @@ const skew = instant(time.Minute / time.Millisecond)
 // not positive when it has passed. An instant that is further ahead than limit,
 // the longest time that is ever set, was set by a clock that has since been put
 // back: it has passed.
-func (w word) ahead(now, limit instant) instant {
-	d := instant(w-word(now)) << (64 - instantBits) >> (64 - instantBits)
+func (w packedState) ahead(now, limit instant) instant {
+	d := instant(w-packedState(now)) << (64 - instantBits) >> (64 - instantBits)
 	if d > limit+skew {
 		return 0
 	}
