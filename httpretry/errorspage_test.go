@@ -119,7 +119,7 @@ func TestPageOfHTTP(t *testing.T) {
 			idle := neterrtest.NewIdleCloser(t)
 			return row{method: http.MethodPut}.see(t, idle.URL, idle, nil)
 		},
-		"whatever else a transport returns": func(t *testing.T) errorspage.Trial {
+		"any other error of a transport": func(t *testing.T) errorspage.Trial {
 			t.Helper()
 			server := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {
 				if conn, _, err := http.NewResponseController(w).Hijack(); err == nil {
@@ -130,8 +130,8 @@ func TestPageOfHTTP(t *testing.T) {
 			defer server.Close()
 			return row{method: http.MethodPut}.see(t, server.URL, server.Client().Transport, nil)
 		},
-		"200 of which `Options.Classify` says transient": row{options: says(retry.ClassTransient)}.answers(200),
-		"503 of which `Options.Classify` says permanent": row{options: says(retry.ClassPermanent)}.answers(503),
+		"200 that `Options.Classify` calls transient": row{options: says(retry.ClassTransient)}.answers(200),
+		"503 that `Options.Classify` calls permanent": row{options: says(retry.ClassPermanent)}.answers(503),
 		"malformed request": func(t *testing.T) errorspage.Trial {
 			t.Helper()
 			return row{}.see(t, "http://127.0.0.1:1", &http.Transport{}, func(req *http.Request) { req.Header["X Y"] = []string{"z"} })

@@ -43,7 +43,7 @@ func Samples(t *testing.T) map[string]error {
 		"not an address":              get("http://h/", &net.AddrError{}),
 		"scheme that is none of HTTP": get("gopher://h/", errors.New("unsupported protocol scheme")),
 		"HTTP/2 stream reset":         get("https://h/", streamReset(t)), "cancelled context": get("http://h/", context.Canceled),
-		"EOF alone": io.EOF, "no such file": os.ErrNotExist, "an error that nobody knows": get("http://h/", errors.New("down")),
+		"EOF alone": io.EOF, "no such file": os.ErrNotExist, "any other error": get("http://h/", errors.New("down")),
 	}
 }
 
