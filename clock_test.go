@@ -45,9 +45,7 @@ var clockPending = []string{
 	"httpretry/upload_test.go",
 
 	// AWS.
-	"awsretry/apply_test.go",
 	"awsretry/gatestorm_test.go",
-	"awsretry/objects/kill_test.go",
 
 	// Pipes.
 	"examples/dagster/webserver_integration_test.go",

@@ -83,7 +83,6 @@ var pending = []string{
 	"httpretry/internal/hedge",
 	"httpretry/internal/idle",
 	"httpretry/internal/upload",
-	"internal/neterr/neterrtest",
 	"internal/stall",
 	"s3test",
 
