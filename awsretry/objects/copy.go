@@ -19,12 +19,6 @@ import (
 	"github.com/seed-0f2c7998/perdure/internal/checksum"
 )
 
-// An Address is where an object is.
-type Address struct {
-	Bucket, Key string
-	VersionID   string // of what is read; "": as it is now
-}
-
 // Copy copies an object within the store, which moves the bytes itself, in parts
 // if they are more than 5 GiB. Metadata and headers as the content type go with
 // them, and tags (unless it is in parts and they may not be read: see Object.TagsError). The object at from must stay the same meanwhile, or the error is ErrChanged; the

@@ -2,161 +2,18 @@ package objects
 
 import (
 	"context"
-	"errors"
 	"fmt"
 	"hash/maphash"
 	"iter"
 	"net/url"
-	"slices"
 	"strings"
-	"unicode/utf8"
 
 	"github.com/aws/aws-sdk-go-v2/aws"
 	"github.com/aws/aws-sdk-go-v2/service/s3"
 	"github.com/aws/aws-sdk-go-v2/service/s3/types"
-	smithyhttp "github.com/aws/smithy-go/transport/http"
 
 	"github.com/seed-0f2c7998/perdure/awsretry/internal/wire"
-	"github.com/seed-0f2c7998/perdure/retry"
 )
-
-// Delete deletes the object. That there is none is success.
-func (s *Store) Delete(ctx context.Context, bucket, key string) error {
-	return wrap("delete", bucket, key, s.delete(ctx, bucket, key))
-}
-
-func (s *Store) delete(ctx context.Context, bucket, key string) error {
-	_, err := s.client.DeleteObject(ctx, &s3.DeleteObjectInput{Bucket: &bucket, Key: &key})
-	if wire.IsMissing(err) {
-		return nil
-	}
-	return err
-}
-
-// maxDelete is how many keys a request of S3 deletes.
-const maxDelete = 1000
-
-// DeleteAll deletes the objects of these keys, a thousand in a request, and
-// yields each key with its result once it is known. That there is none is
-// success. Keys whose deletion failed for a reason that may pass are sent again,
-// alone, as the policy says. When the loop is left, what was not yielded is not
-// known.
-func (s *Store) DeleteAll(ctx context.Context, bucket string, keys iter.Seq[string]) iter.Seq2[string, error] {
-	return func(yield func(string, error) bool) {
-		batch := make([]string, 0, maxDelete)
-		flush := func() bool {
-			failed := s.deleteKeys(ctx, bucket, batch)
-			for _, key := range batch {
-				if !yield(key, wrap("delete", bucket, key, failed[key])) {
-					return false
-				}
-			}
-			batch = batch[:0]
-			return true
-		}
-		for key := range keys {
-			if batch = append(batch, key); len(batch) == maxDelete && !flush() {
-				return
-			}
-		}
-		if len(batch) > 0 {
-			flush()
-		}
-	}
-}
-
-// deleteKeys deletes these keys and returns the errors by key. A key that XML
-// cannot carry has a request of its own: in one for many it would be another key.
-func (s *Store) deleteKeys(ctx context.Context, bucket string, keys []string) map[string]error {
-	many := slices.DeleteFunc(slices.Clone(keys), isNoText)
-	failed := make(map[string]error)
-	if len(many) > 0 {
-		failed = s.deleteBatch(ctx, bucket, many)
-	}
-	for _, key := range keys {
-		if !isNoText(key) {
-			continue
-		}
-		if err := s.delete(ctx, bucket, key); err != nil {
-			failed[key] = err
-		}
-	}
-	return failed
-}
-
-// isNoText reports whether key has a character that XML 1.0 has not, or that it
-// reads as another one.
-func isNoText(key string) bool {
-	return !utf8.ValidString(key) || strings.ContainsFunc(key, func(r rune) bool {
-		return r < ' ' && r != '\t' && r != '\n' || r == 0xFFFE || r == 0xFFFF
-	})
-}
-
-// A keyError is what a store says of one key of many.
-type keyError struct{ code, message string }
-
-func (e *keyError) Error() string { return "api error " + e.code + ": " + e.message }
-
-// ErrorCode is how package retry finds the code.
-func (e *keyError) ErrorCode() string { return e.code }
-
-// deleteBatch deletes these keys and returns the errors by key.
-func (s *Store) deleteBatch(ctx context.Context, bucket string, keys []string) map[string]error {
-	failed := make(map[string]error)
-	var refused map[string]error // by the last answer, for a while
-	policy := s.policy
-	policy.Classify = nil // the requests have theirs; these are codes
-	err := retry.Do(ctx, &policy, func(ctx context.Context) error {
-		in := &s3.DeleteObjectsInput{Bucket: &bucket, Delete: &types.Delete{Quiet: aws.Bool(true)}}
-		for _, key := range keys {
-			in.Delete.Objects = append(in.Delete.Objects, types.ObjectIdentifier{Key: &key})
-		}
-		refused = make(map[string]error)
-		out, err := s.client.DeleteObjects(ctx, in, withMD5)
-		if err != nil {
-			return retry.Permanent(err) // it has had its attempts
-		}
-		var again []string
-		for _, e := range out.Errors {
-			key, refusal := aws.ToString(e.Key), &keyError{aws.ToString(e.Code), aws.ToString(e.Message)}
-			class, _ := policy.ClassOf(refusal)
-			switch {
-			case refusal.code == "NoSuchKey" || refusal.code == "NoSuchVersion":
-			case class == retry.ClassTransient || class == retry.ClassThrottled || class == retry.ClassConflict:
-				again, err = append(again, key), refusal
-				refused[key] = refusal
-			default:
-				failed[key] = refusal
-			}
-		}
-		keys = again
-		return err
-	})
-	if err != nil { // and what is left of the keys shares it
-		for _, key := range keys {
-			failed[key] = ofKey(err, refused[key])
-		}
-	}
-	return failed
-}
-
-// ofKey returns the end of a batch as that of one of its keys, which the store
-// has refused; nil: the whole batch failed.
-func ofKey(end, refusal error) error {
-	e, ok := errors.AsType[*retry.Error](end)
-	if !ok || refusal == nil {
-		return end
-	}
-	own := *e
-	own.Last = refusal
-	return &own
-}
-
-// withMD5 adds the checksum that this request had before S3 had others: some
-// stores want it still.
-func withMD5(o *s3.Options) {
-	o.APIOptions = append(slices.Clip(o.APIOptions), smithyhttp.AddContentChecksumMiddleware)
-}
 
 // List yields the objects whose keys begin with prefix, in the order of the
 // store. A key that the store lists twice, within two pages, is yielded once. A

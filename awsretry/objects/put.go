@@ -276,24 +276,3 @@ func (u *upload) progress(done int64) {
 		u.o.Progress(done, u.src.Size)
 	}
 }
-
-// AbortUpload drops the upload that a state file remembers, with its parts in the
-// store, and removes the file. The file stays if the store can't be told. That
-// there is none, or none of an upload to this endpoint, is no error.
-func (s *Store) AbortUpload(ctx context.Context, statePath string) error {
-	j, err := journal.Open(statePath)
-	if err != nil {
-		return err
-	}
-	defer j.Close()
-	h := j.Head
-	if h.Upload == "" || h.Endpoint != s.endpoint {
-		return nil
-	}
-	u := &upload{store: s, bucket: h.Bucket, key: h.Key}
-	if err := (&multipart{upload: u, id: h.Upload}).abort(ctx, nil); err != nil {
-		return wrap("abandon", h.Bucket, h.Key, err)
-	}
-	j.Remove()
-	return nil
-}

@@ -18,6 +18,8 @@ package objects
 import (
 	"cmp"
 	"context"
+	"crypto/md5" //nolint:gosec // as S3 wants it
+	"encoding/base64"
 	"fmt"
 	"slices"
 	"strings"
@@ -26,6 +28,7 @@ import (
 	"github.com/aws/aws-sdk-go-v2/aws"
 	"github.com/aws/aws-sdk-go-v2/service/s3"
 	"github.com/aws/aws-sdk-go-v2/service/s3/types"
+	"github.com/aws/smithy-go/middleware"
 	smithyhttp "github.com/aws/smithy-go/transport/http"
 
 	"github.com/seed-0f2c7998/perdure/awsretry"
@@ -184,61 +187,6 @@ func cleanupOptions(p retry.Policy) func(*s3.Options) {
 // method for.
 func (s *Store) Client() *s3.Client { return s.client }
 
-// An Object is what a store says of one. What it did not say is zero.
-type Object struct {
-	Bucket, Key string
-	Size        int64 // bytes
-	ETag        string
-	VersionID   string
-	Modified    time.Time
-
-	Attributes
-	TagsError error // why Tags, which were requested, could not be read
-
-	// Checksum is the store's checksum of the whole object, as "crc32:AAAAAA==".
-	Checksum string
-	// Verified is what the bytes of the transfer were compared by.
-	Verified Verification
-
-	encrypted bool   // its ETag may be anything
-	expires   string // the header of that name
-}
-
-// Stat returns what the store says of an object.
-func (s *Store) Stat(ctx context.Context, bucket, key string) (Object, error) {
-	return s.StatVersion(ctx, Address{Bucket: bucket, Key: key})
-}
-
-// StatVersion returns what the store says of a version of an object.
-func (s *Store) StatVersion(ctx context.Context, a Address) (Object, error) {
-	o, err := s.head(ctx, a)
-	return o, wrap("stat", a.Bucket, a.Key, err)
-}
-
-func (s *Store) head(ctx context.Context, a Address) (Object, error) {
-	out, err := s.client.HeadObject(ctx, &s3.HeadObjectInput{
-		Bucket: &a.Bucket, Key: &a.Key, VersionId: optional(a.VersionID), ChecksumMode: types.ChecksumModeEnabled,
-	})
-	if err == nil && aws.ToString(out.ETag) == "" {
-		err = errNoObject
-	}
-	if err != nil {
-		return Object{}, err
-	}
-	return describe(Object{Bucket: a.Bucket, Key: a.Key}, out, aws.ToInt64(out.ContentLength)), nil
-}
-
-// describe returns an object of that bucket and key as a response tells of it.
-func describe(o Object, out *s3.HeadObjectOutput, size int64) Object {
-	return Object{
-		Bucket: o.Bucket, Key: o.Key, Size: size, ETag: aws.ToString(out.ETag),
-		VersionID: aws.ToString(out.VersionId), Modified: aws.ToTime(out.LastModified), Attributes: attributesOf(out),
-		Checksum:  text(whole(headersOf(out), out.ChecksumType)),
-		encrypted: out.ServerSideEncryption != "" || out.SSECustomerAlgorithm != nil,
-		expires:   aws.ToString(out.ExpiresString),
-	}
-}
-
 // waitRetry waits, as the policy says, after err, which is worth another attempt and
 // is no request's alone: it returns nil, or the error with which the operation
 // ends. The call that counts is made at the first; what failed began at start.
@@ -287,4 +235,72 @@ func optional(text string) *string {
 		return nil
 	}
 	return &text
+}
+
+// customerKeySize is that of a key for AES-256, in bytes.
+const customerKeySize = 32
+
+// WithCustomerKey returns a Store like s, with its connections and breakers, whose
+// objects are encrypted by the server with that key of the caller's, of 32 bytes
+// (SSE-C, AES-256). It is sent with each request that writes, reads or asks about
+// an object, the two of a Copy included, and kept nowhere: the server forgets it,
+// and no state file or error has it. So the Store is for objects of that key
+// alone: what has another or none is refused by the server, and who loses the key
+// has lost them.
+//
+// The endpoint must be https. An object's ETag is no MD5 then: against what a
+// store says of it without a checksum, only the size is compared. The error is a
+// [*retry.ConfigError].
+func (s *Store) WithCustomerKey(key []byte) (*Store, error) {
+	bad := func(field, value, want string) error {
+		return &retry.ConfigError{Field: field, Value: value, Want: want}
+	}
+	switch {
+	case len(key) != customerKeySize:
+		return nil, bad("customer key", fmt.Sprintf("of %d bytes", len(key)), "32 bytes, for AES-256")
+	case s.signed:
+		return nil, bad("endpoint", s.endpoint, "https, as the customer key is sent with each request")
+	}
+	keyed := *s
+	keyed.customer = true
+	keyed.client = s3.New(s.client.Options(), func(o *s3.Options) {
+		o.APIOptions = append(slices.Clip(o.APIOptions), sending(key))
+	})
+	return &keyed, nil
+}
+
+// sending adds the key to the requests that need it.
+func sending(key []byte) func(*middleware.Stack) error {
+	encoded, digest := base64.StdEncoding.EncodeToString(key), md5.Sum(key) //nolint:gosec // as S3 wants it
+	fields := map[string]string{
+		"Algorithm": string(types.ServerSideEncryptionAes256), "Key": encoded,
+		"Key-Md5": base64.StdEncoding.EncodeToString(digest[:]),
+	}
+	add := middleware.BuildMiddlewareFunc("perdure:CustomerKey", func(
+		ctx context.Context, in middleware.BuildInput, next middleware.BuildHandler,
+	) (middleware.BuildOutput, middleware.Metadata, error) {
+		if r, ok := in.Request.(*smithyhttp.Request); ok {
+			for _, prefix := range customerHeaders(middleware.GetOperationName(ctx)) {
+				for name, value := range fields {
+					r.Header.Set(prefix+name, value)
+				}
+			}
+		}
+		return next.HandleBuild(ctx, in)
+	})
+	return func(stack *middleware.Stack) error { return stack.Build.Add(add, middleware.After) }
+}
+
+// customerHeaders returns what the headers begin with in which an operation takes
+// a key: for the object, and for one that it is copied from.
+func customerHeaders(operation string) []string {
+	const object, source = "X-Amz-Server-Side-Encryption-Customer-", "X-Amz-Copy-Source-Server-Side-Encryption-Customer-"
+	switch operation {
+	case "PutObject", "GetObject", "HeadObject", "GetObjectAttributes",
+		"CreateMultipartUpload", "UploadPart", "ListParts", "CompleteMultipartUpload":
+		return []string{object}
+	case "CopyObject", "UploadPartCopy":
+		return []string{object, source}
+	}
+	return nil
 }

@@ -4,6 +4,8 @@ package wire
 import (
 	"cmp"
 	"context"
+	"errors"
+	"fmt"
 	"io"
 	"net"
 	"net/http"
@@ -17,6 +19,7 @@ import (
 	"github.com/aws/smithy-go/middleware"
 
 	"github.com/seed-0f2c7998/perdure/internal/bound"
+	"github.com/seed-0f2c7998/perdure/internal/stall"
 )
 
 // Tune returns a client for S3 in the place of the SDK's default one, with
@@ -121,4 +124,23 @@ func Payload(sha string) func(*s3.Options) {
 			return stack.Finalize.Insert(set, compute, middleware.Before)
 		})
 	}
+}
+
+// ErrStalled says that nothing, or too little, has come for too long.
+var ErrStalled = errors.New("the connection has stalled")
+
+// Limited returns the body of a response with limits to its reads: one that misses
+// them is ErrStalled. It ends the request when it is closed, or stalls.
+func Limited(body io.ReadCloser, l stall.Limits, end context.CancelFunc) io.ReadCloser {
+	return limited{stall.NewReader(body, l, end)}
+}
+
+type limited struct{ io.ReadCloser }
+
+func (l limited) Read(p []byte) (int, error) {
+	n, err := l.ReadCloser.Read(p)
+	if e, ok := errors.AsType[*stall.Error](err); ok {
+		err = fmt.Errorf("%w: %w", ErrStalled, e)
+	}
+	return n, err
 }

@@ -1,0 +1,289 @@
+package objects
+
+import (
+	"cmp"
+	"context"
+	"errors"
+	"fmt"
+	"iter"
+	"net/http"
+	"slices"
+	"strings"
+	"time"
+	"unicode/utf8"
+
+	"github.com/aws/aws-sdk-go-v2/aws"
+	"github.com/aws/aws-sdk-go-v2/service/s3"
+	"github.com/aws/aws-sdk-go-v2/service/s3/types"
+	smithyhttp "github.com/aws/smithy-go/transport/http"
+
+	"github.com/seed-0f2c7998/perdure/awsretry/internal/journal"
+	"github.com/seed-0f2c7998/perdure/awsretry/internal/wire"
+	"github.com/seed-0f2c7998/perdure/retry"
+)
+
+// Delete deletes the object. That there is none is success.
+func (s *Store) Delete(ctx context.Context, bucket, key string) error {
+	return wrap("delete", bucket, key, s.delete(ctx, bucket, key))
+}
+
+func (s *Store) delete(ctx context.Context, bucket, key string) error {
+	_, err := s.client.DeleteObject(ctx, &s3.DeleteObjectInput{Bucket: &bucket, Key: &key})
+	if wire.IsMissing(err) {
+		return nil
+	}
+	return err
+}
+
+// maxDelete is how many keys a request of S3 deletes.
+const maxDelete = 1000
+
+// DeleteAll deletes the objects of these keys, a thousand in a request, and
+// yields each key with its result once it is known. That there is none is
+// success. Keys whose deletion failed for a reason that may pass are sent again,
+// alone, as the policy says. When the loop is left, what was not yielded is not
+// known.
+func (s *Store) DeleteAll(ctx context.Context, bucket string, keys iter.Seq[string]) iter.Seq2[string, error] {
+	return func(yield func(string, error) bool) {
+		batch := make([]string, 0, maxDelete)
+		flush := func() bool {
+			failed := s.deleteKeys(ctx, bucket, batch)
+			for _, key := range batch {
+				if !yield(key, wrap("delete", bucket, key, failed[key])) {
+					return false
+				}
+			}
+			batch = batch[:0]
+			return true
+		}
+		for key := range keys {
+			if batch = append(batch, key); len(batch) == maxDelete && !flush() {
+				return
+			}
+		}
+		if len(batch) > 0 {
+			flush()
+		}
+	}
+}
+
+// deleteKeys deletes these keys and returns the errors by key. A key that XML
+// cannot carry has a request of its own: in one for many it would be another key.
+func (s *Store) deleteKeys(ctx context.Context, bucket string, keys []string) map[string]error {
+	many := slices.DeleteFunc(slices.Clone(keys), isNoText)
+	failed := make(map[string]error)
+	if len(many) > 0 {
+		failed = s.deleteBatch(ctx, bucket, many)
+	}
+	for _, key := range keys {
+		if !isNoText(key) {
+			continue
+		}
+		if err := s.delete(ctx, bucket, key); err != nil {
+			failed[key] = err
+		}
+	}
+	return failed
+}
+
+// isNoText reports whether key has a character that XML 1.0 has not, or that it
+// reads as another one.
+func isNoText(key string) bool {
+	return !utf8.ValidString(key) || strings.ContainsFunc(key, func(r rune) bool {
+		return r < ' ' && r != '\t' && r != '\n' || r == 0xFFFE || r == 0xFFFF
+	})
+}
+
+// A keyError is what a store says of one key of many.
+type keyError struct{ code, message string }
+
+func (e *keyError) Error() string { return "api error " + e.code + ": " + e.message }
+
+// ErrorCode is how package retry finds the code.
+func (e *keyError) ErrorCode() string { return e.code }
+
+// deleteBatch deletes these keys and returns the errors by key.
+func (s *Store) deleteBatch(ctx context.Context, bucket string, keys []string) map[string]error {
+	failed := make(map[string]error)
+	var refused map[string]error // by the last answer, for a while
+	policy := s.policy
+	policy.Classify = nil // the requests have theirs; these are codes
+	err := retry.Do(ctx, &policy, func(ctx context.Context) error {
+		in := &s3.DeleteObjectsInput{Bucket: &bucket, Delete: &types.Delete{Quiet: aws.Bool(true)}}
+		for _, key := range keys {
+			in.Delete.Objects = append(in.Delete.Objects, types.ObjectIdentifier{Key: &key})
+		}
+		refused = make(map[string]error)
+		out, err := s.client.DeleteObjects(ctx, in, withMD5)
+		if err != nil {
+			return retry.Permanent(err) // it has had its attempts
+		}
+		var again []string
+		for _, e := range out.Errors {
+			key, refusal := aws.ToString(e.Key), &keyError{aws.ToString(e.Code), aws.ToString(e.Message)}
+			class, _ := policy.ClassOf(refusal)
+			switch {
+			case refusal.code == "NoSuchKey" || refusal.code == "NoSuchVersion":
+			case class == retry.ClassTransient || class == retry.ClassThrottled || class == retry.ClassConflict:
+				again, err = append(again, key), refusal
+				refused[key] = refusal
+			default:
+				failed[key] = refusal
+			}
+		}
+		keys = again
+		return err
+	})
+	if err != nil { // and what is left of the keys shares it
+		for _, key := range keys {
+			failed[key] = ofKey(err, refused[key])
+		}
+	}
+	return failed
+}
+
+// ofKey returns the end of a batch as that of one of its keys, which the store
+// has refused; nil: the whole batch failed.
+func ofKey(end, refusal error) error {
+	e, ok := errors.AsType[*retry.Error](end)
+	if !ok || refusal == nil {
+		return end
+	}
+	own := *e
+	own.Last = refusal
+	return &own
+}
+
+// withMD5 adds the checksum that this request had before S3 had others: some
+// stores want it still.
+func withMD5(o *s3.Options) {
+	o.APIOptions = append(slices.Clip(o.APIOptions), smithyhttp.AddContentChecksumMiddleware)
+}
+
+// AbortUpload drops the upload that a state file remembers, with its parts in the
+// store, and removes the file. The file stays if the store can't be told. That
+// there is none, or none of an upload to this endpoint, is no error.
+func (s *Store) AbortUpload(ctx context.Context, statePath string) error {
+	j, err := journal.Open(statePath)
+	if err != nil {
+		return err
+	}
+	defer j.Close()
+	h := j.Head
+	if h.Upload == "" || h.Endpoint != s.endpoint {
+		return nil
+	}
+	u := &upload{store: s, bucket: h.Bucket, key: h.Key}
+	if err := (&multipart{upload: u, id: h.Upload}).abort(ctx, nil); err != nil {
+		return wrap("abandon", h.Bucket, h.Key, err)
+	}
+	j.Remove()
+	return nil
+}
+
+// AbortUploads aborts the uploads in parts of keys that begin with prefix which were
+// begun more than olderThan ago, and returns how many: those that a killed process has
+// left behind, and that nobody goes on with. The store keeps, and charges for,
+// their parts until then. An olderThan less than an upload takes aborts what is still
+// under way. An upload that the store refuses to abort is skipped: the error is
+// then an [*UncleanError], and all others are aborted.
+func (s *Store) AbortUploads(ctx context.Context, bucket, prefix string, olderThan time.Duration) (int, error) {
+	c := cleaning{store: s, bucket: bucket, prefix: prefix, limit: time.Now().Add(-olderThan)}
+	in := &s3.ListMultipartUploadsInput{Bucket: &bucket, Prefix: optional(prefix), EncodingType: types.EncodingTypeUrl}
+	for walk := s.walk(); ; {
+		out, err := s.client.ListMultipartUploads(ctx, in)
+		switch {
+		case wire.HasCode(err, "NoSuchUpload"): // some stores have no list, rather than an empty one
+			return c.count, c.skipped.orNil()
+		case err != nil:
+			return c.count, wrap("clean", bucket, prefix, err)
+		}
+		for _, u := range out.Uploads {
+			if err := c.abort(ctx, u, out.EncodingType); err != nil {
+				return c.count, err
+			}
+		}
+		if !aws.ToBool(out.IsTruncated) {
+			return c.count, c.skipped.orNil()
+		}
+		marker, err := plainKey(out.NextKeyMarker, out.EncodingType)
+		if err = cmp.Or(err, walk.step(marker, aws.ToString(out.NextUploadIdMarker))); err != nil {
+			return c.count, wrap("clean", bucket, prefix, err)
+		}
+		in.KeyMarker, in.UploadIdMarker = &marker, out.NextUploadIdMarker
+	}
+}
+
+// An UncleanError reports uploads that [Store.AbortUploads] has skipped.
+type UncleanError struct {
+	Uploads []*Error // the first hundred of them
+	Count   int      // of all
+}
+
+// Error has a clause for each of the first uploads.
+func (e *UncleanError) Error() string {
+	text := "1 unfinished upload was skipped"
+	if e.Count != 1 {
+		text = fmt.Sprintf("%d unfinished uploads were skipped", e.Count)
+	}
+	for i, upload := range e.Uploads[:min(len(e.Uploads), 5)] {
+		text += [...]string{": ", "; "}[min(i, 1)] + upload.Error()
+	}
+	return text
+}
+
+// Unwrap returns the errors of Uploads.
+func (e *UncleanError) Unwrap() []error {
+	all := make([]error, len(e.Uploads))
+	for i, upload := range e.Uploads {
+		all[i] = upload
+	}
+	return all
+}
+
+func (e *UncleanError) orNil() error {
+	if e.Count == 0 {
+		return nil
+	}
+	return e
+}
+
+// A cleaning is one AbortUploads.
+type cleaning struct {
+	store   *Store
+	bucket  string
+	prefix  string    // of the keys that were asked for
+	limit   time.Time // of what was begun before
+	count   int
+	skipped UncleanError
+}
+
+// abort drops one upload. The error is one that all others would have as well.
+func (c *cleaning) abort(ctx context.Context, u types.MultipartUpload, encoding types.EncodingType) error {
+	if u.Initiated != nil && u.Initiated.After(c.limit) {
+		return nil
+	}
+	key, err := plainKey(u.Key, encoding)
+	if err == nil {
+		if err := begins(key, c.prefix); err != nil {
+			return wrap("clean", c.bucket, c.prefix, err)
+		}
+		_, err = c.store.client.AbortMultipartUpload(ctx, &s3.AbortMultipartUploadInput{Bucket: &c.bucket, Key: &key, UploadId: u.UploadId})
+	}
+	if wire.HasCode(err, "NoSuchUpload") && encoding != types.EncodingTypeUrl && strings.ContainsRune(key, utf8.RuneError) {
+		err = fmt.Errorf("the store lists another key than it has: %w", err)
+	} else if wire.HasCode(err, "NoSuchUpload") {
+		err = nil // it is gone
+	}
+	switch {
+	case err == nil:
+		c.count++
+		return nil
+	case ctx.Err() != nil, key != "" && !wire.HasStatus(err, http.StatusBadRequest, http.StatusForbidden, http.StatusNotFound):
+		return wrap("clean", c.bucket, key, err)
+	}
+	if c.skipped.Count++; len(c.skipped.Uploads) < 100 {
+		c.skipped.Uploads = append(c.skipped.Uploads, &Error{Op: "clean", Bucket: c.bucket, Key: cmp.Or(key, aws.ToString(u.Key)), Err: err})
+	}
+	return nil
+}

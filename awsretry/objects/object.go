@@ -1,0 +1,251 @@
+package objects
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"net/url"
+	"strings"
+	"time"
+
+	"github.com/aws/aws-sdk-go-v2/aws"
+	"github.com/aws/aws-sdk-go-v2/service/s3"
+	"github.com/aws/aws-sdk-go-v2/service/s3/types"
+
+	"github.com/seed-0f2c7998/perdure/awsretry/internal/wire"
+	"github.com/seed-0f2c7998/perdure/internal/checksum"
+	"github.com/seed-0f2c7998/perdure/internal/redact"
+	"github.com/seed-0f2c7998/perdure/internal/transfer"
+)
+
+// An Address is where an object is.
+type Address struct {
+	Bucket, Key string
+	VersionID   string // of what is read; "": as it is now
+}
+
+// An Object is what a store says of one. What it did not say is zero.
+type Object struct {
+	Bucket, Key string
+	Size        int64 // bytes
+	ETag        string
+	VersionID   string
+	Modified    time.Time
+
+	Attributes
+	TagsError error // why Tags, which were requested, could not be read
+
+	// Checksum is the store's checksum of the whole object, as "crc32:AAAAAA==".
+	Checksum string
+	// Verified is what the bytes of the transfer were compared by.
+	Verified Verification
+
+	encrypted bool   // its ETag may be anything
+	expires   string // the header of that name
+}
+
+// Stat returns what the store says of an object.
+func (s *Store) Stat(ctx context.Context, bucket, key string) (Object, error) {
+	return s.StatVersion(ctx, Address{Bucket: bucket, Key: key})
+}
+
+// StatVersion returns what the store says of a version of an object.
+func (s *Store) StatVersion(ctx context.Context, a Address) (Object, error) {
+	o, err := s.head(ctx, a)
+	return o, wrap("stat", a.Bucket, a.Key, err)
+}
+
+func (s *Store) head(ctx context.Context, a Address) (Object, error) {
+	out, err := s.client.HeadObject(ctx, &s3.HeadObjectInput{
+		Bucket: &a.Bucket, Key: &a.Key, VersionId: optional(a.VersionID), ChecksumMode: types.ChecksumModeEnabled,
+	})
+	if err == nil && aws.ToString(out.ETag) == "" {
+		err = errNoObject
+	}
+	if err != nil {
+		return Object{}, err
+	}
+	return describe(Object{Bucket: a.Bucket, Key: a.Key}, out, aws.ToInt64(out.ContentLength)), nil
+}
+
+// describe returns an object of that bucket and key as a response tells of it.
+func describe(o Object, out *s3.HeadObjectOutput, size int64) Object {
+	return Object{
+		Bucket: o.Bucket, Key: o.Key, Size: size, ETag: aws.ToString(out.ETag),
+		VersionID: aws.ToString(out.VersionId), Modified: aws.ToTime(out.LastModified), Attributes: attributesOf(out),
+		Checksum:  text(whole(headersOf(out), out.ChecksumType)),
+		encrypted: out.ServerSideEncryption != "" || out.SSECustomerAlgorithm != nil,
+		expires:   aws.ToString(out.ExpiresString),
+	}
+}
+
+// Attributes are what an object has besides its key and its bytes. A field that is empty is not set, or not known. They
+// are part of an [Object] and of [PutOptions], so those of one object can be given to another.
+type Attributes struct {
+	ContentType        string
+	ContentEncoding    string // never aws-chunked, which is of one request
+	ContentLanguage    string
+	ContentDisposition string
+	CacheControl       string
+	Metadata           map[string]string // of the user, by names without x-amz-meta-
+	StorageClass       string            // as STANDARD_IA; in an Object, empty may mean STANDARD
+
+	// Tags are read only where that was requested, as they need a request of their own: see [GetOptions].
+	Tags map[string]string
+}
+
+// tagging returns the tags as S3 takes them in a header.
+func (a *Attributes) tagging() *string {
+	values := make(url.Values, len(a.Tags))
+	for name, value := range a.Tags {
+		values.Set(name, value)
+	}
+	return optional(strings.ReplaceAll(values.Encode(), "+", "%20")) // a plus is a space to some
+}
+
+// multipart returns the request for an upload in parts to that key.
+func (a *Attributes) multipart(bucket, key string) *s3.CreateMultipartUploadInput {
+	return &s3.CreateMultipartUploadInput{
+		Bucket: &bucket, Key: &key, Metadata: a.Metadata, Tagging: a.tagging(), StorageClass: types.StorageClass(a.StorageClass),
+		ContentType: optional(a.ContentType), ContentEncoding: optional(coding(a.ContentEncoding)),
+		ContentLanguage: optional(a.ContentLanguage), ContentDisposition: optional(a.ContentDisposition),
+		CacheControl: optional(a.CacheControl),
+	}
+}
+
+// coding returns a Content-Encoding without aws-chunked: that is how a client once sent the bytes, not what they are.
+func coding(text string) string {
+	var kept []string
+	for c := range strings.SplitSeq(text, ",") {
+		if c = strings.TrimSpace(c); c != "" && !strings.EqualFold(c, "aws-chunked") {
+			kept = append(kept, c)
+		}
+	}
+	return strings.Join(kept, ",")
+}
+
+// attributesOf returns what a response says, but for the tags.
+func attributesOf(out *s3.HeadObjectOutput) Attributes {
+	return Attributes{
+		ContentType: aws.ToString(out.ContentType), ContentEncoding: coding(aws.ToString(out.ContentEncoding)),
+		ContentLanguage: aws.ToString(out.ContentLanguage), ContentDisposition: aws.ToString(out.ContentDisposition),
+		CacheControl: aws.ToString(out.CacheControl), Metadata: out.Metadata, StorageClass: string(out.StorageClass),
+	}
+}
+
+// headOf returns what a response says besides the bytes.
+func headOf(out *s3.GetObjectOutput) *s3.HeadObjectOutput {
+	return &s3.HeadObjectOutput{
+		ETag: out.ETag, VersionId: out.VersionId, LastModified: out.LastModified, Metadata: out.Metadata,
+		ContentType: out.ContentType, ContentEncoding: out.ContentEncoding, ContentLanguage: out.ContentLanguage,
+		ContentDisposition: out.ContentDisposition, CacheControl: out.CacheControl, StorageClass: out.StorageClass,
+		ChecksumCRC32: out.ChecksumCRC32, ChecksumCRC32C: out.ChecksumCRC32C, ChecksumCRC64NVME: out.ChecksumCRC64NVME,
+		ChecksumSHA1: out.ChecksumSHA1, ChecksumSHA256: out.ChecksumSHA256, ChecksumType: out.ChecksumType,
+		ServerSideEncryption: out.ServerSideEncryption, SSECustomerAlgorithm: out.SSECustomerAlgorithm,
+	}
+}
+
+// maxTags is how many tags are taken of an object: S3 allows ten.
+const maxTags = 1000
+
+// readTags requests the tags of an object of that version and sets them in it, or else TagsError: that they may not be
+// read is no failure.
+func (s *Store) readTags(ctx context.Context, o *Object, version string) error {
+	out, err := s.client.GetObjectTagging(ctx, &s3.GetObjectTaggingInput{Bucket: &o.Bucket, Key: &o.Key, VersionId: optional(version)})
+	if err != nil {
+		o.TagsError = err
+		return ctx.Err()
+	}
+	o.Tags = make(map[string]string)
+	for _, tag := range out.TagSet[:min(len(out.TagSet), maxTags)] {
+		o.Tags[aws.ToString(tag.Key)] = aws.ToString(tag.Value)
+	}
+	return nil
+}
+
+// storageClass returns the storage class of a copy: that of the original, unless it is one of a kind of bucket.
+func storageClass(original string) types.StorageClass {
+	switch class := types.StorageClass(original); class {
+	case types.StorageClassOutposts, types.StorageClassSnow, types.StorageClassExpressOnezone, types.StorageClassFsxOpenzfs, types.StorageClassFsxOntap:
+		return ""
+	default:
+		return class
+	}
+}
+
+// A Verification is what the bytes of a transfer were compared by. That of a checksum is its name, and it is over every
+// byte. An object that was stored in parts may have only a checksum of those of its parts, which is over every byte as
+// well: its name is then followed by " of parts", as in "crc32 of parts".
+type Verification string
+
+// The verifications. Others are checksums as well.
+const (
+	NotVerified      Verification = ""      // nothing was transferred
+	VerifiedBySize   Verification = "size"  // the store has no checksum, and no ETag that is one
+	VerifiedByETag   Verification = "etag"  // the ETag of a copy is that of its original
+	VerifiedByParts  Verification = "parts" // the store has confirmed the checksum of each part of an upload
+	VerifiedByCRC32  Verification = "crc32" // the checksum that each upload has
+	VerifiedByCRC32C Verification = "crc32c"
+	VerifiedByCRC64  Verification = "crc64nvme"
+	VerifiedByMD5    Verification = "md5" // as an ETag is, of an object that is not encrypted
+	VerifiedBySHA1   Verification = "sha1"
+	VerifiedBySHA256 Verification = "sha256"
+)
+
+// An Error is an operation on an object that failed.
+type Error struct {
+	Op     string // put, get, delete, list, stat, copy, clean
+	Bucket string
+	Key    string // of a list, the prefix
+	Err    error
+}
+
+// Error is like "put s3://bikes/hour.csv: ...", in one line that can be printed.
+func (e *Error) Error() string {
+	return redact.Line(fmt.Sprintf("%s s3://%s/%s: %v", e.Op, e.Bucket, e.Key, e.Err))
+}
+
+// Unwrap returns Err.
+func (e *Error) Unwrap() error { return e.Err }
+
+// A RegionError reports a bucket that is in another region, and could not be
+// reached there: because the endpoint is one for all regions, or because the
+// policy allows no further attempt.
+type RegionError struct {
+	Bucket string
+	Region string // that it is in
+	Err    error
+}
+
+// Error is like "bucket bikes is in region eu-west-1: ...".
+func (e *RegionError) Error() string {
+	return redact.Line(fmt.Sprintf("bucket %s is in region %s: %v", e.Bucket, e.Region, e.Err))
+}
+
+// Unwrap returns Err.
+func (e *RegionError) Unwrap() error { return e.Err }
+
+func elsewhere(bucket, region string, err error) error {
+	return &RegionError{Bucket: bucket, Region: region, Err: err}
+}
+
+// What can go wrong with a transfer besides its requests. Test for them with [errors.Is].
+var (
+	// ErrChecksum reports that the bytes that arrived have a different checksum than those that were sent.
+	ErrChecksum = checksum.ErrMismatch
+	// ErrChanged reports that the object was replaced while it was read.
+	ErrChanged = transfer.ErrChanged
+	// ErrStalled reports that a connection delivered nothing for Options.Stall, or less than Options.MinRate.
+	ErrStalled = wire.ErrStalled
+	// ErrListing reports a listing that has no end, lacks the continuation token of its next page, or has keys outside the
+	// prefix.
+	ErrListing = errors.New("the listing cannot be completed")
+)
+
+// wrap returns err as an *Error; nil stays nil.
+func wrap(op, bucket, key string, err error) error {
+	if err == nil {
+		return nil
+	}
+	return &Error{Op: op, Bucket: bucket, Key: key, Err: err}
+}
