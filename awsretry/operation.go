@@ -95,7 +95,7 @@ func (op *operation) end(ctx context.Context, in middleware.FinalizeInput, next 
 	case ctx.Err() != nil:
 		err = context.Cause(ctx)
 	case op.last != nil: // the loop could not go on, but for another reason than the last attempt's
-		err = &retry.Error{Operation: op.policy.Name, Attempts: op.call.Attempt(), Stop: err, Last: op.last}
+		err = &retry.Error{Operation: op.policy.Name, Attempts: op.call.Attempt(), Reason: retry.ReasonPermanent, Stop: err, Last: op.last}
 	}
 	return out, metadata, err
 }

@@ -96,7 +96,7 @@ func (s *stream) tooSlow(broken error) error {
 	}
 	s.slow, s.slowAt = s.slow+1, s.next
 	if most := s.policy.Attempts(); most != retry.Unlimited && s.slow >= most {
-		return &retry.Error{Operation: s.policy.Name, Attempts: s.slow, Stop: retry.ErrExhausted, Last: broken}
+		return &retry.Error{Operation: s.policy.Name, Attempts: s.slow, Reason: retry.ReasonExhausted, Stop: retry.ErrExhausted, Last: broken}
 	}
 	return nil
 }

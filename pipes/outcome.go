@@ -137,24 +137,25 @@ func (s *Session) Outcome(err error) Outcome {
 func (o *Outcome) ended(err error, permanent bool) error {
 	stop, last, at := err, err, time.Time{}
 	class, hint := (&retry.Policy{}).ClassOf(err)
-	if permanent {
-		class = retry.ClassPermanent
-	}
-	if e, ok := errors.AsType[*retry.Error](err); ok {
-		class = retry.ClassUnknown // what it says is why it stopped
-		at, o.Attempts = e.RetryAt, e.Attempts
-		for inner := e; ok; inner, ok = errors.AsType[*retry.Error](inner.Last) {
-			stop = inner.Stop // the innermost has given up first, the others because of it
-			if inner.Last != nil {
-				last = inner.Last
+	gaveUp, retried := errors.AsType[*retry.Error](err)
+	switch {
+	case retried:
+		class = retry.ClassUnknown // the reason to stop is what counts
+		at, o.Attempts = gaveUp.RetryAt, gaveUp.Attempts
+		for e, ok := gaveUp, true; ok; e, ok = errors.AsType[*retry.Error](e.Last) {
+			stop = e.Stop // the innermost has given up first, the others because of it
+			if e.Last != nil {
+				last = e.Last
 			}
 		}
+	case permanent, class == retry.ClassUnknown: // an error that no rule knows is not retried
+		class = retry.ClassPermanent
 	}
 	if retryAt, refused := breakers.Refusal(stop); refused {
 		if at.IsZero() {
 			at = retryAt
 		}
-		if stop == err { //nolint:errorlint // the very one
+		if !retried {
 			o.Attempts = 0
 		}
 	}
@@ -199,8 +200,7 @@ func verdict(stop, err error, class retry.Class) (string, bool) {
 		return "budget", true
 	case errors.Is(stop, retry.ErrRetryLater):
 		return "retry_later", true
-	case errors.Is(stop, retry.ErrPermanent), class == retry.ClassPermanent,
-		class == retry.ClassUnknown && stop == err: //nolint:errorlint // the very one: an error that no rule knows is not retried
+	case errors.Is(stop, retry.ErrPermanent), class == retry.ClassPermanent:
 		return "permanent", false
 	case errors.Is(stop, retry.ErrDeadline), errors.Is(stop, context.DeadlineExceeded):
 		return "deadline", true

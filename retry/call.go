@@ -160,7 +160,7 @@ func (c *call) Failed(ctx context.Context, err error) (time.Duration, error) {
 	o.Balance, o.Budgeted = breakers.Balance(b)
 	d := c.policy.decide(&o, m, rand.Float64())
 	if d.Stop == nil && !breakers.Withdraw(b, d.Cost) {
-		d.Stop = ErrBudget
+		d.stop(ReasonBudget, ErrBudget)
 	}
 	if d.Stop != nil {
 		return 0, c.stop(ctx, d, err)
@@ -212,7 +212,7 @@ func (c *call) wait(ctx context.Context, d time.Duration) {
 // refused ends the call because the breaker refuses the next attempt.
 func (c *call) refused(ctx context.Context, err error) error {
 	c.giveBack()
-	d := Decision{Stop: err}
+	d := Decision{Reason: reasonRefused(err), Stop: err}
 	d.RetryAt, _ = breakers.Refusal(err)
 	return c.stop(ctx, d, c.last)
 }
@@ -220,7 +220,8 @@ func (c *call) refused(ctx context.Context, err error) error {
 // abandon ends the call because ctx has ended during a wait.
 func (c *call) abandon(ctx context.Context) error {
 	c.giveBack()
-	return c.stop(ctx, Decision{Class: ClassIgnored, Stop: class.Ended(ctx)}, c.last)
+	ended := class.Ended(ctx)
+	return c.stop(ctx, Decision{Class: ClassIgnored, Reason: reasonEnded(ended), Stop: ended}, c.last)
 }
 
 // giveBack refunds the cost of a retry that is not made, or is free.
@@ -233,11 +234,11 @@ func (c *call) giveBack() {
 // stop reports that no attempt follows, and returns the error of the operation.
 func (c *call) stop(ctx context.Context, d Decision, last error) error {
 	e := Event{
-		Kind: Stopped, Attempt: c.attempt, Class: d.Class, Reason: reason(ctx, d), Hint: d.Hint,
+		Kind: Stopped, Attempt: c.attempt, Class: d.Class, Reason: d.Reason, Hint: d.Hint,
 		Duration: c.took, Err: last, Stop: d.Stop, RetryAt: d.RetryAt,
 	}
 	switch {
-	case d.Nested:
+	case d.Reason == ReasonNested:
 		e.Kind = Nested
 	case e.isRefusal():
 		e.Refused = breakers.Refused(c.policy.Breaker)
@@ -247,14 +248,14 @@ func (c *call) stop(ctx context.Context, d Decision, last error) error {
 	}
 	c.policy.report(ctx, &e)
 	switch {
-	case c.attempt == 1 && d.Stop == ErrPermanent: //nolint:errorlint // the decision's own
+	case c.attempt == 1 && d.isPermanent():
 		return last
 	case c.attempt == 0:
 		return d.Stop
 	}
 	return &Error{
 		Operation: c.policy.name(), Attempts: c.attempt, Elapsed: e.Elapsed,
-		Stop: d.Stop, Last: last, RetryAt: d.RetryAt, end: endOf(d, c.policy.Breaker),
+		Reason: d.Reason, Stop: d.Stop, Last: last, RetryAt: d.RetryAt, end: endOf(d, c.policy.Breaker),
 	}
 }
 

@@ -59,14 +59,19 @@ type Decision struct {
 	// Cost is what the next attempt takes from the budget; 0 means that it is free. It has
 	// no meaning if Stop is not nil.
 	Cost circuit.Tokens
-	// Stop is the reason why no other attempt follows, as Error.Stop; nil if one follows.
+	// Reason is why no other attempt follows; 0 if another attempt follows.
+	Reason Reason
+	// Stop is Reason as an error, as in Error.Stop; nil if another attempt follows.
 	Stop error
 	// RetryAt is the earliest instant at which another try makes sense, as the server or
 	// a breaker says; zero means not known.
 	RetryAt time.Time
-	// Nested reports that another retry has already given up on this error.
-	Nested bool
 }
+
+func (d *Decision) stop(r Reason, err error) { d.Reason, d.Stop = r, err }
+
+// isPermanent reports whether Stop is ErrPermanent.
+func (d *Decision) isPermanent() bool { return d.Reason == ReasonPermanent || d.Reason == ReasonNested }
 
 // useful is the least time that an attempt needs to be worth a wait.
 const useful = 10 * time.Millisecond
@@ -101,17 +106,17 @@ func (p *Policy) decide(o *Outcome, m class.Marks, u float64) Decision {
 	attempts := p.Attempts()
 	switch {
 	case o.Ended != nil:
-		d.Stop = o.Ended
+		d.stop(reasonEnded(o.Ended), o.Ended)
 	case m.Retry && p.nested(o.Err):
-		d.Stop, d.Nested = ErrPermanent, true
+		d.stop(ReasonNested, ErrPermanent)
 		d.RetryAt = comeBack(o.Err, d.RetryAt)
 	case !class.Class(o.Class).Retried():
-		d.Stop = ErrPermanent
+		d.stop(ReasonPermanent, ErrPermanent)
 		d.RetryAt = comeBack(o.Err, d.RetryAt)
 	case m.Final, p.excludes(o, m):
-		d.Stop = ErrPermanent
+		d.stop(ReasonPermanent, ErrPermanent)
 	case attempts > 0 && o.Attempt >= attempts:
-		d.Stop = ErrExhausted
+		d.stop(ReasonExhausted, ErrExhausted)
 	default:
 		p.schedule(&d, o, u)
 	}
@@ -122,7 +127,7 @@ func (p *Policy) decide(o *Outcome, m class.Marks, u float64) Decision {
 func (p *Policy) schedule(d *Decision, o *Outcome, u float64) {
 	left := p.left(o)
 	if d.Hint > 0 && (d.Hint > p.maxRetryAfter() || d.Hint > left) {
-		d.Stop = ErrRetryLater
+		d.stop(ReasonRetryLater, ErrRetryLater)
 		return
 	}
 	d.Delay = max(p.Backoff(o.Attempt, d.Class, u), spread(d.Hint, p, left, u))
@@ -134,11 +139,12 @@ func (p *Policy) schedule(d *Decision, o *Outcome, u float64) {
 	d.Cost = cost(d.Class)
 	switch {
 	case d.Delay > left:
-		d.Stop = &DeadlineError{Needed: min(d.Delay, forever-useful) + useful, Left: max(left+useful, 0)}
+		d.stop(ReasonDeadline, &DeadlineError{Needed: min(d.Delay, forever-useful) + useful, Left: max(left+useful, 0)})
 	case o.Open != nil && (o.Open.RetryAt.IsZero() || o.Open.RetryAt.After(o.Now.Add(d.Delay))):
-		d.Stop, d.RetryAt = o.Open, o.Open.RetryAt
+		d.stop(ReasonBreakerOpen, o.Open)
+		d.RetryAt = o.Open.RetryAt
 	case o.Budgeted && !affordable(d.Cost, o):
-		d.Stop = ErrBudget
+		d.stop(ReasonBudget, ErrBudget)
 	}
 }
 

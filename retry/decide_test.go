@@ -24,7 +24,7 @@ func TestDecideOrder(t *testing.T) {
 	open := &circuit.OpenError{Name: "b", State: circuit.Open, RetryAt: now.Add(time.Minute)}
 	p := retry.Policy{MaxAttempts: 3, MaxRetryAfter: 10 * time.Second, Jitter: retry.NoJitter, BaseDelay: 2 * time.Second, Classify: retry.Always}
 	o := retry.Outcome{
-		Attempt: 3, Err: retry.Permanent(retry.After(inner, 0)), Ended: context.Canceled, Now: now,
+		Attempt: 3, Err: retry.Permanent(retry.After(inner, 0)), Ended: context.DeadlineExceeded, Now: now,
 		Deadline: now.Add(time.Second), Open: open, Budgeted: true,
 	}
 	for _, c := range []struct {
@@ -32,29 +32,30 @@ func TestDecideOrder(t *testing.T) {
 		stop   error
 		at     time.Time
 		class  retry.Class
-		nested bool
+		reason retry.Reason
 	}{
-		{func() {}, context.Canceled, time.Time{}, ignored, false},
-		{func() { o.Ended = nil }, retry.ErrPermanent, time.Time{}, permanent, true},
-		{func() { o.Err = retry.Permanent(errDown) }, retry.ErrPermanent, time.Time{}, permanent, false},
-		{func() { o.Err = retry.After(errDown, 11*time.Second) }, retry.ErrExhausted, now.Add(11 * time.Second), throttled, false},
-		{func() { o.Attempt = 1 }, retry.ErrRetryLater, now.Add(11 * time.Second), throttled, false},
-		{func() { o.Err = errDown }, retry.ErrDeadline, time.Time{}, transient, false},
-		{func() { o.Deadline = time.Time{} }, open, open.RetryAt, transient, false},
-		{func() { open.RetryAt = now.Add(2 * time.Second) }, retry.ErrBudget, time.Time{}, transient, false},
-		{func() { o.Balance = 20 }, nil, time.Time{}, transient, false},
+		{func() {}, context.DeadlineExceeded, time.Time{}, permanent, retry.ReasonDeadline},
+		{func() { o.Ended = context.Canceled }, context.Canceled, time.Time{}, ignored, retry.ReasonCancelled},
+		{func() { o.Ended = nil }, retry.ErrPermanent, time.Time{}, permanent, retry.ReasonNested},
+		{func() { o.Err = retry.Permanent(errDown) }, retry.ErrPermanent, time.Time{}, permanent, retry.ReasonPermanent},
+		{func() { o.Err = retry.After(errDown, 11*time.Second) }, retry.ErrExhausted, now.Add(11 * time.Second), throttled, retry.ReasonExhausted},
+		{func() { o.Attempt = 1 }, retry.ErrRetryLater, now.Add(11 * time.Second), throttled, retry.ReasonRetryLater},
+		{func() { o.Err = errDown }, retry.ErrDeadline, time.Time{}, transient, retry.ReasonDeadline},
+		{func() { o.Deadline = time.Time{} }, open, open.RetryAt, transient, retry.ReasonBreakerOpen},
+		{func() { open.RetryAt = now.Add(2 * time.Second) }, retry.ErrBudget, time.Time{}, transient, retry.ReasonBudget},
+		{func() { o.Balance = 20 }, nil, time.Time{}, transient, 0},
 	} {
 		c.change()
 		d := p.Decide(o, 0.5)
-		if !errors.Is(d.Stop, c.stop) || (d.Stop == nil) != (c.stop == nil) || !d.RetryAt.Equal(c.at) || d.Class != c.class || d.Nested != c.nested {
-			t.Errorf("%+v\ngives %+v\nwant %v, %v, %v, nested %v", o, d, c.stop, c.at, c.class, c.nested)
+		if !errors.Is(d.Stop, c.stop) || (d.Stop == nil) != (c.stop == nil) || !d.RetryAt.Equal(c.at) || d.Class != c.class || d.Reason != c.reason {
+			t.Errorf("%+v\ngives %+v\nwant %v, %v, %v, reason %v", o, d, c.stop, c.at, c.class, c.reason)
 		}
 		if d.Stop == nil && (d.Delay != 2*time.Second || d.Cost != circuit.Token) {
 			t.Errorf("%+v, want 2s for a token", d)
 		}
 	}
-	open.RetryAt = time.Time{}                      // isolated: there is no time to wait for
-	if d := p.Decide(o, 0); d.Stop != error(open) { //nolint:errorlint // as itself
+	open.RetryAt = time.Time{} // isolated: no time to wait for
+	if d := p.Decide(o, 0); d.Reason != retry.ReasonBreakerOpen || !errors.Is(d.Stop, open) {
 		t.Errorf("isolated: %+v", d)
 	}
 }

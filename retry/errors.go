@@ -2,6 +2,7 @@ package retry
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"strings"
 	"time"
@@ -19,20 +20,62 @@ import (
 // Test for them with [errors.Is].
 var (
 	// ErrExhausted reports that Policy.MaxAttempts attempts have failed.
-	ErrExhausted error = &class.Reason{Text: "attempts exhausted", Class: class.Transient}
+	ErrExhausted error = &class.Stop{Text: "attempts exhausted", Class: class.Transient}
 	// ErrPermanent reports an error that the policy does not retry.
-	ErrPermanent error = &class.Reason{Text: "permanent error", Class: class.Permanent}
+	ErrPermanent error = &class.Stop{Text: "permanent error", Class: class.Permanent}
 	// ErrDeadline reports that the context's deadline or Policy.MaxElapsed leaves too
 	// little time for the delay and another attempt. Error.Stop is a [*DeadlineError],
 	// which wraps ErrDeadline. ErrDeadline is [context.DeadlineExceeded] as well.
-	ErrDeadline error = &class.Reason{Text: "deadline too near for another attempt", Class: class.Transient, Like: context.DeadlineExceeded}
+	ErrDeadline error = &class.Stop{Text: "deadline too near for another attempt", Class: class.Transient, Like: context.DeadlineExceeded}
 	// ErrBudget reports that the retry budget of the Breaker does not pay for another
 	// attempt.
-	ErrBudget error = &class.Reason{Text: "retry budget spent", Class: class.Transient}
+	ErrBudget error = &class.Stop{Text: "retry budget spent", Class: class.Transient}
 	// ErrRetryLater reports that the server asked for a longer wait than
 	// Policy.MaxRetryAfter or the deadline allows. Error.RetryAt is when to retry.
-	ErrRetryLater error = &class.Reason{Text: "the server asked to come back later", Class: class.Ignored}
+	ErrRetryLater error = &class.Stop{Text: "the server asked to come back later", Class: class.Ignored}
 )
+
+// A Reason says why no attempt follows, as a value to switch on: Stop as an error tells
+// the same, with its details. The zero Reason means that the operation continues, or
+// has succeeded.
+type Reason uint8
+
+// The reasons.
+const (
+	ReasonExhausted   Reason = iota + 1 // ErrExhausted: all attempts were made
+	ReasonPermanent                     // ErrPermanent: the policy does not retry the error
+	ReasonDeadline                      // ErrDeadline, or the caller's deadline has passed
+	ReasonBudget                        // ErrBudget: the retry budget is spent
+	ReasonRetryLater                    // ErrRetryLater: the server asked for a longer wait than is allowed
+	ReasonBreakerOpen                   // a *circuit.OpenError: the circuit breaker refuses the call
+	ReasonCancelled                     // the caller has cancelled the operation
+	ReasonNested                        // ErrPermanent: another retry, further in, has given up
+	ReasonLimit                         // a *circuit.LimitError: the caller cannot wait as long as a limit requires
+)
+
+// String returns exhausted, permanent, deadline, budget, retry_later,
+// breaker_open, cancelled, nested or limit, and "" for the zero Reason.
+func (r Reason) String() string {
+	return nameOf("Reason", r, "", "exhausted", "permanent", "deadline", "budget", "retry_later", "breaker_open",
+		"cancelled", "nested", "limit")
+}
+
+// reasonEnded returns the reason of an operation whose context has ended with err.
+func reasonEnded(err error) Reason {
+	if class.IsLate(err) {
+		return ReasonDeadline
+	}
+	return ReasonCancelled
+}
+
+// reasonRefused returns the reason of an operation whose breaker refuses an attempt
+// with err.
+func reasonRefused(err error) Reason {
+	if _, ok := errors.AsType[*circuit.LimitError](err); ok {
+		return ReasonLimit
+	}
+	return ReasonBreakerOpen
+}
 
 // A ConfigError is a value that a [Policy] may not have. It names the field,
 // the value and what is allowed.
@@ -49,6 +92,8 @@ type Error struct {
 	// Elapsed is the time since the first attempt began; 0 means not known: see
 	// Policy.Timed.
 	Elapsed time.Duration
+	// Reason is Stop as a value to switch on.
+	Reason Reason
 	// Stop is the reason why no other attempt follows: one of the errors above, the end
 	// of the caller's context, a [*circuit.OpenError], or a [*circuit.LimitError]. It is never nil.
 	Stop error
@@ -66,7 +111,7 @@ type end = class.End
 // endOf returns the class of an operation that ends with d, whose attempts b has counted. A retry that was
 // then refused or waited in vain has no class: no call was made.
 func endOf(d Decision, b *circuit.Breaker) end {
-	if d.Class == ClassUnknown && d.Stop != ErrPermanent { //nolint:errorlint // the decision's own
+	if d.Class == ClassUnknown && !d.isPermanent() {
 		return class.EndOf(class.Ignored, b)
 	}
 	return class.EndOf(class.Class(d.Class), b)

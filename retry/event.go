@@ -2,7 +2,6 @@ package retry
 
 import (
 	"context"
-	"errors"
 	"fmt"
 	"log/slog"
 	"math"
@@ -32,73 +31,11 @@ func (k Kind) String() string {
 	return nameOf("Kind", k, "", "retrying", "succeeded", "stopped", "nested", "queued")
 }
 
-// A Reason is why no attempt follows: Event.Stop as something to count by. Events of
-// the kinds Stopped and Nested have one; a Queued one has ReasonLimit if it is the
-// rate that it waits for. Why another attempt follows is the Class of
-// a Retrying event, and a Succeeded one has no reason: both have the zero Reason.
-type Reason uint8
-
-// The reasons. The zero Reason is that of an event after which the operation
-// goes on or has succeeded.
-const (
-	ReasonExhausted   Reason = iota + 1 // all attempts were made
-	ReasonPermanent                     // the error is not worth another attempt
-	ReasonDeadline                      // the caller's deadline, or MaxElapsed, is over or too near
-	ReasonBudget                        // the retry budget is spent
-	ReasonRetryLater                    // the server asked for a longer wait than is allowed
-	ReasonBreakerOpen                   // the circuit breaker is not closed
-	ReasonCancelled                     // the caller has cancelled the operation
-	ReasonNested                        // another retry, further in, has given up
-	ReasonInvalid                       // the Config of the circuit breaker is not valid
-	ReasonLimit                         // a limit of the circuit breaker's Config is reached for longer than the caller can wait
-)
-
-// String returns exhausted, permanent, deadline, budget, retry_later,
-// breaker_open, cancelled, nested, invalid or limit, and "" for the zero Reason.
-func (r Reason) String() string {
-	return nameOf("Reason", r, "", "exhausted", "permanent", "deadline", "budget", "retry_later", "breaker_open",
-		"cancelled", "nested", "invalid", "limit")
-}
-
 func nameOf[T ~uint8](what string, n T, names ...string) string {
 	if int(n) < len(names) {
 		return names[n]
 	}
 	return what + "(" + strconv.Itoa(int(n)) + ")"
-}
-
-// reason returns why d, a decision about an operation with ctx, stops it.
-func reason(ctx context.Context, d Decision) Reason {
-	cause := context.Cause(ctx)
-	switch {
-	case d.Nested:
-		return ReasonNested
-	case cause != nil && errors.Is(d.Stop, cause) && errors.Is(ctx.Err(), context.DeadlineExceeded):
-		return ReasonDeadline
-	case cause != nil && errors.Is(d.Stop, cause):
-		return ReasonCancelled // whatever the cause is
-	}
-	switch d.Stop.(type) { //nolint:errorlint // as the decision has it
-	case *DeadlineError:
-		return ReasonDeadline
-	case *circuit.OpenError:
-		return ReasonBreakerOpen
-	case *circuit.LimitError:
-		return ReasonLimit
-	case *ConfigError:
-		return ReasonInvalid
-	}
-	switch {
-	case errors.Is(d.Stop, ErrExhausted):
-		return ReasonExhausted
-	case errors.Is(d.Stop, ErrPermanent):
-		return ReasonPermanent
-	case errors.Is(d.Stop, ErrBudget):
-		return ReasonBudget
-	case errors.Is(d.Stop, ErrRetryLater):
-		return ReasonRetryLater
-	}
-	return 0
 }
 
 // An Event is one thing that happened to an operation.
@@ -247,7 +184,7 @@ func (e *Event) isNews() bool { return e.Kind != Succeeded || e.Attempt > 1 }
 func (e *Event) level() slog.Level {
 	switch {
 	case e.isRefusal() && e.Refused == 0, e.Kind == Nested, e.Kind == Queued && !e.First,
-		e.Kind == Stopped && e.Attempt <= 1 && e.Stop == ErrPermanent, //nolint:errorlint // the decision's own
+		e.Kind == Stopped && e.Attempt <= 1 && e.Reason == ReasonPermanent,
 		e.Class == ClassIgnored:
 		return slog.LevelDebug
 	case e.Kind == Stopped:

@@ -257,7 +257,7 @@ func TestLogAttributes(t *testing.T) {
 			map[string]any{"event": "stopped", "operation": "up", "attempt": 0.0, "max_attempts": 5.0, "stop": `circuit breaker "b" is open`},
 		},
 		{retry.Event{Kind: retry.Stopped, Attempt: 2, Class: permanent, Stop: retry.ErrPermanent}, "WARN", nil},
-		{retry.Event{Kind: retry.Stopped, Attempt: 1, Class: permanent, Stop: retry.ErrPermanent}, "DEBUG", nil},
+		{retry.Event{Kind: retry.Stopped, Attempt: 1, Class: permanent, Reason: retry.ReasonPermanent, Stop: retry.ErrPermanent}, "DEBUG", nil},
 		{retry.Event{Kind: retry.Stopped, Attempt: 3, Class: ignored, Stop: context.Canceled}, "DEBUG", nil},
 		{retry.Event{Kind: retry.Nested, Attempt: 3, Class: transient, Stop: retry.ErrPermanent}, "DEBUG", nil},
 	} {

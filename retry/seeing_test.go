@@ -40,35 +40,34 @@ func TestReasons(t *testing.T) {
 		"cancelled":    {ctx: done, err: errDown},
 		"deadline ":    {ctx: late, err: errDown},
 		"nested":       {err: &retry.Error{Stop: retry.ErrExhausted, Last: errDown}},
-		"invalid":      {policy: retry.Policy{Breaker: breaker(circuit.Config{Budget: -1})}},
 	} {
 		var r record
 		var out strings.Builder
 		p := c.policy
 		p.Classify, p.Observe = retry.Always, retry.Observers(r.observe, retry.LogRecords(debug(&out)))
 		call, err := adapters.Begin(t.Context(), &p)
-		if want == "invalid" { // the Policy is refused before anything is reported
-			continue
-		}
 		if err != nil {
 			t.Fatal(want, err)
 		}
-		if err := call.Admit(t.Context()); err == nil {
+		if err = call.Admit(t.Context()); err == nil {
 			ctx := c.ctx
 			if ctx == nil {
 				ctx = t.Context()
 			}
-			_, _ = call.Failed(ctx, c.err)
+			_, err = call.Failed(ctx, c.err)
 		}
 		want = strings.TrimSpace(want)
 		if all := r.events(); len(all) != 1 || all[0].Reason.String() != want {
 			t.Errorf("%+v, want one event with the reason %s", all, want)
 		}
+		if e, ok := errors.AsType[*retry.Error](err); ok && want != "nested" && e.Reason.String() != want { // nested: f's own
+			t.Errorf("%v: the error has the reason %v, want %s", err, e.Reason, want)
+		}
 		if !strings.Contains(out.String(), "reason="+want+" ") {
 			t.Errorf("%s, want reason=%s", out.String(), want)
 		}
 	}
-	if got := fmt.Sprint(retry.Reason(0), retry.ReasonLimit, retry.Reason(11)); got != " limit Reason(11)" {
+	if got := fmt.Sprint(retry.Reason(0), retry.ReasonLimit, retry.Reason(10)); got != " limit Reason(10)" {
 		t.Error(got)
 	}
 }

@@ -87,19 +87,18 @@ func CountedBy(err error) any {
 	return nil
 }
 
-// A Reason is why a retry ended. Its class is that of a retry that ended for this reason and whose last error says
-// nothing else.
-type Reason struct {
+// A Stop is the error that says why a retry ended.
+type Stop struct {
 	Text  string
-	Class Class
-	Like  error // that errors.Is takes it for as well; nil: none
+	Class Class // of a retry that ended so, if its last error has no class
+	Like  error // a second error that Is reports true for; nil if there is no such error
 }
 
 // Error returns Text.
-func (r *Reason) Error() string { return r.Text }
+func (s *Stop) Error() string { return s.Text }
 
 // Is reports whether target is Like.
-func (r *Reason) Is(target error) bool { return r.Like != nil && target == r.Like }
+func (s *Stop) Is(target error) bool { return s.Like != nil && target == s.Like }
 
 // Ended returns the error of a call that ctx has ended: for [errors.Is] it is both the cause of ctx and ctx.Err. It is
 // nil while ctx is not done. Of a cause that is the result of another call, such as that of a sibling, [errors.As] finds
@@ -115,6 +114,15 @@ func Ended(ctx context.Context) error {
 	return err
 }
 
+// IsLate reports whether the context for which Ended returned err had reached its deadline. Otherwise the context was
+// cancelled.
+func IsLate(err error) bool {
+	if e, ok := errors.AsType[*ended](err); ok {
+		err = e.err
+	}
+	return errors.Is(err, context.DeadlineExceeded)
+}
+
 type ended struct{ cause, err error }
 
 func (e *ended) Error() string { return e.cause.Error() }
@@ -128,7 +136,7 @@ func (e *ended) As(target any) bool { return !isResult(e.cause) && errors.As(e.c
 func isResult(err error) bool {
 	return unwrap.Any(err, func(err error) bool {
 		switch err.(type) { //nolint:errorlint // Any unwraps
-		case *Reason, interface{ noCall() }, interface{ end() (Class, bool) }:
+		case *Stop, interface{ noCall() }, interface{ end() (Class, bool) }:
 			return true
 		}
 		return false

@@ -33,10 +33,10 @@ func Of(err error, timedOut bool) Class {
 
 // Findings are what the errors in an error say; of each kind the outermost that says anything.
 type Findings struct {
-	code, state, status, reason, said Class
-	end                               End
-	canceled, badConn                 bool
-	net                               neterr.Findings
+	code, state, status, stop, said Class
+	end                             End
+	canceled, badConn               bool
+	net                             neterr.Findings
 }
 
 // Look returns what err and the errors in it say.
@@ -53,8 +53,8 @@ func (f *Findings) add(err error) {
 	switch e := err.(type) { //nolint:errorlint // Look unwraps
 	case *Mark, interface{ noCall() }: // of which ReadMarks tells
 		return
-	case *Reason:
-		first(&f.reason, e.Class)
+	case *Stop:
+		first(&f.stop, e.Class)
 		return
 	case interface{ end() (Class, bool) }:
 		if c, known := e.end(); known && !f.end.known {
@@ -107,14 +107,14 @@ func (f *Findings) ended() Class {
 	switch {
 	case f.end.known:
 		return f.end.class
-	case f.reason == Unknown:
+	case f.stop == Unknown:
 		return f.alone()
-	case f.reason == Transient:
+	case f.stop == Transient:
 		if c := f.alone(); c.Retried() {
 			return c
 		}
 	}
-	return f.reason
+	return f.stop
 }
 
 func (f *Findings) alone() Class {

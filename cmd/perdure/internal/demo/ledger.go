@@ -114,7 +114,7 @@ func (l *ledger) observe(ctx context.Context, e retry.Event) {
 		if e.Attempt == 0 {
 			r.Refused++
 		}
-		if _, open := e.Stop.(*circuit.OpenError); open { //nolint:errorlint // as the event has it
+		if e.Reason == retry.ReasonBreakerOpen {
 			return // the breaker has told already, and the phase tells how many
 		}
 		if e.Err != nil {
