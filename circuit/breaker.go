@@ -8,11 +8,12 @@
 //	                    enough probes succeeded
 //
 // A healthy breaker costs a call one atomic load. All that a breaker can do is
-// one pure function, in step.go; move.go applies it.
+// one pure function, step, in state.go; transition.go applies it.
 package circuit
 
 import (
 	"math"
+	"math/rand/v2"
 	"strconv"
 	"sync/atomic"
 	"time"
@@ -199,41 +200,6 @@ func (b *Breaker) NotBefore() time.Time {
 	return time.Time{}
 }
 
-// peek returns the refusal that a breaker which is open or isolated has for a
-// call, and nil for one that would let it pass or, half-open, might. It
-// acquires nothing.
-func (b *Breaker) peek() *OpenError {
-	if b == nil {
-		return nil
-	}
-	w := packedState(b.cell.Load().Breaker.Load())
-	if w.state() != Open && w.state() != Isolated {
-		return nil
-	}
-	if now := floor(b.now()); b.shut(w, now) {
-		return &b.refusal(w, now).OpenError
-	}
-	return nil
-}
-
-// shutOut counts and returns the refusal of a call through c, if its word admits no
-// call now, be it as a probe; else nil.
-func (b *Breaker) shutOut(c *cell.Cell) error {
-	w := packedState(c.Breaker.Load())
-	if w.state() == Closed {
-		return nil
-	}
-	if now := floor(b.now()); b.shut(w, now) {
-		return b.rejected(w, now)
-	}
-	return nil
-}
-
-// shut reports whether w admits no call at now, be it as a probe.
-func (b *Breaker) shut(w packedState, now instant) bool {
-	return w.state() == Isolated || w.state() == Open && !b.config.ObserveOnly && b.rules.left(w, now) > 0
-}
-
 // State returns what the breaker would do with a call now: an open one whose
 // time is up is half-open.
 func (b *Breaker) State() State {
@@ -248,4 +214,77 @@ func (b *Breaker) State() State {
 		return s
 	}
 	return HalfOpen
+}
+
+// now returns the time in Unix nanoseconds by the clock of the breaker's words:
+// the wall clock if they are shared, since a monotonic reading means nothing to
+// another process, and else one that nobody can set.
+func (b *Breaker) now() int64 {
+	switch from := b.cell.Anchor; {
+	case from.IsZero():
+		return b.clock().UnixNano()
+	case b.virtual != nil:
+		return from.UnixNano() + b.elapsed()
+	default:
+		return from.UnixNano() + int64(time.Since(from))
+	}
+}
+
+// wall returns t, an instant of the breaker's words, as the wall clock has it.
+func (b *Breaker) wall(t instant) time.Time {
+	if b.cell.Anchor.IsZero() {
+		return time.UnixMilli(int64(t))
+	}
+	set := time.Duration(b.clock().UnixNano() - b.now()) // by which the wall clock was set since
+	if set.Abs() < 2*time.Millisecond {
+		set = 0
+	}
+	return time.UnixMilli(int64(t)).Add(set)
+}
+
+// instant returns t, of the wall clock, as an instant of the breaker's words.
+func (b *Breaker) instant(t time.Time) instant {
+	if b.cell.Anchor.IsZero() {
+		return ceil(t.UnixNano())
+	}
+	return ceil(b.now() + int64(t.Sub(b.clock())))
+}
+
+// elapsed returns a time in nanoseconds of which only differences mean anything:
+// nobody can set its clock.
+func (b *Breaker) elapsed() int64 {
+	if b.virtual != nil {
+		return int64(b.virtual.Elapsed())
+	}
+	return elapsed()
+}
+
+// tick returns the time in nanoseconds by the clock of the windows, when elapsed
+// returns now. It costs half a time.Now, since it reads only the monotonic
+// clock, and is of use only within one window.
+func (b *Breaker) tick(now int64) int64 {
+	if b.virtual != nil {
+		return b.virtual.Now().UnixNano()
+	}
+	return ticks(now)
+}
+
+// chance returns a random number in [0, 1).
+func (b *Breaker) chance() float64 {
+	if b.virtual != nil {
+		return b.virtual.Float64()
+	}
+	return rand.Float64()
+}
+
+const _ = uint(generationShift-seam.GenerationShift) + uint(seam.GenerationShift-generationShift) // they are the same, or this does not compile
+
+// What this module's own packages call, and users do not see.
+func init() { //nolint:gochecknoinits // see package seam
+	seam.OfferCircuit(seam.Circuit[*Breaker, Permit, *OpenError, Tokens]{
+		Begin: (*Breaker).begin, BeginAttempt: (*Breaker).beginAttempt, AtGate: Permit.atGate, Refuse: (*Breaker).refuseKnown, Refused: (*Breaker).refusedDue, Peek: (*Breaker).peek,
+		Invalid: (*Breaker).invalid, Nested: nest, Guarded: Permit.guarded, KeepPlace: (*Breaker).keepPlace,
+		Balance: (*Breaker).balance, Withdraw: (*Breaker).withdraw, Refund: (*Breaker).refund,
+		Permit: permitOf, Succeed: Permit.successOf, Record: Permit.recordEnd,
+	})
 }

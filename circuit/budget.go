@@ -1,6 +1,8 @@
 package circuit
 
-import "github.com/seed-0f2c7998/perdure/internal/cell"
+import (
+	"github.com/seed-0f2c7998/perdure/internal/cell"
+)
 
 // Tokens is an amount of retry budget, in twentieths of a token, so that the
 // amounts below are whole numbers.

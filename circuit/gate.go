@@ -3,7 +3,8 @@ package circuit
 import (
 	"context"
 	"fmt"
-	"math"
+	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/seed-0f2c7998/perdure/internal/cell"
@@ -300,64 +301,99 @@ func gateState(s gate.Status) State {
 	}
 }
 
-// Bits of a kind that are about a gate: number of the watch 32 | gate generation 8,
-// and how 2.
-const (
-	howShift            = 18
-	gateGenerationShift = 24
-	watchShift          = 32
-)
+// watches are the attempts of a process that have no timeout of their own and are
+// watched, so that one that has run for long is known before it ends: all of
+// them while the gate is in trouble, and in health one now and then.
+type watches struct {
+	unlimited atomic.Bool // there are attempts without a timeout
 
-// gateKind returns what a kind says of the gate whose first word admits a call
-// freely. That word has the generation 32 bits further up.
-func gateKind(first uint64) kind { return kind(first>>32) & (math.MaxUint8 << gateGenerationShift) }
-
-// withGate returns p as the permit of a call that a gate has admitted, too.
-func (p Permit) withGate(g gate.Permit, now int64) Permit {
-	p.kind &^= math.MaxUint8 << gateGenerationShift
-	p.kind |= kind(g.How)<<howShift | kind(g.Generation)<<gateGenerationShift
-	if g.Start != 0 && p.start == 0 {
-		p.start = now
-	}
-	return p
+	mu      sync.Mutex
+	last    uint32                 // guarded by mu, as what follows
+	running map[uint32]*time.Timer // by number
+	sample  *time.Timer
+	due     bool // the sample is
 }
 
-func (p Permit) how() gate.How { return gate.How(p.kind >> howShift & 3) }
+// samples is how long after an attempt that was timed in health another one is.
+const samples = 100 * time.Millisecond
 
-// gateKindInHealth returns what a kind says of the gate for a call that began in health, now
-// that it has ended. If the gate has been limited since, that is of another
-// generation.
-func (b *Breaker) gateKindInHealth() kind {
-	if b.gate == nil {
-		return 0
+// watch watches the attempt of p, whose caller's patience is that, and returns
+// its number.
+func (b *Breaker) watch(ctx context.Context, c *cell.Cell, p gate.Permit, patience time.Duration) uint32 {
+	w, g := &b.gate.watches, b.gateOf(c)
+	w.unlimited.Store(true)
+	late := g.LateAfter(patience)
+	first := late
+	if base := g.Base(); p.How == gate.Freely && base > 0 {
+		first = min(late, 5*base)
 	}
-	g, first := b.gateOf(b.cell.Load()), b.cell.Load().Gate[0].Load()
-	if g.Limited() {
-		first -= 1 << (gateGenerationShift + 32)
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	if w.last++; w.last == 0 {
+		w.last++
 	}
-	return gateKind(first)
+	if w.running == nil {
+		w.running = map[uint32]*time.Timer{}
+	}
+	n := w.last
+	isLate := func() {
+		if w.stop(n) {
+			b.recordOutcome(ctx, c, p, gate.Late, b.now())
+		}
+	}
+	w.running[n] = time.AfterFunc(first, func() {
+		if first == late || !w.rearm(n, late-first, isLate) {
+			isLate()
+			return
+		}
+		g.Doubt(p)
+	})
+	return n
 }
 
-// atGate reports whether the call may have waited: a gate that is limited has
-// admitted it, or it has had to wait for the rate. A gate's probe costs no token of
-// the retry budget.
-func (p Permit) atGate() (waited, asProbe bool) {
-	return p.how() != gate.Freely || p.kind&paced != 0, p.how() == gate.AsProbe
+// rearm calls f after d if the attempt n is still running, and reports that.
+func (w *watches) rearm(n uint32, d time.Duration, f func()) bool {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	_, ok := w.running[n]
+	if ok {
+		w.running[n] = time.AfterFunc(d, f)
+	}
+	return ok
 }
 
-// withTiming returns p with what the caller knows of the attempt: how long it took, 0
-// if that is not known, and whether the attempt's own timeout has withTiming it.
-func (p Permit) withTiming(took time.Duration, timedOut bool) Permit {
-	if p.start == 0 && took > 0 {
-		p.start = p.breaker.elapsed() - int64(took)
+// stop reports whether the attempt n has not been late, and stops watching it. 0 is
+// one that is not watched.
+func (w *watches) stop(n uint32) bool {
+	if n == 0 {
+		return true
 	}
-	if timedOut {
-		p.kind |= outOfTime
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	timer, ok := w.running[n]
+	if ok {
+		timer.Stop()
+		delete(w.running, n)
 	}
-	return p
+	return ok
 }
 
-// gatePermit returns the gate's own permit, without its start.
-func (p Permit) gatePermit() gate.Permit {
-	return gate.Permit{Generation: uint8(p.kind >> gateGenerationShift & math.MaxUint8), How: p.how()}
+// sampleLater has an attempt of a gate in health timed after a while.
+func (w *watches) sampleLater(b *Breaker) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	if w.due {
+		return
+	}
+	w.due = true
+	if w.sample == nil {
+		w.sample = time.AfterFunc(samples, func() {
+			w.mu.Lock()
+			w.due = false
+			w.mu.Unlock()
+			b.gateOf(b.cell.Load()).Sample()
+		})
+		return
+	}
+	w.sample.Reset(samples)
 }

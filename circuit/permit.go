@@ -2,9 +2,7 @@ package circuit
 
 import (
 	"context"
-	"fmt"
 	"math"
-	"sync/atomic"
 	"time"
 
 	"github.com/seed-0f2c7998/perdure/internal/cell"
@@ -118,73 +116,6 @@ func (b *Breaker) acquireWord(ctx context.Context, w packedState) (Permit, error
 		return Permit{}, nil // passes unseen: in earnest it would not have been made
 	}
 	return Permit{}, b.rejected(w, now)
-}
-
-// end returns when w's instant is, or now if that has passed.
-func (b *Breaker) end(w packedState, now instant) time.Time {
-	return b.wall(now + max(b.rules.left(w, now), 0))
-}
-
-// A refused is the refusal of all calls that meet the same word.
-type refused struct {
-	OpenError
-
-	word  packedState
-	end   int64        // as elapsed returns it: until then no call passes that meets the word
-	until atomic.Int64 // until then a call that meets the word need only be counted
-}
-
-// newRefused returns the refusal of calls that meet w, of which each has to be
-// looked at for now.
-func newRefused(e OpenError, w packedState) *refused {
-	r := &refused{OpenError: e, word: w}
-	r.until.Store(math.MinInt64)
-	return r
-}
-
-// matches reports whether a call that matches w now is refused as the last one was.
-func (r *refused) matches(w packedState) bool { return r.word == w && elapsed() < r.until.Load() }
-
-// refuseAgain refuses a call through c as r refused the last one.
-func (b *Breaker) refuseAgain(c *cell.Cell, r *refused) *OpenError {
-	c.Rejected.Add(1)
-	b.refusals.count.Add(1)
-	return &r.OpenError
-}
-
-// refuseKnown returns the refusal of a call whose context is ctx if that is known
-// without more ado, and counts it as Acquire does; else nil, which says nothing.
-func (b *Breaker) refuseKnown(ctx context.Context) *OpenError {
-	if b == nil {
-		return nil
-	}
-	c, r := b.cell.Load(), b.refused.Load()
-	if !r.matches(packedState(c.Breaker.Load())) || ctx.Value(frameKey{}) != nil {
-		return nil
-	}
-	return b.refuseAgain(c, r)
-}
-
-// refusal is why w admits no call at now. It is made once for each word, since
-// an outage has many.
-func (b *Breaker) refusal(w packedState, now instant) *refused {
-	if r := b.refused.Load(); r.word == w {
-		return r
-	}
-	r := newRefused(OpenError{Name: b.name, State: w.state()}, w)
-	if r.State == Open || r.State == HalfOpen {
-		r.RetryAt = b.end(w, now)
-	}
-	switch left := b.rules.left(w, now); {
-	case r.State == Isolated:
-		r.end = math.MaxInt64
-	case b.config.ObserveOnly, left <= 0, r.State == HalfOpen && w.inFlight() < b.rules.probes: // the store refuses, for now
-		return r
-	default:
-		r.end = b.elapsed() + int64(now+left)*int64(time.Millisecond) - b.now()
-	}
-	b.refused.Store(r)
-	return r
 }
 
 // A Permit is the permission to make one call. Exactly one of its methods but
@@ -384,24 +315,64 @@ func (b *Breaker) current() Permit {
 	return Permit{breaker: b, kind: kindOf(packedState(c.Breaker.Load())) | gateKind(c.Gate[0].Load())}
 }
 
-// An OpenError reports that a call was not made, because a breaker was not closed.
-// All calls that one opening or one probe refuses share one OpenError: do not
-// change it.
-type OpenError struct {
-	Name    string    // name of the breaker, without secrets
-	State   State     // Open, HalfOpen (all its probes are under way) or Isolated
-	RetryAt time.Time // when the breaker may admit a probe; zero means not by itself
+// Bits of a kind that are about a gate: number of the watch 32 | gate generation 8,
+// and how 2.
+const (
+	howShift            = 18
+	gateGenerationShift = 24
+	watchShift          = 32
+)
 
-	noCall //nolint:unused // says to package class that no call was made
+// gateKind returns what a kind says of the gate whose first word admits a call
+// freely. That word has the generation 32 bits further up.
+func gateKind(first uint64) kind { return kind(first>>32) & (math.MaxUint8 << gateGenerationShift) }
+
+// withGate returns p as the permit of a call that a gate has admitted, too.
+func (p Permit) withGate(g gate.Permit, now int64) Permit {
+	p.kind &^= math.MaxUint8 << gateGenerationShift
+	p.kind |= kind(g.How)<<howShift | kind(g.Generation)<<gateGenerationShift
+	if g.Start != 0 && p.start == 0 {
+		p.start = now
+	}
+	return p
 }
 
-type noCall = class.NoCall //nolint:unused // as above
+func (p Permit) how() gate.How { return gate.How(p.kind >> howShift & 3) }
 
-// Error names the breaker, its state and when to come back.
-func (e *OpenError) Error() string {
-	text := fmt.Sprintf("circuit breaker %q is %v", e.Name, e.State)
-	if e.RetryAt.IsZero() {
-		return text
+// gateKindInHealth returns what a kind says of the gate for a call that began in health, now
+// that it has ended. If the gate has been limited since, that is of another
+// generation.
+func (b *Breaker) gateKindInHealth() kind {
+	if b.gate == nil {
+		return 0
 	}
-	return text + "; next probe at " + e.RetryAt.Format(time.RFC3339)
+	g, first := b.gateOf(b.cell.Load()), b.cell.Load().Gate[0].Load()
+	if g.Limited() {
+		first -= 1 << (gateGenerationShift + 32)
+	}
+	return gateKind(first)
+}
+
+// atGate reports whether the call may have waited: a gate that is limited has
+// admitted it, or it has had to wait for the rate. A gate's probe costs no token of
+// the retry budget.
+func (p Permit) atGate() (waited, asProbe bool) {
+	return p.how() != gate.Freely || p.kind&paced != 0, p.how() == gate.AsProbe
+}
+
+// withTiming returns p with what the caller knows of the attempt: how long it took, 0
+// if that is not known, and whether the attempt's own timeout has withTiming it.
+func (p Permit) withTiming(took time.Duration, timedOut bool) Permit {
+	if p.start == 0 && took > 0 {
+		p.start = p.breaker.elapsed() - int64(took)
+	}
+	if timedOut {
+		p.kind |= outOfTime
+	}
+	return p
+}
+
+// gatePermit returns the gate's own permit, without its start.
+func (p Permit) gatePermit() gate.Permit {
+	return gate.Permit{Generation: uint8(p.kind >> gateGenerationShift & math.MaxUint8), How: p.how()}
 }

@@ -143,3 +143,25 @@ const minWindow = cell.Buckets * time.Millisecond
 
 // maxWindow is the longest one for which every slice has a number of its own.
 const maxWindow = time.Duration(math.MaxInt32) * time.Second / 1000
+
+//nolint:gochecknoglobals // the clock of the windows
+var (
+	anchor     = time.Now()
+	anchorNano = anchor.UnixNano()
+	stepped    atomic.Int64 // nanoseconds by which the clock has been set since
+)
+
+func ticks(now int64) int64 { return anchorNano + stepped.Load() + now }
+
+// elapsed returns a time in nanoseconds of which only differences mean anything:
+// nobody can set its clock.
+func elapsed() int64 { return int64(time.Since(anchor)) }
+
+// align makes ticks agree with now after the clock was set, so that processes
+// which share a window agree on its slices.
+func align(now time.Time) {
+	by := stepped.Load()
+	if d := now.UnixNano() - ticks(elapsed()); d > int64(time.Second) || d < -int64(time.Second) {
+		stepped.CompareAndSwap(by, by+d) // once, by whoever is first
+	}
+}

@@ -3,34 +3,14 @@ package circuit
 import (
 	"cmp"
 	"context"
-	"fmt"
 	"log/slog"
 	"os"
 	"slices"
-	"strconv"
 	"time"
 
 	"github.com/seed-0f2c7998/perdure/internal/cell"
 	"github.com/seed-0f2c7998/perdure/internal/class"
 )
-
-// A Transition is one change of a breaker's state. One whose From and To are the
-// same is none, but reports refusals: [Do] has it observed when it refuses the
-// first call 30 s after the breaker has opened, and then one each minute; also the
-// very first, if the opening was not observed in this process. Or, if it is Queued,
-// it reports that calls of [Do] wait, once for each limit of a gate; or, with
-// [RateReached] as its cause, for the rate, when the first in a minute has to wait
-// for a second or more; or, with [ConcurrencyReached], for a place, once a minute.
-type Transition struct {
-	Name        string // of the breaker, without secrets
-	From, To    State
-	Reason      Reason
-	At          time.Time
-	RetryAt     time.Time // when an open breaker lets the first probe through, or when the turn of a call that waits for the rate comes; else zero
-	Refused     uint64    // calls that this process has refused since the last change of state
-	ObserveOnly bool      // no call is refused all the same
-	Queued      bool      // a call waits at the gate, for the rate or for a place: the first of this process, as above
-}
 
 // LogTo returns an observer, for Config.Observe, that writes one line for each
 // transition: at WARN when a breaker opens or is isolated, else at INFO. A second
@@ -248,116 +228,4 @@ func prober(c *cell.Cell, w packedState) int {
 		return 0
 	}
 	return int(p & (1<<proberBits - 1))
-}
-
-// A Reason is why a breaker changed its state.
-type Reason struct {
-	code Cause
-	n, m int
-}
-
-// A Cause is the kind of a [Reason].
-type Cause uint8
-
-// The causes, with the figures that their Reason shows.
-const (
-	Unknown            Cause = iota
-	Consecutive              // n consecutive failures
-	Ratio                    // n of m calls in the window failed
-	Slow                     // n of m calls in the window were slow
-	ProbeFailed              // a probe failed
-	RecoveryTimeout          // the recovery timeout has elapsed
-	Recovered                // n probes succeeded
-	Manual                   // Trip, Isolate or Reset was called
-	FleetDecision            // the processes that share the breaker have set the state
-	Throttled                // n throttled responses in a row
-	Overloaded               // n overloads in a row: timeouts, throttled responses, late attempts
-	RateReached              // Config.Rate is reached: of a Transition that is Queued
-	ConcurrencyReached       // so is Config.Concurrency
-)
-
-// String returns unknown, consecutive, ratio, slow, probe_failed,
-// recovery_timeout, recovered, manual, fleet_decision, throttled, overloaded,
-// rate_reached or concurrency_reached.
-func (c Cause) String() string {
-	names := [...]string{
-		"unknown", "consecutive", "ratio", "slow", "probe_failed", "recovery_timeout", "recovered", "manual",
-		"fleet_decision", "throttled", "overloaded", "rate_reached", "concurrency_reached",
-	}
-	if int(c) < len(names) {
-		return names[c]
-	}
-	return "Cause(" + strconv.Itoa(int(c)) + ")"
-}
-
-// Cause returns the kind of the reason.
-func (r Reason) Cause() Cause { return r.code }
-
-// String returns the reason in words, with its figures.
-func (r Reason) String() string {
-	switch r.code {
-	case Consecutive:
-		return plural(r.n, "consecutive failure")
-	case Ratio:
-		return fmt.Sprintf("%d of %d calls failed", r.n, r.m)
-	case Slow:
-		return fmt.Sprintf("%d of %d calls were slow", r.n, r.m)
-	case ProbeFailed:
-		return "probe failed"
-	case RecoveryTimeout:
-		return "recovery timeout elapsed"
-	case Recovered:
-		return plural(r.n, "successful probe")
-	case Manual:
-		return "manual override"
-	case FleetDecision:
-		return "set by the fleet"
-	case Throttled:
-		return plural(r.n, "throttled response") + " in a row"
-	case Overloaded:
-		return plural(r.n, "overload") + " in a row"
-	case RateReached:
-		return "rate limit reached"
-	case ConcurrencyReached:
-		return "concurrency limit reached"
-	default:
-		return "unknown"
-	}
-}
-
-// reason is why signal s changed the state of a breaker whose word was old.
-func reason(r *rules, old packedState, s signal) Reason {
-	switch {
-	case s == acquire:
-		return Reason{code: RecoveryTimeout}
-	case s == success:
-		return Reason{code: Recovered, n: r.successes}
-	case (s == failure || s == throttled) && old.state() == HalfOpen:
-		return Reason{code: ProbeFailed}
-	case s == failure:
-		return Reason{code: Consecutive, n: r.failures}
-	case s == throttled:
-		return Reason{code: Throttled, n: r.throttled}
-	default:
-		return Reason{code: Manual}
-	}
-}
-
-func plural(n int, what string) string {
-	if n == 1 {
-		return "1 " + what
-	}
-	return fmt.Sprintf("%d %ss", n, what)
-}
-
-// The word of a Reason in a cell: code 8 | n 28 | m 28.
-const figureBits, figureMask = 28, 1<<28 - 1
-
-func (r Reason) pack() uint64 {
-	return uint64(r.code)<<(2*figureBits) |
-		uint64(min(r.n, figureMask))<<figureBits | uint64(min(r.m, figureMask))
-}
-
-func unpack(w uint64) Reason {
-	return Reason{Cause(w >> (2 * figureBits)), int(w >> figureBits & figureMask), int(w & figureMask)}
 }

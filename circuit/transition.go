@@ -1,0 +1,344 @@
+package circuit
+
+import (
+	"context"
+	"fmt"
+	"slices"
+	"strconv"
+	"time"
+
+	"github.com/seed-0f2c7998/perdure/internal/cell"
+	"github.com/seed-0f2c7998/perdure/internal/setting"
+)
+
+// A State is what a breaker does with a call.
+type State uint8
+
+// The states.
+const (
+	Closed   State = iota // calls pass
+	Open                  // calls are refused until an instant
+	HalfOpen              // a few calls pass as probes, the rest are refused
+	Isolated              // calls are refused until Reset
+)
+
+// String returns closed, open, half-open or isolated.
+func (s State) String() string {
+	if names := stateNames(); int(s) < len(names) {
+		return names[s]
+	}
+	return fmt.Sprintf("State(%d)", uint8(s))
+}
+
+// MarshalText returns the state's name.
+func (s State) MarshalText() ([]byte, error) { return []byte(s.String()), nil }
+
+// UnmarshalText reads a state's name. It refuses any other text.
+func (s *State) UnmarshalText(text []byte) error {
+	i := slices.Index(stateNames(), string(text))
+	if i < 0 {
+		return setting.Unknown("state", string(text), stateNames())
+	}
+	*s = State(i)
+	return nil
+}
+
+func stateNames() []string { return []string{"closed", "open", "half-open", "isolated"} }
+
+// apply makes the step for e, and returns the word that it led to. Config.Observe
+// is given ctx.
+func (b *Breaker) apply(ctx context.Context, e event) (packedState, bool) {
+	return b.applyFor(ctx, e, Reason{})
+}
+
+// applyFor is apply with the reason of a verdict.
+func (b *Breaker) applyFor(ctx context.Context, e event, why Reason) (packedState, bool) {
+	if b == nil || b.err != nil {
+		return 0, false
+	}
+	for {
+		m := b.plan(e)
+		if m.next == m.old {
+			return m.old, m.admitted
+		}
+		if m.admitted && m.next.state() == HalfOpen && !b.store.AllowProbe(b.key, time.Duration(b.rules.lease)*time.Millisecond) {
+			return m.old, false
+		}
+		if b.commit(ctx, m, why) {
+			return m.next, m.admitted
+		}
+	}
+}
+
+// A transition is a step that a breaker is about to make.
+type transition struct {
+	cell      *cell.Cell
+	signal    signal
+	old, next packedState
+	admitted  bool
+	now       int64 // as now returns it
+}
+
+// plan returns the step for e.
+func (b *Breaker) plan(e event) transition {
+	// The word comes first: read the other way round, another goroutine may
+	// set an instant in between that seems to lie too far ahead.
+	m := transition{cell: b.cell.Load(), signal: e.signal}
+	m.old = packedState(m.cell.Breaker.Load())
+	m.now = b.now()
+	if b.window.length > 0 && b.virtual == nil {
+		align(time.Now())
+	}
+	e.now, e.begin, e.u = floor(m.now), ceil(m.now), b.chance()
+	switch e.signal {
+	case throttled, failure, verdict:
+		e.hint = instant(m.cell.Hint(int64(e.begin)))
+	default:
+	}
+	m.next, m.admitted = b.rules.step(m.old, e)
+	return m
+}
+
+// swap puts the word after m in the place of the one before it, if that is
+// still there.
+func (m *transition) swap() bool { return m.cell.Breaker.CompareAndSwap(uint64(m.old), uint64(m.next)) }
+
+// changesState reports whether m changes the state.
+func (m *transition) changesState() bool { return m.old.state() != m.next.state() }
+
+// commit makes m, unless the word has changed since, and does what follows from it.
+func (b *Breaker) commit(ctx context.Context, m transition, why Reason) bool {
+	var t Transition
+	made := false
+	if m.changesState() {
+		t, made = b.commitLocked(m, why)
+	} else {
+		made = m.swap()
+	}
+	switch {
+	case !made:
+		return false
+	case m.signal == acquire && m.next.state() == HalfOpen:
+		recordProber(m.cell, m.next)
+	case m.signal == cancel, m.signal == cut && m.old.state() == HalfOpen:
+		b.store.ProbeCancelled(b.key)
+	}
+	if m.changesState() {
+		b.publish(ctx, t)
+	}
+	return true
+}
+
+// publish does what follows from t, for which nothing may be locked.
+func (b *Breaker) publish(ctx context.Context, t Transition) {
+	if t.To == Open || t.To == Isolated {
+		b.cell.Interrupt()
+		if b.gate != nil {
+			b.serveLine()
+		}
+	}
+	b.report(ctx, t)
+}
+
+// commitLocked makes m, which changes the state, and tells the store, before another
+// change can be made here.
+func (b *Breaker) commitLocked(m transition, why Reason) (t Transition, made bool) {
+	b.cell.Lock()
+	defer b.cell.Unlock()
+	if made = m.swap(); made {
+		t = b.recordTransition(m, why)
+	}
+	return t, made
+}
+
+// applyRemote puts the breaker in the state that those who share it have agreed on.
+func (b *Breaker) applyRemote(agreed cell.FetchRemote) {
+	t, changed, o, due := b.applyRemoteLocked(agreed)
+	if changed {
+		b.publish(noCaller(), t)
+	}
+	if due && b.gate != nil {
+		b.applyRemoteToGate(o)
+	}
+}
+
+// applyRemoteLocked is obey without the report, and without the gate, for which nothing may
+// be locked. What gates have found is for the gate alone.
+func (b *Breaker) applyRemoteLocked(agreed cell.FetchRemote) (t Transition, changed bool, o cell.RemoteState, due bool) {
+	b.cell.Lock()
+	defer b.cell.Unlock()
+	o, due = agreed()
+	gated := b.gate != nil && State(o.State) == Open && !o.Manual && packedState(b.cell.Load().Breaker.Load()).state() == Closed
+	for again := due && !gated; again; {
+		m := b.plan(event{signal: remote, state: State(o.State), until: b.instant(o.Until), onlyIfIsolated: o.OnlyIfIsolated})
+		if again = !m.swap(); !again && m.changesState() {
+			return b.recordTransition(m, Reason{code: FleetDecision}), true, o, due
+		}
+	}
+	return t, false, o, due
+}
+
+// recordTransition does what follows from a change of state, which was made.
+func (b *Breaker) recordTransition(m transition, why Reason) Transition {
+	c, from, to := m.cell, m.old.state(), m.next.state()
+	if why.code == Unknown {
+		why = reason(&b.rules, m.old, m.signal)
+	}
+	now := b.clock()
+	c.Since.Store(now.UnixNano())
+	c.Reason.Store(why.pack())
+	if why.code == Manual {
+		c.SetOverride(now, uint8(to))
+	}
+	switch to {
+	case Open:
+		c.Trips.Add(1)
+	case Closed:
+		b.window.clear(c)
+	case HalfOpen, Isolated:
+	}
+	t := Transition{Name: b.name, From: from, To: to, Reason: why, At: now, ObserveOnly: b.config.ObserveOnly}
+	t.Refused = b.refusals.count.Swap(0)
+	if to == Open || to == Isolated {
+		b.refusals.begin(b.opening(to), b.elapsed())
+	}
+	if to == Open {
+		t.RetryAt = b.refusal(m.next, floor(m.now)).RetryAt
+	}
+	if m.signal != remote {
+		b.store.Transitioned(b.key, cell.Change{
+			From: uint8(from), To: uint8(to), Until: b.end(m.next, floor(m.now)), Reason: why.pack(), Manual: why.code == Manual,
+		})
+	}
+	return t
+}
+
+// A Transition is one change of a breaker's state. One whose From and To are the
+// same is none, but reports refusals: [Do] has it observed when it refuses the
+// first call 30 s after the breaker has opened, and then one each minute; also the
+// very first, if the opening was not observed in this process. Or, if it is Queued,
+// it reports that calls of [Do] wait, once for each limit of a gate; or, with
+// [RateReached] as its cause, for the rate, when the first in a minute has to wait
+// for a second or more; or, with [ConcurrencyReached], for a place, once a minute.
+type Transition struct {
+	Name        string // of the breaker, without secrets
+	From, To    State
+	Reason      Reason
+	At          time.Time
+	RetryAt     time.Time // when an open breaker lets the first probe through, or when the turn of a call that waits for the rate comes; else zero
+	Refused     uint64    // calls that this process has refused since the last change of state
+	ObserveOnly bool      // no call is refused all the same
+	Queued      bool      // a call waits at the gate, for the rate or for a place: the first of this process, as above
+}
+
+// A Reason is why a breaker changed its state.
+type Reason struct {
+	code Cause
+	n, m int
+}
+
+// A Cause is the kind of a [Reason].
+type Cause uint8
+
+// The causes, with the figures that their Reason shows.
+const (
+	Unknown            Cause = iota
+	Consecutive              // n consecutive failures
+	Ratio                    // n of m calls in the window failed
+	Slow                     // n of m calls in the window were slow
+	ProbeFailed              // a probe failed
+	RecoveryTimeout          // the recovery timeout has elapsed
+	Recovered                // n probes succeeded
+	Manual                   // Trip, Isolate or Reset was called
+	FleetDecision            // the processes that share the breaker have set the state
+	Throttled                // n throttled responses in a row
+	Overloaded               // n overloads in a row: timeouts, throttled responses, late attempts
+	RateReached              // Config.Rate is reached: of a Transition that is Queued
+	ConcurrencyReached       // so is Config.Concurrency
+)
+
+// String returns unknown, consecutive, ratio, slow, probe_failed,
+// recovery_timeout, recovered, manual, fleet_decision, throttled, overloaded,
+// rate_reached or concurrency_reached.
+func (c Cause) String() string {
+	names := [...]string{
+		"unknown", "consecutive", "ratio", "slow", "probe_failed", "recovery_timeout", "recovered", "manual",
+		"fleet_decision", "throttled", "overloaded", "rate_reached", "concurrency_reached",
+	}
+	if int(c) < len(names) {
+		return names[c]
+	}
+	return "Cause(" + strconv.Itoa(int(c)) + ")"
+}
+
+// Cause returns the kind of the reason.
+func (r Reason) Cause() Cause { return r.code }
+
+// String returns the reason in words, with its figures.
+func (r Reason) String() string {
+	switch r.code {
+	case Consecutive:
+		return plural(r.n, "consecutive failure")
+	case Ratio:
+		return fmt.Sprintf("%d of %d calls failed", r.n, r.m)
+	case Slow:
+		return fmt.Sprintf("%d of %d calls were slow", r.n, r.m)
+	case ProbeFailed:
+		return "probe failed"
+	case RecoveryTimeout:
+		return "recovery timeout elapsed"
+	case Recovered:
+		return plural(r.n, "successful probe")
+	case Manual:
+		return "manual override"
+	case FleetDecision:
+		return "set by the fleet"
+	case Throttled:
+		return plural(r.n, "throttled response") + " in a row"
+	case Overloaded:
+		return plural(r.n, "overload") + " in a row"
+	case RateReached:
+		return "rate limit reached"
+	case ConcurrencyReached:
+		return "concurrency limit reached"
+	default:
+		return "unknown"
+	}
+}
+
+// reason is why signal s changed the state of a breaker whose word was old.
+func reason(r *rules, old packedState, s signal) Reason {
+	switch {
+	case s == acquire:
+		return Reason{code: RecoveryTimeout}
+	case s == success:
+		return Reason{code: Recovered, n: r.successes}
+	case (s == failure || s == throttled) && old.state() == HalfOpen:
+		return Reason{code: ProbeFailed}
+	case s == failure:
+		return Reason{code: Consecutive, n: r.failures}
+	case s == throttled:
+		return Reason{code: Throttled, n: r.throttled}
+	default:
+		return Reason{code: Manual}
+	}
+}
+
+func plural(n int, what string) string {
+	if n == 1 {
+		return "1 " + what
+	}
+	return fmt.Sprintf("%d %ss", n, what)
+}
+
+// The word of a Reason in a cell: code 8 | n 28 | m 28.
+const figureBits, figureMask = 28, 1<<28 - 1
+
+func (r Reason) pack() uint64 {
+	return uint64(r.code)<<(2*figureBits) |
+		uint64(min(r.n, figureMask))<<figureBits | uint64(min(r.m, figureMask))
+}
+
+func unpack(w uint64) Reason {
+	return Reason{Cause(w >> (2 * figureBits)), int(w >> figureBits & figureMask), int(w & figureMask)}
+}
