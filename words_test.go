@@ -75,17 +75,6 @@ var pending = []string{
 	"redisstore",
 	"redisstore/internal/guard",
 
-	// HTTP.
-	"httpretry",
-	"httpretry/download",
-	"httpretry/httptestfault",
-	"httpretry/internal/digest",
-	"httpretry/internal/hedge",
-	"httpretry/internal/idle",
-	"httpretry/internal/upload",
-	"internal/stall",
-	"s3test",
-
 	// AWS, and transfers.
 	"awsretry",
 	"awsretry/clienttest",

@@ -114,11 +114,11 @@ func TestResumeWithAnyBase(t *testing.T) {
 	var cuts, requests atomic.Int32
 	server := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		requests.Add(1)
-		answer := httptest.NewRecorder()
+		plain := httptest.NewRecorder()
 		describe := http.Header{"Accept-Encoding": r.Header["Accept-Encoding"]}
-		described(answer, &http.Request{Header: describe})
-		whole, h := answer.Body.String(), w.Header()
-		h["Etag"], h["Content-Encoding"] = answer.Header()["Etag"], answer.Header()["Content-Encoding"]
+		described(plain, &http.Request{Header: describe})
+		whole, h := plain.Body.String(), w.Header()
+		h["Etag"], h["Content-Encoding"] = plain.Header()["Etag"], plain.Header()["Content-Encoding"]
 		from := 0
 		if _, err := fmt.Sscanf(r.Header.Get("Range"), "bytes=%d-", &from); err == nil {
 			h.Set("Content-Range", fmt.Sprintf("bytes %d-%d/%d", from, len(whole)-1, len(whole)))

@@ -74,8 +74,8 @@ type stream struct {
 	cancel context.CancelCauseFunc // nil before the first break
 }
 
-// attach makes s the body of res, if it can be one that outlasts its connections. A base that took a coding off which
-// nobody has asked it for, as one around an http.Transport does, shows that it asks by itself.
+// attach makes s the body of res, if a stream can resume it. If the base has decoded gzip that was not requested, as a wrapper
+// of an http.Transport does, then later requests ask for gzip.
 func (s *stream) attach(res *http.Response) (ok bool) {
 	if res.Uncompressed && s.req.Header["Accept-Encoding"] == nil {
 		s.transport.gzip.Store(true)

@@ -36,7 +36,7 @@ func TestBreakersByKey(t *testing.T) {
 	}
 	code, ended, err := get(t, transport, bad.URL)
 	if open, ok := errors.AsType[*circuit.OpenError](ended); code != 500 || !ok || open.Name != "http:"+bad.URL || err != nil {
-		t.Errorf("call that trips: %d, %v, %v; want an answer that ended with an OpenError", code, ended, err)
+		t.Errorf("call that trips: %d, %v, %v; want a response that ended with an OpenError", code, ended, err)
 	}
 	if _, _, err := get(t, transport, bad.URL); err == nil {
 		t.Error("a call while the breaker is open went through")
@@ -132,7 +132,7 @@ func TestKey(t *testing.T) {
 
 // One tenant of twenty that is asked to wait costs the others nothing; and a wait
 // of a day that one path asks for ends that request alone.
-func TestThrottledRequestHoldsNobody(t *testing.T) {
+func TestThrottledRequestDelaysNoOther(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		throttled := make(map[string]string) // Retry-After by path
 		throttled["/tenant/0"], throttled["/export"] = "3", "86400"
@@ -184,7 +184,7 @@ func TestThrottledRequestHoldsNobody(t *testing.T) {
 	})
 }
 
-// Keys that go on coming leave nothing behind that nobody needs.
+// An endless sequence of new keys leaves no unneeded state behind.
 func TestBreakersOfManyKeys(t *testing.T) {
 	var registry circuit.Registry
 	transport := httpretry.NewTransport(http.NewFileTransportFS(fstest.MapFS{"f": {Data: []byte("fine")}}), httpretry.Options{

@@ -132,7 +132,7 @@ func TestTimeoutIsNoCancel(t *testing.T) {
 	}
 }
 
-// A request with a Cancel channel that nobody closes is like any other, also with a timeout for each attempt.
+// A request with a Cancel channel that is never closed is like any other, also with a timeout for each attempt.
 func TestUnusedCancel(t *testing.T) {
 	server := httptestfault.New(httptestfault.Responses(status(503), ok))
 	defer server.Close()

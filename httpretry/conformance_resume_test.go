@@ -21,15 +21,15 @@ import (
 
 const text = "0123456789abcdefghij"
 
-// versioned is the entity of these rows.
+// versioned is the resource of these rows.
 func versioned() httptestfault.Resource {
 	return httptestfault.Resource{Body: []byte(text), ETag: `"v1"`}
 }
 
-// A change alters the correct answer to the request of that number.
+// A change alters the correct response to one request.
 type change func(httptestfault.Response) httptestfault.Response
 
-// altered serves an entity; the first answers are altered in turn, later ones are correct.
+// altered serves a resource; the first responses are altered in turn, later responses are correct.
 func altered(e httptestfault.Resource, changes ...change) httptestfault.Script {
 	return func(n int, r *http.Request) httptestfault.Response {
 		step := e.Respond(r)
@@ -55,7 +55,7 @@ func chunked(then change) change {
 	}
 }
 
-// header sets a header of the answer; "" takes it away.
+// header sets a header of the response; "" removes it.
 func header(name, value string) change {
 	return func(s httptestfault.Response) httptestfault.Response {
 		s.Header = s.Header.Clone()
@@ -131,7 +131,7 @@ func TestBodiesThatBreak(t *testing.T) {
 
 		{name: "no progress twice", script: altered(v1, with(httptestfault.CutBody(7)), with(httptestfault.CutBody(0)), with(httptestfault.CutBody(0))), sent: from("7-", "7-", "7-"), status: 200, body: text},
 		{name: "no progress too often", script: altered(v1, with(httptestfault.CutBody(7)), with(httptestfault.CutBody(0)), with(httptestfault.CutBody(0)), with(httptestfault.CutBody(0))), sent: from("7-", "7-", "7-"), status: 200, body: text[:7], err: retry.ErrExhausted},
-		{name: "progress starts anew", script: altered(v1, with(httptestfault.CutBody(7)), with(httptestfault.CutBody(0)), with(httptestfault.CutBody(0)), nil), policy: func(p *retry.Policy) { p.MaxAttempts = 4 }, sent: from("7-", "7-", "7-"), status: 200, body: text},
+		{name: "progress resets the count", script: altered(v1, with(httptestfault.CutBody(7)), with(httptestfault.CutBody(0)), with(httptestfault.CutBody(0)), nil), policy: func(p *retry.Policy) { p.MaxAttempts = 4 }, sent: from("7-", "7-", "7-"), status: 200, body: text},
 		{name: "progress between", script: altered(v1, with(httptestfault.CutBody(4)), with(httptestfault.CutBody(0)), with(httptestfault.CutBody(4)), with(httptestfault.CutBody(0)), with(httptestfault.CutBody(4)), with(httptestfault.CutBody(0))), sent: from("4-", "4-", "8-", "8-", "12-", "12-"), status: 200, body: text},
 		{name: "503 in between", script: altered(v1, with(httptestfault.CutBody(7)), instead(status(503)), instead(status(429))), sent: from("7-", "7-", "7-"), status: 200, body: text},
 		{name: "503 for ever", script: altered(v1, with(httptestfault.CutBody(7)), instead(status(503)), instead(status(503)), instead(status(503))), sent: from("7-", "7-", "7-"), status: 200, body: text[:7], err: retry.ErrExhausted},
@@ -156,7 +156,7 @@ func TestPartsThatAreWrong(t *testing.T) {
 	longer := httptestfault.Resource{Body: []byte(text + "k"), ETag: `"v1"`}
 	fin := with(httptestfault.CutBody(7))
 	first := with(httptestfault.CutBody(0))
-	replaced := func(then ...change) httptestfault.Script { // after the first answer there is another entity
+	replaced := func(then ...change) httptestfault.Script { // after the first response the resource has changed
 		return func(n int, r *http.Request) httptestfault.Response {
 			if n == 1 {
 				return fin(v1.Respond(r))
@@ -281,7 +281,7 @@ func TestCodingsAndDigests(t *testing.T) {
 		{name: "Repr-Digest of a part is not checked", header: http.Header{"Range": {"bytes=0-4"}}, script: altered(digested("Repr-Digest", digest)), sent: []string{"GET bytes=0-4"}, status: 206, body: text[:5]},
 		{name: "x-amz-checksum-sha256", script: altered(digested("X-Amz-Checksum-Sha256", base64.StdEncoding.EncodeToString(sum[:])), corrupt), sent: times(1, "GET"), status: 200, body: strings.ToUpper(text), err: errDigest},
 		{name: "Content-MD5", script: altered(digested("Content-Md5", "AAAAAAAAAAAAAAAAAAAAAA==")), sent: times(1, "GET"), status: 200, body: text, err: errDigest},
-		{name: "a digest nobody knows", script: altered(digested("Repr-Digest", "id-crc=:AAAA:")), sent: times(1, "GET"), status: 200, body: text},
+		{name: "an unknown digest", script: altered(digested("Repr-Digest", "id-crc=:AAAA:")), sent: times(1, "GET"), status: 200, body: text},
 	})
 }
 

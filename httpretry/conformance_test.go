@@ -35,7 +35,7 @@ type row struct {
 	policy  func(*retry.Policy) // changes the policy of the rows
 
 	sent   []string // what the server must have seen, as the function sent writes it; nil means anything
-	status int      // of the answer; 0 means that there is none
+	status int      // of the response; 0 means no response
 	body   string   // as far as the client could read it
 	err    error    // of the request, or of the body; nil means none
 	ended  error    // what GaveUp must be, by errors.Is
@@ -56,7 +56,7 @@ func quick() *retry.Policy {
 	}
 }
 
-// do runs the row's request and reads its answer.
+// do sends the row's request and reads the response.
 func (r row) do(t *testing.T, url string, transport http.RoundTripper) (*http.Response, string, error) {
 	t.Helper()
 	ctx := t.Context()
@@ -205,7 +205,7 @@ func runRows(t *testing.T, rows []row) {
 // times is a request that the server sees n times.
 func times(n int, request string) []string { return slices.Repeat([]string{request}, n) }
 
-// status is an answer with a body that is worth reading.
+// status returns a response with a body.
 func status(code int) httptestfault.Response {
 	return httptestfault.Response{Status: code, Body: fmt.Appendf(nil, "status %d", code)}
 }

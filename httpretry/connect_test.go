@@ -46,7 +46,7 @@ func TestErrorsOfConnections(t *testing.T) {
 	}
 }
 
-func TestRequestsThatNobodyCanSend(t *testing.T) {
+func TestRequestsThatCannotBeSent(t *testing.T) {
 	for _, tt := range []struct {
 		name   string
 		change func(*http.Request)

@@ -27,7 +27,7 @@ func TestErrorTexts(t *testing.T) {
 		{"exhausted", row{}, httptestfault.Responses(status(503)), `test: attempts exhausted after 3 attempts: GET http://server/x?token=REDACTED: 503 Service Unavailable`},
 		{"an unknown status", row{policy: func(p *retry.Policy) { p.RetryOn = []string{"599"} }}, httptestfault.Responses(status(599)), `test: attempts exhausted after 3 attempts: GET http://server/x?token=REDACTED: 599`},
 		{"not idempotent", row{method: "POST"}, httptestfault.Responses(status(503)), `POST http://server/x?token=REDACTED: 503 Service Unavailable (not repeated: request may have been processed and is not idempotent)`},
-		{"no answer", row{method: "PUT"}, httptestfault.Responses(reset), `Put "http://server/x?token=secret": test: attempts exhausted after 3 attempts: EOF`},
+		{"no response", row{method: "PUT"}, httptestfault.Responses(reset), `Put "http://server/x?token=secret": test: attempts exhausted after 3 attempts: EOF`},
 		{"no way to resume", row{}, altered(httptestfault.Resource{Body: []byte(text)}, with(httptestfault.CutBody(7))), `body broke after 7 bytes: unexpected EOF; not resumed: response has no usable validator (strong ETag or Last-Modified)`},
 		{"gone", row{}, altered(versioned(), with(httptestfault.CutBody(7)), instead(status(404))), `body broke after 7 bytes: unexpected EOF; not resumed: GET http://server/x?token=REDACTED: 404 Not Found`},
 		{"stalled", row{options: httpretry.Options{StallTimeout: 500 * time.Millisecond}}, altered(httptestfault.Resource{Body: []byte(text)}, with(httptestfault.StallBody(7))), `body broke after 7 bytes: no data for 500ms; not resumed: response has no usable validator (strong ETag or Last-Modified)`},
@@ -70,7 +70,7 @@ func TestNameOfTheOperation(t *testing.T) {
 }
 
 // url.Error.Timeout asks its error only: what is wrapped must still tell.
-func TestTimeoutsAreTold(t *testing.T) {
+func TestTimeoutsAreReported(t *testing.T) {
 	server := httptestfault.New(httptestfault.Responses(httptestfault.Response{Delay: time.Hour}))
 	defer server.Close()
 	base := server.Transport()
@@ -82,8 +82,8 @@ func TestTimeoutsAreTold(t *testing.T) {
 	}
 }
 
-// A Transport further in that has given up without an answer is not retried either.
-func TestNestedTransportsWithoutAnAnswer(t *testing.T) {
+// An inner Transport that has given up without a response is not retried either.
+func TestNestedTransportsWithoutAResponse(t *testing.T) {
 	server := httptestfault.New(httptestfault.Responses(httptestfault.Response{Fault: httptestfault.Reset()}))
 	defer server.Close()
 	base := server.Transport()

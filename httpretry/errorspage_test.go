@@ -55,8 +55,8 @@ func (r row) see(t *testing.T, url string, base http.RoundTripper, change func(*
 	return errorspage.Seen(counted.requests, options.Policy.Breaker)
 }
 
-// answers returns the trial of the row against a server that sends this status each time.
-func (r row) answers(code int) func(*testing.T) errorspage.Trial {
+// against returns the trial of the row against a server that sends this status each time.
+func (r row) against(code int) func(*testing.T) errorspage.Trial {
 	return func(t *testing.T) errorspage.Trial {
 		t.Helper()
 		server := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
@@ -98,7 +98,7 @@ func TestPageOfHTTP(t *testing.T) {
 	}
 	endless := httpretry.Options{BufferLimit: -1, SpoolLimit: -1}
 	errorspage.Compare(t, "| in `httpretry` | class |", map[string]func(*testing.T) errorspage.Trial{
-		"407": row{}.answers(407),
+		"407": row{}.against(407),
 		"a proxy refuses to connect with a status that is not retried": refuses(403),
 		"no such host":            connects("no such name"),
 		"certificate not trusted": connects("unknown authority"),
@@ -130,17 +130,17 @@ func TestPageOfHTTP(t *testing.T) {
 			defer server.Close()
 			return row{method: http.MethodPut}.see(t, server.URL, server.Client().Transport, nil)
 		},
-		"200 that `Options.Classify` calls transient": row{options: says(retry.ClassTransient)}.answers(200),
-		"503 that `Options.Classify` calls permanent": row{options: says(retry.ClassPermanent)}.answers(503),
+		"200 that `Options.Classify` calls transient": row{options: says(retry.ClassTransient)}.against(200),
+		"503 that `Options.Classify` calls permanent": row{options: says(retry.ClassPermanent)}.against(503),
 		"malformed request": func(t *testing.T) errorspage.Trial {
 			t.Helper()
 			return row{}.see(t, "http://127.0.0.1:1", &http.Transport{}, func(req *http.Request) { req.Header["X Y"] = []string{"z"} })
 		},
-		"an upload's reader fails": row{method: http.MethodPut, upload: func() io.Reader { return iotest.ErrReader(errors.New("disk")) }}.answers(200),
+		"an upload's reader fails": row{method: http.MethodPut, upload: func() io.Reader { return iotest.ErrReader(errors.New("disk")) }}.against(200),
 		"an upload can't be sent again": row{method: http.MethodPut, options: endless, upload: func() io.Reader {
 			return iotest.OneByteReader(strings.NewReader("text"))
-		}}.answers(503),
-		"a request that is not idempotent may have been processed": row{method: http.MethodPost}.answers(503),
+		}}.against(503),
+		"a request that is not idempotent may have been processed": row{method: http.MethodPost}.against(503),
 	})
 }
 
@@ -148,7 +148,7 @@ func TestPageOfHTTP(t *testing.T) {
 func TestPageOfStatusesOfHTTP(t *testing.T) {
 	for _, status := range errorspage.Statuses(t, 300) {
 		if status.Code != http.StatusProxyAuthRequired {
-			errorspage.Check(t, http.StatusText(status.Code), status.Class, row{}.answers(status.Code)(t))
+			errorspage.Check(t, http.StatusText(status.Code), status.Class, row{}.against(status.Code)(t))
 		}
 		if status.Class == "permanent" {
 			status.Class = "ignored"

@@ -78,7 +78,7 @@ func ExampleNewTransport() {
 	// Output: http:http://host:port closed
 }
 
-// When attempts run out, the caller has the last answer, as from any client, and can ask why it is the last.
+// When attempts run out, the caller gets the last response, as from any client, and GaveUp returns why it is the last.
 func ExampleGaveUp() {
 	server := httptestfault.New(httptestfault.Responses(httptestfault.Response{Status: 503, Body: []byte("closed for lunch")}))
 	defer server.Close()

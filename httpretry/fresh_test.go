@@ -35,7 +35,7 @@ func onceBodies() map[string]func() io.Reader {
 	}
 }
 
-// A hangingUp server answers each connection's first request, and closes the connection then, as idle.
+// A hangingUp server responds to each connection's first request, then closes the connection, as idle.
 type hangingUp struct {
 	net.Listener
 	served atomic.Int32
@@ -205,7 +205,7 @@ func TestOnceOnAnIdleConnection(t *testing.T) {
 	}
 }
 
-// serveUntilIdle answers requests, but drops a connection with the first one that comes after it was idle for too long.
+// serveUntilIdle responds to requests, but drops a connection at the first request after too long an idle time.
 func serveUntilIdle(l net.Listener, most time.Duration) {
 	for {
 		conn, err := l.Accept()

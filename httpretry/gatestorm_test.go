@@ -19,7 +19,7 @@ import (
 	"github.com/seed-0f2c7998/perdure/sim"
 )
 
-// A storming server has the backend of a scenario, whose work goes on when its client has gone.
+// A storming server has the backend of a scenario, whose work continues after its client has left.
 type storming struct {
 	scenario sim.Scenario
 	start    time.Time
@@ -34,7 +34,7 @@ type storming struct {
 
 func (s *storming) fault() *sim.Fault { return &s.scenario.Faults[0] }
 
-// count adds one to the counter of now; before the fault there is none.
+// count adds one to the counter of now; before the fault it does nothing.
 func (s *storming) count(of *[2]atomic.Int32) {
 	switch now := time.Since(s.start); {
 	case now < s.fault().From:
@@ -110,7 +110,7 @@ func playHTTP(t *testing.T, scenario sim.Scenario, seed uint64) (got stormed) {
 		s := &storming{scenario: scenario, start: time.Now(), workers: make(chan struct{}, scenario.Backend.Workers), times: rand.New(rand.NewPCG(seed, 1))}
 		arrivals := rand.New(rand.NewPCG(seed, 2))
 		network := newPipes()
-		server := &http.Server{Handler: s} //nolint:gosec // nobody is slow with a header
+		server := &http.Server{Handler: s} //nolint:gosec // no client of the test is slow with a header
 		go server.Serve(network)           //nolint:errcheck // it is closed
 		go s.brown()
 		base := &http.Transport{DialContext: network.DialContext, MaxIdleConnsPerHost: 1000}
@@ -218,7 +218,7 @@ func TestAPipelineOutlastsAnOutageOverHTTP(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		var down atomic.Bool
 		network := newPipes()
-		server := &http.Server{Handler: http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) { //nolint:gosec // nobody is slow with a header
+		server := &http.Server{Handler: http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) { //nolint:gosec // no client of the test is slow with a header
 			if down.Load() {
 				w.WriteHeader(http.StatusServiceUnavailable)
 			}

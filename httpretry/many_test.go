@@ -24,8 +24,8 @@ func TestManyAtOnce(t *testing.T) {
 	defer checkLeaks(t)
 	seed := testseed.Of(t, 1)
 	random := rand.New(rand.NewPCG(seed, 4))
-	entity := httptestfault.Resource{Body: randomBody(random, 5000), ETag: `"1"`}
-	c := cutter{random: random, versions: []httptestfault.Resource{entity}, refuse: 0.1}
+	resource := httptestfault.Resource{Body: randomBody(random, 5000), ETag: `"1"`}
+	c := cutter{random: random, versions: []httptestfault.Resource{resource}, refuse: 0.1}
 	server := httptestfault.New(c.script)
 	defer server.Close()
 	base := server.Transport()
@@ -39,8 +39,8 @@ func TestManyAtOnce(t *testing.T) {
 	for range 20 {
 		clients.Go(func() {
 			for range 10 {
-				if got, _, err := download(t, transport, server.URL); err != nil || !bytes.Equal(got, entity.Body) {
-					t.Errorf("seed %d: %d of %d bytes, %v", seed, len(got), len(entity.Body), err)
+				if got, _, err := download(t, transport, server.URL); err != nil || !bytes.Equal(got, resource.Body) {
+					t.Errorf("seed %d: %d of %d bytes, %v", seed, len(got), len(resource.Body), err)
 				}
 			}
 		})

@@ -97,23 +97,23 @@ func TestMayBeTruncated(t *testing.T) {
 		server.Close()
 	}
 	if httpretry.MayBeTruncated(nil) || httpretry.MayBeTruncated(&http.Response{}) || httpretry.GaveUp(nil) != nil || httpretry.GaveUp(&http.Response{}) != nil {
-		t.Error("an answer of another transport ended")
+		t.Error("a response of another transport ended")
 	}
 }
 
-func TestResumptionIsTold(t *testing.T) {
+func TestOnResume(t *testing.T) {
 	server := httptestfault.New(altered(versioned(), with(httptestfault.CutBody(7))))
 	defer server.Close()
 	base := server.Transport()
 	defer base.CloseIdleConnections()
-	var told []httpretry.Resumption
-	transport := httpretry.NewTransport(base, httpretry.Options{Policy: quick(), OnResume: func(r httpretry.Resumption) { told = append(told, r) }})
+	var resumed []httpretry.Resumption
+	transport := httpretry.NewTransport(base, httpretry.Options{Policy: quick(), OnResume: func(r httpretry.Resumption) { resumed = append(resumed, r) }})
 	if _, body, err := (row{}).do(t, server.URL+"/x?sig=hunter2", transport); body != text || err != nil {
 		t.Errorf("%q, %v", body, err)
 	}
-	if len(told) != 1 || told[0].Offset != 7 || told[0].Total != 20 || told[0].Method != "GET" ||
-		!errors.Is(told[0].Break, io.ErrUnexpectedEOF) || strings.Contains(told[0].URL, "hunter2") || !strings.Contains(told[0].URL, "/x") {
-		t.Errorf("told %+v", told)
+	if len(resumed) != 1 || resumed[0].Offset != 7 || resumed[0].Total != 20 || resumed[0].Method != "GET" ||
+		!errors.Is(resumed[0].Break, io.ErrUnexpectedEOF) || strings.Contains(resumed[0].URL, "hunter2") || !strings.Contains(resumed[0].URL, "/x") {
+		t.Errorf("resumed %+v", resumed)
 	}
 }
 
@@ -191,7 +191,7 @@ func TestSlowReaderIsNoStall(t *testing.T) {
 	})
 }
 
-// The end of a part is not that of the body, even if nobody may ask for the rest any more.
+// The end of a part is not the end of the body, even if the rest cannot be requested any more.
 func TestCancelledAtTheEndOfAPart(t *testing.T) {
 	for _, closes := range []bool{false, true} {
 		server := httptestfault.New(altered(versioned(), with(httptestfault.CutBody(7)), partial("bytes 7-9/20", text[7:10])))

@@ -15,7 +15,7 @@ import (
 	"github.com/seed-0f2c7998/perdure/retry"
 )
 
-// What a plain client gives shall not be lost on the way through a Transport. Each of these was.
+// What a plain client returns must not be lost on the way through a Transport. Each of these was.
 
 // In HTTP/2 the end of a stream comes after its last byte, and the trailer with it.
 func TestTrailerAfterAKnownLength(t *testing.T) {
@@ -37,8 +37,8 @@ func TestTrailerAfterAKnownLength(t *testing.T) {
 	}
 }
 
-// A coding that a bodyless answer tells of is that of the body which it has not sent.
-func TestCodingOfAnAnswerWithoutABody(t *testing.T) {
+// The Content-Encoding of a response without a body describes the body that was not sent.
+func TestCodingOfAResponseWithoutABody(t *testing.T) {
 	step := httptestfault.Response{Status: 304, Header: http.Header{"Content-Encoding": {"gzip"}, "Etag": {`"1"`}}}
 	server := httptestfault.New(httptestfault.Responses(step))
 	defer server.Close()
@@ -101,8 +101,8 @@ func TestUpgrade(t *testing.T) {
 	}
 }
 
-// A base may leave out the request of an answer, as tests' fakes do: how it ended is told all the same.
-func TestAnswerWithoutItsRequest(t *testing.T) {
+// A base may leave out a response's Request, as tests' fakes do: GaveUp works all the same.
+func TestResponseWithoutItsRequest(t *testing.T) {
 	fake := roundTripper(func(*http.Request) (*http.Response, error) {
 		return &http.Response{StatusCode: 503, Header: http.Header{}, Body: io.NopCloser(strings.NewReader("busy"))}, nil
 	})
@@ -113,7 +113,7 @@ func TestAnswerWithoutItsRequest(t *testing.T) {
 }
 
 // A base that returns nothing at all is told from a panic of ours.
-func TestNeitherAnswerNorError(t *testing.T) {
+func TestNeitherResponseNorError(t *testing.T) {
 	fake := roundTripper(func(*http.Request) (*http.Response, error) { return nil, nil })
 	for _, o := range []httpretry.Options{{Policy: quick()}, {Policy: quick(), Hedge: &httpretry.Hedge{}}} {
 		if _, _, err := get(t, httpretry.NewTransport(fake, o), "http://example.org"); err == nil || !strings.Contains(err.Error(), "roundTripper") {

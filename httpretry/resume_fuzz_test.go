@@ -14,20 +14,20 @@ import (
 	"github.com/seed-0f2c7998/perdure/retry"
 )
 
-// An ill is what goes wrong with one answer.
+// An ill is what goes wrong with one response.
 type ill struct {
 	kind byte // one of the kinds below
-	at   int  // byte of the answer's body at which it is cut
+	at   int  // byte of the response's body at which it is cut
 }
 
 const (
-	illCut     = iota // the correct answer, cut
+	illCut     = iota // the correct response, cut
 	illChunked        // the same, chunked, cut before its last byte
 	illIgnored        // the whole although a part was asked for, cut
 	illBusy           // a 503
-	illChanged        // from now on there is another entity
+	illChanged        // from now on the resource has changed
 	illWrong          // a part that starts one byte too late
-	illReset          // no answer at all
+	illReset          // no response
 	kinds
 )
 
@@ -48,12 +48,12 @@ func illsOf(data []byte) (size int, ills []ill) {
 // A naive resumer is the twin that decides: the same rules, on a schedule instead of a network.
 type naive struct {
 	size, read int
-	fails      int // answers in a row that brought nothing new
+	fails      int // responses in a row without a new byte
 	err        error
 }
 
-// answer takes in one answer; the first one is to a request for the whole.
-func (s *naive) answer(i ill, first bool) {
+// receive processes one response; the first is to a request for the whole resource.
+func (s *naive) receive(i ill, first bool) {
 	brought := 0
 	at := i.at
 	switch i.kind {
@@ -62,7 +62,7 @@ func (s *naive) answer(i ill, first bool) {
 			s.err = httpretry.ErrChanged
 			return
 		}
-		brought = s.size // the first answer is of the only entity there is
+		brought = s.size // the first response has the only resource
 	case illWrong:
 		if first || s.read == 0 { // no part was asked for
 			brought = s.size
@@ -92,13 +92,13 @@ func (s *naive) answer(i ill, first bool) {
 func (s *naive) run(ills []ill) (int, error) {
 	for n, i := range ills {
 		if n == 0 && (i.kind == illBusy || i.kind == illReset) {
-			i = ill{kind: illCut, at: 0} // the request for the first answer is no matter of the resumer
+			i = ill{kind: illCut, at: 0} // the resumer does not make the first request
 		}
-		if s.answer(i, n == 0); s.err != nil || s.read == s.size {
+		if s.receive(i, n == 0); s.err != nil || s.read == s.size {
 			return s.read, s.err
 		}
 		if n == 0 {
-			s.fails = 0 // the first answer's break begins the resumption
+			s.fails = 0 // the first response's break begins the resumption
 		}
 	}
 	return s.size, nil // then all goes well

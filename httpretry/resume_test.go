@@ -16,7 +16,7 @@ import (
 	"github.com/seed-0f2c7998/perdure/retry"
 )
 
-// A cutter serves an entity and cuts every answer at random; after some of the cuts it has another entity.
+// A cutter serves a resource and cuts every response at random; after some cuts the resource changes.
 type cutter struct {
 	random   *rand.Rand
 	versions []httptestfault.Resource // one after the other; the last stays
@@ -44,7 +44,7 @@ func (c *cutter) script(_ int, r *http.Request) httptestfault.Response {
 	return step
 }
 
-// stubborn is a policy for servers that cut nearly every answer: fifty attempts without progress, microseconds apart.
+// stubborn is a policy for servers that cut nearly every response: fifty attempts without progress, microseconds apart.
 func stubborn() *retry.Policy {
 	p := quick()
 	p.MaxAttempts, p.BaseDelay, p.MaxDelay = 50, 10*time.Microsecond, 20*time.Microsecond
@@ -57,7 +57,7 @@ func randomBody(random *rand.Rand, size int) []byte {
 	return body
 }
 
-// download reads an entity the way a careful user does.
+// download reads a resource the way a careful user does.
 func download(t *testing.T, transport http.RoundTripper, url string) (got []byte, header http.Header, err error) {
 	t.Helper()
 	req, err := http.NewRequestWithContext(t.Context(), "GET", url, nil)
@@ -83,17 +83,17 @@ func TestRandomCuts(t *testing.T) {
 	random := rand.New(rand.NewPCG(seed, 1))
 	resumed := 0
 	for n := range downloads {
-		entity := httptestfault.Resource{Body: randomBody(random, 1+random.IntN(20_000)), ETag: fmt.Sprintf("%q", fmt.Sprint(n))}
+		resource := httptestfault.Resource{Body: randomBody(random, 1+random.IntN(20_000)), ETag: fmt.Sprintf("%q", fmt.Sprint(n))}
 		if n%3 == 1 {
-			entity.ETag, entity.LastModified = "", time.Date(2026, 1, 2, 3, 4, 5, 0, time.UTC)
+			resource.ETag, resource.LastModified = "", time.Date(2026, 1, 2, 3, 4, 5, 0, time.UTC)
 		}
-		c := cutter{random: random, versions: []httptestfault.Resource{entity}, refuse: 0.1}
+		c := cutter{random: random, versions: []httptestfault.Resource{resource}, refuse: 0.1}
 		server := httptestfault.New(c.script)
 		base := server.Transport()
 		transport := httpretry.NewTransport(base, httpretry.Options{Policy: stubborn(), OnResume: func(httpretry.Resumption) { resumed++ }})
 		got, _, err := download(t, transport, server.URL)
-		if err != nil || !bytes.Equal(got, entity.Body) {
-			t.Errorf("seed %d, download %d: %d of %d bytes, %v", seed, n, len(got), len(entity.Body), err)
+		if err != nil || !bytes.Equal(got, resource.Body) {
+			t.Errorf("seed %d, download %d: %d of %d bytes, %v", seed, n, len(got), len(resource.Body), err)
 		}
 		base.CloseIdleConnections()
 		server.Close()
@@ -101,8 +101,8 @@ func TestRandomCuts(t *testing.T) {
 	t.Logf("%d downloads, %d resumptions", downloads, resumed)
 }
 
-// An entity that is replaced while it is read ends in an error, and what was read is all of the first version.
-func TestReplacedEntities(t *testing.T) {
+// A resource that is replaced while it is read ends in an error, and what was read is all of the first version.
+func TestReplacedResources(t *testing.T) {
 	downloads := 500
 	if testing.Short() {
 		downloads = 50
@@ -141,10 +141,10 @@ func TestReplacedEntities(t *testing.T) {
 		base.CloseIdleConnections()
 		server.Close()
 	}
-	t.Logf("%d downloads: %d whole, %d told that the entity changed", downloads, whole, changed)
+	t.Logf("%d downloads: %d whole, %d told that the resource changed", downloads, whole, changed)
 }
 
-// To resume a body is no retry: it goes on whatever RetryOn chooses, also if the rest does not come at once.
+// To resume a body is no retry: it continues regardless of RetryOn, also if the rest does not come at once.
 func TestResumeWhateverRetryOnChooses(t *testing.T) {
 	fin := with(httptestfault.CutBody(7))
 	reset := instead(httptestfault.Response{Fault: httptestfault.Reset()})

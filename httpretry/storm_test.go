@@ -137,7 +137,7 @@ func draw(t *testing.T, path string, perSecond map[int]int) {
 		text(left-6, y+4, "end", fmt.Sprint(n))
 	}
 	fmt.Fprintf(&svg, `<path d="M%d %dV40" stroke="#c53030" stroke-dasharray="4"/>`+"\n", left+30*wide, bottom)
-	text(left+30*wide-4, 52, "end", "nobody before this")
+	text(left+30*wide-4, 52, "end", "none before this")
 	text(left, 275, "start", fmt.Sprintf("Without the spread all %d would come in second 30: a bar five times as high as this picture.", herd))
 	svg.WriteString("</svg>\n")
 	if err := os.WriteFile(path, []byte(svg.String()), 0o644); err != nil {

@@ -15,7 +15,7 @@ import (
 	"github.com/seed-0f2c7998/perdure/httpretry"
 )
 
-// A trailerCase is how a server breaks off, goes on, and ends with a trailer.
+// A trailerCase is how a server breaks off, continues, and ends with a trailer.
 type trailerCase struct {
 	name   string
 	breaks int  // responses that are cut, each some bytes further on

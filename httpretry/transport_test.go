@@ -19,7 +19,7 @@ import (
 	"github.com/seed-0f2c7998/perdure/retry"
 )
 
-// get makes one GET and reads the answer; it returns the status and how it ended.
+// get sends a GET and reads the response; it returns the status and the result of GaveUp.
 func get(t *testing.T, transport http.RoundTripper, url string) (int, error, error) {
 	t.Helper()
 	res, _, err := row{}.do(t, url, transport)
@@ -57,7 +57,7 @@ func TestFailedAttemptsKeepTheirConnection(t *testing.T) {
 	}
 }
 
-// A connection that has to wait for its retry shall not be kept from others: used to be drained after the wait.
+// The connection of a failed response is free for others during the wait: it used to be drained after the wait.
 func TestConnectionIsFreeDuringTheWait(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		server := httptestfault.NewInMemory(httptestfault.Responses(status(503), ok))
@@ -141,7 +141,7 @@ func TestPOSTThatNeverLeftIsRepeated(t *testing.T) {
 }
 
 // A base that tells nothing of its connections may have sent the request.
-func TestPOSTByATransportThatTellsNothing(t *testing.T) {
+func TestPOSTByATransportWithoutTrace(t *testing.T) {
 	server := httptestfault.New(httptestfault.Responses(httptestfault.Response{Fault: httptestfault.Reset()}))
 	defer server.Close()
 	base := server.Transport()
@@ -160,7 +160,7 @@ type roundTripper func(*http.Request) (*http.Response, error)
 func (f roundTripper) RoundTrip(req *http.Request) (*http.Response, error) { return f(req) }
 
 // A cancellation that is not the caller's is a broken connection. net/http returns one when it has given a connection to
-// this request, and the request that had it before, and had an empty answer, is cancelled: hedges did that to others.
+// this request, and the request that had it before, and had an empty response, is canceled: hedges did that to others.
 func TestCancellationOfAnotherRequest(t *testing.T) {
 	server := httptestfault.New(httptestfault.Responses(ok))
 	defer server.Close()
@@ -176,8 +176,8 @@ func TestCancellationOfAnotherRequest(t *testing.T) {
 	wantFine(t, httpretry.NewTransport(unlucky, httpretry.Options{Policy: quick()}), server.URL)
 }
 
-// A base may return an answer without a body, as tests' fakes do.
-func TestAnswerWithoutABody(t *testing.T) {
+// A base may return a response without a body, as tests' fakes do.
+func TestResponseWithoutABody(t *testing.T) {
 	attempts := 0
 	fake := roundTripper(func(req *http.Request) (*http.Response, error) {
 		attempts++
@@ -193,8 +193,8 @@ func TestAnswerWithoutABody(t *testing.T) {
 	}
 }
 
-// The request of an answer that was given up may be sent again: what is told of the one is not true of the other.
-func TestRequestOfAnEndedAnswerIsSentAgain(t *testing.T) {
+// The request of a response that was given up may be sent again: the new response is not marked as given up.
+func TestRequestOfAnEndedResponseIsSentAgain(t *testing.T) {
 	server := httptestfault.New(httptestfault.Responses(status(503), status(503), status(503), ok))
 	defer server.Close()
 	base := server.Transport()
@@ -276,7 +276,7 @@ func TestNestedTransportsDoNotMultiply(t *testing.T) {
 	}
 }
 
-func TestStatusErrorTellsNoSecrets(t *testing.T) {
+func TestStatusErrorHasNoSecrets(t *testing.T) {
 	server := httptestfault.New(httptestfault.Responses(status(503)))
 	defer server.Close()
 	base := server.Transport()

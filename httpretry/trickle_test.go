@@ -59,7 +59,7 @@ func served(t *testing.T, handler http.HandlerFunc) *http.Transport {
 // beat is the time between two bytes: somewhat less than a second, so that none comes just as a limit ends.
 const beat = 999 * time.Millisecond
 
-// trickling answers with a byte a second, from where it is asked for on.
+// trickling sends a byte a second, from the requested offset on.
 func trickling(header http.Header, size int) http.HandlerFunc {
 	return func(w http.ResponseWriter, r *http.Request) {
 		first := 0

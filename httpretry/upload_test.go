@@ -30,9 +30,9 @@ func (h *held) Read(p []byte) (int, error) {
 	return h.rest.Read(p)
 }
 
-// A server may answer while the body is still being read. The next attempt waits for that read, since what it takes
+// A server may respond while the body is still being read. The next attempt waits for that read, since what it takes
 // from the reader is part of the body: here it is more than may be kept.
-func TestAnswerWhileTheBodyIsRead(t *testing.T) {
+func TestResponseWhileTheBodyIsRead(t *testing.T) {
 	for _, tt := range []struct {
 		name  string
 		limit int64
@@ -99,8 +99,8 @@ func TestGetBodyThatFails(t *testing.T) {
 	}
 }
 
-// The caller that ends the operation while it is decided gets its own reason, not an answer that can't be read.
-func TestCancelledAtTheAnswer(t *testing.T) {
+// A caller that ends the operation while the response is classified gets its own reason, not an unreadable response.
+func TestCanceledAtTheResponse(t *testing.T) {
 	server := httptestfault.New(httptestfault.Responses(status(503)))
 	defer server.Close()
 	base := server.Transport()

@@ -41,7 +41,7 @@ func TestMultipartObjectKeepsTheChecksumOfItsWhole(t *testing.T) {
 	}
 }
 
-func TestPartIsAnsweredWithItsChecksum(t *testing.T) {
+func TestPartResponseHasItsChecksum(t *testing.T) {
 	server := start(t, s3test.Options{})
 	client := connect(t, server, 1)
 	body := pattern(1000)

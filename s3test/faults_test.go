@@ -82,7 +82,7 @@ func TestFaultsOfPutAsClientSeesThem(t *testing.T) {
 	}
 }
 
-func TestRetryAfterIsInTheAnswer(t *testing.T) {
+func TestRetryAfterIsInTheResponse(t *testing.T) {
 	server := start(t, s3test.Options{Script: first("PutObject", s3test.TooManyRequests(1500*time.Millisecond))})
 	_, err := put(t, connect(t, server, 1), "k", nil)
 	response, ok := errors.AsType[*smithyhttp.ResponseError](err)
@@ -131,14 +131,14 @@ func TestCutBeyondTheEndCutsNothing(t *testing.T) {
 	}
 }
 
-func TestErrorAnswerIsNotCut(t *testing.T) {
+func TestErrorResponseIsNotCut(t *testing.T) {
 	server := start(t, s3test.Options{Script: first("GetObject", s3test.CutBody(0))})
 	if _, err := get(t, connect(t, server, 5), "missing"); code(err) != "NoSuchKey" || server.Count("", "") != 1 {
 		t.Errorf("get of a missing key: %v with %d requests, want NoSuchKey with 1", err, server.Count("", ""))
 	}
 }
 
-func TestSlowAnswerComesLateAndStallEndsWithTheClient(t *testing.T) {
+func TestSlowResponseComesLateAndStallEndsWithTheClient(t *testing.T) {
 	const delay = 30 * time.Millisecond
 	server := start(t, s3test.Options{Script: first("PutObject", s3test.SlowResponse(delay))})
 	client := connect(t, server, 1)
@@ -207,7 +207,7 @@ func TestErrorIn200FailsCompleteAndCopy(t *testing.T) {
 }
 
 // A response to a client that is still sending used to be lost as a connection reset in a quarter of the cases.
-func TestEarlyAnswerToALargeBodyArrives(t *testing.T) {
+func TestEarlyResponseToALargeBodyArrives(t *testing.T) {
 	server := start(t, s3test.Options{})
 	server.SetScript(s3test.Rules(s3test.Rule{Method: "PUT", Fault: s3test.SlowDown()}))
 	client := connect(t, server, 1)
@@ -219,7 +219,7 @@ func TestEarlyAnswerToALargeBodyArrives(t *testing.T) {
 	}
 }
 
-func TestWithoutDrainEarlyAnswerClosesButNeverHangs(t *testing.T) {
+func TestWithoutDrainEarlyResponseClosesButNeverHangs(t *testing.T) {
 	server := start(t, s3test.Options{Drain: -1})
 	server.SetScript(s3test.Rules(s3test.Rule{Method: "PUT", Fault: s3test.SlowDown()}))
 	client := connect(t, server, 1)

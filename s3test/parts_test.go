@@ -12,7 +12,7 @@ import (
 	"github.com/seed-0f2c7998/perdure/s3test"
 )
 
-// Parts can be listed while others come: a process that goes on with an upload asks while the last requests of the one
+// Parts can be listed while others come: a process that resumes an upload lists them while the last requests of the one
 // before it are still under way. (It is the race detector that has something to say here.)
 func TestPartsAreListedWhileOthersCome(t *testing.T) {
 	t.Parallel()

@@ -217,7 +217,7 @@ func TestRefusals(t *testing.T) {
 		key    string
 		want   string
 	}{
-		{"unknown access key", as("nobody", server.SecretKey), bucket, "k", "InvalidAccessKeyId"},
+		{"unknown access key", as("stranger", server.SecretKey), bucket, "k", "InvalidAccessKeyId"},
 		{"wrong secret", as(server.AccessKey, "wrong"), bucket, "k", "SignatureDoesNotMatch"},
 		{"anonymous", func(c *aws.Config) { c.Credentials = aws.AnonymousCredentials{} }, bucket, "k", "AccessDenied"},
 		{"denied prefix", nil, bucket, "secret/k", "AccessDenied"},

@@ -22,7 +22,7 @@ import (
 func TestFileAfterAnAlteredState(t *testing.T) {
 	want := content(6*part+1, 1)
 	sum := sha256.Sum256(want)
-	e := withHeader(entity(want, `"1"`), field("Repr-Digest", "sha-256=:"+base64.StdEncoding.EncodeToString(sum[:])+":"))
+	e := withHeader(resource(want, `"1"`), field("Repr-Digest", "sha-256=:"+base64.StdEncoding.EncodeToString(sum[:])+":"))
 	head, owner := begun(t, e, "*.state"), begun(t, e, "owner")
 	head = head[:bytes.IndexByte(head, '\n')+1]
 	type change struct {

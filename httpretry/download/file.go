@@ -1,11 +1,11 @@
-// Package download downloads one resource over HTTP into a file: in parallel ranges if the resource is large and the server
-// serves ranges, resumed by a later process if one was not enough, and verified.
+// Package download downloads one resource over HTTP into a file. It downloads large resources in parallel ranges if the
+// server supports ranges, resumes what an earlier process has begun, and verifies the result.
 //
 //	req, err := http.NewRequestWithContext(ctx, http.MethodGet, url, nil)
 //	...
 //	result, err := download.File(req, "stations.csv", download.Options{})
 //
-// It makes no retries: those are the transport's, which also resumes bodies that break (package httpretry).
+// Retries are those of the transport, which also resumes bodies that break (package httpretry).
 package download
 
 import (
@@ -22,11 +22,11 @@ import (
 	"github.com/seed-0f2c7998/perdure/internal/transfer"
 )
 
-// What errors of [File] may wrap. Test for them with [errors.Is].
+// Errors that an error of [File] may wrap. Test for them with [errors.Is].
 var (
-	// ErrChanged reports that the resource was replaced again and again during the download.
+	// ErrChanged reports that the resource kept changing during the download.
 	ErrChanged = httpretry.ErrChanged
-	// ErrChecksum reports that the bytes have a different checksum than the server says, or than Options.Checksum.
+	// ErrChecksum reports that the checksum of the bytes differs from that in the header, or from Options.Checksum.
 	ErrChecksum = checksum.ErrMismatch
 )
 
@@ -34,58 +34,58 @@ const minPiece = 64 << 10
 
 // Options configures [File]. The zero Options are ready for use.
 type Options struct {
-	// Client makes the requests. If nil, it is httpretry.Client(nil).
+	// Client sends the requests. If nil, it is httpretry.Client(nil).
 	Client *http.Client
-	// Parallel is the number of requests that are made at a time; 0 means 4, negative means 1.
+	// Parallel is the maximum number of concurrent requests; 0 means 4, less than 0 means 1.
 	Parallel int
-	// Piece is how many bytes one request asks for, after the first; 0 means 8 MiB, the least is 64 KiB.
+	// Piece is the length of a range in bytes, after the first request; 0 means 8 MiB, the minimum is 64 KiB.
 	Piece int64
-	// Checksum is what the file must have: an algorithm (sha256, sha512, sha1, md5, crc32, crc32c, crc64nvme), a colon, and
-	// the value in hex or base64. If empty, only the digests are compared that the server offers.
+	// Checksum is the checksum that the file must have: an algorithm (sha256, sha512, sha1, md5, crc32, crc32c, crc64nvme),
+	// a colon, and the value in hex or base64. If empty, only the digests in the server's headers are compared.
 	Checksum string
-	// NoResume discards what an earlier process has left, and leaves nothing.
+	// NoResume discards the bytes that an earlier process has left, and leaves none for a later one.
 	NoResume bool
-	// Perm is the permissions of a file that is not there yet, less the umask; 0 means 0666. A file that is there keeps its own.
+	// Perm is the permissions of a new file, before the umask; 0 means 0666. An existing file keeps its permissions.
 	Perm fs.FileMode
 
-	// Progress, if not nil, is called after each write with how many bytes there are, and of how many; -1 means unknown. It
-	// is called by one goroutine at a time.
+	// Progress, if not nil, is called after each write with the number of bytes downloaded and the total, which is -1 if
+	// unknown. It is called from one goroutine at a time.
 	Progress func(done, total int64)
-	// Resumed, if not nil, is called at most once, before the first write, if an earlier process has left something.
+	// Resumed, if not nil, is called at most once, before the first write, if an earlier process has left a part.
 	Resumed func(Resumption)
 }
 
-// A Resumption says what an earlier process has left of a file.
+// A Resumption describes the part of a file that an earlier process has left.
 type Resumption struct {
-	Bytes, Size int64  // that are kept, of how many; Bytes is 0 if the download begins from scratch
-	Reason      string // why it begins from scratch
+	Bytes, Size int64  // the bytes that are kept, and the size of the file; Bytes is 0 if the download begins from scratch
+	Reason      string // why the download begins from scratch; "" if it does not
 }
 
-// A Result is what a download has come to.
+// A Result is the result of a download.
 type Result struct {
-	Bytes    int64       // in the file or, after an error, kept beside it for a later call
-	Checksum string      // of all bytes: an algorithm, a colon, and the value, as Options.Checksum
-	Verified string      // the algorithm of the checksum that was compared, "size" if there was only that, or empty
+	Bytes    int64       // bytes in the file or, after an error, kept beside it for a later call
+	Checksum string      // the checksum of all bytes, in the form of Options.Checksum
+	Verified string      // the algorithm of the checksum that was compared, "size" if only the size was, "" if neither
 	Resumed  int64       // bytes that an earlier process had left
-	Header   http.Header // of the first response that brought this version of the resource; nil if there was none
+	Header   http.Header // of the first response with this version of the resource; nil without a response
 }
 
-// File downloads what req, a GET, requests, and puts it at path, in place of what is there, when it is complete, verified
-// and on the disk. Until then path is as it was.
+// File downloads the resource of req, a GET, and writes it to path. It replaces the file at path once the download is
+// complete, verified and synced to the disk; until then that file is unchanged.
 //
-// What has come when a download fails or its process ends stays beside path, in a hidden directory of this user's, and the
-// next call for the same resource and path resumes from there, if a strong ETag or a Last-Modified shows that the resource
-// is still the same. User, password and fragment of the URL may differ, and so may the signature of a
-// signed URL of S3, Google or Azure: the URL's hash is kept, without these. A file is never put together from two
-// versions: if the resource changes meanwhile, or arrives with another digest than the server says, it is fetched from
-// scratch, up to twice.
+// If the download fails or its process ends, the received bytes stay beside path, in a hidden directory of this user. The
+// next call for the same resource and path resumes from them, if a strong ETag or a Last-Modified shows that the resource
+// has not changed. User, password and fragment of the URL may differ, and so may the signature of a signed URL of S3,
+// Google or Azure: the hash of the URL that is kept does not include them. A file never has bytes of two versions: if the
+// resource changes during the download, or its digest does not match the header, the download restarts from scratch, up to
+// twice.
 //
-// The bytes are those that the server sends: File asks for no coding and decodes nothing. The context of req ends the
-// download. File may be called by several goroutines at once. Those for one path download each for itself, and one may fail because
-// another replaced its file at the same moment.
+// File requests no content coding and decodes nothing. The end of req's context ends the download. File is safe for
+// concurrent use; calls for the same path download independently, and one may fail because another replaced the file at
+// the same moment.
 //
-// The error is that of the client, what [httpretry.GaveUp] says of a response, a [*httpretry.StatusError], one of
-// the file system, [ErrTruncatable], or one that wraps [ErrChanged] or [ErrChecksum].
+// The error is that of the client, of [httpretry.GaveUp], a [*httpretry.StatusError], an error of the file system,
+// [ErrTruncatable], or an error that wraps [ErrChanged] or [ErrChecksum].
 func File(req *http.Request, path string, o Options) (result Result, err error) {
 	if req.Method != "" && req.Method != http.MethodGet {
 		return result, setting.Bad("method", req.Method, http.MethodGet)
@@ -101,7 +101,7 @@ func File(req *http.Request, path string, o Options) (result Result, err error) 
 	}, err
 }
 
-// engine returns o as the engine takes it.
+// engine returns o as options of the transfer engine.
 func (o Options) engine(req *http.Request) (transfer.Options, error) {
 	t := transfer.Options{
 		Source: source(req.URL), Parallel: o.Parallel, Piece: o.Piece, NoResume: o.NoResume, Perm: o.Perm, Progress: o.Progress,
@@ -122,8 +122,8 @@ func (o Options) engine(req *http.Request) (transfer.Options, error) {
 	return t, nil
 }
 
-// source returns a text that identifies the resource at u to a later process: a hash of the address without user,
-// password and fragment, and without what a signed URL of S3, Google or Azure has anew each time.
+// source returns a text that identifies the resource at u to a later process: a hash of the URL without user, password,
+// fragment and the signature of a signed URL of S3, Google or Azure.
 func source(u *url.URL) string {
 	address := *u
 	address.User, address.Fragment, address.RawFragment = nil, "", ""
@@ -138,11 +138,11 @@ func source(u *url.URL) string {
 	return "sha256:" + hex.EncodeToString(sum[:])
 }
 
-// isSignature reports whether a parameter of a query is part of a signature.
+// isSignature reports whether a query parameter belongs to a signature.
 func isSignature(name string) bool {
 	switch name {
 	case "awsaccesskeyid", "googleaccessid", "expires", "signature", "policy", "key-pair-id",
-		"sig", "se", "st", "skt", "ske": // the last ones of Azure
+		"sig", "se", "st", "skt", "ske": // these five of Azure
 		return true
 	}
 	return strings.HasPrefix(name, "x-amz-") || strings.HasPrefix(name, "x-goog-")

@@ -68,72 +68,72 @@ func alone(t *testing.T, path string, want []byte) {
 func TestFile(t *testing.T) {
 	big, small := content(10*part+7, 1), content(1000, 1)
 	sum := sha256.Sum256(big)
-	digested := withHeader(entity(big, `"1"`), field("Repr-Digest", "sha-256=:"+base64.StdEncoding.EncodeToString(sum[:])+":"))
+	digested := withHeader(resource(big, `"1"`), field("Repr-Digest", "sha-256=:"+base64.StdEncoding.EncodeToString(sum[:])+":"))
 	corrupt := digested
 	corrupt.Body = content(len(big), 2)
 	for _, tt := range []struct {
 		name     string
-		entity   httptestfault.Resource
+		resource httptestfault.Resource
 		change   func(httptestfault.Response) httptestfault.Response
 		options  download.Options
 		requests int // 0: any number
 		err      error
 		verified string // size if empty
 	}{
-		{name: "small", entity: entity(small, `"1"`), requests: 1},
-		{name: "empty", entity: entity(nil, `"1"`), requests: 1},
-		{name: "large", entity: entity(big, `"1"`)},
-		{name: "large, one at a time", entity: entity(big, `"1"`), options: download.Options{Parallel: -1}, requests: 1},
-		{name: "large, many at a time", entity: entity(big, `"1"`), options: download.Options{Parallel: 64}},
-		{name: "large, by date", entity: httptestfault.Resource{Body: big, LastModified: time.Now().Add(-time.Hour)}},
-		{name: "large, with a digest", entity: digested, verified: "sha256"},
-		{name: "large, with a digest, one at a time", entity: digested, options: download.Options{Parallel: -1}, requests: 1, verified: "sha256"},
-		{name: "large, corrupt", entity: corrupt, err: download.ErrChecksum},
-		{name: "large, corrupt, one at a time", entity: corrupt, options: download.Options{Parallel: -1}, requests: 3, err: download.ErrChecksum},
-		{name: "the checksum that is wanted", entity: entity(big, `"1"`), options: download.Options{Checksum: "sha256:" + hex.EncodeToString(sum[:])}, verified: "sha256"},
-		{name: "not the checksum that is wanted", entity: entity(small, `"1"`), options: download.Options{Checksum: "sha256:" + hex.EncodeToString(sum[:])}, requests: 1, err: download.ErrChecksum},
-		{name: "no validator", entity: entity(big, ""), requests: 1},
-		{name: "weak tag", entity: entity(big, `W/"1"`), requests: 1},
-		{name: "no length", entity: entity(big, `"1"`), requests: 1, verified: "none", change: func(s httptestfault.Response) httptestfault.Response {
+		{name: "small", resource: resource(small, `"1"`), requests: 1},
+		{name: "empty", resource: resource(nil, `"1"`), requests: 1},
+		{name: "large", resource: resource(big, `"1"`)},
+		{name: "large, one at a time", resource: resource(big, `"1"`), options: download.Options{Parallel: -1}, requests: 1},
+		{name: "large, many at a time", resource: resource(big, `"1"`), options: download.Options{Parallel: 64}},
+		{name: "large, by date", resource: httptestfault.Resource{Body: big, LastModified: time.Now().Add(-time.Hour)}},
+		{name: "large, with a digest", resource: digested, verified: "sha256"},
+		{name: "large, with a digest, one at a time", resource: digested, options: download.Options{Parallel: -1}, requests: 1, verified: "sha256"},
+		{name: "large, corrupt", resource: corrupt, err: download.ErrChecksum},
+		{name: "large, corrupt, one at a time", resource: corrupt, options: download.Options{Parallel: -1}, requests: 3, err: download.ErrChecksum},
+		{name: "the checksum that is wanted", resource: resource(big, `"1"`), options: download.Options{Checksum: "sha256:" + hex.EncodeToString(sum[:])}, verified: "sha256"},
+		{name: "not the checksum that is wanted", resource: resource(small, `"1"`), options: download.Options{Checksum: "sha256:" + hex.EncodeToString(sum[:])}, requests: 1, err: download.ErrChecksum},
+		{name: "no validator", resource: resource(big, ""), requests: 1},
+		{name: "weak tag", resource: resource(big, `W/"1"`), requests: 1},
+		{name: "no length", resource: resource(big, `"1"`), requests: 1, verified: "none", change: func(s httptestfault.Response) httptestfault.Response {
 			s.Framing = httptestfault.Chunked
 			s.Header.Del("Content-Length")
 			return s
 		}},
-		{name: "until close", entity: entity(big, `"1"`), requests: 1, err: download.ErrTruncatable, change: func(s httptestfault.Response) httptestfault.Response {
+		{name: "until close", resource: resource(big, `"1"`), requests: 1, err: download.ErrTruncatable, change: func(s httptestfault.Response) httptestfault.Response {
 			s.Framing = httptestfault.UntilClose
 			s.Header.Del("Content-Length")
 			return s
 		}},
-		{name: "does not say that it knows ranges", entity: entity(big, `"1"`), requests: 1, change: func(s httptestfault.Response) httptestfault.Response {
+		{name: "does not say that it knows ranges", resource: resource(big, `"1"`), requests: 1, change: func(s httptestfault.Response) httptestfault.Response {
 			s.Header.Del("Accept-Ranges")
 			return s
 		}},
-		{name: "says that it knows ranges, but does not", entity: entity(big, `"1"`), change: func(httptestfault.Response) httptestfault.Response {
+		{name: "says that it knows ranges, but does not", resource: resource(big, `"1"`), change: func(httptestfault.Response) httptestfault.Response {
 			return httptestfault.Response{Body: big, Header: http.Header{"Etag": {`"1"`}, "Accept-Ranges": {"bytes"}}, Slice: part, Gap: time.Millisecond}
 		}},
-		{name: "a range is another", entity: entity(big, `"1"`), change: spoilt(func(s *httptestfault.Response) {
+		{name: "a range is another", resource: resource(big, `"1"`), change: spoilt(func(s *httptestfault.Response) {
 			s.Header.Set("Content-Range", fmt.Sprintf("bytes 0-%d/%d", len(s.Body)-1, len(big)))
 		})},
-		{name: "a range is none", entity: entity(big, `"1"`), change: spoilt(func(s *httptestfault.Response) { s.Header.Del("Content-Range") })},
-		{name: "a range is of another version", entity: entity(big, `"1"`), err: download.ErrChanged, change: spoilt(func(s *httptestfault.Response) { s.Header.Set("ETag", `"2"`) })},
-		{name: "a range is of another size", entity: entity(big, `"1"`), err: download.ErrChanged, change: spoilt(func(s *httptestfault.Response) {
+		{name: "a range is none", resource: resource(big, `"1"`), change: spoilt(func(s *httptestfault.Response) { s.Header.Del("Content-Range") })},
+		{name: "a range is of another version", resource: resource(big, `"1"`), err: download.ErrChanged, change: spoilt(func(s *httptestfault.Response) { s.Header.Set("ETag", `"2"`) })},
+		{name: "a range is of another size", resource: resource(big, `"1"`), err: download.ErrChanged, change: spoilt(func(s *httptestfault.Response) {
 			s.Header.Set("Content-Range", strings.Replace(s.Header.Get("Content-Range"), fmt.Sprint("/", len(big)), fmt.Sprint("/", len(big)+1), 1))
 		})},
-		{name: "a range is not there", entity: entity(big, `"1"`), err: errStatus, change: spoilt(func(s *httptestfault.Response) { *s = httptestfault.Response{Status: 404} })},
-		{name: "more than any disk has", entity: entity(small, `"1"`), requests: 1, err: errSize, change: func(s httptestfault.Response) httptestfault.Response {
+		{name: "a range is not there", resource: resource(big, `"1"`), err: errStatus, change: spoilt(func(s *httptestfault.Response) { *s = httptestfault.Response{Status: 404} })},
+		{name: "more than any disk has", resource: resource(small, `"1"`), requests: 1, err: errSize, change: func(s httptestfault.Response) httptestfault.Response {
 			s.Header.Set("Content-Length", fmt.Sprint(int64(1)<<60))
 			return s
 		}},
-		{name: "404", entity: entity(big, `"1"`), requests: 1, err: errStatus, change: func(httptestfault.Response) httptestfault.Response {
+		{name: "404", resource: resource(big, `"1"`), requests: 1, err: errStatus, change: func(httptestfault.Response) httptestfault.Response {
 			return httptestfault.Response{Status: 404}
 		}},
-		{name: "503", entity: entity(big, `"1"`), requests: 20, err: retry.ErrExhausted, change: func(httptestfault.Response) httptestfault.Response {
+		{name: "503", resource: resource(big, `"1"`), requests: 20, err: retry.ErrExhausted, change: func(httptestfault.Response) httptestfault.Response {
 			return httptestfault.Response{Status: 503}
 		}},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
 			server := httptestfault.New(func(_ int, r *http.Request) httptestfault.Response {
-				step := tt.entity.Respond(r)
+				step := tt.resource.Respond(r)
 				if tt.change != nil {
 					step = tt.change(step)
 				}
@@ -159,9 +159,9 @@ func TestFile(t *testing.T) {
 				}
 				return
 			}
-			alone(t, path, tt.entity.Body)
+			alone(t, path, tt.resource.Body)
 			verified := map[string]string{"": "size", "none": "", "sha256": "sha256"}[tt.verified]
-			if n := int64(len(tt.entity.Body)); progress != n || r.Bytes != n || r.Resumed != 0 || r.Verified != verified || r.Header.Get("Date") == "" || r.Checksum == "" {
+			if n := int64(len(tt.resource.Body)); progress != n || r.Bytes != n || r.Resumed != 0 || r.Verified != verified || r.Header.Get("Date") == "" || r.Checksum == "" {
 				t.Errorf("progress %d, %+v; want %d bytes, verified by %q", progress, r, n, verified)
 			}
 		})
@@ -232,12 +232,12 @@ func TestFileRefuses(t *testing.T) {
 func TestFileAcrossRuns(t *testing.T) {
 	rounds(t, 50, func(round int, random *rand.Rand) {
 		want := content(1+random.IntN(20*part), uint64(round))
-		e := entity(want, `"1"`)
+		e := resource(want, `"1"`)
 		var left atomic.Int64
 		server := httptestfault.New(func(_ int, r *http.Request) httptestfault.Response {
 			step := e.Respond(r)
 			if left.Add(-int64(len(step.Body))) < 0 {
-				return httptestfault.Response{Status: 404} // which nobody retries
+				return httptestfault.Response{Status: 404} // which is not retried
 			}
 			return step.With(httptestfault.CutBody(random.IntN(len(step.Body) + 1)))
 		})
@@ -265,7 +265,7 @@ func TestFileOfAResourceThatIsReplaced(t *testing.T) {
 	var complete atomic.Int64
 	rounds(t, 500, func(round int, random *rand.Rand) {
 		size := part + random.IntN(6*part)
-		versions := []httptestfault.Resource{entity(content(size, 1), `"1"`), entity(content(size, 2), `"2"`), entity(content(size-random.IntN(2)*100, 3), `"3"`)}
+		versions := []httptestfault.Resource{resource(content(size, 1), `"1"`), resource(content(size, 2), `"2"`), resource(content(size-random.IntN(2)*100, 3), `"3"`)}
 		for v := range versions {
 			if round%3 == 0 {
 				versions[v].ETag, versions[v].LastModified = "", time.Date(2026, 1, 1+v, 0, 0, 0, 0, time.UTC)
@@ -305,7 +305,7 @@ func TestFileOfAResourceThatIsReplaced(t *testing.T) {
 func TestFileOfBodiesThatAreCut(t *testing.T) {
 	bodies := [][]byte{content(5_000, 1), content(50_000, 2), content(5*part+1, 3)}
 	rounds(t, 1000, func(round int, random *rand.Rand) {
-		e := entity(bodies[round%3], `"1"`)
+		e := resource(bodies[round%3], `"1"`)
 		cuts := 0
 		server := httptestfault.New(func(_ int, r *http.Request) httptestfault.Response {
 			step := e.Respond(r)
@@ -333,7 +333,7 @@ func TestFileOfBodiesThatAreCut(t *testing.T) {
 // Nothing of what an earlier process has left is believed: whatever it is by now, the file is the resource.
 func TestFileBesideSpoiltLeftovers(t *testing.T) {
 	want := content(6*part+1, 1)
-	e := entity(want, `"1"`) // without a digest: with nothing but the account of the pieces
+	e := resource(want, `"1"`) // without a digest: with nothing but the account of the pieces
 	var resumed atomic.Int64
 	rounds(t, 200, func(round int, random *rand.Rand) {
 		server := httptestfault.New(func(n int, r *http.Request) httptestfault.Response {
@@ -398,7 +398,7 @@ func spoil(t *testing.T, random *rand.Rand, dir string) {
 // Of several at once for one path each has its way, or says that another was there at the same moment.
 func TestFilesAtOnePath(t *testing.T) {
 	want := content(3*part, 1)
-	server := httptestfault.New(func(_ int, r *http.Request) httptestfault.Response { return entity(want, `"1"`).Respond(r) })
+	server := httptestfault.New(func(_ int, r *http.Request) httptestfault.Response { return resource(want, `"1"`).Respond(r) })
 	defer server.Close()
 	c := client(server)
 	defer c.CloseIdleConnections()

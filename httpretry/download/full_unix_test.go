@@ -24,7 +24,7 @@ func TestFileOnAFullDisk(t *testing.T) {
 		return
 	}
 	want := content(40*part, 1)
-	server := httptestfault.New(func(_ int, r *http.Request) httptestfault.Response { return entity(want, `"1"`).Respond(r) })
+	server := httptestfault.New(func(_ int, r *http.Request) httptestfault.Response { return resource(want, `"1"`).Respond(r) })
 	defer server.Close()
 	path := filepath.Join(t.TempDir(), "file")
 	child := exec.CommandContext(t.Context(), os.Args[0], "-test.run=^TestFileOnAFullDisk$")

@@ -24,15 +24,15 @@ var ErrTruncatable = errors.New("response has no length and no end marker: trunc
 
 // A getter requests the bytes of one resource over HTTP, as [getters.HTTP] says. It is safe for concurrent use.
 //
-// The resource is the bytes as the server sends them, without a coding if the server can: the getter asks for identity, and
-// decodes nothing. A coding that comes nevertheless is in Header, and in the version.
+// The getter requests the identity coding and decodes nothing. If the server sends another coding nevertheless, the coding
+// is in Header and in the version.
 type getter struct {
 	req    *http.Request
 	client *http.Client
 
 	mu     sync.Mutex
-	header http.Header // of the first response of the present version; guarded by mu
-	whole  bool        // the server has sent something else than the range that was requested; guarded by mu
+	header http.Header // of the first response of the current version; guarded by mu
+	whole  bool        // the server has sent another range than requested; guarded by mu
 }
 
 func newGetter(req *http.Request, client *http.Client) *getter {
@@ -42,7 +42,7 @@ func newGetter(req *http.Request, client *http.Client) *getter {
 	return &getter{req: req, client: client}
 }
 
-// What this module's own packages call, and users do not see.
+// init offers the getter to the packages of this module, but not to users.
 func init() { //nolint:gochecknoinits // see package getters
 	getters.OfferHTTP(func(req *http.Request, client *http.Client) getters.HTTP { return newGetter(req, client) })
 }
@@ -50,21 +50,20 @@ func init() { //nolint:gochecknoinits // see package getters
 // Source returns a hash of the request's URL, as source says.
 func (g *getter) Source() string { return source(g.req.URL) }
 
-// Header returns the header of the first response that brought the present version of the resource; nil before that.
-// Do not change it.
+// Header returns the header of the first response with the current version of the resource, or nil before that. Do not
+// change it.
 func (g *getter) Header() http.Header {
 	g.mu.Lock()
 	defer g.mu.Unlock()
 	return g.header
 }
 
-// Get requests r, as a [transfer.Getter] does. Digests in headers that apply to the whole resource are the Checksum of the
-// version, which the caller compares: of several the strongest, and of those that are equally strong the one that takes
-// less time (SHA-256, SHA-512, SHA-1, MD5, CRC-64/NVME, CRC-32C, CRC-32). A server that sends another range than the one
-// that was requested is treated like one that serves no ranges.
+// Get requests r, as a [transfer.Getter] does. A digest in the header that applies to the whole resource is the Checksum of
+// the version, which the caller compares: the first of SHA-256, SHA-512, SHA-1, MD5, CRC-64/NVME, CRC-32C and CRC-32. A
+// server that sends another range than requested is treated as one without ranges.
 //
-// The error is that of the client, what [httpretry.GaveUp] says of the response, a [*httpretry.StatusError],
-// [ErrTruncatable] or, if the bytes of the version of can't be had any more, [ErrChanged].
+// The error is that of the client, of [httpretry.GaveUp], a [*httpretry.StatusError], [ErrTruncatable] or, if the server no
+// longer has the version of, [ErrChanged].
 func (g *getter) Get(ctx context.Context, r transfer.Range, of *transfer.Version) (*transfer.Response, error) {
 	for {
 		req := g.request(ctx, r, of)
@@ -72,9 +71,9 @@ func (g *getter) Get(ctx context.Context, r transfer.Range, of *transfer.Version
 		if err != nil {
 			return nil, shown.Error(err, req)
 		}
-		answer, err := g.read(res, r, of)
+		got, err := g.read(res, r, of)
 		if err == nil {
-			return answer, nil
+			return got, nil
 		}
 		err = errors.Join(err, res.Body.Close())
 		if !unwrap.Is(err, httpretry.ErrWrongRange) || req.Header.Get("Range") == "" {
@@ -88,7 +87,7 @@ func (g *getter) Get(ctx context.Context, r transfer.Range, of *transfer.Version
 
 // request returns the request for r: with a Range and, if the bytes must be those of a version, with If-Range.
 func (g *getter) request(ctx context.Context, r transfer.Range, of *transfer.Version) *http.Request {
-	if of == nil || !of.Checksum.IsZero() { // else a range may have a digest of its own
+	if of == nil || !of.Checksum.IsZero() { // otherwise a range may have a digest of its own
 		ctx = digest.LeaveToCaller(ctx)
 	}
 	req := g.req.Clone(ctx)
@@ -110,14 +109,14 @@ func (g *getter) request(ctx context.Context, r transfer.Range, of *transfer.Ver
 		req.Header.Set("Range", fmt.Sprintf("bytes=%d-%d", r.From, r.To-1))
 	}
 	if of != nil && of.Resumable() {
-		req.Header.Del("If-None-Match") // these ask whether to send anything at all
+		req.Header.Del("If-None-Match") // these would ask whether to send a body at all
 		req.Header.Del("If-Modified-Since")
 		req.Header.Set("If-Range", of.ETag+of.LastModified) // one of them is empty
 	}
 	return req
 }
 
-// read returns what a response brings of r.
+// read returns the part of r that a response has.
 func (g *getter) read(res *http.Response, r transfer.Range, of *transfer.Version) (*transfer.Response, error) {
 	switch res.StatusCode {
 	case http.StatusOK, http.StatusNonAuthoritativeInfo:
@@ -135,7 +134,7 @@ func (g *getter) read(res *http.Response, r transfer.Range, of *transfer.Version
 		}
 		g.note(res, of == nil)
 		return &transfer.Response{Version: v, From: r.From, Ranges: true, Body: res.Body}, nil
-	case http.StatusRequestedRangeNotSatisfiable: // it does not know If-Range, and has fewer bytes now
+	case http.StatusRequestedRangeNotSatisfiable: // a server without If-Range, whose resource is shorter now
 		if of != nil {
 			return nil, ErrChanged
 		}
@@ -143,7 +142,7 @@ func (g *getter) read(res *http.Response, r transfer.Range, of *transfer.Version
 	return nil, refusal(res)
 }
 
-// note keeps the header of res, if it is the first of its version.
+// note keeps the header of res, if res is the first response of its version.
 func (g *getter) note(res *http.Response, first bool) {
 	g.mu.Lock()
 	defer g.mu.Unlock()
@@ -152,12 +151,12 @@ func (g *getter) note(res *http.Response, first bool) {
 	}
 }
 
-// isEndless reports whether nothing but the end of the connection marks that of the body.
+// isEndless reports whether only the end of the connection marks the end of the body.
 func isEndless(res *http.Response) bool {
 	return res.ContentLength < 0 && res.ProtoMajor == 1 && len(res.TransferEncoding) == 0
 }
 
-// versionOf returns the version that a response is of, which has size bytes in all.
+// versionOf returns the version of a response; size is the length of the version in bytes.
 func versionOf(res *http.Response, size int64) transfer.Version {
 	v := transfer.Version{Encoding: strings.Join(res.Header.Values("Content-Encoding"), ", "), Size: size}
 	v.ETag, v.LastModified = validator.Of(res.Header)
@@ -168,7 +167,8 @@ func versionOf(res *http.Response, size int64) transfer.Version {
 	return v
 }
 
-// partOf checks that a 206 is r, and of the version of. The error is [httpretry.ErrWrongRange] or [ErrChanged].
+// partOf checks that a 206 has the range r and, if of is not nil, its version. The error is [httpretry.ErrWrongRange] or
+// [ErrChanged].
 func partOf(res *http.Response, r transfer.Range, of *transfer.Version) (v transfer.Version, err error) {
 	got, ok := byterange.Parse(res.Header.Get("Content-Range"))
 	if !ok || got.Unsatisfied || got.First != r.From || res.ContentLength >= 0 && res.ContentLength != got.Length() {
@@ -195,8 +195,7 @@ func partOf(res *http.Response, r transfer.Range, of *transfer.Version) (v trans
 	return v, nil
 }
 
-// isOf returns, as nil, that v, with the header of a 206, is the version of. Of what does not say what it is a range of,
-// no range can be used.
+// isOf returns nil if v, from a 206 with header h, is the version of. A 206 without a validator cannot be used.
 func isOf(v transfer.Version, h http.Header, of *transfer.Version) error {
 	v.ETag, v.LastModified = h.Get("ETag"), ""
 	if of.LastModified != "" {
@@ -211,7 +210,7 @@ func isOf(v transfer.Version, h http.Header, of *transfer.Version) error {
 	return nil
 }
 
-// refusal returns the error that stands for a response which is neither the whole nor a part.
+// refusal returns the error of a response that is neither a 200 nor a 206.
 func refusal(res *http.Response) error {
 	if err := httpretry.GaveUp(res); err != nil {
 		return err

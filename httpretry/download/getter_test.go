@@ -37,7 +37,7 @@ func content(n int, version uint64) []byte {
 	return body
 }
 
-func entity(body []byte, tag string) httptestfault.Resource {
+func resource(body []byte, tag string) httptestfault.Resource {
 	return httptestfault.Resource{Body: body, ETag: tag}
 }
 
@@ -69,7 +69,7 @@ func TestGetter(t *testing.T) {
 	whole := content(3*part, 1)
 	sum256, sum512, sumMD5 := sha256.Sum256(whole), sha512.Sum512(whole), md5.Sum(whole) //nolint:gosec // as above
 	in64 := base64.StdEncoding.EncodeToString
-	good := entity(whole, `"1"`)
+	good := resource(whole, `"1"`)
 	hour := time.Now().Add(-time.Hour).Truncate(time.Second).UTC()
 	v1 := &transfer.Version{ETag: `"1"`, Size: int64(len(whole))}
 	dated := &transfer.Version{LastModified: hour.Format(http.TimeFormat), Size: int64(len(whole))}
@@ -95,64 +95,64 @@ func TestGetter(t *testing.T) {
 	status := func(n int) func(*httptestfault.Response) { return func(s *httptestfault.Response) { s.Status = n } }
 	size := int64(len(whole))
 	for _, tt := range []struct {
-		name   string
-		entity httptestfault.Resource
-		spoil  func(*httptestfault.Response)
-		r      transfer.Range
-		of     *transfer.Version
-		err    error
-		from   int64
-		want   transfer.Version
-		sum    string // algorithm of the checksum
-		ranges bool
+		name     string
+		resource httptestfault.Resource
+		spoil    func(*httptestfault.Response)
+		r        transfer.Range
+		of       *transfer.Version
+		err      error
+		from     int64
+		want     transfer.Version
+		sum      string // algorithm of the checksum
+		ranges   bool
 	}{
-		{name: "all", entity: good, r: all, want: *v1, ranges: true},
-		{name: "all of none", entity: entity(nil, `"1"`), r: all, want: transfer.Version{ETag: `"1"`}, ranges: true},
-		{name: "203", entity: good, spoil: status(203), r: all, want: *v1, ranges: true},
-		{name: "by date", entity: httptestfault.Resource{Body: whole, LastModified: hour}, r: all, want: *dated, ranges: true},
-		{name: "changed this second", entity: httptestfault.Resource{Body: whole, LastModified: time.Now().Add(time.Minute)}, r: all, want: transfer.Version{Size: size}, ranges: true},
-		{name: "weak tag and date", entity: httptestfault.Resource{Body: whole, ETag: `W/"1"`, LastModified: hour}, r: all, want: *dated, ranges: true},
-		{name: "weak tag", entity: entity(whole, `W/"1"`), r: all, want: transfer.Version{Size: size}, ranges: true},
-		{name: "no ranges", entity: good, spoil: func(s *httptestfault.Response) { s.Header.Del("Accept-Ranges") }, r: all, want: *v1},
-		{name: "no length", entity: good, spoil: ends(httptestfault.Chunked), r: all, want: transfer.Version{ETag: `"1"`, Size: -1}, ranges: true},
-		{name: "until close", entity: good, spoil: ends(httptestfault.UntilClose), r: all, err: download.ErrTruncatable},
-		{name: "until close, with a digest", entity: withHeader(good, field("Repr-Digest", "sha-256=:"+in64(sum256[:])+":")), spoil: ends(httptestfault.UntilClose), r: all, want: transfer.Version{ETag: `"1"`, Size: -1}, sum: "sha256", ranges: true},
-		{name: "coded all the same", entity: withHeader(good, field("Content-Encoding", "gzip")), r: all, want: *coded, ranges: true},
-		{name: "the strongest digest", entity: withHeader(good, http.Header{"Content-Md5": {in64(sumMD5[:])}, "Content-Digest": {"sha-512=:" + in64(sum512[:]) + ":"}}), r: all, want: *v1, sum: "sha512", ranges: true},
-		{name: "of two as strong, the quicker", entity: withHeader(good, field("Repr-Digest", "sha-512=:"+in64(sum512[:])+":, sha-256=:"+in64(sum256[:])+":")), r: all, want: *v1, sum: "sha256", ranges: true},
-		{name: "a digest that does not match", entity: withHeader(entity(whole[1:], `"1"`), field("Repr-Digest", "sha-256=:"+in64(sum256[:])+":")), r: all, want: transfer.Version{ETag: `"1"`, Size: size - 1}, sum: "sha256", ranges: true},
-		{name: "404", entity: good, spoil: status(404), r: all, err: errStatus},
-		{name: "204", entity: good, spoil: status(204), r: all, err: errStatus},
-		{name: "416 of all", entity: good, spoil: status(416), r: all, err: errStatus},
+		{name: "all", resource: good, r: all, want: *v1, ranges: true},
+		{name: "all of none", resource: resource(nil, `"1"`), r: all, want: transfer.Version{ETag: `"1"`}, ranges: true},
+		{name: "203", resource: good, spoil: status(203), r: all, want: *v1, ranges: true},
+		{name: "by date", resource: httptestfault.Resource{Body: whole, LastModified: hour}, r: all, want: *dated, ranges: true},
+		{name: "changed this second", resource: httptestfault.Resource{Body: whole, LastModified: time.Now().Add(time.Minute)}, r: all, want: transfer.Version{Size: size}, ranges: true},
+		{name: "weak tag and date", resource: httptestfault.Resource{Body: whole, ETag: `W/"1"`, LastModified: hour}, r: all, want: *dated, ranges: true},
+		{name: "weak tag", resource: resource(whole, `W/"1"`), r: all, want: transfer.Version{Size: size}, ranges: true},
+		{name: "no ranges", resource: good, spoil: func(s *httptestfault.Response) { s.Header.Del("Accept-Ranges") }, r: all, want: *v1},
+		{name: "no length", resource: good, spoil: ends(httptestfault.Chunked), r: all, want: transfer.Version{ETag: `"1"`, Size: -1}, ranges: true},
+		{name: "until close", resource: good, spoil: ends(httptestfault.UntilClose), r: all, err: download.ErrTruncatable},
+		{name: "until close, with a digest", resource: withHeader(good, field("Repr-Digest", "sha-256=:"+in64(sum256[:])+":")), spoil: ends(httptestfault.UntilClose), r: all, want: transfer.Version{ETag: `"1"`, Size: -1}, sum: "sha256", ranges: true},
+		{name: "coded all the same", resource: withHeader(good, field("Content-Encoding", "gzip")), r: all, want: *coded, ranges: true},
+		{name: "the strongest digest", resource: withHeader(good, http.Header{"Content-Md5": {in64(sumMD5[:])}, "Content-Digest": {"sha-512=:" + in64(sum512[:]) + ":"}}), r: all, want: *v1, sum: "sha512", ranges: true},
+		{name: "of two as strong, the quicker", resource: withHeader(good, field("Repr-Digest", "sha-512=:"+in64(sum512[:])+":, sha-256=:"+in64(sum256[:])+":")), r: all, want: *v1, sum: "sha256", ranges: true},
+		{name: "a digest that does not match", resource: withHeader(resource(whole[1:], `"1"`), field("Repr-Digest", "sha-256=:"+in64(sum256[:])+":")), r: all, want: transfer.Version{ETag: `"1"`, Size: size - 1}, sum: "sha256", ranges: true},
+		{name: "404", resource: good, spoil: status(404), r: all, err: errStatus},
+		{name: "204", resource: good, spoil: status(204), r: all, err: errStatus},
+		{name: "416 of all", resource: good, spoil: status(416), r: all, err: errStatus},
 
-		{name: "range", entity: good, r: middle, of: v1, from: 100, want: *v1, ranges: true},
-		{name: "rest", entity: good, r: transfer.Range{From: 100, To: -1}, of: v1, from: 100, want: *v1, ranges: true},
-		{name: "range by date", entity: httptestfault.Resource{Body: whole, LastModified: hour}, r: middle, of: dated, from: 100, want: *dated, ranges: true},
-		{name: "range of a coding", entity: withHeader(good, field("Content-Encoding", "gzip")), r: middle, of: coded, from: 100, want: *coded, ranges: true},
-		{name: "range of any version", entity: good, r: middle, from: 100, want: *v1, ranges: true},
-		{name: "range, total unknown", entity: good, spoil: set("Content-Range", fmt.Sprintf("bytes 100-%d/*", part-1)), r: middle, of: v1, from: 100, want: *v1, ranges: true},
-		{name: "range has the digest of a part", entity: withHeader(good, field("Content-Digest", "sha-512=:"+in64(sum512[:])+":")), r: middle, from: 100, want: *v1, ranges: true},
-		{name: "another version", entity: entity(whole, `"2"`), r: middle, of: v1, want: transfer.Version{ETag: `"2"`, Size: size}, ranges: true},
-		{name: "another coding", entity: withHeader(good, field("Content-Encoding", "br")), r: middle, of: coded, err: download.ErrChanged},
-		{name: "a coding now", entity: withHeader(good, field("Content-Encoding", "gzip")), r: middle, of: v1, err: download.ErrChanged},
-		{name: "another version as a range", entity: good, spoil: set("ETag", `"2"`), r: middle, of: v1, err: download.ErrChanged},
-		{name: "another total", entity: good, spoil: set("Content-Range", fmt.Sprintf("bytes 100-%d/%d", part-1, size+1)), r: middle, of: v1, err: download.ErrChanged},
-		{name: "416 of a version", entity: good, spoil: status(416), r: middle, of: v1, err: download.ErrChanged},
-		{name: "no range in a 206", entity: good, spoil: del("Content-Range"), r: middle, of: v1, want: *v1, ranges: true},
-		{name: "another range", entity: good, spoil: set("Content-Range", fmt.Sprintf("bytes 101-%d/%d", part, size)), r: middle, of: v1, want: *v1, ranges: true},
-		{name: "a shorter range", entity: good, spoil: func(s *httptestfault.Response) {
+		{name: "range", resource: good, r: middle, of: v1, from: 100, want: *v1, ranges: true},
+		{name: "rest", resource: good, r: transfer.Range{From: 100, To: -1}, of: v1, from: 100, want: *v1, ranges: true},
+		{name: "range by date", resource: httptestfault.Resource{Body: whole, LastModified: hour}, r: middle, of: dated, from: 100, want: *dated, ranges: true},
+		{name: "range of a coding", resource: withHeader(good, field("Content-Encoding", "gzip")), r: middle, of: coded, from: 100, want: *coded, ranges: true},
+		{name: "range of any version", resource: good, r: middle, from: 100, want: *v1, ranges: true},
+		{name: "range, total unknown", resource: good, spoil: set("Content-Range", fmt.Sprintf("bytes 100-%d/*", part-1)), r: middle, of: v1, from: 100, want: *v1, ranges: true},
+		{name: "range has the digest of a part", resource: withHeader(good, field("Content-Digest", "sha-512=:"+in64(sum512[:])+":")), r: middle, from: 100, want: *v1, ranges: true},
+		{name: "another version", resource: resource(whole, `"2"`), r: middle, of: v1, want: transfer.Version{ETag: `"2"`, Size: size}, ranges: true},
+		{name: "another coding", resource: withHeader(good, field("Content-Encoding", "br")), r: middle, of: coded, err: download.ErrChanged},
+		{name: "a coding now", resource: withHeader(good, field("Content-Encoding", "gzip")), r: middle, of: v1, err: download.ErrChanged},
+		{name: "another version as a range", resource: good, spoil: set("ETag", `"2"`), r: middle, of: v1, err: download.ErrChanged},
+		{name: "another total", resource: good, spoil: set("Content-Range", fmt.Sprintf("bytes 100-%d/%d", part-1, size+1)), r: middle, of: v1, err: download.ErrChanged},
+		{name: "416 of a version", resource: good, spoil: status(416), r: middle, of: v1, err: download.ErrChanged},
+		{name: "no range in a 206", resource: good, spoil: del("Content-Range"), r: middle, of: v1, want: *v1, ranges: true},
+		{name: "another range", resource: good, spoil: set("Content-Range", fmt.Sprintf("bytes 101-%d/%d", part, size)), r: middle, of: v1, want: *v1, ranges: true},
+		{name: "a shorter range", resource: good, spoil: func(s *httptestfault.Response) {
 			if s.Status == 206 {
 				s.Header.Set("Content-Range", fmt.Sprintf("bytes 100-149/%d", size))
 				s.Header.Set("Content-Length", "50")
 				s.Body = s.Body[:50]
 			}
 		}, r: middle, of: v1, want: *v1, ranges: true},
-		{name: "no tag in a 206", entity: good, spoil: del("ETag"), r: middle, of: v1, want: *v1, ranges: true},
-		{name: "no coding in a 206", entity: withHeader(good, field("Content-Encoding", "gzip")), spoil: del("Content-Encoding"), r: middle, of: coded, want: *coded, ranges: true},
+		{name: "no tag in a 206", resource: good, spoil: del("ETag"), r: middle, of: v1, want: *v1, ranges: true},
+		{name: "no coding in a 206", resource: withHeader(good, field("Content-Encoding", "gzip")), spoil: del("Content-Encoding"), r: middle, of: coded, want: *coded, ranges: true},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
 			server := httptestfault.New(func(_ int, r *http.Request) httptestfault.Response {
-				step := tt.entity.Respond(r)
+				step := tt.resource.Respond(r)
 				if tt.spoil != nil {
 					tt.spoil(&step)
 				}
@@ -178,7 +178,7 @@ func TestGetter(t *testing.T) {
 				return
 			}
 			got, err := io.ReadAll(res.Body)
-			want := tt.entity.Body
+			want := tt.resource.Body
 			if res.From > 0 {
 				if tt.r.To < 0 {
 					tt.r.To = size
@@ -212,7 +212,7 @@ func FuzzGetter(f *testing.F) {
 	f.Add(416, "bytes */100", "", "", int64(0))
 	f.Add(200, "bytes 100-199/300", `"2"`, "br", int64(300))
 	exact := regexp.MustCompile(`(?i)^bytes 0*100-0*199/(0*300|\*)$`)
-	whole := entity(content(300, 1), `"1"`)
+	whole := resource(content(300, 1), `"1"`)
 	v1 := transfer.Version{ETag: `"1"`, Size: 300}
 	f.Fuzz(func(t *testing.T, status int, contentRange, tag, coding string, length int64) {
 		if text := contentRange + tag + coding; status < 200 || status > 599 || strings.ContainsFunc(text, func(r rune) bool { return r < ' ' || r > '~' }) {

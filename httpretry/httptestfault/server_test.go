@@ -34,39 +34,39 @@ func get(ctx context.Context, transport http.RoundTripper, method, url string, b
 	return res, string(content), err
 }
 
-func TestStepsAsAPlainClientSeesThem(t *testing.T) {
+func TestResponsesAsAPlainClientSeesThem(t *testing.T) {
 	hello := []byte("hello, world")
 	for _, tt := range []struct {
-		name   string
-		step   httptestfault.Response
-		method string
-		header http.Header
-		status int
-		body   string
-		err    error // nil means none
-		stays  bool  // the connection is used again
+		name     string
+		response httptestfault.Response
+		method   string
+		header   http.Header
+		status   int
+		body     string
+		err      error // nil means none
+		stays    bool  // the connection is used again
 	}{
 		{name: "zero", status: 200, stays: true},
-		{name: "length", step: httptestfault.Response{Body: hello}, status: 200, body: "hello, world", stays: true},
-		{name: "chunked", step: httptestfault.Response{Body: hello, Framing: httptestfault.Chunked}, status: 200, body: "hello, world", stays: true},
-		{name: "slices", step: httptestfault.Response{Body: hello, Framing: httptestfault.Chunked, Slice: 5, Gap: time.Millisecond}, status: 200, body: "hello, world", stays: true},
-		{name: "until close", step: httptestfault.Response{Body: hello, Framing: httptestfault.UntilClose}, status: 200, body: "hello, world"},
-		{name: "until close, cut: nobody can tell", step: httptestfault.Response{Body: hello, Framing: httptestfault.UntilClose}.With(httptestfault.CutBody(5)), status: 200, body: "hello"},
-		{name: "last", step: httptestfault.Response{Body: hello, Last: true}, status: 200, body: "hello, world"},
-		{name: "status", step: httptestfault.Response{Status: 503, Body: hello}, status: 503, body: "hello, world", stays: true},
-		{name: "no content", step: httptestfault.Response{Status: 204}, status: 204, stays: true},
-		{name: "head", method: "HEAD", step: httptestfault.Response{Body: hello}, status: 200, stays: true},
-		{name: "cut by FIN", step: httptestfault.Response{Body: hello}.With(httptestfault.CutBody(5)), status: 200, body: "hello", err: io.ErrUnexpectedEOF},
-		{name: "cut by RST", step: httptestfault.Response{Body: hello, Late: 5 * time.Millisecond}.With(httptestfault.ResetBody(0)), status: 200, err: syscall.ECONNRESET},
-		{name: "chunked and cut", step: httptestfault.Response{Body: hello, Framing: httptestfault.Chunked}.With(httptestfault.CutBody(5)), status: 200, body: "hello", err: io.ErrUnexpectedEOF},
-		{name: "chunked, all but the last chunk", step: httptestfault.Response{Body: hello, Framing: httptestfault.Chunked}.With(httptestfault.CutBody(12)), status: 200, body: "hello, world", err: io.ErrUnexpectedEOF},
-		{name: "FIN before the head", step: httptestfault.Response{Fault: httptestfault.Hangup()}, err: io.EOF},
-		{name: "RST before the head", step: httptestfault.Response{Fault: httptestfault.Reset()}, err: syscall.ECONNRESET},
-		{name: "half a head", step: httptestfault.Response{Raw: []byte("HTTP/1.1 200 OK\r\nContent-Length: 5\r\n")}, err: io.ErrUnexpectedEOF},
-		{name: "lying length", step: httptestfault.Response{Body: hello, Header: http.Header{"Content-Length": {"5"}}, Last: true}, status: 200, body: "hello"},
+		{name: "length", response: httptestfault.Response{Body: hello}, status: 200, body: "hello, world", stays: true},
+		{name: "chunked", response: httptestfault.Response{Body: hello, Framing: httptestfault.Chunked}, status: 200, body: "hello, world", stays: true},
+		{name: "slices", response: httptestfault.Response{Body: hello, Framing: httptestfault.Chunked, Slice: 5, Gap: time.Millisecond}, status: 200, body: "hello, world", stays: true},
+		{name: "until close", response: httptestfault.Response{Body: hello, Framing: httptestfault.UntilClose}, status: 200, body: "hello, world"},
+		{name: "until close, cut: undetectable", response: httptestfault.Response{Body: hello, Framing: httptestfault.UntilClose}.With(httptestfault.CutBody(5)), status: 200, body: "hello"},
+		{name: "last", response: httptestfault.Response{Body: hello, Last: true}, status: 200, body: "hello, world"},
+		{name: "status", response: httptestfault.Response{Status: 503, Body: hello}, status: 503, body: "hello, world", stays: true},
+		{name: "no content", response: httptestfault.Response{Status: 204}, status: 204, stays: true},
+		{name: "head", method: "HEAD", response: httptestfault.Response{Body: hello}, status: 200, stays: true},
+		{name: "cut by FIN", response: httptestfault.Response{Body: hello}.With(httptestfault.CutBody(5)), status: 200, body: "hello", err: io.ErrUnexpectedEOF},
+		{name: "cut by RST", response: httptestfault.Response{Body: hello, Late: 5 * time.Millisecond}.With(httptestfault.ResetBody(0)), status: 200, err: syscall.ECONNRESET},
+		{name: "chunked and cut", response: httptestfault.Response{Body: hello, Framing: httptestfault.Chunked}.With(httptestfault.CutBody(5)), status: 200, body: "hello", err: io.ErrUnexpectedEOF},
+		{name: "chunked, all but the last chunk", response: httptestfault.Response{Body: hello, Framing: httptestfault.Chunked}.With(httptestfault.CutBody(12)), status: 200, body: "hello, world", err: io.ErrUnexpectedEOF},
+		{name: "FIN before the head", response: httptestfault.Response{Fault: httptestfault.Hangup()}, err: io.EOF},
+		{name: "RST before the head", response: httptestfault.Response{Fault: httptestfault.Reset()}, err: syscall.ECONNRESET},
+		{name: "half a head", response: httptestfault.Response{Raw: []byte("HTTP/1.1 200 OK\r\nContent-Length: 5\r\n")}, err: io.ErrUnexpectedEOF},
+		{name: "lying length", response: httptestfault.Response{Body: hello, Header: http.Header{"Content-Length": {"5"}}, Last: true}, status: 200, body: "hello"},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
-			server := httptestfault.New(httptestfault.Responses(tt.step))
+			server := httptestfault.New(httptestfault.Responses(tt.response))
 			defer server.Close()
 			transport := server.Transport()
 			defer transport.CloseIdleConnections()
@@ -129,9 +129,9 @@ func TestContinue(t *testing.T) {
 	}
 }
 
-func TestEntityHonoursRanges(t *testing.T) {
-	entity := httptestfault.Resource{Body: []byte("0123456789"), ETag: `"a"`}
-	server := httptestfault.New(func(_ int, r *http.Request) httptestfault.Response { return entity.Respond(r) })
+func TestResourceHonoursRanges(t *testing.T) {
+	resource := httptestfault.Resource{Body: []byte("0123456789"), ETag: `"a"`}
+	server := httptestfault.New(func(_ int, r *http.Request) httptestfault.Response { return resource.Respond(r) })
 	defer server.Close()
 	transport := server.Transport()
 	defer transport.CloseIdleConnections()
@@ -193,7 +193,7 @@ func TestCloseEndsStalledConnections(t *testing.T) {
 	<-asked
 	server.Close()
 	if _, err := bufio.NewReader(conn).ReadByte(); err == nil {
-		t.Error("an answer from a server that was to stall")
+		t.Error("a response from a server that should stall")
 	}
 	if _, open := server.Connections(); open != 0 {
 		t.Errorf("%d connections open after Close", open)

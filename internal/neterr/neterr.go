@@ -1,8 +1,8 @@
-// Package neterr knows what errors of connections, of names and of TLS mean: which may be gone at the next attempt,
-// and which will be the same.
+// Package neterr classifies the errors of connections, names and TLS: temporary ones, which the next attempt may not have,
+// and permanent ones.
 //
-// It does not import net/http and crypto/tls, which would make every program that retries larger by megabytes: their
-// types are known by their names.
+// It does not import net/http and crypto/tls, which would add megabytes to every program that retries: it recognizes their
+// types by name.
 package neterr
 
 import (
@@ -18,12 +18,12 @@ import (
 	"github.com/seed-0f2c7998/perdure/internal/unwrap"
 )
 
-// Findings are what the errors in an error say of a connection.
+// Findings are the facts about a connection in an error and the errors that it wraps.
 type Findings struct {
 	timeout, permanent, connection, unsendable bool
 }
 
-// Look returns what err and the errors in it say.
+// Look returns the findings of err and of the errors that it wraps.
 func Look(err error) Findings {
 	var f Findings
 	unwrap.Walk(err, func(err error) unwrap.Step {
@@ -36,24 +36,24 @@ func Look(err error) Findings {
 // IsTimeout reports whether one of the errors is a timeout.
 func (f *Findings) IsTimeout() bool { return f.timeout }
 
-// IsPermanent reports whether no connection will come about, however often it is tried: the two sides do not accept
-// each other's TLS, or no server can be at the address.
+// IsPermanent reports whether every attempt to connect will fail: the peers do not accept each other's TLS, or no server can
+// be at the address.
 func (f *Findings) IsPermanent() bool {
 	return f.permanent || f.unsendable && !f.connection && !f.timeout
 }
 
-// IsConnection reports whether a connection could not be made or broke, and may well be there the next time.
+// IsConnection reports whether a connection failed or broke, and the next attempt may succeed.
 func (f *Findings) IsConnection() bool { return f.connection && !f.permanent }
 
-// IsPermanent is [Findings.IsPermanent] of what err says.
+// IsPermanent is [Findings.IsPermanent] of the findings of err.
 func IsPermanent(err error) bool {
 	f := Look(err)
 	return f.IsPermanent()
 }
 
-// Add adds what err itself says, without the errors in it.
+// Add adds the findings of err itself, without the errors that it wraps.
 func (f *Findings) Add(err error) {
-	permanent, connection := judge(err)
+	permanent, connection := classify(err)
 	f.permanent, f.connection = f.permanent || permanent, f.connection || connection
 	if e, ok := err.(*url.Error); ok { //nolint:errorlint // Look unwraps
 		f.unsendable = f.unsendable || !hasServer(e.URL)
@@ -62,13 +62,13 @@ func (f *Findings) Add(err error) {
 	f.timeout = f.timeout || ok && t.Timeout() || unwrap.Same(err, context.DeadlineExceeded)
 }
 
-// judge reports whether err itself will be the same at the next attempt, and whether a connection failed.
-func judge(err error) (permanent, connection bool) {
+// classify reports whether err itself is permanent, and whether it is a failed connection that may succeed the next time.
+func classify(err error) (permanent, connection bool) {
 	switch e := err.(type) { //nolint:errorlint // Look unwraps
 	case syscall.Errno:
-		return false, isPassing(e)
+		return false, isTemporary(e)
 	case *net.OpError:
-		return judgeOp(e)
+		return classifyOp(e)
 	case *net.DNSError:
 		return e.IsNotFound, e.IsTemporary && !e.IsNotFound
 	case *url.Error:
@@ -79,15 +79,15 @@ func judge(err error) (permanent, connection bool) {
 	if err == io.ErrUnexpectedEOF { //nolint:errorlint // Look unwraps
 		return false, true
 	}
-	return judgeNamed(err)
+	return classifyNamed(err)
 }
 
-// judgeOp is judge for what the net package, or crypto/tls in its way, says of an operation.
-func judgeOp(e *net.OpError) (permanent, connection bool) {
+// classifyOp is classify for an operation of net, or of crypto/tls, which uses its type.
+func classifyOp(e *net.OpError) (permanent, connection bool) {
 	switch e.Op {
-	case "accept", "listen": // of a server, and "accept" of one that was shut down
+	case "accept", "listen": // of a server
 		return false, false
-	case "remote error": // what crypto/tls calls an alert
+	case "remote error": // an alert, from crypto/tls
 		alert := reflect.ValueOf(e.Err)
 		refused := alert.Kind() == reflect.Uint8 && isRefusal(alert.Uint())
 		return refused, !refused
@@ -95,8 +95,7 @@ func judgeOp(e *net.OpError) (permanent, connection bool) {
 	return false, true
 }
 
-// isRefusal reports whether an alert of the other side (RFC 8446, section 6.2) is its response to what we are, rather
-// than to what the network has made of it.
+// isRefusal reports whether an alert of the peer (RFC 8446, section 6.2) refuses this client, rather than damaged data.
 func isRefusal(alert uint64) bool {
 	switch {
 	case alert == 40, alert >= 42 && alert <= 49: // the handshake, our certificate, access
@@ -107,8 +106,8 @@ func isRefusal(alert uint64) bool {
 	return false
 }
 
-// judgeNamed is judge for the errors of packages that are not imported here.
-func judgeNamed(err error) (permanent, connection bool) {
+// classifyNamed is classify for the errors of packages that are not imported here.
+func classifyNamed(err error) (permanent, connection bool) {
 	t := reflect.TypeOf(err)
 	if t.Kind() == reflect.Pointer {
 		t = t.Elem()
@@ -126,14 +125,14 @@ func judgeNamed(err error) (permanent, connection bool) {
 
 func isOneOf(name string, names ...string) bool { return slices.Contains(names, name) }
 
-// hasServer reports whether a request of net/http to this URL can be sent at all.
+// hasServer reports whether net/http can send a request to this URL.
 func hasServer(text string) bool {
 	u, err := url.Parse(text)
 	return err == nil && u.Host != "" && (u.Scheme == "http" || u.Scheme == "https")
 }
 
-// isPassing reports whether an error of the system may be gone at the next attempt to connect.
-func isPassing(e syscall.Errno) bool {
+// isTemporary reports whether an error of the operating system may be absent at the next attempt to connect.
+func isTemporary(e syscall.Errno) bool {
 	return slices.Contains([]syscall.Errno{
 		syscall.ECONNREFUSED, syscall.ECONNRESET, syscall.ECONNABORTED, syscall.EPIPE, syscall.ENOTCONN, syscall.ENETRESET,
 		syscall.ENETUNREACH, syscall.ENETDOWN, syscall.EHOSTUNREACH, hostDown,

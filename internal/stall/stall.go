@@ -1,4 +1,4 @@
-// Package stall ends reads of a body that brings nothing, or too little, for readers that know no deadline.
+// Package stall ends the read of a body that delivers nothing, or too little, for readers without a deadline.
 package stall
 
 import (
@@ -12,27 +12,27 @@ import (
 // Window is the time over which a rate is averaged if Limits.Window is 0.
 const Window = 60 * time.Second
 
-// Limits is what a body must deliver. The zero Limits has no limit.
+// Limits are the minimum that a body must deliver. The zero Limits has no limit.
 type Limits struct {
-	// Timeout is how long one Read may bring nothing; 0 or less means for ever.
+	// Timeout is how long one Read may return nothing; 0 or less means no limit.
 	Timeout time.Duration
 
-	// MinRate is the least bytes per second, averaged over Window; 0 or less means none. Only time that is spent within
-	// Read counts, so that a reader which pauses does not make its body slow. A body that becomes slow is ended after one
-	// Window, or two if the first one began well.
+	// MinRate is the minimum rate in bytes per second, averaged over Window; 0 or less means no limit. Only time within
+	// Read counts, so a reader that pauses does not make its body slow. A slow body is ended after one Window, or after two
+	// if its first Window began fast enough.
 	MinRate int64
 
 	// Window is the time over which MinRate is averaged; 0 or less means the constant Window.
 	Window time.Duration
 
-	// From is the instant before which the rate is not judged. The zero Time means that it always is.
+	// From is the instant before which MinRate does not apply. The zero Time means that MinRate always applies.
 	From time.Time
 }
 
 // Any reports whether l has a limit.
 func (l Limits) Any() bool { return l.Timeout > 0 || l.MinRate > 0 }
 
-// need returns how many bytes a window must bring.
+// need returns how many bytes a window must deliver.
 func (l Limits) need() float64 { return float64(l.MinRate) * l.window().Seconds() }
 
 func (l Limits) window() time.Duration {
@@ -45,8 +45,8 @@ func (l Limits) window() time.Duration {
 // An Error reports a body that was ended by its Limits. It is a timeout in the sense of net.Error.
 type Error struct {
 	Waited  time.Duration // the Timeout, or the Window
-	Bytes   int64         // that came within Waited
-	MinRate int64         // that was missed; 0: nothing came for the Timeout
+	Bytes   int64         // the bytes received within Waited
+	MinRate int64         // the rate that was missed; 0 means that nothing was received for the Timeout
 }
 
 // Error is like "no data for 20s" or "60 bytes in 1m0s, which is less than 1024 bytes/s".
@@ -57,10 +57,10 @@ func (e *Error) Error() string {
 	return fmt.Sprintf("%d bytes in %v, which is less than %d bytes/s", e.Bytes, e.Waited, e.MinRate)
 }
 
-// Timeout is true.
+// Timeout returns true.
 func (*Error) Timeout() bool { return true }
 
-// Temporary is true.
+// Temporary returns true.
 func (*Error) Temporary() bool { return true }
 
 // IsSlow reports whether err says that a body missed its MinRate.
@@ -69,35 +69,35 @@ func IsSlow(err error) bool {
 	return ok && e.MinRate > 0
 }
 
-// A Guard holds one body, or one after the other, to its Limits. It is for one goroutine at a time. The fields must not
-// change after the first Read. A Guard must not be copied after its first Read.
+// A Guard enforces its Limits on one body, or on several in succession. It is for one goroutine at a time. Neither change
+// its fields nor copy a Guard after the first Read.
 type Guard struct {
 	Limits
 
-	// Pool lends the timers; nil means that the Guard has one of its own.
+	// Pool has the timers. If nil, the Guard has a timer of its own.
 	Pool *Pool
 
-	waited time.Duration // within Read, in the present window
-	bytes  int64         // that it brought
-	own    *watchdog     // if there is no Pool
+	waited time.Duration // the time within Read, in the current window
+	bytes  int64         // the bytes received in the current window
+	own    *watchdog     // nil with a Pool, and before the first Read
 }
 
-// Reset begins a window, as the next body deserves.
+// Reset begins a window, for the next body.
 func (g *Guard) Reset() { g.waited, g.bytes = 0, 0 }
 
-// Read reads from body into p. A body that misses a limit is closed, even while its Read waits, and the error is an
-// *Error, which comes with the bytes of this Read.
+// Read reads from body into p. If the body misses a limit, Read closes it, even while the body's Read waits, and returns an
+// *Error together with the bytes read.
 func (g *Guard) Read(body io.ReadCloser, p []byte) (int, error) {
 	if !g.Any() {
 		return body.Read(p)
 	}
 	began := time.Now()
-	limit, slow := g.patience(began)
-	dog := g.borrow()
+	limit, slow := g.limit(began)
+	dog := g.watchdog()
 	dog.watch(body, limit)
 	n, err := body.Read(p)
-	fired := dog.leave()
-	g.giveBack(dog)
+	fired := dog.stop()
+	g.release(dog)
 	g.waited += time.Since(began)
 	g.bytes += int64(n)
 	switch {
@@ -107,28 +107,28 @@ func (g *Guard) Read(body io.ReadCloser, p []byte) (int, error) {
 		err = g.slow()
 	case err == nil && g.missed():
 		err = g.slow()
-		_ = body.Close() // err says it
+		_ = body.Close() // err is the error
 	}
 	return n, err
 }
 
-// slow returns the Error of a window that has brought too little.
+// slow returns the Error of a window with too few bytes.
 func (g *Guard) slow() error {
-	if float64(g.bytes) >= g.need() { // it is the silence after them that was a window long
+	if float64(g.bytes) >= g.need() { // enough bytes, then nothing for a whole window
 		return &Error{Waited: g.window(), MinRate: g.MinRate}
 	}
 	return &Error{Waited: g.waited, Bytes: g.bytes, MinRate: g.MinRate}
 }
 
-// patience returns how long a Read that begins now may bring nothing, and whether the rate is the reason.
-func (g *Guard) patience(now time.Time) (limit time.Duration, slow bool) {
+// limit returns how long a Read that begins now may return nothing, and whether MinRate is the reason.
+func (g *Guard) limit(now time.Time) (limit time.Duration, slow bool) {
 	limit = g.Timeout
 	if g.MinRate <= 0 {
 		return limit, false
 	}
 	left := g.window() - g.waited
 	if float64(g.bytes) >= g.need() {
-		left += g.window() // of which nothing has come
+		left += g.window() // the next window, still empty
 	}
 	left = max(left, g.From.Sub(now), 1)
 	if limit > 0 && limit <= left {
@@ -137,7 +137,7 @@ func (g *Guard) patience(now time.Time) (limit time.Duration, slow bool) {
 	return left, true
 }
 
-// missed reports whether a window has ended without the bytes that it needs, and begins the next one if it has ended.
+// missed reports whether a window has ended with too few bytes. If the window has ended otherwise, missed begins the next.
 func (g *Guard) missed() bool {
 	if g.MinRate <= 0 || g.waited < g.window() {
 		return false
@@ -149,7 +149,7 @@ func (g *Guard) missed() bool {
 	return false
 }
 
-func (g *Guard) borrow() *watchdog {
+func (g *Guard) watchdog() *watchdog {
 	if g.Pool != nil {
 		return g.Pool.get()
 	}
@@ -159,14 +159,14 @@ func (g *Guard) borrow() *watchdog {
 	return g.own
 }
 
-func (g *Guard) giveBack(d *watchdog) {
+func (g *Guard) release(d *watchdog) {
 	if g.Pool != nil {
 		g.Pool.watchdogs.Put(d)
 	}
 }
 
-// NewReader returns body with limits to its reads. A body that misses one is ended by end, and so is one that is closed;
-// a nil end means that body's Close is enough.
+// NewReader returns body with limits on its reads. If the body misses a limit, or is closed, end is called and then body's
+// Close. If end is nil, only Close is called.
 func NewReader(body io.ReadCloser, l Limits, end func()) io.ReadCloser {
 	return &reader{guard: Guard{Limits: l}, body: ending{body, end}}
 }

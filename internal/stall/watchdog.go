@@ -7,8 +7,8 @@ import (
 	"time"
 )
 
-// A Pool lends out timers, so that a body which is read in a moment does not cost one. The zero Pool is ready for use,
-// by many goroutines at once.
+// A Pool keeps timers for reuse, so that a short body does not allocate one. The zero Pool is ready for use. It is safe for
+// concurrent use.
 type Pool struct{ watchdogs sync.Pool }
 
 func (p *Pool) get() *watchdog {
@@ -18,17 +18,17 @@ func (p *Pool) get() *watchdog {
 	return newWatchdog()
 }
 
-// A watchdog closes what is not finished in time. It watches one thing at a time, for one goroutine.
+// A watchdog closes a target that is not stopped in time. It watches one target at a time, for one goroutine.
 type watchdog struct {
 	timer *time.Timer
 
 	mu     sync.Mutex
-	target io.Closer // nil: nothing to watch
+	target io.Closer // nil if stopped
 	due    time.Time
 	fired  atomic.Bool
 }
 
-// newWatchdog returns one that watches nothing yet.
+// newWatchdog returns a stopped watchdog.
 func newWatchdog() *watchdog {
 	d := new(watchdog)
 	d.timer = time.AfterFunc(time.Hour, d.fire)
@@ -36,7 +36,7 @@ func newWatchdog() *watchdog {
 	return d
 }
 
-// watch makes d close target if leave does not come within limit.
+// watch closes target after limit, unless stop is called before.
 func (d *watchdog) watch(target io.Closer, limit time.Duration) {
 	d.fired.Store(false)
 	d.mu.Lock()
@@ -45,8 +45,8 @@ func (d *watchdog) watch(target io.Closer, limit time.Duration) {
 	d.timer.Reset(limit)
 }
 
-// leave ends the watch. It reports whether the target has been closed, or is about to be.
-func (d *watchdog) leave() (fired bool) {
+// stop ends the watch. It reports whether the target has been closed, or is about to be closed.
+func (d *watchdog) stop() (fired bool) {
 	d.timer.Stop()
 	d.mu.Lock()
 	d.target = nil
@@ -54,7 +54,7 @@ func (d *watchdog) leave() (fired bool) {
 	return d.fired.Load()
 }
 
-// fire closes the target. The timer may have fired for an earlier one: then it is not due yet.
+// fire closes the target. If the timer has fired for an earlier target, the current one is not due yet.
 func (d *watchdog) fire() {
 	d.mu.Lock()
 	target := d.target
@@ -65,5 +65,5 @@ func (d *watchdog) fire() {
 	d.target = nil
 	d.fired.Store(true)
 	d.mu.Unlock()
-	_ = target.Close() // the one who reads from it hears of it
+	_ = target.Close() // the reader gets an error
 }

@@ -15,10 +15,10 @@ func TestLateTimer(t *testing.T) {
 			first, second := new(target), new(target)
 			d.watch(first, time.Second)
 			<-time.After(time.Second) // both timers are due now, in any order
-			d.leave()
+			d.stop()
 			d.watch(second, time.Second)
 			synctest.Wait()
-			if d.leave() || second.closed {
+			if d.stop() || second.closed {
 				t.Fatal("closed the wrong one")
 			}
 		}

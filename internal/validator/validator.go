@@ -1,4 +1,4 @@
-// Package validator knows which validators identify the bytes of a representation (RFC 9110, section 8.8).
+// Package validator decides which validators identify the bytes of a representation (RFC 9110, section 8.8).
 package validator
 
 import (
@@ -8,11 +8,10 @@ import (
 	"time"
 )
 
-// ErrChanged is the error of a resource that has another validator than it had before.
+// ErrChanged reports a resource whose validator has changed.
 var ErrChanged = errors.New("resource changed during transfer")
 
-// Of returns the validator that a response with header h has for If-Range: a strong ETag, or else a Last-Modified that
-// will do. At most one of them is not empty.
+// Of returns the validator in h for If-Range: a strong ETag, or else a strong Last-Modified. At most one of them is not "".
 func Of(h http.Header) (etag, lastModified string) {
 	if tag := h.Get("ETag"); IsStrong(tag) {
 		return tag, ""
@@ -23,11 +22,11 @@ func Of(h http.Header) (etag, lastModified string) {
 	return "", ""
 }
 
-// IsStrong reports whether an ETag stands for the bytes of a representation, and not only for what they mean.
+// IsStrong reports whether an ETag is strong: it identifies the bytes of a representation, not only their meaning.
 func IsStrong(etag string) bool { return strings.HasPrefix(etag, `"`) }
 
-// IsStrongDate reports whether a Last-Modified, in a response of that Date, identifies a representation: nothing can
-// have changed in the same second after the response was sent (RFC 9110, section 8.8.2.2).
+// IsStrongDate reports whether a Last-Modified identifies a representation in a response with that Date: it is at least one
+// second older, so no second change can have the same Last-Modified (RFC 9110, section 8.8.2.2).
 func IsStrongDate(modified, date string) bool {
 	then, err := http.ParseTime(modified)
 	if err != nil {

@@ -1,4 +1,4 @@
-// Package viaproxy has the refusals of proxies reported by transports of the caller's, which it does not change.
+// Package viaproxy makes an http.Transport report the refusals of proxies, without changing the caller's http.Transport.
 package viaproxy
 
 import (
@@ -9,13 +9,13 @@ import (
 	"github.com/seed-0f2c7998/perdure/internal/class"
 )
 
-// A Transport sends requests by an http.Transport, and those for https that go through an HTTP proxy by a copy of it, made
-// at the first of them. The copy has connections of its own. It is safe for concurrent use.
+// A Transport sends requests through an http.Transport, and https requests that go through an HTTP proxy through a copy of
+// it. The copy is made at the first such request and has connections of its own. A Transport is safe for concurrent use.
 type Transport struct {
 	base   *http.Transport
 	report func(*http.Transport)
 	once   sync.Once
-	copied atomic.Pointer[http.Transport] // by copy; nil before
+	copied atomic.Pointer[http.Transport] // nil before the first call of copy
 }
 
 var ofDefault struct { //nolint:gochecknoglobals // one for the process, as http.DefaultTransport is, for its connections
@@ -23,8 +23,8 @@ var ofDefault struct { //nolint:gochecknoglobals // one for the process, as http
 	*Transport
 }
 
-// New returns a Transport over base. It calls report with the copy, before that is used. All those over
-// [http.DefaultTransport] are one.
+// New returns a Transport over base. The Transport calls report with the copy before using the copy. All Transports over
+// [http.DefaultTransport] are the same.
 func New(base *http.Transport, report func(*http.Transport)) *Transport {
 	if base != http.DefaultTransport {
 		return &Transport{base: base, report: report}
@@ -45,7 +45,7 @@ func (t *Transport) RoundTrip(req *http.Request) (*http.Response, error) {
 	return t.base.RoundTrip(req)
 }
 
-// connects reports whether base asks a proxy to connect to the server of req.
+// connects reports whether base connects to the server of req through a proxy.
 func (t *Transport) connects(req *http.Request) bool {
 	proxy, err := t.base.Proxy(req)
 	return err == nil && proxy != nil && (proxy.Scheme == "http" || proxy.Scheme == "https")
@@ -60,7 +60,7 @@ func (t *Transport) copy() *http.Transport {
 	return t.copied.Load()
 }
 
-// CloseIdleConnections closes those of both.
+// CloseIdleConnections closes the idle connections of base and of the copy.
 func (t *Transport) CloseIdleConnections() {
 	t.base.CloseIdleConnections()
 	if copied := t.copied.Load(); copied != nil {
@@ -68,8 +68,8 @@ func (t *Transport) CloseIdleConnections() {
 	}
 }
 
-// Class returns what a proxy's refusal to connect means: a status that may pass is as that of a server, which could not be
-// reached. Any other says nothing of the server.
+// Class returns the class of a proxy's refusal to connect: that of the status if a server's response with it is retried,
+// because the server cannot be reached; Ignored otherwise, because the server did not fail.
 func Class(status int) class.Class {
 	if c := class.OfStatus(status); c.Retried() {
 		return c

@@ -9,16 +9,16 @@ import (
 // Unknown is the length of a representation that the server has not sent.
 const Unknown int64 = -1
 
-// A Range is the part of a representation that a 206 response holds, or, if Unsatisfied, the statement of a 416 that no part of
-// what was asked for exists.
+// A Range is the part of a representation in a 206 response, or, if Unsatisfied, the statement of a 416 that the requested
+// range does not exist.
 type Range struct {
 	First, Last int64 // offsets of the first and of the last byte; meaningless if Unsatisfied
 	Total       int64 // length of the whole representation, or Unknown
 	Unsatisfied bool
 }
 
-// Parse reads the value of a Content-Range header. It accepts no more than the grammar: the unit bytes in any case,
-// one space, plain decimal numbers that an int64 holds, first <= last < total. A range of another unit is not ok.
+// Parse reads the value of a Content-Range header. It accepts the grammar only: the unit bytes in any case, one space,
+// decimal numbers that fit an int64, first <= last < total. A range of another unit is not ok.
 func Parse(value string) (r Range, ok bool) {
 	unit, rest, ok := strings.Cut(value, " ")
 	if !ok || !strings.EqualFold(unit, "bytes") {
@@ -53,10 +53,10 @@ func Parse(value string) (r Range, ok bool) {
 	return r, true
 }
 
-// Length returns how many bytes the range has.
+// Length returns the number of bytes in the range.
 func (r Range) Length() int64 { return r.Last - r.First + 1 }
 
-// number reads decimal digits, up to what leaves room for one more, so that lengths do not overflow.
+// number reads decimal digits, up to MaxInt64-1, so that Last+1 does not overflow.
 func number(s string) (int64, bool) {
 	n := int64(0)
 	for _, digit := range []byte(s) {

@@ -1,5 +1,5 @@
-// Package digest reads the checksums that headers offer of a body, Content-Digest and Repr-Digest (RFC 9530),
-// Content-MD5 (RFC 1864) and the x-amz-checksum headers of S3, and checks a body against them.
+// Package digest reads the digests of a body in headers, Content-Digest and Repr-Digest (RFC 9530), Content-MD5 (RFC 1864)
+// and the x-amz-checksum headers of S3, and checks a body against them.
 package digest
 
 import (
@@ -16,21 +16,21 @@ import (
 type Check struct {
 	hash.Hash
 
-	Header    string // that offers the digest, such as Repr-Digest
+	Header    string // the header of the digest, such as Repr-Digest
 	Algorithm string // such as sha-256
-	Want      []byte
+	Want      []byte // the digest in the header
 }
 
-// An algorithm is one that headers may use.
+// An algorithm is a digest algorithm of these headers.
 type algorithm struct {
-	name string // in dictionaries
-	sum  string // in package checksum
-	amz  string // the header of S3; empty: none
+	name string // the key in the header
+	sum  string // the name in package checksum
+	amz  string // the header of S3; "" if S3 has none
 }
 
-// algorithms returns them in the order of preference: the strongest first, and of those that are equally strong the one
-// that takes less time. Nobody can forge SHA-256 or SHA-512, and processors have instructions for the first; SHA-1 and
-// MD5 only tell accidents, but all of them; a CRC misses one accident in 2^64 or 2^32.
+// algorithms returns the algorithms in the order of preference: the strongest first, and of equally strong ones the
+// fastest. SHA-256 and SHA-512 cannot be forged, and processors have instructions for SHA-256; SHA-1 and MD5 detect all
+// accidents, but no forgery; a CRC misses one accident in 2^64 or 2^32.
 func algorithms() []algorithm {
 	return []algorithm{
 		{"sha-256", "sha256", "X-Amz-Checksum-Sha256"},
@@ -43,15 +43,15 @@ func algorithms() []algorithm {
 	}
 }
 
-// Offers reports whether a header of this name may have a digest. Few responses have one: what goes through all names of
-// a response anyway need not call For.
+// Offers reports whether a header of this name may have a digest. Few responses have one: a caller that iterates over the
+// header anyway saves the call of For.
 func Offers(name string) bool {
 	return name == "Content-Digest" || name == "Repr-Digest" || name == "Content-Md5" || strings.HasPrefix(name, "X-Amz-Checksum-")
 }
 
-// For returns a check for the body that comes with h, or nil if h offers no digest that can be checked. whole says
-// whether the body is the whole representation: only then the digests of the whole apply to it.
-// Of several digests the first of algorithms is checked. What is malformed or unknown is passed over.
+// For returns a check for the body of a response with header h, or nil if h has no digest that can be checked. whole says
+// whether the body is the whole representation: only then Repr-Digest and x-amz-checksum apply to it.
+// Of several digests the first in the order of algorithms is checked. Malformed and unknown digests are ignored.
 func For(h http.Header, whole bool) *Check {
 	o := best(h, whole, true)
 	if o.sum.IsZero() {
@@ -60,19 +60,19 @@ func For(h http.Header, whole bool) *Check {
 	return &Check{Hash: o.sum.New(), Header: o.header, Algorithm: o.algorithm.name, Want: o.sum.Value}
 }
 
-// OfWhole returns the checksum of the whole representation, which For would check, or the zero Sum. part says that the
-// body that comes with h is less than that.
+// OfWhole returns the checksum of the whole representation, or the zero Sum if h has none. part says that the body of the
+// response is a part: Content-Digest and Content-MD5 do not apply then.
 func OfWhole(h http.Header, part bool) checksum.Sum { return best(h, true, !part).sum }
 
-// An offer is a checksum that a header has.
+// An offer is a checksum in a header.
 type offer struct {
 	header    string
 	algorithm algorithm
 	sum       checksum.Sum
 }
 
-// best returns the best offer of h: of the digests of the representation, if whole, and those of the content that comes
-// with h, if content.
+// best returns the first offer in h in the order of algorithms: of the digests of the representation, if whole, and of the
+// digests of the content, if content.
 func best(h http.Header, whole, content bool) offer {
 	for _, a := range algorithms() {
 		var texts [4]struct{ header, text string }
@@ -97,8 +97,8 @@ func best(h http.Header, whole, content bool) offer {
 	return offer{}
 }
 
-// decode is not ok if text is no checksum of the algorithm's length. That of an S3 object made of parts, which no stream
-// can be checked against, ends in "-" and the number of parts, so it is none either.
+// decode is not ok if text is no checksum of the algorithm's length. The composite checksum of an S3 object made of parts
+// ends in "-" and the number of parts; no stream can be checked against it, and decode is not ok.
 func decode(name, text string) (checksum.Sum, bool) {
 	if text == "" {
 		return checksum.Sum{}, false
@@ -123,11 +123,11 @@ func member(lines []string, key string) (text string) {
 
 type verifiedKey struct{}
 
-// LeaveToCaller returns a context in which the transport does not check bodies against the digests that their headers
-// offer, because the caller does.
+// LeaveToCaller returns a context with which the transport does not check bodies against the digests in their headers,
+// because the caller does.
 func LeaveToCaller(ctx context.Context) context.Context {
 	return context.WithValue(ctx, verifiedKey{}, true)
 }
 
-// IsLeftToCaller reports whether ctx is one of LeaveToCaller.
+// IsLeftToCaller reports whether ctx comes from LeaveToCaller.
 func IsLeftToCaller(ctx context.Context) bool { return ctx.Value(verifiedKey{}) != nil }

@@ -1,4 +1,4 @@
-// Package hedge sends a second request when the first takes longer than most do.
+// Package hedge sends a second request when the first takes longer than most requests do.
 //
 // It is the backup request of Dean and Barroso (The Tail at Scale, 2013): cheap against stragglers, and harmful
 // against overload, so it has a budget of its own.
@@ -13,28 +13,28 @@ import (
 	"time"
 )
 
-// A Hedger knows how long the answers of one server take. It is safe for concurrent use.
+// A Hedger measures the latencies of one server. It is safe for concurrent use.
 type Hedger struct {
-	Percentile float64       // of the latencies, beyond which a request is slow; 0..1
-	Min        time.Duration // the least time to wait for a response before a second request
-	Ratio      float64       // of second requests to first ones
+	Percentile float64       // a request is slow above this percentile of the latencies; 0..1
+	Min        time.Duration // the minimum time before a second request
+	Ratio      float64       // the maximum number of second requests per first request
 
 	mu     sync.Mutex
-	recent [window]time.Duration // a ring
+	recent [window]time.Duration // a ring buffer of latencies
 	seen   int
-	delay  time.Duration // that recent gives; 0: too little is known
+	delay  time.Duration // the percentile of recent; 0 means too few latencies
 	tokens float64       // second requests that may be sent
 }
 
 const (
-	window         = 256 // latencies that are remembered
+	window         = 256 // latencies that are kept
 	minSamples     = 20  // latencies that a percentile needs
 	recomputeEvery = 16  // latencies after which the percentile is recomputed
-	maxTokens      = 10  // tokens that can be saved up
+	maxTokens      = 10  // the maximum number of tokens
 )
 
-// Do calls send, and once more if it is slow and the budget allows. It returns the response that came first and is good,
-// or if none is, the last; what the other brings is discarded. Each call of send gets a context of its own.
+// Do calls send, and a second time if the first call is slow and the budget allows. It returns the first good response, or
+// the last response if no response is good, and discards the other. Each call of send gets a context of its own.
 func (h *Hedger) Do(ctx context.Context, send func(context.Context) (*http.Response, error), discard func(io.ReadCloser)) (*http.Response, error) {
 	start := time.Now()
 	delay := h.begin()
@@ -60,18 +60,18 @@ func (h *Hedger) Do(ctx context.Context, send func(context.Context) (*http.Respo
 	h.learn(time.Since(start), won.err)
 	r.cancelLoser(won)
 	if won.err != nil {
-		r.cancel[won.lane]()
+		r.cancel[won.index]()
 		return nil, won.err
 	}
-	if won.res.Body == nil || won.res.Body == http.NoBody { // callers compare it
-		r.cancel[won.lane]()
+	if won.res.Body == nil || won.res.Body == http.NoBody { // callers compare Body with NoBody, so it must not be wrapped
+		r.cancel[won.index]()
 		return won.res, nil
 	}
-	won.res.Body = &owned{ReadCloser: won.res.Body, cancel: r.cancel[won.lane]}
+	won.res.Body = &owned{ReadCloser: won.res.Body, cancel: r.cancel[won.index]}
 	return won.res, nil
 }
 
-// begin pays a request's share into the budget, and returns how long to wait for its response; 0 is for ever.
+// begin adds a request's share to the budget, and returns the time before a second request; 0 means no second request.
 func (h *Hedger) begin() time.Duration {
 	h.mu.Lock()
 	defer h.mu.Unlock()
@@ -92,7 +92,7 @@ func (h *Hedger) withdraw() bool {
 	return true
 }
 
-// learn remembers a latency. That of a failure says nothing.
+// learn records a latency; the latency of a failure does not count.
 func (h *Hedger) learn(took time.Duration, err error) {
 	if err != nil {
 		return
@@ -118,9 +118,9 @@ type race struct {
 }
 
 type result struct {
-	lane int
-	res  *http.Response
-	err  error
+	index int
+	res   *http.Response
+	err   error
 }
 
 func (r result) good() bool {
@@ -128,12 +128,12 @@ func (r result) good() bool {
 }
 
 // launch starts a request.
-func (r *race) launch(ctx context.Context, lane int) {
-	ctx, r.cancel[lane] = context.WithCancel(ctx)
+func (r *race) launch(ctx context.Context, index int) {
+	ctx, r.cancel[index] = context.WithCancel(ctx)
 	r.running++
 	go func() {
-		res, err := r.send(ctx) //nolint:bodyclose // drop does, or the caller of Do
-		r.results <- result{lane, res, err}
+		res, err := r.send(ctx) //nolint:bodyclose // discardResult closes it, or the caller of Do
+		r.results <- result{index, res, err}
 	}()
 }
 
@@ -149,24 +149,24 @@ func (r *race) best() result {
 	}
 }
 
-// discardResult gives up what a lane has brought.
+// discardResult discards a result and ends its context.
 func (r *race) discardResult(lost result) {
 	if lost.err == nil && lost.res.Body != nil {
 		r.discard(lost.res.Body)
 	}
-	r.cancel[lost.lane]()
+	r.cancel[lost.index]()
 }
 
-// cancelLoser cancels the request that is still under way, and discards what it brings all the same.
+// cancelLoser cancels the request that is still running, and discards its result.
 func (r *race) cancelLoser(won result) {
 	if r.running == 0 {
 		return
 	}
-	r.cancel[1-won.lane]()
+	r.cancel[1-won.index]()
 	go func() { r.discardResult(<-r.results) }()
 }
 
-// An owned body ends the context that its response was had with.
+// An owned body ends the context of its response when it is closed.
 type owned struct {
 	io.ReadCloser
 	cancel context.CancelFunc

@@ -1,4 +1,4 @@
-// Package idle tells which idle connections the other side has ended.
+// Package idle reports which idle connections the peer has closed.
 package idle
 
 import (
@@ -6,9 +6,8 @@ import (
 	"syscall"
 )
 
-// Ended reports whether the other side of conn has closed or reset it, or sent something that nobody has requested. It
-// reads nothing, and may be called while another goroutine waits for the first byte. A connection that does not show
-// what it is made of counts as open.
+// Ended reports whether the peer has closed or reset conn, or sent unrequested bytes. It reads nothing, and may be called
+// while another goroutine waits for the first byte. A connection that does not give access to its socket counts as open.
 func Ended(conn net.Conn) bool {
 	if coded, ok := conn.(interface{ NetConn() net.Conn }); ok { // *tls.Conn
 		conn = coded.NetConn()

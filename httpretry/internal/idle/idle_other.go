@@ -2,5 +2,5 @@
 
 package idle
 
-// readable is not known here.
+// readable returns false: the state of the socket is unknown on this system.
 func readable(uintptr) bool { return false }

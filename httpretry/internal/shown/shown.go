@@ -1,4 +1,4 @@
-// Package shown keeps what a request has that is secret out of the errors of clients.
+// Package shown removes a request's secrets from the errors of clients.
 package shown
 
 import (
@@ -10,9 +10,9 @@ import (
 	"github.com/seed-0f2c7998/perdure/internal/unwrap"
 )
 
-// Error returns err with a text of one line without the secrets of req, and of the requests that were redirected to it: in
-// the header, the user information and the query. net/http quotes what it can't read of a response, and a server may have
-// sent back what it got. A [*url.Error] stays one.
+// Error returns err with a text of one line and without the secrets in the header, the user information and the query of req
+// and of the requests that were redirected to req. net/http quotes a malformed response, which may echo the request. A
+// [*url.Error] remains a [*url.Error].
 func Error(err error, req *http.Request) error {
 	if e, ok := err.(*url.Error); ok { //nolint:errorlint // the outermost
 		return &url.Error{Op: e.Op, URL: secrets(req).Redact(e.URL), Err: Error(e.Err, req)}
@@ -24,13 +24,13 @@ func Error(err error, req *http.Request) error {
 	return err
 }
 
-// URL returns the address of req without its secrets.
+// URL returns the URL of req without secrets.
 func URL(req *http.Request) string { return redact.String(req.URL.String()) }
 
-// secrets returns those of req and of the requests before it.
+// secrets returns the secrets of req and of the requests that were redirected to it.
 func secrets(req *http.Request) redact.Secrets {
 	var found redact.Secrets
-	for range 10 { // as many redirects as net/http follows
+	for range 10 { // net/http follows at most 10 redirects
 		if found = found.Header(req.Header); req.URL != nil {
 			found = found.URL(req.URL)
 		}
@@ -42,7 +42,7 @@ func secrets(req *http.Request) redact.Secrets {
 	return found
 }
 
-// A shownError is an error of a client whose text must not be shown as it is.
+// A shownError is a client's error with another text.
 type shownError struct {
 	err  error
 	text string
@@ -52,7 +52,7 @@ func (e *shownError) Error() string { return e.text }
 func (e *shownError) Unwrap() error { return e.err }
 func (e *shownError) Replaces()     {} // as redact.Replaces asks
 
-// Timeout makes url.Error.Timeout tell the truth.
+// Timeout is for url.Error.Timeout.
 func (e *shownError) Timeout() bool {
 	timeout, ok := unwrap.As[net.Error](e.err)
 	return ok && timeout.Timeout()

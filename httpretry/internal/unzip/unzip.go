@@ -1,5 +1,5 @@
-// Package unzip takes the gzip coding off a response, as net/http does by itself, but above a body that the caller
-// of this package gives: net/http's own is below whatever a RoundTripper makes of the body.
+// Package unzip decodes a gzip response as net/http does, but above the body that a RoundTripper has set: net/http decodes
+// below it.
 package unzip
 
 import (
@@ -9,8 +9,8 @@ import (
 	"strings"
 )
 
-// Response changes res, if it has a body and its Content-Encoding is gzip, so that the body is the plain one.
-// As net/http does, it takes away the headers that tell of the coded one.
+// Response decodes the body of res, if res has a body and its Content-Encoding is gzip. As net/http does, it removes the
+// headers that describe the compressed body.
 func Response(res *http.Response) {
 	if coding := res.Header["Content-Encoding"]; res.Body == http.NoBody || len(coding) == 0 || !strings.EqualFold(coding[0], "gzip") {
 		return
@@ -22,14 +22,14 @@ func Response(res *http.Response) {
 	res.Uncompressed = true
 }
 
-// A body is decoded as it is read.
+// A body decodes coded as it is read.
 type body struct {
 	coded io.ReadCloser
 	plain *gzip.Reader // nil before the first Read
-	err   error        // of opening plain; stays
+	err   error        // of gzip.NewReader; permanent
 }
 
-// Read returns the errors of the coded body as they are.
+// Read returns the errors of the coded body unchanged.
 func (b *body) Read(p []byte) (int, error) {
 	if b.plain == nil && b.err == nil {
 		b.plain, b.err = gzip.NewReader(b.coded)

@@ -1,4 +1,4 @@
-// Package upload lets the body of a request be sent as often as it takes.
+// Package upload sends the body of a request several times.
 package upload
 
 import (
@@ -12,7 +12,7 @@ import (
 	"github.com/seed-0f2c7998/perdure/internal/spool"
 )
 
-// ErrGone is returned when the body can be read once only, and more of it was read than is kept.
+// ErrGone reports that the body can be read only once, and that more of it was read than is kept.
 var ErrGone = errors.New("the request's body can't be sent again")
 
 var (
@@ -20,28 +20,28 @@ var (
 	errLength = errors.New("httpretry: the request's body is not as long as its ContentLength")
 )
 
-// A Body is the body of a request. Each attempt reads it through a pass of its own, and only the newest pass gets
-// anything: a transport may still be reading for an attempt that has failed. A nil Body is none.
+// A Body is the body of a request. Each attempt reads it through a pass of its own, and only the newest pass can read: a
+// transport may still be reading for an attempt that has failed. A nil Body means that the request has no body.
 type Body struct {
-	turn   chan struct{}                 // holds a token: who takes it may use reopen, reader and kept
-	reopen func() (io.ReadCloser, error) // makes a new reader, by GetBody or Seek; nil if the reader can't be rewound
+	turn   chan struct{}                 // holds a token: its holder may use reopen, reader and kept
+	reopen func() (io.ReadCloser, error) // makes a new reader, by GetBody or Seek; nil if the reader cannot be rewound
 	reader io.Reader
-	kept   spool.Spool // of a reader that can't be rewound, what was read so far
+	kept   spool.Spool // what was read so far of a reader that cannot be rewound
 
-	length  int64 // that the request declares; <= 0: unknown
+	length  int64 // the ContentLength of the request; 0 or less means unknown
 	newest  atomic.Pointer[pass]
-	failure atomic.Pointer[error] // of the reader itself: no fault of the service
+	failure atomic.Pointer[error] // the error of the caller's reader; nil if it has not failed
 
 	mu     sync.Mutex
 	source io.Closer // the caller's body, or what GetBody returned last; nil once closed
-	over   bool      // no pass will follow
+	over   bool      // no pass follows
 	closed atomic.Bool
-	lost   atomic.Bool // what was read is not kept
+	lost   atomic.Bool // the bytes read were not kept
 	held   atomic.Bool // see Hold
 }
 
-// New returns the Body of req, which has one. Of a reader that can't be rewound, at most memory bytes are kept
-// in memory, and at most limit in all.
+// New returns the Body of req, which must have one. Of a reader that cannot be rewound, at most memory bytes are kept
+// in memory, and at most limit bytes in all.
 func New(req *http.Request, memory, limit int64) *Body {
 	u := &Body{turn: make(chan struct{}, 1), reader: req.Body, source: req.Body, length: req.ContentLength}
 	u.kept = spool.Spool{Memory: memory, Limit: limit}
@@ -59,8 +59,8 @@ func New(req *http.Request, memory, limit int64) *Body {
 	return u
 }
 
-// Next returns a pass over the whole body. It fails if that can't be had again, or ctx ends before the pass before it
-// has let go of the reader.
+// Next returns a new pass over the whole body. It returns an error if the body cannot be read again, or if ctx ends before
+// the pass before has released the reader.
 func (u *Body) Next(ctx context.Context) (io.ReadCloser, error) {
 	p := &pass{body: u}
 	before := u.newest.Swap(p)
@@ -72,7 +72,7 @@ func (u *Body) Next(ctx context.Context) (io.ReadCloser, error) {
 	}
 	defer u.release()
 	if before == nil || before.offset == 0 {
-		return p, nil // nobody has read anything yet
+		return p, nil // nothing has been read yet
 	}
 	if err := u.rewind(); err != nil {
 		p.closed.Store(true)
@@ -81,7 +81,7 @@ func (u *Body) Next(ctx context.Context) (io.ReadCloser, error) {
 	return p, nil
 }
 
-// rewind makes the reader start again. The caller has the turn.
+// rewind restarts the reader. The caller must hold the turn.
 func (u *Body) rewind() error {
 	if u.reopen == nil {
 		if u.lost.Load() {
@@ -99,7 +99,7 @@ func (u *Body) rewind() error {
 	return nil
 }
 
-// replace goes on with what GetBody has returned. The caller has the turn.
+// replace uses the reader that GetBody has returned. The caller must hold the turn.
 func (u *Body) replace(reader io.ReadCloser) {
 	u.reader = reader
 	u.mu.Lock()
@@ -107,11 +107,11 @@ func (u *Body) replace(reader io.ReadCloser) {
 	u.source = reader
 	u.mu.Unlock()
 	if old != nil {
-		old.Close() // what it says of its end concerns nobody any more
+		old.Close() // an error makes no difference any more
 	}
 }
 
-// Finish says that no pass will follow: the caller's body is closed when the newest pass is.
+// Finish ends the Body: the caller's body is closed when the newest pass is closed.
 func (u *Body) Finish() {
 	if u == nil {
 		return
@@ -121,7 +121,7 @@ func (u *Body) Finish() {
 	p := u.newest.Load()
 	u.mu.Unlock()
 	if p == nil || p.closed.Load() {
-		_ = u.close() // nobody is left to tell
+		_ = u.close() // no caller is left to return the error to
 	}
 }
 
@@ -139,7 +139,7 @@ func (u *Body) close() error {
 	return err
 }
 
-// release gives the turn back.
+// release returns the turn.
 func (u *Body) release() {
 	u.turn <- struct{}{}
 	if u.closed.Load() {
@@ -147,11 +147,11 @@ func (u *Body) release() {
 	}
 }
 
-// forget frees what is kept, unless somebody has the turn: then they do it when they release it.
+// forget frees the kept bytes. If the turn is taken, its release does so.
 func (u *Body) forget() {
 	select {
 	case <-u.turn:
-		_ = u.kept.Close() // a temporary file: nobody can do anything about it
+		_ = u.kept.Close() // a temporary file: an error cannot be handled
 		u.turn <- struct{}{}
 	default:
 	}
@@ -168,7 +168,7 @@ func (u *Body) Broken() error {
 	return nil
 }
 
-// read reads on at offset. The caller has the turn.
+// read reads at offset. The caller must hold the turn.
 func (u *Body) read(b []byte, offset int64) (int, error) {
 	if u.reopen == nil && offset < u.kept.Len() {
 		return u.kept.ReadAt(b, offset)
@@ -187,7 +187,7 @@ func (u *Body) read(b []byte, offset int64) (int, error) {
 	return n, err
 }
 
-// keep keeps what was read for the next pass, or forgets all of it if that is too much.
+// keep stores the bytes for the next pass, or drops all stored bytes if they exceed the limit.
 func (u *Body) keep(b []byte) {
 	if u.lost.Load() || len(b) == 0 {
 		return
@@ -198,14 +198,14 @@ func (u *Body) keep(b []byte) {
 	}
 }
 
-// A pass is the body as one attempt reads it.
+// A pass reads the body for one attempt.
 type pass struct {
 	body   *Body
-	offset int64 // read so far; changed by who has the turn
+	offset int64 // bytes read so far; changed by the holder of the turn
 	closed atomic.Bool
 }
 
-// Read reads on, unless another pass has taken over.
+// Read reads the next bytes, unless a newer pass exists.
 func (p *pass) Read(b []byte) (int, error) {
 	u := p.body
 	<-u.turn
@@ -231,16 +231,16 @@ func (p *pass) Close() error {
 	return nil
 }
 
-// Spent reports whether the body has been read so far that it can't be sent again.
+// Spent reports whether the body can no longer be sent again.
 func (u *Body) Spent() bool { return u != nil && u.lost.Load() }
 
-// Once reports whether the body is likely to be sent once only: it can't be rewound, and is not known to be so short
-// that all of it is kept.
+// Once reports whether the body can probably be sent only once: it cannot be rewound, and is not known to be short enough
+// to be kept.
 func (u *Body) Once() bool {
 	return u != nil && u.reopen == nil && (u.length <= 0 || u.length > u.kept.Limit)
 }
 
-// Hold makes reads of the body fail while on is true: what they would be for is not sent.
+// Hold makes reads of the body fail while on is true: the request is not sent.
 func (u *Body) Hold(on bool) {
 	if u != nil {
 		u.held.Store(on)

@@ -11,17 +11,17 @@ import (
 	"testing"
 )
 
-// An IdleCloser is a transport for whose requests an idle connection is taken that the server closes just then. net/http
-// repeats a GET by itself, and ends any other with "http: server closed idle connection".
+// An IdleCloser is a transport that sends each request on an idle connection which the server closes at that moment. net/http
+// repeats a GET by itself, and ends any other request with "http: server closed idle connection".
 type IdleCloser struct {
 	URL      string
 	Requests atomic.Int64
 
 	base   *http.Transport
-	server sync.Map // of each connection, by the address of its client
+	server sync.Map // the server's side of each connection, by the client's address
 }
 
-// An idleConn is a client's connection that tells when it is closed.
+// An idleConn is a client's connection whose channel is closed with it.
 type idleConn struct {
 	net.Conn
 
@@ -34,7 +34,7 @@ func (c *idleConn) Close() error {
 	return c.Conn.Close()
 }
 
-// NewIdleCloser returns one for a server that the end of t stops.
+// NewIdleCloser returns an IdleCloser with a server that the end of t stops.
 func NewIdleCloser(t *testing.T) *IdleCloser {
 	t.Helper()
 	c := new(IdleCloser)
@@ -58,7 +58,7 @@ func NewIdleCloser(t *testing.T) *IdleCloser {
 	return c
 }
 
-// RoundTrip sends req on a connection on which there was another request before.
+// RoundTrip sends req on a connection that has already served a request.
 func (c *IdleCloser) RoundTrip(req *http.Request) (*http.Response, error) {
 	c.Requests.Add(1)
 	first, err := http.NewRequestWithContext(req.Context(), http.MethodGet, c.URL, nil)
@@ -74,7 +74,7 @@ func (c *IdleCloser) RoundTrip(req *http.Request) (*http.Response, error) {
 	return c.base.RoundTrip(req.WithContext(ctx))
 }
 
-// got has the server close a connection, and waits until the client has noticed.
+// got closes the server's side of a connection, and waits until the client has closed its side.
 func (c *IdleCloser) got(info httptrace.GotConnInfo) {
 	stored, _ := c.server.Load(info.Conn.LocalAddr().String())
 	server, ok := stored.(net.Conn)

@@ -16,7 +16,7 @@ import (
 	"testing"
 )
 
-// Samples returns an error for each row of the network in docs/errors.md, as it comes from a client of net/http.
+// Samples returns an error for each row of the network in docs/errors.md, as a client of net/http returns it.
 func Samples(t *testing.T) map[string]error {
 	t.Helper()
 	get := func(address string, err error) error { return &url.Error{Op: "Get", URL: address, Err: err} }
@@ -47,7 +47,7 @@ func Samples(t *testing.T) map[string]error {
 	}
 }
 
-// streamReset returns what net/http says of an HTTP/2 stream that the server gives up.
+// streamReset returns the error of net/http for an HTTP/2 stream that the server resets.
 func streamReset(t *testing.T) error {
 	t.Helper()
 	server := httptest.NewUnstartedServer(http.HandlerFunc(func(http.ResponseWriter, *http.Request) {
@@ -63,7 +63,7 @@ func streamReset(t *testing.T) error {
 	res, err := server.Client().Do(req)
 	if err == nil {
 		res.Body.Close()
-		t.Fatal("no error of a stream that was reset")
+		t.Fatal("no error of a reset stream")
 	}
 	return err
 }

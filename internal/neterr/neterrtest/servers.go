@@ -1,4 +1,4 @@
-// Package neterrtest has servers that no client comes to speak with, or not at first, for the tests of each kind of client.
+// Package neterrtest has servers that no client can connect to, or not at first, for the tests of each kind of client.
 package neterrtest
 
 import (
@@ -15,16 +15,16 @@ import (
 	"testing"
 )
 
-// A Case is a server, and how to call it.
+// A Case is a server that cannot be reached, and how a client tries.
 type Case struct {
 	Name      string
 	URL       string
 	TLS       *tls.Config
-	Resolver  *net.Resolver // nil: the system's
-	Permanent bool          // one attempt is enough
+	Resolver  *net.Resolver // nil means the system's
+	Permanent bool          // the failure must not be retried
 }
 
-// Base returns a transport for the case, and what counts the connections that it tries to make.
+// Base returns a transport for the case, and a counter of its attempts to connect.
 func (c Case) Base(t *testing.T) (*http.Transport, *atomic.Int64) {
 	t.Helper()
 	dials, dialer := new(atomic.Int64), &net.Dialer{Resolver: c.Resolver}
@@ -45,7 +45,7 @@ func Cases(t *testing.T) []Case {
 	plain := httptest.NewServer(http.NotFoundHandler())
 	t.Cleanup(plain.Close)
 	trusting := &tls.Config{RootCAs: roots, MinVersion: tls.VersionTLS12}
-	old := &tls.Config{RootCAs: roots, MinVersion: tls.VersionTLS11, MaxVersion: tls.VersionTLS11} //nolint:gosec // as it is meant
+	old := &tls.Config{RootCAs: roots, MinVersion: tls.VersionTLS11, MaxVersion: tls.VersionTLS11} //nolint:gosec // the old version is the case
 	named := &tls.Config{RootCAs: roots, ServerName: "example.org.invalid", MinVersion: tls.VersionTLS12}
 	const name = "http://perdure.test./"
 	return []Case{
@@ -111,7 +111,7 @@ func closing(t *testing.T) string {
 	return "https://" + listener.Addr().String()
 }
 
-// resolver returns one whose name server has that code as its only response: 2 is SERVFAIL, 3 is NXDOMAIN.
+// resolver returns a resolver whose name server always responds with that code: 2 is SERVFAIL, 3 is NXDOMAIN.
 func resolver(t *testing.T, code byte) *net.Resolver {
 	t.Helper()
 	conn, err := new(net.ListenConfig).ListenPacket(t.Context(), "udp", "127.0.0.1:0")

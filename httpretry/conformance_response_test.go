@@ -13,7 +13,7 @@ import (
 	"github.com/seed-0f2c7998/perdure/retry"
 )
 
-// GaveUp and MayBeTruncated are of the last answer of a chain of redirects.
+// GaveUp and MayBeTruncated report on the last response of a chain of redirects.
 func TestGaveUpAfterARedirect(t *testing.T) {
 	moved := httptestfault.Response{Status: 302, Header: http.Header{"Location": {"/y"}}}
 	open := httptestfault.Response{Body: []byte("fine"), Framing: httptestfault.UntilClose}
@@ -32,7 +32,7 @@ func TestGaveUpAfterARedirect(t *testing.T) {
 	}
 }
 
-// An answer that is given up and whose end nothing marks is still told to have been given up.
+// GaveUp has a reason also for a response whose body has no marked end.
 func TestGaveUpMayBeTruncated(t *testing.T) {
 	open := httptestfault.Response{Status: 503, Body: []byte("down"), Framing: httptestfault.UntilClose}
 	server := httptestfault.New(httptestfault.Responses(open, open, open))
@@ -80,8 +80,8 @@ func TestClosedEarly(t *testing.T) {
 	}
 }
 
-// Answers that are whole, but not what a client expects.
-func TestOddAnswers(t *testing.T) {
+// Complete responses that a client does not expect.
+func TestOddResponses(t *testing.T) {
 	raw := func(s string) httptestfault.Response { return httptestfault.Response{Raw: []byte(s)} }
 	zipped := httptestfault.Resource{Body: zip(t, text), ETag: `"z1"`, Header: http.Header{"Content-Encoding": {"gzip"}}}
 	brotli := httptestfault.Resource{Body: []byte(text), ETag: `"b1"`, Header: http.Header{"Content-Encoding": {"br"}}}
@@ -93,7 +93,7 @@ func TestOddAnswers(t *testing.T) {
 		{name: "103 first", steps: []httptestfault.Response{raw("HTTP/1.1 103 Early Hints\r\nLink: </a>\r\n\r\nHTTP/1.1 200 OK\r\nContent-Length: 4\r\n\r\nfine")}, sent: times(1, "GET"), status: 200, body: "fine"},
 		{name: "HEAD with a length", method: "HEAD", script: altered(versioned()), sent: times(1, "HEAD"), status: 200},
 		{name: "204 of a GET", steps: []httptestfault.Response{{Status: 204}}, sent: times(1, "GET"), status: 204},
-		{name: "a coding nobody asked for", script: altered(brotli, fin), sent: []string{"GET", "GET bytes=7-"}, status: 200, body: text},
+		{name: "an unrequested coding", script: altered(brotli, fin), sent: []string{"GET", "GET bytes=7-"}, status: 200, body: text},
 		{name: "gzip though identity was asked for", header: http.Header{"Accept-Encoding": {"identity"}}, script: altered(zipped, fin), sent: []string{"GET", "GET bytes=7-"}, status: 200, body: string(zipped.Body)},
 		{name: "gzip on a last connection", script: altered(zipped, last(fin), last(fin)), sent: []string{"GET", "GET bytes=7-", "GET bytes=14-"}, status: 200, body: text},
 		{name: "100-continue", method: "PUT", header: http.Header{"Expect": {"100-continue"}}, upload: func() io.Reader { return strings.NewReader("data") }, steps: []httptestfault.Response{{Status: 503, Unread: true}, ok}, status: 200, body: "fine"},
@@ -101,9 +101,9 @@ func TestOddAnswers(t *testing.T) {
 	})
 }
 
-// The request of an answer is the caller's, without what we have put into it: sent again, it brings the plain text again.
+// The Request of a response is the caller's, without our header: sent again, it returns the plain text again.
 // What bounds or counts an attempt used to be left in it.
-func TestRequestOfAnAnswerIsSentAgain(t *testing.T) {
+func TestRequestOfAResponseIsSentAgain(t *testing.T) {
 	zipped := httptestfault.Resource{Body: zip(t, text), ETag: `"z1"`, Header: http.Header{"Content-Encoding": {"gzip"}}}
 	bounded := quick()
 	bounded.AttemptTimeout = time.Minute
@@ -138,15 +138,15 @@ func TestRequestOfAnAnswerIsSentAgain(t *testing.T) {
 					t.Errorf("%q, %v; want the plain text", body, err)
 				}
 				if again = res.Request; again != caller {
-					t.Errorf("the answer is one to %+v; want the caller's request", again)
+					t.Errorf("the response is to %+v; want the caller's request", again)
 				}
 			}
 		})
 	}
 }
 
-// So is that of an answer which a Transport further in has given up on.
-func TestRequestOfANestedAnswerThatEnded(t *testing.T) {
+// So is the Request of a response that an inner Transport has given up on.
+func TestRequestOfANestedResponseThatEnded(t *testing.T) {
 	server := httptestfault.New(httptestfault.Responses(status(503)))
 	defer server.Close()
 	base := server.Transport()
