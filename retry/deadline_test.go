@@ -141,6 +141,39 @@ func TestAttemptTimeout(t *testing.T) {
 	}
 }
 
+// A time whose low 32 bits are 0 has its effect on 32-bit machines, too: an attempt of
+// n·2³² ns had no deadline there.
+func TestTimesOf32ZeroBits(t *testing.T) {
+	t.Parallel()
+	for n := range time.Duration(4) {
+		span := (n + 1) << 32
+		synctest.Test(t, func(t *testing.T) {
+			begin := time.Now()
+			p := retry.Policy{AttemptTimeout: span, MaxAttempts: 1, Classify: retry.Always}
+			f := func(ctx context.Context) error { <-ctx.Done(); return ctx.Err() }
+			if err := retry.Do(t.Context(), &p, f); time.Since(begin) != span {
+				t.Errorf("AttemptTimeout %v: %v after %v", span, err, time.Since(begin))
+			}
+			p = retry.Policy{MaxElapsed: span, BaseDelay: span, MaxDelay: span, Jitter: retry.NoJitter, Classify: retry.Always}
+			fails, made := always(errDown)
+			if err := retry.Do(t.Context(), &p, fails); !errors.Is(err, retry.ErrDeadline) || made.n != 1 {
+				t.Errorf("MaxElapsed %v: %v after %d attempts", span, err, made.n)
+			}
+			p = retry.Policy{MaxRetryAfter: span}
+			asks, made := always(retry.After(errDown, span+1))
+			if err := retry.Do(t.Context(), &p, asks); !errors.Is(err, retry.ErrRetryLater) || made.n != 1 {
+				t.Errorf("MaxRetryAfter %v: %v after %d attempts", span, err, made.n)
+			}
+			begin = time.Now()
+			p = retry.Policy{BaseDelay: span, MaxDelay: span, ThrottleDelay: span, MaxAttempts: 2, Jitter: retry.NoJitter, Classify: retry.Always}
+			again, _ := always(errDown)
+			if err := retry.Do(t.Context(), &p, again); time.Since(begin) != span {
+				t.Errorf("BaseDelay %v: %v after %v", span, err, time.Since(begin))
+			}
+		})
+	}
+}
+
 // The timeout of an attempt does not outlive it, and an attempt that fails by
 // itself before that is judged by its error.
 func TestAttemptTimeoutEndsWithTheAttempt(t *testing.T) {
