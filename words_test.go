@@ -73,7 +73,6 @@ var pending = []string{
 	"internal/fleet",
 	"internal/storetest",
 	"redisstore",
-	"redisstore/internal/guard",
 
 	// AWS, and transfers.
 	"awsretry",

@@ -21,11 +21,11 @@ import (
 	"github.com/seed-0f2c7998/perdure/internal/private"
 )
 
-// headOfAll is what the header of every version begins with; its version follows.
+// headOfAll is the beginning of the header of every version; the version follows.
 const headOfAll = "perdure\n"
 
-// header returns the first bytes of every file: those of another layout, or of
-// another byte order, differ.
+// header returns the first bytes of the file. They differ for each layout and byte
+// order.
 func header() []byte {
 	b := append(make([]byte, 0, headerSize), headOfAll...)
 	for _, n := range []uint32{cell.Version, slots, slotSize, uint32(unsafe.Sizeof(cell.Cell{}))} {
@@ -35,13 +35,13 @@ func header() []byte {
 	return b[:headerSize]
 }
 
-// fileName returns the name of the file of that version. Releases that do not
-// understand each other's files so leave them alone.
+// fileName returns the name of the file of a version. Releases that cannot read each
+// other's files use different ones.
 func fileName(version int) string { return "cells." + strconv.Itoa(version) }
 
 var errNotMappable = errors.New("this platform has no memory-mapped files in the standard library")
 
-// An unusableError is a file in the place of ours that is something else, or damaged.
+// An unusableError reports a file that is damaged, or is not a state file.
 type unusableError struct {
 	path string
 	file os.FileInfo
@@ -51,11 +51,11 @@ func (e *unusableError) Error() string {
 	return fmt.Sprintf("%s is not a perdure state file of version %d", e.path, cell.Version)
 }
 
-// tries bounds the races with processes that make and set aside the same file.
+// tries limits the races with processes that create or set aside the same file.
 const tries = 10
 
-// openTable maps the file in dir. It makes both at first use, and sets aside a
-// file that is not usable. Any number of processes may do so at once.
+// openTable maps the file in dir. It creates both if they do not exist, and sets aside an
+// unusable file. Any number of processes may call it at once.
 func openTable(dir string) (*table, error) {
 	if !mappable {
 		return nil, errNotMappable
@@ -83,7 +83,7 @@ func openTable(dir string) (*table, error) {
 			aside, err = setAside(root, bad.file)
 		} else if errors.Is(err, fs.ErrNotExist) {
 			err = create(root)
-			if e, ok := errors.AsType[*fs.PathError](err); ok { // it has a name that nobody knows
+			if e, ok := errors.AsType[*fs.PathError](err); ok { // of a temporary name, which says nothing to a user
 				err = &fs.PathError{Op: "make", Path: filepath.Join(dir, fileName(cell.Version)), Err: e.Err}
 			}
 		} else if errors.Is(err, private.ErrReplaced) {
@@ -96,7 +96,7 @@ func openTable(dir string) (*table, error) {
 	return nil, fmt.Errorf("%s: other processes keep replacing it", filepath.Join(dir, fileName(cell.Version)))
 }
 
-// readTable returns a table with what is in the file in dir now.
+// readTable returns a table with a copy of the file in dir.
 func readTable(dir string) (*table, error) {
 	if !mappable {
 		return nil, errNotMappable
@@ -109,8 +109,8 @@ func readTable(dir string) (*table, error) {
 	return withFile(root, os.O_RDONLY, readMemory)
 }
 
-// withFile returns the table over what bytes returns of the file in root, if it
-// is one of ours. What it maps stays mapped when the file is closed.
+// withFile returns a table over the bytes that bytesOf returns of the file in root, or
+// an unusableError. A mapping outlives the open file.
 func withFile(root *os.Root, flag int, bytesOf func(*os.File, int) ([]byte, error)) (_ *table, err error) {
 	f, info, err := openFile(root, fileName(cell.Version), flag)
 	if err != nil {
@@ -128,9 +128,9 @@ func withFile(root *os.Root, flag int, bytesOf func(*os.File, int) ([]byte, erro
 	return newTable(data, info), nil
 }
 
-// create makes the file, unless another process is faster. It is written in
-// full under another name first, with real blocks, so that nobody sees half of
-// it and no later write can meet a full disk.
+// create creates the file, unless another process is faster. It writes the whole file
+// under a temporary name first, with real blocks, so no process sees a part of it, and
+// no later write meets a full disk.
 func create(root *os.Root) (err error) {
 	name := unfinished + rand.Text()
 	f, err := private.Make(root, name)
@@ -147,16 +147,16 @@ func create(root *os.Root) (err error) {
 		return err
 	}
 	if err = root.Link(name, fileName(cell.Version)); errors.Is(err, fs.ErrExist) {
-		return nil // the other's file is as good
+		return nil // another process has created the same file
 	}
 	return err
 }
 
-// unfinished is what the name of a file begins with while it is made.
+// unfinished is the prefix of the temporary name.
 const unfinished = ".cells-"
 
-// sweep removes the files that processes which were killed while they made one
-// have left. A file is made in less than a minute, or its maker makes another.
+// sweep removes temporary files that are older than a minute: the processes that created
+// them were killed. Creating a file takes less, and is repeated if sweep was faster.
 func sweep(root *os.Root) {
 	entries, err := fs.ReadDir(root.FS(), ".")
 	if err != nil {
@@ -172,8 +172,7 @@ func sweep(root *os.Root) {
 	}
 }
 
-// setAside gives the file another name, for a person to look at, unless another
-// process has.
+// setAside renames the file, for a person to inspect, unless another process has.
 func setAside(root *os.Root, file os.FileInfo) (path string, err error) {
 	name := fileName(cell.Version)
 	now, err := root.Lstat(name)
@@ -190,7 +189,7 @@ func setAside(root *os.Root, file os.FileInfo) (path string, err error) {
 	return pathIn(root, aside), err
 }
 
-// namesOfVersions returns the names that files of other versions can have.
+// namesOfVersions returns the names that files of other versions may have.
 func namesOfVersions() []string {
 	const farthest = 99
 	names := []string{"cells"} // up to version 2
@@ -202,8 +201,8 @@ func namesOfVersions() []string {
 	return names
 }
 
-// versionOf returns the version of the file of that name, if it is one of this
-// user's state files. It only reads the file.
+// versionOf returns the version of the named file, and false if it is not a state file of
+// this user.
 func versionOf(root *os.Root, name string) (int, bool) {
 	f, _, err := openFile(root, name, os.O_RDONLY)
 	if err != nil {

@@ -1,19 +1,17 @@
-// Package hoststore lets all processes of a host share their circuit breakers
-// and retry budgets: the cells of package circuit, in a file that every process
-// maps into its memory.
+// Package hoststore lets the processes of a host share their circuit breakers and retry
+// budgets: the cells of package circuit are in a file that each process maps into its
+// memory.
 //
 //	store := hoststore.Open("") // in the user's state directory
 //	breaker := circuit.New("s3:example.com/bikes", circuit.Config{Store: store})
 //
-// It is meant for processes that live for seconds: a breaker of their own would
-// be gone before it could help. A call costs what it costs in memory, since the
-// words are in memory; there is no lock, no daemon and no message, and a process
-// that is killed at any instruction leaves nothing behind that could block
-// another.
+// It is for processes that live for seconds, whose own breakers end with them. A call
+// takes as long as with a breaker in memory: there is no lock, no daemon and no message.
+// A process that is killed at any instruction leaves nothing that blocks another.
 //
-// It works on Unix, on file systems of the host itself. Elsewhere, and when the
-// file cannot be had for any reason, the cells are in the memory of the process
-// alone, and one warning says so: no call ever fails because of its store.
+// It works on Unix, on local file systems. Elsewhere, and whenever the file cannot be
+// used, the cells are in the memory of the process, and one warning is logged: no call
+// fails because of its store.
 package hoststore
 
 import (
@@ -27,40 +25,40 @@ import (
 	"github.com/seed-0f2c7998/perdure/internal/cell"
 )
 
-// A Store keeps cells in one file. It is a [circuit.Store], safe for concurrent
-// use. Open one for a process, and let its breakers share it.
+// A Store keeps cells in one file. It is a [circuit.Store] and safe for concurrent use.
+// A process opens one Store for all its breakers; the zero Store is not usable.
 //
-// The file's name ends in the version of its format, as in cells.3. Releases of
-// another version have a file of their own beside it and share nothing with this
-// one; see [Others].
+// The file's name ends in the version of its format, as in cells.3. Releases with
+// another version use another file in the same directory, and share nothing with this
+// release; see [Others].
 //
-// The store refuses a file that belongs to another user or that others can
-// write, and a symbolic link, named pipe, socket or device in its place. It
-// refuses a directory that belongs to neither this user nor root, or that others
-// can write, unless its sticky bit is set. What it refuses is left as it is, and
-// the cells are in memory.
+// The store refuses a file that belongs to another user or that other users can write,
+// and a symbolic link, named pipe, socket or device in place of the file. It refuses a
+// directory that belongs to neither this user nor root, or that other users can write,
+// unless its sticky bit is set. It does not change what it refuses; the cells are then
+// in memory.
 //
-// A file that is deleted, or deleted and recreated by another process, is
-// noticed within a second, and the breakers move to the new one. A file that is
-// truncated while it is mapped is not supported: its processes get SIGBUS.
+// If the file is deleted, or replaced by another process, the breakers move to a new
+// file within a second. The file must not be truncated while it is mapped: the
+// processes would get SIGBUS.
 type Store struct {
 	seal
 
 	log    *slog.Logger
-	dir    string        // "" if there is no place for the file
-	memory cell.Memory   // for keys that the file has no room for, and when there is no file
+	dir    string        // "" if no directory is usable
+	memory cell.Memory   // cells of keys without a slot in the file, or of all keys if there is no file
 	stop   chan struct{} // closed by Close
 	once   sync.Once     // closes stop
 
 	mu    sync.Mutex
 	table *table               // nil if there is no file
 	refs  map[string]*cell.Ref // by key
-	err   error                // why cells are in memory only; nil if they are shared
+	err   error                // why the cells are in memory only; nil if they are shared
 }
 
 type seal = cell.Seal
 
-// cells are the Store as package circuit sees it.
+// cells implements [cell.Store] for package circuit.
 type cells struct {
 	cell.Unshared
 
@@ -73,15 +71,16 @@ func newStore(dir string, log *slog.Logger) *Store {
 	return s
 }
 
-// Every is how often a Store looks whether its file is still the one at its path.
-const every = time.Second
+// interval is the time between two checks that the file at the path is still the one
+// that is mapped.
+const interval = time.Second
 
-// Open returns the store in the directory dir. It makes the directory and the
-// file if they do not exist. "" means the directory of the user's file, see
-// [Path]. Open never fails: see [Store.Err]. It logs warnings to slog.Default().
+// Open returns the store in the directory dir, and creates the directory and the file if
+// they do not exist. "" means the directory of the user's file, see [Path]. Open never
+// fails: see [Store.Err]. The store logs warnings to slog.Default().
 func Open(dir string) *Store { return OpenWithLog(dir, slog.Default()) }
 
-// OpenWithLog returns the same store as [Open], which logs warnings to log.
+// OpenWithLog returns the store that [Open] returns, which logs warnings to log.
 func OpenWithLog(dir string, log *slog.Logger) *Store {
 	dir, err := orOfUser(dir)
 	s := newStore(dir, log)
@@ -94,10 +93,9 @@ func OpenWithLog(dir string, log *slog.Logger) *Store {
 	return s
 }
 
-// Inspect returns a snapshot of the store in dir: a Store whose changes no other
-// process sees. It makes no file, claims no slot, and leaves an unusable file
-// where it is. "" means the directory of the user's file. If there is no file,
-// the error is [fs.ErrNotExist].
+// Inspect returns a snapshot of the store in dir: a Store whose changes no other process
+// sees. It creates no file, claims no slot, and does not move an unusable file. "" means
+// the directory of the user's file. If there is no file, the error is [fs.ErrNotExist].
 func Inspect(dir string) (*Store, error) {
 	dir, err := orOfUser(dir)
 	if err != nil {
@@ -112,16 +110,15 @@ func Inspect(dir string) (*Store, error) {
 	return s, nil
 }
 
-// A File is a state file of some version of the format. Its JSON form has the
-// names path and version.
+// A File is a state file, and the version of its format. Its names in JSON are path and
+// version.
 type File struct {
 	Path    string `json:"path"`
 	Version int    `json:"version"`
 }
 
-// Others returns the state files of other versions in dir, which releases of
-// perdure that share nothing with this one have made. "" means the directory of
-// the user's file.
+// Others returns the state files of other versions in dir. Releases with those versions
+// share nothing with this one. "" means the directory of the user's file.
 func Others(dir string) []File {
 	dir, err := orOfUser(dir)
 	if err != nil || !mappable {
@@ -141,11 +138,11 @@ func Others(dir string) []File {
 	return others
 }
 
-// Path returns the path of the user's file: cells.3, for version 3 of the format,
-// in the directory that PERDURE_STATE names, or else in perdure of the state
-// directory of the XDG Base Directory Specification: XDG_STATE_HOME, or
-// ~/.local/state. A relative PERDURE_STATE is an error, since it would be another
-// directory for each process; a relative XDG_STATE_HOME is ignored.
+// Path returns the path of the user's file: cells.3, for version 3 of the format, in the
+// directory PERDURE_STATE. If that is not set, the directory is perdure in
+// XDG_STATE_HOME, or in ~/.local/state, as in the XDG Base Directory Specification. A
+// relative PERDURE_STATE is an error, since it would mean another directory for each
+// process; a relative XDG_STATE_HOME is ignored.
 func Path() (string, error) {
 	dir, err := dirOfUser()
 	if err != nil {
@@ -182,7 +179,7 @@ func dirOfUser() (string, error) {
 	return filepath.Join(home, ".local", "state", "perdure"), nil
 }
 
-// Path returns the path of the store's file, "" if there is no place for one.
+// Path returns the path of the store's file, "" if no directory is usable.
 func (s *Store) Path() string {
 	if s.dir == "" {
 		return ""
@@ -190,8 +187,8 @@ func (s *Store) Path() string {
 	return filepath.Join(s.dir, fileName(cell.Version))
 }
 
-// Cell returns the way to the cell of key. Breakers of one key must have the
-// same settings in all processes, or each follows its own on the same state.
+// Cell returns the cell of key. Breakers of one key must have the same settings in all
+// processes; otherwise each process applies its own settings to the shared state.
 func (s cells) Cell(key string, _ cell.Client) *cell.Ref {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -203,7 +200,7 @@ func (s cells) Cell(key string, _ cell.Client) *cell.Ref {
 	return ref
 }
 
-// Keys returns the keys in the file, those of other processes included, in no
+// Keys returns the keys in the file, including those of other processes, in no
 // particular order.
 func (s *Store) Keys() []string {
 	s.mu.Lock()
@@ -214,16 +211,16 @@ func (s *Store) Keys() []string {
 	return s.table.keys()
 }
 
-// Err returns why the cells are in the memory of this process alone, or nil if
-// they are shared.
+// Err returns why the cells are in the memory of this process only, or nil if they are
+// shared.
 func (s *Store) Err() error {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	return s.err
 }
 
-// Close stops looking after the file. Breakers that use the store go on
-// working, and so the file stays mapped until the process ends.
+// Close ends the checks of the file. Breakers that use the store continue to work, so
+// the file stays mapped until the process ends.
 func (s *Store) Close() { s.once.Do(func() { close(s.stop) }) }
 
 // find returns the cell of key: in the file, or in memory. s.mu is held, or s
@@ -252,7 +249,7 @@ func (s *Store) open() {
 	s.table, s.err = t, nil
 }
 
-// warn keeps err, and tells it if it is the first.
+// warn sets s.err, and logs it if s.err was nil.
 func (s *Store) warn(err error) {
 	if s.err == nil {
 		s.log.Warn("Circuit breakers are not shared with other processes: "+err.Error(), "error", err)
@@ -260,9 +257,9 @@ func (s *Store) warn(err error) {
 	s.err = err
 }
 
-// watch looks after the file until Close.
+// watch checks the file at each interval until Close.
 func (s *Store) watch() {
-	ticker := time.NewTicker(every)
+	ticker := time.NewTicker(interval)
 	defer ticker.Stop()
 	for {
 		select {
@@ -274,8 +271,8 @@ func (s *Store) watch() {
 	}
 }
 
-// follow moves all breakers to the file that is now at the path, if that is
-// another one or none.
+// follow moves all breakers to the file at the path, if the mapped file is no longer
+// there.
 func (s *Store) follow() {
 	s.mu.Lock()
 	defer s.mu.Unlock()

@@ -12,7 +12,7 @@ import (
 // mappable reports whether processes can share memory here.
 const mappable = true
 
-// ownerOf returns the ID of the user to whom the file belongs.
+// ownerOf returns the user ID of the file's owner.
 func ownerOf(info os.FileInfo) (uid uint32, known bool) {
 	s, ok := info.Sys().(*syscall.Stat_t)
 	if !ok {
@@ -21,14 +21,13 @@ func ownerOf(info os.FileInfo) (uid uint32, known bool) {
 	return s.Uid, true
 }
 
-// mapMemory maps the first size bytes of f. They stay mapped when f is closed.
+// mapMemory maps the first size bytes of f. They stay mapped after f is closed.
 func mapMemory(f *os.File, size int) ([]byte, error) {
 	return syscall.Mmap(int(f.Fd()), 0, size, syscall.PROT_READ|syscall.PROT_WRITE, syscall.MAP_SHARED)
 }
 
-// readMemory returns a copy of the first size bytes of f, a multiple of eight.
-// It is made word by word through a mapping: no word that others are writing is
-// torn in it.
+// readMemory returns a copy of the first size bytes of f, a multiple of eight. It copies
+// through a mapping, word by word, so no word that another process writes is torn.
 func readMemory(f *os.File, size int) (_ []byte, err error) {
 	data, err := syscall.Mmap(int(f.Fd()), 0, size, syscall.PROT_READ, syscall.MAP_SHARED)
 	if err != nil {

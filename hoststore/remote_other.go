@@ -2,5 +2,5 @@
 
 package hoststore
 
-// remote reports false: it is not known here.
+// remote returns false: file systems are not checked on this platform.
 func remote(string) bool { return false }

@@ -20,49 +20,48 @@ const (
 	fileSize   = headerSize + slots*slotSize
 )
 
-// A slot is the cell of one key, its name, and the name's hash, by which the
-// slot is claimed.
+// A slot is the cell of one key, with the key's name and its hash.
 //
-// Claiming is one compare-and-swap of the hash. The name is written after it,
-// and its length last. A process that is killed in between leaves a slot that
-// the next one with that hash, which is that name, completes with the same
-// bytes. A slot is never given up.
+// A process claims a slot with one compare-and-swap of the hash. Then it writes the
+// name, and the length last. If the process is killed in between, the next process with
+// that hash, and so with that name, completes the slot with the same bytes. A slot is
+// never released.
 type slot struct {
 	cell   cell.Cell
-	hash   atomic.Uint64 // 0: free
-	length atomic.Uint64 // of the name; 0: not yet written
+	hash   atomic.Uint64 // 0 if the slot is free
+	length atomic.Uint64 // of the name; 0 until it is written
 	name   [nameSize]byte
 }
 
 const nameSize = slotSize - int(unsafe.Sizeof(cell.Cell{})) - 16
 
-// These do not compile if a slot does not have its size.
+// These do not compile unless a slot has the size slotSize.
 var (
 	_ [slotSize - unsafe.Sizeof(slot{})]struct{}
 	_ [unsafe.Sizeof(slot{}) - slotSize]struct{}
 )
 
-// A table is a file that is mapped.
+// A table is a mapped file, or a copy of one.
 type table struct {
 	slots []slot
-	file  os.FileInfo // which file it is
-	aside string      // where the file went that was here and was not usable; "": there was none
+	file  os.FileInfo // identifies the file
+	aside string      // path of the unusable file that was set aside; "" if there was none
 }
 
-// newTable lays a table over the bytes of a file.
+// newTable returns a table over the bytes of a file.
 func newTable(data []byte, file os.FileInfo) *table {
 	first := (*slot)(unsafe.Pointer(&data[headerSize]))
 	return &table{slots: unsafe.Slice(first, slots), file: file}
 }
 
-// at reports whether the file at path is the table's.
+// at reports whether the file at path is the mapped one.
 func (t *table) at(path string) bool {
 	info, err := os.Lstat(path)
 	return err == nil && os.SameFile(info, t.file)
 }
 
-// find returns the cell of key, and claims a slot for it at first use. It
-// returns nil if there is none left.
+// find returns the cell of key, and claims a slot for it at first use. It returns nil if
+// no slot is free.
 func (t *table) find(key string) *cell.Cell {
 	name, hash := inSlot(key)
 	for i := range uint64(slots) {
@@ -75,8 +74,8 @@ func (t *table) find(key string) *cell.Cell {
 	return nil
 }
 
-// is reports whether a slot with the hash of name is that of name, and writes
-// it there if its claimer has not.
+// is reports whether a slot that has the hash of name also has the name. It writes the
+// name if the process that claimed the slot has not.
 func (s *slot) is(name string) bool {
 	if n := s.length.Load(); n != 0 {
 		return n <= uint64(nameSize) && string(s.name[:n]) == name
@@ -97,9 +96,9 @@ func (t *table) keys() []string {
 	return keys
 }
 
-// inSlot returns the name under which a slot keeps key, and its hash. A key
-// that is too long is cut, and told from others of that beginning by its hash.
-// For that name it returns the same: who has it from [table.keys] finds the slot.
+// inSlot returns the name that the slot of key has, and its hash. A key that is too long
+// is cut, and its hash is appended. inSlot returns such a name unchanged, so a name from
+// [table.keys] leads to the slot.
 func inSlot(key string) (name string, hash uint64) {
 	if len(key) == nameSize && key[nameSize-17] == '#' {
 		if hash, err := strconv.ParseUint(key[nameSize-16:], 16, 64); err == nil && hash != 0 {

@@ -10,18 +10,19 @@ import (
 	"github.com/seed-0f2c7998/perdure/internal/private"
 )
 
-// openDir opens the directory of a state file, and refuses one in which other
-// users can replace files. As with ssh, it must belong to this user or to root,
-// and nobody else may write to it, unless it is sticky, as /tmp is.
+// openDir opens the directory of a state file. It refuses a directory in which other
+// users can replace files: as with ssh, the directory must belong to this user or to
+// root, and other users must not be able to write to it, unless its sticky bit is set,
+// as for /tmp.
 func openDir(dir string) (*os.Root, error) {
 	link, err := os.Lstat(dir)
 	if err != nil {
 		return nil, err
 	}
 	if err := ownedBy(dir, link, true); err != nil {
-		return nil, err // a symbolic link, too, is followed only if it is this user's or root's
+		return nil, err // a symbolic link, too, must belong to this user or to root
 	}
-	root, err := os.OpenRoot(dir + "/.") // what is no directory, as a FIFO, fails at once
+	root, err := os.OpenRoot(dir + "/.") // fails at once if dir is no directory, such as a FIFO
 	if err != nil {
 		return nil, err
 	}
@@ -39,13 +40,13 @@ func openDir(dir string) (*os.Root, error) {
 	return root, nil
 }
 
-// openFile opens a file that is there, and refuses one that is not a regular
-// file which belongs to this user and that nobody else can write. It is looked
-// at before, since to open a device can do something, and after, since it may
-// have been replaced; it never waits for anybody at the other end of a FIFO.
+// openFile opens an existing file. It refuses anything but a regular file that belongs
+// to this user and that no other user can write. It checks before it opens, since
+// opening a device may have effects, and after, since the file may have been replaced.
+// It never blocks on a FIFO.
 //
-// A second hard link is no reason to refuse: a process that is killed while it
-// makes the file leaves one, and to whom the directory belongs made it.
+// A second hard link is allowed: a process that is killed while it creates the file
+// leaves one, and only the owner of the directory can have made it.
 func openFile(root *os.Root, name string, flag int) (*os.File, os.FileInfo, error) {
 	path := pathIn(root, name)
 	f, err := private.Open(root, name, flag, func(info fs.FileInfo) error { return trusted(path, info) })
@@ -65,10 +66,10 @@ func openFile(root *os.Root, name string, flag int) (*os.File, os.FileInfo, erro
 	return f, info, nil
 }
 
-// pathIn returns the path of a file in root.
+// pathIn returns the path of the named file in root.
 func pathIn(root *os.Root, name string) string { return filepath.Join(root.Name(), name) }
 
-// named returns err, which a method of [os.Root] returned, with the whole path.
+// named returns err, which is from a method of [os.Root], with the whole path.
 func named(path string, err error) error {
 	if e, ok := errors.AsType[*fs.PathError](err); ok {
 		return &fs.PathError{Op: "open", Path: path, Err: e.Err}
@@ -76,10 +77,10 @@ func named(path string, err error) error {
 	return err
 }
 
-// writableByOthers are the permissions that let other users write.
+// writableByOthers holds the permissions to write of other users.
 const writableByOthers = fs.FileMode(0o022)
 
-// trusted returns why the file is not one that only this user can have written.
+// trusted returns an error unless only this user can have written the file.
 func trusted(path string, info os.FileInfo) error {
 	if kind := kindOf(info.Mode()); kind != "" {
 		return fmt.Errorf("%s is %s, not a regular file", path, kind)
@@ -93,8 +94,8 @@ func trusted(path string, info os.FileInfo) error {
 	return nil
 }
 
-// ownedBy returns an error if the file does not belong to this user, or to root
-// where that will do. Where files have no owner there is nothing to check.
+// ownedBy returns an error unless the file belongs to this user, or, if orRoot, to root.
+// It returns nil where files have no owner.
 func ownedBy(path string, info os.FileInfo, orRoot bool) error {
 	owner, known := ownerOf(info)
 	me := uint32(os.Geteuid())
@@ -104,7 +105,7 @@ func ownedBy(path string, info os.FileInfo, orRoot bool) error {
 	return nil
 }
 
-// kindOf names what is not a regular file.
+// kindOf names the kind of a file that is not regular, "" for a regular file.
 func kindOf(mode fs.FileMode) string {
 	switch {
 	case mode.IsRegular():

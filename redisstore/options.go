@@ -23,9 +23,8 @@ import (
 	"github.com/seed-0f2c7998/perdure/redisstore/internal/guard"
 )
 
-// Options say where a [Store] is and how it behaves. One of URL and Addresses
-// must be set; the zero value of each other field has the meaning it states.
-// Printed or logged, Options show no password.
+// Options configure a [Store]. One of URL and Addresses is required; the zero value of
+// each other field is its default. Printed or logged, Options show no password.
 type Options struct {
 	// URL names the server: redis://user:password@host:port/database, with
 	// rediss:// for TLS (skip_verify=true to trust any certificate); valkey:// and
@@ -33,56 +32,56 @@ type Options struct {
 	// addr=host:port, once for each, in its query, and master_set=NAME makes them
 	// sentinels. One server's socket is unix://user:password@/path?db=database.
 	URL string
-	// Addresses name the server in the place of URL: host:port of one server, or
-	// of some nodes of a cluster or some sentinels. The fields from Username to
-	// SentinelPassword go with Addresses alone, since a URL has them itself.
+	// Addresses names the server in place of URL: host:port of one server, or of some
+	// nodes of a cluster or some sentinels. The fields from Username to
+	// SentinelPassword are allowed with Addresses only, since a URL contains them.
 	Addresses []string
-	// Username and Password authenticate to the server; "" means its default user,
+	// Username and Password authenticate to the server. "" means the default user,
 	// and no authentication.
 	Username, Password string
 	// DB is the number of the server's database, at least 0; a cluster has only 0.
 	DB int
-	// MasterSet is the name by which sentinels know the server, and makes
-	// Addresses those of sentinels; "" means that there are no sentinels.
+	// MasterSet is the sentinels' name for the server; then Addresses are those of
+	// the sentinels. "" means no sentinels.
 	MasterSet string
-	// SentinelUsername and SentinelPassword authenticate to the sentinels; "" means
-	// their default user, and no authentication.
+	// SentinelUsername and SentinelPassword authenticate to the sentinels. "" means
+	// the default user, and no authentication.
 	SentinelUsername, SentinelPassword string
-	// TLS secures the connections, those to sentinels included: for certificates
-	// that a URL cannot name. It goes with URL, too, except that of a socket, and
-	// must not be changed. Nil means TLS with the system's roots for rediss://, and
-	// none else.
+	// TLS configures TLS for all connections, those to sentinels included. It is
+	// allowed with a URL too, except that of a socket, and must not be modified
+	// after Open. If nil, rediss:// uses TLS with the system's roots, and all other
+	// connections use no TLS.
 	TLS *tls.Config
 
-	// Prefix begins the keys in the server, and the name of the channel on
-	// which changes are published; "" means "circuit_breaker:". Who shares a
-	// server without sharing fate takes another.
+	// Prefix is the beginning of all keys in the server, and of the name of the
+	// channel on which changes are published. "" means "circuit_breaker:". Fleets that
+	// use one server and share no breakers need different prefixes.
 	Prefix string
-	// Node identifies the host that votes: a node has one vote, however many
-	// processes it runs. "" means the host's name. At most 255 bytes, all printable.
+	// Node identifies this host: a node has one vote, however many processes it
+	// runs. "" means the host's name. At most 255 bytes, all printable.
 	Node string
-	// Quorum is how many nodes must have found a service failing before the
-	// breaker opens for the whole fleet, at most as many as are alive; 0 means
-	// 2, at least 1. Until then it is open on those nodes alone.
+	// Quorum is how many nodes must open a breaker before it opens for the whole
+	// fleet; if fewer nodes are alive, all of them must. Until then the breaker is
+	// open on those nodes only. 0 means 2, at least 1.
 	Quorum int
 
-	// Local is where the cells are that calls read; nil means memory of this
-	// Store. With a hoststore the processes of a host agree even without the
-	// server.
+	// Local holds the cells that calls read. If nil, they are in memory of this
+	// Store. With a hoststore, the processes of a host share breakers even if the
+	// server is unreachable.
 	Local circuit.Store
-	// Sync is how often the server is read, for what no push has told; 0 means
-	// 2s, at least 10ms.
+	// Sync is the time between two reads of the server, which find changes whose
+	// message was lost. 0 means 2s, at least 10ms.
 	Sync time.Duration
-	// Stale is after how long without an answer the process goes on alone;
-	// 0 means 1.5 times Sync, which it must exceed.
+	// Stale is the time without a response after which the process decides alone. 0
+	// means 1.5 times Sync; must be more than Sync.
 	Stale time.Duration
 
 	// Log receives the warnings of the Store. If nil, it is slog.Default(), as Open finds it.
 	Log *slog.Logger
 }
 
-// filled returns o with defaults in the place of zeros, and how to connect, or
-// an error that names the field, its value and what is allowed.
+// filled returns o with defaults in place of zeros, and the options of the client. An
+// error names the field, its value and what is allowed.
 func (o Options) filled() (Options, rueidis.ClientOption, error) {
 	var none rueidis.ClientOption
 	o.Prefix = cmp.Or(o.Prefix, "circuit_breaker:")
@@ -112,7 +111,7 @@ func (o Options) filled() (Options, rueidis.ClientOption, error) {
 	return o, c, err
 }
 
-// connection is how to connect.
+// connection returns the options of the client.
 func (o Options) connection() (rueidis.ClientOption, error) {
 	c, err := o.server()
 	if err != nil {
@@ -120,7 +119,7 @@ func (o Options) connection() (rueidis.ClientOption, error) {
 	}
 	c.DialCtxFn = guarded(c.DialCtxFn)
 	c.DisableRetry, c.DisableCache, c.AlwaysPipelining = true, true, true
-	c.PipelineMultiplex = -1 // one connection is plenty
+	c.PipelineMultiplex = -1 // one connection is enough
 	c.ReadBufferEachConn, c.WriteBufferEachConn, c.RingScaleEachConn = 1<<14, 1<<14, 8
 	c.Dialer.Timeout = cmp.Or(c.Dialer.Timeout, o.Stale/2)
 	c.Dialer.KeepAlive = max(2*o.Sync, time.Second)
@@ -130,7 +129,8 @@ func (o Options) connection() (rueidis.ClientOption, error) {
 	return c, nil
 }
 
-// server is where the server is, and as whom to connect.
+// server returns the options of the client that say where the server is, and the
+// credentials.
 func (o Options) server() (rueidis.ClientOption, error) {
 	if o.URL == "" {
 		c := rueidis.ClientOption{
@@ -168,7 +168,7 @@ func (o Options) server() (rueidis.ClientOption, error) {
 	return c, err
 }
 
-// checkAddresses returns an error about the fields that stand in the place of a URL.
+// checkAddresses returns an error if a field that replaces a URL is invalid.
 func (o Options) checkAddresses() error {
 	for _, address := range o.Addresses {
 		if !isHostPort(address) {
@@ -186,7 +186,7 @@ func (o Options) checkAddresses() error {
 	return nil
 }
 
-// redacted is address without what may be a password.
+// redacted returns address without the part that may be a password.
 func redacted(address string) string {
 	if i := strings.LastIndexByte(address, '@'); i >= 0 {
 		return redact.Mark + address[i:]
@@ -194,8 +194,8 @@ func redacted(address string) string {
 	return address
 }
 
-// String returns where the server is, and no password.
-func (o Options) String() string {
+// summary returns the address of the server, the prefix and the node, and no password.
+func (o Options) summary() string {
 	where := redact.String(o.URL)
 	if o.URL == "" {
 		hosts := make([]string, len(o.Addresses))
@@ -207,17 +207,18 @@ func (o Options) String() string {
 	return "redisstore.Options(" + where + ", prefix " + strconv.Quote(o.Prefix) + ", node " + strconv.Quote(o.Node) + ")"
 }
 
-// Format prints String, whatever the verb.
-func (o Options) Format(f fmt.State, _ rune) { _, _ = io.WriteString(f, o.String()) }
+// Format prints the address of the server, the prefix and the node for every verb, and
+// no password.
+func (o Options) Format(f fmt.State, _ rune) { _, _ = io.WriteString(f, o.summary()) }
 
-// LogValue returns String, for package log/slog.
-func (o Options) LogValue() slog.Value { return slog.StringValue(o.String()) }
+// LogValue returns what Format prints, for package log/slog.
+func (o Options) LogValue() slog.Value { return slog.StringValue(o.summary()) }
 
-// A dialFunc is how rueidis has connections made.
+// A dialFunc makes a connection for rueidis.
 type dialFunc = func(context.Context, string, *net.Dialer, *tls.Config) (net.Conn, error)
 
-// guarded returns a function that dials as dial does, nil for TCP, and guards the
-// connection.
+// guarded returns a function that guards the connections that dial makes. If dial is
+// nil, they are TCP connections.
 func guarded(dial dialFunc) dialFunc {
 	if dial == nil {
 		dial = func(ctx context.Context, addr string, d *net.Dialer, t *tls.Config) (net.Conn, error) {

@@ -4,29 +4,30 @@
 //	store, err := redisstore.Open(redisstore.Options{URL: "rediss://cache.example.com"})
 //	breaker := circuit.New("payments", circuit.Config{Store: store})
 //
-// What calls read is a cell of their own process, or of their host, which this
-// package keeps in step with the fleet's. A call that goes well asks nobody,
-// and no call ever waits for the server: what has to be told or asked is left
-// to one goroutine. When enough nodes have found a service failing, it is shut
-// off for all of them; when its time is up, one probe is sent for all of them.
+// Calls read a cell of their own process, or of their host. One goroutine reports the
+// cell's transitions to the server and applies the fleet's state to the cell. A call
+// that succeeds sends nothing, and no call waits for the server, except for an instant
+// of a rate. When a quorum of nodes has found that a service fails, its breaker opens
+// on all nodes; after the open time, one node sends one probe for all of them.
 //
-// A server that is slow, gone, or has lost its memory makes no call fail and
-// opens no breaker: each process goes on by what it sees itself, one warning
-// says so, and they agree again when it is back.
+// A server that is slow, unreachable, or has lost its data fails no call and opens no
+// breaker: each process decides from its own calls, and logs one warning. When the
+// server is back, the processes share their breakers again.
 //
-// A fleet has one retry budget for each key, with one ceiling. It lends each
-// process, or host, a part of it; who needs more asks for it, and the next retry
-// may have it. Who cannot ask has its part, and what its own calls earn up to
-// that.
+// A fleet has one retry budget for each key, with one ceiling. Each process, or host,
+// has a share of the budget, and requests more when it needs more; the next retry may
+// then use it. A process that cannot reach the server has its share, and what its own
+// calls earn up to that.
 //
-// A rate ([circuit.Config.Rate]) is that of the fleet: a call waits until the server
-// has reserved its instant, or, if it does not wait, is refused until the server has
-// one for it. When the server is away, each host has an equal part of the rate.
+// A rate ([circuit.Config.Rate]) is the rate of the whole fleet. A call waits until the
+// server has reserved an instant for it; a call that does not wait is refused until the
+// server has an instant for it. If the server is unreachable, each host has an equal
+// share of the rate.
 //
-// The server is Redis from 6.2 or Valkey, alone, behind sentinels or a cluster.
-// With access lists, the user needs the keys and the channel of the prefix, and
-// the commands eval, evalsha, hgetall, hset, hdel, pexpire, time, publish,
-// subscribe, ping and hello; in a cluster cluster as well.
+// The server is Redis from 6.2 or Valkey: a single server, one behind sentinels, or a
+// cluster. With access lists, the user needs the keys and the channel of the prefix,
+// and the commands eval, evalsha, hgetall, hset, hdel, pexpire, time, publish,
+// subscribe, ping and hello; in a cluster also the command cluster.
 package redisstore
 
 import (
@@ -39,9 +40,9 @@ import (
 	"github.com/seed-0f2c7998/perdure/internal/fleet"
 )
 
-// A Store shares breakers with a fleet. It is a [circuit.Store], safe for
-// concurrent use; make it with [Open], one for a process. Breakers of one name
-// must have the same settings in all processes.
+// A Store shares breakers with a fleet. It is a [circuit.Store] and safe for concurrent
+// use. A process opens one Store, with [Open]; the zero Store is not usable. Breakers of
+// one name must have the same settings in all processes.
 type Store struct {
 	seal
 
@@ -50,8 +51,8 @@ type Store struct {
 
 type seal = cell.Seal
 
-// Open returns a Store. It does not wait for the server, so the error is about
-// the Options alone, and names the field, its value and what is allowed.
+// Open returns a Store that runs until Close. It does not wait for the server: an error
+// is about the Options, and names the field, its value and what is allowed.
 func Open(o Options) (*Store, error) {
 	o, server, err := o.filled()
 	if err != nil {
@@ -68,42 +69,40 @@ func Open(o Options) (*Store, error) {
 	return &Store{cell.Hide(s.Cells()), s}, nil
 }
 
-// Ready waits until the server has said what the fleet knows of the breakers
-// that have been made, and they follow it. A process that lives for seconds
-// calls it before its first call, so that this one already respects the fleet;
-// where the fleet waits for a probe, the process has then asked to be the one
-// to send it. The error is that of ctx, with what is wrong with the server, or
-// that the Store is closed.
+// Ready waits until all breakers of this Store are in the fleet's state. A process that
+// lives for seconds calls Ready before its first call, which then already respects
+// the fleet. Where the fleet waits for a probe, Ready also requests the permission to
+// send it. Ready returns the error of ctx joined with the last error of the server, or
+// an error if the Store is closed.
 func (s *Store) Ready(ctx context.Context) error { return s.fleet.Ready(ctx) }
 
-// Reset closes the breaker of that name in the whole fleet, even where this
-// process's own is closed, which its Reset would not tell anybody. It must
-// have been made with this Store.
+// Reset closes the named breaker in the whole fleet, even if it is closed in this
+// process: the breaker's own Reset would then report nothing. A name without a
+// breaker in this Store is ignored.
 func (s *Store) Reset(name string) { s.fleet.Reset(name) }
 
-// A Status is what the fleet has agreed on about one breaker, as far as this
-// process knows.
+// A Status is the fleet's state of one breaker.
 type Status struct {
 	State  circuit.State // Closed, Open or Isolated
-	Until  time.Time     // of open: when the first probe may go
-	Holder string        // the node that may send it, "" for none
-	PID    int           // the ID of the process there
-	Lease  time.Time     // when that leave ends
-	Age    time.Duration // since the server last answered
+	Until  time.Time     // if Open: when the first probe may be sent
+	Holder string        // node that holds the lease, the permission to send it; "" if no node does
+	PID    int           // ID of the process that holds the lease; 0 if unknown
+	Lease  time.Time     // when the lease ends
+	Age    time.Duration // since the server last responded; 0 from Inspect
 }
 
-// Status returns the status of the breaker of that name, and whether the
-// server has said anything of it.
+// Status returns the last status of the named breaker that the server has sent. It
+// returns false if the server has sent none.
 func (s *Store) Status(name string) (Status, bool) {
 	st, ok := s.fleet.Status(name)
 	return Status(st), ok
 }
 
-// Err returns why breakers, or one of them, are not shared at present, or nil if
-// they are.
+// Err returns why breakers, or one of them, are not shared at present, or nil if all
+// are shared.
 func (s *Store) Err() error { return s.fleet.Err() }
 
-// Close tells the server what it has not been told yet, gives back a lease
-// that is not used, for at most a second, and ends the connection. Breakers
-// that use the Store go on working, each process by itself.
+// Close sends pending reports, returns unused leases and tokens, for at most a second,
+// and ends the connection. Breakers that use the Store continue to work, each process
+// on its own.
 func (s *Store) Close() { s.fleet.Close() }

@@ -40,7 +40,8 @@ func parseURL(text string) (rueidis.ClientOption, error) {
 	return c, err
 }
 
-// checkURLAddresses returns an error about the first of addresses, which text has, that can't be dialed.
+// checkURLAddresses returns an error about the first of the URL's addresses that cannot
+// be dialed.
 func checkURLAddresses(text string, addresses []string) error {
 	for i, address := range addresses {
 		switch {
@@ -48,7 +49,7 @@ func checkURLAddresses(text string, addresses []string) error {
 		case i == 0:
 			return setting.Bad("url", text, "redis://host:port with a port from 1 to 65535")
 		default:
-			return setting.Bad("url option", "addr", "addr=host:port, without a password: that of the URL is for all") // it may have one
+			return setting.Bad("url option", "addr", "addr=host:port, without a password: that of the URL is for all") // the value may contain a password
 		}
 	}
 	return nil
@@ -61,8 +62,8 @@ func isHostPort(address string) bool {
 	return err == nil && wrong == nil && n > 0 && !strings.Contains(host, "@")
 }
 
-// withoutSlash returns text without the slash of a path that has nothing else:
-// database 0, as if there were none.
+// withoutSlash returns text without a path that is only a slash: it means database 0, as
+// no path does.
 func withoutSlash(text string, u *url.URL) string {
 	if u.Path != "/" {
 		return text
@@ -71,8 +72,8 @@ func withoutSlash(text string, u *url.URL) string {
 	return u.String()
 }
 
-// queries are the options that a URL may have. Who is reached through a socket
-// has no other addresses, nor TLS.
+// queries returns the options that a URL may have. A socket has no other addresses, and
+// no TLS.
 func queries(socket bool) []string {
 	if socket {
 		return []string{"client_name", "db", "dial_timeout", "protocol", "write_timeout"}

@@ -9,19 +9,19 @@ import (
 
 const (
 	maxPush     = 1 << 20     // bytes of a push, counted as [maxSize]
-	maxInFlight = 4 * maxSize // bytes of the replies to requests that were sent together
+	maxInFlight = 4 * maxSize // bytes of the replies to a series of requests without a pause
 )
 
-// A kind is what is special about the reply to a request.
+// A kind is a kind of reply to a request.
 type kind uint8
 
 const (
 	plain       kind = iota
 	subscribe        // a push for each channel
-	unsubscribe      // pushes for channels, if there are any; the client has a PING follow
-	pong             // that PING: its reply ends the request before as well
-	role             // an array of 1 element at least
-	master           // an array of 2 elements at least: an address
+	unsubscribe      // pushes for channels, if there are any; the client sends a PING next
+	pong             // the reply to that PING, which also ends the unsubscribe
+	role             // an array of at least 1 element
+	master           // an array of at least 2 elements: an address
 )
 
 // kindOf returns the kind of a request.
@@ -45,26 +45,26 @@ func kindOf(m *message, last kind) kind {
 	return plain
 }
 
-// A pending is a request whose reply has not come yet.
+// A pending is a request without a reply.
 type pending struct {
 	kind  kind
-	count int // its words
+	count int // words of the request
 }
 
-// An exchange knows which replies may come: those to requests, in their order,
-// and pushes. It follows the client's own bookkeeping, and where it differs, it
-// expects fewer replies: one that the client does not expect never gets through.
+// An exchange decides which replies are allowed: those to the requests, in their order,
+// and pushes. It counts as the client does; where it differs, it allows fewer replies,
+// so the client never reads one that it does not expect.
 type exchange struct {
 	queue []pending
 	last  kind // of the last request
 
 	resp3      bool // the connection began with HELLO 3
-	subscribed bool // there was a request about channels: without resp3, arrays are pushes then
-	confirms   int  // pushes about channels that belong to the last subscribe
-	size       int  // of the replies since the queue was empty last
+	subscribed bool // a request about channels was sent: without resp3, arrays may be pushes
+	confirms   int  // pushes about channels that the last subscribe is still to get
+	size       int  // bytes of the replies since the queue was last empty
 }
 
-// request notes a request.
+// request records a request.
 func (x *exchange) request(m *message) {
 	if m.text() == "HELLO" && string(m.texts[1]) == "3" {
 		x.resp3 = true
@@ -81,7 +81,7 @@ func (x *exchange) pop() {
 	}
 }
 
-// reply judges a message of the server's.
+// reply returns an error if a message of the server is not allowed.
 func (x *exchange) reply(m *message) error {
 	isPush, err := x.isPush(m)
 	switch {
@@ -98,10 +98,10 @@ func (x *exchange) reply(m *message) error {
 	if err := checkRedirect(m); err != nil {
 		return err
 	}
-	return x.answer(m)
+	return x.accept(m)
 }
 
-// pushes are the pushes that the client knows, with how many elements they have.
+// pushes holds the number of elements of each push that the client knows.
 //
 //nolint:gochecknoglobals // a constant table
 var pushes = map[string]int{
@@ -126,7 +126,7 @@ func (x *exchange) isPush(m *message) (bool, error) {
 	return false, fmt.Errorf("an array %.20q on this connection", m.text())
 }
 
-// push judges a push.
+// push returns an error if a push is not allowed.
 func (x *exchange) push(m *message) error {
 	name := m.text()
 	count, known := pushes[name]
@@ -151,36 +151,37 @@ func (x *exchange) push(m *message) error {
 	return nil
 }
 
-// answer takes the request that m replies to from the queue, if m may be its reply.
-func (x *exchange) answer(m *message) error {
+// accept removes the first request from the queue, or returns an error if m cannot be
+// its reply.
+func (x *exchange) accept(m *message) error {
 	isError := m.typ == '-' || m.typ == '!'
 	is := x.queue[0].kind
 	switch {
 	case is == subscribe && (!isError || m.text() == "QUEUED"):
-		return errors.New("a reply to a subscription that is none")
+		return errors.New("an invalid reply to a subscription")
 	case is == role && m.count < 1 && hasElements(m), is == master && m.count < 2 && hasElements(m):
 		return fmt.Errorf("an array of %d elements", m.count)
 	case is == unsubscribe, is == pong:
-		return x.answerUnsubscribe(m, is)
+		return x.acceptUnsubscribe(m, is)
 	}
 	x.pop()
 	return nil
 }
 
-// hasElements reports whether m is an array or the like, though it may be empty.
+// hasElements reports whether m is an array, set or map, possibly empty.
 func hasElements(m *message) bool { return strings.IndexByte("*~%", m.typ) >= 0 }
 
-// answerUnsubscribe is answer for a request to unsubscribe and the PING that
-// follows it. The client takes a PONG, or an error that sounds as if it were
-// about the PING, for the reply to both, and any other reply for that to the first.
-func (x *exchange) answerUnsubscribe(m *message, is kind) error {
+// acceptUnsubscribe is accept for an unsubscribe and the PING that follows it. The
+// client takes a PONG, or an error that seems to be about the PING, for the reply to
+// both, and any other reply for the reply to the unsubscribe.
+func (x *exchange) acceptUnsubscribe(m *message, is kind) error {
 	text := m.text()
 	ends := text == "PONG" && !hasElements(m) || m.count > 0 && text == "pong" ||
 		m.typ == '-' && (strings.HasPrefix(text, "LOADING") || strings.HasPrefix(text, "BUSY") || strings.Contains(text, "'ping'"))
 	switch {
 	case m.lengths[0] > maxText, text == "QUEUED", is == pong && !ends,
 		is == unsubscribe && (len(x.queue) < 2 || x.queue[1].kind != pong):
-		return errors.New("a reply to a subscription that is none")
+		return errors.New("an invalid reply to a subscription")
 	case is == unsubscribe && ends:
 		x.pop()
 	}
@@ -188,8 +189,8 @@ func (x *exchange) answerUnsubscribe(m *message, is kind) error {
 	return nil
 }
 
-// checkRedirect judges an error that names another server, which the client
-// looks for at a certain word.
+// checkRedirect returns an error if a redirection lacks the word that the client takes
+// for the address.
 func checkRedirect(m *message) error {
 	if m.typ != '-' && m.typ != '!' {
 		return nil
@@ -203,8 +204,8 @@ func checkRedirect(m *message) error {
 	return nil
 }
 
-// checkEvent judges an event of a sentinel, in which the client looks for the
-// address at a certain word.
+// checkEvent returns an error if an event of a sentinel lacks the words that the client
+// takes for the address.
 func checkEvent(m *message) error {
 	event, words := string(m.texts[2]), 0
 	switch string(m.texts[1]) {

@@ -1,12 +1,11 @@
-// Package guard stands between a Redis client and a server that may be hostile,
-// or broken, or no Redis server at all.
+// Package guard protects a Redis client from a server that is hostile or broken, or that
+// is no Redis server.
 //
-// The client, rueidis, trusts what it reads: a negative length, a reply that no
-// request has asked for, an error that names no address, or an event of a
-// sentinel that lacks a word panic on a goroutine of its own, which ends the
-// process, and it allocates whatever length is announced. A guarded connection
-// reads the same bytes first, and ends with an error before the client sees the
-// byte that would do harm.
+// The client, rueidis, trusts what it reads. It panics on a goroutine of its own, which
+// ends the process, if a length is negative, a reply has no request, a redirection has
+// no address, or an event of a sentinel lacks a word; and it allocates any length that
+// is announced. A guarded connection checks the bytes first, and fails before the client
+// reads a byte that would do harm.
 package guard
 
 import (
@@ -18,7 +17,7 @@ import (
 // An Error reports a reply that no Redis server sends.
 type Error struct{ What string }
 
-// Error says what is wrong with the reply.
+// Error returns what is wrong with the reply.
 func (e *Error) Error() string { return "invalid reply: " + e.What }
 
 // Conn guards c, a new connection to a Redis server. It is safe for use by one
@@ -28,17 +27,17 @@ func Conn(c net.Conn) net.Conn { return &conn{Conn: c} }
 type conn struct {
 	net.Conn
 
-	requests scanner // of what is written; the writer's
+	requests scanner // used by the writer only
 
 	mu       sync.Mutex
 	exchange exchange
 
-	replies scanner // of what is read; the reader's, as what follows
-	err     error
+	replies scanner // used by the reader only
+	err     error   // used by the reader only
 }
 
-// Write notes the requests in b before they are sent, so that no reply arrives
-// before its request is known.
+// Write records the requests in b, then sends b, so a request is recorded before its
+// reply arrives.
 func (c *conn) Write(b []byte) (int, error) {
 	for rest := b; len(rest) > 0; {
 		n, ended, err := c.requests.scan(rest)
@@ -54,8 +53,8 @@ func (c *conn) Write(b []byte) (int, error) {
 	return c.Conn.Write(b)
 }
 
-// Read reads from the server. What is not allowed is not returned, nor anything
-// that has come with it.
+// Read reads from the server. If any of the bytes read is not allowed, it returns none
+// of them.
 func (c *conn) Read(b []byte) (int, error) {
 	if c.err != nil {
 		return 0, c.err
@@ -63,13 +62,13 @@ func (c *conn) Read(b []byte) (int, error) {
 	n, err := c.Conn.Read(b)
 	if bad := c.check(b[:n]); bad != nil {
 		c.err = &Error{bad.Error()}
-		_ = c.Close() // the error at hand says more
+		_ = c.Close() // the first error is more useful
 		return 0, c.err
 	}
 	return n, err
 }
 
-// check reports what is not allowed in b.
+// check returns an error about the first thing in b that is not allowed.
 func (c *conn) check(b []byte) error {
 	for len(b) > 0 {
 		n, ended, err := c.replies.scan(b)

@@ -13,27 +13,27 @@ const (
 	maxSize  = 16 << 20 // bytes, with [elementSize] for each element
 	maxDepth = 8        // arrays within arrays
 	maxLine  = 64 << 10 // bytes of a line without its end
-	maxShort = 32       // the same of a number, a length and the like
-	maxText  = 512      // bytes of a text that a [message] keeps
+	maxShort = 32       // bytes of a line with a number or a length
+	maxText  = 512      // bytes that a [message] keeps of a text
 	maxTexts = 3        // texts that a message keeps
 
-	// elementSize is what the client allocates for an element, at most.
+	// elementSize is the most that the client allocates for an element.
 	elementSize = 64
 )
 
-// A message is what is known of a message when its last byte has arrived.
+// A message describes a message after its last byte.
 type message struct {
 	typ   byte // of RESP: '+', '-', '*', ...; '_' for each kind of null
 	count int  // elements of an array, set, map (keys and values) or push
 	size  int  // bytes, with elementSize for each element
 
-	// texts begin the message's own text, or those of its first elements: "" for
-	// one that has no text. lengths are the whole lengths.
+	// texts holds the beginning of the message's text, or of the texts of its first
+	// elements; "" for an element without text. lengths holds their whole lengths.
 	texts   [maxTexts][]byte
 	lengths [maxTexts]int
 }
 
-// text returns the message's own text, or that of its first element.
+// text returns the beginning of the message's text, or of its first element's.
 func (m *message) text() string { return string(m.texts[0]) }
 
 // state is what the next byte belongs to.
@@ -47,24 +47,24 @@ const (
 	atLF
 )
 
-// A scanner reads RESP2 and RESP3 byte by byte and keeps no more of a message
-// than a [message] does. It accepts what Redis and Valkey send: a subset of what
-// the client's parser accepts, with the same boundaries of messages. The zero
-// scanner is at the beginning of a message.
+// A scanner parses RESP2 and RESP3 byte by byte, and keeps only a [message] of each
+// message. It accepts what Redis and Valkey send: a subset of what the client's parser
+// accepts, with the same message boundaries. The zero scanner is at the beginning of a
+// message.
 type scanner struct {
 	message
 
 	state state
 	typ   byte          // of the element that is being read
-	line  []byte        // of it, without its end
+	line  []byte        // line of the element, without its end
 	left  int           // bytes of the blob that are missing
-	depth int           // how many arrays the element is in
-	open  [maxDepth]int // how many of their elements are missing
-	slot  int           // where the element's text goes; maxTexts: nowhere
+	depth int           // number of arrays that contain the element
+	open  [maxDepth]int // number of elements missing in each of these arrays
+	slot  int           // index in texts of the element's text; maxTexts if it is not kept
 }
 
-// scan reads data up to the end of a message, and returns how many bytes that
-// were and whether it is the end.
+// scan reads data up to the end of a message. It returns the number of bytes read, and
+// whether the message has ended.
 func (s *scanner) scan(data []byte) (n int, ended bool, err error) {
 	for n < len(data) && !ended && err == nil {
 		switch s.state {
@@ -107,7 +107,7 @@ func (s *scanner) begin(typ byte) error {
 	return nil
 }
 
-// charge adds n bytes to the message, before anything is allocated for them.
+// charge adds n to the size of the message, before anything is allocated for it.
 func (s *scanner) charge(n int) error {
 	if s.size += n; s.size > maxSize {
 		return fmt.Errorf("message of more than %d bytes", maxSize)
@@ -115,7 +115,7 @@ func (s *scanner) charge(n int) error {
 	return nil
 }
 
-// readLine reads data up to the end of the line.
+// readLine reads data up to the end of a line.
 func (s *scanner) readLine(data []byte) (n int, ended bool, err error) {
 	end := bytes.IndexByte(data, '\n')
 	part, limit := data, maxShort
@@ -148,7 +148,7 @@ func (s *scanner) readLine(data []byte) (n int, ended bool, err error) {
 	return n, ended, err
 }
 
-// endLine judges a line by its type.
+// endLine handles a whole line by the type of its element.
 func (s *scanner) endLine() (ended bool, err error) {
 	switch s.typ {
 	case '$', '!', '=':
@@ -172,7 +172,7 @@ func (s *scanner) endLine() (ended bool, err error) {
 			return false, fmt.Errorf("invalid null %.40q", s.line)
 		}
 	}
-	if s.typ != ':' && s.typ != '#' { // of which the client keeps no text
+	if s.typ != ':' && s.typ != '#' { // the client keeps no text of these
 		s.keep(s.line)
 	}
 	return s.end(), nil
@@ -188,7 +188,7 @@ func isNumber(line []byte, big bool) bool {
 	return len(digits) > 0 && len(bytes.Trim(digits, "0123456789")) == 0
 }
 
-// length returns the length that the line announces, -1 for null.
+// length returns the length in the line, -1 for null.
 func (s *scanner) length() (int, error) {
 	n, err := strconv.ParseUint(string(s.line), 10, 63)
 	switch {
@@ -202,7 +202,7 @@ func (s *scanner) length() (int, error) {
 	return int(n), nil
 }
 
-// beginBlob begins a text of a length that is known.
+// beginBlob begins a text with an announced length.
 func (s *scanner) beginBlob() (ended bool, err error) {
 	n, err := s.length()
 	if err != nil {
@@ -258,7 +258,7 @@ func (s *scanner) endBlob(b byte) (ended bool, err error) {
 	return false, errors.New("text that does not end with CRLF")
 }
 
-// endNull ends an element that is a null of RESP2.
+// endNull ends an element that is a RESP2 null.
 func (s *scanner) endNull() bool {
 	if s.depth == 0 {
 		s.message.typ = '_'
@@ -266,8 +266,8 @@ func (s *scanner) endNull() bool {
 	return s.end()
 }
 
-// end ends an element, and the arrays of which it is the last one. It reports
-// whether the message has ended too.
+// end ends an element, and each array whose last element it is. It reports whether the
+// message has ended.
 func (s *scanner) end() bool {
 	s.state = atType
 	if s.depth == 1 && s.slot < maxTexts {
@@ -284,7 +284,7 @@ func (s *scanner) end() bool {
 	return true
 }
 
-// keep keeps the beginning of an element's text.
+// keep appends to the beginning of the element's text, up to its limit.
 func (s *scanner) keep(text []byte) {
 	if s.depth > 1 || s.slot == maxTexts {
 		return
