@@ -87,13 +87,10 @@ var pending = []string{
 	"internal/transfer",
 
 	// Pipes.
-	"cmd/perdure/internal/dagster",
 	"examples/bikes",
 	"examples/dagster",
 	"examples/postgres",
 	"examples/servers",
-	"pipes",
-	"pipes/internal/contract",
 
 	// The command.
 	"cmd/perdure",

@@ -17,52 +17,53 @@ import (
 	"time"
 )
 
-// The variables by which Dagster tells a process where its context is and
-// where messages go.
+// The environment variables that hold the parameters of a session: where the
+// context is, and where messages go.
 const (
 	contextVariable  = "DAGSTER_PIPES_CONTEXT"
 	messagesVariable = "DAGSTER_PIPES_MESSAGES"
 )
 
-const maxContext = 64 << 20 // bytes that are read of a context, or of what a variable unpacks to
+const maxContext = 64 << 20 // bytes of a context, or of an unpacked variable
 
-// A Context is what Dagster tells of the step that the process is. Fields that
-// Dagster may add later are ignored.
+// A Context describes the step that Dagster runs in this process. Fields that a
+// later Dagster adds are ignored.
 type Context struct {
-	AssetKeys    []string               `json:"asset_keys"` // to be sent back as they are; nil in a step that makes no asset
+	AssetKeys    []string               `json:"asset_keys"` // keys as reports name them; nil if the step makes no asset
 	CodeVersions map[string]*string     `json:"code_version_by_asset_key"`
 	Provenances  map[string]*Provenance `json:"provenance_by_asset_key"`
-	PartitionKey *string                `json:"partition_key"`         // nil: none, or more than one
-	Partitions   *PartitionRange        `json:"partition_key_range"`   // nil: none; one partition is a range, too
-	Window       *PartitionWindow       `json:"partition_time_window"` // nil: not partitioned by time
+	PartitionKey *string                `json:"partition_key"`         // nil if the step has no partition, or several
+	Partitions   *PartitionRange        `json:"partition_key_range"`   // nil if the step has no partition; one partition is a range
+	Window       *PartitionWindow       `json:"partition_time_window"` // nil if the asset is not partitioned by time
 	RunID        string                 `json:"run_id"`
-	JobName      *string                `json:"job_name"`     // nil: a step that was started without a job
-	RetryNumber  int                    `json:"retry_number"` // of the step, from 0; from 0 again in each retry of the run
-	// Extras are what the step was given besides; see [Context.Extra].
+	JobName      *string                `json:"job_name"`     // nil if the step was started without a job
+	RetryNumber  int                    `json:"retry_number"` // retries of the step before this one, from 0; a retry of the run starts at 0 again
+	// Extras are the values that the asset's code passes to the process, by name;
+	// see [Context.Extra].
 	Extras map[string]json.RawMessage `json:"extras"`
 }
 
-// A Provenance is what an asset was made from when it was last made.
+// A Provenance describes the inputs of an asset's last materialization.
 type Provenance struct {
 	CodeVersion       string            `json:"code_version"`
 	InputDataVersions map[string]string `json:"input_data_versions"`
 	IsUserProvided    bool              `json:"is_user_provided"`
 }
 
-// A PartitionRange is the partitions that a step is about, both ends included.
+// A PartitionRange holds the first and the last partition of a step, both included.
 type PartitionRange struct {
 	Start string `json:"start"`
 	End   string `json:"end"`
 }
 
-// A PartitionWindow is the time that the partitions of a step cover, without
-// its end, in ISO 8601.
+// A PartitionWindow is the time that the partitions of a step cover, in ISO 8601.
+// End is not included.
 type PartitionWindow struct {
 	Start string `json:"start"`
 	End   string `json:"end"`
 }
 
-// Times returns both ends; one without a time zone is in UTC.
+// Times returns Start and End as instants. A time without a zone is in UTC.
 func (w *PartitionWindow) Times() (start, end time.Time, err error) {
 	if start, err = instant(w.Start); err == nil {
 		end, err = instant(w.End)
@@ -77,8 +78,8 @@ func instant(text string) (time.Time, error) {
 	return time.Parse(time.RFC3339, text)
 }
 
-// AssetKey returns the key of the asset that the step makes. It is an error
-// if there is none, or more than one.
+// AssetKey returns the key of the asset that the step makes, or an error if the
+// step makes no asset or several.
 func (c *Context) AssetKey() (string, error) {
 	if len(c.AssetKeys) != 1 {
 		return "", fmt.Errorf("pipes: the step makes %d assets, want exactly one", len(c.AssetKeys))
@@ -86,8 +87,8 @@ func (c *Context) AssetKey() (string, error) {
 	return c.AssetKeys[0], nil
 }
 
-// CodeVersion returns the code version of the one asset that the step makes;
-// "" if it has none.
+// CodeVersion returns the code version of the asset that the step makes, "" if the
+// asset has no version. A step of no asset or several is an error.
 func (c *Context) CodeVersion() (string, error) {
 	key, err := c.AssetKey()
 	if version := c.CodeVersions[key]; err == nil && version != nil {
@@ -96,15 +97,15 @@ func (c *Context) CodeVersion() (string, error) {
 	return "", err
 }
 
-// Provenance returns the provenance of the one asset that the step makes; nil
-// if it has none.
+// Provenance returns the provenance of the asset that the step makes, nil if the
+// asset was never made. A step of no asset or several is an error.
 func (c *Context) Provenance() (*Provenance, error) {
 	key, err := c.AssetKey()
 	return c.Provenances[key], err
 }
 
-// Partition returns the key of the partition that the step is about. It is an
-// error if there is none, or more than one.
+// Partition returns the key of the step's partition, or an error if the step has
+// no partition or several.
 func (c *Context) Partition() (string, error) {
 	switch {
 	case c.PartitionKey != nil:
@@ -117,8 +118,8 @@ func (c *Context) Partition() (string, error) {
 	}
 }
 
-// Extra stores the extra of that name in what into points to, as
-// [json.Unmarshal] does. It is an error if there is none.
+// Extra decodes the extra of that name into the value that into points to, as
+// [json.Unmarshal] does. A name that Extras does not have is an error.
 func (c *Context) Extra(name string, into any) error {
 	text, ok := c.Extras[name]
 	if !ok {
@@ -130,7 +131,8 @@ func (c *Context) Extra(name string, into any) error {
 	return nil
 }
 
-// resolve returns the key of the asset that a report is about.
+// resolve returns the asset key of a report: key, or the step's only asset if key
+// is "".
 func (c *Context) resolve(key string) (string, error) {
 	switch {
 	case key == "" && len(c.AssetKeys) == 0:
@@ -146,13 +148,14 @@ func (c *Context) resolve(key string) (string, error) {
 	}
 }
 
-// A BlobReader reads a context that is a blob in a store, such as S3. The
-// bucket is "" if Dagster named none, but a path: that is the key then.
+// A BlobReader reads the context from a store of blobs, such as S3.
 type BlobReader interface {
+	// ReadBlob returns a blob. If Dagster named a path, bucket is "" and key is the
+	// path.
 	ReadBlob(ctx context.Context, bucket, key string) ([]byte, error)
 }
 
-// loadContext reads the context that p leads to.
+// loadContext reads and decodes the context that p names.
 func loadContext(ctx context.Context, p params, blobs BlobReader) (c Context, err error) {
 	text, err := readContext(ctx, p, blobs)
 	if err != nil {
@@ -175,7 +178,7 @@ func readContext(ctx context.Context, p params, blobs BlobReader) ([]byte, error
 		}
 		return blobs.ReadBlob(ctx, bucket, key)
 	}
-	if p.has("path") { // it wins over data, as in Dagster's own library
+	if p.has("path") { // path wins over data, as in Dagster's own library
 		path, err := p.text("path")
 		if err != nil {
 			return nil, err
@@ -184,7 +187,7 @@ func readContext(ctx context.Context, p params, blobs BlobReader) ([]byte, error
 		if err != nil {
 			return nil, err
 		}
-		defer func() { _ = f.Close() }() // it was only read
+		defer func() { _ = f.Close() }() // only read
 		return io.ReadAll(io.LimitReader(f, maxContext))
 	}
 	if p.has("data") {
@@ -193,7 +196,7 @@ func readContext(ctx context.Context, p params, blobs BlobReader) ([]byte, error
 	return nil, fmt.Errorf(`%s has neither "path" nor "data"`, p.name)
 }
 
-// openRegular opens a regular file, and waits for nothing: a FIFO or a device is refused.
+// openRegular opens a regular file. It never blocks, and refuses a FIFO or a device.
 func openRegular(path string, flags int) (*os.File, error) {
 	f, err := os.OpenFile(path, flags|syscall.O_NONBLOCK, 0o600)
 	if err != nil {
@@ -209,7 +212,7 @@ func openRegular(path string, flags int) (*os.File, error) {
 	return f, nil
 }
 
-// params are what one variable holds.
+// params are the decoded parameters of one variable.
 type params struct {
 	name   string
 	values map[string]json.RawMessage
@@ -239,10 +242,10 @@ func unpack(name, value string) (params, error) {
 	return p, nil
 }
 
-// has reports whether there is a value of that key.
+// has reports whether the parameters have that key.
 func (p params) has(key string) bool { _, ok := p.values[key]; return ok }
 
-// text returns the string of that key.
+// text returns the string under key.
 func (p params) text(key string) (string, error) {
 	var s *string
 	if err := json.Unmarshal(p.values[key], &s); err != nil || s == nil {
@@ -251,7 +254,7 @@ func (p params) text(key string) (string, error) {
 	return *s, nil
 }
 
-// flag returns the bool of that key, false if there is none.
+// flag returns the bool under key, false if the key is absent.
 func (p params) flag(key string) (b bool, err error) {
 	if !p.has(key) {
 		return false, nil
@@ -262,8 +265,8 @@ func (p params) flag(key string) (b bool, err error) {
 	return b, nil
 }
 
-// blob returns where a blob is: in a bucket under the string of that key,
-// which may be null, or at a path.
+// blob returns the place of a blob: a bucket and the string under key, or "" and a
+// path. Only a key_prefix may be null or absent.
 func (p params) blob(key string) (bucket, at string, err error) {
 	if !p.has("bucket") && p.has("path") {
 		at, err = p.text("path")

@@ -14,14 +14,14 @@ import (
 	"github.com/seed-0f2c7998/perdure/internal/redact"
 )
 
-// The limits of a message. What reads them stops for good, and tells nobody, at
-// one that it cannot take.
+// The limits of a message. Dagster's reader ends without a word at a message that
+// it cannot read.
 const (
-	maxLine   = 60 << 10 // bytes, the newline included: what a file adds makes it 64 KiB at most
+	maxLine   = 60 << 10 // bytes, with the newline; with the padding of a file at most 64 KiB
 	maxText   = 48 << 10 // bytes of one text, as it is encoded
-	maxPart   = 3840     // of one that is sent in parts: each message then fits a page, see file
-	maxDepth  = 64       // of lists and objects within one another; Python stops at a thousand
-	maxDigits = 4000     // of an integer; Python reads no more than 4300
+	maxPart   = 3840     // bytes of one part of a text that is sent in parts: a message then fits a page, see file
+	maxDepth  = 64       // nested lists and objects; Python's limit is 1000
+	maxDigits = 4000     // digits of an integer; Python's limit is 4300
 )
 
 // An object is a JSON object whose fields keep their order.
@@ -32,14 +32,14 @@ type field struct {
 	value any
 }
 
-// A verbatim string is a name: it is sent byte for byte, secrets or not.
+// A verbatim string is sent as it is, not redacted: a name.
 type verbatim string
 
-// An encoded value is JSON as appendValue makes it.
+// An encoded value is JSON that appendValue has made.
 type encoded []byte
 
-// message returns the line of a message. It is ASCII only, because the reader
-// uses the encoding of its locale.
+// message returns a message as one line. The line is ASCII, because the reader
+// decodes with the encoding of its locale.
 func message(method string, params any) ([]byte, error) {
 	line, err := appendValue(nil, object{
 		{"__dagster_pipes_version", verbatim("0.1")},
@@ -56,14 +56,14 @@ func message(method string, params any) ([]byte, error) {
 	return line, nil
 }
 
-// appendValue appends v as JSON. A float always has a point or an exponent, or
-// it would be an integer to Python.
+// appendValue appends v as JSON. A float always has a point or an exponent:
+// without one Python reads an integer.
 func appendValue(b []byte, v any, depth int) ([]byte, error) {
 	if depth > maxDepth {
 		return nil, fmt.Errorf("pipes: a value has more than %d levels", maxDepth)
 	}
 	if len(b) > 2*maxLine {
-		return b, nil // too long already, as message will say
+		return b, nil // too long already; message returns the error
 	}
 	switch v := v.(type) {
 	case nil:
@@ -93,7 +93,7 @@ func appendValue(b []byte, v any, depth int) ([]byte, error) {
 	}
 }
 
-// appendOther appends what encoding/json makes of v.
+// appendOther appends v as encoding/json encodes it.
 func appendOther(b []byte, v any, depth int) ([]byte, error) {
 	text, err := json.Marshal(v)
 	if err != nil {
@@ -151,8 +151,7 @@ func appendList(b []byte, list []any, depth int) ([]byte, error) {
 	return append(b, ']'), nil
 }
 
-// appendFloat appends f; JSON has no word for what is no number, so that is a
-// string.
+// appendFloat appends f. NaN and infinities, which JSON lacks, become strings.
 func appendFloat(b []byte, f float64) []byte {
 	if !finite(f) {
 		return appendString(b, strconv.FormatFloat(f, 'g', -1, 64))
@@ -179,7 +178,7 @@ func appendNumber(b []byte, n json.Number) ([]byte, error) {
 
 const hex = "0123456789abcdef"
 
-// appendString appends s in quotes. What is no UTF-8 becomes U+FFFD.
+// appendString appends s in quotes. Invalid UTF-8 becomes U+FFFD.
 func appendString(b []byte, s string) []byte {
 	b = append(b, '"')
 	for _, r := range s {
@@ -218,7 +217,8 @@ func width(r rune) int {
 	}
 }
 
-// cut returns where s must end to take at most limit bytes in a message.
+// cut returns the length of the longest prefix of s that takes at most limit bytes
+// in a message.
 func cut(s string, limit int) int {
 	for i, r := range s {
 		if limit -= width(r); limit < 0 {
@@ -228,8 +228,8 @@ func cut(s string, limit int) int {
 	return len(s)
 }
 
-// part returns the first part of s to send, and what is left: whole lines, if
-// any fit.
+// part splits s into the part to send first and the rest. The part ends with a line
+// if a whole line fits.
 func part(s string) (first, rest string) {
 	end := cut(s, maxPart)
 	if i := strings.LastIndexByte(s[:end], '\n'); i >= 0 && end < len(s) {
@@ -238,8 +238,8 @@ func part(s string) (first, rest string) {
 	return s[:end], s[end:]
 }
 
-// clip returns s without the secrets in its URLs and, if it would take more
-// than limit bytes in a message, cut, with a mark that says so.
+// clip returns s without the secrets in its URLs, cut to limit bytes in a message.
+// A mark follows where s was cut.
 func clip(s string, limit int) string {
 	s = redact.String(s)
 	if end := cut(s, limit); end < len(s) {

@@ -13,10 +13,10 @@ import (
 	"github.com/seed-0f2c7998/perdure/retry"
 )
 
-// LevelCritical is the level from which a line is CRITICAL to Dagster.
+// LevelCritical is the lowest level that Dagster shows as CRITICAL.
 const LevelCritical = slog.LevelError + 4
 
-// levelName returns Dagster's name of a level; it takes no other.
+// levelName returns the name of the Dagster level that l belongs to.
 func levelName(l slog.Level) verbatim {
 	switch {
 	case l < slog.LevelInfo:
@@ -32,14 +32,14 @@ func levelName(l slog.Level) verbatim {
 	}
 }
 
-// Log writes a line to the step's log. Dagster has five levels; each takes what
-// lies from it up to the next: [slog.LevelDebug], LevelInfo, LevelWarn,
-// LevelError and [LevelCritical]. A long message is sent in parts, as lines that
-// follow one another, and a very long one is cut. When nobody listens it goes to
+// Log writes a line to the step's log. Dagster has five levels, [slog.LevelDebug],
+// LevelInfo, LevelWarn, LevelError and [LevelCritical]; a level between two of them
+// becomes the lower one. A long message is sent as several lines, and a very long
+// one is cut. If Dagster has not started the process, Log writes to
 // slog.Default().
 func (s *Session) Log(level slog.Level, message string) error {
 	if !s.Launched() {
-		//nolint:forbidigo // there is no caller's context
+		//nolint:forbidigo // Log has no context
 		slog.Default().Log(context.Background(), level, redact.String(message))
 		return nil
 	}
@@ -58,10 +58,10 @@ func (s *Session) Log(level slog.Level, message string) error {
 // Logger returns a logger that writes to the step's log, from Info on.
 func (s *Session) Logger() *slog.Logger { return slog.New(s.Handler(nil)) }
 
-// Handler returns a handler for package slog that writes to the step's log.
-// Attributes become part of the line, but for those of [retry.LogTo] and
-// [circuit.LogTo] that the message tells as well. Nil means from
-// [slog.LevelInfo] on. When nobody listens it is the handler of slog.Default().
+// Handler returns a handler that writes records of level from and above to the
+// step's log; nil means [slog.LevelInfo]. Attributes are appended to the line,
+// except those that the messages of [retry.LogTo] and [circuit.LogTo] include. If
+// Dagster has not started the process, Handler returns that of slog.Default().
 func (s *Session) Handler(from slog.Leveler) slog.Handler {
 	if !s.Launched() {
 		return slog.Default().Handler()
@@ -74,9 +74,9 @@ func (s *Session) Handler(from slog.Leveler) slog.Handler {
 	return &handler{slog.NewTextHandler(&buffer.text, options), s, buffer}
 }
 
-// A handler has the attributes written by another.
+// A handler writes to the step's log. Another handler formats the attributes.
 type handler struct {
-	attrs slog.Handler // writes to line
+	attrs slog.Handler // writes attributes to line
 	*Session
 	line *lineBuffer
 }
@@ -86,8 +86,8 @@ type lineBuffer struct {
 	text bytes.Buffer
 }
 
-// withoutHead leaves out the level and the message, for which Dagster has
-// fields. There is no time: it has its own.
+// withoutHead removes the level and the message from the attributes: Dagster has
+// fields for them. Handle gives the record no time, because Dagster adds its own.
 func withoutHead(groups []string, a slog.Attr) slog.Attr {
 	_, isLevel := a.Value.Any().(slog.Level)
 	isMessage := a.Key == slog.MessageKey && a.Value.Kind() == slog.KindString && a.Value.String() == ""
@@ -121,10 +121,9 @@ func (h *handler) Handle(ctx context.Context, r slog.Record) error {
 	return h.Log(r.Level, message)
 }
 
-// brief returns the message of a record, and its attributes. Of an event of a
-// retry or a breaker the message has all that people need, but for the error of
-// an attempt that another follows and the instant at which a breaker lets one
-// call through.
+// brief returns a record's message and the attributes to append. The message of a
+// retry's or a breaker's event says enough by itself, except for the error before a
+// retry, which brief adds, and a transition's retry_at.
 func brief(r slog.Record) (message string, attrs []slog.Attr) {
 	r.Attrs(func(a slog.Attr) bool { attrs = append(attrs, a); return true })
 	if len(attrs) < 2 || attrs[0].Key != "event" || attrs[1].Key != "operation" && attrs[1].Key != "breaker" {

@@ -14,21 +14,21 @@ import (
 	"github.com/seed-0f2c7998/perdure/retry"
 )
 
-// A tally is what is known of a session's retries.
+// A tally counts the retries of a session.
 type tally struct {
 	mu       sync.Mutex
-	on       bool // there is somebody to tell
+	on       bool // an observer was made: Close reports an Outcome
 	breaker  *circuit.Breaker
-	attempts int           // the most that one operation took
-	waited   time.Duration // all waits, as if none was cut short
-	ends     []time.Time   // of the latest waits
-	last     error
-	final    error // of the latest attempt that its policy took for a permanent failure
+	attempts int           // of the operation with the most attempts
+	waited   time.Duration // sum of all waits, as if each lasted to its end
+	ends     []time.Time   // ends of the waits that may still last
+	last     error         // of the latest attempt that failed
+	final    error         // of the latest attempt that a policy took for a permanent failure
 }
 
-// Observe returns an observer, for Policy.Observe, that writes what
-// [retry.LogTo] does to the step's log, an attempt's error included, and makes
-// Close report the [Outcome] of the session, with the state of b; nil is none.
+// Observe returns an observer for Policy.Observe. It writes the lines of
+// [retry.LogTo], with the errors of attempts, to the step's log, and makes Close
+// report the [Outcome] of the session. If b is not nil, the Outcome has its state.
 func (s *Session) Observe(b *circuit.Breaker) func(context.Context, retry.Event) {
 	if !s.Launched() {
 		return retry.LogTo(slog.Default())
@@ -40,8 +40,8 @@ func (s *Session) Observe(b *circuit.Breaker) func(context.Context, retry.Event)
 	}
 }
 
-// CountRetries returns an observer as Observe does, but for one that writes nothing to
-// the step's log: for a program that logs its retries by itself.
+// CountRetries returns an observer as Observe does, except that it writes nothing
+// to the step's log: for a program that logs its retries itself.
 func (s *Session) CountRetries(b *circuit.Breaker) func(context.Context, retry.Event) {
 	s.tally.mu.Lock()
 	defer s.tally.mu.Unlock()
@@ -69,7 +69,8 @@ func (t *tally) add(_ context.Context, e retry.Event) {
 	}
 }
 
-// took returns how long the waits took, of which the last may be cut short.
+// took returns how long the waits have taken. A wait that has been cut short
+// counts up to now.
 func (t *tally) took() time.Duration {
 	took := t.waited
 	for _, end := range t.ends {
@@ -78,37 +79,39 @@ func (t *tally) took() time.Duration {
 	return took.Round(time.Millisecond)
 }
 
-// An Outcome is how a session ended, for code that decides what follows: the
-// custom message that Close sends when a policy was observed.
+// An Outcome reports how a session ended, for the code that decides whether the
+// step is retried. Close sends the Outcome as a custom message if
+// [Session.Observe] or [Session.CountRetries] was called.
 type Outcome struct {
 	Kind    string `json:"kind"`    // OutcomeKind
 	Version int    `json:"version"` // 1
 	// Outcome is success, exhausted, permanent, deadline, budget, retry_later,
 	// breaker_open, limit, interrupted or failed.
 	Outcome    string        `json:"outcome"`
-	Attempts   int           `json:"attempts"`      // of the operation that ended the work; else the most that one took
-	Waited     float64       `json:"waited_s"`      // in seconds, between the attempts of all operations
-	LastError  *string       `json:"last_error"`    // null if no attempt failed
-	Breaker    *BreakerState `json:"breaker"`       // null if there is none
-	Retryable  bool          `json:"retryable"`     // it makes sense to start the work again
-	RetryAfter *float64      `json:"retry_after_s"` // in so many seconds; null if not known
+	Attempts   int           `json:"attempts"`      // of the operation that failed; after success, of the one with the most
+	Waited     float64       `json:"waited_s"`      // seconds between attempts, of all operations
+	LastError  *string       `json:"last_error"`    // nil if no attempt failed
+	Breaker    *BreakerState `json:"breaker"`       // nil if no breaker was observed
+	Retryable  bool          `json:"retryable"`     // another run of the work may succeed
+	RetryAfter *float64      `json:"retry_after_s"` // seconds to wait before another run; nil if not known
 	ExitCode   int           `json:"exit_code"`
 }
 
-// maxLast is the room for the last error of an outcome, all of which shall fit a
-// page of the messages file: what follows depends on it.
+// maxLast is the limit of the last error of an outcome, in bytes. The message must
+// fit a page of the messages file, to be read whole.
 const maxLast = 3 << 10
 
 // OutcomeKind is the Kind of every [Outcome].
 const OutcomeKind = "perdure/outcome"
 
-// A BreakerState is the state of a breaker in an [Outcome].
+// A BreakerState is the name and the state of a breaker in an [Outcome].
 type BreakerState struct {
 	Name  string        `json:"name"`
 	State circuit.State `json:"state"`
 }
 
-// Outcome returns the outcome of a session whose work ends with err.
+// Outcome returns the outcome of a session whose work ended with err, nil for
+// success.
 func (s *Session) Outcome(err error) Outcome {
 	o := Outcome{Kind: OutcomeKind, Version: 1, Outcome: "success", Attempts: 1, ExitCode: ExitCode(err)}
 	s.tally.mu.Lock()
@@ -122,7 +125,7 @@ func (s *Session) Outcome(err error) Outcome {
 		last = o.ended(err, final != nil && errors.Is(err, final))
 	}
 	if open := breakers.Peek(b); open != nil && o.Retryable && o.RetryAfter == nil {
-		o.comeBack(open.RetryAt) // it would be refused before
+		o.retryAt(open.RetryAt) // the breaker refuses calls until then
 	}
 	if last != nil {
 		message := clip(text(last), maxLast)
@@ -131,19 +134,19 @@ func (s *Session) Outcome(err error) Outcome {
 	return o
 }
 
-// ended fills in what err tells, and returns the error of the last attempt. What
-// the policy has taken for a permanent failure is one, by whatever rule of its
-// own: the first attempt's error comes without a word of that.
+// ended fills in the fields that follow from err, and returns the error of the last
+// attempt. The flag permanent says that the policy took err for a permanent
+// failure, which err itself does not show if the first attempt failed so.
 func (o *Outcome) ended(err error, permanent bool) error {
 	stop, last, at := err, err, time.Time{}
 	class, hint := (&retry.Policy{}).ClassOf(err)
 	gaveUp, retried := errors.AsType[*retry.Error](err)
 	switch {
 	case retried:
-		class = retry.ClassUnknown // the reason to stop is what counts
+		class = retry.ClassUnknown // the reason to stop counts instead
 		at, o.Attempts = gaveUp.RetryAt, gaveUp.Attempts
 		for e, ok := gaveUp, true; ok; e, ok = errors.AsType[*retry.Error](e.Last) {
-			stop = e.Stop // the innermost has given up first, the others because of it
+			stop = e.Stop // the innermost gave up first, the others because of it
 			if e.Last != nil {
 				last = e.Last
 			}
@@ -167,22 +170,21 @@ func (o *Outcome) ended(err error, permanent bool) error {
 	}
 	o.Outcome, o.Retryable = verdict(stop, err, class)
 	if o.Retryable {
-		o.comeBack(at)
+		o.retryAt(at)
 	}
 	return last
 }
 
-// comeBack says when it makes sense to start the work again; the zero Time is
-// not known.
-func (o *Outcome) comeBack(at time.Time) {
+// retryAt sets RetryAfter to the time until at; a zero at leaves RetryAfter nil.
+func (o *Outcome) retryAt(at time.Time) {
 	if !at.IsZero() {
 		after := max(time.Until(at), 0).Round(time.Millisecond).Seconds()
 		o.RetryAfter = &after
 	}
 }
 
-// verdict names the reason for which the work stopped, and says whether it
-// makes sense to start it again.
+// verdict returns the reason why the work stopped, and whether another run of the
+// work may succeed.
 func verdict(stop, err error, class retry.Class) (string, bool) {
 	var open *circuit.OpenError
 	var limit *circuit.LimitError

@@ -76,7 +76,7 @@ type coded struct{ code int }
 func (c coded) Error() string { return fmt.Sprint("code ", c.code) }
 func (c coded) ExitCode() int { return c.code }
 
-// What an error means to whoever decides if the work is started again.
+// What an error means for the code that decides whether the step is retried.
 func TestOutcome(t *testing.T) {
 	plain := errors.New("plain")
 	soon := time.Now().Add(time.Hour + 500*time.Millisecond)

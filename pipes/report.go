@@ -11,15 +11,16 @@ import (
 	"github.com/seed-0f2c7998/perdure/internal/redact"
 )
 
-// A Materialization is an asset that was made.
+// A Materialization reports that the process has made an asset.
 type Materialization struct {
-	AssetKey    string // "" means the one asset that the step makes
-	DataVersion string // "" means none
+	AssetKey    string // "" means the step's only asset
+	DataVersion string // "" means no version
 	Metadata    Metadata
 }
 
-// Materialize reports that an asset was made, which can be done once for each.
-// Dagster takes note of it only if the process then exits with 0.
+// Materialize reports that the process has made an asset; a second report of the
+// same asset is an error. Dagster records a materialization only if the process
+// exits with 0.
 func (s *Session) Materialize(m Materialization) error {
 	if !s.Launched() {
 		return nil
@@ -49,7 +50,7 @@ func (s *Session) Materialize(m Materialization) error {
 	return s.write(line)
 }
 
-// A Severity is how much a failed check matters.
+// A Severity says how much a failed check matters.
 type Severity string
 
 // The severities.
@@ -58,17 +59,17 @@ const (
 	SeverityWarn  Severity = "WARN"
 )
 
-// A Check is the result of an asset check, which the asset must declare.
+// A Check is the result of an asset check. The asset's code must declare the check.
 type Check struct {
-	AssetKey string // "" means the one asset that the step makes
+	AssetKey string // "" means the step's only asset
 	Name     string
 	Passed   bool
 	Severity Severity // "" means SeverityError
 	Metadata Metadata
 }
 
-// Check reports the result of a check. For Dagster to take note of one that
-// failed, the process must exit with 0 all the same.
+// Check reports the result of a check. Dagster records a check only if the process
+// exits with 0, also a check that failed.
 func (s *Session) Check(c Check) error {
 	if !s.Launched() {
 		return nil
@@ -99,8 +100,8 @@ func (s *Session) Check(c Check) error {
 	})
 }
 
-// Custom sends a message for the code that started the process: anything that
-// encoding/json takes.
+// Custom sends a payload to the code that started the process: any value that
+// encoding/json encodes.
 func (s *Session) Custom(payload any) error {
 	if !s.Launched() {
 		return nil
@@ -108,10 +109,10 @@ func (s *Session) Custom(payload any) error {
 	return s.send("report_custom_message", object{{"payload", payload}})
 }
 
-// Stream returns a writer for what goes to Stdout or Stderr. If Dagster asked
-// for it, each line is sent as a message, too; what is not a whole line yet is
-// held back until it is one, or the session closes. Where messages go to the
-// stream itself, each begins a line of its own, whatever was written before it.
+// Stream returns a writer to the standard stream of that name, [Stdout] or
+// [Stderr]. If Dagster asked for the streams, the writer also sends each line as a
+// message; an unfinished line is sent when it ends or the session closes. If
+// messages go to the same stream, each of them starts on a new line.
 func (s *Session) Stream(name string) (io.Writer, error) {
 	switch name {
 	case Stdout:
@@ -123,7 +124,7 @@ func (s *Session) Stream(name string) (io.Writer, error) {
 	}
 }
 
-// A tee writes to a standard stream, and to Dagster if that wants it.
+// A tee writes to a standard stream, and to Dagster if Dagster asked for the stream.
 type tee struct {
 	session *Session
 	name    string
@@ -131,7 +132,7 @@ type tee struct {
 	to      io.Writer
 }
 
-// Write returns what writing to the standard stream does.
+// Write returns the result of the write to the standard stream.
 func (t *tee) Write(p []byte) (int, error) {
 	write := t.to.Write
 	if shared := t.session.shared; shared != nil && shared.name == t.name {
@@ -145,7 +146,7 @@ func (t *tee) Write(p []byte) (int, error) {
 	return n, err
 }
 
-// A stream is what was written to a standard stream and not sent yet.
+// A stream holds text that was written to a standard stream and not sent yet.
 type stream struct {
 	mu   sync.Mutex
 	text []byte
@@ -157,8 +158,8 @@ func (h *stream) add(p []byte) {
 	h.text = append(h.text, p...)
 }
 
-// next returns the next text to send: whole lines, or a part of one that is
-// very long, or, at the end, all that is left. It ends with a whole character.
+// next takes out the next text to send: the whole lines, or a part of a very long
+// line, or, at the end, everything. The text ends with a whole character.
 func (h *stream) next(end bool) string {
 	size := len(h.text)
 	if !end {
@@ -172,19 +173,17 @@ func (h *stream) next(end bool) string {
 	return text
 }
 
-// stream sends what there is to send of a stream.
+// stream sends the next text of a stream, if any.
 func (s *Session) stream(name string, held *stream, end bool) {
 	held.mu.Lock()
 	defer held.mu.Unlock()
 	if text := held.next(end); text != "" {
-		// After Close there is nobody to send it to, and who writes is not to
-		// be stopped for it.
-		_ = s.LogExternalStream(name, text)
+		_ = s.LogExternalStream(name, text) // fails after Close, which must not fail the write
 	}
 }
 
-// LogExternalStream sends text that another program would have written to Stdout or
-// Stderr, for Dagster to write it there. A long one is sent in parts.
+// LogExternalStream sends text of another program for Dagster to write to its own
+// [Stdout] or [Stderr]. A long text is sent in parts.
 func (s *Session) LogExternalStream(name, text string) error {
 	if name != Stdout && name != Stderr {
 		return fmt.Errorf("pipes: invalid value %q for stream: must be %s or %s", name, Stdout, Stderr)

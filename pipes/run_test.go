@@ -184,7 +184,7 @@ func TestRunEndsAtASignal(t *testing.T) {
 }
 
 // The outcome of work that a signal ended in a wait.
-func TestRunTellsTheOutcome(t *testing.T) {
+func TestRunReportsTheOutcome(t *testing.T) {
 	p := start(t, "backoff")
 	if _, err := bufio.NewReader(p.out).ReadString('\n'); err != nil {
 		t.Fatal(err)

@@ -1,6 +1,6 @@
 // Package pipes implements the external-process side of Dagster Pipes: a process
-// that a Dagster step has started learns what it is to make, and reports what
-// it did.
+// that a Dagster step has started reads the step's context, and reports log lines,
+// materializations, checks and its outcome.
 //
 //	func main() {
 //		os.Exit(pipes.Run(func(ctx context.Context, s *pipes.Session) error {
@@ -13,12 +13,12 @@
 //		}))
 //	}
 //
-// A message that Dagster can't read ends its reader without a word, and the
-// step succeeds all the same. So nothing here can make one: what is not allowed
-// is an error of the call that reports it. A message that can't be written, on
-// the other hand, is lost with one warning, and changes nothing else.
+// Dagster's reader ends without a word at a message that it cannot read, and the step
+// succeeds without its reports. Therefore this package sends no such message: the
+// call that would report it returns an error. A message that cannot be written is
+// lost, with one warning on standard error, and changes nothing else.
 //
-// Under no Dagster everything works and nothing is reported.
+// If Dagster has not started the process, everything works and nothing is reported.
 package pipes
 
 import (
@@ -39,35 +39,34 @@ import (
 	"github.com/seed-0f2c7998/perdure/internal/redact"
 )
 
-// The streams of [Session.Stream] and of the stdio parameters.
+// The names of the standard streams, for [Session.Stream].
 const (
 	Stdout = "stdout"
 	Stderr = "stderr"
 )
 
-// ErrClosed is what reports after [Session.Close] return.
+// ErrClosed is the error of a report after [Session.Close].
 var ErrClosed = errors.New("pipes: the session is closed")
 
-// A Config says where a session finds its parameters, and how it reads and
-// writes blobs. The zero Config is for a process that a Dagster client has
-// started on the same machine.
+// A Config configures a [Session]. The zero Config is for a process that Dagster has
+// started on the same machine, as PipesSubprocessClient does.
 type Config struct {
-	// Context reads the context if it is a blob. Nil reads it from the file or
-	// from the text that the parameters hold.
+	// Context reads the context from a store of blobs. If nil, the context is read
+	// from the file or the text in the parameters.
 	Context BlobReader
-	// Messages writes messages as blobs, from a goroutine of the session. Nil
-	// writes them to the file or the stream that the parameters name.
+	// Messages writes messages to a store of blobs, from a goroutine of the session.
+	// If nil, messages go to the file or the stream that the parameters name.
 	Messages BlobWriter
-	// Args may hold the parameters as --dagster-pipes-context and
-	// --dagster-pipes-messages, which win over the environment. Nil means none.
+	// Args are command-line arguments. Parameters in --dagster-pipes-context and
+	// --dagster-pipes-messages take precedence over the environment.
 	Args []string
-	// LookupEnv looks up the environment; nil means os.LookupEnv.
+	// LookupEnv looks up an environment variable. If nil, os.LookupEnv does.
 	LookupEnv func(string) (string, bool)
-	// Stdout and Stderr are for messages, if Dagster wants them there, and
-	// Stderr for warnings. Nil means those of the process.
+	// Stdout and Stderr take messages, if Dagster asked for that, and Stderr
+	// warnings. If nil, they are the standard streams of the process.
 	Stdout, Stderr io.Writer
-	// Grace is how long the work of [Run] may go on after a signal; 0 means
-	// 12s. Dagster leaves an orphan behind after 20s.
+	// Grace is how long the work of [Run] may take after a signal; 0 means 12s.
+	// Dagster abandons the process after 20s.
 	Grace time.Duration
 }
 
@@ -77,28 +76,28 @@ func Launched() bool {
 	return ok
 }
 
-// StripEnv returns env, as of [os.Environ], for a child that shall not report
-// by itself: what it wrote would come between our messages, and twice if it is
-// started twice.
+// StripEnv returns env, in the form of [os.Environ], without the variables of
+// Dagster Pipes: for a child that must not report by itself, because its messages
+// would mix with those of this process.
 func StripEnv(env []string) []string {
 	return slices.DeleteFunc(slices.Clone(env), func(v string) bool {
 		return strings.HasPrefix(v, contextVariable+"=") || strings.HasPrefix(v, messagesVariable+"=")
 	})
 }
 
-// RelayEnv returns env for a child that does report, but to a file of ours
-// instead: it gets the same context, and is to send its messages to path.
+// RelayEnv returns env for a child that gets the same context and writes its messages
+// to the file path.
 func RelayEnv(env []string, path string) []string {
-	text, _ := json.Marshal(map[string]string{"path": path}) // a map of strings can be
+	text, _ := json.Marshal(map[string]string{"path": path}) // a map of strings can be encoded
 	var packed bytes.Buffer
 	z := zlib.NewWriter(&packed)
-	_, _ = z.Write(text) // to memory
+	_, _ = z.Write(text) // a write to memory does not fail
 	_ = z.Close()
 	env = slices.DeleteFunc(slices.Clone(env), func(v string) bool { return strings.HasPrefix(v, messagesVariable+"=") })
 	return append(env, messagesVariable+"="+base64.StdEncoding.EncodeToString(packed.Bytes()))
 }
 
-// lookup returns a parameter, from the arguments or the environment.
+// lookup returns the value of a variable, from the arguments or the environment.
 func (c *Config) lookup(variable string) (string, bool) {
 	flag := "--" + strings.ReplaceAll(strings.ToLower(variable), "_", "-")
 	for i, arg := range c.Args {
@@ -129,8 +128,8 @@ func (c *Config) stderr() io.Writer {
 	return os.Stderr
 }
 
-// open returns the sink that p asks for. A wrong parameter is a fault of who
-// set it, which err says; a sink that can't be opened takes no messages.
+// open returns the sink that p names. A wrong parameter is an error. The sink opens
+// its file at the first message.
 func (c *Config) open(ctx context.Context, p params) (sink, error) {
 	if c.Messages != nil {
 		bucket, prefix, err := p.blob(prefixKey)
@@ -163,7 +162,7 @@ func (c *Config) open(ctx context.Context, p params) (sink, error) {
 	}
 }
 
-// stream returns the standard stream that the parameter names.
+// stream returns the standard stream that the parameter key names.
 func (c *Config) stream(p params, key string) (*standard, error) {
 	name, err := p.text(key)
 	if err != nil {
@@ -179,36 +178,35 @@ func (c *Config) stream(p params, key string) (*standard, error) {
 	}
 }
 
-// A Session is one conversation with Dagster; make it with [Open], or let [Run]
-// do so. The zero Session reports to nobody: that is what there is when Dagster
-// has not started the process. Its methods are safe for concurrent use, and
-// each message is written before the method returns, unless Dagster asked for
-// messages in blobs or at the end.
+// A Session reports to Dagster; [Open] or [Run] makes it. The zero Session, as of a
+// process that Dagster has not started, reports nothing. The methods are safe for
+// concurrent use. They return when their message is written, except where Dagster
+// asked for messages in blobs or at the end of the session.
 type Session struct {
-	// Context is the context of the step. It is not changed.
+	// Context describes the step. The session does not change it.
 	Context Context
 
 	config  Config
-	include bool // what goes to standard streams is to be sent as well
+	include bool // Dagster asked for the text of the standard streams as messages
 
-	out     sink      // nil: nobody listens
-	shared  *standard // the stream that out writes to; nil: it is no stream
+	out     sink      // nil if Dagster has not started the process
+	shared  *standard // the standard stream that out writes to; nil if it writes to none
 	end     sync.Once
-	tally   tally // of retries
+	tally   tally // counts retries
 	streams [2]stream
 
-	mu     sync.Mutex // of what follows, and of out's methods
+	mu     sync.Mutex // guards the fields below, and calls of out
 	closed bool
 	warned bool
 	made   map[string]bool // assets that were materialized
 }
 
-// Open begins a session: it reads the context and tells Dagster that the
-// process is there. Ctx is for the context's blob. When Dagster has not started
-// the process that is no error, but a line on c.Stderr.
+// Open opens a session: it reads the context, within ctx if the context is a blob, and
+// reports that the process has started. If Dagster has not started the process, Open
+// writes a line to c.Stderr and returns no error.
 //
-// The Session is never nil: with an error it is one that reports to nobody, for
-// a program whose work is worth doing all the same.
+// The Session is never nil. With an error it reports nothing, for a program that
+// does its work also unreported.
 func Open(ctx context.Context, c Config) (*Session, error) {
 	packed, ok := c.lookup(contextVariable)
 	if !ok {
@@ -222,7 +220,7 @@ func Open(ctx context.Context, c Config) (*Session, error) {
 	return s, nil
 }
 
-// open does in order what can fail; only then is anything written.
+// open reads all parameters and the context before it writes anything.
 func (s *Session) open(ctx context.Context, packed string) error {
 	from, err := unpack(contextVariable, packed)
 	if err != nil {
@@ -254,16 +252,16 @@ func (s *Session) open(ctx context.Context, packed string) error {
 	return s.send("opened", object{{"extras", object{}}})
 }
 
-// Launched reports whether anybody listens.
+// Launched reports whether Dagster has started the process.
 func (s *Session) Launched() bool { return s.out != nil }
 
-// ForwardsStdio reports whether the writers of [Session.Stream] do more than write:
-// what goes to the standard streams is to be sent as messages, too, or the
-// messages themselves go there.
+// ForwardsStdio reports whether text for the standard streams must go through the
+// writers of [Session.Stream], because Dagster asked for the text as messages, or for
+// messages on a standard stream.
 func (s *Session) ForwardsStdio() bool { return s.include || s.shared != nil }
 
-// send writes a message. It returns an error if the message can't be made or
-// the session is closed, but not if it can't be written.
+// send encodes and writes a message. A message that can't be encoded and a closed
+// session are errors; a failed write is a warning.
 func (s *Session) send(method string, params any) error {
 	line, err := message(method, params)
 	if err != nil {
@@ -274,7 +272,7 @@ func (s *Session) send(method string, params any) error {
 	return s.write(line)
 }
 
-// write hands a line to the sink. The caller holds s.mu.
+// write writes a line to the sink. The caller holds s.mu.
 func (s *Session) write(line []byte) error {
 	switch {
 	case s.closed:
@@ -285,7 +283,7 @@ func (s *Session) write(line []byte) error {
 	return nil
 }
 
-// warn tells once that messages are lost. The caller holds s.mu.
+// warn writes a warning that messages are lost, once. The caller holds s.mu.
 func (s *Session) warn(err error) {
 	if err != nil && !s.warned {
 		s.warned = true

@@ -238,7 +238,7 @@ func TestEnviron(t *testing.T) {
 	}
 }
 
-// Close is the last word, whoever says it first.
+// Only the first Close writes the end of the session; reports after it are refused.
 func TestClose(t *testing.T) {
 	l := listen(t, pipestest.Context("my_asset"))
 	l.Close(nil)

@@ -55,8 +55,7 @@ func TestStandardStreams(t *testing.T) {
 	}
 }
 
-// What the program itself writes to the stream is no part of a message, though
-// it ends in the middle of a line.
+// Messages start on a new line, also if the program's own output ends within a line.
 func TestMessagesBeginLines(t *testing.T) {
 	for _, kind := range []string{"stdio", "buffered_stdio"} {
 		var out bytes.Buffer
@@ -302,10 +301,10 @@ func TestBlobParameters(t *testing.T) {
 	}
 }
 
-// shelf is a store in memory that fails as often as it is told.
+// shelf is a store in memory whose first writes fail.
 type shelf struct {
 	mu     sync.Mutex
-	fails  int
+	fails  int // writes that still fail
 	chunks map[string]string
 	bodies []string // of every try
 }
@@ -316,7 +315,7 @@ func (s *shelf) WriteBlob(_ context.Context, bucket, key string, body []byte) er
 	s.bodies = append(s.bodies, string(body))
 	if s.fails > 0 {
 		s.fails--
-		return errors.New("no answer")
+		return errors.New("no response")
 	}
 	s.chunks[bucket+"/"+key] = string(body)
 	return nil
@@ -328,8 +327,8 @@ func (s *shelf) tries() int {
 	return len(s.bodies)
 }
 
-// A chunk is sent every ten seconds. One that failed is sent again as it was,
-// under its number: it may have been read all the same.
+// A chunk is written every ten seconds. A chunk that failed is written again
+// unchanged: Dagster may have read it.
 func TestChunks(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		store := &shelf{fails: 2, chunks: map[string]string{}}
@@ -360,7 +359,7 @@ func TestChunks(t *testing.T) {
 	})
 }
 
-// A store that never answers well holds a session up for a minute, and no more.
+// A store that always fails delays Close by at most a minute.
 func TestChunksThatFail(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		var stderr bytes.Buffer
@@ -374,7 +373,7 @@ func TestChunksThatFail(t *testing.T) {
 		if took := time.Since(start); took > time.Minute {
 			t.Errorf("Close took %v", took)
 		}
-		if !strings.Contains(stderr.String(), "no answer") || strings.Count(stderr.String(), "\n") != 1 {
+		if !strings.Contains(stderr.String(), "no response") || strings.Count(stderr.String(), "\n") != 1 {
 			t.Errorf("stderr %q", stderr.String())
 		}
 	})

@@ -77,9 +77,9 @@ func TestExternal(t *testing.T) {
 
 // An error of another program keeps its name and its stack, and one that only
 // wraps another gives it its place.
-func TestRemoteError(t *testing.T) {
+func TestException(t *testing.T) {
 	l := listen(t, pipestest.Context("a"))
-	remote := &RemoteError{Name: "ValueError", Message: "no luck", Stack: []string{"  File x\n", "    y\n"}, Cause: errors.New("inner")}
+	remote := &Exception{Name: "ValueError", Message: "no luck", Stack: []string{"  File x\n", "    y\n"}, Cause: errors.New("inner")}
 	l.Close(retry.Permanent(fmt.Errorf("exit status 1: %w", retry.Permanent(remote))))
 	var got []string
 	for e := l.received()[1].Params["exception"]; e != nil; e = pipestest.Member(e, "cause") {

@@ -18,34 +18,33 @@ import (
 	"github.com/seed-0f2c7998/perdure/retry"
 )
 
-// A sink takes messages, one line at a time and in order. Its caller sees to
-// it that nothing is called at the same time.
+// A sink writes messages, one line at a time and in order. It is not safe for
+// concurrent use.
 type sink interface {
-	write(line []byte) error // the line ends with \n
+	write(line []byte) error // line ends with \n
 	close() error
 }
 
-// A file appends to a file, with one write(2) for a message: its reader takes
-// whatever is there for a whole line.
+// A file appends messages to a file, with one write(2) for a message, because
+// Dagster's reader takes a part of a line for the whole line.
 //
-// That alone is not enough. A write that goes from one page of the file to the
-// next can be seen in part, at the page's end. So what is left of a page after
-// a message is filled with spaces, which are nothing to JSON: only a message
-// that is longer than a page ever lies on two. Of such messages, of 60 KiB, one
-// in a thousand was seen in part by Dagster's reader; so texts that can be sent in
-// parts are, see part. When the file has become large, that is done only where
-// little is left.
+// One write is not enough: a reader can see the part of a write that is on one page
+// before the part that is on the next. Therefore spaces, which JSON ignores, fill the
+// rest of a page after a message, and only a message longer than a page crosses the
+// end of a page. Dagster's reader saw a part of one in a thousand messages of 60 KiB,
+// so a long text is sent in parts, see part. In a large file the rest of a page is
+// filled only if it is short.
 type file struct {
 	name string
 	f    *os.File
-	size int64 // of what is there
-	torn error // a message is there in part, so that nothing may follow
+	size int64 // bytes of the file
+	torn error // set when the file ends with a part of a message: nothing may follow
 }
 
 const (
-	page  = 4 << 10  // or a part of one, where they are larger
-	large = 16 << 20 // four thousand messages
-	room  = 1 << 10  // that is left for a message in a large file
+	page  = 4 << 10  // bytes; real pages are a multiple of it
+	large = 16 << 20 // bytes of a large file
+	room  = 1 << 10  // bytes of a page that a large file leaves to the next message
 )
 
 func (f *file) write(line []byte) error {
@@ -65,12 +64,12 @@ func (f *file) write(line []byte) error {
 	return err
 }
 
-// takeBack takes away the n bytes of a message that was written in part, as when
-// the disk is full: the reader would take them for all of it.
+// takeBack removes the n bytes of a message that was written in part, as on a full
+// disk, and reports whether it did.
 func (f *file) takeBack(n int64) bool {
 	info, err := f.f.Stat()
 	if err != nil || info.Size() != f.size || f.f.Truncate(f.size-n) != nil {
-		return false // another has written since, or may
+		return false // another process has written since
 	}
 	f.size -= n
 	return true
@@ -98,15 +97,15 @@ func (f *file) close() error {
 	return f.f.Close()
 }
 
-// A standard stream is one that may have other lines between the messages.
+// A standard stream takes messages and the program's own output.
 type standard struct {
 	name  string
 	w     io.Writer
-	pipes chan os.Signal // keeps a reader that has gone from ending the process
-	torn  error
+	pipes chan os.Signal // catches SIGPIPE, which would end a process that lost its reader
+	torn  error          // set when a message was written in part: no message may follow
 
-	mu  sync.Mutex // of the stream: others write to it, see pass
-	mid bool       // what they have written last is no whole line
+	mu  sync.Mutex // guards w and mid
+	mid bool       // the program's output ends within a line
 }
 
 func newStandard(name string, w io.Writer) *standard {
@@ -115,8 +114,7 @@ func newStandard(name string, w io.Writer) *standard {
 	return s
 }
 
-// write begins a new line for a message: at the end of another it would be taken
-// for a part of that.
+// write writes a message on a line of its own.
 func (s *standard) write(line []byte) error {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -133,7 +131,7 @@ func (s *standard) write(line []byte) error {
 	return err
 }
 
-// pass writes what is no message.
+// pass writes the program's own output.
 func (s *standard) pass(p []byte) (int, error) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -149,13 +147,13 @@ func (s *standard) close() error {
 	return nil
 }
 
-// maxPending is how many bytes of messages wait in memory at most.
+// maxPending is the limit of unsent messages in memory, in bytes.
 const maxPending = 16 << 20
 
 var errFull = errors.New("too many messages are waiting to be sent")
 
-// A buffered sink keeps all messages until the end, for streams of which only
-// the last part is read.
+// A buffered sink writes all messages at the end, for a stream of which Dagster reads
+// only the end.
 type buffered struct {
 	to      *standard
 	pending [][]byte
@@ -181,32 +179,32 @@ func (b *buffered) close() error {
 	return errors.Join(failed, b.to.close())
 }
 
-// A BlobWriter writes messages as blobs to a store, such as S3. The bucket is
-// "" if Dagster named none, but a path. A blob must appear as a whole, or the
-// reader takes a part of it.
+// A BlobWriter writes messages to a store of blobs, such as S3.
 type BlobWriter interface {
+	// WriteBlob writes a blob, which must appear as a whole. If Dagster named a path,
+	// bucket is "" and key begins with the path.
 	WriteBlob(ctx context.Context, bucket, key string, body []byte) error
 }
 
 const (
 	chunkEvery = 10 * time.Second
-	chunkSize  = 1 << 20          // bytes that are sent without waiting longer
-	lastChunk  = 60 * time.Second // for what is left at the end
+	chunkSize  = 1 << 20          // bytes that are sent at once
+	lastChunk  = 60 * time.Second // time limit of one chunk, and so of Close
 )
 
-// blobs sends messages in numbered chunks, from 1 and without a gap: their
-// reader waits for each number in turn.
+// blobs writes messages in chunks, numbered from 1 without a gap: the reader waits for
+// each number in turn.
 type blobs struct {
 	to     BlobWriter
 	bucket string
 	prefix string
 	policy retry.Policy
-	wake   chan struct{} // there is enough for a chunk
-	ended  chan struct{} // nothing more comes
-	done   chan error    // the last chunk is sent, or not
+	wake   chan struct{} // receives when pending has reached chunkSize
+	ended  chan struct{} // closed at the end of the session
+	done   chan error    // receives the error of the last chunk, nil if it was written
 
 	mu      sync.Mutex
-	pending []byte // not yet in a chunk
+	pending []byte // lines that are not in a chunk yet
 }
 
 func newBlobs(ctx context.Context, to BlobWriter, bucket, prefix string) *blobs {
@@ -242,8 +240,9 @@ func (b *blobs) close() error {
 	return <-b.done
 }
 
-// run sends a chunk from time to time, until nothing more comes. One that
-// fails is sent again as it is: it may be there all the same, and be read.
+// run writes a chunk every chunkEvery until the session ends. A chunk that failed is
+// written again unchanged, because the store may have it and the reader may have read
+// it.
 func (b *blobs) run(ctx context.Context) {
 	tick := time.NewTicker(chunkEvery)
 	defer tick.Stop()
@@ -260,7 +259,7 @@ func (b *blobs) run(ctx context.Context) {
 			continue
 		}
 		if err := b.send(ctx, n, chunk); err != nil {
-			failed = err // and no later chunk would be read
+			failed = err // the reader waits for this number: it would read no later chunk
 			break
 		}
 		n++
@@ -268,7 +267,7 @@ func (b *blobs) run(ctx context.Context) {
 	b.done <- failed
 }
 
-// take returns what is pending, without the end of the last line.
+// take takes out the pending lines, without the last newline.
 func (b *blobs) take() []byte {
 	b.mu.Lock()
 	defer b.mu.Unlock()
@@ -277,7 +276,7 @@ func (b *blobs) take() []byte {
 	return chunk
 }
 
-// send writes the chunk of that number, for a minute at most.
+// send writes chunk n, with retries for up to lastChunk.
 func (b *blobs) send(ctx context.Context, n int, chunk []byte) error {
 	key := path.Join(b.prefix, strconv.Itoa(n)+".json")
 	return retry.Do(ctx, &b.policy, func(ctx context.Context) error {
@@ -285,19 +284,20 @@ func (b *blobs) send(ctx context.Context, n int, chunk []byte) error {
 	})
 }
 
-// Files is a store of blobs that is a directory, such as a mounted volume; a
-// bucket is a directory in it. The zero Files is the whole file system.
+// Files is a directory, such as a mounted volume, that serves as a store of blobs. It
+// implements [BlobReader] and [BlobWriter].
 type Files struct {
-	Root string
+	Root string // directory of the buckets; "" means paths as they are
 }
 
-// ReadBlob reads a file.
+// ReadBlob reads the file key in the directory bucket.
 func (s Files) ReadBlob(_ context.Context, bucket, key string) ([]byte, error) {
 	return os.ReadFile(s.name(bucket, key))
 }
 
-// WriteBlob writes a file, which appears as a whole. Until then it has a name that nobody can guess, so that no blob, link or
-// FIFO is in its place.
+// WriteBlob writes the file key in the directory bucket, and makes the directory. The
+// file is written under a random temporary name, so that it appears as a whole and no
+// link or FIFO is written through.
 func (s Files) WriteBlob(_ context.Context, bucket, key string, body []byte) error {
 	name := s.name(bucket, key)
 	if err := os.MkdirAll(filepath.Dir(name), 0o755); err != nil {

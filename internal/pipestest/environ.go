@@ -7,8 +7,8 @@ import (
 	"encoding/json"
 )
 
-// Pack encodes what Dagster puts into a variable: v as JSON, or the text that it
-// is.
+// Pack encodes v as Dagster encodes the value of a variable. A string is taken for
+// JSON.
 func Pack(v any) (string, error) {
 	text, ok := v.(string)
 	if !ok {
@@ -29,8 +29,7 @@ func Pack(v any) (string, error) {
 	return base64.StdEncoding.EncodeToString(b.Bytes()), nil
 }
 
-// Context is the context of a step, as Dagster sends it, with these assets; none
-// is a step that makes none.
+// Context returns the context of a step that makes these assets, as Dagster sends it.
 func Context(assets ...string) map[string]any {
 	c := map[string]any{
 		"asset_keys": nil, "code_version_by_asset_key": nil, "provenance_by_asset_key": nil,

@@ -1,5 +1,5 @@
-// Package pipestest is Dagster's side of Pipes, for tests: what it puts into the
-// environment, and a reader of what comes back.
+// Package pipestest implements Dagster's side of Pipes for tests: the variables that
+// Dagster sets, and a reader of messages.
 package pipestest
 
 import (
@@ -14,21 +14,21 @@ import (
 	"github.com/seed-0f2c7998/perdure/internal/pipesjson"
 )
 
-// A Reader is a twin of the one in Dagster, but stricter: it takes nothing that
-// Dagster's dies of, in whatever locale, nor what it only lets pass.
+// A Reader holds the messages that [Read] has read.
 type Reader struct {
-	Opened, Closed int
+	Opened, Closed int // number of opened and of closed messages
 	Messages       []Message
 }
 
-// A Message is one as it was read; numbers are as they were written.
+// A Message is a decoded message, with numbers as [json.Number].
 type Message struct {
 	Method string
 	Params map[string]any
 }
 
-// Read takes all that was written to a messages file. The error names the first
-// line that Dagster's reader would not have survived.
+// Read reads the text of a messages file. It is stricter than Dagster's reader: it
+// refuses what ends that reader, in any locale, and what that reader only ignores.
+// The error names the first line that Read refuses.
 func Read(text []byte) (*Reader, error) {
 	r := &Reader{}
 	for i, line := range bytes.SplitAfter(text, []byte("\n")) {
@@ -52,7 +52,7 @@ func (r *Reader) line(line []byte) error {
 		}
 	}
 	if bytes.Contains(bytes.ToLower(line), []byte(`\ud`)) && !pairedSurrogates(line) {
-		return fmt.Errorf("a surrogate without the other")
+		return fmt.Errorf("an unpaired surrogate")
 	}
 	if depth(line) > 100 {
 		return fmt.Errorf("%d levels", depth(line))
@@ -75,8 +75,8 @@ func (r *Reader) line(line []byte) error {
 	return first(lengthRule(method, len(line)), r.message(method, params))
 }
 
-// lengthRule: what lies on more than one page of a file may be read in part, so
-// it is no longer than it has to be.
+// lengthRule refuses a log line that is longer than a page of the file: Dagster may
+// read a part of a message that is on several pages.
 func lengthRule(method string, size int) error {
 	limit := 64 << 10
 	if method == "log" || method == "log_external_stream" {
@@ -173,7 +173,7 @@ func valueRule(kind, raw any) error {
 	return must(len(n) <= 4300, raw, "a number that Python reads")
 }
 
-// keys reports an error if m has not exactly these keys.
+// keys returns an error if m does not have exactly these keys.
 func keys(m map[string]any, want string) error {
 	if got := strings.Join(slices.Sorted(maps.Keys(m)), " "); got != want {
 		return fmt.Errorf("keys %q, want %q", got, want)
@@ -224,13 +224,13 @@ func isListOf(v any, rule func(any) error) error {
 	return must(ok, v, "a list")
 }
 
-// Member returns the value of that name in an object, or nil.
+// Member returns the value under name in the object v; nil if v has no such value.
 func Member(v any, name string) any {
 	m, _ := v.(map[string]any)
 	return m[name]
 }
 
-// pairedSurrogates reports whether each half of a pair in line has the other.
+// pairedSurrogates reports whether each surrogate escape in line is part of a pair.
 func pairedSurrogates(line []byte) bool {
 	high := false
 	for i := 0; i+5 < len(line); i++ {
@@ -262,7 +262,7 @@ func pairedSurrogates(line []byte) bool {
 	return !high
 }
 
-// depth is how many lists and objects are within one another.
+// depth returns the number of nested lists and objects.
 func depth(line []byte) (deepest int) {
 	level, text := 0, false
 	for i := 0; i < len(line); i++ {

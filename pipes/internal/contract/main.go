@@ -1,7 +1,7 @@
-// Contract is the program that tests of Dagster's side run. Its flags are those
-// of the suite that Pipes libraries share, dagster-pipes-tests, in both its forms:
-// later releases name the test, earlier ones had a flag for each. What --test-name
-// may be besides is ours.
+// Contract is the program that Dagster runs in the tests of the protocol. It has the
+// flags of dagster-pipes-tests, the suite that Pipes libraries share: its later
+// releases name the test, earlier ones had a flag for each test. The test names that
+// Contract adds are in [options.ours].
 package main
 
 import (
@@ -25,15 +25,15 @@ import (
 	"github.com/seed-0f2c7998/perdure/retry"
 )
 
-// options are the flags; the paths are of JSON files.
+// options are the flags. The paths name JSON files.
 type options struct {
 	name, context, messages, job         string
-	extras, payload, materialized, check string
-	metadata                             string // {label: {type, raw_value}}, for both reports
-	loader, writer                       string // "s3": a blob, in a directory that PERDURE_BLOBS names
-	url                                  string // of the server that retries call
-	threshold                            int    // of its breaker
-	full, fail, logging                  bool   // the flags of earlier releases
+	extras, payload, materialized, check string // paths
+	metadata                             string // path of {label: {type, raw_value}}, for both reports
+	loader, writer                       string // "s3": blobs in the directory PERDURE_BLOBS
+	url                                  string // the server that "retries" calls
+	threshold                            int    // FailureThreshold of the server's breaker
+	full, fail, logging                  bool   // flags of earlier releases
 }
 
 func main() {
@@ -52,12 +52,12 @@ func main() {
 	flag.StringVar(&o.url, "url", "", "the server to call")
 	flag.IntVar(&o.threshold, "threshold", 0, "failures that open the server's breaker")
 	flag.StringVar(&o.payload, "custom-payload-path", "", "as custom-payload")
-	flag.Bool("env", true, "nothing: the parameters are in the environment unless there are flags")
+	flag.Bool("env", true, "ignored: without flags the parameters are in the environment")
 	flag.BoolVar(&o.full, "full", false, "send a greeting as a custom message")
 	flag.BoolVar(&o.fail, "throw-error", false, "as test_error_reporting")
 	flag.BoolVar(&o.logging, "logging", false, "as test_message_log")
 	flag.Parse()
-	o.name, _, _ = strings.Cut(o.name, "[") // what follows are its parameters
+	o.name, _, _ = strings.Cut(o.name, "[") // the parameters of the test follow
 	o.full = o.full || o.name == "test_components"
 	o.fail = o.fail || o.name == "test_error_reporting"
 	o.logging = o.logging || o.name == "test_message_log"
@@ -107,7 +107,7 @@ func (o *options) work(ctx context.Context, s *pipes.Session) error {
 	return o.ours(ctx, s)
 }
 
-// ours does what only our tests want.
+// ours runs the tests that dagster-pipes-tests does not have.
 func (o *options) ours(ctx context.Context, s *pipes.Session) error {
 	switch o.name {
 	case "everything":
@@ -125,7 +125,7 @@ func (o *options) ours(ctx context.Context, s *pipes.Session) error {
 	}
 }
 
-// load reads a JSON file, numbers as they are written.
+// load decodes a JSON file, numbers as [json.Number].
 func load(name string, into any) error {
 	f, err := os.Open(filepath.Clean(name))
 	if err != nil {
@@ -137,7 +137,7 @@ func load(name string, into any) error {
 	return d.Decode(into)
 }
 
-// expect compares the context with what the flags say.
+// expect compares the context with the flags.
 func (o *options) expect(s *pipes.Session) error {
 	if job := s.Context.JobName; o.job != "" && (job == nil || *job != o.job) {
 		return fmt.Errorf("job name %v, want %q", job, o.job)
@@ -215,7 +215,7 @@ func logs(s *pipes.Session) error {
 	return errors.Join(s.Log(-4, "Debug message"), s.Log(pipes.LevelCritical, "Critical message"))
 }
 
-// everything reports a value of each kind.
+// everything reports a value of each constructor, and the example of each kind.
 func everything(s *pipes.Session) error {
 	columns := []pipes.Column{{Name: "a", Type: "int", NotNull: true, Tags: map[string]string{"k": "v"}}, {Name: "b", Description: "d"}}
 	metadata := pipes.Metadata{
@@ -241,7 +241,7 @@ func everything(s *pipes.Session) error {
 		s.Custom(map[string]any{"float": 1.0, "text": "\x00\xff😀", "null": nil, "deep": deep}))
 }
 
-// stdio writes to the standard streams what the session may send as well.
+// stdio writes a line to each standard stream.
 func stdio(s *pipes.Session) error {
 	for _, name := range []string{pipes.Stdout, pipes.Stderr} {
 		w, err := s.Stream(name)
@@ -253,7 +253,7 @@ func stdio(s *pipes.Session) error {
 	return nil
 }
 
-// retries calls a server as often as it takes.
+// retries calls the server with retries.
 func (o *options) retries(ctx context.Context, s *pipes.Session) error {
 	b := circuit.New("server", circuit.Config{FailureThreshold: o.threshold, Observe: circuit.LogTo(s.Logger())})
 	p := retry.Policy{
@@ -279,7 +279,7 @@ func (o *options) retries(ctx context.Context, s *pipes.Session) error {
 	})
 }
 
-// statusError is an answer that is not the one that was wanted.
+// statusError is a response with another status than 200.
 type statusError struct {
 	status int
 	after  time.Duration

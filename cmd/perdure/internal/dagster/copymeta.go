@@ -8,7 +8,7 @@ import (
 	"github.com/seed-0f2c7998/perdure/pipes"
 )
 
-// CopyMetadata is what there is to know of a copy.
+// CopyMetadata returns the metadata of a copy of one file.
 func CopyMetadata(r copying.Result) pipes.Metadata {
 	m := pipes.Metadata{
 		"source": place(r.Source), "destination": place(r.Destination),
@@ -24,7 +24,7 @@ func CopyMetadata(r copying.Result) pipes.Metadata {
 	return m
 }
 
-// TreeMetadata is what there is to know of a copy of many files.
+// TreeMetadata returns the metadata of a copy of many files.
 func TreeMetadata(from, to string, s tree.Summary) pipes.Metadata {
 	return pipes.Metadata{
 		"source": place(from), "destination": place(to), "bytes": pipes.Int(s.Bytes),
@@ -33,8 +33,8 @@ func TreeMetadata(from, to string, s tree.Summary) pipes.Metadata {
 	}
 }
 
-// place returns where something is, in the words of the command line: a link
-// only if a browser can follow it.
+// place returns an argument of the command line as a link if a browser can follow
+// it, else as text.
 func place(text string) pipes.Value {
 	if strings.HasPrefix(text, "http://") || strings.HasPrefix(text, "https://") {
 		return pipes.URL(text)

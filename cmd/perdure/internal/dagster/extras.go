@@ -12,17 +12,17 @@ import (
 	"github.com/seed-0f2c7998/perdure/internal/setting"
 )
 
-// extra is the name of the extra that is about us, and runRetry the one in it
-// that is no parameter of a policy: the number of the run among its retries, in
-// which the step's own number begins from 0 again.
+// extra is the name of the extra that configures this command. Its field runRetry is
+// not a parameter of a policy but the run's number among its retries: in each retry
+// of the run the step's own number starts at 0 again.
 const (
 	extra    = "perdure"
 	source   = "extras." + extra
 	runRetry = "run_retry"
 )
 
-// ApplyExtras puts what the step says of the policy above the flags: what its extras
-// set, and how often it was tried before.
+// ApplyExtras overrides the flags of the policy with the step's extras, and reduces
+// the attempts by how often the step was run before.
 func (s *Session) ApplyExtras(f *policy.Flags) error {
 	if s == nil {
 		return nil
@@ -35,7 +35,7 @@ func (s *Session) ApplyExtras(f *policy.Flags) error {
 	for _, name := range slices.Sorted(maps.Keys(values)) {
 		value := values[name]
 		switch {
-		case string(value) == "null": // as a tag that is not there
+		case string(value) == "null": // a tag that the run does not have
 		case name == runRetry:
 			n, err := times(value)
 			if err != nil {
@@ -56,7 +56,7 @@ func (s *Session) ApplyExtras(f *policy.Flags) error {
 	return nil
 }
 
-// times reads the number of a retry, which is text in a tag.
+// times reads the number of a retry. A tag holds it as text.
 func times(value json.RawMessage) (int, error) {
 	text, err := setting.Scalar(value, false)
 	n, failed := strconv.Atoi(text)

@@ -16,31 +16,30 @@ import (
 	"github.com/seed-0f2c7998/perdure/pipes"
 )
 
-// The kinds of reports that are held back until the attempt has succeeded.
+// The kinds of reports that are held until the attempt has succeeded.
 const (
 	materialization = "materialization"
 	check           = "check"
 	custom          = "custom message"
 )
 
-// An outbound is what a message comes to: a call of package pipes, which refuses
-// what Dagster would not take.
+// An outbound reports a message again, by a call of package pipes.
 type outbound struct {
-	kind string // "" is passed on at once
+	kind string // "" for a message that is relayed at once
 	send func(*pipes.Session) error
 }
 
-// A message is one line of a child.
+// A message is a decoded line of a child.
 type message struct {
 	outbound
 
 	method    string
-	exception error          // of closed; nil: none
-	outcome   map[string]any // an Outcome of the child's own; nil: it is something else
+	exception error          // the exception of closed; nil if none
+	outcome   map[string]any // the child's pipes.Outcome; nil if the message has none
 }
 
-// parse takes a line apart, as strictly as Dagster's reader would: a message has
-// all parameters of its method and no others.
+// parse decodes a line as strictly as Dagster's reader does: a message must have all
+// parameters of its method and no others.
 func parse(line []byte) (m message, err error) {
 	var envelope struct {
 		Version *json.RawMessage `json:"__dagster_pipes_version"`
@@ -49,7 +48,7 @@ func parse(line []byte) (m message, err error) {
 	}
 	err = decode(line, &envelope)
 	if err != nil && bytes.ContainsAny(line, "NI") {
-		err = decode(quoted(line), &envelope) // as Python writes floats that are no numbers
+		err = decode(quoted(line), &envelope) // Python writes NaN and Infinity, which JSON lacks
 	}
 	if err != nil {
 		return m, err
@@ -78,7 +77,7 @@ func decode(line []byte, into any) error {
 	if err == nil && d.More() {
 		err = errors.New("more than one JSON value")
 	}
-	if err == io.EOF { //nolint:errorlint // as Decode has it
+	if err == io.EOF { //nolint:errorlint // Decode returns it unwrapped
 		err = errors.New("empty line")
 	}
 	if err != nil {
@@ -87,8 +86,7 @@ func decode(line []byte, into any) error {
 	return nil
 }
 
-// quoted returns a line in which Python's words for floats that are no numbers are
-// strings.
+// quoted returns line with Python's NaN and Infinity in quotes.
 func quoted(line []byte) []byte {
 	tokens := regexp.MustCompile(`"(\\.|[^"\\])*"|NaN|-?Infinity`)
 	return tokens.ReplaceAllFunc(line, func(token []byte) []byte {
@@ -99,8 +97,7 @@ func quoted(line []byte) []byte {
 	})
 }
 
-// read reads the parameters of the method. The error says that there is no such
-// method.
+// read reads the parameters of the method. An unknown method is an error.
 func (m *message) read(f *pipesjson.Fields) error {
 	switch m.method {
 	case "opened":
@@ -151,8 +148,8 @@ func metadata(f *pipesjson.Fields) pipes.Metadata {
 	return m
 }
 
-// level returns a level that is written in one of Python's ways: a word, in any
-// case, or a number.
+// level returns the level of a log line, which Python writes as a word, in any case,
+// or as a number.
 func level(f *pipesjson.Fields) slog.Level {
 	v, ok := f.Optional("level")
 	if !ok {
@@ -170,13 +167,13 @@ func level(f *pipesjson.Fields) slog.Level {
 	return level
 }
 
-// maxCauses is how many causes of an exception are taken.
+// maxCauses is how many causes of an exception are read.
 const maxCauses = 8
 
-// exception is an exception of the child with its causes. Where Python tells of
-// another one that was under way, and of no cause, that takes its place.
+// exception returns an exception of the child with its causes. If it has no cause
+// but Python's context, the exception that was being handled, that is its cause.
 func exception(f *pipesjson.Fields, depth int) error {
-	e := &pipes.RemoteError{Message: strings.TrimRight(f.Text("message"), "\n"), Stack: f.Texts("stack"), Name: f.Nullable("name")}
+	e := &pipes.Exception{Message: strings.TrimRight(f.Text("message"), "\n"), Stack: f.Texts("stack"), Name: f.Nullable("name")}
 	for _, name := range []string{"cause", "context"} {
 		if v := f.Value(name); v != nil && e.Cause == nil && depth < maxCauses {
 			e.Cause = exception(f.Within(name, v), depth+1)
@@ -186,18 +183,18 @@ func exception(f *pipesjson.Fields, depth int) error {
 	return e
 }
 
-// describe returns an exception in one line, as Python does: its message often
-// begins with its name.
+// describe returns an exception as one line that begins with its name.
 func describe(err error) string {
 	text := strings.ReplaceAll(err.Error(), "\n", " ")
-	if e, ok := errors.AsType[*pipes.RemoteError](err); ok && e.Name != "" && !strings.HasPrefix(text, e.Name) {
+	if e, ok := errors.AsType[*pipes.Exception](err); ok && e.Name != "" && !strings.HasPrefix(text, e.Name) {
 		text = e.Name + ": " + text
 	}
 	return text
 }
 
-// seconds returns a number of seconds.
-func seconds(v any) (time.Duration, bool) {
+// seconds returns v, a number of seconds, as a duration; ok is false if v is not a number
+// above 0.
+func seconds(v any) (d time.Duration, ok bool) {
 	n, ok := v.(json.Number)
 	if !ok {
 		return 0, false

@@ -14,31 +14,30 @@ import (
 	"github.com/seed-0f2c7998/perdure/pipes"
 )
 
-// A Mode says how a command that is run and Dagster have to do with one another.
-// It is a flag's value; the zero Mode is that of the environment, or Strip.
+// A Mode says how a child of `perdure run` reports to Dagster. Mode is the value of a
+// flag; the zero Mode means that of the environment, or [Strip].
 type Mode string
 
 // The modes.
 const (
-	Strip       Mode = "strip"       // the child knows nothing of Dagster
-	Relay       Mode = "relay"       // the child reports, and what holds is passed on
-	Passthrough Mode = "passthrough" // the child reports by itself, and we do not
+	Strip       Mode = "strip"       // the child does not see Dagster
+	Relay       Mode = "relay"       // the command relays the reports of the attempt that succeeds
+	Passthrough Mode = "passthrough" // the child reports to Dagster, the command does not
 )
 
-// ModeVariable is the environment variable that sets the mode where the flag
-// does not.
+// ModeVariable is the environment variable that sets the mode if the flag is absent.
 const ModeVariable = "PERDURE_DAGSTER"
 
-// Modes are the words for the modes.
+// Modes returns the names of the modes.
 func Modes() []string { return []string{string(Strip), string(Relay), string(Passthrough)} }
 
-// String returns the word.
+// String returns the name of the mode.
 func (m *Mode) String() string { return string(*m) }
 
-// Type is what a help text calls the value.
+// Type returns the name of the value in help texts.
 func (m *Mode) Type() string { return "mode" }
 
-// Set sets the mode to the one of that word.
+// Set sets the mode by name.
 func (m *Mode) Set(text string) error {
 	if !slices.Contains(Modes(), text) {
 		return setting.Unknown("mode", text, Modes())
@@ -47,7 +46,7 @@ func (m *Mode) Set(text string) error {
 	return nil
 }
 
-// Or returns m, or the mode of the environment if m is zero.
+// Or returns m, or the mode of the environment if m is the zero Mode.
 func (m Mode) Or(environ []string) (Mode, error) {
 	text, _ := lookup(environ)(ModeVariable)
 	switch {
@@ -61,12 +60,12 @@ func (m Mode) Or(environ []string) (Mode, error) {
 	return Mode(text), nil
 }
 
-// grace is how long an attempt may go on after a signal, at most.
+// grace is the longest time that an attempt may run after a signal.
 const grace = 10 * time.Second
 
-// ConfigureCommand makes c, whose environment and streams are ours, ready to be run in
-// that mode. After a signal it gets killAfter to end, if that is not 0. The
-// function must be called when it has run.
+// ConfigureCommand adapts the environment and the streams of c to the mode, and
+// limits how long c runs after a signal: to killAfter, or less; 0 means 10s. The
+// caller must call ended when c has ended.
 func (s *Session) ConfigureCommand(c *run.Command, m Mode, killAfter time.Duration) (ended func()) {
 	environ := c.Environ
 	if m != Passthrough {
@@ -82,9 +81,9 @@ func (s *Session) ConfigureCommand(c *run.Command, m Mode, killAfter time.Durati
 	return ended
 }
 
-// streams returns the standard streams for a child: ours, or pipes to them if
-// Dagster wants what goes there as messages, too. The function must be called
-// when the child has ended.
+// streams returns the standard streams for a child: those of the process, or pipes to
+// them if Dagster asked for their text as messages. The caller must call ended when
+// the child has ended.
 func (s *Session) streams(stdout, stderr *os.File) (out, errs *os.File, ended func()) {
 	if s == nil || !s.pipes.ForwardsStdio() {
 		return stdout, stderr, func() {}
@@ -94,10 +93,10 @@ func (s *Session) streams(stdout, stderr *os.File) (out, errs *os.File, ended fu
 	return out, errs, func() { endOut(); endErrs() }
 }
 
-// late is how long a process that its parent has left behind may hold a stream
-// open.
+// late is how long an orphan of the child may hold a stream open.
 const late = time.Second
 
+// tee returns a pipe whose text goes to direct and to Dagster.
 func (s *Session) tee(name string, direct *os.File) (*os.File, func()) {
 	to, err := s.pipes.Stream(name)
 	if err != nil {
@@ -105,14 +104,14 @@ func (s *Session) tee(name string, direct *os.File) (*os.File, func()) {
 	}
 	r, w, err := os.Pipe()
 	if err != nil {
-		s.warn("" + name + " is not sent to Dagster: " + err.Error())
+		s.warn(name + " is not sent to Dagster: " + err.Error())
 		return direct, func() {}
 	}
 	gone := make(chan os.Signal, 1)
-	signal.Notify(gone, syscall.SIGPIPE) // the child shall learn that nobody reads, and not end us
+	signal.Notify(gone, syscall.SIGPIPE) // a stream without a reader must end the child, not this process
 	done := make(chan struct{})
 	go func() {
-		_, _ = io.Copy(struct{ io.Writer }{to}, r) // the child sees it
+		_, _ = io.Copy(struct{ io.Writer }{to}, r) // a failed write closes the pipe, which ends the child
 		_ = r.Close()
 		close(done)
 	}()

@@ -17,41 +17,42 @@ import (
 // The limits of what an attempt may report.
 const (
 	maxLine    = 1 << 20  // bytes of one message
-	maxHeld    = 16 << 20 // bytes of what is held back until it ends
-	maxRefused = 10       // messages that are refused with the reason; the others are counted
+	maxHeld    = 16 << 20 // bytes of the reports that are held until the attempt ends
+	maxRefused = 10       // refused messages that are logged with the reason; further ones are counted
 )
 
-// look is how often a relay looks for new messages.
-const look = 10 * time.Millisecond
+// pollInterval is how often a relay reads new messages.
+const pollInterval = 10 * time.Millisecond
 
-// A relay takes the messages of one attempt, and passes on what holds: log lines
-// at once, and the rest when the attempt has succeeded. Only its own goroutine
-// uses it, and after that has ended whoever has waited for it.
+// A relay reads the messages of one attempt and reports them again: log lines at
+// once, everything else when the attempt has succeeded. Only the relay's goroutine
+// uses its fields, and end when that goroutine has ended.
 //
-// A message is taken apart and reported again by package pipes, so that nothing
-// comes to Dagster's reader that would end it.
+// Package pipes makes the messages that Dagster gets, so that no message of a child
+// ends Dagster's reader.
 type relay struct {
 	session *Session
-	dir     string // where the messages are, for nobody else to read
+	dir     string // private directory of file
 	file    *os.File
 
-	line    []byte // the beginning of one
-	skip    bool   // up to its end: it is too long
+	line    []byte // the beginning of an unfinished line
+	skip    bool   // the rest of the line is dropped: the line is too long
 	held    []outbound
-	size    int            // of what is held, in bytes as it came
-	full    bool           // something was refused for it
-	refused int            // messages
-	closed  bool           // the attempt has said that nothing follows
-	late    bool           // and something did
-	failure error          // that it closed with
-	outcome map[string]any // of its own retries, if it has told
-	counts  map[string]int // of what is held, by kind
-	stop    chan struct{}  // the attempt has ended
-	done    chan struct{}  // all that it wrote has been read
+	size    int            // bytes of held, as received
+	full    bool           // reports beyond maxHeld were dropped
+	refused int            // number of refused messages
+	closed  bool           // the attempt has closed its session
+	late    bool           // a message came after that
+	failure error          // the exception that the attempt closed its session with; nil if none
+	outcome map[string]any // the outcome that the attempt reported; nil if none
+	counts  map[string]int // number of held reports, by kind
+	stop    chan struct{}  // closed when the attempt has ended
+	done    chan struct{}  // closed when the whole file was read
 }
 
-// relay returns what Command.BeforeAttempt asks for. If there is no place for messages,
-// the child gets an environment without Dagster.
+// relay starts a relay, and returns the environment for an attempt and the function
+// to call when the attempt has ended, as Command.BeforeAttempt does. If the file
+// can't be made, the attempt gets an environment without Dagster.
 func (s *Session) relay(environ []string) ([]string, func(failed bool) error) {
 	r, err := s.newRelay()
 	if err != nil {
@@ -77,10 +78,10 @@ func (s *Session) newRelay() (*relay, error) {
 	}, nil
 }
 
-// follow reads what the attempt writes, until it has ended.
+// follow reads what the attempt writes, until the attempt has ended.
 func (r *relay) follow() {
 	defer close(r.done)
-	tick := time.NewTicker(look)
+	tick := time.NewTicker(pollInterval)
 	defer tick.Stop()
 	for last := false; !last; {
 		select {
@@ -91,16 +92,16 @@ func (r *relay) follow() {
 		r.read()
 	}
 	if len(r.line) > 0 {
-		r.message(r.line) // whole, though it has no end, or refused
+		r.message(r.line) // the last line may lack its newline
 	}
 }
 
-// read takes all that is there.
+// read reads to the end of the file.
 func (r *relay) read() {
 	chunk := make([]byte, 64<<10)
 	for {
 		n, err := r.file.Read(chunk)
-		r.take(chunk[:n])
+		r.split(chunk[:n])
 		if err != nil {
 			if err != io.EOF {
 				r.refuse(err)
@@ -110,9 +111,9 @@ func (r *relay) read() {
 	}
 }
 
-// take takes a part of the file. A line that is not whole yet is kept, unless it
-// has become too long.
-func (r *relay) take(p []byte) {
+// split handles the lines of the next part of the file. An unfinished line is kept,
+// unless it is too long.
+func (r *relay) split(p []byte) {
 	for len(p) > 0 {
 		part, rest, whole := bytes.Cut(p, []byte("\n"))
 		p = rest
@@ -133,7 +134,7 @@ func (r *relay) take(p []byte) {
 	}
 }
 
-// message takes one message.
+// message handles one message.
 func (r *relay) message(line []byte) {
 	m, err := parse(line)
 	if err != nil {
@@ -142,11 +143,11 @@ func (r *relay) message(line []byte) {
 	}
 	switch {
 	case m.method == "opened":
-		r.closed = false // another program may speak after one that has ended
+		r.closed = false // an attempt may run several programs, one after the other
 		return
 	case m.method == "closed":
 		r.closed = true
-		r.failure = errors.Join(m.exception) // nil if there is none
+		r.failure = m.exception
 		return
 	case r.closed && !r.late:
 		r.late = true
@@ -168,19 +169,19 @@ func (r *relay) message(line []byte) {
 	}
 }
 
-// refuse tells why a message is not passed on.
+// refuse logs why a message is not relayed.
 func (r *relay) refuse(err error) {
 	if r.refused++; r.refused <= maxRefused {
 		r.session.warn("a message of the command is not relayed: " + strings.TrimPrefix(err.Error(), "pipes: "))
 	}
 }
 
-// end is called when the attempt has ended. It passes on what was held back, or
-// drops it, and returns what the attempt has told of its failure.
+// end reports what was held, or drops it if the attempt failed, and returns the
+// error that the attempt reported. Call end when the attempt has ended.
 func (r *relay) end(failed bool) error {
 	close(r.stop)
 	<-r.done
-	_ = r.file.Close() // it was only read
+	_ = r.file.Close() // only read
 	_ = os.RemoveAll(r.dir)
 	if failed {
 		r.drop()
@@ -196,6 +197,7 @@ func (r *relay) end(failed bool) error {
 	return r.result()
 }
 
+// flush reports what was held.
 func (r *relay) flush() {
 	for _, held := range r.held {
 		if err := held.send(r.session.pipes); err != nil {
@@ -207,6 +209,7 @@ func (r *relay) flush() {
 	}
 }
 
+// drop logs how many held reports are dropped.
 func (r *relay) drop() {
 	if len(r.held) == 0 {
 		return
@@ -224,8 +227,8 @@ func (r *relay) drop() {
 	r.session.warn("dropped, because the attempt failed: " + strings.Join(parts, ", "))
 }
 
-// told returns what the attempt has told of its failure, with what it knows of
-// when it makes sense to try again.
+// result returns the error that the attempt reported, with the class and the
+// Retry-After of the outcome that it reported; nil if it reported no error.
 func (r *relay) result() error {
 	err := r.failure
 	again, known := r.outcome["retryable"].(bool)

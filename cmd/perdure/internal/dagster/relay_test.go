@@ -12,8 +12,8 @@ import (
 	"github.com/seed-0f2c7998/perdure/internal/pipestest"
 )
 
-// open opens a session of a step with one asset. The function closes it, and
-// returns what Dagster's reader has got, which must have survived.
+// open opens a session of a step with one asset. The function that it returns calls
+// end, which closes the session, and returns what Dagster's reader has read.
 func open(t *testing.T) (*Session, func(end func()) *pipestest.Reader) {
 	t.Helper()
 	messages := filepath.Join(t.TempDir(), "messages")
@@ -48,8 +48,7 @@ func open(t *testing.T) (*Session, func(end func()) *pipestest.Reader) {
 	}
 }
 
-// Whatever an attempt writes, in whatever pieces it is read: Dagster's reader
-// survives what is passed on.
+// Dagster's reader survives what is relayed of any text, read in pieces of any size.
 func FuzzRelay(f *testing.F) {
 	line := func(method, params string) string {
 		return `{"__dagster_pipes_version":"0.1","method":"` + method + `","params":` + params + "}\n"
@@ -84,8 +83,8 @@ func FuzzRelay(f *testing.F) {
 			}
 			rest = rest[n:]
 		}
-		told := r.end(failed)
-		end(func() { s.Close(told) })
+		reported := r.end(failed)
+		end(func() { s.Close(reported) })
 	})
 }
 
@@ -100,8 +99,8 @@ func appendTo(name string, p []byte) error {
 	return f.Close()
 }
 
-// A panic is told to Dagster, with where it happened, and the code that a process
-// ends with because of it.
+// A panic is reported to Dagster with its stack, and with the exit code of a Go
+// program that panics.
 func TestPanic(t *testing.T) {
 	s, end := open(t)
 	r := end(func() { s.Panicked("no good", []byte("goroutine 1\nmain.go:7\n")) })
@@ -115,7 +114,7 @@ func TestPanic(t *testing.T) {
 	}
 }
 
-// A log of any length costs Dagster a thousand lines.
+// A log of any length is at most maxLines lines for Dagster.
 func TestLinesAreLimited(t *testing.T) {
 	s, end := open(t)
 	var errs strings.Builder
