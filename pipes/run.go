@@ -7,6 +7,7 @@ import (
 	"os"
 	"os/signal"
 	"runtime/debug"
+	"slices"
 	"strings"
 	"syscall"
 	"time"
@@ -15,21 +16,20 @@ import (
 	"github.com/seed-0f2c7998/perdure/retry"
 )
 
-// Run is the whole of main but for os.Exit: it opens a session, does the work,
-// closes the session, and returns the code to exit with, see [ExitCode]. See
-// [Config.Run].
+// Run opens a session, calls work, closes the session and returns the code for
+// os.Exit: the whole of a main function. See [Config.Run].
 func Run(work func(ctx context.Context, s *Session) error) int { return Config{}.Run(work) }
 
 // Run opens a session with c, calls work on the caller's goroutine, closes the
-// session and returns the code to exit with. An error of work is told on
-// c.Stderr. If the session can't be opened the work is not done.
+// session and returns the code to exit with, see [ExitCode]. Run writes an error of
+// work to c.Stderr. If the session can't be opened, Run does not call work.
 //
-// A SIGINT or SIGTERM ends ctx, with a [*SignalError] as its cause; more of
-// them change nothing. Work that has not returned when c.Grace is over is cut
-// off: the process exits, as it does when work calls [runtime.Goexit]. A panic in
-// work passes through after the session was closed.
+// A SIGINT or SIGTERM cancels ctx, with a [*SignalError] as its cause; further
+// signals have no effect. If work has not returned when c.Grace is over, Run
+// closes the session and ends the process, also when work calls [runtime.Goexit].
+// Run closes the session of work that panics, and panics with the same value.
 func (c Config) Run(work func(ctx context.Context, s *Session) error) int {
-	ctx, cancel := context.WithCancelCause(context.Background()) //nolint:forbidigo // that of main
+	ctx, cancel := context.WithCancelCause(context.Background()) //nolint:forbidigo // the context of main
 	defer cancel(nil)
 	signals := make(chan os.Signal, 1)
 	signal.Notify(signals, os.Interrupt, syscall.SIGTERM)
@@ -60,7 +60,7 @@ func (s *Session) do(ctx context.Context, work func(context.Context, *Session) e
 			return
 		}
 		value := recover()
-		if value == nil { // runtime.Goexit, after which a process that waits for signals would never end
+		if value == nil { // runtime.Goexit: main's goroutine is gone, and the process would never end
 			err = errors.New("the work called runtime.Goexit")
 			s.Close(err)
 			os.Exit(ExitCode(err))
@@ -77,13 +77,14 @@ func (s *Session) do(ctx context.Context, work func(context.Context, *Session) e
 	return err
 }
 
-// The times that a process has after a signal.
+// Time limits after a signal.
 const (
 	defaultGrace = 12 * time.Second
-	lastWords    = 3 * time.Second // to close the session when Grace is over
+	closeLimit   = 3 * time.Second // to close the session when Grace is over
 )
 
-// watch ends the work at a signal, and the process if the work does not end.
+// watch cancels the work at a signal, and ends the process if the work does not
+// return within the grace period.
 func (s *Session) watch(signals <-chan os.Signal, cancel context.CancelCauseFunc, finished <-chan struct{}) {
 	stop := &SignalError{}
 	select {
@@ -104,18 +105,17 @@ func (s *Session) watch(signals <-chan os.Signal, cancel context.CancelCauseFunc
 	closed := make(chan struct{})
 	go func() { s.Close(stop); close(closed) }()
 	select {
-	case <-time.After(lastWords):
+	case <-time.After(closeLimit):
 	case <-closed:
 	}
 	os.Exit(ExitCode(stop))
 }
 
-// Close sends what is left, and that the session ends: with err, if that is not
-// nil. It returns when all is written, or can't be. A second Close does nothing
-// but wait for the first.
+// Close sends the messages that are left and the end of the session, with err if
+// err is not nil. Close returns when everything is written or has failed to be
+// written. A second Close only waits for the first.
 //
-// What decides whether the step fails is not err but the code that the process
-// exits with.
+// The exit code of the process, not err, decides whether the step fails.
 func (s *Session) Close(err error) {
 	s.end.Do(func() {
 		if !s.Launched() {
@@ -127,13 +127,13 @@ func (s *Session) Close(err error) {
 		observed := s.tally.on
 		s.tally.mu.Unlock()
 		if observed {
-			_ = s.Custom(s.Outcome(err)) // it can be made, and what can't be written is told
+			_ = s.Custom(s.Outcome(err)) // an Outcome can be encoded; a failed write is a warning
 		}
 		params := object{}
 		if err != nil {
 			params = object{{"exception", exception(err, 0)}}
 		}
-		line, _ := message("closed", params) // which is short enough, whatever err is
+		line, _ := message("closed", params) // exception limits the length
 		s.mu.Lock()
 		defer s.mu.Unlock()
 		_ = s.write(line)
@@ -143,9 +143,9 @@ func (s *Session) Close(err error) {
 }
 
 // ExitCode returns the code to exit with after work that ended with err: 0 for
-// nil, 128 and the signal's number for a [*SignalError], what the ExitCode method
-// of an error in its chain returns (an [*exec.ExitError] has one), else 1. It is
-// never 0 for an error: to Dagster that is success.
+// nil, 128 plus the signal's number for a [*SignalError], the result of the ExitCode
+// method of an error in err's chain (an [*exec.ExitError] has one), else 1. The code
+// of an error is never 0, which Dagster takes for success.
 func ExitCode(err error) int {
 	if err == nil {
 		return 0
@@ -162,7 +162,7 @@ func ExitCode(err error) int {
 	return 1
 }
 
-// A SignalError is a signal that has ended the work.
+// A SignalError is the cause of a context that a signal has cancelled.
 type SignalError struct {
 	Signal os.Signal
 }
@@ -170,7 +170,7 @@ type SignalError struct {
 // Error names the signal.
 func (e *SignalError) Error() string { return fmt.Sprintf("stopped by signal: %v", e.Signal) }
 
-// ExitCode returns 128 and the signal's number.
+// ExitCode returns 128 plus the signal's number.
 func (e *SignalError) ExitCode() int {
 	if n, ok := e.Signal.(syscall.Signal); ok {
 		return 128 + int(n)
@@ -178,57 +178,50 @@ func (e *SignalError) ExitCode() int {
 	return 1
 }
 
-// The limits of an exception; together they stay below maxLine.
+// The limits of an exception. The whole exception stays below maxLine.
 const (
 	maxCauses = 8
-	maxReason = 4 << 10  // bytes of the message of each cause
-	maxStack  = 16 << 10 // bytes of the stack of a panic
-	maxName   = 200
+	maxReason = 4 << 10  // bytes of the message of each error
+	maxStack  = 16 << 10 // bytes of a stack
+	maxName   = 200      // bytes of a name
 )
 
-// A PanicError is a panic of the work that was done under a session.
-type PanicError struct {
-	Value any    // what panic was called with
-	Stack string // of the goroutine that panicked
-}
-
-// Error returns the value as text.
-func (e *PanicError) Error() string { return fmt.Sprint(e.Value) }
-
-// Unwrap returns the value if it is an error.
-func (e *PanicError) Unwrap() error {
-	err, _ := e.Value.(error)
-	return err
-}
-
-// ExitCode returns 2, with which a process ends that nobody has recovered.
-func (e *PanicError) ExitCode() int { return 2 }
-
-// A RemoteError is an error of another program, as that has told it. It comes
-// to Dagster with the name and the stack that it has there.
-type RemoteError struct {
+// An Exception is an error with the name and the stack that Dagster shows: of
+// another program, or of a panic.
+type Exception struct {
 	Name, Message string
-	Stack         []string // lines, each with its end
-	Cause         error    // nil: none
+	Stack         []string // lines, each with its newline
+	Cause         error    // nil if there is no cause
 }
 
 // Error returns the message.
-func (e *RemoteError) Error() string { return e.Message }
+func (e *Exception) Error() string { return e.Message }
 
 // Unwrap returns the cause.
-func (e *RemoteError) Unwrap() error { return e.Cause }
+func (e *Exception) Unwrap() error { return e.Cause }
+
+// A panicError is a panic of the work.
+type panicError struct{ exception *Exception }
+
+func (e *panicError) Error() string { return e.exception.Message }
+func (e *panicError) Unwrap() error { return e.exception }
+
+// ExitCode returns 2, the exit code of a Go program that panics.
+func (e *panicError) ExitCode() int { return 2 }
 
 // panicked returns the error for a panic that was just recovered.
-func panicked(value any) *PanicError {
-	return &PanicError{Value: value, Stack: string(debug.Stack())}
+func panicked(value any) error {
+	e := &Exception{Name: "panic", Message: fmt.Sprint(value), Stack: slices.Collect(strings.Lines(string(debug.Stack())))}
+	e.Cause, _ = value.(error)
+	return &panicError{e}
 }
 
-// exception returns err as Dagster takes it: an object with five fields, as is
-// each of its causes. One that says nothing but what its cause says is left out.
+// exception returns err as Dagster's reader takes an exception. An error that only
+// repeats the text of its cause is left out.
 func exception(err error, depth int) object {
-	for range maxCauses { // one may be its own cause
+	for range maxCauses { // an error may be its own cause
 		next := cause(err)
-		if next == nil || text(next) != text(err) || named(err) {
+		if _, named := err.(*Exception); named || next == nil || text(next) != text(err) { //nolint:errorlint // err itself
 			break
 		}
 		err = next
@@ -240,11 +233,8 @@ func exception(err error, depth int) object {
 		{"cause", nil},
 		{"context", nil},
 	}
-	switch e := err.(type) { //nolint:errorlint // what it wraps comes after it
-	case *PanicError:
-		o[1].value, o[2].value = lines(clip(e.Stack, maxStack)), "panic"
-	case *RemoteError:
-		o[1].value, o[2].value = lines(clip(strings.Join(e.Stack, ""), maxStack)), clip(e.Name, maxName)
+	if named, ok := err.(*Exception); ok { //nolint:errorlint // its cause comes below it
+		o[1].value, o[2].value = lines(clip(strings.Join(named.Stack, ""), maxStack)), clip(named.Name, maxName)
 	}
 	if next := cause(err); next != nil && depth+1 < maxCauses {
 		o[3].value = exception(next, depth+1)
@@ -252,20 +242,10 @@ func exception(err error, depth int) object {
 	return o
 }
 
-// named reports whether err says more than its text.
-func named(err error) bool {
-	switch err.(type) { //nolint:errorlint // this one
-	case *PanicError, *RemoteError:
-		return true
-	default:
-		return false
-	}
-}
-
-// cause returns the error that tells most about why err came about. Of several
-// that are joined it is the first: the text of err names the others.
+// cause returns the error that explains err best, nil if err has no cause. Of joined
+// errors it is the first: the text of err has the others.
 func cause(err error) (inner error) {
-	defer func() { _ = recover() }() // of an error that is a nil pointer
+	defer func() { _ = recover() }() // err may be a nil pointer
 	if redact.Replaces(err) {
 		return nil
 	}
@@ -287,10 +267,10 @@ func cause(err error) (inner error) {
 	}
 }
 
-// text is err's own, or what fmt makes of one whose Error panics.
+// text returns err's text, also if its Error method panics.
 func text(err error) string { return fmt.Sprintf("%v", err) }
 
-// lines returns the lines of a stack, each with its end.
+// lines returns the lines of a stack, each with its newline.
 func lines(stack string) []any {
 	list := []any{}
 	for line := range strings.Lines(stack) {

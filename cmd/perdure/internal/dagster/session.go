@@ -1,9 +1,9 @@
-// Package dagster lets a command report to Dagster when that has started it:
-// what it logs, how its retries went, what it has made, and how it ended.
+// Package dagster reports a command's log, retries, materializations and outcome to
+// Dagster, if Dagster has started the command.
 //
-// Dagster's reader dies of a message that it can't take, and the step succeeds
-// all the same: so everything that is sent goes through package pipes, which
-// can't make one. What can't be sent never changes how the command ends.
+// Dagster's reader ends at a message that it cannot read, and the step succeeds
+// without its reports. Therefore every message goes through package pipes, which
+// makes no such message. A report that fails never changes how the command ends.
 package dagster
 
 import (
@@ -27,21 +27,21 @@ import (
 	"github.com/seed-0f2c7998/perdure/retry"
 )
 
-// A Session is a command's conversation with Dagster. A nil *Session is that of
-// a command that Dagster has not started: its methods do nothing. It is safe for
+// A Session reports a command to Dagster. The methods of a nil *Session, of a
+// command that Dagster has not started, do nothing. A Session is safe for
 // concurrent use.
 type Session struct {
 	pipes *pipes.Session
-	ended chan struct{} // all is told
+	ended chan struct{} // closed when the session is closed
 	end   sync.Once
 
-	asset string // that the command makes; "" is none, or it is not known which
+	asset string // the asset that the command makes; "" if it makes none, or several are possible
 
 	mu    sync.Mutex
-	lines int // of the log that were sent
+	lines int // log lines sent
 }
 
-// Launched reports whether Dagster has started a process with that environment.
+// Launched reports whether Dagster has started the process with that environment.
 func Launched(environ []string) bool {
 	_, ok := lookup(environ)("DAGSTER_PIPES_CONTEXT")
 	return ok
@@ -58,12 +58,12 @@ func lookup(environ []string) func(string) (string, bool) {
 	}
 }
 
-// Open begins a session if Dagster has started the process. It is nil if not,
-// and also with an error: the environment is not as it should be, which is no
-// reason not to do the work.
+// Open opens a session if Dagster has started the process, and returns nil if not.
+// With an error, for an environment that can't be read, the Session is nil too: the
+// command can do its work unreported.
 func Open(ctx context.Context, environ []string, stdout, stderr io.Writer) (*Session, error) {
 	if !Launched(environ) {
-		return nil, nil //nolint:nilnil // as said
+		return nil, nil //nolint:nilnil // a nil *Session is valid
 	}
 	p, err := pipes.Open(ctx, pipes.Config{LookupEnv: lookup(environ), Stdout: stdout, Stderr: stderr})
 	if err != nil {
@@ -73,22 +73,22 @@ func Open(ctx context.Context, environ []string, stdout, stderr io.Writer) (*Ses
 	if key, err := p.Context.AssetKey(); err == nil {
 		s.asset = key
 	}
-	p.CountRetries(nil) // there is an outcome, even if nothing was tried
+	p.CountRetries(nil) // Close reports an outcome, also without an attempt
 	go s.watch()
 	return s, nil
 }
 
-// StdoutInUse is the standard output of a command that writes data there: it takes
-// no message, which would be taken for a part of the data.
+// StdoutInUse refuses messages to a standard output that carries data: among them,
+// a message would be read as data.
 type StdoutInUse struct{}
 
-// Write says why there are no messages.
+// Write returns an error that says where to send messages or data instead.
 func (StdoutInUse) Write([]byte) (int, error) {
 	return 0, errors.New("DAGSTER_PIPES_MESSAGES points to stdout, which carries the data: " +
 		"let it name a file or stderr, or let the data go elsewhere")
 }
 
-// SelectAsset says which of the step's assets the command makes; "" is the only one.
+// SelectAsset sets the asset that the command makes; "" means the step's only asset.
 func (s *Session) SelectAsset(key string) error {
 	if s == nil || key == "" {
 		return nil
@@ -100,8 +100,8 @@ func (s *Session) SelectAsset(key string) error {
 	return nil
 }
 
-// Observe returns an observer that counts for the outcome, and passes on to
-// next. The breaker, which may be nil, is part of the outcome.
+// Observe returns an observer that counts events for the outcome and calls next. If
+// b is not nil, the outcome has its state.
 func (s *Session) Observe(b *circuit.Breaker, next func(context.Context, retry.Event)) func(context.Context, retry.Event) {
 	if s == nil {
 		return next
@@ -110,14 +110,14 @@ func (s *Session) Observe(b *circuit.Breaker, next func(context.Context, retry.E
 	return func(ctx context.Context, e retry.Event) {
 		count(ctx, e)
 		next(ctx, e)
-		if told, ok := errors.AsType[*pipes.RemoteError](e.Err); ok && e.Kind == retry.Retrying {
-			s.warn(fmt.Sprintf("attempt %d: the command's exception: %s", e.Attempt, describe(told)))
+		if exception, ok := errors.AsType[*pipes.Exception](e.Err); ok && e.Kind == retry.Retrying {
+			s.warn(fmt.Sprintf("attempt %d: the command's exception: %s", e.Attempt, describe(exception)))
 		}
 	}
 }
 
-// RecordBreakers says which breakers there were: the outcome has the first that is not
-// closed, or the first.
+// RecordBreakers puts the state of one breaker into the outcome: of the first that is
+// not closed, or of the first.
 func (s *Session) RecordBreakers(breakers []*circuit.Breaker) {
 	if s == nil {
 		return
@@ -133,7 +133,7 @@ func (s *Session) RecordBreakers(breakers []*circuit.Breaker) {
 	}
 }
 
-// Materialize reports that the command's asset was made, if there is one.
+// Materialize reports that the command has made its asset, if it is known.
 func (s *Session) Materialize(m pipes.Metadata) {
 	if s == nil || s.asset == "" {
 		return
@@ -143,7 +143,7 @@ func (s *Session) Materialize(m pipes.Metadata) {
 	}
 }
 
-// Close ends the session of a command that ends with err.
+// Close closes the session of a command that ended with err.
 func (s *Session) Close(err error) {
 	if s == nil {
 		return
@@ -152,11 +152,11 @@ func (s *Session) Close(err error) {
 	s.end.Do(func() { close(s.ended) })
 }
 
-// final returns err as package pipes understands it: with the code that the
-// process exits with, and the mark of its class if only the code tells that.
+// withExitCode returns err with what package pipes needs: the exit code of the
+// process, and a mark of err's class if only the code shows the class.
 func withExitCode(err error) error {
-	if _, panicked := errors.AsType[*pipes.PanicError](err); err == nil || panicked {
-		return err
+	if err == nil {
+		return nil
 	}
 	code, reason := exit.Code(err), err
 	coded, ok := errors.AsType[*exit.Error](err)
@@ -171,30 +171,32 @@ func withExitCode(err error) error {
 	return &exit.Error{Code: code, Err: reason}
 }
 
-// A exhaustedError error is one that another run of the command may get over.
+// An exhaustedError is an error after which another run of the command may succeed.
 type exhaustedError struct{ err error }
 
 func (e *exhaustedError) Error() string   { return e.err.Error() }
 func (e *exhaustedError) Unwrap() []error { return []error{e.err, retry.ErrExhausted} }
 
-// Panicked ends the session of a command that has panicked with that value.
+// Panicked closes the session of a command that panicked with that value.
 func (s *Session) Panicked(value any, stack []byte) {
-	s.Close(&pipes.PanicError{Value: value, Stack: string(stack)})
+	e := &pipes.Exception{Name: "panic", Message: fmt.Sprint(value), Stack: slices.Collect(strings.Lines(string(stack)))}
+	e.Cause, _ = value.(error)
+	s.Close(&exit.Error{Code: 2, Err: e}) // the exit code of a Go program that panics
 }
 
-// How long the command may go on after a signal, and then its last messages may
-// take: Dagster leaves an orphan behind after 20 s.
+// How long the command may run after a signal, and closing the session then:
+// Dagster abandons the process after 20 s.
 const (
-	limit     = 15 * time.Second
-	lastWords = 2 * time.Second
+	limit      = 15 * time.Second
+	closeLimit = 2 * time.Second
 )
 
-// watch sees to it that after a signal the process ends in time, and that none
-// but the first has a say: a terminal's ^C comes from there and from Dagster.
+// watch ends the process in time after a signal. Only the first signal counts: a ^C
+// arrives twice, from the terminal and from Dagster.
 func (s *Session) watch() {
 	signals := make(chan os.Signal, 1)
 	for _, stopping := range exit.Stopping() {
-		if !signal.Ignored(stopping) { // as nohup has it
+		if !signal.Ignored(stopping) { // nohup ignores SIGHUP
 			signal.Notify(signals, stopping)
 		}
 	}
@@ -211,13 +213,14 @@ func (s *Session) watch() {
 	}
 	go s.Close(stop)
 	select {
-	case <-time.After(lastWords):
+	case <-time.After(closeLimit):
 	case <-s.ended:
 	}
 	os.Exit(exit.Code(stop))
 }
 
-// Logger returns a logger that also writes to the step's log, from Info on.
+// Logger returns a logger that writes to log, and records of level Info and above
+// also to the step's log.
 func (s *Session) Logger(log *slog.Logger) *slog.Logger {
 	if s == nil {
 		return log
@@ -225,11 +228,11 @@ func (s *Session) Logger(log *slog.Logger) *slog.Logger {
 	return slog.New(teeHandler{log.Handler(), s})
 }
 
-// maxLines is how many lines the step's log gets at most: each is a row in
-// Dagster's database. They are on standard error, too.
+// maxLines is the limit of lines in the step's log: each is a row in Dagster's
+// database. Standard error has all lines.
 const maxLines = 1000
 
-// A teeHandler is the command's own handler, which writes to the step's log as well.
+// A teeHandler is the command's own handler, and writes to the step's log as well.
 type teeHandler struct {
 	slog.Handler
 
@@ -254,7 +257,7 @@ func (h teeHandler) Handle(ctx context.Context, r slog.Record) error {
 	return h.Handler.Handle(ctx, r)
 }
 
-// line writes a record to the step's log. How far a copy has come is left out.
+// line writes a record to the step's log, unless it is a copy's progress.
 func (s *Session) line(r slog.Record) {
 	progress := false
 	r.Attrs(func(a slog.Attr) bool {
@@ -270,7 +273,7 @@ func (s *Session) line(r slog.Record) {
 	s.mu.Unlock()
 	switch {
 	case sent < maxLines:
-		_ = s.pipes.Log(r.Level, report.Message(r)) // it is text, so it can be sent
+		_ = s.pipes.Log(r.Level, report.Message(r)) // any text can be sent
 	case sent == maxLines:
 		s.warn("the step's log is full: further lines are on standard error only")
 	}
