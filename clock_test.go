@@ -39,11 +39,6 @@ var clockPending = []string{
 	"redisstore/server_test.go",
 	"redisstore/topology_test.go",
 
-	// HTTP.
-	"httpretry/conformance_test.go",
-	"httpretry/fresh_test.go",
-	"httpretry/upload_test.go",
-
 	// AWS.
 	"awsretry/gatestorm_test.go",
 

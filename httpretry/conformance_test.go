@@ -17,6 +17,7 @@ import (
 
 	"github.com/seed-0f2c7998/perdure/httpretry"
 	"github.com/seed-0f2c7998/perdure/httpretry/httptestfault"
+	"github.com/seed-0f2c7998/perdure/internal/servertest"
 	"github.com/seed-0f2c7998/perdure/retry"
 )
 
@@ -167,32 +168,26 @@ func (r row) play(t *testing.T, serve func(httptestfault.Script) *httptestfault.
 	}
 }
 
-// checkLeaks fails if, a while after a test, goroutines of a client or of this package are still there.
+// checkLeaks waits until a test's goroutines of a client and of this package have ended.
 func checkLeaks(t *testing.T) {
 	t.Helper()
-	deadline := time.NewTimer(time.Minute)
-	defer deadline.Stop()
-	tick := time.NewTicker(time.Millisecond)
-	defer tick.Stop()
-	for {
+	var leaked []string
+	defer func() {
+		for _, stack := range leaked {
+			t.Log(stack)
+		}
+	}()
+	servertest.Until(t, "a client's goroutines end", func() bool {
 		stacks := make([]byte, 1<<20)
 		stacks = stacks[:runtime.Stack(stacks, true)]
-		leaked := 0
+		leaked = nil
 		for stack := range strings.SplitSeq(string(stacks), "\n\n") {
 			if strings.Contains(stack, "net/http.(*persistConn)") || strings.Contains(stack, "net/http.(*http2") || strings.Contains(stack, "perdure/httpretry.") {
-				leaked++
+				leaked = append(leaked, stack)
 			}
 		}
-		if leaked == 0 {
-			return
-		}
-		select {
-		case <-tick.C:
-		case <-deadline.C:
-			t.Errorf("%d goroutines leaked:\n%s", leaked, stacks)
-			return
-		}
-	}
+		return leaked == nil
+	})
 }
 
 func runRows(t *testing.T, rows []row) {

@@ -119,11 +119,7 @@ func TestOnceOnAClosedConnection(t *testing.T) {
 }
 
 // pause waits, in a bubble.
-func pause(d time.Duration) {
-	timer := time.NewTimer(d)
-	defer timer.Stop()
-	<-timer.C
-}
+func pause(d time.Duration) { <-time.After(d) }
 
 // A pipes listener and dialer is a network within a bubble.
 type pipes struct {

@@ -45,8 +45,8 @@ func (s *storming) count(of *[2]atomic.Int32) {
 	}
 }
 
-// ServeHTTP takes a worker for a while.
-func (s *storming) ServeHTTP(w http.ResponseWriter, _ *http.Request) {
+// serveOne takes a worker for a while.
+func (s *storming) serveOne(w http.ResponseWriter, _ *http.Request) {
 	s.count(&s.received)
 	now := time.Since(s.start)
 	on := now >= s.fault().From && now < s.fault().To
@@ -110,8 +110,8 @@ func playHTTP(t *testing.T, scenario sim.Scenario, seed uint64) (got stormed) {
 		s := &storming{scenario: scenario, start: time.Now(), workers: make(chan struct{}, scenario.Backend.Workers), times: rand.New(rand.NewPCG(seed, 1))}
 		arrivals := rand.New(rand.NewPCG(seed, 2))
 		network := newPipes()
-		server := &http.Server{Handler: s} //nolint:gosec // no client of the test is slow with a header
-		go server.Serve(network)           //nolint:errcheck // it is closed
+		server := &http.Server{Handler: http.HandlerFunc(s.serveOne)} //nolint:gosec // no client of the test is slow with a header
+		go server.Serve(network)                                      //nolint:errcheck // it is closed
 		go s.brown()
 		base := &http.Transport{DialContext: network.DialContext, MaxIdleConnsPerHost: 1000}
 		policy := scenario.Clients.Policy

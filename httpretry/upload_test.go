@@ -8,6 +8,7 @@ import (
 	"strings"
 	"sync"
 	"testing"
+	"testing/synctest"
 	"time"
 
 	"github.com/seed-0f2c7998/perdure/circuit"
@@ -117,28 +118,34 @@ func TestCanceledAtTheResponse(t *testing.T) {
 }
 
 // A caller that gives up while a read of its body hangs gets its error at once, and its body closed.
-func TestCancelledWhileTheBodyIsRead(t *testing.T) {
-	unread := status(503)
-	unread.Unread = true
-	server := httptestfault.New(httptestfault.Responses(unread, ok))
-	defer server.Close()
-	base := server.Transport()
-	defer base.CloseIdleConnections()
-	body := &held{begun: make(chan struct{}), release: make(chan struct{}), rest: strings.NewReader("data")}
-	source := &closing{body, make(chan struct{})}
-	ctx, cancel := context.WithCancel(t.Context())
-	policy := quick()
-	policy.Observe = func(_ context.Context, e retry.Event) {
-		if e.Kind == retry.Retrying {
-			time.AfterFunc(20*time.Millisecond, cancel) // the second attempt waits for the read by then
+func TestCanceledWhileTheBodyIsRead(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		unread := status(503)
+		unread.Unread = true
+		server := httptestfault.NewInMemory(httptestfault.Responses(unread, ok))
+		defer server.Close()
+		base := server.Transport()
+		defer base.CloseIdleConnections()
+		body := &held{begun: make(chan struct{}), release: make(chan struct{}), rest: strings.NewReader("data")}
+		source := &closing{body, make(chan struct{})}
+		ctx, cancel := context.WithCancel(t.Context())
+		policy := quick()
+		policy.Observe = func(_ context.Context, e retry.Event) {
+			if e.Kind == retry.Retrying {
+				time.AfterFunc(time.Minute, cancel) // the second attempt waits for the read then
+			}
 		}
-	}
-	r := row{method: "PUT", ctx: func(context.Context) context.Context { return ctx }, upload: func() io.Reader { return source }}
-	if _, _, err := r.do(t, server.URL, httpretry.NewTransport(base, httpretry.Options{Policy: policy})); !errors.Is(err, context.Canceled) {
-		t.Errorf("%v; want canceled", err)
-	}
-	<-source.closed
-	close(body.release)
+		r := row{method: "PUT", ctx: func(context.Context) context.Context { return ctx }, upload: func() io.Reader { return source }}
+		start := time.Now()
+		if _, _, err := r.do(t, server.URL, httpretry.NewTransport(base, httpretry.Options{Policy: policy})); !errors.Is(err, context.Canceled) {
+			t.Errorf("%v; want canceled", err)
+		}
+		if waited := time.Since(start); waited < time.Minute {
+			t.Errorf("ended after %v, before the caller gave up", waited)
+		}
+		<-source.closed
+		close(body.release)
+	})
 }
 
 // A closing body remembers that it was closed.
