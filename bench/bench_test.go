@@ -113,7 +113,7 @@ func TestMargin(t *testing.T) {
 	}
 }
 
-// TestCalmer has two rounds in which something else went on: one all through, one in a single cell.
+// TestCalmer has two rounds in which the machine was busy: one throughout, one in a single cell.
 func TestCalmer(t *testing.T) {
 	rounds := []round{
 		{bareCall: {ns: 9}, perdure: {ns: 90}},

@@ -81,9 +81,9 @@ func failsafeRetryOpen(f call) call {
 	return failsafeGuarded(f, failsafePolicy(), b)
 }
 
-func failsafeByHand(f call) call { return failsafePermit(f, failsafeCircuit()) }
+func failsafeTwoStep(f call) call { return failsafePermit(f, failsafeCircuit()) }
 
-func failsafeWindowByHand(f call) call { return failsafePermit(f, failsafeWindowed()) }
+func failsafeWindowTwoStep(f call) call { return failsafePermit(f, failsafeWindowed()) }
 
 func failsafePermit(f call, b circuitbreaker.CircuitBreaker[any]) call {
 	return func(ctx context.Context) error {
@@ -118,7 +118,7 @@ func failsafeBulkhead(f call) call {
 	return failsafeDo(f, bulkhead.NewBuilder[any](inFlight).WithMaxWaitTime(time.Minute).Build())
 }
 
-func failsafeBulkheadByHand(f call) call {
+func failsafeBulkheadTwoStep(f call) call {
 	b := bulkhead.New[any](inFlight)
 	return func(ctx context.Context) error {
 		if !b.TryAcquirePermit() {

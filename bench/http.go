@@ -15,7 +15,7 @@ import (
 	"github.com/seed-0f2c7998/perdure/httpretry"
 )
 
-// size is that of the body which the server answers with.
+// size is that of the body with which the server responds.
 const size = 1024
 
 // newServer serves it over loopback. It is in the same process, so its own work is in the bare call.
@@ -27,7 +27,7 @@ func newServer() *httptest.Server {
 }
 
 // httpScenarios returns the rows in which the operation is a GET, its body read to the end: from server over loopback,
-// each client on a connection of its own, and by a transport that answers at once.
+// each client on a connection of its own, and by a transport that responds at once.
 func httpScenarios(server *httptest.Server) []scenario {
 	loopback := func() http.RoundTripper { return &http.Transport{} }
 	instant := func() http.RoundTripper { return canned(make([]byte, size)) }
@@ -66,7 +66,7 @@ func httpBreaker(url string, base func() http.RoundTripper) map[library]cell {
 	}
 }
 
-// canned is a transport that answers each request with itself.
+// canned is a transport that returns itself as each response.
 type canned []byte
 
 func (c canned) RoundTrip(req *http.Request) (*http.Response, error) {
@@ -92,7 +92,7 @@ func getBy(url string, transport func() http.RoundTripper) cell {
 	}
 }
 
-// finish reads the answer to its end.
+// finish reads the response to its end.
 func finish(res *http.Response, err error) error {
 	if err != nil {
 		return err

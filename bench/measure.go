@@ -55,7 +55,7 @@ func measure(ctx context.Context, scenarios []scenario, rounds int, each time.Du
 	}
 	for range rounds {
 		for _, c := range courses {
-			if err := c.goOn(ctx, each); err != nil {
+			if err := c.playRound(ctx, each); err != nil {
 				return nil, fmt.Errorf("%s: %w", c.name, err)
 			}
 		}
@@ -67,8 +67,8 @@ func measure(ctx context.Context, scenarios []scenario, rounds int, each time.Du
 	return rows, nil
 }
 
-// goOn makes a round of samples that take so long.
-func (c *course) goOn(ctx context.Context, each time.Duration) error {
+// playRound takes one sample of each cell, of about so long each.
+func (c *course) playRound(ctx context.Context, each time.Duration) error {
 	if c.hangUp != nil {
 		return c.mingle(ctx, each)
 	}

@@ -196,11 +196,11 @@ func sonyWindow(f call) call { return sonyDo(f, newSonyWindow()) }
 
 func sonyOpen(f call) call { return sonyDo(f, newSonyOpen()) }
 
-func sonyByHand(f call) call { return sonyTwoStep(f, sonySettings()) }
+func sonyTwoStep(f call) call { return sonyInTwoSteps(f, sonySettings()) }
 
-func sonyWindowByHand(f call) call { return sonyTwoStep(f, sonyWindowSettings()) }
+func sonyWindowTwoStep(f call) call { return sonyInTwoSteps(f, sonyWindowSettings()) }
 
-func sonyTwoStep(f call, s gobreaker.Settings) call {
+func sonyInTwoSteps(f call, s gobreaker.Settings) call {
 	b := gobreaker.NewTwoStepCircuitBreaker[none](s)
 	return func(ctx context.Context) error {
 		done, err := b.Allow()
@@ -249,7 +249,7 @@ func xsyncSemaphore(f call) call {
 	}
 }
 
-func xsyncByHand(f call) call {
+func xsyncTwoStep(f call) call {
 	s := semaphore.NewWeighted(inFlight)
 	return func(ctx context.Context) error {
 		if !s.TryAcquire(1) {

@@ -9,7 +9,7 @@ import (
 	"github.com/seed-0f2c7998/perdure/retry"
 )
 
-// perdurePolicy waits a nanosecond, retries all errors and tells nobody, as the peers do.
+// perdurePolicy waits a nanosecond, retries all errors and reports to no observer, as the peers do.
 func perdurePolicy(b *circuit.Breaker) *retry.Policy {
 	return &retry.Policy{
 		MaxAttempts: attempts, BaseDelay: delay, Jitter: retry.NoJitter,
@@ -97,7 +97,7 @@ func perdurePlaces(f call) call {
 	return func(ctx context.Context) error { return b.Do(ctx, f) }
 }
 
-func perdurePlacesByHand(f call) call {
+func perdurePlacesTwoStep(f call) call {
 	c := breakerConfig()
 	c.Concurrency = inFlight
 	b := circuit.New("bench", c)
@@ -143,11 +143,11 @@ func perdureOpen(f call) call {
 	return perdureGuard(f, b)
 }
 
-func perdureByHand(f call) call { return perdurePermit(f, breakerConfig()) }
+func perdureTwoStep(f call) call { return perdurePermit(f, breakerConfig()) }
 
-func perdureWindowByHand(f call) call { return perdurePermit(f, windowConfig()) }
+func perdureWindowTwoStep(f call) call { return perdurePermit(f, windowConfig()) }
 
-func perdureOpenByHand(store *hoststore.Store) cell {
+func perdureOpenTwoStep(store *hoststore.Store) cell {
 	return func(f call) call {
 		c := breakerConfig()
 		if store != nil {

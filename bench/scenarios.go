@@ -110,15 +110,15 @@ func scenarios(store *hoststore.Store) []scenario {
 			bareCall: bareCell, perdure: perdureBreaker, failsafes: failsafeBreaker,
 			eapache: eapacheBreaker, sony: sonyBreaker,
 		}},
-		{name: "breaker, by hand", attempts: 1, cells: map[library]cell{
-			bareCall: bareCell, perdure: perdureByHand, failsafes: failsafeByHand, sony: sonyByHand,
+		{name: "breaker, two-step", attempts: 1, cells: map[library]cell{
+			bareCall: bareCell, perdure: perdureTwoStep, failsafes: failsafeTwoStep, sony: sonyTwoStep,
 		}},
 		{name: "windowed breaker", attempts: 1, cells: map[library]cell{
 			bareCall: bareCell, perdure: perdureWindow, failsafes: failsafeWindow, sony: sonyWindow,
 		}},
-		{name: "windowed breaker, by hand", attempts: 1, cells: map[library]cell{
-			bareCall: bareCell, perdure: perdureWindowByHand, failsafes: failsafeWindowByHand,
-			sony: sonyWindowByHand,
+		{name: "windowed breaker, two-step", attempts: 1, cells: map[library]cell{
+			bareCall: bareCell, perdure: perdureWindowTwoStep, failsafes: failsafeWindowTwoStep,
+			sony: sonyWindowTwoStep,
 		}},
 		{name: "two failures, then success", attempts: 3, make: failsTwice, cells: map[library]cell{
 			bareCall: bareThrice, perdure: perdureRetry, failsafes: failsafeRetry, cenkalti: backoffRetry,
@@ -128,11 +128,11 @@ func scenarios(store *hoststore.Store) []scenario {
 			bareCall: bareRefusal, perdure: perdureOpen, failsafes: failsafeOpen,
 			eapache: eapacheOpen, sony: sonyOpen,
 		}},
-		{name: "open breaker, by hand", refused: true, cells: map[library]cell{
-			bareCall: bareRefusal, perdure: perdureOpenByHand(nil), sony: sonyOpen,
+		{name: "open breaker, two-step", refused: true, cells: map[library]cell{
+			bareCall: bareRefusal, perdure: perdureOpenTwoStep(nil), sony: sonyOpen,
 		}},
-		{name: "open breaker, by hand, host file", refused: true, cells: map[library]cell{
-			bareCall: bareRefusal, perdure: perdureOpenByHand(store), sony: sonyOpen,
+		{name: "open breaker, two-step, host file", refused: true, cells: map[library]cell{
+			bareCall: bareRefusal, perdure: perdureOpenTwoStep(store), sony: sonyOpen,
 		}},
 		{name: "retry + open breaker", refused: true, cells: withOpen(perdureRetryOpen)},
 		{name: "retry + open breaker, observed", refused: true, cells: withOpen(perdureObservedOpen)},
@@ -148,14 +148,14 @@ func limits() []scenario {
 		{name: "rate, calls of microseconds", attempts: 1, make: microseconds, cells: map[library]cell{
 			bareCall: bareCell, perdure: perdureRate, failsafes: failsafeRate, xtime: xtimeRate,
 		}},
-		{name: "rate, refused, by hand", refused: true, cells: map[library]cell{
+		{name: "rate, refused, two-step", refused: true, cells: map[library]cell{
 			bareCall: bareRefusal, perdure: perdureRefused, failsafes: failsafeRefused, xtime: xtimeRefused,
 		}},
 		{name: "concurrency", attempts: 1, cells: map[library]cell{
 			bareCall: bareCell, perdure: perdurePlaces, failsafes: failsafeBulkhead, xsync: xsyncSemaphore,
 		}},
-		{name: "concurrency, by hand", attempts: 1, cells: map[library]cell{
-			bareCall: bareCell, perdure: perdurePlacesByHand, failsafes: failsafeBulkheadByHand, xsync: xsyncByHand,
+		{name: "concurrency, two-step", attempts: 1, cells: map[library]cell{
+			bareCall: bareCell, perdure: perdurePlacesTwoStep, failsafes: failsafeBulkheadTwoStep, xsync: xsyncTwoStep,
 		}},
 		{name: "concurrency, parallel", attempts: 1, parallel: true, cells: map[library]cell{
 			bareCall: bareCell, perdure: perdurePlaces, failsafes: failsafeBulkhead, xsync: xsyncSemaphore,
@@ -170,7 +170,7 @@ func withBreaker() map[library]cell {
 	}
 }
 
-// withOpen has the same peers whoever observes ours: they have no events.
+// withOpen has the same peers whether ours is observed or not: they have no events.
 func withOpen(ours cell) map[library]cell {
 	return map[library]cell{
 		bareCall: bareRefusal, perdure: ours, failsafes: failsafeRetryOpen,
@@ -218,7 +218,7 @@ func microseconds() call {
 	}
 }
 
-// bareThrice is the loop that one would write by hand, without a wait.
+// bareThrice is the loop of a caller without a library, without a wait.
 func bareThrice(f call) call {
 	return func(ctx context.Context) (err error) {
 		for range 3 {

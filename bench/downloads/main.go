@@ -1,10 +1,10 @@
-// Command downloads shows what clients make of a server that cuts its answers: this library, its peers, and curl.
+// Command downloads shows what clients do with a server that cuts its responses: this library, its peers, and curl.
 //
 //	go run ./downloads [-n 1000] [-slow 40] [-seed n]
 //
-// Every answer of more than 1,000 bytes is cut at random, by an end or a reset of the connection. In the second table
-// the entity is replaced by another one of the same length after half of the cuts. A client can end with the whole
-// entity, with an error, or, worst, with something else and no error.
+// Every response of more than 1,000 bytes is cut at random, by an end or a reset of the connection. In the second table
+// the resource is replaced by another one of the same length after half of the cuts. A client can end with the whole
+// resource, with an error, or, worst, with something else and no error.
 package main
 
 import (
@@ -52,9 +52,9 @@ func run(w io.Writer, n, slow int, seed uint64) (err error) {
 	}
 	defer func() { err = errors.Join(err, os.RemoveAll(dir)) }()
 	for _, replaced := range []bool{false, true} {
-		title := "every answer of more than 1,000 bytes is cut"
+		title := "every response of more than 1,000 bytes is cut"
 		if replaced {
-			title = "and after half of the cuts there is another entity"
+			title = "and after half of the cuts the resource is replaced"
 		}
 		fmt.Fprintf(w, "%s\n", title)
 		table := tabwriter.NewWriter(w, 0, 0, 2, ' ', tabwriter.AlignRight)
@@ -212,7 +212,7 @@ func tallyOf(c client, runs int, seed uint64, replaced bool) (tally, error) {
 // A server cuts what it serves.
 type server struct {
 	*httptestfault.Server
-	whole map[[sha256.Size]byte]bool // the sums of its entities
+	whole map[[sha256.Size]byte]bool // the sums of its versions
 }
 
 func newServer(random *rand.Rand, replaced bool) server {

@@ -87,7 +87,7 @@ func serve(ctx context.Context, s spec, in io.Reader, out io.Writer) error {
 	return write(out, report{Late: b.late})
 }
 
-// listen opens the socket. b.mu is locked, or nobody else has b.
+// listen opens the socket. b.mu is locked, or b is not shared yet.
 func (b *backend) listen() error {
 	if err := os.Remove(b.socket); err != nil && !errors.Is(err, os.ErrNotExist) {
 		return err
@@ -144,7 +144,7 @@ func (b *backend) receive(conn net.Conn) {
 	}
 }
 
-// fault returns the fault at an instant, the zero Fault if there is none.
+// fault returns the fault at an instant, the zero Fault without one.
 func (b *backend) fault(at time.Duration) (f sim.Fault, on bool) {
 	for _, f := range b.scenario.Faults {
 		if at >= f.From && at < f.To {

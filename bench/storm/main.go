@@ -68,7 +68,7 @@ func exit(err error) {
 	os.Exit(0)
 }
 
-// run plays all storms, and writes the table to w and what goes on to progress.
+// run plays all storms, and writes the table to w and its progress to progress.
 func run(ctx context.Context, w, progress io.Writer, s settings) error {
 	cells, err := s.cells()
 	if err != nil {

@@ -109,7 +109,7 @@ type cell struct {
 	twin sim.Contender
 }
 
-// median returns the run in whose middle of all the lost seconds are; nil if there is none.
+// median returns the run in whose middle of all the lost seconds are; nil without runs.
 func (c *cell) median() *figures {
 	if len(c.Runs) == 0 {
 		return nil

@@ -68,9 +68,9 @@ func TestGateLosesLess(t *testing.T) {
 	}
 }
 
-// Processes that share a gate in a host file and are killed at random, one a second, leave the others no worse than if nobody
+// Processes that share a gate in a host file and are killed at random, one a second, leave the others no worse than if no process
 // had retried, and without an attempt for no longer than between two probes.
-func TestKilledProcessesDelayNobody(t *testing.T) {
+func TestKilledProcessesDelayNoOther(t *testing.T) {
 	t.Parallel()
 	for _, rate := range []float64{200, 80, 40} {
 		f, err := play(t.Context(), spec{

@@ -19,7 +19,7 @@ const (
 	responseSize = 16
 )
 
-// A response is what the backend answers.
+// A response is the reply of the backend.
 type response struct {
 	status     int
 	retryAfter time.Duration // to the millisecond
