@@ -40,7 +40,7 @@ demo: ## build the command and run its demo: real servers, seeded faults, every 
 	@$(GO) build -o bin/perdure ./cmd/perdure
 	@./bin/perdure demo $(ARGS)
 
-# Tells every 10 s that what follows in the recipe goes on: go test is silent while it compiles.
+# Prints a line every 10 s while the rest of the recipe runs: go test is silent while it compiles.
 BEAT = { while sleep 10 >/dev/null 2>&1; do echo "... still running, $$(date +%T)"; done & beat=$$!; trap 'kill $$beat' EXIT; }
 
 test: ## run every test that needs nothing but Go

@@ -265,7 +265,7 @@ func TestNoFileNamesARegistry(t *testing.T) {
 		}
 		for _, host := range hosts {
 			if before, _, found := bytes.Cut(text, []byte(host)); found {
-				t.Errorf("%s:%d names the host of a package registry: where modules come from is the setting of whoever builds (GOPROXY)", name, 1+bytes.Count(before, []byte("\n")))
+				t.Errorf("%s:%d names the host of a package registry: where modules come from is set where the project is built (GOPROXY)", name, 1+bytes.Count(before, []byte("\n")))
 			}
 		}
 	})

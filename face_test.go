@@ -20,7 +20,7 @@ import (
 
 // What users see: each public package shows nothing of an internal one.
 
-const whyInternal = "nobody outside this repository can name it or read its documentation: make it a type of this package, or keep it out of sight"
+const whyInternal = "no code outside this repository can name it or read its documentation: make it a type of this package, or keep it out of sight"
 
 // A listed is what `go list` says of a package.
 type listed struct {

@@ -10,7 +10,7 @@ import (
 )
 
 // A module's tests are run again where the workspace builds them of anything else.
-func TestPartsTellWhatTheWorkspaceChanges(t *testing.T) {
+func TestPartsKnowWhatTheWorkspaceChanges(t *testing.T) {
 	for _, c := range []struct {
 		name, work, requires string
 		same                 bool
