@@ -110,12 +110,7 @@ var pending = []string{
 	"cmd/perdure/testdata/script",
 
 	// The rest.
-	"bench",
-	"bench/downloads",
-	"bench/storm",
 	"docs",
-	"docs/scenarios",
-	"tools/isolated",
 }
 
 // TestWords refuses the words in refused, with the reason, in code, scripts and documents.
