@@ -28,7 +28,6 @@ var clockPending = []string{
 
 	// Stores.
 	"hoststore/process_test.go",
-	"internal/storetest/storetest.go",
 	"redisstore/budget_test.go",
 	"redisstore/fault_test.go",
 	"redisstore/fleet_test.go",

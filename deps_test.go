@@ -79,7 +79,7 @@ var mayImport = map[string][]string{
 	"internal/fleet":         {"circuit", "internal/cell", "internal/gate", "retry"},
 	"internal/fleet/twin":    {"circuit", "internal/cell"},
 	"internal/fleet/memory":  {"circuit", "internal/cell", "internal/fleet"},
-	"internal/storetest":     {"circuit", "internal/breakers", "internal/cell"},
+	"internal/storetest":     {"circuit", "internal/breakers", "internal/cell", "internal/servertest"},
 	"redisstore":             {"circuit", "internal/cell", "internal/fleet"},
 	"awsretry":               {"circuit", "httpretry", "internal/breakers", "internal/calls", "internal/checksum", "internal/getters", "internal/transfer", "internal/viaproxy", "retry"},
 	"pipes":                  {"circuit", "internal/breakers", "internal/pipesjson", "retry"},

@@ -71,7 +71,6 @@ var pending = []string{
 	// Stores.
 	"hoststore",
 	"internal/fleet",
-	"internal/storetest",
 	"redisstore",
 
 	// AWS, and transfers.

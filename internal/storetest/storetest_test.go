@@ -46,7 +46,7 @@ func TestHostFile(t *testing.T) {
 	})
 }
 
-// members returns how a process of a fleet opens its store, each on a node of its own.
+// members returns a function that opens a store of the fleet, each on a node of its own.
 func members(server *memory.Server) func(*testing.T) storetest.Process {
 	n := 0
 	return func(*testing.T) storetest.Process {
@@ -67,7 +67,8 @@ func TestFleetInMemory(t *testing.T) {
 	})
 }
 
-// The same over a network that delays, loses, repeats and reorders.
+// TestFleetOverABadNetwork runs the tests over a network that delays, loses, repeats and
+// reorders messages.
 func TestFleetOverABadNetwork(t *testing.T) {
 	storetest.Run(t, func(*testing.T) storetest.Subject {
 		server := new(memory.Server)
