@@ -27,49 +27,47 @@ import (
 // copyText is the help of copy.
 const copyText = `Copy SRC to DST, through failures.
 
-SRC is a file, - for standard input, an http or https URL, or s3://BUCKET/KEY.
-DST is a file, - for standard output, or s3://BUCKET/KEY. A directory, s3://BUCKET and a key that ends
-in a slash get the name of SRC at their end.
+SRC is a file, - for standard input, an http or https URL, or s3://BUCKET/KEY. DST is a file, - for
+standard output, or s3://BUCKET/KEY. If DST is a directory, s3://BUCKET or a key that ends in a slash,
+the name of SRC is appended.
 
-It succeeds only when DST is complete and verified. A file is written under another name beside DST and
-renamed when it is on the disk; an object is there whole or not at all. So when it fails, DST is as it
-was. Only what is written to standard output, a pipe or a device can't be taken back. What ends on
-standard input is taken for complete: in a shell, set pipefail.
+The copy succeeds only when DST is complete and verified. A file is written under a temporary name beside
+DST and renamed when it is on the disk; an object is created whole or not at all. So when the copy fails,
+DST is unchanged. Only bytes written to standard output, a pipe or a device cannot be taken back. The end
+of standard input counts as complete: in a shell, set pipefail.
 
-What is large is fetched in parallel ranges and sent in parts, and its copy outlasts the process. When it
-fails, is interrupted or killed, the same command goes on from there, or from the beginning if SRC has
-changed. What has come of a URL or an object stays beside DST in a directory .perdure-*, if there is an
-ETag or a Last-Modified that will do. What has gone of a file stays in the store, and what is known of it
-in the state directory (PERDURE_STATE, or else ~/.local/state/perdure); perdure s3 clean drops both.
---no-resume leaves nothing. --checksum compares SRC, whatever it is, before DST is there.
+Large files are fetched in parallel ranges and sent in parts. When the copy fails, is interrupted or is
+killed, run the same command to resume it; if SRC has changed, it starts from scratch. Partial downloads
+are kept in a directory .perdure-* beside DST, if the response has a strong ETag or a Last-Modified that
+identifies it. Uploaded parts are kept in the store, and their state in the state directory
+(PERDURE_STATE, or ~/.local/state/perdure); perdure s3 clean removes both. --no-resume keeps nothing.
+--checksum verifies SRC before DST is created.
 
-An object gets the type, coding and other attributes of SRC; from object to object the store copies.
+An object gets the type, encoding and other attributes of SRC. From object to object, the store copies.
 
-With -r, SRC is a directory and DST is s3://BUCKET/PREFIX, or the other way round: what is below the one
-comes to be below the other. Files that are there are not copied again: those with the same size and the
-same checksum. Nothing is deleted. A file that fails does not keep the others from being copied, unless
-it would be the same for all: no such bucket, wrong credentials, an open circuit breaker, a full disk.
-Symbolic links below SRC are failures unless --links says otherwise; below DST nothing is written through
-one. Keys that would lead out of the directory, or can't be files here, are refused one by one. A source
-in which there is nothing is an error, unless --allow-empty is given. --manifest lists what became of each.
-The circuit breaker opens after as many more failures in a row as there are files at a time, unless
---failure-threshold is given; --wait lets the copy go on when that closes again.
+With -r, SRC is a directory and DST is s3://BUCKET/PREFIX, or the reverse: all files below SRC are copied
+below DST. Files that DST has with the same size and checksum are skipped. Nothing is deleted. When one
+file fails, the others are still copied, unless the failure concerns all: no such bucket, wrong
+credentials, an open circuit breaker, a full disk. Symbolic links below SRC are failures unless --links
+is given; below DST nothing is written through one. Keys that lead out of the directory, or that cannot
+be file names, are failures. An empty source is an error, unless --allow-empty is given. --manifest
+writes the outcome of each file. The number of files at a time is added to the default
+failure_threshold. With --wait, the copy resumes when an open circuit breaker lets calls pass again.
 
-Credentials, region and profile are those of the AWS environment, as for the AWS CLI; a bucket that is
-elsewhere is followed to its region. --no-sign-request uses no credentials. The policy begins
-as the preset s3_upload, s3_download or, for a URL, api_call. Endpoint and bucket, or scheme, host and
-port of a URL, have a circuit breaker, which all copies of this user share: see perdure status. So do
---rate, which limits the requests to SRC, and --rate-dst.
+Credentials, region and profile come from the AWS environment, as for the AWS CLI; the region of a bucket
+is detected. --no-sign-request uses no credentials. The preset is s3_upload, s3_download or, for a URL,
+api_call. Each endpoint and bucket, or scheme, host and port of a URL, has a circuit breaker, which all
+copies of this user share: see perdure status. They also share --rate, which limits the requests to SRC,
+and --rate-dst.
 
-With --sse-c-key FILE the store encrypts objects with that key and keeps none (SSE-C). It must be the same
-for SRC and DST where both are objects, and goes over https alone.
+With --sse-c-key FILE, the store encrypts objects with that key and does not keep the key (SSE-C). If SRC
+and DST are objects, the key is that of both. It is sent over https only.
 
-Started by Dagster, it reports each retry, how it ended, and what there is to know of the copy as metadata
-of the step's asset.
+Started by Dagster, it reports each retry, the outcome, and metadata of the copy for the step's asset.
 
-The exit code is 0 if all of it is there, 1 if it can't be done, 69 if attempts were given up, 75 if it
-is to be tried again later (the message says when), 64 for wrong usage, 130 or 143 if interrupted. With
--r it is 1 if a file can't be copied, and 69 if attempts were given up for all that failed.`
+The exit code is 0 if all is copied, 1 for a permanent failure, 69 if it gave up, 75 to retry later (the
+message says when), 64 for invalid usage, 130 or 143 if interrupted. With -r it is 1 if a file failed
+permanently, and 69 if it gave up on all files that failed.`
 
 func (a *app) copyCommand() *cobra.Command {
 	var f *policy.Flags
@@ -88,7 +86,7 @@ func (a *app) copyCommand() *cobra.Command {
 		Args:                  help.Exactly(2, "two: SRC and DST"),
 		DisableFlagsInUseLine: true,
 		RunE: func(c *cobra.Command, args []string) error {
-			a.report(c.Context(), args[1], more.manifest)
+			a.openDagster(c.Context(), args[1], more.manifest)
 			if err := errors.Join(more.check(c.Flags()), awsenv.CheckURL("--endpoint-url", endpointURL), a.dagster.SelectAsset(more.asset), a.dagster.ApplyExtras(f)); err != nil {
 				return err
 			}
@@ -101,16 +99,16 @@ func (a *app) copyCommand() *cobra.Command {
 		},
 	}
 	more = addCopyFlags(c.Flags())
-	c.Flags().StringVar(&endpointURL, "endpoint-url", "", "`URL` of an S3-compatible store (AWS, or what AWS_ENDPOINT_URL says)")
+	c.Flags().StringVar(&endpointURL, "endpoint-url", "", "`URL` of an S3-compatible store (AWS_ENDPOINT_URL, or AWS)")
 	addWait(c.Flags(), &wait)
 	f = policy.Add(c.Flags())
 	return c
 }
 
-// copy runs the job.
+// copy copies one file.
 func (a *app) copy(c *cobra.Command, f *policy.Flags, job *copying.Job) error {
 	if job.Destination != "-" {
-		exit.IgnoreBrokenPipes() // the copy goes on, though nobody reads of it
+		exit.IgnoreBrokenPipes() // the copy continues when the reader of the log has gone
 	}
 	meter := a.meter(job.Source, job.Destination)
 	defer meter.End()
@@ -134,14 +132,14 @@ func (a *app) copy(c *cobra.Command, f *policy.Flags, job *copying.Job) error {
 	return nil
 }
 
-// prepare gives a session its policy, and those who are told of it. The function
-// must be called when the copy is done.
+// prepare gives a session its policy, store and observers. The returned function must be
+// called when the copy is done.
 func (a *app) prepare(f *policy.Flags, job *endpoint.Session, meter *progress.Meter) (done func(), err error) {
 	done = func() {}
 	if job.Policy, err = a.load(f); err != nil {
 		return done, err
 	}
-	s, err := job.Policy.Settings("default") // it may be wrong, though it may not be needed
+	s, err := job.Policy.Settings("default") // an error is reported even if the copy needs no policy
 	if err != nil {
 		return done, exit.UsageError(err)
 	}
@@ -152,7 +150,7 @@ func (a *app) prepare(f *policy.Flags, job *endpoint.Session, meter *progress.Me
 	job.Breaker = s.Breaker
 	const want = "used with a URL or an object as SRC"
 	if s.Given("rate") == "--rate" {
-		job.Limits = append(job.Limits, setting.Bad("--rate", setting.RateText(s.Breaker.Rate), want+"; --rate-dst is for DST"))
+		job.Limits = append(job.Limits, setting.Bad("--rate", setting.RateText(s.Breaker.Rate), want+"; use --rate-dst for DST"))
 	}
 	if s.Given("concurrency") == "--concurrency" {
 		job.Limits = append(job.Limits, setting.Bad("--concurrency", s.Breaker.Concurrency, want))
@@ -161,7 +159,7 @@ func (a *app) prepare(f *policy.Flags, job *endpoint.Session, meter *progress.Me
 	job.Waiter.Refresh, job.Waiter.AtGate = store.Ready, atGate(&s.Policy)
 	observe := retry.LogTo(meter.Log)
 	job.Observe = a.dagster.Observe(nil, func(ctx context.Context, e retry.Event) {
-		if a.json || e.Kind != retry.Stopped { // people get the error itself
+		if a.json || e.Kind != retry.Stopped { // a person reads the error of the command
 			observe(ctx, e)
 		}
 	})
@@ -171,8 +169,8 @@ func (a *app) prepare(f *policy.Flags, job *endpoint.Session, meter *progress.Me
 	return func() { a.dagster.RecordBreakers(job.Breakers()); store.Close() }, nil
 }
 
-// meter returns one for what has that name. Where those files show data on the
-// terminal, a bar would draw over it.
+// meter returns the meter of a copy of that name. It draws no bar if data goes to the
+// terminal.
 func (a *app) meter(name string, data ...string) *progress.Meter {
 	m := progress.New(name, a.log)
 	shown := slices.ContainsFunc(data, a.isOutput) && cwriter.IsTerminal(int(a.stdout.Fd()))
@@ -182,7 +180,7 @@ func (a *app) meter(name string, data ...string) *progress.Meter {
 	return m
 }
 
-// counted returns a number with what it is of.
+// counted returns n with the noun one or many.
 func counted[N int | int64](n N, one, many string) string {
 	if n == 1 {
 		return "1 " + one
@@ -190,7 +188,7 @@ func counted[N int | int64](n N, one, many string) string {
 	return fmt.Sprint(n, " ", many)
 }
 
-// requests tells how many were sent, and how many of them were retries.
+// requests returns how many requests were sent, and how many of them were retries.
 func requests(sent, retries int) string {
 	text := counted(sent, "request", "requests")
 	if retries > 0 {
@@ -199,7 +197,7 @@ func requests(sent, retries int) string {
 	return text
 }
 
-// copied is the last line.
+// copied returns the last line of a copy.
 func copied(r copying.Result) string {
 	text := fmt.Sprintf("Copied %s to %s: %s in %.1f seconds", r.Source, r.Destination, counted(r.Bytes, "byte", "bytes"), r.Elapsed.Seconds())
 	if r.Attempts > 0 {

@@ -445,7 +445,7 @@ func TestUploadThatIsThereAlready(t *testing.T) {
 	if err := p.store.Store("bikes", "large.bin", mib20()); err != nil {
 		t.Fatal(err)
 	}
-	if log := p.run(t, 0, "copy", "-r", up, "s3://bikes/"); !strings.Contains(log, "1 were there already") {
+	if log := p.run(t, 0, "copy", "-r", up, "s3://bikes/"); !strings.Contains(log, "1 skipped") {
 		t.Errorf("it says\n%s", log)
 	}
 	p.settled(t, mib20())

@@ -17,11 +17,11 @@ func (a *app) demoCommand() *cobra.Command {
 	c := &cobra.Command{
 		Use:   "demo",
 		Short: "Run a 15-second demo against local faulty servers",
-		Long: `Carry data from an HTTP API to files to an S3 store, through failures, and compare every byte.
+		Long: `Copy data from an HTTP API to files and to an S3 store, through failures, and compare every byte.
 
-Both servers are real ones, started on 127.0.0.1 for the time of the demo. What goes wrong with them is
-dealt from a seed; another seed gives another course. Nothing of yours is read or changed: not the AWS
-environment, not PERDURE_ variables, no files but in a temporary directory.`,
+Both servers are real and run on 127.0.0.1 while the demo runs. Their faults are drawn from a seed;
+another seed gives other faults. The demo reads neither the AWS environment nor PERDURE_ variables, and
+writes only to a temporary directory.`,
 		Args: help.Exactly(0, "none"),
 		RunE: func(c *cobra.Command, _ []string) error {
 			exit.IgnoreBrokenPipes()
@@ -39,7 +39,7 @@ environment, not PERDURE_ variables, no files but in a temporary directory.`,
 			return demo.Run(ctx, o)
 		},
 	}
-	c.Flags().Uint64Var(&o.Seed, "seed", o.Seed, "`number` that decides what goes wrong (1)")
-	c.Flags().BoolVar(&o.Keep, "keep", false, "leave the servers up afterwards, until ctrl-C")
+	c.Flags().Uint64Var(&o.Seed, "seed", o.Seed, "`number` that seeds the faults")
+	c.Flags().BoolVar(&o.Keep, "keep", false, "keep the servers running afterwards, until ctrl-C")
 	return c
 }

@@ -33,19 +33,19 @@ func main() {
 	os.Exit(a.main(context.Background(), os.Args[1:]))
 }
 
-// An app is what the commands share: where they read and write, and how they log.
+// An app holds what all commands use: files, environment, logger.
 type app struct {
 	stdin          *os.File
 	stdout, stderr *os.File
 	environ        []string
 
 	json  bool   // --json
-	level string // --log-level; "" is the environment's, or the default
+	level string // --log-level; "" means PERDURE_LOG_LEVEL or the default
 	log   *slog.Logger
 
-	command *cobra.Command // that runs; nil while the arguments are not understood
+	command *cobra.Command // the command that runs; nil until the arguments are parsed
 
-	dagster *dagster.Session // nil: Dagster has not started us, or is not to be told
+	dagster *dagster.Session // nil if nothing is reported to Dagster
 }
 
 // main runs the command that args name and returns its exit code.
@@ -62,22 +62,22 @@ func (a *app) main(ctx context.Context, args []string) int {
 	ran, err := root.ExecuteContextC(ctx)
 	if err != nil && a.command == nil && ran != nil {
 		err = exit.UsageError(errors.Join(err, errors.New("see: "+ran.CommandPath()+" --help")))
-		a.json = a.json || wantsJSON(args) // it may stand behind what is wrong
+		a.json = a.json || wantsJSON(args) // --json may follow the invalid argument
 		switch ran.Name() {
 		case "run":
-			a.report(ctx)
+			a.openDagster(ctx)
 		case "copy":
-			a.report(ctx, args[len(args)-1])
+			a.openDagster(ctx, args[len(args)-1])
 		}
 	}
 	if err != nil {
-		a.tell(err)
+		a.printError(err)
 	}
 	a.dagster.Close(err)
 	return exit.Code(err)
 }
 
-// wantsJSON reports whether --json is among the arguments that are ours.
+// wantsJSON reports whether --json is among the arguments before "--".
 func wantsJSON(args []string) bool {
 	if command := slices.Index(args, "--"); command >= 0 {
 		args = args[:command]
@@ -85,17 +85,17 @@ func wantsJSON(args []string) bool {
 	return slices.Contains(args, "--json")
 }
 
-// report has all that is logged from now on reported to Dagster, and how the
-// command ends, if Dagster has started it. Data goes to those files: if one is
-// standard output, no message does.
-func (a *app) report(ctx context.Context, data ...string) {
+// openDagster opens a session if Dagster has started this process. From then on, log
+// lines and the outcome are reported to Dagster. data names the files that data is
+// written to: messages must not go to standard output if data does.
+func (a *app) openDagster(ctx context.Context, data ...string) {
 	messages := report.ForJSON(a.stdout)
 	if slices.ContainsFunc(data, a.isOutput) {
 		messages = dagster.StdoutInUse{}
 	}
 	s, err := dagster.Open(ctx, a.environ, messages, report.ForJSON(a.stderr))
 	if err != nil {
-		a.log.Warn("Dagster is told nothing: "+strings.TrimPrefix(err.Error(), "pipes: "), "event", "warning")
+		a.log.Warn("Nothing is reported to Dagster: "+strings.TrimPrefix(err.Error(), "pipes: "), "event", "warning")
 	}
 	a.dagster, a.log = s, s.Logger(a.log)
 }
@@ -103,15 +103,15 @@ func (a *app) report(ctx context.Context, data ...string) {
 // isOutput reports whether the file of that name is standard output.
 func (a *app) isOutput(name string) bool { return name == "-" || isFile(name, a.stdout) }
 
-// isFile reports whether the file of that name is one that is open.
+// isFile reports whether open is the file of that name.
 func isFile(name string, open *os.File) bool {
 	file, err := os.Stat(name)
 	info, failed := open.Stat()
 	return err == nil && failed == nil && os.SameFile(file, info)
 }
 
-// tell writes an error that nobody has written yet.
-func (a *app) tell(err error) {
+// printError writes an error that has not been logged yet.
+func (a *app) printError(err error) {
 	text := report.Error(err)
 	if text == "" {
 		return
@@ -144,14 +144,14 @@ func (a *app) root() *cobra.Command {
 	root.SetErr(a.stderr)
 	root.SetUsageFunc(help.Usage)
 	root.SetFlagErrorFunc(help.FlagError)
-	root.PersistentFlags().BoolVar(&a.json, "json", false, "write events, and results, as JSON, one object a line")
+	root.PersistentFlags().BoolVar(&a.json, "json", false, "write events and results as JSON, one object per line")
 	root.PersistentFlags().StringVar(&a.level, "log-level", "", "minimum log `level`: debug, info, warn or error (info)")
 	root.PersistentFlags().BoolP("help", "h", false, "show this help")
 	root.Flags().Bool("version", false, "print the version")
 	for _, flags := range []*pflag.FlagSet{root.PersistentFlags(), root.Flags()} {
 		flags.VisitAll(func(f *pflag.Flag) { f.Annotations = map[string][]string{policy.Group: {"Other"}} })
 	}
-	cobra.EnableCommandSorting = false // the order below is that of the help
+	cobra.EnableCommandSorting = false // help lists the commands in the order below
 	help.Group(root,
 		a.runCommand(),
 		a.copyCommand(),
@@ -172,8 +172,7 @@ func (a *app) root() *cobra.Command {
 	return root
 }
 
-// completeWords lets the shell complete the values of flags that take one of a
-// few words.
+// completeWords adds shell completion for flags whose values are a few words.
 func completeWords(c *cobra.Command) {
 	c.Flags().VisitAll(func(f *pflag.Flag) {
 		if words := f.Annotations[policy.Words]; len(words) > 0 {
@@ -182,7 +181,7 @@ func completeWords(c *cobra.Command) {
 	})
 }
 
-// start is called once the arguments are understood, before a command runs.
+// start checks the flags that all commands have. It is called before a command runs.
 func (a *app) start(c *cobra.Command) error {
 	if err := help.Filled(c); err != nil {
 		return err
@@ -196,8 +195,7 @@ func (a *app) start(c *cobra.Command) error {
 	return nil
 }
 
-// logger returns a logger that writes to w what the flags ask for: lines, or
-// JSON objects. A command that draws on the terminal gives its own w.
+// logger returns a logger that writes lines to w, or JSON objects if --json is set.
 func (a *app) logger(w io.Writer) *slog.Logger {
 	level, _ := a.threshold()
 	if a.json {
@@ -206,8 +204,7 @@ func (a *app) logger(w io.Writer) *slog.Logger {
 	return slog.New(report.Lines(w, level))
 }
 
-// threshold returns the least level to log. JSON is for machines, which get
-// everything unless they ask for less.
+// threshold returns the minimum log level. The default is debug with --json, else info.
 func (a *app) threshold() (slog.Level, error) {
 	level, source := slog.LevelInfo, "--log-level"
 	if a.json {
@@ -238,8 +235,8 @@ func (a *app) getenv(name string) string {
 	return ""
 }
 
-// settings reads the policy of a command. Its preset is the default one unless
-// the user chose another.
+// settings returns the settings of a command, with the preset default unless the user
+// has set another.
 func (a *app) settings(f *policy.Flags) (*policy.Settings, error) {
 	source, err := a.load(f)
 	if err != nil {
@@ -252,7 +249,7 @@ func (a *app) settings(f *policy.Flags) (*policy.Settings, error) {
 	return s, nil
 }
 
-// load reads all that the user says of a policy, once.
+// load reads the policy file, the environment and the flags.
 func (a *app) load(f *policy.Flags) (policy.Source, error) {
 	source, warnings, err := f.Load(a.environ)
 	for _, w := range warnings {
@@ -276,13 +273,11 @@ func (a *app) versionCommand() *cobra.Command {
 	}
 }
 
-// release is the version of a binary that was built to be handed out; the
-// linker sets it.
-var release string //nolint:gochecknoglobals // the linker knows nothing else
+// release is the version of a released binary, which the linker sets.
+var release string //nolint:gochecknoglobals // -ldflags -X needs a variable
 
-// version returns one line about the binary: its release, or the version of the
-// module: the tag that it was installed from, or what the go command knows of the
-// tree that it was built from.
+// version returns one line about the binary: its release or the version of its module,
+// and how it was built.
 func version() string {
 	text := release
 	if info, ok := debug.ReadBuildInfo(); ok && text == "" {

@@ -28,19 +28,18 @@ type planFlags struct {
 }
 
 func (a *app) planCommand() *cobra.Command {
-	var f planFlags
+	f := planFlags{facts: plan.Facts{FailureRate: plan.DefaultFailureRate}}
 	c := &cobra.Command{
 		Use:   "plan [flags]",
 		Short: "Show what a policy will do",
-		Long: `Show what a policy will do if attempt after attempt fails with an error that it retries: when each of
-them begins, at the earliest, likely and at the latest, the chance that it, or one before it, succeeds,
-and the load on the service.
+		Long: `Show what a policy does if every attempt fails with an error that is retried: when each attempt begins
+(earliest, likely and latest), the chance of success until then, and the load on the service.
 
-It asks the same functions that decide in earnest. At the earliest and likely, attempts take no time;
-at the latest, each takes its attempt_timeout.
+Earliest and likely assume that attempts take no time, latest that each takes its attempt_timeout. The
+figures come from the functions that real calls use.
 
-It warns of settings that do not fit each other, or what calls meet: see --calls-per-second, --deadline
-and --retry-after.`,
+It warns of settings that contradict each other or do not suit the calls: see --calls-per-second,
+--deadline and --retry-after.`,
 		Example: `  perdure plan --preset s3_upload
   perdure plan --preset pipeline --attempt-timeout 60 --failure-rate 0.5
   perdure plan --preset service --calls-per-second 500 --deadline 3
@@ -53,19 +52,19 @@ and --retry-after.`,
 		},
 	}
 	flags := c.Flags()
-	flags.Var(policy.Ratio(&f.facts.FailureRate), "failure-rate", "`chance` that an attempt fails, above 0 and at most 1 (0.3)")
-	flags.Var(policy.Number(&f.facts.CallsPerSecond, 1e7), "calls-per-second", "`number` of calls a second that share the circuit breaker (not known)")
-	flags.Var(policy.Wait(&f.facts.Deadline), "deadline", "`seconds` that callers wait for an operation (not known)")
-	flags.Var(policy.Wait(&f.facts.RetryAfter), "retry-after", "`seconds` that the service asks to wait for, in Retry-After (not known)")
+	flags.Var(policy.Ratio(&f.facts.FailureRate), "failure-rate", "`chance` that an attempt fails, above 0 and at most 1")
+	flags.Var(policy.Number(&f.facts.CallsPerSecond, 1e7), "calls-per-second", "`number` of calls per second that share the circuit breaker (unknown)")
+	flags.Var(policy.Wait(&f.facts.Deadline), "deadline", "`seconds` that a caller waits for an operation (unknown)")
+	flags.Var(policy.Wait(&f.facts.RetryAfter), "retry-after", "`seconds` that the service sends in Retry-After (unknown)")
 	flags.StringSliceVar(&f.compare, "compare", nil, "`names` of policies to compare, separated by commas")
-	flags.StringArrayVar(&f.policies, "policy", nil, "YAML `file` with a policy to compare; may be given more than once")
-	flags.StringVar(&f.svg, "svg", "", "write a picture to this `file`; - is standard output, which has no table then")
+	flags.StringArrayVar(&f.policies, "policy", nil, "YAML `file` with a policy to compare; repeatable")
+	flags.StringVar(&f.svg, "svg", "", "write a picture to this `file`; - writes it to standard output, in place of the table")
 	f.policy = policy.Add(flags)
 	return c
 }
 
-// An exhibit is what plan shows: one plan, or several.
-type exhibit interface {
+// A result is one plan or several.
+type result interface {
 	Table(io.Writer) error
 	SVG(io.Writer) error
 	JSON(io.Writer) error
@@ -73,7 +72,7 @@ type exhibit interface {
 
 func (a *app) plan(ctx context.Context, f *planFlags) error {
 	if f.svg == "-" && a.json {
-		return setting.Bad("--svg", f.svg, "a file, where standard output has JSON")
+		return setting.Bad("--svg", f.svg, "a file: standard output has the JSON")
 	}
 	p, err := a.plans(f)
 	if err != nil {
@@ -98,9 +97,9 @@ func (a *app) plan(ctx context.Context, f *planFlags) error {
 	return p.Table(a.stdout)
 }
 
-// plans returns the plan of the policy that the flags describe, or those of the
-// policies that they name.
-func (a *app) plans(f *planFlags) (exhibit, error) {
+// plans returns the plan of the policy that the policy flags describe, or the plans of the
+// policies in --compare and --policy.
+func (a *app) plans(f *planFlags) (result, error) {
 	if len(f.compare)+len(f.policies) > 0 {
 		return f.comparison()
 	}
@@ -113,9 +112,9 @@ func (a *app) plans(f *planFlags) (exhibit, error) {
 }
 
 // comparison returns the plans of --compare and --policy.
-func (f *planFlags) comparison() (exhibit, error) {
+func (f *planFlags) comparison() (result, error) {
 	if flag, text := f.policy.Given(); flag != "" {
-		return nil, exit.UsageError(setting.Bad(flag, text, "left out with --compare or --policy: write it in a file for --policy"))
+		return nil, exit.UsageError(setting.Bad(flag, text, "absent with --compare or --policy: write it in a file for --policy"))
 	}
 	all, err := simulate.Policies(f.compare, f.policies)
 	if err != nil {

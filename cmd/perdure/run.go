@@ -29,7 +29,7 @@ type runFlags struct {
 	again, stop run.Codes
 	buffer      bool
 	replay      bool
-	killAfter   time.Duration // 0: the default
+	killAfter   time.Duration // 0 means the default
 	wait        time.Duration // 0 means do not wait
 	dagster     dagster.Mode
 }
@@ -41,28 +41,28 @@ func (a *app) runCommand() *cobra.Command {
 		Short: "Run a command until it succeeds",
 		Long: `Run a command, and run it again if it fails, with growing waits between the attempts.
 
-Any exit code but 0 is a failure worth a retry, unless the lists say otherwise. PERDURE_ATTEMPT tells
-the command which attempt it is. Signals are forwarded to its process group; after one that asks to
-end, there is no retry.
+Any exit code except 0 is retried, unless --retry-on-exit or --stop-on-exit is given. The environment
+variable PERDURE_ATTEMPT has the number of the attempt. Signals are forwarded to the command's process
+group; after a signal to end, there is no retry.
 
-Each attempt reads a file or a heredoc from where it began. From a pipe, on Linux, the command takes what
-it reads and no more, so that it can stand in a loop like "while read": another attempt gets the same
-again, and then what follows. Elsewhere, and from a terminal or a socket, another attempt reads on where
-the last one ended. With --replay-stdin, all of a pipe or a socket is read and given to each attempt.
+If standard input is a file or a heredoc, each attempt reads it from the same place. If it is a pipe, on
+Linux, only what the command reads is removed from the pipe, so the command can run in a loop like "while
+read": the next attempt reads the same bytes again, and then what follows. Elsewhere, and from a terminal
+or a socket, the next attempt continues where the last one stopped reading. With --replay-stdin, all of a
+pipe or a socket is read and replayed to each attempt.
 
-With --name, a circuit breaker guards the command, which all runs of that name share: while it is open,
-they end at once with code 75 and the instant to come back, or wait for that with --wait. With --rate as
-well, no more attempts begin than it says, of all those runs: they wait for their turn, up to --max-elapsed
-and --wait, or else --max-delay.
+With --name, a circuit breaker guards the command. All runs of that name share it: while it is open, they
+end at once with exit code 75 and the instant to retry at, or wait with --wait. --rate limits the attempts
+of all these runs: each waits for its turn, up to --max-elapsed or --wait, or else --max-delay.
 
-Started by Dagster, it reports each retry and how it ended. --dagster says what the command itself has to
-do with Dagster: with strip nothing; with relay it may report, and what an attempt reports counts if that
-succeeds; with passthrough it is run once and reports alone. After a signal it has --kill-after to end
+Started by Dagster, it reports each retry and the outcome. --dagster says how the command itself may use
+Dagster Pipes. strip: not at all. relay: it may report, and the reports of the attempt that succeeds are
+sent. passthrough: it runs once and reports by itself. After a signal, the command has --kill-after to end
 (10, at most 10).
 
-The exit code is the last attempt's: 128+n if signal n ended it, 124 if it took its timeout for a
-success, 126 or 127 if the command cannot be executed or does not exist. Without an attempt, or if
-a signal came between two, it is 64 (wrong usage), 75 (come back later) or 128+n.`,
+The exit code is that of the last attempt: 128+n if signal n ended it, 124 if it timed out but exited 0,
+126 if the command cannot be executed, 127 if it does not exist. If no attempt was made, or if a signal
+came between two attempts, it is 64 (invalid usage), 75 (retry later) or 128+n.`,
 		Example: `  perdure run -- curl -fsS https://example.com/stations.json
   perdure run --max-attempts 3 --base-delay 0.5 --attempt-timeout 60 -- make fetch
   producer | perdure run --stop-on-exit 2,64-78 --name load -- psql -f -`,
@@ -78,17 +78,17 @@ a signal came between two, it is 64 (wrong usage), 75 (come back later) or 128+n
 		},
 	}
 	flags := c.Flags()
-	flags.SetInterspersed(false) // what follows the command is the command's
-	flags.Var(&f.again, "retry-on-exit", "retry only these exit `codes`, as 1,2,64-78 (all but 0)")
-	flags.Var(&f.stop, "stop-on-exit", "never retry these exit `codes`; wins")
-	flags.BoolVar(&f.buffer, "buffer", false, "keep standard output back, and write only that of the last attempt")
-	flags.BoolVar(&f.replay, "replay-stdin", false, "read all of standard input, and give it to each attempt (only what it reads)")
-	flags.Var(policy.Wait(&f.killAfter), "kill-after", "`seconds` from the end of --attempt-timeout to the kill by force (5)")
+	flags.SetInterspersed(false) // flags after COMMAND are those of the command
+	flags.Var(&f.again, "retry-on-exit", "retry only these exit `codes`, such as 1,2,64-78 (all except 0)")
+	flags.Var(&f.stop, "stop-on-exit", "never retry these exit `codes`; overrides --retry-on-exit")
+	flags.BoolVar(&f.buffer, "buffer", false, "write only the standard output of the last attempt, when it has ended")
+	flags.BoolVar(&f.replay, "replay-stdin", false, "read all of standard input, and replay it to each attempt (only what attempts read)")
+	flags.Var(policy.Wait(&f.killAfter), "kill-after", fmt.Sprintf("`seconds` from SIGTERM, after --attempt-timeout, to SIGKILL (%.0f)", run.DefaultGrace.Seconds()))
 	addWait(flags, &f.wait)
-	flags.Var(&f.dagster, "dagster", "what the command has to do with Dagster, if that has started us: strip, relay or passthrough (strip)")
+	flags.Var(&f.dagster, "dagster", "how the command may use Dagster Pipes, if Dagster has started perdure: strip, relay or passthrough (strip)")
 	_ = flags.SetAnnotation("dagster", policy.Words, dagster.Modes())
 	f.policy = policy.Add(flags)
-	for _, name := range []string{"max-retry-after", "respect-retry-after"} { // no command asks for a wait
+	for _, name := range []string{"max-retry-after", "respect-retry-after"} { // an exit code names no wait
 		flags.Lookup(name).Hidden = true
 	}
 	return c
@@ -101,7 +101,7 @@ func (a *app) run(c *cobra.Command, f *runFlags, args []string) error {
 		return err
 	}
 	if mode != dagster.Passthrough {
-		a.report(c.Context())
+		a.openDagster(c.Context())
 	}
 	if err := a.dagster.ApplyExtras(f.policy); err != nil {
 		return err
@@ -111,7 +111,7 @@ func (a *app) run(c *cobra.Command, f *runFlags, args []string) error {
 		return err
 	}
 	p := s.Policy
-	if err := knowsCommands(c.Flags(), &p); err != nil {
+	if err := checkLists(c.Flags(), &p); err != nil {
 		return err
 	}
 	p.Classify = run.Classify(&f.again, &f.stop)
@@ -137,7 +137,7 @@ func (a *app) run(c *cobra.Command, f *runFlags, args []string) error {
 	}
 	p.Observe = a.dagster.Observe(p.Breaker, a.attempted(retry.LogTo(a.log)))
 	command := &run.Command{
-		Args: args, Policy: &p, Waiter: a.waiter(f.wait), Buffer: f.buffer, Grace: cmp.Or(f.killAfter, 5*time.Second),
+		Args: args, Policy: &p, Waiter: a.waiter(f.wait), Buffer: f.buffer, Grace: cmp.Or(f.killAfter, run.DefaultGrace),
 		ReplayAll: f.replay, Note: func(event, text string) { a.log.Info(text, "event", event) },
 		Stdin: a.stdin, Stdout: a.stdout, Stderr: a.stderr, Environ: a.environ,
 		Mark: run.Chosen(&f.again, &f.stop),
@@ -151,8 +151,9 @@ func (a *app) run(c *cobra.Command, f *runFlags, args []string) error {
 	return err
 }
 
-// attempted leaves out of what people read that nothing was tried: the error that
-// the command ends with says so, or the line about the wait.
+// attempted returns observe without the events of operations that made no attempt, unless
+// --json is set: a person reads that in the error of the command, or in the line about a
+// wait.
 func (a *app) attempted(observe func(context.Context, retry.Event)) func(context.Context, retry.Event) {
 	return func(ctx context.Context, e retry.Event) {
 		if a.json || e.Kind != retry.Stopped || e.Attempt > 0 {
@@ -161,9 +162,9 @@ func (a *app) attempted(observe func(context.Context, retry.Event)) func(context
 	}
 }
 
-// knowsCommands refuses a list of errors of which none is one that a command can end with: it would be without effect, or
-// keep all attempts but the first from being made.
-func knowsCommands(flags *pflag.FlagSet, p *retry.Policy) error {
+// checkLists returns an error about a list of errors that no exit of a command matches: it
+// would have no effect, or prevent all retries.
+func checkLists(flags *pflag.FlagSet, p *retry.Policy) error {
 	for _, list := range []struct {
 		flag, exits string
 		has, known  []string
@@ -174,14 +175,14 @@ func knowsCommands(flags *pflag.FlagSet, p *retry.Policy) error {
 		known := func(entry string) bool { return slices.Contains(list.known, entry) }
 		if flags.Changed(list.flag) && !slices.ContainsFunc(list.has, known) {
 			return setting.Bad("--"+list.flag, strings.Join(list.has, ","), fmt.Sprintf(
-				"a list with %s: a command ends with exit codes, which are for %s", strings.Join(list.known, " or "), list.exits))
+				"a list with %s: use %s for exit codes", strings.Join(list.known, " or "), list.exits))
 		}
 	}
 	return nil
 }
 
-// needsName refuses flags that would do nothing: a run without a name has no
-// circuit breaker, so that one broken command never blocks another.
+// needsName returns an error about a flag that has no effect without --name: a run without
+// a name has no circuit breaker, so that one broken command never blocks another.
 func needsName(s *policy.Settings, flags *pflag.FlagSet) error {
 	const want = "used with --name: a run without a name has no circuit breaker"
 	for _, p := range policy.Parameters() {

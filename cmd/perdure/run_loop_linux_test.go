@@ -146,7 +146,7 @@ func TestReadersOfAPipeInTurn(t *testing.T) {
 
 // What can't be given again is handed on, and the second attempt says so.
 func TestInputThatIsNotReplayed(t *testing.T) {
-	const line = "INFO: Standard input is a socket, which is not replayed: attempt 2 reads on where attempt 1 ended\n"
+	const line = "INFO: Standard input is a socket and is not replayed: attempt 2 continues where attempt 1 stopped reading\n"
 	for flag, want := range map[string]string{"--buffer=false": "abcdef", "--replay-stdin": "ababab"} {
 		ends, err := unix.Socketpair(unix.AF_UNIX, unix.SOCK_STREAM|unix.SOCK_CLOEXEC, 0)
 		if err != nil {
@@ -169,7 +169,7 @@ func TestInputThatIsNotReplayed(t *testing.T) {
 		_, _ = ours.Close(), theirs.Close()
 	}
 	term := onTerminal(t, command(t, nil).Path, "run", "--base-delay", "0.001", "--", "sh", "-c", "test $PERDURE_ATTEMPT = 3")
-	if code := term.code(); code != 0 || strings.Count(term.text(), "Standard input is a terminal, which is not replayed") != 1 {
+	if code := term.code(); code != 0 || strings.Count(term.text(), "Standard input is a terminal and is not replayed") != 1 {
 		t.Errorf("exit code %d, on the terminal\n%s", code, term.text())
 	}
 }

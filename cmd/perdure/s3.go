@@ -14,7 +14,7 @@ import (
 	"github.com/seed-0f2c7998/perdure/cmd/perdure/internal/policy"
 )
 
-// s3Command holds what there is to do with a store besides copying.
+// s3Command returns the command with the maintenance of stores.
 func (a *app) s3Command() *cobra.Command {
 	return help.Group(&cobra.Command{
 		Use:   "s3 COMMAND",
@@ -27,13 +27,13 @@ func (a *app) cleanCommand() *cobra.Command {
 	endpointURL, age, wait := "", 24*time.Hour, time.Duration(0)
 	c := &cobra.Command{
 		Use:   "clean [flags] s3://BUCKET[/PREFIX]",
-		Short: "Abort uploads that were begun some time ago and not completed",
-		Long: `Abort the multipart uploads of keys that begin with PREFIX which were begun some time ago and never
-completed. The store keeps, and charges for, their parts until then. Objects are not touched.
+		Short: "Abort old multipart uploads that were never completed",
+		Long: `Abort the multipart uploads of keys that begin with PREFIX, if they are older than --older-than and were
+never completed. Until then, the store keeps their parts and charges for them. Objects are not changed.
 
-What is left is that of a copy which was killed, or of one that the same command would go on with: what
-that would need to know is removed as well. A store does not say who began an upload: so this is for those
-of other programs, too, and --older-than must be more than any upload takes.`,
+Such uploads are left by copies that were killed or can be resumed. An aborted upload cannot be resumed:
+its state in the state directory is removed, too. A store does not tell which program began an upload, so
+uploads of other programs are aborted, too: --older-than must be longer than any upload takes.`,
 		Example: `  perdure s3 clean s3://bikes
   perdure s3 clean s3://bikes/raw/ --older-than 1h`,
 		Args:                  help.Exactly(1, "one: s3://BUCKET or s3://BUCKET/PREFIX"),
@@ -45,8 +45,8 @@ of other programs, too, and --older-than must be more than any upload takes.`,
 			return a.clean(c, f, args[0], age, &endpoint.Session{EndpointURL: endpointURL, Waiter: a.waiter(wait)})
 		},
 	}
-	c.Flags().Var(policy.Span(&age, 0, 10_000*time.Hour), "older-than", "least `age` in seconds of an upload that is aborted (24h)")
-	c.Flags().StringVar(&endpointURL, "endpoint-url", "", "`URL` of an S3-compatible store (AWS, or what AWS_ENDPOINT_URL says)")
+	c.Flags().Var(policy.Span(&age, 0, 10_000*time.Hour), "older-than", "minimum `age` in seconds of an upload that is aborted")
+	c.Flags().StringVar(&endpointURL, "endpoint-url", "", "`URL` of an S3-compatible store (AWS_ENDPOINT_URL, or AWS)")
 	addWait(c.Flags(), &wait)
 	f = policy.Add(c.Flags())
 	return c

@@ -30,14 +30,14 @@ func (a *app) statusCommand() *cobra.Command {
 	c := &cobra.Command{
 		Use:   "status [flags]",
 		Short: "Show the circuit breakers that commands share",
-		Long: `Show every circuit breaker that run --name and copy have left in the store which all processes of this
-user share: its state, since when, why, when the next call is let through, and the instant before which
-a server asked not to be called, and who has the probe that is out. BUDGET is the balance of a retry
-budget that has been touched. With a store that hosts share, its server is asked as well.
+		Long: `Show the circuit breakers of run --name and copy, which all processes of this user share. SINCE and WHY
+say when and why the state last changed. NEXT PROBE is when the next call passes, or which process has a
+probe in flight. NOT BEFORE is until when servers have asked not to be called. BUDGET is the balance of
+the retry budget, if it has been used. If hosts share the store, its server is read, too.
 
-Files of other versions of perdure, which share nothing with this one, are named below.
+State files of other versions of perdure are listed below the table: they are not shared with this one.
 
-It changes nothing, and makes no file. With --json, each snapshot is one object in a line.`,
+It changes nothing and creates no file. With --json, each snapshot is one object per line.`,
 		Args: help.Exactly(0, "none"),
 		RunE: func(c *cobra.Command, _ []string) error {
 			s, err := a.settings(f)
@@ -55,8 +55,8 @@ It changes nothing, and makes no file. With --json, each snapshot is one object 
 	return c
 }
 
-// status writes what is in the store now; warn is called if the fleet's server
-// does not respond.
+// status writes a snapshot of the store. warn is called if the fleet's server does not
+// respond.
 func (a *app) status(ctx context.Context, store string, warn func(error)) error {
 	snapshot, err := state.Take(store)
 	if err != nil {
@@ -82,8 +82,7 @@ func (a *app) warnFleet(err error) {
 	a.log.Warn(text, "event", "warning", "error", err)
 }
 
-// watch writes what is in the store each second: on a terminal always in the
-// same place.
+// watch writes a snapshot each second, on a terminal in place of the last one.
 func (a *app) watch(ctx context.Context, store string) error {
 	ctx, stop := exit.OnSignal(ctx)
 	defer stop()
@@ -96,7 +95,7 @@ func (a *app) watch(ctx context.Context, store string) error {
 		switch {
 		case a.json:
 		case terminal:
-			fmt.Fprint(a.stdout, "\x1b[H\x1b[2J") // to the corner, and clear
+			fmt.Fprint(a.stdout, "\x1b[H\x1b[2J") // cursor to the top left, clear the screen
 			fallthrough
 		default:
 			fmt.Fprintln(a.stdout, time.Now().Format(time.DateTime))
@@ -110,7 +109,7 @@ func (a *app) watch(ctx context.Context, store string) error {
 		select {
 		case <-ticker.C:
 		case <-ctx.Done():
-			return &exit.Error{Code: exit.Code(context.Cause(ctx))} // there is nothing to say of it
+			return &exit.Error{Code: exit.Code(context.Cause(ctx))} // the user has ended it: no message
 		}
 	}
 }
@@ -119,8 +118,8 @@ func (a *app) breakerCommand() *cobra.Command {
 	c := help.Group(&cobra.Command{
 		Use:   "breaker COMMAND NAME",
 		Short: "Trip, isolate or reset a shared circuit breaker",
-		Long: `Change a circuit breaker that commands share, for all of them at once. NAME is its key, as perdure status
-shows it, or the name of an operation (load for op:load).`,
+		Long: `Change the state of a circuit breaker for all commands that share it. NAME is a key that perdure status
+shows, or the name of an operation (load means op:load).`,
 		DisableFlagsInUseLine: true,
 	})
 	for _, action := range state.Actions() {
@@ -148,7 +147,7 @@ func (a *app) actionCommand(action state.Action) *cobra.Command {
 	return c
 }
 
-// act applies an action to the breaker that name means.
+// act applies an action to the breaker of that name.
 func (a *app) act(ctx context.Context, action state.Action, text, name string) error {
 	snapshot, err := state.Take(text)
 	if err != nil {
@@ -164,16 +163,16 @@ func (a *app) act(ctx context.Context, action state.Action, text, name string) e
 	}
 	defer store.Close()
 	if was, is := action.Do(ctx, store, key, a.log); was == is {
-		text := fmt.Sprintf("Circuit breaker '%s' is %v already", key, is)
-		if is == circuit.Closed { // by a reset, which does more
-			text += "; its failures and budget are forgotten"
+		text := fmt.Sprintf("Circuit breaker '%s' is already %v", key, is)
+		if is == circuit.Closed { // after a reset
+			text += "; its failures and budget are cleared"
 		}
 		a.log.Info(text, "event", "unchanged", "breaker", key, "state", is.String())
 	}
 	return nil
 }
 
-// completeKeys are the keys of the store, for a shell to complete NAME.
+// completeKeys returns the keys of the store, for shell completion of NAME.
 func (a *app) completeKeys(_ *cobra.Command, args []string, begun string) ([]string, cobra.ShellCompDirective) {
 	snapshot, err := state.Take(a.getenv("PERDURE_STORE"))
 	if err != nil || len(args) > 0 {
@@ -183,7 +182,7 @@ func (a *app) completeKeys(_ *cobra.Command, args []string, begun string) ([]str
 	for _, key := range snapshot.Keys {
 		name, operation := strings.CutPrefix(key, state.Of(""))
 		switch {
-		case report.Line(key) != key: // it can't be typed, and would be two
+		case report.Line(key) != key: // the shell would split it into two words
 		case strings.HasPrefix(key, begun):
 			keys = append(keys, key)
 		case operation && strings.HasPrefix(name, begun):
@@ -193,13 +192,13 @@ func (a *app) completeKeys(_ *cobra.Command, args []string, begun string) ([]str
 	return keys, cobra.ShellCompDirectiveNoFileComp
 }
 
-// addWait adds the flag of commands that can wait for a circuit breaker.
+// addWait adds the flag --wait.
 func addWait(flags *pflag.FlagSet, at *time.Duration) {
-	flags.Var(policy.Wait(at), "wait", "`seconds` to wait while a circuit breaker is open or a server asks for time (do not wait)")
+	flags.Var(policy.Wait(at), "wait", "`seconds` to wait while a circuit breaker is open or after Retry-After (do not wait)")
 }
 
-// atGate returns how long an operation waits at the gate of its breaker: until its
-// deadline, which the library knows (0), or else for the longest delay of its policy.
+// atGate returns how long an operation of p waits at the gate of its breaker: MaxDelay, or
+// 0 if p has MaxElapsed, which then limits the wait.
 func atGate(p *retry.Policy) time.Duration {
 	if p.MaxElapsed > 0 {
 		return 0
@@ -210,7 +209,7 @@ func atGate(p *retry.Policy) time.Duration {
 // waiter returns a Waiter that waits for at most limit, and logs each wait.
 func (a *app) waiter(limit time.Duration) *wait.Waiter {
 	return &wait.Waiter{Max: limit, OnWait: func(r wait.Refusal) {
-		text := "Waiting: the server asked to come back later"
+		text := "Waiting: a server sent Retry-After"
 		switch {
 		case r.Open != nil:
 			text = fmt.Sprintf("Waiting: circuit breaker '%s' is %v", r.Open.Name, r.Open.State)

@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"context"
 	"errors"
+	"fmt"
 	"io"
 
 	"github.com/spf13/cobra"
@@ -35,11 +36,11 @@ func (a *app) simulateCommand() *cobra.Command {
 	f := simulateFlags{scenario: "outage", seed: 1}
 	c := &cobra.Command{
 		Use:   "simulate [flags]",
-		Short: "Compare what policies do to a service that fails",
-		Long: `Play a fault of a service in virtual time, once for each policy, and compare how much traffic is lost,
-how many attempts reach the service, and how long it takes to recover; and say what to change.
+		Short: "Compare policies against a simulated failing service",
+		Long: `Simulate a fault of a service in virtual time, once for each policy. Compare how much traffic is lost, how
+many attempts reach the service, and how long recovery takes; and advise what to change.
 
-Retry, circuit breaker, budget and gate are those of real calls; the service and the network are a model.
+Retries, circuit breaker, budget and gate run the code of real calls; service and network are a model.
 
 ` + simulate.Help(),
 		Example: `  perdure simulate
@@ -54,14 +55,14 @@ Retry, circuit breaker, budget and gate are those of real calls; the service and
 		},
 	}
 	flags := c.Flags()
-	flags.StringVar(&f.scenario, "scenario", f.scenario, "`name` of a scenario, or a YAML file with one (outage)")
+	flags.StringVar(&f.scenario, "scenario", f.scenario, "`name` of a scenario, or of a YAML file with one")
 	flags.StringSliceVar(&f.compare, "compare", nil, "`names` of policies, separated by commas ("+simulate.DefaultNames+")")
-	flags.StringArrayVar(&f.policies, "policy", nil, "YAML `file` with a policy to compare; may be given more than once")
-	flags.Var(policy.Whole(&f.processes, 1, 100_000), "processes", "how many processes the calls come from (20)")
-	flags.BoolVar(&f.shared, "shared", false, "the processes share one state, as those of one host do")
-	flags.Uint64Var(&f.seed, "seed", f.seed, "`number` that decides what is random (1)")
-	flags.StringVar(&f.html, "html", "", "write a page with pictures to this `file`; - is standard output, which has no table then")
-	flags.StringVar(&f.svg, "svg", "", "write a picture of what succeeds over time to this `file`; - is standard output, which has no table then")
+	flags.StringArrayVar(&f.policies, "policy", nil, "YAML `file` with a policy to compare; repeatable")
+	flags.Var(policy.Whole(&f.processes, 1, 100_000), "processes", fmt.Sprintf("`number` of processes that make the calls (%d)", sim.Storm("").Clients.Processes))
+	flags.BoolVar(&f.shared, "shared", false, "all processes share the state of the breaker, as on one host")
+	flags.Uint64Var(&f.seed, "seed", f.seed, "`number` that seeds all random choices")
+	flags.StringVar(&f.html, "html", "", "write an HTML page to this `file`; - writes it to standard output, in place of the table")
+	flags.StringVar(&f.svg, "svg", "", "write a picture of the success over time to this `file`; - writes it to standard output, in place of the table")
 	_ = c.RegisterFlagCompletionFunc("scenario", cobra.FixedCompletions(simulate.ScenarioNames(), cobra.ShellCompDirectiveDefault))
 	_ = c.RegisterFlagCompletionFunc("compare", cobra.FixedCompletions(simulate.PolicyNames(), cobra.ShellCompDirectiveNoFileComp))
 	return c
@@ -73,7 +74,7 @@ func (a *app) simulate(ctx context.Context, f *simulateFlags) error {
 	}
 	var s sim.Scenario
 	var all []sim.Contender
-	err := exit.Until(ctx, func() (err error) { // a file may be a pipe to which nobody writes
+	err := exit.Until(ctx, func() (err error) { // a file may be a pipe without a writer
 		if s, all, err = f.read(); err != nil {
 			return exit.UsageError(err)
 		}
@@ -89,9 +90,9 @@ func (a *app) simulate(ctx context.Context, f *simulateFlags) error {
 	if !a.json && cwriter.IsTerminal(int(a.stderr.Fd())) {
 		progress.Terminal = a.stderr
 	}
-	compared, err := simulate.Run(ctx, s, f.seed, all, progress.Tell)
+	compared, err := simulate.Run(ctx, s, f.seed, all, progress.Report)
 	progress.End()
-	if bad, ok := errors.AsType[*sim.Error](err); ok { // as two flags make it
+	if bad, ok := errors.AsType[*sim.Error](err); ok { // two flags that contradict each other
 		return exit.UsageError(bad)
 	}
 	if err != nil {
@@ -114,26 +115,26 @@ func (a *app) simulate(ctx context.Context, f *simulateFlags) error {
 	return compared.Table(a.stdout)
 }
 
-// check refuses several things on one standard output.
+// check returns an error if standard output would get more than one result.
 func (f *simulateFlags) check(json bool) error {
 	switch {
 	case f.html == "-" && json:
-		return setting.Bad("--html", f.html, "a file, where standard output has JSON")
+		return setting.Bad("--html", f.html, "a file: standard output has the JSON")
 	case f.svg == "-" && json:
-		return setting.Bad("--svg", f.svg, "a file, where standard output has JSON")
+		return setting.Bad("--svg", f.svg, "a file: standard output has the JSON")
 	case f.svg == "-" && f.html == "-":
-		return setting.Bad("--svg", f.svg, "a file, where standard output has the page")
+		return setting.Bad("--svg", f.svg, "a file: standard output has the page")
 	}
 	return nil
 }
 
-// An output is a page or a picture, and its file; "" means that it is not wanted.
+// An output is a page or a picture with its file; "" means do not write it.
 type output struct {
 	file  string
 	write func(io.Writer) error
 }
 
-// save writes it to its file, unless that is standard output.
+// save writes the output to its file, unless that is standard output.
 func (d output) save(ctx context.Context) error {
 	if d.file == "" || d.file == "-" {
 		return nil

@@ -20,7 +20,7 @@ import (
 	"github.com/seed-0f2c7998/perdure/internal/setting"
 )
 
-// copyFlags are the flags of copy that are no policy.
+// copyFlags are the flags of copy besides those of every policy.
 type copyFlags struct {
 	recursive bool
 	parallel  int
@@ -40,34 +40,34 @@ type copyFlags struct {
 
 func addCopyFlags(flags *pflag.FlagSet) *copyFlags {
 	f := &copyFlags{minRate: 1024}
-	flags.BoolVarP(&f.recursive, "recursive", "r", false, "copy all files below a directory to s3://BUCKET/PREFIX, or back")
-	flags.Var(policy.Whole(&f.parallel, 1, 256), "parallel", "`number` of files at a time with -r (16), or of requests for one that is large (4); 1 to 256")
-	flags.StringVar(&f.checksum, "checksum", "", "`checksum` that SRC is to have, as sha256:9f86d0...")
-	flags.BoolVar(&f.noResume, "no-resume", false, "start from scratch, and leave nothing for another run to resume")
-	flags.StringVar(&f.sseKey, "sse-c-key", "", "`file` with the key, 32 bytes or their base64, by which the store encrypts the objects (SSE-C)")
-	flags.BoolVar(&f.noSign, "no-sign-request", false, "send requests to a store without credentials, as for public buckets")
-	flags.BoolVar(&f.payer, "request-payer", false, "pay for requests to a bucket whose requester pays")
-	flags.StringVar(&f.version, "version-id", "", "`version` of SRC, an object")
-	flags.Var(policy.Whole(&f.minRate, 0, 1<<30), "min-rate", "least `bytes` per second that a body must bring, averaged over a minute (1024); 0 means none")
-	flags.Var(policy.Rate(&f.rateDst), "rate-dst", "most requests per second to DST, or as in 60/m (no limit); --rate is of SRC")
-	flags.StringVar(&f.links, "links", string(tree.Fail), "what becomes of symbolic links with -r (fail): `way` is follow, skip or fail")
-	flags.BoolVar(&f.empty, "allow-empty", false, "let -r succeed though there is nothing to copy")
-	flags.StringVar(&f.manifest, "manifest", "", "`file` for what becomes of each file with -r, in lines of JSON; - is standard output")
-	flags.StringVar(&f.asset, "dagster-asset", "", "`key` of the asset that the copy makes, if Dagster has started us and the step makes several")
+	flags.BoolVarP(&f.recursive, "recursive", "r", false, "copy all files below a directory to s3://BUCKET/PREFIX, or the reverse")
+	flags.Var(policy.Whole(&f.parallel, 1, 256), "parallel", fmt.Sprintf("`number` of files at a time with -r (%d), or of requests for one large file (%d); 1 to 256", tree.DefaultParallel, endpoint.DefaultParallel))
+	flags.StringVar(&f.checksum, "checksum", "", "`checksum` that SRC must have, such as sha256:9f86d0...")
+	flags.BoolVar(&f.noResume, "no-resume", false, "start from scratch, and keep nothing to resume from")
+	flags.StringVar(&f.sseKey, "sse-c-key", "", "`file` with the key, 32 bytes or their base64, with which the store encrypts objects (SSE-C)")
+	flags.BoolVar(&f.noSign, "no-sign-request", false, "send requests to a store without credentials, for public buckets")
+	flags.BoolVar(&f.payer, "request-payer", false, "pay for the requests to a requester-pays bucket")
+	flags.StringVar(&f.version, "version-id", "", "`version` of SRC, if it is an object")
+	flags.Var(policy.Whole(&f.minRate, 0, 1<<30), "min-rate", "minimum `bytes` per second of a download, averaged over a minute; 0 means no limit")
+	flags.Var(policy.Rate(&f.rateDst), "rate-dst", "maximum requests per second to DST, or per unit as in 60/m (no limit); --rate is for SRC")
+	flags.StringVar(&f.links, "links", string(tree.Fail), "what to do with symbolic links with -r: `way` is follow, skip or fail")
+	flags.BoolVar(&f.empty, "allow-empty", false, "let -r succeed if there is nothing to copy")
+	flags.StringVar(&f.manifest, "manifest", "", "`file` for the outcome of each file with -r, one JSON object per line; - is standard output")
+	flags.StringVar(&f.asset, "dagster-asset", "", "`key` of the asset to report to Dagster, if the step has several")
 	return f
 }
 
-// check returns what is wrong with the flags.
+// check returns an error about flags that are invalid together.
 func (f *copyFlags) check(flags *pflag.FlagSet) error {
 	switch {
 	case flags.Changed("sse-c-key") && f.sseKey == "":
 		return setting.Bad("--sse-c-key", "", "a file with a key")
 	case f.recursive && f.checksum != "":
-		return exit.UsageError(errors.New("--checksum is of one file: it does not go with --recursive"))
+		return exit.UsageError(errors.New("--checksum is for one file: it cannot be used with --recursive"))
 	case f.recursive && f.noResume:
-		return exit.UsageError(errors.New("--no-resume is for one file: it does not go with --recursive"))
+		return exit.UsageError(errors.New("--no-resume is for one file: it cannot be used with --recursive"))
 	case f.recursive && f.version != "":
-		return exit.UsageError(errors.New("--version-id is of one object: it does not go with --recursive"))
+		return exit.UsageError(errors.New("--version-id is for one object: it cannot be used with --recursive"))
 	case !slices.Contains([]tree.Links{tree.Fail, tree.Skip, tree.Follow}, tree.Links(f.links)):
 		return setting.Unknown("--links", f.links, []string{"follow", "skip", "fail"})
 	case flags.Changed("version-id") && f.version == "":
@@ -75,13 +75,13 @@ func (f *copyFlags) check(flags *pflag.FlagSet) error {
 	}
 	for _, name := range []string{"manifest", "links", "allow-empty"} {
 		if !f.recursive && flags.Changed(name) {
-			return exit.UsageError(fmt.Errorf("--%s is of many files: it goes with --recursive", name))
+			return exit.UsageError(fmt.Errorf("--%s is for many files: it can only be used with --recursive", name))
 		}
 	}
 	return nil
 }
 
-// session returns what the flags say of it.
+// session returns a session with the settings of the flags.
 func (f *copyFlags) session() endpoint.Session {
 	return endpoint.Session{
 		Parallel: f.parallel, NoResume: f.noResume, CustomerKey: f.sseKey, NoSignRequest: f.noSign,
@@ -89,11 +89,11 @@ func (f *copyFlags) session() endpoint.Session {
 	}
 }
 
-// copyTree copies many files; link has the addresses, the endpoint and the policy.
+// copyTree copies many files. link has their addresses and the session.
 func (a *app) copyTree(c *cobra.Command, f *policy.Flags, flags *copyFlags, link *copying.Job) error {
 	t, err := endpoint.ParseTree(link.Source, link.Destination)
 	if err == nil && !t.Up && tree.Links(flags.links) == tree.Follow {
-		err = exit.UsageError(errors.New("--links follow is for links below SRC: those below DST are not written through"))
+		err = exit.UsageError(errors.New("--links follow is for links below SRC: no file is written through a link below DST"))
 	}
 	if err != nil {
 		return err
@@ -108,10 +108,10 @@ func (a *app) copyTree(c *cobra.Command, f *policy.Flags, flags *copyFlags, link
 	}
 	ctx, stop := exit.OnSignal(c.Context())
 	defer stop()
-	parallel := cmp.Or(flags.parallel, 16)
-	link.Many, link.Parallel = true, 0 // --parallel is of files, not of the requests for one
+	parallel := cmp.Or(flags.parallel, tree.DefaultParallel)
+	link.Many, link.Parallel = true, 0 // --parallel is the number of files here
 	if link.Breaker.FailureThreshold == 0 {
-		link.Breaker.FailureThreshold = 5 + parallel // a burst that a store refuses is one event, not one for each file
+		link.Breaker.FailureThreshold = 5 + parallel // files that fail at the same time are one event
 	}
 	job := &tree.Job{
 		Tree: t, Session: &link.Session, Parallel: parallel, Links: tree.Links(flags.links), AllowEmpty: flags.empty, Progress: meter.Files,
@@ -136,9 +136,9 @@ func (a *app) copyTree(c *cobra.Command, f *policy.Flags, flags *copyFlags, link
 	}
 	s, err := job.Run(ctx)
 	meter.End()
-	came := err == nil || s.Total() > 0 // to the first file
-	err = inOneLine(err, manifest.End(came))
-	if !came {
+	reached := err == nil || s.Total() > 0 // the first file
+	err = inOneLine(err, manifest.End(reached))
+	if !reached {
 		return err
 	}
 	a.log.Info(summed(link.Source, link.Destination, s), "event", "summary", "src", link.Source, "dst", link.Destination,
@@ -150,7 +150,7 @@ func (a *app) copyTree(c *cobra.Command, f *policy.Flags, flags *copyFlags, link
 	return err
 }
 
-// inOneLine returns an error with both, where errors.Join would begin another line.
+// inOneLine returns an error with both texts in one line.
 func inOneLine(err, next error) error {
 	if err == nil || next == nil {
 		return cmp.Or(err, next)
@@ -158,12 +158,12 @@ func inOneLine(err, next error) error {
 	return fmt.Errorf("%w; %w", err, next)
 }
 
-// manifest returns where the manifest goes; nil: nowhere. What we write to already
-// is written on.
+// manifest returns the manifest at path, or nil if path is "". Standard output and standard
+// error are not replaced, but appended to.
 func (a *app) manifest(ctx context.Context, path string) (*tree.Manifest, error) {
 	switch {
 	case path == "":
-		return nil, nil //nolint:nilnil // as said
+		return nil, nil //nolint:nilnil // no manifest
 	case a.isOutput(path) && endpoint.WasClosed(a.stdout):
 		return nil, endpoint.Explain("write", "the manifest", endpoint.ErrClosed)
 	case a.isOutput(path):
@@ -174,15 +174,15 @@ func (a *app) manifest(ctx context.Context, path string) (*tree.Manifest, error)
 	return tree.NewManifest(ctx, path)
 }
 
-// summed is the last line about many files.
+// summed returns the last line of a copy of many files.
 func summed(from, to string, s tree.Summary) string {
-	text := fmt.Sprintf("Copied %s from %s to %s: %s in %.1f seconds, %s; %d were there already, %d failed",
+	text := fmt.Sprintf("Copied %s from %s to %s: %s in %.1f seconds, %s; %d skipped, %d failed",
 		counted(s.Copied, "file", "files"), from, to, counted(s.Bytes, "byte", "bytes"), s.Elapsed.Seconds(), requests(s.Requests, s.Retries), s.Skipped, s.Failed-s.Untried)
 	if s.Linked > 0 {
-		text += ", " + counted(s.Linked, "link", "links") + " left out"
+		text += ", " + counted(s.Linked, "link", "links") + " skipped"
 	}
 	if s.Untried > 0 {
-		text += fmt.Sprintf(", %d are left", s.Untried)
+		text += fmt.Sprintf(", %d not tried", s.Untried)
 	}
 	return text
 }

@@ -53,7 +53,7 @@ func (w *web) Connect(ctx context.Context, s *Session, as Role) error {
 	httpretry.ReportProxyErrors(base)
 	base.ResponseHeaderTimeout = 2 * time.Minute
 	base.MaxResponseHeaderBytes = 1 << 20
-	base.MaxIdleConnsPerHost = max(s.Parallel, 4)
+	base.MaxIdleConnsPerHost = max(s.Parallel, DefaultParallel)
 	jar, err := cookiejar.New(nil)
 	if err != nil {
 		return err

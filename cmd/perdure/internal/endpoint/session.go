@@ -32,7 +32,7 @@ type Session struct {
 	MinRate       int64  // bytes per second that a body must bring, averaged over a minute; 0 means no limit
 
 	Many     bool // places are copied: a retry says of which object it is
-	Parallel int  // requests for one large place at a time; 0 means 4
+	Parallel int  // requests for one large file or object at a time; 0 means DefaultParallel
 	NoResume bool // what an earlier run has left is dropped, and nothing is left for a later one
 
 	Stdin, Stdout *os.File // of -
@@ -66,8 +66,12 @@ type Session struct {
 	keyErr  error
 }
 
+// DefaultParallel is how many requests for one large file or object are made at a time.
+const DefaultParallel = 4
+
 // Start makes the session ready for the first Connect.
 func (s *Session) Start() {
+	s.Parallel = cmp.Or(s.Parallel, DefaultParallel)
 	s.Registry = cmp.Or(s.Registry, new(circuit.Registry))
 	s.again = retry.Policy{MaxAttempts: 1, Observe: s.restarting}
 	s.breakerDst, s.registryDst = s.Breaker, s.Registry

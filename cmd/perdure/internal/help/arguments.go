@@ -11,11 +11,11 @@ import (
 	"github.com/seed-0f2c7998/perdure/internal/setting"
 )
 
-// Group gives c its commands. By itself it shows its help; a word that is none of
-// them is refused.
+// Group adds commands to c and returns c. Without an argument c shows its help; with one
+// that is no command of c, it returns an error.
 func Group(c *cobra.Command, commands ...*cobra.Command) *cobra.Command {
 	c.AddCommand(commands...)
-	c.Args = cobra.ArbitraryArgs // they are looked at below
+	c.Args = cobra.ArbitraryArgs // RunE checks them
 	c.RunE = func(c *cobra.Command, args []string) error {
 		if len(args) > 0 {
 			return unknown(c, args[0])
@@ -25,7 +25,7 @@ func Group(c *cobra.Command, commands ...*cobra.Command) *cobra.Command {
 	return c
 }
 
-// unknown is the error of a word that is no command of c.
+// unknown returns the error about a word that is no command of c.
 func unknown(c *cobra.Command, word string) error {
 	var names []string
 	for _, sub := range c.Commands() {
@@ -36,21 +36,21 @@ func unknown(c *cobra.Command, word string) error {
 	return exit.UsageError(setting.Unknown("COMMAND", word, names))
 }
 
-// Exactly refuses any number of arguments but n, which are what is wanted.
+// Exactly returns an error unless there are n arguments. want describes them.
 func Exactly(n int, want string) cobra.PositionalArgs {
 	return func(_ *cobra.Command, args []string) error {
 		switch len(args) {
 		case n:
 			return nil
 		case 1:
-			return errors.New("1 argument, want " + want)
+			return errors.New("invalid number of arguments 1: must be " + want)
 		}
-		return fmt.Errorf("%d arguments, want %s", len(args), want)
+		return fmt.Errorf("invalid number of arguments %d: must be %s", len(args), want)
 	}
 }
 
-// Complete makes root's own commands as strict as the others: what cobra has for
-// "help" shows the help of all instead of a command that there is not.
+// Complete makes the commands "help" and "completion" report unknown arguments. Cobra's
+// own "help" shows the help of root for an unknown command.
 func Complete(root *cobra.Command) {
 	root.InitDefaultHelpCmd()
 	root.InitDefaultCompletionCmd()
@@ -73,8 +73,8 @@ func Complete(root *cobra.Command) {
 	}
 }
 
-// FlagError makes of pflag's errors ours: without its own words around them, and
-// with the nearest flag for one that does not exist.
+// FlagError returns pflag's error in the form of package setting. For an unknown flag it
+// suggests the nearest flag.
 func FlagError(c *cobra.Command, err error) error {
 	if invalid, ok := errors.AsType[*pflag.InvalidValueError](err); ok {
 		return refused(invalid)
@@ -84,7 +84,7 @@ func FlagError(c *cobra.Command, err error) error {
 		return err
 	}
 	if word := c.Flags().Arg(0); word != "" && c.HasSubCommands() {
-		return unknown(c, word) // whose flag it would be
+		return unknown(c, word) // the flag may be one of that command
 	}
 	var names []string
 	c.Flags().VisitAll(func(f *pflag.Flag) { names = append(names, f.Name) })
@@ -94,8 +94,8 @@ func FlagError(c *cobra.Command, err error) error {
 	return err
 }
 
-// Filled refuses a flag that was given nothing, as one is by a variable that is
-// not set: it would be as if it were not there.
+// Filled returns an error if a flag of c was set to the empty text, such as by a shell
+// variable that is not set: the flag would have no effect.
 func Filled(c *cobra.Command) error {
 	var err error
 	c.Flags().Visit(func(f *pflag.Flag) {
@@ -107,7 +107,7 @@ func Filled(c *cobra.Command) error {
 	return err
 }
 
-// refused is the error of a value that a flag does not take.
+// refused returns the error about an invalid value of a flag.
 func refused(invalid *pflag.InvalidValueError) error {
 	field := "--" + invalid.GetFlag().Name
 	if bad, ok := errors.AsType[*setting.Error](invalid); ok {
@@ -115,7 +115,7 @@ func refused(invalid *pflag.InvalidValueError) error {
 	}
 	want := "true or false"
 	if invalid.GetFlag().Value.Type() != "bool" {
-		want = "a whole number from 0 on"
+		want = "a whole number of at least 0"
 	}
 	return setting.Bad(field, invalid.GetValue(), want)
 }

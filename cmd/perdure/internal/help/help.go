@@ -1,9 +1,9 @@
-// Package help has the texts that are no single command's, and the form of all of
-// them.
+// Package help writes the help of commands and flags, and the help topics.
 package help
 
 import (
 	"fmt"
+	"slices"
 	"strings"
 
 	"github.com/spf13/cobra"
@@ -13,20 +13,20 @@ import (
 	"github.com/seed-0f2c7998/perdure/cmd/perdure/internal/policy"
 )
 
-// Policy is the topic about all there is to set.
+// Policy returns the help topic about all parameters.
 func Policy() *cobra.Command {
 	return &cobra.Command{
 		Use:   "policy",
-		Short: "All that a policy can say: flags, environment, file",
+		Short: "All parameters of a policy: flags, environment, file",
 		Long:  policyText(),
 	}
 }
 
 func policyText() string {
 	var b strings.Builder
-	b.WriteString(`A policy is set by flags, environment variables and a YAML file. A flag comes
-before the environment, that before the file, and the file before the preset.
-A number is seconds where a time is meant; 1500ms is understood as well.
+	b.WriteString(`A policy is set by flags, environment variables and a YAML file. A flag overrides the
+environment, the environment the file, and the file the preset. A duration is a number
+of seconds, or has a unit: 1500ms.
 
   flag          --max-attempts 7
   environment   PERDURE_MAX_ATTEMPTS=7
@@ -55,15 +55,15 @@ A number is seconds where a time is meant; 1500ms is understood as well.
 	}
 	b.WriteString(`
 Other variables:
-  PERDURE_STATE             directory of what processes share, an absolute path (~/.local/state/perdure)
-  PERDURE_LOG_LEVEL         as --log-level
-  PERDURE_DAGSTER           as run --dagster
-  PERDURE_ATTEMPT           not read: run gives the number of the attempt to the command
+  PERDURE_STATE             directory of the shared state, an absolute path (~/.local/state/perdure)
+  PERDURE_LOG_LEVEL         same as --log-level
+  PERDURE_DAGSTER           same as run --dagster
+  PERDURE_ATTEMPT           set by run for its command: the number of the attempt
 `)
 	return strings.TrimSpace(b.String())
 }
 
-// ExitCodes is the topic about what the exit codes mean.
+// ExitCodes returns the help topic about the exit codes.
 func ExitCodes() *cobra.Command {
 	var b strings.Builder
 	b.WriteString("What the exit codes mean:\n\n")
@@ -77,7 +77,7 @@ func ExitCodes() *cobra.Command {
 	}
 }
 
-// Usage writes how c is used, its flags in groups.
+// Usage writes the usage, examples, subcommands and flags of c.
 func Usage(c *cobra.Command) error {
 	w := c.OutOrStdout()
 	if c.Runnable() {
@@ -109,14 +109,14 @@ func Usage(c *cobra.Command) error {
 	return nil
 }
 
-// A group is the flags that one heading of a help text is about.
+// A group holds the flags under one heading.
 type group struct {
 	title string
 	flags *pflag.FlagSet
 }
 
-// groups returns the flags by group, those without one first, the others in
-// the order of their first flag, and the ones that every command has last.
+// groups returns the flags by group: flags without a group first, then the other groups in
+// the order of their first flags, and the flags that all commands have last.
 func groups(flags *pflag.FlagSet) []*group {
 	all := []*group{}
 	of := func(title string) *group {
@@ -135,7 +135,7 @@ func groups(flags *pflag.FlagSet) []*group {
 		if named := f.Annotations[policy.Group]; len(named) > 0 {
 			title = named[0]
 		}
-		hideDefault(f)
+		showDefault(f)
 		if (title == "Other") == last && !f.Hidden {
 			of(title).flags.AddFlag(f)
 		}
@@ -146,8 +146,12 @@ func groups(flags *pflag.FlagSet) []*group {
 	return all
 }
 
-// hideDefault keeps package pflag from writing the default, which stands in the flag's own text.
-func hideDefault(f *pflag.Flag) {
+// showDefault appends the default of f to the flag's text, in parentheses, where package
+// pflag would write "(default ...)".
+func showDefault(f *pflag.Flag) {
+	if text := f.DefValue; !slices.Contains([]string{"", "0", "false", "[]"}, text) {
+		f.Usage += " (" + text + ")"
+	}
 	switch f.Value.Type() {
 	case "string":
 		f.DefValue = ""

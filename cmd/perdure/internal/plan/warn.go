@@ -22,8 +22,10 @@ type Facts struct {
 	RetryAfter     time.Duration // that the service asks for
 }
 
-// failureRate is that of a service in trouble, if it is not known.
-func (f Facts) failureRate() float64 { return cmp.Or(f.FailureRate, 0.3) }
+// DefaultFailureRate is the FailureRate of a service in trouble if Facts has none.
+const DefaultFailureRate = 0.3
+
+func (f Facts) failureRate() float64 { return cmp.Or(f.FailureRate, DefaultFailureRate) }
 
 // A Warning is about a setting that most likely does not do what its author wants.
 type Warning struct {

@@ -158,7 +158,11 @@ func (n number[T]) String() string {
 	if n.at == nil || *n.at == *new(T) {
 		return ""
 	}
-	return fmt.Sprint(*n.at)
+	text := fmt.Sprint(*n.at)
+	if n.kind == "seconds" { // 24h0m0s
+		text = strings.TrimSuffix(strings.TrimSuffix(text, "0s"), "0m")
+	}
+	return text
 }
 
 // Given returns the first flag that was given and its text, or "" if none was.

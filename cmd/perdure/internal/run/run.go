@@ -27,6 +27,9 @@ import (
 // AttemptVariable is the environment variable with the number of the attempt, from 1.
 const AttemptVariable = "PERDURE_ATTEMPT"
 
+// DefaultGrace is the Grace of a command of which nothing else is known.
+const DefaultGrace = 5 * time.Second
+
 // A Command describes what is to be run. It is used once.
 type Command struct {
 	Args   []string // the first is the program

@@ -7,17 +7,18 @@ import (
 	"time"
 )
 
-// A Progress tells how far a simulation has come, if that takes long.
+// A Progress reports the progress of a long simulation.
 type Progress struct {
-	Terminal io.Writer // has a line that changes; nil means that there is none
+	Terminal io.Writer // shows one line, which is updated; nil means log lines
 	Log      *slog.Logger
 
-	last time.Time // when it was told, or began
-	line bool      // there is one on the terminal
+	last time.Time // of the last report, or the beginning
+	line bool      // the terminal shows a line
 }
 
-// Tell is called often, with what is simulated, and with how much of all has been.
-func (p *Progress) Tell(name string, part float64) {
+// Report shows what is simulated and which part of the whole simulation is done: on a
+// terminal each half second, else each 10 seconds.
+func (p *Progress) Report(name string, part float64) {
 	every := 10 * time.Second
 	if p.Terminal != nil {
 		every = time.Second / 2
@@ -39,7 +40,7 @@ func (p *Progress) Tell(name string, part float64) {
 	fmt.Fprintf(p.Terminal, "\r\x1b[K%s", text)
 }
 
-// End takes the line away.
+// End clears the line.
 func (p *Progress) End() {
 	if p.line {
 		fmt.Fprint(p.Terminal, "\r\x1b[K")

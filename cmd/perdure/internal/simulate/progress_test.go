@@ -28,7 +28,7 @@ func TestProgress(t *testing.T) {
 				p.Terminal = &terminal
 			}
 			for i := range 10 {
-				p.Tell("a", float64(i)/10)
+				p.Report("a", float64(i)/10)
 				time.Sleep(row.step) //nolint:forbidigo // of the bubble
 			}
 			p.End()

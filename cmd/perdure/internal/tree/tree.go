@@ -5,6 +5,7 @@
 package tree
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"io"
@@ -28,12 +29,15 @@ const (
 	Follow Links = "follow" // ... is what it leads to; not in a directory that is copied to
 )
 
+// DefaultParallel is how many files are copied at a time.
+const DefaultParallel = 16
+
 // A Job says what to copy where. It is used once.
 type Job struct {
 	endpoint.Tree
 
 	Session    *endpoint.Session
-	Parallel   int       // files at a time; 0 means 16
+	Parallel   int       // files at a time; 0 means DefaultParallel
 	Links      Links     // "" is Fail
 	AllowEmpty bool      // that there is nothing to copy is no failure
 	Manifest   io.Writer // gets an Entry a line, as JSON, in one Write each; its errors are not the job's. nil: there is none
@@ -92,9 +96,7 @@ type run struct {
 func (j *Job) Run(ctx context.Context) (Summary, error) {
 	begun := time.Now()
 	r := &run{Job: j}
-	if r.Parallel == 0 {
-		r.Parallel = 16
-	}
+	r.Parallel = cmp.Or(r.Parallel, DefaultParallel)
 	r.Session.Start()
 	err := r.run(ctx)
 	if _, partly := errors.AsType[*stopped](err); err != nil && ctx.Err() != nil && !partly {
