@@ -66,6 +66,21 @@ func Until(tb testing.TB, what string, holds func() bool) {
 	}
 }
 
+// Repeat calls f again and again until ctx is done, with a pause after each call that
+// leaves the processor to the server that f is a load on. It calls f on the caller's
+// goroutine.
+func Repeat(ctx context.Context, f func()) {
+	tick := time.NewTicker(interval)
+	defer tick.Stop()
+	for ctx.Err() == nil {
+		f()
+		select {
+		case <-tick.C:
+		case <-ctx.Done():
+		}
+	}
+}
+
 // Await returns nil once a server listens at the address. It returns an error
 // if none does within [Limit], when ctx is done, and when ended is closed,
 // which reports that the server's process has ended. If nil, ended is ignored.

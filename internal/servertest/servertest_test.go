@@ -72,6 +72,21 @@ func TestUntil(t *testing.T) {
 	})
 }
 
+// Repeat calls until its context is done, and not at all if it is done before.
+func TestRepeat(t *testing.T) {
+	ctx, cancel := context.WithCancel(t.Context())
+	n := 0
+	servertest.Repeat(ctx, func() {
+		if n++; n == 3 {
+			cancel()
+		}
+	})
+	servertest.Repeat(ctx, func() { n++ })
+	if n != 3 {
+		t.Errorf("%d calls, want 3", n)
+	}
+}
+
 // Ports of which the one above is taken are passed over.
 func TestFreePort(t *testing.T) {
 	for range 50 {
