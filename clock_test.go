@@ -41,9 +41,6 @@ var clockPending = []string{
 	// AWS.
 	"awsretry/gatestorm_test.go",
 
-	// Pipes.
-	"examples/dagster/webserver_integration_test.go",
-
 	// The command.
 	"cmd/perdure/copy_gateway_integration_test.go",
 	"cmd/perdure/copy_kill_test.go",

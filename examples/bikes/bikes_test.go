@@ -18,7 +18,7 @@ import (
 	"github.com/seed-0f2c7998/perdure/s3test"
 )
 
-// newStore starts a store and sets the environment for it; short waits, too.
+// newStore starts a store, and sets the environment for the store and for short waits.
 func newStore(t *testing.T) *s3test.Server {
 	t.Helper()
 	store := s3test.Start(t, s3test.Options{Buckets: []string{"bikes"}})
@@ -32,7 +32,7 @@ func newStore(t *testing.T) *s3test.Server {
 	return store
 }
 
-// bikes runs the program as main does, under no Dagster.
+// bikes runs the program as main does, without Dagster.
 func bikes(args ...string) error {
 	return run(context.Background(), &pipes.Session{}, args)
 }
@@ -70,13 +70,13 @@ func TestStationsOutlastFaults(t *testing.T) {
 
 func TestAPermanentFailureIsOneRequest(t *testing.T) {
 	store := newStore(t)
-	for name, answer := range map[string]httptestfault.Response{
+	for name, response := range map[string]httptestfault.Response{
 		"not found":    {Status: 404},
 		"not JSON":     {Body: []byte("<html>")},
 		"a moved page": {Status: 304},
 		"a bad next":   {Body: []byte(`{"next": ":"}`)},
 	} {
-		api := httptestfault.New(httptestfault.Responses(answer))
+		api := httptestfault.New(httptestfault.Responses(response))
 		err := bikes("stations", "-api", api.URL, "-to", "s3://bikes/stations.parquet")
 		if got := (&pipes.Session{}).Outcome(err); err == nil || got.Retryable || len(api.Requests()) != 1 {
 			t.Errorf("%s: %v: outcome %+v after %d requests, want a permanent error after 1", name, err, got, len(api.Requests()))
@@ -142,11 +142,11 @@ func TestWhatIsWrong(t *testing.T) {
 	}
 	t.Setenv("PERDURE_MAX_DELAY", "soon")
 	for _, row := range []struct{ args, want string }{
-		{"", "a command is missing: stations or rides"},
-		{"trips", `command "trips" is not known`},
+		{"", "no command: must be stations or rides"},
+		{"trips", `invalid value "trips" for command: must be stations or rides`},
 		{"rides -from x.csv -to bikes/x", "want s3://BUCKET/KEY"},
 		{"rides -from x.csv -to s3://bikes/x/", "want s3://BUCKET/KEY"},
-		{"rides -to s3://bikes/x", "want -to, and one of -api and -from"},
+		{"rides -to s3://bikes/x", "want -to and either -api or -from"},
 		{"rides -from x.csv -to s3://bikes/x", `invalid value "soon" for max_delay`},
 	} {
 		if err := bikes(strings.Fields(row.args)...); err == nil || !strings.Contains(err.Error(), row.want) {
@@ -160,13 +160,13 @@ func TestWhatIsWrong(t *testing.T) {
 	}
 }
 
-// Each retry of the step, and of the run, halves the attempts; the step's extras
-// have the last word.
+// Each retry of the step, and of the run, halves the attempts. The step's extras take
+// precedence.
 func TestAttemptsOfARetriedStep(t *testing.T) {
 	newStore(t)
 	for _, row := range []struct {
 		before int
-		extra  string // "perdure"; "" is none
+		extra  string // the extra "perdure"; "" if the step has none
 		want   int    // requests
 	}{
 		{0, "", 5},

@@ -23,26 +23,26 @@ import (
 	"github.com/seed-0f2c7998/perdure/retry"
 )
 
-// A link is how the program reaches what is outside: by retries, each of which
-// is a line of the step's log, and behind circuit breakers that are shared with
-// all processes of this host, the command perdure included.
+// A link calls servers with retries, each of which is a line of the step's log, and
+// behind circuit breakers. All processes of this host share the breakers, also with
+// the command perdure.
 type link struct {
 	session  *pipes.Session
 	policy   retry.Policy
-	before   int // how often Dagster has started it for the same
+	before   int // how often Dagster has run the step before
 	breakers circuit.Config
 	registry circuit.Registry // holds the breaker of each server
 	retries  atomic.Int64
 }
 
-// newLink returns a link whose policy is that of the environment, less what the
-// step and its run have been tried before.
+// newLink returns a link with the policy of the environment. Each retry of the step
+// and of its run before has halved the attempts.
 func newLink(s *pipes.Session, lookup func(string) (string, bool)) (*link, error) {
 	l := &link{session: s, breakers: circuit.Config{Observe: circuit.LogTo(s.Logger()), Store: hoststore.Open("")}}
 	if err := errors.Join(l.configure(lookup), l.adapt()); err != nil {
 		return nil, err
 	}
-	if l.policy.MaxAttempts == 0 { // it is not set
+	if l.policy.MaxAttempts == 0 { // not set by the user
 		l.policy = l.policy.ForRerun(l.before)
 	}
 	observe := s.Observe(nil)
@@ -55,8 +55,7 @@ func newLink(s *pipes.Session, lookup func(string) (string, bool)) (*link, error
 	return l, l.policy.Validate()
 }
 
-// configure reads the environment, by the variables that the command perdure
-// reads as well.
+// configure reads the variables of the environment that the command perdure reads.
 func (l *link) configure(lookup func(string) (string, bool)) error {
 	read := func(parameter string, set func(name, text string) error) error {
 		text, ok := lookup("PERDURE_" + strings.ToUpper(strings.TrimSuffix(parameter, "_seconds")))
@@ -75,9 +74,8 @@ func (l *link) configure(lookup func(string) (string, bool)) error {
 	return errors.Join(wrong...)
 }
 
-// adapt reads what Dagster says: how often the step was tried, and the extra
-// "perdure", as {"max_attempts": 3, "run_retry": "1"}, whose parameters win over
-// those of the environment.
+// adapt reads the step's context: how often the step was run, and the extra "perdure",
+// as {"max_attempts": 3, "run_retry": "1"}, which overrides the environment.
 func (l *link) adapt() error {
 	l.before = l.session.Context.RetryNumber
 	values := map[string]json.RawMessage{}
@@ -88,7 +86,7 @@ func (l *link) adapt() error {
 		return err
 	}
 	maps.DeleteFunc(values, func(_ string, v json.RawMessage) bool { return string(v) == "null" })
-	if text, ok := values["run_retry"]; ok { // of the run, in which the step counts from 0 again
+	if text, ok := values["run_retry"]; ok { // retries of the run; in each the step counts from 0 again
 		n, err := strconv.Atoi(strings.Trim(string(text), `"`))
 		if err != nil || n < 0 {
 			return fmt.Errorf("invalid value %s for extras.perdure.run_retry: must be the number of a retry", text)
@@ -100,7 +98,7 @@ func (l *link) adapt() error {
 	return errors.Join(err, json.Unmarshal(text, &l.policy))
 }
 
-// client returns the way to HTTP servers.
+// client returns a client for HTTP servers.
 func (l *link) client(name string) *http.Client {
 	p := l.policy
 	p.Name = cmp.Or(p.Name, name)
@@ -109,7 +107,7 @@ func (l *link) client(name string) *http.Client {
 	})}
 }
 
-// store returns the way to the store that the AWS environment names.
+// store returns a client for the store that the AWS environment names.
 func (l *link) store(ctx context.Context, name string) (*objects.Store, error) {
 	cfg, err := config.LoadDefaultConfig(ctx, config.WithLogger(logging.Nop{}))
 	if err != nil {
@@ -121,9 +119,9 @@ func (l *link) store(ctx context.Context, name string) (*objects.Store, error) {
 	return objects.New(cfg, objects.Options{Policy: &p, Breakers: &l.breakers, Registry: &l.registry})
 }
 
-// tell adds to the session's outcome the breaker that is not closed, if any, by
-// which Dagster learns when to come back.
-func (l *link) tell() {
+// recordBreakers adds a breaker that is not closed, if any, to the session's outcome,
+// which then says when to retry the step.
+func (l *link) recordBreakers() {
 	for _, b := range l.registry.All() {
 		if b.State() != circuit.Closed {
 			l.session.CountRetries(b)

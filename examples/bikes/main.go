@@ -1,12 +1,12 @@
-// Bikes carries data of a bike-sharing system to a store, as tables in Parquet:
+// Bikes copies data of a bike-sharing system to a store, as tables in Parquet:
 //
 //	bikes stations -api URL -to s3://BUCKET/KEY
 //	bikes rides -from hour.csv -to s3://BUCKET/KEY
 //
-// It is an example of a program that outlasts failures, and that a Dagster step
-// can be. The store is that of the AWS environment; AWS_ENDPOINT_URL names
-// another than AWS's. Policy and breakers are set as those of the command
-// perdure, by PERDURE_MAX_ATTEMPTS and the like.
+// Bikes is an example of a program that outlasts failures, as a Dagster step or by
+// itself. The AWS environment names the store; AWS_ENDPOINT_URL names a store other
+// than AWS's. Policy and breakers are configured as in the command perdure, by
+// PERDURE_MAX_ATTEMPTS and the other variables.
 package main
 
 import (
@@ -28,20 +28,20 @@ func main() {
 	}))
 }
 
-// A job is what the arguments ask for.
+// A job is the parsed command line.
 type job struct {
-	bucket, key string // of the table
-	api         string
-	from        string
+	bucket, key string // where to store the table
+	api         string // URL of the first page of stations
+	from        string // path of the file of rides
 }
 
 func run(ctx context.Context, s *pipes.Session, args []string) error {
 	if len(args) == 0 {
-		return retry.Permanent(errors.New("a command is missing: stations or rides"))
+		return retry.Permanent(errors.New("no command: must be stations or rides"))
 	}
 	var j job
 	flags := flag.NewFlagSet("bikes "+args[0], flag.ContinueOnError)
-	flags.SetOutput(io.Discard) // the error is told by whoever calls
+	flags.SetOutput(io.Discard) // the caller reports the error
 	flags.Func("to", "s3://BUCKET/KEY of the table", func(text string) (err error) {
 		j.bucket, j.key, err = place(text)
 		return err
@@ -55,24 +55,24 @@ func run(ctx context.Context, s *pipes.Session, args []string) error {
 		flags.StringVar(&j.from, "from", "", "CSV file of the UCI data set: hour.csv or day.csv")
 		do = rides
 	default:
-		return retry.Permanent(fmt.Errorf("command %q is not known: want stations or rides", args[0]))
+		return retry.Permanent(fmt.Errorf("invalid value %q for command: must be stations or rides", args[0]))
 	}
 	if err := flags.Parse(args[1:]); err != nil {
 		return retry.Permanent(err)
 	}
 	if j.bucket == "" || j.api+j.from == "" || flags.NArg() > 0 {
-		return retry.Permanent(fmt.Errorf("%s: want -to, and one of -api and -from, and nothing else", flags.Name()))
+		return retry.Permanent(fmt.Errorf("%s: want -to and either -api or -from, and no other arguments", flags.Name()))
 	}
 	l, err := newLink(s, os.LookupEnv)
 	if err != nil {
 		return retry.Permanent(err)
 	}
 	err = do(ctx, l, &j)
-	l.tell()
+	l.recordBreakers()
 	return err
 }
 
-// place splits the address of an object.
+// place splits the address of an object into bucket and key.
 func place(text string) (bucket, key string, err error) {
 	rest, ok := strings.CutPrefix(text, "s3://")
 	bucket, key, _ = strings.Cut(rest, "/")

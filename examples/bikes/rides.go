@@ -15,8 +15,8 @@ import (
 	"github.com/seed-0f2c7998/perdure/retry"
 )
 
-// A ride is how many bikes were rented within an hour or a day, and in which
-// weather: a record of the UCI Bike Sharing data set, in units that people know.
+// A ride is a record of the UCI Bike Sharing data set: how many bikes were rented in an
+// hour or a day, and the weather, in common units.
 type ride struct {
 	Start      time.Time `parquet:"start,timestamp(millisecond)"`
 	Season     string    `parquet:"season,dict"`
@@ -32,7 +32,7 @@ type ride struct {
 	Total      int32     `parquet:"total"`
 }
 
-// rides makes the table of a CSV file, and checks that it is what it seems.
+// rides publishes the table of a CSV file, and checks the sums of its records.
 func rides(ctx context.Context, l *link, j *job) error {
 	f, err := os.Open(j.from)
 	if err != nil {
@@ -57,13 +57,13 @@ func rides(ctx context.Context, l *link, j *job) error {
 	}})
 }
 
-// readRides reads what hour.csv and day.csv have in common, by the names in
-// their first line.
+// readRides reads the columns that hour.csv and day.csv have in common, by the names in
+// the first line.
 func readRides(r io.Reader) ([]ride, error) {
 	lines := csv.NewReader(r)
 	header, err := lines.Read()
 	if err != nil {
-		return nil, fmt.Errorf("the names of its columns: %w", err)
+		return nil, fmt.Errorf("read the column names: %w", err)
 	}
 	var all []ride
 	for {
@@ -82,10 +82,10 @@ func readRides(r io.Reader) ([]ride, error) {
 	}
 }
 
-// A record is a line of the file. The first thing that is wrong with it is err.
+// A record is a line of the file.
 type record struct {
 	header, fields []string
-	err            error
+	err            error // the first field that is wrong
 }
 
 func (r *record) ride() ride {
@@ -98,21 +98,21 @@ func (r *record) ride() ride {
 		Start:  r.start(),
 		Season: []string{"spring", "summer", "fall", "winter"}[season-1], Holiday: r.integer("holiday") == 1,
 		WorkingDay: r.integer("workingday") == 1, Weather: r.integer("weathersit"),
-		// The file has them as shares of their greatest values.
+		// In the file each is a share of its greatest value.
 		Temp: 41 * r.number("temp"), Feels: 50 * r.number("atemp"), Humidity: 100 * r.number("hum"), Wind: 67 * r.number("windspeed"),
 		Casual: r.integer("casual"), Registered: r.integer("registered"), Total: r.integer("cnt"),
 	}
 }
 
-// text returns the field of that name, "" if there is none.
+// text returns the field of that name, "" if the file has no such column.
 func (r *record) text(name string) string {
 	if i := slices.Index(r.header, name); i >= 0 {
-		return r.fields[i] // the reader sees to it that there are as many
+		return r.fields[i] // the reader checks the number of fields
 	}
 	return ""
 }
 
-// start is the hour, or the day in a file without hours.
+// start returns the hour, or the day in a file without hours.
 func (r *record) start() time.Time {
 	day, hours := time.Time{}, int32(0)
 	for _, form := range []string{time.DateOnly, "1/2/06"} {

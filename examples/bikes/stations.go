@@ -13,7 +13,7 @@ import (
 	"github.com/seed-0f2c7998/perdure/retry"
 )
 
-// A station is a place to rent bikes, as the API tells it.
+// A station is a place to rent bikes, as the API returns it.
 type station struct {
 	ID       int32   `json:"id" parquet:"id"`
 	Name     string  `json:"name" parquet:"name"`
@@ -24,7 +24,7 @@ type station struct {
 	Bikes    int32   `json:"bikes" parquet:"bikes"`
 }
 
-// stations makes the table of all stations of an API.
+// stations publishes the table of all stations of an API.
 func stations(ctx context.Context, l *link, j *job) error {
 	all, err := fetchStations(ctx, l, j.api)
 	if err != nil {
@@ -33,10 +33,10 @@ func stations(ctx context.Context, l *link, j *job) error {
 	return publish(ctx, l, j, all, pipes.Metadata{"source": pipes.URL(j.api)})
 }
 
-// maxPages is more than any API has: one that goes round in circles has an end.
+// maxPages is a limit for an API whose pages form a loop.
 const maxPages = 10_000
 
-// fetchStations fetches page after page.
+// fetchStations returns the stations of all pages.
 func fetchStations(ctx context.Context, l *link, api string) (all []station, err error) {
 	client := l.client("fetch_stations")
 	next, err := url.Parse(api)
@@ -66,9 +66,8 @@ func fetchStations(ctx context.Context, l *link, api string) (all []station, err
 	return nil, retry.Permanent(fmt.Errorf("more than %d pages of stations", maxPages))
 }
 
-// fetch returns the body of a page. The client retries requests; what is left
-// for here is a body that breaks half way, of a server that can't go on from
-// there.
+// fetch returns the body of a page. The client retries requests and resumes bodies;
+// fetch retries a body that breaks and that the server cannot resume.
 func fetch(ctx context.Context, l *link, client *http.Client, address string) ([]byte, error) {
 	p := l.policy
 	p.Name = "read_stations"
@@ -86,7 +85,7 @@ func fetch(ctx context.Context, l *link, client *http.Client, address string) ([
 			return nil, err
 		}
 		if res.StatusCode != http.StatusOK {
-			return nil, retry.Permanent(fmt.Errorf("the API answers %s", res.Status))
+			return nil, retry.Permanent(fmt.Errorf("the API responds with %s", res.Status))
 		}
 		return io.ReadAll(res.Body)
 	})

@@ -13,7 +13,7 @@ import (
 )
 
 // publish stores rows as a table in Parquet, and reports the step's asset as
-// made, with what there is to know of it besides about.
+// materialized, with metadata of the table and about.
 func publish[T any](ctx context.Context, l *link, j *job, rows []T, about pipes.Metadata) error {
 	var table bytes.Buffer
 	if err := parquet.Write(&table, rows, parquet.Compression(&parquet.Zstd)); err != nil {
@@ -37,17 +37,17 @@ func publish[T any](ctx context.Context, l *link, j *job, rows []T, about pipes.
 		"destination":           pipes.Text("s3://" + j.bucket + "/" + j.key),
 		"bytes":                 pipes.Int(object.Size),
 		"checksum":              pipes.Text(object.Checksum),
-		"attempts":              pipes.Int(int64(outcome.Attempts)), // the most that a request took
+		"attempts":              pipes.Int(int64(outcome.Attempts)), // of the request with the most
 		"retries":               pipes.Int(l.retries.Load()),
-		"waited":                pipes.Float(outcome.Waited), // in seconds, between attempts
+		"waited":                pipes.Float(outcome.Waited), // seconds between attempts
 		"upload":                pipes.Seconds(time.Since(begin)),
 	}
 	maps.Copy(m, about)
-	// The same rows give the same bytes: Dagster sees that nothing has changed.
+	// The same rows give the same bytes, so that Dagster sees an unchanged version.
 	return l.session.Materialize(pipes.Materialization{DataVersion: object.Checksum, Metadata: m})
 }
 
-// columns are those of a table of T, for Dagster's catalog.
+// columns returns the columns of a table of T, for Dagster's catalog.
 func columns[T any]() (all []pipes.Column) {
 	for _, f := range parquet.SchemaOf(new(T)).Fields() {
 		all = append(all, pipes.Column{Name: f.Name(), Type: f.Type().String(), NotNull: f.Required()})

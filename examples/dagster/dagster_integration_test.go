@@ -20,18 +20,18 @@ import (
 	"github.com/seed-0f2c7998/perdure/s3test"
 )
 
-// bucket is the one that definitions.py names.
+// bucket is the bucket in definitions.py.
 const bucket = "bike-data-bucket"
 
-// How the programs retry here. The time for which a breaker stays open is long
-// enough for a step to start within it.
+// How the programs retry in this test. A breaker stays open for long enough to start
+// a step.
 const (
 	attempts = 5
 	open     = 6 * time.Second
 )
 
-// A world is a release of Dagster that runs the example, and the servers that
-// the example talks to, which fail on demand.
+// A world is a release of Dagster that runs the example, and the servers of the
+// example, which fail on demand.
 type world struct {
 	*webserver
 
@@ -41,7 +41,7 @@ type world struct {
 	rides  int                                  // records in the file of rides
 
 	programsDir string
-	survived    string // the run that has survived faults
+	survived    string // the run that survived faults
 }
 
 func newWorld(t *testing.T, venv string) *world {
@@ -53,7 +53,7 @@ func newWorld(t *testing.T, venv string) *world {
 	file, rides := ridesCSV(t)
 	w.rides = rides
 	w.programsDir = t.TempDir()
-	if out, err := exec.CommandContext(t.Context(), "go", "build", "-o", w.programsDir, "../bikes", "../../cmd/perdure").CombinedOutput(); err != nil { //nolint:gosec // a directory of ours
+	if out, err := exec.CommandContext(t.Context(), "go", "build", "-o", w.programsDir, "../bikes", "../../cmd/perdure").CombinedOutput(); err != nil { //nolint:gosec // a directory of the test
 		t.Fatalf("go build: %v\n%s", err, out)
 	}
 	w.webserver = startDagster(t, venv, "PATH="+w.programsDir+":"+filepath.Join(venv, "bin")+":"+os.Getenv("PATH"),
@@ -64,7 +64,7 @@ func newWorld(t *testing.T, venv string) *world {
 	return w
 }
 
-// ridesCSV returns the file of rides, and how many records it has.
+// ridesCSV returns the path of the file of rides, and its number of records.
 func ridesCSV(t *testing.T) (path string, records int) {
 	t.Helper()
 	dir := os.Getenv("PERDURE_TESTDATA")
@@ -85,9 +85,9 @@ func ridesCSV(t *testing.T) (path string, records int) {
 	return path, bytes.Count(bytes.TrimSpace(text), []byte("\n"))
 }
 
-// answers lets the API answer the next requests by these steps, and those after
-// them by the last, and returns how many requests have come since.
-func (w *world) answers(steps ...httptestfault.Response) func() int {
+// respond sets the responses of the API to the next requests; the last one serves all
+// further requests. It returns a function that counts the requests since.
+func (w *world) respond(steps ...httptestfault.Response) func() int {
 	before := len(w.api.Requests())
 	script := httptestfault.Script(func(n int, _ *http.Request) httptestfault.Response {
 		return steps[min(n-before, len(steps))-1]
@@ -96,7 +96,7 @@ func (w *world) answers(steps ...httptestfault.Response) func() int {
 	return func() int { return len(w.api.Requests()) - before }
 }
 
-// page is a page of three stations, the last one.
+// page returns the last page, of three stations.
 func page() httptestfault.Response {
 	return httptestfault.Response{Body: []byte(`{"page": 1, "pages": 1, "stations": [
 		{"id": 31000, "name": "Mill Street", "district": 1, "lat": 38.9, "lon": -77.0, "docks": 15, "bikes": 4},
@@ -106,9 +106,9 @@ func page() httptestfault.Response {
 
 func status(code int) httptestfault.Response { return httptestfault.Response{Status: code} }
 
-// TestPipeline runs the example in real Dagsters, as a user does: `dagster dev`,
-// its daemon, a process for each step, retries of steps (three) and of runs
-// (three), and everything that is asserted is read from its API.
+// TestPipeline runs the example in real Dagsters as a user does: `dagster dev`, its
+// daemon, a process for each step, three retries of a step and three of a run. All
+// assertions read Dagster's API.
 func TestPipeline(t *testing.T) {
 	venvs := filepath.SplitList(os.Getenv("PERDURE_TEST_DAGSTER"))
 	if len(venvs) == 0 {
@@ -125,7 +125,7 @@ func TestPipeline(t *testing.T) {
 				{"faults are lines of the log", w.faults},
 				{"the page of that run", w.photographed},
 				{"a permanent failure is one request", w.permanent},
-				{"a run is repeated for other steps only", w.settled},
+				{"a run is retried for other steps only", w.settled},
 				{"a step comes back when its breaker lets it", w.comesBack},
 				{"a cancelled step leaves nothing behind", w.cancelled},
 				{"a dead server", w.dead},
@@ -144,7 +144,7 @@ func TestPipeline(t *testing.T) {
 
 func (w *world) faults() {
 	t := w.t
-	w.answers(status(503), httptestfault.Response{Status: 429, Header: http.Header{"Retry-After": {"1"}}}, page())
+	w.respond(status(503), httptestfault.Response{Status: 429, Header: http.Header{"Retry-After": {"1"}}}, page())
 	w.store.SetScript(s3test.Rules(
 		s3test.Rule{Method: "PUT", Prefix: "/" + bucket + "/rides", Nth: []int{1, 2}, Fault: s3test.SlowDown()},
 		s3test.Rule{Method: "PUT", Prefix: "/" + bucket + "/processed/", Nth: []int{1}, Fault: s3test.LostResponse()},
@@ -169,7 +169,7 @@ func (w *world) faults() {
 	if want := []string{"processed_bike_data", "rides", "station_report", "stations", "stations_page"}; !slices.Equal(made, want) {
 		t.Errorf("materialized: %q, want %q", made, want)
 	}
-	// Two of the API, whichever of the two steps is first, two for rides, one for a lost answer.
+	// Two of the API, whichever of the two steps is first, two for rides, one for a lost response.
 	if len(retries) != 5 {
 		t.Errorf("%d retries in the log, want 5: %q", len(retries), retries)
 	}
@@ -181,7 +181,7 @@ func (w *world) faults() {
 	}
 }
 
-// checkMade compares what a step has reported of what it made with what is there.
+// checkMade compares the metadata of a materialization with the object in the store.
 func (w *world) checkMade(e event, id string) {
 	w.t.Helper()
 	keys := map[string]string{
@@ -190,7 +190,7 @@ func (w *world) checkMade(e event, id string) {
 	}
 	key, stored := keys[e.StepKey]
 	if !stored {
-		return // a command that is run, of which nothing is known
+		return // perdure run does not know what its command makes
 	}
 	object, ok := w.store.Object(bucket, key)
 	if got := e.metadata("bytes").IntValue; !ok || got != len(object) {
@@ -225,10 +225,10 @@ func ofKind(events []event, step, typename string) (at []int) {
 	return at
 }
 
-// permanent: the API does not know the page, and the store lets nobody write.
+// permanent: the API does not have the page, and the store denies writes.
 func (w *world) permanent() {
 	t := w.t
-	requests := w.answers(status(404))
+	requests := w.respond(status(404))
 	w.store.Reset()
 	w.store.Deny("/" + bucket + "/rides")
 	r, events := w.finish(w.launch("definitions", "stations", "rides"))
@@ -246,20 +246,20 @@ func (w *world) permanent() {
 		}
 	}
 	if got := r.tag("dagster/will_retry"); got == "true" {
-		t.Error("the run is to be repeated")
+		t.Error("the run is to be retried")
 	}
 	t.Logf("COUNT %s: permanent failure: %d request to the API, %d to the store, with 3 retries of the step and 3 of the run allowed",
 		t.Name(), requests(), puts)
 }
 
-// settled: of two steps in a run one has failed for good, and the other for now.
-// The run is repeated for the other; the one costs no further request, and no
-// further run than the one that shows that it alone is left.
+// settled: of two steps in a run, one fails permanently and the other temporarily. The
+// run is retried for the other step. The first step costs no further request, and no
+// run after the one that leaves only that step.
 func (w *world) settled() {
 	t := w.t
 	var requests func() int
 	group := w.repeated(3, func() string {
-		requests = w.answers(status(404))
+		requests = w.respond(status(404))
 		return w.launch("others", "missing", "flaky")
 	})
 	made, last := 0, ""
@@ -274,7 +274,7 @@ func (w *world) settled() {
 	}
 }
 
-// An outcomeMessage is what the glue adds to a failure.
+// An outcomeMessage is the outcome that run_step adds to a failure.
 type outcomeMessage struct {
 	Outcome   string
 	Attempts  int
@@ -292,11 +292,11 @@ func outcome(t *testing.T, events []event, step string) (o outcomeMessage) {
 	return o
 }
 
-// comesBack: the API is down until the breaker opens, and then up again.
+// comesBack: the API is down until the breaker opens, and then works again.
 func (w *world) comesBack() {
 	t := w.t
 	down := slices.Repeat([]httptestfault.Response{status(503)}, attempts)
-	requests := w.answers(append(down, page())...)
+	requests := w.respond(append(down, page())...)
 	r, events := w.finish(w.launch("definitions", "stations"))
 	if r.Status != "SUCCESS" || requests() != attempts+1 {
 		t.Errorf("%s after %d requests, want SUCCESS after %d", r.Status, requests(), attempts+1)
@@ -308,7 +308,7 @@ func (w *world) comesBack() {
 
 func (w *world) cancelled() {
 	t := w.t
-	requests := w.answers(httptestfault.Response{Fault: httptestfault.Fault{Kind: httptestfault.Hang}})
+	requests := w.respond(httptestfault.Response{Fault: httptestfault.Fault{Kind: httptestfault.Hang}})
 	id := w.launch("definitions", "stations")
 	w.wait("the request", time.Minute, func() bool { return requests() == 1 })
 	if n := w.programs(); n == 0 {
@@ -327,12 +327,11 @@ func (w *world) cancelled() {
 	t.Logf("cancelled within %.1f s", time.Since(start).Seconds())
 }
 
-// dead: the API answers nothing but 503. Two steps want it, and share its
-// breaker and a pool of one slot. Beside them a step without the glue, which
-// shows how much Dagster makes of it.
+// dead: the API responds with 503 only. Two steps call it, and share its breaker and a
+// pool of one slot. A step without run_step shows how often Dagster retries by itself.
 func (w *world) dead() {
 	t := w.t
-	requests := w.answers(status(503))
+	requests := w.respond(status(503))
 	id := w.launch("definitions", "stations", "stations_page")
 	r, events := w.finish(id)
 	got, starts := requests(), 0
@@ -361,24 +360,24 @@ func (w *world) dead() {
 	w.checkShown()
 
 	naive := w.repeated(4, func() string {
-		requests = w.answers(status(503))
+		requests = w.respond(status(503))
 		return w.launch("others", "naive_page")
 	})
-	t.Logf("COUNT %s: dead server: %d requests for both steps of the run (%d starts); without the glue %d for one step (%d runs)",
+	t.Logf("COUNT %s: dead server: %d requests for both steps of the run (%d starts); without run_step %d for one step (%d runs)",
 		t.Name(), got, starts, requests(), len(naive))
 	if both := 2 * requests(); both < 3*got {
-		t.Errorf("%d requests without the glue, if two steps made them: this test shows nothing", both)
+		t.Errorf("%d requests without run_step, if two steps made them: this test shows nothing", both)
 	}
 	if group := w.group(id); len(group) != 1 {
-		// Dagster writes all of a run's tags when one is added, and that which tells it not to repeat the run can get lost.
-		t.Logf("the run was repeated, so another one is made: %+v", group)
+		// Dagster writes all of a run's tags when one is added: the tag that forbids to retry the run can get lost.
+		t.Logf("the run was retried, so another run is launched: %+v", group)
 		if r, _ := w.finish(w.launch("definitions", "stations", "stations_page")); r.tag("dagster/will_retry") == "true" {
-			t.Errorf("the next one is to be repeated, too: %+v", r)
+			t.Errorf("the next run is to be retried, too: %+v", r)
 		}
 	}
 }
 
-// checkShown waits until the sensor has seen that the breaker is open.
+// checkShown waits until the sensor has reported the open breaker.
 func (w *world) checkShown() {
 	w.t.Helper()
 	w.wait("the check that finds the open breaker", time.Minute, func() bool {
@@ -386,7 +385,7 @@ func (w *world) checkShown() {
 	})
 }
 
-// programs counts the processes of the programs that this world has built.
+// programs returns the number of processes of the programs that the world has built.
 func (w *world) programs() (n int) {
 	w.t.Helper()
 	processes, err := filepath.Glob("/proc/[0-9]*/exe")

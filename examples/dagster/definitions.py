@@ -1,4 +1,4 @@
-"""A bike-sharing pipeline whose steps outlast failures: Go programs, a Python asset, and a script that knows of nothing."""
+"""A bike-sharing pipeline whose steps outlast failures: Go programs, a Python asset, and a script without retries."""
 
 import io
 import json
@@ -26,7 +26,7 @@ def stations(context: dg.AssetExecutionContext):
 
 @dg.asset(pool="stations_api", retry_policy=dg.RetryPolicy(max_retries=3))
 def stations_page(context: dg.AssetExecutionContext):
-    """The first page of the API as it is. It shares the circuit breaker of the program above."""
+    """The first page of the API, unchanged. It shares the circuit breaker of the program above."""
     yield from run_step(context, ["perdure", "copy", STATIONS_URL, f"{BUCKET}/raw/stations.json"])
 
 
@@ -38,7 +38,7 @@ def rides(context: dg.AssetExecutionContext):
 
 @dg.asset(deps=[rides])
 def processed_bike_data(context: dg.AssetExecutionContext):
-    """Rentals by season. The bytes are made here; perdure sees to it that they arrive."""
+    """Rentals by season. Python makes the bytes, perdure uploads them."""
     raw = subprocess.run(["perdure", "copy", f"{BUCKET}/rides.parquet", "-"], check=True, stdout=subprocess.PIPE).stdout
     table = pq.read_table(io.BytesIO(raw)).group_by("season").aggregate([("total", "sum"), ("temp_celsius", "mean")])
     context.log.info(f"{pc.sum(table['total_sum'])} rentals")
@@ -50,13 +50,13 @@ def processed_bike_data(context: dg.AssetExecutionContext):
 
 @dg.asset(deps=[stations])
 def station_report(context: dg.AssetExecutionContext):
-    """Any command becomes a step that is retried."""
+    """A retried step made of any command."""
     script = [sys.executable, str(HERE / "legacy_report.py"), STATIONS_URL]
     yield from run_step(context, ["perdure", "run", "--name", "station_report", "--", *script])
 
 
 def open_breakers() -> dict:
-    """The circuit breakers of this host that let no call through, by key."""
+    """The circuit breakers of this host that are not closed, by key."""
     status = subprocess.run(["perdure", "status", "--json"], check=True, stdout=subprocess.PIPE).stdout
     return {key.pop("key"): key for key in json.loads(status)["keys"] if key["state"] != "closed"}
 
@@ -73,7 +73,7 @@ def servers_reachable() -> dg.AssetCheckResult:
 
 @dg.sensor(minimum_interval_seconds=10, default_status=dg.DefaultSensorStatus.RUNNING)
 def breaker_sensor(context: dg.SensorEvaluationContext):
-    """Reports the check anew when a breaker has opened or closed, without a run."""
+    """Reports the check again when a breaker has opened or closed, without a run."""
     found = open_breakers()
     state = ", ".join(sorted(found)) or "none"
     if state == (context.cursor or "none"):

@@ -1,9 +1,9 @@
-"""A script as there are many: it knows nothing of retries, nor of Dagster."""
+"""A script like many: without retries, and without Dagster."""
 
 import json
 import sys
 import urllib.request
 
-with urllib.request.urlopen(sys.argv[1], timeout=10) as answer:
-    stations = json.load(answer)["stations"]
+with urllib.request.urlopen(sys.argv[1], timeout=10) as response:
+    stations = json.load(response)["stations"]
 print("the first page has", sum(s["bikes"] for s in stations), "bikes at", len(stations), "stations")

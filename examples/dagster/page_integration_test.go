@@ -15,15 +15,15 @@ import (
 	"time"
 )
 
-// photographed looks at the page of the run in which faults were survived, with
-// a browser as people have it. PERDURE_TEST_SCREENSHOT keeps the picture.
+// photographed opens the page of the run that survived faults in a browser.
+// PERDURE_TEST_SCREENSHOT names a file for the picture.
 func (w *world) photographed() {
 	t := w.t
 	chromium := os.Getenv("PERDURE_TEST_CHROMIUM")
 	if chromium == "" {
 		t.Skip("PERDURE_TEST_CHROMIUM does not name a chromium (`make integration` installs it)")
 	}
-	w.ask(&struct{}{}, `mutation{setNuxSeen}`, nil) // else it asks for an e-mail address
+	w.ask(&struct{}{}, `mutation{setNuxSeen}`, nil) // else the page asks for an e-mail address
 	page := w.url + "/runs/" + w.survived + "?logs=" + url.QueryEscape("step:stations") + "&levels=" + url.QueryEscape("info|warning|error|event")
 	text := string(browse(t, chromium, page, "--dump-dom"))
 	for _, want := range []string{"Success", "Retrying fetch", "succeeded on attempt 3", "dagster/row_count", "crc32:"} {
@@ -36,7 +36,7 @@ func (w *world) photographed() {
 		file = filepath.Join(t.TempDir(), "run.png")
 	}
 	browse(t, chromium, page, "--screenshot="+file)
-	picture, err := os.ReadFile(file) //nolint:gosec // the one that was just made
+	picture, err := os.ReadFile(file) //nolint:gosec // the file was just written
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -45,13 +45,13 @@ func (w *world) photographed() {
 	}
 }
 
-// browse lets a headless browser of its own show a page until nothing changes
-// any more, and returns what it writes.
+// browse opens a page in a new headless browser until the page no longer changes, and
+// returns the browser's output.
 func browse(t *testing.T, chromium, page, do string) []byte {
 	t.Helper()
 	ctx, cancel := context.WithTimeout(t.Context(), 2*time.Minute)
 	defer cancel()
-	out, err := exec.CommandContext(ctx, chromium, "--headless", "--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run", //nolint:gosec // as said
+	out, err := exec.CommandContext(ctx, chromium, "--headless", "--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run", //nolint:gosec // the program is chosen by the environment
 		"--disable-background-networking", "--disable-component-update", "--disable-sync", "--hide-scrollbars",
 		"--user-data-dir="+t.TempDir(), "--window-size=1500,1250", "--virtual-time-budget=15000", do, page).Output()
 	if err != nil {

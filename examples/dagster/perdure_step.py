@@ -1,7 +1,7 @@
 """Runs a program that speaks Dagster Pipes through Perdure, as one step of a Dagster asset.
 
-Three things retry: the program, the step's RetryPolicy and the run. Left alone they multiply. Here the program decides: it
-tells in one message whether another try makes sense and when, and this turns the message into what Dagster understands.
+Three layers retry: the program, the step's RetryPolicy and the run. They multiply. Here the program decides: its outcome
+says whether and when to retry, and run_step translates the outcome for Dagster.
 """
 
 import os
@@ -11,21 +11,21 @@ import subprocess
 import dagster as dg
 
 OUTCOME = "perdure/outcome"
-SETTLED = "perdure/settled/"  # and a step's key: the tag that names the run in which the step has failed for good
+SETTLED = "perdure/settled/"  # plus a step's key: the tag that names the run in which the step failed permanently
 
 
 def run_step(context, command, *, stdin=None, max_retries=3, extras=None, env=None, grace=20):
-    """Starts command, with the bytes stdin, and returns what it reported; yield that from the asset. It raises
+    """Runs command, with the bytes stdin, and returns its reports; yield them from the asset. It raises
 
-    RetryRequested                when the program knows when to come back; meanwhile no pool slot is held
-    Failure(allow_retries=False)  when another try would fail in the same way, or there have been max_retries of
-                                  those above; if the run is repeated, for another step, this one is not
-    Failure                       else: the step's RetryPolicy decides, and then that of the run
+    RetryRequested                if the program's outcome says when to retry; until then the step holds no pool slot
+    Failure(allow_retries=False)  after a permanent error, or after max_retries of the retries above; a retry of the
+                                  run, for another step, does not run this step again
+    Failure                       after any other error: the step's RetryPolicy decides, and then that of the run
     """
     run, extras = context.run, extras or {}
     run_retry, settled = run.tags.get("dagster/retry_number"), SETTLED + context.get_step_execution_context().step.key
     if run_retry and run.tags.get(settled) == run.parent_run_id:
-        give_up(context, settled, description=f"it has failed for good in run {run.parent_run_id}, which this one repeats")
+        give_up(context, settled, description=f"failed permanently in run {run.parent_run_id}, which this run retries")
     extras = {**extras, "perdure": {"run_retry": run_retry, **extras.get("perdure", {})}}
     reader, injector = dg.PipesTempFileMessageReader(), dg.PipesTempFileContextInjector()
     with dg.open_pipes_session(context, injector, reader, extras=extras) as session:
@@ -33,7 +33,7 @@ def run_step(context, command, *, stdin=None, max_retries=3, extras=None, env=No
         process = subprocess.Popen(command, env=environ, stdin=None if stdin is None else subprocess.PIPE)
         try:
             process.communicate(stdin)
-        except BaseException:  # the step is cancelled: let the program finish, and leave none behind
+        except BaseException:  # the step is cancelled: let the program close its session, then kill it
             process.send_signal(signal.SIGINT)
             try:
                 process.wait(timeout=grace)
@@ -43,8 +43,8 @@ def run_step(context, command, *, stdin=None, max_retries=3, extras=None, env=No
             raise
     if process.returncode == 0:
         return session.get_results()
-    told = [m for m in session.get_custom_messages() if isinstance(m, dict) and m.get("kind") == OUTCOME]
-    outcome = told[-1] if told else {}
+    outcomes = [m for m in session.get_custom_messages() if isinstance(m, dict) and m.get("kind") == OUTCOME]
+    outcome = outcomes[-1] if outcomes else {}
     text = f"exit code {process.returncode}, {outcome.get('outcome', 'no outcome')}: {outcome.get('last_error')}"
     failure = {"description": text, "metadata": {"outcome": dg.MetadataValue.json(outcome)}}
     after = outcome.get("retry_after_s")
@@ -56,12 +56,12 @@ def run_step(context, command, *, stdin=None, max_retries=3, extras=None, env=No
 
 
 def give_up(context, settled, **failure):
-    """Fails for good. Where no step of the run is left that could gain by it, the run is not repeated at all."""
+    """Fails permanently. If no other step could succeed in a retry of the run, the run is not retried either."""
     context.instance.add_run_tags(context.run_id, {settled: context.run_id})
     run = context.instance.get_run_by_id(context.run_id)
     plan = context.instance.get_execution_plan_snapshot(run.execution_plan_snapshot_id)
     lost = {step.key for step in plan.steps if run.tags.get(SETTLED + step.key) == run.run_id}
-    for _ in plan.steps:  # and those that need what is not there
+    for _ in plan.steps:  # and the steps that depend on them
         lost |= {step.key for step in plan.steps for i in step.inputs if lost & set(i.upstream_step_keys)}
     if lost.issuperset(plan.step_keys_to_execute):
         context.instance.add_run_tags(run.run_id, {"dagster/retry_on_asset_or_op_failure": "false"})

@@ -6,6 +6,7 @@ import (
 	"bytes"
 	"context"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"io"
 	"net/http"
@@ -20,6 +21,7 @@ import (
 	"time"
 
 	"github.com/seed-0f2c7998/perdure/internal/servertest"
+	"github.com/seed-0f2c7998/perdure/retry"
 )
 
 // A webserver is `dagster dev` of a release, with its daemon: what a user starts.
@@ -28,13 +30,13 @@ type webserver struct {
 	url string
 }
 
-// guarded runs a command until the other end of descriptor 3 is closed, by a test
-// that stops it or because the test is no more, however it came to that. Then it
-// ends the command as ctrl-C does, and all of its group when 20 s are over.
+// guarded runs a command until the other end of descriptor 3 is closed: the test stops
+// the command, or the test's process has ended in any way. Then guarded sends SIGINT to
+// the command, and after 20 s SIGKILL to its process group.
 const guarded = `{ read -r _; kill -INT $$; sleep 20; kill -KILL 0; } <&3 & exec "$@" 3<&-`
 
-// startDagster starts the Dagster of a Python environment with the example and
-// what is in testdata as code locations, and waits until both are loaded.
+// startDagster starts the Dagster of a Python environment with two code locations, the
+// example and testdata/others.py, and waits until both are loaded.
 func startDagster(t *testing.T, venv string, environ ...string) *webserver {
 	t.Helper()
 	home := t.TempDir()
@@ -55,7 +57,7 @@ func startDagster(t *testing.T, venv string, environ ...string) *webserver {
 	if err != nil {
 		t.Fatal(err)
 	}
-	dev := exec.Command("sh", "-c", guarded, "sh", //nolint:gosec // it is to end in order
+	dev := exec.Command("sh", "-c", guarded, "sh", //nolint:gosec // the command is fixed
 		filepath.Join(venv, "bin", "dagster"), "dev", "-h", "127.0.0.1", "-p", port, "-f", "definitions.py", "-f", "testdata/others.py")
 	dev.Stdout, dev.Stderr, dev.ExtraFiles = log, log, []*os.File{end}
 	dev.SysProcAttr = &syscall.SysProcAttr{Setpgid: true}
@@ -73,20 +75,15 @@ func startDagster(t *testing.T, venv string, environ ...string) *webserver {
 	return w
 }
 
-// stop ends it, and shows its log if the test has failed.
+// stop ends the Dagster, and shows its log if the test has failed.
 func (w *webserver) stop(dev *exec.Cmd, alive io.Closer, log *os.File) {
 	_ = alive.Close()
-	ended := make(chan error, 1)
-	go func() { ended <- dev.Wait() }()
-	select {
-	case <-ended:
-	case <-time.After(20 * time.Second):
-	}
-	_ = syscall.Kill(-dev.Process.Pid, syscall.SIGKILL) // whatever it has left
+	_ = dev.Wait()                                      // ends after 20 s at the latest: see guarded
+	_ = syscall.Kill(-dev.Process.Pid, syscall.SIGKILL) // orphans
 	_ = log.Close()
 	if text, err := os.ReadFile(log.Name()); err == nil && w.t.Failed() {
 		lines := strings.Split(string(text), "\n")
-		w.t.Logf("the end of what dagster dev said:\n%s", strings.Join(lines[max(len(lines)-60, 0):], "\n"))
+		w.t.Logf("the end of the log of dagster dev:\n%s", strings.Join(lines[max(len(lines)-60, 0):], "\n"))
 	}
 }
 
@@ -99,32 +96,33 @@ func freePort(t *testing.T) string {
 	return strconv.Itoa(port)
 }
 
-// wait looks until it is so.
-func (w *webserver) wait(what string, most time.Duration, so func() bool) {
+// wait polls until holds returns true, and fails the test after the limit most.
+func (w *webserver) wait(what string, most time.Duration, holds func() bool) {
 	w.t.Helper()
-	if !w.within(most, so) {
+	if !w.within(most, holds) {
 		w.t.Fatalf("after %v still waiting for %s", most, what)
 	}
 }
 
-// within looks until it is so, and reports whether it came to be in that time.
-func (w *webserver) within(most time.Duration, so func() bool) bool {
+// within polls until holds returns true, and reports whether that was within the limit
+// most. Dagster is not polled more often than its web page does.
+func (w *webserver) within(most time.Duration, holds func() bool) bool {
 	w.t.Helper()
 	ctx, cancel := context.WithTimeout(w.t.Context(), most)
 	defer cancel()
-	ticker := time.NewTicker(250 * time.Millisecond)
-	defer ticker.Stop()
-	for !so() {
-		select {
-		case <-ticker.C:
-		case <-ctx.Done():
-			return false
-		}
+	poll := &retry.Policy{
+		MaxAttempts: retry.Unlimited, BaseDelay: 250 * time.Millisecond, MaxDelay: 250 * time.Millisecond, Jitter: retry.NoJitter,
+		Classify: retry.Always, Observe: func(context.Context, retry.Event) {},
 	}
-	return true
+	return retry.Do(ctx, poll, func(context.Context) error {
+		if !holds() {
+			return errors.New("not yet")
+		}
+		return nil
+	}) == nil
 }
 
-// ask sends a query and decodes the data of its answer, if the server is up yet.
+// ask sends a query and decodes the data of the response, if the server is up.
 func (w *webserver) ask(into any, query string, variables map[string]any) {
 	w.t.Helper()
 	text, err := json.Marshal(map[string]any{"query": query, "variables": variables})
@@ -145,11 +143,11 @@ func (w *webserver) ask(into any, query string, variables map[string]any) {
 	if err != nil {
 		return
 	}
-	answer := struct {
+	response := struct {
 		Data   any
 		Errors json.RawMessage
 	}{Data: into}
-	if err := json.Unmarshal(body, &answer); err != nil || answer.Errors != nil {
+	if err := json.Unmarshal(body, &response); err != nil || response.Errors != nil {
 		w.t.Fatalf("%s: %v: %s", query, err, body)
 	}
 }
@@ -195,7 +193,7 @@ func (w *webserver) launch(location string, assets ...string) string {
 	return d.LaunchRun.Run.RunID
 }
 
-// A run is what Dagster says of one.
+// A run is the state of a run in Dagster.
 type run struct {
 	RunID, Status, JobName string
 	Tags                   []struct{ Key, Value string }
@@ -222,7 +220,7 @@ func (w *webserver) runs() []run {
 	return d.RunsOrError.Results
 }
 
-// group returns a run and the repetitions of it.
+// group returns a run and its retries.
 func (w *webserver) group(id string) (all []run) {
 	w.t.Helper()
 	for _, r := range w.runs() {
@@ -233,10 +231,9 @@ func (w *webserver) group(id string) (all []run) {
 	return all
 }
 
-// repeated launches a run that is to be n runs in the end, with its repetitions,
-// and returns them all. Dagster loses a repetition now and then: its daemon takes
-// no further notice of a failure that it sees before the run's status is that.
-// Then another run is launched.
+// repeated launches a run, and returns it with its retries when they are n runs.
+// Dagster sometimes loses a retry: its daemon ignores a failure that it sees before
+// the run has that status. Then repeated launches another run.
 func (w *webserver) repeated(n int, launch func() string) (group []run) {
 	w.t.Helper()
 	for range 2 {
@@ -285,7 +282,7 @@ type event struct {
 	}
 }
 
-// An entry is a value of a report's metadata; the field of its kind is set.
+// An entry is a value of a report's metadata, in the field of its kind.
 type entry struct {
 	Label, Text, JSONString, URL, Path string
 	IntValue                           int
@@ -306,8 +303,7 @@ const metadataFields = `metadataEntries{label ... on TextMetadataEntry{text} ...
 	... on FloatMetadataEntry{floatValue} ... on JsonMetadataEntry{jsonString} ... on UrlMetadataEntry{url} ... on PathMetadataEntry{path}
 	... on TableSchemaMetadataEntry{schema{columns{name type}}}}`
 
-// events returns the log of a run, and sees to it that Dagster could read all
-// that was sent to it.
+// events returns the log of a run, and checks that Dagster could read all messages.
 func (w *webserver) events(id string) []event {
 	w.t.Helper()
 	var d struct {
@@ -329,8 +325,8 @@ func (w *webserver) events(id string) []event {
 	return d.LogsForRun.Events
 }
 
-// breakersShown returns what the latest failed evaluations of the check
-// servers_reachable show.
+// breakersShown returns the metadata of the latest failed evaluations of the check
+// servers_reachable.
 func (w *webserver) breakersShown() (shown []string) {
 	w.t.Helper()
 	var d struct {

@@ -26,7 +26,7 @@ import (
 	"github.com/seed-0f2c7998/perdure/retry"
 )
 
-// Conflicts are the answers of a healthy database: they end no transfer, open no breaker and cost no token of a budget.
+// Conflicts are responses of a healthy database: they fail no transfer, open no breaker and cost no token of a budget.
 func TestConflictsAreNoFailures(t *testing.T) {
 	const workers, transfers, accounts, start = 16, 10, 4, 1000
 	db := startPostgres(t)
@@ -85,7 +85,7 @@ func TestConflictsAreNoFailures(t *testing.T) {
 	}
 }
 
-// A database that has stopped is a failure, and one that starts is, too.
+// An ended connection is a failure of the database; a wrong statement is not.
 func TestStoppedServerIsAFailure(t *testing.T) {
 	db := startPostgres(t)
 	setUp(t, db, 2, 10)
@@ -180,16 +180,19 @@ func startPostgres(t *testing.T) *sql.DB {
 	return db
 }
 
-// unprivileged returns how a command runs as another user if this one is root, whom PostgreSQL refuses, and gives that
-// user dir.
+// unprivilegedUser runs PostgreSQL, which refuses to run as root.
+const unprivilegedUser = "nobody"
+
+// unprivileged returns the attributes of a process of unprivilegedUser, which becomes the owner of dir; nil if this
+// process is not root's.
 func unprivileged(t *testing.T, dir string) *syscall.SysProcAttr {
 	t.Helper()
 	if os.Geteuid() != 0 {
 		return nil
 	}
-	u, err := user.Lookup("nobody")
+	u, err := user.Lookup(unprivilegedUser)
 	if err != nil {
-		t.Skipf("SKIPPED: root can't run PostgreSQL, and there is no user nobody: %v", err)
+		t.Skipf("SKIPPED: root can't run PostgreSQL, and the user %s does not exist: %v", unprivilegedUser, err)
 	}
 	uid, err1 := strconv.Atoi(u.Uid)
 	gid, err2 := strconv.Atoi(u.Gid)

@@ -1,7 +1,7 @@
-// Servers is what the example pipeline needs of the world, on this machine: an
-// API of bike stations, in pages, and an S3 store. Both fail now and then, as a
-// seed decides. It writes the environment for their clients to standard output,
-// and ends with ctrl-C.
+// Servers runs the servers of the example pipeline on this machine: an API of bike
+// stations, in pages, and an S3 store. Both fail now and then, as a seed decides.
+// Servers writes the environment for their clients to standard output, and runs until
+// ctrl-C.
 //
 //	servers > .env
 package main
@@ -22,11 +22,11 @@ import (
 	"github.com/seed-0f2c7998/perdure/s3test"
 )
 
-// bucket is where the pipeline stores its tables.
+// bucket holds the pipeline's tables.
 const bucket = "bike-data-bucket"
 
 func main() {
-	seed := flag.Uint64("seed", 1, "number that decides what goes wrong")
+	seed := flag.Uint64("seed", 1, "seed of the faults")
 	flag.Parse()
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
 	defer stop()
@@ -42,31 +42,31 @@ func run(ctx context.Context, seed uint64) error {
 		return err
 	}
 	defer store.Close()
-	api := httptestfault.New(newAPI(seed).answer)
+	api := httptestfault.New(newAPI(seed).respond)
 	defer api.Close()
 	fmt.Printf("STATIONS_URL=%s/stations\nAWS_ENDPOINT_URL=%s\nAWS_ACCESS_KEY_ID=%s\nAWS_SECRET_ACCESS_KEY=%s\n",
 		api.URL, store.URL, store.AccessKey, store.SecretKey)
-	fmt.Fprintln(os.Stderr, "The servers are up, until ctrl-C.")
+	fmt.Fprintln(os.Stderr, "The servers run until ctrl-C.")
 	<-ctx.Done()
 	return nil
 }
 
-// How many stations there are.
+// The number of stations.
 const (
 	pages   = 5
 	perPage = 40
 )
 
-// An api answers for its stations, and fails about every third time.
+// An api serves pages of stations. About one response in three is a failure.
 type api struct {
-	random *rand.Rand // used under the server's lock
-	failed int        // in a row
+	random *rand.Rand // guarded by the server's lock, as failed is
+	failed int        // failures in a row
 }
 
 func newAPI(seed uint64) *api { return &api{random: rand.New(rand.NewPCG(seed, seed))} }
 
-// answer is the server's script.
-func (a *api) answer(_ int, r *http.Request) httptestfault.Response {
+// respond is the server's script.
+func (a *api) respond(_ int, r *http.Request) httptestfault.Response {
 	number, _ := strconv.Atoi(r.URL.Query().Get("page"))
 	step := page(max(number, 1))
 	if a.failed == 2 || a.random.IntN(3) > 0 { // a client with three attempts gets through
@@ -84,7 +84,7 @@ func (a *api) answer(_ int, r *http.Request) httptestfault.Response {
 	}
 }
 
-// page is an answer as it should be.
+// page returns a successful response.
 func page(number int) httptestfault.Response {
 	if number > pages {
 		return httptestfault.Response{Status: http.StatusNotFound}
@@ -98,13 +98,13 @@ func page(number int) httptestfault.Response {
 			"lat": 38.8 + float64(n*37%200)/1000, "lon": -77.1 + float64(n*61%200)/1000, "docks": 11 + n%24, "bikes": n % 11,
 		})
 	}
-	answer := map[string]any{"page": number, "pages": pages, "stations": all}
+	body := map[string]any{"page": number, "pages": pages, "stations": all}
 	if number < pages {
-		answer["next"] = fmt.Sprintf("/stations?page=%d", number+1)
+		body["next"] = fmt.Sprintf("/stations?page=%d", number+1)
 	}
-	body, err := json.Marshal(answer)
+	text, err := json.Marshal(body)
 	if err != nil {
-		panic(err) // numbers and names: it can't
+		panic(err) // numbers and names can be encoded
 	}
-	return httptestfault.Response{Header: http.Header{"Content-Type": {"application/json"}}, Body: body}
+	return httptestfault.Response{Header: http.Header{"Content-Type": {"application/json"}}, Body: text}
 }

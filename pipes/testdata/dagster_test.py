@@ -1,4 +1,4 @@
-"""What Dagster makes of what a Go program reports.
+"""Tests what Dagster records of the reports of a Go program.
 
 Run by the Go test TestDagster, with CONTRACT naming the program to start.
 """
@@ -26,7 +26,7 @@ PROGRAM = os.environ["CONTRACT"]
 
 
 class Launch:
-    """One asset that is materialized by the program, and all that is known of it."""
+    """A materialization of one asset by the program, with everything that Dagster recorded."""
 
     def __init__(self, *args, program=(PROGRAM,), step=None, extras=None, policy=None, checks=(), **client):
         self.results, self.custom = [], []
@@ -42,7 +42,7 @@ class Launch:
             self.results = list(done.get_results())
             yield from self.results
 
-        # One with files: in memory all threads share a connection, and now and then one finds the table locked by another.
+        # An instance with files: in memory all threads share a connection, and sometimes one finds the table locked by another.
         with tempfile.TemporaryDirectory() as home, dg.DagsterInstance.local_temp(home) as instance:
             self.result = dg.materialize([my_asset], instance=instance, raise_on_error=False)
             self.records = instance.all_logs(self.result.run_id)
@@ -71,8 +71,8 @@ def write(path, value):
     return path
 
 
-# How the suite that Pipes libraries share, dagster-pipes-tests, starts a program. Its later releases name the test, the earlier
-# ones had a flag for each.
+# How dagster-pipes-tests, the suite that Pipes libraries share, starts a program. Its later releases name the test, the earlier
+# ones had a flag for each test.
 FORMS = {
     "named": lambda name, flags: ["--test-name", name, *flags],
     "flags": lambda name, flags: [
@@ -94,13 +94,13 @@ def test_extras(tmp_path, form, injector, extras):
 
 
 def test_context_that_is_not_as_expected(tmp_path):
-    """The program does compare: the test above can fail."""
+    """The program compares the context: the test above can fail."""
     assert not Launch("--test-name=test_extras", "--extras", write(tmp_path / "extras", {"a": 1}), extras={"a": 2}).result.success
     assert not Launch(program=[PROGRAM, "--job-name=other"], step=lambda context, command: run_step(context, command[:2])).result.success
 
 
 class DirectoryInjector(PipesContextInjector):
-    """Puts the context where a store of blobs would have it."""
+    """Writes the context as a blob of a store that is a directory."""
 
     def __init__(self, root):
         self.root = root
@@ -116,7 +116,7 @@ class DirectoryInjector(PipesContextInjector):
 
 
 class DirectoryReader(PipesBlobStoreMessageReader):
-    """Reads chunks of messages from where a store of blobs would have them."""
+    """Reads chunks of messages from a store that is a directory."""
 
     def __init__(self, root):
         super().__init__(interval=0.05)
@@ -256,7 +256,7 @@ def test_everything_there_is_to_report():
     assert not values["schema"].schema.columns[0].constraints.nullable
     (dep,) = values["lineage"].value.deps_by_column["a"]
     assert (dep.asset_key, dep.column_name) == (dg.AssetKey(["raw", "x"]), "k")
-    # It must have got through storage, too.
+    # The metadata was stored, too.
     (event,) = launch.result.asset_materializations_for_node("my_asset")
     assert set(values) <= set(event.metadata)
     (evaluation,) = launch.result.get_asset_check_evaluations()
@@ -273,7 +273,7 @@ def test_standard_streams(capfd):
 
 
 class Server:
-    """Answers with the statuses that it is given, and then with 200."""
+    """Responds with the given statuses, and then with 200."""
 
     def __init__(self, *statuses, forever=None, after=None):
         self.requests, left = 0, list(statuses)
@@ -339,7 +339,7 @@ def test_permanent_failure_is_one_request():
 
 
 def test_step_retries_multiply_ours():
-    """Why code around the process must say what to do: a step's own policy repeats all of our attempts.
+    """Why run_step is needed: a step's own policy repeats all attempts of the program.
 
     Releases before mid-2025 did not apply it to such a process: the error was Dagster's own there.
     """
@@ -352,7 +352,7 @@ def test_step_retries_multiply_ours():
 
 @pytest.mark.parametrize("line", ['{"type": "float", "raw_value": 100}', '{"type": "job", "raw_value": "j"}', "1"])
 def test_a_dead_reader_is_noticed(line):
-    """These tests see it when a message ends the reader; the step succeeds all the same."""
+    """The tests fail when a message ends the reader, although the step succeeds."""
     message = (
         '{"__dagster_pipes_version":"0.1","method":"report_asset_materialization","params":'
         '{"asset_key":"my_asset","data_version":null,"metadata":{"m":%s}}}' % line
@@ -362,7 +362,7 @@ def test_a_dead_reader_is_noticed(line):
         Launch(program=[sys.executable, "-c", code])
 
 
-def test_glue_ends_it_at_a_permanent_failure():
+def test_run_step_ends_at_a_permanent_failure():
     with Server(forever=404) as server:
         launch = Launch("--test-name=retries", "--url", server.url, step=run_step, policy=dg.RetryPolicy(max_retries=3))
     assert not launch.result.success
@@ -372,14 +372,14 @@ def test_glue_ends_it_at_a_permanent_failure():
     assert launch.tags["dagster/retry_on_asset_or_op_failure"] == "false"
 
 
-def test_glue_comes_back_when_it_makes_sense():
+def test_run_step_retries_at_the_time_of_the_outcome():
     with Server(503, after="1") as server:
         launch = Launch("--test-name=retries", "--url", server.url, step=run_step)
     assert launch.result.success
     assert (server.requests, launch.attempts()) == (2, 2)
 
 
-def test_glue_ends_it_when_coming_back_was_in_vain():
+def test_run_step_ends_after_its_last_retry():
     with Server(forever=503, after="1") as server:
         launch = Launch("--test-name=retries", "--url", server.url, step=run_step)
     assert not launch.result.success
@@ -387,7 +387,7 @@ def test_glue_ends_it_when_coming_back_was_in_vain():
     assert launch.tags["dagster/retry_on_asset_or_op_failure"] == "false"
 
 
-def test_glue_leaves_the_rest_to_the_policy():
+def test_run_step_leaves_other_errors_to_the_policy():
     with Server(forever=503) as server:
         launch = Launch("--test-name=retries", "--url", server.url, step=run_step, policy=dg.RetryPolicy(max_retries=1))
     assert not launch.result.success

@@ -1,4 +1,4 @@
-"""Assets beside those of the example: one without the glue, and two that are materialized in the same run."""
+"""Assets beside those of the example: one without run_step, and two that are materialized in the same run."""
 
 import os
 
@@ -10,20 +10,20 @@ COPY = ["perdure", "copy", os.environ["STATIONS_URL"]]
 
 @dg.asset(retry_policy=dg.RetryPolicy(max_retries=3))
 def naive_page(context: dg.AssetExecutionContext):
-    """The same without the glue: three things retry, and none knows of the others."""
+    """The same without run_step: three layers retry independently."""
     command = [*COPY, "s3://bike-data-bucket/naive.json", "--store", "memory"]
     yield from dg.PipesSubprocessClient().run(context=context, command=command).get_results()
 
 
 @dg.asset(retry_policy=dg.RetryPolicy(max_retries=3))
 def missing(context: dg.AssetExecutionContext):
-    """Fails for good when the API does not know the page."""
+    """Fails permanently when the API does not have the page."""
     yield from run_step(context, [*COPY, "s3://bike-data-bucket/missing.json"])
 
 
 @dg.asset
 def flaky(context: dg.AssetExecutionContext):
-    """Fails, as any other step may, and is well when its run is repeated."""
+    """Fails in the first run, and succeeds in a retry of the run."""
     if "dagster/retry_number" not in context.run.tags:
         raise ConnectionError("not yet")
 
