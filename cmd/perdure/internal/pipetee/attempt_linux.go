@@ -52,7 +52,7 @@ func (n *Attempt) run() {
 	for err == nil {
 		err = n.next()
 	}
-	if err != io.EOF && err != errStopped { //nolint:errorlint // as next returns them
+	if !errors.Is(err, io.EOF) && !errors.Is(err, errStopped) {
 		n.err = err
 	}
 }

@@ -2,6 +2,7 @@ package state
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"path/filepath"
 	"strings"
@@ -117,7 +118,7 @@ func (r *Row) agree(s redisstore.Status, now time.Time) {
 // refused returns the refusal that b has for a call, or nil.
 func refused(b *circuit.Breaker) *circuit.OpenError {
 	_, err := b.Acquire()
-	refusal, _ := err.(*circuit.OpenError) //nolint:errorlint // as Acquire returns it
+	refusal, _ := errors.AsType[*circuit.OpenError](err)
 	return refusal
 }
 
