@@ -5,8 +5,8 @@ import (
 	"sync/atomic"
 )
 
-// An attemptContext tells f which attempt it is. Only attempts from the second
-// on have one, and the first of an operation within one of those.
+// An attemptContext holds the number of an attempt. Attempts from the second on have
+// one, and so has the first attempt of an operation inside such an attempt.
 type attemptContext struct {
 	context.Context //nolint:containedctx // it is a context
 
@@ -23,14 +23,14 @@ func (c *attemptContext) Value(key any) any {
 	return c.Context.Value(key)
 }
 
-// numbered is how many attempts are under way whose context has a number. While
-// it is 0, as it is in health, a first attempt need not look for one: its
-// context is then the caller's own.
+// numbered counts the running attempts whose context has a number. While numbered is
+// 0, as in health, a first attempt uses the caller's context as it is.
 var numbered atomic.Int64 //nolint:gochecknoglobals // of all operations, since one may be within another
 
-// Attempt returns the number of the attempt, from 1, that the function which was
-// called with ctx makes for [Do] or [Value]: the innermost, where operations are
-// nested. It is 1 for a context of no attempt.
+// Attempt returns the number, from 1, of the attempt whose context is ctx: the ctx that
+// [Do] or [Value] gave to its function, or a child of that ctx. If operations are
+// nested, Attempt returns the number of the innermost. It returns 1 if ctx belongs to
+// no attempt.
 func Attempt(ctx context.Context) int {
 	if c, ok := ctx.Value(attemptKey{}).(*attemptContext); ok {
 		return c.number
@@ -38,9 +38,8 @@ func Attempt(ctx context.Context) int {
 	return 1
 }
 
-// firstAttempt returns the context for the first attempt of an operation with
-// ctx: ctx itself, unless it belongs to a later attempt of an operation further
-// out.
+// firstAttempt returns the context for the first attempt of an operation whose
+// context is ctx: ctx itself, unless ctx belongs to a retry of an outer operation.
 func firstAttempt(ctx context.Context) context.Context {
 	if numbered.Load() == 0 {
 		return ctx
@@ -55,8 +54,8 @@ func hideAttempt(ctx context.Context) context.Context {
 	return &attemptContext{ctx, 1}
 }
 
-// nextAttempt returns the context for attempt n, of 2 or more. Subtract 1 from
-// numbered when the attempt has ended.
+// nextAttempt returns the context for attempt n, which is 2 or more. The caller
+// subtracts 1 from numbered when the attempt ends.
 func nextAttempt(ctx context.Context, n int) context.Context {
 	numbered.Add(1)
 	return &attemptContext{ctx, n}

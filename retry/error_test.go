@@ -15,11 +15,11 @@ func TestErrorText(t *testing.T) {
 	t.Parallel()
 	at := time.Date(2026, 1, 11, 8, 0, 0, 0, time.UTC)
 	for want, e := range map[string]retry.Error{
-		"up: attempts exhausted after 5 attempts: the service is down":            {Attempts: 5, Stop: retry.ErrExhausted, Last: errDown},
-		"up: retry budget spent after 1 attempt: the service is down":             {Attempts: 1, Stop: retry.ErrBudget, Last: errDown},
-		"up: the server asked to come back later (retry at 2026-01-11T08:00:00Z)": {Stop: retry.ErrRetryLater, RetryAt: at},
-		"up: context canceled after 2 attempts: the service is down":              {Attempts: 2, Stop: context.Canceled, Last: errDown},
-		"up: deadline too near for another attempt: 8s needed, 3s left after 4 attempts: the service is down": {
+		"up: attempts exhausted after 5 attempts: the service is down":                        {Attempts: 5, Stop: retry.ErrExhausted, Last: errDown},
+		"up: retry budget spent after 1 attempt: the service is down":                         {Attempts: 1, Stop: retry.ErrBudget, Last: errDown},
+		"up: the server asked for a longer wait than allowed (retry at 2026-01-11T08:00:00Z)": {Stop: retry.ErrRetryLater, RetryAt: at},
+		"up: context canceled after 2 attempts: the service is down":                          {Attempts: 2, Stop: context.Canceled, Last: errDown},
+		"up: not enough time left for another attempt: 8s needed, 3s left after 4 attempts: the service is down": {
 			Attempts: 4, Stop: &retry.DeadlineError{Needed: 8 * time.Second, Left: 3 * time.Second}, Last: errDown,
 		},
 		`up: attempts exhausted after 2 attempts: no level=error \u009b31m`: {

@@ -14,30 +14,31 @@ import (
 	"github.com/seed-0f2c7998/perdure/internal/redact"
 )
 
-// The reasons why no other attempt follows, as Error.Stop. Error.Stop may also be
-// the end of the caller's context, which is both its cause and [context.Canceled]
-// or [context.DeadlineExceeded], a [*circuit.OpenError], and a [*circuit.LimitError].
-// Test for them with [errors.Is].
+// The errors in Error.Stop: test for them with [errors.Is]. Error.Stop may also be a
+// [*circuit.OpenError], a [*circuit.LimitError], or the error of the caller's context,
+// for which errors.Is finds both the cause of the context and [context.Canceled] or
+// [context.DeadlineExceeded].
 var (
 	// ErrExhausted reports that Policy.MaxAttempts attempts have failed.
 	ErrExhausted error = &class.Stop{Text: "attempts exhausted", Class: class.Transient}
-	// ErrPermanent reports an error that the policy does not retry.
+	// ErrPermanent reports that the policy does not retry the last error.
 	ErrPermanent error = &class.Stop{Text: "permanent error", Class: class.Permanent}
 	// ErrDeadline reports that the context's deadline or Policy.MaxElapsed leaves too
 	// little time for the delay and another attempt. Error.Stop is a [*DeadlineError],
 	// which wraps ErrDeadline. ErrDeadline is [context.DeadlineExceeded] as well.
-	ErrDeadline error = &class.Stop{Text: "deadline too near for another attempt", Class: class.Transient, Like: context.DeadlineExceeded}
+	ErrDeadline error = &class.Stop{Text: "not enough time left for another attempt", Class: class.Transient, Like: context.DeadlineExceeded}
 	// ErrBudget reports that the retry budget of the Breaker does not pay for another
 	// attempt.
 	ErrBudget error = &class.Stop{Text: "retry budget spent", Class: class.Transient}
 	// ErrRetryLater reports that the server asked for a longer wait than
-	// Policy.MaxRetryAfter or the deadline allows. Error.RetryAt is when to retry.
-	ErrRetryLater error = &class.Stop{Text: "the server asked to come back later", Class: class.Ignored}
+	// Policy.MaxRetryAfter or the deadline allows. Error.RetryAt is the instant at which
+	// that wait ends.
+	ErrRetryLater error = &class.Stop{Text: "the server asked for a longer wait than allowed", Class: class.Ignored}
 )
 
-// A Reason says why no attempt follows, as a value to switch on: Stop as an error tells
-// the same, with its details. The zero Reason means that the operation continues, or
-// has succeeded.
+// A Reason says why no attempt follows, as a value to switch on; the Stop beside it is
+// the same as an error. The zero Reason means that the operation continues or has
+// succeeded.
 type Reason uint8
 
 // The reasons.
@@ -77,39 +78,41 @@ func reasonRefused(err error) Reason {
 	return ReasonBreakerOpen
 }
 
-// A ConfigError is a value that a [Policy] may not have. It names the field,
-// the value and what is allowed.
+// A ConfigError reports a value that a [Policy] must not have. It names the field, the
+// value and what is allowed.
 type ConfigError = perdure.ConfigError
 
 // An Error reports that an operation was abandoned after at least one attempt.
-// [errors.Is] and [errors.As] find what is in Stop and in Last.
+// [errors.Is] and [errors.As] search Stop and Last.
 type Error struct {
-	// Operation is the name of the Policy; without a name, it is "operation" or what
-	// the client's adapter calls the operation.
+	// Operation is the name of the Policy. If the Policy has no name, Operation is
+	// "operation", or the name that a client's adapter gives the operation.
 	Operation string
-	// Attempts is the number of attempts that were made, the first included.
+	// Attempts is the number of attempts, the first included.
 	Attempts int
 	// Elapsed is the time since the first attempt began; 0 means not known: see
 	// Policy.Timed.
 	Elapsed time.Duration
 	// Reason is Stop as a value to switch on.
 	Reason Reason
-	// Stop is the reason why no other attempt follows: one of the errors above, the end
-	// of the caller's context, a [*circuit.OpenError], or a [*circuit.LimitError]. It is never nil.
+	// Stop is the reason why no attempt follows: one of the errors above, the error of
+	// the caller's context, a [*circuit.OpenError], or a [*circuit.LimitError]. Stop is
+	// never nil.
 	Stop error
 	// Last is the last attempt's error, exactly as the attempt returned it.
 	Last error
-	// RetryAt is the earliest instant at which another try makes sense, as the server or
-	// a breaker says; zero means not known.
+	// RetryAt is the earliest instant at which the operation can succeed, according to
+	// the server or a breaker; zero means not known.
 	RetryAt time.Time
 
-	end // the class of Last and who has counted it, for a retry or a breaker around this one
+	end // the class of Last, and the breaker that has counted it: for a retry or breaker around this one
 }
 
 type end = class.End
 
-// endOf returns the class of an operation that ends with d, whose attempts b has counted. A retry that was
-// then refused or waited in vain has no class: no call was made.
+// endOf returns the class of an operation that ends with d and whose attempts b has
+// counted. If the last step was a refusal or a wait, the class is ignored: no call was
+// made.
 func endOf(d Decision, b *circuit.Breaker) end {
 	if d.Class == ClassUnknown && !d.isPermanent() {
 		return class.EndOf(class.Ignored, b)
@@ -117,15 +120,15 @@ func endOf(d Decision, b *circuit.Breaker) end {
 	return class.EndOf(class.Class(d.Class), b)
 }
 
-// Error tells the operation, the reason, the attempts and the last error, with
-// the secrets in its URLs taken out.
+// Error returns the operation, the reason, the number of attempts and the last error,
+// without the secrets in URLs.
 func (e *Error) Error() string {
 	var b strings.Builder
 	fmt.Fprintf(&b, "%s: %v", e.Operation, e.Stop)
 	if e.Attempts > 0 {
 		fmt.Fprintf(&b, " after %s", count(e.Attempts, "attempt"))
 	}
-	if _, told := breakers.Refusal(e.Stop); !told && !e.RetryAt.IsZero() {
+	if _, refused := breakers.Refusal(e.Stop); !refused && !e.RetryAt.IsZero() {
 		fmt.Fprintf(&b, " (retry at %s)", e.RetryAt.Format(time.RFC3339))
 	}
 	if e.Last != nil {
@@ -142,24 +145,23 @@ func (e *Error) Unwrap() []error {
 	return []error{e.Stop, e.Last}
 }
 
-// Timeout reports whether the last attempt ended with a timeout, as the Timeout
-// of a [net.Error] does.
+// Timeout reports whether the last attempt timed out, like the Timeout method of a
+// [net.Error].
 func (e *Error) Timeout() bool {
 	found := class.Look(e.Last)
 	return found.IsTimeout()
 }
 
-// A DeadlineError is the [ErrDeadline] of one decision: the wait and a useful
-// attempt after it would need more time than the caller's deadline or the
-// policy's MaxElapsed leaves.
+// A DeadlineError is an [ErrDeadline] with its numbers: the delay and an attempt after
+// it need more time than the caller's deadline or MaxElapsed leaves.
 type DeadlineError struct {
-	// Needed is the delay plus the least time that an attempt is worth, 10 ms.
+	// Needed is the delay plus 10 ms, the shortest useful attempt.
 	Needed time.Duration
-	// Left is the time that is left; 0 means none.
+	// Left is the time that is left; 0 means that the deadline has passed.
 	Left time.Duration
 }
 
-// Error tells both times.
+// Error returns both times.
 func (e *DeadlineError) Error() string {
 	return fmt.Sprintf("%v: %v needed, %v left", ErrDeadline,
 		e.Needed.Round(time.Millisecond), e.Left.Round(time.Millisecond))
@@ -168,7 +170,8 @@ func (e *DeadlineError) Error() string {
 // Unwrap returns [ErrDeadline], which is [context.DeadlineExceeded] as well.
 func (e *DeadlineError) Unwrap() error { return ErrDeadline }
 
-func count(n int, what string) string {
+// count returns "1 call" or "2 calls".
+func count[N int | uint64](n N, what string) string {
 	if n == 1 {
 		return "1 " + what
 	}

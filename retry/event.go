@@ -14,16 +14,16 @@ import (
 	"github.com/seed-0f2c7998/perdure/internal/redact"
 )
 
-// A Kind is what an [Event] reports.
+// A Kind says what an [Event] reports.
 type Kind uint8
 
 // The kinds.
 const (
 	Retrying  Kind = iota + 1 // an attempt failed; another follows after Delay
 	Succeeded                 // a retry succeeded, or with Policy.ObserveAll a first attempt
-	Stopped                   // no attempt follows, because of Stop
-	Nested                    // as Stopped: another retry, further in, has already given up
-	Queued                    // the next attempt begins to wait: at the gate of the circuit breaker, for its rate, or for a place of its concurrency
+	Stopped                   // no attempt follows, for the reason in Reason and Stop
+	Nested                    // Stopped because an inner retry has already given up
+	Queued                    // the next attempt begins to wait: at the breaker's gate, for its rate, or for a place of its concurrency
 )
 
 // String returns retrying, succeeded, stopped, nested or queued.
@@ -38,46 +38,45 @@ func nameOf[T ~uint8](what string, n T, names ...string) string {
 	return what + "(" + strconv.Itoa(int(n)) + ")"
 }
 
-// An Event is one thing that happened to an operation.
+// An Event reports one step of an operation.
 type Event struct {
 	Kind        Kind          // what happened
 	Operation   string        // name of the Policy, without secrets
 	Key         string        // name of the Policy's Breaker, without secrets; "" means no Breaker
-	Attempt     int           // number of the attempt, from 1; 0 means that none was made; of Queued, of the one before
+	Attempt     int           // number of the last attempt, from 1; 0 means that no attempt was made
 	MaxAttempts int           // Policy.Attempts: a number or Unlimited
 	Class       Class         // class of Err
-	Reason      Reason        // why no attempt follows; 0 unless Kind is Stopped or Nested, but for ReasonLimit of a Queued event, of a wait for the rate
+	Reason      Reason        // why no attempt follows, if Kind is Stopped or Nested; ReasonLimit if Kind is Queued and the wait is for the rate; otherwise 0
 	Delay       time.Duration // wait that begins now; 0 unless Kind is Retrying, or Queued for the rate
-	Hint        time.Duration // wait that the server asked for; 0 means none
+	Hint        time.Duration // wait that the server asked for; 0 means no wait
 	Duration    time.Duration // how long the attempt took; 0 means not known, see Policy.Timed
 	Elapsed     time.Duration // time since the first attempt began; 0 means not known, see Policy.Timed
-	Err         error         // the attempt's error, printed without secrets; unwraps to what the attempt returned
-	Stop        error         // why no attempt follows, as Error.Stop; nil unless Kind is Stopped or Nested
-	RetryAt     time.Time     // when the next attempt is due or, if none follows, makes sense; zero means not known
+	Err         error         // the attempt's error, printed without secrets; unwraps to the error that the attempt returned
+	Stop        error         // why no attempt follows, as in Error.Stop; nil unless Kind is Stopped or Nested
+	RetryAt     time.Time     // when the next attempt is due or, if no attempt follows, when the operation can succeed; zero means not known
 
-	// Refused is set in the first event of a refused call after 30 s of an open
-	// breaker, and then after each minute, to how many calls this process has
-	// refused in that opening; also in the very first, as 1, if the opening itself
-	// was not reported in this process. In the events of all other refused calls
-	// it is 0.
+	// Refused is the number of calls that this process has refused since the breaker
+	// opened. It is set, for a log, in the first refusal after 30 s of an open breaker and
+	// then once a minute, and in the very first refusal if this process has not reported
+	// the opening. In all other events Refused is 0.
 	Refused uint64
 
-	// First is set in the first Queued event of this process since the gate was
-	// limited, and of those that wait for the rate in the first in a minute whose
-	// Delay is a second or more: of thousands that queue at once, one is for the log.
+	// First marks the one of many Queued events that a log needs: the first in this
+	// process since the gate began to limit calls or, for waits for the rate, the first
+	// in a minute with a Delay of a second or more.
 	First bool
 }
 
-// isRefusal reports whether e is that of a call which was not made, because the
-// breaker is not closed.
+// isRefusal reports whether e is about a call that the breaker refused before its first
+// attempt.
 func (e *Event) isRefusal() bool {
 	return e.Kind == Stopped && e.Attempt == 0 && e.Reason == ReasonBreakerOpen
 }
 
-// A queueing is a Policy that reports a wait at a gate.
+// A queueing is a Policy that reports waits at a gate or for the rate: a [seam.Queued].
 type queueing Policy
 
-// Queued reports that the next attempt of an operation, after so many, begins to wait.
+// Queued reports that the next attempt of an operation begins to wait.
 func (p *queueing) Queued(ctx context.Context, made int, first bool, turn time.Time) {
 	e := Event{Kind: Queued, Attempt: made, First: first, RetryAt: turn}
 	if !turn.IsZero() {
@@ -86,8 +85,8 @@ func (p *queueing) Queued(ctx context.Context, made int, first bool, turn time.T
 	(*Policy)(p).report(ctx, &e)
 }
 
-// report calls the observer of p with e, which it completes, unless nobody would
-// see e: then nothing is made of it.
+// report completes e and calls the observer of p with it. If only the default logger
+// observes and drops e, report returns at once.
 func (p *Policy) report(ctx context.Context, e *Event) {
 	observe := p.Observe
 	if observe == nil {
@@ -105,8 +104,7 @@ func (p *Policy) report(ctx context.Context, e *Event) {
 	notify(ctx, e, observe)
 }
 
-// notify calls observe with e. What it panics with is logged: the operation
-// does not fail for it.
+// notify calls observe with e. A panic is logged, and does not fail the operation.
 func notify(ctx context.Context, e *Event, observe func(context.Context, Event)) {
 	defer func() {
 		if v := recover(); v != nil {
@@ -116,8 +114,8 @@ func notify(ctx context.Context, e *Event, observe func(context.Context, Event))
 	observe(ctx, *e)
 }
 
-// refused ends a call whose first attempt the breaker refuses. An outage has
-// many: without an observer and DEBUG no event is made of them, unless it is due.
+// refused ends a call whose first attempt the breaker refuses. During an outage such
+// calls are many: refused makes no event unless an observer or a log receives it.
 func (p *Policy) refused(ctx context.Context, refusal *circuit.OpenError) error {
 	due := breakers.Refused(p.Breaker)
 	if p.Observe != nil || due > 0 || slog.Default().Enabled(ctx, slog.LevelDebug) {
@@ -128,10 +126,9 @@ func (p *Policy) refused(ctx context.Context, refusal *circuit.OpenError) error 
 	return refusal
 }
 
-// Observers returns an observer, for Policy.Observe, that calls each of
-// observers in turn, also if one before it panics. Nil ones are left out. To keep
-// the log that a Policy without Observe has, make LogTo(slog.Default()) one of
-// them.
+// Observers returns an observer, for Policy.Observe, that calls each of observers in
+// turn, even if an earlier one panics. It skips nil. To keep the log of a Policy
+// without Observe, pass LogTo(slog.Default()) as well.
 func Observers(observers ...func(context.Context, Event)) func(context.Context, Event) {
 	observers = slices.DeleteFunc(slices.Clone(observers), func(o func(context.Context, Event)) bool { return o == nil })
 	return func(ctx context.Context, e Event) {
@@ -141,18 +138,17 @@ func Observers(observers ...func(context.Context, Event)) func(context.Context, 
 	}
 }
 
-// LogTo returns an observer, for Policy.Observe, that writes a line for each
-// retry and for each success after one at INFO, and for an operation that is
-// given up at WARN. An error that is not worth a retry is the caller's to
-// report: it is logged at DEBUG, as is a call that its caller ended.
+// LogTo returns an observer, for Policy.Observe, that logs messages for people: each
+// retry, and each success after a retry, at INFO, and each abandoned operation at WARN.
+// Errors that are not retried, which the caller handles, and operations that the caller
+// cancelled are logged at DEBUG. Secrets in URLs are removed.
 //
-// Of the calls that an open breaker refuses, which may be thousands a second, one
-// is logged at WARN after 30 s, and then one each minute, with the number of
-// refusals so far (see Event.Refused), and the others at DEBUG. Of the calls that
-// wait at a gate or for a rate, the first is logged at INFO (see Event.First), and the
-// others at DEBUG. That the breaker
-// opened, and how many calls it refused until its next transition, is logged by
-// [circuit.LogTo]. URLs lose their secrets. [LogRecords] is for logs that are aggregated.
+// An open breaker may refuse thousands of calls a second: LogTo logs one of them at WARN
+// after 30 s, and then one each minute, with the number of refusals (see Event.Refused),
+// and the others at DEBUG. Of the calls that wait at a gate or for a rate, LogTo logs the
+// first at INFO (see Event.First), and the others at DEBUG. [circuit.LogTo] logs when a
+// breaker opens, and how many calls it refused until its next transition. For logs that
+// are aggregated, use [LogRecords].
 func LogTo(logger *slog.Logger) func(context.Context, Event) {
 	return func(ctx context.Context, e Event) {
 		if level := e.level(); e.isNews() && logger.Enabled(ctx, level) {
@@ -161,11 +157,10 @@ func LogTo(logger *slog.Logger) func(context.Context, Event) {
 	}
 }
 
-// LogRecords returns an observer, for Policy.Observe, that writes what [LogTo]
-// writes, at the same levels, for machines: the message is the same for all
-// events of one Kind ("operation retrying", "operation succeeded", ...), and all
-// that differs is in attributes. A first attempt that succeeds, with
-// Policy.ObserveAll, is written at DEBUG.
+// LogRecords returns an observer, for Policy.Observe, that logs the events of [LogTo] at
+// the same levels, for machines: all events of a Kind have the same message ("operation
+// retrying", "operation succeeded", ...), and the details are attributes. With
+// Policy.ObserveAll, first attempts that succeed are logged at DEBUG.
 func LogRecords(logger *slog.Logger) func(context.Context, Event) {
 	return func(ctx context.Context, e Event) {
 		level := e.level()
@@ -178,7 +173,7 @@ func LogRecords(logger *slog.Logger) func(context.Context, Event) {
 	}
 }
 
-// isNews reports whether e is more than a first attempt that succeeded.
+// isNews reports whether LogTo logs e: anything but the success of a first attempt.
 func (e *Event) isNews() bool { return e.Kind != Succeeded || e.Attempt > 1 }
 
 func (e *Event) level() slog.Level {
@@ -194,7 +189,7 @@ func (e *Event) level() slog.Level {
 	}
 }
 
-// Message returns the event as one line for people.
+// Message returns a description of the event in one line, for people.
 func (e Event) Message() string {
 	switch e.Kind {
 	case Retrying:
@@ -207,13 +202,13 @@ func (e Event) Message() string {
 		}
 		return e.Operation + " waits: circuit breaker '" + e.Key + "' limits calls"
 	case Nested:
-		return e.Operation + " failed: a retry further in has given up: " + errorText(e.Err)
+		return e.Operation + " failed: an inner retry has given up: " + errorText(e.Err)
 	default:
 		return e.ending()
 	}
 }
 
-// ending is the message of an operation that is given up.
+// ending returns the message of an abandoned operation.
 func (e *Event) ending() string {
 	text := e.Operation + " failed"
 	if e.Attempt > 0 {
@@ -224,12 +219,12 @@ func (e *Event) ending() string {
 		text += ": " + errorText(e.Err)
 	}
 	if e.Refused > 1 {
-		text += "; " + count(int(e.Refused), "call") + " refused since it opened" //nolint:gosec // a count
+		text += "; " + count(e.Refused, "call") + " refused since it opened"
 	}
 	return text
 }
 
-// position is "attempt 1/5", or "attempt 1" of an unlimited number.
+// position returns "attempt 1/5", or "attempt 1" if the attempts are unlimited.
 func (e *Event) position() string {
 	text := "attempt " + strconv.Itoa(e.Attempt)
 	if e.MaxAttempts > 0 {
@@ -238,7 +233,7 @@ func (e *Event) position() string {
 	return text
 }
 
-// attrs returns every fact of the event that has a value.
+// attrs returns an attribute for each field of the event that has a value.
 func (e *Event) attrs() []slog.Attr {
 	attrs := []slog.Attr{
 		slog.String("event", e.Kind.String()), slog.String("operation", e.Operation),
@@ -286,8 +281,7 @@ func errorText(err error) string {
 	return redact.String(err.Error())
 }
 
-// seconds is "1.0 seconds"; below a tenth of a second it has two significant
-// digits.
+// seconds returns a text such as "1.0 seconds", with two significant digits below 0.1 s.
 func seconds(d time.Duration) string {
 	digits := 1
 	if s := d.Seconds(); s > 0 && s < 0.1 {

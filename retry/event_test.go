@@ -193,10 +193,10 @@ func TestEventMessage(t *testing.T) {
 		"Retrying up in 0.0 seconds (attempt 1)":                               {Kind: retry.Retrying, Attempt: 1, MaxAttempts: -1},
 		"Retrying up in 3600.0 seconds (attempt 1)":                            {Kind: retry.Retrying, Attempt: 1, MaxAttempts: -1, Delay: time.Hour},
 		"up succeeded on attempt 3":                                            {Kind: retry.Succeeded, Attempt: 3},
-		"up failed: a retry further in has given up: the service is down":      {Kind: retry.Nested, Attempt: 1, Err: errDown, Stop: retry.ErrPermanent},
+		"up failed: an inner retry has given up: the service is down":          {Kind: retry.Nested, Attempt: 1, Err: errDown, Stop: retry.ErrPermanent},
 		"up failed after 5 attempts (attempts exhausted): the service is down": {Kind: retry.Stopped, Attempt: 5, Err: errDown, Stop: retry.ErrExhausted},
 		"up failed after 1 attempt (retry budget spent): the service is down":  {Kind: retry.Stopped, Attempt: 1, Err: errDown, Stop: retry.ErrBudget},
-		"up failed (the server asked to come back later)":                      {Kind: retry.Stopped, Stop: retry.ErrRetryLater},
+		"up failed (the server asked for a longer wait than allowed)":          {Kind: retry.Stopped, Stop: retry.ErrRetryLater},
 		"up failed (no error)":                                                 {},
 	} {
 		e.Operation = "up"

@@ -7,13 +7,12 @@ import (
 	"github.com/seed-0f2c7998/perdure/internal/setting"
 )
 
-// A preset is a function, so that each use has a Policy of its own, which
-// nobody else can alter. Its Name is empty: that is the operation's.
-
-// Default returns the policy that a zero one is: 5 attempts, 1 s to 30 s with
-// 1 s of jitter. Where many calls share a service, give it, as the presets S3Upload
-// to APICall, the breaker of [circuit.Service]: [circuit.Config] says what the zero
-// Config costs there.
+// Default returns the zero Policy with its defaults written out: 5 attempts, delays
+// from 1 s to 30 s, 1 s of jitter. If many calls share a service, give this preset, as
+// well as S3Upload to APICall, a Breaker with [circuit.Service]: [circuit.Config] says
+// what the zero Config costs there.
+//
+// Each preset is a function that returns a new Policy, whose Name is empty.
 func Default() Policy {
 	return Policy{
 		MaxAttempts: 5, BaseDelay: time.Second, MaxDelay: 30 * time.Second,
@@ -21,19 +20,20 @@ func Default() Policy {
 	}
 }
 
-// S3Upload is for putting objects: 5 attempts, 1 s to 30 s with 1 s of jitter.
+// S3Upload returns the policy for uploads of objects: 5 attempts, delays from 1 s to
+// 30 s, 1 s of jitter.
 func S3Upload() Policy { return Default() }
 
-// S3Download is for getting objects: 5 attempts, 0.5 s to 30 s with 0.5 s of
-// jitter.
+// S3Download returns the policy for downloads of objects: 5 attempts, delays from 0.5 s
+// to 30 s, 0.5 s of jitter.
 func S3Download() Policy {
 	p := Default()
 	p.BaseDelay, p.Jitter = 500*time.Millisecond, 500*time.Millisecond
 	return p
 }
 
-// S3Heavy is for operations that are costly to repeat: 3 attempts, 2 s to 60 s
-// with 2 s of jitter.
+// S3Heavy returns the policy for operations that are costly to repeat: 3 attempts,
+// delays from 2 s to 60 s, 2 s of jitter.
 func S3Heavy() Policy {
 	p := Default()
 	p.MaxAttempts = 3
@@ -41,7 +41,8 @@ func S3Heavy() Policy {
 	return p
 }
 
-// APICall is for HTTP APIs: 3 attempts, 0.5 s to 10 s with 0.5 s of jitter.
+// APICall returns the policy for HTTP APIs: 3 attempts, delays from 0.5 s to 10 s, 0.5 s
+// of jitter.
 func APICall() Policy {
 	p := Default()
 	p.MaxAttempts = 3
@@ -49,10 +50,10 @@ func APICall() Policy {
 	return p
 }
 
-// Service is for calls between services, where somebody waits: 3 attempts
-// within 30 s, from 50 ms (1 s when throttled) to 20 s, full jitter. Give it a
-// Breaker with [circuit.Service]: a gate, and a retry budget, since at thousands
-// of calls a second retries have to be paid for by successes.
+// Service returns the policy for calls between services, on which a user waits: 3
+// attempts within 30 s, delays from 50 ms (1 s after throttled errors) to 20 s, full
+// jitter. Give it a Breaker with [circuit.Service], which has a gate and a retry budget:
+// at thousands of calls a second the budget limits retries to a share of the successes.
 func Service() Policy {
 	return Policy{
 		MaxAttempts: 3, BaseDelay: 50 * time.Millisecond, ThrottleDelay: time.Second,
@@ -61,9 +62,9 @@ func Service() Policy {
 	}
 }
 
-// Pipeline is for steps that nobody waits for: as many attempts as fit in 15
-// minutes, 1 s to 60 s, equal jitter. A server may ask for any wait that fits. Give it
-// a Breaker with [circuit.Pipeline].
+// Pipeline returns the policy for steps of a pipeline, on which no user waits: as many
+// attempts as fit in 15 minutes, delays from 1 s to 60 s, equal jitter. A server may ask
+// for any wait that fits. Give it a Breaker with [circuit.Pipeline].
 func Pipeline() Policy {
 	return Policy{
 		MaxAttempts: Unlimited, BaseDelay: time.Second, MaxDelay: time.Minute,
@@ -72,7 +73,7 @@ func Pipeline() Policy {
 	}
 }
 
-// A preset is one of the table that texts refer to.
+// A preset is a row of the table of names.
 type preset struct {
 	name string
 	make func() Policy
@@ -90,7 +91,7 @@ func presets() []preset {
 	}
 }
 
-// PresetNames returns the names that [Preset] knows.
+// PresetNames returns the names that [Preset] accepts.
 func PresetNames() []string {
 	names := make([]string, 0, len(presets()))
 	for _, p := range presets() {
@@ -99,8 +100,9 @@ func PresetNames() []string {
 	return names
 }
 
-// Preset returns the preset of that name, as s3_upload; capitals and hyphens
-// are understood as well. Any other name is a [*ConfigError].
+// Preset returns the preset with the given name, such as s3_upload, in upper or lower
+// case, with hyphens or underscores. If the name is unknown, Preset returns a
+// [*ConfigError].
 func Preset(name string) (Policy, error) {
 	plain := strings.ReplaceAll(strings.ToLower(name), "-", "_")
 	for _, p := range presets() {

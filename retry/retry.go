@@ -1,20 +1,20 @@
-// Package retry makes calls outlast failures, without making the failures worse.
+// Package retry repeats calls that fail, without making the failures worse.
 //
 // [Do] and [Value] run this loop until a step ends the operation:
 //
 //	admit → attempt → classify → decide → wait → admit …
 //
 // The steps classify and decide are pure functions, [Policy.ClassOf] and
-// [Policy.Decide]: the time and the random number are arguments, so that a test,
-// a simulation or a plan drives the code that a call runs.
+// [Policy.Decide]: the time and the random number are arguments, so that tests,
+// simulations and plans run the same code as a call.
 //
 //	upload := retry.S3Upload() // a Policy: plain data
 //	upload.Name = "upload_to_s3"
-//	upload.Classify = retry.Always // or your own; without one only known transient errors are retried
+//	upload.Classify = retry.Always // if nil, only errors that are known to be transient are retried
 //	err := retry.Do(ctx, &upload, func(ctx context.Context) error { ... })
 //
-// What calls share (a circuit breaker and a retry budget) is in the Breaker of
-// their Policy.
+// The Breaker of a Policy holds what its calls share: a circuit breaker and a retry
+// budget.
 package retry
 
 import (
@@ -26,7 +26,8 @@ import (
 	"github.com/seed-0f2c7998/perdure/internal/seam"
 )
 
-// Do calls f until f succeeds or p says stop. See [Value].
+// Do calls f until f succeeds or p stops the operation. See [Value], which also says
+// which errors Do returns.
 func Do(ctx context.Context, p *Policy, f func(context.Context) error) (err error) {
 	var permit circuit.Permit
 	word, quick, refusal := p.quick(ctx)
@@ -46,18 +47,19 @@ func Do(ctx context.Context, p *Policy, f func(context.Context) error) (err erro
 	return err
 }
 
-// Value calls f until f succeeds or p says stop, and returns the value of the
-// last attempt. A nil p is the zero Policy.
+// Value calls f until f succeeds or p stops the operation, and returns the value of
+// the last attempt. If p is nil, the zero Policy is used.
 //
-// On failure the error is
-//   - f's own, untouched, if the first attempt failed and is not to be repeated;
-//   - an [*Error] if attempts were made: it holds why no other follows, and the
-//     last attempt's error as f returned it;
+// If the operation fails, Value returns
+//   - the error of f, unchanged, if the first attempt failed and p does not retry that
+//     error;
+//   - an [*Error] if at least one attempt was made: it holds why no attempt follows,
+//     and the last attempt's error as f returned it;
 //   - a [*circuit.OpenError], a [*circuit.LimitError], the cause of ctx, or a
-//     [*ConfigError] if no attempt was made at all.
+//     [*ConfigError] if no attempt was made.
 //
-// f is called on the caller's goroutine, with ctx or, if p has an
-// AttemptTimeout, a child of ctx. A panic in f passes through.
+// Value calls f on the caller's goroutine, with ctx or a child of ctx. A panic in f
+// passes through.
 func Value[T any](ctx context.Context, p *Policy, f func(context.Context) (T, error)) (v T, err error) {
 	var permit circuit.Permit
 	word, quick, refusal := p.quick(ctx)
@@ -80,7 +82,7 @@ func Value[T any](ctx context.Context, p *Policy, f func(context.Context) (T, er
 // clock and has no lists. It returns the state of the breaker that admits the
 // attempt, or the refusal. If it returns neither, the loop decides.
 func (p *Policy) quick(ctx context.Context) (word uint64, admitted bool, refusal *circuit.OpenError) {
-	if p == nil || p.timed() || len(p.RetryOn)+len(p.IgnoreOn) != 0 || !p.plausible() || ctx.Err() != nil {
+	if p == nil || p.timed() || len(p.RetryOn)+len(p.IgnoreOn) != 0 || !p.hasValidNumbers() || ctx.Err() != nil {
 		return 0, false, nil //nolint:nilerr // the loop decides
 	}
 	if p.Breaker == nil {
@@ -92,7 +94,7 @@ func (p *Policy) quick(ctx context.Context) (word uint64, admitted bool, refusal
 	return word, admitted, refusal
 }
 
-// loop makes attempts until a step says stop. If err is not nil, err and v are the
+// loop makes attempts until a step stops the operation. If err is not nil, err and v are the
 // results of the first attempt, which began at start and was admitted with permit.
 func loop[T any](ctx context.Context, p *Policy, permit circuit.Permit, start time.Time,
 	f func(context.Context) (T, error), v T, err error,
@@ -109,7 +111,7 @@ func loop[T any](ctx context.Context, p *Policy, permit circuit.Permit, start ti
 			if stop != nil {
 				return v, stop
 			}
-			c.wait(ctx, delay) // if ctx ends meanwhile, Admit says so
+			c.wait(ctx, delay) // if ctx ends during the wait, Admit returns the error
 		}
 		if err := c.Admit(ctx); err != nil {
 			return v, err

@@ -48,8 +48,8 @@ func TestMinRate(t *testing.T) {
 	}{
 		{"--max-attempts 2", 69, 2 * time.Minute, " bytes in 1m0s, which is less than 1024 bytes/s"},
 		{"--max-attempts 1 --min-rate 2", 69, time.Minute, " bytes in 1m0s, which is less than 2 bytes/s"},
-		{"--max-elapsed 30 --min-rate 0", 69, 30 * time.Second, "deadline too near for another attempt"},
-		{"--max-elapsed 90", 69, 2 * time.Minute, "deadline too near for another attempt"}, // at the end of a minute
+		{"--max-elapsed 30 --min-rate 0", 69, 30 * time.Second, "not enough time left for another attempt"},
+		{"--max-elapsed 90", 69, 2 * time.Minute, "not enough time left for another attempt"}, // at the end of a minute
 		{"--min-rate 0", 0, size * time.Second, "Copied"},
 	} {
 		t.Run(c.flags, func(t *testing.T) {
