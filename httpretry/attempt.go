@@ -13,11 +13,9 @@ import (
 	"sync/atomic"
 	"time"
 
-	"github.com/seed-0f2c7998/perdure/circuit"
 	"github.com/seed-0f2c7998/perdure/httpretry/internal/upload"
 	"github.com/seed-0f2c7998/perdure/internal/bound"
 	"github.com/seed-0f2c7998/perdure/internal/breakers"
-	"github.com/seed-0f2c7998/perdure/internal/calls"
 	"github.com/seed-0f2c7998/perdure/retry"
 )
 
@@ -57,47 +55,6 @@ func (op *operation) prepare() {
 	if !op.transport.options.NoResume && op.upload == nil && method(op.req) == http.MethodGet {
 		op.req, op.stream = op.transport.withGzip(op.req)
 	}
-}
-
-// body returns the request's body in a form that can be sent again, or nil without a body. The body of a request that is
-// not idempotent is not kept: once the body was read, the request may have left and is not repeated.
-func (op *operation) body() *upload.Body {
-	if op.req.Body == nil || op.req.Body == http.NoBody {
-		return nil
-	}
-	o := &op.transport.options
-	memory, limit := o.BufferLimit, o.SpoolLimit
-	if memory == 0 {
-		memory = defaultBufferLimit
-	}
-	if limit == 0 {
-		limit = defaultSpoolLimit
-	}
-	if !op.idempotent {
-		memory, limit = 0, 0
-	}
-	return upload.New(op.req, max(memory, 0), max(limit, 0))
-}
-
-// withHeader returns a copy of req with one more header; name must be in its canonical form.
-func withHeader(req *http.Request, name string, values []string) *http.Request {
-	h := maps.Clone(req.Header)
-	h[name] = values
-	req = req.WithContext(req.Context())
-	req.Header = h
-	return req
-}
-
-// retryFrom makes the attempts after the first. The first began at start with permit, and returned res or err.
-func (op *operation) retryFrom(permit circuit.Permit, start time.Time, res *http.Response, err error) (*http.Response, error) {
-	res, err = op.classify(received(op.transport.base, op.req, op.original, res, err))
-	ctx, release := withCancel(op.req)
-	defer release()
-	err = calls.Continue(ctx, op.route.policy, permit, start, err, func(ctx context.Context) (err error) {
-		res, err = op.attempt(ctx) //nolint:bodyclose // the caller does
-		return err
-	})
-	return op.outcome(res, err)
 }
 
 // attempt sends the request once. It returns a status of 400 or above as an error together with its response.
@@ -220,6 +177,35 @@ func isCopy(res *http.Response, req *http.Request) bool {
 	r, e := res.Request, endOf(res)
 	return e.err == nil && !e.unverifiable && r.Method == req.Method && r.URL != nil && req.URL != nil &&
 		(r.URL == req.URL || r.URL.String() == req.URL.String())
+}
+
+// body returns the request's body in a form that can be sent again, or nil without a body. The body of a request that is
+// not idempotent is not kept: once the body was read, the request may have left and is not repeated.
+func (op *operation) body() *upload.Body {
+	if op.req.Body == nil || op.req.Body == http.NoBody {
+		return nil
+	}
+	o := &op.transport.options
+	memory, limit := o.BufferLimit, o.SpoolLimit
+	if memory == 0 {
+		memory = defaultBufferLimit
+	}
+	if limit == 0 {
+		limit = defaultSpoolLimit
+	}
+	if !op.idempotent {
+		memory, limit = 0, 0
+	}
+	return upload.New(op.req, max(memory, 0), max(limit, 0))
+}
+
+// withHeader returns a copy of req with one more header; name must be in its canonical form.
+func withHeader(req *http.Request, name string, values []string) *http.Request {
+	h := maps.Clone(req.Header)
+	h[name] = values
+	req = req.WithContext(req.Context())
+	req.Header = h
+	return req
 }
 
 // An ownBody ends the context of its response when it is closed.

@@ -17,7 +17,7 @@ import (
 	"github.com/seed-0f2c7998/perdure/httpretry"
 )
 
-// bases are the RoundTrippers that people put below a Transport, around the same http.Transport.
+// bases are RoundTrippers that users put below a Transport, around the same http.Transport.
 func bases(plain *http.Transport) map[string]http.RoundTripper {
 	uncoded := plain.Clone()
 	uncoded.DisableCompression = true
@@ -42,7 +42,7 @@ func bases(plain *http.Transport) map[string]http.RoundTripper {
 	}
 }
 
-// described sends text with all the fields that describe one representation of it, coded for those who accept that.
+// described sends text with all fields that describe a representation, and gzip for clients that accept it.
 func described(w http.ResponseWriter, r *http.Request) {
 	var b strings.Builder
 	h, name := w.Header(), "plain"
@@ -65,9 +65,8 @@ func described(w http.ResponseWriter, r *http.Request) {
 	_, _ = io.WriteString(w, b.String())
 }
 
-// The coding, the length, the tag and the digests that a caller gets are those that the base gives by itself: the same
-// representation, described as there. A base that asks for no coding used to be asked for one: the length was lost,
-// and the tag and the digests were those of the coded bytes.
+// The caller gets the coding, length, ETag and digests that the base alone would return. A base that does not request gzip
+// used to be made to: the length was lost, and the ETag and the digests were those of the compressed bytes.
 func TestRepresentationOfAnyBase(t *testing.T) {
 	server := httptest.NewServer(http.HandlerFunc(described))
 	defer server.Close()
@@ -89,7 +88,7 @@ func TestRepresentationOfAnyBase(t *testing.T) {
 	}
 }
 
-// The request of a response is the caller's, also if the base has sent a copy: sent again, it brings the same.
+// The Request of a response is the caller's, also if the base has sent a copy: sent again, it gets the same response.
 func TestRequestOfAnyBase(t *testing.T) {
 	server := httptest.NewServer(http.HandlerFunc(described))
 	defer server.Close()
@@ -109,7 +108,7 @@ func TestRequestOfAnyBase(t *testing.T) {
 	}
 }
 
-// What a base takes the coding off by itself is resumed, too, once that is known.
+// A body that the base decodes is resumed, too, once the Transport knows that the base decodes.
 func TestResumeWithAnyBase(t *testing.T) {
 	var cuts, requests atomic.Int32
 	server := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {

@@ -54,7 +54,7 @@ func TestBreakersByKey(t *testing.T) {
 	}
 }
 
-// What is not repeated is a failure all the same; what the caller did wrong is none.
+// A request that is not repeated is a failure for the breaker; a mistake of the caller is not.
 func TestBreakerLearnsOfWhatIsNotRepeated(t *testing.T) {
 	reset := httptestfault.Response{Fault: httptestfault.Reset()}
 	opaque := func() io.Reader { return io.MultiReader(strings.NewReader("data")) }
@@ -130,8 +130,8 @@ func TestKey(t *testing.T) {
 	}
 }
 
-// One tenant of twenty that is asked to wait costs the others nothing; and a wait
-// of a day that one path asks for ends that request alone.
+// A Retry-After for one tenant of twenty does not delay the others, and a Retry-After
+// of a day for one path ends only that request.
 func TestThrottledRequestDelaysNoOther(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		throttled := make(map[string]string) // Retry-After by path

@@ -17,8 +17,8 @@ import (
 	"github.com/seed-0f2c7998/perdure/retry"
 )
 
-// A request ends at once when its Cancel channel is closed, whatever it is doing, and that is no failure of the service.
-// Such an end used to be retried.
+// A request ends at once when its Cancel channel is closed, in every phase, and the breaker counts no failure. Such an end
+// used to be retried.
 func TestRequestCancel(t *testing.T) {
 	silent := httptestfault.Response{Fault: httptestfault.Fault{Kind: httptestfault.Hang}}
 	busy := status(503)

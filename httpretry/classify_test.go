@@ -15,8 +15,8 @@ import (
 	"github.com/seed-0f2c7998/perdure/retry"
 )
 
-// byHeader is what a user writes: this service throttles with a 403, says in a header that a 200 is none, and has
-// items a moment after it was told of them.
+// byHeader is a user's Classify: this service throttles with a 403, reports in a header that a 200 is a failure, and has new
+// items only a moment after their creation.
 func byHeader(res *http.Response) retry.Class {
 	switch {
 	case res.StatusCode == http.StatusForbidden && res.Header.Get("Retry-After") != "":
@@ -33,7 +33,7 @@ func byHeader(res *http.Response) retry.Class {
 	return retry.ClassUnknown
 }
 
-// What Options.Classify says of a response holds for the retry and for the breaker, and the caller gets the body.
+// The class from Options.Classify counts for the retry and for the breaker, and the caller gets the body.
 func TestClassifyAResponse(t *testing.T) {
 	in := func(code int, name, value string) httptestfault.Response {
 		step := status(code)

@@ -13,7 +13,7 @@ import (
 	"github.com/seed-0f2c7998/perdure/retry"
 )
 
-// h2Part is the text from a byte on, as HTTP/2 has it.
+// h2Part is an HTTP/2 response with the text from a byte on.
 func h2Part(from int) httptestfault.Response {
 	tag := http.Header{"Etag": {`"v1"`}, "Content-Length": {fmt.Sprint(len(text) - from)}}
 	if from == 0 {

@@ -102,7 +102,7 @@ func TestOddResponses(t *testing.T) {
 }
 
 // The Request of a response is the caller's, without our header: sent again, it returns the plain text again.
-// What bounds or counts an attempt used to be left in it.
+// It used to have the attempt's context and header.
 func TestRequestOfAResponseIsSentAgain(t *testing.T) {
 	zipped := httptestfault.Resource{Body: zip(t, text), ETag: `"z1"`, Header: http.Header{"Content-Encoding": {"gzip"}}}
 	bounded := quick()
@@ -159,7 +159,7 @@ func TestRequestOfANestedResponseThatEnded(t *testing.T) {
 	}
 }
 
-// A base that changes what it is given, as a RoundTripper must not, harms its own request only.
+// A base that changes its request, as a RoundTripper must not, harms only that attempt.
 func TestCarelessBase(t *testing.T) {
 	server := httptestfault.New(httptestfault.Responses(ok))
 	defer server.Close()

@@ -86,7 +86,7 @@ func TestStatusesThatPass(t *testing.T) {
 	})
 }
 
-// within is ctx with a deadline, of which the timer is left to fire.
+// within returns ctx with a deadline; its timer is not stopped.
 func within(ctx context.Context, d time.Duration) context.Context {
 	ctx, cancel := context.WithTimeout(ctx, d)
 	context.AfterFunc(ctx, cancel)

@@ -21,8 +21,8 @@ import (
 	"github.com/seed-0f2c7998/perdure/retry"
 )
 
-// A row of the conformance table is a script for a real server, what the client is asked to do, and what it must send
-// and return.
+// A row of the conformance table is a script for a real server, the client's request, and what the client must send and
+// return.
 type row struct {
 	name   string
 	steps  []httptestfault.Response
@@ -43,10 +43,10 @@ type row struct {
 	conns  int      // connections that the server must have seen; 0 means any number
 }
 
-// errAny stands for whatever net/http says of it, after one attempt.
+// errAny is any error of net/http after one attempt.
 var errAny = errors.New("any error")
 
-// A lengthKey is the key of a ContentLength that the request is to have.
+// A lengthKey is the context key of the ContentLength of the request.
 type lengthKey struct{}
 
 // quick is the policy of the rows: three attempts, a millisecond apart.
@@ -89,7 +89,7 @@ func (r row) do(t *testing.T, url string, transport http.RoundTripper) (*http.Re
 	return res, string(body), err
 }
 
-// sent writes a request as rows do: the method, the range that it asks for, its attempt header, its body.
+// sent returns a request in the form of the rows: method, range, attempt header, body.
 func sent(r httptestfault.Request) string {
 	text := r.Method
 	for _, part := range []string{r.Header.Get("Range"), r.Header.Get("X-Attempt"), brief(string(r.Body))} {

@@ -11,25 +11,25 @@ import (
 	"github.com/seed-0f2c7998/perdure/retry"
 )
 
-// A cyclic error wraps itself, as one does whose fields were mixed up.
+// A cyclic error wraps itself.
 type cyclic struct{}
 
 func (c *cyclic) Error() string { return "cyclic" }
 func (c *cyclic) Unwrap() error { return c }
 
-// An unending error makes the next one as it is asked for it.
+// An unending error makes a new error at each Unwrap.
 type unending struct{ _ int }
 
 func (*unending) Error() string { return "unending" }
 func (*unending) Unwrap() error { return new(unending) }
 
-// A forking error has itself in it twice.
+// A forking error wraps itself twice.
 type forking struct{}
 
 func (*forking) Error() string     { return "forking" }
 func (f *forking) Unwrap() []error { return []error{f, f} }
 
-// An error that has no innermost one ends a request as any other does. Some of these never returned.
+// An error without an innermost error ends a request as any other error does. Some of these requests never returned.
 func TestErrorsThatHaveNoEnd(t *testing.T) {
 	for _, odd := range []error{new(cyclic), new(unending), new(forking)} {
 		fails := roundTripper(func(*http.Request) (*http.Response, error) { return nil, odd })
@@ -68,7 +68,7 @@ func TestErrorsThatHaveNoEnd(t *testing.T) {
 	}
 }
 
-// What is wrapped deep, but not too deep, is found as ever.
+// A deeply wrapped error is found, up to the limit.
 func TestDeepErrors(t *testing.T) {
 	var deep error = &httpretry.LimitError{What: "this", Limit: 1}
 	for range 50 {

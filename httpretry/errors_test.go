@@ -15,7 +15,7 @@ import (
 	"github.com/seed-0f2c7998/perdure/retry"
 )
 
-// What people read when something goes wrong, with the server's address taken out.
+// The texts of errors, without the server's address.
 func TestErrorTexts(t *testing.T) {
 	reset := httptestfault.Response{Fault: httptestfault.Hangup()}
 	for _, tt := range []struct {
@@ -69,7 +69,7 @@ func TestNameOfTheOperation(t *testing.T) {
 	}
 }
 
-// url.Error.Timeout asks its error only: what is wrapped must still tell.
+// url.Error.Timeout does not unwrap: our wrappers need a Timeout method.
 func TestTimeoutsAreReported(t *testing.T) {
 	server := httptestfault.New(httptestfault.Responses(httptestfault.Response{Delay: time.Hour}))
 	defer server.Close()

@@ -29,7 +29,7 @@ func (c *counting) RoundTrip(req *http.Request) (*http.Response, error) {
 	return c.RoundTripper.RoundTrip(req)
 }
 
-// see makes a request through base, and returns what was seen of it. Nothing but the breaker and the number of attempts tells.
+// see makes a request through base, and returns the number of attempts and the breaker's counts.
 func (r row) see(t *testing.T, url string, base http.RoundTripper, change func(*http.Request)) errorspage.Trial {
 	t.Helper()
 	options := r.options
@@ -91,7 +91,7 @@ func connects(name string) func(*testing.T) errorspage.Trial {
 	}
 }
 
-// Each row of docs/errors.md for httpretry is as the client does it.
+// Each row of docs/errors.md for httpretry describes what the client does.
 func TestPageOfHTTP(t *testing.T) {
 	says := func(c retry.Class) httpretry.Options {
 		return httpretry.Options{Classify: func(*http.Response) retry.Class { return c }}
@@ -162,7 +162,7 @@ type errorTransport struct{ err error }
 
 func (e errorTransport) RoundTrip(*http.Request) (*http.Response, error) { return nil, e.err }
 
-// The list of the network holds, but that whatever it does not know is transient.
+// The list of network errors holds for httpretry too, but that an unknown error is transient.
 func TestPageOfTheNetworkOfHTTP(t *testing.T) {
 	samples := neterrtest.Samples(t)
 	for _, line := range errorspage.Rows(t, "| error | class |") {

@@ -98,7 +98,7 @@ func ExampleGaveUp() {
 	// order: attempts exhausted after 2 attempts: GET http://host:port: 503 Service Unavailable
 }
 
-// A POST is repeated if its caller promises that twice does no more than once.
+// A POST is repeated if its caller promises that it is idempotent.
 func ExampleIdempotent() {
 	server := httptestfault.New(httptestfault.Responses(httptestfault.Response{Status: 503}, httptestfault.Response{Body: []byte("counted")}))
 	defer server.Close()
@@ -164,7 +164,7 @@ func ExampleRateLimit() {
 	// Output: 30s true
 }
 
-// A download that is cut twice is one body for who reads it.
+// A body that is cut twice is one body for its reader.
 func Example_resume() {
 	page := httptestfault.Resource{Body: []byte("it was the best of times, it was the worst of times"), ETag: `"v1"`}
 	server := httptestfault.New(func(n int, r *http.Request) httptestfault.Response {

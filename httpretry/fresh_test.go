@@ -23,7 +23,7 @@ import (
 	"github.com/seed-0f2c7998/perdure/httpretry/internal/idle"
 )
 
-// onceBodies are bodies of requests that are sent once.
+// onceBodies are bodies of requests that must be sent only once.
 func onceBodies() map[string]func() io.Reader {
 	long := strings.Repeat("0123456789", 10_000)
 	return map[string]func() io.Reader{
@@ -71,8 +71,8 @@ func post(t *testing.T, transport http.RoundTripper, method, url string, body fu
 	return err
 }
 
-// A request that must not be repeated does not go out on a connection that the server has closed, whether or not
-// net/http has noticed: it used to be lost now and then, as by a plain client.
+// A request that must not be repeated is not sent on a connection that the server has closed, whether or not net/http has
+// noticed: it was sometimes lost, as with a plain client.
 func TestOnceOnAClosedConnection(t *testing.T) {
 	if runtime.GOOS == "windows" {
 		t.Skip("there is no way to look at a socket without reading from it")
@@ -150,8 +150,8 @@ func (p *pipes) DialContext(context.Context, string, string) (net.Conn, error) {
 	return client, nil
 }
 
-// A server that closes idle connections may do so just as a request arrives. One that is sent once goes out on a fresh
-// connection after a second; busy clients keep theirs.
+// A server may close an idle connection just as a request arrives. A request that must be sent only once takes a new
+// connection after a second of idle time; busy clients keep theirs.
 func TestOnceOnAnIdleConnection(t *testing.T) {
 	for _, tt := range []struct {
 		name   string
@@ -225,7 +225,7 @@ func serveUntilIdle(l net.Listener, most time.Duration) {
 	}
 }
 
-// An HTTP/2 connection is never given up for one request: others may be on it.
+// An HTTP/2 connection is never closed for one request: others may use it.
 func TestOnceOnAnIdleHTTP2Connection(t *testing.T) {
 	certified := httptest.NewTLSServer(http.NotFoundHandler())
 	defer certified.Close()

@@ -97,7 +97,7 @@ func (s *storming) brown() {
 	}
 }
 
-// A stormed client lost so many operations, and made so many attempts for each.
+// A stormed is the result of a storm: the operations lost, and the attempts for each.
 type stormed struct {
 	lost          float64 // seconds of traffic
 	during, after float64
@@ -166,7 +166,7 @@ func fetched(ctx context.Context, transport http.RoundTripper) bool {
 	return err == nil && response.StatusCode == http.StatusOK
 }
 
-// simulated returns between what the simulation's seeds say that is lost.
+// simulated returns the range of the losses that the simulation has for its seeds.
 func simulated(t *testing.T, s sim.Scenario) (least, most float64) {
 	t.Helper()
 	least = math.Inf(1)
@@ -180,8 +180,8 @@ func simulated(t *testing.T, s sim.Scenario) (least, most float64) {
 	return least, most
 }
 
-// A storm over HTTP is what the simulation says. With a gate it costs no more than without retries, and the backend is sent
-// hardly more than arrives.
+// A storm over HTTP matches the simulation. With a gate it costs no more than without retries, and the backend gets hardly
+// more requests than arrive.
 func TestStormsOverHTTP(t *testing.T) {
 	seed := testseed.Of(t, 1)
 	for kind, level := range map[sim.Kind]float64{sim.Outage: 0, sim.Brownout: 0.2, sim.Throttle: 0.4} {
@@ -212,8 +212,8 @@ func TestStormsOverHTTP(t *testing.T) {
 	}
 }
 
-// A batch job that makes one request after the other outlasts five minutes of 503, with
-// the presets Pipeline as they are.
+// A batch job that makes requests in sequence survives five minutes of 503 with the
+// Pipeline presets.
 func TestAPipelineOutlastsAnOutageOverHTTP(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		var down atomic.Bool

@@ -18,7 +18,7 @@ import (
 	"github.com/seed-0f2c7998/perdure/httpretry"
 )
 
-// A leak is what a server got to know of the request that was redirected to it.
+// A leak is a secret that a server received with a redirected request.
 func leak(r *http.Request) string {
 	user, password, _ := r.BasicAuth()
 	parts := []string{"referer=" + r.Referer(), "user=" + user + ":" + password}
@@ -213,7 +213,7 @@ func (c counter) Write(p []byte) (int, error) {
 	return n, err
 }
 
-// A response that is none is quoted in the error, and may hold what the server got.
+// An error quotes a malformed response, which may echo the request.
 func TestErrorsShowNoSecretsThatComeBack(t *testing.T) {
 	for name, reply := range map[string]string{
 		"no field":   "HTTP/1.1 200 OK\r\n%s \x1b[31m\r\n\r\n",

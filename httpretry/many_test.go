@@ -48,7 +48,7 @@ func TestManyAtOnce(t *testing.T) {
 	clients.Wait()
 }
 
-// Whatever goes wrong, and whatever kind of reader it is: the body that the server takes in the end is the whole one.
+// The body that the server finally accepts is complete, after every fault and with every kind of reader.
 func TestRandomUploads(t *testing.T) {
 	uploads := 300
 	if testing.Short() {

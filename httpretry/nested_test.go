@@ -14,8 +14,8 @@ import (
 	"github.com/seed-0f2c7998/perdure/retry"
 )
 
-// A request that must not be repeated is not repeated by a retry around the client either, and a breaker that both have
-// counts its failure once.
+// A request that must not be repeated is not repeated by a retry around the client either, and a breaker of both counts the
+// failure once.
 func TestNotRepeatedByRetriesAround(t *testing.T) {
 	around := map[string]func(context.Context, *circuit.Breaker, func(context.Context) error) error{
 		"retry.Do":    withPolicy(func(*retry.Policy) {}),
@@ -73,7 +73,7 @@ func TestNotRepeatedByRetriesAround(t *testing.T) {
 	}
 }
 
-// withPolicy returns a retry of three attempts with the breaker that it is given.
+// withPolicy returns a retry of three attempts with the given breaker.
 func withPolicy(change func(*retry.Policy)) func(context.Context, *circuit.Breaker, func(context.Context) error) error {
 	return func(ctx context.Context, b *circuit.Breaker, f func(context.Context) error) error {
 		policy := quick()

@@ -224,7 +224,7 @@ func TestCancelledAtTheEndOfAPart(t *testing.T) {
 	}
 }
 
-// The price of a request that succeeds at once: at most three allocations over the plain client's.
+// The cost of a request that succeeds at once: at most three allocations more than with a plain client.
 func TestAllocations(t *testing.T) {
 	server := httptestfault.New(httptestfault.Responses(httptestfault.Response{Body: make([]byte, 1024)}))
 	defer server.Close()

@@ -16,8 +16,8 @@ import (
 	"github.com/seed-0f2c7998/perdure/retry"
 )
 
-// A request is in flight until its body has ended or is closed; one whose body breaks
-// has a place for what is left, and none meanwhile.
+// A request is in flight until its body ends or is closed. After a break it needs a place
+// for the rest, and has none in between.
 func TestABodyHoldsItsPlace(t *testing.T) {
 	const size = 1 << 20
 	var broken atomic.Bool
@@ -97,7 +97,7 @@ func TestABodyHoldsItsPlace(t *testing.T) {
 }
 
 // A body that is neither read nor closed holds its place until the context of its request
-// ends, as it holds a connection. It used to hold it for ever.
+// ends, as it holds a connection. It used to hold the place forever.
 func TestABodyHoldsNoPlaceAfterItsContext(t *testing.T) {
 	s := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		http.ServeContent(w, r, "", time.Time{}, zeros(1<<20))
@@ -120,7 +120,7 @@ func TestABodyHoldsNoPlaceAfterItsContext(t *testing.T) {
 	}
 }
 
-// zeros returns so many bytes.
+// zeros returns n zero bytes.
 func zeros(n int64) io.ReadSeeker { return io.NewSectionReader(zeroReader{}, 0, n) }
 
 type zeroReader struct{}

@@ -54,7 +54,7 @@ func TestCodingOfAResponseWithoutABody(t *testing.T) {
 	}
 }
 
-// A connection that is handed over stays one that can be written to.
+// The connection of a 101 response can be written to.
 func TestUpgrade(t *testing.T) {
 	bounded := quick()
 	bounded.AttemptTimeout = time.Minute
@@ -112,7 +112,7 @@ func TestResponseWithoutItsRequest(t *testing.T) {
 	}
 }
 
-// A base that returns nothing at all is told from a panic of ours.
+// A base that returns neither a response nor an error causes an error, not a panic.
 func TestNeitherResponseNorError(t *testing.T) {
 	fake := roundTripper(func(*http.Request) (*http.Response, error) { return nil, nil })
 	for _, o := range []httpretry.Options{{Policy: quick()}, {Policy: quick(), Hedge: &httpretry.Hedge{}}} {

@@ -24,7 +24,7 @@ import (
 	"github.com/seed-0f2c7998/perdure/retry"
 )
 
-// A proxy connects to servers, after it has refused to with some statuses.
+// A proxy refuses some CONNECT requests with the given statuses, then connects.
 type proxy struct {
 	*httptest.Server
 	refusals []int
@@ -67,7 +67,7 @@ func (p *proxy) serve(w http.ResponseWriter, r *http.Request) {
 	client.Close()
 }
 
-// base returns a transport that goes through the proxy, with a password that no error may show.
+// base returns a transport that uses the proxy, with a password that must not be in any error.
 func (p *proxy) base(t *testing.T, origin *httptest.Server) *http.Transport {
 	t.Helper()
 	u, err := url.Parse(p.URL)
@@ -81,15 +81,15 @@ func (p *proxy) base(t *testing.T, origin *httptest.Server) *http.Transport {
 	return base
 }
 
-// primed returns a breaker that knows of one failure: a success would make it forget that.
+// primed returns a breaker with one failure, which a success would reset.
 func primed() *circuit.Breaker {
 	b := circuit.New("test", circuit.Config{FailureThreshold: 10, Observe: func(context.Context, circuit.Transition) {}})
 	b.RecordFailure()
 	return b
 }
 
-// A proxy that does not let a client through is no failure of the server behind it, and will not let it through the
-// next time. It used to be retried, and to open the server's breaker.
+// The refusal of a proxy is no failure of the server behind it, and the next attempt would be refused too. It used to be
+// retried, and to open the server's breaker.
 func TestProxyThatRefusesToConnect(t *testing.T) {
 	origin := httptest.NewUnstartedServer(http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) { _, _ = io.WriteString(w, "fine") }))
 	origin.Config.ErrorLog = log.New(io.Discard, "", 0) // of connections that are given up
@@ -146,11 +146,12 @@ func TestProxyThatRefusesToConnect(t *testing.T) {
 	}
 }
 
-// A wrapped transport is one that a Transport can't see.
+// A wrapped transport hides its http.Transport.
 type wrapped struct{ http.RoundTripper }
 
-// A transport is left as it is, whether it is the base or within one; ReportProxyErrors is for those within. Without it a
-// refusal is a failure like others: net/http gives no more than the text of the status line. A function of the caller's comes first.
+// The caller's http.Transport is not changed, whether it is the base or inside the base; ReportProxyErrors is for one inside.
+// Without it a refusal is an ordinary failure: net/http returns only the text of the status line. A function of the caller's
+// is called first.
 func TestProxyErrorsOfTheCallersTransport(t *testing.T) {
 	origin := httptest.NewTLSServer(http.NotFoundHandler())
 	defer origin.Close()
@@ -188,8 +189,8 @@ func TestProxyErrorsOfTheCallersTransport(t *testing.T) {
 	}
 }
 
-// Requests that no proxy is asked to connect have the connections of the base, so that two Transports over it share them. Those
-// that a proxy is asked for share those of one copy, which CloseIdleConnections closes too.
+// Requests without CONNECT use the connections of the base, which two Transports over it share. Requests with CONNECT use the
+// connections of the copy; CloseIdleConnections closes both.
 func TestConnectionsOfTheCallersTransport(t *testing.T) {
 	serve := http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) { _, _ = io.WriteString(w, "fine") })
 	origin := httptest.NewTLSServer(serve)
@@ -231,7 +232,7 @@ func TestConnectionsOfTheCallersTransport(t *testing.T) {
 	fetch(origin.URL, 1, first, first)
 }
 
-// A 407 to a request for an http URL is of the proxy as well.
+// A 407 to a request for an http URL comes from the proxy, too.
 func TestProxyThatRefusesARequest(t *testing.T) {
 	p := newProxy(t, nil, 407)
 	base := p.base(t, p.Server)

@@ -13,8 +13,8 @@ import (
 	"github.com/seed-0f2c7998/perdure/retry"
 )
 
-// Requests, and their retries, reach the server no sooner than the rate of its
-// breaker allows, however many there are at once.
+// Requests and their retries reach the server at most at the rate of the breaker,
+// regardless of how many are made at once.
 func TestRequestsKeepToARate(t *testing.T) {
 	t.Parallel()
 	const calls, interval = 10, 20 * time.Millisecond

@@ -33,7 +33,7 @@ const (
 
 const seconds = 3 // attempts of the policy of these rows
 
-// illsOf makes a schedule of what the fuzzer gives.
+// illsOf makes a schedule from the bytes of the fuzzer.
 func illsOf(data []byte) (size int, ills []ill) {
 	if len(data) == 0 {
 		return 1, nil
@@ -45,7 +45,7 @@ func illsOf(data []byte) (size int, ills []ill) {
 	return size, ills
 }
 
-// A naive resumer is the twin that decides: the same rules, on a schedule instead of a network.
+// A naive resumer is the oracle: the same rules, on a schedule instead of a network.
 type naive struct {
 	size, read int
 	fails      int // responses in a row without a new byte

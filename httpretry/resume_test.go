@@ -101,7 +101,7 @@ func TestRandomCuts(t *testing.T) {
 	t.Logf("%d downloads, %d resumptions", downloads, resumed)
 }
 
-// A resource that is replaced while it is read ends in an error, and what was read is all of the first version.
+// A body whose resource is replaced ends in an error, and all bytes read are of the first version.
 func TestReplacedResources(t *testing.T) {
 	downloads := 500
 	if testing.Short() {

@@ -97,7 +97,7 @@ var (
 	plainMember  = regexp.MustCompile(`^[^,]*`)
 )
 
-// naiveWait is the twin that decides: the same rules with arithmetic that cannot overflow, and no thought of speed.
+// naiveWait is the oracle: the same rules with arithmetic that cannot overflow.
 func naiveWait(line, date string) (time.Duration, bool) {
 	longest := big.NewRat(-1, 1)
 	for {

@@ -19,7 +19,7 @@ import (
 	"github.com/seed-0f2c7998/perdure/httpretry"
 )
 
-// sameCases are responses of a real server, each of which a Transport must hand on as net/http gives it.
+// sameCases are responses of a real server that a Transport must return exactly as net/http does.
 var sameCases = []struct {
 	name, method string
 	handler      http.HandlerFunc
@@ -83,7 +83,7 @@ var sameCases = []struct {
 
 func flush(w http.ResponseWriter) { w.(http.Flusher).Flush() } //nolint:forcetypeassert // a real server's
 
-// gzipped sends text as a server does that codes what it sends to those who accept it.
+// gzipped sends text, compressed for clients that accept gzip.
 func gzipped(w http.ResponseWriter, r *http.Request) {
 	w.Header().Set("Vary", "Accept-Encoding")
 	if !strings.Contains(r.Header.Get("Accept-Encoding"), "gzip") {
@@ -99,7 +99,7 @@ func gzipped(w http.ResponseWriter, r *http.Request) {
 	_ = z.Close()
 }
 
-// sameOptions are those that put something between the base and the caller.
+// sameOptions are options that put code between the base and the caller.
 func sameOptions() map[string]httpretry.Options {
 	bounded := quick()
 	bounded.AttemptTimeout = time.Minute
@@ -112,8 +112,8 @@ func sameOptions() map[string]httpretry.Options {
 	}
 }
 
-// What a plain client gets is what comes through a Transport, in every field. With an AttemptTimeout, the body of a
-// response without one used to be something else than http.NoBody.
+// A Transport returns what a plain client returns, in every field. With an AttemptTimeout, the body of a response without a
+// body used to be something else than http.NoBody.
 func TestSameAsNetHTTP(t *testing.T) {
 	mux := http.NewServeMux()
 	for i, c := range sameCases {
@@ -183,7 +183,7 @@ func record(t *testing.T, transport http.RoundTripper, method, url string) recor
 	return r
 }
 
-// So is a connection that an upgrade hands over.
+// So is the connection of an upgrade.
 func TestSameUpgrade(t *testing.T) {
 	server := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {
 		conn, buffered, err := w.(http.Hijacker).Hijack() //nolint:forcetypeassert // a real server's

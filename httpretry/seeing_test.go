@@ -14,8 +14,8 @@ import (
 	"github.com/seed-0f2c7998/perdure/retry"
 )
 
-// An operation's events know when its first attempt began, on the short way as
-// on the long one, and who asks sees requests that succeed at once.
+// An operation's events have the start of its first attempt, on the fast path too, and
+// ObserveAll reports requests that succeed at once.
 func TestEventsKnowTheTime(t *testing.T) {
 	t.Parallel()
 	for name, change := range map[string]func(*retry.Policy){

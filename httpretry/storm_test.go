@@ -26,8 +26,8 @@ const (
 	asked = 30 * time.Second
 )
 
-// returns has herd clients be told Retry-After: 30 when all have begun, and gives the instants at which they come back,
-// and how many do not, because a circuit breaker is open.
+// returns sends Retry-After: 30 to all clients of a herd at once, and returns the instants of their next requests, and how
+// many made none because a circuit breaker was open.
 func returns(t *testing.T, client func(base http.RoundTripper) http.RoundTripper) (after []time.Duration, refused int64) {
 	t.Helper()
 	var refusals atomic.Int64
@@ -65,8 +65,8 @@ func returns(t *testing.T, client func(base http.RoundTripper) http.RoundTripper
 	return after, refusals.Load()
 }
 
-// A herd that was told to come back in 30 s comes neither early nor at once. Clients of one process share a breaker,
-// which lets one of them through first: those who come back meanwhile are refused.
+// A herd that gets Retry-After: 30 returns neither early nor all at once. Clients of one process share a breaker, which lets
+// one probe through first: clients that return meanwhile are refused.
 func TestStormManners(t *testing.T) {
 	policy := retry.APICall()
 	policy.Observe = func(context.Context, retry.Event) {}

@@ -51,7 +51,7 @@ func (c trailerCase) serve(requests *atomic.Int32) http.HandlerFunc {
 	}
 }
 
-// A body that was resumed ends with the trailer that its last response has. It used to be lost.
+// A resumed body ends with the trailer of its last response. The trailer used to be lost.
 func TestTrailerOfAResumedBody(t *testing.T) {
 	for _, proto := range []string{"HTTP/1.1", "HTTP/2.0"} {
 		for _, c := range []trailerCase{
@@ -89,8 +89,8 @@ func TestTrailerOfAResumedBody(t *testing.T) {
 	}
 }
 
-// A body that breaks after its last byte is complete when a 416 says so, and its trailer comes with that byte, which is
-// requested again. It used to be lost.
+// A body that breaks after its last byte is complete if a 416 says so. The last byte is requested again for its trailer,
+// which used to be lost.
 func TestTrailerOfABodyThatBreaksAtItsEnd(t *testing.T) {
 	for _, proto := range []string{"HTTP/1.1", "HTTP/2.0"} {
 		for name, tt := range map[string]struct {

@@ -22,7 +22,7 @@
 //
 // The files in the order of a request:
 //
-//   - transport.go: route. Find the policy and the breaker of the request; then RoundTrip, which most requests never leave.
+//   - transport.go: route. Find the policy and the breaker of the request. RoundTrip is the fast path, operate the full one.
 //   - attempt.go: send. Prepare the request, make each attempt; connection.go knows whether a request has left.
 //   - classify.go: classify. What a response or an error means; retryafter.go reads the wait that a server asked for.
 //   - outcome.go: deliver. What the caller gets at the end; errors.go has the errors.
@@ -43,6 +43,7 @@ import (
 	"github.com/seed-0f2c7998/perdure/httpretry/internal/hedge"
 	"github.com/seed-0f2c7998/perdure/internal/bound"
 	"github.com/seed-0f2c7998/perdure/internal/breakers"
+	"github.com/seed-0f2c7998/perdure/internal/calls"
 	"github.com/seed-0f2c7998/perdure/internal/seam"
 	"github.com/seed-0f2c7998/perdure/internal/stall"
 	"github.com/seed-0f2c7998/perdure/internal/viaproxy"
@@ -167,6 +168,31 @@ func (t *Transport) RoundTrip(req *http.Request) (*http.Response, error) { //nol
 	return res, nil
 }
 
+// operate is RoundTrip for any request, without the shortcuts: read it first.
+func (t *Transport) operate(r *route, req *http.Request) (*http.Response, error) {
+	op := operation{transport: t, route: r, req: req, idempotent: isIdempotent(req)}
+	op.prepare()
+	ctx, release := withCancel(req)
+	defer release()
+	res, err := retry.Value(ctx, r.policy, func(ctx context.Context) (*http.Response, error) {
+		return op.attempt(ctx)
+	})
+	op.upload.Finish()
+	return op.outcome(res, err)
+}
+
+// retryFrom makes the attempts after the first. The first began at start with permit, and returned res or err.
+func (op *operation) retryFrom(permit circuit.Permit, start time.Time, res *http.Response, err error) (*http.Response, error) {
+	res, err = op.classify(received(op.transport.base, op.req, op.original, res, err))
+	ctx, release := withCancel(op.req)
+	defer release()
+	err = calls.Continue(ctx, op.route.policy, permit, start, err, func(ctx context.Context) (err error) {
+		res, err = op.attempt(ctx) //nolint:bodyclose // the caller does
+		return err
+	})
+	return op.outcome(res, err)
+}
+
 // needsNoPrep reports whether req can be sent as it is.
 func (t *Transport) needsNoPrep(req *http.Request) bool {
 	return t.noPrep && req.Method == http.MethodGet && req.Body == nil
@@ -183,19 +209,6 @@ func refuse(req *http.Request, err error) (*http.Response, error) {
 		req.Body.Close() // a RoundTripper must close the body
 	}
 	return nil, err
-}
-
-// operate is RoundTrip for any request.
-func (t *Transport) operate(r *route, req *http.Request) (*http.Response, error) {
-	op := operation{transport: t, route: r, req: req, idempotent: isIdempotent(req)}
-	op.prepare()
-	ctx, release := withCancel(req)
-	defer release()
-	res, err := retry.Value(ctx, r.policy, func(ctx context.Context) (*http.Response, error) {
-		return op.attempt(ctx)
-	})
-	op.upload.Finish()
-	return op.outcome(res, err)
 }
 
 // maxRoutes is the maximum number of routes; above it all are dropped. The registry still has their breakers.

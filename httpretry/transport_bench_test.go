@@ -10,7 +10,7 @@ import (
 	"github.com/seed-0f2c7998/perdure/httpretry"
 )
 
-// BenchmarkGet is a GET of 1 KiB over loopback, by a plain client and by ours.
+// BenchmarkGet is a GET of 1 KiB over loopback, by a plain client and by a Transport.
 func BenchmarkGet(b *testing.B) {
 	content := make([]byte, 1024)
 	server := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {

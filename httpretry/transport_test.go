@@ -140,7 +140,7 @@ func TestPOSTThatNeverLeftIsRepeated(t *testing.T) {
 	}
 }
 
-// A base that tells nothing of its connections may have sent the request.
+// A base without httptrace may have sent the request.
 func TestPOSTByATransportWithoutTrace(t *testing.T) {
 	server := httptestfault.New(httptestfault.Responses(httptestfault.Response{Fault: httptestfault.Reset()}))
 	defer server.Close()
@@ -238,7 +238,7 @@ func TestCancelledWhileItWaits(t *testing.T) {
 	})
 }
 
-// The Timeout of a client is the deadline of the operation: no attempt is begun that it would cut off.
+// The Timeout of a client is the deadline of the operation: no attempt begins that the deadline would end.
 func TestTimeoutOfTheClient(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		server := httptestfault.NewInMemory(httptestfault.Responses(status(503)))

@@ -56,7 +56,7 @@ func served(t *testing.T, handler http.HandlerFunc) *http.Transport {
 	return base
 }
 
-// beat is the time between two bytes: somewhat less than a second, so that none comes just as a limit ends.
+// beat is the time between two bytes: less than a second, so that no byte arrives exactly at a limit.
 const beat = 999 * time.Millisecond
 
 // trickling sends a byte a second, from the requested offset on.
@@ -129,7 +129,7 @@ func TestTricklingBodies(t *testing.T) {
 	}
 }
 
-// A body that comes fast is read on after MaxElapsed, however slow its reader is.
+// A fast body is not ended after MaxElapsed because its reader is slow.
 func TestSlowReaderOfAFastBody(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		base := served(t, func(w http.ResponseWriter, _ *http.Request) { _, _ = w.Write(make([]byte, 1<<20)) })

@@ -17,7 +17,7 @@ import (
 	"github.com/seed-0f2c7998/perdure/retry"
 )
 
-// A held reader gives nothing until it is released, and then all at once.
+// A held reader blocks until it is released.
 type held struct {
 	begun   chan struct{} // closed when it is read for the first time
 	once    sync.Once
@@ -31,8 +31,8 @@ func (h *held) Read(p []byte) (int, error) {
 	return h.rest.Read(p)
 }
 
-// A server may respond while the body is still being read. The next attempt waits for that read, since what it takes
-// from the reader is part of the body: here it is more than may be kept.
+// A server may respond while the body is still being read. The next attempt waits for that read, whose bytes belong to the
+// body: here they are more than the limit.
 func TestResponseWhileTheBodyIsRead(t *testing.T) {
 	for _, tt := range []struct {
 		name  string
@@ -148,7 +148,7 @@ func TestCanceledWhileTheBodyIsRead(t *testing.T) {
 	})
 }
 
-// A closing body remembers that it was closed.
+// A closing body records that it was closed.
 type closing struct {
 	io.Reader
 	closed chan struct{}

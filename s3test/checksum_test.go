@@ -21,7 +21,7 @@ func crcOf(b []byte) string {
 	return base64.StdEncoding.EncodeToString(binary.BigEndian.AppendUint32(nil, crc32.ChecksumIEEE(b)))
 }
 
-// As with S3, the checksum of the whole object is given when its parts are put together, and kept.
+// As with S3, CompleteMultipartUpload has the checksum of the whole object, which the object keeps.
 func TestMultipartObjectKeepsTheChecksumOfItsWhole(t *testing.T) {
 	server := start(t, s3test.Options{})
 	client := connect(t, server, 1)
@@ -54,7 +54,7 @@ func TestPartResponseHasItsChecksum(t *testing.T) {
 	}
 }
 
-// A server before another one: its faults, and the other's objects.
+// A server with an Upstream has its own faults and the upstream's objects.
 func TestFaultsBeforeAnotherServer(t *testing.T) {
 	other := start(t, s3test.Options{})
 	before := s3test.Start(t, s3test.Options{

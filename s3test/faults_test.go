@@ -270,7 +270,7 @@ func TestScriptedFaultsAreRetriedBySDK(t *testing.T) {
 	}
 }
 
-// course makes the same requests with one attempt each and returns what happened to each of them, by target.
+// course makes the same requests with one attempt each and returns the result of each, by target.
 func course(t *testing.T, server *s3test.Server, workers int) map[string][]s3test.Fault {
 	t.Helper()
 	client := connect(t, server, 1, func(c *aws.Config) {

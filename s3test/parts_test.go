@@ -13,7 +13,7 @@ import (
 )
 
 // Parts can be listed while others come: a process that resumes an upload lists them while the last requests of the one
-// before it are still under way. (It is the race detector that has something to say here.)
+// before it are still being processed. (This test is for the race detector.)
 func TestPartsAreListedWhileOthersCome(t *testing.T) {
 	t.Parallel()
 	client := connect(t, start(t, s3test.Options{}), 1)

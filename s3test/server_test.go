@@ -34,8 +34,8 @@ func start(t *testing.T, o s3test.Options) *s3test.Server {
 	return s3test.Start(t, o)
 }
 
-// connect makes a client as LoadDefaultConfig would, with a connection pool of its own. It makes that many attempts
-// and does not wait between them.
+// connect returns a client as of LoadDefaultConfig, with a connection pool of its own. It makes that many attempts without a
+// wait between them.
 func connect(t *testing.T, server *s3test.Server, attempts int, changes ...func(*aws.Config)) *s3.Client {
 	t.Helper()
 	transport := &http.Transport{}
@@ -84,7 +84,7 @@ func get(t *testing.T, client *s3.Client, key string) ([]byte, error) {
 	return body, errors.Join(err, out.Body.Close())
 }
 
-// code is the S3 error code of an error; "" if it has none.
+// code returns the S3 error code of an error, or "".
 func code(err error) string {
 	if api, ok := errors.AsType[smithy.APIError](err); ok {
 		return api.ErrorCode()
@@ -92,7 +92,7 @@ func code(err error) string {
 	return ""
 }
 
-// pattern is n bytes that differ from place to place.
+// pattern returns n bytes that do not repeat.
 func pattern(n int) []byte {
 	b := make([]byte, n)
 	for i := range b {
@@ -275,7 +275,7 @@ func create(t *testing.T, client *s3.Client, key string) *string {
 	return out.UploadId
 }
 
-// upload sends parts and returns what completes them.
+// upload sends parts and returns the input of CompleteMultipartUpload.
 func upload(t *testing.T, client *s3.Client, key string, parts ...[]byte) *s3.CompleteMultipartUploadInput {
 	t.Helper()
 	in := &s3.CompleteMultipartUploadInput{
@@ -323,7 +323,7 @@ func TestMultipart(t *testing.T) {
 	}
 }
 
-// race runs write in n goroutines at once and returns how many won; every loser must be told PreconditionFailed.
+// race runs write in n goroutines at once and returns how many won; every loser must get PreconditionFailed.
 func race(t *testing.T, n int, write func(i int) error) (winners int) {
 	t.Helper()
 	errs := make([]error, n)

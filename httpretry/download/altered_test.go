@@ -5,20 +5,21 @@ import (
 	"crypto/sha256"
 	"encoding/base64"
 	"errors"
+	"io/fs"
 	"math/rand/v2"
 	"net/http"
 	"os"
 	"path/filepath"
 	"strings"
+	"sync/atomic"
 	"testing"
 
 	"github.com/seed-0f2c7998/perdure/httpretry/download"
 	"github.com/seed-0f2c7998/perdure/httpretry/httptestfault"
 )
 
-// No byte of what an earlier process has written about its part is believed unless it is as that process wrote it. A byte of
-// the ETag that became a control character used to fail each later download, and one in the name of the field of the
-// checksum used to leave the file unverified.
+// A state file of an earlier process is used only if it is unaltered. A control character in its ETag used to fail each later
+// download, and an altered name of its checksum field used to leave the file unverified.
 func TestFileAfterAnAlteredState(t *testing.T) {
 	want := content(6*part+1, 1)
 	sum := sha256.Sum256(want)
@@ -63,8 +64,7 @@ func TestFileAfterAnAlteredState(t *testing.T) {
 	})
 }
 
-// interrupted leaves a part of e behind, and returns what a later run of the same needs, to a server that serves e from then
-// on.
+// interrupted interrupts a download of e, and returns a server that serves e from then on, the path, and the options.
 func interrupted(t *testing.T, e httptestfault.Resource) (*httptestfault.Server, string, download.Options) {
 	t.Helper()
 	server := httptestfault.New(func(n int, r *http.Request) httptestfault.Response {
@@ -84,7 +84,7 @@ func interrupted(t *testing.T, e httptestfault.Resource) (*httptestfault.Server,
 	return server, path, o
 }
 
-// begun returns what a file of that name has beside an interrupted download.
+// begun returns the content of the file of that name beside an interrupted download.
 func begun(t *testing.T, e httptestfault.Resource, name string) (text []byte) {
 	t.Helper()
 	server, path, o := interrupted(t, e)
@@ -107,6 +107,71 @@ func alter(t *testing.T, path, name string, how func([]byte) []byte) {
 	}
 	text, err := os.ReadFile(strings.Join(names, ""))
 	if err := errors.Join(err, os.WriteFile(names[0], how(text), 0o600)); err != nil {
+		t.Error(err)
+	}
+}
+
+// The file is the resource, regardless of what the leftovers of an earlier process have become.
+func TestFileBesideSpoiltLeftovers(t *testing.T) {
+	want := content(6*part+1, 1)
+	e := resource(want, `"1"`) // without a digest: with nothing but the account of the pieces
+	var resumed atomic.Int64
+	rounds(t, 200, func(round int, random *rand.Rand) {
+		server := httptestfault.New(func(n int, r *http.Request) httptestfault.Response {
+			switch step := e.Respond(r); n {
+			case 1:
+				return step.With(httptestfault.CutBody(2*part + random.IntN(2*part)))
+			case 2:
+				return httptestfault.Response{Status: 404}
+			default:
+				return step
+			}
+		})
+		defer server.Close()
+		c := client(server)
+		defer c.CloseIdleConnections()
+		path := filepath.Join(t.TempDir(), "file")
+		o := download.Options{Client: c, Piece: part, Parallel: -1}
+		_, failed := download.File(request(t, server), path, o)
+		spoil(t, random, filepath.Dir(path))
+		r, err := download.File(request(t, server), path, o)
+		got, missing := os.ReadFile(path)
+		if err := errors.Join(err, missing); failed == nil || err != nil || !bytes.Equal(got, want) {
+			t.Errorf("round %d: %v, then %v, and %d bytes that are not the resource", round, failed, err, len(got))
+		}
+		if r.Resumed > 0 {
+			resumed.Add(1)
+		}
+	})
+	if n := resumed.Load(); n == 0 || n == 200 {
+		t.Errorf("%d of 200 resumed; want some", n)
+	}
+}
+
+// spoil changes one of the files below dir: some of its bytes, or its length.
+func spoil(t *testing.T, random *rand.Rand, dir string) {
+	t.Helper()
+	var files []string
+	err := filepath.WalkDir(dir, func(path string, d fs.DirEntry, err error) error {
+		if err == nil && d.Type().IsRegular() {
+			files = append(files, path)
+		}
+		return err
+	})
+	if err != nil || len(files) == 0 {
+		t.Errorf("%v, %v; want what the first run left", files, err)
+		return
+	}
+	path := files[random.IntN(len(files))]
+	text, err := os.ReadFile(path)
+	switch n := random.IntN(max(len(text), 1)); {
+	case len(text) == 0:
+	case random.IntN(3) == 0:
+		text = text[:n]
+	default:
+		text[n] ^= byte(1 + random.IntN(255))
+	}
+	if err := errors.Join(err, os.WriteFile(path, text, 0o600)); err != nil {
 		t.Error(err)
 	}
 }

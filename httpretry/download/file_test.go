@@ -7,7 +7,6 @@ import (
 	"encoding/hex"
 	"errors"
 	"fmt"
-	"io/fs"
 	"math/rand/v2"
 	"net/http"
 	"net/url"
@@ -168,7 +167,7 @@ func TestFile(t *testing.T) {
 	}
 }
 
-// spoilt changes the responses that are ranges, and slows the whole so that there are some.
+// spoilt changes the responses that are ranges, and slows down the whole resource so that there are ranges.
 func spoilt(spoil func(*httptestfault.Response)) func(httptestfault.Response) httptestfault.Response {
 	return func(s httptestfault.Response) httptestfault.Response {
 		if s.Status == 206 {
@@ -227,8 +226,8 @@ func TestFileRefuses(t *testing.T) {
 	nothing(t, dir)
 }
 
-// Runs that are cut short, one after the other, come to an end: what is there already is not fetched twice, the file is
-// never anything else than the resource, and nothing is left beside it.
+// Interrupted runs in sequence complete the file: no byte is fetched twice, the file is always the resource, and nothing is
+// left beside it.
 func TestFileAcrossRuns(t *testing.T) {
 	rounds(t, 50, func(round int, random *rand.Rand) {
 		want := content(1+random.IntN(20*part), uint64(round))
@@ -260,7 +259,7 @@ func TestFileAcrossRuns(t *testing.T) {
 	})
 }
 
-// A file is that of one version, whenever the resource is replaced: by another of the same size, or of another one.
+// A file has one version, at whatever moment the resource is replaced, by one of the same size or of another size.
 func TestFileOfAResourceThatIsReplaced(t *testing.T) {
 	var complete atomic.Int64
 	rounds(t, 500, func(round int, random *rand.Rand) {
@@ -301,7 +300,7 @@ func TestFileOfAResourceThatIsReplaced(t *testing.T) {
 	}
 }
 
-// Whatever is cut, the file is the resource.
+// The file is the resource after every kind of cut.
 func TestFileOfBodiesThatAreCut(t *testing.T) {
 	bodies := [][]byte{content(5_000, 1), content(50_000, 2), content(5*part+1, 3)}
 	rounds(t, 1000, func(round int, random *rand.Rand) {
@@ -330,72 +329,7 @@ func TestFileOfBodiesThatAreCut(t *testing.T) {
 	})
 }
 
-// Nothing of what an earlier process has left is believed: whatever it is by now, the file is the resource.
-func TestFileBesideSpoiltLeftovers(t *testing.T) {
-	want := content(6*part+1, 1)
-	e := resource(want, `"1"`) // without a digest: with nothing but the account of the pieces
-	var resumed atomic.Int64
-	rounds(t, 200, func(round int, random *rand.Rand) {
-		server := httptestfault.New(func(n int, r *http.Request) httptestfault.Response {
-			switch step := e.Respond(r); n {
-			case 1:
-				return step.With(httptestfault.CutBody(2*part + random.IntN(2*part)))
-			case 2:
-				return httptestfault.Response{Status: 404}
-			default:
-				return step
-			}
-		})
-		defer server.Close()
-		c := client(server)
-		defer c.CloseIdleConnections()
-		path := filepath.Join(t.TempDir(), "file")
-		o := download.Options{Client: c, Piece: part, Parallel: -1}
-		_, failed := download.File(request(t, server), path, o)
-		spoil(t, random, filepath.Dir(path))
-		r, err := download.File(request(t, server), path, o)
-		got, missing := os.ReadFile(path)
-		if err := errors.Join(err, missing); failed == nil || err != nil || !bytes.Equal(got, want) {
-			t.Errorf("round %d: %v, then %v, and %d bytes that are not the resource", round, failed, err, len(got))
-		}
-		if r.Resumed > 0 {
-			resumed.Add(1)
-		}
-	})
-	if n := resumed.Load(); n == 0 || n == 200 {
-		t.Errorf("%d of 200 resumed; want some", n)
-	}
-}
-
-// spoil changes one of the files below dir: some of its bytes, or its length.
-func spoil(t *testing.T, random *rand.Rand, dir string) {
-	t.Helper()
-	var files []string
-	err := filepath.WalkDir(dir, func(path string, d fs.DirEntry, err error) error {
-		if err == nil && d.Type().IsRegular() {
-			files = append(files, path)
-		}
-		return err
-	})
-	if err != nil || len(files) == 0 {
-		t.Errorf("%v, %v; want what the first run left", files, err)
-		return
-	}
-	path := files[random.IntN(len(files))]
-	text, err := os.ReadFile(path)
-	switch n := random.IntN(max(len(text), 1)); {
-	case len(text) == 0:
-	case random.IntN(3) == 0:
-		text = text[:n]
-	default:
-		text[n] ^= byte(1 + random.IntN(255))
-	}
-	if err := errors.Join(err, os.WriteFile(path, text, 0o600)); err != nil {
-		t.Error(err)
-	}
-}
-
-// Of several at once for one path each has its way, or says that another was there at the same moment.
+// Several downloads to one path at once each succeed, or report that another was there at the same moment.
 func TestFilesAtOnePath(t *testing.T) {
 	want := content(3*part, 1)
 	server := httptestfault.New(func(_ int, r *http.Request) httptestfault.Response { return resource(want, `"1"`).Respond(r) })
@@ -418,7 +352,7 @@ func TestFilesAtOnePath(t *testing.T) {
 	alone(t, path, want)
 }
 
-// sourceOf returns what identifies the resource at u to a later process.
+// sourceOf returns the text that identifies the resource at u to a later process.
 func sourceOf(u *url.URL) string {
 	return newGetter(&http.Request{URL: u}, http.DefaultClient).Source()
 }

@@ -16,8 +16,8 @@ import (
 	"github.com/seed-0f2c7998/perdure/httpretry/httptestfault"
 )
 
-// A disk that is full ends a download with its error, and the next one has no need to fetch what is there. The disk is
-// that of a process that may only write files of so many bytes.
+// A full disk ends a download with its error, and the next download fetches only the rest. A limit on the size of a
+// process's files plays the full disk.
 func TestFileOnAFullDisk(t *testing.T) {
 	if url := os.Getenv("DOWNLOAD_URL"); url != "" {
 		onAFullDisk(t, url, os.Getenv("DOWNLOAD_PATH"))

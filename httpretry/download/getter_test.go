@@ -27,10 +27,10 @@ import (
 
 const part = 64 << 10
 
-// newGetter is what the command calls.
+// newGetter is the function that the command calls.
 var newGetter = getters.TakeHTTP()
 
-// content is a body of n bytes that differ from those of another version.
+// content returns n bytes that differ from those of another version.
 func content(n int, version uint64) []byte {
 	body := make([]byte, n)
 	_, _ = rand.NewChaCha8([32]byte{byte(version)}).Read(body)
@@ -64,7 +64,7 @@ func withHeader(e httptestfault.Resource, h http.Header) httptestfault.Resource 
 	return e
 }
 
-// What Get makes of each kind of response to a request for all of a resource, and for a range of a version.
+// Get, with each kind of response to a request for a whole resource, and for a range of a version.
 func TestGetter(t *testing.T) {
 	whole := content(3*part, 1)
 	sum256, sum512, sumMD5 := sha256.Sum256(whole), sha512.Sum512(whole), md5.Sum(whole) //nolint:gosec // as above
@@ -199,8 +199,7 @@ func TestGetter(t *testing.T) {
 	}
 }
 
-// Whatever a server says of a response, it is the range that was requested only if everything says so; else it is all of
-// a version, or an error.
+// A response counts as the requested range only if all its headers agree; otherwise it is a whole version, or an error.
 func FuzzGetter(f *testing.F) {
 	f.Add(206, "bytes 100-199/300", `"1"`, "", int64(100))
 	f.Add(206, "bytes 100-199/*", `"1"`, "identity", int64(-1))

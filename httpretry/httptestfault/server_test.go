@@ -18,7 +18,7 @@ import (
 	"github.com/seed-0f2c7998/perdure/httpretry/httptestfault"
 )
 
-// get is what a plain client makes of one request: the body as far as it came, and how it ended.
+// get sends one request and returns the response, the body as far as it was received, and the error.
 func get(ctx context.Context, transport http.RoundTripper, method, url string, body io.Reader, header http.Header) (*http.Response, string, error) {
 	r, err := http.NewRequestWithContext(ctx, method, url, body)
 	if err != nil {

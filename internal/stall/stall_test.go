@@ -11,7 +11,7 @@ import (
 	"github.com/seed-0f2c7998/perdure/internal/stall"
 )
 
-// A beat is so many bytes after so long.
+// A beat is a number of bytes after a time.
 type beat struct {
 	after time.Duration
 	bytes int
@@ -32,7 +32,7 @@ func join(all ...[]beat) (beats []beat) {
 	return beats
 }
 
-// play returns a connection that brings these beats and then its end.
+// play returns a connection that delivers the beats and then ends.
 func play(t *testing.T, beats []beat) net.Conn {
 	t.Helper()
 	ours, theirs := net.Pipe()
@@ -126,7 +126,7 @@ func TestLimits(t *testing.T) {
 	}
 }
 
-// Before From no rate is too low.
+// Before From, MinRate does not apply.
 func TestFrom(t *testing.T) {
 	for _, step := range []time.Duration{time.Second, time.Hour} {
 		synctest.Test(t, func(t *testing.T) {
@@ -143,7 +143,7 @@ func TestFrom(t *testing.T) {
 	}
 }
 
-// One who ends the request, rather than the body, is called once for a limit that is missed, and at Close.
+// end is called once after a missed limit, and at Close.
 func TestReaderEnds(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		ended := 0

@@ -6,7 +6,7 @@ import (
 	"time"
 )
 
-// A watchdog whose timer fires just as it is left must not close what it watches next.
+// A watchdog whose timer fires during stop must not close its next target.
 func TestLateTimer(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		var pool Pool

@@ -52,7 +52,7 @@ func TestParse(t *testing.T) {
 
 var grammar = regexp.MustCompile(`^(?i:bytes) (?:([0-9]+)-([0-9]+)/([0-9]+|\*)|\*/([0-9]+))$`)
 
-// naive is the twin that decides: the grammar as a regular expression, and arithmetic without an end.
+// naive is the oracle: the grammar as a regular expression, and big integers.
 func naive(value string) (byterange.Range, bool) {
 	match := grammar.FindStringSubmatch(value)
 	if match == nil {
