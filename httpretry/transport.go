@@ -122,11 +122,10 @@ func (t *Transport) CloseIdleConnections() {
 }
 
 // RoundTrip sends req until an attempt succeeds or the policy ends the attempts. It does not change req.
-//
-// Its body is the fast path: a GET whose first attempt gets a plain 200. All other requests leave it, for operate before
-// the first attempt or for retryFrom after it. The fast path is one function because the processor's caches are cold after
-// the blocking base.RoundTrip: there an extra call costs more than its work.
-func (t *Transport) RoundTrip(req *http.Request) (*http.Response, error) { //nolint:cyclop // see above
+func (t *Transport) RoundTrip(req *http.Request) (*http.Response, error) { //nolint:cyclop // one function, see below
+	// This is the fast path: a GET whose first attempt gets a plain 200. All other requests leave it, for operate before
+	// the first attempt or for retryFrom after it. It is one function because the processor's caches are cold after the
+	// blocking base.RoundTrip: there an extra call costs more than its work.
 	r, err := &t.defaultRoute, error(nil)
 	if !t.oneRoute {
 		if r, err = t.routeOf(req); err != nil {

@@ -45,16 +45,16 @@ type Response struct {
 }
 
 // With returns the response with a fault.
-func (s Response) With(f Fault) Response {
-	s.Fault = f
-	return s
+func (r Response) With(f Fault) Response {
+	r.Fault = f
+	return r
 }
 
-func (s Response) status() int {
-	if s.Status == 0 {
+func (r Response) status() int {
+	if r.Status == 0 {
 		return http.StatusOK
 	}
-	return s.Status
+	return r.Status
 }
 
 // A Framing is how the end of a body is marked in HTTP/1. The zero Framing is a Content-Length.
@@ -76,15 +76,15 @@ type Resource struct {
 }
 
 // Respond returns the correct response to r.
-func (e Resource) Respond(r *http.Request) Response {
+func (c Resource) Respond(r *http.Request) Response {
 	w := httptest.NewRecorder()
-	maps.Copy(w.Header(), e.Header)
+	maps.Copy(w.Header(), c.Header)
 	if w.Header().Get("Content-Type") == "" {
 		w.Header().Set("Content-Type", "application/octet-stream")
 	}
-	if e.ETag != "" {
-		w.Header().Set("ETag", e.ETag)
+	if c.ETag != "" {
+		w.Header().Set("ETag", c.ETag)
 	}
-	http.ServeContent(w, r, "", e.LastModified, bytes.NewReader(e.Body))
+	http.ServeContent(w, r, "", c.LastModified, bytes.NewReader(c.Body))
 	return Response{Status: w.Code, Header: w.Header(), Body: w.Body.Bytes()}
 }

@@ -13,8 +13,9 @@
 //	defer server.Close()
 //
 // The words are those of the S3 server s3test: a [Fault] is what happens to one request, a [Script] decides on each, and
-// Reset, Hangup, CutBody, ResetBody and StallBody mean the same. There is nothing behind the faults here, so a Script
-// returns the whole [Response] with the Fault in it, and there are neither rules nor seeded faults.
+// Reset, Hangup, CutBody, ResetBody and StallBody mean the same, but that this server reads the request before a Reset, unless
+// the response is Unread. This server has no resources of its own: so a Script returns the whole [Response] with the Fault in
+// it, and there are neither rules nor seeded faults.
 package httptestfault
 
 import (
