@@ -10,7 +10,7 @@ import (
 	"github.com/seed-0f2c7998/perdure/internal/pipestest"
 )
 
-// object of a test's parameters.
+// A dict is a JSON object.
 type dict = map[string]any
 
 // pack encodes what Dagster puts into a variable.
@@ -23,7 +23,8 @@ func pack(t *testing.T, v any) string {
 	return packed
 }
 
-// environment looks up variables in a map; those with nil are not there.
+// environment returns a LookupEnv for both variables; nil parameters mean that the
+// variable is not set.
 func environment(t *testing.T, contextParams, messagesParams any) func(string) (string, bool) {
 	t.Helper()
 	return func(name string) (string, bool) {
@@ -59,7 +60,7 @@ func listen(t *testing.T, c dict) *listener {
 	return l
 }
 
-// received returns the messages of the file; the reader must have survived them.
+// received returns the messages of the file, which Dagster's reader must survive.
 func (l *listener) received() []pipestest.Message {
 	l.t.Helper()
 	return messagesIn(l.t, l.file)
@@ -78,7 +79,7 @@ func messagesIn(t *testing.T, file string) []pipestest.Message {
 	return r.Messages
 }
 
-// parse decodes JSON, numbers as they are written.
+// parse decodes JSON, numbers as [json.Number].
 func parse(t *testing.T, text string) any {
 	t.Helper()
 	d := json.NewDecoder(bytes.NewReader([]byte(text)))

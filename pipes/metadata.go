@@ -73,7 +73,7 @@ func DagsterRun(id string) Value { return Value{kind: "dagster_run", raw: id} }
 // Asset returns a link to an asset. The parts of its key are joined by "/".
 func Asset(key string) Value { return Value{kind: "asset", raw: verbatim(key)} }
 
-// JSON returns an object or a list: what encoding/json makes of v.
+// JSON returns an object or a list, as encoding/json encodes v.
 func JSON(v any) Value { return Typed("json", v) }
 
 // Infer returns a value whose kind follows from its Go type: a string, a number,
@@ -94,12 +94,11 @@ func Infer(v any) Value {
 	return value
 }
 
-// Typed returns a value that was read from elsewhere, as {"type": kind,
-// "raw_value": raw}. Kind is one of Dagster's: text, md, url, path, notebook,
-// dagster_run, asset, bool, int, float, timestamp, json, null, table,
-// table_schema, table_column_lineage, or __infer__. Raw must be what Dagster takes
-// for the kind. Only what Dagster would refuse though its meaning is plain is
-// repaired: a float gets its point, "NaN" becomes text, and a long text is cut.
+// Typed returns the value {"type": kind, "raw_value": raw}, as another program wrote
+// it. Kind is the name of a Dagster kind, such as "md" or "table_schema"; the error of
+// an unknown name lists the names. Raw must be a raw value of that kind. A raw value
+// that Dagster would refuse but whose meaning is clear is repaired: a float gets its
+// point, "NaN" becomes text, and a long text is cut.
 func Typed(kind string, raw any) Value {
 	text, err := appendValue(nil, raw, 0)
 	if err != nil {

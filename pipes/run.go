@@ -144,7 +144,7 @@ func (s *Session) Close(err error) {
 
 // ExitCode returns the code to exit with after work that ended with err: 0 for
 // nil, 128 plus the signal's number for a [*SignalError], the result of the ExitCode
-// method of an error in err's chain (an [*exec.ExitError] has one), else 1. The code
+// method of an error in err's chain (an [os/exec.ExitError] has one), else 1. The code
 // of an error is never 0, which Dagster takes for success.
 func ExitCode(err error) int {
 	if err == nil {

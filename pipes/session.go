@@ -70,12 +70,6 @@ type Config struct {
 	Grace time.Duration
 }
 
-// Launched reports whether Dagster has started the process.
-func Launched() bool {
-	_, ok := os.LookupEnv(contextVariable)
-	return ok
-}
-
 // StripEnv returns env, in the form of [os.Environ], without the variables of
 // Dagster Pipes: for a child that must not report by itself, because its messages
 // would mix with those of this process.

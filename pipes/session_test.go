@@ -17,8 +17,8 @@ import (
 	"github.com/seed-0f2c7998/perdure/internal/pipestest"
 )
 
-// How a session is begun, and what is wrong with parameters that are wrong:
-// then nothing is written.
+// Open reads the parameters. If one is wrong, the error names it and nothing is
+// written.
 func TestOpen(t *testing.T) {
 	dir := t.TempDir()
 	at := func(name, text string) string {
@@ -81,8 +81,8 @@ func TestOpen(t *testing.T) {
 	}
 }
 
-// Variables that were not packed as they should be are an error that names
-// them, and those that Dagster's own library packed are read.
+// Variables that Dagster's own library packed are read; of others the error names the
+// variable.
 func TestUnpack(t *testing.T) {
 	for _, c := range []struct{ value, want, err string }{
 		{"eJyrVipILMlQslJQ0i/JLdBPLqlQqgUAQwcGhg==", `{"path": "/tmp/ctx"}`, ""},
@@ -111,7 +111,7 @@ func TestUnpack(t *testing.T) {
 	}
 }
 
-// The parameters may be arguments, among others that are none of ours.
+// The parameters may be arguments, among arguments of the program.
 func TestOpenByArguments(t *testing.T) {
 	file := filepath.Join(t.TempDir(), "messages")
 	from, to := pack(t, dict{"data": pipestest.Context("a")}), pack(t, dict{"path": file})
@@ -127,7 +127,7 @@ func TestOpenByArguments(t *testing.T) {
 	}
 }
 
-// What Dagster tells of a step.
+// The context of a step is read in full.
 func TestContext(t *testing.T) {
 	c := pipestest.Context("a")
 	c["code_version_by_asset_key"] = dict{"a": "v1"}
@@ -173,7 +173,7 @@ func TestContext(t *testing.T) {
 	}
 }
 
-// What a step has none or several of is an error to ask for.
+// An accessor of the one asset or partition is an error if the step has none or several.
 func TestContextWithoutOne(t *testing.T) {
 	ranged := pipestest.Context("a", "b")
 	ranged["partition_key_range"] = dict{"start": "x", "end": "y"}
@@ -203,7 +203,7 @@ func TestContextWithoutOne(t *testing.T) {
 	}
 }
 
-// Without Dagster there is one line about it, and everything else does nothing.
+// Without Dagster, Open writes one line and everything else does nothing.
 func TestNotLaunched(t *testing.T) {
 	var log, stderr bytes.Buffer
 	defer slog.SetDefault(slog.Default())
@@ -231,7 +231,7 @@ func TestNotLaunched(t *testing.T) {
 	new(Session).Close(nil) // the zero one, too
 }
 
-func TestEnviron(t *testing.T) {
+func TestStripEnv(t *testing.T) {
 	env := []string{"A=1", "DAGSTER_PIPES_CONTEXT=x", "DAGSTER_PIPES_MESSAGES=y", "DAGSTER_PIPES_CONTEXT_OF_MINE=z", "B=2"}
 	if got := fmt.Sprint(StripEnv(env)); got != "[A=1 DAGSTER_PIPES_CONTEXT_OF_MINE=z B=2]" || env[1] != "DAGSTER_PIPES_CONTEXT=x" {
 		t.Errorf("StripEnv() = %v, from %v", got, env)

@@ -16,9 +16,8 @@ import (
 	"github.com/seed-0f2c7998/perdure/retry"
 )
 
-// A child that is redirected has the step's context, and its messages come to
-// us.
-func TestRedirect(t *testing.T) {
+// A child with RelayEnv has the step's context, and its messages go to our file.
+func TestRelayEnv(t *testing.T) {
 	l := listen(t, pipestest.Context("a"))
 	file := filepath.Join(t.TempDir(), "private")
 	env := []string{"A=b"}
@@ -51,8 +50,8 @@ func TestRedirect(t *testing.T) {
 	}
 }
 
-// Text of another program is sent as it is, but for secrets, in parts that fit.
-func TestExternal(t *testing.T) {
+// Text of another program is sent without secrets, in parts that fit a page.
+func TestLogExternalStream(t *testing.T) {
 	l := listen(t, pipestest.Context("a"))
 	long := strings.Repeat("é", 100_000)
 	for _, text := range []string{"one", "", "https://user:hush@h/", long} {
@@ -75,9 +74,9 @@ func TestExternal(t *testing.T) {
 	}
 }
 
-// An error of another program keeps its name and its stack, and one that only
-// wraps another gives it its place.
-func TestException(t *testing.T) {
+// An error of another program keeps its name and its stack. An error that only repeats
+// the text of its cause is left out.
+func TestExceptionOfAnotherProgram(t *testing.T) {
 	l := listen(t, pipestest.Context("a"))
 	remote := &Exception{Name: "ValueError", Message: "no luck", Stack: []string{"  File x\n", "    y\n"}, Cause: errors.New("inner")}
 	l.Close(retry.Permanent(fmt.Errorf("exit status 1: %w", retry.Permanent(remote))))
@@ -91,9 +90,8 @@ func TestException(t *testing.T) {
 	}
 }
 
-// A program that logs its retries by itself is counted all the same. When its
-// attempts have opened the breaker, it makes no sense to come back before that
-// lets a call pass.
+// The retries of a program that logs them itself are counted, too. When its attempts
+// have opened the breaker, retry_after_s is the time until the breaker admits a call.
 func TestCountRetries(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		l := listen(t, pipestest.Context("a"))

@@ -240,7 +240,7 @@ def test_everything_there_is_to_report():
     values = materialization(launch).metadata
     kinds = {label: type(v).__name__.removesuffix("MetadataValue") for label, v in values.items()}
     examples = {label.removeprefix("example "): kinds.pop(label) for label in list(kinds) if label.startswith("example ")}
-    assert set(examples.values()) == set(kinds.values())  # one of each kind in the table, and each has a constructor
+    assert set(examples.values()) >= set(kinds.values())  # Dagster reads an example of each kind in the table
     assert kinds == {
         "text": "Text", "md": "Markdown", "url": "Url", "path": "Path", "notebook": "Notebook", "bool": "Bool", "int": "Int",
         "float": "Float", "large": "Float", "seconds": "Float", "timestamp": "Timestamp", "null": "Null", "run": "DagsterRun",
