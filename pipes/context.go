@@ -148,13 +148,6 @@ func (c *Context) resolve(key string) (string, error) {
 	}
 }
 
-// A BlobReader reads the context from a store of blobs, such as S3.
-type BlobReader interface {
-	// ReadBlob returns a blob. If Dagster named a path, bucket is "" and key is the
-	// path.
-	ReadBlob(ctx context.Context, bucket, key string) ([]byte, error)
-}
-
 // loadContext reads and decodes the context that p names.
 func loadContext(ctx context.Context, p params, blobs BlobReader) (c Context, err error) {
 	text, err := readContext(ctx, p, blobs)
