@@ -126,19 +126,23 @@ func (t *Transport) RoundTrip(req *http.Request) (*http.Response, error) { //nol
 	// This is the fast path: a GET whose first attempt gets a plain 200. All other requests leave it, for operate before
 	// the first attempt or for retryFrom after it. It is one function because the processor's caches are cold after the
 	// blocking base.RoundTrip: there an extra call costs more than its work.
+
+	// Route.
 	r, err := &t.defaultRoute, error(nil)
 	if !t.oneRoute {
 		if r, err = t.routeOf(req); err != nil {
 			return refuse(req, err)
 		}
 	}
-	b, word, healthy := r.policy.Breaker, uint64(0), true
-	if b != nil {
-		word, healthy = seam.Of(b).Quick()
+	breaker, state, healthy := r.policy.Breaker, uint64(0), true
+	if breaker != nil {
+		state, healthy = seam.Of(breaker).Quick()
 	}
 	if ctx := req.Context(); !healthy || !t.needsNoPrep(req) || ctx.Err() != nil || ctx.Value(endKey{}) != nil {
 		return t.operate(r, req)
 	}
+
+	// Send.
 	sent, s := req, (*stream)(nil)
 	if h := req.Header; h != nil && len(h) == 0 && t.gzip.Load() {
 		own := newGzipRequest(req, http.Header{"Accept-Encoding": gzipOnly})
@@ -148,13 +152,17 @@ func (t *Transport) RoundTrip(req *http.Request) (*http.Response, error) { //nol
 	}
 	start := time.Now()
 	res, err := t.base.RoundTrip(sent)
+
+	// Classify.
 	if err != nil || !isPlain200(res, sent) {
 		op := operation{transport: t, route: r, original: req, req: sent, stream: s, idempotent: true, attempts: 1}
-		return op.retryFrom(breakers.Permit(b, word), start, res, err)
+		return op.retryFrom(breakers.Permit(breaker, state), start, res, err)
 	}
-	if b != nil && !seam.Of(b).Unmoved() {
-		breakers.Succeed(req.Context(), breakers.Permit(b, word))
+	if breaker != nil && !seam.Of(breaker).Unmoved() {
+		breakers.Succeed(req.Context(), breakers.Permit(breaker, state))
 	}
+
+	// Deliver.
 	res.Request = req
 	if s == nil {
 		return deliver(res, s, false), nil
