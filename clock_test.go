@@ -26,18 +26,6 @@ var clockPending = []string{
 	// Breakers.
 	"circuit/gate_test.go",
 
-	// Stores.
-	"hoststore/process_test.go",
-	"redisstore/budget_test.go",
-	"redisstore/fault_test.go",
-	"redisstore/fleet_test.go",
-	"redisstore/gate_test.go",
-	"redisstore/hand_test.go",
-	"redisstore/hostile_test.go",
-	"redisstore/proxy_test.go",
-	"redisstore/server_test.go",
-	"redisstore/topology_test.go",
-
 	// AWS.
 	"awsretry/gatestorm_test.go",
 

@@ -16,6 +16,7 @@ import (
 	"github.com/seed-0f2c7998/perdure/circuit"
 	"github.com/seed-0f2c7998/perdure/hoststore"
 	"github.com/seed-0f2c7998/perdure/internal/cell"
+	"github.com/seed-0f2c7998/perdure/internal/servertest"
 )
 
 // file is the name of the file in its directory.
@@ -146,7 +147,7 @@ func TestADeletedFileIsNoticed(t *testing.T) {
 	other := hoststore.Open(dir)
 	defer other.Close()
 	circuit.New("moved", circuit.Config{Store: other, Observe: func(context.Context, circuit.Transition) {}}).Isolate()
-	within(t, 5*time.Second, "the breaker moves to the new file", func() bool { return mine.State() == circuit.Isolated })
+	servertest.Until(t, "the breaker moves to the new file", func() bool { return mine.State() == circuit.Isolated })
 }
 
 func TestManyOpenANewFileAtOnce(t *testing.T) {

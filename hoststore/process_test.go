@@ -14,6 +14,7 @@ import (
 	"github.com/seed-0f2c7998/perdure/circuit"
 	"github.com/seed-0f2c7998/perdure/hoststore"
 	"github.com/seed-0f2c7998/perdure/internal/cell"
+	"github.com/seed-0f2c7998/perdure/internal/servertest"
 	"github.com/seed-0f2c7998/perdure/internal/testseed"
 )
 
@@ -58,8 +59,9 @@ func killAtWork(t *testing.T, kills int) {
 	for i := range kills {
 		victim, out := start(t, "churn", path)
 		read(t, out)
-		timer := time.NewTimer(time.Duration(random.IntN(3000)) * time.Microsecond)
-		<-timer.C
+		for range random.IntN(10_000) { // meanwhile the victim works
+			shared.Metrics()
+		}
 		if err := victim.Process.Kill(); err != nil {
 			t.Fatal(err)
 		}
@@ -70,7 +72,7 @@ func killAtWork(t *testing.T, kills int) {
 	}
 	_ = survivor.Process.Kill()
 	_ = survivor.Wait()
-	within(t, time.Second, "the shared breaker closes again", func() bool {
+	servertest.Until(t, "the shared breaker closes again", func() bool {
 		if p, err := shared.Acquire(); err == nil {
 			p.Success()
 		}
@@ -92,7 +94,7 @@ func TestLeaseOfAKilledProcessEnds(t *testing.T) {
 	defer store.Close()
 	b := leased(store)
 	b.RecordFailure()
-	within(t, time.Second, "the breaker is half-open", func() bool { return b.State() == circuit.HalfOpen })
+	servertest.Until(t, "the breaker is half-open", func() bool { return b.State() == circuit.HalfOpen })
 	prober, out := start(t, "lease", path)
 	if line := read(t, out); line != "true" {
 		t.Fatalf("the other process says %q, want that it has the probe", line)
@@ -103,7 +105,7 @@ func TestLeaseOfAKilledProcessEnds(t *testing.T) {
 	if err := prober.Process.Kill(); err != nil {
 		t.Fatal(err)
 	}
-	within(t, 2*time.Second, "the lease of the killed process is over", func() bool {
+	servertest.Until(t, "the lease of the killed process is over", func() bool {
 		p, err := b.Acquire()
 		if err == nil {
 			p.Success()
@@ -129,14 +131,14 @@ func TestCreditsOfAKilledProcess(t *testing.T) {
 	if err := hoarder.Process.Kill(); err != nil {
 		t.Fatal(err)
 	}
-	within(t, 5*time.Second, "a probe is admitted", func() bool {
+	servertest.Until(t, "a probe is admitted", func() bool {
 		p, err := b.Acquire()
 		if err == nil {
 			p.Success()
 		}
 		return err == nil
 	})
-	within(t, 5*time.Second, "the limit is lifted", func() bool {
+	servertest.Until(t, "the limit is lifted", func() bool {
 		if p, err := b.Acquire(); err == nil {
 			p.Success()
 		}
@@ -177,15 +179,4 @@ func read(t *testing.T, out interface{ ReadString(byte) (string, error) }) strin
 		t.Fatal(err)
 	}
 	return strings.TrimSpace(line)
-}
-
-// within waits until done reports true.
-func within(t *testing.T, limit time.Duration, what string, done func() bool) {
-	t.Helper()
-	end := time.Now().Add(limit)
-	for tick := time.NewTicker(time.Millisecond); !done(); <-tick.C {
-		if time.Now().After(end) {
-			t.Fatalf("%s: not within %v", what, limit)
-		}
-	}
 }

@@ -16,6 +16,7 @@ import (
 	"time"
 
 	"github.com/seed-0f2c7998/perdure/hoststore"
+	"github.com/seed-0f2c7998/perdure/internal/servertest"
 )
 
 // stranger is the ID of a user who is neither root nor anybody here.
@@ -216,7 +217,7 @@ func TestAFileReplacedByATrap(t *testing.T) {
 				t.Fatal(err)
 			}
 			trap.setAt(t, store.Path())
-			within(t, 5*time.Second, "it is noticed", func() bool { return store.Err() != nil })
+			servertest.Until(t, "it is noticed", func() bool { return store.Err() != nil })
 			works(t, store)
 			if lines := log.lines(); len(lines) != 1 || !strings.Contains(lines[0], trap.why) {
 				t.Errorf("logged %q, want one line that says so", lines)

@@ -3,6 +3,7 @@ package redisstore_test
 import (
 	"context"
 	"errors"
+	"fmt"
 	"strconv"
 	"strings"
 	"testing"
@@ -12,6 +13,7 @@ import (
 
 	"github.com/seed-0f2c7998/perdure/circuit"
 	"github.com/seed-0f2c7998/perdure/internal/cell"
+	"github.com/seed-0f2c7998/perdure/internal/servertest"
 	"github.com/seed-0f2c7998/perdure/redisstore"
 	"github.com/seed-0f2c7998/perdure/retry"
 )
@@ -23,9 +25,7 @@ func thrifty() circuit.Config { return circuit.Config{Budget: 10, FailureThresho
 // how many retries that made.
 func retries(t *testing.T, rounds int, breakers ...*circuit.Breaker) (n int) {
 	t.Helper()
-	pace := time.NewTicker(time.Millisecond)
-	defer pace.Stop()
-	for range rounds {
+	servertest.Until(t, fmt.Sprint(rounds, " rounds"), func() bool {
 		for _, b := range breakers {
 			p := retry.Policy{
 				MaxAttempts: 3, BaseDelay: time.Millisecond, Jitter: retry.NoJitter, Breaker: b,
@@ -37,8 +37,9 @@ func retries(t *testing.T, rounds int, breakers ...*circuit.Breaker) (n int) {
 			}
 			n--
 		}
-		<-pace.C
-	}
+		rounds--
+		return rounds == 0
+	})
 	return n
 }
 

@@ -13,6 +13,7 @@ import (
 
 	"github.com/seed-0f2c7998/perdure/circuit"
 	inner "github.com/seed-0f2c7998/perdure/internal/breakers"
+	"github.com/seed-0f2c7998/perdure/internal/servertest"
 	"github.com/seed-0f2c7998/perdure/redisstore"
 )
 
@@ -22,36 +23,30 @@ type watch struct{ calls []*atomic.Int64 }
 
 func watchCalls(t *testing.T, stores ...*redisstore.Store) *watch {
 	t.Helper()
-	w, stop, callers := new(watch), make(chan struct{}), sync.WaitGroup{}
+	w, callers := new(watch), sync.WaitGroup{}
+	ctx, stop := context.WithCancel(t.Context())
 	for _, s := range stores {
 		n := new(atomic.Int64)
 		w.calls = append(w.calls, n)
-		callers.Go(func() { callAll(s, n, stop) })
+		callers.Go(func() { callAll(ctx, s, n) })
 	}
-	t.Cleanup(func() { close(stop); callers.Wait() })
+	t.Cleanup(func() { stop(); callers.Wait() })
 	return w
 }
 
-func callAll(store circuit.Store, calls *atomic.Int64, stop <-chan struct{}) {
+func callAll(ctx context.Context, store circuit.Store, calls *atomic.Int64) {
 	b := circuit.New("watched", circuit.Config{
 		Store: store, FailureThreshold: 2, RecoveryTimeout: 20 * time.Millisecond,
 		Observe: func(context.Context, circuit.Transition) {},
 	})
-	pace := time.NewTicker(time.Millisecond)
-	defer pace.Stop()
-	for {
-		select {
-		case <-stop:
-			return
-		case <-pace.C:
-		}
+	servertest.Repeat(ctx, func() {
 		p, err := b.Acquire()
 		if i := calls.Add(1); err == nil && i/16%2 == 0 {
 			p.Failure()
 		} else if err == nil {
 			p.Success()
 		}
-	}
+	})
 }
 
 // proceeds has each breaker called a thousand times, while the server is away. If

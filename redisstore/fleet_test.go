@@ -13,6 +13,7 @@ import (
 	"github.com/seed-0f2c7998/perdure/circuit"
 	"github.com/seed-0f2c7998/perdure/hoststore"
 	inner "github.com/seed-0f2c7998/perdure/internal/breakers"
+	"github.com/seed-0f2c7998/perdure/internal/servertest"
 	"github.com/seed-0f2c7998/perdure/redisstore"
 )
 
@@ -70,12 +71,7 @@ func TestPushLatency(t *testing.T) {
 		} else {
 			f[0].Breaker.Reset()
 		}
-		select {
-		case at := <-seen:
-			took = append(took, at.Sub(began))
-		case <-time.After(patience):
-			t.Fatalf("change %d did not arrive", i)
-		}
+		took = append(took, receive(t, seen, "change %d arrives", i).Sub(began))
 	}
 	slices.Sort(took)
 	t.Logf("from one process to another: p50 %v, p99 %v of %d changes", took[100], took[198], len(took))
@@ -153,36 +149,42 @@ func TestOneProbeOfHosts(t *testing.T) {
 func storm(t *testing.T, f []member) {
 	t.Helper()
 	var out, most, probes atomic.Int32
-	var stop atomic.Bool
-	f[0].Trip() // by hand: a vote would be none that arrives when its time is up
+	ctx, stop := context.WithCancel(t.Context())
+	f[0].Trip() // manually: a vote would expire with its open time
 	for _, m := range f {
 		eventually(t, func() bool { return m.State() != circuit.Closed }, "all open")
 	}
 	var callers sync.WaitGroup
 	for _, m := range f {
 		callers.Go(func() {
-			pace := time.NewTicker(100 * time.Microsecond)
-			defer pace.Stop()
-			for !stop.Load() {
-				<-pace.C
+			var held circuit.Permit // in flight until the next call
+			holds := false
+			servertest.Repeat(ctx, func() {
+				if holds {
+					out.Add(-1)
+					held.Failure()
+					holds = false
+					return
+				}
 				p, err := m.Acquire()
 				if err != nil {
-					continue
+					return
 				}
 				if !p.Probe() {
-					t.Error("a call passes that is no probe")
+					t.Error("a call that is no probe passes")
 				}
 				most.Store(max(most.Load(), out.Add(1)))
 				probes.Add(1)
-				<-pace.C
-				<-pace.C
+				held, holds = p, true
+			})
+			if holds {
 				out.Add(-1)
-				p.Failure()
+				held.Failure()
 			}
 		})
 	}
 	eventually(t, func() bool { return probes.Load() >= 20 }, "20 probes are sent")
-	stop.Store(true)
+	stop()
 	callers.Wait()
 	if t.Logf("%d probes of %d processes, at most %d at a time", probes.Load(), len(f), most.Load()); most.Load() != 1 {
 		t.Errorf("%d probes at a time, want 1", most.Load())

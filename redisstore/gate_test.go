@@ -12,6 +12,7 @@ import (
 	"time"
 
 	"github.com/seed-0f2c7998/perdure/circuit"
+	"github.com/seed-0f2c7998/perdure/internal/servertest"
 	"github.com/seed-0f2c7998/perdure/redisstore"
 )
 
@@ -80,12 +81,12 @@ func TestGatesShareAnOutage(t *testing.T) {
 	defer cancel()
 	for i, m := range f {
 		work.Go(func() {
-			tick := time.NewTicker(20 * time.Millisecond)
-			defer tick.Stop()
-			for ctx.Err() == nil {
-				<-tick.C
-				s.call(ctx, m.Breaker, i)
-			}
+			n := 0
+			servertest.Repeat(ctx, func() {
+				if n++; n%10 == 0 { // the probes are a part of the demand
+					s.call(ctx, m.Breaker, i)
+				}
+			})
 		})
 	}
 	is := func(want circuit.State) func() bool {

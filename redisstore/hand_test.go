@@ -193,13 +193,8 @@ func TestHandsInQuickSuccession(t *testing.T) {
 			set, want = mine.Breaker.Reset, circuit.Closed
 		}
 		set()
-		select {
-		case got := <-seen:
-			if got != want {
-				t.Fatalf("change %d: the other is %v, want %v", i, got, want)
-			}
-		case <-time.After(patience):
-			t.Fatalf("change %d, to %v, did not arrive; here the breaker is %v", i, want, mine.State())
+		if got := receive(t, seen, "change %d, to %v, arrives", i, want); got != want {
+			t.Fatalf("change %d: the other is %v, want %v", i, got, want)
 		}
 	}
 }
@@ -260,13 +255,16 @@ func (d *deaf) Transitioned(name string, c cell.Change) {
 func TestHandWhileAnOrderArrives(t *testing.T) {
 	srv := startServer(t)
 	other := fleet(t, 1, redisstore.Options{URL: srv.url()}, circuit.Config{})[0]
-	store := open(t, redisstore.Options{URL: srv.url(), Node: "mine"})
+	o := steady(srv)
+	o.Node = "mine"
+	store := open(t, o)
 	d := &deaf{Store: cell.Unseal(store), changed: make(chan bool), listen: make(chan bool)}
 	hidden := cell.Hide(d)
 	mine := circuit.New("backend", circuit.Config{Store: &hidden, RecoveryTimeout: time.Hour, Observe: func(context.Context, circuit.Transition) {}})
 	ready(t, store)
 	go mine.Isolate()
-	<-d.changed // it is isolated, and nobody has been told
+	<-d.changed // it is isolated, and this is not reported yet
+	client := srv.client()
 	other.Trip()
 	known := func(s circuit.State) {
 		t.Helper()
@@ -275,7 +273,8 @@ func TestHandWhileAnOrderArrives(t *testing.T) {
 	known(circuit.Open)
 	other.Breaker.Reset()
 	known(circuit.Closed)
-	<-time.After(20 * time.Millisecond) // time enough to obey
+	before, _ := scriptsRun(t, client)
+	eventually(t, func() bool { n, _ := scriptsRun(t, client); return n > before+10 }, "the server is read a few times")
 	if mine.State() != circuit.Isolated {
 		t.Errorf("before it is told, it is %v", mine.State())
 	}

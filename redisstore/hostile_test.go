@@ -13,6 +13,7 @@ import (
 
 	"github.com/seed-0f2c7998/perdure/circuit"
 	inner "github.com/seed-0f2c7998/perdure/internal/breakers"
+	"github.com/seed-0f2c7998/perdure/internal/servertest"
 	"github.com/seed-0f2c7998/perdure/redisstore"
 )
 
@@ -97,26 +98,20 @@ func warned(t *testing.T, text, addr, want string) {
 	}
 }
 
-// watchMemory returns a function that returns how much memory was in use at most.
+// watchMemory returns a function that returns the most memory that was in use.
 func watchMemory(t *testing.T) (peak func() uint64) {
 	t.Helper()
 	var most atomic.Uint64
-	stop := make(chan struct{})
+	ctx, stop := context.WithCancel(t.Context())
 	var done sync.WaitGroup
 	done.Go(func() {
 		sample := []metrics.Sample{{Name: "/memory/classes/heap/objects:bytes"}}
-		for tick := time.NewTicker(time.Millisecond); ; {
-			select {
-			case <-tick.C:
-				metrics.Read(sample)
-				most.Store(max(most.Load(), sample[0].Value.Uint64()))
-			case <-stop:
-				tick.Stop()
-				return
-			}
-		}
+		servertest.Repeat(ctx, func() {
+			metrics.Read(sample)
+			most.Store(max(most.Load(), sample[0].Value.Uint64()))
+		})
 	})
-	return func() uint64 { close(stop); done.Wait(); return most.Load() }
+	return func() uint64 { stop(); done.Wait(); return most.Load() }
 }
 
 // What is published is no more believed: it is ignored.

@@ -74,6 +74,13 @@ func (p *proxy) serve() {
 	}
 }
 
+// delayUntil returns at due, or when the proxy ends.
+func (p *proxy) delayUntil(due time.Time) {
+	ctx, cancel := context.WithDeadline(p.ctx, due)
+	defer cancel()
+	<-ctx.Done()
+}
+
 // carry copies what is sent, a while later. What is sent while the road is cut
 // is lost, and the connection with it, though neither end is told.
 func (p *proxy) carry(from, to net.Conn) {
@@ -85,7 +92,7 @@ func (p *proxy) carry(from, to net.Conn) {
 	go func() {
 		defer to.Close()
 		for parcel := range road {
-			<-time.After(time.Until(parcel.due))
+			p.delayUntil(parcel.due)
 			if _, err := to.Write(parcel.data); err != nil {
 				return
 			}

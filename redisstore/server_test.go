@@ -227,20 +227,27 @@ type writer func([]byte) (int, error)
 
 func (w writer) Write(b []byte) (int, error) { return w(b) }
 
-// patience is more than anything takes here, on a machine that has much else to do.
+// patience limits each wait. No step takes as long, on a machine under load.
 const patience = time.Minute
 
-// eventually waits until is holds, and returns how long that took.
+// eventually waits until is returns true, and returns how long that took.
 func eventually(t *testing.T, is func() bool, what string, args ...any) time.Duration {
 	t.Helper()
 	began := time.Now()
-	tick := time.NewTicker(200 * time.Microsecond)
-	defer tick.Stop()
-	for !is() {
-		if time.Since(began) > patience {
-			t.Fatalf("not within %v: %s", patience, fmt.Sprintf(what, args...))
-		}
-		<-tick.C
-	}
+	servertest.Until(t, fmt.Sprintf(what, args...), is)
 	return time.Since(began)
+}
+
+// receive returns what c receives next, and fails the test if that takes too long.
+func receive[T any](t *testing.T, c <-chan T, what string, args ...any) T {
+	t.Helper()
+	ctx, cancel := context.WithTimeout(t.Context(), patience)
+	defer cancel()
+	select {
+	case v := <-c:
+		return v
+	case <-ctx.Done():
+		t.Fatalf("not within %v: %s", patience, fmt.Sprintf(what, args...))
+		panic("unreachable")
+	}
 }
