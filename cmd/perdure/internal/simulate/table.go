@@ -124,22 +124,22 @@ func (c *Comparison) faults() []string {
 	return all
 }
 
-// meaning says what a fault does.
+// meaning describes a fault.
 func meaning(f sim.Fault) string {
 	part := fmt.Sprintf("%.4g %%", 100*f.Level)
 	switch f.Kind {
 	case sim.Outage:
-		return "every request is answered with 503"
+		return "every request gets a 503"
 	case sim.Crash:
-		return "connections are refused, and what was queued is lost"
+		return "connections are refused, and queued requests are lost"
 	case sim.BlackHole:
-		return "no request is answered"
+		return "no request gets a response"
 	case sim.Brownout:
 		return part + " of the capacity is left"
 	case sim.Fade:
 		return "the capacity fades to " + part
 	case sim.Throttle:
-		text := "requests beyond " + part + " of the capacity are answered with 429"
+		text := "requests beyond " + part + " of the capacity get a 429"
 		if f.RetryAfter > 0 {
 			text += fmt.Sprintf(" and Retry-After: %g", f.RetryAfter.Seconds())
 		}
@@ -151,9 +151,9 @@ func meaning(f sim.Fault) string {
 	case sim.SlowNetwork:
 		return fmt.Sprintf("the network takes %v longer", f.Delay)
 	case sim.Stall:
-		return part + " of the processes stand still"
+		return part + " of the processes are suspended"
 	case sim.Restart:
-		return "all processes restart, with nothing in their memory"
+		return "all processes restart with empty memory"
 	case sim.ClockStep:
 		return fmt.Sprintf("the clock is set by %v", f.Delay)
 	default:
