@@ -103,7 +103,6 @@ var pending = []string{
 	"cmd/perdure/testdata/script",
 
 	// The rest.
-	"docs",
 }
 
 // TestWords refuses the words in refused, with the reason, in code, scripts and documents.
