@@ -74,13 +74,6 @@ var pending = []string{
 	"redisstore",
 
 	// AWS, and transfers.
-	"awsretry",
-	"awsretry/clienttest",
-	"awsretry/internal/journal",
-	"awsretry/internal/region",
-	"awsretry/internal/source",
-	"awsretry/internal/wire",
-	"awsretry/objects",
 	"internal/checksum",
 	"internal/private",
 	"internal/transfer",

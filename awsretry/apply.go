@@ -1,38 +1,33 @@
-// Package awsretry makes the clients of the AWS SDK for Go v2 outlast failures.
+// Package awsretry retries the operations of AWS SDK for Go v2 clients by the policies of package retry.
 //
 //	cfg, err := config.LoadDefaultConfig(ctx)
 //	upload := retry.S3Upload()
 //	awsretry.Apply(&cfg, &upload)
-//	client := s3.NewFromConfig(cfg) // or any other service's
+//	client := s3.NewFromConfig(cfg) // or the client of any other service
 //
-// The SDK has a loop of its own that retries. It stays, so that each attempt is
-// signed anew, its body rewound and a wrong clock put right, but every decision
-// in it is package retry's: what is retried, how often, when, and at whose
-// expense. So nothing is retried twice over, and neither the environment
-// (AWS_MAX_ATTEMPTS, AWS_RETRY_MODE, AWS_NEW_RETRIES_2026) nor an option of the
-// SDK changes how often a request is sent.
+// The SDK's own retry loop remains: it signs each attempt, rewinds the body and corrects a wrong clock. Package retry
+// makes every decision in the loop: what is retried, how often, when, and from which budget. So no request is retried
+// twice over, and neither the environment (AWS_MAX_ATTEMPTS, AWS_RETRY_MODE, AWS_NEW_RETRIES_2026) nor an option of
+// the SDK changes how often a request is sent.
 //
 // # Errors
 //
-// They are the SDK's: [errors.As] finds smithy.APIError, a service's own types
-// as *types.NoSuchKey, and the response's error. When attempts were given up, it
-// finds a [*retry.Error] as well, which says why and after how many; an error on
-// the first attempt that is not worth a second comes as the SDK gives it. [Brief]
-// is what the service answered, in one line.
+// Errors are the SDK's: [errors.As] finds smithy.APIError, the types of a service such as *types.NoSuchKey, and the
+// error of the response. If attempts were given up, it also finds a [*retry.Error] with the reason and the number of
+// attempts. An error on the first attempt that is not retried is returned as the SDK returns it. [Brief] returns the
+// error of the service in one line.
 //
 // # Limits
 //
-// A response is limited before the SDK reads it: its header and the body of an
-// error to 1 MiB, any other body that the SDK reads as a whole, as a page of a
-// listing, to 64 MiB and, if it is XML, to 1,048,576 tags; what is larger is a
-// [*httpretry.LimitError]. A body that is handed on as a stream has no limit. A success that cannot be the response to the
-// operation of S3 is a [*NotS3Error]. Texts of a service are shown in one line, and
-// without the request's secrets.
+// A response is limited before the SDK reads it. Its header and the body of an error may have 1 MiB. Any other body
+// that the SDK reads as a whole, such as a page of a listing, may have 64 MiB and, if it is XML, 1,048,576 tags. A
+// larger one is a [*httpretry.LimitError]. A body that the caller reads as a stream has no limit. A success that
+// cannot be the response to the requested operation of S3 is a [*NotS3Error]. Texts of a service are shown in one
+// line, without the request's secrets.
 //
 // # Objects
 //
-// Package objects, beside this one, moves whole objects to and from any
-// S3-compatible store and checks that every byte has arrived.
+// Package objects, beside this one, uploads and downloads whole objects and verifies every byte.
 package awsretry
 
 import (
@@ -51,59 +46,54 @@ import (
 	"github.com/seed-0f2c7998/perdure/retry"
 )
 
-// Options say how the operations of AWS clients are retried. The zero Options
-// retry by the zero Policy. One value serves any number of clients and
-// goroutines; do not change it, or what it points to, after its first use.
+// Options configures how AWS clients retry. The zero Options retries by the zero Policy. An Options may serve any
+// number of clients and goroutines; do not change it, or what it points to, after its first use.
 type Options struct {
-	// Policy decides what is retried, and when; nil is the zero Policy. If it
-	// has no Name, an operation goes by the SDK's name for it, as PutObject. Its
-	// Classify is asked first, and [Classify] after it. Its AttemptTimeout
-	// bounds the time until the SDK returns the result; a body or a stream of
-	// events that is part of it may take longer.
-	// Set it for operations that send a stream of events, as StartStreamTranscription: if
-	// the connection ends before the response, the SDK waits for that stream, which nobody
-	// closes, until the context or the AttemptTimeout ends.
-	// One that is not valid fails each operation with a [*retry.ConfigError].
+	// Policy decides what is retried, and when. If nil, the zero Policy. A Policy without a Name has the SDK's name
+	// of the operation, such as PutObject. Its Classify is called before [Classify].
+	//
+	// Its AttemptTimeout bounds the time until the SDK returns the result, and not the reading of a body or an event
+	// stream in that result. Set AttemptTimeout for operations that send an event stream, such as
+	// StartStreamTranscription: if the connection ends before the response, the SDK waits for that stream, which no
+	// code closes, until the context or the AttemptTimeout ends.
+	//
+	// An invalid Policy fails each operation with a [*retry.ConfigError].
 	Policy *retry.Policy
 
-	// Breakers, if set, gives each endpoint and bucket a breaker of its own, in
-	// place of the Policy's, named as "s3:localhost:9000/bikes"; what has no
-	// bucket goes by service and endpoint.
+	// Breakers, if not nil, configures a breaker for each endpoint and bucket, such as "s3:localhost:9000/bikes", in
+	// place of the Policy's Breaker. Operations without a bucket share the breaker of their service and endpoint.
 	Breakers *circuit.Config
 
-	// Registry holds those breakers; nil: one for this Options' clients alone.
+	// Registry holds those breakers. If nil, the clients of this Options share a new Registry.
 	Registry *circuit.Registry
 }
 
-// Apply makes all clients that are made of cfg afterwards retry as p says, in
-// place of whatever the SDK would do; a nil p is the zero Policy. A second call
-// takes the place of the first. The context of an operation bounds all of its
-// attempts and waits.
+// Apply makes all clients that are created from cfg afterwards retry as p says, instead of as the SDK would. If p is
+// nil, the zero Policy. A second call replaces the first. The context of an operation bounds all its attempts and
+// waits.
 //
-// The policy decides how often and when. What is worth a retry, it and [Classify]
-// decide; beyond that, what the client or the operation would have had the SDK
-// retry still is retried, such as IDPCommunicationError by that of STS.
+// The policy decides how often and when. It and [Classify] decide what is retried; errors that the client or the
+// operation would have had the SDK retry are still retried, such as IDPCommunicationError by STS.
 //
-// When the service says that the credentials of a client have expired, they are
-// fetched again and the attempt is repeated at once, once. Of operations that learn
-// it at the same time, one fetches them for all.
+// If the service reports expired credentials, they are fetched again and the attempt is repeated at once, once. Of
+// concurrent operations with the same expired credentials, one fetches them for all.
 //
-// A proxy that refuses to connect to the service is a [*httpretry.ProxyError], for which Apply replaces the HTTPClient of cfg, if that
-// is none, the SDK's or an [http.Client] with a net/http transport, by a copy that reports it. The clients that [Option] is for
-// have theirs already: an HTTP client for them is made with [httpretry.ReportProxyErrors].
+// A proxy that refuses to connect to the service is a [*httpretry.ProxyError]. To report it, Apply replaces
+// cfg.HTTPClient by a copy if it is nil, the SDK's, or an [http.Client] with a net/http transport. [Option] and
+// [Options.Middleware] cannot: create the HTTP client of such a client with [httpretry.ReportProxyErrors].
 //
-// Apply does not look after what an operation returns as a stream: a body of
-// GetObject that breaks off is the caller's, and package objects resumes it.
+// A broken body of GetObject is the caller's to handle; package objects resumes it.
 func Apply(cfg *aws.Config, p *retry.Policy) { Options{Policy: p}.Apply(cfg) }
 
-// Apply is the function [Apply] with more to say.
+// Apply is the function [Apply] with the configuration of o.
 func (o Options) Apply(cfg *aws.Config) {
 	cfg.RetryMaxAttempts = 0
 	cfg.HTTPClient = reportsProxies(cfg.HTTPClient)
 	cfg.APIOptions = append(slices.Clip(cfg.APIOptions), o.Middleware())
 }
 
-// reportsProxies returns a copy of a client that reports the refusals of proxies, or client if it is not known how.
+// reportsProxies returns a copy of client that reports the refusals of proxies, or client itself if its type is
+// unknown.
 func reportsProxies(client aws.HTTPClient) aws.HTTPClient {
 	switch c := client.(type) {
 	case nil:
@@ -129,8 +119,8 @@ func reportsProxies(client aws.HTTPClient) aws.HTTPClient {
 //	s3.NewFromConfig(cfg, s3.WithAPIOptions(awsretry.Option(&upload)))
 func Option(p *retry.Policy) func(*middleware.Stack) error { return Options{Policy: p}.Middleware() }
 
-// Middleware is [Options.Apply] for one client, or for one operation: an
-// element of the APIOptions that the options of every service have.
+// Middleware is [Options.Apply] for one client or one operation: an element of APIOptions in the options of every
+// service.
 func (o Options) Middleware() func(*middleware.Stack) error {
 	var policy retry.Policy
 	if o.Policy != nil {
@@ -147,7 +137,7 @@ func (o Options) Middleware() func(*middleware.Stack) error {
 	}
 }
 
-// The middleware of this package, by ID. The SDK's own are known by theirs.
+// The IDs of the middleware, of this package and of the SDK.
 const (
 	idInput   = "perdure:Input"
 	idEnd     = "perdure:End"
@@ -159,14 +149,13 @@ const (
 	idSigning = "Signing"
 )
 
-// install puts op in charge of the loop of an operation's stack. A stack without
-// the loop (that of a presigned request) stays as it is.
+// install replaces the loop in the stack of an operation. It leaves a stack without the loop (that of a presigned
+// request) unchanged.
 //
-// The attempt is signing and sending. What comes before it in the loop has its own
-// client, which has retried and asked the breaker by itself: credentials, a token of
-// the instance's metadata, a discovered endpoint. So the permit for a probe is not held
-// while another is asked for. Clients differ in the order of these steps and of the
-// loop, but each signs last.
+// An attempt is signing and sending. The steps before it in the loop have their own clients, which retry and ask the
+// breaker themselves: credentials, a token of the instance metadata, a discovered endpoint. So a probe's permit is
+// not held while another one is acquired. Clients differ in the order of these steps and of the loop, but each signs
+// last.
 func (op *operation) install(stack *middleware.Stack) error {
 	found, _ := stack.Finalize.Get(idLoop)
 	old, ok := found.(*sdkretry.Attempt)
@@ -183,7 +172,7 @@ func (op *operation) install(stack *middleware.Stack) error {
 	op.readsXML = readsXML(stack)
 	op.sdk = retryerOf(old)
 	op.clockFixed = loop.ClientSkew != nil && !loop.DisableClockSkewCorrection
-	// Those of an earlier Apply go. To remove what is not there is no matter.
+	// Remove the steps of an earlier Apply, if any.
 	_, _ = stack.Initialize.Remove(idInput)
 	_, _ = stack.Finalize.Remove(idEnd)
 	_, _ = stack.Finalize.Remove(idAttempt)

@@ -280,8 +280,8 @@ func TestBreakerStopsRequests(t *testing.T) {
 	}
 }
 
-// To sign a request for someone else is no call.
-func TestPresigningAsksNobody(t *testing.T) {
+// Presigning a request makes no call, and asks no breaker.
+func TestPresigningAsksNoBreaker(t *testing.T) {
 	p := quick()
 	p.Breaker = circuit.New("s3_upload", circuit.Config{Observe: func(context.Context, circuit.Transition) {}})
 	p.Breaker.Trip()
@@ -292,14 +292,14 @@ func TestPresigningAsksNobody(t *testing.T) {
 	}
 }
 
-func TestBreakerCountsAnswersAsSuccess(t *testing.T) {
+func TestBreakerCountsAResponseAsSuccess(t *testing.T) {
 	server := start(t)
 	p := quick()
 	p.Breaker = circuit.New("b", circuit.Config{FailureThreshold: 2, Observe: func(context.Context, circuit.Transition) {}})
 	client := connect(t, server, &p)
 	for range 20 {
 		if err := get(t.Context(), client, "absent"); errors.As(err, new(*circuit.OpenError)) {
-			t.Fatal("1 answer of 404 after another have opened the breaker")
+			t.Fatal("responses of 404 have opened the breaker")
 		}
 	}
 }

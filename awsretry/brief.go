@@ -12,10 +12,9 @@ import (
 	"github.com/seed-0f2c7998/perdure/internal/redact"
 )
 
-// Brief returns what an AWS service answered, in one line, as "503 SlowDown:
-// Please reduce your request rate.", without the words that the SDK puts around
-// it; or "" if err is not such a response. A status without a code, as of a HEAD,
-// has what the SDK makes of it. Of what another server answered Brief says that.
+// Brief returns the error of an AWS service in one line, such as "503 SlowDown: Please reduce your request rate.",
+// without the SDK's words around it. It returns "" if err is not such an error. For a status without a code, as of a
+// HEAD, it returns the SDK's name of the status. An error of a server that is not the service is described as that.
 func Brief(err error) string {
 	status := 0
 	if res, ok := errors.AsType[*smithyhttp.ResponseError](err); ok {
@@ -28,7 +27,7 @@ func Brief(err error) string {
 	case isOther:
 		return redact.Line(other.Error())
 	case !ok && unreadable && status >= http.StatusMultipleChoices:
-		return fmt.Sprintf("%d %s, and no error of the service: is the endpoint another server's?", status, http.StatusText(status))
+		return fmt.Sprintf("%d %s, but not an error of the service: is the endpoint another server's?", status, http.StatusText(status))
 	case !ok:
 		return ""
 	}
@@ -37,7 +36,7 @@ func Brief(err error) string {
 		text = fmt.Sprintf("%d %s", status, text)
 	}
 	switch m := api.ErrorMessage(); m {
-	case "", "UnknownError", http.StatusText(status), http.StatusText(http.StatusNotFound): // which the SDK makes of none
+	case "", "UnknownError", http.StatusText(status), http.StatusText(http.StatusNotFound): // the SDK's texts for an error without a message
 	default:
 		text += ": " + m
 	}

@@ -45,11 +45,11 @@ func TestBrief(t *testing.T) {
 		err  error
 		want string
 	}{
-		{html(200), "URL is no S3 store: it answered text/html"},
-		{html(501), "501 Not Implemented, and no error of the service: is the endpoint another server's?"},
+		{html(200), "URL is not an S3 store: it responded with text/html"},
+		{html(501), "501 Not Implemented, but not an error of the service: is the endpoint another server's?"},
 	} {
 		if c.err.Error() != c.want {
-			t.Errorf("Brief of another server's answer is %q, want %q", c.err, c.want)
+			t.Errorf("Brief of another server's response is %q, want %q", c.err, c.want)
 		}
 	}
 	terse := func(status int, body string) error {

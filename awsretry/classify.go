@@ -20,22 +20,19 @@ import (
 	"github.com/seed-0f2c7998/perdure/retry"
 )
 
-// amzRetryAfter is the header in which AWS asks for a wait, in milliseconds.
+// amzRetryAfter is the header in which AWS requests a wait, in milliseconds.
 const amzRetryAfter = "X-Amz-Retry-After"
 
-// skewThreshold is how far a clock must be off for that to be an error's cause,
-// as the SDK sees it.
+// skewThreshold is the clock difference from which the SDK corrects the clock.
 const skewThreshold = 4 * time.Minute
 
-// Classify is what this package knows of the SDK's errors, for the Classify of
-// a [retry.Policy] around a client to which it is not applied. It returns
-// [retry.ClassUnknown] for what package retry knows as well: most codes of AWS
-// and of S3-compatible stores, and the HTTP status where the code is unknown.
+// Classify returns the class of an SDK error, for the Classify of a [retry.Policy] around a client without [Apply].
+// It returns [retry.ClassUnknown] for errors that package retry classifies itself: most codes of AWS and of
+// S3-compatible stores, and the HTTP status of an unknown code.
 //
-// Beyond that, no response and half a response are transient; a success that
-// makes no sense is ignored, as the service is well and will send the same again; a certificate that is not trusted and a host name that does not
-// exist are permanent, and so are credentials that could not be had, for their
-// own client has retried; a conflict between conditional writes ends
+// Besides those, a missing or truncated response is transient. A success that makes no sense is ignored: the service
+// is healthy and will respond the same again. An untrusted certificate and an unknown host are permanent, and so are
+// missing credentials, whose own client has retried, and a conflict between conditional writes in
 // CompleteMultipartUpload.
 func Classify(err error) retry.Class {
 	if _, ok := errors.AsType[*retry.Error](err); ok {
@@ -52,10 +49,10 @@ func Classify(err error) retry.Class {
 	return classOf(err, operation)
 }
 
-// classOf is [Classify] for an error of an attempt of that operation.
+// classOf is [Classify] for the error of an attempt of the operation.
 func classOf(err error, operation string) retry.Class {
 	if _, ok := errors.AsType[*smithy.OperationError](err); ok {
-		return retry.ClassPermanent // another client's, on the way: that of the credentials
+		return retry.ClassPermanent // of another client within the operation, such as that of the credentials
 	}
 	if api, ok := errors.AsType[smithy.APIError](err); ok {
 		if api.ErrorCode() == "ConditionalRequestConflict" && operation == "CompleteMultipartUpload" {
@@ -66,8 +63,8 @@ func classOf(err error, operation string) retry.Class {
 	return responseClass(err)
 }
 
-// responseClass returns the class of an error that the service has not named: it
-// says nothing at all, or not in a way that is understood.
+// responseClass returns the class of an error without a code of the service: the response is missing or cannot be
+// parsed.
 func responseClass(err error) retry.Class {
 	if proxy, ok := errors.AsType[*httpretry.ProxyError](err); ok {
 		return retry.Class(viaproxy.Class(proxy.Status))
@@ -87,14 +84,14 @@ func responseClass(err error) retry.Class {
 	return retry.ClassUnknown
 }
 
-// classifier is [Classify] after the user's own, if there is one.
+// classifier returns own followed by [Classify]; own may be nil.
 func classifier(own func(error) retry.Class) func(error) retry.Class {
 	if own == nil {
 		return Classify
 	}
 	return func(err error) retry.Class {
 		plain := err
-		if e, ok := err.(*attemptError); ok { //nolint:errorlint // exactly as it was handed in
+		if e, ok := err.(*attemptError); ok { //nolint:errorlint // exactly as it was passed
 			plain = e.err
 		}
 		if class := own(plain); class != retry.ClassUnknown {
@@ -104,19 +101,20 @@ func classifier(own func(error) retry.Class) func(error) retry.Class {
 	}
 }
 
-// An attemptError carries an attempt's error to the policy, with what only the
-// attempt knows. It never leaves this package but in an event.
+// An attemptError is the error of an attempt with what the attempt knows besides. It leaves this package only in
+// events.
 type attemptError struct {
 	err         error
-	operation   string        // the SDK's name of it
-	bucket, key string        // that the request names; "": none
-	class       retry.Class   // if the attempt knows it
-	sdk         aws.Retryer   // what the SDK would have asked; may be nil
-	wait        time.Duration // that the response asks for; 0: none
+	operation   string        // the SDK's name of the operation
+	bucket, key string        // in the request; "" if it has none
+	class       retry.Class   // ClassUnknown if the attempt does not decide
+	sdk         aws.Retryer   // the SDK's own retryer; may be nil
+	wait        time.Duration // requested by the response; 0 means none
 }
 
-// classify is [Classify] for the attempt. What neither this package nor package retry would retry is transient if the
-// SDK would retry it, but for its status: a code that is known goes before that.
+// classify is [Classify] for the attempt. An error that neither this package nor package retry would retry is
+// transient if the SDK would retry it for another reason than its status: a known code takes precedence over the
+// status.
 func (e *attemptError) classify() retry.Class {
 	if e.class != retry.ClassUnknown {
 		return e.class
@@ -132,8 +130,8 @@ func (e *attemptError) classify() retry.Class {
 	return retry.ClassUnknown
 }
 
-// Object returns the bucket and the key in the request of the attempt that an error is of, such as that of a [retry.Event];
-// "" if the request names none, or err is no attempt's.
+// Object returns the bucket and the key in the request of a failed attempt, whose error is that of a [retry.Event].
+// It returns "" if the request has none, or if err is not an attempt's.
 func Object(err error) (bucket, key string) {
 	if e, ok := errors.AsType[*attemptError](err); ok {
 		return e.bucket, e.key
@@ -144,12 +142,11 @@ func Object(err error) (bucket, key string) {
 func (e *attemptError) Error() string { return e.err.Error() }
 func (e *attemptError) Unwrap() error { return e.err }
 
-// RetryAfter is how package retry finds the hint.
+// RetryAfter lets package retry find the hint.
 func (e *attemptError) RetryAfter() (time.Duration, bool) { return e.wait, e.wait > 0 }
 
-// waitAsked returns how long the response asks to wait, in whichever header asks
-// for more.
-func waitAsked(err error) time.Duration {
+// hintOf returns the longest wait that a header of the response requests.
+func hintOf(err error) time.Duration {
 	response := responseOf(err)
 	if response == nil {
 		return 0
@@ -164,9 +161,9 @@ func waitAsked(err error) time.Duration {
 	return wait
 }
 
-// isSkewed reports whether err is a refusal that our own clock explains: its
-// code is one of those, and the response's Date is far from the signature's. It
-// is the SDK's own rule, by which it will sign the next attempt for that Date.
+// isSkewed reports whether a wrong clock of this host explains err: the code is one of those below, and the
+// response's Date is far from the time of the signature. It is the SDK's own rule, by which it signs the next attempt
+// for that Date.
 func isSkewed(err error) bool {
 	api, ok := errors.AsType[smithy.APIError](err)
 	if !ok {
@@ -185,18 +182,18 @@ func isSkewed(err error) bool {
 	if err != nil {
 		return false
 	}
-	answered, err := http.ParseTime(response.Header.Get("Date"))
-	return err == nil && answered.Sub(signed).Abs() > skewThreshold
+	date, err := http.ParseTime(response.Header.Get("Date"))
+	return err == nil && date.Sub(signed).Abs() > skewThreshold
 }
 
-// isNonsense reports whether err is a success whose whole body is too large, or
-// cannot be parsed. It will be the same again, and the service is well.
+// isNonsense reports whether err is a success whose body is too large or cannot be parsed. The service is healthy,
+// and would respond the same again.
 func isNonsense(err error) bool {
 	if status := statusOf(err); status < 200 || status > 299 {
 		return false
 	}
 	if e, ok := errors.AsType[*xml.SyntaxError](err); ok {
-		return e.Msg != "unexpected EOF" // which something on the way may have cut off
+		return e.Msg != "unexpected EOF" // perhaps truncated on the way
 	}
 	if e, ok := errors.AsType[*json.SyntaxError](err); ok {
 		return e.Error() != "unexpected end of JSON input"
@@ -204,7 +201,7 @@ func isNonsense(err error) bool {
 	return is[*httpretry.LimitError](err) || is[*strconv.NumError](err) || isNoTime(err)
 }
 
-// isNoTime reports whether err is of a text that is no time. That of the SDK has no exported type, and nothing in it.
+// isNoTime reports whether err is of a text that is not a time. The SDK's error for it has no exported type.
 func isNoTime(err error) bool {
 	if is[*time.ParseError](err) {
 		return true
@@ -222,7 +219,7 @@ func is[E error](err error) bool {
 	return ok
 }
 
-// responseOf returns the response that err comes with, without its body; nil: none.
+// responseOf returns the response of err, without its body; nil if it has none.
 func responseOf(err error) *smithyhttp.Response {
 	e, ok := errors.AsType[*smithyhttp.ResponseError](err)
 	if !ok || e.Response == nil || e.Response.Response == nil {
@@ -231,7 +228,7 @@ func responseOf(err error) *smithyhttp.Response {
 	return e.Response
 }
 
-// statusOf returns the HTTP status that err comes with; 0: no response.
+// statusOf returns the HTTP status of err; 0 without a response.
 func statusOf(err error) int {
 	if response := responseOf(err); response != nil {
 		return response.StatusCode

@@ -17,18 +17,19 @@ type invalidator interface {
 	Invalidate()
 }
 
-// refreshing lets one operation at a time fetch credentials again: whoever has put an element into it.
+// A refreshing is a lock: one operation at a time fetches credentials again. It is held by the operation that has
+// sent an element.
 type refreshing chan struct{}
 
-// refresh makes the next attempt after err be signed with other credentials of the provider, and reports whether there
-// can be others. If those in a cache are no longer the ones that were refused, another operation has seen to it.
+// refresh makes the provider fetch credentials for the attempt after err, and reports whether they can differ. If a
+// cache no longer has the refused credentials, another operation has fetched new ones.
 func (r refreshing) refresh(ctx context.Context, provider aws.CredentialsProvider, err error) bool {
 	if provider == nil || aws.IsCredentialsProvider(provider, credentials.StaticCredentialsProvider{}) {
 		return false
 	}
 	cache, ok := provider.(invalidator)
 	if !ok {
-		return true // each attempt asks the provider
+		return true // each attempt retrieves credentials
 	}
 	select {
 	case r <- struct{}{}:
@@ -42,7 +43,7 @@ func (r refreshing) refresh(ctx context.Context, provider aws.CredentialsProvide
 	return true
 }
 
-// isSignedWith reports whether the request that ended with err had these credentials.
+// isSignedWith reports whether the request that failed with err was signed with c.
 func isSignedWith(err error, c aws.Credentials) bool {
 	response := responseOf(err)
 	if response == nil || response.Request == nil {
@@ -53,8 +54,7 @@ func isSignedWith(err error, c aws.Credentials) bool {
 		strings.Contains(header.Get("Authorization"), "Credential="+c.AccessKeyID+"/")
 }
 
-// isExpired reports whether err is about credentials whose time is over. The
-// response to a HEAD has no code to say so, but only its status.
+// isExpired reports whether err is about expired credentials. The response to a HEAD has no code, only its status.
 func isExpired(err error) bool {
 	api, ok := errors.AsType[smithy.APIError](err)
 	if !ok {

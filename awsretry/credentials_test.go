@@ -34,7 +34,7 @@ func TestCredentialsThatCannotBeHadAreOneAttempt(t *testing.T) {
 	}
 }
 
-func TestExpiredCredentialsAreFetchedAnewOnce(t *testing.T) {
+func TestExpiredCredentialsAreFetchedAgainOnce(t *testing.T) {
 	server := start(t)
 	server.SetScript(func(r s3test.Request) s3test.Fault {
 		if r.N == 1 || strings.HasSuffix(r.Path, "never") {
@@ -68,7 +68,7 @@ func TestExpiredCredentialsAreFetchedAnewOnce(t *testing.T) {
 }
 
 // Requests that were signed with the same credentials, when those expire: the
-// second half learns it when the first one goes on with others.
+// second half learns it when the first half proceeds with new ones.
 func TestExpiredCredentialsAreFetchedOnceForAll(t *testing.T) {
 	const parallel = 8
 	server := start(t)
@@ -111,8 +111,8 @@ func TestExpiredCredentialsAreFetchedOnceForAll(t *testing.T) {
 	}
 }
 
-// The answer to a HEAD has no body that would tell.
-func TestExpiredCredentialsOfAHeadAreFetchedAnew(t *testing.T) {
+// The response to a HEAD has no body with a code.
+func TestExpiredCredentialsOfAHeadAreFetchedAgain(t *testing.T) {
 	server := start(t, s3test.Rule{Method: http.MethodHead, Nth: []int{1}, Fault: s3test.Failure(400, "ExpiredToken")})
 	if err := server.Store(bucket, "k", nil); err != nil {
 		t.Fatal(err)

@@ -14,38 +14,40 @@ import (
 	"github.com/seed-0f2c7998/perdure/internal/bound"
 )
 
-// maxTags is how many XML tags the body of a response may have. A page of 1000 keys of S3 has some 20,000, one of 1000
-// instances of EC2 some 400,000. The SDK makes structures of them, which take many times as much memory as the text.
+// maxTags is how many XML tags a body may have. A page of 1000 keys of S3 has some 20,000, a page of 1000 instances
+// of EC2 some 400,000. The structures that the SDK makes of them take many times the memory of the text.
 const maxTags = 1 << 20
 
-// A document is the body of a success. Until Lift it has at most [bound.Body] bytes, and if it is XML, [maxTags] tags.
+// A document is the body of a success. Until Lift is called it may have [bound.Body] bytes and, if it is XML,
+// [maxTags] tags.
 type document struct {
 	*bound.Reader
 
-	xml    bool // it is XML, or will be read as such
-	begun  bool // something other than blanks has been read
+	xml    bool // the body is XML, or will be parsed as XML
+	begun  bool // a byte other than white space has been read
 	left   int  // tags
 	lifted atomic.Bool
 
 	mu     sync.Mutex
 	closed bool   // guarded by mu
-	end    func() // what the first Close calls, if anything; guarded by mu
-	free   func() // what frees the place that the call holds, if it does; guarded by mu
+	end    func() // called by the first Close, if not nil; guarded by mu
+	free   func() // frees the place of the call, if not nil; guarded by mu
 }
 
-// newDocument returns body with limits. If asXML is false, a body that does not begin as XML is not counted.
+// newDocument returns body with limits. If asXML is false, the limit of tags holds only for a body that begins as
+// XML.
 func newDocument(body io.ReadCloser, asXML bool) *document {
 	tooLarge := &httpretry.LimitError{What: "response body", Limit: bound.Body}
 	return &document{Reader: bound.NewReader(body, bound.Body, tooLarge), xml: asXML, left: maxTags}
 }
 
-// Lift ends the limits: the body is handed on as a stream. It may be called while another goroutine reads.
+// Lift ends the limits, for a body that the caller reads as a stream. It may be called while another goroutine reads.
 func (d *document) Lift() {
 	d.lifted.Store(true)
 	d.Reader.Lift()
 }
 
-// endsWith makes Close call end, and reports whether the body has yet to be closed.
+// endsWith makes Close call end, and reports whether the body is still open.
 func (d *document) endsWith(end func()) bool {
 	d.mu.Lock()
 	defer d.mu.Unlock()
@@ -53,7 +55,7 @@ func (d *document) endsWith(end func()) bool {
 	return !d.closed
 }
 
-// holds makes the body hold a place until it has ended or is closed.
+// holds makes the body hold a place until it has ended or is closed; free frees it.
 func (d *document) holds(free func()) {
 	d.mu.Lock()
 	d.free = free
@@ -88,7 +90,7 @@ func (d *document) Close() error {
 	return err
 }
 
-// Read reads as the body does, until a limit.
+// Read reads from the body, until a limit.
 func (d *document) Read(p []byte) (int, error) {
 	n, err := d.Reader.Read(p)
 	if err != nil {
@@ -103,7 +105,7 @@ func (d *document) Read(p []byte) (int, error) {
 	return n, err
 }
 
-// isXML reports whether the body, of which text comes next, is XML.
+// isXML reports whether the body, whose next bytes are text, is XML.
 func (d *document) isXML(text []byte) bool {
 	if d.xml || d.begun {
 		return d.xml
@@ -114,8 +116,7 @@ func (d *document) isXML(text []byte) bool {
 	return d.xml
 }
 
-// readsXML reports whether the generated client is known to read the responses to the operation of that stack as XML,
-// whatever they begin with.
+// readsXML reports whether the SDK parses the responses to the stack's operation as XML, whatever they begin with.
 func readsXML(stack *middleware.Stack) bool {
 	step, _ := stack.Deserialize.Get("OperationDeserializer")
 	name := strings.ToLower(fmt.Sprintf("%T", step)) // such as *sts.awsAwsquery_deserializeOpGetCallerIdentity

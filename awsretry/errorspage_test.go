@@ -186,7 +186,7 @@ func TestPageOfAWS(t *testing.T) {
 	raw := func(text string) func(*testing.T) errorspage.Trial {
 		return later(func(t *testing.T) pageCase {
 			t.Helper()
-			endpoint, _ := answering(t, text)
+			endpoint, _ := respondingWith(t, text)
 			return pageCase{endpoint: endpoint, http: &http.Client{Transport: &http.Transport{DisableKeepAlives: true}}}
 		})
 	}
@@ -209,7 +209,7 @@ func TestPageOfAWS(t *testing.T) {
 	})
 }
 
-// A response is an error of its code, or of its status if nobody knows the code; so is a proxy's refusal that is retried.
+// A response is an error of its code, or of its status if the code is unknown; so is a proxy's refusal that is retried.
 func TestPageOfStatusesOfAWS(t *testing.T) {
 	for _, status := range errorspage.Statuses(t, 400) {
 		errorspage.Check(t, http.StatusText(status.Code), status.Class, sends(status.Code, code("NeverHeardOf")).see(t))

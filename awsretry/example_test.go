@@ -18,8 +18,8 @@ import (
 	"github.com/seed-0f2c7998/perdure/s3test"
 )
 
-// busyStore is a server that answers SlowDown to the first two puts, and a
-// configuration for it. Elsewhere the configuration is config.LoadDefaultConfig's.
+// busyStore returns a server that responds to the first two puts with SlowDown,
+// and a configuration for it. A user's is that of config.LoadDefaultConfig.
 func busyStore() (*s3test.Server, aws.Config) {
 	server, err := s3test.New(s3test.Options{
 		Buckets: []string{"bikes"},

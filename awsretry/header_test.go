@@ -13,8 +13,8 @@ import (
 	"github.com/seed-0f2c7998/perdure/retry"
 )
 
-// What net/http will not send is nobody's failure but the caller's. It used to be
-// tried again as if the service had not answered, and to open its breaker.
+// A header that net/http refuses to send is the caller's error. It used to be
+// retried as if the service had not responded, and to open its breaker.
 func TestHeaderThatCannotBeSentIsNoAttempt(t *testing.T) {
 	server := start(t)
 	p := quick()

@@ -22,13 +22,12 @@ import (
 	"github.com/seed-0f2c7998/perdure/retry"
 )
 
-// An operation is the state of one call of the SDK. The SDK makes a stack for
-// each call, so the three middleware here and the loop's retryer are one value,
-// and nothing has to be found again in a context.
+// An operation is the state of one call of the SDK. The SDK makes a stack for each call, so its middleware and the
+// loop's retryer are one value, and no context has to carry it.
 //
 //	input → end → the SDK's loop ⟲ (retryer) → attempt → signing, sending
 //
-// It is not for concurrent use, and need not be: a call has one goroutine.
+// It is for one goroutine, as a call is.
 type operation struct {
 	policy   retry.Policy // this call's own copy
 	breakers *circuit.Config
@@ -36,27 +35,27 @@ type operation struct {
 
 	name       string // the SDK's, as PutObject
 	bucket     string
-	object     string // its key
+	object     string // the key in the bucket
 	stack      *middleware.Stack
-	sdk        aws.Retryer // what the SDK would have asked; may be nil
+	sdk        aws.Retryer // the SDK's own retryer; may be nil
 	turn       refreshing
 	looping    bool // the SDK's loop has begun an attempt
-	clockFixed bool // the SDK puts a wrong clock right before the next attempt
-	streamed   bool // the body can be sent once
+	clockFixed bool // the SDK corrects a wrong clock before the next attempt
+	streamed   bool // the request body can be sent only once
 
 	call  calls.Call    // nil before the first attempt
-	fixed bool          // clock or credentials have been put right once
-	last  error         // of the last attempt, as the SDK gave it
-	delay time.Duration // until the next one
-	again bool          // there is a next one
-	ended error         // how the operation ends, once that is decided
+	fixed bool          // clock or credentials have been corrected once
+	last  error         // of the last attempt, as the SDK returned it
+	delay time.Duration // before the next attempt
+	again bool          // another attempt follows
+	ended error         // the operation's error, once decided
 
 	readsXML bool        // the SDK reads the operation's responses as XML
 	sent     http.Header // of the attempt's request
-	body     *document   // of its response, if that is a success
+	body     *document   // of a successful response
 }
 
-// input reads bucket and key from the operation's parameters, of whatever type.
+// input reads bucket and key from the operation's parameters, whatever their type.
 func (op *operation) input(ctx context.Context, in middleware.InitializeInput, next middleware.InitializeHandler) (middleware.InitializeOutput, middleware.Metadata, error) {
 	if v := reflect.ValueOf(in.Parameters); v.Kind() == reflect.Pointer && v.Elem().Kind() == reflect.Struct {
 		op.bucket, op.object = named(v.Elem(), "Bucket"), named(v.Elem(), "Key")
@@ -64,13 +63,13 @@ func (op *operation) input(ctx context.Context, in middleware.InitializeInput, n
 	return next.HandleInitialize(ctx, in)
 }
 
-// named returns the text that a parameter points to; "" if there is none.
+// named returns the text that a parameter points to; "" if it is missing.
 func named(v reflect.Value, name string) string {
 	text, _ := reflect.TypeAssert[*string](field(v, name))
 	return aws.ToString(text)
 }
 
-// field returns the field of that name, or a value that is no string.
+// field returns the field of that name, or a value that is not a string.
 func field(v reflect.Value, name string) reflect.Value {
 	if f := v.FieldByName(name); f.IsValid() {
 		return f
@@ -78,8 +77,7 @@ func field(v reflect.Value, name string) reflect.Value {
 	return reflect.ValueOf(0)
 }
 
-// end is outside of the loop: it puts the operation's own end in the place of
-// what the loop makes of it.
+// end wraps the loop: it replaces the loop's error by the operation's own.
 func (op *operation) end(ctx context.Context, in middleware.FinalizeInput, next middleware.FinalizeHandler) (middleware.FinalizeOutput, middleware.Metadata, error) {
 	if req, ok := in.Request.(*smithyhttp.Request); ok {
 		op.streamed = req.GetStream() != nil && !req.IsStreamSeekable()
@@ -91,19 +89,18 @@ func (op *operation) end(ctx context.Context, in middleware.FinalizeInput, next 
 	case op.ended != nil:
 		err = op.ended
 	case ctx.Err() != nil && op.call != nil && op.last != nil:
-		err = op.give(op.call.Admit(ctx)) // which says that ctx has ended
+		err = op.give(op.call.Admit(ctx)) // an error that says that ctx has ended
 	case ctx.Err() != nil:
 		err = context.Cause(ctx)
-	case op.last != nil: // the loop could not go on, but for another reason than the last attempt's
+	case op.last != nil: // the loop itself failed after the last attempt
 		err = &retry.Error{Operation: op.policy.Name, Attempts: op.call.Attempt(), Reason: retry.ReasonPermanent, Stop: err, Last: op.last}
 	}
 	return out, metadata, err
 }
 
-// attempt is inside of the loop: it asks for leave, makes one attempt, and
-// decides what follows.
+// attempt is within the loop: it acquires permission, makes one attempt and decides what follows.
 func (op *operation) attempt(ctx context.Context, in middleware.FinalizeInput, next middleware.FinalizeHandler) (middleware.FinalizeOutput, middleware.Metadata, error) {
-	if !op.looping { // nothing is sent: the request is only signed, for someone else
+	if !op.looping { // the request is presigned, not sent
 		return next.HandleFinalize(ctx, in)
 	}
 	if err := unsendable(in.Request); err != nil {
@@ -114,12 +111,12 @@ func (op *operation) attempt(ctx context.Context, in middleware.FinalizeInput, n
 		op.ended = op.give(err)
 		return middleware.FinalizeOutput{}, middleware.Metadata{}, op.ended
 	}
-	defer op.call.Cancel() // after a panic, or Goexit; else it does nothing
+	defer op.call.Cancel() // after a panic or Goexit; otherwise without effect
 	own := op.call.Context(ctx)
 	out, metadata, err := op.timed(own, in, next)
 	if err == nil {
 		if free := breakers.KeepPlace(own, ctx, op.policy.Breaker); free != nil && op.body != nil {
-			op.body.holds(free) // the call is in flight until its response's body has ended
+			op.body.holds(free) // the call is in flight until the response body has ended
 		} else if free != nil {
 			free()
 		}
@@ -131,7 +128,7 @@ func (op *operation) attempt(ctx context.Context, in middleware.FinalizeInput, n
 	return out, metadata, err
 }
 
-// admit asks the operation's Call for leave, which it makes first.
+// admit waits for permission to make an attempt.
 func (op *operation) admit(ctx context.Context, request any) error {
 	if op.call == nil {
 		if err := op.begin(ctx, request); err != nil {
@@ -141,8 +138,7 @@ func (op *operation) admit(ctx context.Context, request any) error {
 	return op.call.Admit(ctx)
 }
 
-// begin makes the Call: the policy is complete only now that the endpoint is
-// known.
+// begin makes the Call: only now is the endpoint known, which chooses the breaker.
 func (op *operation) begin(ctx context.Context, request any) error {
 	op.policy.Name = cmp.Or(op.policy.Name, op.name)
 	if op.breakers != nil {
@@ -159,9 +155,9 @@ func (op *operation) begin(ctx context.Context, request any) error {
 	return err
 }
 
-// key names what shares the fate of the request: service, endpoint and bucket.
+// key returns the name of the request's breaker: service, endpoint and bucket.
 func (op *operation) key(ctx context.Context, request any) string {
-	service := cmp.Or(awsmiddleware.GetServiceID(ctx), "aws") // the client of the instance's metadata gives none
+	service := cmp.Or(awsmiddleware.GetServiceID(ctx), "aws") // the client of the instance metadata has none
 	key := strings.ToLower(strings.ReplaceAll(service, " ", ""))
 	if req, ok := request.(*smithyhttp.Request); ok && req.URL != nil {
 		key += ":" + strings.TrimPrefix(req.URL.Host, op.bucket+".")
@@ -172,11 +168,11 @@ func (op *operation) key(ctx context.Context, request any) string {
 	return key
 }
 
-// failed tells the Call of the attempt's error and keeps its decision.
+// failed records the error of an attempt, and the Call's decision.
 func (op *operation) failed(ctx context.Context, err error) {
 	op.last = err
 	plain := op.policy
-	e := &attemptError{err: err, operation: op.name, bucket: op.bucket, key: op.object, sdk: op.sdk, wait: waitAsked(err)}
+	e := &attemptError{err: err, operation: op.name, bucket: op.bucket, key: op.object, sdk: op.sdk, wait: hintOf(err)}
 	switch {
 	case fix.Try(ctx, err):
 		e.class = retry.ClassTransient
@@ -184,14 +180,14 @@ func (op *operation) failed(ctx context.Context, err error) {
 	case !op.fixed && op.fix(ctx, err):
 		op.fixed = true
 		e.class = retry.ClassTransient
-		op.policy.BaseDelay, op.policy.Jitter = time.Millisecond, retry.NoJitter // there is nothing to wait for
+		op.policy.BaseDelay, op.policy.Jitter = time.Millisecond, retry.NoJitter // nothing to wait for
 	case ctx.Err() == nil && errors.Is(err, context.Canceled):
-		// Of another request: net/http may hand out a connection that one had, and then close it as that is cancelled.
+		// net/http may reuse the connection of another request, and close it when that request is cancelled.
 		e.class = retry.ClassTransient
 	}
 	failure := error(e)
 	if e.class != retry.ClassUnknown {
-		failure = retry.Transient(e) // whatever RetryOn chooses: the fault is mended
+		failure = retry.Transient(e) // even if RetryOn excludes it: the cause is gone
 	}
 	if op.streamed {
 		failure = retry.Final(failure)
@@ -204,12 +200,12 @@ func (op *operation) failed(ctx context.Context, err error) {
 		return
 	}
 	if response := responseOf(err); response != nil {
-		response.Header.Del(amzRetryAfter) // the SDK, in its newer mode, would wait for it a second time
+		response.Header.Del(amzRetryAfter) // the SDK's newer retry mode would wait a second time
 	}
 }
 
-// fix reports whether err was our own fault and will not be the next time: the
-// clock is wrong, which the SDK puts right, or the credentials have expired.
+// fix reports whether the cause of err is corrected for the next attempt: the SDK corrects a wrong clock, and expired
+// credentials are fetched again.
 func (op *operation) fix(ctx context.Context, err error) bool {
 	if isExpired(err) && op.turn.refresh(ctx, credentialsOf(op.stack), err) {
 		return true
@@ -217,8 +213,7 @@ func (op *operation) fix(ctx context.Context, err error) bool {
 	return op.clockFixed && isSkewed(err)
 }
 
-// give returns an error of the Call with the SDK's error in the place of the
-// one that carried it.
+// give returns an error of the Call with attemptErrors replaced by the SDK's errors.
 func (op *operation) give(err error) error {
 	if e, ok := err.(*retry.Error); ok { //nolint:errorlint // as Call makes it
 		e.Last = op.plain(e.Last)
@@ -227,8 +222,8 @@ func (op *operation) give(err error) error {
 	return op.plain(err)
 }
 
-// plain returns what err carries, if it does, and why there was one attempt if
-// not the policy says so.
+// plain returns the SDK's error of an attemptError, with the reason if an error that is worth a retry was not
+// retried.
 func (op *operation) plain(err error) error {
 	carrier, ok := errors.AsType[*attemptError](err)
 	if !ok {
@@ -241,12 +236,11 @@ func (op *operation) plain(err error) error {
 	return carrier.err
 }
 
-// errStream is why an attempt is the only one.
-var errStream = errors.New("not repeated: the body is a stream that cannot be rewound")
+// errStream is why a request with a stream is sent once.
+var errStream = errors.New("not retried: the body is a stream that cannot be rewound")
 
-// timed makes the attempt within the policy's AttemptTimeout, which ends as the
-// SDK returns the result. The attempt's context ends with the body of the response,
-// so that a body that is handed on, in whatever field, is the caller's until closed.
+// timed makes the attempt within the policy's AttemptTimeout, which ends when the SDK returns the result. If the
+// result has a body, in whatever field, the attempt's context lasts until the caller closes that body.
 func (op *operation) timed(ctx context.Context, in middleware.FinalizeInput, next middleware.FinalizeHandler) (middleware.FinalizeOutput, middleware.Metadata, error) {
 	op.body = nil
 	timeout := op.policy.AttemptTimeout
@@ -258,8 +252,8 @@ func (op *operation) timed(ctx context.Context, in middleware.FinalizeInput, nex
 	out, metadata, err := next.HandleFinalize(timed, in)
 	inTime := timer.Stop()
 	handedOn := err == nil && op.body != nil && op.body.endsWith(cancel)
-	if !inTime && ctx.Err() == nil && (err != nil || handedOn) { // a body that is handed on would break off
-		err = fmt.Errorf("no response from %s within the attempt's %v: %w", hostOf(in.Request), timeout, context.DeadlineExceeded)
+	if !inTime && ctx.Err() == nil && (err != nil || handedOn) { // its body would break
+		err = fmt.Errorf("no response from %s within the attempt timeout of %v: %w", hostOf(in.Request), timeout, context.DeadlineExceeded)
 	}
 	if err != nil || !handedOn {
 		cancel()
@@ -267,7 +261,7 @@ func (op *operation) timed(ctx context.Context, in middleware.FinalizeInput, nex
 	return out, metadata, err
 }
 
-// hostOf returns the host that a request is for.
+// hostOf returns the host of a request.
 func hostOf(request any) string {
 	if req, ok := request.(*smithyhttp.Request); ok && req.URL != nil {
 		return req.URL.Host
@@ -275,7 +269,7 @@ func hostOf(request any) string {
 	return "the service"
 }
 
-// The loop's retryer. The attempt has already decided; these only tell.
+// The methods of the loop's retryer return what the attempt has decided.
 
 var _ aws.RetryerV2 = (*operation)(nil)
 

@@ -8,9 +8,8 @@ import (
 	smithyhttp "github.com/aws/smithy-go/transport/http"
 )
 
-// unsendable returns what is wrong with a header of the request, as metadata can
-// be, that net/http will not send. It calls that an error of sending like any
-// other; but no attempt would be different, and the service has no part in it.
+// unsendable returns an error for a header that net/http refuses to send, such as bad metadata. To net/http that is
+// an error of sending; but every attempt would fail, and the service is not involved.
 func unsendable(request any) error {
 	req, ok := request.(*smithyhttp.Request)
 	if !ok {
@@ -18,18 +17,18 @@ func unsendable(request any) error {
 	}
 	for name, values := range req.Header {
 		if name == "" || strings.ContainsFunc(name, isNoToken) {
-			return fmt.Errorf("header %q: the name may have letters, digits and - alone", name)
+			return fmt.Errorf("header %q: the name may contain only letters, digits and -", name)
 		}
 		for _, value := range values {
 			if strings.ContainsFunc(value, isControl) {
-				return fmt.Errorf("header %s: the value has a control character, as a line's end, which no header may have", name)
+				return fmt.Errorf("header %s: the value contains a control character, such as a line break, which HTTP does not allow", name)
 			}
 		}
 	}
 	return nil
 }
 
-// isNoToken reports whether r may not be in a header's name (RFC 9110, 5.6.2).
+// isNoToken reports whether r is not allowed in a header name (RFC 9110, 5.6.2).
 func isNoToken(r rune) bool {
 	switch {
 	case r >= 'a' && r <= 'z', r >= 'A' && r <= 'Z', r >= '0' && r <= '9':
@@ -38,18 +37,18 @@ func isNoToken(r rune) bool {
 	return !strings.ContainsRune("!#$%&'*+-.^_`|~", r)
 }
 
-// isControl reports whether r may not be in a header's value.
+// isControl reports whether r is not allowed in a header value.
 func isControl(r rune) bool { return r < ' ' && r != '\t' || r == 0x7f }
 
-// A plainBody is a request's body without WriteTo.
+// A plainBody is a request body without WriteTo.
 //
-// The SDK closes the body as soon as the head of the response has come. If net/http has not looked by then whether the
-// body has more than its length, it does so with WriteTo, which the SDK's body answers with io.EOF, where Read would not.
-// That is an error for net/http, and it closes the connection while the response is read from it ("use of closed network
-// connection"): on a busy machine, one call in some thousands failed so.
+// The SDK closes the body as soon as the response header arrives. If net/http has not checked by then whether the
+// body is longer than its length, it does so with WriteTo. On a closed body the SDK's WriteTo returns io.EOF, and
+// Read would not. net/http takes that for an error and closes the connection while the response is read from it ("use
+// of closed network connection"): on a busy machine one call in some thousands failed.
 type plainBody struct{ io.ReadSeeker }
 
-// withoutWriteTo returns the request with a body of which net/http knows no WriteTo.
+// withoutWriteTo returns the request with a body that hides WriteTo from net/http.
 func withoutWriteTo(request any) any {
 	req, ok := request.(*smithyhttp.Request)
 	if !ok {

@@ -27,21 +27,20 @@ import (
 	"github.com/seed-0f2c7998/perdure/internal/stall"
 )
 
-// A NotS3Error reports a response that says success and is none of S3, such as
-// the page of another web server at the address. It is not retried, and counts
-// for nothing in a breaker.
+// A NotS3Error reports a successful response that is not one of S3, such as the page of another web server at the
+// endpoint. It is not retried, and a breaker ignores it.
 type NotS3Error struct {
 	Server      string // scheme and host
-	ContentType string // of the response; may be empty
+	ContentType string // of the response; "" if it has none
 }
 
-// Error is like "http://localhost:9000 is no S3 store: it answered text/html".
+// Error is like "http://localhost:9000 is not an S3 store: it responded with text/html".
 func (e *NotS3Error) Error() string {
-	return fmt.Sprintf("%s is no S3 store: it answered %s", e.Server, cmp.Or(e.ContentType, "without a content type"))
+	return fmt.Sprintf("%s is not an S3 store: it responded with %s", e.Server, cmp.Or(e.ContentType, "no content type"))
 }
 
-// roots holds the root elements that the successful responses to S3's operations
-// have, without the word Result, which some stores leave out.
+// roots holds the root elements of successful responses to S3's operations,
+// without the suffix Result, which some stores omit.
 //
 //nolint:gochecknoglobals // a constant table
 var roots = map[string][]string{
@@ -58,8 +57,7 @@ var roots = map[string][]string{
 	"DeleteObjects":           {"Delete"},
 }
 
-// receive is next to the wire: the SDK sees a response after it has been
-// limited, and only if it can be what was asked for.
+// receive limits a response, and checks that it can be one of S3, before the SDK reads it.
 func (op *operation) receive(ctx context.Context, in middleware.DeserializeInput, next middleware.DeserializeHandler) (middleware.DeserializeOutput, middleware.Metadata, error) {
 	in.Request = withoutWriteTo(in.Request)
 	out, metadata, err := next.HandleDeserialize(ctx, in)
@@ -88,8 +86,7 @@ func (op *operation) receive(ctx context.Context, in middleware.DeserializeInput
 	return out, metadata, err
 }
 
-// handOn is outside of what reads a response: a body that is left is a stream,
-// which the caller reads, as long as it may be.
+// handOn lifts the limits of a body that the SDK has left for the caller to read.
 func (op *operation) handOn(ctx context.Context, in middleware.DeserializeInput, next middleware.DeserializeHandler) (middleware.DeserializeOutput, middleware.Metadata, error) {
 	out, metadata, err := next.HandleDeserialize(ctx, in)
 	if err == nil && op.body != nil {
@@ -98,17 +95,16 @@ func (op *operation) handOn(ctx context.Context, in middleware.DeserializeInput,
 	return out, metadata, err
 }
 
-// slowest is how slowly the body of an error may come: 20 KiB within 20 s, or be
-// complete.
+// slowest is the least rate of an error's body: 20 KiB within 20 s, or complete.
 func slowest() stall.Limits { return stall.Limits{MinRate: 1 << 10, Window: 20 * time.Second} }
 
-// receiveError reads the body of a response that reports an error, and puts it in
-// place again without the request's secrets. One that breaks off is what has come.
+// receiveError reads the body of an error, and replaces it by a copy without the request's secrets. A body that
+// breaks off is used as far as it came.
 func (op *operation) receiveError(res *smithyhttp.Response) error {
-	tooLarge := &httpretry.LimitError{What: "body of a response that reports an error", Limit: bound.ErrorBody}
+	tooLarge := &httpretry.LimitError{What: "body of an error response", Limit: bound.ErrorBody}
 	body := stall.NewReader(bound.NewReader(res.Body, bound.ErrorBody, tooLarge), slowest(), nil)
 	text, err := io.ReadAll(body)
-	// Over HTTP/2 Close waits for the end of the request's body, and the SDK ends a stream of events only after this.
+	// Over HTTP/2 Close waits for the end of the request body, and the SDK ends an event stream only after this.
 	go func() { _ = body.Close() }()
 	if limit, ok := errors.AsType[*httpretry.LimitError](err); ok {
 		res.Body = http.NoBody // after an error the SDK reads the body to its end
@@ -120,11 +116,11 @@ func (op *operation) receiveError(res *smithyhttp.Response) error {
 	return nil
 }
 
-// bucketRegion is the field that names the region of a bucket.
+// bucketRegion is the header with the region of a bucket.
 const bucketRegion = "X-Amz-Bucket-Region"
 
-// nameRegion puts the region that the body of S3's error names into the header,
-// where other errors have it, if it can be one: it becomes part of a host's name.
+// nameRegion copies the region in the body of an S3 error into the header, where other errors have it, and deletes
+// one that cannot be a region: it becomes part of a host name.
 func nameRegion(header http.Header, text []byte) {
 	if header.Get(bucketRegion) == "" {
 		_, rest, _ := bytes.Cut(text, []byte("<Region>"))
@@ -137,8 +133,7 @@ func nameRegion(header http.Header, text []byte) {
 	}
 }
 
-// ofS3 returns an error for a success that cannot be the response to that
-// operation of S3, and leaves the body as it was.
+// ofS3 returns an error for a success that cannot be the response to the operation of S3. It leaves the body unread.
 func ofS3(operation string, request any, res *smithyhttp.Response) error {
 	switch want, known := roots[operation]; {
 	case known:
@@ -148,7 +143,7 @@ func ofS3(operation string, request any, res *smithyhttp.Response) error {
 		}
 		listing := strings.HasPrefix(operation, "List") && operation != "ListParts"
 		if isMarked(res) && !listing && root != "" && !strings.EqualFold(root, "html") {
-			return nil // a dialect; but of a listing nothing else would tell
+			return nil // a dialect, but not in a listing: it would look empty
 		}
 	case !slices.Contains([]string{"GetObject", "HeadObject", "PutObject", "UploadPart"}, operation):
 		return nil
@@ -167,11 +162,10 @@ func ofS3(operation string, request any, res *smithyhttp.Response) error {
 	return e
 }
 
-// maxObject is 1 PiB, twenty times what S3 takes: a size beyond is none that can
-// be reckoned with.
+// maxObject is 1 PiB, twenty times the limit of S3. Larger sizes might overflow.
 const maxObject = 1 << 50
 
-// sizeOf returns the size that a response says an object has.
+// sizeOf returns the size of the object of a response.
 func sizeOf(res *smithyhttp.Response) int64 {
 	size := res.ContentLength
 	if _, total, ok := strings.Cut(res.Header.Get("Content-Range"), "/"); ok {
@@ -182,13 +176,13 @@ func sizeOf(res *smithyhttp.Response) int64 {
 	return size
 }
 
-// isMarked reports whether a response has a header field by which stores are known.
+// isMarked reports whether a response has a header that S3 stores send.
 func isMarked(res *smithyhttp.Response) bool {
 	return slices.ContainsFunc([]string{"ETag", "X-Amz-Request-Id", "X-Amz-Id-2"}, func(name string) bool { return res.Header.Get(name) != "" })
 }
 
-// rootOf returns the name of the root element of a body; "": it has none. It is
-// not ok if the body breaks off before.
+// rootOf returns the name of the root element of a body; "" if it has none. ok is false if the body breaks off
+// before.
 func rootOf(res *smithyhttp.Response) (root string, ok bool) {
 	const most = 64 << 10
 	var read bytes.Buffer
@@ -209,13 +203,13 @@ func rootOf(res *smithyhttp.Response) (root string, ok bool) {
 	}
 }
 
-// rejoined is a body of which the beginning has been read.
+// A rejoined is a body whose beginning has been read.
 type rejoined struct {
 	io.Reader
 	io.Closer
 }
 
-// A shownError is an error whose text must not be shown as it is.
+// A shownError is an error with a cleaned text.
 type shownError struct {
 	err  error
 	text string
@@ -223,10 +217,9 @@ type shownError struct {
 
 func (e *shownError) Error() string { return e.text }
 func (e *shownError) Unwrap() error { return e.err }
-func (e *shownError) Replaces()     {} // as redact.Replaces asks
+func (e *shownError) Replaces()     {} // implements redact.Replaces
 
-// shown returns err with a text of one line without the request's secrets, which
-// a service may have sent back.
+// shown returns err with a one-line text without the request's secrets, which a service may have sent back.
 func (op *operation) shown(err error) error {
 	secrets := redact.FromHeader(op.sent)
 	clean := func(text string) string { return redact.Line(secrets.Redact(text)) }
@@ -237,11 +230,10 @@ func (op *operation) shown(err error) error {
 	return err
 }
 
-// longest is of how many bytes what a service says of an error is shown.
+// longest is how many bytes of a service's error message are shown.
 const longest = 2 << 10
 
-// cleanAPI cleans what the service says in err, in place: [Brief] and others show
-// it without the rest.
+// cleanAPI cleans the service's texts in err in place, because [Brief] and others show them alone.
 func cleanAPI(err error, clean func(string) string) {
 	api, ok := errors.AsType[smithy.APIError](err)
 	v := reflect.ValueOf(api)

@@ -111,7 +111,7 @@ func TestHostileResponsesAreLimited(t *testing.T) {
 		call     func(context.Context, *s3.Client) error
 		requests int64
 		read     int64 // of each response, but for what a connection's buffer holds
-		limit    int64 // of the LimitError; 0: there is none
+		limit    int64 // of the LimitError; 0 means another error
 	}{
 		"error of a listing":         {status(403), "<Error><Code>", list, 1, mib, mib},
 		"error that is retried":      {status(503), "x", list, 5, mib, mib},
@@ -349,7 +349,7 @@ func unhealthy() (retry.Policy, *circuit.Breaker) {
 	return p, p.Breaker
 }
 
-func TestPageOfAnotherServerIsNoAnswerOfS3(t *testing.T) {
+func TestPageOfAnotherServerIsNotS3(t *testing.T) {
 	for kind, body := range map[string]string{
 		"text/html":                "<!DOCTYPE html>\n<html><head><meta charset=utf-8><title>Welcome & more</title></head></html>",
 		"application/json":         `{"status": "ok"}`,
@@ -366,7 +366,7 @@ func TestPageOfAnotherServerIsNoAnswerOfS3(t *testing.T) {
 			p, breaker := unhealthy()
 			err := call(t.Context(), client(server.URL, &p, nil))
 			e, ok := errors.AsType[*awsretry.NotS3Error](err)
-			if !ok || e.Server != server.URL || e.ContentType != kind || !strings.HasSuffix(err.Error(), server.URL+" is no S3 store: it answered "+kind) {
+			if !ok || e.Server != server.URL || e.ContentType != kind || !strings.HasSuffix(err.Error(), server.URL+" is not an S3 store: it responded with "+kind) {
 				t.Errorf("%s with %s: %v", operation, kind, err)
 			}
 			if n := server.requests.Load() - before; n != 1 || breaker.State() != circuit.Closed {

@@ -8,8 +8,8 @@ import (
 	"github.com/aws/smithy-go/middleware"
 )
 
-// retryerOf returns the retryer of the SDK's loop: it knows what the client, or the operation, has added to the errors
-// that are retried, as that of STS has IDPCommunicationError. It returns nil if the loop is not as it is known.
+// retryerOf returns the retryer of the SDK's loop, which knows the errors that the client, or the operation, has
+// added, such as IDPCommunicationError of STS. It returns nil if the loop has an unknown form.
 func retryerOf(loop *sdkretry.Attempt) aws.Retryer {
 	retryer, _ := inside[aws.Retryer](loop, "retryer")
 	if op, ok := retryer.(*operation); ok { // of an earlier Apply
@@ -18,8 +18,8 @@ func retryerOf(loop *sdkretry.Attempt) aws.Retryer {
 	return retryer
 }
 
-// credentialsOf returns the provider that signs the operation of that stack; nil if there is none, or the client is not
-// as generated clients are known.
+// credentialsOf returns the credentials provider of the stack's operation. It returns nil if it has none, or if the
+// client is not a generated one.
 func credentialsOf(stack *middleware.Stack) aws.CredentialsProvider {
 	step, _ := stack.Finalize.Get("GetIdentity")
 	provider, _ := inside[aws.CredentialsProvider](step, "options", "Credentials")
@@ -29,8 +29,8 @@ func credentialsOf(stack *middleware.Stack) aws.CredentialsProvider {
 	return provider
 }
 
-// inside returns the field that the names lead to from v, a pointer to a struct, if it holds a T. The field may be
-// unexported: the SDK's middleware gives no other access to what its client is configured with.
+// inside returns the field at the path of names from v, a pointer to a struct, if the field holds a T. The field may
+// be unexported: the SDK's middleware gives no other access to its client's configuration.
 func inside[T any](v any, names ...string) (T, bool) {
 	var none T
 	value := reflect.ValueOf(v)

@@ -12,6 +12,7 @@ import (
 	"strings"
 	"sync/atomic"
 	"testing"
+	"testing/synctest"
 	"time"
 
 	"github.com/aws/aws-sdk-go-v2/aws"
@@ -23,6 +24,7 @@ import (
 	"github.com/seed-0f2c7998/perdure/awsretry"
 	"github.com/seed-0f2c7998/perdure/circuit"
 	"github.com/seed-0f2c7998/perdure/internal/neterr/neterrtest"
+	"github.com/seed-0f2c7998/perdure/internal/servertest"
 	"github.com/seed-0f2c7998/perdure/retry"
 	"github.com/seed-0f2c7998/perdure/s3test"
 )
@@ -80,8 +82,8 @@ type clientFunc func(*http.Request) (*http.Response, error)
 
 func (f clientFunc) Do(r *http.Request) (*http.Response, error) { return f(r) }
 
-// answering serves each connection with one of the answers, in turn.
-func answering(t *testing.T, answers ...string) (endpoint string, served *atomic.Int64) {
+// respondingWith serves each connection with the next of the responses, the last one again and again.
+func respondingWith(t *testing.T, responses ...string) (endpoint string, served *atomic.Int64) {
 	t.Helper()
 	l, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {
@@ -97,14 +99,14 @@ func answering(t *testing.T, answers ...string) (endpoint string, served *atomic
 			}
 			_, _ = conn.Read(make([]byte, 64<<10))
 			n := served.Add(1) - 1
-			_, _ = io.WriteString(conn, answers[min(int(n), len(answers)-1)])
+			_, _ = io.WriteString(conn, responses[min(int(n), len(responses)-1)])
 			_ = conn.Close()
 		}
 	}()
 	return "http://" + l.Addr().String(), served
 }
 
-func TestAnswersThatMakeNoSenseAreRetried(t *testing.T) {
+func TestResponsesThatMakeNoSenseAreRetried(t *testing.T) {
 	const xml = "<ListBucketResult><Name>bikes</Name></ListBucketResult>"
 	good := fmt.Sprintf("HTTP/1.1 200 OK\r\nContent-Length: %d\r\n\r\n%s", len(xml), xml)
 	for name, bad := range map[string]string{
@@ -114,7 +116,7 @@ func TestAnswersThatMakeNoSenseAreRetried(t *testing.T) {
 		"half a body":   "HTTP/1.1 200 OK\r\nContent-Length: 5000\r\n\r\n<ListBucketResult><Name>bi",
 		"cut before":    "HTTP/1.1 200 OK\r\nContent-Length: 23\r\n\r\n<ListBucketResult><Name",
 	} {
-		endpoint, served := answering(t, bad, bad, good)
+		endpoint, served := respondingWith(t, bad, bad, good)
 		p := quick()
 		transport := &http.Transport{DisableKeepAlives: true}
 		out, err := client(endpoint, &p, &http.Client{Transport: transport}).
@@ -123,7 +125,7 @@ func TestAnswersThatMakeNoSenseAreRetried(t *testing.T) {
 			t.Errorf("%s, twice: %d attempts, %v, want 3 and the listing", name, served.Load(), err)
 		}
 	}
-	endpoint, served := answering(t, "HTTP/1.1 404 Not Found\r\nContent-Length: 5000\r\n\r\n<Error><Code>NoSu")
+	endpoint, served := respondingWith(t, "HTTP/1.1 404 Not Found\r\nContent-Length: 5000\r\n\r\n<Error><Code>NoSu")
 	p := quick()
 	_, err := client(endpoint, &p, &http.Client{Transport: &http.Transport{DisableKeepAlives: true}}).
 		ListObjectsV2(t.Context(), &s3.ListObjectsV2Input{Bucket: aws.String(bucket)})
@@ -226,32 +228,31 @@ func TestClassifyKnowsTheSDKsErrorsOutsideOfIt(t *testing.T) {
 func TestAmzRetryAfterIsObeyedOnce(t *testing.T) {
 	for _, env := range []string{"", "true"} {
 		t.Setenv("AWS_NEW_RETRIES_2026", env)
-		var at []time.Time
-		server := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {
-			if at = append(at, time.Now()); len(at) == 1 {
-				w.Header().Set("X-Amz-Retry-After", "150")
-				w.WriteHeader(http.StatusServiceUnavailable)
-			}
-			_, _ = io.WriteString(w, "<ListBucketResult/>")
-		}))
-		defer server.Close()
 		for _, ignore := range []bool{false, true} {
-			at = nil
-			p := quick()
-			p.IgnoreRetryAfter = ignore
-			var told []time.Duration
-			p.Observe = func(_ context.Context, e retry.Event) { told = append(told, e.Delay) }
-			_, err := client(server.URL, &p, nil).ListObjectsV2(t.Context(), &s3.ListObjectsV2Input{Bucket: aws.String(bucket)})
-			if err != nil || len(at) != 2 {
-				t.Fatalf("AWS_NEW_RETRIES_2026=%s: %d requests, %v, want 2", env, len(at), err)
-			}
-			waited := at[1].Sub(at[0])
-			if !ignore && waited < 150*time.Millisecond || waited > told[0]+2*time.Second {
-				t.Errorf("AWS_NEW_RETRIES_2026=%s, ignored: %v: waited %v, told to wait %v", env, ignore, waited, told[0])
-			}
-			if ignore && told[0] > 100*time.Millisecond {
-				t.Errorf("AWS_NEW_RETRIES_2026=%s, ignored: told to wait %v", env, told[0])
-			}
+			synctest.Test(t, func(t *testing.T) {
+				var at []time.Time
+				network := servertest.InBubble(t, http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {
+					if at = append(at, time.Now()); len(at) == 1 {
+						w.Header().Set("X-Amz-Retry-After", "150")
+						w.WriteHeader(http.StatusServiceUnavailable)
+					}
+					_, _ = io.WriteString(w, "<ListBucketResult/>")
+				}))
+				p := quick()
+				p.IgnoreRetryAfter = ignore
+				want := 150 * time.Millisecond
+				if ignore {
+					want = p.BaseDelay
+				}
+				c := client("http://store", &p, &http.Client{Transport: network})
+				_, err := c.ListObjectsV2(t.Context(), &s3.ListObjectsV2Input{Bucket: aws.String(bucket)})
+				if err != nil || len(at) != 2 {
+					t.Fatalf("AWS_NEW_RETRIES_2026=%s: %d requests, %v, want 2", env, len(at), err)
+				}
+				if waited := at[1].Sub(at[0]); waited != want {
+					t.Errorf("AWS_NEW_RETRIES_2026=%s, ignored: %v: waited %v, want %v", env, ignore, waited, want)
+				}
+			})
 		}
 	}
 }

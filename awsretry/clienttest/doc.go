@@ -1,3 +1,3 @@
-// Package clienttest tests package awsretry with generated clients of many services. It is a module of its own, which
-// is never published, so that users of awsretry do not get the requirements of those clients.
+// Package clienttest tests package awsretry with the generated clients of many services. It is a module of its own,
+// never published, so that users of awsretry do not require those clients.
 package clienttest

@@ -103,7 +103,7 @@ func transcription() *transcribestreaming.StartStreamTranscriptionInput {
 	}
 }
 
-// isToken answers the request for a token that the client of the instance's metadata makes first, if it is one.
+// isToken responds to the request for a token that the client of the instance's metadata makes first, if it is one.
 func isToken(w http.ResponseWriter, r *http.Request) bool {
 	if r.Method != http.MethodPut || r.URL.Path != "/latest/api/token" {
 		return false

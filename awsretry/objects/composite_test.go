@@ -101,11 +101,11 @@ func TestSpoiltUploadIsNoSuccess(t *testing.T) {
 	}
 	for _, test := range []struct {
 		name      string
-		put, head string // checksums in the answers, "" for none
+		put, head string // checksums in the responses, "" for none
 		size      int    // of what is stored
 		want      error
 	}{
-		{"the answer's checksum", sum(kept), sum(sent), len(kept), objects.ErrChecksum},
+		{"the response's checksum", sum(kept), sum(sent), len(kept), objects.ErrChecksum},
 		{"the stored checksum", "", sum(kept), len(kept), objects.ErrChecksum},
 		{"the stored size", "", "", len(kept) - 1, objects.ErrChecksum},
 		{"nothing is wrong", sum(sent), "", len(sent), nil},

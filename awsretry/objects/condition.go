@@ -15,45 +15,43 @@ import (
 	"github.com/seed-0f2c7998/perdure/retry"
 )
 
-// ErrCondition says that the object is not (IfMatch), or is already (IfAbsent), what the
-// put allows to be replaced. Nothing was stored.
-var ErrCondition = errors.New("the condition of the put does not hold")
+// ErrCondition reports that IfAbsent or IfMatch of a put did not hold. Nothing was stored.
+var ErrCondition = errors.New("the precondition of the put failed")
 
-// An AmbiguousError is a conditional put of which nobody can say if it was
-// carried out: an answer was lost, and now there is another object, which may
-// have replaced ours or have been there before it; or there is none, and what was
-// sent may still be on its way; or the store says no more.
+// An AmbiguousError reports a conditional put that may or may not have been carried out: a response was lost, and the
+// object that the key has now may have replaced this put's object or have been there before; or the key has no
+// object, and the request may still arrive; or the store returns no metadata.
 type AmbiguousError struct {
-	ETag string // of the object that is there; "": there is none, or it is not known
+	ETag string // of the key's present object; "" if it has no object, or the ETag is unknown
 	Err  error  // of the last attempt
 }
 
-// Error tells what is there instead.
+// Error includes the ETag of the present object.
 func (e *AmbiguousError) Error() string {
 	there := ""
 	if e.ETag != "" {
-		there = ", and there is another now, with ETag " + e.ETag
+		there = "; the key now has an object with ETag " + e.ETag
 	}
-	return fmt.Sprintf("the object may have been stored or not%s: %v", there, e.Err)
+	return fmt.Sprintf("unknown whether the object was stored%s: %v", there, e.Err)
 }
 
 // Unwrap returns Err.
 func (e *AmbiguousError) Unwrap() error { return e.Err }
 
-// writeIDKey is the metadata by which a conditional put knows its own object.
+// writeIDKey is the metadata by which a conditional put recognizes its own object.
 const writeIDKey = "perdure-write-id"
 
-// A condition is what a put knows of its IfAbsent or IfMatch.
+// A condition is the state of a put's IfAbsent or IfMatch.
 type condition struct {
-	writeID   string      // "": the put has no condition
-	ambiguous atomic.Bool // an attempt may have been carried out though it failed
-	resumed   bool        // and so may one of an earlier process
+	writeID   string      // "" without a condition
+	ambiguous atomic.Bool // a failed attempt may have been carried out
+	resumed   bool        // an attempt of an earlier process may have been carried out
 }
 
 // conditional reports whether the put has a condition.
 func (o *PutOptions) conditional() bool { return o.IfAbsent || o.IfMatch != "" }
 
-// noneMatch returns what the object that is there may not match.
+// noneMatch returns the value of If-None-Match.
 func (o *PutOptions) noneMatch() *string {
 	if o.IfAbsent {
 		return aws.String("*")
@@ -61,8 +59,7 @@ func (o *PutOptions) noneMatch() *string {
 	return nil
 }
 
-// metadata returns what the object is stored with, and gives a conditional put
-// its identity.
+// metadata returns the object's metadata, with a write ID if the put has a condition.
 func (u *upload) metadata() map[string]string {
 	if !u.o.conditional() {
 		return u.o.Metadata
@@ -78,9 +75,8 @@ func (u *upload) metadata() map[string]string {
 	return all
 }
 
-// precheck returns ErrCondition if the store will refuse a put that it looks at
-// only at the end, when all has been sent. A put that may have been carried out
-// already is not for this.
+// precheck returns ErrCondition if the store will refuse the put at its end, after all parts have been sent. It does
+// nothing if the put may have been carried out already.
 func (u *upload) precheck(ctx context.Context) error {
 	if !u.o.conditional() || u.condition.ambiguous.Load() {
 		return nil
@@ -88,17 +84,17 @@ func (u *upload) precheck(ctx context.Context) error {
 	there, err := u.store.head(ctx, u.address())
 	switch {
 	case err == nil && (u.o.IfAbsent || !wire.SameTag(there.ETag, u.o.IfMatch)):
-		return fmt.Errorf("%w: there is an object with ETag %s", ErrCondition, there.ETag)
+		return fmt.Errorf("%w: the key has an object with ETag %s", ErrCondition, there.ETag)
 	case u.o.IfMatch != "" && wire.IsMissing(err):
-		return fmt.Errorf("%w: there is no object: %w", ErrCondition, err)
+		return fmt.Errorf("%w: the key has no object: %w", ErrCondition, err)
 	}
 	return nil
 }
 
-// isConflict reports whether a put lost against one that was made at the same time.
+// isConflict reports whether a put lost against a concurrent put.
 func isConflict(err error) bool { return wire.HasCode(err, "ConditionalRequestConflict") }
 
-// resolve finds out what has become of a put of o that ended with err.
+// resolve returns the outcome of a put of o that ended with err.
 func (u *upload) resolve(ctx context.Context, err error, o Object) (Object, error) {
 	gone := wire.HasCode(err, "NoSuchUpload") // it was completed, or aborted
 	ambiguous := u.condition.ambiguous.Load() || gone && u.condition.resumed
@@ -120,8 +116,7 @@ func (u *upload) resolve(ctx context.Context, err error, o Object) (Object, erro
 	return stored, nil
 }
 
-// findOwnWrite looks whether the object that is there is that of a conditional put
-// which ended with err.
+// findOwnWrite returns the key's object if a conditional put that ended with err has stored it.
 func (u *upload) findOwnWrite(ctx context.Context, err error, o Object) (Object, error) {
 	stored, failed := u.store.head(ctx, u.address())
 	switch {
@@ -129,26 +124,25 @@ func (u *upload) findOwnWrite(ctx context.Context, err error, o Object) (Object,
 		o.ETag, o.VersionID = stored.ETag, stored.VersionID
 		return u.verified(ctx, o)
 	case failed != nil && !wire.IsMissing(failed):
-		err = fmt.Errorf("%w (and to find out: %w)", err, failed)
+		err = fmt.Errorf("%w (and on the check for the object: %w)", err, failed)
 	}
 	return o, &AmbiguousError{ETag: stored.ETag, Err: err}
 }
 
-// stored reports whether the upload of the state file is gone because it was
-// completed: the object has the bytes of the source. While a store puts the parts
-// together for a process that was killed then, it may show neither the upload nor
-// the object; so if all parts were there, it is asked a few times.
+// stored reports whether the upload of the state file is gone because it was completed: the object has the bytes of
+// the source. A store that is still completing the upload of a killed process may return neither the upload nor the
+// object, so if all parts were stored, stored makes up to five attempts.
 func (m *multipart) stored(ctx context.Context) (Object, bool) {
 	all := m.src.All()
-	if all == nil || m.state.Head.Upload == "" { // it was dropped, as it would have been another object
+	if all == nil || m.state.Head.Upload == "" { // resume has aborted it, as that of a different object
 		return Object{}, false
 	}
-	looks := m.store.policy
-	looks.MaxAttempts, looks.Observe = 1, func(context.Context, retry.Event) {}
+	policy := m.store.policy
+	policy.MaxAttempts, policy.Observe = 1, func(context.Context, retry.Event) {}
 	if m.state.Bytes() == all.Size() {
-		looks.MaxAttempts = 5
+		policy.MaxAttempts = 5
 	}
-	object, err := retry.Value(ctx, &looks, func(ctx context.Context) (Object, error) {
+	object, err := retry.Value(ctx, &policy, func(ctx context.Context) (Object, error) {
 		o, err := m.store.head(ctx, m.address())
 		if wire.IsMissing(err) || err == nil && o.Size != all.Size() {
 			return o, retry.Transient(errNotStored)
@@ -164,4 +158,4 @@ func (m *multipart) stored(ctx context.Context) (Object, bool) {
 	return object, object.Verified != VerifiedBySize
 }
 
-var errNotStored = errors.New("the object is not there yet")
+var errNotStored = errors.New("the object does not exist yet")

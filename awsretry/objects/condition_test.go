@@ -16,24 +16,24 @@ import (
 )
 
 // race lets sixteen clients put the same key, if it is absent, and returns what
-// each was told.
+// each got.
 func race(t *testing.T, store *objects.Store, key string, body func(i int) []byte) []error {
 	t.Helper()
-	told := make([]error, 16)
+	results := make([]error, 16)
 	var group sync.WaitGroup
-	for i := range told {
+	for i := range results {
 		group.Go(func() {
-			_, told[i] = store.Put(t.Context(), bucket, key, bytes.NewReader(body(i)), objects.PutOptions{IfAbsent: true})
+			_, results[i] = store.Put(t.Context(), bucket, key, bytes.NewReader(body(i)), objects.PutOptions{IfAbsent: true})
 		})
 	}
 	group.Wait()
-	return told
+	return results
 }
 
-// winners returns who was told to have won, and who that nobody knows.
-func winners(t *testing.T, told []error) (won, ambiguous []int) {
+// winners returns which puts succeeded, and which are ambiguous.
+func winners(t *testing.T, results []error) (won, ambiguous []int) {
 	t.Helper()
-	for i, err := range told {
+	for i, err := range results {
 		switch {
 		case err == nil:
 			won = append(won, i)
@@ -51,15 +51,15 @@ func TestSixteenRacersHaveOneWinner(t *testing.T) {
 	store := open(t, server, objects.Options{})
 	for round := range 10 {
 		key := fmt.Sprint(round)
-		told := race(t, store, key, func(i int) []byte { return []byte(strings.Repeat("x", i+1)) })
-		won, ambiguous := winners(t, told)
+		results := race(t, store, key, func(i int) []byte { return []byte(strings.Repeat("x", i+1)) })
+		won, ambiguous := winners(t, results)
 		if len(won) != 1 || len(ambiguous) != 0 {
 			t.Fatalf("round %d: winners %v, ambiguous %v, want one, none", round, won, ambiguous)
 		}
 		stored(t, server, key, []byte(strings.Repeat("x", won[0]+1)))
-		err := told[(won[0]+1)%16]
+		err := results[(won[0]+1)%16]
 		if api, ok := errors.AsType[smithy.APIError](err); !ok || api.ErrorCode() != "PreconditionFailed" {
-			t.Errorf("a loser was told %v, want PreconditionFailed in it", err)
+			t.Errorf("a loser got %v, want PreconditionFailed in it", err)
 		}
 	}
 }
@@ -72,8 +72,8 @@ func TestRacersWithLostResponsesHaveAtMostOneWinner(t *testing.T) {
 	store := open(t, server, objects.Options{Policy: p})
 	for round := range 8 {
 		key := fmt.Sprint(round)
-		told := race(t, store, key, func(i int) []byte { return []byte(strings.Repeat("x", i+1)) })
-		won, ambiguous := winners(t, told)
+		results := race(t, store, key, func(i int) []byte { return []byte(strings.Repeat("x", i+1)) })
+		won, ambiguous := winners(t, results)
 		if len(won) > 1 || len(won)+len(ambiguous) == 0 {
 			t.Fatalf("round %d: winners %v, ambiguous %v, want one who believes it, or someone who does not know", round, won, ambiguous)
 		}
@@ -91,17 +91,17 @@ func TestOwnWriteIsKnownAfterALostResponse(t *testing.T) {
 	for key, body := range map[string][]byte{"small": []byte("one"), "large": content(1, 6*mib)} {
 		first, err := store.Put(t.Context(), bucket, key, bytes.NewReader(body), objects.PutOptions{IfAbsent: true, Attributes: objects.Attributes{Metadata: map[string]string{"step": "raw"}}})
 		if err != nil {
-			t.Errorf("%s, if absent, its answer lost: %v, want success", key, err)
+			t.Errorf("%s, if absent, its response lost: %v, want success", key, err)
 		}
 		stored(t, server, key, body)
 		_, err = store.Put(t.Context(), bucket, key, strings.NewReader("other"), objects.PutOptions{IfAbsent: true})
 		if !errors.Is(err, objects.ErrCondition) {
 			t.Errorf("%s, if absent, once more: %v, want %v", key, err, objects.ErrCondition)
 		}
-		server.Reset() // so that the next answer is lost as well
+		server.Reset() // so that the next response is lost as well
 		next, err := store.Put(t.Context(), bucket, key, strings.NewReader("next"), objects.PutOptions{IfMatch: first.ETag})
 		if err != nil {
-			t.Errorf("%s, if it is the first, its answer lost: %v, want success", key, err)
+			t.Errorf("%s, if it is the first, its response lost: %v, want success", key, err)
 		}
 		stored(t, server, key, []byte("next"))
 		if _, err := store.Put(t.Context(), bucket, key, strings.NewReader("late"), objects.PutOptions{IfMatch: first.ETag}); !errors.Is(err, objects.ErrCondition) {
@@ -145,6 +145,6 @@ func TestOverwrittenWriteIsAmbiguous(t *testing.T) {
 	_, err := store.Put(t.Context(), bucket, "k", strings.NewReader("ours"), objects.PutOptions{IfAbsent: true})
 	ambiguous, ok := errors.AsType[*objects.AmbiguousError](err)
 	if !ok || ambiguous.ETag == "" {
-		t.Errorf("a put whose answer was lost and whose object was replaced: %v, want an *AmbiguousError", err)
+		t.Errorf("a put whose response was lost and whose object was replaced: %v, want an *AmbiguousError", err)
 	}
 }

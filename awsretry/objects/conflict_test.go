@@ -16,13 +16,13 @@ import (
 	"github.com/seed-0f2c7998/perdure/s3test"
 )
 
-// conflict is the answer to a CompleteMultipartUpload in whose way another write
-// came. S3 wants the upload to be begun anew.
+// conflict is the response to a CompleteMultipartUpload in whose way another write
+// came. S3 wants the upload to begin from scratch.
 func conflict(nth ...int) s3test.Rule {
 	return s3test.Rule{Operation: "CompleteMultipartUpload", Nth: nth, Fault: s3test.Failure(409, "ConditionalRequestConflict")}
 }
 
-func TestConflictSendsThePartsAnew(t *testing.T) {
+func TestConflictSendsThePartsAgain(t *testing.T) {
 	for name, state := range map[string]string{"without a state": "", "with a state": filepath.Join(t.TempDir(), "state")} {
 		server := start(t, script(conflict(1, 2)))
 		store := open(t, server, objects.Options{PartSize: 5 * mib})
@@ -67,7 +67,7 @@ func TestConflictOfAStreamIsItsEnd(t *testing.T) {
 	}
 }
 
-// A lost answer, and then the upload is gone: somebody has an object there of the
+// A lost response, and then the upload is gone: another client has an object there of the
 // same bytes, and it is not ours.
 func TestResumedPutKnowsItsOwnName(t *testing.T) {
 	body := content(1, 11*mib)
@@ -104,8 +104,8 @@ func TestResumedPutKnowsItsOwnName(t *testing.T) {
 	}
 }
 
-// When every answer is lost, somebody has to say so.
-func TestPutWithoutAnAnswerIsAmbiguous(t *testing.T) {
+// If every response is lost, the error says so.
+func TestPutWithoutAResponseIsAmbiguous(t *testing.T) {
 	for name, test := range map[string]struct {
 		fault     s3test.Fault
 		ambiguous bool
@@ -119,7 +119,7 @@ func TestPutWithoutAnAnswerIsAmbiguous(t *testing.T) {
 		p.MaxAttempts = 1
 		_, err := open(t, server, objects.Options{Policy: p}).Put(t.Context(), bucket, "k", strings.NewReader("x"), objects.PutOptions{IfAbsent: true})
 		if _, ok := errors.AsType[*objects.AmbiguousError](err); ok != test.ambiguous || (err == nil) != (name == "carried out") {
-			t.Errorf("%s, without an answer: %v, want ambiguous: %v", name, err, test.ambiguous)
+			t.Errorf("%s, without a response: %v, want ambiguous: %v", name, err, test.ambiguous)
 		}
 	}
 }

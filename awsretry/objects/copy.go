@@ -19,10 +19,10 @@ import (
 	"github.com/seed-0f2c7998/perdure/internal/checksum"
 )
 
-// Copy copies an object within the store, which moves the bytes itself, in parts
-// if they are more than 5 GiB. Metadata and headers as the content type go with
-// them, and tags (unless it is in parts and they may not be read: see Object.TagsError). The object at from must stay the same meanwhile, or the error is ErrChanged; the
-// copy is compared with it by checksum, or by ETag or size where there is none.
+// Copy copies an object within the store, without moving the bytes through this process; objects above 5 GiB are
+// copied in parts. Metadata, headers such as the content type, and tags are copied too (an object in parts loses tags
+// that may not be read: see Object.TagsError). If the object at from changes meanwhile, the error wraps ErrChanged.
+// Copy compares the copy with its original by checksum, or by ETag or size without one.
 func (s *Store) Copy(ctx context.Context, from, to Address) (Object, error) {
 	object, err := s.copy(ctx, from, to)
 	return object, wrap("copy", to.Bucket, to.Key, err)
@@ -33,14 +33,14 @@ func (s *Store) copy(ctx context.Context, from, to Address) (Object, error) {
 	if err != nil {
 		return Object{}, fmt.Errorf("s3://%s/%s: %w", from.Bucket, from.Key, err)
 	}
-	c := &copying{store: s, original: original, place: copySource(from), to: Address{Bucket: to.Bucket, Key: to.Key}}
+	c := &copying{store: s, original: original, source: copySource(from), to: Address{Bucket: to.Bucket, Key: to.Key}}
 	if original.Size > s.copyLimit {
 		if err = s.readTags(ctx, &c.original, from.VersionID); err == nil {
 			err = c.parts(ctx)
 		}
 	} else {
 		_, err = s.client.CopyObject(ctx, &s3.CopyObjectInput{
-			Bucket: &to.Bucket, Key: &to.Key, CopySource: &c.place, CopySourceIfMatch: optional(original.ETag),
+			Bucket: &to.Bucket, Key: &to.Key, CopySource: &c.source, CopySourceIfMatch: optional(original.ETag),
 			StorageClass: storageClass(original.StorageClass),
 		})
 	}
@@ -53,11 +53,11 @@ func (s *Store) copy(ctx context.Context, from, to Address) (Object, error) {
 	return c.verified(ctx)
 }
 
-// copySource returns how S3 names the source of a copy.
+// copySource returns the header x-amz-copy-source.
 func copySource(a Address) string {
 	segments := strings.Split(a.Key, "/")
 	for i, segment := range segments {
-		segments[i] = strings.ReplaceAll(url.PathEscape(segment), "+", "%2B") // a plus is a space to some
+		segments[i] = strings.ReplaceAll(url.PathEscape(segment), "+", "%2B") // some stores read a plus as a space
 	}
 	text := a.Bucket + "/" + strings.Join(segments, "/")
 	if a.VersionID != "" {
@@ -70,25 +70,25 @@ func copySource(a Address) string {
 type copying struct {
 	store    *Store
 	original Object
-	place    string
+	source   string
 	to       Address
 	length   int64                 // of a part
-	done     []types.CompletedPart // by number, each of its own goroutine's
+	done     []types.CompletedPart // by number; each element belongs to one goroutine
 }
 
-// verified returns the copy, if it is one.
+// verified returns the copy, or an error if it differs from the original.
 func (c *copying) verified(ctx context.Context) (Object, error) {
 	object, err := c.store.head(ctx, c.to)
 	if err != nil {
-		return object, fmt.Errorf("to check the copy: %w", err)
+		return object, fmt.Errorf("checking the copy: %w", err)
 	}
 	object.Tags, object.TagsError = c.original.Tags, c.original.TagsError
 	kind, _, _ := strings.Cut(c.original.Checksum, ":")
 	switch copied, _, _ := strings.Cut(object.Checksum, ":"); {
 	case object.Size != c.original.Size:
-		err = fmt.Errorf("%w: %d bytes, the copy has %d", ErrChecksum, c.original.Size, object.Size)
+		err = fmt.Errorf("%w: the original has %d bytes, the copy %d", ErrChecksum, c.original.Size, object.Size)
 	case kind != "" && kind == copied && object.Checksum != c.original.Checksum:
-		err = fmt.Errorf("%w: %s, the copy has %s", ErrChecksum, c.original.Checksum, object.Checksum)
+		err = fmt.Errorf("%w: the original has %s, the copy %s", ErrChecksum, c.original.Checksum, object.Checksum)
 	case kind != "" && kind == copied:
 		object.Verified = Verification(kind)
 	case object.ETag == c.original.ETag:
@@ -99,10 +99,8 @@ func (c *copying) verified(ctx context.Context) (Object, error) {
 	return object, err
 }
 
-// parts copies ranges of the object, some at a time, and puts them together: with
-// a checksum of the whole like the original's, if the store gets it right. (Of a
-// range, versitygw takes the checksum of the whole object for that of the part, and
-// MinIO refuses it, for want of a checksum that it is to compute itself.)
+// parts copies an object in parts, with a checksum of the whole of the original's kind if the store can compute it.
+// (versitygw compares a part with the checksum of the whole object, and MinIO refuses a part without a checksum.)
 func (c *copying) parts(ctx context.Context) error {
 	kind, _, _ := strings.Cut(c.original.Checksum, ":")
 	if !strings.HasPrefix(kind, "crc") {
@@ -115,7 +113,7 @@ func (c *copying) parts(ctx context.Context) error {
 	return err
 }
 
-// assemble is one upload of copied parts, with a checksum of that kind; "": none.
+// assemble makes one upload of copied parts, with a checksum of that kind, or without one if kind is "".
 func (c *copying) assemble(ctx context.Context, kind string) error {
 	create := c.original.multipart(c.to.Bucket, c.to.Key)
 	create.StorageClass = storageClass(c.original.StorageClass)
@@ -144,7 +142,7 @@ func (c *copying) assemble(ctx context.Context, kind string) error {
 		MultipartUpload: &types.CompletedMultipartUpload{Parts: c.done},
 	}, wire.Watch(&up.condition.ambiguous))
 	if err != nil && up.condition.ambiguous.Load() && wire.HasCode(err, "NoSuchUpload") {
-		return nil // completed by an attempt whose answer was lost, or not: that is compared next
+		return nil // perhaps completed by an attempt whose response was lost: verified finds out
 	}
 	if err != nil {
 		return m.abort(ctx, err)
@@ -152,7 +150,7 @@ func (c *copying) assemble(ctx context.Context, kind string) error {
 	return nil
 }
 
-// compare reports whether the checksums of the parts make up that of the original.
+// compare returns an error unless the checksums of the parts combine to that of the original.
 func (c *copying) compare() error {
 	want, err := checksum.Parse(c.original.Checksum)
 	if err != nil {
@@ -163,14 +161,14 @@ func (c *copying) compare() error {
 		values := map[string]*string{"crc32": p.ChecksumCRC32, "crc32c": p.ChecksumCRC32C, "crc64nvme": p.ChecksumCRC64NVME}
 		part, _ := header{want.Name, values[want.Name]}.parse()
 		if part.IsZero() {
-			return fmt.Errorf("%w: part %d has none", ErrChecksum, n+1)
+			return fmt.Errorf("%w: part %d has no checksum", ErrChecksum, n+1)
 		}
 		crc = checksum.Combine(want.Name, crc, part.CRC(), min(c.length, c.original.Size-int64(n)*c.length))
 	}
 	return want.Check(checksum.FromCRC(want.Name, crc).Value)
 }
 
-// ranges copies the parts of an upload.
+// ranges copies the parts of an upload, some at a time.
 func (c *copying) ranges(ctx context.Context, id string) error {
 	ctx, cancel := context.WithCancelCause(ctx)
 	defer cancel(nil)
@@ -178,10 +176,10 @@ func (c *copying) ranges(ctx context.Context, id string) error {
 	length := max(c.store.copyLimit/10, source.MinPart, (size+source.MaxParts-1)/source.MaxParts)
 	c.length = length
 	c.done = make([]types.CompletedPart, (size+length-1)/length)
-	places := slots.New(c.store.parallel, c.store.parallel)
+	free := slots.New(c.store.parallel, c.store.parallel)
 	var group sync.WaitGroup
 	for n := range c.done {
-		slot, err := places.Take(ctx)
+		slot, err := free.Take(ctx)
 		if err != nil {
 			break
 		}
@@ -204,14 +202,14 @@ func (c *copying) ranges(ctx context.Context, id string) error {
 func (c *copying) one(ctx context.Context, id string, n int, first, last int64, slot *slots.Slot) error {
 	out, err := c.store.client.UploadPartCopy(ctx, &s3.UploadPartCopyInput{
 		Bucket: &c.to.Bucket, Key: &c.to.Key, UploadId: &id, PartNumber: number(n),
-		CopySource: &c.place, CopySourceIfMatch: optional(c.original.ETag),
+		CopySource: &c.source, CopySourceIfMatch: optional(c.original.ETag),
 		CopySourceRange: aws.String(fmt.Sprintf("bytes=%d-%d", first, last)),
 	}, slot.Attempts)
 	if err != nil {
 		return fmt.Errorf("part %d: %w", n+1, err)
 	}
 	if out.CopyPartResult == nil {
-		return fmt.Errorf("part %d: %w", n+1, errors.New("the store does not say what it has copied"))
+		return fmt.Errorf("part %d: %w", n+1, errors.New("the response has no CopyPartResult"))
 	}
 	r := out.CopyPartResult
 	c.done[n] = types.CompletedPart{

@@ -135,8 +135,8 @@ func TestCustomerKeyGoesWithEachRequest(t *testing.T) {
 	}
 }
 
-// An upload that was interrupted goes on with the key, and the state file does not
-// have it. With another Store, of another key or none, it begins anew.
+// An interrupted upload resumes with the key, and the state file does not
+// have it. A Store of another key, or none, begins from scratch.
 func TestCustomerKeyIsInNoStateFile(t *testing.T) {
 	v := startVault(t)
 	dir := t.TempDir()
@@ -174,7 +174,7 @@ func TestCustomerKeyIsInNoStateFile(t *testing.T) {
 	if _, err := v.keyed.PutFile(t.Context(), bucket, "k", path, o); err != nil {
 		t.Fatal(err)
 	}
-	// A part that was on its way when the first put was interrupted may be answered only now.
+	// A part that was on its way when the first put was interrupted may get its response only now.
 	if sent := slices.Compact(sentParts(v.Server)); len(sent) > 3 {
 		t.Errorf("parts %q were sent, want those that are missing", sent)
 	}

@@ -22,7 +22,7 @@ import (
 	"github.com/seed-0f2c7998/perdure/retry"
 )
 
-// Delete deletes the object. That there is none is success.
+// Delete deletes an object. A missing object is not an error.
 func (s *Store) Delete(ctx context.Context, bucket, key string) error {
 	return wrap("delete", bucket, key, s.delete(ctx, bucket, key))
 }
@@ -35,14 +35,12 @@ func (s *Store) delete(ctx context.Context, bucket, key string) error {
 	return err
 }
 
-// maxDelete is how many keys a request of S3 deletes.
+// maxDelete is how many keys one request deletes.
 const maxDelete = 1000
 
-// DeleteAll deletes the objects of these keys, a thousand in a request, and
-// yields each key with its result once it is known. That there is none is
-// success. Keys whose deletion failed for a reason that may pass are sent again,
-// alone, as the policy says. When the loop is left, what was not yielded is not
-// known.
+// DeleteAll deletes the objects of the given keys, a thousand in a request, and yields each key with its result. A
+// missing object is not an error. Keys whose deletion failed for a reason that may pass are sent again, without the
+// others, as the policy says. If the loop ends early, the result of keys that were not yielded is unknown.
 func (s *Store) DeleteAll(ctx context.Context, bucket string, keys iter.Seq[string]) iter.Seq2[string, error] {
 	return func(yield func(string, error) bool) {
 		batch := make([]string, 0, maxDelete)
@@ -67,8 +65,8 @@ func (s *Store) DeleteAll(ctx context.Context, bucket string, keys iter.Seq[stri
 	}
 }
 
-// deleteKeys deletes these keys and returns the errors by key. A key that XML
-// cannot carry has a request of its own: in one for many it would be another key.
+// deleteKeys deletes the given keys and returns errors by key. A key that XML cannot carry gets its own request: in a
+// request for many keys it would become another key.
 func (s *Store) deleteKeys(ctx context.Context, bucket string, keys []string) map[string]error {
 	many := slices.DeleteFunc(slices.Clone(keys), isNoText)
 	failed := make(map[string]error)
@@ -86,28 +84,27 @@ func (s *Store) deleteKeys(ctx context.Context, bucket string, keys []string) ma
 	return failed
 }
 
-// isNoText reports whether key has a character that XML 1.0 has not, or that it
-// reads as another one.
+// isNoText reports whether key has a character that XML 1.0 cannot carry, or reads as another one.
 func isNoText(key string) bool {
 	return !utf8.ValidString(key) || strings.ContainsFunc(key, func(r rune) bool {
 		return r < ' ' && r != '\t' && r != '\n' || r == 0xFFFE || r == 0xFFFF
 	})
 }
 
-// A keyError is what a store says of one key of many.
+// A keyError is the error of one key in the response to a request for many.
 type keyError struct{ code, message string }
 
 func (e *keyError) Error() string { return "api error " + e.code + ": " + e.message }
 
-// ErrorCode is how package retry finds the code.
+// ErrorCode lets package retry classify the error.
 func (e *keyError) ErrorCode() string { return e.code }
 
-// deleteBatch deletes these keys and returns the errors by key.
+// deleteBatch deletes up to maxDelete keys and returns errors by key.
 func (s *Store) deleteBatch(ctx context.Context, bucket string, keys []string) map[string]error {
 	failed := make(map[string]error)
-	var refused map[string]error // by the last answer, for a while
+	var refused map[string]error // keys to send again, with the errors of the last response
 	policy := s.policy
-	policy.Classify = nil // the requests have theirs; these are codes
+	policy.Classify = nil // which classifies requests; here only error codes are classified
 	err := retry.Do(ctx, &policy, func(ctx context.Context) error {
 		in := &s3.DeleteObjectsInput{Bucket: &bucket, Delete: &types.Delete{Quiet: aws.Bool(true)}}
 		for _, key := range keys {
@@ -116,7 +113,7 @@ func (s *Store) deleteBatch(ctx context.Context, bucket string, keys []string) m
 		refused = make(map[string]error)
 		out, err := s.client.DeleteObjects(ctx, in, withMD5)
 		if err != nil {
-			return retry.Permanent(err) // it has had its attempts
+			return retry.Permanent(err) // the request has used its attempts
 		}
 		var again []string
 		for _, e := range out.Errors {
@@ -134,7 +131,7 @@ func (s *Store) deleteBatch(ctx context.Context, bucket string, keys []string) m
 		keys = again
 		return err
 	})
-	if err != nil { // and what is left of the keys shares it
+	if err != nil { // it ends the keys that are left, too
 		for _, key := range keys {
 			failed[key] = ofKey(err, refused[key])
 		}
@@ -142,8 +139,8 @@ func (s *Store) deleteBatch(ctx context.Context, bucket string, keys []string) m
 	return failed
 }
 
-// ofKey returns the end of a batch as that of one of its keys, which the store
-// has refused; nil: the whole batch failed.
+// ofKey returns the error that ended a batch for one of its keys, with the key's last error; nil refusal: the whole
+// batch failed.
 func ofKey(end, refusal error) error {
 	e, ok := errors.AsType[*retry.Error](end)
 	if !ok || refusal == nil {
@@ -154,15 +151,13 @@ func ofKey(end, refusal error) error {
 	return &own
 }
 
-// withMD5 adds the checksum that this request had before S3 had others: some
-// stores want it still.
+// withMD5 adds the Content-MD5 header, which some stores still require.
 func withMD5(o *s3.Options) {
 	o.APIOptions = append(slices.Clip(o.APIOptions), smithyhttp.AddContentChecksumMiddleware)
 }
 
-// AbortUpload drops the upload that a state file remembers, with its parts in the
-// store, and removes the file. The file stays if the store can't be told. That
-// there is none, or none of an upload to this endpoint, is no error.
+// AbortUpload aborts the upload that a state file records, which removes its parts from the store, and removes the
+// file. If the abort fails, the file stays. A missing file, or one of another endpoint, is not an error.
 func (s *Store) AbortUpload(ctx context.Context, statePath string) error {
 	j, err := journal.Open(statePath)
 	if err != nil {
@@ -175,28 +170,26 @@ func (s *Store) AbortUpload(ctx context.Context, statePath string) error {
 	}
 	u := &upload{store: s, bucket: h.Bucket, key: h.Key}
 	if err := (&multipart{upload: u, id: h.Upload}).abort(ctx, nil); err != nil {
-		return wrap("abandon", h.Bucket, h.Key, err)
+		return wrap("abort", h.Bucket, h.Key, err)
 	}
 	j.Remove()
 	return nil
 }
 
-// AbortUploads aborts the uploads in parts of keys that begin with prefix which were
-// begun more than olderThan ago, and returns how many: those that a killed process has
-// left behind, and that nobody goes on with. The store keeps, and charges for,
-// their parts until then. An olderThan less than an upload takes aborts what is still
-// under way. An upload that the store refuses to abort is skipped: the error is
-// then an [*UncleanError], and all others are aborted.
+// AbortUploads aborts the multipart uploads of keys with that prefix which began more than olderThan ago, and returns
+// their number. Such uploads are left by killed processes; the store charges for their parts until they are aborted.
+// An olderThan shorter than an upload takes aborts uploads in progress. An upload that the store refuses to abort is
+// skipped: the error is then an [*UncleanError], and all others are aborted.
 func (s *Store) AbortUploads(ctx context.Context, bucket, prefix string, olderThan time.Duration) (int, error) {
 	c := cleaning{store: s, bucket: bucket, prefix: prefix, limit: time.Now().Add(-olderThan)}
 	in := &s3.ListMultipartUploadsInput{Bucket: &bucket, Prefix: optional(prefix), EncodingType: types.EncodingTypeUrl}
 	for walk := s.walk(); ; {
 		out, err := s.client.ListMultipartUploads(ctx, in)
 		switch {
-		case wire.HasCode(err, "NoSuchUpload"): // some stores have no list, rather than an empty one
+		case wire.HasCode(err, "NoSuchUpload"): // some stores respond with this instead of an empty list
 			return c.count, c.skipped.orNil()
 		case err != nil:
-			return c.count, wrap("clean", bucket, prefix, err)
+			return c.count, wrap("abort", bucket, prefix, err)
 		}
 		for _, u := range out.Uploads {
 			if err := c.abort(ctx, u, out.EncodingType); err != nil {
@@ -208,7 +201,7 @@ func (s *Store) AbortUploads(ctx context.Context, bucket, prefix string, olderTh
 		}
 		marker, err := plainKey(out.NextKeyMarker, out.EncodingType)
 		if err = cmp.Or(err, walk.step(marker, aws.ToString(out.NextUploadIdMarker))); err != nil {
-			return c.count, wrap("clean", bucket, prefix, err)
+			return c.count, wrap("abort", bucket, prefix, err)
 		}
 		in.KeyMarker, in.UploadIdMarker = &marker, out.NextUploadIdMarker
 	}
@@ -216,11 +209,11 @@ func (s *Store) AbortUploads(ctx context.Context, bucket, prefix string, olderTh
 
 // An UncleanError reports uploads that [Store.AbortUploads] has skipped.
 type UncleanError struct {
-	Uploads []*Error // the first hundred of them
-	Count   int      // of all
+	Uploads []*Error // the first hundred
+	Count   int      // of all skipped uploads
 }
 
-// Error has a clause for each of the first uploads.
+// Error describes the first five uploads.
 func (e *UncleanError) Error() string {
 	text := "1 unfinished upload was skipped"
 	if e.Count != 1 {
@@ -252,26 +245,26 @@ func (e *UncleanError) orNil() error {
 type cleaning struct {
 	store   *Store
 	bucket  string
-	prefix  string    // of the keys that were asked for
-	limit   time.Time // of what was begun before
+	prefix  string    // of the requested keys
+	limit   time.Time // uploads that began later are kept
 	count   int
 	skipped UncleanError
 }
 
-// abort drops one upload. The error is one that all others would have as well.
+// abort aborts one upload. It returns only errors that end the whole cleaning.
 func (c *cleaning) abort(ctx context.Context, u types.MultipartUpload, encoding types.EncodingType) error {
 	if u.Initiated != nil && u.Initiated.After(c.limit) {
 		return nil
 	}
 	key, err := plainKey(u.Key, encoding)
 	if err == nil {
-		if err := begins(key, c.prefix); err != nil {
-			return wrap("clean", c.bucket, c.prefix, err)
+		if err := checkPrefix(key, c.prefix); err != nil {
+			return wrap("abort", c.bucket, c.prefix, err)
 		}
 		_, err = c.store.client.AbortMultipartUpload(ctx, &s3.AbortMultipartUploadInput{Bucket: &c.bucket, Key: &key, UploadId: u.UploadId})
 	}
 	if wire.HasCode(err, "NoSuchUpload") && encoding != types.EncodingTypeUrl && strings.ContainsRune(key, utf8.RuneError) {
-		err = fmt.Errorf("the store lists another key than it has: %w", err)
+		err = fmt.Errorf("the store lists a key that differs from the upload's: %w", err)
 	} else if wire.HasCode(err, "NoSuchUpload") {
 		err = nil // it is gone
 	}
@@ -280,10 +273,10 @@ func (c *cleaning) abort(ctx context.Context, u types.MultipartUpload, encoding 
 		c.count++
 		return nil
 	case ctx.Err() != nil, key != "" && !wire.HasStatus(err, http.StatusBadRequest, http.StatusForbidden, http.StatusNotFound):
-		return wrap("clean", c.bucket, key, err)
+		return wrap("abort", c.bucket, key, err)
 	}
 	if c.skipped.Count++; len(c.skipped.Uploads) < 100 {
-		c.skipped.Uploads = append(c.skipped.Uploads, &Error{Op: "clean", Bucket: c.bucket, Key: cmp.Or(key, aws.ToString(u.Key)), Err: err})
+		c.skipped.Uploads = append(c.skipped.Uploads, &Error{Op: "abort", Bucket: c.bucket, Key: cmp.Or(key, aws.ToString(u.Key)), Err: err})
 	}
 	return nil
 }

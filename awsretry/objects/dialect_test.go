@@ -20,7 +20,7 @@ import (
 	"github.com/seed-0f2c7998/perdure/s3test"
 )
 
-// dialect returns a Store for a server whose answers have no checksums, and whose
+// dialect returns a Store for a server whose responses have no checksums, and whose
 // bodies are changed by speak.
 func dialect(t *testing.T, server *s3test.Server, speak func([]byte) []byte) *objects.Store {
 	t.Helper()

@@ -76,16 +76,16 @@ func TestLargeFileComesInPiecesOnceEach(t *testing.T) {
 	}
 }
 
-// The first answer has brought something by the time that others are asked for:
-// it is not closed for want of a piece, however many others there may be.
-func TestFirstAnswerBringsTheFirstPiece(t *testing.T) {
+// The first response has delivered bytes before other ranges are requested:
+// it is not closed without a piece, however many other requests there are.
+func TestFirstResponseBringsTheFirstPiece(t *testing.T) {
 	server := start(t, s3test.Options{})
 	store := open(t, server, objects.Options{PartSize: 5 * mib, Parallel: 16})
 	body := content(1, 15*mib)
 	fetch(t, server, store, body)
 	for _, r := range server.Requests() {
 		if from := r.Header.Get("Range"); strings.HasPrefix(from, "bytes=0-") {
-			t.Errorf("%s was asked for, which the first answer has", from)
+			t.Errorf("%s was requested, which the first response has", from)
 		}
 	}
 }
@@ -100,7 +100,7 @@ func TestLargeFileThroughFaults(t *testing.T) {
 	fetch(t, server, store, body)
 }
 
-func TestLargeFileThatChangesIsBegunAnew(t *testing.T) {
+func TestLargeFileThatChangesIsFetchedAgain(t *testing.T) {
 	server := start(t, script(s3test.Rule{Method: "GET", Nth: []int{1}, Fault: s3test.CutBody(mib)}))
 	store := open(t, server, objects.Options{PartSize: 5 * mib})
 	older, newer := content(1, 21*mib), content(2, 16*mib)
@@ -110,7 +110,7 @@ func TestLargeFileThatChangesIsBegunAnew(t *testing.T) {
 	path := filepath.Join(t.TempDir(), "k")
 	replaced := false
 	_, err := store.GetFile(t.Context(), bucket, "k", path, objects.GetOptions{Progress: func(_, _ int64) {
-		if !replaced { // before the first answer breaks
+		if !replaced { // before the first response breaks
 			replaced = true
 			if err := server.Store(bucket, "k", newer); err != nil {
 				t.Error(err)
@@ -124,7 +124,7 @@ func TestLargeFileThatChangesIsBegunAnew(t *testing.T) {
 }
 
 // What has come stays for the next process, but for what is no longer as it was written.
-func TestDownloadGoesOnWithWhatIsMissing(t *testing.T) {
+func TestDownloadResumesWithWhatIsMissing(t *testing.T) {
 	server := start(t, s3test.Options{})
 	store := open(t, server, objects.Options{PartSize: 5 * mib})
 	body := content(1, 31*mib)
@@ -148,11 +148,11 @@ func TestDownloadGoesOnWithWhatIsMissing(t *testing.T) {
 	_, _ = f.WriteAt([]byte("spoilt"), 100)
 	_ = f.Close()
 	server.Reset()
-	var told report
+	var reported report
 	var kept int64
 	object, err := store.GetFile(t.Context(), bucket, "k", path, objects.GetOptions{
 		Resumed: func(r objects.Resumption) {
-			told.resumed(r)
+			reported.resumed(r)
 			kept = r.Bytes
 		},
 	})
@@ -160,8 +160,8 @@ func TestDownloadGoesOnWithWhatIsMissing(t *testing.T) {
 		t.Errorf("%+v, %v; want what the store says of the object, verified by its MD5", object, err)
 	}
 	fetched(t, path, body)
-	if len(told) != 1 || kept < 15*mib {
-		t.Errorf("%q was told, want once, and at least half of the bytes", told)
+	if len(reported) != 1 || kept < 15*mib {
+		t.Errorf("reported %q, want once, and at least half of the bytes", reported)
 	}
 	if got := asked(server, "GetObject", func(r s3test.Request) string { return r.Header.Get("Range") }); slices.Contains(got, "") {
 		t.Errorf("%q was requested, want ranges only", got)
@@ -180,15 +180,15 @@ func TestDownloadOfAnotherVersionBeginsFromScratch(t *testing.T) {
 	if err := server.Store(bucket, "k", newer); err != nil {
 		t.Fatal(err)
 	}
-	var told []objects.Resumption
+	var reported []objects.Resumption
 	if _, err := store.GetFile(t.Context(), bucket, "k", path, objects.GetOptions{
-		Resumed: func(r objects.Resumption) { told = append(told, r) },
+		Resumed: func(r objects.Resumption) { reported = append(reported, r) },
 	}); err != nil {
 		t.Fatal(err)
 	}
 	fetched(t, path, newer)
-	if len(told) != 1 || told[0].Bytes != 0 || told[0].Reason == "" {
-		t.Errorf("%+v was told, want once, that it begins from scratch, and why", told)
+	if len(reported) != 1 || reported[0].Bytes != 0 || reported[0].Reason == "" {
+		t.Errorf("reported %+v, want once, that it begins from scratch, and why", reported)
 	}
 }
 
@@ -233,7 +233,7 @@ func interrupted(t *testing.T, store *objects.Store, key, path string, enough in
 	}
 }
 
-// What is left of a longer object for the same path is no part of the file.
+// The rest of a longer object for the same path does not get into the file.
 func TestLongerRemainsAreCutOff(t *testing.T) {
 	server := start(t, s3test.Options{})
 	store := open(t, server, objects.Options{PartSize: 5 * mib})

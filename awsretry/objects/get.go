@@ -12,34 +12,32 @@ import (
 	"github.com/seed-0f2c7998/perdure/internal/transfer"
 )
 
-// GetOptions selects the version and configures resuming. The zero value selects
-// the current version and resumes.
+// GetOptions selects the version and configures resuming. The zero value selects the current version and resumes.
 type GetOptions struct {
-	VersionID string
+	VersionID string // "" means the current version
 
-	// Tags requests the object's tags as well, if it has any; it may not be allowed: see Object.TagsError.
+	// Tags requests the object's tags as well. If they may not be read, see Object.TagsError.
 	Tags bool
 
 	// NoResume discards what an earlier GetFile of the same object to the same path has left, and leaves nothing.
 	NoResume bool
 
-	// Resumed, if set, is called at most once, before anything is written, by a GetFile that finds what an earlier one has
-	// left.
+	// Resumed, if not nil, is called at most once, before the first write, by a GetFile that finds what an earlier
+	// GetFile has left.
 	Resumed func(Resumption)
 
-	// Progress, if set, is told how many bytes have come, and of how many (-1: not
-	// known), after each write. It is called by one goroutine at a time.
+	// Progress, if not nil, is called after each write with the bytes received and the total (-1: unknown). It is
+	// called by one goroutine at a time.
 	Progress func(done, total int64)
 }
 
-// A Resumption says what an earlier transfer has left.
+// A Resumption version what an earlier transfer has left.
 type Resumption struct {
-	Bytes, Size int64  // that are kept, of how many (-1: unknown); Bytes 0 means that it begins from scratch
-	Reason      string // why it begins from scratch
+	Bytes, Size int64  // kept, and in total (-1: unknown); Bytes 0 means that the transfer begins from scratch
+	Reason      string // why the transfer begins from scratch
 }
 
-// Get writes the object to w. If it fails, w may have got some of the bytes.
-// See [Store.Open].
+// Get writes the object to w. After an error w may have received some of the bytes. See [Store.Open].
 func (s *Store) Get(ctx context.Context, bucket, key string, w io.Writer, o GetOptions) (Object, error) {
 	r, err := s.Open(ctx, bucket, key, o)
 	if err != nil {
@@ -54,14 +52,13 @@ func (s *Store) Get(ctx context.Context, bucket, key string, w io.Writer, o GetO
 	return r.Object(), err
 }
 
-// GetFile writes the object to the file of that path. It is written in a hidden
-// directory beside the path and renamed when it is complete, compared by checksum,
-// and on the disk: whatever happens, the path has the new file or what it had
-// before. A large object is fetched in ranges, some at a time; one that changes
-// meanwhile is fetched from scratch. If GetFile fails, what has come stays for the
-// next GetFile of the same object to the same path, also in a later process, which
-// fetches only what is missing, if the object is still the same and the bytes are
-// as they were written. A symbolic link at the path is not written through.
+// GetFile downloads the object to path. The bytes are written in a hidden directory beside path; the file gets its
+// name when it is complete, verified by checksum and flushed to disk. Until then path keeps what it had before.
+//
+// A large object is fetched in parallel ranges. An object that changes meanwhile is fetched from scratch. After an
+// error the received bytes are kept: the next GetFile of the same object to the same path, also in a later process,
+// fetches only what is missing, if the object and the kept bytes are unchanged. A symbolic link at path is not
+// followed.
 func (s *Store) GetFile(ctx context.Context, bucket, key, path string, o GetOptions) (Object, error) {
 	g := s.getter(bucket, key, o)
 	options := transfer.Options{
@@ -80,11 +77,10 @@ func (s *Store) GetFile(ctx context.Context, bucket, key, path string, o GetOpti
 	return object, err
 }
 
-// plain is a writer whose other methods are hidden: it is written to from one
-// buffer.
+// plain hides all methods of a writer but Write, so that io.CopyBuffer uses its buffer.
 type plain struct{ io.Writer }
 
-// A meter counts what is written.
+// A meter counts the bytes that are written.
 type meter struct {
 	w           io.Writer
 	done, total int64
@@ -100,11 +96,11 @@ func (m *meter) Write(p []byte) (int, error) {
 	return n, err
 }
 
-// bufferSize is that of what is read at a time.
+// bufferSize is the size of one read in bytes.
 const bufferSize = 256 << 10
 
-// bufferFor returns what an object of that size, -1 if it is not known, is read
-// into: small ones come in great numbers.
+// bufferFor returns a buffer for an object of that size, -1 if it is unknown. Small objects come in great numbers and
+// get small buffers.
 func bufferFor(size int64) []byte {
 	if size < 0 {
 		size = bufferSize
@@ -112,8 +108,8 @@ func bufferFor(size int64) []byte {
 	return make([]byte, min(size+1, bufferSize))
 }
 
-// A getter requests ranges of one object, as [getters.S3] says, for what verifies them by itself. It is safe for
-// concurrent use.
+// A getter requests ranges of one object, for the transfer engine, which verifies the bytes: see [getters.S3]. It is
+// safe for concurrent use.
 type getter struct {
 	store       *Store
 	bucket, key string
@@ -131,13 +127,13 @@ func (s *Store) getter(bucket, key string, o GetOptions) *getter {
 	}
 }
 
-// What this module's own packages call, and users do not see.
+// init offers the getter to this module's other packages: users do not see it.
 func init() { //nolint:gochecknoinits // see package getters
 	getters.OfferS3(func(s *Store, bucket, key string, o GetOptions) getters.S3[Object] { return s.getter(bucket, key, o) })
 }
 
-// Parallel returns how many ranges are to be requested at a time: twice as many as may be under way, as one that waits
-// for its next attempt lets another go in its place.
+// Parallel returns the number of ranges to request at a time: twice the number of slots, because a request that waits
+// for its next attempt yields its slot.
 func (g *getter) Parallel() int { return 2 * g.store.parallel }
 
 // Source identifies the object to a later process.
@@ -145,15 +141,16 @@ func (g *getter) Source() string {
 	return fmt.Sprintf("s3://%s/%s?versionId=%s at %q", g.bucket, g.key, g.o.VersionID, g.store.endpoint)
 }
 
-// Object returns what the store said of the object at the last request of all of it, or else at the first of a range.
+// Object returns the description from the last response for the whole object, or else from the first response for a
+// range.
 func (g *getter) Object() Object {
 	g.mu.Lock()
 	defer g.mu.Unlock()
 	return g.object
 }
 
-// Get requests r of the version of, or, if of is nil, all of the object. It waits while too many responses are open. The
-// body resumes by itself; the error wraps [ErrChanged] if the object is another by now.
+// Get requests r of the version of, or the whole object if of is nil. It waits while too many responses are open. The
+// body resumes by itself. The error wraps [ErrChanged] if the object was replaced.
 func (g *getter) Get(ctx context.Context, r transfer.Range, of *transfer.Version) (*transfer.Response, error) {
 	slot, err := g.slots.Take(ctx)
 	if err != nil {
@@ -168,10 +165,10 @@ func (g *getter) Get(ctx context.Context, r transfer.Range, of *transfer.Version
 		return nil, wrap("get", g.bucket, g.key, err)
 	}
 	g.keep(body.object, of == nil)
-	return &transfer.Response{Version: body.describes(of), From: body.offset, Ranges: body.resumable(), Body: body}, nil
+	return &transfer.Response{Version: body.version(of), From: body.offset, Ranges: body.resumable(), Body: body}, nil
 }
 
-// keep keeps what the store says of the object.
+// keep stores the description of the object.
 func (g *getter) keep(o Object, whole bool) {
 	g.mu.Lock()
 	defer g.mu.Unlock()
@@ -180,7 +177,7 @@ func (g *getter) keep(o Object, whole bool) {
 	}
 }
 
-// A rangeBody is the body of a response to a getter.
+// A rangeBody is the body of a getter's response.
 type rangeBody struct {
 	Reader
 
@@ -196,16 +193,16 @@ func (b *rangeBody) request(r transfer.Range, of *transfer.Version) error {
 			b.end = of.Size
 		}
 		if r.From < 0 || r.From >= b.end || b.end > of.Size {
-			return fmt.Errorf("no range of %d bytes: %d to %d", of.Size, r.From, r.To)
+			return fmt.Errorf("bytes %d to %d are not a range of %d bytes", r.From, r.To, of.Size)
 		}
 	}
 	err := b.open()
-	b.piece = true // whatever follows must be of the same object
+	b.piece = true // later requests must be for the same object
 	return err
 }
 
-// describes returns the version that the store says the object is of.
-func (b *rangeBody) describes(of *transfer.Version) transfer.Version {
+// version returns the version of the response.
+func (b *rangeBody) version(of *transfer.Version) transfer.Version {
 	if of != nil {
 		return *of
 	}
@@ -216,7 +213,7 @@ func (b *rangeBody) describes(of *transfer.Version) transfer.Version {
 	return v
 }
 
-// Close ends the request and lets another go.
+// Close ends the request and releases its slot.
 func (b *rangeBody) Close() error {
 	if b.slot != nil {
 		_ = b.Reader.Close()

@@ -113,14 +113,14 @@ func TestGetterNeverMixesVersions(t *testing.T) {
 	}
 }
 
-// What is no answer to the request is not believed.
+// A response that does not match the request is an error.
 func TestGetterTakesOnlyWhatWasRequested(t *testing.T) {
 	of := &transfer.Version{ETag: `"1"`, Size: 1000}
 	for name, test := range map[string]struct {
-		of      *transfer.Version
-		answer  map[string]string
-		status  int
-		changed bool
+		of       *transfer.Version
+		response map[string]string
+		status   int
+		changed  bool
 	}{
 		"a page of HTML":     {nil, map[string]string{"Content-Type": "text/html"}, 200, false},
 		"a range for all":    {nil, map[string]string{"Etag": `"1"`, "Content-Range": "bytes 0-9/1000"}, 206, false},
@@ -135,7 +135,7 @@ func TestGetterTakesOnlyWhatWasRequested(t *testing.T) {
 		"does not match":     {of, nil, 412, true},
 	} {
 		store := handMade(t, func(w http.ResponseWriter, _ *http.Request) {
-			for name, value := range test.answer {
+			for name, value := range test.response {
 				w.Header().Set(name, value)
 			}
 			w.WriteHeader(test.status)

@@ -20,7 +20,7 @@ import (
 	"github.com/seed-0f2c7998/perdure/s3test"
 )
 
-// listing answers a listing with pages of these keys, each of which names the next by the token.
+// listing responds to a listing with pages of these keys, each of which names the next by the token.
 func listing(pages map[string][]string, next func(token string) string) http.HandlerFunc {
 	return func(w http.ResponseWriter, r *http.Request) {
 		token := r.URL.Query().Get("continuation-token")
@@ -39,7 +39,7 @@ func listing(pages map[string][]string, next func(token string) string) http.Han
 func TestListingWithoutAnEnd(t *testing.T) {
 	for name, next := range map[string]func(string) string{
 		"the same token":   func(string) string { return "t" },
-		"a circle":         func(token string) string { return map[string]string{"": "a", "a": "b", "b": "c", "c": "a"}[token] },
+		"a loop":           func(token string) string { return map[string]string{"": "a", "a": "b", "b": "c", "c": "a"}[token] },
 		"always new pages": func(token string) string { return token + "x" },
 	} {
 		requests := 0
@@ -74,7 +74,7 @@ func TestKeysThatWereNotAskedFor(t *testing.T) {
 		}
 	})
 	keys, err := collect(store.List(t.Context(), bucket, "p/"))
-	if !errors.Is(err, objects.ErrListing) || len(keys) > 0 || !strings.Contains(err.Error(), `it has the key "q/a", which does not begin with "p/"`) {
+	if !errors.Is(err, objects.ErrListing) || len(keys) > 0 || !strings.Contains(err.Error(), `the key "q/a" does not begin with "p/"`) {
 		t.Errorf("List: %q, %v", keys, err)
 	}
 	if n, err := store.AbortUploads(t.Context(), bucket, "p/", time.Hour); n != 0 || aborted || !errors.Is(err, objects.ErrListing) {
@@ -145,7 +145,7 @@ func TestOddKeysAreListedAndDeleted(t *testing.T) {
 }
 
 // One upload that cannot be aborted, and keys that XML cannot carry, do not stop the rest.
-func TestCleanGoesOnPastAnUpload(t *testing.T) {
+func TestAbortUploadsSkipsAnUpload(t *testing.T) {
 	var aborted []string
 	keys := append([]string{"locked"}, oddKeys...)
 	store := handMade(t, func(w http.ResponseWriter, r *http.Request) {
@@ -185,7 +185,7 @@ func TestCleanGoesOnPastAnUpload(t *testing.T) {
 	if n != len(oddKeys) || !slices.Equal(aborted, oddKeys) || !ok || skipped.Count != 1 || skipped.Uploads[0].Key != "locked" {
 		t.Errorf("%d, %q aborted, %v, want all but locked", n, aborted, err)
 	}
-	if text := fmt.Sprint(err); strings.Contains(text, "\n") || !strings.HasPrefix(text, "1 unfinished upload was skipped: clean s3://bikes/locked: ") {
+	if text := fmt.Sprint(err); strings.Contains(text, "\n") || !strings.HasPrefix(text, "1 unfinished upload was skipped: abort s3://bikes/locked: ") {
 		t.Errorf("%q", text)
 	}
 }
@@ -221,7 +221,7 @@ func TestStoreThatIsNone(t *testing.T) {
 	_, large := store.Put(t.Context(), bucket, "k", strings.NewReader(strings.Repeat("x", 11*mib)), objects.PutOptions{})
 	_, clean := store.AbortUploads(t.Context(), bucket, "", time.Hour)
 	for i, err := range []error{list, stat, get, put, large, clean} {
-		if !errors.As(err, new(*awsretry.NotS3Error)) || !strings.HasSuffix(err.Error(), " is no S3 store: it answered text/html") {
+		if !errors.As(err, new(*awsretry.NotS3Error)) || !strings.HasSuffix(err.Error(), " is not an S3 store: it responded with text/html") {
 			t.Errorf("%d: %v", i, err)
 		}
 	}
@@ -252,7 +252,7 @@ func TestObjectsOfImpossibleSizes(t *testing.T) {
 	}
 }
 
-// s3test's store knows no encoding-type here, writes some such keys raw and others as U+FFFD: these cannot be told.
+// s3test's store knows no encoding-type here, writes some such keys raw and others as U+FFFD: these cannot be reported.
 func TestCleanOfOddKeys(t *testing.T) {
 	server := start(t, s3test.Options{})
 	store := open(t, server, objects.Options{})

@@ -61,7 +61,7 @@ func killed(t *testing.T, server *s3test.Server, random *rand.Rand, what string,
 // remember adds the parts that the state files say are done.
 func remember(done map[string]int, paths []string, requests int) {
 	for _, path := range paths {
-		state, _ := os.ReadFile(path + ".state") // there is none before and after an upload in parts
+		state, _ := os.ReadFile(path + ".state") // it exists only during an upload in parts
 		for line := range bytes.Lines(state) {
 			var p struct {
 				Number *int `json:"part"`

@@ -15,24 +15,22 @@ import (
 	"github.com/seed-0f2c7998/perdure/awsretry/internal/wire"
 )
 
-// List yields the objects whose keys begin with prefix, in the order of the
-// store. A key that the store lists twice, within two pages, is yielded once. A
-// page that fails is requested again, as the policy says; if that does not help,
-// the last pair has the error, and the listing is not complete. A listing of more
-// than a million pages, one that goes in a circle, or one with a key that does not
-// begin with prefix is [ErrListing]. An error beside an Object with a Key is that
-// of this key alone, which the store has encoded wrongly: the listing goes on.
+// List yields the objects whose keys begin with prefix, in the order of the store. A key that the store lists twice
+// within two pages is yielded once. A page that fails is requested again, as the policy says; if all attempts fail,
+// the last pair has the error, and the listing is incomplete. A listing of more than a million pages, with a repeated
+// continuation token, or with a key that does not begin with prefix ends with [ErrListing]. An error beside an Object
+// with a Key concerns that key alone, which the store has encoded wrongly; the listing continues.
 func (s *Store) List(ctx context.Context, bucket, prefix string) iter.Seq2[Object, error] {
 	return func(yield func(Object, error) bool) {
 		in := &s3.ListObjectsV2Input{Bucket: &bucket, Prefix: optional(prefix), EncodingType: types.EncodingTypeUrl}
 		walk, seen := s.walk(), recent{}
 		for {
 			out, err := s.client.ListObjectsV2(ctx, in)
-			enough, token := false, ""
+			left, token := false, ""
 			if err == nil {
-				enough, err = page(bucket, prefix, out, func(o Object, err error) bool { return err == nil && seen.has(o.Key) || yield(o, err) })
+				left, err = page(bucket, prefix, out, func(o Object, err error) bool { return err == nil && seen.has(o.Key) || yield(o, err) })
 			}
-			if err == nil && !enough && aws.ToBool(out.IsTruncated) {
+			if err == nil && !left && aws.ToBool(out.IsTruncated) {
 				token = aws.ToString(out.NextContinuationToken)
 				err = walk.step(token)
 			}
@@ -43,47 +41,46 @@ func (s *Store) List(ctx context.Context, bucket, prefix string) iter.Seq2[Objec
 				return
 			}
 			in.ContinuationToken = &token
-			seen.turn()
+			seen.nextPage()
 		}
 	}
 }
 
-// maxPages is of how many pages a listing may be.
+// maxPages is the limit of pages of a listing.
 const maxPages = 1_000_000
 
-// A walk is a way through the pages of a listing, which has an end: a store can
-// neither lead it in a circle nor go on for ever.
+// A walk is the path through the pages of one listing. It detects a store that repeats pages or never ends.
 type walk struct {
 	most  int
 	seed  maphash.Seed
-	steps map[uint64]struct{} // the hashes of what has led to a page
+	steps map[uint64]struct{} // hashes of the tokens and markers so far
 }
 
 func (s *Store) walk() *walk {
 	return &walk{most: s.maxPages, seed: maphash.MakeSeed(), steps: make(map[uint64]struct{})}
 }
 
-// step returns an error unless a page may follow that has this token, or these
-// markers, of which the first must not be empty.
+// step returns an error unless the page with this token, or these markers, may follow. The token, or the first
+// marker, must not be empty.
 func (w *walk) step(token string, more ...string) error {
 	step := maphash.Comparable(w.seed, [2]string{token, strings.Join(more, "\x00")})
 	_, known := w.steps[step]
 	switch {
 	case token == "":
-		return fmt.Errorf("%w: a page says that more follow, but not how to get them", ErrListing)
+		return fmt.Errorf("%w: a truncated page has no continuation token", ErrListing)
 	case known:
 		return fmt.Errorf("%w: two pages have the same continuation token", ErrListing)
 	case len(w.steps)+1 >= w.most:
-		return fmt.Errorf("%w: it has more than %d pages", ErrListing, w.most)
+		return fmt.Errorf("%w: more than %d pages", ErrListing, w.most)
 	}
 	w.steps[step] = struct{}{}
 	return nil
 }
 
-// recent holds the keys of two pages.
+// A recent holds the keys of the last two pages.
 type recent struct{ page, before map[string]struct{} }
 
-// has reports whether key is among them, and adds it.
+// has reports whether the last two pages have key, and adds it.
 func (r *recent) has(key string) bool {
 	_, now := r.page[key]
 	_, before := r.before[key]
@@ -94,11 +91,11 @@ func (r *recent) has(key string) bool {
 	return now || before
 }
 
-// turn begins a page.
-func (r *recent) turn() { r.page, r.before = nil, r.page }
+// nextPage checkPrefix a page.
+func (r *recent) nextPage() { r.page, r.before = nil, r.page }
 
-// plainKey returns a key as it is, of a response that has it in this encoding. With an error it is the key as far as it can
-// be decoded.
+// plainKey decodes a key of a response with that encoding. With an error, it returns the key as far as it can be
+// decoded.
 func plainKey(key *string, e types.EncodingType) (string, error) {
 	switch e {
 	case types.EncodingTypeUrl:
@@ -121,20 +118,20 @@ func plainKey(key *string, e types.EncodingType) (string, error) {
 	return aws.ToString(key), nil
 }
 
-// begins returns an error unless a key that is listed begins with the prefix that was asked for: some servers list all that
-// they have, whatever the request says.
-func begins(key, prefix string) error {
+// checkPrefix returns an error unless a listed key checkPrefix with the requested prefix: some servers list everything,
+// whatever the request says.
+func checkPrefix(key, prefix string) error {
 	if strings.HasPrefix(key, prefix) {
 		return nil
 	}
-	return fmt.Errorf("%w: it has the key %q, which does not begin with %q", ErrListing, key, prefix)
+	return fmt.Errorf("%w: the key %q does not begin with %q", ErrListing, key, prefix)
 }
 
-// page yields the objects of one page, and reports whether that is enough.
-func page(bucket, prefix string, out *s3.ListObjectsV2Output, yield func(Object, error) bool) (enough bool, err error) {
+// page yields the objects of one page, and reports whether the loop was left.
+func page(bucket, prefix string, out *s3.ListObjectsV2Output, yield func(Object, error) bool) (left bool, err error) {
 	for _, found := range out.Contents {
 		key, garbled := plainKey(found.Key, out.EncodingType)
-		if err := begins(key, prefix); err != nil {
+		if err := checkPrefix(key, prefix); err != nil {
 			return false, err
 		}
 		if !yield(Object{
@@ -147,7 +144,7 @@ func page(bucket, prefix string, out *s3.ListObjectsV2Output, yield func(Object,
 	return false, nil
 }
 
-// listParts yields the parts that the store has of an upload.
+// listParts yields the stored parts of an upload.
 func (s *Store) listParts(ctx context.Context, bucket, key, upload string) iter.Seq2[types.Part, error] {
 	return func(yield func(types.Part, error) bool) {
 		in, walk := &s3.ListPartsInput{Bucket: &bucket, Key: &key, UploadId: &upload}, s.walk()

@@ -75,7 +75,7 @@ func TestListIsCompleteAndInOrder(t *testing.T) {
 	}
 }
 
-func TestDeleteAllTellsOfEachKey(t *testing.T) {
+func TestDeleteAllReportsEachKey(t *testing.T) {
 	server := start(t, script(s3test.Rule{Operation: "DeleteObjects", Nth: []int{1, 2}, Fault: s3test.InternalError()}))
 	store := open(t, server, objects.Options{})
 	var keys []string
@@ -87,15 +87,15 @@ func TestDeleteAllTellsOfEachKey(t *testing.T) {
 			}
 		}
 	}
-	var told []string
+	var reported []string
 	for key, err := range store.DeleteAll(t.Context(), bucket, slices.Values(keys)) {
-		told = append(told, key)
+		reported = append(reported, key)
 		if err != nil {
 			t.Errorf("%s: %v", key, err)
 		}
 	}
-	if !slices.Equal(told, keys) || len(server.Keys(bucket)) > 0 {
-		t.Errorf("told of %d keys, %d are left, want %d, none", len(told), len(server.Keys(bucket)), len(keys))
+	if !slices.Equal(reported, keys) || len(server.Keys(bucket)) > 0 {
+		t.Errorf("reported %d keys, %d are left, want %d, none", len(reported), len(server.Keys(bucket)), len(keys))
 	}
 	if got := server.Count("POST", ""); got != 4 {
 		t.Errorf("1,500 keys, with two failures: %d requests, want 4", got)

@@ -25,14 +25,14 @@ type multipart struct {
 	*upload
 
 	id    string
-	known map[int]journal.Part // parts that the store has from an earlier process
+	known map[int]journal.Part // parts stored by an earlier process
 
 	mu    sync.Mutex
-	sent  []journal.Part // that the store has, by number; guarded by mu
-	bytes int64          // in them and in those that are known; guarded by mu
+	sent  []journal.Part // stored parts, by number; guarded by mu
+	bytes int64          // stored, by this process or an earlier one; guarded by mu
 }
 
-// parts sends the object in parts, of which the first may have been read.
+// parts sends the object in parts; first is its first part if that has been read, else nil.
 func (u *upload) parts(ctx context.Context, first *source.Part) (object Object, err error) {
 	m := &multipart{upload: u}
 	if u.state != nil && u.state.Head.Upload != "" {
@@ -41,7 +41,7 @@ func (u *upload) parts(ctx context.Context, first *source.Part) (object Object, 
 			if object, ok := m.stored(ctx); ok {
 				return object, nil
 			}
-			m.resumed(0, "the store does not have the parts of the earlier run any more")
+			m.resumed(0, "the store no longer has the parts of the earlier run")
 		}
 	}
 	if err == nil && m.id == "" {
@@ -58,7 +58,7 @@ func (u *upload) parts(ctx context.Context, first *source.Part) (object Object, 
 	}
 	switch {
 	case isConflict(err) && u.state != nil:
-		u.state.Head.Upload = "" // no part of it is of use any more
+		u.state.Head.Upload = "" // its parts are of no use any more
 		fallthrough
 	case err != nil && u.state == nil:
 		err = m.abort(ctx, err)
@@ -93,10 +93,10 @@ func (m *multipart) create(ctx context.Context) error {
 	return nil
 }
 
-// resume finds the upload of the state file again, with the parts that the store
-// and the file agree on. If the store does not know it any more, m is as before.
+// resume finds the upload of the state file in the store, and the parts on which the store and the file agree. If the
+// store no longer has the upload, resume leaves m unchanged.
 func (m *multipart) resume(ctx context.Context) error {
-	unnamed := m.o.conditional() && m.condition.writeID == "" // it was begun without a condition, and so without a name
+	unnamed := m.o.conditional() && m.condition.writeID == "" // begun without a condition, and so without a write ID
 	if unnamed || m.state.Head.CustomerKey != m.store.customer {
 		return m.forget(ctx)
 	}
@@ -126,12 +126,12 @@ func (m *multipart) resume(ctx context.Context) error {
 	return nil
 }
 
-// send sends every part, some at a time. The first error ends it.
+// send sends all parts, some at a time, until the first error.
 func (m *multipart) send(ctx context.Context, p *source.Part) error {
 	ctx, cancel := context.WithCancelCause(ctx)
 	defer cancel(nil)
 	var group sync.WaitGroup
-	defer group.Wait() // the parts read the source, which is the caller's again afterwards
+	defer group.Wait() // the parts read the caller's source
 	for n := 0; ; n++ {
 		var err error
 		if p == nil {
@@ -142,7 +142,7 @@ func (m *multipart) send(ctx context.Context, p *source.Part) error {
 		}
 		if err == nil && n == source.MaxParts {
 			p.Release()
-			err = fmt.Errorf("more than %d parts, of %d bytes at first: set a larger PartSize", source.MaxParts, m.src.PartSize)
+			err = fmt.Errorf("more than %d parts, the first of %d bytes: set a larger PartSize", source.MaxParts, m.src.PartSize)
 		}
 		if err != nil {
 			cancel(err)
@@ -174,7 +174,7 @@ func (m *multipart) reserve(n int) {
 	}
 }
 
-// sendPart sends one part, as often as the policy says.
+// sendPart sends one part, unless the store has it.
 func (m *multipart) sendPart(ctx context.Context, n int, p *source.Part) error {
 	crc, sha, err := p.Sums(m.store.signed)
 	if err != nil {
@@ -205,7 +205,7 @@ func (m *multipart) sendPart(ctx context.Context, n int, p *source.Part) error {
 	return nil
 }
 
-// done counts a part as sent, by which so many bytes more have arrived.
+// done records a stored part, which added that many bytes.
 func (m *multipart) done(p journal.Part, more int64) {
 	m.mu.Lock()
 	defer m.mu.Unlock()
@@ -214,7 +214,7 @@ func (m *multipart) done(p journal.Part, more int64) {
 	m.progress(m.bytes)
 }
 
-// confirmed reports whether the store has confirmed the part by a checksum.
+// confirmed reports whether the store confirmed the part by a checksum.
 func (m *multipart) confirmed(out *s3.UploadPartOutput, crc uint32, p *source.Part) (bool, error) {
 	if got := aws.ToString(out.ChecksumCRC32); got != "" {
 		if want := encode(crc32Of(crc)); got != want {
@@ -226,7 +226,7 @@ func (m *multipart) confirmed(out *s3.UploadPartOutput, crc uint32, p *source.Pa
 	return by == "md5", err
 }
 
-// complete puts the parts together.
+// complete completes the upload.
 func (m *multipart) complete(ctx context.Context) (Object, error) {
 	var object Object
 	crc, verified := uint64(0), true
@@ -256,7 +256,7 @@ func (m *multipart) complete(ctx context.Context) (Object, error) {
 	return m.verified(ctx, object)
 }
 
-// abort drops the parts after err, though ctx may have ended, and returns err.
+// abort aborts the upload because of err, even if ctx has ended, and returns err.
 func (m *multipart) abort(ctx context.Context, err error) error {
 	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), 30*time.Second)
 	defer cancel()
@@ -267,11 +267,11 @@ func (m *multipart) abort(ctx context.Context, err error) error {
 	case err == nil:
 		return failed
 	default:
-		return fmt.Errorf("%w (and its parts are still in the store, as upload %s: %w)", err, m.id, failed)
+		return fmt.Errorf("%w (and the parts of upload %s are still in the store: %w)", err, m.id, failed)
 	}
 }
 
-// number returns a part's number as S3 counts, from 1.
+// number returns the number of a part as S3 counts, from 1.
 func number(n int) *int32 {
 	return aws.Int32(int32(n) + 1) //nolint:gosec // at most source.MaxParts
 }

@@ -18,13 +18,13 @@ import (
 	"github.com/seed-0f2c7998/perdure/internal/transfer"
 )
 
-// An Address is where an object is.
+// An Address identifies an object.
 type Address struct {
 	Bucket, Key string
-	VersionID   string // of what is read; "": as it is now
+	VersionID   string // the version that is read; "" means the current one
 }
 
-// An Object is what a store says of one. What it did not say is zero.
+// An Object describes an object as the store does. A field that the store does not return is zero.
 type Object struct {
 	Bucket, Key string
 	Size        int64 // bytes
@@ -33,23 +33,23 @@ type Object struct {
 	Modified    time.Time
 
 	Attributes
-	TagsError error // why Tags, which were requested, could not be read
+	TagsError error // why the requested Tags could not be read
 
-	// Checksum is the store's checksum of the whole object, as "crc32:AAAAAA==".
+	// Checksum is the store's checksum of the whole object, as "crc32:AAAAAA=="; "" if it has none.
 	Checksum string
 	// Verified is what the bytes of the transfer were compared by.
 	Verified Verification
 
-	encrypted bool   // its ETag may be anything
-	expires   string // the header of that name
+	encrypted bool   // its ETag may not be an MD5
+	expires   string // the header Expires
 }
 
-// Stat returns what the store says of an object.
+// Stat returns the description of an object.
 func (s *Store) Stat(ctx context.Context, bucket, key string) (Object, error) {
 	return s.StatVersion(ctx, Address{Bucket: bucket, Key: key})
 }
 
-// StatVersion returns what the store says of a version of an object.
+// StatVersion returns the description of a version of an object.
 func (s *Store) StatVersion(ctx context.Context, a Address) (Object, error) {
 	o, err := s.head(ctx, a)
 	return o, wrap("stat", a.Bucket, a.Key, err)
@@ -68,7 +68,7 @@ func (s *Store) head(ctx context.Context, a Address) (Object, error) {
 	return describe(Object{Bucket: a.Bucket, Key: a.Key}, out, aws.ToInt64(out.ContentLength)), nil
 }
 
-// describe returns an object of that bucket and key as a response tells of it.
+// describe returns the Object of a response, with the bucket and key of o.
 func describe(o Object, out *s3.HeadObjectOutput, size int64) Object {
 	return Object{
 		Bucket: o.Bucket, Key: o.Key, Size: size, ETag: aws.ToString(out.ETag),
@@ -79,31 +79,31 @@ func describe(o Object, out *s3.HeadObjectOutput, size int64) Object {
 	}
 }
 
-// Attributes are what an object has besides its key and its bytes. A field that is empty is not set, or not known. They
-// are part of an [Object] and of [PutOptions], so those of one object can be given to another.
+// Attributes are what an object has besides its key and its bytes. An empty field is not set, or not known. They are
+// embedded in [Object] and in [PutOptions], so that the attributes of one object can be given to another.
 type Attributes struct {
 	ContentType        string
-	ContentEncoding    string // never aws-chunked, which is of one request
+	ContentEncoding    string // without aws-chunked, which describes one request
 	ContentLanguage    string
 	ContentDisposition string
 	CacheControl       string
-	Metadata           map[string]string // of the user, by names without x-amz-meta-
-	StorageClass       string            // as STANDARD_IA; in an Object, empty may mean STANDARD
+	Metadata           map[string]string // user metadata; names without x-amz-meta-
+	StorageClass       string            // such as STANDARD_IA; in an Object, empty may mean STANDARD
 
-	// Tags are read only where that was requested, as they need a request of their own: see [GetOptions].
+	// Tags are read only if requested, because they take a request of their own: see [GetOptions].
 	Tags map[string]string
 }
 
-// tagging returns the tags as S3 takes them in a header.
+// tagging returns the tags in the form of the header x-amz-tagging.
 func (a *Attributes) tagging() *string {
 	values := make(url.Values, len(a.Tags))
 	for name, value := range a.Tags {
 		values.Set(name, value)
 	}
-	return optional(strings.ReplaceAll(values.Encode(), "+", "%20")) // a plus is a space to some
+	return optional(strings.ReplaceAll(values.Encode(), "+", "%20")) // some stores read a plus as a space
 }
 
-// multipart returns the request for an upload in parts to that key.
+// multipart returns the request that begins a multipart upload to that key.
 func (a *Attributes) multipart(bucket, key string) *s3.CreateMultipartUploadInput {
 	return &s3.CreateMultipartUploadInput{
 		Bucket: &bucket, Key: &key, Metadata: a.Metadata, Tagging: a.tagging(), StorageClass: types.StorageClass(a.StorageClass),
@@ -113,7 +113,7 @@ func (a *Attributes) multipart(bucket, key string) *s3.CreateMultipartUploadInpu
 	}
 }
 
-// coding returns a Content-Encoding without aws-chunked: that is how a client once sent the bytes, not what they are.
+// coding returns a Content-Encoding without aws-chunked, which describes how the bytes were once sent.
 func coding(text string) string {
 	var kept []string
 	for c := range strings.SplitSeq(text, ",") {
@@ -124,7 +124,7 @@ func coding(text string) string {
 	return strings.Join(kept, ",")
 }
 
-// attributesOf returns what a response says, but for the tags.
+// attributesOf returns the attributes of a response, without tags.
 func attributesOf(out *s3.HeadObjectOutput) Attributes {
 	return Attributes{
 		ContentType: aws.ToString(out.ContentType), ContentEncoding: coding(aws.ToString(out.ContentEncoding)),
@@ -133,7 +133,7 @@ func attributesOf(out *s3.HeadObjectOutput) Attributes {
 	}
 }
 
-// headOf returns what a response says besides the bytes.
+// headOf returns all fields of a response but its body.
 func headOf(out *s3.GetObjectOutput) *s3.HeadObjectOutput {
 	return &s3.HeadObjectOutput{
 		ETag: out.ETag, VersionId: out.VersionId, LastModified: out.LastModified, Metadata: out.Metadata,
@@ -145,11 +145,11 @@ func headOf(out *s3.GetObjectOutput) *s3.HeadObjectOutput {
 	}
 }
 
-// maxTags is how many tags are taken of an object: S3 allows ten.
+// maxTags is how many tags of an object are kept: S3 allows ten.
 const maxTags = 1000
 
-// readTags requests the tags of an object of that version and sets them in it, or else TagsError: that they may not be
-// read is no failure.
+// readTags requests the tags of an object's version and sets Tags, or TagsError: missing permission to read them is
+// not an error.
 func (s *Store) readTags(ctx context.Context, o *Object, version string) error {
 	out, err := s.client.GetObjectTagging(ctx, &s3.GetObjectTaggingInput{Bucket: &o.Bucket, Key: &o.Key, VersionId: optional(version)})
 	if err != nil {
@@ -163,7 +163,7 @@ func (s *Store) readTags(ctx context.Context, o *Object, version string) error {
 	return nil
 }
 
-// storageClass returns the storage class of a copy: that of the original, unless it is one of a kind of bucket.
+// storageClass returns the storage class of a copy: that of the original, unless it exists only in special buckets.
 func storageClass(original string) types.StorageClass {
 	switch class := types.StorageClass(original); class {
 	case types.StorageClassOutposts, types.StorageClassSnow, types.StorageClassExpressOnezone, types.StorageClassFsxOpenzfs, types.StorageClassFsxOntap:
@@ -173,34 +173,35 @@ func storageClass(original string) types.StorageClass {
 	}
 }
 
-// A Verification is what the bytes of a transfer were compared by. That of a checksum is its name, and it is over every
-// byte. An object that was stored in parts may have only a checksum of those of its parts, which is over every byte as
-// well: its name is then followed by " of parts", as in "crc32 of parts".
+// A Verification says by what the bytes of a transfer were compared. A checksum is given by its name and covers every
+// byte. An object that was stored in parts may have only a checksum of its parts' checksums, which covers every byte
+// as well: its name is then followed by " of parts", as in "crc32 of parts".
 type Verification string
 
 // The verifications. Others are checksums as well.
 const (
+	// The verifications, besides those followed by " of parts".
 	NotVerified      Verification = ""      // nothing was transferred
-	VerifiedBySize   Verification = "size"  // the store has no checksum, and no ETag that is one
-	VerifiedByETag   Verification = "etag"  // the ETag of a copy is that of its original
-	VerifiedByParts  Verification = "parts" // the store has confirmed the checksum of each part of an upload
-	VerifiedByCRC32  Verification = "crc32" // the checksum that each upload has
+	VerifiedBySize   Verification = "size"  // the store has neither a checksum nor an ETag that is an MD5
+	VerifiedByETag   Verification = "etag"  // the copy has the ETag of its original
+	VerifiedByParts  Verification = "parts" // the store confirmed the checksum of each uploaded part
+	VerifiedByCRC32  Verification = "crc32" // the checksum of each upload
 	VerifiedByCRC32C Verification = "crc32c"
 	VerifiedByCRC64  Verification = "crc64nvme"
-	VerifiedByMD5    Verification = "md5" // as an ETag is, of an object that is not encrypted
+	VerifiedByMD5    Verification = "md5" // the ETag of an unencrypted object
 	VerifiedBySHA1   Verification = "sha1"
 	VerifiedBySHA256 Verification = "sha256"
 )
 
-// An Error is an operation on an object that failed.
+// An Error reports a failed operation on an object.
 type Error struct {
-	Op     string // put, get, delete, list, stat, copy, clean
+	Op     string // put, get, delete, list, stat, copy or abort
 	Bucket string
-	Key    string // of a list, the prefix
+	Key    string // the prefix, of a list and of AbortUploads
 	Err    error
 }
 
-// Error is like "put s3://bikes/hour.csv: ...", in one line that can be printed.
+// Error returns one line that is safe to print, as "put s3://bikes/hour.csv: ...".
 func (e *Error) Error() string {
 	return redact.Line(fmt.Sprintf("%s s3://%s/%s: %v", e.Op, e.Bucket, e.Key, e.Err))
 }
@@ -208,16 +209,15 @@ func (e *Error) Error() string {
 // Unwrap returns Err.
 func (e *Error) Unwrap() error { return e.Err }
 
-// A RegionError reports a bucket that is in another region, and could not be
-// reached there: because the endpoint is one for all regions, or because the
-// policy allows no further attempt.
+// A RegionError reports a bucket that is in another region and could not be reached there: because the configured
+// endpoint is fixed, or because the policy allows no further attempt.
 type RegionError struct {
 	Bucket string
-	Region string // that it is in
+	Region string // of the bucket
 	Err    error
 }
 
-// Error is like "bucket bikes is in region eu-west-1: ...".
+// Error returns one line, as "bucket bikes is in region eu-west-1: ...".
 func (e *RegionError) Error() string {
 	return redact.Line(fmt.Sprintf("bucket %s is in region %s: %v", e.Bucket, e.Region, e.Err))
 }
@@ -229,7 +229,7 @@ func elsewhere(bucket, region string, err error) error {
 	return &RegionError{Bucket: bucket, Region: region, Err: err}
 }
 
-// What can go wrong with a transfer besides its requests. Test for them with [errors.Is].
+// The errors of a transfer besides those of its requests. Test for them with [errors.Is].
 var (
 	// ErrChecksum reports that the bytes that arrived have a different checksum than those that were sent.
 	ErrChecksum = checksum.ErrMismatch
@@ -237,8 +237,8 @@ var (
 	ErrChanged = transfer.ErrChanged
 	// ErrStalled reports that a connection delivered nothing for Options.Stall, or less than Options.MinRate.
 	ErrStalled = wire.ErrStalled
-	// ErrListing reports a listing that has no end, lacks the continuation token of its next page, or has keys outside the
-	// prefix.
+	// ErrListing reports a listing without an end, without the continuation token of its next page, or with keys
+	// outside the prefix.
 	ErrListing = errors.New("the listing cannot be completed")
 )
 

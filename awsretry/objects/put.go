@@ -25,44 +25,40 @@ import (
 type PutOptions struct {
 	Attributes
 
-	Encryption types.ServerSideEncryption // on the server; for a key of the caller's see [Store.WithCustomerKey]
-	KMSKeyID   string                     // its key, for aws:kms
+	Encryption types.ServerSideEncryption // by the server; for a key of your own see [Store.WithCustomerKey]
+	KMSKeyID   string                     // the ID of the key, for aws:kms
 
-	// IfAbsent lets the put succeed only if there is no such object, and IfMatch
-	// only if the object there has that ETag. If not, the error is ErrCondition.
-	// The object gets a name for this put in its metadata (perdure-write-id), by
-	// which a put whose answer was lost knows its own object; if it cannot know,
-	// the error is an [*AmbiguousError].
+	// IfAbsent lets the put succeed only if the key has no object, and IfMatch only if its object has that ETag; else
+	// the error wraps ErrCondition. Such a put writes an ID into the object's metadata (perdure-write-id), by which
+	// it recognizes its own object after a lost response. If that is not possible, the error is an [*AmbiguousError].
 	IfAbsent bool
 	IfMatch  string
 
-	// State, if set, is the path of a file that remembers an upload in parts, so
-	// that the next Put of the same source to the same key, after a crash or a
-	// failure, sends only what is missing; what has changed in the source since
-	// is noticed and sent. Put makes the file and removes it when the object is
-	// stored. If it fails, the parts stay in the store for the next; see
-	// [Store.AbortUploads]. One Put at a time may use a file.
+	// State, if not empty, is the path of a file that records a multipart upload. The next Put of the same source to
+	// the same key, after a crash or a failure, sends only what is missing or has changed in the source. Put creates
+	// the file, and removes it when the object is stored. After an error the parts stay in the store for the next
+	// Put; see [Store.AbortUploads]. Only one Put at a time may use a file.
 	State string
 
-	// Resumed, if set, is called at most once, before anything is sent, by a Put that finds what State remembers.
+	// Resumed, if not nil, is called at most once, before the first request with data, by a Put that finds a recorded
+	// upload in State.
 	Resumed func(Resumption)
 
-	// Progress, if set, is told how many bytes have arrived, and of how many (-1:
-	// not known), after each part. It is called by one goroutine at a time.
+	// Progress, if not nil, is called after each part with the bytes stored and the total (-1: unknown). It is called
+	// by one goroutine at a time.
 	Progress func(done, total int64)
 }
 
-// A State is what the file says that [PutOptions] name.
+// A State is the content of the state file of an upload: see [PutOptions].
 type State struct {
 	Endpoint, Bucket, Key string
 
-	Upload string // the ID of the upload; "": nothing is remembered
-	Size   int64  // bytes of all; 0 or less: not known
-	Bytes  int64  // in the parts that are done
+	Upload string // the ID of the upload; "" means that no upload is recorded
+	Size   int64  // of the object, in bytes; 0 or less: unknown
+	Bytes  int64  // in the parts that are stored
 }
 
-// ReadState reads a state file. That there is none is no error: nothing is
-// remembered, and the State is zero.
+// ReadState reads a state file. If the file does not exist, the State is zero and the error nil.
 func ReadState(path string) (State, error) {
 	j, err := journal.Open(path)
 	if err != nil {
@@ -73,7 +69,7 @@ func ReadState(path string) (State, error) {
 	return State{Endpoint: h.Endpoint, Bucket: h.Bucket, Key: h.Key, Upload: h.Upload, Size: h.Size, Bytes: j.Bytes()}, nil
 }
 
-// PutFile stores the file of that path. See [Store.Put].
+// PutFile uploads the file at path. See [Store.Put].
 func (s *Store) PutFile(ctx context.Context, bucket, key, path string, o PutOptions) (Object, error) {
 	f, err := os.Open(path)
 	if err != nil {
@@ -86,18 +82,15 @@ func (s *Store) PutFile(ctx context.Context, bucket, key, path string, o PutOpti
 	return s.Put(ctx, bucket, key, f, o)
 }
 
-// Put stores what r holds from its current position on, and returns when the
-// store has it all, compared by checksum.
+// Put uploads what r holds from its current position on, and returns when the store has all of it, verified by
+// checksum.
 //
-// A reader with a ReadAt and a Seek (a file, a [bytes.Reader], a
-// [strings.Reader]) is read as often as is needed, never into memory, and its
-// position does not matter afterwards. Any other is read once, part by part, and
-// a part is held in memory until the store has it; its Read is not interrupted
-// when ctx ends.
+// A reader with ReadAt and Seek (a file, a [bytes.Reader], a [strings.Reader]) is read as often as needed, and not
+// into memory; its position afterwards is undefined. Any other reader is read once, part by part; a part is held in
+// memory until the store has it, and the end of ctx does not interrupt Read.
 //
-// A failed Put aborts its multipart upload, unless the abort fails too or
-// [PutOptions.State] keeps it. It leaves an existing object of that key as it was,
-// unless the response was lost, see [AmbiguousError].
+// A failed Put aborts its multipart upload, unless the abort fails too or [PutOptions.State] keeps the upload. It
+// leaves an existing object as it was, unless the response was lost: see [AmbiguousError].
 func (s *Store) Put(ctx context.Context, bucket, key string, r io.Reader, o PutOptions) (Object, error) {
 	if s.customer && (o.Encryption != "" || o.KMSKeyID != "") {
 		return Object{}, wrap("put", bucket, key, &retry.ConfigError{
@@ -115,18 +108,18 @@ type upload struct {
 	bucket, key string
 	o           PutOptions
 	src         *source.Source
-	state       *journal.Journal // nil: nothing is remembered
+	state       *journal.Journal // nil without PutOptions.State
 	condition   condition
 	composite   string // the ETag that most stores give an object of these parts
 
-	crc     checksum.Sum // of what was sent
-	body    *source.Part // the same, if it can be read again; nil: it can't
+	crc     checksum.Sum // of the bytes sent
+	body    *source.Part // the bytes sent, if they can be read again; else nil
 	confirm bool         // the store has confirmed each part by checksum
 }
 
 func (u *upload) address() Address { return Address{Bucket: u.bucket, Key: u.key} }
 
-// put sends what r holds, after what the state file says of it.
+// put sends what r holds, or what is missing according to the state file.
 func (u *upload) put(ctx context.Context, r io.Reader) (object Object, err error) {
 	partSize := u.store.partSize
 	if u.o.State != "" {
@@ -149,7 +142,7 @@ func (u *upload) put(ctx context.Context, r io.Reader) (object Object, err error
 	return object, err
 }
 
-// run sends the object in one piece if it is small, or else in parts.
+// run sends a small object in one request, and others in parts.
 func (u *upload) run(ctx context.Context) (Object, error) {
 	if u.src.Size > u.src.PartSize {
 		return u.inParts(ctx, nil)
@@ -172,9 +165,8 @@ func (u *upload) run(ctx context.Context) (Object, error) {
 	return u.whole(ctx, first)
 }
 
-// inParts sends the object in parts, of which the first may have been read. When
-// another put got in between just as they were put together, S3 drops them: they
-// are sent anew, as the policy says.
+// inParts sends the object in parts; first is its first part if that has been read, else nil. S3 drops the parts if
+// another put interferes with their completion: they are sent again from the start, as the policy says.
 func (u *upload) inParts(ctx context.Context, first *source.Part) (Object, error) {
 	var conflicts calls.Call
 	start := time.Now()
@@ -184,7 +176,7 @@ func (u *upload) inParts(ctx context.Context, first *source.Part) (Object, error
 			return object, err
 		}
 		if !u.src.Rewind() {
-			return object, fmt.Errorf("%w (not sent again: the source is a stream that cannot be rewound)", err)
+			return object, fmt.Errorf("%w (not retried: the source is a stream that cannot be rewound)", err)
 		}
 		if err := u.store.waitRetry(ctx, &conflicts, start, err); err != nil {
 			return object, err
@@ -193,7 +185,7 @@ func (u *upload) inParts(ctx context.Context, first *source.Part) (Object, error
 	}
 }
 
-// forget drops the upload of the state file.
+// forget aborts the upload of the state file.
 func (u *upload) forget(ctx context.Context) error {
 	err := (&multipart{upload: u, id: u.state.Head.Upload}).abort(ctx, nil)
 	u.state.Head.Upload = ""
@@ -226,8 +218,8 @@ func (u *upload) whole(ctx context.Context, body *source.Part) (Object, error) {
 	return u.verified(ctx, object)
 }
 
-// verified returns the object as it was stored, if it is what was sent: by the checksum in the answer, or, if there was none,
-// by asking.
+// verified returns the stored object, or an error if it differs from what was sent. It compares the checksum in the
+// response, or, without one, that of a HEAD request.
 func (u *upload) verified(ctx context.Context, o Object) (Object, error) {
 	o.Bucket, o.Key = u.bucket, u.key
 	o.Attributes = u.o.Attributes
@@ -237,9 +229,9 @@ func (u *upload) verified(ctx context.Context, o Object) (Object, error) {
 		stored, err := u.store.head(ctx, Address{u.bucket, u.key, o.VersionID})
 		switch {
 		case err != nil:
-			return o, fmt.Errorf("to check what was stored: %w", err)
+			return o, fmt.Errorf("checking the stored object: %w", err)
 		case !wire.SameTag(stored.ETag, o.ETag) && o.ETag != "":
-			return o, fmt.Errorf("%w: stored with ETag %s, there is now %s", ErrChanged, o.ETag, stored.ETag)
+			return o, fmt.Errorf("%w: stored with ETag %s, the key now has ETag %s", ErrChanged, o.ETag, stored.ETag)
 		case stored.Size != o.Size:
 			return o, fmt.Errorf("%w: %d bytes sent, %d stored", ErrChecksum, o.Size, stored.Size)
 		}
@@ -261,10 +253,10 @@ func (u *upload) verified(ctx context.Context, o Object) (Object, error) {
 	return o, err
 }
 
-// encrypted reports whether the object is, so that its ETag may be anything.
+// encrypted reports whether the object is encrypted by the server, so that its ETag may not be an MD5.
 func (u *upload) encrypted() bool { return u.o.Encryption != "" || u.store.customer }
 
-// resumed tells how much is there of what an earlier Put has sent.
+// resumed reports to the caller how much an earlier Put has stored.
 func (u *upload) resumed(done int64, reason string) {
 	if u.o.Resumed != nil && (len(u.state.Parts) > 0 || u.state.Reason != "") {
 		u.o.Resumed(Resumption{Bytes: done, Size: u.src.Size, Reason: reason})

@@ -21,35 +21,33 @@ import (
 	"github.com/seed-0f2c7998/perdure/internal/stall"
 )
 
-// A Reader is an object's bytes. When the connection breaks or stalls, it goes
-// on from the byte where that happened, as long as it is the same object; the
-// last Read says io.EOF only if the bytes are what the store says they are.
-// It is for one goroutine.
+// A Reader reads an object. After a broken or stalled connection it resumes at the next byte, as long as the object
+// is the same. Read returns io.EOF only after it has verified all bytes. A Reader is for one goroutine.
 type Reader struct {
 	store   *Store
 	ctx     context.Context //nolint:containedctx // of Open, as for an http.Response's body
 	object  Object
 	version string
-	slot    *slots.Slot // of a download's; nil: it needs none
+	slot    *slots.Slot // of a getter's request; nil without a getter
 
-	body io.ReadCloser // of the answer that is being read; nil: to be asked for
+	body io.ReadCloser // of the current response; nil: to be requested
 
 	offset int64 // of the next byte
-	end    int64 // where to stop; -1: not known
-	piece  bool  // of an object that is known, so that there is nothing to verify
-	fresh  bool  // a getter's before its first response: that may begin at 0, and is not verified here
-	tags   bool  // are read with the first response
+	end    int64 // where to stop; -1: unknown
+	piece  bool  // a range of a known object, which is not verified here
+	fresh  bool  // before the first response of a getter's request, which may begin at 0 and is not verified here
+	tags   bool  // read the tags with the first response
 	opened int64 // offset where body began
 
-	want reference // to all bytes
-	sum  hash.Hash // of what was delivered; nil: it is not verified here
+	want reference // of all bytes
+	sum  hash.Hash // of the delivered bytes; nil if they are not verified here
 
-	began time.Time // the first attempt since a body brought something
+	began time.Time // the first attempt since a body delivered bytes
 	call  calls.Call
-	err   error // the Reader's end
+	err   error // how the Reader ended
 }
 
-// Open returns the object's bytes; close the Reader. Its reads are bounded by ctx.
+// Open returns a Reader of the object, for the caller to close. ctx bounds all reads.
 func (s *Store) Open(ctx context.Context, bucket, key string, o GetOptions) (*Reader, error) {
 	r := &Reader{store: s, ctx: ctx, object: Object{Bucket: bucket, Key: key}, version: o.VersionID, tags: o.Tags}
 	if err := r.open(); err != nil {
@@ -58,11 +56,10 @@ func (s *Store) Open(ctx context.Context, bucket, key string, o GetOptions) (*Re
 	return r, nil
 }
 
-// Object returns what the store says of the object. Verified is empty until
-// Read has returned io.EOF.
+// Object returns the description of the object. Verified is empty until Read has returned io.EOF.
 func (r *Reader) Object() Object { return r.object }
 
-// Close ends the reading. It always returns nil.
+// Close ends the request. It always returns nil.
 func (r *Reader) Close() error {
 	r.drop()
 	if r.err == nil {
@@ -83,7 +80,7 @@ func (r *Reader) Read(p []byte) (int, error) {
 		if r.offset != r.end {
 			n, err = r.readBody(p)
 		}
-		if r.offset == r.end { // whatever the connection has come to
+		if r.offset == r.end { // regardless of err
 			r.drop()
 			r.err = r.verify()
 			return n, r.last()
@@ -99,7 +96,7 @@ func (r *Reader) Read(p []byte) (int, error) {
 	return 0, r.last()
 }
 
-// last returns the Reader's end for the caller.
+// last returns r.err for the caller.
 func (r *Reader) last() error {
 	if r.err == nil || r.err == io.EOF { //nolint:errorlint // as verify returns it
 		return r.err
@@ -107,7 +104,7 @@ func (r *Reader) last() error {
 	return wrap("get", r.object.Bucket, r.object.Key, r.err)
 }
 
-// readBody is one read of the answer.
+// readBody reads once from the current response.
 func (r *Reader) readBody(p []byte) (int, error) {
 	if r.end >= 0 {
 		p = p[:min(int64(len(p)), r.end-r.offset)]
@@ -126,7 +123,7 @@ func (r *Reader) readBody(p []byte) (int, error) {
 	return n, err
 }
 
-// drop ends the answer that is being read.
+// drop closes the current response.
 func (r *Reader) drop() {
 	if r.body == nil {
 		return
@@ -135,9 +132,8 @@ func (r *Reader) drop() {
 	r.body = nil
 }
 
-// broken decides what follows after the body has broken: nothing, if it has
-// brought new bytes, and not too slowly, but to go on; else it is a failed attempt
-// like any other.
+// broken returns nil if the Reader is to resume after err. A body that delivered new bytes, and not too slowly,
+// resumes at once; any other is a failed attempt.
 func (r *Reader) broken(err error) error {
 	if r.ctx.Err() != nil {
 		return context.Cause(r.ctx)
@@ -150,7 +146,7 @@ func (r *Reader) broken(err error) error {
 	return r.store.waitRetry(r.ctx, &r.call, r.began, err)
 }
 
-// open asks for the object, from the offset on.
+// open requests the object from the offset on.
 func (r *Reader) open() error {
 	if r.call == nil {
 		r.began = time.Now()
@@ -159,7 +155,7 @@ func (r *Reader) open() error {
 	resumed := r.offset > 0 || r.piece
 	if resumed {
 		if !r.resumable() {
-			return fmt.Errorf("%w: it broke, and without a size and a strong ETag it cannot be told to be the same", ErrChanged)
+			return fmt.Errorf("%w: the connection broke, and without a size and a strong ETag the rest cannot be requested", ErrChanged)
 		}
 		in.IfMatch, in.Range = aws.String(r.object.ETag), aws.String(fmt.Sprintf("bytes=%d-%d", r.offset, r.end-1))
 	}
@@ -185,10 +181,10 @@ func (r *Reader) open() error {
 	return err
 }
 
-// trickle is how many bytes per second a body must exceed to go on after MaxElapsed.
+// trickle is the least bytes per second that a body must deliver after MaxElapsed.
 const trickle = 1 << 10
 
-// limitsNow returns what a body must deliver that begins now.
+// limitsNow returns the limits of a body that begins now.
 func (s *Store) limitsNow() stall.Limits {
 	l := s.limits
 	if l.MinRate == 0 && s.policy.MaxElapsed > 0 {
@@ -197,16 +193,16 @@ func (s *Store) limitsNow() stall.Limits {
 	return l
 }
 
-// withChecksums asks for the object's checksums. The SDK's own way of asking
-// makes it compare them with the bytes of a range, too.
+// withChecksums requests the object's checksums. The SDK's own option would also compare them with the bytes of a
+// range.
 func withChecksums(o *s3.Options) {
 	o.APIOptions = append(slices.Clip(o.APIOptions), smithyhttp.SetHeaderValue("X-Amz-Checksum-Mode", "ENABLED"))
 }
 
-// resumable reports whether a later request can be sure to get bytes of the same object.
+// resumable reports whether a later request can be restricted to the same object.
 func (r *Reader) resumable() bool { return isStrong(r.object.ETag) && r.object.Size >= 0 }
 
-// begun keeps what the first response says.
+// begun records what the first response says of the object.
 func (r *Reader) begun(out *s3.GetObjectOutput) error {
 	head := headOf(out)
 	tag, size := aws.ToString(out.ETag), int64(-1)
@@ -214,7 +210,7 @@ func (r *Reader) begun(out *s3.GetObjectOutput) error {
 	case tag == "":
 		return errNoObject
 	case span != "":
-		return fmt.Errorf("the whole object was requested, the store sends %q of it", span)
+		return fmt.Errorf("requested the whole object, received %q", span)
 	}
 	if out.ContentLength != nil {
 		size = *out.ContentLength
@@ -228,10 +224,10 @@ func (r *Reader) begun(out *s3.GetObjectOutput) error {
 	return r.readTags(out.TagCount)
 }
 
-// errNoObject is the error of a response that is about no object.
+// errNoObject is the error of a response without an ETag.
 var errNoObject = errors.New("the response has no ETag, which every object in S3 has")
 
-// readTags reads the tags that the store says there are.
+// readTags requests the tags if the object has any.
 func (r *Reader) readTags(count *int32) error {
 	if !r.tags || aws.ToInt32(count) <= 0 {
 		return nil
@@ -239,13 +235,13 @@ func (r *Reader) readTags(count *int32) error {
 	return r.store.readTags(r.ctx, &r.object, r.version)
 }
 
-// resumes reports, as nil, that an answer goes on where the last one broke.
+// resumes returns an error unless a response continues at the offset.
 func (r *Reader) resumes(out *s3.GetObjectOutput) error {
 	if tag := aws.ToString(out.ETag); tag != r.object.ETag {
 		return fmt.Errorf("%w: its ETag was %s, now it is %s", ErrChanged, r.object.ETag, tag)
 	}
 	span := aws.ToString(out.ContentRange)
-	if span == "" && aws.ToInt64(out.ContentLength) == r.object.Size { // all of it, once more
+	if span == "" && aws.ToInt64(out.ContentLength) == r.object.Size { // the whole object again
 		if r.fresh {
 			r.offset, r.opened, r.end = 0, 0, r.object.Size
 			return nil
@@ -254,24 +250,24 @@ func (r *Reader) resumes(out *s3.GetObjectOutput) error {
 	}
 	want := fmt.Sprintf("bytes %d-%d/%d", r.offset, r.end-1, r.object.Size)
 	if span != want {
-		return fmt.Errorf("%w: asked for %q, the store sends %q", ErrChanged, want, span)
+		return fmt.Errorf("%w: requested %q, received %q", ErrChanged, want, span)
 	}
-	if r.fresh { // and nobody has said more of the object yet
+	if r.fresh { // and no response has described the object yet
 		r.object = describe(r.object, headOf(out), r.object.Size)
 		return r.readTags(out.TagCount)
 	}
 	return nil
 }
 
-// skip reads over what has been delivered.
+// skip discards the bytes that were already delivered.
 func (r *Reader) skip() error {
 	if n, err := io.CopyN(io.Discard, r.body, r.offset); err != nil {
-		return fmt.Errorf("the store knows no ranges, and it broke again after %d bytes of %d: %w", n, r.object.Size, err)
+		return fmt.Errorf("the store does not support ranges, and the connection broke again after %d of %d bytes: %w", n, r.object.Size, err)
 	}
 	return nil
 }
 
-// verify returns io.EOF if all that was delivered is what the store has.
+// verify returns io.EOF if the delivered bytes match the store's checksum.
 func (r *Reader) verify() (err error) {
 	if r.piece {
 		return io.EOF
@@ -287,5 +283,5 @@ func (r *Reader) verify() (err error) {
 	return io.EOF
 }
 
-// isStrong reports whether an ETag tells any two contents apart.
+// isStrong reports whether an ETag identifies the exact bytes.
 func isStrong(tag string) bool { return tag != "" && !strings.HasPrefix(tag, "W/") }

@@ -16,7 +16,7 @@ import (
 	"github.com/seed-0f2c7998/perdure/s3test"
 )
 
-func TestBrokenBodyGoesOnWhereItBroke(t *testing.T) {
+func TestBrokenBodyResumesWhereItBroke(t *testing.T) {
 	server := start(t, s3test.Options{})
 	store := open(t, server, objects.Options{Stall: 500 * time.Millisecond})
 	body := content(1, 3*mib)
@@ -88,7 +88,7 @@ func TestTwoVersionsAreNeverMixed(t *testing.T) {
 		t.Errorf("a stream of an object that was replaced: %d bytes, %v, want %v", n, err, objects.ErrChanged)
 	}
 
-	// A file has no reader yet that has seen the old one: it is begun anew.
+	// A file has no reader yet that has seen the old one: it is fetched from scratch.
 	if _, err := store.Put(t.Context(), bucket, "k", bytes.NewReader(older), objects.PutOptions{}); err != nil {
 		t.Fatal(err)
 	}
@@ -168,6 +168,6 @@ func TestObjectOfUnknownLength(t *testing.T) {
 		t.Errorf("%d bytes, %v, size %d, want all %d", out.Len(), err, object.Size, mib)
 	}
 	if _, err := store.Get(t.Context(), bucket, "k", &out, objects.GetOptions{}); err == nil {
-		t.Error("cut, and nobody knows at which length: no error")
+		t.Error("cut at an unknown length: no error")
 	}
 }

@@ -88,8 +88,8 @@ type plainClient struct{ *http.Transport }
 
 func (c plainClient) Do(r *http.Request) (*http.Response, error) { return c.RoundTrip(r) }
 
-// answer is a response of that status, and with the region in the header or in the body, or with neither.
-func answer(status int, code, header, body string) func(http.ResponseWriter, *http.Request) {
+// respond returns a handler that responds with that status, and the region in the header, in the body, or in neither.
+func respond(status int, code, header, body string) func(http.ResponseWriter, *http.Request) {
 	return func(w http.ResponseWriter, r *http.Request) {
 		if header != "" {
 			w.Header().Set("X-Amz-Bucket-Region", header)
@@ -104,11 +104,11 @@ func answer(status int, code, header, body string) func(http.ResponseWriter, *ht
 func TestBucketElsewhere(t *testing.T) {
 	const region = "<Region>eu-west-1</Region>"
 	for name, refuse := range map[string]func(http.ResponseWriter, *http.Request){
-		"301":          answer(301, "PermanentRedirect", "eu-west-1", ""),
-		"307":          answer(307, "TemporaryRedirect", "eu-west-1", ""),
-		"400":          answer(400, "AuthorizationHeaderMalformed", "eu-west-1", ""),
-		"400, by body": answer(400, "AuthorizationHeaderMalformed", "", region),
-		"301, by body": answer(301, "PermanentRedirect", "", region),
+		"301":          respond(301, "PermanentRedirect", "eu-west-1", ""),
+		"307":          respond(307, "TemporaryRedirect", "eu-west-1", ""),
+		"400":          respond(400, "AuthorizationHeaderMalformed", "eu-west-1", ""),
+		"400, by body": respond(400, "AuthorizationHeaderMalformed", "", region),
+		"301, by body": respond(301, "PermanentRedirect", "", region),
 	} {
 		for _, endpoint := range []bool{false, true} {
 			a := &amazon{refuse: refuse}
@@ -133,7 +133,7 @@ func TestBucketElsewhere(t *testing.T) {
 // The status is all that the response to a HEAD has, besides the header.
 func TestBucketElsewhereByHead(t *testing.T) {
 	for _, status := range []int{301, 400} {
-		a := &amazon{refuse: answer(status, "", "eu-west-1", "")}
+		a := &amazon{refuse: respond(status, "", "eu-west-1", "")}
 		if _, err := a.start(t, objects.Options{}, false).Stat(t.Context(), bucket, "k"); err != nil || len(a.hosts) != 2 {
 			t.Errorf("%d: %v after requests to %q, want success after two", status, err, a.hosts)
 		}
@@ -152,7 +152,7 @@ func TestBucketElsewhereOutOfReach(t *testing.T) {
 		"no host's name":   {"evil.example.org/", "", 1},
 		"the same region":  {"us-east-1", "", 1},
 	} {
-		a := &amazon{refuse: answer(301, "PermanentRedirect", "", "<Region>"+tt.region+"</Region>")}
+		a := &amazon{refuse: respond(301, "PermanentRedirect", "", "<Region>"+tt.region+"</Region>")}
 		_, err := a.start(t, objects.Options{}, true).Put(t.Context(), bucket, "k", strings.NewReader("x"), objects.PutOptions{})
 		e, ok := errors.AsType[*objects.RegionError](err)
 		if err == nil || ok != (tt.want != "") || ok && (e.Region != tt.region || !strings.Contains(err.Error(), tt.want)) || len(a.hosts) != tt.hosts {
@@ -162,7 +162,7 @@ func TestBucketElsewhereOutOfReach(t *testing.T) {
 }
 
 func TestRequestsWithoutASignature(t *testing.T) {
-	a := &amazon{refuse: answer(301, "PermanentRedirect", "eu-west-1", "")}
+	a := &amazon{refuse: respond(301, "PermanentRedirect", "eu-west-1", "")}
 	store := a.start(t, objects.Options{NoSignRequest: true}, false)
 	_, err := store.Get(t.Context(), bucket, "k", io.Discard, objects.GetOptions{})
 	if want := []string{"bikes.s3.us-east-1.amazonaws.com ", "bikes.s3.eu-west-1.amazonaws.com "}; err != nil || !slices.Equal(a.hosts, want) {

@@ -50,7 +50,7 @@ func broken(t *testing.T, server *s3test.Server, body []byte) (*objects.Store, s
 	return store, state
 }
 
-func TestPutGoesOnWithWhatIsMissing(t *testing.T) {
+func TestPutResumesWithWhatIsMissing(t *testing.T) {
 	for name, reader := range map[string]func([]byte) io.Reader{
 		"file":   func(b []byte) io.Reader { return bytes.NewReader(b) },
 		"stream": func(b []byte) io.Reader { return stream{bytes.NewReader(b)} },
@@ -153,7 +153,7 @@ func TestPutKnowsThatItWasDone(t *testing.T) {
 	store := open(t, server, objects.Options{Policy: p, PartSize: 5 * mib})
 	body, state := content(1, 11*mib), filepath.Join(t.TempDir(), "state")
 	if _, err := store.Put(t.Context(), bucket, "k", bytes.NewReader(body), objects.PutOptions{State: state}); err == nil {
-		t.Fatal("the answer that was lost came all the same")
+		t.Fatal("the lost response arrived")
 	}
 	server.Reset()
 	object, err := store.Put(t.Context(), bucket, "k", bytes.NewReader(body), objects.PutOptions{State: state})

@@ -61,7 +61,7 @@ func TestPartsThatWaitAreFew(t *testing.T) {
 	}
 }
 
-// While the first answer is asked for again a piece comes from the end.
+// While the first response is requested again, a piece comes from the end.
 func TestPieceThatWaitsLetsAnotherCome(t *testing.T) {
 	server := start(t, script(s3test.Rule{Operation: "GetObject", Nth: []int{1}, Fault: s3test.CutBody(0)}))
 	store := open(t, server, objects.Options{PartSize: 5 * mib, Parallel: 1})
@@ -69,6 +69,6 @@ func TestPieceThatWaitsLetsAnotherCome(t *testing.T) {
 	fetch(t, server, store, body)
 	got := asked(server, "GetObject", func(r s3test.Request) string { return r.Header.Get("Range") })
 	if len(got) < 2 || got[0] != "" || got[1] != "bytes=10485760-15728639" {
-		t.Errorf("%q was asked for, want the last piece after the first answer", got)
+		t.Errorf("requested %q, want the last piece after the first response", got)
 	}
 }

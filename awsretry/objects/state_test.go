@@ -34,8 +34,8 @@ func (r *report) progress(done, total int64) {
 	*r = append(*r, fmt.Sprintf("%d/%d", done, total))
 }
 
-// What is there of an upload is told before the rest is sent, and counts.
-func TestPutTellsWhatIsThere(t *testing.T) {
+// What the store has of an upload is reported before the rest is sent, and counts.
+func TestPutReportsWhatIsThere(t *testing.T) {
 	server := start(t, s3test.Options{})
 	body := content(1, 16*mib)
 	store, path := broken(t, server, body)
@@ -44,21 +44,21 @@ func TestPutTellsWhatIsThere(t *testing.T) {
 		t.Errorf("the state is %+v, %v; want 10 of 16 MiB of an upload to k", remembered, err)
 	}
 	body[0]++ // a part that is there is another by now
-	var told report
+	var reported report
 	if _, err := store.Put(t.Context(), bucket, "k", bytes.NewReader(body), objects.PutOptions{
-		State: path, Resumed: told.resumed, Progress: told.progress,
+		State: path, Resumed: reported.resumed, Progress: reported.progress,
 	}); err != nil {
 		t.Fatal(err)
 	}
 	size := fmt.Sprint(16 * mib)
 	want := report{"resumed 10485760/" + size + " ", "10485760/" + size, "10485760/" + size, "15728640/" + size, size + "/" + size}
-	if !slices.Equal(told, want) {
-		t.Errorf("it told %q, want %q", told, want)
+	if !slices.Equal(reported, want) {
+		t.Errorf("reported %q, want %q", reported, want)
 	}
 }
 
 // What is secret in the URL of an endpoint does not stand in the file, and who has
-// another goes on all the same.
+// another resumes regardless.
 func TestStateHoldsNoSecret(t *testing.T) {
 	server := start(t, s3test.Options{})
 	body, path := content(1, 16*mib), filepath.Join(t.TempDir(), "state")
@@ -86,20 +86,20 @@ func TestStateHoldsNoSecret(t *testing.T) {
 	}
 }
 
-// What is gone from the store is told as well.
-func TestPutTellsThatNothingIsThere(t *testing.T) {
+// What is gone from the store is reported as well.
+func TestPutReportsThatNothingIsThere(t *testing.T) {
 	server := start(t, s3test.Options{})
 	body := content(1, 16*mib)
 	store, path := broken(t, server, body)
 	if _, err := store.AbortUploads(t.Context(), bucket, "", -1); err != nil {
 		t.Fatal(err)
 	}
-	var told report
-	if _, err := store.Put(t.Context(), bucket, "k", bytes.NewReader(body), objects.PutOptions{State: path, Resumed: told.resumed}); err != nil {
+	var reported report
+	if _, err := store.Put(t.Context(), bucket, "k", bytes.NewReader(body), objects.PutOptions{State: path, Resumed: reported.resumed}); err != nil {
 		t.Fatal(err)
 	}
-	if want := fmt.Sprintf("resumed 0/%d the store does not have the parts of the earlier run any more", 16*mib); len(told) != 1 || told[0] != want {
-		t.Errorf("it told %q, want %q", told, want)
+	if want := fmt.Sprintf("resumed 0/%d the store no longer has the parts of the earlier run", 16*mib); len(reported) != 1 || reported[0] != want {
+		t.Errorf("reported %q, want %q", reported, want)
 	}
 }
 
@@ -115,19 +115,19 @@ func TestPutAfterAStateOfAnotherVersion(t *testing.T) {
 		`{"format":"perdure-upload-3",` + object + `,"upload":"1","part_size":1}`:                         "damaged",
 		`{"format":"perdure-upload-3",` + object + `,"upload":"1","part_size":4611686018427387904}`:       "damaged",
 		`{"format":"perdure-upload-3","bucket":["bikes"],"key":"k"}`:                                      "damaged",
-		`{"format":"perdure-upload-3",` + object + `,"upload":"1","part_size":5242880}` + "\n" + goodPart: "does not have the parts",
+		`{"format":"perdure-upload-3",` + object + `,"upload":"1","part_size":5242880}` + "\n" + goodPart: "no longer has the parts",
 	} {
 		for what, r := range map[string]io.Reader{"file": bytes.NewReader(body), "stream": stream{bytes.NewReader(body)}} {
 			path := filepath.Join(t.TempDir(), "state")
 			if err := os.WriteFile(path, []byte(signed(t, strings.Split(strings.ReplaceAll(text, "ENDPOINT", server.URL), "\n")...)), 0o600); err != nil {
 				t.Fatal(err)
 			}
-			var told []objects.Resumption
+			var reported []objects.Resumption
 			_, err := store.Put(t.Context(), bucket, "k", r, objects.PutOptions{
-				State: path, Resumed: func(r objects.Resumption) { told = append(told, r) },
+				State: path, Resumed: func(r objects.Resumption) { reported = append(reported, r) },
 			})
-			if err != nil || len(told) != 1 || told[0].Bytes != 0 || !strings.Contains(told[0].Reason, reason) {
-				t.Errorf("%s, %s: %v, told %+v; want no error, and once that it is %q", what, text, err, told, reason)
+			if err != nil || len(reported) != 1 || reported[0].Bytes != 0 || !strings.Contains(reported[0].Reason, reason) {
+				t.Errorf("%s, %s: %v, reported %+v; want no error, and once that it is %q", what, text, err, reported, reason)
 			}
 			stored(t, server, "k", body)
 			if _, err := os.Lstat(path); err == nil {
@@ -183,13 +183,13 @@ func TestPutAfterAnAlteredState(t *testing.T) {
 		server = start(t, s3test.Options{})
 		store, path := broken(t, server, body)
 		alter(t, path, at)
-		var told []objects.Resumption
+		var reported []objects.Resumption
 		object, err := store.Put(t.Context(), bucket, "k", bytes.NewReader(body), objects.PutOptions{
-			State: path, Resumed: func(r objects.Resumption) { told = append(told, r) },
+			State: path, Resumed: func(r objects.Resumption) { reported = append(reported, r) },
 		})
 		got, _ := server.Object(bucket, "k")
-		if err != nil || !bytes.Equal(got, body) || object.Size != 16*mib || len(told) != 1 || told[0].Bytes >= want.Bytes {
-			t.Errorf("byte %d altered: %v, told %+v, %d bytes; want all, and once what is there", at, err, told, len(got))
+		if err != nil || !bytes.Equal(got, body) || object.Size != 16*mib || len(reported) != 1 || reported[0].Bytes >= want.Bytes {
+			t.Errorf("byte %d altered: %v, reported %+v, %d bytes; want all, and once what is there", at, err, reported, len(got))
 		}
 	}
 }
@@ -227,7 +227,7 @@ func TestPutWaitsForAnUploadThatIsPutTogether(t *testing.T) {
 			return err
 		}
 		if err := put(); err == nil {
-			t.Errorf("%s: the answer is lost, and no error", name)
+			t.Errorf("%s: the response is lost, and no error", name)
 		}
 		server.Reset()
 		replace := func(with []byte) {
@@ -336,7 +336,7 @@ func TestPutOfAFileThatShrinks(t *testing.T) {
 		Breakers: &circuit.Config{FailureThreshold: 1, Observe: func(context.Context, circuit.Transition) { opened = true }},
 	})
 	_, err := store.PutFile(t.Context(), bucket, "k", path, objects.PutOptions{})
-	if err == nil || !strings.Contains(err.Error(), "the source has become shorter meanwhile") || errors.Is(err, retry.ErrExhausted) || opened {
+	if err == nil || !strings.Contains(err.Error(), "the source shrank during the upload") || errors.Is(err, retry.ErrExhausted) || opened {
 		t.Errorf("%v, the breaker has opened: %v; want an error about the source, and that it has not", err, opened)
 	}
 	// The second part may have left before the file shrank; the third is of bytes that are gone.

@@ -1,5 +1,5 @@
-// Package objects moves whole objects to and from any S3-compatible store, and
-// checks that every byte has arrived.
+// Package objects uploads, downloads, copies, lists and deletes objects in any S3-compatible store, and verifies
+// every byte.
 //
 //	cfg, err := config.LoadDefaultConfig(ctx)
 //	upload := retry.S3Upload()
@@ -7,12 +7,14 @@
 //	_, err = store.PutFile(ctx, "bikes", "2024/hour.csv", "hour.csv", objects.PutOptions{})
 //	_, err = store.GetFile(ctx, "bikes", "2024/hour.csv", "copy.csv", objects.GetOptions{})
 //
-// Each request is retried as the policy says, see package awsretry. What is more
-// than a request is done here: a large object goes up in parts, of which only
-// those that failed are sent again; a download that breaks goes on where it
-// broke, if the object is still the same one, and never mixes two; what was sent
-// and what the store has are compared by checksum; a listing neither loses nor
-// repeats a key; a file is there whole or not at all.
+// Package awsretry retries each request as the policy says. This package adds what takes more than one request:
+//
+//   - A large object is uploaded in parts; only parts that failed are sent again.
+//   - A broken download resumes at the byte where it broke, if the object is still the same; two versions are never
+//     mixed.
+//   - The checksum of the bytes that were sent is compared with the store's.
+//   - A listing neither loses nor repeats a key.
+//   - A downloaded file gets its name only when it is complete.
 package objects
 
 import (
@@ -42,45 +44,42 @@ import (
 	"github.com/seed-0f2c7998/perdure/retry"
 )
 
-// Options say how a [Store] works. The zero Options are ready for use.
+// Options configures a [Store]. The zero Options is ready for use.
 type Options struct {
-	// Policy decides what is retried, and when; nil is the zero Policy. Its
-	// Classify and Observe are called by several goroutines at once, as parts are
-	// requests of their own.
+	// Policy decides what is retried, and when. If nil, the zero Policy. Its Classify and Observe are called by
+	// several goroutines at once: each part is a request of its own.
 	Policy *retry.Policy
-	// Breakers and Registry are those of [awsretry.Options]. No breaker is asked,
-	// or told, of a request that drops the parts of an upload that has failed.
+	// Breakers and Registry are those of [awsretry.Options]. Requests that abort a failed upload neither ask a
+	// breaker nor count for one.
 	Breakers *circuit.Config
 	Registry *circuit.Registry
 
-	// PartSize is the size of an upload's parts in bytes, 5 MiB to 5 GiB. 0
-	// means 8 MiB, and 5 MiB for a stream, whose parts are held in memory; for
-	// a large object of known size it is as much more as 10,000 parts need. The
-	// parts of a stream grow after the first 1,000, by 16 MiB with every 125, so
-	// that 5 TiB fit.
+	// PartSize is the size of an upload's parts and of a download's ranges in bytes, 5 MiB to 5 GiB. 0 means 8 MiB,
+	// and 5 MiB for the upload of a stream, whose parts are held in memory. A negative value is an error. A large
+	// upload of known size gets larger parts if it would need more than 10,000. The parts of a stream grow after the
+	// first 1,000, by 16 MiB with every 125, so that 5 TiB fit.
 	PartSize int64
-	// Parallel is how many parts of an object are under way at a time, 1 to
-	// 1000; 0 means 4. While one waits for its next attempt another goes in its
-	// place, but not in that of a stream's: it takes PartSize × Parallel of memory,
-	// and from its 1,001st part on at most 1 GiB, or one part, of 1157 MiB at most.
+	// Parallel is the number of parts of one object that are transferred at a time, 1 to 1000. 0 means 4, 1 means one
+	// after the other; a negative value is an error. While a part waits for its next attempt, another takes its slot,
+	// but not the slot of a stream's part: the upload of a stream holds PartSize × Parallel bytes in memory, and from
+	// its 1,001st part on at most 1 GiB, or one part of at most 1157 MiB.
 	Parallel int
-	// Stall is for how long a connection may deliver nothing before it counts as
-	// broken; 0 means 30s.
+	// Stall is how long a connection may deliver nothing before it counts as broken. 0 means 30s; a negative value is
+	// an error.
 	Stall time.Duration
-	// MinRate is the least bytes per second that a connection must deliver,
-	// averaged over 60 s of waiting for them; 0 means no limit. A slower one counts
-	// as broken, and as a failed attempt though it has delivered something.
+	// MinRate is the least bytes per second that a connection must deliver, averaged over 60 s within Read. 0 means
+	// no limit; a negative value is an error. A slower connection counts as broken, and as a failed attempt even if
+	// it has delivered bytes.
 	MinRate int64
 
-	// NoSignRequest sends all requests without credentials, for public buckets;
-	// those of the aws.Config are not used.
+	// NoSignRequest sends all requests without credentials, for public buckets. The credentials of the aws.Config are
+	// not used.
 	NoSignRequest bool
-	// RequestPayer confirms with each request that its sender pays for it, which
-	// the owner of a bucket may demand.
+	// RequestPayer confirms in each request that its sender pays for it, which the owner of a bucket may require.
 	RequestPayer bool
 }
 
-// validate returns a *retry.ConfigError about the first value out of its range.
+// validate returns a *retry.ConfigError for the first value out of its range.
 func (o Options) validate() error {
 	bad := func(field string, value any, want string) error {
 		return &retry.ConfigError{Field: field, Value: fmt.Sprint(value), Want: want}
@@ -100,40 +99,36 @@ func (o Options) validate() error {
 	return nil
 }
 
-// A Store moves objects. Make it with [New], once for an endpoint: it keeps
-// connections. It is safe for concurrent use. The context of each method bounds
-// all that the method does, with every attempt and wait.
+// A Store transfers objects. Make one with [New] for each endpoint: it reuses connections. It is safe for concurrent
+// use. The ctx of a method bounds all its attempts and waits.
 //
-// Errors are an [*Error] with the operation, the bucket and the key, and in it
-// what package awsretry returns: [errors.As] finds the SDK's own types as well
-// as the [*retry.Error] of an operation that was given up.
+// Each error is an [*Error] with the operation, the bucket and the key, around the error of package awsretry:
+// [errors.As] finds the SDK's types, and the [*retry.Error] of an operation that was given up.
 type Store struct {
 	client   *s3.Client
-	endpoint string       // in state files, without secrets; "": AWS's own
-	signed   bool         // bodies are: nothing else protects them on plain HTTP
-	customer bool         // objects have a key of the caller's, see WithCustomerKey
-	policy   retry.Policy // for what is more than a request: without breaker and AttemptTimeout, which requests have
+	endpoint string       // in state files, without secrets; "" is AWS's own
+	signed   bool         // bodies are signed: nothing else protects them on plain HTTP
+	customer bool         // objects are encrypted with a key of the caller, see WithCustomerKey
+	policy   retry.Policy // for operations of many requests: without Breaker and AttemptTimeout, which each request has
 	cleanup  func(*s3.Options)
-	partSize int64 // 0: by what is sent
+	partSize int64 // 0: depends on what is sent
 	parallel int
-	limits   stall.Limits // of the bodies that come
+	limits   stall.Limits // of response bodies
 
-	copyLimit int64         // bytes that are copied in one request
-	growth    source.Growth // of a stream's parts
+	copyLimit int64         // the largest object that is copied in one request, in bytes
+	growth    source.Growth // of the parts of a stream
 	maxPages  int           // of a listing
 }
 
 // New returns a Store for the endpoint and credentials of cfg, which is not changed.
 //
-//   - Timeouts: 10 s to connect, 2 minutes from the end of a request to the head of
-//     its response, Stall for either body.
-//   - Protocol: HTTP/1.1, through a transport made after that of cfg, or, if cfg has
-//     one, through the caller's own HTTPClient as it is.
-//   - Addressing: a BaseEndpoint is addressed by path. If a bucket turns out to be in
-//     another region than that of cfg, it is addressed there from then on; where that
-//     does not help, the error of the method is a [*RegionError].
+//   - Timeouts: 10 s to connect, 2 minutes from the end of a request to the response header, Stall for both bodies.
+//   - Protocol: HTTP/1.1, through a new transport with the proxy and TLS settings of cfg, or through cfg.HTTPClient
+//     itself if it is not the SDK's.
+//   - Addressing: by path if cfg has a BaseEndpoint. A bucket that turns out to be in another region is addressed
+//     there from then on; if that fails, the error is a [*RegionError].
 //
-// The options are applied to the S3 client last. The error is a [*retry.ConfigError].
+// The options are applied to the S3 client last. An invalid Options value is a [*retry.ConfigError].
 func New(cfg aws.Config, o Options, options ...func(*s3.Options)) (*Store, error) {
 	if err := o.validate(); err != nil {
 		return nil, err
@@ -162,10 +157,10 @@ func New(cfg aws.Config, o Options, options ...func(*s3.Options)) (*Store, error
 		if o.RequestPayer {
 			so.APIOptions = append(slices.Clip(so.APIOptions), smithyhttp.AddHeaderValue("X-Amz-Request-Payer", "requester"))
 		}
-		// Every checksum is computed and compared here, over the whole object.
+		// This package computes and compares every checksum, over the whole object.
 		so.RequestChecksumCalculation = aws.RequestChecksumCalculationWhenRequired
 		so.ResponseChecksumValidation = aws.ResponseChecksumValidationWhenRequired
-		// An early refusal arrives as a connection reset if the client has asked for leave to send.
+		// With Expect: 100-continue an early refusal arrives as a connection reset.
 		so.ContinueHeaderThresholdBytes = -1
 	}
 	s.client = s3.NewFromConfig(cfg, append([]func(*s3.Options){tuned}, options...)...)
@@ -175,21 +170,18 @@ func New(cfg aws.Config, o Options, options ...func(*s3.Options)) (*Store, error
 	return s, nil
 }
 
-// cleanupOptions is an option of a request that cleans up after others: it is retried as p
-// says, which has no breaker, and goes past those of the Store. None refuses it,
-// takes it for a probe or has it pay from its budget: what it would drop is paid
-// for as long as it stays.
+// cleanupOptions returns an option for requests that abort an upload: they are retried as p says, without the breaker
+// and the budget of the Store. So no open breaker keeps parts in the store, which are charged for until then.
 func cleanupOptions(p retry.Policy) func(*s3.Options) {
 	return s3.WithAPIOptions(awsretry.Option(&p))
 }
 
-// Client returns the S3 client that the Store uses, for what the Store has no
-// method for.
+// Client returns the Store's S3 client, for operations without a method here.
 func (s *Store) Client() *s3.Client { return s.client }
 
-// waitRetry waits, as the policy says, after err, which is worth another attempt and
-// is no request's alone: it returns nil, or the error with which the operation
-// ends. The call that counts is made at the first; what failed began at start.
+// waitRetry waits, as the policy says, after err, which is worth another attempt but is not the error of one request.
+// It returns nil, or the error with which the operation ends. The first call sets *call; the failed attempt began at
+// start.
 func (s *Store) waitRetry(ctx context.Context, call *calls.Call, start time.Time, err error) error {
 	if *call == nil {
 		begun, failed := calls.Begin(ctx, &s.policy)
@@ -215,8 +207,8 @@ func (s *Store) waitRetry(ctx context.Context, call *calls.Call, start time.Time
 	return (*call).Admit(ctx)
 }
 
-// withGracePeriod returns a context that ends some time after ctx: only who gets to know
-// the ID of an upload can drop it. The function must be called in the end.
+// withGracePeriod returns a context that ends 5 s after ctx: an upload can be aborted only if the response with its
+// ID arrives. The caller must call the function.
 func withGracePeriod(ctx context.Context) (context.Context, func()) {
 	longer, cancel := context.WithCancelCause(context.WithoutCancel(ctx))
 	stop := context.AfterFunc(ctx, func() {
@@ -237,20 +229,18 @@ func optional(text string) *string {
 	return &text
 }
 
-// customerKeySize is that of a key for AES-256, in bytes.
+// customerKeySize is the size of an AES-256 key in bytes.
 const customerKeySize = 32
 
-// WithCustomerKey returns a Store like s, with its connections and breakers, whose
-// objects are encrypted by the server with that key of the caller's, of 32 bytes
-// (SSE-C, AES-256). It is sent with each request that writes, reads or asks about
-// an object, the two of a Copy included, and kept nowhere: the server forgets it,
-// and no state file or error has it. So the Store is for objects of that key
-// alone: what has another or none is refused by the server, and who loses the key
-// has lost them.
+// WithCustomerKey returns a Store like s, with the same connections and breakers, whose objects the server encrypts
+// with the given 32-byte key (SSE-C, AES-256).
 //
-// The endpoint must be https. An object's ETag is no MD5 then: against what a
-// store says of it without a checksum, only the size is compared. The error is a
-// [*retry.ConfigError].
+// The key is sent with each request that writes, reads or describes an object, and for both objects of a Copy. It is
+// stored nowhere: not by the server, nor in state files or errors. An object of another key, or without one, is
+// refused by the server, and an object whose key is lost is lost.
+//
+// The endpoint must be https. The ETag of such an object is not an MD5: if the store has no checksum of it, only its
+// size is compared. The error is a [*retry.ConfigError].
 func (s *Store) WithCustomerKey(key []byte) (*Store, error) {
 	bad := func(field, value, want string) error {
 		return &retry.ConfigError{Field: field, Value: value, Want: want}
@@ -269,7 +259,7 @@ func (s *Store) WithCustomerKey(key []byte) (*Store, error) {
 	return &keyed, nil
 }
 
-// sending adds the key to the requests that need it.
+// sending returns a step that adds the key to the requests that need it.
 func sending(key []byte) func(*middleware.Stack) error {
 	encoded, digest := base64.StdEncoding.EncodeToString(key), md5.Sum(key) //nolint:gosec // as S3 wants it
 	fields := map[string]string{
@@ -291,8 +281,8 @@ func sending(key []byte) func(*middleware.Stack) error {
 	return func(stack *middleware.Stack) error { return stack.Build.Add(add, middleware.After) }
 }
 
-// customerHeaders returns what the headers begin with in which an operation takes
-// a key: for the object, and for one that it is copied from.
+// customerHeaders returns the prefixes of the headers in which an operation takes a key: for the object, and for the
+// object that it is copied from.
 func customerHeaders(operation string) []string {
 	const object, source = "X-Amz-Server-Side-Encryption-Customer-", "X-Amz-Copy-Source-Server-Side-Encryption-Customer-"
 	switch operation {

@@ -70,7 +70,7 @@ func TestOptionsOutOfRange(t *testing.T) {
 	}
 }
 
-// S3 answers so to a request for a bucket of another region.
+// S3 responds so to a request for a bucket of another region.
 func TestRedirectIsTheStoresError(t *testing.T) {
 	requests := 0
 	store := handMade(t, func(w http.ResponseWriter, _ *http.Request) {

@@ -40,7 +40,7 @@ func TestTwoHundredTransfersThroughFaults(t *testing.T) {
 				t.Errorf("object %d is verified by %q, want a checksum", i, got.Verified)
 			}
 		})
-		told(t, server, all)
+		faultsStruck(t, server, all)
 		keys, err := collect(store.List(t.Context(), bucket, ""))
 		if err != nil || len(keys) != len(all) {
 			t.Errorf("List: %d keys, %v, want %d", len(keys), err, len(all))
@@ -95,8 +95,8 @@ func thereAndBack(t *testing.T, store *objects.Store, i int, body []byte) (objec
 	return got, errors.Join(err, os.RemoveAll(path))
 }
 
-// told logs what was sent, and fails the test if a kind of fault has not struck.
-func told(t *testing.T, server *s3test.Server, all []int64) {
+// faultsStruck logs what was sent, and fails the test if a kind of fault has not struck.
+func faultsStruck(t *testing.T, server *s3test.Server, all []int64) {
 	t.Helper()
 	sorted, total := slices.Sorted(slices.Values(all)), int64(0)
 	for _, size := range all {
@@ -116,7 +116,7 @@ func told(t *testing.T, server *s3test.Server, all []int64) {
 	}
 }
 
-// Sixteen racers, small and in parts, without faults and with lost answers.
+// Sixteen racers, small and in parts, without faults and with lost responses.
 func TestRacersOfBothServers(t *testing.T) {
 	bothServers(t, s3test.Options{}, func(t *testing.T, server *s3test.Server) {
 		t.Helper()
@@ -134,13 +134,13 @@ func TestRacersOfBothServers(t *testing.T) {
 				}
 			}
 			body := func(i int) []byte { return bytes.Repeat([]byte("x"), size+i) }
-			told := race(t, store, fmt.Sprint("race", round), body)
-			won, ambiguous := winners(t, told)
+			results := race(t, store, fmt.Sprint("race", round), body)
+			won, ambiguous := winners(t, results)
 			if err := server.SetFaults(s3test.Faults{}); err != nil {
 				t.Fatal(err)
 			}
 			if len(won) > 1 || len(won)+len(ambiguous) == 0 || !lost && (len(won) != 1 || len(ambiguous) > 0) {
-				t.Fatalf("round %d: winners %v, ambiguous %v, want one who believes it, or, if answers are lost, someone who does not know", round, won, ambiguous)
+				t.Fatalf("round %d: winners %v, ambiguous %v, want one who believes it, or, if responses are lost, someone who does not know", round, won, ambiguous)
 			}
 			stat, err := store.Stat(t.Context(), bucket, fmt.Sprint("race", round))
 			if err != nil || !slices.Contains(append(won, ambiguous...), int(stat.Size)-size) {

@@ -15,7 +15,8 @@ import (
 	"github.com/seed-0f2c7998/perdure/internal/checksum"
 )
 
-// A header is a checksum as S3 writes it: in base64, with "-3" after it if it is that of the checksums of three parts.
+// A header is a checksum header of S3: base64, followed by "-3" if the value is the checksum of three parts'
+// checksums.
 type header struct {
 	name  string
 	value *string
@@ -32,7 +33,7 @@ func headersOf(out *s3.HeadObjectOutput) []header {
 	}
 }
 
-// parse reads the value of a header.
+// parse decodes the header; parts is 0 for the checksum of a whole object.
 func (h header) parse() (s checksum.Sum, parts int) {
 	if h.value == nil {
 		return s, 0
@@ -50,7 +51,7 @@ func (h header) parse() (s checksum.Sum, parts int) {
 	return checksum.Sum{Name: h.name, Value: value}, parts
 }
 
-// partsOf reads how many parts there are; 0: no object has so many.
+// partsOf parses a number of parts. It returns 0 if no object can have so many.
 func partsOf(count string) int {
 	if n, err := strconv.Atoi(count); err == nil && n > 0 && n <= source.MaxParts {
 		return n
@@ -71,8 +72,8 @@ func whole(headers []header, kind types.ChecksumType) checksum.Sum {
 	return checksum.Sum{}
 }
 
-// composite returns the checksum of the parts' checksums, and of how many parts: or that which most stores give an object
-// in parts as its ETag, an MD5 of MD5s. The PartSize is left to the caller.
+// composite returns the checksum of the parts' checksums and the number of parts. Without one it returns the ETag
+// that most stores give an object in parts, an MD5 of MD5s. The caller sets PartSize.
 func composite(headers []header, etag string) (s checksum.Sum, parts int) {
 	for _, h := range headers {
 		if s, parts := h.parse(); parts > 0 {
@@ -86,7 +87,7 @@ func composite(headers []header, etag string) (s checksum.Sum, parts int) {
 	return s, parts
 }
 
-// tagSum returns the MD5 that an ETag is with most stores, for an object that was sent in one piece and is not encrypted.
+// tagSum returns an ETag as an MD5, which it is in most stores for an unencrypted object of one part.
 func tagSum(etag string) checksum.Sum {
 	s := checksum.Sum{Name: "md5"}
 	var err error
@@ -96,7 +97,7 @@ func tagSum(etag string) checksum.Sum {
 	return s
 }
 
-// text returns a checksum as Object.Checksum has it.
+// text returns a checksum as in Object.Checksum.
 func text(s checksum.Sum) string {
 	if s.IsZero() {
 		return ""
@@ -113,13 +114,13 @@ func crc32Of(crc uint32) checksum.Sum { return checksum.FromCRC(crcName, uint64(
 // crcName is the checksum that is sent with each upload.
 const crcName = "crc32"
 
-// A reference is what bytes are compared with. The zero reference is nothing.
+// A reference is what bytes are compared with. The zero reference allows any bytes.
 type reference struct {
 	sum          checksum.Sum
-	inconclusive bool // a difference proves nothing, as with the ETag of an object that is encrypted
+	inconclusive bool // a difference proves nothing, as with the ETag of an encrypted object
 }
 
-// referenceOf returns the reference to bytes that a store has with that checksum, as Object.Checksum has it, and that ETag.
+// referenceOf returns the reference for an object with that checksum (as in Object.Checksum) and that ETag.
 func referenceOf(sum, etag string, encrypted bool) reference {
 	if s, err := checksum.Parse(sum); err == nil {
 		return reference{sum: s}
@@ -127,7 +128,7 @@ func referenceOf(sum, etag string, encrypted bool) reference {
 	return reference{sum: tagSum(etag), inconclusive: encrypted}
 }
 
-// read verifies all bytes of s. It returns by what, as [checksum.Sum.Verify] does.
+// read compares all bytes of s. It returns by what they were compared, as [checksum.Sum.Verify] does.
 func (r reference) read(s io.ReadSeeker) (Verification, error) {
 	if r.sum.IsZero() {
 		return VerifiedBySize, nil
@@ -143,7 +144,7 @@ func (r reference) read(s io.ReadSeeker) (Verification, error) {
 	return Verification(by), err
 }
 
-// expect finds out with which checksum the bytes are to be compared.
+// expect chooses the checksum that the bytes are compared with.
 func (r *Reader) expect(head *s3.HeadObjectOutput) {
 	if r.want = referenceOf(r.object.Checksum, r.object.ETag, r.object.encrypted); !r.want.sum.IsZero() {
 		return
@@ -154,8 +155,8 @@ func (r *Reader) expect(head *s3.HeadObjectOutput) {
 	}
 }
 
-// partSize finds out how long the parts of the object are; 0: nobody knows, or they are not all of one size but for the
-// last, as the first and the last show, so that a checksum of their checksums is of no use.
+// partSize returns the size of the object's parts. It returns 0 if that is unknown, or if the first and the last part
+// show that the sizes differ: then a checksum of the parts' checksums cannot be computed.
 func (r *Reader) partSize(parts int) int64 {
 	size := r.object.Size
 	switch {
@@ -171,8 +172,8 @@ func (r *Reader) partSize(parts int) int64 {
 	return length
 }
 
-// lengthOf requests how long a part of the object is; 0: the store does not say. That
-// is no error: then the object has no checksum that is of use.
+// lengthOf requests the size of a part of the object. It returns 0 if the store does not return it; that is not an
+// error.
 func (r *Reader) lengthOf(part int) int64 {
 	o := r.object
 	out, err := r.store.client.HeadObject(r.ctx, &s3.HeadObjectInput{

@@ -228,7 +228,7 @@ func TestForgottenUploadIsSentAnew(t *testing.T) {
 		p.drop(t, u)
 	}
 	log := p.run(t, 0, "copy", p.from, p.to)
-	if want := "INFO: " + p.from + " is copied from scratch: the store does not have the parts of the earlier run any more\n"; !strings.Contains(log, want) {
+	if want := "INFO: " + p.from + " is copied from scratch: the store no longer has the parts of the earlier run\n"; !strings.Contains(log, want) {
 		t.Errorf("it does not say %q:\n%s", want, log)
 	}
 	p.settled(t, mib20())

@@ -1,9 +1,8 @@
-// Package journal remembers, in a file, the parts of an upload that are done,
-// so that another process can resume it.
+// Package journal records, in a file, the uploaded parts of a multipart upload, so that another process can resume
+// it.
 //
-// The file has a record for the upload and one for each part. A record is written
-// at once and whole, or it is the last one and a process was killed while it wrote
-// it: that one counts for nothing, as does one that was altered.
+// The file has a record for the upload and one for each part. A truncated record, which a killed process was writing,
+// and an altered one are ignored.
 package journal
 
 import (
@@ -22,51 +21,50 @@ import (
 	"github.com/seed-0f2c7998/perdure/internal/record"
 )
 
-// Format is what the first line calls itself. A file of another format is not
-// read: raise its number with each change of what is written, or of how a stream
-// is cut into parts.
+// Format is the format's name in the first line. A file of another format is not used: raise the number with each
+// change of the records, or of how a stream is cut into parts.
 const Format = "perdure-upload-3"
 
-// limit is how many bytes a file may have: 10,000 parts need less than 2 MiB.
+// limit is the greatest size of a file in bytes: 10,000 parts need less than 2 MiB.
 const limit = 16 << 20
 
-// A Head says which upload it is.
+// A Head identifies an upload.
 type Head struct {
 	Format   string `json:"format"`
 	Endpoint string `json:"endpoint,omitempty"`
 	Bucket   string `json:"bucket"`
 	Key      string `json:"key"`
-	Upload   string `json:"upload,omitempty"`   // its ID in the store
+	Upload   string `json:"upload,omitempty"`   // the upload ID in the store
 	WriteID  string `json:"write_id,omitempty"` // of a conditional put
 	PartSize int64  `json:"part_size"`
-	Size     int64  `json:"size,omitempty"` // of all; 0 or less: not known
+	Size     int64  `json:"size,omitempty"` // of the object, in bytes; 0 or less: unknown
 
-	CustomerKey bool `json:"customer_key,omitempty"` // the object is to have one
+	CustomerKey bool `json:"customer_key,omitempty"` // the object has a customer key
 }
 
-// A Part is a piece that is done.
+// A Part is an uploaded part.
 type Part struct {
 	Number int    `json:"part"` // from 0
 	Size   int64  `json:"size"`
 	CRC    uint64 `json:"crc"`
 	ETag   string `json:"etag,omitempty"`
 
-	Verified bool `json:"verified,omitempty"` // by a checksum of the store's
+	Verified bool `json:"verified,omitempty"` // the store confirmed its checksum
 }
 
 // A Journal is an open file. Add is safe for concurrent use.
 type Journal struct {
-	Head   Head         // zero: nothing is remembered
-	Parts  map[int]Part // by number, as they were when the file was opened
-	Reason string       // why nothing is remembered, though there is a file of an earlier upload
+	Head   Head         // zero if no upload is recorded
+	Parts  map[int]Part // by number, as of Open
+	Reason string       // why no upload is recorded although the file exists
 
 	path string
 	mu   sync.Mutex
-	file *os.File // nil: there is none
-	size int64    // bytes in it
+	file *os.File // nil if the file does not exist
+	size int64    // of the file, in bytes
 }
 
-// Bytes returns how many there are in Parts.
+// Bytes returns the bytes in Parts.
 func (j *Journal) Bytes() (n int64) {
 	for _, p := range j.Parts {
 		n += p.Size
@@ -74,9 +72,8 @@ func (j *Journal) Bytes() (n int64) {
 	return n
 }
 
-// Open opens and reads the journal of that path; that there is none is no error.
-// A file that is something else is left alone, and an error: so is what is not
-// a regular file of this user's. One of another version remembers nothing.
+// Open reads the journal at path. A missing file is not an error. A file that is not a journal, or not a regular file
+// of this user, stays unchanged and is an error. A journal of another version records no upload.
 func Open(path string) (*Journal, error) {
 	j := &Journal{path: path, Parts: make(map[int]Part)}
 	var err error
@@ -93,7 +90,7 @@ func Open(path string) (*Journal, error) {
 	return j, nil
 }
 
-// isOurs matches the first line of a file of any version, and captures the name of the format.
+// isOurs matches the first line of a file of any version, and captures the name of its format.
 var isOurs = regexp.MustCompile(`^{"format":"(perdure-(?:transfer|upload)-[0-9]+)"`)
 
 // read reads the file.
@@ -102,19 +99,19 @@ func (j *Journal) read() error {
 	if err != nil {
 		return err
 	}
-	j.size = int64(bytes.LastIndexByte(text, '\n') + 1) // what was cut off is written over
+	j.size = int64(bytes.LastIndexByte(text, '\n') + 1) // a truncated record is overwritten
 	const begin = `{"format":"perdure-`
 	end := bytes.IndexByte(text, '\n') + 1
 	first, rest := text[:end], text[end:]
 	if end == 0 && (strings.HasPrefix(string(text), begin) || strings.HasPrefix(begin, string(text))) {
-		return nil // killed at the very beginning
+		return nil // killed while writing the first record
 	}
 	var h Head
 	valid := record.Decode(first, &h)
 	name := isOurs.FindSubmatch(first)
 	switch {
 	case len(text) > limit || name == nil:
-		return fmt.Errorf("%s is not the state of an upload: it is left as it is", j.path)
+		return fmt.Errorf("%s is not the state file of an upload: it stays unchanged", j.path)
 	case string(name[1]) != Format:
 		j.Reason = "the state of the earlier run is of another version of perdure"
 		return nil
@@ -132,8 +129,8 @@ func (j *Journal) read() error {
 	return nil
 }
 
-// Recall is Open for an upload of the object that want names. A file of another
-// upload is left alone, and an error.
+// Recall is Open for an upload of the object that want names. A file of an upload of another object stays unchanged,
+// and is an error.
 func Recall(path string, want Head) (*Journal, error) {
 	j, err := Open(path)
 	if err != nil {
@@ -142,12 +139,12 @@ func Recall(path string, want Head) (*Journal, error) {
 	h := j.Head
 	if h.Format != "" && (h.Bucket != want.Bucket || h.Key != want.Key || h.Endpoint != want.Endpoint) {
 		j.Close()
-		return nil, fmt.Errorf("state: %s is of another upload, of s3://%s/%s at %q: remove it, or give this one another", path, h.Bucket, h.Key, h.Endpoint)
+		return nil, fmt.Errorf("state: %s belongs to the upload of s3://%s/%s at %q: remove the file, or use another path", path, h.Bucket, h.Key, h.Endpoint)
 	}
 	return j, nil
 }
 
-// Begin forgets what was remembered and starts with head.
+// Begin truncates the file and records a new upload.
 func (j *Journal) Begin(head Head) (err error) {
 	head.Format = Format
 	j.Head, j.Reason = head, ""
@@ -167,10 +164,10 @@ func (j *Journal) Begin(head Head) (err error) {
 	return j.file.Sync()
 }
 
-// Add remembers a part, after what was remembered.
+// Add records a part.
 func (j *Journal) Add(p Part) error { return j.write(p) }
 
-// write writes a line. Beyond what is read again nothing is written.
+// write appends a record, unless the file would exceed its limit.
 func (j *Journal) write(v any) error {
 	line, err := record.Encode(v)
 	if err != nil {
@@ -186,16 +183,16 @@ func (j *Journal) write(v any) error {
 	return err
 }
 
-// Close closes the file, which stays. It may be called more than once.
+// Close closes the file. It may be called more than once.
 func (j *Journal) Close() {
 	if j.file != nil {
-		_ = j.file.Close() // each line is written through
+		_ = j.file.Close() // nothing is buffered
 		j.file = nil
 	}
 }
 
-// Remove forgets the upload: it is done.
+// Remove closes and removes the file of a completed upload.
 func (j *Journal) Remove() {
 	j.Close()
-	_ = os.Remove(j.path) // what is left of it is found out at the next use
+	_ = os.Remove(j.path) // the next use finds out if that failed
 }

@@ -51,7 +51,7 @@ func TestCutAtEveryByte(t *testing.T) {
 		if lines == 0 {
 			continue
 		}
-		// And another process goes on with it.
+		// And another process resumes it.
 		if err := j.Add(journal.Part{Number: 9, Size: 1}); err != nil {
 			t.Fatal(err)
 		}

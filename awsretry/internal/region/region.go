@@ -1,4 +1,4 @@
-// Package region follows buckets to the regions that they are in.
+// Package region addresses buckets in the regions that stores say they are in.
 package region
 
 import (
@@ -20,25 +20,25 @@ import (
 	"github.com/seed-0f2c7998/perdure/awsretry/internal/fix"
 )
 
-// header is where a store says in which region a bucket is. Package awsretry puts it there from the body of an error.
+// header is the header with the region of a bucket. Package awsretry copies it from the body of an error.
 const header = "X-Amz-Bucket-Region"
 
-// A Map remembers the regions of buckets. It is safe for concurrent use.
+// A Map records the regions of buckets. It is safe for concurrent use.
 type Map struct {
-	elsewhere func(bucket, region string, err error) error
+	elsewhere func(bucket, region string, err error) error // see New
 
 	mu    sync.RWMutex
 	known map[string]string // by bucket; guarded by mu
 }
 
-// New returns an empty Map. elsewhere returns the error of an operation on a bucket that is in another region, and
-// that could not be reached there.
+// New returns an empty Map. elsewhere makes the error of an operation on a bucket that is in another region and could
+// not be reached there.
 func New(elsewhere func(bucket, region string, err error) error) *Map {
 	return &Map{elsewhere: elsewhere, known: make(map[string]string)}
 }
 
-// Option makes a client send what is for a bucket to the region of that bucket, as soon as the store has said which one
-// it is: the attempt that was sent elsewhere is repeated at once, once for each operation.
+// Option makes a client address each bucket in its region, once a store has named that region. An attempt that was
+// sent to another region is repeated at once, once for each operation.
 func (m *Map) Option(o *s3.Options) {
 	o.EndpointResolverV2 = resolver{cmp.Or(o.EndpointResolverV2, s3.NewDefaultEndpointResolverV2()), m}
 	follow := middleware.InitializeMiddlewareFunc("perdure:Region", m.follow)
@@ -53,7 +53,7 @@ type resolver struct {
 	regions *Map
 }
 
-// ResolveEndpoint resolves for the region that the bucket is known to be in.
+// ResolveEndpoint resolves for the recorded region of the bucket.
 func (r resolver) ResolveEndpoint(ctx context.Context, p s3.EndpointParameters) (smithyendpoints.Endpoint, error) {
 	if p.Bucket != nil {
 		if region := r.regions.of(*p.Bucket); region != "" {
@@ -76,7 +76,7 @@ func (m *Map) follow(ctx context.Context, in middleware.InitializeInput, next mi
 	}
 	followed := false
 	out, metadata, err := next.HandleInitialize(fix.With(ctx, func(err error) bool {
-		region := told(err)
+		region := regionIn(err)
 		if region == "" || followed || isFor(err, region) {
 			return false
 		}
@@ -86,13 +86,13 @@ func (m *Map) follow(ctx context.Context, in middleware.InitializeInput, next mi
 		m.mu.Unlock()
 		return true
 	}), in)
-	if region := told(err); region != "" && (m.of(bucket) == region || !isFor(err, region)) {
+	if region := regionIn(err); region != "" && (m.of(bucket) == region || !isFor(err, region)) {
 		err = m.elsewhere(bucket, region, err)
 	}
 	return out, metadata, err
 }
 
-// bucketOf returns the bucket that an operation's input names; "": none.
+// bucketOf returns the bucket in an operation's input; "" if it has none.
 func bucketOf(input any) string {
 	v := reflect.ValueOf(input)
 	if v.Kind() != reflect.Pointer || v.IsNil() || v.Elem().Kind() != reflect.Struct {
@@ -109,8 +109,9 @@ func bucketOf(input any) string {
 	return *bucket
 }
 
-// told returns the region in which the bucket is, if err is the response to a request that was sent elsewhere.
-func told(err error) string {
+// regionIn returns the region that the response of err names for the bucket, or "" if err has another cause than the
+// region.
+func regionIn(err error) string {
 	res := responseOf(err)
 	if res == nil {
 		return ""
@@ -119,7 +120,7 @@ func told(err error) string {
 	case http.StatusMovedPermanently, http.StatusTemporaryRedirect:
 	case http.StatusBadRequest:
 		api, ok := errors.AsType[smithy.APIError](err)
-		head := res.Request != nil && res.Request.Method == http.MethodHead // of which only the status tells
+		head := res.Request != nil && res.Request.Method == http.MethodHead // its response has only a status
 		if !head && (!ok || api.ErrorCode() != "AuthorizationHeaderMalformed") {
 			return ""
 		}
@@ -129,7 +130,7 @@ func told(err error) string {
 	return res.Header.Get(header)
 }
 
-// isFor reports whether the request that ended with err was signed for that region.
+// isFor reports whether the request of err was signed for that region.
 func isFor(err error, region string) bool {
 	res := responseOf(err)
 	return res != nil && res.Request != nil && strings.Contains(res.Request.Header.Get("Authorization"), "/"+region+"/s3/")

@@ -1,4 +1,4 @@
-// Package slots limits how many requests of a transfer are under way at a time.
+// Package slots limits the concurrent requests of a transfer.
 package slots
 
 import (
@@ -9,20 +9,19 @@ import (
 	"github.com/aws/smithy-go/middleware"
 )
 
-// Slots are what requests need to be under way. They are safe for concurrent use.
+// Slots is a semaphore of requests. It is safe for concurrent use.
 type Slots struct {
 	taken   chan struct{}
 	yielded chan struct{}
 }
 
-// New returns n slots, of which so many may be yielded at a time: by requests
-// that wait for their next attempt, to others. So one failure does not hold up a
-// transfer; and where everything fails, few others are begun.
+// New returns n slots. Requests that wait for their next attempt yield theirs to others, at most yielded at a time.
+// So one failure does not delay a transfer, and if everything fails, few other requests begin.
 func New(n, yielded int) *Slots {
 	return &Slots{taken: make(chan struct{}, n), yielded: make(chan struct{}, yielded)}
 }
 
-// Take waits for a slot. Release it in the end.
+// Take waits for a slot. The caller must release it.
 func (s *Slots) Take(ctx context.Context) (*Slot, error) {
 	if err := s.take(ctx); err != nil {
 		return nil, err
@@ -39,14 +38,13 @@ func (s *Slots) take(ctx context.Context) error {
 	}
 }
 
-// A Slot is one of them, and for one goroutine. Nil is one of any number.
+// A Slot is the permission for one request, for one goroutine. The methods of a nil Slot do nothing.
 type Slot struct {
 	of      *Slots
 	yielded bool
 }
 
-// Yield lets another have the slot, unless too many others have it already, until
-// a request with Attempts makes its next.
+// Yield frees the slot, unless too many are yielded already, until a request with Attempts makes its next attempt.
 func (s *Slot) Yield() {
 	if s == nil || s.yielded {
 		return
@@ -59,7 +57,7 @@ func (s *Slot) Yield() {
 	}
 }
 
-// regain waits for a slot if this one was yielded.
+// regain waits for a slot if this one is yielded.
 func (s *Slot) regain(ctx context.Context) error {
 	if !s.yielded {
 		return nil
@@ -72,7 +70,7 @@ func (s *Slot) regain(ctx context.Context) error {
 	return nil
 }
 
-// Release gives the slot back.
+// Release frees the slot.
 func (s *Slot) Release() {
 	switch {
 	case s == nil:
@@ -83,7 +81,7 @@ func (s *Slot) Release() {
 	}
 }
 
-// Attempts is an option of an operation: the slot is yielded between its attempts.
+// Attempts is an option of an operation that yields the slot between its attempts.
 func (s *Slot) Attempts(o *s3.Options) {
 	if s == nil {
 		return

@@ -1,4 +1,4 @@
-// Package source cuts what is to be sent into parts.
+// Package source cuts the bytes of an upload into parts.
 package source
 
 import (
@@ -14,34 +14,33 @@ import (
 	"github.com/seed-0f2c7998/perdure/retry"
 )
 
-// The limits of S3, in bytes: of each part but the last, and of any part and of
-// an object that is not in parts; and how many parts there may be.
+// The limits of S3: the least size of each part but the last and the largest
+// size of a part or of an object in one request, in bytes; and the number of parts.
 const (
 	MinPart  = 5 << 20
 	MaxPart  = 5 << 30
 	MaxParts = 10_000
 )
 
-// The size of a part if none is given: a stream's are held in memory.
+// The default sizes of a part in bytes. The parts of a stream are held in memory.
 const (
 	filePart   = 8 << 20
 	streamPart = MinPart
 )
 
-// A Growth says how the parts of a stream, whose length nobody knows, grow with
-// their number.
+// A Growth describes how the parts of a stream, whose length is unknown, grow with their number.
 type Growth struct {
-	After  int   // how many have the first size
-	Every  int   // how many have each size after that
-	By     int64 // bytes by which each of those is larger than the one before
-	Memory int64 // bytes that parts which have grown take in all, unless it is one
+	After  int   // number of parts of the first size
+	Every  int   // number of parts of each size after that
+	By     int64 // growth from one size to the next, in bytes
+	Memory int64 // limit of the memory for parts that have grown, unless one part needs more
 }
 
-// StreamGrowth makes 5 TiB fit in MaxParts parts, of which the first are of
-// MinPart. The largest is of 1157 MiB.
+// StreamGrowth returns a Growth by which 5 TiB fit in MaxParts parts, the first of MinPart bytes and the largest of
+// 1157 MiB.
 func StreamGrowth() Growth { return Growth{After: 1000, Every: 125, By: 16 << 20, Memory: 1 << 30} }
 
-// Part returns the size of part n, from 0, if the first is of that size.
+// Part returns the size of part n, from 0, if the first part has the size first.
 func (g Growth) Part(first int64, n int) int64 {
 	if n < g.After {
 		return first
@@ -49,7 +48,7 @@ func (g Growth) Part(first int64, n int) int64 {
 	return min(first+int64((n-g.After)/g.Every+1)*g.By, MaxPart)
 }
 
-// width returns how many parts as part n are held in memory at a time.
+// width returns how many parts like part n are held in memory at a time.
 func (g Growth) width(n int, size int64, parallel int) int {
 	if n < g.After {
 		return parallel
@@ -57,31 +56,29 @@ func (g Growth) width(n int, size int64, parallel int) int {
 	return max(1, min(parallel, int(g.Memory/size)))
 }
 
-// A Source is what is sent, part by part. Next is for one goroutine; what it
-// returns is for others.
+// A Source is the bytes of an upload, part by part. Next is for one goroutine; the parts may be used by others.
 type Source struct {
-	at     io.ReaderAt // nil: a stream
-	offset int64       // of the next part, in at
+	at     io.ReaderAt // nil for a stream
+	offset int64       // of the next part in at
 	end    int64       // of at
 	stream io.Reader
-	broken error // the stream's end
+	broken error // the error that ended the stream
 
-	Size     int64 // of all; -1: not known
-	PartSize int64 // of each but the last; the first of a stream, see Growth
-	Drained  bool  // there is no next part
+	Size     int64 // in bytes; -1: unknown
+	PartSize int64 // of each part but the last; of the first part of a stream, see Growth
+	Drained  bool  // no part follows
 
 	growth Growth
 	number int // of the next part of a stream, from 0
-	width  int // how many of a stream are held at a time
+	width  int // number of parts of a stream that are held at a time
 
 	slots  *slots.Slots
-	memory chan []byte // of a stream's parts that are released
+	memory chan []byte // of released parts of a stream
 }
 
-// New returns the Source of what r holds from its position on. At most so many
-// parts are under way at a time, and as many again wait for their next attempt,
-// unless r is a stream, whose parts are held in memory. A partSize of 0 is what
-// suits r. The parts of a stream grow by g.
+// New returns the Source of the bytes of r from its position on. At most parallel parts are in progress, and as many
+// again wait for their next attempt, unless r is a stream, whose parts are held in memory. A partSize of 0 means the
+// default for r. The parts of a stream grow by g.
 func New(r io.Reader, partSize int64, parallel int, g Growth) (*Source, error) {
 	s := &Source{stream: r, Size: -1, growth: g, width: parallel}
 	if at, ok := r.(interface {
@@ -89,7 +86,7 @@ func New(r io.Reader, partSize int64, parallel int, g Growth) (*Source, error) {
 		io.Seeker
 	}); ok {
 		offset, err := at.Seek(0, io.SeekCurrent)
-		if err == nil { // else a pipe, say
+		if err == nil { // an error means a stream, such as a pipe
 			if s.end, err = at.Seek(0, io.SeekEnd); err != nil {
 				return nil, err
 			}
@@ -107,7 +104,7 @@ func New(r io.Reader, partSize int64, parallel int, g Growth) (*Source, error) {
 	return s, nil
 }
 
-// All returns everything that the source has, or nil if it is a stream.
+// All returns a reader of all bytes, or nil for a stream.
 func (s *Source) All() *io.SectionReader {
 	if s.at == nil {
 		return nil
@@ -115,8 +112,7 @@ func (s *Source) All() *io.SectionReader {
 	return io.NewSectionReader(s.at, s.end-s.Size, s.Size)
 }
 
-// Rewind goes back to the first part, once all parts are released, and reports
-// whether that is possible: not with a stream.
+// Rewind makes Next return the first part again, once all parts are released. It returns false for a stream.
 func (s *Source) Rewind() bool {
 	if s.at == nil {
 		return false
@@ -125,17 +121,17 @@ func (s *Source) Rewind() bool {
 	return true
 }
 
-// A Part is a piece of a Source. Release it when it is done with.
+// A Part is a piece of a Source. Release it in the end.
 type Part struct {
 	*io.SectionReader
 
 	Slot *slots.Slot
 
-	memory []byte // nil: it needs none
+	memory []byte // nil if the part is not in memory
 	free   chan<- []byte
 }
 
-// Release lets another part take its place.
+// Release frees the part's slot and memory.
 func (p *Part) Release() {
 	if p.memory != nil {
 		p.free <- p.memory
@@ -143,25 +139,24 @@ func (p *Part) Release() {
 	p.Slot.Release()
 }
 
-// Read reads from the part. That the source can't be read, or is shorter than it
-// was, is no fault of the store's: it is not tried again, and counts for nothing.
+// Read reads from the part. An error of the source, or a source that became shorter, is permanent: the store is not
+// the cause.
 func (p *Part) Read(b []byte) (int, error) {
 	n, err := p.SectionReader.Read(b)
 	if err == nil {
 		return n, nil
 	}
-	at, _ := p.Seek(0, io.SeekCurrent) // it only counts
+	at, _ := p.Seek(0, io.SeekCurrent) // cannot fail
 	switch {
 	case err != io.EOF: //nolint:errorlint // a Reader's end is io.EOF itself
 		err = retry.Permanent(err)
 	case at < p.Size():
-		err = retry.Permanent(fmt.Errorf("the source has become shorter meanwhile: a part has %d bytes where it had %d", at, p.Size()))
+		err = retry.Permanent(fmt.Errorf("the source shrank during the upload: a part has %d of %d bytes", at, p.Size()))
 	}
 	return n, err
 }
 
-// Sums returns the part's CRC-32 and, if it is to be signed, its SHA-256 in hex,
-// and rewinds the part.
+// Sums returns the part's CRC-32 and, if signed, its SHA-256 in hex, and rewinds the part.
 func (p *Part) Sums(signed bool) (crc uint32, sha string, err error) {
 	c, h := crc32.NewIEEE(), sha256.New()
 	both := io.Writer(c)
@@ -179,7 +174,7 @@ func (p *Part) Sums(signed bool) (crc uint32, sha string, err error) {
 	return c.Sum32(), sha, err
 }
 
-// Next returns the next part, when there is a slot for it, or io.EOF.
+// Next waits for a slot and returns the next part, or io.EOF.
 func (s *Source) Next(ctx context.Context) (*Part, error) {
 	if s.Drained {
 		return nil, io.EOF
@@ -199,8 +194,7 @@ func (s *Source) Next(ctx context.Context) (*Part, error) {
 	return p, nil
 }
 
-// narrow keeps slots from the parts of a stream that have grown, with the memory
-// of one each.
+// narrow takes slots, and their memory, away from the parts of a stream that have grown.
 func (s *Source) narrow(ctx context.Context) error {
 	if s.at != nil {
 		return nil
@@ -250,9 +244,8 @@ func (s *Source) fill(p *Part) error {
 	return nil
 }
 
-// readFull reads until b is full or the stream ends or fails, and returns the
-// stream's own error: io.ReadFull's would make a stream that broke, with
-// io.ErrUnexpectedEOF, look like one that ended.
+// readFull reads until b is full or the stream ends or fails, and returns the stream's own error: io.ReadFull would
+// return io.ErrUnexpectedEOF both for a stream that ended and for one that broke with that error.
 func (s *Source) readFull(b []byte) (n int, err error) {
 	for n < len(b) && s.broken == nil {
 		var k int
@@ -268,7 +261,7 @@ func (s *Source) readFull(b []byte) (n int, err error) {
 // Empty returns a part of no bytes.
 func Empty() *Part { return &Part{SectionReader: io.NewSectionReader(bytesAt(nil), 0, 0)} }
 
-// bytesAt reads from memory.
+// A bytesAt is an io.ReaderAt of memory.
 type bytesAt []byte
 
 func (b bytesAt) ReadAt(p []byte, off int64) (int, error) {

@@ -18,22 +18,19 @@ import (
 	smithyhttp "github.com/aws/smithy-go/transport/http"
 )
 
-// EncodingLegible is the encoding of a listing that has become legible only by
-// [Legible]: its keys are had by [Illegible].
+// EncodingLegible is the encoding of a listing that [Legible] has changed: [Illegible] returns its keys.
 const EncodingLegible types.EncodingType = "perdure"
 
-// In a legible text, a byte that XML cannot carry is the character of a private
-// area that is so far from illegible. U+FFFE and U+FFFF, which it cannot carry
-// either, are as far below.
+// Legible text maps a byte b that XML cannot carry to the private-use character
+// illegible + b, and U+FFFE and U+FFFF to below + 0xFE and below + 0xFF.
 const (
 	illegible = 0xF700
 	last      = illegible + 0xFF
 	below     = illegible - 0x100 // U+FFFE is below + 0xFE
 )
 
-// Legible is an option of a client for stores that write keys into XML as they
-// are, whatever encoding-type says: one with a control character would spoil the
-// page, or the response that has the ID of an upload.
+// Legible is an option of a client for stores that write keys into XML unencoded, whatever encoding-type says: a
+// control character in a key would make a page unreadable, or the response with the ID of an upload.
 func Legible(o *s3.Options) {
 	read := middleware.DeserializeMiddlewareFunc("perdure:Legible", func(
 		ctx context.Context, in middleware.DeserializeInput, next middleware.DeserializeHandler,
@@ -41,7 +38,7 @@ func Legible(o *s3.Options) {
 		out, metadata, err := next.HandleDeserialize(ctx, in)
 		res, ok := out.RawResponse.(*smithyhttp.Response)
 		if err == nil && ok && res.Body != nil && (res.StatusCode >= http.StatusMultipleChoices || isPage(middleware.GetOperationName(ctx))) {
-			text, err := io.ReadAll(res.Body) // which package awsretry has limited
+			text, err := io.ReadAll(res.Body) // limited by package awsretry
 			if err == nil || errors.Is(err, io.ErrUnexpectedEOF) {
 				text = legible(text)
 			}
@@ -51,7 +48,7 @@ func Legible(o *s3.Options) {
 	})
 	o.APIOptions = append(slices.Clip(o.APIOptions), func(stack *middleware.Stack) error {
 		if _, ok := stack.Deserialize.Get("perdure:Receive"); !ok {
-			return nil // nothing is sent
+			return nil // a presigned request is not sent
 		}
 		return stack.Deserialize.Insert(read, "perdure:Receive", middleware.Before)
 	})
@@ -71,7 +68,7 @@ type reread struct {
 	io.Closer
 }
 
-// A failing is a reader of nothing but its error; nil is the end.
+// A failing is a reader that returns its error, or io.EOF if that is nil.
 type failing struct{ err error }
 
 func (f failing) Read([]byte) (int, error) {
@@ -86,8 +83,8 @@ var (
 	rootStart = regexp.MustCompile(`<[A-Za-z][^>]*[^/?]>`)
 )
 
-// legible returns text, changed if XML cannot carry it: so that it can be parsed,
-// and with a word in it that says so.
+// legible returns text. If XML cannot carry it, legible maps it so that it can be parsed, and inserts an element that
+// says so.
 func legible(text []byte) []byte {
 	changed := false
 	text = reference.ReplaceAllFunc(text, func(ref []byte) []byte {
@@ -128,7 +125,7 @@ func isIllegible(r rune) bool {
 	return r >= 0 && r < ' ' && r != '\t' && r != '\n' && r != '\r' || r == 0xFFFE || r == 0xFFFF
 }
 
-// substitute returns what stands for an illegible character.
+// substitute returns the character that replaces an illegible one.
 func substitute(r rune) rune {
 	if r > 0xFF {
 		return below + r&0xFF
@@ -136,7 +133,7 @@ func substitute(r rune) rune {
 	return illegible + r
 }
 
-// Illegible returns what s was before it was made legible.
+// Illegible returns the text that was made legible as s.
 func Illegible(s string) string {
 	var b strings.Builder
 	for _, r := range s {

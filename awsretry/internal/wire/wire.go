@@ -1,4 +1,4 @@
-// Package wire is the HTTP client for S3.
+// Package wire is the HTTP client for S3, with options for its operations.
 package wire
 
 import (
@@ -22,9 +22,8 @@ import (
 	"github.com/seed-0f2c7998/perdure/internal/stall"
 )
 
-// Tune returns a client for S3 in the place of the SDK's default one, with
-// what the environment has put into that: proxy and certificates. A client of
-// the caller's own stays.
+// Tune returns a client for S3 with the proxy and the certificates of own, if own is nil or the SDK's client; any
+// other client is returned as it is.
 func Tune(own s3.HTTPClient, stall time.Duration) s3.HTTPClient {
 	built, ok := own.(*awshttp.BuildableClient)
 	if !ok && own != nil {
@@ -35,9 +34,9 @@ func Tune(own s3.HTTPClient, stall time.Duration) s3.HTTPClient {
 	}
 	given := built.GetTransport()
 
-	// With HTTP/2 some stores have answered uploads that the SDK then took for
-	// failed, and one connection's congestion window is shared by all parts. A
-	// Transport that was made for HTTP/2 goes on offering it: so this is a new one.
+	// HTTP/1.1 only. Over HTTP/2 the SDK took successful uploads to some stores for
+	// failed, and all parts share the congestion window of one connection. A
+	// Transport that was made for HTTP/2 keeps offering it, so this is a new one.
 	var protocols http.Protocols
 	protocols.SetHTTP1(true)
 	buffers := &sync.Pool{New: func() any { return new([bufferSize]byte) }}
@@ -47,7 +46,7 @@ func Tune(own s3.HTTPClient, stall time.Duration) s3.HTTPClient {
 		Proxy:                  given.Proxy,
 		OnProxyConnectResponse: given.OnProxyConnectResponse,
 		TLSHandshakeTimeout:    10 * time.Second,
-		ResponseHeaderTimeout:  2 * time.Minute, // a store may take its time to put parts together
+		ResponseHeaderTimeout:  2 * time.Minute, // completing a multipart upload may take long
 		IdleConnTimeout:        60 * time.Second,
 		MaxIdleConnsPerHost:    64,
 
@@ -69,15 +68,13 @@ func Tune(own s3.HTTPClient, stall time.Duration) s3.HTTPClient {
 	return client{t}
 }
 
-// A client is a transport without what an http.Client does besides: it follows no
-// redirects. They would go to a host for which the signature is not valid, and
-// that of S3 often does not say where.
+// A client is a transport without the redirects of http.Client: the signature would be invalid for the other host,
+// and S3 often does not name it.
 type client struct{ transport *http.Transport }
 
 func (c client) Do(r *http.Request) (*http.Response, error) { return c.transport.RoundTrip(r) }
 
-// A writeLimit is a connection on which the other side must take what is sent
-// within a time, or it is broken.
+// A writeLimit is a connection that breaks if the other side does not accept written bytes within the limit.
 type writeLimit struct {
 	net.Conn
 
@@ -92,23 +89,22 @@ func (c *writeLimit) Write(p []byte) (int, error) {
 	return c.Conn.Write(p)
 }
 
-// ReadFrom is how net/http sends a body. By itself it would do so in pieces of
-// 32 KiB, and a system call for each.
+// ReadFrom is called by net/http to send a body. Without it net/http would write 32 KiB at a time, with a system call
+// each.
 func (c *writeLimit) ReadFrom(r io.Reader) (int64, error) {
 	buffer, _ := c.buffers.Get().(*[bufferSize]byte)
 	defer c.buffers.Put(buffer)
 	return io.CopyBuffer(onlyWriter{c}, r, buffer[:])
 }
 
-// bufferSize is that of what is written at a time.
+// bufferSize is the size of one write in bytes.
 const bufferSize = 256 << 10
 
 // An onlyWriter hides ReadFrom.
 type onlyWriter struct{ io.Writer }
 
-// Payload is an option of an operation whose body is signed by this SHA-256, in
-// hex, so that it need not be read for it again at each attempt; "": it is not
-// signed, as TLS and a checksum protect it.
+// Payload is an option of an operation whose body has this SHA-256, in hex, so that no attempt reads the body for its
+// signature. If sha is "", the body is not signed: TLS and a checksum protect it.
 func Payload(sha string) func(*s3.Options) {
 	const compute = "ComputePayloadHash"
 	set := middleware.FinalizeMiddlewareFunc("perdure:PayloadHash", func(
@@ -119,18 +115,18 @@ func Payload(sha string) func(*s3.Options) {
 	return func(o *s3.Options) {
 		o.APIOptions = append(slices.Clip(o.APIOptions), func(stack *middleware.Stack) error {
 			if _, ok := stack.Finalize.Get(compute); !ok {
-				return nil // it is not signed by its bytes
+				return nil // the signature does not cover the body
 			}
 			return stack.Finalize.Insert(set, compute, middleware.Before)
 		})
 	}
 }
 
-// ErrStalled says that nothing, or too little, has come for too long.
+// ErrStalled reports that a connection delivered nothing, or too little, for too long.
 var ErrStalled = errors.New("the connection has stalled")
 
-// Limited returns the body of a response with limits to its reads: one that misses
-// them is ErrStalled. It ends the request when it is closed, or stalls.
+// Limited returns the body of a response with limits. A body that misses them is closed, and its error wraps
+// ErrStalled. end is called when the body is closed or stalls.
 func Limited(body io.ReadCloser, l stall.Limits, end context.CancelFunc) io.ReadCloser {
 	return limited{stall.NewReader(body, l, end)}
 }
