@@ -99,7 +99,7 @@ func TestOutcome(t *testing.T) {
 		{coded{-1}, "permanent", 1, false, 0, 1, "code -1"},
 		{fmt.Errorf("w: %w", &retry.Error{Attempts: 5, Stop: retry.ErrExhausted, Last: coded{7}}), "exhausted", 5, true, 0, 7, "code 7"},
 		{&retry.Error{Attempts: 2, Stop: retry.ErrPermanent, Last: plain}, "permanent", 2, false, 0, 1, "plain"},
-		{&retry.Error{Attempts: 2, Stop: &retry.DeadlineError{}, Last: plain}, "deadline", 2, true, 0, 1, "plain"},
+		{&retry.Error{Attempts: 2, Stop: retry.ErrDeadline, Last: plain}, "deadline", 2, true, 0, 1, "plain"},
 		{&retry.Error{Attempts: 2, Stop: context.DeadlineExceeded, Last: plain}, "deadline", 2, true, 0, 1, "plain"},
 		{&retry.Error{Attempts: 2, Stop: retry.ErrBudget, Last: plain}, "budget", 2, true, 0, 1, "plain"},
 		{&retry.Error{Attempts: 0, Stop: retry.ErrRetryLater, RetryAt: soon}, "retry_later", 0, true, 3600, 1, "retry later"},

@@ -10,8 +10,9 @@ import (
 type JitterMode uint8
 
 // The jitter modes, with their formulas: U[a, b] is a random duration from a to b, and
-// ceiling is what [Policy.Ceiling] returns. No delay is longer than MaxDelay, and delays
-// at MaxDelay are randomized as much as shorter ones.
+// ceiling is the exponential delay, BaseDelay·ExponentialBase^(attempt-1), at most
+// MaxDelay. No delay is longer than MaxDelay, and delays at MaxDelay are randomized as
+// much as shorter ones. With NoJitter the delay is the ceiling.
 //
 // Full and equal jitter are those of Marc Brooker, "Exponential Backoff And
 // Jitter" (AWS Architecture Blog, 2015).
@@ -48,13 +49,7 @@ func jitterNames() []string {
 	return names
 }
 
-// Ceiling returns the exponential delay after the given attempt, from 1:
-// BaseDelay·ExponentialBase^(attempt-1), at most MaxDelay.
-func (p *Policy) Ceiling(attempt int) time.Duration {
-	return p.ceiling(p.baseDelay(), attempt)
-}
-
-// ceiling computes in floating point, in which a power that is too large is infinite
+// ceiling returns base·ExponentialBase^(attempt-1), at most MaxDelay. It computes in floating point, in which a power that is too large is infinite
 // and does not wrap around.
 func (p *Policy) ceiling(base time.Duration, attempt int) time.Duration {
 	limit := p.maxDelay()

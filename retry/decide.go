@@ -139,7 +139,7 @@ func (p *Policy) schedule(d *Decision, o *Outcome, u float64) {
 	d.Cost = cost(d.Class)
 	switch {
 	case d.Delay > left:
-		d.stop(ReasonDeadline, &DeadlineError{Needed: min(d.Delay, forever-useful) + useful, Left: max(left+useful, 0)})
+		d.stop(ReasonDeadline, &deadlineError{min(d.Delay, forever-useful) + useful, max(left+useful, 0)})
 	case o.Open != nil && (o.Open.RetryAt.IsZero() || o.Open.RetryAt.After(o.Now.Add(d.Delay))):
 		d.stop(ReasonBreakerOpen, o.Open)
 		d.RetryAt = o.Open.RetryAt

@@ -66,7 +66,7 @@ func TestEndedByTheCaller(t *testing.T) {
 // errors.As finds in mine is of my call.
 func TestEndedByASibling(t *testing.T) {
 	t.Parallel()
-	tired := &retry.Error{Operation: "sibling", Attempts: 5, Stop: &retry.DeadlineError{Needed: 1}, Last: &coded{code: "SlowDown"}}
+	tired := &retry.Error{Operation: "sibling", Attempts: 5, Stop: retry.ErrDeadline, Last: &coded{code: "SlowDown"}}
 	refused := &circuit.OpenError{Name: "sibling", State: circuit.Open}
 	for _, cause := range []error{tired, refused, fmt.Errorf("part 7: %w", tired), &retry.Error{Stop: refused, Last: errDown}} {
 		ctx, cancel := context.WithCancelCause(t.Context())
@@ -75,11 +75,10 @@ func TestEndedByASibling(t *testing.T) {
 			cancel(cause)
 			return errDown
 		})
-		_, deadline := errors.AsType[*retry.DeadlineError](err)
 		_, open := errors.AsType[*circuit.OpenError](err)
 		_, code := errors.AsType[*coded](err)
-		if deadline || open || code || !errors.Is(err, cause) || !errors.Is(err, context.Canceled) || !errors.Is(err, errDown) {
-			t.Errorf("cancelled by %v: %v holds its DeadlineError (%t), OpenError (%t) or code (%t)", cause, err, deadline, open, code)
+		if open || code || !errors.Is(err, cause) || !errors.Is(err, context.Canceled) || !errors.Is(err, errDown) {
+			t.Errorf("cancelled by %v: %v holds its OpenError (%t) or code (%t)", cause, err, open, code)
 		}
 		if mine, ok := errors.AsType[*retry.Error](err); !ok || mine.Attempts != 1 || mine.Operation != "operation" {
 			t.Errorf("cancelled by %v: %+v is not my own", cause, mine)

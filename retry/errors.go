@@ -24,8 +24,9 @@ var (
 	// ErrPermanent reports that the policy does not retry the last error.
 	ErrPermanent error = &class.Stop{Text: "permanent error", Class: class.Permanent}
 	// ErrDeadline reports that the context's deadline or Policy.MaxElapsed leaves too
-	// little time for the delay and another attempt. Error.Stop is a [*DeadlineError],
-	// which wraps ErrDeadline. ErrDeadline is [context.DeadlineExceeded] as well.
+	// little time for the delay and an attempt of 10 ms. Error.Stop wraps ErrDeadline, and
+	// says how much time was needed and left. errors.Is finds [context.DeadlineExceeded]
+	// in ErrDeadline.
 	ErrDeadline error = &class.Stop{Text: "not enough time left for another attempt", Class: class.Transient, Like: context.DeadlineExceeded}
 	// ErrBudget reports that the retry budget of the Breaker does not pay for another
 	// attempt.
@@ -152,23 +153,18 @@ func (e *Error) Timeout() bool {
 	return found.IsTimeout()
 }
 
-// A DeadlineError is an [ErrDeadline] with its numbers: the delay and an attempt after
-// it need more time than the caller's deadline or MaxElapsed leaves.
-type DeadlineError struct {
-	// Needed is the delay plus 10 ms, the shortest useful attempt.
-	Needed time.Duration
-	// Left is the time that is left; 0 means that the deadline has passed.
-	Left time.Duration
+// A deadlineError is ErrDeadline with the times of one decision.
+type deadlineError struct {
+	needed time.Duration // the delay and a useful attempt
+	left   time.Duration
 }
 
-// Error returns both times.
-func (e *DeadlineError) Error() string {
+func (e *deadlineError) Error() string {
 	return fmt.Sprintf("%v: %v needed, %v left", ErrDeadline,
-		e.Needed.Round(time.Millisecond), e.Left.Round(time.Millisecond))
+		e.needed.Round(time.Millisecond), e.left.Round(time.Millisecond))
 }
 
-// Unwrap returns [ErrDeadline], which is [context.DeadlineExceeded] as well.
-func (e *DeadlineError) Unwrap() error { return ErrDeadline }
+func (e *deadlineError) Unwrap() error { return ErrDeadline }
 
 // count returns "1 call" or "2 calls".
 func count[N int | uint64](n N, what string) string {

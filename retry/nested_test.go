@@ -61,7 +61,7 @@ func TestNestedReasons(t *testing.T) {
 	t.Parallel()
 	p := retry.Policy{RetryNested: true}
 	for stop, want := range map[error]retry.Class{
-		retry.ErrExhausted: transient, retry.ErrBudget: transient, &retry.DeadlineError{}: transient,
+		retry.ErrExhausted: transient, retry.ErrBudget: transient, retry.ErrDeadline: transient,
 		retry.ErrPermanent: permanent, retry.ErrRetryLater: ignored, context.Canceled: ignored,
 		&circuit.OpenError{}: ignored,
 	} {

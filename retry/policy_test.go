@@ -285,11 +285,11 @@ func TestPresets(t *testing.T) {
 	}
 	service, pipeline := retry.Service(), retry.Pipeline()
 	if service.Attempts() != 3 || service.MaxElapsed != 30*time.Second || service.JitterMode != retry.FullJitter ||
-		service.Ceiling(1) != 50*time.Millisecond || service.Ceiling(99) != 20*time.Second {
+		ceiling(service, 1) != 50*time.Millisecond || ceiling(service, 99) != 20*time.Second {
 		t.Errorf("service: %+v", service)
 	}
 	if pipeline.Attempts() != retry.Unlimited || pipeline.MaxElapsed != 15*time.Minute || pipeline.JitterMode != retry.EqualJitter ||
-		pipeline.Ceiling(1) != time.Second || pipeline.Ceiling(99) != time.Minute || pipeline.MaxRetryAfter != 15*time.Minute {
+		ceiling(pipeline, 1) != time.Second || ceiling(pipeline, 99) != time.Minute || pipeline.MaxRetryAfter != 15*time.Minute {
 		t.Errorf("pipeline: %+v", pipeline)
 	}
 }
@@ -328,7 +328,7 @@ func TestPresetWithOneFieldSet(t *testing.T) {
 				for _, class := range []retry.Class{retry.ClassTransient, retry.ClassThrottled, retry.ClassConflict} {
 					for attempt := range 20 {
 						low, width := p.Range(attempt+1, class)
-						if low < 0 || width < 0 || low+width > max(p.MaxDelay, p.Ceiling(1000)) || p.MaxDelay > 0 && low+width > p.MaxDelay {
+						if low < 0 || width < 0 || low+width > max(p.MaxDelay, ceiling(p, 1000)) || p.MaxDelay > 0 && low+width > p.MaxDelay {
 							t.Errorf("%s with %s=%s: %v after attempt %d: %v and %v more", name, field.Name, text, class, attempt+1, low, width)
 						}
 					}

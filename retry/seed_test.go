@@ -27,7 +27,7 @@ func TestSeedDefaults(t *testing.T) {
 			t.Errorf("%s: max_attempts is %d, want 5", name, p.Attempts())
 		}
 		for attempt, want := range []time.Duration{1, 2, 4, 8, 16, 30, 30} { // base_delay, exponential_base, max_delay
-			if got := p.Ceiling(attempt + 1); got != want*time.Second {
+			if got := ceiling(p, attempt+1); got != want*time.Second {
 				t.Errorf("%s: delay %d is %v, want %vs", name, attempt+1, got, int64(want))
 			}
 		}
@@ -83,8 +83,8 @@ func TestSeedPresets(t *testing.T) {
 	} {
 		p := c.preset()
 		_, jitter := p.Range(1, retry.ClassTransient)
-		if p.Name != "" || p.Attempts() != c.attempts || p.Ceiling(1) != c.base ||
-			p.Ceiling(100) != c.max || jitter != c.jitter || p.ExponentialBase != 2 {
+		if p.Name != "" || p.Attempts() != c.attempts || ceiling(p, 1) != c.base ||
+			ceiling(p, 100) != c.max || jitter != c.jitter || p.ExponentialBase != 2 {
 			t.Errorf("%s is %+v, want %d attempts, %v to %v, jitter %v", c.name, p, c.attempts, c.base, c.max, c.jitter)
 		}
 		if err := p.Validate(); err != nil {

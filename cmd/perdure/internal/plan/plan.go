@@ -75,6 +75,8 @@ func lay(p retry.Policy, budget, failureRate float64) *Plan {
 		Attempts: []Attempt{{Number: 1, InTime: true, Success: 1 - failureRate}},
 	}
 	p.RetryOn, p.IgnoreOn = nil, nil // which choose by the error: this one they choose
+	flat := p
+	flat.Jitter = retry.NoJitter
 	early, late := walk{policy: &p, u: 0}, walk{policy: &p, u: 1, takes: p.AttemptTimeout}
 	likely := walk{policy: &p, u: 0.5}
 	for n := 1; n < maxAttempts; n++ {
@@ -88,8 +90,9 @@ func lay(p retry.Policy, budget, failureRate float64) *Plan {
 			break
 		}
 		low, width := p.Range(n, retry.ClassTransient)
+		ceiling, _ := flat.Range(n, retry.ClassTransient)
 		plan.Attempts = append(plan.Attempts, Attempt{
-			Number: n + 1, Ceiling: p.Ceiling(n), Shortest: low, Longest: low + width,
+			Number: n + 1, Ceiling: ceiling, Shortest: low, Longest: low + width,
 			Earliest: early.at, Likely: likely.at, Latest: late.at, InTime: inTime,
 			Success: 1 - math.Pow(failureRate, float64(n+1)),
 		})
