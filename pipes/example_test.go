@@ -12,8 +12,8 @@ import (
 	"github.com/seed-0f2c7998/perdure/retry"
 )
 
-// dagster is what a Dagster client puts into the environment of a program: one
-// asset, and messages to standard output.
+// dagster looks up the variables that Dagster sets: one asset, and messages to standard
+// output.
 func dagster(name string) (string, bool) {
 	value, ok := map[string]string{
 		"DAGSTER_PIPES_CONTEXT":  "eJyrVkpJLElUslKoVkosLk4tic9OrSwGcqOVcivjwSJKsToKSkWlefGZKUBxpSJDJRA/taSoMj6vNDcptQgoagAUSq0oKUoEaa2ura0FAOVIHGY=",
@@ -22,8 +22,8 @@ func dagster(name string) (string, bool) {
 	return value, ok
 }
 
-// A program is one function; Run does the rest, and returns the code to exit
-// with. A main would be os.Exit(pipes.Run(work)).
+// A program is one function. Run calls it and returns the exit code: a main is
+// os.Exit(pipes.Run(work)).
 func ExampleConfig_Run() {
 	c := pipes.Config{LookupEnv: dagster} // pipes.Run has the zero Config
 	code := c.Run(func(_ context.Context, s *pipes.Session) error {
@@ -41,8 +41,8 @@ func ExampleConfig_Run() {
 	// 0
 }
 
-// The retries of a policy become lines of the step's log, and the end of it a
-// message that says whether, and when, another try makes sense.
+// The retries of a policy become lines of the step's log. At the end the outcome says
+// whether and when to retry the step.
 func ExampleSession_Observe() {
 	s, err := pipes.Open(context.Background(), pipes.Config{LookupEnv: dagster, Stderr: os.Stdout})
 	if err != nil {

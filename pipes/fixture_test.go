@@ -13,7 +13,7 @@ import (
 // A dict is a JSON object.
 type dict = map[string]any
 
-// pack encodes what Dagster puts into a variable.
+// pack encodes v as Dagster encodes the value of a variable.
 func pack(t *testing.T, v any) string {
 	t.Helper()
 	packed, err := pipestest.Pack(v)

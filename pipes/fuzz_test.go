@@ -15,7 +15,7 @@ import (
 	"github.com/seed-0f2c7998/perdure/internal/pipestest"
 )
 
-// Whatever is reported, the reader survives what is written of it.
+// Dagster's reader survives reports of any values.
 func FuzzReports(f *testing.F) {
 	f.Add("text", []byte(`{"a":[1,2.0,"\ud800"]}`), 100.0, int64(1), "int")
 	f.Add("é\x00\xff😀\u2028", []byte(`1e999`), math.Inf(-1), int64(math.MinInt64), "__infer__")
@@ -42,7 +42,7 @@ func FuzzReports(f *testing.F) {
 	})
 }
 
-// reportAll reports in every way there is; what is refused is not written.
+// reportAll calls every method that reports. A report that is refused is not written.
 func reportAll(s *Session, text string, raw []byte, number float64, n int64, kind string) {
 	s.include = true
 	var decoded any

@@ -14,7 +14,7 @@ import (
 	"github.com/seed-0f2c7998/perdure/internal/pipestest"
 )
 
-// Attributes become part of the line; groups and what they hold are kept apart.
+// Attributes become part of the line, with the names of their groups.
 func TestLogger(t *testing.T) {
 	l := listen(t, pipestest.Context("a"))
 	log := l.Logger()
@@ -35,8 +35,8 @@ func TestLogger(t *testing.T) {
 	})
 }
 
-// What the message of an event tells is not told again in its attributes. Others
-// that only look like one keep theirs.
+// The line of an event has no attributes that its message repeats. A record that only
+// looks like an event keeps its attributes.
 func TestLoggerOfEvents(t *testing.T) {
 	l := listen(t, pipestest.Context("a"))
 	at := time.Date(2026, 11, 28, 12, 0, 0, 0, time.UTC)
@@ -55,7 +55,7 @@ func TestLoggerOfEvents(t *testing.T) {
 	})
 }
 
-// The handler does what every handler should, as far as a line can show.
+// The handler passes slogtest, as far as a line shows.
 func TestHandler(t *testing.T) {
 	var l *listener
 	slogtest.Run(t, func(t *testing.T) slog.Handler {

@@ -15,9 +15,8 @@ import (
 	"github.com/seed-0f2c7998/perdure/internal/pipestest"
 )
 
-// All that a session writes, case by case. Each case opens a session, does
-// something, and closes it with the error that came of it, as Run does; want is
-// what is written between opened and closed.
+// Each case opens a session, makes a report, and closes the session with the error of
+// the report, as Run does; want are the messages between opened and closed.
 func TestMessages(t *testing.T) {
 	one, two, none := pipestest.Context("my_asset"), pipestest.Context("a", "b"), pipestest.Context()
 	escaped := pipestest.Context(`pre\/fix/name`)
@@ -211,7 +210,7 @@ func endless() any {
 	return m
 }
 
-// A long text is cut where a character ends, and says so.
+// A long text is cut at the end of a character, and ends with a mark.
 func TestLongTextsAreCut(t *testing.T) {
 	l := listen(t, pipestest.Context("my_asset"))
 	long := strings.Repeat("é", 1<<19) // 1 MiB
@@ -237,8 +236,7 @@ func TestLongTextsAreCut(t *testing.T) {
 	}
 }
 
-// A log line that is longer than a page, which a reader may see a part of, is
-// sent in parts, between its own lines if there are any.
+// A log message longer than a page is sent in parts that end with a line.
 func TestLongLogsAreSentInParts(t *testing.T) {
 	l := listen(t, pipestest.Context("my_asset"))
 	stack := strings.Repeat(strings.Repeat("f", 99)+"\n", 100)
@@ -264,7 +262,7 @@ func TestLongLogsAreSentInParts(t *testing.T) {
 	}
 }
 
-// An exception has five fields, and so has each of its causes.
+// An exception and each of its causes have five fields.
 func TestExceptions(t *testing.T) {
 	inner := &fs.PathError{Op: "open", Path: "x", Err: fs.ErrNotExist}
 	for _, c := range []struct {

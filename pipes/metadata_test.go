@@ -18,8 +18,8 @@ type metadataCase struct {
 	want  string
 }
 
-// metadataCases has every constructor and every kind: to Python 100 is no float,
-// and 100.0 no integer.
+// metadataCases covers every constructor and every kind. For Python 100 is not a float,
+// and 100.0 not an integer.
 func metadataCases() []metadataCase {
 	return []metadataCase{
 		{Infer("s"), `{"type":"__infer__","raw_value":"s"}`},
@@ -106,9 +106,8 @@ func TestMetadata(t *testing.T) {
 	}
 }
 
-// Each kind of the table has a constructor, whose row in metadataCases says what
-// is written. What the table calls an example is written as it stands: the contract
-// program sends all examples to the real Dagster.
+// Each kind of the table has a constructor with a row in metadataCases, and an example
+// in its normal form. The contract program sends the examples to the real Dagster.
 func TestEachKindIsEverywhere(t *testing.T) {
 	made := map[string]bool{}
 	for _, c := range metadataCases() {

@@ -17,8 +17,7 @@ import (
 	"github.com/seed-0f2c7998/perdure/internal/pipestest"
 )
 
-// Each retry is a line, and the end one message with all that decides what
-// follows.
+// Each retry is a line of the log, and Close reports the outcome.
 func TestObserve(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		l := listen(t, pipestest.Context("a"))
@@ -44,8 +43,8 @@ func TestObserve(t *testing.T) {
 	})
 }
 
-// What a policy takes for a permanent failure by a rule of its own is one to
-// Dagster as well, though the error of a first attempt says nothing of it.
+// An error that a policy's own rule takes for permanent is permanent in the outcome,
+// also as the unmarked error of a first attempt.
 func TestOutcomeOfPolicyRules(t *testing.T) {
 	ignored := retry.Policy{IgnoreOn: []string{"timeout"}}
 	for _, test := range []struct {

@@ -23,7 +23,7 @@ import (
 	"github.com/seed-0f2c7998/perdure/internal/pipestest"
 )
 
-// The tests in this file run programs: this one, which is then what role says.
+// role is the variable that makes this test binary a program, which calls play.
 const role = "PERDURE_PIPES_TEST"
 
 func TestMain(m *testing.M) {
@@ -85,7 +85,7 @@ func play(ctx context.Context, s *Session, name string) error {
 	}
 }
 
-// A program is one that runs under a Dagster that is not there.
+// A program runs with the variables of Dagster; the test reads its messages.
 type program struct {
 	*exec.Cmd
 	file   string
@@ -119,7 +119,7 @@ func (p *program) end(t *testing.T) (code int, last pipestest.Message) {
 	return p.ProcessState.ExitCode(), received[len(received)-1]
 }
 
-// The code that a program exits with decides; the last message says why.
+// The exit code and the last message report how the work ended.
 func TestRun(t *testing.T) {
 	for _, c := range []struct {
 		role   string
@@ -151,8 +151,7 @@ func TestRun(t *testing.T) {
 	}
 }
 
-// A signal ends a wait at once, and is the reason; the second that a terminal
-// sends to a group, and the third, change nothing.
+// A signal ends a wait at once, and is the cause. Further signals have no effect.
 func TestRunEndsAtASignal(t *testing.T) {
 	for _, c := range []struct {
 		role   string
@@ -211,8 +210,8 @@ func TestRunWithoutParameters(t *testing.T) {
 	}
 }
 
-// Of a message for which there is no room nothing stays behind: the reader would
-// die of a part of it. The work is none the worse.
+// A message that does not fit the disk leaves no part of itself, which would end
+// Dagster's reader. The work continues.
 func TestRunOnAFullDisk(t *testing.T) {
 	if runtime.GOOS == "windows" {
 		t.Skip("there is no limit for the size of a file")
@@ -235,7 +234,7 @@ func TestRunOnAFullDisk(t *testing.T) {
 	}
 }
 
-// A reader of standard output that has gone does not end the program.
+// A closed reader of standard output does not end the program.
 func TestRunOutlivesItsReader(t *testing.T) {
 	for _, kind := range []string{"stdio", "buffered_stdio"} {
 		r, w, err := os.Pipe()

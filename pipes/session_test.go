@@ -254,7 +254,7 @@ func TestClose(t *testing.T) {
 	compare(t, l.received(), []string{`opened {"extras":{}}`, "closed {}"})
 }
 
-// Messages that can't be written are lost, with one line about it.
+// Messages that can't be written are lost, with one warning.
 func TestUnwritable(t *testing.T) {
 	for _, file := range []string{filepath.Join(t.TempDir(), "none", "messages"), "/dev/full", t.TempDir()} {
 		var stderr bytes.Buffer
@@ -275,7 +275,7 @@ func TestUnwritable(t *testing.T) {
 	}
 }
 
-// The file that Dagster made is appended to.
+// Messages are appended to the file that Dagster has made.
 func TestFileIsAppendedTo(t *testing.T) {
 	file := filepath.Join(t.TempDir(), "messages")
 	const before = `{"__dagster_pipes_version":"0.1","method":"opened","params":{"extras":{}}}` + "\n"
@@ -293,7 +293,7 @@ func TestFileIsAppendedTo(t *testing.T) {
 	}
 }
 
-// A message of up to a page is seen as a whole, or not at all.
+// A reader sees a message of up to a page as a whole, or not at all.
 func TestLongMessagesAreSeenAsAWhole(t *testing.T) {
 	l := listen(t, pipestest.Context("my_asset"))
 	done := make(chan error, 1)
@@ -314,8 +314,8 @@ func TestLongMessagesAreSeenAsAWhole(t *testing.T) {
 	}
 }
 
-// Any number of goroutines may report, while a reader takes whatever is there
-// for whole lines, as Dagster's does.
+// Many goroutines report while a reader takes any text for whole lines, as Dagster's
+// reader does.
 func TestConcurrentReports(t *testing.T) {
 	goroutines, each := 64, 1000
 	if testing.Short() {
@@ -365,7 +365,7 @@ func TestConcurrentReports(t *testing.T) {
 	}
 }
 
-// follow reads a file that is being written until ctx ends and nothing is left.
+// follow reads a growing file until ctx is done and the file is read to its end.
 func follow(ctx context.Context, file string) error {
 	f, err := os.Open(file)
 	if err != nil {

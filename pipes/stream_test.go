@@ -17,8 +17,7 @@ import (
 	"github.com/seed-0f2c7998/perdure/internal/pipestest"
 )
 
-// Messages on a standard stream are among its other lines, at once or at the
-// end.
+// Messages go to a standard stream between the program's lines, at once or at the end.
 func TestStandardStreams(t *testing.T) {
 	for _, c := range []struct{ kind, stream string }{
 		{"stdio", Stdout}, {"stdio", Stderr}, {"buffered_stdio", Stdout}, {"buffered_stdio", Stderr},
@@ -99,7 +98,7 @@ func TestMessagesBeginLines(t *testing.T) {
 	}
 }
 
-// Too many messages to be kept are lost, but not the last.
+// Messages beyond the limit of a buffered stream are lost, but not closed.
 func TestBufferedIsBounded(t *testing.T) {
 	var out, stderr bytes.Buffer
 	s, err := Open(t.Context(), Config{LookupEnv: environment(t, dict{"data": pipestest.Context("a")}, dict{"buffered_stdio": Stdout}), Stdout: &out, Stderr: &stderr})
@@ -124,8 +123,8 @@ func TestBufferedIsBounded(t *testing.T) {
 	}
 }
 
-// What goes to standard streams is sent as well, if Dagster asked for it: in
-// whole lines, or as much of one as a message takes.
+// If Dagster asked for it, the text of the standard streams is also sent, in whole lines
+// or in parts of a very long line.
 func TestStream(t *testing.T) {
 	for _, include := range []bool{true, false} {
 		file := filepath.Join(t.TempDir(), "messages")
@@ -187,7 +186,7 @@ func TestStream(t *testing.T) {
 	}
 }
 
-// A messages file that a volume holds as chunks, and a context beside it.
+// Files reads a context and writes chunks of messages.
 func TestFilesAsBlobs(t *testing.T) {
 	for _, c := range []struct{ from, to dict }{
 		{dict{"bucket": "b", "key": "in/context"}, dict{"bucket": "b", "key_prefix": "out"}},
@@ -216,8 +215,8 @@ func TestFilesAsBlobs(t *testing.T) {
 	}
 }
 
-// A blob is written through no link, waits for no FIFO, and is not that of a similar key; what can't be written leaves
-// nothing. A link at the name with .part added used to be written through, and a blob of that name was lost.
+// A blob is not written through a link or a FIFO, nor over the blob of a similar key. A failed write leaves nothing. A
+// link at the name plus .part used to be written through, and a blob of that name was lost.
 func TestBlobsOfFilesDoNotMeet(t *testing.T) {
 	store := Files{Root: t.TempDir()}
 	dir, victim := filepath.Join(store.Root, "b"), filepath.Join(store.Root, "victim")
@@ -249,8 +248,7 @@ func TestBlobsOfFilesDoNotMeet(t *testing.T) {
 	}
 }
 
-// chunksIn returns the chunks 1, 2 and so on of a directory, which has nothing
-// else.
+// chunksIn returns the chunks 1, 2 and so on of a directory that has only chunks.
 func chunksIn(t *testing.T, dir string) (chunks []string) {
 	t.Helper()
 	files, err := os.ReadDir(dir)

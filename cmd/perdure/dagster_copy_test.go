@@ -21,8 +21,7 @@ func (s *dagsterStep) withServers() *testServers {
 	return servers
 }
 
-// made returns the metadata of the one materialization there must be, each value
-// after its type.
+// made returns the metadata of the only materialization, each value after its type.
 func (s *dagsterStep) made() map[string]string {
 	s.t.Helper()
 	all := of("report_asset_materialization", s.received())
@@ -67,7 +66,7 @@ func TestDagsterCopyFromStandardInput(t *testing.T) {
 	})
 }
 
-// What there is to know of a copy is the metadata of the asset that it makes.
+// The facts of a copy are the metadata of the asset that it makes.
 func TestDagsterCopy(t *testing.T) {
 	s := newStep(t, "my_asset")
 	servers := s.withServers()
@@ -93,7 +92,7 @@ func TestDagsterCopy(t *testing.T) {
 	}
 }
 
-// A link in metadata is one that a browser can follow, without secrets.
+// Metadata of type url are links that a browser can follow, without secrets.
 func TestDagsterCopyURL(t *testing.T) {
 	s := newStep(t, "my_asset")
 	web := s.withServers().web.URL
@@ -108,9 +107,8 @@ func TestDagsterCopyURL(t *testing.T) {
 	}
 }
 
-// Messages that Dagster wants on standard output stay out of data that is
-// written there: they are lost with one warning, and the copy is what it is
-// without them. On standard error they are no trouble.
+// Messages that Dagster wants on standard output are dropped with one warning if the
+// copy writes its data there. On standard error they are written.
 func TestDagsterCopyToStandardOutput(t *testing.T) {
 	for _, test := range []struct {
 		kind, stream string
@@ -145,7 +143,7 @@ func TestDagsterCopyToStandardOutput(t *testing.T) {
 	}
 }
 
-// read reads messages that were sent somewhere else than to the file.
+// read reads messages that were not sent to the file.
 func read(t *testing.T, text string) []pipestest.Message {
 	t.Helper()
 	r, err := pipestest.Read([]byte(text))
@@ -155,7 +153,7 @@ func read(t *testing.T, text string) []pipestest.Message {
 	return r.Messages
 }
 
-// A copy that goes on where another process was stopped says how much was there.
+// A copy that resumes the copy of another process reports how much was resumed.
 func TestDagsterCopyResumed(t *testing.T) {
 	s := newStep(t, "my_asset")
 	web := s.withServers().web.URL
@@ -170,7 +168,7 @@ func TestDagsterCopyResumed(t *testing.T) {
 	}
 }
 
-// Of several assets somebody has to say which.
+// If the step has several assets, --dagster-asset selects one.
 func TestDagsterCopyOfSeveralAssets(t *testing.T) {
 	for _, test := range []struct {
 		assets []string
@@ -213,7 +211,7 @@ func TestDagsterCopyOfSeveralAssets(t *testing.T) {
 	s.run(0, "copy", "from", "to", "--dagster-asset", "c")
 }
 
-// Many files are one asset, if all are there.
+// Many files are one asset, which is materialized if all files were copied.
 func TestDagsterCopyTree(t *testing.T) {
 	s := newStep(t, "my_asset")
 	servers := s.withServers()
@@ -251,8 +249,8 @@ func TestDagsterCopyTree(t *testing.T) {
 	s.wantOutcome(dict{"outcome": "permanent", "exit_code": 1, "retryable": false})
 }
 
-// When a store is down, the attempts open its breaker, and Dagster is told when
-// to come back. Whoever comes before that sends nothing.
+// When a store is down, the attempts open its breaker, and the outcome says when to
+// retry. A command that runs before that sends no request.
 func TestDagsterCopyToDeadStore(t *testing.T) {
 	s := newStep(t, "my_asset")
 	servers := s.withServers()

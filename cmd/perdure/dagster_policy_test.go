@@ -15,7 +15,7 @@ import (
 	"github.com/seed-0f2c7998/perdure/internal/pipestest"
 )
 
-// retriedStep returns a step that was tried n times before.
+// retriedStep returns a step that was run n times before.
 func retriedStep(t *testing.T, n int, extras dict) *dagsterStep {
 	t.Helper()
 	c := pipestest.Context("my_asset")
@@ -23,8 +23,8 @@ func retriedStep(t *testing.T, n int, extras dict) *dagsterStep {
 	return newStepWith(t, c, nil)
 }
 
-// Each time that the step is tried again it makes half as many attempts, unless
-// somebody has said how many. Its extras have the last word.
+// Each retry of the step halves the attempts, unless the user has set their number. The
+// step's extras take precedence.
 func TestDagsterAttemptsOfARetriedStep(t *testing.T) {
 	for _, test := range []struct {
 		before int
@@ -60,7 +60,7 @@ func TestDagsterAttemptsOfARetriedStep(t *testing.T) {
 	s.wantLogged("INFO Re-run 2: max_attempts halved 2 times, unless it is set")
 }
 
-// What makes no sense in the extras is refused, before anything is tried.
+// Invalid extras are refused before the first attempt.
 func TestDagsterWrongExtras(t *testing.T) {
 	for want, value := range map[string]any{
 		`invalid value 3 for extras.perdure: must be an object, as {"max_attempts": 3}`:                             3,
@@ -84,8 +84,8 @@ func TestDagsterWrongExtras(t *testing.T) {
 	}
 }
 
-// A dead server gets the attempts of the first try, and of each later one a
-// probe, if the breaker lets that pass.
+// A dead server gets the attempts of the first run of the step, and of each retry of the
+// step one probe, if the breaker admits it.
 func TestDagsterRequestsOnADeadServer(t *testing.T) {
 	var requests atomic.Int64
 	server := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {

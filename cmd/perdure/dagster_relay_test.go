@@ -13,12 +13,12 @@ import (
 	"github.com/seed-0f2c7998/perdure/internal/pipestest"
 )
 
-// line is a message of a child.
+// line returns a message of a child.
 func line(method, params string) string {
 	return `{"__dagster_pipes_version": "0.1", "method": "` + method + `", "params": ` + params + "}\n"
 }
 
-// The messages of a child that does everything.
+// spoken returns the messages of a child that reports everything.
 func spoken() string {
 	return line("opened", `{"extras": {}}`) +
 		line("log", `{"message": "hello é", "level": "INFO"}`) +
@@ -55,8 +55,8 @@ func methods(all []pipestest.Message) (names []string) {
 	return names
 }
 
-// Two attempts that both materialize, then one that succeeds: Dagster gets each
-// report once, in the child's order, and the log lines of all.
+// Two attempts materialize and fail, a third succeeds: Dagster gets each report once, in
+// the child's order, and the log lines of all attempts.
 func TestDagsterRelay(t *testing.T) {
 	s, args := speaker(t, "1,1,0", map[string]string{"file": spoken()})
 	s.run(0, args...)
@@ -87,7 +87,7 @@ func TestDagsterRelay(t *testing.T) {
 	s.nothingLeft()
 }
 
-// nothingLeft wants no private files to be left.
+// nothingLeft checks that no private file is left.
 func (s *dagsterStep) nothingLeft() {
 	s.t.Helper()
 	for _, pair := range s.environ {
@@ -99,8 +99,8 @@ func (s *dagsterStep) nothingLeft() {
 	}
 }
 
-// The exception of an attempt that is followed by another is a line of the log,
-// that of the last is the cause of ours.
+// The exception of an attempt before a retry is a line of the log. The exception of the
+// last attempt is the cause of the command's exception.
 func TestDagsterRelayException(t *testing.T) {
 	exception := func(text string) string {
 		return line("opened", `{"extras": {}}`) + line("closed", `{"exception": {"message": "ValueError: `+text+`\n", "name": "ValueError",
@@ -125,7 +125,7 @@ func TestDagsterRelayException(t *testing.T) {
 	s.wantLogged("WARNING the command closed its session with an exception, but exited with 0: ValueError: no luck")
 }
 
-// A child that retries by itself tells whether it makes sense to go on.
+// The outcome of a child that has retried itself decides whether it is retried again.
 func TestDagsterRelayNestedRetries(t *testing.T) {
 	outcome := func(fields string) string {
 		return line("opened", `{"extras": {}}`) + line("report_custom_message", `{"payload": {"kind": "perdure/outcome", `+fields+`}}`) + line("closed", "{}")
@@ -145,8 +145,8 @@ func TestDagsterRelayNestedRetries(t *testing.T) {
 	}
 }
 
-// Whatever a child writes, Dagster's reader survives, and what is right in
-// it is passed on. The rows are those of the reference on what ends the reader.
+// Dagster's reader survives any text of a child, and valid messages in it are relayed.
+// The rows are what ends Dagster's reader.
 func TestDagsterRelayRefuses(t *testing.T) {
 	metadata := func(values string) string {
 		return line("report_asset_materialization", `{"asset_key": "my_asset", "data_version": null, "metadata": `+values+`}`)
@@ -223,7 +223,7 @@ func TestDagsterRelayRefuses(t *testing.T) {
 	}
 }
 
-// A child that writes nothing but garbage costs Dagster a dozen lines.
+// A child that writes only garbage adds a dozen lines to the log.
 func TestDagsterRelayGarbage(t *testing.T) {
 	s, args := speaker(t, "0", map[string]string{"file": strings.Repeat("garbage\n", 5000) + line("log", `{"message": "still there"}`)})
 	s.run(0, args...)
@@ -233,7 +233,7 @@ func TestDagsterRelayGarbage(t *testing.T) {
 	}
 }
 
-// A child is not held up, nor are we, by more than is held back for it.
+// Reports beyond the limit are dropped, and delay neither the child nor the command.
 func TestDagsterRelayHoldsBackSoMuch(t *testing.T) {
 	one := line("report_custom_message", `{"payload": "`+strings.Repeat("x", 40_000)+`"}`)
 	s, args := speaker(t, "0", map[string]string{"file": strings.Repeat(one, 500)})
@@ -244,8 +244,8 @@ func TestDagsterRelayHoldsBackSoMuch(t *testing.T) {
 	s.wantLogged("WARNING reports of the command beyond 16777216 bytes are not relayed")
 }
 
-// Passthrough is one attempt of a child that has all to itself; without Dagster
-// it means nothing.
+// Passthrough is one attempt of a child that reports by itself. Without Dagster the mode
+// has no effect.
 func TestDagsterPassthrough(t *testing.T) {
 	s, args := speaker(t, "7", map[string]string{"file": spoken()})
 	if err := os.WriteFile(s.messages, nil, 0o600); err != nil {
@@ -264,7 +264,7 @@ func TestDagsterPassthrough(t *testing.T) {
 	}
 }
 
-// The mode is a flag or a variable; a wrong one is refused.
+// The mode is a flag or a variable; a wrong value is refused.
 func TestDagsterMode(t *testing.T) {
 	s, args := speaker(t, "0", map[string]string{"file": spoken()})
 	s.environ = append(s.environ, "PERDURE_DAGSTER=relay")

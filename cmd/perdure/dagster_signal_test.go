@@ -38,7 +38,7 @@ func (s *dagsterStep) begin(args ...string) *running {
 	return r
 }
 
-// process returns the number that a child has written to that file.
+// process returns the process ID that a child has written to that file.
 func (r *running) process(file string) (pid int) {
 	r.t.Helper()
 	eventually(r.t, "the child runs", func() bool {
@@ -56,8 +56,8 @@ func (r *running) signal(s os.Signal) {
 	}
 }
 
-// cancel sends a signal, to the command alone, as Dagster does, and wants it to
-// end in time with that code.
+// cancel sends a signal to the command only, as Dagster does, and checks that the
+// command ends in time with that code.
 func (r *running) cancel(s os.Signal, code int) {
 	r.t.Helper()
 	r.signal(s)
@@ -68,7 +68,7 @@ func (r *running) cancel(s os.Signal, code int) {
 	}
 }
 
-// gone wants a process to end now; who is to bury it may not have done so.
+// gone checks that a process has ended; it may be a zombie.
 func gone(t *testing.T, pid int) {
 	t.Helper()
 	eventually(t, fmt.Sprintf("process %d does not outlive the step", pid), func() bool {
@@ -77,8 +77,7 @@ func gone(t *testing.T, pid int) {
 	})
 }
 
-// A cancelled step ends in time, whatever its processes think of signals, and
-// Dagster is told so.
+// A cancelled step ends in time, also if its processes ignore signals, and reports it.
 func TestDagsterCancel(t *testing.T) {
 	for name, test := range map[string]struct {
 		script string
@@ -120,8 +119,8 @@ func TestDagsterCancelBetweenAttempts(t *testing.T) {
 	r.wantOutcome(dict{"outcome": "interrupted", "attempts": 1, "last_error": "exit status 3", "exit_code": 130})
 }
 
-// ^C at a terminal reaches the command twice, from there and from Dagster: the
-// child gets it once, and may clean up.
+// A ^C reaches the command twice, from the terminal and from Dagster: the child gets the
+// signal once, and may clean up.
 func TestDagsterCancelTwice(t *testing.T) {
 	r := newStep(t).begin("run", "--", "sh", "-c",
 		"trap 'echo got >>signals' INT; trap 'touch go' USR1; echo $$ >pid; while ! test -e go; do sleep 0.01; done; exit 5")
@@ -137,7 +136,7 @@ func TestDagsterCancelTwice(t *testing.T) {
 	r.wantOutcome(dict{"outcome": "interrupted", "exit_code": 5})
 }
 
-// A copy that is cancelled twice ends once, and says so.
+// A copy that is cancelled twice reports one end.
 func TestDagsterCancelCopy(t *testing.T) {
 	body := generated(1 << 20)
 	web := httptestfault.New(func(int, *http.Request) httptestfault.Response {

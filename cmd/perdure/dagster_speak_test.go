@@ -12,9 +12,9 @@ import (
 	"strings"
 )
 
-// speak is a command of tests: a child that speaks Pipes. "speak CODES FILE"
-// writes the file to the messages as it is, and exits with the code of this
-// attempt, of those that commas separate. FILE.N is there for attempt N alone.
+// speak is a child that reports to Dagster: "speak CODES FILE" writes the file to the
+// messages unchanged, and exits with the attempt's code of the comma-separated CODES.
+// Attempt N writes FILE.N instead, if that file exists.
 func speak() {
 	attempt := max(os.Getenv("PERDURE_ATTEMPT"), "1")
 	text, err := os.ReadFile(os.Args[2] + "." + attempt)

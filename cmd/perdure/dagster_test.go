@@ -16,7 +16,7 @@ import (
 	"github.com/seed-0f2c7998/perdure/internal/pipestest"
 )
 
-// A dagsterStep is what Dagster is to a command that it has started.
+// A dagsterStep starts the command as Dagster does, and reads its messages.
 type dagsterStep struct {
 	t        *testing.T
 	dir      string
@@ -33,8 +33,8 @@ func newStep(t *testing.T, assets ...string) *dagsterStep {
 	return newStepWith(t, pipestest.Context(assets...), nil)
 }
 
-// newStepWith returns a step with that context; the parameters of messages are
-// added to the path.
+// newStepWith returns a step with that context, and with further parameters of the
+// messages beside the path.
 func newStepWith(t *testing.T, context, messages dict) *dagsterStep {
 	t.Helper()
 	dir := t.TempDir()
@@ -55,7 +55,7 @@ func newStepWith(t *testing.T, context, messages dict) *dagsterStep {
 	return s
 }
 
-// run runs the command as the step would, and wants it to end with that code.
+// run runs the command as the step does, and checks its exit code.
 func (s *dagsterStep) run(code int, args ...string) (stdout, stderr string) {
 	s.t.Helper()
 	var out, errs bytes.Buffer
@@ -68,8 +68,8 @@ func (s *dagsterStep) run(code int, args ...string) (stdout, stderr string) {
 	return out.String(), errs.String()
 }
 
-// received returns what Dagster's reader has got, which must have survived it and
-// have seen one beginning and one end.
+// received returns the messages, which Dagster's reader must survive, with one opened and
+// one closed.
 func (s *dagsterStep) received() []pipestest.Message {
 	s.t.Helper()
 	text, err := os.ReadFile(s.messages)
@@ -102,7 +102,7 @@ func (s *dagsterStep) logged() (lines []string) {
 	return lines
 }
 
-// outcome returns the one outcome that there must be.
+// outcome returns the only outcome.
 func (s *dagsterStep) outcome() dict {
 	s.t.Helper()
 	all := of("report_custom_message", s.received())
@@ -144,8 +144,8 @@ func (s *dagsterStep) wantLogged(want ...string) {
 	}
 }
 
-// What is retried is in the step's log, and the outcome tells how it went. The
-// child knows nothing of Dagster.
+// Retries are in the step's log, and the outcome is reported. The child does not see
+// Dagster.
 func TestDagsterRun(t *testing.T) {
 	s := newStep(t, "my_asset")
 	out, _ := s.run(0, "run", "--", "sh", "-c", `env | grep -c DAGSTER_PIPES; echo $PERDURE_ATTEMPT; test $PERDURE_ATTEMPT = 3`)
@@ -165,8 +165,8 @@ func TestDagsterRun(t *testing.T) {
 	}
 }
 
-// However a command ends, Dagster is told why, whether it makes sense to come
-// back, and the code that the process exits with.
+// The outcome of each way to end a command has the reason, whether to retry, and the exit
+// code.
 func TestDagsterFailures(t *testing.T) {
 	for _, test := range []struct {
 		name      string
@@ -204,8 +204,7 @@ func TestDagsterFailures(t *testing.T) {
 	}
 }
 
-// An environment that Dagster has not made is no reason not to do the work; a
-// child must not stumble over it either.
+// In an invalid environment the command does its work, and so does the child.
 func TestDagsterCorruptEnvironment(t *testing.T) {
 	pack := func(v any) string {
 		packed, err := pipestest.Pack(v)
@@ -258,8 +257,8 @@ func TestDagsterUnwritableMessages(t *testing.T) {
 	}
 }
 
-// Where messages go to standard output they are lines of their own, though the
-// child leaves its last line open.
+// Messages on standard output start on a new line, also if the child's output ends
+// within a line.
 func TestDagsterMessagesBesideOutput(t *testing.T) {
 	s := newStepWith(t, pipestest.Context(), dict{"path": nil, "stdio": "stdout"})
 	out, _ := s.run(0, "run", "--", "sh", "-c", `printf %s $PERDURE_ATTEMPT; test $PERDURE_ATTEMPT = 2`)
@@ -280,8 +279,7 @@ func TestDagsterMessagesBesideOutput(t *testing.T) {
 	}
 }
 
-// What the child writes passes through as it is; it is sent as well if Dagster
-// asks for it.
+// The child's output passes through unchanged, and is also sent if Dagster asks for it.
 func TestDagsterStreams(t *testing.T) {
 	for _, include := range []bool{false, true} {
 		s := newStepWith(t, pipestest.Context(), dict{"include_stdio_in_messages": include})
