@@ -53,15 +53,15 @@ func (op *operation) failed(err error) error {
 func (op *operation) statusError(res *http.Response, class retry.Class) error {
 	err := newStatusError(res, op.req)
 	err.class = class
-	under := class == retry.ClassUnknown && res.StatusCode == http.StatusConflict && op.last != nil && op.req.Header.Get("Idempotency-Key") != ""
+	pending := class == retry.ClassUnknown && res.StatusCode == http.StatusConflict && op.last != nil && op.req.Header.Get("Idempotency-Key") != ""
 	op.last = err
-	if under {
+	if pending {
 		return retry.Transient(err) // an earlier attempt with this Idempotency-Key, whose response was lost, is still being processed
 	}
 	if class, _ = op.route.policy.ClassOf(err); class == retry.ClassPermanent || class == retry.ClassIgnored || class == retry.ClassUnknown {
 		return err
 	}
-	err.wait, err.asks = op.transport.hint(res, time.Now())
+	err.hint, err.hasHint = op.transport.hint(res, time.Now())
 	if !op.idempotent {
 		return op.notRepeatable(err, ErrNotIdempotent)
 	}
@@ -107,9 +107,9 @@ func (t *Transport) classify(res *http.Response) retry.Class {
 
 // hint returns the wait that the server asks for in res, and whether it asks for one.
 func (t *Transport) hint(res *http.Response, received time.Time) (time.Duration, bool) {
-	if ask := t.options.RetryAfter; ask != nil {
+	if hint := t.options.RetryAfter; hint != nil {
 		restore := hideBody(res)
-		d, ok := ask(res)
+		d, ok := hint(res)
 		restore()
 		if ok {
 			return d, true

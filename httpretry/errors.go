@@ -50,8 +50,8 @@ type StatusError struct {
 	Status int
 
 	class    retry.Class   // from Options.Classify; may be ClassUnknown
-	wait     time.Duration // the wait that the server asks for, if asks
-	asks     bool
+	hint     time.Duration // the wait that the server asks for, if hasHint
+	hasHint  bool
 	response *http.Response // to be drained before a retry; nil afterwards
 }
 
@@ -64,7 +64,7 @@ func (e *StatusError) Error() string {
 func (e *StatusError) HTTPStatusCode() int { return e.Status }
 
 // RetryAfter returns the wait that the server asked for, and whether it asked for one.
-func (e *StatusError) RetryAfter() (time.Duration, bool) { return e.wait, e.asks }
+func (e *StatusError) RetryAfter() (time.Duration, bool) { return e.hint, e.hasHint }
 
 func newStatusError(res *http.Response, req *http.Request) *StatusError {
 	return &StatusError{Method: method(req), URL: shown.URL(req), Status: res.StatusCode, response: res}
@@ -89,8 +89,8 @@ type ProxyError struct {
 	Target string // host:port of the server
 	Status int    // of the response to CONNECT
 
-	wait time.Duration
-	asks bool
+	hint    time.Duration
+	hasHint bool
 }
 
 // Error is like "proxy http://proxy:3128 refused to connect to example.org:443: 407 Proxy Authentication Required".
@@ -102,7 +102,7 @@ func (e *ProxyError) Error() string {
 func (e *ProxyError) HTTPStatusCode() int { return e.Status }
 
 // RetryAfter returns the wait that the proxy asked for, and whether it asked for one.
-func (e *ProxyError) RetryAfter() (time.Duration, bool) { return e.wait, e.asks }
+func (e *ProxyError) RetryAfter() (time.Duration, bool) { return e.hint, e.hasHint }
 
 // ReportProxyErrors makes t return a [*ProxyError] when a proxy refuses to connect to a server. Without it, t returns the text
 // of the proxy's status line only, which looks like any other connection failure.
@@ -125,7 +125,7 @@ func ReportProxyErrors(t *http.Transport) {
 		}
 		address := url.URL{Scheme: proxy.Scheme, Host: proxy.Host}
 		e := &ProxyError{Proxy: address.String(), Target: req.Host, Status: res.StatusCode}
-		e.wait, e.asks = RetryAfter(res.Header, time.Now())
+		e.hint, e.hasHint = RetryAfter(res.Header, time.Now())
 		return e
 	}
 }

@@ -42,7 +42,7 @@ func (op *operation) giveUp(res *http.Response, err error) (*http.Response, erro
 		return nil, err
 	}
 	if err != error(status) { //nolint:errorlint // a status that is not retried needs no reason
-		res = with(res, end{err: err})
+		res = mark(res, end{err: err})
 	}
 	if op.req != op.original {
 		unzip.Response(res)
@@ -53,11 +53,11 @@ func (op *operation) giveUp(res *http.Response, err error) (*http.Response, erro
 // deliver returns res as the caller gets it: with a body that s resumes if it breaks and can be resumed (never if s is
 // nil), and decoded if zipped, which says that this package requested gzip.
 func deliver(res *http.Response, s *stream, zipped bool) *http.Response {
-	carried := s != nil && s.attach(res)
-	if endsAnywhere(res) && (!carried || s.check == nil) {
-		res = with(res, end{unverifiable: true})
+	attached := s != nil && s.attach(res)
+	if endsWithConnection(res) && (!attached || s.check == nil) {
+		res = mark(res, end{unverifiable: true})
 	}
-	if zipped && (!carried || s.representation.encoding != "") {
+	if zipped && (!attached || s.representation.encoding != "") {
 		unzip.Response(res)
 	}
 	return res
@@ -72,8 +72,8 @@ type end struct {
 
 type endKey struct{}
 
-// with returns res with e.
-func with(res *http.Response, e end) *http.Response {
+// mark returns res with e in the context of its request.
+func mark(res *http.Response, e end) *http.Response {
 	if res.Request != nil {
 		res.Request = res.Request.WithContext(context.WithValue(res.Request.Context(), endKey{}, e))
 	}
@@ -89,8 +89,8 @@ func endOf(res *http.Response) end {
 }
 
 // GaveUp returns why no attempt followed res although its status is retried: a [*retry.Error] with the number of attempts
-// and, as its RetryAt, when to try again; or an error that is [ErrNotIdempotent] or [ErrBody]. The error also is the
-// [StatusError] of res. GaveUp returns nil for a success and for a status that is not retried.
+// and, as its RetryAt, when to try again; or an error that is [ErrNotIdempotent] or [ErrBody]. errors.As finds the
+// [StatusError] of res in it. GaveUp returns nil for a success and for a status that is not retried.
 //
 //	res, err := client.Get(url)
 //	if err == nil {
@@ -102,8 +102,8 @@ func GaveUp(res *http.Response) error { return endOf(res).err }
 // by closing the connection, as HTTP/1.0 does, and sends no digest.
 func MayBeTruncated(res *http.Response) bool { return endOf(res).unverifiable }
 
-// endsAnywhere reports whether only the end of the connection marks the end of the body.
-func endsAnywhere(res *http.Response) bool {
+// endsWithConnection reports whether only the end of the connection marks the end of the body.
+func endsWithConnection(res *http.Response) bool {
 	return res.ContentLength < 0 && res.ProtoMajor == 1 && len(res.TransferEncoding) == 0 && !res.Uncompressed &&
 		res.Body != http.NoBody && res.StatusCode != http.StatusSwitchingProtocols
 }

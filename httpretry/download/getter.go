@@ -121,7 +121,7 @@ func (g *getter) read(res *http.Response, r transfer.Range, of *transfer.Version
 	switch res.StatusCode {
 	case http.StatusOK, http.StatusNonAuthoritativeInfo:
 		v := versionOf(res, res.ContentLength)
-		if isEndless(res) && v.Checksum.IsZero() {
+		if endsWithConnection(res) && v.Checksum.IsZero() {
 			return nil, ErrTruncatable
 		}
 		g.note(res, of == nil || !v.Same(*of))
@@ -151,8 +151,8 @@ func (g *getter) note(res *http.Response, first bool) {
 	}
 }
 
-// isEndless reports whether only the end of the connection marks the end of the body.
-func isEndless(res *http.Response) bool {
+// endsWithConnection reports whether only the end of the connection marks the end of the body.
+func endsWithConnection(res *http.Response) bool {
 	return res.ContentLength < 0 && res.ProtoMajor == 1 && len(res.TransferEncoding) == 0
 }
 
