@@ -23,9 +23,6 @@ var clockPending = []string{
 	// The core.
 	"retry/call_test.go",
 
-	// Breakers.
-	"circuit/gate_test.go",
-
 	// AWS.
 	"awsretry/gatestorm_test.go",
 

@@ -62,10 +62,7 @@ var pending = []string{
 	"retry",
 
 	// Breakers, and what they are made of.
-	"circuit",
-	"internal/cell",
 	"internal/gate",
-	"internal/places",
 	"sim",
 
 	// Stores.

@@ -1,5 +1,5 @@
-// Package circuit stops calls that would fail: a circuit breaker, and beside
-// it, because it shares the breaker's fate and memory, a retry budget.
+// Package circuit stops calls that would fail: a circuit breaker, and the state that
+// belongs to the same key: a retry budget, a gate, a rate limit, a concurrency limit.
 //
 //	     failures reach a rule                recovery timeout is over
 //	closed ────────────────────▶ open ◀────────────────▶ half-open
@@ -7,7 +7,7 @@
 //	   └──────────────────────────────────────────────────────┘
 //	                    enough probes succeeded
 //
-// A healthy breaker costs a call one atomic load. All that a breaker can do is
+// A healthy breaker costs a call one atomic load. All transitions of a breaker are
 // one pure function, step, in state.go; transition.go applies it.
 package circuit
 
@@ -25,77 +25,76 @@ import (
 	"github.com/seed-0f2c7998/perdure/internal/seam"
 )
 
-// A Store is where the state of breakers lives. It is sealed: a [*Memory], for
-// the breakers of one process, and the Stores of the packages hoststore and
-// redisstore, for those of all processes of a host and of a fleet, are all that
-// there are. Each is safe for concurrent use, and none makes a call fail or wait.
+// A Store is where the state of breakers lives. It is sealed: the only Stores are a
+// [*Memory], for breakers of one process, and the Stores of the packages hoststore,
+// for all processes of a host, and redisstore, for a fleet. Each Store is safe for
+// concurrent use, and never makes a call fail or wait.
 type Store interface{ sealed }
 
 type sealed = cell.Sealed
 
-// Memory is a [Store] in which breakers of one name share their state within
-// the process, and which keeps it for as long as it is used. Its zero value is
-// ready for use, and safe for concurrent use; do not copy it.
+// Memory is a [Store] in which breakers of the same name share their state within the
+// process. It keeps every state. Its zero value is ready for use, and safe for
+// concurrent use; do not copy it.
 type Memory struct{ sealedMemory }
 
 type sealedMemory = cell.SealedMemory
 
-type handle = seam.Handle //nolint:unused // by it seam.Of finds what a call looks at
+type handle = seam.Handle //nolint:unused // seam.Of finds it
 
-// A Breaker guards calls that share a fate. Make it with [New], once for each
-// thing that can fail as a whole; a nil *Breaker admits everything.
+// A Breaker guards the calls to one service, or to any other part that fails as a
+// whole. Make it with [New]; a nil *Breaker admits every call.
 //
-// Ask with [Breaker.Acquire] before each call and tell the [Permit] how it
-// went, or let [Breaker.Do] or package retry do so. [Breaker.Allow],
-// [Breaker.RecordSuccess] and [Breaker.RecordFailure] are the same for code
-// that keeps no permit.
+// Call [Breaker.Acquire] before each call and report the result to the [Permit], or
+// use [Breaker.Do] or package retry, which do both. [Breaker.Allow],
+// [Breaker.RecordSuccess] and [Breaker.RecordFailure] are for code that keeps no
+// permit.
 //
-// A Breaker is safe for concurrent use, and no method blocks. Transitions are
-// reported to Config.Observe on the goroutine whose call made them, under no
-// lock, so it may use the breaker.
+// A Breaker is safe for concurrent use. No method blocks except Do. Config.Observe
+// is called with each transition, on the goroutine of the call that made the
+// transition and under no lock, so it may use the breaker.
 type Breaker struct {
 	handle //nolint:unused // as above
 
 	cell    *cell.Ref
 	rules   rules
 	window  window
-	ceiling Tokens         // of the budget; 0: none
-	gate    *localGate     // nil: none
-	pacing  *rateLimit     // nil: calls have no rate
-	places  *places.Places // nil: calls in flight are not limited
+	ceiling Tokens         // of the budget; 0 means no budget
+	gate    *localGate     // nil if Config.Gate is NoGate
+	pacing  *rateLimit     // nil without a Config.Rate
+	places  *places.Places // nil without a Config.Concurrency
 
-	name   string           // without secrets
-	key    string           // the name as it was given, for the store
-	config Config           // as it was given
-	err    error            // what is wrong with it
+	name   string           // redacted
+	key    string           // name as passed to New, for the store
+	config Config           // as passed to New
+	err    error            // why the Config is not valid; nil if it is
 	store  cell.Store       // never nil
-	clock  func() time.Time // the wall clock
+	clock  func() time.Time // wall clock
 
-	virtual cell.Virtual // the time and the chance of a simulation; nil: the process's own
+	virtual cell.Virtual // clocks and random numbers of a simulation; nil: those of the process
 
-	refusals         refusals                // by this process
-	reportPlaceAfter atomic.Int64            // as elapsed returns it: until then a wait for a place is not the first; 0: there was none
-	lastFailure      atomic.Uint64           // here: Unix milliseconds 56, class 8; 0: none
-	refused          atomic.Pointer[refused] // the last refusal; never nil
+	refusals         refusals                // made by this process
+	reportPlaceAfter atomic.Int64            // as elapsed returns it: no wait for a place is reported before; 0: none was reported
+	lastFailure      atomic.Uint64           // in this process: Unix milliseconds 56, class 8; 0 means none
+	refused          atomic.Pointer[refused] // last refusal; never nil
 }
 
-// New returns the breaker of that name. It never fails: a Config that is not
-// valid makes a breaker that admits nothing, and whose Acquire returns the
-// [*ConfigError]; see [Config.Validate].
+// New returns a breaker. It never fails: if c is not valid, the breaker admits no
+// call and Acquire returns the [*ConfigError]; see [Config.Validate].
 func New(name string, c Config) *Breaker {
 	b := &Breaker{name: redact.String(name), key: name, config: c, clock: time.Now, err: c.Validate()}
-	b.refused.Store(newRefused(OpenError{}, ^packedState(0))) // of no call: no breaker has that word
+	b.refused.Store(newRefused(OpenError{}, ^packedState(0))) // matches no call: no breaker has that state
 	if c.Store == nil || b.err != nil {
 		b.store = new(cell.Memory)
 	} else {
 		b.store = cell.Unseal(c.Store)
 	}
-	made := make(chan struct{}) // a store may have an order at once
+	made := make(chan struct{}) // a store may apply a remote state at once
 	defer close(made)
 	if b.err == nil {
 		b.ceiling = Tokens(c.Budget * float64(Token))
 	}
-	b.cell = b.store.Cell(name, cell.Client{OnRemote: func(agreed cell.FetchRemote) { <-made; b.applyRemote(agreed) }, Ceiling: int64(b.ceiling), Gate: c.Gate != NoGate})
+	b.cell = b.store.Cell(name, cell.Client{OnRemote: func(fetch cell.FetchRemote) { <-made; b.applyRemote(fetch) }, Ceiling: int64(b.ceiling), Gate: c.Gate != NoGate})
 	hot := seam.Of(b)
 	hot.Cell = b.cell
 	if b.err != nil {
@@ -129,8 +128,8 @@ func New(name string, c Config) *Breaker {
 	return b
 }
 
-// Name returns the breaker's name, without the secrets that may be in it, such
-// as the password of a URL.
+// Name returns the breaker's name with secrets removed, such as the password of a
+// URL.
 func (b *Breaker) Name() string {
 	if b == nil {
 		return ""
@@ -138,7 +137,7 @@ func (b *Breaker) Name() string {
 	return b.name
 }
 
-// String returns the breaker's name, state, and why it is in that, for logs:
+// String returns the breaker's name, its state and the reason of the state, for logs:
 // `circuit breaker "s3" is open (5 consecutive failures)`.
 func (b *Breaker) String() string {
 	if b == nil {
@@ -152,7 +151,7 @@ func (b *Breaker) String() string {
 	return text + " (" + m.Reason.String() + ")"
 }
 
-// invalid returns what is wrong with the breaker's Config, a [*ConfigError], or nil.
+// invalid returns the [*ConfigError] of the breaker's Config, or nil.
 func (b *Breaker) invalid() error {
 	if b == nil {
 		return nil
@@ -160,13 +159,14 @@ func (b *Breaker) invalid() error {
 	return b.err
 }
 
-// Trip opens a closed or half-open breaker, as its rules would.
+// Trip opens a closed or half-open breaker, for as long as its rules would.
 func (b *Breaker) Trip() { b.apply(noCaller(), event{signal: trip}) }
 
-// Isolate refuses all calls until Reset, even if ObserveOnly is set.
+// Isolate refuses all calls until Reset, even if Config.ObserveOnly is set.
 func (b *Breaker) Isolate() { b.apply(noCaller(), event{signal: isolate}) }
 
-// Reset closes the breaker, and forgets its evidence and its budget's balance.
+// Reset closes the breaker, clears its window and not-before instant, and sets the
+// budget back to one token.
 func (b *Breaker) Reset() {
 	if b == nil || b.err != nil {
 		return
@@ -174,17 +174,17 @@ func (b *Breaker) Reset() {
 	b.cell.Load().ForgetHint()
 	b.cell.Load().Budget.Reset()
 	b.window.clear(b.cell.Load())
-	b.cell.Load().SetOverride(b.clock(), uint8(Closed)) // which counts even if it is closed
+	b.cell.Load().SetOverride(b.clock(), uint8(Closed)) // also of a closed breaker: other hosts follow
 	b.apply(noCaller(), event{signal: reset})
 	if b.gate != nil {
 		b.resetGate(Manual)
 	}
 }
 
-// NotBefore returns the instant before which the service must not be called,
-// because several responses in a row asked for that: the end of an opening
-// whose cause is [Throttled], or with a gate, when the next probe goes. It is the zero
-// Time when there is none.
+// NotBefore returns the instant before which the service must not be called, because
+// several responses in a row asked for that: the end of an opening whose cause is
+// [Throttled], or with a gate, the instant of the next probe. It is the zero Time if
+// the service did not ask for a wait.
 func (b *Breaker) NotBefore() time.Time {
 	if b == nil {
 		return time.Time{}
@@ -200,8 +200,8 @@ func (b *Breaker) NotBefore() time.Time {
 	return time.Time{}
 }
 
-// State returns what the breaker would do with a call now: an open one whose
-// time is up is half-open.
+// State returns the state that applies to a call now: an open breaker whose recovery
+// timeout has elapsed is half-open.
 func (b *Breaker) State() State {
 	if b == nil {
 		return Closed
@@ -216,9 +216,9 @@ func (b *Breaker) State() State {
 	return HalfOpen
 }
 
-// now returns the time in Unix nanoseconds by the clock of the breaker's words:
-// the wall clock if they are shared, since a monotonic reading means nothing to
-// another process, and else one that nobody can set.
+// now returns the current time in Unix nanoseconds, by the clock that the breaker's
+// instants are counted by: the wall clock if processes share the state, else a
+// monotonic clock.
 func (b *Breaker) now() int64 {
 	switch from := b.cell.Anchor; {
 	case from.IsZero():
@@ -230,19 +230,19 @@ func (b *Breaker) now() int64 {
 	}
 }
 
-// wall returns t, an instant of the breaker's words, as the wall clock has it.
+// wall converts t, an instant of the breaker, to the wall clock.
 func (b *Breaker) wall(t instant) time.Time {
 	if b.cell.Anchor.IsZero() {
 		return time.UnixMilli(int64(t))
 	}
-	set := time.Duration(b.clock().UnixNano() - b.now()) // by which the wall clock was set since
+	set := time.Duration(b.clock().UnixNano() - b.now()) // wall clock steps since the anchor
 	if set.Abs() < 2*time.Millisecond {
 		set = 0
 	}
 	return time.UnixMilli(int64(t)).Add(set)
 }
 
-// instant returns t, of the wall clock, as an instant of the breaker's words.
+// instant converts t, of the wall clock, to an instant of the breaker.
 func (b *Breaker) instant(t time.Time) instant {
 	if b.cell.Anchor.IsZero() {
 		return ceil(t.UnixNano())
@@ -250,8 +250,7 @@ func (b *Breaker) instant(t time.Time) instant {
 	return ceil(b.now() + int64(t.Sub(b.clock())))
 }
 
-// elapsed returns a time in nanoseconds of which only differences mean anything:
-// nobody can set its clock.
+// elapsed returns the monotonic clock, in nanoseconds.
 func (b *Breaker) elapsed() int64 {
 	if b.virtual != nil {
 		return int64(b.virtual.Elapsed())
@@ -259,9 +258,8 @@ func (b *Breaker) elapsed() int64 {
 	return elapsed()
 }
 
-// tick returns the time in nanoseconds by the clock of the windows, when elapsed
-// returns now. It costs half a time.Now, since it reads only the monotonic
-// clock, and is of use only within one window.
+// tick returns the clock of the windows, in nanoseconds, when elapsed returns now. It
+// costs half a time.Now, since it reads only the monotonic clock.
 func (b *Breaker) tick(now int64) int64 {
 	if b.virtual != nil {
 		return b.virtual.Now().UnixNano()
@@ -277,9 +275,9 @@ func (b *Breaker) chance() float64 {
 	return rand.Float64()
 }
 
-const _ = uint(generationShift-seam.GenerationShift) + uint(seam.GenerationShift-generationShift) // they are the same, or this does not compile
+const _ = uint(generationShift-seam.GenerationShift) + uint(seam.GenerationShift-generationShift) // does not compile unless they are equal
 
-// What this module's own packages call, and users do not see.
+// init passes the functions of this package that package breakers calls, and users do not see.
 func init() { //nolint:gochecknoinits // see package seam
 	seam.OfferCircuit(seam.Circuit[*Breaker, Permit, *OpenError, Tokens]{
 		Begin: (*Breaker).begin, BeginAttempt: (*Breaker).beginAttempt, AtGate: Permit.atGate, Refuse: (*Breaker).refuseKnown, Refused: (*Breaker).refusedDue, Peek: (*Breaker).peek,

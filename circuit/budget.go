@@ -4,25 +4,26 @@ import (
 	"github.com/seed-0f2c7998/perdure/internal/cell"
 )
 
-// Tokens is an amount of retry budget, in twentieths of a token, so that the
-// amounts below are whole numbers.
+// Tokens is an amount of retry budget in twentieths of a token, so that all amounts
+// are integers.
 type Tokens int
 
-// Token is one token: what a retry after a transient failure costs.
+// Token is one token: the price of a retry after a transient failure.
 const Token Tokens = 20
 
-const _ = uint(Token-cell.Token) + uint(cell.Token-Token) // they are the same, or this does not compile
+const _ = uint(Token-cell.Token) + uint(cell.Token-Token) // does not compile unless they are equal
 
-// The rules of a budget: a success brings a fifth of a token, so that retries
-// are at most a fifth of the calls that work; it begins with one token, and
-// has no floor, since a floor is multiplied by the number of processes.
+// reward is what a success pays in, a fifth of a token: so retries are at most a
+// fifth of the successes. A budget begins with one token, and has no floor, since
+// each process would add one.
 //
-// Sources: the token buckets of gRPC (A6) and of the AWS SDKs, whose refund is
-// kept, and whose cheaper throttled retry is not: 2,000 processes made a storm of them.
+// Sources: the token buckets of gRPC (A6) and of the AWS SDKs. Their refund of a
+// retry that succeeds is kept; their cheaper throttled retry is not: with 2,000
+// processes it caused a retry storm.
 const reward = Token / 5
 
-// balance returns the tokens that retries may spend; on is false when the
-// breaker has no budget, and every retry is free.
+// balance returns the tokens that retries may spend. on is false if the breaker has no
+// budget.
 func (b *Breaker) balance() (t Tokens, on bool) {
 	if b == nil || b.ceiling == 0 {
 		return 0, false
@@ -30,8 +31,8 @@ func (b *Breaker) balance() (t Tokens, on bool) {
 	return Tokens(b.cell.Load().Budget.Balance()), true
 }
 
-// withdraw takes t from the budget and reports whether there was enough. It
-// never waits. Without a budget it takes nothing and reports true.
+// withdraw takes t from the budget and reports whether the balance was enough. It
+// never blocks. It reports true if the breaker has no budget.
 func (b *Breaker) withdraw(t Tokens) bool {
 	if b == nil || b.ceiling == 0 || t <= 0 {
 		return true
@@ -41,15 +42,15 @@ func (b *Breaker) withdraw(t Tokens) bool {
 	return ok
 }
 
-// notifyLow tells the store when the budget does not pay for a retry any more: one
-// that shares it may have more elsewhere.
+// notifyLow notifies the store if the budget is too low for a retry: other hosts may
+// have tokens to grant.
 func (b *Breaker) notifyLow() {
 	if b.ceiling > 0 && b.cell.Load().Budget.Balance() < cell.Token {
 		b.store.BudgetLow(b.key)
 	}
 }
 
-// refund gives t back, up to the ceiling: a retry that worked costs nothing.
+// refund deposits t, up to the ceiling: a retry that succeeded costs nothing.
 func (b *Breaker) refund(t Tokens) {
 	if b == nil || b.ceiling == 0 || t <= 0 {
 		return

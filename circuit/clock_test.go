@@ -8,7 +8,7 @@ import (
 	"github.com/seed-0f2c7998/perdure/internal/cell"
 )
 
-// A breaker of this process alone counts by a clock that nobody can set: a wall
+// A breaker of this process alone counts by a monotonic clock: a wall
 // clock that was put back by ten seconds used to leave it open ten seconds
 // longer. In the words of a shared store there is wall time, as others read it.
 func TestTheWallClockIsSet(t *testing.T) {

@@ -14,28 +14,29 @@ import (
 	"github.com/seed-0f2c7998/perdure/internal/setting"
 )
 
-// Off switches the rule of consecutive failures off, as Config.FailureThreshold.
+// Off disables the rule of consecutive failures: see Config.FailureThreshold.
 const Off = -1
 
-const noThreshold = "off" // the same as text
+const noThreshold = "off" // Off as text
 
-// A ConfigError is a value that a [Config] may not have. It names the field,
-// the value and what is allowed.
+// A ConfigError reports a value that a [Config] may not have: the field, the value and
+// what is allowed.
 type ConfigError = perdure.ConfigError
 
-// A Config says when a breaker opens and how it closes. The zero Config opens
-// for 30 s after 5 consecutive failures and closes after 1 successful probe.
-// It is plain data: copy it, compare it, read it from text with [Config.Set].
+// A Config configures a [Breaker]: when it opens, how it closes, and its budget, gate and
+// limits. The zero Config opens the breaker for 30 s after 5 consecutive failures and
+// closes it after 1 successful probe. A Config is plain data: copy it, compare it, read it
+// from text with [Config.Set].
 //
-// The zero Config is for callers that call one after the other. On a busy key, 5
-// consecutive failures come by chance, and a short fault shuts the key for 30 s: of
-// 18 s at 1,600 calls a second, the first 5 s with an outage, the simulation
-// (sim.Storm) loses 17.9 s. It loses 5.0 s without retries, and 2.3 s with
-// [Service] or [Pipeline]; of a brownout 17.9, 8.9 and 1.2 s.
+// The zero Config is for callers that make one call after the other. On a busy key, 5
+// consecutive failures happen by chance, and a short fault refuses all calls for 30 s. In
+// a simulation (sim.Storm) of 18 s at 1,600 calls a second, of which the first 5 s are an
+// outage, the zero Config loses 17.9 s of calls, no retries at all lose 5.0 s, and [Service]
+// or [Pipeline] lose 2.3 s; of a brownout 17.9, 8.9 and 1.2 s.
 type Config struct {
-	// FailureThreshold is the number of consecutive failures that opens the
-	// breaker, 1 to 1000; 0 means 5; Off disables this rule. As many throttled
-	// responses in a row open the breaker, too: see [Permit.Throttled].
+	// FailureThreshold is the number of consecutive failures that opens the breaker, 1 to
+	// 1000; 0 means 5; Off disables this rule. The same number of throttled responses in a
+	// row opens the breaker too: see [Permit.Throttled].
 	FailureThreshold int
 	// RecoveryTimeout is how long the breaker stays open before the first probe,
 	// from 1ms to 30 days; 0 means 30s. If a failing service asks for a longer
@@ -51,11 +52,11 @@ type Config struct {
 	// 1ms; 0 means 30s.
 	ProbeLease time.Duration
 
-	// Window is the time over which FailureRatio and SlowRatio are measured, from
-	// 10ms to 24 days; 0 means that they are not.
+	// Window is the time over which FailureRatio and SlowRatio are measured, from 10ms to 24
+	// days; 0 means no window.
 	Window time.Duration
-	// MinCalls is the least number of calls in the window for its ratios to open
-	// the breaker; 0 means 20.
+	// MinCalls is the minimum number of calls in the window for its ratios to open the
+	// breaker; 0 means 20.
 	MinCalls int
 	// FailureRatio is the ratio of failures to the window's calls that opens the
 	// breaker, above 0 to 1; 0 disables this rule.
@@ -67,8 +68,8 @@ type Config struct {
 	// breaker, above 0 to 1; 0 with SlowCall set means 0.8.
 	SlowRatio float64
 
-	// OpenGrowth multiplies the open time each time that a probe fails, 1 to
-	// 10; 0 means 1: every open time is RecoveryTimeout.
+	// OpenGrowth is the factor of the open time after each failed probe, 1 to 10; 0 means 1:
+	// every open time is RecoveryTimeout.
 	OpenGrowth float64
 	// OpenJitter is the maximum ratio, 0 to 1, by which each open time is
 	// lengthened at random, so that processes do not probe together; 0 means none.
@@ -77,72 +78,67 @@ type Config struct {
 	// RecoveryTimeout. It matters only with OpenGrowth.
 	OpenMax time.Duration
 
-	// Budget is the ceiling of the retry budget in tokens, 1 to 1000; 10 is
-	// usual. 0 means no budget: retries are not limited but by their policies.
-	// A process that makes 2,000 calls a second needs 100 to retry what a fault
-	// of 50ms fails. Each of thousands of processes that share nothing, and make
-	// a call a second, needs 1: with 10 they together make three attempts for each
-	// call, however the service fails.
+	// Budget is the ceiling of the retry budget in tokens, 1 to 1000; 10 is usual. 0 means no
+	// budget: only their policies limit retries. A process that makes 2,000 calls a second
+	// needs 100 to retry what a fault of 50ms fails. If thousands of processes share nothing
+	// and each makes a call a second, set 1: with 10 they make three attempts for each call
+	// together, however the service fails.
 	Budget float64
 
-	// Gate is how the breaker closes and opens: see [GateMode]. 0 means NoGate, by
-	// the rules above.
+	// Gate replaces the rules above by a gate: see [GateMode]. 0 means NoGate.
 	Gate GateMode
 
-	// Rate is how many calls per second are admitted, from 1 a day to 1,000,000;
-	// 0 means no limit. It belongs to the name: all who share the state, by the
-	// Store, share it, retries and probes count, and if they have several, the
-	// lowest holds. In any time t at most Burst + Rate t + 1 calls are admitted.
-	// [Do], package retry and the clients' adapters wait for their turn: as long as
-	// the context's deadline allows, or 30 s if it has none. Who has to wait
-	// longer, and [Breaker.Acquire], which never waits, gets a [*LimitError].
+	// Rate is the maximum number of calls per second, from 1 a day to 1,000,000; 0 means no
+	// limit. All processes that share the breaker's state, by the Store, share the Rate; if
+	// their Rates differ, the lowest applies. Retries and probes count. In any time t at most
+	// Burst + Rate*t + 1 calls are admitted. [Do], package retry and the clients' adapters
+	// wait for their turn, until the context's deadline, or 30 s if it has none. A call that
+	// would wait longer, and [Breaker.Acquire], which never waits, get a [*LimitError].
 	Rate float64
-	// Burst is how many calls may be admitted at once after a pause, 1 to 10000;
-	// 0 means 1. It is used with a Rate.
+	// Burst is the maximum number of calls admitted at once after a pause, 1 to 10000; 0 means
+	// 1. It must be 0 without a Rate.
 	Burst int
 
-	// Concurrency is the maximum number of calls in flight in this process, 1 to
-	// 10,000; 0 means no limit. Do, Breaker.Do, package retry and the clients'
-	// adapters wait for a place until the deadline is near, at most 30s if there is none;
-	// Acquire does not wait, and Allow, which has no permit to give back, is not
-	// limited. The error of a call that has found none is a [*LimitError]. Of
-	// several breakers that share their state, the lowest Concurrency holds.
+	// Concurrency is the maximum number of calls in flight in this process, 1 to 10,000; 0
+	// means no limit. Do, Breaker.Do, package retry and the clients' adapters wait for a place
+	// until shortly before their deadline, at most 30s without one; Acquire does not wait. A
+	// call that gets no place returns a [*LimitError]. Allow has no permit that could return a
+	// place, so it is not limited. If breakers that share their state have different values,
+	// the lowest applies.
 	Concurrency int
 
-	// ObserveOnly admits every call, while the breaker changes and reports its
-	// states as if it did not: to see what the breaker would have done.
+	// ObserveOnly admits every call, while the breaker changes and reports its state as usual:
+	// to see what the breaker would do.
 	ObserveOnly bool
 
-	// Observe is called with each transition, on the goroutine whose call made
-	// it and under no lock; it may use the breaker. It is given the context of
-	// that call, or context.Background() where there is none: after a method
-	// that takes no context, and for a state that comes from the Store. A panic
-	// in it is logged. If nil, it is LogTo(Log).
+	// Observe is called with each transition, on the goroutine of the call that made the
+	// transition and under no lock; it may use the breaker. ctx is the context of that call,
+	// or context.Background() after a method without a context and for a state that comes from
+	// the Store. A panic in Observe is logged. If nil, Observe is LogTo(slog.Default()).
 	Observe func(context.Context, Transition)
 
-	// Log receives a warning if another breaker of that name has a lower Rate or
-	// Concurrency, which then holds. If nil, it is slog.Default().
+	// Log receives a warning if another breaker of that name has a lower Rate or Concurrency,
+	// which then applies. If nil, Log is slog.Default().
 	Log *slog.Logger
 
-	// Store is where the state lives. Breakers of one name in one Store share
-	// it. Nil means memory of this breaker's own.
+	// Store is where the state lives. Breakers of the same name in one Store share their state.
+	// If nil, the breaker has its own memory.
 	Store Store
 }
 
-// Service returns the Config that goes with [retry.Service], for calls between
-// services: a gate at which calls wait, and a retry budget with a ceiling of 10
-// tokens.
+// Service returns the Config for calls between services: a gate at which calls wait, and a
+// retry budget of 10 tokens. It goes with [retry.Service].
 //
 // [retry.Service]: https://pkg.go.dev/github.com/seed-0f2c7998/perdure/retry#Service
 func Service() Config { return Config{Gate: Wait, Budget: 10} }
 
-// Pipeline returns the Config that goes with [retry.Pipeline], for steps that
-// nobody waits for: a gate at which calls wait, and no budget.
+// Pipeline returns the Config for steps of a data pipeline, which have time: a gate at
+// which calls wait, and no budget. It goes with [retry.Pipeline].
 //
 // [retry.Pipeline]: https://pkg.go.dev/github.com/seed-0f2c7998/perdure/retry#Pipeline
 func Pipeline() Config { return Config{Gate: Wait} }
 
-// filled returns c with its defaults in the place of zeros.
+// filled returns c with defaults in place of zeros.
 func (c Config) filled() Config {
 	c.FailureThreshold = cmp.Or(c.FailureThreshold, 5)
 	c.RecoveryTimeout = cmp.Or(c.RecoveryTimeout, 30*time.Second)
@@ -161,61 +157,60 @@ func (c Config) filled() Config {
 	return c
 }
 
-// fields is the table of what a Config can say in text.
+// fields returns the table of settings that a Config has in text.
 func fields() []setting.Field[Config] {
 	return []setting.Field[Config]{
 		setting.Whole("failure_threshold", "consecutive failures that open the circuit breaker (5)",
 			1, maxFailures, noThreshold, func(c *Config) *int { return &c.FailureThreshold }),
-		setting.Span("recovery_timeout_seconds", "seconds that it stays open before the first probe (30)",
+		setting.Span("recovery_timeout_seconds", "seconds that the breaker stays open before the first probe (30)",
 			time.Millisecond, maxOpen, setting.None, func(c *Config) *time.Duration { return &c.RecoveryTimeout }),
-		setting.Whole("success_threshold", "probes that must succeed to close it (1)",
+		setting.Whole("success_threshold", "probes that must succeed to close the breaker (1)",
 			1, countMask, setting.None, func(c *Config) *int { return &c.SuccessThreshold }),
-		setting.Whole("half_open_max", "probes that may be out at a time (1)",
+		setting.Whole("half_open_max", "maximum number of concurrent probes (1)",
 			1, countMask, setting.None, func(c *Config) *int { return &c.HalfOpenMax }),
-		setting.Span("probe_lease", "seconds after which a probe that is lost is given up (30)",
+		setting.Span("probe_lease", "seconds after which a lost probe's slot is reclaimed (30)",
 			time.Millisecond, maxOpen, setting.None, func(c *Config) *time.Duration { return &c.ProbeLease }),
-		setting.Span("window", "seconds over which calls are judged by ratio (none)",
+		setting.Span("window", "seconds over which failure_ratio and slow_ratio are measured (none)",
 			minWindow, maxWindow, setting.None, func(c *Config) *time.Duration { return &c.Window }),
-		setting.Whole("min_calls", "calls that the window must hold for a verdict (20)",
+		setting.Whole("min_calls", "minimum number of calls in the window for its ratios to apply (20)",
 			1, math.MaxInt, setting.None, func(c *Config) *int { return &c.MinCalls }),
-		setting.Ratio("failure_ratio", "ratio of failures in the window that opens it (none)",
+		setting.Ratio("failure_ratio", "ratio of failures in the window that opens the breaker (none)",
 			0, 1, func(c *Config) *float64 { return &c.FailureRatio }),
 		setting.Span("slow_call", "seconds from which a call counts as slow (none)",
 			1, maxOpen, setting.None, func(c *Config) *time.Duration { return &c.SlowCall }),
-		setting.Ratio("slow_ratio", "ratio of slow calls in the window that opens it (0.8)",
+		setting.Ratio("slow_ratio", "ratio of slow calls in the window that opens the breaker (0.8)",
 			0, 1, func(c *Config) *float64 { return &c.SlowRatio }),
-		setting.Ratio("open_growth", "factor of the open time for each probe that fails (1)",
+		setting.Ratio("open_growth", "factor of the open time after each failed probe (1)",
 			1, 10, func(c *Config) *float64 { return &c.OpenGrowth }),
-		setting.Ratio("open_jitter", "random part of itself that lengthens the open time (none)",
+		setting.Ratio("open_jitter", "maximum ratio by which the open time is lengthened at random (none)",
 			0, 1, func(c *Config) *float64 { return &c.OpenJitter }),
 		setting.Span("open_max", "longest open time in seconds (10 times recovery_timeout_seconds)",
 			time.Millisecond, maxOpen, setting.None, func(c *Config) *time.Duration { return &c.OpenMax }),
 		setting.Ratio("budget", "ceiling of the retry budget in tokens (no budget)",
 			1, 1000, func(c *Config) *float64 { return &c.Budget }),
-		setting.Choice("gate", "admit at the rate that the service digests, and let calls wait or fail_fast (off)",
+		setting.Choice("gate", "admit calls at the rate that the service can serve; other calls wait or fail_fast (off)",
 			gateModes(), func(c *Config) *GateMode { return &c.Gate }),
-		setting.Rate("rate", "most calls per second, or as in 60/m, of all processes that share the breaker (no limit)",
+		setting.Rate("rate", "maximum calls per second, or as in 60/m, of all processes that share the breaker (no limit)",
 			func(c *Config) *float64 { return &c.Rate }),
-		setting.Whole("burst", "calls that the rate admits at once after a pause (1)",
+		setting.Whole("burst", "maximum calls that the rate admits at once after a pause (1)",
 			1, cell.MaxBurst, setting.None, func(c *Config) *int { return &c.Burst }),
-		setting.Whole("concurrency", "calls that may be in flight at a time (no limit)",
+		setting.Whole("concurrency", "maximum number of calls in flight (no limit)",
 			1, maxConcurrency, setting.None, func(c *Config) *int { return &c.Concurrency }),
-		setting.Switch("observe_only", "report what it would do, but refuse nothing (false)",
+		setting.Switch("observe_only", "report what the breaker would do, but refuse nothing (false)",
 			true, func(c *Config) *bool { return &c.ObserveOnly }),
 	}
 }
 
-// Parameters returns what [Config.Set] takes, in the order of a table.
+// Parameters returns the settings that [Config.Set] knows, in the order of their table.
 func Parameters() []perdure.Parameter { return setting.Parameters(fields()) }
 
-// Set gives the parameter of that name the value that text says: a number of
-// seconds or a Go duration for times. In text there is no zero that means the
-// default: leave the parameter out. The error is a [*ConfigError], and c is
-// then as it was. How parameters fit together is for Validate to say.
+// Set sets the parameter name to the value of text: a time is a number of seconds or a Go
+// duration, such as "30" or "500ms". Text has no value that means default: omit the
+// parameter. If Set returns an error, a [*ConfigError], c is unchanged. Set checks only
+// this value; Validate checks the whole Config.
 func (c *Config) Set(name, text string) error { return setting.Set(fields(), c, name, text) }
 
-// Validate returns a [*ConfigError] about the first value that is not allowed,
-// or nil.
+// Validate returns a [*ConfigError] about the first value that is not allowed, or nil.
 func (c Config) Validate() error {
 	if err := setting.Check(fields(), &c); err != nil {
 		return err
@@ -231,8 +226,7 @@ func (c Config) Validate() error {
 	return c.validate(f)
 }
 
-// validate is Validate for what has to do with windows, open times and the rate; f is c with
-// its defaults.
+// validate checks windows, open times and the rate; f is c with its defaults.
 func (c Config) validate(f Config) error {
 	switch {
 	case c.Burst != 0 && c.Rate == 0:
@@ -257,7 +251,7 @@ func (c Config) validate(f Config) error {
 	return nil
 }
 
-// same reports whether two breakers would behave alike.
+// same reports whether breakers of c and d behave alike.
 func (c Config) same(d Config) bool {
 	c, d = c.filled(), d.filled()
 	return c.rules() == d.rules() && c.newWindow() == d.newWindow() &&
@@ -266,7 +260,7 @@ func (c Config) same(d Config) bool {
 		c.Concurrency == d.Concurrency && c.Store == d.Store
 }
 
-// rules returns a filled Config as the step uses it.
+// rules converts a filled Config for step.
 func (c Config) rules() rules {
 	ms := func(d time.Duration) instant {
 		return instant((d + time.Millisecond - 1) / time.Millisecond)
@@ -277,7 +271,7 @@ func (c Config) rules() rules {
 		growth: c.OpenGrowth, jitter: c.OpenJitter,
 	}
 	if c.Gate != NoGate {
-		r.failures = 0 // they are the gate's
+		r.failures = 0 // the gate counts them
 	}
 	if r.throttled = r.failures; r.throttled < minThrottled {
 		r.throttled = 5
@@ -290,8 +284,7 @@ func (c Config) rules() rules {
 	return r
 }
 
-// minThrottled is the least FailureThreshold that counts for throttled responses
-// as well: one or two say nothing of others.
+// minThrottled is the lowest FailureThreshold that applies to throttled responses too.
 const minThrottled = 3
 
 func (c Config) newWindow() window {
@@ -301,10 +294,10 @@ func (c Config) newWindow() window {
 	}
 }
 
-// MarshalJSON writes the settings that are not zero, with the names of
-// [Parameters]. Observe, Log and Store have no text form.
+// MarshalJSON writes the settings that are not zero, with the names of [Parameters].
+// Observe, Store and Log have no text form.
 func (c Config) MarshalJSON() ([]byte, error) { return setting.MarshalJSON(fields(), &c) }
 
-// UnmarshalJSON reads settings with the names of [Parameters]. A name that is
-// none of them, or a value that is not allowed, is a [*ConfigError].
+// UnmarshalJSON reads settings with the names of [Parameters]. An unknown name or a value
+// that is not allowed is a [*ConfigError].
 func (c *Config) UnmarshalJSON(data []byte) error { return setting.UnmarshalJSON(fields(), c, data) }

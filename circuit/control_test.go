@@ -9,7 +9,7 @@ import (
 	"time"
 )
 
-func TestByHand(t *testing.T) {
+func TestManualOverride(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		var seen []string
 		b := New("x", Config{Observe: func(_ context.Context, t Transition) {
@@ -102,7 +102,7 @@ func TestObserveOnly(t *testing.T) {
 		}
 		b.Isolate()
 		if b.Allow() {
-			t.Error("isolated by hand, it admits")
+			t.Error("isolated manually, it admits")
 		}
 	})
 }

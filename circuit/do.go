@@ -13,20 +13,20 @@ import (
 	"github.com/seed-0f2c7998/perdure/internal/unwrap"
 )
 
-// Do makes one call of f if b admits it, and returns its value. What f's error
-// means for b is what it means in package retry with the zero Policy: a
-// transient or unknown one is a failure, a permanent one is not, and one that
-// says that no call was made counts for nothing. So does one that the deadline of
-// ctx has cut short; but the breaker measures its next calls, and one that is cut
-// short after a second or more is a failure. See [Permit.Throttled] for the others.
+// Do calls f if b admits the call, records the result, and returns what f returned.
 //
-// f may come by b again, by the context that it is given: layers that share a
-// breaker are admitted once, and count once.
+// The class of f's error, as package retry sees it with the zero Policy, decides what is
+// recorded: a transient or unknown error is a failure, a permanent one is a success, and
+// an error that says that no call was made counts for nothing. See [Permit.Throttled]
+// for throttled responses. A call that the deadline of ctx ended counts for nothing,
+// unless it took a second or more: then it is a failure.
 //
-// The error is f's own, an [*OpenError] if b did not admit the call, or the
-// end of ctx, which is its cause and its Err, if that was done before. f is called on the caller's goroutine
-// with ctx or a child of it. If it panics, that passes through and counts for
-// nothing.
+// f may use b again with the context that it is called with: layers that share a breaker
+// are admitted once and count once.
+//
+// The error is f's own; an [*OpenError] or a [*LimitError] if b did not admit the call;
+// or the cause of ctx, which matches ctx.Err() too, if ctx ended before. f is called on
+// the caller's goroutine. If f panics, the panic passes through and nothing is recorded.
 func Do[T any](ctx context.Context, b *Breaker, f func(context.Context) (T, error)) (v T, err error) {
 	if ctx.Err() != nil {
 		return v, class.Ended(ctx)
@@ -43,22 +43,22 @@ func Do[T any](ctx context.Context, b *Breaker, f func(context.Context) (T, erro
 		}
 	}()
 	v, err = f(inner)
-	permit.end(ctx, err) // which asks err, and may panic
+	permit.end(ctx, err) // calls methods of err, which may panic
 	ended = true
 	return v, err
 }
 
-// Do is the function [Do] for a call that has no value.
+// Do is the function [Do] for a call without a value.
 func (b *Breaker) Do(ctx context.Context, f func(context.Context) error) error {
 	_, err := Do(ctx, b, func(ctx context.Context) (struct{}, error) { return struct{}{}, f(ctx) })
 	return err
 }
 
-// maxWait is the longest wait that a server may ask the calls of Do for: that of
-// a zero retry.Policy.
+// maxWait is the longest hint of a server that delays other calls: that of the zero
+// retry.Policy.
 const maxWait = time.Minute
 
-// end records the end of a call of Do.
+// end records the result of a call of Do.
 func (p Permit) end(ctx context.Context, err error) {
 	switch {
 	case err == nil:
@@ -72,8 +72,8 @@ func (p Permit) end(ctx context.Context, err error) {
 	}
 }
 
-// recordEnd records that the call, whose context is ctx, ended as r says. If it is
-// late, the class of an error that is no response of the service is not looked at.
+// recordEnd records r, the result of a call with ctx. If the deadline had passed, the
+// class of an error that is no response of the service is ignored.
 func (p Permit) recordEnd(ctx context.Context, r seam.Result) {
 	if p.breaker != nil {
 		if p.breaker.gate != nil {
@@ -85,18 +85,18 @@ func (p Permit) recordEnd(ctx context.Context, r seam.Result) {
 	}
 }
 
-// resultOf returns what recordEnd records.
+// resultOf returns the result that recordEnd records.
 func (p Permit) resultOf(err error, c class.Class, hint, limit time.Duration, late bool) result {
 	switch {
 	case p.early() && p.frame == nil && p.breaker.recorded(err):
-		return result{signal: cancel} // the layers further in could not find this one
+		return result{signal: cancel} // an inner layer has recorded it, which could not find this permit
 	case c == class.Permanent:
 		return result{signal: success}
 	case c == class.Conflict:
 		return result{signal: success, free: true}
 	case c == class.Throttled && hint <= limit:
 		return result{signal: throttled, hint: hint}
-	case c == class.Throttled, c == class.Ignored: // who is told to come back so late holds nobody else
+	case c == class.Throttled, c == class.Ignored: // so long a hint delays no other call
 		return result{signal: cancel}
 	case late:
 		return result{signal: cut}
@@ -106,7 +106,7 @@ func (p Permit) resultOf(err error, c class.Class, hint, limit time.Duration, la
 	return result{signal: failure, hint: hint, timedOut: p.kind&outOfTime != 0 || p.breaker.gate != nil && timedOut(err)}
 }
 
-// timedOut reports whether an attempt ended because it took too long.
+// timedOut reports whether err says that a timeout ended the attempt.
 func timedOut(err error) bool {
 	return unwrap.Any(err, func(err error) bool {
 		t, ok := err.(interface{ Timeout() bool })
@@ -114,8 +114,8 @@ func timedOut(err error) bool {
 	})
 }
 
-// recorded reports whether err is the end of a retry whose attempts this breaker,
-// or one that shares its state, has counted.
+// recorded reports whether err is the end of a retry whose attempts were counted by this
+// breaker or by one that shares its state.
 func (b *Breaker) recorded(err error) bool {
 	if b == nil {
 		return false
@@ -127,8 +127,8 @@ func (b *Breaker) recorded(err error) bool {
 	})
 }
 
-// begin is Acquire for a call that may come by the same breaker again, further in;
-// package breakers says what it returns.
+// begin is Acquire for a call whose inner layers may use the same breaker. Package
+// breakers documents the results.
 func (b *Breaker) begin(ctx context.Context) (context.Context, Permit, error) {
 	return b.beginAttempt(ctx, seam.Ask{})
 }
@@ -149,17 +149,17 @@ func (b *Breaker) beginAttempt(ctx context.Context, a seam.Ask) (context.Context
 		seam.Of(b).Layers.Store(several)
 		seam.Of(outer.breaker).Layers.Store(several)
 	}
-	p, lent := outer.sharePermit(ctx, b)
+	p, shared := outer.sharePermit(ctx, b)
 	all := ask{Ask: a, waits: true}
 	has, err := outer.yieldPlace(b), error(nil)
 	if !has {
-		if has, err = b.takePlace(ctx, c, all, lent); err != nil {
+		if has, err = b.takePlace(ctx, c, all, shared); err != nil {
 			return ctx, Permit{}, err
 		}
 		w = packedState(c.Breaker.Load()) // it may have waited
 	}
 	switch {
-	case lent:
+	case shared:
 	case b.calm(c, w):
 		p = b.permit(c, w)
 	default:
@@ -170,7 +170,7 @@ func (b *Breaker) beginAttempt(ctx context.Context, a seam.Ask) (context.Context
 			return ctx, p, err
 		}
 	}
-	f := &frame{Context: ctx, next: inner, cell: c, breaker: b, held: held{permit: p, shared: lent, outer: outer}, placed: has}
+	f := &frame{Context: ctx, next: inner, cell: c, breaker: b, held: held{permit: p, shared: shared, outer: outer}, placed: has}
 	p.frame = f
 	if has {
 		p.kind |= placed
@@ -178,15 +178,14 @@ func (b *Breaker) beginAttempt(ctx context.Context, a seam.Ask) (context.Context
 	return f, p, nil
 }
 
-// How many times a call comes by a breaker, as far as that is known.
+// How many layers of a call use the breaker, as far as known.
 const (
 	unseen  = 0           // no call has ended
-	single  = seam.Single // once, as most do
-	several = 2           // twice or more: it carries a frame even in full health
+	single  = seam.Single // one layer
+	several = 2           // two or more: calls carry a frame even in full health
 )
 
-// nest returns ctx with the calls that are out by the context from, and whether
-// that is another context.
+// nest returns ctx with the frames of from, and reports whether that is a new context.
 func nest(ctx, from context.Context) (nested context.Context, another bool) {
 	f := from.Value(frameKey{})
 	if f == nil || f == ctx.Value(frameKey{}) {
@@ -197,30 +196,30 @@ func nest(ctx, from context.Context) (nested context.Context, another bool) {
 
 type frameKey struct{}
 
-// A frame is one call that is out, and its context, by which the layers further
-// in find it.
+// A frame is the context of one call in progress, by which its inner layers find the
+// call's permit. All layers that share a breaker record one result.
 type frame struct {
-	context.Context //nolint:containedctx // one allocation, not two
+	context.Context //nolint:containedctx // one allocation instead of two
 
-	next    *frame // further out, of any cell
+	next    *frame // the next outer call, of any cell
 	cell    *cell.Cell
 	breaker *Breaker
 
 	mu       sync.Mutex
-	held     held   // guarded by mu, as what follows
-	recorded bool   // what a layer further in said has been recorded
-	pending  bool   // the last one said last, a success, which is not recorded yet
-	last     result // what it said
+	held     held   // guarded by mu, as are the following
+	recorded bool   // the result of an inner layer has been recorded
+	pending  bool   // last is a success of an inner layer that is not recorded yet
+	last     result // last result of an inner layer
 	over     bool   // the frame's own call has ended
-	placed   bool   // it has a place of those that Config.Concurrency limits
+	placed   bool   // the call holds a place of Config.Concurrency
 }
 
-// String returns what prints of a context, and nothing that mu guards.
+// String implements what fmt prints of a context, without the fields that mu guards.
 func (f *frame) String() string {
 	return fmt.Sprintf("%v.WithBreaker(%s)", f.Context, f.breaker.name)
 }
 
-// Value returns f for the key of frames.
+// Value returns f for frameKey, else the value of the context.
 func (f *frame) Value(key any) any {
 	if key == (frameKey{}) {
 		return f
@@ -228,15 +227,15 @@ func (f *frame) Value(key any) any {
 	return f.Context.Value(key)
 }
 
-// A held is a permit, and where what becomes of it has to be told.
+// A held is a permit, and the frame to which its result is reported.
 type held struct {
-	permit Permit // has no frame
-	shared bool   // it is the one of outer
-	outer  *frame // of the same cell; nil: there is none
+	permit Permit // without a frame
+	shared bool   // permit is that of outer
+	outer  *frame // of the same cell; nil if this is the outermost layer
 }
 
-// find returns the first frame from f outwards of a call through that cell that
-// is still out, or nil: a context may outlive the call that it was made for.
+// find returns the first frame, from f outwards, of a call through c that has not ended;
+// nil if none. A context may outlive its call.
 func (f *frame) find(c *cell.Cell) *frame {
 	for ; f != nil; f = f.next {
 		if (f.cell == c || f.cell.ID() == c.ID()) && f.out() { // a file can be mapped twice
@@ -253,8 +252,8 @@ func (f *frame) out() bool {
 	return !f.over
 }
 
-// sharePermit returns the frame's permit for a call further in, unless what another one
-// said has used it.
+// sharePermit returns the frame's permit for a call of an inner layer, and reports
+// whether the permit is still unused.
 func (f *frame) sharePermit(ctx context.Context, b *Breaker) (Permit, bool) {
 	if f == nil {
 		return Permit{}, false
@@ -262,17 +261,17 @@ func (f *frame) sharePermit(ctx context.Context, b *Breaker) (Permit, bool) {
 	f.mu.Lock()
 	earlier, pending, last := f.held, f.pending, f.last
 	f.recorded, f.pending = f.recorded || pending, false
-	lent := !f.recorded
+	shared := !f.recorded
 	f.mu.Unlock()
 	if pending {
-		earlier.record(ctx, last) // it is not the last
+		earlier.record(ctx, last) // another call follows, so it was not the last
 	}
-	return Permit{breaker: b, kind: earlier.permit.kind, start: b.elapsed()}, lent
+	return Permit{breaker: b, kind: earlier.permit.kind, start: b.elapsed()}, shared
 }
 
-// yieldPlace reports whether the call of f, or one further out, had a place of
-// those that b's calls take, which it leaves to the caller: of layers, the
-// innermost has the place, so that none waits for another with one in its hands.
+// yieldPlace reports whether the call of f, or an outer one, held a place of b, and passes
+// the place to the caller: the innermost layer holds the place, so no layer waits for a
+// place while it holds one.
 func (f *frame) yieldPlace(b *Breaker) bool {
 	for f != nil && b.places != nil {
 		f.mu.Lock()
@@ -287,8 +286,8 @@ func (f *frame) yieldPlace(b *Breaker) bool {
 	return false
 }
 
-// keepPlace takes over the place of the call whose context is ctx, and returns the
-// function that frees it, as the end of until does; nil if there is none.
+// keepPlace takes over the place of the call with ctx, and returns the function that
+// frees the place, as the end of until does; nil if the call holds no place.
 func (b *Breaker) keepPlace(ctx, until context.Context) (free func()) {
 	if b == nil || b.places == nil {
 		return nil
@@ -297,13 +296,13 @@ func (b *Breaker) keepPlace(ctx, until context.Context) (free func()) {
 	if !f.find(b.cell.Load()).yieldPlace(b) {
 		return nil
 	}
-	once := sync.OnceFunc(func() { b.places.Free() }) // which has the breaker, so that no Registry forgets it meanwhile
+	once := sync.OnceFunc(func() { b.places.Free() }) // refers to b, so that no Registry evicts b
 	stop := context.AfterFunc(until, once)
 	return func() { stop(); once() }
 }
 
-// record records r, or leaves it to the frame further out. No lock is held, as
-// this may call an observer.
+// record records r, or reports r to the outer frame. No lock is held, since an observer
+// may be called.
 func (h held) record(ctx context.Context, r result) {
 	switch {
 	case h.outer == nil:
@@ -315,7 +314,7 @@ func (h held) record(ctx context.Context, r result) {
 	}
 }
 
-// end takes what the frame's own layer says of the call.
+// end records r, the result that the frame's own layer reports.
 func (f *frame) end(ctx context.Context, r result) {
 	if r.signal != cancel && seam.Of(f.breaker).Layers.Load() == unseen {
 		seam.Of(f.breaker).Layers.CompareAndSwap(unseen, single)
@@ -337,9 +336,9 @@ func (f *frame) end(ctx context.Context, r result) {
 	}
 }
 
-// recordInner takes what a layer further in says: by its own permit, or by the
-// frame's if that is nil. A success is kept until it is clear whether it is the
-// last.
+// recordInner records r, the result that an inner layer reports: for its own permit, or
+// for the frame's permit if own is nil. A success stays pending until it is known to be
+// the last.
 func (f *frame) recordInner(ctx context.Context, r result, own *Permit) {
 	if r.signal == cancel || r.signal == cut {
 		f.undecided(ctx, r, own)
@@ -347,9 +346,9 @@ func (f *frame) recordInner(ctx context.Context, r result, own *Permit) {
 	}
 	f.mu.Lock()
 	earlier, last := f.held, f.last
-	pending := f.pending && own != nil // else both had one permit, side by side: a failure stands for them
+	pending := f.pending && own != nil // otherwise both shared one permit, concurrently: a failure counts for both
 	f.recorded, f.pending = f.recorded || pending, false
-	by := f.held // of whom r is told now; no permit: of nobody
+	by := f.held // records r now; without a permit, nothing is recorded
 	if own != nil {
 		by.permit, by.shared = *own, false
 	}
@@ -358,7 +357,7 @@ func (f *frame) recordInner(ctx context.Context, r result, own *Permit) {
 		f.pending, f.last, f.held = true, r, by
 		by.permit = Permit{}
 	case own == nil && f.recorded && by.permit.Probe():
-		by.permit = Permit{} // it has counted
+		by.permit = Permit{} // already counted
 	default:
 		f.recorded = true
 	}
@@ -371,12 +370,12 @@ func (f *frame) recordInner(ctx context.Context, r result, own *Permit) {
 	}
 }
 
-// mayDecide reports whether what the frame's own layer will say may count, and
-// not a success that a layer further in has told by own. f.mu is held.
+// mayDecide reports whether the result of the frame's own layer may count instead of a
+// success that an inner layer reports for own. f.mu is held.
 func (f *frame) mayDecide(own *Permit) bool { return !f.over && (own != nil || !f.recorded) }
 
-// undecided takes what says nothing, of a call further in: its own permit has
-// been used, and the frame's has not.
+// undecided records r, a cancelled or cut call of an inner layer, for the inner layer's own
+// permit. The frame's permit stays unused.
 func (f *frame) undecided(ctx context.Context, r result, own *Permit) {
 	f.mu.Lock()
 	h := f.held
@@ -385,6 +384,6 @@ func (f *frame) undecided(ctx context.Context, r result, own *Permit) {
 	case own != nil:
 		own.record(ctx, r)
 	case r.signal == cut && !h.permit.Probe():
-		h.permit.record(ctx, r) // has the next calls measured
+		h.permit.record(ctx, r) // so that the next calls are measured
 	}
 }

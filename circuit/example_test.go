@@ -31,7 +31,7 @@ func putObject(data []byte) error {
 	return nil
 }
 
-// A breaker around a call that is written by hand: ask, call, record.
+// A breaker around a call, without Do: acquire, call, record.
 func Example() {
 	upload := circuit.New("s3_upload", circuit.Config{
 		FailureThreshold: 5,

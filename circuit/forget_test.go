@@ -11,8 +11,8 @@ import (
 	"time"
 )
 
-// crowd asks for n breakers of names that nobody asks for again, and has memory
-// collected that nobody holds.
+// crowd asks for n breakers of names that are not requested again, and has memory
+// collected that is not referenced.
 func crowd(t *testing.T, r *Registry, c Config, from, n int) {
 	t.Helper()
 	for i := range n {
@@ -63,7 +63,7 @@ func TestRegistryKeepsARateThatIsInUse(t *testing.T) {
 }
 
 // A registry used to keep every breaker for ever.
-func TestRegistryForgetsWhatNobodyNeeds(t *testing.T) {
+func TestRegistryEvictsWhatIsNotNeeded(t *testing.T) {
 	for name, c := range map[string]Config{
 		"plain": {}, "window": {Window: time.Minute, FailureRatio: 0.5}, "budget": {Budget: 10},
 	} {
@@ -74,11 +74,11 @@ func TestRegistryForgetsWhatNobodyNeeds(t *testing.T) {
 			crowd(t, &r, c, i, 2_000)
 		}
 		if n := len(r.All()); n > 8*keepAll {
-			t.Errorf("%s: of %d breakers that nobody holds %d are kept", name, all, n)
+			t.Errorf("%s: of %d breakers that are not referenced %d are kept", name, all, n)
 		}
 		crowd(t, &r, c, all, 2*keepAll)
 		if n := len(r.All()); n > 5*keepAll {
-			t.Errorf("%s: of %d breakers that nobody holds %d are kept", name, all, n)
+			t.Errorf("%s: of %d breakers that are not referenced %d are kept", name, all, n)
 		}
 	}
 }

@@ -13,33 +13,34 @@ import (
 	"github.com/seed-0f2c7998/perdure/internal/seam"
 )
 
-// A GateMode says whether a breaker has a gate, and what happens to a call that
-// the gate does not admit.
+// A GateMode is whether a breaker has a gate, and what happens to a call that the gate
+// does not admit.
 //
-// A gate replaces the fixed open time of a breaker. Five overloads in a row
-// (throttled responses, attempts that timed out, or that have run for a quarter
-// of their caller's patience and have no timeout) without a fast answer between
-// them, or ten failures in a row of any kind, limit it. While it is limited an
-// attempt needs a credit, which a success gives back and a fast success doubles,
-// and every so often one goes without, as a probe: as the breaker's state, it is
-// Open after five failures in a row, and HalfOpen while answers come back. The
-// first success while nobody is in line lifts the limit. A limit and its end
-// are the transitions that Config.Observe sees.
+// A gate replaces the fixed open time of a breaker. The gate is limited by five overloads
+// in a row without a fast success between them, or by ten failures in a row of any kind.
+// An overload is a throttled response, an attempt that timed out, or an attempt without a
+// timeout that has run for a quarter of the time that its caller would wait.
 //
-// FailureThreshold must be 5 or 0, and the other rules of opening and closing mean
-// nothing, but that a window's verdict limits the gate. Trip, Isolate and
-// Reset do what they do without a gate. A Retry-After holds nobody but who was
-// told, unless nothing gets through: while the breaker is Open, nobody is admitted
-// until the longest of them is over, and then one call, as a probe. A caller that
-// has no deadline waits for 30 s at most. Set a Budget with it: of many small
-// processes that share nothing, each sees too few results to be limited.
+// While the gate is limited, each call needs a credit. A success returns the call's
+// credit, and a fast success returns two. At intervals one call is admitted without a
+// credit, as a probe. The state of the breaker is Open after five failures in a row, and
+// HalfOpen while some calls succeed. The first success while no call waits lifts the
+// limit. Config.Observe is called when a limit begins and when it ends.
+//
+// With a gate, FailureThreshold must be 5 or 0, and the other settings of opening and
+// closing have no effect, except the window: its ratios limit the gate. Trip, Isolate and
+// Reset do the same as without a gate. A Retry-After delays only the caller that received
+// it, unless the breaker is Open: then no call is admitted until the longest Retry-After
+// is over, and then one probe. A call without a deadline waits for at most 30 s. Set a
+// Budget too: each of many small processes that share nothing sees too few results to
+// limit its gate.
 type GateMode uint8
 
 // The modes of a gate.
 const (
-	NoGate   GateMode = iota // there is none: a breaker shuts for a fixed time
-	Wait                     // the call waits, until it may go or until its caller's patience ends
-	FailFast                 // the call is refused at once
+	NoGate   GateMode = iota // no gate: the breaker opens for a fixed time
+	Wait                     // a call waits until it is admitted or its deadline is near
+	FailFast                 // a call that is not admitted at once is refused
 )
 
 // String returns off, wait or fail_fast.
@@ -50,7 +51,7 @@ func (m GateMode) String() string {
 	return fmt.Sprintf("GateMode(%d)", uint8(m))
 }
 
-// MarshalText returns the mode's name.
+// MarshalText returns the name of the mode.
 func (m GateMode) MarshalText() ([]byte, error) { return []byte(m.String()), nil }
 
 func gateModes() []string { return []string{"off", "wait", "fail_fast"} }
@@ -64,7 +65,7 @@ func (b *Breaker) gateOf(c *cell.Cell) gate.Gate {
 	return g
 }
 
-// gateNotBefore returns the instant that servers have asked for since the last
+// gateNotBefore returns the latest instant that servers have asked for since the last
 // success, or 0.
 func (b *Breaker) gateNotBefore(c *cell.Cell) int64 {
 	now := b.now()
@@ -74,13 +75,13 @@ func (b *Breaker) gateNotBefore(c *cell.Cell) int64 {
 	return 0
 }
 
-// calm reports whether a call through c, whose word is w, is admitted without
-// more ado, and its success changes no state.
+// calm reports whether a call through c, in state w, is admitted at once, and its success
+// changes nothing.
 func (b *Breaker) calm(c *cell.Cell, w packedState) bool {
 	return w.healthy() && !seam.Of(b).Paced && seam.Of(b).GateHealthy(c)
 }
 
-// passGate asks the gate for a call that the breaker's word admits by p.
+// passGate asks the gate for a call that the breaker has admitted by p, and waits if the call may wait.
 func (b *Breaker) passGate(ctx context.Context, c *cell.Cell, p *Permit, a ask) error {
 	g, now := b.gateOf(c), b.now()
 	end := b.patience(ctx, a, now)
@@ -88,7 +89,7 @@ func (b *Breaker) passGate(ctx context.Context, c *cell.Cell, p *Permit, a ask) 
 	switch waits := a.waits && b.gate.wait && !b.config.ObserveOnly; {
 	case waits:
 		got, ok = b.enterLine(ctx, c, g, now, end, a)
-	case !b.hasNoTurn(c, g, now, a): // or it would take a probe, wait, and have none when its turn comes
+	case !b.hasNoTurn(c, g, now, a): // otherwise it would take a probe, wait for the rate, and have lost the probe by then
 		got, ok = b.enterLine(ctx, c, g, now, now, a)
 	}
 	switch {
@@ -127,7 +128,7 @@ func countAdmitted(c *cell.Cell, p gate.Permit) {
 // gateRefusal counts and returns the refusal of a call by g.
 func (b *Breaker) gateRefusal(c *cell.Cell, g gate.Gate) error {
 	if err := b.shutOut(c); err != nil {
-		return err // since the call has come to the gate
+		return err // the breaker has opened meanwhile
 	}
 	now := b.now()
 	c.Rejected.Add(1)
@@ -135,7 +136,7 @@ func (b *Breaker) gateRefusal(c *cell.Cell, g gate.Gate) error {
 	return &OpenError{Name: b.name, State: gateState(g.Status(now)), RetryAt: b.wall(ceil(g.NextProbe(now)))}
 }
 
-// outcome returns what a result is for a gate.
+// outcome returns what r means for a gate.
 func (r result) outcome() gate.Outcome {
 	switch {
 	case r.signal == success:
@@ -153,8 +154,8 @@ func (r result) outcome() gate.Outcome {
 	}
 }
 
-// behindGate returns what a result is for the breaker's word, which has no rule of
-// its own if there is a gate.
+// behindGate returns what r means for the packed state of a breaker with a gate, which has
+// no rules of its own.
 func (r result) behindGate() result {
 	switch r.signal {
 	case throttled:
@@ -166,10 +167,10 @@ func (r result) behindGate() result {
 	return r
 }
 
-// gateDone tells the gate how the call of p has ended.
+// gateDone reports the result of the call of p to the gate.
 func (b *Breaker) gateDone(ctx context.Context, c *cell.Cell, p Permit, r result) {
 	if !b.gate.watches.stop(uint32(p.kind >> watchShift)) {
-		return // it has been late, and there is nothing more to say
+		return // already reported, as late
 	}
 	now := b.now()
 	got := p.gatePermit()
@@ -179,7 +180,7 @@ func (b *Breaker) gateDone(ctx context.Context, c *cell.Cell, p Permit, r result
 	b.recordOutcome(ctx, c, got, r.outcome(), now)
 }
 
-// recordOutcome tells the gate of an outcome, and does what follows from it.
+// recordOutcome reports an outcome to the gate, with its side effects.
 func (b *Breaker) recordOutcome(ctx context.Context, c *cell.Cell, p gate.Permit, o gate.Outcome, now int64) {
 	g := b.gateOf(c)
 	shut := g.Shut()
@@ -188,7 +189,7 @@ func (b *Breaker) recordOutcome(ctx context.Context, c *cell.Cell, p gate.Permit
 		b.notifyGateShut(c)
 	}
 	if o == gate.Success {
-		c.ForgetHint() // something gets through
+		c.ForgetHint() // the service serves calls
 	}
 	if o == gate.Success && b.gate.watches.unlimited.Load() && gate.Healthy(g.Words[0].Load()) {
 		b.gate.watches.sampleLater(b)
@@ -203,20 +204,20 @@ func (b *Breaker) recordOutcome(ctx context.Context, c *cell.Cell, p gate.Permit
 	b.gateChanged(ctx, c, change, why)
 }
 
-// limit limits the gate, because a rule of the window says so.
+// limit limits the gate, because the window tripped.
 func (b *Breaker) limit(ctx context.Context, why Reason) {
 	c := b.cell.Load()
 	b.gateChanged(ctx, c, b.gateOf(c).Limit(b.now()), why)
 }
 
-// notifyGateShut tells the store whether nothing gets through.
+// notifyGateShut notifies the store whether the gate is shut.
 func (b *Breaker) notifyGateShut(c *cell.Cell) {
 	b.cell.Lock()
 	defer b.cell.Unlock()
 	b.store.GateShut(b.key, b.gateOf(c).Shut(), Reason{Overloaded, gate.Row, 0}.pack())
 }
 
-// applyRemoteToGate has the gate take in what those who share the breaker have agreed on.
+// applyRemoteToGate applies to the gate what those who share the breaker have agreed on.
 func (b *Breaker) applyRemoteToGate(o cell.RemoteState) {
 	c := b.cell.Load()
 	g, now := b.gateOf(c), b.now()
@@ -245,8 +246,7 @@ func (b *Breaker) resetGate(why Cause) {
 	b.gateChanged(noCaller(), c, change, Reason{code: why})
 }
 
-// gateChanged notes and reports that the gate has been limited, for that reason,
-// or lifted.
+// gateChanged records and reports that the gate was limited, because of why, or lifted.
 func (b *Breaker) gateChanged(ctx context.Context, c *cell.Cell, change gate.Change, why Reason) {
 	if change == gate.Unchanged {
 		return
@@ -270,14 +270,14 @@ func (b *Breaker) gateChanged(ctx context.Context, c *cell.Cell, change gate.Cha
 	b.report(ctx, t)
 }
 
-// gateMetrics fills in what the gate, if there is one, has to say.
+// gateMetrics sets the fields of m that are about the gate.
 func (b *Breaker) gateMetrics(c *cell.Cell, m *Metrics) {
 	if b.gate == nil {
 		return
 	}
 	g, now := b.gateOf(c), b.now()
 	s := g.Status(now)
-	m.Demand, m.Pace, m.Credits, m.Abandoned = s.Demand, s.Pace, c.Credits.Load(), c.Abandoned.Load()
+	m.Demand, m.Credits, m.Abandoned = s.Demand, c.Credits.Load(), c.Abandoned.Load()
 	generation := c.Gate[0].Load() >> generationAt
 	m.Waiting, m.AtGate = int(b.gate.waiting.Load()), number(c.Gate[waitingWord].Load(), generation)
 	if since := b.clock().UnixNano() - c.Since.Load(); g.Limited() && since > 0 {
@@ -289,7 +289,7 @@ func (b *Breaker) gateMetrics(c *cell.Cell, m *Metrics) {
 	}
 }
 
-// gateState returns the state of a breaker whose gate has that status.
+// gateState returns the state of a breaker whose gate has status s.
 func gateState(s gate.Status) State {
 	switch s.State {
 	case gate.Open:
@@ -301,24 +301,24 @@ func gateState(s gate.Status) State {
 	}
 }
 
-// watches are the attempts of a process that have no timeout of their own and are
-// watched, so that one that has run for long is known before it ends: all of
-// them while the gate is in trouble, and in health one now and then.
+// watches are the timers of attempts of this process that have no timeout, so that a long
+// attempt is reported before it ends: of all such attempts while the gate is in trouble,
+// and of one now and then in health.
 type watches struct {
-	unlimited atomic.Bool // there are attempts without a timeout
+	unlimited atomic.Bool // attempts without a timeout have been made
 
 	mu      sync.Mutex
-	last    uint32                 // guarded by mu, as what follows
+	last    uint32                 // guarded by mu, as are the following
 	running map[uint32]*time.Timer // by number
 	sample  *time.Timer
-	due     bool // the sample is
+	due     bool // the timer sample is set
 }
 
-// samples is how long after an attempt that was timed in health another one is.
+// samples is the interval at which an attempt is timed in health.
 const samples = 100 * time.Millisecond
 
-// watch watches the attempt of p, whose caller's patience is that, and returns
-// its number.
+// watch starts a timer for the attempt of p, whose caller waits for patience, and returns
+// the number of the watch.
 func (b *Breaker) watch(ctx context.Context, c *cell.Cell, p gate.Permit, patience time.Duration) uint32 {
 	w, g := &b.gate.watches, b.gateOf(c)
 	w.unlimited.Store(true)
@@ -351,7 +351,7 @@ func (b *Breaker) watch(ctx context.Context, c *cell.Cell, p gate.Permit, patien
 	return n
 }
 
-// rearm calls f after d if the attempt n is still running, and reports that.
+// rearm calls f after d if the attempt n is still running, and reports whether it is.
 func (w *watches) rearm(n uint32, d time.Duration, f func()) bool {
 	w.mu.Lock()
 	defer w.mu.Unlock()
@@ -362,8 +362,8 @@ func (w *watches) rearm(n uint32, d time.Duration, f func()) bool {
 	return ok
 }
 
-// stop reports whether the attempt n has not been late, and stops watching it. 0 is
-// one that is not watched.
+// stop ends the watch n, and reports false if the attempt was reported as late. 0 is an
+// attempt that is not watched.
 func (w *watches) stop(n uint32) bool {
 	if n == 0 {
 		return true
@@ -378,7 +378,7 @@ func (w *watches) stop(n uint32) bool {
 	return ok
 }
 
-// sampleLater has an attempt of a gate in health timed after a while.
+// sampleLater has the gate time one attempt in health after the interval.
 func (w *watches) sampleLater(b *Breaker) {
 	w.mu.Lock()
 	defer w.mu.Unlock()

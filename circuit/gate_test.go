@@ -310,7 +310,7 @@ func TestAGateReportsItsTransitions(t *testing.T) {
 	})
 }
 
-// A limit is reported as an opening, which is logged at WARN, also if answers came
+// A limit is reported as an opening, which is logged at WARN, even if responses came
 // between the overloads: it used to be "from closed to half-open" then.
 func TestALimitIsReportedAsAnOpening(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
@@ -424,8 +424,8 @@ func TestACallerThatLeavesAGate(t *testing.T) {
 	})
 }
 
-// Who waits when a gate is reset does not go at once, as a herd to a service of which nobody
-// knows that it can stand it: a line takes two seconds, and nobody in it is refused.
+// Calls that wait when a gate is reset are not admitted at once, since the service may not
+// stand a herd: a line takes two seconds, and none of its calls is refused.
 func TestALineGoesSlowlyAfterAReset(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		b := gated(t, Config{Gate: Wait})
@@ -462,10 +462,10 @@ func TestALineGoesSlowlyAfterAReset(t *testing.T) {
 	})
 }
 
-// A service that never answers limits the gate also where no attempt has a timeout: those
+// A service that never responds limits the gate also where no attempt has a timeout: those
 // that run for a quarter of their caller's patience are late. What began in health and
 // succeeds after that does not lift the limit.
-func TestAServiceThatNeverAnswersLimitsAGate(t *testing.T) {
+func TestAServiceThatNeverRespondsLimitsAGate(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		b := gated(t, Config{Gate: FailFast})
 		var calls sync.WaitGroup
@@ -491,8 +491,8 @@ func TestAServiceThatNeverAnswersLimitsAGate(t *testing.T) {
 	})
 }
 
-// Workers that call again when they have their answer make the demand themselves:
-// while a service is down there is none. A pool used to stay at a fraction of what it
+// Workers that call again when they have a response make the demand themselves:
+// while a service is down they make no demand. A pool used to stay at a fraction of what it
 // does in health, eight workers for 45 s after 5 s of an outage.
 func TestAPoolOfWorkersIsBackSoonAfterAnOutage(t *testing.T) {
 	for _, p := range []pool{
@@ -509,20 +509,21 @@ func TestAPoolOfWorkersIsBackSoonAfterAnOutage(t *testing.T) {
 		{workers: 8, processes: 2, down: 1},
 		{workers: 8, late: 9 * time.Millisecond},
 	} {
-		t.Run(fmt.Sprintf("%+v", p), func(t *testing.T) { synctest.Test(t, p.play) })
+		t.Run(fmt.Sprintf("%+v", p), func(t *testing.T) { synctest.Test(t, func(t *testing.T) { p.recovers(t) }) })
 	}
 }
 
 // A pool is workers that call a service for 30 s, which is down until the tenth.
 type pool struct {
 	workers   int           // of each process
-	processes int           // that share the breaker; 0 means one that shares it with nobody
+	processes int           // that share the breaker; 0 means one
 	down      int           // the second from which the service is down; 0 means 6
 	patience  time.Duration // of a call; 0 means that it has no deadline
-	late      time.Duration // by which a client with little of a processor learns of each fourth answer, of a fast service
+	late      time.Duration // by which a client with little of a processor learns of each fourth response, of a fast service
 }
 
-func (p pool) play(t *testing.T) {
+func (p pool) recovers(t *testing.T) {
+	t.Helper()
 	start := time.Now()
 	var done [30]atomic.Int32 // calls in each second
 	var calls atomic.Int32
@@ -574,22 +575,22 @@ func (p pool) play(t *testing.T) {
 // a watch ends with its call: calls that had ended well were taken for late ones,
 // and limited the gate of a healthy service.
 func TestCallsTimedTogetherTeachTogether(t *testing.T) {
-	for name, call := range map[string]func(context.Context, *Breaker, time.Duration){
-		"Do": func(ctx context.Context, b *Breaker, d time.Duration) {
-			_ = b.Do(ctx, func(ctx context.Context) error { pause(ctx, d); return nil })
-		},
-		"Acquire": func(ctx context.Context, b *Breaker, d time.Duration) {
-			p, _ := b.Acquire()
-			pause(ctx, d)
-			p.Success()
-		},
-	} {
+	for _, name := range []string{"Do", "Acquire"} {
 		synctest.Test(t, func(t *testing.T) {
 			limits := 0
 			b := New("s", Config{Gate: Wait, Observe: func(context.Context, Transition) { limits++ }})
 			var all sync.WaitGroup
 			for i := range 60 {
-				all.Go(func() { call(t.Context(), b, time.Duration(i+1)*10*time.Millisecond) })
+				all.Go(func() {
+					took := time.Duration(i+1) * 10 * time.Millisecond
+					if name == "Do" {
+						_ = b.Do(t.Context(), func(ctx context.Context) error { pause(ctx, took); return nil })
+						return
+					}
+					p, _ := b.Acquire()
+					pause(t.Context(), took)
+					p.Success()
+				})
 			}
 			all.Wait()
 			if base := b.gateOf(b.cell.Load()).Base(); base < 250*time.Millisecond {

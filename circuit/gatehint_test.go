@@ -29,9 +29,9 @@ func TestARetryAfterAtAGate(t *testing.T) {
 		until  time.Duration // from which on a call that does not wait is admitted, at most half a second later
 		held   bool          // it is until that because of the Retry-After
 	}{
-		"one response holds nobody":      {before: func(_ *testing.T, b *Breaker) { throttle(b, 1, asked) }},
-		"four hold nobody":               {before: func(_ *testing.T, b *Breaker) { throttle(b, 4, asked) }},
-		"five hold everybody":            {before: func(_ *testing.T, b *Breaker) { throttle(b, 5, asked) }, until: asked, held: true},
+		"one response delays no call":    {before: func(_ *testing.T, b *Breaker) { throttle(b, 1, asked) }},
+		"four delay no call":             {before: func(_ *testing.T, b *Breaker) { throttle(b, 4, asked) }},
+		"five delay all calls":           {before: func(_ *testing.T, b *Breaker) { throttle(b, 5, asked) }, until: asked, held: true},
 		"the longest wait counts":        {before: func(_ *testing.T, b *Breaker) { throttle(b, 1, asked); throttle(b, 4, time.Second) }, until: asked, held: true},
 		"of no wait only probes go":      {before: func(_ *testing.T, b *Breaker) { throttle(b, 5, 0) }, until: 40 * time.Millisecond},
 		"of a day and more none is kept": {before: func(_ *testing.T, b *Breaker) { throttle(b, 5, 25*time.Hour) }, until: 40 * time.Millisecond},
@@ -40,7 +40,7 @@ func TestARetryAfterAtAGate(t *testing.T) {
 			b.RecordSuccess()
 			throttle(b, 5, 0)
 		}, until: 40 * time.Millisecond},
-		"an answer ends it": {before: func(t *testing.T, b *Breaker) {
+		"a response ends it": {before: func(t *testing.T, b *Breaker) {
 			t.Helper()
 			p, err := b.Acquire()
 			if err != nil {
@@ -49,8 +49,8 @@ func TestARetryAfterAtAGate(t *testing.T) {
 			throttle(b, 5, asked)
 			p.Success()
 		}},
-		"a reset ends it":             {before: func(_ *testing.T, b *Breaker) { throttle(b, 5, asked); b.Reset() }},
-		"observing only holds nobody": {config: Config{ObserveOnly: true}, before: func(_ *testing.T, b *Breaker) { throttle(b, 5, asked) }, held: true},
+		"a reset ends it":               {before: func(_ *testing.T, b *Breaker) { throttle(b, 5, asked); b.Reset() }},
+		"observing only delays no call": {config: Config{ObserveOnly: true}, before: func(_ *testing.T, b *Breaker) { throttle(b, 5, asked) }, held: true},
 		"Do refuses a hint that its caller would not wait for": {before: func(t *testing.T, b *Breaker) {
 			t.Helper()
 			for range 5 {

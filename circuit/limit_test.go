@@ -169,8 +169,8 @@ func aside(f func()) {
 	<-done
 }
 
-// Who waits has the next place in the order of deadlines, and nobody waits longer
-// than its deadline or, without one, 30 s.
+// Calls that wait get places in the order of their deadlines, and no call waits longer than
+// its deadline or, without one, 30 s.
 func TestWaitsForAPlace(t *testing.T) {
 	for _, do := range []struct {
 		name string

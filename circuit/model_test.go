@@ -71,7 +71,7 @@ func (m *model) visit(s modelState) int {
 
 // expand takes every event that may come in state s.
 func (m *model) expand(s modelState) error {
-	for _, take := range []func(modelState) error{m.stale, m.byHand, m.fleet, m.clock, m.call, m.results, m.twice} {
+	for _, take := range []func(modelState) error{m.stale, m.manual, m.fleet, m.clock, m.call, m.results, m.twice} {
 		if err := take(s); err != nil {
 			return err
 		}
@@ -215,8 +215,8 @@ func (m *model) stale(s modelState) error {
 	return nil
 }
 
-// byHand: what a person asks for is what there is.
-func (m *model) byHand(s modelState) error {
+// manual checks that Trip, Isolate and Reset lead to the state that they name.
+func (m *model) manual(s modelState) error {
 	for signal, want := range map[signal]State{trip: Open, isolate: Isolated, reset: Closed} {
 		n, _, err := m.next(s, event{signal: signal})
 		if signal == trip && s.word.state() == Isolated {
@@ -226,7 +226,7 @@ func (m *model) byHand(s modelState) error {
 		case err != nil:
 			return err
 		case n.word.state() != want:
-			return fmt.Errorf("signal %d by hand leads to %v", signal, n)
+			return fmt.Errorf("manual signal %d leads to %v", signal, n)
 		case signal == reset && !n.word.healthy():
 			return fmt.Errorf("a reset leaves %v", n)
 		}
@@ -236,7 +236,7 @@ func (m *model) byHand(s modelState) error {
 }
 
 // fleet: the state that others have agreed on is what there is, but that
-// nobody is told to be half-open, and that an isolated breaker is not opened.
+// no breaker is set to half-open by others, and that an isolated breaker is not opened.
 func (m *model) fleet(s modelState) error {
 	for want := Closed; want <= Isolated; want++ {
 		for _, until := range []instant{-1 << 40, base, base + m.rules.open, base + 2*farAhead, base + 3*modelTick} {
@@ -287,7 +287,7 @@ func (m *model) clock(s modelState) error {
 
 	put := s
 	for i, l := range s.leases {
-		put.leases[i] = min(l, 0) // nobody knows how old they are
+		put.leases[i] = min(l, 0) // their age is not known
 	}
 	for _, d := range []instant{0, min(left+modelTick, far), farAhead} {
 		put.word = setLeft(s.word, d)
@@ -441,7 +441,7 @@ func (m *model) twice(s modelState) error {
 		}
 		if n != s && n.word.state() == HalfOpen {
 			n.careless = true
-			n.leases = [3]int8{-1, -1, -1} // of whoever; the count is all that is left
+			n.leases = [3]int8{-1, -1, -1} // only the count is left
 		}
 		m.visit(n)
 	}

@@ -193,12 +193,12 @@ func TestNestedModelFindsBugs(t *testing.T) {
 		player player
 		want   string
 	}{
-		"an unknown error is an answer":         {player{meaning: as(class.Unknown, class.Permanent)}, "0 failures"},
+		"an unknown error is a success":         {player{meaning: as(class.Unknown, class.Permanent)}, "0 failures"},
 		"an unknown error says nothing":         {player{meaning: as(class.Unknown, class.Ignored)}, "1 failures"},
 		"a conflict is a failure":               {player{meaning: as(class.Conflict, class.Transient)}, "want 1 failures, 0 throttled"},
 		"a conflict pays":                       {player{meaning: as(class.Conflict, class.Permanent)}, "4 twentieths"},
 		"a throttled response is a failure":     {player{meaning: as(class.Throttled, class.Transient)}, "1 throttled"},
-		"a throttled response is an answer":     {player{meaning: as(class.Throttled, class.Permanent)}, "want 2 failures, 2 throttled"},
+		"a throttled response is a success":     {player{meaning: as(class.Throttled, class.Permanent)}, "want 2 failures, 2 throttled"},
 		"a call that was not made is a failure": {player{meaning: as(class.Ignored, class.Transient)}, "failures"},
 		"layers do not find each other":         {player{alone: true}, "3 failures"},
 		"the layer further out counts again":    {player{again: true}, "failures"},

@@ -12,10 +12,10 @@ import (
 	"github.com/seed-0f2c7998/perdure/internal/class"
 )
 
-// LogTo returns an observer, for Config.Observe, that writes one line for each
-// transition: at WARN when a breaker opens or is isolated, else at INFO. A second
-// line follows, at INFO, if calls were refused since the transition before. While a
-// breaker is open, refusals are a line at WARN, as often as [Transition] says.
+// LogTo returns an observer, for Config.Observe, that logs one line for each transition:
+// at WARN if the breaker opens or is isolated, else at INFO. If calls were refused since
+// the last transition, a second line follows at INFO. Refusals of an open breaker are
+// logged at WARN, and waits at INFO, as often as [Transition] says.
 func LogTo(logger *slog.Logger) func(context.Context, Transition) {
 	return func(ctx context.Context, t Transition) {
 		if t.Queued {
@@ -45,10 +45,10 @@ func LogTo(logger *slog.Logger) func(context.Context, Transition) {
 	}
 }
 
-// LogRecords returns an observer, for Config.Observe, that writes a record for
-// each transition, at the levels of [LogTo]: the message is always "circuit
-// breaker transition", or "circuit breaker refuses calls" or "circuit breaker queues calls"
-// where there is none, and all that differs is in attributes.
+// LogRecords returns an observer, for Config.Observe, that logs one record for each
+// Transition, at the levels of [LogTo]. All facts are in attributes. The message is always
+// "circuit breaker transition", "circuit breaker refuses calls" or "circuit breaker queues
+// calls".
 func LogRecords(logger *slog.Logger) func(context.Context, Transition) {
 	return func(ctx context.Context, t Transition) {
 		message := "circuit breaker transition"
@@ -91,8 +91,8 @@ func (t Transition) attrs() []slog.Attr {
 	return attrs
 }
 
-// Observers returns an observer, for Config.Observe, that calls each of observers
-// in turn, also if one before it panics. Nil ones are left out.
+// Observers returns an observer, for Config.Observe, that calls each of observers in
+// order, even if an earlier one panics. Nil observers are skipped.
 func Observers(observers ...func(context.Context, Transition)) func(context.Context, Transition) {
 	observers = slices.DeleteFunc(slices.Clone(observers), func(o func(context.Context, Transition)) bool { return o == nil })
 	return func(ctx context.Context, t Transition) {
@@ -114,8 +114,8 @@ func (b *Breaker) report(ctx context.Context, t Transition) {
 // log returns the logger that Config.Log names.
 func (b *Breaker) log() *slog.Logger { return cmp.Or(b.config.Log, slog.Default()) }
 
-// notify calls observe with t. What it panics with is logged: the call whose
-// result made the transition does not fail for it.
+// notify calls observe with t. A panic of observe is logged, so it does not change the
+// result of the call that made the transition.
 func notify(ctx context.Context, t Transition, observe func(context.Context, Transition)) {
 	defer func() {
 		if v := recover(); v != nil {
@@ -125,16 +125,15 @@ func notify(ctx context.Context, t Transition, observe func(context.Context, Tra
 	observe(ctx, t)
 }
 
-// noCaller is the context of a transition whose caller has given none, or which
-// no call has made.
+// noCaller returns the context of a transition that no call with a context has made.
 func noCaller() context.Context {
-	return context.Background() //nolint:forbidigo // there is no caller's
+	return context.Background() //nolint:forbidigo // no caller has passed a context
 }
 
 // Metrics is a snapshot of a breaker. Each field is exact; the fields are not
 // read atomically together.
 type Metrics struct {
-	State      State         // what the breaker would do with a call now
+	State      State         // that applies to a call now
 	Failures   int           // consecutive failures of a closed breaker
 	Calls      int           // calls in the window; 0 without a window
 	Failed     int           // failed calls in the window
@@ -146,33 +145,31 @@ type Metrics struct {
 	Since      time.Time     // when the last transition was; zero means that there was none
 	Reason     Reason        // reason of the last transition
 	RetryAt    time.Time     // when an open breaker admits the first probe; zero if it is not open
-	NotBefore  time.Time     // when an opening ends that servers asked for; zero means that there is none
-	Waiting    int           // calls of this process that wait at the gate, or for a place of Concurrency
-	InFlight   int           // calls of this process that hold such a place
-	Rate       float64       // most calls per second: as Config.Rate, or lower if another process has a lower one; 0 means no limit
-	Burst      int           // of the Rate
-	Queued     int           // calls, of all that share the breaker, that wait for the Rate
+	NotBefore  time.Time     // end of an opening that servers asked for; zero means none
+	Waiting    int           // calls of this process that wait at the gate or for a place of Config.Concurrency
+	InFlight   int           // calls of this process that hold a place of Config.Concurrency
+	Rate       float64       // rate limit that applies, in calls per second: Config.Rate, or a lower one of another process; 0 means no limit
+	Queued     int           // calls of all processes that wait for the Rate
 	Waits      uint64        // number of waits at the gate or for the Rate
-	Waited     time.Duration // how long they were together
-	AtGate     int           // calls, of all that share the breaker, that wait at its gate
-	OldestWait time.Duration // of the calls of this process that wait at the gate: how long the one that came first has waited
+	Waited     time.Duration // total duration of those waits
+	AtGate     int           // calls of all processes that wait at the gate
+	OldestWait time.Duration // how long the first call of this process that waits at the gate has waited
 	Demand     float64       // lower bound of the operations per second, while the gate is limited; 0 means not known
-	Admitted   float64       // calls per second that the gate has admitted since it was limited; 0 if it is not
-	Pace       float64       // most calls per second that the gate admits for credits, while it is limited; 0 means no limit
-	Credits    uint64        // number of calls that the gate has admitted for a credit; Probes are those without
-	Abandoned  uint64        // number of calls that have waited at the gate in vain
+	Admitted   float64       // calls per second that the gate has admitted since it was limited; 0 if it is not limited
+	Credits    uint64        // number of calls that the gate admitted for a credit
+	Abandoned  uint64        // number of calls that left the gate without being admitted
 	Prober     int           // ID of the process that sent the last probe of a half-open breaker; 0 means not known
 
-	LastFailure      time.Time // when this process recorded its last failure; zero means never
-	LastFailureClass string    // class of the last failure, as transient, throttled or unknown; "" means that there was none
+	LastFailure      time.Time // when this process last recorded a failure; zero means never
+	LastFailureClass string    // class of that failure, such as transient, throttled or unknown; "" means none
 }
 
-// recordFailure notes a failure for Metrics.
+// recordFailure records the time and class of a failure for Metrics.
 func (b *Breaker) recordFailure(c class.Class) {
 	b.lastFailure.Store(uint64(b.clock().UnixMilli())<<8 | uint64(c))
 }
 
-// Metrics returns the breaker's figures.
+// Metrics returns a snapshot of the breaker.
 func (b *Breaker) Metrics() Metrics {
 	if b == nil {
 		return Metrics{}
@@ -210,18 +207,17 @@ func (b *Breaker) Metrics() Metrics {
 	return m
 }
 
-// proberBits is for the process ID in the word that says who sends a probe; the
-// generation of the breaker's word is above it, so that nobody is named who sent
-// an earlier one.
+// proberBits is the width of the process ID in the word Prober; the generation of the
+// packed state is above it, so that the sender of an earlier probe is not shown.
 const proberBits = 48
 
-// recordProber notes that this process sends the probe with which the word became w.
+// recordProber records that this process sends the probe that led to state w.
 func recordProber(c *cell.Cell, w packedState) {
 	c.Probes.Add(1)
 	c.Prober.Store(uint64(w.generation())<<proberBits | uint64(os.Getpid()))
 }
 
-// prober returns the ID of the process that sends the last probe of w, or 0.
+// prober returns the ID of the process that sent the last probe of w, or 0.
 func prober(c *cell.Cell, w packedState) int {
 	p := c.Prober.Load()
 	if p>>proberBits != uint64(w.generation()) {

@@ -11,12 +11,12 @@ import (
 	"github.com/seed-0f2c7998/perdure/internal/seam"
 )
 
-// Acquire asks to make one call. If it may be made, the caller must make it
-// and then call one method of the Permit, once; otherwise the error is an
-// [*OpenError], a [*LimitError], or a [*ConfigError] if the breaker's Config is not
-// valid. A permit for a probe that is never used ends with its lease; with
-// Config.Concurrency, one that is never used keeps its place. For a call that may
-// come by the same breaker again, further in, use [Do].
+// Acquire returns a [Permit] to make one call, or an error: an [*OpenError], a
+// [*LimitError], or a [*ConfigError] if the breaker's Config is not valid. It never
+// waits. The caller must make the call and then report the result by one method of the
+// Permit, once. If the permit is never used, a probe's slot is freed when its lease
+// ends, but a place of Config.Concurrency is not freed. If the call may use the same
+// breaker again in an inner layer, use [Do] instead.
 func (b *Breaker) Acquire() (Permit, error) {
 	if b == nil {
 		return Permit{}, nil
@@ -35,7 +35,7 @@ func (b *Breaker) Acquire() (Permit, error) {
 	return b.acquirePlace(c, w)
 }
 
-// acquirePlace is Acquire for a breaker whose calls take places.
+// acquirePlace is Acquire for a breaker with a Config.Concurrency.
 func (b *Breaker) acquirePlace(c *cell.Cell, w packedState) (Permit, error) {
 	has, err := b.takePlace(noCaller(), c, ask{}, false)
 	if err != nil {
@@ -52,7 +52,7 @@ func (b *Breaker) acquirePlace(c *cell.Cell, w packedState) (Permit, error) {
 	return p, err
 }
 
-// permit returns the permit of a call that begins in full health.
+// permit returns the permit of a call through a breaker in full health.
 func (b *Breaker) permit(c *cell.Cell, w packedState) Permit {
 	p := Permit{breaker: b, kind: early | kind(w.generation()) | gateKind(c.Gate[0].Load())}
 	if b.window.slow > 0 {
@@ -61,8 +61,7 @@ func (b *Breaker) permit(c *cell.Cell, w packedState) Permit {
 	return p
 }
 
-// permitOf returns the permit of a call that seam.Hot's Quick has admitted, when
-// w was the word.
+// permitOf returns the permit of a call that seam.Hot's Quick admitted in state w.
 func permitOf(b *Breaker, w uint64) Permit {
 	if b == nil {
 		return Permit{}
@@ -70,8 +69,8 @@ func permitOf(b *Breaker, w uint64) Permit {
 	return Permit{breaker: b, kind: early | kind(packedState(w).generation()) | b.gateKindInHealth()}
 }
 
-// acquire is Acquire for a breaker whose word was w, and which is not calm.
-// Config.Observe is given ctx.
+// acquire is Acquire for a breaker in state w, which is not calm. Config.Observe is
+// called with ctx.
 func (b *Breaker) acquire(ctx context.Context, c *cell.Cell, w packedState, a ask) (Permit, error) {
 	p, err := b.admit(ctx, c, w, a)
 	if err == nil && b.pacing != nil {
@@ -80,11 +79,11 @@ func (b *Breaker) acquire(ctx context.Context, c *cell.Cell, w packedState, a as
 	return p, err
 }
 
-// admit is acquire without the rate.
+// admit is acquire without the rate limit.
 func (b *Breaker) admit(ctx context.Context, c *cell.Cell, w packedState, a ask) (p Permit, err error) {
 	if w.healthy() {
 		p = b.permit(c, w)
-	} else if p, err = b.acquireWord(ctx, w); err != nil {
+	} else if p, err = b.acquireUnhealthy(ctx, w); err != nil {
 		return p, err
 	}
 	if b.gate != nil && p.breaker != nil {
@@ -95,8 +94,8 @@ func (b *Breaker) admit(ctx context.Context, c *cell.Cell, w packedState, a ask)
 	return p, nil
 }
 
-// acquireWord is acquire for a word that is not healthy.
-func (b *Breaker) acquireWord(ctx context.Context, w packedState) (Permit, error) {
+// acquireUnhealthy is acquire for a state that is not healthy.
+func (b *Breaker) acquireUnhealthy(ctx context.Context, w packedState) (Permit, error) {
 	if r := b.refused.Load(); r.matches(w) {
 		return Permit{}, b.refuseAgain(b.cell.Load(), r)
 	}
@@ -105,7 +104,7 @@ func (b *Breaker) acquireWord(ctx context.Context, w packedState) (Permit, error
 	}
 	now := floor(b.now())
 	if b.shut(w, now) {
-		return Permit{}, b.rejected(w, now) // as the step would say; an outage should cost little
+		return Permit{}, b.rejected(w, now) // as step would say; refusals must be cheap
 	}
 	w, admitted := b.apply(ctx, event{signal: acquire})
 	switch {
@@ -113,36 +112,37 @@ func (b *Breaker) acquireWord(ctx context.Context, w packedState) (Permit, error
 		return Permit{breaker: b, kind: kindOf(w), start: b.elapsed()}, nil
 	case b.config.ObserveOnly && w.state() != Isolated:
 		b.cell.Load().Rejected.Add(1)
-		return Permit{}, nil // passes unseen: in earnest it would not have been made
+		return Permit{}, nil // admitted uncounted, because of ObserveOnly
 	}
 	return Permit{}, b.rejected(w, now)
 }
 
-// A Permit is the permission to make one call. Exactly one of its methods but
-// Probe must be called, once, when the call has ended. The zero Permit belongs
-// to no breaker and its methods do nothing. What each class of errors is for a
-// breaker is in the documentation of package retry.
-type Permit struct { // of four words, or it does not go in registers
+// A Permit is the permission to make one call. When the call has ended, the caller must
+// call exactly one method, once: Success, Conflict, Failure, Throttled or Cancel. The
+// methods of the zero Permit do nothing. Package retry documents which of them each
+// class of errors means.
+type Permit struct { // four words, which fit in registers
 	breaker *Breaker
-	start   int64  // as elapsed returns it; 0: the call is not measured
-	frame   *frame // of a call that tells those further in that it has this permit
+	start   int64  // as elapsed returns it; 0: not measured
+	frame   *frame // for inner layers; nil if they need not find this permit
 	kind    kind
 }
 
-// A kind is what a permit says of its call: the generation of the word that
-// admitted it, in 16 bits, and these.
+// A kind is the properties of a call, in one word:
+//
+//	watch 32 | gate generation 8 | flags and how 8 | generation of the breaker 16
 type kind uint64
 
 const (
 	probe kind = 1 << (iota + 16)
 	early      // the call began in full health
 
-	outOfTime kind = 1 << 20 // its own timeout has ended it
-	paced     kind = 1 << 21 // it has waited for the rate
-	placed    kind = 1 << 22 // it has a place of those that Config.Concurrency limits
+	outOfTime kind = 1 << 20 // its attempt timeout ended it
+	paced     kind = 1 << 21 // it waited for the rate limit
+	placed    kind = 1 << 22 // it holds a place of Config.Concurrency
 )
 
-// kindOf returns the kind of a call that a word which is now w has admitted.
+// kindOf returns the kind of a call that was admitted in state w.
 func kindOf(w packedState) kind {
 	k := kind(w.generation())
 	if w.state() == HalfOpen {
@@ -154,68 +154,67 @@ func kindOf(w packedState) kind {
 func (p Permit) generation() uint16 { return uint16(p.kind) }
 func (p Permit) early() bool        { return p.kind&early != 0 }
 
-// Probe reports whether the call decides if a half-open breaker closes. Who
-// makes it must see to it that the permit is used even when the call panics.
+// Probe reports whether the call is a probe, whose result decides if the breaker closes.
+// The permit of a probe must be used even if the call panics.
 func (p Permit) Probe() bool { return p.kind&probe != 0 || p.how() != gate.Freely }
 
-// guarded reports whether the permit must be used even when the call panics.
+// guarded reports whether the permit must be used even if the call panics.
 func (p Permit) guarded() bool { return p.Probe() || p.kind&placed != 0 }
 
 // A result is how a call ended.
 type result struct {
 	signal signal        // success, failure, throttled, cut or cancel
-	free   bool          // of success: it brings the budget nothing
-	hint   time.Duration // of throttled and failure: how long the service asked not to be called, 0: it did not
-	class  class.Class   // of the error, if that is known
+	free   bool          // of success: pays nothing into the budget
+	hint   time.Duration // of throttled and failure: how long the service asked not to be called; 0 means not
+	class  class.Class   // of the error; 0 means not known
 
 	timedOut bool // of failure
 }
 
-// Success records that the service answered, be it that it said no.
+// Success records that the service responded, even if with a permanent error.
 func (p Permit) Success() { p.successOf(noCaller()) }
 
-// successOf is Success with the context of the call, which Config.Observe is
-// given.
+// successOf is Success, and calls Config.Observe with ctx.
 func (p Permit) successOf(ctx context.Context) {
 	if p.breaker != nil {
 		p.succeed(ctx)
 	}
 }
 
-// Conflict records that the service answered well, and that the call is to be
-// made again: a success that brings the budget nothing.
+// Conflict records that the service is healthy but the call must be repeated: a success
+// that pays nothing into the budget.
 func (p Permit) Conflict() { p.done(noCaller(), result{signal: success, free: true}) }
 
 // Failure records that the service failed.
 func (p Permit) Failure() { p.done(noCaller(), result{signal: failure}) }
 
-// Throttled records that the service asked for fewer calls, and not to be
-// called for wait; 0 means that it did not say how long. As many such responses
-// in a row as Config.FailureThreshold says (5 if that is Off or below 3), with
-// no success of a call begun after the first of them, open the breaker until
-// the longest wait of them is over. One response alone holds nobody. A wait of
-// more than a day is ignored; pass only what the caller would wait.
+// Throttled records that the service asked for fewer calls, and not to be called for
+// wait; 0 means no particular wait. Config.FailureThreshold such responses in a row (5
+// if that is Off or below 3), without a success of a call that began after the first,
+// open the breaker until the longest wait is over. One response alone delays no other
+// call. A wait of more than a day is ignored; pass only what the caller would wait.
 func (p Permit) Throttled(wait time.Duration) {
 	p.done(noCaller(), result{signal: throttled, hint: wait})
 }
 
-// Cancel records that the call has no result: it was not made, or its caller
+// Cancel records that the call has no result, because it was not made or its caller
 // gave up. It counts for nothing.
 func (p Permit) Cancel() { p.done(noCaller(), result{signal: cancel}) }
 
-// succeed is Success for a permit that belongs to a breaker. A gate learns from one that is timed.
+// succeed is Success for a permit with a breaker. A call that is timed is recorded even
+// in full health, since a gate learns from it.
 func (p Permit) succeed(ctx context.Context) {
 	if p.frame != nil || p.start != 0 || !seam.Of(p.breaker).Unmoved() {
 		p.done(ctx, result{signal: success})
 	}
 }
 
-// patience is how long a call must have taken for its end by the caller's
-// deadline to be the service's fault. A gate, which knows how long calls take,
-// will say twice the time that is expected, if that is less.
+// patience is how long a call must have taken for the end of the caller's deadline to
+// count as a failure of the service. A gate replaces it by twice the expected time, if
+// that is less.
 const patience = time.Second
 
-// done records r, by way of the layers further out if there are any.
+// done records r, or reports it to the outer layers if there are any.
 func (p Permit) done(ctx context.Context, r result) {
 	if r.signal == cut && p.start != 0 && p.breaker.gate == nil && p.breaker.elapsed()-p.start >= int64(patience) {
 		r.signal = failure
@@ -229,7 +228,7 @@ func (p Permit) done(ctx context.Context, r result) {
 	}
 }
 
-// record records r.
+// record records r in the gate, the window, the budget and the state.
 func (p Permit) record(ctx context.Context, r result) {
 	b := p.breaker
 	c := b.cell.Load()
@@ -252,7 +251,7 @@ func (p Permit) record(ctx context.Context, r result) {
 		}
 		if !w.healthy() {
 			if next, _ := b.apply(ctx, e); next.noRun() {
-				c.ForgetHint() // the next run has its own
+				c.ForgetHint()
 			}
 		}
 	case throttled:
@@ -272,7 +271,7 @@ func (p Permit) record(ctx context.Context, r result) {
 	}
 }
 
-// observe enters a result in the window, and trips if that fills a rule.
+// observe records a result in the window, and trips the breaker if a rule of the window is met.
 func (b *Breaker) observe(ctx context.Context, p Permit, w packedState, failed bool) {
 	if p.generation() != w.generation() || w.state() != Closed {
 		return
@@ -287,9 +286,8 @@ func (b *Breaker) observe(ctx context.Context, p Permit, w packedState, failed b
 	}
 }
 
-// Allow reports whether a call may be made. With RecordSuccess and
-// RecordFailure it is the weaker form of Acquire: there is no permit, so a
-// result counts for the state that the breaker is in by then, and
+// Allow reports whether a call may be made. It is Acquire without a permit: the result,
+// reported by RecordSuccess or RecordFailure, counts for the state at that time, and
 // Config.Concurrency does not limit the call.
 func (b *Breaker) Allow() bool {
 	if b == nil || b.places == nil {
@@ -301,10 +299,10 @@ func (b *Breaker) Allow() bool {
 	return err == nil
 }
 
-// RecordSuccess records that the service answered.
+// RecordSuccess records that the service responded to a call that Allow admitted.
 func (b *Breaker) RecordSuccess() { b.current().Success() }
 
-// RecordFailure records that the service failed.
+// RecordFailure records that a call that Allow admitted has failed.
 func (b *Breaker) RecordFailure() { b.current().Failure() }
 
 func (b *Breaker) current() Permit {
@@ -315,19 +313,18 @@ func (b *Breaker) current() Permit {
 	return Permit{breaker: b, kind: kindOf(packedState(c.Breaker.Load())) | gateKind(c.Gate[0].Load())}
 }
 
-// Bits of a kind that are about a gate: number of the watch 32 | gate generation 8,
-// and how 2.
+// The bits of a kind that a gate uses: watch is the number of the watch, see watches.
 const (
 	howShift            = 18
 	gateGenerationShift = 24
 	watchShift          = 32
 )
 
-// gateKind returns what a kind says of the gate whose first word admits a call
-// freely. That word has the generation 32 bits further up.
+// gateKind returns the gate's bits of a kind for a call that is admitted freely. first is
+// the gate's first word, which contains the generation 32 bits higher.
 func gateKind(first uint64) kind { return kind(first>>32) & (math.MaxUint8 << gateGenerationShift) }
 
-// withGate returns p as the permit of a call that a gate has admitted, too.
+// withGate returns p with the permit g of the gate.
 func (p Permit) withGate(g gate.Permit, now int64) Permit {
 	p.kind &^= math.MaxUint8 << gateGenerationShift
 	p.kind |= kind(g.How)<<howShift | kind(g.Generation)<<gateGenerationShift
@@ -339,9 +336,8 @@ func (p Permit) withGate(g gate.Permit, now int64) Permit {
 
 func (p Permit) how() gate.How { return gate.How(p.kind >> howShift & 3) }
 
-// gateKindInHealth returns what a kind says of the gate for a call that began in health, now
-// that it has ended. If the gate has been limited since, that is of another
-// generation.
+// gateKindInHealth returns the gate's bits of a kind for a call that began in health and
+// has ended. If the gate was limited since, the bits are of the generation before.
 func (b *Breaker) gateKindInHealth() kind {
 	if b.gate == nil {
 		return 0
@@ -353,15 +349,14 @@ func (b *Breaker) gateKindInHealth() kind {
 	return gateKind(first)
 }
 
-// atGate reports whether the call may have waited: a gate that is limited has
-// admitted it, or it has had to wait for the rate. A gate's probe costs no token of
-// the retry budget.
+// atGate reports whether the call may have waited, at a gate that is limited or for the
+// rate, and whether the gate admitted it as a probe: such a retry costs no token.
 func (p Permit) atGate() (waited, asProbe bool) {
 	return p.how() != gate.Freely || p.kind&paced != 0, p.how() == gate.AsProbe
 }
 
-// withTiming returns p with what the caller knows of the attempt: how long it took, 0
-// if that is not known, and whether the attempt's own timeout has withTiming it.
+// withTiming returns p with the duration of the attempt, 0 if not known, and whether the
+// attempt timeout ended it.
 func (p Permit) withTiming(took time.Duration, timedOut bool) Permit {
 	if p.start == 0 && took > 0 {
 		p.start = p.breaker.elapsed() - int64(took)

@@ -14,46 +14,45 @@ import (
 	"github.com/seed-0f2c7998/perdure/internal/setting"
 )
 
-// A rateLimit is what a breaker with a Rate has beside the words in its cell.
+// A rateLimit is the part of a rate limit that is in this process, beside the words in its cell.
 type rateLimit struct {
 	limit       cell.Limit
 	schedule    cell.Schedule // of the store; nil: the cell is it
-	warned      atomic.Bool   // that another limit holds
-	reportAfter atomic.Int64  // as elapsed returns it: until then a wait is not the first, see queuedFor; 0: there was none
+	warned      atomic.Bool   // that a lower limit applies
+	reportAfter atomic.Int64  // as elapsed returns it: no wait is reported before; 0: none was reported
 
-	refused atomic.Pointer[notBefore] // the last refusal; nil: none
-	spare   spareTurns                // without a schedule of the store
+	refused atomic.Pointer[notBefore] // last refusal; nil if none
+	spare   spareTurns                // used if schedule is nil
 }
 
-// A notBefore is the refusal of all calls that come before an instant.
+// A notBefore is the LimitError that all calls before an instant share.
 type notBefore struct {
 	LimitError
 
 	at int64
 }
 
-// A turn is a call's way to its instant of the rate.
+// A turn is one call that reserves an instant of the rate limit and waits for it.
 type turn struct {
 	breaker *Breaker
 	cell    *cell.Cell
 	limit   cell.Limit
-	end     int64 // of the caller's patience, as now returns it
+	end     int64 // until when the caller waits, as now returns it
 }
 
-// awaitTurn takes an instant of the rate for the call of p, to which nothing else is in
-// the way, and waits for it. Everything else is asked again after a wait: nobody
-// holds a probe or a credit meanwhile, and whom the service would not be sent any
-// more is not sent. So what is refused takes no instant, but for that which a wait
-// has been for.
+// awaitTurn reserves an instant of the rate limit for the call of p, which is admitted
+// otherwise, and waits for it. After a wait the call asks again for everything else: so
+// no call holds a probe or a credit while it waits, and no call is made to a service
+// that has failed meanwhile. A refused call uses no instant, except after a wait.
 func (b *Breaker) awaitTurn(ctx context.Context, c *cell.Cell, p Permit, a ask) (Permit, error) {
 	now := b.now()
 	if b.pacing.schedule == nil && b.takesTurn(c, now) {
-		return p, nil // before the caller's patience begins
+		return p, nil // no wait, so the caller's deadline is not read
 	}
 	t := turn{b, c, b.inForce(c, now), b.turnEnd(ctx, a, now)}
 	slot, err := t.reserve(ctx, now)
 	if b.pacing.schedule != nil {
-		now = b.now() // that may have taken a while
+		now = b.now() // reserve may have waited
 	}
 	if err == nil && slot.At <= now {
 		wait := c.Spend(t.limit, now)
@@ -63,13 +62,13 @@ func (b *Breaker) awaitTurn(ctx context.Context, c *cell.Cell, p Permit, a ask) 
 		slot.At = now + int64(wait)
 	}
 	if b.config.ObserveOnly {
-		return p, nil // in earnest it would have been refused, or waited
+		return p, nil // without ObserveOnly the call would be refused or wait
 	}
 	p.done(ctx, result{signal: cancel})
 	if err != nil {
 		return Permit{}, err
 	}
-	a.Retries, a.turn = true, true // the operation has been counted
+	a.Retries, a.turn = true, true // the operation is already counted
 	if _, ok := ctx.Deadline(); !ok && a.Until.IsZero() {
 		a.Until = b.wall(ceil(t.end))
 	}
@@ -93,11 +92,10 @@ func (b *Breaker) awaitTurn(ctx context.Context, c *cell.Cell, p Permit, a ask) 
 	}
 }
 
-// Of the waits in reportInterval the first that takes so long is reported, for people.
+// Waits of reportedWait or more are reported, at most one per reportInterval.
 const reportInterval, reportedWait = time.Minute, time.Second
 
-// reportWaitForTurn reports that a call begins to wait for its turn, which comes after d, as
-// queued does.
+// reportWaitForTurn reports that a call begins to wait for its turn, which is after d.
 func (b *Breaker) reportWaitForTurn(ctx context.Context, a ask, d time.Duration) {
 	if !a.waits {
 		return
@@ -106,14 +104,15 @@ func (b *Breaker) reportWaitForTurn(ctx context.Context, a ask, d time.Duration)
 	b.reportQueued(ctx, a, first, Reason{code: RateReached}, b.clock().Add(d))
 }
 
-// firstInMinute reports whether it has not for a minute; told says until when not.
-func (b *Breaker) firstInMinute(told *atomic.Int64) bool {
-	now, until := b.elapsed(), told.Load()
-	return (until == 0 || now >= until) && told.CompareAndSwap(until, now+int64(reportInterval))
+// firstInMinute reports whether no wait was reported for reportInterval. after is the end
+// of the last interval.
+func (b *Breaker) firstInMinute(after *atomic.Int64) bool {
+	now, until := b.elapsed(), after.Load()
+	return (until == 0 || now >= until) && after.CompareAndSwap(until, now+int64(reportInterval))
 }
 
-// reportQueued reports that a call begins to wait, and why: until turn, if that is
-// known. Of calls of no retry only the first is reported.
+// reportQueued reports that a call begins to wait, why, and until when, if that is known.
+// Outside of a retry only the first wait is reported.
 func (b *Breaker) reportQueued(ctx context.Context, a ask, first bool, why Reason, turn time.Time) {
 	switch {
 	case a.Queued != nil:
@@ -125,8 +124,8 @@ func (b *Breaker) reportQueued(ctx context.Context, a ask, first bool, why Reaso
 	}
 }
 
-// turnNow reports whether a call through c, whose word is w, is admitted without more
-// ado but for the rate, by which its turn is now.
+// turnNow takes a turn for a call through c, in state w, and reports whether the call is
+// admitted now. false means that acquire must decide.
 func (b *Breaker) turnNow(c *cell.Cell, w packedState) bool {
 	if b.pacing == nil || b.pacing.schedule != nil || b.places != nil || !w.healthy() || !seam.Of(b).GateHealthy(c) {
 		return false
@@ -134,7 +133,7 @@ func (b *Breaker) turnNow(c *cell.Cell, w packedState) bool {
 	return b.takesTurn(c, b.now())
 }
 
-// takesTurn takes a turn of the cell's schedule, if there is one now.
+// takesTurn takes a turn of the cell's schedule, and reports whether there was one now.
 func (b *Breaker) takesTurn(c *cell.Cell, now int64) bool {
 	l := b.inForce(c, now)
 	slot, ok := c.Reserve(l, now, now)
@@ -147,20 +146,20 @@ func (b *Breaker) takesTurn(c *cell.Cell, now int64) bool {
 	return false
 }
 
-// hasNoTurn reports whether a call that comes to g, which is limited, would have to wait
-// for a turn of the rate. Such a call is part of the demand all the same.
+// hasNoTurn reports whether a call at g, which is limited, would have to wait for the rate.
+// Such a call counts as demand nevertheless.
 func (b *Breaker) hasNoTurn(c *cell.Cell, g gate.Gate, now int64, a ask) bool {
 	if b.pacing == nil || b.pacing.schedule != nil || a.turn || b.config.ObserveOnly || !g.Limited() {
 		return false
 	}
-	next, _ := c.Reserve(b.inForce(c, now), now, now-1) // which is too early for any
+	next, _ := c.Reserve(b.inForce(c, now), now, now-1) // reserves nothing, since no instant is so early
 	if next.At > now && !a.Retries {
 		g.Arrive(now)
 	}
 	return next.At > now
 }
 
-// turnEnd returns how long a call waits for its turn, as [Breaker.patience] does.
+// turnEnd returns until when a call waits for its turn or place.
 func (b *Breaker) turnEnd(ctx context.Context, a ask, now int64) int64 {
 	if !a.waits || b.config.ObserveOnly || b.virtual != nil {
 		return now
@@ -168,8 +167,7 @@ func (b *Breaker) turnEnd(ctx context.Context, a ask, now int64) int64 {
 	return b.patience(ctx, a, now)
 }
 
-// reserve reserves an instant. It waits for one only if the store has to get it
-// from elsewhere.
+// reserve reserves an instant. It blocks only if the store has to get instants from a server.
 func (t *turn) reserve(ctx context.Context, now int64) (slot cell.Slot, err error) {
 	ok := false
 	if s := t.breaker.pacing.schedule; s != nil {
@@ -187,7 +185,7 @@ func (t *turn) reserve(ctx context.Context, now int64) (slot cell.Slot, err erro
 	}
 }
 
-// giveBack gives back an instant that is not used.
+// giveBack returns an instant that is not used.
 func (t *turn) giveBack(s cell.Slot) {
 	if from := t.breaker.pacing.schedule; from != nil {
 		from.GiveBack(t.limit, s)
@@ -196,7 +194,7 @@ func (t *turn) giveBack(s cell.Slot) {
 	}
 }
 
-// tooLate counts and returns the refusal of a call that could be at the instant at.
+// tooLate counts and returns the refusal of a call that could be made at the instant at.
 func (t *turn) tooLate(at int64) error {
 	t.cell.Rejected.Add(1)
 	b := t.breaker
@@ -208,8 +206,8 @@ func (t *turn) tooLate(at int64) error {
 	return &e.LimitError
 }
 
-// wait blocks until the instant at. The error is a [*LimitError] at once if that is
-// too late for the caller, or that of sleep.
+// wait blocks until the instant at. The error is a [*LimitError] at once if the caller does
+// not wait so long, else that of sleep.
 func (t *turn) wait(ctx context.Context, at int64) error {
 	b := t.breaker
 	now, begun := b.now(), b.elapsed()
@@ -221,14 +219,14 @@ func (t *turn) wait(ctx context.Context, at int64) error {
 	}
 	err := b.sleep(ctx, t.cell, time.Duration(at-now))
 	waited := b.elapsed() - begun
-	t.end += b.now() - now - waited // by what the clock was set meanwhile
+	t.end += b.now() - now - waited // clock steps meanwhile
 	t.cell.Waits.Add(1)
-	t.cell.Waited.Add(uint64(waited)) //nolint:gosec // nobody can set that clock
+	t.cell.Waited.Add(uint64(waited)) //nolint:gosec // monotonic
 	return err
 }
 
-// sleep waits for d, but not longer than the word of c admits calls or ctx lasts: then
-// the error is an [*OpenError] or the end of ctx.
+// sleep waits for d. It returns early with an [*OpenError] if the breaker of c opens, or
+// with the cause of ctx if ctx ends.
 func (b *Breaker) sleep(ctx context.Context, c *cell.Cell, d time.Duration) error {
 	timer := time.NewTimer(d)
 	defer timer.Stop()
@@ -247,19 +245,18 @@ func (b *Breaker) sleep(ctx context.Context, c *cell.Cell, d time.Duration) erro
 	}
 }
 
-// inForce returns the limit that holds: the breaker's own, or a lower one that
-// another process has for the same name.
+// inForce returns the limit that applies: the breaker's own, or a lower one of another process.
 func (b *Breaker) inForce(c *cell.Cell, now int64) cell.Limit {
 	own := b.pacing.limit
 	l := c.InForce(own, now)
 	if l != own && !b.pacing.warned.Swap(true) {
-		b.log().Warn("Rate limit of '"+b.name+"' is "+setting.RateText(l.PerSecond())+", as another process has it, and not "+setting.RateText(own.PerSecond()),
+		b.log().Warn("Rate limit of '"+b.name+"' is "+setting.RateText(l.PerSecond())+", the lower limit of another process, not "+setting.RateText(own.PerSecond()),
 			"event", "lower_rate", "breaker", b.name, "rate", l.PerSecond(), "burst", l.Burst)
 	}
 	return l
 }
 
-// rateMetrics fills in the rate that is in force, whoever has it.
+// rateMetrics sets the fields of m that are about the rate.
 func (b *Breaker) rateMetrics(c *cell.Cell, m *Metrics) {
 	m.Waits, m.Waited = c.Waits.Load(), time.Duration(c.Waited.Load()) //nolint:gosec // years
 	now := b.now()
@@ -270,22 +267,22 @@ func (b *Breaker) rateMetrics(c *cell.Cell, m *Metrics) {
 	case lapsed:
 		return
 	}
-	m.Rate, m.Burst, m.Queued = l.PerSecond(), l.Burst, c.Queue(l, now)
+	m.Rate, m.Queued = l.PerSecond(), c.Queue(l, now)
 	if b.pacing != nil && m.Queued > 0 {
 		m.Queued = max(m.Queued-b.pacing.spare.count(now), 0)
 	}
 }
 
-// A spareTurns holds the turns of calls of this process that left before their turn
-// came, and before somebody whose turn is later did: the next calls take them. So a
-// crowd that leaves does not hold up those who come after it. The zero spareTurns is
-// empty; it is safe for concurrent use.
+// spareTurns holds the turns of calls of this process that stopped waiting, if other calls
+// have reserved later turns since. The next calls take them, so calls that stop waiting do not
+// delay those that come after. The zero spareTurns is empty. It is safe for concurrent
+// use.
 type spareTurns struct {
-	any atomic.Bool // it has some
+	any atomic.Bool // the queue is not empty
 
 	mu    sync.Mutex
-	queue queue.Queue[*spareTurn] // the earliest at its head; guarded by mu
-	ends  map[int64]*spareTurn    // those in the queue, by what the schedule went on to; guarded by mu
+	queue queue.Queue[*spareTurn] // the earliest turn at its head; guarded by mu
+	ends  map[int64]*spareTurn    // the turns in the queue by Slot.Next; guarded by mu
 }
 
 type spareTurn struct {
@@ -294,8 +291,8 @@ type spareTurn struct {
 	slot cell.Slot
 }
 
-// add takes s, which is not used. If it is at the end of c's schedule, the schedule goes
-// back by it and by those before it that are not used either.
+// add adds the unused turn s. If s is the last of c's schedule, the schedule is set back
+// by s and by the unused turns before it.
 func (t *spareTurns) add(c *cell.Cell, l cell.Limit, s cell.Slot, now int64) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
@@ -315,7 +312,7 @@ func (t *spareTurns) add(c *cell.Cell, l cell.Limit, s cell.Slot, now int64) {
 	t.any.Store(t.queue.Len() > 0)
 }
 
-// take returns the earliest turn that lies between now and latest.
+// take removes and returns the earliest turn between now and latest.
 func (t *spareTurns) take(now, latest int64) (s cell.Slot, ok bool) {
 	if !t.any.Load() {
 		return s, false
@@ -331,7 +328,7 @@ func (t *spareTurns) take(now, latest int64) (s cell.Slot, ok bool) {
 	return s, ok
 }
 
-// count returns how many turns lie ahead of now.
+// count returns the number of turns after now.
 func (t *spareTurns) count(now int64) int {
 	t.mu.Lock()
 	defer t.mu.Unlock()
@@ -339,14 +336,14 @@ func (t *spareTurns) count(now int64) int {
 	return t.queue.Len()
 }
 
-// forget drops the turns before now. t.mu is locked.
+// forget removes the turns before now. t.mu is held.
 func (t *spareTurns) forget(now int64) {
 	for t.queue.Len() > 0 && t.queue.Head().slot.At < now {
 		t.drop(t.queue.Head())
 	}
 }
 
-// drop takes turn out. t.mu is locked.
+// drop removes turn. t.mu is held.
 func (t *spareTurns) drop(turn *spareTurn) {
 	t.queue.Leave(turn)
 	delete(t.ends, turn.slot.Next)

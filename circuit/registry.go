@@ -12,37 +12,37 @@ import (
 	"github.com/seed-0f2c7998/perdure/internal/setting"
 )
 
-// A Registry creates breakers on demand, one for each name, for code that does not
-// know its keys in advance, as a client does not know its hosts. The zero Registry
-// is ready for use, and safe for concurrent use.
+// A Registry creates breakers on demand by name, for code that does not know its keys in
+// advance, as a client does not know its hosts. The zero Registry is ready for use, and
+// safe for concurrent use.
 //
-// Above 1000 breakers, a Registry evicts those that are referenced nowhere else and
-// were not requested while at least 1000 others were: healthy ones at once, others
-// after an hour, and never while they refuse calls. A later breaker of that name
-// starts from scratch, also with its figures; but the state in a Config's Store
-// stays there, and a [Memory] keeps all of it.
+// Above 1000 breakers, a Registry evicts breakers that are referenced nowhere else and were
+// not requested while at least 1000 others were: healthy breakers at once, others after an
+// hour, and never while they refuse calls. If an evicted name is requested again, a new
+// breaker with new metrics is made; its state in Config.Store is still there. A [Memory]
+// never evicts.
 type Registry struct {
 	mu      sync.RWMutex
 	entries map[string]*entry // guarded by mu
-	sweepAt int               // how many entries there are then; guarded by mu
+	sweepAt int               // number of entries at which the next sweep runs; guarded by mu
 }
 
-// An entry is a name's breaker.
+// An entry is the breaker of one name.
 type entry struct {
-	breaker *Breaker              // nil: it is let go; guarded by the Registry's mu, as what follows
-	weak    weak.Pointer[Breaker] // to one that is let go, for as long as somebody else holds it
-	seen    time.Time             // when it was last found to be used
-	used    atomic.Bool           // it has been asked for since
+	breaker *Breaker              // nil if evicted; guarded by the Registry's mu, as are weak and seen
+	weak    weak.Pointer[Breaker] // to an evicted breaker that is referenced elsewhere
+	seen    time.Time             // when a sweep last found that it had been requested
+	used    atomic.Bool           // requested since the last sweep
 }
 
 const (
-	keepAll  = 1000      // a Registry of so many forgets nothing
-	keepIdle = time.Hour // how long one is kept that has counted something
+	keepAll  = 1000      // up to so many breakers, none is evicted
+	keepIdle = time.Hour // how long an idle breaker that is not new is kept
 )
 
-// Get returns the breaker of that name, made at first use. Asking for it with
-// a Config that behaves differently is an error, and so is a Config that is
-// not valid: a [*ConfigError]. Config.Observe counts only when it is made.
+// Get returns the breaker of that name, which is made at first use. If the breaker was made
+// with a Config that behaves differently, or c is not valid, Get returns an error that
+// wraps a [*ConfigError]. Config.Observe and Config.Log count only at first use.
 func (r *Registry) Get(name string, c Config) (*Breaker, error) {
 	b := r.known(name)
 	if b == nil {
@@ -57,7 +57,7 @@ func (r *Registry) Get(name string, c Config) (*Breaker, error) {
 	return b, nil
 }
 
-// known returns the breaker of that name, or nil if it is let go, or none.
+// known returns the breaker of that name, or nil if it was evicted or never made.
 func (r *Registry) known(name string) *Breaker {
 	r.mu.RLock()
 	defer r.mu.RUnlock()
@@ -65,14 +65,14 @@ func (r *Registry) known(name string) *Breaker {
 	if e == nil {
 		return nil
 	}
-	if !e.used.Load() { // all callers write to it once
+	if !e.used.Load() { // write once per sweep
 		e.used.Store(true)
 	}
 	return e.breaker
 }
 
-// add makes the breaker of that name unless another goroutine just has, or
-// somebody still holds it.
+// add makes the breaker of that name, unless another goroutine has just made it or an
+// evicted one is still referenced.
 func (r *Registry) add(name string, c Config) (*Breaker, error) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
@@ -98,7 +98,7 @@ func (r *Registry) add(name string, c Config) (*Breaker, error) {
 	return b, nil
 }
 
-// held returns the entry's breaker, or nil if nobody holds it.
+// held returns the entry's breaker, or nil if it is no longer referenced.
 func (e *entry) held() *Breaker {
 	if e.breaker != nil {
 		return e.breaker
@@ -106,8 +106,8 @@ func (e *entry) held() *Breaker {
 	return e.weak.Value()
 }
 
-// sweep lets go what need not be kept. As many have come since the last sweep as
-// it left, so that it costs little for each. r.mu is held.
+// sweep evicts breakers. The next sweep runs when as many entries were added as this one
+// kept, at least 1000, so its cost per entry is small. r.mu is held.
 func (r *Registry) sweep() {
 	now, kept := time.Now(), 0
 	for name, e := range r.entries {
@@ -126,9 +126,8 @@ func (r *Registry) sweep() {
 	r.sweepAt = len(r.entries) + max(kept, keepAll)
 }
 
-// isNew reports whether there is nothing to know of b, but for figures and for
-// what its budget holds above that of a new one: a rate has given out no turn that is
-// to come, and would admit a burst now.
+// isNew reports whether b behaves like a new breaker: it has no evidence, its budget is not
+// below the start, and its rate would admit a full burst.
 func (b *Breaker) isNew() bool {
 	c := b.cell.Load()
 	calls, _, _ := b.counts(c)
@@ -139,7 +138,7 @@ func (b *Breaker) isNew() bool {
 // refuses reports whether b refuses calls now.
 func (b *Breaker) refuses() bool { return b.peek() != nil }
 
-// conflict says what in c is not as in the breaker of that name.
+// conflict returns the error that names the first setting of c that differs from that of b.
 func (b *Breaker) conflict(c Config) error {
 	first, second := b.config.filled(), c.filled()
 	err := setting.Differ(fields(), &first, &second)

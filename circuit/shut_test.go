@@ -30,7 +30,7 @@ var waitsAt = map[string]struct {
 }
 
 // A breaker that is opened or isolated refuses at once the calls that wait, wherever
-// they do. They used to go on waiting; and through a gate they went.
+// they do. They used to keep waiting; and a gate admitted them.
 func TestAShutBreakerRefusesWhoWaits(t *testing.T) {
 	for where, w := range waitsAt {
 		for how, shut := range map[string]func(*circuit.Breaker){"trip": (*circuit.Breaker).Trip, "isolate": (*circuit.Breaker).Isolate} {
@@ -126,7 +126,7 @@ func TestAnOpeningRefusesWhoWaits(t *testing.T) {
 
 // A call that its breaker would refuse does not wait for a place first: with a gate that
 // fails fast, or while a probe is under way.
-func TestNobodyWaitsForAPlaceToBeRefused(t *testing.T) {
+func TestNoCallWaitsForAPlaceToBeRefused(t *testing.T) {
 	for _, c := range []circuit.Config{{Gate: circuit.FailFast}, {}, {Gate: circuit.FailFast, Rate: 1000, Burst: 10}} {
 		t.Run(fmt.Sprint(c.Gate, c.Rate), func(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {

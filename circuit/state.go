@@ -6,34 +6,34 @@ import (
 	"github.com/seed-0f2c7998/perdure/internal/cell"
 )
 
-// A packedState is the whole state of a breaker: its state, counts, instant and
-// generation in 64 bits, so that every change is one compare-and-swap, no
-// reader sees half of one, and no call waits for another. From the top:
+// A packedState is the whole state of a breaker in 64 bits, so that every change is
+// one compare-and-swap and no call waits for another. From the top:
 //
 //	generation 12 | state 2 | reopened 4 | high 5 | low 5 | instant 36
 //
-// What the counts and the instant mean depends on the state:
+// The meaning of high, low and instant depends on the state:
 //
 //	           high, low                          instant
 //	Closed     consecutive failures (10 bits)     probation 24 | throttled 10 | spared 1 | timed 1
-//	Open       length of a wait (10 bits)         when the first probe may go
+//	Open       length of a wait (10 bits)         when the first probe may be sent
 //	HalfOpen   successes, probes in flight        end of the last probe's lease
 //	Isolated   0                                  0
 //
-// probation is the end of probation, in units of 4,096 ms, if reopened > 0;
-// throttled counts consecutive throttled responses; spared is set when a
-// success of a call that began in full health was not taken for the end of a
-// run of failures; timed has calls measured, because a caller's deadline has
-// cut one short. The length of a wait, in units of 85 s, is that of an opening
-// which servers asked for, and which may be longer than the breaker's own; 0
-// means that it is the breaker's own.
+// Of these:
+//   - reopened is the number of failed probes in a row, which OpenGrowth uses.
+//   - probation is the end of the probation, in units of 4,096 ms, if reopened > 0.
+//   - throttled is the number of consecutive throttled responses.
+//   - spared is set if a success of a call that began in full health did not end a
+//     run of failures.
+//   - timed is set if a caller's deadline ended a call: then calls are measured.
+//   - length of a wait, in units of 85 s, is the length of an opening that servers
+//     asked for; 0 means the breaker's own open time.
 //
-// The generation grows with each change of state and each lease that is taken
-// over, so a result from before it is known and ignored. It wraps after 4,096:
-// a result that is exactly that much too late would count.
+// The generation grows with each change of state and each lease that is taken over.
+// A result of an earlier generation is ignored. The generation wraps after 4,096.
 //
-// A breaker is healthy when all but the generation is 0. That is all that a
-// call through a healthy breaker has to look at.
+// A breaker is healthy if all bits except the generation are 0. A call through a
+// healthy breaker checks nothing else.
 type packedState uint64
 
 const (
@@ -54,7 +54,7 @@ const (
 	throttledMask  = 1<<10 - 1
 	probationShift = throttledShift + 10 // also of its units: 4,096 ms
 	probationBits  = instantBits - probationShift
-	waitUnit       = 85_000 // milliseconds; 24 hours fit
+	waitUnit       = 85_000 // milliseconds; 10 bits hold more than 24 hours
 
 	instantMask = 1<<instantBits - 1
 	countMask   = 1<<countBits - 1
@@ -62,7 +62,7 @@ const (
 	reopenMask  = 1<<reopenBits - 1
 	stateMask   = 1<<stateBits - 1
 
-	// The greatest values that fit, less one for the step that reaches them.
+	// The highest values of a Config that fit.
 	maxFailures = 1000
 	maxProbes   = countMask
 	maxOpen     = 30 * 24 * time.Hour
@@ -97,43 +97,40 @@ func (w packedState) throttle(n int) packedState {
 	return w&^(throttledMask<<throttledShift) | packedState(min(n, throttledMask))<<throttledShift
 }
 
-// probation sets the end of probation of a closed breaker, rounded up.
+// probation sets the end of the probation of a closed breaker, rounded up.
 func (w packedState) probation(t instant) packedState {
 	units := packedState(t)>>probationShift + 1
 	return w&^(instantMask>>probationShift<<probationShift) | units<<probationShift&instantMask
 }
 
-// next is the word of the following generation in state s, with all else 0.
+// next returns the state s of the next generation, with all other bits 0.
 func (w packedState) next(s State) packedState {
 	return (w>>generationShift+1)<<generationShift | packedState(s)<<stateShift
 }
 
-// reopen sets how often in a row a probe has failed, which sets how long the
-// breaker stays open.
+// reopen sets the number of failed probes in a row.
 func (w packedState) reopen(n int) packedState {
 	return w | packedState(min(n, reopenMask))<<reopenShift
 }
 
-// An instant is Unix time in milliseconds; a word keeps its low 36 bits, which
-// go round in two years.
+// An instant is Unix time in milliseconds. A packedState contains its low 36 bits,
+// which wrap around every two years.
 type instant int64
 
-// floor returns the instant of ns, Unix nanoseconds, rounded down, to ask what
-// has passed. With ceil, from which times are counted, it makes nothing end
-// early.
+// floor converts ns, Unix nanoseconds, to an instant, rounded down. What has passed is
+// checked with floor and what is to come is set with ceil, so that nothing ends early.
 func floor(ns int64) instant { return instant(ns / int64(time.Millisecond)) }
 
-// ceil returns the instant of ns rounded up.
+// ceil converts ns, Unix nanoseconds, to an instant, rounded up.
 func ceil(ns int64) instant { return floor(ns + int64(time.Millisecond) - 1) }
 
-// skew is by how much the clocks of those who share a word may differ, or be
-// put back while it counts, before its instant seems to lie too far ahead.
+// skew is how far the clocks of processes that share a state may differ before an
+// instant counts as too far ahead.
 const skew = instant(time.Minute / time.Millisecond)
 
-// ahead returns how far in the future the word's instant is, in milliseconds;
-// not positive when it has passed. An instant that is further ahead than limit,
-// the longest time that is ever set, was set by a clock that has since been put
-// back: it has passed.
+// ahead returns how long after now the instant of w is, in milliseconds; 0 or less if
+// it has passed. An instant more than limit, the longest time that is ever set, after
+// now was set before the clock was put back: it counts as passed.
 func (w packedState) ahead(now, limit instant) instant {
 	d := instant(w-packedState(now)) << (64 - instantBits) >> (64 - instantBits)
 	if d > limit+skew {
@@ -142,8 +139,7 @@ func (w packedState) ahead(now, limit instant) instant {
 	return d
 }
 
-// left returns for how long the word's instant is ahead of now, by what it means
-// in its state.
+// left returns how long after now the instant of w is, by its meaning in the state.
 func (r *rules) left(w packedState, now instant) instant {
 	switch w.state() {
 	case Closed:
@@ -168,7 +164,7 @@ func (r *rules) left(w packedState, now instant) instant {
 	}
 }
 
-// rules is a Config as the step uses it: checked, filled in, in milliseconds.
+// rules is a validated Config with its defaults, as step uses it, in milliseconds.
 type rules struct {
 	failures  int // consecutive failures that trip; 0: never
 	throttled int // consecutive throttled responses that trip
@@ -186,37 +182,36 @@ type rules struct {
 type signal uint8
 
 const (
-	acquire signal = iota // a call asks to pass
-	success               // the result of a call that passed
+	acquire signal = iota // a call asks for a permit
+	success               // result of an admitted call
 	failure
-	throttled // the service asked for less
-	cut       // the caller's deadline ended it, and it is not known whose fault that is
-	cancel    // it has no result
-	verdict   // the window says trip
-	trip      // by hand
-	isolate   // by hand
-	reset     // by hand
-	remote    // by those who share the breaker elsewhere
+	throttled // the service asked for fewer calls
+	cut       // the caller's deadline ended the call; not known whether the service is to blame
+	cancel    // no result
+	verdict   // the window tripped
+	trip      // Trip was called
+	isolate   // Isolate was called
+	reset     // Reset was called
+	remote    // the state of those who share the breaker on other hosts
 )
 
-// An event is a signal with all that the step needs to know of the world.
+// An event is a signal with its facts.
 type event struct {
 	signal         signal
-	generation     uint16  // of the call's permit; for results and verdicts
+	generation     uint16  // of the call's permit; of results and verdicts
 	now            instant // rounded down
 	begin          instant // now rounded up
 	early          bool    // of success: the call began in full health
-	hint           instant // of what fails: how long servers asked not to be called, 0: they did not
-	u              float64 // in [0, 1), places the open time in its jitter
-	state          State   // of told
-	until          instant // of told, to open: when the first probe may go
-	onlyIfIsolated bool    // of told, to closed: only if it is isolated
+	hint           instant // of failures: how long servers asked not to be called; 0 means not
+	u              float64 // random, in [0, 1): for the jitter of the open time
+	state          State   // of remote
+	until          instant // of remote, to open: when the first probe may be sent
+	onlyIfIsolated bool    // of remote, to closed: has an effect only on an isolated breaker
 }
 
-// step is every transition that a breaker can make, as a pure function: the
-// word after e, and whether an acquire may pass. Breaker applies it by
-// compare-and-swap; tests walk through all of it; a simulation drives it with
-// a clock of its own.
+// step is every transition of a breaker, as a pure function: it returns the state
+// after e, and whether an acquire is admitted. Breaker applies it by
+// compare-and-swap; a simulation calls the same code with its own clock.
 func (r *rules) step(w packedState, e event) (next packedState, admitted bool) {
 	switch e.signal {
 	case acquire:
@@ -225,10 +220,10 @@ func (r *rules) step(w packedState, e event) (next packedState, admitted bool) {
 		return r.manual(w, e), false
 	case remote:
 		return r.applyRemote(w, e), false
-	case success, failure, throttled, cut, cancel, verdict: // the results of calls that passed
+	case success, failure, throttled, cut, cancel, verdict: // results of admitted calls
 	}
 	if e.generation != w.generation() {
-		return w, false // from before the last change: it says nothing about now
+		return w, false // a result from before the last change of state
 	}
 	switch w.state() {
 	case Closed:
@@ -240,7 +235,7 @@ func (r *rules) step(w packedState, e event) (next packedState, admitted bool) {
 	}
 }
 
-// admit answers a call that asks to pass.
+// admit returns the state after a call that asks for a permit.
 func (r *rules) admit(w packedState, e event) (packedState, bool) {
 	switch w.state() {
 	case Closed:
@@ -257,15 +252,15 @@ func (r *rules) admit(w packedState, e event) (packedState, bool) {
 		if r.left(w, e.now) > 0 {
 			return w, false
 		}
-		// The lease is over: its holder hangs or is gone, and will not be heard.
-		taken := w.next(HalfOpen).reopen(w.reopened()).high(w.successes())
-		return taken.low(1).until(e.begin + r.lease), true
+		// The lease is over: the probe hangs or its process is gone.
+		expired := w.next(HalfOpen).reopen(w.reopened()).high(w.successes())
+		return expired.low(1).until(e.begin + r.lease), true
 	default:
 		return w, false
 	}
 }
 
-// manual sets a state that a person wants.
+// manual returns the state after Trip, Isolate or Reset.
 func (r *rules) manual(w packedState, e event) packedState {
 	switch {
 	case e.signal == isolate && w.state() != Isolated:
@@ -279,8 +274,8 @@ func (r *rules) manual(w packedState, e event) packedState {
 	}
 }
 
-// applyRemote sets a state that has been agreed on elsewhere. Half-open is none: who
-// sends a probe is agreed on before it is sent. Isolation is for a person to end.
+// applyRemote returns the state after other hosts have set theirs. They never set
+// half-open: probes are leased before they are sent. Only a person ends an isolation.
 func (r *rules) applyRemote(w packedState, e event) packedState {
 	wait := max(0, min(e.until-e.begin, max(r.openLimit, maxHint)))
 	switch {
@@ -300,8 +295,8 @@ func (r *rules) applyRemote(w packedState, e event) packedState {
 // maxHint is the longest opening that servers can ask for.
 const maxHint = instant(cell.MaxHint / time.Millisecond)
 
-// wait sets when an open breaker lets the first probe through. If that is later
-// than it would be by its own rules, the word says how long it is.
+// wait sets when an open breaker admits the first probe. If that is later than its own
+// rules allow, the state contains the length.
 func (w packedState) wait(d instant, e event, r *rules) packedState {
 	if d > r.openLimit {
 		w = w.run(int((d + waitUnit - 1) / waitUnit))
@@ -309,7 +304,7 @@ func (w packedState) wait(d instant, e event, r *rules) packedState {
 	return w.until(e.begin + d)
 }
 
-// whileClosed takes the result of a call that passed a closed breaker.
+// whileClosed returns the state after the result of a call through a closed breaker.
 func (r *rules) whileClosed(w packedState, e event) packedState {
 	w = r.endProbation(w, e.now)
 	switch e.signal {
@@ -336,11 +331,10 @@ func (r *rules) whileClosed(w packedState, e event) packedState {
 	}
 }
 
-// succeeded is the word of a closed breaker after a success. That of a call
-// which began early, in full health, does not end a run of throttled responses,
-// which are all later; and the first such success does not end a run of
-// failures: it may be an outer layer's, which knows nothing of what an inner
-// one has recorded.
+// succeeded returns the state of a closed breaker after a success. early is true if the
+// call began in full health: then it does not end a run of throttled responses, which
+// are all later; and the first such success does not end a run of failures, because it
+// may come from an outer layer around a call whose failure is already counted.
 func succeeded(w packedState, early bool) packedState {
 	w &^= timedBit
 	if !early {
@@ -352,11 +346,11 @@ func succeeded(w packedState, early bool) packedState {
 	return w.run(0) &^ sparedBit
 }
 
-// whileHalfOpen takes the result of a probe.
+// whileHalfOpen returns the state after the result of a probe.
 func (r *rules) whileHalfOpen(w packedState, e event) packedState {
 	n := w.inFlight()
 	if n == 0 {
-		return w // a permit used twice
+		return w // the permit was used twice
 	}
 	switch e.signal {
 	case success:
@@ -373,9 +367,9 @@ func (r *rules) whileHalfOpen(w packedState, e event) packedState {
 	}
 }
 
-// opened is the word of a breaker that opens now: by its rules, or until the
-// instant that servers asked for, if that is later. Throttled responses open it
-// until that instant, even if it is earlier.
+// opened returns the state of a breaker that opens at e: for its own open time, or
+// until the instant that servers asked for if that is later. Throttled responses open
+// the breaker until that instant even if it is earlier.
 func (r *rules) opened(w packedState, reopened int, e event) packedState {
 	if r.growth <= 1 {
 		reopened = 0
@@ -387,8 +381,8 @@ func (r *rules) opened(w packedState, reopened int, e event) packedState {
 	return w.next(Open).reopen(reopened).wait(d, e, r)
 }
 
-// openTime is open·growthʳ, at most openMax, plus up to jitter times that, so
-// that the spread is the same at the limit as below it.
+// openTime returns min(open * growth^reopened, openMax) * (1 + jitter*u): the jitter is
+// added after the limit, so the spread is the same at the limit as below it.
 func (r *rules) openTime(reopened int, u float64) instant {
 	d, limit := float64(r.open), float64(r.openMax)
 	for range min(reopened, reopenMask) {
@@ -397,10 +391,10 @@ func (r *rules) openTime(reopened int, u float64) instant {
 	return instant(d + d*r.jitter*u)
 }
 
-// closed is the word of a breaker that closes now. Where open times grow, it
-// is on probation for ten times the longest: if it trips again before that, the
-// time goes on growing, so that a service that only ever answers probes is not
-// retried at the shortest interval forever.
+// closed returns the state of a breaker that closes at now. If open times grow, the
+// breaker is on probation for ten times the longest open time: if it trips again
+// during the probation, the open time continues to grow. So a backend that only ever
+// responds to probes is not retried at the shortest interval forever.
 func (r *rules) closed(w packedState, now instant) packedState {
 	if r.growth <= 1 || w.reopened() == 0 {
 		return w.next(Closed)
@@ -408,10 +402,10 @@ func (r *rules) closed(w packedState, now instant) packedState {
 	return w.next(Closed).reopen(w.reopened()).probation(now + r.probation())
 }
 
-// probation is how long a closed breaker remembers that its probes failed.
+// probation returns the length of a probation.
 func (r *rules) probation() instant { return min(10*r.openMax, instant(maxOpen/time.Millisecond)) }
 
-// endProbation ends a probation that is over.
+// endProbation removes the probation if it is over.
 func (r *rules) endProbation(w packedState, now instant) packedState {
 	if w.reopened() > 0 && r.left(w, now) <= 0 {
 		return w &^ (reopenMask << reopenShift) &^ (instantMask >> probationShift << probationShift)

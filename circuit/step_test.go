@@ -63,7 +63,7 @@ func TestStepAtInstants(t *testing.T) {
 		{1, acquire, true, HalfOpen}, // the lease of a probe that hangs is over
 		{0, failure, false, Open},
 		{10_000, acquire, true, HalfOpen},
-		{0, success, false, HalfOpen}, // it begins to count anew
+		{0, success, false, HalfOpen}, // it counts from scratch
 		{0, acquire, true, HalfOpen},
 		{0, success, false, Closed},
 		{0, isolate, false, Isolated},

@@ -87,8 +87,8 @@ func TestDropped(t *testing.T) {
 func (g *grudging) BudgetLow(string) { g.shorts++ }
 
 // A store is told when the budget does not pay for a retry any more, and not
-// while it does, or where there is none.
-func TestShort(t *testing.T) {
+// while it does, or without a budget.
+func TestBudgetLow(t *testing.T) {
 	store := &grudging{}
 	b, none := New("x", quiet(Config{Store: sealing(store), Budget: 2})), New("y", quiet(Config{Store: sealing(store)}))
 	b.RecordFailure()

@@ -11,14 +11,14 @@ import (
 	"github.com/seed-0f2c7998/perdure/internal/setting"
 )
 
-// A State is what a breaker does with a call.
+// A State is the state of a breaker. The zero State is Closed.
 type State uint8
 
 // The states.
 const (
-	Closed   State = iota // calls pass
-	Open                  // calls are refused until an instant
-	HalfOpen              // a few calls pass as probes, the rest are refused
+	Closed   State = iota // calls are admitted
+	Open                  // calls are refused until RetryAt
+	HalfOpen              // a few calls are admitted as probes, the rest are refused
 	Isolated              // calls are refused until Reset
 )
 
@@ -30,10 +30,10 @@ func (s State) String() string {
 	return fmt.Sprintf("State(%d)", uint8(s))
 }
 
-// MarshalText returns the state's name.
+// MarshalText returns the name of the state.
 func (s State) MarshalText() ([]byte, error) { return []byte(s.String()), nil }
 
-// UnmarshalText reads a state's name. It refuses any other text.
+// UnmarshalText sets s to the state of that name, or returns an error.
 func (s *State) UnmarshalText(text []byte) error {
 	i := slices.Index(stateNames(), string(text))
 	if i < 0 {
@@ -45,8 +45,8 @@ func (s *State) UnmarshalText(text []byte) error {
 
 func stateNames() []string { return []string{"closed", "open", "half-open", "isolated"} }
 
-// apply makes the step for e, and returns the word that it led to. Config.Observe
-// is given ctx.
+// apply makes the step for e, commits it, and returns the new state. Config.Observe is
+// called with ctx.
 func (b *Breaker) apply(ctx context.Context, e event) (packedState, bool) {
 	return b.applyFor(ctx, e, Reason{})
 }
@@ -70,7 +70,7 @@ func (b *Breaker) applyFor(ctx context.Context, e event, why Reason) (packedStat
 	}
 }
 
-// A transition is a step that a breaker is about to make.
+// A transition is a step from old to next, before it is committed.
 type transition struct {
 	cell      *cell.Cell
 	signal    signal
@@ -79,10 +79,10 @@ type transition struct {
 	now       int64 // as now returns it
 }
 
-// plan returns the step for e.
+// plan returns the transition for e.
 func (b *Breaker) plan(e event) transition {
-	// The word comes first: read the other way round, another goroutine may
-	// set an instant in between that seems to lie too far ahead.
+	// Load the state before the clock: otherwise another goroutine may set an
+	// instant in between that seems to be too far ahead.
 	m := transition{cell: b.cell.Load(), signal: e.signal}
 	m.old = packedState(m.cell.Breaker.Load())
 	m.now = b.now()
@@ -99,14 +99,14 @@ func (b *Breaker) plan(e event) transition {
 	return m
 }
 
-// swap puts the word after m in the place of the one before it, if that is
-// still there.
+// swap replaces m.old by m.next, and reports false if the state has changed since.
 func (m *transition) swap() bool { return m.cell.Breaker.CompareAndSwap(uint64(m.old), uint64(m.next)) }
 
-// changesState reports whether m changes the state.
+// changesState reports whether m changes the State, not only its counts.
 func (m *transition) changesState() bool { return m.old.state() != m.next.state() }
 
-// commit makes m, unless the word has changed since, and does what follows from it.
+// commit makes m with its side effects, and reports false if the packed state has
+// changed since.
 func (b *Breaker) commit(ctx context.Context, m transition, why Reason) bool {
 	var t Transition
 	made := false
@@ -129,7 +129,8 @@ func (b *Breaker) commit(ctx context.Context, m transition, why Reason) bool {
 	return true
 }
 
-// publish does what follows from t, for which nothing may be locked.
+// publish wakes the calls that wait, if the breaker has opened, and reports t. No lock
+// is held.
 func (b *Breaker) publish(ctx context.Context, t Transition) {
 	if t.To == Open || t.To == Isolated {
 		b.cell.Interrupt()
@@ -140,8 +141,8 @@ func (b *Breaker) publish(ctx context.Context, t Transition) {
 	b.report(ctx, t)
 }
 
-// commitLocked makes m, which changes the state, and tells the store, before another
-// change can be made here.
+// commitLocked makes m, which changes the State, and notifies the store, before any
+// other change can be made in this process.
 func (b *Breaker) commitLocked(m transition, why Reason) (t Transition, made bool) {
 	b.cell.Lock()
 	defer b.cell.Unlock()
@@ -151,9 +152,9 @@ func (b *Breaker) commitLocked(m transition, why Reason) (t Transition, made boo
 	return t, made
 }
 
-// applyRemote puts the breaker in the state that those who share it have agreed on.
-func (b *Breaker) applyRemote(agreed cell.FetchRemote) {
-	t, changed, o, due := b.applyRemoteLocked(agreed)
+// applyRemote sets the state that those who share the breaker have agreed on.
+func (b *Breaker) applyRemote(fetch cell.FetchRemote) {
+	t, changed, o, due := b.applyRemoteLocked(fetch)
 	if changed {
 		b.publish(noCaller(), t)
 	}
@@ -162,12 +163,12 @@ func (b *Breaker) applyRemote(agreed cell.FetchRemote) {
 	}
 }
 
-// applyRemoteLocked is obey without the report, and without the gate, for which nothing may
-// be locked. What gates have found is for the gate alone.
-func (b *Breaker) applyRemoteLocked(agreed cell.FetchRemote) (t Transition, changed bool, o cell.RemoteState, due bool) {
+// applyRemoteLocked is applyRemote without the report and without the gate, for which
+// no lock may be held. Only the gate follows what other gates have found.
+func (b *Breaker) applyRemoteLocked(fetch cell.FetchRemote) (t Transition, changed bool, o cell.RemoteState, due bool) {
 	b.cell.Lock()
 	defer b.cell.Unlock()
-	o, due = agreed()
+	o, due = fetch()
 	gated := b.gate != nil && State(o.State) == Open && !o.Manual && packedState(b.cell.Load().Breaker.Load()).state() == Closed
 	for again := due && !gated; again; {
 		m := b.plan(event{signal: remote, state: State(o.State), until: b.instant(o.Until), onlyIfIsolated: o.OnlyIfIsolated})
@@ -178,7 +179,8 @@ func (b *Breaker) applyRemoteLocked(agreed cell.FetchRemote) (t Transition, chan
 	return t, false, o, due
 }
 
-// recordTransition does what follows from a change of state, which was made.
+// recordTransition records m, a change of State that was made, in the cell, notifies
+// the store, and returns what to report.
 func (b *Breaker) recordTransition(m transition, why Reason) Transition {
 	c, from, to := m.cell, m.old.state(), m.next.state()
 	if why.code == Unknown {
@@ -213,25 +215,31 @@ func (b *Breaker) recordTransition(m transition, why Reason) Transition {
 	return t
 }
 
-// A Transition is one change of a breaker's state. One whose From and To are the
-// same is none, but reports refusals: [Do] has it observed when it refuses the
-// first call 30 s after the breaker has opened, and then one each minute; also the
-// very first, if the opening was not observed in this process. Or, if it is Queued,
-// it reports that calls of [Do] wait, once for each limit of a gate; or, with
-// [RateReached] as its cause, for the rate, when the first in a minute has to wait
-// for a second or more; or, with [ConcurrencyReached], for a place, once a minute.
+// A Transition is one change of a breaker's state, as Config.Observe gets it.
+//
+// If From and To are equal, the state has not changed, and the Transition reports one
+// of these:
+//   - Refused is not 0: the open breaker refuses calls. [Do] and package retry report
+//     the first refusal later than 30 s after the opening, then one per minute; also
+//     the very first refusal, if another process opened the breaker.
+//   - Queued is true, the cause is [RateReached]: a call waits for the rate limit. The
+//     first call per minute that must wait a second or more is reported.
+//   - Queued is true, the cause is [ConcurrencyReached]: a call waits for a place. One
+//     call per minute is reported.
+//   - Queued is true, another cause: a call waits at the gate. The first call of this
+//     process after each limit of the gate is reported.
 type Transition struct {
 	Name        string // of the breaker, without secrets
 	From, To    State
 	Reason      Reason
 	At          time.Time
-	RetryAt     time.Time // when an open breaker lets the first probe through, or when the turn of a call that waits for the rate comes; else zero
-	Refused     uint64    // calls that this process has refused since the last change of state
-	ObserveOnly bool      // no call is refused all the same
-	Queued      bool      // a call waits at the gate, for the rate or for a place: the first of this process, as above
+	RetryAt     time.Time // when an open breaker admits the first probe, or when the rate limit admits the call that waits; else zero
+	Refused     uint64    // calls refused by this process since the last change of state
+	ObserveOnly bool      // Config.ObserveOnly: calls are admitted nevertheless
+	Queued      bool      // a call waits; see above
 }
 
-// A Reason is why a breaker changed its state.
+// A Reason is why a breaker changed its state: a [Cause] and its figures.
 type Reason struct {
 	code Cause
 	n, m int
@@ -240,26 +248,24 @@ type Reason struct {
 // A Cause is the kind of a [Reason].
 type Cause uint8
 
-// The causes, with the figures that their Reason shows.
+// The causes, and the text of a Reason with its figures n and m.
 const (
-	Unknown            Cause = iota
-	Consecutive              // n consecutive failures
-	Ratio                    // n of m calls in the window failed
-	Slow                     // n of m calls in the window were slow
-	ProbeFailed              // a probe failed
-	RecoveryTimeout          // the recovery timeout has elapsed
-	Recovered                // n probes succeeded
-	Manual                   // Trip, Isolate or Reset was called
-	FleetDecision            // the processes that share the breaker have set the state
-	Throttled                // n throttled responses in a row
-	Overloaded               // n overloads in a row: timeouts, throttled responses, late attempts
-	RateReached              // Config.Rate is reached: of a Transition that is Queued
-	ConcurrencyReached       // so is Config.Concurrency
+	Unknown            Cause = iota // not known
+	Consecutive                     // n consecutive failures
+	Ratio                           // n of m calls in the window failed
+	Slow                            // n of m calls in the window were slow
+	ProbeFailed                     // a probe failed
+	RecoveryTimeout                 // the recovery timeout elapsed
+	Recovered                       // n probes succeeded
+	Manual                          // Trip, Isolate or Reset was called
+	FleetDecision                   // other processes that share the breaker set the state
+	Throttled                       // n throttled responses in a row
+	Overloaded                      // n overloads in a row: timeouts, throttled responses, late attempts
+	RateReached                     // calls wait for Config.Rate
+	ConcurrencyReached              // calls wait for a place of Config.Concurrency
 )
 
-// String returns unknown, consecutive, ratio, slow, probe_failed,
-// recovery_timeout, recovered, manual, fleet_decision, throttled, overloaded,
-// rate_reached or concurrency_reached.
+// String returns the name of the cause in snake case, such as probe_failed.
 func (c Cause) String() string {
 	names := [...]string{
 		"unknown", "consecutive", "ratio", "slow", "probe_failed", "recovery_timeout", "recovered", "manual",
@@ -271,10 +277,10 @@ func (c Cause) String() string {
 	return "Cause(" + strconv.Itoa(int(c)) + ")"
 }
 
-// Cause returns the kind of the reason.
+// Cause returns the cause, without its figures.
 func (r Reason) Cause() Cause { return r.code }
 
-// String returns the reason in words, with its figures.
+// String returns the reason as text with its figures: "5 consecutive failures".
 func (r Reason) String() string {
 	switch r.code {
 	case Consecutive:
@@ -306,7 +312,7 @@ func (r Reason) String() string {
 	}
 }
 
-// reason is why signal s changed the state of a breaker whose word was old.
+// reason returns why signal s changed the state old.
 func reason(r *rules, old packedState, s signal) Reason {
 	switch {
 	case s == acquire:
@@ -331,7 +337,7 @@ func plural(n int, what string) string {
 	return fmt.Sprintf("%d %ss", n, what)
 }
 
-// The word of a Reason in a cell: code 8 | n 28 | m 28.
+// A packed Reason: code 8 | n 28 | m 28.
 const figureBits, figureMask = 28, 1<<28 - 1
 
 func (r Reason) pack() uint64 {

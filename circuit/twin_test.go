@@ -12,19 +12,19 @@ import (
 // fields, slices of everything that ever happened, no packing, no laziness.
 // The fuzzer drives it beside a real one; whatever they say must agree.
 type twin struct {
-	c       Config // filled
-	state   State
-	opened  time.Time // end of the open time
-	failed  int       // probes in a row, for the growth
-	parole  time.Time
-	run     int  // consecutive failures
-	spared  bool // a success of a call from before the run has not ended it
-	won     int  // successful probes
-	period  int  // counts the changes after which results are late
-	probes  []*twinPermit
-	lease   time.Time
-	calls   []twinCall
-	rejects int
+	c         Config // filled
+	state     State
+	opened    time.Time // end of the open time
+	failed    int       // probes in a row, for the growth
+	probation time.Time
+	run       int  // consecutive failures
+	spared    bool // a success of a call from before the run has not ended it
+	won       int  // successful probes
+	period    int  // counts the changes after which results are late
+	probes    []*twinPermit
+	lease     time.Time
+	calls     []twinCall
+	rejects   int
 }
 
 type twinPermit struct {
@@ -58,8 +58,8 @@ func (w *twin) open() {
 	w.opened = time.Now().Add(time.Duration(d))
 }
 
-func (w *twin) pardon() {
-	if w.state == Closed && !time.Now().Before(w.parole) {
+func (w *twin) endProbation() {
+	if w.state == Closed && !time.Now().Before(w.probation) {
 		w.failed = 0
 	}
 }
@@ -68,7 +68,7 @@ func (w *twin) pardon() {
 func (w *twin) acquire() *twinPermit {
 	now := time.Now()
 	early := w.state == Closed && w.run == 0 && w.failed == 0
-	w.pardon()
+	w.endProbation()
 	switch w.state {
 	case Open:
 		if now.Before(w.opened) {
@@ -114,7 +114,7 @@ func (w *twin) done(p *twinPermit, failed, cancelled bool) {
 		if w.won++; w.won >= w.c.SuccessThreshold {
 			w.enter(Closed)
 			end := ceil(time.Now().UnixNano()) + instant(10*w.c.OpenMax/time.Millisecond)
-			w.parole = time.UnixMilli(int64((end>>probationShift + 1) << probationShift))
+			w.probation = time.UnixMilli(int64((end>>probationShift + 1) << probationShift))
 		}
 	case w.state == Closed:
 		w.counted(p, failed)
@@ -123,7 +123,7 @@ func (w *twin) done(p *twinPermit, failed, cancelled bool) {
 
 // counted takes the result of a call that a closed breaker admitted.
 func (w *twin) counted(p *twinPermit, failed bool) {
-	w.pardon()
+	w.endProbation()
 	slow := w.c.SlowCall > 0 && time.Since(p.start) >= w.c.SlowCall
 	trips := false
 	if w.c.Window > 0 {
@@ -172,7 +172,7 @@ func (w *twin) now() State {
 }
 
 func (w *twin) hand(s signal) {
-	w.pardon()
+	w.endProbation()
 	switch {
 	case s == trip && (w.state == Closed || w.state == HalfOpen):
 		w.open()
@@ -265,7 +265,7 @@ func compareTwins(t *testing.T, i int, op byte, b *Breaker, w *twin) {
 		calls, bad, slow = 0, 0, 0
 	}
 	if w.state == Open || w.state == HalfOpen || w.state == Isolated {
-		m.Calls, m.Failed, m.Slow = calls, bad, slow // nobody looks at them
+		m.Calls, m.Failed, m.Slow = calls, bad, slow // not compared
 	}
 	run := w.run
 	if w.state != Closed {

@@ -14,15 +14,15 @@ import (
 	"github.com/seed-0f2c7998/perdure/internal/seam"
 )
 
-// A localGate is what a breaker with a gate has beside the words in its cell.
+// A localGate is the part of a gate that is in this process, beside the words in its cell.
 type localGate struct {
-	wait            bool
+	wait            bool // Config.Gate is Wait
 	waiting         atomic.Int32
-	reportedOpening atomic.Uint64 // the opening of which it has been reported that calls wait
+	reportedOpening atomic.Uint64 // the opening in which a wait was reported
 
 	mu    sync.Mutex
 	line  gate.Line   // guarded by mu
-	timer *time.Timer // calls look; guarded by mu
+	timer *time.Timer // runs serveLine; guarded by mu
 
 	watches watches
 }
@@ -35,12 +35,12 @@ func newLocalGate(mode GateMode, shared bool) *localGate {
 type ask struct {
 	seam.Ask
 
-	waits bool // at a gate
-	turn  bool // it has a turn of the rate, which has come
+	waits bool // the call may wait
+	turn  bool // the turn of the call by the rate limit has come
 }
 
-// patience returns the end of the caller's patience, in the time of the cell's
-// words: an end that the caller has set, or 30 s if there is none.
+// patience returns until when the caller waits, in the breaker's time: the earliest end
+// that the caller has set, or 30 s from now if none.
 func (b *Breaker) patience(ctx context.Context, a ask, now int64) int64 {
 	end, set := ctx.Deadline()
 	if !a.Until.IsZero() && (!set || a.Until.Before(end)) {
@@ -55,15 +55,15 @@ func (b *Breaker) patience(ctx context.Context, a ask, now int64) int64 {
 	return now + int64(min(end.Sub(b.clock()), forever))
 }
 
-// forever is longer than any call waits. Deadlines that are centuries away, as of a
-// MaxElapsed that means none, would overflow the instants of words.
+// forever is longer than any call waits. Deadlines that are centuries away would overflow
+// an instant.
 const forever = 100 * 365 * 24 * time.Hour
 
-// enterLine asks g, whose words are in c, for an attempt at now, and waits for it until end.
+// enterLine asks g, whose words are in c, to admit an attempt, and waits for it until end.
 func (b *Breaker) enterLine(ctx context.Context, c *cell.Cell, g gate.Gate, now, end int64, a ask) (gate.Permit, bool) {
 	w := gate.Waiter{}
 	if end <= now {
-		var empty gate.Line // whoever does not wait asks at once
+		var empty gate.Line // a call that does not wait
 		return w.Permit, empty.Enter(g, &w, now, end, !a.Retries, 0) == gate.Admitted
 	}
 	done := make(chan struct{})
@@ -81,7 +81,7 @@ func (b *Breaker) enterLine(ctx context.Context, c *cell.Cell, g gate.Gate, now,
 	return w.Permit, w.Admitted
 }
 
-// awaitAdmission waits until done is closed, when w is out of the line, or ctx ends.
+// awaitAdmission waits until done is closed, when w has left the line, or ctx ends.
 func (b *Breaker) awaitAdmission(ctx context.Context, c *cell.Cell, g gate.Gate, w *gate.Waiter, done chan struct{}, a ask) {
 	select {
 	case <-done: // at once
@@ -111,7 +111,7 @@ func (b *Breaker) awaitAdmission(ctx context.Context, c *cell.Cell, g gate.Gate,
 	b.serveLineLocked(g)
 }
 
-// countWait counts a wait at the gate that begins, and returns what counts its end.
+// countWait counts a wait at the gate that begins, and returns the function that counts its end.
 func (b *Breaker) countWait(c *cell.Cell) (ended func(admitted bool)) {
 	begun, episode := b.elapsed(), c.Gate[0].Load()>>generationAt
 	c.Waits.Add(1)
@@ -121,13 +121,13 @@ func (b *Breaker) countWait(c *cell.Cell) (ended func(admitted bool)) {
 			c.Abandoned.Add(1)
 		}
 		addTo(&c.Gate[waitingWord], episode, -1)
-		c.Waited.Add(uint64(b.elapsed() - begun)) //nolint:gosec // a clock that nobody can set
+		c.Waited.Add(uint64(b.elapsed() - begun)) //nolint:gosec // monotonic
 	}
 }
 
-// The words that count calls at the gate: those that wait, and those that were admitted
-// since it was limited. Generation of the gate 8 | number 56: when the limit is lifted,
-// they begin from scratch, without the calls of processes that were killed.
+// The words that count the calls waiting at the gate, and the calls admitted since it was
+// limited: generation of the gate 8 | number 56. When the limit is lifted, they restart
+// from 0, without the calls of processes that were killed.
 const (
 	waitingWord  = 3
 	admittedWord = 4
@@ -135,13 +135,13 @@ const (
 	numberMask   = 1<<generationAt - 1
 )
 
-// addTo adds d to the number in word of that generation.
+// addTo adds d to the number of that generation in word.
 func addTo(word *atomic.Uint64, generation uint64, d int64) {
 	for {
 		old := word.Load()
 		n := int64(number(old, generation)) + d
 		if n < 0 {
-			return // it is of another generation
+			return // of another generation
 		}
 		if word.CompareAndSwap(old, generation<<generationAt|uint64(n)) { //nolint:gosec // not negative
 			return
@@ -149,7 +149,7 @@ func addTo(word *atomic.Uint64, generation uint64, d int64) {
 	}
 }
 
-// number returns the number in word of that generation.
+// number returns the number of that generation in word.
 func number(word, generation uint64) int {
 	if word>>generationAt != generation {
 		return 0
@@ -157,21 +157,21 @@ func number(word, generation uint64) int {
 	return int(word & numberMask) //nolint:gosec // 56 bits
 }
 
-// reportWaitAtGate reports that a call begins to wait: to who makes it, and the first one of an
-// opening to Config.Observe, unless who makes it reports it.
+// reportWaitAtGate reports that a call begins to wait: to the caller's retry if there is
+// one, and else the first wait of an opening to Config.Observe.
 func (b *Breaker) reportWaitAtGate(ctx context.Context, a ask) {
 	opening := b.opening(Open)
 	first := b.gate.reportedOpening.Swap(opening) != opening
 	b.reportQueued(ctx, a, first, unpack(b.cell.Load().Reason.Load()), time.Time{})
 }
 
-// serveLineLocked lets those in the line go whose wait is over, and sets the timer for the
-// next. b.gate.mu is locked.
+// serveLineLocked ends the waits of calls that are admitted or whose time is over, and
+// sets the timer for the next. b.gate.mu is held.
 func (b *Breaker) serveLineLocked(g gate.Gate) {
 	t := b.gate
 	now := b.now()
 	for w := b.next(g, now); w != nil; w = b.next(g, now) {
-		close(w.Tag.(chan struct{})) //nolint:errcheck,forcetypeassert // enter sets no other
+		close(w.Tag.(chan struct{})) //nolint:errcheck,forcetypeassert // enterLine sets no other
 	}
 	t.waiting.Store(int32(t.line.Len())) //nolint:gosec // the line is bounded
 	at, ok := t.line.Next(g, now)
@@ -186,8 +186,8 @@ func (b *Breaker) serveLineLocked(g gate.Gate) {
 	}
 }
 
-// next takes the next caller out of the line whose wait is over: each one's is if the
-// breaker's word admits nobody any more. Nil means that nobody's is. b.gate.mu is locked.
+// next takes the next call whose wait is over out of the line; nil if none. If the breaker
+// is open, all waits are over. b.gate.mu is held.
 func (b *Breaker) next(g gate.Gate, now int64) *gate.Waiter {
 	if b.shut(packedState(b.cell.Load().Breaker.Load()), floor(now)) {
 		return b.gate.line.Expel()
@@ -195,14 +195,14 @@ func (b *Breaker) next(g gate.Gate, now int64) *gate.Waiter {
 	return b.gate.line.Step(g, now)
 }
 
-// serveLine is look after a result, or at the instant of the timer.
+// serveLine is serveLineLocked, after a result or when the timer fires.
 func (b *Breaker) serveLine() {
 	b.gate.mu.Lock()
 	defer b.gate.mu.Unlock()
 	b.serveLineLocked(b.gateOf(b.cell.Load()))
 }
 
-// oldestWait returns how long the caller has waited that came first.
+// oldestWait returns how long the call that arrived first has waited.
 func (t *localGate) oldestWait(now int64) time.Duration {
 	t.mu.Lock()
 	defer t.mu.Unlock()
@@ -212,14 +212,14 @@ func (t *localGate) oldestWait(now int64) time.Duration {
 // maxConcurrency is the highest Config.Concurrency.
 const maxConcurrency = 10_000
 
-// placeReserve is how long before the end of its patience a call stops waiting for a
-// place, so that its error says what it has waited for. A call that a
-// deadline ends stops twice the time before it that a call is known to take, but not before
-// half of its patience is over: with a place that it gets later it could not end. With
-// more callers than places that would be most, since who must stop first goes first.
+// placeReserve is how long before its end a wait for a place stops, so that the error can
+// say what the call waited for. A call with a deadline stops twice the mean duration of
+// a call before it, but waits for at least half of its time: with a later place it could
+// not finish, and with more callers than places most calls would get such a place, since
+// the call that must stop first is served first.
 const placeReserve = 10 * time.Millisecond
 
-// limitConcurrency has each call of b take one of n places; 0 means no limit.
+// limitConcurrency limits the calls in flight to n; 0 means no limit.
 func (b *Breaker) limitConcurrency(n int) {
 	if n == 0 {
 		return
@@ -236,21 +236,21 @@ func (b *Breaker) limitConcurrency(n int) {
 	seam.Of(b).Paced = true
 }
 
-// takePlace takes a place for a call through c, if they are limited, and waits for
-// one if the call waits. A call that its breaker refuses is refused before that,
-// unless it is lent the permit of a layer further out.
-func (b *Breaker) takePlace(ctx context.Context, c *cell.Cell, a ask, lent bool) (taken bool, err error) {
+// takePlace takes a place for a call through c, if b has a Concurrency, and waits for a
+// place if the call may wait. A call that the breaker refuses is refused first, unless
+// it shares the permit of an outer layer.
+func (b *Breaker) takePlace(ctx context.Context, c *cell.Cell, a ask, shared bool) (taken bool, err error) {
 	if b.places == nil {
 		return false, nil
 	}
-	if !lent {
+	if !shared {
 		if err := b.shutOut(c); err != nil {
 			return false, err
 		}
 	}
 	taken = b.places.Take()
 	if !taken && a.waits && !b.config.ObserveOnly {
-		if taken, err = b.awaitPlace(ctx, c, a, lent); err != nil {
+		if taken, err = b.awaitPlace(ctx, c, a, shared); err != nil {
 			return false, err
 		}
 	}
@@ -267,41 +267,41 @@ func (b *Breaker) takePlace(ctx context.Context, c *cell.Cell, a ask, lent bool)
 	return false, &LimitError{Name: b.name, Limit: ConcurrencyLimit}
 }
 
-// awaitPlace waits for a place for as long as the breaker might admit the call with it,
-// and reports whether it has taken one.
-func (b *Breaker) awaitPlace(ctx context.Context, c *cell.Cell, a ask, lent bool) (taken bool, err error) {
+// awaitPlace waits for a place while the breaker might admit the call, and reports whether
+// it has taken one.
+func (b *Breaker) awaitPlace(ctx context.Context, c *cell.Cell, a ask, shared bool) (taken bool, err error) {
 	left := time.Duration(b.turnEnd(ctx, a, 0))
 	reserve := placeReserve
 	if _, ends := ctx.Deadline(); ends {
 		reserve = max(reserve, 2*b.places.Held())
 	}
 	until := time.Now().Add(left - min(reserve, left/2))
-	if lent {
+	if shared {
 		b.reportQueued(ctx, a, b.firstInMinute(&b.reportPlaceAfter), Reason{code: ConcurrencyReached}, time.Time{})
 		return b.places.Wait(ctx, until, nil), nil
 	}
-	for told := false; ; told = true {
+	for reported := false; ; reported = true {
 		shuts := b.cell.Interrupted()
 		if err := b.refusesWaiting(c); err != nil {
 			return false, err
 		}
-		if !told {
+		if !reported {
 			b.reportQueued(ctx, a, b.firstInMinute(&b.reportPlaceAfter), Reason{code: ConcurrencyReached}, time.Time{})
 		}
 		if b.places.Wait(ctx, until, shuts) {
 			return true, nil
 		}
 		select {
-		case <-shuts: // it is open, or was
+		case <-shuts: // the breaker is open, or was
 		default:
 			return false, nil
 		}
 	}
 }
 
-// refusesWaiting returns the refusal of a call that does not get through at once: by a
-// breaker that is not closed and has no probe to send, or a gate that is limited and
-// does not let calls wait. It returns nil if the call may wait.
+// refusesWaiting counts and returns the refusal of a call that would wait in vain: the
+// breaker is not closed and sends no probe, or its gate is limited and does not let
+// calls wait. It returns nil if the call may wait.
 func (b *Breaker) refusesWaiting(c *cell.Cell) error {
 	if w := packedState(c.Breaker.Load()); w.state() != Closed {
 		now := b.now()

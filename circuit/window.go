@@ -8,32 +8,31 @@ import (
 	"github.com/seed-0f2c7998/perdure/internal/cell"
 )
 
-// A window judges the calls of the last so many seconds. It counts them in
-// buckets of a tenth of its length, exactly: a verdict depends on the calls
-// alone and not on how fast they came, as it would with a moving average.
+// A window counts the calls of the last length of time, in buckets of a tenth of the
+// length, and applies the ratio rules. The counts are exact, so a verdict does not depend
+// on the call rate, as it would with a moving average.
 type window struct {
-	length   time.Duration // 0: there is none
+	length   time.Duration // 0 means no window
 	slice    uint64        // nanoseconds of a bucket
-	slow     time.Duration // a call that took this long is slow; 0: not measured
+	slow     time.Duration // calls of this duration or more are slow; 0: not measured
 	minCalls int
-	failed   float64 // the ratio of failures that trips; 0: never
-	slowed   float64 // the ratio of slow calls that trips
+	failed   float64 // ratio of failures that trips; 0: never
+	slowed   float64 // ratio of slow calls that trips
 }
 
-// A bucketWord is the word of a bucket: slice 24 | calls 20 | bad 20. The slice
-// tells which tenth of a window it counts; one of the last window is stale.
+// A bucketWord is slice 24 | calls 20 | bad 20. slice is the number of the tenth that is
+// counted, by which a word of an earlier window is recognized.
 type bucketWord uint64
 
 const (
 	bucketBits = 20
 	bucketMask = 1<<bucketBits - 1
 	sliceMask  = 1<<24 - 1
-	bucketFull = bucketMask - 1<<10 // leaves room for adds that race
+	bucketFull = bucketMask - 1<<10 // leaves room for concurrent adds
 )
 
-// farthest is how many slices a tally may be ahead of a call that comes late.
-// One further ahead is from a clock that was put back, or from before the
-// slices came round again.
+// farthest is how many slices a word may be ahead of a call that ends late. A word further
+// ahead was written before the clock was put back, or before the numbers wrapped around.
 const farthest = 10 * cell.Buckets
 
 func newBucketWord(slice uint64, calls, bad uint64) bucketWord {
@@ -44,9 +43,8 @@ func (t bucketWord) slice() uint64 { return uint64(t) >> (2 * bucketBits) }
 func (t bucketWord) calls() uint64 { return uint64(t) >> bucketBits & bucketMask }
 func (t bucketWord) bad() uint64   { return uint64(t) & bucketMask }
 
-// record counts one call that began at start and ended at end, when the clock of
-// the windows said tick, and returns the reason to trip if it is bad and fills a
-// rule.
+// record counts one call that began at start and ended at end, when the clock of the
+// windows was tick. It returns the reason to trip, if the call is bad and meets a rule.
 func (v *window) record(c *cell.Cell, tick, start, end int64, failed bool) Reason {
 	slice := uint64(tick) / v.slice
 	bucket := &c.Window[slice%cell.Buckets]
@@ -68,9 +66,9 @@ func (v *window) record(c *cell.Cell, tick, start, end int64, failed bool) Reaso
 	return Reason{}
 }
 
-// count adds a call to the tally of its slice, unless the tally has gone on to
-// a later one. The add and the look at the slice are two steps: a goroutine
-// that sleeps for a window between them counts its call one window late.
+// count adds a call to the word of its slice, unless the word is of a later slice. The
+// check and the add are two steps: a goroutine that is paused for a whole window between
+// them counts its call in the next window.
 func count(w *atomic.Uint64, slice uint64, bad bool) {
 	one := newBucketWord(slice, 1, 0)
 	if bad {
@@ -78,7 +76,7 @@ func count(w *atomic.Uint64, slice uint64, bad bool) {
 	}
 	for {
 		old := bucketWord(w.Load())
-		next := one // the tally is of an earlier slice
+		next := one // the word is of an earlier slice
 		if old.slice() == one.slice() {
 			if old.calls() < bucketFull {
 				w.Add(uint64(one) & (1<<(2*bucketBits) - 1))
@@ -109,13 +107,13 @@ func (v *window) sum(c *cell.Cell, slice uint64, of func(*cell.Bucket) bucketWor
 	return bad, calls
 }
 
-// exceeds reports whether bad of calls reaches ratio. The product is compared, so
+// exceeds reports whether bad is at least ratio of calls. The products are compared, so
 // that 6 of 20 is 0.3 in spite of rounding.
 func (v *window) exceeds(bad, calls int, ratio float64) bool {
 	return calls >= v.minCalls && float64(bad) >= ratio*float64(calls)*(1-1e-12)
 }
 
-// counts returns the window's calls as they stand now.
+// counts returns the window's current counts.
 func (b *Breaker) counts(c *cell.Cell) (calls, failed, slow int) {
 	v := &b.window
 	if v.length == 0 {
@@ -127,7 +125,7 @@ func (b *Breaker) counts(c *cell.Cell) (calls, failed, slow int) {
 	return calls, failed, slow
 }
 
-// clear forgets all calls: a breaker that closes begins anew.
+// clear resets the window: a breaker that closes starts from scratch.
 func (v *window) clear(c *cell.Cell) {
 	if v.length == 0 {
 		return
@@ -138,30 +136,29 @@ func (v *window) clear(c *cell.Cell) {
 	}
 }
 
-// minWindow is the shortest window: a bucket of a millisecond.
+// minWindow is the shortest window: buckets of a millisecond.
 const minWindow = cell.Buckets * time.Millisecond
 
-// maxWindow is the longest one for which every slice has a number of its own.
+// maxWindow is the longest window for which the number of a slice is unique.
 const maxWindow = time.Duration(math.MaxInt32) * time.Second / 1000
 
 //nolint:gochecknoglobals // the clock of the windows
 var (
 	anchor     = time.Now()
 	anchorNano = anchor.UnixNano()
-	stepped    atomic.Int64 // nanoseconds by which the clock has been set since
+	stepped    atomic.Int64 // nanoseconds of clock steps since
 )
 
 func ticks(now int64) int64 { return anchorNano + stepped.Load() + now }
 
-// elapsed returns a time in nanoseconds of which only differences mean anything:
-// nobody can set its clock.
+// elapsed returns the monotonic clock, in nanoseconds.
 func elapsed() int64 { return int64(time.Since(anchor)) }
 
-// align makes ticks agree with now after the clock was set, so that processes
-// which share a window agree on its slices.
+// align makes ticks follow the wall clock after a clock step, so that processes which share
+// a window use the same slices.
 func align(now time.Time) {
 	by := stepped.Load()
 	if d := now.UnixNano() - ticks(elapsed()); d > int64(time.Second) || d < -int64(time.Second) {
-		stepped.CompareAndSwap(by, by+d) // once, by whoever is first
+		stepped.CompareAndSwap(by, by+d) // by the first goroutine only
 	}
 }

@@ -134,7 +134,7 @@ func TestWindowMovesOn(t *testing.T) {
 	})
 }
 
-// However long nobody calls, nothing is left of what was.
+// However long no call is made, no old count is left.
 func TestWindowAfterLongIdle(t *testing.T) {
 	for _, idle := range []time.Duration{
 		10 * time.Second, 11 * time.Second, 100 * time.Second, time.Hour, 1000 * time.Hour,
@@ -242,7 +242,7 @@ func TestSlowRuleDefaultsToFourFifths(t *testing.T) {
 	})
 }
 
-func TestWindowBeginsAnewWhenItCloses(t *testing.T) {
+func TestWindowStartsFromScratchWhenItCloses(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		b := windowed(t, Config{Window: time.Hour, FailureRatio: .5, MinCalls: 4, RecoveryTimeout: time.Second})
 		if got := play(b, "ssff", 0); got != 4 || b.Metrics().Reason.String() != "2 of 4 calls failed" {

@@ -205,7 +205,7 @@ func TestTheLowestLimitOfTheProcessesHolds(t *testing.T) {
 	text, err := other.CombinedOutput()
 	exit, _ := err.(*exec.ExitError) //nolint:errorlint // as CombinedOutput returns it
 	if exit == nil || exit.ExitCode() != 75 ||
-		!strings.Contains(string(text), "WARN: Concurrency of 'op:load' is 1, as another process has it, and not 4") ||
+		!strings.Contains(string(text), "WARN: Concurrency of 'op:load' is 1, the lower limit of another process, not 4") ||
 		!strings.Contains(string(text), `concurrency limit of "op:load" reached`) {
 		t.Errorf("%v\n%s", err, text)
 	}

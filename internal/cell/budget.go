@@ -10,11 +10,12 @@ const Token = 20
 // share: then the cell may hold no more than its limit. The limits of all cells
 // and the tokens not granted add up to the budget's ceiling at most.
 //
-//		surplus 48 | reserved 16
+//	surplus 48 | reserved 16
 //
-//	  - reserved is 0 if the budget is not shared, else 1 + the part of the ceiling
-//	    that this cell may not hold.
-//	  - surplus is the balance above one token, plus that part of the ceiling.
+// Of these:
+//   - reserved is 0 if the budget is not shared, else 1 + the part of the ceiling
+//     that this cell may not hold.
+//   - surplus is the balance above one token, plus that part of the ceiling.
 //
 // balance = one token + surplus - max(reserved-1, 0). So surplus has the same
 // value when an unshared budget is full and when a cell holds all that it may: a

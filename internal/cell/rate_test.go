@@ -58,7 +58,7 @@ func goes(l Limit, callers []caller) (went []int64) {
 }
 
 // In any time t no more than burst + rate x t + 1 calls go, however late the
-// processes are and whoever leaves.
+// processes are and whichever calls stop waiting.
 func TestARateHoldsInAnyWindow(t *testing.T) {
 	r := rand.New(rand.NewPCG(testseed.Of(t, 1), 0))
 	for range 200 {

@@ -220,7 +220,6 @@ type Status struct {
 	Slow    bool          // while limited: the last answer took more than twice the usual time
 	Credits int           // attempts that may go, as far as the pace lets them
 	Demand  float64       // operations a second while limited, a lower bound; 0 means not known
-	Pace    float64       // attempts a second that credits are spent at; 0 means no limit
 	Base    time.Duration // the time that an attempt usually takes; 0 means not known
 }
 
@@ -230,9 +229,6 @@ func (g Gate) Status(now int64) Status {
 	r := Status{State: s.state(), Base: s.base}
 	if s.limited {
 		r.Slow, r.Credits, r.Demand = s.slow, s.credits, s.demand(now)
-		if d := s.interval(now); d > 0 {
-			r.Pace = float64(time.Second) / float64(d)
-		}
 	}
 	return r
 }

@@ -1,5 +1,5 @@
-// Package places limits how many calls of a key are in flight at a time: each
-// holds one of so many places.
+// Package places limits the calls in flight of a key: each call holds one of a fixed
+// number of places.
 package places
 
 import (
@@ -11,43 +11,43 @@ import (
 	"github.com/seed-0f2c7998/perdure/internal/queue"
 )
 
-// Most is the most callers of one key that can wait in a process.
+// Most is the maximum number of callers of one key that wait in a process.
 const Most = 10_000
 
-// How often the first in line looks for a place that another process has freed:
-// at random between half of the interval and all of it. The interval grows while
-// there is none.
+// The interval at which the first waiter looks for a place that another process has freed,
+// at random between half of the interval and all of it. The interval grows until a place
+// is found.
 const (
 	shortestLook = 5 * time.Millisecond
 	longestLook  = 100 * time.Millisecond
 )
 
-// longestHold is the longest time between two places that are free which is measured.
+// longestHold limits the measured time between two free places.
 const longestHold = time.Hour
 
-// Places are those of one key in this process. The zero Places have no limit yet,
-// see [Places.Limit]. They are safe for concurrent use.
+// Places limits the calls of one key in this process. The zero Places has no limit yet: see
+// [Places.Limit]. It is safe for concurrent use.
 type Places struct {
 	mu    sync.Mutex
-	limit int // 0: none yet
+	limit int // 0 means none yet
 	taken int
 	line  queue.Queue[*waiter]
-	freed time.Time     // when the last place became free, while callers wait; zero: none did
-	held  time.Duration // how long one is held on average; 0: not known
+	freed time.Time     // when the last place became free while callers waited; zero means none
+	held  time.Duration // mean time that a place is held; 0 means not known
 
-	locks Locks // nil: the process is alone
+	locks Locks // nil if no other process shares the places
 	timer *time.Timer
-	look  time.Duration // the interval of the next look
+	look  time.Duration // interval of the next look
 }
 
-// Locks are the places of a key that the processes of a host share. Its methods
-// are called one at a time and do not block.
+// Locks are the places of a key that the processes of a host share. Its methods are called
+// one at a time and do not block.
 type Locks interface {
 	// Lock takes one of the places and reports whether one was free.
 	Lock() bool
-	// Unlock frees one of those that this process has taken.
+	// Unlock frees one place of this process.
 	Unlock()
-	// Wait says whether callers of this process wait.
+	// Wait records whether callers of this process wait.
 	Wait(bool)
 	// Contended reports whether callers of another process wait.
 	Contended() bool
@@ -57,12 +57,12 @@ type Locks interface {
 type waiter struct {
 	queue.Entry
 
-	place chan struct{} // closed when it has one
+	place chan struct{} // closed when the caller has a place
 }
 
-// Limit sets the number of places. Of several limits the lowest holds, and Limit
-// returns it. locks is called once to share the places with other processes,
-// which it does not if it returns nil; a nil locks never does.
+// Limit sets the number of places; the lowest of several limits applies. It returns the
+// limit that applies. locks, if not nil, is called once, to share the places with other
+// processes; it may return nil if they are not shared.
 func (p *Places) Limit(n int, locks func(n int) Locks) int {
 	p.mu.Lock()
 	defer p.mu.Unlock()
@@ -75,14 +75,14 @@ func (p *Places) Limit(n int, locks func(n int) Locks) int {
 	return p.limit
 }
 
-// Take takes a place if one is free and nobody waits for it.
+// Take takes a place if one is free and no caller waits for it.
 func (p *Places) Take() bool {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	return p.line.Len() == 0 && (p.locks == nil || !p.locks.Contended()) && p.take()
 }
 
-// take takes a place if one is free. p.mu is locked.
+// take takes a place if one is free. p.mu is held.
 func (p *Places) take() bool {
 	if p.taken >= p.limit || p.locks != nil && !p.locks.Lock() {
 		return false
@@ -91,10 +91,9 @@ func (p *Places) take() bool {
 	return true
 }
 
-// Wait takes a place after [Places.Take] has found none, and waits for it until the
-// instant given, until ctx ends, or until stop is closed, which nil never is.
-// Of those who wait, the one that must stop first has the next place that is
-// free. Wait reports whether it has taken one.
+// Wait waits for a place, after [Places.Take] has found none, and reports whether it has
+// taken one. It stops at until, when ctx ends, or when stop is closed; a nil stop never
+// is. A place that becomes free is given to the waiter that must stop first.
 func (p *Places) Wait(ctx context.Context, until time.Time, stop <-chan struct{}) bool {
 	w, taken := p.join(until)
 	if w == nil {
@@ -115,15 +114,15 @@ func (p *Places) Wait(ctx context.Context, until time.Time, stop <-chan struct{}
 		p.lookLater()
 		return false
 	}
-	if ctx.Err() != nil { // it has got one meanwhile
+	if ctx.Err() != nil { // the place was given meanwhile
 		p.free()
 		return false
 	}
 	return true
 }
 
-// join takes a place, or returns the waiter that is now in line; nil and false if
-// it cannot wait.
+// join takes a place or returns the waiter that is now in line. It returns nil and false if
+// the caller cannot wait.
 func (p *Places) join(until time.Time) (w *waiter, taken bool) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
@@ -133,7 +132,7 @@ func (p *Places) join(until time.Time) (w *waiter, taken bool) {
 		return nil, true
 	}
 	if !time.Now().Before(until) || p.line.Len() >= Most {
-		return nil, first && contended && p.take() // it has no time to let others go first
+		return nil, first && contended && p.take() // no time to let others go first
 	}
 	w = &waiter{place: make(chan struct{})}
 	p.line.Join(w, until.UnixNano())
@@ -155,21 +154,22 @@ func (p *Places) Free() {
 	p.free()
 }
 
-// free is Free. p.mu is locked.
+// free is Free. p.mu is held.
 func (p *Places) free() {
 	p.measure()
 	p.taken--
 	if p.locks != nil {
 		p.locks.Unlock()
 		if p.line.Len() > 0 && p.locks.Contended() {
-			return // callers of other processes have the same chance, see again
+			return // give callers of other processes the same chance, see again
 		}
 	}
 	p.give()
 }
 
-// measure measures how long a place is held, when one is about to be free: while callers
-// wait, all are taken, and each is free once in that time. p.mu is locked.
+// measure updates the mean time that a place is held, before a place becomes free. While
+// callers wait, all places are taken, and each becomes free once in that time. p.mu is
+// held.
 func (p *Places) measure() {
 	if p.line.Len() == 0 {
 		p.freed = time.Time{}
@@ -183,15 +183,15 @@ func (p *Places) measure() {
 	p.freed = now
 }
 
-// Held returns how long a place is held on average, as far as that is known from times in
-// which callers waited; 0 means not known.
+// Held returns the mean time that a place is held, measured while callers waited; 0 means not
+// known.
 func (p *Places) Held() time.Duration {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	return p.held
 }
 
-// give gives the places that are free to those who wait. p.mu is locked.
+// give gives the free places to the callers that wait. p.mu is held.
 func (p *Places) give() {
 	waited := p.line.Len() > 0
 	for p.line.Len() > 0 && p.take() {
@@ -217,7 +217,7 @@ func (p *Places) again() {
 	}
 }
 
-// lookLater sets the timer for another look if somebody waits. p.mu is locked.
+// lookLater sets the timer for the next look if a caller waits. p.mu is held.
 func (p *Places) lookLater() {
 	switch {
 	case p.locks == nil:
@@ -236,14 +236,14 @@ func (p *Places) lookLater() {
 	}
 }
 
-// A Status is what [Places] are like at one moment.
+// A Status is a snapshot of [Places].
 type Status struct {
-	Limit   int // the number of places; 0: none was set
-	Taken   int // by this process
-	Waiting int // callers of this process
+	Limit   int // number of places; 0 means no limit was set
+	Taken   int // places that this process holds
+	Waiting int // callers of this process that wait
 }
 
-// Status returns what the places are like now.
+// Status returns a snapshot.
 func (p *Places) Status() Status {
 	p.mu.Lock()
 	defer p.mu.Unlock()

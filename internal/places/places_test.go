@@ -60,9 +60,9 @@ func (p *process) Contended() bool {
 	return len(p.host.waiting) > 1 || len(p.host.waiting) == 1 && !p.host.waiting[p]
 }
 
-// Whatever callers of several processes do, no more than so many have a place; each
-// that has the time gets one; and when all is over, all places are free and nobody
-// is said to wait.
+// Whatever callers of several processes do, no more than the limit have a place; each
+// that waits long enough gets one; at the end all places are free and no caller
+// counts as waiting.
 func TestPlacesOfSeveralProcesses(t *testing.T) {
 	first := testseed.Of(t, 0)
 	for seed := first; seed < first+40; seed++ {

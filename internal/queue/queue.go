@@ -1,11 +1,10 @@
-// Package queue orders callers that wait by the instant at which each must stop
+// Package queue orders the callers that wait by the instant at which each stops
 // waiting.
 package queue
 
 import "container/heap"
 
-// An Entry is a caller's position in a [Queue]. Embed it in the type that the
-// queue holds.
+// An Entry is the position of a caller in a [Queue]. Embed it in the type that the queue holds.
 type Entry struct {
 	leave int64
 	order uint64 // of joining
@@ -18,16 +17,16 @@ func (e *Entry) entry() *Entry { return e }
 // Leaves returns the instant at which the caller stops waiting, as given to [Queue.Join].
 func (e *Entry) Leaves() int64 { return e.leave }
 
-// A Queue holds callers, the one that must leave first at its head; of two that
-// must leave at the same instant, the one that joined first. W is a pointer to a
-// struct that embeds an [Entry]. The zero Queue is empty and ready for use. It is
-// not safe for concurrent use.
+// A Queue holds callers. At its head is the caller that stops waiting first; of two that
+// stop at the same instant, the one that joined first. W is a pointer to a struct that
+// embeds an [Entry]. The zero Queue is empty and ready for use. It is not safe for
+// concurrent use.
 type Queue[W interface{ entry() *Entry }] struct {
 	waiters waiters[W]
 	joined  uint64
 }
 
-// Join adds w, which must not be in a queue, and stops waiting at leave.
+// Join adds w, which stops waiting at leave. w must not be in a queue.
 func (q *Queue[W]) Join(w W, leave int64) {
 	q.joined++
 	*w.entry() = Entry{leave: leave, order: q.joined, in: true}
@@ -44,11 +43,11 @@ func (q *Queue[W]) Leave(w W) bool {
 	return true
 }
 
-// Head returns the caller that must leave first. The queue must not be empty.
+// Head returns the caller that stops waiting first. The queue must not be empty.
 func (q *Queue[W]) Head() W { return q.waiters[0] }
 
-// All returns the callers in the queue, the head first and the others in any order. It
-// is valid until the queue changes.
+// All returns the callers in the queue, the head first and the others in any order. The
+// slice is valid until the queue changes.
 func (q *Queue[W]) All() []W { return q.waiters }
 
 // Len returns the number of callers in the queue.

@@ -166,7 +166,7 @@ func (l *locks) inForce() int {
 	n := int(at - l.base - limits)
 	if !l.warned {
 		l.warned = true
-		l.log.Warn(fmt.Sprintf("Concurrency of '%s' is %d, as another process has it, and not %d", l.key, n, l.limit),
+		l.log.Warn(fmt.Sprintf("Concurrency of '%s' is %d, the lower limit of another process, not %d", l.key, n, l.limit),
 			"breaker", l.key, "concurrency", n)
 	}
 	return n
