@@ -19,8 +19,8 @@ func TestMain(m *testing.M) {
 	os.Exit(m.Run())
 }
 
-// TestCells runs each cell three times, and sees that the operation ran as often as the row says: a peer that is set
-// up wrongly would be measured doing something else.
+// TestCells runs each cell three times, and checks how often the operation ran: a peer that is set up wrongly would
+// be measured doing something else.
 func TestCells(t *testing.T) {
 	server := newServer()
 	defer server.Close()

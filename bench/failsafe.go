@@ -44,7 +44,7 @@ func failsafeLimited(f call) call {
 	return failsafeDo(f, failsafePolicy().WithMaxDuration(limit).Build())
 }
 
-// failsafeRetryDeaf has no context but the operation's own.
+// failsafeRetryDeaf has only the operation's own context.
 func failsafeRetryDeaf(f call) call {
 	executor := failsafe.With(failsafePolicy().Build())
 	return func(ctx context.Context) error {

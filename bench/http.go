@@ -15,10 +15,10 @@ import (
 	"github.com/seed-0f2c7998/perdure/httpretry"
 )
 
-// size is that of the body with which the server responds.
+// size is the size of the response's body.
 const size = 1024
 
-// newServer serves it over loopback. It is in the same process, so its own work is in the bare call.
+// newServer serves a body over loopback. It is in the same process, so its work is included in the bare call.
 func newServer() *httptest.Server {
 	body := make([]byte, size)
 	return httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {
@@ -27,7 +27,7 @@ func newServer() *httptest.Server {
 }
 
 // httpScenarios returns the rows in which the operation is a GET, its body read to the end: from server over loopback,
-// each client on a connection of its own, and by a transport that responds at once.
+// each client on its own connection, and with a transport that responds at once.
 func httpScenarios(server *httptest.Server) []scenario {
 	loopback := func() http.RoundTripper { return &http.Transport{} }
 	instant := func() http.RoundTripper { return canned(make([]byte, size)) }
@@ -42,7 +42,7 @@ func httpScenarios(server *httptest.Server) []scenario {
 	}
 }
 
-// httpRetry has ours by o. The peers retry, and leave bodies as they come.
+// httpRetry returns the cells with our transport set up by o. The peers retry, and pass bodies on unchanged.
 func httpRetry(url string, base func() http.RoundTripper, o httpretry.Options) map[library]cell {
 	failsafe := failsafehttp.NewRetryPolicyBuilder().Build() //nolint:bodyclose // a policy
 	return map[library]cell{
@@ -104,7 +104,7 @@ func finish(res *http.Response, err error) error {
 	return nil
 }
 
-// hashicorpGet uses go-retryablehttp as its own client, which has requests of its own.
+// hashicorpGet uses go-retryablehttp's own client and request types.
 func hashicorpGet(url string, transport func() http.RoundTripper) cell {
 	return func(call) call {
 		client := hashicorpClient(transport())

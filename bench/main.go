@@ -2,9 +2,9 @@
 //
 //	go run . [-quick] [-rounds n] [-time d] [-only regexp]
 //
-// Each cell is the time over the bare call, which has a column of its own. All cells are measured in turn, many times
-// and briefly, so that whatever else the machine does hits all of them alike. What a row is and how a peer
-// is set up for it can be read in scenarios.go and in the file of its name.
+// Each cell is the time over the bare call, which has its own column. All cells are measured in turns, many times
+// and briefly, so that other load on the machine affects all of them alike. The rows are in scenarios.go, the setup of
+// each peer in the file of its name.
 package main
 
 import (
@@ -43,7 +43,7 @@ func main() {
 	}
 }
 
-// run measures the rows whose name only matches, and writes the table to w.
+// run measures the rows whose names match the regexp only, and writes the table to w.
 func run(w io.Writer, rounds int, each time.Duration, only string) (err error) {
 	if rounds < 1 || each <= 0 {
 		return fmt.Errorf("-rounds %d, -time %v: both must be above 0", rounds, each)
@@ -78,7 +78,7 @@ func run(w io.Writer, rounds int, each time.Duration, only string) (err error) {
 	return writeTable(w, rows)
 }
 
-// writeHead writes what was measured, on what.
+// writeHead writes the versions, the machine and the method.
 func writeHead(w io.Writer, rounds int, each time.Duration) {
 	fmt.Fprintf(w, "%s %s/%s, GOMAXPROCS %d; median of the calmer half of %d rounds of %v,\n"+
 		"± its 95 %% confidence interval; over loopback on one processor, in rounds of %v, slices of %d calls\n",

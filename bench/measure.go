@@ -14,20 +14,20 @@ import (
 	"time"
 )
 
-// A figure is what one cell showed: the median over its rounds.
+// A figure is the result of a cell: the median over its rounds.
 type figure struct {
 	ns, margin float64 // nanoseconds a call, and half the width of its 95 % confidence interval
 	bytes      float64 // allocated by a call
 	allocs     float64
 }
 
-// A sample is what one short run of a cell showed.
+// A sample is the result of one short run of a cell.
 type sample struct{ ns, bytes, allocs float64 }
 
 // A round is a sample of each cell of a row, taken one after the other.
 type round map[library]sample
 
-// A course is a row on its way: its calls, and the rounds made so far.
+// A course is a row that is being measured: its calls, and the rounds so far.
 type course struct {
 	scenario
 	names  []library // the columns in which it has a cell
@@ -46,8 +46,8 @@ func newCourse(s scenario) *course {
 	return c
 }
 
-// measure goes through all scenarios so many times, a round each, so that a stretch in which the machine is busy is
-// a small part of every row and not the whole of one.
+// measure goes through all scenarios repeatedly, a round each, so that a period in which the machine is busy affects
+// a small part of every row and not all of one row.
 func measure(ctx context.Context, scenarios []scenario, rounds int, each time.Duration) ([]row, error) {
 	courses := make([]*course, len(scenarios))
 	for i, s := range scenarios {
@@ -88,8 +88,8 @@ func (c *course) playRound(ctx context.Context, each time.Duration) error {
 	return nil
 }
 
-// figures returns what the calmer half of the rounds showed. The figure of the bare call is its own, and that of any
-// other is what it takes more than the bare call of the same round.
+// figures returns the results of the calmer half of the rounds. The figure of the bare call is absolute, any other is
+// the difference to the bare call of the same round.
 func (c *course) figures() map[library]figure {
 	calm := calmer(c.rounds)
 	figures := make(map[library]figure, len(c.names))
@@ -103,8 +103,8 @@ func (c *course) figures() map[library]figure {
 	return figures
 }
 
-// calmer returns the half of the rounds in which the machine had the least else to do: in which all cells together
-// were fastest, each counted by its own median.
+// calmer returns the half of the rounds in which the machine was least busy: in which all cells together were
+// fastest, each relative to its own median.
 func calmer(rounds []round) []round {
 	slowness := make(map[*round]float64, len(rounds))
 	for name := range rounds[0] {
@@ -125,7 +125,7 @@ func calmer(rounds []round) []round {
 	return calm
 }
 
-// over returns what s is more than floor, unless it is that.
+// over returns the difference of s and floor, or s for the bare call itself.
 func (s sample) over(name library, floor sample) sample {
 	if name == bareCall {
 		return s
@@ -162,7 +162,7 @@ func (s scenario) sample(ctx context.Context, c call) (sample, error) {
 	return sample{float64(r.T.Nanoseconds()) / n, float64(r.MemBytes) / n, float64(r.MemAllocs) / n}, nil
 }
 
-// summary returns the medians of samples, of which there is at least one.
+// summary returns the medians of samples, which must not be empty.
 func summary(samples []sample) figure {
 	ns := sorted(samples, func(s sample) float64 { return s.ns })
 	return figure{
@@ -186,8 +186,8 @@ func sorted[T any](samples []T, of func(T) float64) []float64 {
 	return values
 }
 
-// margin returns half the width of the interval that holds the median with a confidence of 95 %: from order statistics,
-// so whatever the distribution is.
+// margin returns half the width of the 95 % confidence interval of the median, from order statistics: it holds for any
+// distribution.
 func margin(values []float64) float64 {
 	n := float64(len(values))
 	reach := 0.98 / math.Sqrt(n) // of a quantile: 1.96 standard deviations of a binomial share of one half
@@ -210,11 +210,11 @@ const (
 	calmSlice     = 0.25
 )
 
-// mingle makes a round of samples over loopback. What the machine does meanwhile costs more than what is looked for, so
-// a sample is made of slices of a few calls, in turn with those of the other cells and in another order each time, and
-// one counts that a quarter of them undercut: the slower half tells of the machine. Client and server take turns on one
-// processor: how two of them wake each other costs several times what is looked for, and never twice the same. Each round
-// has new connections, for some stay slower than others.
+// mingle makes a round of samples over loopback. The noise of the machine is larger than the measured difference, so a
+// sample is made of slices of a few calls, in turns with those of the other cells and in a different order each time; the
+// sample is the first quartile of its slices, since the slower half measures the machine. Client and server share one
+// processor: two processors take several times the measured difference to wake each other, and that time varies. Each
+// round has new connections, since some connections stay slower than others.
 func (c *course) mingle(ctx context.Context, each time.Duration) error {
 	defer runtime.GOMAXPROCS(runtime.GOMAXPROCS(1))
 	c.hangUp()
@@ -260,7 +260,7 @@ func slice(ctx context.Context, c call) (float64, error) {
 	return float64(time.Since(start).Nanoseconds()) / sliceCalls, nil
 }
 
-// memory returns what a call allocates, once it is connected.
+// memory returns the bytes and allocations of a call on an existing connection.
 func memory(ctx context.Context, c call) (used sample, err error) {
 	if _, err := slice(ctx, c); err != nil {
 		return sample{}, err

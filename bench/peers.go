@@ -56,7 +56,7 @@ func avastDo(f call, options ...retrygo.Option) call {
 
 func avastRetry(f call) call { return avastDo(f) }
 
-// avastRetryDeaf is the Retrier made once and used for all calls: no context ends its waits.
+// avastRetryDeaf makes the Retrier once and uses it for all calls: no context ends its waits.
 func avastRetryDeaf(f call) call {
 	r := retrygo.New(retrygo.Attempts(attempts), retrygo.Delay(delay), retrygo.DelayType(retrygo.FixedDelay),
 		retrygo.LastErrorOnly(true))

@@ -17,12 +17,12 @@ func perdurePolicy(b *circuit.Breaker) *retry.Policy {
 	}
 }
 
-// breakerConfig is that of consecutive failures.
+// breakerConfig has the rule of consecutive failures.
 func breakerConfig() circuit.Config {
 	return circuit.Config{FailureThreshold: threshold, RecoveryTimeout: recovery, Observe: func(context.Context, circuit.Transition) {}}
 }
 
-// windowConfig is that of a ratio of failures among the calls of the last ten seconds.
+// windowConfig has the rule of a failure ratio over the calls of the last ten seconds.
 func windowConfig() circuit.Config {
 	c := breakerConfig()
 	c.Window, c.MinCalls, c.FailureRatio = window, minCalls, ratio
@@ -87,7 +87,7 @@ func perdureRefused(call) call {
 	}
 }
 
-// inFlight is how many calls the limit of concurrency lets be in flight.
+// inFlight is the limit of concurrency.
 const inFlight = 100
 
 func perdurePlaces(f call) call {
@@ -176,7 +176,7 @@ func byPermit(f call, b *circuit.Breaker) call {
 	}
 }
 
-// What every library is set up with, as far as it can be.
+// The settings of every library, as far as it has them.
 const (
 	attempts  = 5
 	delay     = time.Nanosecond

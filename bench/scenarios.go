@@ -50,8 +50,8 @@ func modules() map[library]string {
 	}
 }
 
-// A cell sets a library up for f, once, and returns how a caller would run f by it. The context comes with each call,
-// as in a service: what a library wants it in (a closure, an option, an executor) is made for the call.
+// A cell sets a library up for f, once, and returns a function that runs f with it. Each call has its own context, as in
+// a service: the closure, option or executor that a library needs for the context is made for the call.
 type cell func(f call) call
 
 // A scenario is a row of the table.
@@ -65,7 +65,7 @@ type scenario struct {
 	cells    map[library]cell
 }
 
-// operation returns what the libraries run.
+// operation returns the operation that the libraries run.
 func (s scenario) operation() call {
 	if s.make == nil {
 		return func(context.Context) error { return nil }
@@ -73,7 +73,7 @@ func (s scenario) operation() call {
 	return s.make()
 }
 
-// bare calls f as a library must: by its value, from a function of its own.
+// bare calls f as a library must: as a function value, from a function that is not inlined.
 //
 //go:noinline
 func bare(ctx context.Context, f call) error { return f(ctx) }
@@ -82,9 +82,9 @@ func bareCell(f call) call {
 	return func(ctx context.Context) error { return bare(ctx, f) }
 }
 
-// scenarios returns the rows without HTTP, of which one has its cells in store.
-// Where a peer that only retries stands in a row with a breaker, the breaker
-// is gobreaker's, called for each attempt.
+// scenarios returns the rows without HTTP; one of them has its cells in store.
+// A peer without a breaker has gobreaker's in the rows with a breaker, called
+// for each attempt.
 func scenarios(store *hoststore.Store) []scenario {
 	return append([]scenario{
 		{name: "retry", attempts: 1, cells: map[library]cell{
@@ -207,7 +207,7 @@ func failsTwice() call {
 	}
 }
 
-// microseconds makes an operation that takes some, so that a million a second is no limit to it.
+// microseconds makes an operation that takes 2 µs, so that a million calls a second do not limit it.
 func microseconds() call {
 	data := make([]byte, 64<<10)
 	return func(context.Context) error {
@@ -230,7 +230,7 @@ func bareThrice(f call) call {
 	}
 }
 
-// bareRefusal is the cheapest way not to call: an error that exists.
+// bareRefusal is the cheapest refusal: a constant error.
 func bareRefusal(call) call {
 	refuse := func(context.Context) error { return errRefused }
 	return func(ctx context.Context) error { return bare(ctx, refuse) }

@@ -34,7 +34,7 @@ func writeTable(w io.Writer, rows []row) error {
 	return writeAligned(w, lines)
 }
 
-// shown returns the libraries that have a figure.
+// shown returns the libraries with a figure.
 func shown(rows []row) []library {
 	var columns []library
 	for _, name := range libraries() {

@@ -1,11 +1,11 @@
 // Command copies measures the command perdure beside curl, wget, aria2c, rclone and the AWS CLI, those that are installed:
-// a large file from a URL and from an S3 server, to an S3 server, and many small files both ways.
+// a large file from a URL and from an S3 server, to an S3 server, and many small files in both directions.
 //
 //	go run ./copies -perdure PATH [-size 1024] [-files 2000] [-runs 9] [-only "URL down"] [-dir /dev/shm]
 //
-// The servers are in this process, and keep everything in memory; files are in -dir, which is memory too where that is
-// /dev/shm. The clients are processes that take turns, so time, CPU and memory are of the client alone. Each copy is
-// compared with what was sent. A client that is not installed is left out, by name.
+// The servers are in this process, and keep everything in memory; so are the files if -dir is /dev/shm. The clients are
+// processes that take turns, so time, CPU and memory are of the client alone. Each copy is compared with its source. A
+// client that is not installed is skipped, and named.
 package main
 
 import (
@@ -105,7 +105,7 @@ func run(ctx context.Context, w io.Writer, s settings) (err error) {
 	return nil
 }
 
-// prepare makes the files, and the objects that are copied down.
+// prepare makes the files, and the objects for the downloads.
 func (b *bench) prepare(ctx context.Context) error {
 	b.large, b.tree = filepath.Join(b.dir, "large.bin"), filepath.Join(b.dir, "tree")
 	if err := errors.Join(download(ctx, b.servers.Web+"/large.bin", b.large), os.Mkdir(b.tree, 0o700)); err != nil {
@@ -267,7 +267,7 @@ func (b *bench) once(ctx context.Context, t table, c client, n int) (result, err
 	return r, errors.Join(b.compareFiles(to), os.RemoveAll(to))
 }
 
-// compareFiles compares what was copied down.
+// compareFiles compares downloaded files with their sources.
 func (b *bench) compareFiles(path string) error {
 	info, err := os.Stat(path)
 	if err != nil {
@@ -287,7 +287,7 @@ func (b *bench) compareFiles(path string) error {
 	return err
 }
 
-// compareObjects compares what was copied up.
+// compareObjects compares uploaded objects with their sources.
 func (b *bench) compareObjects(ctx context.Context, key string) error {
 	var text strings.Builder
 	if err := get(ctx, b.servers.Web+"/objects?key="+key, &text); err != nil {
@@ -299,7 +299,7 @@ func (b *bench) compareObjects(ctx context.Context, key string) error {
 	return nil
 }
 
-// get writes what is at a URL.
+// get writes the resource at a URL.
 func get(ctx context.Context, url string, w io.Writer) error {
 	req, err := http.NewRequestWithContext(ctx, http.MethodGet, url, http.NoBody)
 	if err != nil {

@@ -26,11 +26,11 @@ import (
 	"github.com/seed-0f2c7998/perdure/s3test"
 )
 
-// role is the first argument of the process that is the servers: what a client's memory is measured to be begins with that
-// of the process that starts it, which therefore holds no large file.
+// role is the first argument of the process of the servers. It is separate, since the measured memory of a client
+// includes that of the process that starts it, which therefore must hold no large file.
 const role = "serve"
 
-// servers is what that process says of itself.
+// servers are the addresses that this process reports.
 type servers struct {
 	Web, S3, AccessKey, SecretKey string
 
@@ -38,7 +38,7 @@ type servers struct {
 	stdin   io.Closer
 }
 
-// start starts the process; stop ends it.
+// start starts the process of the servers; stop ends it.
 func start(ctx context.Context, size int64) (*servers, error) {
 	self, err := os.Executable()
 	if err != nil {
@@ -70,7 +70,7 @@ func (s *servers) stop() {
 	_ = s.command.Wait()
 }
 
-// serve is the process.
+// serve runs the servers.
 func serve(size int64) error {
 	large := content(size)
 	s3, err := s3test.New(s3test.Options{Buckets: []string{bucket}})

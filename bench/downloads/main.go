@@ -4,7 +4,7 @@
 //
 // Every response of more than 1,000 bytes is cut at random, by an end or a reset of the connection. In the second table
 // the resource is replaced by another one of the same length after half of the cuts. A client can end with the whole
-// resource, with an error, or, worst, with something else and no error.
+// resource, with an error, or, worst, with wrong bytes and no error.
 package main
 
 import (
@@ -132,7 +132,7 @@ func toFile(dir string) func(context.Context, string, int) ([]byte, error) {
 	}
 }
 
-// by returns a client of net/http with that transport.
+// by returns a client of net/http with a transport.
 func by(transport func(base http.RoundTripper) http.RoundTripper) func(context.Context, string, int) ([]byte, error) {
 	return func(ctx context.Context, url string, _ int) ([]byte, error) {
 		base := &http.Transport{}
@@ -171,10 +171,10 @@ func command(dir, name string, args ...string) func(context.Context, string, int
 	}
 }
 
-// A tally is how downloads ended.
+// A tally counts how downloads ended.
 type tally struct{ identical, failed, wrong, requests int }
 
-// tallyOf makes the downloads, several at a time.
+// tallyOf runs the downloads, several at a time.
 func tallyOf(c client, runs int, seed uint64, replaced bool) (tally, error) {
 	ctx, cancel := context.WithTimeout(context.Background(), 10*time.Minute)
 	defer cancel()
@@ -209,7 +209,7 @@ func tallyOf(c client, runs int, seed uint64, replaced bool) (tally, error) {
 	return all, missing
 }
 
-// A server cuts what it serves.
+// A server cuts its responses.
 type server struct {
 	*httptestfault.Server
 	whole map[[sha256.Size]byte]bool // the sums of its versions

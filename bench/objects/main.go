@@ -1,9 +1,9 @@
-// Command objects measures how fast a large file goes to an S3 server and back: by this library, and by the transfer
-// manager of the AWS SDK.
+// Command objects measures how fast a large file is uploaded to an S3 server and downloaded: by this library, and by the
+// transfer manager of the AWS SDK.
 //
 //	go run ./objects [-size 1024] [-runs 5] [-part 8] [-parallel 4] [-failing 0.01] [-versitygw PATH] [-only s3test]
 //
-// Server and client are processes of their own, on the same machine, and each transfer has new ones, so that time, memory
+// Server and client are separate processes on the same machine, new ones for each transfer, so that time, memory
 // and CPU are of that transfer alone. The clients take turns. The servers are s3test, which keeps objects in memory, and,
 // if its binary is named by -versitygw or PERDURE_TEST_VERSITYGW, versitygw, which writes files: alone, and behind s3test,
 // which fails some of the requests on their way there.
@@ -54,7 +54,7 @@ func main() {
 	exit(run(ctx, os.Stdout, s))
 }
 
-// isRole reports whether this process is a server or a client of one that measures.
+// isRole reports whether this process is a server or a client that the measuring process started.
 func isRole(args []string) bool {
 	return len(args) > 1 && (args[1] == roleServer || args[1] == roleClient)
 }
@@ -90,7 +90,7 @@ func run(ctx context.Context, w io.Writer, s settings) (err error) {
 	return nil
 }
 
-// A table is of one server, and has a row for each client, and one more for each if some requests fail.
+// A table is of one server. It has a row for each client, and a second one if some requests fail.
 type table struct {
 	name      string
 	versitygw string // the binary; "": s3test
@@ -158,13 +158,13 @@ func (t table) measure(ctx context.Context, w io.Writer, s settings, source file
 
 func rate(size int64, wall time.Duration) float64 { return float64(size>>20) / wall.Seconds() }
 
-// A cost is what one transfer took.
+// A cost is the time, CPU and memory of one transfer.
 type cost struct {
 	wall, cpu time.Duration
 	memory    int64 // bytes, at most
 }
 
-// A result is what a file took to go there and back.
+// A result is the cost of an upload and a download.
 type result struct {
 	up, down         cost
 	requests, struck int // as the server counted them; struck: those that it failed

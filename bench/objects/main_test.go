@@ -14,7 +14,7 @@ func TestMain(m *testing.M) {
 	os.Exit(m.Run())
 }
 
-// What is measured is a file that comes back as it was: run compares it.
+// The file that was downloaded equals the uploaded one: run compares them.
 func TestEveryRowBringsTheFileBack(t *testing.T) {
 	var out bytes.Buffer
 	if err := run(t.Context(), &out, settings{size: 24 << 20, part: 8 << 20, parallel: 2, runs: 1, failing: 0.1}); err != nil {

@@ -20,7 +20,7 @@ import (
 	"github.com/seed-0f2c7998/perdure/internal/versitygwtest"
 )
 
-// A file is what goes there and back.
+// A file is uploaded and downloaded.
 type file struct {
 	path string
 	sum  [sha256.Size]byte
@@ -56,7 +56,7 @@ func (f file) is(path string) error {
 	return nil
 }
 
-// there sends the file and fetches it, each by a process of its own, with new servers.
+// there uploads the file and downloads it, each in a separate process, with new servers.
 func (t table) there(ctx context.Context, s settings, source file, r row, n int) (got result, err error) {
 	at, err := t.start(ctx, s.dir, r.failing, uint64(n))
 	defer func() {
@@ -102,7 +102,7 @@ func (e *endpoint) client(ctx context.Context, name, way, path string, how []str
 	return c, nil
 }
 
-// An endpoint is a server that runs, perhaps with another behind it.
+// An endpoint is a running server, perhaps with another behind it.
 type endpoint struct {
 	URL, Access, Secret string
 
@@ -117,7 +117,7 @@ func (e *endpoint) stop() (err error) {
 	return err
 }
 
-// start starts the servers of a row. What it returns is to be stopped in any case.
+// start starts the servers of a row. The caller must stop the endpoint, also after an error.
 func (t table) start(ctx context.Context, dir string, failing float64, seed uint64) (*endpoint, error) {
 	e := &endpoint{}
 	if t.versitygw != "" {
@@ -128,7 +128,7 @@ func (t table) start(ctx context.Context, dir string, failing float64, seed uint
 	return e, e.s3test(ctx, failing, seed)
 }
 
-// s3test starts this program as a server, before the one that is there.
+// s3test starts this program as a server, in front of the running one.
 func (e *endpoint) s3test(ctx context.Context, failing float64, seed uint64) error {
 	self, err := os.Executable()
 	if err != nil {
@@ -158,7 +158,7 @@ func (e *endpoint) s3test(ctx context.Context, failing float64, seed uint64) err
 	return said.Decode(e)
 }
 
-// gateway starts versitygw, with its objects in a directory of their own.
+// gateway starts versitygw, with its objects in a new directory.
 func (e *endpoint) gateway(ctx context.Context, binary, dir string) error {
 	g, err := versitygwtest.New(ctx, binary, dir, "us-east-1", bucket)
 	if err != nil {

@@ -21,7 +21,7 @@ import (
 	"github.com/seed-0f2c7998/perdure/s3test"
 )
 
-// What the child processes are.
+// The roles of the child processes.
 const (
 	roleServer = "as-server"
 	roleClient = "as-client"
@@ -85,8 +85,8 @@ func byUs(delay time.Duration) func(ctx context.Context, cfg aws.Config, way, pa
 	}
 }
 
-// byManager leaves everything but size and number of the parts as it is, and that it asks for ranges: s3test does not know
-// the parts of an object. It does not compare what it fetches by ranges with a checksum, which ours does.
+// byManager has the defaults, but for size and number of the parts, and for downloads by ranges: s3test does not support
+// downloads by part. Unlike ours it does not compare ranges with a checksum.
 func byManager(ctx context.Context, cfg aws.Config, way, path string, part int64, parallel int) error {
 	m := transfermanager.New(s3.NewFromConfig(cfg, pathStyle), func(o *transfermanager.Options) {
 		o.PartSizeBytes, o.Concurrency, o.GetObjectType = part, parallel, types.GetObjectRanges
@@ -112,7 +112,7 @@ func byManager(ctx context.Context, cfg aws.Config, way, path string, part int64
 
 func pathStyle(o *s3.Options) { o.UsePathStyle = true }
 
-// serve is s3test until standard input ends; then it writes how many requests there were, and how many it failed.
+// serve runs s3test until standard input ends; then it writes the number of requests, and of those that it failed.
 func serve(failing, seed string, o s3test.Options) error {
 	rate, err := strconv.ParseFloat(failing, 64)
 	if err != nil {

@@ -16,9 +16,9 @@ import (
 	"github.com/seed-0f2c7998/perdure/sim"
 )
 
-// A backend is that of a scenario: workers that sleep for as long as work would take them, and a queue. A worker takes
-// the next request at the instant at which it should have ended the one before, so the capacity does not depend on how
-// late timers are. The work on a request is done even if its client has gone.
+// A backend is the service of a scenario: workers that sleep for the service time, and a queue. A worker takes the next
+// request at the instant at which the previous one should have ended, so the capacity does not depend on late timers. The
+// work on a request is done even if its client has left.
 type backend struct {
 	scenario sim.Scenario
 	start    time.Time
@@ -43,7 +43,7 @@ type waiting struct {
 	arrived time.Duration
 }
 
-// A job is what a worker does.
+// A job is a request in service.
 type job struct {
 	waiting
 
@@ -64,7 +64,7 @@ func (j *jobs) Pop() any {
 	return x
 }
 
-// serve is the process of a backend. It ends with in, and then writes to out how late its timers were.
+// serve runs a backend until in ends, and then writes to out how late its timers were.
 func serve(ctx context.Context, s spec, in io.Reader, out io.Writer) error {
 	b := &backend{
 		scenario: s.scenario(), start: s.Start, socket: s.Socket, random: rand.New(rand.NewPCG(s.Seed, 2)),
@@ -109,7 +109,7 @@ func (b *backend) listen() error {
 	return nil
 }
 
-// shut closes the socket and all connections, and loses what they asked for. b.mu is locked.
+// shut closes the socket and all connections, and drops their requests. b.mu is locked.
 func (b *backend) shut() {
 	b.listener.Close()
 	for conn := range b.conns {
@@ -118,7 +118,7 @@ func (b *backend) shut() {
 	b.queue, b.busy = nil, nil
 }
 
-// receive takes in the requests of a connection.
+// receive reads the requests of a connection.
 func (b *backend) receive(conn net.Conn) {
 	b.mu.Lock()
 	b.conns[conn] = true
@@ -154,7 +154,7 @@ func (b *backend) fault(at time.Duration) (f sim.Fault, on bool) {
 	return sim.Fault{}, false
 }
 
-// workers returns how many workers there are at an instant.
+// workers returns the number of workers at an instant.
 func (b *backend) workers(at time.Duration) int {
 	if f, on := b.fault(at); on && f.Kind == sim.Brownout {
 		return int(math.Round(f.Level * float64(b.scenario.Backend.Workers)))
@@ -162,7 +162,7 @@ func (b *backend) workers(at time.Duration) int {
 	return b.scenario.Backend.Workers
 }
 
-// take accepts or refuses a request that has arrived. b.mu is locked.
+// take accepts or refuses an arriving request. b.mu is locked.
 func (b *backend) take(w waiting) {
 	f, on := b.fault(w.arrived)
 	switch {
@@ -191,7 +191,7 @@ func (b *backend) admit(f sim.Fault, now time.Duration) bool {
 	return true
 }
 
-// begin has a worker begin with a request. b.mu is locked.
+// begin starts the work on a request. b.mu is locked.
 func (b *backend) begin(w waiting, at time.Duration) {
 	took := time.Duration(float64(b.scenario.Backend.Service.Mean) * (0.5 + b.random.Float64()))
 	heap.Push(&b.busy, job{w, took, at + took})
@@ -207,7 +207,7 @@ func (b *backend) look() {
 	}
 }
 
-// advance does what had to happen until now. b.mu is locked.
+// advance processes all events until now. b.mu is locked.
 func (b *backend) advance(now time.Duration) {
 	for {
 		at, ok := b.next()
@@ -230,7 +230,7 @@ func (b *backend) advance(now time.Duration) {
 	}
 }
 
-// next returns when the next thing happens by itself. b.mu is locked.
+// next returns the instant of the next event. b.mu is locked.
 func (b *backend) next() (at time.Duration, ok bool) {
 	if len(b.edges) > 0 {
 		at, ok = b.edges[0], true
@@ -256,7 +256,7 @@ func (b *backend) change(at time.Duration) {
 	}
 }
 
-// loop calls advance when it is time.
+// loop calls advance at each event.
 func (b *backend) loop(ctx context.Context) {
 	timer := time.NewTimer(0)
 	defer timer.Stop()
@@ -276,5 +276,5 @@ func (b *backend) loop(ctx context.Context) {
 	}
 }
 
-// reply sends the response. A client that has gone does not get it.
+// reply sends the response, unless the client has left.
 func (w waiting) reply(r response) { _, _ = w.conn.Write(r.encode(w.number)) }

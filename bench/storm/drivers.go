@@ -27,24 +27,24 @@ import (
 	"github.com/seed-0f2c7998/perdure/sim"
 )
 
-// Every library but the AWS retryer, which is as it comes, is set up with the same policy: five attempts of up to 200 ms, and
-// between them full jitter from 50 ms, doubled each time, up to 1 s. Those that know a Retry-After wait for so long instead.
+// Every library but the AWS retryer, which has its defaults, has the same policy: five attempts of up to 200 ms, and
+// between them full jitter from 50 ms, doubled each time, up to 1 s. Libraries that support Retry-After wait for that instead.
 const (
 	attempts       = 5
 	base, most     = 50 * time.Millisecond, time.Second
 	attemptTimeout = 200 * time.Millisecond
 )
 
-// An operation is made as often as a policy says.
+// An operation is repeated as a policy says.
 type operation func(context.Context) error
 
-// An env is what a client has to work with.
+// An env is the environment of a client.
 type env struct {
 	attempt operation     // without a timeout of its own
 	store   circuit.Store // nil: the memory of the client
 }
 
-// timed is an attempt with the timeout.
+// timed makes an attempt with the timeout.
 func (e env) timed(ctx context.Context) error {
 	ctx, cancel := context.WithTimeout(ctx, attemptTimeout)
 	defer cancel()
@@ -119,7 +119,7 @@ func jitter(retry int) time.Duration {
 	return rand.N(min(base<<min(retry-1, 10), most) + 1)
 }
 
-// failsafe-go. Its delay function does not see which attempt it is before the first retry.
+// failsafe-go. Its delay function does not see the number of the attempt before the first retry.
 
 func failsafeRetry() retrypolicy.Builder[any] {
 	return retrypolicy.NewBuilder[any]().WithMaxAttempts(attempts).
@@ -135,7 +135,7 @@ func failsafeDo(e env, policies ...failsafe.Policy[any]) operation {
 
 func failsafeAlone(e env) operation { return failsafeDo(e, failsafeRetry().Build()) }
 
-// failsafeMix is the best that was found for these storms: a breaker for a rate of failures that is open for a short time, and
+// failsafeMix is the best combination for these storms: a breaker for a rate of failures that is open for a short time, and
 // the budget.
 func failsafeMix(e env) operation {
 	breaker := circuitbreaker.NewBuilder[any]().WithFailureRateThreshold(0.5, 10, time.Second).
@@ -143,7 +143,7 @@ func failsafeMix(e env) operation {
 	return failsafeDo(e, failsafeRetry().WithBudget(budget.New()).Build(), breaker)
 }
 
-// cenkalti/backoff. Full jitter is a BackOff of one's own.
+// cenkalti/backoff. Full jitter is a custom BackOff.
 
 type fullJitter struct{ retry int }
 
@@ -196,7 +196,7 @@ func sethvargo(e env) operation {
 	}
 }
 
-// hashicorp/go-retryablehttp, with a RoundTripper in the place of HTTP.
+// hashicorp/go-retryablehttp, with a RoundTripper instead of HTTP.
 
 type roundTripper func(*http.Request) (*http.Response, error)
 
@@ -241,7 +241,7 @@ func hashicorp(e env) operation {
 }
 
 // awsStandard is the loop of the AWS SDK with its standard retryer: three attempts, delays of up to 20 s, and a quota for each
-// client. It does not know Retry-After, and here retries all errors.
+// client. It ignores Retry-After, and retries all errors here.
 func awsStandard(e env) operation {
 	loop := awsretry.NewAttemptMiddleware(awsretry.NewStandard(func(o *awsretry.StandardOptions) {
 		o.Retryables = []awsretry.IsErrorRetryable{awsretry.IsErrorRetryableFunc(func(error) aws.Ternary { return aws.TrueTernary })}
@@ -252,7 +252,7 @@ func awsStandard(e env) operation {
 	}
 }
 
-// sends is an attempt as the SDK's loop calls it.
+// sends makes an attempt as the SDK's loop calls it.
 type sends operation
 
 func (s sends) HandleFinalize(ctx context.Context, _ middleware.FinalizeInput) (out middleware.FinalizeOutput, m middleware.Metadata, err error) {

@@ -13,15 +13,15 @@ import (
 	"github.com/seed-0f2c7998/perdure/sim"
 )
 
-// counts are what happened in a step, as sim.Counts has them, and how many of the operations that arrived in it have ended,
-// and failed.
+// counts has the events of a step, as sim.Counts, and how many of the operations that arrived in it have ended and
+// failed.
 type counts struct {
 	Arrived, Attempts, Succeeded, Failed int
 	Worked, Wasted                       time.Duration
 	Ended, Lost                          int
 }
 
-// A report is what a process has measured so far.
+// A report has the measurements of a process so far.
 type report struct {
 	Steps   []counts  `json:",omitempty"`
 	Lost    int       // operations that arrived from the fault's beginning on, and failed
@@ -31,7 +31,7 @@ type report struct {
 
 func write(w io.Writer, r report) error { return json.NewEncoder(w).Encode(r) }
 
-// add adds what another process has measured.
+// add adds the report of another process.
 func (r *report) add(o report) {
 	for len(r.Steps) < len(o.Steps) {
 		r.Steps = append(r.Steps, counts{})
@@ -79,7 +79,7 @@ func (h *histogram) merge(o histogram) {
 	}
 }
 
-// percentile returns the upper bound of the bucket that has it, 0 if there are no times.
+// percentile returns the upper bound of its bucket, 0 without times.
 func (h *histogram) percentile(p float64) time.Duration {
 	all := 0
 	for _, n := range h.Counts {
@@ -94,7 +94,7 @@ func (h *histogram) percentile(p float64) time.Duration {
 	return 0
 }
 
-// A load is a process with clients, and the operations that arrive at them.
+// A load is a process with clients and arriving operations.
 type load struct {
 	spec spec
 
@@ -102,8 +102,8 @@ type load struct {
 	report report // guarded by mu
 }
 
-// drive is the process of a load. It writes its report to out when all operations have ended, and before, if the spec
-// says so, each 100 ms, since it may be killed. It ends with in.
+// drive runs a load until in ends. It writes its report to out when all operations have ended, and if the spec says so
+// also each 100 ms, since the process may be killed.
 func drive(ctx context.Context, s spec, in io.Reader, out io.Writer) error {
 	d, err := driverNamed(s.Driver)
 	if err != nil {
@@ -131,7 +131,7 @@ func drive(ctx context.Context, s spec, in io.Reader, out io.Writer) error {
 	return write(out, l.report)
 }
 
-// clients returns the clients, each with a policy of its own.
+// clients returns the clients, each with its own policy.
 func (l *load) clients(d driver) (clients []operation, end func(), err error) {
 	e := env{}
 	end = func() {}
@@ -190,7 +190,7 @@ func (l *load) run(ctx context.Context, clients []operation) {
 	running.Wait()
 }
 
-// count changes the figures of this moment.
+// count changes the figures of the present step.
 func (l *load) count(f func(*counts)) {
 	l.mu.Lock()
 	defer l.mu.Unlock()

@@ -1,12 +1,12 @@
 // Command storm plays the storms of package sim live: a backend that fails, and clients with this library and with others
-// that call it. It prints how much of their traffic was lost, beside what the simulation says, and fails if the two differ.
+// that call it. It prints the lost traffic, beside the simulated figures, and fails if the two differ.
 //
 //	go run ./storm [-driver regexp] [-fault regexp] [-rate n] [-runs n] [-parallel n] [-clients n] [-processes n]
 //	  [-shared] [-kill] [-out directory]
 //
-// The backend is a process of its own, with workers that sleep instead of working; so are the clients. They talk over a
-// socket, in a protocol of a few bytes. A run counts only if the machine was fast enough for all that, which is measured.
-// At a lower -rate the backend is smaller in proportion, and the load the same 80 %.
+// The backend is a separate process, with workers that sleep instead of working; so are the clients. They talk over a
+// socket, in a protocol of a few bytes. A run counts only if the machine was fast enough, which is measured. At a lower
+// -rate the backend is smaller in proportion, and the load the same 80 %.
 package main
 
 import (
@@ -131,7 +131,7 @@ func (s settings) cells() (cells []*cell, err error) {
 	return cells, nil
 }
 
-// spec returns what all storms have in common.
+// spec returns the settings that all storms share.
 func (s settings) spec() (spec, error) {
 	one := spec{Rate: s.rate, Duration: s.duration, From: s.from, To: s.end, Processes: s.processes, Kill: s.kill}
 	switch {

@@ -10,8 +10,8 @@ import (
 	"github.com/seed-0f2c7998/perdure/sim"
 )
 
-// The picture has a row for each driver and a column for each fault. In each field is what succeeded over time, with what
-// arrived behind it.
+// The picture has a row for each driver and a column for each fault. Each field shows the operations that succeeded over time, in
+// front of those that arrived.
 //
 //go:embed picture.svg
 var pictureText string
@@ -34,7 +34,7 @@ type label struct {
 	Text string
 }
 
-// A picture is what the template needs.
+// A picture is the data of the template.
 type picture struct {
 	Wide, High      int
 	Faults, Drivers []label

@@ -13,7 +13,7 @@ import (
 	"github.com/seed-0f2c7998/perdure/sim"
 )
 
-// figures are what was measured of one storm, as sim.Result has them.
+// figures are the measurements of one storm, as in sim.Result.
 type figures struct {
 	Lost          float64 // seconds of traffic
 	Died          float64 // seconds of traffic whose processes were killed
@@ -26,7 +26,7 @@ type figures struct {
 	Steps         []counts
 }
 
-// maxLate is how late arrivals may be for a run to count.
+// maxLate is the largest lateness of arrivals in a run that counts.
 const maxLate = 15 * time.Millisecond
 
 // valid reports whether the harness was not the bottleneck.
@@ -40,8 +40,8 @@ func measure(s spec, r report, backend histogram) figures {
 	return f
 }
 
-// lost returns the seconds of traffic that arrived from the fault's beginning on and failed, and those whose processes were
-// killed. Of the latter as many would have failed as of the others that arrived in the same step.
+// lost returns the seconds of traffic that arrived since the beginning of the fault and failed, and those whose processes
+// were killed. Of the killed ones the same share is assumed to fail as of the others in the same step.
 func lost(s spec, steps []counts) (failed, killed float64) {
 	for _, c := range steps[min(int(s.From/sim.Step), len(steps)):] {
 		failed += float64(c.Arrived) * float64(c.Lost) / float64(max(1, c.Ended))
@@ -50,7 +50,7 @@ func lost(s spec, steps []counts) (failed, killed float64) {
 	return failed / s.Rate, killed / s.Rate
 }
 
-// stepped returns what follows from the steps alone.
+// stepped returns the figures that follow from the steps alone.
 func stepped(s spec, steps []counts) figures {
 	from, to := int(s.From/sim.Step), int(s.To/sim.Step)
 	end := min(len(steps), int(s.Duration/sim.Step))
@@ -78,8 +78,8 @@ func stepped(s spec, steps []counts) figures {
 	return f
 }
 
-// recovery is that of sim.Result: how long after the fault each window of 1 s has completed 95 % of what arrived in it, for
-// 3 s. It is negative if that did not happen.
+// recovery returns the recovery of sim.Result: how long after the fault each window of 1 s has completed 95 % of its
+// arrivals, for 3 s. It is negative if traffic did not recover.
 func recovery(steps []counts, to int) time.Duration {
 	const window, needed = int(time.Second / sim.Step), int(3 * time.Second / sim.Step)
 	well := 0
@@ -109,7 +109,7 @@ type cell struct {
 	twin sim.Contender
 }
 
-// median returns the run in whose middle of all the lost seconds are; nil without runs.
+// median returns the run with the median of the lost seconds, nil without runs.
 func (c *cell) median() *figures {
 	if len(c.Runs) == 0 {
 		return nil
@@ -119,7 +119,7 @@ func (c *cell) median() *figures {
 	return &runs[len(runs)/2]
 }
 
-// simulate plays the same in virtual time.
+// simulate plays the cell's storm in virtual time.
 func (c *cell) simulate(ctx context.Context) error {
 	s := c.twin.In(c.spec.scenario())
 	for seed := range uint64(5) {
@@ -133,13 +133,13 @@ func (c *cell) simulate(ctx context.Context) error {
 	return nil
 }
 
-// tolerance is by how many seconds what is lost live may differ from what the simulation says with any seed.
+// tolerance is the largest difference, in seconds, of the live loss and the simulated losses of all seeds.
 const tolerance = 0.3
 
 // longestProbe is the longest time between two probes of a gate.
 const longestProbe = 2.5
 
-// check returns what does not agree: live and simulated figures, and the order of drivers in a fault.
+// check returns the differences: of live and simulated figures, and of the order of drivers in a fault.
 func check(cells []*cell) (bad []string) {
 	for i, c := range cells {
 		m := c.median()
@@ -174,7 +174,7 @@ func swapped(a, b *cell) bool {
 	return a.Simulated[0] > b.Simulated[len(b.Simulated)-1]+tolerance && am.Lost <= bm.Lost
 }
 
-// writeTables writes, in Markdown, a table of what was lost, and one of all figures for each fault.
+// writeTables writes, in Markdown, a table of the lost traffic, and one of all figures for each fault.
 func writeTables(w io.Writer, cells []*cell) {
 	var faults, drivers []string
 	lost := map[[2]string]string{}
@@ -205,7 +205,7 @@ func writeTables(w io.Writer, cells []*cell) {
 	}
 }
 
-// lost returns the seconds that were lost live, and in the simulation.
+// lost returns the seconds lost live, and in the simulation.
 func (c *cell) lost() string {
 	text := "harness too slow"
 	if m := c.median(); m != nil {

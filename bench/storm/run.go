@@ -20,7 +20,7 @@ import (
 	"github.com/seed-0f2c7998/perdure/sim"
 )
 
-// A spec is what a process is told, as JSON in its arguments.
+// A spec has the settings of a process, as JSON in its arguments.
 type spec struct {
 	Fault     string  // name of one of sim.Storms
 	Rate      float64 // operations a second; the backend is in proportion
@@ -47,7 +47,7 @@ func storms() (names []string) {
 	return names
 }
 
-// scenario returns what the simulation plays, too, but for the clients' policy.
+// scenario returns the simulated scenario without the clients' policy.
 func (s spec) scenario() sim.Scenario {
 	for _, x := range sim.Storms() {
 		if x.Name != s.Fault {
@@ -81,7 +81,7 @@ func child(args []string) (ran bool, err error) {
 	return true, role(context.Background(), s, os.Stdin, os.Stdout)
 }
 
-// A process is a child that runs.
+// A process is a running child.
 type process struct {
 	cmd    *exec.Cmd
 	in     io.Closer
@@ -136,7 +136,7 @@ func (p *process) read() {
 	}
 }
 
-// play plays a storm once, and returns what all its processes have measured.
+// play plays a storm once, and returns the measurements of all its processes.
 func play(ctx context.Context, s spec) (_ figures, err error) {
 	dir, err := os.MkdirTemp("", "perdure-storm-")
 	if err != nil {
@@ -200,7 +200,7 @@ func loads(ctx context.Context, s spec) (all report, err error) {
 }
 
 // killer kills a process a second at a random moment, from just before the fault until it has been over for as long as it
-// lasted, and has another take its place at once. It returns those that it has killed.
+// lasted, and starts another in its place at once. It returns the processes that it has killed.
 func killer(ctx context.Context, s spec, running []*process, begin func(int) (*process, error)) (killed []*process, err error) {
 	random := rand.New(rand.NewPCG(s.Seed, 5))
 	from, to := s.From-500*time.Millisecond, 2*s.To-s.From
@@ -225,7 +225,7 @@ func killer(ctx context.Context, s spec, running []*process, begin func(int) (*p
 	return killed, nil
 }
 
-// all calls f with each of list, so many at a time, until one fails.
+// all calls f with each element of list, several at a time, until one fails.
 func all[T any](list []T, parallel int, f func(T) error) error {
 	ctx, cancel := context.WithCancelCause(context.Background())
 	defer cancel(nil)
@@ -262,7 +262,7 @@ func newTurns(ctx context.Context, progress io.Writer, all int) *turns {
 	return &turns{ctx: ctx, progress: progress, all: all}
 }
 
-// play plays the storm of c once so that it counts, in three attempts at most.
+// play plays the storm of c until a run counts, three times at most.
 func (t *turns) play(c *cell) error {
 	for range 3 {
 		t.mu.Lock()

@@ -19,7 +19,7 @@ import (
 	"github.com/seed-0f2c7998/perdure/sim"
 )
 
-// TestMain is also the processes of a storm.
+// TestMain also runs the processes of a storm.
 func TestMain(m *testing.M) {
 	if ran, err := child(os.Args); ran {
 		exit(err)
@@ -27,8 +27,8 @@ func TestMain(m *testing.M) {
 	os.Exit(m.Run())
 }
 
-// A short brownout, live: the clients of a gate lose less of their traffic than those who only retry, of whom the backend
-// never gets rid. If the machine is too busy for it, the storm is played again with a smaller backend and less load.
+// A short brownout, live: clients with a gate lose less of their traffic than those that only retry, from which the backend
+// never recovers. If the machine is too busy for it, the storm is played again with a smaller backend and less load.
 func TestGateLosesLess(t *testing.T) {
 	t.Parallel()
 	for _, rate := range []float64{200, 80, 40} {
@@ -118,8 +118,7 @@ func TestFiguresAreThoseOfTheSimulation(t *testing.T) {
 	}
 }
 
-// With each library an operation outlasts as many failures of any kind as the policy says, and makes no attempt more than
-// it needs.
+// With each library an operation survives as many failures of any kind as the policy says, without extra attempts.
 func TestDrivers(t *testing.T) {
 	attempts := map[string]int{"none": 1, "perdure, Service()": 3, "AWS retryer": 3}
 	for _, d := range drivers() {

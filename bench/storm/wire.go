@@ -13,7 +13,7 @@ import (
 
 // A request is 8 bytes, its number on the connection. A response is 16, in any order: the number of its request, the
 // status, the wait that the backend asks for, and the time that a worker took. HTTP/1.1 would lose a connection with each
-// attempt that is given up, 8,000 a second in a storm: to make them would take more of the machine than all the rest.
+// attempt that is given up, 8,000 a second in a storm: making new ones would take more CPU than everything else.
 const (
 	requestSize  = 8
 	responseSize = 16
@@ -46,7 +46,7 @@ type statusError response
 func (e statusError) Error() string       { return fmt.Sprintf("status %d", e.status) }
 func (e statusError) HTTPStatusCode() int { return e.status }
 
-// A link sends requests to the backend, all over one connection, which it makes when it needs one. It is safe for
+// A link sends all requests to the backend over one connection, made at the first request. It is safe for
 // concurrent use.
 type link struct {
 	socket string
@@ -88,7 +88,7 @@ func (l *link) do(ctx context.Context) error {
 	}
 }
 
-// send sends a request and returns its number and where the response to it will be.
+// send sends a request and returns its number and the channel of its response.
 func (l *link) send(ctx context.Context) (uint64, <-chan result, error) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
@@ -110,7 +110,7 @@ func (l *link) send(ctx context.Context) (uint64, <-chan result, error) {
 	return l.next, done, nil
 }
 
-// receive hands on the responses of conn until it ends.
+// receive delivers the responses of conn until it ends.
 func (l *link) receive(conn net.Conn, pending map[uint64]chan result) {
 	defer conn.Close()
 	buffered := bufio.NewReader(conn)

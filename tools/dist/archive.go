@@ -49,7 +49,7 @@ func pack(root, out, binary, version string, p platform, at time.Time) (string, 
 	return base + ".tar.gz", write(filepath.Join(out, base+".tar.gz"), func(w io.Writer) error { return writeTar(w, all, at) })
 }
 
-// packWheel makes a wheel (PEP 427) that has nothing in it but the binary, as a script: pip puts it on the PATH.
+// packWheel makes a wheel (PEP 427) that contains only the binary, as a script: pip puts it on the PATH.
 func packWheel(root, out, binary, version string, p platform, at time.Time) (string, error) {
 	info := "perdure-" + version + ".dist-info/"
 	scripts, err := entries(root, binary, "perdure-"+version+".data/scripts/")
@@ -127,7 +127,7 @@ func checksums(out string, names []string) error {
 	})
 }
 
-// write makes a file of what fill writes, and tells its name.
+// write creates a file, calls fill to write it, and returns its name.
 func write(path string, fill func(io.Writer) error) (err error) {
 	f, err := os.Create(path)
 	if err != nil {

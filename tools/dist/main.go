@@ -1,5 +1,5 @@
-// Command dist builds the command for those who do not have Go: archives with checksums, and Python wheels that carry
-// the binary, so that pip installs it. Everything lands in dist/.
+// Command dist builds the command for users without Go: archives with checksums, and Python wheels that contain the
+// binary, so that pip installs it. It writes to dist/.
 //
 // The same tree and version give the same bytes: files in an archive have the time of the commit.
 package main
@@ -30,13 +30,13 @@ func main() {
 	}
 }
 
-// A platform is what a binary runs on, by Go's names, and the wheel tags that pip knows it by.
+// A platform has Go's names for a target, and the tags of its wheels.
 type platform struct {
 	os, arch string
 	tags     string
 }
 
-// A static binary needs no libc: both Linux tags are true of it.
+// A static binary needs no libc, so it has both Linux tags.
 func platforms() []platform {
 	return []platform{
 		{"linux", "amd64", "manylinux_2_17_x86_64.manylinux2014_x86_64.musllinux_1_1_x86_64"},
@@ -86,7 +86,7 @@ func run(ctx context.Context, root, version, only string, wheels bool) error {
 	return checksums(out, made)
 }
 
-// build makes the files of one platform and returns their names.
+// build creates the files of one platform and returns their names.
 func build(ctx context.Context, root, out, version string, p platform, at time.Time, wheels bool) ([]string, error) {
 	tmp, err := os.MkdirTemp("", "perdure-dist-")
 	if err != nil {
@@ -109,7 +109,7 @@ func build(ctx context.Context, root, out, version string, p platform, at time.T
 	return []string{archive, wheel}, err
 }
 
-// commitTime returns when the tree was last committed; zip knows no time before 1980.
+// commitTime returns when the tree was last committed; zip has no time before 1980.
 func commitTime(ctx context.Context, root string) time.Time {
 	cmd := exec.CommandContext(ctx, "git", "log", "-1", "--format=%ct")
 	cmd.Dir = root

@@ -1,10 +1,10 @@
-// Command isolated checks every module of the tree by itself, without the workspace, which hides a require that a
-// go.mod lacks. The modules find each other by replaces in copies of their go.mod files, in a temporary directory; the
-// tree is not written to.
+// Command isolated checks every module of the tree without the workspace, which hides a require that a go.mod lacks.
+// The modules find each other through replaces in copies of their go.mod files, in a temporary directory; the tree is
+// not written to.
 //
-// It tidies and vets each, which compiles every package and every test of it. It runs the tests of a module if they
-// are built of anything else than in the workspace: another version of a dependency, another default. Where each
-// package comes from the same directory, it is the tests that `make test` runs, and to run them again shows nothing.
+// It tidies and vets each module, which compiles every package and test. It runs the tests of a module if they are
+// built from other inputs than in the workspace: another version of a dependency, another default. Otherwise they are
+// the tests that `make test` runs.
 package main
 
 import (
@@ -54,7 +54,7 @@ func run(ctx context.Context, root string) (err error) {
 	return errors.Join(failed...)
 }
 
-// check runs the go command over m as if no other module were there.
+// check runs the go command on m without the other modules of the workspace.
 func check(ctx context.Context, m tree.Module, modfile string) error {
 	steps := [][]string{
 		{"vet", "-tags=integration", "./..."},
@@ -85,8 +85,8 @@ func check(ctx context.Context, m tree.Module, modfile string) error {
 	return nil
 }
 
-// parts returns what the packages and the tests of m are built of, a line each: every package, the directory and the
-// language version of its module, and the runtime's defaults of a program.
+// parts returns the inputs of the packages and tests of m, one a line: every package, the directory and the language
+// version of its module, and the runtime's defaults of a program.
 func parts(ctx context.Context, m tree.Module, env []string) (string, error) {
 	const line = "{{.ImportPath}} {{.Dir}} {{with .Module}}{{.GoVersion}}{{end}} {{.DefaultGODEBUG}}"
 	cmd := exec.CommandContext(ctx, "go", "list", "-deps", "-test", "-f", line, "./...")

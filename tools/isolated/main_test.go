@@ -9,7 +9,7 @@ import (
 	"github.com/seed-0f2c7998/perdure/tools/tree"
 )
 
-// A module's tests are run again where the workspace builds them of anything else.
+// A module's tests are run again if the workspace builds them from other inputs.
 func TestPartsKnowWhatTheWorkspaceChanges(t *testing.T) {
 	for _, c := range []struct {
 		name, work, requires string

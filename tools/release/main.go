@@ -1,7 +1,7 @@
-// Command release checks that the tree, once tagged, serves its users: it makes a module proxy of directories out of
-// the tree, then installs the command from it and builds a module of an outside user, each in an empty directory.
-// Everything happens in a temporary directory with a module cache of its own: the tree is not written to, and the
-// user's cache never sees our unpublished versions.
+// Command release checks that users can build the tree once it is tagged: it makes a file-based module proxy from the
+// tree, installs the command from it, and builds a user's module, each in an empty directory. It works in a temporary
+// directory with its own module cache: the tree is not written to, and the user's cache never contains our unpublished
+// versions.
 package main
 
 import (

@@ -17,7 +17,7 @@ import (
 //go:embed testdata/consumer/main.go
 var consumer []byte
 
-// An outside is the world of a user who has nothing of ours but the proxy.
+// An outside is the environment of a user who has only the proxy.
 type outside struct {
 	proxy string // our modules, as a directory
 	tmp   string
@@ -67,7 +67,7 @@ func (o *outside) check(ctx context.Context, mods []tree.Module, version string)
 	return nil
 }
 
-// installCommand does what the README tells a user of the command to do.
+// installCommand installs the command as the README says.
 func (o *outside) installCommand(ctx context.Context, version string) error {
 	dir, err := o.emptyDir("install")
 	if err != nil {
@@ -87,7 +87,7 @@ func (o *outside) installCommand(ctx context.Context, version string) error {
 	return nil
 }
 
-// buildConsumer builds and runs a user's program, which must get no module but ours.
+// buildConsumer builds and runs a user's program, which must require only our module.
 func (o *outside) buildConsumer(ctx context.Context, version string) error {
 	dir, err := o.emptyDir("consumer")
 	if err != nil {
@@ -153,7 +153,7 @@ func (o *outside) goCommand(ctx context.Context, dir string, args ...string) (st
 	return o.output(ctx, dir, "go", args...)
 }
 
-// output runs a command and returns its standard output; an error holds what it wrote to standard error.
+// output runs a command and returns its standard output; an error contains its standard error.
 func (o *outside) output(ctx context.Context, dir, name string, args ...string) (string, error) {
 	var stdout, stderr bytes.Buffer
 	cmd := exec.CommandContext(ctx, name, args...)

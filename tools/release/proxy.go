@@ -51,8 +51,8 @@ func publish(ctx context.Context, proxy string, m tree.Module, version string) e
 	)
 }
 
-// filesOf returns what a commit of the tree as it is now would hold of m: all that git does not ignore.
-// Files of modules nested in m are among them; they are left out when the zip is made.
+// filesOf returns the files of m that git does not ignore. Files of modules nested in m are among them; they are left
+// out when the zip is made.
 func filesOf(ctx context.Context, m tree.Module) ([]modzip.File, error) {
 	// A CI checkout may belong to another user, which git refuses by default.
 	cmd := exec.CommandContext(ctx, "git", "-c", "safe.directory=*", "ls-files", "-z", "--cached", "--others", "--exclude-standard")
@@ -72,7 +72,7 @@ func filesOf(ctx context.Context, m tree.Module) ([]modzip.File, error) {
 	return files, nil
 }
 
-// A file is one file of a module, as package zip wants it.
+// A file is one file of a module, in the form that package zip needs.
 type file struct{ dir, name string }
 
 func (f file) Path() string                 { return f.name }

@@ -1,4 +1,4 @@
-// Package tree knows the modules of the project's tree.
+// Package tree lists the modules of the project's tree.
 package tree
 
 import (
