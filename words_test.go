@@ -67,7 +67,6 @@ var pending = []string{
 
 	// Stores.
 	"hoststore",
-	"internal/fleet",
 	"redisstore",
 
 	// AWS, and transfers.

@@ -8,15 +8,15 @@ import (
 	"github.com/seed-0f2c7998/perdure/internal/fleet/twin"
 )
 
-// The model of a budget: two hosts with the real purse and cell, a twin of the
-// script, and everything between them that can go differently. TestPurseTwin
-// shows that the twin is one.
+// The model of a budget: two hosts with the real budgetShare and cell, a twin of the
+// script as their server, and every order of events between them. TestBudgetTwin of
+// redisstore compares the twin with the script.
 
 // A host is a process with a cell of its own.
 type host struct {
 	balance, limit int64 // of the cell
-	lent           bool
-	purse          budgetShare
+	shared         bool
+	share          budgetShare
 
 	sent, done bool
 	request    twin.Request
@@ -27,7 +27,7 @@ type host struct {
 func (h *host) cell(ceiling int64) *cell.Cell {
 	c := new(cell.Cell)
 	c.Budget.Withdraw(cell.Token)
-	if h.lent {
+	if h.shared {
 		c.Budget.Grant(h.balance, h.limit, ceiling)
 	} else {
 		c.Budget.Deposit(h.balance, cell.FullMark(ceiling))
@@ -45,17 +45,17 @@ type economy struct {
 // A market is what can happen, and what is wrong.
 type market struct {
 	ceiling int64
-	calm    bool   // no limit is forgotten, and no server forgets
+	calm    bool   // no limit expires, and the server loses nothing
 	bug     string // one that is planted
 }
 
-// worth is all tokens, wherever they are, but for those with which cells begin,
-// which are taken away.
+// worth returns the number of tokens everywhere, without those that cells begin with,
+// which a fleet takes away.
 func (m *market) worth(e *economy) int64 {
 	n := e.budget.Available
 	for i := range e.host {
 		h := &e.host[i]
-		if n += h.balance; !h.lent {
+		if n += h.balance; !h.shared {
 			n -= min(h.balance, cell.Token)
 		}
 		if h.sent && h.done {
@@ -67,8 +67,8 @@ func (m *market) worth(e *economy) int64 {
 	return n
 }
 
-// acts are all that can happen to host i; each returns the tokens that have
-// been made and spent.
+// acts returns all that can happen to host i; each returns the tokens that it made, less
+// those that it spent.
 func (m *market) acts(i int) map[string]func(e *economy) int64 {
 	with := func(do func(e *economy, h *host) int64) func(e *economy) int64 {
 		return func(e *economy) int64 { return do(e, &e.host[i]) }
@@ -80,7 +80,7 @@ func (m *market) acts(i int) map[string]func(e *economy) int64 {
 	}
 	return map[string]func(e *economy) int64{
 		"calls succeed": with(func(_ *economy, h *host) int64 {
-			if !h.lent {
+			if !h.shared {
 				return 0
 			}
 			c := h.cell(m.ceiling)
@@ -88,12 +88,12 @@ func (m *market) acts(i int) map[string]func(e *economy) int64 {
 			return amount(h, c)
 		}),
 		"it retries": with(func(_ *economy, h *host) int64 {
-			if !h.lent {
+			if !h.shared {
 				return 0
 			}
 			c := h.cell(m.ceiling)
 			c.Budget.Withdraw(cell.Token)
-			h.purse.low = c.Budget.Balance() < cell.Token
+			h.share.low = c.Budget.Balance() < cell.Token
 			return amount(h, c)
 		}),
 		"it sends": with(func(_ *economy, h *host) int64 {
@@ -108,24 +108,24 @@ func (m *market) acts(i int) map[string]func(e *economy) int64 {
 			}
 			return m.execute(e, i)
 		}),
-		"the grant arrives": with(func(_ *economy, h *host) int64 {
+		"the response arrives": with(func(_ *economy, h *host) int64 {
 			if h.sent && h.done {
 				m.arrive(h)
 			}
 			return 0
 		}),
-		"it is not answered": with(func(_ *economy, h *host) int64 {
-			if h.sent && m.bug == "what is handed in is told again" {
+		"the response is lost": with(func(_ *economy, h *host) int64 {
+			if h.sent && m.bug == "returned tokens are returned again" {
 				h.balance += h.request.Returned
 			}
 			h.sent, h.done, h.request, h.grant = false, false, twin.Request{}, twin.Grant{}
 			return 0
 		}),
-		"its limit is forgotten": func(e *economy) int64 {
+		"its limit expires": func(e *economy) int64 {
 			if m.calm || !e.budget.Live[i] {
 				return 0
 			}
-			if m.bug == "a limit that is over gives tokens back" {
+			if m.bug == "an expired limit gives tokens back" {
 				e.budget.Available += e.budget.Limit[i]
 			}
 			e.budget.Live[i], e.budget.Limit[i] = false, 0
@@ -137,7 +137,7 @@ func (m *market) acts(i int) map[string]func(e *economy) int64 {
 			}
 			return 0
 		}),
-		"the server loses its memory": func(e *economy) int64 {
+		"the server loses its data": func(e *economy) int64 {
 			if !m.calm {
 				e.budget = twin.Budget{Unit: e.budget.Unit}
 			}
@@ -146,12 +146,12 @@ func (m *market) acts(i int) map[string]func(e *economy) int64 {
 	}
 }
 
-// send is the real key.borrows.
+// send is the real key.budgetRequest.
 func (m *market) send(h *host) {
 	c := h.cell(m.ceiling)
-	k := key{budget: h.purse, ref: cell.NewRef(c)}
+	k := key{budget: h.share, ref: cell.NewRef(c)}
 	d := k.budgetRequest()
-	h.purse, h.balance, h.limit = k.budget, c.Budget.Balance(), c.Budget.Limit(m.ceiling)
+	h.share, h.balance, h.limit = k.budget, c.Budget.Balance(), c.Budget.Limit(m.ceiling)
 	h.sent, h.request = true, twin.Request{Balance: d.Balance, Limit: d.Limit, Returned: d.Returned, Need: d.Need, Phase: d.Phase}
 }
 
@@ -159,7 +159,7 @@ func (m *market) execute(e *economy, i int) (made int64) {
 	h := &e.host[i]
 	before := e.budget
 	h.grant, h.done = e.budget.Share(i, h.request, m.ceiling), true
-	if m.bug == "what is lent is kept as well" {
+	if m.bug == "granted tokens stay available" {
 		e.budget.Available += h.grant.Granted
 	}
 	if !before.Exists && h.request.Phase == "first" {
@@ -173,16 +173,16 @@ func (m *market) execute(e *economy, i int) (made int64) {
 	return made
 }
 
-// arrive is the real key.borrowed.
+// arrive is the real key.applyBudget.
 func (m *market) arrive(h *host) {
 	c, l := h.cell(m.ceiling), h.grant
-	if m.bug == "each cell keeps the token that it began with" && !h.lent {
+	if m.bug == "each cell keeps the token that it began with" && !h.shared {
 		l.Granted += cell.Token
 	}
-	k := key{budget: h.purse, ref: cell.NewRef(c)}
+	k := key{budget: h.share, ref: cell.NewRef(c)}
 	k.budget.ceiling = m.ceiling
 	k.applyBudget(BudgetGrant(l))
-	h.purse, h.balance, h.limit, h.lent = k.budget, c.Budget.Balance(), l.Limit, true
+	h.share, h.balance, h.limit, h.shared = k.budget, c.Budget.Balance(), l.Limit, true
 	h.sent, h.done, h.request, h.grant = false, false, twin.Request{}, twin.Grant{}
 }
 
@@ -191,7 +191,7 @@ func (m *market) arrive(h *host) {
 func (m *market) explore() (wrong string, states int) {
 	start := economy{budget: twin.Budget{Unit: cell.Token}, host: [2]host{{balance: cell.Token}, {balance: cell.Token}}}
 	for i := range start.host {
-		start.host[i].purse.ceiling = m.ceiling
+		start.host[i].share.ceiling = m.ceiling
 	}
 	number, all := map[economy]int{start: 0}, []economy{start}
 	var back [][]int
@@ -208,7 +208,7 @@ func (m *market) explore() (wrong string, states int) {
 				if e.lost < 0 {
 					return "tokens come from nowhere", len(all)
 				}
-				if total := m.worth(&e); m.calm && e.host[0].lent && e.host[1].lent && total > m.ceiling {
+				if total := m.worth(&e); m.calm && e.host[0].shared && e.host[1].shared && total > m.ceiling {
 					return "the fleet holds more than the ceiling", len(all)
 				}
 				j, ok := number[e]
@@ -254,18 +254,18 @@ func (m *market) thrives(t *testing.T) {
 	}
 }
 
-// Whatever happens in whatever order: no token is spent twice, the fleet holds
-// no more than the ceiling, and tokens come back.
+// Whatever happens in whatever order: no token is spent twice, the fleet has no more
+// tokens than the ceiling, and tokens come back.
 func TestBudgetModel(t *testing.T) {
 	m := market{ceiling: 3 * cell.Token, calm: true}
 	m.thrives(t)
 }
 
-// The model finds budgets that are wrong.
+// The model finds faults in budgets.
 func TestBudgetModelFindsBugs(t *testing.T) {
 	for _, bug := range []string{
-		"what is handed in is told again", "what is lent is kept as well",
-		"a limit that is over gives tokens back", "each cell keeps the token that it began with",
+		"returned tokens are returned again", "granted tokens stay available",
+		"an expired limit gives tokens back", "each cell keeps the token that it began with",
 	} {
 		m := market{ceiling: 3 * cell.Token, bug: bug}
 		if wrong, _ := m.explore(); wrong != "tokens come from nowhere" {

@@ -15,13 +15,13 @@ import (
 	"github.com/seed-0f2c7998/perdure/internal/fleet/memory"
 )
 
-// A host is a process of a fleet whose breaker has a gate.
+// A host is a process of a fleet.
 type host struct {
 	*fleet.Store
 	*circuit.Breaker
 }
 
-// hosts returns n of them, ready, of which the fleet opens when two agree.
+// hosts returns n hosts with a gate, ready, in a fleet with a quorum of two.
 func hosts(t *testing.T, n int, server *memory.Server) (all []host) {
 	t.Helper()
 	for i := range n {
@@ -41,17 +41,17 @@ var errDown = errors.New("down")
 
 // A service is what hosts call. It counts what it is sent.
 type service struct {
-	mu       sync.Mutex
-	down     bool
-	refuses  map[int]bool // hosts that it is down for all the same
-	attempts map[int]int
-	answered map[int]time.Time // when each host first had an answer since it was set up
+	mu        sync.Mutex
+	down      bool
+	refuses   map[int]bool // hosts whose calls always fail
+	attempts  map[int]int
+	succeeded map[int]time.Time // when each host had its first success since set
 }
 
 func (s *service) set(down bool) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	s.down, s.attempts, s.answered = down, map[int]int{}, map[int]time.Time{}
+	s.down, s.attempts, s.succeeded = down, map[int]int{}, map[int]time.Time{}
 }
 
 func (s *service) sent() (n int) {
@@ -63,11 +63,11 @@ func (s *service) sent() (n int) {
 	return n
 }
 
-// has reports whether the host has had an answer since s was set up.
+// has reports whether the host has had a success since set.
 func (s *service) has(host int) bool {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	return !s.answered[host].IsZero()
+	return !s.succeeded[host].IsZero()
 }
 
 func (s *service) call(host int) error {
@@ -78,8 +78,8 @@ func (s *service) call(host int) error {
 	if s.down || s.refuses[host] {
 		return errDown
 	}
-	if s.answered[host].IsZero() {
-		s.answered[host] = time.Now()
+	if s.succeeded[host].IsZero() {
+		s.succeeded[host] = time.Now()
 	}
 	return nil
 }
@@ -124,9 +124,8 @@ func fleetState(of []host) circuit.State {
 	return st.State
 }
 
-// In an outage the fleet sends fewer attempts than its hosts would alone, and the
-// first answer that one of them gets has all the others look within the time
-// between two probes.
+// In an outage the fleet sends fewer attempts than its hosts would alone. After the
+// first success on one host, all others probe within the time between two probes.
 func TestAFleetProbesAsOne(t *testing.T) {
 	counts := map[bool]int{}
 	for _, shared := range []bool{false, true} {
@@ -154,9 +153,9 @@ func TestAFleetProbesAsOne(t *testing.T) {
 			defer s.mu.Unlock()
 			var first, last time.Time
 			for i := range of {
-				at := s.answered[i]
+				at := s.succeeded[i]
 				if at.IsZero() {
-					t.Fatalf("shared %v: host %d has no answer", shared, i)
+					t.Fatalf("shared %v: host %d has no success", shared, i)
 				}
 				if first.IsZero() || at.Before(first) {
 					first = at
@@ -165,9 +164,9 @@ func TestAFleetProbesAsOne(t *testing.T) {
 					last = at
 				}
 			}
-			t.Logf("shared %v: first answer after %v, last %v later", shared, first.Sub(back), last.Sub(first))
+			t.Logf("shared %v: first success after %v, last %v later", shared, first.Sub(back), last.Sub(first))
 			if shared && last.Sub(first) > 700*time.Millisecond {
-				t.Errorf("the last host has its first answer %v after the first, want one probe's time", last.Sub(first))
+				t.Errorf("the last host has its first success %v after the first host, want one probe's time", last.Sub(first))
 			}
 			if shared && fleetState(of) != circuit.Closed {
 				t.Errorf("after the outage the fleet is %v", fleetState(of))
@@ -194,8 +193,8 @@ func limit(t *testing.T, of ...host) {
 	}
 }
 
-// What a person sets on one node used to leave a gate that is limited on another as
-// it was.
+// A manual override on one node used to have no effect on a limited gate of another
+// node.
 func TestAnOverrideReachesALimitedGate(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		of := hosts(t, 3, new(memory.Server))
@@ -221,7 +220,7 @@ func TestAnOverrideReachesALimitedGate(t *testing.T) {
 			limit(t, of...)
 			<-time.After(time.Second)
 			set.do(of[0].Breaker)
-			<-time.After(2500 * time.Millisecond) // a look
+			<-time.After(2500 * time.Millisecond) // a read
 			for i, h := range of {
 				if h.State() != set.want {
 					t.Errorf("%s at one node: node %d is %v, want %v", set.name, i, h.State(), set.want)
@@ -234,9 +233,9 @@ func TestAnOverrideReachesALimitedGate(t *testing.T) {
 	})
 }
 
-// A node whose own network is broken limits itself, and nobody else: one node is
-// no quorum. Two of five warn the others, whose answers go on all the same.
-func TestNodesThatFailAloneLimitNobodyElse(t *testing.T) {
+// A node whose own network fails limits itself and no other node: one node is no quorum.
+// Two of five nodes warn the others, whose calls still succeed.
+func TestNodesThatFailAloneLimitNoOther(t *testing.T) {
 	for _, broken := range []int{1, 2} {
 		synctest.Test(t, func(t *testing.T) {
 			of, s := hosts(t, 5, new(memory.Server)), new(service)
@@ -261,9 +260,9 @@ func TestNodesThatFailAloneLimitNobodyElse(t *testing.T) {
 	}
 }
 
-// A process that begins in an outage sends what the fleet's probes are, and not ten
+// A process that starts in an outage sends as many probes as the fleet does, not ten
 // failures of its own.
-func TestANewProcessFollowsTheFleet(t *testing.T) {
+func TestALaterProcessFollowsTheFleet(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		server, s := new(memory.Server), new(service)
 		of := hosts(t, 2, server)
@@ -272,7 +271,7 @@ func TestANewProcessFollowsTheFleet(t *testing.T) {
 		<-time.After(5 * time.Second)
 		late := hosts(t, 3, server)[2:]
 		if late[0].State() != circuit.Open {
-			t.Errorf("it begins %v, want open", late[0].State())
+			t.Errorf("a later process starts %v, want open", late[0].State())
 		}
 		sent := 0
 		for range 100 {
@@ -283,12 +282,12 @@ func TestANewProcessFollowsTheFleet(t *testing.T) {
 			<-time.After(20 * time.Millisecond)
 		}
 		if sent > 2 {
-			t.Errorf("it has sent %d attempts in two seconds, want at most 2", sent)
+			t.Errorf("a later process has sent %d attempts in two seconds, want at most 2", sent)
 		}
 	})
 }
 
-// Whatever the network does, all hosts are back after the service.
+// Whatever the network does, all hosts recover after the service.
 func TestGatesOverABadNetwork(t *testing.T) {
 	for seed := range uint64(5) {
 		synctest.Test(t, func(t *testing.T) {
@@ -304,7 +303,7 @@ func TestGatesOverABadNetwork(t *testing.T) {
 					server.Forget()
 				}
 				s.set(false)
-				<-time.After(10 * time.Second) // the lines have to drain
+				<-time.After(10 * time.Second) // the queues have to drain
 				for i, h := range of {
 					if h.State() != circuit.Closed {
 						t.Errorf("seed %d, outage %d: node %d is %v ten seconds after it", seed, round, i, h.State())
@@ -315,7 +314,7 @@ func TestGatesOverABadNetwork(t *testing.T) {
 	}
 }
 
-// In an outage that the server has too, each host sends its own probes again.
+// In an outage in which the server is unreachable too, each host sends its own probes.
 func TestGatesWithoutTheServer(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		server, s := new(memory.Server), new(service)
@@ -337,8 +336,8 @@ func TestGatesWithoutTheServer(t *testing.T) {
 	})
 }
 
-// A release that knows no gates takes part: what gates find opens its breaker, until a
-// probe of its own or a success at a gate, and what it finds shuts no gate off.
+// A breaker without a gate takes part: the votes of gates open it, until a probe of its
+// own or a success at a gate, and its own votes shut no gate.
 func TestGatesBesideABreakerWithout(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		server, s := new(memory.Server), new(service)
@@ -358,7 +357,7 @@ func TestGatesBesideABreakerWithout(t *testing.T) {
 			<-time.After(3 * time.Second)
 			for i := range of[:3] {
 				if !s.has(i) {
-					t.Errorf("outage %d: host %d has no answer in three seconds", round, i)
+					t.Errorf("outage %d: host %d has no success in three seconds", round, i)
 				}
 			}
 			<-time.After(40 * time.Second) // its own open time, and the probe
@@ -374,8 +373,8 @@ func TestGatesBesideABreakerWithout(t *testing.T) {
 	})
 }
 
-// A process with a gate and no calls used to take the lease when it began, and kept a
-// breaker without a gate waiting for its probe.
+// A process with a gate and no calls used to take the lease when it started, and a
+// breaker without a gate waited for its probe.
 func TestAnIdleGateLeavesTheLeaseToOthers(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		server := new(memory.Server)
@@ -389,7 +388,7 @@ func TestAnIdleGateLeavesTheLeaseToOthers(t *testing.T) {
 		<-time.After(31 * time.Second)
 		hosts(t, 1, server)
 		<-time.After(time.Second)
-		of[0].Allow() // refused while the lease is asked for
+		of[0].Allow() // refused while the lease is requested
 		<-time.After(2500 * time.Millisecond)
 		if p, err := of[0].Acquire(); err != nil || !p.Probe() {
 			t.Errorf("no probe: %v", err)
@@ -397,8 +396,8 @@ func TestAnIdleGateLeavesTheLeaseToOthers(t *testing.T) {
 	})
 }
 
-// Processes of one host have one gate. The vote of one of them used to stand when
-// another one had the first success.
+// The processes of one host share one gate. The vote of one process used to remain after
+// the first success of another.
 func TestAVoteEndsWithASuccessOfTheHost(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		server, shared := new(memory.Server), new(cell.Memory)
@@ -435,7 +434,7 @@ func TestAVoteEndsWithASuccessOfTheHost(t *testing.T) {
 		<-time.After(2500 * time.Millisecond)
 		votes(of[2])
 		if fleetState(of) != circuit.Closed {
-			t.Error("the fleet opens by the vote of a host that is well again, and another one's")
+			t.Error("the fleet opens by the votes of a host that has recovered and of another host")
 		}
 		votes(of[3])
 		if <-time.After(time.Second); fleetState(of) != circuit.Open {

@@ -9,13 +9,13 @@ import (
 	"github.com/seed-0f2c7998/perdure/internal/cell"
 )
 
-// What takes the model longer.
+// Worlds that take longer.
 func TestModelAtLength(t *testing.T) {
 	holds(t, map[string]func(w *world){
 		"a probe fails":        func(w *world) { w.trips, w.failures = 1, 1 },
 		"changes are pushed":   func(w *world) { w.trips, w.pushes = 1, true },
 		"requests take time":   func(w *world) { w.trips, w.slow = 1, true },
-		"answers are lost":     func(w *world) { w.trips, w.drops, w.slow = 1, 1, true },
+		"responses are lost":   func(w *world) { w.trips, w.drops, w.slow = 1, 1, true },
 		"a process is cut off": func(w *world) { w.trips, w.cuts = 1, 1 },
 		"throttled twice":      func(w *world) { w.asks = 2 },
 	})
@@ -31,19 +31,21 @@ func TestModelAtLength(t *testing.T) {
 	})
 }
 
-// What is set by hand, at length.
-func TestHandModelAtLength(t *testing.T) {
+// Overrides, at length.
+func TestOverrideModelAtLength(t *testing.T) {
 	holds(t, map[string]func(w *world){
-		"in quick succession":   func(w *world) { w.pushes, w.slow, w.hands = true, true, hands{lazy: true, resets: 1, isolations: 2} },
-		"processes are killed":  func(w *world) { w.hands = hands{lazy: true, resets: 2, isolations: 1, kills: 2} },
-		"killed and forgotten":  func(w *world) { w.losses, w.hands = 1, hands{lazy: true, resets: 1, isolations: 1, kills: 1} },
-		"it forgets":            func(w *world) { w.losses, w.hands = 1, hands{lazy: true, resets: 2, isolations: 1} },
-		"cut off and forgotten": func(w *world) { w.cuts, w.losses, w.hands = 1, 1, hands{lazy: true, resets: 1, isolations: 1} },
+		"in quick succession": func(w *world) {
+			w.pushes, w.slow, w.overrides = true, true, overrides{lazy: true, resets: 1, isolations: 2}
+		},
+		"processes are killed":  func(w *world) { w.overrides = overrides{lazy: true, resets: 2, isolations: 1, kills: 2} },
+		"killed and forgotten":  func(w *world) { w.losses, w.overrides = 1, overrides{lazy: true, resets: 1, isolations: 1, kills: 1} },
+		"it forgets":            func(w *world) { w.losses, w.overrides = 1, overrides{lazy: true, resets: 2, isolations: 1} },
+		"cut off and forgotten": func(w *world) { w.cuts, w.losses, w.overrides = 1, 1, overrides{lazy: true, resets: 1, isolations: 1} },
 	})
 }
 
-// With limits that are forgotten, processes that are killed and servers that
-// forget, tokens are lost and none is made.
+// With limits that expire, processes that are killed and servers that lose their data,
+// tokens are lost and no token is made.
 func TestBudgetModelAtLength(t *testing.T) {
 	m := market{ceiling: 3 * cell.Token}
 	m.thrives(t)

@@ -8,20 +8,20 @@ import (
 	"github.com/seed-0f2c7998/perdure/internal/fleet/twin"
 )
 
-// The model: two processes on two hosts with the real mirror, a twin of the
-// scripts, and everything between them that can go differently. Time is two
-// instants, past and future; what ends is moved from one to the other by a
-// step of its own, so that all orders of ends are tried. TestTwin shows that
-// the twin is one.
+// The model: two processes on two hosts with the real type remote, a twin of the
+// scripts as their server, and every order of events between them. There are two
+// instants, past and future; a step of its own moves an end from the future to the
+// past, so all orders of ends are tried. TestTwin of redisstore compares the twin with
+// the scripts.
 
 var (
 	present = time.Unix(1_000_000, 0)
 	past    = present.Add(-time.Hour)
 	future  = present.Add(time.Hour)
-	far     = future.Add(time.Hour) // later than any opening but one that servers ask for
+	far     = future.Add(time.Hour) // end of an open time as long as only a Retry-After
 )
 
-// when is the instant of something that is over or is not.
+// when returns an instant that is over, or is not.
 func when(over bool) time.Time {
 	if over {
 		return past
@@ -29,75 +29,75 @@ func when(over bool) time.Time {
 	return future
 }
 
-// A local is the state of a process's own breaker, as far as it matters.
+// A local is the state of a process's own breaker, as far as the model needs it.
 type local uint8
 
 const (
 	closed   local = iota
 	waiting        // open, for its own open time
-	held           // open, for as long as servers asked
-	ready          // open, and its time is up
-	probing        // half-open, with a probe out
+	held           // open, for as long as a Retry-After
+	ready          // open, and its open time has elapsed
+	probing        // half-open, with a probe in flight
 	idle           // half-open, and the probe was cancelled
-	isolated       // by hand
+	isolated       // manually
 )
 
-// A request is what a process has sent.
+// A request is what a process has sent, or is about to send.
 type request struct {
-	lost  bool
-	was   lostState
-	asked bool // what is lost is for as long as servers asked
-	has   bool
-	job   report
-	ask   bool // for a lease, be it used or not
+	lost   bool
+	was    lostState
+	asked  bool // what is lost is for as long as servers asked
+	has    bool
+	report report
+	ask    bool // for a lease, be it used or not
 
-	byHand bool // hand is to be told
-	hand   report
-	old    bool // it could not be told when it was set
+	manual   bool // override is to be reported
+	override report
+	old      bool // the server could not be reached when it was set
 }
 
-// tells reports whether it has something to tell that the answer is about.
-func (r *request) tells() bool { return r.has || r.byHand }
+// hasReport reports whether r has a report, whose response decides.
+func (r *request) hasReport() bool { return r.has || r.manual }
 
 // A node is one process.
 type node struct {
 	m     remote
 	local local
-	alone bool // cut off long enough to go on alone
-	out   int8 // probes out under leases that have not ended
+	alone bool // cut off for so long that it decides alone
+	out   int8 // probes in flight under leases that have not ended
 
-	next    request // what waits
-	flight  request // what is on its way
-	sent    bool
-	done    bool // the server has executed it
-	fresh   bool // nothing was learned since it was sent
-	answer  view
-	pushed  bool
-	message view
+	next     request // pending
+	flight   request // in flight
+	sent     bool
+	done     bool // the server has executed it
+	fresh    bool // no view was applied since it was sent
+	response view
+	pushed   bool
+	message  view
 
-	memo localOverride // in the cell of the host
-	owed uint64        // key.heard
+	cell       localOverride // in the cell of the host
+	pendingAck uint64        // key.pendingAck
 
-	takes bool // with a bug: it is about to obey order
-	order cell.RemoteState
+	applying bool // with a bug: the breaker is about to apply remote
+	remote   cell.RemoteState
 }
 
-// A world is one state of the model; the budgets bound what goes wrong.
+// A world is one state of the model, with the number of faults that may still happen.
 type world struct {
 	s                                   server
 	n                                   [2]node
 	trips, losses, cuts, drops          int8
 	failures, cancels, double, unfenced int8
-	asks                                int8 // trips and failed probes of throttled calls that may still come
-	forgot                              bool // a server was told of a lost opening, and not for how long servers asked
-	pushes, slow                        bool // there are pushes; requests take time as answers do
-	hands                               hands
+	asks                                int8 // trips and failed probes of throttled calls
+	forgot                              bool // a lost opening was restored without the Retry-After
+	pushes, slow                        bool // changes are pushed; requests take time as responses do
+	overrides                           overrides
 }
 
-// A step is one thing that happens.
+// A step is one event.
 type step struct {
 	name string
-	do   func(w *world) bool // false: it cannot happen now
+	do   func(w *world) bool // returns false if the event cannot happen now
 }
 
 func (n *node) changed(from, to circuit.State, over local) {
@@ -105,19 +105,19 @@ func (n *node) changed(from, to circuit.State, over local) {
 	if over == held {
 		until = far
 	}
-	j, tell := n.m.transition(cell.Change{From: uint8(from), To: uint8(to), Until: until})
+	j, ok := n.m.transition(cell.Change{From: uint8(from), To: uint8(to), Until: until})
 	n.local = over
-	if tell {
+	if ok {
 		if n.next.has {
-			j = *j.after(&n.next.job)
+			j = *j.after(&n.next.report)
 		}
-		n.next.has, n.next.job = true, j
+		n.next.has, n.next.report = true, j
 	}
 }
 
 func (n *node) name() string { return n.m.process }
 
-// learn is Store.learn.
+// learn is Store.applyView.
 func (n *node) learn(v view, sent time.Time, j *report, bug string) {
 	before := n.m
 	l, restore := n.m.update(v, sent, present)
@@ -128,7 +128,7 @@ func (n *node) learn(v view, sent time.Time, j *report, bug string) {
 		}
 	}
 	n.m.leaseAskedAt = time.Time{}
-	n.heeds(j, bug)
+	n.reconcile(j, bug)
 	if !n.m.known || n.m.view.gen != before.view.gen || n.m.view.epoch != before.view.epoch {
 		n.fresh = false
 	}
@@ -156,7 +156,7 @@ func steps(i int, bug string) []step {
 			n.changed(circuit.Closed, circuit.Open, held)
 			return true
 		})},
-		{"its open time is up", each(func(w *world, n *node) bool { return !w.hands.lazy && n.ripen(&w.s) })},
+		{"its open time is up", each(func(w *world, n *node) bool { return !w.overrides.lazy && n.ripen(&w.s) })},
 		{"it calls", each(func(_ *world, n *node) bool {
 			if n.local != ready && n.local != idle || n.sent && n.flight.lost {
 				return false
@@ -210,7 +210,7 @@ func steps(i int, bug string) []step {
 			return true
 		})},
 		{"the server executes", func(w *world) bool { return w.execute(i, bug) }},
-		{"the answer arrives", each(func(w *world, n *node) bool {
+		{"the response arrives", each(func(w *world, n *node) bool {
 			if !n.sent || !n.done {
 				return false
 			}
@@ -219,12 +219,12 @@ func steps(i int, bug string) []step {
 			}
 			return n.arrive(w, bug)
 		})},
-		{"it is not answered", each(func(w *world, n *node) bool {
+		{"the response is lost", each(func(w *world, n *node) bool {
 			if !n.sent || w.drops == 0 {
 				return false
 			}
 			w.drops--
-			n.again()
+			n.requeue()
 			return true
 		})},
 		{"a push arrives", each(func(_ *world, n *node) bool {
@@ -243,9 +243,9 @@ func steps(i int, bug string) []step {
 			w.cuts--
 			n.alone, n.out = true, 0
 			if n.sent {
-				n.again()
+				n.requeue()
 			}
-			n.next.old = n.next.byHand
+			n.next.old = n.next.manual
 			return true
 		})},
 		{"it is back", each(func(_ *world, n *node) bool {
@@ -261,7 +261,7 @@ func (n *node) ripen(s *server) bool {
 	current := n.m.known && s.Gen == n.m.view.gen
 	switch {
 	case n.local == waiting && current && s.Far:
-		n.local = ready // while the fleet's goes on
+		n.local = ready // while the fleet stays open
 		return true
 	case current && !s.Due, n.local == held && s.Far, n.local != waiting && n.local != held && !n.m.view.until.After(present):
 		return false
@@ -277,10 +277,10 @@ func (n *node) ripen(s *server) bool {
 	return true
 }
 
-// overdue has r tell of nothing that lasts as long as servers asked, which is over.
+// overdue shortens what r reports for as long as a Retry-After, which has elapsed.
 func (r *request) overdue() {
 	r.asked = false
-	for _, until := range []*time.Time{&r.job.until, &r.was.view.until} {
+	for _, until := range []*time.Time{&r.report.until, &r.was.view.until} {
 		if until.Equal(far) {
 			*until = future
 		}
@@ -292,7 +292,7 @@ func (r *request) overdue() {
 func (n *node) early(s *server) bool {
 	_, due := n.due()
 	return n.local == ready && s.Far && n.m.known && n.m.view.epoch == s.Epoch && n.m.view.gen == s.Gen &&
-		!due && !n.takes && !n.next.tells() && (!n.sent || !n.flight.tells())
+		!due && !n.applying && !n.next.hasReport() && (!n.sent || !n.flight.hasReport())
 }
 
 // call asks to make a call.
@@ -320,10 +320,10 @@ func (n *node) call(bug string) bool {
 
 // useful reports whether a look at the server would change anything.
 func (n *node) useful(s *server) bool {
-	if n.next.lost || n.next.tells() || n.next.ask || !n.m.known {
+	if n.next.lost || n.next.hasReport() || n.next.ask || !n.m.known {
 		return true
 	}
-	if n.rule() != inSync && (!n.sent || !n.flight.tells()) {
+	if n.verdict() != inSync && (!n.sent || !n.flight.hasReport()) {
 		return true
 	}
 	now := s.view()
@@ -345,25 +345,25 @@ func (w *world) execute(i int, bug string) bool {
 		published = w.s.restore(f.was.view)
 		w.forgot = w.forgot || published && f.asked && !w.s.Far
 	}
-	if f.byHand {
+	if f.manual {
 		then := w.s.Now
 		if f.old {
-			then = f.hand.overriddenAt.Sub(past).Milliseconds()
+			then = f.override.overriddenAt.Sub(past).Milliseconds()
 		}
-		published = w.s.Override(f.hand.state, false, then) || published
+		published = w.s.Override(f.override.state, false, then) || published
 	}
-	if f.has && f.job.kind == trip {
+	if f.has && f.report.kind == trip {
 		if w.s.Trip(false) {
-			w.s.Far, published = f.job.until.Equal(far), true
+			w.s.Far, published = f.report.until.Equal(far), true
 		}
 	}
-	if f.has && f.job.kind == settle {
-		late := w.s.Owner != n.name() || w.s.Gen != f.job.token
-		if bug == "no fence" && w.s.State == circuit.Open && f.job.token != 0 {
-			w.s.Owner, w.s.Gen = n.name(), f.job.token
+	if f.has && f.report.kind == settle {
+		late := w.s.Owner != n.name() || w.s.Gen != f.report.token
+		if bug == "no fence" && w.s.State == circuit.Open && f.report.token != 0 {
+			w.s.Owner, w.s.Gen = n.name(), f.report.token
 		}
-		if w.s.Settle(n.name(), f.job.token, f.job.state, false) {
-			w.s.Far, published = f.job.state == circuit.Open && f.job.until.Equal(far), true
+		if w.s.Settle(n.name(), f.report.token, f.report.state, false) {
+			w.s.Far, published = f.report.state == circuit.Open && f.report.until.Equal(far), true
 			if late {
 				w.unfenced++
 			}
@@ -375,7 +375,7 @@ func (w *world) execute(i int, bug string) bool {
 		}
 		w.s.Lease(n.name())
 	}
-	n.done, n.answer = true, w.s.view()
+	n.done, n.response = true, w.s.view()
 	if published && w.pushes {
 		for j := range w.n {
 			w.n[j].pushed, w.n[j].message = true, w.s.view()
@@ -384,10 +384,10 @@ func (w *world) execute(i int, bug string) bool {
 	return true
 }
 
-// arrive takes the answer. A lease of one's own ends here no later than at the
-// server, since it is counted from when it was asked for.
+// arrive applies the response. The process's own lease ends here no later than at the
+// server, since it counts from the request.
 func (n *node) arrive(w *world, bug string) bool {
-	v := n.answer
+	v := n.response
 	if v.process == n.name() && (!w.s.Leased || w.s.Owner != v.process || w.s.Gen != v.gen) {
 		v.lease = past
 	}
@@ -396,42 +396,42 @@ func (n *node) arrive(w *world, bug string) bool {
 		n.m.updatedAt = sent.Add(1)
 	}
 	f := n.flight
-	n.sent, n.done, n.flight, n.answer = false, false, request{}, view{}
+	n.sent, n.done, n.flight, n.response = false, false, request{}, view{}
 	var j *report
 	switch {
 	case f.has:
-		j = &f.job
-	case f.byHand:
-		j = &f.hand
+		j = &f.report
+	case f.manual:
+		j = &f.override
 	}
 	n.learn(v, sent, j, bug)
 	n.fresh = false
 	return true
 }
 
-// again is key.again.
-func (n *node) again() {
+// requeue is key.requeue.
+func (n *node) requeue() {
 	f := n.flight
-	if f.lost && !n.next.lost && !n.next.byHand {
+	if f.lost && !n.next.lost && !n.next.manual {
 		n.next.lost, n.next.was, n.next.asked = true, f.was, f.asked
 	}
-	if f.has && !n.next.tells() {
-		n.next.has, n.next.job = true, f.job
+	if f.has && !n.next.hasReport() {
+		n.next.has, n.next.report = true, f.report
 	}
-	if f.byHand && !n.next.byHand {
-		n.next.byHand, n.next.hand, n.next.old = true, f.hand, f.old
+	if f.manual && !n.next.manual {
+		n.next.manual, n.next.override, n.next.old = true, f.override, f.old
 	}
-	n.sent, n.done, n.fresh, n.flight, n.answer = false, false, false, request{}, view{}
+	n.sent, n.done, n.fresh, n.flight, n.response = false, false, false, request{}, view{}
 }
 
-// obey is Store.obey and what the breaker does with it.
-func (n *node) obey(now int64, bug string) {
+// applyPending is Store.applyAll, with what the breaker does.
+func (n *node) applyPending(now int64, bug string) {
 	if o, due := n.due(); due {
 		if bug == "a hint is cut to a breaker's own time" && o.Until.Equal(far) {
 			o.Until = future
 		}
 		n.m.markApplied(o)
-		n.follows(o, now)
+		n.apply(o, now)
 	}
 }
 
@@ -439,7 +439,7 @@ func (n *node) obey(now int64, bug string) {
 func serverSteps() []step {
 	return []step{
 		{"the fleet's open time is up", func(w *world) bool {
-			was := w.s.Due || w.hands.lazy // what is set by hand is not waited for
+			was := w.s.Due || w.overrides.lazy // no step waits for the end of an override
 			w.s.Due, w.s.Far = true, false
 			return !was
 		}},
@@ -488,5 +488,5 @@ func (w *world) wrong() string {
 
 // healed reports whether all are closed, or it is for a person to close them.
 func (w *world) healed() bool {
-	return w.s.State == circuit.Closed && w.n[0].local == closed && w.n[1].local == closed || w.hands.any
+	return w.s.State == circuit.Closed && w.n[0].local == closed && w.n[1].local == closed || w.overrides.any
 }

@@ -29,10 +29,10 @@ func ready(t *testing.T, s *fleet.Store) {
 	}
 }
 
-// What was isolated seemed to have been so as much later as the last answer of the
-// server took, and was told so to a server that had forgotten it: it then undid a
-// reset that came after it.
-func TestSlowAnswersMakeAnOverrideNoLater(t *testing.T) {
+// An isolation used to seem later by the time that the server's last response took. When
+// the server had lost its data, the isolation was restored with that instant, and undid a
+// later reset.
+func TestSlowResponsesMakeAnOverrideNoLater(t *testing.T) {
 	for seed := range uint64(10) {
 		synctest.Test(t, func(t *testing.T) {
 			server, host := new(memory.Server), cell.Unseal(new(circuit.Memory))
@@ -40,12 +40,12 @@ func TestSlowAnswersMakeAnOverrideNoLater(t *testing.T) {
 			defer a.Close()
 			ready(t, a)
 			isolated.Isolate()
-			synctest.Wait() // it is told
+			synctest.Wait() // the isolation is reported
 			server.Disturb(memory.Faults{Delay: time.Second}, seed)
 
 			<-time.After(20 * time.Millisecond)
 			off, reset := process("b", host, func(context.Context, fleet.Member) (fleet.Server, error) {
-				return nil, errors.New("it is cut off")
+				return nil, errors.New("cut off")
 			})
 			reset.Reset()
 			off.Close()
@@ -53,7 +53,7 @@ func TestSlowAnswersMakeAnOverrideNoLater(t *testing.T) {
 			<-time.After(10 * time.Second) // the server is read, slowly
 			server.Disturb(memory.Faults{}, seed)
 			server.Forget()
-			<-time.After(10 * time.Second) // it is told again
+			<-time.After(10 * time.Second) // the isolation is restored
 			if st, _ := a.Status("backend"); st.State != circuit.Isolated {
 				t.Fatalf("seed %d: the server has forgotten, and the fleet is %v", seed, st.State)
 			}

@@ -18,7 +18,7 @@ import (
 	"github.com/seed-0f2c7998/perdure/internal/testseed"
 )
 
-// limited returns a process of a node whose breaker has that rate.
+// limited returns a process of a node with the settings c.
 func limited(t *testing.T, node string, server *memory.Server, c circuit.Config) host {
 	t.Helper()
 	s := fleet.Start(fleet.Config{
@@ -30,13 +30,13 @@ func limited(t *testing.T, node string, server *memory.Server, c circuit.Config)
 	return host{s, circuit.New("backend", c)}
 }
 
-// A log is when calls were admitted.
+// A callLog records when calls were admitted.
 type callLog struct {
 	mu sync.Mutex
 	at []time.Time
 }
 
-// do makes a call of h, which waits for an hour at most.
+// do makes a call of h that waits for at most an hour.
 func (l *callLog) do(ctx context.Context, h host) error {
 	ctx, cancel := context.WithTimeout(ctx, time.Hour)
 	defer cancel()
@@ -48,8 +48,8 @@ func (l *callLog) do(ctx context.Context, h host) error {
 	})
 }
 
-// holds checks that in no time t more than burst + rate x t + 1 calls were admitted, but
-// for those that the network has brought together.
+// holds checks that in no time t more than burst + rate x t + 1 calls were admitted. delay
+// is how much the network may have moved two calls together.
 func (l *callLog) holds(t *testing.T, c circuit.Config, delay time.Duration) {
 	t.Helper()
 	slices.SortFunc(l.at, time.Time.Compare)
@@ -63,9 +63,8 @@ func (l *callLog) holds(t *testing.T, c circuit.Config, delay time.Duration) {
 	}
 }
 
-// In no time does the fleet make more calls than its rate allows, and it makes them as
-// soon as that does: whatever the rate, the hosts and what each has to do, over any
-// network, with processes that end in the middle.
+// In no time the fleet makes more calls than its rate allows, and it makes them as soon
+// as the rate allows: for any rate, any hosts and any calls, over any network.
 func TestAFleetKeepsToItsRate(t *testing.T) {
 	seed := testseed.Of(t, 0)
 	for round := range 12 {
@@ -110,8 +109,8 @@ func TestAFleetKeepsToItsRate(t *testing.T) {
 	}
 }
 
-// What a process has reserved when it ends is lost, and nobody's twice: the others
-// go on at the rate. It was for a second at most.
+// What a process has reserved when it ends is lost, and no other process has it: the
+// others continue at the rate. A process reserves at most a second ahead.
 func TestInstantsOfTheDeadAreLost(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		c := circuit.Config{Rate: 20}
@@ -143,8 +142,8 @@ func TestInstantsOfTheDeadAreLost(t *testing.T) {
 	})
 }
 
-// Who does not wait is admitted when an instant is reserved, and not more often.
-func TestWhoDoesNotWaitHasItsShare(t *testing.T) {
+// A call that does not wait is admitted when an instant is reserved, and not more often.
+func TestCallsThatDoNotWaitHaveTheirShare(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		c := circuit.Config{Rate: 10}
 		server := new(memory.Server)
@@ -175,13 +174,13 @@ func TestWhoDoesNotWaitHasItsShare(t *testing.T) {
 		before := server.Calls()
 		<-time.After(20 * time.Second)
 		if n := server.Calls() - before; n > 28 {
-			t.Errorf("two processes without calls have asked the server %d times in 20 s, want once each look", n)
+			t.Errorf("two processes without calls have called the server %d times in 20 s, want once each read", n)
 		}
 	})
 }
 
-// What a process has reserved and not used is over soon: processes do not save
-// instants for a moment at which all have calls.
+// Reserved instants that are not used expire soon: processes cannot save instants for a
+// moment at which all have calls.
 func TestInstantsAreNotSaved(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		c := circuit.Config{Rate: 10}
@@ -193,7 +192,7 @@ func TestInstantsAreNotSaved(t *testing.T) {
 		}
 		for range 5 {
 			for _, h := range of {
-				_, _ = h.Acquire() // refused, and the next one would not be
+				_, _ = h.Acquire() // refused, and the next call would be admitted
 				<-time.After(200 * time.Millisecond)
 			}
 			n := 0
@@ -210,7 +209,7 @@ func TestInstantsAreNotSaved(t *testing.T) {
 	})
 }
 
-// Whoever cannot wait so long is told so at once, with the instant.
+// A call that cannot wait long enough is refused at once, with the instant.
 func TestARateThatCannotBeWaitedFor(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		server := new(memory.Server)
@@ -233,13 +232,13 @@ func TestARateThatCannotBeWaitedFor(t *testing.T) {
 		}
 		<-time.After(550 * time.Millisecond) // between two instants
 		if n := b.Metrics().Queued; n == 0 {
-			t.Error("nobody is shown to wait")
+			t.Error("Metrics show no queued calls")
 		}
 	})
 }
 
-// Without the server each host has a part of the rate, as one of those that were
-// alive, and together they do not exceed it; the one that was alone has all.
+// Without the server each host has an equal share of the rate, and together they do not
+// exceed it; a host that was alone has the whole rate.
 func TestARateWithoutTheServer(t *testing.T) {
 	for _, n := range []int{1, 4} {
 		synctest.Test(t, func(t *testing.T) {
@@ -251,7 +250,7 @@ func TestARateWithoutTheServer(t *testing.T) {
 				of = append(of, limited(t, fmt.Sprint("node-", i), server, c))
 				ready(t, of[i].Store)
 			}
-			for range 2 { // so that each has heard of the others
+			for range 2 { // so each knows how many hosts are alive
 				for _, h := range of {
 					if err := log.do(t.Context(), h); err != nil {
 						t.Error(err)
@@ -287,8 +286,8 @@ func TestARateWithoutTheServer(t *testing.T) {
 	}
 }
 
-// Of two limits on one key the lower one holds, until nobody has it any more.
-func TestTheLowerRateHoldsInTheFleet(t *testing.T) {
+// Of two limits on one key the lower one is in force, until no process has it.
+func TestTheLowerRateIsInForce(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		server := new(memory.Server)
 		low, high := limited(t, "low", server, circuit.Config{Rate: 2}), limited(t, "high", server, circuit.Config{Rate: 50})
@@ -315,19 +314,19 @@ func TestTheLowerRateHoldsInTheFleet(t *testing.T) {
 		}
 		log.holds(t, circuit.Config{Rate: 2}, 0)
 		if m := high.Metrics(); m.Rate != 2 {
-			t.Errorf("a process with a higher rate goes by %v/s, want 2", m.Rate)
+			t.Errorf("a process with a higher rate uses %v/s, want 2", m.Rate)
 		}
 		<-time.After(3 * time.Minute)
 		_ = each(1, high)
 		if took := each(20, high); took > time.Second {
-			t.Errorf("20 calls have taken %v, and nobody has the lower rate any more", took)
+			t.Errorf("20 calls have taken %v, and no process has the lower rate any more", took)
 		}
 	})
 }
 
-// Calls that come while all that a process may have ahead is reserved used to be told
-// their instants at the next look at the server, two seconds later.
-func TestWhoComesLaterGoesOnTime(t *testing.T) {
+// Calls that came when a process had reserved all that it may used to get their instants
+// with the next read of the server, two seconds later.
+func TestLaterCallsAreOnTime(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		h := limited(t, "a", new(memory.Server), circuit.Config{Rate: 10})
 		ready(t, h.Store)

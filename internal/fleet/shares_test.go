@@ -15,8 +15,8 @@ import (
 	"github.com/seed-0f2c7998/perdure/retry"
 )
 
-// look is how often members read their server here.
-const look = 50 * time.Millisecond
+// interval is the time between two reads of the server.
+const interval = 50 * time.Millisecond
 
 // A saver is a process that has a share of the fleet's budget.
 type saver struct {
@@ -24,11 +24,11 @@ type saver struct {
 	*circuit.Breaker
 }
 
-// newSaver returns a member of a fleet with a budget of ten tokens, which is ready.
+// newSaver returns a process in a fleet with a budget of ten tokens, ready.
 func newSaver(t *testing.T, node string, server *memory.Server, local cell.Store) saver {
 	t.Helper()
 	s := fleet.Start(fleet.Config{
-		Name: "fleet", Where: "memory", Node: node, Quorum: 1, Local: local, Sync: look, Stale: 10 * look, Connect: server.Connect,
+		Name: "fleet", Where: "memory", Node: node, Quorum: 1, Local: local, Sync: interval, Stale: 10 * interval, Connect: server.Connect,
 	})
 	t.Cleanup(s.Close)
 	hidden := cell.Hide(s.Cells())
@@ -37,7 +37,7 @@ func newSaver(t *testing.T, node string, server *memory.Server, local cell.Store
 	return saver{s, b}
 }
 
-// savers returns n members.
+// savers returns n processes, each on a node of its own.
 func savers(t *testing.T, n int, server *memory.Server) (all []saver) {
 	t.Helper()
 	for i := range n {
@@ -46,8 +46,8 @@ func savers(t *testing.T, n int, server *memory.Server) (all []saver) {
 	return all
 }
 
-// retries makes each member's operation fail a hundred times, in turns, and returns
-// how many retries that made.
+// retries makes an operation of each process fail a hundred times, in turns, and returns
+// the number of retries.
 func retries(t *testing.T, of ...saver) (n int) {
 	t.Helper()
 	for range 100 {
@@ -67,7 +67,7 @@ func retries(t *testing.T, of ...saver) (n int) {
 	return n
 }
 
-// prosper has all members' calls go well until nothing more is earned.
+// prosper makes calls of all processes succeed until the budget is full.
 func prosper(of ...saver) {
 	for range 20 {
 		for _, m := range of {
@@ -75,12 +75,11 @@ func prosper(of ...saver) {
 				m.RecordSuccess()
 			}
 		}
-		<-time.After(look)
+		<-time.After(interval)
 	}
 }
 
-// Against a service that is dead, a fleet makes as many retries as one of its
-// hosts would alone.
+// Against a dead service, a fleet makes as many retries as a single host.
 func TestOneBudget(t *testing.T) {
 	for _, hosts := range []int{1, 2, 8, 20} {
 		for _, warm := range []bool{false, true} {
@@ -88,7 +87,7 @@ func TestOneBudget(t *testing.T) {
 				f, least, most := savers(t, hosts, new(memory.Server)), 1, 1
 				if warm {
 					prosper(f...)
-					least, most = 8, 10 // where parts are less than a token, some of it is of no use
+					least, most = 8, 10 // shares of less than a token are of no use
 				}
 				if n := retries(t, f...); n < least || n > most {
 					t.Errorf("%d hosts, warm: %v: %d retries, want %d to %d", hosts, warm, n, least, most)
@@ -98,8 +97,8 @@ func TestOneBudget(t *testing.T) {
 	}
 }
 
-// What a host has that ends comes back at once.
-func TestBudgetOfOneThatEnds(t *testing.T) {
+// The tokens of a host that closes its Store are available at once.
+func TestBudgetAfterClose(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		f := savers(t, 2, new(memory.Server))
 		prosper(f...)
@@ -110,12 +109,12 @@ func TestBudgetOfOneThatEnds(t *testing.T) {
 	})
 }
 
-// What a host has that dies comes back by calls that go well, once its part is
-// forgotten.
+// The tokens of a host that dies are earned again by successes, after its share has
+// expired.
 func TestBudgetOfTheDead(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		server := new(memory.Server)
-		// With a layer that is the host's, Close leaves there what there is.
+		// With a Local store, Close leaves the tokens in the cell.
 		gone := newSaver(t, "gone", server, cell.Unseal(new(circuit.Memory)))
 		f := newSaver(t, "left", server, nil)
 		prosper(gone, f)
@@ -123,16 +122,16 @@ func TestBudgetOfTheDead(t *testing.T) {
 		if n := retries(t, f); n < 6 || n > 7 {
 			t.Errorf("after the other has died: %d retries, want 6, two thirds of what there was", n)
 		}
-		<-time.After(6 * look)
+		<-time.After(6 * interval)
 		prosper(f)
 		if n := retries(t, f); n != 10 {
-			t.Errorf("once the dead one is forgotten: %d retries, want 10", n)
+			t.Errorf("after the share of the dead host has expired: %d retries, want 10", n)
 		}
 	})
 }
 
-// A host whose server is away has its part, and earns it again, and no more;
-// the fleet's budget is none the greater for it.
+// A host that cannot reach the server has its share, and earns no more than that; the
+// fleet's budget does not grow.
 func TestBudgetAlone(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		server := new(memory.Server)
@@ -149,7 +148,7 @@ func TestBudgetAlone(t *testing.T) {
 		for _, c := range []struct {
 			what    string
 			happens func()
-		}{{"together again", func() {}}, {"with a server that has lost its memory", server.Forget}} {
+		}{{"together again", func() {}}, {"with a server that has lost its data", server.Forget}} {
 			c.happens()
 			<-time.After(time.Minute) // they are connected
 			prosper(f...)
@@ -160,14 +159,14 @@ func TestBudgetAlone(t *testing.T) {
 	})
 }
 
-// With a reset by hand the budget begins anew, wherever it is made.
+// A manual reset starts the budget from scratch, wherever it is made.
 func TestBudgetReset(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		f := savers(t, 2, new(memory.Server))
 		retries(t, f...)
 		f[0].Breaker.Reset()
 		f[0].Store.Reset("backend")
-		<-time.After(4 * look)
+		<-time.After(4 * interval)
 		if n := retries(t, f...); n != 1 {
 			t.Errorf("after a reset: %d retries, want 1", n)
 		}

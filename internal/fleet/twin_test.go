@@ -8,10 +8,10 @@ import (
 	"github.com/seed-0f2c7998/perdure/internal/fleet/twin"
 )
 
-// A server is the one of the model.
+// A server is the server of the model.
 type server struct{ twin.Record }
 
-// restore is told of v, which was lost.
+// restore restores v, which was lost.
 func (s *server) restore(v view) bool {
 	was := twin.Record{
 		Epoch: v.epoch, Gen: v.gen, State: v.state, Due: !v.until.After(present), Far: v.until.Equal(far), Manual: v.manual,
@@ -40,5 +40,5 @@ func (s *server) view() view {
 
 func number(n int64) string { return strconv.FormatInt(n, 10) }
 
-// at is an instant of the server's.
+// at returns an instant of the server's clock.
 func at(n int64) time.Time { return past.Add(time.Duration(n) * time.Millisecond) }

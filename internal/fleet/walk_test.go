@@ -11,7 +11,7 @@ import (
 	"github.com/seed-0f2c7998/perdure/internal/fleet/twin"
 )
 
-// forget clears what no step will look at.
+// forget clears what no step will read.
 func (n *node) forget(w *world) {
 	m := &n.m
 	m.updatedAt = time.Time{}
@@ -21,7 +21,7 @@ func (n *node) forget(w *world) {
 	if m.appliedGen != m.view.gen {
 		m.appliedGen = -1
 	}
-	if m.settledToken != w.s.Gen && m.settledToken != m.view.gen && (!n.sent || m.settledToken != n.answer.gen) {
+	if m.settledToken != w.s.Gen && m.settledToken != m.view.gen && (!n.sent || m.settledToken != n.response.gen) {
 		m.settledToken = 0
 	}
 	if !m.known {
@@ -49,7 +49,7 @@ type walk struct {
 // explore walks through all that can happen from w. It returns the first thing
 // that is wrong with the steps that lead to it, and else the number of states.
 func explore(w world, bug string) (wrong string, trail []string, states int) {
-	all := func(i int) []step { return append(steps(i, bug), byHands(i, bug)...) }
+	all := func(i int) []step { return append(steps(i, bug), overrideSteps(i, bug)...) }
 	x := &walk{start: w, steps: append(append(all(0), all(1)...), serverSteps()...)}
 	seed := maphash.MakeSeed()
 	found := map[uint64]int32{}
@@ -131,19 +131,19 @@ func (x *walk) stuck() int32 {
 	return -1
 }
 
-// tidy has the breakers obey, and makes states equal that differ in nothing
-// that matters. Generations are only compared, so those that are in use are
-// numbered anew: leases can end for ever, and the states are still finite.
+// tidy has the breakers apply the remote state, and makes states equal that do not
+// differ in effect. Generations are only compared, so tidy renumbers those in use:
+// leases can end any number of times, and the number of states is still finite.
 func (w *world) tidy(bug string) {
 	used := append(make([]*int64, 0, 21), &w.s.Gen)
 	for i := range w.n {
 		n := &w.n[i]
-		if !w.hands.lazy {
-			n.obey(w.s.Now, bug)
+		if !w.overrides.lazy {
+			n.applyPending(w.s.Now, bug)
 		}
 		n.forget(w)
 		used = append(used, &n.m.view.gen, &n.m.token, &n.m.settledToken, &n.m.appliedGen, &n.next.was.view.gen,
-			&n.next.job.token, &n.flight.was.view.gen, &n.flight.job.token, &n.answer.gen, &n.message.gen)
+			&n.next.report.token, &n.flight.was.view.gen, &n.flight.report.token, &n.response.gen, &n.message.gen)
 	}
 	for rank := int64(1); ; rank++ {
 		least := int64(math.MaxInt64)
@@ -188,9 +188,9 @@ func holds(t *testing.T, worlds map[string]func(w *world)) {
 	}
 }
 
-// Whatever happens in whatever order, with leases that end at any time: one
-// probe for the fleet, results only of who has the lease, and always a way
-// back to closed.
+// Whatever happens in whatever order, with leases that end at any time: the fleet has
+// one probe, only the holder of the lease reports results, and each state leads back to
+// closed.
 func TestModel(t *testing.T) {
 	holds(t, map[string]func(w *world){
 		"leases end":         func(w *world) { w.trips = 1 },
@@ -199,7 +199,7 @@ func TestModel(t *testing.T) {
 	})
 }
 
-// The model finds what is wrong with mirrors and servers that are.
+// The model finds faults in members and servers.
 func TestModelFindsBugs(t *testing.T) {
 	for bug, want := range map[string]string{
 		"no lease":                 "two probes are out",

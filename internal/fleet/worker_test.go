@@ -11,13 +11,13 @@ import (
 	"github.com/seed-0f2c7998/perdure/internal/cell"
 )
 
-// Where there are many keys, all of them used to go in one round trip: so many
-// that it took longer than a server that is away, and nothing was ever shared.
+// The calls of all keys used to go in one round trip. With many keys it took so long
+// that the server seemed unreachable, and nothing was ever shared.
 func TestManyKeysGoInSeveralRoundTrips(t *testing.T) {
 	s := Start(Config{
 		Quorum: 1, Sync: time.Hour, Stale: 2 * time.Hour,
 		Connect: func(context.Context, Member) (Server, error) {
-			return nil, errors.New("nobody is there who would take them")
+			return nil, errors.New("connection refused")
 		},
 	})
 	defer s.Close()
@@ -31,7 +31,7 @@ func TestManyKeysGoInSeveralRoundTrips(t *testing.T) {
 		case <-s.toSend:
 		default:
 			if want > 0 {
-				t.Errorf("nobody is told that there is more, after %d of %d", len(seen), 2*maxKeys+1)
+				t.Errorf("no wake-up for the keys after %d of %d", len(seen), 2*maxKeys+1)
 			}
 		}
 		calls := s.drainAll()
