@@ -308,7 +308,7 @@ func TestInterruptedTree(t *testing.T) {
 		t.Fatal(err)
 	}
 	interrupted(t, c, &log, 130)
-	if !strings.HasSuffix(log.String(), "perdure: stopped by signal: interrupt; 39 of 40 files are left\n") {
+	if !strings.HasSuffix(log.String(), "perdure: stopped by signal: interrupt; 39 of 40 files were not tried\n") {
 		t.Errorf("it says\n%s", &log)
 	}
 	onlyFile(t, dir, "00")

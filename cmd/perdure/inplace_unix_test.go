@@ -189,7 +189,7 @@ func TestWhatCannotBeReplaced(t *testing.T) {
 		{"s3://bikes/raw/x", "closed/x", "write closed/x: the file can't be replaced, only overwritten in place: to do that, run: perdure copy s3://bikes/raw/x - > closed/x\n"},
 		{"x", "closed/y", "write closed/y: permission denied\n"},
 		{"-r s3://bikes/raw", "closed", "write closed: permission denied\n"},
-		{"-r s3://bikes/deep", "above", "1 of 2 files are not copied: above/y\n"}, // what is below may be written
+		{"-r s3://bikes/deep", "above", "1 of 2 files were not copied: above/y\n"}, // what is below may be written
 		{"-r s3://bikes/raw", "sticky", "write sticky/x: the file can't be replaced, only overwritten in place: to do that, run: perdure copy s3://bikes/raw/x - > sticky/x\n"},
 	} {
 		var stderr bytes.Buffer
@@ -236,7 +236,7 @@ func TestMovingSourceIsTold(t *testing.T) {
 	if err := errors.Join(first, changed, rest, c.Wait()); err != nil || n != 4<<20-1 {
 		t.Fatal(n, err, stderr.String())
 	}
-	if want := "INFO: " + src + " has changed while it was read: what is there may hold some of both\n"; !strings.Contains(stderr.String(), want) {
+	if want := "INFO: " + src + " changed while it was read: the copy may mix old and new content\n"; !strings.Contains(stderr.String(), want) {
 		t.Errorf("%s\nwant %s", stderr.String(), want)
 	}
 }

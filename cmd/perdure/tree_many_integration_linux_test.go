@@ -75,7 +75,7 @@ func TestMemoryOfManyKeys(t *testing.T) {
 		code int
 		says string
 	}{
-		{[]string{"s3://bikes/many", t.TempDir()}, 1, fmt.Sprintf("%d of %d files are not copied: ", n, n)},
+		{[]string{"s3://bikes/many", t.TempDir()}, 1, fmt.Sprintf("%d of %d files were not copied: ", n, n)},
 		{[]string{up, "s3://bikes/many"}, 0, "INFO: Copied 2 files "},
 	} {
 		environ := []string{"AWS_ACCESS_KEY_ID=k", "AWS_SECRET_ACCESS_KEY=s", "AWS_ENDPOINT_URL=" + s.URL, "PERDURE_STATE=" + t.TempDir(), "PERDURE_LOG_LEVEL=info"}

@@ -56,7 +56,7 @@ func TestTreeOnTerminal(t *testing.T) {
 		return unix.IoctlSetWinsize(fd, unix.TIOCSWINSZ, &unix.Winsize{Row: 40, Col: 80})
 	})
 	term.await("of 300 files)")
-	term.await("3 of 300 files are not copied: ")
+	term.await("3 of 300 files were not copied: ")
 	if code := term.code(); code != 1 {
 		t.Errorf("exit code %d", code)
 	}

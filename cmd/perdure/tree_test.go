@@ -58,11 +58,11 @@ func TestUnsafeKeys(t *testing.T) {
 	s := startTestServers(t)
 	keys := map[string]string{ // what the manifest says, in part
 		"raw/good.csv": "copied", "raw/2024/a b ä.csv": "copied", "raw/..good/x..": "copied", "raw/dir/": "skipped",
-		"raw/../escape": `failed refuse s3://bikes/raw/../escape at ADDRESS: ".." is no name for a file`,
-		"raw/a/../../b": "failed", "raw//abs": "failed", "raw/x//y": "failed a part of it between slashes is empty",
+		"raw/../escape": `failed refuse s3://bikes/raw/../escape at ADDRESS: ".." cannot be a file name`,
+		"raw/a/../../b": "failed", "raw//abs": "failed", "raw/x//y": "failed the key has an empty part between slashes",
 		"raw/./z": "failed", "raw/..": "failed",
-		"raw/both": "failed its file would have to be a directory as well, for both/c", "raw/both/c": "copied",
-		"raw/full/": "failed a part of it",
+		"raw/both": "failed the file would also have to be a directory, for both/c", "raw/both/c": "copied",
+		"raw/full/": "failed the key has an empty part",
 	}
 	for key, want := range keys {
 		content := []byte("content of " + key)
@@ -76,7 +76,7 @@ func TestUnsafeKeys(t *testing.T) {
 	top := t.TempDir()
 	manifest := filepath.Join(top, "manifest")
 	code, log := inProcess(t, s, "copy", "-r", "s3://bikes/raw", filepath.Join(top, "one", "two"), "--manifest", manifest)
-	if code != 1 || !strings.Contains(log, "8 of 13 files are not copied: ") {
+	if code != 1 || !strings.Contains(log, "8 of 13 files were not copied: ") {
 		t.Errorf("exit code %d, want 1\n%s", code, log)
 	}
 	got := entries(t, manifest)
@@ -209,7 +209,7 @@ func TestTreeStopsWhenInVain(t *testing.T) {
 	})
 	manifest := filepath.Join(t.TempDir(), "manifest")
 	code, log := inProcess(t, s, "copy", "-r", from, "s3://bikes/raw", "--parallel", "4", "--manifest", manifest)
-	if code != 1 || !strings.Contains(log, "403 ExpiredToken") || !strings.Contains(log, "of 500 files are left") {
+	if code != 1 || !strings.Contains(log, "403 ExpiredToken") || !strings.Contains(log, "of 500 files were not tried") {
 		t.Errorf("exit code %d, want 1\n%s", code, log)
 	}
 	if puts := s.store.Count("PUT", "/bikes/"); puts > 20 {

@@ -1,8 +1,8 @@
-// Package copying carries the bytes of one place to another, through failures: the destination is complete and verified,
-// or as it was before.
+// Package copying copies the bytes of one endpoint to another, through failures. Afterwards the destination is complete and
+// verified, or unchanged.
 //
-// What can be repeated is repeated by the clients, packages httpretry and objects. What is left for this one is a body that
-// broke and that could not be resumed: it is fetched from the beginning, if the destination can begin again.
+// Requests are retried by the clients: packages httpretry and objects. This package retries bodies that broke and could not
+// be resumed: it fetches them from scratch, if the destination can be rewound.
 package copying
 
 import (
@@ -20,34 +20,34 @@ import (
 	"github.com/seed-0f2c7998/perdure/retry"
 )
 
-// A Job says what to copy where. It is used once.
+// A Job describes one copy. It is used once.
 type Job struct {
 	endpoint.Session
 
 	Source, Destination string // addresses, as package endpoint parses them
-	Checksum            string // that the bytes must have, as package checksum reads it; "" allows any
+	Checksum            string // the bytes must have it, as package checksum parses it; "" allows any
 
-	// Progress, if not nil, is called with how many bytes are there, and of how many (-1: unknown), by one goroutine at a
-	// time.
+	// Progress is called with the bytes that were transferred, and with the size; -1 means that the size is unknown. It is
+	// called by one goroutine at a time. If nil, it is not called.
 	Progress func(done, total int64)
 }
 
-// A Result is what has been copied. Its texts hold no secrets.
+// A Result describes what was copied. It holds no secrets.
 type Result struct {
 	Source, Destination string
 
 	Bytes    int64
-	Checksum string // of all bytes, as "crc32c:..."; "" is not known
-	Verified string // by what, as "crc32c"
-	Attempts int    // requests that were sent
-	Retries  int    // of those
-	Resumed  int64  // bytes that an earlier run had brought
+	Checksum string // of all bytes, such as "crc32c:..."; "" if unknown
+	Verified string // what has verified the copy, such as "crc32c"
+	Attempts int    // requests that were sent, retries included
+	Retries  int    // requests that were retries
+	Resumed  int64  // bytes that an earlier run had transferred
 	Elapsed  time.Duration
 }
 
-// Run copies. The error names what failed and where; package exit knows its code. The destination is complete or as it was,
-// whatever happens, but for a pipe, a device or standard output, where bytes that were written can't be taken back. What
-// can be resumed is left to the next run, and the error says so.
+// Run copies. Its error names what failed and where, and has an exit code in package exit. The destination is complete or
+// unchanged, except for a pipe, a device or standard output: bytes that were written to these cannot be taken back. If the
+// next run can resume the copy, the error says so.
 func (j *Job) Run(ctx context.Context) (r Result, err error) {
 	begun := time.Now()
 	from, to, err := endpoint.Parse(j.Source, j.Destination)
@@ -67,7 +67,7 @@ func (j *Job) Run(ctx context.Context) (r Result, err error) {
 		stored, err = One(ctx, c, to)
 	}
 	if err != nil && ctx.Err() != nil {
-		err = because(err, context.Cause(ctx))
+		err = interrupted(err, context.Cause(ctx))
 	}
 	r = Result{
 		Source: from.String(), Destination: to.String(), Bytes: stored.Bytes, Checksum: stored.Checksum,
@@ -77,7 +77,7 @@ func (j *Job) Run(ctx context.Context) (r Result, err error) {
 	return r, err
 }
 
-// connect makes both sides ready.
+// connect connects both sides.
 func connect(ctx context.Context, c *endpoint.Copy, to endpoint.Endpoint) error {
 	if err := c.From.Connect(ctx, c.Session, endpoint.Source); err != nil {
 		return err
@@ -88,7 +88,7 @@ func connect(ctx context.Context, c *endpoint.Copy, to endpoint.Endpoint) error 
 	return c.Unused()
 }
 
-// One copies c.From to an endpoint; both are connected.
+// One copies c.From to an endpoint. Both are connected.
 func One(ctx context.Context, c *endpoint.Copy, to endpoint.Endpoint) (stored endpoint.Stored, err error) {
 	if c.Want.IsZero() {
 		stored, err = to.CopyFrom(ctx, c.From)
@@ -114,7 +114,7 @@ func One(ctx context.Context, c *endpoint.Copy, to endpoint.Endpoint) (stored en
 		err = r.explain(err)
 	}
 	if left := t.Close(); err != nil && left != "" {
-		err = &keptError{err, left}
+		err = &resumableError{err, left}
 	}
 	return stored, err
 }
@@ -127,7 +127,7 @@ type run struct {
 	target endpoint.Target
 }
 
-// explain returns err with which side it is of.
+// explain returns err with the side that has failed.
 func (r run) explain(err error) error {
 	if _, read := errors.AsType[*endpoint.ReadError](err); read {
 		return endpoint.Explain("read", r.From.Where(), err)
@@ -135,7 +135,7 @@ func (r run) explain(err error) error {
 	return endpoint.Explain("write", r.where, err)
 }
 
-// attempt copies all bytes once.
+// attempt makes one attempt to copy all bytes.
 func (r run) attempt(ctx context.Context) (stored endpoint.Stored, err error) {
 	if g, _ := r.From.Getter(); g != nil && r.target.File() != nil {
 		return stored, r.fetch(ctx, g)
@@ -157,13 +157,13 @@ func (r run) attempt(ctx context.Context) (stored endpoint.Stored, err error) {
 		if errors.Is(err, checksum.ErrMismatch) {
 			code = exit.Failed
 		}
-		return stored, retry.Permanent(&exit.Error{Code: code, Err: r.explain(&endpoint.ReadError{Err: &cutError{err, stored.Bytes}})})
+		return stored, retry.Permanent(&exit.Error{Code: code, Err: r.explain(&endpoint.ReadError{Err: &truncatedError{err, stored.Bytes}})})
 	}
 	return stored, retry.Transient(r.explain(err))
 }
 
-// fetch fetches what is missing. A body that could not go on for want of leave goes on when there is some: a request has
-// waited for that itself.
+// fetch fetches the missing ranges. If resuming a body was refused, because a breaker is open, it waits and tries again;
+// requests wait by themselves.
 func (r run) fetch(ctx context.Context, g transfer.Getter) (err error) {
 	_ = r.Waiter.Do(ctx, r.Registry.All, func(ctx context.Context) error {
 		err = r.target.File().Fetch(ctx, g)
@@ -180,36 +180,36 @@ func (r run) fetch(ctx context.Context, g transfer.Getter) (err error) {
 		return nil
 	case written || size:
 		return retry.Permanent(endpoint.Explain("write", r.where, err))
-	case requested || !endpoint.MayRestart(err) || errors.Is(err, checksum.ErrMismatch) || errors.Is(err, transfer.ErrChanged): // these have had their attempts
+	case requested || !endpoint.MayRestart(err) || errors.Is(err, checksum.ErrMismatch) || errors.Is(err, transfer.ErrChanged): // these were retried already
 		return retry.Permanent(endpoint.Explain("read", r.From.Where(), err))
 	}
 	return retry.Transient(endpoint.Explain("read", r.From.Where(), err))
 }
 
-// A cutError is an input that broke when some of it could not be taken back.
-type cutError struct {
+// A truncatedError is an input that broke after some of it was written to a stream.
+type truncatedError struct {
 	err   error
 	bytes int64
 }
 
-func (e *cutError) Error() string {
-	return fmt.Sprintf("it broke after %d bytes, which are already written to a stream and cannot be retried: %s", e.bytes, endpoint.Brief(e.err))
+func (e *truncatedError) Error() string {
+	return fmt.Sprintf("it broke after %d bytes, which are already written to a stream and cannot be taken back: %s", e.bytes, endpoint.Brief(e.err))
 }
-func (e *cutError) Unwrap() error { return e.err }
+func (e *truncatedError) Unwrap() error { return e.err }
 
-// A keptError is an error after which another run has something to go on with.
-type keptError struct {
+// A resumableError is an error after which another run can resume the copy.
+type resumableError struct {
 	err  error
-	left string // in words
+	left string // what is kept, as a clause
 }
 
-func (e *keptError) Error() string { return e.err.Error() + "; " + e.left }
-func (e *keptError) Unwrap() error { return e.err }
+func (e *resumableError) Error() string { return e.err.Error() + "; " + e.left }
+func (e *resumableError) Unwrap() error { return e.err }
 
-// because returns what a copy ended with that was ended by cause, with what is left.
-func because(err, cause error) error {
-	if kept, ok := errors.AsType[*keptError](err); ok {
-		return &keptError{cause, kept.left}
+// interrupted returns cause, with what the copy that ended with err has kept.
+func interrupted(err, cause error) error {
+	if resumable, ok := errors.AsType[*resumableError](err); ok {
+		return &resumableError{cause, resumable.left}
 	}
 	return cause
 }

@@ -71,7 +71,7 @@ func TestCauseIsTold(t *testing.T) {
 		Progress: func(int64, int64) { cancel(enough) },
 	}
 	_, err := j.Run(ctx)
-	if _, kept := errors.AsType[*keptError](err); !errors.Is(err, enough) || !kept {
+	if _, kept := errors.AsType[*resumableError](err); !errors.Is(err, enough) || !kept {
 		t.Errorf("%v, want %v and what is kept", err, enough)
 	}
 }

@@ -12,11 +12,10 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// WasClosed reports whether a standard descriptor was closed when this process began. The Go runtime has opened the null
-// device in its place then, for reading and writing: a shell's </dev/null is open for reading alone, its >/dev/null for
-// writing. A parent that opens it for both, as Python's subprocess.DEVNULL does, can't be told from the runtime: nothing that
-// the kernel shows of an open file says who opened it, and no code of ours runs before. So that counts as closed: a copy that
-// is refused can be run again, but an object that an empty one has replaced is lost.
+// WasClosed reports whether a standard descriptor was closed when this process began. Then the Go runtime has opened the
+// null device in its place, for reading and writing. A shell opens </dev/null for reading only and >/dev/null for writing
+// only. A parent that opens it for both, such as Python with subprocess.DEVNULL, looks the same as the runtime, and counts
+// as closed: a copy that is refused can be run again, but an object that was replaced by an empty one is lost.
 func WasClosed(f *os.File) bool {
 	info, err := f.Stat()
 	null, missing := os.Stat(os.DevNull)
@@ -38,8 +37,8 @@ func WasClosed(f *os.File) bool {
 	return err == nil && closed
 }
 
-// descriptor returns what path leads to if that is a descriptor which this process was started with, as /dev/stdout: what
-// is written goes to where that stands, also in a file, which whoever has opened it goes on with.
+// descriptor returns the file of a path such as /dev/stdout, if that leads to a descriptor that this process has inherited.
+// Writes continue at the descriptor's offset, also in a regular file, as those of its other users do.
 func descriptor(path string) (f *os.File, ok bool, err error) {
 	fd, ok := descriptorNumber(path)
 	if !ok {
@@ -47,7 +46,7 @@ func descriptor(path string) (f *os.File, ok bool, err error) {
 	}
 	flags, err := unix.FcntlInt(fd, unix.F_GETFD, 0)
 	standard := []*os.File{os.Stdin, os.Stdout, os.Stderr}
-	if err != nil || flags&unix.FD_CLOEXEC != 0 || fd < 3 && WasClosed(standard[fd]) { // it was opened here
+	if err != nil || flags&unix.FD_CLOEXEC != 0 || fd < 3 && WasClosed(standard[fd]) { // this process has opened it
 		return nil, true, &fs.PathError{Op: "open", Path: path, Err: unix.EBADF}
 	}
 	copied, err := unix.FcntlInt(fd, unix.F_DUPFD_CLOEXEC, 3)
@@ -57,7 +56,7 @@ func descriptor(path string) (f *os.File, ok bool, err error) {
 	return os.NewFile(uintptr(copied), path), true, nil
 }
 
-// descriptorNumber returns the number of the descriptor that path leads to by name.
+// descriptorNumber returns the number of the descriptor that path leads to, by /dev/fd or /proc.
 func descriptorNumber(path string) (fd uintptr, ok bool) {
 	self, _ := os.Readlink("/proc/self")
 	for range maxLinks {

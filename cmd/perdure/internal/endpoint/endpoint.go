@@ -1,7 +1,8 @@
-// Package endpoint knows where bytes come from and where they go: files, standard input and output, URLs, objects.
+// Package endpoint reads from and writes to the sources and destinations of copies: files, standard input and output, URLs,
+// objects.
 //
-// A scheme is one file, which implements [Endpoint], and one row of the table that begins [Parse]. Nothing outside of
-// this package knows which schemes there are.
+// A scheme is one file, which implements [Endpoint], and one row of the table schemes in parse.go. No code outside this
+// package names a scheme.
 package endpoint
 
 import (
@@ -17,7 +18,7 @@ import (
 	"github.com/seed-0f2c7998/perdure/internal/transfer"
 )
 
-// A Role is what an endpoint is in a copy.
+// A Role is the side of a copy that an endpoint is on.
 type Role uint8
 
 // The roles.
@@ -26,77 +27,76 @@ const (
 	Destination
 )
 
-// An Endpoint is one place, or what is below it. It is not safe for concurrent use, but those that Join returns may be used
-// at the same time.
+// An Endpoint is one source or destination, or a directory of them. It is not safe for concurrent use. Different endpoints
+// that Join returns may be used concurrently.
 type Endpoint interface {
-	// String returns the address without the secrets that may be in it.
+	// String returns the address, without secrets.
 	String() string
-	// Where returns the address as errors have it: so that it can be told from the words around it, and found.
+	// Where returns the address for errors: quoted where it could be confused with the words around it, and with the
+	// store's URL.
 	Where() string
-	// Key returns what a manifest calls the place.
+	// Key returns the name of the endpoint in a manifest.
 	Key() string
-	// Base returns the name that the place gives to a directory that it is copied to; "" means none.
+	// Base returns the file name that a copy of the endpoint gets in a directory; "" if it has none.
 	Base() string
-	// Named returns the place of that name in this one, if this one is a directory, which can't be used without a name; or
-	// else nil.
+	// Named returns the endpoint of that name in this one, if this one is a directory, or else nil.
 	Named(name string) Endpoint
-	// Check returns what is wrong with the address as one place in that role, as the usage error about field.
+	// Check returns a usage error about field if the address cannot be one source or destination.
 	Check(field string, as Role) error
-	// Is reports whether another endpoint is the same place.
+	// Is reports whether both endpoints are the same file or object.
 	Is(Endpoint) bool
 
-	// Connect makes ready for a copy. Nothing is requested but what the credentials need.
+	// Connect prepares a copy. It sends no request, except for credentials.
 	Connect(ctx context.Context, s *Session, as Role) error
-	// Close ends it. done says that all of it has succeeded.
+	// Close ends the copy. done says that all of it has succeeded.
 	Close(done bool) error
 
-	// Stat returns what is known of the source without reading it.
+	// Stat returns the metadata of the source.
 	Stat(ctx context.Context) (Info, error)
 	// Open opens the source, to be read once from its beginning to its end.
 	Open(ctx context.Context) (*Input, error)
-	// Getter returns what requests ranges of the source, and what identifies it to a later process, without secrets.
-	// A nil Getter means that the source can only be opened.
+	// Getter returns the Getter that requests ranges of the source, and an identity of the source for a later process,
+	// without secrets. A nil Getter means that the source can only be opened.
 	Getter() (g transfer.Getter, identity string)
 
-	// Create makes ready what becomes the destination of c.
+	// Create creates a temporary target for c, which becomes the destination.
 	Create(ctx context.Context, c *Copy) (Target, error)
-	// CopyFrom makes the destination a copy of an endpoint of the same store, without moving its bytes through here. The
-	// error is [errors.ErrUnsupported] if that can't be done.
+	// CopyFrom has the store copy from to this endpoint. The error is [errors.ErrUnsupported] if the store cannot.
 	CopyFrom(ctx context.Context, from Endpoint) (Stored, error)
 
-	// Settle drops what an earlier run has left of a copy from an endpoint, as that copy is there by now.
+	// Settle removes what an earlier run has kept to resume a copy of from, which is complete by now.
 	Settle(ctx context.Context, from Endpoint)
 
-	// List yields what is below the place, in the byte order of Rel if the place can do that.
+	// List yields the items below the endpoint, in the byte order of Rel if the store lists in that order.
 	List(ctx context.Context) iter.Seq2[Item, error]
-	// Join returns the place of an Item of that Rel, or why there can't be one.
+	// Join returns the endpoint of the Item with that Rel, or an error if there cannot be one.
 	Join(rel string) (Endpoint, error)
 }
 
-// A Target is a destination in the making.
+// A Target is a destination that is not complete yet.
 type Target interface {
-	// File returns the file that ranges are fetched to; nil means that the bytes are given to Put.
+	// File returns the file that ranges are fetched to; nil means that Put gets the bytes.
 	File() *transfer.File
-	// Put takes all bytes of a source. An error of the source is a [*ReadError], after which it is called again, unless
-	// there are Bytes: those can't be taken back.
+	// Put writes all bytes of a source. After an error of the source, a [*ReadError], Put may be called again, unless it
+	// returned Bytes, which cannot be taken back.
 	Put(ctx context.Context, in *Input) (Stored, error)
-	// Commit makes the destination what was put.
+	// Commit replaces the destination with what was put.
 	Commit() (Stored, error)
-	// Close drops what was not committed, or leaves it to a later process. It returns what it leaves, in words.
+	// Close removes what was not committed, or keeps it for a later process. It returns a clause that says what it keeps.
 	Close() (left string)
 }
 
-// Attributes are what a place says of its bytes. They go along to where there is a place for them.
+// Attributes are the content type and other attributes of a source. Destinations that have attributes get them.
 type Attributes = objects.Attributes
 
-// Info is what is known of a source.
+// Info is the metadata of a source.
 type Info struct {
 	Attributes
 
-	Size     int64        // in bytes; -1: not known before the end
-	Checksum checksum.Sum // of all bytes; zero: not known
+	Size     int64        // in bytes; -1 if it is unknown before the end
+	Checksum checksum.Sum // of all bytes; zero if it is unknown
 
-	Inconclusive bool // that the bytes have another Checksum proves nothing
+	Inconclusive bool // a mismatch of Checksum does not prove that the bytes differ
 }
 
 // An Input is a source that has been opened.
@@ -104,38 +104,38 @@ type Input struct {
 	io.ReadCloser
 	Info
 
-	File     *os.File  // the source, if it can be read again and at any place; nil: it can't
-	Modified time.Time // of File
+	File     *os.File  // the source, if it can be read again and at any offset, or else nil
+	Modified time.Time // modification time of File
 }
 
-// Stored is what a destination has got.
+// Stored describes what was written to a destination.
 type Stored struct {
 	Bytes    int64
-	Checksum string // of all bytes, as package checksum writes it; "" is not known
-	Verified string // by what, as "crc32c"
+	Checksum string // of all bytes, as package checksum writes it; "" if it is unknown
+	Verified string // what has verified the bytes, such as "crc32c"
 }
 
-// An Item is what a listing has of one place.
+// An Item is one entry of a listing.
 type Item struct {
-	Rel  string       // the path below the listed place, with slashes
+	Rel  string       // path below the listed endpoint, with slashes
 	Size int64        // in bytes
-	Sum  checksum.Sum // of all bytes; zero: the listing does not have it
-	Dir  bool         // a directory, without what is in it
-	Err  error        // why it can't be copied
-	Link bool         // it is a link, and links are skipped
+	Sum  checksum.Sum // of all bytes; zero if the listing has none
+	Dir  bool         // the item is a directory; its contents are other items
+	Err  error        // why the item cannot be copied; nil if it can
+	Link bool         // the item is a symbolic link, and links are skipped
 }
 
-// A Copy is what the two sides of one copy share.
+// A Copy is the state that both sides of one copy share.
 type Copy struct {
 	*Session
 
 	From     Endpoint
-	Size     int64        // of From, if a listing has said; 0: not known
-	Want     checksum.Sum // that the bytes must have; zero: any
+	Size     int64        // of From in a listing; 0 if it is unknown
+	Want     checksum.Sum // the bytes must have it; zero allows any
 	Progress func(done, total int64)
 
-	Tries   int   // of all of it, in this run
-	Earlier int64 // bytes of an earlier run that were of use
+	Tries   int   // attempts of this run to copy all bytes
+	Earlier int64 // bytes that were resumed from an earlier run
 }
 
 // A ReadError is an error of the source rather than of the destination.
@@ -146,7 +146,7 @@ func (e *ReadError) Error() string { return e.Err.Error() }
 // Unwrap returns Err.
 func (e *ReadError) Unwrap() error { return e.Err }
 
-// open opens what a Getter requests. attributes returns those of the present version, once there was a response.
+// open requests all bytes of g. attributes returns the attributes in the response.
 func open(ctx context.Context, g transfer.Getter, attributes func() Attributes) (*Input, error) {
 	res, err := g.Get(ctx, transfer.Range{To: -1}, nil)
 	if err != nil {
@@ -156,11 +156,11 @@ func open(ctx context.Context, g transfer.Getter, attributes func() Attributes) 
 	return &Input{ReadCloser: res.Body, Info: Info{attributes(), v.Size, v.Checksum, v.Inconclusive}}, nil
 }
 
-// errNone is the error of what a scheme has no way to do. The table keeps it from being tried.
-var errNone = errors.New("this can't be done with an address of this kind")
+// errNone is the error of an operation that a scheme does not support. The table schemes prevents such calls.
+var errNone = errors.New("unsupported for an address of this kind")
 
-// A single is what places have in common that are one place alone: nothing is below them, no store copies them, and their
-// address can't be wrong.
+// A single implements the methods of an Endpoint that is one file, stream or URL: it has nothing below it, no store copies
+// it, and every address is valid.
 type single struct{}
 
 func (single) Key() string                       { return "" }

@@ -29,22 +29,23 @@ import (
 	"github.com/seed-0f2c7998/perdure/retry"
 )
 
-// A placeError is an error with one line about what failed, and where.
-type placeError struct {
-	where string // and what was done
+// A locatedError is an error with the operation and the address that it is of.
+type locatedError struct {
+	where string // operation and address, such as "read hour.csv"
 	err   error
 }
 
-func (e *placeError) Error() string { return e.where + ": " + reason(e.err) }
-func (e *placeError) Unwrap() error { return e.err }
+func (e *locatedError) Error() string { return e.where + ": " + reason(e.err) }
+func (e *locatedError) Unwrap() error { return e.err }
 
-// Explain returns err with what was done, as "read", and where, in one line.
-func Explain(do, where string, err error) error { return &placeError{do + " " + where, err} }
+// Explain returns err with the operation do, such as "read", and the address where. Its text is one line.
+func Explain(do, where string, err error) error { return &locatedError{do + " " + where, err} }
 
-// Ended returns the error of several attempts of which each has an error of Explain, so that it begins with the place.
+// Ended returns the error of several attempts, each with an error of Explain, so that its text begins with operation and
+// address.
 func Ended(err error) error {
 	e, all := err.(*retry.Error) //nolint:errorlint // of the caller's own attempts
-	last, ok := errors.AsType[*placeError](err)
+	last, ok := errors.AsType[*locatedError](err)
 	switch {
 	case !all || !ok:
 		return err
@@ -53,10 +54,11 @@ func Ended(err error) error {
 	}
 	whole := *e
 	whole.Last = last.err
-	return &placeError{last.where, &whole}
+	return &locatedError{last.where, &whole}
 }
 
-// MayRestart reports whether a source that broke may come whole the next time: if it has not been retried already.
+// MayRestart reports whether fetching a source that broke from scratch may help: err is transient, and not the error of
+// retries.
 func MayRestart(err error) bool {
 	_, retried := errors.AsType[*retry.Error](err)
 	if _, unwanted := errors.AsType[checksum.UnwantedError](err); unwanted || retried {
@@ -76,7 +78,7 @@ func MayRestart(err error) bool {
 	return digest || class == retry.ClassTransient
 }
 
-// reason is Brief with what a retry has to say.
+// reason returns Brief with the attempts, the reason to stop and the instant to retry at.
 func reason(err error) string {
 	if elsewhere, ok := errors.AsType[*objects.RegionError](err); ok {
 		return fmt.Sprintf("bucket %s is in region %s: %s", elsewhere.Bucket, elsewhere.Region, reason(elsewhere.Err))
@@ -92,7 +94,7 @@ func reason(err error) string {
 	}
 	switch {
 	case e.Attempts == 0:
-	case refused || errors.Is(e.Stop, retry.ErrRetryLater): // which say themselves after what
+	case refused || errors.Is(e.Stop, retry.ErrRetryLater): // whose texts begin with their cause
 		text = "after " + attempts + ", " + text
 	default:
 		text += " after " + attempts
@@ -106,8 +108,8 @@ func reason(err error) string {
 	return text
 }
 
-// Brief is the text of an error without the words that the clients put around it: what the service said, or what happened
-// to the connection.
+// Brief returns the text of an error without the texts that the clients prepend: the service's message, or what happened to
+// the connection.
 func Brief(err error) string {
 	if text := awsretry.Brief(err); text != "" {
 		return text
@@ -117,7 +119,7 @@ func Brief(err error) string {
 	}
 	switch e := err.(type) { //nolint:errorlint // layer by layer
 	case *httpretry.StatusError:
-		return strings.TrimSpace(strconv.Itoa(e.Status) + " " + http.StatusText(e.Status)) // a CDN has statuses without a text
+		return strings.TrimSpace(strconv.Itoa(e.Status) + " " + http.StatusText(e.Status)) // some statuses have no text
 	case *fs.PathError:
 		return e.Err.Error()
 	}
@@ -130,7 +132,7 @@ func Brief(err error) string {
 	return oneLine(redact.String(err.Error()))
 }
 
-// unwrapped returns the error in one that only puts words around it; nil: it is none of those.
+// unwrapped returns the error in a wrapper that only adds text, or nil if err is no such wrapper.
 func unwrapped(err error) error {
 	switch e := err.(type) { //nolint:errorlint // layer by layer
 	case *objects.Error:
@@ -146,7 +148,7 @@ func unwrapped(err error) error {
 	case *transfer.WriteError:
 		return e.Err
 	case interface{ Unwrap() []error }:
-		if all := e.Unwrap(); len(all) == 1 { // as errors.Join has it
+		if all := e.Unwrap(); len(all) == 1 { // of errors.Join
 			return all[0]
 		}
 	}
@@ -155,21 +157,22 @@ func unwrapped(err error) error {
 
 func oneLine(text string) string { return strings.Join(strings.Fields(text), " ") }
 
-// A told error is an attempt's, for an event, in brief; located, with the object that it is of.
-type told struct {
+// A briefError is the error of an attempt with a brief text, for an event. If located is set, the text begins with the
+// object.
+type briefError struct {
 	err     error
 	located bool
 }
 
-func (e told) Error() string {
+func (e briefError) Error() string {
 	if bucket, key := awsretry.Object(e.err); e.located && bucket != "" {
 		return "s3://" + bucket + "/" + key + ": " + Brief(e.err)
 	}
 	return Brief(e.err)
 }
-func (e told) Unwrap() error { return e.err }
+func (e briefError) Unwrap() error { return e.err }
 
-// ExplainWrite is Explain for writing the file of that path.
+// ExplainWrite returns Explain for "write" and path. If the directory does not exist, the error says so.
 func ExplainWrite(path string, err error) error {
 	if _, missing := os.Stat(filepath.Dir(path)); errors.Is(err, fs.ErrNotExist) && errors.Is(missing, fs.ErrNotExist) {
 		err = noParent(path)
@@ -177,12 +180,12 @@ func ExplainWrite(path string, err error) error {
 	return Explain("write", path, err)
 }
 
-// noParent is the error of a file whose directory does not exist. It names that, since a link may lead there.
+// noParent returns the error of a file whose directory does not exist. It names the directory: path may be a link to it.
 func noParent(path string) error {
-	return fmt.Errorf("the directory %s does not exist: make it first", quoted(filepath.Dir(path)))
+	return fmt.Errorf("directory %s does not exist", quoted(filepath.Dir(path)))
 }
 
-// inPlace returns err with the way that is left for a file that can't be replaced.
+// inPlace returns the error of a file that cannot be replaced, with a command that writes to it.
 func inPlace(c *Copy, path string, err error) error {
 	if !errors.Is(err, transfer.ErrInPlace) {
 		return err
@@ -193,7 +196,7 @@ func inPlace(c *Copy, path string, err error) error {
 	return &inPlaceError{err, fmt.Sprintf("perdure copy %s - > %s", quoted(c.From.String()), quoted(path))}
 }
 
-// Denied returns what the system has said of a directory that takes no file.
+// Denied returns the error of the system about a directory in which no file can be created.
 func Denied(err error) error {
 	if denied, ok := errors.AsType[*fs.PathError](err); ok {
 		return denied
@@ -201,13 +204,13 @@ func Denied(err error) error {
 	return err
 }
 
-// An inPlaceError says what to do instead.
+// An inPlaceError suggests a command.
 type inPlaceError struct {
-	err error
-	way string
+	err     error
+	command string
 }
 
-// quoted returns text as a word of a shell.
+// quoted returns text quoted for a shell.
 func quoted(text string) string {
 	if !strings.ContainsFunc(text, func(c rune) bool {
 		return !strings.ContainsRune("%+-./:=@_,", c) && !unicode.IsLetter(c) && !unicode.IsDigit(c)
@@ -218,23 +221,23 @@ func quoted(text string) string {
 }
 
 func (e *inPlaceError) Error() string {
-	return transfer.ErrInPlace.Error() + ": to do that, run: " + e.way
+	return transfer.ErrInPlace.Error() + ": to do that, run: " + e.command
 }
 func (e *inPlaceError) Unwrap() error { return e.err }
 
-// ErrSize is the error of a source that ended too early, or of a destination that got less.
-var ErrSize = errors.New("the size is not what it was said to be")
+// ErrSize is the error of a source or a destination with another size than expected.
+var ErrSize = errors.New("unexpected size")
 
-// A watched reader reads for as long as its context lasts, tells how far it has come, and marks its errors as those of the
-// source. It ends well only where the source was said to end, with the bytes that are wanted.
+// A watched reader reads until its context ends, reports progress, and returns errors as [*ReadError]. It returns io.EOF only
+// if size and checksums are as expected.
 type watched struct {
 	ctx      context.Context //nolint:containedctx // of one copy
 	in       io.Reader
-	size     int64 // -1: not known
+	size     int64 // -1 if it is unknown
 	done     int64
 	progress func(done, total int64)
 	sums     []expected
-	verified string // by what, once all has come
+	verified string // what has verified the bytes, at the end
 }
 
 // An expected is a checksum that the bytes must have.
@@ -242,14 +245,14 @@ type expected struct {
 	checksum.Sum
 
 	hash  hash.Hash
-	loose bool // a difference proves nothing
-	given bool // it is what the user has given
+	loose bool // a mismatch does not prove that the bytes differ
+	given bool // the user has given the checksum
 }
 
-// watch returns what reads in, which must have its own checksum and the one that is wanted.
+// watch returns a reader of in that verifies the checksum of in and want.
 func watch(ctx context.Context, in *Input, want checksum.Sum, progress func(done, total int64)) *watched {
 	w := &watched{ctx: ctx, in: in, size: in.Size, progress: progress, verified: "size"}
-	if in.File != nil { // a file that grows is as long as it was
+	if in.File != nil { // a file may grow: read its original size
 		w.in = io.LimitReader(in, in.Size)
 	}
 	for _, sum := range []expected{{Sum: in.Checksum, loose: in.Inconclusive}, {Sum: want, given: true}} {
@@ -271,7 +274,7 @@ func (w *watched) Read(p []byte) (int, error) {
 	for _, sum := range w.sums {
 		_, _ = sum.hash.Write(p[:n])
 	}
-	if err == io.EOF { //nolint:errorlint // the end itself, as readers give it
+	if err == io.EOF { //nolint:errorlint // io.EOF is never wrapped
 		err = w.end()
 	}
 	if err != nil && err != io.EOF { //nolint:errorlint // as above
@@ -280,7 +283,7 @@ func (w *watched) Read(p []byte) (int, error) {
 	return n, err
 }
 
-// end returns io.EOF if all has come as it was to come.
+// end returns io.EOF if size and checksums are as expected.
 func (w *watched) end() error {
 	if w.size >= 0 && w.done != w.size {
 		return fmt.Errorf("%w: %d bytes, want %d", ErrSize, w.done, w.size)

@@ -15,13 +15,13 @@ import (
 	"github.com/seed-0f2c7998/perdure/internal/transfer"
 )
 
-// A File is a file of that path.
+// A File is a file, a pipe or a device.
 type File struct {
 	single
 
 	Path string
 
-	// OpenFile and CreateFile, if not nil, open the file and make it in a directory that is copied.
+	// OpenFile opens the file, CreateFile creates it, in a tree that is copied. If nil, Path is used.
 	OpenFile   func() (*os.File, error)
 	CreateFile func(transfer.Options) (*transfer.File, error)
 }
@@ -39,7 +39,7 @@ func (f *File) Key() string { return f.Path }
 // Base returns the last part of the path.
 func (f *File) Base() string { return base(filepath.Base(f.Path)) }
 
-// base returns a name if it can be that of a file below a directory, or else "".
+// base returns name if it can be a file name, or else "".
 func base(name string) string {
 	if name == "." || name == ".." || strings.ContainsAny(name, `/\`) || name == string(filepath.Separator) {
 		return ""
@@ -47,7 +47,7 @@ func base(name string) string {
 	return name
 }
 
-// Named returns the file of that name if the path is that of a directory.
+// Named returns the file of that name in the path if that is a directory, or else nil.
 func (f *File) Named(name string) Endpoint {
 	info, err := os.Stat(f.Path)
 	if err == nil && info.IsDir() || strings.HasSuffix(f.Path, "/") || strings.HasSuffix(f.Path, string(filepath.Separator)) {
@@ -67,8 +67,7 @@ func (f *File) Is(other Endpoint) bool {
 	return errA == nil && errB == nil && a.Mode().IsRegular() && os.SameFile(a, b)
 }
 
-// Connect reports, as nil, that there is a file to read. Only a regular one is opened: another may not be the same
-// afterwards.
+// Connect returns an error if the source cannot be read. It opens only regular files: opening and closing a pipe changes it.
 func (f *File) Connect(_ context.Context, _ *Session, as Role) error {
 	if as == Destination || f.OpenFile != nil {
 		return nil
@@ -90,9 +89,9 @@ func (f *File) Connect(_ context.Context, _ *Session, as Role) error {
 	return nil
 }
 
-var errDirectory = errors.New("is a directory, want a file; what is in a directory goes to s3:// with -r")
+var errDirectory = errors.New("is a directory: use -r to copy the files in it to s3://")
 
-// Stat returns what the file system has.
+// Stat returns the size of the file.
 func (f *File) Stat(context.Context) (Info, error) {
 	info, err := os.Stat(f.Path)
 	if err != nil {
@@ -101,7 +100,7 @@ func (f *File) Stat(context.Context) (Info, error) {
 	return Info{Size: info.Size()}, nil
 }
 
-// Open opens the file. It does not wait for the other end of a pipe longer than ctx lasts.
+// Open opens the file. If ctx ends, it stops waiting for a pipe's writer.
 func (f *File) Open(ctx context.Context) (*Input, error) {
 	open := f.OpenFile
 	if open == nil {
@@ -127,7 +126,7 @@ func (f *File) Open(ctx context.Context) (*Input, error) {
 	return in, nil
 }
 
-// Create makes the file that becomes this one, or opens the device or the pipe that it is.
+// Create creates the temporary file that replaces the file, or opens the device or pipe.
 func (f *File) Create(ctx context.Context, c *Copy) (Target, error) {
 	t := &fileTarget{copy: c}
 	o := t.options()
@@ -161,15 +160,15 @@ func (f *File) Create(ctx context.Context, c *Copy) (Target, error) {
 	return t, nil
 }
 
-// OpenSink opens what the path leads to for writing, if that is a device, a pipe, or a descriptor of this process; nil: it
-// is a file, or there is none.
+// OpenSink opens path for writing if it leads to a device, a pipe, or a descriptor of this process. It returns nil if path
+// is a regular file or does not exist.
 func OpenSink(ctx context.Context, path string) (*os.File, error) {
 	if f, ok, err := descriptor(path); ok {
 		return f, err
 	}
 	f, err := Await(ctx, func() (*os.File, error) { return os.OpenFile(Resolve(path), os.O_WRONLY, 0) })
 	if errors.Is(err, fs.ErrNotExist) {
-		return nil, nil //nolint:nilnil // as said
+		return nil, nil //nolint:nilnil // no sink
 	}
 	if err != nil {
 		return nil, err
@@ -181,7 +180,7 @@ func OpenSink(ctx context.Context, path string) (*os.File, error) {
 	return nil, errors.Join(err, f.Close())
 }
 
-// OpenDir opens the directory for the file of that path.
+// OpenDir opens the directory of the file at path.
 func OpenDir(path string) (*transfer.Dir, error) {
 	dir, err := transfer.OpenDir(filepath.Dir(path))
 	if errors.Is(err, fs.ErrNotExist) {
@@ -190,16 +189,16 @@ func OpenDir(path string) (*transfer.Dir, error) {
 	return dir, err
 }
 
-// maxLinks is how many links are followed, as by Linux.
+// maxLinks is how many symbolic links are followed, as on Linux.
 const maxLinks = 40
 
-// Resolve returns the path of the file that links lead to, which stay. There may be no such file yet.
+// Resolve returns the path of the file that path leads to through symbolic links. The file need not exist.
 func Resolve(path string) string {
 	if end, err := filepath.EvalSymlinks(path); err == nil {
 		return end
 	}
 	if _, err := os.Stat(path); !errors.Is(err, fs.ErrNotExist) {
-		return path // as the link to a pipe, which is no path
+		return path // such as a link to a pipe in /proc, which has no path
 	}
 	for range maxLinks {
 		next, err := os.Readlink(path)
@@ -214,25 +213,25 @@ func Resolve(path string) string {
 	return path
 }
 
-// A fileTarget is a file in the making.
+// A fileTarget is a file that is not complete yet.
 type fileTarget struct {
 	copy *Copy
 	path string
-	dir  *transfer.Dir // nil: the file is in a tree
+	dir  *transfer.Dir // nil if the file is in a tree
 	file *transfer.File
-	size int64    // as the last progress has it; -1: not known
-	from *watched // of the last Put
+	size int64    // in the last progress; -1 if it is unknown
+	from *watched // the reader of the last Put
 }
 
-// large is the size in bytes from which a file in a tree can be resumed by another run.
+// large is the size in bytes from which on another run can resume a file in a tree.
 const large = 16 << 20
 
-// options returns those of the file.
+// options returns the options of the file.
 func (t *fileTarget) options() transfer.Options {
 	c := t.copy
 	g, identity := c.From.Getter()
 	parallel := c.Parallel
-	if p, ok := g.(interface{ Parallel() int }); ok { // it bounds them itself
+	if p, ok := g.(interface{ Parallel() int }); ok { // the store limits them itself
 		parallel = p.Parallel()
 	}
 	if c.Size > 0 && c.Size < large {
@@ -243,10 +242,10 @@ func (t *fileTarget) options() transfer.Options {
 		Progress: func(done, total int64) { t.size = total; c.progress(done, total) },
 		Resumed: func(r transfer.Resumption) {
 			if r.Bytes > 0 {
-				c.goingOn(c.From, r.Bytes, r.Size)
+				c.resuming(c.From, r.Bytes, r.Size)
 				return
 			}
-			c.renewed(r.Reason)
+			c.restarted(r.Reason)
 		},
 	}
 }
@@ -289,8 +288,8 @@ func (t *fileTarget) Close() (left string) {
 	return left
 }
 
-// WriteFile writes data to the file of that path: all of it, or the file stays as it was. A device
-// or a pipe is written to.
+// WriteFile writes data to the file at path: after an error the file is unchanged. It writes directly to a device or a
+// pipe.
 func WriteFile(ctx context.Context, path string, data []byte) error {
 	if err := writeFile(ctx, path, data); err != nil {
 		return Explain("write", path, err)

@@ -12,7 +12,7 @@ import (
 
 	"github.com/seed-0f2c7998/perdure/cmd/perdure/internal/wait"
 	"github.com/seed-0f2c7998/perdure/httpretry"
-	_ "github.com/seed-0f2c7998/perdure/httpretry/download" // which offers newHTTP
+	_ "github.com/seed-0f2c7998/perdure/httpretry/download" // registers newHTTP
 	"github.com/seed-0f2c7998/perdure/internal/getters"
 	"github.com/seed-0f2c7998/perdure/internal/redact"
 	"github.com/seed-0f2c7998/perdure/internal/setting"
@@ -21,28 +21,28 @@ import (
 
 var newHTTP = getters.TakeHTTP() //nolint:gochecknoglobals // a function
 
-// A web is what an http or https URL brings.
+// A web is an http or https URL.
 type web struct {
 	single
 
 	text   string
 	url    *url.URL
-	getter getters.HTTP // nil: not connected
+	getter getters.HTTP // nil before Connect
 }
 
 func parseWeb(field, text string) (Endpoint, error) {
 	u, err := url.Parse(text)
 	if err != nil || u.Host == "" {
-		return nil, setting.Bad(field, text, "a URL with a host, as https://example.org/stations.json")
+		return nil, setting.Bad(field, text, "a URL with a host, such as https://example.org/stations.json")
 	}
 	return &web{text: text, url: u}, nil
 }
 
 func (w *web) String() string { return redact.String(w.text) }
-func (w *web) Where() string  { return fmt.Sprintf("%q", w.String()) } // a URL does not tell where it ends
+func (w *web) Where() string  { return fmt.Sprintf("%q", w.String()) } // a URL may end in punctuation
 func (w *web) Base() string   { return base(path.Base(w.url.Path)) }
 
-// Connect makes the client, whose cookies are those of this copy.
+// Connect creates the client, with cookies for this copy only.
 func (w *web) Connect(ctx context.Context, s *Session, as Role) error {
 	p, err := s.policyOf("api_call", "fetch", as)
 	if err != nil {
@@ -74,7 +74,7 @@ func (w *web) Stat(context.Context) (Info, error) { return Info{}, errNone }
 
 func (w *web) Open(ctx context.Context) (*Input, error) { return open(ctx, w.getter, w.attributes) }
 
-// attributes returns those that the last response has.
+// attributes returns the attributes in the last response.
 func (w *web) attributes() Attributes {
 	h := w.getter.Header()
 	a := Attributes{

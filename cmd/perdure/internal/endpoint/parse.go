@@ -9,16 +9,16 @@ import (
 	"github.com/seed-0f2c7998/perdure/internal/setting"
 )
 
-// A scheme is a kind of address. What a role has no words for is not possible.
+// A scheme is a kind of address. An empty source, target or tree means that the scheme cannot have that use.
 type scheme struct {
-	names  []string                                   // before the ://; none: all that has no name
-	parse  func(field, text string) (Endpoint, error) // errors are about field
-	source string                                     // what it is called as SRC
-	target string                                     // ... as DST
-	tree   string                                     // ... as one side of a copy of many files, of which a directory is the other
+	names  []string                                   // the part before "://"; "" is a path
+	parse  func(field, text string) (Endpoint, error) // its errors are about field
+	source string                                     // description as SRC
+	target string                                     // description as DST
+	tree   string                                     // description as one side of copy -r
 }
 
-// schemes has a row for each.
+// schemes is the table of all schemes.
 var schemes = []scheme{ //nolint:gochecknoglobals // a table
 	{names: []string{""}, parse: parseFile, source: "a file", target: "a file, a directory"},
 	{names: []string{"-"}, parse: parseStream, source: "- for standard input", target: "- for standard output"},
@@ -26,7 +26,7 @@ var schemes = []scheme{ //nolint:gochecknoglobals // a table
 	{names: []string{"s3"}, parse: parseObject, source: "s3://BUCKET/KEY", target: "s3://BUCKET/KEY", tree: "s3://BUCKET/PREFIX"},
 }
 
-// words joins what the rows say, as "a file, - or s3://BUCKET/KEY".
+// words joins the descriptions of all schemes, such as "a file, -, or s3://BUCKET/KEY".
 func words(of func(scheme) string) string {
 	var all []string
 	for _, s := range schemes {
@@ -40,7 +40,7 @@ func words(of func(scheme) string) string {
 	return strings.Join(all[:len(all)-1], ", ") + ", or " + all[len(all)-1]
 }
 
-// find returns the row for an address.
+// find returns the scheme of an address.
 func find(field, text, want string) (scheme, error) {
 	name, _, found := strings.Cut(text, "://")
 	switch {
@@ -50,7 +50,7 @@ func find(field, text, want string) (scheme, error) {
 		name = "-"
 	case !found || strings.ContainsAny(name, `/\`):
 		if near := nearly(text); near != "" {
-			return scheme{}, setting.Bad(field, near, "written with two slashes after the colon; a file of that name is ./"+near)
+			return scheme{}, setting.Bad(field, near, "written with two slashes after the colon, or as ./"+near+" if it is a file")
 		}
 		name = ""
 	}
@@ -61,7 +61,7 @@ func find(field, text, want string) (scheme, error) {
 	return schemes[i], nil
 }
 
-// parse returns the endpoint of an address that has a use.
+// parse returns the endpoint of an address whose scheme has that use.
 func parse(field, text string, use func(scheme) string) (Endpoint, error) {
 	want := words(use)
 	s, err := find(field, text, want)
@@ -74,8 +74,8 @@ func parse(field, text string, use func(scheme) string) (Endpoint, error) {
 	return s.parse(field, text)
 }
 
-// nearly returns text, without its secrets, if it was to be an address and lacks slashes; "": it is the name of a file, if
-// only of one that there is.
+// nearly returns text, without secrets, if it is an address that lacks slashes. It returns "" if text is a path, or the name
+// of a file that exists.
 func nearly(text string) string {
 	name, rest, found := strings.Cut(text, ":")
 	known := slices.ContainsFunc(schemes, func(s scheme) bool { return name != "" && slices.Contains(s.names, strings.ToLower(name)) })
@@ -90,8 +90,7 @@ func nearly(text string) string {
 	return name + ":" + rest
 }
 
-// Parse returns the endpoints of a copy, the destination with the name of the source at its end where it has none. The
-// errors are about SRC and DST.
+// Parse returns the endpoints of a copy. If DST is a directory, the name of SRC is appended. Errors are about SRC or DST.
 func Parse(source, target string) (from, to Endpoint, err error) {
 	if from, err = parse("SRC", source, func(s scheme) string { return s.source }); err != nil {
 		return nil, nil, err
@@ -105,26 +104,26 @@ func Parse(source, target string) (from, to Endpoint, err error) {
 	base := from.Base()
 	if named := to.Named(base); named != nil {
 		if base == "" {
-			return nil, nil, setting.Bad("DST", to.String(), "an address with a name at its end: "+from.String()+" has none to give")
+			return nil, nil, setting.Bad("DST", to.String(), "an address with a name at its end: "+from.String()+" has no name to append")
 		}
 		to = named
 	}
 	if to.Is(from) {
-		return nil, nil, setting.Bad("DST", to.String(), "another place than SRC, which is the same")
+		return nil, nil, setting.Bad("DST", to.String(), "different from SRC")
 	}
 	return from, to, to.Check("DST", Destination)
 }
 
-// A Tree is a directory, and the place that its files go to or come from.
+// A Tree is the two sides of a copy of many files: a directory and a store's prefix.
 type Tree struct {
 	Dir    string
 	Remote Endpoint
-	Up     bool // from the directory
+	Up     bool // the copy is from Dir to Remote
 }
 
-// ParseTree reads the arguments of a copy of many files.
+// ParseTree parses the arguments of a copy of many files.
 func ParseTree(source, destination string) (t Tree, err error) {
-	want := "a directory and " + words(func(s scheme) string { return s.tree }) + ", either of them first, to copy many files"
+	want := "a directory and " + words(func(s scheme) string { return s.tree }) + ", in either order, with -r"
 	var sides [2]Endpoint
 	dir := -1
 	for i, text := range []string{source, destination} {

@@ -14,7 +14,7 @@ import (
 	"github.com/seed-0f2c7998/perdure/internal/transfer"
 )
 
-// A put is an object in the making.
+// A put is an object that is not complete yet.
 type put struct {
 	copy *Copy
 	to   *Object
@@ -26,7 +26,7 @@ func (p *put) File() *transfer.File    { return nil }
 func (p *put) Commit() (Stored, error) { return p.got, nil }
 func (p *put) Close() string           { return p.left }
 
-// Put stores all bytes. What an earlier run has sent of a file is not sent again.
+// Put stores all bytes. It does not send parts of a file again that an earlier run has sent.
 func (p *put) Put(ctx context.Context, in *Input) (stored Stored, err error) {
 	o := objects.PutOptions{Attributes: in.Attributes}
 	var body io.Reader
@@ -52,7 +52,7 @@ func (p *put) Put(ctx context.Context, in *Input) (stored Stored, err error) {
 func (p *put) send(ctx context.Context, in *Input, body io.Reader, o objects.PutOptions) (Stored, error) {
 	object, err := p.to.store.Put(ctx, p.to.bucket, p.to.key, body, o)
 	if err == nil && in.Size >= 0 && object.Size != in.Size {
-		err = fmt.Errorf("%w: %d bytes of %d arrived", ErrSize, object.Size, in.Size)
+		err = fmt.Errorf("%w: the store has %d bytes, want %d", ErrSize, object.Size, in.Size)
 	}
 	if err == nil {
 		p.got = Stored{object.Size, object.Checksum, string(object.Verified)}
@@ -60,8 +60,8 @@ func (p *put) send(ctx context.Context, in *Input, body io.Reader, o objects.Put
 	return p.got, err
 }
 
-// compare reads a file that can be read again, and returns an error if it is not what is wanted. Other inputs are compared
-// as they come.
+// compare reads all of a file and returns an error if its checksum is not the wanted one. Other inputs are verified while
+// they are sent.
 func (p *put) compare(ctx context.Context, in *Input) error {
 	if p.copy.Want.IsZero() {
 		return nil
@@ -73,11 +73,11 @@ func (p *put) compare(ctx context.Context, in *Input) error {
 	return err
 }
 
-// errMoving is the error of a file that can't be sent because it does not stay the same.
+// errMoving is the error of an upload that failed because the file changed.
 var errMoving = errors.New("source changed during upload")
 
-// steady looks whether the file has changed while it was sent, which explains an error that has no other reason, and is
-// told if there was none.
+// steady returns errMoving in place of a permanent error if the file has changed since it was opened. If there is no error,
+// it notes the change.
 func (p *put) steady(in *Input, err error) error {
 	switch {
 	case err == nil:
@@ -98,19 +98,19 @@ func (in *Input) changed() bool {
 	return err == nil && (now.Size() != in.Size || !now.ModTime().Equal(in.Modified))
 }
 
-// moved tells of a file that has changed while all of it was read.
+// moved notes that a file has changed while it was read.
 func (c *Copy) moved(in *Input, done string) {
 	if in.changed() {
-		c.note("changed", c.From.String()+" has changed while it was "+done+": what is there may hold some of both")
+		c.note("changed", c.From.String()+" changed while it was "+done+": the copy may mix old and new content")
 	}
 }
 
-// resumable is the size of a file, in bytes, above which it is sent in parts, so that another run may go on with it.
+// resumable is the size in bytes above which a file is sent in parts, so that another run can resume the upload.
 const resumable = 8 << 20
 
-// recall looks for what an earlier run has sent. Of a file that is large enough o goes on with it; anything else is dropped,
-// and written down again if it is a source that can't be read again: for the next run to drop, if this process is killed. The
-// function must be called with how the put has ended.
+// recall looks for the upload of an earlier run. If the source is a large file, o resumes that upload. Otherwise recall
+// aborts the upload. For a source that cannot be read twice it records the new upload, so that the next run can abort it if
+// this process is killed. done must be called with the error of the put.
 func (p *put) recall(ctx context.Context, in *Input, o *objects.PutOptions) (done func(error), err error) {
 	c := p.copy
 	small := in.File != nil && (c.NoResume || in.Size <= resumable)
@@ -127,17 +127,17 @@ func (p *put) recall(ctx context.Context, in *Input, o *objects.PutOptions) (don
 		outdated = uploads.Damaged
 	}
 	if outdated != "" {
-		c.renewed(outdated + p.orphans(u))
+		c.restarted(outdated + p.orphans(u))
 	}
 	if small || outdated != "" || in.File == nil {
 		if err := p.to.abandon(ctx, u); err != nil {
 			u.Close()
-			return nil, fmt.Errorf("what an earlier run has sent: %w", err)
+			return nil, fmt.Errorf("aborting the upload of an earlier run: %w", err)
 		}
 	}
 	if small || u.Begin() != nil {
 		u.Close()
-		return done, nil //nolint:nilerr // what can't be written down can't be gone on with
+		return done, nil //nolint:nilerr // an upload without a record cannot be resumed
 	}
 	o.State = u.State()
 	if in.File != nil {
@@ -149,16 +149,16 @@ func (p *put) recall(ctx context.Context, in *Input, o *objects.PutOptions) (don
 	}, nil
 }
 
-// orphans returns what is to be said of parts in the store that this run cannot drop; "" if there are none.
+// orphans returns a clause about parts in the store that this run cannot abort, or "".
 func (p *put) orphans(u *uploads.Upload) string {
 	if !u.Lost() {
 		return ""
 	}
-	return fmt.Sprintf("; the parts that it sent stay in the store until \"perdure s3 clean %v\" drops them", p.to)
+	return fmt.Sprintf("; the parts that it sent stay in the store: remove them with \"perdure s3 clean %v\"", p.to)
 }
 
-// upload claims what is known of the upload of a file, and makes it unless it has to be there; nil: another process has it,
-// or nothing can be kept here.
+// upload claims the record of the upload of a file. It creates the record, unless there is set. It returns nil if another
+// process has claimed the record, or if none can be kept.
 func (o *Object) upload(from Endpoint, in *Input, there bool) *uploads.Upload {
 	dir, err := uploads.Dir()
 	path, unknown := filepath.Abs(from.String())
@@ -176,7 +176,7 @@ func (o *Object) upload(from Endpoint, in *Input, there bool) *uploads.Upload {
 	return u
 }
 
-// abandon drops an upload that nothing is to go on with. One that the store will not drop is left to "perdure s3 clean".
+// abandon aborts an upload that is not to be resumed. If the store refuses that, the upload is left to "perdure s3 clean".
 func (o *Object) abandon(ctx context.Context, u *uploads.Upload) error {
 	err := o.store.AbortUpload(ctx, u.State())
 	if err != nil && exit.Code(err) != exit.Failed {
@@ -185,7 +185,7 @@ func (o *Object) abandon(ctx context.Context, u *uploads.Upload) error {
 	return u.Forget()
 }
 
-// Settle drops what an earlier run has left of an upload from a file that is there by now.
+// Settle aborts the upload of an earlier run from a file that is stored by now.
 func (o *Object) Settle(ctx context.Context, from Endpoint) {
 	if u := o.upload(from, &Input{}, true); u != nil {
 		_ = o.abandon(ctx, u) // the next run tries again
@@ -193,18 +193,18 @@ func (o *Object) Settle(ctx context.Context, from Endpoint) {
 	}
 }
 
-// resumed tells what is there.
+// resumed notes what of an earlier upload is resumed, or why nothing is.
 func (p *put) resumed(r objects.Resumption) {
 	c := p.copy
 	if r.Bytes == 0 {
-		c.renewed(r.Reason)
+		c.restarted(r.Reason)
 		return
 	}
-	c.goingOn(p.to, r.Bytes, r.Size)
+	c.resuming(p.to, r.Bytes, r.Size)
 	c.progress(r.Bytes, r.Size)
 }
 
-// leave leaves what has been sent of a file to another run, unless that would fail as well.
+// leave keeps the upload of a file for another run, unless that would fail, too.
 func (p *put) leave(ctx context.Context, u *uploads.Upload, in *Input, err error) {
 	s, unread := objects.ReadState(u.State())
 	switch {
@@ -213,7 +213,7 @@ func (p *put) leave(ctx context.Context, u *uploads.Upload, in *Input, err error
 	case in.File == nil:
 		late, cancel := context.WithTimeout(context.WithoutCancel(ctx), 30*time.Second)
 		defer cancel()
-		_ = p.to.abandon(late, u) // else the next run does so
+		_ = p.to.abandon(late, u) // after an error, the next run aborts it
 		return
 	case unread != nil:
 		_ = u.Forget()

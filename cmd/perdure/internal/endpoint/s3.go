@@ -28,26 +28,26 @@ import (
 
 var newS3 = getters.TakeS3[*objects.Store, objects.GetOptions, objects.Object]() //nolint:gochecknoglobals // a function
 
-// An Object is an object of a store, or all whose keys begin with its own.
+// An Object is an object of a store, or the prefix of several objects.
 type Object struct {
 	bucket, key string
 
-	store    *objects.Store // nil: not connected
+	store    *objects.Store // nil before Connect
 	session  *Session
-	endpoint string // of the store; "" is AWS
-	version  string // of the object; "": the present one
+	endpoint string // URL of the store; "" is AWS
+	version  string // of the object; "" means the current one
 }
 
 func parseObject(field, text string) (Endpoint, error) {
 	_, rest, _ := strings.Cut(text, "://")
 	bucket, key, _ := strings.Cut(rest, "/")
 	if bucket == "" {
-		return nil, setting.Bad(field, text, "an address with a bucket, as s3://bucket/key")
+		return nil, setting.Bad(field, text, "an address with a bucket, such as s3://bucket/key")
 	}
 	return &Object{bucket: bucket, key: key}, nil
 }
 
-// ParsePrefix reads an argument that names keys of a bucket: all of them, or those that begin with a prefix.
+// ParsePrefix parses the address of a bucket, or of a prefix of keys in a bucket.
 func ParsePrefix(text string) (*Object, error) {
 	const want = "s3://BUCKET or s3://BUCKET/PREFIX"
 	if name, _, _ := strings.Cut(text, "://"); !strings.EqualFold(name, "s3") || !strings.Contains(text, "://") {
@@ -57,12 +57,12 @@ func ParsePrefix(text string) (*Object, error) {
 	if err != nil {
 		return nil, err
 	}
-	return e.(*Object), nil //nolint:errcheck,forcetypeassert // as parseObject makes it
+	return e.(*Object), nil //nolint:errcheck,forcetypeassert // parseObject returns one
 }
 
 func (o *Object) String() string { return "s3://" + o.bucket + "/" + o.key }
 
-// Where returns the address with that of the store.
+// Where returns the address, and the URL of the store if that is not AWS.
 func (o *Object) Where() string {
 	if o.endpoint == "" {
 		return o.String()
@@ -79,7 +79,7 @@ func (o *Object) Key() string { return o.key }
 // Base returns the last part of the key.
 func (o *Object) Base() string { return base(path.Base(o.key)) }
 
-// Named returns the object of that name if the key is none or ends in a slash.
+// Named returns the object of that name if the key is empty or ends in a slash, or else nil.
 func (o *Object) Named(name string) Endpoint {
 	if o.key != "" && !strings.HasSuffix(o.key, "/") {
 		return nil
@@ -89,24 +89,24 @@ func (o *Object) Named(name string) Endpoint {
 	return &named
 }
 
-// Check wants a key, which a store can have.
+// Check returns an error if a source has no key, or the key of a destination is not UTF-8.
 func (o *Object) Check(field string, as Role) error {
 	switch {
 	case as == Source && o.key == "":
-		return setting.Bad(field, strings.TrimSuffix(o.String(), "/"), "one object, as s3://bucket/key")
+		return setting.Bad(field, strings.TrimSuffix(o.String(), "/"), "one object, such as s3://bucket/key")
 	case as == Destination && !utf8.ValidString(o.key):
 		return setting.Bad(field, o.String(), "a key that is UTF-8")
 	}
 	return nil
 }
 
-// Is compares bucket and key.
+// Is reports whether bucket and key are the same.
 func (o *Object) Is(other Endpoint) bool {
 	p, ok := other.(*Object)
 	return ok && o.bucket == p.bucket && o.key == p.key
 }
 
-// Connect makes the client of the store.
+// Connect creates the client of the store.
 func (o *Object) Connect(ctx context.Context, s *Session, as Role) error {
 	if as == Source {
 		o.version = s.VersionID
@@ -130,7 +130,7 @@ func (o *Object) connect(ctx context.Context, s *Session, as Role, preset, name 
 		so.HTTPClient = counted{so.HTTPClient.Do, &s.attempts}
 		s.Waiter.Apply(so, registry.All)
 		if s.EndpointURL != "" {
-			so.BaseEndpoint = &s.EndpointURL // which the environment's own for S3 would hide
+			so.BaseEndpoint = &s.EndpointURL // the environment's URL for S3 would override that of cfg
 		}
 		o.endpoint = aws.ToString(so.BaseEndpoint)
 	})
@@ -153,13 +153,13 @@ func (s *Session) customerKey() ([]byte, error) {
 // Close does nothing.
 func (o *Object) Close(bool) error { return nil }
 
-// Stat asks the store.
+// Stat requests the metadata of the object.
 func (o *Object) Stat(ctx context.Context) (Info, error) {
 	object, err := o.store.Stat(ctx, o.bucket, o.key)
 	if err != nil {
 		return Info{}, err
 	}
-	sum, _ := checksum.Parse(object.Checksum) // none, or of another kind
+	sum, _ := checksum.Parse(object.Checksum) // the zero Sum if it cannot be parsed
 	return Info{Size: object.Size, Checksum: sum}, nil
 }
 
@@ -169,7 +169,7 @@ func (o *Object) Open(ctx context.Context) (*Input, error) {
 	return open(ctx, g, func() Attributes { return g.Object().Attributes })
 }
 
-// Getter returns that of the store.
+// Getter returns a Getter of the object.
 func (o *Object) Getter() (transfer.Getter, string) {
 	if o.store == nil {
 		return nil, ""
@@ -178,10 +178,10 @@ func (o *Object) Getter() (transfer.Getter, string) {
 	return g, g.Source()
 }
 
-// Create makes ready for an upload.
+// Create returns a target that uploads.
 func (o *Object) Create(_ context.Context, c *Copy) (Target, error) { return &put{copy: c, to: o}, nil }
 
-// CopyFrom has the store copy.
+// CopyFrom has the store copy an object.
 func (o *Object) CopyFrom(ctx context.Context, from Endpoint) (Stored, error) {
 	source, ok := from.(*Object)
 	if !ok {
@@ -189,19 +189,19 @@ func (o *Object) CopyFrom(ctx context.Context, from Endpoint) (Stored, error) {
 	}
 	got, err := o.store.Copy(ctx, objects.Address{Bucket: source.bucket, Key: source.key, VersionID: source.version}, objects.Address{Bucket: o.bucket, Key: o.key})
 	if status, ok := errors.AsType[*smithyhttp.ResponseError](err); ok && slices.Contains([]int{http.StatusNotImplemented, http.StatusMethodNotAllowed, http.StatusMovedPermanently, http.StatusBadRequest}, status.HTTPStatusCode()) {
-		return Stored{}, errors.ErrUnsupported // it does not copy, or not from there; if all is in vain, reading will tell
+		return Stored{}, errors.ErrUnsupported // the store cannot copy from there: read and write instead
 	}
 	return Stored{got.Size, got.Checksum, string(got.Verified)}, err
 }
 
-// List yields the objects whose keys begin with the own one and a slash.
+// List yields the objects whose keys begin with the key of o and a slash.
 func (o *Object) List(ctx context.Context) iter.Seq2[Item, error] {
 	prefix := directory(o.key)
 	return func(yield func(Item, error) bool) {
 		for object, err := range o.store.List(ctx, o.bucket, prefix) {
 			i := Item{Rel: strings.TrimPrefix(object.Key, prefix), Size: object.Size}
-			i.Dir = i.Size == 0 && (i.Rel == "" || strings.HasSuffix(i.Rel, "/")) // as some programs make them
-			i.Sum, _ = checksum.Parse("md5:" + strings.Trim(object.ETag, `"`))    // it may be something else
+			i.Dir = i.Size == 0 && (i.Rel == "" || strings.HasSuffix(i.Rel, "/")) // the marker of a directory
+			i.Sum, _ = checksum.Parse("md5:" + strings.Trim(object.ETag, `"`))    // zero if the ETag is no MD5
 			if object.Key != "" {
 				i.Err, err = err, nil
 			}
@@ -212,7 +212,7 @@ func (o *Object) List(ctx context.Context) iter.Seq2[Item, error] {
 	}
 }
 
-// directory returns the prefix of the keys that are below key.
+// directory returns the prefix of the keys below key.
 func directory(key string) string {
 	if key == "" || strings.HasSuffix(key, "/") {
 		return key
@@ -220,10 +220,10 @@ func directory(key string) string {
 	return key + "/"
 }
 
-// Why a file can be no object.
+// Reasons why a file cannot be stored as an object.
 var (
-	errUTF8 = errors.New("its name is not UTF-8, as that of an object has to be")
-	errLong = errors.New("its key would be longer than the 1024 bytes that a store takes")
+	errUTF8 = errors.New("file name is not UTF-8, as the key of an object must be")
+	errLong = errors.New("key would be longer than 1024 bytes")
 )
 
 // Join returns the object of that name below this one.
@@ -240,8 +240,8 @@ func (o *Object) Join(rel string) (Endpoint, error) {
 	return &below, nil
 }
 
-// Clean aborts the uploads of keys that begin with the own one which were begun more than age ago and not completed, and
-// drops what copies of this user know of them.
+// Clean aborts the incomplete uploads of keys that begin with the key of o and are older than age. It removes their records
+// in the state directory, too.
 func (o *Object) Clean(ctx context.Context, s *Session, age time.Duration) (n int, err error) {
 	if err := o.connect(ctx, s, Destination, "s3_upload", "clean_s3"); err != nil {
 		return 0, err
@@ -256,10 +256,11 @@ func (o *Object) Clean(ctx context.Context, s *Session, age time.Duration) (n in
 	return n, err
 }
 
+// forget aborts the recorded uploads that Clean means.
 func (o *Object) forget(ctx context.Context, age time.Duration) (failed error) {
 	dir, err := uploads.Dir()
 	if err != nil {
-		return nil // there is no directory to have them
+		return nil // no directory, no records
 	}
 	uploads.Each(dir, func(u *uploads.Upload) {
 		s, err := objects.ReadState(u.State())

@@ -18,58 +18,58 @@ import (
 	"github.com/seed-0f2c7998/perdure/retry"
 )
 
-// A Session is what the endpoints of a copy, or of many, share. The fields that are exported must not change after the
-// first Connect. It is safe for concurrent use.
+// A Session holds the settings and the state that all endpoints of one copy, or of many, share. Exported fields must not
+// change after the first Connect. A Session is safe for concurrent use.
 type Session struct {
-	EndpointURL string // of an S3-compatible store; "" is what the AWS environment says
+	EndpointURL string // of an S3-compatible store; "" means that of the AWS environment
 
-	// CustomerKey is the file with the key by which the store encrypts the objects of both sides (SSE-C); "" means none.
+	// CustomerKey is the path of the key with which the store encrypts the objects of both sides (SSE-C); "" means no key.
 	CustomerKey string
 
-	NoSignRequest bool   // requests to a store have no credentials
-	RequestPayer  bool   // whoever requests, pays
-	VersionID     string // of a source that is an object; "" means the present version
-	MinRate       int64  // bytes per second that a body must bring, averaged over a minute; 0 means no limit
+	NoSignRequest bool   // send requests to a store without credentials
+	RequestPayer  bool   // pay for requests to requester-pays buckets
+	VersionID     string // version of a source that is an object; "" means the current version
+	MinRate       int64  // minimum bytes per second of a download, averaged over a minute; 0 means no limit
 
-	Many     bool // places are copied: a retry says of which object it is
+	Many     bool // many files are copied: events name the object
 	Parallel int  // requests for one large file or object at a time; 0 means DefaultParallel
-	NoResume bool // what an earlier run has left is dropped, and nothing is left for a later one
+	NoResume bool // start from scratch, and keep nothing to resume from
 
-	Stdin, Stdout *os.File // of -
+	Stdin, Stdout *os.File // for the address -
 
-	Policy   policy.Source     // for both sides, each of which has a preset of its own
-	Breaker  circuit.Config    // of every breaker; its Rate and Concurrency are of the source's requests
-	RateDst  float64           // most requests per second to the destination; 0 means no limit
-	Limits   []error           // of the source's requests, for each flag that has set one: what is wrong if there are none
-	Registry *circuit.Registry // of the source's breakers; nil: one of its own
+	Policy   policy.Source     // for both sides; each has its own preset
+	Breaker  circuit.Config    // for all breakers; Rate and Concurrency limit requests to the source
+	RateDst  float64           // maximum requests per second to the destination; 0 means no limit
+	Limits   []error           // errors about flags that limit requests to the source, if the source has no requests
+	Registry *circuit.Registry // of the source's breakers; nil means a new one
 	Waiter   *wait.Waiter      // waits while the breaker of a side is open; nil means do not wait
 
-	// Observe and Resumed are called with what happens, as in the library, and Note with what else there is to know, as
-	// the word for an event and a sentence. They are called by one goroutine at a time.
+	// Observe is called with each event of a retry, Resumed when a broken body is resumed, Note with the name and the text of
+	// other events. They are called by one goroutine at a time. If nil, they are not called.
 	Observe func(context.Context, retry.Event)
 	Resumed func(httpretry.Resumption)
 	Note    func(event, text string)
 
-	guarded     [2]bool // by role: requests are made of the endpoint
+	guarded     [2]bool // by role: the endpoint gets requests
 	breakerDst  circuit.Config
 	registryDst *circuit.Registry
 
-	stored, versioned bool // an endpoint is of a store, or a source of one that has versions
+	stored, versioned bool // an endpoint is an object; the source is one
 
-	again retry.Policy // for what the clients can't repeat
+	again retry.Policy // for bodies, which the clients cannot retry
 
 	attempts, retries atomic.Int64
-	telling           sync.Mutex // held while a callback runs
+	notifying         sync.Mutex // held while a callback runs
 
 	keyOnce sync.Once
-	key     []byte // that CustomerKey has
+	key     []byte // content of CustomerKey
 	keyErr  error
 }
 
 // DefaultParallel is how many requests for one large file or object are made at a time.
 const DefaultParallel = 4
 
-// Start makes the session ready for the first Connect.
+// Start prepares the session. Call it before the first Connect.
 func (s *Session) Start() {
 	s.Parallel = cmp.Or(s.Parallel, DefaultParallel)
 	s.Registry = cmp.Or(s.Registry, new(circuit.Registry))
@@ -84,7 +84,7 @@ func (s *Session) Start() {
 	}
 }
 
-// guards returns the Config of the breakers of one side, and where they are made.
+// guards returns the Config and the Registry of the breakers of one side.
 func (s *Session) guards(as Role) (*circuit.Config, *circuit.Registry) {
 	s.guarded[as] = true
 	if as == Source {
@@ -93,7 +93,7 @@ func (s *Session) guards(as Role) (*circuit.Config, *circuit.Registry) {
 	return &s.breakerDst, s.registryDst
 }
 
-// Breakers returns those of both sides.
+// Breakers returns the breakers of both sides.
 func (s *Session) Breakers() []*circuit.Breaker {
 	all := s.Registry.All()
 	if s.registryDst != nil && s.registryDst != s.Registry {
@@ -102,10 +102,10 @@ func (s *Session) Breakers() []*circuit.Breaker {
 	return all
 }
 
-// Again returns the policy for what the clients can't repeat: that of the source.
+// Again returns the policy for bodies, which the clients cannot retry. It is that of the source.
 func (s *Session) Again() *retry.Policy { return &s.again }
 
-// Unused returns a usage error about what neither side of a copy has a use for. Call it when both are connected.
+// Unused returns a usage error about a setting that neither side uses. Call it when both are connected.
 func (s *Session) Unused() error {
 	switch {
 	case len(s.Limits) > 0 && !s.guarded[Source]:
@@ -113,9 +113,9 @@ func (s *Session) Unused() error {
 	case s.RateDst != 0 && !s.guarded[Destination]:
 		return setting.Bad("--rate-dst", setting.RateText(s.RateDst), "used with an object as DST")
 	case s.CustomerKey != "" && !s.stored:
-		return setting.Bad("--sse-c-key", s.CustomerKey, "used with an object as SRC or DST: nothing else is encrypted")
+		return setting.Bad("--sse-c-key", s.CustomerKey, "used with an object as SRC or DST")
 	case s.VersionID != "" && !s.versioned:
-		return setting.Bad("--version-id", s.VersionID, "used with an object as SRC: nothing else has versions")
+		return setting.Bad("--version-id", s.VersionID, "used with an object as SRC")
 	case (s.NoSignRequest || s.RequestPayer) && !s.stored:
 		name := "--no-sign-request"
 		if s.RequestPayer {
@@ -131,8 +131,8 @@ func (s *Session) Requests() (sent, retries int) {
 	return int(s.attempts.Load()), int(s.retries.Load())
 }
 
-// policyOf returns the policy of one side. That of the source says as well how often a body that broke is fetched again;
-// that is counted by no breaker, for the requests are.
+// policyOf returns the policy of one side. That of the source also limits how often a broken body is fetched from scratch.
+// No breaker counts these attempts: it counts their requests.
 func (s *Session) policyOf(preset, name string, as Role) (*retry.Policy, error) {
 	settings, err := s.Policy.Settings(preset)
 	if err != nil {
@@ -143,62 +143,62 @@ func (s *Session) policyOf(preset, name string, as Role) (*retry.Policy, error) 
 	p.Observe = s.observe
 	if as == Source {
 		s.again = *p
-		s.again.AttemptTimeout = 0 // that is for a response's head
+		s.again.AttemptTimeout = 0 // it limits the wait for a response's header
 		s.again.Observe = s.restarting
 	}
 	return p, nil
 }
 
-// observe counts the retries.
+// observe counts retries and calls Observe.
 func (s *Session) observe(ctx context.Context, e retry.Event) {
 	if e.Kind == retry.Retrying {
 		s.retries.Add(1)
 	}
 	if e.Err != nil {
-		e.Err = told{e.Err, s.Many}
+		e.Err = briefError{e.Err, s.Many}
 	}
 	if s.Observe != nil {
-		s.telling.Lock()
-		defer s.telling.Unlock()
+		s.notifying.Lock()
+		defer s.notifying.Unlock()
 		s.Observe(ctx, e)
 	}
 }
 
-// restarting is observe for the attempts that are made in package copying. How they end is the clients' to tell, and the
-// error's.
+// restarting is observe for the attempts of package copying, without their end: clients and the error report that.
 func (s *Session) restarting(ctx context.Context, e retry.Event) {
 	if e.Kind == retry.Retrying || e.Kind == retry.Succeeded {
 		s.observe(ctx, e)
 	}
 }
 
-// resumed tells of a body that goes on.
+// resumed calls Resumed.
 func (s *Session) resumed(r httpretry.Resumption) {
 	if s.Resumed != nil {
-		s.telling.Lock()
-		defer s.telling.Unlock()
+		s.notifying.Lock()
+		defer s.notifying.Unlock()
 		s.Resumed(r)
 	}
 }
 
+// note calls Note.
 func (s *Session) note(event, text string) {
 	if s.Note != nil {
-		s.telling.Lock()
-		defer s.telling.Unlock()
+		s.notifying.Lock()
+		defer s.notifying.Unlock()
 		s.Note(event, text)
 	}
 }
 
-// goingOn tells that so many bytes are there of an earlier run, or attempt.
-func (c *Copy) goingOn(with Endpoint, bytes, size int64) {
+// resuming notes that bytes of an earlier run or attempt are resumed.
+func (c *Copy) resuming(with Endpoint, bytes, size int64) {
 	if c.Tries <= 1 {
 		c.Earlier = bytes
 	}
 	c.note("continued", fmt.Sprintf("Resuming %s: %d of %d bytes already transferred", with, bytes, size))
 }
 
-// renewed tells why nothing of that is of use.
-func (c *Copy) renewed(reason string) {
+// restarted notes why the copy starts from scratch.
+func (c *Copy) restarted(reason string) {
 	c.Earlier = 0
 	c.note("renewed", c.From.String()+" is copied from scratch: "+reason)
 }
@@ -209,13 +209,13 @@ func (c *Copy) progress(done, total int64) {
 	}
 }
 
-// A counted client counts what it sends.
+// A counted client counts the requests that it sends.
 type counted struct {
 	send func(*http.Request) (*http.Response, error)
 	n    *atomic.Int64
 }
 
-// Do is that of the SDK's clients.
+// Do implements the HTTPClient of the AWS SDK.
 func (c counted) Do(req *http.Request) (*http.Response, error) {
 	c.n.Add(1)
 	return c.send(req)
@@ -223,8 +223,8 @@ func (c counted) Do(req *http.Request) (*http.Response, error) {
 
 func (c counted) RoundTrip(req *http.Request) (*http.Response, error) { return c.Do(req) }
 
-// Await returns what do returns, or the cause of ctx if that ends first: to open a pipe, or to write to one, takes until
-// somebody is at its other end.
+// Await returns the result of do, or the cause of ctx if ctx ends first. Opening a pipe, and writing to one, blocks until the
+// other end is ready.
 func Await[T any](ctx context.Context, do func() (T, error)) (T, error) {
 	type result struct {
 		v   T
@@ -238,12 +238,12 @@ func Await[T any](ctx context.Context, do func() (T, error)) (T, error) {
 	select {
 	case r := <-done:
 		return r.v, r.err
-	case <-ctx.Done(): // and with it, soon, the process
+	case <-ctx.Done(): // the process ends soon, and the goroutine with it
 		return *new(T), context.Cause(ctx)
 	}
 }
 
-// interruptible returns a reader of r whose Read ends with ctx, as that of a pipe or a terminal does not.
+// interruptible returns a reader of r whose Read returns when ctx ends. A Read of a pipe or a terminal does not.
 func interruptible(ctx context.Context, r io.Reader) io.ReadCloser {
 	pr, pw := io.Pipe()
 	stop := context.AfterFunc(ctx, func() { pw.CloseWithError(context.Cause(ctx)) })

@@ -25,7 +25,7 @@ func (s *stream) String() string { return "-" }
 func (s *stream) Where() string  { return "-" }
 func (s *stream) Base() string   { return "" }
 
-// Connect reports a descriptor that was closed before this process began.
+// Connect returns an error if the descriptor was closed when this process began.
 func (s *stream) Connect(_ context.Context, session *Session, as Role) error {
 	s.session = session
 	f, do := session.Stdin, "read"
@@ -38,8 +38,8 @@ func (s *stream) Connect(_ context.Context, session *Session, as Role) error {
 	return nil
 }
 
-// ErrClosed is the error of a standard descriptor of which [WasClosed] reports that it was closed.
-var ErrClosed = fmt.Errorf("%w: it is closed, or is the null device opened for both reading and writing, which looks the same: open that for one of them", syscall.EBADF)
+// ErrClosed is the error of a standard descriptor for which [WasClosed] reports true.
+var ErrClosed = fmt.Errorf("%w: closed, or the null device opened for reading and writing, which looks the same: open it for one of them only", syscall.EBADF)
 
 func (s *stream) Stat(context.Context) (Info, error) { return Info{Size: -1}, nil }
 
@@ -51,11 +51,11 @@ func (s *stream) Create(_ context.Context, c *Copy) (Target, error) {
 	return &sink{copy: c, file: s.session.Stdout}, nil
 }
 
-// A sink is written to as the bytes come: standard output, a pipe, a device.
+// A sink is a target that gets the bytes as they arrive: standard output, a pipe, a device.
 type sink struct {
 	copy *Copy
 	file *os.File
-	ours bool // it was opened here
+	ours bool // Commit and Close close file
 	got  Stored
 }
 
@@ -72,10 +72,10 @@ func (s *sink) Put(ctx context.Context, in *Input) (Stored, error) {
 	return s.got, err
 }
 
-// ownSum is the checksum of what has none.
+// ownSum is the algorithm for sources without a checksum.
 const ownSum = "crc32c"
 
-// Commit closes what was opened here.
+// Commit closes the file if this process has opened it.
 func (s *sink) Commit() (Stored, error) {
 	if !s.ours {
 		return s.got, nil
@@ -91,7 +91,7 @@ func (s *sink) Close() string {
 	return ""
 }
 
-// An interruptibleWriter is a writer whose Write ends with its context.
+// An interruptibleWriter is a writer whose Write returns when its context ends.
 type interruptibleWriter struct {
 	ctx context.Context //nolint:containedctx // of one copy
 	w   io.Writer

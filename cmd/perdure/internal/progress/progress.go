@@ -1,4 +1,4 @@
-// Package progress shows how far a copy has come.
+// Package progress shows the progress of a copy.
 package progress
 
 import (
@@ -17,36 +17,37 @@ import (
 	"github.com/seed-0f2c7998/perdure/httpretry"
 )
 
-// every is how often progress is told where there is no terminal.
+// every is the time between two lines of progress without a terminal.
 const every = 10 * time.Second
 
-// A Meter shows how far a copy has come: as a bar on a terminal, else as a line
-// now and then. It is for several goroutines.
+// A Meter shows the progress of a copy: as a bar on a terminal, else as a line each 10
+// seconds. It is safe for concurrent use, after Draw.
 type Meter struct {
-	Log *slog.Logger // its lines do not disturb the bar
+	Log *slog.Logger // writes above the bar
 
 	name string
 
 	mu   sync.Mutex
-	area *mpb.Progress // nil: no terminal
-	bar  *mpb.Bar      // made when there is something to show
-	told time.Time
+	area *mpb.Progress // nil without a terminal
+	bar  *mpb.Bar      // nil before the first progress
+	last time.Time     // of the last line, or the beginning
 
-	note atomic.Value // a string after the name; not under mu, for it is read while the bar is drawn
+	note atomic.Value // a string after the name; not guarded by mu: drawing the bar reads it
 }
 
-// New returns a Meter for what has that name, which logs by log.
+// New returns a Meter for a copy of that name.
 func New(name string, log *slog.Logger) *Meter {
-	return &Meter{Log: log, name: report.Line(name), told: time.Now()}
+	return &Meter{Log: log, name: report.Line(name), last: time.Now()}
 }
 
-// Draw has the meter draw a bar on the terminal, above which log's lines go.
+// Draw makes the meter draw a bar on the terminal. log returns a logger that writes to a
+// writer: its lines appear above the bar.
 func (m *Meter) Draw(terminal io.Writer, log func(io.Writer) *slog.Logger) {
 	m.area = mpb.New(mpb.WithOutput(terminal), mpb.WithWidth(40))
 	m.Log = log(above{m.area, terminal})
 }
 
-// above writes above the bar, and goes on when that has ended.
+// above writes above the bar, and directly to the terminal after the bar has ended.
 type above struct {
 	area  io.Writer
 	after io.Writer
@@ -59,7 +60,7 @@ func (w above) Write(p []byte) (int, error) {
 	return w.after.Write(p)
 }
 
-// Files tells how far many files have come.
+// Files shows the progress of many files.
 func (m *Meter) Files(p tree.Progress) {
 	note := fmt.Sprintf(" (%d of %d files)", p.Files, p.TotalFiles)
 	if p.Listing { // there may be more
@@ -69,7 +70,7 @@ func (m *Meter) Files(p tree.Progress) {
 	m.Bytes(p.Bytes, p.TotalBytes)
 }
 
-// Bytes tells how many bytes are there, and of how many; -1: not known.
+// Bytes shows how many bytes were transferred, of how many; a total of -1 is unknown.
 func (m *Meter) Bytes(done, total int64) {
 	m.mu.Lock()
 	defer m.mu.Unlock()
@@ -78,7 +79,7 @@ func (m *Meter) Bytes(done, total int64) {
 		m.line(done, total)
 		return
 	case m.bar == nil:
-		m.bar = m.area.AddBar(0, // so that it ends when it is told to: the store may still have work with the last byte
+		m.bar = m.area.AddBar(0, // a total of 0 keeps the bar until End: the store may still process the last byte
 			mpb.PrependDecorators(decor.Any(m.title), decor.CountersKibiByte("% .1f / % .1f ")),
 			mpb.AppendDecorators(decor.Percentage(decor.WCSyncSpace), decor.AverageSpeed(decor.SizeB1024(0), " % .1f"),
 				decor.AverageETA(decor.ET_STYLE_GO, decor.WCSyncSpace)))
@@ -87,10 +88,11 @@ func (m *Meter) Bytes(done, total int64) {
 	m.bar.SetCurrent(done)
 }
 
-// figures is how many columns of a terminal the bar's figures take.
+// figures is the width of the bar's figures, in columns of the terminal.
 const figures = 58
 
-// title is what the bar is of: as much of its end as leaves room for the figures.
+// title returns the name of the copy, truncated at its beginning to leave room for the
+// figures.
 func (m *Meter) title(s decor.Statistics) string {
 	text := []rune(m.called())
 	if room := max(s.AvailableWidth-figures, 8); len(text) > room {
@@ -104,12 +106,12 @@ func (m *Meter) called() string {
 	return m.name + note
 }
 
-// line needs m.mu.
+// line logs the progress. m.mu is held.
 func (m *Meter) line(done, total int64) {
-	if time.Since(m.told) < every {
+	if time.Since(m.last) < every {
 		return
 	}
-	m.told = time.Now()
+	m.last = time.Now()
 	text := fmt.Sprintf("Copying %s: %d bytes", m.called(), done)
 	if total > 0 {
 		text += fmt.Sprintf(" of %d (%d %%)", total, done*100/total)
@@ -117,13 +119,13 @@ func (m *Meter) line(done, total int64) {
 	m.Log.Info(text, "event", "progress", "bytes", done, "total", total)
 }
 
-// Resumed tells that a body goes on where it broke.
+// Resumed logs that a broken body is resumed.
 func (m *Meter) Resumed(r httpretry.Resumption) {
 	m.Log.Info(fmt.Sprintf("Resuming %s at byte %d", r.URL, r.Offset), "event", "resumed",
 		"url", r.URL, "offset", r.Offset, "total", r.Total, "error", r.Break.Error())
 }
 
-// End takes the bar away.
+// End removes the bar.
 func (m *Meter) End() {
 	m.mu.Lock()
 	defer m.mu.Unlock()

@@ -10,8 +10,8 @@ import (
 	"github.com/seed-0f2c7998/perdure/cmd/perdure/internal/report"
 )
 
-// Without a terminal a long copy tells now and then how far it has come, and a
-// short one nothing.
+// Without a terminal, a long copy logs its progress each 10 seconds, and a short one
+// nothing.
 func TestProgressLines(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		var log bytes.Buffer

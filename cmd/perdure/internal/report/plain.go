@@ -12,11 +12,11 @@ import (
 	"github.com/seed-0f2c7998/perdure/internal/redact"
 )
 
-// Line returns text as one line for people, without the secrets of URLs in it. What
-// could end the line or drive a terminal is written out, as \n, \x1b or \xff: names of
-// files, values of settings and what servers say may hold any byte.
+// Line returns text as one line, without secrets. Characters that could end the line or
+// control a terminal are escaped, such as \n, \x1b or \xff: file names, values of
+// settings and messages of servers may contain any byte.
 func Line(text string) string {
-	return redact.String(printable(text)) // a URL may go on after what is written out
+	return redact.String(printable(text)) // in this order: a URL may continue after an escaped character
 }
 
 func printable(text string) string {
@@ -39,14 +39,14 @@ func printable(text string) string {
 	return b.String()
 }
 
-// active reports whether r ends a line, drives a terminal, or changes the order of what
-// stands after it.
+// active reports whether r ends a line, controls a terminal, or changes the direction of
+// the text after it.
 func active(r rune) bool {
 	return unicode.IsControl(r) || unicode.In(r, unicode.Zl, unicode.Zp, unicode.Bidi_Control)
 }
 
-// Error returns the lines of an error: one for each of those that errors.Join has
-// joined in it, and one for any other.
+// Error returns the text of an error: one line for each error of an errors.Join, or one
+// line for any other error.
 func Error(err error) string {
 	switch e := err.(type) { //nolint:errorlint // each level in turn
 	case interface{ Unwrap() []error }:
@@ -65,8 +65,8 @@ func Error(err error) string {
 	return Line(err.Error())
 }
 
-// ForJSON returns a writer of JSON texts, each with one Write, to w. It escapes what
-// package json does not, though it could drive the terminal that they are shown on.
+// ForJSON returns a writer of JSON to w. It escapes the characters that package json does
+// not escape and that could control a terminal. Each Write must be a whole JSON text.
 func ForJSON(w io.Writer) io.Writer { return escaper{w} }
 
 type escaper struct{ w io.Writer }
@@ -78,9 +78,9 @@ func (e escaper) Write(p []byte) (int, error) {
 	return len(p), nil
 }
 
-// Escape returns a JSON text, or lines of them, in which that is escaped.
+// Escape returns text, one or more lines of JSON, with these characters escaped.
 func Escape(text []byte) []byte {
-	// White space is between the values, where nothing else of the kind can be.
+	// White space between values is kept.
 	hidden := func(r rune) bool { return active(r) && r != '\n' && r != '\t' && r != '\r' }
 	if !bytes.ContainsFunc(text, hidden) {
 		return text

@@ -1,5 +1,5 @@
-// Package report writes what happens: one line each for people, or one JSON
-// object a line for machines.
+// Package report writes logs and errors: lines of text for people, or lines of JSON for
+// programs.
 package report
 
 import (
@@ -16,9 +16,8 @@ import (
 	"github.com/seed-0f2c7998/perdure/retry"
 )
 
-// JSON returns a handler that writes JSON objects with the keys time, level,
-// message and the record's own. A duration is a number of seconds, as in a
-// policy.
+// JSON returns a handler that writes JSON objects with the keys time, level, message and
+// the attributes of the record. A duration is a number of seconds, as in a policy.
 func JSON(w io.Writer, level slog.Level) slog.Handler {
 	return slog.NewJSONHandler(ForJSON(w), &slog.HandlerOptions{
 		Level: level,
@@ -40,17 +39,17 @@ func JSON(w io.Writer, level slog.Level) slog.Handler {
 	})
 }
 
-// Lines returns a handler that writes the level and the [Message]:
+// Lines returns a handler that writes lines with the level and the [Message]:
 //
 //	INFO: Retrying upload_to_s3 in 1.0 seconds (attempt 1/5): 503 SlowDown
 //
-// If debug messages are written, each line has the record's facts instead.
+// If level is debug, each line has the attributes of its record.
 func Lines(w io.Writer, level slog.Level) slog.Handler {
 	return &lines{mu: new(sync.Mutex), w: w, level: level}
 }
 
 type lines struct {
-	mu    *sync.Mutex // held while a line is written; shared by the handlers of one writer
+	mu    *sync.Mutex // held while a line is written; shared by all handlers of w
 	w     io.Writer
 	level slog.Level
 	attrs []slog.Attr
@@ -76,8 +75,7 @@ func (h *lines) Handle(_ context.Context, r slog.Record) error {
 	return err
 }
 
-// Message returns the message of a record, of a retry with the error of the
-// attempt: a line about a retry must say what failed.
+// Message returns the message of a record. That of a retry has the error of the attempt.
 func Message(r slog.Record) string {
 	event, failure := "", ""
 	r.Attrs(func(a slog.Attr) bool {
@@ -101,7 +99,7 @@ func (h *lines) WithAttrs(attrs []slog.Attr) slog.Handler {
 	return &next
 }
 
-// WithGroup is not needed: what the command logs has no groups.
+// WithGroup returns h: the command logs no groups.
 func (h *lines) WithGroup(string) slog.Handler { return h }
 
 func writeAttr(b *strings.Builder, a slog.Attr) {

@@ -16,15 +16,15 @@ import (
 	"github.com/seed-0f2c7998/perdure/internal/transfer"
 )
 
-// openDown makes the place ready to be listed. The directory is made when there is something to copy.
+// openDown connects the store as the source. The directory is created before the first copy.
 func (r *run) openDown(ctx context.Context) error {
 	if info, err := os.Stat(r.Dir); err == nil && !info.IsDir() {
-		return endpoint.Explain("write", r.Dir, errors.New("is a file, want a directory"))
+		return endpoint.Explain("write", r.Dir, errors.New("is a file: -r needs a directory"))
 	}
 	return r.connect(ctx, endpoint.Source)
 }
 
-// listDown sends what the place has.
+// listDown sends the objects of the store.
 func (r *run) listDown(ctx context.Context) error {
 	ctx, cancel := context.WithCancel(ctx)
 	defer cancel()
@@ -61,7 +61,7 @@ func (r *run) listDown(ctx context.Context) error {
 	return nil
 }
 
-// nothing returns why there is nothing below the place, if it is known: the place itself may be what was meant.
+// nothing returns an error if the source is an object with nothing below it.
 func (r *run) nothing(ctx context.Context) error {
 	if r.AllowEmpty {
 		return nil
@@ -72,6 +72,7 @@ func (r *run) nothing(ctx context.Context) error {
 	return nil
 }
 
+// unlisted returns the error of a listing.
 func (r *run) unlisted(err error) error {
 	if err == nil {
 		return nil
@@ -79,7 +80,7 @@ func (r *run) unlisted(err error) error {
 	return endpoint.Explain("list", whereBelow(r.Remote), err)
 }
 
-// whereBelow returns how errors name what is below a place.
+// whereBelow returns the address of a directory for errors.
 func whereBelow(place endpoint.Endpoint) string {
 	if below, err := place.Join(""); err == nil {
 		return below.Where()
@@ -87,10 +88,10 @@ func whereBelow(place endpoint.Endpoint) string {
 	return place.Where()
 }
 
-// begin makes the directory, and returns what makes one of all names that are the same to its file system, if there is
-// such a thing.
+// begin creates the directory. If its file system ignores case, begin returns a function that maps all names of one file to
+// the same name; otherwise nil.
 func (r *run) begin() (fold func(string) string, err error) {
-	if err := os.MkdirAll(r.Dir, 0o777); err != nil { //nolint:gosec // less the umask, as for any new directory
+	if err := os.MkdirAll(r.Dir, 0o777); err != nil { //nolint:gosec // the umask applies
 		return nil, err
 	}
 	if r.dir, err = transfer.OpenTree(r.Dir, false); err != nil {
@@ -103,7 +104,7 @@ func (r *run) begin() (fold func(string) string, err error) {
 	return fold, err
 }
 
-// legal returns why there can be no file of an item, of the names that the system allows and that are not ours to write.
+// legal returns an error if an item cannot be a file of the directory.
 func (r *run) legal(i endpoint.Item) error {
 	rel := i.Rel
 	if i.Dir {
@@ -117,16 +118,16 @@ func (r *run) legal(i endpoint.Item) error {
 		}
 	}
 	if !filepath.IsLocal(filepath.FromSlash(rel)) {
-		return errors.New("it would be outside of the directory, or is a name that the system keeps for itself")
+		return errors.New("the file would be outside of the directory, or its name is reserved by the system")
 	}
-	if r.Reserved != "" && together(filepath.Join(r.Dir, filepath.FromSlash(rel)), r.Reserved) {
-		return errors.New("its file would be the one of the manifest")
+	if r.Reserved != "" && samePath(filepath.Join(r.Dir, filepath.FromSlash(rel)), r.Reserved) {
+		return errors.New("the file would be the manifest")
 	}
 	return nil
 }
 
-// together reports whether two paths, of which there may be no file yet, are of one file.
-func together(a, b string) bool {
+// samePath reports whether two paths, whose files need not exist, are those of one file.
+func samePath(a, b string) bool {
 	if filepath.Base(a) != filepath.Base(b) && !strings.EqualFold(filepath.Base(a), filepath.Base(b)) {
 		return false
 	}
@@ -135,26 +136,26 @@ func together(a, b string) bool {
 	return errA == nil && errB == nil && os.SameFile(dir, other)
 }
 
-// legal returns what is wrong with a part of a key as the name of a file.
+// legal returns an error if a part of a key cannot be a file name.
 func legal(part string, windows bool) error {
 	switch {
 	case part == "":
-		return errors.New("a part of it between slashes is empty")
+		return errors.New("the key has an empty part between slashes")
 	case part == "." || part == "..":
-		return fmt.Errorf("%q is no name for a file", part)
+		return fmt.Errorf("%q cannot be a file name", part)
 	case strings.ContainsRune(part, 0):
-		return errors.New("a name can't hold a NUL")
+		return errors.New("a file name cannot contain NUL")
 	case !windows:
 		return nil
 	case strings.ContainsFunc(part, func(c rune) bool { return c < 32 || strings.ContainsRune(`<>:"|?*\`, c) }):
-		return fmt.Errorf("%q holds what a name can't on Windows", part)
+		return fmt.Errorf("%q has a character that file names on Windows cannot have", part)
 	case strings.HasSuffix(part, ".") || strings.HasSuffix(part, " "):
-		return fmt.Errorf("%q ends as a name can't on Windows", part)
+		return fmt.Errorf("%q has an ending that file names on Windows cannot have", part)
 	}
 	return nil
 }
 
-// down copies one item, unless its file is there.
+// down copies one item, unless the directory has the file.
 func (r *run) down(ctx context.Context, i item) (Entry, error) {
 	path := filepath.Join(r.Dir, filepath.FromSlash(i.Rel))
 	if i.Dir {
@@ -176,7 +177,7 @@ func (r *run) down(ctx context.Context, i item) (Entry, error) {
 			r.moved.Add(i.Size)
 			return Entry{Bytes: i.Size, Checksum: sum, Action: Skipped}, nil
 		}
-	case !errors.Is(err, fs.ErrNotExist) && !errors.Is(err, fs.ErrPermission): // one that may be written and not read is replaced
+	case !errors.Is(err, fs.ErrNotExist) && !errors.Is(err, fs.ErrPermission): // a file that cannot be read is replaced
 		return r.inTheWay(path, err)
 	}
 	to := &endpoint.File{Path: path, CreateFile: func(o transfer.Options) (*transfer.File, error) { return r.dir.Create(i.Rel, o) }}
@@ -187,7 +188,7 @@ func (r *run) down(ctx context.Context, i item) (Entry, error) {
 	return r.copied(got, err)
 }
 
-// inTheWay returns what becomes of an item in whose place there is something that is no file.
+// inTheWay returns the outcome of an item whose path is a link or a directory.
 func (r *run) inTheWay(path string, err error) (Entry, error) {
 	if errors.Is(err, transfer.ErrLink) && r.Links == Skip {
 		return Entry{Action: Linked}, nil

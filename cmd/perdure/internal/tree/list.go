@@ -10,22 +10,22 @@ import (
 	"github.com/seed-0f2c7998/perdure/cmd/perdure/internal/endpoint"
 )
 
-// window is how many items a listing is remembered by that turns out to be out of order, to know those that come twice.
+// window is how many items a listing remembers, to recognize repeated ones.
 const window = 4_000
 
-// A listing is what a place has, each Rel once, and in order as far as the place lists it so. Of that which comes after an
-// item out of order, all is held.
+// A listing is a store's listing with each Rel once, and in order up to the first item out of order. All later items are
+// buffered and sorted.
 type listing struct {
-	disorder bool // seen
+	disorder bool // an item was out of order
 
 	last   string          // the greatest Rel so far
-	begun  bool            // there is one
-	recent map[string]bool // the last ones
-	ring   []string        // the same, the oldest at next
+	begun  bool            // last is set
+	recent map[string]bool // the last window Rels
+	ring   []string        // the keys of recent, the oldest at next
 	next   int
 }
 
-// ordered yields what a listing has, each Rel once.
+// ordered yields the items of a listing, each Rel once.
 func (l *listing) ordered(list iter.Seq2[endpoint.Item, error]) iter.Seq2[endpoint.Item, error] {
 	return func(yield func(endpoint.Item, error) bool) {
 		var held []endpoint.Item
@@ -73,11 +73,11 @@ func (l *listing) remember(rel string) {
 	}
 }
 
-// apart yields items, which are in order, so that those have an Err whose files would have to be directories as well, or
-// the same file as another's by fold, if that is not nil: then they are held.
+// apart yields sorted items. It sets Err on an item whose file would also have to be a directory, or would be the same file
+// as that of another item by fold. If fold is not nil, all items are buffered.
 //
-// An item is held back while a later one may still be below it, which is as long as the Rel of those that come begins with
-// its own: in order, all that is below "a/" comes before "a0".
+// apart holds an item while a later item may be below it: while the next Rel begins with the item's Rel. In order, all items
+// below "a/" come before "a0".
 func apart(items iter.Seq2[endpoint.Item, error], fold func(string) string) iter.Seq2[endpoint.Item, error] {
 	if fold != nil {
 		items = folded(items, fold)
@@ -112,7 +112,7 @@ func apart(items iter.Seq2[endpoint.Item, error], fold func(string) string) iter
 			}
 			for n := range open {
 				if o := &open[n]; strings.HasPrefix(name, fold(o.Rel)+"/") && !o.Dir && o.Err == nil {
-					o.Err = fmt.Errorf("its file would have to be a directory as well, for %s", i.Rel)
+					o.Err = fmt.Errorf("the file would also have to be a directory, for %s", i.Rel)
 				}
 			}
 			open = append(open, i)
@@ -121,7 +121,7 @@ func apart(items iter.Seq2[endpoint.Item, error], fold func(string) string) iter
 	}
 }
 
-// folded returns all items in order of what fold makes of them; those have an Err that fold makes the same.
+// folded yields all items sorted by fold. It sets Err on items that fold maps to the same name.
 func folded(items iter.Seq2[endpoint.Item, error], fold func(string) string) iter.Seq2[endpoint.Item, error] {
 	return func(yield func(endpoint.Item, error) bool) {
 		var all []endpoint.Item
@@ -136,7 +136,7 @@ func folded(items iter.Seq2[endpoint.Item, error], fold func(string) string) ite
 		for n := range all {
 			for _, near := range []int{n - 1, n + 1} {
 				if i := &all[n]; near >= 0 && near < len(all) && !i.Dir && i.Err == nil && fold(all[near].Rel) == fold(i.Rel) {
-					i.Err = fmt.Errorf("it would be the same file as that of %s", all[near].Rel)
+					i.Err = fmt.Errorf("the file would be the same as that of %s", all[near].Rel)
 				}
 			}
 		}
@@ -148,17 +148,17 @@ func folded(items iter.Seq2[endpoint.Item, error], fold func(string) string) ite
 	}
 }
 
-// A merge finds, for places that come in order, what a listing has of them.
+// A merge finds the items of a listing for names that come in order.
 type merge struct {
 	listing
 
 	next func() (endpoint.Item, error, bool)
 	stop func()
-	at   endpoint.Item // the next of the listing
-	more bool          // there is one
+	at   endpoint.Item // the next item of the listing
+	more bool          // at is set
 }
 
-// newMerge begins to read a listing. The error is that of the first item.
+// newMerge reads the first item of a listing.
 func newMerge(list iter.Seq2[endpoint.Item, error]) (*merge, error) {
 	m := &merge{}
 	m.next, m.stop = iter.Pull2(m.ordered(list))
@@ -171,8 +171,8 @@ func (m *merge) advance() (err error) {
 	return err
 }
 
-// find returns what the listing has of rel, which is greater than the ones before. Where the listing was out of order it
-// does not know.
+// find returns the item of rel, which must be greater than that of the call before. known is false if the listing was out of
+// order.
 func (m *merge) find(rel string) (i endpoint.Item, found, known bool, err error) {
 	for m.more && m.at.Rel < rel {
 		if err := m.advance(); err != nil {

@@ -13,26 +13,26 @@ import (
 	"github.com/seed-0f2c7998/perdure/internal/transfer"
 )
 
-// A Manifest is a list of what became of many files. As a file it is there whole, when the copy has ended, or is as it was;
-// to a stream, a pipe or a device its lines go as they come. It is not safe for concurrent use.
+// A Manifest lists the outcome of many files. A manifest in a file replaces the file when the copy has ended; a manifest to a
+// stream, a pipe or a device is written line by line. It is not safe for concurrent use.
 type Manifest struct {
 	ctx    context.Context //nolint:containedctx // of one copy
-	path   string          // as errors name it
-	stream *os.File        // that is written to; nil: it is a file
-	ours   bool            // stream was opened here
+	path   string          // for errors
+	stream *os.File        // nil if the manifest is a file
+	ours   bool            // End closes stream
 	dir    *transfer.Dir   // of the file
 	name   string          // in dir
-	draft  *transfer.File  // of the file; nil: its directory takes no other file
-	spare  *os.File        // the draft elsewhere, then
+	draft  *transfer.File  // replaces the file; nil if no file can be created in dir
+	spare  *os.File        // temporary file in place of draft
 	err    error           // of the first line that could not be written
 }
 
-// Stream returns a manifest that goes to an open file.
+// Stream returns a manifest that is written to an open file.
 func Stream(ctx context.Context, f *os.File) *Manifest {
 	return &Manifest{ctx: ctx, path: "the manifest", stream: f}
 }
 
-// NewManifest returns one for the file of that path. What can't be written is known before anything is copied.
+// NewManifest returns a manifest in the file at path. It returns an error if the file cannot be written.
 func NewManifest(ctx context.Context, path string) (*Manifest, error) {
 	m := &Manifest{ctx: ctx, path: path}
 	var err error
@@ -58,7 +58,7 @@ func NewManifest(ctx context.Context, path string) (*Manifest, error) {
 	return m, nil
 }
 
-// Write writes a line. Its error comes from End as well.
+// Write writes a line. End returns its error, too.
 func (m *Manifest) Write(line []byte) (n int, err error) {
 	switch {
 	case m.err != nil:
@@ -74,10 +74,10 @@ func (m *Manifest) Write(line []byte) (n int, err error) {
 	return n, err
 }
 
-// grace is how long the reader of a stream has, once the copy has been stopped, to take a line.
+// grace is how long the reader of a stream has to read a line after the copy was stopped.
 const grace = 2 * time.Second
 
-// send writes to a stream, whose reader may take its time.
+// send writes to a stream, whose reader may be slow.
 func (m *Manifest) send(line []byte) (int, error) {
 	late, cancel := context.WithCancelCause(context.WithoutCancel(m.ctx))
 	defer cancel(nil)
@@ -88,9 +88,8 @@ func (m *Manifest) send(line []byte) (int, error) {
 	return endpoint.Await(late, func() (int, error) { return m.stream.Write(line) })
 }
 
-// End makes the file that it is if there is something to tell, which may be that there were no files, and leaves it as it
-// was otherwise.
-func (m *Manifest) End(told bool) error {
+// End replaces the file if complete is set, and leaves it unchanged otherwise. It returns the first error of the manifest.
+func (m *Manifest) End(complete bool) error {
 	switch {
 	case m == nil:
 		return nil
@@ -101,7 +100,7 @@ func (m *Manifest) End(told bool) error {
 		return m.explained(m.err)
 	}
 	defer m.close()
-	if told && m.err == nil {
+	if complete && m.err == nil {
 		m.err = m.install()
 	}
 	return m.explained(m.err)
@@ -117,19 +116,19 @@ func (m *Manifest) close() {
 	_ = m.dir.Close()
 }
 
-// install makes the draft the file, or else what is in it.
+// install replaces the file, or writes to it if it cannot be replaced.
 func (m *Manifest) install() error {
 	if m.spare != nil {
 		return m.overwrite(io.NewSectionReader(m.spare, 0, 1<<62))
 	}
 	_, err := m.draft.Commit()
-	if errors.Is(err, transfer.ErrInPlace) { // it is mounted by itself
+	if errors.Is(err, transfer.ErrInPlace) { // the file is a mount point
 		return m.overwrite(m.draft.Content())
 	}
 	return err
 }
 
-// overwrite writes to the file that is there.
+// overwrite writes to the existing file.
 func (m *Manifest) overwrite(in io.Reader) error {
 	out, err := os.OpenFile(filepath.Join(m.dir.Path(), m.name), os.O_WRONLY|os.O_TRUNC, 0)
 	if err != nil {

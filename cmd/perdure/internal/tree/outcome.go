@@ -20,41 +20,41 @@ import (
 // The actions of an Entry.
 const (
 	Copied  = "copied"
-	Skipped = "skipped" // it is there already
-	Linked  = "link"    // it is a link, and links are left out
+	Skipped = "skipped" // the destination has the file
+	Linked  = "link"    // a link was skipped
 	Failed  = "failed"
 )
 
-// An Entry is what has become of one file, and a line of the manifest.
+// An Entry is the outcome of one file, and a line of the manifest.
 type Entry struct {
-	Path     string `json:"path"` // of the file; "" if there can be none
-	Key      string `json:"key"`  // of the object; "" if there can be none
+	Path     string `json:"path"` // of the file; "" if there cannot be one
+	Key      string `json:"key"`  // of the object; "" if there cannot be one
 	Bytes    int64  `json:"bytes"`
-	Checksum string `json:"checksum,omitempty"` // of all of it, as "crc32:...", by which it was verified or found to be there
+	Checksum string `json:"checksum,omitempty"` // that has verified the copy or the existing file, such as "crc32:..."
 	Action   string `json:"action"`
 	Error    string `json:"error,omitempty"`
 }
 
-// A Summary is what has become of all.
+// A Summary is the outcome of all files.
 type Summary struct {
 	Copied, Skipped, Failed int
-	Linked                  int   // links that were left out
-	Untried                 int   // of those that failed: the job stopped before
+	Linked                  int   // skipped links
+	Untried                 int   // part of Failed: the job stopped before
 	Bytes                   int64 // copied
 	Requests, Retries       int
 	Elapsed                 time.Duration
 }
 
-// Total returns how many files there were to copy, as far as that was found out.
+// Total returns how many files were found.
 func (s Summary) Total() int { return s.Copied + s.Skipped + s.Linked + s.Failed }
 
 // errUntried is the error of a file that was not copied when the job stopped.
-var errUntried = errors.New("the copy was stopped before")
+var errUntried = errors.New("not tried: the copy was stopped before")
 
-// record tells what has become of an item.
+// record records the outcome of an item.
 func (r *run) record(e Entry, err error) {
 	r.files.Add(1)
-	r.tell()
+	r.report()
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	switch {
@@ -76,8 +76,8 @@ func (r *run) record(e Entry, err error) {
 		}
 	}
 	if r.Manifest != nil {
-		line, _ := json.Marshal(e)                  // it is strings and numbers
-		_, _ = r.Manifest.Write(append(line, '\n')) // whoever gave it knows of its errors
+		line, _ := json.Marshal(e)                  // strings and numbers cannot fail
+		_, _ = r.Manifest.Write(append(line, '\n')) // the manifest returns its errors from End
 	}
 	if r.Done != nil && !errors.Is(err, errUntried) {
 		r.Done(e)
@@ -92,7 +92,7 @@ func (r *run) failed(name string) {
 	}
 }
 
-// name returns what a person calls a file.
+// name returns the path of a file, or its key.
 func name(e Entry) string {
 	if e.Path != "" {
 		return e.Path
@@ -103,13 +103,13 @@ func name(e Entry) string {
 // most is how many failures the last line names.
 const most = 10
 
-// errObject is the error of a source that is one place, with nothing below it.
-var errObject = errors.New("is an object, and there is nothing below it: copy it without -r")
+// errObject is the error of a source that is one object, with nothing below it.
+var errObject = errors.New("is one object: copy it without -r")
 
-// errEmpty is the error of a source in which there is nothing.
-var errEmpty = errors.New("there is nothing to copy: is it misspelt? --allow-empty says that this may be")
+// errEmpty is the error of an empty source.
+var errEmpty = errors.New("nothing to copy: check the spelling, or use --allow-empty")
 
-// end returns the error of the job; cause is why it stopped, and unlisted why not all was listed, if that is so.
+// end returns the error of the job. cause is why the job stopped, unlisted why the listing is incomplete, or nil.
 func (r *run) end(cause, unlisted error) error {
 	total, source := r.summary.Total(), r.Dir
 	if !r.Up {
@@ -123,7 +123,7 @@ func (r *run) end(cause, unlisted error) error {
 	case total == 0 && !r.AllowEmpty:
 		return endpoint.Explain("read", source, errEmpty)
 	case total == 0 && r.Warn != nil:
-		r.Warn("There is nothing to copy")
+		r.Warn("Nothing to copy")
 	}
 	if r.summary.Failed == 0 {
 		return nil
@@ -136,35 +136,34 @@ func (r *run) end(cause, unlisted error) error {
 	if more := r.summary.Failed - r.summary.Untried - len(r.failures); more > 0 {
 		names += fmt.Sprintf(" and %d more", more)
 	}
-	return &exit.Error{Code: code, Err: fmt.Errorf("%d of %d files are not copied: %s", r.summary.Failed, total, names)}
+	return &exit.Error{Code: code, Err: fmt.Errorf("%d of %d files were not copied: %s", r.summary.Failed, total, names)}
 }
 
-// stopped returns cause, with what is left in words, if anything is. more says that not all was listed.
+// stopped returns cause with the number of files that were not tried. more says that the listing is incomplete.
 func (r *run) stopped(cause error, more bool) error {
-	rest := fmt.Sprintf("%d of %d files are left", r.summary.Untried, r.summary.Total())
+	rest := fmt.Sprintf("%d of %d files were not tried", r.summary.Untried, r.summary.Total())
 	switch {
 	case r.summary.Untried == 0 && (!more || r.summary.Total() == 0):
 		return cause
 	case r.summary.Untried == 0:
-		rest = "all files that were not listed yet are left"
+		rest = "files that were not listed yet were not tried"
 	case more:
-		rest += ", and all that were not listed yet"
+		rest += ", nor those that were not listed yet"
 	}
 	return &stopped{cause, rest}
 }
 
-// A stopped job is one that did not get to its end.
+// A stopped error is that of a job that has not tried all files.
 type stopped struct {
 	cause error
-	rest  string // what was not tried, in words
+	rest  string // what was not tried, as a clause
 }
 
 func (e *stopped) Error() string { return e.cause.Error() + "; " + e.rest }
 func (e *stopped) Unwrap() error { return e.cause }
 
-// stops reports whether err would be every other file's as well: the bucket, the
-// credentials, a breaker that admits no call, a server that wants to be asked later, a disk
-// that is full.
+// stops reports whether err concerns all files: the bucket, the credentials, an open
+// breaker, a Retry-After, a full disk.
 func stops(err error) bool {
 	if _, refused := breakers.Refusal(err); refused || errors.Is(err, retry.ErrRetryLater) || errors.Is(err, syscall.ENOSPC) {
 		return true

@@ -1,7 +1,7 @@
-// Package tree copies the files of a directory to another place, as a store, or what is below such a place to a directory:
-// many at a time, and only those that are not there yet. It deletes nothing, and holds neither listing.
+// Package tree copies all files of a directory to a store, or all objects below a prefix to a directory: many at a time, and
+// only those that the destination does not have. It deletes nothing. It keeps neither listing in memory.
 //
-// One file's failure does not keep the others from being copied, unless it would be the same for all of them.
+// When one file fails, the others are still copied, unless the failure concerns all of them.
 package tree
 
 import (
@@ -19,67 +19,67 @@ import (
 	"github.com/seed-0f2c7998/perdure/internal/transfer"
 )
 
-// Links says what becomes of the symbolic links below a directory.
+// Links says how symbolic links below a directory are handled.
 type Links string
 
-// The ways.
+// The values of Links.
 const (
 	Fail   Links = "fail"   // a link is a failure
-	Skip   Links = "skip"   // ... is left out
-	Follow Links = "follow" // ... is what it leads to; not in a directory that is copied to
+	Skip   Links = "skip"   // a link is skipped
+	Follow Links = "follow" // the target of a link is copied; only if the directory is the source
 )
 
 // DefaultParallel is how many files are copied at a time.
 const DefaultParallel = 16
 
-// A Job says what to copy where. It is used once.
+// A Job describes a copy of many files. It is used once.
 type Job struct {
 	endpoint.Tree
 
 	Session    *endpoint.Session
 	Parallel   int       // files at a time; 0 means DefaultParallel
-	Links      Links     // "" is Fail
-	AllowEmpty bool      // that there is nothing to copy is no failure
-	Manifest   io.Writer // gets an Entry a line, as JSON, in one Write each; its errors are not the job's. nil: there is none
-	Reserved   string    // a file that no other place becomes, as the one of the manifest; "": there is none
+	Links      Links     // "" means Fail
+	AllowEmpty bool      // an empty source is no failure
+	Manifest   io.Writer // gets one Entry per Write, as a line of JSON; its errors are ignored. If nil, it is not used
+	Reserved   string    // path of a file that no object is copied to, such as the manifest; "" means none
 
-	// Done is called with each file, and Progress with how far it has come; nil: they are not called. Done is called by
-	// one goroutine at a time, Progress by several at once.
+	// Done is called with the outcome of each file, by one goroutine at a time. Progress is called concurrently. Warn is
+	// called with warnings. If nil, they are not called.
 	Done     func(Entry)
 	Progress func(Progress)
 	Warn     func(text string)
 }
 
-// A Progress is how far a job has come.
+// A Progress is the progress of a job.
 type Progress struct {
-	Bytes, TotalBytes int64 // those that need not be copied count as well
+	Bytes, TotalBytes int64 // skipped files count as well
 	Files, TotalFiles int64
-	Keys              int64 // that the other place has listed
-	Listing           bool  // there may be more of all
+	Keys              int64 // keys that the store has listed
+	Listing           bool  // the totals may still grow
 }
 
 // An item is one file to be copied.
 type item struct {
 	endpoint.Item
 
-	there   endpoint.Item // what the destination has already, by its listing
-	isThere bool
-	unknown bool // the listing of the destination does not say
+	existing endpoint.Item // the item in the listing of the destination
+	exists   bool          // existing is set
+	unknown  bool          // the listing of the destination is incomplete
 }
 
-// ahead is how many items are listed before they are copied: so that there is always enough to do, and it is known how much
-// there is unless there is very much.
+// ahead is how many items are listed ahead of the copies, so that copies do not wait for the listing and the totals are known
+// early.
 const ahead = 4 << 10
 
-// A run is a Job under way.
+// A run is a running Job.
 type run struct {
 	*Job
 
-	dir   *transfer.Tree // opened
+	dir   *transfer.Tree
 	items chan item
 	stop  context.CancelCauseFunc // ends the copies
-	out   atomic.Bool             // what is the same for all has failed
-	cut   atomic.Bool             // there may be more than was listed
+	out   atomic.Bool             // a failure concerns all files
+	cut   atomic.Bool             // the listing is incomplete
 
 	listed, listedBytes atomic.Int64
 	keys                atomic.Int64
@@ -87,12 +87,12 @@ type run struct {
 	moved, files        atomic.Int64
 
 	mu        sync.Mutex
-	summary   Summary  // guarded by mu, as what follows
-	failures  []string // the first of them in order
-	permanent bool     // one of them would fail again
+	summary   Summary  // guarded by mu, like the fields below
+	failures  []string // the first names in order
+	permanent bool     // a failure is permanent
 }
 
-// Run copies. It returns nil if all is there, and otherwise an error that package exit knows the code of.
+// Run copies. It returns nil if all files are copied or skipped. Its error has an exit code in package exit.
 func (j *Job) Run(ctx context.Context) (Summary, error) {
 	begun := time.Now()
 	r := &run{Job: j}
@@ -107,7 +107,7 @@ func (j *Job) Run(ctx context.Context) (Summary, error) {
 	return r.summary, err
 }
 
-// connect makes the place ready to be used as that.
+// connect connects the store.
 func (r *run) connect(ctx context.Context, as endpoint.Role) error {
 	if err := r.Remote.Connect(ctx, r.Session, as); err != nil {
 		return err
@@ -131,7 +131,7 @@ func (r *run) run(ctx context.Context) (err error) {
 	return r.all(ctx, list, one)
 }
 
-// all copies what list sends, some at a time, until there is no more or it is in vain.
+// all copies the items that list sends, several at a time, until there are no more or a failure concerns all of them.
 func (r *run) all(ctx context.Context, list func(context.Context) error, one func(context.Context, item) (Entry, error)) error {
 	copies, stop := context.WithCancelCause(ctx)
 	defer stop(nil)
@@ -156,13 +156,13 @@ func (r *run) all(ctx context.Context, list func(context.Context) error, one fun
 	return r.end(context.Cause(copies), <-unlisted)
 }
 
-// send hands an item to those who copy. It reports whether there is any use in listing more.
+// send sends an item to the copies. It reports whether to continue the listing.
 func (r *run) send(ctx context.Context, i item) bool {
 	if i.Size > 0 {
 		r.listedBytes.Add(i.Size)
 	}
 	if r.listed.Add(1)%1024 == 0 {
-		r.tell()
+		r.report()
 	}
 	select {
 	case r.items <- i:
@@ -175,12 +175,12 @@ func (r *run) send(ctx context.Context, i item) bool {
 	return false
 }
 
-// list lists the other place, and tells how far it has come: that may take long, though there is nothing to copy yet.
+// list lists the store, and reports progress: a listing may take long before the first copy.
 func (r *run) list(ctx context.Context) iter.Seq2[endpoint.Item, error] {
 	return func(yield func(endpoint.Item, error) bool) {
 		for i, err := range r.Remote.List(ctx) {
 			if r.keys.Add(1)%1024 == 0 {
-				r.tell()
+				r.report()
 			}
 			if !yield(i, err) {
 				return
@@ -189,14 +189,14 @@ func (r *run) list(ctx context.Context) iter.Seq2[endpoint.Item, error] {
 	}
 }
 
-// outOfOrder warns of a listing that is.
+// outOfOrder warns if the listing is out of order.
 func (r *run) outOfOrder(l *listing) {
 	if l.disorder && r.Warn != nil {
-		r.Warn(r.Remote.String() + " is listed out of order: that takes more memory or more requests")
+		r.Warn(r.Remote.String() + " is listed out of order: this takes more memory or more requests")
 	}
 }
 
-// one copies one item, if it can be, and records what has become of it.
+// one copies one item and records its outcome.
 func (r *run) one(ctx context.Context, i item, copyIt func(context.Context, item) (Entry, error)) {
 	e := Entry{Path: filepath.Join(r.Dir, filepath.FromSlash(i.Rel)), Bytes: i.Size}
 	to, err := r.Remote.Join(i.Rel)
@@ -236,17 +236,17 @@ func (r *run) one(ctx context.Context, i item, copyIt func(context.Context, item
 	r.record(e, err)
 }
 
-// meter returns a function that is called with how many bytes of one item are there, as often as that changes.
+// meter returns the Progress of the copy of one item.
 func (r *run) meter() func(done, total int64) {
 	last := int64(0)
 	return func(done, _ int64) {
 		r.moved.Add(done - last)
 		last = done
-		r.tell()
+		r.report()
 	}
 }
 
-func (r *run) tell() {
+func (r *run) report() {
 	if r.Progress != nil {
 		r.Progress(Progress{r.moved.Load(), r.listedBytes.Load(), r.files.Load(), r.listed.Load(), r.keys.Load(), r.listing.Load()})
 	}

@@ -15,11 +15,11 @@ import (
 	"github.com/seed-0f2c7998/perdure/internal/transfer"
 )
 
-// openUp makes the directory ready to be read.
+// openUp opens the directory as the source.
 func (r *run) openUp(context.Context) error {
 	info, err := os.Stat(r.Dir)
 	if err == nil && !info.IsDir() {
-		err = errors.New("is a file, want a directory")
+		err = errors.New("is a file: -r needs a directory")
 	}
 	if err == nil {
 		var d *os.File
@@ -37,10 +37,10 @@ func (r *run) openUp(context.Context) error {
 	return nil
 }
 
-// listUp sends the files, with what of them is there. Nothing is requested before there is something to copy.
+// listUp sends the files, each with the item that the store has of it. It sends no request before the first file.
 func (r *run) listUp(ctx context.Context) (failed error) {
 	var m *merge
-	listing := false // what failed is the listing
+	listing := false // an error is that of the listing
 	defer func() {
 		if m != nil && m.stop != nil {
 			m.stop()
@@ -62,11 +62,11 @@ func (r *run) listUp(ctx context.Context) (failed error) {
 		}
 		next := item{Item: i}
 		if i.Err == nil && !r.out.Load() {
-			there, found, known, err := m.find(i.Rel)
+			existing, found, known, err := m.find(i.Rel)
 			if failed = err; err != nil {
 				return false
 			}
-			next.there, next.isThere, next.unknown = there, found, !known
+			next.existing, next.exists, next.unknown = existing, found, !known
 		}
 		return r.send(ctx, next)
 	})
@@ -81,19 +81,19 @@ func (r *run) listUp(ctx context.Context) (failed error) {
 	return nil
 }
 
-// unlistable reports whether a listing is not allowed. Whoever may write but not list has everything copied.
+// unlistable reports whether the store denies the listing. Then all files are copied.
 func (r *run) unlistable(err error) bool {
 	api, ok := errors.AsType[smithy.APIError](err)
 	if !ok || api.ErrorCode() != "AccessDenied" {
 		return false
 	}
 	if r.Warn != nil {
-		r.Warn("What is there already can't be listed, so everything is copied: " + endpoint.Explain("list", whereBelow(r.Remote), err).Error())
+		r.Warn("Listing the destination is denied: all files are copied, even existing ones: " + endpoint.Explain("list", whereBelow(r.Remote), err).Error())
 	}
 	return true
 }
 
-// up copies one file, unless it is there.
+// up copies one file, unless the store has it.
 func (r *run) up(ctx context.Context, i item) (Entry, error) {
 	path := filepath.Join(r.Dir, filepath.FromSlash(i.Rel))
 	f, err := r.openFile(i.Rel, path)
@@ -106,8 +106,8 @@ func (r *run) up(ctx context.Context, i item) (Entry, error) {
 		return Entry{}, endpoint.Explain("read", path, err)
 	}
 	from := &endpoint.File{Path: path, OpenFile: func() (*os.File, error) { return f, nil }}
-	if i.isThere || i.unknown {
-		if sum, same := same(ctx, f, i.there, to, i.isThere); same {
+	if i.exists || i.unknown {
+		if sum, same := same(ctx, f, i.existing, to, i.exists); same {
 			to.Settle(ctx, from)
 			r.moved.Add(i.Size)
 			return Entry{Bytes: i.Size, Checksum: sum, Action: Skipped}, f.Close()
@@ -119,7 +119,7 @@ func (r *run) up(ctx context.Context, i item) (Entry, error) {
 	return r.copied(copying.One(ctx, r.copy(from, i), to))
 }
 
-// openFile opens a file of the directory: through no link, unless those are followed.
+// openFile opens a file of the directory. It follows symbolic links only if Links is Follow.
 func (r *run) openFile(rel, path string) (*os.File, error) {
 	if r.Links != Follow {
 		f, err := r.dir.Open(rel)
@@ -138,19 +138,19 @@ func (r *run) openFile(rel, path string) (*os.File, error) {
 	return os.Open(path)
 }
 
-// copy returns what describes the copy of one item.
+// copy returns the state of the copy of one item.
 func (r *run) copy(from endpoint.Endpoint, i item) *endpoint.Copy {
 	return &endpoint.Copy{Session: r.Session, From: from, Size: max(i.Size, 1), Progress: r.meter()}
 }
 
+// copied returns the Entry of a copied item.
 func (r *run) copied(got endpoint.Stored, err error) (Entry, error) {
 	return Entry{Bytes: got.Bytes, Checksum: got.Checksum, Action: Copied}, err
 }
 
-// same reports whether a file and what is at a place are the same, and by which checksum. The size decides first, without
-// any reading. Then comes the checksum that a listing has, and if there is none, or another, as the MD5 of what is
-// encrypted by a key of the owner's, the one that the place knows, which takes a request. When neither says that they are
-// the same they are not.
+// same reports whether a file and an object are the same, and by which checksum. It compares the sizes first. Then it
+// compares the checksum in the listing, and, if that is missing or differs (the MD5 of an encrypted object does), the
+// checksum of the object, which takes a request. If neither matches, the two are not the same.
 func same(ctx context.Context, f *os.File, listed endpoint.Item, place endpoint.Endpoint, isListed bool) (string, bool) {
 	info, err := f.Stat()
 	if err != nil || isListed && info.Size() != listed.Size {
@@ -160,13 +160,13 @@ func same(ctx context.Context, f *os.File, listed endpoint.Item, place endpoint.
 		return listed.Sum.String(), true
 	}
 	known, err := place.Stat(ctx)
-	if err != nil || known.Size != info.Size() || !has(ctx, f, known.Checksum, info.Size()) { // copying will tell what is wrong
+	if err != nil || known.Size != info.Size() || !has(ctx, f, known.Checksum, info.Size()) { // the copy reports the error
 		return "", false
 	}
 	return known.Checksum.String(), true
 }
 
-// has reports whether a file has that checksum.
+// has reports whether a file has the checksum.
 func has(ctx context.Context, f *os.File, sum checksum.Sum, size int64) bool {
 	if sum.IsZero() {
 		return false

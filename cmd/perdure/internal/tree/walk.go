@@ -14,43 +14,43 @@ import (
 	"github.com/seed-0f2c7998/perdure/internal/transfer"
 )
 
-// Why a file is not copied.
+// Reasons why a file is not copied.
 var (
-	errLink    = errors.New("is a symbolic link: give --links follow to copy what it leads to, or --links skip to leave it out")
-	errCircle  = errors.New("is a symbolic link to a directory that it stands in")
-	errSpecial = errors.New("neither a file nor a directory")
+	errLink    = errors.New("is a symbolic link: use --links follow to copy its target, or --links skip to skip it")
+	errLoop    = errors.New("is a symbolic link to a directory that contains it")
+	errSpecial = errors.New("is neither a file nor a directory")
 )
 
-// A walk goes through a directory in the byte order of the keys of its files.
+// A walk walks a directory in the byte order of the keys of its files.
 type walk struct {
 	ctx   context.Context //nolint:containedctx // of one copy
 	links Links
 	yield func(endpoint.Item) bool
-	above []fs.FileInfo // the directories that it is in
+	above []fs.FileInfo // the current directory and its parents
 }
 
-// An entry is one of a directory.
+// An entry is an entry of a directory.
 type entry struct {
 	name string
-	key  string // by which it is in order
+	key  string // sort key
 	mode fs.FileMode
 }
 
-// files calls yield with each file below dir, until that returns false.
+// files calls yield with each file below dir, until yield returns false.
 func files(ctx context.Context, dir string, links Links, yield func(endpoint.Item) bool) error {
 	w := &walk{ctx: ctx, links: links, yield: yield}
 	_, err := w.in(dir, "")
 	return err
 }
 
-// in walks through one directory. It reports whether to go on; an error is that of the directory itself.
+// in walks one directory. It reports whether to continue. The error is that of the directory itself.
 func (w *walk) in(dir, rel string) (bool, error) {
 	self, err := os.Stat(dir)
 	if err != nil {
 		return true, err
 	}
 	if slices.ContainsFunc(w.above, func(info fs.FileInfo) bool { return os.SameFile(info, self) }) {
-		return true, errCircle
+		return true, errLoop
 	}
 	w.above = append(w.above, self)
 	defer func() { w.above = w.above[:len(w.above)-1] }()
@@ -66,7 +66,7 @@ func (w *walk) in(dir, rel string) (bool, error) {
 	return true, nil
 }
 
-// read returns the entries of a directory in order: a directory comes where the keys of its files do.
+// read returns the entries of a directory, sorted by the keys of the files in them.
 func (w *walk) read(dir string) ([]entry, error) {
 	f, err := os.Open(dir)
 	if err != nil {
@@ -100,7 +100,7 @@ func (w *walk) read(dir string) ([]entry, error) {
 	}
 }
 
-// one yields an entry, or what is below it. It reports whether to go on.
+// one yields an entry, or all files below it. It reports whether to continue.
 func (w *walk) one(dir, rel string, e entry) bool {
 	full, item := filepath.Join(dir, e.name), endpoint.Item{Rel: path.Join(rel, e.name)}
 	if rel == "" {
@@ -117,14 +117,14 @@ func (w *walk) one(dir, rel string, e entry) bool {
 		if err == nil || !more {
 			return more
 		}
-		item.Err = err // what else is there goes on
+		item.Err = err // the walk continues with the next entry
 	default:
 		item.Size, item.Err = sizeOf(full, isLink)
 	}
 	return w.yield(item)
 }
 
-// sizeOf returns the size of a file, or why it is none.
+// sizeOf returns the size of a regular file.
 func sizeOf(path string, follow bool) (int64, error) {
 	stat := os.Lstat
 	if follow {

@@ -1,4 +1,4 @@
-// Package uploads remembers uploads that are not complete yet, for the process that goes on with them: in the state
+// Package uploads remembers uploads that are not complete yet, for the process that resumes them: in the state
 // directory of this user, by the file's path and the object's address. One process at a time has one.
 package uploads
 
@@ -29,7 +29,7 @@ var ErrTaken = errors.New("another process has what is known of the upload")
 // maxOrigin is how many bytes of the file about a source are read.
 const maxOrigin = 64 << 10
 
-// forgotten is how long an upload is remembered that no run goes on with.
+// forgotten is how long an upload is remembered that no run resumes.
 const forgotten = 30 * 24 * time.Hour
 
 // A Source is the file that is sent, as it is when that begins.
