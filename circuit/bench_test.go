@@ -79,7 +79,7 @@ func quick(b *Breaker) (Permit, bool) {
 	if b == nil {
 		return Permit{}, true
 	}
-	w, admitted := seam.Of(b).Quick()
+	w, admitted := seam.Of(b).Healthy()
 	return permitOf(b, w), admitted
 }
 
@@ -106,16 +106,16 @@ func TestRefusalsDoNotAllocate(t *testing.T) {
 // A full budget has nothing to write when a call succeeds.
 func TestFullBudgetIsNotWritten(t *testing.T) {
 	b := full(10)
-	if !seam.Of(b).Unmoved() {
+	if !seam.Of(b).IgnoresSuccess() {
 		t.Error("a success would be written")
 	}
 	b.withdraw(1)
-	if seam.Of(b).Unmoved() {
+	if seam.Of(b).IgnoresSuccess() {
 		t.Error("a success would be lost")
 	}
 	b.RecordSuccess()
 	b.RecordFailure()
-	if seam.Of(b).Unmoved() {
+	if seam.Of(b).IgnoresSuccess() {
 		t.Error("a success would not end the run of failures")
 	}
 }

@@ -280,8 +280,8 @@ const _ = uint(generationShift-seam.GenerationShift) + uint(seam.GenerationShift
 // init passes the functions of this package that package breakers calls, and users do not see.
 func init() { //nolint:gochecknoinits // see package seam
 	seam.OfferCircuit(seam.Circuit[*Breaker, Permit, *OpenError, Tokens]{
-		Begin: (*Breaker).begin, BeginAttempt: (*Breaker).beginAttempt, AtGate: Permit.atGate, Refuse: (*Breaker).refuseKnown, Refused: (*Breaker).refusedDue, Peek: (*Breaker).peek,
-		Invalid: (*Breaker).invalid, Nested: nest, Guarded: Permit.guarded, KeepPlace: (*Breaker).keepPlace,
+		BeginAttempt: (*Breaker).beginAttempt, AtGate: Permit.atGate, Refuse: (*Breaker).refuseKnown, Refused: (*Breaker).refusedDue, Peek: (*Breaker).peek,
+		Invalid: (*Breaker).invalid, Nested: nest, KeepPlace: (*Breaker).keepPlace,
 		Balance: (*Breaker).balance, Withdraw: (*Breaker).withdraw, Refund: (*Breaker).refund,
 		Permit: permitOf, Succeed: Permit.successOf, Record: Permit.recordEnd,
 	})

@@ -130,11 +130,11 @@ func (b *Breaker) recorded(err error) bool {
 // begin is Acquire for a call whose inner layers may use the same breaker. Package
 // breakers documents the results.
 func (b *Breaker) begin(ctx context.Context) (context.Context, Permit, error) {
-	return b.beginAttempt(ctx, seam.Ask{})
+	return b.beginAttempt(ctx, seam.Attempt{})
 }
 
 // beginAttempt is begin for an attempt of a retry.
-func (b *Breaker) beginAttempt(ctx context.Context, a seam.Ask) (context.Context, Permit, error) {
+func (b *Breaker) beginAttempt(ctx context.Context, a seam.Attempt) (context.Context, Permit, error) {
 	if b == nil {
 		return ctx, Permit{}, nil
 	}
@@ -150,7 +150,7 @@ func (b *Breaker) beginAttempt(ctx context.Context, a seam.Ask) (context.Context
 		seam.Of(outer.breaker).Layers.Store(several)
 	}
 	p, shared := outer.sharePermit(ctx, b)
-	all := ask{Ask: a, waits: true}
+	all := ask{Attempt: a, waits: true}
 	has, err := outer.yieldPlace(b), error(nil)
 	if !has {
 		if has, err = b.takePlace(ctx, c, all, shared); err != nil {

@@ -61,7 +61,7 @@ func (b *Breaker) permit(c *cell.Cell, w packedState) Permit {
 	return p
 }
 
-// permitOf returns the permit of a call that seam.Hot's Quick admitted in state w.
+// permitOf returns the permit of a call that seam.Hot.Healthy admitted in state w.
 func permitOf(b *Breaker, w uint64) Permit {
 	if b == nil {
 		return Permit{}
@@ -158,9 +158,6 @@ func (p Permit) early() bool        { return p.kind&early != 0 }
 // The permit of a probe must be used even if the call panics.
 func (p Permit) Probe() bool { return p.kind&probe != 0 || p.how() != gate.Freely }
 
-// guarded reports whether the permit must be used even if the call panics.
-func (p Permit) guarded() bool { return p.Probe() || p.kind&placed != 0 }
-
 // A result is how a call ended.
 type result struct {
 	signal signal        // success, failure, throttled, cut or cancel
@@ -204,7 +201,7 @@ func (p Permit) Cancel() { p.done(noCaller(), result{signal: cancel}) }
 // succeed is Success for a permit with a breaker. A call that is timed is recorded even
 // in full health, since a gate learns from it.
 func (p Permit) succeed(ctx context.Context) {
-	if p.frame != nil || p.start != 0 || !seam.Of(p.breaker).Unmoved() {
+	if p.frame != nil || p.start != 0 || !seam.Of(p.breaker).IgnoresSuccess() {
 		p.done(ctx, result{signal: success})
 	}
 }

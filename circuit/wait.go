@@ -33,7 +33,7 @@ func newLocalGate(mode GateMode, shared bool) *localGate {
 
 // An ask is what a call asks for.
 type ask struct {
-	seam.Ask
+	seam.Attempt
 
 	waits bool // the call may wait
 	turn  bool // the turn of the call by the rate limit has come

@@ -136,7 +136,7 @@ func (t *Transport) RoundTrip(req *http.Request) (*http.Response, error) { //nol
 	}
 	breaker, state, healthy := r.policy.Breaker, uint64(0), true
 	if breaker != nil {
-		state, healthy = seam.Of(breaker).Quick()
+		state, healthy = seam.Of(breaker).Healthy()
 	}
 	if ctx := req.Context(); !healthy || !t.needsNoPrep(req) || ctx.Err() != nil || ctx.Value(endKey{}) != nil {
 		return t.operate(r, req)
@@ -158,7 +158,7 @@ func (t *Transport) RoundTrip(req *http.Request) (*http.Response, error) { //nol
 		op := operation{transport: t, route: r, original: req, req: sent, stream: s, idempotent: true, attempts: 1}
 		return op.retryFrom(breakers.Permit(breaker, state), start, res, err)
 	}
-	if breaker != nil && !seam.Of(breaker).Unmoved() {
+	if breaker != nil && !seam.Of(breaker).IgnoresSuccess() {
 		breakers.Succeed(req.Context(), breakers.Permit(breaker, state))
 	}
 

@@ -108,7 +108,7 @@ func TestQuickAfterAHold(t *testing.T) {
 		if err := retry.Do(t.Context(), &p, f); err != nil {
 			t.Fatal(err)
 		}
-		if _, quick := seam.Of(b).Quick(); !quick {
+		if _, quick := seam.Of(b).Healthy(); !quick {
 			t.Error("not quick after the hold is over")
 		}
 	})

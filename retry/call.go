@@ -100,7 +100,7 @@ func (c *call) acquire(ctx context.Context, b *circuit.Breaker) error {
 	if c.policy.MaxElapsed > 0 && !c.start.IsZero() {
 		until = c.start.Add(c.policy.MaxElapsed)
 	}
-	inner, permit, err := breakers.BeginAttempt(ctx, b, seam.Ask{
+	inner, permit, err := breakers.BeginAttempt(ctx, b, seam.Attempt{
 		Retries: c.attempt > 0, Timeout: c.policy.AttemptTimeout > 0, Until: until, Made: c.attempt, Queued: (*queueing)(c.policy),
 	})
 	switch {

@@ -81,7 +81,7 @@ func FuzzQuick(f *testing.F) {
 func TestQuickRefusesAnInvalidBreaker(t *testing.T) {
 	t.Parallel()
 	p := Policy{Breaker: circuit.New("b", circuit.Config{SuccessThreshold: -1})}
-	if _, quick := seam.Of(p.Breaker).Quick(); quick || p.Validate() == nil || p.check() == nil {
+	if _, quick := seam.Of(p.Breaker).Healthy(); quick || p.Validate() == nil || p.check() == nil {
 		t.Errorf("quick %v, %v", quick, p.Validate())
 	}
 }

@@ -30,16 +30,16 @@ import (
 // which errors Do returns.
 func Do(ctx context.Context, p *Policy, f func(context.Context) error) (err error) {
 	var permit circuit.Permit
-	word, quick, refusal := p.quick(ctx)
+	state, quick, refusal := p.quick(ctx)
 	if quick {
 		// This call of f saves the 2.5 ns of Value with a function around f, by BenchmarkDo/retry.
 		if err = f(firstAttempt(ctx)); err == nil {
-			if b := p.Breaker; b != nil && !seam.Of(b).Unmoved() {
-				breakers.Succeed(ctx, breakers.Permit(b, word))
+			if b := p.Breaker; b != nil && !seam.Of(b).IgnoresSuccess() {
+				breakers.Succeed(ctx, breakers.Permit(b, state))
 			}
 			return nil
 		}
-		permit = breakers.Permit(p.Breaker, word)
+		permit = breakers.Permit(p.Breaker, state)
 	} else if refusal != nil {
 		return p.refused(ctx, refusal)
 	}
@@ -62,16 +62,16 @@ func Do(ctx context.Context, p *Policy, f func(context.Context) error) (err erro
 // passes through.
 func Value[T any](ctx context.Context, p *Policy, f func(context.Context) (T, error)) (v T, err error) {
 	var permit circuit.Permit
-	word, quick, refusal := p.quick(ctx)
+	state, quick, refusal := p.quick(ctx)
 	if quick {
 		// This call of f saves the 45 ns of the loop, by BenchmarkDo/value.
 		if v, err = f(firstAttempt(ctx)); err == nil {
-			if b := p.Breaker; b != nil && !seam.Of(b).Unmoved() {
-				breakers.Succeed(ctx, breakers.Permit(b, word))
+			if b := p.Breaker; b != nil && !seam.Of(b).IgnoresSuccess() {
+				breakers.Succeed(ctx, breakers.Permit(b, state))
 			}
 			return v, nil
 		}
-		permit = breakers.Permit(p.Breaker, word)
+		permit = breakers.Permit(p.Breaker, state)
 	} else if refusal != nil {
 		return v, p.refused(ctx, refusal)
 	}
@@ -81,17 +81,17 @@ func Value[T any](ctx context.Context, p *Policy, f func(context.Context) (T, er
 // quick decides about the first attempt of a call in the common case: p needs no
 // clock and has no lists. It returns the state of the breaker that admits the
 // attempt, or the refusal. If it returns neither, the loop decides.
-func (p *Policy) quick(ctx context.Context) (word uint64, admitted bool, refusal *circuit.OpenError) {
+func (p *Policy) quick(ctx context.Context) (state uint64, admitted bool, refusal *circuit.OpenError) {
 	if p == nil || p.timed() || len(p.RetryOn)+len(p.IgnoreOn) != 0 || !p.hasValidNumbers() || ctx.Err() != nil {
 		return 0, false, nil //nolint:nilerr // the loop decides
 	}
 	if p.Breaker == nil {
 		return 0, true, nil
 	}
-	if word, admitted = seam.Of(p.Breaker).Quick(); !admitted {
+	if state, admitted = seam.Of(p.Breaker).Healthy(); !admitted {
 		refusal = breakers.Refuse(ctx, p.Breaker)
 	}
-	return word, admitted, refusal
+	return state, admitted, refusal
 }
 
 // loop makes attempts until a step stops the operation. If err is not nil, err and v are the

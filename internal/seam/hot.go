@@ -1,7 +1,3 @@
-// Package seam joins the packages of this module where their users must not see
-// the joint: package circuit and package retry leave here what the clients'
-// adapters call, and what retry calls for each attempt. The packages breakers and
-// calls give it its types back.
 package seam
 
 import (
@@ -10,51 +6,53 @@ import (
 	"github.com/seed-0f2c7998/perdure/internal/cell"
 )
 
-// A Breaker is a *circuit.Breaker, which has a method that nobody else can name.
+// A Breaker is a *circuit.Breaker. Its method has no exported name, so that only a type
+// with a [Handle] is a Breaker.
 type Breaker interface{ hot() *Hot }
 
 // A Handle makes the type that embeds it a [Breaker].
-type Handle struct{ words Hot }
+type Handle struct{ state Hot }
 
-func (h *Handle) hot() *Hot { return &h.words }
+func (h *Handle) hot() *Hot { return &h.state }
 
-// Of returns the Hot of b, which is not nil. Where the type of b is known, the
-// compiler puts the address in the place of the call, and so it does with the
-// methods of Hot.
+// Of returns the Hot of b, which must not be nil. If the compiler knows the type of b,
+// it inlines Of and the methods of Hot.
 func Of(b Breaker) *Hot { return b.hot() }
 
-// A Hot is all of a breaker that a call has to look at while all is well.
+// A Hot is the part of a breaker that a call reads while the breaker is healthy.
 type Hot struct {
 	Cell  *cell.Ref
-	Full  int64 // the level of the budget from which a success has nothing to record
-	Plain bool  // calls are admitted by their breaker's word alone, and not measured
-	Paced bool  // calls have a rate, or hold places: none is Plain
-	// The bits of the gate's first word, and what they are in health; 0: no gate.
+	Full  int64 // balance of the budget from which a success records nothing
+	Plain bool  // the packed state alone admits calls, and calls are not measured
+	Paced bool  // calls have a rate or a limit of concurrency; false if Plain
+	// GateMask selects the bits of the gate's first word that InHealth is compared with;
+	// both are 0 if the breaker has no gate.
 	GateMask, InHealth uint64
-	Layers             atomic.Int32 // how many times a call comes by, see Single
+	Layers             atomic.Int32 // how many layers of a call use the breaker, see Single
 }
 
-// Single is the Layers of a breaker by which each call comes once.
+// Single is the value of Layers if each call passes the breaker once.
 const Single = 1
 
-// GenerationShift is where the generation is in a breaker's word, at its top. A
-// breaker is healthy when all else is 0.
+// GenerationShift is the lowest bit of the generation in a breaker's packed state. All
+// lower bits of a healthy breaker are 0.
 const GenerationShift = 52
 
-// Quick returns the breaker's word, and whether it admits a call about which there
-// is nothing else to decide.
-func (h *Hot) Quick() (word uint64, admitted bool) {
+// Healthy returns the breaker's packed state, and whether the breaker admits a call by
+// that state alone.
+func (h *Hot) Healthy() (state uint64, admitted bool) {
 	c := h.Cell.Load()
-	word = c.Breaker.Load()
-	return word, h.Plain && word<<(64-GenerationShift) == 0 && h.GateHealthy(c) && h.Layers.Load() == Single
+	state = c.Breaker.Load()
+	return state, h.Plain && state<<(64-GenerationShift) == 0 && h.GateHealthy(c) && h.Layers.Load() == Single
 }
 
-// Unmoved reports whether the success of a call that Quick has admitted changes
+// IgnoresSuccess reports whether the success of a call that Healthy admitted changes
 // nothing.
-func (h *Hot) Unmoved() bool {
+func (h *Hot) IgnoresSuccess() bool {
 	c := h.Cell.Load()
 	return c.Budget.AtLeast(h.Full) && c.Breaker.Load()<<(64-GenerationShift) == 0 && h.GateHealthy(c)
 }
 
-// GateHealthy reports whether the gate, if there is one, is in health.
+// GateHealthy reports whether the gate is in health. It is true if the breaker has no
+// gate.
 func (h *Hot) GateHealthy(c *cell.Cell) bool { return c.Gate[0].Load()&h.GateMask == h.InHealth }
