@@ -62,7 +62,6 @@ var pending = []string{
 	"retry",
 
 	// Breakers, and what they are made of.
-	"internal/gate",
 	"sim",
 
 	// Stores.

@@ -43,13 +43,13 @@ func TestProbesAreRareWhereAnotherHostSendsThem(t *testing.T) {
 	}
 	rare := k.probe(t)
 	if k.Rare = false; k.probe(t) != rare {
-		t.Error("probes are rare while answers come back")
+		t.Error("probes are rare while attempts succeed")
 	}
 }
 
-// Hosts that have all waited for another one's answer probe one after the other
+// Hosts that have all waited for another host's response probe one after the other
 // when it has come, and soon.
-func TestHostsDoNotProbeAtOnceAfterAnAnswerElsewhere(t *testing.T) {
+func TestHostsDoNotProbeAtOnceAfterAResponseElsewhere(t *testing.T) {
 	const n = 20
 	early, all := 0, map[int64]int{}
 	for i := range n {
@@ -73,7 +73,7 @@ func TestHostsDoNotProbeAtOnceAfterAnAnswerElsewhere(t *testing.T) {
 		}
 	}
 	if early == 0 {
-		t.Error("nobody probes within 100 ms")
+		t.Error("no host probes within 100 ms")
 	}
 }
 

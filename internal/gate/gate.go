@@ -1,17 +1,17 @@
-// Package gate admits calls to a service that is in trouble at the rate that the
-// service has been seen to digest, instead of shutting for a fixed time.
+// Package gate admits calls to a service in trouble at the rate that the service has been
+// seen to serve, instead of refusing all calls for a fixed time.
 //
-// A gate is in health or limited. In health it admits everything. Overloads or
-// failures in a row limit it; then an attempt needs a credit, which a success
-// gives back and a fast success doubles, at a pace of what the demand is; and
-// every so often one attempt goes without a credit, as a probe. The first
-// success while nobody is in line lifts the limit.
+// A gate is in health or limited. In health it admits every attempt. Overloads or
+// failures in a row limit the gate. While the gate is limited, an attempt needs a credit:
+// a success returns its credit, and a fast success returns two. Credits are spent at a
+// pace that follows the demand. At intervals one attempt is admitted without a credit, as
+// a probe. The first success while no caller waits lifts the limit.
 //
-// The whole state is three atomic words, which may lie in memory that several
-// processes share. The package has no clock, no timer and no goroutine: the
-// instant is an argument, Unix nanoseconds by a clock that all who share the
-// words agree on. A caller that is not admitted waits in a [Line], which is as
-// pure. Package circuit drives both by timers, package sim by its own heap.
+// The whole state is three atomic words, which processes may share. The package has no
+// clock, no timer and no goroutine: each function takes the instant, in Unix nanoseconds
+// by a clock that all processes agree on. A caller that is not admitted waits in a
+// [Line], which has no timer either. Package circuit drives both by timers, package sim
+// by the event queue of its simulation.
 package gate
 
 import (
@@ -19,44 +19,44 @@ import (
 	"time"
 )
 
-// Row is how many overloads in a row limit a gate, and half as many as failures of
-// any kind do.
+// Row is the number of overloads in a row that limits a gate; twice as many failures of
+// any kind do too.
 const Row = inARow
 
-// Patience is that of a caller which has no deadline.
+// Patience is how long a caller without a deadline waits.
 const Patience = 30 * time.Second
 
-// The constants of a gate, each with its reason. Two answers' time is fast: it
-// still found no queue worth the name.
+// The constants of a gate. A success is fast if it took at most twice the usual time: then
+// it found no queue to speak of.
 const (
 	inARow    = 5                      // overloads, or failures of any kind, that count as a row
 	fewest    = 16                     // timed successes whose mean is a base; also the demand's share of a probe
-	known     = fewest - 1             // of them, from which on the base is: Sample takes one away
+	known     = fewest - 1             // timed successes from which on the base is known: Sample takes one away
 	enough    = 256                    // operations that give the demand within 6 %
-	longest   = fewest * time.Second   // for which they are counted
-	tick      = 10 * time.Millisecond  // by which timers are late: the burst of the pace, the least reserve
-	long      = 10 * tick              // base of which a ramp takes seconds
-	quiet     = fewest * tick          // without a refusal: nobody is in line
-	probeMax  = 500 * time.Millisecond // nobody waits longer to learn that the service is back
-	rarely    = 4                      // times as long, where another host sends the probes
-	costlyMax = 4 * probeMax           // the same while a probe takes the service long
-	drain     = 1.5                    // demands at which attempts go while answers are fast: the backlog drains at half of one
-	raise     = 1.8                    // by which the pace grows while answers stay fast and callers wait for it
-	raising   = 250 * time.Millisecond // about as often as that
-	spared    = 9                      // raises that change nothing: answers have been fast for two seconds by then
-	lowered   = 3                      // raises that a slow answer takes back: where the service is slow there are many
+	longest   = fewest * time.Second   // longest time for which operations are counted
+	tick      = 10 * time.Millisecond  // how late timers are: the burst of the pace, the least reserve
+	long      = 10 * tick              // a base for which a ramp takes seconds
+	quiet     = fewest * tick          // without a refusal for so long, no caller is in line
+	probeMax  = 500 * time.Millisecond // the longest time between probes
+	rarely    = 4                      // factor of that time while another host sends the probes
+	costlyMax = 4 * probeMax           // the longest time between probes while attempts are slow
+	drain     = 1.5                    // pace as a multiple of the demand while successes are fast: a backlog drains at half the demand
+	raise     = 1.8                    // factor by which the pace grows while successes stay fast and callers wait for the pace
+	raising   = 250 * time.Millisecond // about the time between two raises
+	spared    = 9                      // raises without effect: by then successes have been fast for two seconds
+	lowered   = 3                      // raises that a slow result takes back
 )
 
-// Words are the state of a gate. The zero Words are those of a service about
-// which nothing is known: in health, and timed until 16 attempts have succeeded.
+// Words are the state of a gate. The zero Words are in health, and attempts are timed until
+// 16 of them have succeeded.
 type Words [3]atomic.Uint64
 
-// Healthy reports whether first, the first of a gate's Words, is that of a gate
-// in health which needs no attempt timed: admit the attempt with the Permit
-// that [Untimed] returns, and do not record its success.
+// Healthy reports whether a gate with the first word first is in health and needs no
+// attempt timed. Then admit the attempt with the Permit that [Untimed] returns; its
+// success need not be recorded.
 func Healthy(first uint64) bool { return first&HealthMask == InHealth }
 
-// InHealth is what a first word is under the HealthMask if it is [Healthy].
+// A gate is [Healthy] if its first word under HealthMask is InHealth.
 const (
 	HealthMask uint64 = healthMask
 	InHealth   uint64 = fewest << warmShift
@@ -65,24 +65,23 @@ const (
 // Untimed returns the Permit of an attempt that a healthy gate admits.
 func Untimed(first uint64) Permit { return Permit{Generation: uint8(first >> generationShift)} }
 
-// A Gate is the view that one process has of the Words of a key. Its methods
-// are safe for concurrent use, allocate nothing, and never block. An instant
-// is in Unix nanoseconds.
+// A Gate is one process's view of the Words of a key. Its methods are safe for concurrent
+// use, allocate nothing and never block. Instants are Unix nanoseconds.
 type Gate struct {
 	*Words
-	// Rare says that another host sends the probes: while nothing gets through, those
-	// of this one are due a quarter as often.
+	// Rare is true if another host sends the probes: while the gate is shut, the probes of
+	// this host are due a quarter as often.
 	Rare bool
-	// NotBefore is the latest instant before which the service asked not to be
-	// called; 0 means that it did not. While nothing gets through, nobody is
-	// admitted before that, and then one call, as a probe.
+	// NotBefore is the latest instant before which the service asked not to be called; 0 means
+	// none. While the gate is shut, no attempt is admitted before NotBefore, and then one
+	// probe.
 	NotBefore int64
 }
 
-// A How is the way by which an attempt was admitted.
+// A How is how an attempt was admitted.
 type How uint8
 
-// How an attempt was admitted.
+// The ways of admission.
 const (
 	Freely   How = iota // in health
 	ByCredit            // limited, for a credit
@@ -91,10 +90,10 @@ const (
 
 // A Permit is the permission to make one attempt. Pass it to [Gate.Done] once.
 type Permit struct {
-	// Start is when the attempt was admitted; 0 means that it is not timed. Who
-	// knows it all the same, as of an attempt that is TimedOut, sets it.
+	// Start is when the attempt was admitted; 0 means that the attempt is not timed. A caller
+	// that knows the start nevertheless, as of an attempt that is TimedOut, sets it.
 	Start      int64
-	Generation uint8 // of the words that admitted it
+	Generation uint8 // of the gate when the attempt was admitted
 	How        How
 }
 
@@ -104,12 +103,12 @@ type Outcome uint8
 // The outcomes of an attempt.
 const (
 	Cancelled Outcome = iota // no result: the caller gave up, panicked, or made no call
-	Success                  // the service answered, be it that it said no
-	Failure                  // any failure that is not one of the following
+	Success                  // the service responded, even if with a permanent error
+	Failure                  // any other failure than the following
 	Throttled                // the service asked for fewer calls
-	TimedOut                 // the attempt's own timeout ended it
-	Cut                      // its caller's deadline ended it
-	Late                     // it is still running after the time of [Gate.LateAfter]; its end must not be recorded
+	TimedOut                 // the timeout of the attempt ended it
+	Cut                      // the deadline of the attempt's caller ended it
+	Late                     // the attempt is still running after the time of [Gate.LateAfter]; its end must not be recorded
 )
 
 // A Change is what an outcome did to a gate.
@@ -122,20 +121,19 @@ const (
 	Lifted
 )
 
-// Arrive counts an operation, not an attempt or a caller that asks again: call it
-// once for each operation that finds the gate limited. It tells the gate
-// what the demand is.
+// Arrive counts an operation, for the demand. Call it once for each operation that finds the
+// gate limited, not for retries.
 func (g Gate) Arrive(now int64) {
 	if g.Limited() {
 		g.run(task{kind: arrive, now: now})
 	}
 }
 
-// Admit asks to make one attempt. It reports false if the gate is limited and
-// no credit and no probe is due.
+// Admit admits one attempt. It reports false if the gate is limited and neither a credit nor
+// a probe is due.
 func (g Gate) Admit(now int64) (Permit, bool) { return g.admit(now, false) }
 
-// admit is Admit; alone says that nobody else waits in this process.
+// admit is Admit; alone is true if no other caller waits in this process.
 func (g Gate) admit(now int64, alone bool) (Permit, bool) {
 	if first := g.Words[0].Load(); Healthy(first) {
 		return Untimed(first), true
@@ -144,7 +142,7 @@ func (g Gate) admit(now int64, alone bool) (Permit, bool) {
 	return Permit{Start: now, Generation: t.next.generation, How: t.how}, t.admitted
 }
 
-// Done records how an attempt ended, at now.
+// Done records the outcome of an attempt at now.
 func (g Gate) Done(p Permit, o Outcome, now int64) Change {
 	if o == Success && p.Start == 0 && Healthy(g.Words[0].Load()) {
 		return Unchanged
@@ -152,24 +150,22 @@ func (g Gate) Done(p Permit, o Outcome, now int64) Change {
 	return g.run(task{kind: done, now: now, permit: p, outcome: o}).change
 }
 
-// Limit limits a gate that is in health, by a verdict that is not its own.
+// Limit limits a gate in health, because of a rule outside the gate.
 func (g Gate) Limit(now int64) Change { return g.run(task{kind: limit, now: now}).change }
 
-// Warn tells the gate that nothing gets through elsewhere. In health, the next two
-// failures in a row limit it; one of which nothing is known is limited at once.
+// Warn records that the gates of other hosts are shut. In health, the next two failures in a
+// row limit the gate; a gate that knows nothing of the service is limited at once.
 func (g Gate) Warn(now int64) Change { return g.run(task{kind: warn, now: now}).change }
 
-// Hasten tells the gate that the service has answered elsewhere. If nothing gets
-// through here, the next probe is due within the time between two; u, in [0, 1),
-// says where in it.
+// Hasten records that the service has responded to another host. If the gate is shut, the
+// next probe is due within one time between probes: after u of it, with u in [0, 1).
 func (g Gate) Hasten(now int64, u float64) { g.run(task{kind: hasten, now: now, u: u}) }
 
-// Reset lifts the limit, whatever the results were, and forgets them. What is
-// known of the time that an attempt takes stays.
+// Reset lifts the limit and forgets the results, but not the usual time of an attempt.
 func (g Gate) Reset(now int64) Change { return g.run(task{kind: reset, now: now}).change }
 
-// Doubt has the next attempts of a gate in health timed, because the one of p takes
-// long. It does nothing if the gate has been limited since.
+// Doubt has the next attempts of a gate in health timed, because the attempt of p takes long.
+// It has no effect if the gate has been limited since.
 func (g Gate) Doubt(p Permit) {
 	g.run(task{kind: doubt, permit: p})
 }
@@ -177,12 +173,11 @@ func (g Gate) Doubt(p Permit) {
 // Sample has the next attempt of a healthy gate timed.
 func (g Gate) Sample() { g.run(task{kind: sample}) }
 
-// Unmarked returns the Permit of an attempt that is made although it was not
-// admitted.
+// Unmarked returns the Permit of an attempt that is made without admission.
 func (g Gate) Unmarked() Permit { return Untimed(g.Words[0].Load()) }
 
-// Next returns the earliest instant, not before now, at which a limited gate will
-// admit an attempt if no result comes before that; now if it is in health.
+// Next returns the earliest instant, at now or later, at which a limited gate admits an
+// attempt if no result is recorded before; now if the gate is in health.
 func (g Gate) Next(now int64) int64 {
 	s := g.load(now)
 	switch {
@@ -195,8 +190,8 @@ func (g Gate) Next(now int64) int64 {
 	}
 }
 
-// NextProbe returns the instant, not before now, at which the next probe is due
-// if nothing else is admitted before that; now if the gate is in health.
+// NextProbe returns the instant, at now or later, at which the next probe is due if no
+// attempt is admitted before; now if the gate is in health.
 func (g Gate) NextProbe(now int64) int64 {
 	if s := g.load(now); s.limited {
 		return max(s.probeAt(now), now)
@@ -204,26 +199,26 @@ func (g Gate) NextProbe(now int64) int64 {
 	return now
 }
 
-// A State is what people see of a gate.
+// A State is the state of a gate.
 type State uint8
 
 // The states of a gate.
 const (
 	Closed   State = iota // in health: no limit
-	HalfOpen              // limited, and answers are coming back
-	Open                  // limited, and the last five results were failures: only probes go
+	HalfOpen              // limited, and some attempts succeed
+	Open                  // limited, and the last five results were failures: only probes are admitted
 )
 
-// A Status is a snapshot of a gate for people.
+// A Status is a snapshot of a gate.
 type Status struct {
 	State   State
-	Slow    bool          // while limited: the last answer took more than twice the usual time
-	Credits int           // attempts that may go, as far as the pace lets them
+	Slow    bool          // while limited: the last result took more than twice the usual time
+	Credits int           // credits left
 	Demand  float64       // operations a second while limited, a lower bound; 0 means not known
-	Base    time.Duration // the time that an attempt usually takes; 0 means not known
+	Base    time.Duration // usual time of an attempt; 0 means not known
 }
 
-// Status returns what the gate is like at now.
+// Status returns a snapshot at now.
 func (g Gate) Status(now int64) Status {
 	s := g.load(now)
 	r := Status{State: s.state(), Base: s.base}
@@ -233,11 +228,11 @@ func (g Gate) Status(now int64) Status {
 	return r
 }
 
-// Reserve returns how long before the end of its patience, which is left away, a
-// caller must stop waiting, so that an attempt still has the time it needs:
-// four times the usual time, six times while answers are slow, at least 10 ms;
-// half of left if that is less. If the usual time is not known it is a quarter of
-// left, after which an attempt is late, or of [Patience] if that is less.
+// Reserve returns how long before its end a caller with the time left must stop waiting, so
+// that an attempt can still finish: four times the usual time, six times while results are
+// slow, at least 10 ms, and at most half of left. If the usual time is not known, Reserve
+// returns a quarter of left or of [Patience], whichever is less: after that time an
+// attempt is late.
 func (g Gate) Reserve(left time.Duration) time.Duration {
 	first := g.Words[0].Load()
 	reserve := 4 * baseOf(first)
@@ -250,9 +245,9 @@ func (g Gate) Reserve(left time.Duration) time.Duration {
 	return min(max(reserve, tick), left/2)
 }
 
-// LateAfter returns the time after which an attempt that has no timeout of its
-// own is [Late]: a quarter of its caller's patience, which counts for no more than
-// [Patience], and at least eight times the usual time.
+// LateAfter returns the time after which an attempt without a timeout is [Late]: a quarter of
+// its caller's patience, of which at most [Patience] counts, and at least eight times the
+// usual time.
 func (g Gate) LateAfter(patience time.Duration) time.Duration {
 	return max(min(patience, Patience)/4, 8*g.Base())
 }
@@ -260,13 +255,13 @@ func (g Gate) LateAfter(patience time.Duration) time.Duration {
 // Limited reports whether the gate is limited.
 func (g Gate) Limited() bool { return g.Words[0].Load()&limitedBit != 0 }
 
-// Shut reports whether the gate is limited and nothing gets through: it is Open.
+// Shut reports whether the gate is Open: limited, and no attempt succeeds.
 func (g Gate) Shut() bool {
 	first := g.Words[0].Load()
 	return first&limitedBit != 0 && first>>runShift&maxRow >= inARow
 }
 
-// Base returns the time that an attempt usually takes; 0 means not known.
+// Base returns the usual time of an attempt; 0 means not known.
 func (g Gate) Base() time.Duration { return baseOf(g.Words[0].Load()) }
 
 // load returns the state of g at now.

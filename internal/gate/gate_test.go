@@ -101,7 +101,7 @@ func TestALimitedGateProbesAndLifts(t *testing.T) {
 		t.Errorf("the first probe after a timeout is due after %v, want 2s and up to a quarter more or less", wait)
 	}
 	if change := k.call(t, gate.Success, base); change != gate.Lifted {
-		t.Errorf("after a probe that succeeded while nobody waits: change %v, %+v", change, k.Status(k.now))
+		t.Errorf("after a probe that succeeded while no caller waits: change %v, %+v", change, k.Status(k.now))
 	}
 }
 
@@ -134,7 +134,7 @@ func TestEnterAdmitsRefusesOrQueues(t *testing.T) {
 	}
 }
 
-// A queue that grows makes answers slower before the first attempt in it is late. A base
+// A growing queue makes successes slower before the first attempt in it is late. A base
 // that learned from those called them fast soon after, and the gate stayed in health:
 // a brownout met attempts without a timeout for another second.
 func TestTheBaseIsNotLearnedBetweenOverloads(t *testing.T) {
@@ -142,7 +142,7 @@ func TestTheBaseIsNotLearnedBetweenOverloads(t *testing.T) {
 	k.Done(gate.Untimed(k.Words[0].Load()), gate.Cut, k.now) // from now on attempts are timed
 	for took := 2*base + ms; took < 700*ms; took += 5 * ms {
 		if k.call(t, gate.Success, took) != gate.Unchanged {
-			t.Fatal("limited by answers that are slow")
+			t.Fatal("limited by slow successes")
 		}
 	}
 	if b := k.Status(k.now).Base; b != time.Duration(base) {
@@ -150,7 +150,7 @@ func TestTheBaseIsNotLearnedBetweenOverloads(t *testing.T) {
 	}
 	for n := range 4 {
 		if n > 0 && k.call(t, gate.Success, 700*ms) != gate.Unchanged {
-			t.Fatal("limited by an answer that is slow")
+			t.Fatal("limited by a slow success")
 		}
 		if change := k.call(t, gate.Late, 750*ms); (change == gate.Limited) != (n == 3) {
 			t.Fatalf("after %d attempts that were late: %v", n+1, change)
@@ -162,6 +162,6 @@ func TestTheBaseIsNotLearnedBetweenOverloads(t *testing.T) {
 	k.call(t, gate.Success, 2*base)
 	k.Done(gate.Untimed(k.Words[0].Load()), gate.Failure, k.now)
 	if b := k.Status(k.now).Base; b <= time.Duration(base) {
-		t.Errorf("the base stays %v after an answer that took twice as long", b)
+		t.Errorf("the base stays %v after a success that took twice as long", b)
 	}
 }

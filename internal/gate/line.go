@@ -7,28 +7,28 @@ import (
 	"github.com/seed-0f2c7998/perdure/internal/queue"
 )
 
-// The instants at which the head of a line looks again.
+// The instants at which the head of a line asks again.
 const (
 	shortestLook = 2 * time.Millisecond
-	soonest      = time.Millisecond // a timer is hardly better, and the pace makes up for it
-	lookShare    = 64               // of the patience that is left: who has little time looks more often
-	longestLook  = quiet / 2        // so that a line is never taken for nobody
+	soonest      = time.Millisecond // timers are hardly more exact, and the pace makes up for it
+	lookShare    = 64               // part of the time left after which a caller asks again
+	longestLook  = quiet / 2        // so that a line never looks empty to the gate
 	maxLine      = 10_000
-	releasing    = costlyMax // in which a line goes whose gate is in health: it may know nothing of the service
+	releasing    = costlyMax // time in which the line of a gate in health empties
 )
 
-// A Line holds the callers of one process that a gate has not admitted, the one
-// that must leave first at its head. The zero Line is empty and ready for use.
-// It is not safe for concurrent use, and does nothing by itself: call [Line.Step]
-// until it returns nil after each result, after each [Line.Enter] that returns
-// Waiting, and at the instant that [Line.Next] returns.
+// A Line holds the callers of one process that a gate has not admitted. At its head is the
+// caller that must stop waiting first. The zero Line is empty and ready for use. It is not
+// safe for concurrent use and has no timer: call [Line.Step] until it returns nil after
+// each result, after each [Line.Enter] that returns Waiting, and at the instant that
+// [Line.Next] returns.
 type Line struct {
-	// Shared says that other processes share the gate's words. Then a
-	// result does not let the head ask again, and a newcomer does not
-	// ask at once: by that all the lines approximate one.
+	// Shared is true if other processes share the gate's words. Then the head does not ask after
+	// each result, and a new caller does not ask at once: so the lines of all processes
+	// approximate one line.
 	Shared bool
 
-	waiters queue.Queue[*Waiter] // by the instant of leaving: a reserve before the end of the patience
+	waiters queue.Queue[*Waiter] // ordered by the instant at which each stops waiting
 	release release
 }
 
@@ -40,26 +40,26 @@ type Waiter struct {
 	Permit   Permit // if Admitted
 	Admitted bool
 
-	since  int64 // when it came
-	end    int64 // of the caller's patience
-	look   int64 // when it asks again, if it is the head; of a line that is Shared
+	since  int64 // when the caller entered
+	end    int64 // until when the caller waits
+	look   int64 // of a Shared line: when the caller asks again if it is the head
 	chance float64
 	asked  bool
 }
 
-// An Entry is what becomes of a caller that comes to a [Line].
+// An Entry is the result of [Line.Enter].
 type Entry uint8
 
-// The entries to a line.
+// The results of Enter.
 const (
-	Refused  Entry = iota // it may not go, and can't wait
-	Admitted              // it may go, with the Permit of its Waiter
-	Waiting               // it is in the line
+	Refused  Entry = iota // the caller is not admitted and cannot wait
+	Admitted              // the caller is admitted, with the Permit of its Waiter
+	Waiting               // the caller is in the line
 )
 
-// Enter asks for an attempt of a caller whose patience ends at end; an end that is
-// not after now means that it does not wait. first says that it is the
-// operation's first attempt, u is random, in [0, 1). w must not be in a line.
+// Enter asks for an attempt of a caller that waits until end; if end is not after now, the
+// caller does not wait. first is true for the first attempt of an operation. u is random,
+// in [0, 1). w must not be in a line.
 func (l *Line) Enter(g Gate, w *Waiter, now, end int64, first bool, u float64) Entry {
 	if first {
 		g.Arrive(now)
@@ -80,18 +80,17 @@ func (l *Line) Enter(g Gate, w *Waiter, now, end int64, first bool, u float64) E
 	return Waiting
 }
 
-// lookInterval returns how long a head whose patience is left waits before it
-// looks again.
+// lookInterval returns how long a head with the time left waits before it asks again.
 func lookInterval(left time.Duration) time.Duration {
 	return min(max(left/lookShare, shortestLook), longestLook)
 }
 
-// Leave takes w out of the line, because its caller has given up. It has no
-// effect if w is not in the line.
+// Leave takes w out of the line, because its caller has given up. It has no effect if w is
+// not in the line.
 func (l *Line) Leave(w *Waiter) { l.waiters.Leave(w) }
 
-// Step takes the next caller whose wait is over at now out of the line and
-// returns it: it is Admitted, or must leave. Nil means that nobody's is.
+// Step takes the next caller whose wait is over at now out of the line and returns it: the
+// caller is Admitted or must give up. Nil means that no wait is over.
 func (l *Line) Step(g Gate, now int64) *Waiter {
 	if l.waiters.Len() == 0 {
 		return nil
@@ -100,7 +99,7 @@ func (l *Line) Step(g Gate, now int64) *Waiter {
 	over := w.Leaves() <= now
 	if g.Limited() {
 		l.release = release{}
-	} else if l.release.of == 0 || l.release.since > now { // ahead: a clock was set back
+	} else if l.release.of == 0 || l.release.since > now { // later than now: the clock was put back
 		l.release = release{since: now, of: l.waiters.Len(), chance: w.chance}
 	}
 	if l.asks(g, w, now, over) {
@@ -120,22 +119,22 @@ func (l *Line) Step(g Gate, now int64) *Waiter {
 	return nil
 }
 
-// A release is how the line of a gate goes that has come to health: of many waiters in
-// two seconds, few at first and then faster and faster, as nobody knows yet what the service
-// can stand. Those of many processes do not go together.
+// A release is the plan by which the line empties when the limit is lifted: over two seconds,
+// slowly at first and then faster, since the service may not stand all callers at once.
+// The chance is random, so that processes do not release together.
 type release struct {
 	since    int64
 	of, gone int // waiters
 	chance   float64
 }
 
-// next returns when the next waiter goes.
+// next returns when the next caller is released.
 func (r release) next() int64 {
 	return r.since + int64(math.Sqrt((float64(r.gone)+r.chance)/float64(max(r.of, 1)))*float64(releasing))
 }
 
-// Expel takes the head out of the line and returns it: it must leave. Nil means that the
-// line is empty.
+// Expel takes the head out of the line and returns it: the caller must give up. Nil means
+// that the line is empty.
 func (l *Line) Expel() *Waiter {
 	if l.waiters.Len() == 0 {
 		return nil
@@ -145,8 +144,8 @@ func (l *Line) Expel() *Waiter {
 	return w
 }
 
-// asks reports whether the head w asks the gate at now. One whose wait is over
-// asks if it never has, or if the gate is in health, and it still has patience.
+// asks reports whether the head w asks the gate at now. A head whose wait is over asks if it
+// never has or if the gate is in health, provided that it still has time.
 func (l *Line) asks(g Gate, w *Waiter, now int64, over bool) bool {
 	limited := g.Limited()
 	switch {
@@ -159,8 +158,8 @@ func (l *Line) asks(g Gate, w *Waiter, now int64, over bool) bool {
 	}
 }
 
-// Next returns the instant at which the line needs a Step if no result and no
-// caller comes before that. It reports false if the line is empty.
+// Next returns the instant at which the line needs a Step if there is no result and no new
+// caller before. It reports false if the line is empty.
 func (l *Line) Next(g Gate, now int64) (at int64, ok bool) {
 	if l.waiters.Len() == 0 {
 		return 0, false
@@ -179,7 +178,7 @@ func (l *Line) Next(g Gate, now int64) (at int64, ok bool) {
 	return min(w.Leaves(), w.look), true
 }
 
-// OldestWait returns how long the caller in the line has waited that came first.
+// OldestWait returns how long the caller that entered first has waited.
 func (l *Line) OldestWait(now int64) time.Duration {
 	oldest := now
 	for _, w := range l.waiters.All() {
@@ -188,5 +187,5 @@ func (l *Line) OldestWait(now int64) time.Duration {
 	return time.Duration(now - oldest)
 }
 
-// Len returns how many callers are in the line.
+// Len returns the number of callers in the line.
 func (l *Line) Len() int { return l.waiters.Len() }

@@ -227,11 +227,11 @@ func (m *model) wayOut(p place) error {
 			return errors.New("two successes without a refusal do not lift the limit")
 		}
 		if p.now-p.state().refused < int64(quiet) {
-			p.now += int64(quiet) // in which nobody asks
+			p.now += int64(quiet) // without any attempt
 		}
 		next, t := m.ask(p)
 		if !t.admitted || next.now-from > int64(costlyMax)*5/4 {
-			return fmt.Errorf("nobody is admitted for %v", time.Duration(next.now-from))
+			return fmt.Errorf("no attempt is admitted for %v", time.Duration(next.now-from))
 		}
 		permit := Permit{Start: next.now, Generation: t.next.generation, How: t.how}
 		next.now += int64(modelOf)
@@ -302,7 +302,7 @@ func TestModelFindsBugs(t *testing.T) {
 			if t.plan(); t.kind == admit && t.how == AsProbe {
 				t.admitted = false
 			}
-		}, "nobody is admitted"},
+		}, "no attempt is admitted"},
 		"gives a probe a credit": {altered(func(t *task, _ state, s *state) {
 			if t.how == AsProbe {
 				s.credits++

@@ -93,7 +93,7 @@ func TestAnOutageCostsProbesOnly(t *testing.T) {
 	}
 }
 
-// While there are neither five overloads in a row without a fast answer between,
+// While there are neither five overloads in a row without a fast success between,
 // nor ten failures in a row, nothing is limited.
 func TestFewerThanARowNeverLimit(t *testing.T) {
 	r := chance(t)
@@ -142,15 +142,15 @@ func (h *finishes) Pop() any {
 	return last
 }
 
-// One of several shards that answers nothing does not limit the others, once a
-// fast answer was timed.
+// One of several shards that never responds does not limit the others, once a
+// fast success was timed.
 func TestAShardThatIsBlackDoesNotLimitTheOthers(t *testing.T) {
 	r := chance(t)
 	for _, shards := range []int{2, 3, 10} {
 		k := warm(t)
 		k.call(t, gate.Failure, ms)
 		k.call(t, gate.TimedOut, 200*ms)
-		k.call(t, gate.Success, base) // the fast answer
+		k.call(t, gate.Success, base) // the fast success
 		k.call(t, gate.TimedOut, 200*ms)
 		k.call(t, gate.Success, base)
 		var running finishes
@@ -172,7 +172,7 @@ func TestAShardThatIsBlackDoesNotLimitTheOthers(t *testing.T) {
 	}
 }
 
-func TestAClockThatIsSetDelaysNobody(t *testing.T) {
+func TestAClockStepDelaysNoCaller(t *testing.T) {
 	r := chance(t)
 	for i := range 4000 {
 		k := anywhere(t, r)
@@ -244,8 +244,8 @@ func TestCreditsThatAreLostDelayUntilTheNextProbe(t *testing.T) {
 	}
 }
 
-// A line lets callers go in the order of their patience, refuses nobody before
-// his reserve and admits nobody after it, whatever the results.
+// A line admits callers in the order of their deadlines, refuses no caller before
+// its reserve and admits no caller after it, whatever the results.
 func TestALineKeepsItsOrderAndItsReserve(t *testing.T) {
 	r := chance(t)
 	for _, shared := range []bool{false, true} {

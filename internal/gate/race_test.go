@@ -18,8 +18,8 @@ type race struct {
 }
 
 // An end is what a race ends with, without the instants of the last refusal and
-// of a fast answer, which are those of any of them, and without the pace of
-// a gate in health, which nobody reads.
+// of a fast success, which are those of any of them, and without the pace of
+// a gate in health, which is not read.
 type end struct {
 	first    uint64
 	pace     uint64
@@ -65,7 +65,7 @@ func (r *race) serial(w *Words, tasks []task) {
 	}
 }
 
-// interleave goes through all ways to go on.
+// interleave goes through all orders of the next accesses.
 func (r *race) interleave(w *Words, tasks []task) error {
 	all := true
 	for i := range tasks {

@@ -5,7 +5,7 @@ import (
 	"time"
 )
 
-// state returns what people see of s.
+// state returns the State of s.
 func (s *state) state() State {
 	switch {
 	case !s.limited:
@@ -17,22 +17,22 @@ func (s *state) state() State {
 	}
 }
 
-// demand returns how many operations a second have arrived since the gate was
-// limited: the lower bound by all odds.
+// demand returns how many operations a second have arrived since the gate was limited: a
+// lower bound, one standard deviation below the count.
 func (s *state) demand(now int64) float64 {
 	n := float64(s.operations)
 	t := max(time.Duration(now-s.since), time.Millisecond)
 	return (n - math.Sqrt(n)) / t.Seconds()
 }
 
-// interval returns the time between two credits that are spent; 0 while the demand
-// is not known. Callers who call again when they have their answer make the demand
-// themselves: while answers are fast it is raised.
+// interval returns the time between two credits that are spent; 0 while the demand is not
+// known. In a closed loop, callers make the demand themselves: so the pace is raised
+// while successes are fast.
 func (s *state) interval(now int64) time.Duration {
 	return time.Duration(float64(s.unraised(now)) / math.Pow(raise, float64(max(s.raises-spared, 0))))
 }
 
-// unraised returns the interval by the demand, and less of it while answers are fast.
+// unraised returns the interval by the demand alone, which is shorter while successes are fast.
 func (s *state) unraised(now int64) time.Duration {
 	k := s.demand(now)
 	if !s.limited || k <= 0 {
@@ -45,8 +45,8 @@ func (s *state) unraised(now int64) time.Duration {
 	return time.Duration(float64(time.Second) / k)
 }
 
-// probeTime returns the time between probes: that of sixteen operations, but at most
-// half a second, or two while attempts take the service long.
+// probeTime returns the time between probes: that of sixteen operations, at most half a
+// second, or two seconds while attempts are slow.
 func (s *state) probeTime(now int64) time.Duration {
 	t := probeMax
 	if s.slow {
@@ -58,9 +58,9 @@ func (s *state) probeTime(now int64) time.Duration {
 	return t
 }
 
-// probeAt returns when the next probe is due: the time between probes after the last
-// admission, a quarter more or less than that, by the instant of that
-// one, which gates do not have in common.
+// probeAt returns when the next probe is due: one time between probes after the last
+// admission, a quarter more or less. The part is a hash of the last admission's instant,
+// which differs between gates.
 func (s *state) probeAt(now int64) int64 {
 	t := s.probeTime(now)
 	if s.rare && s.state() == Open {
@@ -74,7 +74,7 @@ func (s *state) probeAt(now int64) int64 {
 	return at
 }
 
-// hash is the finalizer of SplitMix64: each bit of x moves half of the result's.
+// hash is the finalizer of SplitMix64: each bit of x changes half of the bits of the result.
 func hash(x uint64) uint64 {
 	x ^= x >> 30
 	x *= 0xbf58476d1ce4e5b9
@@ -83,9 +83,9 @@ func hash(x uint64) uint64 {
 	return x ^ x>>31
 }
 
-// admit asks for one attempt. One for which nobody else waits is not held back by
-// the pace: who calls one after the other makes the demand, so that would keep
-// him at a fraction of what the service can do.
+// admit asks for one attempt. alone is true if no other caller waits: then the pace does not
+// delay the attempt, since a caller that makes one call after the other makes the demand,
+// and the pace would keep it at a fraction of what the service can serve.
 func (s *state) admit(now int64, alone bool) (how How, ok bool) {
 	switch {
 	case !s.limited:
@@ -103,9 +103,9 @@ func (s *state) admit(now int64, alone bool) (how How, ok bool) {
 	}
 }
 
-// arrive counts an operation, and halves what is counted once it is enough, or old,
-// so that the demand follows. It counts from scratch if none has arrived for
-// long, or a clock was put forward.
+// arrive counts an operation, and halves the count when it is large enough or old, so that
+// the demand follows. The count starts from scratch if no operation has arrived for long,
+// or the clock was put forward.
 func (s *state) arrive(now int64) {
 	if !s.limited {
 		return
@@ -121,7 +121,7 @@ func (s *state) arrive(now int64) {
 	}
 }
 
-// done takes the outcome of an attempt.
+// done records the outcome of an attempt.
 func (s *state) done(p Permit, o Outcome, now int64) Change {
 	r := s.judge(p, o, now)
 	current := p.Generation == s.generation
@@ -131,7 +131,7 @@ func (s *state) done(p Permit, o Outcome, now int64) Change {
 	case current:
 		return s.whileHealthy(p, r, now)
 	default:
-		return Unchanged // the result is of before a limit that has been lifted
+		return Unchanged // from before a limit that has been lifted
 	}
 }
 
@@ -140,14 +140,13 @@ type verdict struct {
 	outcome Outcome       // Success, Failure, Throttled for any overload, or Cancelled
 	timed   bool          // took is known
 	took    time.Duration // at least 1
-	fast    bool          // took is at most twice the base, or as much above it as a timer may be late
+	fast    bool          // took at most twice the base, or above it by no more than a timer may be late
 	slow    bool          // an overload that took longer
 	unsure  bool          // a deadline ended an attempt that was not timed
 }
 
-// judge returns what an outcome means. Of an attempt that its caller's deadline
-// ended it is an overload if it took more than twice the usual time, or if
-// that is not known.
+// judge returns what an outcome means. An attempt that its caller's deadline ended is an
+// overload if it took more than twice the usual time, or if that time is not known.
 func (s *state) judge(p Permit, o Outcome, now int64) verdict {
 	r := verdict{outcome: o, timed: p.Start != 0}
 	if r.timed {
@@ -170,17 +169,17 @@ func (s *state) judge(p Permit, o Outcome, now int64) verdict {
 	return r
 }
 
-// whileHealthy takes a result of a gate in health.
+// whileHealthy records a result of a gate in health.
 func (s *state) whileHealthy(p Permit, r verdict, now int64) Change {
 	switch r.outcome {
 	case Success:
-		s.answered(p, r, now)
+		s.succeeded(p, r, now)
 		return Unchanged
 	case Failure:
 		s.run = min(s.run+1, maxRow)
 	case Throttled:
 		if r.timed && r.took > tick && p.Start < s.since {
-			s.over = max(s.over, 1) // a fast answer came meanwhile: it is not the whole service
+			s.over = max(s.over, 1) // a fast success ended meanwhile: not the whole service is overloaded
 			return Unchanged
 		}
 		s.run, s.over = min(s.run+1, maxRow), min(s.over+1, maxRow)
@@ -197,17 +196,17 @@ func (s *state) whileHealthy(p Permit, r verdict, now int64) Change {
 	return Limited
 }
 
-// answered takes a success of a gate in health. Of attempts that were timed together the
-// first to come back are the short ones, so the others teach as well when they come
-// back later. One that ends a doubt teaches nothing, nor do those that were sent in it:
-// a queue may be growing.
-func (s *state) answered(p Permit, r verdict, now int64) {
+// succeeded records a success of a gate in health. Of attempts that were timed together the
+// short ones end first, so those that end later teach the base too. A success that ends a
+// doubt teaches nothing, nor do attempts that were sent in the doubt: a queue may be
+// growing.
+func (s *state) succeeded(p Permit, r verdict, now int64) {
 	calm, doubted := s.run == 0 && s.over == 0 && s.warm == fewest, s.over > 0
 	late := s.operations == together && p.Start < s.since
 	s.run = 0
 	switch {
 	case !r.timed:
-		s.over = min(s.over, 1) // it was sent before anybody looked
+		s.over = min(s.over, 1) // sent before attempts were timed
 	case r.fast && doubted:
 		s.over, s.since, s.operations = 0, now, 0
 	}
@@ -219,12 +218,12 @@ func (s *state) answered(p Permit, r verdict, now int64) {
 	}
 }
 
-// together says, in place of the operations of a gate in health, that the attempts that
-// were sent before its instant are timed, and none of them in a doubt.
+// together, as the operations of a gate in health, means that the attempts that were sent
+// before since are timed, and none of them was sent in a doubt.
 const together = 1
 
-// learn moves the base of a gate in health: the mean of the first sixteen, then a
-// sixteenth of the way. What was learned in trouble is forgotten.
+// learn moves the base of a gate in health: the mean of the first sixteen successes, then one
+// sixteenth of the way. A base learned in trouble is replaced.
 func (s *state) learn(took time.Duration) {
 	if s.warm == 0 {
 		s.base = 0
@@ -233,14 +232,13 @@ func (s *state) learn(took time.Duration) {
 	s.move(took, s.warm)
 }
 
-// move moves the base one part of n of the way. It is never 0.
+// move moves the base by one n-th of the way to took. The base is never 0.
 func (s *state) move(took time.Duration, n int) {
 	took = min(took, maxBase)
 	s.base = max(s.base+(took-s.base)/time.Duration(n), baseUnit)
 }
 
-// limit limits the gate. What was learned of the base in the time of trouble is
-// worth nothing.
+// limit limits the gate. A base that is not known yet is dropped: it was learned in trouble.
 func (s *state) limit(slow bool, now int64) {
 	s.generation++
 	s.limited, s.slow, s.credits, s.over = true, slow, 0, 0
@@ -251,7 +249,7 @@ func (s *state) limit(slow bool, now int64) {
 	}
 }
 
-// warn takes the news that nothing gets through elsewhere.
+// warn records that the gates of other hosts are shut.
 func (s *state) warn(now int64) Change {
 	switch {
 	case s.limited:
@@ -265,9 +263,9 @@ func (s *state) warn(now int64) Change {
 	return Unchanged
 }
 
-// hasten takes the news that the service has answered elsewhere: from now on this host
-// sends its own probes. One that is overdue by that goes within the time between
-// two, since others have the same news at the same instant.
+// hasten records that the service has responded to another host: from now on this host sends
+// its own probes. A probe that is due by that is spread over one time between probes, since
+// all hosts get the news at the same instant.
 func (s *state) hasten(now int64, u float64) {
 	if s.state() != Open {
 		return
@@ -286,8 +284,8 @@ func (s *state) lift(now int64) {
 	s.operations, s.since = 0, now
 }
 
-// whileLimited takes a result of a limited gate. That of an attempt of another
-// generation gives its credit all the same, for the place that it held.
+// whileLimited records a result of a limited gate. The success of an attempt of another
+// generation returns a credit too.
 func (s *state) whileLimited(p Permit, r verdict, current bool, now int64) Change {
 	paid := current && p.How == ByCredit
 	switch r.outcome {
@@ -320,12 +318,12 @@ func (s *state) whileLimited(p Permit, r verdict, current bool, now int64) Chang
 	return Unchanged
 }
 
-// reward gives the credits of a success, two if there is room for more: the answer
-// and the one before it were fast, and attempts do not wait for the pace. Of slow
-// ones one of sixteen gives two: a service that has become slower for good
-// would never be given more than its probes otherwise. A long base, even of health, is
-// doubted after an answer in less than half of it: a new process that began in a queue has learned
-// the time of that.
+// reward returns the credits of a success: two if there is room for more, that is, if this
+// success and the result before were fast and no attempt waits for the pace. Of slow
+// successes one in sixteen returns two, since a service that has become slower for good
+// would otherwise get no more than probes. A long base, even one learned in health, moves
+// after a success in less than half of it: a new process that started during a queue has
+// learned the time of the queue.
 func (s *state) reward(r verdict, now int64) {
 	if r.timed && (s.warm < known || s.base >= long && r.took < s.base/2) {
 		s.move(r.took, s.divisor(r.took))
@@ -346,8 +344,7 @@ func (s *state) reward(r verdict, now int64) {
 	}
 }
 
-// raisePace raises the pace, about once in the time of raising, if it is the pace
-// that callers wait for.
+// raisePace raises the pace, about once in the time raising, if callers wait for the pace.
 func (s *state) raisePace(now int64) {
 	u := float64(hash(uint64(now))>>11) / (1 << 53) //nolint:gosec // only bits of it matter
 	if now-s.refused < int64(quiet) && u*float64(raising) < float64(s.interval(now)) {
@@ -355,10 +352,9 @@ func (s *state) raisePace(now int64) {
 	}
 }
 
-// burst returns for how long an admission holds the next credits at one for a success,
-// by the pace. Where a call takes long there is none: with
-// a probe each few milliseconds credits would never double, and the ramp takes as
-// many times of a call as there are doublings.
+// burst returns for how long after an admission a success returns one credit only. It is 0 if
+// calls take long: with a probe every few milliseconds credits would never double, and
+// a ramp takes as many times of a call as there are doublings.
 func (s *state) burst() time.Duration {
 	if s.base >= long {
 		return 0
@@ -366,9 +362,9 @@ func (s *state) burst() time.Duration {
 	return tick
 }
 
-// divisor returns by how much a success moves the base while limited, where it
-// is not known from health: the first one sets it. A slower one moves it less, as what it
-// waited for in a queue is not the time that an attempt takes.
+// divisor returns the part by which a success moves the base while the gate is limited and the
+// base is not known from health. The first success sets the base. A slower success moves it
+// less, since its time includes the wait in a queue.
 func (s *state) divisor(took time.Duration) int {
 	switch {
 	case s.base == 0:

@@ -15,8 +15,8 @@ const (
 	hasten
 )
 
-// A task is one change of the words, made in single accesses to them, so that
-// a test can interleave the tasks of several processes at each.
+// A task is one change of the words, made in single accesses, so that a test can interleave
+// the tasks of several processes at each access.
 type task struct {
 	words   *Words
 	kind    kind
@@ -37,15 +37,15 @@ type task struct {
 	change   Change
 }
 
-// An access is what a task does next to the words.
+// An access is the next access of a task to the words.
 type access uint8
 
 const (
-	reading   access = iota // all of them, and decide
-	preparing               // write the second and third, which limit makes anew and which nobody reads in health
+	reading   access = iota // read all words, and decide
+	preparing               // write the second and third, which a limit starts from scratch and which are not read in health
 	deciding                // swap the first
 	pacing                  // swap the second
-	returning               // give back the credit, because others came first at the pace
+	returning               // give back the credit, because another process came first at the pace
 	counting                // write the third
 	finished
 )
@@ -143,8 +143,7 @@ func (t *task) adjust(s *state) {
 	}
 }
 
-// pack packs the words in which the task has changed something, so that a word in
-// which it has not is not written.
+// pack packs the words that the task has changed, so that the others are not written.
 func (t *task) pack(before *state) {
 	a, b, c := t.next.pack()
 	s := &t.next
@@ -181,7 +180,7 @@ func (t *task) swapped(ok bool) access {
 	}
 }
 
-// afterFirst returns the access that writes what is left when the first word is right.
+// afterFirst returns the access that writes the other words, when the first is written.
 func (t *task) afterFirst() access {
 	switch {
 	case t.new[1] != t.old[1]:

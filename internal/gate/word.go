@@ -6,11 +6,11 @@ import "time"
 //
 //	first:  generation 8 | limited 1 | slow 1 | run 4 | over 4, while limited raises | warm 5 | credits 12 | base 29 (1/8 µs)
 //	second: tat 40 (µs) | last refusal 24 (ms)
-//	third:  operations 24 | instant 40 (ms): since when they are counted; in health 0 | of the last fast answer
+//	third:  operations 24 | instant 40 (ms): since when they are counted; in health 0 | last fast success
 //
-// The instants go round: in 12 days, 4 hours and 34 years. The second word means
-// nothing in health. Health is a first word of which all but the generation and
-// the base is 0, and warm 16.
+// The instants wrap around after 12 days, 4 hours and 34 years. In health the second word
+// is not used. A gate is in health if all bits of the first word are 0, except the
+// generation, the base, and warm, which is 16.
 const (
 	baseBits   = 29
 	creditBits = 12
@@ -43,32 +43,32 @@ const (
 	maxOperations = 1<<24 - 1
 )
 
-// A state is what the words say, unpacked at an instant.
+// A state is the unpacked words at an instant.
 type state struct {
 	generation uint8
 	limited    bool
-	slow       bool  // the last answer took more than twice the base
-	rare       bool  // see Gate; in no word, as
-	notBefore  int64 // this
+	slow       bool  // the last result took more than twice the base
+	rare       bool  // Gate.Rare; in no word
+	notBefore  int64 // Gate.NotBefore; in no word
 	run        int   // failures of any kind in a row
-	over       int   // overloads in a row; of a gate in health
-	raises     int   // of the pace, at most maxRow; while limited
-	warm       int   // timed successes that the base is the mean of, at most 16
+	over       int   // overloads in a row; in health
+	raises     int   // raises of the pace, at most maxRow; while limited
+	warm       int   // timed successes in the mean base, at most 16
 	credits    int
-	base       time.Duration // that an attempt usually takes; 0: not known
+	base       time.Duration // usual time of an attempt; 0: not known
 
 	tat     int64 // Unix nanoseconds: before this instant no credit is spent
 	refused int64 // when an attempt was last refused
 
 	operations int   // counted since the instant below
-	since      int64 // in health: when the last fast answer came
+	since      int64 // in health: when the last fast success ended
 }
 
 func baseOf(first uint64) time.Duration { return time.Duration(first&baseMask) * baseUnit }
 
-// unpack returns the state that the words a, b and c have at now. Where an instant
-// is further ahead than it can be, the clock has been put back: the next probe is
-// due, the demand is as if counted for a second, and a fast answer is long ago.
+// unpack returns the state of the words a, b and c at now. An instant that is too far ahead
+// was set before the clock was put back: then the next probe is due, the demand is taken
+// as counted for a second, and the last fast success as long ago.
 func unpack(a, b, c uint64, now int64) state {
 	s := state{
 		generation: uint8(a >> generationShift),
@@ -115,16 +115,15 @@ func (s *state) pack() (a, b, c uint64) {
 	return a, b, c
 }
 
-// instant returns the instant nearest to now of which low has the low bits, in
-// that unit.
+// instant returns the instant nearest to now whose low bits are low, in that unit.
 func instant(low uint64, bits int, now int64, unit time.Duration) int64 {
 	n := now / int64(unit)
 	age := int64(uint64(n)-low) << (64 - bits) >> (64 - bits)
 	return (n - age) * int64(unit)
 }
 
-// past returns the instant of a refusal, of which low has the low bits. It may be
-// hours old, so one that seems to be more than a minute ahead is taken for old.
+// past returns the instant of a refusal whose low bits are low. It may be hours ago, so an
+// instant that seems to be more than a minute ahead counts as old.
 func past(low uint64, now int64) int64 {
 	n := now / int64(time.Millisecond)
 	age := (uint64(n) - low) & refusedMask
