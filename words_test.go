@@ -55,9 +55,7 @@ var fieldsOwn = regexp.MustCompile(`(?i)(unprocessable|html|xml|content|request)
 // Remove a directory once it is clean: the test says when, and `go test -v` lists what is left in it.
 var pending = []string{
 	// The core.
-	"internal/breakers",
 	"internal/class",
-	"internal/seam",
 	"internal/unwrap",
 	"retry",
 
