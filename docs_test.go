@@ -77,6 +77,25 @@ func TestMapsNameRealFiles(t *testing.T) {
 	}
 }
 
+// TestMapNamesEachPackage refuses an internal package to which CONTRIBUTING.md does not lead.
+func TestMapNamesEachPackage(t *testing.T) {
+	text, err := os.ReadFile("CONTRIBUTING.md")
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, pattern := range []string{"internal/*", "cmd/perdure/internal/*"} {
+		dirs, err := filepath.Glob(pattern)
+		if err != nil || len(dirs) < 10 {
+			t.Fatalf("%d packages %s: %v", len(dirs), pattern, err)
+		}
+		for _, dir := range dirs {
+			if !strings.Contains(string(text), "`"+filepath.ToSlash(dir)+"/") {
+				t.Errorf("CONTRIBUTING.md does not lead to %s", dir)
+			}
+		}
+	}
+}
+
 // TestDecisionsAreShort holds each decision to a page: a heading with the number of its file, numbers without holes, and
 // at most 40 lines.
 func TestDecisionsAreShort(t *testing.T) {
