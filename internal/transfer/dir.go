@@ -39,7 +39,7 @@ func OpenDir(path string) (*Dir, error) {
 // Close closes the directory. No file of it may be open any more. What can be resumed stays.
 func (d *Dir) Close() error {
 	if d.staging != nil {
-		d.staging.leave(d.root)
+		d.staging.closeOrRemove(d.root)
 	}
 	return d.root.Close()
 }
@@ -75,7 +75,7 @@ func (d *Dir) resume(part string) (taken *staging) {
 		switch _, missing := s.root.Lstat(part); {
 		case missing == nil:
 			taken = s
-		case spent(s.root):
+		case hasNoPart(s.root):
 			s.remove(d.root)
 		default:
 			s.close()
@@ -103,7 +103,7 @@ func (d *Dir) leftovers(f func(*staging) bool) {
 		return
 	}
 	candidates(d.root, func(name string) bool {
-		s, err := openStaging(d.root, name, leftover(d.tree != nil))
+		s, err := openStaging(d.root, name, claimLeftover(d.tree != nil))
 		if errors.Is(err, errUnowned) {
 			_ = d.root.Remove(name)
 		}

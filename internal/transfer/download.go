@@ -53,7 +53,7 @@ func fetch(ctx context.Context, f *File, g Getter) error {
 	defer func() { _ = res.Body.Close() }()
 	d.missing = f.out.have.gaps(f.version.Size)
 	if f.version.Size < 0 || !f.version.Resumable() {
-		err = d.whole(res)
+		err = d.copyWhole(res)
 	} else {
 		err = d.ranges(res)
 	}
@@ -74,7 +74,7 @@ func (f *File) finish() (err error) {
 func (d *download) first() (*Response, error) {
 	kept := d.out.bytes > 0 && d.version.Resumable()
 	if !kept {
-		return d.scratch(nil)
+		return d.startOver(nil)
 	}
 	r := Range{max(d.version.Size-1, 0), d.version.Size} // of what is complete, the last byte: is it still the same?
 	if gaps := d.out.have.gaps(d.version.Size); len(gaps) > 0 {
@@ -83,13 +83,13 @@ func (d *download) first() (*Response, error) {
 	res, err := d.getter.Get(d.ctx, r, &d.version)
 	switch {
 	case errors.Is(err, ErrChanged):
-		return d.scratch(nil)
+		return d.startOver(nil)
 	case err != nil:
 		return nil, err
 	case !res.Version.Same(d.version):
-		return d.scratch(res)
+		return d.startOver(res)
 	}
-	d.tell(d.out.bytes, "")
+	d.notifyResumed(d.out.bytes, "")
 	if res.From != r.From && res.From != 0 {
 		return nil, errors.Join(errWhole, res.Body.Close())
 	}
@@ -100,12 +100,12 @@ func (d *download) first() (*Response, error) {
 	return res, nil
 }
 
-// scratch begins with res, or else with a new response.
-func (d *download) scratch(res *Response) (_ *Response, err error) {
+// startOver begins with res, or else with a new response.
+func (d *download) startOver(res *Response) (_ *Response, err error) {
 	if d.earlier > 0 {
-		d.tell(0, "the resource has changed since the earlier run")
+		d.notifyResumed(0, "the resource has changed since the earlier run")
 	} else if d.reason != "" {
-		d.tell(0, d.reason)
+		d.notifyResumed(0, d.reason)
 	}
 	if res != nil && res.From != 0 {
 		_ = res.Body.Close()
@@ -125,16 +125,16 @@ func (d *download) scratch(res *Response) (_ *Response, err error) {
 	return res, nil
 }
 
-// tell calls Resumed once.
-func (d *download) tell(bytes int64, reason string) {
+// notifyResumed calls Resumed once.
+func (d *download) notifyResumed(bytes int64, reason string) {
 	if (d.earlier > 0 || d.reason != "") && d.o.Resumed != nil {
 		d.o.Resumed(Resumption{Bytes: bytes, Size: d.version.Size, Reason: reason})
 	}
 	d.earlier, d.reason = 0, ""
 }
 
-// whole writes the only response that there will be.
-func (d *download) whole(res *Response) error {
+// copyWhole writes the only response that there will be.
+func (d *download) copyWhole(res *Response) error {
 	buffer := newBuffer()
 	defer buffers.Put(buffer)
 	return d.out.write(res.Body, Range{0, d.version.Size}, buffer[:])
@@ -160,14 +160,14 @@ func (d *download) ranges(res *Response) error {
 		follower.Go(func() { d.stop(d.out.follow(stop)) })
 	}
 	for range others {
-		writers.Go(func() { d.stop(d.work()) })
+		writers.Go(func() { d.stop(d.fetchPieces()) })
 	}
-	_, err := d.lead(res.Body, res.From)
+	_, err := d.copySequential(res.Body, res.From)
 	d.stop(err)
 	_ = res.Body.Close() // a Getter may serve no other request before
-	d.stop(d.work())
+	d.stop(d.fetchPieces())
 	writers.Wait()
-	d.stop(d.rest())
+	d.stop(d.fetchRest())
 	close(stop)
 	follower.Wait()
 	return context.Cause(d.ctx)
@@ -180,9 +180,9 @@ func (d *download) stop(err error) {
 	}
 }
 
-// lead writes from a body, which stands at at, as long as nobody else has claimed what comes next. It returns where the
+// copySequential writes from a body, which stands at at, as long as nobody else has claimed what comes next. It returns where the
 // body stands then.
-func (d *download) lead(body io.Reader, at int64) (int64, error) {
+func (d *download) copySequential(body io.Reader, at int64) (int64, error) {
 	buffer := newBuffer()
 	defer buffers.Put(buffer)
 	for d.ctx.Err() == nil {
@@ -198,12 +198,12 @@ func (d *download) lead(body io.Reader, at int64) (int64, error) {
 	return at, nil
 }
 
-// rest writes what the source would not send as ranges, from one response with all of it.
-func (d *download) rest() error {
+// fetchRest writes what the source would not send as ranges, from one response with all of it.
+func (d *download) fetchRest() error {
 	if len(d.missing) == 0 || d.ctx.Err() != nil {
 		return nil
 	}
-	res, err := d.of(Range{0, -1})
+	res, err := d.request(Range{0, -1})
 	if err != nil {
 		return err
 	}
@@ -213,13 +213,13 @@ func (d *download) rest() error {
 		if _, err := io.CopyN(io.Discard, res.Body, next-at); err != nil {
 			return errors.Join(io.ErrUnexpectedEOF, err)
 		}
-		at, err = d.lead(res.Body, next)
+		at, err = d.copySequential(res.Body, next)
 	}
 	return err
 }
 
-// work requests pieces from the end until there are no more, or the source does not serve ranges.
-func (d *download) work() error {
+// fetchPieces requests pieces from the end until there are no more, or the source does not serve ranges.
+func (d *download) fetchPieces() error {
 	buffer := newBuffer()
 	defer buffers.Put(buffer)
 	for d.ctx.Err() == nil {
@@ -227,7 +227,7 @@ func (d *download) work() error {
 		if !ok {
 			return nil
 		}
-		err := d.piece(r, buffer)
+		err := d.fetchPiece(r, buffer)
 		if errors.Is(err, errWhole) { // it is left to the first response, or to rest
 			d.mu.Lock()
 			d.missing.add(r)
@@ -247,9 +247,9 @@ func (d *download) claim(next func() (Range, bool)) (Range, bool) {
 	return next()
 }
 
-// piece requests and writes one piece.
-func (d *download) piece(r Range, buffer *[bufferSize]byte) error {
-	res, err := d.of(r)
+// fetchPiece requests and writes one fetchPiece.
+func (d *download) fetchPiece(r Range, buffer *[bufferSize]byte) error {
+	res, err := d.request(r)
 	if err != nil {
 		return err
 	}
@@ -257,8 +257,8 @@ func (d *download) piece(r Range, buffer *[bufferSize]byte) error {
 	return d.out.write(res.Body, r, buffer[:])
 }
 
-// of requests r, of the version that this is a download of.
-func (d *download) of(r Range) (*Response, error) {
+// request requests r, request the version that this is a download request.
+func (d *download) request(r Range) (*Response, error) {
 	res, err := d.getter.Get(d.ctx, r, &d.version)
 	switch {
 	case err != nil:

@@ -54,7 +54,7 @@ func (d *Dir) Create(name string, o Options) (*File, error) {
 	if err := f.open(); err != nil {
 		f.drop(true)
 		if d.tree == nil {
-			f.staging.leave(d.root)
+			f.staging.closeOrRemove(d.root)
 		}
 		return nil, err
 	}
@@ -74,7 +74,7 @@ func (f *File) open() (err error) {
 			}
 			return errors.Join(err, f.reset())
 		}
-		return f.recall()
+		return f.loadState()
 	}
 	if err == nil {
 		_ = f.out.part.Close()
@@ -96,8 +96,8 @@ func (f *File) resumable() bool { return f.o.Source != "" && !f.o.NoResume && pr
 // minState is the size of a resource, in bytes, from which on a state is written: fetching less again costs less.
 const minState = 64 << 10
 
-// recall takes what an earlier process has left, if it can be believed.
-func (f *File) recall() error {
+// loadState takes what an earlier process has left, if it can be believed.
+func (f *File) loadState() error {
 	h, pieces, ok := f.state.load()
 	number, err := private.Inode(f.out.part)
 	switch {
@@ -221,7 +221,7 @@ func (f *File) install(size int64) error {
 		}
 	}
 	root, from := f.dir.root, filepath.Join(f.staging.name, f.partName)
-	if err := f.unchanged(from, verified); err != nil {
+	if err := f.checkReplaced(from, verified); err != nil {
 		if errors.Is(err, errReplaced) {
 			f.version = Version{Size: -1} // nothing is kept: who has replaced it is most likely another copy of the same
 		}
@@ -235,7 +235,7 @@ func (f *File) install(size int64) error {
 	if err != nil {
 		return err
 	}
-	if err := is(root, f.name, verified); err != nil {
+	if err := checkSame(root, f.name, verified); err != nil {
 		return err
 	}
 	if d, err := root.Open("."); err == nil { // for the name; not all systems can
@@ -245,14 +245,14 @@ func (f *File) install(size int64) error {
 	return nil
 }
 
-// unchanged reports, as nil, that the part of that name is the one that was verified, and that what is in the place of the
+// checkReplaced reports, as nil, that the part of that name is the one that was verified, and that what is in the place of the
 // file is what Create has found.
-func (f *File) unchanged(from string, verified fs.FileInfo) error {
-	if err := is(f.dir.root, from, verified); err != nil {
+func (f *File) checkReplaced(from string, verified fs.FileInfo) error {
+	if err := checkSame(f.dir.root, from, verified); err != nil {
 		return err
 	}
 	if t := f.dir.tree; t != nil {
-		if err := t.holds(f.dir); err != nil {
+		if err := t.checkMoved(f.dir); err != nil {
 			return err
 		}
 	}
@@ -266,8 +266,8 @@ func (f *File) unchanged(from string, verified fs.FileInfo) error {
 // errReplaced is the error of a file that another process has put in the place of ours.
 var errReplaced = errors.New("was replaced by another process while it was written")
 
-// is reports, as nil, that the file of that name is the one that info is of.
-func is(root *os.Root, name string, info fs.FileInfo) error {
+// checkSame reports, as nil, that the file of that name checkSame the one that info checkSame of.
+func checkSame(root *os.Root, name string, info fs.FileInfo) error {
 	now, err := root.Lstat(name)
 	if err == nil && !os.SameFile(info, now) {
 		err = &fs.PathError{Op: "rename", Path: filepath.Join(root.Name(), name), Err: errReplaced}
@@ -283,7 +283,7 @@ func (f *File) Kept() (path string, bytes int64) {
 	}
 	path = filepath.Join(f.dir.path, f.staging.name, f.partName)
 	info, err := f.out.part.Stat()
-	if err != nil || is(f.dir.root, filepath.Join(f.staging.name, f.partName), info) != nil {
+	if err != nil || checkSame(f.dir.root, filepath.Join(f.staging.name, f.partName), info) != nil {
 		return "", 0
 	}
 	return path, f.out.bytes
@@ -320,7 +320,7 @@ func (f *File) release(remove bool) {
 	if f.dir.tree != nil {
 		f.dir.tree.release(f.dir)
 	} else {
-		f.staging.leave(f.dir.root)
+		f.staging.closeOrRemove(f.dir.root)
 	}
 	f.staging = nil
 }

@@ -65,7 +65,7 @@ func (s *set) first(from, piece int64) (Range, bool) {
 	if len(*s) == 0 || (*s)[0].From != from {
 		return Range{}, false
 	}
-	r := Range{from, min((*s)[0].To, next(from, piece))}
+	r := Range{from, min((*s)[0].To, pieceEnd(from, piece))}
 	s.cut(r)
 	return r, true
 }
@@ -91,5 +91,5 @@ func (s *set) last(piece, window int64) (Range, bool) {
 	return Range{}, false
 }
 
-// next returns where the piece that holds the byte at from ends.
-func next(from, piece int64) int64 { return (from/piece + 1) * piece }
+// pieceEnd returns where the piece that holds the byte at from ends.
+func pieceEnd(from, piece int64) int64 { return (from/piece + 1) * piece }

@@ -53,7 +53,7 @@ func newStaging(dir *os.Root, tree bool) (s *staging, err error) {
 		if err = dir.Mkdir(name, 0o700); err != nil {
 			return nil, err
 		}
-		if s, err = openStaging(dir, name, func(root *os.Root) (*os.File, error) { return own(root, tree) }); err == nil {
+		if s, err = openStaging(dir, name, func(root *os.Root) (*os.File, error) { return claimNew(root, tree) }); err == nil {
 			return s, nil
 		}
 		_ = dir.Remove(name) // unless another process has it
@@ -64,8 +64,8 @@ func newStaging(dir *os.Root, tree bool) (s *staging, err error) {
 	return nil, err
 }
 
-// own makes the owner file of a new staging directory.
-func own(root *os.Root, tree bool) (*os.File, error) {
+// claimNew makes the owner file of a new staging directory.
+func claimNew(root *os.Root, tree bool) (*os.File, error) {
 	f, err := private.Make(root, ownerName)
 	if err != nil {
 		return nil, err
@@ -91,8 +91,8 @@ func sign(f *os.File, root *os.Root, tree bool) error {
 	return err
 }
 
-// renew signs a staging directory whose owner file is not whole, and removes the parts that a process has left in it.
-func renew(f *os.File, root *os.Root, tree bool) error {
+// repair signs a staging directory whose owner file is not whole, and removes the parts that a process has left in it.
+func repair(f *os.File, root *os.Root, tree bool) error {
 	names, err := list(root)
 	for _, name := range names {
 		if name != ownerName && err == nil {
@@ -115,7 +115,7 @@ func inodeOf(root *os.Root) uint64 {
 
 // openStaging opens the directory of that name, if it is one that only this user may enter, and what claim returns of it.
 func openStaging(dir *os.Root, name string, claim func(*os.Root) (*os.File, error)) (*staging, error) {
-	root, before, err := private.OpenDir(dir, name, ours)
+	root, before, err := private.OpenDir(dir, name, checkPrivate)
 	if err != nil {
 		return nil, err
 	}
@@ -131,24 +131,24 @@ func openStaging(dir *os.Root, name string, claim func(*os.Root) (*os.File, erro
 	return s, nil
 }
 
-// ours returns nil for a directory that only this user may enter.
-func ours(info fs.FileInfo) error {
+// checkPrivate returns nil for a directory that only this user may enter.
+func checkPrivate(info fs.FileInfo) error {
 	if !info.IsDir() || !private.Denies(info, 0o077) {
 		return errForeign
 	}
 	return nil
 }
 
-// read returns the owner file, opened, and what it says; nothing if it is root's, but not whole. It is an error if it is not
+// readOwner returns the owner file, opened, and what it says; nothing if it is root's, but not whole. It is an error if it is not
 // that of root.
-func read(root *os.Root) (*os.File, owner, error) {
+func readOwner(root *os.Root) (*os.File, owner, error) {
 	var o owner
 	f, err := private.Open(root, ownerName, os.O_RDWR, private.File)
 	if err != nil {
 		return nil, o, err
 	}
 	text, err := io.ReadAll(io.LimitReader(f, 4<<10))
-	if len(text) == 0 && err == nil && alone(root) { // a process was killed while it made the directory
+	if len(text) == 0 && err == nil && isEmpty(root) { // a process was killed while it made the directory
 		return f, owner{}, nil
 	}
 	if err == nil && damaged(text, inodeOf(root)) {
@@ -196,31 +196,31 @@ func damaged(text []byte, inode uint64) bool {
 	return false
 }
 
-// alone reports whether there is nothing in a directory but an owner file.
-func alone(root *os.Root) bool {
+// isEmpty reports whether there is nothing in a directory but an owner file.
+func isEmpty(root *os.Root) bool {
 	names, err := list(root)
 	return err == nil && (len(names) == 0 || len(names) == 1 && names[0] == ownerName)
 }
 
-// spent reports whether there is no part in a directory, as where a process was killed when the file had its name.
-func spent(root *os.Root) bool {
+// hasNoPart reports whether there is no part in a directory, as where a process was killed when the file had its name.
+func hasNoPart(root *os.Root) bool {
 	names, err := list(root)
 	return err == nil && !slices.ContainsFunc(names, func(name string) bool { return strings.HasSuffix(name, partSuffix) })
 }
 
-// leftover returns a function for openStaging that claims what an earlier process has left.
-func leftover(tree bool) func(*os.Root) (*os.File, error) {
+// claimLeftover returns a function for openStaging that claims what an earlier process has left.
+func claimLeftover(tree bool) func(*os.Root) (*os.File, error) {
 	return func(root *os.Root) (*os.File, error) {
-		f, o, err := read(root)
+		f, o, err := readOwner(root)
 		switch {
-		case errors.Is(err, fs.ErrNotExist) && alone(root):
+		case errors.Is(err, fs.ErrNotExist) && isEmpty(root):
 			return nil, errUnowned
 		case err != nil:
 			return f, err
 		case !private.Lock(f):
 			return f, errForeign
 		case o.Format == "": // its process was killed before it had signed, or the file was damaged since
-			return f, renew(f, root, tree)
+			return f, repair(f, root, tree)
 		case o.Tree != tree:
 			return f, errForeign
 		case o.Format != ownerFormat: // the states in it say the same of themselves
@@ -242,9 +242,9 @@ func (s *staging) close() {
 	_ = s.root.Close()
 }
 
-// leave closes the directory, and removes it if there is nothing in it.
-func (s *staging) leave(dir *os.Root) {
-	if alone(s.root) {
+// closeOrRemove closes the directory, and removes it if there is nothing in it.
+func (s *staging) closeOrRemove(dir *os.Root) {
+	if isEmpty(s.root) {
 		s.remove(dir)
 	} else {
 		s.close()
@@ -317,12 +317,12 @@ func IsStaging(dir, name string) bool {
 		return false
 	}
 	defer func() { _ = root.Close() }()
-	if self, err := root.Lstat("."); err != nil || ours(self) != nil {
+	if self, err := root.Lstat("."); err != nil || checkPrivate(self) != nil {
 		return false
 	}
-	f, _, err := read(root)
+	f, _, err := readOwner(root)
 	if f != nil {
 		_ = f.Close()
 	}
-	return err == nil || errors.Is(err, fs.ErrNotExist) && alone(root)
+	return err == nil || errors.Is(err, fs.ErrNotExist) && isEmpty(root)
 }

@@ -62,11 +62,11 @@ func (t *Tree) Open(rel string) (*os.File, error) {
 	}
 	defer t.release(d)
 	f, err := private.Open(d.root, name, os.O_RDONLY, regular)
-	return f, opening(filepath.Join(d.path, name), err)
+	return f, asPathError(filepath.Join(d.path, name), err)
 }
 
-// opening returns an error of package private as that of a path.
-func opening(path string, err error) error {
+// asPathError returns an error of package private as that of a path.
+func asPathError(path string, err error) error {
 	if _, ok := errors.AsType[*fs.PathError](err); ok || err == nil {
 		return err
 	}
@@ -128,8 +128,8 @@ func (t *Tree) subdirectory() (name string) {
 	}
 }
 
-// holds reports, as nil, that a directory is still the one of its path: that no part of that has become a link.
-func (t *Tree) holds(d *Dir) error {
+// checkMoved reports, as nil, that a directory is still the one of its path: that no part of that has become a link.
+func (t *Tree) checkMoved(d *Dir) error {
 	if d.rel == "." {
 		return nil
 	}
@@ -218,7 +218,7 @@ func (t *Tree) release(d *Dir) {
 func (t *Tree) drop(rel string) {
 	d := t.dirs[rel]
 	delete(t.dirs, rel)
-	if d.staging != nil && !alone(d.staging.root) {
+	if d.staging != nil && !isEmpty(d.staging.root) {
 		t.left[rel] = true
 	}
 	_ = d.Close()
@@ -251,7 +251,7 @@ func step(at *os.Root, name, full string, create bool) (*os.Root, error) {
 		}
 	}
 	next, _, err := private.OpenDir(at, name, directory)
-	return next, opening(full, err)
+	return next, asPathError(full, err)
 }
 
 // regular returns why something is no regular file.
