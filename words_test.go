@@ -67,9 +67,6 @@ var pending = []string{
 	"redisstore",
 
 	// AWS, and transfers.
-	"internal/checksum",
-	"internal/private",
-	"internal/transfer",
 
 	// The command.
 	"cmd/perdure",

@@ -139,7 +139,7 @@ func TestCopyToFullDisk(t *testing.T) {
 	c := command(t, s.environ(t.TempDir()), "copy", "s3://bikes/large.bin", dir)
 	c.Stderr = &log
 	interrupted(t, start(t, c), &log, 1)
-	want := fmt.Sprintf("perdure: write %s: the source announces 3145728 bytes: the file system has only 1048576\n", filepath.Join(dir, "large.bin"))
+	want := fmt.Sprintf("perdure: write %s: the source has 3145728 bytes, the file system only 1048576\n", filepath.Join(dir, "large.bin"))
 	if log.String() != want {
 		t.Errorf("it says %q, want %q", log.String(), want)
 	}

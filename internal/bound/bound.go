@@ -1,4 +1,4 @@
-// Package bound limits what comes from a server.
+// Package bound limits the responses of servers.
 package bound
 
 import (
@@ -8,12 +8,12 @@ import (
 
 // The limits, in bytes.
 const (
-	ErrorBody = 1 << 20  // the body of a response that reports an error
+	ErrorBody = 1 << 20  // the body of an error response
 	Body      = 64 << 20 // any other body that is read as a whole, such as a page of a listing
 	Header    = 1 << 20  // all header fields of a response
 )
 
-// HeaderSize returns the bytes of a header as HTTP/1.1 has it.
+// HeaderSize returns the size of a header in HTTP/1.1, in bytes.
 func HeaderSize(header map[string][]string) int {
 	size := 0
 	for name, values := range header {
@@ -24,24 +24,24 @@ func HeaderSize(header map[string][]string) int {
 	return size
 }
 
-// A Reader reads at most a number of bytes, and then fails. Make it with [NewReader].
+// A Reader reads at most a number of bytes, and then fails. Make one with [NewReader].
 type Reader struct {
 	io.ReadCloser
 
 	left   int64
-	err    error // of more bytes than that
+	err    error // of a Read beyond the limit
 	lifted atomic.Bool
 }
 
-// NewReader returns body with a limit; tooLarge is the error of a Read of more than limit bytes in all.
+// NewReader returns body with a limit; tooLarge is the error of a Read beyond limit bytes in all.
 func NewReader(body io.ReadCloser, limit int64, tooLarge error) *Reader {
 	return &Reader{ReadCloser: body, left: limit, err: tooLarge}
 }
 
-// Lift ends the limit. It may be called while another goroutine reads.
+// Lift removes the limit. It may be called while another goroutine reads.
 func (r *Reader) Lift() { r.lifted.Store(true) }
 
-// Read reads as the body does, until the limit.
+// Read reads from the body, until the limit.
 func (r *Reader) Read(p []byte) (int, error) {
 	if r.lifted.Load() {
 		return r.ReadCloser.Read(p)

@@ -1,10 +1,10 @@
-// Package checksum computes, combines, compares and writes checksums: those that people give, that servers send in
-// headers, and that stores keep of objects.
+// Package checksum computes, combines, compares and formats checksums: given by users, in headers of servers, and of
+// objects in stores.
 package checksum
 
 import (
 	"bytes"
-	"crypto/md5"  //nolint:gosec // what there is to compare with, not a secret
+	"crypto/md5"  //nolint:gosec // compared with what sources offer, not a secret
 	"crypto/sha1" //nolint:gosec // as above
 	"crypto/sha256"
 	"crypto/sha512"
@@ -20,23 +20,24 @@ import (
 	"strings"
 )
 
-// Want says what Parse understands.
+// Want describes what Parse accepts.
 const Want = "an algorithm (sha256, sha512, sha1, md5, crc32, crc32c, crc64nvme), a colon, and the value in hex or base64"
 
-// ErrMismatch is the error of bytes that have another checksum than they should.
+// ErrMismatch reports bytes with a different checksum than expected.
 var ErrMismatch = errors.New("checksum does not match")
 
-// A Sum is the checksum that some bytes have or should have. The zero Sum is none.
+// A Sum is a checksum, computed or expected. The zero Sum is no checksum.
 type Sum struct {
-	Name  string // of the algorithm, as sha256
+	Name  string // of the algorithm, such as sha256
 	Value []byte
 
-	// PartSize, if not 0, makes Value the checksum of the checksums of parts, each of PartSize bytes but the last, which
-	// may be shorter: what S3 calls a composite checksum.
+	// PartSize, if not 0, makes Value the checksum of the checksums of parts of PartSize bytes each; the last part
+	// may be shorter. S3 calls it a composite checksum.
 	PartSize int64
 }
 
-// Parse reads a Sum as String writes it. The value may be in hex or base64. The errors do not repeat the text: see [Want].
+// Parse parses a Sum as formatted by String. The value may be in hex or base64. Errors do not repeat the text: see
+// [Want].
 func Parse(text string) (Sum, error) {
 	name, value, _ := strings.Cut(strings.TrimSpace(text), ":")
 	name = strings.ReplaceAll(strings.ToLower(name), "-", "")
@@ -63,7 +64,7 @@ func Parse(text string) (Sum, error) {
 	return s, nil
 }
 
-// New returns a hash of that algorithm, or nil if there is none of that name.
+// New returns a hash of that algorithm, or nil if the name is unknown.
 func New(name string) hash.Hash {
 	switch name {
 	case "sha256":
@@ -71,7 +72,7 @@ func New(name string) hash.Hash {
 	case "sha512":
 		return sha512.New()
 	case "sha1":
-		return sha1.New() //nolint:gosec // against accidents, not against people
+		return sha1.New() //nolint:gosec // against accidents, not attacks
 	case "md5":
 		return md5.New() //nolint:gosec // the same
 	case "crc32":
@@ -84,14 +85,14 @@ func New(name string) hash.Hash {
 	return nil
 }
 
-// Of returns what h, a hash of that algorithm, has computed.
+// Of returns the Sum of h, a hash of that algorithm.
 func Of(name string, h hash.Hash) Sum { return Sum{Name: name, Value: h.Sum(nil)} }
 
 // IsZero reports whether s is no checksum.
 func (s Sum) IsZero() bool { return s.Name == "" }
 
-// String returns s as Parse reads it: a CRC and a composite checksum in base64, as S3 writes them, all else in hex.
-// The PartSize follows after an @.
+// String formats s for Parse: CRCs and composite checksums in base64, as S3 does, others in hex. A PartSize follows
+// after an @.
 func (s Sum) String() string {
 	switch {
 	case s.IsZero():
@@ -104,7 +105,7 @@ func (s Sum) String() string {
 	return s.Name + ":" + hex.EncodeToString(s.Value)
 }
 
-// Kind returns the name of the algorithm, with "of parts" after it if s is composite.
+// Kind returns the name of the algorithm, followed by " of parts" if s is composite.
 func (s Sum) Kind() string {
 	if s.PartSize != 0 {
 		return s.Name + " of parts"
@@ -124,7 +125,7 @@ func (s *Sum) UnmarshalText(text []byte) (err error) {
 	return err
 }
 
-// New returns a hash that computes what s is compared with, or nil for the zero Sum.
+// New returns a hash that computes the value to compare with s; nil for the zero Sum.
 func (s Sum) New() hash.Hash {
 	if s.PartSize == 0 {
 		return New(s.Name)
@@ -132,7 +133,8 @@ func (s Sum) New() hash.Hash {
 	return &partsHash{name: s.Name, part: New(s.Name), size: s.PartSize, left: s.PartSize}
 }
 
-// Check returns an error that wraps [ErrMismatch] and holds both values if got is not s. The zero Sum fits everything.
+// Check returns an error that wraps [ErrMismatch], with both values, if got differs from s. Any value matches the
+// zero Sum.
 func (s Sum) Check(got []byte) error {
 	if s.IsZero() || bytes.Equal(got, s.Value) {
 		return nil
@@ -140,8 +142,8 @@ func (s Sum) Check(got []byte) error {
 	return fmt.Errorf("%w: got %s, want %s", ErrMismatch, Sum{s.Name, got, s.PartSize}, s)
 }
 
-// Verify is Check for a checksum that a source has said. It returns by what the bytes are verified: Kind or, if there is
-// nothing to compare with, or the difference proves nothing, "size", which is the caller's to compare.
+// Verify is Check for the checksum of a source. It returns by what the bytes are verified: Kind or, if s is zero, or
+// inconclusive and different, "size", which the caller compares.
 func (s Sum) Verify(got []byte, inconclusive bool) (by string, err error) {
 	switch err := s.Check(got); {
 	case s.IsZero() || err != nil && inconclusive:
@@ -152,7 +154,7 @@ func (s Sum) Verify(got []byte, inconclusive bool) (by string, err error) {
 	return s.Kind(), nil
 }
 
-// Want is Check for a checksum that was asked for: the error is an [UnwantedError].
+// Want is Check for a checksum that the user requires: the error is an [UnwantedError].
 func (s Sum) Want(got []byte) error {
 	if err := s.Check(got); err != nil {
 		return UnwantedError{err}
@@ -160,18 +162,18 @@ func (s Sum) Want(got []byte) error {
 	return nil
 }
 
-// An UnwantedError is that of bytes which are not those that were asked for: to read them again would not help.
+// An UnwantedError reports bytes that differ from those that the user requires: reading them again would not help.
 type UnwantedError struct{ error }
 
 // Unwrap returns the error of Check.
 func (e UnwantedError) Unwrap() error { return e.error }
 
-// A partsHash is the hash of the hashes of parts.
+// A partsHash computes the hash of the hashes of parts.
 type partsHash struct {
 	name       string
 	part       hash.Hash
-	done       []byte // the hashes of the parts that are complete
-	size, left int64  // of a part, and of the one that is being written
+	done       []byte // hashes of complete parts
+	size, left int64  // of a part, and what is left of the current one
 }
 
 func (h *partsHash) Write(p []byte) (int, error) {

@@ -14,10 +14,10 @@ const (
 	polyCRC32C    = uint64(crc32.Castagnoli)
 )
 
-// Combines reports whether the checksum of a whole can be computed from the checksums of its parts: that of a CRC can.
+// Combines reports whether the checksum of a whole can be computed from the checksums of its parts, as that of a CRC.
 func (s Sum) Combines() bool { return strings.HasPrefix(s.Name, "crc") && s.PartSize == 0 }
 
-// CRC returns what h, a CRC of [New], has computed, as Combine takes it.
+// CRC returns the value of h, a CRC of [New], for Combine.
 func CRC(h hash.Hash) uint64 {
 	switch h := h.(type) {
 	case hash.Hash64:
@@ -28,7 +28,7 @@ func CRC(h hash.Hash) uint64 {
 	return 0
 }
 
-// CRC returns a CRC as Combine takes it, if s is one.
+// CRC returns the value of a CRC, for Combine.
 func (s Sum) CRC() uint64 {
 	crc := uint64(0)
 	for _, b := range s.Value[:min(len(s.Value), 8)] {
@@ -66,7 +66,7 @@ func Combine(name string, a, b uint64, n int64) uint64 {
 	return a ^ b
 }
 
-// polynomial returns that of a CRC and how many bits it has.
+// polynomial returns the polynomial of a CRC and its number of bits.
 func polynomial(name string) (poly uint64, bits int) {
 	switch name {
 	case "crc64nvme":

@@ -1,5 +1,5 @@
-// Package private opens files and directories in places that others may write to: without waiting for the other end of a
-// FIFO, through no link, and only as what they were when they were looked at.
+// Package private opens files and directories in places that other users may write to: without blocking on a FIFO,
+// through no link, and only what was checked before.
 package private
 
 import (
@@ -9,7 +9,7 @@ import (
 	"path/filepath"
 )
 
-// The errors of something in our place.
+// The errors of a file that another user may have put in place.
 var (
 	ErrForeign  = errors.New("is not a regular file of this user")
 	ErrReplaced = errors.New("was replaced while it was opened")
@@ -18,7 +18,7 @@ var (
 // Owned reports whether a file belongs to this user.
 func Owned(info fs.FileInfo) bool { return Denies(info, 0) }
 
-// File returns nil for a regular file of this user's, or else [ErrForeign].
+// File returns [ErrForeign] unless info is that of a regular file of this user.
 func File(info fs.FileInfo) error {
 	if !info.Mode().IsRegular() || !Owned(info) {
 		return ErrForeign
@@ -26,8 +26,9 @@ func File(info fs.FileInfo) error {
 	return nil
 }
 
-// Open opens the file of that name if check returns nil for it, or else returns that error. It is looked at before, since to
-// open a device can do something, and after: the error is [ErrReplaced] if it is another by then.
+// Open opens the file of that name if check accepts it, and returns check's error otherwise. It checks before it
+// opens, because opening a device may have effects. If the file was replaced meanwhile, the error wraps
+// [ErrReplaced].
 func Open(root *os.Root, name string, flags int, check func(fs.FileInfo) error) (*os.File, error) {
 	before, err := root.Lstat(name)
 	if err == nil {
@@ -46,7 +47,7 @@ func Open(root *os.Root, name string, flags int, check func(fs.FileInfo) error) 
 	return f, nil
 }
 
-// OpenDir is Open for a directory. It returns as well what it was before.
+// OpenDir is Open for a directory. It also returns the FileInfo that was checked.
 func OpenDir(root *os.Root, name string, check func(fs.FileInfo) error) (*os.Root, fs.FileInfo, error) {
 	before, err := root.Lstat(name)
 	if err == nil {
@@ -65,13 +66,13 @@ func OpenDir(root *os.Root, name string, check func(fs.FileInfo) error) (*os.Roo
 	return dir, before, nil
 }
 
-// Make makes a file, for this user alone, and opens it for reading and writing; it is an error if there is one.
+// Make creates a file for this user alone and opens it for reading and writing. An existing file is an error.
 func Make(root *os.Root, name string) (*os.File, error) {
 	return root.OpenFile(name, os.O_RDWR|os.O_CREATE|os.O_EXCL|AtOnce, 0o600)
 }
 
-// OpenPath opens the regular file of that path, which must be this user's, for reading and writing. If create is set and
-// there is none, it is made.
+// OpenPath opens the regular file at path, which must belong to this user, for reading and writing. With create set,
+// it creates a missing file.
 func OpenPath(path string, create bool) (*os.File, error) {
 	root, err := os.OpenRoot(filepath.Dir(path))
 	if err != nil {

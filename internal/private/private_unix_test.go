@@ -44,7 +44,7 @@ func place(t *testing.T) *os.Root {
 	return root
 }
 
-// What takes the place of a file just after it was looked at is not opened for use, and nobody waits for the other end of it.
+// A file that replaces another between check and open is not used, and opening it does not block.
 func TestReplacedWhileItIsOpened(t *testing.T) {
 	for name, trap := range traps {
 		t.Run(name, func(t *testing.T) {

@@ -8,20 +8,20 @@ import (
 	"os"
 )
 
-// AtOnce is nothing here.
+// AtOnce has no effect on this system.
 const AtOnce = 0
 
-// CanLock says whether two processes can be kept apart here.
+// CanLock says whether Lock works on this system.
 const CanLock = false
 
-// Denies takes every file for this user's.
+// Denies is always true.
 func Denies(fs.FileInfo, fs.FileMode) bool { return true }
 
-// Single is as Denies.
+// Single is always true.
 func Single(fs.FileInfo) bool { return true }
 
-// Inode is not known here.
+// Inode is not supported on this system.
 func Inode(*os.File) (uint64, error) { return 0, errors.ErrUnsupported }
 
-// Lock locks nothing here.
+// Lock does nothing and returns true.
 func Lock(*os.File) bool { return true }

@@ -8,11 +8,11 @@ import (
 	"syscall"
 )
 
-// AtOnce keeps an open from waiting for the other end of a FIFO, and from taking a terminal. An [os.Root] follows a link
-// whatever the flags: what it leads to is told by its inode.
+// AtOnce is flags that keep an open from blocking on a FIFO and from acquiring a terminal. An [os.Root] follows a
+// link regardless of flags; Open detects that by the inode.
 const AtOnce = syscall.O_NONBLOCK | syscall.O_NOCTTY
 
-// CanLock says whether two processes can be kept apart here.
+// CanLock says whether Lock works on this system.
 const CanLock = true
 
 // Denies reports whether a file belongs to this user and has none of these permissions.
@@ -21,7 +21,7 @@ func Denies(info fs.FileInfo, perm fs.FileMode) bool {
 	return ok && int(stat.Uid) == os.Geteuid() && info.Mode().Perm()&perm == 0
 }
 
-// Single reports whether a file has one name: by another it could be one of the user's own.
+// Single reports whether a file has one name: by another name it could be one of the user's own files.
 func Single(info fs.FileInfo) bool {
 	stat, ok := info.Sys().(*syscall.Stat_t)
 	return ok && stat.Nlink == 1
@@ -37,7 +37,7 @@ func Inode(f *os.File) (uint64, error) {
 	return stat.Ino, nil //nolint:unconvert,nolintlint // its type differs between systems
 }
 
-// Lock reports whether a file is now locked, for as long as it is open.
+// Lock reports whether it has locked a file, for as long as the file is open.
 func Lock(f *os.File) bool {
 	raw, err := f.SyscallConn()
 	if err != nil {

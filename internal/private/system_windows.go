@@ -7,16 +7,16 @@ import (
 	"unsafe"
 )
 
-// AtOnce is nothing here.
+// AtOnce has no effect on this system.
 const AtOnce = 0
 
-// CanLock says whether two processes can be kept apart here.
+// CanLock says whether Lock works on this system.
 const CanLock = true
 
-// Denies takes every file for this user's: directories that all may write to are not usual.
+// Denies is always true: directories that all users may write to are unusual here.
 func Denies(fs.FileInfo, fs.FileMode) bool { return true }
 
-// Single is as Denies.
+// Single is always true.
 func Single(fs.FileInfo) bool { return true }
 
 // Inode returns the number of an open file within its file system.
@@ -30,8 +30,8 @@ func Inode(f *os.File) (uint64, error) {
 
 var lockFileEx = syscall.NewLazyDLL("kernel32.dll").NewProc("LockFileEx")
 
-// Lock reports whether a file is now locked, for as long as it is open. What is locked is a byte far beyond the end: a
-// lock keeps this process, too, from reading through another handle.
+// Lock reports whether it has locked a file, for as long as the file is open. It locks a byte far beyond the end: a
+// lock also keeps this process from reading through another handle.
 func Lock(f *os.File) bool {
 	const exclusive, atOnce = 2, 1
 	at := syscall.Overlapped{OffsetHigh: 1 << 30}

@@ -1,5 +1,5 @@
-// Package record encodes the records of files that outlive a process: each is a line of JSON that ends in the CRC-32C of
-// its text. A line in which any byte was altered, or that is not whole, decodes as no record.
+// Package record encodes records of files that outlive a process: each is a line of JSON, followed by the CRC-32C of
+// the JSON. An altered or truncated line does not decode.
 package record
 
 import (
@@ -9,7 +9,7 @@ import (
 	"hash/crc32"
 )
 
-// sumSize is the size of what follows the JSON: a space, eight hexadecimal digits and a newline.
+// sumSize is the size of the end of a line: a space, eight hexadecimal digits and a newline.
 const sumSize = 10
 
 var table = crc32.MakeTable(crc32.Castagnoli) //nolint:gochecknoglobals // a constant
@@ -23,8 +23,8 @@ func Encode(v any) ([]byte, error) {
 	return fmt.Appendf(text, " %08x\n", crc32.Checksum(text, table)), nil
 }
 
-// Decode decodes a line, with its newline, into v, and reports whether it is whole, unaltered and of v's type. If not, v may
-// hold anything.
+// Decode decodes a line, with its newline, into v, and reports whether the line is complete, unaltered and of v's
+// type. If not, the content of v is undefined.
 func Decode(line []byte, v any) bool {
 	text := line[:max(len(line)-sumSize, 0)]
 	sum := fmt.Appendf(nil, " %08x\n", crc32.Checksum(text, table))

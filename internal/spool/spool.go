@@ -1,5 +1,5 @@
-// Package spool keeps a stream of unknown length so that it can be read again: the beginning in memory, the rest in a
-// temporary file.
+// Package spool buffers a stream of unknown length so that it can be read again: the beginning in memory, the rest in
+// a temporary file.
 package spool
 
 import (
@@ -7,24 +7,23 @@ import (
 	"os"
 )
 
-// ErrFull is returned by a Write that would go beyond the limit.
+// ErrFull is returned by a Write that would exceed the limit.
 var ErrFull = errors.New("spool: limit reached")
 
-// A Spool is what was written to it so far. It is not safe for concurrent use. The zero Spool keeps nothing.
+// A Spool buffers what is written to it. It is not safe for concurrent use. The zero Spool has a limit of 0 bytes.
 type Spool struct {
-	Memory int64 // bytes to keep in memory; the first Write beyond that moves everything to a file
-	Limit  int64 // bytes to keep in all; less than Memory means Memory
+	Memory int64 // bytes in memory; the first Write beyond that moves everything to a file
+	Limit  int64 // bytes in all; less than Memory means Memory
 
 	memory []byte
 	file   *os.File
 	length int64
 }
 
-// Len returns how many bytes were written.
+// Len returns the number of bytes written.
 func (s *Spool) Len() int64 { return s.length }
 
-// Write keeps all of p, or nothing and returns an error: ErrFull, or that of the file.
-// What was kept before stays readable.
+// Write buffers all of p, or nothing and returns an error: ErrFull, or that of the file. Earlier bytes stay readable.
 func (s *Spool) Write(p []byte) (int, error) {
 	length := s.length + int64(len(p))
 	if length > max(s.Memory, s.Limit) {
@@ -45,7 +44,7 @@ func (s *Spool) Write(p []byte) (int, error) {
 	return len(p), nil
 }
 
-// open makes the file, and moves to it what was in memory.
+// open creates the file, and moves the bytes in memory to it.
 func (s *Spool) open() error {
 	if s.file != nil {
 		return nil
@@ -70,7 +69,7 @@ func (s *Spool) ReadAt(p []byte, offset int64) (int, error) {
 	return copy(p, s.memory[offset:]), nil
 }
 
-// Close frees the memory and the file. The Spool is empty then, and keeps nothing more.
+// Close frees the memory and the file. The Spool then has no bytes and a limit of 0.
 func (s *Spool) Close() error {
 	file := s.file
 	*s = Spool{}
@@ -80,8 +79,8 @@ func (s *Spool) Close() error {
 	return Discard(file)
 }
 
-// Temporary creates a file that only this user can read. Where the system lets an open file lose its name, nothing is left
-// behind even if the process is killed. Give the file to [Discard] in the end.
+// Temporary creates a file that only this user can read. Where the system can unlink an open file, nothing is left
+// even if the process is killed. Close the file with [Discard].
 func Temporary() (*os.File, error) {
 	file, err := os.CreateTemp("", "perdure-*")
 	if err == nil {
@@ -90,7 +89,7 @@ func Temporary() (*os.File, error) {
 	return file, err
 }
 
-// Discard closes a file of [Temporary], and removes it where it still has its name.
+// Discard closes a file of [Temporary], and removes it where it still has a name.
 func Discard(file *os.File) error {
 	err := file.Close()
 	if gone := os.Remove(file.Name()); gone != nil && !os.IsNotExist(gone) {

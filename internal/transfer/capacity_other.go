@@ -7,5 +7,5 @@ import (
 	"os"
 )
 
-// capacity is not known here.
+// capacity is unknown on this system.
 func capacity(*os.File) int64 { return math.MaxInt64 }

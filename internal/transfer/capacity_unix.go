@@ -8,7 +8,7 @@ import (
 	"syscall"
 )
 
-// capacity returns how many bytes the file system of f can hold in all.
+// capacity returns the size of f's file system in bytes.
 func capacity(f *os.File) int64 {
 	var s syscall.Statfs_t
 	if err := syscall.Fstatfs(int(f.Fd()), &s); err != nil || s.Blocks == 0 {

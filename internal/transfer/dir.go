@@ -10,24 +10,24 @@ import (
 	"github.com/seed-0f2c7998/perdure/internal/private"
 )
 
-// ErrInPlace is the error of a file that can't be replaced by another: it is a mount point by itself, or its directory
-// takes no other name. It could only be overwritten, and would be neither the old nor the new one meanwhile.
+// ErrInPlace reports a file that cannot be replaced: it is a mount point, or its directory accepts no other name. It
+// can only be overwritten, and is neither the old nor the new file meanwhile.
 var ErrInPlace = errors.New("the file can't be replaced, only overwritten in place")
 
-// A Dir is a directory that files are put into. It is safe for concurrent use.
+// A Dir is a directory for new files. It is safe for concurrent use.
 type Dir struct {
 	root *os.Root
 	path string
 
-	tree  *Tree  // that it belongs to; nil: none
-	rel   string // its path below the tree
+	tree  *Tree  // nil for a directory of single files
+	rel   string // the path below the tree
 	users int    // guarded by the tree's mutex
 
 	mu      sync.Mutex
-	staging *staging // for all files, in a tree; nil: none yet
+	staging *staging // of all files in a tree; nil if not made yet
 }
 
-// OpenDir opens the directory of that path for single files. Links in the path are followed.
+// OpenDir opens the directory at path for single files. It follows links in the path.
 func OpenDir(path string) (*Dir, error) {
 	root, err := os.OpenRoot(path)
 	if err != nil {
@@ -36,7 +36,7 @@ func OpenDir(path string) (*Dir, error) {
 	return &Dir{root: root, path: path}, nil
 }
 
-// Close closes the directory. No file of it may be open any more. What can be resumed stays.
+// Close closes the directory, after all its files have been closed. Resumable bytes stay.
 func (d *Dir) Close() error {
 	if d.staging != nil {
 		d.staging.closeOrRemove(d.root)
@@ -44,8 +44,8 @@ func (d *Dir) Close() error {
 	return d.root.Close()
 }
 
-// stage returns the staging directory for a file: one that an earlier process has left with the part of that name, or
-// else a new one; in a tree the one for all.
+// stage returns the staging directory for a file: one that an earlier process has left with that part, or else a new
+// one; in a tree, the one for all files.
 func (d *Dir) stage(part string) (s *staging, err error) {
 	if d.tree == nil {
 		if s = d.resume(part); s == nil {
@@ -69,7 +69,7 @@ func (d *Dir) make() (*staging, error) {
 	return s, err
 }
 
-// resume takes over the staging directory with that part, if there is one. Those of other files stay.
+// resume claims the staging directory with that part, if any. Those of other files stay.
 func (d *Dir) resume(part string) (taken *staging) {
 	d.leftovers(func(s *staging) bool {
 		switch _, missing := s.root.Lstat(part); {
@@ -85,7 +85,7 @@ func (d *Dir) resume(part string) (taken *staging) {
 	return taken
 }
 
-// sweep takes over one of the staging directories that copies of the tree have left here, and removes the others.
+// sweep claims one of the staging directories that copies of the tree have left, and removes the others.
 func (d *Dir) sweep() {
 	d.leftovers(func(s *staging) bool {
 		if d.staging == nil {
@@ -111,11 +111,11 @@ func (d *Dir) leftovers(f func(*staging) bool) {
 	})
 }
 
-// target returns the regular file of that name, which must be writable; nil: there is none yet.
+// target returns the regular file of that name, which must be writable; nil if it does not exist.
 func (d *Dir) target(name string) (fs.FileInfo, error) {
 	info, err := d.root.Lstat(name)
 	if errors.Is(err, fs.ErrNotExist) {
-		return nil, nil //nolint:nilnil // as said
+		return nil, nil //nolint:nilnil // as documented
 	}
 	if err != nil {
 		return nil, err
@@ -123,15 +123,15 @@ func (d *Dir) target(name string) (fs.FileInfo, error) {
 	if err := regular(info); err != nil {
 		return nil, &fs.PathError{Op: "write", Path: filepath.Join(d.path, name), Err: err}
 	}
-	f, err := d.root.OpenFile(name, os.O_WRONLY|private.AtOnce, 0) // may it be written?
+	f, err := d.root.OpenFile(name, os.O_WRONLY|private.AtOnce, 0) // is it writable?
 	if err != nil {
 		return nil, err
 	}
 	return info, f.Close()
 }
 
-// ErrLink is the error of a symbolic link in a place that is not written through.
-var ErrLink = errors.New("is a symbolic link, which is not written through: remove it, or name the place that it leads to")
+// ErrLink reports a symbolic link where it is not followed.
+var ErrLink = errors.New("is a symbolic link, which is not followed: remove it, or name its target")
 
-// Path returns the path that the directory was opened by.
+// Path returns the path given to OpenDir.
 func (d *Dir) Path() string { return d.path }

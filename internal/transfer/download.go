@@ -7,30 +7,30 @@ import (
 	"sync"
 )
 
-// bufferSize is how many bytes are read at a time.
+// bufferSize is the size of one read in bytes.
 const bufferSize = 512 << 10
 
 var buffers = sync.Pool{New: func() any { return new([bufferSize]byte) }} //nolint:gochecknoglobals // a pool
 
 func newBuffer() *[bufferSize]byte { return buffers.Get().(*[bufferSize]byte) } //nolint:errcheck,forcetypeassert // as New makes them
 
-// orderedWindow is how far ahead ranges are requested, in pieces for each of those requested at a time, if a checksum needs
-// the bytes in order.
+// orderedWindow is how many pieces ahead ranges are requested, for each parallel request, if a checksum needs the
+// bytes in order.
 const orderedWindow = 4
 
-// errWhole is a source that sent the whole resource when a range was requested.
-var errWhole = errors.New("the source said that it serves ranges, but sends the whole resource")
+// errWhole reports a source that sent the whole resource when a range was requested.
+var errWhole = errors.New("the source announced support for ranges, but sent the whole resource")
 
-// A download is one pass over what is missing of a File.
+// A download is one pass over the missing bytes of a File.
 //
-// The first response tells what the resource is, and goes on to bring its pieces from the first that is missing. If there
-// are enough of them, other requests bring pieces from the end until they meet: so a small resource takes one request, and
-// of a large one nothing is requested twice.
+// The first response describes the resource and delivers pieces from the first gap on. If enough are missing,
+// parallel requests fetch pieces from the end until both meet: a small resource takes one request, and no byte of a
+// large one is requested twice.
 type download struct {
 	*File
 
 	getter Getter
-	ctx    context.Context //nolint:containedctx // of this one pass
+	ctx    context.Context //nolint:containedctx // of one pass
 	cancel context.CancelCauseFunc
 	window int64
 
@@ -63,20 +63,20 @@ func fetch(ctx context.Context, f *File, g Getter) error {
 	return f.finish()
 }
 
-// finish verifies what has come.
+// finish verifies all bytes.
 func (f *File) finish() (err error) {
 	f.sum, f.verified, err = f.out.verify(f.version)
 	f.complete = err == nil
 	return err
 }
 
-// first requests what is missing from the first gap on: of the version that is kept, or else of the present one.
+// first requests the bytes from the first gap on: of the kept version, or else of the present one.
 func (d *download) first() (*Response, error) {
 	kept := d.out.bytes > 0 && d.version.Resumable()
 	if !kept {
 		return d.startOver(nil)
 	}
-	r := Range{max(d.version.Size-1, 0), d.version.Size} // of what is complete, the last byte: is it still the same?
+	r := Range{max(d.version.Size-1, 0), d.version.Size} // if nothing is missing, the last byte checks the version
 	if gaps := d.out.have.gaps(d.version.Size); len(gaps) > 0 {
 		r = Range{gaps[0].From, -1}
 	}
@@ -93,14 +93,14 @@ func (d *download) first() (*Response, error) {
 	if res.From != r.From && res.From != 0 {
 		return nil, errors.Join(errWhole, res.Body.Close())
 	}
-	if res.From != r.From { // it serves no ranges: what is kept comes once more
+	if res.From != r.From { // the source does not support ranges: the kept bytes come again
 		v := d.version
 		return res, d.begin(v)
 	}
 	return res, nil
 }
 
-// startOver begins with res, or else with a new response.
+// startOver begins from scratch with res or, if it is nil, with a new response.
 func (d *download) startOver(res *Response) (_ *Response, err error) {
 	if d.earlier > 0 {
 		d.notifyResumed(0, "the resource has changed since the earlier run")
@@ -133,14 +133,14 @@ func (d *download) notifyResumed(bytes int64, reason string) {
 	d.earlier, d.reason = 0, ""
 }
 
-// copyWhole writes the only response that there will be.
+// copyWhole writes the body of the only response.
 func (d *download) copyWhole(res *Response) error {
 	buffer := newBuffer()
 	defer buffers.Put(buffer)
 	return d.out.write(res.Body, Range{0, d.version.Size}, buffer[:])
 }
 
-// ranges writes the first response, and others beside it.
+// ranges writes the first response, and pieces from parallel requests.
 func (d *download) ranges(res *Response) error {
 	others := 0
 	if res.Ranges && d.o.Parallel > 1 {
@@ -164,7 +164,7 @@ func (d *download) ranges(res *Response) error {
 	}
 	_, err := d.copySequential(res.Body, res.From)
 	d.stop(err)
-	_ = res.Body.Close() // a Getter may serve no other request before
+	_ = res.Body.Close() // a Getter may delay all other requests until then
 	d.stop(d.fetchPieces())
 	writers.Wait()
 	d.stop(d.fetchRest())
@@ -180,8 +180,8 @@ func (d *download) stop(err error) {
 	}
 }
 
-// copySequential writes from a body, which stands at at, as long as nobody else has claimed what comes next. It returns where the
-// body stands then.
+// copySequential writes pieces from a body at offset at, until another goroutine has claimed the next piece. It
+// returns the body's offset then.
 func (d *download) copySequential(body io.Reader, at int64) (int64, error) {
 	buffer := newBuffer()
 	defer buffers.Put(buffer)
@@ -198,7 +198,7 @@ func (d *download) copySequential(body io.Reader, at int64) (int64, error) {
 	return at, nil
 }
 
-// fetchRest writes what the source would not send as ranges, from one response with all of it.
+// fetchRest writes pieces that the source refused to send as ranges, from one response with the whole resource.
 func (d *download) fetchRest() error {
 	if len(d.missing) == 0 || d.ctx.Err() != nil {
 		return nil
@@ -218,7 +218,8 @@ func (d *download) fetchRest() error {
 	return err
 }
 
-// fetchPieces requests pieces from the end until there are no more, or the source does not serve ranges.
+// fetchPieces requests pieces from the end until none is missing, or until the source sends a whole resource instead
+// of a range.
 func (d *download) fetchPieces() error {
 	buffer := newBuffer()
 	defer buffers.Put(buffer)
@@ -228,7 +229,7 @@ func (d *download) fetchPieces() error {
 			return nil
 		}
 		err := d.fetchPiece(r, buffer)
-		if errors.Is(err, errWhole) { // it is left to the first response, or to rest
+		if errors.Is(err, errWhole) { // left to the first response, or to fetchRest
 			d.mu.Lock()
 			d.missing.add(r)
 			d.mu.Unlock()
@@ -247,7 +248,7 @@ func (d *download) claim(next func() (Range, bool)) (Range, bool) {
 	return next()
 }
 
-// fetchPiece requests and writes one fetchPiece.
+// fetchPiece requests and writes one piece.
 func (d *download) fetchPiece(r Range, buffer *[bufferSize]byte) error {
 	res, err := d.request(r)
 	if err != nil {
@@ -257,7 +258,7 @@ func (d *download) fetchPiece(r Range, buffer *[bufferSize]byte) error {
 	return d.out.write(res.Body, r, buffer[:])
 }
 
-// request requests r, request the version that this is a download request.
+// request requests r of the version of this download.
 func (d *download) request(r Range) (*Response, error) {
 	res, err := d.getter.Get(d.ctx, r, &d.version)
 	switch {

@@ -15,29 +15,29 @@ import (
 	"github.com/seed-0f2c7998/perdure/internal/private"
 )
 
-// A File is a file in the making: it gets its name by Commit, when it is complete, verified and on the disk. It is for one
-// goroutine.
+// A File is an incomplete file. Commit gives it its name when it is complete, verified and flushed to disk. It is for
+// one goroutine.
 type File struct {
 	dir  *Dir
 	name string
 	o    Options
-	old  fs.FileInfo // the file that is there; nil: there is none
+	old  fs.FileInfo // the existing file of that name, or nil
 
 	staging         *staging
 	partName, sName string
 	out             output
-	state           state // its file is nil if nothing is left for a later process
+	state           state // its file is nil if no later process can resume
 	version         Version
-	resumed         int64 // bytes of an earlier process that are of use
-	earlier         int64 // bytes of an earlier process or Fetch of which Resumed has not been called
+	resumed         int64 // bytes kept from an earlier process
+	earlier         int64 // kept bytes that Resumed has not been called for
 	reason          string
-	complete        bool // all bytes are there, and verified
+	complete        bool // all bytes are written and verified
 	sum             checksum.Sum
 	verified        string // by which algorithm
 }
 
-// Create opens a file that will be called name in the directory. Bytes that an earlier process has left of the same Source
-// are read once and kept if they are as they were written. Close it in the end.
+// Create opens a file that will get the given name in the directory. Bytes that an earlier process has left of the
+// same Source are read once, and kept if they are unchanged. The caller must close the File.
 func (d *Dir) Create(name string, o Options) (*File, error) {
 	o.Parallel = cmp.Or(o.Parallel, 4)
 	o.Piece = cmp.Or(o.Piece, 8<<20)
@@ -61,14 +61,14 @@ func (d *Dir) Create(name string, o Options) (*File, error) {
 	return f, nil
 }
 
-// open opens the part, and its state if an earlier process has left one, and finds out what of that is of use.
+// open opens the part and, if an earlier process has left one, its state, and keeps what is unchanged.
 func (f *File) open() (err error) {
 	root := f.staging.root
 	f.out.progress, f.out.want = f.o.Progress, f.o.Want
 	f.out.begin(f.version, "")
 	f.out.part, err = private.Open(root, f.partName, os.O_RDWR, private.File)
 	if err == nil && f.resumable() {
-		if f.state.file, err = private.Open(root, f.sName, os.O_RDWR, private.File); err != nil { // begin makes another
+		if f.state.file, err = private.Open(root, f.sName, os.O_RDWR, private.File); err != nil { // begin creates another
 			if err = root.Remove(f.sName); errors.Is(err, fs.ErrNotExist) {
 				err = nil
 			}
@@ -90,13 +90,13 @@ func (f *File) open() (err error) {
 	return err
 }
 
-// resumable reports whether a part is left to a later process, and taken from an earlier one.
+// resumable reports whether parts are left to, and taken from, other processes.
 func (f *File) resumable() bool { return f.o.Source != "" && !f.o.NoResume && private.CanLock }
 
-// minState is the size of a resource, in bytes, from which on a state is written: fetching less again costs less.
+// minState is the least size of a resource with a state file in bytes: a smaller one is cheaper to fetch again.
 const minState = 64 << 10
 
-// loadState takes what an earlier process has left, if it can be believed.
+// loadState keeps what an earlier process has left, as far as it can be trusted.
 func (f *File) loadState() error {
 	h, pieces, ok := f.state.load()
 	number, err := private.Inode(f.out.part)
@@ -104,9 +104,9 @@ func (f *File) loadState() error {
 	case !ok || checksum.New(h.Algorithm) == nil:
 		f.reason = "the state of the earlier run is damaged, or of another version of perdure"
 	case err != nil || h.Inode != number:
-		f.reason = "the partial file is not the one that the earlier run wrote"
+		f.reason = "the partial file is not that of the earlier run"
 	case h.Source != f.o.Source:
-		f.reason = "the partial file is of another source"
+		f.reason = "the partial file belongs to another source"
 	default:
 		f.version = h.Version
 		f.out.begin(h.Version, h.Algorithm)
@@ -117,15 +117,15 @@ func (f *File) loadState() error {
 			f.out.record = f.state.append
 			return nil
 		}
-		f.reason = "none of the bytes of the earlier run are as they were written"
+		f.reason = "all bytes of the earlier run have changed"
 	}
-	if f.state.size == 0 && len(pieces) == 0 { // killed before there was anything
+	if f.state.size == 0 && len(pieces) == 0 { // the earlier process was killed before its first record
 		f.reason = ""
 	}
 	return f.reset()
 }
 
-// reset forgets all bytes.
+// reset discards all bytes.
 func (f *File) reset() error {
 	f.version, f.resumed, f.complete = Version{Size: -1}, 0, false
 	f.out.begin(Version{Size: -1}, "")
@@ -165,7 +165,7 @@ func (f *File) begin(v Version) error {
 	return f.state.begin(head{stateFormat, f.o.Source, number, f.out.algorithm, v})
 }
 
-// Write appends bytes: for what does not come from a Getter. Do not mix it with Fetch.
+// Write appends bytes that do not come from a Getter. Do not mix Write and Fetch.
 func (f *File) Write(p []byte) (int, error) {
 	n, err := f.out.part.Write(p)
 	if err != nil {
@@ -175,10 +175,10 @@ func (f *File) Write(p []byte) (int, error) {
 	return n, err
 }
 
-// Content returns what has been written.
+// Content returns a reader of the written bytes.
 func (f *File) Content() io.Reader { return io.NewSectionReader(f.out.part, 0, f.out.bytes) }
 
-// Rewind forgets all that was written.
+// Rewind discards all written bytes.
 func (f *File) Rewind() error {
 	if _, err := f.out.part.Seek(0, io.SeekStart); err != nil {
 		return err
@@ -186,7 +186,8 @@ func (f *File) Rewind() error {
 	return f.reset()
 }
 
-// Commit gives the file its name once it is on the disk. It is the file that was verified, or an error.
+// Commit flushes the file to disk and gives it its name. The named file is the verified one, or Commit returns an
+// error.
 func (f *File) Commit() (Result, error) {
 	if !f.complete {
 		if err := f.finish(); err != nil {
@@ -223,13 +224,13 @@ func (f *File) install(size int64) error {
 	root, from := f.dir.root, filepath.Join(f.staging.name, f.partName)
 	if err := f.checkReplaced(from, verified); err != nil {
 		if errors.Is(err, errReplaced) {
-			f.version = Version{Size: -1} // nothing is kept: who has replaced it is most likely another copy of the same
+			f.version = Version{Size: -1} // nothing is kept: another copy of the same resource has probably replaced the file
 		}
 		return err
 	}
 	err = root.Rename(from, f.name)
 	if mounted(err) || errors.Is(err, fs.ErrPermission) { // as for another user's file in a sticky directory
-		f.version = Version{Size: -1} // nothing is kept: the next time it would be the same
+		f.version = Version{Size: -1} // nothing is kept: the next attempt would fail as well
 		err = errors.Join(ErrInPlace, err)
 	}
 	if err != nil {
@@ -245,8 +246,8 @@ func (f *File) install(size int64) error {
 	return nil
 }
 
-// checkReplaced reports, as nil, that the part of that name is the one that was verified, and that what is in the place of the
-// file is what Create has found.
+// checkReplaced returns an error unless the part of that name is the verified one, and the file to replace is the one
+// that Create found.
 func (f *File) checkReplaced(from string, verified fs.FileInfo) error {
 	if err := checkSame(f.dir.root, from, verified); err != nil {
 		return err
@@ -263,10 +264,10 @@ func (f *File) checkReplaced(from string, verified fs.FileInfo) error {
 	return nil
 }
 
-// errReplaced is the error of a file that another process has put in the place of ours.
+// errReplaced reports that another process has replaced the file.
 var errReplaced = errors.New("was replaced by another process while it was written")
 
-// checkSame reports, as nil, that the file of that name checkSame the one that info checkSame of.
+// checkSame returns an error unless the file of that name is the one of info.
 func checkSame(root *os.Root, name string, info fs.FileInfo) error {
 	now, err := root.Lstat(name)
 	if err == nil && !os.SameFile(info, now) {
@@ -275,8 +276,8 @@ func checkSame(root *os.Root, name string, info fs.FileInfo) error {
 	return err
 }
 
-// Kept returns where how many bytes will be found by a later process once the file is closed; 0 means none. Call it before
-// Close.
+// Kept returns the path and the number of the bytes that a later process will find once the File is closed; 0 means
+// none. Call it before Close.
 func (f *File) Kept() (path string, bytes int64) {
 	if f.staging == nil || f.out.record == nil || !f.version.Resumable() || f.out.bytes == 0 {
 		return "", 0
@@ -289,7 +290,7 @@ func (f *File) Kept() (path string, bytes int64) {
 	return path, f.out.bytes
 }
 
-// Close leaves what a later process can resume, or nothing.
+// Close closes the file, and removes bytes that no later process can resume.
 func (f *File) Close() {
 	if f.staging != nil {
 		_, bytes := f.Kept()
@@ -297,7 +298,7 @@ func (f *File) Close() {
 	}
 }
 
-// drop closes the part and its state, and removes them if told so.
+// drop closes the part and its state, and removes them if remove is set.
 func (f *File) drop(remove bool) {
 	root := f.staging.root
 	if f.out.part != nil {
@@ -314,7 +315,7 @@ func (f *File) drop(remove bool) {
 	}
 }
 
-// release closes all, and removes the part if told so.
+// release closes everything, and removes the part if remove is set.
 func (f *File) release(remove bool) {
 	f.drop(remove)
 	if f.dir.tree != nil {
@@ -330,10 +331,11 @@ func sorted(pieces map[int64]piece) []piece {
 	return slices.SortedFunc(maps.Values(pieces), func(a, b piece) int { return cmp.Compare(a.From, b.From) })
 }
 
-// Fetch fetches what is missing. After an error it may be called again, and goes on. A resource that changes, or arrives
-// with another checksum than the source says it has, is fetched from scratch up to twice.
+// Fetch fetches the missing bytes. After an error it may be called again, and resumes. A resource that changes, or
+// whose bytes do not match the source's checksum, is fetched from scratch up to twice.
 //
-// The error is the Getter's, a [*WriteError], a [*SizeError], or one that wraps [ErrChanged] or [checksum.ErrMismatch].
+// The error is the Getter's, a [*WriteError], a [*SizeError], or one that wraps [ErrChanged] or
+// [checksum.ErrMismatch].
 func (f *File) Fetch(ctx context.Context, g Getter) error {
 	const maxRestarts = 2
 	for restarts := 0; ; restarts++ {

@@ -7,8 +7,8 @@ import (
 	"syscall"
 )
 
-// flush makes the system begin to write n bytes of f to the disk, and returns at once: so that there is less to wait for
-// when all of it is to be there.
+// flush makes the system begin to write n bytes of f to disk, and returns at once, so that the final Sync has less to
+// wait for.
 func flush(f *os.File, offset, n int64) {
 	const write = 2 // SYNC_FILE_RANGE_WRITE
 	_ = syscall.SyncFileRange(int(f.Fd()), offset, n, write)

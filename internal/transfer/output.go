@@ -13,23 +13,23 @@ import (
 	"github.com/seed-0f2c7998/perdure/internal/checksum"
 )
 
-// What is written between two records of a piece that is under way, and the longest time between them while bytes come.
+// The bytes, and the time while bytes arrive, between two records of a piece in progress.
 const (
 	recordBytes = 1 << 20
 	recordEvery = time.Second
 )
 
-// An output is a part with the account of what is in it. Each byte is added to a CRC of its piece when it is written; the
-// CRC of all is computed from those. Checksums that need the bytes in order are computed from the page cache, behind the
-// writers. Its methods are safe for concurrent use where they say so.
+// An output is a part and what has been written to it. Each written byte is added to the CRC of its piece; the CRC of
+// all bytes is combined from those. Checksums that need the bytes in order are computed from the page cache, behind
+// the writers. Methods that are safe for concurrent use say so.
 type output struct {
 	part     *os.File
 	progress func(done, total int64)
 	want     checksum.Sum
-	record   func(any) error // writes a line of the state; nil: nothing is recorded
+	record   func(any) error // appends a record to the state; nil without a state
 
 	algorithm string // of the pieces' CRCs
-	total     int64  // size of all; -1: unknown
+	total     int64  // size of the resource; -1: unknown
 	stream    *stretch
 	ordered   ordered
 
@@ -37,18 +37,19 @@ type output struct {
 	have   set // guarded by mu, as all that follows
 	pieces map[int64]piece
 	bytes  int64
-	grew   chan struct{} // gets a value after have has grown
+	grew   chan struct{} // receives a value after have has grown
 }
 
 // An ordered computes the checksums that need the bytes in order.
 type ordered struct {
-	sums   []checksum.Sum // what is to come out
+	sums   []checksum.Sum // expected
 	hashes []hash.Hash
 	at     int64 // of the next byte
-	inline bool  // the bytes come in order
+	inline bool  // the bytes arrive in order
 }
 
-// begin forgets all bytes and prepares for those of a version, with the CRC of that name or the one that suits.
+// begin discards all bytes and prepares for those of a version, with the given CRC algorithm; "" means the one that
+// suits.
 func (o *output) begin(v Version, algorithm string) {
 	o.algorithm = algorithm
 	for _, sum := range []checksum.Sum{v.Checksum, o.want} {
@@ -67,7 +68,7 @@ func (o *output) begin(v Version, algorithm string) {
 	}
 }
 
-// reread takes those pieces that are in the part as they were written, and returns how many bytes they have.
+// reread keeps those pieces whose bytes in the part match their CRCs, and returns their total size.
 func (o *output) reread(pieces []piece) (int64, error) {
 	buffer := newBuffer()
 	defer buffers.Put(buffer)
@@ -107,13 +108,13 @@ func (w *ordered) reset() {
 	w.at = 0
 }
 
-// A stretch is a run of bytes that are written one after the other, and that are one piece.
+// A stretch is a run of bytes written one after the other, which are one piece.
 type stretch struct {
 	o        *output
 	from, at int64
 	crc      hash.Hash
-	recorded int64     // up to where
-	when     time.Time // that was
+	recorded int64     // the end of the recorded bytes
+	when     time.Time // the time of the last record
 }
 
 func (o *output) stretch(from int64) *stretch {
@@ -146,7 +147,7 @@ func (s *stretch) wrote(p []byte) error {
 	return s.end()
 }
 
-// end notes what the stretch has come to.
+// end records the stretch as a piece.
 func (s *stretch) end() error {
 	if s.at == s.recorded {
 		return nil
@@ -170,7 +171,7 @@ func (o *output) append(p []byte) {
 	_ = o.stream.wrote(p) // nothing is recorded
 }
 
-// write writes what body holds to r, or up to the body's end if r.To is -1. It may be called by several goroutines.
+// write writes the bytes of body to r, or up to the end of body if r.To is -1. It is safe for concurrent use.
 func (o *output) write(body io.Reader, r Range, buffer []byte) (err error) {
 	s := o.stretch(r.From)
 	defer func() { err = errors.Join(err, wrapWrite(s.end())) }()
@@ -208,7 +209,7 @@ func wrapWrite(err error) error {
 	return &WriteError{err}
 }
 
-// follow computes the ordered checksums behind the writers, until stop is closed.
+// follow computes the ordered checksums behind the writers until stop is closed.
 func (o *output) follow(stop <-chan struct{}) error {
 	if len(o.ordered.hashes) == 0 {
 		return nil
@@ -225,7 +226,7 @@ func (o *output) follow(stop <-chan struct{}) error {
 	}
 }
 
-// catchUp adds what is there in order to the ordered checksums.
+// catchUp adds the contiguous bytes from the beginning to the ordered checksums.
 func (o *output) catchUp(stop <-chan struct{}) error {
 	buffer := newBuffer()
 	defer buffers.Put(buffer)
@@ -252,8 +253,8 @@ func (o *output) catchUp(stop <-chan struct{}) error {
 	}
 }
 
-// verify compares all bytes with the checksum of their version and with the one that is wanted. It returns their own, and
-// by which they were verified. It may be called once after the last write.
+// verify compares all bytes with the checksum of their version and with the wanted one. It returns their checksum,
+// and by which algorithm they were verified. It may be called once, after the last write.
 func (o *output) verify(v Version) (sum checksum.Sum, by string, err error) {
 	if sum, err = o.whole(v.Size); err != nil {
 		return sum, "", err
@@ -274,13 +275,13 @@ func (o *output) verify(v Version) (sum checksum.Sum, by string, err error) {
 	return o.want, o.want.Kind(), o.want.Want(o.computed(o.want, crc))
 }
 
-// whole returns the CRC of all bytes, if all have come.
+// whole returns the CRC of all bytes, or an error if some are missing.
 func (o *output) whole(size int64) (checksum.Sum, error) {
 	if o.stream != nil {
 		_ = o.stream.end()
 	}
 	if size >= 0 && o.bytes != size {
-		return checksum.Sum{}, fmt.Errorf("%w: %d bytes came, %d were announced", io.ErrUnexpectedEOF, o.bytes, size)
+		return checksum.Sum{}, fmt.Errorf("%w: received %d of %d bytes", io.ErrUnexpectedEOF, o.bytes, size)
 	}
 	if len(o.ordered.hashes) > 0 {
 		if err := o.catchUp(nil); err != nil {
@@ -290,14 +291,14 @@ func (o *output) whole(size int64) (checksum.Sum, error) {
 	crc, at := uint64(0), int64(0)
 	for _, p := range sorted(o.pieces) {
 		if p.From != at {
-			return checksum.Sum{}, fmt.Errorf("%w: nothing came from byte %d to %d", io.ErrUnexpectedEOF, at, p.From)
+			return checksum.Sum{}, fmt.Errorf("%w: bytes %d to %d are missing", io.ErrUnexpectedEOF, at, p.From)
 		}
 		crc, at = checksum.Combine(o.algorithm, crc, p.CRC, p.To-p.From), p.To
 	}
 	return checksum.FromCRC(o.algorithm, crc), nil
 }
 
-// computed returns the bytes' own checksum of the kind of s; all is their CRC.
+// computed returns the checksum of the bytes of the kind of s; all is their CRC.
 func (o *output) computed(s, all checksum.Sum) []byte {
 	for i, other := range o.ordered.sums {
 		if other.String() == s.String() {

@@ -5,7 +5,7 @@ import (
 	"slices"
 )
 
-// A set is a set of bytes: ranges in order, with gaps between.
+// A set is a set of bytes: ascending ranges with gaps between them.
 type set []Range
 
 // add adds r.
@@ -44,7 +44,7 @@ func (s *set) cut(r Range) {
 	}
 }
 
-// gaps returns what the set lacks of the bytes from 0 to size.
+// gaps returns the bytes from 0 to size that are not in the set.
 func (s set) gaps(size int64) set {
 	var missing set
 	from := int64(0)
@@ -60,7 +60,7 @@ func (s set) gaps(size int64) set {
 	return missing
 }
 
-// first removes and returns up to piece bytes that begin at from, if those are in the set.
+// first removes and returns up to piece bytes that begin at from, if the set begins there.
 func (s *set) first(from, piece int64) (Range, bool) {
 	if len(*s) == 0 || (*s)[0].From != from {
 		return Range{}, false
@@ -70,8 +70,8 @@ func (s *set) first(from, piece int64) (Range, bool) {
 	return r, true
 }
 
-// last removes and returns up to piece bytes from the end of the set or, if window is not 0, from the end of so many bytes
-// at its beginning.
+// last removes and returns up to piece bytes from the end of the set or, if window is not 0, from the end of its
+// first window bytes.
 func (s *set) last(piece, window int64) (Range, bool) {
 	if len(*s) == 0 {
 		return Range{}, false
@@ -91,5 +91,5 @@ func (s *set) last(piece, window int64) (Range, bool) {
 	return Range{}, false
 }
 
-// pieceEnd returns where the piece that holds the byte at from ends.
+// pieceEnd returns the end of the piece with the byte at from.
 func pieceEnd(from, piece int64) int64 { return (from/piece + 1) * piece }

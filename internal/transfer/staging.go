@@ -18,34 +18,35 @@ import (
 	"github.com/seed-0f2c7998/perdure/internal/record"
 )
 
-// What staging directories are called, and hold besides the parts and their states.
+// The names of staging directories, and of their files.
 const (
 	partSuffix    = ".part"
-	stagingPrefix = ".perdure-" // and 26 random letters and digits
+	stagingPrefix = ".perdure-" // followed by 26 random letters and digits
 	ownerName     = "owner"
-	ownerOf       = "perdure-staging-" // and the version
+	ownerOf       = "perdure-staging-" // followed by the version
 	ownerFormat   = ownerOf + "2"
 )
 
-// errForeign is the error of something in our place that is not ours.
+// errForeign reports a directory or file under one of our names that this user's perdure has not made.
 var errForeign = errors.New("not made by this user's perdure")
 
-// An owner is the file that makes a directory a staging directory of ours. Its lock says that a process uses it.
+// An owner is the content of the file that makes a directory a staging directory. A lock on the file says that a
+// process uses the directory.
 type owner struct {
 	Format string `json:"format"`
 	Inode  uint64 `json:"inode"` // of the directory: what was copied, unpacked or synced has another
-	Tree   bool   `json:"tree"`  // of a copy of many files
+	Tree   bool   `json:"tree"`  // for many files
 }
 
-// A staging is a directory in which files grow that are to be renamed into the directory above it.
+// A staging is a directory of incomplete files, which are renamed into the directory above it.
 type staging struct {
 	name string   // in the directory above
 	root *os.Root // of it
 	lock *os.File // its owner file
 }
 
-// newStaging makes a staging directory in dir. Until it is locked another process may take it for a leftover, as may several
-// one after the other: then there is another try.
+// newStaging makes a staging directory in dir. Until it is locked, another process may take it for a leftover: then
+// newStaging makes another one.
 func newStaging(dir *os.Root, tree bool) (s *staging, err error) {
 	const tries = 100
 	for range tries {
@@ -64,7 +65,7 @@ func newStaging(dir *os.Root, tree bool) (s *staging, err error) {
 	return nil, err
 }
 
-// claimNew makes the owner file of a new staging directory.
+// claimNew makes and locks the owner file of a new staging directory.
 func claimNew(root *os.Root, tree bool) (*os.File, error) {
 	f, err := private.Make(root, ownerName)
 	if err != nil {
@@ -79,7 +80,7 @@ func claimNew(root *os.Root, tree bool) (*os.File, error) {
 	return f, nil
 }
 
-// sign writes an owner file, which is locked.
+// sign writes a locked owner file.
 func sign(f *os.File, root *os.Root, tree bool) error {
 	text, err := record.Encode(owner{ownerFormat, inodeOf(root), tree})
 	if err == nil {
@@ -91,7 +92,7 @@ func sign(f *os.File, root *os.Root, tree bool) error {
 	return err
 }
 
-// repair signs a staging directory whose owner file is not whole, and removes the parts that a process has left in it.
+// repair replaces a damaged or truncated owner file, and removes the parts that a process has left in the directory.
 func repair(f *os.File, root *os.Root, tree bool) error {
 	names, err := list(root)
 	for _, name := range names {
@@ -102,7 +103,7 @@ func repair(f *os.File, root *os.Root, tree bool) error {
 	return errors.Join(err, sign(f, root, tree))
 }
 
-// inodeOf returns the inode of a directory; 0 where there is none.
+// inodeOf returns the inode of a directory; 0 if it has none.
 func inodeOf(root *os.Root) uint64 {
 	f, err := root.Open(".")
 	if err != nil {
@@ -113,7 +114,8 @@ func inodeOf(root *os.Root) uint64 {
 	return n
 }
 
-// openStaging opens the directory of that name, if it is one that only this user may enter, and what claim returns of it.
+// openStaging opens the directory of that name if only this user may enter it, and claims it by claim, which returns
+// the locked owner file.
 func openStaging(dir *os.Root, name string, claim func(*os.Root) (*os.File, error)) (*staging, error) {
 	root, before, err := private.OpenDir(dir, name, checkPrivate)
 	if err != nil {
@@ -121,7 +123,7 @@ func openStaging(dir *os.Root, name string, claim func(*os.Root) (*os.File, erro
 	}
 	s := &staging{name: name, root: root}
 	s.lock, err = claim(root)
-	if now, gone := dir.Lstat(name); err == nil && (gone != nil || !os.SameFile(before, now)) { // removed by its last owner
+	if now, gone := dir.Lstat(name); err == nil && (gone != nil || !os.SameFile(before, now)) { // its last owner has removed it
 		err = errForeign
 	}
 	if err != nil {
@@ -131,7 +133,7 @@ func openStaging(dir *os.Root, name string, claim func(*os.Root) (*os.File, erro
 	return s, nil
 }
 
-// checkPrivate returns nil for a directory that only this user may enter.
+// checkPrivate returns an error unless only this user may enter the directory.
 func checkPrivate(info fs.FileInfo) error {
 	if !info.IsDir() || !private.Denies(info, 0o077) {
 		return errForeign
@@ -139,8 +141,8 @@ func checkPrivate(info fs.FileInfo) error {
 	return nil
 }
 
-// readOwner returns the owner file, opened, and what it says; nothing if it is root's, but not whole. It is an error if it is not
-// that of root.
+// readOwner opens and reads the owner file of root. The owner is zero if the file is damaged or truncated; the error
+// is errForeign if it is the file of another directory.
 func readOwner(root *os.Root) (*os.File, owner, error) {
 	var o owner
 	f, err := private.Open(root, ownerName, os.O_RDWR, private.File)
@@ -148,7 +150,7 @@ func readOwner(root *os.Root) (*os.File, owner, error) {
 		return nil, o, err
 	}
 	text, err := io.ReadAll(io.LimitReader(f, 4<<10))
-	if len(text) == 0 && err == nil && isEmpty(root) { // a process was killed while it made the directory
+	if len(text) == 0 && err == nil && isEmpty(root) { // its process was killed while it made the directory
 		return f, owner{}, nil
 	}
 	if err == nil && damaged(text, inodeOf(root)) {
@@ -163,16 +165,15 @@ func readOwner(root *os.Root) (*os.File, owner, error) {
 	return f, o, nil
 }
 
-// ofOtherVersion returns what text says, if it is that of the owner file which another version of perdure has made for the
-// directory with this inode.
+// ofOtherVersion parses text as the owner file, of another version of perdure, of the directory with this inode.
 func ofOtherVersion(text []byte, inode uint64) (o owner, ok bool) {
-	err := json.NewDecoder(bytes.NewReader(text)).Decode(&o) // what follows, as a checksum, is that version's matter
+	err := json.NewDecoder(bytes.NewReader(text)).Decode(&o) // what follows, such as a checksum, depends on the version
 	return o, err == nil && inode != 0 && o.Inode == inode && o.Format != ownerFormat && strings.HasPrefix(o.Format, ownerOf)
 }
 
-// damaged reports whether a text is that of the owner file of the directory with this inode, but for one byte that was
-// altered, or for an end that is missing. It must not be that of another directory, such as one that a user has unpacked:
-// that differs in the inode, and in the checksum, so in two bytes or more.
+// damaged reports whether text is the owner file of the directory with this inode with one byte altered, or
+// truncated. The owner file of another directory, such as an unpacked one, differs in the inode and in the checksum,
+// and so in two bytes or more.
 func damaged(text []byte, inode uint64) bool {
 	for _, tree := range []bool{false, true} {
 		want, err := record.Encode(owner{ownerFormat, inode, tree})
@@ -196,13 +197,13 @@ func damaged(text []byte, inode uint64) bool {
 	return false
 }
 
-// isEmpty reports whether there is nothing in a directory but an owner file.
+// isEmpty reports whether a directory has no files but an owner file.
 func isEmpty(root *os.Root) bool {
 	names, err := list(root)
 	return err == nil && (len(names) == 0 || len(names) == 1 && names[0] == ownerName)
 }
 
-// hasNoPart reports whether there is no part in a directory, as where a process was killed when the file had its name.
+// hasNoPart reports whether a directory has no part, as after a process was killed just after its rename.
 func hasNoPart(root *os.Root) bool {
 	names, err := list(root)
 	return err == nil && !slices.ContainsFunc(names, func(name string) bool { return strings.HasSuffix(name, partSuffix) })
@@ -219,22 +220,22 @@ func claimLeftover(tree bool) func(*os.Root) (*os.File, error) {
 			return f, err
 		case !private.Lock(f):
 			return f, errForeign
-		case o.Format == "": // its process was killed before it had signed, or the file was damaged since
+		case o.Format == "": // its process was killed before sign, or the file is damaged
 			return f, repair(f, root, tree)
 		case o.Tree != tree:
 			return f, errForeign
-		case o.Format != ownerFormat: // the states in it say the same of themselves
+		case o.Format != ownerFormat: // the state files in it have their own version
 			return f, sign(f, root, tree)
 		}
 		return f, nil
 	}
 }
 
-// errUnowned is the error of a directory that was just made, is just being removed, or is left by a process that was
-// killed while it did so. It is empty, and no process uses it.
+// errUnowned reports an empty directory without an owner file: it was just made, is being removed, or was left by a
+// process that was killed meanwhile. No process uses it.
 var errUnowned = errors.New("an empty staging directory")
 
-// close lets go of the directory, which stays.
+// close closes the directory, which stays.
 func (s *staging) close() {
 	if s.lock != nil {
 		_ = s.lock.Close()
@@ -242,7 +243,7 @@ func (s *staging) close() {
 	_ = s.root.Close()
 }
 
-// closeOrRemove closes the directory, and removes it if there is nothing in it.
+// closeOrRemove closes the directory, and removes it if it is empty.
 func (s *staging) closeOrRemove(dir *os.Root) {
 	if isEmpty(s.root) {
 		s.remove(dir)
@@ -251,11 +252,11 @@ func (s *staging) closeOrRemove(dir *os.Root) {
 	}
 }
 
-// remove closes and removes the directory with all that is in it: under its lock, or another process could take it for a
-// leftover meanwhile.
+// remove closes and removes the directory and its files, while it holds the lock if possible: another process could
+// claim the directory otherwise.
 func (s *staging) remove(dir *os.Root) {
 	if renamesOpen {
-		_ = dir.RemoveAll(s.name) // what is left is cleared by the next process
+		_ = dir.RemoveAll(s.name) // the next process clears what is left
 		s.close()
 		return
 	}
@@ -273,17 +274,17 @@ func list(root *os.Root) ([]string, error) {
 	return f.Readdirnames(-1)
 }
 
-// mayBeStaging reports whether a name is like those of staging directories.
+// mayBeStaging reports whether a name has the form of a staging directory's.
 func mayBeStaging(name string) bool {
 	return strings.HasPrefix(name, stagingPrefix) && len(name) == len(stagingPrefix)+26
 }
 
-// candidates calls f with the name of each entry of dir that may be a staging directory, until f returns false. The entries
-// of a large directory are not held.
+// candidates calls f with the name of each entry of dir that may be a staging directory, until f returns false. It
+// reads the entries in batches, as a directory may be large.
 func candidates(dir *os.Root, f func(name string) bool) {
 	d, err := dir.Open(".")
 	if err != nil {
-		return // it may be entered, but not listed
+		return // the directory cannot be listed
 	}
 	defer func() { _ = d.Close() }()
 	for {
@@ -299,15 +300,15 @@ func candidates(dir *os.Root, f func(name string) bool) {
 	}
 }
 
-// partNames returns the names, within a staging directory, of the part that becomes the file of that name and of its state.
+// partNames returns the names of the part and of its state, within a staging directory, for the file of that name.
 func partNames(name string) (part, state string) {
 	sum := sha256.Sum256([]byte(name))
 	base := hex.EncodeToString(sum[:16])
 	return base + partSuffix, base + ".state"
 }
 
-// IsStaging reports whether the entry of that name in dir is a staging directory of this user's: such a directory is no
-// part of the tree that it lies in.
+// IsStaging reports whether the entry of that name in dir is a staging directory of this user. Such a directory does
+// not belong to the tree that it is in.
 func IsStaging(dir, name string) bool {
 	if !mayBeStaging(name) {
 		return false

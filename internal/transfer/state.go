@@ -8,10 +8,10 @@ import (
 	"github.com/seed-0f2c7998/perdure/internal/record"
 )
 
-// stateFormat is what the state of a part calls itself. A part of another format is fetched from scratch.
+// stateFormat is the format's name in a state file. A part with another format is fetched from scratch.
 const stateFormat = "perdure-part-3"
 
-// maxState is how many bytes of a state file are read.
+// maxState is the limit of a state file in bytes.
 const maxState = 64 << 20
 
 // A head is the first line of a state file.
@@ -23,22 +23,22 @@ type head struct {
 	Version   Version `json:"version"`
 }
 
-// A piece is a range that has been written, and its CRC.
+// A piece is a written range and its CRC.
 type piece struct {
 	Range
 
 	CRC uint64 `json:"crc"`
 }
 
-// A state is the file of records that say what a part is of and which of its ranges are there. A record that is written
-// later about the same From holds more. One that is not whole was being written when the process was killed, and is
-// ignored, as is one that was altered.
+// A state is a file of records: what a part is of, and which of its ranges are written. Of two records with the same
+// From the later one is longer. A truncated record, which a killed process was writing, and an altered one are
+// ignored.
 type state struct {
 	file *os.File
-	size int64 // bytes in it
+	size int64 // of the file, in bytes
 }
 
-// begin makes the state that of a new part.
+// begin starts the records of a new part.
 func (s *state) begin(h head) error {
 	if err := s.file.Truncate(0); err != nil {
 		return err
@@ -47,7 +47,7 @@ func (s *state) begin(h head) error {
 	return s.append(h)
 }
 
-// append writes a line. Beyond what is read again nothing is written.
+// append writes a record, unless the file would exceed maxState.
 func (s *state) append(line any) error {
 	text, err := record.Encode(line)
 	if err != nil || s.size+int64(len(text)) > maxState {
@@ -58,7 +58,7 @@ func (s *state) append(line any) error {
 	return err
 }
 
-// load reads the state. ok is false if its head is damaged, or of another format.
+// load reads the state. ok is false if the first record is damaged or has another format.
 func (s *state) load() (h head, pieces []piece, ok bool) {
 	text, err := io.ReadAll(io.NewSectionReader(s.file, 0, maxState))
 	if err != nil {
@@ -79,7 +79,7 @@ func (s *state) load() (h head, pieces []piece, ok bool) {
 	return h, disjoint(longest), true
 }
 
-// disjoint returns the pieces in order, without those that overlap others.
+// disjoint returns the pieces in order, without overlaps.
 func disjoint(longest map[int64]piece) []piece {
 	pieces := sorted(longest)
 	kept := pieces[:0]

@@ -12,5 +12,5 @@ const renamesOpen = false
 func readOnly(error) bool { return false }
 func mounted(error) bool  { return false }
 
-// inherit returns the permissions of a file that takes the place of another.
+// inherit returns the permissions of a file that replaces old.
 func inherit(_ *os.File, old fs.FileInfo) fs.FileMode { return old.Mode().Perm() }

@@ -13,22 +13,23 @@ import (
 	"github.com/seed-0f2c7998/perdure/internal/private"
 )
 
-// maxIdle is how many directories of a tree stay open while no file is put into them.
+// maxIdle is how many unused directories of a tree stay open.
 const maxIdle = 32
 
-// A Tree is a directory below which many files are put, through no link. It is safe for concurrent use.
+// A Tree is a directory below which many files are written, never through a link. It is safe for concurrent use.
 type Tree struct {
 	path    string
 	root    *os.Root
-	reading bool // nothing is put into it
+	reading bool // no file is written
 
 	mu   sync.Mutex
-	dirs map[string]*Dir // that are open, by the path below the tree; guarded by mu, as all that follows
-	idle []string        // of them, the least recently used first
-	left map[string]bool // in which something is left of this or an earlier process
+	dirs map[string]*Dir // open directories, by path below the tree; guarded by mu, as all that follows
+	idle []string        // unused ones, the least recently used first
+	left map[string]bool // directories with bytes left by this or an earlier process
 }
 
-// OpenTree opens the directory of that path, which may be a link. If it is only for reading, what is left in it stays.
+// OpenTree opens the directory at path, which may be a link. With reading set, what earlier processes have left in it
+// stays.
 func OpenTree(path string, reading bool) (*Tree, error) {
 	root, err := os.OpenRoot(path)
 	if err != nil {
@@ -37,8 +38,8 @@ func OpenTree(path string, reading bool) (*Tree, error) {
 	return &Tree{path: path, root: root, reading: reading, dirs: make(map[string]*Dir), left: make(map[string]bool)}, nil
 }
 
-// Create is [Dir.Create] for a path below the tree, with slashes. Directories are made as they are needed. The error
-// wraps [ErrLink] if a part of the path is a link.
+// Create is [Dir.Create] for a slash-separated path below the tree. It makes missing directories. The error wraps
+// [ErrLink] if a part of the path is a link.
 func (t *Tree) Create(rel string, o Options) (*File, error) {
 	dir, name := path.Split(rel)
 	d, err := t.open(path.Clean(dir), true)
@@ -53,7 +54,7 @@ func (t *Tree) Create(rel string, o Options) (*File, error) {
 	return f, nil
 }
 
-// Open opens the regular file of that path for reading, without waiting and through no link.
+// Open opens the regular file at that path for reading, without blocking and through no link.
 func (t *Tree) Open(rel string) (*os.File, error) {
 	dir, name := path.Split(rel)
 	d, err := t.open(path.Clean(dir), false)
@@ -65,7 +66,7 @@ func (t *Tree) Open(rel string) (*os.File, error) {
 	return f, asPathError(filepath.Join(d.path, name), err)
 }
 
-// asPathError returns an error of package private as that of a path.
+// asPathError returns an error of package private as an fs.PathError.
 func asPathError(path string, err error) error {
 	if _, ok := errors.AsType[*fs.PathError](err); ok || err == nil {
 		return err
@@ -73,7 +74,7 @@ func asPathError(path string, err error) error {
 	return &fs.PathError{Op: "open", Path: path, Err: err}
 }
 
-// Mkdir makes the directory of that path, and those above it, unless they are there.
+// Mkdir makes the directory at that path, and those above it, unless they exist.
 func (t *Tree) Mkdir(rel string) error {
 	d, err := t.open(path.Clean(rel), true)
 	if err == nil {
@@ -82,8 +83,8 @@ func (t *Tree) Mkdir(rel string) error {
 	return err
 }
 
-// Folds reports whether the file system of the tree takes a small letter for its capital. Where the tree's own directory
-// takes no file, one of those in it tells, which may; without any, the error is that of the directory.
+// Folds reports whether the tree's file system is case-insensitive. It looks at a new staging directory, or, if the
+// tree's directory is not writable, at a subdirectory; without one, it returns the error of the directory.
 func (t *Tree) Folds() (bool, error) {
 	d, err := t.open(".", false)
 	if err != nil {
@@ -105,7 +106,7 @@ func (t *Tree) Folds() (bool, error) {
 	return other != name && errA == nil && errB == nil && os.SameFile(a, b), nil
 }
 
-// subdirectory returns the name of a directory in that of the tree, with a letter in it if there is one; "" if there is none.
+// subdirectory returns the name of a subdirectory, one with a letter if possible; "" without one.
 func (t *Tree) subdirectory() (name string) {
 	f, err := t.root.Open(".")
 	if err != nil {
@@ -128,7 +129,7 @@ func (t *Tree) subdirectory() (name string) {
 	}
 }
 
-// checkMoved reports, as nil, that a directory is still the one of its path: that no part of that has become a link.
+// checkMoved returns an error unless d is still the directory at its path: no part of the path has become a link.
 func (t *Tree) checkMoved(d *Dir) error {
 	if d.rel == "." {
 		return nil
@@ -149,7 +150,7 @@ func (t *Tree) checkMoved(d *Dir) error {
 	return nil
 }
 
-// Close closes the tree. What can be resumed stays, unless the copy is complete.
+// Close closes the tree. Resumable bytes stay unless complete is set.
 func (t *Tree) Close(complete bool) error {
 	t.mu.Lock()
 	defer t.mu.Unlock()
@@ -168,7 +169,7 @@ func (t *Tree) Close(complete bool) error {
 func (t *Tree) clear(rel string) {
 	root, err := t.walk(rel, false)
 	if err != nil {
-		return // it is gone
+		return // the directory no longer exists
 	}
 	d := &Dir{root: root, tree: t}
 	d.sweep()
@@ -178,7 +179,7 @@ func (t *Tree) clear(rel string) {
 	_ = root.Close()
 }
 
-// open returns a directory of the tree, for a caller that releases it.
+// open returns a directory of the tree. The caller must release it.
 func (t *Tree) open(rel string, create bool) (*Dir, error) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
@@ -200,7 +201,7 @@ func (t *Tree) open(rel string, create bool) (*Dir, error) {
 	return d, nil
 }
 
-// release gives a directory back.
+// release ends a use of a directory.
 func (t *Tree) release(d *Dir) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
@@ -224,7 +225,7 @@ func (t *Tree) drop(rel string) {
 	_ = d.Close()
 }
 
-// walk opens a directory below the tree, part by part: no part is a link, nor becomes one meanwhile.
+// walk opens a directory below the tree, part by part: no part is a link, or becomes one meanwhile.
 func (t *Tree) walk(rel string, create bool) (*os.Root, error) {
 	at, err := t.root.OpenRoot(".")
 	if rel == "." || err != nil {
@@ -254,7 +255,7 @@ func step(at *os.Root, name, full string, create bool) (*os.Root, error) {
 	return next, asPathError(full, err)
 }
 
-// regular returns why something is no regular file.
+// regular returns an error unless info is a regular file's.
 func regular(info fs.FileInfo) error {
 	switch mode := info.Mode(); {
 	case mode.IsRegular():
@@ -267,13 +268,13 @@ func regular(info fs.FileInfo) error {
 	return errors.New("is neither a file nor a directory")
 }
 
-// directory returns why something is no directory.
+// directory returns an error unless info is a directory's.
 func directory(info fs.FileInfo) error {
 	switch err := regular(info); {
 	case info.IsDir():
 		return nil
 	case err == nil:
-		return errors.New("is a file, and not a directory")
+		return errors.New("is a file, not a directory")
 	default:
 		return err
 	}

@@ -1,5 +1,5 @@
-// Package versitygwtest runs versitygw, an S3 server of others, in a process of
-// its own, for tests and measurements.
+// Package versitygwtest runs versitygw, an S3 server of another project, in a process of its own, for tests and
+// measurements.
 package versitygwtest
 
 import (
@@ -17,22 +17,22 @@ import (
 	"github.com/seed-0f2c7998/perdure/internal/servertest"
 )
 
-// Variable is the one in the environment that names the binary.
+// Variable is the environment variable with the path of the binary.
 const Variable = "PERDURE_TEST_VERSITYGW"
 
-// A Gateway is a server that runs. Make it with [New] or [Start].
+// A Gateway is a running server. Make one with [New] or [Start].
 type Gateway struct {
 	URL, Access, Secret string
-	Data                string // a directory, in which buckets are directories and objects files
+	Data                string // a directory with a directory for each bucket and a file for each object
 
 	root   string
 	cmd    *exec.Cmd
-	ended  chan struct{} // closed when the process has
-	output bytes.Buffer  // all that it said; to be read when it has ended
+	ended  chan struct{} // closed when the process has ended
+	output bytes.Buffer  // of the process; read it only when it has ended
 }
 
-// New starts the binary, with these buckets, and returns when it listens. What
-// it stores is in a directory of its own below dir, which Close removes.
+// New starts the binary with these buckets, and returns when it listens. The server stores its data in a directory of
+// its own below dir, which Close removes.
 func New(ctx context.Context, binary, dir, region string, buckets ...string) (*Gateway, error) {
 	root, err := os.MkdirTemp(dir, "versitygw-")
 	if err != nil {
@@ -70,12 +70,12 @@ func (g *Gateway) start(ctx context.Context, binary, region string, buckets []st
 	g.cmd = cmd
 	go func() {
 		defer close(g.ended)
-		_ = cmd.Wait() // it is killed
+		_ = cmd.Wait() // Close kills the process
 	}()
 	return servertest.Await(ctx, address, g.ended)
 }
 
-// Close stops the server and removes what it has stored.
+// Close stops the server and removes its data.
 func (g *Gateway) Close() {
 	if g.cmd != nil {
 		_ = g.cmd.Process.Kill()
@@ -84,8 +84,8 @@ func (g *Gateway) Close() {
 	_ = os.RemoveAll(g.root)
 }
 
-// Start is New for a test, and closes the server when that ends. The test is
-// skipped if nothing names the binary.
+// Start is New for a test, and closes the server when the test ends. It skips the test if the environment does not
+// name the binary.
 func Start(tb testing.TB, region string, buckets ...string) *Gateway {
 	tb.Helper()
 	binary := os.Getenv(Variable)
