@@ -1,5 +1,5 @@
-// Package servertest finds ports for the servers that tests start, and polls:
-// until a server listens, or until anything else holds that sends no event.
+// Package servertest finds ports for the servers that tests start, and polls
+// what sends no event: whether a server listens, or any other condition.
 package servertest
 
 import (
@@ -12,10 +12,10 @@ import (
 	"time"
 )
 
-// FreePort returns a TCP port of 127.0.0.1 on which nothing listens, nor on the
-// one 10,000 above it, where the nodes of a Redis cluster talk. Both are below
-// those that systems give to connections and to listeners without a port: such
-// a one could be taken before the server listens.
+// FreePort returns a TCP port of 127.0.0.1 on which no server listens; neither does
+// one on the port 10,000 above it, the bus of a Redis cluster. Both are below the
+// ports that systems assign to connections, which could be taken before the server
+// listens.
 func FreePort() (int, error) {
 	var last error
 	for range 1000 {
@@ -37,22 +37,21 @@ func FreePort() (int, error) {
 }
 
 func listen(port int) (net.Listener, error) {
-	return new(net.ListenConfig).Listen(context.Background(), "tcp", net.JoinHostPort("127.0.0.1", strconv.Itoa(port))) //nolint:forbidigo // it waits for nothing
+	return new(net.ListenConfig).Listen(context.Background(), "tcp", net.JoinHostPort("127.0.0.1", strconv.Itoa(port))) //nolint:forbidigo // it does not wait
 }
 
 // Limit is more than any server takes for one step, on a machine under load:
 // the longest that [Await] and [Until] wait.
 const Limit = 2 * time.Minute
 
-// interval is the time between two looks: short beside a process's start, and
-// long beside a look.
+// interval is the time between two polls: short compared with the start of a
+// process, and long compared with a poll.
 const interval = 2 * time.Millisecond
 
-// Until returns once holds returns true, and fails the test if it does not
-// within [Limit]; what says what was waited for. It is for what happens in
-// another process: in the test's own an event can be awaited, or
-// testing/synctest used. It calls holds on the caller's goroutine, the first
-// time at once.
+// Until polls holds until it returns true, and fails the test with the text what
+// after [Limit]. Use Until for events in another process; in the test's own process
+// wait for an event, or use testing/synctest. It calls holds on the caller's
+// goroutine, the first time at once.
 func Until(tb testing.TB, what string, holds func() bool) {
 	tb.Helper()
 	end := time.Now().Add(Limit)

@@ -1,5 +1,5 @@
-// Package testseed gives tests the seeds of their random numbers: the same one
-// in each ordinary run, so that a run that passed passes again, and another on
+// Package testseed returns the seeds of tests' random numbers: the same seed in
+// each ordinary run, so that a run that passed passes again, and other seeds on
 // demand.
 package testseed
 
@@ -11,13 +11,13 @@ import (
 )
 
 // Variable names the environment variable that chooses the seeds: "random"
-// draws one for each call of [Of], a whole number of at most 32 bits is every
-// seed. Unset or empty leaves each test its own.
+// draws one for each call of [Of]; a whole number of at most 32 bits is the seed of
+// every test. Unset or empty, each test has its fixed seed.
 const Variable = "PERDURE_TEST_SEED"
 
-// Of returns the seed of a test: fixed, or what [Variable] says. It logs the
-// seed, so that the report of a failure says how to repeat it, and ends the
-// test if the variable holds anything else. It is safe for concurrent use.
+// Of returns the seed of a test: fixed, or as [Variable] says. It logs the seed, so
+// that the report of a failure says how to repeat it, and fails the test if the
+// variable has another value. It is safe for concurrent use.
 func Of(tb testing.TB, fixed uint64) uint64 {
 	tb.Helper()
 	seed := fixed
