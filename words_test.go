@@ -63,8 +63,6 @@ var pending = []string{
 	"sim",
 
 	// Stores.
-	"hoststore",
-	"redisstore",
 
 	// AWS, and transfers.
 

@@ -80,7 +80,7 @@ func churn(path string) {
 				Window: 10 * time.Second, FailureRatio: 1, Budget: 10, Observe: func(context.Context, circuit.Transition) {},
 			})
 			for j := range 50 {
-				p, _ := b.Acquire() // does nothing if there is none
+				p, _ := b.Acquire() // does nothing if refused
 				switch (i + j) % 4 {
 				case 0:
 					p.Success()

@@ -150,7 +150,7 @@ func TestADeletedFileIsNoticed(t *testing.T) {
 	servertest.Until(t, "the breaker moves to the new file", func() bool { return mine.State() == circuit.Isolated })
 }
 
-func TestManyOpenANewFileAtOnce(t *testing.T) {
+func TestManyProcessesCreateOneFile(t *testing.T) {
 	dir := filepath.Join(t.TempDir(), "a", "b")
 	stores := make([]*hoststore.Store, 50)
 	var wg sync.WaitGroup
@@ -224,7 +224,7 @@ func TestPathFollowsTheEnvironment(t *testing.T) {
 	}
 }
 
-// Without a place for the file, all goes on in memory: one warning, and no file in the directory that we are in.
+// Without a directory for the file, the cells are in memory: one warning, and no file in the working directory.
 func TestRelativePath(t *testing.T) {
 	t.Chdir(t.TempDir())
 	t.Setenv("PERDURE_STATE", "state")

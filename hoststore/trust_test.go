@@ -164,8 +164,8 @@ func TestADirectoryThatIsNotToBeTrustedIsRefused(t *testing.T) {
 	}
 }
 
-// Directories and files that nobody else can replace are as good as those made
-// by the store.
+// Directories and files that no other user can replace are as good as those that the
+// store creates.
 func TestTrustedDirectories(t *testing.T) {
 	for name, made := range map[string]func(dir string) error{
 		"0755": func(dir string) error { return os.Mkdir(dir, 0o755) },

@@ -18,11 +18,11 @@ import (
 	"github.com/seed-0f2c7998/perdure/retry"
 )
 
-// thrifty is a breaker that only its budget matters of.
+// thrifty returns the settings of a breaker with a budget that does not open.
 func thrifty() circuit.Config { return circuit.Config{Budget: 10, FailureThreshold: 1000} }
 
-// retries makes each breaker's operation fail so often, in turns, and returns
-// how many retries that made.
+// retries makes an operation of each breaker fail, in turns, rounds times, and returns the
+// number of retries.
 func retries(t *testing.T, rounds int, breakers ...*circuit.Breaker) (n int) {
 	t.Helper()
 	servertest.Until(t, fmt.Sprint(rounds, " rounds"), func() bool {
@@ -43,8 +43,8 @@ func retries(t *testing.T, rounds int, breakers ...*circuit.Breaker) (n int) {
 	return n
 }
 
-// prosper has all members' calls go well until they and the server have so many
-// tokens.
+// prosper makes calls of all members succeed until the members and the server have so
+// many tokens.
 func prosper(t *testing.T, c rueidis.Client, key string, f []member, tokens float64) {
 	t.Helper()
 	var has float64
@@ -63,12 +63,12 @@ func prosper(t *testing.T, c rueidis.Client, key string, f []member, tokens floa
 	t.Logf("%d members have %v tokens", len(f), has)
 }
 
-// spend has the members' operations fail until they have made so many retries, and
-// a while longer. It returns how many they made.
+// spend makes operations of the members fail until there were at least so many retries,
+// and 20 rounds more. It returns the number of retries.
 func spend(t *testing.T, f []member, least int) (n int) {
 	t.Helper()
 	eventually(t, func() bool { n += retries(t, 1, breakers(f)...); return n >= least }, "%d retries", least)
-	toldAll(t, f...) // who is short of tokens has asked for them
+	allReported(t, f...) // members with a low balance have requested tokens
 	return n + retries(t, 20, breakers(f)...)
 }
 
@@ -79,30 +79,29 @@ func breakers(f []member) (all []*circuit.Breaker) {
 	return all
 }
 
-// thorough is a store whose share of the budget is not forgotten on a machine that
-// has much else to do.
+// thorough returns the Options of a store whose share of the budget does not expire on a
+// machine under load.
 func thorough(srv *server) redisstore.Options {
 	return redisstore.Options{URL: srv.url(), Sync: 500 * time.Millisecond, Stale: 5 * time.Second}
 }
 
-// Against a service that is dead, a fleet makes as many retries as one of its
-// hosts would alone.
+// Against a dead service, a fleet makes as many retries as a single host.
 func TestOneBudget(t *testing.T) {
 	srv := startServer(t)
 	fresh := fleet(t, 8, thorough(srv), thrifty())
 	if n := spend(t, fresh, 1); n != 1 {
-		t.Errorf("a fleet that has just begun: %d retries, want 1", n)
+		t.Errorf("a new fleet: %d retries, want 1", n)
 	}
 	o := thorough(srv)
 	o.Prefix = "warm:"
 	warm := fleet(t, 8, o, thrifty())
 	prosper(t, srv.client(), "warm:backend", warm, 9.5)
 	if n := spend(t, warm, 8); n > 10 {
-		t.Errorf("a fleet that was well: %d retries, want 10, or a little less", n)
+		t.Errorf("a fleet with a full budget: %d retries, want 10, or a little less", n)
 	}
 }
 
-// With a reset by hand the budget begins anew, wherever it is made.
+// A manual reset starts the budget from scratch, wherever it is made.
 func TestBudgetReset(t *testing.T) {
 	srv := startServer(t)
 	c := srv.client()
@@ -120,14 +119,14 @@ func TestBudgetReset(t *testing.T) {
 		}
 		return hash["hand.at"] != "" && shares == len(f)
 	}, "both have their shares again")
-	toldAll(t, f...)
+	allReported(t, f...)
 	if n := spend(t, f, 1); n != 1 {
 		t.Errorf("after a reset: %d retries, want 1", n)
 	}
 }
 
-// However many retries cannot be paid, the server is not asked for each.
-func TestShortOfTokens(t *testing.T) {
+// Retries that the budget does not pay for send no request each.
+func TestLowBudget(t *testing.T) {
 	srv := startServer(t)
 	f := fleet(t, 1, redisstore.Options{URL: srv.url(), Sync: time.Hour}, thrifty())
 	before, _ := scriptsRun(t, srv.client())

@@ -8,8 +8,8 @@ import (
 	"github.com/seed-0f2c7998/perdure/circuit"
 )
 
-// The server's clock is put back, or another node takes over whose clock is behind.
-// What was open then used to stay open for as long, and leases to be held.
+// The server's clock is set back, or another node takes over whose clock is behind. An
+// open breaker used to stay open for as long, and so did leases.
 func TestServerClockPutBack(t *testing.T) {
 	srv := startServer(t)
 	all := fleet(t, 2, brisk(srv), circuit.Config{FailureThreshold: 1, RecoveryTimeout: 100 * time.Millisecond, ProbeLease: 200 * time.Millisecond})
@@ -26,10 +26,10 @@ func TestServerClockPutBack(t *testing.T) {
 		return m.Do(t.Context(), func(context.Context) error { return nil }) == nil
 	}
 	fail(t, all[0].Breaker, 1)
-	eventually(t, func() bool { return all[1].State() != circuit.Closed }, "it is open")
+	eventually(t, func() bool { return all[1].State() != circuit.Closed }, "the other is open")
 	putBack("since", "until")
-	eventually(t, func() bool { return works(all[1]) }, "a probe passes though the clock was put back")
-	eventually(t, func() bool { return all[0].State() == circuit.Closed }, "it is closed")
+	eventually(t, func() bool { return works(all[1]) }, "a probe passes after the clock was set back")
+	eventually(t, func() bool { return all[0].State() == circuit.Closed }, "the first is closed")
 
 	fail(t, all[0].Breaker, 1)
 	var probe circuit.Permit
@@ -39,11 +39,11 @@ func TestServerClockPutBack(t *testing.T) {
 		return err == nil && p.Probe()
 	}, "a probe passes")
 	putBack("since", "until", "lease.since", "lease.till")
-	eventually(t, func() bool { return works(all[1]) }, "the probe that hangs is given up")
-	probe.Success() // too late: it counts for nothing
+	eventually(t, func() bool { return works(all[1]) }, "the lease of the hanging probe ends")
+	probe.Success() // too late to count
 }
 
-// The clock is put back by an hour, and the schedule of a rate was an hour ahead of it.
+// The clock is set back by an hour, so the schedule of a rate is an hour ahead of it.
 func TestServerClockPutBackDelaysNoRate(t *testing.T) {
 	srv := startServer(t)
 	client := srv.client()

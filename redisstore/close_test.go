@@ -10,7 +10,7 @@ import (
 	"github.com/seed-0f2c7998/perdure/circuit"
 )
 
-// A Store that is closed has nobody wait for what it will never learn.
+// After Close no call waits for the server.
 func TestClosedStore(t *testing.T) {
 	srv := startServer(t)
 	m := fleet(t, 1, brisk(srv), circuit.Config{FailureThreshold: 1})[0]
@@ -27,7 +27,7 @@ func TestClosedStore(t *testing.T) {
 	ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
 	defer cancel()
 	if err := m.Ready(ctx); err == nil || ctx.Err() != nil || !strings.Contains(err.Error(), "closed") {
-		t.Errorf("Ready after Close: %v, want at once that it is closed", err)
+		t.Errorf("Ready after Close: %v, want at once an error that says closed", err)
 	}
 	began := time.Now()
 	m.Close()

@@ -11,8 +11,8 @@ import (
 	"github.com/seed-0f2c7998/perdure/redisstore"
 )
 
-// A process that lives for seconds: it shares its breaker with its host and
-// its fleet, and asks what they know before its first call.
+// A process that lives for seconds shares its breaker with its host and its fleet, and
+// waits for their state before its first call.
 func Example() {
 	store, err := redisstore.Open(redisstore.Options{
 		URL:   "rediss://cache.example.com",
@@ -27,8 +27,8 @@ func Example() {
 	ctx, cancel := context.WithTimeout(context.Background(), 500*time.Millisecond)
 	defer cancel()
 	if err := store.Ready(ctx); err != nil {
-		log.Print(err) // it goes on by what its host knows
+		log.Print(err) // the process continues with the state of its host
 	}
-	err = breaker.Do(context.Background(), func(context.Context) error { return errors.New("no answer") })
+	err = breaker.Do(context.Background(), func(context.Context) error { return errors.New("no response") })
 	log.Print(err)
 }

@@ -11,7 +11,7 @@ import (
 )
 
 // No public name of this package has a type of the client library, whose next
-// major release would break whoever uses it.
+// major release would break the programs that use it.
 func TestFaceIsOurs(t *testing.T) {
 	set := token.NewFileSet()
 	entries, err := os.ReadDir(".")

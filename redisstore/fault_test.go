@@ -17,8 +17,8 @@ import (
 	"github.com/seed-0f2c7998/perdure/redisstore"
 )
 
-// A watch has a breaker of its own on each of some stores called all the time, with
-// results that make it go through all its states.
+// A watch calls a breaker of its own on each of some stores all the time, with results
+// that lead the breaker through all its states.
 type watch struct{ calls []*atomic.Int64 }
 
 func watchCalls(t *testing.T, stores ...*redisstore.Store) *watch {
@@ -49,9 +49,9 @@ func callAll(ctx context.Context, store circuit.Store, calls *atomic.Int64) {
 	})
 }
 
-// proceeds has each breaker called a thousand times, while the server is away. If
-// those that open, probe or close it waited for the server, each until that is given
-// up after a second and a half, this would take longer than the test has patience.
+// proceeds waits for a thousand calls of each breaker, while the server is unreachable.
+// If the calls that open, probe or close it waited for the server, each for a second and
+// a half, the test would fail by its limit.
 func (w *watch) proceeds(t *testing.T, what string) {
 	t.Helper()
 	for _, n := range w.calls {
@@ -61,7 +61,7 @@ func (w *watch) proceeds(t *testing.T, what string) {
 	}
 }
 
-// agree makes sure that the fleet is one: what one node sets arrives at the other.
+// agree checks that the members share a breaker: an override of one reaches the other.
 func agree(t *testing.T, f []member, what string) {
 	t.Helper()
 	eventually(t, func() bool { return f[0].Err() == nil && f[1].Err() == nil }, "%s: connected", what)
@@ -71,13 +71,12 @@ func agree(t *testing.T, f []member, what string) {
 	eventually(t, func() bool { return f[1].State() == circuit.Closed }, "%s: reset", what)
 }
 
-// converges measures how long after healing the other node learns what the
-// first one has found out while they could not talk.
+// converges measures how long after healing the other node applies a trip from before it.
 func converges(t *testing.T, f []member, what string, heal func()) {
 	t.Helper()
-	f[0].Trip() // nobody can be told yet
+	f[0].Trip() // it cannot be reported yet
 	if f[1].State() != circuit.Closed {
-		t.Fatalf("%s: told through a server that is away", what)
+		t.Fatalf("%s: reported through a server that is unreachable", what)
 	}
 	heal()
 	took := eventually(t, func() bool { return f[1].State() == circuit.Open }, "%s: converged", what)
@@ -86,11 +85,11 @@ func converges(t *testing.T, f []member, what string, heal func()) {
 	eventually(t, func() bool { return f[0].State() == circuit.Closed }, "%s: reset", what)
 }
 
-// alone waits until stores have given up their server.
+// alone waits until the stores decide alone.
 func alone(t *testing.T, stores ...*redisstore.Store) {
 	t.Helper()
 	for _, s := range stores {
-		eventually(t, func() bool { return s.Err() != nil }, "the server is given up")
+		eventually(t, func() bool { return s.Err() != nil }, "the store decides alone")
 	}
 }
 
@@ -124,7 +123,7 @@ func TestFaults(t *testing.T) {
 	agree(t, f, "slow road")
 	for _, m := range f {
 		if m.Err() != nil {
-			t.Errorf("a slow road is none: %v", m.Err())
+			t.Errorf("a slow road counts as cut: %v", m.Err())
 		}
 	}
 	road.set(0, false)
@@ -135,8 +134,8 @@ func TestFaults(t *testing.T) {
 	}
 }
 
-// One node is cut off and the others are not: it goes its own way, and is told
-// when it is back.
+// A node that is cut off decides alone, and applies the fleet's state when it is
+// connected again.
 func TestOneCutOff(t *testing.T) {
 	srv := startServer(t)
 	road := startProxy(t, srv.addr())
@@ -155,18 +154,18 @@ func TestOneCutOff(t *testing.T) {
 	fail(t, f[0].Breaker, 1)
 	alone(t, far)
 	if f[1].State() != circuit.Closed {
-		t.Errorf("cut off, it is %v", f[1].State())
+		t.Errorf("a node that is cut off is %v", f[1].State())
 	}
 	for range 3 {
 		fail(t, own, 1)
 		awaitProbe(t, own).Success()
 	}
 	road.set(0, false)
-	took := eventually(t, func() bool { return f[1].State() == circuit.Open }, "it is told")
-	t.Logf("told %v after healing", took)
+	took := eventually(t, func() bool { return f[1].State() == circuit.Open }, "it applies the fleet's state")
+	t.Logf("applied %v after healing", took)
 }
 
-// What the fleet had agreed on outlives a server that forgets.
+// The fleet's state outlives a server that loses its data.
 func TestServerForgets(t *testing.T) {
 	srv := startServer(t)
 	f := fleet(t, 3, redisstore.Options{URL: srv.url()}, circuit.Config{FailureThreshold: 1, RecoveryTimeout: time.Minute})
@@ -177,8 +176,8 @@ func TestServerForgets(t *testing.T) {
 	srv.kill()
 	srv.start()
 	late := fleetOf(t, srv, "late")
-	took := eventually(t, func() bool { return late.State() == circuit.Open }, "a process that comes later learns it")
-	t.Logf("told again after %v", took)
+	took := eventually(t, func() bool { return late.State() == circuit.Open }, "a later process gets the state")
+	t.Logf("restored after %v", took)
 	if d := inner.Peek(late.Breaker).RetryAt.Sub(until); d.Abs() > 10*time.Second {
 		t.Errorf("the first probe has moved by %v", d)
 	}
@@ -198,8 +197,8 @@ func fleetOf(t *testing.T, srv *server, node string) member {
 	return m
 }
 
-// A server that accepts and never says a word: calls go on by themselves, with
-// one warning that shows no password.
+// A server that accepts connections and never responds: calls continue, with one warning
+// that shows no password.
 func TestSilentServer(t *testing.T) {
 	warnings := logged(t)
 	l, err := net.Listen("tcp", "127.0.0.1:0")
@@ -222,7 +221,7 @@ func TestSilentServer(t *testing.T) {
 	w := watchCalls(t, s)
 	b := circuit.New("backend", circuit.Config{Store: s, FailureThreshold: 1, RecoveryTimeout: 10 * time.Millisecond})
 	eventually(t, func() bool { return s.Err() != nil }, "noticed")
-	for range 3 { // alone, each goes its own way
+	for range 3 { // each process decides alone
 		fail(t, b, 1)
 		awaitProbe(t, b).Success()
 	}

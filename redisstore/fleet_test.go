@@ -77,7 +77,7 @@ func TestPushLatency(t *testing.T) {
 	t.Logf("from one process to another: p50 %v, p99 %v of %d changes", took[100], took[198], len(took))
 }
 
-// Calls that go well ask nobody; a transition costs at most two round trips.
+// Calls that succeed send nothing; a transition takes at most two round trips.
 func TestCommands(t *testing.T) {
 	srv := startServer(t)
 	f := fleet(t, 2, redisstore.Options{URL: srv.url(), Quorum: 1, Sync: time.Hour},
@@ -93,9 +93,9 @@ func TestCommands(t *testing.T) {
 		p.Success()
 	}
 	scripts, after := scriptsRun(t, c)
-	t.Logf("%d calls that went well: %d commands", calls, after-before)
+	t.Logf("%d calls that succeeded: %d commands", calls, after-before)
 	if after != before {
-		t.Errorf("%d calls that went well made %d commands, want 0", calls, after-before)
+		t.Errorf("%d calls that succeeded made %d commands, want 0", calls, after-before)
 	}
 	const rounds = 20
 	for range rounds {
@@ -113,15 +113,15 @@ func TestCommands(t *testing.T) {
 	}
 }
 
-// However many ask at once, one probe is out for the whole fleet.
+// However many processes call at once, the fleet has one probe in flight.
 func TestOneProbe(t *testing.T) {
 	srv := startServer(t)
 	c := circuit.Config{FailureThreshold: 1, RecoveryTimeout: 30 * time.Millisecond, ProbeLease: 5 * time.Second}
 	storm(t, fleet(t, 8, steady(srv), c))
 }
 
-// The same with four hosts of two processes, which share their cells without
-// the server too.
+// The same with four hosts of two processes, which share their cells without the
+// server too.
 func TestOneProbeOfHosts(t *testing.T) {
 	srv := startServer(t)
 	var f []member
@@ -144,8 +144,7 @@ func TestOneProbeOfHosts(t *testing.T) {
 	storm(t, f)
 }
 
-// storm has all members call all the time, opens the first one's breaker, and
-// lets 20 probes fail.
+// storm makes calls on all members, trips the first breaker, and lets 20 probes fail.
 func storm(t *testing.T, f []member) {
 	t.Helper()
 	var out, most, probes atomic.Int32
@@ -191,23 +190,23 @@ func storm(t *testing.T, f []member) {
 	}
 }
 
-// A probe that comes back after its lease has gone to another changes nothing.
+// A probe that ends after another process has got the lease changes nothing.
 func TestLateProbe(t *testing.T) {
 	srv := startServer(t)
 	f := fleet(t, 3, steady(srv), circuit.Config{FailureThreshold: 1, RecoveryTimeout: 20 * time.Millisecond, ProbeLease: 50 * time.Millisecond})
-	f[0].Trip() // by hand: a vote would be none that arrives when its time is up
+	f[0].Trip() // manually: a vote would expire with its open time
 	for _, m := range f {
 		eventually(t, func() bool { return m.State() != circuit.Closed }, "all open")
 	}
 	late := awaitProbe(t, f[0].Breaker)
-	awaitProbe(t, f[1].Breaker) // once the first one's lease is over
+	awaitProbe(t, f[1].Breaker) // after the end of the first lease
 	late.Success()
-	toldAll(t, f[0])
-	toldAll(t, f[2])
+	allReported(t, f[0])
+	allReported(t, f[2])
 	if st, _ := f[2].Status("backend"); st.State != circuit.Open {
 		t.Fatalf("a late result made the fleet %v", st.State)
 	}
-	eventually(t, func() bool { // a probe can come late on a machine that is busy
+	eventually(t, func() bool { // a probe may be late on a machine under load
 		if p, err := f[2].Acquire(); err == nil {
 			p.Success()
 		}
@@ -215,14 +214,14 @@ func TestLateProbe(t *testing.T) {
 	}, "the fleet closes")
 }
 
-// One broken node of three opens for itself alone, two for all.
+// One broken node of three opens only its own breaker, two open the fleet.
 func TestQuorum(t *testing.T) {
 	srv := startServer(t)
-	o := redisstore.Options{URL: srv.url(), Sync: time.Minute} // nobody counts as dead; the default quorum, 2
+	o := redisstore.Options{URL: srv.url(), Sync: time.Minute} // no node counts as dead; the default quorum, 2
 	f := fleet(t, 3, o, circuit.Config{FailureThreshold: 1, RecoveryTimeout: time.Minute})
 	fail(t, f[0].Breaker, 1)
 	c := srv.client()
-	eventually(t, func() bool { hash, _ := hashOf(t, c, "circuit_breaker:backend"); return hash["vote.node-0"] != "" }, "its vote is told")
+	eventually(t, func() bool { hash, _ := hashOf(t, c, "circuit_breaker:backend"); return hash["vote.node-0"] != "" }, "its vote is stored")
 	if seen, err := redisstore.Inspect(t.Context(), o, []string{"backend"}); err != nil || seen["backend"].State != circuit.Closed {
 		t.Fatalf("one node has made the fleet %v; %v", seen["backend"].State, err)
 	}
@@ -235,7 +234,7 @@ func TestQuorum(t *testing.T) {
 	alone := fleet(t, 1, redisstore.Options{URL: srv.url(), Prefix: "alone:"}, circuit.Config{FailureThreshold: 1})
 	fail(t, alone[0].Breaker, 1)
 	eventually(t, func() bool { st, _ := alone[0].Status("backend"); return st.State == circuit.Open },
-		"who is the only one alive decides")
+		"the only node alive decides")
 }
 
 // throttle records n throttled responses in a row.
@@ -250,22 +249,21 @@ func throttle(t *testing.T, b *circuit.Breaker, n int, wait time.Duration) {
 	}
 }
 
-// What servers ask one node for holds nobody else; what they ask a quorum for
-// holds all, for as long as they ask, though no breaker of their settings would
-// be open so long by itself.
+// A Retry-After to one node opens the breaker of that node only. One to a quorum opens
+// the fleet, for as long as it says, although the breaker's own open time is shorter.
 func TestThrottledQuorum(t *testing.T) {
 	srv := startServer(t)
-	o := redisstore.Options{URL: srv.url(), Quorum: 2, Sync: time.Minute} // nobody counts as dead
+	o := redisstore.Options{URL: srv.url(), Quorum: 2, Sync: time.Minute} // no node counts as dead
 	f := fleet(t, 3, o, circuit.Config{FailureThreshold: 3, RecoveryTimeout: time.Second})
 	throttle(t, f[0].Breaker, 2, time.Hour)
 	if f[0].State() != circuit.Closed {
 		t.Fatal("two responses open")
 	}
 	throttle(t, f[0].Breaker, 1, time.Hour)
-	eventually(t, func() bool { _, known := f[1].Status("backend"); return known }, "the fleet is known")
+	eventually(t, func() bool { _, known := f[1].Status("backend"); return known }, "the fleet's state has arrived")
 	st, _ := f[1].Status("backend")
 	if f[0].State() != circuit.Open || f[1].State() != circuit.Closed || st.State != circuit.Closed {
-		t.Fatalf("the one that was asked is %v, another %v, the fleet %v; want open, closed, closed", f[0].State(), f[1].State(), st.State)
+		t.Fatalf("the throttled node is %v, another %v, the fleet %v; want open, closed, closed", f[0].State(), f[1].State(), st.State)
 	}
 	throttle(t, f[1].Breaker, 3, time.Hour)
 	eventually(t, func() bool { return f[2].State() == circuit.Open }, "the fleet opens")
@@ -275,17 +273,17 @@ func TestThrottledQuorum(t *testing.T) {
 	}
 }
 
-// What a person sets holds for all.
-func TestHands(t *testing.T) {
+// A manual override applies to all members.
+func TestOverrides(t *testing.T) {
 	srv := startServer(t)
 	f := fleet(t, 2, brisk(srv), circuit.Config{FailureThreshold: 1, RecoveryTimeout: time.Minute})
 	a, b := f[0], f[1]
 	a.Isolate()
-	eventually(t, func() bool { return b.State() == circuit.Isolated }, "isolated by hand")
+	eventually(t, func() bool { return b.State() == circuit.Isolated }, "isolated")
 	b.Breaker.Reset()
-	eventually(t, func() bool { return a.State() == circuit.Closed }, "reset by hand")
+	eventually(t, func() bool { return a.State() == circuit.Closed }, "reset")
 	a.Trip()
-	eventually(t, func() bool { return b.State() == circuit.Open }, "tripped by hand")
+	eventually(t, func() bool { return b.State() == circuit.Open }, "tripped")
 
 	late := member{Store: open(t, brisk(srv))} // as a command is
 	late.Breaker = circuit.New("backend", circuit.Config{Store: late.Store, Observe: func(context.Context, circuit.Transition) {}})
@@ -294,11 +292,11 @@ func TestHands(t *testing.T) {
 		t.Errorf("a process that comes later is %v after Ready", late.State())
 	}
 	late.Store.Reset("backend")
-	eventually(t, func() bool { return late.State() == circuit.Closed }, "reset in the whole fleet is reset here as well")
+	eventually(t, func() bool { return late.State() == circuit.Closed }, "a reset of the whole fleet resets this process too")
 	late.Trip()
 	late.Store.Reset("backend")
 	late.Close()
-	eventually(t, func() bool { return a.State() == circuit.Closed && b.State() == circuit.Closed }, "what is left to tell is told at Close")
+	eventually(t, func() bool { return a.State() == circuit.Closed && b.State() == circuit.Closed }, "Close sends pending reports")
 }
 
 // A process that lives for seconds can be the one to probe.
@@ -312,9 +310,9 @@ func TestReadyForProbe(t *testing.T) {
 			seen, err := redisstore.Inspect(t.Context(), o, []string{"backend"})
 			st := seen["backend"]
 			return err == nil && st.State == circuit.Open && !st.Until.After(time.Now())
-		}, "the server knows that it is open, and that its time is up")
+		}, "the fleet is open, and the open time has elapsed")
 	}
-	fleet(t, 1, o, c)[0].Trip() // by hand: a vote would be none that arrives when its time is up
+	fleet(t, 1, o, c)[0].Trip() // manually: a vote would expire with its open time
 	for i := range 3 {
 		due()
 		g := fleet(t, 1, o, c)
@@ -330,13 +328,13 @@ func TestReadyForProbe(t *testing.T) {
 	if p, err := dropped[0].Acquire(); err != nil {
 		t.Fatal(err)
 	} else if p.Cancel(); inner.Peek(dropped[0].Breaker) != nil {
-		t.Error("after a probe without a result it is shut")
+		t.Error("after a probe without a result the breaker is open")
 	}
-	dropped[0].Close() // and gives its lease back, as one does that was not used
+	dropped[0].Close() // returns the lease, as a lease that was not used
 	unused := fleet(t, 1, o, c)
 	unused[0].Close()
 	last := fleet(t, 1, o, c)
 	if !last[0].Allow() {
-		t.Error("a lease that was not used was not given back")
+		t.Error("an unused lease was not returned")
 	}
 }

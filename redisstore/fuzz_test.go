@@ -10,8 +10,8 @@ import (
 	"github.com/seed-0f2c7998/perdure/redisstore"
 )
 
-// FuzzReplies has a server send anything, to any command: what the client behind
-// the guard cannot bear ends the process, and so the test.
+// FuzzReplies sends any reply to any command. A reply that passes the guard and that the
+// client cannot handle ends the process, and so the test.
 func FuzzReplies(f *testing.F) {
 	commands := []string{"", "HELLO", "CLIENT", "CLUSTER SLOTS", "SUBSCRIBE", "EVALSHA", "PING", "UNSUBSCRIBE", "SENTINEL SENTINELS", "SENTINEL GET-MASTER-ADDR-BY-NAME", "ROLE"}
 	add := func(command, reply string, master, old bool) {
@@ -48,7 +48,7 @@ func FuzzReplies(f *testing.F) {
 		}
 		b := circuit.New("backend", circuit.Config{Store: s, FailureThreshold: 1, Observe: func(context.Context, circuit.Transition) {}})
 		fail(t, b, 1)
-		eventually(t, func() bool { _, known := s.Status("backend"); return s.Err() != nil || known }, "it has tried")
+		eventually(t, func() bool { _, known := s.Status("backend"); return s.Err() != nil || known }, "the store has tried to connect")
 		go s.Close() // which takes a second, to tell the server
 	})
 }

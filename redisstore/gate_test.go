@@ -16,13 +16,13 @@ import (
 	"github.com/seed-0f2c7998/perdure/redisstore"
 )
 
-// A backend is a real server that can be down, and counts what each host sends.
+// A backend is a real server that can be down, and counts the calls of each host.
 type backend struct {
 	*httptest.Server
 
-	down     atomic.Bool
-	failed   [4]atomic.Int64
-	answered [4]atomic.Int64
+	down      atomic.Bool
+	failed    [4]atomic.Int64
+	succeeded [4]atomic.Int64
 }
 
 func startBackend(t *testing.T) *backend {
@@ -39,13 +39,13 @@ func startBackend(t *testing.T) *backend {
 			w.WriteHeader(http.StatusServiceUnavailable)
 			return
 		}
-		s.answered[host].Add(1)
+		s.succeeded[host].Add(1)
 	}))
 	t.Cleanup(s.Close)
 	return s
 }
 
-// call makes one request of host by b.
+// call sends one request of host through b.
 func (s *backend) call(ctx context.Context, b *circuit.Breaker, host int) {
 	p, err := b.Acquire()
 	if err != nil {
@@ -70,8 +70,8 @@ func (s *backend) call(ctx context.Context, b *circuit.Breaker, host int) {
 	}
 }
 
-// Four hosts with a gate each share one fact of an outage: one of them sends the
-// probes, the others a quarter as many. All are back by the first success.
+// Four hosts with a gate share an outage: one of them sends the probes, the others a
+// quarter as many. The first success opens the gates of all.
 func TestGatesShareAnOutage(t *testing.T) {
 	srv, s := startServer(t), startBackend(t)
 	f := fleet(t, 4, redisstore.Options{URL: srv.url(), Stale: patience}, circuit.Config{Gate: circuit.Wait})
@@ -100,28 +100,28 @@ func TestGatesShareAnOutage(t *testing.T) {
 		}
 		return n
 	}
-	eventually(t, func() bool { return s.answered[3].Load() > 20 }, "all is well")
+	eventually(t, func() bool { return s.succeeded[3].Load() > 20 }, "calls succeed")
 	for range 2 {
 		s.down.Store(true)
-		eventually(t, is(circuit.Open), "the fleet finds that nothing gets through")
+		eventually(t, is(circuit.Open), "the votes of gates open the fleet")
 		eventually(t, func() bool { st, _ := f[0].Status("backend"); return st.Holder != "" }, "one host sends the probes")
 		before, began := failed(), time.Now()
 		eventually(t, func() bool { return failed() >= before+12 }, "probes are sent")
-		// The host with the lease sends one each quarter of a second or more, the others
-		// each second or more. By itself, each would send them as the first does.
+		// The host with the lease sends a probe each quarter of a second at most, the others
+		// each second at most. Alone, each host would send as many as the first.
 		took := time.Since(began)
 		t.Logf("%d probes of four hosts in %v", failed()-before, took)
 		if took < 2*time.Second {
-			t.Errorf("four hosts have sent 12 probes in %v, want those of one and a quarter of the others'", took)
+			t.Errorf("four hosts have sent 12 probes in %v, want those of one host and a quarter of the others'", took)
 		}
 		s.down.Store(false)
-		answered := [4]int64{}
-		for i := range answered {
-			answered[i] = s.answered[i].Load()
+		succeeded := [4]int64{}
+		for i := range succeeded {
+			succeeded[i] = s.succeeded[i].Load()
 		}
 		eventually(t, is(circuit.Closed), "the first success closes the fleet")
 		for i, m := range f {
-			eventually(t, func() bool { return m.State() == circuit.Closed && s.answered[i].Load() > answered[i] }, "host %d is back", i)
+			eventually(t, func() bool { return m.State() == circuit.Closed && s.succeeded[i].Load() > succeeded[i] }, "host %d has recovered", i)
 		}
 	}
 }

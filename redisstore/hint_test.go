@@ -14,9 +14,9 @@ import (
 	"github.com/seed-0f2c7998/perdure/retry"
 )
 
-// A service that fails and says when it will be back is left alone until then by
-// all who share the breaker, though the breaker's own open time is shorter; one
-// that names an earlier instant than that does not shorten it.
+// A failing service that sends Retry-After gets no calls until then from any process
+// that shares the breaker, even if the breaker's own open time is shorter. A Retry-After
+// that is shorter than the open time does not shorten it.
 func TestRetryAfterLengthensOpening(t *testing.T) {
 	stores := map[string]func(*testing.T) (a, b circuit.Store){
 		"memory": func(*testing.T) (a, b circuit.Store) { m := new(circuit.Memory); return m, m },
@@ -46,7 +46,7 @@ func TestRetryAfterLengthensOpening(t *testing.T) {
 			}{
 				{503, "3000", time.Hour, time.Minute, 3000 * time.Second},
 				{503, "3000", time.Hour, 2 * time.Hour, 2 * time.Hour},
-				{503, "3000", time.Minute, time.Minute, time.Minute}, // who would not wait so long does not have others wait
+				{503, "3000", time.Minute, time.Minute, time.Minute}, // a process does not impose a wait that it would not accept
 				{503, "86401", 30 * time.Hour, time.Minute, time.Minute},
 				{503, "", time.Hour, time.Minute, time.Minute},
 				{500, "3000", time.Hour, time.Minute, 3000 * time.Second},
@@ -79,7 +79,7 @@ func TestRetryAfterLengthensOpening(t *testing.T) {
 				}
 				eventually(t, func() bool { return theirs.State() == circuit.Open }, "%+v: the others open", row)
 				earliest, latest := before.Add(row.lasts-2*time.Millisecond), time.Now().Add(row.lasts+2*time.Millisecond)
-				for who, b := range map[string]*circuit.Breaker{"who was told": mine, "the others": theirs} {
+				for who, b := range map[string]*circuit.Breaker{"the process itself": mine, "the others": theirs} {
 					if at := b.Metrics().RetryAt; at.Before(earliest) || at.After(latest) {
 						t.Errorf("%+v: %s come back at %v, want from %v to %v", row, who, at, earliest, latest)
 					}

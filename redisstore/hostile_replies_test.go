@@ -70,7 +70,7 @@ var hostile = []struct{ what, command, reply, want string }{
 	{"a long message", "SUBSCRIBE", ">3\r\n" + blobs("message", "circuit_breaker:changes", strings.Repeat("a", 2<<20)), "a push of more than 1048576 bytes"},
 	{"moved nowhere", "EVALSHA", "-MOVED 1\r\n", "names no address"},
 	{"moved nowhere, long form", "EVALSHA", "!11\r\nERR MOVED 1\r\n", "names no address"},
-	{"ask nobody", "EVALSHA", "-ASK\r\n", "names no address"},
+	{"ask nowhere", "EVALSHA", "-ASK\r\n", "names no address"},
 }
 
 // hostileValues are views with a value that no script returns, and what is said

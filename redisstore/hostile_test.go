@@ -17,9 +17,9 @@ import (
 	"github.com/seed-0f2c7998/perdure/redisstore"
 )
 
-// No reply ends the process, or fills its memory, or makes a call fail: the Store
-// says once what is wrong, goes on alone, and comes back now and then. Each is
-// sent in one piece and byte by byte, in turns.
+// No reply ends the process, fills its memory, or makes a call fail: the Store logs once
+// what is wrong, decides alone, and connects again from time to time. Each reply is sent
+// in one piece and byte by byte, in turns.
 func TestHostileReplies(t *testing.T) {
 	text := logged(t)
 	peak := watchMemory(t)
@@ -114,7 +114,7 @@ func watchMemory(t *testing.T) (peak func() uint64) {
 	return func() uint64 { stop(); done.Wait(); return most.Load() }
 }
 
-// What is published is no more believed: it is ignored.
+// Invalid messages are ignored.
 func TestHostileMessages(t *testing.T) {
 	srv := startServer(t)
 	o := brisk(srv)
@@ -165,16 +165,16 @@ func TestHostileHashes(t *testing.T) {
 	}
 }
 
-// A server that lends more and more makes no budget larger than its ceiling. It
+// A server that grants more and more makes no budget larger than its ceiling. The budget
 // used to pay for any number of retries.
-func TestHostileLender(t *testing.T) {
+func TestHostileGrants(t *testing.T) {
 	srv := startImpostor(t, "EVALSHA", blobs(view(`,"granted":65000,"limit":65000,"fair_share":0,"available":65000`)))
 	s := open(t, redisstore.Options{URL: "redis://" + srv.Addr().String(), Sync: 10 * time.Millisecond, Stale: time.Second})
 	b := circuit.New("backend", circuit.Config{Store: s, Budget: 10})
 	ready(t, s)
 	for range 100 {
 		before := srv.attacks.Load()
-		eventually(t, func() bool { return srv.attacks.Load() > before }, "the server is asked")
+		eventually(t, func() bool { return srv.attacks.Load() > before }, "the server gets a request")
 		if got, _ := inner.Balance(b); got > 10*circuit.Token {
 			t.Fatalf("%d twentieths of a token, want at most 200", got)
 		}

@@ -11,8 +11,8 @@ import (
 	"testing"
 )
 
-// An impostor answers as a Redis server does, but for one command, or, if that
-// is "", from the beginning, before it has read a command.
+// An impostor responds as a Redis server does, except to one command, or, if command is
+// "", except at the beginning, before it has read a command.
 type impostor struct {
 	net.Listener
 
@@ -66,7 +66,7 @@ func (i *impostor) serve() {
 	}
 }
 
-// talk answers the commands of one connection.
+// talk responds to the commands of one connection.
 func (i *impostor) talk(c net.Conn, bytes bool) error {
 	if i.command == "" {
 		if err := i.attack(c, bytes); err != nil {
@@ -144,14 +144,14 @@ func (i *impostor) usual(name string, words []string) string {
 	return "+OK\r\n"
 }
 
-// view is what a script answers of a breaker that is closed, with more fields, of
-// which the last of a name counts.
+// view returns what a script returns for a closed breaker, with more fields. Of two
+// fields with one name the last counts.
 func view(more string) string {
 	return `{"key":"circuit_breaker:backend","format":"1","epoch":"E","gen":0,"state":"closed","hand":false,` +
 		`"open":0,"process":"","node":"","lease":0,"handed":"","ago":0` + more + `}`
 }
 
-// blobs are the texts as a server sends them.
+// blobs returns the texts as a server sends them.
 func blobs(texts ...string) (all string) {
 	for _, s := range texts {
 		all += "$" + strconv.Itoa(len(s)) + "\r\n" + s + "\r\n"

@@ -24,31 +24,30 @@ import (
 	"github.com/seed-0f2c7998/perdure/internal/testseed"
 )
 
-// An act is one script that a process has run, or the end of the lease or of
-// the open time.
+// An act is one script that a process runs, or the end of the lease or of the open time.
 type act struct {
 	process string
 	script  string
 	token   int64
 	state   circuit.State
-	due     bool  // the open time that it sets is over at once
-	ago     int64 // seconds since it was wanted, of hand
+	due     bool  // the open time that it sets elapses at once
+	ago     int64 // of override: seconds since it was set
 }
 
-// noon is the second in which all that a history does happens to its twin.
+// noon is the second in which all acts of a history happen to the twin.
 const noon = 1 << 30
 
-// A seen is what it was answered.
+// A seen is the response to an act.
 type seen struct {
-	known   bool // false: there was no answer, it may or may not have been run, even later
+	known   bool // false if there was no response: the script may run at any time, or never
 	gen     int64
 	state   circuit.State
 	due     bool
-	hand    bool
+	manual  bool
 	process string
 }
 
-// do is what the act does to the twin.
+// do runs a on the twin.
 func (a act) do(s *twin.Record) seen {
 	s.Now = noon
 	switch a.script {
@@ -60,7 +59,7 @@ func (a act) do(s *twin.Record) seen {
 		s.Settle(a.process, a.token, a.state, a.due)
 	case "release":
 		s.Release(a.process, a.token)
-	case "hand":
+	case "override":
 		s.Override(a.state, a.due, noon-a.ago)
 	case "expire":
 		s.Leased = false
@@ -74,8 +73,8 @@ func (a act) do(s *twin.Record) seen {
 	return seen{true, s.Gen, s.State, s.Due || s.State != circuit.Open, s.Manual, process}
 }
 
-// linear is the twin as porcupine has it: an order must exist in which it
-// would have answered as the server did.
+// linear returns the twin as a model of porcupine: an order of the acts must exist in
+// which the twin returns what the server has returned.
 func linear() porcupine.Model {
 	return porcupine.Model{
 		Init: func() any { return twin.Record{} },
@@ -93,10 +92,10 @@ func linear() porcupine.Model {
 type actor struct {
 	*link
 
-	racy bool // leases are looked at first and taken then, as two commands
+	racy bool // leases are read and taken in two commands
 }
 
-// act runs a on the server, and tells what was answered.
+// act runs a on the server, and returns the response.
 func (p *actor) act(ctx context.Context, a act) (s seen, err error) {
 	left := time.Hour
 	if a.due {
@@ -104,18 +103,18 @@ func (p *actor) act(ctx context.Context, a act) (s seen, err error) {
 	}
 	calls := map[string]fleet.Call{
 		"read": {Op: fleet.Read}, "trip": {Op: fleet.Trip, Open: time.Hour, Quorum: 1, Reason: "0"},
-		"lease":   {Op: fleet.Lease, Lease: fleet.LeaseRequest{Length: time.Hour, Idle: time.Hour}},
-		"settle":  {Op: fleet.Settle, Token: a.token, State: a.state, Open: left, Reason: "0"},
-		"release": {Op: fleet.Release, Token: a.token},
-		"hand":    {Op: fleet.Override, State: a.state, Open: left, Reason: "0", Ago: time.Duration(a.ago) * time.Second},
+		"lease":    {Op: fleet.Lease, Lease: fleet.LeaseRequest{Length: time.Hour, Idle: time.Hour}},
+		"settle":   {Op: fleet.Settle, Token: a.token, State: a.state, Open: left, Reason: "0"},
+		"release":  {Op: fleet.Release, Token: a.token},
+		"override": {Op: fleet.Override, State: a.state, Open: left, Reason: "0", Ago: time.Duration(a.ago) * time.Second},
 	}
 	b, name, process := p.client.B(), p.prefix+"x", p.member.Process
 	read := func(script string) (seen, error) {
 		c := calls[script]
 		c.Key = "x"
-		answer := p.Run(ctx, []fleet.Call{c})[0]
-		v := answer.View
-		return seen{true, v.Gen, v.State, v.Open == 0, v.Manual, v.Process}, answer.Err
+		r := p.Run(ctx, []fleet.Call{c})[0]
+		v := r.View
+		return seen{true, v.Gen, v.State, v.Open == 0, v.Manual, v.Process}, r.Err
 	}
 	switch {
 	case a.script == "expire" || a.script == "ripen":
@@ -134,7 +133,7 @@ func (p *actor) act(ctx context.Context, a act) (s seen, err error) {
 	return read(a.script)
 }
 
-// history lets n processes run acts at the same time, and records them.
+// history runs acts of n processes at the same time, and records them.
 func history(t *testing.T, addr string, n, acts int, seed uint64, racy bool) []porcupine.Operation {
 	t.Helper()
 	var mu sync.Mutex
@@ -157,7 +156,7 @@ func history(t *testing.T, addr string, n, acts int, seed uint64, racy bool) []p
 					a.script = "read"
 				}
 				op := porcupine.Operation{ClientId: i, Input: a, Call: time.Since(began).Nanoseconds()}
-				// Now and then the answer is not waited for.
+				// Some processes do not wait for the response.
 				patience := 5 * time.Second
 				if !racy && u.IntN(25) == 0 {
 					patience = time.Duration(u.IntN(300)) * time.Microsecond
@@ -181,17 +180,17 @@ func history(t *testing.T, addr string, n, acts int, seed uint64, racy bool) []p
 	return ops
 }
 
-// choose returns something that a process might do after what it was told last.
+// choose returns an act that a process may choose after its last response.
 func choose(u *rand.Rand, process string, last seen) act {
-	a := act{process: process, script: []string{"read", "trip", "trip", "lease", "lease", "lease", "settle", "settle", "settle", "release", "hand", "expire", "ripen", "ripen"}[u.IntN(14)]}
+	a := act{process: process, script: []string{"read", "trip", "trip", "lease", "lease", "lease", "settle", "settle", "settle", "release", "override", "expire", "ripen", "ripen"}[u.IntN(14)]}
 	a.due = u.IntN(4) > 0
 	a.token = last.gen - int64(u.IntN(8)/7) // mostly its own
 	a.state = []circuit.State{circuit.Closed, circuit.Open}[u.IntN(2)]
-	if a.state == circuit.Closed || a.script == "hand" && u.IntN(2) == 0 {
+	if a.state == circuit.Closed || a.script == "override" && u.IntN(2) == 0 {
 		a.state, a.due = circuit.Closed, true
 	}
-	if a.script == "hand" && u.IntN(4) == 0 {
-		a.ago = 10 * (1 + u.Int64N(1<<26)) // no two are near each other
+	if a.script == "override" && u.IntN(4) == 0 {
+		a.ago = 10 * (1 + u.Int64N(1<<26)) // so no two are close
 		if u.IntN(2) == 0 {
 			a.state, a.due = circuit.Isolated, true
 		}
@@ -230,21 +229,20 @@ func startRedis(t *testing.T) string {
 	return addr
 }
 
-// The twin that the model check walks with answers as the scripts do.
+// The twin that the model tests use returns what the scripts return.
 func TestTwin(t *testing.T) {
 	addr := startRedis(t)
 	first := testseed.Of(t, 0)
 	for seed := first; seed < first+5; seed++ {
 		ops := history(t, addr, 1, 200, seed, false)
 		if !porcupine.CheckOperations(linear(), ops) {
-			t.Errorf("seed %d: the twin answers otherwise than the server", seed)
+			t.Errorf("seed %d: the twin does not return what the server does", seed)
 		}
 	}
 }
 
-// Transitions of a fleet are linear: there is one order of them that explains
-// what every process was answered. Leases that are not taken in one step are
-// found out.
+// Transitions of a fleet are linearizable: one order of them explains all responses. The
+// test finds leases that are not taken in one step.
 func TestLinear(t *testing.T) {
 	addr := startRedis(t)
 	first := testseed.Of(t, 100)
@@ -257,18 +255,18 @@ func TestLinear(t *testing.T) {
 			}
 		}
 		result := porcupine.CheckOperationsTimeout(linear(), ops, 5*time.Minute)
-		if t.Logf("seed %d: %d operations, %d without an answer: %s", seed, len(ops), lost, result); result != porcupine.Ok {
+		if t.Logf("seed %d: %d operations, %d without a response: %s", seed, len(ops), lost, result); result != porcupine.Ok {
 			t.Errorf("seed %d: %s", seed, result)
 		}
 	}
 	if !porcupine.CheckOperations(linear(), history(t, addr, 1, 200, 199, true)) {
-		t.Error("leases taken in two steps are wrong even when nobody is in between")
+		t.Error("leases taken in two steps are wrong even without other processes")
 	}
 	for seed := uint64(200); seed < 230; seed++ {
 		if porcupine.CheckOperationsTimeout(linear(), history(t, addr, 6, 40, seed, true), time.Minute) == porcupine.Illegal {
-			t.Logf("leases taken in two steps are found out with seed %d", seed)
+			t.Logf("leases taken in two steps are found with seed %d", seed)
 			return
 		}
 	}
-	t.Error("leases taken in two steps are not found out")
+	t.Error("leases taken in two steps are not found")
 }

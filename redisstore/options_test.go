@@ -200,7 +200,7 @@ func TestForeignKey(t *testing.T) {
 	}
 }
 
-// Over TLS, if the server's certificate is one that we trust.
+// TLS, with a certificate that is trusted and one that is not.
 func TestTLS(t *testing.T) {
 	dir := t.TempDir()
 	cert, key := filepath.Join(dir, "cert.pem"), filepath.Join(dir, "key.pem")
@@ -211,11 +211,11 @@ func TestTLS(t *testing.T) {
 	fleet(t, 2, redisstore.Options{URL: url + "?skip_verify=true"}, circuit.Config{})
 	s := open(t, redisstore.Options{URL: url})
 	eventually(t, func() bool { return s.Err() != nil && strings.Contains(s.Err().Error(), "certificate") },
-		"a certificate that nobody vouches for is refused")
+		"an untrusted certificate is refused")
 }
 
-// Fields say what a URL says, and what it cannot say: whom to trust. Who comes by
-// them shares with who comes by a URL.
+// Fields configure what a URL does, and what it cannot: trusted roots. Stores with fields
+// and stores with a URL share breakers.
 func TestAddresses(t *testing.T) {
 	dir := t.TempDir()
 	cert, key := filepath.Join(dir, "cert.pem"), filepath.Join(dir, "key.pem")
@@ -248,7 +248,7 @@ func TestAddresses(t *testing.T) {
 	untrusting.TLS = &tls.Config{MinVersion: tls.VersionTLS12}
 	s := open(t, untrusting)
 	eventually(t, func() bool { return s.Err() != nil && strings.Contains(s.Err().Error(), "certificate") },
-		"a certificate that nobody vouches for is refused")
+		"an untrusted certificate is refused")
 }
 
 // Printed or logged in any way, Options show no password.
@@ -268,7 +268,7 @@ func TestOptionsShowNoPassword(t *testing.T) {
 	}
 }
 
-// certify writes a certificate for 127.0.0.1 that vouches for itself.
+// certify writes a self-signed certificate for 127.0.0.1.
 func certify(t *testing.T, cert, key string) {
 	t.Helper()
 	private, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)

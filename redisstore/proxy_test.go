@@ -42,7 +42,7 @@ func startProxy(t *testing.T, to string) *proxy {
 
 func (p *proxy) url() string { return "redis://user:hunter2@" + p.listener.Addr().String() }
 
-// set makes the road that slow, each way, or cut.
+// set sets the delay of the road, each way, or cuts the road.
 func (p *proxy) set(delay time.Duration, cut bool) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
@@ -81,8 +81,8 @@ func (p *proxy) delayUntil(due time.Time) {
 	<-ctx.Done()
 }
 
-// carry copies what is sent, a while later. What is sent while the road is cut
-// is lost, and the connection with it, though neither end is told.
+// carry copies what is sent, after the delay. What is sent while the road is cut is lost,
+// and so is the rest of the connection, though neither end is notified.
 func (p *proxy) carry(from, to net.Conn) {
 	type parcel struct {
 		data []byte

@@ -180,14 +180,14 @@ func ready(t *testing.T, s *redisstore.Store) {
 	}
 }
 
-// toldAll waits until the server has been told what has happened to the members'
-// breakers so far, and has answered.
-func toldAll(t *testing.T, f ...member) {
+// allReported waits until the server has responded to what the members have reported so
+// far.
+func allReported(t *testing.T, f ...member) {
 	t.Helper()
-	for range 2 { // the first answer may be to what was asked before
+	for range 2 { // the first response may be to an earlier call
 		began := time.Now()
 		for _, m := range f {
-			eventually(t, func() bool { st, ok := m.Status("backend"); return ok && st.Age < time.Since(began) }, "the server answers")
+			eventually(t, func() bool { st, ok := m.Status("backend"); return ok && st.Age < time.Since(began) }, "the server responds")
 		}
 	}
 }

@@ -4,7 +4,7 @@ package redisstore_test
 
 import "syscall"
 
-// Where no process can be held, there is no redis-server either.
+// Where no process can be stopped, there is no redis-server either.
 const (
 	stop   = syscall.SIGKILL
 	resume = syscall.SIGKILL

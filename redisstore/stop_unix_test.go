@@ -4,7 +4,7 @@ package redisstore_test
 
 import "syscall"
 
-// stop and resume hold a process and let it go on.
+// stop stops a process, and resume continues it.
 const (
 	stop   = syscall.SIGSTOP
 	resume = syscall.SIGCONT

@@ -12,7 +12,7 @@ import (
 	"github.com/seed-0f2c7998/perdure/redisstore"
 )
 
-// A site is a host whose processes live for a moment and share a file.
+// A site is a host with short-lived processes that share a file.
 type site struct {
 	t    *testing.T
 	srv  *server
@@ -27,9 +27,9 @@ func sites(t *testing.T) (a, b site) {
 	return site{t, srv, filepath.Join(t.TempDir(), "cells"), "a"}, site{t, srv, filepath.Join(t.TempDir(), "cells"), "b"}
 }
 
-// process has a process of the host do that, which may be nothing, and returns in
-// which state it leaves the breaker. One that is cut off cannot reach the server.
-// Else the server has been told when it ends.
+// process runs do, if it is not nil, in a process of the host, and returns the state of
+// the breaker after it. A process that is cut off cannot reach the server; any other
+// ends after the server has the state.
 func (h site) process(cutOff bool, do func(m member)) (state circuit.State) {
 	h.t.Helper()
 	h.live(cutOff, func(m member) {
@@ -47,7 +47,7 @@ func (h site) process(cutOff bool, do func(m member)) (state circuit.State) {
 	return state
 }
 
-// live has a process of the host live for as long as that takes.
+// live runs do in a process of the host.
 func (h site) live(cutOff bool, do func(m member)) {
 	h.t.Helper()
 	o := brisk(h.srv)
@@ -69,15 +69,15 @@ func (h site) live(cutOff bool, do func(m member)) {
 	do(m)
 }
 
-// later waits until what is set is set later, for all, than what the server has
-// been told so far: within Stale, the last to arrive is the last.
+// later waits until the next override counts as later than those before it: within
+// Stale, the last to arrive at the server wins.
 func (h site) later() {
 	h.t.Helper()
 	began := time.Now()
 	eventually(h.t, func() bool { return time.Since(began) > brisk(h.srv).Stale }, "later")
 }
 
-// known waits until the server says that the fleet is in that state.
+// known waits until the fleet is in that state at the server.
 func (h site) known(state circuit.State) {
 	h.t.Helper()
 	eventually(h.t, func() bool {
@@ -86,28 +86,28 @@ func (h site) known(state circuit.State) {
 	}, "the fleet is %v", state)
 }
 
-// want has a process of the host wait until its breaker is in that state, and the
-// server says the same of the fleet.
+// want waits, in a process of the host, until its breaker and the fleet are in that
+// state.
 func (h site) want(state circuit.State, what string) {
 	h.t.Helper()
 	h.live(false, func(m member) {
 		h.t.Helper()
-		eventually(h.t, func() bool { return m.State() == state }, "%s: on host %s it is %v", what, h.node, state)
+		eventually(h.t, func() bool { return m.State() == state }, "%s: host %s is %v", what, h.node, state)
 		h.known(state)
 		if got := m.State(); got != state {
-			h.t.Errorf("%s: on host %s it is %v in the end, want %v", what, h.node, got, state)
+			h.t.Errorf("%s: host %s is %v in the end, want %v", what, h.node, got, state)
 		}
 	})
 }
 
 func isolate(m member) { m.Isolate() }
 
-// reset is what the command does.
+// reset resets as the command does.
 func reset(m member) { m.Breaker.Reset(); m.Store.Reset("backend") }
 
-// What is set by hand on one host reaches processes that start later, on
-// others, which have been told otherwise before.
-func TestHandReachesOtherHosts(t *testing.T) {
+// An override on one host reaches processes that start later on other hosts, which had
+// an override of their own before.
+func TestOverrideReachesOtherHosts(t *testing.T) {
 	a, b := sites(t)
 	a.process(false, isolate)
 	b.want(circuit.Isolated, "isolated on a")
@@ -121,23 +121,23 @@ func TestHandReachesOtherHosts(t *testing.T) {
 	b.want(circuit.Closed, "isolated and reset while b slept")
 }
 
-// What is set on a host that cannot reach the server counts there, and for all
-// once one of its processes can, unless something was set later.
-func TestHandWhileCutOff(t *testing.T) {
+// An override on a host that cannot reach the server counts on that host, and in the
+// fleet once a process of the host can report it, unless a later override was set.
+func TestOverrideWhileCutOff(t *testing.T) {
 	a, b := sites(t)
 	b.want(circuit.Closed, "at first")
 	if got := a.process(true, isolate); got != circuit.Isolated {
 		t.Errorf("isolated while cut off: %v", got)
 	}
-	b.want(circuit.Closed, "isolated on a, which could not say so")
-	a.want(circuit.Isolated, "isolated on a, which can say so now")
-	b.want(circuit.Isolated, "isolated on a, which has said so")
+	b.want(circuit.Closed, "isolated on a, which cannot report it")
+	a.want(circuit.Isolated, "isolated on a, which can report it now")
+	b.want(circuit.Isolated, "isolated on a, which has reported it")
 
 	if got := a.process(true, reset); got != circuit.Closed {
 		t.Errorf("reset while cut off: %v", got)
 	}
-	a.want(circuit.Closed, "reset on a, which can say so now")
-	b.want(circuit.Closed, "reset on a, which has said so")
+	a.want(circuit.Closed, "reset on a, which can report it now")
+	b.want(circuit.Closed, "reset on a, which has reported it")
 
 	a.process(true, isolate)
 	b.process(false, isolate)
@@ -146,17 +146,17 @@ func TestHandWhileCutOff(t *testing.T) {
 	b.want(circuit.Closed, "isolated on a, which was cut off, and reset on b since")
 }
 
-// A reset is no more than that: what happens after it stands, and a server that
-// has lost its memory brings nothing back.
-func TestHandIsOverruledOnce(t *testing.T) {
+// A reset undoes only what was before it: what happens after it remains, and a server
+// that has lost its data restores nothing.
+func TestOverrideIsReplacedOnce(t *testing.T) {
 	a, b := sites(t)
 	a.process(false, isolate)
 	b.process(false, reset)
-	awake := fleet(t, 1, redisstore.Options{URL: b.srv.url(), Sync: time.Minute}, circuit.Config{}) // so that a has no majority
+	awake := fleet(t, 1, redisstore.Options{URL: b.srv.url(), Sync: time.Minute}, circuit.Config{}) // a alone is no majority
 	a.live(false, func(m member) { fail(t, m.Breaker, 1) })
 	a.live(false, func(m member) {
 		if got := m.State(); got != circuit.Open {
-			t.Errorf("it has opened by itself after the reset, and is %v", got)
+			t.Errorf("a breaker that opened after the reset is %v", got)
 		}
 	})
 	if got := awake[0].State(); got != circuit.Closed {
@@ -166,21 +166,21 @@ func TestHandIsOverruledOnce(t *testing.T) {
 	a.process(false, reset)
 	b.srv.kill()
 	b.srv.start()
-	b.want(circuit.Closed, "the server has forgotten")
-	a.want(circuit.Closed, "the server has forgotten")
+	b.want(circuit.Closed, "the server has lost its data")
+	a.want(circuit.Closed, "the server has lost its data")
 	b.process(false, isolate)
-	a.want(circuit.Isolated, "isolated on b, by a server that had forgotten")
+	a.want(circuit.Isolated, "isolated on b, after the server lost its data")
 	local := hoststore.Open(a.path)
 	defer local.Close()
 	cell.Unseal(local).Cell("backend", cell.Client{}).Load().SetOverride(time.Now().Add(time.Hour), uint8(circuit.Isolated))
 	a.process(false, nil)
 	b.process(false, reset)
-	a.want(circuit.Closed, "isolated on a by a clock that has been put back since, and reset on b")
+	a.want(circuit.Closed, "isolated on a by a clock that was set back since, and reset on b")
 }
 
-// What somebody sets by hand comes back to him as news, a moment later. It used
-// to undo, about once in some thousand times, what he had set by then.
-func TestHandsInQuickSuccession(t *testing.T) {
+// The response to an override arrives after the next override. It used to undo the next
+// one, about once in some thousand times.
+func TestOverridesInQuickSuccession(t *testing.T) {
 	srv := startServer(t)
 	seen := make(chan circuit.State, 1)
 	mine := fleet(t, 1, redisstore.Options{URL: srv.url()}, circuit.Config{})[0]
@@ -199,9 +199,8 @@ func TestHandsInQuickSuccession(t *testing.T) {
 	}
 }
 
-// What was isolated is told again to a server that has forgotten it, as of when
-// that was set. It used to count as set anew, against a reset that came later and
-// could not be told.
+// An isolation that the server has lost is restored with the instant at which it was set.
+// It used to count as a new one, and to undo a later reset that was not reported yet.
 func TestResetOutlivesTheServer(t *testing.T) {
 	a, b := sites(t)
 	o := brisk(a.srv)
@@ -214,51 +213,51 @@ func TestResetOutlivesTheServer(t *testing.T) {
 	b.process(true, reset)
 	a.srv.kill()
 	a.srv.start()
-	a.known(circuit.Isolated) // it is told again
-	b.want(circuit.Closed, "reset on b, which was cut off, and is back")
-	eventually(t, func() bool { return awake.State() == circuit.Closed }, "it is reset on a")
+	a.known(circuit.Isolated) // the isolation is restored
+	b.want(circuit.Closed, "reset on b, which was cut off, and is connected again")
+	eventually(t, func() bool { return awake.State() == circuit.Closed }, "a is reset")
 }
 
-// The process in which it is set is killed before it has its answer, and the next
-// one hears of it as of news. It used to be forgotten when the server forgot it.
-func TestHandOutlivesItsProcessAndTheServer(t *testing.T) {
+// A process that sets an override is killed before the response, and the next process
+// takes the override for a remote one. It used to be lost when the server lost its data.
+func TestOverrideOutlivesItsProcessAndTheServer(t *testing.T) {
 	a, b := sites(t)
 	a.process(false, isolate)
 	local := hoststore.Open(a.path)
 	defer local.Close()
-	cell.Unseal(local).Cell("backend", cell.Client{}).Load().SeenOverride.Store(0) // as it was before the answer
-	a.want(circuit.Isolated, "its own news")
+	cell.Unseal(local).Cell("backend", cell.Client{}).Load().SeenOverride.Store(0) // as before the response
+	a.want(circuit.Isolated, "an override of the same host")
 	a.srv.kill()
 	a.srv.start()
-	a.want(circuit.Isolated, "the server has forgotten")
-	b.want(circuit.Isolated, "a has told it again")
+	a.want(circuit.Isolated, "the server has lost its data")
+	b.want(circuit.Isolated, "a has restored it")
 	b.process(false, reset)
 	a.want(circuit.Closed, "reset on b")
 }
 
-// A deaf is a Store that is told of a change when it listens again.
-type deaf struct {
+// A delayed is a Store that receives a transition only when released.
+type delayed struct {
 	cell.Store
 
-	changed chan bool // there is something to hear
-	listen  chan bool
+	changed chan bool // signals a transition
+	release chan bool
 }
 
-func (d *deaf) Transitioned(name string, c cell.Change) {
+func (d *delayed) Transitioned(name string, c cell.Change) {
 	d.changed <- true
-	<-d.listen
+	<-d.release
 	d.Store.Transitioned(name, c)
 }
 
-// What somebody sets by hand is not told at the instant at which it holds. What
-// the fleet agrees on in between used to undo it, and then to be taken for undone.
-func TestHandWhileAnOrderArrives(t *testing.T) {
+// An override is reported a moment after the breaker is in its state. A remote state that
+// arrived in between used to undo the override.
+func TestOverrideWhileARemoteStateArrives(t *testing.T) {
 	srv := startServer(t)
 	other := fleet(t, 1, redisstore.Options{URL: srv.url()}, circuit.Config{})[0]
 	o := steady(srv)
 	o.Node = "mine"
 	store := open(t, o)
-	d := &deaf{Store: cell.Unseal(store), changed: make(chan bool), listen: make(chan bool)}
+	d := &delayed{Store: cell.Unseal(store), changed: make(chan bool), release: make(chan bool)}
 	hidden := cell.Hide(d)
 	mine := circuit.New("backend", circuit.Config{Store: &hidden, RecoveryTimeout: time.Hour, Observe: func(context.Context, circuit.Transition) {}})
 	ready(t, store)
@@ -268,7 +267,7 @@ func TestHandWhileAnOrderArrives(t *testing.T) {
 	other.Trip()
 	known := func(s circuit.State) {
 		t.Helper()
-		eventually(t, func() bool { st, _ := store.Status("backend"); return st.State == s }, "%v elsewhere", s)
+		eventually(t, func() bool { st, _ := store.Status("backend"); return st.State == s }, "the fleet is %v", s)
 	}
 	known(circuit.Open)
 	other.Breaker.Reset()
@@ -276,9 +275,9 @@ func TestHandWhileAnOrderArrives(t *testing.T) {
 	before, _ := scriptsRun(t, client)
 	eventually(t, func() bool { n, _ := scriptsRun(t, client); return n > before+10 }, "the server is read a few times")
 	if mine.State() != circuit.Isolated {
-		t.Errorf("before it is told, it is %v", mine.State())
+		t.Errorf("before its override is reported, the breaker is %v", mine.State())
 	}
-	close(d.listen)
-	eventually(t, func() bool { return other.State() == circuit.Isolated }, "it is told")
-	eventually(t, func() bool { return mine.State() == circuit.Isolated }, "it is in it itself")
+	close(d.release)
+	eventually(t, func() bool { return other.State() == circuit.Isolated }, "the override is reported")
+	eventually(t, func() bool { return mine.State() == circuit.Isolated }, "the breaker is still isolated")
 }
