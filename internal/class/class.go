@@ -1,10 +1,10 @@
-// Package class says what an error means, by what the error says of itself and by what is known of errors in general.
-// Package circuit and package retry classify by it, so that both count the same error the same way.
+// Package class finds the class of an error: from marks, from the error's own methods, and by general rules. Package
+// circuit and package retry use it, so that both count the same error the same way.
 package class
 
 import "strconv"
 
-// A Class is what an error means for a retry and for a breaker. See the classes of package retry, which are the same.
+// A Class says what an error means for a retry and for a breaker. Package retry documents the classes.
 type Class uint8
 
 // The classes.
@@ -26,5 +26,5 @@ func (c Class) String() string {
 	return "Class(" + strconv.Itoa(int(c)) + ")"
 }
 
-// Retried reports whether an error of this class is worth another attempt.
+// Retried reports whether errors of class c are retried.
 func (c Class) Retried() bool { return c == Transient || c == Throttled || c == Conflict }

@@ -9,18 +9,18 @@ import (
 	"github.com/seed-0f2c7998/perdure/internal/unwrap"
 )
 
-// Default is the entry of retry_on that stands for the general rules.
+// Default is the entry of retry_on that stands for all errors that the other rules retry.
 const Default = "default"
 
-// WantRetryOn is what an entry of retry_on may be.
+// WantRetryOn describes the allowed entries of retry_on.
 const WantRetryOn = "timeout, connection, throttled, conflict, default, " + wantEntry
 
-// WantIgnoreOn is what an entry of ignore_on may be.
+// WantIgnoreOn describes the allowed entries of ignore_on.
 const WantIgnoreOn = "timeout, connection, throttled, conflict, " + wantEntry
 
 const wantEntry = "an HTTP status from 300 to 599, 4xx, 5xx, an SQLSTATE such as 40001, or an error code such as SlowDown (with a capital or one of . _ : # / -)"
 
-// CheckRetryOn reports whether entry is one that retry_on may have, and otherwise the nearest one, or "".
+// CheckRetryOn reports whether retry_on may contain entry. If not, nearest is a similar entry that is allowed, or "".
 func CheckRetryOn(entry string) (nearest string, ok bool) {
 	if entry == Default || allowed(entry) {
 		return "", true
@@ -36,7 +36,8 @@ func CheckIgnoreOn(entry string) (nearest string, ok bool) {
 	return nearestTo(entry, []string{"timeout", "connection", "throttled", "conflict"}), false
 }
 
-// allowed tells a code from a word that is spelled wrongly by its form: all words are small letters, and no code is.
+// allowed reports whether entry is a word, a status, an SQLSTATE or a code. A code has a capital letter or a separator,
+// so that a misspelled word is not taken for a code.
 func allowed(entry string) bool {
 	switch entry {
 	case "timeout", "connection", "throttled", "conflict", "4xx", "5xx":
@@ -57,7 +58,7 @@ func isRange(entry string) bool {
 	return len(entry) == 3 && entry[0] >= '0' && entry[0] <= '9' && strings.EqualFold(entry[1:], "xx")
 }
 
-// nearestTo returns what an entry that is not allowed may mean, or "".
+// nearestTo returns the allowed entry that is most similar to entry, or "".
 func nearestTo(entry string, words []string) string {
 	if isRange(entry) && entry[0] != '4' && entry[0] != '5' {
 		return ""
@@ -75,7 +76,7 @@ func nearestTo(entry string, words []string) string {
 	return setting.Nearest(entry, words)
 }
 
-// isStatus reports whether a number is an HTTP status that is no success.
+// isStatus reports whether a number is an HTTP status from 300 to 599.
 func isStatus(digits string) bool {
 	return len(digits) == 3 && digits[0] >= '3' && digits[0] <= '5'
 }
@@ -83,28 +84,28 @@ func isStatus(digits string) bool {
 // separators are the characters of a code besides letters and digits.
 const separators = "._:#/-"
 
-// maxCode is the length of the longest code that a list may have.
+// maxCode is the maximum length of a code in a list.
 const maxCode = 128
 
 // isCode reports whether entry looks like an error code, or an SQLSTATE.
 func isCode(entry string) bool {
-	telling, letters := false, false
+	distinct, letters := false, false // from a word
 	for _, r := range entry {
 		switch {
 		case r >= 'A' && r <= 'Z':
-			telling, letters = true, true
+			distinct, letters = true, true
 		case r >= 'a' && r <= 'z':
 			letters = true
 		case strings.ContainsRune(separators, r):
-			telling = true
+			distinct = true
 		case r < '0' || r > '9':
 			return false
 		}
 	}
-	return telling && letters && len(entry) <= maxCode
+	return distinct && letters && len(entry) <= maxCode
 }
 
-// spells reports whether entry is word, which is in small letters, but for capitals and separators.
+// spells reports whether entry is word, which is in lower case, apart from case and separators.
 func spells(entry, word string) bool {
 	for i := range len(entry) {
 		switch c := entry[i]; {
@@ -118,8 +119,8 @@ func spells(entry, word string) bool {
 	return word == ""
 }
 
-// Listed reports whether an entry of list names err, of which f is what it says and c the class: by one of the words,
-// by its code, its HTTP status or its SQLSTATE. With timedOut err ended an attempt whose time was up.
+// Listed reports whether an entry of list names err, by a word, code, HTTP status or SQLSTATE. f are the findings of err,
+// and c is its class. timedOut says that err ended an attempt which had reached its timeout.
 func (f *Findings) Listed(list []string, err error, c Class, timedOut bool) bool {
 	return slices.Contains(list, "timeout") && (timedOut && c == Transient || f.IsTimeout()) ||
 		slices.Contains(list, "connection") && f.IsConnection() ||
@@ -128,7 +129,7 @@ func (f *Findings) Listed(list []string, err error, c Class, timedOut bool) bool
 		unwrap.Any(err, func(err error) bool { return names(list, err) })
 }
 
-// names reports whether list has the code, the status or the SQLSTATE of err itself.
+// names reports whether list contains the code, the status or the SQLSTATE of err itself.
 func names(list []string, err error) bool {
 	if e, ok := err.(stater); ok && slices.Contains(list, e.SQLState()) {
 		return true

@@ -8,12 +8,11 @@ import (
 	"github.com/seed-0f2c7998/perdure/internal/unwrap"
 )
 
-// A Mark is an error with a class that whoever returned it has given it, and perhaps the wait that the server asked
-// for, or the word that no attempt may follow.
+// A Mark wraps an error to which the operation has given a class, a wait, or the end of the operation.
 type Mark struct {
 	Err   error
-	Class Class         // Unknown: the mark says nothing of it
-	Wait  time.Duration // 0: none
+	Class Class         // Unknown means that the mark gives no class
+	Wait  time.Duration // that the server asked for; 0 means no wait
 	Final bool          // no attempt follows, whatever the class is
 }
 
@@ -23,14 +22,14 @@ func (m *Mark) Error() string { return m.Err.Error() }
 // Unwrap returns Err.
 func (m *Mark) Unwrap() error { return m.Err }
 
-// RetryAfter returns Wait, and whether there is one.
+// RetryAfter returns Wait, and whether Wait is set.
 func (m *Mark) RetryAfter() (time.Duration, bool) { return m.Wait, m.Wait > 0 }
 
-// Marks are what the errors in an error say that no policy overrules.
+// Marks are the facts about an error that take precedence over every policy.
 type Marks struct {
-	Class Class // of the outermost mark, or Ignored for a call that was not made; Unknown: neither is there
-	Final bool  // a mark forbids another attempt
-	Retry bool  // it may hold the error with which a retry has ended
+	Class Class // of the outermost Mark, or Ignored if no call was made; otherwise Unknown
+	Final bool  // a Mark forbids another attempt
+	Retry bool  // the error may contain the error with which a retry has ended
 }
 
 // ReadMarks returns the marks in err.
@@ -57,13 +56,13 @@ func ReadMarks(err error) (m Marks) {
 	return m
 }
 
-// NoCall is embedded by an error that says that no call was made. Such an error is Ignored.
+// NoCall is embedded in an error that reports that no call was made. The class of such an error is Ignored.
 type NoCall struct{}
 
 func (NoCall) noCall() {}
 
-// An End is embedded by the error with which a retry ends. It holds the class of the last attempt's error by the rules
-// of the retry's own policy. The zero End holds none.
+// An End is embedded in the error with which a retry ends. It holds the class of the last attempt's error by the rules
+// of the retry's own policy. The zero End holds no class.
 type End struct {
 	class Class
 	known bool
@@ -71,15 +70,15 @@ type End struct {
 }
 
 // EndOf returns the End of a retry whose last error is of class c, and whose attempts the *circuit.Breaker by has
-// counted, if it is not nil.
+// counted; by is nil without a breaker.
 func EndOf(c Class, by any) End { return End{class: c, known: true, by: by} }
 
 func (e End) end() (Class, bool) { return e.class, e.known }
 
 func (e End) countedBy() any { return e.by }
 
-// CountedBy returns the *circuit.Breaker that has counted the attempts of a retry that ended with err itself, or nil: by
-// it one around the retry knows that it need not count them again.
+// CountedBy returns the *circuit.Breaker that has counted the attempts of the retry that ended with err itself, or nil.
+// A breaker around the retry does not count these attempts again.
 func CountedBy(err error) any {
 	if e, ok := err.(interface{ countedBy() any }); ok {
 		return e.countedBy()
@@ -100,15 +99,15 @@ func (s *Stop) Error() string { return s.Text }
 // Is reports whether target is Like.
 func (s *Stop) Is(target error) bool { return s.Like != nil && target == s.Like }
 
-// Ended returns the error of a call that ctx has ended: for [errors.Is] it is both the cause of ctx and ctx.Err. It is
-// nil while ctx is not done. Of a cause that is the result of another call, such as that of a sibling, [errors.As] finds
-// nothing: its *retry.Error and all that is in it are not of this call.
+// Ended returns the error of a call that ctx has ended, in which [errors.Is] finds both the cause of ctx and ctx.Err; nil
+// while ctx is not done. If the cause is the result of another call, such as a sibling's, [errors.As] finds nothing in
+// it: the *retry.Error in that cause is not about this call.
 func Ended(ctx context.Context) error {
 	err := ctx.Err()
 	if err == nil {
 		return nil
 	}
-	if cause := context.Cause(ctx); cause != err { //nolint:errorlint // the very one
+	if cause := context.Cause(ctx); cause != err { //nolint:errorlint // without a cause of its own, ctx returns the same error
 		return &ended{cause, err}
 	}
 	return err
@@ -132,7 +131,7 @@ func (e *ended) Is(target error) bool { return errors.Is(e.cause, target) }
 
 func (e *ended) As(target any) bool { return !isResult(e.cause) && errors.As(e.cause, target) }
 
-// isResult reports whether err comes from a call of this module.
+// isResult reports whether err contains the result of an operation of this module.
 func isResult(err error) bool {
 	return unwrap.Any(err, func(err error) bool {
 		switch err.(type) { //nolint:errorlint // Any unwraps

@@ -9,20 +9,19 @@ import (
 	"github.com/seed-0f2c7998/perdure/internal/unwrap"
 )
 
-// An error may have these methods, at any depth, to be understood.
+// The methods of an error, at any depth, from which its class is read.
 type (
-	coder     interface{ ErrorCode() string }   // as the AWS SDK's errors
-	stater    interface{ SQLState() string }    // as those of pgx and lib/pq
-	statuser  interface{ HTTPStatusCode() int } // as the SDK's response errors
+	coder     interface{ ErrorCode() string }   // errors of the AWS SDK
+	stater    interface{ SQLState() string }    // errors of pgx and lib/pq
+	statuser  interface{ HTTPStatusCode() int } // response errors of the AWS SDK
 	retryable interface{ RetryableError() bool }
 	hinter    interface {
 		RetryAfter() (wait time.Duration, ok bool)
 	}
 )
 
-// Of returns the class of an error for which there are no rules but the general ones: what a mark in it says, what it
-// says of itself, and what is known of errors in general. With timedOut it ended an attempt whose time was up. What no
-// rule knows is Unknown.
+// Of returns the class of err without a policy: from a mark in err, from the methods of err, or by the general rules. It
+// is Unknown if no rule knows err. timedOut says that err ended an attempt which had reached its timeout.
 func Of(err error, timedOut bool) Class {
 	if m := ReadMarks(err); m.Class != Unknown {
 		return m.Class
@@ -31,7 +30,7 @@ func Of(err error, timedOut bool) Class {
 	return f.General(timedOut)
 }
 
-// Findings are what the errors in an error say; of each kind the outermost that says anything.
+// Findings are the facts that the errors in an error give: for each fact, those of the outermost error that has it.
 type Findings struct {
 	code, state, status, stop, said Class
 	end                             End
@@ -39,7 +38,7 @@ type Findings struct {
 	net                             neterr.Findings
 }
 
-// Look returns what err and the errors in it say.
+// Look returns the findings of err and of the errors in it.
 func Look(err error) Findings {
 	var f Findings
 	unwrap.Walk(err, func(err error) unwrap.Step {
@@ -51,7 +50,7 @@ func Look(err error) Findings {
 
 func (f *Findings) add(err error) {
 	switch e := err.(type) { //nolint:errorlint // Look unwraps
-	case *Mark, interface{ noCall() }: // of which ReadMarks tells
+	case *Mark, interface{ noCall() }: // ReadMarks reads these
 		return
 	case *Stop:
 		first(&f.stop, e.Class)
@@ -79,7 +78,7 @@ func (f *Findings) add(err error) {
 	f.net.Add(err)
 }
 
-// first gives known the value c, if it has none yet.
+// first sets known to c, unless known is set already.
 func first(known *Class, c Class) {
 	if *known == Unknown {
 		*known = c
@@ -93,16 +92,16 @@ func saidClass(retryable bool) Class {
 	return Permanent
 }
 
-// General returns the class by what the error says of itself and what is known of errors in general.
+// General returns the class from the methods of the error or by the general rules.
 func (f *Findings) General(timedOut bool) Class {
 	c := f.ended()
 	if timedOut && (c == Unknown || c == Ignored) {
-		return Transient // whatever the operation made of it
+		return Transient // whatever error the operation returned
 	}
 	return c
 }
 
-// ended returns the class, of which another retry further in has the first word.
+// ended returns the class that an inner retry has found or, without an inner retry, that of the error alone.
 func (f *Findings) ended() Class {
 	switch {
 	case f.end.known:
@@ -139,12 +138,12 @@ func (f *Findings) alone() Class {
 // IsTimeout reports whether err holds a timeout.
 func (f *Findings) IsTimeout() bool { return f.net.IsTimeout() }
 
-// IsConnection reports whether err holds a connection that could not be made or that broke, and that may well be there
-// at the next attempt.
+// IsConnection reports whether err holds a connection that could not be made or that broke, in a way that the next
+// attempt may not meet.
 func (f *Findings) IsConnection() bool { return f.net.IsConnection() }
 
-// Hint returns the wait that err asks for: what the outermost error that asks says, and of errors that are joined the
-// longest, since none of their servers is to be called early. 0 means that none asks.
+// Hint returns the wait that err asks for, from the outermost error with a RetryAfter method; 0 means no wait. Of joined
+// errors Hint returns the longest wait, so that no server is called early.
 func Hint(err error) (longest time.Duration) {
 	unwrap.Walk(err, func(err error) unwrap.Step {
 		if h, ok := err.(hinter); ok {

@@ -1,4 +1,4 @@
-// Package errorspage compares docs/errors.md with what clients do, in their tests.
+// Package errorspage lets tests compare the tables of docs/errors.md with what clients do.
 package errorspage
 
 import (
@@ -12,7 +12,7 @@ import (
 	"github.com/seed-0f2c7998/perdure/circuit"
 )
 
-// Rows returns the cells of the table of the page that has this heading, such as "| status | class |".
+// Rows returns the cells of the table with the given heading, such as "| status | class |".
 func Rows(t *testing.T, heading string) (rows [][]string) {
 	t.Helper()
 	var page []byte
@@ -44,22 +44,22 @@ func Rows(t *testing.T, heading string) (rows [][]string) {
 	return rows
 }
 
-// A Trial is what was seen of an operation that failed in one way at each of at most three attempts, with a [Breaker].
+// A Trial is the result of an operation, with a [Breaker] and at most three attempts, all of which fail the same way.
 type Trial struct{ Attempts, Failures int }
 
-// Breaker returns a breaker that knows of one failure, which a success makes it forget.
+// Breaker returns a breaker that has counted one failure. A success resets the count.
 func Breaker() *circuit.Breaker {
 	b := circuit.New("page", circuit.Config{FailureThreshold: 10, Observe: func(context.Context, circuit.Transition) {}})
 	b.RecordFailure()
 	return b
 }
 
-// Seen returns the Trial of so many attempts after which b is as it is.
+// Seen returns the Trial of an operation that made attempts with b.
 func Seen[N int | int32 | int64](attempts N, b *circuit.Breaker) Trial {
 	return Trial{Attempts: int(attempts), Failures: b.Metrics().Failures}
 }
 
-// trials returns what is seen of each class. Final is for a class that is retried otherwise.
+// trials returns the Trial of each class.
 func trials() map[string]Trial {
 	return map[string]Trial{
 		"transient": {3, 4}, "throttled": {3, 1}, "conflict": {3, 0}, "permanent": {1, 0}, "ignored": {1, 1}, "unknown": {1, 2},
@@ -67,16 +67,16 @@ func trials() map[string]Trial {
 	}
 }
 
-// Check reports an error unless the Trial is that of the class, by its name on the page.
+// Check fails the test unless got is the Trial of the class with that name on the page.
 func Check(t *testing.T, what, class string, got Trial) {
 	t.Helper()
 	if want, ok := trials()[class]; !ok || got != want {
-		t.Errorf("%s: %d attempts, and the breaker then knows of %d failures; docs/errors.md says %s, which is %+v", what, got.Attempts, got.Failures, class, want)
+		t.Errorf("%s: %d attempts, and the breaker has counted %d failures; docs/errors.md says %s, which is %+v", what, got.Attempts, got.Failures, class, want)
 	}
 }
 
-// Compare tries each row of the table with that heading, of an error and its class. A row that has no trial is an error, and
-// so is a trial that has no row.
+// Compare runs the try of each row of the table with that heading; a row is an error and its class. A row without a try
+// fails the test, as does a try without a row.
 func Compare(t *testing.T, heading string, tries map[string]func(*testing.T) Trial) {
 	t.Helper()
 	for _, row := range Rows(t, heading) {
@@ -93,13 +93,13 @@ func Compare(t *testing.T, heading string, tries map[string]func(*testing.T) Tri
 	}
 }
 
-// A Status is one of the table of statuses.
+// A Status is an HTTP status and its class, from the table of statuses.
 type Status struct {
 	Code  int
 	Class string
 }
 
-// Statuses returns the first and the last status of each row from least on.
+// Statuses returns the first and the last status of each row, without those below least.
 func Statuses(t *testing.T, least int) (statuses []Status) {
 	t.Helper()
 	for _, row := range Rows(t, "| status | class |") {

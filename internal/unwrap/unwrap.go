@@ -1,21 +1,21 @@
-// Package unwrap finds errors in the tree of errors that an error wraps. Unlike the functions of package errors, these
-// end however the tree is made: an Unwrap method may lead back to its own error, or make another one each time.
+// Package unwrap searches the tree of errors that an error wraps. Unlike the functions of package errors, these end for
+// every tree: an Unwrap method may return its own error, or a new error each time.
 package unwrap
 
-// How much of a tree is looked at. What lies beyond is as if it were not there.
+// The limits of a search. Errors beyond them are not visited.
 const (
 	maxDepth = 100
 	maxNodes = 1000
 )
 
-// A Step is how a walk goes on after an error.
+// A Step says which errors a walk visits next.
 type Step uint8
 
 // The steps.
 const (
-	Inward Step = iota // to the errors in it, then to its neighbors
-	Past               // to its neighbors: errors that are joined with it
-	Stop
+	Inward Step = iota // the errors in this error, then those joined with it
+	Past               // the errors joined with this error
+	Stop               // no errors
 )
 
 // Walk visits err and the errors in it, outermost first. A panic in a method of an error passes through.
@@ -32,7 +32,7 @@ func walk(err error, visit func(error) Step, depth, left int) int {
 		} else if step == Past {
 			return left
 		}
-		switch e := err.(type) { //nolint:errorlint // this is what unwraps
+		switch e := err.(type) { //nolint:errorlint // walk unwraps
 		case interface{ Unwrap() error }:
 			err = e.Unwrap()
 		case interface{ Unwrap() []error }:
@@ -47,8 +47,8 @@ func walk(err error, visit func(error) Step, depth, left int) int {
 	return left
 }
 
-// Any reports whether is holds for err or any error in it. Unlike [errors.As] it does not end with the first error of
-// a type: of errors that are joined each may be the one that counts.
+// Any reports whether is returns true for err or an error in it. Unlike [errors.As], Any does not end at the first error
+// of a type: a later one may be the one that matters.
 func Any(err error, is func(error) bool) (found bool) {
 	Walk(err, func(err error) Step {
 		if found = is(err); found {
@@ -59,12 +59,12 @@ func Any(err error, is func(error) bool) (found bool) {
 	return found
 }
 
-// Is is [errors.Is], with an end. The target must be comparable.
+// Is is [errors.Is] with the limits of this package. The target must be comparable.
 func Is(err, target error) bool {
 	return Any(err, func(err error) bool { return Same(err, target) })
 }
 
-// Same reports whether err itself is target, or says so by its Is method.
+// Same reports whether err itself is target or has an Is method that returns true for target.
 func Same(err, target error) bool {
 	if err == target { //nolint:errorlint // Any unwraps
 		return true
@@ -73,7 +73,7 @@ func Same(err, target error) bool {
 	return ok && e.Is(target)
 }
 
-// As is [errors.AsType], with an end.
+// As is [errors.AsType] with the limits of this package.
 func As[E any](err error) (e E, ok bool) {
 	Any(err, func(err error) bool {
 		if e, ok = err.(E); !ok {
