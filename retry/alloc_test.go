@@ -50,9 +50,8 @@ func TestJitterModeAllocatesNothing(t *testing.T) {
 	}
 }
 
-// A call that the breaker refuses allocates nothing, whoever may see the event,
-// and whatever the breaker is called: each event used to take the secrets out of
-// its name again.
+// A call that the breaker refuses allocates nothing, with each observer and each name
+// of the breaker: each event used to remove the secrets from the name again.
 func TestRefusalAllocatesNothing(t *testing.T) {
 	ctx := t.Context()
 	f := func(context.Context) error { return nil }
@@ -96,7 +95,7 @@ func TestTwoFailuresAllocateLittle(t *testing.T) {
 
 // Once a wait that a server asked for is over, calls are as quick as before: it
 // used to be looked up by every call for the rest of the process.
-func TestQuickAfterAHold(t *testing.T) {
+func TestQuickAfterAWait(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		b := breaker(circuit.Config{})
 		p := retry.Policy{Breaker: b}

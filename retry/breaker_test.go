@@ -104,9 +104,9 @@ func TestBreakerOpensDuringTheWait(t *testing.T) {
 	})
 }
 
-// An answer that says no is an answer: a breaker that opens with one failure
-// stays closed through a thousand of them, and one of them closes it.
-func TestBreakerPermanentErrorsAreAnswers(t *testing.T) {
+// A permanent error is a response of the service: a breaker that opens with one failure
+// stays closed through a thousand permanent errors, and one of them closes it.
+func TestBreakerPermanentErrorsAreResponses(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
 		b := breaker(open(time.Second))

@@ -82,8 +82,8 @@ func TestBudgetStopsAtOnce(t *testing.T) {
 	})
 }
 
-// A new breaker's budget holds one token; success brings a fifth of one, an
-// answer that says no as well; a retry that works is paid back.
+// The budget of a new breaker holds one token. A success adds a fifth of a token, and so
+// does a permanent error; a retry that succeeds is refunded.
 func TestBudgetBalance(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
@@ -187,8 +187,8 @@ func TestBudgetIsAskedLast(t *testing.T) {
 	})
 }
 
-// Without a Budget in the breaker's Config there is none: five attempts stay
-// five, however often they fail.
+// Without a Budget in its Config, a breaker has no budget: five attempts stay five,
+// however often they fail.
 func TestBudgetIsOffByDefault(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {

@@ -32,10 +32,9 @@ func loop(ctx context.Context, p *retry.Policy, f func(context.Context) error) e
 		if stop != nil {
 			return stop
 		}
-		select {
-		case <-time.After(delay):
-		case <-ctx.Done():
-		}
+		wait, cancel := context.WithTimeout(ctx, delay)
+		<-wait.Done()
+		cancel()
 	}
 }
 
@@ -48,9 +47,9 @@ func continued(ctx context.Context, p *retry.Policy, f func(context.Context) err
 	return adapters.Continue(ctx, p, permit, time.Time{}, f(ctx), f)
 }
 
-// Such a loop does just what Do does, as does what goes on after a first
-// attempt: the same instants, events, errors and the same breaker and budget
-// after it.
+// The loop of another client does exactly what Do does, and so does Continue after a
+// first attempt: the instants, events, errors and the state of breaker and budget are
+// the same.
 func TestCallIsDo(t *testing.T) {
 	t.Parallel()
 	denied := &coded{code: "AccessDenied", status: 403}

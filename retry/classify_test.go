@@ -212,8 +212,8 @@ func TestClassOfCodesAndStatuses(t *testing.T) {
 	classes(t, p, permanent, &coded{code: "NoSuchKey", status: 503})
 }
 
-// An attempt that ended with its own timeout is one for the lists as well,
-// whatever the operation made of it; an answer that came all the same counts.
+// An attempt that reached its own timeout is a timeout for the lists as well, whatever
+// error the operation returned; a response that arrived nevertheless counts.
 func TestClassOfAnAttemptThatTimedOut(t *testing.T) {
 	t.Parallel()
 	timeout := []string{"timeout"}

@@ -51,8 +51,8 @@ func TestDeadlineIsNotSleptInto(t *testing.T) {
 	}
 }
 
-// A wait is never cut to fit: either the whole of it and a useful attempt fit,
-// or there is none.
+// A wait is never shortened to fit: either the whole wait and a useful attempt fit, or
+// the operation ends without a wait.
 func TestDeadlineByTheMillisecond(t *testing.T) {
 	t.Parallel()
 	for _, c := range []struct {
@@ -218,8 +218,8 @@ func TestContextDoneBeforeTheFirstAttempt(t *testing.T) {
 	}
 }
 
-// A caller who gives up during a wait is answered at once, with the cause and
-// the last error.
+// If the caller gives up during a wait, Do returns at once, with the cause and the last
+// error.
 func TestCancelWakesTheWait(t *testing.T) {
 	t.Parallel()
 	cause := errors.New("the run was called off")

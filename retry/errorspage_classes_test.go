@@ -95,7 +95,7 @@ func TestPageOfEntries(t *testing.T) {
 		}
 		for _, entry := range entries {
 			if tried(t, errDown, []string{entry[1]}, nil) {
-				t.Errorf("%s names what nobody knows", entry[1])
+				t.Errorf("%s names an error that no rule knows", entry[1])
 			}
 		}
 	}

@@ -164,8 +164,8 @@ func TestDoAroundPlainHTTP(t *testing.T) {
 	}
 }
 
-// What net/http has neither a type nor a value of its own for is unknown, and so one attempt.
-func TestDoAroundPlainHTTPThatNobodyKnows(t *testing.T) {
+// An error of net/http that has neither a type nor a value of its own is unknown: it gets one attempt.
+func TestDoAroundPlainHTTPUnknown(t *testing.T) {
 	t.Parallel()
 	plain := httptest.NewServer(http.NotFoundHandler())
 	defer plain.Close()

@@ -37,8 +37,8 @@ func TestFinal(t *testing.T) {
 	})
 }
 
-// An error that is final used to have to be permanent, and so a breaker took
-// every POST that a dead service failed for a good answer.
+// A final error used to have to be permanent, and so a breaker took every POST that a
+// dead service failed for a good response.
 func TestFinalStopsAndIsStillAFailure(t *testing.T) {
 	t.Parallel()
 	failure := errors.New("reset after it was sent")

@@ -95,10 +95,10 @@ func gated(mode circuit.GateMode) *fleet {
 	}}
 }
 
-// A batch job outlasts an outage of minutes with the preset Pipeline: one that calls one
-// after the other, and has nobody else to probe for it, and one with many workers, who
-// wait for longer than 30 s. So it does with a budget, if the gate is limited before it
-// comes: a retry that goes as a probe costs no token.
+// A batch job outlasts an outage of minutes with the preset Pipeline: a job with one
+// worker, which no other worker can probe for, and a job with many workers, which wait
+// for longer than 30 s. With a budget the job does, too, if the gate is limited before
+// the job begins: a retry that is a probe costs no token.
 func TestAPipelineOutlastsAnOutageAtAGate(t *testing.T) {
 	for _, tc := range []struct {
 		workers int
@@ -183,7 +183,7 @@ func TestAWaitAtAGateIsAnEvent(t *testing.T) {
 	})
 }
 
-// At a gate that fails fast nobody waits, and the refusal says when to come back.
+// At a gate that fails fast no call waits, and the refusal has a RetryAt.
 func TestAGateThatFailsFast(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		f := gated(circuit.FailFast)

@@ -41,13 +41,13 @@ func layers() map[string]layer {
 	}
 }
 
-// A rpcError is of a package that nobody here knows.
+// A rpcError belongs to a package that no rule knows.
 type rpcError struct{}
 
 func (rpcError) Error() string { return "rpc error: code = Unavailable" }
 
-// What an error does to breaker and budget is the same whoever makes the call.
-// Five failures in a row open it; a success, also one that says no, ends the row.
+// An error has the same effect on breaker and budget from each caller. Five failures in
+// a row open the breaker; a success or a permanent error ends the row.
 func TestClassesForTheBreaker(t *testing.T) {
 	t.Parallel()
 	const failure, success, free, nothing = "failure", "success", "success that pays nothing", "nothing"
@@ -102,8 +102,8 @@ func TestClassesForTheBreaker(t *testing.T) {
 	}
 }
 
-// 200 of 200 errors that nobody has named used to leave the breaker closed and
-// to fill the budget; and a probe that ended with one closed it.
+// 200 unknown errors of 200 calls used to leave the breaker closed and to fill the
+// budget, and a probe with an unknown error closed the breaker.
 func TestUnknownErrorsOpen(t *testing.T) {
 	t.Parallel()
 	for by, do := range layers() {
@@ -137,7 +137,7 @@ func TestShortDeadlinesAreNeutral(t *testing.T) {
 		}
 	}
 	queued := func(ctx context.Context) error {
-		<-ctx.Done() // for a semaphore that nobody gives back
+		<-ctx.Done() // a semaphore that is never released
 		return errors.New("no place in the queue")
 	}
 	for by, do := range layers() {

@@ -264,7 +264,7 @@ func TestPolicyParameters(t *testing.T) {
 	}
 }
 
-// A preset is made anew for each who asks, by name or by function.
+// Each call of Preset, or of a preset's function, returns a new Policy.
 func TestPresets(t *testing.T) {
 	t.Parallel()
 	names := retry.PresetNames()

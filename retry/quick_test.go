@@ -76,8 +76,8 @@ func FuzzQuick(f *testing.F) {
 	})
 }
 
-// A breaker that is not valid answers for itself: the quick path, on which
-// there is no other check, does not take it.
+// An invalid breaker is never healthy: the quick path, which has no other check of the
+// breaker, does not use it.
 func TestQuickRefusesAnInvalidBreaker(t *testing.T) {
 	t.Parallel()
 	p := Policy{Breaker: circuit.New("b", circuit.Config{SuccessThreshold: -1})}

@@ -16,8 +16,8 @@ import (
 	"github.com/seed-0f2c7998/perdure/retry"
 )
 
-// Each attempt takes an instant of the rate, and its backoff is over by then; the
-// wait is no part of the attempt.
+// Each attempt takes an instant of the rate, after its backoff; the wait is not included
+// in the attempt's duration.
 func TestEachAttemptIsCountedByTheRate(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		var at, took []time.Duration

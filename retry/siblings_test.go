@@ -47,8 +47,8 @@ func tenants(t *testing.T, b *circuit.Breaker) (succeeded int) {
 }
 
 // One tenant of twenty whose server asks it to wait used to cost the others 527
-// of 555 calls: they were all held.
-func TestThrottledTenantHoldsNobody(t *testing.T) {
+// of 555 calls: all were delayed.
+func TestThrottledTenantDelaysNoOther(t *testing.T) {
 	t.Parallel()
 	count := func(b *circuit.Breaker) (n int) {
 		synctest.Test(t, func(t *testing.T) { n = tenants(t, b) })
@@ -60,9 +60,9 @@ func TestThrottledTenantHoldsNobody(t *testing.T) {
 	}
 }
 
-// A wait of a day that one call is told ends that call, and holds nobody: not
-// even when nothing else comes through.
-func TestLongHintHoldsNobody(t *testing.T) {
+// A server that asks one call to wait for a day ends that call, and delays no other call:
+// not even when no call gets through.
+func TestLongHintDelaysNoOther(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
 		b := breaker(circuit.Config{})
