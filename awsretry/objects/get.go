@@ -31,7 +31,7 @@ type GetOptions struct {
 	Progress func(done, total int64)
 }
 
-// A Resumption version what an earlier transfer has left.
+// A Resumption describes what an earlier transfer has left.
 type Resumption struct {
 	Bytes, Size int64  // kept, and in total (-1: unknown); Bytes 0 means that the transfer begins from scratch
 	Reason      string // why the transfer begins from scratch

@@ -178,9 +178,8 @@ func storageClass(original string) types.StorageClass {
 // as well: its name is then followed by " of parts", as in "crc32 of parts".
 type Verification string
 
-// The verifications. Others are checksums as well.
+// The verifications besides those followed by " of parts".
 const (
-	// The verifications, besides those followed by " of parts".
 	NotVerified      Verification = ""      // nothing was transferred
 	VerifiedBySize   Verification = "size"  // the store has neither a checksum nor an ETag that is an MD5
 	VerifiedByETag   Verification = "etag"  // the copy has the ETag of its original

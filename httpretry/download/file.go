@@ -36,9 +36,11 @@ const minPiece = 64 << 10
 type Options struct {
 	// Client sends the requests. If nil, it is httpretry.Client(nil).
 	Client *http.Client
-	// Parallel is the maximum number of concurrent requests; 0 means 4, less than 0 means 1.
+	// Parallel is the number of ranges that are requested at a time, without a maximum. 0 means 4; 1 and negative
+	// values mean one after the other.
 	Parallel int
-	// Piece is the length of a range in bytes, after the first request; 0 means 8 MiB, the minimum is 64 KiB.
+	// Piece is the size of each request after the first in bytes. 0 means 8 MiB; any other value below 64 KiB means
+	// 64 KiB.
 	Piece int64
 	// Checksum is the checksum that the file must have: an algorithm (sha256, sha512, sha1, md5, crc32, crc32c, crc64nvme),
 	// a colon, and the value in hex or base64. If empty, only the digests in the server's headers are compared.
