@@ -28,7 +28,7 @@ import (
 
 const bucket = "bikes"
 
-// quick is a policy that gets a test on.
+// quick is a policy with short waits.
 func quick() retry.Policy {
 	return retry.Policy{
 		Name: "upload_to_s3", BaseDelay: time.Millisecond, Jitter: retry.NoJitter,
@@ -86,8 +86,7 @@ func head(ctx context.Context, client *s3.Client) error {
 	return err
 }
 
-// Each row is a fault that strikes every request, and how many requests come of
-// it under a policy of three attempts.
+// Each row is a fault of every request, and the number of requests under a policy of three attempts.
 func TestEachErrorIsSentAsOftenAsItIsWorth(t *testing.T) {
 	for _, test := range []struct {
 		fault s3test.Fault
@@ -143,7 +142,7 @@ func TestEachErrorIsSentAsOftenAsItIsWorth(t *testing.T) {
 	}
 }
 
-// HEAD has no body, so no code: the status alone decides.
+// The response to a HEAD has no body and no code: only its status decides.
 func TestHeadHasNothingButItsStatus(t *testing.T) {
 	for status, want := range map[int]int{404: 1, 403: 1, 400: 1, 429: 3, 500: 3, 502: 3, 503: 3, 504: 3, 425: 3, 408: 3} {
 		server := start(t, s3test.Rule{Fault: s3test.Failure(status, "Whatever")})
@@ -193,7 +192,7 @@ func TestErrorsAreTheSDKs(t *testing.T) {
 	}
 }
 
-// What the environment says to the SDK must not make a difference.
+// The SDK's environment variables for retries have no effect.
 func TestTheEnvironmentChangesNothing(t *testing.T) {
 	for _, env := range [][2]string{
 		{"", ""},

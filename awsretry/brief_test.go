@@ -81,7 +81,7 @@ func TestBrief(t *testing.T) {
 	}
 }
 
-// An event says of which object its attempt was, however that failed; another error is of none.
+// Object returns the object of any failed attempt's event, and nothing for another error.
 func TestObject(t *testing.T) {
 	ctx := t.Context()
 	server := start(t, s3test.Rule{Nth: []int{1, 3}, Fault: s3test.SlowDown()})

@@ -67,8 +67,8 @@ func TestExpiredCredentialsAreFetchedAgainOnce(t *testing.T) {
 	}
 }
 
-// Requests that were signed with the same credentials, when those expire: the
-// second half learns it when the first half proceeds with new ones.
+// Concurrent requests are signed with credentials that expire: the second half is refused after the first half has
+// fetched new ones.
 func TestExpiredCredentialsAreFetchedOnceForAll(t *testing.T) {
 	const parallel = 8
 	server := start(t)

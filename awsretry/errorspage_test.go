@@ -26,7 +26,7 @@ import (
 	"github.com/seed-0f2c7998/perdure/retry"
 )
 
-// A pageCase is an operation that fails, by a server of its own unless it has an endpoint.
+// A pageCase is a failing operation, with a server of its own unless it has an endpoint.
 type pageCase struct {
 	endpoint string
 	http     *http.Client
@@ -69,7 +69,7 @@ func list(ctx context.Context, client *s3.Client) error {
 	return err
 }
 
-// connects is the case of that name of neterrtest.
+// connects returns the case of that name in neterrtest.
 func connects(t *testing.T, name string) pageCase {
 	t.Helper()
 	cases := neterrtest.Cases(t)
@@ -78,7 +78,7 @@ func connects(t *testing.T, name string) pageCase {
 	return pageCase{endpoint: c.URL, http: &http.Client{Transport: base}}
 }
 
-// sends is a case whose server sends that each time.
+// sends returns a case whose server always sends that response.
 func sends(status int, body string, header ...string) pageCase {
 	return pageCase{serve: func(w http.ResponseWriter, r *http.Request) {
 		_, _ = io.Copy(io.Discard, r.Body)
@@ -90,10 +90,10 @@ func sends(status int, body string, header ...string) pageCase {
 	}}
 }
 
-// code is the body of an error of S3.
+// code returns the body of an S3 error.
 func code(code string) string { return "<Error><Code>" + code + "</Code></Error>" }
 
-// refused is the case of a proxy that refuses to connect.
+// refused returns the case of a proxy that refuses to connect.
 func refused(t *testing.T, status int) pageCase {
 	t.Helper()
 	address, _ := newProxy(t, slices.Repeat([]int{status}, 9)...)
@@ -102,7 +102,7 @@ func refused(t *testing.T, status int) pageCase {
 	return pageCase{endpoint: "https://s3.invalid", http: &http.Client{Transport: base}}
 }
 
-// withoutCredentials is a plain client of the SDK, for the policy around which there is Classify.
+// withoutCredentials uses a plain client of the SDK, within a policy with Classify.
 func withoutCredentials(t *testing.T) errorspage.Trial {
 	t.Helper()
 	client := s3.New(s3.Options{
@@ -121,7 +121,7 @@ func withoutCredentials(t *testing.T) errorspage.Trial {
 	return errorspage.Seen(attempts, p.Breaker)
 }
 
-// expired refuses the first credentials, and skewed what is signed at another hour than the server's.
+// expired returns a case that refuses the first credentials.
 func expired() pageCase {
 	fetched := 0
 	return pageCase{
@@ -142,6 +142,7 @@ func expired() pageCase {
 	}
 }
 
+// skewed returns a case that refuses signatures of an hour before its clock.
 func skewed() pageCase {
 	return pageCase{serve: func(w http.ResponseWriter, r *http.Request) {
 		ahead := time.Now().Add(time.Hour).UTC()
@@ -155,7 +156,7 @@ func skewed() pageCase {
 	}}
 }
 
-// Each row of docs/errors.md for awsretry is as the client does it.
+// The client behaves as each row for awsretry in docs/errors.md says.
 func TestPageOfAWS(t *testing.T) {
 	named := sends(400, code("Mine"))
 	named.options = []func(*s3.Options){func(o *s3.Options) { o.Retryer = sdkretry.AddWithErrorCodes(o.Retryer, "Mine") }}
@@ -209,7 +210,8 @@ func TestPageOfAWS(t *testing.T) {
 	})
 }
 
-// A response is an error of its code, or of its status if the code is unknown; so is a proxy's refusal that is retried.
+// A response has the class of its code, or of its status if the code is unknown; so has a proxy's refusal that is
+// retried.
 func TestPageOfStatusesOfAWS(t *testing.T) {
 	for _, status := range errorspage.Statuses(t, 400) {
 		errorspage.Check(t, http.StatusText(status.Code), status.Class, sends(status.Code, code("NeverHeardOf")).see(t))
@@ -229,12 +231,12 @@ func TestPageOfStatusesOfAWS(t *testing.T) {
 	}
 }
 
-// An errorTransport has one error for each request.
+// An errorTransport fails each request with one error.
 type errorTransport struct{ err error }
 
 func (e errorTransport) RoundTrip(*http.Request) (*http.Response, error) { return nil, e.err }
 
-// The list of the network holds, but that whatever it does not know is no response, which is transient.
+// The list of network errors holds, except that unlisted errors are missing responses, which are transient.
 func TestPageOfTheNetworkOfAWS(t *testing.T) {
 	samples := neterrtest.Samples(t)
 	for _, row := range errorspage.Rows(t, "| error | class |") {

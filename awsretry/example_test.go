@@ -34,7 +34,7 @@ func busyStore() (*s3test.Server, aws.Config) {
 	}
 }
 
-// logger writes the lines that people see.
+// logger writes the log lines to stdout.
 func logger() *slog.Logger {
 	return slog.New(slog.NewTextHandler(os.Stdout, &slog.HandlerOptions{ReplaceAttr: func(_ []string, a slog.Attr) slog.Attr {
 		if a.Key == slog.MessageKey {

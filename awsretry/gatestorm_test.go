@@ -66,8 +66,8 @@ func (s *slowingStore) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	_, _ = io.WriteString(w, "<Error><Code>SlowDown</Code></Error>")
 }
 
-// A slowed client has sent so many uploads from the fault's beginning on, of which so many were lost, and so many requests for
-// each: in the fault, and from then on in all.
+// A slowed is the result of one client: uploads since the fault began, how many of them were lost, and requests for
+// each upload: during the fault, and since it began.
 type slowed struct {
 	sent, lost    int
 	during, inAll float64

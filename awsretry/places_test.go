@@ -12,7 +12,7 @@ import (
 	"github.com/seed-0f2c7998/perdure/retry"
 )
 
-// A call of the SDK is in flight until its response's body has ended or is closed.
+// A call is in flight until its response body has ended or is closed.
 func TestABodyHoldsItsPlace(t *testing.T) {
 	b := circuit.New("s3", circuit.Config{Concurrency: 1})
 	c := connect(t, start(t), &retry.Policy{Breaker: b, Observe: func(context.Context, retry.Event) {}})

@@ -62,7 +62,7 @@ func newProxy(t *testing.T, refusals ...int) (*url.URL, *atomic.Int32) {
 	return u, requests
 }
 
-// A proxy that does not let a client through used to be retried, and to open the breaker of the service.
+// The refusal of a proxy used to be retried, and to open the breaker of the service.
 func TestProxyThatRefusesToConnect(t *testing.T) {
 	origin := httptest.NewTLSServer(http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) { w.Header().Set("ETag", `"1"`) }))
 	defer origin.Close()
@@ -121,7 +121,7 @@ func TestProxyThatRefusesToConnect(t *testing.T) {
 	}
 }
 
-// headThrough asks for an object, by a client of cfg or by a Store.
+// headThrough sends a HEAD by a client of cfg or by a Store.
 func headThrough(ctx context.Context, through string, cfg aws.Config, p *retry.Policy) error {
 	if through == "objects" {
 		store, err := objects.New(cfg, objects.Options{Policy: p})
@@ -135,7 +135,7 @@ func headThrough(ctx context.Context, through string, cfg aws.Config, p *retry.P
 	return head(ctx, s3.NewFromConfig(cfg, pathStyle))
 }
 
-// A configuration without an HTTP client has the proxy of the environment.
+// A configuration without an HTTP client uses the proxy of the environment.
 func TestProxyOfTheEnvironment(t *testing.T) {
 	const child = "PERDURE_TEST_PROXY_CHILD"
 	if os.Getenv(child) != "" { // net/http reads the environment once in a process

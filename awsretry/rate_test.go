@@ -15,7 +15,7 @@ import (
 	"github.com/seed-0f2c7998/perdure/retry"
 )
 
-// Operations of an SDK's client wait for the rate of their breaker, retries as well.
+// Operations wait for the rate of their breaker, and so do their retries.
 func TestOperationsKeepToARate(t *testing.T) {
 	t.Parallel()
 	const puts, interval = 10, 20 * time.Millisecond

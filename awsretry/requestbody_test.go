@@ -45,8 +45,8 @@ type doer func(*http.Request) (*http.Response, error)
 
 func (d doer) Do(r *http.Request) (*http.Response, error) { return d(r) }
 
-// The SDK closes the request's body when the response comes. If that overtook net/http on its way to the body's end, the
-// connection was closed while the response was read: "use of closed network connection", and one attempt more.
+// The SDK closes the request body when the response arrives. If net/http had not yet read to the body's end, the
+// connection used to be closed while the response was read: "use of closed network connection", and one more attempt.
 func TestBodyThatIsClosedEarlyBreaksNoConnection(t *testing.T) {
 	server := startHostile(t, func(w http.ResponseWriter, _ *http.Request) {
 		fmt.Fprint(w, "<GetCallerIdentityResponse><GetCallerIdentityResult/></GetCallerIdentityResponse>")

@@ -51,8 +51,8 @@ func startHostile(t *testing.T, serve http.HandlerFunc) *hostile {
 	return h
 }
 
-// counted returns a client of the SDK that adds to n the bytes that it reads. A server counts what it writes, of which
-// the kernel holds up to 37 MB unread.
+// counted returns a client of the SDK that adds the bytes that it reads to n. A server would count what it writes, of
+// which the kernel holds up to 37 MB.
 func counted(n *atomic.Int64) *awshttp.BuildableClient {
 	return awshttp.NewBuildableClient().WithTransportOptions(func(transport *http.Transport) {
 		dial := transport.DialContext
@@ -158,8 +158,8 @@ func TestHostileResponsesAreLimited(t *testing.T) {
 	}
 }
 
-// The SDK reads the body of a failed response to its end, and closes it then. It used to get a body that was too large
-// without its limit, and so read on while a connection was being closed.
+// The SDK reads the body of a failed response to its end before it closes it. It used to get a body above the limit
+// without the limit, and read on while another goroutine closed the connection.
 func TestNothingIsReadBeyondTheLimit(t *testing.T) {
 	closed, end := context.WithCancel(t.Context())
 	defer end()
@@ -174,7 +174,7 @@ func TestNothingIsReadBeyondTheLimit(t *testing.T) {
 	}
 }
 
-// A slowToClose counts what is read of it; its Close returns when closed ends, as it does at the end of the body.
+// A slowToClose counts the bytes read from it. Its Close returns when closed ends, as it does at the end of the body.
 type slowToClose struct {
 	io.Reader
 
@@ -215,7 +215,7 @@ func configure(address string, p *retry.Policy) aws.Config {
 	return cfg
 }
 
-// A gzip bomb counts by what comes of it, where something on the way to the SDK decompresses.
+// A gzip bomb is limited by its decompressed size, where a layer below the SDK decompresses.
 func TestGzipBombIsLimited(t *testing.T) {
 	server := startHostile(t, func(w http.ResponseWriter, r *http.Request) {
 		if r.Header.Get("Accept-Encoding") != "gzip" {
@@ -232,8 +232,8 @@ func TestGzipBombIsLimited(t *testing.T) {
 	}
 }
 
-// The SDK makes of XML structures that take many times as much memory: nested tags of 64 MiB were more than 1 GiB. A
-// document has a limit of tags, whichever service sends it; what is no XML, or is handed on, has none.
+// The structures that the SDK makes of XML take many times its memory: nested tags of 64 MiB took more than 1 GiB. An
+// XML document of any service has a limit of tags; other formats, and streams, have none.
 func TestTagsOfADocumentAreLimited(t *testing.T) {
 	identity := func(ctx context.Context, cfg aws.Config) error {
 		_, err := sts.NewFromConfig(cfg).GetCallerIdentity(ctx, &sts.GetCallerIdentityInput{})
@@ -283,7 +283,7 @@ func TestTagsOfADocumentAreLimited(t *testing.T) {
 	}
 }
 
-// What is handed on as a stream may be as long as it is.
+// A body that the caller reads as a stream has no limit.
 func TestStreamsHaveNoLimit(t *testing.T) {
 	const size = 70 << 20
 	server := startHostile(t, func(w http.ResponseWriter, _ *http.Request) {
@@ -303,7 +303,7 @@ func TestStreamsHaveNoLimit(t *testing.T) {
 	}
 }
 
-// calls are the operations that a page of another web server must not pass for.
+// calls are the operations for which the page of another web server must not count as a success.
 var calls = map[string]func(context.Context, *s3.Client) error{
 	"HeadObject": func(ctx context.Context, c *s3.Client) error { return head(ctx, c) },
 	"GetObject": func(ctx context.Context, c *s3.Client) error {
@@ -342,7 +342,7 @@ var calls = map[string]func(context.Context, *s3.Client) error{
 	},
 }
 
-// unhealthy is a policy with a breaker that opens at the first failure.
+// unhealthy returns a policy, and its breaker, which opens at the first failure.
 func unhealthy() (retry.Policy, *circuit.Breaker) {
 	p := quick()
 	p.Breaker = circuit.New("store", circuit.Config{FailureThreshold: 1, Observe: func(context.Context, circuit.Transition) {}})
@@ -376,7 +376,7 @@ func TestPageOfAnotherServerIsNotS3(t *testing.T) {
 	}
 }
 
-// A page that can't be parsed will be the same again, and the store is well.
+// A page that cannot be parsed would be the same again, and the store is healthy.
 func TestPageThatCannotBeParsedIsNoFailureOfTheStore(t *testing.T) {
 	for _, page := range []string{
 		"<ListBucketResult><Contents><Key>a\x01b</Key></Contents></ListBucketResult>",
@@ -394,7 +394,7 @@ func TestPageThatCannotBeParsedIsNoFailureOfTheStore(t *testing.T) {
 	}
 }
 
-// Nor does such a page say that the store is well: failures before and after it are in a row.
+// Such a page is not a success either: failures before and after it are consecutive.
 func TestPageThatCannotBeParsedIsNoSuccessOfTheStore(t *testing.T) {
 	requests := 0
 	server := startHostile(t, func(w http.ResponseWriter, _ *http.Request) {
@@ -415,7 +415,7 @@ func TestPageThatCannotBeParsedIsNoSuccessOfTheStore(t *testing.T) {
 	}
 }
 
-// A store that sends back what it got must not bring the secrets into our errors.
+// A store may send a request's secrets back: no error shows them.
 func TestErrorsShowNoSecretsThatComeBack(t *testing.T) {
 	key := make([]byte, 32)
 	_, _ = rand.Read(key)
@@ -464,7 +464,7 @@ func TestErrorsShowNoSecretsThatComeBack(t *testing.T) {
 	}
 }
 
-// An error of a type of its own has what the store says in fields that are in no text of ours: they are without secrets, too.
+// A modeled error has the store's texts in fields as well: those are cleaned, too.
 func TestFieldsOfErrorsShowNoSecretsThatComeBack(t *testing.T) {
 	key := base64.StdEncoding.EncodeToString([]byte("0123456789abcdef0123456789abcdef"))
 	server := startHostile(t, func(w http.ResponseWriter, r *http.Request) {

@@ -29,7 +29,7 @@ import (
 	"github.com/seed-0f2c7998/perdure/s3test"
 )
 
-// client is connect for a server that is none of S3's.
+// client is connect for another endpoint than an s3test server.
 func client(endpoint string, p *retry.Policy, httpClient aws.HTTPClient) *s3.Client {
 	cfg := aws.Config{
 		Region: "eu-central-1", BaseEndpoint: &endpoint, HTTPClient: httpClient,
@@ -53,8 +53,7 @@ func TestErrorsOfConnections(t *testing.T) {
 	}
 }
 
-// net/http may hand out a connection that another request had, and then close it
-// as that one is cancelled.
+// net/http may reuse the connection of another request, and close it when that request is cancelled.
 func TestCancellationOfAnotherRequestIsRetried(t *testing.T) {
 	p, sent := quick(), 0
 	shared := clientFunc(func(r *http.Request) (*http.Response, error) {
@@ -224,7 +223,7 @@ func TestClassifyKnowsTheSDKsErrorsOutsideOfIt(t *testing.T) {
 	}
 }
 
-// AWS asks in milliseconds, and the SDK's newer mode would add a wait of its own.
+// AWS requests a wait in milliseconds, and the SDK's newer mode would add a wait of its own.
 func TestAmzRetryAfterIsObeyedOnce(t *testing.T) {
 	for _, env := range []string{"", "true"} {
 		t.Setenv("AWS_NEW_RETRIES_2026", env)
@@ -257,7 +256,7 @@ func TestAmzRetryAfterIsObeyedOnce(t *testing.T) {
 	}
 }
 
-// The clients of all services are made alike.
+// The clients of all services are generated alike.
 func TestAnotherService(t *testing.T) {
 	requests := 0
 	server := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {

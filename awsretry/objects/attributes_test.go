@@ -26,7 +26,7 @@ func attributes() objects.Attributes {
 	}
 }
 
-// same reports which attributes of an object are not these.
+// same reports the attributes that differ.
 func same(t *testing.T, what string, got, want objects.Attributes) {
 	t.Helper()
 	got.StorageClass, want.StorageClass = "", "" // which the server does not keep
@@ -35,7 +35,7 @@ func same(t *testing.T, what string, got, want objects.Attributes) {
 	}
 }
 
-// An object's attributes go with it, by whichever requests it is put and copied, and come back however it is read.
+// Attributes are stored by each kind of put and copy, and returned by each kind of read.
 func TestAttributesGoAlong(t *testing.T) {
 	server := start(t, s3test.Options{})
 	store := open(t, server, objects.Options{PartSize: 5 * mib})
@@ -60,7 +60,7 @@ func TestAttributesGoAlong(t *testing.T) {
 	attributesOf(t, store, "copied in parts", "copy in parts", want)
 }
 
-// attributesOf checks what each way to read an object says of it.
+// attributesOf checks the attributes that each kind of read returns.
 func attributesOf(t *testing.T, store *objects.Store, what, key string, want objects.Attributes) {
 	t.Helper()
 	got, err := store.Get(t.Context(), bucket, key, io.Discard, objects.GetOptions{Tags: true})
@@ -81,7 +81,7 @@ func attributesOf(t *testing.T, store *objects.Store, what, key string, want obj
 	same(t, what+", by Stat", stat.Attributes, want)
 }
 
-// The storage class is requested of the store, where a store has one to copy.
+// A copy has the storage class of its original, unless that exists only in special buckets.
 func TestStorageClassGoesAlong(t *testing.T) {
 	server := start(t, s3test.Options{})
 	proxy := httptest.NewServer(&httputil.ReverseProxy{
@@ -126,7 +126,8 @@ func TestStorageClassGoesAlong(t *testing.T) {
 	}
 }
 
-// Tags that may not be read are no failure, and are requested only where there are some, and someone wants them.
+// Tags that may not be read are not an error. They are requested only if the object has any and the caller wants
+// them.
 func TestTagsThatMayNotBeRead(t *testing.T) {
 	server := start(t, s3test.Options{})
 	store := open(t, server, objects.Options{PartSize: 5 * mib})
@@ -157,7 +158,7 @@ func TestTagsThatMayNotBeRead(t *testing.T) {
 	}
 }
 
-// How a client once sent an object is not what it is.
+// aws-chunked describes one request, and is not an attribute of the object.
 func TestChunkedIsNoAttribute(t *testing.T) {
 	server := start(t, s3test.Options{})
 	store := open(t, server, objects.Options{})
@@ -189,7 +190,7 @@ func TestChunkedIsNoAttribute(t *testing.T) {
 	}
 }
 
-// What has no ETag is no object, and not taken for one.
+// A response without an ETag is not an object.
 func TestPageIsNoObject(t *testing.T) {
 	store := handMade(t, func(w http.ResponseWriter, _ *http.Request) {
 		w.Header().Set("X-Amz-Request-Id", "1")

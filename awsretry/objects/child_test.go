@@ -28,8 +28,7 @@ const (
 	memory = 64 * mib // that a process may need for it
 )
 
-// TestMain is also the child process of other tests: it moves files, and tells
-// how much memory that took.
+// TestMain is also the child process of other tests: it transfers files, and prints its peak memory.
 func TestMain(m *testing.M) {
 	if what := os.Getenv("PERDURE_CHILD"); what != "" {
 		if err := child(what); err != nil {
@@ -60,7 +59,7 @@ func child(what string) error {
 	return err
 }
 
-// move moves one file, there or back, if an earlier child has not done it.
+// move transfers one file, unless an earlier child has done so.
 func move(ctx context.Context, store *objects.Store, what, path string) (err error) {
 	key := filepath.Base(path)
 	if _, err := os.Stat(path + "." + what); err == nil {
@@ -87,7 +86,7 @@ func move(ctx context.Context, store *objects.Store, what, path string) (err err
 	return err
 }
 
-// childOf is such a child.
+// childOf returns a command for a child process.
 func childOf(t *testing.T, server *s3test.Server, what string, paths ...string) *exec.Cmd {
 	t.Helper()
 	cmd := exec.CommandContext(t.Context(), os.Args[0])
@@ -96,7 +95,7 @@ func childOf(t *testing.T, server *s3test.Server, what string, paths ...string) 
 	return cmd
 }
 
-// peakMemory returns the most memory that this process has had, in bytes.
+// peakMemory returns the peak memory of this process in bytes.
 func peakMemory() (int64, error) {
 	status, err := os.ReadFile("/proc/self/status")
 	if err != nil {
@@ -111,7 +110,7 @@ func peakMemory() (int64, error) {
 	return 0, fmt.Errorf("no VmHWM in /proc/self/status")
 }
 
-// write makes a file of n bytes that differ from place to place.
+// write makes a file of n pseudorandom bytes.
 func write(t *testing.T, path string, n int64) {
 	t.Helper()
 	f, err := os.Create(path)
@@ -126,7 +125,7 @@ func write(t *testing.T, path string, n int64) {
 	}
 }
 
-// Every tenth request fails while a large file goes there and back.
+// Every tenth request fails during the upload and the download of a large file.
 func TestMemoryOfALargeFile(t *testing.T) {
 	if runtime.GOOS != "linux" {
 		t.Skip("the memory of a process is read from /proc, which only Linux has")

@@ -20,8 +20,8 @@ import (
 	"github.com/seed-0f2c7998/perdure/awsretry/objects"
 )
 
-// partedServer has one object, of parts of the given sizes, with the ETag or the
-// checksum that S3 gives such an object.
+// partedServer has one object, in parts of the given sizes, with the ETag or the checksum that S3 gives such an
+// object.
 func partedServer(t *testing.T, body []byte, sizes []int, checksum bool) *objects.Store {
 	t.Helper()
 	sum, tags, rest := crc32.NewIEEE(), md5.New(), body
@@ -93,7 +93,7 @@ func TestSpoiltObjectIsNoSuccess(t *testing.T) {
 	}
 }
 
-// A store that keeps other bytes than were sent is found out by what it says of them, at once or when it is asked.
+// An upload fails if the store has other bytes than were sent, as its response or a HEAD shows.
 func TestSpoiltUploadIsNoSuccess(t *testing.T) {
 	sent, kept := []byte("instant,cnt"), []byte("instant,cnT")
 	sum := func(b []byte) string {
@@ -130,7 +130,7 @@ func TestSpoiltUploadIsNoSuccess(t *testing.T) {
 	}
 }
 
-// Only what is a checksum of all bytes is an object's Checksum, and of several the best.
+// Only a checksum of all bytes becomes an object's Checksum; of several, the best.
 func TestChecksumOfTheWholeObjectOnly(t *testing.T) {
 	for _, test := range []struct {
 		headers map[string]string
@@ -157,7 +157,7 @@ func TestChecksumOfTheWholeObjectOnly(t *testing.T) {
 	}
 }
 
-// The same for one that goes up in parts, each of which arrived as it was sent.
+// The same for an object in parts, each of which arrived unchanged.
 func TestSpoiltPartsAreNoSuccess(t *testing.T) {
 	sent := content(1, 12*mib)
 	spoilt := slices.Clone(sent)

@@ -15,8 +15,7 @@ import (
 	"github.com/seed-0f2c7998/perdure/s3test"
 )
 
-// race lets sixteen clients put the same key, if it is absent, and returns what
-// each got.
+// race lets sixteen clients put the same key if it is absent, and returns their errors.
 func race(t *testing.T, store *objects.Store, key string, body func(i int) []byte) []error {
 	t.Helper()
 	results := make([]error, 16)

@@ -16,8 +16,8 @@ import (
 	"github.com/seed-0f2c7998/perdure/s3test"
 )
 
-// conflict is the response to a CompleteMultipartUpload in whose way another write
-// came. S3 wants the upload to begin from scratch.
+// conflict is the response to a CompleteMultipartUpload that lost against another write. S3 requires the upload to
+// begin from scratch.
 func conflict(nth ...int) s3test.Rule {
 	return s3test.Rule{Operation: "CompleteMultipartUpload", Nth: nth, Fault: s3test.Failure(409, "ConditionalRequestConflict")}
 }
@@ -67,8 +67,7 @@ func TestConflictOfAStreamIsItsEnd(t *testing.T) {
 	}
 }
 
-// A lost response, and then the upload is gone: another client has an object there of the
-// same bytes, and it is not ours.
+// A response was lost, and then the upload is gone: another client has stored an object of the same bytes.
 func TestResumedPutKnowsItsOwnName(t *testing.T) {
 	body := content(1, 11*mib)
 	for name, other := range map[string]bool{"its own": false, "somebody else's": true} {
@@ -124,7 +123,7 @@ func TestPutWithoutAResponseIsAmbiguous(t *testing.T) {
 	}
 }
 
-// What was never sent is not ambiguous.
+// A put that was never sent is not ambiguous.
 func TestPutThatWasNotSentIsNotAmbiguous(t *testing.T) {
 	server := start(t, s3test.Options{})
 	cfg := configFor(server)

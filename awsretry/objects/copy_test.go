@@ -43,7 +43,7 @@ func TestCopyIsTheSame(t *testing.T) {
 	stored(t, server, from.Key, body)
 }
 
-// What an object is besides its bytes goes with it, in one request or in parts.
+// A copy has the attributes of its original, in one request or in parts.
 func TestCopyKeepsTheHeaders(t *testing.T) {
 	server := start(t, s3test.Options{})
 	store := open(t, server, objects.Options{})
@@ -74,7 +74,7 @@ func TestCopyKeepsTheHeaders(t *testing.T) {
 	}
 }
 
-// A store may want no copied parts where there is to be a checksum of the whole.
+// Some stores refuse copied parts if the whole is to have a checksum.
 func TestCopyInPartsWhereTheyMayHaveNoChecksum(t *testing.T) {
 	server := start(t, s3test.Options{})
 	store := open(t, server, objects.Options{})

@@ -26,8 +26,8 @@ import (
 	"github.com/seed-0f2c7998/perdure/s3test"
 )
 
-// A vault is a server over TLS that refuses requests as S3 does in whose headers
-// the key is not as it has to be; those of others must not have it.
+// A vault is a server over TLS that refuses, as S3 does, requests without the key in the right headers, and any
+// others with it.
 type vault struct {
 	*s3test.Server
 
@@ -40,7 +40,7 @@ const (
 	sourceHeader = "X-Amz-Copy-Source-Server-Side-Encryption-Customer-"
 )
 
-// startVault starts one, which besides has the faults of rules.
+// startVault starts a vault with the faults of rules.
 func startVault(t *testing.T, rules ...s3test.Rule) *vault {
 	t.Helper()
 	v := &vault{key: content(7, 32)}
@@ -80,7 +80,7 @@ func (v *vault) has(h http.Header, prefix string) bool {
 		h.Get(prefix+"Key-Md5") == base64.StdEncoding.EncodeToString(digest[:])
 }
 
-// leaks fails the test if text has the key, or its MD5.
+// leaks fails the test if text contains the key or its MD5.
 func (v *vault) leaks(t *testing.T, where, text string) {
 	t.Helper()
 	digest := md5.Sum(v.key)
@@ -93,7 +93,7 @@ func (v *vault) leaks(t *testing.T, where, text string) {
 	}
 }
 
-// All that is done with an object has the key, at each attempt.
+// Each attempt of each request for an object has the key.
 func TestCustomerKeyGoesWithEachRequest(t *testing.T) {
 	v := startVault(t,
 		s3test.Rule{Operation: "PutObject", Nth: []int{1}, Fault: s3test.SlowDown()},
@@ -210,7 +210,7 @@ func TestCustomerKeyIsInNoStateFile(t *testing.T) {
 	stored(t, v.Server, "k", body)
 }
 
-// What the store refuses says so, without the key.
+// The error of a refused request does not contain the key.
 func TestWrongCustomerKeyIsAnError(t *testing.T) {
 	v := startVault(t)
 	if _, err := v.keyed.Put(t.Context(), bucket, "k", strings.NewReader("x"), objects.PutOptions{}); err != nil {
@@ -264,7 +264,7 @@ func TestCustomerKeyThatCannotBeUsed(t *testing.T) {
 	}
 }
 
-// What the store says of the bytes may be an ETag that looks like an MD5 and is none.
+// An ETag may look like an MD5 without being one.
 func TestETagWithACustomerKeyIsNoChecksum(t *testing.T) {
 	for _, size := range []int{1000, 6 * mib} {
 		server := httptest.NewTLSServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {

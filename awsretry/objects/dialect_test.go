@@ -55,7 +55,7 @@ func dialect(t *testing.T, server *s3test.Server, speak func([]byte) []byte) *ob
 	return store
 }
 
-// Stores do not agree on whether the quotes belong to an ETag.
+// Some stores omit the quotes of an ETag.
 func TestETagWithoutQuotesIsTheSame(t *testing.T) {
 	server := start(t, s3test.Options{})
 	store := dialect(t, server, func(body []byte) []byte {
@@ -77,7 +77,7 @@ func TestETagWithoutQuotesIsTheSame(t *testing.T) {
 	}
 }
 
-// What no checksum has confirmed in one process is not confirmed in the next.
+// A part without a confirmed checksum in one process has none in the next.
 func TestResumedPutClaimsNoMoreThanItKnows(t *testing.T) {
 	var whole atomic.Bool
 	store := handMade(t, func(w http.ResponseWriter, r *http.Request) {
@@ -108,8 +108,7 @@ func TestResumedPutClaimsNoMoreThanItKnows(t *testing.T) {
 	}
 }
 
-// Where the bucket says that objects are encrypted, the ETag may be no MD5 though
-// it looks like one.
+// If the bucket encrypts objects, an ETag that looks like an MD5 may not be one.
 func TestETagOfAnEncryptedObjectIsNoChecksum(t *testing.T) {
 	for _, size := range []int{1000, 6 * mib} {
 		store := handMade(t, func(w http.ResponseWriter, r *http.Request) {

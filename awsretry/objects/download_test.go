@@ -16,7 +16,7 @@ import (
 	"github.com/seed-0f2c7998/perdure/s3test"
 )
 
-// fetch has the store bring what the server has, and checks that it comes whole.
+// fetch downloads the object of the server, and compares it with body.
 func fetch(t *testing.T, server *s3test.Server, store *objects.Store, body []byte) {
 	t.Helper()
 	if err := server.Store(bucket, "k", body); err != nil {
@@ -123,7 +123,7 @@ func TestLargeFileThatChangesIsFetchedAgain(t *testing.T) {
 	fetched(t, path, newer)
 }
 
-// What has come stays for the next process, but for what is no longer as it was written.
+// Downloaded bytes stay for the next process, except those that were altered.
 func TestDownloadResumesWithWhatIsMissing(t *testing.T) {
 	server := start(t, s3test.Options{})
 	store := open(t, server, objects.Options{PartSize: 5 * mib})
@@ -192,7 +192,7 @@ func TestDownloadOfAnotherVersionBeginsFromScratch(t *testing.T) {
 	}
 }
 
-// Without resuming nothing is left, and what was left is not used.
+// Without resuming, leftovers are neither used nor left.
 func TestDownloadWithoutResuming(t *testing.T) {
 	server := start(t, s3test.Options{})
 	store := open(t, server, objects.Options{PartSize: 5 * mib})
@@ -218,7 +218,7 @@ func TestDownloadWithoutResuming(t *testing.T) {
 	fetched(t, path, body)
 }
 
-// interrupted begins a download and ends it after so many bytes.
+// interrupted begins a download and cancels it after enough bytes.
 func interrupted(t *testing.T, store *objects.Store, key, path string, enough int64) {
 	t.Helper()
 	ctx, cancel := context.WithCancel(t.Context())

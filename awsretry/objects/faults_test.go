@@ -18,10 +18,10 @@ import (
 	"github.com/seed-0f2c7998/perdure/s3test"
 )
 
-// weather strikes about every fourth request, in every way.
+// weather makes about every fourth request fail, in every way.
 func weather(seed uint64) s3test.Options { return s3test.Options{Faults: s3test.TypicalFaults(seed)} }
 
-// patient is quick for a server whose 429s ask for a second.
+// patient returns a Store for a server whose 429s request a wait of a second.
 func patient(t *testing.T, server *s3test.Server, o objects.Options) *objects.Store {
 	t.Helper()
 	o.Policy = quick()
@@ -84,8 +84,7 @@ func TestTwoHundredRoundTripsThroughFaults(t *testing.T) {
 	}
 }
 
-// hourCSV is the real file of a bike-sharing system, 1.1 MB, which is not part
-// of this repository.
+// hourCSV returns the path of a real file of a bike-sharing system, 1.1 MB, which is not in this repository.
 func hourCSV(t *testing.T) string {
 	t.Helper()
 	dir := os.Getenv("PERDURE_TESTDATA")

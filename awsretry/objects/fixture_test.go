@@ -28,7 +28,7 @@ const (
 	mib    = 1 << 20
 )
 
-// quick is a policy that gets a test on.
+// quick is a policy with short waits.
 func quick() *retry.Policy {
 	return &retry.Policy{
 		Name: "transfer", MaxAttempts: 10, BaseDelay: time.Millisecond, MaxDelay: 5 * time.Millisecond,
@@ -61,7 +61,7 @@ func open(t *testing.T, server *s3test.Server, o objects.Options) *objects.Store
 	return store
 }
 
-// handMade returns a Store for a server that is this function.
+// handMade returns a Store for a server with that handler.
 func handMade(t *testing.T, serve http.HandlerFunc) *objects.Store {
 	t.Helper()
 	server := httptest.NewServer(serve)
@@ -76,7 +76,7 @@ func handMade(t *testing.T, serve http.HandlerFunc) *objects.Store {
 	return store
 }
 
-// overTLS returns what a server needs for TLS, and a client that trusts it.
+// overTLS returns the configuration of a TLS server, and a client that trusts it.
 func overTLS(t *testing.T) (*tls.Config, aws.HTTPClient) {
 	t.Helper()
 	pair := httptest.NewUnstartedServer(nil)
@@ -90,7 +90,7 @@ func overTLS(t *testing.T) (*tls.Config, aws.HTTPClient) {
 		})
 }
 
-// content returns n bytes that differ from place to place.
+// content returns n pseudorandom bytes.
 func content(seed uint64, n int) []byte {
 	b := make([]byte, n)
 	_, _ = rand.NewChaCha8([32]byte{byte(seed), byte(seed >> 8)}).Read(b)
@@ -101,7 +101,7 @@ func script(rules ...s3test.Rule) s3test.Options {
 	return s3test.Options{Script: s3test.Rules(rules...)}
 }
 
-// stored fails the test unless the server has exactly these bytes, and nothing besides.
+// stored fails the test unless the server has exactly these bytes, and no unfinished upload.
 func stored(t *testing.T, server *s3test.Server, key string, want []byte) {
 	t.Helper()
 	got, ok := server.Object(bucket, key)
@@ -113,7 +113,7 @@ func stored(t *testing.T, server *s3test.Server, key string, want []byte) {
 	}
 }
 
-// stream hides everything but Read.
+// A stream hides all methods of a reader but Read.
 type stream struct{ io.Reader }
 
 func collect(seq iter.Seq2[objects.Object, error]) (keys []string, err error) {

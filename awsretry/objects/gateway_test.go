@@ -104,7 +104,7 @@ func TestGatewayCopyAndBatch(t *testing.T) {
 	}
 }
 
-// What other tools have put there, with a checksum for each part.
+// Objects of other tools have a checksum of their parts.
 func TestGatewayCompositeChecksum(t *testing.T) {
 	g := startGateway(t)
 	client, body := g.client(), content(1, 13*mib)

@@ -25,10 +25,10 @@ import (
 	"github.com/seed-0f2c7998/perdure/s3test"
 )
 
-// getterOf is what the command calls.
+// getterOf is the function that the command uses.
 var getterOf = getters.TakeS3[*objects.Store, objects.GetOptions, objects.Object]()
 
-// into has the engine fetch the object of a Getter to the file k in dir.
+// into fetches the object of a Getter to the file k in dir.
 func into(ctx context.Context, dir string, g getters.S3[objects.Object], o transfer.Options) (transfer.Result, error) {
 	d, err := transfer.OpenDir(dir)
 	if err != nil {
@@ -47,7 +47,7 @@ func into(ctx context.Context, dir string, g getters.S3[objects.Object], o trans
 	return f.Commit()
 }
 
-// Ranges of an object, whole and through faults, by as many requests at a time as there may be.
+// An object is fetched through faults, in ranges with up to the allowed number of requests at a time.
 func TestGetterThroughFaults(t *testing.T) {
 	seed := testseed.Of(t, 77)
 	for _, parallel := range []int{1, 4} {
@@ -71,7 +71,7 @@ func TestGetterThroughFaults(t *testing.T) {
 	}
 }
 
-// A body that breaks while the object is replaced is not continued with another, however it is requested.
+// A body that breaks while the object is replaced does not resume with the new object.
 func TestGetterNeverMixesVersions(t *testing.T) {
 	older, newer := content(1, 3*mib), content(2, 3*mib)
 	for name, r := range map[string]transfer.Range{
@@ -155,7 +155,7 @@ func TestGetterTakesOnlyWhatWasRequested(t *testing.T) {
 	}
 }
 
-// A store that knows no ranges sends all of it, and a Getter says so.
+// A store without support for ranges sends the whole object, and the Getter reports that.
 func TestGetterOfAStoreWithoutRanges(t *testing.T) {
 	body := content(1, 3*mib)
 	store := handMade(t, func(w http.ResponseWriter, _ *http.Request) {
@@ -175,7 +175,7 @@ func TestGetterOfAStoreWithoutRanges(t *testing.T) {
 	}
 }
 
-// While one request waits for its next attempt another goes in its place, and no more than that.
+// While a request waits for its next attempt, exactly one other takes its slot.
 func TestGetterLetsAnotherGo(t *testing.T) {
 	server := start(t, script(s3test.Rule{Operation: "GetObject", Nth: []int{1}, Fault: s3test.CutBody(0)}))
 	store := open(t, server, objects.Options{Parallel: 1})
@@ -193,7 +193,7 @@ func TestGetterLetsAnotherGo(t *testing.T) {
 	}
 }
 
-// A later process resumes: what is there is not requested, and the object's checksum is still that of all.
+// A later process requests only what is missing, and verifies the checksum of the whole object.
 func TestGetterResumes(t *testing.T) {
 	server := start(t, s3test.Options{})
 	p := quick()
@@ -225,7 +225,8 @@ func TestGetterResumes(t *testing.T) {
 	}
 }
 
-// An openCounter counts the responses that its client has not closed yet. None is read before so many were open at a time.
+// An openCounter counts the open responses of its client. It delays reads until the given number of responses have
+// been open.
 type openCounter struct {
 	open, most atomic.Int64
 	want       int64
@@ -271,7 +272,7 @@ func (b *countedBody) Close() error {
 	return b.ReadCloser.Close()
 }
 
-// No more responses are open at a time than there may be, though the engine requests twice as many.
+// The number of open responses stays within the limit, though the engine makes twice as many requests.
 func TestGetterKeepsToParallel(t *testing.T) {
 	body, dir := content(1, 26*mib), t.TempDir()
 	server := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {

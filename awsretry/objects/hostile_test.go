@@ -20,7 +20,7 @@ import (
 	"github.com/seed-0f2c7998/perdure/s3test"
 )
 
-// listing responds to a listing with pages of these keys, each of which names the next by the token.
+// listing responds to a listing with pages of these keys; next returns the token of the next page.
 func listing(pages map[string][]string, next func(token string) string) http.HandlerFunc {
 	return func(w http.ResponseWriter, r *http.Request) {
 		token := r.URL.Query().Get("continuation-token")
@@ -35,7 +35,7 @@ func listing(pages map[string][]string, next func(token string) string) http.Han
 	}
 }
 
-// A listing that a store makes endless comes to an end.
+// An endless listing ends with an error.
 func TestListingWithoutAnEnd(t *testing.T) {
 	for name, next := range map[string]func(string) string{
 		"the same token":   func(string) string { return "t" },
@@ -59,7 +59,7 @@ func TestListingWithoutAnEnd(t *testing.T) {
 	}
 }
 
-// A store that lists what it was not asked for is no reason to copy, or to abort, other keys than those below the prefix.
+// Keys outside the requested prefix are neither copied nor aborted.
 func TestKeysThatWereNotAskedFor(t *testing.T) {
 	aborted := false
 	store := handMade(t, func(w http.ResponseWriter, r *http.Request) {
@@ -91,7 +91,7 @@ func TestKeyListedTwiceIsOne(t *testing.T) {
 	}
 }
 
-// A key that can't be decoded is an error of its own: the others are listed.
+// A key that cannot be decoded is an error of its own: the others are listed.
 func TestKeyThatCannotBeDecoded(t *testing.T) {
 	store := handMade(t, func(w http.ResponseWriter, _ *http.Request) {
 		fmt.Fprint(w, "<ListBucketResult><EncodingType>url</EncodingType>")
@@ -117,10 +117,10 @@ func handMadeList(t *testing.T, pages map[string][]string, next map[string]strin
 	return handMade(t, listing(pages, func(token string) string { return next[token] }))
 }
 
-// oddKeys cannot be in XML, or become others in it.
+// oddKeys cannot be written in XML, or become other keys in it.
 var oddKeys = []string{"a\x01b", "tab\tkey", "line\nkey", "cr\rkey", "del\x7f", "c1\u0085", "\ufffe", "\x1b[31mred", "100%", "a+b c", "ä/<&>"}
 
-// s3test's store writes XML as others do: without encoding-type, one such key spoils a page.
+// The store of s3test writes XML as others do: without encoding-type, one such key makes a page unreadable.
 func TestOddKeysAreListedAndDeleted(t *testing.T) {
 	server := start(t, s3test.Options{})
 	store := open(t, server, objects.Options{})
@@ -190,7 +190,7 @@ func TestAbortUploadsSkipsAnUpload(t *testing.T) {
 	}
 }
 
-// An error that all uploads would have ends the cleaning.
+// An error that all uploads would have ends AbortUploads.
 func TestCleanStopsWhenTheStoreFails(t *testing.T) {
 	requests := 0
 	store := handMade(t, func(w http.ResponseWriter, r *http.Request) {
@@ -206,7 +206,7 @@ func TestCleanStopsWhenTheStoreFails(t *testing.T) {
 	}
 }
 
-// The page of another web server is neither an empty prefix nor an object.
+// The page of another web server is neither an empty listing nor an object.
 func TestStoreThatIsNone(t *testing.T) {
 	requests := 0
 	store := handMade(t, func(w http.ResponseWriter, _ *http.Request) {
@@ -252,7 +252,8 @@ func TestObjectsOfImpossibleSizes(t *testing.T) {
 	}
 }
 
-// s3test's store knows no encoding-type here, writes some such keys raw and others as U+FFFD: these cannot be reported.
+// The store of s3test ignores encoding-type here; it writes some such keys unencoded and others as U+FFFD, which
+// cannot be recovered.
 func TestCleanOfOddKeys(t *testing.T) {
 	server := start(t, s3test.Options{})
 	store := open(t, server, objects.Options{})

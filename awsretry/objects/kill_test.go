@@ -58,7 +58,7 @@ func killed(t *testing.T, server *s3test.Server, random *rand.Rand, what string,
 	return 0
 }
 
-// remember adds the parts that the state files say are done.
+// remember adds the parts that the state files record as done.
 func remember(done map[string]int, paths []string, requests int) {
 	for _, path := range paths {
 		state, _ := os.ReadFile(path + ".state") // it exists only during an upload in parts
@@ -76,9 +76,8 @@ func remember(done map[string]int, paths []string, requests int) {
 	}
 }
 
-// hidden takes out the parts of files that a store may have been putting together
-// at a kill: versitygw shows neither the upload nor the object then, and a child
-// that does not wait long sends all of it again.
+// hidden removes the parts of uploads that a store may have been completing at a kill: versitygw then returns neither
+// the upload nor the object, and a child that does not wait long sends everything again.
 func hidden(done map[string]int, requests []s3test.Request) {
 	for _, r := range requests {
 		if r.Operation == "CompleteMultipartUpload" && r.Status != http.StatusOK {
@@ -87,10 +86,8 @@ func hidden(done map[string]int, requests []s3test.Request) {
 	}
 }
 
-// Files of 1 B to 64 MiB go there and back, though the process is killed again and
-// again: what is written down as done is not done again, nothing is lost, and what
-// is left of an upload whose process was killed before it wrote down its ID can be
-// cleaned away.
+// Files of 1 B to 64 MiB are uploaded and downloaded while the process is killed again and again: no recorded part is
+// sent again, nothing is lost, and AbortUploads removes uploads whose process was killed before it recorded their ID.
 func TestTransfersOutliveTheirProcess(t *testing.T) {
 	const part, largest = 8 * mib, 64 * mib
 	seed := testseed.Of(t, 5)

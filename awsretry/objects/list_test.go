@@ -102,7 +102,7 @@ func TestDeleteAllReportsEachKey(t *testing.T) {
 	}
 }
 
-// A store that refuses some keys of a batch: some for a while, one for ever.
+// A store refuses some keys of a batch, some of them only for a while.
 func TestDeleteAllRepeatsWhatMayPass(t *testing.T) {
 	var requests []string
 	store := handMade(t, func(w http.ResponseWriter, r *http.Request) {
@@ -147,7 +147,7 @@ func TestDeleteAllWhenNothingWorks(t *testing.T) {
 	}
 }
 
-// Each key that is given up has the store's own reason, and not another's.
+// Each key has the store's error for that key.
 func TestDeleteAllGivesUpEachKeyForItsReason(t *testing.T) {
 	store := handMade(t, func(w http.ResponseWriter, _ *http.Request) {
 		fmt.Fprint(w, "<DeleteResult><Error><Key>slow</Key><Code>SlowDown</Code></Error>"+
@@ -161,7 +161,7 @@ func TestDeleteAllGivesUpEachKeyForItsReason(t *testing.T) {
 	}
 }
 
-// The AttemptTimeout is for a request, not for all that a batch takes.
+// The AttemptTimeout bounds a request, not a whole batch.
 func TestDeleteAllTakesAsLongAsItNeeds(t *testing.T) {
 	server := start(t, script(s3test.Rule{Operation: "DeleteObjects", Nth: []int{1, 2}, Fault: s3test.SlowDown()}))
 	p := quick()
@@ -174,7 +174,7 @@ func TestDeleteAllTakesAsLongAsItNeeds(t *testing.T) {
 	}
 }
 
-// Some stores know no other checksum for this request.
+// Some stores accept only Content-MD5 in this request.
 func TestDeleteAllHasTheChecksumOfOldStores(t *testing.T) {
 	store := handMade(t, func(w http.ResponseWriter, r *http.Request) {
 		body, _ := io.ReadAll(r.Body)

@@ -23,7 +23,7 @@ import (
 	"github.com/seed-0f2c7998/perdure/retry"
 )
 
-// A service is an HTTP service that works or does not, as a client's transport.
+// A service is an HTTP service that is up or down, as a transport.
 type service struct {
 	down     bool
 	requests int
@@ -41,12 +41,12 @@ func (s *service) RoundTrip(r *http.Request) (*http.Response, error) {
 	}, nil
 }
 
-// policyOf is one of a single attempt, so that an operation is one failure.
+// policyOf returns a policy of one attempt, so that a failed operation is one failure.
 func policyOf(b *circuit.Breaker) *retry.Policy {
 	return &retry.Policy{MaxAttempts: 1, Breaker: b, Observe: func(context.Context, retry.Event) {}}
 }
 
-// outside are the layers that can be around another call.
+// outside returns the layers that can be around another call.
 func outside() map[string]func(context.Context, *circuit.Breaker, func(context.Context) error) error {
 	return map[string]func(context.Context, *circuit.Breaker, func(context.Context) error) error{
 		"retry.Do": func(ctx context.Context, b *circuit.Breaker, f func(context.Context) error) error {
@@ -62,7 +62,7 @@ func outside() map[string]func(context.Context, *circuit.Breaker, func(context.C
 	}
 }
 
-// get is a GET by that transport, as a function that fails as its user sees it.
+// get returns a GET by that transport, which returns the error that its user sees.
 func get(transport http.RoundTripper) func(context.Context) error {
 	return func(ctx context.Context) error {
 		req, err := http.NewRequestWithContext(ctx, http.MethodGet, "http://service.test/x", nil)
@@ -123,7 +123,7 @@ func inside(t *testing.T, b *circuit.Breaker, s *service) map[string]func(contex
 	return layers
 }
 
-// ends are what the step between two layers makes of what the inner one returns.
+// ends returns what the step between two layers may make of the inner error.
 func ends() map[string]func(error) error {
 	return map[string]func(error) error{
 		"its error": func(err error) error { return err },
@@ -146,10 +146,9 @@ func wrapped(err error) error {
 	return fmt.Errorf("step: %w", err)
 }
 
-// Every pair of layers with one breaker, or with two on one cell, counts an
-// operation that fails once, but perhaps the first; asks once, so that a probe
-// goes through both; and heals with the first call after recovery. They used to
-// refuse each other for ever, or to stay closed for ever.
+// Every pair of layers with one breaker, or with two on one cell, counts a failed operation once, except perhaps the
+// first; acquires one permit, so that a probe passes both; and recovers with the first call. They used to refuse each
+// other, or to stay closed, for ever.
 func TestNestedLayers(t *testing.T) {
 	quiet := circuit.Config{RecoveryTimeout: time.Minute, Observe: func(context.Context, circuit.Transition) {}}
 	n, dir := 0, t.TempDir()
@@ -236,8 +235,7 @@ func (n nest) check() {
 	}
 }
 
-// What the step finds wrong in a good response is a failure: the success of the
-// layer further in does not hide it.
+// A step that fails on a good response is a failure: the success of the inner layer does not hide it.
 func TestInnerSuccessHidesNoOuterFailure(t *testing.T) {
 	for outer, do := range outside() {
 		for inner := range inside(t, nil, new(service)) {
@@ -262,8 +260,7 @@ func TestInnerSuccessHidesNoOuterFailure(t *testing.T) {
 	}
 }
 
-// A layer that makes many calls further in has each of them count, and does not
-// keep their successes back.
+// Each of many inner calls of one layer counts, and their successes are not delayed.
 func TestManyCallsWithinOne(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		b := circuit.New("service", circuit.Config{Observe: func(context.Context, circuit.Transition) {}})

@@ -14,8 +14,7 @@ import (
 	"github.com/seed-0f2c7998/perdure/s3test"
 )
 
-// What others may have put in the place of a state file is refused at once, by each way to it: it is neither waited for,
-// nor followed, nor written to.
+// A foreign file in place of a state file is an error at once: it is not waited for, followed, or written to.
 func TestStateThatIsNoFileOfOurs(t *testing.T) {
 	server := start(t, s3test.Options{})
 	store := open(t, server, objects.Options{PartSize: 5 * mib})

@@ -123,9 +123,8 @@ func TestFailedUploadIsAborted(t *testing.T) {
 	}
 }
 
-// With the breaker open the parts of a failed upload are dropped all the same.
-// The request for that is no probe, and takes nothing from the budget, which is
-// used up by then.
+// With the breaker open the parts of a failed upload are still aborted. That request is not a probe, and costs
+// nothing from the budget, which is empty by then.
 func TestOpenBreakerDoesNotKeepParts(t *testing.T) {
 	for _, recovery := range []time.Duration{time.Hour, time.Millisecond} {
 		server := start(t, script(

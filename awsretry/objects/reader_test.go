@@ -148,7 +148,7 @@ func TestFileIsThereWholeOrNotAtAll(t *testing.T) {
 	}
 }
 
-// A store behind a proxy that does not pass the length on.
+// A proxy may drop the Content-Length of the store.
 func TestObjectOfUnknownLength(t *testing.T) {
 	body := content(1, mib)
 	requests := 0

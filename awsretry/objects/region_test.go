@@ -25,7 +25,8 @@ import (
 	"github.com/seed-0f2c7998/perdure/s3test"
 )
 
-// An amazon is a server for hosts of amazonaws.com, whose only bucket is in eu-west-1. refuse is how it says so elsewhere.
+// An amazon is a server for hosts of amazonaws.com, whose only bucket is in eu-west-1. refuse responds to requests in
+// other regions.
 type amazon struct {
 	refuse func(w http.ResponseWriter, r *http.Request)
 
@@ -60,7 +61,7 @@ func (a *amazon) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	}
 }
 
-// start returns a Store that finds the server by whatever name.
+// start returns a Store whose client connects every host name to the server.
 func (a *amazon) start(t *testing.T, o objects.Options, endpoint bool) *objects.Store {
 	t.Helper()
 	server := httptest.NewServer(a)
@@ -130,7 +131,7 @@ func TestBucketElsewhere(t *testing.T) {
 	}
 }
 
-// The status is all that the response to a HEAD has, besides the header.
+// The response to a HEAD has only a status and headers.
 func TestBucketElsewhereByHead(t *testing.T) {
 	for _, status := range []int{301, 400} {
 		a := &amazon{refuse: respond(status, "", "eu-west-1", "")}
@@ -140,7 +141,7 @@ func TestBucketElsewhereByHead(t *testing.T) {
 	}
 }
 
-// Where the bucket cannot be reached the error names its region, after two requests.
+// If the bucket cannot be reached, the error names its region, after two requests.
 func TestBucketElsewhereOutOfReach(t *testing.T) {
 	for name, tt := range map[string]struct {
 		region string

@@ -16,7 +16,7 @@ import (
 	"github.com/seed-0f2c7998/perdure/s3test"
 )
 
-// sentParts returns the numbers of the parts that came in.
+// sentParts returns the numbers of the received parts.
 func sentParts(server *s3test.Server) (numbers []string) {
 	for _, r := range server.Requests() {
 		if r.Operation == "UploadPart" && r.Status == 200 {

@@ -13,15 +13,15 @@ import (
 	"github.com/seed-0f2c7998/perdure/s3test"
 )
 
-// bothServers runs f with the server in the process, and with versitygw behind
-// one: with the faults of o, and with a record of the requests.
+// bothServers runs f with an in-process server, and with one in front of versitygw: both with the faults of o, and a
+// record of the requests.
 func bothServers(t *testing.T, o s3test.Options, f func(t *testing.T, server *s3test.Server)) {
 	t.Helper()
 	t.Run("in the process", func(t *testing.T) { f(t, start(t, o)) })
 	t.Run("versitygw", func(t *testing.T) { f(t, startGateway(t).behind(t, o)) })
 }
 
-// A gateway is versitygw, with our bucket.
+// A gateway is a versitygw with our bucket.
 type gateway struct{ *versitygwtest.Gateway }
 
 func startGateway(t *testing.T) gateway {
@@ -35,7 +35,7 @@ func (g gateway) client() *s3.Client {
 	}, func(o *s3.Options) { o.UsePathStyle = true })
 }
 
-// behind puts a server with faults before the gateway.
+// behind starts a server with faults in front of the gateway.
 func (g gateway) behind(t *testing.T, o s3test.Options) *s3test.Server {
 	t.Helper()
 	o.Upstream, o.AccessKey, o.SecretKey = g.URL, g.Access, g.Secret

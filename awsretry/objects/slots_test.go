@@ -10,8 +10,7 @@ import (
 	"github.com/seed-0f2c7998/perdure/s3test"
 )
 
-// asked returns a value of each request of an operation, in the order in which
-// they came.
+// asked returns a value of each request of an operation, in order.
 func asked(server *s3test.Server, operation string, value func(s3test.Request) string) (values []string) {
 	for _, r := range server.Requests() {
 		if r.Operation == operation {
@@ -23,8 +22,7 @@ func asked(server *s3test.Server, operation string, value func(s3test.Request) s
 
 func partNumber(r s3test.Request) string { return r.Query.Get("partNumber") }
 
-// While a part waits for its next attempt the next part goes, unless it would
-// take the memory of another.
+// While a part waits for its next attempt, the next part takes its slot, except in a stream, whose parts need memory.
 func TestPartThatWaitsLetsAnotherGo(t *testing.T) {
 	body := content(1, 12*mib)
 	for name, test := range map[string]struct {
@@ -46,8 +44,7 @@ func TestPartThatWaitsLetsAnotherGo(t *testing.T) {
 	}
 }
 
-// A store that refuses everything is asked for as many parts again as are under
-// way at a time, and no more.
+// A store that refuses everything gets at most twice as many parts as are sent at a time.
 func TestPartsThatWaitAreFew(t *testing.T) {
 	server := start(t, script(s3test.Rule{Operation: "UploadPart", Fault: s3test.SlowDown()}))
 	store := open(t, server, objects.Options{PartSize: 5 * mib, Parallel: 1})

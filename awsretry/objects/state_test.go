@@ -23,7 +23,7 @@ import (
 	"github.com/seed-0f2c7998/perdure/s3test"
 )
 
-// report collects what a transfer tells of how far it has come.
+// A report collects what a transfer reports of its progress.
 type report []string
 
 func (r *report) resumed(how objects.Resumption) {
@@ -57,8 +57,7 @@ func TestPutReportsWhatIsThere(t *testing.T) {
 	}
 }
 
-// What is secret in the URL of an endpoint does not stand in the file, and who has
-// another resumes regardless.
+// The file does not contain a secret in the URL of the endpoint, and a Store with another secret resumes.
 func TestStateHoldsNoSecret(t *testing.T) {
 	server := start(t, s3test.Options{})
 	body, path := content(1, 16*mib), filepath.Join(t.TempDir(), "state")
@@ -103,7 +102,7 @@ func TestPutReportsThatNothingIsThere(t *testing.T) {
 	}
 }
 
-// A state of another version, or one that can't be believed, is no error: the upload begins from scratch, and says why.
+// A state of another version, or a damaged one, is not an error: the upload begins from scratch, and reports why.
 func TestPutAfterAStateOfAnotherVersion(t *testing.T) {
 	server := start(t, s3test.Options{})
 	store, body := open(t, server, objects.Options{PartSize: 5 * mib}), content(1, 16*mib)
@@ -140,7 +139,7 @@ func TestPutAfterAStateOfAnotherVersion(t *testing.T) {
 	}
 }
 
-// signed returns the records of these lines of JSON.
+// signed returns these lines of JSON as records.
 func signed(t *testing.T, lines ...string) (text string) {
 	t.Helper()
 	for _, line := range lines {
@@ -153,8 +152,8 @@ func signed(t *testing.T, lines ...string) (text string) {
 	return text
 }
 
-// No byte of a state is believed unless it is as it was written: not the address or the ID of the upload, which used to make
-// an upload to another place fail or be lost, and not the size of a part.
+// No altered record is used: neither the address nor the ID of the upload, which used to fail or lose another upload,
+// nor the size of a part.
 func TestPutAfterAnAlteredState(t *testing.T) {
 	server := start(t, s3test.Options{})
 	body := content(1, 16*mib)
@@ -194,7 +193,7 @@ func TestPutAfterAnAlteredState(t *testing.T) {
 	}
 }
 
-// alter changes the byte at at of a file.
+// alter changes one byte of a file.
 func alter(t *testing.T, path string, at int) {
 	t.Helper()
 	text, err := os.ReadFile(path)
@@ -203,7 +202,7 @@ func alter(t *testing.T, path string, at int) {
 	}
 }
 
-// with returns text with the byte at at changed.
+// with returns text with one byte changed.
 func with(text []byte, at int, flip byte) []byte {
 	text = bytes.Clone(text)
 	text[at] ^= flip
@@ -212,9 +211,8 @@ func with(text []byte, at int, flip byte) []byte {
 
 const goodPart = `{"part":0,"size":5242880,"crc":1,"etag":"x"}`
 
-// A store that is still putting the parts together for a process that was killed
-// shows neither the upload nor the object: no part is sent again before it has
-// been asked a few times.
+// A store that is still completing the upload of a killed process returns neither the upload nor the object: no part
+// is sent again before several attempts have found neither.
 func TestPutWaitsForAnUploadThatIsPutTogether(t *testing.T) {
 	for name, before := range map[string][]byte{"where there was nothing": nil, "where there was another": []byte("another")} {
 		server := start(t, script(s3test.Rule{Operation: "CompleteMultipartUpload", Fault: s3test.LostResponse()}))
@@ -278,7 +276,7 @@ func TestAbandon(t *testing.T) {
 	}
 }
 
-// An upload whose beginning is interrupted is dropped: its ID is waited for.
+// An upload that is interrupted while it begins is aborted: Put waits for its ID.
 func TestUploadInterruptedWhileItBegins(t *testing.T) {
 	server := start(t, s3test.Options{})
 	store := open(t, server, objects.Options{PartSize: 5 * mib})
@@ -314,8 +312,7 @@ func TestUploadInterruptedWhileItBegins(t *testing.T) {
 	}
 }
 
-// A file that shrinks while it is sent is not tried again, and is not held
-// against the store.
+// A put of a file that shrinks meanwhile is not retried, and does not count as a failure of the store.
 func TestPutOfAFileThatShrinks(t *testing.T) {
 	server := start(t, s3test.Options{})
 	path := filepath.Join(t.TempDir(), "file")

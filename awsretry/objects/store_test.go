@@ -84,7 +84,7 @@ func TestRedirectIsTheStoresError(t *testing.T) {
 	}
 }
 
-// On TLS a body is not signed: it is read once less. On plain HTTP it is.
+// Over TLS a body is not signed, and so is read one time less than over plain HTTP.
 func TestBodiesOverTLSAndWithout(t *testing.T) {
 	certificate, trusting := overTLS(t)
 	for name, o := range map[string]s3test.Options{"https": {TLS: certificate}, "http": {}} {

@@ -24,7 +24,7 @@ import (
 	"github.com/seed-0f2c7998/perdure/s3test"
 )
 
-// 200 uploads and 200 downloads, with every fault there is.
+// 200 uploads and 200 downloads meet every kind of fault.
 func TestTwoHundredTransfersThroughFaults(t *testing.T) {
 	seed := testseed.Of(t, 2024)
 	faults := s3test.TypicalFaults(seed)
@@ -55,8 +55,7 @@ func TestTwoHundredTransfersThroughFaults(t *testing.T) {
 	})
 }
 
-// sizes returns n sizes from 1 B to 64 MiB, each order of magnitude alike, of which
-// every sixth, from the first on, is 64 MiB itself for at most four of them.
+// sizes returns n sizes from 1 B to 64 MiB, uniform in their logarithm; every sixth, up to four, is 64 MiB.
 func sizes(random *rand.Rand, n int) []int64 {
 	all := make([]int64, n)
 	for i := range all {
@@ -68,7 +67,7 @@ func sizes(random *rand.Rand, n int) []int64 {
 	return all
 }
 
-// thereAndBack puts an object in one of the ways there are, and gets it in one.
+// thereAndBack puts and gets an object, in one of the possible ways each.
 func thereAndBack(t *testing.T, store *objects.Store, i int, body []byte) (objects.Object, error) {
 	t.Helper()
 	var r io.Reader = bytes.NewReader(body)
@@ -95,7 +94,7 @@ func thereAndBack(t *testing.T, store *objects.Store, i int, body []byte) (objec
 	return got, errors.Join(err, os.RemoveAll(path))
 }
 
-// faultsStruck logs what was sent, and fails the test if a kind of fault has not struck.
+// faultsStruck logs the requests, and fails the test if a kind of fault is missing.
 func faultsStruck(t *testing.T, server *s3test.Server, all []int64) {
 	t.Helper()
 	sorted, total := slices.Sorted(slices.Values(all)), int64(0)
@@ -116,7 +115,7 @@ func faultsStruck(t *testing.T, server *s3test.Server, all []int64) {
 	}
 }
 
-// Sixteen racers, small and in parts, without faults and with lost responses.
+// Sixteen clients race, with small objects and in parts, without faults and with lost responses.
 func TestRacersOfBothServers(t *testing.T) {
 	bothServers(t, s3test.Options{}, func(t *testing.T, server *s3test.Server) {
 		t.Helper()

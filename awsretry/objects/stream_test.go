@@ -13,7 +13,7 @@ import (
 	"github.com/seed-0f2c7998/perdure/s3test"
 )
 
-// partSizes returns the length of each part that came in, by number.
+// partSizes returns the size of each received part, by number.
 func partSizes(server *s3test.Server) (sizes []int) {
 	for _, r := range server.Requests() {
 		n, err := strconv.Atoi(r.Query.Get("partNumber"))
@@ -42,7 +42,7 @@ func TestStreamOfHundredsOfMiB(t *testing.T) {
 	}
 }
 
-// Parts that grow are put together as they were cut, by this process or the next, and take no more memory than they may.
+// Growing parts are assembled correctly, by this process or the next, within the memory limit.
 func TestStreamWhosePartsGrow(t *testing.T) {
 	growth := source.Growth{After: 3, Every: 2, By: 3 * mib, Memory: 24 * mib}
 	server := start(t, s3test.Options{})

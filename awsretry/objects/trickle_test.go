@@ -18,8 +18,7 @@ import (
 	"github.com/seed-0f2c7998/perdure/retry"
 )
 
-// A connection that brings a byte a second does not stall, and is too slow all the same, also where it is MaxElapsed
-// that it outlasts.
+// A connection that delivers a byte a second does not stall, but is too slow, also if only MaxElapsed limits it.
 func TestTricklingObject(t *testing.T) {
 	const size = 100_000
 	for _, row := range []struct {

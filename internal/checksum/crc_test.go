@@ -7,7 +7,7 @@ import (
 	"github.com/seed-0f2c7998/perdure/internal/checksum"
 )
 
-// The naive twin of Combine computes the CRC of the whole.
+// Combine returns the CRC of the whole, as computed directly.
 func TestCombineIsTheSumOfTheWhole(t *testing.T) {
 	random := rand.NewChaCha8([32]byte{1})
 	of := func(name string, b []byte) checksum.Sum {

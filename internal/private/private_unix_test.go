@@ -15,7 +15,7 @@ import (
 	"github.com/seed-0f2c7998/perdure/internal/private"
 )
 
-// traps are what somebody may put in the place of x, with the error of an open that meets it.
+// traps are what another user may put in place of x, with the error of opening it.
 var traps = map[string]struct {
 	put  func(path string) error
 	want error
@@ -74,7 +74,7 @@ func TestReplacedWhileItIsOpened(t *testing.T) {
 	}
 }
 
-// What is in the place of a file that is made stays, and is not written through.
+// Make leaves an existing file or link unchanged.
 func TestMakeMakes(t *testing.T) {
 	for name, trap := range traps {
 		root := place(t)
@@ -100,7 +100,7 @@ func TestMakeMakes(t *testing.T) {
 	}
 }
 
-// A directory that became a link, or another directory, after it was looked at is not entered.
+// A directory that is replaced by a link, or by another directory, between check and open is not entered.
 func TestReplacedDirectory(t *testing.T) {
 	for name, put := range map[string]func(path string) error{
 		"another directory": func(path string) error { return os.Mkdir(path, 0o700) },

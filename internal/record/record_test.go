@@ -13,7 +13,7 @@ type value struct {
 	Size   int64  `json:"size"`
 }
 
-// A record is believed as it was written, and in no other form: with another byte in any place, one less or one more.
+// A record decodes only as it was encoded: with any byte changed, removed or added it does not.
 func TestDecode(t *testing.T) {
 	want := value{"perdure-test-1", 1 << 40}
 	line, err := record.Encode(want)

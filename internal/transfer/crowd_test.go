@@ -11,8 +11,8 @@ import (
 	"github.com/seed-0f2c7998/perdure/internal/transfer"
 )
 
-// TestManyInOneDirectory puts files into one directory by many Dirs and Trees at once, as processes do that know nothing of
-// each other: none takes another's staging directory for a leftover.
+// TestManyInOneDirectory writes files into one directory by many independent Dirs and Trees at once, as processes do:
+// none takes the staging directory of another for a leftover.
 func TestManyInOneDirectory(t *testing.T) {
 	dir := t.TempDir()
 	const writers, files = 16, 40
@@ -34,7 +34,7 @@ func TestManyInOneDirectory(t *testing.T) {
 	}
 }
 
-// put puts a file that holds its name.
+// put writes a file whose content is its name.
 func put(t *testing.T, dir, name string, inTree bool) error {
 	t.Helper()
 	var create func(o transfer.Options) (*transfer.File, error)

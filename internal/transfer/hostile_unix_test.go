@@ -62,8 +62,8 @@ func finish(t *testing.T, dir string, b []byte) int64 {
 	return r.Resumed
 }
 
-// TestLeftoversAreBelieved tries what may be found in the place of an earlier process's leftovers. Whatever it is, the file
-// is right in the end, and foreign bytes do not count as resumed.
+// TestLeftoversAreBelieved tries what may be in place of the leftovers of an earlier process: the file is always
+// right in the end, and foreign bytes do not count as resumed.
 func TestLeftoversAreBelieved(t *testing.T) {
 	b := content(3, size)
 	for name, c := range map[string]struct {
@@ -216,7 +216,7 @@ func TestLeftoversAreBelieved(t *testing.T) {
 	}
 }
 
-// reversion makes a staging directory's owner file that of another version, with what that has behind the JSON.
+// reversion rewrites a staging directory's owner file as that of another version, with that text after the JSON.
 func reversion(t *testing.T, staging, version, behind string) {
 	t.Helper()
 	name := filepath.Join(staging, "owner")
@@ -227,8 +227,8 @@ func reversion(t *testing.T, staging, version, behind string) {
 	check(t, os.WriteFile(name, append(text, behind...), 0o600))
 }
 
-// TestStagingCannotBeStolen replaces what a File works on by something of another's while it does: Commit fails, or the
-// file is right; nothing outside is written.
+// TestStagingCannotBeStolen replaces the files of a File while it works: Commit fails, or the file is right; nothing
+// outside is written.
 func TestStagingCannotBeStolen(t *testing.T) {
 	b := content(4, size)
 	for name, steal := range map[string]func(t *testing.T, dir, staging string){
@@ -281,7 +281,7 @@ func TestStagingCannotBeStolen(t *testing.T) {
 	}
 }
 
-// TestTreeWritesThroughNoLink puts files below directories that are links, or become links meanwhile.
+// TestTreeWritesThroughNoLink writes files below directories that are links, or become links meanwhile.
 func TestTreeWritesThroughNoLink(t *testing.T) {
 	for _, inside := range []bool{true, false} {
 		for _, name := range []string{"link/x", "link/a/x", "a/link/x", "x", "a/x"} {
@@ -324,8 +324,8 @@ func TestTreeWritesThroughNoLink(t *testing.T) {
 	}
 }
 
-// TestTreeMeetsItsOwnNames puts files of the names of staging directories and what is in them, while those are in use, and
-// leaves nothing of its own.
+// TestTreeMeetsItsOwnNames writes files with the names of staging directories and of their content while those are in
+// use; no leftovers remain.
 func TestTreeMeetsItsOwnNames(t *testing.T) {
 	dir := t.TempDir()
 	for _, complete := range []bool{false, true} {
@@ -359,8 +359,8 @@ func TestTreeMeetsItsOwnNames(t *testing.T) {
 	}
 }
 
-// Several copies of one tree that are interrupted, one beside the other, leave a staging directory each: the next that is
-// complete clears them all, and no other directory.
+// Several interrupted copies of one tree leave a staging directory each: the next complete copy removes them all, and
+// no other directory.
 func TestTreeClearsWhatSeveralHaveLeft(t *testing.T) {
 	dir := t.TempDir()
 	var trees []*transfer.Tree
@@ -417,7 +417,7 @@ func TestSizeBeyondTheDisk(t *testing.T) {
 	}
 }
 
-// TestChangesDuringTransfer serves another version from some request on: the file is wholly of one version.
+// TestChangesDuringTransfer serves another version from some request on: the file has one version only.
 func TestChangesDuringTransfer(t *testing.T) {
 	first, second := content(6, size), content(7, size+1)
 	other := getter(second)
@@ -437,7 +437,7 @@ func TestChangesDuringTransfer(t *testing.T) {
 	}
 }
 
-// A changing Getter is of another resource after some requests.
+// A changing Getter serves another resource after some requests.
 type changing struct {
 	after         int64
 	requests      atomic.Int64
@@ -494,7 +494,7 @@ func check(t *testing.T, err error) {
 	}
 }
 
-// What another process puts in the place of the file, or of its directory, while it is written is an error, and stays.
+// A file, or its directory, that another process replaces during the transfer is an error, and stays.
 func TestReplacedMeanwhile(t *testing.T) {
 	for name, replace := range map[string]func(dir string) error{
 		"another file": func(dir string) error {
@@ -544,7 +544,7 @@ func TestReplacedMeanwhile(t *testing.T) {
 	}
 }
 
-// What a process leaves that was killed when the file had its name already is cleared by the next.
+// The leftovers of a process that was killed after its rename are removed by the next one.
 func TestKilledAfterTheRename(t *testing.T) {
 	b := content(7, size)
 	dir, staging := interrupted(t, b)

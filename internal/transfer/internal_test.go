@@ -10,7 +10,7 @@ import (
 	"github.com/seed-0f2c7998/perdure/internal/record"
 )
 
-// TestFormats pins what a later version of the program reads that an earlier one has written.
+// TestFormats pins the formats that later versions of the program read.
 func TestFormats(t *testing.T) {
 	const raise = "\ngot  %s\nwant %s\nAnother version of the program reads this: raise the version in the format's name, and pin the new one here."
 	sum := checksum.Sum{Name: "md5", Value: make([]byte, 16), PartSize: 8 << 20}

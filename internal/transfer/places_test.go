@@ -42,7 +42,7 @@ func (p *placed) Close() error {
 	return p.ReadCloser.Close()
 }
 
-// A first response that is no longer read used to be open until the end: a Getter that served no other request before
+// A first response that was no longer read used to stay open until the end: a Getter that serves one body at a time
 // waited for ever.
 func TestFetchFromWhatServesOneBodyAtATime(t *testing.T) {
 	b := content(1, 5<<20)
@@ -63,8 +63,8 @@ func TestFetchFromWhatServesOneBodyAtATime(t *testing.T) {
 	}
 }
 
-// A fickle Getter says that it serves ranges, but for the last one sends all of the resource, once all other bytes have been
-// read.
+// A fickle Getter announces support for ranges, but sends the whole resource for the last one, once all other bytes
+// have been read.
 type fickle struct {
 	memory
 
@@ -98,7 +98,7 @@ func (c *counted) Read(p []byte) (int, error) {
 	return n, err
 }
 
-// What such a source would not send as ranges used to be an error when the first response had passed it.
+// A range that such a source refuses used to be an error if the first response had passed it.
 func TestFetchFromWhatServesRangesAtTimes(t *testing.T) {
 	const piece = 64 << 10
 	b := content(1, 5<<20)

@@ -19,7 +19,7 @@ import (
 	"github.com/seed-0f2c7998/perdure/internal/transfer"
 )
 
-// A memory is a Getter of bytes in memory, which may fail after so many.
+// A memory is a Getter of bytes in memory, which may fail after a number of bytes.
 type memory struct {
 	content []byte
 	version transfer.Version
@@ -49,7 +49,7 @@ func (m *memory) Get(_ context.Context, r transfer.Range, of *transfer.Version) 
 	return &transfer.Response{Version: m.version, From: from, Ranges: m.ranges, Body: io.NopCloser(body)}, nil
 }
 
-// getter returns one of b that serves ranges and does not fail.
+// getter returns a memory of b with ranges and without failures.
 func getter(b []byte) *memory {
 	return &memory{content: b, version: transfer.Version{ETag: `"a"`, Size: int64(len(b))}, ranges: true}
 }
@@ -65,7 +65,7 @@ func content(seed uint64, size int) []byte {
 	return b
 }
 
-// sumOf returns the checksum of b: of that algorithm, of parts of 100 kB, or none.
+// sumOf returns the checksum of b: by that algorithm, of parts of 100 kB, or none.
 func sumOf(t *testing.T, name string, b []byte) checksum.Sum {
 	t.Helper()
 	s := checksum.Sum{Name: name}
@@ -81,7 +81,7 @@ func sumOf(t *testing.T, name string, b []byte) checksum.Sum {
 	return s
 }
 
-// TestFetchWithEachChecksum fetches with each checksum of the source and each that is wanted: right ones pass, and one wrong
+// TestFetchWithEachChecksum fetches with each checksum of the source and each wanted one: right ones pass; one wrong
 // bit in either fails and leaves nothing.
 func TestFetchWithEachChecksum(t *testing.T) {
 	algorithms := []string{"", "crc32", "crc32c", "crc64nvme", "md5", "sha256", "composite"}
@@ -193,7 +193,7 @@ func create(t *testing.T, d *transfer.Dir, o transfer.Options) *transfer.File {
 	return f
 }
 
-// Of two copies to one path the later to end is told so, and leaves nothing: the file is there.
+// Of two copies to one path, the later one to end gets an error and leaves nothing; the file exists.
 func TestReplacedByACopyOfTheSame(t *testing.T) {
 	b, d := content(3, 2<<20), open(t)
 	if err := os.WriteFile(filepath.Join(d.Path(), "x"), []byte("old"), 0o600); err != nil {
@@ -217,7 +217,7 @@ func TestReplacedByACopyOfTheSame(t *testing.T) {
 	only(t, d, b)
 }
 
-// only checks that there is x of that content in the directory, and nothing else.
+// only fails the test unless the directory has x with that content, and nothing else.
 func only(t *testing.T, d *transfer.Dir, want []byte) {
 	t.Helper()
 	got, err := os.ReadFile(filepath.Join(d.Path(), "x"))
@@ -230,7 +230,7 @@ func only(t *testing.T, d *transfer.Dir, want []byte) {
 	}
 }
 
-// What is written becomes a file as what is fetched does, also after a source that broke.
+// Written bytes become a file as fetched bytes do, also after a source that broke.
 func TestWrittenFile(t *testing.T) {
 	for _, content := range []string{"", "written", strings.Repeat("much ", 1<<20)} {
 		dir := open(t)

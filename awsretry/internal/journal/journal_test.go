@@ -12,8 +12,8 @@ import (
 	"github.com/seed-0f2c7998/perdure/awsretry/internal/source"
 )
 
-// A process may be killed at any byte of the file: what is then read is the
-// parts whose lines are whole, and never an error.
+// A process may be killed at any byte of the file: a later Open returns the parts of complete records, and never an
+// error.
 func TestCutAtEveryByte(t *testing.T) {
 	path := filepath.Join(t.TempDir(), "state")
 	j, err := journal.Open(path)
@@ -77,7 +77,7 @@ func TestWhatIsSomethingElse(t *testing.T) {
 	}
 }
 
-// What is written is what later versions find: a change needs another format.
+// Later versions read what this one writes: a change needs another Format.
 func TestFormatIsTheOneOfItsName(t *testing.T) {
 	golden := filepath.Join("testdata", journal.Format+".golden")
 	want, err := os.ReadFile(golden)

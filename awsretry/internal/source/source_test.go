@@ -6,7 +6,7 @@ import (
 	"github.com/seed-0f2c7998/perdure/awsretry/internal/source"
 )
 
-// 5 TiB fit in the parts of a stream, of which each is one that S3 takes, and none smaller than the one before.
+// 5 TiB fit in the parts of a stream, each of a size that S3 accepts and no smaller than the one before.
 func TestStreamOfFiveTiBFits(t *testing.T) {
 	const mib, tib = 1 << 20, int64(1) << 40
 	for _, test := range []struct{ first, largest int64 }{
