@@ -2,9 +2,12 @@ package sim
 
 import (
 	"math"
+	"math/bits"
 	"time"
 
 	"github.com/seed-0f2c7998/perdure/circuit"
+	"github.com/seed-0f2c7998/perdure/internal/breakers"
+	"github.com/seed-0f2c7998/perdure/internal/gate"
 )
 
 // A Result is what [Run] measured. Without faults, the whole run counts as after
@@ -190,4 +193,182 @@ func well(window []Counts) bool {
 		succeeded += c.Succeeded
 	}
 	return float64(succeeded) >= 0.95*float64(arrived)
+}
+
+// Step is the time of one [Counts].
+const Step = 100 * time.Millisecond
+
+// Counts are what happened in a [Step], and how things stood at its end.
+type Counts struct {
+	Arrived   int // operations
+	Attempts  int
+	Succeeded int // operations that ended so
+	Failed    int
+	Worked    time.Duration // by all workers
+	Wasted    time.Duration // of it, for clients that had given up
+	Trips     int
+	Latency   Latency // of the operations that succeeded
+
+	Queued  int // requests in the backend's queue, at the end of the step
+	Waiting int // operations that wait at a gate
+	// Open and HalfOpen are the ratios of processes whose breaker or gate is so, and
+	// Budget is the mean number of tokens that a process may spend on retries; 0
+	// without a budget. Of more than 100 processes, 100 are looked at.
+	Open, HalfOpen float64
+	Budget         float64
+}
+
+// maxSampled is how many processes a step looks at.
+const maxSampled = 100
+
+// begin begins the next step.
+func (r *recorder) begin() {
+	r.steps = append(r.steps, Counts{})
+	r.end += int64(Step)
+}
+
+// passSteps ends the steps that are over at the instant at.
+func (m *model) passSteps(at int64) {
+	r := &m.recorder
+	for ; r.end <= at; r.begin() {
+		m.now = r.end
+		m.endStep()
+		m.progress(time.Duration(m.now))
+	}
+}
+
+// endStep completes the step that is going on.
+func (m *model) endStep() {
+	r := &m.recorder
+	c := r.current()
+	c.Latency = r.recent.latency()
+	r.recent.drain(&r.latencies)
+	for i := range m.backend.shards {
+		c.Queued += m.backend.shards[i].waiting()
+	}
+	c.Waiting = m.clients.waiting
+	m.sample(c)
+}
+
+// sample looks at the breakers, gates and budgets of the processes.
+func (m *model) sample(c *Counts) {
+	n := m.scenario.Clients.Processes
+	if m.scenario.Clients.Shared && m.clients.peers == nil {
+		n = 1 // all have one state
+	}
+	samples := min(n, maxSampled)
+	open, halfOpen, tokens := 0, 0, circuit.Tokens(0)
+	for i := range samples {
+		p := i * n / samples
+		switch m.clients.state(p, m.gateNow()) {
+		case circuit.Open:
+			open++
+		case circuit.HalfOpen:
+			halfOpen++
+		default:
+		}
+		if balance, on := breakers.Balance(m.clients.breakers[p]); on {
+			tokens += balance
+		}
+	}
+	c.Open, c.HalfOpen = quotient(open, samples), quotient(halfOpen, samples)
+	c.Budget = float64(tokens) / float64(circuit.Token) / float64(samples)
+}
+
+// state returns the state of the breaker or gate of a process.
+func (c *clients) state(process int, now int64) circuit.State {
+	if c.peers != nil {
+		return c.peers[process].breaker.current()
+	}
+	if c.gates == nil {
+		return c.breakers[process].State()
+	}
+	switch c.gates[process].Status(now).State {
+	case gate.Open:
+		return circuit.Open
+	case gate.HalfOpen:
+		return circuit.HalfOpen
+	default:
+		return circuit.Closed
+	}
+}
+
+// Latency is a distribution of times. Its percentiles are exact to 2 %.
+type Latency struct{ Mean, P50, P99, Max time.Duration }
+
+// A histogram counts times in buckets whose bounds are 1/32 apart.
+type histogram struct {
+	counts    [64 * 32]int
+	low, high int // the buckets that may not be empty: from low to before high
+	n         int
+	sum       float64
+	max       int64
+}
+
+func (h *histogram) add(d int64) {
+	i := bucket(d)
+	h.reach(i, i+1)
+	h.counts[i]++
+	h.n++
+	h.sum += float64(d)
+	h.max = max(h.max, d)
+}
+
+// reach has the buckets from low to before high in use.
+func (h *histogram) reach(low, high int) {
+	if h.n == 0 {
+		h.low = low
+	}
+	h.low, h.high = min(h.low, low), max(h.high, high)
+}
+
+// drain adds what is in h to all, and empties h.
+func (h *histogram) drain(all *histogram) {
+	if h.n == 0 {
+		return
+	}
+	all.reach(h.low, h.high)
+	for i := h.low; i < h.high; i++ {
+		all.counts[i] += h.counts[i]
+		h.counts[i] = 0
+	}
+	all.n += h.n
+	all.sum += h.sum
+	all.max = max(all.max, h.max)
+	h.low, h.high, h.n, h.sum, h.max = 0, 0, 0, 0, 0
+}
+
+// bucket is the position of the highest bit, and the five bits after it.
+func bucket(d int64) int {
+	high := bits.Len64(uint64(d)) //nolint:gosec // a time that has passed
+	if high <= 6 {
+		return int(d)
+	}
+	return high<<5 | int(d>>(high-6))&31
+}
+
+// middle is the time in the middle of bucket i.
+func middle(i int) time.Duration {
+	high, low := i>>5, int64(i&31)
+	if i < 64 {
+		return time.Duration(i)
+	}
+	return time.Duration((64 + 2*low + 1) << (high - 6) >> 1)
+}
+
+func (h *histogram) latency() Latency {
+	if h.n == 0 {
+		return Latency{}
+	}
+	return Latency{time.Duration(h.sum / float64(h.n)), h.percentile(0.5), h.percentile(0.99), time.Duration(h.max)}
+}
+
+func (h *histogram) percentile(p float64) time.Duration {
+	left := int(math.Ceil(p * float64(h.n)))
+	for i := h.low; i < h.high; i++ {
+		if left -= h.counts[i]; left <= 0 {
+			return min(middle(i), time.Duration(h.max))
+		}
+	}
+	return time.Duration(h.max)
 }
