@@ -55,7 +55,6 @@ var fieldsOwn = regexp.MustCompile(`(?i)(unprocessable|html|xml|content|request)
 // Remove a directory once it is clean: the test says when, and `go test -v` lists what is left in it.
 var pending = []string{
 	// Breakers, and what they are made of.
-	"sim",
 
 	// Stores.
 

@@ -11,25 +11,25 @@ type backend struct {
 	config  Backend
 	random  *rand.Rand
 	shards  []shard
-	delay   int64 // of the network, there and back
+	delay   int64 // of the network, both ways
 	rate    float64
-	hint    time.Duration // the wait that throttled responses ask for
+	hint    time.Duration // Retry-After of throttled responses
 	logMean float64       // of a log-normal service time
 }
 
-// A shard is a part of a backend with workers and a queue of its own.
+// A shard is a part of a backend with its own workers and queue.
 type shard struct {
-	all     int // workers, in health
-	places  int // in the queue
+	all     int // workers in health
+	places  int // length limit of the queue
 	workers int
 	busy    int
-	queue   []queued // from first on
+	queue   []queued // valid from first on
 	first   int
 
 	down, closed, silent bool
 	failing              float64 // ratio of requests that fail
-	admits               float64 // requests a second; infinite: all
-	due                  int64   // when the next one would be admitted at an even pace
+	admits               float64 // requests admitted per second; infinite: all
+	due                  int64   // when the next request is admitted at an even pace
 }
 
 // A queued is a request that waits for a worker.
@@ -55,20 +55,20 @@ func newBackend(s *Scenario, random *rand.Rand) backend {
 			sh.places = (s.Backend.Queue + i) / n
 		}
 	}
-	b.well()
+	b.restore()
 	return b
 }
 
-// well ends all faults.
-func (b *backend) well() {
+// restore ends all faults.
+func (b *backend) restore() {
 	for i := range b.shards {
 		s := &b.shards[i]
 		s.workers, s.down, s.closed, s.silent, s.failing, s.admits = s.all, false, false, false, 0, math.Inf(1)
 	}
 }
 
-// suffer adds what f means at now.
-func (b *backend) suffer(f *Fault, now time.Duration) {
+// apply adds the effect of f at now.
+func (b *backend) apply(f *Fault, now time.Duration) {
 	capacity := f.capacity(now)
 	on := now >= f.From && now < f.To
 	for i := range b.shards {
@@ -97,7 +97,7 @@ func (b *backend) suffer(f *Fault, now time.Duration) {
 	}
 }
 
-// service returns how long a worker will take for a request to s.
+// service returns a random service time of a request to s.
 func (b *backend) service(s *shard) int64 {
 	t := &b.config.Service
 	d := float64(t.Mean)
@@ -116,8 +116,8 @@ func (b *backend) service(s *shard) int64 {
 	return int64(d)
 }
 
-// admit reports whether a shard that throttles lets a request pass: it admits an
-// even rate, and up to 10 ms' worth at once after a pause.
+// admit reports whether a throttling shard admits a request: at an even rate, and after a
+// pause up to 10 ms' worth at once.
 func (s *shard) admit(now int64) bool {
 	const burst = int64(10 * time.Millisecond)
 	switch {
@@ -140,7 +140,7 @@ func (s *shard) enqueue(q queued) {
 	s.queue = append(s.queue, q)
 }
 
-// dequeue takes out the request that is served next.
+// dequeue removes and returns the request that is served next.
 func (s *shard) dequeue(last bool) queued {
 	if last {
 		q := s.queue[len(s.queue)-1]
@@ -151,7 +151,7 @@ func (s *shard) dequeue(last bool) queued {
 	return s.queue[s.first-1]
 }
 
-// receive takes a request in, or refuses it.
+// receive serves, queues or refuses a request.
 func (m *model) receive(e event) {
 	i := 0
 	if n := len(m.backend.shards); n > 1 {
@@ -178,7 +178,7 @@ func (m *model) receive(e event) {
 	}
 }
 
-// start has a worker of shard i begin with q.
+// start has a worker of shard i serve q.
 func (m *model) start(i int, q queued) {
 	s := &m.backend.shards[i]
 	s.busy++
@@ -186,7 +186,7 @@ func (m *model) start(i int, q queued) {
 	m.agenda.add(event{at: m.now + took, kind: done, op: q.op, turn: q.turn, took: took, shard: uint16(i)}) //nolint:gosec // fewer shards than workers
 }
 
-// finish ends the work on a request.
+// finish ends the service of a request.
 func (m *model) finish(e event) {
 	i := int(e.shard)
 	s := &m.backend.shards[i]
@@ -197,7 +197,7 @@ func (m *model) finish(e event) {
 	m.serve(i)
 }
 
-// serve gives idle workers of shard i what waits.
+// serve has idle workers of shard i serve queued requests.
 func (m *model) serve(i int) {
 	s := &m.backend.shards[i]
 	for s.busy < s.workers && s.waiting() > 0 {
@@ -208,7 +208,7 @@ func (m *model) serve(i int) {
 	}
 }
 
-// crash loses all requests that shard i has. Their clients notice at once.
+// crash loses all requests in shard i. Their clients notice at once.
 func (m *model) crash(i int) {
 	s := &m.backend.shards[i]
 	lost := s.queue[s.first:]
@@ -224,12 +224,12 @@ func (m *model) crash(i int) {
 	}
 }
 
-// gone reports whether the client of a request has given it up.
+// gone reports whether the client of a request has given up.
 func (m *model) gone(q queued) bool { return m.clients.operations[q.op].turn != q.turn }
 
-// reply sends a response.
-func (m *model) reply(q queued, a answer) {
-	e := event{at: m.now + m.backend.delay/2, kind: response, op: q.op, turn: q.turn, answer: a}
+// reply sends the response to q.
+func (m *model) reply(q queued, a outcome) {
+	e := event{at: m.now + m.backend.delay/2, kind: response, op: q.op, turn: q.turn, outcome: a}
 	if m.backend.delay > 0 {
 		m.agenda.add(e)
 	} else {

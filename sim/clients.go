@@ -17,22 +17,21 @@ import (
 	"github.com/seed-0f2c7998/perdure/retry"
 )
 
-// An answer is how an attempt ends.
-type answer uint8
+// An outcome is how an attempt ends.
+type outcome uint8
 
 const (
-	succeeded   answer = iota
-	failed             // by a 500
-	unavailable        // by a 503
-	refused            // by the network: no connection, or a reset
-	throttled          // by a 429
-	timedOut           // by its AttemptTimeout
-	cut                // by the caller's deadline
+	succeeded   outcome = iota
+	failed              // 500
+	unavailable         // 503
+	refused             // no connection, or a reset
+	throttled           // 429
+	timedOut            // AttemptTimeout
+	cut                 // the caller's deadline
 )
 
-// err returns the error of an attempt that ended with a, what class it is of, and so
-// what package retry finds out about it.
-func (a answer) err() (error, retry.Class) { //nolint:revive,staticcheck // the class explains the error
+// err returns the error of an attempt that ended with a, and its class in package retry.
+func (a outcome) err() (error, retry.Class) { //nolint:revive,staticcheck // the class explains the error
 	switch a {
 	case failed:
 		return status(500), retry.ClassTransient
@@ -57,38 +56,37 @@ func (s status) HTTPStatusCode() int { return int(s) }
 
 var errRefused = retry.Transient(errors.New("connection refused"))
 
-// clients are all processes, and the operations that are out.
+// clients are all processes, and the operations in progress.
 type clients struct {
 	config     Clients
 	random     *rand.Rand
-	breakers   []*circuit.Breaker // of each process; nil: none
-	gates      []gated            // of each process; nil: none
-	library    *library           // whose clients they are; nil: this one's
-	peers      []peer             // of each process of the library
+	breakers   []*circuit.Breaker // of each process; nil if none
+	gates      []gated            // of each process; nil if none
+	library    *library           // the clients' library; nil means this one
+	peers      []peer             // processes of the library
 	waiting    int                // operations at the gates
 	operations []operation
-	free       []int32 // of operations
-	stalled    int     // so many processes stand still,
-	until      int64   // until then
+	free       []int32 // unused slots of operations
+	stalled    int     // this many processes stand still,
+	until      int64   // until this instant
 }
 
-// An operation is on its way round the loop of package retry: what follows is in
-// the order of its Call.
+// An operation is one call of the loop of package retry. Its fields follow that loop.
 type operation struct {
 	arrived  int64
 	deadline int64 // MaxInt64: none
 	permit   circuit.Permit
 	cost     circuit.Tokens // of the last retry
-	spent    circuit.Tokens // on all of them
+	spent    circuit.Tokens // on all retries
 	process  int32
-	client   uint32 // of a closed loop, in its process
-	call     call   // for a library
+	client   uint32 // number in its process, of a closed loop
+	call     call   // state for a library
 	pass     gate.Permit
-	waiter   *gate.Waiter // of this slot, made at first use
-	late     bool         // the gate knows that the attempt takes too long
+	waiter   *gate.Waiter // made at first use, kept with the slot
+	late     bool         // the attempt was reported as late
 	attempt  int32
-	// turn grows with each attempt that ends. An event with an earlier one is
-	// about an attempt that has been given up.
+	// turn grows with each attempt that ends. An event with an earlier turn belongs to
+	// an attempt that has ended.
 	turn uint32
 }
 
@@ -101,7 +99,7 @@ func newClients(m *model, random *rand.Rand) clients {
 	return c
 }
 
-// restart makes the breakers of all processes, with nothing in their memory.
+// restart makes new breakers for all processes.
 func (c *clients) restart(m *model) {
 	c.peers = newPeers(c.library, c.config.Processes)
 	c.gates = newGates(c.config, c.gates)
@@ -118,7 +116,7 @@ func (c *clients) restart(m *model) {
 		}
 		ref.Virtual = &m.world
 		config := *c.config.Breaker
-		if c.gates != nil { // which takes the place of the breaker's rules
+		if c.gates != nil { // the gates replace the rules of the breakers
 			config.Gate, config.FailureThreshold = circuit.NoGate, circuit.Off
 		}
 		hidden := cell.Hide(store{ref: ref})
@@ -127,7 +125,7 @@ func (c *clients) restart(m *model) {
 	}
 }
 
-// A store is the memory of one process's breaker.
+// A store is the circuit.Store of one process.
 type store struct {
 	cell.Unshared
 
@@ -136,9 +134,9 @@ type store struct {
 
 func (s store) Cell(string, cell.Client) *cell.Ref { return s.ref }
 
-// stands reports whether the process stands still. What would happen to it, e,
-// happens when it goes on.
-func (m *model) stands(process int, e event) bool {
+// deferred reports whether the process stands still, and then schedules e for the instant at
+// which the process continues.
+func (m *model) deferred(process int, e event) bool {
 	if process >= m.clients.stalled {
 		return false
 	}
@@ -147,9 +145,9 @@ func (m *model) stands(process int, e event) bool {
 	return true
 }
 
-// begin begins an operation in a process, of a client of a closed loop.
+// begin begins an operation of a client in a process.
 func (m *model) begin(process, client int) {
-	if m.stands(process, event{kind: thought, op: int32(process), turn: uint32(client)}) { //nolint:gosec // limited by Validate
+	if m.deferred(process, event{kind: thought, op: int32(process), turn: uint32(client)}) { //nolint:gosec // limited by Validate
 		return
 	}
 	c := &m.clients
@@ -172,7 +170,7 @@ func (m *model) begin(process, client int) {
 func (m *model) admit(e event) {
 	c := &m.clients
 	o := &c.operations[e.op]
-	if m.stands(int(o.process), event{kind: wake, op: e.op}) {
+	if m.deferred(int(o.process), event{kind: wake, op: e.op}) {
 		return
 	}
 	if c.peers != nil {
@@ -194,14 +192,14 @@ func (m *model) admit(e event) {
 	}
 }
 
-// giveUp ends an operation whose next attempt is not made.
+// giveUp ends an operation without its next attempt.
 func (m *model) giveUp(op int32) {
 	o := &m.clients.operations[op]
 	breakers.Refund(m.clients.breakers[o.process], o.cost)
 	m.close(op, false)
 }
 
-// send makes an attempt.
+// send sends an attempt.
 func (m *model) send(op int32) {
 	c := &m.clients
 	o := &c.operations[op]
@@ -222,15 +220,15 @@ func (m *model) send(op int32) {
 	}
 }
 
-// respond ends an attempt with the response to it.
+// respond ends an attempt with its response.
 func (m *model) respond(e event) {
 	o := &m.clients.operations[e.op]
-	if o.turn != e.turn || m.stands(int(o.process), e) {
+	if o.turn != e.turn || m.deferred(int(o.process), e) {
 		return
 	}
 	o.turn++
-	if e.answer != succeeded {
-		m.failed(e.op, e.answer)
+	if e.outcome != succeeded {
+		m.failed(e.op, e.outcome)
 		return
 	}
 	m.ended(o, succeeded)
@@ -241,10 +239,10 @@ func (m *model) respond(e event) {
 	m.close(e.op, true)
 }
 
-// expire ends an attempt because it has taken as long as it may.
+// expire ends an attempt whose timeout is over.
 func (m *model) expire(e event) {
 	o := &m.clients.operations[e.op]
-	if o.turn != e.turn || m.stands(int(o.process), e) {
+	if o.turn != e.turn || m.deferred(int(o.process), e) {
 		return
 	}
 	o.turn++
@@ -256,7 +254,7 @@ func (m *model) expire(e event) {
 }
 
 // failed records a failed attempt and decides, as Call.Failed does.
-func (m *model) failed(op int32, a answer) {
+func (m *model) failed(op int32, a outcome) {
 	c := &m.clients
 	o := &c.operations[op]
 	m.ended(o, a)
@@ -280,11 +278,11 @@ func (m *model) failed(op int32, a answer) {
 	}
 	switch {
 	case c.gates != nil, out.Hint > cmp.Or(c.config.Policy.MaxRetryAfter, time.Minute):
-		o.permit.Cancel() // the gate knows it; or who is told to come back so late holds nobody else
+		o.permit.Cancel() // the gate has recorded it; or so long a hint delays no other call
 	case a == throttled:
 		o.permit.Throttled(out.Hint)
 	case a == cut:
-		breakers.Record(context.Background(), o.permit, seam.Result{Err: out.Err, Late: true}) //nolint:forbidigo // there is no caller's
+		breakers.Record(context.Background(), o.permit, seam.Result{Err: out.Err, Late: true}) //nolint:forbidigo // a simulated call has no context
 	default:
 		o.permit.Failure()
 	}

@@ -112,7 +112,7 @@ func TestAgainstGeometricAttempts(t *testing.T) {
 	}
 }
 
-// A closed loop of one client for each worker: nobody waits, and by Little's law the
+// A closed loop of one client for each worker: no request waits, and by Little's law the
 // rate is that of the clients over the time of service and pause.
 func TestAgainstLittle(t *testing.T) {
 	s := sim.Scenario{Duration: 500 * time.Second, Load: sim.Load{Clients: 2, Think: 30 * time.Millisecond}}

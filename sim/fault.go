@@ -8,46 +8,46 @@ import (
 	"time"
 )
 
-// A Fault is what goes wrong, from an instant to another.
+// A Fault is one thing that goes wrong, from From to To.
 type Fault struct {
 	Kind     Kind
 	From, To time.Duration // since the beginning; From <= To
-	// Shard is the only one concerned, from 1; 0 means all. It is for the faults of
-	// a backend.
+	// Shard is the number of the only shard that fails, from 1; 0 means all. It has an effect
+	// on faults of the backend.
 	Shard int
-	// Level is what is left of the capacity in a Brownout, at the end of a Fade,
-	// and what a Throttle admits of it, 0 to 1; the ratio of Errors and of
-	// processes in a Stall, 0 to 1; and the factor of the load in a Surge, 0 to 100.
+	// Level is, 0 to 1: the capacity that remains in a Brownout or at the end of a Fade, the
+	// part of the capacity that a Throttle admits, the ratio of failed requests of Errors,
+	// the ratio of processes in a Stall. Of a Surge it is the factor of the load, 0 to 100.
 	Level float64
-	// Ramp is how long the capacity takes, from To on, to climb back.
+	// Ramp is how long after To the capacity takes to recover, linearly.
 	Ramp time.Duration
-	// RetryAfter is the wait that a Throttle asks for; 0 means that it does not.
+	// RetryAfter is the Retry-After of a Throttle; 0 means none.
 	RetryAfter time.Duration
-	// Delay is by how much a SlowNetwork lengthens the way there and back together,
-	// and by how much a ClockStep puts the clock forward; back if negative.
+	// Delay is what a SlowNetwork adds to a round trip, and by how much a ClockStep puts the
+	// clock forward, or back if negative.
 	Delay time.Duration
 }
 
-// A Kind is what a [Fault] is.
+// A Kind is the kind of a [Fault].
 type Kind uint8
 
 // The kinds of faults.
 const (
-	Outage      Kind = iota // each request is answered with a 503 at once
-	Crash                   // connections are refused, what is queued and in service is lost
-	BlackHole               // no request is answered
+	Outage      Kind = iota // every request gets a 503 at once
+	Crash                   // connections are refused; queued requests and those in service are lost
+	BlackHole               // no request gets a response
 	Brownout                // fewer workers
-	Fade                    // fewer and fewer workers
-	Throttle                // only a part of the capacity is admitted, the rest is answered with a 429
-	Errors                  // a part of the requests is answered with a 500 at once, independently of each other
+	Fade                    // the number of workers falls linearly
+	Throttle                // a part of the capacity is admitted, the rest gets a 429
+	Errors                  // a part of the requests, at random, gets a 500 at once
 	Surge                   // more operations arrive
-	SlowNetwork             // requests and responses travel longer
-	Stall                   // processes stand still, as if stopped
-	Restart                 // at From, all processes begin anew, with nothing in their memory
-	ClockStep               // the wall clock is set, and set back at To
+	SlowNetwork             // round trips take longer
+	Stall                   // processes stand still
+	Restart                 // at From, all processes restart without state
+	ClockStep               // the wall clock is stepped, and stepped back at To
 )
 
-// String returns the kind's name, as outage or black_hole.
+// String returns the name of the kind, such as outage or black_hole.
 func (k Kind) String() string {
 	names := [...]string{
 		"outage", "crash", "black_hole", "brownout", "fade", "throttle", "errors", "surge", "slow_network", "stall",
@@ -59,11 +59,11 @@ func (k Kind) String() string {
 	return "Kind(" + strconv.Itoa(int(k)) + ")"
 }
 
-// MarshalText returns the kind's name.
+// MarshalText returns the name of the kind.
 func (k Kind) MarshalText() ([]byte, error) { return []byte(k.String()), nil }
 
-// validate returns an error about the first value that is not allowed of fault i of s,
-// which is filled in.
+// validate returns an error about the first field of fault i of s that is not allowed. s has
+// its defaults.
 func (f Fault) validate(i int, s *Scenario) error {
 	field := func(name string) string { return fmt.Sprintf("Faults[%d].%s", i, name) }
 	most := 1.0
@@ -82,11 +82,11 @@ func (f Fault) validate(i int, s *Scenario) error {
 	})
 }
 
-// capacity returns which part of the capacity is left at now.
+// capacity returns the part of the capacity that remains at now.
 func (f *Fault) capacity(now time.Duration) float64 {
 	least := f.Level
 	switch {
-	case f.Kind > Fade || now < f.From: // no fault of the capacity
+	case f.Kind > Fade || now < f.From: // does not change the capacity
 		return 1
 	case f.Kind < Brownout:
 		least = 0
@@ -99,13 +99,13 @@ func (f *Fault) capacity(now time.Duration) float64 {
 	case f.Kind == Fade:
 		return 1 - (1-least)*float64(now-f.From)/float64(f.To-f.From)
 	case f.Kind < Brownout:
-		return 1 // nothing gets that far
+		return 1 // requests fail before they need a worker
 	default:
 		return least
 	}
 }
 
-// schedule notes when fault i begins, ends, and changes the number of workers.
+// schedule adds the events at which fault i begins, ends or changes the number of workers.
 func (m *model) schedule(i int, f Fault) {
 	at := func(t time.Duration) { m.agenda.add(event{at: int64(t), kind: change, op: int32(i)}) } //nolint:gosec // few faults
 	at(f.From)
@@ -121,16 +121,15 @@ func (m *model) schedule(i int, f Fault) {
 	}
 }
 
-// fault puts the model in the state that all faults together mean now. Of the fault
-// that e is about, what happens once happens.
+// fault applies all faults that are active now, and what the fault of e does once.
 func (m *model) fault(e event) {
 	now := time.Duration(m.now)
-	m.backend.well()
+	m.backend.restore()
 	factor, stalled := 1.0, 0
 	m.set, m.backend.delay = 0, int64(m.scenario.Backend.Network)
 	for i := range m.scenario.Faults {
 		f := &m.scenario.Faults[i]
-		m.backend.suffer(f, now)
+		m.backend.apply(f, now)
 		if now < f.From || now >= f.To {
 			continue
 		}
@@ -149,14 +148,14 @@ func (m *model) fault(e event) {
 	}
 	m.clients.stalled = stalled
 	m.load.change(m, factor)
-	m.once(&m.scenario.Faults[e.op])
+	m.strike(&m.scenario.Faults[e.op])
 	for i := range m.backend.shards {
 		m.serve(i)
 	}
 }
 
-// once does what f does at the instant at which it begins.
-func (m *model) once(f *Fault) {
+// strike does what f does once, at the instant at which it begins.
+func (m *model) strike(f *Fault) {
 	if int64(f.From) != m.now {
 		return
 	}

@@ -186,6 +186,6 @@ func TestValidate(t *testing.T) {
 		t.Errorf("with a context that has ended: %v", err)
 	}
 	if _, err := sim.Run(t.Context(), sim.Scenario{}, 1); err != nil {
-		t.Errorf("the zero Scenario, in which nobody calls: %v", err)
+		t.Errorf("the zero Scenario, without any call: %v", err)
 	}
 }

@@ -9,18 +9,18 @@ import (
 	"github.com/seed-0f2c7998/perdure/internal/gate"
 )
 
-// gated is the gate of one process, as package circuit would drive it by timers.
+// A gated is the gate of one process, which package circuit would drive by timers.
 type gated struct {
 	gate.Gate
 
 	line    gate.Line
-	until   *int64 // of all who share the words: Gate.NotBefore
-	watched int64  // when an attempt was last
-	look    int64  // when the line needs a step; in the past: no step is scheduled
+	until   *int64 // Gate.NotBefore, of all who share the words
+	watched int64  // when an attempt was last watched
+	look    int64  // when a step of the line is scheduled; in the past: none is
 }
 
-// newGates returns the gates of all processes, about which nothing is known. Who
-// waits in the line of an old one waits in that of the new one.
+// newGates returns new gates for all processes; nil if the clients have no gate. The lines of
+// the old gates are kept.
 func newGates(c Clients, old []gated) []gated {
 	if c.Breaker == nil || c.Breaker.Gate == circuit.NoGate {
 		return nil
@@ -42,14 +42,14 @@ func newGates(c Clients, old []gated) []gated {
 	return gates
 }
 
-// view returns the gate with the instant that its service has asked for.
+// view returns the gate with its not-before instant.
 func (g *gated) view() gate.Gate {
 	view := g.Gate
 	view.NotBefore = *g.until
 	return view
 }
 
-// gateNow returns the time by the clock of the gates' words.
+// gateNow returns the time by the clock of the gates.
 func (m *model) gateNow() int64 {
 	if m.scenario.Clients.Shared {
 		return epoch + m.now + m.set
@@ -69,7 +69,7 @@ func (m *model) patience(o *operation) int64 {
 	return end - m.now
 }
 
-// enter brings an operation to the gate of its process.
+// enter asks the gate of the process for an attempt of an operation.
 func (m *model) enter(op int32) {
 	o := &m.clients.operations[op]
 	g := &m.clients.gates[o.process]
@@ -94,16 +94,16 @@ func (m *model) enter(op int32) {
 		m.giveUp(op)
 	case gate.Waiting:
 		m.clients.waiting++
-		m.move(o.process)
+		m.serveLine(o.process)
 	}
 }
 
-// pass sends the attempt that the gate has admitted. A retry that goes as a probe
-// costs no token: the rate of the probes bounds it.
+// pass sends the attempt that the gate has admitted. A retry that is admitted as a probe
+// costs no token, since the rate of the probes limits it.
 func (m *model) pass(op int32) {
 	o := &m.clients.operations[op]
 	o.pass = o.waiter.Permit
-	if m.now >= o.deadline { // a clock was set back while it waited
+	if m.now >= o.deadline { // the clock was put back while the operation waited
 		m.done(o, gate.Cancelled)
 		m.giveUp(op)
 		return
@@ -123,8 +123,8 @@ func (m *model) pass(op int32) {
 	m.send(op)
 }
 
-// watch looks after one attempt in 100 ms of those that are not timed, to learn of
-// a service that does not answer before the deadlines of its callers end.
+// watch watches one untimed attempt in 100 ms, so that the gate learns of a service that does
+// not respond before the deadlines of the callers.
 func (m *model) watch(op int32) {
 	const rarely = int64(100 * time.Millisecond)
 	o := &m.clients.operations[op]
@@ -136,13 +136,13 @@ func (m *model) watch(op int32) {
 	m.agenda.add(event{at: m.now + 5*int64(g.Base()), kind: late, op: op, turn: o.turn})
 }
 
-// move lets go of whoever in the line of a process need not wait any more.
-func (m *model) move(process int32) {
+// serveLine ends the waits in the line of a process that are over.
+func (m *model) serveLine(process int32) {
 	g := &m.clients.gates[process]
 	now := m.gateNow()
 	for w := g.line.Step(g.view(), now); w != nil; w = g.line.Step(g.view(), now) {
 		m.clients.waiting--
-		op := w.Tag.(int32) //nolint:errcheck // enter puts nothing else there
+		op := w.Tag.(int32) //nolint:errcheck // enter sets no other
 		if w.Admitted {
 			m.pass(op)
 		} else {
@@ -150,32 +150,32 @@ func (m *model) move(process int32) {
 		}
 	}
 	at, ok := g.line.Next(g.view(), now)
-	if ok && g.line.Shared { // all processes know when the next probe is due: whose timer is first is chance
+	if ok && g.line.Shared { // all processes know when the next probe is due: whose timer fires first is random
 		at += m.random.Int64N(int64(time.Millisecond))
 	}
 	if ok {
-		m.moveAt(process, m.now+at-now)
+		m.serveLineAt(process, m.now+at-now)
 	}
 }
 
-// moveAt schedules a step of the line of a process, unless an earlier one is.
-func (m *model) moveAt(process int32, at int64) {
+// serveLineAt schedules a step of the line of a process, unless an earlier step is scheduled.
+func (m *model) serveLineAt(process int32, at int64) {
 	if g := &m.clients.gates[process]; g.look < m.now || at < g.look {
 		g.look = at
 		m.agenda.add(event{at: at, kind: look, op: process})
 	}
 }
 
-// looks is the step of a line that was scheduled.
-func (m *model) looks(e event) {
-	if g := &m.clients.gates[e.op]; g.look == e.at && !m.stands(int(e.op), e) {
+// serveScheduled is the scheduled step of a line.
+func (m *model) serveScheduled(e event) {
+	if g := &m.clients.gates[e.op]; g.look == e.at && !m.deferred(int(e.op), e) {
 		g.look = -1
-		m.move(e.op)
+		m.serveLine(e.op)
 	}
 }
 
-// ended records at the gate, or the library, how an attempt has ended.
-func (m *model) ended(o *operation, a answer) {
+// ended reports the outcome of an attempt to the gate or the library.
+func (m *model) ended(o *operation, a outcome) {
 	if m.clients.peers != nil {
 		m.peerResult(o, a)
 	}
@@ -193,23 +193,23 @@ func (m *model) ended(o *operation, a answer) {
 		o.pass.Start = m.gateNow() - int64(m.clients.config.Policy.AttemptTimeout)
 	}
 	if !o.late {
-		m.done(o, outcome(a))
+		m.done(o, gateOutcome(a))
 	}
 	o.late = false
 	if g.line.Len() > 0 {
-		m.moveAt(o.process, m.now)
+		m.serveLineAt(o.process, m.now)
 	}
 }
 
-// done tells the gate of an operation's process how its attempt has ended.
+// done reports the outcome of an attempt to the gate of its process.
 func (m *model) done(o *operation, how gate.Outcome) {
 	if m.clients.gates[o.process].Done(o.pass, how, m.gateNow()) == gate.Limited {
 		m.recorder.trip()
 	}
 }
 
-// outcome returns what an answer is for a gate.
-func outcome(a answer) gate.Outcome {
+// gateOutcome returns what a means for a gate.
+func gateOutcome(a outcome) gate.Outcome {
 	switch a {
 	case succeeded:
 		return gate.Success
@@ -224,8 +224,8 @@ func outcome(a answer) gate.Outcome {
 	}
 }
 
-// lag notes that an attempt without a timeout takes too long.
-func (m *model) lag(e event) {
+// markLate reports that an attempt without a timeout takes long.
+func (m *model) markLate(e event) {
 	o := &m.clients.operations[e.op]
 	switch {
 	case o.turn != e.turn:

@@ -90,7 +90,7 @@ func TestGateWhenTheClockIsSet(t *testing.T) {
 				set.Faults = append(slices.Clone(s.Faults), sim.Fault{Kind: sim.ClockStep, From: 6500 * time.Millisecond, To: 22 * time.Second, Delay: step})
 				most := without.Lost + 150*time.Millisecond
 				if mode == circuit.FailFast {
-					most += 400 * time.Millisecond // nobody waits for the end of the fault
+					most += 400 * time.Millisecond // no call waits for the end of the fault
 				}
 				if r := play(t, set, 1); r.Lost > most {
 					t.Errorf("%s, the clock put by %v, %v: %v lost, without retries %v", s.Name, step, mode, r.Lost, without.Lost)
@@ -122,8 +122,8 @@ func TestObserveOnlyIsSimulated(t *testing.T) {
 	}
 }
 
-// Where service times vary, the first of several answers to come back is a short one. A gate that learned from it what is
-// usual took most answers for slow ones after a fault, and never lifted its limit.
+// Where service times vary, the first of several calls to end is a short one. A gate that learned from it what is
+// usual took most successes for slow ones after a fault, and never lifted its limit.
 func TestGateKnowsWhatIsUsualOfVariedServiceTimes(t *testing.T) {
 	service := circuit.Service()
 	s := sim.Scenario{

@@ -6,7 +6,7 @@ import (
 	"github.com/seed-0f2c7998/perdure/circuit"
 )
 
-// A mode is the state of a breaker, and until when it is open.
+// A mode is the state of a breaker, and until when the breaker is open.
 type mode struct {
 	state circuit.State
 	until int64
@@ -17,7 +17,7 @@ func (m *mode) current() circuit.State { return m.state }
 // shut opens the breaker.
 func (m *mode) shut(now int64, d time.Duration) { m.state, m.until = circuit.Open, now+int64(d) }
 
-// over reports whether the breaker is open, and need not be any more.
+// over reports whether the breaker is open and its open time is over.
 func (m *mode) over(now int64) bool { return m.state == circuit.Open && now >= m.until }
 
 type noBreaker struct{ mode }
@@ -27,22 +27,22 @@ func (*noBreaker) result(int64, *call, bool) {}
 
 type noQuota struct{}
 
-func (noQuota) begin(int64)                      {}
-func (noQuota) decide(int64, *call, answer) bool { return true }
-func (noQuota) resume(*call) bool                { return true }
-func (noQuota) result(*call, answer)             {}
-func (noQuota) end()                             {}
+func (noQuota) begin(int64)                       {}
+func (noQuota) decide(int64, *call, outcome) bool { return true }
+func (noQuota) resume(*call) bool                 { return true }
+func (noQuota) result(*call, outcome)             {}
+func (noQuota) end()                              {}
 
-// A window sums what was added in the last ten tenths of a time.
+// A window sums what was added in the last tenths of a time.
 type window struct {
 	tenth int64
-	slot  int64 // number of the present tenth
+	slot  int64 // number of the current tenth
 	sums  [10][2]int
 }
 
 func newWindow(length time.Duration) window { return window{tenth: int64(length) / 10} }
 
-// at drops what is too old, and returns the sums of the present tenth.
+// at removes old tenths, and returns the sums of the current tenth.
 func (w *window) at(now int64) *[2]int {
 	slot := now / w.tenth
 	for w.slot = max(w.slot, slot-10); w.slot < slot; {
@@ -60,19 +60,19 @@ func (w *window) sum() (a, b int) {
 	return a, b
 }
 
-// A ratioBreaker opens for a ratio of failures in a time. Results count whenever they
-// come, also those of calls that it admitted before it opened.
+// A ratioBreaker opens at a ratio of failures in a window. All results count, even of calls
+// that were admitted before it opened.
 type ratioBreaker struct {
 	mode
 
 	window window // successes, failures
-	least  int    // calls in it
+	least  int    // minimum number of calls in the window
 	ratio  float64
 	open   time.Duration
-	probes int // that are admitted half-open
-	proves int // successes of them that close it; one failure opens it
+	probes int // probes admitted half-open
+	proves int // successful probes that close the breaker; one failure opens it
 
-	places int // half-open, for probes
+	places int // free probe slots, half-open
 	proved int
 }
 
@@ -110,17 +110,17 @@ func (b *ratioBreaker) result(now int64, _ *call, ok bool) {
 	}
 }
 
-// A countBreaker opens when half of the last calls have failed, and is half-open for as
-// many results as it admits probes. Results count whenever they come.
+// A countBreaker opens when half of the last calls have failed. Half-open it admits probes, and
+// decides after as many results. All results count.
 type countBreaker struct {
 	mode
 
-	size   int // calls of the window
+	size   int // calls in the window
 	open   time.Duration
 	probes int
 
 	places int
-	ring   []bool // the last results, whether they failed
+	ring   []bool // whether the last calls failed
 	next   int
 	failed int
 }
@@ -137,7 +137,7 @@ func (b *countBreaker) admit(now int64, _ *call) bool {
 	return b.state == circuit.Closed
 }
 
-// enter begins a state, in which no result has come.
+// enter begins a state, without results.
 func (b *countBreaker) enter(s circuit.State) {
 	b.state, b.ring, b.next, b.failed = s, b.ring[:0], 0, 0
 }
@@ -176,7 +176,7 @@ func (b *countBreaker) result(now int64, _ *call, ok bool) {
 type rowBreaker struct {
 	mode
 
-	most int // failures in a row that it stands
+	most int // failures in a row that do not open the breaker
 	open time.Duration
 
 	generation int32
@@ -216,17 +216,16 @@ func (b *rowBreaker) result(now int64, c *call, ok bool) {
 	}
 }
 
-// An awsQuota is a bucket of tokens that retries pay with. A retry that succeeds gets
-// back what it paid.
+// An awsQuota is a bucket of tokens that pays for retries. A retry that succeeds gets its cost back.
 type awsQuota struct {
 	noQuota
 
 	tokens                           int32 // 500 at most
 	cost, costTimeout, costThrottled int32
-	every                            bool // each success brings a token, not only that of a first attempt
+	every                            bool // each success pays in a token, not only that of a first attempt
 }
 
-func (q *awsQuota) decide(_ int64, c *call, a answer) bool {
+func (q *awsQuota) decide(_ int64, c *call, a outcome) bool {
 	c.paid = q.cost
 	switch a {
 	case timedOut:
@@ -242,7 +241,7 @@ func (q *awsQuota) decide(_ int64, c *call, a answer) bool {
 	return true
 }
 
-func (q *awsQuota) result(c *call, a answer) {
+func (q *awsQuota) result(c *call, a outcome) {
 	if a != succeeded {
 		return
 	}
@@ -252,34 +251,34 @@ func (q *awsQuota) result(c *call, a answer) {
 	q.tokens = min(q.tokens, 500)
 }
 
-// grpcToken is a token, in tenths: what a success brings.
+// grpcToken is a token in tenths; a success pays in a tenth.
 const grpcToken = 10
 
-// A grpcThrottle stops retries while the tokens, 10 at most, are 5 or fewer: a failure
-// takes one, a success brings a tenth.
+// A grpcThrottle allows retries while more than 5 of at most 10 tokens are left. A failure costs
+// a token; a success pays in a tenth.
 type grpcThrottle struct {
 	noQuota
 
 	tokens int
 }
 
-func (q *grpcThrottle) decide(int64, *call, answer) bool { return q.tokens > 5*grpcToken }
+func (q *grpcThrottle) decide(int64, *call, outcome) bool { return q.tokens > 5*grpcToken }
 
-func (q *grpcThrottle) result(_ *call, a answer) {
+func (q *grpcThrottle) result(_ *call, a outcome) {
 	switch a {
 	case succeeded:
 		q.tokens = min(q.tokens+1, 10*grpcToken)
-	case cut: // DEADLINE_EXCEEDED is none of the codes
+	case cut: // DEADLINE_EXCEEDED is not one of the codes
 	default:
 		q.tokens = max(q.tokens-grpcToken, 0)
 	}
 }
 
-// A finagleBudget lets a fifth of the requests of the last 10 s be retried, and 100 more.
+// A finagleBudget allows a fifth of the requests of the last 10 s to be retried, plus 100.
 type finagleBudget struct {
 	noQuota
 
-	window window // requests; five times what was retried, negative
+	window window // requests, minus five for each retry
 }
 
 func (q *finagleBudget) begin(now int64) { q.put(now, 1) }
@@ -291,7 +290,7 @@ func (q *finagleBudget) put(now int64, n int) {
 	q.window.at(now)[0] += n
 }
 
-func (q *finagleBudget) decide(now int64, _ *call, _ answer) bool {
+func (q *finagleBudget) decide(now int64, _ *call, _ outcome) bool {
 	q.put(now, 0)
 	if sum, _ := q.window.sum(); sum+5*100 < 5 {
 		return false
@@ -300,13 +299,13 @@ func (q *finagleBudget) decide(now int64, _ *call, _ answer) bool {
 	return true
 }
 
-// A failsafeBudget refuses a retry when there are 3 already, and they are more than a
-// fifth of all executions, which are the operations and the retries that are out.
+// A failsafeBudget refuses a retry while at least 3 retries are in progress, and they are more
+// than a fifth of the operations and retries in progress.
 type failsafeBudget struct{ operations, retries int }
 
-func (q *failsafeBudget) begin(int64)                      { q.operations++ }
-func (q *failsafeBudget) end()                             { q.operations-- }
-func (q *failsafeBudget) decide(int64, *call, answer) bool { return true }
+func (q *failsafeBudget) begin(int64)                       { q.operations++ }
+func (q *failsafeBudget) end()                              { q.operations-- }
+func (q *failsafeBudget) decide(int64, *call, outcome) bool { return true }
 
 func (q *failsafeBudget) resume(*call) bool {
 	if q.retries >= 3 && 5*q.retries > q.operations+q.retries {
@@ -316,7 +315,7 @@ func (q *failsafeBudget) resume(*call) bool {
 	return true
 }
 
-func (q *failsafeBudget) result(c *call, _ answer) {
+func (q *failsafeBudget) result(c *call, _ outcome) {
 	if c.tries > 1 {
 		q.retries--
 	}

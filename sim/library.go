@@ -11,22 +11,23 @@ import (
 	"github.com/seed-0f2c7998/perdure/retry"
 )
 
-// A library is how another library than this one retries and limits calls, as it
-// publishes it. Where it leaves the backoff to its user, that is the one of [Backoff].
+// A library is the published algorithm of another library: how it retries and limits calls. If
+// the library leaves the backoff to its user, it is the backoff of [Backoff].
 type library struct {
 	name     string
 	attempts int // 0 means no limit
 	// delay returns the wait before the nth retry, after an attempt that ended with a;
-	// u, in [0, 1), is random.
-	delay func(n int, a answer, u float64) time.Duration
-	// calm reports whether the breaker takes an answer for a success: if nil, success alone.
-	calm    func(answer) bool
-	breaker func() breaker // if nil, there is none
-	quota   func() quota   // if nil, retries are not limited
+	// u is random, in [0, 1).
+	delay func(n int, a outcome, u float64) time.Duration
+	// calm reports whether an outcome is a success for the breaker. If nil, only
+	// succeeded is.
+	calm    func(outcome) bool
+	breaker func() breaker // nil if the library has none
+	quota   func() quota   // nil if retries are not limited
 }
 
-// A breaker decides whether an attempt may be sent. It knows the attempt by the
-// generation that it has written in the call.
+// A breaker decides whether an attempt may be sent. It writes its generation in the call to
+// recognize the result.
 type breaker interface {
 	admit(now int64, c *call) bool
 	result(now int64, c *call, ok bool)
@@ -35,22 +36,22 @@ type breaker interface {
 
 // A quota limits the retries of a process.
 type quota interface {
-	begin(now int64)                          // an operation begins
-	decide(now int64, c *call, a answer) bool // whether to retry after an attempt that has failed
-	resume(c *call) bool                      // whether the retry is still allowed after its wait
-	result(c *call, a answer)                 // of an attempt
-	end()                                     // the operation is over
+	begin(now int64)                           // an operation begins
+	decide(now int64, c *call, a outcome) bool // whether to retry after an attempt that has failed
+	resume(c *call) bool                       // whether the retry is still allowed after its wait
+	result(c *call, a outcome)                 // of an attempt
+	end()                                      // the operation is over
 }
 
-// A call is an operation, for a breaker and a quota.
+// A call is the state of an operation for a breaker and a quota.
 type call struct {
-	tries      int32 // attempts, and those that the breaker has refused
+	tries      int32 // attempts, including those that the breaker refused
 	generation int32 // of the breaker, when it admitted the attempt
-	paid       int32 // for the last retry
+	paid       int32 // cost of the last retry
 }
 
-// fullJitter is the backoff of [Backoff], for libraries that leave it to their user.
-func fullJitter(n int, _ answer, u float64) time.Duration {
+// fullJitter is the backoff of [Backoff], for libraries that leave the backoff to their user.
+func fullJitter(n int, _ outcome, u float64) time.Duration {
 	p := Backoff()
 	return p.Backoff(n, retry.ClassTransient, u)
 }
@@ -62,18 +63,18 @@ func exponential(first time.Duration, n int, limit time.Duration) float64 {
 
 const second = time.Second
 
-// libraries returns the libraries whose clients can be simulated. Each constant is the
-// default of its source; what is not is said.
+// libraries returns the libraries that can be simulated. Each constant is the default of the
+// named source unless a comment says otherwise.
 func libraries() []library { return append(retriers(), breaking()...) }
 
-// retriers are those without a breaker.
+// retriers returns the libraries without a breaker.
 func retriers() []library {
 	return []library{
 		{
 			// aws-sdk-go-v2 v1.47.7, aws/retry/standard.go and jitter_backoff.go,
 			// without AWS_NEW_RETRIES_2026: the cap comes after the jitter.
 			name: "aws_standard", attempts: 3,
-			delay: func(n int, _ answer, u float64) time.Duration {
+			delay: func(n int, _ outcome, u float64) time.Duration {
 				if n > 4 { // log2 of 20
 					return 20 * second
 				}
@@ -85,7 +86,7 @@ func retriers() []library {
 			// The same with AWS_NEW_RETRIES_2026=true; aws.amazon.com/blogs/developer,
 			// "Announcing updated retry behavior for AWS SDKs and Tools".
 			name: "aws_2026", attempts: 3,
-			delay: func(n int, a answer, u float64) time.Duration {
+			delay: func(n int, a outcome, u float64) time.Duration {
 				base := 50 * time.Millisecond
 				if a == throttled {
 					base = second
@@ -98,7 +99,7 @@ func retriers() []library {
 			// gRPC, proposal A6-client-retries.md: its example of a retry policy, and of
 			// retryThrottling. All failures count as codes that are retried.
 			name: "grpc_throttle", attempts: 4,
-			delay: func(n int, _ answer, u float64) time.Duration {
+			delay: func(n int, _ outcome, u float64) time.Duration {
 				return time.Duration(u * exponential(100*time.Millisecond, n, second))
 			},
 			quota: func() quota { return &grpcThrottle{tokens: 10 * grpcToken} },
@@ -110,31 +111,31 @@ func retriers() []library {
 			quota: func() quota { return &finagleBudget{} },
 		},
 		{
-			// tenacity, tenacity/__init__.py: @retry without arguments retries for ever
+			// tenacity, tenacity/__init__.py: @retry without arguments retries forever
 			// and does not wait. Here each retry takes 10 ms, or it would take no time.
 			name:  "tenacity",
-			delay: func(int, answer, float64) time.Duration { return 10 * time.Millisecond },
+			delay: func(int, outcome, float64) time.Duration { return 10 * time.Millisecond },
 		},
 		{
 			// stamina, src/stamina/_core.py: attempts=10, wait_initial=0.1, wait_max=5,
 			// wait_jitter=1, wait_exp_base=2; the cap comes after the jitter.
 			name: "stamina", attempts: 10,
-			delay: func(n int, _ answer, u float64) time.Duration {
+			delay: func(n int, _ outcome, u float64) time.Duration {
 				return min(time.Duration(exponential(100*time.Millisecond, n, math.MaxInt64)+u*float64(second)), 5*second)
 			},
 		},
 	}
 }
 
-// breaking are those with a breaker.
+// breaking returns the libraries with a breaker.
 func breaking() []library {
 	return []library{
 		{
 			// Polly v8, src/Polly.Core: RetryConstants.cs and CircuitBreakerConstants.cs,
 			// the retry around the breaker. What the caller has cancelled is not handled.
 			name: "polly", attempts: 4,
-			delay: func(int, answer, float64) time.Duration { return 2 * second },
-			calm:  func(a answer) bool { return a == succeeded || a == cut },
+			delay: func(int, outcome, float64) time.Duration { return 2 * second },
+			calm:  func(a outcome) bool { return a == succeeded || a == cut },
 			breaker: func() breaker {
 				return &ratioBreaker{window: newWindow(30 * second), least: 100, ratio: 0.1, open: 5 * second, probes: 1, proves: 1}
 			},
@@ -143,7 +144,7 @@ func breaking() []library {
 			// resilience4j, CircuitBreakerConfig.java and RetryConfig.java, the retry
 			// around the breaker.
 			name: "resilience4j", attempts: 3,
-			delay:   func(int, answer, float64) time.Duration { return 500 * time.Millisecond },
+			delay:   func(int, outcome, float64) time.Duration { return 500 * time.Millisecond },
 			breaker: func() breaker { return &countBreaker{size: 100, open: 60 * second, probes: 10} },
 		},
 		{
@@ -164,7 +165,7 @@ func breaking() []library {
 	}
 }
 
-// libraryNamed returns the library of a name; nil if there is none.
+// libraryNamed returns the library of that name, or nil.
 func libraryNamed(name string) *library {
 	all := libraries()
 	if i := slices.IndexFunc(all, func(l library) bool { return l.name == name }); i >= 0 {
@@ -173,7 +174,7 @@ func libraryNamed(name string) *library {
 	return nil
 }
 
-// Libraries returns the names that Clients.Library may have.
+// Libraries returns the names that are allowed as Clients.Library.
 func Libraries() (names []string) {
 	for _, l := range libraries() {
 		names = append(names, l.name)
@@ -181,7 +182,7 @@ func Libraries() (names []string) {
 	return names
 }
 
-// wantLibrary is what Clients.Library may be.
+// wantLibrary says what is allowed as Clients.Library.
 func wantLibrary() string {
 	return fmt.Sprintf(`"" or one of %s`, strings.Join(Libraries(), ", "))
 }
@@ -192,7 +193,7 @@ type peer struct {
 	quota   quota
 }
 
-// newPeers returns the processes of a library, with nothing in their memory.
+// newPeers returns new processes of a library.
 func newPeers(l *library, processes int) []peer {
 	if l == nil {
 		return nil
@@ -229,8 +230,8 @@ func (m *model) peerAdmit(op int32) {
 	}
 }
 
-// peerResult tells a library how an attempt has ended.
-func (m *model) peerResult(o *operation, a answer) {
+// peerResult reports the outcome of an attempt to a library.
+func (m *model) peerResult(o *operation, a outcome) {
 	p, calm := &m.clients.peers[o.process], m.clients.library.calm
 	before := p.breaker.current()
 	p.breaker.result(m.now, &o.call, a == succeeded || calm != nil && calm(a))
@@ -240,9 +241,9 @@ func (m *model) peerResult(o *operation, a answer) {
 	p.quota.result(&o.call, a)
 }
 
-// peerDecide retries after an attempt that has ended with a, or ends the operation. A
-// wait that is longer than the caller's ends with the caller's.
-func (m *model) peerDecide(op int32, a answer) {
+// peerDecide retries after an attempt that ended with a, or ends the operation. A wait beyond
+// the deadline ends at the deadline.
+func (m *model) peerDecide(op int32, a outcome) {
 	l, o := m.clients.library, &m.clients.operations[op]
 	p := &m.clients.peers[o.process]
 	if a == cut || l.attempts > 0 && int(o.call.tries) >= l.attempts || !p.quota.decide(m.now, &o.call, a) {

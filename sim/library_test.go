@@ -11,7 +11,7 @@ import (
 )
 
 // How many attempts a library makes at a backend that is dead all the time can be
-// counted by hand.
+// counted manually.
 func TestLibrariesAtADeadBackend(t *testing.T) {
 	const ms, second = time.Millisecond, time.Second
 	for _, row := range []struct {

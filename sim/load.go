@@ -6,14 +6,14 @@ import (
 	"time"
 )
 
-// A load is where operations come from.
+// A load creates operations.
 type load struct {
 	config    Load
 	random    *rand.Rand
 	processes int
-	last      int64   // when the last operations arrive
+	last      int64   // no operation arrives after
 	factor    float64 // of a surge
-	turn      uint32  // an arrival with another one was drawn for another rate
+	turn      uint32  // arrivals of an earlier turn were drawn for another rate
 }
 
 func newLoad(s *Scenario, random *rand.Rand) load {
@@ -30,12 +30,12 @@ func (l *load) begin(m *model) {
 	l.next(m)
 }
 
-// pauseRefused is the shortest pause of a client whose operation has taken no time, as one
-// that an open breaker refuses. Without it the operations of an instant would never end.
+// pauseRefused is the shortest pause of a client after an operation that took no time, such as a
+// refused one. Without it, the operations of one instant would never end.
 const pauseRefused = int64(time.Millisecond)
 
-// think schedules the next operation of a client of a closed loop, the last of which arrived
-// at that time; -1 if it is the first.
+// think schedules the next operation of a client of a closed loop. arrived is when its last
+// operation arrived; -1 means that it is the first.
 func (l *load) think(m *model, process int32, client uint32, arrived int64) {
 	at := m.now + int64(float64(l.config.Think)*l.random.ExpFloat64())
 	if arrived == m.now {
@@ -61,7 +61,7 @@ func (l *load) next(m *model) {
 	}
 }
 
-// arrive begins what arrives now.
+// arrive begins the operations that arrive now.
 func (l *load) arrive(m *model, e event) {
 	if e.turn != l.turn {
 		return
@@ -80,8 +80,8 @@ func (l *load) arrive(m *model, e event) {
 	l.next(m)
 }
 
-// change sets the factor of the rate. Random arrivals have no memory, so the next is
-// drawn anew.
+// change sets the factor of the rate. Random arrivals have no memory, so the next arrival is
+// drawn again.
 func (l *load) change(m *model, factor float64) {
 	if factor == l.factor {
 		return

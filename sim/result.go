@@ -10,44 +10,40 @@ import (
 	"github.com/seed-0f2c7998/perdure/internal/gate"
 )
 
-// A Result is what [Run] measured. Without faults, the whole run counts as after
-// the fault.
+// A Result is what [Run] measured. Without faults, the whole run counts as after the fault.
 type Result struct {
 	Scenario string
 	Seed     uint64
 
-	Operations int // that arrived
+	Operations int // operations that arrived
 	Succeeded  int
 	Failed     int
-	Attempts   int // that were sent
-	Trips      int // how often a breaker opened, or a gate was limited
+	Attempts   int // attempts that were sent
+	Trips      int // openings of breakers, and limits of gates
 
-	// Lost is how much of the traffic failed, as time: the operations that arrived
-	// from the fault's beginning on and failed, each 1/Load.Rate. In a closed loop
-	// it is 0.
+	// Lost is the lost traffic as time: the number of operations that arrived after the fault
+	// began and failed, divided by Load.Rate. It is 0 in a closed loop.
 	Lost time.Duration
-	// Amplification is how many attempts were sent for each operation that arrived:
-	// in the fault, and from its end on.
+	// Amplification is the number of attempts per operation, during the fault and after it.
 	Amplification Amplification
-	// Wasted is the ratio of the workers' time that went, from the fault's beginning
-	// on, to requests whose clients had given up.
+	// Wasted is the ratio of the work for clients that had given up to all work, since the fault
+	// began.
 	Wasted float64
-	// Recovery is how long after the fault's end traffic was well again: from then
-	// on, each window of 1 s completed at least 95 % of what arrived in it, for 3 s.
-	// It is in steps of 100 ms, and Never if that did not happen while operations arrived.
+	// Recovery is how long after the fault's end traffic recovered: from then on, for 3 s, each
+	// window of 1 s completed at least 95 % of what arrived in it. It is a multiple of
+	// 100 ms, or Never if traffic did not recover while operations arrived.
 	Recovery time.Duration
 
-	// Latency is how long operations took that succeeded.
+	// Latency is the duration of the operations that succeeded.
 	Latency Latency
-	// Steps are what happened in each [Step] of the run, the time included in which
-	// no operations arrive any more.
+	// Steps has the counts of each [Step] of the run, including the time after the last arrival.
 	Steps []Counts
 }
 
-// Amplification is attempts for each operation.
+// Amplification is the number of attempts per operation.
 type Amplification struct{ During, After float64 }
 
-// Never is the Recovery of what did not recover.
+// Never is the Recovery of traffic that did not recover.
 const Never = time.Duration(math.MaxInt64)
 
 // A recorder measures a run.
@@ -57,12 +53,12 @@ type recorder struct {
 	attempts  [3]int // before, in and after the fault
 	arrivals  [3]int
 	steps     []Counts
-	end       int64 // of the step that is going on
+	end       int64 // of the current step
 	total     Counts
-	work      time.Duration // from the fault on
+	work      time.Duration // since the fault began
 	wasted    time.Duration
 	latencies histogram // of all steps that have ended
-	recent    histogram // of the one that is going on
+	recent    histogram // of the current step
 }
 
 func newRecorder(s Scenario) recorder {
@@ -78,7 +74,7 @@ func newRecorder(s Scenario) recorder {
 	return r
 }
 
-// part is 0 before the fault, 1 in it, 2 after it.
+// part returns 0 before the fault, 1 during it, 2 after it.
 func (r *recorder) part(now int64) int {
 	switch {
 	case now < r.from:
@@ -90,7 +86,7 @@ func (r *recorder) part(now int64) int {
 	}
 }
 
-// current returns the step that is going on.
+// current returns the current step.
 func (r *recorder) current() *Counts { return &r.steps[len(r.steps)-1] }
 
 func (r *recorder) arrived(now int64) {
@@ -145,8 +141,8 @@ func (r *recorder) trip() {
 	r.total.Trips++
 }
 
-// result returns what was measured of s. Operations that are still out, of clients
-// that never give up, have failed.
+// result returns what was measured of s. Operations that are still in progress, of clients that
+// never give up, count as failed.
 func (r *recorder) result(s Scenario, seed uint64) Result {
 	out := r.total.Arrived - r.total.Succeeded - r.total.Failed
 	x := Result{
@@ -168,13 +164,13 @@ func quotient(a, b int) float64 {
 	return float64(a) / float64(b)
 }
 
-// recovery finds the first step from which all windows of 1 s are well for 3 s.
+// recovery returns the first step from which all windows of 1 s recovered, for 3 s.
 func (r *recorder) recovery(duration time.Duration) time.Duration {
 	const window, needed = int(time.Second / Step), int(3 * time.Second / Step)
 	first := int((r.to + int64(Step) - 1) / int64(Step))
-	run := 0 // windows in a row that are well
+	run := 0 // windows in a row that recovered
 	for i := first; i+window <= min(len(r.steps), int(duration/Step)); i++ {
-		if well(r.steps[i : i+window]) {
+		if recovered(r.steps[i : i+window]) {
 			run++
 		} else {
 			run = 0
@@ -186,7 +182,7 @@ func (r *recorder) recovery(duration time.Duration) time.Duration {
 	return Never
 }
 
-func well(window []Counts) bool {
+func recovered(window []Counts) bool {
 	arrived, succeeded := 0, 0
 	for _, c := range window {
 		arrived += c.Arrived
@@ -195,30 +191,30 @@ func well(window []Counts) bool {
 	return float64(succeeded) >= 0.95*float64(arrived)
 }
 
-// Step is the time of one [Counts].
+// Step is the duration of one [Counts].
 const Step = 100 * time.Millisecond
 
-// Counts are what happened in a [Step], and how things stood at its end.
+// Counts is what happened in a [Step], and the state at its end.
 type Counts struct {
 	Arrived   int // operations
 	Attempts  int
-	Succeeded int // operations that ended so
+	Succeeded int // operations that succeeded
 	Failed    int
 	Worked    time.Duration // by all workers
-	Wasted    time.Duration // of it, for clients that had given up
+	Wasted    time.Duration // for clients that had given up
 	Trips     int
 	Latency   Latency // of the operations that succeeded
 
 	Queued  int // requests in the backend's queue, at the end of the step
 	Waiting int // operations that wait at a gate
-	// Open and HalfOpen are the ratios of processes whose breaker or gate is so, and
-	// Budget is the mean number of tokens that a process may spend on retries; 0
-	// without a budget. Of more than 100 processes, 100 are looked at.
+	// Open and HalfOpen are the ratios of processes whose breaker or gate is in that state.
+	// Budget is the mean balance of a process, in tokens; 0 without a budget. At most 100
+	// processes are sampled.
 	Open, HalfOpen float64
 	Budget         float64
 }
 
-// maxSampled is how many processes a step looks at.
+// maxSampled is the maximum number of processes that a step samples.
 const maxSampled = 100
 
 // begin begins the next step.
@@ -237,7 +233,7 @@ func (m *model) passSteps(at int64) {
 	}
 }
 
-// endStep completes the step that is going on.
+// endStep completes the current step.
 func (m *model) endStep() {
 	r := &m.recorder
 	c := r.current()
@@ -250,7 +246,7 @@ func (m *model) endStep() {
 	m.sample(c)
 }
 
-// sample looks at the breakers, gates and budgets of the processes.
+// sample counts the states of breakers and gates, and the balances of budgets.
 func (m *model) sample(c *Counts) {
 	n := m.scenario.Clients.Processes
 	if m.scenario.Clients.Shared && m.clients.peers == nil {
@@ -293,10 +289,10 @@ func (c *clients) state(process int, now int64) circuit.State {
 	}
 }
 
-// Latency is a distribution of times. Its percentiles are exact to 2 %.
+// Latency describes a distribution of durations. Its percentiles are exact to 2 %.
 type Latency struct{ Mean, P50, P99, Max time.Duration }
 
-// A histogram counts times in buckets whose bounds are 1/32 apart.
+// A histogram counts durations in buckets whose bounds are 1/32 apart.
 type histogram struct {
 	counts    [64 * 32]int
 	low, high int // the buckets that may not be empty: from low to before high
@@ -314,7 +310,7 @@ func (h *histogram) add(d int64) {
 	h.max = max(h.max, d)
 }
 
-// reach has the buckets from low to before high in use.
+// reach extends the used buckets: from low to before high.
 func (h *histogram) reach(low, high int) {
 	if h.n == 0 {
 		h.low = low
@@ -322,7 +318,7 @@ func (h *histogram) reach(low, high int) {
 	h.low, h.high = min(h.low, low), max(h.high, high)
 }
 
-// drain adds what is in h to all, and empties h.
+// drain adds the counts of h to all, and empties h.
 func (h *histogram) drain(all *histogram) {
 	if h.n == 0 {
 		return
@@ -338,7 +334,7 @@ func (h *histogram) drain(all *histogram) {
 	h.low, h.high, h.n, h.sum, h.max = 0, 0, 0, 0, 0
 }
 
-// bucket is the position of the highest bit, and the five bits after it.
+// bucket returns the bucket of d: the position of the highest bit, and the five bits after it.
 func bucket(d int64) int {
 	high := bits.Len64(uint64(d)) //nolint:gosec // a time that has passed
 	if high <= 6 {
@@ -347,7 +343,7 @@ func bucket(d int64) int {
 	return high<<5 | int(d>>(high-6))&31
 }
 
-// middle is the time in the middle of bucket i.
+// middle returns the duration in the middle of bucket i.
 func middle(i int) time.Duration {
 	high, low := i>>5, int64(i&31)
 	if i < 64 {

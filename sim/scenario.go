@@ -10,86 +10,81 @@ import (
 	"github.com/seed-0f2c7998/perdure/retry"
 )
 
-// A Scenario is what [Run] plays. It is plain data, and a run does not change it.
+// A Scenario is what [Run] simulates. It is plain data, and a run does not change it.
 type Scenario struct {
 	Name     string
-	Duration time.Duration // in which operations arrive, up to a day; 0 means 22 s
-	Drain    time.Duration // in which those that are out at the end may end; 0 means a minute
+	Duration time.Duration // how long operations arrive, up to a day; 0 means 22 s
+	Drain    time.Duration // how long operations in progress may take after that; 0 means a minute
 	Load     Load
 	Clients  Clients
 	Backend  Backend
 	Faults   []Fault
 }
 
-// Load says when operations arrive. With Clients it is a closed loop, whose
-// clients begin an operation when the one before has ended, else an open one.
+// Load configures when operations arrive: in an open loop at a rate; with Clients in a closed
+// loop, whose clients begin an operation when the last one has ended.
 type Load struct {
-	// Rate is how many operations a second arrive at all processes together, in
-	// an open loop, at random (Poisson) instants; up to 10 million.
+	// Rate is the number of operations per second that arrive at all processes together, in an open
+	// loop, at random (Poisson) instants; up to 10 million.
 	Rate float64
-	// Batch is how many arrive together each time; 0 means 1.
+	// Batch is how many operations arrive at each instant; 0 means 1.
 	Batch int
-	// Every makes a herd: all operations of so long arrive at the same instant,
-	// once in this time. 0 means that they arrive at random.
+	// Every makes a herd: all operations of this time arrive at one instant, once in this time. 0
+	// means that they arrive at random.
 	Every time.Duration
-	// Clients is how many clients each process has, in a closed loop; 0 means an
-	// open loop.
+	// Clients is the number of clients of each process, in a closed loop; 0 means an open loop.
 	Clients int
-	// Think is the mean pause between two operations of a client in a closed
-	// loop, exponentially distributed. After an operation that took no time, as one
-	// that is refused, it is at least 1 ms.
+	// Think is the mean pause of a client between two operations in a closed loop, exponentially
+	// distributed. After an operation that took no time, such as a refused one, the pause is
+	// at least 1 ms.
 	Think time.Duration
 }
 
-// Clients says how operations are made.
+// Clients configures how operations are made.
 type Clients struct {
-	// Processes is how many processes the operations are spread over, each with
-	// a breaker of its own; 0 means 1. Up to 100,000.
+	// Processes is the number of processes, each with its own breaker; 0 means 1. Up to
+	// 100,000.
 	Processes int
 	// Shared gives the breakers of all processes one state, as a host file does.
 	Shared bool
 	// Policy is the retry policy. Its Breaker must be nil.
 	Policy retry.Policy
-	// Breaker configures the breakers, and the budgets. Its Store must be nil and its
-	// Observe is not called. Nil means that there are none.
+	// Breaker configures the breakers and the budgets. Its Store must be nil; its Observe is not
+	// called. If nil, there is no breaker and no budget.
 	Breaker *circuit.Config
-	// Library is the name of another library, one of [Libraries], which decides in the
-	// place of Policy and Breaker as it does by default, each process by itself; of
-	// Policy, the AttemptTimeout counts. "" means this one.
+	// Library is the name of another library, one of [Libraries], whose defaults replace Policy and
+	// Breaker, in each process separately; of Policy, only AttemptTimeout is used. "" means
+	// this library.
 	Library string
-	// Deadline is how long the caller of an operation waits for it; 0 means as
-	// long as it takes.
+	// Deadline is how long the caller of an operation waits; 0 means no limit.
 	Deadline time.Duration
 }
 
-// Backend is the service that is called. Requests wait for a worker in the order
-// in which they come.
+// Backend configures the service. Requests wait for a worker in the order of their arrival.
 type Backend struct {
-	// Workers is how many requests are served at a time, by all shards together;
-	// 0 means 40.
+	// Workers is the number of requests that all shards together serve at a time; 0 means 40.
 	Workers int
-	// Queue is how many requests can wait, in all shards together; a request
-	// that finds no place is answered at once with a 503. 0 means no limit,
-	// NoQueue that none can wait.
+	// Queue is the number of requests that can wait in all shards together. A request that finds the
+	// queue full gets a 503 at once. 0 means no limit, NoQueue that no request can wait.
 	Queue int
-	// Service is how long a worker takes for a request.
+	// Service is the service time of a request.
 	Service Time
-	// Slowdown makes service slower with load: with a queue of n requests for
-	// each worker it takes 1 + Slowdown·n times as long.
+	// Slowdown makes service slower with load: if n requests are queued per worker, service takes
+	// 1 + Slowdown*n times as long.
 	Slowdown float64
-	// Shards is how many parts the backend has, each with its share of the
-	// workers and the queue; each request is for one of them, at random. 0 means 1.
+	// Shards is the number of parts of the backend, each with its part of the workers and the
+	// queue. Each request goes to one shard, at random. 0 means 1.
 	Shards int
 	// LastInFirstOut serves the youngest request first.
 	LastInFirstOut bool
-	// SkipsAbandoned makes workers pass over requests whose client has given up. A usual
-	// backend does not know, and does the work.
+	// SkipsAbandoned has workers skip requests whose client has given up. A usual backend does not
+	// know, and does the work.
 	SkipsAbandoned bool
-	// Network is how long a request and its response travel, together.
+	// Network is the duration of a round trip.
 	Network time.Duration
 }
 
-// NoQueue means, as Backend.Queue, that no request can wait.
+// NoQueue as Backend.Queue means that no request can wait.
 const NoQueue = -1
 
 // Time is the distribution of a service time. The zero Time is uniform from 10
@@ -114,7 +109,7 @@ const (
 	LogNormal                       // with the mean: a long tail
 )
 
-// filled returns s with its defaults in the place of zeros.
+// filled returns s with defaults in place of zeros.
 func (s Scenario) filled() Scenario {
 	s.Duration = cmp.Or(s.Duration, 22*time.Second)
 	s.Drain = cmp.Or(s.Drain, time.Minute)
@@ -134,14 +129,14 @@ func (s Scenario) filled() Scenario {
 	return s
 }
 
-// capacity returns how many requests a second the backend serves.
+// capacity returns how many requests per second the backend serves.
 func (s *Scenario) capacity() float64 {
 	return float64(s.Backend.Workers) / s.Backend.Service.Mean.Seconds()
 }
 
-// An Error is a value that a [Scenario] may not have.
+// An Error reports a value that a [Scenario] may not have.
 type Error struct {
-	Field string // as Backend.Workers
+	Field string // such as Backend.Workers
 	Value any
 	Want  string // what is allowed
 }
@@ -151,7 +146,7 @@ func (e *Error) Error() string {
 	return fmt.Sprintf("sim: invalid value %v for %s: must be %s", e.Value, e.Field, e.Want)
 }
 
-// Limits of a Scenario, of its run time and its memory.
+// Limits of a Scenario, which bound the time and memory of a run.
 const (
 	maxDuration  = 24 * time.Hour
 	maxRate      = 1e7
@@ -162,8 +157,8 @@ const (
 	maxOperation = 1_000_000_000 // operations of a run
 )
 
-// Validate returns an [*Error] about the first value that is not allowed, that of
-// the Policy or the Breaker, or nil.
+// Validate returns an [*Error] about the first value that is not allowed, the error of the
+// Policy or the Breaker, or nil.
 func (s Scenario) Validate() error {
 	if err := firstBad(s.checks()); err != nil {
 		return err
@@ -173,11 +168,11 @@ func (s Scenario) Validate() error {
 	}
 	if b := s.Clients.Breaker; b != nil {
 		if b.Store != nil {
-			return &Error{"Clients.Breaker.Store", "a store", "nil: the simulation has its own"}
+			return &Error{"Clients.Breaker.Store", "a store", "nil (the simulation has its own)"}
 		}
 		if err := firstBad([]check{
-			{b.Rate == 0, Error{"Clients.Breaker.Rate", b.Rate, "0: rates are not simulated"}},
-			{b.Concurrency == 0, Error{"Clients.Breaker.Concurrency", b.Concurrency, "0: it is not simulated"}},
+			{b.Rate == 0, Error{"Clients.Breaker.Rate", b.Rate, "0 (rates are not simulated)"}},
+			{b.Concurrency == 0, Error{"Clients.Breaker.Concurrency", b.Concurrency, "0 (concurrency is not simulated)"}},
 		}); err != nil {
 			return err
 		}
@@ -217,12 +212,12 @@ func count(field string, n, least, most int) check {
 	return check{n >= least && n <= most, Error{field, n, fmt.Sprintf("%d to %d", least, most)}}
 }
 
-// ratio is written so that NaN is not allowed.
+// ratio allows 0 to most, and no NaN.
 func ratio(field string, x, most float64) check {
 	return check{x >= 0 && x <= most, Error{field, x, fmt.Sprintf("0 to %g", most)}}
 }
 
-// checks returns the conditions of all but the faults.
+// checks returns the conditions of all fields except Faults.
 func (s Scenario) checks() []check {
 	f := s.filled()
 	l, b := s.Load, s.Backend
@@ -237,8 +232,8 @@ func (s Scenario) checks() []check {
 		count("Load.Clients", l.Clients, 0, maxCount),
 		{l.Clients == 0 || l.Rate == 0, Error{"Load.Rate", l.Rate, "0 in a closed loop, in which the clients make the load"}},
 		{l.Clients*f.Clients.Processes <= maxWaiting, Error{"Load.Clients", l.Clients, fmt.Sprintf("at most %d in all processes", maxWaiting)}},
-		{l.Every == 0 || l.Rate*l.Every.Seconds() >= 1, Error{"Load.Every", l.Every, "so long that at least one operation arrives in it"}},
-		{l.Every == 0 || l.Batch <= 1, Error{"Load.Batch", l.Batch, "0 in a herd (Every), of which all arrive together"}},
+		{l.Every == 0 || l.Rate*l.Every.Seconds() >= 1, Error{"Load.Every", l.Every, "long enough for at least one operation"}},
+		{l.Every == 0 || l.Batch <= 1, Error{"Load.Batch", l.Batch, "0 in a herd (Every)"}},
 		span("Load.Think", l.Think, maxDuration),
 		{l.Clients == 0 || l.Think > 0 || f.Backend.Service.Mean > 0, Error{"Load.Think", l.Think, "positive"}},
 		count("Clients.Processes", s.Clients.Processes, 0, maxCount),
@@ -270,10 +265,9 @@ func spreadLimit(d Distribution) float64 {
 	}
 }
 
-// Storm returns the scenario in which policies are compared: 40 workers that take
-// 10 to 30 ms, a queue of 2,000, and 1,600 operations a second, which are 80 % of
-// that capacity, for 22 s. Their callers wait for 3 s, and an attempt may take
-// 200 ms. The faults are those given.
+// Storm returns the scenario in which policies are compared: 40 workers that take 10 to 30 ms, a
+// queue of 2,000, and 1,600 operations a second, which are 80 % of the capacity, for 22 s.
+// Callers wait for 3 s, and an attempt may take 200 ms.
 func Storm(name string, faults ...Fault) Scenario {
 	return Scenario{
 		Name: name, Duration: 22 * time.Second, Load: Load{Rate: 1600},
@@ -283,8 +277,7 @@ func Storm(name string, faults ...Fault) Scenario {
 	}
 }
 
-// Storms returns the faults that every policy has to stand, of 5 s each, in the
-// scenario of [Storm].
+// Storms returns the scenarios that every policy must stand: [Storm] with a fault of 5 s each.
 func Storms() []Scenario {
 	fault := func(f Fault) Fault {
 		f.From, f.To = 4*time.Second, 9*time.Second
@@ -302,10 +295,10 @@ func Storms() []Scenario {
 	}
 }
 
-// attemptTimeout is that of the policies below.
+// attemptTimeout is the timeout of attempts of the policies below.
 const attemptTimeout = 200 * time.Millisecond
 
-// NoRetries returns a policy of one attempt: that with which all others compare.
+// NoRetries returns a policy of one attempt, the baseline of comparisons.
 func NoRetries() retry.Policy {
 	return retry.Policy{MaxAttempts: 1, AttemptTimeout: attemptTimeout}
 }
@@ -319,7 +312,7 @@ func Backoff() retry.Policy {
 	}
 }
 
-// A Contender is how clients call, to be compared with others.
+// A Contender is a way to call that is compared with others.
 type Contender struct {
 	Name    string
 	Policy  retry.Policy
@@ -333,9 +326,8 @@ func (c Contender) In(s Scenario) Scenario {
 	return s
 }
 
-// Contenders returns the policies that are worth a comparison in a storm: backoff is
-// full jitter alone, preset the circuit breaker and the policy that zeros mean, and
-// the last ones are [Libraries].
+// Contenders returns the policies to compare in a storm: none, backoff (full jitter alone),
+// backoff_budget, preset (the zero Policy and the zero Config), service, and [Libraries].
 func Contenders() []Contender {
 	timed := func(p retry.Policy) retry.Policy {
 		p.AttemptTimeout = attemptTimeout

@@ -1,21 +1,19 @@
-// Package sim simulates what the clients of a backend do to it when it fails: how
-// much of their traffic is lost, how many attempts they send, and how long the
-// backend takes to recover.
+// Package sim simulates what clients do to a backend that fails: how much of their traffic
+// is lost, how many attempts they send, and how long the backend takes to recover.
 //
-// A [Scenario] describes the load, the clients with their retry policy and
-// circuit breaker, the backend, and its faults. [Run] plays it in virtual time:
-// seconds of thousands of clients take milliseconds. The backend and the network
-// are a model; the clients decide with the code that real calls run: the Decide
-// step of package retry, and the breakers and budgets of package circuit, to
-// which the simulation gives its own clock and random numbers. Of other libraries,
-// [Libraries] names those whose published algorithms can be compared.
+// A [Scenario] describes the load, the clients with their retry policy and circuit breaker,
+// the backend, and its faults. [Run] simulates it in virtual time: seconds of thousands of
+// clients take milliseconds. The backend and the network are a model; the clients decide
+// with the code of real calls: the Decide step of package retry, and the breakers and
+// budgets of package circuit, with the clock and the random numbers of the simulation. The
+// published algorithms of other libraries can be compared: see [Libraries].
 //
 //	storm := sim.Storm("outage", sim.Fault{Kind: sim.Outage, From: 4 * time.Second, To: 9 * time.Second})
 //	storm.Clients.Policy, storm.Clients.Breaker = retry.Service(), &breaker
 //	result, err := sim.Run(ctx, storm, 1)
 //
-// A run depends on nothing but the scenario and the seed: the same two give the
-// same [Result], to the byte.
+// A run depends only on the scenario and the seed: the same two give the same [Result], to
+// the byte.
 package sim
 
 import (
@@ -26,15 +24,15 @@ import (
 	"github.com/seed-0f2c7998/perdure/circuit"
 )
 
-// Run plays s and returns what was measured. The error is that of [Scenario.Validate], or
-// the cause of ctx if that ends before the simulation does. Run is safe for
-// concurrent use; each one needs one processor.
+// Run simulates s and returns what it measured. The error is that of [Scenario.Validate], or
+// the cause of ctx if ctx ends before the simulation. Run is safe for concurrent use; each
+// run uses one processor.
 func Run(ctx context.Context, s Scenario, seed uint64) (Result, error) {
 	return Watch(ctx, s, seed, func(time.Duration) {})
 }
 
-// Watch is Run for who waits for it: it calls progress with the virtual time since
-// the beginning, at the end of each [Step], on its own goroutine.
+// Watch is Run with a report of progress: it calls progress with the virtual time since the
+// beginning at the end of each [Step], on its own goroutine.
 func Watch(ctx context.Context, s Scenario, seed uint64, progress func(time.Duration)) (Result, error) {
 	if err := s.Validate(); err != nil {
 		return Result{}, err
@@ -50,13 +48,13 @@ func Watch(ctx context.Context, s Scenario, seed uint64, progress func(time.Dura
 	return m.recorder.result(m.scenario, seed), nil
 }
 
-// A model is a simulation while it runs.
+// A model is a running simulation.
 type model struct {
-	world // its time and chance
+	world // clocks and random numbers
 
 	scenario Scenario
 	progress func(time.Duration)
-	end      int64 // after the last arrival, until which operations may end
+	end      int64 // until when operations may end
 	agenda   agenda
 	load     load
 	clients  clients
@@ -64,7 +62,7 @@ type model struct {
 	recorder recorder
 }
 
-// newModel returns the model of s, which is filled in.
+// newModel returns the model of s, which has its defaults.
 func newModel(s Scenario, seed uint64) *model {
 	m := &model{world: world{random: stream(seed, 1)}, scenario: s}
 	m.end = int64(s.Duration + s.Drain)
@@ -79,13 +77,13 @@ func newModel(s Scenario, seed uint64) *model {
 	return m
 }
 
-// stream returns the random numbers of one part of the model. Each part has its
-// own, so that two policies meet the same arrivals.
+// stream returns the random numbers of one part of the model. Each part has its own, so that
+// all policies meet the same arrivals.
 func stream(seed, part uint64) *rand.Rand {
 	return rand.New(rand.NewPCG(seed, part))
 }
 
-// step makes the next event happen. It reports whether there was one.
+// step processes the next event, and reports whether there was one.
 func (m *model) step() bool {
 	e, ok := m.agenda.next()
 	if !ok || e.at > m.end {
@@ -111,9 +109,9 @@ func (m *model) step() bool {
 	case wake:
 		m.admit(e)
 	case look:
-		m.looks(e)
+		m.serveScheduled(e)
 	case late:
-		m.lag(e)
+		m.markLate(e)
 	case change:
 		m.fault(e)
 	case void:
@@ -121,35 +119,35 @@ func (m *model) step() bool {
 	return true
 }
 
-// A world is the virtual time and the chance of a simulation.
+// A world is the virtual clocks and the random numbers of a simulation.
 type world struct {
 	now    int64 // nanoseconds since the beginning
-	set    int64 // by which the wall clock has been set since
+	set    int64 // steps of the wall clock since
 	random *rand.Rand
 }
 
-// epoch is when each simulation begins, by its wall clock.
+// epoch is the wall clock at the beginning of each simulation.
 const epoch = int64(1_767_225_600_000_000_000) // 2026-01-01
 
 // Now returns the wall clock.
 func (w *world) Now() time.Time { return time.Unix(0, epoch+w.now+w.set) }
 
-// Elapsed returns the time since the beginning.
+// Elapsed returns the time since the beginning, plus a second.
 func (w *world) Elapsed() time.Duration { return time.Duration(w.now) + time.Second } // 0 means "not known" to a permit
 
 // Float64 returns a random number in [0, 1).
 func (w *world) Float64() float64 { return w.random.Float64() }
 
-// observe counts what happens to the breakers.
+// observe counts the transitions of the breakers.
 func (m *model) observe(_ context.Context, t circuit.Transition) {
 	m.recorder.transition(t)
 }
 
-// A kind is what an event is.
+// A kind is the kind of an event.
 type kind uint8
 
 const (
-	void     kind = iota // nothing any more
+	void     kind = iota // cancelled
 	arrival              // operations arrive
 	thought              // a client of a closed loop begins its next operation
 	request              // an attempt reaches the backend
@@ -159,23 +157,23 @@ const (
 	wake                 // an operation asks for its next attempt
 	look                 // the line at a gate needs a step
 	late                 // an attempt without a timeout takes too long
-	change               // a fault begins, ends, or goes on
+	change               // a fault begins, ends or changes
 )
 
-// An event is something that happens at an instant. Those of one instant happen
-// in the order in which they were scheduled.
+// An event happens at an instant. Events of the same instant happen in the order in which
+// they were scheduled.
 type event struct {
-	at     int64 // nanoseconds since the beginning
-	number uint64
-	took   int64  // of done: by the worker
-	op     int32  // of what happens to an attempt: the operation; of change: the fault; of look: the process
-	turn   uint32 // of what happens to an attempt: which, see operation
-	shard  uint16
-	kind   kind
-	answer answer
+	at      int64 // nanoseconds since the beginning
+	number  uint64
+	took    int64  // of done: service time
+	op      int32  // operation of an attempt; of change: fault; of look: process
+	turn    uint32 // of an attempt: see operation
+	shard   uint16
+	kind    kind
+	outcome outcome
 }
 
-// Of thought, op and turn are the client's process and its number there.
+// process and client return the process of a thought, and the number of the client in it.
 func (e event) process() int { return int(e.op) }
 func (e event) client() int  { return int(e.turn) }
 
@@ -183,13 +181,12 @@ func (e *event) before(f *event) bool {
 	return e.at < f.at || e.at == f.at && e.number < f.number
 }
 
-// An agenda is the events to come. Its zero value is empty. Most timeouts never
-// matter, and all are equally long, so they have a line of their own, which
-// costs less than a place in the heap.
+// An agenda is the queue of events. Its zero value is empty. Timeouts have a queue of their
+// own, which costs less than the heap: all are equally long, and most are never needed.
 type agenda struct {
 	heap   []event // four children each
-	line   []event // timeouts, the first to come at first
-	passed int     // of the line
+	line   []event // timeouts, the earliest first
+	passed int     // timeouts in line that are over
 	number uint64
 }
 
@@ -210,7 +207,7 @@ func (a *agenda) add(e event) {
 	a.heap[i] = e
 }
 
-// addTimeout schedules e, which is likely to be later than the last timeout.
+// addTimeout schedules e, which is usually later than the last timeout.
 func (a *agenda) addTimeout(e event) {
 	if n := len(a.line); n > a.passed && e.at < a.line[n-1].at {
 		a.add(e)
@@ -225,7 +222,7 @@ func (a *agenda) addTimeout(e event) {
 	a.line = append(a.line, e)
 }
 
-// next takes the first event out.
+// next removes and returns the first event.
 func (a *agenda) next() (event, bool) {
 	inLine := a.passed < len(a.line)
 	switch {
@@ -244,7 +241,7 @@ func (a *agenda) next() (event, bool) {
 	return first, true
 }
 
-// sink puts e at the top of the heap, and from there to where it belongs.
+// sink puts e at the top of the heap and moves it down to its place.
 func (a *agenda) sink(e event) {
 	i := 0
 	for {

@@ -34,7 +34,7 @@ func TestGateOfASlowService(t *testing.T) {
 }
 
 // New processes learn in a brownout that attempts take what the queue does: a tenth of a second and
-// more. The answers after the fault tell them otherwise. Else the standing queue of a
+// more. The successes after the fault correct it. Else the standing queue of a
 // backlog is fast to them, and they lost 6.1 s, and recovered after 9.6.
 func TestGateDoubtsTheTimeOfAQueue(t *testing.T) {
 	for _, s := range sim.Storms() {

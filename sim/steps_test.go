@@ -112,17 +112,17 @@ func TestSomeProcessesAreOpen(t *testing.T) {
 	}
 }
 
-// Each step is there, also those in which nothing happens, and who watches is told of each.
+// Each step is there, also those in which nothing happens, and who watches is reported of each.
 func TestQuietSteps(t *testing.T) {
 	s := sim.Scenario{Duration: 10 * time.Second, Load: sim.Load{Rate: 1, Every: time.Second}, Clients: sim.Clients{Policy: sim.NoRetries()}}
-	var told time.Duration
+	var reported time.Duration
 	r, err := sim.Watch(t.Context(), s, 1, func(now time.Duration) {
-		if told += sim.Step; now != told {
-			t.Errorf("told %v after %v", now, told-sim.Step)
+		if reported += sim.Step; now != reported {
+			t.Errorf("reported %v after %v", now, reported-sim.Step)
 		}
 	})
-	if err != nil || told != 9200*time.Millisecond || len(r.Steps) != 93 || r.Succeeded != 9 {
-		t.Errorf("%v: %d steps of which %v were told, %d succeeded", err, len(r.Steps), told, r.Succeeded)
+	if err != nil || reported != 9200*time.Millisecond || len(r.Steps) != 93 || r.Succeeded != 9 {
+		t.Errorf("%v: %d steps of which %v were reported, %d succeeded", err, len(r.Steps), reported, r.Succeeded)
 	}
 	for i, c := range r.Steps {
 		if want := i / 10 * 10; c.Arrived > 0 && i != want {

@@ -65,7 +65,7 @@ func TestKnownStorms(t *testing.T) {
 		{"brownout", "preset", 2000, false, 15.1},
 		{"outage", "preset", 400, true, 17.9},
 		{"throttle without Retry-After", "preset", 1, false, 17.6},
-		{"throttle", "preset", 1, false, 5.1}, // of this model: since a single 429 holds nobody else
+		{"throttle", "preset", 1, false, 5.1}, // of this model: since a single 429 delays no other call
 	} {
 		lost, seeds := 0.0, uint64(3)
 		for seed := range seeds {

@@ -85,8 +85,8 @@ type httpStatus int
 func (s httpStatus) Error() string       { return "status " + strconv.Itoa(int(s)) }
 func (s httpStatus) HTTPStatusCode() int { return int(s) }
 
-// answer waits for and returns what the backend of s answers since start.
-func answer(ctx context.Context, s *sim.Scenario, start time.Time) error {
+// outcome waits for the response of the backend of s, and returns its error.
+func outcome(ctx context.Context, s *sim.Scenario, start time.Time) error {
 	now := time.Since(start)
 	for _, f := range s.Faults {
 		if now < f.From || now >= f.To {
@@ -140,7 +140,7 @@ func calls(t *testing.T, s sim.Scenario) (steps []sim.Counts) {
 				defer cancel()
 				err := retry.Do(ctx, &p, func(ctx context.Context) error {
 					count(func(c *sim.Counts) { c.Attempts++ })
-					return answer(ctx, &s, start)
+					return outcome(ctx, &s, start)
 				})
 				count(func(c *sim.Counts) {
 					if err != nil {
@@ -156,10 +156,10 @@ func calls(t *testing.T, s sim.Scenario) (steps []sim.Counts) {
 	return slices.Clip(steps)
 }
 
-// What an attempt of a simulation ends with is of the class that package retry finds
-// out by itself.
-func TestClassesOfAnswers(t *testing.T) {
-	for _, a := range sim.Answers() {
+// The error of a simulated attempt has the class that package retry finds
+// for itself.
+func TestClassesOfOutcomes(t *testing.T) {
+	for _, a := range sim.Outcomes() {
 		p := retry.Policy{Jitter: retry.NoJitter}
 		found := p.Decide(retry.Outcome{Attempt: 1, Err: a.Err, TimedOut: a.TimedOut}, 0)
 		if found.Class != a.Class || found.Stop != nil {
