@@ -56,8 +56,10 @@ func (c *call) begin(ctx context.Context) error {
 	return nil
 }
 
-// resume starts a call whose first attempt was made before, and began at start.
-func (c *call) resume(start time.Time) {
+// resume starts a call after the first attempt, which permit admitted and which began at
+// start.
+func (c *call) resume(permit circuit.Permit, start time.Time) {
+	c.permit = permit
 	c.attempt, c.start, c.first, c.began = 1, start, start, start
 	if c.policy.MaxElapsed > 0 && start.IsZero() {
 		c.start = time.Now()

@@ -99,9 +99,9 @@ func (p *Policy) quick(ctx context.Context) (state uint64, admitted bool, refusa
 func loop[T any](ctx context.Context, p *Policy, permit circuit.Permit, start time.Time,
 	f func(context.Context) (T, error), v T, err error,
 ) (T, error) {
-	c := call{policy: p, permit: permit}
+	c := call{policy: p}
 	if err != nil {
-		c.resume(start)
+		c.resume(permit, start)
 	} else if err := c.begin(ctx); err != nil {
 		return v, err
 	}
