@@ -260,7 +260,7 @@ func TestThrottledQuorum(t *testing.T) {
 		t.Fatal("two responses open")
 	}
 	throttle(t, f[0].Breaker, 1, time.Hour)
-	eventually(t, func() bool { _, known := f[1].Status("backend"); return known }, "the fleet's state has arrived")
+	eventually(t, func() bool { _, responded := f[1].Status("backend"); return !responded.IsZero() }, "the fleet's state has arrived")
 	st, _ := f[1].Status("backend")
 	if f[0].State() != circuit.Open || f[1].State() != circuit.Closed || st.State != circuit.Closed {
 		t.Fatalf("the throttled node is %v, another %v, the fleet %v; want open, closed, closed", f[0].State(), f[1].State(), st.State)

@@ -198,6 +198,10 @@ func choose(u *rand.Rand, process string, last seen) act {
 	return a
 }
 
+// Status returns the last status of the named breaker that the server has sent to s, and
+// when the server last responded. Only tests need to know what a process knows.
+func (s *Store) Status(name string) (fleet.Status, time.Time) { return s.fleet.Status(name) }
+
 // ServerBinary is the server that tests start: redis-server, or the one that
 // TestOtherServers names.
 func ServerBinary() string { return cmp.Or(os.Getenv("PERDURE_TEST_SERVER"), "redis-server") }

@@ -88,14 +88,6 @@ type Status struct {
 	Holder string        // node that holds the lease, the permission to send it; "" if no node does
 	PID    int           // ID of the process that holds the lease; 0 if unknown
 	Lease  time.Time     // when the lease ends
-	Age    time.Duration // since the server last responded; 0 from Inspect
-}
-
-// Status returns the last status of the named breaker that the server has sent. It
-// returns false if the server has sent none.
-func (s *Store) Status(name string) (Status, bool) {
-	st, ok := s.fleet.Status(name)
-	return Status(st), ok
 }
 
 // Err returns why breakers, or one of them, are not shared at present, or nil if all

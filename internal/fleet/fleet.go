@@ -143,7 +143,6 @@ type Status struct {
 	Holder string        // node that holds the lease, "" if no node does
 	PID    int           // ID of the process that holds the lease; 0 if unknown
 	Lease  time.Time     // when the lease ends
-	Age    time.Duration // since the server last responded
 }
 
 // StatusOf returns the status in v at now.
@@ -152,21 +151,19 @@ func StatusOf(v View, now time.Time) Status {
 	return seen.status()
 }
 
-// Status returns the status of the named breaker. It returns false if the server has
-// not sent any.
-func (s *Store) Status(name string) (Status, bool) {
+// Status returns the last status of the named breaker that the server has sent, and when
+// the server last responded: the zero time if it has not sent a status.
+func (s *Store) Status(name string) (Status, time.Time) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	k := s.keys[name]
 	if k == nil || !k.remote.known {
-		return Status{}, false
+		return Status{}, time.Time{}
 	}
-	st := k.remote.view.status()
-	st.Age = time.Since(k.respondedAt)
-	return st, true
+	return k.remote.view.status(), k.respondedAt
 }
 
-// status returns the status in v. Age is not set.
+// status returns the status in v.
 func (v *view) status() Status {
 	st := Status{State: v.state}
 	if v.state == circuit.Open {
