@@ -14,6 +14,7 @@ import (
 	"github.com/aws/smithy-go"
 	smithyhttp "github.com/aws/smithy-go/transport/http"
 
+	"github.com/seed-0f2c7998/perdure/awsretry/internal/sdk"
 	"github.com/seed-0f2c7998/perdure/httpretry"
 	"github.com/seed-0f2c7998/perdure/internal/neterr"
 	"github.com/seed-0f2c7998/perdure/internal/viaproxy"
@@ -76,7 +77,7 @@ func responseClass(err error) retry.Class {
 		return retry.ClassIgnored
 	case neterr.IsPermanent(err), errors.Is(err, http.ErrSchemeMismatch):
 		return retry.ClassPermanent
-	case statusOf(err) >= http.StatusBadRequest:
+	case sdk.Status(err) >= http.StatusBadRequest:
 		return retry.ClassUnknown
 	case is[*smithyhttp.RequestSendError](err), is[*smithy.DeserializationError](err):
 		return retry.ClassTransient
@@ -123,7 +124,7 @@ func (e *attemptError) classify() retry.Class {
 		return class
 	}
 	general, _ := new(retry.Policy).ClassOf(e.err)
-	byStatus := retry.StatusClass(statusOf(e.err)) == retry.ClassTransient
+	byStatus := retry.StatusClass(sdk.Status(e.err)) == retry.ClassTransient
 	if !byStatus && (general == retry.ClassUnknown || general == retry.ClassPermanent) && e.sdk.IsErrorRetryable(e.err) {
 		return retry.ClassTransient
 	}
@@ -147,7 +148,7 @@ func (e *attemptError) RetryAfter() (time.Duration, bool) { return e.wait, e.wai
 
 // hintOf returns the longest wait that a header of the response requests.
 func hintOf(err error) time.Duration {
-	response := responseOf(err)
+	response := sdk.Response(err)
 	if response == nil {
 		return 0
 	}
@@ -174,7 +175,7 @@ func isSkewed(err error) bool {
 	default:
 		return false
 	}
-	response := responseOf(err)
+	response := sdk.Response(err)
 	if response == nil || response.Request == nil {
 		return false
 	}
@@ -189,7 +190,7 @@ func isSkewed(err error) bool {
 // isNonsense reports whether err is a success whose body is too large or cannot be parsed. The service is healthy,
 // and would respond the same again.
 func isNonsense(err error) bool {
-	if status := statusOf(err); status < 200 || status > 299 {
+	if status := sdk.Status(err); status < 200 || status > 299 {
 		return false
 	}
 	if e, ok := errors.AsType[*xml.SyntaxError](err); ok {
@@ -217,21 +218,4 @@ func isNoTime(err error) bool {
 func is[E error](err error) bool {
 	_, ok := errors.AsType[E](err)
 	return ok
-}
-
-// responseOf returns the response of err, without its body; nil if it has none.
-func responseOf(err error) *smithyhttp.Response {
-	e, ok := errors.AsType[*smithyhttp.ResponseError](err)
-	if !ok || e.Response == nil || e.Response.Response == nil {
-		return nil
-	}
-	return e.Response
-}
-
-// statusOf returns the HTTP status of err; 0 without a response.
-func statusOf(err error) int {
-	if response := responseOf(err); response != nil {
-		return response.StatusCode
-	}
-	return 0
 }

@@ -9,6 +9,8 @@ import (
 	"github.com/aws/aws-sdk-go-v2/aws"
 	"github.com/aws/aws-sdk-go-v2/credentials"
 	"github.com/aws/smithy-go"
+
+	"github.com/seed-0f2c7998/perdure/awsretry/internal/sdk"
 )
 
 // An invalidator is an aws.CredentialsCache.
@@ -45,7 +47,7 @@ func (r refreshing) refresh(ctx context.Context, provider aws.CredentialsProvide
 
 // isSignedWith reports whether the request that failed with err was signed with c.
 func isSignedWith(err error, c aws.Credentials) bool {
-	response := responseOf(err)
+	response := sdk.Response(err)
 	if response == nil || response.Request == nil {
 		return true
 	}
@@ -64,6 +66,6 @@ func isExpired(err error) bool {
 	case "ExpiredToken", "ExpiredTokenException", "TokenRefreshRequired", "RequestExpired":
 		return true
 	}
-	response := responseOf(err)
+	response := sdk.Response(err)
 	return response != nil && response.StatusCode == http.StatusBadRequest && response.Request != nil && response.Request.Method == http.MethodHead
 }

@@ -6,7 +6,6 @@ import (
 	"errors"
 	"fmt"
 	"net/http"
-	"reflect"
 	"strings"
 	"time"
 
@@ -16,6 +15,7 @@ import (
 	smithyhttp "github.com/aws/smithy-go/transport/http"
 
 	"github.com/seed-0f2c7998/perdure/awsretry/internal/fix"
+	"github.com/seed-0f2c7998/perdure/awsretry/internal/sdk"
 	"github.com/seed-0f2c7998/perdure/circuit"
 	"github.com/seed-0f2c7998/perdure/internal/breakers"
 	"github.com/seed-0f2c7998/perdure/internal/calls"
@@ -57,24 +57,8 @@ type operation struct {
 
 // input reads bucket and key from the operation's parameters, whatever their type.
 func (op *operation) input(ctx context.Context, in middleware.InitializeInput, next middleware.InitializeHandler) (middleware.InitializeOutput, middleware.Metadata, error) {
-	if v := reflect.ValueOf(in.Parameters); v.Kind() == reflect.Pointer && v.Elem().Kind() == reflect.Struct {
-		op.bucket, op.object = named(v.Elem(), "Bucket"), named(v.Elem(), "Key")
-	}
+	op.bucket, op.object = sdk.Parameter(in.Parameters, "Bucket"), sdk.Parameter(in.Parameters, "Key")
 	return next.HandleInitialize(ctx, in)
-}
-
-// named returns the text that a parameter points to; "" if it is missing.
-func named(v reflect.Value, name string) string {
-	text, _ := reflect.TypeAssert[*string](field(v, name))
-	return aws.ToString(text)
-}
-
-// field returns the field of that name, or a value that is not a string.
-func field(v reflect.Value, name string) reflect.Value {
-	if f := v.FieldByName(name); f.IsValid() {
-		return f
-	}
-	return reflect.ValueOf(0)
 }
 
 // end wraps the loop: it replaces the loop's error by the operation's own.
@@ -199,7 +183,7 @@ func (op *operation) failed(ctx context.Context, err error) {
 		op.ended = op.give(stop)
 		return
 	}
-	if response := responseOf(err); response != nil {
+	if response := sdk.Response(err); response != nil {
 		response.Header.Del(amzRetryAfter) // the SDK's newer retry mode would wait a second time
 	}
 }

@@ -241,7 +241,7 @@ func cleanAPI(err error, clean func(string) string) {
 		return
 	}
 	for _, name := range []string{"Code", "Message", "ErrorCodeOverride"} {
-		f := field(v.Elem(), name)
+		f := v.Elem().FieldByName(name)
 		if f.Kind() == reflect.Pointer && !f.IsNil() {
 			f = f.Elem()
 		}

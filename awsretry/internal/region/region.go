@@ -6,7 +6,6 @@ import (
 	"context"
 	"errors"
 	"net/http"
-	"reflect"
 	"slices"
 	"strings"
 	"sync"
@@ -15,9 +14,9 @@ import (
 	"github.com/aws/smithy-go"
 	smithyendpoints "github.com/aws/smithy-go/endpoints"
 	"github.com/aws/smithy-go/middleware"
-	smithyhttp "github.com/aws/smithy-go/transport/http"
 
 	"github.com/seed-0f2c7998/perdure/awsretry/internal/fix"
+	"github.com/seed-0f2c7998/perdure/awsretry/internal/sdk"
 )
 
 // header is the header with the region of a bucket. Package awsretry copies it from the body of an error.
@@ -70,7 +69,7 @@ func (m *Map) of(bucket string) string {
 }
 
 func (m *Map) follow(ctx context.Context, in middleware.InitializeInput, next middleware.InitializeHandler) (middleware.InitializeOutput, middleware.Metadata, error) {
-	bucket := bucketOf(in.Parameters)
+	bucket := sdk.Parameter(in.Parameters, "Bucket")
 	if bucket == "" {
 		return next.HandleInitialize(ctx, in)
 	}
@@ -92,27 +91,10 @@ func (m *Map) follow(ctx context.Context, in middleware.InitializeInput, next mi
 	return out, metadata, err
 }
 
-// bucketOf returns the bucket in an operation's input; "" if it has none.
-func bucketOf(input any) string {
-	v := reflect.ValueOf(input)
-	if v.Kind() != reflect.Pointer || v.IsNil() || v.Elem().Kind() != reflect.Struct {
-		return ""
-	}
-	f := v.Elem().FieldByName("Bucket")
-	if !f.IsValid() {
-		return ""
-	}
-	bucket, _ := reflect.TypeAssert[*string](f)
-	if bucket == nil {
-		return ""
-	}
-	return *bucket
-}
-
 // regionIn returns the region that the response of err names for the bucket, or "" if err has another cause than the
 // region.
 func regionIn(err error) string {
-	res := responseOf(err)
+	res := sdk.Response(err)
 	if res == nil {
 		return ""
 	}
@@ -132,14 +114,6 @@ func regionIn(err error) string {
 
 // isFor reports whether the request of err was signed for that region.
 func isFor(err error, region string) bool {
-	res := responseOf(err)
+	res := sdk.Response(err)
 	return res != nil && res.Request != nil && strings.Contains(res.Request.Header.Get("Authorization"), "/"+region+"/s3/")
-}
-
-func responseOf(err error) *smithyhttp.Response {
-	e, ok := errors.AsType[*smithyhttp.ResponseError](err)
-	if !ok || e.Response == nil || e.Response.Response == nil {
-		return nil
-	}
-	return e.Response
 }

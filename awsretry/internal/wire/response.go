@@ -12,7 +12,8 @@ import (
 	"github.com/aws/aws-sdk-go-v2/service/s3"
 	"github.com/aws/smithy-go"
 	"github.com/aws/smithy-go/middleware"
-	smithyhttp "github.com/aws/smithy-go/transport/http"
+
+	"github.com/seed-0f2c7998/perdure/awsretry/internal/sdk"
 )
 
 // HasCode reports whether err is the store's error with one of these codes.
@@ -23,17 +24,8 @@ func HasCode(err error, codes ...string) bool {
 
 // HasStatus reports whether err is a response with one of these HTTP statuses.
 func HasStatus(err error, statuses ...int) bool {
-	status := statusOf(err)
+	status := sdk.Status(err)
 	return status != 0 && slices.Contains(statuses, status)
-}
-
-// statusOf returns the HTTP status of err, or 0.
-func statusOf(err error) int {
-	e, ok := errors.AsType[*smithyhttp.ResponseError](err)
-	if !ok || e.Response == nil || e.Response.Response == nil {
-		return 0
-	}
-	return e.HTTPStatusCode()
 }
 
 // IsMissing reports whether err says that the object does not exist, and not that the bucket does not exist.
@@ -68,6 +60,6 @@ func mayHaveWorked(err error) bool {
 	if op, ok := errors.AsType[*net.OpError](err); ok && op.Op == "dial" {
 		return false
 	}
-	status := statusOf(err)
+	status := sdk.Status(err)
 	return status < http.StatusMultipleChoices || status >= http.StatusInternalServerError && !HasCode(err, "SlowDown")
 }
