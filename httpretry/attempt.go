@@ -120,7 +120,7 @@ func (op *operation) send(ctx context.Context, req *http.Request) (*http.Respons
 		err = context.Cause(ctx)
 	}
 	if err != nil && req.Context().Err() == nil && errors.Is(context.Cause(ctx), context.DeadlineExceeded) {
-		err = fmt.Errorf("no response from %s within the attempt's %v: %w", req.URL.Host, op.route.policy.AttemptTimeout, err)
+		err = fmt.Errorf("no response from %s within the attempt timeout of %v: %w", req.URL.Host, op.route.policy.AttemptTimeout, err)
 	}
 	switch {
 	case err != nil:

@@ -74,7 +74,7 @@ func TestTimedOutAttemptNamesTheHost(t *testing.T) {
 		res.Body.Close()
 	}
 	if host := strings.TrimPrefix(server.URL, "http://"); !errors.Is(err, context.DeadlineExceeded) ||
-		!strings.Contains(out.String(), "no response from "+host+" within the attempt's 1s") {
+		!strings.Contains(out.String(), "no response from "+host+" within the attempt timeout of 1s") {
 		t.Errorf("%v, and the record is %s", err, out.String())
 	}
 }
