@@ -42,7 +42,7 @@ func TestHotPathsDoNotAllocate(t *testing.T) {
 			"Do":                   func() { _ = b.Do(t.Context(), nothing) },
 			"State, Peek":          func() { b.State(); _ = b.peek() },
 			"Withdraw, Refund":     func() { b.withdraw(Token); b.refund(Token) },
-			"NotBefore":            func() { b.NotBefore() },
+			"notBefore":            func() { b.notBefore() },
 		} {
 			if n := testing.AllocsPerRun(100, call); n != 0 {
 				t.Errorf("%s: %s allocates %v times", name, what, n)
@@ -208,7 +208,7 @@ func BenchmarkRate(b *testing.B) {
 	})
 	b.Run("admitted", func(b *testing.B) {
 		br := New("x", quiet(Config{Rate: 1e6, Burst: 10_000}))
-		br.pacing.limit.Interval = 1 // of a nanosecond
+		br.rate.limit.Interval = 1 // of a nanosecond
 		b.ReportAllocs()
 		for b.Loop() {
 			if !br.Allow() {

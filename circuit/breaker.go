@@ -61,7 +61,7 @@ type Breaker struct {
 	window  window
 	ceiling Tokens         // of the budget; 0 means no budget
 	gate    *localGate     // nil if Config.Gate is NoGate
-	pacing  *rateLimit     // nil without a Config.Rate
+	rate    *rateLimit     // nil without a Config.Rate
 	places  *places.Places // nil without a Config.Concurrency
 
 	name   string           // redacted
@@ -108,7 +108,7 @@ func New(name string, c Config) *Breaker {
 	b.rules, b.window = c.rules(), c.newWindow()
 	if c.Rate > 0 {
 		l := cell.NewLimit(c.Rate, c.Burst)
-		b.pacing = &rateLimit{limit: l, schedule: b.store.Schedule(name, l)}
+		b.rate = &rateLimit{limit: l, schedule: b.store.Schedule(name, l)}
 		hot.Paced = true
 	}
 	b.limitConcurrency(c.Concurrency)
@@ -181,11 +181,11 @@ func (b *Breaker) Reset() {
 	}
 }
 
-// NotBefore returns the instant before which the service must not be called, because
+// notBefore returns the instant before which the service must not be called, because
 // several responses in a row asked for that: the end of an opening whose cause is
 // [Throttled], or with a gate, the instant of the next probe. It is the zero Time if
 // the service did not ask for a wait.
-func (b *Breaker) NotBefore() time.Time {
+func (b *Breaker) notBefore() time.Time {
 	if b == nil {
 		return time.Time{}
 	}

@@ -132,8 +132,8 @@ type Config struct {
 // [retry.Service]: https://pkg.go.dev/github.com/seed-0f2c7998/perdure/retry#Service
 func Service() Config { return Config{Gate: Wait, Budget: 10} }
 
-// Pipeline returns the Config for steps of a data pipeline, which have time: a gate at
-// which calls wait, and no budget. It goes with [retry.Pipeline].
+// Pipeline returns the Config for steps of a data pipeline, which can wait for minutes: a
+// gate at which calls wait, and no budget. It goes with [retry.Pipeline].
 //
 // [retry.Pipeline]: https://pkg.go.dev/github.com/seed-0f2c7998/perdure/retry#Pipeline
 func Pipeline() Config { return Config{Gate: Wait} }

@@ -168,7 +168,7 @@ func TestOpenTimesSpread(t *testing.T) {
 // A nil *Breaker admits everything and knows nothing.
 func TestNilBreaker(t *testing.T) {
 	var b *Breaker
-	if b.Name() != "" || b.invalid() != nil || b.State() != Closed || b.peek() != nil || !b.NotBefore().IsZero() {
+	if b.Name() != "" || b.invalid() != nil || b.State() != Closed || b.peek() != nil || !b.notBefore().IsZero() {
 		t.Error("a nil breaker knows something")
 	}
 	if m := b.Metrics(); m != (Metrics{}) {

@@ -67,7 +67,7 @@ func TestARetryAfterAtAGate(t *testing.T) {
 					b := gated(t, tc.config)
 					start := time.Now()
 					tc.before(t, b)
-					if at := b.NotBefore(); tc.held != at.Equal(start.Add(asked)) || !tc.held && !at.IsZero() {
+					if at := b.notBefore(); tc.held != at.Equal(start.Add(asked)) || !tc.held && !at.IsZero() {
 						t.Errorf("not before %v, from now %v", at, at.Sub(start))
 					}
 					for {

@@ -2,6 +2,7 @@ package circuit
 
 import (
 	"fmt"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -246,3 +247,152 @@ func (s modelState) String() string {
 
 // bare is w without its generation.
 func bare(w packedState) packedState { return w << (64 - generationShift) >> (64 - generationShift) }
+
+// results: a call that was admitted comes back, by whatever end.
+func (m *model) results(s modelState) error {
+	g := s.word.generation()
+	for _, e := range []event{
+		{signal: success},
+		{signal: success, early: true},
+		{signal: failure},
+		{signal: failure, u: 1}, // the ends of the jitter
+		{signal: throttled},
+		{signal: throttled, u: 1},
+		{signal: throttled, hint: 3 * modelTick},
+		{signal: throttled, hint: 1},
+		{signal: failure, hint: 3 * modelTick},
+		{signal: failure, hint: 1},
+		{signal: verdict, hint: 3 * modelTick},
+		{signal: cut},
+		{signal: cancel},
+		{signal: verdict},
+		{signal: verdict, u: 1},
+	} {
+		e.generation = g
+		switch s.word.state() {
+		case Closed:
+			n, _, err := m.next(s, e)
+			if err != nil {
+				return err
+			}
+			m.visit(n)
+		case HalfOpen:
+			if err := m.probeReturns(s, e); err != nil {
+				return err
+			}
+		case Open, Isolated: // a result without a permit
+			if n, _, err := m.next(s, e); err != nil || n != s {
+				return fmt.Errorf("signal %d changes a breaker that admits nothing: %w", e.signal, err)
+			}
+		}
+	}
+	return nil
+}
+
+// setLeft is w with its instant that far ahead of base.
+func setLeft(w packedState, d instant) packedState {
+	if w.state() != Closed {
+		return w.until(base + d)
+	}
+	units := packedState(base)>>probationShift + packedState(d+1<<probationShift-1)>>probationShift
+	return w&^(instantMask>>probationShift<<probationShift) | units<<probationShift&instantMask
+}
+
+// probeReturns takes the result e for each of the probes that are out.
+func (m *model) probeReturns(s modelState, e event) error {
+	for i, l := range s.leases {
+		if l < 0 || e.signal == verdict {
+			continue
+		}
+		n, _, err := m.next(s, e)
+		switch {
+		case err != nil:
+			return err
+		case (e.signal == failure || e.signal == throttled) && n.word.state() != Open:
+			return fmt.Errorf("a probe fails and leads to %v", n)
+		case n.word.state() == HalfOpen:
+			n = returned(n, i)
+			if got := m.out(n); got != n.word.inFlight() && !n.careless {
+				return fmt.Errorf("%d probes are out, and it counts %d", got, n.word.inFlight())
+			}
+		}
+		m.visit(n)
+	}
+	return nil
+}
+
+// twice: a permit of this generation is used once more. That miscounts the
+// probes, but must never shut the breaker for good.
+func (m *model) twice(s modelState) error {
+	if s.word.state() != HalfOpen || m.rules.probes == 1 && m.rules.successes == 1 {
+		return nil
+	}
+	for _, signal := range []signal{success, failure, throttled, cut, cancel} {
+		n, _, err := m.next(s, event{signal: signal, generation: s.word.generation()})
+		if err != nil {
+			return err
+		}
+		if n != s && n.word.state() == HalfOpen {
+			n.careless = true
+			n.leases = [3]int8{-1, -1, -1} // only the count is left
+		}
+		m.visit(n)
+	}
+	return nil
+}
+
+// wayOut checks that from every state that is not isolated, time and probes
+// that succeed lead to a closed breaker, though no call that is out ever
+// comes back.
+func (m *model) wayOut() error {
+	into := make([][]int32, len(m.todo))
+	var next []int32
+	good := make([]bool, len(m.todo))
+	for i, s := range m.todo {
+		for _, to := range m.on[i] {
+			into[to] = append(into[to], int32(i))
+		}
+		if s.word.state() == Closed {
+			good[i], next = true, append(next, int32(i))
+		}
+	}
+	for len(next) > 0 {
+		i := next[0]
+		next = next[1:]
+		for _, from := range into[i] {
+			if !good[from] {
+				good[from], next = true, append(next, from)
+			}
+		}
+	}
+	for i, s := range m.todo {
+		if !good[i] && s.word.state() != Isolated {
+			return fmt.Errorf("there is no way out of state %v of %+v", s, m.rules)
+		}
+	}
+	return nil
+}
+
+// out is the number of probes of s whose results count.
+func (m *model) out(s modelState) (n int) {
+	for _, l := range s.leases {
+		if l >= 0 {
+			n++
+		}
+	}
+	return n
+}
+
+// returned is s without probe i, if there is one.
+func returned(s modelState, i int) modelState {
+	if i >= 0 {
+		s.leases[i] = -1
+	}
+	return ordered(s)
+}
+
+// ordered is s in the one order that stands for all: live probes first.
+func ordered(s modelState) modelState {
+	slices.SortFunc(s.leases[:], func(a, b int8) int { return int(b) - int(a) })
+	return s
+}

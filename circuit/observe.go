@@ -178,7 +178,7 @@ func (b *Breaker) Metrics() Metrics {
 	m := Metrics{
 		State: b.State(), Trips: c.Trips.Load(), Rejected: c.Rejected.Load(),
 		Probes: c.Probes.Load(), Reason: unpack(c.Reason.Load()),
-		NotBefore: b.NotBefore(),
+		NotBefore: b.notBefore(),
 	}
 	if last := b.lastFailure.Load(); last != 0 {
 		m.LastFailure, m.LastFailureClass = time.UnixMilli(int64(last>>8)), class.Class(last).String()

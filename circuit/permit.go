@@ -73,7 +73,7 @@ func permitOf(b *Breaker, w uint64) Permit {
 // called with ctx.
 func (b *Breaker) acquire(ctx context.Context, c *cell.Cell, w packedState, a ask) (Permit, error) {
 	p, err := b.admit(ctx, c, w, a)
-	if err == nil && b.pacing != nil {
+	if err == nil && b.rate != nil {
 		return b.awaitTurn(ctx, c, p, a)
 	}
 	return p, err

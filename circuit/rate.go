@@ -46,12 +46,12 @@ type turn struct {
 // that has failed meanwhile. A refused call uses no instant, except after a wait.
 func (b *Breaker) awaitTurn(ctx context.Context, c *cell.Cell, p Permit, a ask) (Permit, error) {
 	now := b.now()
-	if b.pacing.schedule == nil && b.takesTurn(c, now) {
+	if b.rate.schedule == nil && b.takesTurn(c, now) {
 		return p, nil // no wait, so the caller's deadline is not read
 	}
 	t := turn{b, c, b.inForce(c, now), b.turnEnd(ctx, a, now)}
 	slot, err := t.reserve(ctx, now)
-	if b.pacing.schedule != nil {
+	if b.rate.schedule != nil {
 		now = b.now() // reserve may have waited
 	}
 	if err == nil && slot.At <= now {
@@ -100,7 +100,7 @@ func (b *Breaker) reportWaitForTurn(ctx context.Context, a ask, d time.Duration)
 	if !a.waits {
 		return
 	}
-	first := d >= reportedWait && b.firstInMinute(&b.pacing.reportAfter)
+	first := d >= reportedWait && b.firstInMinute(&b.rate.reportAfter)
 	b.reportQueued(ctx, a, first, Reason{code: RateReached}, b.clock().Add(d))
 }
 
@@ -127,7 +127,7 @@ func (b *Breaker) reportQueued(ctx context.Context, a ask, first bool, why Reaso
 // turnNow takes a turn for a call through c, in state w, and reports whether the call is
 // admitted now. false means that acquire must decide.
 func (b *Breaker) turnNow(c *cell.Cell, w packedState) bool {
-	if b.pacing == nil || b.pacing.schedule != nil || b.places != nil || !w.healthy() || !seam.Of(b).GateHealthy(c) {
+	if b.rate == nil || b.rate.schedule != nil || b.places != nil || !w.healthy() || !seam.Of(b).GateHealthy(c) {
 		return false
 	}
 	return b.takesTurn(c, b.now())
@@ -149,7 +149,7 @@ func (b *Breaker) takesTurn(c *cell.Cell, now int64) bool {
 // hasNoTurn reports whether a call at g, which is limited, would have to wait for the rate.
 // Such a call counts as demand nevertheless.
 func (b *Breaker) hasNoTurn(c *cell.Cell, g gate.Gate, now int64, a ask) bool {
-	if b.pacing == nil || b.pacing.schedule != nil || a.turn || b.config.ObserveOnly || !g.Limited() {
+	if b.rate == nil || b.rate.schedule != nil || a.turn || b.config.ObserveOnly || !g.Limited() {
 		return false
 	}
 	next, _ := c.Reserve(b.inForce(c, now), now, now-1) // reserves nothing, since no instant is so early
@@ -170,9 +170,9 @@ func (b *Breaker) turnEnd(ctx context.Context, a ask, now int64) int64 {
 // reserve reserves an instant. It blocks only if the store has to get instants from a server.
 func (t *turn) reserve(ctx context.Context, now int64) (slot cell.Slot, err error) {
 	ok := false
-	if s := t.breaker.pacing.schedule; s != nil {
+	if s := t.breaker.rate.schedule; s != nil {
 		slot, ok = s.Reserve(ctx, t.limit, now, t.end)
-	} else if slot, ok = t.breaker.pacing.spare.take(now, t.end); !ok {
+	} else if slot, ok = t.breaker.rate.spare.take(now, t.end); !ok {
 		slot, ok = t.cell.Reserve(t.limit, now, t.end)
 	}
 	switch {
@@ -187,10 +187,10 @@ func (t *turn) reserve(ctx context.Context, now int64) (slot cell.Slot, err erro
 
 // giveBack returns an instant that is not used.
 func (t *turn) giveBack(s cell.Slot) {
-	if from := t.breaker.pacing.schedule; from != nil {
+	if from := t.breaker.rate.schedule; from != nil {
 		from.GiveBack(t.limit, s)
 	} else {
-		t.breaker.pacing.spare.add(t.cell, t.limit, s, t.breaker.now())
+		t.breaker.rate.spare.add(t.cell, t.limit, s, t.breaker.now())
 	}
 }
 
@@ -198,10 +198,10 @@ func (t *turn) giveBack(s cell.Slot) {
 func (t *turn) tooLate(at int64) error {
 	t.cell.Rejected.Add(1)
 	b := t.breaker
-	e := b.pacing.refused.Load()
+	e := b.rate.refused.Load()
 	if e == nil || e.at != at {
 		e = &notBefore{LimitError{Name: b.name, Limit: RateLimit, RetryAt: b.wall(ceil(at))}, at}
-		b.pacing.refused.Store(e)
+		b.rate.refused.Store(e)
 	}
 	return &e.LimitError
 }
@@ -247,9 +247,9 @@ func (b *Breaker) sleep(ctx context.Context, c *cell.Cell, d time.Duration) erro
 
 // inForce returns the limit that applies: the breaker's own, or a lower one of another process.
 func (b *Breaker) inForce(c *cell.Cell, now int64) cell.Limit {
-	own := b.pacing.limit
+	own := b.rate.limit
 	l := c.InForce(own, now)
-	if l != own && !b.pacing.warned.Swap(true) {
+	if l != own && !b.rate.warned.Swap(true) {
 		b.log().Warn("Rate limit of '"+b.name+"' is "+setting.RateText(l.PerSecond())+", the lower limit of another process, not "+setting.RateText(own.PerSecond()),
 			"event", "lower_rate", "breaker", b.name, "rate", l.PerSecond(), "burst", l.Burst)
 	}
@@ -262,14 +262,14 @@ func (b *Breaker) rateMetrics(c *cell.Cell, m *Metrics) {
 	now := b.now()
 	l, lapsed := c.LastLimit(now)
 	switch {
-	case b.pacing != nil && (lapsed || b.pacing.limit.Within(l)):
-		l = b.pacing.limit
+	case b.rate != nil && (lapsed || b.rate.limit.Within(l)):
+		l = b.rate.limit
 	case lapsed:
 		return
 	}
 	m.Rate, m.Queued = l.PerSecond(), c.Queue(l, now)
-	if b.pacing != nil && m.Queued > 0 {
-		m.Queued = max(m.Queued-b.pacing.spare.count(now), 0)
+	if b.rate != nil && m.Queued > 0 {
+		m.Queued = max(m.Queued-b.rate.spare.count(now), 0)
 	}
 }
 

@@ -1,0 +1,193 @@
+package circuit
+
+import (
+	"cmp"
+	"context"
+	"errors"
+	"fmt"
+	"sync"
+	"sync/atomic"
+	"testing"
+	"testing/synctest"
+	"time"
+)
+
+// Calls that wait when a gate is reset are not admitted at once, since the service may not
+// stand a herd: a line takes two seconds, and none of its calls is refused.
+func TestALineGoesSlowlyAfterAReset(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		b := gated(t, Config{Gate: Wait})
+		limitedAt(t, b)
+		var calls atomic.Int64
+		down := true
+		var all sync.WaitGroup
+		for range 400 {
+			all.Go(func() {
+				err := b.Do(t.Context(), func(context.Context) error {
+					if down {
+						return errDown
+					}
+					calls.Add(1)
+					return nil
+				})
+				if err != nil && !errors.Is(err, errDown) {
+					t.Errorf("a caller in line was refused: %v", err)
+				}
+			})
+			pause(t.Context(), time.Millisecond)
+		}
+		down = false
+		b.Reset()
+		pause(t.Context(), 200*time.Millisecond)
+		if n := calls.Load(); n > 60 {
+			t.Errorf("of 400 in line %d went in the first 200ms after the reset, want about 40", n)
+		}
+		pause(t.Context(), 2*time.Second)
+		if n := b.Metrics().Waiting; n > 0 {
+			t.Errorf("%d callers still wait 2.2s after the reset", n)
+		}
+		all.Wait()
+	})
+}
+
+// A service that never responds limits the gate also where no attempt has a timeout: those
+// that run for a quarter of their caller's patience are late. What began in health and
+// succeeds after that does not lift the limit.
+func TestAServiceThatNeverRespondsLimitsAGate(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		b := gated(t, Config{Gate: FailFast})
+		var calls sync.WaitGroup
+		begun := time.Now()
+		calls.Go(func() {
+			_ = b.Do(t.Context(), func(ctx context.Context) error { pause(ctx, 4*time.Second); return nil })
+			if state := b.State(); state == Closed {
+				t.Errorf("%v after the first call the breaker is %v", time.Since(begun), state)
+			}
+		})
+		for range 100 {
+			calls.Go(func() {
+				ctx, cancel := context.WithTimeout(t.Context(), 2*time.Second)
+				defer cancel()
+				_ = b.Do(ctx, func(ctx context.Context) error { <-ctx.Done(); return context.Cause(ctx) })
+			})
+			pause(t.Context(), 20*time.Millisecond)
+		}
+		if m := b.Metrics(); m.State == Closed || m.Reason.Cause() != Overloaded || m.Rejected == 0 {
+			t.Errorf("after 2s the breaker is %v, because of %v, and has refused %d calls", m.State, m.Reason, m.Rejected)
+		}
+		calls.Wait()
+	})
+}
+
+// Workers that call again when they have a response make the demand themselves:
+// while a service is down they make no demand. A pool used to stay at a fraction of what it
+// does in health, eight workers for 45 s after 5 s of an outage.
+func TestAPoolOfWorkersIsBackSoonAfterAnOutage(t *testing.T) {
+	for _, p := range []pool{
+		{workers: 1},
+		{workers: 8},
+		{workers: 50},
+		{workers: 8, patience: 2 * time.Second},
+		{workers: 50, patience: 2 * time.Second},
+		{workers: 2, processes: 2},
+		{workers: 8, processes: 2},
+		{workers: 50, processes: 2},
+		{workers: 8, down: 1},
+		{workers: 50, down: 1, patience: 2 * time.Second},
+		{workers: 8, processes: 2, down: 1},
+		{workers: 8, late: 9 * time.Millisecond},
+	} {
+		t.Run(fmt.Sprintf("%+v", p), func(t *testing.T) { synctest.Test(t, func(t *testing.T) { p.recovers(t) }) })
+	}
+}
+
+// A pool is workers that call a service for 30 s, which is down until the tenth.
+type pool struct {
+	workers   int           // of each process
+	processes int           // that share the breaker; 0 means one
+	down      int           // the second from which the service is down; 0 means 6
+	patience  time.Duration // of a call; 0 means that it has no deadline
+	late      time.Duration // by which a client with little of a processor learns of each fourth response, of a fast service
+}
+
+func (p pool) recovers(t *testing.T) {
+	t.Helper()
+	start := time.Now()
+	var done [30]atomic.Int32 // calls in each second
+	var calls atomic.Int32
+	call := func(ctx context.Context) error {
+		switch {
+		case p.late == 0:
+			pause(ctx, 20*time.Millisecond)
+		case calls.Add(1)%4 == 0:
+			pause(ctx, time.Millisecond+p.late)
+		default:
+			pause(ctx, time.Millisecond)
+		}
+		second := int(time.Since(start) / time.Second)
+		if second+1 >= cmp.Or(p.down, 6) && second < 10 {
+			return errDown
+		}
+		done[min(second, 29)].Add(1)
+		return nil
+	}
+	config := Config{Gate: Wait}
+	if p.processes > 0 {
+		config.Store = &Memory{}
+	}
+	var last *Breaker
+	var all sync.WaitGroup
+	for range max(p.processes, 1) {
+		b := New("s", quiet(config))
+		last = b
+		for range p.workers {
+			all.Go(func() {
+				for time.Since(start) < 30*time.Second {
+					ctx, cancel := context.WithTimeout(t.Context(), cmp.Or(p.patience, time.Hour))
+					_ = b.Do(ctx, call)
+					cancel()
+					pause(t.Context(), 100*time.Millisecond)
+				}
+			})
+		}
+	}
+	all.Wait()
+	want := 7 * p.workers * max(p.processes, 1) // 8 in health
+	if got := int(done[28].Load()); got < want || last.State() != Closed {
+		t.Errorf("%v: %d calls in the last second but one, want %d", last, got, want)
+	}
+}
+
+// Calls without a timeout are timed until a gate knows how long they take, also those
+// that end when it does: a base of the first ones alone would be that of the short ones. And
+// a watch ends with its call: calls that had ended well were taken for late ones,
+// and limited the gate of a healthy service.
+func TestCallsTimedTogetherTeachTogether(t *testing.T) {
+	for _, name := range []string{"Do", "Acquire"} {
+		synctest.Test(t, func(t *testing.T) {
+			limits := 0
+			b := New("s", Config{Gate: Wait, Observe: func(context.Context, Transition) { limits++ }})
+			var all sync.WaitGroup
+			for i := range 60 {
+				all.Go(func() {
+					took := time.Duration(i+1) * 10 * time.Millisecond
+					if name == "Do" {
+						_ = b.Do(t.Context(), func(ctx context.Context) error { pause(ctx, took); return nil })
+						return
+					}
+					p, _ := b.Acquire()
+					pause(t.Context(), took)
+					p.Success()
+				})
+			}
+			all.Wait()
+			if base := b.gateOf(b.cell.Load()).Base(); base < 250*time.Millisecond {
+				t.Errorf("%s: the base is %v, of calls that take 305 ms on average and at least 10", name, base)
+			}
+			pause(t.Context(), time.Minute)
+			if n := len(b.gate.watches.running); n != 0 || limits != 0 {
+				t.Errorf("%s: %d calls are watched that have ended, and the gate was limited or lifted %d times", name, n, limits)
+			}
+		})
+	}
+}
