@@ -12,8 +12,8 @@ import (
 	"github.com/seed-0f2c7998/perdure/retry"
 )
 
-// A call that succeeds at once allocates nothing, with all that it may share.
-// AllocsPerRun does not go with parallel tests.
+// A call that succeeds at once allocates nothing, whatever its policy and breaker have.
+// AllocsPerRun cannot run in parallel tests.
 func TestSuccessAllocatesNothing(t *testing.T) {
 	ctx := t.Context()
 	f := func(context.Context) error { return nil }
@@ -70,8 +70,8 @@ func TestRefusalAllocatesNothing(t *testing.T) {
 }
 
 // Two failures and a success, with waits too short for a timer, cost four
-// allocations: two tell f the numbers of its second and third attempt, and two
-// keep secrets out of events.
+// allocations: two for the contexts of the second and third attempt, and two for errors
+// without secrets in events.
 func TestTwoFailuresAllocateLittle(t *testing.T) {
 	ctx := t.Context()
 	n := 0
@@ -93,8 +93,8 @@ func TestTwoFailuresAllocateLittle(t *testing.T) {
 	}
 }
 
-// Once a wait that a server asked for is over, calls are as quick as before: it
-// used to be looked up by every call for the rest of the process.
+// After a wait that a server asked for, calls take the quick path again: each call used
+// to check the wait for the rest of the process.
 func TestQuickAfterAWait(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		b := breaker(circuit.Config{})

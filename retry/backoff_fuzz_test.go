@@ -9,8 +9,8 @@ import (
 	"github.com/seed-0f2c7998/perdure/retry"
 )
 
-// FuzzBackoff holds each delay of a valid policy to its bounds, and its
-// ceiling to a twin that multiplies with a wide float and without cleverness.
+// FuzzBackoff holds each delay of a valid policy to its bounds, and its ceiling to a
+// simpler implementation, which multiplies floats of 200 bits.
 func FuzzBackoff(f *testing.F) {
 	f.Add(int64(time.Second), int64(30*time.Second), 2.0, int64(time.Second), uint8(0), 3, 0.5)
 	f.Add(int64(1), int64(math.MaxInt64), 2.0, int64(math.MaxInt64), uint8(0), 5000, math.Nextafter(1, 0))
@@ -51,8 +51,7 @@ func ceiling(p retry.Policy, attempt int) time.Duration {
 	return low
 }
 
-// twin is ceiling in multiplications of a wide float, which stop when
-// the limit is passed.
+// twin returns the ceiling by multiplications of wide floats, which stop at the limit.
 func twin(p *retry.Policy, attempt int) time.Duration {
 	base, limit, factor := p.BaseDelay, p.MaxDelay, p.ExponentialBase
 	if base == 0 {

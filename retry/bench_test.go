@@ -10,7 +10,7 @@ import (
 	"github.com/seed-0f2c7998/perdure/retry"
 )
 
-// warm returns a breaker with a budget and a gate that knows how long a call takes.
+// warm returns a breaker with a budget, and a gate that has learned how long a call takes.
 func warm(b *testing.B) *circuit.Breaker {
 	b.Helper()
 	w := circuit.New("b", circuit.Service())

@@ -19,8 +19,8 @@ func open(d time.Duration) circuit.Config {
 	return circuit.Config{FailureThreshold: 1, RecoveryTimeout: d}
 }
 
-// Two operations of three failures each: the breaker counts attempts, so the
-// fifth of them opens it, in the middle of the second operation.
+// The breaker counts attempts: of two operations with three failures each, the fifth
+// failure opens the breaker in the middle of the second operation.
 func TestBreakerCountsAttempts(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
@@ -45,8 +45,8 @@ func TestBreakerCountsAttempts(t *testing.T) {
 	})
 }
 
-// The attempts end before the breaker is asked: the failure that is both the
-// last attempt and the one that trips is ErrExhausted.
+// The limit of attempts takes precedence over the breaker: the failure of the last
+// attempt is ErrExhausted, even if it trips the breaker.
 func TestBreakerTripsOnTheLastAttempt(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
@@ -61,7 +61,7 @@ func TestBreakerTripsOnTheLastAttempt(t *testing.T) {
 	})
 }
 
-// A door that is open again by the end of the wait is no reason to stop.
+// A breaker that admits calls again by the end of the wait is no reason to stop.
 func TestBreakerOpenShorterThanTheWait(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
@@ -74,8 +74,8 @@ func TestBreakerOpenShorterThanTheWait(t *testing.T) {
 	})
 }
 
-// Who else trips the breaker during the wait stops the operation after it,
-// with its last error; no attempt at all means the OpenError itself.
+// If another caller trips the breaker during the wait, the operation stops after the
+// wait, with its last error; without an attempt, the error is the OpenError itself.
 func TestBreakerOpensDuringTheWait(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
@@ -128,7 +128,7 @@ func TestBreakerPermanentErrorsAreResponses(t *testing.T) {
 	})
 }
 
-// A caller who gives up says nothing of the service, whatever the cause.
+// A call that its caller cancels does not count for the service, whatever the cause.
 func TestBreakerCanceledIsNeutral(t *testing.T) {
 	t.Parallel()
 	for name, cancelWith := range map[string]error{"plain": nil, "cause": errors.New("the run was called off")} {
@@ -159,8 +159,8 @@ func TestBreakerCanceledIsNeutral(t *testing.T) {
 	}
 }
 
-// What an operation throws passes through untouched, closed or half-open, with
-// a timeout or without, and a probe's place is free again.
+// A panic of the operation passes through unchanged, closed or half-open, with or
+// without a timeout, and the slot of a probe is free again.
 func TestBreakerPanicAndGoexit(t *testing.T) {
 	t.Parallel()
 	for _, timeout := range []time.Duration{0, time.Minute} {
@@ -192,8 +192,8 @@ func TestBreakerPanicAndGoexit(t *testing.T) {
 	}
 }
 
-// end1 runs f on a goroutine of its own, and returns what it panicked with and
-// whether it returned.
+// end1 runs f on a goroutine of its own, and returns the value of its panic and whether
+// f returned.
 func end1(f func()) (thrown any, returned bool) {
 	done := make(chan struct{})
 	go func() {
@@ -206,8 +206,8 @@ func end1(f func()) (thrown any, returned bool) {
 	return thrown, returned
 }
 
-// 100 operations at the instant at which an open breaker's time is up: one of
-// them is made, the others get the OpenError.
+// Of 100 operations at the instant at which the recovery timeout elapses, one makes an
+// attempt, and the others get the OpenError.
 func TestBreakerOneProbe(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
@@ -239,8 +239,8 @@ func TestBreakerOneProbe(t *testing.T) {
 	})
 }
 
-// A probe that fails opens the breaker again, and its operation does not wait
-// before the closed door.
+// A probe that fails opens the breaker again, and its operation does not wait for the
+// open breaker.
 func TestBreakerProbeFails(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
@@ -258,7 +258,7 @@ func TestBreakerProbeFails(t *testing.T) {
 	})
 }
 
-// ObserveOnly refuses nothing, in a retry as elsewhere.
+// With ObserveOnly a breaker refuses nothing, also in a retry.
 func TestBreakerObserveOnly(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {

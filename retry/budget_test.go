@@ -14,8 +14,8 @@ import (
 	"github.com/seed-0f2c7998/perdure/retry"
 )
 
-// funded returns a breaker that does not trip, with a budget of ten tokens in
-// which there are so many twentieths.
+// funded returns a breaker that does not trip, with a budget of ten tokens and a balance
+// of the given twentieths of a token.
 func funded(balance circuit.Tokens) *circuit.Breaker {
 	b := breaker(circuit.Config{FailureThreshold: 1000, Budget: 10})
 	if have, _ := breakers.Balance(b); have > balance {
@@ -31,8 +31,8 @@ func balance(b *circuit.Breaker) circuit.Tokens {
 	return t
 }
 
-// How many attempts an operation that only fails makes, by what is in the
-// budget: one token to begin with, and at most half of it for one operation.
+// The number of attempts of an operation that always fails depends on the balance: a new
+// budget has one token, and one operation may spend at most half of the balance.
 func TestBudgetLimitsRetries(t *testing.T) {
 	t.Parallel()
 	const token = circuit.Token
@@ -118,7 +118,7 @@ func TestBudgetBalance(t *testing.T) {
 	})
 }
 
-// Of two retries only the one that worked is paid back: the other one failed.
+// Of two retries only the retry that succeeded is refunded.
 func TestBudgetRefundsTheRetryThatWorked(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
@@ -134,8 +134,8 @@ func TestBudgetRefundsTheRetryThatWorked(t *testing.T) {
 	})
 }
 
-// A retry that was paid for and is not made is paid back: its wait was
-// cancelled, or the breaker refused it.
+// A retry that is not made is refunded: its wait was cancelled, or the breaker refused
+// the retry.
 func TestBudgetGivesBack(t *testing.T) {
 	t.Parallel()
 	for name, during := range map[string]func(*circuit.Breaker, func()){
@@ -160,7 +160,7 @@ func TestBudgetGivesBack(t *testing.T) {
 	}
 }
 
-// Nothing is taken for a retry that another rule forbids.
+// A retry that another rule forbids costs nothing.
 func TestBudgetIsAskedLast(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
@@ -203,8 +203,8 @@ func TestBudgetIsOffByDefault(t *testing.T) {
 	})
 }
 
-// Operations that fail at the same instant together spend no more than there
-// is, and those that come too late to it get ErrBudget.
+// Operations that fail at the same instant together spend no more than the balance, and
+// the rest gets ErrBudget.
 func TestBudgetIsSharedExactly(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
@@ -235,8 +235,7 @@ func TestBudgetIsSharedExactly(t *testing.T) {
 	})
 }
 
-// In a total outage a budget keeps the load of many operations near one
-// attempt each.
+// In a total outage a budget keeps the load of many operations near one attempt each.
 func TestBudgetInAnOutage(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {

@@ -13,7 +13,7 @@ import (
 	"github.com/seed-0f2c7998/perdure/retry"
 )
 
-// A loop that is not Do's own, as the adapters of other clients have it.
+// loop is the loop of another client, such as an adapter.
 func loop(ctx context.Context, p *retry.Policy, f func(context.Context) error) error {
 	c, err := adapters.Begin(ctx, p)
 	if err != nil {
@@ -100,7 +100,7 @@ func TestCallIsDo(t *testing.T) {
 	}
 }
 
-// The attempt's number, and what a cancelled attempt leaves.
+// Attempt returns the attempt's number, and a cancelled attempt releases its permit.
 func TestCallAttempt(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
@@ -127,8 +127,8 @@ func TestCallAttempt(t *testing.T) {
 	})
 }
 
-// Begin has no Call for a caller that is gone or a policy that is not allowed;
-// nil is the zero policy.
+// Begin returns no Call if the context has ended or the policy is invalid; nil is the
+// zero policy.
 func TestBegin(t *testing.T) {
 	t.Parallel()
 	ctx, cancel := context.WithCancelCause(t.Context())
@@ -148,8 +148,8 @@ func TestBegin(t *testing.T) {
 	stopped(t, stop, cause, 1)
 }
 
-// Continue returns what the first attempt brought when nothing is to follow it,
-// and ends the wait of a caller that is gone.
+// Continue returns the result of the first attempt if no attempt follows, and ends its
+// wait when the context ends.
 func TestContinue(t *testing.T) {
 	t.Parallel()
 	again := func(context.Context) error { t.Error("an attempt too many"); return nil }

@@ -66,8 +66,8 @@ func retries(t *testing.T, p *retry.Policy, retried bool, want retry.Class, errs
 	}
 }
 
-// Connections that fail in earnest: refused by a port that was just closed,
-// reset by the other side, cut in the middle, too slow.
+// Real connections that fail: refused by a closed port, reset by the peer, cut in the
+// middle, too slow.
 func TestClassOfRealConnections(t *testing.T) {
 	t.Parallel()
 	listener, err := net.Listen("tcp", "127.0.0.1:0")
@@ -122,7 +122,7 @@ func TestClassOfRealConnections(t *testing.T) {
 	classes(t, &retry.Policy{}, unknown, err)
 }
 
-// What is known of errors without any list, mark or classifier.
+// The general rules, without any list, mark or classifier.
 func TestClassOfGeneralErrors(t *testing.T) {
 	t.Parallel()
 	p := &retry.Policy{}
@@ -154,7 +154,7 @@ func TestClassNotByText(t *testing.T) {
 	}
 }
 
-// Codes and statuses; the code knows better than the status.
+// Codes and statuses: the code takes precedence over the status.
 func TestClassOfCodesAndStatuses(t *testing.T) {
 	t.Parallel()
 	p := &retry.Policy{}
@@ -274,13 +274,13 @@ func TestClassString(t *testing.T) {
 	}
 }
 
-// A says error knows by itself whether it is worth a retry, as some of the AWS SDK's do.
+// A says error has a RetryableError method, like some errors of the AWS SDK.
 type says bool
 
 func (s says) Error() string        { return "says so" }
 func (s says) RetryableError() bool { return bool(s) }
 
-// What an error says of itself is below its code and above its status.
+// RetryableError ranks below the code and above the status.
 func TestClassOfWhatErrorsSay(t *testing.T) {
 	t.Parallel()
 	p := &retry.Policy{}
@@ -330,7 +330,7 @@ func TestClassOfTheEndOfARetry(t *testing.T) {
 	}
 }
 
-// Classify is called once for each failed attempt, also when it knows nothing.
+// Classify is called once for each failed attempt, even if it returns ClassUnknown.
 func TestClassifyIsCalledOnce(t *testing.T) {
 	t.Parallel()
 	for _, c := range []retry.Class{retry.ClassUnknown, retry.ClassTransient, retry.ClassPermanent} {

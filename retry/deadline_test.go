@@ -13,8 +13,8 @@ import (
 	"github.com/seed-0f2c7998/perdure/retry"
 )
 
-// With 10 s to go the waits of 1, 2 and 4 s fit and that of 8 s does not: the
-// call ends at once, at 7 s, and tells the last error and the times.
+// With 10 s left, the waits of 1, 2 and 4 s fit, and the wait of 8 s does not: the call
+// ends at once, at 7 s, with the last error and the times.
 func TestDeadlineIsNotSleptInto(t *testing.T) {
 	t.Parallel()
 	for name, limit := range map[string]func(context.Context, *retry.Policy) (context.Context, context.CancelFunc){
@@ -80,7 +80,7 @@ func TestDeadlineByTheMillisecond(t *testing.T) {
 	}
 }
 
-// MaxElapsed counts from the beginning of the first attempt, not from its end.
+// MaxElapsed counts from the start of the first attempt, not from its end.
 func TestMaxElapsedCountsTheAttempts(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
@@ -113,8 +113,8 @@ func TestDeadlineOfHugeDelays(t *testing.T) {
 	}
 }
 
-// The expiry of an attempt's own timeout is worth a retry, whatever error the
-// operation makes of it; that of the caller is not.
+// An attempt that reaches its own timeout is retried, whatever error the operation
+// returns; an attempt that reaches the caller's deadline is not.
 func TestAttemptTimeout(t *testing.T) {
 	t.Parallel()
 	for name, end := range map[string]func(context.Context) error{
@@ -173,8 +173,8 @@ func TestTimesOf32ZeroBits(t *testing.T) {
 	}
 }
 
-// The timeout of an attempt does not outlive it, and an attempt that fails by
-// itself before that is judged by its error.
+// The timeout of an attempt ends with the attempt, and an attempt that fails before its
+// timeout is classified by its error.
 func TestAttemptTimeoutEndsWithTheAttempt(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
@@ -193,7 +193,7 @@ func TestAttemptTimeoutEndsWithTheAttempt(t *testing.T) {
 	})
 }
 
-// A caller whose context is done gets its cause, and no attempt is made.
+// If the context has ended, Do returns its cause and makes no attempt.
 func TestContextDoneBeforeTheFirstAttempt(t *testing.T) {
 	t.Parallel()
 	cause := errors.New("the run was called off")
@@ -259,8 +259,8 @@ func TestCancelWakesTheWait(t *testing.T) {
 	}
 }
 
-// A caller who gives up during an attempt gets the cause and what the attempt
-// made of it, once.
+// If the caller gives up during an attempt, the error has the cause and the attempt's
+// error, each once.
 func TestCancelDuringAnAttempt(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {

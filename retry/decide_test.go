@@ -15,8 +15,8 @@ import (
 	"github.com/seed-0f2c7998/perdure/retry"
 )
 
-// Of several reasons to stop the first in the order counts. Each row takes
-// one more of them away.
+// Of several reasons to stop, the first in the order counts. Each row removes one more
+// reason.
 func TestDecideOrder(t *testing.T) {
 	t.Parallel()
 	now := time.Date(2026, 1, 11, 8, 0, 0, 0, time.UTC)
@@ -60,7 +60,7 @@ func TestDecideOrder(t *testing.T) {
 	}
 }
 
-// What an Outcome already says of the class and the hint is not asked again.
+// Decide does not classify an Outcome that has a class.
 func TestDecideTakesTheClassOfTheOutcome(t *testing.T) {
 	t.Parallel()
 	p := retry.Policy{Jitter: retry.NoJitter, Classify: func(error) retry.Class { t.Error("asked"); return permanent }}

@@ -11,8 +11,8 @@ import (
 	"github.com/seed-0f2c7998/perdure/retry"
 )
 
-// When five attempts fail the waits are 1, 2, 4 and 8 s, and none follows the
-// last one. Each parameter changes its own part of that.
+// When five attempts fail, the waits are 1, 2, 4 and 8 s, without a wait after the last
+// attempt. Each parameter changes its part of this.
 func TestDelaysWithoutJitter(t *testing.T) {
 	t.Parallel()
 	for _, c := range []struct {
@@ -54,8 +54,7 @@ func jitterModes() (modes []retry.JitterMode) {
 	return modes
 }
 
-// What is really waited is what the event said, in every mode, and it lies in
-// the range.
+// In each mode, the operation waits as long as the event says, within the range.
 func TestDelaysAreThoseOfTheEvents(t *testing.T) {
 	t.Parallel()
 	for _, mode := range jitterModes() {
@@ -76,7 +75,7 @@ func TestDelaysAreThoseOfTheEvents(t *testing.T) {
 	}
 }
 
-// The range of each mode, below the cap, at it and between.
+// The range of each mode, below the cap, near the cap and at the cap.
 func TestRange(t *testing.T) {
 	t.Parallel()
 	const s = time.Second
@@ -115,9 +114,9 @@ func TestRange(t *testing.T) {
 	}
 }
 
-// What is really waited is spread evenly over its range, at the cap as well:
-// with the cap applied after the jitter all waits would be the same there.
-// Operations that fail together do not come back together.
+// Waits are spread evenly over their range, also at the cap: with the cap applied after
+// the jitter all waits would be the same there. Operations that fail together do not
+// retry together.
 func TestDelaysAreSpread(t *testing.T) {
 	t.Parallel()
 	const s, operations, attempts = time.Second, 1000, 9
@@ -167,7 +166,7 @@ func distance(sample []float64) float64 {
 	return most
 }
 
-// A sleepless loop of 5,000 attempts: nothing overflows on the way.
+// 5,000 attempts in virtual time: nothing overflows.
 func TestDelaysOfManyAttempts(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {

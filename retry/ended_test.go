@@ -17,8 +17,8 @@ type reason struct{ name string }
 
 func (r *reason) Error() string { return r.name }
 
-// A call that its caller ends is ended by the cause and by context.Canceled or DeadlineExceeded, whenever that comes: only
-// one of the two used to be found.
+// The error of a call that its caller ends contains both the cause and context.Canceled or DeadlineExceeded: only one of
+// the two used to be found.
 func TestEndedByTheCaller(t *testing.T) {
 	t.Parallel()
 	why := &reason{"the run was called off"}
@@ -62,8 +62,8 @@ func TestEndedByTheCaller(t *testing.T) {
 	}
 }
 
-// Who cancels its siblings with the error of the first that fails does not give the others that one's error: what
-// errors.As finds in mine is of my call.
+// A caller may cancel sibling calls with the error of the first that fails: errors.As does not find that error in the
+// errors of the others.
 func TestEndedByASibling(t *testing.T) {
 	t.Parallel()
 	tired := &retry.Error{Operation: "sibling", Attempts: 5, Stop: retry.ErrDeadline, Last: &coded{code: "SlowDown"}}
@@ -114,8 +114,8 @@ func (badIs) Is(error) bool                       { panic("a fault") }
 func (p *nilPointer) Error() string               { return "fine" }
 func (p *nilPointer) ErrorCode() string           { return p.code }
 
-// A panic in what classifies an error is the caller's to see, and leaves the breaker as it is: a service that is well
-// used to be refused for as long as the lease of its probe lasts.
+// A panic while an error is classified passes to the caller and leaves the breaker unchanged: calls to a healthy service
+// used to be refused until the lease of its probe ended.
 func TestPanicInAnErrorPasses(t *testing.T) {
 	t.Parallel()
 	for name, err := range map[string]error{
@@ -149,7 +149,7 @@ func TestPanicInAnErrorPasses(t *testing.T) {
 	}
 }
 
-// Errors that lead back to themselves, or on for ever.
+// Errors that wrap themselves, or a new error each time.
 type (
 	ring    struct{ next error }
 	well    struct{ depth int }

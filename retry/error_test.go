@@ -49,7 +49,7 @@ func TestErrorUnwraps(t *testing.T) {
 	}
 }
 
-// Value returns the last attempt's value, beside an error as well.
+// Value returns the last attempt's value, also together with an error.
 func TestValue(t *testing.T) {
 	t.Parallel()
 	p := retry.Policy{MaxAttempts: 3, BaseDelay: 1, Jitter: retry.NoJitter, Classify: retry.Always}
@@ -78,7 +78,8 @@ func TestValue(t *testing.T) {
 	}
 }
 
-// A permanent error is itself at the first attempt, and wrapped later.
+// A permanent error of the first attempt is returned itself, and one of a later attempt
+// wrapped.
 func TestPermanentLater(t *testing.T) {
 	t.Parallel()
 	p := retry.Policy{BaseDelay: 1, Jitter: retry.NoJitter, Classify: retry.Always}
@@ -90,8 +91,8 @@ func TestPermanentLater(t *testing.T) {
 	}
 }
 
-// What another breaker has refused is not waited for, even where all errors
-// are worth a retry: it comes back as itself.
+// A refusal of another breaker is not retried, even if Classify is Always: Do returns the
+// refusal itself.
 func TestOpenErrorOfTheOperation(t *testing.T) {
 	t.Parallel()
 	b := breaker(open(time.Hour))

@@ -92,7 +92,7 @@ func TestPageOfCodes(t *testing.T) {
 	classes(t, &retry.Policy{}, unknown, sqlError("57014"), sqlError("XX000"), sqlError("40003"), sqlError(""), sqlError("4000"))
 }
 
-// Each error of the network on the page has the class that it says, as it comes from net/http.
+// Each network error on the page has the class that the page says, as net/http returns it.
 func TestPageOfTheNetwork(t *testing.T) {
 	t.Parallel()
 	samples := neterrtest.Samples(t)
@@ -118,7 +118,8 @@ func TestPageOfTheNetwork(t *testing.T) {
 	}
 }
 
-// retry.Do around plain net/http: a server that hangs up used to be one attempt, and healthy for the breaker.
+// retry.Do around plain net/http: a server that closes the connection used to get one attempt, and was healthy for the
+// breaker.
 func TestDoAroundPlainHTTP(t *testing.T) {
 	t.Parallel()
 	var requests atomic.Int64

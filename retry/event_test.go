@@ -99,7 +99,7 @@ func TestObserveIsCalledBeforeTheWait(t *testing.T) {
 	})
 }
 
-// Nothing is told of what succeeds at once.
+// A first attempt that succeeds makes no event.
 func TestNoEventForAFirstTrySuccess(t *testing.T) {
 	t.Parallel()
 	var r record
@@ -169,7 +169,7 @@ ERROR: retry: Policy.Observe panicked
 	}
 }
 
-// An observer that ends its goroutine ends the operation, as it would anywhere.
+// An observer that ends its goroutine ends the operation, like any callback.
 func TestObserveGoexit(t *testing.T) {
 	t.Parallel()
 	p := retry.Policy{Observe: func(context.Context, retry.Event) { runtime.Goexit() }}
@@ -179,7 +179,7 @@ func TestObserveGoexit(t *testing.T) {
 	}
 }
 
-// The line of each kind, for people.
+// The message of each kind, for people.
 func TestEventMessage(t *testing.T) {
 	t.Parallel()
 	for want, e := range map[string]retry.Event{
@@ -217,7 +217,7 @@ func TestKindString(t *testing.T) {
 	}
 }
 
-// Every fact is an attribute as well, and what is worth a look is a warning.
+// Each field is an attribute as well, and the levels are those that LogTo documents.
 func TestLogAttributes(t *testing.T) {
 	t.Parallel()
 	at := time.Date(2026, 1, 11, 8, 0, 0, 0, time.UTC)
@@ -280,7 +280,7 @@ func TestLogAttributes(t *testing.T) {
 	}
 }
 
-// A logger that does not take a level is not given the line.
+// A logger does not receive events below its level.
 func TestLogToAsksForTheLevel(t *testing.T) {
 	t.Parallel()
 	var out strings.Builder
@@ -291,8 +291,8 @@ func TestLogToAsksForTheLevel(t *testing.T) {
 	}
 }
 
-// No secret of a URL is in a log line, an attribute or an error's text; the
-// error that the caller gets back is untouched.
+// No secret of a URL is in a log line, an attribute or an error's text; the caller gets
+// the error unchanged.
 func TestSecretsAreNotShown(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {

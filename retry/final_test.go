@@ -13,8 +13,8 @@ import (
 	"github.com/seed-0f2c7998/perdure/retry"
 )
 
-// A final error ends the operation as a permanent one does, but for the
-// breaker, and for those whom the server's wait concerns, it is what it is.
+// A final error ends the operation like a permanent error, but keeps its class and its
+// hint for the breaker.
 func TestFinal(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
@@ -69,7 +69,7 @@ func TestFinalStopsAndIsStillAFailure(t *testing.T) {
 	}
 }
 
-// Final says nothing of the class, and is seen beside and below other marks.
+// Final does not change the class, and has its effect beside and below other marks.
 func TestFinalBesideOtherMarks(t *testing.T) {
 	t.Parallel()
 	denied := &coded{code: "AccessDenied"}
@@ -92,7 +92,7 @@ func TestFinalBesideOtherMarks(t *testing.T) {
 	}
 }
 
-// Of errors that are joined each may be the one that counts.
+// Of joined errors, each may be the final one.
 func TestClassOfJoinedErrors(t *testing.T) {
 	t.Parallel()
 	for name, err := range map[string]error{
@@ -106,8 +106,7 @@ func TestClassOfJoinedErrors(t *testing.T) {
 	}
 }
 
-// An Error is a timeout where its last attempt was one, as clients ask of a
-// *url.Error around it.
+// Timeout reports whether the last attempt timed out, also through a *url.Error.
 func TestErrorTimeout(t *testing.T) {
 	t.Parallel()
 	for last, want := range map[error]bool{

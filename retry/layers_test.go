@@ -96,8 +96,8 @@ func operations(n int, together bool, operation func() error) {
 	all.Wait()
 }
 
-// An attempt that the outer layer's timeout ends is its failure, although for the layer further in, whose caller has set
-// that deadline, it is none.
+// An attempt that reaches the outer layer's timeout is a failure of the outer layer. The inner layer counts no failure:
+// the deadline is its caller's.
 func TestTimeoutAroundARetryCounts(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		b := circuit.New("b", circuit.Config{Observe: func(context.Context, circuit.Transition) {}})

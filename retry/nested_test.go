@@ -12,8 +12,8 @@ import (
 	"github.com/seed-0f2c7998/perdure/retry"
 )
 
-// A retry inside a retry: where the inner one has given up the outer one does
-// as well, at its first attempt with the inner one's own error.
+// If an inner retry has given up, the outer retry gives up as well, at its first attempt
+// and with the inner retry's own error.
 func TestNested(t *testing.T) {
 	t.Parallel()
 	fast := retry.Policy{Name: "inner", MaxAttempts: 3, BaseDelay: 1, Jitter: retry.NoJitter, Classify: retry.Always}
@@ -55,8 +55,8 @@ func TestNested(t *testing.T) {
 	}
 }
 
-// With RetryNested the inner one's reason decides: what it found permanent
-// stays so, and a door that is shut is no service failure.
+// With RetryNested the reason of the inner retry decides: a permanent error stays
+// permanent, and an open breaker is no failure of the service.
 func TestNestedReasons(t *testing.T) {
 	t.Parallel()
 	p := retry.Policy{RetryNested: true}
@@ -69,8 +69,8 @@ func TestNestedReasons(t *testing.T) {
 	}
 }
 
-// Who gives up because of an inner retry or breaker says when to come back, as
-// that one does.
+// A retry that gives up because of an inner retry or breaker has the RetryAt of that
+// retry or breaker.
 func TestNestedRetryAt(t *testing.T) {
 	t.Parallel()
 	now := time.Date(2026, 1, 11, 8, 0, 0, 0, time.UTC)
@@ -97,8 +97,8 @@ func TestNestedRetryAt(t *testing.T) {
 	}
 }
 
-// What is run again by somebody else makes fewer attempts each time, never none,
-// and never any number because nothing was left of its time.
+// A step that an orchestrator runs again makes fewer attempts each time, at least one,
+// and never unlimited attempts because MaxElapsed became 0.
 func TestForRerun(t *testing.T) {
 	t.Parallel()
 	for _, c := range []struct {

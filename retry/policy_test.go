@@ -58,8 +58,8 @@ func invalid() map[string]struct {
 	}
 }
 
-// Each is refused by Validate, and by Do before the first attempt, with an
-// error that names field, value and what is allowed.
+// Validate refuses each of them, and so does Do before the first attempt, with an error
+// that names field, value and what is allowed.
 func TestPolicyInvalid(t *testing.T) {
 	t.Parallel()
 	for name, c := range invalid() {
@@ -88,7 +88,7 @@ func TestPolicyInvalid(t *testing.T) {
 	}
 }
 
-// What is at the limits is allowed, and works.
+// Values at the limits are allowed, and work.
 func TestPolicyValid(t *testing.T) {
 	t.Parallel()
 	for name, p := range map[string]retry.Policy{
@@ -132,8 +132,8 @@ func TestPolicyNil(t *testing.T) {
 	}
 }
 
-// Every parameter's text: what is understood, and what is refused without a
-// change.
+// The text of each parameter: accepted values, and values that are refused and change
+// nothing.
 func TestPolicySet(t *testing.T) {
 	t.Parallel()
 	const s = time.Second
@@ -221,7 +221,7 @@ func full() retry.Policy {
 	}
 }
 
-// Names that are none come with a suggestion.
+// The error of an unknown name has a suggestion.
 func TestPolicyUnknownNames(t *testing.T) {
 	t.Parallel()
 	for name, suggestion := range map[string]string{

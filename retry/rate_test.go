@@ -91,8 +91,8 @@ func TestAWaitForARateIsReported(t *testing.T) {
 	})
 }
 
-// Who can't wait for its turn, because of MaxElapsed or the deadline, gets the
-// refusal at once, and when to come back.
+// A call that cannot wait for its turn, because of MaxElapsed or the deadline, gets the
+// refusal at once, with its RetryAt.
 func TestARateThatIsTooSlow(t *testing.T) {
 	for name, elapsed := range map[string]time.Duration{"MaxElapsed": 5 * time.Second, "deadline": 0} {
 		for _, fails := range []bool{false, true} {

@@ -37,8 +37,7 @@ func TestRetryAfterIsAFloor(t *testing.T) {
 	}
 }
 
-// Our own backoff is kept where it is the longer one, and without jitter
-// nothing is added.
+// A longer backoff is kept, and without jitter nothing is added.
 func TestRetryAfterBesideTheBackoff(t *testing.T) {
 	t.Parallel()
 	for _, c := range []struct {
@@ -63,8 +62,8 @@ func TestRetryAfterBesideTheBackoff(t *testing.T) {
 	}
 }
 
-// What is above MaxRetryAfter, or does not fit the time, ends the call at once
-// and tells when to come back.
+// A hint that exceeds MaxRetryAfter or the deadline ends the call at once, with a
+// RetryAt.
 func TestRetryAfterTooLate(t *testing.T) {
 	t.Parallel()
 	for _, c := range []struct {
@@ -128,7 +127,7 @@ func TestRetryAfterSpreadIsCutByTheDeadline(t *testing.T) {
 	}
 }
 
-// A hint is seen through marks and wrapping, which say nothing of it.
+// Marks and wrapping without a hint do not hide the hint inside them.
 func TestRetryAfterOfWrappedErrors(t *testing.T) {
 	t.Parallel()
 	hinted := &coded{code: "SlowDown", status: 503, after: 20 * time.Second}
@@ -153,8 +152,8 @@ func TestRetryAfterOfWrappedErrors(t *testing.T) {
 	}
 }
 
-// The one that is told to wait does exactly that: the instant that it has set
-// for its siblings does not hold it a second time.
+// A call waits exactly as long as the server asks: the not-before instant that it sets for
+// its siblings does not delay the call a second time.
 func TestRetryAfterIsWaitedOnce(t *testing.T) {
 	t.Parallel()
 	for _, odd := range []time.Duration{0, 1, 999_999, 500 * time.Microsecond} {

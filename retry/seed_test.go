@@ -148,8 +148,7 @@ func TestSeedExhausted(t *testing.T) {
 	})
 }
 
-// Error handling: an error that is not worth a retry comes back as itself
-// after one attempt.
+// Error handling: an error that is not retried is returned itself after one attempt.
 func TestSeedNonRetryable(t *testing.T) {
 	t.Parallel()
 	upload := retry.S3Upload()
@@ -270,8 +269,8 @@ func TestSeedCircuitBreakerArgument(t *testing.T) {
 	})
 }
 
-// API calls: with respect_retry_after, which is the default, a wait that the
-// server asks for is kept to; without it it counts for nothing.
+// API calls: with respect_retry_after, the default, a call waits as long as the server
+// asks; without it, the hint is ignored.
 func TestSeedRespectRetryAfter(t *testing.T) {
 	t.Parallel()
 	for _, respect := range []string{"true", "false"} {

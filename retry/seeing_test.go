@@ -17,7 +17,7 @@ import (
 	"github.com/seed-0f2c7998/perdure/retry"
 )
 
-// Each reason to stop is a Reason, which is in the log as well.
+// Each reason to stop is a Reason, in the event, in the error and in the log.
 func TestReasons(t *testing.T) {
 	t.Parallel()
 	done, cancel := context.WithCancelCause(t.Context())
@@ -72,7 +72,7 @@ func TestReasons(t *testing.T) {
 	}
 }
 
-// spent returns a breaker whose budget is.
+// spent returns a breaker whose budget is empty.
 func spent() *circuit.Breaker {
 	b := breaker(circuit.Config{Budget: 1})
 	breakers.Withdraw(b, circuit.Token)
@@ -92,8 +92,8 @@ func debug(out *strings.Builder) *slog.Logger {
 	}))
 }
 
-// f learns which attempt it is; within another operation it is the inner one's
-// number, also where that is its first attempt and the outer's is not.
+// Attempt gives f its number. Inside another operation it is the number of the inner
+// operation, even if the inner is at its first attempt and the outer is not.
 func TestAttempt(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
@@ -150,8 +150,8 @@ func TestFirstAttemptHasTheCallersContext(t *testing.T) {
 	})
 }
 
-// Elapsed counts from where the first attempt began, and the attempt's Duration
-// from where that one did; what is not known is absent, never something else.
+// Elapsed counts from the start of the first attempt, and Duration from the start of the
+// attempt; if they are not known, they are 0.
 func TestElapsed(t *testing.T) {
 	t.Parallel()
 	const s = time.Second
@@ -187,8 +187,8 @@ func TestElapsed(t *testing.T) {
 	}
 }
 
-// Who makes the first attempt passes its start, and who has a loop of his own
-// need not: Elapsed is known.
+// An adapter that makes the first attempt passes its start; for an adapter with a loop of
+// its own Elapsed is always known.
 func TestElapsedOfAdapters(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
@@ -206,8 +206,8 @@ func TestElapsedOfAdapters(t *testing.T) {
 	})
 }
 
-// Who asks for it sees first attempts that succeed, in the records but not in
-// the log for people.
+// With ObserveAll, first attempts that succeed are in the records, but not in the log for
+// people.
 func TestObserveAll(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
@@ -305,8 +305,8 @@ INFO: Circuit breaker 'b' transitioned from half-open to closed (1 successful pr
 	})
 }
 
-// Where another process has opened the breaker, the first call that this one
-// refuses says so, and only that.
+// If another process has opened the breaker, only the first refusal of this process logs
+// it.
 func TestFirstRefusalOfAnOpeningElsewhere(t *testing.T) {
 	t.Parallel()
 	var store circuit.Memory
