@@ -16,8 +16,8 @@ import (
 	"github.com/seed-0f2c7998/perdure/hoststore"
 )
 
-// Whatever a byte of the file has become, breakers work: they can be looked at, called and reset, nothing panics or waits,
-// and no breaker stays open beyond the longest time that it may.
+// Whatever byte of the file is altered, breakers work: Metrics, calls and resets neither panic nor wait, and no breaker
+// stays open beyond its longest open time.
 func TestAlteredBytes(t *testing.T) {
 	dir := t.TempDir()
 	path := filepath.Join(dir, file)
@@ -34,7 +34,7 @@ func TestAlteredBytes(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	// The slot of the key, with what of it is 0; what is before it is compared as a whole.
+	// The slot of the key, with its zeros; the header before it is compared as a whole.
 	const header = 512
 	first := slices.IndexFunc(whole[header:], func(b byte) bool { return b != 0 }) + header
 	last := len(bytes.TrimRight(whole, "\x00")) + 64

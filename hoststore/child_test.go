@@ -19,8 +19,8 @@ import (
 	"github.com/seed-0f2c7998/perdure/internal/cell"
 )
 
-// The test binary is also the other process: with this variable set it plays
-// the role of that name on the file of its first argument.
+// The test binary is also the other process: if this variable is set, it plays the role of
+// that name on the file in its first argument.
 const roleVariable = "PERDURE_TEST_ROLE"
 
 func TestMain(m *testing.M) {
@@ -69,7 +69,7 @@ func add(path string) {
 	}
 }
 
-// churn does all that a process can do to cells, until it is killed.
+// churn changes cells in all possible ways, until it is killed.
 func churn(path string) {
 	fmt.Fprintln(os.Stdout, "ready")
 	for i := 0; ; i++ {
@@ -97,14 +97,14 @@ func churn(path string) {
 	}
 }
 
-// fail records one failure, and says how many the breaker has then.
+// fail records one failure, and prints how many the breaker has then.
 func fail(dir string) {
 	b := circuit.New("counted", circuit.Config{Store: hoststore.Open(dir), FailureThreshold: 100})
 	b.RecordFailure()
 	fmt.Fprintln(os.Stdout, b.Metrics().Failures)
 }
 
-// lease takes the one probe of an open breaker, says so, and hangs.
+// lease takes the only probe of an open breaker, prints whether it has it, and hangs.
 func lease(path string) {
 	b := leased(hoststore.Open(path))
 	p, err := b.Acquire()
@@ -120,7 +120,7 @@ func leased(store circuit.Store) *circuit.Breaker {
 	})
 }
 
-// hoard limits a gate, takes every credit that its successes have given, says so, and hangs.
+// hoard limits a gate, takes all credits that its successes have given, prints a line, and hangs.
 func hoard(path string) {
 	b := gated(hoststore.Open(path))
 	permits := make([]circuit.Permit, 20)
@@ -149,7 +149,7 @@ func gated(store circuit.Store) *circuit.Breaker {
 	return circuit.New("gated", circuit.Config{Store: store, Gate: circuit.Wait, Observe: func(context.Context, circuit.Transition) {}})
 }
 
-// report says at what instant it saw the breaker open and close, again and again.
+// report prints the instant of each change of the breaker that it sees.
 func report(path string) {
 	b := circuit.New("seen", circuit.Config{Store: hoststore.Open(path), Observe: func(context.Context, circuit.Transition) {}})
 	fmt.Fprintln(os.Stdout, "ready")

@@ -22,7 +22,7 @@ import (
 // file is the name of the file in its directory.
 const file = "cells.3"
 
-// A log is what was logged to slog.Default.
+// A log is a log of the test.
 type log struct {
 	mu   sync.Mutex
 	text bytes.Buffer
@@ -48,7 +48,7 @@ func logged(t *testing.T) *log {
 	return l
 }
 
-// works makes sure that a breaker in store does what a breaker does.
+// works checks that a breaker in store works.
 func works(t *testing.T, store *hoststore.Store) {
 	t.Helper()
 	b := circuit.New("works", circuit.Config{Store: store, FailureThreshold: 1, Observe: func(context.Context, circuit.Transition) {}})
@@ -116,8 +116,7 @@ func TestWithoutAFileCellsAreInMemory(t *testing.T) {
 	}
 }
 
-// inMemory makes sure that a store in dir works in memory, and that one line says
-// why.
+// inMemory checks that a store in dir works in memory, and logs one line that says why.
 func inMemory(t *testing.T, dir, why string) {
 	t.Helper()
 	log, other := new(log), logged(t)

@@ -36,8 +36,8 @@ func TestTwoStoresOfOneFileShareABreaker(t *testing.T) {
 	}
 }
 
-// What Keys returns is the same breaker, also where a key was cut: status used to show one that was open as closed, and a
-// reset of it did nothing.
+// A name from Keys leads to the same breaker, even if the key was cut: `perdure status` used to show such a breaker as
+// closed when it was open, and a reset of it did nothing.
 func TestKeysFindTheirBreakers(t *testing.T) {
 	store := hoststore.Open(t.TempDir() + "/state")
 	defer store.Close()

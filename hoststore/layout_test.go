@@ -17,8 +17,8 @@ import (
 	"github.com/seed-0f2c7998/perdure/internal/cell"
 )
 
-// The layout of the file, and what four breakers leave in it at the instant at
-// which the clock of testing/synctest begins: every word that is not 0.
+// The layout of the file, and every word other than 0 that four breakers write to it at
+// the instant at which the clock of testing/synctest begins.
 const layout = `version 3: cells.3, 3146240 bytes
 header "perdure\n" 3 4096 768 512
 slot: 768 bytes at 512
@@ -131,7 +131,7 @@ func writeSlot(b *strings.Builder, at int, slot []byte) {
 	for i := 0; i < 512; i += 8 {
 		if w := binary.NativeEndian.Uint64(slot[i:]); w != 0 {
 			if mine := uint64(os.Getpid()); w&(1<<48-1) == mine {
-				w -= mine // of who sends the probe
+				w -= mine // of the process that sends the probe
 			}
 			fmt.Fprintf(b, "%5d %016x\n", i, w)
 		}

@@ -12,8 +12,7 @@ import (
 	"github.com/seed-0f2c7998/perdure/hoststore"
 )
 
-// On a disk that is full, or may only be read, cells are in memory: one warning,
-// and nothing is left behind.
+// On a full or read-only disk, the cells are in memory: one warning, and no file remains.
 func TestFileSystemsWithoutRoom(t *testing.T) {
 	for _, options := range []string{"size=1m", "ro"} { // a file takes 3 MiB
 		why := map[string]string{"size=1m": "no space left on device", "ro": "read-only file system"}[options]

@@ -43,7 +43,7 @@ func TestProcessesCountExactly(t *testing.T) {
 
 func TestKilledProcessesLeaveTheCellsWell(t *testing.T) { killAtWork(t, 60) }
 
-// killAtWork lets so many processes die at work on a file that others use.
+// killAtWork kills processes, one after the other, that work on a file which others use.
 func killAtWork(t *testing.T, kills int) {
 	t.Helper()
 	path := t.TempDir() + "/state"
@@ -117,8 +117,8 @@ func TestLeaseOfAKilledProcessEnds(t *testing.T) {
 	}
 }
 
-// The credits of a gate that a killed process holds are lost; the others need not wait for them, but for the next probe, of
-// which there is one in 2.5 s at least.
+// The credits of a gate that a killed process holds are lost. The other processes wait only for the next probe, which is
+// sent within 2.5 s.
 func TestCreditsOfAKilledProcess(t *testing.T) {
 	path := t.TempDir() + "/state"
 	store := hoststore.Open(path)

@@ -14,8 +14,8 @@ import (
 	"github.com/seed-0f2c7998/perdure/hoststore"
 )
 
-// Callers of several stores of one file go at the instants of one schedule; those
-// who leave give theirs back, or it is lost.
+// Callers of several stores of one file share the instants of one schedule. A caller that
+// leaves gives its instant back, or the instant is lost.
 func TestStoresOfOneFileShareARate(t *testing.T) {
 	dir := t.TempDir()
 	synctest.Test(t, func(t *testing.T) {

@@ -19,17 +19,17 @@ import (
 	"github.com/seed-0f2c7998/perdure/internal/servertest"
 )
 
-// stranger is the ID of a user who is neither root nor anybody here.
+// stranger is the ID of a user that is neither root nor known to this host.
 const stranger = 54321
 
-// A trap is something in the place of the file or its directory that another
-// user may have put there.
+// A trap is something that another user may have put in place of the file or its
+// directory.
 type trap struct {
 	set func(path string) error
 	why string
 }
 
-// traps are what can be put in any place.
+// traps holds what can replace both.
 func traps() map[string]trap {
 	return map[string]trap{
 		"a FIFO": {func(path string) error { return syscall.Mkfifo(path, 0o600) }, "a named pipe"},
@@ -46,7 +46,7 @@ func traps() map[string]trap {
 	}
 }
 
-// fileTraps are what can be put in the place of the file.
+// fileTraps holds what can replace the file.
 func fileTraps(t *testing.T) map[string]trap {
 	t.Helper()
 	store := hoststore.Open(t.TempDir())
@@ -95,8 +95,8 @@ func (tr trap) setAt(t *testing.T, path string) {
 	}
 }
 
-// What is in the place of the file and is not to be trusted is refused at once,
-// left as it is, and nothing is made beside it.
+// Something in place of the file that is not trusted is refused at once and not changed,
+// and no other file is created.
 func TestAFileThatIsNotToBeTrustedIsRefused(t *testing.T) {
 	for name, trap := range fileTraps(t) {
 		t.Run(name, func(t *testing.T) {
@@ -115,7 +115,7 @@ func TestAFileThatIsNotToBeTrustedIsRefused(t *testing.T) {
 	}
 }
 
-// So is what is in the place of the directory.
+// The same for something in place of the directory.
 func TestADirectoryThatIsNotToBeTrustedIsRefused(t *testing.T) {
 	mkdir := func(mode os.FileMode, uid int) func(string) error {
 		return func(path string) error {
@@ -202,7 +202,7 @@ func TestTrustedDirectories(t *testing.T) {
 	}
 }
 
-// A state file that is replaced while it is used does not stop those who use it.
+// A state file that is replaced while processes use it does not stop them.
 func TestAFileReplacedByATrap(t *testing.T) {
 	all := traps()
 	moved := filepath.Join(t.TempDir(), "moved")
@@ -226,8 +226,8 @@ func TestAFileReplacedByATrap(t *testing.T) {
 	}
 }
 
-// What processes that were killed while they made a file have left goes when a
-// file is made again; what somebody may be making now, or is not ours, stays.
+// Creating a file removes the temporary files of killed processes. Those that another
+// process may be writing, and files of other users, stay.
 func TestLeftoversAreRemoved(t *testing.T) {
 	dir := t.TempDir()
 	old := time.Now().Add(-time.Hour)
@@ -256,7 +256,7 @@ func TestLeftoversAreRemoved(t *testing.T) {
 	}
 }
 
-// tree lists what is in dir: name, mode, size, owner, and what regular files hold.
+// tree lists the files in dir: name, mode, size, owner, and the content of regular files.
 func tree(t *testing.T, dir string) []string {
 	t.Helper()
 	entries, err := os.ReadDir(dir)

@@ -18,8 +18,8 @@ import (
 	"github.com/seed-0f2c7998/perdure/internal/cell"
 )
 
-// Processes of two versions, one after the other, each find what the last one of
-// their own has left, and leave all other files alone.
+// Processes of two versions, in turns, each find the state of the last process of their
+// own version, and change no other file.
 func TestTwoVersionsSideBySide(t *testing.T) {
 	dir := t.TempDir()
 	store := hoststore.Open(dir)
@@ -96,7 +96,7 @@ func nextVersion(t *testing.T) string {
 	return program
 }
 
-// Only this user's own state files count as such.
+// Only this user's own files count as state files.
 func TestOthers(t *testing.T) {
 	dir := t.TempDir()
 	if got := hoststore.Others(filepath.Join(dir, "absent")); got != nil {

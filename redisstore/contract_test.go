@@ -9,7 +9,7 @@ import (
 	"github.com/seed-0f2c7998/perdure/redisstore"
 )
 
-// processes returns how a process opens its store at url, each on a node of its own.
+// processes returns a function that opens a store at url, each on a node of its own.
 func processes(url string) func(*testing.T) storetest.Process {
 	n := 0
 	return func(t *testing.T) storetest.Process {
@@ -25,8 +25,8 @@ func processes(url string) func(*testing.T) storetest.Process {
 	}
 }
 
-// What every store promises, by a real server; TestOtherServers runs it with the
-// others.
+// The contract of a store, with a real server. TestOtherServers runs it with other
+// servers.
 func TestContract(t *testing.T) {
 	storetest.Run(t, func(t *testing.T) storetest.Subject {
 		t.Helper()

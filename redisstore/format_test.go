@@ -29,7 +29,7 @@ func hashOf(t *testing.T, c rueidis.Client, key string) (map[string]string, int6
 	return hash, ttl
 }
 
-// written is a hash as a release wrote it that knew no format: open for an hour.
+// written returns a hash as a release without formats wrote it: open for an hour.
 func written(format string) map[string]string {
 	in := func(d time.Duration) string { return strconv.FormatInt(time.Now().Add(d).UnixMilli(), 10) }
 	hash := map[string]string{
@@ -42,9 +42,9 @@ func written(format string) map[string]string {
 	return hash
 }
 
-// Two releases beside each other: who meets a hash of another format works alone
-// for its key, says so once, and leaves it as it is; other keys are shared. When
-// the hash is gone, so is this one.
+// Two releases side by side: a process that finds a hash of another format does not share
+// that key, logs one warning, and does not change the hash; it shares other keys. It
+// shares the key after the hash is deleted.
 func TestOtherFormats(t *testing.T) {
 	for _, format := range []string{"", "0", "2", "10", "later"} {
 		t.Run("format="+format, func(t *testing.T) {
@@ -117,7 +117,7 @@ func foreign(t *testing.T, srv *server) (*redisstore.Store, *circuit.Breaker) {
 	return s, b
 }
 
-// shareOwn has a breaker whose hash is of this format shared, whatever a process
+// shareOwn checks that a breaker whose hash has this format is shared, whatever a process
 // of another release publishes about it.
 func shareOwn(t *testing.T, srv *server, s *redisstore.Store) {
 	t.Helper()

@@ -49,6 +49,6 @@ func FuzzReplies(f *testing.F) {
 		b := circuit.New("backend", circuit.Config{Store: s, FailureThreshold: 1, Observe: func(context.Context, circuit.Transition) {}})
 		fail(t, b, 1)
 		eventually(t, func() bool { _, responded := s.Status("backend"); return s.Err() != nil || !responded.IsZero() }, "the store has tried to connect")
-		go s.Close() // which takes a second, to tell the server
+		go s.Close() // takes a second, for the pending reports
 	})
 }

@@ -19,8 +19,7 @@ import (
 	"github.com/seed-0f2c7998/perdure/circuit"
 )
 
-// A record is what was in hashes and messages: for each field, the forms that its
-// values had.
+// A record holds, for each field of hashes and messages, the forms of its values.
 type record struct {
 	mu    sync.Mutex
 	forms map[string]map[string]bool
@@ -46,8 +45,8 @@ func (r *record) String() string {
 	return strings.Join(lines, "")
 }
 
-// differs returns how r differs from a golden record: by its fields, or by a form
-// that is not there. A form may be missing: some are there for a moment.
+// differs returns how r differs from a golden record: in its fields, or by a form that
+// the golden record lacks. r may lack a form: some exist only for a moment.
 func (r *record) differs(golden string) (what string) {
 	want := map[string][]string{}
 	for line := range strings.Lines(golden) {
@@ -71,8 +70,8 @@ func (r *record) differs(golden string) (what string) {
 	return what
 }
 
-// form is what a value looks like, without what differs from run to run. All that
-// lasts in this test lasts an hour.
+// form returns the form of a value, without what differs between runs. All durations of
+// this test are an hour.
 func form(field, value string) string {
 	if before, after, ok := strings.Cut(value, " "); ok {
 		return form(field, before) + " " + form(field, after)
@@ -99,7 +98,7 @@ func form(field, value string) string {
 	return "<number>"
 }
 
-// over is an instant that is long over, which this test sets.
+// over is an instant in the past, which this test writes.
 const over = "1000"
 
 // hash records the fields of a hash.
@@ -133,10 +132,10 @@ func (r *record) message(text string) {
 	}
 }
 
-// What a release leaves in the server is read by others: a change of what it means
-// needs a new format, or two releases misread each other. A new field of the hash
-// needs none if a release that does not know it may leave it alone, as those of the
-// rate: write it to the golden file.
+// Other releases read what this one writes to the server. A change of its meaning needs a
+// new format, or two releases misread each other. A new field of the hash needs no new
+// format if a release that does not know the field may ignore it, as with those of the
+// rate: then write it to the golden file.
 func TestFormat(t *testing.T) {
 	t.Cleanup(func() {
 		if t.Failed() {
@@ -164,7 +163,7 @@ func TestFormat(t *testing.T) {
 	}
 }
 
-// live leads a breaker through all that leaves something in its hash.
+// live leads a breaker through all steps that write to its hash.
 func live(t *testing.T, srv *server, c rueidis.Client, r *record) {
 	t.Helper()
 	key := "circuit_breaker:backend"
@@ -224,7 +223,7 @@ func live(t *testing.T, srv *server, c rueidis.Client, r *record) {
 	set("until", over) // its time is up, for processes that begin now
 	f = fleet(t, 2, o, circuit.Config{FailureThreshold: 1, RecoveryTimeout: time.Hour, ProbeLease: time.Hour})
 	var probe circuit.Permit
-	until("who sends a probe", func(hash map[string]string) bool {
+	until("which process sends a probe", func(hash map[string]string) bool {
 		if p, err := f[0].Acquire(); err == nil {
 			probe = p
 		}

@@ -44,7 +44,7 @@ func TestHostileReplies(t *testing.T) {
 					}
 					s := survive(t, srv, query, c.want)
 					warned(t, text(), srv.Addr().String(), c.want)
-					closing.Go(s.Close) // which takes a second, to tell the server
+					closing.Go(s.Close) // takes a second, for the pending reports
 				})
 			})
 		}

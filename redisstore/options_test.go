@@ -28,8 +28,8 @@ import (
 	"github.com/seed-0f2c7998/perdure/redisstore"
 )
 
-// What is not allowed is refused with its field, its value and what is
-// allowed, and without a password.
+// An error about Options names the field, its value and what is allowed, and shows no
+// password.
 func TestBadOptions(t *testing.T) {
 	for _, c := range []struct {
 		o    redisstore.Options
@@ -92,7 +92,7 @@ func TestBadOptions(t *testing.T) {
 	}
 }
 
-// Who comes through the server's socket shares with who comes through its port.
+// A store connected to the server's socket shares breakers with one connected to its port.
 func TestSocket(t *testing.T) {
 	path := filepath.Join(t.TempDir(), "redis.sock")
 	srv := startServer(t, "--unixsocket", path, "--requirepass", "swordfish")
@@ -100,14 +100,14 @@ func TestSocket(t *testing.T) {
 	near := fleet(t, 1, redisstore.Options{URL: "unix://:swordfish@" + path + "?db=3", Quorum: 1}, c)[0]
 	far := fleet(t, 1, redisstore.Options{URL: "redis://:swordfish@" + srv.addr() + "/3", Quorum: 1}, c)[0]
 	fail(t, near.Breaker, 1)
-	eventually(t, func() bool { return far.State() == circuit.Open }, "what the socket told is known at the port")
+	eventually(t, func() bool { return far.State() == circuit.Open }, "a trip through the socket arrives through the port")
 	seen, err := redisstore.Inspect(t.Context(), redisstore.Options{URL: "unix://:swordfish@" + path + "?db=3"}, []string{"backend"})
 	if err != nil || seen["backend"].State != circuit.Open {
 		t.Errorf("Inspect through the socket: %v, %v; want it open", seen, err)
 	}
 }
 
-// A password that is wrong is no fault of the service: its breaker works on.
+// A wrong password for the server does not affect the breaker.
 func TestWrongPassword(t *testing.T) {
 	srv := startServer(t, "--requirepass", "swordfish")
 	s := open(t, redisstore.Options{URL: "redis://:hunter2@" + srv.addr(), Sync: 100 * time.Millisecond})
@@ -125,7 +125,7 @@ func TestWrongPassword(t *testing.T) {
 	}
 }
 
-// A user who may use the keys and not the channel learns of changes by reading.
+// A user with access to the keys and not to the channel gets changes by reading.
 func TestNoChannel(t *testing.T) {
 	srv := startServer(t, "--user", "poor", "on", ">poverty", "~circuit_breaker:*", "resetchannels", "+@all")
 	o := redisstore.Options{URL: "redis://poor:poverty@" + srv.addr(), Sync: 50 * time.Millisecond, Quorum: 1}
@@ -134,7 +134,7 @@ func TestNoChannel(t *testing.T) {
 	eventually(t, func() bool { return f[1].State() == circuit.Open }, "the other opens")
 }
 
-// The commands that the package's doc names are all that its user needs.
+// The user of the server needs no commands but those in the package's doc.
 func TestLeastUser(t *testing.T) {
 	srv := startServer(t, "--user", "lean", "on", ">leanness", "~circuit_breaker:*", "resetchannels", "&circuit_breaker:*", "-@all",
 		"+eval", "+evalsha", "+hgetall", "+hset", "+hdel", "+pexpire", "+time", "+publish", "+subscribe", "+ping", "+hello")
@@ -156,8 +156,8 @@ func TestLeastUser(t *testing.T) {
 	}
 }
 
-// needed is what the package's doc names, all of which Redis 6.2 has, and what
-// clients try that may be refused.
+// needed holds the commands in the package's doc, which all exist in Redis 6.2, and those
+// that clients try and that may be refused.
 var needed = []string{
 	"eval", "evalsha", "hgetall", "hset", "hdel", "pexpire", "time", "publish", "subscribe", "ping", "hello",
 	"client", "cluster", "info",
@@ -183,7 +183,7 @@ func commandsRun(t *testing.T, c rueidis.Client) (names []string) {
 	return names
 }
 
-// A key that is something else concerns no other.
+// A key of another type does not affect other keys.
 func TestForeignKey(t *testing.T) {
 	srv := startServer(t)
 	c := srv.client()

@@ -17,14 +17,14 @@ import (
 	"github.com/seed-0f2c7998/perdure/redisstore"
 )
 
-// agreeOver shows that two nodes share a breaker through that server.
+// agreeOver checks that two nodes share a breaker through that server.
 func agreeOver(t *testing.T, url string) {
 	t.Helper()
 	f := fleet(t, 2, redisstore.Options{URL: url}, circuit.Config{FailureThreshold: 1, RecoveryTimeout: 20 * time.Millisecond})
 	fail(t, f[0].Breaker, 1)
 	fail(t, f[1].Breaker, 1)
 	eventually(t, func() bool { st, _ := f[0].Status("backend"); return st.State == circuit.Open }, "the fleet opens")
-	eventually(t, func() bool { // a probe may be this process's own, which has not heard of the fleet's opening
+	eventually(t, func() bool { // the probe may be this process's own, before it applies the fleet's state
 		if p, err := f[1].Acquire(); err == nil {
 			p.Success()
 		}
@@ -54,14 +54,14 @@ func startCluster(t *testing.T) (nodes []*server) {
 	return nodes
 }
 
-// tool is the path of a program that comes with the server.
+// tool returns the path of a program that is installed with the server.
 func tool(name string) string {
 	family, _, _ := strings.Cut(filepath.Base(redisstore.ServerBinary()), "-")
 	return filepath.Join(filepath.Dir(redisstore.ServerBinary()), family+"-"+name)
 }
 
-// A cluster, of which any node may be named; keys are on all of its nodes. When
-// one node dies, only breakers that have their key there are not shared.
+// A cluster, by the address of any of its nodes, with keys on all of them. When one node
+// dies, only the breakers with a key on that node are not shared.
 func TestCluster(t *testing.T) {
 	nodes := startCluster(t)
 	url := nodes[0].url() + "?addr=" + nodes[1].addr()
@@ -110,15 +110,15 @@ func TestCluster(t *testing.T) {
 		eventually(t, func() bool {
 			text, err := c.Do(t.Context(), c.B().Arbitrary("CLUSTER", "INFO").Build()).ToString()
 			return err == nil && !strings.Contains(text, "cluster_slots_fail:0")
-		}, "the two that are left agree that it is gone")
+		}, "the two other nodes report it as failed")
 	}
 	n := shared(4)
-	if t.Logf("with one of three nodes gone, %d of %d breakers are shared", n, len(pairs)); n == len(pairs) {
-		t.Errorf("with one of three nodes gone, %d of %d breakers are shared", n, len(pairs))
+	if t.Logf("with one of three nodes dead, %d of %d breakers are shared", n, len(pairs)); n == len(pairs) {
+		t.Errorf("with one of three nodes dead, %d of %d breakers are shared", n, len(pairs))
 	}
 }
 
-// What every store promises, by a cluster.
+// The contract of a store, with a cluster.
 func TestClusterContract(t *testing.T) {
 	nodes := startCluster(t)
 	n := 0
@@ -135,10 +135,10 @@ func TestClusterContract(t *testing.T) {
 	})
 }
 
-// A server, or something before it, that speaks the old protocol alone.
+// A server or proxy that supports only RESP2.
 func TestOldProtocol(t *testing.T) { agreeOver(t, startServer(t).url()+"?protocol=2") }
 
-// Sentinels say where the server is, also after a failover.
+// Sentinels lead to the server, also after a failover.
 func TestSentinel(t *testing.T) {
 	srv := startServer(t)
 	replica := startServer(t, "--replicaof", "127.0.0.1", strconv.Itoa(srv.port))

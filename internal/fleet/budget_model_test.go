@@ -39,7 +39,7 @@ func (h *host) cell(ceiling int64) *cell.Cell {
 type economy struct {
 	budget twin.Budget
 	host   [2]host
-	lost   int64 // tokens that are gone, less those that came from nowhere; no more than one is counted
+	lost   int64 // tokens lost, less tokens from nowhere; at most one token counts
 }
 
 // A market is what can happen, and what is wrong.
@@ -169,7 +169,7 @@ func (m *market) execute(e *economy, i int) (made int64) {
 	if m.bug == "" {
 		h.request = twin.Request{}
 	}
-	h.grant.Available = 0 // it only says when to ask
+	h.grant.Available = 0 // it affects only when to request
 	return made
 }
 

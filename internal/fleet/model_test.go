@@ -46,10 +46,10 @@ const (
 type request struct {
 	lost   bool
 	was    lostState
-	asked  bool // what is lost is for as long as servers asked
+	asked  bool // the lost state is for as long as a Retry-After
 	has    bool
 	report report
-	ask    bool // for a lease, be it used or not
+	ask    bool // for a lease, used or not
 
 	manual   bool // override is to be reported
 	override report
@@ -117,8 +117,8 @@ func (n *node) changed(from, to circuit.State, over local) {
 
 func (n *node) name() string { return n.m.process }
 
-// learn is Store.applyView.
-func (n *node) learn(v view, sent time.Time, j *report, bug string) {
+// applyView is Store.applyView.
+func (n *node) applyView(v view, sent time.Time, j *report, bug string) {
 	before := n.m
 	l, restore := n.m.update(v, sent, present)
 	if restore {
@@ -232,7 +232,7 @@ func steps(i int, bug string) []step {
 				return false
 			}
 			n.pushed = false
-			n.learn(n.message, time.Time{}, nil, bug)
+			n.applyView(n.message, time.Time{}, nil, bug)
 			n.message = view{}
 			return true
 		})},
@@ -287,15 +287,15 @@ func (r *request) overdue() {
 	}
 }
 
-// early reports whether the breaker would let a call pass before the instant for
-// which servers asked, as the server knows, and n, too.
+// early reports whether the breaker would let a call pass before the end of a Retry-After
+// that both the server and n know.
 func (n *node) early(s *server) bool {
 	_, due := n.due()
 	return n.local == ready && s.Far && n.m.known && n.m.view.epoch == s.Epoch && n.m.view.gen == s.Gen &&
 		!due && !n.applying && !n.next.hasReport() && (!n.sent || !n.flight.hasReport())
 }
 
-// call asks to make a call.
+// call attempts a call.
 func (n *node) call(bug string) bool {
 	if n.alone {
 		n.changed(circuit.Open, circuit.HalfOpen, probing)
@@ -404,7 +404,7 @@ func (n *node) arrive(w *world, bug string) bool {
 	case f.manual:
 		j = &f.override
 	}
-	n.learn(v, sent, j, bug)
+	n.applyView(v, sent, j, bug)
 	n.fresh = false
 	return true
 }
@@ -479,9 +479,9 @@ func (w *world) wrong() string {
 	case w.unfenced > 0:
 		return "a result without the lease decided"
 	case w.forgot:
-		return "what servers asked for is forgotten"
+		return "a Retry-After is lost"
 	case w.n[0].early(&w.s), w.n[1].early(&w.s):
-		return "a call passes before the instant for which servers asked"
+		return "a call passes before the end of a Retry-After"
 	}
 	return w.disagree()
 }

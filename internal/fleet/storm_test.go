@@ -128,8 +128,9 @@ func (s *storm) run(t *testing.T, fault func(), shared bool) {
 	work.Wait()
 }
 
-// Hosts that share what their gates find lose no more than they would alone, send less
-// in an outage, and tell the server little more than that they are alive.
+// Hosts that share the state of their gates lose no more operations than they would alone,
+// send fewer attempts in an outage, and send the server little more than that they are
+// alive.
 func TestAStormOfAFleet(t *testing.T) {
 	seed := testseed.Of(t, 1)
 	for _, fault := range []string{"outage", "brownout"} {

@@ -207,13 +207,13 @@ func TestModelFindsBugs(t *testing.T) {
 		"no fence":                 "a result without the lease decided",
 		"a lease outlives its use": "two probes are out", // as it once did
 
-		"any opening is as good as the fleet's": "a call passes before the instant for which servers asked",
-		"a hint is lost with the server":        "what servers asked for is forgotten",
-		"a hint is cut to a breaker's own time": "a call passes before the instant for which servers asked", // as it once was
+		"any opening is as good as the fleet's": "a call passes before the end of a Retry-After",
+		"a hint is lost with the server":        "a Retry-After is lost",
+		"a hint is cut to a breaker's own time": "a call passes before the end of a Retry-After", // as it once was
 	} {
 		w := newWorld()
 		w.trips, w.failures = 1, 1
-		if strings.Contains(want, "servers") {
+		if strings.Contains(want, "Retry-After") {
 			w.asks, w.failures = 1, 0
 		}
 		if strings.Contains(bug, "server") && strings.Contains(bug, "lost") {

@@ -9,14 +9,13 @@ import (
 	"testing"
 )
 
-// A verdict is what is known of a stream: its whole messages, and whether what
-// follows them is refused.
+// A verdict on a stream is its whole messages, and whether the rest is refused.
 type verdict struct {
 	messages []string
 	refused  bool
 }
 
-// scanned is the scanner's verdict on data that arrives in pieces of that size.
+// scanned returns the scanner's verdict on data that arrives in pieces of that size.
 func scanned(data []byte, piece int) (v verdict) {
 	var s scanner
 	for part := range slices.Chunk(data, piece) {
@@ -34,20 +33,20 @@ func scanned(data []byte, piece int) (v verdict) {
 	return v
 }
 
-// A naive parser has all the data at once, and recurs.
+// A naive parser has all data at once, and is recursive.
 type naive struct {
 	size  int
 	texts [][]byte // of the message, and of its elements
 }
 
-// The states of a value of which naive has seen a part.
+// The results of parsing one value.
 const (
 	whole = iota
 	more
 	bad
 )
 
-// judged is naive's verdict on data.
+// judged returns naive's verdict on data.
 func judged(data []byte) (v verdict) {
 	for len(data) > 0 {
 		p := naive{}
@@ -159,14 +158,14 @@ func (p *naive) sized(data []byte, n int, line string, depth int) (end, count in
 	return n, length, false, whole
 }
 
-// text notes a text of the message, or of one of its elements.
+// text records a text of the message, or of one of its elements.
 func (p *naive) text(text string, depth int) {
 	if depth < 2 {
 		p.texts = append(p.texts, []byte(text))
 	}
 }
 
-// line returns what is before CRLF.
+// line returns the text before CRLF.
 func (p *naive) line(data []byte, typ byte) (line string, st int) {
 	limit := maxShort
 	if strings.ContainsRune("+-(,", rune(typ)) {
@@ -183,7 +182,7 @@ func (p *naive) line(data []byte, typ byte) (line string, st int) {
 	return string(body), whole
 }
 
-// streams are the seeds: what servers send, and what none does.
+// streams holds the seeds: what servers send, and what no server sends.
 func streams() []string {
 	return []string{
 		"+OK\r\n", "-ERR no\r\n", ":-12\r\n", "$0\r\n\r\n", "$-1\r\n", "*-1\r\n", "*0\r\n", "_\r\n", "#t\r\n", "#f\r\n",
@@ -202,8 +201,8 @@ func streams() []string {
 	}
 }
 
-// However a stream is cut, the scanner says of it what a parser says that has it
-// all at once.
+// However a stream is cut, the scanner's verdict is that of a parser with all data at
+// once.
 func TestScannerAgreesWithTheNaiveParser(t *testing.T) {
 	all := streams()
 	for _, a := range all {
@@ -241,7 +240,7 @@ func FuzzScanner(f *testing.F) {
 	})
 }
 
-// What the guard costs: for a reply of a script, some 300 bytes, and the request.
+// The cost of the guard for a request and the reply of a script, some 300 bytes.
 func BenchmarkGuard(b *testing.B) {
 	text := strings.Repeat("v", 300)
 	reply := []byte("$300\r\n" + text + "\r\n")
