@@ -63,12 +63,8 @@ var pending = []string{
 	// The command.
 	"cmd/perdure",
 	"cmd/perdure/internal/copying",
-	"cmd/perdure/internal/demo",
-	"cmd/perdure/internal/hostplaces",
-	"cmd/perdure/internal/plan",
 	"cmd/perdure/internal/policy",
 	"cmd/perdure/internal/simulate",
-	"cmd/perdure/internal/state",
 	"cmd/perdure/internal/tree",
 	"cmd/perdure/internal/uploads",
 	"cmd/perdure/testdata/copy",

@@ -148,7 +148,7 @@ func TestChangedSourceIsSentAnew(t *testing.T) {
 				t.Fatal(err)
 			}
 			log := p.run(t, 0, "copy", p.from, p.to)
-			if want := "INFO: " + p.from + " is copied from scratch: it has changed since the earlier run\n"; !strings.Contains(log, want) {
+			if want := "INFO: " + p.from + " is copied from scratch: the file has changed since the earlier run\n"; !strings.Contains(log, want) {
 				t.Errorf("it does not say %q:\n%s", want, log)
 			}
 			if got := p.store.Count("DELETE", ""); got != 1 {

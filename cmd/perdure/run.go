@@ -130,7 +130,7 @@ func (a *app) run(c *cobra.Command, f *runFlags, args []string) error {
 			return s.AtSource(err)
 		}
 		defer store.Close()
-		store.LendPlaces()
+		store.InheritPlaces()
 		s.Breaker.Store, s.Breaker.Log = store, a.log
 		p.Breaker = circuit.New(state.Of(p.Name), s.Breaker)
 		store.Ready(c.Context())

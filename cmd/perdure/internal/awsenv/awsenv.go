@@ -1,4 +1,4 @@
-// Package awsenv reads what the AWS environment says of a store, and says what to do where it says too little.
+// Package awsenv reads the AWS environment. Its errors say which variable or flag to set.
 package awsenv
 
 import (
@@ -18,20 +18,20 @@ import (
 	"github.com/seed-0f2c7998/perdure/internal/setting"
 )
 
-// Source is what an endpoint is called that no flag has set.
+// Source is the name, in errors, of an endpoint URL that no flag has set.
 const Source = "the endpoint URL of the AWS environment"
 
-// CheckURL returns what is wrong with the URL of a store, which field names; "" is AWS. What is secret in one would do
-// nothing, and be written down.
+// CheckURL returns an error about field if text is not the URL of a store; "" means AWS. Credentials in a URL are an error:
+// they would have no effect, and would be logged.
 func CheckURL(field, text string) error {
-	want := "an http or https URL, as http://localhost:9000"
+	want := "an http or https URL, such as http://localhost:9000"
 	u, err := url.Parse(text)
 	switch {
 	case text == "":
 		return nil
 	case err != nil || u.Host == "" || u.Scheme != "http" && u.Scheme != "https":
 	case u.User != nil:
-		want += ", without user information: credentials are those of the AWS environment"
+		want += ", without user information: credentials come from the AWS environment"
 	case u.RawQuery != "" || u.ForceQuery || u.Fragment != "":
 		want += ", without a query"
 	default:
@@ -40,8 +40,8 @@ func CheckURL(field, text string) error {
 	return setting.Bad(field, text, want)
 }
 
-// Config reads the environment, of which endpoint, if not empty, takes the place of its endpoint URL. That there are
-// credentials, unless requests are to have none, is found out here, where it can be said what to do.
+// Config returns the configuration of the environment. If endpoint is not empty, it overrides the endpoint URL. Unless
+// unsigned is set, Config returns an error if there are no credentials.
 func Config(ctx context.Context, endpoint string, unsigned bool) (aws.Config, error) {
 	cfg, err := config.LoadDefaultConfig(ctx, config.WithLogger(logging.Nop{}))
 	if err != nil {
@@ -61,18 +61,18 @@ func Config(ctx context.Context, endpoint string, unsigned bool) (aws.Config, er
 		if ctx.Err() != nil {
 			return cfg, context.Cause(ctx)
 		}
-		return cfg, fmt.Errorf("no AWS credentials: set AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY, or AWS_PROFILE, or give --no-sign-request (%s)", oneLine(err.Error()))
+		return cfg, fmt.Errorf("no AWS credentials: set AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY, or AWS_PROFILE, or use --no-sign-request (%s)", oneLine(err.Error()))
 	}
 	return cfg, nil
 }
 
-// Key reads a file with the 32 bytes of a key, or with their base64.
+// Key reads a key from a file with its 32 bytes, or with their base64.
 func Key(path string) ([]byte, error) {
 	const size, enough = 32, 1 << 10
 	f, err := os.Open(path)
 	var text []byte
 	if err == nil {
-		text, err = io.ReadAll(io.LimitReader(f, enough)) // a device may have no end
+		text, err = io.ReadAll(io.LimitReader(f, enough)) // a device may be endless
 		_ = f.Close()
 	}
 	if err != nil {
@@ -82,7 +82,7 @@ func Key(path string) ([]byte, error) {
 		return text, nil
 	}
 	key, err := base64.StdEncoding.DecodeString(strings.TrimSpace(string(text)))
-	if err != nil || len(key) != size { // what is wrong with it would tell of it
+	if err != nil || len(key) != size { // the error must not describe the key
 		return nil, setting.Bad("--sse-c-key", path, "a file with the 32 bytes of a key, or with their base64")
 	}
 	return key, nil

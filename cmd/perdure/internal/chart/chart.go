@@ -1,6 +1,6 @@
 // Package chart draws charts as SVG: lines over an axis of numbers or of time, and
 // rows of bars. A chart needs no script, follows the reader's light or dark scheme,
-// and is printed in the light one; lines differ in their dashes, too, not in colour alone.
+// and is printed in the light scheme. Lines differ in dashes and in colour.
 package chart
 
 import (
@@ -11,18 +11,16 @@ import (
 	"strings"
 )
 
-// A Chart is lines, or rows if there are any. Texts may hold any characters; those
-// that are too long for their place are cut.
+// A Chart shows rows, or lines if it has no rows. Texts may have any characters; long texts
+// are truncated.
 type Chart struct {
 	Title string
-	// Text is what the chart shows, for readers who do not see it; "" means the
-	// title alone.
+	// Text describes the chart for screen readers; "" means the title.
 	Text string
-	// Width is that of the chart in pixels; 0 means 720. At this width no text is
-	// smaller than 12 pixels.
+	// Width is the width of the chart in pixels; 0 means 720. At this width, text has at
+	// least 12 pixels.
 	Width int
-	// Height is that of the area of the lines in pixels; 0 means 240. Rows need
-	// what they need.
+	// Height is the height of the area of lines in pixels; 0 means 240. Rows ignore it.
 	Height int
 
 	X Axis
@@ -52,7 +50,7 @@ type Line struct {
 // A Point is a value of a line. One that is not a finite number leaves a gap.
 type Point struct{ X, Y float64 }
 
-// A Band is a span of the x axis that is shaded, as the time of a fault.
+// A Band is a shaded span of the x axis, such as the duration of a fault.
 type Band struct {
 	Name     string
 	From, To float64
@@ -74,10 +72,10 @@ type Key struct {
 	Dot   bool // it explains the dots, not the bars
 }
 
-// Styles is how many styles of lines there are.
+// Styles is the number of styles of lines.
 const Styles = 8
 
-// CSS is the style sheet of a page that has charts inline.
+// CSS is the style sheet for a page with inline charts.
 //
 //go:embed chart.css
 var CSS string
@@ -85,14 +83,14 @@ var CSS string
 //go:embed chart.svg
 var source string
 
-// SVG writes the chart as a file of its own.
+// SVG writes the chart as an SVG file.
 func (c *Chart) SVG(w io.Writer) error {
 	v := c.view()
 	v.CSS = template.CSS(CSS) //nolint:gosec // a constant
 	return write(w, v)
 }
 
-// HTML returns the chart as an element of a page, which must have [CSS].
+// HTML returns the chart as an element for a page with [CSS].
 func (c *Chart) HTML() (template.HTML, error) {
 	var b strings.Builder
 	err := write(&b, c.view())

@@ -1,10 +1,8 @@
-// Package demo shows, in a quarter of a minute, what this project is for: a
-// pipeline carries data from an HTTP API to files to an S3 store, through
-// servers that fail, and every byte arrives.
+// Package demo shows in 15 seconds what the project is for: a pipeline copies data from an
+// HTTP API to files and to an S3 store, through servers that fail, and every byte arrives.
 //
-// Nothing in it is faked. The servers are real ones, in this process; what goes
-// wrong with them is dealt from a seed. The pipeline makes the library calls
-// that any user would make.
+// The servers are real and run in this process. Their faults are drawn from a seed. The
+// pipeline uses the public packages as any program does.
 package demo
 
 import (
@@ -25,21 +23,21 @@ import (
 // Options say how to run the demo.
 type Options struct {
 	Seed   uint64
-	Keep   bool         // leave the servers up until ctx ends
-	Pace   float64      // factor of every time but the server's Retry-After; 0 means 1
-	Screen *Screen      // nil: none
-	Log    *slog.Logger // gets each event; nil: none
-	Self   string       // how the user calls this command; "" means perdure
+	Keep   bool         // keep the servers running until ctx ends
+	Pace   float64      // factor for all durations except the server's Retry-After; 0 means 1
+	Screen *Screen      // shows the demo; nil means nothing is shown
+	Log    *slog.Logger // receives each event; nil means no log
+	Self   string       // name of the command in examples; "" means perdure
 }
 
-// threshold is how many failures in a row open a breaker.
+// threshold is the number of consecutive failures that opens a breaker.
 const threshold = 5
 
-// Times are those of one course.
+// times are the durations of one run.
 type times struct {
-	base, jitter   time.Duration // of every policy, so that a course takes seconds
+	base, jitter   time.Duration // of all policies: short, so that a run takes seconds
 	attemptTimeout time.Duration
-	slow           time.Duration // how late a slow answer comes: later than an attempt may take
+	slow           time.Duration // delay of a slow response: longer than attemptTimeout
 	recovery       time.Duration // of the breakers
 	outage         time.Duration // long enough for the first probe to fail
 }
@@ -49,7 +47,7 @@ func newTimes(pace float64) times {
 	return times{base: t(100), jitter: t(50), attemptTimeout: t(800), slow: t(5000), recovery: t(1000), outage: t(3100)}
 }
 
-// A run is one course of the demo.
+// A run is one run of the demo.
 type run struct {
 	Options
 
@@ -58,19 +56,19 @@ type run struct {
 	ledger   *ledger
 	pipeline *pipeline
 	began    time.Time
-	stations []station // as the pipeline has read them
-	bytes    int       // of all objects that were compared
+	stations []station // that the pipeline has read
+	bytes    int       // of all compared objects
 }
 
-// Run runs the demo. It returns nil if every byte arrived, the cause of ctx if
-// that has ended, and what went wrong otherwise. It leaves nothing behind.
+// Run runs the demo. It returns nil if every byte arrived, or the cause of ctx if ctx has
+// ended. It removes its files.
 func Run(ctx context.Context, o Options) error {
 	if o.Screen == nil {
 		o.Screen = NewScreen(nil, false)
 	}
 	ctx, cancel := context.WithCancelCause(ctx)
 	defer cancel(nil)
-	o.Screen.broken = cancel // nobody watches any more
+	o.Screen.broken = cancel // ends the demo if the screen cannot be written to
 	dir, err := os.MkdirTemp("", "perdure-demo-")
 	if err != nil {
 		return err
@@ -107,9 +105,9 @@ func Run(ctx context.Context, o Options) error {
 	return nil
 }
 
-// fetch follows the pages of the API.
+// fetch fetches all pages of the API into files.
 func (r *run) fetch(ctx context.Context) error {
-	phase := r.Screen.phase("Fetch", "Pages from the API, each into a file. What fails is repeated, later each\ntime, and never before the server's Retry-After is over.")
+	phase := r.Screen.phase("Fetch", "Each page of the API is written to a file. Failed requests are retried, after\ngrowing waits, and never before a Retry-After is over.")
 	n := 0
 	for path := pagePath(1); path != ""; n++ {
 		var got page
@@ -123,20 +121,20 @@ func (r *run) fetch(ctx context.Context) error {
 		r.stations = append(r.stations, got.Stations...)
 		path = got.Next
 	}
-	phase.end("%d pages with %d stations are files", n, len(r.stations))
+	phase.end("%d pages with %d stations fetched", n, len(r.stations))
 	return nil
 }
 
-// upload stores the pages as they came.
+// upload stores the files of the pages.
 func (r *run) upload(ctx context.Context) error {
-	phase := r.Screen.phase("Upload", "The files to the S3 store. The AWS SDK signs and sends; perdure decides.")
+	phase := r.Screen.phase("Upload", "Each file is stored as an object. The AWS SDK sends; perdure decides on retries.")
 	for n := range pages {
 		err := r.store(ctx, pageFile(n+1), pageKey(n+1))
 		if err != nil {
 			return err
 		}
 	}
-	phase.end("%d objects are stored", pages)
+	phase.end("%d objects stored", pages)
 	return nil
 }
 
@@ -144,10 +142,10 @@ func (r *run) store(ctx context.Context, file, key string) error {
 	return r.ledger.do("upload_to_s3", func() error { return r.pipeline.store(ctx, file, key) })
 }
 
-// outage stores tables made of the pages, while the store goes down and comes
-// back. What could not be stored is tried again when the breaker says so.
+// outage stores tables made of the pages, while the store is down and then recovers. Failed
+// uploads are repeated when the breaker may let them pass.
 func (r *run) outage(ctx context.Context) error {
-	phase := r.Screen.phase("Outage", fmt.Sprintf("The store goes down for %v. The pipeline has %d tables to upload, and does\nnot know. After %d failures in a row the breaker opens: nothing more is sent.",
+	phase := r.Screen.phase("Outage", fmt.Sprintf("The store is down for %v while the pipeline uploads %d tables. After %d\nconsecutive failures the circuit breaker opens: nothing more is sent.",
 		r.times.outage, districts, threshold))
 	var queue []int
 	for n := range districts {
@@ -165,15 +163,15 @@ func (r *run) outage(ctx context.Context) error {
 		}
 	}
 	if len(queue) > 0 {
-		return errors.New("the breaker did not recover")
+		return errors.New("the circuit breaker did not close")
 	}
-	phase.end("%d more objects are stored; while down, the store got %d requests", districts,
+	phase.end("%d more objects stored; the store got %d requests while it was down", districts,
 		r.servers.store.Count("", "")-sent-districts)
 	return nil
 }
 
-// storeTables tries each table once, and returns those to be tried again. It
-// waits until it makes sense.
+// storeTables makes one upload of each table, and returns the tables that failed. It waits
+// until the breaker may let calls pass.
 func (r *run) storeTables(ctx context.Context, queue []int) (later []int, err error) {
 	var open *circuit.OpenError
 	before := r.ledger.refused("upload_to_s3")
@@ -194,7 +192,7 @@ func (r *run) storeTables(ctx context.Context, queue []int) (later []int, err er
 		return later, nil
 	}
 	wait := time.Until(open.RetryAt)
-	r.Screen.note("%d uploads are refused at once; again in %.1f s, as the breaker says",
+	r.Screen.note("%d uploads refused at once; the breaker allows a probe in %.1f s",
 		r.ledger.refused("upload_to_s3")-before, wait.Seconds())
 	select {
 	case <-time.After(wait + time.Millisecond):
@@ -203,16 +201,16 @@ func (r *run) storeTables(ctx context.Context, queue []int) (later []int, err er
 	return later, nil
 }
 
-// verify gets every object and compares it with what the seed says it must be,
-// not with what the pipeline made of it.
+// verify downloads every object and compares it with the data that the seed generates, not
+// with the files of the pipeline.
 func (r *run) verify(ctx context.Context) error {
-	phase := r.Screen.phase("Verify", "Every object comes back, through more faults, and is compared byte for byte\nwith what it must be.")
+	phase := r.Screen.phase("Verify", "Every object is downloaded, through more faults, and compared byte for byte\nwith the original data.")
 	count := 0
 	check := func(key string, want []byte) error {
 		return r.ledger.do("download_from_s3", func() error {
 			got, err := r.pipeline.load(ctx, key)
 			if err == nil && !bytes.Equal(got, want) {
-				err = fmt.Errorf("%s: %d bytes arrived, and they are not the %d that were made", key, len(got), len(want))
+				err = fmt.Errorf("%s: the %d bytes that arrived are not the %d that were sent", key, len(got), len(want))
 			}
 			count++
 			r.bytes += len(got)
@@ -229,7 +227,7 @@ func (r *run) verify(ctx context.Context) error {
 			return err
 		}
 	}
-	phase.end("%d of %d objects are identical, %d bytes; %d went on where they were cut", count, pages+districts,
+	phase.end("%d of %d objects are identical, %d bytes; %d downloads were resumed", count, pages+districts,
 		r.bytes, r.servers.resumed())
 	return nil
 }

@@ -14,11 +14,11 @@ import (
 	"time"
 )
 
-// The whole course at a fifth of its times, in an environment that would break
-// it if it looked.
+// The whole demo at a fifth of its times, in an environment that would break it if it read
+// that.
 func TestRun(t *testing.T) {
 	for name, value := range map[string]string{
-		"AWS_ENDPOINT_URL": "http://127.0.0.1:1", "AWS_ACCESS_KEY_ID": "nobody", "AWS_MAX_ATTEMPTS": "1",
+		"AWS_ENDPOINT_URL": "http://127.0.0.1:1", "AWS_ACCESS_KEY_ID": "unknown", "AWS_MAX_ATTEMPTS": "1",
 		"AWS_NEW_RETRIES_2026": "true", "PERDURE_MAX_ATTEMPTS": "0", "HTTP_PROXY": "http://127.0.0.1:1",
 		"TMPDIR": t.TempDir(), "HOME": "/nonexistent",
 	} {
@@ -32,12 +32,12 @@ func TestRun(t *testing.T) {
 		t.Fatalf("%v\n%s", err, &screen)
 	}
 	for _, want := range []string{
-		"perdure demo, seed 1\n", "1  Fetch", "2  Upload", "3  Outage", "4  Verify",
-		"INFO: Retrying fetch in ", "429 Too Many Requests", "503 SlowDown", "no answer within 160ms", "connection reset",
-		"a body broke; the rest is fetched, from byte ",
+		"perdure demo, seed 1\n", "Step 1 of 4: Fetch", "Step 2 of 4: Upload", "Step 3 of 4: Outage", "Step 4 of 4: Verify",
+		"INFO: Retrying fetch in ", "429 Too Many Requests", "503 SlowDown", "no response within 160ms", "connection reset",
+		"a body broke; resuming at byte ",
 		"WARN: Circuit breaker 's3_store' transitioned from closed to open (5 consecutive failures)",
 		"INFO: Circuit breaker 's3_store' transitioned from half-open to closed (1 successful probe)",
-		"uploads are refused at once", "22 of 22 objects are identical", "All 22 objects are identical, byte for byte",
+		"uploads refused at once", "22 of 22 objects are identical", "All 22 objects are identical, byte for byte",
 	} {
 		if !strings.Contains(screen.String(), want) {
 			t.Errorf("the screen does not say %q", want)
@@ -48,7 +48,7 @@ func TestRun(t *testing.T) {
 		n, _ := strconv.Atoi(dealt[1])
 		struck -= n
 	}
-	// Those of the outage are not dealt, and the store's downloads go on unseen.
+	// The faults of the outage are not drawn, and the store's downloads are resumed without a line.
 	if seen := struck - 4 + downloadsResumed(t, screen.String()); seen < 0 {
 		t.Errorf("%d faults that were announced were not seen", -seen)
 	}
@@ -72,7 +72,7 @@ func TestRun(t *testing.T) {
 
 func downloadsResumed(t *testing.T, screen string) int {
 	t.Helper()
-	found := regexp.MustCompile(`(\d+) went on where they were cut`).FindStringSubmatch(screen)
+	found := regexp.MustCompile(`(\d+) downloads were resumed`).FindStringSubmatch(screen)
 	if found == nil {
 		t.Fatal("the screen does not say how many downloads were resumed")
 	}
@@ -80,18 +80,17 @@ func downloadsResumed(t *testing.T, screen string) int {
 	return n
 }
 
-// With Keep the servers stay until they are told to go, and that is a success.
-// Told earlier, it is none.
+// A run whose context ends before its last step returns the cause.
 func TestRunEnds(t *testing.T) {
 	ctx, cancel := context.WithCancelCause(t.Context())
-	stop := errors.New("told to stop")
+	stop := errors.New("stopped")
 	time.AfterFunc(50*time.Millisecond, func() { cancel(stop) })
 	if err := Run(ctx, Options{Pace: 0.2}); !errors.Is(err, stop) {
 		t.Errorf("a run that was stopped ended with %v", err)
 	}
 }
 
-// A seed decides all that goes wrong, and each has every kind of it.
+// A seed determines all faults, and each seed has every kind of fault.
 func TestSeeds(t *testing.T) {
 	course := func(seed uint64) (string, string, map[string][]string) {
 		t.Helper()

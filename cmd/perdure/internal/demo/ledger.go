@@ -17,14 +17,14 @@ import (
 	"github.com/seed-0f2c7998/perdure/retry"
 )
 
-// A ledger hears every event, shows it and counts.
+// A ledger observes all events, shows them and counts them.
 type ledger struct {
 	show func(level, message, cause string)
 	note func(format string, args ...any)
 
-	patience time.Duration // how long an attempt waits for its answer
+	timeout time.Duration // of an attempt
 
-	// Other observers; nil: none.
+	// Further observers; nil if there is no log.
 	log      func(context.Context, retry.Event)
 	logMoved func(context.Context, circuit.Transition)
 
@@ -35,14 +35,14 @@ type ledger struct {
 }
 
 func newLedger(o Options, t times) *ledger {
-	l := &ledger{show: o.Screen.event, note: o.Screen.note, patience: t.attemptTimeout}
+	l := &ledger{show: o.Screen.event, note: o.Screen.note, timeout: t.attemptTimeout}
 	if o.Log != nil {
 		l.log, l.logMoved = retry.LogTo(o.Log), circuit.LogTo(o.Log)
 	}
 	return l
 }
 
-// A row is what happened to the operations of one name.
+// A row counts the calls of one operation.
 type row struct {
 	Name     string
 	Calls    int
@@ -53,7 +53,7 @@ type row struct {
 	Waited   time.Duration
 }
 
-// row needs l.mu.
+// row returns the row of an operation. l.mu is held.
 func (l *ledger) row(name string) *row {
 	for _, r := range l.rows {
 		if r.Name == name {
@@ -79,12 +79,12 @@ func (l *ledger) do(name string, call func() error) error {
 		r.Done++
 	}
 	if err == nil && r.Attempts == before {
-		r.Attempts++ // the first attempt succeeded: of that there is no event
+		r.Attempts++ // a first attempt that succeeds has no event
 	}
 	return err
 }
 
-// refused returns how many calls of that name were.
+// refused returns how many calls of that operation were refused.
 func (l *ledger) refused(name string) int {
 	l.mu.Lock()
 	defer l.mu.Unlock()
@@ -115,10 +115,10 @@ func (l *ledger) observe(ctx context.Context, e retry.Event) {
 			r.Refused++
 		}
 		if e.Reason == retry.ReasonBreakerOpen {
-			return // the breaker has told already, and the phase tells how many
+			return // the breaker was shown already, and a note has the number
 		}
 		if e.Err != nil {
-			e.Err = errors.New(l.cause(e.Err)) // the whole is too long for a line
+			e.Err = errors.New(l.cause(e.Err)) // the whole error is too long for a line
 		}
 	}
 	l.show(level, e.Message(), cause)
@@ -129,7 +129,7 @@ func (l *ledger) resumed(r httpretry.Resumption) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	l.resumes++
-	l.note("a body broke; the rest is fetched, from byte %d of %d on", r.Offset, r.Total)
+	l.note("a body broke; resuming at byte %d of %d", r.Offset, r.Total)
 }
 
 // moved is the Observe of every breaker.
@@ -147,7 +147,7 @@ func (l *ledger) moved(ctx context.Context, t circuit.Transition) {
 	l.show(level, fmt.Sprintf("Circuit breaker '%s' transitioned from %v to %v (%v)", t.Name, t.From, t.To, t.Reason), "")
 }
 
-// cause says in a few words why an attempt failed.
+// cause returns in a few words why an attempt failed.
 func (l *ledger) cause(err error) string {
 	status, code := 0, ""
 	if e, ok := errors.AsType[interface {
@@ -174,7 +174,7 @@ func (l *ledger) cause(err error) string {
 	case errors.Is(err, io.EOF):
 		return "connection closed"
 	case errors.Is(err, context.DeadlineExceeded):
-		return fmt.Sprintf("no answer within %v", l.patience)
+		return fmt.Sprintf("no response within %v", l.timeout)
 	}
 	return err.Error()
 }

@@ -19,8 +19,8 @@ import (
 	"github.com/seed-0f2c7998/perdure/retry"
 )
 
-// A pipeline is what a user of the library would write: an HTTP client and an
-// S3 client, each with a policy. It knows nothing of what will go wrong.
+// A pipeline is what a user of the library writes: an HTTP client and an S3 client, each
+// with a policy. It knows nothing about the faults.
 type pipeline struct {
 	dir       string // where the files go
 	api       *http.Client
@@ -43,7 +43,7 @@ func newPipeline(s *servers, l *ledger, t times, dir string) (*pipeline, error) 
 	upload := quick(retry.S3Upload(), "upload_to_s3", l, t)
 	download := quick(retry.S3Download(), "download_from_s3", l, t)
 	upload.Breaker = newBreaker("s3_store", l, t)
-	download.Breaker = upload.Breaker // one store, one fate
+	download.Breaker = upload.Breaker // one store, one breaker
 
 	var err error
 	if p.uploads, err = objects.New(cfg, objects.Options{Policy: &upload}); err != nil {
@@ -53,7 +53,7 @@ func newPipeline(s *servers, l *ledger, t times, dir string) (*pipeline, error) 
 	return p, err
 }
 
-// quick is a preset with short waits, and a time that an attempt may take.
+// quick returns a preset with short waits and a timeout for each attempt.
 func quick(preset retry.Policy, name string, l *ledger, t times) retry.Policy {
 	preset.Name, preset.Observe = name, l.observe
 	preset.MaxAttempts = 5
@@ -68,7 +68,7 @@ func newBreaker(name string, l *ledger, t times) *circuit.Breaker {
 	})
 }
 
-// fetch gets one page of the API into a file, and returns it.
+// fetch writes one page of the API to a file, and returns the page.
 func (p *pipeline) fetch(ctx context.Context, path, file string) (page, error) {
 	var content page
 	body, err := p.get(ctx, p.base+path)
@@ -104,13 +104,13 @@ func (p *pipeline) get(ctx context.Context, url string) ([]byte, error) {
 	return io.ReadAll(res.Body)
 }
 
-// store puts a file there as an object of that key.
+// store stores a file as the object of that key.
 func (p *pipeline) store(ctx context.Context, file, key string) error {
 	_, err := p.uploads.PutFile(ctx, bucket, key, filepath.Join(p.dir, file), objects.PutOptions{})
 	return err
 }
 
-// load gets the object of that key.
+// load downloads the object of that key.
 func (p *pipeline) load(ctx context.Context, key string) ([]byte, error) {
 	var content bytes.Buffer
 	_, err := p.downloads.Get(ctx, bucket, key, &content, objects.GetOptions{})

@@ -7,15 +7,16 @@ import (
 	"time"
 )
 
-// A Screen is where the demo is watched.
+// A Screen shows the demo.
 type Screen struct {
 	w      io.Writer
 	color  bool
 	phases int
-	broken func(error) // called when it can't be written to; may be nil
+	broken func(error) // called if w cannot be written to; may be nil
 }
 
-// NewScreen returns a screen that writes to w, in color or not; nil is nowhere.
+// NewScreen returns a screen that writes to w, with or without color. If w is nil, nothing
+// is shown.
 func NewScreen(w io.Writer, color bool) *Screen {
 	if w == nil {
 		w = io.Discard
@@ -23,7 +24,7 @@ func NewScreen(w io.Writer, color bool) *Screen {
 	return &Screen{w: w, color: color}
 }
 
-// What is shown how: terminal codes.
+// Terminal codes.
 const (
 	bold   = "1"
 	dim    = "2"
@@ -51,11 +52,14 @@ type phase struct {
 	began  time.Time
 }
 
-// phase begins one. What it is about may have several lines.
+// steps is the number of phases.
+const steps = 4
+
+// phase begins a phase. about may have several lines.
 func (s *Screen) phase(title, about string) phase {
 	s.phases++
 	s.line("")
-	s.line("%s", s.paint(bold, fmt.Sprintf("%d  %s", s.phases, title)))
+	s.line("%s", s.paint(bold, fmt.Sprintf("Step %d of %d: %s", s.phases, steps, title)))
 	for text := range strings.SplitSeq(about, "\n") {
 		s.line("   %s", text)
 	}
@@ -63,18 +67,18 @@ func (s *Screen) phase(title, about string) phase {
 	return phase{s, time.Now()}
 }
 
-// end tells how it went.
+// end shows the result of a phase and how long it took.
 func (p phase) end(format string, args ...any) {
 	p.screen.line("   %s %s", p.screen.paint(green, "ok"), fmt.Sprintf(format, args...)+
 		fmt.Sprintf(" (%.1f s)", time.Since(p.began).Seconds()))
 }
 
-// note is a remark between the events.
+// note shows a remark between the events.
 func (s *Screen) note(format string, args ...any) {
 	s.line("   %s %s", s.paint(green, "->"), fmt.Sprintf(format, args...))
 }
 
-// event is a line as the command logs it, and beside it what it is about.
+// event shows a line as the command logs it, and its cause beside it.
 func (s *Screen) event(level, message, cause string) {
 	text := level + ": " + message
 	pad := ""
@@ -87,8 +91,7 @@ func (s *Screen) event(level, message, cause string) {
 	s.line("   %s%s", text, s.paint(dim, pad))
 }
 
-// list writes the texts with commas between them, in lines that a narrow
-// terminal can show.
+// list shows texts separated by commas, in lines for a narrow terminal.
 func (s *Screen) list(texts []string) {
 	line := ""
 	for i, text := range texts {

@@ -16,29 +16,28 @@ import (
 
 const bucket = "bikes"
 
-// servers are the two that the demo runs against. What goes wrong with them is
-// dealt beforehand, from the seed: each fault strikes a certain attempt for a
-// certain page or object, so that neither time nor order changes the course.
+// servers are the API and the store. Their faults are drawn from the seed beforehand: each
+// fault is that of one attempt for one page or object, so that timing does not change them.
 type servers struct {
 	api   *httptestfault.Server
 	store *s3test.Server
 
 	city     city
-	troubles []trouble                 // every kind
-	pages    map[string][]trouble      // what is left to strike, by request target; guarded by api's script lock
-	objects  map[string][]s3test.Fault // by operation and path; not changed
-	restless atomic.Pointer[rand.Rand] // once the course is over, strikes at random; used under api's script lock
-	down     atomic.Int64              // the store is down until then, in Unix nanoseconds
+	troubles []trouble                 // all kinds
+	pages    map[string][]trouble      // remaining faults by request target; guarded by the api's script lock
+	objects  map[string][]s3test.Fault // by operation and path; read only
+	restless atomic.Pointer[rand.Rand] // if not nil, faults are random; used under the api's script lock
+	down     atomic.Int64              // end of the store's outage, in Unix nanoseconds
 }
 
-// A trouble is what can go wrong with an answer of the API.
+// A trouble is a fault of the API.
 type trouble struct {
 	name  string
 	spoil func(httptestfault.Response) httptestfault.Response
 }
 
-// troubles holds every kind that the API knows. The first are those that
-// strike for ever with --keep.
+// troubles returns all kinds of faults of the API. The first ones are used at random with
+// --keep.
 func troubles(slow time.Duration) []trouble {
 	return []trouble{
 		{"503", func(httptestfault.Response) httptestfault.Response {
@@ -60,8 +59,8 @@ func troubles(slow time.Duration) []trouble {
 	}
 }
 
-// forever is how many of the troubles strike with --keep.
-const forever = 3
+// keepTroubles is how many kinds of troubles are used with --keep.
+const keepTroubles = 3
 
 func startServers(seed uint64, slow time.Duration) (*servers, error) {
 	random := rand.New(rand.NewPCG(seed, 2011))
@@ -74,7 +73,7 @@ func startServers(seed uint64, slow time.Duration) (*servers, error) {
 	if err != nil {
 		return nil, err
 	}
-	s.store, s.api = store, httptestfault.New(s.answer)
+	s.store, s.api = store, httptestfault.New(s.respond)
 	return s, nil
 }
 
@@ -83,7 +82,7 @@ func (s *servers) close() {
 	s.store.Close()
 }
 
-// dealPages deals the API's faults: at least one of each kind.
+// dealPages draws the faults of the API: at least one of each kind.
 func (s *servers) dealPages(random *rand.Rand) {
 	var deck []trouble
 	for _, t := range s.troubles {
@@ -98,7 +97,7 @@ func (s *servers) dealPages(random *rand.Rand) {
 	s.pages = deal(random, deck, targets, 2)
 }
 
-// dealObjects deals the store's: to the first uploads, and to the downloads.
+// dealObjects draws the faults of the store, for the first uploads and for the downloads.
 func (s *servers) dealObjects(random *rand.Rand, slow time.Duration) {
 	var puts, gets []string
 	for n := range pages {
@@ -114,7 +113,7 @@ func (s *servers) dealObjects(random *rand.Rand, slow time.Duration) {
 		s3test.Fault{Kind: s3test.Cut, Share: 0.5}, s3test.Fault{Kind: s3test.Cut, Share: 0.3, RST: true}), gets, 1))
 }
 
-// several returns one or two of each.
+// several returns one or two of each fault.
 func several(random *rand.Rand, faults ...s3test.Fault) []s3test.Fault {
 	var deck []s3test.Fault
 	for _, f := range faults {
@@ -125,7 +124,7 @@ func several(random *rand.Rand, faults ...s3test.Fault) []s3test.Fault {
 	return deck
 }
 
-// deal gives each card of the deck to one of the targets, and none more than most.
+// deal assigns each card of the deck to a random target, at most most cards to a target.
 func deal[Card any](random *rand.Rand, deck []Card, targets []string, most int) map[string][]Card {
 	random.Shuffle(len(deck), func(i, j int) { deck[i], deck[j] = deck[j], deck[i] })
 	hands := make(map[string][]Card)
@@ -139,14 +138,13 @@ func deal[Card any](random *rand.Rand, deck []Card, targets []string, most int) 
 	return hands
 }
 
-// answer is the API's script, called for one request at a time. Each answer is
-// the last on its connection: on one that is kept net/http repeats a GET by
-// itself, unseen.
-func (s *servers) answer(_ int, r *http.Request) httptestfault.Response {
+// respond is the script of the API, called for one request at a time. Each response closes
+// its connection: net/http would repeat a GET on a kept connection by itself.
+func (s *servers) respond(_ int, r *http.Request) httptestfault.Response {
 	step := s.serve(r)
 	if random := s.restless.Load(); random != nil {
 		if random.IntN(3) == 0 {
-			step = s.troubles[random.IntN(forever)].spoil(step)
+			step = s.troubles[random.IntN(keepTroubles)].spoil(step)
 		}
 	} else if left := s.pages[r.URL.RequestURI()]; len(left) > 0 {
 		s.pages[r.URL.RequestURI()] = left[1:]
@@ -156,7 +154,7 @@ func (s *servers) answer(_ int, r *http.Request) httptestfault.Response {
 	return step
 }
 
-// serve is what a server without troubles answers.
+// serve returns the response of a server without faults.
 func (s *servers) serve(r *http.Request) httptestfault.Response {
 	n, err := strconv.Atoi(r.URL.Query().Get("page"))
 	if r.URL.Path != "/stations" || err != nil || n < 1 || n > pages {
@@ -168,7 +166,7 @@ func (s *servers) serve(r *http.Request) httptestfault.Response {
 	}.Respond(r)
 }
 
-// strike is the store's script. In an outage it resets every connection.
+// strike is the script of the store. In an outage it resets every connection.
 func (s *servers) strike(r s3test.Request) s3test.Fault {
 	if time.Now().UnixNano() < s.down.Load() {
 		return s3test.Reset()
@@ -181,10 +179,10 @@ func (s *servers) strike(r s3test.Request) s3test.Fault {
 
 func (s *servers) outage(d time.Duration) { s.down.Store(time.Now().Add(d).UnixNano()) }
 
-// requests returns how many the servers have seen.
+// requests returns how many requests the servers got.
 func (s *servers) requests() int { return len(s.api.Requests()) + s.store.Count("", "") }
 
-// resumed returns how many downloads from the store went on where a body was cut.
+// resumed returns how many downloads from the store were resumed.
 func (s *servers) resumed() int {
 	n := 0
 	for _, r := range s.store.Requests() {
@@ -195,14 +193,13 @@ func (s *servers) resumed() int {
 	return n
 }
 
-// goOn makes the servers fail at random from now on, about every third and
-// every fourth time.
-func (s *servers) goOn(seed uint64) error {
+// failAtRandom makes the servers fail at random, about every third and every fourth request.
+func (s *servers) failAtRandom(seed uint64) error {
 	s.restless.Store(rand.New(rand.NewPCG(seed, 2012)))
 	return s.store.SetFaults(s3test.TypicalFaults(seed))
 }
 
-// tally tells what the hands hold: how many cards, and each as "2x reset".
+// tally returns how many cards the hands have, and a text such as "2x reset" for each kind.
 func tally[Card any](hands map[string][]Card, name func(Card) string) (int, []string) {
 	sum, counts := 0, make(map[string]int)
 	for _, cards := range hands {

@@ -9,14 +9,14 @@ import (
 	"strconv"
 )
 
-// How much there is to carry.
+// The size of the data.
 const (
 	pages     = 12
 	perPage   = 40
 	districts = 10
 )
 
-// A station is a place to rent bikes, as the API tells it.
+// A station is a bike rental station.
 type station struct {
 	ID       int     `json:"id"`
 	Name     string  `json:"name"`
@@ -27,7 +27,7 @@ type station struct {
 	Bikes    int     `json:"bikes"`
 }
 
-// A page is one answer of the API.
+// A page is one response of the API.
 type page struct {
 	Page     int       `json:"page"`
 	Pages    int       `json:"pages"`
@@ -35,7 +35,7 @@ type page struct {
 	Next     string    `json:"next,omitempty"` // path of the next page; "" on the last
 }
 
-// A city is all the stations that a seed makes, page by page.
+// A city is all stations that a seed generates, by page.
 type city struct {
 	pages []page
 }
@@ -63,7 +63,7 @@ func newCity(random *rand.Rand) city {
 	return c
 }
 
-// coordinate is a place within a city that begins at from, to about a metre.
+// coordinate returns a random coordinate from from to from+0.2 degrees, rounded to a metre.
 func coordinate(from float64, random *rand.Rand) float64 {
 	exact, _ := strconv.ParseFloat(strconv.FormatFloat(from+random.Float64()/5, 'f', 5, 64), 64)
 	return exact
@@ -75,12 +75,12 @@ func pagePath(n int) string { return "/stations?page=" + strconv.Itoa(n) }
 func (c city) encoded(n int) []byte {
 	body, err := json.MarshalIndent(c.pages[n-1], "", " ")
 	if err != nil {
-		panic(err) // numbers and names: it can't
+		panic(err) // numbers and names cannot fail
 	}
 	return append(body, '\n')
 }
 
-// stations returns those of all pages.
+// stations returns the stations of all pages.
 func (c city) stations() []station {
 	var all []station
 	for _, p := range c.pages {
@@ -93,7 +93,7 @@ func (c city) stations() []station {
 func table(all []station, district int) []byte {
 	var b bytes.Buffer
 	w := csv.NewWriter(&b)
-	write := func(fields ...string) { _ = w.Write(fields) } // to memory: it can't fail
+	write := func(fields ...string) { _ = w.Write(fields) } // writes to memory
 	write("id", "name", "lat", "lon", "docks", "bikes")
 	for _, s := range all {
 		if s.District == district {

@@ -1,20 +1,18 @@
-// Package hostplaces limits the calls in flight of all processes of a host: each
-// place is a lock of the kernel, which ends with the process that holds it, and
-// not before.
+// Package hostplaces limits the calls in flight of all processes of a user on a host. Each
+// place is a kernel lock, which ends when its process ends.
 package hostplaces
 
-// FileName is that of the file with the locks, in the directory of the user's
-// state. Its number is the version of the layout: another one is another file.
+// FileName is the name of the file with the locks, in the user's state directory. The
+// number is the version of the layout.
 //
-// The file is empty, and stays so: processes lock bytes of it. Each key has a range
-// of its own, by its hash, so that one file does for all keys and none is ever
-// given up: of the range, the bytes 1 to 10,000 are the places; beyond them each
-// process that runs has a shared lock of the byte of its limit, by which all know
-// the lowest; and one of byte 0 while its callers wait.
+// The file stays empty: processes lock bytes beyond its end. Each key has a range of bytes,
+// given by its hash. In a range, bytes 1 to 10,000 are the places. Above them, each process
+// holds a shared lock on the byte of its limit, from which all processes read the lowest
+// limit. A process whose callers wait holds a shared lock on byte 0.
 const FileName = "places.1"
 
-// Usage is what the processes of a host do with one key.
+// Usage is the usage of one key by all processes.
 type Usage struct {
-	Taken int // places
-	Limit int // the lowest of the processes that run; 0: none runs
+	Taken int // places in use
+	Limit int // lowest limit of the running processes; 0 if none runs
 }

@@ -14,8 +14,8 @@ import (
 	"github.com/seed-0f2c7998/perdure/internal/private"
 )
 
-// The commands of fcntl for locks that belong to an open file, and not to a
-// process: whoever inherits the descriptor holds the lock, too.
+// The commands of fcntl for locks that belong to an open file: a process that inherits the
+// descriptor holds the lock, too.
 const (
 	getLock = 36 // F_OFD_GETLK
 	setLock = 37 // F_OFD_SETLK
@@ -24,13 +24,13 @@ const (
 // A key's range in the file.
 const (
 	rangeBits  = 15
-	waiting    = 0 // the byte that those lock who wait
+	waiting    = 0 // byte that processes lock whose callers wait
 	limits     = 1 << (rangeBits - 1)
-	firstChild = 100 // the least descriptor that children inherit: below are those that people use
+	firstChild = 100 // lowest inherited descriptor: shell scripts use lower ones
 )
 
-// locks are the places of one key. One descriptor holds the shared locks of this
-// process, and each place has one more.
+// locks are the places of one key. One descriptor holds the shared locks of this process,
+// and each held place has its own descriptor.
 type locks struct {
 	log       *slog.Logger
 	dir       string
@@ -38,10 +38,10 @@ type locks struct {
 	base      int64
 	limit     int // this process's
 	inherited bool
-	own       *os.File // nil: nothing is shared
-	next      *os.File // opened for the next place; nil: not yet
+	own       *os.File // has the shared locks
+	next      *os.File // for the next place; nil if it is not open yet
 	held      []*os.File
-	alone     int // places that were given with nothing to lock
+	alone     int // places without a lock, because the file could not be opened
 	warned    bool
 }
 
@@ -63,15 +63,15 @@ func Of(dir, key string, limit int, inherited bool, log *slog.Logger) places.Loc
 	return l
 }
 
-// base returns where the range of key begins.
+// base returns the first byte of the range of key.
 func base(key string) int64 {
 	h := fnv.New64a()
 	_, _ = h.Write([]byte(key))              // never fails
 	return int64(h.Sum64()>>17) << rangeBits // 47 bits: less than the greatest offset
 }
 
-// open opens the file in dir, which must be this user's and writable by nobody
-// else. It is made if it does not exist and create is set.
+// open opens the file in dir. The file must belong to this user and be writable by no other
+// user. If it does not exist and create is set, open creates it.
 func open(dir string, create bool) (*os.File, error) {
 	root, err := os.OpenRoot(dir)
 	if err != nil {
@@ -88,7 +88,7 @@ func open(dir string, create bool) (*os.File, error) {
 	if create {
 		flags = os.O_RDWR
 	}
-	for range 3 { // another process may make it, or delete it
+	for range 3 { // another process may create or delete the file
 		var f *os.File
 		f, err = private.Open(root, FileName, flags, trusted)
 		if create && errors.Is(err, fs.ErrNotExist) {
@@ -104,12 +104,12 @@ func open(dir string, create bool) (*os.File, error) {
 	return nil, &fs.PathError{Op: "open", Path: root.Name() + "/" + FileName, Err: err}
 }
 
-// lock sets a lock of that kind on one byte, and reports whether that was possible.
+// lock sets a lock of that kind on one byte, and reports whether it succeeded.
 func lock(f *os.File, kind int16, at int64) bool {
 	return control(f, setLock, &syscall.Flock_t{Type: kind, Start: at, Len: 1}) == nil
 }
 
-// find returns a byte from first to last that others have locked.
+// find returns a byte from first to last that another open file has locked.
 func find(f *os.File, first, last int64) (at int64, found bool) {
 	l := syscall.Flock_t{Type: syscall.F_WRLCK, Start: first, Len: last - first + 1}
 	if first > last || control(f, getLock, &l) != nil || l.Type == syscall.F_UNLCK {
@@ -118,7 +118,7 @@ func find(f *os.File, first, last int64) (at int64, found bool) {
 	return max(l.Start, first), true
 }
 
-// lowest returns the lowest byte from first to last that others have locked.
+// lowest returns the lowest byte from first to last that another open file has locked.
 func lowest(f *os.File, first, last int64) (at int64, found bool) {
 	for next, ok := find(f, first, last); ok; next, ok = find(f, first, at-1) {
 		at, found = next, true
@@ -135,8 +135,8 @@ func control(f *os.File, cmd int, l *syscall.Flock_t) error {
 	return errors.Join(failed, err)
 }
 
-// Lock takes a place that is free. If the file cannot be opened any more, this
-// process goes on by itself.
+// Lock takes a free place, and reports whether there was one. If the file cannot be opened,
+// it reports true: then only the limit of this process holds.
 func (l *locks) Lock() bool {
 	if l.next == nil {
 		f, err := open(l.dir, true)
@@ -157,7 +157,7 @@ func (l *locks) Lock() bool {
 	return false
 }
 
-// inForce returns the lowest limit of the processes that run.
+// inForce returns the lowest limit of the running processes.
 func (l *locks) inForce() int {
 	at, found := lowest(l.own, l.base+limits+1, l.base+limits+int64(l.limit)-1)
 	if !found {
@@ -172,7 +172,7 @@ func (l *locks) inForce() int {
 	return n
 }
 
-// inherit returns f as children inherit it, if they are to.
+// inherit returns f with a descriptor that children inherit, if inherited is set.
 func (l *locks) inherit(f *os.File) *os.File {
 	if !l.inherited {
 		return f
@@ -181,11 +181,11 @@ func (l *locks) inherit(f *os.File) *os.File {
 	if failed != 0 {
 		return f
 	}
-	_ = f.Close() // the lock is that of both
+	_ = f.Close() // the duplicate keeps the lock
 	return os.NewFile(fd, f.Name())
 }
 
-// Unlock frees a place, also if a child has its descriptor.
+// Unlock frees a place, even if a child has inherited its descriptor.
 func (l *locks) Unlock() {
 	last := len(l.held) - 1
 	if l.alone > 0 || last < 0 {
@@ -198,7 +198,7 @@ func (l *locks) Unlock() {
 	_ = f.Close()
 }
 
-// Wait says whether callers of this process wait.
+// Wait records whether callers of this process wait.
 func (l *locks) Wait(on bool) {
 	kind := int16(syscall.F_UNLCK)
 	if on {
@@ -213,8 +213,8 @@ func (l *locks) Contended() bool {
 	return found
 }
 
-// Read returns what the processes do whose file is in dir, by key. What cannot be
-// read is left out.
+// Read returns the usage of keys in the file in dir. Keys without usage, and all keys if the
+// file cannot be read, are absent.
 func Read(dir string, keys []string) map[string]Usage {
 	f, err := open(dir, false)
 	if err != nil {

@@ -8,7 +8,7 @@ import (
 	"github.com/seed-0f2c7998/perdure/internal/places"
 )
 
-// Of returns nil: here each process has places of its own.
+// Of returns nil: processes share no places here.
 func Of(string, string, int, bool, *slog.Logger) places.Locks { return nil }
 
 // Read returns no Usage.

@@ -10,10 +10,10 @@ import (
 	"github.com/seed-0f2c7998/perdure/retry"
 )
 
-// A Comparison is the plans of several policies, of which each has a name.
+// A Comparison holds the plans of several policies, each with a name.
 type Comparison []*Plan
 
-// Table writes the plans for people, one in a line.
+// Table writes the plans for people, one per line.
 func (c Comparison) Table(w io.Writer) error {
 	fmt.Fprintf(w, "Each attempt fails with a chance of %.4g %%\n\n", c[0].FailureRate*100)
 	t := tabwriter.NewWriter(w, 0, 0, 2, ' ', tabwriter.AlignRight)
@@ -35,7 +35,7 @@ func (c Comparison) Table(w io.Writer) error {
 	return nil
 }
 
-// row is the line of a plan.
+// row returns the line of a plan.
 func (p *Plan) row() string {
 	last := p.Attempts[len(p.Attempts)-1]
 	mean, outage := p.Amplification()
@@ -57,7 +57,7 @@ func (p *Plan) row() string {
 		p.Policy.Name, attempts, typical, worst, percent(p.Success()), mean, load, budget, gate)
 }
 
-// SVG writes the plans as a picture: for each policy, when its last attempt begins.
+// SVG writes a picture with the last attempt of each policy.
 func (c Comparison) SVG(w io.Writer) error {
 	picture := chart.Chart{
 		Title: fmt.Sprintf("The last attempt, if each fails with a chance of %.4g %%", c[0].FailureRate*100),
@@ -79,7 +79,7 @@ func (c Comparison) SVG(w io.Writer) error {
 	return picture.SVG(w)
 }
 
-// JSON writes each plan as one object in a line, as [Plan.JSON].
+// JSON writes each plan as one object in a line, like [Plan.JSON].
 func (c Comparison) JSON(w io.Writer) error {
 	for _, p := range c {
 		if err := p.JSON(w); err != nil {

@@ -7,11 +7,11 @@ import (
 	"github.com/seed-0f2c7998/perdure/cmd/perdure/internal/chart"
 )
 
-// pictured is how many attempts a picture shows at most.
+// pictured is the maximum number of attempts in a picture.
 const pictured = 40
 
-// SVG writes the plan as a picture: for each attempt, from when to when it can
-// begin, and the chance of success that the operation has by then.
+// SVG writes the plan as a picture: for each attempt, when it can begin, and the chance of
+// success until then.
 func (p *Plan) SVG(w io.Writer) error {
 	c := chart.Chart{
 		Title: p.Policy.Name + ": " + p.Title(),
@@ -25,7 +25,7 @@ func (p *Plan) SVG(w io.Writer) error {
 	}
 	for _, a := range p.Attempts[:min(len(p.Attempts), pictured)] {
 		likely, latest := a.Likely.Seconds(), a.Latest.Seconds()
-		if !a.InTime { // it is not made then
+		if !a.InTime { // the attempt is not made after that
 			latest = p.Policy.MaxElapsed.Seconds()
 		}
 		c.Rows = append(c.Rows, chart.Row{

@@ -1,6 +1,5 @@
-// Package plan works out what a retry policy will do: when each attempt comes
-// at the earliest, as a rule and at the latest, what it adds to the chance of
-// success, and what it costs the service that is called.
+// Package plan computes what a retry policy does: when each attempt begins (earliest, likely
+// and latest), the chance of success until then, and the load on the service.
 package plan
 
 import (
@@ -13,68 +12,67 @@ import (
 	"github.com/seed-0f2c7998/perdure/retry"
 )
 
-// maxAttempts is how many attempts a plan holds at most: a policy may have any
-// number.
+// maxAttempts is the maximum number of attempts in a plan: a policy may have more.
 const maxAttempts = 10_000
 
-// A Plan is what an operation does whose every attempt fails with an error that is retried.
+// A Plan describes an operation whose attempts all fail with an error that is retried.
 type Plan struct {
 	Policy      retry.Policy
-	FailureRate float64   // of each attempt, whatever became of the others
-	Attempts    []Attempt // those that are made if chance is neither kind nor cruel
-	Endless     bool      // there are more attempts than a plan holds: these are the first
-	Stop        error     // why no other attempt follows; nil if Endless
+	FailureRate float64   // chance that an attempt fails, independent of the others
+	Attempts    []Attempt // the attempts on the median path (u = 0.5)
+	Endless     bool      // the plan has only the first attempts
+	Stop        error     // why no attempt follows; nil if Endless
 	Worst       Worst
-	Budget      *Budget         // nil: there is none
-	Breaker     *circuit.Config // nil: there is none
-	Patience    time.Duration   // how long a call waits at a gate
+	Budget      *Budget         // nil without a budget
+	Breaker     *circuit.Config // nil without a circuit breaker
+	GateWait    time.Duration   // how long a call waits at a gate
 	Warnings    []Warning
 }
 
 // Budget is how many retries of the operation a retry budget pays for.
 type Budget struct {
-	Fresh int // if it is new, as in a process that has just begun
-	Full  int // if it is full, because all went well for a while
+	Fresh int // if the budget is new, as in a process that has just begun
+	Full  int // if the budget is full, after many successes
 }
 
-// An Attempt is one of the attempts of a plan. The instants count from the
-// beginning of the first.
+// An Attempt is one attempt of a plan. Its instants count from the beginning of the first
+// attempt.
 type Attempt struct {
 	Number   int
 	Ceiling  time.Duration // of the exponential wait before it; 0 for the first
-	Shortest time.Duration // that the wait before it can be
-	Longest  time.Duration
-	Earliest time.Duration // instant: no attempt takes any time, each wait is the shortest
-	Likely   time.Duration // no attempt takes any time, each wait is the mean
-	Latest   time.Duration // each attempt takes all of its timeout, each wait is the longest
-	InTime   bool          // false: at its Latest it would be too late, so that then it is not made
-	Success  float64       // chance that this attempt, or one before it, succeeds
+	Shortest time.Duration // shortest wait before it
+	Longest  time.Duration // longest wait before it
+	Earliest time.Duration // instant if attempts take no time and each wait is the shortest
+	Likely   time.Duration // instant if attempts take no time and each wait is the mean
+	Latest   time.Duration // instant if attempts take their timeout and each wait is the longest
+	InTime   bool          // at Latest, the attempt is still made
+	Success  float64       // chance that this attempt or an earlier one succeeds
 }
 
-// Worst is the longest that it takes to fail.
+// Worst is the longest way to fail.
 type Worst struct {
-	Attempts int           // that are made if each wait is the longest
-	Begins   time.Duration // the last attempt, at the latest
-	Ends     time.Duration // as Begins if attempts have no timeout: then nobody knows
+	Attempts int           // made if each wait is the longest
+	Begins   time.Duration // latest instant of the last attempt
+	Ends     time.Duration // latest end of the last attempt; equals Begins if attempts have no timeout
 }
 
-// Make returns the plan of p with the circuit breaker of c, where calls meet f. If c is
-// nil, there is none.
+// Make returns the plan of p with a circuit breaker of c, under the conditions f. If c is
+// nil, the plan has no circuit breaker.
 func Make(p retry.Policy, c *circuit.Config, f Facts) *Plan {
 	plan := lay(p, cmp.Or(c, &circuit.Config{}).Budget, f.failureRate())
 	j := newJudge(p, c, f)
-	plan.Breaker, plan.Patience, plan.Warnings = c, j.patience(), j.warnings(c)
+	plan.Breaker, plan.GateWait, plan.Warnings = c, j.gateWait(), j.warnings(c)
 	return plan
 }
 
-// lay returns the attempts of p, with a retry budget of that many tokens (0: none),
-// of which a part, failureRate, fails.
+// lay returns the attempts of p. budget is the ceiling of a retry budget in tokens; 0 means
+// no budget. failureRate is the chance that an attempt fails.
 func lay(p retry.Policy, budget, failureRate float64) *Plan {
 	plan := &Plan{
 		Policy: p, FailureRate: failureRate, Endless: true,
 		Attempts: []Attempt{{Number: 1, InTime: true, Success: 1 - failureRate}},
 	}
-	p.RetryOn, p.IgnoreOn = nil, nil // which choose by the error: this one they choose
+	p.RetryOn, p.IgnoreOn = nil, nil // the error of a plan is always retried
 	flat := p
 	flat.Jitter = retry.NoJitter
 	early, late := walk{policy: &p, u: 0}, walk{policy: &p, u: 1, takes: p.AttemptTimeout}
@@ -99,7 +97,7 @@ func lay(p retry.Policy, budget, failureRate float64) *Plan {
 	}
 	plan.Worst.Attempts = max(plan.Worst.Attempts, 1)
 	if errors.Is(late.stop, retry.ErrDeadline) {
-		plan.Worst.Begins = p.MaxElapsed // a luckier way may come closer to it than the one of the longest waits
+		plan.Worst.Begins = p.MaxElapsed // shorter waits may come closer to the limit
 	}
 	if budget > 0 {
 		plan.Budget = &Budget{
@@ -110,8 +108,7 @@ func lay(p retry.Policy, budget, failureRate float64) *Plan {
 	return plan
 }
 
-// affordable returns how many retries a balance pays for, if each of them fails
-// and there is time for all.
+// affordable returns how many retries a balance covers, if all of them fail in time.
 func affordable(p *retry.Policy, balance circuit.Tokens) int {
 	spent := circuit.Tokens(0)
 	for n := 1; n < maxAttempts; n++ {
@@ -127,17 +124,17 @@ func affordable(p *retry.Policy, balance circuit.Tokens) int {
 	return maxAttempts
 }
 
-// A walk is one way through the attempts.
+// A walk is one path through the attempts.
 type walk struct {
 	policy *retry.Policy
-	u      float64       // chance: 0 makes each wait the shortest, 1 the longest
-	takes  time.Duration // that each attempt takes
-	at     time.Duration // when the last one began
-	stop   error         // why no other follows
+	u      float64       // random number: 0 makes each wait the shortest, 1 the longest
+	takes  time.Duration // duration of each attempt
+	at     time.Duration // when the last attempt began
+	stop   error         // why no attempt follows; nil if one may
 }
 
-// step asks the policy what follows attempt n, and reports whether it is
-// another attempt, which then begins at w.at.
+// step decides what follows attempt n, and reports whether it is another attempt, which
+// begins at w.at.
 func (w *walk) step(n int) bool {
 	if w.stop != nil {
 		return false
@@ -154,7 +151,7 @@ func (w *walk) step(n int) bool {
 	return true
 }
 
-// errFailed is what every attempt of a plan fails with.
+// errFailed is the error of all attempts of a plan.
 var errFailed = errors.New("failed")
 
 // Amplification returns how many attempts an operation makes on average, and

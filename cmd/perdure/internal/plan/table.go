@@ -15,7 +15,7 @@ import (
 	"github.com/seed-0f2c7998/perdure/retry"
 )
 
-// rows is how many attempts a table shows; of more it leaves some out.
+// rows is the maximum number of attempts in a table.
 const rows = 24
 
 // Table writes the plan for people.
@@ -39,15 +39,15 @@ func (p *Plan) Table(w io.Writer) error {
 	return err
 }
 
-// gate returns what the gate does, if there is one.
+// gate returns the lines about the gate, if there is one.
 func (p *Plan) gate() string {
 	if p.Breaker == nil {
 		return ""
 	}
-	text := "Gate     after 5 overloads or 10 failures in a row, it admits attempts at the rate that the service digests;\n"
+	text := "Gate     after 5 overloads or 10 failures in a row, it admits attempts at the rate that the service can handle;\n"
 	switch p.Breaker.Gate {
 	case circuit.Wait:
-		text += fmt.Sprintf("         the others wait for that until the deadline, at most %s\n", short(p.Patience))
+		text += fmt.Sprintf("         the others wait until their deadline, at most %s\n", short(p.GateWait))
 	case circuit.FailFast:
 		text += "         the others are refused at once\n"
 	case circuit.NoGate:
@@ -56,10 +56,10 @@ func (p *Plan) gate() string {
 	if t := p.Policy.AttemptTimeout; t > 0 {
 		return text + fmt.Sprintf("         an attempt that times out after %s counts as an overload\n", short(t))
 	}
-	return text + fmt.Sprintf("         an attempt that takes %s counts as an overload; an attempt_timeout notices it sooner\n", short(p.Patience/4))
+	return text + fmt.Sprintf("         an attempt that takes %s counts as an overload; an attempt_timeout notices it sooner\n", short(p.GateWait/4))
 }
 
-// warnings returns a line for each warning, and one for what to do.
+// warnings returns two lines for each warning.
 func (p *Plan) warnings() (text string) {
 	for _, w := range p.Warnings {
 		text += fmt.Sprintf("\nWarning  %s is %s: %s.\n         %s.\n", w.Field, w.Value, w.Why, w.Do)
@@ -67,7 +67,7 @@ func (p *Plan) warnings() (text string) {
 	return text
 }
 
-// Title returns the policy in a few words.
+// Title returns the policy in one line.
 func (p *Plan) Title() string {
 	text := count(p.Policy.Attempts(), "attempt")
 	if p.Policy.Attempts() == retry.Unlimited {
@@ -76,10 +76,10 @@ func (p *Plan) Title() string {
 	if p.Policy.MaxElapsed > 0 {
 		text += " within " + short(p.Policy.MaxElapsed)
 	}
-	return fmt.Sprintf("%s, of which each fails with a chance of %.4g %%", text, p.FailureRate*100)
+	return fmt.Sprintf("%s, each fails with a chance of %.4g %%", text, p.FailureRate*100)
 }
 
-// summary returns what all the attempts come to.
+// summary returns the lines about all attempts.
 func (p *Plan) summary() string {
 	last := p.Attempts[len(p.Attempts)-1]
 	mean, outage := p.Amplification()
@@ -89,9 +89,9 @@ func (p *Plan) summary() string {
 	text := fmt.Sprintf("Typical  %s after %s (%v)\n", short(last.Likely), count(len(p.Attempts), "attempt"), reason(p.Stop))
 	text += fmt.Sprintf("Worst    %s with %s", short(p.Worst.Ends), count(p.Worst.Attempts, "attempt"))
 	if p.Policy.AttemptTimeout > 0 {
-		text += fmt.Sprintf(", each of which takes its %s\n", short(p.Policy.AttemptTimeout))
+		text += fmt.Sprintf(", each taking its %s\n", short(p.Policy.AttemptTimeout))
 	} else {
-		text += ", and the time that they take: there is no attempt_timeout\n"
+		text += ", plus the time that they take (no attempt_timeout)\n"
 	}
 	text += fmt.Sprintf("Success  %s\nLoad     %.2f attempts per operation; %.0f while everything fails\n",
 		percent(p.Success()), mean, outage)
@@ -106,7 +106,7 @@ func (p *Plan) summary() string {
 	return text
 }
 
-// limits returns what limits the attempts of all operations.
+// limits returns the lines about limits of all operations.
 func (p *Plan) limits() (text string) {
 	if p.Breaker == nil {
 		return ""
@@ -120,11 +120,11 @@ func (p *Plan) limits() (text string) {
 	return text
 }
 
-// beyond is the summary of a plan that has more attempts than it holds.
+// beyond returns the summary of an endless plan.
 func (p *Plan) beyond(mean float64) string {
-	text, outage := "It goes on until it succeeds: nothing else ends it.\n", "without end"
+	text, outage := "It retries until it succeeds: nothing else ends it.\n", "unlimited"
 	if p.Policy.Attempts() != retry.Unlimited || p.Policy.MaxElapsed > 0 {
-		text, outage = fmt.Sprintf("It goes on after the %d attempts that a plan holds.\n", maxAttempts), fmt.Sprintf("more than %d", maxAttempts)
+		text, outage = fmt.Sprintf("It makes more than the %d attempts of a plan.\n", maxAttempts), fmt.Sprintf("more than %d", maxAttempts)
 	}
 	if p.FailureRate == 1 {
 		return text + "Load     " + outage + " attempts per operation\n"
@@ -199,7 +199,7 @@ func latest(a Attempt) string {
 	return short(a.Latest)
 }
 
-// reason returns why there is no other attempt, without this case's figures.
+// reason returns why no attempt follows.
 func reason(err error) string {
 	if errors.Is(err, retry.ErrDeadline) {
 		return "max_elapsed"
@@ -207,7 +207,7 @@ func reason(err error) string {
 	return err.Error()
 }
 
-// short is a duration with no more digits than a reader needs.
+// short returns a duration rounded for a reader.
 func short(d time.Duration) string {
 	for _, r := range []struct{ from, to time.Duration }{
 		{time.Minute, 100 * time.Millisecond}, {time.Second, 10 * time.Millisecond}, {time.Millisecond, 10 * time.Microsecond},
@@ -220,7 +220,7 @@ func short(d time.Duration) string {
 	return chart.Duration(d)
 }
 
-// percent is a chance with enough digits to tell it from certainty, to a point.
+// percent returns a chance in percent, with enough digits to differ from 100 %.
 func percent(chance float64) string {
 	if chance > 0.99999 && chance < 1 {
 		return ">99.999 %"

@@ -14,12 +14,12 @@ import (
 	"github.com/seed-0f2c7998/perdure/retry"
 )
 
-// Facts are what a policy meets. What is 0 is not known.
+// Facts are the conditions of calls. 0 means unknown.
 type Facts struct {
-	FailureRate    float64       // of attempts
-	CallsPerSecond float64       // of all that share the circuit breaker
+	FailureRate    float64       // chance that an attempt fails
+	CallsPerSecond float64       // of all callers that share the circuit breaker
 	Deadline       time.Duration // of the caller
-	RetryAfter     time.Duration // that the service asks for
+	RetryAfter     time.Duration // that the service sends
 }
 
 // DefaultFailureRate is the FailureRate of a service in trouble if Facts has none.
@@ -27,27 +27,27 @@ const DefaultFailureRate = 0.3
 
 func (f Facts) failureRate() float64 { return cmp.Or(f.FailureRate, DefaultFailureRate) }
 
-// A Warning is about a setting that most likely does not do what its author wants.
+// A Warning is about a setting that most likely does not do what its author intends.
 type Warning struct {
-	Field string `json:"field"` // as in text: jitter
+	Field string `json:"field"` // name of the parameter, such as jitter
 	Value string `json:"value"`
 	Why   string `json:"why"`
-	Do    string `json:"do"` // what to do about it
+	Do    string `json:"do"` // what to change
 }
 
-// A judge has what the rules ask for.
+// A judge holds the input of the rules.
 type judge struct {
 	p     *retry.Policy
 	c     *circuit.Config
 	f     Facts
 	n     int           // attempts
-	limit time.Duration // of the operation: max_elapsed or the deadline; 0 means none
-	bound string        // which of them
-	plan  *Plan         // within the limit
+	limit time.Duration // of the operation: max_elapsed or the deadline; 0 means no limit
+	bound string        // the name of the limit
+	plan  *Plan         // with the limit
 }
 
-// newJudge returns the judge of a policy and its circuit breaker, where calls meet f.
-// If c is nil, there is no circuit breaker.
+// newJudge returns the judge of a policy and its circuit breaker, under the conditions f. If
+// c is nil, there is no circuit breaker.
 func newJudge(p retry.Policy, c *circuit.Config, f Facts) *judge {
 	j := &judge{p: &p, c: cmp.Or(c, &circuit.Config{}), f: f, n: p.Attempts(), limit: p.MaxElapsed, bound: "max_elapsed"}
 	if f.Deadline > 0 && (j.limit == 0 || f.Deadline < j.limit) {
@@ -59,7 +59,7 @@ func newJudge(p retry.Policy, c *circuit.Config, f Facts) *judge {
 	return j
 }
 
-// warnings returns what is foolish about the policy and c, its circuit breaker, if it has one.
+// warnings returns the warnings about the policy and c, its circuit breaker, if not nil.
 func (j *judge) warnings(c *circuit.Config) (all []Warning) {
 	rules := []func(*judge) *Warning{noJitter, endless, slowTimeouts, neverFit, earlyRetry, longHint, noBudget}
 	if c != nil {
@@ -83,7 +83,7 @@ func noJitter(j *judge) *Warning {
 	}
 	return &Warning{
 		"jitter", short(max(j.p.Jitter, 0)), "calls that fail together are retried together, in waves",
-		"Leave jitter out, or set jitter_mode: full",
+		"Omit jitter, or set jitter_mode: full",
 	}
 }
 
@@ -97,7 +97,7 @@ func endless(j *judge) *Warning {
 	}
 }
 
-// slowTimeouts finds attempts that take so long to time out that those after them are not made.
+// slowTimeouts finds a timeout after which there is no time for all attempts.
 func slowTimeouts(j *judge) *Warning {
 	timeout := j.p.AttemptTimeout
 	switch {
@@ -118,7 +118,7 @@ func slowTimeouts(j *judge) *Warning {
 	}
 }
 
-// neverFit finds attempts for which there is no time even if none takes any.
+// neverFit finds attempts for which there is no time even if attempts take none.
 func neverFit(j *judge) *Warning {
 	made := len(j.plan.Attempts)
 	if j.n == retry.Unlimited || !errors.Is(j.plan.Stop, retry.ErrDeadline) {
@@ -130,7 +130,7 @@ func neverFit(j *judge) *Warning {
 	}
 }
 
-// attempts is a number of them that have something.
+// attempts returns a number of attempts, with have.
 func attempts(n int) string {
 	if n == 1 {
 		return "1 attempt has"
@@ -138,19 +138,19 @@ func attempts(n int) string {
 	return fmt.Sprintf("%d attempts have", n)
 }
 
-// earlyRetry finds a policy that does not wait as long as the service asks.
+// earlyRetry finds a policy that retries before the service's Retry-After is over.
 func earlyRetry(j *judge) *Warning {
 	low, width := j.p.Range(1, retry.ClassThrottled)
 	if !j.retries() || !j.p.IgnoreRetryAfter || low+width >= j.f.RetryAfter {
 		return nil
 	}
 	return &Warning{
-		"respect_retry_after", "false", fmt.Sprintf("the first retry comes after %s at most, but the service asks for %s", short(low+width), short(j.f.RetryAfter)),
-		"Leave respect_retry_after out",
+		"respect_retry_after", "false", fmt.Sprintf("the first retry comes after at most %s, but the service sends Retry-After: %s", short(low+width), short(j.f.RetryAfter)),
+		"Omit respect_retry_after",
 	}
 }
 
-// longHint finds a wait that the service asks for and that ends the operation.
+// longHint finds a Retry-After that ends the operation.
 func longHint(j *judge) *Warning {
 	d := j.p.Decide(retry.Outcome{
 		Attempt: 1, Err: errFailed, Class: retry.ClassThrottled, Hint: j.f.RetryAfter, Now: time.Unix(0, 0),
@@ -162,12 +162,12 @@ func longHint(j *judge) *Warning {
 		return nil
 	case errors.Is(d.Stop, retry.ErrRetryLater) && j.f.RetryAfter > most:
 		return &Warning{
-			"max_retry_after", short(most), "the service asks for " + asked + ", which ends the operation at once",
+			"max_retry_after", short(most), "the service sends Retry-After: " + asked + ", which ends the operation at once",
 			"Set max_retry_after to " + asked + " or more",
 		}
 	case j.limit > 0 && j.f.RetryAfter >= j.limit:
 		return &Warning{
-			strings.TrimPrefix(j.bound, "the "), short(j.limit), "the service asks for " + asked + ", which ends the operation at once",
+			strings.TrimPrefix(j.bound, "the "), short(j.limit), "the service sends Retry-After: " + asked + ", which ends the operation at once",
 			"Allow more than " + asked,
 		}
 	}
@@ -184,7 +184,7 @@ func noRule(j *judge) *Warning {
 	}
 }
 
-// emptyWindow finds a window in which there are never enough calls for a verdict.
+// emptyWindow finds a window that never has enough calls for a verdict.
 func emptyWindow(j *judge) *Warning {
 	held, least := j.f.CallsPerSecond*j.c.Window.Seconds(), cmp.Or(j.c.MinCalls, 20)
 	if j.c.Window == 0 || j.f.CallsPerSecond == 0 || held >= float64(least) {
@@ -197,7 +197,7 @@ func emptyWindow(j *judge) *Warning {
 	}
 }
 
-// busyRow finds a rule of failures in a row that errors of chance fulfil again and again.
+// busyRow finds a rule of consecutive failures that random errors fulfil again and again.
 func busyRow(j *judge) *Warning {
 	row, rate := cmp.Or(j.c.FailureThreshold, 5), j.f.failureRate()
 	if j.c.Gate != circuit.NoGate || row == circuit.Off || j.f.CallsPerSecond == 0 || rate > 0.5 {
@@ -206,24 +206,24 @@ func busyRow(j *judge) *Warning {
 	chance := math.Pow(rate, float64(row))
 	each := (1 - chance) / ((1 - rate) * chance) / j.f.CallsPerSecond // seconds, on average
 	shut := cmp.Or(j.c.RecoveryTimeout, 30*time.Second)
-	if each > 10*shut.Seconds() { // it is shut for a tenth of the time at most
+	if each > 10*shut.Seconds() { // it is open for at most a tenth of the time
 		return nil
 	}
 	return &Warning{
 		"failure_threshold", strconv.Itoa(row),
-		fmt.Sprintf("if %.4g %% of the calls fail, that many in a row come every %s, and each time the circuit breaker is open for %s",
+		fmt.Sprintf("if %.4g %% of the calls fail, that many fail in a row every %s, and each time the circuit breaker opens for %s",
 			100*rate, short(brief(each)), short(shut)),
 		"Set gate: wait, or failure_threshold: off with a window and a failure_ratio",
 	}
 }
 
-// brief returns a time in seconds, with two digits.
+// brief returns a number of seconds as a duration with two digits.
 func brief(seconds float64) time.Duration {
 	unit := math.Pow(10, math.Floor(math.Log10(seconds*1e9))-1)
 	return time.Duration(seconds * 1e9).Round(time.Duration(max(unit, 1)))
 }
 
-// lateGate is the least rate of calls for which a gate must learn soon that a service is slow.
+// lateGate is the minimum rate of calls at which a gate must notice a slow service early.
 const lateGate = 1
 
 func untimedGate(j *judge) *Warning {
@@ -231,34 +231,34 @@ func untimedGate(j *judge) *Warning {
 		return nil
 	}
 	return &Warning{
-		"attempt_timeout", "none", "the gate takes an attempt for too slow only after " + short(j.patience()/4),
+		"attempt_timeout", "none", "the gate counts an attempt as too slow only after " + short(j.gateWait()/4),
 		"Set attempt_timeout to a few times what an attempt usually takes",
 	}
 }
 
-// gatedTime finds an open time beside a gate, at which only a window, or Trip, opens a circuit breaker for a time.
+// gatedTime finds an open time beside a gate, where only a window or Trip opens the breaker for a time.
 func gatedTime(j *judge) *Warning {
 	if j.c.Gate == circuit.NoGate || j.c.RecoveryTimeout == 0 || j.c.Window > 0 {
 		return nil
 	}
 	return &Warning{
 		"recovery_timeout_seconds", short(j.c.RecoveryTimeout), "it has no effect: a gate does not refuse all calls for a fixed time",
-		"Leave recovery_timeout_seconds out, or set gate: off",
+		"Omit recovery_timeout_seconds, or set gate: off",
 	}
 }
 
-// patience is how long a call waits at a gate.
-func (j *judge) patience() time.Duration {
+// gateWait returns how long a call waits at a gate.
+func (j *judge) gateWait() time.Duration {
 	if j.limit == 0 {
-		return maxPatience
+		return maxGateWait
 	}
-	return min(j.limit, maxPatience)
+	return min(j.limit, maxGateWait)
 }
 
-// maxPatience is how long a call waits at a gate if nothing else says.
-const maxPatience = 30 * time.Second
+// maxGateWait is how long a call waits at a gate without another limit.
+const maxGateWait = 30 * time.Second
 
-// volume is the least rate of calls whose retries can overload a service.
+// volume is the minimum rate of calls whose retries can overload a service.
 const volume = 10
 
 func noBudget(j *judge) *Warning {
@@ -281,7 +281,7 @@ func smallBudget(j *judge) *Warning {
 	}
 }
 
-// briefBudget finds a budget that a fault of an instant exhausts.
+// briefBudget finds a budget that a brief fault exhausts.
 func briefBudget(j *judge) *Warning {
 	const blip, most = 50 * time.Millisecond, 1000
 	failed := j.f.CallsPerSecond * blip.Seconds()
@@ -290,7 +290,7 @@ func briefBudget(j *judge) *Warning {
 	}
 	return &Warning{
 		"budget", fmt.Sprintf("%g", j.c.Budget),
-		fmt.Sprintf("a fault of %s makes %s fail, of which it covers the retries of %.0f", short(blip), calls(failed), j.c.Budget),
+		fmt.Sprintf("a fault of %s makes %s fail, and the budget covers the retries of %.0f", short(blip), calls(failed), j.c.Budget),
 		fmt.Sprintf("Set budget: %.0f, if each call matters", min(math.Ceil(failed), most)),
 	}
 }
@@ -300,12 +300,12 @@ func lowRate(j *judge) *Warning {
 		return nil
 	}
 	return &Warning{
-		"rate", setting.RateText(j.c.Rate), "with " + calls(j.f.CallsPerSecond) + " a second ever more of them wait",
+		"rate", setting.RateText(j.c.Rate), "with " + calls(j.f.CallsPerSecond) + " a second, more and more of them wait",
 		"Set a higher rate, or make fewer calls",
 	}
 }
 
-// calls is a number of them in few digits.
+// calls returns a number of calls with few digits.
 func calls(n float64) string {
 	if n >= 10 {
 		n = math.Round(n)

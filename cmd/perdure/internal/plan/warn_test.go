@@ -49,10 +49,10 @@ func TestWarnings(t *testing.T) {
 		{"no time for any retry", retry.Policy{}, circuit.Config{}, plan.Facts{Deadline: second}, "max_attempts|5|the deadline ends the operation after 1s, by when 1 attempt has|shorter base_delay"},
 		{"unlimited attempts never all fit", retry.Pipeline(), gate, plan.Facts{}, ""},
 
-		{"a hint not heeded", retry.Policy{IgnoreRetryAfter: true}, circuit.Config{}, plan.Facts{RetryAfter: 10 * second}, "respect_retry_after|false|first retry comes after 2s at most, but the service asks for 10s|Leave respect_retry_after out"},
+		{"a hint not heeded", retry.Policy{IgnoreRetryAfter: true}, circuit.Config{}, plan.Facts{RetryAfter: 10 * second}, "respect_retry_after|false|first retry comes after at most 2s, but the service sends Retry-After: 10s|Omit respect_retry_after"},
 		{"a hint that is shorter than the wait", retry.Policy{IgnoreRetryAfter: true}, circuit.Config{}, plan.Facts{RetryAfter: second}, ""},
-		{"a cap below the hint", retry.Policy{MaxRetryAfter: 5 * second}, circuit.Config{}, plan.Facts{RetryAfter: 10 * second}, "max_retry_after|5s|asks for 10s, which ends the operation|max_retry_after to 10s"},
-		{"a deadline below the hint", full, circuit.Config{}, plan.Facts{RetryAfter: 10 * second, Deadline: 3 * second}, "deadline|3s|asks for 10s|Allow more than 10s"},
+		{"a cap below the hint", retry.Policy{MaxRetryAfter: 5 * second}, circuit.Config{}, plan.Facts{RetryAfter: 10 * second}, "max_retry_after|5s|sends Retry-After: 10s, which ends the operation|max_retry_after to 10s"},
+		{"a deadline below the hint", full, circuit.Config{}, plan.Facts{RetryAfter: 10 * second, Deadline: 3 * second}, "deadline|3s|sends Retry-After: 10s|Allow more than 10s"},
 		{"a hint that fits", retry.Policy{}, circuit.Config{}, plan.Facts{RetryAfter: 10 * second}, ""},
 
 		{"no rule", retry.Policy{}, circuit.Config{FailureThreshold: circuit.Off}, plan.Facts{}, "failure_threshold|off|never opens|gate: wait"},
@@ -62,7 +62,7 @@ func TestWarnings(t *testing.T) {
 		{"an open time without a gate", retry.Policy{}, circuit.Config{RecoveryTimeout: 5 * second}, plan.Facts{}, ""},
 		{"a window that is never full", retry.Policy{}, circuit.Config{Window: 10 * second, FailureRatio: 0.5}, plan.Facts{CallsPerSecond: 0.5}, "window|10s|holds 5 calls at 0.5 calls a second, and a verdict needs 20|window to 40s"},
 		{"a window that is full", retry.Policy{}, circuit.Config{Window: 10 * second, FailureRatio: 0.5}, plan.Facts{CallsPerSecond: 2}, "failure_threshold|5|in a row|"},
-		{"a busy row", full, circuit.Config{Budget: 500}, plan.Facts{CallsPerSecond: 1600}, "failure_threshold|5|if 30 % of the calls fail, that many in a row come every 370ms, and each time the circuit breaker is open for 30s|gate: wait"},
+		{"a busy row", full, circuit.Config{Budget: 500}, plan.Facts{CallsPerSecond: 1600}, "failure_threshold|5|if 30 % of the calls fail, that many fail in a row every 370ms, and each time the circuit breaker opens for 30s|gate: wait"},
 		{"a busy row where nearly all fail", full, circuit.Config{Budget: 500}, plan.Facts{CallsPerSecond: 1600, FailureRate: 0.9}, ""},
 		{"a quiet row", full, circuit.Config{Budget: 10}, plan.Facts{CallsPerSecond: 1}, ""},
 		{"a busy row of few errors", full, circuit.Config{Budget: 500}, plan.Facts{CallsPerSecond: 100, FailureRate: 0.01}, ""},
@@ -74,10 +74,10 @@ func TestWarnings(t *testing.T) {
 		{"no budget, few calls", full, circuit.Config{}, plan.Facts{CallsPerSecond: 1}, ""},
 		{"a budget of nothing", full, budget(2), plan.Facts{}, "budget|2|even when full it covers 1 retry|budget: 10"},
 		{"a budget for two attempts", retry.Policy{MaxAttempts: 2}, budget(1), plan.Facts{}, ""},
-		{"a brief budget", timed(5, 200*ms, 0), budget(10), plan.Facts{CallsPerSecond: 2000}, "budget|10|50ms makes 100 calls fail, of which it covers the retries of 10|budget: 100,"},
+		{"a brief budget", timed(5, 200*ms, 0), budget(10), plan.Facts{CallsPerSecond: 2000}, "budget|10|50ms makes 100 calls fail, and the budget covers the retries of 10|budget: 100,"},
 		{"a budget for a blip", timed(5, 200*ms, 0), budget(100), plan.Facts{CallsPerSecond: 2000}, ""},
 
-		{"a rate below the calls", full, circuit.Config{Rate: 5}, plan.Facts{CallsPerSecond: 8}, "failure_threshold|5|in a row|;rate|5/s|8 calls a second ever more|higher rate"},
+		{"a rate below the calls", full, circuit.Config{Rate: 5}, plan.Facts{CallsPerSecond: 8}, "failure_threshold|5|in a row|;rate|5/s|8 calls a second, more and more|higher rate"},
 	} {
 		got := plan.Make(row.policy, &row.config, row.facts).Warnings
 		wants := strings.Split(row.want, ";")

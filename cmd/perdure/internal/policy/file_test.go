@@ -88,7 +88,7 @@ func TestLargestFiles(t *testing.T) {
 	full += strings.Repeat(" ", longest-len(full))
 	for _, row := range []struct{ name, text, want string }{
 		{"1 MiB", full, ""},
-		{"and a byte", full + " ", "it has more than 1 MiB"},
+		{"and a byte", full + " ", "larger than 1 MiB"},
 		{"with a byte order mark", "\ufeff" + setting, ""},
 		{"63 in one", "a: " + strings.Repeat("[", 63) + strings.Repeat("]", 63), "a is unknown"},
 		{"64 in one", "a: " + strings.Repeat("[", 64) + strings.Repeat("]", 64), "nested too deep"},

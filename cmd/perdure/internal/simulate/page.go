@@ -32,7 +32,7 @@ type page struct {
 	Terms    []term
 }
 
-// A section is about one policy.
+// A section describes one policy.
 type section struct {
 	ID, Name, Verdict, Advice, Settings string
 	Grade                               Grade
@@ -43,19 +43,19 @@ type section struct {
 
 type term struct{ Name, Meaning string }
 
-// terms explains the columns.
+// terms returns the meanings of the columns.
 func terms() []term {
 	return []term{
-		{"lost", "Traffic that failed, from the beginning of the fault on, as time: 2 s means as many operations as arrive in 2 s."},
+		{"lost", "Traffic that failed since the fault began, as time: 2 s means as many operations as arrive in 2 s."},
 		{"failed", "Operations that failed, of all that arrived."},
-		{"load in fault, load after", "Attempts that reach the service for each operation, while the fault lasts and after it."},
-		{"wasted", "Part of the service's work that was for callers that had given up, from the beginning of the fault on."},
-		{"recovery", "Time from the end of the fault until at least 95 % of what arrives succeeds, for 3 s."},
-		{"p50, p99", "Time in which half, and 99 of 100, of the operations that succeeded did so."},
+		{"load in fault, load after", "Attempts per operation that reach the service, during the fault and after it."},
+		{"wasted", "Part of the service's work since the fault began that was for callers that had given up."},
+		{"recovery", "Time from the end of the fault until at least 95 % of operations succeed for 3 s."},
+		{"p50, p99", "Duration of operations that succeeded: half, and 99 of 100, took at most this long."},
 	}
 }
 
-// HTML writes the comparison as a page that needs nothing else: no script, no other file.
+// HTML writes the comparison as a page without scripts and other files.
 func (c *Comparison) HTML(w io.Writer) error {
 	p := page{
 		Title: c.Scenario.Name, CSS: template.CSS(chart.CSS + pageCSS), //nolint:gosec // constants
@@ -94,7 +94,7 @@ func draw(charts []chart.Chart) (all []template.HTML, err error) {
 	return all, nil
 }
 
-// settings returns what a policy and its circuit breaker set, as a file has it.
+// settings returns the settings of a policy and its circuit breaker, in the form of a file.
 func settings(c sim.Contender) string {
 	if c.Library != "" {
 		return "as that library does by default"
@@ -114,7 +114,7 @@ func object(v any) string {
 	return strings.NewReplacer(`"`, "", ",", ", ", ":", ": ").Replace(string(text))
 }
 
-// overview compares the policies.
+// overview returns the charts that compare the policies.
 func (c *Comparison) overview() []chart.Chart {
 	lost := chart.Chart{Title: "Traffic lost", X: chart.Axis{Time: true}, Y: chart.Axis{Title: "seconds of traffic"}}
 	load := chart.Chart{Title: "Load in the fault", Y: chart.Axis{Title: "attempts for each operation"}}
@@ -134,7 +134,7 @@ func (c *Comparison) overview() []chart.Chart {
 	switch {
 	case len(c.Scenario.Faults) == 0:
 		return []chart.Chart{lost}
-	case c.tellsRecovery():
+	case c.showsRecovery():
 		return []chart.Chart{lost, load, back}
 	default:
 		return []chart.Chart{lost, load}

@@ -7,13 +7,13 @@ import (
 	"github.com/seed-0f2c7998/perdure/cmd/perdure/internal/chart"
 )
 
-// SVG writes a picture of the operations that succeed over time, with a line for each policy.
+// SVG writes a picture of the operations that succeed over time, with a line per policy.
 func (c *Comparison) SVG(w io.Writer) error {
 	x := c.drawing().goodput()
 	return x.SVG(w)
 }
 
-// goodput returns the chart of what succeeds with each policy. The name of a line says what is lost.
+// goodput returns the chart of the operations that succeed with each policy. The name of a line has the loss.
 func (d drawing) goodput() chart.Chart {
 	title := d.Scenario.Name
 	if len(d.Scenario.Faults) > 0 {

@@ -21,8 +21,7 @@ import (
 	"github.com/seed-0f2c7998/perdure/sim"
 )
 
-// scenarios returns those that have a name, the faults that every policy has to
-// stand first.
+// scenarios returns the named scenarios, with the most important faults first.
 func scenarios() []sim.Scenario {
 	fault := func(f sim.Fault) sim.Fault {
 		f.From, f.To = 4*time.Second, 9*time.Second
@@ -40,7 +39,7 @@ func scenarios() []sim.Scenario {
 	)
 }
 
-// ScenarioNames returns the names of the scenarios that need no file.
+// ScenarioNames returns the names of the named scenarios.
 func ScenarioNames() []string {
 	var names []string
 	for _, s := range scenarios() {
@@ -49,21 +48,21 @@ func ScenarioNames() []string {
 	return names
 }
 
-// Scenario returns the scenario that text names, or that is in the file of that path;
-// source is what text comes from.
+// Scenario returns the scenario of that name, or the one in the file at that path. source is
+// the flag with text.
 func Scenario(text, source string) (sim.Scenario, error) {
 	for _, s := range scenarios() {
 		if word(s.Name) == word(text) {
 			return s, nil
 		}
 	}
-	if _, err := os.Stat(text); err != nil && !strings.ContainsAny(text, `./\`) { // no name of a YAML file
+	if _, err := os.Stat(text); err != nil && !strings.ContainsAny(text, `./\`) { // not a path
 		return sim.Scenario{}, setting.Unknown(source, text, append(ScenarioNames(), "a YAML file"))
 	}
 	return fromFile(text, source)
 }
 
-// word returns a name as a flag takes it: errors_5 for "errors 5 %".
+// word returns a name in the form of a flag's value: errors_5 for "errors 5 %".
 func word(name string) string {
 	return strings.Join(strings.FieldsFunc(strings.ToLower(name), func(r rune) bool {
 		return !unicode.IsLetter(r) && !unicode.IsDigit(r)
@@ -87,8 +86,8 @@ func wrap(names []string) string {
 	return text
 }
 
-// A file is a YAML file of a scenario. What it does not set is as in the scenarios that
-// have a name, but for the faults.
+// A file is a YAML file of a scenario. Values that it does not set are those of the named
+// scenarios, except the faults.
 type file struct {
 	*yamlfile.File
 
@@ -96,14 +95,14 @@ type file struct {
 	places   map[string]place // by path: load.rate
 }
 
-// A place is where a value stands, as what, and the lines around it.
+// A place is the position of a value in a file, its text, and the lines around it.
 type place struct{ at, text, excerpt string }
 
 // A field is a value of a scenario, with its path.
 type field struct {
 	path, want string
 	set        func(text string) bool
-	words      []string // that it is one of
+	words      []string // all values, if they are a few words
 }
 
 func fromFile(path, source string) (sim.Scenario, error) {
@@ -121,12 +120,12 @@ func fromFile(path, source string) (sim.Scenario, error) {
 		return sim.Scenario{}, err
 	}
 	if _, given := f.places["load.rate"]; !given && f.scenario.Load.Clients > 0 {
-		f.scenario.Load.Rate = 0 // in a closed loop the clients make it
+		f.scenario.Load.Rate = 0 // in a closed loop the clients determine the rate
 	}
 	return f.scenario, f.explain(f.scenario.Validate())
 }
 
-// fields returns the values of the file, but for the faults.
+// fields returns the fields of the file, except those of faults.
 func (f *file) fields() []field {
 	s := &f.scenario
 	l, c, b := &s.Load, &s.Clients, &s.Backend
@@ -172,7 +171,7 @@ func faultFields(path string, f *sim.Fault) []field {
 	}
 }
 
-// read reads a mapping, whose own path is given; fields are those of the whole file.
+// read reads the mapping at path. fields are those of the whole file.
 func (f *file) read(path string, body ast.Node, fields []field) error {
 	what := path
 	if path == "" {
@@ -208,7 +207,7 @@ func (f *file) read(path string, body ast.Node, fields []field) error {
 func (f *file) faults(at *token.Token, value ast.Node) error {
 	list, ok := value.(*ast.SequenceNode)
 	if !ok {
-		return f.Fail(at, "faults: must be a list, each of it with kind, from and to")
+		return f.Fail(at, "faults: must be a list of faults with kind, from and to")
 	}
 	f.note("faults", at, value)
 	f.scenario.Faults = make([]sim.Fault, len(list.Values))
@@ -227,7 +226,7 @@ func (f *file) faults(at *token.Token, value ast.Node) error {
 	return nil
 }
 
-// set sets a field to the value that stands in the file.
+// set sets a field to its value in the file.
 func (f *file) set(known field, at *token.Token, value ast.Node) error {
 	text := f.note(known.path, at, value)
 	if known.set(text) {
@@ -240,7 +239,7 @@ func (f *file) set(known field, at *token.Token, value ast.Node) error {
 	return f.refuse(known.path, want)
 }
 
-// note notes where a value stands, and returns its text; "" if it is none.
+// note records the place of a value, and returns its text; "" if it is not a scalar.
 func (f *file) note(path string, at *token.Token, value ast.Node) string {
 	text, _ := yamlfile.Plain(value, false)
 	f.places[path] = place{f.Place(at), text, f.Excerpt(value.GetToken())}
@@ -253,7 +252,7 @@ func (f *file) refuse(path, want string) error {
 	return yamlfile.Below(setting.Bad(p.at+": "+path, p.text, want), p.excerpt)
 }
 
-// explain returns the error of Validate with the place of the value, whose Go name it has.
+// explain returns an error of Validate, which has a Go name, with the place of the value.
 func (f *file) explain(err error) error {
 	bad, ok := errors.AsType[*sim.Error](err)
 	if !ok {
@@ -266,23 +265,23 @@ func (f *file) explain(err error) error {
 		}
 		path.WriteRune(unicode.ToLower(r))
 	}
-	if _, given := f.places[path.String()]; !given { // it is how values fit together
+	if _, given := f.places[path.String()]; !given { // the file does not set the value
 		return setting.Bad(path.String(), bad.Value, bad.Want)
 	}
 	return f.refuse(path.String(), bad.Want)
 }
 
-// duration is a field of seconds or a duration, of at least that.
+// duration returns a field of a duration of at least least.
 func duration(path string, to *time.Duration, least time.Duration) field {
 	span := setting.Span("", "", math.MinInt64, math.MaxInt64, setting.None, func(d *time.Duration) *time.Duration { return d })
-	want := "seconds, or a duration as 20ms"
+	want := "seconds, or a duration such as 20ms"
 	if least > 0 {
 		want += ", above 0"
 	}
 	return field{path: path, want: want, set: func(text string) bool { return span.Set(to, text) == nil && *to >= least }}
 }
 
-// number is a field of a number of at least that.
+// number returns a field of a number of at least least.
 func number(path string, to *float64, least float64) field {
 	want := "a number of at least 0"
 	if least > 0 {
@@ -295,7 +294,7 @@ func number(path string, to *float64, least float64) field {
 	}}
 }
 
-// whole is a field of a whole number, above 0: in Go 0 is the default.
+// whole returns a field of a whole number above 0.
 func whole(path string, to *int) field {
 	return field{path: path, want: "a whole number above 0", set: func(text string) bool {
 		var err error
@@ -317,7 +316,7 @@ func choice[T ~uint8](path string, to *T, words ...string) field {
 	return field{path, f.Want, func(text string) bool { return f.Set(to, text) == nil }, words}
 }
 
-// special is a field that may also have a word, which stands for a value.
+// special returns f with a word that stands for a value.
 func special[T any](word string, means T, f field, to *T) field {
 	plain := f.set
 	f.want += ", or " + word

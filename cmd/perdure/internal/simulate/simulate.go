@@ -1,5 +1,5 @@
-// Package simulate compares what policies do to a backend that fails, and says what to
-// change in them.
+// Package simulate compares policies against a simulated failing backend, and advises what
+// to change in them.
 package simulate
 
 import (
@@ -19,31 +19,31 @@ import (
 
 // A Comparison is the outcomes of several policies in one scenario.
 type Comparison struct {
-	Scenario sim.Scenario // its clients are those of none of the policies
+	Scenario sim.Scenario // without a policy
 	Seed     uint64
-	None     sim.Result // of clients that do not retry
+	None     sim.Result // without retries
 	Outcomes []Outcome
 }
 
-// An Outcome is what one policy led to.
+// An Outcome is the result of one policy.
 type Outcome struct {
 	sim.Contender
 
 	Result  sim.Result
 	Verdict Verdict
-	Changed *sim.Result // with the change of the verdict; nil if that has none
+	Changed *sim.Result // result with Verdict.Change; nil without a change
 }
 
-// DefaultNames are the policies that are compared if none is named.
+// DefaultNames are the policies that are compared by default.
 const DefaultNames = "none,backoff,aws_standard,default,service"
 
-// Help lists the scenarios and the policies that have a name.
+// Help returns the names of scenarios and policies.
 func Help() string {
 	return "Scenarios: " + wrap(ScenarioNames()) + ",\nor a YAML file.\n\nPolicies: " + wrap(PolicyNames()) + ".\n" +
 		"Those of --policy are compared with none."
 }
 
-// PolicyNames returns the names of presets, and of what is for comparison only.
+// PolicyNames returns the names of presets, and of contenders for comparison only.
 func PolicyNames() []string {
 	names := retry.PresetNames()
 	for _, c := range sim.Contenders() {
@@ -54,7 +54,7 @@ func PolicyNames() []string {
 	return names
 }
 
-// Policies returns those of the names that --compare has, and in the files of --policy.
+// Policies returns the policies that --compare names, and those in the files of --policy.
 func Policies(names, files []string) ([]sim.Contender, error) {
 	if len(names) == 0 && len(files) > 0 {
 		names = []string{"none"}
@@ -80,7 +80,7 @@ func Policies(names, files []string) ([]sim.Contender, error) {
 	return all, nil
 }
 
-// named returns the preset of a name, with the circuit breaker that goes with it, or the contender.
+// named returns the preset of that name with its circuit breaker, or the contender.
 func named(name string) (sim.Contender, error) {
 	if s, err := (policy.Source{}).Settings(strings.TrimSpace(name)); err == nil {
 		return contender(s.Preset, s), nil
@@ -97,8 +97,8 @@ func contender(name string, s *policy.Settings) sim.Contender {
 	return sim.Contender{Name: name, Policy: s.Policy, Breaker: &s.Breaker}
 }
 
-// DropLimits takes limits of calls, which are not simulated, out of policies. It returns the
-// names of those that had any.
+// DropLimits removes the limits of calls, which are not simulated, from policies. It returns
+// the names of policies that had limits.
 func DropLimits(all []sim.Contender) (names []string) {
 	for i := range all {
 		if b := all[i].Breaker; b != nil && (b.Rate > 0 || b.Concurrency > 0) {
@@ -109,8 +109,8 @@ func DropLimits(all []sim.Contender) (names []string) {
 	return names
 }
 
-// Run plays the scenario with each policy, and with what its verdict says to change. It
-// calls progress with the name of what is played, and how much of all has been, from 0 to 1.
+// Run simulates the scenario with each policy, and with the change that its verdict advises.
+// It calls progress with the name of the policy, and the part that is done, from 0 to 1.
 func Run(ctx context.Context, s sim.Scenario, seed uint64, all []sim.Contender, progress func(name string, part float64)) (*Comparison, error) {
 	c := &Comparison{Scenario: s, Seed: seed}
 	played, plays := 0, 2*len(all)+1
@@ -119,7 +119,7 @@ func Run(ctx context.Context, s sim.Scenario, seed uint64, all []sim.Contender, 
 			progress(by.Name, (float64(played)+min(float64(now)/float64(s.Duration), 1))/float64(plays))
 		})
 		played++
-		r.Lost = Facts{Scenario: s}.lost(r) // of a closed loop, too, and so in all that shows it
+		r.Lost = Facts{Scenario: s}.lost(r) // also defined for a closed loop
 		return r, err
 	}
 	var err error
@@ -138,7 +138,7 @@ func Run(ctx context.Context, s sim.Scenario, seed uint64, all []sim.Contender, 
 			if err != nil {
 				return nil, err
 			}
-			changed.Steps = nil // nobody draws them
+			changed.Steps = nil // they are not drawn
 			o.Changed = &changed
 		}
 		played = 2*len(c.Outcomes) + 3

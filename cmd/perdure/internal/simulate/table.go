@@ -35,12 +35,12 @@ func (c *Comparison) Table(w io.Writer) error {
 	return err
 }
 
-// columns are the headings of the table, behind that of the policy.
+// columns returns the headings of the table after that of the policy.
 func columns() []string {
 	return []string{"lost", "failed", "load in fault", "load after", "wasted", "recovery", "p50", "p99"}
 }
 
-// figures returns what is below the columns.
+// figures returns the values of a result below columns.
 func (c *Comparison) figures(r sim.Result) []string {
 	during, after, recovery := fmt.Sprintf("%.2f×", r.Amplification.During), fmt.Sprintf("%.2f×", r.Amplification.After), seconds(r.Recovery)
 	if len(c.Scenario.Faults) == 0 {
@@ -49,7 +49,7 @@ func (c *Comparison) figures(r sim.Result) []string {
 	if c.tail() <= 0 {
 		after = "-"
 	}
-	if !c.tellsRecovery() {
+	if !c.showsRecovery() {
 		recovery = "-"
 	}
 	return []string{
@@ -58,12 +58,12 @@ func (c *Comparison) figures(r sim.Result) []string {
 	}
 }
 
-// tellsRecovery reports whether operations arrive for so long after the faults that recovery can be seen.
-func (c *Comparison) tellsRecovery() bool {
+// showsRecovery reports whether operations arrive for long enough after the faults to see the recovery.
+func (c *Comparison) showsRecovery() bool {
 	return len(c.Scenario.Faults) > 0 && c.tail() >= 3*time.Second
 }
 
-// tail is how long operations arrive after the last fault; at most 0 if they end first.
+// tail returns how long operations arrive after the last fault; 0 or less if they end first.
 func (c *Comparison) tail() time.Duration {
 	tail := c.Scenario.Duration
 	for _, f := range c.Scenario.Faults {
@@ -72,7 +72,7 @@ func (c *Comparison) tail() time.Duration {
 	return tail
 }
 
-// advice says what to change in a policy, and what that gives.
+// advice returns what to change in a policy, and the result of that change.
 func (c *Comparison) advice(o Outcome) string {
 	if o.Changed == nil {
 		return o.Verdict.Advice
@@ -80,17 +80,17 @@ func (c *Comparison) advice(o Outcome) string {
 	text := o.Verdict.Advice + ": it then loses " + seconds(o.Changed.Lost)
 	switch {
 	case worse(*o.Changed, o.Result):
-		return text + ", which is worse, so it is the fault that costs so much, and not the policy"
+		return text + ", which is worse: the fault causes the loss, not the policy"
 	case !better(*o.Changed, o.Result):
-		return text + ", so it is the fault that costs so much, and not the policy"
-	case c.tellsRecovery() && o.Changed.Recovery == sim.Never:
-		return text + ", and does not recover either"
+		return text + ": the fault causes the loss, not the policy"
+	case c.showsRecovery() && o.Changed.Recovery == sim.Never:
+		return text + ", and does not recover, either"
 	default:
 		return text
 	}
 }
 
-// worse reports whether a result is by a tenth worse than another in loss, or does not recover where that does.
+// worse reports whether a loses a tenth more than b, or does not recover while b does.
 func worse(a, b sim.Result) bool {
 	return a.Lost > b.Lost+max(b.Lost/10, sim.Step) || a.Recovery == sim.Never && b.Recovery != sim.Never
 }
@@ -124,7 +124,7 @@ func (c *Comparison) faults() []string {
 	return all
 }
 
-// meaning describes a fault.
+// meaning returns the description of a fault.
 func meaning(f sim.Fault) string {
 	part := fmt.Sprintf("%.4g %%", 100*f.Level)
 	switch f.Kind {
@@ -161,7 +161,7 @@ func meaning(f sim.Fault) string {
 	}
 }
 
-// load says what calls, and what is called.
+// load returns the description of clients and backend.
 func (c *Comparison) load() string {
 	l, by, b := c.Scenario.Load, c.Scenario.Clients, c.Scenario.Backend
 	calls := fmt.Sprintf("%.6g operations a second", l.Rate)
@@ -189,7 +189,7 @@ func percent(n, of int) string {
 	return fmt.Sprintf("%.1f %%", 100*float64(n)/float64(of))
 }
 
-// short writes a time with as many digits as its percentiles are exact to.
+// short returns a duration with the precision of the percentiles.
 func short(d time.Duration) string {
 	switch {
 	case d == 0:
@@ -226,7 +226,7 @@ func (c *Comparison) JSON(w io.Writer) error {
 	return nil
 }
 
-// recovery is null for what does not recover.
+// recovery returns the recovery in seconds; nil if there is no recovery.
 func recovery(r sim.Result) *float64 {
 	if r.Recovery == sim.Never {
 		return nil

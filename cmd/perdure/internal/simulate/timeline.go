@@ -10,19 +10,19 @@ import (
 	"github.com/seed-0f2c7998/perdure/sim"
 )
 
-// A moment is some steps of a run together: their mean, in the unit of the series.
+// A moment is the mean of some consecutive steps of a simulation.
 type moment struct {
-	at                      time.Duration // the end
-	offered, attempts, good float64       // a second
+	at                      time.Duration // end of the last step
+	offered, attempts, good float64       // per second
 	queued, waiting         float64
 	open, halfOpen          float64 // percent of the processes
 	budget                  float64
 	p50, p99                time.Duration // 0 if nothing succeeded
 }
 
-// A series is a figure over time, with its name in a table and in a picture.
+// A series is a figure over time, with its names in a table and in a picture.
 type series struct {
-	name, line, format string // the format of seconds is ""
+	name, line, format string // "" is the format of seconds
 	of                 func(m moment) float64
 }
 
@@ -42,7 +42,7 @@ func allSeries() []series {
 	}
 }
 
-// known returns a time in seconds, and NaN for 0.
+// known returns a duration in seconds, or NaN for 0.
 func known(d time.Duration) float64 {
 	if d == 0 {
 		return math.NaN()
@@ -50,7 +50,7 @@ func known(d time.Duration) float64 {
 	return d.Seconds()
 }
 
-// moments returns at most that many, up to the last step in which anything happened.
+// moments returns at most most moments, up to the last step in which anything happened.
 func moments(steps []sim.Counts, most int) []moment {
 	end := len(steps)
 	for end > 0 && quiet(steps[end-1]) {
@@ -67,12 +67,12 @@ func moments(steps []sim.Counts, most int) []moment {
 	return all
 }
 
-// quiet reports whether nothing happened in a step, and nothing is left to happen.
+// quiet reports whether nothing happened in a step, and nothing is queued or waiting.
 func quiet(c sim.Counts) bool {
 	return c.Arrived == 0 && c.Attempts == 0 && c.Succeeded == 0 && c.Failed == 0 && c.Queued == 0
 }
 
-// mean returns some steps together. Of the latencies that are above 99 of 100 it is the highest.
+// mean returns the mean of steps; p99 is the highest of theirs.
 func mean(steps []sim.Counts) moment {
 	var m moment
 	n, succeeded, p50 := float64(len(steps)), 0, 0.0
@@ -114,7 +114,7 @@ func table(steps []sim.Counts) (rows [][]string) {
 	return rows
 }
 
-// A drawing is the moments of all outcomes, of which the charts have the same axes.
+// A drawing holds the moments of all outcomes, so that all charts have the same axes.
 type drawing struct {
 	*Comparison
 
@@ -129,7 +129,7 @@ func (c *Comparison) drawing() drawing {
 	return d
 }
 
-// overTime returns the charts of the outcome of that number.
+// overTime returns the charts of outcome n.
 func (d drawing) overTime(i int) []chart.Chart {
 	charts := []chart.Chart{
 		d.lines(i, "Calls", "a second", "offered/s", "attempts/s", "succeeded/s"),
@@ -147,14 +147,14 @@ func (d drawing) overTime(i int) []chart.Chart {
 	return charts
 }
 
-// shows reports whether anything in a chart is not 0.
+// shows reports whether a chart has a value that is not 0.
 func shows(x chart.Chart) bool {
 	return slices.ContainsFunc(x.Lines, func(l chart.Line) bool {
 		return slices.ContainsFunc(l.Points, func(p chart.Point) bool { return p.Y > 0 })
 	})
 }
 
-// lines returns the chart of some series of the outcome of that number.
+// lines returns the chart of some series of one outcome.
 func (d drawing) lines(i int, title, unit string, names ...string) chart.Chart {
 	const headroom = 1.15 // for the name of a fault above the lines
 	x := chart.Chart{

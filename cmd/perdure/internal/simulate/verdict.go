@@ -11,12 +11,12 @@ import (
 	"github.com/seed-0f2c7998/perdure/sim"
 )
 
-// A Verdict says in words what a policy does, and what to change in it.
+// A Verdict describes what a policy does, and what to change.
 type Verdict struct {
 	Grade  Grade
 	Text   string
-	Advice string  // that of Change, or why there is none
-	Change *Change // nil: there is nothing to change
+	Advice string  // the text of Change, or why there is no Change
+	Change *Change // nil if nothing is to be changed
 }
 
 // A Grade is good, fair or bad.
@@ -29,28 +29,28 @@ const (
 	Bad  Grade = "bad"  // worse than no retries
 )
 
-// A Change is one of a policy or its circuit breaker.
+// A Change is a change of a policy or its circuit breaker.
 type Change struct {
 	Text  string
 	apply func(sim.Contender) sim.Contender
 }
 
-// Facts are what a verdict is about.
+// Facts are the input of a verdict.
 type Facts struct {
 	Scenario sim.Scenario
 	By       sim.Contender
 	Result   sim.Result
-	None     sim.Result // of clients that do not retry, in the same scenario
+	None     sim.Result // without retries, in the same scenario
 }
 
 // Limits of the rules.
 const (
-	muchLoad  = 1.5 // attempts for each operation
-	muchWaste = 0.2 // of the work
+	muchLoad  = 1.5 // attempts per operation
+	muchWaste = 0.2 // part of the work
 	longWait  = time.Second
 )
 
-// Judge returns the verdict on what a policy did.
+// Judge returns the verdict on a policy.
 func Judge(f Facts) Verdict {
 	v := Verdict{}
 	v.Grade, v.Text = f.judge()
@@ -61,20 +61,20 @@ func Judge(f Facts) Verdict {
 	return v
 }
 
-// judge returns the first of the rules that holds.
+// judge returns grade and text of the first rule that holds.
 func (f Facts) judge() (Grade, string) {
 	r, lost, none := f.Result, f.lost(f.Result), f.lost(f.None)
 	costs, instead := seconds(lost)+" of traffic", " instead of "+seconds(none)
-	little := max(none/10, sim.Step/2) // what makes no difference
+	little := max(none/10, sim.Step/2) // a difference that does not matter
 	never := len(f.Scenario.Faults) > 0 && r.Recovery == sim.Never && f.None.Recovery != sim.Never
 	for _, rule := range []struct {
 		holds bool
 		grade Grade
 		text  string
 	}{
-		{lost > 0 && f.By.Policy.Attempts() == 1 && f.By.Breaker == nil && f.By.Library == "", Fair, "the measure for the others: without retries, the fault costs " + costs},
-		{never && f.refuses(), Bad, "does not recover while it is watched: its circuit breakers still refuse calls" + f.atATime()},
-		{never && r.Amplification.After > muchLoad, Bad, fmt.Sprintf("never recovers: %.1f attempts for each operation keep the service too busy after the fault", r.Amplification.After)},
+		{lost > 0 && f.By.Policy.Attempts() == 1 && f.By.Breaker == nil && f.By.Library == "", Fair, "the baseline: without retries, the fault costs " + costs},
+		{never && f.refuses(), Bad, "does not recover within the simulation: its circuit breakers still refuse calls" + f.atATime()},
+		{never && r.Amplification.After > muchLoad, Bad, fmt.Sprintf("never recovers: %.1f attempts per operation keep the service overloaded after the fault", r.Amplification.After)},
 		{never, Bad, "never recovers"},
 		{lost > none+little, Bad, "worse than no retries: loses " + costs + instead},
 		{r.Recovery != sim.Never && f.None.Recovery != sim.Never && r.Recovery > f.None.Recovery+longWait, Bad, "slow to recover: " + after(r.Recovery) + ", without retries " + after(f.None.Recovery)},
@@ -82,8 +82,8 @@ func (f Facts) judge() (Grade, string) {
 		{lost == 0, Good, "loses nothing"},
 		{lost >= none-little && lost < none && seconds(lost) != seconds(none), Fair, "hardly better than no retries: loses " + costs + instead},
 		{lost >= none-little, Fair, "no better than no retries: loses " + costs},
-		{r.Wasted > muchWaste, Fair, fmt.Sprintf("loses %s%s, but %.0f %% of the work is for callers that have gone", costs, instead, 100*r.Wasted)},
-		{true, Good, "loses " + costs + instead + ", and the service is well " + after(r.Recovery)},
+		{r.Wasted > muchWaste, Fair, fmt.Sprintf("loses %s%s, but %.0f %% of the work is for callers that have given up", costs, instead, 100*r.Wasted)},
+		{true, Good, "loses " + costs + instead + ", and the service recovers " + after(r.Recovery)},
 	} {
 		if rule.holds {
 			return rule.grade, rule.text
@@ -92,7 +92,7 @@ func (f Facts) judge() (Grade, string) {
 	return "", "" // the last rule holds
 }
 
-// change returns what is most likely to help.
+// change returns the change that is most likely to help, or nil.
 func (f Facts) change() *Change {
 	p, b := f.By.Policy, cmp.Or(f.By.Breaker, &circuit.Config{FailureThreshold: circuit.Off})
 	switch {
@@ -104,9 +104,9 @@ func (f Facts) change() *Change {
 			return c
 		}}
 	case p.AttemptTimeout == 0 && f.Result.Trips == 0 && math.Abs(f.Result.Amplification.During-1) < 0.05:
-		return f.timeout() // the first attempt takes all of the time
+		return f.timeout() // the first attempt uses all of the time
 	case b.Gate == circuit.NoGate && b.Budget > 0:
-		return &Change{"Add a gate (gate: wait), which admits what the service can digest", gated}
+		return &Change{"Add a gate (gate: wait), which admits what the service can handle", gated}
 	case b.Gate == circuit.NoGate:
 		return &Change{"Add a gate and a budget (gate: wait, budget: 10)", gated}
 	case b.Budget == 0:
@@ -117,7 +117,8 @@ func (f Facts) change() *Change {
 	return nil
 }
 
-// timeout ends attempts after ten times the usual time, at a gate: consecutive timeouts shut a circuit breaker without one.
+// timeout returns the change that ends attempts after ten times their usual time. It adds a gate: without one, consecutive
+// timeouts open a circuit breaker.
 func (f Facts) timeout() *Change {
 	timeout := 10 * cmp.Or(f.Scenario.Backend.Service.Mean, 20*time.Millisecond)
 	end := func(c sim.Contender) sim.Contender {
@@ -133,7 +134,7 @@ func (f Facts) timeout() *Change {
 	}
 }
 
-// gated returns c with a gate, in the place of a circuit breaker's other rules, and a budget.
+// gated returns c with a gate and a budget, and without the breaker's other rules.
 func gated(c sim.Contender) sim.Contender {
 	breaker := circuit.Config{}
 	if c.Breaker != nil {
@@ -145,13 +146,13 @@ func gated(c sim.Contender) sim.Contender {
 	return c
 }
 
-// advice returns what to do about a verdict.
+// advice returns what to do after a verdict.
 func (f Facts) advice(v Verdict) string {
 	switch {
 	case v.Change != nil:
 		return v.Change.Text
 	case v.Grade != Good:
-		return "No setting of the policy helps here: see whether the processes can share one state (store: host)"
+		return "No setting of the policy helps: check whether the processes can share their state (store: host)"
 	case f.Result.Latency.P99 > longWait && f.By.Breaker != nil && f.By.Breaker.Gate == circuit.Wait:
 		return fmt.Sprintf("Nothing to change, unless callers cannot wait: 1 of 100 takes %s or more, and gate: fail_fast refuses it at once", seconds(f.Result.Latency.P99))
 	default:
@@ -159,8 +160,8 @@ func (f Facts) advice(v Verdict) string {
 	}
 }
 
-// lost returns the time's worth of traffic that failed. In a closed loop it is that part of the
-// whole time.
+// lost returns the traffic that failed, as a duration. In a closed loop it is the failed part
+// of the whole duration.
 func (f Facts) lost(r sim.Result) time.Duration {
 	if f.Scenario.Load.Clients == 0 || r.Operations == 0 {
 		return r.Lost
@@ -174,7 +175,7 @@ func (f Facts) refuses() bool {
 	return !gate && f.Result.Trips > 0 && f.Result.Amplification.After < muchLoad
 }
 
-// atATime says how long circuit breakers stay open, if that is a setting.
+// atATime returns how long circuit breakers stay open, if the policy has one.
 func (f Facts) atATime() string {
 	if f.By.Breaker == nil {
 		return ""
@@ -182,7 +183,7 @@ func (f Facts) atATime() string {
 	return fmt.Sprintf(", for %v at a time", cmp.Or(f.By.Breaker.RecoveryTimeout, 30*time.Second))
 }
 
-// seconds writes a time with one digit.
+// seconds returns a duration in seconds, with one decimal.
 func seconds(d time.Duration) string {
 	if d == sim.Never {
 		return "never"
@@ -190,7 +191,7 @@ func seconds(d time.Duration) string {
 	return fmt.Sprintf("%.1f s", d.Seconds())
 }
 
-// after says how long after the fault something is.
+// after returns how long after the fault an instant is.
 func after(d time.Duration) string {
 	if d == 0 {
 		return "as soon as the fault ends"

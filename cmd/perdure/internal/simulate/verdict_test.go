@@ -52,24 +52,24 @@ func TestVerdicts(t *testing.T) {
 		grade        simulate.Grade
 		text, advice string
 	}{
-		{once, nil, none, none, simulate.Fair, "the measure for the others: without retries, the fault costs 5.0 s of traffic", "Retry with a gate and a budget (preset: service)"},
+		{once, nil, none, none, simulate.Fair, "the baseline: without retries, the fault costs 5.0 s of traffic", "Retry with a gate and a budget (preset: service)"},
 		{once, nil, result(0, 0, 1, 1), result(0, 0, 1, 1), simulate.Good, "loses nothing", "Nothing to change"},
-		{five, nil, result(17*second, sim.Never, 4.9, 5), none, simulate.Bad, "never recovers: 5.0 attempts for each operation keep the service too busy after the fault", "Add a gate and a budget (gate: wait, budget: 10)"},
-		{five, shuts, tripped(result(17*second, sim.Never, 0, 0)), none, simulate.Bad, "does not recover while it is watched: its circuit breakers still refuse calls, for 30s at a time", "Add a gate and a budget (gate: wait, budget: 10)"},
-		{five, both, result(17*second, sim.Never, 1, 1), none, simulate.Bad, "never recovers", "No setting of the policy helps here: "},
+		{five, nil, result(17*second, sim.Never, 4.9, 5), none, simulate.Bad, "never recovers: 5.0 attempts per operation keep the service overloaded after the fault", "Add a gate and a budget (gate: wait, budget: 10)"},
+		{five, shuts, tripped(result(17*second, sim.Never, 0, 0)), none, simulate.Bad, "does not recover within the simulation: its circuit breakers still refuse calls, for 30s at a time", "Add a gate and a budget (gate: wait, budget: 10)"},
+		{five, both, result(17*second, sim.Never, 1, 1), none, simulate.Bad, "never recovers", "No setting of the policy helps: "},
 		{untimed, both, result(17*second, sim.Never, 1, 1), none, simulate.Bad, "never recovers", "End attempts that take too long (attempt_timeout: 200ms)"},
 		{five, nil, result(17*second, sim.Never, 4.9, 5), stuck, simulate.Bad, "worse than no retries: loses 17.0 s of traffic instead of 5.0 s", "Add a gate and a budget"},
 		{five, gate, result(7*second, 0, 4.9, 1), none, simulate.Bad, "worse than no retries: loses 7.0 s of traffic instead of 5.0 s", "Add a budget (budget: 10), which stops retries in an outage"},
-		{five, both, result(4*second, 3*second, 1, 1), stuck, simulate.Good, "loses 4.0 s of traffic instead of 5.0 s, and the service is well 3.0 s after the fault", "Nothing to change"},
-		{five, budget, result(4*second, 3*second, 1, 1), none, simulate.Bad, "slow to recover: 3.0 s after the fault, without retries as soon as the fault ends", "Add a gate (gate: wait), which admits what the service can digest"},
+		{five, both, result(4*second, 3*second, 1, 1), stuck, simulate.Good, "loses 4.0 s of traffic instead of 5.0 s, and the service recovers 3.0 s after the fault", "Nothing to change"},
+		{five, budget, result(4*second, 3*second, 1, 1), none, simulate.Bad, "slow to recover: 3.0 s after the fault, without retries as soon as the fault ends", "Add a gate (gate: wait), which admits what the service can handle"},
 		{five, nil, result(2*second, 0, 3.1, 1), none, simulate.Fair, "multiplies the load by 3.1 in the fault, and loses 2.0 s of traffic", "Add a gate and a budget"},
 		{five, budget, result(4900*time.Millisecond, 0, 1, 1), none, simulate.Fair, "hardly better than no retries: loses 4.9 s of traffic instead of 5.0 s", "Add a gate (gate: wait)"},
 		{five, budget, result(4990*time.Millisecond, 0, 1, 1), none, simulate.Fair, "no better than no retries: loses 5.0 s of traffic", "Add a gate (gate: wait)"},
 		{five, budget, result(5100*time.Millisecond, 0, 1, 1), none, simulate.Fair, "no better than no retries: loses 5.1 s of traffic", "Add a gate (gate: wait)"},
 		{untimed, shuts, result(5*second, 0, 1.01, 1), none, simulate.Fair, "no better than no retries: loses 5.0 s of traffic", "End attempts that take too long, and add a gate and a budget (attempt_timeout: 200ms, gate: wait, budget: 10)"},
-		{five, budget, wasteful(result(2*second, 0, 1, 1)), none, simulate.Fair, "loses 2.0 s of traffic instead of 5.0 s, but 40 % of the work is for callers that have gone", "Add a gate (gate: wait)"},
-		{five, both, result(2*second, 200*time.Millisecond, 0.3, 1), none, simulate.Good, "loses 2.0 s of traffic instead of 5.0 s, and the service is well 0.2 s after the fault", "Nothing to change"},
-		{five, both, slow(result(2*second, 0, 0.3, 1)), none, simulate.Good, "loses 2.0 s of traffic instead of 5.0 s, and the service is well as soon as the fault ends", "Nothing to change, unless callers cannot wait: 1 of 100 takes 2.9 s or more, and gate: fail_fast refuses it at once"},
+		{five, budget, wasteful(result(2*second, 0, 1, 1)), none, simulate.Fair, "loses 2.0 s of traffic instead of 5.0 s, but 40 % of the work is for callers that have given up", "Add a gate (gate: wait)"},
+		{five, both, result(2*second, 200*time.Millisecond, 0.3, 1), none, simulate.Good, "loses 2.0 s of traffic instead of 5.0 s, and the service recovers 0.2 s after the fault", "Nothing to change"},
+		{five, both, slow(result(2*second, 0, 0.3, 1)), none, simulate.Good, "loses 2.0 s of traffic instead of 5.0 s, and the service recovers as soon as the fault ends", "Nothing to change, unless callers cannot wait: 1 of 100 takes 2.9 s or more, and gate: fail_fast refuses it at once"},
 		{five, budget, result(0, 0, 1.1, 1), result(40*time.Millisecond, 0, 1, 1), simulate.Good, "loses nothing", "Nothing to change"},
 	} {
 		by := sim.Contender{Policy: row.policy, Breaker: row.breaker}
@@ -84,12 +84,12 @@ func TestVerdicts(t *testing.T) {
 // What a change gives is told, also if that is nothing.
 func TestChangesAreTold(t *testing.T) {
 	before := result(5*second, sim.Never, 2, 1)
-	worse := "Add a gate: it then loses 6.0 s, which is worse, so it is the fault that costs so much, and not the policy.\n"
+	worse := "Add a gate: it then loses 6.0 s, which is worse: the fault causes the loss, not the policy.\n"
 	for want, changed := range map[string]sim.Result{
-		"Add a gate: it then loses 2.0 s.\n":                                 result(2*second, 0, 2, 1),
-		"Add a gate: it then loses 5.0 s.\n":                                 result(5*second, second, 2, 1),
-		"Add a gate: it then loses 4.0 s, and does not recover either.\n":    result(4*second, sim.Never, 2, 1),
-		"Add a gate: it then loses 4.9 s, so it is the fault that costs so ": result(4900*time.Millisecond, sim.Never, 2, 1),
+		"Add a gate: it then loses 2.0 s.\n":                               result(2*second, 0, 2, 1),
+		"Add a gate: it then loses 5.0 s.\n":                               result(5*second, second, 2, 1),
+		"Add a gate: it then loses 4.0 s, and does not recover, either.\n": result(4*second, sim.Never, 2, 1),
+		"Add a gate: it then loses 4.9 s: the fault causes the loss":       result(4900*time.Millisecond, sim.Never, 2, 1),
 		worse:                                   result(6*second, second, 0.1, 1),
 		strings.Replace(worse, "6.0", "4.0", 1): result(4*second, sim.Never, 0.1, 1),
 	} {

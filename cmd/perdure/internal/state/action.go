@@ -18,9 +18,9 @@ type Action struct {
 // Actions returns all actions.
 func Actions() []Action {
 	return []Action{
-		{"trip", "Open it for 30 seconds, as its own rules would", (*circuit.Breaker).Trip},
-		{"isolate", "Refuse all calls until it is reset", (*circuit.Breaker).Isolate},
-		{"reset", "Close it, and forget its failures and its budget", (*circuit.Breaker).Reset},
+		{"trip", "Open it for 30 seconds, as a failure rule does", (*circuit.Breaker).Trip},
+		{"isolate", "Refuse all calls until a reset", (*circuit.Breaker).Isolate},
+		{"reset", "Close it, and clear its failures and its budget", (*circuit.Breaker).Reset},
 	}
 }
 
@@ -29,15 +29,15 @@ func Actions() []Action {
 func (a Action) Do(ctx context.Context, s *Store, key string, log *slog.Logger) (was, is circuit.State) {
 	b := circuit.New(key, circuit.Config{
 		Store: s, Log: log,
-		Window: time.Minute, FailureRatio: 1, // so that a reset forgets the window of a breaker that has one,
-		Gate: circuit.FailFast, // and lifts the limit of its gate
+		Window: time.Minute, FailureRatio: 1, // so that a reset clears the window, if the breaker has one,
+		Gate: circuit.FailFast, // and the limit of its gate
 	})
 	seen := circuit.New(key, circuit.Config{Store: s, RecoveryTimeout: longest, ProbeLease: longest, Gate: circuit.FailFast})
 	s.Ready(ctx)
 	was = seen.State()
 	a.do(b)
 	if s.fleet != nil && a.Name == "reset" {
-		s.fleet.Reset(key) // also where this host's is closed
+		s.fleet.Reset(key) // even if the breaker is closed on this host
 	}
 	return was, seen.State()
 }

@@ -15,37 +15,37 @@ import (
 	"github.com/seed-0f2c7998/perdure/redisstore"
 )
 
-// A Row is what a Snapshot has of one key. Its JSON form is for programs:
-// names stay, and what is not known or does not apply is left out.
+// A Row is the state of one key in a Snapshot. Its JSON form is stable; fields that are
+// unknown or do not apply are absent.
 type Row struct {
 	Key       string        `json:"key"`
 	State     circuit.State `json:"state"`                 // closed, open, half-open or isolated
-	Since     *time.Time    `json:"since,omitempty"`       // when the state last changed; absent: never
-	Reason    string        `json:"reason,omitempty"`      // why it did
-	Failures  int           `json:"failures"`              // consecutive ones so far, of a closed breaker
-	NextProbe *time.Time    `json:"next_probe,omitempty"`  // when an open breaker lets the next call through; past: it would now
-	LeaseEnds *time.Time    `json:"lease_ends,omitempty"`  // a probe is out, and is given up then
-	LeaseHost string        `json:"lease_host,omitempty"`  // where it was sent, if another host may have
-	LeasePID  int           `json:"lease_pid,omitempty"`   // the process that has sent it; absent: not known
-	NotBefore *time.Time    `json:"not_before,omitempty"`  // servers asked several times in a row not to be called until then
-	Budget    *float64      `json:"budget,omitempty"`      // tokens for retries; absent: untouched, or there is no budget
-	Rate      float64       `json:"rate,omitempty"`        // most calls per second, of who has called last; absent: no limit
+	Since     *time.Time    `json:"since,omitempty"`       // when the state last changed; absent if never
+	Reason    string        `json:"reason,omitempty"`      // why the state last changed
+	Failures  int           `json:"failures"`              // consecutive failures of a closed breaker
+	NextProbe *time.Time    `json:"next_probe,omitempty"`  // when an open breaker admits the next call; a past instant means now
+	LeaseEnds *time.Time    `json:"lease_ends,omitempty"`  // when the lease of the probe in flight ends
+	LeaseHost string        `json:"lease_host,omitempty"`  // host of the probe, if hosts share the store
+	LeasePID  int           `json:"lease_pid,omitempty"`   // process of the probe; absent if unknown
+	NotBefore *time.Time    `json:"not_before,omitempty"`  // end of a Retry-After that all calls respect
+	Budget    *float64      `json:"budget,omitempty"`      // tokens for retries; absent if unused, or without a budget
+	Rate      float64       `json:"rate,omitempty"`        // maximum calls per second, of the last caller; absent if unlimited
 	Queued    int           `json:"queued,omitempty"`      // calls that wait for the rate
-	InFlight  int           `json:"in_flight,omitempty"`   // calls that hold a place of Concurrency, of all processes
-	Limit     int           `json:"concurrency,omitempty"` // the lowest Concurrency of the processes that run; absent: none has one
-	Waiting   int           `json:"waiting,omitempty"`     // calls that wait at a gate, of all processes
-	Demand    float64       `json:"demand,omitempty"`      // operations per second, at least, while a gate is limited
-	Admitted  float64       `json:"admitted,omitempty"`    // calls per second that a gate has admitted since it was limited
-	Trips     uint64        `json:"trips"`                 // how often it has opened
-	Rejected  uint64        `json:"rejected"`              // calls that were refused
-	Probes    uint64        `json:"probes"`                // probes that were let through
+	InFlight  int           `json:"in_flight,omitempty"`   // calls in flight under Concurrency, in all processes
+	Limit     int           `json:"concurrency,omitempty"` // lowest Concurrency of the running processes; absent if unlimited
+	Waiting   int           `json:"waiting,omitempty"`     // calls that wait at a gate, in all processes
+	Demand    float64       `json:"demand,omitempty"`      // operations per second, at least, while a gate limits
+	Admitted  float64       `json:"admitted,omitempty"`    // calls per second that the gate has admitted since it began to limit
+	Trips     uint64        `json:"trips"`                 // how often the breaker has opened
+	Rejected  uint64        `json:"rejected"`              // refused calls
+	Probes    uint64        `json:"probes"`                // admitted probes
 }
 
-// longest is for a breaker whose settings are not known: no instant that they
-// could have set is too far ahead for it.
+// longest is the RecoveryTimeout for reading a breaker with unknown settings: longer than
+// any that they could have.
 const longest = 30 * 24 * time.Hour
 
-// startBudget is the balance with which budgets begin, in tokens.
+// startBudget is the initial balance of budgets, in tokens.
 const startBudget = 1
 
 // Rows returns a row for each key.
@@ -69,7 +69,7 @@ func (s *Snapshot) row(key string) Row {
 	}
 	b := circuit.New(key, c)
 	m := b.Metrics()
-	limited := false // by a gate, which only a breaker that has one sees
+	limited := false // by a gate: only a breaker with a gate reads that
 	if m.State == circuit.Closed {
 		c.Gate = circuit.FailFast
 		b = circuit.New(key, c)
@@ -89,7 +89,7 @@ func (s *Snapshot) row(key string) Row {
 		r.Budget = &m.Balance
 	}
 	if m.State == circuit.HalfOpen {
-		// Nobody else sees it: whether the next call would be the probe is asked by making it.
+		// The snapshot is private, so a call of it shows whether the next call would be the probe.
 		switch refusal := refused(b); {
 		case refusal != nil && limited:
 			r.NextProbe = &refusal.RetryAt
@@ -103,8 +103,7 @@ func (s *Snapshot) row(key string) Row {
 	return r
 }
 
-// agree has r show what the fleet has agreed on, where that is more than this
-// host knows: what is seen of the host may be from before.
+// agree applies the fleet's decision to r, where it is newer than the state of this host.
 func (r *Row) agree(s redisstore.Status, now time.Time) {
 	ahead := s.State == circuit.Isolated || s.State == circuit.Open && s.Until.After(now)
 	if ahead && r.State == circuit.Closed {
@@ -115,7 +114,7 @@ func (r *Row) agree(s redisstore.Status, now time.Time) {
 	}
 }
 
-// refused returns the refusal that b has for a call, or nil.
+// refused makes a call and returns its refusal, or nil.
 func refused(b *circuit.Breaker) *circuit.OpenError {
 	_, err := b.Acquire()
 	refusal, _ := errors.AsType[*circuit.OpenError](err)
@@ -129,12 +128,12 @@ func instant(t time.Time) *time.Time {
 	return &t
 }
 
-// state is the state, with what a gate does while it is limited: half-open 410/s of
+// state returns the state, with the figures of a gate that limits: half-open 410/s of
 // 1600/s, 96 waiting.
 func (r Row) state() string {
 	text := r.State.String()
 	if r.Demand > 0 {
-		text += fmt.Sprintf(" %s of %s", perSecond(r.Admitted), perSecond(max(r.Demand, r.Admitted))) // Demand is of late, and without retries
+		text += fmt.Sprintf(" %s of %s", perSecond(r.Admitted), perSecond(max(r.Demand, r.Admitted))) // Demand is recent and excludes retries
 	}
 	if r.Waiting > 0 {
 		text += fmt.Sprintf(", %d waiting", r.Waiting)
@@ -142,7 +141,7 @@ func (r Row) state() string {
 	return text
 }
 
-// perSecond is a rate, with one decimal below ten.
+// perSecond returns a rate, with one decimal below ten.
 func perSecond(rate float64) string {
 	if rate < 10 {
 		return fmt.Sprintf("%.1f/s", rate)
@@ -150,7 +149,7 @@ func perSecond(rate float64) string {
 	return fmt.Sprintf("%.0f/s", rate)
 }
 
-// why is the reason in words, with what is on the way to the next, and the limits.
+// why returns the reason of the state, the failures so far, and the limits.
 func (r Row) why() string {
 	var parts []string
 	switch {
@@ -170,7 +169,7 @@ func (r Row) why() string {
 	switch {
 	case r.Limit > 0:
 		parts = append(parts, fmt.Sprintf("%d of %d in flight", r.InFlight, r.Limit))
-	case r.InFlight > 0: // of a command whose perdure was killed
+	case r.InFlight > 0: // the command of a perdure that was killed
 		parts = append(parts, fmt.Sprintf("%d in flight", r.InFlight))
 	}
 	return strings.Join(parts, ", ")

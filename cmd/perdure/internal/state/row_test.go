@@ -6,7 +6,7 @@ import (
 	"github.com/seed-0f2c7998/perdure/circuit"
 )
 
-// What a gate has admitted is never shown as more than what came: that is of late, and has no retries in it.
+// The admitted rate is never shown as more than the demand, which is recent and excludes retries.
 func TestStateOfAGate(t *testing.T) {
 	for _, row := range []struct {
 		demand, admitted float64

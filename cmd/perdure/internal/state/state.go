@@ -1,5 +1,5 @@
-// Package state is what the command remembers from one process to the next:
-// the circuit breakers of a store that processes share.
+// Package state opens, reads and changes the circuit breakers that the processes of the
+// command share.
 package state
 
 import (
@@ -24,29 +24,29 @@ import (
 	"github.com/seed-0f2c7998/perdure/redisstore"
 )
 
-// Of returns the key of the operation of that name, which run guards.
+// Of returns the key of the operation of that name.
 func Of(name string) string { return "op:" + name }
 
-// A Store is opened when it is first asked for a cell: who makes no breaker
-// leaves no trace. It is a [circuit.Store].
+// A Store is a [circuit.Store] that is opened when the first breaker is created: a command
+// without breakers creates no file.
 type Store struct {
 	cell.Seal
 
-	log    *slog.Logger // for warnings
-	open   func() circuit.Store
-	once   sync.Once         // guards open
-	end    func()            // nil if Close has nothing to do
-	dir    string            // of the host's file; "" if there is none
-	local  *Store            // below the fleet; nil without one
-	lends  bool              // see LendPlaces
-	fleet  *redisstore.Store // nil if the state is not shared with other hosts
-	fresh  atomic.Bool       // whether the fleet's state of some breaker has not been read yet
-	silent atomic.Bool       // whether the fleet's server has not responded in time
+	log      *slog.Logger // for warnings
+	open     func() circuit.Store
+	once     sync.Once         // guards open
+	end      func()            // nil if Close has nothing to do
+	dir      string            // directory of the host's file; "" without a file
+	local    *Store            // the host's store below the fleet; nil without a fleet
+	inherits bool              // see InheritPlaces
+	fleet    *redisstore.Store // nil if hosts do not share the state
+	fresh    atomic.Bool       // the fleet's state of some breaker has not been read yet
+	silent   atomic.Bool       // the fleet's server has not responded in time
 }
 
 // cells are the Store as package circuit sees it.
 type cells struct {
-	cell.Store // nil until it is opened
+	cell.Store // nil until the store is opened
 
 	of *Store
 }
@@ -57,9 +57,9 @@ func newStore(log *slog.Logger) *Store {
 	return s
 }
 
-// Open returns the store that text names: memory, host, the URL of a server
-// that hosts share or, if it is empty, host. A host's that cannot be had warns,
-// once, and is memory. The error is about the URL.
+// Open returns the store that text names: memory, host, or the URL of a server that hosts
+// share. "" means host. If the host's file cannot be used, the store warns once and uses
+// memory. The error is about the URL.
 func Open(text string, log *slog.Logger) (*Store, error) {
 	s := newStore(log)
 	switch text {
@@ -75,7 +75,7 @@ func Open(text string, log *slog.Logger) (*Store, error) {
 			return nil, ofStore(err)
 		}
 		s.fleet, s.local, s.end = fleet, local, func() {
-			if fleet.Err() == nil && !s.silent.Load() { // else there is nobody to tell
+			if fleet.Err() == nil && !s.silent.Load() { // otherwise the server cannot be reached
 				fleet.Close()
 			}
 			local.Close()
@@ -94,13 +94,13 @@ func (s *Store) host() circuit.Store {
 	return h
 }
 
-// LendPlaces has the processes that this one starts keep the places of
-// Concurrency that it holds then: one that outlives this process, because that is
-// killed, goes on to count. Call it before any breaker is made.
-func (s *Store) LendPlaces() { s.lends = true }
+// InheritPlaces makes child processes inherit the places of Concurrency that this process
+// holds when it starts them: a child that outlives this process, because that was killed,
+// still counts. Call InheritPlaces before the first breaker is created.
+func (s *Store) InheritPlaces() { s.inherits = true }
 
-// Locks returns the places of key that all processes of this user share, if they
-// share its state.
+// Locks returns the places of key that all processes of this user share, or nil if they do
+// not share the state.
 func (c *cells) Locks(key string, limit int) places.Locks {
 	host := c.of
 	if host.local != nil {
@@ -109,10 +109,10 @@ func (c *cells) Locks(key string, limit int) places.Locks {
 	if host.dir == "" {
 		return nil
 	}
-	return hostplaces.Of(host.dir, key, limit, c.of.lends, host.log)
+	return hostplaces.Of(host.dir, key, limit, c.of.inherits, host.log)
 }
 
-// Cell returns the way to the cell of key.
+// Cell opens the store and returns the reference to the cell of key.
 func (c *cells) Cell(key string, u cell.Client) *cell.Ref {
 	s := c.of
 	s.once.Do(func() { c.Store = cell.Unseal(s.open()) })
@@ -120,54 +120,53 @@ func (c *cells) Cell(key string, u cell.Client) *cell.Ref {
 	return c.Store.Cell(key, u)
 }
 
-// How long a command waits for the fleet's state, and how often it checks
-// whether the server can be reached at all.
+// readyTimeout is how long a command waits for the fleet's state; pollEvery is how often it
+// checks whether the server can be reached.
 const (
-	patience  = 500 * time.Millisecond
-	pollEvery = 10 * time.Millisecond
+	readyTimeout = 500 * time.Millisecond
+	pollEvery    = 10 * time.Millisecond
 )
 
-// Ready asks the fleet what it knows of the breakers that have been made since
-// the last time, for half a second at most, and reports whether there were any.
-// Without an answer each goes on with what this host knows.
+// Ready reads the fleet's state of the breakers that were created since the last call, and
+// reports whether there were any. If the server does not respond within half a second, they
+// keep this host's state.
 func (s *Store) Ready(ctx context.Context) bool {
 	if s == nil || !s.fresh.Swap(false) {
 		return false
 	}
-	ctx, cancel := context.WithTimeout(ctx, patience)
+	ctx, cancel := context.WithTimeout(ctx, readyTimeout)
 	defer cancel()
-	answer := make(chan error, 1)
-	go func() { answer <- s.fleet.Ready(ctx) }()
+	read := make(chan error, 1)
+	go func() { read <- s.fleet.Ready(ctx) }()
 	ticker := time.NewTicker(pollEvery)
 	defer ticker.Stop()
 	for {
 		select {
-		case err := <-answer:
+		case err := <-read:
 			if err != nil && s.fleet.Err() == nil {
 				s.silent.Store(true)
-				s.log.Warn(fmt.Sprintf("The store that hosts share has not answered in %v: going on with what this host knows", patience), "error", err)
+				s.log.Warn(fmt.Sprintf("Shared store has not responded within %v: using this host's state", readyTimeout), "error", err)
 			}
 			return true
 		case <-ticker.C:
-			if s.fleet.Err() != nil { // which it has told
+			if s.fleet.Err() != nil { // the store has logged the error
 				return true
 			}
 		}
 	}
 }
 
-// Close ends the work of the store; nil has none.
+// Close closes the store. A nil Store does nothing.
 func (s *Store) Close() {
 	if s != nil && s.end != nil {
 		s.end()
 	}
 }
 
-// errMemory is a store in which nobody else's breakers can be seen.
-var errMemory = setting.Bad("store", "memory", "a store that processes share, as host: memory is gone with its process")
+// errMemory is the error of a store that is not shared.
+var errMemory = setting.Bad("store", "memory", "a store that processes share, such as host")
 
-// A Snapshot is the breakers as they were at one moment. Changing it does not
-// change them.
+// A Snapshot is a private copy of the breakers of a store at one moment.
 type Snapshot struct {
 	Path   string           // path of the file
 	Keys   []string         // sorted; nil if there is no file
@@ -177,9 +176,8 @@ type Snapshot struct {
 	fleet map[string]redisstore.Status // by key; nil if no fleet was queried
 }
 
-// Take returns a snapshot of the store that text names: the host's, by itself or
-// as the local layer of one that hosts share. It is no error if there is no file
-// yet.
+// Take returns a snapshot of the host's file, which also is the local layer of a store that
+// hosts share; text names the store. A file that does not exist yet is no error.
 func Take(text string) (*Snapshot, error) {
 	if text == "memory" {
 		return nil, errMemory
@@ -201,21 +199,20 @@ func Take(text string) (*Snapshot, error) {
 	return s, nil
 }
 
-// QueryFleet adds the state that the server which text names has of the keys, if
-// text names one. It waits for half a second at most; without a response the
-// snapshot stays as it is.
+// QueryFleet adds the fleet's state of the keys, if text names a server. It waits for half
+// a second at most. Without a response the snapshot is unchanged.
 func (s *Snapshot) QueryFleet(ctx context.Context, text string) error {
 	if text == "" || text == "host" {
 		return nil
 	}
-	ctx, cancel := context.WithTimeout(ctx, patience)
+	ctx, cancel := context.WithTimeout(ctx, readyTimeout)
 	defer cancel()
 	seen, err := redisstore.Inspect(ctx, redisstore.Options{URL: text}, s.Keys)
 	s.fleet = seen // also with an error about some of the keys
 	return ofStore(err)
 }
 
-// ofStore is err with the name that the setting has here, if it is about one.
+// ofStore returns err about the setting store, if err is about a setting.
 func ofStore(err error) error {
 	if bad, ok := errors.AsType[*setting.Error](err); ok {
 		return &setting.Error{Field: "store", Value: bad.Value, Want: bad.Want}
@@ -226,12 +223,12 @@ func ofStore(err error) error {
 // Exists reports whether there is a file.
 func (s *Snapshot) Exists() bool { return s.store != nil }
 
-// Find returns the key that name means: a key, or the name of an operation.
+// Find returns the key of that name: a key, or the name of an operation.
 func (s *Snapshot) Find(name string) (string, error) {
 	if !s.Exists() {
 		return "", fmt.Errorf("no circuit breakers yet: %s does not exist", s.Path)
 	}
-	name = redact.String(name) // as it was when the key was made
+	name = redact.String(name) // keys are stored redacted
 	for _, key := range []string{name, Of(name)} {
 		if slices.Contains(s.Keys, key) {
 			return key, nil
@@ -244,8 +241,7 @@ func (s *Snapshot) Find(name string) (string, error) {
 	return "", setting.Bad("NAME", name, want)
 }
 
-// nearest returns the key that name may have been meant to be, with or without
-// what keys of operations begin with.
+// nearest returns the key that is nearest to name, with or without "op:".
 func nearest(name string, keys []string) string {
 	if s := setting.Nearest(name, keys); s != "" {
 		return s

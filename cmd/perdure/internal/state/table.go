@@ -27,7 +27,7 @@ func (s *Snapshot) WriteTable(w io.Writer) error {
 		s.writeRows(&b)
 	}
 	for _, o := range s.Others {
-		fmt.Fprintf(&b, "Another version of perdure keeps its own circuit breakers in %s (format version %d), which this one does not share: it has %s (version %d).\n",
+		fmt.Fprintf(&b, "Another version of perdure has its own circuit breakers in %s (format version %d). They are not shared with this version, which uses %s (format version %d).\n",
 			report.Line(o.Path), o.Version, report.Line(s.Path), cell.Version)
 	}
 	_, err := b.WriteTo(w)
@@ -46,7 +46,7 @@ func (s *Snapshot) writeRows(w io.Writer) {
 		fmt.Fprintf(t, "%s\t%v\t%s\t%s\t%s\t%s\t%s\n", report.Line(r.Key), r.state(), ago(now, r.Since), orNone(r.why()),
 			r.nextProbe(now), ahead(now, r.NotBefore), orNone(budget))
 	}
-	_ = t.Flush() // to memory
+	_ = t.Flush() // writes to memory
 }
 
 // WriteJSON writes the snapshot as one JSON object in one line.
@@ -62,7 +62,7 @@ func (s *Snapshot) WriteJSON(w io.Writer) error {
 	}{time.Now(), s.where(), s.Path, cell.Version, s.Others, s.Exists(), s.Rows()})
 }
 
-// where is the kind of the store.
+// where returns the kind of the store.
 func (s *Snapshot) where() string {
 	if s.fleet != nil {
 		return "redis"
@@ -72,11 +72,11 @@ func (s *Snapshot) where() string {
 
 func orNone(text string) string { return cmp.Or(text, "-") }
 
-// nextProbe is when the next call passes a breaker that is not closed.
+// nextProbe returns when the next call passes a breaker that is not closed.
 func (r Row) nextProbe(now time.Time) string {
 	switch {
 	case r.LeaseEnds != nil:
-		return "out" + r.holder() + ", until " + clock(now, *r.LeaseEnds)
+		return "in flight" + r.holder() + ", until " + clock(now, *r.LeaseEnds)
 	case r.State == circuit.HalfOpen:
 		return "next call"
 	case r.State == circuit.Isolated:
@@ -85,7 +85,7 @@ func (r Row) nextProbe(now time.Time) string {
 	return ahead(now, r.NextProbe)
 }
 
-// holder is who has the lease, in brackets.
+// holder returns the process with the lease, in parentheses.
 func (r Row) holder() string {
 	switch {
 	case r.LeaseHost != "":
@@ -110,7 +110,7 @@ func ahead(now time.Time, t *time.Time) string {
 	return clock(now, *t) + " (in " + short(t.Sub(now)) + ")"
 }
 
-// clock is the time of day, with the day if that is another.
+// clock returns the time of day, with the date if it is not that of now.
 func clock(now, t time.Time) string {
 	if t.Format(time.DateOnly) == now.Format(time.DateOnly) {
 		return t.Format(time.TimeOnly)
@@ -118,7 +118,7 @@ func clock(now, t time.Time) string {
 	return t.Format(time.DateTime)
 }
 
-// short is a duration in its two greatest units.
+// short returns a duration in its two largest units.
 func short(d time.Duration) string {
 	d = max(d, 0).Round(time.Second)
 	switch {

@@ -54,7 +54,7 @@ func TestDirectoryOfOthers(t *testing.T) {
 	}
 }
 
-// The formats of the two files, of which the second is that of package awsretry: whoever changes one raises its version.
+// The formats of the two files, the second is that of package awsretry. A change of one needs a new version.
 func TestGoldenOrigin(t *testing.T) {
 	dir := begun(t)
 	names, _ := filepath.Glob(filepath.Join(dir, "*.json"))

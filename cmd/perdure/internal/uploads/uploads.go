@@ -1,5 +1,5 @@
-// Package uploads remembers uploads that are not complete yet, for the process that resumes them: in the state
-// directory of this user, by the file's path and the object's address. One process at a time has one.
+// Package uploads records incomplete uploads in the user's state directory, for the process that resumes them. A record is
+// found by the path of the file and the address of the object. One process at a time has claimed a record.
 package uploads
 
 import (
@@ -20,80 +20,78 @@ import (
 	"github.com/seed-0f2c7998/perdure/internal/record"
 )
 
-// format is what the file about a source calls itself. One of another format is that of no source.
+// format is the format of a record. Records of other formats are ignored.
 const format = "perdure-upload-3"
 
-// ErrTaken is returned where another process has the upload, or what is there is not this user's.
-var ErrTaken = errors.New("another process has what is known of the upload")
+// ErrTaken is the error of a record that another process has claimed, or that does not belong to this user.
+var ErrTaken = errors.New("another process has claimed the record of the upload")
 
-// maxOrigin is how many bytes of the file about a source are read.
+// maxOrigin is how many bytes of a record are read.
 const maxOrigin = 64 << 10
 
-// forgotten is how long an upload is remembered that no run resumes.
+// forgotten is how long a record is kept that no run resumes.
 const forgotten = 30 * 24 * time.Hour
 
-// A Source is the file that is sent, as it is when that begins.
+// A Source is the file that is uploaded, as it is when the upload begins.
 type Source struct {
-	Path     string    `json:"source"` // an absolute one
+	Path     string    `json:"source"` // absolute
 	Size     int64     `json:"size"`
 	Modified time.Time `json:"modified"`
 }
 
-// An Upload is an object that is not complete yet, and that this process has. It is not safe for concurrent use.
+// An Upload is an incomplete upload that this process has claimed. It is not safe for concurrent use.
 //
-// Of each there are two files: HASH.json, which says what the source was and is locked, and HASH.parts, which says what the
-// store has.
+// Each upload has two files: HASH.json, the locked record of the source, and HASH.parts, the state of the parts.
 type Upload struct {
-	file   *os.File
-	source Source // as it is now
-	was    origin // zero: there is none
-	lost   bool
+	file     *os.File
+	source   Source // as it is now
+	recorded origin // zero if there is no record yet
+	lost     bool   // the parts cannot be read
 }
 
-// An origin is what is known of a source when its upload is begun.
+// An origin is the record of the source of an upload.
 type origin struct {
 	Format string `json:"format"`
 	Source
 	Begun time.Time `json:"begun"`
 }
 
-// An Address is where an object is to be.
+// An Address is the address of an object.
 type Address struct{ Endpoint, Bucket, Key string }
 
-// Dir returns the directory that uploads are remembered in.
+// Dir returns the directory of the records.
 func Dir() (string, error) {
 	cells, err := hoststore.Path()
 	return filepath.Join(filepath.Dir(cells), "uploads"), err
 }
 
-// Open claims, in that directory, what is known of the upload from source to that address, and makes it unless it has to be
-// there already.
-func Open(dir string, to Address, source Source, there bool) (*Upload, error) {
+// Open claims the record in dir of the upload of source to that address. It creates the record, unless mustExist is set.
+func Open(dir string, to Address, source Source, mustExist bool) (*Upload, error) {
 	sum := sha256.Sum256([]byte(strings.Join([]string{to.Endpoint, to.Bucket, to.Key, source.Path}, "\x00")))
-	if !there {
+	if !mustExist {
 		if err := os.MkdirAll(dir, 0o700); err != nil {
 			return nil, err
 		}
 	}
-	f, err := claim(dir, hex.EncodeToString(sum[:16])+".json", there)
+	f, err := claim(dir, hex.EncodeToString(sum[:16])+".json", mustExist)
 	if err != nil {
 		return nil, err
 	}
 	u := &Upload{file: f, source: source}
-	remembered, err := u.remembered()
+	exists, err := u.exists()
 	if err != nil {
 		u.Close()
 		return nil, ErrTaken
 	}
-	if remembered {
-		u.was = u.recall()
+	if exists {
+		u.recorded = u.recall()
 	}
 	return u, nil
 }
 
-// claim opens the file of that name for this process alone, and makes it unless it has to be there. What is not a regular
-// file of this user's, in a directory that only this user may write to, is not touched: nor is one that another process has.
-func claim(dir, name string, there bool) (*os.File, error) {
+// claim opens and locks the file of that name. It creates the file, unless mustExist is set. It returns ErrTaken if the file
+// is locked, is not a regular file of this user, or is in a directory that other users can write to.
+func claim(dir, name string, mustExist bool) (*os.File, error) {
 	root, err := os.OpenRoot(dir)
 	if err != nil {
 		return nil, err
@@ -103,7 +101,7 @@ func claim(dir, name string, there bool) (*os.File, error) {
 		return nil, errors.Join(ErrTaken, err)
 	}
 	f, err := private.Open(root, name, os.O_RDWR, single)
-	if errors.Is(err, fs.ErrNotExist) && !there {
+	if errors.Is(err, fs.ErrNotExist) && !mustExist {
 		f, err = private.Make(root, name)
 	}
 	if err != nil {
@@ -118,7 +116,7 @@ func claim(dir, name string, there bool) (*os.File, error) {
 	return nil, ErrTaken
 }
 
-// single returns nil for a regular file of this user's with one name.
+// single returns nil for a regular file of this user with one name.
 func single(info fs.FileInfo) error {
 	if private.File(info) != nil || !private.Single(info) {
 		return ErrTaken
@@ -126,8 +124,8 @@ func single(info fs.FileInfo) error {
 	return nil
 }
 
-// remembered reports whether there is an upload. What is not a regular file of this user's with one name is an error.
-func (u *Upload) remembered() (bool, error) {
+// exists reports whether there is an upload. A file of parts that is not a regular file of this user with one name is an error.
+func (u *Upload) exists() (bool, error) {
 	info, err := os.Lstat(u.State())
 	if errors.Is(err, fs.ErrNotExist) {
 		return false, nil
@@ -138,7 +136,7 @@ func (u *Upload) remembered() (bool, error) {
 	return err == nil, err
 }
 
-// recall reads what the source was; unknown if that, or what the store has, can't be read.
+// recall reads the record. It returns unknown if the record or the state of the parts cannot be read.
 func (u *Upload) recall() origin {
 	var r origin
 	text, err := io.ReadAll(io.NewSectionReader(u.file, 0, maxOrigin))
@@ -150,40 +148,40 @@ func (u *Upload) recall() origin {
 	return r
 }
 
-// unknown is the origin of an upload whose files are damaged, or of another version.
+// unknown is the origin of an upload with damaged files, or with those of another version.
 var unknown = origin{Source: Source{Size: -1}} //nolint:gochecknoglobals // a constant
 
-// State returns the path of the file that says what the store has.
+// State returns the path of the state of the parts.
 func (u *Upload) State() string { return strings.TrimSuffix(u.file.Name(), ".json") + ".parts" }
 
-// Damaged is why nothing is known of an upload that there was.
+// Damaged is the reason if the files of an upload cannot be read.
 const Damaged = "the state of the earlier run is damaged, or of another version of perdure"
 
-// Outdated returns why nothing of what was sent is of use; "" if it may be.
+// Outdated returns the reason why the upload cannot be resumed, or "" if it may be.
 func (u *Upload) Outdated() string {
 	switch {
-	case u.was == unknown:
+	case u.recorded == unknown:
 		return Damaged
-	case u.was != (origin{}) && (u.was.Size != u.source.Size || !u.was.Modified.Equal(u.source.Modified)):
-		return "it has changed since the earlier run"
+	case u.recorded != (origin{}) && (u.recorded.Size != u.source.Size || !u.recorded.Modified.Equal(u.source.Modified)):
+		return "the file has changed since the earlier run"
 	}
 	return ""
 }
 
-// Lost reports whether it is not known which upload an earlier run has begun: what that sent stays in the store.
+// Lost reports whether the upload of an earlier run is unknown: then its parts stay in the store.
 func (u *Upload) Lost() bool { return u.lost }
 
-// Begun returns when the upload was begun; zero: that is not known.
-func (u *Upload) Begun() time.Time { return u.was.Begun }
+// Begun returns when the upload was begun; the zero Time if that is unknown.
+func (u *Upload) Begun() time.Time { return u.recorded.Begun }
 
-// Begin writes down what the source is, unless that is known. An upload of what
-// it was before must have been forgotten.
+// Begin records the source, unless it is recorded. Call Forget first if the source has
+// changed.
 func (u *Upload) Begin() error {
-	if u.was != (origin{}) {
+	if u.recorded != (origin{}) {
 		return nil
 	}
-	u.was = origin{format, u.source, time.Now()}
-	text, err := record.Encode(u.was)
+	u.recorded = origin{format, u.source, time.Now()}
+	text, err := record.Encode(u.recorded)
 	if err != nil {
 		return err
 	}
@@ -196,9 +194,9 @@ func (u *Upload) Begin() error {
 	return u.file.Sync()
 }
 
-// Forget removes what is known of the upload, though it may still be there.
+// Forget removes the record of the upload. It does not abort the upload.
 func (u *Upload) Forget() error {
-	u.was = origin{}
+	u.recorded = origin{}
 	err := os.Remove(u.State())
 	if errors.Is(err, fs.ErrNotExist) {
 		return nil
@@ -206,36 +204,36 @@ func (u *Upload) Forget() error {
 	return err
 }
 
-// Close leaves the upload to the next process, or nothing if there is none.
+// Close leaves the record to the next process. It removes a record without an upload.
 func (u *Upload) Close() {
-	if remembered, err := u.remembered(); !remembered && err == nil {
+	if exists, err := u.exists(); !exists && err == nil {
 		discard(u.file)
 		return
 	}
 	_ = u.file.Close()
 }
 
-// discard closes and removes a file, so that no other process can have it by then.
+// discard removes a file before it unlocks the file, except on Windows.
 func discard(f *os.File) {
-	if runtime.GOOS == "windows" { // what is open can't be removed there
+	if runtime.GOOS == "windows" { // an open file cannot be removed there
 		_ = f.Close()
 	}
 	_ = os.Remove(f.Name())
 	_ = f.Close()
 }
 
-// Each calls f with each upload in that directory that no other process has.
+// Each calls f with each upload in dir that no other process has claimed.
 func Each(dir string, f func(*Upload)) { each(dir, time.Now(), f) }
 
 // Prune forgets uploads that no run has gone on with for a month. Others are not claimed for a moment, in which their own
 // copy could not have them.
 func Prune(dir string) {
-	each(dir, time.Now().Add(-forgotten), func(u *Upload) { _ = u.Forget() }) // it is tried again
+	each(dir, time.Now().Add(-forgotten), func(u *Upload) { _ = u.Forget() }) // the next Prune tries again
 }
 
-// each calls f with the uploads of Each that have last been gone on with before an instant.
+// each calls f with the uploads of Each that were last used before an instant.
 func each(dir string, before time.Time, f func(*Upload)) {
-	entries, _ := os.ReadDir(dir) // there may be none
+	entries, _ := os.ReadDir(dir) // an error means no records
 	for _, e := range entries {
 		name, ok := strings.CutSuffix(e.Name(), ".json")
 		if !ok || touched(filepath.Join(dir, name)).After(before) {
@@ -246,15 +244,15 @@ func each(dir string, before time.Time, f func(*Upload)) {
 			continue
 		}
 		u := &Upload{file: claimed}
-		if remembered, _ := u.remembered(); remembered {
-			u.was = u.recall()
+		if exists, _ := u.exists(); exists {
+			u.recorded = u.recall()
 			f(u)
 		}
 		u.Close()
 	}
 }
 
-// touched returns when an upload of that name was last gone on with.
+// touched returns when the upload of that name was last used.
 func touched(name string) time.Time {
 	for _, suffix := range []string{".parts", ".json"} {
 		if info, err := os.Lstat(name + suffix); err == nil {

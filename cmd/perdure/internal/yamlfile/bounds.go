@@ -10,14 +10,13 @@ import (
 	"github.com/goccy/go-yaml/token"
 )
 
-// How large a file may be. The parser's time and memory grow with the square of how
-// many tokens there are, and of how deep they are nested, or faster: what is beyond
-// these limits never reaches it.
+// Limits of a file. The time and memory of the parser grow at least with the square of the
+// number of tokens and of their depth. It does not get a file beyond these limits.
 const (
 	longest = 1 << 20 // in bytes
-	marks   = 1 << 16 // what may become a token, comments among it
-	most    = 10_000  // in tokens, without comments
-	deepest = 64      // in mappings, sequences, anchors and tags
+	marks   = 1 << 16 // characters that may begin a token, also in comments
+	most    = 10_000  // tokens, without comments
+	deepest = 64      // nested mappings, sequences, anchors and tags
 )
 
 // tokens returns the tokens of the file, without comments.
@@ -32,16 +31,16 @@ func (f *File) tokens() (token.Tokens, error) {
 			continue
 		}
 		if kept.Add(t); len(kept) > most {
-			return nil, fmt.Errorf("%s: too many values: want at most %d names, values and signs", f.Place(t), most)
+			return nil, fmt.Errorf("%s: too many values: must be at most %d names, values and signs", f.Place(t), most)
 		}
 		if d.add(t) > deepest {
-			return nil, fmt.Errorf("%s: nested too deep: want at most %d levels", f.Place(t), deepest)
+			return nil, fmt.Errorf("%s: nested too deep: must be at most %d levels", f.Place(t), deepest)
 		}
 	}
 	return kept, nil
 }
 
-// check refuses what is no text, and more of it than there may be.
+// check returns an error if the file is not text, or has too many marks.
 func (f *File) check() error {
 	n := 0
 	for i, line := range bytes.Split(f.data, []byte("\n")) {
@@ -49,7 +48,7 @@ func (f *File) check() error {
 			return r < ' ' && r != '\t' && r != '\r' || 0x7f <= r && r < 0xa0 && r != 0x85 || r == utf8.RuneError
 		})
 		if at >= 0 {
-			return fmt.Errorf("%s:%d:%d: not a text: want UTF-8 without control characters", f.path, i+1, utf8.RuneCount(line[:at])+1)
+			return fmt.Errorf("%s:%d:%d: not a text: must be UTF-8 without control characters", f.path, i+1, utf8.RuneCount(line[:at])+1)
 		}
 		n++
 		if text := bytes.TrimSpace(line); !bytes.HasPrefix(text, []byte("#")) {
@@ -61,14 +60,14 @@ func (f *File) check() error {
 			}
 		}
 		if n > marks {
-			return fmt.Errorf("%s:%d: too much in it: want names and values", f.path, i+1)
+			return fmt.Errorf("%s:%d: too many values: must be names and values", f.path, i+1)
 		}
 	}
 	return nil
 }
 
-// A depth is how deep tokens are nested, at least: the columns where what is still
-// open began, and 0 for each bracket.
+// A depth is a lower bound of the depth of tokens: the first columns of all open mappings
+// and sequences, and 0 for each open bracket.
 type depth struct {
 	open []int
 	last *token.Token
@@ -80,14 +79,14 @@ func (d *depth) add(t *token.Token) int {
 	switch t.Type {
 	case token.DocumentHeaderType, token.DocumentEndType:
 		d.open = nil
-	case token.CollectEntryType: // a comma ends what is not in brackets of its own
+	case token.CollectEntryType: // a comma ends all that began inside the bracket
 		d.end(1)
 	case token.SequenceEndType, token.MappingEndType:
 		d.end(1)
 		d.open = d.open[:max(len(d.open)-1, 0)]
 	case token.MappingValueType:
 		if d.last != nil {
-			at = d.last.Position.Column // its name
+			at = d.last.Position.Column // of its name
 		}
 		d.begin(at)
 	case token.SequenceStartType, token.MappingStartType:
@@ -100,13 +99,13 @@ func (d *depth) add(t *token.Token) int {
 	return len(d.open)
 }
 
-// begin ends what began at that column or after it, and opens what begins there.
+// begin ends what began at column or after it, and opens a level at column.
 func (d *depth) begin(column int) {
 	d.end(column)
 	d.open = append(d.open, column)
 }
 
-// end ends what began at that column or after it, up to the last bracket.
+// end ends what began at column or after it, up to the last bracket.
 func (d *depth) end(column int) {
 	for n := len(d.open); n > 0 && d.open[n-1] >= column; n = len(d.open) {
 		d.open = d.open[:n-1]

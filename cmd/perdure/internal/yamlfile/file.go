@@ -1,5 +1,5 @@
-// Package yamlfile reads YAML files that people write, JSON among them. An error about
-// what is in one names the line, shows it, and gives no secret away.
+// Package yamlfile reads YAML files, and so JSON files. An error about the content of a file
+// names the line and shows it, without secrets.
 package yamlfile
 
 import (
@@ -31,21 +31,21 @@ type File struct {
 	words Words
 }
 
-// Words are what a kind of file may have in it. Errors show no values of other names.
+// Words are the names that a kind of file may have. Errors do not show values of other names.
 type Words struct {
 	Sections []string // names whose values are mappings
 	Names    []string // names of single values
-	Example  string   // a name with its value
+	Example  string   // a name with a value
 }
 
-// Read reads the file at path; source is what named the file. The error is one line, or
-// that with the lines of the file below it.
+// Read reads the file at path; source names the flag or variable with the path. An error
+// is one line, or that with the lines of the file below it.
 func Read(path, source string, words Words) (*File, error) {
 	data, err := read(path)
 	if err != nil {
 		return nil, setting.Bad(source, path, "a file that can be read ("+reason(err)+")")
 	}
-	f := &File{path: path, data: bytes.TrimPrefix(data, []byte("\ufeff")), words: words} // as editors of Windows begin a text
+	f := &File{path: path, data: bytes.TrimPrefix(data, []byte("\ufeff")), words: words} // byte order mark, from editors on Windows
 	tokens, err := f.tokens()
 	if err != nil {
 		return nil, err
@@ -59,7 +59,7 @@ func Read(path, source string, words Words) (*File, error) {
 	}
 	for i, doc := range tree.Docs {
 		if i > 0 && doc.Body != nil {
-			return nil, f.Fail(doc.Body.GetToken(), "a second document: there must be one")
+			return nil, f.Fail(doc.Body.GetToken(), "a second document: must be one document")
 		}
 		if i == 0 {
 			f.Body = doc.Body
@@ -68,8 +68,7 @@ func Read(path, source string, words Words) (*File, error) {
 	return f, nil
 }
 
-// read returns the content of a file, which may be a pipe or a device that does not
-// end.
+// read returns the content of a file, which may be a pipe or an endless device.
 func read(path string) ([]byte, error) {
 	f, err := os.Open(path)
 	if err != nil {
@@ -78,7 +77,7 @@ func read(path string) ([]byte, error) {
 	defer func() { _ = f.Close() }()
 	data, err := io.ReadAll(io.LimitReader(f, longest+1))
 	if err == nil && len(data) > longest {
-		err = errors.New("it has more than 1 MiB")
+		err = errors.New("larger than 1 MiB")
 	}
 	return data, err
 }
@@ -91,8 +90,8 @@ func reason(err error) string {
 	return err.Error()
 }
 
-// Each calls do for every pair of a mapping, which errors call what. No body is an
-// empty mapping.
+// Each calls do for each pair of a mapping. what is the name of the mapping in errors. A nil
+// body is an empty mapping.
 func (f *File) Each(body ast.Node, what string, do func(key string, at *token.Token, value ast.Node) error) error {
 	var pairs []*ast.MappingValueNode
 	switch n := body.(type) {
@@ -102,8 +101,8 @@ func (f *File) Each(body ast.Node, what string, do func(key string, at *token.To
 	case *ast.MappingValueNode:
 		pairs = []*ast.MappingValueNode{n}
 	default:
-		want := "must be names with values, as " + f.words.Example
-		if body == f.Body { // it is none of ours, and what is in it may be secret
+		want := "must be names with values, such as " + f.words.Example
+		if body == f.Body { // not a file of this kind: it may hold secrets
 			return fmt.Errorf("%s: %s: %s", f.Place(body.GetToken()), what, want)
 		}
 		return f.Fail(body.GetToken(), "%s: %s", what, want)
@@ -117,7 +116,8 @@ func (f *File) Each(body ast.Node, what string, do func(key string, at *token.To
 	return nil
 }
 
-// Plain returns the text of a scalar or, if list is set, of a list of them, as a flag has it.
+// Plain returns the text of a scalar or, if list is set, of a list of scalars, as a flag
+// has it.
 func Plain(n ast.Node, list bool) (string, bool) {
 	switch n := n.(type) {
 	case *ast.StringNode:
@@ -138,7 +138,8 @@ func Plain(n ast.Node, list bool) (string, bool) {
 	return "", false
 }
 
-// Unknown returns the error about a name, the last of path, that is none of names.
+// Unknown returns the error about an unknown name, the last part of path. It suggests the
+// nearest of names.
 func (f *File) Unknown(path string, at *token.Token, names []string) error {
 	want := "must be one of " + strings.Join(names, ", ")
 	key := path[strings.LastIndexByte(path, '.')+1:]
@@ -148,7 +149,7 @@ func (f *File) Unknown(path string, at *token.Token, names []string) error {
 	return f.Fail(at, "%s is unknown: %s", path, want)
 }
 
-// Fail returns an error about the place of a token.
+// Fail returns an error with the place of a token and the lines around it.
 func (f *File) Fail(at *token.Token, format string, args ...any) error {
 	return Below(fmt.Errorf("%s: "+format, append([]any{f.Place(at)}, args...)...), f.Excerpt(at))
 }
@@ -162,13 +163,13 @@ func Below(err error, lines string) error {
 	return errors.Join(all...)
 }
 
-// Place returns where a token stands: the file, the line and the column.
+// Place returns the file, the line and the column of a token.
 func (f *File) Place(at *token.Token) string {
 	return fmt.Sprintf("%s:%d:%d", f.path, at.Position.Line, at.Position.Column)
 }
 
-// Excerpt returns the lines around a token, without the secrets of URLs in them,
-// and without the values of names that are not like any here: they may be secrets.
+// Excerpt returns the lines around a token, without secrets, and without the values of
+// unknown names, which may be secrets.
 func (f *File) Excerpt(at *token.Token) string {
 	var b strings.Builder
 	const around = 3
@@ -197,8 +198,8 @@ func (f *File) Excerpt(at *token.Token) string {
 	return strings.TrimRight(lines, "\n")
 }
 
-// Of an excerpt, pairs finds the lines that give a name a value, in YAML or as other
-// files have it, and tails what is too much of a line.
+// In an excerpt, pairs matches lines with a name and a value, in YAML and in other formats;
+// tails matches the rest of a long line.
 var (
 	pairs = regexp.MustCompile(`(?m)^([> ]+\d+ \| *(?:export +)?[-{"' ]*)([^\s:="']+)((?:[ \t]*:[ \t]+)|["'][ \t]*:[ \t]*|[ \t]*=[ \t]*)(\S.*)$`)
 	tails = regexp.MustCompile(`(?m)^(.{200}).+$`)

@@ -9,24 +9,24 @@ import (
 	"github.com/seed-0f2c7998/perdure/s3test"
 )
 
-// introduce tells what will happen.
+// introduce shows what the demo does.
 func (r *run) introduce() {
 	s := r.Screen
 	s.line("%s, seed %d", s.paint(bold, "perdure demo"), r.Seed)
 	s.line("")
-	s.line("   %d bike stations go from an HTTP API to files to an S3 store. Both servers", pages*perPage)
-	s.line("   are real, run here on 127.0.0.1, and fail on purpose. Nothing of yours is")
-	s.line("   read or changed. The waits are short, so that it takes seconds.")
+	s.line("   Copies %d bike stations from an HTTP API to files and to an S3 store, in %d", pages*perPage, steps)
+	s.line("   steps and about %.0f seconds. Both servers are real, run on 127.0.0.1, and fail", 15*r.Pace)
+	s.line("   on purpose. None of your files or settings is read or changed.")
 	s.line("")
 	troubled, what := tally(r.servers.pages, func(t trouble) string { return t.name })
-	s.line("   station API   %s   will fail %d times:", r.servers.api.URL, troubled)
+	s.line("   station API   %s   fails %d times:", r.servers.api.URL, troubled)
 	s.list(what)
 	troubled, what = tally(r.servers.objects, s3test.Fault.String)
-	s.line("   S3 store      %s   will be down for %v, and fail %d times:", r.servers.store.URL, r.times.outage, troubled)
+	s.line("   S3 store      %s   is down for %v, and fails %d times:", r.servers.store.URL, r.times.outage, troubled)
 	s.list(what)
 }
 
-// summary tells what has happened.
+// summary shows the counts and the result.
 func (r *run) summary() {
 	s := r.Screen
 	s.line("")
@@ -35,7 +35,7 @@ func (r *run) summary() {
 	s.line("   %-18s%7s%6s%10s%9s%9s%8s   %s", "", "calls", "done", "attempts", "retries", "refused", "waited", "amplification")
 	var all row
 	for _, row := range r.ledger.rows {
-		r.tellRow(*row)
+		r.showRow(*row)
 		all.Calls += row.Calls
 		all.Done += row.Done
 		all.Attempts += row.Attempts
@@ -43,11 +43,11 @@ func (r *run) summary() {
 		all.Refused += row.Refused
 		all.Waited += row.Waited
 	}
-	all.Name = "together"
-	r.tellRow(all)
+	all.Name = "total"
+	r.showRow(all)
 	s.line("")
-	s.line("   Amplification is attempts per call done. The servers counted %d requests,", r.servers.requests())
-	s.line("   %d of them to go on with a body that broke.", r.ledger.resumes+r.servers.resumed())
+	s.line("   Amplification is attempts per call done. The servers got %d requests,", r.servers.requests())
+	s.line("   %d of them to resume a broken body.", r.ledger.resumes+r.servers.resumed())
 	states := []string{}
 	for i, t := range r.ledger.trips {
 		if i == 0 {
@@ -61,12 +61,12 @@ func (r *run) summary() {
 		time.Since(r.began).Seconds())
 }
 
-func (r *run) tellRow(t row) {
+func (r *run) showRow(t row) {
 	r.Screen.line("   %-18s%7d%6d%10d%9d%9d%6.1f s%8.2f", t.Name, t.Calls, t.Done, t.Attempts, t.Retries, t.Refused,
 		t.Waited.Seconds(), float64(t.Attempts)/float64(max(t.Done, 1)))
 }
 
-// log is the summary for machines.
+// log logs the summary.
 func (r *run) log() {
 	for _, t := range r.ledger.rows {
 		r.Log.Info(t.Name+" is done", "event", "tally", "operation", t.Name, "calls", t.Calls, "done", t.Done,
@@ -76,9 +76,9 @@ func (r *run) log() {
 		"bytes", r.bytes, "transitions", len(r.ledger.trips), "elapsed", time.Since(r.began))
 }
 
-// keep leaves the servers up until ctx ends, which is as it should be.
+// keep keeps the servers running until ctx ends, and then returns nil.
 func (r *run) keep(ctx context.Context) error {
-	if err := r.servers.goOn(r.Seed); err != nil {
+	if err := r.servers.failAtRandom(r.Seed); err != nil {
 		return err
 	}
 	s, self := r.Screen, r.Self
@@ -87,11 +87,11 @@ func (r *run) keep(ctx context.Context) error {
 	}
 	store := r.servers.store
 	if r.Log != nil {
-		r.Log.Info("the servers stay up", "event", "serving", "endpoint", store.URL, "api", r.servers.api.URL,
+		r.Log.Info("the servers keep running", "event", "serving", "endpoint", store.URL, "api", r.servers.api.URL,
 			"bucket", bucket, "access_key", store.AccessKey, "secret_key", store.SecretKey)
 	}
 	s.line("")
-	s.line("%s", s.paint(bold, "Your turn: both servers stay up, and fail at random, until ctrl-C"))
+	s.line("%s", s.paint(bold, "Your turn: both servers keep running, and fail at random, until ctrl-C"))
 	s.line("")
 	s.line("   endpoint     %s", store.URL)
 	s.line("   credentials  access key %s, secret key %s", store.AccessKey, store.SecretKey)
@@ -102,7 +102,7 @@ func (r *run) keep(ctx context.Context) error {
 	s.line("     %s copy '%s%s' s3://%s/mine.json --endpoint-url %s", self, r.servers.api.URL, pagePath(1), bucket, store.URL)
 	s.line("     %s copy s3://%s/mine.json - --endpoint-url %s", self, bucket, store.URL)
 	s.line("")
-	s.line("   For your own store, take the credentials that the AWS CLI takes:")
+	s.line("   For your own store, set the credentials as for the AWS CLI:")
 	s.line("")
 	s.line("     %s copy FILE s3://BUCKET/KEY                               (AWS)", self)
 	s.line("     %s copy FILE s3://BUCKET/KEY --endpoint-url https://HOST   (any other)", self)
