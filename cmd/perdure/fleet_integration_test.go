@@ -254,7 +254,7 @@ func TestStatusNamesTheHostThatProbes(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	want := fmt.Sprintf("out (%s:%d), until ", host, probe.Process.Pid)
+	want := fmt.Sprintf("in flight (%s:%d), until ", host, probe.Process.Pid)
 	for _, state := range f.states {
 		eventually(t, "status shows "+want, func() bool { return strings.Contains(f.status(state, f.store()...), want) })
 	}

@@ -71,7 +71,7 @@ func TestStatusForPrograms(t *testing.T) {
 	}
 }
 
-// While a probe is out, status says who sends it.
+// While a probe is in flight, status names the process.
 func TestStatusNamesTheProber(t *testing.T) {
 	state := []string{"PERDURE_STATE=" + t.TempDir()}
 	run := []string{"run", "--name", "load", "--max-attempts", "1", "--failure-threshold", "1", "--recovery-timeout", "0.001", "--"}
@@ -86,7 +86,7 @@ func TestStatusNamesTheProber(t *testing.T) {
 		return string(out)
 	}
 	pid := strconv.Itoa(probe.Process.Pid)
-	eventually(t, "status names the process", func() bool { return strings.Contains(status(), "out (pid "+pid+"), until ") })
+	eventually(t, "status names the process", func() bool { return strings.Contains(status(), "in flight (pid "+pid+"), until ") })
 	if seen := status("--json"); !strings.Contains(seen, `"lease_pid":`+pid+",") {
 		t.Errorf("no lease_pid %s in %s", pid, seen)
 	}
