@@ -92,7 +92,7 @@ type Policy struct {
 	ObserveAll bool
 	// Timed reads the clock before the first attempt, so that events and errors have
 	// Elapsed and the Duration of the first attempt. So do MaxElapsed, AttemptTimeout and
-	// ObserveAll. All four cost one read of the clock, about 50 ns, for each call.
+	// ObserveAll. Any of the four costs each call one read of the clock.
 	Timed bool
 	// Breaker is the circuit breaker and the retry budget that operations on the same key
 	// share. If nil, operations share nothing.

@@ -28,7 +28,7 @@ type Hot struct {
 	// GateMask selects the bits of the gate's first word that InHealth is compared with;
 	// both are 0 if the breaker has no gate.
 	GateMask, InHealth uint64
-	Layers             atomic.Int32 // how many layers of a call use the breaker, see Single
+	Layers             atomic.Int32 // how many layers of a call use the breaker: Single, or more; 0 means not known
 }
 
 // Single is the value of Layers if each call passes the breaker once.
