@@ -54,7 +54,7 @@ func TestHotPathsDoNotAllocate(t *testing.T) {
 	}
 }
 
-// Nor does a rate, whether a call goes or is refused.
+// A rate limit allocates nothing, whether a call is admitted or refused.
 func TestARateDoesNotAllocate(t *testing.T) {
 	nothing := func(context.Context) error { return nil }
 	goes, waits := New("x", quiet(Config{Rate: 1e6, Burst: cell.MaxBurst})), New("x", quiet(Config{Rate: 1. / 86400}))
@@ -86,7 +86,7 @@ func quick(b *Breaker) (Permit, bool) {
 // cutShort records that the deadline of the call's own caller has cut it short.
 func cutShort(p Permit) { p.done(noCaller(), result{signal: cut}) }
 
-// Nor does a refusal, for as long as the opening lasts.
+// A refusal allocates nothing, for as long as the opening lasts.
 func TestRefusalsDoNotAllocate(t *testing.T) {
 	open, isolated := New("x", quiet(Config{})), New("x", quiet(Config{}))
 	open.Trip()
@@ -103,7 +103,7 @@ func TestRefusalsDoNotAllocate(t *testing.T) {
 	}
 }
 
-// A full budget has nothing to write when a call succeeds.
+// With a full budget a success writes nothing.
 func TestFullBudgetIsNotWritten(t *testing.T) {
 	b := full(10)
 	if !seam.Of(b).IgnoresSuccess() {
@@ -183,8 +183,8 @@ func BenchmarkRefused(b *testing.B) {
 	}
 }
 
-// A Permit of more than four words or fields does not go in registers: a call
-// then costs several times as much. On 32 bits nothing does.
+// A Permit of more than four words or fields does not fit in registers, and a call costs
+// several times as much. On 32 bits this does not apply.
 func TestPermitGoesInRegisters(t *testing.T) {
 	if strconv.IntSize < 64 {
 		t.Skip("386 passes arguments on the stack")
@@ -194,7 +194,7 @@ func TestPermitGoesInRegisters(t *testing.T) {
 	}
 }
 
-// The rate allows no call more than one a day, or all of them.
+// The rate limit admits one call a day, or all calls.
 func BenchmarkRate(b *testing.B) {
 	b.Run("refused", func(b *testing.B) {
 		br := New("x", quiet(Config{Rate: 1. / 86400}))

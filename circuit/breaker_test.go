@@ -144,8 +144,8 @@ func TestOneProbeOfAHundred(t *testing.T) {
 	}
 }
 
-// The same with real goroutines on a real clock, for the race detector and
-// for the order in which the word and the clock are read.
+// The same with goroutines on a real clock, for the race detector, and for the order in
+// which state and clock are read.
 func TestOneProbeInRealTime(t *testing.T) {
 	for range 20 {
 		b := New("x", quiet(Config{FailureThreshold: 1, RecoveryTimeout: time.Millisecond}))
@@ -219,8 +219,8 @@ func TestProbeThatDoesNotReturnWell(t *testing.T) {
 	}
 }
 
-// A probe whose lease is over and that fails after all must not open the
-// breaker that another probe has closed, nor may its success close it.
+// A probe that ends after its lease neither opens nor closes the breaker: another probe
+// has closed it.
 func TestLateProbeIsIgnored(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		b, late := probing(t, Config{SuccessThreshold: 2})
@@ -258,7 +258,7 @@ func evidence(b *Breaker) (words [1 + 2*cell.Buckets]uint64) {
 	return words
 }
 
-// Results of calls from before the trip change nothing, whenever they come.
+// Results of calls admitted before the trip change nothing, whenever they are recorded.
 func TestLateResultsChangeNothing(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		b := New("x", quiet(Config{Window: time.Minute, FailureRatio: .9}))

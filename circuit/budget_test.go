@@ -48,7 +48,7 @@ func TestBudgetAmounts(t *testing.T) {
 	}
 }
 
-// An amount beyond all bounds used to overflow into a debt without end.
+// A huge amount used to overflow into an unlimited debt.
 func TestRefundWithoutBounds(t *testing.T) {
 	b := New("x", quiet(Config{Budget: 10}))
 	b.RecordSuccess()
@@ -73,8 +73,7 @@ func TestNoBudget(t *testing.T) {
 	}
 }
 
-// However it is used, a budget never spends more than the token that it begins
-// with, a fifth for each success, and what was given back.
+// A budget never spends more than its first token, a fifth per success, and the refunds.
 func TestBudgetBound(t *testing.T) {
 	first := testseed.Of(t, 0)
 	for seed := first; seed < first+50; seed++ {
@@ -138,7 +137,7 @@ func TestBudgetConcurrently(t *testing.T) {
 	}
 }
 
-// Exactly what there was can be taken, by however many at once.
+// Concurrent withdrawals take exactly the balance.
 func TestWithdrawNeverOverdraws(t *testing.T) {
 	b := full(10)
 	var taken atomic.Int64

@@ -8,9 +8,9 @@ import (
 	"github.com/seed-0f2c7998/perdure/internal/cell"
 )
 
-// A breaker of this process alone counts by a monotonic clock: a wall
-// clock that was put back by ten seconds used to leave it open ten seconds
-// longer. In the words of a shared store there is wall time, as others read it.
+// A breaker of this process alone uses a monotonic clock: a wall clock that was put back
+// by ten seconds used to keep it open ten seconds longer. A shared store contains wall
+// time, which other processes can read.
 func TestTheWallClockIsSet(t *testing.T) {
 	for name, c := range map[string]struct {
 		store Store

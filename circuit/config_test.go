@@ -160,8 +160,8 @@ func TestConfigSet(t *testing.T) {
 	}
 }
 
-// In text, zero and nonsense are errors for every parameter but the switch,
-// and leave the Config as it was.
+// In text, zero and nonsense are errors for every parameter except the switch, and leave
+// the Config unchanged.
 func TestConfigSetRefuses(t *testing.T) {
 	texts := []string{
 		"", "0", "-0", "0s", "-1", "-1s", "NaN", "nan", "Inf", "-inf", "1e400", "1e-400",

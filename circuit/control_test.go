@@ -107,7 +107,7 @@ func TestObserveOnly(t *testing.T) {
 	})
 }
 
-// A cell holds what another process wrote, by whatever clock.
+// A cell may contain what another process wrote by another clock.
 func TestWordFromAnotherClock(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		for _, row := range []struct {
@@ -141,7 +141,7 @@ func TestWordFromAnotherClock(t *testing.T) {
 	})
 }
 
-// The open time grows with each probe that fails, and is spread upward only.
+// The open time grows with each failed probe, and jitter only lengthens it.
 func TestOpenTimesSpread(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		c := quiet(Config{FailureThreshold: 1, RecoveryTimeout: time.Second, OpenGrowth: 2, OpenMax: 3 * time.Second, OpenJitter: .5})
@@ -165,7 +165,7 @@ func TestOpenTimesSpread(t *testing.T) {
 	})
 }
 
-// A nil *Breaker admits everything and knows nothing.
+// A nil *Breaker admits every call and its Metrics are zero.
 func TestNilBreaker(t *testing.T) {
 	var b *Breaker
 	if b.Name() != "" || b.invalid() != nil || b.State() != Closed || b.peek() != nil || !b.notBefore().IsZero() {
@@ -200,7 +200,7 @@ func TestNilBreaker(t *testing.T) {
 	}
 }
 
-// A breaker that could not be made as asked refuses everything with the reason.
+// A breaker with an invalid Config refuses every call with the reason.
 func TestInvalidBreaker(t *testing.T) {
 	shared := new(Memory)
 	b := New("x", Config{FailureThreshold: -7, Store: shared})

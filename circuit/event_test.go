@@ -229,8 +229,8 @@ func TestStateText(t *testing.T) {
 	}
 }
 
-// The process that sends a probe is named, one that sent an earlier probe is
-// not: it may have been killed before it could say so, or have said so too late.
+// The process that sent the last probe is named. An earlier one is not: it may have been
+// killed, or recorded its ID too late.
 func TestProber(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		b := New("x", quiet(Config{FailureThreshold: 1}))
@@ -254,8 +254,8 @@ func TestProber(t *testing.T) {
 	})
 }
 
-// The observer is given the context of the call that made the transition, and
-// one that never ends where a method takes none.
+// The observer gets the context of the call that made the transition, or
+// context.Background() if the method has no context.
 func TestObserverHasTheCallersContext(t *testing.T) {
 	t.Parallel()
 	type key struct{}
@@ -291,8 +291,8 @@ func TestString(t *testing.T) {
 	}
 }
 
-// A name is shown without the secrets in it, wherever it is shown. For the store
-// it is what it was: names that differ in a secret are not the same.
+// A name is shown without its secrets everywhere. The store gets the full name: names that
+// differ in a secret are different.
 func TestNameWithoutSecrets(t *testing.T) {
 	t.Parallel()
 	var seen Transition
@@ -312,8 +312,8 @@ func TestNameWithoutSecrets(t *testing.T) {
 	}
 }
 
-// Calls that Do refuses are one line after 30 s, and then one each minute. They used
-// to be told at the next transition only, which is never in an outage without end.
+// Refusals by Do are one line after 30 s, and then one per minute. They used to be
+// reported at the next transition only, which never comes in an endless outage.
 func TestRefusalsOfDoAreLogged(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
@@ -344,8 +344,8 @@ level=WARN msg="circuit breaker refuses calls" event=refused breaker=b from=open
 	})
 }
 
-// Records have one message, and what to count by; each observer is called, also
-// after one that panics.
+// Records have one message and attributes to count by. Each observer is called, even after
+// one that panics.
 func TestRecords(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {

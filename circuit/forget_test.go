@@ -32,8 +32,8 @@ func registered(r *Registry, name string) *Breaker {
 	return nil
 }
 
-// A rate is kept as long as it has given out turns: a registry of many keys used to forget
-// it, and so admitted more.
+// A breaker is kept while its rate has turns reserved: a registry of many keys used to
+// evict it, and so admitted more calls.
 func TestRegistryKeepsARateThatIsInUse(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		var r Registry
@@ -62,7 +62,7 @@ func TestRegistryKeepsARateThatIsInUse(t *testing.T) {
 	})
 }
 
-// A registry used to keep every breaker for ever.
+// A registry used to keep every breaker forever.
 func TestRegistryEvictsWhatIsNotNeeded(t *testing.T) {
 	for name, c := range map[string]Config{
 		"plain": {}, "window": {Window: time.Minute, FailureRatio: 0.5}, "budget": {Budget: 10},
@@ -83,7 +83,7 @@ func TestRegistryEvictsWhatIsNotNeeded(t *testing.T) {
 	}
 }
 
-// All are kept of a registry as most are.
+// A registry of usual size evicts nothing.
 func TestSmallRegistryForgetsNothing(t *testing.T) {
 	var r Registry
 	crowd(t, &r, quiet(Config{}), 0, keepAll)
@@ -113,7 +113,7 @@ func TestRegistryKnowsWhatSomebodyHolds(t *testing.T) {
 	}
 }
 
-// What a breaker has learnt is kept for an hour, and while it refuses calls.
+// A breaker with evidence is kept for an hour, and while it refuses calls.
 func TestRegistryKeepsWhatIsKnown(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		var r Registry
@@ -168,7 +168,7 @@ func TestRegistryKeepsWhatIsKnown(t *testing.T) {
 	})
 }
 
-// Breakers come and go while others are asked for.
+// Breakers are evicted and made while others are requested.
 func TestRegistryForgetsBesideItsUse(t *testing.T) {
 	var r Registry
 	c := quiet(Config{})

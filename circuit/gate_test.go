@@ -133,7 +133,8 @@ func lineAlone(g gate.Gate, start int64, callers []caller) (ends []end, tie bool
 	}
 }
 
-// The timers and goroutines of a breaker do what the line and the gate do alone.
+// The timers and goroutines of a breaker have the same effect as the line and the gate
+// alone.
 func TestAGateIsDrivenLikeItsLine(t *testing.T) {
 	r := rand.New(rand.NewPCG(testseed.Of(t, 1), 0))
 	compared := 0
@@ -331,7 +332,7 @@ func TestALimitIsReportedAsAnOpening(t *testing.T) {
 	})
 }
 
-// A call that panics gives back what it paid.
+// A call that panics returns its credit.
 func TestAPanicAtAGate(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		b := gated(t, Config{Gate: Wait})
@@ -372,7 +373,7 @@ func TestGateSettings(t *testing.T) {
 	}
 }
 
-// A ratio of failures limits a gate where no row of them would.
+// A ratio of failures limits a gate even without failures in a row.
 func TestAWindowLimitsAGate(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		var got []string
@@ -397,7 +398,7 @@ func TestAWindowLimitsAGate(t *testing.T) {
 	})
 }
 
-// Who gives up while it waits is out of the line at once, and gets the cause.
+// A call whose context ends leaves the line at once, and returns the cause.
 func TestACallerThatLeavesAGate(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		b := gated(t, Config{Gate: Wait})

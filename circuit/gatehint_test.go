@@ -19,8 +19,8 @@ func throttle(b *Breaker, n int, wait time.Duration) {
 	}
 }
 
-// A Retry-After holds others than who was told only while nothing gets through, and
-// then until its end, at which one call goes, and no herd.
+// A Retry-After delays other calls only while the gate is shut, and then until its end,
+// when one call is admitted and no herd.
 func TestARetryAfterAtAGate(t *testing.T) {
 	const asked = 10 * time.Second
 	for name, tc := range map[string]struct {
@@ -93,8 +93,8 @@ func TestARetryAfterAtAGate(t *testing.T) {
 	}
 }
 
-// Who would have to wait for a Retry-After longer than its caller does is refused at
-// once; who has the time waits.
+// A call that would wait for a Retry-After beyond its deadline is refused at once; others
+// wait.
 func TestWhoWaitsForARetryAfterAtAGate(t *testing.T) {
 	for _, tc := range []struct{ patience, waits time.Duration }{
 		{3 * time.Second, 0}, {10 * time.Second, 0}, {20 * time.Second, 10 * time.Second}, {0, 10 * time.Second},

@@ -50,9 +50,9 @@ func TestALineGoesSlowlyAfterAReset(t *testing.T) {
 	})
 }
 
-// A service that never responds limits the gate also where no attempt has a timeout: those
-// that run for a quarter of their caller's patience are late. What began in health and
-// succeeds after that does not lift the limit.
+// A service that never responds limits the gate even if no attempt has a timeout: attempts
+// that run for a quarter of their caller's time are late. A call that began in health and
+// succeeds later does not lift the limit.
 func TestAServiceThatNeverRespondsLimitsAGate(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		b := gated(t, Config{Gate: FailFast})
@@ -158,10 +158,10 @@ func (p pool) recovers(t *testing.T) {
 	}
 }
 
-// Calls without a timeout are timed until a gate knows how long they take, also those
-// that end when it does: a base of the first ones alone would be that of the short ones. And
-// a watch ends with its call: calls that had ended well were taken for late ones,
-// and limited the gate of a healthy service.
+// Calls without a timeout are timed until a gate knows how long they take, including those
+// that are in flight then: a base of the first ones alone would be that of the short ones.
+// A watch ends with its call: calls that had succeeded used to be reported as late, and
+// limited the gate of a healthy service.
 func TestCallsTimedTogetherTeachTogether(t *testing.T) {
 	for _, name := range []string{"Do", "Acquire"} {
 		synctest.Test(t, func(t *testing.T) {

@@ -55,7 +55,7 @@ func allFree(t *testing.T, b *circuit.Breaker, n int) {
 	}
 }
 
-// Acquire never waits; Allow, which has no permit to give a place back with, is not
+// Acquire never waits. Allow has no permit that could return a place, so it is not
 // limited.
 func TestConcurrencyLimitsAcquire(t *testing.T) {
 	b := circuit.New("s3", limited(2))
@@ -86,7 +86,7 @@ func TestConcurrencyLimitsAcquire(t *testing.T) {
 	allFree(t, b, 2)
 }
 
-// Whatever ends a call, its place is free.
+// However a call ends, its place is freed.
 func TestEachEndingFreesThePlace(t *testing.T) {
 	const calls, limit = 100_000, 7
 	b := circuit.New("x", limited(limit))
@@ -236,7 +236,7 @@ func TestWaitsForAPlace(t *testing.T) {
 	}
 }
 
-// A wait is an event of the retry, and without a retry, once a minute, of the breaker.
+// A wait is an event of the retry, or without a retry, once per minute, of the breaker.
 func TestAWaitForAPlaceIsReported(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		var seen []circuit.Transition
@@ -268,8 +268,8 @@ func TestAWaitForAPlaceIsReported(t *testing.T) {
 	})
 }
 
-// A call with no deadline waits for 30 s, less what is spared, and one whose caller gives up ends with
-// that; neither keeps a place from anybody.
+// A call without a deadline waits for 30 s, less the reserve. A call whose context ends
+// returns the cause. Neither keeps a place.
 func TestWaitsNoLonger(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		b := circuit.New("x", limited(1))
@@ -290,7 +290,7 @@ func TestWaitsNoLonger(t *testing.T) {
 	})
 }
 
-// The place is held for an attempt, and others have it during the backoff.
+// An attempt holds the place; during the backoff other calls use it.
 func TestBackoffHoldsNoPlace(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		b := circuit.New("x", limited(1))
@@ -314,8 +314,8 @@ func TestBackoffHoldsNoPlace(t *testing.T) {
 	})
 }
 
-// Layers that share a breaker have one place, which goes to the innermost: with a
-// limit of 1 none waits for the other.
+// Layers that share a breaker have one place, which the innermost layer holds: with a
+// limit of 1 no layer waits for another.
 func TestLayersHaveOnePlace(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		b := circuit.New("x", limited(1))
@@ -348,7 +348,7 @@ func TestLayersHaveOnePlace(t *testing.T) {
 	})
 }
 
-// What refuses the call for another reason does so at once, and takes no place.
+// A call that is refused for another reason is refused at once, and takes no place.
 func TestAnOpenBreakerTakesNoPlace(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		b := circuit.New("x", limited(1))
@@ -365,7 +365,7 @@ func TestAnOpenBreakerTakesNoPlace(t *testing.T) {
 	})
 }
 
-// Both limits hold with a gate, with a window, and where nothing is enforced.
+// Both limits apply with a gate, with a window, and with ObserveOnly.
 func TestConcurrencyBesideTheRest(t *testing.T) {
 	for _, c := range []circuit.Config{
 		{Gate: circuit.Wait, Budget: 10},
@@ -408,7 +408,7 @@ func TestConcurrencyBesideTheRest(t *testing.T) {
 	}
 }
 
-// Breakers that share their state share the places, and the lowest limit holds.
+// Breakers that share their state share the places, and the lowest limit applies.
 func TestTheLowestConcurrencyHolds(t *testing.T) {
 	memory := new(circuit.Memory)
 	c := limited(8)

@@ -10,8 +10,8 @@ import (
 	"time"
 )
 
-// Calls side by side within one that is a probe all pass, and the probe counts
-// once: the breaker closes if they succeed, and opens if one of them fails.
+// Concurrent calls within a probe are all admitted, and the probe counts once: the breaker
+// closes if all succeed, and opens if one fails.
 func TestCallsSideBySideWithinAProbe(t *testing.T) {
 	for name, c := range map[string]struct {
 		fails int // how many of ten
@@ -47,7 +47,7 @@ func TestCallsSideBySideWithinAProbe(t *testing.T) {
 	}
 }
 
-// Calls of several breakers within each other find each their own.
+// Nested calls of several breakers find their own frames.
 func TestCallsOfSeveralBreakers(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		a, b := New("a", quiet(Config{})), New("b", quiet(Config{}))

@@ -178,8 +178,7 @@ func TestNestedModel(t *testing.T) {
 	}
 }
 
-// The model finds bugs that are planted in what a class means, or in how layers
-// find each other, so it could fail.
+// The model finds bugs that are planted in the classes, and in how layers find each other.
 func TestNestedModelFindsBugs(t *testing.T) {
 	as := func(from, to class.Class) func(class.Class) class.Class {
 		return func(c class.Class) class.Class {

@@ -13,9 +13,9 @@ import (
 	"github.com/seed-0f2c7998/perdure/circuit"
 )
 
-// With more callers than the places can serve, those that get one can still end their
-// calls. Each used to get its place when its deadline was near, and most calls were cut:
-// at four times the load, 16 of 100 a second succeeded.
+// With more callers than the places can serve, calls that get a place can still finish.
+// Each call used to get its place when its deadline was near, and most calls were cut: at
+// four times the load, 16 of 100 a second succeeded.
 func TestPlacesGoToCallsThatCanEnd(t *testing.T) {
 	for _, gate := range []circuit.GateMode{circuit.NoGate, circuit.Wait, circuit.FailFast} {
 		for _, callers := range []int{20, 200, 400, 1000} {
@@ -69,7 +69,7 @@ func saturate(t *testing.T, gate circuit.GateMode, callers int, spread bool) {
 }
 
 // A permit that is used twice, as by a deferred Cancel, frees one place. It used to free
-// two, and so more calls than allowed were in flight from then on.
+// two, so more calls than allowed were in flight from then on.
 func TestAPermitThatIsUsedTwiceFreesOnePlace(t *testing.T) {
 	uses := map[string]func(circuit.Permit){
 		"success":  circuit.Permit.Success,

@@ -57,7 +57,7 @@ func wantLimit(t *testing.T, err error, in time.Duration) {
 	}
 }
 
-// All calls at once, of goroutines and of breakers that share a store, go at the
+// Concurrent calls, of goroutines and of breakers that share a store, are made at the
 // instants of one schedule.
 func TestCallsWaitForTheirTurn(t *testing.T) {
 	for _, burst := range []int{0, 1, 4} {
@@ -105,7 +105,7 @@ func TestWhoDoesNotWaitIsRefused(t *testing.T) {
 	}
 }
 
-// Without a deadline a call waits for 30 s at most, with one as long as that allows.
+// A call waits for 30 s at most without a deadline, and until its deadline with one.
 func TestHowLongACallWaitsForItsTurn(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		nothing := func(context.Context) error { return nil }
@@ -168,8 +168,8 @@ func TestLayersTakeOneTurn(t *testing.T) {
 	})
 }
 
-// What is refused by the breaker or its gate takes no instant, and who has waited
-// for one is asked again.
+// A call that the breaker or its gate refuses takes no instant, and a call that has waited
+// for its instant asks them again.
 func TestTheRateComesAfterTheBreaker(t *testing.T) {
 	nothing := func(context.Context) error { return nil }
 	for name, c := range map[string]Config{"breaker": {Rate: 10}, "gate": {Rate: 10, Gate: FailFast}} {
@@ -231,8 +231,8 @@ func TestAProbeIsNotHeldForTheRate(t *testing.T) {
 	})
 }
 
-// With ObserveOnly the rate refuses no call, and counts those that it would have
-// refused; an isolated breaker refuses before it does.
+// With ObserveOnly the rate refuses no call, and counts those that it would have refused;
+// an isolated breaker refuses before the rate does.
 func TestARateThatIsOnlyObserved(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		b := New("s", quiet(Config{Rate: 1, ObserveOnly: true}))
@@ -254,7 +254,7 @@ func TestARateThatIsOnlyObserved(t *testing.T) {
 	})
 }
 
-// Calls that have no policy are reported once a minute, if they wait for long enough.
+// Waits of calls without a policy are reported once per minute, if they are long enough.
 func TestAWaitForARateIsObserved(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		var log bytes.Buffer
@@ -271,7 +271,7 @@ func TestAWaitForARateIsObserved(t *testing.T) {
 	})
 }
 
-// Of processes that have several limits for one name, the lower holds for all.
+// If processes have several limits for one name, the lowest applies to all.
 func TestTheLowerRateHolds(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		store := new(Memory)
@@ -292,8 +292,8 @@ func TestTheLowerRateHolds(t *testing.T) {
 	})
 }
 
-// Calls that come as they like, and of which some leave, keep to the limit in any
-// window, and use it.
+// Calls at random, some of which stop waiting, stay within the limit in any window, and
+// use all of it.
 func TestARateIsKeptAndUsed(t *testing.T) {
 	r := rand.New(rand.NewPCG(testseed.Of(t, 4), 0))
 	for range 10 {
@@ -339,8 +339,8 @@ func TestARateIsKeptAndUsed(t *testing.T) {
 	}
 }
 
-// A wall clock that is set by an hour neither stops the calls of those who share a
-// cell nor has them flood the service: those who come, and those who wait.
+// A clock step of an hour neither stops the calls of processes that share a cell nor has
+// them flood the service: new calls and calls that wait.
 func TestARateOutlastsTheWallClock(t *testing.T) {
 	for _, step := range []time.Duration{time.Hour, -time.Hour} {
 		synctest.Test(t, func(t *testing.T) {
@@ -374,8 +374,8 @@ func TestARateOutlastsTheWallClock(t *testing.T) {
 	}
 }
 
-// With Concurrency, who waits for its turn has a place; both limits hold, and the
-// slower of them decides.
+// With Concurrency, a call that waits for its turn holds a place; both limits apply, and
+// the slower one decides.
 func TestARateAndPlaces(t *testing.T) {
 	for took, want := range map[time.Duration]time.Duration{
 		50 * time.Millisecond: 99 * 100 * time.Millisecond, // by the rate

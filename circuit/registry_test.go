@@ -91,7 +91,7 @@ func TestRegistryAll(t *testing.T) {
 	}
 }
 
-// Stores used to be compared by what is in them, which raced with their use.
+// Stores used to be compared by their contents, which raced with their use.
 func TestRegistryComparesStoresByIdentity(t *testing.T) {
 	var r Registry
 	if _, err := r.Get("x", Config{Store: new(Memory)}); err != nil {

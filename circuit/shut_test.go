@@ -29,8 +29,8 @@ var waitsAt = map[string]struct {
 	"all three":      {circuit.Config{Concurrency: 20, Rate: 10, Gate: circuit.Wait}, 10},
 }
 
-// A breaker that is opened or isolated refuses at once the calls that wait, wherever
-// they do. They used to keep waiting; and a gate admitted them.
+// A breaker that is tripped or isolated refuses the calls that wait at once, wherever they
+// wait. They used to keep waiting; and a gate admitted them.
 func TestAShutBreakerRefusesWhoWaits(t *testing.T) {
 	for where, w := range waitsAt {
 		for how, shut := range map[string]func(*circuit.Breaker){"trip": (*circuit.Breaker).Trip, "isolate": (*circuit.Breaker).Isolate} {
@@ -85,8 +85,8 @@ func refusesWhoWaits(t *testing.T, c circuit.Config, failures int, soon time.Dur
 	}
 }
 
-// So does another breaker of the same name and store, as another part of the process has:
-// at once, or when a gate's line looks again.
+// The same through another breaker of the same name and store, as another part of the
+// process has: at once, or when the line of a gate looks again.
 func TestAnotherBreakerRefusesWhoWaits(t *testing.T) {
 	for where, w := range waitsAt {
 		t.Run(where, func(t *testing.T) {
@@ -99,7 +99,8 @@ func TestAnotherBreakerRefusesWhoWaits(t *testing.T) {
 	}
 }
 
-// Calls that wait for a place learn of an opening by the results of others.
+// Calls that wait for a place are refused when the results of other calls open the
+// breaker.
 func TestAnOpeningRefusesWhoWaits(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		b := circuit.New("x", circuit.Config{Rate: 10, Burst: 5, Observe: func(context.Context, circuit.Transition) {}})
@@ -125,7 +126,7 @@ func TestAnOpeningRefusesWhoWaits(t *testing.T) {
 }
 
 // A call that its breaker would refuse does not wait for a place first: with a gate that
-// fails fast, or while a probe is under way.
+// fails fast, or while a probe is in flight.
 func TestNoCallWaitsForAPlaceToBeRefused(t *testing.T) {
 	for _, c := range []circuit.Config{{Gate: circuit.FailFast}, {}, {Gate: circuit.FailFast, Rate: 1000, Burst: 10}} {
 		t.Run(fmt.Sprint(c.Gate, c.Rate), func(t *testing.T) {
@@ -154,7 +155,7 @@ func TestNoCallWaitsForAPlaceToBeRefused(t *testing.T) {
 	}
 }
 
-// A deadline that is centuries away is one: calls with it wait. They were refused at once.
+// Calls with a deadline that is centuries away wait. They used to be refused at once.
 func TestFarDeadlinesWait(t *testing.T) {
 	deadlines := map[string]func(context.Context) (context.Context, context.CancelFunc, time.Duration){
 		"year 9999": func(ctx context.Context) (context.Context, context.CancelFunc, time.Duration) {
@@ -199,8 +200,8 @@ func TestFarDeadlinesWait(t *testing.T) {
 	}
 }
 
-// A gate that fails fast comes back to health also while calls queue for the rate. Those that
-// had no turn yet used to take each probe and give it back, so that none was left for those
+// A gate that fails fast recovers even while calls queue for the rate. Calls without a
+// turn used to take each probe and return it, so that no probe was left for the calls
 // whose turn came.
 func TestAGateThatFailsFastRecoversWithARate(t *testing.T) {
 	for _, rate := range []float64{0.5, 2, 10} {
@@ -246,8 +247,8 @@ func TestAGateThatFailsFastRecoversWithARate(t *testing.T) {
 	}
 }
 
-// The turns of a crowd that leaves are for those who come after it, whatever the order in
-// which it leaves, and also if one of them stays. They used to be lost but for the last.
+// The turns of calls that stop waiting go to those that come later, in any order, even if
+// one call keeps waiting. They used to be lost except the last.
 func TestACrowdThatLeavesGivesItsTurnsBack(t *testing.T) {
 	for _, stays := range []bool{false, true} {
 		t.Run(fmt.Sprint("the last stays ", stays), func(t *testing.T) {
@@ -285,7 +286,7 @@ func TestACrowdThatLeavesGivesItsTurnsBack(t *testing.T) {
 	}
 }
 
-// A crowd of any size leaves soon: what it gives back costs each of it little.
+// Any number of calls can stop waiting soon: returning a turn costs little.
 func TestALargeCrowdLeaves(t *testing.T) {
 	const callers = 20_000
 	synctest.Test(t, func(t *testing.T) {

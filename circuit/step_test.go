@@ -188,9 +188,9 @@ func TestProbation(t *testing.T) {
 	}
 }
 
-// Time read before the word used to be behind an instant that another
-// goroutine set in between, which then seemed to lie too far ahead: a lease
-// that had just begun was taken over.
+// A clock that was read before the state used to be behind an instant that another
+// goroutine set in between, which then seemed to be too far ahead: a lease that had just
+// begun was taken over.
 func TestClockALittleBehindTheWord(t *testing.T) {
 	r := stepRules(t, Config{FailureThreshold: 1})
 	v := walker{rules: r, now: base}
@@ -211,8 +211,8 @@ func TestClockALittleBehindTheWord(t *testing.T) {
 	}
 }
 
-// Whatever the fraction of a millisecond, neither the open time nor a lease
-// ends early. Both used to end up to a millisecond too soon.
+// Neither the open time nor a lease ends early, whatever the fraction of a millisecond.
+// Both used to end up to a millisecond early.
 func TestNothingEndsEarly(t *testing.T) {
 	r := stepRules(t, Config{FailureThreshold: 1, RecoveryTimeout: time.Second, ProbeLease: time.Second})
 	start := time.UnixMilli(int64(base))
@@ -238,8 +238,8 @@ func TestNothingEndsEarly(t *testing.T) {
 	}
 }
 
-// A clock that is put back or forward does not keep a breaker from its calls
-// for longer than its longest open time and a minute.
+// A clock step keeps a breaker from admitting calls for at most its longest open time and
+// a minute.
 func TestClockSteps(t *testing.T) {
 	for _, c := range []Config{
 		{RecoveryTimeout: time.Second},

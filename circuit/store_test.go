@@ -10,8 +10,8 @@ import (
 	"github.com/seed-0f2c7998/perdure/internal/cell"
 )
 
-// Breakers of one name in one Store are one; a Store may refuse a probe, and
-// is told of each transition.
+// Breakers of one name in one Store share their state. A Store may refuse a probe, and is
+// notified of each transition.
 func TestStore(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		store := &grudging{}
@@ -66,7 +66,7 @@ func (g *grudging) Cell(key string, u cell.Client) *cell.Ref {
 
 func (g *grudging) ProbeCancelled(string) { g.drops++ }
 
-// A store is told of a probe that has no result, and of no other call.
+// A store is notified of a probe without a result, and of no other call.
 func TestDropped(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		store := &grudging{grant: true}
@@ -86,8 +86,8 @@ func TestDropped(t *testing.T) {
 
 func (g *grudging) BudgetLow(string) { g.shorts++ }
 
-// A store is told when the budget does not pay for a retry any more, and not
-// while it does, or without a budget.
+// A store is notified when the budget is too low for a retry, and not before or without a
+// budget.
 func TestBudgetLow(t *testing.T) {
 	store := &grudging{}
 	b, none := New("x", quiet(Config{Store: sealing(store), Budget: 2})), New("y", quiet(Config{Store: sealing(store)}))
@@ -104,7 +104,7 @@ func TestBudgetLow(t *testing.T) {
 	}
 }
 
-// A store may have an order before New has returned, which must wait.
+// A store may apply a remote state before New has returned, which must wait.
 func TestOrderAtOnce(t *testing.T) {
 	for range 50 {
 		store := &hasty{done: make(chan struct{})}
@@ -132,7 +132,7 @@ func (h *hasty) Cell(key string, u cell.Client) *cell.Ref {
 	return h.Memory.Cell(key, u)
 }
 
-// What a store orders is done, reported, and not told back to it.
+// A remote state of the store is applied, reported, and not reported back to the store.
 func TestOrders(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		store, lines := &grudging{grant: true}, []string{}

@@ -28,8 +28,8 @@ func (v *virtual) pass(d time.Duration) {
 	v.elapsed += d
 }
 
-// A breaker in a simulation takes no time and no chance from the process: what it
-// does is a function of its calls, and centuries of it pass in no time.
+// A breaker in a simulation uses no clock and no random number of the process: its
+// transitions depend on its calls alone, and centuries take no time.
 func TestVirtualTime(t *testing.T) {
 	start := time.Date(1999, 12, 31, 23, 59, 0, 0, time.UTC)
 	for _, own := range []bool{false, true} {

@@ -11,8 +11,8 @@ import (
 	"time"
 )
 
-// Calls that wait are counted, by all who share the breaker, and reported once for each
-// limit and process, however many they are.
+// Calls that wait are counted by all who share the breaker, and reported once for each
+// limit and process.
 func TestCallsThatWaitAtAGateAreSeen(t *testing.T) {
 	for _, shared := range []bool{false, true} {
 		synctest.Test(t, func(t *testing.T) {
@@ -71,8 +71,8 @@ func TestCallsThatWaitAtAGateAreSeen(t *testing.T) {
 	}
 }
 
-// A process that was killed while its calls waited leaves no trace when the limit is
-// lifted.
+// The calls of a process that was killed while they waited are not counted after the limit
+// is lifted.
 func TestCallsOfAKilledProcessAreForgotten(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		b := gated(t, Config{Gate: Wait})

@@ -258,7 +258,7 @@ func TestWindowStartsFromScratchWhenItCloses(t *testing.T) {
 	})
 }
 
-// Whichever rule is reached first opens the breaker, once.
+// The rule that is met first opens the breaker, once.
 func TestBothRules(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		var seen []string
@@ -298,7 +298,7 @@ func TestWindowCountsExactlyUnderConcurrency(t *testing.T) {
 	}
 }
 
-// The count of a slice is halved before it overflows, which keeps the ratio.
+// The counts of a slice are halved before they overflow, which keeps the ratio.
 func TestTallyHalves(t *testing.T) {
 	var w atomic.Uint64
 	const slice = 1<<24 - 2
@@ -343,8 +343,7 @@ func TestTallyChangesOver(t *testing.T) {
 	}
 }
 
-// The clock was set, and many calls find it out at once. Each used to move the
-// windows by as much.
+// Many calls notice a clock step at once. Each used to move the windows by it.
 func TestClockIsFollowedOnce(t *testing.T) {
 	before := stepped.Load()
 	defer stepped.Store(before)

@@ -12,7 +12,7 @@ import (
 
 const start = int64(1_780_000_000_123)
 
-// The longest wait stays, rounded up to a millisecond, and nothing over a day.
+// The longest wait is kept, rounded up to a millisecond, and nothing over a day.
 func TestHint(t *testing.T) {
 	for _, row := range []struct {
 		set  []time.Duration
@@ -59,8 +59,7 @@ func TestConcurrentHintsKeepTheLongest(t *testing.T) {
 	}
 }
 
-// A word says when it was set, so a clock that is put back does not make it last
-// longer.
+// A hint contains when it was set, so putting the clock back does not lengthen it.
 func TestClockSteps(t *testing.T) {
 	for _, row := range []struct {
 		lasts, step time.Duration
@@ -116,7 +115,7 @@ func FuzzHint(f *testing.F) {
 	})
 }
 
-// An ID is one cell's alone, and stays.
+// An ID belongs to one cell, and does not change.
 func TestID(t *testing.T) {
 	var a, b Cell
 	if a.ID() == 0 || a.ID() == b.ID() || a.Name() == b.Name() {

@@ -112,7 +112,7 @@ func writeWords(w *strings.Builder) {
 	}
 }
 
-// What a healthy call reads is one cache line.
+// A healthy call reads one cache line.
 func TestTheHotWordsAreOneLine(t *testing.T) {
 	var c Cell
 	const gate = 3 // the words that a gate needs

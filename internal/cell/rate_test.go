@@ -57,8 +57,8 @@ func goes(l Limit, callers []caller) (went []int64) {
 	return went
 }
 
-// In any time t no more than burst + rate x t + 1 calls go, however late the
-// processes are and whichever calls stop waiting.
+// In any time t at most burst + rate * t + 1 calls are made, however late the processes
+// are and whichever calls stop waiting.
 func TestARateHoldsInAnyWindow(t *testing.T) {
 	r := rand.New(rand.NewPCG(testseed.Of(t, 1), 0))
 	for range 200 {
@@ -97,7 +97,7 @@ func (b *bucket) take(now int64) bool {
 	return true
 }
 
-// Who does not wait is admitted as by a bucket of tokens.
+// Calls that do not wait are admitted as by a token bucket.
 func TestARateIsABucketOfTokens(t *testing.T) {
 	r := rand.New(rand.NewPCG(testseed.Of(t, 2), 0))
 	for range 100 {
@@ -123,7 +123,7 @@ func TestARateIsABucketOfTokens(t *testing.T) {
 	}
 }
 
-// The instants of callers at once, of several processes, are those of one schedule.
+// Concurrent callers of several processes get the instants of one schedule.
 func TestInstantsAreGivenOutOnce(t *testing.T) {
 	for _, burst := range []int{1, 5} {
 		var c Cell
@@ -157,7 +157,8 @@ func TestInstantsAreGivenOutOnce(t *testing.T) {
 	}
 }
 
-// What is given back goes to the next, unless somebody has come in between.
+// A Slot that is given back is reserved by the next call, unless a later one was reserved
+// in between.
 func TestASlotIsGivenBack(t *testing.T) {
 	var c Cell
 	l := NewLimit(1, 1)
@@ -176,8 +177,7 @@ func TestASlotIsGivenBack(t *testing.T) {
 	}
 }
 
-// A clock that is put forward or back by an hour neither stops the calls nor has
-// them flood the service.
+// A clock step of an hour neither stops the calls nor has them flood the service.
 func TestARateOutlastsClockSteps(t *testing.T) {
 	for _, step := range []time.Duration{time.Hour, -time.Hour} {
 		for _, l := range []Limit{NewLimit(10, 1), NewLimit(1, 5), NewLimit(1000, 50)} {
@@ -208,7 +208,7 @@ func TestARateOutlastsClockSteps(t *testing.T) {
 	}
 }
 
-// Of two limits on one key the lower holds, for as long as somebody has it.
+// Of two limits on one key the lower applies, while a process uses it.
 func TestTheLowerLimitHolds(t *testing.T) {
 	var c Cell
 	high, low := NewLimit(100, 10), NewLimit(2, 1)
@@ -234,7 +234,7 @@ func TestTheLowerLimitHolds(t *testing.T) {
 	}
 }
 
-// Every rate from one a day to a million a second is the same in the word.
+// Every rate from one a day to a million a second survives packing.
 func TestALimitIsKeptInAWord(t *testing.T) {
 	r := rand.New(rand.NewPCG(testseed.Of(t, 3), 0))
 	for range 1000 {
