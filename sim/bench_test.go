@@ -9,8 +9,8 @@ import (
 	"github.com/seed-0f2c7998/perdure/sim"
 )
 
-// What is simulated without a fault, in operations a second of one core: retry,
-// breaker, and budget, at 80 % load. The aim is a million.
+// BenchmarkHealthy simulates health: retry, breaker and budget at 80 % load. The aim is a
+// million operations a second on one core.
 func BenchmarkHealthy(b *testing.B) {
 	service := circuit.Service()
 	s := sim.Storm("healthy")

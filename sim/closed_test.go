@@ -41,8 +41,8 @@ func erlangB(c int, a float64) float64 {
 	return b
 }
 
-// Requests that come at random and take exponentially distributed times: how long they
-// wait is known (Erlang C), and how many are refused if none can wait (Erlang B).
+// With Poisson arrivals and exponential service times, the mean wait is known (Erlang C),
+// and without a queue the ratio of refused requests (Erlang B).
 func TestAgainstErlang(t *testing.T) {
 	const mean, operations = 20 * time.Millisecond, 600_000
 	for _, row := range []struct {
@@ -72,8 +72,8 @@ func TestAgainstErlang(t *testing.T) {
 	}
 }
 
-// A uniform service time, one worker: the wait is known (Pollaczek and Khinchine), and
-// waits are shorter than with an exponential one.
+// With a uniform service time and one worker, the wait is known (Pollaczek and Khinchine),
+// and shorter than with an exponential one.
 func TestAgainstPollaczekKhinchine(t *testing.T) {
 	const mean, load = 0.02, 0.7
 	for _, row := range []struct {
@@ -92,8 +92,8 @@ func TestAgainstPollaczekKhinchine(t *testing.T) {
 	}
 }
 
-// Attempts that fail independently: how many are made is geometrically distributed, and
-// as many operations fail as have had bad luck each time.
+// With independent errors the number of attempts has a geometric distribution, and
+// operations fail as often as all their attempts do.
 func TestAgainstGeometricAttempts(t *testing.T) {
 	for _, row := range []struct {
 		errors   float64
@@ -130,8 +130,8 @@ func TestAgainstLittle(t *testing.T) {
 	near(t, "mean latency over a network", r.Latency.Mean.Seconds(), 0.03)
 }
 
-// Clients that do not pause, and are refused at once, make a thousand operations a second each: without a limit it
-// would be as many as there are nanoseconds, and the run would not end.
+// Clients without a pause that are refused at once make a thousand operations a second
+// each: without that limit the run would not end.
 func TestRefusedClientsOfAClosedLoopPause(t *testing.T) {
 	for _, think := range []time.Duration{0, 1} {
 		s := sim.Scenario{

@@ -15,8 +15,8 @@ import (
 	"github.com/seed-0f2c7998/perdure/sim"
 )
 
-// What each fault costs clients that do not retry, and what those properties of a backend
-// are worth that are not in the storms.
+// Each fault costs clients without retries what it must, and so do the properties of a
+// backend that the storms do not use.
 func TestFaults(t *testing.T) {
 	const from, to = 4 * time.Second, 9 * time.Second
 	outage := sim.Fault{Kind: sim.Outage, From: from, To: to}
@@ -65,8 +65,8 @@ func TestFaults(t *testing.T) {
 	}
 }
 
-// Whatever the scenario, it ends, each operation ends once, and what is counted in steps is
-// what is counted in all.
+// Every scenario ends, each operation ends once, and the counts of the steps add up to the
+// counts of the run.
 func TestRandomScenariosAddUp(t *testing.T) {
 	random := rand.New(rand.NewPCG(testseed.Of(t, 2), 0))
 	attempts := 0
@@ -134,7 +134,8 @@ func anyScenario(random *rand.Rand) sim.Scenario {
 	return s
 }
 
-// What a Scenario may not have is named, with the value and what is allowed.
+// A value that a Scenario may not have is an error that names the field, the value and
+// what is allowed.
 func TestValidate(t *testing.T) {
 	for field, change := range map[string]func(*sim.Scenario){
 		"Duration":                     func(s *sim.Scenario) { s.Duration = -1 },

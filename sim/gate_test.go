@@ -18,8 +18,8 @@ func gatedStorm(t *testing.T, name string, processes int, shared bool) sim.Scena
 	return s
 }
 
-// Clients that fail fast at a gate lose what they would without retries, or half of
-// it, and let the backend recover.
+// Clients that fail fast at a gate lose as much as without retries, or down to half of it,
+// and let the backend recover.
 func TestGateThatFailsFast(t *testing.T) {
 	for name, want := range map[string]goal{"outage": {lost: 5.2, during: 0.1}, "brownout": {lost: 4.3, wasted: 0.05}, "throttle": {lost: 2.5}} {
 		for _, shared := range []bool{false, true} {
@@ -30,8 +30,7 @@ func TestGateThatFailsFast(t *testing.T) {
 	}
 }
 
-// Where nothing is wrong with the backend, and load comes as it can digest it, a
-// gate must not be noticed.
+// A gate must not be noticed while the backend is healthy and can serve the load.
 func TestGateStaysOutOfTheWay(t *testing.T) {
 	processes, _ := sizes()
 	fault := func(f sim.Fault) []sim.Fault {
@@ -75,8 +74,8 @@ func TestGateStaysOutOfTheWay(t *testing.T) {
 	}
 }
 
-// The clock of processes that share a cell is put an hour forward or back in the middle
-// of each fault, which then costs no more than without retries.
+// The clock of processes that share a cell is stepped by an hour in the middle of each
+// fault: then the fault costs no more than without retries.
 func TestGateWhenTheClockIsSet(t *testing.T) {
 	for _, s := range sim.Storms() {
 		none := s
@@ -100,9 +99,8 @@ func TestGateWhenTheClockIsSet(t *testing.T) {
 	}
 }
 
-// A breaker that only observes changes nothing for its calls, also with a gate, and says
-// how often it would have opened or been limited. The simulation used to enforce a gate
-// all the same, and counted none of its limits.
+// With ObserveOnly a breaker or gate changes nothing for its calls, and counts its trips.
+// The simulation used to enforce such a gate, and counted none of its limits.
 func TestObserveOnlyIsSimulated(t *testing.T) {
 	bare := storm(t, "outage", "none", 20, false)
 	want, err := sim.Run(t.Context(), bare, 1)

@@ -200,7 +200,7 @@ func gated(c *sim.Clients) {
 	c.Policy, c.Breaker = sim.Backoff(), &circuit.Config{Gate: circuit.Wait, Budget: 10}
 }
 
-// The table, for five attempts with full jitter and a budget of 10.
+// The goals for five attempts with full jitter and a budget of 10.
 func TestGateTable(t *testing.T) {
 	checkTable(t, table(), gated, map[string]goal{
 		// Processes of 16 calls a second each learn late that a queue grows.
@@ -213,8 +213,8 @@ func TestGateTable(t *testing.T) {
 	})
 }
 
-// The table, for the presets as they are: attempts have no timeout, and three are two
-// fewer where errors are independent.
+// The goals for the presets as they are: without an attempt timeout, and with three
+// attempts, which lose more with independent errors.
 func TestPresetsTable(t *testing.T) {
 	rows := slices.DeleteFunc(table(), func(g goals) bool { return g.scenario.Clients.Policy.AttemptTimeout == 0 })
 	reached := map[string]goal{"deploy in a brownout, 100 alone": {lost: 2.3, recovery: 1.2}}
@@ -228,9 +228,9 @@ func TestPresetsTable(t *testing.T) {
 	checkTable(t, rows, func(c *sim.Clients) { c.Policy, c.Breaker = retry.Service(), &service }, reached)
 }
 
-// One process, 2,000 operations a second, and a fault of 50 ms: no gate and no breaker
-// turns it into a longer one, and the retries are paid for by a budget that is
-// as large as the fault. The preset's is smaller.
+// One process with 2,000 operations a second and a fault of 50 ms: no gate and no breaker
+// makes it longer, and a budget as large as the fault pays for the retries. The budget of
+// the preset is smaller.
 func TestGateInABlip(t *testing.T) {
 	_, seeds := sizes()
 	s := sim.Storm("blip", sim.Fault{Kind: sim.Outage, From: 4 * time.Second, To: 4050 * time.Millisecond})

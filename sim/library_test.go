@@ -10,8 +10,7 @@ import (
 	"github.com/seed-0f2c7998/perdure/sim"
 )
 
-// How many attempts a library makes at a backend that is dead all the time can be
-// counted manually.
+// The number of attempts that a library makes at a dead backend can be counted manually.
 func TestLibrariesAtADeadBackend(t *testing.T) {
 	const ms, second = time.Millisecond, time.Second
 	for _, row := range []struct {
@@ -59,7 +58,7 @@ func plus(retries int) func(int) int   { return func(n int) int { return n + ret
 func times(attempts int) func(int) int { return func(n int) int { return n * attempts } }
 func exactly(all int) func(int) int    { return func(int) int { return all } }
 
-// In health no library is noticed, and of a few failures each makes good almost all.
+// In health no library refuses calls, and each recovers almost all of a few failures.
 func TestLibrariesInHealth(t *testing.T) {
 	for _, name := range sim.Libraries() {
 		s := sim.Storm("health")
@@ -74,8 +73,8 @@ func TestLibrariesInHealth(t *testing.T) {
 	}
 }
 
-// The AWS SDKs give a retry that succeeds its tokens back, so that they pay for all
-// retries up to some 30 % of errors: 1 + p + p² attempts for each operation.
+// The AWS SDKs refund a retry that succeeds, so the tokens pay for all retries up to some
+// 30 % of errors: 1 + p + p² attempts per operation.
 func TestLibrariesGiveTokensBack(t *testing.T) {
 	s := sim.Storm("errors", sim.Fault{Kind: sim.Errors, Level: 0.25, To: time.Hour})
 	s.Clients.Library, s.Clients.Deadline = "aws_standard", 0
@@ -84,8 +83,8 @@ func TestLibrariesGiveTokensBack(t *testing.T) {
 	}
 }
 
-// gobreaker does not count what comes of calls of an earlier state: 200 that time out
-// while it is open do not keep it open for longer than a second.
+// gobreaker ignores results of calls of an earlier state: 200 timeouts while it is open do
+// not keep it open for more than a second.
 func TestLibrariesKnowOldResults(t *testing.T) {
 	s := sim.Storm("black hole", sim.Fault{Kind: sim.BlackHole, To: time.Hour})
 	s.Load.Rate, s.Duration, s.Clients.Processes, s.Clients.Library = 1000, 2*time.Second, 1, "gobreaker"
@@ -95,8 +94,8 @@ func TestLibrariesKnowOldResults(t *testing.T) {
 	}
 }
 
-// What a caller's own deadline ends is a success for Polly's breaker, which does not
-// handle it, and a failure for that of resilience4j.
+// A call that its caller's deadline ends is a success for Polly's breaker, which does not
+// handle it, and a failure for the breaker of resilience4j.
 func TestLibrariesAndDeadlines(t *testing.T) {
 	for name, trips := range map[string]int{"polly": 0, "resilience4j": 1} {
 		s := sim.Storm("black hole", sim.Fault{Kind: sim.BlackHole, To: time.Hour})
@@ -108,7 +107,7 @@ func TestLibrariesAndDeadlines(t *testing.T) {
 	}
 }
 
-// When processes restart, a library has forgotten what it knew: its tokens are new.
+// A library starts with new tokens when its processes restart.
 func TestLibrariesRestart(t *testing.T) {
 	s := sim.Storm("restart", sim.Fault{Kind: sim.Outage, To: time.Hour}, sim.Fault{Kind: sim.Restart, From: 4 * time.Second, To: 4 * time.Second})
 	s.Load.Rate, s.Duration, s.Clients.Processes, s.Clients.Deadline, s.Clients.Library = 100, 8*time.Second, 3, 0, "aws_2026"
@@ -141,8 +140,8 @@ func TestUnknownLibrary(t *testing.T) {
 	}
 }
 
-// What another model, written without this code, has of libraries in the storms: the
-// seconds of traffic lost, on average over seeds, within 0.45 s.
+// The figures of another model, written without this code, for libraries in the storms:
+// the mean lost seconds, within 0.45 s.
 func TestKnownLibraries(t *testing.T) {
 	for _, row := range []struct {
 		library, storm string
@@ -169,7 +168,7 @@ func TestKnownLibraries(t *testing.T) {
 	}
 }
 
-// The processes of a library share nothing, also where those of this library would.
+// The processes of a library share nothing, even if Clients.Shared is set.
 func TestLibrariesShareNothing(t *testing.T) {
 	alone, shared := storm(t, "outage", "gobreaker", 5, false), storm(t, "outage", "gobreaker", 5, true)
 	a, b := play(t, alone, 1), play(t, shared, 1)

@@ -118,9 +118,9 @@ func kinds() []kind {
 	}
 }
 
-// A gate makes no fault worse, at any size and with any Config: it loses what no retries
-// lose or less, and a sixth of a second for chance; its amplification is bounded; and the
-// backend recovers. The storms are played with each kind, and all else with one.
+// A gate makes no fault worse, at any size and with any Config: it loses at most what no
+// retries lose plus a sixth of a second, its amplification is limited, and the backend
+// recovers. The storms run with each Config, everything else with one.
 func TestGateMakesNothingWorse(t *testing.T) {
 	processes, seeds := sizes()
 	if seeds == 1 {
@@ -161,9 +161,9 @@ func promised(t *testing.T, s sim.Scenario, k kind, n int, shared bool, without 
 	})
 }
 
-// Each of 2,000 processes that share nothing makes a call a second. After a minute without
-// faults a budget of 10 tokens each is full: far more than their calls in a fault. With one
-// token each, the promise is kept.
+// Each of 2,000 processes that share nothing makes a call a second. After a minute of
+// health a budget of 10 tokens each is full: far more than the calls of a fault. With one
+// token each, the promise holds.
 func TestGateOfManySmallProcesses(t *testing.T) {
 	if _, seeds := sizes(); seeds == 1 {
 		t.Skip("it takes long: make long")

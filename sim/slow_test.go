@@ -9,9 +9,9 @@ import (
 	"github.com/seed-0f2c7998/perdure/sim"
 )
 
-// A service whose calls take long is not worse off with a gate either, though a ramp
-// takes several times as long as a call. On one cell it was: a probe kept successes from
-// doubling the credits for 10 ms, and at this demand one goes each 10 ms.
+// A gate does not make a service with long calls worse, though a ramp takes several times
+// as long as a call. On one cell it used to: a probe kept successes from doubling the
+// credits for 10 ms, and at this demand a probe is sent every 10 ms.
 func TestGateOfASlowService(t *testing.T) {
 	service := circuit.Service()
 	for _, base := range []time.Duration{200 * time.Millisecond, 400 * time.Millisecond} {
@@ -33,9 +33,9 @@ func TestGateOfASlowService(t *testing.T) {
 	}
 }
 
-// New processes learn in a brownout that attempts take what the queue does: a tenth of a second and
-// more. The successes after the fault correct it. Else the standing queue of a
-// backlog is fast to them, and they lost 6.1 s, and recovered after 9.6.
+// New processes learn in a brownout that attempts take as long as the queue: 0.1 s and
+// more. The successes after the fault correct it. Otherwise the standing queue counts as
+// fast: they lost 6.1 s, and recovered after 9.6 s.
 func TestGateDoubtsTheTimeOfAQueue(t *testing.T) {
 	for _, s := range sim.Storms() {
 		if s.Name == "deploy in a brownout" {

@@ -14,7 +14,7 @@ func stepAt(r sim.Result, end time.Duration) sim.Counts { return r.Steps[end/sim
 // between reports whether x is from low to high.
 func between(x, low, high float64) bool { return x >= low && x <= high }
 
-// What happened in the steps is together what happened in the run.
+// The counts of the steps add up to the counts of the run.
 func TestStepsAreTheRun(t *testing.T) {
 	for _, by := range []string{"none", "backoff", "preset", "service"} {
 		for _, name := range []string{"brownout", "deploy in a brownout"} {
@@ -55,7 +55,8 @@ func TestQueueOfTheSteps(t *testing.T) {
 	}
 }
 
-// Breakers and budgets: of each process, or one that all share.
+// The states of breakers and the balances of budgets are sampled: of each process, or of
+// the one that all share.
 func TestStateOfTheSteps(t *testing.T) {
 	budget := circuit.Config{FailureThreshold: circuit.Off, Budget: 10}
 	gate := circuit.Config{Gate: circuit.Wait, Budget: 10}
@@ -100,7 +101,7 @@ func TestStateOfTheSteps(t *testing.T) {
 	}
 }
 
-// The processes of an outage trip one after the other.
+// In an outage the processes trip one after the other.
 func TestSomeProcessesAreOpen(t *testing.T) {
 	r := play(t, storm(t, "outage", "preset", 250, false), 1)
 	ratios := map[float64]bool{}
@@ -112,7 +113,7 @@ func TestSomeProcessesAreOpen(t *testing.T) {
 	}
 }
 
-// Each step is there, also those in which nothing happens, and who watches is reported of each.
+// Every step is in the result, even without any event, and is reported by Watch.
 func TestQuietSteps(t *testing.T) {
 	s := sim.Scenario{Duration: 10 * time.Second, Load: sim.Load{Rate: 1, Every: time.Second}, Clients: sim.Clients{Policy: sim.NoRetries()}}
 	var reported time.Duration

@@ -36,9 +36,8 @@ func storm(t *testing.T, name, by string, processes int, shared bool) sim.Scenar
 	return sim.Scenario{}
 }
 
-// What is known of storms from another model, written without this code: the seconds of
-// traffic lost, on average over seeds, within 0.25 s and 5 %. Where it has no
-// figure, the row says what this model has.
+// The figures of another model, written without this code: the mean lost seconds, within
+// 0.25 s and 5 %. Where that model has no figure, the row has the one of this model.
 func TestKnownStorms(t *testing.T) {
 	for _, row := range []struct {
 		storm, by string
@@ -77,7 +76,7 @@ func TestKnownStorms(t *testing.T) {
 	}
 }
 
-// The same for clients that do not retry, in variants of the brownout.
+// The same for clients without retries, in variants of the brownout.
 func TestKnownBrownouts(t *testing.T) {
 	for name, row := range map[string]struct {
 		change func(*sim.Scenario)
@@ -105,8 +104,8 @@ func TestKnownBrownouts(t *testing.T) {
 	}
 }
 
-// After a brownout, clients that do not retry still wait in vain for what the queue has
-// of requests that have been given up.
+// After a brownout, clients without retries still wait in vain for the abandoned requests
+// in the queue.
 func TestBacklogAfterABrownout(t *testing.T) {
 	r := play(t, storm(t, "brownout", "none", 20, false), 1)
 	if r.Recovery < 4*time.Second || r.Recovery > 4600*time.Millisecond || r.Wasted < 0.40 || r.Wasted > 0.48 {
@@ -120,8 +119,8 @@ func TestBacklogAfterABrownout(t *testing.T) {
 	}
 }
 
-// The same scenario and seed give the same bytes, whatever else runs, and another seed
-// gives others.
+// The same scenario and seed give the same bytes, whatever else runs; another seed gives
+// other bytes.
 func TestSameSeedSameBytes(t *testing.T) {
 	service := circuit.Service()
 	service.Window, service.FailureRatio, service.SlowCall = time.Second, 0.5, 100*time.Millisecond

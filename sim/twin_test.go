@@ -17,9 +17,9 @@ import (
 	"github.com/seed-0f2c7998/perdure/sim"
 )
 
-// The clients of a simulation do what calls of retry.Do do. Here are both, with the
-// same policy, breaker and backend: the simulation, and goroutines in virtual
-// time. They must make the same attempts, succeed and fail, in each tenth of a second.
+// The clients of a simulation behave as calls of retry.Do. Both run here with the same
+// policy, breaker and backend: the simulation, and goroutines in virtual time. They must
+// make the same attempts, successes and failures in each tenth of a second.
 func TestSimulatedCallsAreCalls(t *testing.T) {
 	random := rand.New(rand.NewPCG(testseed.Of(t, 1), 0))
 	total := sim.Counts{}
@@ -171,8 +171,8 @@ func TestClassesOfOutcomes(t *testing.T) {
 	}
 }
 
-// The same with a gate. When its probes go depends on a number that each process
-// draws, so what happens agrees on the whole and not in each step.
+// The same with a gate. The instants of its probes depend on a random number of each
+// process, so only the totals agree, not each step.
 func TestSimulatedGateIsAGate(t *testing.T) {
 	random := rand.New(rand.NewPCG(testseed.Of(t, 3), 0))
 	for n := range 8 {

@@ -22,8 +22,8 @@ func (k *key) probe(t *testing.T) int64 {
 
 func admits(g gate.Gate, now int64) bool { _, ok := g.Admit(now); return ok }
 
-// Where another host sends the probes, this one's are due a quarter as often, at the
-// least each two seconds and a half, and only while nothing gets through.
+// If another host sends the probes, those of this host are due a quarter as often, at
+// least every two and a half seconds, and only while the gate is shut.
 func TestProbesAreRareWhereAnotherHostSendsThem(t *testing.T) {
 	k := &key{Gate: gate.Gate{Words: new(gate.Words)}, now: start}
 	for range 10 {
@@ -77,8 +77,8 @@ func TestHostsDoNotProbeAtOnceAfterAResponseElsewhere(t *testing.T) {
 	}
 }
 
-// News of trouble elsewhere limits a gate that knows nothing, and one in health at
-// its second failure in a row.
+// Trouble on other hosts limits a new gate at once, and a gate in health at its second
+// failure in a row.
 func TestTroubleElsewhereWarns(t *testing.T) {
 	fresh := gate.Gate{Words: new(gate.Words)}
 	if fresh.Warn(start) != gate.Limited || !fresh.Shut() {

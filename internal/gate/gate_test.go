@@ -135,8 +135,8 @@ func TestEnterAdmitsRefusesOrQueues(t *testing.T) {
 }
 
 // A growing queue makes successes slower before the first attempt in it is late. A base
-// that learned from those called them fast soon after, and the gate stayed in health:
-// a brownout met attempts without a timeout for another second.
+// that learned from them took them for fast, and the gate stayed in health: a brownout
+// without attempt timeouts lasted another second.
 func TestTheBaseIsNotLearnedBetweenOverloads(t *testing.T) {
 	k := warm(t)
 	k.Done(gate.Untimed(k.Words[0].Load()), gate.Cut, k.now) // from now on attempts are timed

@@ -274,7 +274,7 @@ func TestModel(t *testing.T) {
 	}
 }
 
-// The model finds bugs that are planted in the step, so it could fail.
+// The model finds bugs that are planted in the step.
 func TestModelFindsBugs(t *testing.T) {
 	altered := func(change func(t *task, before state, s *state)) planner {
 		return func(t *task) {

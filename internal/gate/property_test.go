@@ -93,8 +93,8 @@ func TestAnOutageCostsProbesOnly(t *testing.T) {
 	}
 }
 
-// While there are neither five overloads in a row without a fast success between,
-// nor ten failures in a row, nothing is limited.
+// A gate is not limited without five overloads in a row, with no fast success between
+// them, or ten failures in a row.
 func TestFewerThanARowNeverLimit(t *testing.T) {
 	r := chance(t)
 	k := warm(t)
@@ -187,8 +187,8 @@ func TestAClockStepDelaysNoCaller(t *testing.T) {
 	}
 }
 
-// Whatever attempts cost, they got from results: the credits are the gifts, less
-// what was paid, and what is given back was paid.
+// Credits are conserved: the balance is what results paid in, less what attempts cost, and
+// no more is refunded than was paid.
 func TestCreditsAreConserved(t *testing.T) {
 	r := chance(t)
 	for range 300 {
@@ -225,8 +225,8 @@ func TestCreditsAreConserved(t *testing.T) {
 	}
 }
 
-// A process that is killed with all the credits delays the others until the next
-// probe, no longer.
+// A process that is killed with all the credits delays the others only until the next
+// probe.
 func TestCreditsThatAreLostDelayUntilTheNextProbe(t *testing.T) {
 	r := chance(t)
 	for range 500 {

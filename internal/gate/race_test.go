@@ -146,7 +146,7 @@ func TestTasksThatMeetAreLikeOneAfterTheOther(t *testing.T) {
 	t.Logf("%d interleavings", ways)
 }
 
-// The race finds bugs that are planted in how tasks write, so it could fail.
+// The race test finds bugs that are planted in how tasks write.
 func TestRacesFindBugs(t *testing.T) {
 	for name, advance := range map[string]func(*task){
 		"writes the first word without looking": func(t *task) {

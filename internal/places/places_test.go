@@ -133,7 +133,7 @@ func TestPlacesOfSeveralProcesses(t *testing.T) {
 	}
 }
 
-// A process with a long line leaves others their share.
+// A process with a long line leaves a share to other processes.
 func TestNoProcessKeepsAllPlaces(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		h := &host{free: 1, waiting: map[*process]bool{}}

@@ -16,8 +16,8 @@ type caller struct {
 	order int
 }
 
-// The head is always who must leave first, of two the one that came first: a sorted
-// slice says who.
+// The head is always the caller that must leave first, and of two the one that joined
+// first, as in a sorted slice.
 func TestTheHeadLeavesFirst(t *testing.T) {
 	r := rand.New(rand.NewPCG(testseed.Of(t, 0), 0))
 	var q queue.Queue[*caller]
