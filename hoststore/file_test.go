@@ -208,9 +208,9 @@ func TestPathFollowsTheEnvironment(t *testing.T) {
 		{"", "relative", home, home + "/.local/state/perdure/cells.3"},
 		{"", "", home, home + "/.local/state/perdure/cells.3"},
 		{"/s", "", "relative", "/s/cells.3"},
-		{"relative", "/x", home, `PERDURE_STATE is "relative": want an absolute path`},
-		{"~/state", "", home, `PERDURE_STATE is "~/state": want an absolute path`},
-		{"", "relative", "some/home", `the home directory is "some/home": want an absolute path`},
+		{"relative", "/x", home, `invalid value "relative" for PERDURE_STATE: must be an absolute path`},
+		{"~/state", "", home, `invalid value "~/state" for PERDURE_STATE: must be an absolute path`},
+		{"", "relative", "some/home", `the home directory is "some/home", must be an absolute path`},
 		{"", "", "", "set PERDURE_STATE to a directory"},
 	} {
 		t.Setenv("PERDURE_STATE", c.state)
@@ -232,7 +232,7 @@ func TestRelativePath(t *testing.T) {
 	defer store.Close()
 	works(t, store)
 	works(t, store)
-	if lines := log.lines(); len(lines) != 1 || !strings.Contains(lines[0], "want an absolute path") {
+	if lines := log.lines(); len(lines) != 1 || !strings.Contains(lines[0], "must be an absolute path") {
 		t.Errorf("logged %q, want one line that says so", lines)
 	}
 	if made, err := os.ReadDir("."); err != nil || len(made) > 0 {

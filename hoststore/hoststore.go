@@ -162,7 +162,7 @@ func dirOfUser() (string, error) {
 	const instead = "set PERDURE_STATE to a directory"
 	if dir := os.Getenv("PERDURE_STATE"); dir != "" {
 		if !filepath.IsAbs(dir) {
-			return "", fmt.Errorf("no place for shared state: PERDURE_STATE is %q: want an absolute path", dir)
+			return "", fmt.Errorf("no directory for shared state: invalid value %q for PERDURE_STATE: must be an absolute path", dir)
 		}
 		return dir, nil
 	}
@@ -171,10 +171,10 @@ func dirOfUser() (string, error) {
 	}
 	home, err := os.UserHomeDir()
 	if err != nil {
-		return "", fmt.Errorf("no place for shared state: %s: %w", instead, err)
+		return "", fmt.Errorf("no directory for shared state: %s: %w", instead, err)
 	}
 	if !filepath.IsAbs(home) {
-		return "", fmt.Errorf("no place for shared state: %s: the home directory is %q: want an absolute path", instead, home)
+		return "", fmt.Errorf("no directory for shared state: %s: the home directory is %q, must be an absolute path", instead, home)
 	}
 	return filepath.Join(home, ".local", "state", "perdure"), nil
 }

@@ -155,13 +155,13 @@ func (o Options) server() (rueidis.ClientOption, error) {
 		{"sentinel_password", o.SentinelPassword != ""},
 	} {
 		if f.set {
-			return rueidis.ClientOption{}, setting.Bad(f.field, "that and a url", "a part of the url, or the url absent")
+			return rueidis.ClientOption{}, setting.Bad(f.field, "set", "absent with a url, which contains it")
 		}
 	}
 	c, err := parseURL(o.URL)
 	if err == nil && o.TLS != nil {
 		if c.DialCtxFn != nil {
-			return c, setting.Bad("tls", "that of a socket", "absent, as nothing is sent over a network")
+			return c, setting.Bad("tls", "set", "absent with the url of a socket")
 		}
 		c.TLSConfig, c.Sentinel.TLSConfig = o.TLS, o.TLS
 	}

@@ -14,7 +14,7 @@ import (
 
 // parseURL is rueidis.ParseURL with errors that show no password.
 func parseURL(text string) (rueidis.ClientOption, error) {
-	const want = "redis://, rediss:// or unix:// with host, port, database and options that exist"
+	const want = "redis://, rediss:// or unix:// with host, port, database and known options"
 	u, err := url.Parse(text)
 	if err != nil {
 		return rueidis.ClientOption{}, setting.Bad("url", text, want)
@@ -49,7 +49,7 @@ func checkURLAddresses(text string, addresses []string) error {
 		case i == 0:
 			return setting.Bad("url", text, "redis://host:port with a port from 1 to 65535")
 		default:
-			return setting.Bad("url option", "addr", "addr=host:port, without a password: that of the URL is for all") // the value may contain a password
+			return setting.Bad("url option", "addr", "addr=host:port, without a password: all addresses use that of the url") // the value may contain a password
 		}
 	}
 	return nil
