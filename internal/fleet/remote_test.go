@@ -6,7 +6,7 @@ import (
 )
 
 // The instant of an override is that of the fastest response, until a clock is set.
-func TestDates(t *testing.T) {
+func TestOverrideTime(t *testing.T) {
 	now := time.Date(2026, 1, 1, 0, 0, 0, 0, time.UTC)
 	ago := func(d time.Duration) time.Time { return now.Add(-d) }
 	for what, c := range map[string]struct {
