@@ -49,8 +49,8 @@ func jitterNames() []string {
 	return names
 }
 
-// ceiling returns base·ExponentialBase^(attempt-1), at most MaxDelay. It computes in floating point, in which a power that is too large is infinite
-// and does not wrap around.
+// ceiling returns base·ExponentialBase^(attempt-1), at most MaxDelay. It computes in
+// floating point, where a power that is too large is infinite and does not wrap around.
 func (p *Policy) ceiling(base time.Duration, attempt int) time.Duration {
 	limit := p.maxDelay()
 	d := float64(base) * math.Pow(p.exponentialBase(), float64(max(attempt, 1)-1))

@@ -81,11 +81,12 @@ func TestDecideInvariants(t *testing.T) {
 	span := func() time.Duration { // of any size
 		return time.Duration(math.Exp(rnd.Float64()*30)) * time.Microsecond
 	}
+	modes := jitterModes()
 	waits, stops := 0, 0
 	for range 20_000 {
 		p := retry.Policy{
 			MaxAttempts: []int{0, 1, 7, retry.Unlimited}[rnd.IntN(4)], BaseDelay: min(span(), 20*time.Second),
-			JitterMode: retry.JitterMode(rnd.IntN(3)), Jitter: []time.Duration{0, retry.NoJitter, span()}[rnd.IntN(3)],
+			JitterMode: modes[rnd.IntN(len(modes))], Jitter: []time.Duration{0, retry.NoJitter, span()}[rnd.IntN(3)],
 			MaxElapsed: []time.Duration{0, span()}[rnd.IntN(2)], IgnoreRetryAfter: rnd.IntN(4) == 0,
 		}
 		o := retry.Outcome{

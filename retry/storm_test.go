@@ -33,10 +33,11 @@ type storm struct {
 // policy returns one of any kind.
 func (s *storm) policy() *retry.Policy {
 	pick := func(ds ...time.Duration) time.Duration { return ds[s.rnd.IntN(len(ds))] }
+	modes := jitterModes()
 	return &retry.Policy{
 		MaxAttempts: []int{0, 1, 3, retry.Unlimited}[s.rnd.IntN(4)],
 		BaseDelay:   pick(0, time.Millisecond, 300*time.Millisecond), MaxDelay: pick(0, 5*time.Second),
-		JitterMode: retry.JitterMode(s.rnd.IntN(3)), Jitter: pick(0, retry.NoJitter, time.Second),
+		JitterMode: modes[s.rnd.IntN(len(modes))], Jitter: pick(0, retry.NoJitter, time.Second),
 		AttemptTimeout: pick(0, 0, 2*time.Second), MaxElapsed: pick(time.Minute, 20*time.Second),
 		MaxRetryAfter: pick(0, 5*time.Second), Observe: func(context.Context, retry.Event) {}, Breaker: s.breaker,
 	}
