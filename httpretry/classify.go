@@ -118,7 +118,7 @@ func (t *Transport) hint(res *http.Response, received time.Time) (time.Duration,
 	if d, ok := RetryAfter(res.Header, received); ok {
 		return d, true
 	}
-	if res.StatusCode != http.StatusTooManyRequests && res.StatusCode != http.StatusServiceUnavailable {
+	if retry.StatusClass(res.StatusCode) != retry.ClassThrottled && res.StatusCode != http.StatusServiceUnavailable {
 		return 0, false
 	}
 	return RateLimit(res.Header, received)

@@ -11,6 +11,8 @@ import (
 	"slices"
 	"sync"
 	"time"
+
+	"github.com/seed-0f2c7998/perdure/retry"
 )
 
 // A Hedger measures the latencies of one server. It is safe for concurrent use.
@@ -123,8 +125,9 @@ type result struct {
 	err   error
 }
 
+// good reports whether r wins, without a wait for the other response.
 func (r result) good() bool {
-	return r.err == nil && r.res.StatusCode < 500 && r.res.StatusCode != http.StatusTooManyRequests
+	return r.err == nil && r.res.StatusCode < 500 && retry.StatusClass(r.res.StatusCode) != retry.ClassThrottled
 }
 
 // launch starts a request.
