@@ -2,7 +2,6 @@ package fleet_test
 
 import (
 	"context"
-	"sync"
 	"testing"
 	"testing/synctest"
 	"time"
