@@ -186,7 +186,7 @@ func kindOf(err error) error {
 	if status, ok := errors.AsType[*httpretry.StatusError](err); ok && status.Status == 404 {
 		return errStatus
 	}
-	if err != nil && strings.Contains(err.Error(), "announces") {
+	if err != nil && strings.Contains(err.Error(), "the file system only") {
 		return errSize
 	}
 	return err
