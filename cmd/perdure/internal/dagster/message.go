@@ -77,7 +77,7 @@ func decode(line []byte, into any) error {
 	if err == nil && d.More() {
 		err = errors.New("more than one JSON value")
 	}
-	if err == io.EOF { //nolint:errorlint // Decode returns it unwrapped
+	if errors.Is(err, io.EOF) {
 		err = errors.New("empty line")
 	}
 	if err != nil {
