@@ -17,9 +17,9 @@ const _ = uint(Token-cell.Token) + uint(cell.Token-Token) // does not compile un
 // fifth of the successes. A budget begins with one token, and has no floor, since
 // each process would add one.
 //
-// Sources: the token buckets of gRPC (A6) and of the AWS SDKs. Their refund of a
-// retry that succeeds is kept; their cheaper throttled retry is not: with 2,000
-// processes it caused a retry storm.
+// Sources: the token buckets of gRPC (A6) and of the AWS SDKs, with the AWS refund of a
+// retry that succeeds. Unlike in the AWS SDKs, a throttled retry costs as much as any
+// other: with 2,000 processes the lower price caused a retry storm.
 const reward = Token / 5
 
 // balance returns the tokens that retries may spend. on is false if the breaker has no

@@ -133,7 +133,7 @@ func noCaller() context.Context {
 // Metrics is a snapshot of a breaker. Each field is exact; the fields are not
 // read atomically together.
 type Metrics struct {
-	State      State         // that applies to a call now
+	State      State         // state that applies to a call now
 	Failures   int           // consecutive failures of a closed breaker
 	Calls      int           // calls in the window; 0 without a window
 	Failed     int           // failed calls in the window
@@ -142,7 +142,7 @@ type Metrics struct {
 	Rejected   uint64        // calls that were refused, or with ObserveOnly would have been
 	Probes     uint64        // probes that were admitted
 	Balance    float64       // tokens in the retry budget; 0 without a budget
-	Since      time.Time     // when the last transition was; zero means that there was none
+	Since      time.Time     // time of the last transition; zero means none
 	Reason     Reason        // reason of the last transition
 	RetryAt    time.Time     // when an open breaker admits the first probe; zero if it is not open
 	NotBefore  time.Time     // end of an opening that servers asked for; zero means none

@@ -45,7 +45,7 @@ func (b *Breaker) acquirePlace(c *cell.Cell, w packedState) (Permit, error) {
 	switch {
 	case has && p.breaker == nil:
 		b.places.Free()
-	case has: // the frame frees it once, however often the permit is used
+	case has: // the frame frees the place once, however often the permit is used
 		p.kind |= placed
 		p.frame = &frame{Context: noCaller(), cell: c, breaker: b, held: held{permit: p}, placed: true}
 	}
@@ -112,7 +112,7 @@ func (b *Breaker) acquireUnhealthy(ctx context.Context, w packedState) (Permit, 
 		return Permit{breaker: b, kind: kindOf(w), start: b.elapsed()}, nil
 	case b.config.ObserveOnly && w.state() != Isolated:
 		b.cell.Load().Rejected.Add(1)
-		return Permit{}, nil // admitted uncounted, because of ObserveOnly
+		return Permit{}, nil // admitted without a permit, because of ObserveOnly
 	}
 	return Permit{}, b.rejected(w, now)
 }

@@ -17,7 +17,7 @@ import (
 // A rateLimit is the part of a rate limit that is in this process, beside the words in its cell.
 type rateLimit struct {
 	limit       cell.Limit
-	schedule    cell.Schedule // of the store; nil: the cell is it
+	schedule    cell.Schedule // of the store; nil: the schedule is in the cell
 	warned      atomic.Bool   // that a lower limit applies
 	reportAfter atomic.Int64  // as elapsed returns it: no wait is reported before; 0: none was reported
 

@@ -232,7 +232,7 @@ type Transition struct {
 	Name        string // of the breaker, without secrets
 	From, To    State
 	Reason      Reason
-	At          time.Time
+	At          time.Time // when the transition was made
 	RetryAt     time.Time // when an open breaker admits the first probe, or when the rate limit admits the call that waits; else zero
 	Refused     uint64    // calls refused by this process since the last change of state
 	ObserveOnly bool      // Config.ObserveOnly: calls are admitted nevertheless

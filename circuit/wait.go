@@ -84,7 +84,7 @@ func (b *Breaker) enterLine(ctx context.Context, c *cell.Cell, g gate.Gate, now,
 // awaitAdmission waits until done is closed, when w has left the line, or ctx ends.
 func (b *Breaker) awaitAdmission(ctx context.Context, c *cell.Cell, g gate.Gate, w *gate.Waiter, done chan struct{}, a ask) {
 	select {
-	case <-done: // at once
+	case <-done: // admitted at once
 		return
 	default:
 	}
@@ -100,7 +100,7 @@ func (b *Breaker) awaitAdmission(ctx context.Context, c *cell.Cell, g gate.Gate,
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	select {
-	case <-done: // meanwhile
+	case <-done: // w has left the line meanwhile
 		if w.Admitted {
 			g.Done(w.Permit, gate.Cancelled, b.now())
 		}

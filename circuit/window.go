@@ -82,7 +82,7 @@ func count(w *atomic.Uint64, slice uint64, bad bool) {
 				w.Add(uint64(one) & (1<<(2*bucketBits) - 1))
 				return
 			}
-			next = newBucketWord(slice, old.calls()/2, old.bad()/2) // the ratio stays
+			next = newBucketWord(slice, old.calls()/2, old.bad()/2) // keeps the ratio
 		} else if old.calls() > 0 && (old.slice()-one.slice())&sliceMask <= farthest {
 			return
 		}
