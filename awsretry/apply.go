@@ -130,9 +130,9 @@ func (o Options) Middleware() func(*middleware.Stack) error {
 	if o.Registry == nil {
 		o.Registry = new(circuit.Registry)
 	}
-	turn := make(refreshing, 1)
+	lock := make(refreshing, 1)
 	return func(stack *middleware.Stack) error {
-		op := &operation{name: stack.ID(), policy: policy, breakers: o.Breakers, registry: o.Registry, turn: turn, stack: stack}
+		op := &operation{name: stack.ID(), policy: policy, breakers: o.Breakers, registry: o.Registry, refreshLock: lock, stack: stack}
 		return op.install(stack)
 	}
 }
@@ -143,7 +143,7 @@ const (
 	idEnd     = "perdure:End"
 	idAttempt = "perdure:Attempt"
 	idReceive = "perdure:Receive"
-	idHandOn  = "perdure:HandOn"
+	idLift    = "perdure:Lift"
 
 	idLoop    = "Retry"
 	idSigning = "Signing"
@@ -177,7 +177,7 @@ func (op *operation) install(stack *middleware.Stack) error {
 	_, _ = stack.Finalize.Remove(idEnd)
 	_, _ = stack.Finalize.Remove(idAttempt)
 	_, _ = stack.Deserialize.Remove(idReceive)
-	_, _ = stack.Deserialize.Remove(idHandOn)
+	_, _ = stack.Deserialize.Remove(idLift)
 
 	if err := stack.Initialize.Add(middleware.InitializeMiddlewareFunc(idInput, op.input), middleware.After); err != nil {
 		return err
@@ -185,7 +185,7 @@ func (op *operation) install(stack *middleware.Stack) error {
 	if err := stack.Deserialize.Add(middleware.DeserializeMiddlewareFunc(idReceive, op.receive), middleware.After); err != nil {
 		return err
 	}
-	if err := stack.Deserialize.Add(middleware.DeserializeMiddlewareFunc(idHandOn, op.handOn), middleware.Before); err != nil {
+	if err := stack.Deserialize.Add(middleware.DeserializeMiddlewareFunc(idLift, op.liftLimits), middleware.Before); err != nil {
 		return err
 	}
 	end := middleware.FinalizeMiddlewareFunc(idEnd, op.end)

@@ -47,16 +47,16 @@ func (d *document) Lift() {
 	d.Reader.Lift()
 }
 
-// endsWith makes Close call end, and reports whether the body is still open.
-func (d *document) endsWith(end func()) bool {
+// onClose makes Close call end, and reports whether the body is still open.
+func (d *document) onClose(end func()) bool {
 	d.mu.Lock()
 	defer d.mu.Unlock()
 	d.end = end
 	return !d.closed
 }
 
-// holds makes the body hold a place until it has ended or is closed; free frees it.
-func (d *document) holds(free func()) {
+// holdPlace makes the body hold a place until it has ended or is closed; free frees it.
+func (d *document) holdPlace(free func()) {
 	d.mu.Lock()
 	d.free = free
 	closed := d.closed

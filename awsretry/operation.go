@@ -33,22 +33,22 @@ type operation struct {
 	breakers *circuit.Config
 	registry *circuit.Registry
 
-	name       string // the SDK's, as PutObject
-	bucket     string
-	object     string // the key in the bucket
-	stack      *middleware.Stack
-	sdk        aws.Retryer // the SDK's own retryer; may be nil
-	turn       refreshing
-	looping    bool // the SDK's loop has begun an attempt
-	clockFixed bool // the SDK corrects a wrong clock before the next attempt
-	streamed   bool // the request body can be sent only once
+	name        string // the SDK's, as PutObject
+	bucket      string
+	object      string // the key in the bucket
+	stack       *middleware.Stack
+	sdk         aws.Retryer // the SDK's own retryer; may be nil
+	refreshLock refreshing
+	looping     bool // the SDK's loop has begun an attempt
+	clockFixed  bool // the SDK corrects a wrong clock before the next attempt
+	streamed    bool // the request body can be sent only once
 
-	call  calls.Call    // nil before the first attempt
-	fixed bool          // clock or credentials have been corrected once
-	last  error         // of the last attempt, as the SDK returned it
-	delay time.Duration // before the next attempt
-	again bool          // another attempt follows
-	ended error         // the operation's error, once decided
+	call      calls.Call    // nil before the first attempt
+	fixed     bool          // clock or credentials have been corrected once
+	last      error         // of the last attempt, as the SDK returned it
+	delay     time.Duration // before the next attempt
+	willRetry bool          // another attempt follows
+	ended     error         // the operation's error, once decided
 
 	readsXML bool        // the SDK reads the operation's responses as XML
 	sent     http.Header // of the attempt's request
@@ -73,7 +73,7 @@ func (op *operation) end(ctx context.Context, in middleware.FinalizeInput, next 
 	case op.ended != nil:
 		err = op.ended
 	case ctx.Err() != nil && op.call != nil && op.last != nil:
-		err = op.give(op.call.Admit(ctx)) // an error that says that ctx has ended
+		err = op.public(op.call.Admit(ctx)) // an error that says that ctx has ended
 	case ctx.Err() != nil:
 		err = context.Cause(ctx)
 	case op.last != nil: // the loop itself failed after the last attempt
@@ -92,7 +92,7 @@ func (op *operation) attempt(ctx context.Context, in middleware.FinalizeInput, n
 		return middleware.FinalizeOutput{}, middleware.Metadata{}, err
 	}
 	if err := op.admit(ctx, in.Request); err != nil {
-		op.ended = op.give(err)
+		op.ended = op.public(err)
 		return middleware.FinalizeOutput{}, middleware.Metadata{}, op.ended
 	}
 	defer op.call.Cancel() // after a panic or Goexit; otherwise without effect
@@ -100,14 +100,14 @@ func (op *operation) attempt(ctx context.Context, in middleware.FinalizeInput, n
 	out, metadata, err := op.timed(own, in, next)
 	if err == nil {
 		if free := breakers.KeepPlace(own, ctx, op.policy.Breaker); free != nil && op.body != nil {
-			op.body.holds(free) // the call is in flight until the response body has ended
+			op.body.holdPlace(free) // the call is in flight until the response body has ended
 		} else if free != nil {
 			free()
 		}
 		op.call.Succeeded(ctx)
 		return out, metadata, nil
 	}
-	err = op.shown(err)
+	err = op.cleaned(err)
 	op.failed(ctx, err)
 	return out, metadata, err
 }
@@ -178,9 +178,9 @@ func (op *operation) failed(ctx context.Context, err error) {
 	}
 	delay, stop := op.call.Failed(ctx, failure)
 	op.policy.BaseDelay, op.policy.Jitter = plain.BaseDelay, plain.Jitter
-	op.delay, op.again = delay, stop == nil
+	op.delay, op.willRetry = delay, stop == nil
 	if stop != nil {
-		op.ended = op.give(stop)
+		op.ended = op.public(stop)
 		return
 	}
 	if response := sdk.Response(err); response != nil {
@@ -191,24 +191,24 @@ func (op *operation) failed(ctx context.Context, err error) {
 // fix reports whether the cause of err is corrected for the next attempt: the SDK corrects a wrong clock, and expired
 // credentials are fetched again.
 func (op *operation) fix(ctx context.Context, err error) bool {
-	if isExpired(err) && op.turn.refresh(ctx, credentialsOf(op.stack), err) {
+	if isExpired(err) && op.refreshLock.refresh(ctx, credentialsOf(op.stack), err) {
 		return true
 	}
 	return op.clockFixed && isSkewed(err)
 }
 
-// give returns an error of the Call with attemptErrors replaced by the SDK's errors.
-func (op *operation) give(err error) error {
+// public returns an error of the Call with attemptErrors replaced by the SDK's errors.
+func (op *operation) public(err error) error {
 	if e, ok := err.(*retry.Error); ok { //nolint:errorlint // as Call makes it
-		e.Last = op.plain(e.Last)
+		e.Last = op.sdkError(e.Last)
 		return e
 	}
-	return op.plain(err)
+	return op.sdkError(err)
 }
 
-// plain returns the SDK's error of an attemptError, with the reason if an error that is worth a retry was not
+// sdkError returns the SDK's error of an attemptError, with the reason if an error that is worth a retry was not
 // retried.
-func (op *operation) plain(err error) error {
+func (op *operation) sdkError(err error) error {
 	carrier, ok := errors.AsType[*attemptError](err)
 	if !ok {
 		return err
@@ -235,7 +235,7 @@ func (op *operation) timed(ctx context.Context, in middleware.FinalizeInput, nex
 	timer := time.AfterFunc(timeout, cancel)
 	out, metadata, err := next.HandleFinalize(timed, in)
 	inTime := timer.Stop()
-	handedOn := err == nil && op.body != nil && op.body.endsWith(cancel)
+	handedOn := err == nil && op.body != nil && op.body.onClose(cancel)
 	if !inTime && ctx.Err() == nil && (err != nil || handedOn) { // its body would break
 		err = fmt.Errorf("no response from %s within the attempt timeout of %v: %w", hostOf(in.Request), timeout, context.DeadlineExceeded)
 	}
@@ -257,7 +257,7 @@ func hostOf(request any) string {
 
 var _ aws.RetryerV2 = (*operation)(nil)
 
-func (op *operation) IsErrorRetryable(error) bool { return op.again }
+func (op *operation) IsErrorRetryable(error) bool { return op.willRetry }
 
 func (op *operation) MaxAttempts() int { return max(op.policy.Attempts(), 0) }
 
@@ -270,7 +270,7 @@ func (op *operation) GetRetryToken(context.Context, error) (func(error) error, e
 func (op *operation) GetInitialToken() func(error) error { return released }
 
 func (op *operation) GetAttemptToken(context.Context) (func(error) error, error) {
-	op.looping, op.again = true, false
+	op.looping, op.willRetry = true, false
 	return released, nil
 }
 

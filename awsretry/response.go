@@ -81,13 +81,13 @@ func (op *operation) receive(ctx context.Context, in middleware.DeserializeInput
 	op.body = newDocument(res.Body, op.readsXML)
 	res.Body = op.body
 	if awsmiddleware.GetServiceID(ctx) == "S3" {
-		err = ofS3(op.name, in.Request, res)
+		err = checkS3(op.name, in.Request, res)
 	}
 	return out, metadata, err
 }
 
-// handOn lifts the limits of a body that the SDK has left for the caller to read.
-func (op *operation) handOn(ctx context.Context, in middleware.DeserializeInput, next middleware.DeserializeHandler) (middleware.DeserializeOutput, middleware.Metadata, error) {
+// liftLimits lifts the limits of a body that the SDK has left for the caller to read.
+func (op *operation) liftLimits(ctx context.Context, in middleware.DeserializeInput, next middleware.DeserializeHandler) (middleware.DeserializeOutput, middleware.Metadata, error) {
 	out, metadata, err := next.HandleDeserialize(ctx, in)
 	if err == nil && op.body != nil {
 		op.body.Lift()
@@ -95,14 +95,14 @@ func (op *operation) handOn(ctx context.Context, in middleware.DeserializeInput,
 	return out, metadata, err
 }
 
-// slowest is the least rate of an error's body: 20 KiB within 20 s, or complete.
-func slowest() stall.Limits { return stall.Limits{MinRate: 1 << 10, Window: 20 * time.Second} }
+// errorBodyLimits is the least rate of an error's body: 20 KiB within 20 s, or complete.
+func errorBodyLimits() stall.Limits { return stall.Limits{MinRate: 1 << 10, Window: 20 * time.Second} }
 
 // receiveError reads the body of an error, and replaces it by a copy without the request's secrets. A body that
 // breaks off is used as far as it came.
 func (op *operation) receiveError(res *smithyhttp.Response) error {
 	tooLarge := &httpretry.LimitError{What: "body of an error response", Limit: bound.ErrorBody}
-	body := stall.NewReader(bound.NewReader(res.Body, bound.ErrorBody, tooLarge), slowest(), nil)
+	body := stall.NewReader(bound.NewReader(res.Body, bound.ErrorBody, tooLarge), errorBodyLimits(), nil)
 	text, err := io.ReadAll(body)
 	// Over HTTP/2 Close waits for the end of the request body, and the SDK ends an event stream only after this.
 	go func() { _ = body.Close() }()
@@ -133,8 +133,8 @@ func nameRegion(header http.Header, text []byte) {
 	}
 }
 
-// ofS3 returns an error for a success that cannot be the response to the operation of S3. It leaves the body unread.
-func ofS3(operation string, request any, res *smithyhttp.Response) error {
+// checkS3 returns an error for a success that cannot be the response to the operation of S3. It leaves the body unread.
+func checkS3(operation string, request any, res *smithyhttp.Response) error {
 	switch want, known := roots[operation]; {
 	case known:
 		root, ok := rootOf(res)
@@ -142,7 +142,7 @@ func ofS3(operation string, request any, res *smithyhttp.Response) error {
 			return nil
 		}
 		listing := strings.HasPrefix(operation, "List") && operation != "ListParts"
-		if isMarked(res) && !listing && root != "" && !strings.EqualFold(root, "html") {
+		if hasS3Header(res) && !listing && root != "" && !strings.EqualFold(root, "html") {
 			return nil // a dialect, but not in a listing: it would look empty
 		}
 	case !slices.Contains([]string{"GetObject", "HeadObject", "PutObject", "UploadPart"}, operation):
@@ -150,7 +150,7 @@ func ofS3(operation string, request any, res *smithyhttp.Response) error {
 	case sizeOf(res) > maxObject:
 		_ = res.Body.Close()
 		return &httpretry.LimitError{What: "size of the object", Limit: maxObject}
-	case isMarked(res):
+	case hasS3Header(res):
 		return nil
 	}
 	_ = res.Body.Close()
@@ -176,8 +176,8 @@ func sizeOf(res *smithyhttp.Response) int64 {
 	return size
 }
 
-// isMarked reports whether a response has a header that S3 stores send.
-func isMarked(res *smithyhttp.Response) bool {
+// hasS3Header reports whether a response has a header that S3 stores send.
+func hasS3Header(res *smithyhttp.Response) bool {
 	return slices.ContainsFunc([]string{"ETag", "X-Amz-Request-Id", "X-Amz-Id-2"}, func(name string) bool { return res.Header.Get(name) != "" })
 }
 
@@ -209,23 +209,23 @@ type rejoined struct {
 	io.Closer
 }
 
-// A shownError is an error with a cleaned text.
-type shownError struct {
+// A cleanedError is an error with a cleaned text.
+type cleanedError struct {
 	err  error
 	text string
 }
 
-func (e *shownError) Error() string { return e.text }
-func (e *shownError) Unwrap() error { return e.err }
-func (e *shownError) Replaces()     {} // implements redact.Replaces
+func (e *cleanedError) Error() string { return e.text }
+func (e *cleanedError) Unwrap() error { return e.err }
+func (e *cleanedError) Replaces()     {} // implements redact.Replaces
 
-// shown returns err with a one-line text without the request's secrets, which a service may have sent back.
-func (op *operation) shown(err error) error {
+// cleaned returns err with a one-line text without the request's secrets, which a service may have sent back.
+func (op *operation) cleaned(err error) error {
 	secrets := redact.FromHeader(op.sent)
 	clean := func(text string) string { return redact.Line(secrets.Redact(text)) }
 	cleanAPI(err, clean)
 	if text := err.Error(); clean(text) != strings.TrimSpace(text) {
-		return &shownError{err, clean(text)}
+		return &cleanedError{err, clean(text)}
 	}
 	return err
 }

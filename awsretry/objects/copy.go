@@ -36,7 +36,7 @@ func (s *Store) copy(ctx context.Context, from, to Address) (Object, error) {
 	c := &copying{store: s, original: original, source: copySource(from), to: Address{Bucket: to.Bucket, Key: to.Key}}
 	if original.Size > s.copyLimit {
 		if err = s.readTags(ctx, &c.original, from.VersionID); err == nil {
-			err = c.parts(ctx)
+			err = c.copyInParts(ctx)
 		}
 	} else {
 		_, err = s.client.CopyObject(ctx, &s3.CopyObjectInput{
@@ -99,9 +99,9 @@ func (c *copying) verified(ctx context.Context) (Object, error) {
 	return object, err
 }
 
-// parts copies an object in parts, with a checksum of the whole of the original's kind if the store can compute it.
+// copyInParts copies an object in parts, with a checksum of the whole of the original's kind if the store can compute it.
 // (versitygw compares a part with the checksum of the whole object, and MinIO refuses a part without a checksum.)
-func (c *copying) parts(ctx context.Context) error {
+func (c *copying) copyInParts(ctx context.Context) error {
 	kind, _, _ := strings.Cut(c.original.Checksum, ":")
 	if !strings.HasPrefix(kind, "crc") {
 		return c.assemble(ctx, "")
@@ -131,7 +131,7 @@ func (c *copying) assemble(ctx context.Context, kind string) error {
 	}
 	up := &upload{store: c.store, bucket: c.to.Bucket, key: c.to.Key}
 	m := &multipart{upload: up, id: aws.ToString(created.UploadId)}
-	if err = c.ranges(ctx, m.id); err == nil && kind != "" {
+	if err = c.copyParts(ctx, m.id); err == nil && kind != "" {
 		err = c.compare()
 	}
 	if err != nil {
@@ -168,8 +168,8 @@ func (c *copying) compare() error {
 	return want.Check(checksum.FromCRC(want.Name, crc).Value)
 }
 
-// ranges copies the parts of an upload, some at a time.
-func (c *copying) ranges(ctx context.Context, id string) error {
+// copyParts copies the parts of an upload, some at a time.
+func (c *copying) copyParts(ctx context.Context, id string) error {
 	ctx, cancel := context.WithCancelCause(ctx)
 	defer cancel(nil)
 	size := c.original.Size
@@ -186,7 +186,7 @@ func (c *copying) ranges(ctx context.Context, id string) error {
 		group.Go(func() {
 			defer slot.Release()
 			first := int64(n) * length
-			if err := c.one(ctx, id, n, first, min(first+length, size)-1, slot); err != nil {
+			if err := c.copyPart(ctx, id, n, first, min(first+length, size)-1, slot); err != nil {
 				cancel(err)
 			}
 		})
@@ -198,8 +198,8 @@ func (c *copying) ranges(ctx context.Context, id string) error {
 	return nil
 }
 
-// one copies part n, the bytes first to last.
-func (c *copying) one(ctx context.Context, id string, n int, first, last int64, slot *slots.Slot) error {
+// copyPart copies part n, the bytes first to last.
+func (c *copying) copyPart(ctx context.Context, id string, n int, first, last int64, slot *slots.Slot) error {
 	out, err := c.store.client.UploadPartCopy(ctx, &s3.UploadPartCopyInput{
 		Bucket: &c.to.Bucket, Key: &c.to.Key, UploadId: &id, PartNumber: number(n),
 		CopySource: &c.source, CopySourceIfMatch: optional(c.original.ETag),

@@ -181,7 +181,7 @@ func (s *Store) AbortUpload(ctx context.Context, statePath string) error {
 // An olderThan shorter than an upload takes aborts uploads in progress. An upload that the store refuses to abort is
 // skipped: the error is then an [*UncleanError], and all others are aborted.
 func (s *Store) AbortUploads(ctx context.Context, bucket, prefix string, olderThan time.Duration) (int, error) {
-	c := cleaning{store: s, bucket: bucket, prefix: prefix, limit: time.Now().Add(-olderThan)}
+	c := aborting{store: s, bucket: bucket, prefix: prefix, limit: time.Now().Add(-olderThan)}
 	in := &s3.ListMultipartUploadsInput{Bucket: &bucket, Prefix: optional(prefix), EncodingType: types.EncodingTypeUrl}
 	for walk := s.walk(); ; {
 		out, err := s.client.ListMultipartUploads(ctx, in)
@@ -241,8 +241,8 @@ func (e *UncleanError) orNil() error {
 	return e
 }
 
-// A cleaning is one AbortUploads.
-type cleaning struct {
+// An aborting is one AbortUploads.
+type aborting struct {
 	store   *Store
 	bucket  string
 	prefix  string    // of the requested keys
@@ -251,8 +251,8 @@ type cleaning struct {
 	skipped UncleanError
 }
 
-// abort aborts one upload. It returns only errors that end the whole cleaning.
-func (c *cleaning) abort(ctx context.Context, u types.MultipartUpload, encoding types.EncodingType) error {
+// abort aborts one upload. It returns only errors that end the whole AbortUploads.
+func (c *aborting) abort(ctx context.Context, u types.MultipartUpload, encoding types.EncodingType) error {
 	if u.Initiated != nil && u.Initiated.After(c.limit) {
 		return nil
 	}

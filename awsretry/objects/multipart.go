@@ -98,7 +98,7 @@ func (m *multipart) create(ctx context.Context) error {
 func (m *multipart) resume(ctx context.Context) error {
 	unnamed := m.o.conditional() && m.condition.writeID == "" // begun without a condition, and so without a write ID
 	if unnamed || m.state.Head.CustomerKey != m.store.customer {
-		return m.forget(ctx)
+		return m.abortRecorded(ctx)
 	}
 	m.condition.resumed = true
 	id := m.state.Head.Upload
@@ -182,7 +182,7 @@ func (m *multipart) sendPart(ctx context.Context, n int, p *source.Part) error {
 	}
 	known := m.known[n]
 	if known.ETag != "" && known.CRC == uint64(crc) && known.Size == p.Size() {
-		m.done(known, 0)
+		m.markStored(known, 0)
 		return nil
 	}
 	out, err := m.store.client.UploadPart(ctx, &s3.UploadPartInput{
@@ -201,12 +201,12 @@ func (m *multipart) sendPart(ctx context.Context, n int, p *source.Part) error {
 	if err != nil {
 		return fmt.Errorf("part %d: %w", n+1, err)
 	}
-	m.done(sent, sent.Size-known.Size)
+	m.markStored(sent, sent.Size-known.Size)
 	return nil
 }
 
-// done records a stored part, which added that many bytes.
-func (m *multipart) done(p journal.Part, more int64) {
+// markStored records a stored part, which added that many bytes.
+func (m *multipart) markStored(p journal.Part, more int64) {
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	m.sent[p.Number] = p

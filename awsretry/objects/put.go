@@ -158,11 +158,11 @@ func (u *upload) run(ctx context.Context) (Object, error) {
 		return u.inParts(ctx, first)
 	}
 	if u.state != nil && u.state.Head.Upload != "" { // the source was larger then
-		if err := u.forget(ctx); err != nil {
+		if err := u.abortRecorded(ctx); err != nil {
 			return Object{}, err
 		}
 	}
-	return u.whole(ctx, first)
+	return u.putWhole(ctx, first)
 }
 
 // inParts sends the object in parts; first is its first part if that has been read, else nil. S3 drops the parts if
@@ -185,15 +185,15 @@ func (u *upload) inParts(ctx context.Context, first *source.Part) (Object, error
 	}
 }
 
-// forget aborts the upload of the state file.
-func (u *upload) forget(ctx context.Context) error {
+// abortRecorded aborts the upload of the state file.
+func (u *upload) abortRecorded(ctx context.Context) error {
 	err := (&multipart{upload: u, id: u.state.Head.Upload}).abort(ctx, nil)
 	u.state.Head.Upload = ""
 	return err
 }
 
-// whole sends the object in one request.
-func (u *upload) whole(ctx context.Context, body *source.Part) (Object, error) {
+// putWhole sends the object in one request.
+func (u *upload) putWhole(ctx context.Context, body *source.Part) (Object, error) {
 	crc, sha, err := body.Sums(u.store.signed)
 	if err != nil {
 		return Object{}, err

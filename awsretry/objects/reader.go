@@ -83,21 +83,21 @@ func (r *Reader) Read(p []byte) (int, error) {
 		if r.offset == r.end { // regardless of err
 			r.drop()
 			r.err = r.verify()
-			return n, r.last()
+			return n, r.endError()
 		}
 		if err != nil {
 			r.drop()
-			r.err = r.broken(err)
+			r.err = r.handleBreak(err)
 		}
 		if n > 0 {
 			return n, nil
 		}
 	}
-	return 0, r.last()
+	return 0, r.endError()
 }
 
-// last returns r.err for the caller.
-func (r *Reader) last() error {
+// endError returns r.err for the caller.
+func (r *Reader) endError() error {
 	if r.err == nil || r.err == io.EOF { //nolint:errorlint // as verify returns it
 		return r.err
 	}
@@ -132,9 +132,9 @@ func (r *Reader) drop() {
 	r.body = nil
 }
 
-// broken returns nil if the Reader is to resume after err. A body that delivered new bytes, and not too slowly,
+// handleBreak returns nil if the Reader is to resume after err. A body that delivered new bytes, and not too slowly,
 // resumes at once; any other is a failed attempt.
-func (r *Reader) broken(err error) error {
+func (r *Reader) handleBreak(err error) error {
 	if r.ctx.Err() != nil {
 		return context.Cause(r.ctx)
 	}
@@ -170,9 +170,9 @@ func (r *Reader) open() error {
 	}
 	r.body, r.opened = wire.Limited(out.Body, r.store.limitsNow(), cancel), r.offset
 	if resumed {
-		err = r.resumes(out)
+		err = r.handleResumed(out)
 	} else {
-		err = r.begun(out)
+		err = r.handleFirst(out)
 	}
 	r.fresh = false
 	if err != nil {
@@ -202,8 +202,8 @@ func withChecksums(o *s3.Options) {
 // resumable reports whether a later request can be restricted to the same object.
 func (r *Reader) resumable() bool { return isStrong(r.object.ETag) && r.object.Size >= 0 }
 
-// begun records what the first response says of the object.
-func (r *Reader) begun(out *s3.GetObjectOutput) error {
+// handleFirst records what the first response says of the object.
+func (r *Reader) handleFirst(out *s3.GetObjectOutput) error {
 	head := headOf(out)
 	tag, size := aws.ToString(out.ETag), int64(-1)
 	switch span := aws.ToString(out.ContentRange); {
@@ -217,7 +217,7 @@ func (r *Reader) begun(out *s3.GetObjectOutput) error {
 	}
 	r.object = describe(r.object, head, size)
 	r.end = size
-	r.expect(head)
+	r.chooseChecksum(head)
 	if !r.fresh {
 		r.sum = r.want.sum.New()
 	}
@@ -235,8 +235,8 @@ func (r *Reader) readTags(count *int32) error {
 	return r.store.readTags(r.ctx, &r.object, r.version)
 }
 
-// resumes returns an error unless a response continues at the offset.
-func (r *Reader) resumes(out *s3.GetObjectOutput) error {
+// handleResumed returns an error unless a response continues at the offset.
+func (r *Reader) handleResumed(out *s3.GetObjectOutput) error {
 	if tag := aws.ToString(out.ETag); tag != r.object.ETag {
 		return fmt.Errorf("%w: its ETag was %s, now it is %s", ErrChanged, r.object.ETag, tag)
 	}

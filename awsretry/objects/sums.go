@@ -144,8 +144,8 @@ func (r reference) read(s io.ReadSeeker) (Verification, error) {
 	return Verification(by), err
 }
 
-// expect chooses the checksum that the bytes are compared with.
-func (r *Reader) expect(head *s3.HeadObjectOutput) {
+// chooseChecksum chooses the checksum that the bytes are compared with.
+func (r *Reader) chooseChecksum(head *s3.HeadObjectOutput) {
 	if r.want = referenceOf(r.object.Checksum, r.object.ETag, r.object.encrypted); !r.want.sum.IsZero() {
 		return
 	}
