@@ -94,8 +94,7 @@ func (d *download) first() (*Response, error) {
 		return nil, errors.Join(errWhole, res.Body.Close())
 	}
 	if res.From != r.From { // the source does not support ranges: the kept bytes come again
-		v := d.version
-		return res, d.begin(v)
+		return d.beginWith(res)
 	}
 	return res, nil
 }
@@ -119,6 +118,11 @@ func (d *download) startOver(res *Response) (_ *Response, err error) {
 	if res.From != 0 {
 		return nil, errors.Join(errWhole, res.Body.Close())
 	}
+	return d.beginWith(res)
+}
+
+// beginWith begins from scratch with the version of res, or closes res.
+func (d *download) beginWith(res *Response) (*Response, error) {
 	if err := d.begin(res.Version); err != nil {
 		return nil, errors.Join(wrapWrite(err), res.Body.Close())
 	}

@@ -23,17 +23,17 @@ type File struct {
 	o    Options
 	old  fs.FileInfo // the existing file of that name, or nil
 
-	staging         *staging
-	partName, sName string
-	out             output
-	state           state // its file is nil if no later process can resume
-	version         Version
-	resumed         int64 // bytes kept from an earlier process
-	earlier         int64 // kept bytes that Resumed has not been called for
-	reason          string
-	complete        bool // all bytes are written and verified
-	sum             checksum.Sum
-	verified        string // by which algorithm
+	staging             *staging
+	partName, stateName string
+	out                 output
+	state               state // its file is nil if no later process can resume
+	version             Version
+	resumed             int64  // bytes kept from an earlier process
+	earlier             int64  // kept bytes that Resumed has not been called for
+	reason              string // why the bytes of an earlier process are not kept; "" if there are none
+	complete            bool   // all bytes are written and verified
+	sum                 checksum.Sum
+	verified            string // by which algorithm
 }
 
 // Create opens a file that will get the given name in the directory. Bytes that an earlier process has left of the
@@ -47,7 +47,7 @@ func (d *Dir) Create(name string, o Options) (*File, error) {
 		return nil, err
 	}
 	f := &File{dir: d, name: name, o: o, old: old, version: Version{Size: -1}}
-	f.partName, f.sName = partNames(name)
+	f.partName, f.stateName = partNames(name)
 	if f.staging, err = d.stage(f.partName); err != nil {
 		return nil, err
 	}
@@ -68,8 +68,8 @@ func (f *File) open() (err error) {
 	f.out.begin(f.version, "")
 	f.out.part, err = private.Open(root, f.partName, os.O_RDWR, private.File)
 	if err == nil && f.resumable() {
-		if f.state.file, err = private.Open(root, f.sName, os.O_RDWR, private.File); err != nil { // begin creates another
-			if err = root.Remove(f.sName); errors.Is(err, fs.ErrNotExist) {
+		if f.state.file, err = private.Open(root, f.stateName, os.O_RDWR, private.File); err != nil { // begin creates another
+			if err = root.Remove(f.stateName); errors.Is(err, fs.ErrNotExist) {
 				err = nil
 			}
 			return errors.Join(err, f.reset())
@@ -80,7 +80,7 @@ func (f *File) open() (err error) {
 		_ = f.out.part.Close()
 	}
 	if !errors.Is(err, fs.ErrNotExist) {
-		_, _ = root.Remove(f.partName), root.Remove(f.sName)
+		_, _ = root.Remove(f.partName), root.Remove(f.stateName)
 	}
 	perm := f.o.Perm
 	if f.old != nil {
@@ -157,7 +157,7 @@ func (f *File) begin(v Version) error {
 		return err
 	}
 	if f.state.file == nil {
-		if f.state.file, err = private.Make(f.staging.root, f.sName); err != nil {
+		if f.state.file, err = private.Make(f.staging.root, f.stateName); err != nil {
 			return err
 		}
 	}
@@ -311,7 +311,7 @@ func (f *File) drop(remove bool) {
 		_ = root.Remove(f.partName) // unless it has been renamed
 	}
 	if remove && f.state.file != nil {
-		_ = root.Remove(f.sName)
+		_ = root.Remove(f.stateName)
 	}
 }
 

@@ -1,10 +1,16 @@
 package transfer
 
 import (
+	"bytes"
+	"context"
+	"errors"
+	"io"
 	"os"
 	"path/filepath"
 	"reflect"
+	"sync"
 	"testing"
+	"testing/iotest"
 
 	"github.com/seed-0f2c7998/perdure/internal/checksum"
 	"github.com/seed-0f2c7998/perdure/internal/record"
@@ -40,6 +46,55 @@ func TestFormats(t *testing.T) {
 	}
 	if stagingPrefix != ".perdure-" || ownerName != "owner" {
 		t.Errorf("staging: %s, %s"+raise, stagingPrefix, ownerName, "", "")
+	}
+}
+
+// A sourceOf is a Getter of size zero bytes that ignores ranges. Its body breaks after limit bytes.
+type sourceOf struct {
+	size, limit int
+	onGet       func()
+	open        int // bodies that are not closed
+}
+
+func (s *sourceOf) Get(context.Context, Range, *Version) (*Response, error) {
+	s.onGet()
+	s.open++
+	body := io.MultiReader(bytes.NewReader(make([]byte, s.limit)), iotest.ErrReader(io.ErrUnexpectedEOF))
+	return &Response{Version: Version{ETag: `"a"`, Size: int64(s.size)}, Body: &closer{body, sync.OnceFunc(func() { s.open-- })}}, nil
+}
+
+type closer struct {
+	io.Reader
+	closed func()
+}
+
+func (b *closer) Close() error { b.closed(); return nil }
+
+// TestFailedBeginClosesTheBody makes the part unusable after a response, of the first request and of one that was to
+// resume: the body of the latter used to stay open, and with it its connection.
+func TestFailedBeginClosesTheBody(t *testing.T) {
+	dir, err := OpenDir(t.TempDir())
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer dir.Close()
+	for _, resume := range []bool{false, true} {
+		f, err := dir.Create("hour.csv", Options{Source: "s"})
+		if err != nil {
+			t.Fatal(err)
+		}
+		s := &sourceOf{size: 4 << 20, limit: 3 << 20, onGet: func() {}}
+		if resume {
+			if err := f.Fetch(t.Context(), s); !errors.Is(err, io.ErrUnexpectedEOF) || f.out.bytes == 0 {
+				t.Fatalf("%v, %d bytes", err, f.out.bytes)
+			}
+		}
+		s.onGet = func() { _ = f.out.part.Close() }
+		err = f.Fetch(t.Context(), s)
+		if _, isWrite := errors.AsType[*WriteError](err); !isWrite || s.open != 0 {
+			t.Errorf("resume %v: %v, want a WriteError; %d bodies are open", resume, err, s.open)
+		}
+		f.Close()
 	}
 }
 
