@@ -61,14 +61,6 @@ var pending = []string{
 	// AWS, and transfers.
 
 	// The command.
-	"cmd/perdure",
-	"cmd/perdure/internal/copying",
-	"cmd/perdure/internal/policy",
-	"cmd/perdure/internal/simulate",
-	"cmd/perdure/internal/tree",
-	"cmd/perdure/internal/uploads",
-	"cmd/perdure/testdata/copy",
-	"cmd/perdure/testdata/script",
 
 	// The rest.
 }

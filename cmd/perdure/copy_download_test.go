@@ -36,8 +36,8 @@ func (p *pairing) cut(t *testing.T, to string, args ...string) string {
 }
 
 // An object that has changed since is fetched from scratch, and that is told; one that is
-// the same is gone on with; a wrong checksum, or --no-resume, leaves nothing.
-func TestDownloadGoesOn(t *testing.T) {
+// the same is resumed; a wrong checksum, or --no-resume, leaves nothing.
+func TestDownloadResumes(t *testing.T) {
 	other := bytes.Repeat([]byte("other"), 4<<20)
 	const kept = "; %d of 20971520 bytes are kept in %s; run the same command to resume\n"
 	for _, c := range []struct {
@@ -93,7 +93,7 @@ func TestPartialFileOfAnotherSource(t *testing.T) {
 	p.cut(t, to)
 	log := p.run(t, 0, "copy", "s3://bikes/twin.bin", to)
 	if strings.Contains(log, "Resuming") {
-		t.Errorf("it goes on with another object:\n%s", log)
+		t.Errorf("it resumes another object:\n%s", log)
 	}
 	p.cut(t, to)
 	p.run(t, 0, "copy", p.web.URL+"/whole.bin", to)

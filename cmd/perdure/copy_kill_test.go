@@ -25,7 +25,7 @@ import (
 	"github.com/seed-0f2c7998/perdure/internal/testseed"
 )
 
-// A slowLine carries the requests to a store, and its answers, at 64 MiB a second
+// A slowLine carries the requests to a store, and its responses, at 64 MiB a second
 // in all, counts the bytes, and keeps what was asked for.
 type slowLine struct {
 	*httptest.Server
@@ -172,7 +172,7 @@ func outlived(t *testing.T, l *slowLine, environ []string, kills int, state func
 			t.Fatalf("seed %d: run %d ended with %d\n%s", seed, run, code, &said)
 		}
 		if going := strings.Contains(said.String(), fmt.Sprintf(": %d of ", there)); going != (there > 0) {
-			t.Errorf("seed %d: run %d says that it goes on with %d bytes: %v\n%s", seed, run, there, going, &said)
+			t.Errorf("seed %d: run %d says that it resumes %d bytes: %v\n%s", seed, run, there, going, &said)
 		}
 		asked := l.forget()
 		for _, n := range known {
@@ -187,7 +187,7 @@ func outlived(t *testing.T, l *slowLine, environ []string, kills int, state func
 
 // An upload that is killed again and again, and started again, arrives whole. No
 // part is sent again that the store had, and no upload is left.
-func TestKilledUploadGoesOn(t *testing.T) {
+func TestKilledUploadResumes(t *testing.T) {
 	s := startTestServers(t)
 	line := startLine(t, s.store.URL)
 	home := t.TempDir()
@@ -217,7 +217,7 @@ func TestKilledUploadGoesOn(t *testing.T) {
 }
 
 // The same for an object that becomes a file.
-func TestKilledObjectGoesOn(t *testing.T) {
+func TestKilledObjectResumes(t *testing.T) {
 	s := startTestServers(t)
 	line := startLine(t, s.store.URL)
 	home := t.TempDir()

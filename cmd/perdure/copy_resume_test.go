@@ -22,7 +22,7 @@ import (
 	"github.com/seed-0f2c7998/perdure/s3test"
 )
 
-// A slowServer serves one entity at 32 MiB a second, and counts the bytes.
+// A slowServer serves one resource at 32 MiB a second, and counts the bytes.
 type slowServer struct {
 	*httptest.Server
 
@@ -80,7 +80,7 @@ func held(passed, hold *atomic.Int64) bool {
 // A download that is killed again and again, and started again, arrives whole,
 // and what was there is not fetched again: the server sends little more than
 // there is.
-func TestKilledDownloadGoesOn(t *testing.T) {
+func TestKilledDownloadResumes(t *testing.T) {
 	content := generated(48 << 20)
 	server := startSlow(t, content)
 	seed := testseed.Of(t, 1)
@@ -111,7 +111,7 @@ func TestKilledDownloadGoesOn(t *testing.T) {
 		t.Errorf("seed %d: %d other bytes arrived (%v)", seed, len(got), err)
 	}
 	if !strings.Contains(log.String(), "Resuming ") {
-		t.Errorf("seed %d: it did not say that it goes on:\n%s", seed, &log)
+		t.Errorf("seed %d: it did not say that it continues:\n%s", seed, &log)
 	}
 	t.Logf("seed %d: 4 kills; sent %.1f MiB of %d", seed, float64(server.sent.Load())/(1<<20), len(content)>>20)
 	if most := int64(len(content)) * 3 / 2; server.sent.Load() > most {
@@ -145,14 +145,14 @@ func copies(t *testing.T, args ...string) (int, string) {
 	return c.ProcessState.ExitCode(), log.String()
 }
 
-// An entity that changes between runs is fetched from scratch: nothing of the old one is
+// An resource that changes between runs is fetched from scratch: nothing of the old one is
 // in the file, and nothing of the new one is taken for the old when that comes
 // back.
 func TestChangedBetweenRuns(t *testing.T) {
 	old, changed := generated(600_000), bytes.Repeat([]byte("new!"), 150_000)
 	type page struct {
 		httptestfault.Resource
-		cut int // where each answer is cut; 0: nowhere
+		cut int // where each response is cut; 0: nowhere
 	}
 	var serve atomic.Pointer[page]
 	serve.Store(&page{httptestfault.Resource{Body: old, ETag: `"old"`}, 400_000})
@@ -184,14 +184,14 @@ func TestChangedBetweenRuns(t *testing.T) {
 		t.Fatalf("exit code %d, %d other bytes\n%s", code, len(got), log)
 	}
 	if !strings.Contains(log, "has changed since the earlier run") {
-		t.Errorf("it did not say that there is another entity:\n%s", log)
+		t.Errorf("it did not say that there is another resource:\n%s", log)
 	}
 	onlyFile(t, dir, "x.bin")
 }
 
-// Another address is another entity, though the server gives both the same tag.
+// Another address is another resource, though the server gives both the same tag.
 // What is signed again each time is the same one.
-func TestAnotherAddressIsAnotherEntity(t *testing.T) {
+func TestAnotherAddressIsAnotherResource(t *testing.T) {
 	var broken atomic.Bool
 	server := httptestfault.New(func(_ int, r *http.Request) httptestfault.Response {
 		body := bytes.Repeat([]byte(r.URL.Path), 100_000)
@@ -252,7 +252,7 @@ func TestTwoDownloadsOfOneFile(t *testing.T) {
 	onlyFile(t, dir, "large.bin")
 }
 
-// A large entity comes in parallel ranges, if the server knows them; and
+// A large resource comes in parallel ranges, if the server knows them; and
 // whatever is interrupted says what it keeps.
 func TestInterruptedDownloadSaysWhatItKeeps(t *testing.T) {
 	server := startSlow(t, generated(16<<20))

@@ -203,7 +203,7 @@ func weather(seed uint64) s3test.Faults {
 	return faults
 }
 
-// webScript answers each path with a fault of its own.
+// webScript responds to each path with a fault of its own.
 func webScript() httptestfault.Script {
 	body := generated(1<<20 + 7)
 	seen := map[string]int{}

@@ -60,7 +60,7 @@ func (p *pairing) run(t *testing.T, want int, args ...string) string {
 	return log.String()
 }
 
-// refuse has the store answer requests for the last of three parts with a fault.
+// refuse has the store response requests for the last of three parts with a fault.
 func (p *pairing) refuse(fault s3test.Fault) {
 	p.store.SetScript(func(r s3test.Request) s3test.Fault {
 		if r.Query.Get("partNumber") == "3" {
@@ -115,9 +115,9 @@ func (p *pairing) settled(t *testing.T, content []byte) {
 // needed: the command is this binary, too, and its memory is measured.
 var mib20 = sync.OnceValue(func() []byte { return generated(20 << 20) })
 
-// What was given up is gone on with: the part that is missing is sent, and the
+// What was given up is resumed: the part that is missing is sent, and the
 // bar begins where it was.
-func TestUploadGoesOn(t *testing.T) {
+func TestUploadResumes(t *testing.T) {
 	p := newPairing(t, mib20())
 	p.stop(t)
 	log := p.run(t, 0, "copy", p.from, p.to, "--json")
@@ -136,7 +136,7 @@ func TestUploadGoesOn(t *testing.T) {
 
 // A source that has changed is sent from scratch, and what was sent of the old one is
 // dropped: nothing is put together from two.
-func TestChangedSourceIsSentAnew(t *testing.T) {
+func TestChangedSourceIsSentFromScratch(t *testing.T) {
 	longer := append(slices.Clone(mib20()), "more"...)
 	for name, content := range map[string][]byte{"longer": longer, "touched": mib20(), "small": mib20()[:1000]} {
 		t.Run(name, func(t *testing.T) {
@@ -221,7 +221,7 @@ func (p *pairing) drop(t *testing.T, u s3test.Upload) {
 }
 
 // What the store has forgotten is sent again, and that is told.
-func TestForgottenUploadIsSentAnew(t *testing.T) {
+func TestForgottenUploadIsSentFromScratch(t *testing.T) {
 	p := newPairing(t, mib20())
 	p.stop(t)
 	for _, u := range p.store.Uploads() {
@@ -249,7 +249,7 @@ func TestNoResume(t *testing.T) {
 	p.settled(t, mib20())
 }
 
-// What would fail again leaves nothing to go on with; but what the store will
+// What would fail again leaves nothing to resume; but what the store will
 // not drop is kept.
 func TestRefusedUploadLeavesNothing(t *testing.T) {
 	p := newPairing(t, mib20())
@@ -316,8 +316,8 @@ func TestMovingSource(t *testing.T) {
 	}
 }
 
-// A large file among many goes on as one alone does, either way.
-func TestTreeGoesOn(t *testing.T) {
+// A large file among many continues as one alone does, either way.
+func TestTreeResumes(t *testing.T) {
 	p := newPairing(t, mib20())
 	dir := filepath.Dir(p.from)
 	up := filepath.Join(dir, "up")
@@ -366,7 +366,7 @@ func TestTreeGoesOn(t *testing.T) {
 	p.store.Reset()
 	log = p.run(t, 0, "copy", "-r", "s3://bikes/", down)
 	if !strings.Contains(log, fmt.Sprintf("Resuming s3://bikes/large.bin: %d of 20971520 bytes", there)) || there < part {
-		t.Errorf("it does not say that it goes on with %d bytes:\n%s", there, log)
+		t.Errorf("it does not say that it resumes %d bytes:\n%s", there, log)
 	}
 	if came, err := os.ReadFile(filepath.Join(down, "large.bin")); err != nil || !bytes.Equal(came, mib20()) {
 		t.Errorf("%d other bytes arrived (%v)", len(came), err)
@@ -394,7 +394,7 @@ func TestTwoUploadsOfOneFile(t *testing.T) {
 	p.settled(t, mib20())
 }
 
-// What an interrupt leaves is gone on with, or cleaned away with what is known of
+// What an interrupt leaves is resumed, or cleaned away with what is known of
 // it.
 func TestInterruptedUpload(t *testing.T) {
 	p := newPairing(t, mib20())

@@ -132,14 +132,14 @@ func TestHostsWaitForTheProbe(t *testing.T) {
 	waitForTheProbe(t, f)
 }
 
-// A server that is away, or hangs, makes no run fail or wait for long: one warning, and the host goes on by itself.
+// A server that is away, or hangs, makes no run fail or wait for long: one warning, and the host continues by itself.
 func TestRedisIsAway(t *testing.T) {
 	hung, err := net.Listen("tcp", "127.0.0.1:0") // accepts, and says nothing
 	if err != nil {
 		t.Fatal(err)
 	}
 	defer func() { _ = hung.Close() }()
-	for what, store := range map[string]string{"nobody listens": "redis://127.0.0.1:1", "no answer": "redis://" + hung.Addr().String()} {
+	for what, store := range map[string]string{"no process listens": "redis://127.0.0.1:1", "no response": "redis://" + hung.Addr().String()} {
 		t.Run(what, func(t *testing.T) {
 			f := newFleet(t, newService(t), "run", "--name", "X", "--base-delay", "5ms", "--store", store)
 			f.trip()
@@ -168,14 +168,14 @@ func (f *fleet) reach() {
 	f.t.Helper()
 	for range 50 {
 		f.log.Reset()
-		if f.run(1, 0); !strings.Contains(f.log.String(), "has not answered in ") {
+		if f.run(1, 0); !strings.Contains(f.log.String(), "has not responded in ") {
 			return
 		}
 	}
 	f.t.Fatalf("the server takes too long for 50 processes:\n%s", f.log.String())
 }
 
-// startRedis starts a server with those flags, and returns its URL when it answers.
+// startRedis starts a server with those flags, and returns its URL when it responds.
 func startRedis(t *testing.T, flags ...string) string {
 	t.Helper()
 	if _, err := exec.LookPath("redis-server"); err != nil {
@@ -190,16 +190,16 @@ func startRedis(t *testing.T, flags ...string) string {
 	c := exec.CommandContext(t.Context(), "redis-server", flags...)
 	start(t, c)
 	t.Cleanup(func() { _ = c.Process.Kill(); _ = c.Wait() })
-	eventually(t, "the server answers", func() bool {
+	eventually(t, "the server responds", func() bool {
 		conn, err := new(net.Dialer).DialContext(t.Context(), "tcp", address)
 		if err != nil {
 			return false
 		}
 		defer func() { _ = conn.Close() }()
 		_, err = fmt.Fprint(conn, "PING\r\n")
-		answer := make([]byte, 5)
-		_, readErr := conn.Read(answer)
-		return err == nil && readErr == nil && (string(answer) == "+PONG" || string(answer) == "-NOAU")
+		response := make([]byte, 5)
+		_, readErr := conn.Read(response)
+		return err == nil && readErr == nil && (string(response) == "+PONG" || string(response) == "-NOAU")
 	})
 	return "redis://" + address
 }

@@ -27,7 +27,7 @@ type service struct {
 
 	mu       sync.Mutex
 	inFlight int
-	answered bool        // a request has been answered well
+	responded bool        // a request has been responded well
 	most     int         // requests at a time before that
 	probes   []time.Time // when those began that came after watch
 	killed   []int       // processes
@@ -45,7 +45,7 @@ func (s *service) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	s.requests.Add(1)
 	s.mu.Lock()
 	s.inFlight++
-	alone := !s.answered
+	alone := !s.responded
 	if alone {
 		s.most = max(s.most, s.inFlight)
 		s.probes = append(s.probes, time.Now())
@@ -61,7 +61,7 @@ func (s *service) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	}
 	s.mu.Lock()
 	s.inFlight--
-	s.answered = s.answered || healthy
+	s.responded = s.responded || healthy
 	s.mu.Unlock()
 	if !healthy {
 		w.WriteHeader(http.StatusServiceUnavailable)
@@ -82,7 +82,7 @@ func (s *service) killSender(r *http.Request) {
 func (s *service) watch() {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	s.answered, s.most, s.probes = false, 0, nil
+	s.responded, s.most, s.probes = false, 0, nil
 }
 
 // A fleet is processes that share a state directory, or several of them.
@@ -147,12 +147,12 @@ func (f *fleet) one(state string, kill bool) {
 	fmt.Fprintln(&f.log, out.String())
 }
 
-// alone returns how many processes have gone on with what their host knows, since the server took longer than half a second:
+// alone returns how many processes have resumed what their host knows, since the server took longer than half a second:
 // on a busy machine some do.
 func (f *fleet) alone() int {
 	f.mu.Lock()
 	defer f.mu.Unlock()
-	return strings.Count(f.log.String(), "has not answered in ") + strings.Count(f.log.String(), "are not shared with the fleet")
+	return strings.Count(f.log.String(), "has not responded in ") + strings.Count(f.log.String(), "are not shared with the fleet")
 }
 
 // trip makes the breaker open, by failures.

@@ -21,7 +21,7 @@ import (
 )
 
 // A path that leads to a descriptor is the descriptor: what others write there before and after stays. It used to be taken
-// for the path of the file, which was replaced: what whoever had opened it wrote was lost.
+// for the path of the file, which was replaced: what the program that had opened it wrote was lost.
 func TestDescriptorsAreWrittenTo(t *testing.T) {
 	s := startTestServers(t)
 	mustPut(t, s, "raw/x", "middle\n")
@@ -216,7 +216,7 @@ func mustPut(t *testing.T, s *testServers, key, text string) {
 }
 
 // A file that changes while it is read is told of, whatever it becomes. It used to be for objects alone.
-func TestMovingSourceIsTold(t *testing.T) {
+func TestMovingSourceIsReported(t *testing.T) {
 	dir := t.TempDir()
 	src := filepath.Join(dir, "src")
 	write(t, src, bytes.Repeat([]byte("x"), 4<<20))

@@ -32,7 +32,7 @@ func someFiles(t *testing.T, n int) string {
 	return dir
 }
 
-// atTheFourthFile starts a copy of eight files, of which the fourth gets no answer, and waits until it has come to that.
+// atTheFourthFile starts a copy of eight files, of which the fourth gets no response, and waits until it has come to that.
 // Before the copy, its manifest has a line of its own.
 func atTheFourthFile(t *testing.T, log io.Writer) (c *exec.Cmd, manifest string) {
 	t.Helper()
@@ -87,8 +87,8 @@ func TestManifestOfAKilledCopy(t *testing.T) {
 	}
 }
 
-// A pipe that nobody opens, or nobody reads, keeps no copy from being interrupted.
-func TestManifestThatNobodyReads(t *testing.T) {
+// A pipe without a reader keeps no copy from being interrupted.
+func TestManifestThatWithoutReader(t *testing.T) {
 	for name, opened := range map[string]bool{"opened": true, "not opened": false} {
 		t.Run(name, func(t *testing.T) {
 			s := startTestServers(t)

@@ -50,7 +50,7 @@ func TestOneSourceIsTheSameBytesEverywhere(t *testing.T) {
 				t.Run(fmt.Sprintf("%d bytes, %s, to %s", size, server, kind), func(t *testing.T) {
 					t.Parallel()
 					s := newScene(t)
-					s.web.answers(func(w http.ResponseWriter, r *http.Request) bool {
+					s.web.responses(func(w http.ResponseWriter, r *http.Request) bool {
 						w.Header().Set("Content-Type", "text/csv")
 						switch {
 						case server == "coded if asked" && !strings.Contains(r.Header.Get("Accept-Encoding"), "gzip"):
@@ -164,7 +164,7 @@ func TestAttributesOfAPage(t *testing.T) {
 			"Content-Type": "application/json; charset=utf-8", "Content-Language": "de", "Content-Disposition": `attachment; filename="x.json"`, "Cache-Control": "max-age=60",
 		}
 		content := generated(size)
-		s.web.answers(func(w http.ResponseWriter, r *http.Request) bool {
+		s.web.responses(func(w http.ResponseWriter, r *http.Request) bool {
 			for name, value := range headers {
 				w.Header().Set(name, value)
 			}

@@ -87,23 +87,23 @@ func memoryOf(c *exec.Cmd) (most int64) {
 	return most << 10
 }
 
-// A front is a server of which the test decides each answer. What the test leaves
-// goes on to the store behind it.
+// A front is a server of which the test decides each response. What the test leaves
+// continues to the store behind it.
 type front struct {
 	*httptest.Server
 
 	behind http.Handler // the store
 
 	mu     sync.Mutex
-	answer func(w http.ResponseWriter, r *http.Request) bool // it reports whether it has answered; guarded by mu
+	response func(w http.ResponseWriter, r *http.Request) bool // it reports whether it has responded; guarded by mu
 	asked  []*http.Request                                   // without their bodies; guarded by mu
 }
 
 // startFront starts a server before a store; "" is none, and what the test does
-// not answer is not found.
-func startFront(t *testing.T, store string, answer func(http.ResponseWriter, *http.Request) bool) *front {
+// not response is not found.
+func startFront(t *testing.T, store string, response func(http.ResponseWriter, *http.Request) bool) *front {
 	t.Helper()
-	f := &front{answer: answer}
+	f := &front{response: response}
 	f.Server = httptest.NewServer(f.handler(t, store))
 	t.Cleanup(func() { f.CloseClientConnections(); f.Close() })
 	return f
@@ -129,19 +129,19 @@ func (f *front) handler(t *testing.T, store string) http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		f.mu.Lock()
 		f.asked = append(f.asked, r.Clone(r.Context()))
-		answer := f.answer
+		response := f.response
 		f.mu.Unlock()
-		if answer == nil || !answer(w, r) {
+		if response == nil || !response(w, r) {
 			f.behind.ServeHTTP(w, r)
 		}
 	})
 }
 
-// answers has another function answer from now on.
-func (f *front) answers(answer func(w http.ResponseWriter, r *http.Request) bool) {
+// responses makes another function respond from now on.
+func (f *front) responses(response func(w http.ResponseWriter, r *http.Request) bool) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
-	f.answer = answer
+	f.response = response
 }
 
 // requests returns those so far.
@@ -151,7 +151,7 @@ func (f *front) requests() []*http.Request {
 	return slices.Clone(f.asked)
 }
 
-// page answers with content as a good server does.
+// page responds with content as a good server does.
 func page(w http.ResponseWriter, r *http.Request, content []byte) bool {
 	w.Header().Set("ETag", fmt.Sprintf(`"%d-%x"`, len(content), content[:min(len(content), 8)]))
 	if w.Header().Get("Content-Type") == "" {

@@ -25,7 +25,7 @@ func TestKilledAtTheLastRequest(t *testing.T) {
 				content := generated(size)
 				write(t, filepath.Join(s.dir, "one"), content)
 				asked, made := make(chan struct{}), make(chan struct{})
-				s.line.answers(func(_ http.ResponseWriter, r *http.Request) bool {
+				s.line.responses(func(_ http.ResponseWriter, r *http.Request) bool {
 					if r.Method != http.MethodPost || !r.URL.Query().Has("uploadId") {
 						return false
 					}
@@ -43,7 +43,7 @@ func TestKilledAtTheLastRequest(t *testing.T) {
 				_ = c.Process.Kill()
 				_ = c.Wait() // it was killed
 				<-made
-				s.line.answers(nil)
+				s.line.responses(nil)
 				for range 2 {
 					s.runs(t, 0, c.Args[2:]...)
 					if got, _ := s.store.Object("bikes", "many/one"); !bytes.Equal(got, content) {

@@ -16,7 +16,7 @@ import (
 	"github.com/seed-0f2c7998/perdure/internal/pipestest"
 )
 
-// victims makes a directory with a file that is nobody's to change, and returns a
+// victims makes a directory with a file that must not change, and returns a
 // function that checks that.
 func victims(t *testing.T) (dir string, check func()) {
 	t.Helper()

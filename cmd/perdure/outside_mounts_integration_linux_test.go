@@ -48,7 +48,7 @@ func TestMillionKeys(t *testing.T) {
 	}
 	const pages = 1000
 	s := newScene(t)
-	s.line.answers(func(w http.ResponseWriter, r *http.Request) bool {
+	s.line.responses(func(w http.ResponseWriter, r *http.Request) bool {
 		if !r.URL.Query().Has("list-type") {
 			return false
 		}

@@ -30,7 +30,7 @@ func namesMade(t *testing.T, dir string) func() []string {
 	}
 	return func() (names []string) {
 		buffer := make([]byte, 1<<20)
-		n, _ := syscall.Read(fd, buffer) // an error: there are none
+		n, _ := syscall.Read(fd, buffer) // an error ends the list
 		for events := buffer[:max(n, 0)]; len(events) >= syscall.SizeofInotifyEvent; {
 			end := syscall.SizeofInotifyEvent + int(binary.NativeEndian.Uint32(events[12:]))
 			names = append(names, string(bytes.TrimRight(events[syscall.SizeofInotifyEvent:end], "\x00")))

@@ -38,7 +38,7 @@ func plain(t *testing.T, what, text string) {
 	}
 }
 
-// What is in names, keys and answers forges no line, and does not reach the
+// What is in names, keys and responses forges no line, and does not reach the
 // terminal, whatever is said about them.
 func TestNamesForgeNothing(t *testing.T) {
 	for i, forgery := range forgeries {
@@ -62,7 +62,7 @@ func TestNamesForgeNothing(t *testing.T) {
 				text := strings.NewReplacer("\r", "&#13;", "\x1b", "&#155;", "\x7f", "&#127;", "\a", "", "\b", "", "\v", "", "\f", "", "\x9b", "\u009b").Replace(forgery)
 				fmt.Fprintf(w, "<Error><Code>Access%sDenied</Code><Message>no%s</Message></Error>", text, text)
 			}
-			told := startFront(t, "", func(w http.ResponseWriter, r *http.Request) bool { message(w, r); return true })
+			reported := startFront(t, "", func(w http.ResponseWriter, r *http.Request) bool { message(w, r); return true })
 			for _, args := range [][]string{
 				{path + "none", "s3://bikes/x"},
 				{path, "s3://bikes/up"},
@@ -88,9 +88,9 @@ func TestNamesForgeNothing(t *testing.T) {
 				{path, "s3://bikes/x", "--config", filepath.Join(s.home, "p.yaml")},
 				{"--" + forgery, "x", "y"},
 				{"s3://bi" + forgery + "kes/x", s.dir},
-				{"s3://bikes/x", s.dir, "--endpoint-url", told.URL},
-				{"-r", "s3://bikes/x", s.dir, "--endpoint-url", told.URL},
-				{path, "s3://bikes/x", "--endpoint-url", told.URL},
+				{"s3://bikes/x", s.dir, "--endpoint-url", reported.URL},
+				{"-r", "s3://bikes/x", s.dir, "--endpoint-url", reported.URL},
+				{path, "s3://bikes/x", "--endpoint-url", reported.URL},
 			} {
 				for _, flags := range [][]string{{"--max-attempts", "2"}, {"--max-attempts", "2", "--json"}} {
 					e := s.run(t, append(flags, args...)...)
@@ -118,7 +118,7 @@ func jsonLines(t *testing.T, what, text string) {
 }
 
 // A customer's key is in nothing that the command says, though the store says it
-// in its answers.
+// in its responses.
 func TestCustomerKeyThatIsEchoed(t *testing.T) {
 	key := []byte("0123456789abcdef0123456789ABCDEF")
 	encoded := base64.StdEncoding.EncodeToString(key)

@@ -214,7 +214,7 @@ func TestLinksOfASource(t *testing.T) {
 					t.Errorf("it does not say what to do: %v", e)
 				}
 				got := s.objects("up/")
-				if how == "--links follow" && link.follow == nil { // a directory may be followed, and a circle be found out late
+				if how == "--links follow" && link.follow == nil { // a directory may be followed, and a loop be found out late
 					for path := range got {
 						if strings.HasPrefix(path, "link/") {
 							delete(got, path)

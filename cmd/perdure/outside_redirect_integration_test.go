@@ -21,20 +21,20 @@ type chain struct {
 	content []byte
 }
 
-// newChain makes one; lead gives an answer to what neither is /end.
+// newChain makes one; lead gives an response to what neither is /end.
 func newChain(t *testing.T, size int, lead func(c *chain, w http.ResponseWriter, r *http.Request)) *chain {
 	t.Helper()
 	c := &chain{scene: newScene(t), content: generated(size)}
-	answer := func(w http.ResponseWriter, r *http.Request) bool {
+	response := func(w http.ResponseWriter, r *http.Request) bool {
 		if strings.HasPrefix(r.URL.Path, "/end") {
 			return page(w, r, c.content)
 		}
 		lead(c, w, r)
 		return true
 	}
-	c.other = startFront(t, "", nil) // before anything is answered, which may ask for it
-	c.web.answers(answer)
-	c.other.answers(answer)
+	c.other = startFront(t, "", nil) // before anything is responded, which may ask for it
+	c.web.responses(response)
+	c.other.responses(response)
 	return c
 }
 
@@ -52,12 +52,12 @@ func (c *chain) everywhere(t *testing.T, from string) {
 	}
 }
 
-// signed is a query that nobody else may see.
+// signed is a query that no other server may see.
 const signed = "?X-Amz-Signature=" + secret + "&token=" + secret
 
 // A redirect tells no other server where it comes from: the address has a
 // signature in it.
-func TestRedirectsTellNoReferer(t *testing.T) {
+func TestRedirectsSendNoReferer(t *testing.T) {
 	for _, size := range []int{10, 5 << 20} {
 		for _, status := range []int{301, 302, 303, 307, 308} {
 			for _, far := range []bool{false, true} {
@@ -124,7 +124,7 @@ func TestCookiesWithinOneCopy(t *testing.T) {
 		content := generated(size)
 		other := startFront(t, "", nil)
 		var missing atomic.Int64
-		s.web.answers(func(w http.ResponseWriter, r *http.Request) bool {
+		s.web.responses(func(w http.ResponseWriter, r *http.Request) bool {
 			switch cookie, err := r.Cookie("session"); {
 			case r.URL.Path == "/start":
 				if err == nil {
@@ -143,7 +143,7 @@ func TestCookiesWithinOneCopy(t *testing.T) {
 			}
 			return true
 		})
-		other.answers(func(w http.ResponseWriter, r *http.Request) bool { return page(w, r, content) })
+		other.responses(func(w http.ResponseWriter, r *http.Request) bool { return page(w, r, content) })
 		for _, kind := range []string{"file", "-", "s3"} {
 			e := s.copies(t, "", s.web.URL+"/start", s.to(kind, "x"))
 			if got := s.came(kind, "x", e); e.code != 0 || !bytes.Equal(got, content) {
@@ -160,11 +160,11 @@ func TestCookiesWithinOneCopy(t *testing.T) {
 }
 
 // A 203, of which a proxy says that it has changed it, is a success.
-func TestNonAuthoritativeAnswer(t *testing.T) {
+func TestNonAuthoritativeResponse(t *testing.T) {
 	for _, size := range []int{0, 10, 9 << 20} {
 		s := newScene(t)
 		content := generated(size)
-		s.web.answers(func(w http.ResponseWriter, _ *http.Request) bool {
+		s.web.responses(func(w http.ResponseWriter, _ *http.Request) bool {
 			w.Header().Set("Content-Length", fmt.Sprint(size))
 			w.WriteHeader(http.StatusNonAuthoritativeInfo)
 			_, _ = w.Write(content)

@@ -223,7 +223,7 @@ func (h *halfway) throughBucket(t *testing.T) string {
 	return filepath.Join(dir, "x.bin")
 }
 
-// What a killed copy has left is gone on with only if it is what that copy wrote:
+// What a killed copy has left is resumed only if it is what that copy wrote:
 // whatever became of it, the right bytes arrive.
 func TestResumeBelievesOnlyItself(t *testing.T) {
 	for _, kind := range []string{"http", "s3"} {

@@ -55,9 +55,9 @@ func (s *scene) from(t *testing.T, kind, name string, content []byte) string {
 	switch kind {
 	case "http":
 		s.web.mu.Lock()
-		next := s.web.answer
+		next := s.web.response
 		s.web.mu.Unlock()
-		s.web.answers(func(w http.ResponseWriter, r *http.Request) bool {
+		s.web.responses(func(w http.ResponseWriter, r *http.Request) bool {
 			if r.URL.Path == "/"+name {
 				return page(w, r, content)
 			}

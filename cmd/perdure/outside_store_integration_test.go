@@ -25,10 +25,10 @@ func region(r *http.Request) string {
 	return ""
 }
 
-// regional has the store keep each bucket in a region of its own, and answer as S3
+// regional has the store keep each bucket in a region of its own, and response as S3
 // does where a request is signed for another one.
 func (s *scene) regional(regions map[string]string, refuse func(w http.ResponseWriter, want string)) {
-	s.line.answers(func(w http.ResponseWriter, r *http.Request) bool {
+	s.line.responses(func(w http.ResponseWriter, r *http.Request) bool {
 		bucket, _, _ := strings.Cut(strings.TrimPrefix(r.URL.Path, "/"), "/")
 		if want := regions[bucket]; region(r) != want {
 			w.Header().Set("Content-Type", "application/xml")
@@ -87,7 +87,7 @@ func TestBucketsInOtherRegions(t *testing.T) {
 	t.Run("nowhere", func(t *testing.T) {
 		s := newScene(t)
 		var n atomic.Int64
-		s.line.answers(func(w http.ResponseWriter, _ *http.Request) bool {
+		s.line.responses(func(w http.ResponseWriter, _ *http.Request) bool {
 			n.Add(1)
 			w.Header().Set("X-Amz-Bucket-Region", "eu-west-1")
 			w.WriteHeader(http.StatusMovedPermanently)
@@ -104,7 +104,7 @@ func TestBucketsInOtherRegions(t *testing.T) {
 func TestNoSignRequest(t *testing.T) {
 	s := newScene(t)
 	large := generated(17 << 20)
-	s.line.answers(func(w http.ResponseWriter, r *http.Request) bool {
+	s.line.responses(func(w http.ResponseWriter, r *http.Request) bool {
 		switch {
 		case r.Header.Get("Authorization") != "" || r.URL.Query().Has("X-Amz-Signature"):
 			w.WriteHeader(http.StatusForbidden)
@@ -156,7 +156,7 @@ func TestVersionID(t *testing.T) {
 	for _, size := range []int{10, 17 << 20} {
 		s := newScene(t)
 		old, now := generated(size), bytes.Repeat([]byte("new"), size/3)
-		s.line.answers(func(w http.ResponseWriter, r *http.Request) bool {
+		s.line.responses(func(w http.ResponseWriter, r *http.Request) bool {
 			source := r.Header.Get("X-Amz-Copy-Source")
 			switch _, copied, _ := strings.Cut(source, "?versionId="); {
 			case strings.HasPrefix(r.URL.Path, "/bikes/x") && (r.Method == http.MethodGet || r.Method == http.MethodHead) && r.URL.Query().Get("versionId") == "v/1+a":
@@ -196,7 +196,7 @@ func TestListingThatGoesRound(t *testing.T) {
 			t.Run(name+", "+way, func(t *testing.T) {
 				s := newScene(t)
 				var pages atomic.Int64
-				s.line.answers(func(w http.ResponseWriter, r *http.Request) bool {
+				s.line.responses(func(w http.ResponseWriter, r *http.Request) bool {
 					if !r.URL.Query().Has("list-type") {
 						return r.Method == http.MethodGet && page(w, r, []byte("small"))
 					}
@@ -222,7 +222,7 @@ func TestKeyThatIsListedTwice(t *testing.T) {
 		"in one page": {{"many/a", "many/b", "many/b", "many/c"}}, "in two": {{"many/a", "many/b"}, {"many/b", "many/c"}},
 	} {
 		s := newScene(t)
-		s.line.answers(func(w http.ResponseWriter, r *http.Request) bool {
+		s.line.responses(func(w http.ResponseWriter, r *http.Request) bool {
 			if !r.URL.Query().Has("list-type") {
 				return page(w, r, []byte("small"))
 			}

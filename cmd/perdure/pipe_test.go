@@ -30,7 +30,7 @@ func TestInterruptedCopyAtAPipe(t *testing.T) {
 		{"s3://bikes/file", "-"},
 	} {
 		t.Run(c.from+" to "+c.to, func(t *testing.T) {
-			t.Chdir(t.TempDir()) // each has a pipe of its own: what waits for it goes on to do so
+			t.Chdir(t.TempDir()) // each has a pipe of its own: what waits for it continues to do so
 			if err := syscall.Mkfifo("pipe", 0o600); err != nil {
 				t.Fatal(err)
 			}
@@ -66,11 +66,11 @@ func TestInterruptedCopyAtAPipe(t *testing.T) {
 		})
 	}
 	if _, stored := s.store.Object("bikes", "new"); stored {
-		t.Error("there is an object of a pipe that nobody has written to")
+		t.Error("there is an object of a pipe that no process has written to")
 	}
 }
 
-// A demo that nobody watches any more ends, and leaves nothing behind.
+// A demo that has no reader any more ends, and leaves nothing behind.
 func TestDemoWithoutReader(t *testing.T) {
 	dir := t.TempDir()
 	t.Setenv("TMPDIR", dir)

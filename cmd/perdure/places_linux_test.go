@@ -136,7 +136,7 @@ func usage(t *testing.T, state []string) (inFlight, limit int) {
 	return seen.Keys[0].InFlight, seen.Keys[0].Concurrency
 }
 
-// A run that is killed leaves its command, which goes on to count until it ends; of a
+// A run that is killed leaves its command, which continues to count until it ends; of a
 // command that ends, or is killed with it, the place is free at once.
 func TestAKilledRunFreesItsPlace(t *testing.T) {
 	for _, all := range []bool{false, true} {
@@ -164,7 +164,7 @@ func TestAKilledRunFreesItsPlace(t *testing.T) {
 		}
 		_, _ = hold.Process.Wait() // Wait of hold would close out
 		if n, _ := usage(t, state); n != 1 {
-			t.Errorf("%d in flight while the command of a killed run goes on, want 1", n)
+			t.Errorf("%d in flight while the command of a killed run continues, want 1", n)
 		}
 		var next *exec.Cmd
 		if all {
@@ -173,7 +173,7 @@ func TestAKilledRunFreesItsPlace(t *testing.T) {
 		} else {
 			next = start(t, command(t, state, append(run, "true")...))
 			eventually(t, "the next run waits", func() bool { _, limit := usage(t, state); return limit == 1 })
-			err = os.WriteFile(latch, []byte("go on\n"), 0o600)
+			err = os.WriteFile(latch, []byte("continue\n"), 0o600)
 		}
 		rest, read := io.ReadAll(out)
 		if err := errors.Join(err, read, next.Wait()); err != nil || strings.Contains(string(rest), "done") == all {
@@ -216,12 +216,12 @@ func TestTheLowestLimitOfTheProcessesHolds(t *testing.T) {
 	run := []string{"run", "--name", "load", "--concurrency", "1", "--max-elapsed", "0.05", "--wait", "300", "--", "true"}
 	interrupted := start(t, command(t, state, run...))
 	patient := command(t, state, run...)
-	told, err := patient.StderrPipe()
+	reported, err := patient.StderrPipe()
 	if err != nil {
 		t.Fatal(err)
 	}
 	start(t, patient)
-	lines := bufio.NewReader(told)
+	lines := bufio.NewReader(reported)
 	for _, want := range []string{
 		"INFO: load waits: circuit breaker 'op:load' limits calls\n",
 		"INFO: Waiting: concurrency limit of 'op:load' is reached\n",

@@ -50,11 +50,11 @@ func TestLoopsKeepTheirInput(t *testing.T) {
 		`seq 1 50000 | { $P bash -c 'exec <&-; echo x'; cat; } | cksum`,
 		`seq 1 50000 | { $P sh -c 'head -c 100; head -c 1000 | tail -c 10; exit 0'; cat; } | cksum`,
 		`seq 1 9 | { $P bash -c '{ read y; echo "$y"; } <&0 & wait; read x; echo "$x"'; cat; }`,
-		`seq 1 9 | { $P bash -c 'sleep 1 >/dev/null 2>&1 <&0 & read x; echo "$x"'; cat; }`, // who goes on has our input open
+		`seq 1 9 | { $P bash -c 'sleep 1 >/dev/null 2>&1 <&0 & read x; echo "$x"'; cat; }`, // who continues has our input open
 		`seq 1 9 | { $P bash -c 'read x; kill -9 $$'; cat; }`,
 		`seq 1 9 | { $P bash -c 'read x; perdure run -- bash -c "read y; echo \$y"'; cat; }`,
 		`true | { $P cat; $P cat; }`,
-		`yes | $P head -n 3`, // and is not ended by what nobody reads
+		`yes | $P head -n 3`, // and is not ended by what no process reads
 		`seq 1 9 | { head -c 1 >/dev/null; $P bash -c 'head -c 1; grep flags /proc/$PPID/fdinfo/0'; cat; grep flags /proc/self/fdinfo/0; }`,
 		`mkfifo p; seq 1 9 >p & { $P bash -c 'read x; echo "$x"'; cat; } <p`,
 		// What is no pipe is at the place where the command has left it.

@@ -8,7 +8,7 @@ import (
 	"testing"
 )
 
-// Nobody but the first process waits for those whose parents have ended: as that of a container, run left a zombie for
+// No process but the first process waits for those whose parents have ended: as that of a container, run left a zombie for
 // each, until there was no room for more processes. It waits for them while an attempt runs, and between two.
 func TestOrphansAreReaped(t *testing.T) {
 	unshare, err := exec.LookPath("unshare")

@@ -20,14 +20,14 @@ import (
 const noRaceDelay = "GORACE=atexit_sleep_ms=0"
 
 func TestMain(m *testing.M) {
-	testscript.Main(heard{m}, map[string]func(){"perdure": main, "fetch": fetch, "speak": speak})
+	testscript.Main(interruptible{m}, map[string]func(){"perdure": main, "fetch": fetch, "speak": speak})
 }
 
-// heard runs the tests with signals that commands hear. A shell starts what is in its background with SIGINT ignored, as
+// interruptible runs the tests with signals that commands hear. A shell starts what is in its background with SIGINT ignored, as
 // nohup does with SIGHUP; the commands would inherit it, and rightly ignore it as well.
-type heard struct{ *testing.M }
+type interruptible struct{ *testing.M }
 
-func (h heard) Run() int {
+func (h interruptible) Run() int {
 	for _, s := range []os.Signal{os.Interrupt, syscall.SIGHUP} {
 		if signal.Ignored(s) {
 			signal.Notify(make(chan os.Signal, 1), s)

@@ -34,7 +34,7 @@ var echoes = []string{
 	"HTTP/1.1 200 OK\r\nRepr-Digest: sha-256=:%s:\r\nContent-Length: 4\r\n\r\nabc",
 }
 
-// echo starts a server that answers /N as echoes[N] says, with the secret that the query's "of" names.
+// echo starts a server that responds to /N as echoes[N] says, with the secret that the query's "of" names.
 func echo(t *testing.T) string {
 	t.Helper()
 	l, err := net.Listen("tcp", "127.0.0.1:0")

@@ -10,7 +10,7 @@ import (
 	"testing"
 )
 
-// A file of settings may be a pipe. One signal ends a command that reads a pipe to which nobody writes.
+// A file of settings may be a pipe. One signal ends a command that reads a pipe without a writer.
 func TestASignalEndsAReaderOfSettings(t *testing.T) {
 	pipe := filepath.Join(t.TempDir(), "fifo.yaml")
 	if err := syscall.Mkfifo(pipe, 0o600); err != nil {

@@ -29,8 +29,8 @@ func ends(t *testing.T, dir string, args ...string) (out string, code int) {
 	return b.String(), c.ProcessState.ExitCode()
 }
 
-// Whatever another user may have put in the place of the state file: a run goes
-// on in memory with one warning, status says what is wrong, and neither waits.
+// Whatever another user may have put in the place of the state file: a run
+// continues in memory with one warning, status says what is wrong, and neither waits.
 func TestAStateFileThatIsNotToBeTrusted(t *testing.T) {
 	for name, row := range map[string]struct {
 		set func(dir, file string) error

@@ -165,7 +165,7 @@ func TestInterruptKey(t *testing.T) {
 	}
 }
 
-// ^Z stops the attempt as well as us, and the shell's fg lets both go on.
+// ^Z stops the attempt as well as us, and the shell's fg lets both continue.
 func TestSuspendKey(t *testing.T) {
 	if _, err := exec.LookPath("bash"); err != nil {
 		t.Skip("needs bash, for a shell with job control")

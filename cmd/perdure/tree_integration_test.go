@@ -18,7 +18,7 @@ import (
 )
 
 // TestManySmallObjects copies 10,000 small files to a store, once more, and
-// back: each is one request, and one that is there is none.
+// back: each is one request, and a skipped one is none.
 func TestManySmallObjects(t *testing.T) {
 	const n = 10_000
 	s := startTestServers(t)

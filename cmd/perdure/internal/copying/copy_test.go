@@ -59,7 +59,7 @@ func TestServerThatLiesAboutRanges(t *testing.T) {
 }
 
 // What the user has not asked to end is no interruption.
-func TestCauseIsTold(t *testing.T) {
+func TestCauseIsReported(t *testing.T) {
 	server := httptestfault.New(func(_ int, r *http.Request) httptestfault.Response {
 		return httptestfault.Resource{Body: make([]byte, 200_000), ETag: `"is"`}.Respond(r).With(httptestfault.StallBody(100_000))
 	})
@@ -76,7 +76,7 @@ func TestCauseIsTold(t *testing.T) {
 	}
 }
 
-// A body that can't go on because the breaker has opened meanwhile goes on when
+// A body that can't continue because the breaker has opened meanwhile continues when
 // that lets it, and what has come is not fetched again.
 func TestBrokenBodyWaitsForTheBreaker(t *testing.T) {
 	body := bytes.Repeat([]byte("some"), 100_000)

@@ -11,7 +11,7 @@ import (
 	"github.com/seed-0f2c7998/perdure/cmd/perdure/internal/policy"
 )
 
-// hostile are files that exhausted the memory, or the patience, of whoever had them read: by depth, by number,
+// hostile are files that exhausted the memory, or the patience, of the program that had them read: by depth, by number,
 // or by both at once. Each is to be refused in that line.
 func hostile() map[string]int {
 	grow := func(text string) string { return strings.Repeat(text, (longest-len("a: [["))/len(text)) }

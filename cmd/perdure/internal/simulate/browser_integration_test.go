@@ -23,7 +23,7 @@ type browser struct {
 	events  []message // of the page
 }
 
-// A message is one of the protocol: a call, its answer, or an event.
+// A message is one of the protocol: a call, its response, or an event.
 type message struct {
 	ID      int             `json:"id,omitempty"`
 	Session string          `json:"sessionId,omitempty"`
@@ -65,9 +65,9 @@ func browse(t *testing.T) *browser {
 		_, _ = to.Close(), from.Close()
 	})
 	var target struct{ TargetID string }
-	b.answer(&target, "Target.createTarget", map[string]any{"url": "about:blank"})
+	b.response(&target, "Target.createTarget", map[string]any{"url": "about:blank"})
 	var attached struct{ SessionID string }
-	b.answer(&attached, "Target.attachToTarget", map[string]any{"targetId": target.TargetID, "flatten": true})
+	b.response(&attached, "Target.attachToTarget", map[string]any{"targetId": target.TargetID, "flatten": true})
 	b.session = attached.SessionID
 	for _, domain := range []string{"Page", "Network", "Log", "Runtime"} {
 		b.call(domain+".enable", nil)
@@ -76,10 +76,10 @@ func browse(t *testing.T) *browser {
 }
 
 // call calls a method, and waits for its end.
-func (b *browser) call(method string, params map[string]any) { b.answer(&struct{}{}, method, params) }
+func (b *browser) call(method string, params map[string]any) { b.response(&struct{}{}, method, params) }
 
-// answer calls a method whose result is for to.
-func (b *browser) answer(to any, method string, params map[string]any) {
+// response calls a method whose result is for to.
+func (b *browser) response(to any, method string, params map[string]any) {
 	b.t.Helper()
 	b.number++
 	text, err := json.Marshal(params)

@@ -38,7 +38,7 @@ func comparison(t *testing.T, scenario string, policies ...string) *simulate.Com
 	return c
 }
 
-// The page can be read in a real browser, wide and narrow, light, dark and printed, and asks nobody for
+// The page can be read in a real browser, wide and narrow, light, dark and printed, and requests nothing
 // anything. PERDURE_TEST_PAGES names a directory that keeps the pictures.
 func TestPageInABrowser(t *testing.T) {
 	b := browse(t)
@@ -113,7 +113,7 @@ func (b *browser) look(t *testing.T, name, html string) (wrong []string) {
 			"media": form.media, "features": []map[string]string{{"name": "prefers-color-scheme", "value": form.scheme}},
 		})
 		var found struct{ Result struct{ Value []string } }
-		b.answer(&found, "Runtime.evaluate", map[string]any{"expression": look, "returnByValue": true})
+		b.response(&found, "Runtime.evaluate", map[string]any{"expression": look, "returnByValue": true})
 		for _, w := range found.Result.Value {
 			wrong = append(wrong, fmt.Sprintf("%d px, %s, %s: %s", form.width, form.media, form.scheme, w))
 		}
@@ -121,11 +121,11 @@ func (b *browser) look(t *testing.T, name, html string) (wrong []string) {
 			b.photograph(filepath.Join(dir, fmt.Sprintf("%s-%d-%s-%s.png", name, form.width, form.media, form.scheme)))
 		}
 	}
-	return append(wrong, b.heard(address)...)
+	return append(wrong, b.complaints(address)...)
 }
 
-// heard returns what the page asked for besides itself, and what the browser complained about.
-func (b *browser) heard(address string) (wrong []string) {
+// complaints returns what the page asked for besides itself, and what the browser complained about.
+func (b *browser) complaints(address string) (wrong []string) {
 	for _, e := range b.events {
 		var p struct {
 			Request struct{ URL string }
@@ -146,7 +146,7 @@ func (b *browser) heard(address string) (wrong []string) {
 
 func (b *browser) photograph(file string) {
 	var picture struct{ Data string }
-	b.answer(&picture, "Page.captureScreenshot", map[string]any{"format": "png", "captureBeyondViewport": true})
+	b.response(&picture, "Page.captureScreenshot", map[string]any{"format": "png", "captureBeyondViewport": true})
 	data, err := base64.StdEncoding.DecodeString(picture.Data)
 	if err == nil {
 		err = os.WriteFile(file, data, 0o600)

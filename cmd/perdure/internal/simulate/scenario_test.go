@@ -68,7 +68,7 @@ func TestScenarioFile(t *testing.T) {
 }
 
 // Every scenario that has a name can be played, and every fault of a kind is told in words.
-func TestScenariosAreTold(t *testing.T) {
+func TestScenariosAreReported(t *testing.T) {
 	for _, name := range simulate.ScenarioNames() {
 		s, err := simulate.Scenario(name, "")
 		if err != nil {

@@ -82,7 +82,7 @@ func TestVerdicts(t *testing.T) {
 }
 
 // What a change gives is told, also if that is nothing.
-func TestChangesAreTold(t *testing.T) {
+func TestChangesAreReported(t *testing.T) {
 	before := result(5*second, sim.Never, 2, 1)
 	worse := "Add a gate: it then loses 6.0 s, which is worse: the fault causes the loss, not the policy.\n"
 	for want, changed := range map[string]sim.Result{

@@ -17,7 +17,7 @@ import (
 	"github.com/seed-0f2c7998/perdure/internal/testseed"
 )
 
-// The lines of a manifest are read by other programs, of other releases: whoever changes one says so in the changelog.
+// The lines of a manifest are read by other programs, of other releases: the program that changes one says so in the changelog.
 func TestGoldenManifest(t *testing.T) {
 	for _, row := range []struct {
 		entry Entry

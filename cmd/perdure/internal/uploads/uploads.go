@@ -225,7 +225,7 @@ func discard(f *os.File) {
 // Each calls f with each upload in dir that no other process has claimed.
 func Each(dir string, f func(*Upload)) { each(dir, time.Now(), f) }
 
-// Prune forgets uploads that no run has gone on with for a month. Others are not claimed for a moment, in which their own
+// Prune forgets uploads that no run has resumed for a month. Others are not claimed for a moment, in which their own
 // copy could not have them.
 func Prune(dir string) {
 	each(dir, time.Now().Add(-forgotten), func(u *Upload) { _ = u.Forget() }) // the next Prune tries again

@@ -112,7 +112,7 @@ func TestUploadIsOneProcesss(t *testing.T) {
 	}
 }
 
-// What no run has gone on with for a month is forgotten.
+// What no run has resumed for a month is forgotten.
 func TestPrune(t *testing.T) {
 	dir := begun(t)
 	shown := 0

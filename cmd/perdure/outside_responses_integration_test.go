@@ -13,14 +13,14 @@ import (
 	"time"
 )
 
-// hostile has the scene's servers give that answer to all.
-func (s *scene) hostile(answer func(w http.ResponseWriter, r *http.Request)) {
+// hostile has the scene's servers give that response to all.
+func (s *scene) hostile(response func(w http.ResponseWriter, r *http.Request)) {
 	for _, f := range []*front{s.web, s.line} {
-		f.answers(func(w http.ResponseWriter, r *http.Request) bool { answer(w, r); return true })
+		f.responses(func(w http.ResponseWriter, r *http.Request) bool { response(w, r); return true })
 	}
 }
 
-// ways are copies that need an answer of a server, by what they are: from, to and
+// ways are copies that need an response of a server, by what they are: from, to and
 // the flags. What they write is nothing, or below the directory.
 func (s *scene) ways(t *testing.T) map[string][]string {
 	t.Helper()
@@ -55,11 +55,11 @@ func (s *scene) refuses(t *testing.T, args []string, flags ...string) ending {
 	return e
 }
 
-// Whatever an answer is that is not what was asked for, nothing is said to be
+// Whatever an response is that is not what was asked for, nothing is said to be
 // copied, and nothing to be not there.
-func TestAnswersOfNoStore(t *testing.T) {
+func TestResponsesOfNoStore(t *testing.T) {
 	html := "<!DOCTYPE html><html><head><title>Welcome</title></head><body>Please log in.</body></html>"
-	for name, answer := range map[string]func(w http.ResponseWriter, r *http.Request){
+	for name, response := range map[string]func(w http.ResponseWriter, r *http.Request){
 		"a page": func(w http.ResponseWriter, _ *http.Request) {
 			w.Header().Set("Content-Type", "text/html")
 			fmt.Fprint(w, html)
@@ -87,7 +87,7 @@ func TestAnswersOfNoStore(t *testing.T) {
 			t.Run(name+", "+way, func(t *testing.T) {
 				t.Parallel()
 				s := newScene(t)
-				s.hostile(answer)
+				s.hostile(response)
 				if e := s.refuses(t, s.ways(t)[way]); strings.Contains(e.out+e.log, "othing to copy") {
 					t.Errorf("it says that there is nothing: %v", e)
 				}
@@ -96,11 +96,11 @@ func TestAnswersOfNoStore(t *testing.T) {
 	}
 }
 
-// A length that no disk and no store has is refused, before anything is had for
+// A length that no disk and no store has is refused, before anything is allocated for
 // it, wherever it stands.
 func TestHugeLengths(t *testing.T) {
 	for _, size := range []string{"4611686018427387904", "70368744177664", "9223372036854775807", "18446744073709551615", "-1"} {
-		for where, answer := range map[string]func(w http.ResponseWriter, r *http.Request){
+		for where, response := range map[string]func(w http.ResponseWriter, r *http.Request){
 			"length": func(w http.ResponseWriter, _ *http.Request) {
 				w.Header().Set("Content-Length", size)
 				w.Header().Set("Accept-Ranges", "bytes")
@@ -137,7 +137,7 @@ func TestHugeLengths(t *testing.T) {
 					s.hostile(func(w http.ResponseWriter, r *http.Request) {
 						w.Header().Set("ETag", `"0123456789abcdef0123456789abcdef"`)
 						w.Header().Set("Last-Modified", "Mon, 05 Jan 2026 00:00:00 GMT")
-						if answer(w, r); r.Method == http.MethodGet && !r.URL.Query().Has("list-type") {
+						if response(w, r); r.Method == http.MethodGet && !r.URL.Query().Has("list-type") {
 							_, _ = w.Write(make([]byte, 10_000))
 						}
 					})
@@ -149,8 +149,8 @@ func TestHugeLengths(t *testing.T) {
 }
 
 // What has no end takes neither all memory nor all time.
-func TestEndlessAnswers(t *testing.T) {
-	for name, answer := range map[string]func(w http.ResponseWriter, r *http.Request){
+func TestEndlessResponses(t *testing.T) {
+	for name, response := range map[string]func(w http.ResponseWriter, r *http.Request){
 		"an error's body": func(w http.ResponseWriter, r *http.Request) {
 			w.WriteHeader(http.StatusServiceUnavailable)
 			endless(w, r, "busy ", 0)
@@ -199,7 +199,7 @@ func TestEndlessAnswers(t *testing.T) {
 			t.Run(name+", "+way, func(t *testing.T) {
 				t.Parallel()
 				s := newScene(t)
-				s.hostile(answer)
+				s.hostile(response)
 				s.refuses(t, s.ways(t)[way])
 			})
 		}
@@ -252,11 +252,11 @@ func listing(token string, keys ...string) string {
 func TestWrongChecksum(t *testing.T) {
 	s := newScene(t)
 	content := generated(9 << 20)
-	s.web.answers(func(w http.ResponseWriter, r *http.Request) bool {
+	s.web.responses(func(w http.ResponseWriter, r *http.Request) bool {
 		w.Header().Set("Repr-Digest", "sha-256=:"+base64.StdEncoding.EncodeToString(make([]byte, 32))+":")
 		return page(w, r, content)
 	})
-	s.line.answers(func(w http.ResponseWriter, r *http.Request) bool {
+	s.line.responses(func(w http.ResponseWriter, r *http.Request) bool {
 		switch {
 		case r.Header.Get("X-Amz-Copy-Source") != "":
 			w.WriteHeader(http.StatusNotImplemented) // so it goes through here
@@ -284,7 +284,7 @@ func TestWrongChecksum(t *testing.T) {
 // A key that its store has encoded wrongly is refused by name; the others come.
 func TestKeyThatCannotBeDecoded(t *testing.T) {
 	s := newScene(t)
-	s.line.answers(func(w http.ResponseWriter, r *http.Request) bool {
+	s.line.responses(func(w http.ResponseWriter, r *http.Request) bool {
 		if !r.URL.Query().Has("list-type") {
 			return false
 		}
