@@ -4,6 +4,7 @@ package main
 
 import (
 	"bytes"
+	"context"
 	"fmt"
 	"io"
 	"net/http"
@@ -16,6 +17,7 @@ import (
 	"time"
 
 	"github.com/seed-0f2c7998/perdure/httpretry/httptestfault"
+	"github.com/seed-0f2c7998/perdure/internal/servertest"
 	"github.com/seed-0f2c7998/perdure/s3test"
 )
 
@@ -44,43 +46,29 @@ func start(t *testing.T, c *exec.Cmd) *exec.Cmd {
 	return c
 }
 
-// eventually returns when holds does, and fails the test if that takes too long.
+// eventually polls until holds reports true, and fails the test if that takes too long.
 func eventually(t *testing.T, what string, holds func() bool) {
 	t.Helper()
-	tick := time.NewTicker(2 * time.Millisecond)
-	defer tick.Stop()
-	for range 20_000 {
-		if holds() {
-			return
-		}
-		<-tick.C
-	}
-	t.Fatalf("it never came to this: %s", what)
+	servertest.Until(t, what, holds)
 }
 
 // peak waits for the process to end, and returns the most memory that it had.
-// What wait4 tells would not be less than this process, from which it was
-// forked; so the kernel is asked every few milliseconds.
+// It polls the kernel: wait4 would report at least the memory of this process, from which
+// the process was forked.
 func peak(t *testing.T, c *exec.Cmd) (bytes int64) {
 	t.Helper()
-	ended := make(chan error, 1)
-	go func() { ended <- c.Wait() }()
-	tick := time.NewTicker(5 * time.Millisecond)
-	defer tick.Stop()
+	ctx, cancel := context.WithCancel(t.Context())
+	go func() { _ = c.Wait(); cancel() }()
 	status := fmt.Sprintf("/proc/%d/status", c.Process.Pid)
-	for {
-		select {
-		case <-ended:
-			return bytes
-		case <-tick.C:
-			text, _ := os.ReadFile(status)
-			_, after, _ := strings.Cut(string(text), "VmHWM:")
-			var kib int64
-			if n, _ := fmt.Sscan(after, &kib); n == 1 {
-				bytes = max(bytes, kib<<10)
-			}
+	servertest.Repeat(ctx, func() {
+		text, _ := os.ReadFile(status)
+		_, after, _ := strings.Cut(string(text), "VmHWM:")
+		var kib int64
+		if n, _ := fmt.Sscan(after, &kib); n == 1 {
+			bytes = max(bytes, kib<<10)
 		}
-	}
+	})
+	return bytes
 }
 
 // interrupted waits for the process and checks its code.

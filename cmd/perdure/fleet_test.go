@@ -25,12 +25,12 @@ type service struct {
 	healthy  atomic.Bool
 	kill     atomic.Int64 // so many of the next probes lose the process that sends them
 
-	mu       sync.Mutex
-	inFlight int
+	mu        sync.Mutex
+	inFlight  int
 	responded bool        // a request has been responded well
-	most     int         // requests at a time before that
-	probes   []time.Time // when those began that came after watch
-	killed   []int       // processes
+	most      int         // requests at a time before that
+	probes    []time.Time // when those began that came after watch
+	killed    []int       // processes
 }
 
 func newService(t *testing.T) *service {

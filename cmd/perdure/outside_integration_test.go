@@ -4,6 +4,8 @@ package main
 
 import (
 	"bytes"
+	"context"
+	"errors"
 	"fmt"
 	"log"
 	"net/http"
@@ -17,6 +19,8 @@ import (
 	"sync"
 	"testing"
 	"time"
+
+	"github.com/seed-0f2c7998/perdure/internal/servertest"
 )
 
 // The files outside_* judge copy from outside: they run the command as a
@@ -52,25 +56,22 @@ func endOf(t *testing.T, c *exec.Cmd) (e ending) {
 		c.Stdout = &out
 	}
 	c.Stderr, c.WaitDelay = &said, time.Second
-	ended := make(chan error, 1)
+	ended := make(chan struct{})
 	start(t, c)
-	go func() { ended <- c.Wait() }()
-	tick := time.NewTicker(5 * time.Millisecond)
-	defer tick.Stop()
-	for range 4000 {
-		select {
-		case <-ended:
-			e.code, e.out, e.log = c.ProcessState.ExitCode(), out.String(), said.String()
-			if strings.Contains(e.log, "goroutine ") {
-				t.Errorf("%q crashed: %v", c.Args[1:], e)
-			}
-			return e
-		case <-tick.C:
-			if e.memory = max(e.memory, memoryOf(c)); e.memory <= mostMemory {
-				continue
-			}
+	ctx, stop := context.WithTimeout(t.Context(), 2*time.Minute)
+	go func() { _ = c.Wait(); close(ended); stop() }()
+	servertest.Repeat(ctx, func() {
+		if e.memory = max(e.memory, memoryOf(c)); e.memory > mostMemory {
+			stop()
 		}
-		break
+	})
+	if e.memory <= mostMemory && !errors.Is(ctx.Err(), context.DeadlineExceeded) {
+		<-ended
+		e.code, e.out, e.log = c.ProcessState.ExitCode(), out.String(), said.String()
+		if strings.Contains(e.log, "goroutine ") {
+			t.Errorf("%q crashed: %v", c.Args[1:], e)
+		}
+		return e
 	}
 	_ = c.Process.Kill()
 	<-ended
@@ -94,9 +95,9 @@ type front struct {
 
 	behind http.Handler // the store
 
-	mu     sync.Mutex
+	mu       sync.Mutex
 	response func(w http.ResponseWriter, r *http.Request) bool // it reports whether it has responded; guarded by mu
-	asked  []*http.Request                                   // without their bodies; guarded by mu
+	asked    []*http.Request                                   // without their bodies; guarded by mu
 }
 
 // startFront starts a server before a store; "" is none, and what the test does

@@ -4,6 +4,7 @@ package main
 
 import (
 	"bytes"
+	"context"
 	"encoding/binary"
 	"fmt"
 	"net"
@@ -23,8 +24,9 @@ func ends(t *testing.T, dir string, args ...string) (out string, code int) {
 	var b bytes.Buffer
 	c.Stdout, c.Stderr = &b, &b
 	start(t, c)
-	kill := time.AfterFunc(time.Minute, func() { _ = c.Process.Kill() })
-	defer kill.Stop()
+	ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
+	defer cancel()
+	defer context.AfterFunc(ctx, func() { _ = c.Process.Kill() })()
 	_ = c.Wait() // the code tells
 	return b.String(), c.ProcessState.ExitCode()
 }

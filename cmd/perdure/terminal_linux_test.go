@@ -2,6 +2,7 @@ package main
 
 import (
 	"bytes"
+	"context"
 	"errors"
 	"fmt"
 	"os"
@@ -96,11 +97,12 @@ func (term *terminal) text() string {
 // await waits until text is on the screen.
 func (term *terminal) await(text string) {
 	term.t.Helper()
-	limit := time.After(time.Minute)
+	ctx, cancel := context.WithTimeout(term.t.Context(), time.Minute)
+	defer cancel()
 	for !strings.Contains(term.text(), text) {
 		select {
 		case <-term.more:
-		case <-limit:
+		case <-ctx.Done():
 			term.t.Fatalf("no %q on the screen:\n%s", text, term.text())
 		}
 	}

@@ -82,9 +82,9 @@ func downloadsResumed(t *testing.T, screen string) int {
 
 // A run whose context ends before its last step returns the cause.
 func TestRunEnds(t *testing.T) {
-	ctx, cancel := context.WithCancelCause(t.Context())
 	stop := errors.New("stopped")
-	time.AfterFunc(50*time.Millisecond, func() { cancel(stop) })
+	ctx, cancel := context.WithTimeoutCause(t.Context(), 50*time.Millisecond, stop)
+	defer cancel()
 	if err := Run(ctx, Options{Pace: 0.2}); !errors.Is(err, stop) {
 		t.Errorf("a run that was stopped ended with %v", err)
 	}
