@@ -14,27 +14,15 @@ import (
 
 // onAClock holds the test files that may wait on the machine's clock, and the reason.
 var onAClock = map[string]string{
-	"internal/servertest/servertest.go": "it is what all tests use that wait for another process",
-	"awsretry/gatestorm_test.go":        "its handler runs in a bubble, called by net/http",
-}
-
-// clockPending holds the test files that wait on the machine's clock and are still to be changed, by part of the house.
-// Remove a file once it does not: the test says when.
-var clockPending = []string{
-	// The command.
-	"cmd/perdure/copy_gateway_integration_test.go",
-	"cmd/perdure/copy_kill_test.go",
-	"cmd/perdure/copy_resume_test.go",
-	"cmd/perdure/copy_signal_test.go",
-	"cmd/perdure/fleet_test.go",
-	"cmd/perdure/internal/demo/demo_test.go",
-	"cmd/perdure/manifest_test.go",
-	"cmd/perdure/outside_integration_test.go",
-	"cmd/perdure/outside_kills_integration_test.go",
-	"cmd/perdure/places_linux_test.go",
-	"cmd/perdure/script_test.go",
-	"cmd/perdure/state_file_test.go",
-	"cmd/perdure/terminal_linux_test.go",
+	"internal/servertest/servertest.go":             "it is what all tests use that wait for another process",
+	"cmd/perdure/copy_gateway_integration_test.go":  "it kills a process at random moments",
+	"cmd/perdure/copy_kill_test.go":                 "its server sends at a limited rate, so that processes can be killed during a copy",
+	"cmd/perdure/copy_resume_test.go":               "its server sends at a limited rate, so that processes can be stopped during a copy",
+	"cmd/perdure/fleet_test.go":                     "its service is down for a time, and takes time, while many processes run",
+	"cmd/perdure/outside_integration_test.go":       "its server sends slowly, for ever",
+	"cmd/perdure/outside_kills_integration_test.go": "it kills a process at random moments",
+	"cmd/perdure/places_linux_test.go":              "its server takes time, so that calls of many processes overlap",
+	"awsretry/gatestorm_test.go":                    "its handler runs in a bubble, called by net/http",
 }
 
 // waits are the functions of package time that make a test as slow as its clock, and fail it on a machine that is slower.
@@ -44,18 +32,11 @@ var waits = []string{"After", "AfterFunc", "NewTicker", "NewTimer", "Tick"}
 // TestNoTestWaitsOnAClock refuses the functions in waits in tests and their helpers, outside the bubbles of
 // testing/synctest, where time costs nothing.
 func TestNoTestWaitsOnAClock(t *testing.T) {
-	reasons, left := maps.Clone(onAClock), slices.Clone(clockPending)
+	reasons := maps.Clone(onAClock)
 	for _, files := range testPackages(t) {
 		for name, places := range clockWaits(files) {
 			if reasons[name] != "" || onAClock[name] != "" {
 				delete(reasons, name)
-				continue
-			}
-			if slices.Contains(clockPending, name) {
-				left = slices.DeleteFunc(left, func(n string) bool { return n == name })
-				if testing.Verbose() {
-					t.Log(strings.Join(places, "\n"))
-				}
 				continue
 			}
 			for _, place := range places {
@@ -63,7 +44,7 @@ func TestNoTestWaitsOnAClock(t *testing.T) {
 			}
 		}
 	}
-	for _, name := range append(left, slices.Sorted(maps.Keys(reasons))...) {
+	for _, name := range slices.Sorted(maps.Keys(reasons)) {
 		t.Errorf("%s waits on no clock any more: remove it from the list in clock_test.go", name)
 	}
 }

@@ -80,12 +80,21 @@ func downloadsResumed(t *testing.T, screen string) int {
 	return n
 }
 
+type writer func([]byte) (int, error)
+
+func (w writer) Write(p []byte) (int, error) { return w(p) }
+
 // A run whose context ends before its last step returns the cause.
 func TestRunEnds(t *testing.T) {
+	ctx, cancel := context.WithCancelCause(t.Context())
 	stop := errors.New("stopped")
-	ctx, cancel := context.WithTimeoutCause(t.Context(), 50*time.Millisecond, stop)
-	defer cancel()
-	if err := Run(ctx, Options{Pace: 0.2}); !errors.Is(err, stop) {
+	screen := NewScreen(writer(func(text []byte) (int, error) {
+		if bytes.Contains(text, []byte("Step 2 of 4")) {
+			cancel(stop)
+		}
+		return len(text), nil
+	}), false)
+	if err := Run(ctx, Options{Pace: 0.2, Screen: screen}); !errors.Is(err, stop) {
 		t.Errorf("a run that was stopped ended with %v", err)
 	}
 }
