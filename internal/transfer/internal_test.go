@@ -77,7 +77,7 @@ func TestFailedBeginClosesTheBody(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	defer dir.Close()
+	defer func() { _ = dir.Close() }()
 	for _, resume := range []bool{false, true} {
 		f, err := dir.Create("hour.csv", Options{Source: "s"})
 		if err != nil {
