@@ -27,6 +27,30 @@ func TestFieldsOfStatusInThePage(t *testing.T) {
 	}
 }
 
+// TestHelpOfCopyNamesEachAddress compares the help with the errors, which name the addresses of the table of schemes.
+func TestHelpOfCopyNamesEachAddress(t *testing.T) {
+	help, err := command(t, nil, "copy", "--help").Output()
+	if err != nil {
+		t.Fatal(err)
+	}
+	text := strings.Join(strings.Fields(string(help)), " ")
+	for _, args := range [][]string{{"none://x", "y"}, {"x", "none://y"}} {
+		var stderr strings.Builder
+		refused := command(t, nil, append([]string{"copy"}, args...)...)
+		refused.Stderr = &stderr
+		_ = refused.Run() // with an error, which is read here
+		_, list, found := strings.Cut(strings.TrimSpace(stderr.String()), ": must be ")
+		if !found {
+			t.Errorf("copy %v: %q, want an error that says which addresses are allowed", args, &stderr)
+		}
+		for address := range strings.SplitSeq(list, ", ") {
+			if address = strings.TrimPrefix(address, "or "); !strings.Contains(strings.ToLower(text), strings.ToLower(address)) {
+				t.Errorf("the help of copy in cmd/perdure/copy.go lacks %q, which the table of schemes has", address)
+			}
+		}
+	}
+}
+
 // What docs/shared-state.md shows of an open breaker is what the command prints, but for the instants.
 func TestOpenBreakerOfThePage(t *testing.T) {
 	page, err := os.ReadFile("../../docs/shared-state.md")
