@@ -51,23 +51,8 @@ var refusedNames = []struct{ words, use string }{
 var fieldsOwn = regexp.MustCompile(`(?i)(unprocessable|html|xml|content|request) ?entit(y|ies)|entity(-tag|too ?large)` +
 	`|["<]circle\b|"nobody"`)
 
-// pending holds the directories whose words are still to be changed, by part of the house.
-// Remove a directory once it is clean: the test says when, and `go test -v` lists what is left in it.
-var pending = []string{
-	// Breakers, and what they are made of.
-
-	// Stores.
-
-	// AWS, and transfers.
-
-	// The command.
-
-	// The rest.
-}
-
 // TestWords refuses the words in refused, with the reason, in code, scripts and documents.
 func TestWords(t *testing.T) {
-	left := slices.Clone(pending)
 	eachFile(t, func(name string) {
 		if !isProse(name) {
 			return
@@ -76,24 +61,10 @@ func TestWords(t *testing.T) {
 		if err != nil || bytes.IndexByte(text, 0) >= 0 {
 			return // gone since the walk, or no text
 		}
-		hits := oldWords(name, string(text))
-		dir := path.Dir(name)
-		if slices.Contains(pending, dir) {
-			if len(hits) > 0 {
-				left = slices.DeleteFunc(left, func(d string) bool { return d == dir })
-			}
-			if testing.Verbose() {
-				t.Log(strings.Join(hits, "\n"))
-			}
-			return
-		}
-		for _, hit := range hits {
+		for _, hit := range oldWords(name, string(text)) {
 			t.Error(hit)
 		}
 	})
-	for _, dir := range left {
-		t.Errorf("%s has none of the refused words any more: remove it from pending in words_test.go", dir)
-	}
 }
 
 // isProse reports whether the words in a file are ours.

@@ -30,7 +30,7 @@ type File struct {
 	version             Version
 	resumed             int64  // bytes kept from an earlier process
 	earlier             int64  // kept bytes that Resumed has not been called for
-	reason              string // why the bytes of an earlier process are not kept; "" if there are none
+	reason              string // why the bytes of an earlier process are not kept; "" if they are, or if no earlier process left any
 	complete            bool   // all bytes are written and verified
 	sum                 checksum.Sum
 	verified            string // by which algorithm
