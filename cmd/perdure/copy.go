@@ -91,7 +91,7 @@ func (a *app) copyCommand() *cobra.Command {
 				return err
 			}
 			job := &copying.Job{Session: more.session(), Source: args[0], Destination: args[1], Checksum: more.checksum}
-			job.EndpointURL, job.Waiter = endpointURL, a.waiter(wait)
+			job.Session.EndpointURL, job.Session.Waiter = endpointURL, a.waiter(wait)
 			if more.recursive {
 				return a.copyTree(c, f, more, job)
 			}
@@ -112,7 +112,7 @@ func (a *app) copy(c *cobra.Command, f *policy.Flags, job *copying.Job) error {
 	}
 	meter := a.meter(job.Source, job.Destination)
 	defer meter.End()
-	job.Stdin, job.Stdout = a.stdin, a.stdout
+	job.Session.Stdin, job.Session.Stdout = a.stdin, a.stdout
 	done, err := a.prepare(f, &job.Session, meter)
 	defer done()
 	if err != nil {

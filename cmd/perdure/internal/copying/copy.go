@@ -22,7 +22,7 @@ import (
 
 // A Job describes one copy. It is used once.
 type Job struct {
-	endpoint.Session
+	Session endpoint.Session
 
 	Source, Destination string // addresses, as package endpoint parses them
 	Checksum            string // the bytes must have it, as package checksum parses it; "" allows any
@@ -60,7 +60,7 @@ func (j *Job) Run(ctx context.Context) (r Result, err error) {
 			return r, setting.Bad("--checksum", j.Checksum, checksum.Want)
 		}
 	}
-	j.Start()
+	j.Session.Start()
 	err = connect(ctx, c, to)
 	var stored endpoint.Stored
 	if err == nil {
@@ -73,7 +73,7 @@ func (j *Job) Run(ctx context.Context) (r Result, err error) {
 		Source: from.String(), Destination: to.String(), Bytes: stored.Bytes, Checksum: stored.Checksum,
 		Verified: stored.Verified, Resumed: c.Earlier, Elapsed: time.Since(begun),
 	}
-	r.Attempts, r.Retries = j.Requests()
+	r.Attempts, r.Retries = j.Session.Requests()
 	return r, err
 }
 
@@ -103,7 +103,7 @@ func One(ctx context.Context, c *endpoint.Copy, to endpoint.Endpoint) (stored en
 	if err != nil {
 		return stored, endpoint.Explain("write", to.Where(), err)
 	}
-	r := run{c, to.Where(), t}
+	r := run{copy: c, where: to.Where(), target: t}
 	_, err = retry.Value(ctx, c.Again(), func(ctx context.Context) (endpoint.Stored, error) {
 		c.Tries++
 		return r.attempt(ctx)
@@ -121,8 +121,7 @@ func One(ctx context.Context, c *endpoint.Copy, to endpoint.Endpoint) (stored en
 
 // A run is one copy to a target.
 type run struct {
-	*endpoint.Copy
-
+	copy   *endpoint.Copy
 	where  string
 	target endpoint.Target
 }
@@ -130,19 +129,19 @@ type run struct {
 // explain returns err with the side that has failed.
 func (r run) explain(err error) error {
 	if _, read := errors.AsType[*endpoint.ReadError](err); read {
-		return endpoint.Explain("read", r.From.Where(), err)
+		return endpoint.Explain("read", r.copy.From.Where(), err)
 	}
 	return endpoint.Explain("write", r.where, err)
 }
 
 // attempt makes one attempt to copy all bytes.
 func (r run) attempt(ctx context.Context) (stored endpoint.Stored, err error) {
-	if g, _ := r.From.Getter(); g != nil && r.target.File() != nil {
+	if g, _ := r.copy.From.Getter(); g != nil && r.target.File() != nil {
 		return stored, r.fetch(ctx, g)
 	}
-	in, err := r.From.Open(ctx)
+	in, err := r.copy.From.Open(ctx)
 	if err != nil {
-		return stored, retry.Permanent(endpoint.Explain("read", r.From.Where(), err))
+		return stored, retry.Permanent(endpoint.Explain("read", r.copy.From.Where(), err))
 	}
 	defer func() { _ = in.Close() }()
 	stored, err = r.target.Put(ctx, in)
@@ -165,7 +164,7 @@ func (r run) attempt(ctx context.Context) (stored endpoint.Stored, err error) {
 // fetch fetches the missing ranges. If resuming a body was refused, because a breaker is open, it waits and tries again;
 // requests wait by themselves.
 func (r run) fetch(ctx context.Context, g transfer.Getter) (err error) {
-	_ = r.Waiter.Do(ctx, r.Registry.All, func(ctx context.Context) error {
+	_ = r.copy.Session.Waiter.Do(ctx, r.copy.Session.Registry.All, func(ctx context.Context) error {
 		err = r.target.File().Fetch(ctx, g)
 		if _, requested := errors.AsType[*url.Error](err); requested {
 			return nil
@@ -181,9 +180,9 @@ func (r run) fetch(ctx context.Context, g transfer.Getter) (err error) {
 	case written || size:
 		return retry.Permanent(endpoint.Explain("write", r.where, err))
 	case requested || !endpoint.MayRestart(err) || errors.Is(err, checksum.ErrMismatch) || errors.Is(err, transfer.ErrChanged): // these were retried already
-		return retry.Permanent(endpoint.Explain("read", r.From.Where(), err))
+		return retry.Permanent(endpoint.Explain("read", r.copy.From.Where(), err))
 	}
-	return retry.Transient(endpoint.Explain("read", r.From.Where(), err))
+	return retry.Transient(endpoint.Explain("read", r.copy.From.Where(), err))
 }
 
 // A truncatedError is an input that broke after some of it was written to a stream.
