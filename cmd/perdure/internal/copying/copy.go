@@ -85,7 +85,7 @@ func connect(ctx context.Context, c *endpoint.Copy, to endpoint.Endpoint) error 
 	if err := to.Connect(ctx, c.Session, endpoint.Destination); err != nil {
 		return err
 	}
-	return c.Unused()
+	return c.Session.Unused()
 }
 
 // One copies c.From to an endpoint. Both are connected.
@@ -104,7 +104,7 @@ func One(ctx context.Context, c *endpoint.Copy, to endpoint.Endpoint) (stored en
 		return stored, endpoint.Explain("write", to.Where(), err)
 	}
 	r := run{copy: c, where: to.Where(), target: t}
-	_, err = retry.Value(ctx, c.Again(), func(ctx context.Context) (endpoint.Stored, error) {
+	_, err = retry.Value(ctx, c.Session.Again(), func(ctx context.Context) (endpoint.Stored, error) {
 		c.Tries++
 		return r.attempt(ctx)
 	})

@@ -127,7 +127,7 @@ type Item struct {
 
 // A Copy is the state that both sides of one copy share.
 type Copy struct {
-	*Session
+	Session *Session
 
 	From     Endpoint
 	Size     int64        // of From in a listing; 0 if it is unknown

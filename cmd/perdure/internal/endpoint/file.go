@@ -230,7 +230,7 @@ const large = 16 << 20
 func (t *fileTarget) options() transfer.Options {
 	c := t.copy
 	g, identity := c.From.Getter()
-	parallel := c.Parallel
+	parallel := c.Session.Parallel
 	if p, ok := g.(interface{ Parallel() int }); ok { // the store limits them itself
 		parallel = p.Parallel()
 	}
@@ -238,7 +238,7 @@ func (t *fileTarget) options() transfer.Options {
 		identity = ""
 	}
 	return transfer.Options{
-		Source: identity, Parallel: parallel, NoResume: c.NoResume, Want: c.Want,
+		Source: identity, Parallel: parallel, NoResume: c.Session.NoResume, Want: c.Want,
 		Progress: func(done, total int64) { t.size = total; c.progress(done, total) },
 		Resumed: func(r transfer.Resumption) {
 			if r.Bytes > 0 {

@@ -101,7 +101,7 @@ func (in *Input) changed() bool {
 // moved notes that a file has changed while it was read.
 func (c *Copy) moved(in *Input, done string) {
 	if in.changed() {
-		c.note("changed", c.From.String()+" changed while it was "+done+": the copy may mix old and new content")
+		c.Session.note("changed", c.From.String()+" changed while it was "+done+": the copy may mix old and new content")
 	}
 }
 
@@ -113,7 +113,7 @@ const resumable = 8 << 20
 // this process is killed. done must be called with the error of the put.
 func (p *put) recall(ctx context.Context, in *Input, o *objects.PutOptions) (done func(error), err error) {
 	c := p.copy
-	small := in.File != nil && (c.NoResume || in.Size <= resumable)
+	small := in.File != nil && (c.Session.NoResume || in.Size <= resumable)
 	done = func(error) {}
 	u := p.to.upload(c.From, in, small)
 	if u == nil {

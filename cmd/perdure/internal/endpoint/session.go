@@ -194,13 +194,13 @@ func (c *Copy) resuming(with Endpoint, bytes, size int64) {
 	if c.Tries <= 1 {
 		c.Earlier = bytes
 	}
-	c.note("continued", fmt.Sprintf("Resuming %s: %d of %d bytes already transferred", with, bytes, size))
+	c.Session.note("continued", fmt.Sprintf("Resuming %s: %d of %d bytes already transferred", with, bytes, size))
 }
 
 // restarted notes why the copy starts from scratch.
 func (c *Copy) restarted(reason string) {
 	c.Earlier = 0
-	c.note("renewed", c.From.String()+" is copied from scratch: "+reason)
+	c.Session.note("renewed", c.From.String()+" is copied from scratch: "+reason)
 }
 
 func (c *Copy) progress(done, total int64) {
