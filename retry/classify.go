@@ -46,9 +46,9 @@ func Conflict(err error) error { return marked(err, class.Mark{Class: class.Conf
 // counts neither a failure nor a success. Ignored(nil) is nil.
 func Ignored(err error) error { return marked(err, class.Mark{Class: class.Ignored}) }
 
-// After marks err as [ClassThrottled], to be retried no earlier than d from now, like a
-// response with a Retry-After header. A d of 0 or less asks for no wait.
-// After(nil, d) is nil.
+// After marks err as [ClassThrottled], to be retried no earlier than d after the end of
+// the attempt that returns it, like a response with a Retry-After header. A d of 0 or
+// less asks for no wait. After(nil, d) is nil.
 func After(err error, d time.Duration) error {
 	return marked(err, class.Mark{Class: class.Throttled, Wait: max(d, 0)})
 }
@@ -66,18 +66,22 @@ func marked(err error, m class.Mark) error {
 	return &m
 }
 
-// ClassOf returns the class of err under p, and the wait that err asks for; 0 means no
-// wait. The first of these rules that knows the error decides:
+// ClassOf returns the class of err under p, and the wait that err asks for by a
+// RetryAfter method; 0 means no wait. The first of these rules that knows the error
+// decides:
 //
-//  1. A mark on err. A [*circuit.OpenError] or [*circuit.LimitError] in err is ignored.
+//  1. A mark on err; of several marks, the outermost. Without a mark, a
+//     [*circuit.OpenError] or [*circuit.LimitError] in err means [ClassIgnored]: no call
+//     was made.
 //  2. RetryOn: an error that RetryOn names, and IgnoreOn does not, is transient, unless
 //     a later rule makes it throttled or a conflict.
 //  3. Classify.
-//  4. The error's own methods: ErrorCode, SQLState, HTTPStatusCode, RetryableError and
-//     Timeout.
-//  5. General rules: connections that were refused, reset or cut, unreachable networks
+//  4. An [*Error] in err has the class of its last attempt's error.
+//  5. The error's own methods: ErrorCode, SQLState, RetryableError, HTTPStatusCode and
+//     Timeout, in this order.
+//  6. General rules: connections that were refused, reset or cut, unreachable networks
 //     and hosts, and temporary DNS failures are transient; host names that do not exist
-//     and failed TLS verifications are permanent.
+//     and failed TLS verifications are permanent; [context.Canceled] is ignored.
 //
 // An error that no rule knows is unknown. RetryOn and IgnoreOn also decide whether an
 // error is retried, see [Policy.Decide]. ClassOf unwraps wrapped and joined errors, up

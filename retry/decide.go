@@ -30,8 +30,8 @@ type Outcome struct {
 
 	// Now is the instant of the decision.
 	Now time.Time
-	// Elapsed is the time since the first attempt began. Decide ignores Elapsed if
-	// Policy.MaxElapsed is 0.
+	// Elapsed is the time since the operation began, any wait for the first attempt
+	// included. Decide ignores Elapsed if Policy.MaxElapsed is 0.
 	Elapsed time.Duration
 	// Deadline is the deadline of the caller's context; zero means no deadline.
 	Deadline time.Time

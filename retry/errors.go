@@ -37,8 +37,8 @@ var (
 	ErrRetryLater error = &class.Stop{Text: "the server asked for a longer wait than allowed", Class: class.Ignored}
 )
 
-// A Reason says why no attempt follows, as a value to switch on; the Stop beside it is
-// the same as an error. The zero Reason means that the operation continues or has
+// A Reason says why no attempt follows, as a value to switch on; the field Stop of the
+// same struct is that reason as an error. The zero Reason means that the operation continues or has
 // succeeded.
 type Reason uint8
 
@@ -51,7 +51,7 @@ const (
 	ReasonRetryLater                    // ErrRetryLater: the server asked for a longer wait than is allowed
 	ReasonBreakerOpen                   // a *circuit.OpenError: the circuit breaker refuses the call
 	ReasonCancelled                     // the caller has cancelled the operation
-	ReasonNested                        // ErrPermanent: another retry, further in, has given up
+	ReasonNested                        // ErrPermanent: an inner retry has given up
 	ReasonLimit                         // a *circuit.LimitError: the caller cannot wait as long as a limit requires
 )
 
@@ -96,9 +96,9 @@ type Error struct {
 	Elapsed time.Duration
 	// Reason is Stop as a value to switch on.
 	Reason Reason
-	// Stop is the reason why no attempt follows: one of the errors above, the error of
-	// the caller's context, a [*circuit.OpenError], or a [*circuit.LimitError]. Stop is
-	// never nil.
+	// Stop is the reason why no attempt follows: one of the errors [ErrExhausted] to
+	// [ErrRetryLater], the error of the caller's context, a [*circuit.OpenError], or a
+	// [*circuit.LimitError]. Stop is never nil.
 	Stop error
 	// Last is the last attempt's error, exactly as the attempt returned it.
 	Last error

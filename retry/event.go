@@ -61,9 +61,10 @@ type Event struct {
 	// the opening. In all other events Refused is 0.
 	Refused uint64
 
-	// First marks the one of many Queued events that a log needs: the first in this
-	// process since the gate began to limit calls or, for waits for the rate, the first
-	// in a minute with a Delay of a second or more.
+	// First is true in the Queued events that a log needs: the first in this process since
+	// the gate began to limit calls; of waits for the rate, the first in a minute with a
+	// Delay of a second or more; of waits for a place, the first in a minute. In all other
+	// events First is false.
 	First bool
 }
 
@@ -145,8 +146,9 @@ func Observers(observers ...func(context.Context, Event)) func(context.Context, 
 //
 // An open breaker may refuse thousands of calls a second: LogTo logs one of them at WARN
 // after 30 s, and then one each minute, with the number of refusals (see Event.Refused),
-// and the others at DEBUG. Of the calls that wait at a gate or for a rate, LogTo logs the
-// first at INFO (see Event.First), and the others at DEBUG. [circuit.LogTo] logs when a
+// and the others at DEBUG. Of the calls that wait at a gate, for a rate or for a place of
+// a breaker's concurrency, LogTo logs at INFO only those with Event.First, and the others
+// at DEBUG. [circuit.LogTo] logs when a
 // breaker opens, and how many calls it refused until its next transition. For logs that
 // are aggregated, use [LogRecords].
 func LogTo(logger *slog.Logger) func(context.Context, Event) {

@@ -41,8 +41,8 @@ type Policy struct {
 	MaxDelay time.Duration
 	// ExponentialBase multiplies the delay after each attempt, from 1 to 1000; 0 means 2.
 	ExponentialBase float64
-	// Jitter is the width of [Additive] jitter; 0 means 1s. NoJitter removes the
-	// randomness of every mode.
+	// Jitter is the width of [Additive] jitter; 0 means 1s. A Jitter longer than MaxDelay
+	// counts as MaxDelay. NoJitter removes the randomness of every mode.
 	Jitter time.Duration
 	// JitterMode selects how a delay is randomized; 0 means Additive.
 	JitterMode JitterMode
@@ -65,11 +65,14 @@ type Policy struct {
 	// AttemptTimeout is the timeout of each attempt, whose expiry is a transient error;
 	// 0 means that only the caller's deadline limits an attempt.
 	AttemptTimeout time.Duration
-	// MaxElapsed is the time after the start of the first attempt within which the last
-	// attempt may begin; 0 means no limit.
+	// MaxElapsed is the time after the start of the operation within which the last
+	// attempt may begin; 0 means no limit. A wait for the first attempt, at a gate or for
+	// a rate, counts.
 	MaxElapsed time.Duration
 	// MaxRetryAfter is the longest wait that a server may ask for; 0 means 60s. If a
-	// server asks for more, the operation ends with [ErrRetryLater].
+	// server asks for more, the operation ends with [ErrRetryLater]. A retry is never
+	// earlier than the server asked, and unless Jitter is NoJitter later by a random part
+	// of up to a quarter of that wait, at most 15s.
 	MaxRetryAfter time.Duration
 	// IgnoreRetryAfter ignores Retry-After and rate-limit hints. The text form is
 	// respect_retry_after: false.
@@ -79,13 +82,15 @@ type Policy struct {
 	RetryNested bool
 
 	// Classify returns the class of an error. If Classify is nil or returns ClassUnknown,
-	// the general rules decide. It is called once for each failed attempt, on the
-	// caller's goroutine. Marks, RetryOn and IgnoreOn take precedence.
+	// the general rules decide. It is called at most once for each failed attempt, on the
+	// caller's goroutine, so by several goroutines at once if the Policy serves several.
+	// Marks, RetryOn and IgnoreOn take precedence.
 	Classify func(error) Class
 	// Observe receives each event, before the wait that the event announces. It is called
-	// on the caller's goroutine, under no lock, with the caller's context, in which a
-	// slog.Handler finds the trace of the call. A panic in Observe is logged and changes
-	// nothing else. If Observe is nil, LogTo(slog.Default()) is used.
+	// on the caller's goroutine, under no lock, so by several goroutines at once if the
+	// Policy serves several. Its context is the caller's, in which a slog.Handler finds the
+	// trace of the call. A panic in Observe is logged and changes nothing else. If Observe
+	// is nil, LogTo(slog.Default()) is used.
 	Observe func(context.Context, Event)
 	// ObserveAll also reports operations whose first attempt succeeds: as Succeeded, with
 	// Attempt 1. LogTo does not log these.
@@ -94,8 +99,8 @@ type Policy struct {
 	// Elapsed and the Duration of the first attempt. So do MaxElapsed, AttemptTimeout and
 	// ObserveAll. Any of the four costs each call one read of the clock.
 	Timed bool
-	// Breaker is the circuit breaker and the retry budget that operations on the same key
-	// share. If nil, operations share nothing.
+	// Breaker is the circuit breaker that operations on the same key share, with its retry
+	// budget, gate and limits if it has these. If nil, operations share nothing.
 	Breaker *circuit.Breaker
 }
 

@@ -8,11 +8,12 @@ import (
 )
 
 // Default returns the zero Policy with its defaults written out: 5 attempts, delays
-// from 1 s to 30 s, 1 s of jitter. If many calls share a service, give this preset, as
-// well as S3Upload to APICall, a Breaker with [circuit.Service]: [circuit.Config] says
-// what the zero Config costs there.
+// from 1 s to 30 s, 1 s of jitter.
 //
-// Each preset is a function that returns a new Policy, whose Name is empty.
+// Each preset is a function that returns a new Policy, whose Name is empty and whose
+// Breaker is nil. If many calls share a service, give the presets Default, S3Upload,
+// S3Download, S3Heavy and APICall a Breaker with [circuit.Service]: [circuit.Config]
+// says what a Breaker with the zero Config costs such a service.
 func Default() Policy {
 	return Policy{
 		MaxAttempts: 5, BaseDelay: time.Second, MaxDelay: 30 * time.Second,

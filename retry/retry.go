@@ -13,8 +13,8 @@
 //	upload.Classify = retry.Always // if nil, only errors that are known to be transient are retried
 //	err := retry.Do(ctx, &upload, func(ctx context.Context) error { ... })
 //
-// The Breaker of a Policy holds what its calls share: a circuit breaker and a retry
-// budget.
+// The Breaker of a Policy holds what its calls share: a circuit breaker and, if
+// configured, a retry budget, a gate and limits.
 package retry
 
 import (
@@ -48,18 +48,19 @@ func Do(ctx context.Context, p *Policy, f func(context.Context) error) (err erro
 }
 
 // Value calls f until f succeeds or p stops the operation, and returns the value of
-// the last attempt. If p is nil, the zero Policy is used.
+// the last attempt, even if that attempt failed. If p is nil, the zero Policy is used.
 //
 // If the operation fails, Value returns
 //   - the error of f, unchanged, if the first attempt failed and p does not retry that
 //     error;
-//   - an [*Error] if at least one attempt was made: it holds why no attempt follows,
-//     and the last attempt's error as f returned it;
-//   - a [*circuit.OpenError], a [*circuit.LimitError], the cause of ctx, or a
-//     [*ConfigError] if no attempt was made.
+//   - otherwise, if at least one attempt was made, an [*Error]: it holds why no attempt
+//     follows, and the last attempt's error as f returned it;
+//   - if no attempt was made, a [*circuit.OpenError], a [*circuit.LimitError], a
+//     [*ConfigError], or the error of ctx, in which [errors.Is] also finds the cause of
+//     ctx.
 //
-// Value calls f on the caller's goroutine, with ctx or a child of ctx. A panic in f
-// passes through.
+// Value calls f on the caller's goroutine, with ctx or a child of ctx. When ctx ends, a
+// wait ends at once and no attempt follows. A panic in f passes through.
 func Value[T any](ctx context.Context, p *Policy, f func(context.Context) (T, error)) (v T, err error) {
 	var permit circuit.Permit
 	state, quick, refusal := p.quick(ctx)
