@@ -149,7 +149,7 @@ func (e *BodyError) Unwrap() []error { return []error{e.Stop, e.Break} }
 type DigestError struct {
 	Header    string // such as Repr-Digest
 	Algorithm string // such as sha-256
-	Want, Got []byte
+	Want, Got []byte // the digest in the header, and that of the body
 }
 
 // Error names the header, the algorithm and both digests, in base 64 as in the header.
@@ -161,10 +161,10 @@ func (e *DigestError) Error() string {
 // Unwrap returns the ErrChecksum of package download.
 func (e *DigestError) Unwrap() error { return checksum.ErrMismatch }
 
-// A LimitError reports a response with a part that exceeds the limit for all servers.
+// A LimitError reports a response with a part that is larger than this package accepts from any server.
 type LimitError struct {
 	What  string // the part, such as "response header"
-	Limit int64
+	Limit int64  // the largest accepted size
 	Unit  string // of Limit; "" means bytes
 }
 

@@ -56,34 +56,38 @@ type Options struct {
 	// Hedge, if set, sends a GET or HEAD a second time when its latency exceeds a percentile of those for its key.
 	Hedge *Hedge
 
-	// BufferLimit is how many bytes of a request body are kept in memory for a retry if its reader cannot be rewound.
-	// 0 means 1 MiB, less than 0 means none. A body with a GetBody or a Seek method is rewound, not kept.
+	// BufferLimit is how many bytes of a request body are kept in memory for a retry if the body cannot be rewound.
+	// 0 means 1 MiB, less than 0 means none. A body with a GetBody or a Seek method is rewound, not kept. Of a request that is not
+	// idempotent no body is kept.
 	BufferLimit int64
 
-	// SpoolLimit is how many bytes of such a body are kept in all; those beyond BufferLimit are in a temporary file.
-	// 0 means 64 MiB, less than 0 means no file. A longer body is sent once: see ErrBody.
+	// SpoolLimit is how many bytes of a request body that cannot be rewound are kept in all; those beyond BufferLimit are
+	// in a temporary file. 0 means 64 MiB, less than 0 means no file. A longer body is sent once: see ErrBody.
 	SpoolLimit int64
 
-	// NoResume turns resuming off. By default a GET's response body that breaks or stalls is resumed on another connection,
-	// if the response has a strong ETag or a Last-Modified old enough to identify the representation: the caller reads one
-	// body, never a mixture of two versions. If that is impossible, Read returns a *BodyError. Digests in the header
-	// (Content-Digest, Repr-Digest, Content-MD5, x-amz-checksum-...) are verified: after a mismatch Read returns a
-	// *DigestError in place of io.EOF. The trailer is that of the last response.
+	// NoResume turns resuming off, and with it the verification of digests, StallTimeout and MinRate.
+	//
+	// By default the response body of a GET that breaks or stalls is resumed on another connection, if the response has a
+	// strong ETag or a Last-Modified old enough to identify the representation: the caller reads one body, never a mixture
+	// of two versions. If that is impossible, Read returns a *BodyError. Digests in the header (Content-Digest, Repr-Digest,
+	// Content-MD5, x-amz-checksum-...) are verified: after a mismatch Read returns a *DigestError in place of io.EOF. The
+	// trailer is that of the last response.
 	NoResume bool
 
-	// StallTimeout is how long a Read of such a body may return nothing before the connection counts as broken.
-	// 0 means 20 s for a body that can be resumed, and no limit otherwise; less than 0 means no limit.
+	// StallTimeout is how long a Read of the response body of a GET may return nothing before the connection counts as
+	// broken. 0 means 20 s for a body that can be resumed, and no limit otherwise; less than 0 means no limit.
 	StallTimeout time.Duration
 
-	// MinRate is the minimum rate of such a body in bytes per second, averaged over 60 s; 0 means no limit. A slower body
-	// counts as a connection that timed out: it is resumed if possible, at most as often in a row as the Policy allows
-	// attempts. Time between Reads does not count.
+	// MinRate is the minimum rate of the response body of a GET in bytes per second, averaged over 60 s; 0 means no limit. A
+	// slower body counts as a connection that timed out: the body is resumed if possible, at most as often in a row as the
+	// Policy allows attempts. Time between Reads does not count.
 	//
 	// If the Policy's MaxElapsed is below 60 s, the rate is averaged over MaxElapsed, and at least over 1 s. After
 	// MaxElapsed, a body with a known end or that can be resumed must exceed 1024 bytes per second even if MinRate is 0.
 	MinRate int64
 
-	// OnResume is called before a broken body is resumed, on the goroutine that reads it. If nil, slog.Default() logs it.
+	// OnResume is called before a broken body is resumed, on the goroutine that reads the body, so by several goroutines at
+	// once for several bodies. If nil, slog.Default() logs the resumption at INFO.
 	OnResume func(Resumption)
 }
 
@@ -100,7 +104,7 @@ func (o *Options) Validate() error {
 		}
 	}
 	if o.MinRate < 0 {
-		return setting.Bad("MinRate", fmt.Sprint(o.MinRate), "bytes per second, or 0 for no limit")
+		return setting.Bad("MinRate", fmt.Sprint(o.MinRate), "positive (bytes per second), or 0 for no limit")
 	}
 	if strings.ContainsFunc(o.AttemptHeader, notToken) {
 		return setting.Bad("AttemptHeader", o.AttemptHeader, "the name of a header")
@@ -125,10 +129,10 @@ func Key(req *http.Request) string {
 }
 
 // A Hedge sends a GET or HEAD a second time when its latency exceeds the given percentile of the last 256 latencies for
-// its key. The first response with a status other than 429 and 5xx wins; the other request is canceled and its response
-// drained. Hedging helps with servers that are sometimes slow and harms overloaded servers: Ratio limits it. Both requests
-// count as one attempt. The zero Hedge is ready for use. A latency is the time to the head of a response. Above a thousand
-// keys all latencies are dropped.
+// its key; a key needs 20 latencies first. A latency is the time to the head of a response. The first response with a status
+// other than 429 and 5xx wins; the other request is canceled and its response drained. Both requests count as one attempt.
+// Hedging helps with servers that are sometimes slow and harms overloaded servers: Ratio limits the second requests. When a
+// Transport meets more than 1000 keys, it forgets the latencies of all keys. The zero Hedge is ready for use.
 type Hedge struct {
 	Percentile float64       // a request is slow above this percentile of the latencies; between 0 and 1; 0 means 0.95
 	Min        time.Duration // minimum time before the second request; 0 means 10 ms

@@ -89,8 +89,8 @@ func endOf(res *http.Response) end {
 }
 
 // GaveUp returns why no attempt followed res although its status is retried: a [*retry.Error] with the number of attempts
-// and, as its RetryAt, when to try again; or an error that is [ErrNotIdempotent] or [ErrBody]. errors.As finds the
-// [StatusError] of res in it. GaveUp returns nil for a success and for a status that is not retried.
+// and, as its RetryAt, when to try again; or an error in which errors.Is finds [ErrNotIdempotent] or [ErrBody]. In both,
+// errors.As finds the [StatusError] of res. GaveUp returns nil for a success and for a status that is not retried.
 //
 //	res, err := client.Get(url)
 //	if err == nil {

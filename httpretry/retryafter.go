@@ -59,9 +59,9 @@ func serverTime(h http.Header, received time.Time) time.Time {
 // servers that send no Retry-After. It is pure, as [RetryAfter] is, and reads:
 //
 //   - RateLimit of the IETF draft: "default";r=0;t=30, and of older drafts: limit=100, remaining=0, reset=30;
-//   - RateLimit-Remaining and RateLimit-Reset, also with the prefix X-. The reset is an epoch in milliseconds from 1e12 on,
-//     an epoch in seconds from 1e9 on (both relative to the response's Date), and seconds from now below that.
-//     Without a Remaining the quota counts as used up.
+//   - RateLimit-Remaining and RateLimit-Reset, also as X-RateLimit-... and X-Rate-Limit-.... A Reset below 1e9 is a number
+//     of seconds to wait. From 1e9 on it is a Unix time in seconds, from 1e12 on a Unix time in milliseconds, both relative
+//     to the response's Date. Without a Remaining the quota counts as used up.
 //
 // The longest wait counts. Malformed values are no wait.
 func RateLimit(h http.Header, received time.Time) (time.Duration, bool) {

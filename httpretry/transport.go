@@ -6,9 +6,9 @@
 //	client := httpretry.Client(&api) // or: client.Transport = httpretry.NewTransport(client.Transport, httpretry.Options{Policy: &api})
 //	res, err := client.Get("https://api.example.org/stations")
 //
-// Each request is one operation of package retry, which decides on each attempt and wait; this package contains no retry
-// loop. It knows HTTP: which requests may be repeated, what a status or a transport's error means, how long the server
-// asked to wait, how to send a body again, how to resume the body of a response.
+// Each request is one operation of package retry, which decides on each attempt and wait; package httpretry contains no
+// retry loop. Package httpretry knows HTTP: which requests may be repeated, what a status or a transport's error means,
+// how long the server asked to wait, how to send a body again, how to resume the body of a response.
 //
 // # Results
 //
@@ -16,7 +16,8 @@
 // returns why no other attempt followed. If the last attempt had no response, the error is that of [retry.Value], which
 // the http.Client wraps in a [url.Error] as usual: a [*retry.Error] after several attempts, the error itself after one.
 //
-// The context of the request limits the operation: all attempts and all waits.
+// The context of the request limits the operation: all attempts and all waits. If the operation ends during a wait, or
+// because its context has ended, the last response has been discarded, and the error is a [*retry.Error].
 //
 // # Reading the code
 //
