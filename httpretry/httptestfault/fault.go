@@ -8,21 +8,22 @@ import (
 	"time"
 )
 
-// Kind is the way in which a response goes wrong.
+// A Kind is the way in which a response goes wrong.
 type Kind uint8
 
 // The kinds of fault. RefuseStream and GoAway need HTTP/2: see [NewH2].
 const (
 	None         Kind = iota // the response is sent as it is
 	Drop                     // the connection ends before the response
-	Cut                      // the connection ends within the response's body, or behind it
+	Cut                      // the connection ends within the response's body, or after a body that is not longer than Bytes
 	Stall                    // the body stops; nothing more is sent until the client leaves or the server closes
 	Hang                     // nothing at all is sent until the client leaves or the server closes
 	RefuseStream             // RST_STREAM with REFUSED_STREAM: the server did not process the request
-	GoAway                   // GOAWAY with the number of the stream before: as RefuseStream, and no later request on this connection either
+	GoAway                   // GOAWAY with the ID of the previous stream: the server processes neither this request nor later ones on the connection
 )
 
-// A Fault is what breaks one response off. The zero Fault is no fault. The functions below make the usual ones.
+// A Fault says how the server fails one request. The zero Fault is no fault. [Reset], [Hangup], [CutBody], [ResetBody] and
+// [StallBody] return the usual faults.
 type Fault struct {
 	Kind  Kind
 	Bytes int  // Cut and Stall: how many bytes of the body are sent; a body that is not longer is sent whole
@@ -53,7 +54,7 @@ func (f Fault) sent(body []byte) []byte {
 }
 
 // A Script returns the response to a request. n is 1 for the first request that the server reads. The server reads the
-// body of r afterwards, unless the response says otherwise; r is nil in HTTP/2 (see [NewH2]). The server calls a Script
+// body of r after the Script, unless the response is Unread; r is nil in HTTP/2 (see [NewH2]). The server calls a Script
 // from one goroutine at a time, so a Script may keep state without a lock.
 type Script func(n int, r *http.Request) Response
 
@@ -68,8 +69,8 @@ func Responses(responses ...Response) Script {
 	}
 }
 
-// A Response is what the server sends to one request, and the Fault that breaks it off. The zero Response is an empty
-// 200, framed correctly, on a connection that stays open.
+// A Response is what the server sends to one request, and the Fault that replaces or ends the response. The zero Response
+// is an empty 200, framed correctly, on a connection that stays open.
 type Response struct {
 	Status int         // 0 means 200
 	Header http.Header // a Content-Length in it is sent unchanged, true or not; "Date": nil omits Date
@@ -88,7 +89,7 @@ type Response struct {
 	Fault Fault
 }
 
-// With returns the response with a fault.
+// With returns r with the fault f in place of its Fault.
 func (r Response) With(f Fault) Response {
 	r.Fault = f
 	return r
@@ -111,7 +112,7 @@ const (
 )
 
 // A Resource is what a correct server has at one URL: it honours Range, If-Range, If-Match and the like, as
-// [http.ServeContent] does. A script returns its [Resource.Respond], with a fault or changed.
+// [http.ServeContent] does. A [Script] returns the result of [Resource.Respond], as it is, changed, or with a fault.
 type Resource struct {
 	Body         []byte
 	ETag         string      // with its quotes; if empty, the header is absent
@@ -119,7 +120,7 @@ type Resource struct {
 	Header       http.Header // added to each response
 }
 
-// Respond returns the correct response to r.
+// Respond returns the correct response to r. It does not read the body of r.
 func (c Resource) Respond(r *http.Request) Response {
 	w := httptest.NewRecorder()
 	maps.Copy(w.Header(), c.Header)

@@ -8,11 +8,12 @@ import (
 	"net"
 )
 
-// NewH2 starts an HTTP/2 server without TLS, which sends what a server of net/http never does: it refuses streams, and
-// goes away from requests that it has not read. Clients need prior knowledge: see [Server.Transport].
+// NewH2 starts an HTTP/2 server without TLS, which can fail as a server of net/http never does: by [RefuseStream] and
+// [GoAway]. Clients need prior knowledge of HTTP/2: see [Server.Transport].
 //
 // The server counts requests but does not decode them: the script's r is nil, and a [Request] has only Conn and At. Of a
-// response it sends Status, Header, Body (less than 64 KiB) and Fault. NewH2 panics if there is no free port.
+// [Response] the server uses Status, Header (names and values of at most 126 bytes), Body (at most 16 KiB) and Fault.
+// NewH2 panics if there is no free port.
 func NewH2(script Script) *Server {
 	return start(script, true)
 }

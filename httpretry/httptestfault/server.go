@@ -1,8 +1,8 @@
-// Package httptestfault is an HTTP server that fails as a script says, for tests of clients that must survive failures.
+// Package httptestfault runs an HTTP server that fails as a script says, for tests of clients that must survive failures.
 //
-// It is a real server on a real listener (or, for a testing/synctest bubble, on pipes in memory), and does what a broken
-// network does: it resets connections, stalls, cuts bodies at a given byte, sends wrong ranges, responds before it has
-// read the request. It records the requests and counts the connections, so a test can check not only what the client
+// The server is a real one on a real listener (or, for a testing/synctest bubble, on pipes in memory), and does what a broken
+// network or server does: it resets connections, stalls, cuts bodies at a given byte, sends wrong ranges, responds before it has
+// read the request. The server records the requests and counts the connections, so a test can check not only what the client
 // returned but also what the client sent.
 //
 //	server := httptestfault.New(httptestfault.Responses(
@@ -12,10 +12,10 @@
 //	))
 //	defer server.Close()
 //
-// The words are those of the S3 server s3test: a [Fault] is what happens to one request, a [Script] decides on each, and
-// Reset, Hangup, CutBody, ResetBody and StallBody mean the same, but that this server reads the request before a Reset, unless
-// the response is Unread. This server has no resources of its own: so a Script returns the whole [Response] with the Fault in
-// it, and there are neither rules nor seeded faults.
+// The terms are those of the S3 server s3test: a [Fault] is what happens to one request, a [Script] decides on each request,
+// and Reset, Hangup, CutBody, ResetBody and StallBody have the same effect, with one difference: httptestfault reads the
+// request before a Reset, unless the response is Unread. A server of httptestfault has no content of its own: a Script
+// returns the whole [Response], which contains the Fault. There are no rules and no seeded faults.
 package httptestfault
 
 import (
@@ -31,8 +31,8 @@ import (
 	"time"
 )
 
-// A Server responds by its script. Make one with [New], [NewInMemory] or [NewH2], and close it.
-// All its methods may be called at any time from any goroutine.
+// A Server responds by its script. Make one with [New], [NewInMemory] or [NewH2], and close it; the zero Server is not
+// usable. All methods may be called at any time from any goroutine.
 type Server struct {
 	URL string // http://127.0.0.1:port, or http://in.memory
 
@@ -50,16 +50,16 @@ type Server struct {
 	requests []Request
 }
 
-// A Request is what the server read of one request.
+// A Request is a request as far as the server has read it.
 type Request struct {
 	Method string
 	Target string // path and query, as in the request line
 	Host   string
 	Header http.Header
-	Body   []byte // as far as the server read it; nil if the response was Unread
-	Conn   int    // the number of the connection, from 1
-	At     time.Time
-	Err    error // why the server could not read the whole body; nil if it could
+	Body   []byte    // as far as the server read it; nil if the response was Unread
+	Conn   int       // the number of the connection, from 1
+	At     time.Time // when the server had read the header
+	Err    error     // why the server could not read the whole body; nil if it could
 }
 
 // New starts a server on a free port of 127.0.0.1. It panics if there is no free port, as httptest does.
@@ -105,14 +105,14 @@ func (s *Server) Transport() *http.Transport {
 	return t
 }
 
-// Requests returns the requests so far, in the order in which the server read them.
+// Requests returns the requests since the start, in the order in which the server read them. Do not change their headers.
 func (s *Server) Requests() []Request {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	return slices.Clone(s.requests)
 }
 
-// Connections returns how many connections were opened so far, and how many of them are open.
+// Connections returns how many connections clients have opened since the start, and how many of them are still open.
 func (s *Server) Connections() (opened, open int) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
