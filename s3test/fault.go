@@ -8,7 +8,7 @@ import (
 	"time"
 )
 
-// Kind is the way in which a request goes wrong.
+// A Kind is the way in which a request goes wrong.
 type Kind uint8
 
 // The kinds of fault. Each fault is one of these with the fields of [Fault].
@@ -21,7 +21,8 @@ const (
 	Stall             // the body of a successful response stops, then the connection ends
 )
 
-// Fault is what happens to one request. The zero Fault is no fault. The functions below make the usual ones.
+// A Fault says how the server fails one request. The zero Fault is no fault. The usual faults have functions, such as
+// [SlowDown] and [CutBody].
 type Fault struct {
 	Kind Kind
 
@@ -29,14 +30,14 @@ type Fault struct {
 	Code       string        // Error: the code in the XML error; "" means InternalError
 	RetryAfter time.Duration // Error: the header Retry-After, rounded up to whole seconds; 0 or less means no header
 
-	// Delay is the time before the response's first byte. With Stall it is how long the body stops; there 0 means until
-	// the client leaves or the server closes.
+	// Delay is the time before the first byte of the response, or before a Drop ends the connection. With Stall, Delay is
+	// how long the body stops; there 0 means until the client leaves or the server closes.
 	Delay time.Duration
 
 	// Bytes is how many bytes of the body pass: of the response for Cut and Stall, of the request for Drop. A body that
-	// is not longer passes whole. Less than 0 means 0.
+	// is not longer passes whole; then Cut and Stall do nothing. Less than 0 means 0.
 	Bytes int64
-	Share float64 // used if Bytes is 0: the share of the Content-Length that passes, 0..1
+	Share float64 // the part of the Content-Length that passes, 0..1; used if Bytes is 0
 
 	RST     bool // Drop, Cut and Stall: a TCP reset (ECONNRESET) instead of an orderly close (EOF)
 	Applied bool // Error and Drop: the operation is carried out, only its response is lost
@@ -48,7 +49,8 @@ func SlowDown() Fault { return Failure(http.StatusServiceUnavailable, "SlowDown"
 // InternalError responds with 500 InternalError.
 func InternalError() Fault { return Failure(http.StatusInternalServerError, "InternalError") }
 
-// TooManyRequests responds with 429 with a Retry-After header of whole seconds, rounded up.
+// TooManyRequests responds with 429 TooManyRequests and a Retry-After header of after, rounded up to whole seconds. If after
+// is 0 or less, the response has no Retry-After.
 func TooManyRequests(after time.Duration) Fault {
 	return Fault{Kind: Error, Status: http.StatusTooManyRequests, Code: "TooManyRequests", RetryAfter: after}
 }
@@ -56,7 +58,7 @@ func TooManyRequests(after time.Duration) Fault {
 // AccessDenied responds with 403 AccessDenied.
 func AccessDenied() Fault { return Failure(http.StatusForbidden, "AccessDenied") }
 
-// Failure responds with a status and an S3 error of that code.
+// Failure responds with an HTTP status and an S3 error with that code. A status of 0 means 500, and "" means InternalError.
 func Failure(status int, code string) Fault {
 	return Fault{Kind: Error, Status: status, Code: code}
 }
@@ -86,8 +88,8 @@ func ResetBody(n int64) Fault { return Fault{Kind: Cut, Bytes: n, RST: true} }
 // SlowResponse serves the request after a delay.
 func SlowResponse(delay time.Duration) Fault { return Fault{Kind: Slow, Delay: delay} }
 
-// StallBody sends n bytes of the response's body, nothing for the time of silence, then closes the connection.
-// A silence of 0 lasts until the client leaves or the server closes.
+// StallBody sends n bytes of the response's body, waits for the time of silence, and closes the connection. A silence of 0
+// lasts until the client leaves or the server closes.
 func StallBody(n int64, silence time.Duration) Fault {
 	return Fault{Kind: Stall, Bytes: n, Delay: silence}
 }
@@ -137,10 +139,11 @@ func (f Fault) passes(length int64) int64 {
 	return int64(f.Share * float64(max(length, 0)))
 }
 
-// A Script returns the fault of a request. The server calls a Script from several goroutines at once, under no lock.
+// A Script returns the fault of a request; the zero Fault means none. The server calls a Script from several goroutines at
+// once, under no lock.
 type Script func(Request) Fault
 
-// Rule says which requests get a fault. An empty field matches every request.
+// A Rule gives the requests that match all of its fields a fault. An empty field matches every request.
 type Rule struct {
 	Operation string // the S3 operation, as "PutObject"
 	Method    string // the HTTP method
@@ -149,7 +152,8 @@ type Rule struct {
 	Fault     Fault
 }
 
-// Rules returns a script: the first rule that matches a request decides; without a match the request is served.
+// Rules returns a script in which the first rule that matches a request decides. A request that no rule matches has no
+// fault of the script.
 //
 //	server.SetScript(s3test.Rules(s3test.Rule{Method: "PUT", Nth: []int{1, 2}, Fault: s3test.SlowDown()}))
 func Rules(rules ...Rule) Script {

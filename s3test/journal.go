@@ -9,7 +9,7 @@ import (
 	"time"
 )
 
-// Request is a request that the server has received.
+// A Request is a request that the server has received.
 type Request struct {
 	Operation string // the S3 operation, as "PutObject", "UploadPart", "ListObjectsV2"; "" if unknown
 	Method    string
@@ -22,10 +22,10 @@ type Request struct {
 	// multipart upload has its own numbers, so concurrent parts do not change each other's.
 	N int
 
-	Conn int // the number of the connection, from 1
-	At   time.Time
+	Conn int       // the number of the connection, from 1
+	At   time.Time // when the server received the header
 
-	// What the server did; 0 in a script.
+	// Fault and Status are what the server did. When a Script is called, both are zero.
 	Fault  Fault
 	Status int // the HTTP status that the server sent; 0 means none, or none yet
 }
@@ -107,7 +107,8 @@ func (s *Server) Requests() []Request {
 	return records
 }
 
-// Count returns how many requests have that HTTP method ("" means any) and a path with that beginning ("" means any).
+// Count returns the number of requests since the start or the last Reset with the given HTTP method ("" means any) and a
+// path that begins with pathPrefix ("" means any).
 func (s *Server) Count(method, pathPrefix string) int {
 	s.journal.mu.Lock()
 	defer s.journal.mu.Unlock()
@@ -127,7 +128,8 @@ func (s *Server) Connections() int {
 	return s.journal.conns - s.journal.before
 }
 
-// Reset deletes all requests and counts, and restarts the seeded faults. Objects, script and faults stay.
+// Reset deletes the recorded requests, sets all counts to 0, and restarts the seeded faults. Objects, script and Faults
+// stay.
 func (s *Server) Reset() {
 	s.journal.mu.Lock()
 	defer s.journal.mu.Unlock()

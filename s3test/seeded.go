@@ -11,8 +11,8 @@ import (
 
 // Faults are seeded faults: each kind happens to a request with a probability of its own.
 //
-// What happens to the nth request for a target (operation, method, path, part number) depends on Seed alone: neither time
-// nor the requests for other targets change it, so concurrent clients see the same faults in each run.
+// The fault of the nth request for a target (operation, method, path, query: see [Request.N]) depends only on Seed, the
+// target and n, not on time or on requests for other targets, so concurrent clients see the same faults in each run.
 // A kind that cannot happen to a request (CutBody to a PUT) has no effect on that request. The zero Faults has none.
 type Faults struct {
 	Seed uint64

@@ -1,8 +1,7 @@
 // Package s3test is an S3 server inside your test, with scripted or seeded faults in front of it.
 //
-// It speaks real HTTP on 127.0.0.1, checks signatures (SigV4) and checksums, supports multipart uploads, ranges and
-// conditional writes, and records the requests. So code that retries is tested with the client and the protocol that it
-// has in production:
+// The server speaks real HTTP on 127.0.0.1, checks signatures (SigV4) and checksums, supports multipart uploads, ranges and
+// conditional writes, and records the requests. So code that retries is tested with its production client and protocol:
 //
 //	server := s3test.Start(t, s3test.Options{Buckets: []string{"bikes"}})
 //	server.SetScript(s3test.Rules(s3test.Rule{Method: "PUT", Nth: []int{1, 2}, Fault: s3test.SlowDown()}))
@@ -10,7 +9,7 @@
 //	if got := server.Count("PUT", "/bikes/"); got != 3 { ... }
 //
 // Faults come from a [Script] ([Server.SetScript], [Rules]), which decides on each request, or from a seed
-// ([Faults], [TypicalFaults]), or both. The words are those of the HTTP server httpretry/httptestfault.
+// ([Faults], [TypicalFaults]), or both. The terms are those of the HTTP server httpretry/httptestfault.
 //
 // Limits: objects and unfinished uploads are in memory until they are deleted or the server closes; the server never
 // writes to disk (a part takes its size twice for a moment, completing a multipart upload three times). The ETag of a
@@ -39,7 +38,7 @@ import (
 	"github.com/rclone/gofakes3/s3mem"
 )
 
-// Options configures a Server. The zero value is a server without buckets or faults.
+// Options configure a Server. The zero Options give a server without buckets or faults.
 type Options struct {
 	AccessKey string   // at least 3 characters; "" means "s3test"
 	SecretKey string   // "" means "s3test-secret"
@@ -61,7 +60,7 @@ type Options struct {
 	TLS *tls.Config // with a certificate: serve https (HTTP/1.1 only); nil means http
 }
 
-// Server is a running S3 server. Make it with [New] or [Start]; the zero value is not usable. All methods may be called at
+// A Server is a running S3 server. Make it with [New] or [Start]; the zero value is not usable. All methods may be called at
 // any time by any goroutine. Only Close waits for the network. Do not change the fields.
 type Server struct {
 	URL       string // the endpoint, as "http://127.0.0.1:40001"; clients must use path-style addressing
@@ -82,8 +81,8 @@ type Server struct {
 // connKey is the context key of a connection's number.
 type connKey struct{}
 
-// New starts a server on a free port of 127.0.0.1; call Close when done. It returns an error if an option is out of range,
-// which names the field, and if there is no free port.
+// New starts a server on a free port of 127.0.0.1; call Close when done. If an option is invalid, New returns an error that
+// names the field; New also returns an error if there is no free port.
 func New(o Options) (*Server, error) {
 	s := &Server{
 		AccessKey: o.AccessKey, SecretKey: o.SecretKey, drain: o.Drain,
@@ -176,7 +175,8 @@ func (s *Server) Close() {
 	<-s.served
 }
 
-// CreateBucket creates a bucket, without faults and credentials. A name that exists or that S3 forbids is an error.
+// CreateBucket creates a bucket, without a request: no fault happens and no credentials are needed. If the bucket exists, or
+// S3 forbids the name, CreateBucket returns an error.
 func (s *Server) CreateBucket(name string) error {
 	if err := gofakes3.ValidateBucketName(name); err != nil {
 		return fmt.Errorf("s3test: bucket %q: %w", name, err)
@@ -187,7 +187,8 @@ func (s *Server) CreateBucket(name string) error {
 	return nil
 }
 
-// Store writes an object, without faults and credentials, and replaces an object of the same key. The object has no checksum.
+// Store writes an object, without a request, in place of any object with the same key. The object has no checksum. If the
+// bucket does not exist, Store returns an error.
 func (s *Server) Store(bucket, key string, content []byte) error {
 	meta := map[string]string{"Last-Modified": time.Now().UTC().Format(http.TimeFormat)}
 	_, err := s.store.PutObject(background(), bucket, key, meta, bytes.NewReader(content), int64(len(content)))
@@ -197,7 +198,7 @@ func (s *Server) Store(bucket, key string, content []byte) error {
 	return nil
 }
 
-// Object returns a copy of an object's bytes, without faults and credentials, or false if the object does not exist.
+// Object returns a copy of an object's bytes, without a request, or false if the object does not exist.
 func (s *Server) Object(bucket, key string) ([]byte, bool) {
 	object, err := s.store.GetObject(background(), bucket, key, nil)
 	if err != nil {
@@ -207,7 +208,7 @@ func (s *Server) Object(bucket, key string) ([]byte, bool) {
 	return content, errors.Join(err, object.Contents.Close()) == nil
 }
 
-// Keys returns the keys in a bucket in order, and nil if the bucket does not exist.
+// Keys returns the keys in a bucket in lexical order, or nil if the bucket does not exist.
 func (s *Server) Keys(bucket string) []string {
 	list, err := s.store.ListBucket(background(), bucket, nil, gofakes3.ListBucketPage{})
 	if err != nil {
@@ -220,7 +221,7 @@ func (s *Server) Keys(bucket string) []string {
 	return keys
 }
 
-// Upload is a multipart upload that is neither completed nor aborted.
+// An Upload is a multipart upload that is neither completed nor aborted.
 type Upload struct {
 	Bucket string `xml:"-"`
 	Key    string
