@@ -22,7 +22,7 @@ var onAClock = map[string]string{
 	"cmd/perdure/outside_integration_test.go":       "its server sends slowly, for ever",
 	"cmd/perdure/outside_kills_integration_test.go": "it kills a process at random moments",
 	"cmd/perdure/places_linux_test.go":              "its server takes time, so that calls of many processes overlap",
-	"awsretry/gatestorm_test.go":                    "its handler runs in a bubble, called by net/http",
+	"awsretry/gatestorm_test.go":                    "its uploads arrive over time at real stores that slow down",
 }
 
 // waits are the functions of package time that make a test as slow as its clock, and fail it on a machine that is slower.

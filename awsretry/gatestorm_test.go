@@ -1,86 +1,67 @@
+//go:build integration
+
 package awsretry_test
 
 import (
 	"context"
 	"fmt"
-	"io"
 	"math/rand/v2"
-	"net/http"
 	"sync"
 	"sync/atomic"
 	"testing"
-	"testing/synctest"
 	"time"
 
 	"github.com/aws/aws-sdk-go-v2/service/s3"
 
 	"github.com/seed-0f2c7998/perdure/circuit"
-	"github.com/seed-0f2c7998/perdure/internal/servertest"
 	"github.com/seed-0f2c7998/perdure/internal/testseed"
+	"github.com/seed-0f2c7998/perdure/internal/versitygwtest"
 	"github.com/seed-0f2c7998/perdure/retry"
+	"github.com/seed-0f2c7998/perdure/s3test"
 )
 
+// A slowing store responds with SlowDown to the requests above a rate per second, from slowFrom to slowTo after begin.
 const (
 	slowFrom, slowTo, slowEnd = 2 * time.Second, 6 * time.Second, 10 * time.Second
 	slowLoad                  = 20 // uploads a second
 )
 
-// A slowingStore responds with SlowDown to the requests above a rate per second, from slowFrom to slowTo after begin.
-type slowingStore struct {
-	begin time.Time
-	rate  float64
-
-	mu       sync.Mutex
-	due      time.Duration
-	received [2]int // in the fault, and after it
+// slowing returns the script of a store that admits so many requests a second in the fault.
+func slowing(begin time.Time, rate float64) func(s3test.Request) s3test.Fault {
+	var mu sync.Mutex
+	var due time.Duration
+	return func(s3test.Request) s3test.Fault {
+		mu.Lock()
+		defer mu.Unlock()
+		now := time.Since(begin)
+		switch {
+		case now < slowFrom, now >= slowTo:
+			return s3test.Fault{}
+		case rate == 0, due > now:
+			return s3test.SlowDown()
+		}
+		due = max(due, now-100*time.Millisecond) + time.Duration(float64(time.Second)/rate)
+		return s3test.Fault{}
+	}
 }
 
-// admits counts a request, and reports whether the store carries it out.
-func (s *slowingStore) admits() bool {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	now := time.Since(s.begin)
-	switch {
-	case now < slowFrom:
-		return true
-	case now >= slowTo:
-		s.received[1]++
-		return true
-	}
-	s.received[0]++
-	if s.rate == 0 || s.due > now {
-		return false
-	}
-	s.due = max(s.due, now-100*time.Millisecond) + time.Duration(float64(time.Second)/s.rate)
-	return true
-}
-
-func (s *slowingStore) ServeHTTP(w http.ResponseWriter, r *http.Request) {
-	_, _ = io.Copy(io.Discard, r.Body)
-	<-time.After(2 * time.Millisecond) // what an upload takes
-	if s.admits() {
-		w.Header().Set("ETag", `"v1"`)
-		return
-	}
-	w.WriteHeader(http.StatusServiceUnavailable)
-	_, _ = io.WriteString(w, "<Error><Code>SlowDown</Code></Error>")
-}
-
-// A slowed is the result of one client: uploads since the fault began, how many of them were lost, and requests for
-// each upload: during the fault, and since it began.
+// A slowed holds the uploads from the fault's start on, those of them that were lost, and the requests for each upload: in
+// the fault, and from its start on.
 type slowed struct {
 	sent, lost    int
 	during, inAll float64
 }
 
 // uploads sends uploads at random instants, whose callers wait for 3 s.
-func uploads(ctx context.Context, client *s3.Client, store *slowingStore, seed uint64) (got slowed) {
+func uploads(ctx context.Context, client *s3.Client, server *s3test.Server, begin time.Time, seed uint64) (got slowed) {
 	random := rand.New(rand.NewPCG(seed, 1))
 	var lost atomic.Int32
 	var arrived [2]int
 	var running sync.WaitGroup
+	timer := time.NewTimer(time.Until(begin))
+	defer timer.Stop()
 	for n, at := 0, time.Duration(0); at < slowEnd; n++ {
-		<-time.After(time.Until(store.begin.Add(at)))
+		<-timer.C
 		inFault := at >= slowFrom
 		switch {
 		case at >= slowTo:
@@ -96,11 +77,20 @@ func uploads(ctx context.Context, client *s3.Client, store *slowingStore, seed u
 			}
 		})
 		at += time.Duration(random.ExpFloat64() / slowLoad * float64(time.Second))
+		timer.Reset(time.Until(begin.Add(at)))
 	}
 	running.Wait()
+	received := [2]int{}
+	for _, r := range server.Requests() {
+		switch at := r.At.Sub(begin); {
+		case at >= slowTo:
+			received[1]++
+		case at >= slowFrom:
+			received[0]++
+		}
+	}
 	got.sent, got.lost = arrived[0]+arrived[1], int(lost.Load())
-	got.during = float64(store.received[0]) / float64(arrived[0])
-	got.inAll = float64(store.received[0]+store.received[1]) / float64(got.sent)
+	got.during, got.inAll = float64(received[0])/float64(arrived[0]), float64(received[0]+received[1])/float64(got.sent)
 	return got
 }
 
@@ -108,27 +98,41 @@ func uploads(ctx context.Context, client *s3.Client, store *slowingStore, seed u
 // a gate hardly more requests than uploads arrive, and they lose fewer of them than clients that do not retry.
 func TestSlowDownStorm(t *testing.T) {
 	seed := testseed.Of(t, 1)
+	t.Run("in the process", func(t *testing.T) { slowDownStorm(t, s3test.Options{Buckets: []string{bucket}}, seed) })
+	t.Run("versitygw", func(t *testing.T) {
+		g := versitygwtest.Start(t, "eu-central-1", bucket)
+		slowDownStorm(t, s3test.Options{Upstream: g.URL, AccessKey: g.Access, SecretKey: g.Secret}, seed)
+	})
+}
+
+func slowDownStorm(t *testing.T, options s3test.Options, seed uint64) {
+	t.Helper()
+	begin := time.Now().Add(time.Second)
+	var storms sync.WaitGroup
 	for _, rate := range []float64{0, 10} {
 		policy := retry.Policy{
 			BaseDelay: 50 * time.Millisecond, MaxDelay: time.Second, JitterMode: retry.FullJitter, AttemptTimeout: time.Second,
 			Observe: func(context.Context, retry.Event) {},
+			Breaker: circuit.New("s3", circuit.Config{Gate: circuit.Wait, Budget: 10, Observe: func(context.Context, circuit.Transition) {}}),
 		}
-		storm := func(p retry.Policy) (got slowed) {
-			synctest.Test(t, func(t *testing.T) {
-				store := &slowingStore{begin: time.Now(), rate: rate}
-				client := client("http://store", &p, &http.Client{Transport: servertest.InBubble(t, store)})
-				got = uploads(t.Context(), client, store, seed)
-			})
-			return got
-		}
-		once, gated := policy, policy
-		once.MaxAttempts = 1
-		gated.Breaker = circuit.New("s3", circuit.Config{Gate: circuit.Wait, Budget: 10, Observe: func(context.Context, circuit.Transition) {}})
-		none, gate := storm(once), storm(gated)
-		t.Logf("%v a second pass: %+v without retries, %+v with a gate", rate, none, gate)
-		if gate.lost >= none.lost || gate.during > 1.45 || gate.inAll > 1.25 {
-			t.Errorf("%v a second pass: %+v with a gate; want fewer lost than %d, at most 1.45 requests for each upload in the fault, and 1.25 in all",
-				rate, gate, none.lost)
-		}
+		options.Script = slowing(begin, rate)
+		plain := s3test.Start(t, options)
+		options.Script = slowing(begin, rate)
+		gated := s3test.Start(t, options)
+		once := connect(t, plain, &retry.Policy{MaxAttempts: 1, Observe: policy.Observe})
+		patient := connect(t, gated, &policy)
+		storms.Go(func() {
+			var none, gate slowed
+			var both sync.WaitGroup
+			both.Go(func() { none = uploads(t.Context(), once, plain, begin, seed) })
+			both.Go(func() { gate = uploads(t.Context(), patient, gated, begin, seed) })
+			both.Wait()
+			t.Logf("%v a second pass: %+v without retries, %+v with a gate", rate, none, gate)
+			if gate.lost >= none.lost || gate.during > 1.45 || gate.inAll > 1.25 {
+				t.Errorf("%v a second pass: %+v with a gate; want fewer lost than %d, at most 1.45 requests for each upload in the fault, and 1.25 in all",
+					rate, gate, none.lost)
+			}
+		})
 	}
+	storms.Wait()
 }
