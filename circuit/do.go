@@ -238,15 +238,15 @@ type held struct {
 // nil if none. A context may outlive its call.
 func (f *frame) find(c *cell.Cell) *frame {
 	for ; f != nil; f = f.next {
-		if (f.cell == c || f.cell.ID() == c.ID()) && f.out() { // a file can be mapped twice
+		if (f.cell == c || f.cell.ID() == c.ID()) && f.inProgress() { // a file can be mapped twice
 			return f
 		}
 	}
 	return nil
 }
 
-// out reports whether the frame's own call has not ended.
-func (f *frame) out() bool {
+// inProgress reports whether the frame's own call has not ended.
+func (f *frame) inProgress() bool {
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	return !f.over

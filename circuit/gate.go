@@ -84,7 +84,7 @@ func (b *Breaker) calm(c *cell.Cell, w packedState) bool {
 // passGate asks the gate for a call that the breaker has admitted by p, and waits if the call may wait.
 func (b *Breaker) passGate(ctx context.Context, c *cell.Cell, p *Permit, a ask) error {
 	g, now := b.gateOf(c), b.now()
-	end := b.patience(ctx, a, now)
+	end := b.waitEnd(ctx, a, now)
 	got, ok := gate.Permit{}, false
 	switch waits := a.waits && b.gate.wait && !b.config.ObserveOnly; {
 	case waits:

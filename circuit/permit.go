@@ -206,14 +206,14 @@ func (p Permit) succeed(ctx context.Context) {
 	}
 }
 
-// patience is how long a call must have taken for the end of the caller's deadline to
+// blameAfter is how long a call must have taken for the end of the caller's deadline to
 // count as a failure of the service. A gate replaces it by twice the expected time, if
 // that is less.
-const patience = time.Second
+const blameAfter = time.Second
 
 // done records r, or reports it to the outer layers if there are any.
 func (p Permit) done(ctx context.Context, r result) {
-	if r.signal == cut && p.start != 0 && p.breaker.gate == nil && p.breaker.elapsed()-p.start >= int64(patience) {
+	if r.signal == cut && p.start != 0 && p.breaker.gate == nil && p.breaker.elapsed()-p.start >= int64(blameAfter) {
 		r.signal = failure
 	}
 	switch {

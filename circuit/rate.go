@@ -21,12 +21,12 @@ type rateLimit struct {
 	warned      atomic.Bool   // that a lower limit applies
 	reportAfter atomic.Int64  // as elapsed returns it: no wait is reported before; 0: none was reported
 
-	refused atomic.Pointer[notBefore] // last refusal; nil if none
-	spare   spareTurns                // used if schedule is nil
+	refused atomic.Pointer[rateRefusal] // last refusal; nil if none
+	spare   spareTurns                  // used if schedule is nil
 }
 
-// A notBefore is the LimitError that all calls before an instant share.
-type notBefore struct {
+// A rateRefusal is the LimitError that all calls before an instant share.
+type rateRefusal struct {
 	LimitError
 
 	at int64
@@ -164,7 +164,7 @@ func (b *Breaker) turnEnd(ctx context.Context, a ask, now int64) int64 {
 	if !a.waits || b.config.ObserveOnly || b.virtual != nil {
 		return now
 	}
-	return b.patience(ctx, a, now)
+	return b.waitEnd(ctx, a, now)
 }
 
 // reserve reserves an instant. It blocks only if the store has to get instants from a server.
@@ -200,7 +200,7 @@ func (t *turn) tooLate(at int64) error {
 	b := t.breaker
 	e := b.rate.refused.Load()
 	if e == nil || e.at != at {
-		e = &notBefore{LimitError{Name: b.name, Limit: RateLimit, RetryAt: b.wall(ceil(at))}, at}
+		e = &rateRefusal{LimitError{Name: b.name, Limit: RateLimit, RetryAt: b.wall(ceil(at))}, at}
 		b.rate.refused.Store(e)
 	}
 	return &e.LimitError

@@ -75,6 +75,9 @@ func (w packedState) reopened() int      { return int(w >> reopenShift & reopenM
 func (w packedState) failures() int      { return int(w >> lowShift & runMask) }
 func (w packedState) successes() int     { return int(w >> highShift & countMask) }
 func (w packedState) inFlight() int      { return int(w >> lowShift & countMask) }
+
+// low, high, run and until return w with that part replaced, as throttle, probation and
+// reopen do.
 func (w packedState) low(n int) packedState {
 	return w&^(countMask<<lowShift) | packedState(n)<<lowShift
 }

@@ -57,21 +57,21 @@ func (b *Breaker) applyFor(ctx context.Context, e event, why Reason) (packedStat
 		return 0, false
 	}
 	for {
-		m := b.plan(e)
-		if m.next == m.old {
-			return m.old, m.admitted
+		p := b.plan(e)
+		if p.next == p.old {
+			return p.old, p.admitted
 		}
-		if m.admitted && m.next.state() == HalfOpen && !b.store.AllowProbe(b.key, time.Duration(b.rules.lease)*time.Millisecond) {
-			return m.old, false
+		if p.admitted && p.next.state() == HalfOpen && !b.store.AllowProbe(b.key, time.Duration(b.rules.lease)*time.Millisecond) {
+			return p.old, false
 		}
-		if b.commit(ctx, m, why) {
-			return m.next, m.admitted
+		if b.commit(ctx, p, why) {
+			return p.next, p.admitted
 		}
 	}
 }
 
-// A transition is a step from old to next, before it is committed.
-type transition struct {
+// A plan is a step from old to next, before it is committed.
+type plan struct {
 	cell      *cell.Cell
 	signal    signal
 	old, next packedState
@@ -79,51 +79,51 @@ type transition struct {
 	now       int64 // as now returns it
 }
 
-// plan returns the transition for e.
-func (b *Breaker) plan(e event) transition {
+// plan returns the plan for e.
+func (b *Breaker) plan(e event) plan {
 	// Load the state before the clock: otherwise another goroutine may set an
 	// instant in between that seems to be too far ahead.
-	m := transition{cell: b.cell.Load(), signal: e.signal}
-	m.old = packedState(m.cell.Breaker.Load())
-	m.now = b.now()
+	p := plan{cell: b.cell.Load(), signal: e.signal}
+	p.old = packedState(p.cell.Breaker.Load())
+	p.now = b.now()
 	if b.window.length > 0 && b.virtual == nil {
 		align(time.Now())
 	}
-	e.now, e.begin, e.u = floor(m.now), ceil(m.now), b.chance()
+	e.now, e.begin, e.u = floor(p.now), ceil(p.now), b.chance()
 	switch e.signal {
 	case throttled, failure, verdict:
-		e.hint = instant(m.cell.Hint(int64(e.begin)))
+		e.hint = instant(p.cell.Hint(int64(e.begin)))
 	default:
 	}
-	m.next, m.admitted = b.rules.step(m.old, e)
-	return m
+	p.next, p.admitted = b.rules.step(p.old, e)
+	return p
 }
 
-// swap replaces m.old by m.next, and reports false if the state has changed since.
-func (m *transition) swap() bool { return m.cell.Breaker.CompareAndSwap(uint64(m.old), uint64(m.next)) }
+// swap replaces p.old by p.next, and reports false if the state has changed since.
+func (p *plan) swap() bool { return p.cell.Breaker.CompareAndSwap(uint64(p.old), uint64(p.next)) }
 
-// changesState reports whether m changes the State, not only its counts.
-func (m *transition) changesState() bool { return m.old.state() != m.next.state() }
+// changesState reports whether p changes the State, not only its counts.
+func (p *plan) changesState() bool { return p.old.state() != p.next.state() }
 
-// commit makes m with its side effects, and reports false if the packed state has
+// commit takes the step of p with its side effects, and reports false if the state has
 // changed since.
-func (b *Breaker) commit(ctx context.Context, m transition, why Reason) bool {
+func (b *Breaker) commit(ctx context.Context, p plan, why Reason) bool {
 	var t Transition
 	made := false
-	if m.changesState() {
-		t, made = b.commitLocked(m, why)
+	if p.changesState() {
+		t, made = b.commitLocked(p, why)
 	} else {
-		made = m.swap()
+		made = p.swap()
 	}
 	switch {
 	case !made:
 		return false
-	case m.signal == acquire && m.next.state() == HalfOpen:
-		recordProber(m.cell, m.next)
-	case m.signal == cancel, m.signal == cut && m.old.state() == HalfOpen:
+	case p.signal == acquire && p.next.state() == HalfOpen:
+		recordProber(p.cell, p.next)
+	case p.signal == cancel, p.signal == cut && p.old.state() == HalfOpen:
 		b.store.ProbeCancelled(b.key)
 	}
-	if m.changesState() {
+	if p.changesState() {
 		b.publish(ctx, t)
 	}
 	return true
@@ -141,13 +141,13 @@ func (b *Breaker) publish(ctx context.Context, t Transition) {
 	b.report(ctx, t)
 }
 
-// commitLocked makes m, which changes the State, and notifies the store, before any
+// commitLocked makes p, which changes the State, and notifies the store, before any
 // other change can be made in this process.
-func (b *Breaker) commitLocked(m transition, why Reason) (t Transition, made bool) {
+func (b *Breaker) commitLocked(p plan, why Reason) (t Transition, made bool) {
 	b.cell.Lock()
 	defer b.cell.Unlock()
-	if made = m.swap(); made {
-		t = b.recordTransition(m, why)
+	if made = p.swap(); made {
+		t = b.recordTransition(p, why)
 	}
 	return t, made
 }
@@ -171,20 +171,20 @@ func (b *Breaker) applyRemoteLocked(fetch cell.FetchRemote) (t Transition, chang
 	o, due = fetch()
 	gated := b.gate != nil && State(o.State) == Open && !o.Manual && packedState(b.cell.Load().Breaker.Load()).state() == Closed
 	for again := due && !gated; again; {
-		m := b.plan(event{signal: remote, state: State(o.State), until: b.instant(o.Until), onlyIfIsolated: o.OnlyIfIsolated})
-		if again = !m.swap(); !again && m.changesState() {
-			return b.recordTransition(m, Reason{code: FleetDecision}), true, o, due
+		p := b.plan(event{signal: remote, state: State(o.State), until: b.instant(o.Until), onlyIfIsolated: o.OnlyIfIsolated})
+		if again = !p.swap(); !again && p.changesState() {
+			return b.recordTransition(p, Reason{code: FleetDecision}), true, o, due
 		}
 	}
 	return t, false, o, due
 }
 
-// recordTransition records m, a change of State that was made, in the cell, notifies
+// recordTransition records p, a change of State that was made, in the cell, notifies
 // the store, and returns what to report.
-func (b *Breaker) recordTransition(m transition, why Reason) Transition {
-	c, from, to := m.cell, m.old.state(), m.next.state()
+func (b *Breaker) recordTransition(p plan, why Reason) Transition {
+	c, from, to := p.cell, p.old.state(), p.next.state()
 	if why.code == Unknown {
-		why = reason(&b.rules, m.old, m.signal)
+		why = reason(&b.rules, p.old, p.signal)
 	}
 	now := b.clock()
 	c.Since.Store(now.UnixNano())
@@ -205,11 +205,11 @@ func (b *Breaker) recordTransition(m transition, why Reason) Transition {
 		b.refusals.begin(b.opening(to), b.elapsed())
 	}
 	if to == Open {
-		t.RetryAt = b.refusal(m.next, floor(m.now)).RetryAt
+		t.RetryAt = b.refusal(p.next, floor(p.now)).RetryAt
 	}
-	if m.signal != remote {
+	if p.signal != remote {
 		b.store.Transitioned(b.key, cell.Change{
-			From: uint8(from), To: uint8(to), Until: b.end(m.next, floor(m.now)), Reason: why.pack(), Manual: why.code == Manual,
+			From: uint8(from), To: uint8(to), Until: b.end(p.next, floor(p.now)), Reason: why.pack(), Manual: why.code == Manual,
 		})
 	}
 	return t

@@ -39,9 +39,9 @@ type ask struct {
 	turn  bool // the turn of the call by the rate limit has come
 }
 
-// patience returns until when the caller waits, in the breaker's time: the earliest end
+// waitEnd returns until when the caller waits, in the breaker's time: the earliest end
 // that the caller has set, or 30 s from now if none.
-func (b *Breaker) patience(ctx context.Context, a ask, now int64) int64 {
+func (b *Breaker) waitEnd(ctx context.Context, a ask, now int64) int64 {
 	end, set := ctx.Deadline()
 	if !a.Until.IsZero() && (!set || a.Until.Before(end)) {
 		end, set = a.Until, true
