@@ -105,7 +105,7 @@ func TestStatusNamesFilesOfOtherVersions(t *testing.T) {
 	}
 	lines := ""
 	for name, version := range map[string]int{"cells": 2, "cells.4": 4} {
-		lines += fmt.Sprintf("Another version of perdure has its own circuit breakers in %s (format version %d), which this one does not share: it has %s (version 3).\n",
+		lines += fmt.Sprintf("Another version of perdure has its own circuit breakers in %s (format version %d). They are not shared with this version, which uses %s (format version 3).\n",
 			file(name), version, file("cells.3"))
 	}
 	for _, want := range []string{"No circuit breakers yet: " + file("cells.3") + " does not exist.\n", "op:load  closed"} {
