@@ -8,23 +8,26 @@ import (
 	"time"
 )
 
-// A Fault is one thing that goes wrong, from From to To.
+// A Fault is one thing that goes wrong, from the instant From to the instant To.
 type Fault struct {
 	Kind     Kind
-	From, To time.Duration // since the beginning; From <= To
-	// Shard is the number of the only shard that fails, from 1; 0 means all. It has an effect
-	// on faults of the backend.
+	From, To time.Duration // since the beginning of the run; From <= To
+	// Shard is the number of the only shard that fails, from 1; 0 means all shards. Surge,
+	// SlowNetwork, Stall, Restart and ClockStep ignore Shard.
 	Shard int
-	// Level is, 0 to 1: the capacity that remains in a Brownout or at the end of a Fade, the
-	// part of the capacity that a Throttle admits, the ratio of failed requests of Errors,
-	// the ratio of processes in a Stall. Of a Surge it is the factor of the load, 0 to 100.
+	// Level is a ratio from 0 to 1: of a Brownout and at the end of a Fade, the part of the
+	// workers that remains; of a Throttle, the part of the capacity that is admitted; of
+	// Errors, the part of the requests that fails; of a Stall, the part of the processes
+	// that stands still, at least one process. Of a Surge, Level is the factor of the load, 0
+	// to 100. Other kinds ignore Level.
 	Level float64
-	// Ramp is how long after To the capacity takes to recover, linearly.
+	// Ramp is the time after To in which the workers return, linearly, after an Outage, Crash,
+	// BlackHole, Brownout or Fade; 0 means at once.
 	Ramp time.Duration
 	// RetryAfter is the Retry-After of a Throttle; 0 means none.
 	RetryAfter time.Duration
-	// Delay is what a SlowNetwork adds to a round trip, and by how much a ClockStep puts the
-	// clock forward, or back if negative.
+	// Delay is the time that a SlowNetwork adds to a round trip, or by which a ClockStep puts
+	// the clock forward, or back if negative.
 	Delay time.Duration
 }
 

@@ -16,13 +16,13 @@ type Result struct {
 	Seed     uint64
 
 	Operations int // operations that arrived
-	Succeeded  int
-	Failed     int
+	Succeeded  int // operations that succeeded
+	Failed     int // operations that failed
 	Attempts   int // attempts that were sent
 	Trips      int // openings of breakers, and limits of gates
 
 	// Lost is the lost traffic as time: the number of operations that arrived after the fault
-	// began and failed, divided by Load.Rate. It is 0 in a closed loop.
+	// began and failed, divided by Load.Rate. Lost is 0 in a closed loop.
 	Lost time.Duration
 	// Amplification is the number of attempts per operation, during the fault and after it.
 	Amplification Amplification
@@ -40,7 +40,7 @@ type Result struct {
 	Steps []Counts
 }
 
-// Amplification is the number of attempts per operation.
+// Amplification is the number of attempts per operation, during the faults and after them.
 type Amplification struct{ During, After float64 }
 
 // Never is the Recovery of traffic that did not recover.
@@ -196,17 +196,17 @@ const Step = 100 * time.Millisecond
 
 // Counts is what happened in a [Step], and the state at its end.
 type Counts struct {
-	Arrived   int // operations
-	Attempts  int
-	Succeeded int // operations that succeeded
-	Failed    int
-	Worked    time.Duration // by all workers
-	Wasted    time.Duration // for clients that had given up
-	Trips     int
-	Latency   Latency // of the operations that succeeded
+	Arrived   int           // operations that arrived
+	Attempts  int           // attempts that were sent
+	Succeeded int           // operations that succeeded
+	Failed    int           // operations that failed
+	Worked    time.Duration // the work of all workers
+	Wasted    time.Duration // the work for clients that had given up
+	Trips     int           // openings of breakers, and limits of gates
+	Latency   Latency       // of the operations that succeeded
 
 	Queued  int // requests in the backend's queue, at the end of the step
-	Waiting int // operations that wait at a gate
+	Waiting int // operations that wait at a gate, at the end of the step
 	// Open and HalfOpen are the ratios of processes whose breaker or gate is in that state.
 	// Budget is the mean balance of a process, in tokens; 0 without a budget. At most 100
 	// processes are sampled.

@@ -10,27 +10,27 @@ import (
 	"github.com/seed-0f2c7998/perdure/retry"
 )
 
-// A Scenario is what [Run] simulates. It is plain data, and a run does not change it.
+// A Scenario is what [Run] simulates. A Scenario is plain data, and a run does not change it.
 type Scenario struct {
 	Name     string
 	Duration time.Duration // how long operations arrive, up to a day; 0 means 22 s
-	Drain    time.Duration // how long operations in progress may take after that; 0 means a minute
+	Drain    time.Duration // how long operations in progress may take after Duration, up to a day; 0 means a minute
 	Load     Load
 	Clients  Clients
 	Backend  Backend
 	Faults   []Fault
 }
 
-// Load configures when operations arrive: in an open loop at a rate; with Clients in a closed
-// loop, whose clients begin an operation when the last one has ended.
+// Load configures when operations arrive: in an open loop, at a rate; or with Clients in a closed
+// loop, in which a client begins an operation when its previous operation has ended.
 type Load struct {
 	// Rate is the number of operations per second that arrive at all processes together, in an open
 	// loop, at random (Poisson) instants; up to 10 million.
 	Rate float64
 	// Batch is how many operations arrive at each instant; 0 means 1.
 	Batch int
-	// Every makes a herd: all operations of this time arrive at one instant, once in this time. 0
-	// means that they arrive at random.
+	// Every makes a herd: at the end of each period of this length, all operations of the period
+	// arrive at one instant. 0 means that operations arrive at random.
 	Every time.Duration
 	// Clients is the number of clients of each process, in a closed loop; 0 means an open loop.
 	Clients int
@@ -49,12 +49,12 @@ type Clients struct {
 	Shared bool
 	// Policy is the retry policy. Its Breaker must be nil.
 	Policy retry.Policy
-	// Breaker configures the breakers and the budgets. Its Store must be nil; its Observe is not
-	// called. If nil, there is no breaker and no budget.
+	// Breaker configures the breakers and the budgets. Its Store must be nil, and its Rate and
+	// Concurrency 0; its Observe is not called. If nil, processes have no breaker and no budget.
 	Breaker *circuit.Config
 	// Library is the name of another library, one of [Libraries], whose defaults replace Policy and
 	// Breaker, in each process separately; of Policy, only AttemptTimeout is used. "" means
-	// this library.
+	// packages retry and circuit.
 	Library string
 	// Deadline is how long the caller of an operation waits; 0 means no limit.
 	Deadline time.Duration
@@ -70,7 +70,7 @@ type Backend struct {
 	// Service is the service time of a request.
 	Service Time
 	// Slowdown makes service slower with load: if n requests are queued per worker, service takes
-	// 1 + Slowdown*n times as long.
+	// 1 + Slowdown*n times as long. 0 means no slowdown.
 	Slowdown float64
 	// Shards is the number of parts of the backend, each with its part of the workers and the
 	// queue. Each request goes to one shard, at random. 0 means 1.
@@ -78,9 +78,9 @@ type Backend struct {
 	// LastInFirstOut serves the youngest request first.
 	LastInFirstOut bool
 	// SkipsAbandoned has workers skip requests whose client has given up. A usual backend does not
-	// know, and does the work.
+	// know that the client has given up, and serves the request.
 	SkipsAbandoned bool
-	// Network is the duration of a round trip.
+	// Network is the duration of a round trip; 0 means no time.
 	Network time.Duration
 }
 
@@ -265,9 +265,9 @@ func spreadLimit(d Distribution) float64 {
 	}
 }
 
-// Storm returns the scenario in which policies are compared: 40 workers that take 10 to 30 ms, a
-// queue of 2,000, and 1,600 operations a second, which are 80 % of the capacity, for 22 s.
-// Callers wait for 3 s, and an attempt may take 200 ms.
+// Storm returns the scenario in which policies are compared: 20 processes, 40 workers that take 10
+// to 30 ms for a request, a queue of 2,000 requests, and 1,600 operations a second, which are 80 %
+// of the capacity, for 22 s. Callers wait for 3 s, and an attempt may take 200 ms.
 func Storm(name string, faults ...Fault) Scenario {
 	return Scenario{
 		Name: name, Duration: 22 * time.Second, Load: Load{Rate: 1600},
@@ -277,7 +277,7 @@ func Storm(name string, faults ...Fault) Scenario {
 	}
 }
 
-// Storms returns the scenarios that every policy must stand: [Storm] with a fault of 5 s each.
+// Storms returns the scenarios in which policies are tested: [Storm] with a fault of 5 s each.
 func Storms() []Scenario {
 	fault := func(f Fault) Fault {
 		f.From, f.To = 4*time.Second, 9*time.Second
@@ -312,7 +312,7 @@ func Backoff() retry.Policy {
 	}
 }
 
-// A Contender is a way to call that is compared with others.
+// A Contender is a policy with a breaker, or another library, to compare with others.
 type Contender struct {
 	Name    string
 	Policy  retry.Policy

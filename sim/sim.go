@@ -2,8 +2,8 @@
 // is lost, how many attempts they send, and how long the backend takes to recover.
 //
 // A [Scenario] describes the load, the clients with their retry policy and circuit breaker,
-// the backend, and its faults. [Run] simulates it in virtual time: seconds of thousands of
-// clients take milliseconds. The backend and the network are a model; the clients decide
+// the backend, and its faults. [Run] simulates a Scenario in virtual time: seconds of thousands
+// of clients take milliseconds. The backend and the network are a model; the clients decide
 // with the code of real calls: the Decide step of package retry, and the breakers and
 // budgets of package circuit, with the clock and the random numbers of the simulation. The
 // published algorithms of other libraries can be compared: see [Libraries].
@@ -12,8 +12,8 @@
 //	storm.Clients.Policy, storm.Clients.Breaker = retry.Service(), &breaker
 //	result, err := sim.Run(ctx, storm, 1)
 //
-// A run depends only on the scenario and the seed: the same two give the same [Result], to
-// the byte.
+// A run depends only on the scenario and the seed: the same scenario and seed give the same
+// [Result], to the byte.
 package sim
 
 import (
@@ -31,8 +31,8 @@ func Run(ctx context.Context, s Scenario, seed uint64) (Result, error) {
 	return Watch(ctx, s, seed, func(time.Duration) {})
 }
 
-// Watch is Run with a report of progress: it calls progress with the virtual time since the
-// beginning at the end of each [Step], on its own goroutine.
+// Watch is Run with a report of progress: at the end of each [Step], Watch calls progress with
+// the virtual time since the beginning, on the caller's goroutine. The run waits for progress.
 func Watch(ctx context.Context, s Scenario, seed uint64, progress func(time.Duration)) (Result, error) {
 	if err := s.Validate(); err != nil {
 		return Result{}, err
