@@ -32,12 +32,12 @@ var (
 
 const minPiece = 64 << 10
 
-// Options configures [File]. The zero Options are ready for use.
+// Options configure [File]. The zero Options are ready for use.
 type Options struct {
-	// Client sends the requests. If nil, it is httpretry.Client(nil).
+	// Client sends the requests. If nil, httpretry.Client(nil) does.
 	Client *http.Client
-	// Parallel is the number of ranges that are requested at a time, without a maximum. 0 means 4; 1 and negative
-	// values mean one after the other.
+	// Parallel is the number of ranges that are requested at the same time, without a maximum. 0 means 4; 1 and negative
+	// values mean one range after the other.
 	Parallel int
 	// Piece is the size of each request after the first in bytes. 0 means 8 MiB; any other value below 64 KiB means
 	// 64 KiB.
@@ -45,21 +45,22 @@ type Options struct {
 	// Checksum is the checksum that the file must have: an algorithm (sha256, sha512, sha1, md5, crc32, crc32c, crc64nvme),
 	// a colon, and the value in hex or base64. If empty, only the digests in the server's headers are compared.
 	Checksum string
-	// NoResume discards the bytes that an earlier process has left, and leaves none for a later one.
+	// NoResume discards the bytes that an earlier process has left, and leaves no bytes for a later process.
 	NoResume bool
 	// Perm is the permissions of a new file, before the umask; 0 means 0666. An existing file keeps its permissions.
 	Perm fs.FileMode
 
 	// Progress, if not nil, is called after each write with the number of bytes downloaded and the total, which is -1 if
-	// unknown. It is called from one goroutine at a time.
+	// unknown. It is called from one goroutine at a time; the download waits for it.
 	Progress func(done, total int64)
-	// Resumed, if not nil, is called at most once, before the first write, if an earlier process has left a part.
+	// Resumed, if not nil, is called at most once, before the first write, if an earlier process has left a part of
+	// the file. The download waits for it.
 	Resumed func(Resumption)
 }
 
 // A Resumption describes the part of a file that an earlier process has left.
 type Resumption struct {
-	Bytes, Size int64  // the bytes that are kept, and the size of the file; Bytes is 0 if the download begins from scratch
+	Bytes, Size int64  // the number of bytes that are kept, and the size of the resource, -1 if unknown; a Bytes of 0 means that the download begins from scratch
 	Reason      string // why the download begins from scratch; "" if it does not
 }
 
@@ -67,13 +68,13 @@ type Resumption struct {
 type Result struct {
 	Bytes    int64       // bytes in the file or, after an error, kept beside it for a later call
 	Checksum string      // the checksum of all bytes, in the form of Options.Checksum
-	Verified string      // the algorithm of the checksum that was compared, "size" if only the size was, "" if neither
+	Verified string      // the algorithm of the checksum that was compared; "size" if only the size was compared, "" if neither was
 	Resumed  int64       // bytes that an earlier process had left
 	Header   http.Header // of the first response with this version of the resource; nil without a response
 }
 
 // File downloads the resource of req, a GET, and writes it to path. It replaces the file at path once the download is
-// complete, verified and synced to the disk; until then that file is unchanged.
+// complete, verified and synced to the disk; until then the file at path is unchanged.
 //
 // If the download fails or its process ends, the received bytes stay beside path, in a hidden directory of this user. The
 // next call for the same resource and path resumes from them, if a strong ETag or a Last-Modified shows that the resource
@@ -87,7 +88,8 @@ type Result struct {
 // the same moment.
 //
 // The error is that of the client, of [httpretry.GaveUp], a [*httpretry.StatusError], an error of the file system,
-// [ErrTruncatable], or an error that wraps [ErrChanged] or [ErrChecksum].
+// [ErrTruncatable], an error that wraps [ErrChanged] or [ErrChecksum], or, if req is not a GET or Options.Checksum is
+// invalid, a *retry.ConfigError.
 func File(req *http.Request, path string, o Options) (result Result, err error) {
 	if req.Method != "" && req.Method != http.MethodGet {
 		return result, setting.Bad("method", req.Method, http.MethodGet)
