@@ -280,7 +280,7 @@ const _ = uint(generationShift-seam.GenerationShift) + uint(seam.GenerationShift
 // init passes the functions of this package that package breakers calls, and users do not see.
 func init() { //nolint:gochecknoinits // see package seam
 	seam.OfferCircuit(seam.Circuit[*Breaker, Permit, *OpenError, Tokens]{
-		BeginAttempt: (*Breaker).beginAttempt, AtGate: Permit.atGate, Refuse: (*Breaker).refuseKnown, Refused: (*Breaker).refusedDue, Peek: (*Breaker).peek,
+		BeginAttempt: (*Breaker).beginAttempt, AtGate: Permit.atGate, RefuseKnown: (*Breaker).refuseKnown, RefusedDue: (*Breaker).refusedDue, Peek: (*Breaker).peek,
 		Invalid: (*Breaker).invalid, Nested: nest, KeepPlace: (*Breaker).keepPlace,
 		Balance: (*Breaker).balance, Withdraw: (*Breaker).withdraw, Refund: (*Breaker).refund,
 		Permit: permitOf, Succeed: Permit.successOf, Record: Permit.recordEnd,

@@ -90,7 +90,7 @@ type OpenError struct {
 
 type noCall = class.NoCall //nolint:unused // as above
 
-// Error returns the name of the breaker, its state and when to come back.
+// Error returns the name of the breaker, its state and RetryAt.
 func (e *OpenError) Error() string {
 	text := fmt.Sprintf("circuit breaker %q is %v", e.Name, e.State)
 	if e.RetryAt.IsZero() {
@@ -244,7 +244,7 @@ type LimitError struct {
 	noCall //nolint:unused // package class sees by it that no call was made
 }
 
-// Error returns the limit, the name of the breaker and when to come back.
+// Error returns the limit, the name of the breaker and RetryAt.
 func (e *LimitError) Error() string {
 	text := e.Limit.String() + " limit of " + strconv.Quote(e.Name) + " reached"
 	if e.RetryAt.IsZero() {

@@ -136,10 +136,10 @@ func (s *stream) attempt(ctx context.Context, policy *retry.Policy, p []byte) (i
 
 // fetch requests the representation from the offset next on.
 func (s *stream) fetch(ctx context.Context, policy *retry.Policy, next int64) (*http.Response, error) {
-	x := operation{transport: s.transport, route: &route{policy: policy}, idempotent: true}
-	x.req = s.representation.request(s.req, next)
-	x.original = x.req
-	return x.attempt(ctx)
+	op := operation{transport: s.transport, route: &route{policy: policy}, idempotent: true}
+	op.req = s.representation.request(s.req, next)
+	op.original = op.req
+	return op.attempt(ctx)
 }
 
 // statusError handles a status of 400 or above.

@@ -243,7 +243,7 @@ func (c *call) stop(ctx context.Context, d Decision, last error) error {
 	case d.Reason == ReasonNested:
 		e.Kind = Nested
 	case e.isRefusal():
-		e.Refused = breakers.Refused(c.policy.Breaker)
+		e.Refused = breakers.RefusedDue(c.policy.Breaker)
 	}
 	if !c.first.IsZero() {
 		e.Elapsed = time.Since(c.first)
@@ -271,5 +271,5 @@ func between(start, now time.Time) time.Duration {
 
 // Package calls offers these to the clients' adapters.
 func init() { //nolint:gochecknoinits // see package seam
-	seam.OfferRetry(seam.Retry[*Policy, circuit.Permit]{Begin: begin, Continue: resume})
+	seam.OfferRetry(seam.Retry[*Policy, circuit.Permit]{Begin: begin, Continue: continueAfterFirst})
 }

@@ -109,10 +109,10 @@ func (p *Policy) decide(o *Outcome, m class.Marks, u float64) Decision {
 		d.stop(reasonEnded(o.Ended), o.Ended)
 	case m.Retry && p.nested(o.Err):
 		d.stop(ReasonNested, ErrPermanent)
-		d.RetryAt = comeBack(o.Err, d.RetryAt)
+		d.RetryAt = laterRetryAt(o.Err, d.RetryAt)
 	case !class.Class(o.Class).Retried():
 		d.stop(ReasonPermanent, ErrPermanent)
-		d.RetryAt = comeBack(o.Err, d.RetryAt)
+		d.RetryAt = laterRetryAt(o.Err, d.RetryAt)
 	case m.Final, p.excludes(o, m):
 		d.stop(ReasonPermanent, ErrPermanent)
 	case attempts > 0 && o.Attempt >= attempts:
@@ -188,9 +188,9 @@ func (p *Policy) nested(err error) bool {
 	return ok
 }
 
-// comeBack returns the RetryAt of another retry or breaker whose error is in err, or
+// laterRetryAt returns the RetryAt of another retry or breaker whose error is in err, or
 // hint if hint is later.
-func comeBack(err error, hint time.Time) time.Time {
+func laterRetryAt(err error, hint time.Time) time.Time {
 	var at time.Time
 	if e, ok := unwrap.As[*Error](err); ok {
 		at = e.RetryAt

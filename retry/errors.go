@@ -38,8 +38,8 @@ var (
 )
 
 // A Reason says why no attempt follows, as a value to switch on; the field Stop of the
-// same struct is that reason as an error. The zero Reason means that the operation continues or has
-// succeeded.
+// same struct is that reason as an error. The zero Reason means that the operation
+// continues or has succeeded.
 type Reason uint8
 
 // The reasons.

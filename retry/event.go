@@ -118,7 +118,7 @@ func notify(ctx context.Context, e *Event, observe func(context.Context, Event))
 // refused ends a call whose first attempt the breaker refuses. During an outage such
 // calls are many: refused makes no event unless an observer or a log receives it.
 func (p *Policy) refused(ctx context.Context, refusal *circuit.OpenError) error {
-	due := breakers.Refused(p.Breaker)
+	due := breakers.RefusedDue(p.Breaker)
 	if p.Observe != nil || due > 0 || slog.Default().Enabled(ctx, slog.LevelDebug) {
 		p.report(ctx, &Event{
 			Kind: Stopped, Reason: ReasonBreakerOpen, Refused: due, Stop: refusal, RetryAt: refusal.RetryAt,
@@ -140,17 +140,17 @@ func Observers(observers ...func(context.Context, Event)) func(context.Context, 
 }
 
 // LogTo returns an observer, for Policy.Observe, that logs messages for people: each
-// retry, and each success after a retry, at INFO, and each abandoned operation at WARN.
-// Errors that are not retried, which the caller handles, and operations that the caller
-// cancelled are logged at DEBUG. Secrets in URLs are removed.
+// retry, and each success after a retry, at INFO, and each abandoned operation at
+// WARN. Errors that are not retried, which the caller handles, and operations that the
+// caller cancelled are logged at DEBUG. Secrets in URLs are removed.
 //
-// An open breaker may refuse thousands of calls a second: LogTo logs one of them at WARN
-// after 30 s, and then one each minute, with the number of refusals (see Event.Refused),
-// and the others at DEBUG. Of the calls that wait at a gate, for a rate or for a place of
-// a breaker's concurrency, LogTo logs at INFO only those with Event.First, and the others
-// at DEBUG. [circuit.LogTo] logs when a
-// breaker opens, and how many calls it refused until its next transition. For logs that
-// are aggregated, use [LogRecords].
+// An open breaker may refuse thousands of calls a second: LogTo logs one of them at
+// WARN after 30 s, and then one each minute, with the number of refusals (see
+// Event.Refused), and the others at DEBUG. Of the calls that wait at a gate, for a
+// rate or for a place of a breaker's concurrency, LogTo logs at INFO only those with
+// Event.First, and the others at DEBUG. [circuit.LogTo] logs when a breaker opens, and
+// how many calls it refused until its next transition. For logs that are aggregated,
+// use [LogRecords].
 func LogTo(logger *slog.Logger) func(context.Context, Event) {
 	return func(ctx context.Context, e Event) {
 		if level := e.level(); e.isNews() && logger.Enabled(ctx, level) {

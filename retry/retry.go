@@ -90,7 +90,7 @@ func (p *Policy) quick(ctx context.Context) (state uint64, admitted bool, refusa
 		return 0, true, nil
 	}
 	if state, admitted = seam.Of(p.Breaker).Healthy(); !admitted {
-		refusal = breakers.Refuse(ctx, p.Breaker)
+		refusal = breakers.RefuseKnown(ctx, p.Breaker)
 	}
 	return state, admitted, refusal
 }
@@ -150,9 +150,9 @@ func attempt[T any](ctx context.Context, c *call, f func(context.Context) (T, er
 	return v, err
 }
 
-// resume is Do for an adapter that has made the first attempt itself. Package calls
+// continueAfterFirst is Do for an adapter that has made the first attempt itself. Package calls
 // says what the arguments mean.
-func resume(ctx context.Context, p *Policy, permit circuit.Permit, start time.Time, err error,
+func continueAfterFirst(ctx context.Context, p *Policy, permit circuit.Permit, start time.Time, err error,
 	f func(context.Context) error,
 ) error {
 	if p == nil {

@@ -51,11 +51,11 @@ func Nested(ctx, from context.Context) (nested context.Context, differs bool) {
 	return functions.Nested(ctx, from)
 }
 
-// Refuse returns the error of a call with the context ctx if the breaker is known to
+// RefuseKnown returns the error of a call with the context ctx if the breaker is known to
 // refuse the call, and counts the refusal as Acquire does. If it returns nil, the
 // breaker may admit or refuse the call.
-func Refuse(ctx context.Context, b *circuit.Breaker) *circuit.OpenError {
-	return functions.Refuse(b, ctx)
+func RefuseKnown(ctx context.Context, b *circuit.Breaker) *circuit.OpenError {
+	return functions.RefuseKnown(b, ctx)
 }
 
 // Refusal reports whether err contains the refusal of a breaker, and its RetryAt; zero
@@ -70,9 +70,9 @@ func Refusal(err error) (retryAt time.Time, refused bool) {
 	return retryAt, false
 }
 
-// Refused returns the number of calls that this process has refused since the breaker
+// RefusedDue returns the number of calls that this process has refused since the breaker
 // opened, if the caller must log it now; otherwise 0. Call it after a refusal.
-func Refused(b *circuit.Breaker) uint64 { return functions.Refused(b) }
+func RefusedDue(b *circuit.Breaker) uint64 { return functions.RefusedDue(b) }
 
 // Peek returns the error with which b refuses calls while it is open or isolated; nil if
 // b admits calls or, half-open, may admit them. Peek acquires nothing.

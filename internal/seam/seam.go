@@ -15,8 +15,8 @@ import (
 type Circuit[B, P, E, T any] struct {
 	BeginAttempt func(B, context.Context, Attempt) (context.Context, P, error)
 	AtGate       func(P) (limited, asProbe bool)
-	Refuse       func(B, context.Context) E
-	Refused      func(B) uint64
+	RefuseKnown  func(B, context.Context) E
+	RefusedDue   func(B) uint64
 	Peek         func(B) E
 	Invalid      func(B) error
 	Nested       func(ctx, from context.Context) (context.Context, bool)
