@@ -246,6 +246,7 @@ func (d *download) fetchPieces() error {
 	return nil
 }
 
+// claim removes a range from missing by next, which returns it, while no other goroutine does.
 func (d *download) claim(next func() (Range, bool)) (Range, bool) {
 	d.mu.Lock()
 	defer d.mu.Unlock()

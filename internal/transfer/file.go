@@ -6,10 +6,8 @@ import (
 	"errors"
 	"io"
 	"io/fs"
-	"maps"
 	"os"
 	"path/filepath"
-	"slices"
 
 	"github.com/seed-0f2c7998/perdure/internal/checksum"
 	"github.com/seed-0f2c7998/perdure/internal/private"
@@ -163,6 +161,29 @@ func (f *File) begin(v Version) error {
 	}
 	f.out.record = f.state.append
 	return f.state.begin(head{stateFormat, f.o.Source, number, f.out.algorithm, v})
+}
+
+// Fetch fetches the missing bytes. After an error it may be called again, and resumes. A resource that changes, or
+// whose bytes do not match the source's checksum, is fetched from scratch up to twice.
+//
+// The error is the Getter's, a [*WriteError], a [*SizeError], or one that wraps [ErrChanged] or
+// [checksum.ErrMismatch].
+func (f *File) Fetch(ctx context.Context, g Getter) error {
+	const maxRestarts = 2
+	for restarts := 0; ; restarts++ {
+		err := fetch(ctx, f, g)
+		again := errors.Is(err, ErrChanged) || errors.Is(err, checksum.ErrMismatch)
+		if !again {
+			return err
+		}
+		if failed := f.reset(); failed != nil {
+			return &WriteError{failed}
+		}
+		_, unwanted := errors.AsType[checksum.UnwantedError](err)
+		if restarts == maxRestarts || ctx.Err() != nil || unwanted {
+			return err
+		}
+	}
 }
 
 // Write appends bytes that do not come from a Getter. Do not mix Write and Fetch.
@@ -324,32 +345,4 @@ func (f *File) release(remove bool) {
 		f.staging.closeOrRemove(f.dir.root)
 	}
 	f.staging = nil
-}
-
-// sorted returns the pieces in order.
-func sorted(pieces map[int64]piece) []piece {
-	return slices.SortedFunc(maps.Values(pieces), func(a, b piece) int { return cmp.Compare(a.From, b.From) })
-}
-
-// Fetch fetches the missing bytes. After an error it may be called again, and resumes. A resource that changes, or
-// whose bytes do not match the source's checksum, is fetched from scratch up to twice.
-//
-// The error is the Getter's, a [*WriteError], a [*SizeError], or one that wraps [ErrChanged] or
-// [checksum.ErrMismatch].
-func (f *File) Fetch(ctx context.Context, g Getter) error {
-	const maxRestarts = 2
-	for restarts := 0; ; restarts++ {
-		err := fetch(ctx, f, g)
-		again := errors.Is(err, ErrChanged) || errors.Is(err, checksum.ErrMismatch)
-		if !again {
-			return err
-		}
-		if failed := f.reset(); failed != nil {
-			return &WriteError{failed}
-		}
-		_, unwanted := errors.AsType[checksum.UnwantedError](err)
-		if restarts == maxRestarts || ctx.Err() != nil || unwanted {
-			return err
-		}
-	}
 }

@@ -28,16 +28,16 @@ type output struct {
 	want     checksum.Sum
 	record   func(any) error // appends a record to the state; nil without a state
 
-	algorithm string // of the pieces' CRCs
-	total     int64  // size of the resource; -1: unknown
-	stream    *stretch
+	algorithm string   // of the pieces' CRCs
+	total     int64    // size of the resource; -1: unknown
+	stream    *stretch // the bytes of append; nil before the first
 	ordered   ordered
 
 	mu     sync.Mutex
-	have   set // guarded by mu, as all that follows
-	pieces map[int64]piece
-	bytes  int64
-	grew   chan struct{} // receives a value after have has grown
+	have   set             // the written bytes; guarded by mu, as all that follows
+	pieces map[int64]piece // the recorded ones, by From
+	bytes  int64           // the number of written bytes
+	grew   chan struct{}   // receives a value after have has grown
 }
 
 // An ordered computes the checksums that need the bytes in order.
@@ -117,7 +117,7 @@ type stretch struct {
 	when     time.Time // the time of the last record
 }
 
-func (o *output) stretch(from int64) *stretch {
+func (o *output) newStretch(from int64) *stretch {
 	return &stretch{o: o, from: from, at: from, crc: checksum.New(o.algorithm), recorded: from, when: time.Now()}
 }
 
@@ -166,14 +166,14 @@ func (s *stretch) end() error {
 // append counts p, which has been written at the end.
 func (o *output) append(p []byte) {
 	if o.stream == nil {
-		o.stream = o.stretch(0)
+		o.stream = o.newStretch(0)
 	}
 	_ = o.stream.wrote(p) // nothing is recorded
 }
 
 // write writes the bytes of body to r, or up to the end of body if r.To is -1. It is safe for concurrent use.
 func (o *output) write(body io.Reader, r Range, buffer []byte) (err error) {
-	s := o.stretch(r.From)
+	s := o.newStretch(r.From)
 	defer func() { err = errors.Join(err, wrapWrite(s.end())) }()
 	for r.To < 0 || s.at < r.To {
 		into := buffer

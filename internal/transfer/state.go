@@ -2,8 +2,11 @@ package transfer
 
 import (
 	"bytes"
+	"cmp"
 	"io"
+	"maps"
 	"os"
+	"slices"
 
 	"github.com/seed-0f2c7998/perdure/internal/record"
 )
@@ -89,4 +92,9 @@ func disjoint(longest map[int64]piece) []piece {
 		}
 	}
 	return kept
+}
+
+// sorted returns the pieces in order.
+func sorted(pieces map[int64]piece) []piece {
+	return slices.SortedFunc(maps.Values(pieces), func(a, b piece) int { return cmp.Compare(a.From, b.From) })
 }
