@@ -108,12 +108,13 @@ func Whole[T any](name, doc string, low, high int, special Special, at func(*T) 
 // Span returns a field of durations from low to high, or special. In text a number is
 // seconds.
 func Span[T any](name, doc string, low, high time.Duration, special Special, at func(*T) *time.Duration) Field[T] {
-	want := fmt.Sprintf("seconds or a duration, from %v to %v", low, high)
+	want := "seconds or a duration, from " + DurationText(low) + " to " + DurationText(high)
 	if low == 1 {
-		want = "seconds or a duration, above 0"
+		most := "292 years" // a Duration holds no more
 		if high < math.MaxInt64 {
-			want += fmt.Sprintf(" and at most %v", high)
+			most = DurationText(high)
 		}
+		want = "seconds or a duration, above 0 and at most " + most
 	}
 	if special != None {
 		want += ", or " + string(special)
@@ -181,6 +182,17 @@ func showRate(v float64) any {
 		}
 	}
 	return v
+}
+
+// DurationText returns d as its String method does, without zeros at the end: 1m, 2h30m.
+func DurationText(d time.Duration) string {
+	text := d.String()
+	for _, zero := range []string{"m0s", "h0m"} {
+		if strings.HasSuffix(text, zero) {
+			text = text[:len(text)-2]
+		}
+	}
+	return text
 }
 
 // RateText returns a rate per second as text, in the first unit in which it is at least
@@ -281,7 +293,7 @@ func Allowed(values []string, check func(entry string) (nearest string, ok bool)
 // Text returns a field of any text that is not empty.
 func Text[T any](name, doc string, at func(*T) *string) Field[T] {
 	return Field[T]{
-		Name: name, Doc: doc, Want: "a text",
+		Name: name, Doc: doc, Want: "a text, not empty",
 		set: func(c *T, text string) bool {
 			if text != "" {
 				*at(c) = text

@@ -94,13 +94,13 @@ func TestSet(t *testing.T) {
 func TestSetRefuses(t *testing.T) {
 	for _, row := range []struct{ name, want, texts string }{ // texts separated by |
 		{"attempts", "a whole number of at least 1, or unlimited", "|0|-1|1.0|1e3|9223372036854775808|Unlimited|one|1 2|0x10"},
-		{"delay", "seconds or a duration, from 1ms to 1h0m0s", "|0|0.0001|-1|3600.001|61m|NaN|Inf|-Inf|1e400|1e18|1y|1s1|9223372036.8547758|999999h"},
-		{"jitter", "seconds or a duration, above 0 and at most 1h0m0s, or 0", "|-1|-1ns|-1e-9|NaN|none"},
+		{"delay", "seconds or a duration, from 1ms to 1h", "|0|0.0001|-1|3600.001|61m|NaN|Inf|-Inf|1e400|1e18|1y|1s1|9223372036.8547758|999999h"},
+		{"jitter", "seconds or a duration, above 0 and at most 1h, or 0", "|-1|-1ns|-1e-9|NaN|none"},
 		{"factor", "a number from 1 to 10", "|0|0.999|10.001|-2|NaN|Inf|two|1,5"},
 		{"part", "a number above 0, at most 1", "|0|-0|-0.1|1.1|NaN|1e-400|-Inf"},
 		{"on", "true or false", "|yes|no|2|on|null"},
 		{"codes", "values separated by commas, none of them empty", "|,|a,|,a|a,,b| "},
-		{"name", "a text", "| "},
+		{"name", "a text, not empty", "| "},
 		{"mode", "one of plain, full, none", "|Full|ful|3|0"},
 		{"often", "calls per second, or per unit as in 60/m (units s, m, h, d), from 1/d to 1000000/s", "|0|-1|0/m|1/w|1/min|60/|/m|60m|1/2/m|0.9/d|1e-6|1000001|60000001/m|NaN|Inf/s|60 per minute"},
 	} {

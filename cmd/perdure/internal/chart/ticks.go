@@ -5,6 +5,8 @@ import (
 	"strconv"
 	"strings"
 	"time"
+
+	"github.com/seed-0f2c7998/perdure/internal/setting"
 )
 
 // end returns where the axis ends if the largest value on it is highest.
@@ -46,7 +48,7 @@ func (a Axis) step(high float64, most int) float64 {
 // label returns the text of a tick.
 func (a Axis) label(at, step float64) string {
 	if a.Time {
-		return Duration(time.Duration(math.Round(at * 1e9)))
+		return setting.DurationText(time.Duration(math.Round(at * 1e9)))
 	}
 	digits := max(0, -int(math.Floor(math.Log10(step)+1e-9)))
 	if at >= 1e9 || digits > 6 {
@@ -60,17 +62,6 @@ func (a Axis) label(at, step float64) string {
 		return whole + "." + rest
 	}
 	return whole
-}
-
-// Duration returns d as its String method does, without zeros at the end: 1m, 2h30m.
-func Duration(d time.Duration) string {
-	text := d.String()
-	for _, zero := range []string{"m0s", "h0m"} {
-		if strings.HasSuffix(text, zero) {
-			text = text[:len(text)-2]
-		}
-	}
-	return text
 }
 
 // next returns the step after step: 1, 2, 5 and 10 of a unit up to 10 seconds,

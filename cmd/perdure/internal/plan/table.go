@@ -10,7 +10,6 @@ import (
 	"time"
 
 	"github.com/seed-0f2c7998/perdure/circuit"
-	"github.com/seed-0f2c7998/perdure/cmd/perdure/internal/chart"
 	"github.com/seed-0f2c7998/perdure/internal/setting"
 	"github.com/seed-0f2c7998/perdure/retry"
 )
@@ -217,7 +216,7 @@ func short(d time.Duration) string {
 			break
 		}
 	}
-	return chart.Duration(d)
+	return setting.DurationText(d)
 }
 
 // percent returns a chance in percent, with enough digits to differ from 100 %.

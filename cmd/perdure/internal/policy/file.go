@@ -80,7 +80,7 @@ func (f *file) add(name, path string, at *token.Token, value ast.Node) error {
 	}
 	text, ok := yamlfile.Plain(value, p.List)
 	if !ok {
-		return f.Fail(at, "%s: must be %s", path, p.Want)
+		return f.Fail(at, "invalid value for %s: must be %s", path, p.Want)
 	}
 	f.entries = append(f.entries, entry{
 		Parameter: p, text: text, source: f.Place(at) + ": " + path, excerpt: f.Excerpt(value.GetToken()),

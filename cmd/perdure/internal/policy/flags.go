@@ -158,11 +158,10 @@ func (n number[T]) String() string {
 	if n.at == nil || *n.at == *new(T) {
 		return ""
 	}
-	text := fmt.Sprint(*n.at)
-	if n.kind == "seconds" { // 24h0m0s
-		text = strings.TrimSuffix(strings.TrimSuffix(text, "0s"), "0m")
+	if d, ok := any(*n.at).(time.Duration); ok {
+		return setting.DurationText(d)
 	}
-	return text
+	return fmt.Sprint(*n.at)
 }
 
 // Given returns the first flag that was given and its text, or "" if none was.

@@ -105,7 +105,7 @@ func (f *File) Each(body ast.Node, what string, do func(key string, at *token.To
 		if body == f.Body { // not a file of this kind: it may hold secrets
 			return fmt.Errorf("%s: %s: %s", f.Place(body.GetToken()), what, want)
 		}
-		return f.Fail(body.GetToken(), "%s: %s", what, want)
+		return f.Fail(body.GetToken(), "invalid value for %s: %s", what, want)
 	}
 	for _, pair := range pairs {
 		at := pair.Key.GetToken()
