@@ -55,7 +55,7 @@ test: ## run every test that needs nothing but Go
 	@echo "$(GO) test -timeout 20m work"; $(BEAT); $(GO) test -timeout 20m work
 
 # Tests that run long simulations, each on one goroutine: the race detector takes minutes and can find nothing there.
-SIMULATIONS := Test(Gate(MakesNothingWorse|OfASlowService|Table|WhenTheClockIsSet)|PresetsTable|KnownStorms|Against.*|AdviceHelps|SimulatedFiguresOfThePages)
+SIMULATIONS := Test(Gate(MakesNothingWorse|OfASlowService|Table|WhenTheClockIsSet)|PresetsTable|KnownStorms|Against.*|AdviceHelps)
 
 race: ## run the same tests under the race detector, without long simulations
 	@if [ "$$($(GO) env CGO_ENABLED)" = 1 ] && command -v "$$($(GO) env CC)" >/dev/null; then \
@@ -176,7 +176,7 @@ storm: ## play the storms of package sim live, with this library and its peers (
 	@cd bench && GOWORK=off $(GO) run ./storm -out $(CURDIR)/bin/storm $(ARGS)
 
 figures: ## simulate the figures, tables and pictures of the docs again
-	PERDURE_TEST_REDRAW=1 $(GO) test -count=1 -run '^TestSimulatedFiguresOfThePages$$' ./cmd/perdure
+	PERDURE_TEST_REDRAW=1 $(GO) test -tags integration -count=1 -run '^TestSimulatedFiguresOfThePages$$' ./cmd/perdure
 
 fuzz: ## run every fuzz target for FUZZTIME (30s)
 	@grep -rnoE --include='*_test.go' --exclude-dir=bench --exclude-dir=tools '^func Fuzz[A-Za-z0-9_]+' . | sed 's/:[0-9]*:func / /' | sort | \
