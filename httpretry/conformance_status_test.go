@@ -41,6 +41,24 @@ func TestEveryStatus(t *testing.T) {
 	}
 }
 
+// TestPageNamesTheRetriedStatuses compares the row of docs/http.md with what is retried.
+func TestPageNamesTheRetriedStatuses(t *testing.T) {
+	var retried, not []string
+	for code := 400; code < 600; code++ {
+		switch c := retry.StatusClass(code); {
+		case code < 500 && c != retry.ClassPermanent:
+			retried = append(retried, fmt.Sprint(code))
+		case code >= 500 && c == retry.ClassPermanent:
+			not = append(not, fmt.Sprint(code))
+		}
+	}
+	last := len(not) - 1
+	want := fmt.Sprintf("| statuses | %s, and every 5xx but %s and %s ", strings.Join(retried, ", "), strings.Join(not[:last], ", "), not[last])
+	if page, err := os.ReadFile("../docs/http.md"); err != nil || !strings.Contains(string(page), want) {
+		t.Errorf("docs/http.md lacks %q; %v", want, err)
+	}
+}
+
 func TestStatusesThatPass(t *testing.T) {
 	early := func(seconds string) http.Header { return http.Header{"Retry-After": {seconds}} }
 	large := bytes.Repeat([]byte("x"), 100<<10)

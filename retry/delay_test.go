@@ -3,11 +3,14 @@ package retry_test
 import (
 	"context"
 	"math"
+	"os"
 	"slices"
+	"strings"
 	"testing"
 	"testing/synctest"
 	"time"
 
+	"github.com/seed-0f2c7998/perdure"
 	"github.com/seed-0f2c7998/perdure/retry"
 )
 
@@ -52,6 +55,24 @@ func jitterModes() (modes []retry.JitterMode) {
 		modes = append(modes, p.JitterMode)
 	}
 	return modes
+}
+
+// TestPageHasTheFormulaOfEachMode reads docs/why.md.
+func TestPageHasTheFormulaOfEachMode(t *testing.T) {
+	page, err := os.ReadFile("../docs/why.md")
+	if err != nil {
+		t.Fatal(err)
+	}
+	i := slices.IndexFunc(retry.Parameters(), func(p perdure.Parameter) bool { return p.Name == "jitter_mode" })
+	names := strings.Split(strings.TrimPrefix(retry.Parameters()[i].Want, "one of "), ", ")
+	if len(names) != len(jitterModes()) {
+		t.Errorf("the modes are %q, want %d", names, len(jitterModes()))
+	}
+	for _, name := range names {
+		if !strings.Contains(string(page), "\n    "+name+" ") {
+			t.Errorf("docs/why.md lacks the formula of the jitter mode %s", name)
+		}
+	}
 }
 
 // In each mode, the operation waits as long as the event says, within the range.
