@@ -53,10 +53,10 @@ type Config struct {
 	ProbeLease time.Duration
 
 	// Window is the time over which FailureRatio and SlowRatio are measured, from 10ms to 24
-	// days; 0 means no window.
+	// days; 0 means no window. A Window needs a FailureRatio or a SlowCall.
 	Window time.Duration
 	// MinCalls is the minimum number of calls in the window for its ratios to open the
-	// breaker; 0 means 20.
+	// breaker; 0 means 20. MinCalls, FailureRatio, SlowCall and SlowRatio need a Window.
 	MinCalls int
 	// FailureRatio is the ratio of failures to the window's calls that opens the
 	// breaker, above 0 to 1; 0 disables this rule.
@@ -65,7 +65,7 @@ type Config struct {
 	// result; 0 means that calls are not measured.
 	SlowCall time.Duration
 	// SlowRatio is the ratio of slow calls to the window's calls that opens the
-	// breaker, above 0 to 1; 0 with SlowCall set means 0.8.
+	// breaker, above 0 to 1; 0 with SlowCall set means 0.8. SlowRatio needs a SlowCall.
 	SlowRatio float64
 
 	// OpenGrowth is the factor of the open time after each failed probe, 1 to 10; 0 means 1:
@@ -74,15 +74,15 @@ type Config struct {
 	// OpenJitter is the maximum ratio, 0 to 1, by which each open time is
 	// lengthened at random, so that processes do not probe together; 0 means none.
 	OpenJitter float64
-	// OpenMax is the longest open time before jitter; 0 means ten times
-	// RecoveryTimeout. It matters only with OpenGrowth.
+	// OpenMax is the longest open time before jitter, at least RecoveryTimeout; 0 means ten
+	// times RecoveryTimeout. OpenMax needs an OpenGrowth above 1.
 	OpenMax time.Duration
 
 	// Budget is the ceiling of the retry budget in tokens, 1 to 1000; 10 is usual. 0 means no
 	// budget: only their policies limit retries. A process that makes 2,000 calls a second
-	// needs 100 to retry what a fault of 50ms fails. If thousands of processes share nothing
-	// and each makes a call a second, set 1: with 10 they make three attempts for each call
-	// together, however the service fails.
+	// needs 100 to retry the calls that a fault of 50ms fails. If thousands of processes share
+	// nothing and each makes a call a second, set 1: with 10 they make three attempts for each
+	// call together, however the service fails.
 	Budget float64
 
 	// Gate replaces the rules above by a gate: see [GateMode]. 0 means NoGate.
@@ -201,7 +201,7 @@ func fields() []setting.Field[Config] {
 	}
 }
 
-// Parameters returns the settings that [Config.Set] knows, in the order of their table.
+// Parameters returns the parameters of [Config.Set], in the order of documentation.
 func Parameters() []perdure.Parameter { return setting.Parameters(fields()) }
 
 // Set sets the parameter name to the value of text: a time is a number of seconds or a Go
@@ -221,7 +221,7 @@ func (c Config) Validate() error {
 		if text == Off {
 			text = noThreshold
 		}
-		return setting.Bad("failure_threshold", text, "5, or left out, with a gate; with the gate off it is free")
+		return setting.Bad("failure_threshold", text, "5 or absent with a gate; without a gate, 1 to 1000 or off")
 	}
 	return c.validate(f)
 }

@@ -13,7 +13,7 @@ import (
 	"github.com/seed-0f2c7998/perdure/internal/seam"
 )
 
-// A GateMode is whether a breaker has a gate, and what happens to a call that the gate
+// A GateMode says whether a breaker has a gate, and what happens to a call that the gate
 // does not admit.
 //
 // A gate replaces the fixed open time of a breaker. The gate is limited by five overloads

@@ -119,8 +119,8 @@ func (b *Breaker) acquireUnhealthy(ctx context.Context, w packedState) (Permit, 
 
 // A Permit is the permission to make one call. When the call has ended, the caller must
 // call exactly one method, once: Success, Conflict, Failure, Throttled or Cancel. The
-// methods of the zero Permit do nothing. Package retry documents which of them each
-// class of errors means.
+// methods of the zero Permit do nothing. Which method each class of errors means is said
+// at the constants of retry.Class.
 type Permit struct { // four words, which fit in registers
 	breaker *Breaker
 	start   int64  // as elapsed returns it; 0: not measured

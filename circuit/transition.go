@@ -236,7 +236,7 @@ type Transition struct {
 	RetryAt     time.Time // when an open breaker admits the first probe, or when the rate limit admits the call that waits; else zero
 	Refused     uint64    // calls refused by this process since the last change of state
 	ObserveOnly bool      // Config.ObserveOnly: calls are admitted nevertheless
-	Queued      bool      // a call waits; see above
+	Queued      bool      // a call waits: for what, see the list in the doc of Transition
 }
 
 // A Reason is why a breaker changed its state: a [Cause] and its figures.
