@@ -34,8 +34,8 @@ func levelName(l slog.Level) verbatim {
 
 // Log writes a line to the step's log. Dagster has five levels, [slog.LevelDebug],
 // LevelInfo, LevelWarn, LevelError and [LevelCritical]; a level between two of them
-// becomes the lower one. A long message is sent as several lines, and a very long
-// one is cut. If Dagster has not started the process, Log writes to
+// becomes the lower one. A message of more than 3840 bytes is sent as several lines, and a
+// message of more than 48 KiB is cut. If Dagster has not started the process, Log writes to
 // slog.Default().
 func (s *Session) Log(level slog.Level, message string) error {
 	if !s.Launched() {

@@ -26,10 +26,12 @@ type Value struct {
 // maxLong is the limit of one text in a report, in bytes as it is encoded.
 const maxLong = 24 << 10
 
-// Text returns a text. A very long text is cut, and ends with a mark that says so.
+// Text returns a text. A text of more than 24 KiB in JSON is cut, and ends with a mark
+// that says so.
 func Text(s string) Value { return Value{kind: "text", raw: clip(s, maxLong)} }
 
-// Markdown returns a text that the web page renders. A very long text is cut.
+// Markdown returns a text that Dagster's web page renders. A text of more than 24 KiB in
+// JSON is cut.
 func Markdown(s string) Value { return Value{kind: "md", raw: clip(s, maxLong)} }
 
 // URL returns an address, without its user information and signatures.
@@ -98,7 +100,7 @@ func Infer(v any) Value {
 // it. Kind is the name of a Dagster kind, such as "md" or "table_schema"; the error of
 // an unknown name lists the names. Raw must be a raw value of that kind. A raw value
 // that Dagster would refuse but whose meaning is clear is repaired: a float gets its
-// point, "NaN" becomes text, and a long text is cut.
+// point, "NaN" becomes text, and a text of more than 24 KiB is cut.
 func Typed(kind string, raw any) Value {
 	text, err := appendValue(nil, raw, 0)
 	if err != nil {
@@ -146,8 +148,8 @@ func columns(cs []Column) []any {
 	return list
 }
 
-// Table returns a small table: its columns, and its records by column name. The
-// values of a record are strings, numbers, bools or nil.
+// Table returns a table of columns and records by column name. The values of a record are
+// strings, numbers, bools or nil. A report has at most 60 KiB with all of its values.
 func Table(cs []Column, records []map[string]any) Value {
 	rows := make([]any, len(records))
 	for i, record := range records {

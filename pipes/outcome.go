@@ -26,9 +26,9 @@ type tally struct {
 	final    error         // of the latest attempt that a policy took for a permanent failure
 }
 
-// Observe returns an observer for Policy.Observe. It writes the lines of
+// Observe returns an observer for Policy.Observe. The observer writes the lines of
 // [retry.LogTo], with the errors of attempts, to the step's log, and makes Close
-// report the [Outcome] of the session. If b is not nil, the Outcome has its state.
+// report the [Outcome] of the session. If b is not nil, the Outcome has the state of b.
 func (s *Session) Observe(b *circuit.Breaker) func(context.Context, retry.Event) {
 	if !s.Launched() {
 		return retry.LogTo(slog.Default())
@@ -40,8 +40,8 @@ func (s *Session) Observe(b *circuit.Breaker) func(context.Context, retry.Event)
 	}
 }
 
-// CountRetries returns an observer as Observe does, except that it writes nothing
-// to the step's log: for a program that logs its retries itself.
+// CountRetries returns an observer as Observe does, except that the observer writes
+// nothing to the step's log: for a program that logs its retries itself.
 func (s *Session) CountRetries(b *circuit.Breaker) func(context.Context, retry.Event) {
 	s.tally.mu.Lock()
 	defer s.tally.mu.Unlock()
@@ -88,7 +88,7 @@ type Outcome struct {
 	// Outcome is success, exhausted, permanent, deadline, budget, retry_later,
 	// breaker_open, limit, interrupted or failed.
 	Outcome    string        `json:"outcome"`
-	Attempts   int           `json:"attempts"`      // of the operation that failed; after success, of the one with the most
+	Attempts   int           `json:"attempts"`      // attempts of the operation that failed; after success, the maximum of all operations
 	Waited     float64       `json:"waited_s"`      // seconds between attempts, of all operations
 	LastError  *string       `json:"last_error"`    // nil if no attempt failed
 	Breaker    *BreakerState `json:"breaker"`       // nil if no breaker was observed

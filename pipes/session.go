@@ -13,12 +13,12 @@
 //		}))
 //	}
 //
-// Dagster's reader ends without a word at a message that it cannot read, and the step
+// Dagster's reader stops silently at a message that it cannot read, and the step
 // succeeds without its reports. Therefore this package sends no such message: the
 // call that would report it returns an error. A message that cannot be written is
 // lost, with one warning on standard error, and changes nothing else.
 //
-// If Dagster has not started the process, everything works and nothing is reported.
+// If Dagster has not started the process, all functions work as usual, and nothing is reported.
 package pipes
 
 import (
