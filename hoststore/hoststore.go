@@ -5,11 +5,11 @@
 //	store := hoststore.Open("") // in the user's state directory
 //	breaker := circuit.New("s3:example.com/bikes", circuit.Config{Store: store})
 //
-// It is for processes that live for seconds, whose own breakers end with them. A call
+// A Store is for processes that live for seconds, whose breakers in memory end with them. A call
 // takes as long as with a breaker in memory: there is no lock, no daemon and no message.
 // A process that is killed at any instruction leaves nothing that blocks another.
 //
-// It works on Unix, on local file systems. Elsewhere, and whenever the file cannot be
+// A Store works on Unix, on local file systems. Elsewhere, and whenever the file cannot be
 // used, the cells are in the memory of the process, and one warning is logged: no call
 // fails because of its store.
 package hoststore
@@ -76,11 +76,12 @@ func newStore(dir string, log *slog.Logger) *Store {
 const interval = time.Second
 
 // Open returns the store in the directory dir, and creates the directory and the file if
-// they do not exist. "" means the directory of the user's file, see [Path]. Open never
+// they do not exist. A dir of "" means the directory of the user's file, see [Path]. Open never
 // fails: see [Store.Err]. The store logs warnings to slog.Default().
 func Open(dir string) *Store { return OpenWithLog(dir, slog.Default()) }
 
-// OpenWithLog returns the store that [Open] returns, which logs warnings to log.
+// OpenWithLog returns the store that [Open] returns, which logs warnings to log instead.
+// The log must not be nil.
 func OpenWithLog(dir string, log *slog.Logger) *Store {
 	dir, err := orOfUser(dir)
 	s := newStore(dir, log)
@@ -94,8 +95,9 @@ func OpenWithLog(dir string, log *slog.Logger) *Store {
 }
 
 // Inspect returns a snapshot of the store in dir: a Store whose changes no other process
-// sees. It creates no file, claims no slot, and does not move an unusable file. "" means
-// the directory of the user's file. If there is no file, the error is [fs.ErrNotExist].
+// sees. Inspect creates no file, claims no slot, and does not move an unusable file. A dir
+// of "" means the directory of the user's file. If there is no file, errors.Is finds
+// [fs.ErrNotExist] in the error.
 func Inspect(dir string) (*Store, error) {
 	dir, err := orOfUser(dir)
 	if err != nil {
@@ -118,7 +120,8 @@ type File struct {
 }
 
 // Others returns the state files of other versions in dir. Releases with those versions
-// share nothing with this one. "" means the directory of the user's file.
+// share nothing with this one. A dir of "" means the directory of the user's file. If dir
+// cannot be read, Others returns nil.
 func Others(dir string) []File {
 	dir, err := orOfUser(dir)
 	if err != nil || !mappable {
@@ -139,10 +142,11 @@ func Others(dir string) []File {
 }
 
 // Path returns the path of the user's file: cells.3, for version 3 of the format, in the
-// directory PERDURE_STATE. If that is not set, the directory is perdure in
+// directory PERDURE_STATE. If PERDURE_STATE is not set, the directory is perdure in
 // XDG_STATE_HOME, or in ~/.local/state, as in the XDG Base Directory Specification. A
 // relative PERDURE_STATE is an error, since it would mean another directory for each
-// process; a relative XDG_STATE_HOME is ignored.
+// process; a relative XDG_STATE_HOME is ignored. If neither is set and there is no home
+// directory, Path returns an error.
 func Path() (string, error) {
 	dir, err := dirOfUser()
 	if err != nil {
@@ -179,7 +183,7 @@ func dirOfUser() (string, error) {
 	return filepath.Join(home, ".local", "state", "perdure"), nil
 }
 
-// Path returns the path of the store's file, "" if no directory is usable.
+// Path returns the path of the store's file, or "" if no directory is known.
 func (s *Store) Path() string {
 	if s.dir == "" {
 		return ""
@@ -219,8 +223,9 @@ func (s *Store) Err() error {
 	return s.err
 }
 
-// Close ends the checks of the file. Breakers that use the store continue to work, so
-// the file stays mapped until the process ends.
+// Close ends the check, once a second, for a file that was deleted or replaced. Breakers
+// that use the store continue to work, so the file stays mapped until the process ends. A
+// second Close does nothing.
 func (s *Store) Close() { s.once.Do(func() { close(s.stop) }) }
 
 // find returns the cell of key: in the file, or in memory. s.mu is held, or s
