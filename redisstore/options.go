@@ -76,7 +76,8 @@ type Options struct {
 	// means 1.5 times Sync; must be more than Sync.
 	Stale time.Duration
 
-	// Log receives the warnings of the Store. If nil, it is slog.Default(), as Open finds it.
+	// Log receives the warnings of the Store. If nil, Log is slog.Default() at the time of
+	// Open.
 	Log *slog.Logger
 }
 

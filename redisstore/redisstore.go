@@ -4,28 +4,29 @@
 //	store, err := redisstore.Open(redisstore.Options{URL: "rediss://cache.example.com"})
 //	breaker := circuit.New("payments", circuit.Config{Store: store})
 //
-// Calls read a cell of their own process, or of their host. One goroutine reports the
-// cell's transitions to the server and applies the fleet's state to the cell. A call
-// that succeeds sends nothing, and no call waits for the server, except for an instant
-// of a rate. When a quorum of nodes has found that a service fails, its breaker opens
-// on all nodes; after the open time, one node sends one probe for all of them.
+// A call reads the state of its breaker in the memory of its process, or of its host: see
+// Options.Local. A goroutine reports transitions of this state to the server and applies
+// the state of the fleet. A call that succeeds sends nothing to the server, and only a
+// call that needs an instant of a rate waits for the server. When a quorum of nodes has
+// found that a service fails, its breaker opens on all nodes; after the open time, one
+// node sends one probe for all of them.
 //
 // A server that is slow, unreachable, or has lost its data fails no call and opens no
 // breaker: each process decides from its own calls, and logs one warning. When the
 // server is back, the processes share their breakers again.
 //
 // A fleet has one retry budget for each key, with one ceiling. Each process, or host,
-// has a share of the budget, and requests more when it needs more; the next retry may
-// then use it. A process that cannot reach the server has its share, and what its own
-// calls earn up to that.
+// has a share of the budget, and requests tokens when its share runs low; the next retry
+// may then use these tokens. A process that cannot reach the server has its share, which
+// its own calls refill.
 //
 // A rate ([circuit.Config.Rate]) is the rate of the whole fleet. A call waits until the
-// server has reserved an instant for it; a call that does not wait is refused until the
-// server has an instant for it. If the server is unreachable, each host has an equal
+// server has reserved an instant for the call; a call that does not wait is refused until
+// the server has an instant for it. If the server is unreachable, each host has an equal
 // share of the rate.
 //
 // The server is Redis from 6.2 or Valkey: a single server, one behind sentinels, or a
-// cluster. With access lists, the user needs the keys and the channel of the prefix,
+// cluster. If the server has ACLs, the user needs the keys and the channel of the prefix,
 // and the commands eval, evalsha, hgetall, hset, hdel, pexpire, time, publish,
 // subscribe, ping and hello; in a cluster also the command cluster.
 package redisstore
