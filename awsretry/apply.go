@@ -64,23 +64,23 @@ type Options struct {
 	// place of the Policy's Breaker. Operations without a bucket share the breaker of their service and endpoint.
 	Breakers *circuit.Config
 
-	// Registry holds those breakers. If nil, the clients of this Options share a new Registry.
+	// Registry holds the breakers of Breakers. If nil, the clients of this Options share a new Registry.
 	Registry *circuit.Registry
 }
 
-// Apply makes all clients that are created from cfg afterwards retry as p says, instead of as the SDK would. If p is
-// nil, the zero Policy. A second call replaces the first. The context of an operation bounds all its attempts and
-// waits.
+// Apply makes all clients that are created from cfg afterwards retry by p, instead of as the SDK would. If p is nil, the
+// zero Policy is used. A second call replaces the first. The context of an operation limits all its attempts and waits.
 //
-// The policy decides how often and when. It and [Classify] decide what is retried; errors that the client or the
-// operation would have had the SDK retry are still retried, such as IDPCommunicationError by STS.
+// The policy decides how often and when an operation is retried; the policy and [Classify] decide which errors are
+// retried. Errors that a client or an operation adds to those that the SDK retries, such as IDPCommunicationError of
+// STS, are still retried.
 //
 // If the service reports expired credentials, they are fetched again and the attempt is repeated at once, once. Of
 // concurrent operations with the same expired credentials, one fetches them for all.
 //
 // A proxy that refuses to connect to the service is a [*httpretry.ProxyError]. To report it, Apply replaces
 // cfg.HTTPClient by a copy if it is nil, the SDK's, or an [http.Client] with a net/http transport. [Option] and
-// [Options.Middleware] cannot: create the HTTP client of such a client with [httpretry.ReportProxyErrors].
+// [Options.Middleware] cannot replace it: with these, call [httpretry.ReportProxyErrors] for the transport.
 //
 // A broken body of GetObject is the caller's to handle; package objects resumes it.
 func Apply(cfg *aws.Config, p *retry.Policy) { Options{Policy: p}.Apply(cfg) }

@@ -13,8 +13,8 @@ import (
 )
 
 // Brief returns the error of an AWS service in one line, such as "503 SlowDown: Please reduce your request rate.",
-// without the SDK's words around it. It returns "" if err is not such an error. For a status without a code, as of a
-// HEAD, it returns the SDK's name of the status. An error of a server that is not the service is described as that.
+// without the SDK's words around it. Brief returns "" if err is not such an error. For a status without a code, as of a
+// HEAD, Brief returns the SDK's name of the status. If the response is not one of the service, Brief says so.
 func Brief(err error) string {
 	status := 0
 	if res, ok := errors.AsType[*smithyhttp.ResponseError](err); ok {

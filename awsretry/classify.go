@@ -28,10 +28,10 @@ const amzRetryAfter = "X-Amz-Retry-After"
 const skewThreshold = 4 * time.Minute
 
 // Classify returns the class of an SDK error, for the Classify of a [retry.Policy] around a client without [Apply].
-// It returns [retry.ClassUnknown] for errors that package retry classifies itself: most codes of AWS and of
+// Classify returns [retry.ClassUnknown] for errors that package retry classifies itself: most codes of AWS and of
 // S3-compatible stores, and the HTTP status of an unknown code.
 //
-// Besides those, a missing or truncated response is transient. A success that makes no sense is ignored: the service
+// The other classes are: a missing or truncated response is transient. A success that makes no sense is ignored: the service
 // is healthy and will respond the same again. An untrusted certificate and an unknown host are permanent, and so are
 // missing credentials, whose own client has retried, and a conflict between conditional writes in
 // CompleteMultipartUpload.
@@ -132,7 +132,7 @@ func (e *attemptError) classify() retry.Class {
 }
 
 // Object returns the bucket and the key in the request of a failed attempt, whose error is that of a [retry.Event].
-// It returns "" if the request has none, or if err is not an attempt's.
+// Object returns "" for a part that the request does not have, and for both if err is not the error of an attempt.
 func Object(err error) (bucket, key string) {
 	if e, ok := errors.AsType[*attemptError](err); ok {
 		return e.bucket, e.key
