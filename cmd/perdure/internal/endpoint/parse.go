@@ -123,7 +123,8 @@ type Tree struct {
 
 // ParseTree parses the arguments of a copy of many files.
 func ParseTree(source, destination string) (t Tree, err error) {
-	want := "a directory and " + words(func(s scheme) string { return s.tree }) + ", in either order, with -r"
+	prefix := words(func(s scheme) string { return s.tree })
+	want := "a directory or " + prefix + ", with -r"
 	var sides [2]Endpoint
 	dir := -1
 	for i, text := range []string{source, destination} {
@@ -137,13 +138,13 @@ func ParseTree(source, destination string) (t Tree, err error) {
 			return t, setting.Bad(field, text, want)
 		}
 		if local {
-			dir = i
-			t.Dir = text
+			dir, t.Dir, want = i, text, prefix+", with -r and a directory as SRC"
 			continue
 		}
 		if sides[i], err = s.parse(field, text); err != nil {
 			return t, err
 		}
+		want = "a directory, with -r and " + prefix + " as SRC"
 	}
 	t.Up, t.Remote = dir == 0, sides[1-dir]
 	return t, nil

@@ -39,7 +39,7 @@ func (s *stream) Connect(_ context.Context, session *Session, as Role) error {
 }
 
 // ErrClosed is the error of a standard descriptor for which [WasClosed] reports true.
-var ErrClosed = fmt.Errorf("%w: closed, or the null device opened for reading and writing, which looks the same: open it for one of them only", syscall.EBADF)
+var ErrClosed = fmt.Errorf("%w: it is closed, or is the null device opened for both reading and writing, which looks the same: open it for one of the two", syscall.EBADF)
 
 func (s *stream) Stat(context.Context) (Info, error) { return Info{Size: -1}, nil }
 
