@@ -33,7 +33,7 @@ func (a *app) statusCommand() *cobra.Command {
 		Long: `Show the circuit breakers of run --name and copy, which all processes of this user share. SINCE and WHY
 say when and why the state last changed. NEXT PROBE is when the next call passes, or which process has a
 probe in flight. NOT BEFORE is until when servers have asked not to be called. BUDGET is the balance of
-the retry budget, if it has been used. If hosts share the store, its server is read, too.
+the retry budget, if it has been used. If hosts share the store, the server is queried about these breakers.
 
 State files of other versions of perdure are listed below the table: they are not shared with this one.
 

@@ -22,7 +22,7 @@ func TestStatusWatches(t *testing.T) {
 	start(t, c)
 	lines := bufio.NewScanner(out)
 	for _, want := range []struct{ text, then string }{
-		{"No circuit breakers yet: ", "run --name load -- true"},
+		{"No circuit breakers yet on this host: ", "run --name load -- true"},
 		{"op:load  closed  -", "breaker isolate load"},
 		{"op:load  isolated  ", ""},
 	} {

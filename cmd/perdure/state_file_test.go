@@ -108,7 +108,7 @@ func TestStatusNamesFilesOfOtherVersions(t *testing.T) {
 		lines += fmt.Sprintf("Another version of perdure has its own circuit breakers in %s (format version %d). They are not shared with this version, which uses %s (format version 3).\n",
 			file(name), version, file("cells.3"))
 	}
-	for _, want := range []string{"No circuit breakers yet: " + file("cells.3") + " does not exist.\n", "op:load  closed"} {
+	for _, want := range []string{"No circuit breakers yet on this host: " + file("cells.3") + " does not exist.\n", "op:load  closed"} {
 		out, code := ends(t, dir, "status")
 		if code != 0 || !strings.Contains(out, want) {
 			t.Errorf("exit code %d, want 0 and %q in\n%s", code, want, out)

@@ -18,9 +18,9 @@ type Action struct {
 // Actions returns all actions.
 func Actions() []Action {
 	return []Action{
-		{"trip", "Open it for 30 seconds, as a failure rule does", (*circuit.Breaker).Trip},
-		{"isolate", "Refuse all calls until a reset", (*circuit.Breaker).Isolate},
-		{"reset", "Close it, and clear its failures and its budget", (*circuit.Breaker).Reset},
+		{"trip", "Open a circuit breaker for 30 seconds, as a failure rule does", (*circuit.Breaker).Trip},
+		{"isolate", "Refuse all calls of a circuit breaker until a reset", (*circuit.Breaker).Isolate},
+		{"reset", "Close a circuit breaker, and clear its failures and its budget", (*circuit.Breaker).Reset},
 	}
 }
 

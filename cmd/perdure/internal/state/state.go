@@ -226,7 +226,7 @@ func (s *Snapshot) Exists() bool { return s.store != nil }
 // Find returns the key of that name: a key, or the name of an operation.
 func (s *Snapshot) Find(name string) (string, error) {
 	if !s.Exists() {
-		return "", fmt.Errorf("no circuit breakers yet: %s does not exist", s.Path)
+		return "", fmt.Errorf("no circuit breakers yet on this host: %s does not exist", s.Path)
 	}
 	name = redact.String(name) // keys are stored redacted
 	for _, key := range []string{name, Of(name)} {

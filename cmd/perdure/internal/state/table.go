@@ -20,9 +20,9 @@ func (s *Snapshot) WriteTable(w io.Writer) error {
 	var b bytes.Buffer
 	switch {
 	case !s.Exists():
-		fmt.Fprintf(&b, "No circuit breakers yet: %s does not exist.\n", report.Line(s.Path))
+		fmt.Fprintf(&b, "No circuit breakers yet on this host: %s does not exist.\n", report.Line(s.Path))
 	case len(s.Keys) == 0:
-		fmt.Fprintf(&b, "No circuit breakers yet: %s is empty.\n", report.Line(s.Path))
+		fmt.Fprintf(&b, "No circuit breakers yet on this host: %s is empty.\n", report.Line(s.Path))
 	default:
 		s.writeRows(&b)
 	}
