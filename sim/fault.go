@@ -76,7 +76,7 @@ func (f Fault) validate(i int, s *Scenario) error {
 	return firstBad([]check{
 		{f.Kind <= ClockStep, Error{field("Kind"), f.Kind, "one of the constants"}},
 		span(field("From"), f.From, maxDuration),
-		{f.To >= f.From && f.To <= maxDuration, Error{field("To"), f.To, "not before the fault begins, and at most " + maxDuration.String()}},
+		{f.To >= f.From && f.To <= maxDuration, Error{field("To"), f.To, "at least the instant at which the fault begins, and at most " + maxDuration.String()}},
 		count(field("Shard"), f.Shard, 0, s.Backend.Shards),
 		ratio(field("Level"), f.Level, most),
 		span(field("Ramp"), f.Ramp, maxDuration),

@@ -57,7 +57,7 @@ func TestDagsterAttemptsOfARetriedStep(t *testing.T) {
 	}
 	s := retriedStep(t, 2, nil)
 	s.run(0, "run", "--", "true")
-	s.wantLogged("INFO Re-run 2: max_attempts halved 2 times, unless it is set")
+	s.wantLogged("INFO Re-run 2: max_attempts is divided by 2 for each re-run, unless it is set")
 }
 
 // Invalid extras are refused before the first attempt.

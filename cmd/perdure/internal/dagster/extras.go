@@ -51,7 +51,7 @@ func (s *Session) ApplyExtras(f *policy.Flags) error {
 	f.Rerun(before)
 	if before > 0 {
 		_ = s.pipes.Log(slog.LevelInfo, fmt.Sprintf(
-			"Re-run %d: max_attempts halved %d times, unless it is set", before, before))
+			"Re-run %d: max_attempts is divided by 2 for each re-run, unless it is set", before))
 	}
 	return nil
 }

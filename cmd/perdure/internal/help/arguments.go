@@ -33,6 +33,9 @@ func unknown(c *cobra.Command, word string) error {
 			names = append(names, sub.Name())
 		}
 	}
+	if len(names) == 0 {
+		return exit.UsageError(setting.Bad("COMMAND", word, "absent: "+c.Name()+" has no commands"))
+	}
 	return exit.UsageError(setting.Unknown("COMMAND", word, names))
 }
 

@@ -123,7 +123,7 @@ func (p *Plan) limits() (text string) {
 func (p *Plan) beyond(mean float64) string {
 	text, outage := "It retries until it succeeds: nothing else ends it.\n", "unlimited"
 	if p.Policy.Attempts() != retry.Unlimited || p.Policy.MaxElapsed > 0 {
-		text, outage = fmt.Sprintf("It makes more than the %d attempts of a plan.\n", maxAttempts), fmt.Sprintf("more than %d", maxAttempts)
+		text, outage = fmt.Sprintf("It makes more than %d attempts, the most that a plan counts.\n", maxAttempts), fmt.Sprintf("more than %d", maxAttempts)
 	}
 	if p.FailureRate == 1 {
 		return text + "Load     " + outage + " attempts per operation\n"
