@@ -7,7 +7,9 @@ import (
 	"maps"
 	"os"
 	"path"
+	"regexp"
 	"slices"
+	"strconv"
 	"strings"
 	"testing"
 )
@@ -22,15 +24,18 @@ var onAClock = map[string]string{
 	"cmd/perdure/outside_integration_test.go":       "its server sends slowly, for ever",
 	"cmd/perdure/outside_kills_integration_test.go": "it kills a process at random moments",
 	"cmd/perdure/places_linux_test.go":              "its server takes time, so that calls of many processes overlap",
+	"cmd/perdure/run_orphans_linux_test.go":         "its orphans end by themselves",
+	"redisstore/proxy_test.go":                      "it delays what processes send to a server",
+	"retry/call_test.go":                            "it holds the loop of another client, which runs in bubbles",
 	"awsretry/gatestorm_test.go":                    "its uploads arrive over time at real stores that slow down",
 }
 
 // waits are the functions of package time that make a test as slow as its clock, and fail it on a machine that is slower.
-// time.Sleep is refused by the linter everywhere.
-var waits = []string{"After", "AfterFunc", "NewTicker", "NewTimer", "Tick"}
+var waits = []string{"After", "AfterFunc", "NewTicker", "NewTimer", "Sleep", "Tick"}
 
-// TestNoTestWaitsOnAClock refuses the functions in waits in tests and their helpers, outside the bubbles of
-// testing/synctest, where time costs nothing.
+// TestNoTestWaitsOnAClock refuses the functions in waits, waits for nothing but the deadline of a context, and loops until
+// an instant, in tests and their helpers, outside the bubbles of testing/synctest, where time costs nothing. It refuses
+// short sleeps of shells, too.
 func TestNoTestWaitsOnAClock(t *testing.T) {
 	reasons := maps.Clone(onAClock)
 	for _, files := range testPackages(t) {
@@ -44,9 +49,43 @@ func TestNoTestWaitsOnAClock(t *testing.T) {
 			}
 		}
 	}
+	eachFile(t, func(name string) {
+		isScript := path.Ext(name) == ".txtar" || strings.Contains(name, "testdata/") && path.Ext(name) == ".sh"
+		if !isScript && !strings.HasSuffix(name, "_test.go") {
+			return
+		}
+		for _, place := range shortSleeps(name) {
+			delete(reasons, name)
+			if onAClock[name] == "" {
+				t.Errorf("%s: a test waits for a sleep of less than %d s: wait for an event, or poll with \"do sleep\"; a program that stands for one that hangs sleeps longer", place, hangs)
+			}
+		}
+	})
 	for _, name := range slices.Sorted(maps.Keys(reasons)) {
 		t.Errorf("%s waits on no clock any more: remove it from the list in clock_test.go", name)
 	}
+}
+
+// hangs is the least number of seconds that a program sleeps which stands for one that hangs, and which a test kills.
+const hangs = 10
+
+var sleeps = regexp.MustCompile(`(do )?\bsleep["', ]+([0-9.]+)`)
+
+// shortSleeps returns the lines of a file with a program sleep that a test waits for.
+func shortSleeps(name string) (places []string) {
+	text, err := os.ReadFile(name)
+	if err != nil {
+		return nil // gone since the walk
+	}
+	for i, line := range strings.Split(string(text), "\n") {
+		for _, sleep := range sleeps.FindAllStringSubmatch(line, -1) {
+			seconds, err := strconv.ParseFloat(sleep[2], 64)
+			if err == nil && seconds < hangs && sleep[1] == "" {
+				places = append(places, name+":"+strconv.Itoa(i+1))
+			}
+		}
+	}
+	return places
 }
 
 type testFile struct {
@@ -70,7 +109,7 @@ func testPackages(t *testing.T) map[string][]testFile {
 			return // gone since the walk
 		}
 		fset := token.NewFileSet()
-		f, err := parser.ParseFile(fset, name, text, parser.SkipObjectResolution)
+		f, err := parser.ParseFile(fset, name, text, 0)
 		if err != nil {
 			t.Error(err)
 			return
@@ -92,14 +131,59 @@ func clockWaits(files []testFile) map[string][]string {
 	}
 	found := map[string][]string{}
 	for _, f := range files {
+		others := map[ast.Node]bool{} // receives of a select that waits for something else as well
 		eachNode(f, bubbles, func(n ast.Node, inBubble bool) {
-			call, ok := n.(*ast.SelectorExpr)
-			if ok && !inBubble && isName(call.X, "time") && slices.Contains(waits, call.Sel.Name) {
+			call, isSelector := n.(*ast.SelectorExpr)
+			waits := isSelector && isName(call.X, "time") && slices.Contains(waits, call.Sel.Name)
+			switch n := n.(type) {
+			case *ast.SelectStmt:
+				for _, c := range n.Body.List {
+					if receive, ok := c.(*ast.CommClause).Comm.(*ast.ExprStmt); ok && len(n.Body.List) > 1 {
+						others[receive.X] = true
+					}
+				}
+			case *ast.ForStmt:
+				waits = readsTheClock(n.Cond)
+			case *ast.UnaryExpr:
+				waits = n.Op == token.ARROW && !others[n] && isDeadline(n.X)
+			}
+			if waits && !inBubble {
 				found[f.name] = append(found[f.name], f.Position(n.Pos()).String())
 			}
 		})
 	}
 	return found
+}
+
+// readsTheClock reports whether an expression calls time.Now, Since or Until.
+func readsTheClock(e ast.Expr) (reads bool) {
+	if e == nil {
+		return false
+	}
+	ast.Inspect(e, func(n ast.Node) bool {
+		call, ok := n.(*ast.SelectorExpr)
+		reads = reads || ok && isName(call.X, "time") && slices.Contains([]string{"Now", "Since", "Until"}, call.Sel.Name)
+		return !reads
+	})
+	return reads
+}
+
+// isDeadline reports whether e is the channel Done of a variable that context.WithTimeout or WithDeadline has returned.
+func isDeadline(e ast.Expr) bool {
+	call, ok := e.(*ast.CallExpr)
+	if !ok || named(call.Fun) != ".Done" {
+		return false
+	}
+	ctx, ok := call.Fun.(*ast.SelectorExpr).X.(*ast.Ident)
+	if !ok || ctx.Obj == nil {
+		return false
+	}
+	assign, ok := ctx.Obj.Decl.(*ast.AssignStmt)
+	if !ok {
+		return false
+	}
+	from, ok := assign.Rhs[0].(*ast.CallExpr)
+	return ok && (strings.HasPrefix(named(from.Fun), ".WithTimeout") || strings.HasPrefix(named(from.Fun), ".WithDeadline"))
 }
 
 // inBubblesOnly returns the functions to which no file refers outside a bubble, and those that run an argument in one.

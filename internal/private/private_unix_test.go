@@ -53,8 +53,9 @@ func TestReplacedWhileItIsOpened(t *testing.T) {
 			ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
 			defer cancel()
 			var err error
+			opened := make(chan struct{})
 			go func() {
-				defer cancel()
+				defer close(opened)
 				var f *os.File
 				f, err = private.Open(root, "x", os.O_RDONLY, func(info fs.FileInfo) error {
 					return errors.Join(private.File(info), os.Rename(path, path+".old"), trap.put(path))
@@ -63,8 +64,9 @@ func TestReplacedWhileItIsOpened(t *testing.T) {
 					_ = f.Close()
 				}
 			}()
-			<-ctx.Done()
-			if errors.Is(ctx.Err(), context.DeadlineExceeded) {
+			select {
+			case <-opened:
+			case <-ctx.Done():
 				t.Fatal("it waits")
 			}
 			if !errors.Is(err, trap.want) {
