@@ -26,15 +26,15 @@ type GetOptions struct {
 	// GetFile has left.
 	Resumed func(Resumption)
 
-	// Progress, if not nil, is called after each write with the bytes received and the total (-1: unknown). It is
+	// Progress, if not nil, is called after each write with the number of bytes received and the total, -1 if unknown. It is
 	// called by one goroutine at a time.
 	Progress func(done, total int64)
 }
 
 // A Resumption describes what an earlier transfer has left.
 type Resumption struct {
-	Bytes, Size int64  // kept, and in total (-1: unknown); Bytes 0 means that the transfer begins from scratch
-	Reason      string // why the transfer begins from scratch
+	Bytes, Size int64  // the number of bytes that are kept, and in total, -1 if unknown; a Bytes of 0 means that the transfer begins from scratch
+	Reason      string // why the transfer begins from scratch; "" if it does not
 }
 
 // Get writes the object to w. After an error w may have received some of the bytes. See [Store.Open].

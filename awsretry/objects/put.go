@@ -21,16 +21,17 @@ import (
 	"github.com/seed-0f2c7998/perdure/retry"
 )
 
-// PutOptions sets object attributes and preconditions; the zero value sets none.
+// PutOptions set the attributes, the encryption and the preconditions of a put. The zero PutOptions set none.
 type PutOptions struct {
 	Attributes
 
-	Encryption types.ServerSideEncryption // by the server; for a key of your own see [Store.WithCustomerKey]
-	KMSKeyID   string                     // the ID of the key, for aws:kms
+	Encryption types.ServerSideEncryption // by the server; "" means the bucket's default; for a key of your own see [Store.WithCustomerKey]
+	KMSKeyID   string                     // the ID of the key, for aws:kms; "" means the server's default key
 
-	// IfAbsent lets the put succeed only if the key has no object, and IfMatch only if its object has that ETag; else
-	// the error wraps ErrCondition. Such a put writes an ID into the object's metadata (perdure-write-id), by which
-	// it recognizes its own object after a lost response. If that is not possible, the error is an [*AmbiguousError].
+	// IfAbsent lets the put succeed only if the key has no object, and IfMatch only if the key's object has that ETag;
+	// else the error wraps ErrCondition. A put with one of them writes an ID into the object's metadata
+	// (perdure-write-id). By this ID, after a lost response, the put recognizes its own object. If the put cannot find
+	// out whether it has stored the object, the error is an [*AmbiguousError].
 	IfAbsent bool
 	IfMatch  string
 
@@ -44,8 +45,8 @@ type PutOptions struct {
 	// upload in State.
 	Resumed func(Resumption)
 
-	// Progress, if not nil, is called after each part with the bytes stored and the total (-1: unknown). It is called
-	// by one goroutine at a time.
+	// Progress, if not nil, is called after each part with the number of bytes stored and the total, which is -1 if
+	// unknown. It is called by one goroutine at a time.
 	Progress func(done, total int64)
 }
 
@@ -54,8 +55,8 @@ type State struct {
 	Endpoint, Bucket, Key string
 
 	Upload string // the ID of the upload; "" means that no upload is recorded
-	Size   int64  // of the object, in bytes; 0 or less: unknown
-	Bytes  int64  // in the parts that are stored
+	Size   int64  // of the object, in bytes; 0 or less means unknown
+	Bytes  int64  // number of bytes in the parts that are stored
 }
 
 // ReadState reads a state file. If the file does not exist, the State is zero and the error nil.

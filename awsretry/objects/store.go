@@ -44,32 +44,35 @@ import (
 	"github.com/seed-0f2c7998/perdure/retry"
 )
 
-// Options configures a [Store]. The zero Options is ready for use.
+// Options configure a [Store]. The zero Options are ready for use.
 type Options struct {
 	// Policy decides what is retried, and when. If nil, the zero Policy. Its Classify and Observe are called by
 	// several goroutines at once: each part is a request of its own.
 	Policy *retry.Policy
-	// Breakers and Registry are those of [awsretry.Options]. Requests that abort a failed upload neither ask a
-	// breaker nor count for one.
+	// Breakers and Registry are those of [awsretry.Options]. Requests that abort a failed upload are made even if the
+	// breaker is open, and do not count for the breaker.
 	Breakers *circuit.Config
 	Registry *circuit.Registry
 
 	// PartSize is the size of an upload's parts and of a download's ranges in bytes, 5 MiB to 5 GiB. 0 means 8 MiB,
 	// and 5 MiB for the upload of a stream, whose parts are held in memory. A negative value is an error. A large
-	// upload of known size gets larger parts if it would need more than 10,000. The parts of a stream grow after the
+	// upload of known size gets larger parts if it would need more than 10,000 parts. The parts of a stream grow after the
 	// first 1,000, by 16 MiB with every 125, so that 5 TiB fit.
 	PartSize int64
 	// Parallel is the number of parts of one object that are transferred at a time, 1 to 1000. 0 means 4, 1 means one
-	// after the other; a negative value is an error. While a part waits for its next attempt, another takes its slot,
-	// but not the slot of a stream's part: the upload of a stream holds PartSize × Parallel bytes in memory, and from
-	// its 1,001st part on at most 1 GiB, or one part of at most 1157 MiB.
+	// after the other; a negative value is an error. While a part waits for its next attempt, another part takes its
+	// slot, except in the upload of a stream, which holds PartSize × Parallel bytes in memory, and from its 1,001st
+	// part on at most 1 GiB, or one part of at most 1157 MiB.
 	Parallel int
 	// Stall is how long a connection may deliver nothing before it counts as broken. 0 means 30s; a negative value is
 	// an error.
 	Stall time.Duration
-	// MinRate is the least bytes per second that a connection must deliver, averaged over 60 s within Read. 0 means
-	// no limit; a negative value is an error. A slower connection counts as broken, and as a failed attempt even if
-	// it has delivered bytes.
+	// MinRate is the minimum rate of a response body in bytes per second, averaged over 60 s of reading. 0 means no
+	// limit; a negative value is an error. A slower connection counts as broken, and as a failed attempt even if it
+	// has delivered bytes.
+	//
+	// If the Policy's MaxElapsed is below 60 s, the rate is averaged over MaxElapsed, and at least over 1 s. After
+	// MaxElapsed, a body must deliver 1024 bytes per second even if MinRate is 0.
 	MinRate int64
 
 	// NoSignRequest sends all requests without credentials, for public buckets. The credentials of the aws.Config are
