@@ -143,7 +143,7 @@ func (b *Breaker) conflict(c Config) error {
 	first, second := b.config.filled(), c.filled()
 	err := setting.Differ(fields(), &first, &second)
 	if err == nil {
-		err = setting.Bad("store", "another", "the one of its first use")
+		err = setting.Bad("store", "another store", "the store of the first use of this name")
 	}
 	return fmt.Errorf("circuit breaker %q: %w", b.name, err)
 }
