@@ -175,7 +175,7 @@ func fields() []setting.Field[Policy] {
 			1, forever, setting.None, func(p *Policy) *time.Duration { return &p.ThrottleDelay }),
 		setting.Entries("retry_on", "the only errors to retry: timeout, connection, throttled, conflict, HTTP statuses, codes; default adds the usual ones",
 			class.WantRetryOn, class.CheckRetryOn, func(p *Policy) *[]string { return &p.RetryOn }),
-		setting.Entries("ignore_on", "errors not to retry: timeout, connection, throttled, conflict, HTTP statuses, codes; wins",
+		setting.Entries("ignore_on", "errors not to retry: timeout, connection, throttled, conflict, HTTP statuses, codes; takes precedence over retry_on",
 			class.WantIgnoreOn, class.CheckIgnoreOn, func(p *Policy) *[]string { return &p.IgnoreOn }),
 		setting.Span("attempt_timeout", "seconds that one attempt may take (no limit)",
 			1, forever, setting.None, func(p *Policy) *time.Duration { return &p.AttemptTimeout }),
