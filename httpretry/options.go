@@ -20,8 +20,9 @@ type Options struct {
 	// Policy decides which failures are retried, and when. If nil, the zero Policy does. Do not change it afterwards.
 	// If its Name is empty, the operation is called http_request.
 	// Its AttemptTimeout limits the time to the head of a response, not the time to read the body.
-	// Its Classify, if set, precedes the general rules. It gets a *StatusError for each response with a status of 400 or
-	// above, and the base transport's error for an attempt without a response.
+	// Its Classify, if set, precedes the general rules. Classify gets a *StatusError for each response with a status of
+	// 400 or above, and the base transport's error for an attempt without a response. A Transport calls the Policy's
+	// Classify up to twice for one attempt.
 	Policy *retry.Policy
 
 	// Breakers, if set, gives each key its own breaker in place of the Policy's, with the budget of this Config. The name
@@ -42,7 +43,8 @@ type Options struct {
 	Classify func(*http.Response) retry.Class
 
 	// RetryAfter, if set, returns how long the server asks to wait in a response that is retried. If ok is false, the
-	// [RetryAfter] header counts and, for a 429 or a 503, the [RateLimit] headers. It is called as Classify is.
+	// [RetryAfter] header counts and, for a 429 or a 503, the [RateLimit] headers. RetryAfter is called once for each such
+	// response, from several goroutines at once. The response has its status and its header, but no body.
 	RetryAfter func(*http.Response) (wait time.Duration, ok bool)
 
 	// AttemptHeader, if set, is the name of a request header that has the number of the attempt, from 1.

@@ -82,13 +82,14 @@ type Policy struct {
 	RetryNested bool
 
 	// Classify returns the class of an error. If Classify is nil or returns ClassUnknown,
-	// the general rules decide. It is called at most once for each failed attempt, on the
-	// caller's goroutine, so by several goroutines at once if the Policy serves several.
+	// the general rules decide. Do and Value call Classify at most once for each failed
+	// attempt, on the caller's goroutine, so several goroutines call it at once if the Policy
+	// serves several.
 	// Marks, RetryOn and IgnoreOn take precedence.
 	Classify func(error) Class
 	// Observe receives each event, before the wait that the event announces. It is called
 	// on the caller's goroutine, under no lock, so by several goroutines at once if the
-	// Policy serves several. Its context is the caller's, in which a slog.Handler finds the
+	// Policy serves several. The context is the caller's, in which a slog.Handler finds the
 	// trace of the call. A panic in Observe is logged and changes nothing else. If Observe
 	// is nil, LogTo(slog.Default()) is used.
 	Observe func(context.Context, Event)
