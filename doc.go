@@ -1,6 +1,6 @@
 // Package perdure is the root of a toolkit that makes calls outlast failures
-// without making the failures worse. It holds what its packages have in common:
-// how they are configured in text. The packages:
+// without making the failures worse. Package perdure itself holds how the other packages
+// are configured in text. The packages:
 //
 //   - [github.com/seed-0f2c7998/perdure/retry]: the loop, its policy, its presets
 //   - [github.com/seed-0f2c7998/perdure/circuit]: breaker, gate, budget and limits, shared per key

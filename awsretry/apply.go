@@ -13,15 +13,15 @@
 // # Errors
 //
 // Errors are the SDK's: [errors.As] finds smithy.APIError, the types of a service such as *types.NoSuchKey, and the
-// error of the response. If attempts were given up, it also finds a [*retry.Error] with the reason and the number of
-// attempts. An error on the first attempt that is not retried is returned as the SDK returns it. [Brief] returns the
+// error of the response. If the operation was given up, errors.As also finds a [*retry.Error] with the reason and the
+// number of attempts. An error on the first attempt that is not retried is returned as the SDK returns it. [Brief] returns the
 // error of the service in one line.
 //
 // # Limits
 //
 // A response is limited before the SDK reads it. Its header and the body of an error may have 1 MiB. Any other body
 // that the SDK reads as a whole, such as a page of a listing, may have 64 MiB and, if it is XML, 1,048,576 tags. A
-// larger one is a [*httpretry.LimitError]. A body that the caller reads as a stream has no limit. A success that
+// larger response is a [*httpretry.LimitError]. A body that the caller reads as a stream has no limit. A success that
 // cannot be the response to the requested operation of S3 is a [*NotS3Error]. Texts of a service are shown in one
 // line, without the request's secrets.
 //

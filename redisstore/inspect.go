@@ -14,11 +14,11 @@ import (
 	"github.com/seed-0f2c7998/perdure/internal/fleet"
 )
 
-// Inspect returns the fleet's status of the named breakers, for a person to see. It
-// reads the server, joins no fleet and changes nothing. A name that the server does
-// not know has no entry in the map. A name whose hash has another format has none
-// either; then Inspect returns an error together with the status of the other names.
-// Any other error is about the Options, the server, or ctx.
+// Inspect returns the fleet's status of the named breakers, for a person to see. Inspect
+// reads the server, joins no fleet and changes nothing. The map has no entry for a name
+// that the server does not know, and none for a name whose data another release has
+// written in another format; for the latter, Inspect returns an error together with the
+// status of the other names. Any other error is about the Options, the server, or ctx.
 func Inspect(ctx context.Context, o Options, names []string) (map[string]Status, error) {
 	o, server, err := o.filled()
 	if err != nil || len(names) == 0 {
