@@ -210,8 +210,8 @@ func TestPathFollowsTheEnvironment(t *testing.T) {
 		{"/s", "", "relative", "/s/cells.3"},
 		{"relative", "/x", home, `invalid value "relative" for PERDURE_STATE: must be an absolute path`},
 		{"~/state", "", home, `invalid value "~/state" for PERDURE_STATE: must be an absolute path`},
-		{"", "relative", "some/home", `the home directory is "some/home", must be an absolute path`},
-		{"", "", "", "set PERDURE_STATE to a directory"},
+		{"", "relative", "some/home", `invalid value "some/home" for HOME: must be an absolute path; or set PERDURE_STATE to a directory`},
+		{"", "", "", "$HOME is not defined; set PERDURE_STATE to a directory"},
 	} {
 		t.Setenv("PERDURE_STATE", c.state)
 		t.Setenv("XDG_STATE_HOME", c.xdg)

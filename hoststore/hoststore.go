@@ -175,10 +175,10 @@ func dirOfUser() (string, error) {
 	}
 	home, err := os.UserHomeDir()
 	if err != nil {
-		return "", fmt.Errorf("no directory for shared state: %s: %w", instead, err)
+		return "", fmt.Errorf("no directory for shared state: %w; %s", err, instead)
 	}
 	if !filepath.IsAbs(home) {
-		return "", fmt.Errorf("no directory for shared state: %s: the home directory is %q, must be an absolute path", instead, home)
+		return "", fmt.Errorf("no directory for shared state: invalid value %q for HOME: must be an absolute path; or %s", home, instead)
 	}
 	return filepath.Join(home, ".local", "state", "perdure"), nil
 }

@@ -215,7 +215,11 @@ func (s *Snapshot) QueryFleet(ctx context.Context, text string) error {
 // ofStore returns err about the setting store, if err is about a setting.
 func ofStore(err error) error {
 	if bad, ok := errors.AsType[*setting.Error](err); ok {
-		return &setting.Error{Field: "store", Value: bad.Value, Want: bad.Want}
+		want := bad.Want
+		if bad.Field == "url option" {
+			want = "a URL with valid options: " + want
+		}
+		return &setting.Error{Field: "store", Value: bad.Value, Want: want}
 	}
 	return err
 }
