@@ -120,8 +120,8 @@ long: ## copy 200 random trees, a Go module cache and /usr/share/doc there and b
 	names=$$(grep -hoE '^func Test[A-Za-z0-9_]+' $$files | cut -c6- | sort -u | paste -sd'|'); \
 	PERDURE_TEST_SEED=random $(GO) test -count=50 -timeout 240m -run "^($$names)$$" $$(dirname $$files | sort -u)
 
-# The servers of the integration tests. If a server cannot be installed, its tests are skipped, with a message.
-servers:
+# If a server cannot be installed, its tests are skipped, with a message.
+servers: ## install the servers of the integration tests, those that can be installed
 	@if [ ! -x $(VERSITYGW) ]; then \
 		echo "installing versitygw $(VERSITYGW_VERSION) ..."; \
 		GOWORK=off GOBIN=$(dir $(VERSITYGW)) $(GO) install github.com/versity/versitygw/cmd/versitygw@$(VERSITYGW_VERSION) || \
