@@ -76,7 +76,8 @@ func marked(err error, m class.Mark) error {
 //  2. RetryOn: an error that RetryOn names, and IgnoreOn does not, is transient, unless
 //     a later rule makes it throttled or a conflict.
 //  3. Classify.
-//  4. An [*Error] in err has the class of its last attempt's error.
+//  4. An [*Error] in err has the class of its last attempt's error, or [ClassIgnored] if a
+//     refusal of the breaker or the end of the caller's context ended that operation.
 //  5. The error's own methods: ErrorCode, SQLState, RetryableError, HTTPStatusCode and
 //     Timeout, in this order.
 //  6. General rules: connections that were refused, reset or cut, unreachable networks
