@@ -17,8 +17,8 @@ import (
 //
 // The class of f's error, as package retry sees it with the zero Policy, decides what is
 // recorded: a transient or unknown error is a failure, a permanent one is a success, and
-// an error that says that no call was made counts for nothing. See [Permit.Throttled]
-// for throttled responses. A call that the deadline of ctx ended counts for nothing,
+// an error that says that no call was made is not counted. See [Permit.Throttled]
+// for throttled responses. A call that the deadline of ctx ended is not counted,
 // unless it took a second or more: then it is a failure.
 //
 // f may use b again with the context that it is called with: layers that share a breaker

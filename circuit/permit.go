@@ -195,7 +195,7 @@ func (p Permit) Throttled(wait time.Duration) {
 }
 
 // Cancel records that the call has no result, because it was not made or its caller
-// gave up. It counts for nothing.
+// gave up. The breaker does not count such a call.
 func (p Permit) Cancel() { p.done(noCaller(), result{signal: cancel}) }
 
 // succeed is Success for a permit with a breaker. A call that is timed is recorded even

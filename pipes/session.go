@@ -62,8 +62,9 @@ type Config struct {
 	Args []string
 	// LookupEnv looks up an environment variable. If nil, os.LookupEnv does.
 	LookupEnv func(string) (string, bool)
-	// Stdout and Stderr take messages, if Dagster asked for that, and Stderr
-	// warnings. If nil, they are the standard streams of the process.
+	// Stdout and Stderr receive messages, if Dagster has requested messages on these
+	// streams. Stderr also receives warnings. If nil, each is the standard stream of the
+	// process.
 	Stdout, Stderr io.Writer
 	// Grace is how long the work of [Run] may take after a signal; 0 means 12s.
 	// Dagster abandons the process after 20s.
