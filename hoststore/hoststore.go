@@ -15,6 +15,7 @@
 package hoststore
 
 import (
+	"cmp"
 	"fmt"
 	"log/slog"
 	"os"
@@ -66,7 +67,7 @@ type cells struct {
 }
 
 func newStore(dir string, log *slog.Logger) *Store {
-	s := &Store{log: log, dir: dir, stop: make(chan struct{}), refs: make(map[string]*cell.Ref)}
+	s := &Store{log: cmp.Or(log, slog.Default()), dir: dir, stop: make(chan struct{}), refs: make(map[string]*cell.Ref)}
 	s.seal = cell.Hide(cells{Store: s})
 	return s
 }
@@ -78,10 +79,10 @@ const interval = time.Second
 // Open returns the store in the directory dir, and creates the directory and the file if
 // they do not exist. A dir of "" means the directory of the user's file, see [Path]. Open never
 // fails: see [Store.Err]. The store logs warnings to slog.Default().
-func Open(dir string) *Store { return OpenWithLog(dir, slog.Default()) }
+func Open(dir string) *Store { return OpenWithLog(dir, nil) }
 
 // OpenWithLog returns the store that [Open] returns, which logs warnings to log instead.
-// The log must not be nil.
+// If nil, log is slog.Default() at the time of the call.
 func OpenWithLog(dir string, log *slog.Logger) *Store {
 	dir, err := orOfUser(dir)
 	s := newStore(dir, log)
@@ -107,7 +108,7 @@ func Inspect(dir string) (*Store, error) {
 	if err != nil {
 		return nil, err
 	}
-	s := newStore(dir, slog.Default())
+	s := newStore(dir, nil)
 	s.table = t
 	return s, nil
 }
