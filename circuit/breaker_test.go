@@ -371,7 +371,7 @@ func TestOpenError(t *testing.T) {
 			strings.ReplaceAll(text, open.RetryAt.Format(time.RFC3339), "2000-01-01T00:01:30Z"), want) {
 			t.Errorf("text %q, want %q", text, want)
 		}
-		if text, want := isolated.Error(), `circuit breaker "s3_upload" is isolated`; text != want {
+		if text, want := isolated.Error(), `circuit breaker "s3_upload" is isolated until a reset`; text != want {
 			t.Errorf("text %q, want %q", text, want)
 		}
 	})

@@ -113,7 +113,7 @@ func ExampleBreaker_Isolate() {
 	upload.Reset()
 	// Output:
 	// level=WARN msg="Circuit breaker 's3_upload' transitioned from closed to isolated (manual override)"
-	// circuit breaker "s3_upload" is isolated
+	// circuit breaker "s3_upload" is isolated until a reset
 	// level=INFO msg="Circuit breaker 's3_upload' transitioned from isolated to closed (manual override)"
 	// level=INFO msg="Circuit breaker 's3_upload' has refused 1 call while isolated"
 }

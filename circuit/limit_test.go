@@ -419,7 +419,7 @@ func TestTheLowestConcurrencyHolds(t *testing.T) {
 	p, _ := eight.Acquire()
 	q, _ := two.Acquire()
 	for _, b := range []*circuit.Breaker{eight, two} {
-		if _, err := b.Acquire(); err == nil || err.Error() != `concurrency limit of "x" reached` {
+		if _, err := b.Acquire(); err == nil || err.Error() != `concurrency limit of "x" is reached` {
 			t.Errorf("%v, want the limit of 2", err)
 		}
 	}

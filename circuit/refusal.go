@@ -93,7 +93,10 @@ type noCall = class.NoCall //nolint:unused // as above
 // Error returns the name of the breaker, its state and RetryAt.
 func (e *OpenError) Error() string {
 	text := fmt.Sprintf("circuit breaker %q is %v", e.Name, e.State)
-	if e.RetryAt.IsZero() {
+	switch {
+	case e.State == Isolated:
+		return text + " until a reset"
+	case e.RetryAt.IsZero():
 		return text
 	}
 	return text + "; next probe at " + e.RetryAt.Format(time.RFC3339)
@@ -246,7 +249,7 @@ type LimitError struct {
 
 // Error returns the limit, the name of the breaker and RetryAt.
 func (e *LimitError) Error() string {
-	text := e.Limit.String() + " limit of " + strconv.Quote(e.Name) + " reached"
+	text := e.Limit.String() + " limit of " + strconv.Quote(e.Name) + " is reached"
 	if e.RetryAt.IsZero() {
 		return text
 	}

@@ -206,7 +206,7 @@ func TestTheLowestLimitOfTheProcessesHolds(t *testing.T) {
 	exit, _ := err.(*exec.ExitError) //nolint:errorlint // as CombinedOutput returns it
 	if exit == nil || exit.ExitCode() != 75 ||
 		!strings.Contains(string(text), "WARN: Concurrency of 'op:load' is 1, the lower limit of another process, not 4") ||
-		!strings.Contains(string(text), `concurrency limit of "op:load" reached`) {
+		!strings.Contains(string(text), `concurrency limit of "op:load" is reached`) {
 		t.Errorf("%v\n%s", err, text)
 	}
 	table, err := command(t, state, "status").Output()
