@@ -57,7 +57,7 @@ func Scenario(text, source string) (sim.Scenario, error) {
 		}
 	}
 	if _, err := os.Stat(text); err != nil && !strings.ContainsAny(text, `./\`) { // not a path
-		return sim.Scenario{}, setting.Unknown(source, text, append(ScenarioNames(), "a YAML file"))
+		return sim.Scenario{}, setting.Unknown(source, text, append(ScenarioNames(), "or a YAML file"))
 	}
 	return fromFile(text, source)
 }
