@@ -114,7 +114,11 @@ func (r row) run(t *testing.T) {
 	if r.policy != nil {
 		r.policy(p)
 	}
-	if p.AttemptTimeout > 0 || r.options.StallTimeout > 0 {
+	ends := false
+	if r.ctx != nil {
+		_, ends = r.ctx(t.Context()).Deadline()
+	}
+	if ends || p.AttemptTimeout > 0 || r.options.StallTimeout > 0 {
 		synctest.Test(t, func(t *testing.T) { r.play(t, httptestfault.NewInMemory) })
 		return
 	}
