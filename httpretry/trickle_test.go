@@ -13,48 +13,9 @@ import (
 	"time"
 
 	"github.com/seed-0f2c7998/perdure/httpretry"
+	"github.com/seed-0f2c7998/perdure/internal/servertest"
 	"github.com/seed-0f2c7998/perdure/retry"
 )
-
-// A pipeNet is a network in a bubble.
-type pipeNet struct {
-	conns chan net.Conn
-	done  chan struct{}
-}
-
-// Accept, Close and Addr are those of a net.Listener.
-func (p *pipeNet) Accept() (net.Conn, error) {
-	select {
-	case c := <-p.conns:
-		return c, nil
-	case <-p.done:
-		return nil, net.ErrClosed
-	}
-}
-func (p *pipeNet) Close() error   { close(p.done); return nil }
-func (p *pipeNet) Addr() net.Addr { return &net.UnixAddr{} }
-
-// served returns a transport to a server of this handler, in the bubble of t.
-func served(t *testing.T, handler http.HandlerFunc) *http.Transport {
-	t.Helper()
-	network := &pipeNet{make(chan net.Conn), make(chan struct{})}
-	server := &http.Server{Handler: handler} //nolint:gosec // it has one client
-	go func() { _ = server.Serve(network) }()
-	base := &http.Transport{DialContext: func(ctx context.Context, _, _ string) (net.Conn, error) {
-		ours, theirs := net.Pipe()
-		select {
-		case network.conns <- theirs:
-			return ours, nil
-		case <-ctx.Done():
-			return nil, ctx.Err()
-		}
-	}}
-	t.Cleanup(func() {
-		base.CloseIdleConnections()
-		_ = server.Close()
-	})
-	return base
-}
 
 // beat is the time between two bytes: less than a second, so that no byte arrives exactly at a limit.
 const beat = 999 * time.Millisecond
@@ -107,7 +68,7 @@ func TestTricklingBodies(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
 				policy := &retry.Policy{MaxAttempts: 3, MaxElapsed: tt.elapsed, Observe: func(context.Context, retry.Event) {}}
 				header := tt.header
-				transport := httpretry.NewTransport(served(t, trickling(header, size)), httpretry.Options{
+				transport := httpretry.NewTransport(servertest.InBubble(t, trickling(header, size)), httpretry.Options{
 					Policy: policy, MinRate: tt.rate, OnResume: func(httpretry.Resumption) {},
 				})
 				req, _ := http.NewRequestWithContext(t.Context(), http.MethodGet, "http://server/x", nil)
@@ -132,7 +93,7 @@ func TestTricklingBodies(t *testing.T) {
 // A fast body is not ended after MaxElapsed because its reader is slow.
 func TestSlowReaderOfAFastBody(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		base := served(t, func(w http.ResponseWriter, _ *http.Request) { _, _ = w.Write(make([]byte, 1<<20)) })
+		base := servertest.InBubble(t, http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) { _, _ = w.Write(make([]byte, 1<<20)) }))
 		policy := &retry.Policy{MaxElapsed: time.Second}
 		transport := httpretry.NewTransport(base, httpretry.Options{Policy: policy, MinRate: 1 << 20})
 		req, _ := http.NewRequestWithContext(t.Context(), http.MethodGet, "http://server/x", nil)

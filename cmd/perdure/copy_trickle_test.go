@@ -1,9 +1,7 @@
 package main
 
 import (
-	"context"
 	"fmt"
-	"net"
 	"net/http"
 	"os"
 	"os/signal"
@@ -13,26 +11,9 @@ import (
 	"testing"
 	"testing/synctest"
 	"time"
+
+	"github.com/seed-0f2c7998/perdure/internal/servertest"
 )
-
-// pipes is a network in this process, on which time is that of the test.
-type pipes chan net.Conn
-
-func (p pipes) Accept() (net.Conn, error) {
-	conn, ok := <-p
-	if !ok {
-		return nil, net.ErrClosed
-	}
-	return conn, nil
-}
-func (p pipes) Close() error   { close(p); return nil }
-func (p pipes) Addr() net.Addr { return &net.TCPAddr{} }
-
-func (p pipes) dial(context.Context, string, string) (net.Conn, error) {
-	here, there := net.Pipe()
-	p <- there
-	return here, nil
-}
 
 // A body that brings a byte a second is no silence: --min-rate ends it, and so does --max-elapsed. Without either it comes.
 func TestMinRate(t *testing.T) {
@@ -62,9 +43,7 @@ func TestMinRate(t *testing.T) {
 			before := http.DefaultTransport
 			defer func() { http.DefaultTransport = before }()
 			synctest.Test(t, func(t *testing.T) {
-				network := make(pipes)
-				http.DefaultTransport = &http.Transport{DialContext: network.dial}
-				server := &http.Server{Handler: http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) { //nolint:gosec // it has one client
+				http.DefaultTransport = servertest.InBubble(t, http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 					w.Header().Set("Content-Length", fmt.Sprint(size))
 					tick := time.NewTicker(time.Second)
 					defer tick.Stop()
@@ -78,9 +57,7 @@ func TestMinRate(t *testing.T) {
 							return
 						}
 					}
-				})}
-				go func() { _ = server.Serve(network) }()
-				defer func() { _ = server.Close() }()
+				}))
 				a := &app{stdin: os.Stdin, stdout: log, stderr: log, environ: []string{"PERDURE_STATE=" + dir}}
 				began := time.Now()
 				code := a.main(t.Context(), append([]string{"copy"}, append(strings.Fields(c.flags), "--store", "memory", "--base-delay", "0.001", "--jitter", "0", "http://server/x", filepath.Join(dir, "x"))...))
