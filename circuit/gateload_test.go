@@ -19,12 +19,13 @@ func TestALineGoesSlowlyAfterAReset(t *testing.T) {
 		b := gated(t, Config{Gate: Wait})
 		limitedAt(t, b)
 		var calls atomic.Int64
-		down := true
+		var down atomic.Bool
+		down.Store(true)
 		var all sync.WaitGroup
 		for range 400 {
 			all.Go(func() {
 				err := b.Do(t.Context(), func(context.Context) error {
-					if down {
+					if down.Load() {
 						return errDown
 					}
 					calls.Add(1)
@@ -36,7 +37,7 @@ func TestALineGoesSlowlyAfterAReset(t *testing.T) {
 			})
 			pause(t.Context(), time.Millisecond)
 		}
-		down = false
+		down.Store(false)
 		b.Reset()
 		pause(t.Context(), 200*time.Millisecond)
 		if n := calls.Load(); n > 60 {
