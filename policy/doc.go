@@ -1,0 +1,2 @@
+// Package policy reads named policies from a YAML file.
+package policy

@@ -1,0 +1,3 @@
+// Package sqlretry retries transactions of PostgreSQL and MySQL, and classifies their
+// errors.
+package sqlretry
