@@ -35,7 +35,7 @@ var untagged = []string{"awsretry/clienttest", "bench", "examples", "tools"}
 
 // leaves know nothing of the project, so anything may import them.
 var leaves = []string{
-	".", "internal/bound", "internal/neterr", "internal/private", "internal/record", "internal/redact", "internal/setting", "internal/spool", "internal/stall",
+	".", "internal/bound", "internal/neterr", "internal/notify", "internal/private", "internal/record", "internal/redact", "internal/setting", "internal/spool", "internal/stall",
 	"internal/unwrap", "internal/validator",
 }
 
@@ -48,6 +48,7 @@ var mayImport = map[string][]string{
 	"internal/class":         nil,
 	"internal/errorspage":    {"circuit"},
 	"internal/neterr":        {"internal/unwrap"},
+	"internal/notify":        nil,
 	"internal/private":       nil,
 	"internal/record":        nil,
 	"internal/redact":        nil,
@@ -74,6 +75,7 @@ var mayImport = map[string][]string{
 	"internal/calls":         {"circuit", "internal/seam", "retry"},
 	"circuit":                {"internal/cell", "internal/class", "internal/gate", "internal/places", "internal/queue", "internal/seam"},
 	"retry":                  {"circuit", "internal/breakers", "internal/class", "internal/seam"},
+	"fallback":               {"circuit", "retry"},
 	"httpretry":              {"circuit", "internal/breakers", "internal/calls", "internal/checksum", "internal/getters", "internal/seam", "internal/transfer", "internal/viaproxy", "retry"},
 	"hoststore":              {"circuit", "internal/cell"},
 	"internal/fleet":         {"circuit", "internal/cell", "internal/gate", "retry"},
