@@ -37,6 +37,7 @@ var redacts = map[string]string{
 	"cmd/perdure/internal/endpoint/parse.go":   "an argument of the command, as an error names it",
 	"cmd/perdure/internal/endpoint/http.go":    "an argument of the command, as it is shown",
 	"cmd/perdure/internal/endpoint/s3.go":      "an endpoint that may be refused for the secrets in it, and is named then",
+	"cmd/perdure/internal/proxy/failure.go":    "an error of any transport, on its way to a client",
 	"cmd/perdure/internal/state/row.go":        "keys that other programs have made",
 	"cmd/perdure/internal/state/state.go":      "an argument of the command, to find the key that was made of it",
 }

@@ -1,0 +1,101 @@
+package proxy
+
+import (
+	"context"
+	"errors"
+	"io"
+	"io/fs"
+	"log"
+	"net"
+	"net/http"
+	"os"
+	"strings"
+	"syscall"
+	"time"
+
+	"github.com/seed-0f2c7998/perdure/internal/setting"
+)
+
+// Listen opens the socket that text names: HOST:PORT, or unix:PATH. A host other than loopback is refused unless remote is
+// set. An error names field.
+func Listen(ctx context.Context, field, text string, remote bool) (net.Listener, error) {
+	if path, ok := strings.CutPrefix(text, "unix:"); ok {
+		return listenUnix(ctx, field, path)
+	}
+	host, _, err := net.SplitHostPort(text)
+	if err != nil {
+		return nil, setting.Bad(field, text, "HOST:PORT, such as 127.0.0.1:9000, or unix:PATH")
+	}
+	if ip := net.ParseIP(host); !remote && host != "localhost" && (ip == nil || !ip.IsLoopback()) {
+		return nil, setting.Bad(field, text, "a loopback address, such as 127.0.0.1:9000; with --allow-remote any: then all hosts that reach it can use it")
+	}
+	var config net.ListenConfig
+	return config.Listen(ctx, "tcp", text)
+}
+
+// listenUnix opens a Unix socket that only this user can connect to. A socket of that name that no process serves is replaced.
+func listenUnix(ctx context.Context, field, path string) (net.Listener, error) {
+	if path == "" {
+		return nil, setting.Bad(field, "unix:", "unix:PATH")
+	}
+	if info, err := os.Lstat(path); err == nil {
+		if info.Mode().Type() != fs.ModeSocket {
+			return nil, setting.Bad(field, "unix:"+path, "the path of a socket, or of nothing: a file of this name exists")
+		}
+		var dialer net.Dialer
+		conn, err := dialer.DialContext(ctx, "unix", path)
+		if err == nil {
+			conn.Close()
+			return nil, setting.Bad(field, "unix:"+path, "a socket that no other process serves")
+		}
+		if !errors.Is(err, syscall.ECONNREFUSED) {
+			return nil, err
+		}
+		if err := os.Remove(path); err != nil { // a process that was killed has left it
+			return nil, err
+		}
+	}
+	return bindUnix(ctx, path)
+}
+
+const defaultGrace = 30 * time.Second
+
+// Serve serves clients on l until ctx ends. Then it accepts no more, and returns once all requests and upgraded connections
+// have ended, at most after the Config's Grace.
+func (p *Proxy) Serve(ctx context.Context, l net.Listener) error {
+	base, cancel := context.WithCancel(context.WithoutCancel(ctx))
+	defer cancel()
+	server := &http.Server{
+		Handler: p, ReadHeaderTimeout: 10 * time.Second, IdleTimeout: 2 * time.Minute, MaxHeaderBytes: 64 << 10,
+		ErrorLog:    log.New(io.Discard, "", 0),
+		BaseContext: func(net.Listener) context.Context { return base },
+		ConnContext: func(ctx context.Context, c net.Conn) context.Context { return context.WithValue(ctx, connKey{}, c) },
+	}
+	ended := make(chan error, 1)
+	go func() { ended <- server.Serve(l) }()
+	select {
+	case err := <-ended:
+		return err
+	case <-ctx.Done():
+	}
+	grace := p.config.Grace
+	if grace == 0 {
+		grace = defaultGrace
+	}
+	bound, stop := context.WithTimeout(base, grace)
+	defer stop()
+	_ = server.Shutdown(bound) // an error: the time is over
+	p.wait(bound)
+	cancel()
+	return server.Close()
+}
+
+// wait waits until no request and no upgraded connection is left, or ctx ends.
+func (p *Proxy) wait(ctx context.Context) {
+	idle := make(chan struct{})
+	go func() { p.active.Wait(); close(idle) }()
+	select {
+	case <-idle:
+	case <-ctx.Done():
+	}
+}

@@ -1,0 +1,177 @@
+// Package proxy serves HTTP on this host for programs in any language, and sends each
+// request to an upstream through [httpretry.Transport].
+//
+// The files in the order of a request: listen.go opens the socket; guard.go refuses what a
+// web page or another host could send; route.go finds the upstream and maps URLs both ways;
+// exchange.go counts the attempts of a request and settles a lost response; response.go
+// makes sure that an incomplete response never looks complete; failure.go writes the
+// proxy's own responses; admin.go has /.perdure/.
+package proxy
+
+import (
+	"cmp"
+	"context"
+	"hash/maphash"
+	"io"
+	"log"
+	"log/slog"
+	"net"
+	"net/http"
+	"net/http/httputil"
+	"sync"
+	"time"
+
+	"github.com/seed-0f2c7998/perdure/circuit"
+	"github.com/seed-0f2c7998/perdure/httpretry"
+	"github.com/seed-0f2c7998/perdure/retry"
+)
+
+// DefaultHeadTimeout is below the usual timeouts of clients, which start at 30 s.
+const DefaultHeadTimeout = 25 * time.Second
+
+// A Config configures a Proxy.
+type Config struct {
+	Upstreams []Upstream        // at least one
+	Hosts     []string          // values of Host that are allowed besides the address and its loopback names
+	Policy    *retry.Policy     // of all requests
+	Breakers  circuit.Config    // one breaker for each upstream
+	Registry  *circuit.Registry // nil means one of the Proxy's own
+
+	// HeadTimeout limits the time to the head of a response, with all attempts and waits; 0 means no limit.
+	HeadTimeout time.Duration
+	// Grace limits how long requests and upgraded connections may last after the end of Serve's context; 0 means 30 s.
+	Grace time.Duration
+	// Log gets warnings.
+	Log *slog.Logger
+
+	// Base sends each attempt, below the retries. If nil, it is an http.Transport.
+	Base http.RoundTripper
+	// Admit, if set, checks a request that the guard has let pass, and may return another one. A [Failure] as the
+	// error becomes the response.
+	Admit func(*http.Request) (*http.Request, error)
+	// WriteFailure writes a response of the proxy's own. If nil, it is JSON.
+	WriteFailure func(http.ResponseWriter, *http.Request, *Failure)
+	// Settle, if set, replaces the proxy's rule for a response whose request may have been processed by an earlier
+	// attempt. It may change res, or return a Failure.
+	Settle func(res *http.Response) error
+}
+
+// A Proxy is an http.Handler. Make one with New.
+type Proxy struct {
+	config  Config
+	guard   guard
+	reverse *httputil.ReverseProxy
+	counts  counts
+	repeats repeats
+	active  sync.WaitGroup // requests and upgraded connections
+}
+
+// New returns a Proxy for clients that address it as address, which is host:port, or "" for a Unix socket.
+func New(c Config, address net.Addr) *Proxy {
+	p := &Proxy{config: c, guard: newGuard(address, c.Hosts)}
+	p.repeats.within, p.repeats.seed = cmp.Or(c.HeadTimeout, DefaultHeadTimeout), maphash.MakeSeed()
+	base := c.Base
+	if base == nil {
+		base = NewBase()
+	}
+	breakers := c.Breakers
+	p.reverse = &httputil.ReverseProxy{
+		Rewrite: p.rewrite,
+		Transport: httpretry.NewTransport(counter{base}, httpretry.Options{
+			Policy: c.Policy, Breakers: &breakers, Registry: c.Registry, OnResume: p.resumed,
+		}),
+		FlushInterval:  100 * time.Millisecond,
+		ErrorLog:       log.New(io.Discard, "", 0), // an error may hold a URL; each reaches its client
+		BufferPool:     &buffers{},
+		ModifyResponse: p.modify,
+		ErrorHandler:   p.failed,
+	}
+	return p
+}
+
+// NewBase returns the http.Transport that sends attempts. It decodes nothing.
+func NewBase() *http.Transport {
+	base := http.DefaultTransport.(*http.Transport).Clone() //nolint:errcheck,forcetypeassert // it is one
+	httpretry.ReportProxyErrors(base)
+	base.DisableCompression = true
+	base.MaxIdleConns, base.MaxIdleConnsPerHost = 1024, 256
+	base.MaxResponseHeaderBytes = 1 << 20
+	return base
+}
+
+// ServeHTTP sends a request to its upstream, or refuses it.
+func (p *Proxy) ServeHTTP(w http.ResponseWriter, r *http.Request) {
+	p.active.Add(1)
+	defer p.active.Done()
+	p.counts.requests.Add(1)
+	if f := p.guard.check(r); f != nil {
+		p.counts.refused.Add(1)
+		p.write(w, r, f)
+		return
+	}
+	if p.admin(w, r) {
+		return
+	}
+	upstream := find(p.config.Upstreams, r.URL.EscapedPath())
+	if upstream == nil {
+		p.write(w, r, &Failure{Status: http.StatusNotFound, Code: "no_upstream", Message: "no upstream has this path"})
+		return
+	}
+	p.noteRepeat(r)
+	x := &exchange{upstream: upstream, writer: http.NewResponseController(w), client: r}
+	_ = x.writer.SetWriteDeadline(time.Time{}) // that of the last response on this connection
+	r = r.WithContext(context.WithValue(r.Context(), exchangeKey{}, x))
+	if p.config.Admit != nil {
+		admitted, err := p.config.Admit(r)
+		if err != nil {
+			p.failed(w, r, err)
+			return
+		}
+		r = admitted
+	}
+	if r.Body != nil && r.Body != http.NoBody {
+		r.Body = &requestBody{ReadCloser: r.Body, exchange: x}
+	}
+	defer p.aborted(x)
+	p.reverse.ServeHTTP(w, r)
+}
+
+// rewrite makes the request to the upstream. Nothing of the client's request is lost but what is meant for one connection.
+func (p *Proxy) rewrite(r *httputil.ProxyRequest) {
+	x := exchangeOf(r.In.Context())
+	x.upstream.address(r.Out, r.In.URL)
+	r.Out.Host = ""
+	r.Out.URL.RawQuery = r.In.URL.RawQuery
+	r.Out.Trailer = r.In.Trailer // the server fills this map when the body has ended
+	for _, name := range []string{"Forwarded", "X-Forwarded-For", "X-Forwarded-Host", "X-Forwarded-Proto"} {
+		if values, ok := r.In.Header[name]; ok {
+			r.Out.Header[name] = values
+		}
+	}
+}
+
+// resumed counts a body that is resumed after a break.
+func (p *Proxy) resumed(r httpretry.Resumption) {
+	p.counts.resumes.Add(1)
+	p.config.Log.Info("Resuming a response body", "event", "resumed", "offset", r.Offset)
+}
+
+// buffers are reused by responses.
+type buffers struct{ pool sync.Pool }
+
+const bufferSize = 32 << 10
+
+// Get returns a buffer.
+func (b *buffers) Get() []byte {
+	if buffer, ok := b.pool.Get().(*[bufferSize]byte); ok {
+		return buffer[:]
+	}
+	return new([bufferSize]byte)[:]
+}
+
+// Put takes a buffer back.
+func (b *buffers) Put(buffer []byte) {
+	if len(buffer) == bufferSize {
+		b.pool.Put((*[bufferSize]byte)(buffer))
+	}
+}

@@ -1,0 +1,188 @@
+package proxy
+
+import (
+	"net/http"
+	"net/url"
+	"regexp"
+	"slices"
+	"strings"
+
+	"github.com/seed-0f2c7998/perdure/httpretry"
+	"github.com/seed-0f2c7998/perdure/internal/setting"
+)
+
+// An Upstream is a server, and the paths of the proxy that lead to it.
+type Upstream struct {
+	Prefix string   // "" or a path without a slash at its end
+	URL    *url.URL // scheme, host and path; the path has no slash at its end
+}
+
+// Reserved is the path of the proxy's own pages.
+const Reserved = "/.perdure"
+
+// ParseUpstreams reads upstreams in the form URL or /PREFIX=URL. An error names field.
+func ParseUpstreams(field string, texts []string) ([]Upstream, error) {
+	var all []Upstream
+	for _, text := range texts {
+		u, err := parseUpstream(field, text)
+		if err != nil {
+			return nil, err
+		}
+		if slices.ContainsFunc(all, func(other Upstream) bool { return other.Prefix == u.Prefix }) {
+			return nil, setting.Bad(field, text, "one upstream for each path prefix")
+		}
+		all = append(all, u)
+	}
+	slices.SortStableFunc(all, func(a, b Upstream) int { return len(b.Prefix) - len(a.Prefix) })
+	return all, nil
+}
+
+func parseUpstream(field, text string) (Upstream, error) {
+	prefix, address := "", text
+	if strings.HasPrefix(text, "/") {
+		prefix, address, _ = strings.Cut(text, "=")
+		prefix = strings.TrimRight(prefix, "/")
+	}
+	u, err := url.Parse(address)
+	switch {
+	case err != nil || u.Scheme != "http" && u.Scheme != "https" || u.Host == "":
+		return Upstream{}, setting.Bad(field, text, "an http or https URL with a host, or /PREFIX=URL")
+	case u.User != nil:
+		return Upstream{}, setting.Bad(field, u.Redacted(), "a URL without user and password: clients send their own")
+	case u.RawQuery != "" || u.Fragment != "":
+		return Upstream{}, setting.Bad(field, text, "a URL without query and fragment")
+	case prefix == Reserved || strings.HasPrefix(prefix, Reserved+"/"):
+		return Upstream{}, setting.Bad(field, text, "a prefix other than "+Reserved+", which has the proxy's own pages")
+	}
+	u.Path, u.RawPath = strings.TrimRight(u.Path, "/"), strings.TrimRight(u.RawPath, "/")
+	return Upstream{Prefix: prefix, URL: u}, nil
+}
+
+// find returns the upstream with the longest prefix of an escaped path, or nil. all has longer prefixes first.
+func find(all []Upstream, path string) *Upstream {
+	for i := range all {
+		if _, ok := below(path, all[i].Prefix); ok || path == "*" && all[i].Prefix == "" {
+			return &all[i]
+		}
+	}
+	return nil
+}
+
+// below returns the rest of path after prefix, with its slash, if path is prefix or below it.
+func below(path, prefix string) (rest string, ok bool) {
+	rest, ok = strings.CutPrefix(path, prefix)
+	return rest, ok && (rest == "" || rest[0] == '/')
+}
+
+// address sets the URL of a request to the upstream. Escapes in the path are kept as the client sent them.
+func (u *Upstream) address(out *http.Request, in *url.URL) {
+	out.URL.Scheme, out.URL.Host = u.URL.Scheme, u.URL.Host
+	if in.Path == "*" {
+		return
+	}
+	rest, _ := below(in.EscapedPath(), u.Prefix)
+	if rest == "" && u.URL.Path == "" {
+		rest = "/"
+	}
+	escaped := u.URL.EscapedPath() + rest
+	if path, err := url.PathUnescape(escaped); err == nil {
+		out.URL.Path, out.URL.RawPath = path, escaped
+	}
+}
+
+// back returns the path of the proxy that leads to a URL of one of the upstreams. If none has it, ok is false.
+func back(all []Upstream, to *url.URL) (path string, ok bool) {
+	best := -1
+	for i := range all {
+		u := &all[i]
+		if !sameServer(u.URL, to) {
+			continue
+		}
+		rest, under := below(to.EscapedPath(), u.URL.EscapedPath())
+		if under && len(u.URL.Path) > best {
+			best, path = len(u.URL.Path), u.Prefix+rest
+		}
+	}
+	if best < 0 {
+		return "", false
+	}
+	if path == "" {
+		path = "/"
+	}
+	return path, true
+}
+
+func sameServer(a, b *url.URL) bool {
+	return httpretry.Key(&http.Request{URL: a}) == httpretry.Key(&http.Request{URL: b})
+}
+
+// reference returns text, a URL in a response to a request to the URL from, so that it leads back through the proxy. A
+// URL of another server stays as it is.
+func reference(all []Upstream, from *url.URL, text string) string {
+	to, err := from.Parse(text)
+	if err != nil || to.Scheme != "http" && to.Scheme != "https" || !strings.HasPrefix(text, "/") && !isAbsolute(text) {
+		return text // a relative path leads to the right place by itself
+	}
+	path, ok := back(all, to)
+	if !ok {
+		return to.String() // an absolute path that no prefix leads to
+	}
+	if to.RawQuery != "" || to.ForceQuery {
+		path += "?" + to.RawQuery
+	}
+	if to.Fragment != "" {
+		path += "#" + to.EscapedFragment()
+	}
+	return path
+}
+
+func isAbsolute(text string) bool {
+	u, err := url.Parse(text)
+	return err == nil && u.IsAbs()
+}
+
+var linked = regexp.MustCompile(`<[^<>]*>`)
+
+// redirect makes the URLs and cookies in the header of a response lead back through the proxy.
+func (p *Proxy) redirect(u *Upstream, res *http.Response, from *url.URL) {
+	h := res.Header
+	for _, name := range []string{"Location", "Content-Location"} {
+		for i, value := range h[name] {
+			h[name][i] = reference(p.config.Upstreams, from, value)
+		}
+	}
+	for i, value := range h["Link"] {
+		h["Link"][i] = linked.ReplaceAllStringFunc(value, func(link string) string {
+			return "<" + reference(p.config.Upstreams, from, link[1:len(link)-1]) + ">"
+		})
+	}
+	for i, value := range h["Set-Cookie"] {
+		h["Set-Cookie"][i] = u.cookie(value)
+	}
+}
+
+// cookie returns a Set-Cookie that a client of the proxy sends back to the same upstream only: without Domain, which names
+// the upstream's host, and without Secure, because the proxy speaks plain http.
+func (u *Upstream) cookie(text string) string {
+	parts := strings.Split(text, ";")
+	kept := parts[:1]
+	for _, part := range parts[1:] {
+		name, value, _ := strings.Cut(strings.TrimSpace(part), "=")
+		switch strings.ToLower(name) {
+		case "domain", "secure":
+		case "path":
+			rest, ok := below(value, u.URL.EscapedPath())
+			if !ok {
+				rest = "" // the cookie is for a wider path, of which the proxy has this part
+			}
+			path := u.Prefix + rest
+			if path == "" {
+				path = "/"
+			}
+			kept = append(kept, " Path="+path)
+		default:
+			kept = append(kept, part)
+		}
+	}
+	return strings.Join(kept, ";")
+}

@@ -1,0 +1,133 @@
+package main
+
+import (
+	"context"
+	"fmt"
+	"strings"
+	"time"
+
+	"github.com/spf13/cobra"
+
+	"github.com/seed-0f2c7998/perdure/circuit"
+	"github.com/seed-0f2c7998/perdure/cmd/perdure/internal/exit"
+	"github.com/seed-0f2c7998/perdure/cmd/perdure/internal/help"
+	"github.com/seed-0f2c7998/perdure/cmd/perdure/internal/policy"
+	"github.com/seed-0f2c7998/perdure/cmd/perdure/internal/proxy"
+	"github.com/seed-0f2c7998/perdure/cmd/perdure/internal/state"
+	"github.com/seed-0f2c7998/perdure/internal/setting"
+	"github.com/seed-0f2c7998/perdure/retry"
+)
+
+// proxyText is the help of proxy.
+const proxyText = `Serve HTTP on this host, and send each request to an upstream server with retries: for programs in any
+language, unchanged but for the URL that they are given.
+
+GET, HEAD, OPTIONS, PUT and DELETE are repeated when they fail, and so is any request with an
+Idempotency-Key. A POST or PATCH without one is not repeated, unless it surely never left. A response
+body that breaks is resumed where it broke. A body whose digest does not match, or that cannot be
+resumed, reaches the client as an incomplete response, never as a complete one.
+
+Each upstream has a circuit breaker and a retry budget, which all commands of this user share: see perdure
+status. While the breaker is open, or a limit is reached, a request gets 503 with Retry-After. --rate
+limits the requests to each upstream, those of other commands included. --head-timeout limits the time to
+the head of a response, with all attempts and waits; it should be below the timeout of the clients. Set
+the clients' own retries to one attempt: else attempts multiply.
+
+The address must be loopback, unless --allow-remote is given, or a Unix socket, which only this user can
+connect to. Requests for another Host and those of web pages are refused. The paths /.perdure/healthz and
+/.perdure/metrics are the proxy's own.
+
+On SIGTERM it accepts no more connections, and ends when its requests and upgraded connections have, or
+after --grace.`
+
+// proxyFlags are the flags of proxy besides those of every policy.
+type proxyFlags struct {
+	policy *policy.Flags
+	listen string
+	to     []string
+	hosts  []string
+	remote bool
+	head   time.Duration
+	grace  time.Duration
+}
+
+func (a *app) proxyCommand() *cobra.Command {
+	var f proxyFlags
+	c := &cobra.Command{
+		Use:   "proxy [flags] --to URL",
+		Short: "Retry the requests of programs in any language",
+		Long:  proxyText,
+		Example: `  perdure proxy --listen 127.0.0.1:9000 --to https://api.example.com --rate 60/m
+  curl http://127.0.0.1:9000/v1/stations
+
+  perdure proxy --listen unix:$XDG_RUNTIME_DIR/perdure.sock --to /bikes=https://bikes.example.com/v1 --to /weather=https://weather.example.com`,
+		DisableFlagsInUseLine: true,
+		Args:                  help.Exactly(0, "none"),
+		RunE: func(c *cobra.Command, _ []string) error {
+			return a.proxy(c.Context(), &f)
+		},
+	}
+	flags := c.Flags()
+	flags.StringVar(&f.listen, "listen", "127.0.0.1:9000", "`address` to listen on: HOST:PORT or unix:PATH")
+	flags.StringArrayVar(&f.to, "to", nil, "upstream `URL`, or /PREFIX=URL for the paths below PREFIX; may be repeated")
+	flags.StringArrayVar(&f.hosts, "host", nil, "another `name` that clients may send as Host; may be repeated")
+	flags.BoolVar(&f.remote, "allow-remote", false, "allow an address other than loopback: all hosts that reach it can use the proxy")
+	f.head, f.grace = proxy.DefaultHeadTimeout, 30*time.Second
+	flags.Var(policy.Wait(&f.head), "head-timeout", "`seconds` to the head of a response, with all attempts and waits (25)")
+	flags.Var(policy.Wait(&f.grace), "grace", "`seconds` that requests and upgraded connections may last after SIGTERM (30)")
+	f.policy = policy.Add(flags)
+	return c
+}
+
+// proxy serves until a signal comes.
+func (a *app) proxy(ctx context.Context, f *proxyFlags) error {
+	config, done, err := a.proxyConfig(f)
+	defer done()
+	if err != nil {
+		return err
+	}
+	ctx, stop := exit.OnSignal(ctx)
+	defer stop()
+	listener, err := proxy.Listen(ctx, "--listen", f.listen, f.remote)
+	if err != nil {
+		return err
+	}
+	defer listener.Close()
+	for _, u := range config.Upstreams {
+		a.log.Info(fmt.Sprintf("Serving %s%s/ for %s", listener.Addr(), u.Prefix, u.URL),
+			"event", "serving", "address", listener.Addr().String(), "prefix", u.Prefix, "upstream", u.URL.String())
+	}
+	return proxy.New(config, listener.Addr()).Serve(ctx, listener)
+}
+
+// proxyConfig returns the configuration of the proxy. The returned function must be called when the proxy has ended.
+func (a *app) proxyConfig(f *proxyFlags) (c proxy.Config, done func(), err error) {
+	done = func() {}
+	if c.Upstreams, err = proxy.ParseUpstreams("--to", f.to); err != nil {
+		return c, done, err
+	}
+	if len(c.Upstreams) == 0 {
+		return c, done, setting.Bad("--to", strings.Join(f.to, ","), "given: the URL of an upstream")
+	}
+	source, err := a.load(f.policy)
+	if err != nil {
+		return c, done, err
+	}
+	s, err := source.Settings("service")
+	if err != nil {
+		return c, done, exit.UsageError(err)
+	}
+	store, err := state.Open(s.Store, a.log)
+	if err != nil {
+		return c, done, s.AtSource(err)
+	}
+	if s.Breaker.Budget == 0 && s.Given("budget") == "" {
+		s.Breaker.Budget = circuit.Service().Budget
+	}
+	s.Breaker.Store, s.Breaker.Log = store, a.log
+	p := s.Policy
+	p.Observe = retry.LogTo(a.log)
+	c.Policy, c.Breakers, c.Registry = &p, s.Breaker, new(circuit.Registry)
+	c.HeadTimeout, c.Grace, c.Hosts, c.Log = f.head, f.grace, f.hosts, a.log
+	return c, store.Close, nil
+}
