@@ -26,7 +26,7 @@ import (
 
 func (a *app) statusCommand() *cobra.Command {
 	var f *policy.Flags
-	watch := false
+	watch, prometheus := false, false
 	c := &cobra.Command{
 		Use:   "status [flags]",
 		Short: "Show the circuit breakers that commands share",
@@ -37,27 +37,32 @@ the retry budget, if it has been used. If hosts share the store, the server is q
 
 State files of other versions of perdure are listed below the table: they are not shared with this one.
 
-It changes nothing and creates no file. With --json, each snapshot is one object per line.`,
+It changes nothing and creates no file. With --json, each snapshot is one object per line. With --prometheus, it is
+what all processes have counted for each key, in Prometheus' text format 0.0.4.`,
 		Args: help.Exactly(0, "none"),
 		RunE: func(c *cobra.Command, _ []string) error {
 			s, err := a.settings(f)
 			if err != nil {
 				return err
 			}
-			if watch {
+			switch {
+			case prometheus && (watch || a.json):
+				return setting.Bad("--prometheus", "true", "used without --watch and --json")
+			case watch:
 				return s.AtSource(a.watch(c.Context(), s.Store))
 			}
-			return s.AtSource(a.status(c.Context(), s.Store, a.warnFleet))
+			return s.AtSource(a.status(c.Context(), s.Store, prometheus, a.warnFleet))
 		},
 	}
 	c.Flags().BoolVar(&watch, "watch", false, "repeat each second, until ctrl-C")
+	c.Flags().BoolVar(&prometheus, "prometheus", false, "write metrics in Prometheus' text format")
 	f = policy.AddStore(c.Flags())
 	return c
 }
 
-// status writes a snapshot of the store. warn is called if the fleet's server does not
-// respond.
-func (a *app) status(ctx context.Context, store string, warn func(error)) error {
+// status writes a snapshot of the store, as metrics if prometheus is set. warn is called if
+// the fleet's server does not respond.
+func (a *app) status(ctx context.Context, store string, prometheus bool, warn func(error)) error {
 	snapshot, err := state.Take(store)
 	if err != nil {
 		return err
@@ -68,7 +73,10 @@ func (a *app) status(ctx context.Context, store string, warn func(error)) error 
 	} else if err != nil && ctx.Err() == nil {
 		warn(err)
 	}
-	if a.json {
+	switch {
+	case prometheus:
+		return snapshot.WritePrometheus(a.stdout)
+	case a.json:
 		return snapshot.WriteJSON(report.ForJSON(a.stdout))
 	}
 	return snapshot.WriteTable(a.stdout)
@@ -100,7 +108,7 @@ func (a *app) watch(ctx context.Context, store string) error {
 		default:
 			fmt.Fprintln(a.stdout, time.Now().Format(time.DateTime))
 		}
-		if err := a.status(ctx, store, warn); err != nil {
+		if err := a.status(ctx, store, false, warn); err != nil {
 			return err
 		}
 		if !a.json && !terminal {
