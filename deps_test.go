@@ -88,7 +88,7 @@ var mayImport = map[string][]string{
 	"grpcretry":              {"circuit", "internal/breakers", "internal/calls", "retry"},
 	"sqlretry":               {"circuit", "retry"},
 	"policy":                 {"circuit", "retry"},
-	"vet":                    nil,
+	"vet":                    {"circuit", "retry"},
 	"pipes":                  {"circuit", "internal/breakers", "internal/pipesjson", "retry"},
 	"sim":                    {"circuit", "internal/breakers", "internal/cell", "internal/gate", "internal/seam", "retry"},
 	"s3test":                 nil,

@@ -1,0 +1,124 @@
+package vet
+
+import (
+	"go/ast"
+	"go/constant"
+	"go/types"
+	"slices"
+	"strings"
+
+	"golang.org/x/tools/go/analysis"
+	"golang.org/x/tools/go/analysis/passes/inspect"
+)
+
+// post reports a POST or PATCH that retry.Do repeats, and that has no Idempotency-Key: a
+// server that processed it, and whose response was lost, processes it twice.
+var post = &analysis.Analyzer{
+	Name:     "perdurepost",
+	Doc:      "report a POST or PATCH that is repeated without an idempotency key",
+	Requires: []*analysis.Analyzer{inspect.Analyzer, attempts},
+	Run: func(pass *analysis.Pass) (any, error) {
+		built := posts(pass)
+		for _, a := range attemptsOf(pass) {
+			eachIn(a.body, func(call *ast.CallExpr) {
+				method := postMethod(pass, call)
+				for _, arg := range call.Args {
+					if obj := object(pass, arg); method == "" && outside(obj, a.body) && calls(pass, call, "net/http", "Do") {
+						method = built.method[obj]
+					}
+				}
+				if method != "" && !hasKey(pass, built, a.body) {
+					pass.ReportRangef(call, "%s is repeated without an Idempotency-Key: the server may process it twice", method)
+				}
+			})
+		}
+		return nil, nil
+	},
+}
+
+// requests are the POST and PATCH requests of a package that are assigned to a variable,
+// and the requests that are given a key.
+type requests struct {
+	method map[types.Object]string
+	keyed  map[types.Object]bool
+}
+
+func posts(pass *analysis.Pass) requests {
+	r := requests{map[types.Object]string{}, map[types.Object]bool{}}
+	in(pass).Preorder([]ast.Node{(*ast.AssignStmt)(nil), (*ast.CallExpr)(nil)}, func(n ast.Node) {
+		switch n := n.(type) {
+		case *ast.AssignStmt:
+			if call, ok := n.Rhs[0].(*ast.CallExpr); ok && len(n.Rhs) == 1 {
+				if obj := object(pass, n.Lhs[0]); obj != nil && postMethod(pass, call) != "" {
+					r.method[obj] = postMethod(pass, call)
+				}
+			}
+		case *ast.CallExpr:
+			if on := keyedHeader(pass, n); on != nil {
+				r.keyed[object(pass, on)] = true
+				if header, ok := on.(*ast.SelectorExpr); ok {
+					r.keyed[object(pass, header.X)] = true
+				}
+			}
+		}
+	})
+	for obj := range r.keyed {
+		delete(r.method, obj)
+	}
+	return r
+}
+
+// postMethod returns POST or PATCH if call sends or builds such a request, or "".
+func postMethod(pass *analysis.Pass, call *ast.CallExpr) string {
+	at := -1
+	switch {
+	case calls(pass, call, "net/http", "Post", "PostForm"):
+		return "POST"
+	case calls(pass, call, "net/http", "NewRequest"):
+		at = 0
+	case calls(pass, call, "net/http", "NewRequestWithContext"):
+		at = 1
+	}
+	if at < 0 || at >= len(call.Args) {
+		return ""
+	}
+	if method, ok := text(pass, call.Args[at]); ok && slices.Contains([]string{"POST", "PATCH"}, method) {
+		return method
+	}
+	return ""
+}
+
+// hasKey reports whether a request within n gets an idempotency key.
+func hasKey(pass *analysis.Pass, built requests, n ast.Node) (found bool) {
+	eachIn(n, func(call *ast.CallExpr) {
+		found = found || keyedHeader(pass, call) != nil || calls(pass, call, httpPath, "Idempotent")
+	})
+	ast.Inspect(n, func(n ast.Node) bool {
+		if id, ok := n.(*ast.Ident); ok {
+			found = found || built.keyed[pass.TypesInfo.Uses[id]] && is(named(pass.TypesInfo.TypeOf(id)), "net/http", "Header", "Request")
+		}
+		return true
+	})
+	return found
+}
+
+// keyedHeader returns the header that call gives an idempotency key, or nil.
+func keyedHeader(pass *analysis.Pass, call *ast.CallExpr) ast.Expr {
+	on, kind := receiver(pass, call)
+	if !is(kind, "net/http", "Header") || !calls(pass, call, "net/http", "Set", "Add") || len(call.Args) != 2 {
+		return nil
+	}
+	if name, ok := text(pass, call.Args[0]); ok && strings.HasSuffix(strings.ToLower(name), "idempotency-key") {
+		return on
+	}
+	return nil
+}
+
+// text returns the value of a constant string.
+func text(pass *analysis.Pass, e ast.Expr) (string, bool) {
+	v := pass.TypesInfo.Types[e].Value
+	if v == nil || v.Kind() != constant.String {
+		return "", false
+	}
+	return constant.StringVal(v), true
+}
