@@ -17,6 +17,7 @@ var redacts = map[string]string{
 	"retry/errors.go":                          "an Error holds the last error as the operation returned it, and prints it",
 	"httpretry/internal/shown/shown.go":        "what net/http quotes of a request and its response; the address of a request in an error or event, as it is made",
 	"httpretry/errors.go":                      "a BodyError holds errors as they were, and prints them",
+	"hedge/hedge.go":                           "the name in an event, as the event is made",
 	"fallback/fallback.go":                     "errors of an event, as it is made; an Error holds both errors as they were returned, and prints them",
 	"httpretry/resume.go":                      "the break in an event, as the event is made",
 	"awsretry/response.go":                     "what a service sends back of a request",

@@ -161,7 +161,8 @@ func (h *Hedge) hedger() *hedge.Hedger {
 	if h == nil {
 		return nil
 	}
-	known := &hedge.Hedger{Percentile: h.Percentile, Min: h.Min, Ratio: h.Ratio}
+	known := new(hedge.Hedger)
+	known.Percentile, known.Min, known.Ratio = h.Percentile, h.Min, h.Ratio
 	if known.Percentile == 0 {
 		known.Percentile = 0.95
 	}

@@ -8,38 +8,20 @@ import (
 	"context"
 	"io"
 	"net/http"
-	"slices"
-	"sync"
 	"time"
 
+	"github.com/seed-0f2c7998/perdure/internal/latency"
 	"github.com/seed-0f2c7998/perdure/retry"
 )
 
-// A Hedger measures the latencies of one server. It is safe for concurrent use.
-type Hedger struct {
-	Percentile float64       // a request is slow above this percentile of the latencies; 0..1
-	Min        time.Duration // the minimum time before a second request
-	Ratio      float64       // the maximum number of second requests per first request
-
-	mu     sync.Mutex
-	recent [window]time.Duration // a ring buffer of latencies
-	seen   int
-	delay  time.Duration // the percentile of recent; 0 means too few latencies
-	tokens float64       // second requests that may be sent
-}
-
-const (
-	window         = 256 // latencies that are kept
-	minSamples     = 20  // latencies that a percentile needs
-	recomputeEvery = 16  // latencies after which the percentile is recomputed
-	maxTokens      = 10  // the maximum number of tokens
-)
+// A Hedger measures the latencies of one server, of which it knows its Percentile, Min and Ratio. It is safe for concurrent use.
+type Hedger struct{ latency.Meter }
 
 // Do calls send, and a second time if the first call is slow and the budget allows. It returns the first good response, or
 // the last response if no response is good, and discards the other. Each call of send gets a context of its own.
 func (h *Hedger) Do(ctx context.Context, send func(context.Context) (*http.Response, error), discard func(io.ReadCloser)) (*http.Response, error) {
 	start := time.Now()
-	delay := h.begin()
+	delay := h.Begin()
 	if delay == 0 {
 		res, err := send(ctx)
 		h.learn(time.Since(start), err)
@@ -54,7 +36,7 @@ func (h *Hedger) Do(ctx context.Context, send func(context.Context) (*http.Respo
 	case won = <-r.results:
 		r.running--
 	case <-timer.C:
-		if h.withdraw() {
+		if h.Withdraw() {
 			r.launch(ctx, 1)
 		}
 		won = r.best()
@@ -73,41 +55,11 @@ func (h *Hedger) Do(ctx context.Context, send func(context.Context) (*http.Respo
 	return won.res, nil
 }
 
-// begin adds a request's share to the budget, and returns the time before a second request; 0 means no second request.
-func (h *Hedger) begin() time.Duration {
-	h.mu.Lock()
-	defer h.mu.Unlock()
-	h.tokens = min(h.tokens+h.Ratio, maxTokens)
-	if h.delay == 0 {
-		return 0
-	}
-	return max(h.delay, h.Min)
-}
-
-func (h *Hedger) withdraw() bool {
-	h.mu.Lock()
-	defer h.mu.Unlock()
-	if h.tokens < 1 {
-		return false
-	}
-	h.tokens--
-	return true
-}
-
 // learn records a latency; the latency of a failure does not count.
 func (h *Hedger) learn(took time.Duration, err error) {
-	if err != nil {
-		return
+	if err == nil {
+		h.Learn(took)
 	}
-	h.mu.Lock()
-	defer h.mu.Unlock()
-	h.recent[h.seen%window] = max(took, 1)
-	h.seen++
-	if h.seen < minSamples || h.seen%recomputeEvery != 0 && h.delay != 0 {
-		return
-	}
-	known := slices.Sorted(slices.Values(h.recent[:min(h.seen, window)]))
-	h.delay = known[min(int(h.Percentile*float64(len(known))), len(known)-1)]
 }
 
 // A race is two requests for one response.
