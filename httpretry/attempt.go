@@ -16,6 +16,7 @@ import (
 	"github.com/seed-0f2c7998/perdure/httpretry/internal/upload"
 	"github.com/seed-0f2c7998/perdure/internal/bound"
 	"github.com/seed-0f2c7998/perdure/internal/breakers"
+	"github.com/seed-0f2c7998/perdure/internal/spool"
 	"github.com/seed-0f2c7998/perdure/retry"
 )
 
@@ -30,6 +31,7 @@ type operation struct {
 	stream     *stream      // for the body of the response; nil means that the body is not resumed
 	upload     *upload.Body // nil if the request has no body
 	progress   *progress    // nil if the request is not watched
+	head       *headContext // nil means no limit of the time to the head
 	attempts   int
 	last       error // of the attempt before, unmarked
 	unmarked   error // an error of the caller's request; marked is the same error, marked
@@ -104,10 +106,10 @@ func (op *operation) request(ctx context.Context) (*http.Request, error) {
 	return req, nil
 }
 
-// send sends req within ctx. If the policy has an AttemptTimeout, ctx limits the time to the head of the response only: the
+// send sends req within ctx. If there is an AttemptTimeout or a HeadTimeout, ctx limits the time to the head of the response only: the
 // caller reads the body after the attempt.
 func (op *operation) send(ctx context.Context, req *http.Request) (*http.Response, error) {
-	if op.route.policy.AttemptTimeout == 0 {
+	if op.route.policy.AttemptTimeout == 0 && op.head == nil {
 		return op.roundTrip(req)
 	}
 	own, cancel := context.WithCancelCause(req.Context())
@@ -120,7 +122,7 @@ func (op *operation) send(ctx context.Context, req *http.Request) (*http.Respons
 		err = context.Cause(ctx)
 	}
 	if err != nil && req.Context().Err() == nil && errors.Is(context.Cause(ctx), context.DeadlineExceeded) {
-		err = fmt.Errorf("no response from %s within the attempt timeout of %v: %w", req.URL.Host, op.route.policy.AttemptTimeout, err)
+		err = op.late(req, err)
 	}
 	switch {
 	case err != nil:
@@ -132,6 +134,15 @@ func (op *operation) send(ctx context.Context, req *http.Request) (*http.Respons
 		res.Body = &ownBody{ReadCloser: res.Body, cancel: cancel}
 	}
 	return res, nil
+}
+
+// late returns the error of an attempt that had no response within the AttemptTimeout or the HeadTimeout.
+func (op *operation) late(req *http.Request, err error) error {
+	what, limit := "attempt timeout", op.route.policy.AttemptTimeout
+	if op.head.expired() {
+		what, limit = "HeadTimeout", op.head.limit
+	}
+	return fmt.Errorf("no response from %s within the %s of %v: %w", req.URL.Host, what, limit, err)
 }
 
 // roundTrip sends req by the base, and a second time if the response is late and req may be hedged.
@@ -196,7 +207,11 @@ func (op *operation) body() *upload.Body {
 	if !op.idempotent {
 		memory, limit = 0, 0
 	}
-	return upload.New(op.req, max(memory, 0), max(limit, 0))
+	u := upload.New(op.req, spool.Spool{Memory: max(memory, 0), Limit: max(limit, 0), Quota: op.transport.spooled})
+	if op.head != nil {
+		u.OnNew = op.head.extend
+	}
+	return u
 }
 
 // withHeader returns a copy of req with one more header; name must be in its canonical form.

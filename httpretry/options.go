@@ -25,6 +25,13 @@ type Options struct {
 	// Classify up to twice for one attempt.
 	Policy *retry.Policy
 
+	// HeadTimeout limits the time to the head of the response that RoundTrip returns: all attempts, all waits and Retry-After,
+	// but not the time to read the body. It counts from RoundTrip, and from each byte of the request's body that is read for
+	// the first time: while the caller sends, the server cannot respond. A wait that would exceed it is not begun, and the
+	// response before it is returned; an attempt that exceeds it fails with [context.DeadlineExceeded]. Gates and breakers count that
+	// as they count the deadline of a caller. 0 means no limit; less than 0 is an error.
+	HeadTimeout time.Duration
+
 	// Breakers, if set, gives each key its own breaker in place of the Policy's, with the budget of this Config. The name
 	// of a breaker is "http:" and the key.
 	Breakers *circuit.Config
@@ -67,6 +74,10 @@ type Options struct {
 	// in a temporary file. 0 means 64 MiB, less than 0 means no file. A longer body is sent once: see ErrBody.
 	SpoolLimit int64
 
+	// SpoolTotal is how many bytes of the request bodies of all requests together are kept, in memory and in files. 0 means
+	// no limit; less than 0 is an error. A body for which there is no room is sent once: see ErrBody.
+	SpoolTotal int64
+
 	// NoResume turns resuming off, and with it the verification of digests, StallTimeout and MinRate.
 	//
 	// By default the response body of a GET that breaks or stalls is resumed on another connection, if the response has a
@@ -104,6 +115,12 @@ func (o *Options) Validate() error {
 		if err := o.Breakers.Validate(); err != nil {
 			return err
 		}
+	}
+	if o.HeadTimeout < 0 {
+		return setting.Bad("HeadTimeout", o.HeadTimeout.String(), "positive, or 0 for no limit")
+	}
+	if o.SpoolTotal < 0 {
+		return setting.Bad("SpoolTotal", fmt.Sprint(o.SpoolTotal), "positive (bytes), or 0 for no limit")
 	}
 	if o.MinRate < 0 {
 		return setting.Bad("MinRate", fmt.Sprint(o.MinRate), "positive (bytes per second), or 0 for no limit")

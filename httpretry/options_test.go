@@ -27,6 +27,8 @@ func TestOptionsThatAreNotValid(t *testing.T) {
 	}{
 		{httpretry.Options{Policy: &retry.Policy{MaxAttempts: -7}}, []string{"-7"}},
 		{httpretry.Options{Breakers: &circuit.Config{FailureThreshold: -9}}, []string{"failure_threshold", "-9"}},
+		{httpretry.Options{HeadTimeout: -time.Second}, []string{"HeadTimeout", "-1s"}},
+		{httpretry.Options{SpoolTotal: -1}, []string{"SpoolTotal", "-1"}},
 		{httpretry.Options{AttemptHeader: "X Attempt"}, []string{"AttemptHeader", "X Attempt"}},
 		{httpretry.Options{Hedge: &httpretry.Hedge{Percentile: 1}}, []string{"Hedge.Percentile", "1", "below 1"}},
 		{httpretry.Options{Hedge: &httpretry.Hedge{Percentile: math.NaN()}}, []string{"Hedge.Percentile", "NaN"}},

@@ -46,6 +46,7 @@ import (
 	"github.com/seed-0f2c7998/perdure/internal/breakers"
 	"github.com/seed-0f2c7998/perdure/internal/calls"
 	"github.com/seed-0f2c7998/perdure/internal/seam"
+	"github.com/seed-0f2c7998/perdure/internal/spool"
 	"github.com/seed-0f2c7998/perdure/internal/stall"
 	"github.com/seed-0f2c7998/perdure/internal/viaproxy"
 	"github.com/seed-0f2c7998/perdure/retry"
@@ -66,7 +67,8 @@ type Transport struct {
 	invalid  error // why the options are not valid; nil if they are
 	registry *circuit.Registry
 	timers   stall.Pool
-	plain    bool // see isPlainHTTP1
+	spooled  *spool.Quota // of all request bodies; nil means no limit
+	plain    bool         // see isPlainHTTP1
 
 	mu     sync.RWMutex
 	routes map[routeKey]*route // guarded by mu
@@ -105,7 +107,10 @@ func NewTransport(base http.RoundTripper, o Options) *Transport {
 	policy.Observe, policy.Timed = observer(policy.Observe), true
 	t.defaultRoute.policy = &policy
 	t.oneRoute = t.invalid == nil && o.Breakers == nil && o.Hedge == nil
-	t.noPrep = o.Hedge == nil && o.AttemptHeader == "" && o.Classify == nil && policy.AttemptTimeout == 0 && policy.MaxElapsed == 0 && !policy.ObserveAll
+	t.noPrep = o.Hedge == nil && o.AttemptHeader == "" && o.Classify == nil && policy.AttemptTimeout == 0 && policy.MaxElapsed == 0 && !policy.ObserveAll && o.HeadTimeout == 0
+	if o.SpoolTotal > 0 {
+		t.spooled = spool.NewQuota(o.SpoolTotal)
+	}
 	return t
 }
 
@@ -179,9 +184,14 @@ func (t *Transport) RoundTrip(req *http.Request) (*http.Response, error) { //nol
 // operate is RoundTrip for any request, without the shortcuts: read it first.
 func (t *Transport) operate(r *route, req *http.Request) (*http.Response, error) {
 	op := operation{transport: t, route: r, req: req, idempotent: isIdempotent(req)}
-	op.prepare()
 	ctx, release := withCancel(req)
 	defer release()
+	if limit := t.options.HeadTimeout; limit > 0 {
+		op.head = newHeadContext(ctx, limit)
+		defer op.head.stop()
+		ctx = op.head
+	}
+	op.prepare()
 	res, err := retry.Value(ctx, r.policy, func(ctx context.Context) (*http.Response, error) {
 		return op.attempt(ctx)
 	})

@@ -48,6 +48,7 @@ type proxyFlags struct {
 	hosts  []string
 	remote bool
 	head   time.Duration
+	spool  int // MiB
 	grace  time.Duration
 }
 
@@ -73,8 +74,10 @@ func (a *app) proxyCommand() *cobra.Command {
 	flags.StringArrayVar(&f.hosts, "host", nil, "another `name` that clients may send as Host; may be repeated")
 	flags.BoolVar(&f.remote, "allow-remote", false, "allow an address other than loopback: all hosts that reach it can use the proxy")
 	f.head, f.grace = proxy.DefaultHeadTimeout, 30*time.Second
-	flags.Var(policy.Wait(&f.head), "head-timeout", "`seconds` to the head of a response, with all attempts and waits (25)")
-	flags.Var(policy.Wait(&f.grace), "grace", "`seconds` that requests and upgraded connections may last after SIGTERM (30)")
+	flags.Var(policy.Wait(&f.head), "head-timeout", "`seconds` to the head of a response, with all attempts and waits")
+	f.spool = proxy.DefaultSpoolTotal >> 20
+	flags.Var(policy.Whole(&f.spool, 1, 1<<20), "spool", "`n` MiB of request bodies that are kept together, to be sent again; at most 256 of one request")
+	flags.Var(policy.Wait(&f.grace), "grace", "`seconds` that requests and upgraded connections may last after SIGTERM")
 	f.policy = policy.Add(flags)
 	return c
 }
@@ -128,6 +131,7 @@ func (a *app) proxyConfig(f *proxyFlags) (c proxy.Config, done func(), err error
 	p := s.Policy
 	p.Observe = retry.LogTo(a.log)
 	c.Policy, c.Breakers, c.Registry = &p, s.Breaker, new(circuit.Registry)
+	c.SpoolTotal = int64(f.spool) << 20
 	c.HeadTimeout, c.Grace, c.Hosts, c.Log = f.head, f.grace, f.hosts, a.log
 	return c, store.Close, nil
 }

@@ -5,15 +5,38 @@ package spool
 import (
 	"errors"
 	"os"
+	"sync/atomic"
 )
+
+// A Quota is how many bytes several Spools may hold together. It is safe for concurrent use. A nil Quota has no limit.
+type Quota struct {
+	limit int64
+	taken atomic.Int64
+}
+
+// NewQuota returns a Quota of that many bytes.
+func NewQuota(limit int64) *Quota { return &Quota{limit: limit} }
+
+// take takes n bytes, or gives them back if n is negative. It reports whether there was room for them.
+func (q *Quota) take(n int64) bool {
+	if q == nil {
+		return true
+	}
+	if q.taken.Add(n) > q.limit && n > 0 {
+		q.taken.Add(-n)
+		return false
+	}
+	return true
+}
 
 // ErrFull is returned by a Write that would exceed the limit.
 var ErrFull = errors.New("spool: limit reached")
 
 // A Spool buffers what is written to it. It is not safe for concurrent use. The zero Spool has a limit of 0 bytes.
 type Spool struct {
-	Memory int64 // bytes in memory; the first Write beyond that moves everything to a file
-	Limit  int64 // bytes in all; less than Memory means Memory
+	Memory int64  // bytes in memory; the first Write beyond that moves everything to a file
+	Limit  int64  // bytes in all; less than Memory means Memory
+	Quota  *Quota // shared with other Spools; nil means no such limit
 
 	memory []byte
 	file   *os.File
@@ -29,6 +52,18 @@ func (s *Spool) Write(p []byte) (int, error) {
 	if length > max(s.Memory, s.Limit) {
 		return 0, ErrFull
 	}
+	if !s.Quota.take(int64(len(p))) {
+		return 0, ErrFull
+	}
+	n, err := s.write(p, length)
+	if err != nil {
+		s.Quota.take(-int64(len(p)))
+	}
+	return n, err
+}
+
+// write is Write within the limits. length is the length with p.
+func (s *Spool) write(p []byte, length int64) (int, error) {
 	if s.file == nil && length <= s.Memory {
 		s.memory = append(s.memory, p...)
 		s.length = length
@@ -72,6 +107,7 @@ func (s *Spool) ReadAt(p []byte, offset int64) (int, error) {
 // Close frees the memory and the file. The Spool then has no bytes and a limit of 0.
 func (s *Spool) Close() error {
 	file := s.file
+	s.Quota.take(-s.length)
 	*s = Spool{}
 	if file == nil {
 		return nil

@@ -28,6 +28,10 @@ type Body struct {
 	reader io.Reader
 	kept   spool.Spool // what was read so far of a reader that cannot be rewound
 
+	// OnNew, if set, is called after bytes were read that no pass has read before. It must be set before the first pass.
+	OnNew func()
+	most  int64 // bytes that any pass has read; changed by the holder of the turn
+
 	length  int64 // the ContentLength of the request; 0 or less means unknown
 	newest  atomic.Pointer[pass]
 	failure atomic.Pointer[error] // the error of the caller's reader; nil if it has not failed
@@ -40,11 +44,11 @@ type Body struct {
 	held   atomic.Bool // see Hold
 }
 
-// New returns the Body of req, which must have one. Of a reader that cannot be rewound, at most memory bytes are kept
-// in memory, and at most limit bytes in all.
-func New(req *http.Request, memory, limit int64) *Body {
+// New returns the Body of req, which must have one. What is read of a reader that cannot be rewound is kept in a Spool like
+// kept, within its limits.
+func New(req *http.Request, kept spool.Spool) *Body {
 	u := &Body{turn: make(chan struct{}, 1), reader: req.Body, source: req.Body, length: req.ContentLength}
-	u.kept = spool.Spool{Memory: memory, Limit: limit}
+	u.kept = kept
 	u.turn <- struct{}{}
 	if req.GetBody != nil {
 		u.reopen = req.GetBody
@@ -176,6 +180,10 @@ func (u *Body) read(b []byte, offset int64) (int, error) {
 	n, err := u.reader.Read(b)
 	if u.reopen == nil {
 		u.keep(b[:n])
+	}
+	if end := offset + int64(n); end > u.most && u.OnNew != nil {
+		u.most = end
+		u.OnNew()
 	}
 	ended := err == io.EOF
 	switch end := offset + int64(n); {

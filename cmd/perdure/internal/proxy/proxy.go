@@ -29,6 +29,13 @@ import (
 // DefaultHeadTimeout is below the usual timeouts of clients, which start at 30 s.
 const DefaultHeadTimeout = 25 * time.Second
 
+// DefaultSpoolTotal is how many bytes of request bodies are kept together; spoolLimit is how many of one request. Of each
+// body, 1 MiB is in memory, and the rest in a file.
+const (
+	DefaultSpoolTotal = 1 << 30
+	spoolLimit        = 256 << 20
+)
+
 // A Config configures a Proxy.
 type Config struct {
 	Upstreams []Upstream        // at least one
@@ -39,6 +46,9 @@ type Config struct {
 
 	// HeadTimeout limits the time to the head of a response, with all attempts and waits; 0 means no limit.
 	HeadTimeout time.Duration
+	// SpoolTotal is how many bytes of request bodies are kept together, so that they can be sent again; 0 means
+	// DefaultSpoolTotal.
+	SpoolTotal int64
 	// Grace limits how long requests and upgraded connections may last after the end of Serve's context; 0 means 30 s.
 	Grace time.Duration
 	// Log gets warnings.
@@ -79,6 +89,7 @@ func New(c Config, address net.Addr) *Proxy {
 		Rewrite: p.rewrite,
 		Transport: httpretry.NewTransport(counter{base}, httpretry.Options{
 			Policy: c.Policy, Breakers: &breakers, Registry: c.Registry, OnResume: p.resumed,
+			HeadTimeout: c.HeadTimeout, SpoolLimit: spoolLimit, SpoolTotal: cmp.Or(c.SpoolTotal, DefaultSpoolTotal),
 		}),
 		FlushInterval:  100 * time.Millisecond,
 		ErrorLog:       log.New(io.Discard, "", 0), // an error may hold a URL; each reaches its client
