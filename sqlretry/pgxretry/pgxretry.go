@@ -1,0 +1,146 @@
+// Package pgxretry retries whole transactions of pgx, as package sqlretry does for database/sql. PostgreSQL itself says
+// whether a transaction was committed whose reply was lost.
+//
+//	pool, err := pgxpool.New(ctx, url)
+//	p := retry.Service()
+//	err = pgxretry.Tx(ctx, pool, &p, nil, func(ctx context.Context, tx pgx.Tx) error {
+//		_, err := tx.Exec(ctx, "UPDATE account SET balance = balance - 10 WHERE id = $1", id)
+//		return err
+//	})
+package pgxretry
+
+import (
+	"context"
+	"errors"
+	"time"
+
+	"github.com/jackc/pgx/v5"
+
+	"github.com/seed-0f2c7998/perdure/retry"
+	"github.com/seed-0f2c7998/perdure/sqlretry"
+	"github.com/seed-0f2c7998/perdure/sqlretry/internal/outcome"
+)
+
+// A DB begins transactions: a *pgxpool.Pool. A *pgx.Conn is a DB, too, but once its connection is lost no attempt can
+// succeed.
+type DB interface {
+	BeginTx(ctx context.Context, o pgx.TxOptions) (pgx.Tx, error)
+}
+
+// Options sets the modes of a transaction, and how a lost reply to COMMIT is resolved. The zero Options begins
+// transactions with the server's defaults, and asks PostgreSQL for their outcome.
+type Options struct {
+	pgx.TxOptions
+	// NoXID omits the query for the transaction's id before each COMMIT, which costs a round trip. If the reply to COMMIT
+	// is then lost, only Verify can tell what happened. A transaction with a CommitQuery has no such query either.
+	NoXID bool
+	// Verify, if not nil, is asked when PostgreSQL does not know the outcome, or NoXID is set: see [sqlretry.Options].
+	Verify func(ctx context.Context) (committed bool, err error)
+}
+
+// Tx runs f in a transaction on db and commits it, as [sqlretry.Tx] does, with the same rules for f and ctx.
+//
+// Before COMMIT, Tx reads the id of the transaction. If the reply to COMMIT is lost, Tx asks PostgreSQL (13 or later)
+// for the status of that id, until it is final or p allows no further query, and then returns nil or repeats the
+// transaction. After a crash PostgreSQL may give an id again. So Tx believes that the transaction was committed only if
+// the server has not crashed or restarted since it gave the id; otherwise, and if nothing else can tell, the error is a
+// [*sqlretry.AmbiguousError]. A transaction without an id has written nothing, and is repeated; if it contains a NOTIFY,
+// that may be delivered twice.
+func Tx(ctx context.Context, db DB, p *retry.Policy, o *Options, f func(ctx context.Context, tx pgx.Tx) error) error {
+	if o == nil {
+		o = &Options{}
+	}
+	c := call{db: db, policy: outcome.Policy(p), o: o, f: f}
+	err := retry.Do(ctx, c.policy, func(attempt context.Context) error { return c.attempt(attempt, ctx) })
+	if err == nil || !c.unsettled {
+		return err
+	}
+	if _, ok := errors.AsType[*sqlretry.AmbiguousError](err); ok {
+		return err
+	}
+	committed, verr := outcome.Resolve(ctx, c.policy, o.Verify)
+	switch {
+	case verr != nil:
+		return retry.Final(&sqlretry.AmbiguousError{Err: err, VerifyErr: verr})
+	case committed:
+		return nil
+	}
+	return err
+}
+
+// A call is one call of Tx.
+type call struct {
+	db        DB
+	policy    *retry.Policy
+	o         *Options
+	f         func(context.Context, pgx.Tx) error
+	unsettled bool // Verify has found an earlier attempt uncommitted, and its COMMIT may have come later
+}
+
+// attempt runs the transaction once, within ctx. The outcome of a lost COMMIT is looked for within whole, the context of
+// all attempts.
+func (c *call) attempt(ctx, whole context.Context) error {
+	tx, err := c.db.BeginTx(ctx, c.o.TxOptions)
+	if err != nil {
+		return err
+	}
+	defer func() { _ = rollback(ctx, tx) }() // does nothing after Commit
+	if err := c.f(ctx, tx); err != nil {
+		return c.failed(ctx, tx, err)
+	}
+	id, err := c.identify(ctx, tx)
+	if err != nil {
+		return err
+	}
+	if ctx.Err() != nil {
+		return context.Cause(ctx)
+	}
+	err = commit(ctx, tx)
+	switch {
+	case err == nil:
+		return nil
+	case errors.Is(err, pgx.ErrTxClosed):
+		return retry.Permanent(err) // f has called Commit or Rollback
+	case errors.Is(err, pgx.ErrTxCommitRollback): // f has hidden the error of a statement
+		return retry.Permanent(err)
+	case outcome.RolledBack(err):
+		return err
+	case c.o.AccessMode == pgx.ReadOnly, id.writesNothing:
+		return retry.Transient(err)
+	}
+	return c.resolve(whole, id, err)
+}
+
+// commit sends COMMIT. It waits for the reply for some time after ctx has ended.
+func commit(ctx context.Context, tx pgx.Tx) error {
+	life, end := context.WithCancel(context.WithoutCancel(ctx))
+	defer end()
+	defer context.AfterFunc(ctx, func() { time.AfterFunc(outcome.Grace, end) })()
+	return tx.Commit(life)
+}
+
+// rollback rolls tx back, also after ctx has ended, so that its connection returns to the pool.
+func rollback(ctx context.Context, tx pgx.Tx) error {
+	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), outcome.Grace)
+	defer cancel()
+	return tx.Rollback(ctx)
+}
+
+// failed rolls back after f has returned err, and returns err for the retry.
+func (c *call) failed(ctx context.Context, tx pgx.Tx, err error) error {
+	if outcome.ReadOnly(err) {
+		if c.o.AccessMode == pgx.ReadOnly {
+			return retry.Permanent(err)
+		}
+		_ = tx.Conn().Close(ctx) // after a failover another connection may lead to the new primary
+		return err
+	}
+	rolled := rollback(ctx, tx)
+	if errors.Is(rolled, pgx.ErrTxClosed) { // f has called Commit or Rollback, who knows which
+		return retry.Final(err)
+	}
+	if class, _ := c.policy.ClassOf(err); rolled != nil && class == retry.ClassUnknown { // the connection is lost
+		return retry.Transient(err)
+	}
+	return err
+}
