@@ -29,6 +29,7 @@ var redacts = map[string]string{
 	"pipes/report.go":                          "messages of the program's own, on their way to Dagster, before they are cut to its length",
 	"pipes/run.go":                             "an error of the program's own, on its way to a terminal",
 	"pipes/session.go":                         "an error of a channel, on its way to a terminal",
+	"internal/meter/meter.go":                  "labels of metrics, as they are made",
 	"pipes/encode.go":                          "all text that goes to Dagster; before it is cut, too, for half a URL is none",
 	"cmd/perdure/internal/yamlfile/file.go":    "lines of a YAML file that an error quotes",
 	"cmd/perdure/internal/policy/policy.go":    "a name that becomes a key, as it is read",

@@ -144,7 +144,7 @@ func TestObserverPanics(t *testing.T) {
 func TestMetrics(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		b := New("x", quiet(Config{FailureThreshold: 3, Window: time.Minute, FailureRatio: 1, Budget: 10}))
-		if m := b.Metrics(); m != (Metrics{Balance: 1}) {
+		if m := b.Metrics(); m != (Metrics{Budgeted: true, Balance: 1}) {
 			t.Errorf("of a new breaker: %+v", m)
 		}
 		for range 10 {

@@ -98,7 +98,7 @@ func (b *Breaker) passGate(ctx context.Context, c *cell.Cell, p *Permit, a ask) 
 		p.record(ctx, result{signal: cancel})
 		return class.Ended(ctx)
 	case b.config.ObserveOnly:
-		c.Rejected.Add(1)
+		c.Refuse(cell.RefusedByGate)
 		got = g.Unmarked()
 	default:
 		p.record(ctx, result{signal: cancel})
@@ -131,7 +131,7 @@ func (b *Breaker) gateRefusal(c *cell.Cell, g gate.Gate) error {
 		return err // the breaker has opened meanwhile
 	}
 	now := b.now()
-	c.Rejected.Add(1)
+	c.Refuse(cell.RefusedByGate)
 	b.refusals.add(b.opening(Open), b.elapsed())
 	return &OpenError{Name: b.name, State: gateState(g.Status(now)), RetryAt: b.wall(ceil(g.NextProbe(now)))}
 }
@@ -257,9 +257,11 @@ func (b *Breaker) gateChanged(ctx context.Context, c *cell.Cell, change gate.Cha
 	if change == gate.Limited {
 		t.To, t.RetryAt = Open, b.wall(ceil(b.gateOf(c).NextProbe(b.now())))
 		c.Trips.Add(1)
+		c.BeginOpening(b.now())
 		b.refusals.begin(b.opening(Open), b.elapsed())
 		b.cell.Interrupt()
 	} else {
+		c.EndOpening(b.now())
 		b.window.clear(c)
 		if t.From, t.To = HalfOpen, Closed; why.code != Manual && why.code != FleetDecision {
 			t.Reason = Reason{Recovered, 1, 0}
@@ -277,6 +279,7 @@ func (b *Breaker) gateMetrics(c *cell.Cell, m *Metrics) {
 	}
 	g, now := b.gateOf(c), b.now()
 	s := g.Status(now)
+	m.Gated, m.Limited = true, g.Limited()
 	m.Demand, m.Credits, m.Abandoned = s.Demand, c.Credits.Load(), c.Abandoned.Load()
 	generation := c.Gate[0].Load() >> generationAt
 	m.Waiting, m.AtGate = int(b.gate.waiting.Load()), number(c.Gate[waitingWord].Load(), generation)

@@ -140,7 +140,13 @@ type Metrics struct {
 	Slow       int           // slow calls in the window
 	Trips      uint64        // number of times that the breaker has opened
 	Rejected   uint64        // calls that were refused, or with ObserveOnly would have been
+	Refused    Refused       // Rejected by reason, and the retries that the budget refused
 	Probes     uint64        // probes that were admitted
+	OpenTime   time.Duration // how long the breaker was open, or its gate was limited, in all; the current opening included
+	Attempts   Attempts      // attempts by class, of the retry policies with Metrics of all processes; 0 unless processes share the state by a Store
+	Gated      bool          // the breaker has a gate
+	Limited    bool          // the gate limits calls
+	Budgeted   bool          // the breaker has a retry budget
 	Balance    float64       // tokens in the retry budget; 0 without a budget
 	Since      time.Time     // time of the last transition; zero means none
 	Reason     Reason        // reason of the last transition
@@ -164,6 +170,46 @@ type Metrics struct {
 	LastFailureClass string    // class of that failure, such as transient, throttled or unknown; "" means none
 }
 
+// Refused is how many calls were refused, by reason.
+type Refused struct {
+	Open      uint64 // the breaker was open
+	HalfOpen  uint64 // all probes were in flight
+	Isolated  uint64
+	NotBefore uint64 // the breaker was open until an instant that the service asked for
+	Gate      uint64 // the gate did not admit the call
+	Limit     uint64 // by Config.Rate or Config.Concurrency
+	Budget    uint64 // retries for which the budget had no tokens; they are not part of Metrics.Rejected
+}
+
+// Attempts is a number of attempts by class: see the classes of package retry.
+type Attempts struct {
+	Success, Transient, Throttled, Conflict, Permanent, Ignored, Unknown uint64
+
+	Retries uint64 // those of them that were not the first of their operation
+}
+
+// countMetrics sets the fields of m that only count.
+func (b *Breaker) countMetrics(c *cell.Cell, m *Metrics) {
+	m.Trips, m.Rejected, m.Probes = c.Trips.Load(), c.Rejected.Load(), c.Probes.Load()
+	m.Refused = Refused{
+		Open: c.Refused[cell.RefusedOpen].Load(), HalfOpen: c.Refused[cell.RefusedHalfOpen].Load(),
+		Isolated: c.Refused[cell.RefusedIsolated].Load(), NotBefore: c.Refused[cell.RefusedNotBefore].Load(),
+		Gate: c.Refused[cell.RefusedByGate].Load(), Limit: c.Refused[cell.RefusedLimit].Load(),
+		Budget: c.Refused[cell.RefusedBudget].Load(),
+	}
+	m.Attempts = Attempts{
+		c.Calls[0].Load(), c.Calls[1].Load(), c.Calls[2].Load(), c.Calls[3].Load(),
+		c.Calls[4].Load(), c.Calls[5].Load(), c.Calls[6].Load(), c.Retries.Load(),
+	}
+	for { // an opening that ended long before the next call is not open until that call
+		w, now := packedState(c.Breaker.Load()), b.now()
+		m.OpenTime = c.OpenTime(b.openUntil(w, now))
+		if packedState(c.Breaker.Load()) == w {
+			return
+		}
+	}
+}
+
 // recordFailure records the time and class of a failure for Metrics.
 func (b *Breaker) recordFailure(c class.Class) {
 	b.lastFailure.Store(uint64(b.clock().UnixMilli())<<8 | uint64(c))
@@ -176,10 +222,9 @@ func (b *Breaker) Metrics() Metrics {
 	}
 	c := b.cell.Load()
 	m := Metrics{
-		State: b.State(), Trips: c.Trips.Load(), Rejected: c.Rejected.Load(),
-		Probes: c.Probes.Load(), Reason: unpack(c.Reason.Load()),
-		NotBefore: b.notBefore(),
+		State: b.State(), Reason: unpack(c.Reason.Load()), NotBefore: b.notBefore(),
 	}
+	b.countMetrics(c, &m)
 	if last := b.lastFailure.Load(); last != 0 {
 		m.LastFailure, m.LastFailureClass = time.UnixMilli(int64(last>>8)), class.Class(last).String()
 	}
@@ -199,7 +244,7 @@ func (b *Breaker) Metrics() Metrics {
 		m.Prober = prober(c, w)
 	}
 	if t, on := b.balance(); on {
-		m.Balance = float64(t) / float64(Token)
+		m.Budgeted, m.Balance = true, float64(t)/float64(Token)
 	}
 	if since := c.Since.Load(); since != 0 {
 		m.Since = time.Unix(0, since)

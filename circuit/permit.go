@@ -111,7 +111,7 @@ func (b *Breaker) acquireUnhealthy(ctx context.Context, w packedState) (Permit, 
 	case admitted:
 		return Permit{breaker: b, kind: kindOf(w), start: b.elapsed()}, nil
 	case b.config.ObserveOnly && w.state() != Isolated:
-		b.cell.Load().Rejected.Add(1)
+		b.cell.Load().Refuse(b.whyRefused(b.cell.Load(), w.state()))
 		return Permit{}, nil // admitted without a permit, because of ObserveOnly
 	}
 	return Permit{}, b.rejected(w, now)

@@ -38,6 +38,7 @@ type turn struct {
 	cell    *cell.Cell
 	limit   cell.Limit
 	end     int64 // until when the caller waits, as now returns it
+	waited  seam.Waited
 }
 
 // awaitTurn reserves an instant of the rate limit for the call of p, which is admitted
@@ -49,7 +50,7 @@ func (b *Breaker) awaitTurn(ctx context.Context, c *cell.Cell, p Permit, a ask) 
 	if b.rate.schedule == nil && b.takesTurn(c, now) {
 		return p, nil // no wait, so the caller's deadline is not read
 	}
-	t := turn{b, c, b.inForce(c, now), b.turnEnd(ctx, a, now)}
+	t := turn{b, c, b.inForce(c, now), b.turnEnd(ctx, a, now), a.Waited}
 	slot, err := t.reserve(ctx, now)
 	if b.rate.schedule != nil {
 		now = b.now() // reserve may have waited
@@ -196,7 +197,7 @@ func (t *turn) giveBack(s cell.Slot) {
 
 // tooLate counts and returns the refusal of a call that could be made at the instant at.
 func (t *turn) tooLate(at int64) error {
-	t.cell.Rejected.Add(1)
+	t.cell.Refuse(cell.RefusedLimit)
 	b := t.breaker
 	e := b.rate.refused.Load()
 	if e == nil || e.at != at {
@@ -222,6 +223,9 @@ func (t *turn) wait(ctx context.Context, at int64) error {
 	t.end += b.now() - now - waited // clock steps meanwhile
 	t.cell.Waits.Add(1)
 	t.cell.Waited.Add(uint64(waited)) //nolint:gosec // monotonic
+	if t.waited != nil {
+		t.waited.Waited(seam.ForRate, time.Duration(waited))
+	}
 	return err
 }
 

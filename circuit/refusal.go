@@ -38,7 +38,7 @@ func (r *refused) matches(w packedState) bool { return r.word == w && elapsed() 
 
 // refuseAgain counts and returns the refusal r of a call through c.
 func (b *Breaker) refuseAgain(c *cell.Cell, r *refused) *OpenError {
-	c.Rejected.Add(1)
+	c.Refuse(b.whyRefused(c, r.State))
 	b.refusals.count.Add(1)
 	return &r.OpenError
 }
@@ -173,13 +173,28 @@ func (r *refusals) add(opening uint64, now int64) (next int64) {
 
 // rejected counts and returns the refusal of a call in state w at now.
 func (b *Breaker) rejected(w packedState, now instant) *OpenError {
-	b.cell.Load().Rejected.Add(1)
+	c := b.cell.Load()
+	c.Refuse(b.whyRefused(c, w.state()))
 	next := b.refusals.add(b.opening(w.state()), b.elapsed())
 	r := b.refusal(w, now)
 	if b.virtual == nil { // matches reads the clock of the process
 		r.until.Store(min(r.end, next))
 	}
 	return &r.OpenError
+}
+
+// whyRefused returns why a breaker in state s, whose cell is c, refuses a call.
+func (b *Breaker) whyRefused(c *cell.Cell, s State) cell.Refusal {
+	switch {
+	case s == Isolated:
+		return cell.RefusedIsolated
+	case s == HalfOpen:
+		return cell.RefusedHalfOpen
+	case Cause(c.Reason.Load()>>(2*figureBits)) == Throttled:
+		return cell.RefusedNotBefore
+	default:
+		return cell.RefusedOpen
+	}
 }
 
 // reportRefusals reports the refusals of the current opening, if a report is due.

@@ -189,6 +189,11 @@ func (b *Breaker) recordTransition(p plan, why Reason) Transition {
 	now := b.clock()
 	c.Since.Store(now.UnixNano())
 	c.Reason.Store(why.pack())
+	if to == Open {
+		c.BeginOpening(p.now)
+	} else {
+		c.EndOpening(b.openUntil(p.old, p.now))
+	}
 	if why.code == Manual {
 		c.SetOverride(now, uint8(to))
 	}
@@ -213,6 +218,15 @@ func (b *Breaker) recordTransition(p plan, why Reason) Transition {
 		})
 	}
 	return t
+}
+
+// openUntil returns the end of the opening of state w if it is over at now, in Unix
+// nanoseconds; else now.
+func (b *Breaker) openUntil(w packedState, now int64) int64 {
+	if w.state() != Open {
+		return now
+	}
+	return now + int64(min(b.rules.left(w, floor(now)), 0))*int64(time.Millisecond)
 }
 
 // A Transition is one change of a breaker's state, as Config.Observe gets it.

@@ -89,7 +89,7 @@ func (b *Breaker) awaitAdmission(ctx context.Context, c *cell.Cell, g gate.Gate,
 	default:
 	}
 	ended := b.countWait(c)
-	defer func() { ended(w.Admitted) }()
+	defer func() { a.WasWaiting(seam.AtGate, ended(w.Admitted)) }()
 	b.reportWaitAtGate(ctx, a)
 	select {
 	case <-done:
@@ -111,17 +111,20 @@ func (b *Breaker) awaitAdmission(ctx context.Context, c *cell.Cell, g gate.Gate,
 	b.serveLineLocked(g)
 }
 
-// countWait counts a wait at the gate that begins, and returns the function that counts its end.
-func (b *Breaker) countWait(c *cell.Cell) (ended func(admitted bool)) {
+// countWait counts a wait at the gate that begins, and returns the function that counts
+// its end and returns its duration.
+func (b *Breaker) countWait(c *cell.Cell) (ended func(admitted bool) time.Duration) {
 	begun, episode := b.elapsed(), c.Gate[0].Load()>>generationAt
 	c.Waits.Add(1)
 	addTo(&c.Gate[waitingWord], episode, 1)
-	return func(admitted bool) {
+	return func(admitted bool) time.Duration {
 		if !admitted {
 			c.Abandoned.Add(1)
 		}
 		addTo(&c.Gate[waitingWord], episode, -1)
-		c.Waited.Add(uint64(b.elapsed() - begun)) //nolint:gosec // monotonic
+		waited := b.elapsed() - begun
+		c.Waited.Add(uint64(waited)) //nolint:gosec // monotonic
+		return time.Duration(waited)
 	}
 }
 
@@ -250,7 +253,10 @@ func (b *Breaker) takePlace(ctx context.Context, c *cell.Cell, a ask, shared boo
 	}
 	taken = b.places.Take()
 	if !taken && a.waits && !b.config.ObserveOnly {
-		if taken, err = b.awaitPlace(ctx, c, a, shared); err != nil {
+		begun := b.elapsed()
+		taken, err = b.awaitPlace(ctx, c, a, shared)
+		a.WasWaiting(seam.ForPlace, time.Duration(b.elapsed()-begun))
+		if err != nil {
 			return false, err
 		}
 	}
@@ -260,7 +266,7 @@ func (b *Breaker) takePlace(ctx context.Context, c *cell.Cell, a ask, shared boo
 	case ctx.Err() != nil:
 		return false, class.Ended(ctx)
 	}
-	c.Rejected.Add(1)
+	c.Refuse(cell.RefusedLimit)
 	if b.config.ObserveOnly {
 		return false, nil
 	}

@@ -9,6 +9,7 @@ import (
 	"github.com/seed-0f2c7998/perdure/circuit"
 	"github.com/seed-0f2c7998/perdure/internal/breakers"
 	"github.com/seed-0f2c7998/perdure/internal/class"
+	"github.com/seed-0f2c7998/perdure/internal/meter"
 	"github.com/seed-0f2c7998/perdure/internal/seam"
 )
 
@@ -29,6 +30,8 @@ type call struct {
 	cost     circuit.Tokens  // of the last retry
 	spent    circuit.Tokens  // on all retries
 	timer    *time.Timer     // made by the first wait
+	series   *meter.Series   // counts the operation; nil without Policy.Metrics
+	failed   time.Time       // when the last attempt failed; set if series is not nil
 }
 
 // begin starts a call for another client's loop.
@@ -40,11 +43,14 @@ func begin(ctx context.Context, p *Policy) (seam.Call, error) {
 // begin checks ctx and the policy. It reads the clock only if the policy needs the
 // time, so that a call that succeeds at once does not pay for it.
 func (c *call) begin(ctx context.Context) error {
-	if ctx.Err() != nil {
-		return class.Ended(ctx)
-	}
 	if c.policy == nil {
 		c.policy = new(Policy)
+	}
+	c.series = c.policy.series()
+	if ctx.Err() != nil {
+		err := class.Ended(ctx)
+		c.countEnd(reasonEnded(err))
+		return err
 	}
 	if err := c.policy.check(); err != nil {
 		return err
@@ -59,7 +65,7 @@ func (c *call) begin(ctx context.Context) error {
 // resume starts a call after the first attempt, which permit admitted and which began at
 // start.
 func (c *call) resume(permit circuit.Permit, start time.Time) {
-	c.permit = permit
+	c.permit, c.series = permit, c.policy.series()
 	c.attempt, c.start, c.first, c.began = 1, start, start, start
 	if c.policy.MaxElapsed > 0 && start.IsZero() {
 		c.start = time.Now()
@@ -78,8 +84,11 @@ func (c *call) Context(ctx context.Context) context.Context {
 }
 
 func (c *call) Admit(ctx context.Context) error {
-	if c.attempt > 0 && ctx.Err() != nil {
-		return c.abandon(ctx)
+	if c.attempt > 0 {
+		c.countBackoff()
+		if ctx.Err() != nil {
+			return c.abandon(ctx)
+		}
 	}
 	if b := c.policy.Breaker; b != nil {
 		if err := c.acquire(ctx, b); err != nil {
@@ -102,14 +111,19 @@ func (c *call) acquire(ctx context.Context, b *circuit.Breaker) error {
 	if c.policy.MaxElapsed > 0 && !c.start.IsZero() {
 		until = c.start.Add(c.policy.MaxElapsed)
 	}
-	inner, permit, err := breakers.BeginAttempt(ctx, b, seam.Attempt{
+	a := seam.Attempt{
 		Retries: c.attempt > 0, Timeout: c.policy.AttemptTimeout > 0, Until: until, Made: c.attempt, Queued: (*queueing)(c.policy),
-	})
+	}
+	if c.series != nil {
+		a.Waited = c.series
+	}
+	inner, permit, err := breakers.BeginAttempt(ctx, b, a)
 	switch {
 	case err == nil:
 	case ctx.Err() == nil:
 		return c.refused(ctx, err)
 	case c.attempt == 0:
+		c.countEnd(reasonEnded(err))
 		return err
 	default:
 		return c.abandon(ctx)
@@ -128,6 +142,7 @@ func (c *call) acquire(ctx context.Context, b *circuit.Breaker) error {
 func (c *call) Succeeded(ctx context.Context) {
 	breakers.Succeed(ctx, c.permit)
 	c.permit = circuit.Permit{}
+	c.countSuccess()
 	if c.attempt > 1 {
 		breakers.Refund(c.policy.Breaker, c.cost)
 	}
@@ -164,6 +179,10 @@ func (c *call) Failed(ctx context.Context, err error) (time.Duration, error) {
 	if d.Stop == nil && !breakers.Withdraw(b, d.Cost) {
 		d.stop(ReasonBudget, ErrBudget)
 	}
+	if d.Reason == ReasonBudget {
+		seam.Of(b).DenyRetry()
+	}
+	c.countFailure(&o, &d)
 	if d.Stop != nil {
 		return 0, c.stop(ctx, d, err)
 	}
@@ -245,6 +264,7 @@ func (c *call) stop(ctx context.Context, d Decision, last error) error {
 	case e.isRefusal():
 		e.Refused = breakers.RefusedDue(c.policy.Breaker)
 	}
+	c.countEnd(d.Reason)
 	if !c.first.IsZero() {
 		e.Elapsed = time.Since(c.first)
 	}

@@ -118,6 +118,9 @@ func notify(ctx context.Context, e *Event, observe func(context.Context, Event))
 // refused ends a call whose first attempt the breaker refuses. During an outage such
 // calls are many: refused makes no event unless an observer or a log receives it.
 func (p *Policy) refused(ctx context.Context, refusal *circuit.OpenError) error {
+	if s := p.series(); s != nil {
+		s.Stopped(0, uint8(ReasonBreakerOpen), true)
+	}
 	due := breakers.RefusedDue(p.Breaker)
 	if p.Observe != nil || due > 0 || slog.Default().Enabled(ctx, slog.LevelDebug) {
 		p.report(ctx, &Event{

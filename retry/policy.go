@@ -9,6 +9,7 @@ import (
 	"github.com/seed-0f2c7998/perdure/circuit"
 	"github.com/seed-0f2c7998/perdure/internal/breakers"
 	"github.com/seed-0f2c7998/perdure/internal/class"
+	"github.com/seed-0f2c7998/perdure/internal/meter"
 	"github.com/seed-0f2c7998/perdure/internal/setting"
 )
 
@@ -103,7 +104,16 @@ type Policy struct {
 	// Breaker is the circuit breaker that operations on the same key share, with its retry
 	// budget, gate and limits if it has these. If nil, operations share nothing.
 	Breaker *circuit.Breaker
+	// Metrics counts the operations: it is a *metrics.Registry of package metrics, not nil,
+	// such as metrics.Default. If Metrics is nil, nothing is counted.
+	Metrics Meter
 }
+
+// A Meter counts the operations of policies. It is sealed: the only Meter is the
+// *metrics.Registry of package metrics, which exposes the counts.
+type Meter interface{ sealed }
+
+type sealed = meter.Sealed
 
 // unnamed is the name of an operation whose Policy has no name.
 const unnamed = "operation"
@@ -229,7 +239,7 @@ func (p *Policy) check() error {
 }
 
 // MarshalJSON writes the parameters that differ from their defaults, with the names of
-// [Parameters]. Classify, Observe, ObserveAll, Timed and Breaker have no text form.
+// [Parameters]. Classify, Observe, ObserveAll, Timed, Breaker and Metrics have no text form.
 func (p Policy) MarshalJSON() ([]byte, error) { return setting.MarshalJSON(fields(), &p) }
 
 // UnmarshalJSON sets the parameters that data contains, with the names of

@@ -37,6 +37,7 @@ func Do(ctx context.Context, p *Policy, f func(context.Context) error) (err erro
 			if b := p.Breaker; b != nil && !seam.Of(b).IgnoresSuccess() {
 				breakers.Succeed(ctx, breakers.Permit(b, state))
 			}
+			p.countFirstTry()
 			return nil
 		}
 		permit = breakers.Permit(p.Breaker, state)
@@ -70,6 +71,7 @@ func Value[T any](ctx context.Context, p *Policy, f func(context.Context) (T, er
 			if b := p.Breaker; b != nil && !seam.Of(b).IgnoresSuccess() {
 				breakers.Succeed(ctx, breakers.Permit(b, state))
 			}
+			p.countFirstTry()
 			return v, nil
 		}
 		permit = breakers.Permit(p.Breaker, state)
@@ -142,6 +144,7 @@ func attempt[T any](ctx context.Context, c *call, f func(context.Context) (T, er
 	defer func() {
 		if !returned {
 			c.Cancel()
+			c.countPanic()
 		}
 	}()
 	v, err = f(ctx)
@@ -160,6 +163,7 @@ func continueAfterFirst(ctx context.Context, p *Policy, permit circuit.Permit, s
 	}
 	if err == nil {
 		breakers.Succeed(ctx, permit)
+		p.countFirstTry()
 		return nil
 	}
 	if bad := p.check(); bad != nil {

@@ -47,13 +47,13 @@ type Cell struct {
 	_      [2]uint64
 
 	// Counters, for people.
-	Calls     [8]atomic.Uint64 // reserved for calls by class: success, transient, throttled, conflict, permanent, ignored, unknown; one to spare
+	Calls     [8]atomic.Uint64 // attempts of policies that have Metrics, by class: success, transient, throttled, conflict, permanent, ignored, unknown; one to spare
 	Rejected  atomic.Uint64    // refused calls
-	Refused   [7]atomic.Uint64 // reserved for refusals by reason: open, half-open, isolated, not-before, gate, rate or concurrency, budget
+	Refused   [7]atomic.Uint64 // refusals, see Refusal; those of the budget are not in Rejected
 	Trips     atomic.Uint64
 	Probes    atomic.Uint64
-	OpenTime  atomic.Uint64 // reserved: nanoseconds spent open
-	Retries   atomic.Uint64 // reserved
+	openTime  atomic.Int64  // nanoseconds spent open, see OpenTime
+	Retries   atomic.Uint64 // those of Calls that were retries
 	Waits     atomic.Uint64 // waits at a gate or for a rate limit
 	Waited    atomic.Uint64 // nanoseconds spent in those waits
 	Credits   atomic.Uint64 // calls that a gate admitted for a credit

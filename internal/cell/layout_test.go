@@ -33,7 +33,7 @@ Cell: 512 bytes
  392 Refused   56
  448 Trips      8
  456 Probes     8
- 464 OpenTime   8
+ 464 openTime   8
  472 Retries    8
  480 Waits      8
  488 Waited     8

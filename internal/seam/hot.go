@@ -53,6 +53,9 @@ func (h *Hot) IgnoresSuccess() bool {
 	return c.Budget.AtLeast(h.Full) && c.Breaker.Load()<<(64-GenerationShift) == 0 && h.GateHealthy(c)
 }
 
+// DenyRetry counts a retry for which the budget has no tokens.
+func (h *Hot) DenyRetry() { h.Cell.Load().Refused[cell.RefusedBudget].Add(1) }
+
 // GateHealthy reports whether the gate is in health. It is true if the breaker has no
 // gate.
 func (h *Hot) GateHealthy(c *cell.Cell) bool { return c.Gate[0].Load()&h.GateMask == h.InHealth }

@@ -50,6 +50,31 @@ type Attempt struct {
 	Until   time.Time // the caller waits no longer than until then; zero means until the deadline of the context
 	Made    int       // number of attempts that the operation has made
 	Queued  Queued    // is notified of a wait; nil if not needed
+	Waited  Waited    // is told how long the attempt has waited; nil if not needed
+}
+
+// A WaitCause says what an operation waited for.
+type WaitCause uint8
+
+// The causes, and their number.
+const (
+	Backoff WaitCause = iota // the delay before a retry
+	AtGate
+	ForRate
+	ForPlace // of a breaker's concurrency
+	WaitCauses
+)
+
+// Waited is called, on the goroutine that waited, when a wait is over.
+type Waited interface {
+	Waited(cause WaitCause, d time.Duration)
+}
+
+// WasWaiting reports a wait of d if the attempt wants to know.
+func (a *Attempt) WasWaiting(cause WaitCause, d time.Duration) {
+	if a.Waited != nil {
+		a.Waited.Waited(cause, d)
+	}
 }
 
 // Queued is called, on the goroutine that waits, when the next attempt of an operation
