@@ -91,7 +91,7 @@ var mayImport = map[string][]string{
 	"otelretry":              {"circuit", "retry"},
 	"grpcretry":              {"circuit", "internal/breakers", "internal/calls", "retry"},
 	"sqlretry":               {"circuit", "retry"},
-	"policy":                 {"circuit", "retry"},
+	"policy":                 {"circuit", "hoststore", "retry"},
 	"vet":                    {"circuit", "retry"},
 	"pipes":                  {"circuit", "internal/breakers", "internal/pipesjson", "retry"},
 	"sim":                    {"circuit", "internal/breakers", "internal/cell", "internal/gate", "internal/seam", "retry"},

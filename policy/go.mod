@@ -1,3 +1,8 @@
 module github.com/seed-0f2c7998/perdure/policy
 
 go 1.26
+
+require (
+	github.com/goccy/go-yaml v1.19.2
+	github.com/seed-0f2c7998/perdure v0.1.0
+)

@@ -138,7 +138,7 @@ func (f *pageFigures) field(policy, scenario string) string {
 	if err != nil {
 		f.t.Fatal(err)
 	}
-	all, err := simulate.Policies(names, files)
+	all, err := simulate.Policies(names, files, nil)
 	if err != nil {
 		f.t.Fatal(err)
 	}

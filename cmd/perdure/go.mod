@@ -12,6 +12,7 @@ require (
 	github.com/rogpeppe/go-internal v1.14.1
 	github.com/seed-0f2c7998/perdure v0.1.0
 	github.com/seed-0f2c7998/perdure/awsretry v0.1.0
+	github.com/seed-0f2c7998/perdure/policy v0.1.0
 	github.com/seed-0f2c7998/perdure/redisstore v0.1.0
 	github.com/seed-0f2c7998/perdure/s3test v0.1.0
 	github.com/spf13/cobra v1.10.2

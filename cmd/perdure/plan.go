@@ -5,6 +5,7 @@ import (
 	"cmp"
 	"context"
 	"io"
+	"slices"
 
 	"github.com/spf13/cobra"
 
@@ -57,7 +58,7 @@ It warns of settings that contradict each other or do not suit the calls: see --
 	flags.Var(policy.Wait(&f.facts.Deadline), "deadline", "`seconds` that a caller waits for an operation (unknown)")
 	flags.Var(policy.Wait(&f.facts.RetryAfter), "retry-after", "`seconds` that the service sends in Retry-After (unknown)")
 	flags.StringSliceVar(&f.compare, "compare", nil, "`names` of policies to compare, separated by commas")
-	flags.StringArrayVar(&f.policies, "policy", nil, "YAML `file` with a policy to compare; repeatable")
+	flags.StringArrayVar(&f.policies, "policy", nil, "`policy` to show, or several to compare: the name of one in the policy file, or a YAML file; repeatable")
 	flags.StringVar(&f.svg, "svg", "", "write a picture to this `file`; - writes it to standard output, in place of the table")
 	f.policy = policy.Add(flags)
 	return c
@@ -101,22 +102,32 @@ func (a *app) plan(ctx context.Context, f *planFlags) error {
 // policies in --compare and --policy.
 func (a *app) plans(f *planFlags) (result, error) {
 	if len(f.compare)+len(f.policies) > 0 {
-		return f.comparison()
+		var file *policy.Policies
+		if len(f.policies) > 0 {
+			var err error
+			if file, err = f.policy.Policies(a.environ); err != nil {
+				return nil, exit.UsageError(err)
+			}
+		}
+		if len(f.compare) > 0 || len(f.policies) > 1 || file == nil || !slices.Contains(file.Names(), f.policies[0]) {
+			return f.comparison(file)
+		}
+		f.policy.Choose(f.policies[0])
 	}
 	s, err := a.settings(f.policy)
 	if err != nil {
 		return nil, err
 	}
-	s.Policy.Name = report.Line(cmp.Or(s.Policy.Name, s.Preset))
+	s.Policy.Name = report.Line(cmp.Or(s.Policy.Name, s.Chosen, s.Preset))
 	return plan.Make(s.Policy, &s.Breaker, f.facts), nil
 }
 
 // comparison returns the plans of --compare and --policy.
-func (f *planFlags) comparison() (result, error) {
-	if flag, text := f.policy.Given(); flag != "" {
+func (f *planFlags) comparison(file *policy.Policies) (result, error) {
+	if flag, text := f.policy.Given(); flag != "" && (flag != "--config" || len(f.policies) == 0) {
 		return nil, exit.UsageError(setting.Bad(flag, text, "absent with --compare or --policy: write it in a file for --policy"))
 	}
-	all, err := simulate.Policies(f.compare, f.policies)
+	all, err := simulate.Policies(f.compare, f.policies, file)
 	if err != nil {
 		return nil, exit.UsageError(err)
 	}

@@ -111,6 +111,7 @@ func (a *app) run(c *cobra.Command, f *runFlags, args []string) error {
 		return err
 	}
 	p := s.Policy
+	p.Name = cmp.Or(p.Name, s.Chosen)
 	if err := checkLists(c.Flags(), &p); err != nil {
 		return err
 	}
@@ -132,7 +133,7 @@ func (a *app) run(c *cobra.Command, f *runFlags, args []string) error {
 		defer store.Close()
 		store.InheritPlaces()
 		s.Breaker.Store, s.Breaker.Log = store, a.log
-		p.Breaker = circuit.New(state.Of(p.Name), s.Breaker)
+		p.Breaker = circuit.New(state.Of(s.Key(p.Name)), s.Breaker)
 		store.Ready(c.Context())
 	}
 	p.Observe = a.dagster.Observe(p.Breaker, a.attempted(retry.LogTo(a.log)))

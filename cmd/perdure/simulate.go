@@ -25,6 +25,7 @@ type simulateFlags struct {
 	scenario  string
 	compare   []string
 	policies  []string
+	file      *policy.Flags
 	processes int
 	shared    bool
 	seed      uint64
@@ -57,7 +58,8 @@ Retries, circuit breaker, budget and gate run the code of real calls; service an
 	flags := c.Flags()
 	flags.StringVar(&f.scenario, "scenario", f.scenario, "`name` of a scenario, or of a YAML file with one")
 	flags.StringSliceVar(&f.compare, "compare", nil, "`names` of policies, separated by commas ("+simulate.DefaultNames+")")
-	flags.StringArrayVar(&f.policies, "policy", nil, "YAML `file` with a policy to compare; repeatable")
+	flags.StringArrayVar(&f.policies, "policy", nil, "`policy` to compare: the name of one in the policy file, or a YAML file; repeatable")
+	f.file = policy.AddFile(flags)
 	flags.Var(policy.Whole(&f.processes, 1, 100_000), "processes", fmt.Sprintf("`number` of processes that make the calls (%d)", sim.Storm("").Clients.Processes))
 	flags.BoolVar(&f.shared, "shared", false, "all processes share the state of the breaker, as on one host")
 	flags.Uint64Var(&f.seed, "seed", f.seed, "`number` that seeds all random choices")
@@ -75,7 +77,7 @@ func (a *app) simulate(ctx context.Context, f *simulateFlags) error {
 	var s sim.Scenario
 	var all []sim.Contender
 	err := exit.Until(ctx, func() (err error) { // a file may be a pipe without a writer
-		if s, all, err = f.read(); err != nil {
+		if s, all, err = f.read(a.environ); err != nil {
 			return exit.UsageError(err)
 		}
 		return nil
@@ -147,7 +149,7 @@ func (d output) save(ctx context.Context) error {
 }
 
 // read returns the scenario and the policies that the flags name.
-func (f *simulateFlags) read() (sim.Scenario, []sim.Contender, error) {
+func (f *simulateFlags) read(environ []string) (sim.Scenario, []sim.Contender, error) {
 	s, err := simulate.Scenario(f.scenario, "--scenario")
 	if err != nil {
 		return s, nil, err
@@ -156,6 +158,12 @@ func (f *simulateFlags) read() (sim.Scenario, []sim.Contender, error) {
 		s.Clients.Processes = f.processes
 	}
 	s.Clients.Shared = s.Clients.Shared || f.shared
-	all, err := simulate.Policies(f.compare, f.policies)
+	var file *policy.Policies
+	if len(f.policies) > 0 {
+		if file, err = f.file.Policies(environ); err != nil {
+			return s, nil, err
+		}
+	}
+	all, err := simulate.Policies(f.compare, f.policies, file)
 	return s, all, err
 }

@@ -21,8 +21,9 @@ const (
 	runRetry = "run_retry"
 )
 
-// ApplyExtras overrides the flags of the policy with the step's extras, and reduces
-// the attempts by how often the step was run before.
+// ApplyExtras overrides the flags of the policy with the step's extras, reduces the
+// attempts by how often the step was run before, and prefers the policy of the file that
+// has the name of the step's only asset.
 func (s *Session) ApplyExtras(f *policy.Flags) error {
 	if s == nil {
 		return nil
@@ -49,6 +50,7 @@ func (s *Session) ApplyExtras(f *policy.Flags) error {
 		}
 	}
 	f.Rerun(before)
+	f.Prefer(s.asset)
 	if before > 0 {
 		_ = s.pipes.Log(slog.LevelInfo, fmt.Sprintf(
 			"Re-run %d: max_attempts is divided by 2 for each re-run, unless it is set", before))

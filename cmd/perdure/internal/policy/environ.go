@@ -6,6 +6,7 @@ import (
 	"strings"
 
 	"github.com/seed-0f2c7998/perdure/internal/setting"
+	"github.com/seed-0f2c7998/perdure/policy"
 )
 
 // prefix begins the names of all variables of perdure.
@@ -14,12 +15,18 @@ const prefix = "PERDURE_"
 // others returns the variables that set no parameter. PERDURE_ATTEMPT is set by run for
 // its command, which may be another perdure.
 func others() []string {
-	return []string{"PERDURE_CONFIG", "PERDURE_LOG_LEVEL", "PERDURE_STATE", "PERDURE_DAGSTER", "PERDURE_ATTEMPT"}
+	return []string{"PERDURE_CONFIG", "PERDURE_POLICY", "PERDURE_LOG_LEVEL", "PERDURE_STATE", "PERDURE_DAGSTER", "PERDURE_ATTEMPT"}
 }
 
-// fromEnviron returns the parameters that the environment sets, and the file that it
-// names. An empty variable counts as unset.
-func fromEnviron(environ []string) (set []entry, config entry, warnings []string, err error) {
+// A set holds the variables of the environment. A config or choice without Source is unset.
+type set struct {
+	values []policy.Value
+	config policy.Value // path of the file
+	choice policy.Value // name of a policy of the file
+}
+
+// fromEnviron returns what the environment sets. An empty variable counts as unset.
+func fromEnviron(environ []string) (s set, warnings []string, err error) {
 	for _, pair := range environ {
 		variable, text, _ := strings.Cut(pair, "=")
 		name, ours := strings.CutPrefix(variable, prefix)
@@ -27,20 +34,23 @@ func fromEnviron(environ []string) (set []entry, config entry, warnings []string
 			continue
 		}
 		p, known := find(strings.ToLower(name))
+		v := policy.Value{Name: p.Name, Text: text, Source: variable}
 		switch {
-		case known && slices.ContainsFunc(set, func(e entry) bool { return e.Name == p.Name }):
-			return nil, config, warnings, setting.Bad(variable, text, "unset where "+p.Variable()+" is set")
+		case known && slices.ContainsFunc(s.values, func(e policy.Value) bool { return e.Name == p.Name }):
+			return s, warnings, setting.Bad(variable, text, "unset where "+p.Variable()+" is set")
 		case known:
-			set = append(set, entry{Parameter: p, text: text, source: variable})
+			s.values = append(s.values, v)
 		case variable == "PERDURE_CONFIG":
-			config = entry{text: text, source: variable}
+			s.config = v
+		case variable == "PERDURE_POLICY":
+			s.choice = v
 		case variable == "PERDURE_STATE" && !filepath.IsAbs(text):
-			return nil, config, warnings, setting.Bad(variable, text, "an absolute path: a relative one is another directory for each command")
+			return s, warnings, setting.Bad(variable, text, "an absolute path: a relative one is another directory for each command")
 		case !slices.Contains(others(), variable) && !strings.HasPrefix(name, "TEST"):
 			warnings = append(warnings, unknown(variable))
 		}
 	}
-	return set, config, warnings, nil
+	return s, warnings, nil
 }
 
 // unknown returns the warning about an unknown variable, without its value: that may be

@@ -1,89 +1,106 @@
 package policy
 
 import (
+	"errors"
+	"io/fs"
+	"os"
 	"slices"
+	"strings"
 
-	"github.com/goccy/go-yaml/ast"
-	"github.com/goccy/go-yaml/token"
-
-	"github.com/seed-0f2c7998/perdure/cmd/perdure/internal/yamlfile"
+	"github.com/seed-0f2c7998/perdure/internal/setting"
+	"github.com/seed-0f2c7998/perdure/policy"
 )
 
-// A file is a YAML file of this form, in which every part is optional:
-//
-//	policy:
-//	  preset: s3_upload
-//	  max_attempts: 7
-//	circuit_breaker:
-//	  failure_threshold: 5
-//	store: memory
-type file struct {
-	*yamlfile.File
+// Policies are the values of a policy file.
+type Policies = policy.File
 
-	entries []entry
-}
+// Read reads the file at path; source names the flag with the path.
+func Read(path, source string) (*Policies, error) { return policy.Read(path, source) }
 
-// words returns the names that a file may have.
-func words() yamlfile.Words {
-	w := yamlfile.Words{Sections: []string{"policy", "circuit_breaker", "store"}, Example: "max_attempts: 5"}
-	for _, p := range Parameters() {
-		w.Names = append(w.Names, p.Name)
-	}
-	return w
-}
+// Default is the name of the policy from which the others inherit.
+const Default = policy.Default
 
-// fromFile returns the parameters that the file at path sets. source names the flag or
-// variable with the path.
-func fromFile(path, source string) ([]entry, error) {
-	read, err := yamlfile.Read(path, source, words())
+// Of returns the settings of the policy of that name in a file.
+func Of(file *Policies, name string) (*Settings, error) {
+	values, err := file.Values("--policy", name)
 	if err != nil {
 		return nil, err
 	}
-	f := &file{File: read}
-	err = f.Each(f.Body, "the file", func(key string, at *token.Token, value ast.Node) error {
-		switch key {
-		case "policy", "circuit_breaker":
-			return f.section(value, key)
-		case "store":
-			return f.add(key, key, at, value)
-		}
-		return f.Unknown(key, at, words().Sections)
-	})
-	return f.entries, err
+	return Source{values: values}.Settings(Default)
 }
 
-// section reads the parameters of one section of the file.
-func (f *file) section(body ast.Node, title string) error {
-	return f.Each(body, title, func(key string, at *token.Token, value ast.Node) error {
-		p, ok := find(key)
-		if ok && p.Section() == title {
-			return f.add(p.Name, title+"."+key, at, value)
-		}
-		if ok && p.Section() != "" {
-			return f.Fail(at, "%s.%s is unknown: must be in %s", title, key, p.Section())
-		}
-		var names []string
-		for _, p := range Parameters() {
-			if p.Section() == title {
-				names = append(names, p.Name)
-			}
-		}
-		return f.Unknown(title+"."+key, at, names)
-	})
+// fromFile returns the values of the policy that the flags, an override or the environment
+// chooses from the file, and its name. Without a choice, that is the policy default.
+func (f *Flags) fromFile(env set) ([]policy.Value, string, error) {
+	file, err := f.read(env)
+	if err != nil {
+		return nil, "", err
+	}
+	choice := f.choice
+	if choice.Text == "" && f.policy != "" {
+		choice = policy.Value{Text: f.policy, Source: "--policy"}
+	}
+	if choice.Text == "" && f.chooses {
+		choice = env.choice
+	}
+	switch {
+	case file == nil && choice.Text == "":
+		return nil, "", nil
+	case file == nil:
+		return nil, "", setting.Bad(choice.Source, choice.Text, "used with --config, or with a file "+policy.DefaultPath())
+	case !f.chooses:
+		return file.Store(), "", nil
+	case choice.Text != "":
+		values, err := file.Values(choice.Source, choice.Text)
+		return values, choice.Text, err
+	case f.preferred != "" && slices.Contains(file.Names(), f.preferred):
+		values, err := file.Values("", f.preferred)
+		return values, f.preferred, err
+	case slices.Contains(file.Names(), policy.Default):
+		values, err := file.Values("", policy.Default)
+		return values, "", err
+	}
+	if f.named(env).Text != "" && len(file.Names()) > 0 {
+		config := f.named(env)
+		return nil, "", setting.Bad(config.Source, config.Text, "used with --policy: the file has no policy default, but "+strings.Join(file.Names(), ", "))
+	}
+	return file.Store(), "", nil
 }
 
-// add adds an entry for the parameter of that name.
-func (f *file) add(name, path string, at *token.Token, value ast.Node) error {
-	p, _ := find(name)
-	if slices.ContainsFunc(f.entries, func(e entry) bool { return e.Name == name }) {
-		return f.Fail(at, "%s is set twice", path)
+// named returns the path of the file that --config or PERDURE_CONFIG names.
+func (f *Flags) named(env set) policy.Value {
+	if f.config != "" {
+		return policy.Value{Text: f.config, Source: "--config"}
 	}
-	text, ok := yamlfile.Plain(value, p.List)
-	if !ok {
-		return f.Fail(at, "invalid value for %s: must be %s", path, p.Want)
+	return env.config
+}
+
+// Policies reads the file, or returns nil if no file exists.
+func (f *Flags) Policies(environ []string) (*Policies, error) {
+	env, _, err := fromEnviron(environ)
+	if err != nil {
+		return nil, err
 	}
-	f.entries = append(f.entries, entry{
-		Parameter: p, text: text, source: f.Place(at) + ": " + path, excerpt: f.Excerpt(value.GetToken()),
-	})
-	return nil
+	return f.read(env)
+}
+
+// Choose chooses the policy of that name, as --policy does.
+func (f *Flags) Choose(name string) { f.policy = name }
+
+// read reads the file of --config, of PERDURE_CONFIG, or at the default place, once: it may
+// be a pipe. It returns nil if no file exists.
+func (f *Flags) read(env set) (file *Policies, err error) {
+	if f.file != nil {
+		return f.file, nil
+	}
+	if v := f.named(env); v.Text != "" {
+		f.file, err = policy.Read(v.Text, v.Source)
+		return f.file, err
+	}
+	path := policy.DefaultPath()
+	if _, err := os.Stat(path); path == "" || errors.Is(err, fs.ErrNotExist) || errors.Is(err, fs.ErrPermission) {
+		return nil, nil //nolint:nilnil // there is no file
+	}
+	f.file, err = policy.Read("", "the default file")
+	return f.file, err
 }

@@ -9,6 +9,7 @@ import (
 	"github.com/spf13/pflag"
 
 	"github.com/seed-0f2c7998/perdure/internal/setting"
+	"github.com/seed-0f2c7998/perdure/policy"
 )
 
 // Annotations of a flag.
@@ -19,10 +20,15 @@ const (
 
 // Flags are a command's policy flags.
 type Flags struct {
-	config    string // path of the file
+	config    string    // path of the file
+	policy    string    // name of a policy in the file
+	file      *Policies // nil until it is read
+	chooses   bool      // the command has a policy, not only a store
 	values    []*value
-	overrides []entry // see Override
-	rerun     int     // see Rerun
+	overrides []policy.Value // see Override
+	choice    policy.Value   // see Override
+	preferred string         // see Prefer
+	rerun     int            // see Rerun
 }
 
 // A value is the value of a flag. Source.Settings checks its text, together with those of
@@ -49,7 +55,12 @@ func (v *value) Set(text string) error {
 // Add adds the policy flags to flags. Advanced ones are hidden: "perdure help policy"
 // lists all parameters.
 func Add(flags *pflag.FlagSet) *Flags {
-	return add(flags, func(Parameter) bool { return true })
+	f := add(flags, func(Parameter) bool { return true })
+	if f.chooses = true; flags.Lookup("policy") == nil {
+		flags.StringVar(&f.policy, "policy", "", "`name` of a policy of the file")
+		flags.Lookup("policy").Annotations = map[string][]string{Group: {"Policy"}}
+	}
+	return f
 }
 
 // AddStore adds only the flags that choose the store of breakers.
@@ -77,15 +88,26 @@ func add(flags *pflag.FlagSet, wanted func(Parameter) bool) *Flags {
 		if p.Section() == "policy" {
 			title = "Policy"
 		}
-		flag.Annotations = map[string][]string{Group: {title}, Words: p.words()}
+		flag.Annotations = map[string][]string{Group: {title}, Words: p.Words()}
 		if v.kind == "bool" {
 			flag.NoOptDefVal = "true"
 		}
 	}
-	flags.StringVar(&f.config, "config", "", "YAML `file` with a policy; see: perdure help policy")
-	flags.Lookup("config").Annotations = map[string][]string{Group: {"Policy"}}
+	f.addConfig(flags)
 	flags.SetNormalizeFunc(normal)
 	return f
+}
+
+// AddFile adds only the flag that names the policy file.
+func AddFile(flags *pflag.FlagSet) *Flags {
+	f := &Flags{}
+	f.addConfig(flags)
+	return f
+}
+
+func (f *Flags) addConfig(flags *pflag.FlagSet) {
+	flags.StringVar(&f.config, "config", "", "YAML `file` with policies (~/.config/perdure/policies.yaml); see: perdure help policy")
+	flags.Lookup("config").Annotations = map[string][]string{Group: {"Policy"}}
 }
 
 // normal lets a flag be written like its parameter: --max_attempts.
@@ -166,20 +188,20 @@ func (n number[T]) String() string {
 
 // Given returns the first flag that was given and its text, or "" if none was.
 func (f *Flags) Given() (flag, text string) {
+	if given := f.given(); len(given) > 0 {
+		return given[0].Source, given[0].Text
+	}
 	if f.config != "" {
 		return "--config", f.config
-	}
-	if given := f.entries(); len(given) > 0 {
-		return given[0].source, given[0].text
 	}
 	return "", ""
 }
 
-// entries returns an entry for each flag that was given.
-func (f *Flags) entries() (given []entry) {
+// given returns a value for each flag that was given.
+func (f *Flags) given() (given []policy.Value) {
 	for _, v := range f.values {
 		if v.given {
-			given = append(given, entry{Parameter: v.Parameter, text: v.text, source: "--" + v.Flag()})
+			given = append(given, policy.Value{Name: v.Name, Text: v.text, Source: "--" + v.Flag()})
 		}
 	}
 	return given

@@ -27,7 +27,7 @@ func comparison(t *testing.T, scenario string, policies ...string) *simulate.Com
 	if err != nil {
 		t.Fatal(err)
 	}
-	all, err := simulate.Policies(policies, nil)
+	all, err := simulate.Policies(policies, nil, nil)
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -16,8 +16,8 @@ import (
 	"github.com/goccy/go-yaml/token"
 
 	"github.com/seed-0f2c7998/perdure/cmd/perdure/internal/report"
-	"github.com/seed-0f2c7998/perdure/cmd/perdure/internal/yamlfile"
 	"github.com/seed-0f2c7998/perdure/internal/setting"
+	"github.com/seed-0f2c7998/perdure/policy/yamlfile"
 	"github.com/seed-0f2c7998/perdure/sim"
 )
 

@@ -5,6 +5,7 @@ package simulate
 import (
 	"cmp"
 	"context"
+	"os"
 	"path/filepath"
 	"slices"
 	"strings"
@@ -54,9 +55,10 @@ func PolicyNames() []string {
 	return names
 }
 
-// Policies returns the policies that --compare names, and those in the files of --policy.
-func Policies(names, files []string) ([]sim.Contender, error) {
-	if len(names) == 0 && len(files) > 0 {
+// Policies returns the policies that --compare names, and those of --policy: policies of the
+// policy file, or files. The policy file may be nil.
+func Policies(names, chosen []string, file *policy.Policies) ([]sim.Contender, error) {
+	if len(names) == 0 && len(chosen) > 0 {
 		names = []string{"none"}
 	} else if len(names) == 0 {
 		names = strings.Split(DefaultNames, ",")
@@ -69,13 +71,39 @@ func Policies(names, files []string) ([]sim.Contender, error) {
 		}
 		all = append(all, c)
 	}
-	for _, path := range files {
-		s, err := policy.ReadFile(path, "--policy")
+	for _, text := range chosen {
+		more, err := contenders(text, file)
 		if err != nil {
 			return nil, err
 		}
-		name := cmp.Or(s.Policy.Name, strings.TrimSuffix(filepath.Base(path), filepath.Ext(path)))
-		all = append(all, contender(report.Line(name), s))
+		all = append(all, more...)
+	}
+	return all, nil
+}
+
+// contenders returns the policy of that name, or the policies of the file at that path.
+func contenders(text string, file *policy.Policies) ([]sim.Contender, error) {
+	names, base := []string{text}, ""
+	if file == nil || !slices.Contains(file.Names(), text) {
+		if _, err := os.Stat(text); err != nil && file != nil && !strings.ContainsAny(text, `./\`) {
+			return nil, setting.Unknown("--policy", text, append(file.Names(), "or a YAML file"))
+		}
+		var err error
+		if file, err = policy.Read(text, "--policy"); err != nil {
+			return nil, err
+		}
+		names, base = file.Names(), strings.TrimSuffix(filepath.Base(text), filepath.Ext(text))
+	}
+	var all []sim.Contender
+	for _, name := range names {
+		s, err := policy.Of(file, name)
+		if err != nil {
+			return nil, err
+		}
+		if name == policy.Default && len(names) == 1 && base != "" {
+			name = base
+		}
+		all = append(all, contender(report.Line(cmp.Or(s.Policy.Name, name)), s))
 	}
 	return all, nil
 }

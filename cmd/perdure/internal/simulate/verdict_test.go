@@ -148,7 +148,7 @@ func TestVerdictOnAClosedLoop(t *testing.T) {
 func TestTableOfAClosedLoop(t *testing.T) {
 	s := sim.Storm("closed", sim.Fault{Kind: sim.Outage, From: 0, To: 5 * second})
 	s.Load, s.Duration, s.Drain = sim.Load{Clients: 3, Think: second}, 5*second, second
-	all, err := simulate.Policies([]string{"none"}, nil)
+	all, err := simulate.Policies([]string{"none"}, nil, nil)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -176,7 +176,7 @@ func TestAdviceHelps(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		all, err := simulate.Policies(names, nil)
+		all, err := simulate.Policies(names, nil, nil)
 		if err != nil {
 			t.Fatal(err)
 		}

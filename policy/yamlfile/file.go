@@ -41,7 +41,17 @@ type Words struct {
 // Read reads the file at path; source names the flag or variable with the path. An error
 // is one line, or that with the lines of the file below it.
 func Read(path, source string, words Words) (*File, error) {
-	data, err := read(path)
+	return readFile(path, source, words, func(*os.File) error { return nil })
+}
+
+// ReadPrivate is Read for a file that the user has not named: the user or root must own the
+// file, and no other user may write to it.
+func ReadPrivate(path, source string, words Words) (*File, error) {
+	return readFile(path, source, words, private)
+}
+
+func readFile(path, source string, words Words, check func(*os.File) error) (*File, error) {
+	data, err := read(path, check)
 	if err != nil {
 		return nil, setting.Bad(source, path, "a file that can be read ("+reason(err)+")")
 	}
@@ -69,12 +79,15 @@ func Read(path, source string, words Words) (*File, error) {
 }
 
 // read returns the content of a file, which may be a pipe or an endless device.
-func read(path string) ([]byte, error) {
+func read(path string, check func(*os.File) error) ([]byte, error) {
 	f, err := os.Open(path)
 	if err != nil {
 		return nil, err
 	}
 	defer func() { _ = f.Close() }()
+	if err := check(f); err != nil {
+		return nil, err
+	}
 	data, err := io.ReadAll(io.LimitReader(f, longest+1))
 	if err == nil && len(data) > longest {
 		err = errors.New("larger than 1 MiB")
