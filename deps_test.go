@@ -79,6 +79,8 @@ var mayImport = map[string][]string{
 	"metrics":                {"circuit", "internal/class", "internal/meter", "retry"},
 	"retry":                  {"circuit", "internal/breakers", "internal/class", "internal/meter", "internal/seam"},
 	"fallback":               {"circuit", "retry"},
+	"retrytest":              {"internal/seam", "retry", "retrytest/chaos"},
+	"retrytest/chaos":        nil,
 	"hedge":                  {"internal/latency", "retry"},
 	"httpretry":              {"circuit", "internal/breakers", "internal/calls", "internal/checksum", "internal/getters", "internal/latency", "internal/meter", "internal/seam", "internal/transfer", "internal/viaproxy", "retry"},
 	"hoststore":              {"circuit", "internal/cell"},
@@ -227,11 +229,18 @@ func TestRootModuleImportsStandardLibraryOnly(t *testing.T) {
 
 // The core is part of programs that speak no HTTP: these packages would make each of them larger by megabytes.
 func TestCoreIsSmall(t *testing.T) {
-	deps := strings.Fields(string(goCommand(t, "list", "-deps", "./retry", "./circuit")))
+	deps := strings.Fields(string(goCommand(t, "list", "-deps", "./retry", "./circuit", "./hedge", "./fallback")))
 	for _, heavy := range []string{"net/http", "crypto/tls", "crypto/x509", "database/sql", "encoding/xml", "testing"} {
 		if slices.Contains(deps, heavy) {
-			t.Errorf("package retry or circuit imports %s, directly or not: know its errors by their methods, or by the name of their type", heavy)
+			t.Errorf("package retry, circuit, hedge or fallback imports %s, directly or not: know its errors by their methods, or by the name of their type", heavy)
 		}
+	}
+}
+
+// Package chaos is part of services, and package retrytest of their tools: package testing would add its flags to them.
+func TestFaultsComeWithoutTesting(t *testing.T) {
+	if slices.Contains(strings.Fields(string(goCommand(t, "list", "-deps", "./retrytest", "./retrytest/chaos"))), "testing") {
+		t.Error("package retrytest or chaos imports testing, directly or not: return errors and counts, which tests compare")
 	}
 }
 

@@ -16,6 +16,8 @@ import (
 	"github.com/seed-0f2c7998/perdure/httpretry"
 	"github.com/seed-0f2c7998/perdure/httpretry/httptestfault"
 	"github.com/seed-0f2c7998/perdure/retry"
+	"github.com/seed-0f2c7998/perdure/retrytest"
+	"github.com/seed-0f2c7998/perdure/retrytest/chaos"
 )
 
 // The tests of docs/testing.md, as they stand there.
@@ -36,6 +38,34 @@ func TestUploadOutlastsTwoFailures(t *testing.T) {
 			t.Errorf("error %v after %v", err, time.Since(begin))
 		}
 	})
+}
+
+func TestUploadWaitsAsTheStoreAsks(t *testing.T) {
+	ctx, log := retrytest.NoWaits(t.Context())
+	calls := retrytest.Script("503 after=20s", "reset", "ok")
+	upload := retry.S3Upload()
+	upload.Observe = log.Observe
+	err := retry.Do(ctx, &upload, func(ctx context.Context) error {
+		return calls.Do(ctx, func(context.Context) error { return nil }) // the real upload
+	})
+	if delays := log.Delays(); err != nil || len(delays) != 2 || delays[0] < 20*time.Second {
+		t.Errorf("error %v, delays %v", err, delays)
+	}
+}
+
+func client(options httpretry.Options) (*http.Client, error) {
+	faults, err := chaos.FromEnv() // PERDURE_CHAOS="5% 503 after=2s on=api.example.com; 1% reset; seed=7"
+	if err != nil {
+		return nil, err
+	}
+	return &http.Client{Transport: httpretry.NewTransport(faults.Transport(nil, nil), options)}, nil
+}
+
+func TestChaosOfThePageIsValid(t *testing.T) {
+	t.Setenv(chaos.Variable, "5% 503 after=2s on=api.example.com; 1% reset; seed=7")
+	if _, err := client(httpretry.Options{}); err != nil {
+		t.Error(err)
+	}
 }
 
 func TestStationsWaitAsLongAsTheServerAsks(t *testing.T) {

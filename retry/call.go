@@ -200,7 +200,7 @@ func (c *call) record(ctx context.Context, o *Outcome) {
 	permit := c.permit
 	c.permit = circuit.Permit{}
 	hint := o.Hint
-	if c.policy.IgnoreRetryAfter {
+	if c.policy.IgnoreRetryAfter || hint > 0 && seam.Waits(ctx) != nil { // a wait that passes at once must not end before a not-before
 		hint = 0
 	}
 	breakers.Record(ctx, permit, seam.Result{
@@ -215,6 +215,10 @@ const shortest = time.Microsecond
 // wait blocks for d, or until ctx ends. The next attempt begins when the timer
 // fires, so that wait need not read the clock.
 func (c *call) wait(ctx context.Context, d time.Duration) {
+	if pass := seam.Waits(ctx); pass != nil {
+		pass(d)
+		return
+	}
 	if d < shortest {
 		return
 	}
