@@ -39,7 +39,12 @@ func serveOn(t *testing.T, l net.Listener, c proxy.Config, to ...string) {
 	if c.Breakers.FailureThreshold == 0 {
 		c.Breakers.FailureThreshold = circuit.Off
 	}
-	c.Log = slog.New(slog.DiscardHandler)
+	if c.Log == nil {
+		c.Log = slog.New(slog.DiscardHandler)
+	}
+	if c.Breakers.Log == nil {
+		c.Breakers.Log = c.Log
+	}
 	ctx, cancel := context.WithCancel(context.Background())
 	ended := make(chan error, 1)
 	go func() { ended <- proxy.New(c, l.Addr()).Serve(ctx, l) }()
