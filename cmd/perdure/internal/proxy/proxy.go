@@ -59,6 +59,8 @@ type Config struct {
 	// Admit, if set, checks a request that the guard has let pass, and may return another one. A [Failure] as the
 	// error becomes the response.
 	Admit func(*http.Request) (*http.Request, error)
+	// Classify, if set, returns the class of a response, see [httpretry.Options].
+	Classify func(*http.Response) retry.Class
 	// WriteFailure writes a response of the proxy's own. If nil, it is JSON.
 	WriteFailure func(http.ResponseWriter, *http.Request, *Failure)
 	// Settle, if set, replaces the proxy's rule for a response whose request may have been processed by an earlier
@@ -88,7 +90,7 @@ func New(c Config, address net.Addr) *Proxy {
 	p.reverse = &httputil.ReverseProxy{
 		Rewrite: p.rewrite,
 		Transport: httpretry.NewTransport(counter{base}, httpretry.Options{
-			Policy: c.Policy, Breakers: &breakers, Registry: c.Registry, OnResume: p.resumed,
+			Policy: c.Policy, Breakers: &breakers, Registry: c.Registry, OnResume: p.resumed, Classify: c.Classify,
 			HeadTimeout: c.HeadTimeout, SpoolLimit: spoolLimit, SpoolTotal: cmp.Or(c.SpoolTotal, DefaultSpoolTotal),
 		}),
 		FlushInterval:  100 * time.Millisecond,

@@ -1,0 +1,118 @@
+package s3
+
+import (
+	"context"
+	"encoding/hex"
+	"errors"
+	"fmt"
+	"net/http"
+	"net/http/httptrace"
+	"strconv"
+	"strings"
+	"sync/atomic"
+
+	"github.com/aws/aws-sdk-go-v2/aws"
+
+	"github.com/seed-0f2c7998/perdure/retry"
+)
+
+var errNoCall = errors.New("s3: the request was not admitted")
+
+// RoundTrip makes one attempt: it signs the request with the store's credentials as they are now.
+func (s *Store) RoundTrip(req *http.Request) (*http.Response, error) {
+	c := callOf(req.Context())
+	if c == nil {
+		closeBody(req)
+		return nil, errNoCall
+	}
+	c.class.Store(uint32(retry.ClassUnknown))
+	var left atomic.Bool
+	ctx := httptrace.WithClientTrace(req.Context(), &httptrace.ClientTrace{WroteHeaders: func() { left.Store(true) }})
+	signed, err := s.sign(ctx, c, req)
+	if err != nil {
+		closeBody(req)
+		return nil, err
+	}
+	res, err := s.base.RoundTrip(signed)
+	if err != nil {
+		if left.Load() {
+			c.unsure.Add(1)
+		}
+		return nil, err
+	}
+	res.Request = req
+	return s.received(c, res)
+}
+
+func closeBody(req *http.Request) {
+	if req.Body != nil {
+		req.Body.Close()
+	}
+}
+
+// sign returns a copy of req that is signed and, if the client's was, aws-chunked.
+func (s *Store) sign(ctx context.Context, c *call, req *http.Request) (*http.Request, error) {
+	creds, err := s.config.Credentials.Retrieve(ctx)
+	if err != nil {
+		return nil, retry.Permanent(fmt.Errorf("no AWS credentials: %w", err))
+	}
+	out := req.Clone(ctx)
+	out.URL.RawPath = escape(out.URL.Path)
+	out.URL.RawQuery = strings.ReplaceAll(out.URL.Query().Encode(), "+", "%20")
+	out.Header.Del("Authorization")
+	if c.operation != "GetObject" {
+		out.Header.Del("Accept-Encoding") // the store's documents are read here
+	}
+	var f *frame
+	if isStream(c.payload) {
+		f = newFrame(c, req.Body)
+		out.Body, out.ContentLength = f, f.total()
+		out.Header["Content-Encoding"] = []string{strings.TrimSuffix("aws-chunked,"+req.Header.Get("Content-Encoding"), ",")}
+		out.Header.Set("X-Amz-Decoded-Content-Length", strconv.FormatInt(c.length, 10))
+		if c.trailer != "" {
+			out.Header.Set("X-Amz-Trailer", c.trailer)
+		}
+	}
+	out.Header.Set(contentSHA256, c.payload)
+	bare := &http.Request{Method: out.Method, URL: out.URL, Host: out.URL.Host, Header: make(http.Header)}
+	for name, values := range out.Header {
+		if strings.HasPrefix(name, "X-Amz-") || name == "Content-Type" || name == "Content-Md5" {
+			bare.Header[name] = values
+		}
+	}
+	now := s.now().UTC()
+	if err := s.signer.SignHTTP(ctx, creds, bare, c.payload, "s3", s.config.Region, now); err != nil {
+		return nil, retry.Permanent(err)
+	}
+	for _, name := range []string{"Authorization", "X-Amz-Date", "X-Amz-Security-Token"} {
+		if value := bare.Header.Get(name); value != "" {
+			out.Header.Set(name, value)
+		}
+	}
+	if f != nil && f.signed {
+		date := now.Format(timeLayout)
+		scope := date[:8] + "/" + s.config.Region + "/s3/aws4_request"
+		_, f.previous, _ = strings.Cut(out.Header.Get("Authorization"), "Signature=")
+		f.key = Key{Secret: creds.SecretAccessKey}.derive(scope)
+		f.head = "\n" + date + "\n" + scope + "\n"
+	}
+	return out, nil
+}
+
+// nextSignature returns the signature of a chunk or of the trailer.
+func (f *frame) nextSignature(kind, rest string) string {
+	f.previous = hex.EncodeToString(sum(f.key, algorithm+kind+f.head+f.previous+rest))
+	return f.previous
+}
+
+// refresh makes the provider fetch credentials again, and reports whether they can differ.
+func (s *Store) refresh() bool {
+	cache, ok := s.config.Credentials.(interface {
+		aws.CredentialsProvider
+		Invalidate()
+	})
+	if ok {
+		cache.Invalidate()
+	}
+	return ok
+}
