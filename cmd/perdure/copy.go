@@ -95,7 +95,7 @@ func (a *app) copyCommand() *cobra.Command {
 			if more.recursive {
 				return a.copyTree(c, f, more, job)
 			}
-			return a.copy(c, f, job)
+			return a.copy(c, f, &more.metrics, job)
 		},
 	}
 	more = addCopyFlags(c.Flags())
@@ -106,14 +106,14 @@ func (a *app) copyCommand() *cobra.Command {
 }
 
 // copy copies one file.
-func (a *app) copy(c *cobra.Command, f *policy.Flags, job *copying.Job) error {
+func (a *app) copy(c *cobra.Command, f *policy.Flags, counts *metricsFile, job *copying.Job) error {
 	if job.Destination != "-" {
 		exit.IgnoreBrokenPipes() // the copy continues when the reader of the log has gone
 	}
 	meter := a.meter(job.Source, job.Destination)
 	defer meter.End()
 	job.Session.Stdin, job.Session.Stdout = a.stdin, a.stdout
-	done, err := a.prepare(f, &job.Session, meter)
+	done, err := a.prepare(f, &job.Session, counts, meter)
 	defer done()
 	if err != nil {
 		return err
@@ -133,8 +133,8 @@ func (a *app) copy(c *cobra.Command, f *policy.Flags, job *copying.Job) error {
 }
 
 // prepare gives a session its policy, store and observers. The returned function must be
-// called when the copy is done.
-func (a *app) prepare(f *policy.Flags, job *endpoint.Session, meter *progress.Meter) (done func(), err error) {
+// called when the copy is done: it also writes what counts has counted.
+func (a *app) prepare(f *policy.Flags, job *endpoint.Session, counts *metricsFile, meter *progress.Meter) (done func(), err error) {
 	done = func() {}
 	if job.Policy, err = a.load(f); err != nil {
 		return done, err
@@ -143,6 +143,10 @@ func (a *app) prepare(f *policy.Flags, job *endpoint.Session, meter *progress.Me
 	if err != nil {
 		return done, exit.UsageError(err)
 	}
+	if err := counts.prepare(a); err != nil {
+		return done, err
+	}
+	job.Metrics = &counts.registry
 	store, err := state.Open(s.Store, meter.Log)
 	if err != nil {
 		return done, s.AtSource(err)
@@ -166,7 +170,11 @@ func (a *app) prepare(f *policy.Flags, job *endpoint.Session, meter *progress.Me
 	job.Registry = new(circuit.Registry)
 	job.Resumed = meter.Resumed
 	job.Note = func(event, text string) { meter.Log.Info(text, "event", event) }
-	return func() { a.dagster.RecordBreakers(job.Breakers()); store.Close() }, nil
+	return func() {
+		a.dagster.RecordBreakers(job.Breakers())
+		counts.write(a, s.Store)
+		store.Close()
+	}, nil
 }
 
 // meter returns the meter of a copy of that name. It draws no bar if data goes to the

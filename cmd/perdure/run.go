@@ -32,6 +32,7 @@ type runFlags struct {
 	killAfter   time.Duration // 0 means the default
 	wait        time.Duration // 0 means do not wait
 	dagster     dagster.Mode
+	metrics     metricsFile
 }
 
 func (a *app) runCommand() *cobra.Command {
@@ -87,6 +88,7 @@ came between two attempts, it is 64 (invalid usage), 75 (retry later) or 128+n.`
 	addWait(flags, &f.wait)
 	flags.Var(&f.dagster, "dagster", "how the command may use Dagster Pipes, if Dagster has started perdure: strip, relay or passthrough (strip)")
 	_ = flags.SetAnnotation("dagster", policy.Words, dagster.Modes())
+	addMetricsFile(flags, &f.metrics)
 	f.policy = policy.Add(flags)
 	for _, name := range []string{"max-retry-after", "respect-retry-after"} { // an exit code names no wait
 		flags.Lookup(name).Hidden = true
@@ -110,8 +112,13 @@ func (a *app) run(c *cobra.Command, f *runFlags, args []string) error {
 	if err != nil {
 		return err
 	}
+	if err := f.metrics.prepare(a); err != nil {
+		return err
+	}
 	p := s.Policy
 	p.Name = cmp.Or(p.Name, s.Chosen)
+	p.Metrics = &f.metrics.registry
+	defer func() { f.metrics.write(a, s.Store) }()
 	if err := checkLists(c.Flags(), &p); err != nil {
 		return err
 	}

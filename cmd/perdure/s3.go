@@ -59,7 +59,7 @@ func (a *app) clean(c *cobra.Command, f *policy.Flags, keys string, old time.Dur
 	}
 	meter := a.meter(keys)
 	defer meter.End()
-	done, err := a.prepare(f, session, meter)
+	done, err := a.prepare(f, session, new(metricsFile), meter)
 	defer done()
 	if err != nil {
 		return err

@@ -16,6 +16,7 @@ import (
 	"github.com/seed-0f2c7998/perdure/cmd/perdure/internal/exit"
 	"github.com/seed-0f2c7998/perdure/cmd/perdure/internal/help"
 	"github.com/seed-0f2c7998/perdure/cmd/perdure/internal/policy"
+	"github.com/seed-0f2c7998/perdure/cmd/perdure/internal/promtext"
 	"github.com/seed-0f2c7998/perdure/cmd/perdure/internal/report"
 	"github.com/seed-0f2c7998/perdure/cmd/perdure/internal/state"
 	"github.com/seed-0f2c7998/perdure/cmd/perdure/internal/wait"
@@ -27,6 +28,7 @@ import (
 func (a *app) statusCommand() *cobra.Command {
 	var f *policy.Flags
 	watch, prometheus := false, false
+	var file metricsFile
 	c := &cobra.Command{
 		Use:   "status [flags]",
 		Short: "Show the circuit breakers that commands share",
@@ -38,16 +40,22 @@ the retry budget, if it has been used. If hosts share the store, the server is q
 State files of other versions of perdure are listed below the table: they are not shared with this one.
 
 It changes nothing and creates no file. With --json, each snapshot is one object per line. With --prometheus, it is
-what all processes have counted for each key, in Prometheus' text format 0.0.4.`,
+what all processes have counted for each key, in Prometheus' text format 0.0.4; with
+--metrics-file, it is written to that file of run and copy, whose numbers of these keys it replaces.`,
 		Args: help.Exactly(0, "none"),
 		RunE: func(c *cobra.Command, _ []string) error {
 			s, err := a.settings(f)
 			if err != nil {
 				return err
 			}
+			toFile := c.Flags().Changed("metrics-file")
 			switch {
 			case prometheus && (watch || a.json):
 				return setting.Bad("--prometheus", "true", "used without --watch and --json")
+			case toFile && (watch || a.json || prometheus):
+				return setting.Bad("--metrics-file", file.path, "used without --watch, --json and --prometheus")
+			case toFile:
+				return s.AtSource(a.statusTo(c.Context(), s.Store, &file))
 			case watch:
 				return s.AtSource(a.watch(c.Context(), s.Store))
 			}
@@ -56,6 +64,7 @@ what all processes have counted for each key, in Prometheus' text format 0.0.4.`
 	}
 	c.Flags().BoolVar(&watch, "watch", false, "repeat each second, until ctrl-C")
 	c.Flags().BoolVar(&prometheus, "prometheus", false, "write metrics in Prometheus' text format")
+	addMetricsFile(c.Flags(), &file)
 	f = policy.AddStore(c.Flags())
 	return c
 }
@@ -63,15 +72,9 @@ what all processes have counted for each key, in Prometheus' text format 0.0.4.`
 // status writes a snapshot of the store, as metrics if prometheus is set. warn is called if
 // the fleet's server does not respond.
 func (a *app) status(ctx context.Context, store string, prometheus bool, warn func(error)) error {
-	snapshot, err := state.Take(store)
+	snapshot, err := take(ctx, store, warn)
 	if err != nil {
 		return err
-	}
-	err = snapshot.QueryFleet(ctx, store)
-	if _, bad := errors.AsType[*setting.Error](err); bad {
-		return err
-	} else if err != nil && ctx.Err() == nil {
-		warn(err)
 	}
 	switch {
 	case prometheus:
@@ -80,6 +83,40 @@ func (a *app) status(ctx context.Context, store string, prometheus bool, warn fu
 		return snapshot.WriteJSON(report.ForJSON(a.stdout))
 	}
 	return snapshot.WriteTable(a.stdout)
+}
+
+// take returns a snapshot of the store, with the fleet's state if hosts share it.
+func take(ctx context.Context, store string, warn func(error)) (*state.Snapshot, error) {
+	snapshot, err := state.Take(store)
+	if err != nil {
+		return nil, err
+	}
+	err = snapshot.QueryFleet(ctx, store)
+	if _, bad := errors.AsType[*setting.Error](err); bad {
+		return nil, err
+	} else if err != nil && ctx.Err() == nil {
+		warn(err)
+	}
+	return snapshot, nil
+}
+
+// statusTo replaces the metrics of all breakers in the file by those of a snapshot.
+func (a *app) statusTo(ctx context.Context, store string, file *metricsFile) error {
+	if err := file.prepare(a); err != nil {
+		return err
+	}
+	err := promtext.AddTo(ctx, file.path, func() (_, shared []promtext.Family, err error) {
+		snapshot, err := take(ctx, store, a.warnFleet)
+		if err != nil {
+			return nil, nil, err
+		}
+		shared, err = families(snapshot.Metrics(nil))
+		return nil, shared, err
+	})
+	if _, bad := errors.AsType[*setting.Error](err); err != nil && !bad {
+		return fmt.Errorf("%s: %s", file.path, reason(err))
+	}
+	return err
 }
 
 func (a *app) warnFleet(err error) {

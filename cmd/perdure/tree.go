@@ -36,6 +36,8 @@ type copyFlags struct {
 	empty     bool
 	manifest  string
 	asset     string
+
+	metrics metricsFile
 }
 
 func addCopyFlags(flags *pflag.FlagSet) *copyFlags {
@@ -54,6 +56,7 @@ func addCopyFlags(flags *pflag.FlagSet) *copyFlags {
 	flags.BoolVar(&f.empty, "allow-empty", false, "let -r succeed if there is nothing to copy")
 	flags.StringVar(&f.manifest, "manifest", "", "`file` for the outcome of each file with -r, one JSON object per line; - is standard output")
 	flags.StringVar(&f.asset, "dagster-asset", "", "`key` of the asset to report to Dagster, if the step has several")
+	addMetricsFile(flags, &f.metrics)
 	return f
 }
 
@@ -101,7 +104,7 @@ func (a *app) copyTree(c *cobra.Command, f *policy.Flags, flags *copyFlags, link
 	exit.IgnoreBrokenPipes()
 	meter := a.meter(link.Source, flags.manifest)
 	defer meter.End()
-	done, err := a.prepare(f, &link.Session, meter)
+	done, err := a.prepare(f, &link.Session, &flags.metrics, meter)
 	defer done()
 	if err != nil {
 		return err

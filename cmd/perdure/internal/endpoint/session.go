@@ -42,6 +42,7 @@ type Session struct {
 	RateDst  float64           // maximum requests per second to the destination; 0 means no limit
 	Limits   []error           // errors about flags that limit requests to the source, if the source has no requests
 	Registry *circuit.Registry // of the source's breakers; nil means a new one
+	Metrics  retry.Meter       // counts the requests; nil means nothing is counted
 	Waiter   *wait.Waiter      // waits while the breaker of a side is open; nil means do not wait
 
 	// Observe is called with each event of a retry, Resumed when a broken body is resumed, Note with the name and the text of
@@ -140,11 +141,11 @@ func (s *Session) policyOf(preset, name string, as Role) (*retry.Policy, error) 
 	}
 	p := &settings.Policy
 	p.Name = cmp.Or(p.Name, name)
-	p.Observe = s.observe
+	p.Observe, p.Metrics = s.observe, s.Metrics
 	if as == Source {
 		s.again = *p
-		s.again.AttemptTimeout = 0 // it limits the wait for a response's header
-		s.again.Observe = s.restarting
+		s.again.AttemptTimeout = 0                           // it limits the wait for a response's header
+		s.again.Observe, s.again.Metrics = s.restarting, nil // requests are counted
 	}
 	return p, nil
 }

@@ -41,12 +41,14 @@ func Check(path string) error {
 	return err
 }
 
-// AddTo adds the metrics to those of the file at path, as [Merge] does. Many processes may
-// do so at the same time: each locks a file beside it, .NAME.lock. It replaces the file
+// AddTo adds metrics to those of the file at path, as [Merge] does with those that take
+// returns as counted, and [Replace] with those that it returns as shared. Many processes may
+// do so at the same time: each locks a file beside it, .NAME.lock, while it calls take, so
+// that no process replaces newer numbers by older ones. AddTo replaces the file
 // atomically, with mode 0644, so that a reader, and a process that is killed, never leaves
 // or sees a part of it. It refuses a file that perdure has not written, that is damaged,
 // larger than MaxSize, a link, or not a regular file of this user, and leaves it unchanged.
-func AddTo(ctx context.Context, path string, more []Family) error {
+func AddTo(ctx context.Context, path string, take func() (counted, shared []Family, err error)) error {
 	root, err := os.OpenRoot(filepath.Dir(path))
 	if err != nil {
 		return err
@@ -62,7 +64,14 @@ func AddTo(ctx context.Context, path string, more []Family) error {
 	if err != nil {
 		return err
 	}
-	if all, err = Merge(all, more); err != nil {
+	counted, shared, err := take()
+	if err != nil {
+		return err
+	}
+	if all, err = Merge(all, counted); err != nil {
+		return err
+	}
+	if all, err = Replace(all, shared); err != nil {
 		return err
 	}
 	var b bytes.Buffer

@@ -17,7 +17,7 @@ import (
 func TestKindsOfFilesThatAreRefused(t *testing.T) {
 	dir := t.TempDir()
 	target := filepath.Join(dir, "target.prom")
-	if err := promtext.AddTo(t.Context(), target, calls("a", 1)); err != nil {
+	if err := promtext.AddTo(t.Context(), target, one); err != nil {
 		t.Fatal(err)
 	}
 	before, err := os.ReadFile(target)
@@ -40,7 +40,7 @@ func TestKindsOfFilesThatAreRefused(t *testing.T) {
 		if err := put(path); err != nil {
 			t.Fatal(err)
 		}
-		if err := promtext.AddTo(t.Context(), path, calls("a", 1)); err == nil || !strings.Contains(err.Error(), "is not a regular file of this user") {
+		if err := promtext.AddTo(t.Context(), path, one); err == nil || !strings.Contains(err.Error(), "is not a regular file of this user") {
 			t.Errorf("%s: error %v", name, err)
 		}
 		if now, err := os.ReadFile(target); err != nil || string(now) != string(before) {

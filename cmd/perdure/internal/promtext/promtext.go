@@ -51,6 +51,16 @@ func (f *Family) Add(value float64, labels ...string) {
 	f.Samples = append(f.Samples, Sample{Labels: Labels(labels...), Value: value})
 }
 
+// Label returns the value of the label of that name, or "".
+func (s Sample) Label(name string) string {
+	for _, l := range s.Labels {
+		if l.Name == name {
+			return l.Value
+		}
+	}
+	return ""
+}
+
 // id returns the text that identifies the series in its family.
 func (s Sample) id() string { return s.Suffix + labelText(s.Labels) }
 
@@ -87,7 +97,12 @@ func Write(w io.Writer, all []Family) error {
 // Merge adds the samples of more to those of all: it adds counters and histograms, and
 // replaces gauges. Above MaxSeries, samples of new series are counted under the operation
 // other, and left out if they are of no operation. An error is about two types of one name.
-func Merge(all, more []Family) ([]Family, error) {
+func Merge(all, more []Family) ([]Family, error) { return merge(all, more, false) }
+
+// Replace is Merge that replaces counters and histograms, too.
+func Replace(all, more []Family) ([]Family, error) { return merge(all, more, true) }
+
+func merge(all, more []Family, replace bool) ([]Family, error) {
 	series, at := 0, map[string]int{}
 	for i, f := range all {
 		series += len(f.Samples)
@@ -104,13 +119,14 @@ func Merge(all, more []Family) ([]Family, error) {
 			return nil, fmt.Errorf("%s is a %s there, and a %s here", f.Name, all[i].Type, f.Type)
 		}
 		all[i].Help = f.Help
-		series += all[i].merge(f.Samples, MaxSeries-series)
+		series += all[i].merge(f.Samples, MaxSeries-series, replace)
 	}
 	return all, nil
 }
 
-// merge adds samples to f, at most room of them as new series, and returns how many are new.
-func (f *Family) merge(samples []Sample, room int) (added int) {
+// merge adds samples to f, or replaces those of f, at most room of them as new series, and
+// returns how many are new.
+func (f *Family) merge(samples []Sample, room int, replace bool) (added int) {
 	at := make(map[string]int, len(f.Samples))
 	for i, s := range f.Samples {
 		at[s.id()] = i
@@ -122,7 +138,7 @@ func (f *Family) merge(samples []Sample, room int) (added int) {
 			i, known = at[s.id()]
 		}
 		switch {
-		case known && f.Type == Gauge:
+		case known && (replace || f.Type == Gauge):
 			f.Samples[i].Value = s.Value
 		case known:
 			f.Samples[i].Value += s.Value

@@ -27,6 +27,9 @@ func calls(operation string, n float64) []promtext.Family {
 	return []promtext.Family{c, g, h}
 }
 
+// one is what a process adds that has made one call.
+func one() (counted, shared []promtext.Family, err error) { return calls("a", 1), nil, nil }
+
 func text(t *testing.T, all []promtext.Family) string {
 	t.Helper()
 	var b strings.Builder
@@ -134,7 +137,7 @@ func TestFilesThatAreRefused(t *testing.T) {
 		if err := promtext.Check(path); err == nil || !strings.Contains(err.Error(), want) {
 			t.Errorf("%q: error %v, want one with %q", short, err, want)
 		}
-		if err := promtext.AddTo(t.Context(), path, calls("a", 1)); err == nil || !strings.Contains(err.Error(), want) {
+		if err := promtext.AddTo(t.Context(), path, one); err == nil || !strings.Contains(err.Error(), want) {
 			t.Errorf("%q: error %v, want one with %q", short, err, want)
 		}
 		if now, err := os.ReadFile(path); err != nil || string(now) != content {
@@ -159,7 +162,7 @@ func TestManyAddAtTheSameTime(t *testing.T) {
 	for range processes {
 		writers.Go(func() {
 			for range times {
-				if err := promtext.AddTo(ctx, path, calls("a", 1)); err != nil {
+				if err := promtext.AddTo(ctx, path, one); err != nil {
 					t.Error(err)
 				}
 			}
@@ -184,7 +187,7 @@ func TestRestsOfAKilledProcess(t *testing.T) {
 			t.Fatal(err)
 		}
 	}
-	if err := promtext.AddTo(t.Context(), path, calls("a", 1)); err != nil {
+	if err := promtext.AddTo(t.Context(), path, one); err != nil {
 		t.Fatal(err)
 	}
 	if _, err := os.Stat(filepath.Join(dir, ".perdure.prom.tmp")); !os.IsNotExist(err) {

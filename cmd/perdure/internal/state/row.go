@@ -39,6 +39,8 @@ type Row struct {
 	Trips     uint64        `json:"trips"`                 // how often the breaker has opened
 	Rejected  uint64        `json:"rejected"`              // refused calls
 	Probes    uint64        `json:"probes"`                // admitted probes
+
+	metrics circuit.Metrics // of this host
 }
 
 // longest is the RecoveryTimeout for reading a breaker with unknown settings: longer than
@@ -80,7 +82,7 @@ func (s *Snapshot) row(key string) Row {
 		Key: redact.String(key), State: m.State, Since: instant(m.Since), Failures: m.Failures,
 		NextProbe: instant(m.RetryAt), NotBefore: instant(m.NotBefore),
 		Rate: m.Rate, Queued: m.Queued, Trips: m.Trips, Rejected: m.Rejected, Probes: m.Probes,
-		Waiting: m.AtGate, Demand: m.Demand, Admitted: m.Admitted,
+		Waiting: m.AtGate, Demand: m.Demand, Admitted: m.Admitted, metrics: m,
 	}
 	if r.Since != nil {
 		r.Reason = m.Reason.String()
