@@ -77,6 +77,7 @@ func (op *operation) end(ctx context.Context, in middleware.FinalizeInput, next 
 	case ctx.Err() != nil:
 		err = context.Cause(ctx)
 	case op.last != nil: // the loop itself failed after the last attempt
+		op.call.GaveUp()
 		err = &retry.Error{Operation: op.policy.Name, Attempts: op.call.Attempt(), Reason: retry.ReasonPermanent, Stop: err, Last: op.last}
 	}
 	return out, metadata, err

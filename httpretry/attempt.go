@@ -154,7 +154,7 @@ func (op *operation) roundTrip(req *http.Request) (*http.Response, error) {
 	}
 	return op.route.hedger.Do(req.Context(), func(ctx context.Context) (*http.Response, error) {
 		return pass(base, req.WithContext(ctx), original)
-	}, discard)
+	}, discard, op.route.series())
 }
 
 // pass sends req by base. The Request of the response is the caller's: a caller may send that again, without the headers

@@ -104,7 +104,7 @@ func (s *stream) Read(p []byte) (int, error) {
 		return s.readOn(p)
 	}
 	n, err := s.body.Read(p[:min(int64(len(p)), s.stop-s.next)])
-	s.next += int64(n)
+	s.count(n)
 	if err == io.EOF && s.next == s.representation.end {
 		return n, s.end()
 	}
@@ -151,11 +151,19 @@ func (s *stream) readConn(p []byte) (int, error) {
 		p = p[:min(int64(len(p)), s.stop-s.next)]
 	}
 	n, err := s.guard.Read(s.body, p)
-	s.next += int64(n)
+	s.count(n)
 	if s.check != nil {
 		_, _ = s.check.Write(p[:n]) // a hash never fails
 	}
 	return n, err
+}
+
+// count counts n bytes of the wanted ones.
+func (s *stream) count(n int) {
+	s.next += int64(n)
+	if s.last != nil && s.policy.Metrics != nil {
+		series(s.policy).ResumedBytes.Add(uint64(n)) //nolint:gosec // not negative
+	}
 }
 
 const (

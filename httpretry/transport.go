@@ -45,6 +45,7 @@ import (
 	"github.com/seed-0f2c7998/perdure/internal/bound"
 	"github.com/seed-0f2c7998/perdure/internal/breakers"
 	"github.com/seed-0f2c7998/perdure/internal/calls"
+	"github.com/seed-0f2c7998/perdure/internal/meter"
 	"github.com/seed-0f2c7998/perdure/internal/seam"
 	"github.com/seed-0f2c7998/perdure/internal/spool"
 	"github.com/seed-0f2c7998/perdure/internal/stall"
@@ -167,6 +168,9 @@ func (t *Transport) RoundTrip(req *http.Request) (*http.Response, error) { //nol
 	if breaker != nil && !seam.Of(breaker).IgnoresSuccess() {
 		breakers.Succeed(req.Context(), breakers.Permit(breaker, state))
 	}
+	if r.policy.Metrics != nil {
+		r.series().FirstTry(breaker)
+	}
 
 	// Deliver.
 	res.Request = req
@@ -237,6 +241,11 @@ type route struct {
 	policy *retry.Policy // with the breaker of the key
 	hedger *hedge.Hedger // nil means no hedging
 }
+
+// series returns what counts the requests of r; nil without Policy.Metrics.
+func (r *route) series() *meter.Series { return series(r.policy) }
+
+func series(p *retry.Policy) *meter.Series { return meter.For(p.Metrics, p, p.Name, p.Breaker) }
 
 // routeOf returns the route of req if requests have different routes.
 func (t *Transport) routeOf(req *http.Request) (*route, error) {

@@ -2,7 +2,6 @@ package retry
 
 import (
 	"time"
-	"unsafe"
 
 	"github.com/seed-0f2c7998/perdure/internal/meter"
 	"github.com/seed-0f2c7998/perdure/internal/seam"
@@ -10,10 +9,7 @@ import (
 
 // series returns what counts the operations of p; nil if nothing does.
 func (p *Policy) series() *meter.Series {
-	if p.Metrics == nil {
-		return nil
-	}
-	return meter.Of(p.Metrics).Find(unsafe.Pointer(p), p.Name, p.Breaker) //nolint:gosec // only the address, to find the series fast
+	return meter.For(p.Metrics, p, p.Name, p.Breaker)
 }
 
 // countFirstTry counts an operation whose first attempt succeeded. It is inlined: without
@@ -68,6 +64,9 @@ func (c *call) countEnd(r Reason) {
 		c.series.Stopped(c.attempt, uint8(r), c.attempt == 0 && (r == ReasonBreakerOpen || r == ReasonLimit))
 	}
 }
+
+// GaveUp counts an operation that the adapter ends after a failed attempt.
+func (c *call) GaveUp() { c.countEnd(ReasonPermanent) }
 
 // countPanic counts an operation that a retry has ended by a panic. A panic in the first
 // attempt is not counted.

@@ -187,7 +187,9 @@ func (s *Store) Client() *s3.Client { return s.client }
 // start.
 func (s *Store) waitRetry(ctx context.Context, call *calls.Call, start time.Time, err error) error {
 	if *call == nil {
-		begun, failed := calls.Begin(ctx, &s.policy)
+		policy := s.policy
+		policy.Metrics = nil // each request counts by itself
+		begun, failed := calls.Begin(ctx, &policy)
 		if failed == nil {
 			begun.BeganAt(start)
 			failed = begun.Admit(ctx)

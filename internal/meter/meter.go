@@ -57,16 +57,21 @@ type entry struct {
 	series  *Series
 }
 
-// Find returns the series for the policy at the address p, which has that name and
-// breaker. The common case takes no lock and allocates nothing.
-func (c *Core) Find(p unsafe.Pointer, name string, b *circuit.Breaker) *Series {
-	slot := &c.cache[uintptr(p)>>6%slots]
+// For returns the series in s for the policy p, which has that name and breaker; nil if s
+// is nil. The common case takes no lock and allocates nothing.
+func For[P any](s Sealed, p *P, name string, b *circuit.Breaker) *Series {
+	if s == nil {
+		return nil
+	}
+	c := s.core()
+	slot := &c.cache[uintptr(unsafe.Pointer(p))>>6%slots] //nolint:gosec // only the address: a policy is used again and again
 	if e := slot.Load(); e != nil && e.breaker == b && e.name == name {
 		return e.series
 	}
 	return c.find(slot, name, b)
 }
 
+// find is For for a policy that is not in the cache.
 func (c *Core) find(slot *atomic.Pointer[entry], name string, b *circuit.Breaker) *Series {
 	known := labels{name, b.Name()}
 	c.mu.RLock()

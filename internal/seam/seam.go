@@ -131,6 +131,9 @@ type Call interface {
 	// Failed records that the attempt failed with err, and decides: it returns the delay
 	// before the next attempt, or the error with which the operation ends.
 	Failed(ctx context.Context, err error) (time.Duration, error)
+	// GaveUp records that no attempt follows the last failed one, for a reason that only the
+	// adapter knows.
+	GaveUp()
 	// Cancel records that the attempt has no result: the breaker counts nothing. After
 	// Succeeded or Failed it has no effect.
 	Cancel()

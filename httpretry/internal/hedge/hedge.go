@@ -11,6 +11,7 @@ import (
 	"time"
 
 	"github.com/seed-0f2c7998/perdure/internal/latency"
+	"github.com/seed-0f2c7998/perdure/internal/meter"
 	"github.com/seed-0f2c7998/perdure/retry"
 )
 
@@ -18,8 +19,8 @@ import (
 type Hedger struct{ latency.Meter }
 
 // Do calls send, and a second time if the first call is slow and the budget allows. It returns the first good response, or
-// the last response if no response is good, and discards the other. Each call of send gets a context of its own.
-func (h *Hedger) Do(ctx context.Context, send func(context.Context) (*http.Response, error), discard func(io.ReadCloser)) (*http.Response, error) {
+// the last response if no response is good, and discards the other. Each call of send gets a context of its own. If counts is not nil, Do counts hedges there.
+func (h *Hedger) Do(ctx context.Context, send func(context.Context) (*http.Response, error), discard func(io.ReadCloser), counts *meter.Series) (*http.Response, error) {
 	start := time.Now()
 	delay := h.Begin()
 	if delay == 0 {
@@ -38,6 +39,9 @@ func (h *Hedger) Do(ctx context.Context, send func(context.Context) (*http.Respo
 	case <-timer.C:
 		if h.Withdraw() {
 			r.launch(ctx, 1)
+			if counts != nil {
+				counts.Hedges.Add(1)
+			}
 		}
 		won = r.best()
 	}
@@ -46,6 +50,9 @@ func (h *Hedger) Do(ctx context.Context, send func(context.Context) (*http.Respo
 	if won.err != nil {
 		r.cancel[won.index]()
 		return nil, won.err
+	}
+	if won.index == 1 && counts != nil {
+		counts.HedgesWon.Add(1)
 	}
 	if won.res.Body == nil || won.res.Body == http.NoBody { // callers compare Body with NoBody, so it must not be wrapped
 		r.cancel[won.index]()
