@@ -9,6 +9,7 @@ import (
 	"github.com/seed-0f2c7998/perdure/circuit"
 	"github.com/seed-0f2c7998/perdure/internal/breakers"
 	"github.com/seed-0f2c7998/perdure/internal/seam"
+	"github.com/seed-0f2c7998/perdure/metrics"
 	"github.com/seed-0f2c7998/perdure/retry"
 )
 
@@ -28,6 +29,7 @@ func TestSuccessAllocatesNothing(t *testing.T) {
 		"breaker": {Breaker: breaker(circuit.Config{})},
 		"budget":  {Breaker: breaker(circuit.Config{Budget: 10})},
 		"window":  {Breaker: breaker(window)},
+		"metrics": {Breaker: breaker(circuit.Config{Budget: 10}), Metrics: new(metrics.Registry)},
 	} {
 		if n := testing.AllocsPerRun(100, func() { _ = retry.Do(ctx, p, f) }); n != 0 {
 			t.Errorf("Do, %s: %v allocations", name, n)

@@ -7,6 +7,7 @@ import (
 	"time"
 
 	"github.com/seed-0f2c7998/perdure/circuit"
+	"github.com/seed-0f2c7998/perdure/metrics"
 	"github.com/seed-0f2c7998/perdure/retry"
 )
 
@@ -37,8 +38,10 @@ func BenchmarkDo(b *testing.B) {
 		policy retry.Policy
 	}{
 		{"retry", retry.Policy{}},
+		{"retry, metrics", retry.Policy{Name: "b", Metrics: new(metrics.Registry)}},
 		{"breaker", retry.Policy{Breaker: circuit.New("b", circuit.Config{})}},
 		{"breaker+budget", retry.Policy{Breaker: circuit.New("b", circuit.Config{Budget: 10})}},
+		{"breaker+budget, metrics", retry.Policy{Name: "b", Metrics: new(metrics.Registry), Breaker: circuit.New("b", circuit.Config{Budget: 10})}},
 		{"breaker+budget+gate", retry.Policy{Breaker: warm(b)}},
 		{"max elapsed", retry.Policy{MaxElapsed: time.Minute}},
 		{"window", retry.Policy{Breaker: circuit.New("b", circuit.Config{Window: 10 * time.Second, FailureRatio: 0.5})}},
