@@ -33,6 +33,10 @@ limits the requests to each upstream, those of other commands included. --head-t
 the head of a response, with all attempts and waits; it should be below the timeout of the clients. Set
 the clients' own retries to one attempt: else attempts multiply.
 
+With --s3 the upstream is an S3-compatible store, by default that of the AWS environment. The proxy signs each
+attempt with the credentials of that environment. Clients sign with a key of the proxy, which it prints when
+it starts, or keeps in --client-key-file. Clients on a Unix socket need no key, unless that file is given.
+
 The address must be loopback, unless --allow-remote is given, or a Unix socket, which only this user can
 connect to. Requests for another Host and those of web pages are refused. The paths /.perdure/healthz and
 /.perdure/metrics are the proxy's own.
@@ -50,6 +54,8 @@ type proxyFlags struct {
 	head   time.Duration
 	spool  int // MiB
 	grace  time.Duration
+	s3     bool
+	key    string // the file of the clients' key
 }
 
 func (a *app) proxyCommand() *cobra.Command {
@@ -61,7 +67,10 @@ func (a *app) proxyCommand() *cobra.Command {
 		Example: `  perdure proxy --listen 127.0.0.1:9000 --to https://api.example.com --rate 60/m
   curl http://127.0.0.1:9000/v1/stations
 
-  perdure proxy --listen unix:$XDG_RUNTIME_DIR/perdure.sock --to /bikes=https://bikes.example.com/v1 --to /weather=https://weather.example.com`,
+  perdure proxy --listen unix:$XDG_RUNTIME_DIR/perdure.sock --to /bikes=https://bikes.example.com/v1 --to /weather=https://weather.example.com
+
+  perdure proxy --s3 --client-key-file ~/.perdure-client-key
+  AWS_SHARED_CREDENTIALS_FILE=~/.perdure-client-key aws --endpoint-url http://127.0.0.1:9000 s3 ls`,
 		DisableFlagsInUseLine: true,
 		Args:                  help.Exactly(0, "none"),
 		RunE: func(c *cobra.Command, _ []string) error {
@@ -78,12 +87,17 @@ func (a *app) proxyCommand() *cobra.Command {
 	f.spool = proxy.DefaultSpoolTotal >> 20
 	flags.Var(policy.Whole(&f.spool, 1, 1<<20), "spool", "`n` MiB of request bodies that are kept together, to be sent again; at most 256 of one request")
 	flags.Var(policy.Wait(&f.grace), "grace", "`seconds` that requests and upgraded connections may last after SIGTERM")
+	flags.BoolVar(&f.s3, "s3", false, "serve an S3-compatible store: sign with the credentials of the AWS environment")
+	flags.StringVar(&f.key, "client-key-file", "", "`file` with the key that clients sign with, made if it does not exist (with --s3)")
 	f.policy = policy.Add(flags)
 	return c
 }
 
 // proxy serves until a signal comes.
 func (a *app) proxy(ctx context.Context, f *proxyFlags) error {
+	if err := f.checkS3(); err != nil {
+		return err
+	}
 	config, done, err := a.proxyConfig(f)
 	defer done()
 	if err != nil {
@@ -96,6 +110,11 @@ func (a *app) proxy(ctx context.Context, f *proxyFlags) error {
 		return err
 	}
 	defer listener.Close()
+	if f.s3 {
+		if err := a.serveS3(ctx, f, &config, listener.Addr()); err != nil {
+			return err
+		}
+	}
 	for _, u := range config.Upstreams {
 		a.log.Info(fmt.Sprintf("Serving %s%s/ for %s", listener.Addr(), u.Prefix, u.URL),
 			"event", "serving", "address", listener.Addr().String(), "prefix", u.Prefix, "upstream", u.URL.String())
@@ -109,7 +128,7 @@ func (a *app) proxyConfig(f *proxyFlags) (c proxy.Config, done func(), err error
 	if c.Upstreams, err = proxy.ParseUpstreams("--to", f.to); err != nil {
 		return c, done, err
 	}
-	if len(c.Upstreams) == 0 {
+	if len(c.Upstreams) == 0 && !f.s3 {
 		return c, done, setting.Bad("--to", strings.Join(f.to, ","), "given: the URL of an upstream")
 	}
 	source, err := a.load(f.policy)

@@ -124,23 +124,37 @@ func isAuthParameter(lower string) bool {
 func operationOf(r *http.Request, query url.Values) string {
 	_, key, _ := strings.Cut(strings.TrimPrefix(r.URL.Path, "/"), "/")
 	object, itself := key != "", !isSubresource(query)
-	switch {
-	case r.Method == http.MethodPut && object:
-		return putOf(r, query, itself)
-	case r.Method == http.MethodPut && itself:
-		return "CreateBucket"
-	case r.Method == http.MethodGet && object && itself:
-		return "GetObject"
-	case r.Method == http.MethodDelete && object && query.Has("uploadId"):
-		return "AbortMultipartUpload"
-	case r.Method == http.MethodDelete && object && itself:
-		return "DeleteObject"
-	case r.Method == http.MethodDelete && itself:
-		return "DeleteBucket"
-	case r.Method == http.MethodPost:
+	switch r.Method {
+	case http.MethodPost:
 		return postOf(r, query, object)
+	case http.MethodPut:
+		if object {
+			return putOf(r, query, itself)
+		}
+		if itself {
+			return "CreateBucket"
+		}
+	case http.MethodGet:
+		if object && itself {
+			return "GetObject"
+		}
+	case http.MethodDelete:
+		return deleteOf(query, object, itself)
 	}
 	return r.Method
+}
+
+// deleteOf is operationOf for a DELETE.
+func deleteOf(query url.Values, object, itself bool) string {
+	switch {
+	case object && query.Has("uploadId"):
+		return "AbortMultipartUpload"
+	case object && itself:
+		return "DeleteObject"
+	case itself:
+		return "DeleteBucket"
+	}
+	return http.MethodDelete
 }
 
 // putOf is operationOf for a PUT of an object.

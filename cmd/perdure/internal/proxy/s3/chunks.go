@@ -167,12 +167,11 @@ func (d *chunks) end() error {
 	var value, given string
 	for range maxTrailers {
 		line, err := d.line()
-		ended := errors.Is(err, io.EOF) && line == "" // some clients send no empty line
-		if err != nil && !ended {
+		if err != nil && (line != "" || !errors.Is(err, io.EOF)) { // some clients send no empty line
 			return d.broken(err)
 		}
 		if line == "" {
-			if d.sum == nil || ended || value != "" && (!d.signed || given != "") {
+			if err != nil || d.complete(value, given) {
 				return d.finish(value, given)
 			}
 			continue // some clients send one before the signature of the trailer
@@ -181,13 +180,18 @@ func (d *chunks) end() error {
 		switch name = strings.ToLower(name); {
 		case name == d.call.trailer && value == "" && given == "":
 			value = strings.TrimSpace(text)
-		case name == trailerSignature && d.signed && d.sum != nil && given == "":
+		case name == trailerSignature && d.signed && given == "":
 			given = strings.TrimSpace(text)
 		default:
 			return d.call.refuse(http.StatusBadRequest, "MalformedTrailerError", "the trailer is not the one that X-Amz-Trailer announces")
 		}
 	}
 	return d.broken(nil)
+}
+
+// complete reports whether nothing can follow the trailer with this value and signature.
+func (d *chunks) complete(value, given string) bool {
+	return d.sum == nil || value != "" && (given != "" || !d.signed)
 }
 
 // finish checks the trailer. It returns io.EOF if the body is complete and right.

@@ -9,7 +9,6 @@ package s3
 
 import (
 	"context"
-	"log/slog"
 	"net/http"
 	"sync/atomic"
 	"time"
@@ -28,7 +27,6 @@ type Config struct {
 	Credentials aws.CredentialsProvider // of the store
 	Key         Key                     // that clients must sign with; the zero Key admits every client
 	Policy      *retry.Policy           // of requests that the Store makes by itself
-	Log         *slog.Logger
 }
 
 // A Store is an upstream that speaks S3. It is safe for concurrent use.

@@ -46,7 +46,7 @@ func serve(t *testing.T, store *s3test.Server, k s3.Key, listen string, change .
 		f(&c)
 	}
 	s3.Apply(&c, s3.Config{
-		Region: "us-east-1", Key: k, Policy: policy, Log: c.Log,
+		Region: "us-east-1", Key: k, Policy: policy,
 		Credentials: credentials.NewStaticCredentialsProvider(store.AccessKey, store.SecretKey, ""),
 	})
 	l, err := proxy.Listen(t.Context(), "--listen", listen, false)

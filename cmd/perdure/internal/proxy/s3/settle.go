@@ -25,29 +25,37 @@ func (s *Store) settle(res *http.Response) error {
 	if c == nil || c.unsure.Load() == 0 {
 		return nil
 	}
-	gone := res.StatusCode == http.StatusNotFound
-	conflict := res.StatusCode == http.StatusPreconditionFailed || res.StatusCode == http.StatusConflict
-	switch {
-	case !gone && !conflict:
+	switch res.StatusCode {
+	case http.StatusNotFound, http.StatusPreconditionFailed, http.StatusConflict:
+	default:
 		return nil
-	case isDelete(c.operation) && gone:
-		replace(res, http.StatusNoContent, nil, nil)
-	case c.operation == "PutObject" && c.writeID != "":
-		return s.settlePut(c, res)
-	case c.operation == "CompleteMultipartUpload":
+	}
+	refused := res.StatusCode == http.StatusPreconditionFailed
+	switch c.operation {
+	case "DeleteObject", "DeleteBucket", "AbortMultipartUpload":
+		if res.StatusCode == http.StatusNotFound {
+			replace(res, http.StatusNoContent, nil, nil)
+			return nil
+		}
+	case "PutObject":
+		if c.writeID != "" {
+			return s.settlePut(c, res)
+		}
+	case "CompleteMultipartUpload":
 		return s.settleComplete(c, res)
-	case c.operation == "CreateBucket" && conflict:
+	case "CreateBucket":
 		if text, _ := read(res, maxError); codeOf(text) == "BucketAlreadyOwnedByYou" {
 			replace(res, http.StatusOK, nil, nil)
 		}
-	case (isDelete(c.operation) || c.operation == "CopyObject") && res.StatusCode == http.StatusPreconditionFailed:
+		return nil
+	case "CopyObject":
+	default:
+		return nil
+	}
+	if refused {
 		return ambiguous(res)
 	}
 	return nil
-}
-
-func isDelete(operation string) bool {
-	return operation == "DeleteObject" || operation == "DeleteBucket" || operation == "AbortMultipartUpload"
 }
 
 // settlePut looks whether the object of the key is that of this put.
