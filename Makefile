@@ -21,6 +21,8 @@ POSTGRES   := /usr/lib/postgresql/*/bin
 
 # The current Dagster, and one whose retry policies do not apply to a program that a step starts.
 DAGSTER_RELEASES := 1.13.28 1.10.10
+REQUESTS_VERSION := 2.34.2
+REQUESTS_VENV := $(CURDIR)/bin/venv-requests
 DAGSTER_VENVS := $(foreach release,$(DAGSTER_RELEASES),$(CURDIR)/bin/venv-dagster-$(release))
 
 # The modules of go.work, and those outside it (built with GOWORK=off).
@@ -96,6 +98,7 @@ integration: servers ## run the tests with the build tag integration, against th
 	@if [ -x $(VERSITYGW) ]; then export PERDURE_TEST_VERSITYGW=$(VERSITYGW); fi; \
 	export PERDURE_TEST_CHROMIUM=$$(command -v chromium); \
 	export PERDURE_TEST_DAGSTER=$$(for venv in $(DAGSTER_VENVS); do [ ! -e $$venv/ready ] || printf ':%s' $$venv; done | cut -c2-); \
+	if [ -e $(REQUESTS_VENV)/ready ]; then export PERDURE_TEST_REQUESTS=$(REQUESTS_VENV)/bin/python; fi; \
 	if [ -x $(REDIS62) ]; then export PERDURE_TEST_REDIS62=$(REDIS62); fi; \
 	if [ -x $(VALKEY) ]; then export PERDURE_TEST_VALKEY=$(VALKEY); fi; \
 	export PERDURE_TEST_POSTGRES=$$(ls -d $(POSTGRES) 2>/dev/null | tail -n 1); \
@@ -139,6 +142,10 @@ servers: ## install the servers of the integration tests, those that can be inst
 			dagster==$$release dagster-webserver==$$release pyarrow pytest && touch $$venv/ready; } || \
 		echo "SKIPPED: Dagster $$release could not be installed (it takes python3 with venv, and a package index); the tests against it are skipped" & \
 	done; wait
+	@[ -e $(REQUESTS_VENV)/ready ] || { \
+		echo "installing requests $(REQUESTS_VERSION) for Python ..."; \
+		python3 -m venv --clear $(REQUESTS_VENV) && $(REQUESTS_VENV)/bin/pip install --quiet --disable-pip-version-check requests==$(REQUESTS_VERSION) && touch $(REQUESTS_VENV)/ready; } || \
+		echo "SKIPPED: requests for Python could not be installed (it takes python3 with venv, and a package index); the test of perdure proxy with it is skipped"
 	@pip=$(firstword $(DAGSTER_VENVS))/bin/pip; [ ! -x $$pip ] || \
 		$$pip download --quiet --disable-pip-version-check --no-deps --dest $(TOOLS) dagster-pipes-tests 2>/dev/null || \
 		echo "SKIPPED: the suite that Pipes libraries share: pip finds no dagster-pipes-tests on the package index (it is published as source only); pipes/testdata/dagster_test.py tests what the suite requires of a program, in both forms of its arguments"

@@ -27,7 +27,7 @@ Idempotency-Key. A POST or PATCH without one is not repeated, unless it surely n
 body that breaks is resumed where it broke. A body whose digest does not match, or that cannot be
 resumed, reaches the client as an incomplete response, never as a complete one.
 
-Each upstream has a circuit breaker and a retry budget, which all commands of this user share: see perdure
+The preset is service. Each upstream has a circuit breaker and a retry budget, which all commands of this user share: see perdure
 status. While the breaker is open, or a limit is reached, a request gets 503 with Retry-After. --rate
 limits the requests to each upstream, those of other commands included. --head-timeout limits the time to
 the head of a response, with all attempts and waits; it should be below the timeout of the clients. Set
@@ -142,9 +142,6 @@ func (a *app) proxyConfig(f *proxyFlags) (c proxy.Config, done func(), err error
 	store, err := state.Open(s.Store, a.log)
 	if err != nil {
 		return c, done, s.AtSource(err)
-	}
-	if s.Breaker.Budget == 0 && s.Given("budget") == "" {
-		s.Breaker.Budget = circuit.Service().Budget
 	}
 	s.Breaker.Store, s.Breaker.Log = store, a.log
 	p := s.Policy
