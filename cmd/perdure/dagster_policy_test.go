@@ -112,3 +112,42 @@ func TestDagsterRequestsOnADeadServer(t *testing.T) {
 		}
 	}
 }
+
+// The step's extras choose a policy of the file, before the flag, that before the
+// environment, and that before the name of the step's only asset.
+func TestDagsterChoosesAPolicyOfTheFile(t *testing.T) {
+	file := filepath.Join(t.TempDir(), "policies.yaml")
+	text := "policies: {default: {jitter: 0, base_delay: 0.001, max_attempts: 5}, my_asset: {max_attempts: 2}, fetch: {max_attempts: 3}, load: {max_attempts: 4}}\nstore: memory\n"
+	if err := os.WriteFile(file, []byte(text), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	for _, row := range []struct {
+		asset  string
+		extras dict
+		env    string
+		args   string
+		want   int
+	}{
+		{"my_asset", nil, "", "", 2},
+		{"other", nil, "", "", 5},
+		{"my_asset", nil, "fetch", "", 3},
+		{"my_asset", nil, "fetch", "--policy load", 4},
+		{"my_asset", dict{"perdure": dict{"policy": "fetch"}}, "", "--policy load", 3},
+		{"my_asset", dict{"perdure": dict{"policy": "fetch", "max_attempts": 1}}, "", "", 1},
+		{"my_asset", dict{"perdure": dict{"policy": nil}}, "", "", 2},
+	} {
+		t.Setenv("PERDURE_POLICY", row.env)
+		c := pipestest.Context(row.asset)
+		c["extras"] = row.extras
+		s := newStepWith(t, c, nil)
+		args := append([]string{"run", "--config", file}, strings.Fields(row.args)...)
+		out, _ := s.run(1, append(args, "--", "sh", "-c", "echo $PERDURE_ATTEMPT; exit 1")...)
+		if got := strings.Count(out, "\n"); got != row.want {
+			t.Errorf("%s, extras %v, %q, %q: %d attempts, want %d", row.asset, row.extras, row.env, row.args, got, row.want)
+		}
+	}
+	s := retriedStep(t, 0, dict{"perdure": dict{"policy": "fetsh"}})
+	if _, text := s.run(64, "run", "--config", file, "--", "true"); !strings.Contains(text, `invalid value "fetsh" for extras.perdure.policy: `) {
+		t.Errorf("%s", text)
+	}
+}

@@ -157,6 +157,7 @@ func (a *app) root() *cobra.Command {
 		a.copyCommand(),
 		a.proxyCommand(),
 		a.s3Command(),
+		a.checkCommand(),
 		a.planCommand(),
 		a.simulateCommand(),
 		a.statusCommand(),

@@ -40,6 +40,23 @@ of seconds, or has a unit: 1500ms.
                   failure_threshold: 5
                   recovery_timeout_seconds: 30
                 store: host
+
+Without --config and PERDURE_CONFIG the file is $XDG_CONFIG_HOME/perdure/policies.yaml, or
+~/.config/perdure/policies.yaml, if it exists. A file may have several policies:
+
+                policies:
+                  default: {preset: service}
+                  fetch:
+                    max_attempts: 7
+                    circuit_breaker: {rate: 60/m}
+                  load:
+                    circuit_breaker: warehouse
+                breakers:
+                  warehouse: {gate: wait, concurrency: 4}
+
+--policy fetch or PERDURE_POLICY=fetch chooses one of them, otherwise default applies. The
+others inherit the values of default. Policies that name the same one of breakers share it.
+perdure check shows the values of all policies.
 `)
 	section, indent := "", ""
 	for _, p := range policy.Parameters() {
@@ -55,6 +72,8 @@ of seconds, or has a unit: 1500ms.
 	}
 	b.WriteString(`
 Other variables:
+  PERDURE_CONFIG            same as --config
+  PERDURE_POLICY            same as --policy
   PERDURE_STATE             directory of the shared state, an absolute path (~/.local/state/perdure)
   PERDURE_LOG_LEVEL         same as --log-level
   PERDURE_DAGSTER           same as run --dagster

@@ -36,13 +36,7 @@ func (f *Flags) fromFile(env set) ([]policy.Value, string, error) {
 	if err != nil {
 		return nil, "", err
 	}
-	choice := f.choice
-	if choice.Text == "" && f.policy != "" {
-		choice = policy.Value{Text: f.policy, Source: "--policy"}
-	}
-	if choice.Text == "" && f.chooses {
-		choice = env.choice
-	}
+	choice := f.chosen(env)
 	switch {
 	case file == nil && choice.Text == "":
 		return nil, "", nil
@@ -50,19 +44,40 @@ func (f *Flags) fromFile(env set) ([]policy.Value, string, error) {
 		return nil, "", setting.Bad(choice.Source, choice.Text, "used with --config, or with a file "+policy.DefaultPath())
 	case !f.chooses:
 		return file.Store(), "", nil
-	case choice.Text != "":
+	case choice.Text == "" && f.preferred != "" && slices.Contains(file.Names(), f.preferred):
+		choice.Text = f.preferred
+	}
+	if choice.Text != "" {
 		values, err := file.Values(choice.Source, choice.Text)
 		return values, choice.Text, err
-	case f.preferred != "" && slices.Contains(file.Names(), f.preferred):
-		values, err := file.Values("", f.preferred)
-		return values, f.preferred, err
-	case slices.Contains(file.Names(), policy.Default):
-		values, err := file.Values("", policy.Default)
+	}
+	return f.byDefault(file, env)
+}
+
+// chosen returns the name of the policy that an override, --policy or the environment
+// chooses.
+func (f *Flags) chosen(env set) policy.Value {
+	switch {
+	case f.choice.Text != "":
+		return f.choice
+	case f.policy != "":
+		return policy.Value{Text: f.policy, Source: "--policy"}
+	case f.chooses:
+		return env.choice
+	}
+	return policy.Value{}
+}
+
+// byDefault returns the values of the policy default. A file that was named, and has other
+// policies only, is an error.
+func (f *Flags) byDefault(file *policy.File, env set) ([]policy.Value, string, error) {
+	names, config := file.Names(), f.named(env)
+	if slices.Contains(names, Default) {
+		values, err := file.Values("", Default)
 		return values, "", err
 	}
-	if f.named(env).Text != "" && len(file.Names()) > 0 {
-		config := f.named(env)
-		return nil, "", setting.Bad(config.Source, config.Text, "used with --policy: the file has no policy default, but "+strings.Join(file.Names(), ", "))
+	if config.Text != "" && len(names) > 0 {
+		return nil, "", setting.Bad(config.Source, config.Text, "used with --policy: the file has no policy default, but "+strings.Join(names, ", "))
 	}
 	return file.Store(), "", nil
 }
@@ -104,3 +119,6 @@ func (f *Flags) read(env set) (file *Policies, err error) {
 	f.file, err = policy.Read("", "the default file")
 	return f.file, err
 }
+
+// DefaultPath returns the default place of the policy file, or "" without a home directory.
+func DefaultPath() string { return policy.DefaultPath() }
