@@ -102,6 +102,7 @@ integration: servers ## run the tests with the build tag integration, against th
 	if [ -x $(REDIS62) ]; then export PERDURE_TEST_REDIS62=$(REDIS62); fi; \
 	if [ -x $(VALKEY) ]; then export PERDURE_TEST_VALKEY=$(VALKEY); fi; \
 	export PERDURE_TEST_POSTGRES=$$(ls -d $(POSTGRES) 2>/dev/null | tail -n 1); \
+	export PERDURE_TEST_MARIADB=$$(command -v mariadbd); \
 	files=$$(grep -rlE --include='*_test.go' --exclude-dir=bench --exclude-dir=tools '$(INTEGRATION)' . | sort); \
 	names=$$(grep -hoE '^func Test[A-Za-z0-9_]+' $$files | cut -c6- | sort -u | paste -sd'|'); \
 	dirs=$$(dirname $$files | sort -u); \
@@ -169,6 +170,11 @@ servers: ## install the servers of the integration tests, those that can be inst
 		{ [ "$$(id -u)" = 0 ] && mkdir -p /etc/postgresql-common && echo 'create_main_cluster = false' >/etc/postgresql-common/createcluster.conf && \
 			apt-get update -qq && DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends postgresql >/dev/null; } || \
 		echo "SKIPPED: PostgreSQL could not be installed (it takes root and apt); the tests against it are skipped"; \
+	fi
+	@if ! command -v mariadbd >/dev/null; then \
+		echo "installing MariaDB ..."; \
+		{ [ "$$(id -u)" = 0 ] && apt-get update -qq && DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends mariadb-server-core >/dev/null; } || \
+		echo "SKIPPED: MariaDB could not be installed (it takes root and apt); the tests against it are skipped"; \
 	fi
 
 screenshot: servers ## photograph a run in Dagster's web page, for examples/dagster/README.md

@@ -46,6 +46,8 @@ func TestClass(t *testing.T) {
 		{&pgconn.PgError{Code: "25006"}, retry.ClassTransient},
 		{&pgconn.PgError{Code: "57P01"}, retry.ClassTransient},
 		{&pgconn.PgError{Code: "23505"}, retry.ClassPermanent},
+		{unsent{}, retry.ClassTransient},
+		{errors.Join(unsent{}, context.Canceled), retry.ClassIgnored},
 		{driver.ErrBadConn, retry.ClassTransient},
 		{io.ErrUnexpectedEOF, retry.ClassTransient},
 		{errors.New("other"), retry.ClassUnknown},
@@ -59,6 +61,12 @@ func TestClass(t *testing.T) {
 		}
 	}
 }
+
+// unsent is like pgx's error for a connection that is closed.
+type unsent struct{}
+
+func (unsent) Error() string     { return "conn closed" }
+func (unsent) SafeToRetry() bool { return true }
 
 // A MySQLError is another type of that name.
 type MySQLError struct{}
@@ -77,6 +85,7 @@ func TestStatement(t *testing.T) {
 		{&pgconn.PgError{Code: "57P03"}, 2},
 		{&mysql.MySQLError{Number: 1040}, 2},
 		{&mysql.MySQLError{Number: 1213}, 2},
+		{unsent{}, 2},
 		{&net.OpError{Op: "read", Err: syscall.ECONNRESET}, 1},
 		{io.ErrUnexpectedEOF, 1},
 		{mysql.ErrInvalidConn, 1},

@@ -128,6 +128,9 @@ func (c *call) begin(ctx, life context.Context) (conn *sql.Conn, tx *sql.Tx, err
 	for range 3 {
 		conn, err = c.db.Conn(ctx)
 		if err != nil {
+			if ctx.Err() == nil && c.isUnknown(err) && isOpen(ctx, c.db) {
+				err = retry.Transient(err) // no connection could be made
+			}
 			return nil, nil, err
 		}
 		tx, err = conn.BeginTx(life, &sql.TxOptions{Isolation: c.o.Isolation, ReadOnly: c.o.ReadOnly})
@@ -212,4 +215,12 @@ func responds(ctx context.Context, conn *sql.Conn) bool {
 	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), time.Second)
 	defer cancel()
 	return conn.PingContext(ctx) == nil
+}
+
+// isOpen reports whether db was not closed.
+func isOpen(ctx context.Context, db *sql.DB) bool {
+	ended, cancel := context.WithCancel(context.WithoutCancel(ctx))
+	cancel()
+	_, err := db.Conn(ended) // makes no connection, and says first whether db is closed
+	return errors.Is(err, context.Canceled)
 }

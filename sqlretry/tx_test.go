@@ -27,7 +27,7 @@ func policy() *retry.Policy {
 	return &retry.Policy{MaxAttempts: 3, Observe: func(context.Context, retry.Event) {}}
 }
 
-func exec(ctx context.Context, tx *sql.Tx) error {
+func update(ctx context.Context, tx *sql.Tx) error {
 	_, err := tx.ExecContext(ctx, "UPDATE")
 	return err
 }
@@ -80,7 +80,7 @@ func TestCommitErrors(t *testing.T) {
 				synctest.Test(t, func(t *testing.T) {
 					f := &fakeDB{commit: once(fmt.Errorf("commit: %w", row.err))}
 					f.lost.Store(row.lost)
-					err := sqlretry.Tx(t.Context(), f.open(t), policy(), &sqlretry.Options{ReadOnly: readOnly}, exec)
+					err := sqlretry.Tx(t.Context(), f.open(t), policy(), &sqlretry.Options{ReadOnly: readOnly}, update)
 					_, unknown := errors.AsType[*sqlretry.AmbiguousError](err)
 					got := returned
 					switch {
@@ -113,7 +113,7 @@ func TestLostBeforeCommit(t *testing.T) {
 				} else {
 					f.exec = once(err)
 				}
-				if got := sqlretry.Tx(t.Context(), f.open(t), policy(), nil, exec); got != nil || f.committed.Load() != 1 {
+				if got := sqlretry.Tx(t.Context(), f.open(t), policy(), nil, update); got != nil || f.committed.Load() != 1 {
 					t.Errorf("%v at %s: %v after %d commits, want one", err, step, got, f.committed.Load())
 				}
 			})
@@ -181,7 +181,7 @@ func TestContextEnds(t *testing.T) {
 
 		ctx, cancel = context.WithCancel(t.Context())
 		f = &fakeDB{commit: func(int64) error { cancel(); synctest.Wait(); return nil }}
-		if err := sqlretry.Tx(ctx, f.open(t), policy(), nil, exec); err != nil || f.committed.Load() != 1 {
+		if err := sqlretry.Tx(ctx, f.open(t), policy(), nil, update); err != nil || f.committed.Load() != 1 {
 			t.Errorf("%v after %d commits, want one", err, f.committed.Load())
 		}
 	})
@@ -211,7 +211,7 @@ func TestVerify(t *testing.T) {
 	refused := &pgconn.PgError{Code: "23514"}
 	down := verdict{err: &net.OpError{Op: "dial", Err: syscall.ECONNREFUSED}}
 	for name, row := range map[string]struct {
-		verdicts   []verdict
+		verdicts  []verdict
 		repeat    error // of the second transaction
 		begun     int64
 		ambiguous bool
@@ -242,7 +242,7 @@ func TestVerify(t *testing.T) {
 				}}
 				p := policy()
 				p.Breaker = circuit.New("db", circuit.Config{Concurrency: 1})
-				err := sqlretry.Tx(t.Context(), f.open(t), p, o, exec)
+				err := sqlretry.Tx(t.Context(), f.open(t), p, o, update)
 				_, ambiguous := errors.AsType[*sqlretry.AmbiguousError](err)
 				if !errors.Is(err, row.err) || (err == nil) != (row.err == nil) || ambiguous != row.ambiguous ||
 					f.begun.Load() != row.begun || asked != len(row.verdicts) {
@@ -260,7 +260,7 @@ func TestAmbiguousEndsOuterRetry(t *testing.T) {
 	db, outer := f.open(t), policy()
 	outer.Classify, outer.RetryNested = retry.Always, true
 	err := retry.Do(t.Context(), outer, func(ctx context.Context) error {
-		return sqlretry.Tx(ctx, db, policy(), nil, exec)
+		return sqlretry.Tx(ctx, db, policy(), nil, update)
 	})
 	if _, ok := errors.AsType[*sqlretry.AmbiguousError](err); !ok || f.begun.Load() != 1 {
 		t.Errorf("%v after %d transactions", err, f.begun.Load())

@@ -15,6 +15,7 @@ import (
 	"time"
 
 	"github.com/jackc/pgx/v5"
+	"github.com/jackc/pgx/v5/pgconn"
 
 	"github.com/seed-0f2c7998/perdure/retry"
 	"github.com/seed-0f2c7998/perdure/sqlretry"
@@ -82,7 +83,7 @@ type call struct {
 func (c *call) attempt(ctx, whole context.Context) error {
 	tx, err := c.db.BeginTx(ctx, c.o.TxOptions)
 	if err != nil {
-		return err
+		return beforeCommit(err)
 	}
 	defer func() { _ = rollback(ctx, tx) }() // does nothing after Commit
 	if err := c.f(ctx, tx); err != nil {
@@ -90,7 +91,7 @@ func (c *call) attempt(ctx, whole context.Context) error {
 	}
 	id, err := c.identify(ctx, tx)
 	if err != nil {
-		return err
+		return beforeCommit(err)
 	}
 	if ctx.Err() != nil {
 		return context.Cause(ctx)
@@ -109,6 +110,15 @@ func (c *call) attempt(ctx, whole context.Context) error {
 		return retry.Transient(err)
 	}
 	return c.resolve(whole, id, err)
+}
+
+// beforeCommit marks err as transient if the connection was lost before COMMIT. pgx does not call that error safe to
+// retry, because a statement may have run; but it did not run outside the transaction.
+func beforeCommit(err error) error {
+	if errors.Is(err, pgconn.ErrConnClosed) {
+		return retry.Transient(err)
+	}
+	return err
 }
 
 // commit sends COMMIT. It waits for the reply for some time after ctx has ended.
