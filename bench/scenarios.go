@@ -139,7 +139,25 @@ func scenarios(store *hoststore.Store) []scenario {
 		{name: "retry + breaker, parallel", attempts: 1, parallel: true, cells: withBreaker()},
 		{name: "retry + breaker + budget, parallel", attempts: 1, parallel: true, cells: withBudget()},
 		{name: "retry + windowed breaker, parallel", attempts: 1, parallel: true, cells: withWindow()},
-	}, limits()...)
+	}, append(limits(), pieces()...)...)
+}
+
+// pieces returns the rows of hedges and fallbacks.
+func pieces() []scenario {
+	return []scenario{
+		{name: "hedge, fixed delay", attempts: 1, cells: map[library]cell{
+			bareCall: bareCell, perdure: perdureHedge, failsafes: failsafeHedge,
+		}},
+		{name: "hedge, percentile", attempts: 1, cells: map[library]cell{
+			bareCall: bareCell, perdure: perdureHedgeLate, // failsafe-go's has no floor: it would hedge these calls
+		}},
+		{name: "fallback", attempts: 1, cells: map[library]cell{
+			bareCall: bareCell, perdure: perdureFallback, failsafes: failsafeFallback,
+		}},
+		{name: "fallback of a failure", attempts: 1, make: fails, cells: map[library]cell{
+			bareCall: bareIgnored, perdure: perdureFallback, failsafes: failsafeFallback,
+		}},
+	}
 }
 
 // limits returns the rows of rates and of calls in flight.
@@ -203,6 +221,17 @@ func failsTwice() call {
 		if n++; n%3 != 0 {
 			return errFailure
 		}
+		return nil
+	}
+}
+
+// fails makes an operation that never succeeds.
+func fails() call { return func(context.Context) error { return errFailure } }
+
+// bareIgnored is a caller that ignores the failure.
+func bareIgnored(f call) call {
+	return func(ctx context.Context) error {
+		_ = bare(ctx, f)
 		return nil
 	}
 }

@@ -200,7 +200,7 @@ func (c *call) record(ctx context.Context, o *Outcome) {
 	permit := c.permit
 	c.permit = circuit.Permit{}
 	hint := o.Hint
-	if c.policy.IgnoreRetryAfter || hint > 0 && seam.Waits(ctx) != nil { // a wait that passes at once must not end before a not-before
+	if c.policy.IgnoreRetryAfter {
 		hint = 0
 	}
 	breakers.Record(ctx, permit, seam.Result{
