@@ -35,8 +35,11 @@ func (c *Counter) Counts() Counts {
 
 type tagKey struct{}
 
-// A tag counts the attempts that gRPC makes within one attempt of an Interceptor.
-type tag struct{ attempts atomic.Int64 }
+// A tag follows the attempts that gRPC makes within one attempt of an Interceptor.
+type tag struct {
+	attempts atomic.Int64
+	unsent   atomic.Bool // the last attempt is transparent, and has not been sent
+}
 
 // tag returns ctx for a new attempt.
 func (c *Counter) tag(ctx context.Context) context.Context {
@@ -51,22 +54,35 @@ func (*Counter) TagRPC(ctx context.Context, _ *stats.RPCTagInfo) context.Context
 
 // HandleRPC counts an attempt that begins.
 func (c *Counter) HandleRPC(ctx context.Context, s stats.RPCStats) {
-	begin, ok := s.(*stats.Begin)
-	if !ok {
-		return
+	t, _ := ctx.Value(tagKey{}).(*tag) // nil if the call has no Interceptor
+	switch s := s.(type) {
+	case *stats.OutHeader:
+		if t != nil {
+			t.unsent.Store(false)
+		}
+	case *stats.Begin:
+		c.begin(ctx, t, s.IsTransparentRetryAttempt)
 	}
-	if begin.IsTransparentRetryAttempt {
+}
+
+func (c *Counter) begin(ctx context.Context, t *tag, transparent bool) {
+	switch {
+	case transparent:
 		c.transparent.Add(1)
-		return
-	}
-	if t, ok := ctx.Value(tagKey{}).(*tag); ok && t.attempts.Add(1) > 1 {
+		if t != nil {
+			t.unsent.Store(true)
+		}
+	case t == nil:
+		c.attempts.Add(1)
+	case t.unsent.Swap(false): // gRPC replaces a transparent attempt by one that it does not call so
+	case t.attempts.Add(1) == 1:
+		c.attempts.Add(1)
+	default:
 		c.inner.Add(1)
 		c.warn.Do(func() {
 			slog.WarnContext(ctx, "grpcretry: attempts multiply: a service config also retries; use grpcretry.DialOptions or grpc.WithDisableRetry")
 		})
-		return
 	}
-	c.attempts.Add(1)
 }
 
 // TagConn returns ctx.

@@ -79,7 +79,7 @@ func (h *hedges) step() {
 		h.stopped = true
 		h.await()
 	case <-h.next.C:
-		if !h.mayFollow() || !breakers.Withdraw(h.op.policy.Breaker, circuit.Token) {
+		if h.stopped || !h.mayFollow() || !breakers.Withdraw(h.op.policy.Breaker, circuit.Token) {
 			h.stopped = true
 			h.await()
 			return
