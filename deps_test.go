@@ -81,7 +81,7 @@ var mayImport = map[string][]string{
 	"fallback":               {"circuit", "retry"},
 	"retrytest":              {"internal/seam", "retry", "retrytest/chaos"},
 	"retrytest/chaos":        nil,
-	"hedge":                  {"internal/latency", "retry"},
+	"hedge":                  {"internal/latency", "internal/meter", "retry"},
 	"httpretry":              {"circuit", "internal/breakers", "internal/calls", "internal/checksum", "internal/getters", "internal/latency", "internal/meter", "internal/seam", "internal/transfer", "internal/viaproxy", "retry"},
 	"hoststore":              {"circuit", "internal/cell"},
 	"internal/fleet":         {"circuit", "internal/cell", "internal/gate", "retry"},

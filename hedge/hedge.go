@@ -24,6 +24,7 @@ import (
 	"time"
 
 	"github.com/seed-0f2c7998/perdure/internal/latency"
+	"github.com/seed-0f2c7998/perdure/internal/meter"
 	"github.com/seed-0f2c7998/perdure/internal/notify"
 	"github.com/seed-0f2c7998/perdure/internal/redact"
 	"github.com/seed-0f2c7998/perdure/internal/setting"
@@ -63,6 +64,9 @@ type Hedge[T any] struct {
 	// Observe receives each event: Sent on the goroutine of the hedge, Won on the caller's. It is called under no lock, so
 	// by several goroutines at once. A panic in Observe is logged and changes nothing else. If nil, no event is made.
 	Observe func(context.Context, Event)
+	// Metrics counts the hedges that are sent and won, as perdure_hedges_total of the operation Name: it is a
+	// *metrics.Registry of package metrics, not nil. If Metrics is nil, nothing is counted.
+	Metrics retry.Meter
 
 	once  sync.Once
 	wrong error
@@ -201,12 +205,17 @@ func decides(err error) bool {
 }
 
 func (h *Hedge[T]) report(ctx context.Context, kind Kind, attempt int, delay time.Duration) {
-	if h.Observe == nil {
-		return
-	}
 	name := h.Name
 	if name == "" {
 		name = "operation"
+	}
+	if series := meter.For(h.Metrics, h, name, nil); series != nil && kind == Sent {
+		series.Hedges.Add(1)
+	} else if series != nil {
+		series.HedgesWon.Add(1)
+	}
+	if h.Observe == nil {
+		return
 	}
 	notify.Call(ctx, "hedge: Hedge.Observe", h.Observe, Event{Kind: kind, Operation: redact.String(name), Attempt: attempt, Delay: delay})
 }

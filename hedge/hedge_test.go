@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"runtime"
+	"strings"
 	"sync"
 	"sync/atomic"
 	"testing"
@@ -13,6 +14,7 @@ import (
 
 	"github.com/seed-0f2c7998/perdure/circuit"
 	"github.com/seed-0f2c7998/perdure/hedge"
+	"github.com/seed-0f2c7998/perdure/metrics"
 	"github.com/seed-0f2c7998/perdure/retry"
 )
 
@@ -227,6 +229,35 @@ func TestAHedgeIsOneAttempt(t *testing.T) {
 		})
 		if late, ok := errors.AsType[*retry.Error](err); !ok || !late.Timeout() {
 			t.Errorf("%d, %v; want a timeout of the attempt", v, err)
+		}
+	})
+}
+
+func TestHedgesAreCounted(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		var registry metrics.Registry
+		h := &hedge.Hedge[int]{Name: "lookups", After: time.Second, Metrics: &registry}
+		for i := range 5 {
+			var calls atomic.Int32
+			_, err := hedge.Value(t.Context(), h, func(ctx context.Context) (int, error) {
+				if calls.Add(1) == 1 {
+					return 1, takes(ctx, time.Duration(i)*time.Second-time.Millisecond) // the last three are hedged
+				}
+				return 2, takes(ctx, 1500*time.Millisecond) // and won by the hedge in the last two
+			})
+			if err != nil {
+				t.Error(err)
+			}
+		}
+		var text strings.Builder
+		if err := registry.Snapshot().Write(&text, metrics.Text); err != nil {
+			t.Fatal(err)
+		}
+		for result, n := range map[string]int{"sent": 3, "won": 2} {
+			want := fmt.Sprintf(`perdure_hedges_total{operation="lookups",key="",result=%q} %d`, result, n)
+			if !strings.Contains(text.String(), want+"\n") {
+				t.Errorf("no %s in\n%s", want, &text)
+			}
 		}
 	})
 }

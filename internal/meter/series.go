@@ -136,10 +136,10 @@ func (s *Series) Hint(what int, d time.Duration) {
 	s.hintedTime[what].Add(int64(d))
 }
 
-// total returns a number that is not 0 if s has counted an operation.
+// total returns a number that is not 0 if s has counted an operation or a hedge.
 func (s *Series) total() uint64 {
 	c := s.Counts()
-	return c.Operations()
+	return c.Operations() + c.Hedges
 }
 
 // Counts is what a [Series] has counted.
