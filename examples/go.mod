@@ -10,6 +10,7 @@ require (
 	github.com/seed-0f2c7998/perdure v0.1.0
 	github.com/seed-0f2c7998/perdure/awsretry v0.1.0
 	github.com/seed-0f2c7998/perdure/s3test v0.1.0
+	github.com/seed-0f2c7998/perdure/sqlretry v0.1.0
 	golang.org/x/sync v0.22.0
 )
 

@@ -7,22 +7,16 @@ import (
 	"database/sql"
 
 	"github.com/seed-0f2c7998/perdure/retry"
+	"github.com/seed-0f2c7998/perdure/sqlretry"
 )
 
 // Transfer moves amount from one account to another in a serializable transaction, and retries the transaction as p
-// says. PostgreSQL ends a transaction that cannot be ordered among the others with SQLSTATE 40001, which p finds in the
-// driver's error by itself.
+// says. PostgreSQL ends a transaction that cannot be ordered among the others with SQLSTATE 40001, which is found in the
+// driver's error.
 func Transfer(ctx context.Context, db *sql.DB, p *retry.Policy, from, to, amount int) error {
-	return retry.Do(ctx, p, func(ctx context.Context) error {
-		tx, err := db.BeginTx(ctx, &sql.TxOptions{Isolation: sql.LevelSerializable})
-		if err != nil {
-			return err
-		}
-		defer func() { _ = tx.Rollback() }() // does nothing after Commit
-		if err := move(ctx, tx, from, to, amount); err != nil {
-			return err
-		}
-		return tx.Commit()
+	serializable := &sqlretry.Options{Isolation: sql.LevelSerializable}
+	return sqlretry.Tx(ctx, db, p, serializable, func(ctx context.Context, tx *sql.Tx) error {
+		return move(ctx, tx, from, to, amount)
 	})
 }
 
