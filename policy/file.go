@@ -102,16 +102,10 @@ func (f *File) inherited(p named) []Value {
 	if i < 0 {
 		return nil
 	}
-	own := slices.ContainsFunc(p.values, func(v Value) bool { return isBreaker(v.Name) })
+	own := slices.ContainsFunc(p.values, func(v Value) bool { return v.Name == breakerSection })
 	return slices.DeleteFunc(slices.Clone(f.policies[i].values), func(v Value) bool {
 		return v.Name == "name" || own && v.Name == breakerSection
 	})
-}
-
-// isBreaker reports whether that is a parameter of a breaker.
-func isBreaker(name string) bool {
-	p, _ := Find(name)
-	return p.Breaker
 }
 
 // A reader reads a File.
@@ -155,6 +149,9 @@ func (r *reader) section(key string, at *token.Token, value ast.Node) error {
 	switch key {
 	case policySection, breakerSection:
 		r.one = cmp.Or(r.one, &named{name: Default})
+		if key == breakerSection {
+			r.one.values = append(r.one.values, Value{Name: key, Source: r.Place(at) + ": " + key, own: true})
+		}
 		return r.parameters(&r.one.values, value, key, func(p Parameter) bool { return p.Section() == key })
 	case "policies":
 		return r.named(&r.out.policies, value, key, r.policy)
@@ -199,6 +196,7 @@ func (r *reader) policy(to *[]Value, body ast.Node, title string) error {
 		if _, plain := value.(*ast.StringNode); plain {
 			return r.append(to, key, path, at, value)
 		}
+		*to = append(*to, Value{Name: key, Source: r.Place(at) + ": " + path, own: true})
 		return r.parameters(to, value, path, func(p Parameter) bool { return p.Breaker })
 	})
 }
@@ -210,7 +208,7 @@ func (r *reader) breaker(to *[]Value, body ast.Node, title string) error {
 
 // resolve finds the shared breaker that v names.
 func (r *reader) resolve(v *Value) error {
-	if v.Name != breakerSection {
+	if v.Name != breakerSection || v.own {
 		return nil
 	}
 	names := make([]string, len(r.out.breakers))

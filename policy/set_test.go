@@ -220,7 +220,8 @@ func TestPrepareAndStore(t *testing.T) {
 	if err := set.Reload(); err != nil {
 		t.Fatal(err)
 	}
-	if len(prepared) != 3 || prepared[2] != "load" || len(opened) != 1 || get(t, set, "load").Classify == nil {
+	if len(prepared) != 3 || prepared[2] != "load" || len(opened) != 1 || get(t, set, "load").Classify == nil ||
+		get(t, set, "load").Breaker == nil || get(t, set, "fetch").Breaker != nil {
 		t.Errorf("prepared %v, opened %v", prepared, opened)
 	}
 }

@@ -24,6 +24,7 @@ type Value struct {
 
 	excerpt string  // the lines of the file; "" if the value is not from a file
 	shared  []Value // values of the shared breaker that Text names
+	own     bool    // the file has settings of a breaker here, maybe none
 }
 
 // Settings are the values of a preset, changed by Values.
@@ -192,7 +193,7 @@ const longestName = 200
 func (s *Settings) set(v Value) error {
 	p, known := Find(v.Name)
 	switch {
-	case v.Name == "preset":
+	case v.Name == "preset", v.own:
 		return nil
 	case v.Name == breakerSection:
 		return s.share(v)
