@@ -176,6 +176,11 @@ servers: ## install the servers of the integration tests, those that can be inst
 		{ [ "$$(id -u)" = 0 ] && apt-get update -qq && DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends mariadb-server-core >/dev/null; } || \
 		echo "SKIPPED: MariaDB could not be installed (it takes root and apt); the tests against it are skipped"; \
 	fi
+	@if ! command -v prometheus >/dev/null; then \
+		echo "installing prometheus ..."; \
+		{ [ "$$(id -u)" = 0 ] && apt-get update -qq && DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends prometheus >/dev/null; } || \
+		echo "SKIPPED: prometheus could not be installed (it takes root and apt); the dashboard is not tested against it"; \
+	fi
 
 screenshot: servers ## photograph a run in Dagster's web page, for examples/dagster/README.md
 	@PERDURE_TEST_SCREENSHOT=$(CURDIR)/examples/dagster/run.png PERDURE_TEST_CHROMIUM=$$(command -v chromium) \
