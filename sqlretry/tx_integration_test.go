@@ -8,6 +8,7 @@ import (
 	"errors"
 	"fmt"
 	"math/rand/v2"
+	"runtime"
 	"strings"
 	"sync"
 	"sync/atomic"
@@ -123,6 +124,7 @@ func TestPostgres(t *testing.T) {
 		play(t, &client{check, overSQL(open(t, "pgx", direct), same), overSQL(open(t, "pgx", far), same), p, s}, same, false)
 	})
 	t.Run("pgx", func(t *testing.T) {
+		t.Run("leaves", func(t *testing.T) { leaves(t, newPool(t, direct)) })
 		c := &client{check, overPgx(newPool(t, direct)), overPgx(newPool(t, far)), p, s}
 		play(t, c, same, true)
 		t.Run("an id is not believed after a crash", func(t *testing.T) { crashes(t, c) })
@@ -341,4 +343,52 @@ func crashProcess(t *testing.T, db *sql.DB) {
 		var now int
 		return db.QueryRowContext(t.Context(), "SELECT pg_backend_pid()").Scan(&now) == nil && now != pid
 	})
+}
+
+// However a function ends, its connection returns to the pool, and its transaction is rolled back.
+func leaves(t *testing.T, pool *pgxpool.Pool) {
+	t.Helper()
+	if _, err := pool.Exec(t.Context(), "CREATE TABLE left_behind (n int)"); err != nil {
+		t.Fatal(err)
+	}
+	own := errors.New("the function's own")
+	var cancel context.CancelFunc
+	for name, row := range map[string]struct {
+		leave func(context.Context, pgx.Tx) error
+		want  error
+	}{
+		"error":  {func(context.Context, pgx.Tx) error { return own }, own},
+		"cancel": {func(context.Context, pgx.Tx) error { cancel(); return nil }, context.Canceled},
+		"query":  {func(ctx context.Context, tx pgx.Tx) error { cancel(); _, err := tx.Exec(ctx, "SELECT 1"); return err }, context.Canceled},
+		"panic":  {func(context.Context, pgx.Tx) error { panic(own) }, nil},
+		"Goexit": {func(context.Context, pgx.Tx) error { runtime.Goexit(); return nil }, nil},
+		"hidden": {func(ctx context.Context, tx pgx.Tx) error { _, _ = tx.Exec(ctx, "SELECT nothing"); return nil }, nil},
+	} {
+		ended := make(chan error)
+		var ctx context.Context
+		ctx, cancel = context.WithCancel(t.Context())
+		go func() {
+			var err error
+			defer func() { _ = recover(); ended <- err }()
+			err = pgxretry.Tx(ctx, pool, patient(), nil, func(ctx context.Context, tx pgx.Tx) error {
+				if _, err := tx.Exec(ctx, "INSERT INTO left_behind VALUES (1)"); err != nil {
+					return err
+				}
+				return row.leave(ctx, tx)
+			})
+			if err == nil {
+				err = errors.New("committed")
+			}
+		}()
+		err := <-ended
+		if row.want != nil && !errors.Is(err, row.want) || name == "hidden" && err.Error() == "committed" {
+			t.Errorf("%s: %v, want %v", name, err, row.want)
+		}
+		servertest.Until(t, "no connection is in use", func() bool { return pool.Stat().AcquiredConns() == 0 })
+		cancel()
+	}
+	var n int
+	if err := pool.QueryRow(t.Context(), "SELECT count(*) FROM left_behind").Scan(&n); err != nil || n != 0 {
+		t.Errorf("%d rows are left: %v", n, err)
+	}
 }
