@@ -16,18 +16,19 @@ import (
 
 // onAClock holds the test files that may wait on the machine's clock, and the reason.
 var onAClock = map[string]string{
-	"internal/servertest/servertest.go":             "it is what all tests use that wait for another process",
-	"cmd/perdure/copy_gateway_integration_test.go":  "it kills a process at random moments",
-	"cmd/perdure/copy_kill_test.go":                 "its server sends at a limited rate, so that processes can be killed during a copy",
-	"cmd/perdure/copy_resume_test.go":               "its server sends at a limited rate, so that processes can be stopped during a copy",
-	"cmd/perdure/fleet_test.go":                     "its service is down for a time, and takes time, while many processes run",
-	"cmd/perdure/outside_integration_test.go":       "its server sends slowly, for ever",
-	"cmd/perdure/outside_kills_integration_test.go": "it kills a process at random moments",
-	"cmd/perdure/places_linux_test.go":              "its server takes time, so that calls of many processes overlap",
-	"cmd/perdure/run_orphans_linux_test.go":         "its orphans end by themselves",
-	"redisstore/proxy_test.go":                      "it delays what processes send to a server",
-	"retry/call_test.go":                            "it holds the loop of another client, which runs in bubbles",
-	"awsretry/gatestorm_test.go":                    "its uploads arrive over time at real stores that slow down",
+	"internal/servertest/servertest.go":                   "it is what all tests use that wait for another process",
+	"cmd/perdure/copy_gateway_integration_test.go":        "it kills a process at random moments",
+	"cmd/perdure/copy_kill_test.go":                       "its server sends at a limited rate, so that processes can be killed during a copy",
+	"cmd/perdure/copy_resume_test.go":                     "its server sends at a limited rate, so that processes can be stopped during a copy",
+	"cmd/perdure/fleet_test.go":                           "its service is down for a time, and takes time, while many processes run",
+	"cmd/perdure/outside_integration_test.go":             "its server sends slowly, for ever",
+	"cmd/perdure/outside_kills_integration_test.go":       "it kills a process at random moments",
+	"cmd/perdure/places_linux_test.go":                    "its server takes time, so that calls of many processes overlap",
+	"cmd/perdure/proxy_figures_integration_linux_test.go": "it measures a process for two minutes, by make long",
+	"cmd/perdure/run_orphans_linux_test.go":               "its orphans end by themselves",
+	"redisstore/proxy_test.go":                            "it delays what processes send to a server",
+	"retry/call_test.go":                                  "it holds the loop of another client, which runs in bubbles",
+	"awsretry/gatestorm_test.go":                          "its uploads arrive over time at real stores that slow down",
 }
 
 // waits are the functions of package time that make a test as slow as its clock, and fail it on a machine that is slower.

@@ -23,7 +23,7 @@ import (
 const noRaceDelay = "GORACE=atexit_sleep_ms=0"
 
 func TestMain(m *testing.M) {
-	testscript.Main(interruptible{m}, map[string]func(){"perdure": main, "fetch": fetch, "speak": speak})
+	testscript.Main(interruptible{m}, map[string]func(){"perdure": main, "fetch": fetch, "speak": speak, "bareproxy": bareProxy})
 }
 
 // interruptible runs the tests with signals that commands hear. A shell starts what is in its background with SIGINT ignored, as
