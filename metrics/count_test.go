@@ -240,7 +240,7 @@ func TestLabelsAreBounded(t *testing.T) {
 	}
 }
 
-// Breakers that are made anew for each operation, with one name, are one series.
+// Breakers of one name, a new one for each operation, are one series.
 func TestManyBreakersOfOneName(t *testing.T) {
 	var r metrics.Registry
 	for range 5000 {
