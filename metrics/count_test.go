@@ -203,6 +203,9 @@ func TestLabelsAreBounded(t *testing.T) {
 	const n = 10_000
 	for i := range n {
 		p := retry.Policy{Name: fmt.Sprintf("operation %d of %s", i, strings.Repeat("x", 300)), Metrics: &r}
+		if i%3 == 0 {
+			p.Name += strings.Repeat("y", 1000)
+		}
 		if i%2 == 0 {
 			p.Breaker = circuit.New(fmt.Sprint("key ", i), circuit.Config{})
 		}

@@ -24,7 +24,8 @@
 //
 // The labels are the name of the Policy (operation) and of its Breaker (key), without
 // secrets and cut to 200 bytes. A Registry keeps 1000 pairs of them; operations of any
-// other pair are counted under operation="other", key="other". It also keeps at most 1000
+// other pair, or with names of more than 1000 bytes, are counted under operation="other",
+// key="other". It also keeps at most 1000
 // breakers, and of breakers of one name the one that was used last.
 package metrics
 

@@ -5,6 +5,7 @@ import (
 	"maps"
 	"slices"
 	"strconv"
+	"sync"
 
 	"github.com/seed-0f2c7998/perdure/circuit"
 	"github.com/seed-0f2c7998/perdure/internal/class"
@@ -49,7 +50,7 @@ type Label struct{ Name, Value string }
 
 // Snapshot returns the values of all metrics of r.
 func (r *Registry) Snapshot() Snapshot {
-	var s Snapshot
+	t := new(Snapshot).table()
 	type row struct {
 		operation, key string
 		counts         meter.Counts
@@ -63,44 +64,54 @@ func (r *Registry) Snapshot() Snapshot {
 		return cmp.Or(cmp.Compare(a.operation, b.operation), cmp.Compare(a.key, b.key))
 	})
 	for i := range rows {
-		o := operation{&s, []Label{{"operation", rows[i].operation}, {"key", rows[i].key}}, &rows[i].counts}
+		o := operation{t, []Label{{"operation", rows[i].operation}, {"key", rows[i].key}}, &rows[i].counts}
 		o.add()
 	}
 	breakers := core.Breakers()
 	for _, key := range slices.Sorted(maps.Keys(breakers)) {
-		s.AddBreaker(key, breakers[key].Metrics())
+		breaker{t, []Label{{"key", key}}}.add(breakers[key].Metrics())
 	}
-	s.sort()
-	return s
+	return Snapshot{t.filled()}
 }
 
 // AddBreaker adds the metrics of a breaker with the name key, for breakers that no Registry
 // knows, such as those of a host file. The keys of one Snapshot must differ.
 func (s *Snapshot) AddBreaker(key string, m circuit.Metrics) {
-	b := breaker{s, []Label{{"key", meter.Label(key)}}}
-	b.add(m)
-	s.sort()
+	t := s.table()
+	breaker{t, []Label{{"key", meter.Label(key)}}}.add(m)
+	s.Families = t.filled()
 }
 
-// add adds a sample to the family with that name, which is in the table.
-func (s *Snapshot) add(name, suffix string, labels []Label, value float64) {
-	i := slices.IndexFunc(s.Families, func(f Family) bool { return f.Name == name })
-	if i < 0 {
-		i = len(s.Families)
-		s.Families = append(s.Families, families()[place(name)])
+// A table is all families, also those without samples.
+type table []Family
+
+// table returns the table with the samples of s.
+func (s *Snapshot) table() table {
+	t := table(families())
+	for _, f := range s.Families {
+		t[places()[f.Name]].Samples = f.Samples
 	}
-	f := &s.Families[i]
+	return t
+}
+
+// places returns the index in the table of each name.
+var places = sync.OnceValue(func() map[string]int { //nolint:gochecknoglobals // a constant table
+	all := map[string]int{}
+	for i, f := range families() {
+		all[f.Name] = i
+	}
+	return all
+})
+
+// filled returns the families that have samples.
+func (t table) filled() []Family {
+	return slices.DeleteFunc(t, func(f Family) bool { return len(f.Samples) == 0 })
+}
+
+// add adds a sample to the family with that name.
+func (t table) add(name, suffix string, labels []Label, value float64) {
+	f := &t[places()[name]]
 	f.Samples = append(f.Samples, Sample{suffix, labels, value})
-}
-
-// sort puts the families in the order of the table.
-func (s *Snapshot) sort() {
-	slices.SortStableFunc(s.Families, func(a, b Family) int { return cmp.Compare(place(a.Name), place(b.Name)) })
-}
-
-// place returns the index of the family with that name in the table.
-func place(name string) int {
-	return slices.IndexFunc(families(), func(f Family) bool { return f.Name == name })
 }
 
 // with returns labels and one more.
@@ -110,15 +121,15 @@ func with(labels []Label, name, value string) []Label {
 
 // An operation adds the metrics of one operation and key.
 type operation struct {
-	snapshot *Snapshot
-	labels   []Label
-	counts   *meter.Counts
+	table  table
+	labels []Label
+	counts *meter.Counts
 }
 
 // count adds a sample of a counter unless it is 0.
 func (o operation) count(name string, value float64, labels []Label) {
 	if value != 0 {
-		o.snapshot.add(name, "_total", labels, value)
+		o.table.add(name, "_total", labels, value)
 	}
 }
 
@@ -169,7 +180,7 @@ func className(i int) string {
 func (o operation) calls() {
 	add := func(outcome, reason string, n uint64) {
 		labels := with(with(o.labels, "outcome", outcome), "reason", reason)
-		o.snapshot.add("perdure_calls", "_total", labels, float64(n))
+		o.table.add("perdure_calls", "_total", labels, float64(n))
 	}
 	add("success", "", o.counts.Succeeded)
 	for i := range meter.Reasons {
@@ -192,28 +203,28 @@ func (o operation) retries() {
 	n := uint64(0)
 	for i, bound := range meter.Bounds() {
 		n += o.counts.Retries[i]
-		o.snapshot.add("perdure_call_retries", "_bucket", with(o.labels, "le", strconv.Itoa(bound)), float64(n))
+		o.table.add("perdure_call_retries", "_bucket", with(o.labels, "le", strconv.Itoa(bound)), float64(n))
 	}
 	n += o.counts.Retries[meter.Buckets-1]
-	o.snapshot.add("perdure_call_retries", "_bucket", with(o.labels, "le", "+Inf"), float64(n))
-	o.snapshot.add("perdure_call_retries", "_sum", o.labels, float64(o.counts.Sum))
-	o.snapshot.add("perdure_call_retries", "_count", o.labels, float64(n))
+	o.table.add("perdure_call_retries", "_bucket", with(o.labels, "le", "+Inf"), float64(n))
+	o.table.add("perdure_call_retries", "_sum", o.labels, float64(o.counts.Sum))
+	o.table.add("perdure_call_retries", "_count", o.labels, float64(n))
 }
 
 // A breaker adds the metrics of one breaker.
 type breaker struct {
-	snapshot *Snapshot
-	labels   []Label
+	table  table
+	labels []Label
 }
 
-func (b breaker) gauge(name string, value float64) { b.snapshot.add(name, "", b.labels, value) }
+func (b breaker) gauge(name string, value float64) { b.table.add(name, "", b.labels, value) }
 
-func (b breaker) count(name string, value float64) { b.snapshot.add(name, "_total", b.labels, value) }
+func (b breaker) count(name string, value float64) { b.table.add(name, "_total", b.labels, value) }
 
 // by adds a sample of a counter with one more label, unless it is 0.
 func (b breaker) by(name, label, is string, n uint64) {
 	if n > 0 {
-		b.snapshot.add(name, "_total", with(b.labels, label, is), float64(n))
+		b.table.add(name, "_total", with(b.labels, label, is), float64(n))
 	}
 }
 
@@ -223,7 +234,7 @@ func (b breaker) add(m circuit.Metrics) {
 		if s == m.State {
 			is = 1
 		}
-		b.snapshot.add("perdure_breaker_state", "", with(b.labels, "state", s.String()), is)
+		b.table.add("perdure_breaker_state", "", with(b.labels, "state", s.String()), is)
 	}
 	b.count("perdure_breaker_open_seconds", m.OpenTime.Seconds())
 	b.count("perdure_breaker_trips", float64(m.Trips))

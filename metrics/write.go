@@ -48,15 +48,21 @@ func (f *Family) write(b *strings.Builder, format Format) {
 		b.WriteString("# UNIT " + name + " " + f.Unit + "\n")
 	}
 	for _, s := range f.Samples {
-		b.WriteString(f.Name + s.Suffix)
+		b.WriteString(f.Name)
+		b.WriteString(s.Suffix)
 		for i, l := range s.Labels {
 			b.WriteByte("{,"[min(i, 1)])
-			b.WriteString(l.Name + `="` + escape(l.text(format), true) + `"`)
+			b.WriteString(l.Name)
+			b.WriteString(`="`)
+			b.WriteString(escape(l.text(format), true))
+			b.WriteByte('"')
 		}
 		if len(s.Labels) > 0 {
 			b.WriteByte('}')
 		}
-		b.WriteString(" " + number(s.Value) + "\n")
+		b.WriteByte(' ')
+		b.WriteString(number(s.Value))
+		b.WriteByte('\n')
 	}
 }
 

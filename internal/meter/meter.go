@@ -28,6 +28,7 @@ func Of(s Sealed) *Core { return s.core() }
 const (
 	maxSeries = 1000 // pairs of operation and key; what comes later is counted as Other
 	maxNames  = 2000 // pairs of names as they are passed, with secrets
+	maxName   = 1000 // bytes of both names together; longer ones are counted as Other
 	maxLabel  = 200  // bytes of a label's value
 	slots     = 256  // a power of two
 )
@@ -74,6 +75,9 @@ func For[P any](s Sealed, p *P, name string, b *circuit.Breaker) *Series {
 // find is For for a policy that is not in the cache.
 func (c *Core) find(slot *atomic.Pointer[entry], name string, b *circuit.Breaker) *Series {
 	known := labels{name, b.Name()}
+	if len(known.operation)+len(known.key) > maxName {
+		return &c.other
+	}
 	c.mu.RLock()
 	at := c.names[known]
 	full := at == nil && len(c.names) >= maxNames
@@ -134,7 +138,7 @@ func (c *Core) Watch(b *circuit.Breaker) {
 
 // watchLocked is Watch. c.mu is held.
 func (c *Core) watchLocked(b *circuit.Breaker) {
-	if b == nil {
+	if b == nil || len(b.Name()) > maxName {
 		return
 	}
 	key := Label(b.Name())
@@ -170,9 +174,6 @@ func (c *Core) Breakers() map[string]*circuit.Breaker {
 // Label returns s as the value of a label: without secrets, valid UTF-8, at most 200
 // bytes.
 func Label(s string) string {
-	if len(s) > 4*maxLabel {
-		s = s[:4*maxLabel] // redact reads all of it; a secret that is cut is still known by what stands before it
-	}
 	s = strings.ToValidUTF8(redact.String(s), string(utf8.RuneError))
 	if len(s) > maxLabel {
 		s = strings.ToValidUTF8(s[:maxLabel], "")
