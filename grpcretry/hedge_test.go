@@ -93,7 +93,7 @@ func TestHedges(t *testing.T) {
 				}
 				synctest.Wait()
 				if running.Load() != 0 {
-					t.Errorf("%d attempts go on after the call", running.Load())
+					t.Errorf("%d attempts continue after the call", running.Load())
 				}
 			})
 		})

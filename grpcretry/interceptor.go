@@ -98,6 +98,7 @@ func (i *Interceptor) Unary(ctx context.Context, method string, req, reply any, 
 type result struct {
 	trailer metadata.MD
 	peer    peer.Peer // without an address if the call never reached a connection
+	cut     bool      // the stream ended while the request was being sent; then the others are not known
 }
 
 // options returns opts with those that fill r.

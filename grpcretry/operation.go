@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io"
 	"strconv"
 	"time"
 
@@ -47,6 +48,10 @@ func (op *operation) context(ctx context.Context, n int) context.Context {
 // failed returns the error of an attempt for the policy. caller is the context of the
 // operation, attempt that of the attempt.
 func (op *operation) failed(caller, attempt context.Context, err error, got *result) error {
+	if err == io.EOF { //nolint:errorlint // as gRPC returns it if the stream was reset while the request was being sent
+		err = status.Error(codes.Unavailable, "the stream ended while the request was being sent")
+		got.cut = true
+	}
 	e := newAttemptError(err)
 	if caller.Err() == nil && attempt.Err() != nil && e.isEnd() {
 		e.class, e.timedOut = retry.ClassTransient, true
@@ -60,7 +65,7 @@ func (op *operation) obey(e *attemptError, got *result) error {
 	switch {
 	case asked && wait < 0:
 		return retry.Final(e)
-	case op.route.once && got.peer.Addr != nil:
+	case op.route.once && (got.peer.Addr != nil || got.cut):
 		return retry.Final(e) // the server may have received the call
 	case asked && !op.policy.IgnoreRetryAfter:
 		e.wait = wait

@@ -36,7 +36,7 @@ func (i *Interceptor) Stream(ctx context.Context, desc *grpc.StreamDesc, cc *grp
 	}
 	s := &stream{
 		operation: operation{route: r, policy: r.policy, counter: i.options.Counter},
-		ctx:       ctx, oneReply: !desc.ServerStreams,
+		ctx:       ctx, oneReply: !desc.ServerStreams, oneRequest: !desc.ClientStreams,
 	}
 	s.open = func(ctx context.Context, to *result) (grpc.ClientStream, error) {
 		return streamer(ctx, desc, cc, method, to.options(opts)...)
@@ -59,11 +59,12 @@ func (i *Interceptor) Stream(ctx context.Context, desc *grpc.StreamDesc, cc *grp
 type stream struct {
 	operation
 
-	ctx      context.Context //nolint:containedctx // the caller's
-	open     func(context.Context, *result) (grpc.ClientStream, error)
-	oneReply bool                          // the server sends one message
-	current  atomic.Pointer[streamAttempt] // set under sending and mu
-	stopEnd  func() bool                   // removes what records the end of ctx
+	ctx        context.Context //nolint:containedctx // the caller's
+	open       func(context.Context, *result) (grpc.ClientStream, error)
+	oneReply   bool                          // the server sends one message
+	oneRequest bool                          // the caller sends one message
+	current    atomic.Pointer[streamAttempt] // set under sending and mu
+	stopEnd    func() bool                   // removes what records the end of ctx
 
 	sending sync.Mutex // held while a message is sent; locked before mu
 	closed  bool       // CloseSend was called; guarded by sending
@@ -269,7 +270,7 @@ func (s *stream) SendMsg(m any) error {
 	kept := s.keep(m)
 	err := s.current.Load().SendMsg(m)
 	switch {
-	case err == nil, kept && errors.Is(err, io.EOF):
+	case err == nil, (kept || s.oneRequest) && errors.Is(err, io.EOF):
 		return nil
 	case !errors.Is(err, io.EOF): // m cannot be sent
 		s.finish(s.current.Load())

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io"
 	"slices"
 	"testing"
 	"testing/synctest"
@@ -366,4 +367,24 @@ func TestErrorNamesTheMethod(t *testing.T) {
 			t.Errorf("error %#v", err)
 		}
 	})
+}
+
+// gRPC returns io.EOF, without a status, if a stream is reset while its request is being sent.
+func TestARequestThatIsCut(t *testing.T) {
+	for _, once := range []bool{false, true} {
+		synctest.Test(t, func(t *testing.T) {
+			sent := 0
+			cut := func(ctx context.Context, method string, req, reply any, cc *grpc.ClientConn, invoke grpc.UnaryInvoker, opts ...grpc.CallOption) error {
+				if sent++; sent == 1 {
+					return io.EOF
+				}
+				return invoke(ctx, method, req, reply, cc, opts...)
+			}
+			o := grpcretry.Options{Policy: quiet(), Methods: map[string]grpcretry.Method{"": {Once: once}}}
+			conn := inMemory(t, &server{check: fail(0, codes.OK)}, append(grpcretry.DialOptions(o), grpc.WithChainUnaryInterceptor(cut))...)
+			if err := check(t.Context(), conn); (status.Code(err) == codes.Unavailable) != once || (sent == 1) != once {
+				t.Errorf("once %v: error %v after %d attempts", once, err, sent)
+			}
+		})
+	}
 }
