@@ -90,7 +90,7 @@ var mayImport = map[string][]string{
 	"internal/storetest":     {"circuit", "internal/breakers", "internal/cell", "internal/servertest"},
 	"redisstore":             {"circuit", "internal/cell", "internal/fleet"},
 	"awsretry":               {"circuit", "httpretry", "internal/breakers", "internal/calls", "internal/checksum", "internal/getters", "internal/transfer", "internal/viaproxy", "retry"},
-	"otelretry":              {"circuit", "retry"},
+	"otelretry":              {"circuit", "metrics", "retry"},
 	"grpcretry":              {"circuit", "internal/breakers", "internal/calls", "retry"},
 	"sqlretry":               {"circuit", "retry"},
 	"policy":                 {"circuit", "hoststore", "retry"},
