@@ -5,6 +5,8 @@ import (
 	"net/http"
 	"strings"
 	"sync/atomic"
+
+	"github.com/seed-0f2c7998/perdure/metrics"
 )
 
 // counts are what /.perdure/metrics shows besides the library's own metrics.
@@ -47,7 +49,7 @@ func (p *Proxy) admin(w http.ResponseWriter, r *http.Request) bool {
 	return true
 }
 
-// metrics writes the counts in the text format of Prometheus.
+// metrics writes the proxy's counts and the library's in the text format of Prometheus.
 func (p *Proxy) metrics(w http.ResponseWriter) {
 	w.Header().Set("Content-Type", "text/plain; version=0.0.4; charset=utf-8")
 	c := &p.counts
@@ -69,4 +71,5 @@ func (p *Proxy) metrics(w http.ResponseWriter) {
 	for class := 1; class < len(c.responses); class++ {
 		fmt.Fprintf(w, "perdure_proxy_responses_total{class=\"%dxx\"} %d\n", class, c.responses[class].Load())
 	}
+	_ = p.library.Snapshot().Write(w, metrics.Text) // an error: the client has gone
 }

@@ -23,6 +23,7 @@ import (
 
 	"github.com/seed-0f2c7998/perdure/circuit"
 	"github.com/seed-0f2c7998/perdure/httpretry"
+	"github.com/seed-0f2c7998/perdure/metrics"
 	"github.com/seed-0f2c7998/perdure/retry"
 )
 
@@ -74,6 +75,7 @@ type Proxy struct {
 	guard   guard
 	reverse *httputil.ReverseProxy
 	counts  counts
+	library metrics.Registry // of the policy, unless that has one of its own
 	repeats repeats
 	active  sync.WaitGroup // requests and upgraded connections
 }
@@ -86,11 +88,14 @@ func New(c Config, address net.Addr) *Proxy {
 	if base == nil {
 		base = NewBase()
 	}
-	breakers := c.Breakers
+	breakers, policy := c.Breakers, *c.Policy
+	if policy.Metrics == nil {
+		policy.Metrics = &p.library
+	}
 	p.reverse = &httputil.ReverseProxy{
 		Rewrite: p.rewrite,
 		Transport: httpretry.NewTransport(counter{base}, httpretry.Options{
-			Policy: c.Policy, Breakers: &breakers, Registry: c.Registry, OnResume: p.resumed, Classify: c.Classify,
+			Policy: &policy, Breakers: &breakers, Registry: c.Registry, OnResume: p.resumed, Classify: c.Classify,
 			HeadTimeout: c.HeadTimeout, SpoolLimit: spoolLimit, SpoolTotal: cmp.Or(c.SpoolTotal, DefaultSpoolTotal),
 		}),
 		FlushInterval:  100 * time.Millisecond,

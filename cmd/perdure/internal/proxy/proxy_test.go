@@ -6,6 +6,7 @@ import (
 	"log/slog"
 	"net"
 	"net/http"
+	"strings"
 	"testing"
 	"time"
 
@@ -112,5 +113,11 @@ func TestARequestOutlastsFailures(t *testing.T) {
 	}
 	if target := s.Requests()[0].Target; target != "/a%2Fb?q=1;2" {
 		t.Error("the upstream got", target)
+	}
+	_, text, _ := get(t, "http://"+res.Request.URL.Host+"/.perdure/metrics")
+	for _, want := range []string{"\nperdure_proxy_attempts_total 3\n", `perdure_calls_total{operation="http_request",key="http:` + s.URL + `"`} {
+		if !strings.Contains(text, want) {
+			t.Errorf("%q is missing in %s", want, text)
+		}
 	}
 }
