@@ -48,7 +48,9 @@ func (m measured) memory(t *testing.T) int {
 	}
 	_, after, _ := strings.Cut(string(status), "VmRSS:")
 	kib := 0
-	fmt.Sscan(after, &kib)
+	if _, err := fmt.Sscan(after, &kib); err != nil {
+		t.Fatal(err)
+	}
 	return kib >> 10
 }
 

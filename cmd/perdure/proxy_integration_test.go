@@ -41,10 +41,10 @@ func (x *text) String() string {
 var servingAt = regexp.MustCompile(`Serving (\S+:\d+)`)
 
 // startProxy starts perdure proxy in front of an upstream. It returns the process, its URL and its log.
-func startProxy(t *testing.T, upstream string, more ...string) (c *exec.Cmd, url string, log *text) {
+func startProxy(t *testing.T, upstream string) (c *exec.Cmd, url string, log *text) {
 	t.Helper()
 	log = new(text)
-	c = command(t, nil, append([]string{"proxy", "--listen", "127.0.0.1:0", "--to", upstream, "--preset", "default", "--base-delay", "10ms", "--jitter", "0", "--failure-threshold", "100"}, more...)...)
+	c = command(t, nil, "proxy", "--listen", "127.0.0.1:0", "--to", upstream, "--preset", "default", "--base-delay", "10ms", "--jitter", "0", "--failure-threshold", "100")
 	c.Stderr = log
 	start(t, c)
 	t.Cleanup(func() {
