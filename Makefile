@@ -24,6 +24,7 @@ DAGSTER_RELEASES := 1.13.28 1.10.10
 REQUESTS_VERSION := 2.34.2
 REQUESTS_VENV := $(CURDIR)/bin/venv-requests
 DAGSTER_VENVS := $(foreach release,$(DAGSTER_RELEASES),$(CURDIR)/bin/venv-dagster-$(release))
+BOTO3_VENV := $(CURDIR)/bin/venv-boto3
 
 # The modules of go.work, and those outside it (built with GOWORK=off).
 WORK_MODULES    = $(shell $(GO) list -m -f '{{.Dir}}')
@@ -99,6 +100,7 @@ integration: servers ## run the tests with the build tag integration, against th
 	export PERDURE_TEST_CHROMIUM=$$(command -v chromium); \
 	export PERDURE_TEST_DAGSTER=$$(for venv in $(DAGSTER_VENVS); do [ ! -e $$venv/ready ] || printf ':%s' $$venv; done | cut -c2-); \
 	if [ -e $(REQUESTS_VENV)/ready ]; then export PERDURE_TEST_REQUESTS=$(REQUESTS_VENV)/bin/python; fi; \
+	if [ -e $(BOTO3_VENV)/ready ]; then export PERDURE_TEST_BOTO3=$(BOTO3_VENV); fi; \
 	if [ -x $(REDIS62) ]; then export PERDURE_TEST_REDIS62=$(REDIS62); fi; \
 	if [ -x $(VALKEY) ]; then export PERDURE_TEST_VALKEY=$(VALKEY); fi; \
 	export PERDURE_TEST_POSTGRES=$$(ls -d $(POSTGRES) 2>/dev/null | tail -n 1); \
@@ -147,6 +149,14 @@ servers: ## install the servers of the integration tests, those that can be inst
 		echo "installing requests $(REQUESTS_VERSION) for Python ..."; \
 		python3 -m venv --clear $(REQUESTS_VENV) && $(REQUESTS_VENV)/bin/pip install --quiet --disable-pip-version-check requests==$(REQUESTS_VERSION) && touch $(REQUESTS_VENV)/ready; } || \
 		echo "SKIPPED: requests for Python could not be installed (it takes python3 with venv, and a package index); the test of perdure proxy with it is skipped"
+	@[ -e $(BOTO3_VENV)/ready ] || { echo "installing boto3 and aws-cli ..."; \
+		python3 -m venv --clear $(BOTO3_VENV) && $(BOTO3_VENV)/bin/pip install --quiet --disable-pip-version-check boto3 awscli && touch $(BOTO3_VENV)/ready; } || \
+		echo "SKIPPED: boto3 and aws-cli could not be installed (it takes python3 with venv, and a package index); the tests with them are skipped"
+	@if ! command -v rclone >/dev/null; then \
+		echo "installing rclone ..."; \
+		{ [ "$$(id -u)" = 0 ] && apt-get update -qq && DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends rclone >/dev/null; } || \
+		echo "SKIPPED: rclone could not be installed (it takes root and apt); the test with it is skipped"; \
+	fi
 	@pip=$(firstword $(DAGSTER_VENVS))/bin/pip; [ ! -x $$pip ] || \
 		$$pip download --quiet --disable-pip-version-check --no-deps --dest $(TOOLS) dagster-pipes-tests 2>/dev/null || \
 		echo "SKIPPED: the suite that Pipes libraries share: pip finds no dagster-pipes-tests on the package index (it is published as source only); pipes/testdata/dagster_test.py tests what the suite requires of a program, in both forms of its arguments"

@@ -216,7 +216,7 @@ func multipart(t *testing.T, c *awss3.Client, name string) []byte {
 	return bytes.Join(parts, nil)
 }
 
-// A body that breaks is resumed by a request that is signed anew.
+// A body that breaks is resumed by a request that is signed again.
 func TestABodyIsResumed(t *testing.T) {
 	store, c := start(t, s3test.Rule{Method: "GET", Nth: []int{1, 2}, Fault: s3test.CutBody(100_000)})
 	body := pattern(1 << 20)

@@ -137,7 +137,7 @@ func replace(res *http.Response, status int, object http.Header, body []byte) {
 	res.Body, res.ContentLength = io.NopCloser(bytes.NewReader(body)), int64(len(body))
 }
 
-// ambiguous returns the Failure of a request of which nobody knows whether it was carried out.
+// ambiguous returns the Failure of a request that may or may not have been carried out.
 func ambiguous(res *http.Response) error {
 	return &proxy.Failure{
 		Status: http.StatusGatewayTimeout, Code: "OutcomeUnknown", Ambiguous: true,

@@ -65,7 +65,7 @@ func (k Key) fromHeader(r *http.Request) (*signature, error) {
 	rest, ok := strings.CutPrefix(text, algorithm+" ")
 	switch {
 	case text == "":
-		return nil, refusal(http.StatusForbidden, "AccessDenied", "perdure proxy lends its credentials only to clients that sign with its key")
+		return nil, refusal(http.StatusForbidden, "AccessDenied", "perdure proxy signs only for clients that sign with its key")
 	case !ok || len(r.Header["Authorization"]) > 1:
 		return nil, refusal(http.StatusBadRequest, "InvalidRequest", "perdure proxy accepts AWS Signature Version 4 ("+algorithm+") only")
 	}
