@@ -92,8 +92,7 @@ type streamAttempt struct {
 }
 
 // begin opens the first attempt or, after the failure err, the next, and repeats until one
-// is open. It returns the error with which the operation ends. The caller holds sending, or
-// is the only user of s.
+// is open. It returns the error with which the operation ends.
 func (s *stream) begin(err error) error {
 	for {
 		if err != nil {
@@ -148,7 +147,7 @@ func (s *stream) abandon() {
 }
 
 // admit waits for permission to make an attempt. Of the other users of mu, abandon waits for
-// the same end of ctx, and a sender cannot send before there is an attempt.
+// the same end of ctx, and a sender waits for the permission.
 func (s *stream) admit() error {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -174,6 +173,8 @@ func (s *stream) attempt() error {
 		a.end()
 		return s.failure(a, err)
 	}
+	s.sending.Lock() // not before: a sender keeps its messages meanwhile, and does not wait
+	defer s.sending.Unlock()
 	for _, m := range s.messages() {
 		if err := a.SendMsg(m); err != nil {
 			break // the error is that of RecvMsg
@@ -310,8 +311,6 @@ func (s *stream) RecvMsg(m any) error {
 // again replaces the attempt a, which failed with err.
 func (s *stream) again(a *streamAttempt, err error) error {
 	a.end() // a sender that is blocked returns
-	s.sending.Lock()
-	defer s.sending.Unlock()
 	return s.begin(s.failure(a, err))
 }
 
