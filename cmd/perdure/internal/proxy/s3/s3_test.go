@@ -71,7 +71,7 @@ func start(t *testing.T, rules ...s3test.Rule) (*s3test.Server, *awss3.Client) {
 }
 
 // client returns a client that makes one attempt.
-func client(t *testing.T, endpoint string, k s3.Key, change ...func(*awss3.Options)) *awss3.Client {
+func client(t *testing.T, endpoint string, k s3.Key) *awss3.Client {
 	t.Helper()
 	transport := &http.Transport{}
 	t.Cleanup(transport.CloseIdleConnections)
@@ -79,7 +79,7 @@ func client(t *testing.T, endpoint string, k s3.Key, change ...func(*awss3.Optio
 		BaseEndpoint: &endpoint, Region: "eu-central-1", UsePathStyle: true, Retryer: aws.NopRetryer{}, HTTPClient: &http.Client{Transport: transport},
 		Credentials: credentials.NewStaticCredentialsProvider(k.ID, k.Secret, ""),
 	}
-	return awss3.New(o, change...)
+	return awss3.New(o)
 }
 
 func put(t *testing.T, c *awss3.Client, name string, body []byte, change ...func(*awss3.PutObjectInput)) error {
