@@ -9,6 +9,7 @@ import (
 
 	"github.com/seed-0f2c7998/perdure/internal/setting"
 	"github.com/seed-0f2c7998/perdure/policy"
+	"github.com/seed-0f2c7998/perdure/retry"
 )
 
 // Policies are the values of a policy file.
@@ -30,7 +31,8 @@ func Of(file *Policies, name string) (*Settings, error) {
 }
 
 // fromFile returns the values of the policy that the flags, an override or the environment
-// chooses from the file, and its name. Without a choice, that is the policy default.
+// chooses from the file, and its name. Without a choice, that is the policy default. The name
+// of a preset that the file does not have is the preset.
 func (f *Flags) fromFile(env set) ([]policy.Value, string, error) {
 	file, err := f.read(env)
 	if err != nil {
@@ -40,18 +42,29 @@ func (f *Flags) fromFile(env set) ([]policy.Value, string, error) {
 	switch {
 	case file == nil && choice.Text == "":
 		return nil, "", nil
+	case file == nil && slices.Contains(retry.PresetNames(), choice.Text):
+		return []policy.Value{preset(choice)}, "", nil
 	case file == nil:
-		return nil, "", setting.Bad(choice.Source, choice.Text, "used with --config, or with a file "+policy.DefaultPath())
+		return nil, "", setting.Bad(choice.Source, choice.Text,
+			"a preset ("+strings.Join(retry.PresetNames(), ", ")+"), or used with --config or with a file "+policy.DefaultPath())
 	case !f.chooses:
 		return file.Store(), "", nil
 	case choice.Text == "" && f.preferred != "" && slices.Contains(file.Names(), f.preferred):
 		choice.Text = f.preferred
+	}
+	if !slices.Contains(file.Names(), choice.Text) && slices.Contains(retry.PresetNames(), choice.Text) {
+		return append(file.Store(), preset(choice)), "", nil
 	}
 	if choice.Text != "" {
 		values, err := file.Values(choice.Source, choice.Text)
 		return values, choice.Text, err
 	}
 	return f.byDefault(file, env)
+}
+
+// preset returns the preset that is chosen in place of a policy of the file.
+func preset(choice policy.Value) policy.Value {
+	return policy.Value{Name: "preset", Text: choice.Text, Source: choice.Source}
 }
 
 // chosen returns the name of the policy that an override, --policy or the environment
