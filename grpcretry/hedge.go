@@ -10,6 +10,7 @@ import (
 
 	"github.com/seed-0f2c7998/perdure/circuit"
 	"github.com/seed-0f2c7998/perdure/internal/breakers"
+	"github.com/seed-0f2c7998/perdure/internal/meter"
 	"github.com/seed-0f2c7998/perdure/retry"
 )
 
@@ -29,9 +30,10 @@ type hedges struct {
 
 // A hedgeEnd is the end of an attempt.
 type hedgeEnd struct {
-	reply any
-	err   error
-	got   result
+	attempt int // its number, from 1
+	reply   any
+	err     error
+	got     result
 }
 
 // hedged makes the attempts of a hedged call, and waits for the end of each. attempt is the
@@ -54,6 +56,9 @@ func (op *operation) hedged(caller, attempt context.Context, reply any, send fun
 		h.step()
 	}
 	if h.last.err == nil {
+		if s := op.route.series(); s != nil && h.last.attempt > 1 {
+			s.HedgesWon.Add(1)
+		}
 		setReply(reply, h.last.reply)
 		return nil
 	}
@@ -64,9 +69,10 @@ func (op *operation) hedged(caller, attempt context.Context, reply any, send fun
 func (h *hedges) begin() {
 	h.sent++
 	h.running++
-	ctx, reply := h.op.context(h.ctx, h.sent), newReply(h.reply)
+	attempt := h.sent
+	ctx, reply := h.op.context(h.ctx, attempt), newReply(h.reply)
 	go func() {
-		end := hedgeEnd{reply: reply}
+		end := hedgeEnd{attempt: attempt, reply: reply}
 		end.err = h.send(ctx, reply, &end.got)
 		h.ends <- end
 	}()
@@ -83,6 +89,9 @@ func (h *hedges) step() {
 			h.stopped = true
 			h.await()
 			return
+		}
+		if s := h.op.route.series(); s != nil {
+			s.Hedges.Add(1)
 		}
 		h.begin()
 		h.next.Reset(h.op.route.hedge.Delay)
@@ -120,6 +129,11 @@ func (h *hedges) over() bool {
 		return false // none has ended
 	}
 	return h.last.err == nil || !h.isNonFatal() || h.stopped && h.running == 0
+}
+
+// series returns what counts the calls of r; nil without Policy.Metrics.
+func (r *route) series() *meter.Series {
+	return meter.For(r.policy.Metrics, &r.policy, r.policy.Name, r.policy.Breaker)
 }
 
 func (h *hedges) isNonFatal() bool {
