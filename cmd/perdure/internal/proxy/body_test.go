@@ -144,3 +144,63 @@ func TestARestartedBodyOfAnotherVersionIsAnError(t *testing.T) {
 		t.Errorf("%d bytes, %v; want an incomplete body", len(got), err)
 	}
 }
+
+// A body that a client breaks off or encodes wrongly is the client's fault, and was not processed.
+func TestAMalformedRequestBodyIsTheClientsFault(t *testing.T) {
+	s := upstream(t, httptestfault.Responses(httptestfault.Response{}))
+	address := serve(t, proxy.Config{}, s.URL)
+	for _, method := range []string{"POST", "PUT", "PATCH", "GET"} {
+		for _, body := range []string{"zz\r\nhello\r\n0\r\n\r\n", "5\r\nhelloXX0\r\n\r\n", "5\nhello\n0\n\n", "fffffffffffffffff\r\nhello\r\n0\r\n\r\n"} {
+			text, _ := raw(t, "tcp", address, method+" / HTTP/1.1\r\nHost: "+address+"\r\nConnection: close\r\nTransfer-Encoding: chunked\r\n\r\n"+body)
+			if !strings.HasPrefix(text, "HTTP/1.1 400 ") || !strings.Contains(text, `"error":"bad_body"`) || strings.Contains(text, proxy.HeaderAmbiguous) {
+				t.Errorf("%s with the body %q: %q", method, body, text)
+			}
+		}
+	}
+}
+
+// A status that HTTP does not have becomes a response of the proxy's own, not none.
+func TestAStatusBelow100IsAnUpstreamFailure(t *testing.T) {
+	for _, status := range []string{"000", "001", "099"} {
+		address := serve(t, proxy.Config{}, "http://"+rawUpstream(t, "HTTP/1.1 "+status+" X\r\nContent-Length: 2\r\n\r\nok"))
+		text, _ := raw(t, "tcp", address, "GET / HTTP/1.1\r\nHost: "+address+"\r\nConnection: close\r\n\r\n")
+		if !strings.HasPrefix(text, "HTTP/1.1 502 ") || !strings.Contains(text, `"error":"upstream_failed"`) {
+			t.Errorf("%s: %q", status, text)
+		}
+	}
+}
+
+// A response without a Content-Type stays without one: a client must not take the proxy's guess for the upstream's word.
+func TestNoContentTypeIsGuessed(t *testing.T) {
+	for _, head := range []string{"", "Content-Type: text/x\r\n"} {
+		address := serve(t, proxy.Config{}, "http://"+rawUpstream(t, "HTTP/1.1 200 OK\r\n"+head+"Content-Length: 6\r\n\r\n<html>"))
+		text, _ := raw(t, "tcp", address, "GET / HTTP/1.1\r\nHost: "+address+"\r\nConnection: close\r\n\r\n")
+		if !strings.HasSuffix(text, "\r\n\r\n<html>") || !strings.Contains(text, head) || strings.Count(text, "Content-Type") != strings.Count(head, "Content-Type") {
+			t.Errorf("the upstream sends %q, the client gets %q", head, text)
+		}
+	}
+}
+
+// rawUpstream starts a server that sends text to each request, and returns its address.
+func rawUpstream(t *testing.T, text string) string {
+	t.Helper()
+	var config net.ListenConfig
+	l, err := config.Listen(t.Context(), "tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { l.Close() })
+	go func() {
+		for {
+			conn, err := l.Accept()
+			if err != nil {
+				return
+			}
+			if _, err := http.ReadRequest(bufio.NewReader(conn)); err == nil {
+				_, _ = io.WriteString(conn, text)
+			}
+			conn.Close()
+		}
+	}()
+	return l.Addr().String()
+}

@@ -15,6 +15,7 @@ type exchange struct {
 	attempts atomic.Int32  // sent so far, resumptions included
 	unsure   atomic.Int32  // attempts that failed although the upstream may have processed them
 	broken   atomic.Bool   // the response's body has ended with an error
+	unread   atomic.Bool   // the request's body has ended with an error: the upstream has not got all of it
 	closes   bool          // only the end of the client's connection marks the end of the response's body
 }
 

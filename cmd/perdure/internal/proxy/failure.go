@@ -47,6 +47,9 @@ func (p *Proxy) failed(w http.ResponseWriter, r *http.Request, err error) {
 	if x != nil {
 		f.Attempts = int(x.attempts.Load())
 		f.Ambiguous = f.Ambiguous || x.unsure.Load() > 0
+		if f.Code == "upstream_failed" && x.unread.Load() {
+			f.Status, f.Code, f.Ambiguous = http.StatusBadRequest, "bad_body", false
+		}
 		p.count(x, f.Status)
 	}
 	p.write(w, r, f)

@@ -151,6 +151,7 @@ func (p *Proxy) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		r.Body = &requestBody{ReadCloser: r.Body, exchange: x}
 	}
 	defer p.aborted(x)
+	w.Header()["Content-Type"] = nil // the server guesses none for a response of the upstream that has none
 	p.reverse.ServeHTTP(w, r)
 }
 

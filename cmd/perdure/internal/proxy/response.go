@@ -27,6 +27,9 @@ func (p *Proxy) modify(res *http.Response) error {
 	if x == nil {
 		return nil
 	}
+	if res.StatusCode < http.StatusContinue {
+		return &Failure{Status: http.StatusBadGateway, Code: "upstream_failed", Message: "the upstream's status is none of HTTP: " + res.Status}
+	}
 	settle := p.config.Settle
 	if settle == nil {
 		settle = x.settle
@@ -127,6 +130,9 @@ type requestBody struct {
 func (b *requestBody) Read(p []byte) (int, error) {
 	_ = b.exchange.writer.SetReadDeadline(time.Now().Add(clientStall))
 	n, err := b.ReadCloser.Read(p)
+	if err != nil && err != io.EOF { //nolint:errorlint // the body of a server ends with io.EOF itself
+		b.exchange.unread.Store(true)
+	}
 	if err != nil { // the server keeps reading the connection, to see that the client has gone
 		_ = b.exchange.writer.SetReadDeadline(time.Time{})
 	}

@@ -28,6 +28,8 @@ func writeFailure(w http.ResponseWriter, r *http.Request, f *proxy.Failure) {
 		own.Message += ". Clients must use path-style addressing: the bucket in the path, not in the host name"
 	case "web_page":
 		own.Code = "AccessDenied"
+	case "bad_body":
+		own.Code = "IncompleteBody"
 	case "upstream_failed":
 		own.Code = "InternalError"
 	}
