@@ -115,5 +115,8 @@ func TestHedgesAndResumesAreCounted(t *testing.T) {
 		if n, bytes := counted(&r, "perdure_resumes", ""), counted(&r, "perdure_resumed_bytes", ""); n != 2 || bytes != 7500 {
 			t.Errorf("%v resumes and %v bytes, want 2 and 7500", n, bytes)
 		}
+		if n := counted(&r, "perdure_calls", ""); n != 42+2 {
+			t.Errorf("%v operations, want 42 requests and 2 resumes", n)
+		}
 	})
 }
