@@ -5,6 +5,7 @@ import (
 	"flag"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"testing"
 
@@ -26,7 +27,12 @@ func TestCells(t *testing.T) {
 	defer server.Close()
 	store := hoststore.Open(filepath.Join(t.TempDir(), "cells"))
 	defer store.Close()
-	for _, s := range append(scenarios(store), httpScenarios(server)...) {
+	calls, err := newGRPCServer(t.Context())
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer calls.close()
+	for _, s := range slices.Concat(scenarios(store), httpScenarios(server), grpcScenarios(calls)) {
 		if _, ok := s.cells[bareCall]; !ok {
 			t.Errorf("%s: no bare call to compare with", s.name)
 		}

@@ -19,6 +19,7 @@ import (
 	"regexp"
 	"runtime"
 	"runtime/debug"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -56,6 +57,11 @@ func run(w io.Writer, rounds int, each time.Duration, only string) (err error) {
 	defer cancel()
 	server := newServer()
 	defer server.Close()
+	calls, err := newGRPCServer(ctx)
+	if err != nil {
+		return err
+	}
+	defer calls.close()
 	dir, err := os.MkdirTemp("", "perdure-bench-")
 	if err != nil {
 		return err
@@ -66,7 +72,7 @@ func run(w io.Writer, rounds int, each time.Duration, only string) (err error) {
 
 	writeHead(w, rounds, each)
 	var chosen []scenario
-	for _, s := range append(scenarios(store), httpScenarios(server)...) {
+	for _, s := range slices.Concat(scenarios(store), httpScenarios(server), grpcScenarios(calls)) {
 		if match.MatchString(s.name) {
 			chosen = append(chosen, s)
 		}

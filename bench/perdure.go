@@ -44,17 +44,19 @@ func perdureLimited(f call) call {
 
 func perdureRetryBreaker(f call) call { return perdureDo(f, circuit.New("bench", breakerConfig())) }
 
-func perdureBudget(f call) call {
+func perdureBudget(f call) call { return perdureDo(f, circuit.New("bench", budgetConfig())) }
+
+func budgetConfig() circuit.Config {
 	c := breakerConfig()
 	c.Budget = 10
-	return perdureDo(f, circuit.New("bench", c))
+	return c
 }
 
 // perdureHost has breaker and budget in a file that all processes of the host share.
 func perdureHost(store *hoststore.Store) cell {
 	return func(f call) call {
-		c := breakerConfig()
-		c.Budget, c.Store = 10, store
+		c := budgetConfig()
+		c.Store = store
 		do := perdureDo(f, circuit.New("bench", c))
 		if err := store.Err(); err != nil {
 			return func(context.Context) error { return err } // or its memory would be measured

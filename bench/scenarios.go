@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"hash/crc32"
+	"slices"
 
 	"github.com/seed-0f2c7998/perdure/hoststore"
 )
@@ -28,11 +29,12 @@ const (
 	dropIn    library = "hashicorp RT" // as the RoundTripper of any client
 	xtime     library = "x/time/rate"
 	xsync     library = "x/sync/semaphore"
+	ownGRPC   library = "grpc" // the retries of gRPC itself
 )
 
 // libraries returns the columns from left to right.
 func libraries() []library {
-	return []library{bareCall, perdure, failsafes, cenkalti, avast, sethvargo, eapache, sony, hashicorp, dropIn, xtime, xsync, bareAgain}
+	return []library{bareCall, perdure, failsafes, cenkalti, avast, sethvargo, eapache, sony, hashicorp, dropIn, xtime, xsync, ownGRPC, bareAgain}
 }
 
 // modules returns the modules of the peers, without their major version.
@@ -47,6 +49,7 @@ func modules() map[library]string {
 		hashicorp: "github.com/hashicorp/go-retryablehttp",
 		xtime:     "golang.org/x/time",
 		xsync:     "golang.org/x/sync",
+		ownGRPC:   "google.golang.org/grpc",
 	}
 }
 
@@ -139,7 +142,7 @@ func scenarios(store *hoststore.Store) []scenario {
 		{name: "retry + breaker, parallel", attempts: 1, parallel: true, cells: withBreaker()},
 		{name: "retry + breaker + budget, parallel", attempts: 1, parallel: true, cells: withBudget()},
 		{name: "retry + windowed breaker, parallel", attempts: 1, parallel: true, cells: withWindow()},
-	}, append(limits(), pieces()...)...)
+	}, slices.Concat(limits(), pieces(), telemetry())...)
 }
 
 // pieces returns the rows of hedges and fallbacks.
