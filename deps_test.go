@@ -61,6 +61,7 @@ var mayImport = map[string][]string{
 	"internal/pipesjson":     nil,
 	"internal/pipestest":     {"internal/pipesjson"},
 	"internal/testseed":      nil,
+	"internal/secrettest":    nil,
 	"internal/servertest":    nil,
 	"internal/versitygwtest": {"internal/servertest"},
 	"internal/cell":          {"internal/places"},

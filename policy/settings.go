@@ -101,13 +101,13 @@ func (s *Settings) AtSource(err error) error {
 	if !ok {
 		return err
 	}
-	return &setting.Error{Field: cmp.Or(s.Given(bad.Field), bad.Field), Value: bad.Value, Want: bad.Want}
+	return &setting.Error{Field: redact.String(cmp.Or(s.Given(bad.Field), bad.Field)), Value: bad.Value, Want: bad.Want}
 }
 
 // atSource returns err with the source of the value.
 func (v Value) atSource(err error) error {
 	if bad, ok := errors.AsType[*setting.Error](err); ok {
-		err = &setting.Error{Field: cmp.Or(v.Source, v.Name), Value: bad.Value, Want: bad.Want + v.exits(bad.Value)}
+		err = &setting.Error{Field: redact.String(cmp.Or(v.Source, v.Name)), Value: bad.Value, Want: bad.Want + v.exits(bad.Value)}
 	}
 	if v.excerpt != "" {
 		return yamlfile.Below(err, v.excerpt)

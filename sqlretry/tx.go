@@ -8,6 +8,7 @@ import (
 	"fmt"
 	"time"
 
+	"github.com/seed-0f2c7998/perdure/internal/redact"
 	"github.com/seed-0f2c7998/perdure/retry"
 	"github.com/seed-0f2c7998/perdure/sqlretry/internal/outcome"
 )
@@ -38,13 +39,13 @@ type AmbiguousError struct {
 	VerifyErr error // why the outcome could not be verified; nil if there was nothing to verify it with
 }
 
-// Error includes the texts of Err and VerifyErr.
+// Error includes the texts of Err and VerifyErr, in one line and without the secrets in them.
 func (e *AmbiguousError) Error() string {
 	text := fmt.Sprintf("unknown whether the transaction was committed: %v", e.Err)
 	if e.VerifyErr != nil {
 		text += fmt.Sprintf(" (verifying failed: %v)", e.VerifyErr)
 	}
-	return text
+	return redact.Line(redact.String(text))
 }
 
 // Unwrap returns Err.

@@ -22,32 +22,9 @@ import (
 	"github.com/seed-0f2c7998/perdure/awsretry/objects"
 	"github.com/seed-0f2c7998/perdure/circuit"
 	"github.com/seed-0f2c7998/perdure/httpretry"
+	"github.com/seed-0f2c7998/perdure/internal/secrettest"
 	"github.com/seed-0f2c7998/perdure/retry"
 )
-
-// What may be in nothing that the library writes or prints. Each kind of secret
-// has a value of its own, and no other text holds it.
-const (
-	hidden      = "hunter2"                                  // in each of them
-	bearerToken = "hunter2.bearer.token"                     //nolint:gosec // of a test
-	password    = "hunter2-password"                         // of user:password@
-	signature   = "hunter2signature"                         // of a signed URL
-	secretKey   = "hunter2/S3/secret/key/of/forty/letters12" // of S3
-	accessKey   = "AKIAHUNTER2HUNTER2"                       //nolint:gosec // of a test
-	customerKey = "hunter2 SSE-C key of 32 letters!"         // as raw bytes
-	basicAuth   = "dXNlcjpodW50ZXIyLXBhc3N3b3Jk"             // user:hunter2-password
-	customerB64 = "aHVudGVyMiBTU0UtQyBrZXkgb2YgMzIgbGV0dGVycyE="
-)
-
-// leaks returns what is secret in text.
-func leaks(text string) (found []string) {
-	for _, s := range []string{hidden, accessKey, basicAuth, customerB64} {
-		if at := strings.Index(strings.ToLower(text), strings.ToLower(s)); at >= 0 {
-			found = append(found, fmt.Sprintf("%.200q", text[max(at-80, 0):]))
-		}
-	}
-	return found
-}
 
 // A listener keeps all that the observers write, in each format, and each event
 // as it prints.
@@ -90,7 +67,7 @@ func hostile(t *testing.T, status int) *httptest.Server {
 	s := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		echo := fmt.Sprintf("%s %v", r.URL, r.Header)
 		w.Header().Set("X-Echo", strings.ReplaceAll(echo, "\n", " "))
-		w.Header().Set("Location", "http://user:"+password+"@127.0.0.1:1/?X-Amz-Signature="+signature)
+		w.Header().Set("Location", "http://user:"+secrettest.Password+"@127.0.0.1:1/?X-Amz-Signature="+secrettest.Signature)
 		w.WriteHeader(status)
 		fmt.Fprintf(w, "<Error><Code>Hostile</Code><Message>%s</Message></Error>", echo)
 	}))
@@ -101,18 +78,12 @@ func hostile(t *testing.T, status int) *httptest.Server {
 // secretPaths are the ways that a secret can take through the library.
 func secretPaths(t *testing.T) map[string]func(*listener) {
 	t.Helper()
-	address := "http://user:" + password + "@127.0.0.1:1/x?X-Amz-Signature=" + signature + "&token=" + signature
+	address := secrettest.SignedURL("127.0.0.1:1")
 	paths := map[string]func(*listener){
 		"retry": func(l *listener) {
 			p := l.policy()
 			p.Classify = retry.Always
-			for _, text := range []string{
-				`Get "` + address + `": EOF`, "Authorization: Bearer " + bearerToken, "got 401 for Bearer " + bearerToken,
-				"Authorization: Basic " + basicAuth, "Basic " + basicAuth + " refused", "aws_secret_access_key=" + secretKey,
-				"X-Amz-Server-Side-Encryption-Customer-Key: " + customerB64,
-				"AWS4-HMAC-SHA256 Credential=" + accessKey + "/20260101/s3, Signature=" + signature,
-				fmt.Sprint(http.Header{"Authorization": {"Bearer " + bearerToken}, "Cookie": {"session=" + signature}}),
-			} {
+			for _, text := range secrettest.Texts() {
 				p.Breaker = circuit.New("key "+address, l.breaker())
 				l.ended(retry.Do(t.Context(), &p, func(context.Context) error { return errors.New(text) }))
 				l.ended(retry.Do(t.Context(), &p, func(context.Context) error { return nil })) // refused
@@ -132,6 +103,7 @@ func secretPaths(t *testing.T) map[string]func(*listener) {
 		paths[fmt.Sprintf("httpretry, %d", status)] = func(l *listener) { overHTTP(t, l, server.URL) }
 		paths[fmt.Sprintf("awsretry, %d", status)] = func(l *listener) { overS3(t, l, server.URL) }
 	}
+	piecesWithSecrets(t, paths)
 	paths["httpretry, nothing listens"] = func(l *listener) { overHTTP(t, l, "http://127.0.0.1:1") }
 	paths["awsretry, nothing listens"] = func(l *listener) { overS3(t, l, "http://127.0.0.1:1") }
 	return paths
@@ -141,13 +113,13 @@ func overHTTP(t *testing.T, l *listener, server string) {
 	t.Helper()
 	p, c := l.policy(), l.breaker()
 	client := &http.Client{Transport: httpretry.NewTransport(nil, httpretry.Options{Policy: &p, Breakers: &c}), CheckRedirect: httpretry.CheckRedirect}
-	for _, authorization := range []string{"", "Bearer " + bearerToken} {
-		address := strings.Replace(server, "://", "://user:"+password+"@", 1) + "/x?X-Amz-Signature=" + signature
+	for _, authorization := range []string{"", "Bearer " + secrettest.Token} {
+		address := strings.Replace(server, "://", "://user:"+secrettest.Password+"@", 1) + "/x?X-Amz-Signature=" + secrettest.Signature
 		req, err := http.NewRequestWithContext(t.Context(), http.MethodGet, address, http.NoBody)
 		if err != nil {
 			t.Fatal(err)
 		}
-		req.Header.Set("X-Amz-Server-Side-Encryption-Customer-Key", customerB64)
+		req.Header.Set("X-Amz-Server-Side-Encryption-Customer-Key", secrettest.CustomerKeyField())
 		if authorization != "" {
 			req.Header.Set("Authorization", authorization)
 		}
@@ -169,7 +141,7 @@ func overS3(t *testing.T, l *listener, server string) {
 	p, c := l.policy(), l.breaker()
 	cfg := aws.Config{
 		Region: "eu-central-1", BaseEndpoint: aws.String(server),
-		Credentials: credentials.NewStaticCredentialsProvider(accessKey, secretKey, signature),
+		Credentials: credentials.NewStaticCredentialsProvider(secrettest.AccessKey, secrettest.SecretKey, secrettest.Signature),
 	}
 	applied := cfg
 	awsretry.Options{Policy: &p, Breakers: &c}.Apply(&applied)
@@ -182,7 +154,7 @@ func overS3(t *testing.T, l *listener, server string) {
 	}
 	_, err = store.Put(t.Context(), "bikes", "x", strings.NewReader("bytes"), objects.PutOptions{})
 	l.ended(err)
-	_, err = store.WithCustomerKey([]byte(customerKey))
+	_, err = store.WithCustomerKey([]byte(secrettest.CustomerKey))
 	l.ended(err) // which needs TLS
 }
 
@@ -201,7 +173,7 @@ func TestSecretsStaySecretInTheLibrary(t *testing.T) {
 			if l.out.Len() == 0 {
 				t.Fatal("nothing was written")
 			}
-			for _, found := range leaks(l.out.String()) {
+			for _, found := range secrettest.Find(l.out.String()) {
 				t.Errorf("it shows %s", found)
 			}
 		})

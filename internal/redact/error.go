@@ -2,6 +2,7 @@ package redact
 
 import (
 	"fmt"
+	"net/url"
 	"strings"
 )
 
@@ -65,11 +66,56 @@ func outside(s string) string {
 		}
 		return scheme + " " + Mark
 	})
-	return pairs.ReplaceAllStringFunc(s, func(s string) string {
-		name, value, _ := strings.Cut(s, "=")
-		if !isPlainlySecret(name) || strings.HasPrefix(strings.Trim(value, `"'`), Mark) {
-			return s
-		}
-		return name + "=" + Mark
-	})
+	if strings.IndexByte(s, '@') >= 0 {
+		s = users.ReplaceAllString(s, "${1}"+Mark+"${2}${3}")
+	}
+	if strings.IndexByte(s, '%') >= 0 {
+		s = escaped.ReplaceAllStringFunc(s, unescaped)
+	}
+	if strings.Contains(s, "eyJ") {
+		s = tokens.ReplaceAllString(s, Mark)
+	}
+	if !named(s) {
+		return s
+	}
+	return pairs.ReplaceAllStringFunc(statements.ReplaceAllString(s, "${1}${2}${3}"+Mark), pair)
 }
+
+// unescaped redacts an escaped URL.
+func unescaped(s string) string {
+	if plain, err := url.QueryUnescape(s); err == nil && within(plain, 1) == plain {
+		return s
+	}
+	return Mark
+}
+
+// named reports whether s has a word without which pairs and statements find nothing: they cost much more to look for.
+func named(s string) bool {
+	s = strings.ToLower(s)
+	for _, word := range [...]string{"key", "token", "pass", "secret", "sign", "cred", "session", "authorization", "bearer", "pwd", "identified", "args"} {
+		if strings.Contains(s, word) {
+			return true
+		}
+	}
+	return false
+}
+
+// pair redacts what pairs has found. A word after a colon and a space is one of a sentence: "invalid token: unexpected end".
+func pair(s string) string {
+	m := pairs.FindStringSubmatch(s)
+	name, quote, equals, value := m[1], m[2], m[3], m[4]
+	plain := strings.Trim(value, `\"'`)
+	switch {
+	case !isPlainlySecret(name), plain == "", strings.HasPrefix(plain, Mark):
+		return s
+	case equals == ": " && quote == "" && value == plain && strings.Trim(value, letters) == "":
+		return s
+	case quote != "" || strings.HasPrefix(equals, ":"):
+		quoted := value[:len(value)-len(strings.TrimLeft(value, `\"'`))]
+		return name + quote + equals + quoted + Mark + quoted
+	}
+	return name + equals + Mark
+}
+
+// letters are what words and punctuation consist of.
+const letters = "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ-.:/"

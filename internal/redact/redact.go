@@ -31,8 +31,23 @@ var (
 	fields = regexp.MustCompile(`(?i)(\b(?:proxy-)?authorization["']?: ?\[?["']?|\b(?:set-)?cookie["']?: ?\[?["']?|` +
 		`\bx-[a-z-]*(?:security-token|customer-key(?:-md5)?|api-key|auth-token)["']?: ?\[?["']?)[^"'\r\n\]]+`)
 
-	// pairs finds name=value.
-	pairs = regexp.MustCompile(`[A-Za-z][A-Za-z0-9_.-]*=(?:"[^"]{6,}"|[^\s"'&,;<>(){}]{6,})`)
+	// pairs finds what stands beside a name that holds one of the words of secretParts: name=value, name: value, in
+	// quotes or not, as configurations, JSON, YAML and Go print it, and with = as in a query that is part of a URL.
+	pairs = regexp.MustCompile(`(?i)([a-z0-9_.-]*(?:` + strings.Join(secretParts[:], "|") + `|api[_-]key|access[_-]?key|` +
+		`(?:private|account|encryption|signing|master|shared|customer|subscription)[_-]key|session[_-]id)[a-z0-9_.-]*)` +
+		`(\\*["']?)( ?= ?|%3d|: ?\[?)("(?:[^"\\]|\\.)*"|\\"(?:[^"\\]|\\\\\\"|\\[^"])*\\"|\\+"(?:[^"\\]|\\[^"])*\\"|''+[^']+''+|'(?:[^'\\]|\\.|\'\')*'|[^\s"'&,;<>(){}\]\\]{6,})`)
+
+	// users finds the user information of what is no URL: user:password@tcp(host:port)/ of MySQL, user:password@host:port.
+	users = regexp.MustCompile(`(^|[\s"'` + "`" + `(=\[{,:]|//)[^\s"'` + "`" + `(=\[{,:/@]*:(?:[^\s"']*(@[a-z0-9]*\()|[^\s"'/@]+(@(?:[A-Za-z0-9_.-]+|\[[0-9a-fA-F:.]+\])(?::[0-9]{2,5}\b|/)))`)
+
+	// statements finds passwords in SQL and in the DSNs of ODBC, and the arguments that Redis quotes of a command that it does not know.
+	statements = regexp.MustCompile(`(?i)(\b(?:password|passphrase|identified (?:[a-z0-9_ ]+ )?(?:by|as)(?: password)?|secret) +)(?:''+[^']+''+|'[^']*'|"[^"]*")|(; ?pwd ?= ?)[^\s;"']+|(\bwith args beginning with:)[^\r\n]+`)
+
+	// escaped finds a URL that is escaped as a part of another one.
+	escaped = regexp.MustCompile(`(?i)\b[a-z][a-z0-9+.-]*%3a(?:%2f|/){2}[^\s"'<>&]+`)
+
+	// tokens finds JSON Web Tokens.
+	tokens = regexp.MustCompile(`\beyJ[A-Za-z0-9_-]{8,}\.[A-Za-z0-9_-]{4,}\.[A-Za-z0-9_-]*`)
 
 	// separators of query parameters: the last is & as encoding/json has it.
 	separators = regexp.MustCompile(`[&;]|\\u0026`)
@@ -52,7 +67,7 @@ var secret = map[string]bool{
 //nolint:gochecknoglobals // a constant table
 var secretParts = [...]string{
 	"token", "secret", "passw", "passphrase", "signature", "credential", "accesskey", "apikey",
-	"privatekey", "accountkey", "encryptionkey", "signingkey", "masterkey", "sharedkey", "sessionid", "authorization", "bearer",
+	"privatekey", "accountkey", "encryptionkey", "signingkey", "masterkey", "sharedkey", "subscriptionkey", "sessionid", "authorization", "bearer",
 }
 
 // about are the ends of names that say something about a secret and do not hold it: token_count, SignatureVersion,
@@ -68,7 +83,8 @@ var about = [...]string{
 // of the values of query parameters that look like signatures, keys or tokens
 // (X-Amz-Signature, X-Amz-Credential, sig, token, key, ...), and without the
 // credentials that are not in a URL but are known by what stands before them: an
-// Authorization header's, a customer key's, those of name=value. All else stays
+// Authorization header's, a customer key's, those of name=value and "name": value, a
+// DSN's. All else stays
 // byte for byte. In doubt it takes out too much.
 func String(s string) string {
 	if !suspicious(s) {
@@ -83,7 +99,8 @@ func String(s string) string {
 // suspicious reports whether s has one of the characters without which no
 // pattern finds a secret. Most names have none, and each event has two names.
 func suspicious(s string) bool {
-	return strings.IndexByte(s, ' ') >= 0 || strings.IndexByte(s, '=') >= 0 || strings.IndexByte(s, ':') >= 0
+	return strings.IndexByte(s, ' ') >= 0 || strings.IndexByte(s, '=') >= 0 || strings.IndexByte(s, ':') >= 0 ||
+		strings.IndexByte(s, '%') >= 0 || strings.Contains(s, "eyJ")
 }
 
 // deepest is how many URLs may be within one another; what is deeper goes.

@@ -28,7 +28,7 @@ func Bad(field string, value any, want string) error {
 		text = fmt.Sprintf("%q", value)
 	}
 	text = redact.String(text)
-	return &Error{Field: field, Value: text, Want: want}
+	return &Error{Field: redact.String(field), Value: text, Want: want}
 }
 
 // seconds parses a duration: a number of seconds ("1.5") or a Go duration ("1500ms").

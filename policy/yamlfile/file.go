@@ -164,7 +164,8 @@ func (f *File) Unknown(path string, at *token.Token, names []string) error {
 
 // Fail returns an error with the place of a token and the lines around it.
 func (f *File) Fail(at *token.Token, format string, args ...any) error {
-	return Below(fmt.Errorf("%s: "+format, append([]any{f.Place(at)}, args...)...), f.Excerpt(at))
+	text := redact.String(fmt.Sprintf(format, args...)) // a name may be a secret that stands at the wrong place
+	return Below(fmt.Errorf("%s: %s", f.Place(at), text), f.Excerpt(at))
 }
 
 // Below returns err with lines below it.

@@ -24,6 +24,8 @@ import (
 	"sync"
 	"sync/atomic"
 	"time"
+
+	"github.com/seed-0f2c7998/perdure/internal/redact"
 )
 
 // Variable is the environment variable that [FromEnv] reads.
@@ -48,11 +50,11 @@ type Rule struct {
 	Fault   Fault
 }
 
-// String returns the text of r, as for [Parse].
+// String returns the text of r, as for [Parse], without the secrets in a URL.
 func (r Rule) String() string {
 	text := strconv.FormatFloat(r.Percent, 'g', -1, 64) + "% " + r.Fault.String()
 	if r.On != "" {
-		text += " on=" + r.On
+		text += " on=" + redact.String(r.On)
 	}
 	return text
 }
@@ -76,13 +78,15 @@ func Parse(text string) (Options, error) {
 		if seed, ok := strings.CutPrefix(words[0], "seed="); ok && len(words) == 1 {
 			var err error
 			if o.Seed, err = strconv.ParseUint(seed, 10, 64); err != nil {
-				return Options{}, fmt.Errorf("chaos: invalid value %q for seed: must be a whole number", seed)
+				return Options{}, fmt.Errorf("chaos: invalid value %q for seed: must be a whole number", redact.String(seed))
 			}
 			continue
 		}
 		r, err := parseRule(words)
-		if err != nil {
-			return Options{}, fmt.Errorf("chaos: rule %q: %w", strings.TrimSpace(part), err)
+		if rule := strings.TrimSpace(part); err != nil && redact.String(rule) != rule { // a word alone is no longer known as a secret
+			return Options{}, fmt.Errorf("chaos: invalid rule %q: must be a percentage, a fault and on=KEY", redact.String(rule))
+		} else if err != nil {
+			return Options{}, fmt.Errorf("chaos: rule %q: %w", rule, err)
 		}
 		o.Rules = append(o.Rules, r)
 	}
@@ -190,7 +194,7 @@ func (i *Injector) Injected() []uint64 {
 	return counts
 }
 
-// String returns the rules and the seed, as for [Parse].
+// String returns the rules and the seed, as for [Parse], without the secrets in URLs.
 func (i *Injector) String() string {
 	if i == nil {
 		return ""

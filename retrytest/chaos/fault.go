@@ -7,6 +7,8 @@ import (
 	"strconv"
 	"strings"
 	"time"
+
+	"github.com/seed-0f2c7998/perdure/internal/redact"
 )
 
 // A Kind is the way in which a call fails.
@@ -38,10 +40,10 @@ type Fault struct {
 func ParseFault(text string) (Fault, error) {
 	f, rest, err := parse(strings.Fields(text))
 	if err == nil && len(rest) > 0 {
-		err = fmt.Errorf("unknown word %q", rest[0])
+		err = fmt.Errorf("unknown word %q", redact.String(rest[0]))
 	}
 	if err != nil {
-		return Fault{}, fmt.Errorf("fault %q: %w; must be ok, reset, hangup, lost, hang or a status, then after=2s (with a status) or delay=2s", text, err)
+		return Fault{}, fmt.Errorf("fault %q: %w; must be ok, reset, hangup, lost, hang or a status, then after=2s (with a status) or delay=2s", redact.String(text), err)
 	}
 	return f, nil
 }
@@ -56,7 +58,7 @@ func parse(words []string) (f Fault, rest []string, err error) {
 		kind, known, f.Status = Status, true, status
 	}
 	if !known {
-		return f, nil, fmt.Errorf("unknown fault %q", words[0])
+		return f, nil, fmt.Errorf("unknown fault %q", redact.String(words[0]))
 	}
 	f.Kind = kind
 	for _, word := range words[1:] {
@@ -70,7 +72,7 @@ func parse(words []string) (f Fault, rest []string, err error) {
 			continue
 		}
 		if *into, err = time.ParseDuration(value); err != nil || *into < 0 {
-			return f, nil, fmt.Errorf("invalid duration %q for %s", value, name)
+			return f, nil, fmt.Errorf("invalid duration %q for %s", redact.String(value), name)
 		}
 	}
 	return f, rest, nil
