@@ -115,6 +115,17 @@ func NewTransport(base http.RoundTripper, o Options) *Transport {
 	return t
 }
 
+// WithPolicy returns a Transport with another Policy and other Breakers, for servers that need others. It shares the
+// base and its connections, the Registry and the SpoolTotal of t, and has the other options of t.
+func (t *Transport) WithPolicy(p *retry.Policy, breakers *circuit.Config) *Transport {
+	o := t.options
+	o.Policy, o.Breakers, o.Registry = p, breakers, t.registry
+	other := NewTransport(t.base, o)
+	other.gzip.Store(t.gzip.Load())
+	other.plain, other.spooled = t.plain, t.spooled
+	return other
+}
+
 // Client returns a client that retries by p, over [http.DefaultTransport]. If p is nil, it uses the zero Policy. The client
 // has [CheckRedirect], which other clients of a Transport should set as well.
 func Client(p *retry.Policy) *http.Client {

@@ -13,6 +13,8 @@
 //	breakers:
 //	  warehouse: {gate: wait, concurrency: 4}
 //	store: host                    # where the state of breakers lives
+//	proxy:                         # upstreams of the command perdure proxy, by path prefix
+//	  /weather: {to: "https://weather.example.com", policy: fetch}
 //
 // [Load] returns the policies of such a file as a [Set]; [Set.For] returns one of them:
 //

@@ -24,6 +24,8 @@ type File struct {
 	store    []Value
 	policies []named
 	breakers []named
+
+	upstreams []Upstream
 }
 
 // A named policy or breaker.
@@ -35,14 +37,14 @@ type named struct {
 
 // sections returns the names at the top level of a file.
 func sections() []string {
-	return []string{policySection, breakerSection, "policies", "breakers", "store"}
+	return []string{policySection, breakerSection, "policies", "breakers", "store", proxySection}
 }
 
 // words returns the names that a file may have.
 func words() yamlfile.Words {
 	return yamlfile.Words{
 		Sections: append(sections(), Default), Example: "max_attempts: 5",
-		Names: parameterNames(func(Parameter) bool { return true }),
+		Names: append(parameterNames(func(Parameter) bool { return true }), "to"),
 	}
 }
 
@@ -116,6 +118,7 @@ type reader struct {
 	one    *named // the policy of the sections policy and circuit_breaker
 	first  *token.Token
 	plural bool // the file has policies or breakers
+	chosen []choosing
 }
 
 func (r *reader) read() error {
@@ -133,7 +136,7 @@ func (r *reader) read() error {
 			}
 		}
 	}
-	return nil
+	return r.checkChoices()
 }
 
 // section reads a section of the top level.
@@ -159,6 +162,8 @@ func (r *reader) section(key string, at *token.Token, value ast.Node) error {
 		return r.named(&r.out.breakers, value, key, r.breaker)
 	case "store":
 		return r.add(&r.out.store, key, key, at, value)
+	case proxySection:
+		return r.Each(value, key, r.upstream)
 	}
 	return r.Unknown(key, at, sections())
 }

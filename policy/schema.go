@@ -33,6 +33,7 @@ func Schema() []byte {
 			"policies":     byName("policies by name; the others inherit from default", "named_policy"),
 			"breakers":     byName("circuit breakers that policies share, by name", "breaker"),
 			"store":        properties("")["store"],
+			proxySection:   rows("upstreams of perdure proxy, by path prefix", "^/", "upstream"),
 		},
 		"allOf": []any{
 			apart(policySection, "policies"), apart(policySection, "breakers"),
@@ -43,6 +44,7 @@ func Schema() []byte {
 			"circuit_breaker": mapping(properties(breakerSection)),
 			"named_policy":    mapping(policies),
 			"breaker":         mapping(breakers),
+			"upstream":        upstreamSchema(),
 		},
 	}
 	var b bytes.Buffer
@@ -60,10 +62,13 @@ func mapping(of object) object {
 	return object{"type": []string{"object", "null"}, "additionalProperties": false, "properties": of}
 }
 
-func byName(doc, of string) object {
+func byName(doc, of string) object { return rows(doc, namePattern, of) }
+
+// rows returns the schema of a mapping from names of a pattern.
+func rows(doc, pattern, of string) object {
 	return object{
 		"type": []string{"object", "null"}, "description": doc, "additionalProperties": false,
-		"patternProperties": object{namePattern: object{"$ref": "#/$defs/" + of}},
+		"patternProperties": object{pattern: object{"$ref": "#/$defs/" + of}},
 	}
 }
 

@@ -30,7 +30,10 @@ func TestSchemaAgreesWithLoad(t *testing.T) {
 		"circuit_breaker: {gate: open}": false, "circuit_breaker: {max_attempts: 1}": false, "circuit_breaker: {concurrency: 10001}": false,
 		"policy: {}\npolicies: {}": false, "circuit_breaker: {}\nbreakers: {}": false, "policies: {a b: {}}": false, "policies: {a: 5}": false,
 		"policies: {a: {store: memory}}": false, "policies: {a: {rate: 1}}": false, "policies: {a: {circuit_breaker: 5}}": false,
-		"breakers: {a: {preset: s3_upload}}": false, "breakers: {a: {max_attempts: 5}}": false, "store: disk": false, "store: [memory]": false,
+		"breakers: {a: {preset: s3_upload}}": false, "breakers: {a: {max_attempts: 5}}": false, "store: disk": false,
+		"proxy: {/: {to: 'http://a/b'}, /p/: {policy: a, to: 'HTTPS://b:1'}}\npolicies: {a: }": true, "proxy: {/p: {to: 'http://a', policy: service}}": true, "proxy: ~": true,
+		"proxy: {p: {to: 'http://a'}}": false, "proxy: {/p: {}}": false, "proxy: {/p: ~}": false, "proxy: {/p: 'http://a'}": false, "proxy: {/p: {to: 'ftp://a'}}": false,
+		"proxy: {/p: {to: [a]}}": false, "proxy: {/p: {to: 'http://u:pw@a'}}": false, "proxy: {/p: {to: 'http://a', polcy: a}}": false, "proxy: {/p: {to: 'http://a?q'}}": false, "store: [memory]": false,
 	} {
 		_, err := policy.Load(write(t, text))
 		if storeOnly := text == "store: redis://cache"; (err == nil) != want && !storeOnly {

@@ -60,6 +60,11 @@ func (a *app) check(args []string) error {
 			return err
 		}
 	}
+	for _, u := range file.Upstreams() {
+		if err := a.writeUpstream(&out, u); err != nil {
+			return err
+		}
+	}
 	_, err = a.stdout.Write(report.Escape(out.Bytes()))
 	return err
 }
@@ -75,6 +80,25 @@ func (a *app) policies(args []string) (*policy.Policies, error) {
 			cmp.Or(policy.DefaultPath(), "~/.config/perdure/policies.yaml"))
 	}
 	return file, err
+}
+
+// writeUpstream writes an upstream of perdure proxy as one line.
+func (a *app) writeUpstream(w io.Writer, u policy.Upstream) error {
+	u.Prefix = cmp.Or(u.Prefix, "/")
+	if a.json {
+		return json.NewEncoder(w).Encode(struct {
+			Prefix string `json:"proxy"`
+			URL    string `json:"to"`
+			Policy string `json:"policy,omitempty"`
+			Source string `json:"source"`
+		}(u))
+	}
+	by := ""
+	if u.Policy != "" {
+		by = "policy " + u.Policy + "  "
+	}
+	_, err := fmt.Fprintf(w, "proxy %s  %s  %s%s\n", report.Line(u.Prefix), report.Line(u.URL), report.Line(by), report.Line(u.Source))
+	return err
 }
 
 // writeChecked writes a policy as lines of text.

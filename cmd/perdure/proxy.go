@@ -3,19 +3,14 @@ package main
 import (
 	"context"
 	"fmt"
-	"strings"
 	"time"
 
 	"github.com/spf13/cobra"
 
-	"github.com/seed-0f2c7998/perdure/circuit"
 	"github.com/seed-0f2c7998/perdure/cmd/perdure/internal/exit"
 	"github.com/seed-0f2c7998/perdure/cmd/perdure/internal/help"
 	"github.com/seed-0f2c7998/perdure/cmd/perdure/internal/policy"
 	"github.com/seed-0f2c7998/perdure/cmd/perdure/internal/proxy"
-	"github.com/seed-0f2c7998/perdure/cmd/perdure/internal/state"
-	"github.com/seed-0f2c7998/perdure/internal/setting"
-	"github.com/seed-0f2c7998/perdure/retry"
 )
 
 // proxyText is the help of proxy.
@@ -26,6 +21,9 @@ GET, HEAD, OPTIONS, PUT and DELETE are repeated when they fail, and so is any re
 Idempotency-Key. A POST or PATCH without one is not repeated, unless it surely never left. A response
 body that breaks is resumed where it broke. A body whose digest does not match, or that cannot be
 resumed, reaches the client as an incomplete response, never as a complete one.
+
+Several upstreams have a path prefix each, and may have a policy each: --to /weather=URL,policy=fetch. Without --to
+they are those of the section proxy of the policy file.
 
 The preset is service. Each upstream has a circuit breaker and a retry budget, which all commands of this user share: see perdure
 status. While the breaker is open, or a limit is reached, a request gets 503 with Retry-After. --rate
@@ -79,7 +77,7 @@ func (a *app) proxyCommand() *cobra.Command {
 	}
 	flags := c.Flags()
 	flags.StringVar(&f.listen, "listen", "127.0.0.1:9000", "`address` to listen on: HOST:PORT or unix:PATH")
-	flags.StringArrayVar(&f.to, "to", nil, "upstream `URL`, or /PREFIX=URL for the paths below PREFIX; may be repeated")
+	flags.StringArrayVar(&f.to, "to", nil, "upstream `URL`, or /PREFIX=URL for the paths below PREFIX, with ,policy=NAME for a policy of its own; may be repeated")
 	flags.StringArrayVar(&f.hosts, "host", nil, "another `name` that clients may send as Host; may be repeated")
 	flags.BoolVar(&f.remote, "allow-remote", false, "allow an address other than loopback: all hosts that reach it can use the proxy")
 	f.head, f.grace = proxy.DefaultHeadTimeout, 30*time.Second
@@ -116,38 +114,11 @@ func (a *app) proxy(ctx context.Context, f *proxyFlags) error {
 		}
 	}
 	for _, u := range config.Upstreams {
-		a.log.Info(fmt.Sprintf("Serving %s%s/ for %s", listener.Addr(), u.Prefix, u.URL),
-			"event", "serving", "address", listener.Addr().String(), "prefix", u.Prefix, "upstream", u.URL.String())
+		by, attrs := "", []any{"event", "serving", "address", listener.Addr().String(), "prefix", u.Prefix, "upstream", u.URL.String()}
+		if u.Named != "" {
+			by, attrs = ", policy "+u.Named, append(attrs, "policy", u.Named)
+		}
+		a.log.Info(fmt.Sprintf("Serving %s%s/ for %s%s", listener.Addr(), u.Prefix, u.URL, by), attrs...)
 	}
 	return proxy.New(config, listener.Addr()).Serve(ctx, listener)
-}
-
-// proxyConfig returns the configuration of the proxy. The returned function must be called when the proxy has ended.
-func (a *app) proxyConfig(f *proxyFlags) (c proxy.Config, done func(), err error) {
-	done = func() {}
-	if c.Upstreams, err = proxy.ParseUpstreams("--to", f.to); err != nil {
-		return c, done, err
-	}
-	if len(c.Upstreams) == 0 && !f.s3 {
-		return c, done, setting.Bad("--to", strings.Join(f.to, ","), "given: the URL of an upstream")
-	}
-	source, err := a.load(f.policy)
-	if err != nil {
-		return c, done, err
-	}
-	s, err := source.Settings("service")
-	if err != nil {
-		return c, done, exit.UsageError(err)
-	}
-	store, err := state.Open(s.Store, a.log)
-	if err != nil {
-		return c, done, s.AtSource(err)
-	}
-	s.Breaker.Store, s.Breaker.Log = store, a.log
-	p := s.Policy
-	p.Observe = retry.LogTo(a.log)
-	c.Policy, c.Breakers, c.Registry = &p, s.Breaker, new(circuit.Registry)
-	c.SpoolTotal = int64(f.spool) << 20
-	c.HeadTimeout, c.Grace, c.Hosts, c.Log = f.head, f.grace, f.hosts, a.log
-	return c, store.Close, nil
 }

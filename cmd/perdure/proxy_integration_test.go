@@ -12,47 +12,16 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
-	"regexp"
-	"sync"
 	"syscall"
 	"testing"
 
 	"github.com/seed-0f2c7998/perdure/httpretry/httptestfault"
 )
 
-// A text is written by a process and read while it runs.
-type text struct {
-	mu sync.Mutex
-	b  bytes.Buffer
-}
-
-func (x *text) Write(p []byte) (int, error) {
-	x.mu.Lock()
-	defer x.mu.Unlock()
-	return x.b.Write(p)
-}
-
-func (x *text) String() string {
-	x.mu.Lock()
-	defer x.mu.Unlock()
-	return x.b.String()
-}
-
-var servingAt = regexp.MustCompile(`Serving (\S+:\d+)`)
-
 // startProxy starts perdure proxy in front of an upstream. It returns the process, its URL and its log.
 func startProxy(t *testing.T, upstream string) (c *exec.Cmd, url string, log *text) {
 	t.Helper()
-	log = new(text)
-	c = command(t, nil, "proxy", "--listen", "127.0.0.1:0", "--to", upstream, "--preset", "default", "--base-delay", "10ms", "--jitter", "0", "--failure-threshold", "100")
-	c.Stderr = log
-	start(t, c)
-	t.Cleanup(func() {
-		_ = c.Process.Signal(syscall.SIGTERM)
-		_ = c.Wait()
-	})
-	eventually(t, "the proxy serves", func() bool { return servingAt.MatchString(log.String()) })
-	return c, "http://" + servingAt.FindStringSubmatch(log.String())[1], log
+	return serveProxy(t, "--to", upstream, "--preset", "default", "--base-delay", "10ms", "--jitter", "0", "--failure-threshold", "100")
 }
 
 // faulty is an upstream like those that clients meet: /large is cut each 5 MiB, /digest does not match its digest, /changed

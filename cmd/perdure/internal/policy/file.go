@@ -15,6 +15,9 @@ import (
 // Policies are the values of a policy file.
 type Policies = policy.File
 
+// An Upstream is a server that the proxy serves.
+type Upstream = policy.Upstream
+
 // Read reads the file at path; source names the flag with the path.
 func Read(path, source string) (*Policies, error) { return policy.Read(path, source) }
 
@@ -114,6 +117,9 @@ func (f *Flags) Policies(environ []string) (*Policies, error) {
 
 // Choose chooses the policy of that name, as --policy does.
 func (f *Flags) Choose(name string) { f.policy = name }
+
+// ChooseFrom chooses the policy of that name, which source names, over --policy and the environment; "" undoes that.
+func (f *Flags) ChooseFrom(source, name string) { f.choice = policy.Value{Text: name, Source: source} }
 
 // read reads the file of --config, of PERDURE_CONFIG, or at the default place, once: it may
 // be a pipe. It returns nil if no file exists.

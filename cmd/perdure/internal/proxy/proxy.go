@@ -18,6 +18,7 @@ import (
 	"net"
 	"net/http"
 	"net/http/httputil"
+	"slices"
 	"sync"
 	"time"
 
@@ -41,8 +42,8 @@ const (
 type Config struct {
 	Upstreams []Upstream        // at least one
 	Hosts     []string          // values of Host that are allowed besides the address and its loopback names
-	Policy    *retry.Policy     // of all requests
-	Breakers  circuit.Config    // one breaker for each upstream
+	Policy    *retry.Policy     // of the requests to an Upstream without one
+	Breakers  circuit.Config    // of an Upstream without one: one breaker for each server
 	Registry  *circuit.Registry // nil means one of the Proxy's own
 
 	// HeadTimeout limits the time to the head of a response, with all attempts and waits; 0 means no limit.
@@ -88,16 +89,10 @@ func New(c Config, address net.Addr) *Proxy {
 	if base == nil {
 		base = NewBase()
 	}
-	breakers, policy := c.Breakers, *c.Policy
-	if policy.Metrics == nil {
-		policy.Metrics = &p.library
-	}
+	p.config.Upstreams = p.upstreams(counter{base})
 	p.reverse = &httputil.ReverseProxy{
-		Rewrite: p.rewrite,
-		Transport: httpretry.NewTransport(counter{base}, httpretry.Options{
-			Policy: &policy, Breakers: &breakers, Registry: c.Registry, OnResume: p.resumed, Classify: c.Classify,
-			HeadTimeout: c.HeadTimeout, SpoolLimit: spoolLimit, SpoolTotal: cmp.Or(c.SpoolTotal, DefaultSpoolTotal),
-		}),
+		Rewrite:        p.rewrite,
+		Transport:      perUpstream{},
 		FlushInterval:  100 * time.Millisecond,
 		ErrorLog:       log.New(io.Discard, "", 0), // an error may hold a URL; each reaches its client
 		BufferPool:     &buffers{},
@@ -105,6 +100,33 @@ func New(c Config, address net.Addr) *Proxy {
 		ErrorHandler:   p.failed,
 	}
 	return p
+}
+
+// upstreams returns those of the Config with their transports, longer prefixes first.
+func (p *Proxy) upstreams(base http.RoundTripper) []Upstream {
+	c := &p.config
+	own := func(policy *retry.Policy) *retry.Policy {
+		with := *policy
+		if with.Metrics == nil {
+			with.Metrics = &p.library
+		}
+		return &with
+	}
+	breakers := c.Breakers
+	general := httpretry.NewTransport(base, httpretry.Options{
+		Policy: own(c.Policy), Breakers: &breakers, Registry: c.Registry, OnResume: p.resumed, Classify: c.Classify,
+		HeadTimeout: c.HeadTimeout, SpoolLimit: spoolLimit, SpoolTotal: cmp.Or(c.SpoolTotal, DefaultSpoolTotal),
+	})
+	all := slices.Clone(c.Upstreams)
+	for i := range all {
+		u := &all[i]
+		u.transport = general
+		if u.Policy != nil || u.Breakers != nil {
+			u.transport = general.WithPolicy(own(cmp.Or(u.Policy, c.Policy)), cmp.Or(u.Breakers, &breakers))
+		}
+	}
+	slices.SortStableFunc(all, func(a, b Upstream) int { return len(b.Prefix) - len(a.Prefix) })
+	return all
 }
 
 // NewBase returns the http.Transport that sends attempts. It decodes nothing.
@@ -130,13 +152,13 @@ func (p *Proxy) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	if p.admin(w, r) {
 		return
 	}
-	upstream := find(p.config.Upstreams, r.URL.EscapedPath())
-	if upstream == nil {
+	to := find(p.config.Upstreams, r.URL.EscapedPath())
+	if to == nil {
 		p.write(w, r, &Failure{Status: http.StatusNotFound, Code: "no_upstream", Message: "no upstream has this path"})
 		return
 	}
 	p.noteRepeat(r)
-	x := &exchange{upstream: upstream, writer: http.NewResponseController(w), client: r}
+	x := &exchange{upstream: to, writer: http.NewResponseController(w), client: r}
 	_ = x.writer.SetWriteDeadline(time.Time{}) // that of the last response on this connection
 	r = r.WithContext(context.WithValue(r.Context(), exchangeKey{}, x))
 	if p.config.Admit != nil {

@@ -1,26 +1,36 @@
 package proxy
 
 import (
+	"bytes"
+	"encoding/json"
 	"net/http"
 	"net/url"
 	"regexp"
 	"slices"
 	"strings"
 
+	"github.com/seed-0f2c7998/perdure/circuit"
 	"github.com/seed-0f2c7998/perdure/httpretry"
 	"github.com/seed-0f2c7998/perdure/internal/setting"
+	"github.com/seed-0f2c7998/perdure/internal/upstream"
+	"github.com/seed-0f2c7998/perdure/retry"
 )
 
 // An Upstream is a server, and the paths of the proxy that lead to it.
 type Upstream struct {
-	Prefix string   // "" or a path without a slash at its end
-	URL    *url.URL // scheme, host and path; the path has no slash at its end
+	Prefix   string          // "" or a path without a slash at its end
+	URL      *url.URL        // scheme, host and path; the path has no slash at its end
+	Named    string          // the policy that a flag or a file names; "" means none
+	Policy   *retry.Policy   // of its requests; nil means that of the Config
+	Breakers *circuit.Config // of its server; nil means that of the Config
+
+	transport http.RoundTripper
 }
 
 // Reserved is the path of the proxy's own pages.
-const Reserved = "/.perdure"
+const Reserved = upstream.Reserved
 
-// ParseUpstreams reads upstreams in the form URL or /PREFIX=URL. An error names field.
+// ParseUpstreams reads upstreams in the form URL or /PREFIX=URL, either with ,policy=NAME behind it. An error names field.
 func ParseUpstreams(field string, texts []string) ([]Upstream, error) {
 	var all []Upstream
 	for _, text := range texts {
@@ -33,30 +43,27 @@ func ParseUpstreams(field string, texts []string) ([]Upstream, error) {
 		}
 		all = append(all, u)
 	}
-	slices.SortStableFunc(all, func(a, b Upstream) int { return len(b.Prefix) - len(a.Prefix) })
 	return all, nil
 }
 
-func parseUpstream(field, text string) (Upstream, error) {
-	prefix, address := "", text
+func parseUpstream(field, text string) (u Upstream, err error) {
+	prefix, address := "/", text
 	if strings.HasPrefix(text, "/") {
 		prefix, address, _ = strings.Cut(text, "=")
-		prefix = strings.TrimRight(prefix, "/")
 	}
-	u, err := url.Parse(address)
-	switch {
-	case err != nil || u.Scheme != "http" && u.Scheme != "https" || u.Host == "":
-		return Upstream{}, setting.Bad(field, text, "an http or https URL with a host, or /PREFIX=URL")
-	case u.User != nil:
-		return Upstream{}, setting.Bad(field, u.Redacted(), "a URL without user and password: clients send their own")
-	case u.RawQuery != "" || u.Fragment != "":
-		return Upstream{}, setting.Bad(field, text, "a URL without query and fragment")
-	case prefix == Reserved || strings.HasPrefix(prefix, Reserved+"/"):
-		return Upstream{}, setting.Bad(field, text, "a prefix other than "+Reserved+", which has the proxy's own pages")
+	if at := strings.LastIndex(address, policyMark); at >= 0 {
+		u.Named, address = address[at+len(policyMark):], address[:at]
+		if u.Named == "" {
+			return u, setting.Bad(field, text, "URL,policy=NAME")
+		}
 	}
-	u.Path, u.RawPath = strings.TrimRight(u.Path, "/"), strings.TrimRight(u.RawPath, "/")
-	return Upstream{Prefix: prefix, URL: u}, nil
+	if u.Prefix, err = upstream.Prefix(field, prefix); err == nil {
+		u.URL, err = upstream.URL(field, address)
+	}
+	return u, err
 }
+
+const policyMark = ",policy="
 
 // find returns the upstream with the longest prefix of an escaped path, or nil. all has longer prefixes first.
 func find(all []Upstream, path string) *Upstream {
@@ -112,8 +119,35 @@ func back(all []Upstream, to *url.URL) (path string, ok bool) {
 	return path, true
 }
 
-func sameServer(a, b *url.URL) bool {
-	return httpretry.Key(&http.Request{URL: a}) == httpretry.Key(&http.Request{URL: b})
+func sameServer(a, b *url.URL) bool { return server(a) == server(b) }
+
+func server(u *url.URL) string { return httpretry.Key(&http.Request{URL: u}) }
+
+// A perUpstream sends each request by the transport of its upstream.
+type perUpstream struct{}
+
+// RoundTrip sends a request of an exchange.
+func (perUpstream) RoundTrip(req *http.Request) (*http.Response, error) {
+	return exchangeOf(req.Context()).upstream.transport.RoundTrip(req)
+}
+
+// CheckBreakers returns the error of two upstreams of one server, which has one circuit breaker, whose settings differ.
+func CheckBreakers(all []Upstream) error {
+	first := make(map[string]Upstream)
+	for _, u := range all {
+		f, ok := first[server(u.URL)]
+		if !ok {
+			first[server(u.URL)] = u
+			continue
+		}
+		was, err := json.Marshal(f.Breakers)
+		is, failed := json.Marshal(u.Breakers)
+		if err != nil || failed != nil || !bytes.Equal(was, is) {
+			return setting.Bad("the policies of "+f.Prefix+"/ and "+u.Prefix+"/", []string{f.Named, u.Named},
+				"ones with the same circuit breaker: both lead to "+server(u.URL)+", which has one")
+		}
+	}
+	return nil
 }
 
 // reference returns text, a URL in a response to a request to the URL from, so that it leads back through the proxy. A

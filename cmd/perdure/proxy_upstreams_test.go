@@ -1,0 +1,98 @@
+//go:build unix
+
+package main
+
+import (
+	"bytes"
+	"net/http"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"regexp"
+	"strings"
+	"sync"
+	"syscall"
+	"testing"
+
+	"github.com/seed-0f2c7998/perdure/httpretry/httptestfault"
+)
+
+// A text is written by a process and read while it runs.
+type text struct {
+	mu sync.Mutex
+	b  bytes.Buffer
+}
+
+func (x *text) Write(p []byte) (int, error) {
+	x.mu.Lock()
+	defer x.mu.Unlock()
+	return x.b.Write(p)
+}
+
+func (x *text) String() string {
+	x.mu.Lock()
+	defer x.mu.Unlock()
+	return x.b.String()
+}
+
+var servingAt = regexp.MustCompile(`Serving (\S+:\d+)`)
+
+// serveProxy starts perdure proxy on a free port. It returns the process, its URL and its log.
+func serveProxy(t *testing.T, args ...string) (c *exec.Cmd, url string, log *text) {
+	t.Helper()
+	log = new(text)
+	c = command(t, nil, append([]string{"proxy", "--listen", "127.0.0.1:0"}, args...)...)
+	c.Stderr = log
+	start(t, c)
+	t.Cleanup(func() {
+		_ = c.Process.Signal(syscall.SIGTERM)
+		_ = c.Wait()
+	})
+	eventually(t, "the proxy serves", func() bool { return servingAt.MatchString(log.String()) })
+	return c, "http://" + servingAt.FindStringSubmatch(log.String())[1], log
+}
+
+// Each upstream has the policy that the file or --to names, over --policy, and the settings of flags; those of one server
+// share its circuit breaker.
+func TestEachUpstreamHasItsPolicy(t *testing.T) {
+	s := httptestfault.New(httptestfault.Responses(httptestfault.Response{Status: 503}))
+	t.Cleanup(s.Close)
+	file := filepath.Join(t.TempDir(), "policies.yaml")
+	err := os.WriteFile(file, []byte(`policies:
+  default: {preset: default, max_attempts: 3, base_delay: 1ms, max_delay: 1ms, jitter: 0, circuit_breaker: {failure_threshold: off}}
+  fetch: {max_attempts: 5}
+  load: {max_attempts: 2}
+proxy:
+  /: {to: "`+s.URL+`"}
+  /fetch/: {to: "`+s.URL+`/v1/", policy: fetch}
+  /load: {policy: load, to: "`+s.URL+`"}
+`), 0o600)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, tt := range []struct {
+		args string
+		want map[string]string // attempts by path
+	}{
+		{"", map[string]string{"/": "3", "/fetch/a": "5", "/load": "2", "/fetchx": "3"}},
+		{"--policy load", map[string]string{"/": "2", "/fetch/a": "5", "/load": "2"}},
+		{"--max-attempts 4", map[string]string{"/": "4", "/fetch/a": "4", "/load": "4"}},
+		{"--to " + s.URL + ",policy=load --to /f=" + s.URL + ",policy=fetch --to /d=" + s.URL, map[string]string{"/": "2", "/f": "5", "/d": "3"}},
+	} {
+		_, url, log := serveProxy(t, append([]string{"--config", file}, strings.Fields(tt.args)...)...)
+		for path, want := range tt.want {
+			req, err := http.NewRequestWithContext(t.Context(), http.MethodGet, url+path, http.NoBody)
+			if err != nil {
+				t.Fatal(err)
+			}
+			res, err := http.DefaultClient.Do(req)
+			if err != nil {
+				t.Fatal(err)
+			}
+			res.Body.Close()
+			if got := res.Header.Get("Perdure-Attempts"); got != want || res.StatusCode != http.StatusServiceUnavailable {
+				t.Errorf("%s: %s: %s with %s attempts, want %s\n%s", tt.args, path, res.Status, got, want, log)
+			}
+		}
+	}
+}
