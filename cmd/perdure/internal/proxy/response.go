@@ -130,11 +130,11 @@ type requestBody struct {
 func (b *requestBody) Read(p []byte) (int, error) {
 	_ = b.exchange.writer.SetReadDeadline(time.Now().Add(clientStall))
 	n, err := b.ReadCloser.Read(p)
-	if err != nil && err != io.EOF { //nolint:errorlint // the body of a server ends with io.EOF itself
-		b.exchange.unread.Store(true)
-	}
-	if err != nil { // the server keeps reading the connection, to see that the client has gone
+	switch {
+	case err == io.EOF: // the server keeps reading the connection, to see that the client has gone
 		_ = b.exchange.writer.SetReadDeadline(time.Time{})
+	case err != nil: // the deadline stays: the server reads the rest of the body before it closes the connection
+		b.exchange.unread.Store(true)
 	}
 	return n, err
 }
