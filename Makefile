@@ -120,8 +120,8 @@ SEEDED := \<(testseed\.Of|rounds)\(
 
 long: ## copy 200 random trees, a Go module cache and /usr/share/doc there and back under kills, list a million keys, run what is random 50 times, and more
 	PERDURE_TEST_SEED=random PERDURE_TEST_ROUNDS=200 PERDURE_TEST_LONG=1 $(GO) test -tags integration -count=1 -timeout 120m -v \
-		-run '^Test(TreesOutliveKills|Proxy.*|RealTrees|MillionKeys|MemoryOfManyKeys|CopyThroughWeather|ManyKilled.*|.*ModelAtLength|Gate.*)$$' \
-		./cmd/perdure ./hoststore ./internal/fleet ./sim
+		-run '^Test(TreesOutliveKills|Proxy.*|RealTrees|MillionKeys|MemoryOfManyKeys|CopyThroughWeather|ManyKilled.*|.*ModelAtLength|Gate.*|NothingGrows)$$' \
+		./examples/growth ./cmd/perdure ./hoststore ./internal/fleet ./sim
 	@files=$$(grep -rlE --include='*_test.go' --exclude-dir=bench '$(SEEDED)' . | sort); \
 	names=$$(grep -hoE '^func Test[A-Za-z0-9_]+' $$files | cut -c6- | sort -u | paste -sd'|'); \
 	PERDURE_TEST_SEED=random $(GO) test -count=50 -timeout 240m -run "^($$names)$$" $$(dirname $$files | sort -u)
