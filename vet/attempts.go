@@ -84,7 +84,7 @@ func function(pass *analysis.Pass, known map[types.Object]attempt, e ast.Expr) (
 	return attempt{}, false
 }
 
-// assigned yields what an assignment or a declaration assigns, and to what.
+// assigned yields what an assignment, a declaration or a field of a literal assigns, and to what.
 func assigned(n ast.Node) func(yield func(to, value ast.Expr) bool) {
 	return func(yield func(to, value ast.Expr) bool) {
 		switch n := n.(type) {
@@ -100,6 +100,8 @@ func assigned(n ast.Node) func(yield func(to, value ast.Expr) bool) {
 					return
 				}
 			}
+		case *ast.KeyValueExpr:
+			yield(n.Key, n.Value)
 		}
 	}
 }

@@ -3,6 +3,7 @@ package vet
 import (
 	"go/ast"
 	"go/types"
+	"path"
 
 	"golang.org/x/tools/go/analysis"
 )
@@ -34,8 +35,7 @@ func isContext(t types.Type) bool {
 	return t != nil && is(named(t), "context", "Context")
 }
 
-// takesContext reports whether argument i of call is a context, and not the parent of
-// one that is made for something else than a call.
+// takesContext reports whether parameter i of the function that is called is a context.
 func takesContext(pass *analysis.Pass, call *ast.CallExpr, i int) bool {
 	f, ok := pass.TypesInfo.TypeOf(call.Fun).(*types.Signature)
 	return ok && i < f.Params().Len() && isContext(f.Params().At(i).Type())
@@ -63,7 +63,7 @@ func contextless(pass *analysis.Pass, call *ast.CallExpr) string {
 			continue
 		}
 		if k.kind == "" && kind == nil {
-			return pathBase(k.pkg) + "." + callee(call)
+			return path.Base(k.pkg) + "." + callee(call)
 		}
 		if k.kind != "" && is(kind, k.pkg, k.kind) {
 			return k.kind + "." + callee(call)

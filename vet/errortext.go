@@ -17,19 +17,12 @@ var errorText = &analysis.Analyzer{
 	Requires: []*analysis.Analyzer{inspect.Analyzer},
 	Run: func(pass *analysis.Pass) (any, error) {
 		known := functions(pass)
-		classifier := func(to, value ast.Expr) {
-			if f, ok := function(pass, known, value); ok && isClassify(pass, to) {
-				matchesText(pass, f.body)
-			}
-		}
 		nodes := []ast.Node{(*ast.AssignStmt)(nil), (*ast.KeyValueExpr)(nil)}
 		in(pass).Preorder(nodes, func(n ast.Node) {
-			if field, ok := n.(*ast.KeyValueExpr); ok {
-				classifier(field.Key, field.Value)
-				return
-			}
 			for to, value := range assigned(n) {
-				classifier(to, value)
+				if f, ok := function(pass, known, value); ok && isClassify(pass, to) {
+					matchesText(pass, f.body)
+				}
 			}
 		})
 		return nil, nil

@@ -55,19 +55,12 @@ func retries(pass *analysis.Pass, clients map[types.Object]bool, call *ast.CallE
 // http.Client which retries.
 func retryingClients(pass *analysis.Pass) map[types.Object]bool {
 	found := map[types.Object]bool{}
-	add := func(to, value ast.Expr) {
-		if obj := object(pass, to); obj != nil && isRetryingClient(pass, value) {
-			found[obj] = true
-		}
-	}
 	nodes := []ast.Node{(*ast.AssignStmt)(nil), (*ast.ValueSpec)(nil), (*ast.KeyValueExpr)(nil)}
 	in(pass).Preorder(nodes, func(n ast.Node) {
-		if field, ok := n.(*ast.KeyValueExpr); ok {
-			add(field.Key, field.Value)
-			return
-		}
 		for to, value := range assigned(n) {
-			add(to, value)
+			if obj := object(pass, to); obj != nil && isRetryingClient(pass, value) {
+				found[obj] = true
+			}
 		}
 	})
 	return found

@@ -3,7 +3,6 @@ package vet
 import (
 	"go/ast"
 	"go/types"
-	"path"
 
 	"golang.org/x/tools/go/analysis"
 	"golang.org/x/tools/go/analysis/passes/inspect"
@@ -12,7 +11,8 @@ import (
 
 // rewind reports a reader that is made before the attempts, read by each, and not
 // rewound: from the second attempt on it is empty, so a truncated body is sent. The same
-// holds for a request with a body that is made before the attempts.
+// holds for a request with a body that is made before the attempts. Nothing is known of a
+// reader of another package, such as os.Stdin.
 var rewind = &analysis.Analyzer{
 	Name:     "perdurerewind",
 	Doc:      "report a reader that each attempt reads and none rewinds",
@@ -24,7 +24,7 @@ var rewind = &analysis.Analyzer{
 			eachIn(a.body, func(call *ast.CallExpr) {
 				for i, arg := range call.Args {
 					obj := object(pass, arg)
-					if !outside(obj, a.body) || outsideFile(pass, obj) || rewound[obj] {
+					if !outside(obj, a.body) || obj.Pkg() != pass.Pkg || rewound[obj] {
 						continue
 					}
 					switch {
@@ -89,9 +89,3 @@ func isNoBody(pass *analysis.Pass, e ast.Expr) bool {
 	obj := object(pass, e)
 	return obj != nil && obj.Pkg() != nil && obj.Pkg().Path() == "net/http" && obj.Name() == "NoBody"
 }
-
-// outsideFile reports whether obj is a variable of another package, such as os.Stdin or
-// http.NoBody, about which nothing is known here.
-func outsideFile(pass *analysis.Pass, obj types.Object) bool { return obj.Pkg() != pass.Pkg }
-
-func pathBase(pkg string) string { return path.Base(pkg) }
