@@ -9,6 +9,7 @@
 package fallback
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -112,10 +113,7 @@ func replace[T any](ctx context.Context, p *Policy, v T, err error, instead func
 		return v, nil, err
 	}
 	v, failed := instead(ctx, err)
-	name := p.Name
-	if name == "" {
-		name = "operation"
-	}
+	name := cmp.Or(p.Name, "operation")
 	p.report(ctx, Event{Operation: redact.String(name), Replaced: redact.Error(err), Err: redact.Error(failed)})
 	switch {
 	case failed == nil:

@@ -17,6 +17,7 @@
 package hedge
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -127,16 +128,9 @@ func (h *Hedge[T]) prepare() error {
 		if h.wrong = h.Validate(); h.wrong != nil {
 			return
 		}
-		h.meter.Percentile, h.meter.Min, h.meter.Ratio = h.Percentile, h.Min, h.Ratio
-		if h.Percentile == 0 {
-			h.meter.Percentile = 0.95
-		}
-		if h.Min == 0 {
-			h.meter.Min = 10 * time.Millisecond
-		}
-		if h.Ratio == 0 {
-			h.meter.Ratio = 0.05
-		}
+		h.meter.Percentile = cmp.Or(h.Percentile, 0.95)
+		h.meter.Min = cmp.Or(h.Min, 10*time.Millisecond)
+		h.meter.Ratio = cmp.Or(h.Ratio, 0.05)
 		h.meter.Fill()
 	})
 	return h.wrong
@@ -179,9 +173,7 @@ func Value[T any](ctx context.Context, h *Hedge[T], f func(context.Context) (T, 
 		return race(ctx, h, h.After, f)
 	}
 	start := time.Now()
-	if delay == 0 {
-		delay = h.After
-	}
+	delay = cmp.Or(delay, h.After)
 	var v T
 	var err error
 	if delay == 0 {
@@ -205,10 +197,7 @@ func decides(err error) bool {
 }
 
 func (h *Hedge[T]) report(ctx context.Context, kind Kind, attempt int, delay time.Duration) {
-	name := h.Name
-	if name == "" {
-		name = "operation"
-	}
+	name := cmp.Or(h.Name, "operation")
 	if series := meter.For(h.Metrics, h, name, nil); series != nil && kind == Sent {
 		series.Hedges.Add(1)
 	} else if series != nil {

@@ -25,14 +25,14 @@ const (
 	window         = 256 // latencies that are kept
 	minSamples     = 20  // latencies that a percentile needs
 	recomputeEvery = 16  // latencies after which the percentile is recomputed
-	MaxTokens      = 10  // the maximum number of second calls in a burst
+	maxTokens      = 10  // the maximum number of second calls in a burst
 )
 
 // Begin adds a call's share to the budget, and returns the delay before a second call; 0 means too few latencies.
 func (m *Meter) Begin() time.Duration {
 	m.mu.Lock()
 	defer m.mu.Unlock()
-	m.tokens = min(m.tokens+m.Ratio, MaxTokens)
+	m.tokens = min(m.tokens+m.Ratio, maxTokens)
 	if m.delay == 0 {
 		return 0
 	}
@@ -43,7 +43,7 @@ func (m *Meter) Begin() time.Duration {
 func (m *Meter) Fill() {
 	m.mu.Lock()
 	defer m.mu.Unlock()
-	m.tokens = MaxTokens
+	m.tokens = maxTokens
 }
 
 // Withdraw pays for a second call, and reports whether the budget could.

@@ -3,6 +3,7 @@
 package meter
 
 import (
+	"cmp"
 	"maps"
 	"strings"
 	"sync"
@@ -108,10 +109,7 @@ func (c *Core) add(known labels, b *circuit.Breaker) *atomic.Pointer[entry] {
 	if c.names == nil {
 		c.names, c.series = make(map[labels]*atomic.Pointer[entry]), make(map[labels]*Series)
 	}
-	shown := labels{Label(known.operation), Label(known.key)}
-	if shown.operation == "" {
-		shown.operation = "operation"
-	}
+	shown := labels{cmp.Or(Label(known.operation), "operation"), Label(known.key)}
 	s := c.series[shown]
 	switch {
 	case s != nil:

@@ -20,8 +20,6 @@ const (
 // Success is the class of an attempt that succeeded, beside those of package class.
 const Success = int(class.Ignored) + 1
 
-const unknown = class.Unknown
-
 const _ = uint(Classes - Success - 1) // does not compile unless Success is a valid index
 
 // Bounds returns the upper bounds of the buckets of retries, without that of the last,
@@ -73,20 +71,20 @@ func (s *Series) Attempt(b *circuit.Breaker, number, class int) {
 	}
 }
 
-// countShared counts an attempt in the cell of b, if other processes share the cell.
-func countShared(b *circuit.Breaker, number, class int) {
+// countShared counts an attempt that ended with the class result, or Success, in the cell of b, if other processes share it.
+func countShared(b *circuit.Breaker, number, result int) {
 	r := seam.Of(b).Cell
 	if !r.Anchor.IsZero() {
 		return
 	}
 	c := r.Load()
-	switch class { // the order of cell.Cell.Calls
+	switch result { // the order of cell.Cell.Calls
 	case Success:
-		class = 0
-	case int(unknown):
-		class = Success
+		result = 0
+	case int(class.Unknown):
+		result = Success
 	}
-	c.Calls[class].Add(1)
+	c.Calls[result].Add(1)
 	if number > 1 {
 		c.Retries.Add(1)
 	}

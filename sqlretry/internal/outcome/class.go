@@ -13,7 +13,7 @@ import (
 // Class returns the class of a MySQL error number, of a PostgreSQL server that became read-only, or of a statement that
 // pgx has not sent because its connection was lost; otherwise unknown.
 func Class(err error) retry.Class {
-	if Unsent(err) && !errors.Is(err, context.Canceled) && !errors.Is(err, context.DeadlineExceeded) {
+	if unsent(err) && !errors.Is(err, context.Canceled) && !errors.Is(err, context.DeadlineExceeded) {
 		return retry.ClassTransient
 	}
 	if state, _ := stateOf(err); state == readOnlyState {

@@ -11,8 +11,8 @@ import (
 // Grace is how long the reply to a COMMIT is awaited after the caller's context has ended.
 const Grace = 5 * time.Second
 
-// Unsent reports whether nothing of the statement that failed with err reached the server, according to pgx.
-func Unsent(err error) bool {
+// unsent reports whether nothing of the statement that failed with err reached the server, according to pgx.
+func unsent(err error) bool {
 	var e interface{ SafeToRetry() bool }
 	return errors.As(err, &e) && e.SafeToRetry()
 }
@@ -30,7 +30,7 @@ func FromServer(err error) bool {
 // sent, or the server has refused it. Errors of a server that shuts down or fails say nothing, since it may send them
 // after it has committed.
 func RolledBack(err error) bool {
-	if Unsent(err) {
+	if unsent(err) {
 		return true
 	}
 	if state, ok := stateOf(err); ok {
