@@ -34,8 +34,6 @@ func newChecksum(field string) hash.Hash {
 	return nil
 }
 
-func newLineReader(r io.Reader) *bufio.Reader { return bufio.NewReaderSize(r, 32<<10) }
-
 // A chunks decodes an aws-chunked body. What a signed chunk holds is returned once its signature has been checked, and the
 // last bytes once all of the body has been.
 type chunks struct {

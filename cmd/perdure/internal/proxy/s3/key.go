@@ -24,10 +24,18 @@ func NewKey() Key {
 // LoadKey reads a Key from a file in the format of ~/.aws/credentials. If the file does not exist, LoadKey creates it with a
 // new Key. A file that others can read is refused. Errors name field, and never the secret.
 func LoadKey(field, path string) (Key, error) {
-	f, err := os.Open(path)
+	k, err := readKey(field, path)
 	if errors.Is(err, fs.ErrNotExist) {
-		return createKey(path)
+		k, err = createKey(path)
 	}
+	if _, ok := errors.AsType[*fs.PathError](err); ok {
+		return Key{}, fmt.Errorf("%s: %w", field, err)
+	}
+	return k, err
+}
+
+func readKey(field, path string) (Key, error) {
+	f, err := os.Open(path)
 	if err != nil {
 		return Key{}, err
 	}

@@ -1,6 +1,7 @@
 package s3
 
 import (
+	"bufio"
 	"bytes"
 	"crypto/sha256"
 	"encoding/hex"
@@ -67,7 +68,7 @@ func (c *call) decodeStream(r *http.Request, from *signature) error {
 		return refusal(http.StatusLengthRequired, "MissingContentLength", "X-Amz-Decoded-Content-Length is missing")
 	}
 	c.length = length
-	d := &chunks{call: c, left: length, source: newLineReader(r.Body)}
+	d := &chunks{call: c, left: length, source: bufio.NewReaderSize(r.Body, 32<<10)}
 	if c.payload != streamUnsignedTrailer {
 		d.signed = true
 		d.key, d.previous = from.key, from.value

@@ -1,10 +1,10 @@
 // Package s3 makes a proxy speak S3: it checks the signatures of clients, which sign with a key of the proxy, and signs
 // each attempt with the credentials of the environment. The store's credentials never reach a client.
 //
-// The files in the order of a request: admit.go takes the request apart and verify.go checks its signature; payload.go checks
-// its body, and chunks.go decodes the aws-chunked forms; sign.go signs an attempt, and frame.go encodes its body;
-// response.go reads what the store's errors mean; settle.go corrects a response to a repeated request; failure.go writes
-// the proxy's own responses.
+// The files in the order of a request: key.go has the clients' key; admit.go takes the request apart and verify.go checks its
+// signature; payload.go checks its body, and chunks.go decodes the aws-chunked forms; sign.go signs an attempt, and frame.go
+// encodes its body; response.go reads what the store's errors mean; settle.go corrects a response to a repeated request;
+// failure.go writes the proxy's own responses.
 package s3
 
 import (
