@@ -8,8 +8,8 @@
 //	http.Handle("/metrics", metrics.Handler())
 //
 // Everything that a Policy governs counts: retry.Do and retry.Value, and the clients of
-// packages httpretry and awsretry. A breaker is shown once an operation with a Policy
-// that counts has used it; [Registry.Watch] adds others.
+// packages httpretry, awsretry, grpcretry and sqlretry. A breaker is shown once an operation
+// with a Policy that counts has used it; [Registry.Watch] adds others.
 //
 // [Registry.Snapshot] returns the same numbers as plain structs, for other ways to expose
 // them; [Snapshot.Write] writes them as text. The names are listed in docs/metrics.md.
@@ -25,8 +25,8 @@
 // The labels are the name of the Policy (operation) and of its Breaker (key), without
 // secrets and cut to 200 bytes. A Registry keeps 1000 pairs of them; operations of any
 // other pair, or with names of more than 1000 bytes, are counted under operation="other",
-// key="other". It also keeps at most 1000
-// breakers, and of breakers of one name the one that was used last.
+// key="other". It also keeps at most 1000 breakers, and of breakers of one name the one that
+// was used last.
 package metrics
 
 import (

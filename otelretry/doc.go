@@ -16,9 +16,8 @@
 // The counts are those of a [metrics.Registry], in observable instruments that are read when
 // the SDK collects. Their names follow gRPC's proposal A96 where it has one, with perdure in
 // place of grpc; docs/telemetry.md has all of them. Two histograms are recorded by Observe,
-// so that they have exemplars:
-// perdure.client.call.retries, the retries of an operation that was retried, and
-// perdure.client.retry.delay, the wait before a retry in seconds.
+// so that they have exemplars: perdure.client.call.retries, the retries of an operation that
+// was retried, and perdure.client.retry.delay, the wait before a retry in seconds.
 //
 // # Spans
 //

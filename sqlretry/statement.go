@@ -11,8 +11,8 @@ import (
 
 // Class returns the class of a MySQL or MariaDB error by its number and SQLSTATE: deadlocks and lock wait timeouts are
 // conflicts, and too many connections are throttled. It returns ClassTransient for the SQLSTATE 25006 of a PostgreSQL
-// server that became read-only and for errors of pgx whose method SafeToRetry says so, and ClassUnknown for other errors, which the general rules of package retry classify:
-// they know all other SQLSTATEs. [Tx] applies Class by itself.
+// server that became read-only and for errors of pgx whose method SafeToRetry says so, and ClassUnknown for other errors,
+// which the general rules of package retry classify: they know all other SQLSTATEs. [Tx] applies Class by itself.
 //
 // Class is a Policy.Classify for reads and other statements that may run twice. For those that must not, see
 // [Statement].
