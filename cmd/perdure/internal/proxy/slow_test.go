@@ -48,7 +48,7 @@ func TestSlowClientsAreDropped(t *testing.T) {
 	for _, tt := range []struct {
 		name, text string
 		every      time.Duration // between two bytes that follow text; 0 means none
-		after      time.Duration // when the proxy answers or drops the client
+		after      time.Duration // when the proxy responds to or drops the client
 	}{
 		{"no header", "", 0, 10 * time.Second},
 		{"part of a header", "GET / HTTP/1.1\r\nHost:", 0, 10 * time.Second},
@@ -81,7 +81,7 @@ func TestSlowClientsAreDropped(t *testing.T) {
 				}()
 				_, _ = client.Read(make([]byte, 1))
 				if after := time.Since(begun); after < tt.after || after > tt.after+time.Second {
-					t.Errorf("the client was answered or dropped after %v, want %v", after, tt.after)
+					t.Errorf("the client was served or dropped after %v, want %v", after, tt.after)
 				}
 				client.Close()
 				<-sent

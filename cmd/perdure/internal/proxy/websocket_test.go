@@ -63,7 +63,7 @@ func flip(body []byte) {
 	}
 }
 
-// acceptKey is what a server answers to a Sec-WebSocket-Key.
+// acceptKey is what a server returns for a Sec-WebSocket-Key.
 func acceptKey(key string) string {
 	sum := sha1.Sum([]byte(key + "258EAFA5-E914-47DA-95CA-C5AB0DC85B11")) //nolint:gosec // see above
 	return base64.StdEncoding.EncodeToString(sum[:])
