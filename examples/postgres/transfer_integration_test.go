@@ -3,24 +3,17 @@
 package postgres_test
 
 import (
-	"bytes"
 	"context"
 	"database/sql"
-	"errors"
 	"math/rand/v2"
-	"os"
-	"os/exec"
-	"os/user"
-	"path/filepath"
-	"strconv"
 	"sync"
-	"syscall"
 	"testing"
 	"time"
 
 	"github.com/lib/pq"
 
 	"github.com/seed-0f2c7998/perdure/circuit"
+	"github.com/seed-0f2c7998/perdure/examples/internal/pgtest"
 	"github.com/seed-0f2c7998/perdure/examples/postgres"
 	"github.com/seed-0f2c7998/perdure/internal/testseed"
 	"github.com/seed-0f2c7998/perdure/retry"
@@ -127,79 +120,15 @@ func total(t *testing.T, db *sql.DB) (sum int) {
 	return sum
 }
 
-// startPostgres starts a PostgreSQL server with its data and socket in the test's directory, and stops it with the test.
 func startPostgres(t *testing.T) *sql.DB {
 	t.Helper()
-	programs := os.Getenv("PERDURE_TEST_POSTGRES")
-	if programs == "" {
-		t.Skip("PERDURE_TEST_POSTGRES does not name the directory of PostgreSQL's programs (`make integration` installs them)")
-	}
-	dir, err := os.MkdirTemp("/tmp", "pg") //nolint:usetesting // another user must reach it, and a socket's path is short
-	if err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(func() { _ = os.RemoveAll(dir) })
-	owner := unprivileged(t, dir)
-	command := func(name string, args ...string) *exec.Cmd {
-		c := exec.Command(filepath.Join(programs, name), args...)
-		c.Dir, c.SysProcAttr = dir, owner
-		c.Env = append(os.Environ(), "LC_ALL=C", "HOME="+dir)
-		return c
-	}
-	data := filepath.Join(dir, "data")
-	if out, err := command("initdb", "-D", data, "-U", "test", "-A", "trust", "--no-sync").CombinedOutput(); err != nil {
-		t.Fatalf("initdb: %v: %s", err, out)
-	}
-	var log bytes.Buffer
-	server := command("postgres", "-D", data, "-k", dir, "-c", "listen_addresses=", "-c", "fsync=off")
-	server.Stdout, server.Stderr = &log, &log
-	if err := server.Start(); err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(func() {
-		_ = server.Process.Signal(syscall.SIGQUIT)
-		_ = server.Wait()
-	})
-	db, err := sql.Open("postgres", "host="+dir+" user=test dbname=postgres sslmode=disable")
+	db, err := sql.Open("postgres", pgtest.Start(t))
 	if err != nil {
 		t.Fatal(err)
 	}
 	db.SetMaxOpenConns(32)
 	t.Cleanup(func() { _ = db.Close() })
-	ready, cancel := context.WithTimeout(t.Context(), time.Minute)
-	defer cancel()
-	poll := &retry.Policy{
-		MaxAttempts: retry.Unlimited, BaseDelay: 20 * time.Millisecond, MaxDelay: 20 * time.Millisecond,
-		Jitter: retry.NoJitter, Classify: retry.Always, Observe: func(context.Context, retry.Event) {},
-	}
-	if err := retry.Do(ready, poll, db.PingContext); err != nil {
-		_ = server.Process.Kill()
-		_ = server.Wait()
-		t.Fatalf("the server is not ready: %v: %s", err, log.String())
-	}
 	return db
-}
-
-// unprivilegedUser runs PostgreSQL, which refuses to run as root.
-const unprivilegedUser = "nobody"
-
-// unprivileged returns the attributes of a process of unprivilegedUser, which becomes the owner of dir; nil if this
-// process is not root's.
-func unprivileged(t *testing.T, dir string) *syscall.SysProcAttr {
-	t.Helper()
-	if os.Geteuid() != 0 {
-		return nil
-	}
-	u, err := user.Lookup(unprivilegedUser)
-	if err != nil {
-		t.Skipf("SKIPPED: root can't run PostgreSQL, and the user %s does not exist: %v", unprivilegedUser, err)
-	}
-	uid, err1 := strconv.Atoi(u.Uid)
-	gid, err2 := strconv.Atoi(u.Gid)
-	if err := errors.Join(err1, err2, os.Chown(dir, uid, gid)); err != nil {
-		t.Fatal(err)
-	}
-	return &syscall.SysProcAttr{Credential: &syscall.Credential{Uid: uint32(uid), Gid: uint32(gid)}}
 }
 
 var _ interface{ SQLState() string } = (*pq.Error)(nil)

@@ -1,0 +1,51 @@
+package main
+
+import (
+	"sync/atomic"
+	"testing"
+
+	"github.com/aws/aws-sdk-go-v2/aws"
+	"github.com/aws/aws-sdk-go-v2/credentials"
+
+	"github.com/seed-0f2c7998/perdure/examples/services/internal/scrape"
+	"github.com/seed-0f2c7998/perdure/s3test"
+)
+
+// Three of ten requests fail: the store asks to slow down, has an internal error, or limits its callers.
+func TestAWS(t *testing.T) {
+	const objects = 25
+	server := s3test.Start(t, s3test.Options{Buckets: []string{"bikes"}})
+	var requests atomic.Int64
+	server.SetScript(func(s3test.Request) s3test.Fault {
+		switch requests.Add(1) % 10 {
+		case 1:
+			return s3test.SlowDown()
+		case 4:
+			return s3test.InternalError()
+		case 8:
+			return s3test.TooManyRequests(0)
+		}
+		return s3test.Fault{}
+	})
+	cfg := aws.Config{
+		Region: "us-east-1", BaseEndpoint: aws.String(server.URL),
+		Credentials: credentials.NewStaticCredentialsProvider(server.AccessKey, server.SecretKey, ""),
+	}
+	listener := scrape.Listen(t)
+	if err := run(t.Context(), listener, cfg, "bikes", objects); err != nil {
+		t.Fatal(err)
+	}
+	attempts := 0.0
+	for _, operation := range []string{`operation="PutObject"`, `operation="GetObject"`} {
+		if n := scrape.Metric(t, listener, "perdure_calls_total", operation, `outcome="success"`); n != objects {
+			t.Errorf("%s: %v calls succeeded, want %d", operation, n, objects)
+		}
+		attempts += scrape.Metric(t, listener, "perdure_attempts_total", operation)
+	}
+	if n := len(server.Requests()); int(attempts) != n || n < 2*objects*5/4 {
+		t.Errorf("%v attempts, the server got %d requests, want as many, and a quarter more than %d", attempts, n, 2*objects)
+	}
+	if n := scrape.Metric(t, listener, "perdure_breaker_state", `key="s3"`); n != 1 {
+		t.Errorf("the breaker has %v states", n)
+	}
+}
