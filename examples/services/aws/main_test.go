@@ -11,7 +11,7 @@ import (
 	"github.com/seed-0f2c7998/perdure/s3test"
 )
 
-// Three of ten requests fail: the store asks to slow down, has an internal error, or limits its callers.
+// Three of ten requests fail: the store asks to slow down, has an internal error, or cannot be reached by its gateway.
 func TestAWS(t *testing.T) {
 	const objects = 25
 	server := s3test.Start(t, s3test.Options{Buckets: []string{"bikes"}})
@@ -23,7 +23,7 @@ func TestAWS(t *testing.T) {
 		case 4:
 			return s3test.InternalError()
 		case 8:
-			return s3test.TooManyRequests(0)
+			return s3test.Failure(502, "BadGateway")
 		}
 		return s3test.Fault{}
 	})
