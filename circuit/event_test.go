@@ -14,6 +14,7 @@ import (
 	"testing"
 	"testing/synctest"
 	"time"
+	"unicode"
 
 	"github.com/seed-0f2c7998/perdure/internal/seam"
 )
@@ -342,6 +343,27 @@ level=WARN msg="circuit breaker refuses calls" event=refused breaker=b from=open
 			t.Errorf("%s, want\n%s", got, lines)
 		}
 	})
+}
+
+// A name with a line break forges no line: not every handler quotes a message.
+func TestLogToWritesOneLine(t *testing.T) {
+	t.Parallel()
+	const name = "b\n2026/03/01 12:00:00 INFO all is well\x1b[2J"
+	for _, e := range []Transition{
+		{Name: name, From: Closed, To: Open},
+		{Name: name, From: Open, To: Closed, Refused: 3},
+		{Name: name, From: Open, To: Open, Refused: 3},
+		{Name: name, From: Closed, To: Closed, Queued: true},
+	} {
+		var b bytes.Buffer
+		LogTo(slog.New(slog.NewJSONHandler(&b, nil)))(t.Context(), e)
+		for line := range strings.Lines(b.String()) {
+			var record struct{ Msg string }
+			if err := json.Unmarshal([]byte(line), &record); err != nil || strings.ContainsFunc(record.Msg, unicode.IsControl) {
+				t.Errorf("%q, error %v", record.Msg, err)
+			}
+		}
+	}
 }
 
 // Records have one message and attributes to count by. Each observer is called, even after

@@ -10,6 +10,7 @@ import (
 
 	"github.com/seed-0f2c7998/perdure/internal/cell"
 	"github.com/seed-0f2c7998/perdure/internal/class"
+	"github.com/seed-0f2c7998/perdure/internal/redact"
 )
 
 // LogTo returns an observer, for Config.Observe, that logs one line for each transition:
@@ -18,6 +19,7 @@ import (
 // logged at WARN, and waits at INFO, as often as [Transition] says.
 func LogTo(logger *slog.Logger) func(context.Context, Transition) {
 	return func(ctx context.Context, t Transition) {
+		name := "Circuit breaker '" + redact.Line(t.Name) + "'"
 		if t.Queued {
 			where := "at its gate"
 			switch t.Reason.code {
@@ -27,18 +29,18 @@ func LogTo(logger *slog.Logger) func(context.Context, Transition) {
 				where = "for a place of its concurrency"
 			default:
 			}
-			logger.LogAttrs(ctx, slog.LevelInfo, "Circuit breaker '"+t.Name+"' is "+t.To.String()+": calls wait "+where, t.attrs()...)
+			logger.LogAttrs(ctx, slog.LevelInfo, name+" is "+t.To.String()+": calls wait "+where, t.attrs()...)
 			return
 		}
 		if t.From == t.To {
-			logger.LogAttrs(ctx, slog.LevelWarn, "Circuit breaker '"+t.Name+"' is "+t.To.String()+": "+
+			logger.LogAttrs(ctx, slog.LevelWarn, name+" is "+t.To.String()+": "+
 				plural(int(t.Refused), "call")+" refused since it opened", append(t.attrs(), slog.Uint64("refused", t.Refused))...) //nolint:gosec // a count
 			return
 		}
-		logger.LogAttrs(ctx, t.level(), "Circuit breaker '"+t.Name+"' transitioned from "+
+		logger.LogAttrs(ctx, t.level(), name+" transitioned from "+
 			t.From.String()+" to "+t.To.String()+" ("+t.Reason.String()+")", t.attrs()...)
 		if t.Refused > 0 {
-			logger.LogAttrs(ctx, slog.LevelInfo, "Circuit breaker '"+t.Name+"' has refused "+
+			logger.LogAttrs(ctx, slog.LevelInfo, name+" has refused "+
 				plural(int(t.Refused), "call")+" while "+t.From.String(), //nolint:gosec // a count
 				slog.String("event", "refused"), slog.String("breaker", t.Name), slog.Uint64("refused", t.Refused))
 		}

@@ -130,7 +130,7 @@ func (p *Policy) report(ctx context.Context, e Event) {
 		notify.Call(ctx, "fallback: Policy.Observe", p.Observe, e)
 		return
 	}
-	level, text := slog.LevelWarn, "Fallback of "+e.Operation
+	level, text := slog.LevelWarn, "Fallback of "+redact.Line(e.Operation)
 	if isRefusal(e.Replaced) && e.Err == nil {
 		level = slog.LevelDebug
 	}

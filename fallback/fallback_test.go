@@ -1,10 +1,13 @@
 package fallback_test
 
 import (
+	"bytes"
 	"context"
 	"errors"
 	"fmt"
 	"io"
+	"log/slog"
+	"strings"
 	"syscall"
 	"testing"
 	"time"
@@ -159,4 +162,32 @@ func ExampleReplaced() {
 	// Output:
 	// the service is not available
 	// 5 <nil>
+}
+
+// A bare handler writes messages as they are, as the handler that slog begins with does.
+type bare struct {
+	slog.Handler
+	to io.Writer
+}
+
+func (bare) Enabled(context.Context, slog.Level) bool { return true }
+
+func (b bare) Handle(_ context.Context, r slog.Record) error {
+	_, err := fmt.Fprintln(b.to, r.Message)
+	return err
+}
+
+// A name with a line break forges no line.
+func TestTheLogIsOneLine(t *testing.T) {
+	var written bytes.Buffer
+	before := slog.Default()
+	defer slog.SetDefault(before)
+	slog.SetDefault(slog.New(bare{slog.DiscardHandler, &written}))
+	p := fallback.Policy{Name: "stations\n2026/03/01 12:00:00 INFO all is well"}
+	if v, err := fallback.Value(t.Context(), &p, fails(syscall.ECONNRESET), cached); err != nil || v != "cached" {
+		t.Errorf("%q, %v", v, err)
+	}
+	if got := written.String(); strings.Count(got, "\n") != 1 {
+		t.Errorf("lines: %q", got)
+	}
 }

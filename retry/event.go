@@ -195,7 +195,9 @@ func (e *Event) level() slog.Level {
 }
 
 // Message returns a description of the event in one line, for people.
-func (e Event) Message() string {
+func (e Event) Message() string { return redact.Line(e.message()) }
+
+func (e *Event) message() string {
 	switch e.Kind {
 	case Retrying:
 		return "Retrying " + e.Operation + " in " + seconds(e.Delay) + " (" + e.position() + ")"

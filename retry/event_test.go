@@ -12,6 +12,7 @@ import (
 	"testing"
 	"testing/synctest"
 	"time"
+	"unicode"
 
 	"github.com/seed-0f2c7998/perdure/circuit"
 	"github.com/seed-0f2c7998/perdure/internal/breakers"
@@ -203,6 +204,10 @@ func TestEventMessage(t *testing.T) {
 		if got := e.Message(); got != want {
 			t.Errorf("%q, want %q", got, want)
 		}
+	}
+	forged := retry.Event{Kind: retry.Nested, Operation: "up\n2026/03/01 12:00:00 INFO all is well\x1b[2J", Err: errors.New("down\r\nnow")}
+	if got := forged.Message(); strings.ContainsFunc(got, unicode.IsControl) {
+		t.Errorf("more than one line: %q", got)
 	}
 }
 
