@@ -70,12 +70,17 @@ func (r *Rule) matches(key string) bool {
 // for [ParseFault], and on=KEY: "5% 503 after=2s on=api.example.com; 10% ok delay=300ms; seed=7".
 func Parse(text string) (Options, error) {
 	var o Options
+	seeded := false
 	for part := range strings.SplitSeq(text, ";") {
 		words := strings.Fields(part)
 		if len(words) == 0 {
 			continue
 		}
 		if seed, ok := strings.CutPrefix(words[0], "seed="); ok && len(words) == 1 {
+			if seeded {
+				return Options{}, fmt.Errorf("chaos: seed is given twice")
+			}
+			seeded = true
 			var err error
 			if o.Seed, err = strconv.ParseUint(seed, 10, 64); err != nil {
 				return Options{}, fmt.Errorf("chaos: invalid value %q for seed: must be a whole number", redact.String(seed))
@@ -107,6 +112,9 @@ func parseRule(words []string) (r Rule, err error) {
 		if !ok || key == "" {
 			return r, fmt.Errorf("unknown word %q: must be on=KEY, delay=2s or, with a status, after=2s", word)
 		}
+		if r.On != "" {
+			return r, fmt.Errorf("on is given twice: must be one key; write a rule for each")
+		}
 		r.On = key
 	}
 	return r, r.validate()
@@ -122,7 +130,8 @@ func (r *Rule) validate() error {
 	return nil
 }
 
-// An Injector injects faults into calls while it is on. A nil *Injector is always off. It is safe for concurrent use.
+// An Injector injects faults into calls while it is on. A nil *Injector is always off, and the
+// zero Injector has no rules: make one with [New]. It is safe for concurrent use.
 type Injector struct {
 	rules []Rule
 	seed  uint64
@@ -142,7 +151,7 @@ func New(o Options) (*Injector, error) {
 			return nil, fmt.Errorf("chaos: Rules[%d]: %w", i, err)
 		}
 	}
-	i := &Injector{rules: append([]Rule(nil), o.Rules...), seed: o.Seed, log: o.Log, calls: map[string]uint64{}}
+	i := &Injector{rules: append([]Rule(nil), o.Rules...), seed: o.Seed, log: o.Log}
 	i.injected = make([]atomic.Uint64, len(i.rules))
 	return i, nil
 }
@@ -212,6 +221,9 @@ const maxKeys = 1000
 // fault returns the fault of the next call of key. i is on.
 func (i *Injector) fault(key string) Fault {
 	i.mu.Lock()
+	if i.calls == nil {
+		i.calls = map[string]uint64{}
+	}
 	if _, known := i.calls[key]; !known && len(i.calls) >= maxKeys {
 		key = ""
 	}

@@ -135,7 +135,13 @@ func TestOff(t *testing.T) {
 		t.Errorf("the log: %s", log.String())
 	}
 	var none *chaos.Injector
+	var zero chaos.Injector
 	none.Start()
+	zero.Start()
+	if got := outcomes(t, &zero, "bikes", 3); count(got, "fine") != 3 {
+		t.Errorf("without rules: %v", got)
+	}
+	zero.Stop()
 	i.Stop()
 	for _, off := range []*chaos.Injector{none, i} {
 		ctx, f := t.Context(), func(context.Context) (int, error) { return 1, nil }
@@ -164,7 +170,10 @@ func TestEnvironment(t *testing.T) {
 	if i, err := chaos.FromEnv(); err != nil || !i.On() || i.String() != "5.5% 503 after=2s delay=1s on=bikes; 10% hang; seed=7" {
 		t.Errorf("%v, %v", i, err)
 	}
-	for _, text := range []string{"503", "5 503", "0% 503", "101% 503", "NaN% 503", "5%", "5% later", "5% 503 on=", "5% 503 at=1", "seed=x", "seed=-1"} {
+	for _, text := range []string{
+		"503", "5 503", "0% 503", "101% 503", "NaN% 503", "5%", "5% later", "5% 503 on=", "5% 503 at=1", "seed=x", "seed=-1",
+		"5% 503 on=a on=b", "5% 503 delay=1s delay=2s", "5% 503 after=1s after=2s", "5% 503; seed=1; seed=2",
+	} {
 		t.Setenv(chaos.Variable, text)
 		if i, err := chaos.FromEnv(); err == nil || i.On() || !strings.HasPrefix(err.Error(), "PERDURE_CHAOS: chaos: ") {
 			t.Errorf("%q: %v, %v", text, i, err)

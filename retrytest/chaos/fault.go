@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"math"
 	"net/http"
+	"slices"
 	"strconv"
 	"strings"
 	"time"
@@ -61,7 +62,7 @@ func parse(words []string) (f Fault, rest []string, err error) {
 		return f, nil, fmt.Errorf("unknown fault %q", redact.String(words[0]))
 	}
 	f.Kind = kind
-	for _, word := range words[1:] {
+	for at, word := range words[1:] {
 		name, value, _ := strings.Cut(word, "=")
 		into := &f.Delay
 		switch {
@@ -70,6 +71,9 @@ func parse(words []string) (f Fault, rest []string, err error) {
 		case name != "delay":
 			rest = append(rest, word)
 			continue
+		}
+		if slices.ContainsFunc(words[1:1+at], func(earlier string) bool { return strings.HasPrefix(earlier, name+"=") }) {
+			return f, nil, fmt.Errorf("%s is given twice", name)
 		}
 		if *into, err = time.ParseDuration(value); err != nil || *into < 0 {
 			return f, nil, fmt.Errorf("invalid duration %q for %s", redact.String(value), name)
