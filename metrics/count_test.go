@@ -1,6 +1,7 @@
 package metrics_test
 
 import (
+	"bytes"
 	"context"
 	"errors"
 	"fmt"
@@ -240,6 +241,34 @@ func TestLabelsAreBounded(t *testing.T) {
 	}
 	if got := values(r.Snapshot(), "perdure_calls_total other other"); got["perdure_calls_total other other success "] < n-2000 {
 		t.Errorf("of those beyond the limit %v are counted under other", got)
+	}
+}
+
+// A pair that a user has named other and other is the series of those beyond the limit: two of one name would be refused
+// by Prometheus.
+func TestAnOperationNamedOther(t *testing.T) {
+	t.Parallel()
+	var r metrics.Registry
+	for _, name := range []string{"other", strings.Repeat("x", 1001)} {
+		p := retry.Policy{Name: name, Breaker: circuit.New("other", circuit.Config{}), Metrics: &r}
+		if err := retry.Do(t.Context(), &p, func(context.Context) error { return nil }); err != nil {
+			t.Fatal(err)
+		}
+	}
+	var text bytes.Buffer
+	if err := r.Snapshot().Write(&text, metrics.Text); err != nil {
+		t.Fatal(err)
+	}
+	seen := map[string]bool{}
+	for line := range strings.Lines(text.String()) {
+		series, _, _ := strings.Cut(line, "} ")
+		if strings.Contains(series, `operation="other"`) && seen[series] {
+			t.Errorf("twice: %s", series)
+		}
+		seen[series] = true
+	}
+	if total := `perdure_calls_total{operation="other",key="other",outcome="success",reason=""} 2`; !strings.Contains(text.String(), total+"\n") {
+		t.Errorf("%s is missing of\n%s", total, text.String())
 	}
 }
 

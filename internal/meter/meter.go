@@ -113,7 +113,7 @@ func (c *Core) add(known labels, b *circuit.Breaker) *atomic.Pointer[entry] {
 	s := c.series[shown]
 	switch {
 	case s != nil:
-	case len(c.series) >= maxSeries:
+	case shown == labels{Other, Other}, len(c.series) >= maxSeries:
 		s = &c.other
 	default:
 		s = new(Series)
