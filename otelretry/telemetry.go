@@ -24,7 +24,7 @@ type Options struct {
 	Registry       *metrics.Registry    // whose counts are reported; if nil, metrics.Default
 }
 
-// A Telemetry reports to OpenTelemetry. It is safe for concurrent use.
+// A Telemetry reports to OpenTelemetry. Make one with [New]. It is safe for concurrent use.
 type Telemetry struct {
 	tracer   trace.Tracer
 	retries  metric.Int64Histogram
