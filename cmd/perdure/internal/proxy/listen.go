@@ -87,7 +87,10 @@ func (p *Proxy) Serve(ctx context.Context, l net.Listener) error {
 	defer stop()
 	_ = server.Shutdown(bound) // an error: the time is over
 	p.wait(bound)
-	cancel()
+	cancel() // which closes what is left
+	closed, stop := context.WithTimeout(context.WithoutCancel(ctx), 5*time.Second)
+	defer stop()
+	p.wait(closed)
 	return server.Close()
 }
 
