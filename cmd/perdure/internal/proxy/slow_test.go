@@ -42,7 +42,7 @@ func (sink) RoundTrip(req *http.Request) (*http.Response, error) {
 	return &http.Response{StatusCode: http.StatusOK, Header: http.Header{}, Body: http.NoBody, Request: req}, nil
 }
 
-// A client that needs too long for a header, or sends nothing of a body, is dropped; one that goes on sending is not.
+// A client that needs too long for a header, or sends nothing of a body, is dropped; one that continues to send is not.
 func TestSlowClientsAreDropped(t *testing.T) {
 	const put = "PUT / HTTP/1.1\r\nHost: 127.0.0.1:9000\r\nContent-Length: 100\r\n\r\n"
 	for _, tt := range []struct {
