@@ -26,6 +26,7 @@ var onAClock = map[string]string{
 	"cmd/perdure/places_linux_test.go":                    "its server takes time, so that calls of many processes overlap",
 	"cmd/perdure/proxy_figures_integration_linux_test.go": "it measures a process for two minutes, by make long",
 	"cmd/perdure/run_orphans_linux_test.go":               "its orphans end by themselves",
+	"examples/growth/growth_integration_linux_test.go":    "its server is late now and then, so that requests are hedged",
 	"redisstore/proxy_test.go":                            "it delays what processes send to a server",
 	"retry/call_test.go":                                  "it holds the loop of another client, which runs in bubbles",
 	"awsretry/gatestorm_test.go":                          "its uploads arrive over time at real stores that slow down",

@@ -93,7 +93,7 @@ var mayImport = map[string][]string{
 	"redisstore":             {"circuit", "internal/cell", "internal/fleet"},
 	"awsretry":               {"circuit", "httpretry", "internal/breakers", "internal/calls", "internal/checksum", "internal/getters", "internal/transfer", "internal/viaproxy", "retry"},
 	"otelretry":              {"circuit", "metrics", "retry"},
-	"grpcretry":              {"circuit", "internal/breakers", "internal/calls", "retry"},
+	"grpcretry":              {"circuit", "internal/breakers", "internal/calls", "internal/meter", "retry"},
 	"sqlretry":               {"circuit", "retry"},
 	"policy":                 {"circuit", "hoststore", "internal/upstream", "retry"},
 	"vet":                    {"circuit", "retry"},
