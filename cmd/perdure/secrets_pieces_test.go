@@ -9,6 +9,7 @@ import (
 	"os"
 	"path/filepath"
 	"strings"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -80,10 +81,9 @@ func throughHedge(t *testing.T, l *listener, text string) {
 		fmt.Fprintf(&l.out, "%+v %#v\n", e, e)
 	}}
 	second := make(chan struct{})
-	first := true
+	var begun atomic.Bool
 	l.ended(hedge.Do(t.Context(), &h, func(ctx context.Context) error {
-		if first { // before the second begins, or the test would end by its deadline
-			first = false
+		if !begun.Swap(true) { // waits for the other attempt, so that a hedge is sent
 			<-second
 			<-ctx.Done()
 			return ctx.Err()
