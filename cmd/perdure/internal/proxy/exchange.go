@@ -27,16 +27,6 @@ func exchangeOf(ctx context.Context) *exchange {
 	return x
 }
 
-// Attempts returns how many attempts the request of ctx has had, and how many of them failed although the upstream may
-// have processed the request.
-func Attempts(ctx context.Context) (sent, unsure int) {
-	x := exchangeOf(ctx)
-	if x == nil {
-		return 0, 0
-	}
-	return int(x.attempts.Load()), int(x.unsure.Load())
-}
-
 // A counter counts the attempts of each exchange.
 type counter struct{ base http.RoundTripper }
 

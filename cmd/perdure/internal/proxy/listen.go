@@ -1,6 +1,7 @@
 package proxy
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"io"
@@ -79,11 +80,7 @@ func (p *Proxy) Serve(ctx context.Context, l net.Listener) error {
 		return err
 	case <-ctx.Done():
 	}
-	grace := p.config.Grace
-	if grace == 0 {
-		grace = defaultGrace
-	}
-	bound, stop := context.WithTimeout(base, grace)
+	bound, stop := context.WithTimeout(base, cmp.Or(p.config.Grace, defaultGrace))
 	defer stop()
 	_ = server.Shutdown(bound) // an error: the time is over
 	p.wait(bound)
