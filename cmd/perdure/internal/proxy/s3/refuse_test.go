@@ -205,7 +205,7 @@ func TestRefusedRequestsStoreNothing(t *testing.T) {
 		return func(text string) string { return strings.Replace(text, old, now, 1) }
 	}
 	const streaming, trailing, loose = "STREAMING-AWS4-HMAC-SHA256-PAYLOAD", "STREAMING-AWS4-HMAC-SHA256-PAYLOAD-TRAILER", "STREAMING-UNSIGNED-PAYLOAD-TRAILER"
-	two := []string{"abc", "def"}
+	two := []string{"uvw", "xyz"} // not hexadecimal, so that no signature has them
 	for name, test := range map[string]struct {
 		sent
 
@@ -228,18 +228,18 @@ func TestRefusedRequestsStoreNothing(t *testing.T) {
 		"presigned, moved":     {sent{presign: 60, body: "x", change: func(r *http.Request) { r.URL.Path = "/bikes/other" }}, "SignatureDoesNotMatch"},
 		"signature V2":         {sent{payload: hexOf("x"), body: "x", change: func(r *http.Request) { r.Header.Set("Authorization", "AWS "+key.ID+":abc") }}, "InvalidRequest"},
 		"unknown form":         {sent{payload: "STREAMING-AWS4-ECDSA-P256-SHA256-PAYLOAD", body: "x"}, "NotImplemented"},
-		"tampered chunk":       {sent{payload: streaming, decoded: 6, chunks: signedChunks(two, "", flip("def", "dEf"))}, "SignatureDoesNotMatch"},
+		"tampered chunk":       {sent{payload: streaming, decoded: 6, chunks: signedChunks(two, "", flip("xyz", "xYz"))}, "SignatureDoesNotMatch"},
 		"tampered size":        {sent{payload: streaming, decoded: 6, chunks: signedChunks(two, "", flip("3;", "4;"))}, "SignatureDoesNotMatch"},
 		"missing chunk":        {sent{payload: streaming, decoded: 6, chunks: signedChunks(two[:1], "", nil)}, "InvalidChunk"},
 		"chunk too many":       {sent{payload: streaming, decoded: 3, chunks: signedChunks(two, "", nil)}, "InvalidChunk"},
 		"chunk of 17 MiB":      {sent{payload: streaming, decoded: 17 << 20, chunks: signedChunks([]string{strings.Repeat("a", 17<<20)}, "", nil)}, "InvalidRequest"},
 		"no last chunk":        {sent{payload: streaming, decoded: 6, chunks: signedChunks(two, "", func(s string) string { return s[:strings.LastIndex(s, "0;")] })}, "IncompleteBody"},
 		"bytes after the end":  {sent{payload: streaming, decoded: 6, chunks: signedChunks(two, "", func(s string) string { return s + "x" })}, "InvalidChunk"},
-		"tampered trailer":     {sent{payload: trailing, trailer: crcTrailer, decoded: 6, chunks: signedChunks(two, crcOf("abcdef"), flip(crcOf("abcdef"), crcOf("abcdeg")))}, "SignatureDoesNotMatch"},
-		"wrong trailer":        {sent{payload: trailing, trailer: crcTrailer, decoded: 6, chunks: signedChunks(two, crcOf("abcdeg"), nil)}, "BadDigest"},
+		"tampered trailer":     {sent{payload: trailing, trailer: crcTrailer, decoded: 6, chunks: signedChunks(two, crcOf("uvwxyz"), flip(crcOf("uvwxyz"), crcOf("uvwxyy")))}, "SignatureDoesNotMatch"},
+		"wrong trailer":        {sent{payload: trailing, trailer: crcTrailer, decoded: 6, chunks: signedChunks(two, crcOf("uvwxyy"), nil)}, "BadDigest"},
 		"no trailer":           {sent{payload: trailing, trailer: crcTrailer, decoded: 6, chunks: signedChunks(two, "", nil)}, "MalformedTrailerError"},
-		"another trailer":      {sent{payload: trailing, trailer: "x-amz-checksum-sha1", decoded: 6, chunks: signedChunks(two, crcOf("abcdef"), nil)}, "MalformedTrailerError"},
-		"unsigned trailer":     {sent{payload: trailing, trailer: crcTrailer, decoded: 6, chunks: signedChunks(two, crcOf("abcdef"), flip("x-amz-trailer-signature", "x-amz-other"))}, "MalformedTrailerError"},
+		"another trailer":      {sent{payload: trailing, trailer: "x-amz-checksum-sha1", decoded: 6, chunks: signedChunks(two, crcOf("uvwxyz"), nil)}, "MalformedTrailerError"},
+		"unsigned trailer":     {sent{payload: trailing, trailer: crcTrailer, decoded: 6, chunks: signedChunks(two, crcOf("uvwxyz"), flip("x-amz-trailer-signature", "x-amz-other"))}, "MalformedTrailerError"},
 		"trailer of no digest": {sent{payload: loose, trailer: "x-amz-meta-a", decoded: 1, body: "1\r\na\r\n0\r\nx-amz-meta-a:b\r\n\r\n"}, "InvalidRequest"},
 		"wrong loose trailer":  {sent{payload: loose, trailer: crcTrailer, decoded: 1, body: "1\r\na\r\n0\r\nx-amz-checksum-crc32:" + crcOf("b") + "\r\n\r\n"}, "BadDigest"},
 		"endless line":         {sent{payload: loose, trailer: crcTrailer, decoded: 1, body: strings.Repeat("1", 1<<20)}, "InvalidChunk"},
