@@ -80,12 +80,14 @@ func (s *stream) attach(res *http.Response) (ok bool) {
 	if res.Uncompressed && s.req.Header["Accept-Encoding"] == nil {
 		s.transport.gzip.Store(true)
 	}
-	if res.Uncompressed || res.ContentLength == 0 ||
-		!isFull(res.StatusCode) && res.StatusCode != http.StatusPartialContent || !s.representation.read(res) {
+	if res.Uncompressed || !isFull(res.StatusCode) && res.StatusCode != http.StatusPartialContent || !s.representation.read(res) {
 		return false
 	}
 	if s.representation.digest && !digest.IsLeftToCaller(s.req.Context()) {
 		s.check = digest.For(res.Header, s.representation.full)
+	}
+	if res.ContentLength == 0 && (s.check == nil || bytes.Equal(s.check.Sum(nil), s.check.Want)) {
+		return false // nothing can break, and callers compare Body with http.NoBody
 	}
 	s.adopt(res)
 	return true

@@ -37,11 +37,24 @@ func (p *Proxy) modify(res *http.Response) error {
 	if err := settle(res); err != nil {
 		return err
 	}
+	if err := x.attach(res); err != nil {
+		return err
+	}
 	res.Header.Set(HeaderAttempts, strconv.Itoa(int(x.attempts.Load())))
 	p.count(x, res.StatusCode)
 	p.redirect(x.upstream, res, res.Request.URL)
+	return nil
+}
+
+// attach makes a responseBody the body of res, or returns why the client must not have res.
+func (x *exchange) attach(res *http.Response) error {
 	if res.StatusCode == http.StatusSwitchingProtocols || res.Body == nil || res.Body == http.NoBody || x.client.Method == http.MethodHead {
 		return nil
+	}
+	if res.ContentLength == 0 { // there is no last byte to hold back, if a digest does not match
+		if _, err := res.Body.Read(make([]byte, 1)); err != io.EOF {
+			return err
+		}
 	}
 	unbounded := httpretry.MayBeTruncated(res)
 	if unbounded {
