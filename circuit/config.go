@@ -186,20 +186,21 @@ func fields() []setting.Field[Config] {
 			0, 1, func(c *Config) *float64 { return &c.OpenJitter }),
 		setting.Span("open_max", "longest open time in seconds (10 times recovery_timeout_seconds)",
 			time.Millisecond, maxOpen, setting.None, func(c *Config) *time.Duration { return &c.OpenMax }),
-		setting.Ratio("budget", "ceiling of the retry budget in tokens (no budget)",
-			1, 1000, func(c *Config) *float64 { return &c.Budget }),
+		setting.OrOff(setting.Ratio("budget", "ceiling of the retry budget in tokens (no budget)", 1, 1000, budget), budget),
 		setting.Choice("gate", "admit calls at the rate that the service can serve; other calls wait or fail_fast (off)",
 			gateModes(), func(c *Config) *GateMode { return &c.Gate }),
-		setting.Rate("rate", "maximum calls per second, or as in 60/m, of all processes that share the breaker (no limit)",
-			func(c *Config) *float64 { return &c.Rate }),
+		setting.OrOff(setting.Rate("rate", "maximum calls per second, or as in 60/m, of all processes that share the breaker (no limit)", rate), rate),
 		setting.Whole("burst", "maximum calls that the rate admits at once after a pause (1)",
 			1, cell.MaxBurst, setting.None, func(c *Config) *int { return &c.Burst }),
-		setting.Whole("concurrency", "maximum number of calls in flight (no limit)",
-			1, maxConcurrency, setting.None, func(c *Config) *int { return &c.Concurrency }),
+		setting.OrOff(setting.Whole("concurrency", "maximum number of calls in flight (no limit)", 1, maxConcurrency, setting.None, concurrency), concurrency),
 		setting.Switch("observe_only", "report what the breaker would do, but refuse nothing (false)",
 			true, func(c *Config) *bool { return &c.ObserveOnly }),
 	}
 }
+
+func budget(c *Config) *float64  { return &c.Budget }
+func rate(c *Config) *float64    { return &c.Rate }
+func concurrency(c *Config) *int { return &c.Concurrency }
 
 // Parameters returns the parameters of [Config.Set], in the order of documentation.
 func Parameters() []perdure.Parameter { return setting.Parameters(fields()) }
@@ -221,7 +222,7 @@ func (c Config) Validate() error {
 		if text == Off {
 			text = noThreshold
 		}
-		return setting.Bad("failure_threshold", text, "5 or absent with a gate; without a gate, 1 to 1000 or off")
+		return setting.Bad("failure_threshold", text, "5 or absent with a gate; with gate off, 1 to 1000 or off")
 	}
 	return c.validate(f)
 }

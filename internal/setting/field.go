@@ -139,6 +139,20 @@ func Ratio[T any](name, doc string, low, high float64, at func(*T) *float64) Fie
 	return ordered(Field[T]{Name: name, Doc: doc, Want: want}, low, high, None, 0, parse, show, at)
 }
 
+// OrOff returns f with the text off for its zero value, so that what a preset or a file sets can be switched off.
+func OrOff[T, V any](f Field[T], at func(*T) *V) Field[T] {
+	set := f.set
+	f.Want += ", or off"
+	f.set = func(c *T, text string) bool {
+		if text == "off" {
+			*at(c) = *new(V)
+			return true
+		}
+		return set(c, text)
+	}
+	return f
+}
+
 // rateUnits are the units of time of a rate.
 var rateUnits = []struct { //nolint:gochecknoglobals // a table
 	name    string
