@@ -1,5 +1,5 @@
-// Command aws writes objects to S3 and reads them back, with retries, a circuit breaker and a retry budget for the store,
-// and metrics on the address -admin.
+// Command aws writes objects to S3 and reads them back, with retries, a circuit breaker and a retry budget for the store.
+// Its metrics are at /metrics of the address -admin, its spans in the log.
 package main
 
 import (
@@ -8,10 +8,6 @@ import (
 	"flag"
 	"fmt"
 	"io"
-	"log"
-	"net"
-	"os"
-	"os/signal"
 	"time"
 
 	"github.com/aws/aws-sdk-go-v2/aws"
@@ -20,39 +16,27 @@ import (
 
 	"github.com/seed-0f2c7998/perdure/awsretry"
 	"github.com/seed-0f2c7998/perdure/circuit"
-	"github.com/seed-0f2c7998/perdure/examples/services/internal/admin"
-	"github.com/seed-0f2c7998/perdure/metrics"
+	"github.com/seed-0f2c7998/perdure/examples/services/internal/service"
 	"github.com/seed-0f2c7998/perdure/retry"
 )
 
 func main() {
-	address := flag.String("admin", "127.0.0.1:9464", "`address` of /metrics")
 	bucket := flag.String("bucket", "bikes", "`name` of the bucket")
-	flag.Parse()
-	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt)
-	defer stop()
-	cfg, err := config.LoadDefaultConfig(ctx)
-	if err != nil {
-		log.Fatal(err) //nolint:gocritic // nothing is left to stop
-	}
-	listener, err := (&net.ListenConfig{}).Listen(ctx, "tcp", *address)
-	if err == nil {
-		err = run(ctx, listener, cfg, *bucket, 100)
-	}
-	if err != nil {
-		log.Fatal(err)
-	}
+	service.Main(func(ctx context.Context, t *service.Telemetry) error {
+		cfg, err := config.LoadDefaultConfig(ctx)
+		if err != nil {
+			return err
+		}
+		return run(ctx, t, cfg, *bucket, 25)
+	})
 }
 
 // run writes n objects and compares each with what it reads back.
-func run(ctx context.Context, listener net.Listener, cfg aws.Config, bucket string, n int) error {
-	registry := new(metrics.Registry)
-	go func() { _ = admin.Serve(listener, registry) }()
-
+func run(ctx context.Context, t *service.Telemetry, cfg aws.Config, bucket string, n int) error {
 	// resilience: begin
 	policy := retry.Service()
 	policy.MaxAttempts, policy.ThrottleDelay = 5, 100*time.Millisecond
-	policy.Breaker, policy.Metrics = circuit.New("s3", circuit.Service()), registry
+	policy.Breaker, policy.Metrics, policy.Observe = circuit.New("s3", circuit.Service()), t.Registry, t.Observe
 	awsretry.Apply(&cfg, &policy)
 	// resilience: end
 

@@ -1,5 +1,5 @@
-// Command grpc asks a server for its health, with retries, a circuit breaker and a retry budget for the target, and
-// metrics on the address -admin.
+// Command grpc asks a server for its health, with retries, a circuit breaker and a retry budget for the target. Its
+// metrics are at /metrics of the address -admin, its spans in the log.
 package main
 
 import (
@@ -7,10 +7,7 @@ import (
 	"flag"
 	"fmt"
 	"io"
-	"log"
-	"net"
 	"os"
-	"os/signal"
 	"time"
 
 	"google.golang.org/grpc"
@@ -18,36 +15,23 @@ import (
 	healthpb "google.golang.org/grpc/health/grpc_health_v1"
 
 	"github.com/seed-0f2c7998/perdure/circuit"
-	"github.com/seed-0f2c7998/perdure/examples/services/internal/admin"
+	"github.com/seed-0f2c7998/perdure/examples/services/internal/service"
 	"github.com/seed-0f2c7998/perdure/grpcretry"
-	"github.com/seed-0f2c7998/perdure/metrics"
 	"github.com/seed-0f2c7998/perdure/retry"
 )
 
 func main() {
-	address := flag.String("admin", "127.0.0.1:9464", "`address` of /metrics")
 	target := flag.String("target", "127.0.0.1:50051", "`target` of the calls")
-	flag.Parse()
-	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt)
-	defer stop()
-	listener, err := (&net.ListenConfig{}).Listen(ctx, "tcp", *address)
-	if err == nil {
-		err = run(ctx, listener, *target, 100, os.Stdout)
-	}
-	if err != nil {
-		log.Fatal(err) //nolint:gocritic // nothing is left to stop
-	}
+	service.Main(func(ctx context.Context, t *service.Telemetry) error { return run(ctx, t, *target, 50, os.Stdout) })
 }
 
 // run makes n calls and prints their results.
-func run(ctx context.Context, listener net.Listener, target string, n int, out io.Writer) error {
-	registry := new(metrics.Registry)
-	go func() { _ = admin.Serve(listener, registry) }()
+func run(ctx context.Context, t *service.Telemetry, target string, n int, out io.Writer) error {
 	options := []grpc.DialOption{grpc.WithTransportCredentials(insecure.NewCredentials())}
 
 	// resilience: begin
 	policy, breaker := retry.Service(), circuit.Service()
-	policy.AttemptTimeout, policy.Metrics = 2*time.Second, registry
+	policy.AttemptTimeout, policy.Metrics, policy.Observe = 2*time.Second, t.Registry, t.Observe
 	options = append(options, grpcretry.DialOptions(grpcretry.Options{Policy: &policy, Breakers: &breaker})...)
 	// resilience: end
 

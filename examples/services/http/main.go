@@ -1,5 +1,5 @@
-// Command http reads stations from an HTTP API, with retries, a circuit breaker and a retry budget for the host, metrics
-// on the address -admin, and spans and metrics for OpenTelemetry.
+// Command http reads stations from an HTTP API, with retries, a circuit breaker and a retry budget for the host. Its
+// metrics are at /metrics of the address -admin, its spans in the log.
 package main
 
 import (
@@ -8,50 +8,27 @@ import (
 	"flag"
 	"fmt"
 	"io"
-	"log"
-	"net"
 	"net/http"
 	"os"
-	"os/signal"
 	"time"
 
 	"github.com/seed-0f2c7998/perdure/circuit"
-	"github.com/seed-0f2c7998/perdure/examples/services/internal/admin"
+	"github.com/seed-0f2c7998/perdure/examples/services/internal/service"
 	"github.com/seed-0f2c7998/perdure/httpretry"
-	"github.com/seed-0f2c7998/perdure/metrics"
-	"github.com/seed-0f2c7998/perdure/otelretry"
 	"github.com/seed-0f2c7998/perdure/retry"
 )
 
 func main() {
-	address := flag.String("admin", "127.0.0.1:9464", "`address` of /metrics")
 	api := flag.String("api", "http://127.0.0.1:8080", "`URL` of the stations")
-	flag.Parse()
-	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt)
-	defer stop()
-	listener, err := (&net.ListenConfig{}).Listen(ctx, "tcp", *address)
-	if err == nil {
-		err = run(ctx, listener, *api, 100, os.Stdout)
-	}
-	if err != nil {
-		log.Fatal(err) //nolint:gocritic // nothing is left to stop
-	}
+	service.Main(func(ctx context.Context, t *service.Telemetry) error { return run(ctx, t, *api, 50, os.Stdout) })
 }
 
 // run prints the names of n stations.
-func run(ctx context.Context, listener net.Listener, api string, n int, out io.Writer) error {
-	registry := new(metrics.Registry)
-	go func() { _ = admin.Serve(listener, registry) }()
-	telemetry, err := otelretry.New(otelretry.Options{Registry: registry})
-	if err != nil {
-		return err
-	}
-	defer func() { _ = telemetry.Close() }()
-
+func run(ctx context.Context, t *service.Telemetry, api string, n int, out io.Writer) error {
 	// resilience: begin
 	policy, breaker := retry.Service(), circuit.Service()
 	policy.Name, policy.AttemptTimeout = "fetch_station", 2*time.Second
-	policy.Metrics, policy.Observe = registry, telemetry.Observe
+	policy.Metrics, policy.Observe = t.Registry, t.Observe
 	client := &http.Client{Transport: httpretry.NewTransport(nil, httpretry.Options{Policy: &policy, Breakers: &breaker})}
 	// resilience: end
 

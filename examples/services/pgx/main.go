@@ -1,14 +1,10 @@
 // Command pgx moves money between accounts in serializable transactions of PostgreSQL, with retries, a circuit breaker
-// and a retry budget for the database, and metrics on the address -admin.
+// and a retry budget for the database. Its metrics are at /metrics of the address -admin, its spans in the log.
 package main
 
 import (
 	"context"
 	"flag"
-	"log"
-	"net"
-	"os"
-	"os/signal"
 	"time"
 
 	"github.com/jackc/pgx/v5"
@@ -16,31 +12,18 @@ import (
 	"golang.org/x/sync/errgroup"
 
 	"github.com/seed-0f2c7998/perdure/circuit"
-	"github.com/seed-0f2c7998/perdure/examples/services/internal/admin"
-	"github.com/seed-0f2c7998/perdure/metrics"
+	"github.com/seed-0f2c7998/perdure/examples/services/internal/service"
 	"github.com/seed-0f2c7998/perdure/retry"
 	"github.com/seed-0f2c7998/perdure/sqlretry/pgxretry"
 )
 
 func main() {
-	address := flag.String("admin", "127.0.0.1:9464", "`address` of /metrics")
 	database := flag.String("database", "postgres://127.0.0.1/bank", "`URL` of the database")
-	flag.Parse()
-	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt)
-	defer stop()
-	listener, err := (&net.ListenConfig{}).Listen(ctx, "tcp", *address)
-	if err == nil {
-		err = run(ctx, listener, *database, 8, 20)
-	}
-	if err != nil {
-		log.Fatal(err) //nolint:gocritic // nothing is left to stop
-	}
+	service.Main(func(ctx context.Context, t *service.Telemetry) error { return run(ctx, t, *database, 8, 20) })
 }
 
 // run lets each of the workers make n transfers.
-func run(ctx context.Context, listener net.Listener, database string, workers, n int) error {
-	registry := new(metrics.Registry)
-	go func() { _ = admin.Serve(listener, registry) }()
+func run(ctx context.Context, t *service.Telemetry, database string, workers, n int) error {
 	pool, err := pgxpool.New(ctx, database)
 	if err != nil {
 		return err
@@ -49,7 +32,7 @@ func run(ctx context.Context, listener net.Listener, database string, workers, n
 
 	// resilience: begin
 	policy := retry.Service()
-	policy.Name, policy.MaxAttempts, policy.Metrics = "transfer", 30, registry
+	policy.Name, policy.MaxAttempts, policy.Metrics, policy.Observe = "transfer", 30, t.Registry, t.Observe
 	policy.MaxDelay, policy.Breaker = time.Second, circuit.New("bank", circuit.Service())
 	serializable := &pgxretry.Options{TxOptions: pgx.TxOptions{IsoLevel: pgx.Serializable}}
 	transfer := func(ctx context.Context, from, to, amount int) error {

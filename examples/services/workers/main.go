@@ -1,6 +1,6 @@
 // Command workers looks up prices with 1,000 goroutines. The service gets at most 100 calls at a time and 2,000 in a second;
-// a slow call is made a second time, a failed one is retried, and while the service is down the list price counts. Metrics
-// are on the address -admin.
+// a slow call is made a second time, a failed one is retried, and while the service is down the list price counts. Its
+// metrics are at /metrics of the address -admin, its spans in the log.
 package main
 
 import (
@@ -8,20 +8,15 @@ import (
 	"encoding/json"
 	"flag"
 	"fmt"
-	"log"
-	"net"
 	"net/http"
-	"os"
-	"os/signal"
 	"sync/atomic"
 
 	"golang.org/x/sync/errgroup"
 
 	"github.com/seed-0f2c7998/perdure/circuit"
-	"github.com/seed-0f2c7998/perdure/examples/services/internal/admin"
+	"github.com/seed-0f2c7998/perdure/examples/services/internal/service"
 	"github.com/seed-0f2c7998/perdure/fallback"
 	"github.com/seed-0f2c7998/perdure/hedge"
-	"github.com/seed-0f2c7998/perdure/metrics"
 	"github.com/seed-0f2c7998/perdure/retry"
 )
 
@@ -29,37 +24,28 @@ import (
 const listPrice = 99
 
 func main() {
-	address := flag.String("admin", "127.0.0.1:9464", "`address` of /metrics")
 	api := flag.String("api", "http://127.0.0.1:8080", "`URL` of the prices")
-	flag.Parse()
-	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt)
-	defer stop()
-	listener, err := (&net.ListenConfig{}).Listen(ctx, "tcp", *address)
-	if err == nil {
-		var r result
-		r, err = run(ctx, listener, *api, 1000)
-		log.Printf("sum %d, %d list prices", r.sum, r.replaced)
-	}
-	if err != nil {
-		log.Fatal(err) //nolint:gocritic // nothing is left to stop
-	}
+	service.Main(func(ctx context.Context, t *service.Telemetry) error {
+		r, err := run(ctx, t, *api, 1000)
+		fmt.Printf("sum %d, %d list prices\n", r.sum, r.replaced)
+		return err
+	})
 }
 
 // A result is what the workers have found.
 type result struct{ sum, replaced int64 }
 
 // run starts the workers, of which each looks up one price.
-func run(ctx context.Context, listener net.Listener, api string, workers int) (result, error) {
-	registry := new(metrics.Registry)
-	go func() { _ = admin.Serve(listener, registry) }()
+func run(ctx context.Context, t *service.Telemetry, api string, workers int) (result, error) {
 	client := &http.Client{Transport: &http.Transport{MaxIdleConnsPerHost: 100}}
 
 	// resilience: begin
 	limits := circuit.Service()
 	limits.Gate, limits.Concurrency, limits.Rate, limits.Burst = circuit.FailFast, 100, 2000, 100
 	policy := retry.Service()
-	policy.Name, policy.Metrics, policy.Breaker = "price", registry, circuit.New("prices", limits)
-	slow := hedge.Hedge[int64]{Name: "price", Metrics: registry}
+	policy.Name, policy.Metrics, policy.Observe = "price", t.Registry, t.Observe
+	policy.Breaker = circuit.New("prices", limits)
+	slow := hedge.Hedge[int64]{Name: "price", Metrics: t.Registry}
 	lookup := func(ctx context.Context, item int) (int64, error, error) {
 		return fallback.Replaced(ctx, nil, func(ctx context.Context) (int64, error) {
 			return retry.Value(ctx, &policy, func(ctx context.Context) (int64, error) {
