@@ -4,7 +4,9 @@ package main
 
 import (
 	"bytes"
+	"fmt"
 	"net/http"
+	"net/http/httptest"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -40,8 +42,14 @@ var servingAt = regexp.MustCompile(`Serving (\S+:\d+)`)
 // serveProxy starts perdure proxy on a free port. It returns the process, its URL and its log.
 func serveProxy(t *testing.T, args ...string) (c *exec.Cmd, url string, log *text) {
 	t.Helper()
+	return serveProxyIn(t, nil, args...)
+}
+
+// serveProxyIn is serveProxy in an environment.
+func serveProxyIn(t *testing.T, environ []string, args ...string) (c *exec.Cmd, url string, log *text) {
+	t.Helper()
 	log = new(text)
-	c = command(t, nil, append([]string{"proxy", "--listen", "127.0.0.1:0"}, args...)...)
+	c = command(t, environ, append([]string{"proxy", "--listen", "127.0.0.1:0"}, args...)...)
 	c.Stderr = log
 	start(t, c)
 	t.Cleanup(func() {
@@ -94,5 +102,64 @@ proxy:
 				t.Errorf("%s: %s: %s with %s attempts, want %s\n%s", tt.args, path, res.Status, got, want, log)
 			}
 		}
+	}
+}
+
+// A new proxy has retries for eight requests that fail together. One that is started again has what the first has left.
+func TestFirstRequestsHaveAFullBudget(t *testing.T) {
+	const together = 8
+	var mu sync.Mutex
+	seen := make(map[string]int)
+	var all sync.WaitGroup
+	all.Add(together)
+	s := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		mu.Lock()
+		seen[r.URL.Path]++
+		n := seen[r.URL.Path]
+		mu.Unlock()
+		switch {
+		case r.URL.Path == "/down":
+			w.WriteHeader(http.StatusInternalServerError)
+		case n == 1:
+			all.Done()
+			all.Wait()
+			w.WriteHeader(http.StatusInternalServerError)
+		}
+	}))
+	t.Cleanup(s.Close)
+	environ := []string{"PERDURE_STATE=" + t.TempDir()}
+	args := []string{"--to", s.URL, "--base-delay", "1ms", "--jitter", "0", "--gate", "off", "--failure-threshold", "off"}
+	c, url, log := serveProxyIn(t, environ, args...)
+	status := func(url string) (code int, attempts string) {
+		req, err := http.NewRequestWithContext(t.Context(), http.MethodGet, url, http.NoBody)
+		if err != nil {
+			t.Error(err)
+			return 0, ""
+		}
+		res, err := http.DefaultClient.Do(req)
+		if err != nil {
+			t.Error(err)
+			return 0, ""
+		}
+		res.Body.Close()
+		return res.StatusCode, res.Header.Get("Perdure-Attempts")
+	}
+	var clients sync.WaitGroup
+	for i := range together {
+		clients.Go(func() {
+			if code, attempts := status(fmt.Sprintf("%s/%d", url, i)); code != http.StatusOK || attempts != "2" {
+				t.Errorf("request %d of %d at once: %d after %s attempts\n%s", i, together, code, attempts, log)
+			}
+		})
+	}
+	clients.Wait()
+	for range 20 { // spends the budget
+		status(url + "/down")
+	}
+	_ = c.Process.Signal(syscall.SIGTERM)
+	_ = c.Wait()
+	_, url, _ = serveProxyIn(t, environ, args...)
+	if _, attempts := status(url + "/down"); attempts != "1" {
+		t.Errorf("the budget of a proxy that is started again pays for %s attempts, want 1", attempts)
 	}
 }

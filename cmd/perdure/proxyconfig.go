@@ -38,7 +38,7 @@ func (a *app) proxyConfig(f *proxyFlags) (c proxy.Config, done func(), err error
 		c.Upstreams[i].Policy, c.Upstreams[i].Breakers = &all[i].Policy, &all[i].Breaker
 	}
 	c.Policy, c.Breakers = &all[0].Policy, all[0].Breaker
-	c.Registry, c.SpoolTotal = new(circuit.Registry), int64(f.spool)<<20
+	c.Registry, c.FullBudgets, c.SpoolTotal = new(circuit.Registry), !store.IsFleet(), int64(f.spool)<<20
 	c.HeadTimeout, c.Grace, c.Hosts, c.Log = f.head, f.grace, f.hosts, a.log
 	return c, store.Close, nil
 }

@@ -12,10 +12,6 @@ import (
 	"strings"
 	"testing"
 
-	"github.com/aws/aws-sdk-go-v2/aws"
-	"github.com/aws/aws-sdk-go-v2/credentials"
-	"github.com/aws/aws-sdk-go-v2/service/s3"
-
 	"github.com/seed-0f2c7998/perdure/s3test"
 )
 
@@ -29,14 +25,13 @@ func faultyStore(t *testing.T, nth ...int) *s3test.Server {
 	store := s3test.Start(t, s3test.Options{Buckets: []string{"bikes"}})
 	body := bytes.Repeat(allBytes(), 1024)
 	for key, content := range map[string][]byte{
-		"seed": body, "seed-large": bytes.Repeat(body, 44), "seed-gone": body, "seed-gone-too": body, "healthy": nil,
+		"seed": body, "seed-large": bytes.Repeat(body, 44), "seed-gone": body, "seed-gone-too": body,
 	} {
 		if err := store.Store("bikes", key, content); err != nil {
 			t.Fatal(err)
 		}
 	}
 	store.SetScript(s3test.Rules(
-		s3test.Rule{Prefix: "/bikes/healthy"},
 		s3test.Rule{Prefix: "/bikes/seed", Operation: "PutObject", Nth: nth, Fault: s3test.Failure(400, "RequestTimeout")},
 		first("PutObject", s3test.LostResponse()), first("GetObject", s3test.CutBody(100_000)), first("HeadObject", s3test.SlowDown()),
 		first("CreateMultipartUpload", s3test.InternalError()), first("UploadPart", s3test.Reset()), first("CompleteMultipartUpload", s3test.LostResponse()),
@@ -63,10 +58,9 @@ func environS3(url, id, secret string) []string {
 }
 
 // proxied starts `perdure proxy --s3` in front of a store, and returns the environment that it prints for its clients.
-func proxied(t *testing.T, store *s3test.Server) []string {
+func proxied(t *testing.T, store *s3test.Server, flags ...string) []string {
 	t.Helper()
-	c := command(t, environS3("", store.AccessKey, store.SecretKey),
-		"proxy", "--s3", "--to", store.URL, "--listen", "127.0.0.1:0", "--base-delay", "0.01", "--jitter", "0", "--max-attempts", "6", "--budget", "1000")
+	c := command(t, environS3("", store.AccessKey, store.SecretKey), append([]string{"proxy", "--s3", "--to", store.URL, "--listen", "127.0.0.1:0"}, flags...)...)
 	c.Stderr = os.Stderr
 	out, err := c.StdoutPipe()
 	if err != nil {
@@ -85,22 +79,7 @@ func proxied(t *testing.T, store *s3test.Server) []string {
 	if len(values) < 3 {
 		t.Fatal("the proxy printed no key")
 	}
-	fillBudget(t, values)
 	return environS3(values["AWS_ENDPOINT_URL"], values["AWS_ACCESS_KEY_ID"], values["AWS_SECRET_ACCESS_KEY"])
-}
-
-// fillBudget makes requests that succeed: a new budget has one token, and the faults of these tests need more.
-func fillBudget(t *testing.T, values map[string]string) {
-	t.Helper()
-	c := s3.New(s3.Options{
-		BaseEndpoint: aws.String(values["AWS_ENDPOINT_URL"]), Region: "us-east-1", UsePathStyle: true,
-		Credentials: credentials.NewStaticCredentialsProvider(values["AWS_ACCESS_KEY_ID"], values["AWS_SECRET_ACCESS_KEY"], ""),
-	})
-	for range 500 {
-		if _, err := c.GetObject(t.Context(), &s3.GetObjectInput{Bucket: aws.String("bikes"), Key: aws.String("healthy")}); err != nil {
-			t.Fatal(err)
-		}
-	}
 }
 
 // client runs a client and returns its output.
@@ -158,7 +137,7 @@ func TestBoto3ThroughTheProxy(t *testing.T) {
 	if got, _ := store.Object("bikes", "parts"); !bytes.Equal(got, bytes.Repeat(allBytes(), 44*1024)) {
 		t.Errorf("the object of parts has %d bytes", len(got))
 	}
-	if keys := strings.Join(store.Keys("bikes"), " "); keys != "copy healthy once parts put seed seed-large" {
+	if keys := strings.Join(store.Keys("bikes"), " "); keys != "copy once parts put seed seed-large" {
 		t.Errorf("at the end the store has %s", keys)
 	}
 }
@@ -174,18 +153,16 @@ func TestBoto3WithAWrongSecret(t *testing.T) {
 		t.Errorf("%v:\n%s", err, out)
 	}
 	for _, r := range store.Requests() {
-		if r.Path != "/bikes/healthy" {
-			t.Errorf("%s %s reached the store", r.Method, r.Path)
-		}
+		t.Errorf("%s %s reached the store", r.Method, r.Path)
 	}
 }
 
 // commandLines runs commands of a client through the proxy, where each ends well, and without it, where each fails. In a command,
 // {} stands for a file of 11 MiB; one that begins with ~ is run through the proxy only, because the client repeats it by itself.
-func commandLines(t *testing.T, program string, nth []int, commands ...string) {
+func commandLines(t *testing.T, program string, flags []string, nth []int, commands ...string) {
 	t.Helper()
 	stores := []*s3test.Server{faultyStore(t, nth...), faultyStore(t, nth...)}
-	environs := [][]string{proxied(t, stores[0]), environS3(stores[1].URL, stores[1].AccessKey, stores[1].SecretKey)}
+	environs := [][]string{proxied(t, stores[0], flags...), environS3(stores[1].URL, stores[1].AccessKey, stores[1].SecretKey)}
 	large := filepath.Join(t.TempDir(), "large")
 	content := bytes.Repeat(allBytes(), 44*1024)
 	if err := os.WriteFile(large, content, 0o600); err != nil {
@@ -229,7 +206,7 @@ func file(t *testing.T, path string) []byte {
 
 func TestAWSCLIThroughTheProxy(t *testing.T) {
 	t.Parallel()
-	commandLines(t, filepath.Join(pythonOfS3(t), "aws"), []int{1},
+	commandLines(t, filepath.Join(pythonOfS3(t), "aws"), nil, []int{1},
 		"s3 cp {} s3://bikes/up", "s3 cp s3://bikes/seed-large {}.back",
 		"s3api put-object --bucket bikes --key once --if-none-match * --body {}", "s3 rm s3://bikes/seed-gone")
 }
@@ -240,7 +217,7 @@ func TestRcloneThroughTheProxy(t *testing.T) {
 	if err != nil {
 		t.Skip("rclone is missing (`make integration` installs it)")
 	}
-	// rclone makes up to two attempts whatever its options say.
-	commandLines(t, rclone, []int{1, 2, 3}, "copyto {} p:bikes/up --s3-upload-cutoff 5M", "~copyto p:bikes/seed-large {}.back", "~lsf p:bikes/",
+	// rclone makes up to two attempts whatever its options say. So three of four requests must fail, which a budget of 10 does not pay for.
+	commandLines(t, rclone, []string{"--max-attempts", "4", "--budget", "100"}, []int{1, 2, 3}, "copyto {} p:bikes/up --s3-upload-cutoff 5M", "~copyto p:bikes/seed-large {}.back", "~lsf p:bikes/",
 		"copyto p:bikes/seed p:bikes/copy", "copyto {} p:bikes/once", "deletefile p:bikes/seed-gone")
 }

@@ -15,6 +15,7 @@ import (
 	"io"
 	"log"
 	"log/slog"
+	"math"
 	"net"
 	"net/http"
 	"net/http/httputil"
@@ -24,6 +25,7 @@ import (
 
 	"github.com/seed-0f2c7998/perdure/circuit"
 	"github.com/seed-0f2c7998/perdure/httpretry"
+	"github.com/seed-0f2c7998/perdure/internal/breakers"
 	"github.com/seed-0f2c7998/perdure/metrics"
 	"github.com/seed-0f2c7998/perdure/retry"
 )
@@ -45,6 +47,8 @@ type Config struct {
 	Policy    *retry.Policy     // of the requests to an Upstream without one
 	Breakers  circuit.Config    // of an Upstream without one: one breaker for each server
 	Registry  *circuit.Registry // nil means one of the Proxy's own
+	// FullBudgets makes New fill the retry budgets that are new. It must be false if other hosts share them.
+	FullBudgets bool
 
 	// HeadTimeout limits the time to the head of a response, with all attempts and waits; 0 means no limit.
 	HeadTimeout time.Duration
@@ -89,7 +93,11 @@ func New(c Config, address net.Addr) *Proxy {
 	if base == nil {
 		base = NewBase()
 	}
+	p.config.Registry = cmp.Or(c.Registry, new(circuit.Registry))
 	p.config.Upstreams = p.upstreams(counter{base})
+	if c.FullBudgets {
+		p.fillBudgets()
+	}
 	p.reverse = &httputil.ReverseProxy{
 		Rewrite:        p.rewrite,
 		Transport:      perUpstream{},
@@ -127,6 +135,21 @@ func (p *Proxy) upstreams(base http.RoundTripper) []Upstream {
 	}
 	slices.SortStableFunc(all, func(a, b Upstream) int { return len(b.Prefix) - len(a.Prefix) })
 	return all
+}
+
+// fillBudgets fills the retry budget of each upstream that no process has used: else the first requests of clients that make
+// several at once would have one retry together.
+func (p *Proxy) fillBudgets() {
+	for _, u := range p.config.Upstreams {
+		b, err := p.config.Registry.Get("http:"+server(u.URL), *cmp.Or(u.Breakers, &p.config.Breakers))
+		if err != nil {
+			continue // each request has this error
+		}
+		m := b.Metrics()
+		if m.Balance == 1 && m.Since.IsZero() && m.Attempts == (circuit.Attempts{}) && m.Refused == (circuit.Refused{}) {
+			breakers.Refund(b, math.MaxInt32) // up to the ceiling
+		}
+	}
 }
 
 // NewBase returns the http.Transport that sends attempts. It decodes nothing.

@@ -94,6 +94,9 @@ func (s *Store) host() circuit.Store {
 	return h
 }
 
+// IsFleet reports whether hosts share the state.
+func (s *Store) IsFleet() bool { return s.fleet != nil }
+
 // InheritPlaces makes child processes inherit the places of Concurrency that this process
 // holds when it starts them: a child that outlives this process, because that was killed,
 // still counts. Call InheritPlaces before the first breaker is created.
