@@ -43,10 +43,11 @@ identifies it. Uploaded parts are kept in the store, and their state in the stat
 (PERDURE_STATE, or ~/.local/state/perdure); perdure s3 clean removes both. --no-resume keeps nothing.
 --checksum verifies SRC before DST is created.
 
-An object gets the type, encoding and other attributes of SRC. From object to object, the store copies.
+An object gets the type, encoding and other attributes of SRC. From object to object, the store copies,
+unless --endpoint-url-dst or --profile-dst names another one.
 
-With -r, SRC is a directory and DST is s3://BUCKET/PREFIX, or the reverse: all files below SRC are copied
-below DST. Files that DST has with the same size and checksum are skipped. Nothing is deleted. When one
+With -r, SRC is a directory and DST is s3://BUCKET/PREFIX, or the reverse, or both are s3://BUCKET/PREFIX:
+all files below SRC are copied below DST. Files that DST has with the same size and checksum are skipped. Nothing is deleted. When one
 file fails, the others are still copied, unless the failure concerns all: no such bucket, wrong
 credentials, an open circuit breaker, a full disk. Symbolic links below SRC are failures unless --links
 is given; below DST nothing is written through one. Keys that lead out of the directory, or that cannot
@@ -72,7 +73,7 @@ permanently, and 69 if it gave up on all files that failed.`
 func (a *app) copyCommand() *cobra.Command {
 	var f *policy.Flags
 	var more *copyFlags
-	endpointURL, wait := "", time.Duration(0)
+	wait := time.Duration(0)
 	c := &cobra.Command{
 		Use:   "copy [flags] SRC DST",
 		Short: "Copy a file, a web page, an S3 object, or many, and verify them",
@@ -87,11 +88,11 @@ func (a *app) copyCommand() *cobra.Command {
 		DisableFlagsInUseLine: true,
 		RunE: func(c *cobra.Command, args []string) error {
 			a.openDagster(c.Context(), args[1], more.manifest)
-			if err := errors.Join(more.check(c.Flags()), awsenv.CheckURL("--endpoint-url", endpointURL), a.dagster.SelectAsset(more.asset), a.dagster.ApplyExtras(f)); err != nil {
+			if err := errors.Join(more.check(c.Flags()), awsenv.CheckURL("--endpoint-url", more.urls[0]), awsenv.CheckURL("--endpoint-url-dst", more.urls[1]), a.dagster.SelectAsset(more.asset), a.dagster.ApplyExtras(f)); err != nil {
 				return err
 			}
 			job := &copying.Job{Session: more.session(), Source: args[0], Destination: args[1], Checksum: more.checksum}
-			job.Session.EndpointURL, job.Session.Waiter = endpointURL, a.waiter(wait)
+			job.Session.Waiter = a.waiter(wait)
 			if more.recursive {
 				return a.copyTree(c, f, more, job)
 			}
@@ -99,7 +100,6 @@ func (a *app) copyCommand() *cobra.Command {
 		},
 	}
 	more = addCopyFlags(c.Flags())
-	c.Flags().StringVar(&endpointURL, "endpoint-url", "", "`URL` of an S3-compatible store (AWS_ENDPOINT_URL, or AWS)")
 	addWait(c.Flags(), &wait)
 	f = policy.Add(c.Flags())
 	return c

@@ -34,7 +34,7 @@ func (a *app) serveS3(ctx context.Context, f *proxyFlags, c *proxy.Config, addre
 	if len(f.to) > 0 {
 		to = f.to[0]
 	}
-	cfg, err := awsenv.Config(ctx, to, false)
+	cfg, err := awsenv.Config(ctx, to, "", false)
 	if err != nil {
 		return err
 	}

@@ -32,6 +32,8 @@ type copyFlags struct {
 	version   string
 	minRate   int
 	rateDst   float64
+	urls      [2]string // of the stores, as the flags --endpoint-url and --endpoint-url-dst
+	profiles  [2]string
 	links     string
 	empty     bool
 	manifest  string
@@ -42,7 +44,7 @@ type copyFlags struct {
 
 func addCopyFlags(flags *pflag.FlagSet) *copyFlags {
 	f := &copyFlags{minRate: 1024}
-	flags.BoolVarP(&f.recursive, "recursive", "r", false, "copy all files below a directory to s3://BUCKET/PREFIX, or the reverse")
+	flags.BoolVarP(&f.recursive, "recursive", "r", false, "copy all files below a directory to s3://BUCKET/PREFIX, the reverse, or between stores")
 	flags.Var(policy.Whole(&f.parallel, 1, 256), "parallel", fmt.Sprintf("`number` of files at a time with -r (%d), or of requests for one large file (%d); 1 to 256", tree.DefaultParallel, endpoint.DefaultParallel))
 	flags.StringVar(&f.checksum, "checksum", "", "`checksum` that SRC must have, such as sha256:9f86d0...")
 	flags.BoolVar(&f.noResume, "no-resume", false, "start from scratch, and keep nothing to resume from")
@@ -52,6 +54,10 @@ func addCopyFlags(flags *pflag.FlagSet) *copyFlags {
 	flags.StringVar(&f.version, "version-id", "", "`version` of SRC, if it is an object")
 	flags.Var(policy.Whole(&f.minRate, 0, 1<<30), "min-rate", "minimum `bytes` per second of a download, averaged over a minute; 0 means no limit")
 	flags.Var(policy.Rate(&f.rateDst), "rate-dst", "maximum requests per second to DST, or per unit as in 60/m (no limit); --rate is for SRC")
+	flags.StringVar(&f.urls[0], "endpoint-url", "", "`URL` of an S3-compatible store (AWS_ENDPOINT_URL, or AWS)")
+	flags.StringVar(&f.urls[1], "endpoint-url-dst", "", "`URL` of the store of DST, if it differs")
+	flags.StringVar(&f.profiles[0], "profile", "", "`name` of an AWS profile with credentials (AWS_PROFILE)")
+	flags.StringVar(&f.profiles[1], "profile-dst", "", "`name` of the profile for DST, if it differs")
 	flags.StringVar(&f.links, "links", string(tree.Fail), "what to do with symbolic links with -r: `way` is follow, skip or fail")
 	flags.BoolVar(&f.empty, "allow-empty", false, "let -r succeed if there is nothing to copy")
 	flags.StringVar(&f.manifest, "manifest", "", "`file` for the outcome of each file with -r, one JSON object per line; - is standard output")
@@ -89,13 +95,14 @@ func (f *copyFlags) session() endpoint.Session {
 	return endpoint.Session{
 		Parallel: f.parallel, NoResume: f.noResume, CustomerKey: f.sseKey, NoSignRequest: f.noSign,
 		RequestPayer: f.payer, VersionID: f.version, MinRate: int64(f.minRate), RateDst: f.rateDst,
+		EndpointURL: f.urls[0], EndpointURLDst: f.urls[1], Profile: f.profiles[0], ProfileDst: f.profiles[1],
 	}
 }
 
 // copyTree copies many files. link has their addresses and the session.
 func (a *app) copyTree(c *cobra.Command, f *policy.Flags, flags *copyFlags, link *copying.Job) error {
-	t, err := endpoint.ParseTree(link.Source, link.Destination)
-	if err == nil && !t.Up && tree.Links(flags.links) == tree.Follow {
+	t, err := endpoint.ParseTree(link.Source, link.Destination, link.Session.Stores())
+	if err == nil && t.From != nil && tree.Links(flags.links) == tree.Follow {
 		err = exit.UsageError(errors.New("--links follow is for links below SRC: no file is written through a link below DST"))
 	}
 	if err != nil {

@@ -40,10 +40,10 @@ func CheckURL(field, text string) error {
 	return setting.Bad(field, text, want)
 }
 
-// Config returns the configuration of the environment. If endpoint is not empty, it overrides the endpoint URL. Unless
-// unsigned is set, Config returns an error if there are no credentials.
-func Config(ctx context.Context, endpoint string, unsigned bool) (aws.Config, error) {
-	cfg, err := config.LoadDefaultConfig(ctx, config.WithLogger(logging.Nop{}))
+// Config returns the configuration of the environment. If endpoint or profile is not empty, it overrides the endpoint URL or
+// the profile. Unless unsigned is set, Config returns an error if there are no credentials.
+func Config(ctx context.Context, endpoint, profile string, unsigned bool) (aws.Config, error) {
+	cfg, err := config.LoadDefaultConfig(ctx, config.WithLogger(logging.Nop{}), config.WithSharedConfigProfile(profile))
 	if err != nil {
 		return cfg, fmt.Errorf("AWS environment: %s", oneLine(err.Error()))
 	}

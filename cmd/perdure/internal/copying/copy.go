@@ -50,7 +50,7 @@ type Result struct {
 // next run can resume the copy, the error says so.
 func (j *Job) Run(ctx context.Context) (r Result, err error) {
 	begun := time.Now()
-	from, to, err := endpoint.Parse(j.Source, j.Destination)
+	from, to, err := endpoint.Parse(j.Source, j.Destination, j.Session.Stores())
 	if err != nil {
 		return r, err
 	}

@@ -189,7 +189,7 @@ func TestThirdScheme(t *testing.T) {
 
 func many(t *testing.T, from, to string) tree.Summary {
 	t.Helper()
-	place, err := endpoint.ParseTree(from, to)
+	place, err := endpoint.ParseTree(from, to, false)
 	if err != nil {
 		t.Fatal(err)
 	}

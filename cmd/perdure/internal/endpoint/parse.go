@@ -90,8 +90,9 @@ func nearly(text string) string {
 	return name + ":" + rest
 }
 
-// Parse returns the endpoints of a copy. If DST is a directory, the name of SRC is appended. Errors are about SRC or DST.
-func Parse(source, target string) (from, to Endpoint, err error) {
+// Parse returns the endpoints of a copy. If DST is a directory, the name of SRC is appended. stores says that they may be in
+// different stores. Errors are about SRC or DST.
+func Parse(source, target string, stores bool) (from, to Endpoint, err error) {
 	if from, err = parse("SRC", source, func(s scheme) string { return s.source }); err != nil {
 		return nil, nil, err
 	}
@@ -108,25 +109,23 @@ func Parse(source, target string) (from, to Endpoint, err error) {
 		}
 		to = named
 	}
-	if to.Is(from) {
+	if to.Is(from) && !stores {
 		return nil, nil, setting.Bad("DST", to.String(), "different from SRC")
 	}
 	return from, to, to.Check("DST", Destination)
 }
 
-// A Tree is the two sides of a copy of many files: a directory and a store's prefix.
+// A Tree is the two sides of a copy of many files: a directory and the prefix of a store, or two prefixes.
 type Tree struct {
-	Dir    string
-	Remote Endpoint
-	Up     bool // the copy is from Dir to Remote
+	From, To Endpoint // nil is Dir
+	Dir      string   // "" if both sides are prefixes
 }
 
-// ParseTree parses the arguments of a copy of many files.
-func ParseTree(source, destination string) (t Tree, err error) {
+// ParseTree parses the arguments of a copy of many files. stores says that they may be in different stores.
+func ParseTree(source, destination string, stores bool) (t Tree, err error) {
 	prefix := words(func(s scheme) string { return s.tree })
 	want := "a directory or " + prefix + ", with -r"
 	var sides [2]Endpoint
-	dir := -1
 	for i, text := range []string{source, destination} {
 		field := []string{"SRC", "DST"}[i]
 		s, err := find(field, text, want)
@@ -134,18 +133,26 @@ func ParseTree(source, destination string) (t Tree, err error) {
 			return t, err
 		}
 		local := s.names[0] == ""
-		if !local && s.tree == "" || local == (dir >= 0) && i == 1 {
+		if !local && s.tree == "" || local && t.Dir != "" {
 			return t, setting.Bad(field, text, want)
 		}
 		if local {
-			dir, t.Dir, want = i, text, prefix+", with -r and a directory as SRC"
+			t.Dir, want = text, prefix+", with -r and a directory as SRC"
 			continue
 		}
 		if sides[i], err = s.parse(field, text); err != nil {
 			return t, err
 		}
-		want = "a directory, with -r and " + prefix + " as SRC"
 	}
-	t.Up, t.Remote = dir == 0, sides[1-dir]
+	t.From, t.To = sides[0], sides[1]
+	if t.Dir == "" && !stores && overlap(t.From.String(), t.To.String()) {
+		return t, setting.Bad("DST", t.To.String(), "neither in SRC nor around it, with -r")
+	}
 	return t, nil
+}
+
+// overlap reports whether one address is that of the other, or below it.
+func overlap(a, b string) bool {
+	a, b = directory(a), directory(b)
+	return strings.HasPrefix(a, b) || strings.HasPrefix(b, a)
 }

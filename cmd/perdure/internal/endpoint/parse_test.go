@@ -30,7 +30,7 @@ func TestParse(t *testing.T) {
 		{"x", "./s3:b", "./s3:b"},
 		{"x", "s3", "s3"},
 	} {
-		_, to, err := Parse(c.from, c.to)
+		_, to, err := Parse(c.from, c.to, false)
 		if err != nil || to.String() != c.want {
 			t.Errorf("Parse(%q, %q) goes to %v, %v; want %q", c.from, c.to, to, err, c.want)
 		}
@@ -69,7 +69,7 @@ func TestParseRefuses(t *testing.T) {
 		{"s3://b/k", "s3://b", "DST"},
 		{"a\xff", "s3://b/", "DST"},
 	} {
-		_, to, err := Parse(c.from, c.to)
+		_, to, err := Parse(c.from, c.to, false)
 		bad, ok := errors.AsType[*setting.Error](err)
 		switch {
 		case c.field == "" && err == nil && !strings.Contains(to.String(), ".."):

@@ -35,6 +35,7 @@ type Object struct {
 	store    *objects.Store // nil before Connect
 	session  *Session
 	endpoint string // URL of the store; "" is AWS
+	profile  string // of the credentials; "" is the environment's
 	version  string // of the object; "" means the current one
 }
 
@@ -120,7 +121,11 @@ func (o *Object) connect(ctx context.Context, s *Session, as Role, preset, name 
 	if err != nil {
 		return err
 	}
-	cfg, err := awsenv.Config(ctx, s.EndpointURL, s.NoSignRequest)
+	url, profile := s.EndpointURL, s.Profile
+	if as == Destination {
+		url, profile = cmp.Or(s.EndpointURLDst, url), cmp.Or(s.ProfileDst, profile)
+	}
+	cfg, err := awsenv.Config(ctx, url, profile, s.NoSignRequest)
 	if err != nil {
 		return err
 	}
@@ -129,10 +134,10 @@ func (o *Object) connect(ctx context.Context, s *Session, as Role, preset, name 
 	o.store, err = objects.New(cfg, objects.Options{Policy: p, Breakers: breaker, Registry: registry, Parallel: s.Parallel, NoSignRequest: s.NoSignRequest, RequestPayer: s.RequestPayer, MinRate: s.MinRate}, func(so *s3.Options) {
 		so.HTTPClient = counted{so.HTTPClient.Do, &s.attempts}
 		s.Waiter.Apply(so, registry.All)
-		if s.EndpointURL != "" {
-			so.BaseEndpoint = &s.EndpointURL // the environment's URL for S3 would override that of cfg
+		if url != "" {
+			so.BaseEndpoint = &url // the environment's URL for S3 would override that of cfg
 		}
-		o.endpoint = aws.ToString(so.BaseEndpoint)
+		o.endpoint, o.profile = aws.ToString(so.BaseEndpoint), profile
 	})
 	if err = cmp.Or(err, awsenv.CheckURL(awsenv.Source, o.endpoint)); err != nil || s.CustomerKey == "" {
 		return err
@@ -184,8 +189,8 @@ func (o *Object) Create(_ context.Context, c *Copy) (Target, error) { return &pu
 // CopyFrom has the store copy an object.
 func (o *Object) CopyFrom(ctx context.Context, from Endpoint) (Stored, error) {
 	source, ok := from.(*Object)
-	if !ok {
-		return Stored{}, errors.ErrUnsupported
+	if !ok || source.endpoint != o.endpoint || source.profile != o.profile {
+		return Stored{}, errors.ErrUnsupported // read and write instead
 	}
 	got, err := o.store.Copy(ctx, objects.Address{Bucket: source.bucket, Key: source.key, VersionID: source.version}, objects.Address{Bucket: o.bucket, Key: o.key})
 	if status, ok := errors.AsType[*smithyhttp.ResponseError](err); ok && slices.Contains([]int{http.StatusNotImplemented, http.StatusMethodNotAllowed, http.StatusMovedPermanently, http.StatusBadRequest}, status.HTTPStatusCode()) {

@@ -21,7 +21,10 @@ import (
 // A Session holds the settings and the state that all endpoints of one copy, or of many, share. Exported fields must not
 // change after the first Connect. A Session is safe for concurrent use.
 type Session struct {
-	EndpointURL string // of an S3-compatible store; "" means that of the AWS environment
+	// EndpointURL and Profile are those of both stores, EndpointURLDst and ProfileDst of the destination alone; "" means those
+	// of the AWS environment, and for the destination those of both.
+	EndpointURL, EndpointURLDst string
+	Profile, ProfileDst         string
 
 	// CustomerKey is the path of the key with which the store encrypts the objects of both sides (SSE-C); "" means no key.
 	CustomerKey string
@@ -85,6 +88,9 @@ func (s *Session) Start() {
 	}
 }
 
+// Stores reports whether source and destination may be in different stores.
+func (s *Session) Stores() bool { return s.EndpointURLDst != "" && s.EndpointURLDst != s.EndpointURL }
+
 // guards returns the Config and the Registry of the breakers of one side.
 func (s *Session) guards(as Role) (*circuit.Config, *circuit.Registry) {
 	s.guarded[as] = true
@@ -108,21 +114,27 @@ func (s *Session) Again() *retry.Policy { return &s.again }
 
 // Unused returns a usage error about a setting that neither side uses. Call it when both are connected.
 func (s *Session) Unused() error {
-	switch {
-	case len(s.Limits) > 0 && !s.guarded[Source]:
+	if len(s.Limits) > 0 && !s.guarded[Source] {
 		return s.Limits[0]
-	case s.RateDst != 0 && !s.guarded[Destination]:
-		return setting.Bad("--rate-dst", setting.RateText(s.RateDst), "used with an object as DST")
-	case s.CustomerKey != "" && !s.stored:
-		return setting.Bad("--sse-c-key", s.CustomerKey, "used with an object as SRC or DST")
-	case s.VersionID != "" && !s.versioned:
-		return setting.Bad("--version-id", s.VersionID, "used with an object as SRC")
-	case (s.NoSignRequest || s.RequestPayer) && !s.stored:
-		name := "--no-sign-request"
-		if s.RequestPayer {
-			name = "--request-payer"
+	}
+	const object = "an object as SRC or DST"
+	for _, use := range []struct {
+		flag, value string
+		given, used bool
+		with        string
+	}{
+		{"--rate-dst", setting.RateText(s.RateDst), s.RateDst != 0, s.guarded[Destination], "an object as DST"},
+		{"--endpoint-url-dst", s.EndpointURLDst, s.EndpointURLDst != "", s.guarded[Destination], "an object as DST"},
+		{"--profile-dst", s.ProfileDst, s.ProfileDst != "", s.guarded[Destination], "an object as DST"},
+		{"--profile", s.Profile, s.Profile != "", s.stored, object},
+		{"--sse-c-key", s.CustomerKey, s.CustomerKey != "", s.stored, object},
+		{"--version-id", s.VersionID, s.VersionID != "", s.versioned, "an object as SRC"},
+		{"--request-payer", "true", s.RequestPayer, s.stored, object},
+		{"--no-sign-request", "true", s.NoSignRequest, s.stored, object},
+	} {
+		if use.given && !use.used {
+			return setting.Bad(use.flag, use.value, "used with "+use.with)
 		}
-		return setting.Bad(name, "true", "used with an object as SRC or DST")
 	}
 	return nil
 }

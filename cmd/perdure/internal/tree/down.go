@@ -21,7 +21,7 @@ func (r *run) openDown(ctx context.Context) error {
 	if info, err := os.Stat(r.Dir); err == nil && !info.IsDir() {
 		return endpoint.Explain("write", r.Dir, errors.New("is a file: -r needs a directory"))
 	}
-	return r.connect(ctx, endpoint.Source)
+	return r.connect(ctx)
 }
 
 // listDown sends the objects of the store.
@@ -29,12 +29,12 @@ func (r *run) listDown(ctx context.Context) error {
 	ctx, cancel := context.WithCancel(ctx)
 	defer cancel()
 	var l listing
-	next, stop := iter.Pull2(l.ordered(r.list(ctx)))
+	next, stop := iter.Pull2(l.ordered(r.list(ctx, r.From)))
 	defer stop()
-	defer r.outOfOrder(&l)
+	defer r.outOfOrder(r.From, &l)
 	first, err, ok := next()
 	if err != nil {
-		return r.unlisted(err)
+		return r.unlisted(r.From, err)
 	}
 	if !ok {
 		return r.nothing(ctx)
@@ -49,7 +49,7 @@ func (r *run) listDown(ctx context.Context) error {
 	}
 	for i, err := range apart(items, fold) {
 		if err != nil {
-			return r.unlisted(err)
+			return r.unlisted(r.From, err)
 		}
 		if i.Err == nil {
 			i.Err = r.legal(i)
@@ -66,18 +66,18 @@ func (r *run) nothing(ctx context.Context) error {
 	if r.AllowEmpty {
 		return nil
 	}
-	if _, err := r.Remote.Stat(ctx); err == nil {
-		return endpoint.Explain("read", r.Remote.Where(), errObject)
+	if _, err := r.From.Stat(ctx); err == nil {
+		return endpoint.Explain("read", r.From.Where(), errObject)
 	}
 	return nil
 }
 
-// unlisted returns the error of a listing.
-func (r *run) unlisted(err error) error {
+// unlisted returns the error of the listing of a store.
+func (r *run) unlisted(store endpoint.Endpoint, err error) error {
 	if err == nil {
 		return nil
 	}
-	return endpoint.Explain("list", whereBelow(r.Remote), err)
+	return endpoint.Explain("list", whereBelow(store), err)
 }
 
 // whereBelow returns the address of a directory for errors.
@@ -164,7 +164,7 @@ func (r *run) down(ctx context.Context, i item) (Entry, error) {
 		}
 		return Entry{Action: Skipped}, nil
 	}
-	from, err := r.Remote.Join(i.Rel)
+	from, err := r.From.Join(i.Rel)
 	if err != nil {
 		return Entry{}, endpoint.Explain("read", from.Where(), err)
 	}

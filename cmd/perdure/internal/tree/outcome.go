@@ -27,8 +27,8 @@ const (
 
 // An Entry is the outcome of one file, and a line of the manifest.
 type Entry struct {
-	Path     string `json:"path"` // of the file; "" if there cannot be one
-	Key      string `json:"key"`  // of the object; "" if there cannot be one
+	Path     string `json:"path"` // of the file; "" if there cannot be one, or both sides are stores
+	Key      string `json:"key"`  // of the object, that of the destination if both sides are stores; "" if there cannot be one
 	Bytes    int64  `json:"bytes"`
 	Checksum string `json:"checksum,omitempty"` // that has verified the copy or the existing file, such as "crc32:..."
 	Action   string `json:"action"`
@@ -112,8 +112,8 @@ var errEmpty = errors.New("nothing to copy: check the spelling, or use --allow-e
 // end returns the error of the job. cause is why the job stopped, unlisted why the listing is incomplete, or nil.
 func (r *run) end(cause, unlisted error) error {
 	total, source := r.summary.Total(), r.Dir
-	if !r.Up {
-		source = r.Remote.String()
+	if r.From != nil {
+		source = r.From.String()
 	}
 	switch {
 	case cause != nil:

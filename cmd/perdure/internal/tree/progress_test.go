@@ -45,8 +45,12 @@ func TestListingIsShown(t *testing.T) {
 	for _, up := range []bool{true, false} {
 		var shown, most atomic.Int64
 		ctx, enough := context.WithCancel(t.Context())
+		place := endpoint.Tree{Dir: dir, From: catalogue{keys: 10_000}}
+		if up {
+			place.From, place.To = nil, place.From
+		}
 		job := &Job{
-			Tree: endpoint.Tree{Dir: dir, Remote: catalogue{keys: 10_000}, Up: up}, Session: &endpoint.Session{},
+			Tree: place, Session: &endpoint.Session{},
 			Progress: func(p Progress) {
 				if p.Listing && p.Keys > 0 {
 					shown.Add(1)

@@ -1,5 +1,5 @@
-// Package tree copies all files of a directory to a store, or all objects below a prefix to a directory: many at a time, and
-// only those that the destination does not have. It deletes nothing. It keeps neither listing in memory.
+// Package tree copies all files of a directory to a store, all objects below a prefix to a directory, or from store to store:
+// many at a time, and only those that the destination does not have. It deletes nothing. It keeps neither listing in memory.
 //
 // When one file fails, the others are still copied, unless the failure concerns all of them.
 package tree
@@ -107,18 +107,26 @@ func (j *Job) Run(ctx context.Context) (Summary, error) {
 	return r.summary, err
 }
 
-// connect connects the store.
-func (r *run) connect(ctx context.Context, as endpoint.Role) error {
-	if err := r.Remote.Connect(ctx, r.Session, as); err != nil {
-		return err
+// connect connects the stores.
+func (r *run) connect(ctx context.Context) error {
+	for as, e := range []endpoint.Endpoint{endpoint.Source: r.From, endpoint.Destination: r.To} {
+		if e == nil {
+			continue
+		}
+		if err := e.Connect(ctx, r.Session, endpoint.Role(as)); err != nil {
+			return err
+		}
 	}
 	return r.Session.Unused()
 }
 
 func (r *run) run(ctx context.Context) (err error) {
-	open, list, one := r.openDown, r.listDown, r.down
-	if r.Up {
-		open, list, one = r.openUp, r.listUp, r.up
+	open, list, one := r.connect, r.listTo, r.across
+	switch {
+	case r.From == nil:
+		open, one = r.openUp, r.up
+	case r.To == nil:
+		open, list, one = r.openDown, r.listDown, r.down
 	}
 	if err = open(ctx); err != nil {
 		return err
@@ -166,7 +174,7 @@ func (r *run) send(ctx context.Context, i item) bool {
 	}
 	select {
 	case r.items <- i:
-		if !r.out.Load() || r.Up {
+		if !r.out.Load() || r.From == nil {
 			return true
 		}
 	case <-ctx.Done():
@@ -175,10 +183,10 @@ func (r *run) send(ctx context.Context, i item) bool {
 	return false
 }
 
-// list lists the store, and reports progress: a listing may take long before the first copy.
-func (r *run) list(ctx context.Context) iter.Seq2[endpoint.Item, error] {
+// list lists a store, and reports progress: a listing may take long before the first copy.
+func (r *run) list(ctx context.Context, store endpoint.Endpoint) iter.Seq2[endpoint.Item, error] {
 	return func(yield func(endpoint.Item, error) bool) {
-		for i, err := range r.Remote.List(ctx) {
+		for i, err := range store.List(ctx) {
 			if r.keys.Add(1)%1024 == 0 {
 				r.report()
 			}
@@ -189,19 +197,22 @@ func (r *run) list(ctx context.Context) iter.Seq2[endpoint.Item, error] {
 	}
 }
 
-// outOfOrder warns if the listing is out of order.
-func (r *run) outOfOrder(l *listing) {
+// outOfOrder warns if the listing of a store is out of order.
+func (r *run) outOfOrder(store endpoint.Endpoint, l *listing) {
 	if l.disorder && r.Warn != nil {
-		r.Warn(r.Remote.String() + " is listed out of order: this takes more memory or more requests")
+		r.Warn(store.String() + " is listed out of order: this takes more memory or more requests")
 	}
 }
 
 // one copies one item and records its outcome.
 func (r *run) one(ctx context.Context, i item, copyIt func(context.Context, item) (Entry, error)) {
-	e := Entry{Path: filepath.Join(r.Dir, filepath.FromSlash(i.Rel)), Bytes: i.Size}
-	to, err := r.Remote.Join(i.Rel)
-	if to != nil {
-		e.Key = to.Key()
+	e := Entry{Bytes: i.Size}
+	if r.Dir != "" {
+		e.Path = filepath.Join(r.Dir, filepath.FromSlash(i.Rel))
+	}
+	at, err := cmp.Or(r.To, r.From).Join(i.Rel)
+	if at != nil {
+		e.Key = at.Key()
 	}
 	switch {
 	case ctx.Err() != nil:
@@ -212,13 +223,13 @@ func (r *run) one(ctx context.Context, i item, copyIt func(context.Context, item
 		r.record(e, nil)
 		return
 	case i.Err != nil:
-		if r.Up {
+		if r.From == nil {
 			err = endpoint.Explain("read", e.Path, i.Err)
 		} else {
-			e.Path, err = "", endpoint.Explain("refuse", to.Where(), i.Err)
+			e.Path, err = "", endpoint.Explain("refuse", at.Where(), i.Err)
 		}
 	case err != nil:
-		err = endpoint.Explain("read", e.Path, err)
+		err = endpoint.Explain("read", cmp.Or(e.Path, at.Where()), err)
 	default:
 		var done Entry
 		done, err = copyIt(ctx, i)

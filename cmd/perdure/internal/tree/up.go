@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"io"
+	"iter"
 	"os"
 	"path/filepath"
 
@@ -37,48 +38,69 @@ func (r *run) openUp(context.Context) error {
 	return nil
 }
 
-// listUp sends the files, each with the item that the store has of it. It sends no request before the first file.
-func (r *run) listUp(ctx context.Context) (failed error) {
+// walked yields the files of the directory.
+func (r *run) walked(ctx context.Context) iter.Seq2[endpoint.Item, error] {
+	return func(yield func(endpoint.Item, error) bool) {
+		if err := files(ctx, r.Dir, r.Links, func(i endpoint.Item) bool { return yield(i, nil) }); err != nil {
+			yield(endpoint.Item{}, err)
+		}
+	}
+}
+
+// listTo sends the items of the source, each with the item that the destination, a store, has of it. It sends no request
+// before the first file of a directory.
+func (r *run) listTo(ctx context.Context) error {
+	var from listing
+	source := r.walked(ctx)
+	if r.From != nil {
+		source = from.ordered(r.list(ctx, r.From))
+		defer r.outOfOrder(r.From, &from)
+	}
 	var m *merge
-	listing := false // an error is that of the listing
 	defer func() {
 		if m != nil && m.stop != nil {
 			m.stop()
-			r.outOfOrder(&m.listing)
+			r.outOfOrder(r.To, &m.listing)
 		}
 	}()
-	err := files(ctx, r.Dir, r.Links, func(i endpoint.Item) bool {
-		if m == nil {
-			if failed = r.connect(ctx, endpoint.Destination); failed != nil {
-				return false
-			}
-			listing = true
-			if m, failed = newMerge(r.list(ctx)); r.unlistable(failed) {
-				m, failed = &merge{}, nil
-			}
-			if failed != nil {
-				return false
+	for i, err := range source {
+		switch {
+		case err != nil && r.From == nil:
+			return endpoint.Explain("read", r.Dir, err)
+		case err != nil:
+			return r.unlisted(r.From, err)
+		case m == nil:
+			if m, err = r.existing(ctx); err != nil {
+				return err
 			}
 		}
 		next := item{Item: i}
 		if i.Err == nil && !r.out.Load() {
-			existing, found, known, err := m.find(i.Rel)
-			if failed = err; err != nil {
-				return false
+			var known bool
+			if next.existing, next.exists, known, err = m.find(i.Rel); err != nil {
+				return r.unlisted(r.To, err)
 			}
-			next.existing, next.exists, next.unknown = existing, found, !known
+			next.unknown = !known || from.disorder
 		}
-		return r.send(ctx, next)
-	})
-	switch {
-	case failed != nil && listing:
-		return r.unlisted(failed)
-	case failed != nil:
-		return failed
-	case err != nil:
-		return endpoint.Explain("read", r.Dir, err)
+		if !r.send(ctx, next) {
+			break
+		}
 	}
 	return nil
+}
+
+// existing returns the listing of the destination, a store. If the source is a directory, it connects the store first.
+func (r *run) existing(ctx context.Context) (*merge, error) {
+	if r.From == nil {
+		if err := r.connect(ctx); err != nil {
+			return nil, err
+		}
+	}
+	m, err := newMerge(r.list(ctx, r.To))
+	if r.unlistable(err) {
+		return &merge{}, nil
+	}
+	return m, r.unlisted(r.To, err)
 }
 
 // unlistable reports whether the store denies the listing. Then all files are copied.
@@ -88,7 +110,7 @@ func (r *run) unlistable(err error) bool {
 		return false
 	}
 	if r.Warn != nil {
-		r.Warn("Listing the destination is denied: all files are copied, even existing ones: " + endpoint.Explain("list", whereBelow(r.Remote), err).Error())
+		r.Warn("Listing the destination is denied: all files are copied, even existing ones: " + endpoint.Explain("list", whereBelow(r.To), err).Error())
 	}
 	return true
 }
@@ -100,7 +122,7 @@ func (r *run) up(ctx context.Context, i item) (Entry, error) {
 	if err != nil {
 		return Entry{}, endpoint.Explain("read", path, err)
 	}
-	to, err := r.Remote.Join(i.Rel)
+	to, err := r.To.Join(i.Rel)
 	if err != nil {
 		_ = f.Close()
 		return Entry{}, endpoint.Explain("read", path, err)
