@@ -2,6 +2,7 @@ package policy
 
 import (
 	"cmp"
+	"io/fs"
 	"regexp"
 	"slices"
 	"strings"
@@ -51,11 +52,25 @@ func words() yamlfile.Words {
 // Read reads the file at path, or that at [DefaultPath] if path is "". source names the flag
 // or variable with the path, for errors.
 func Read(path, source string) (*File, error) {
-	read := yamlfile.Read
-	if path == "" {
-		path, read = DefaultPath(), yamlfile.ReadPrivate
+	path, data, err := content(path, source, nil)
+	if err != nil {
+		return nil, err
 	}
-	body, err := read(path, source, words())
+	return parse(path, data)
+}
+
+// content returns the path of the file and its content.
+func content(path, source string, check func(fs.FileInfo) error) (string, []byte, error) {
+	if path == "" {
+		path, check = DefaultPath(), yamlfile.Private
+	}
+	data, err := yamlfile.Content(path, source, check)
+	return path, data, err
+}
+
+// parse reads the content of the file at path.
+func parse(path string, data []byte) (*File, error) {
+	body, err := yamlfile.Parse(path, data, words())
 	if err != nil {
 		return nil, err
 	}
@@ -65,9 +80,6 @@ func Read(path, source string) (*File, error) {
 	}
 	return r.out, r.check()
 }
-
-// Path returns the path of the file.
-func (f *File) Path() string { return f.path }
 
 // Names returns the names of all policies, in the order of the file.
 func (f *File) Names() []string {

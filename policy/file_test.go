@@ -160,8 +160,11 @@ func TestDefaultPlace(t *testing.T) {
 	}
 	rewrite(t, path, full)
 	set, err := policy.Load("")
-	if err != nil || !set.Has("fetch") || set.Has("fetsh") {
-		t.Errorf("%v", err)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if fetch := get(t, set, "fetch"); fetch.MaxAttempts != 7 {
+		t.Errorf("%d attempts, want 7", fetch.MaxAttempts)
 	}
 	t.Setenv("XDG_CONFIG_HOME", "relative")
 	t.Setenv("HOME", dir)

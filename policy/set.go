@@ -2,11 +2,11 @@ package policy
 
 import (
 	"bytes"
+	"cmp"
 	"encoding/json"
 	"errors"
 	"fmt"
 	"log/slog"
-	"os"
 	"slices"
 	"strings"
 	"sync"
@@ -21,13 +21,15 @@ import (
 // Options configure a Set. The zero value is ready for use.
 type Options struct {
 	// Store opens the store of breakers that the file names: a URL such as
-	// redis://cache:6379. It is called at most once. If nil, a file with a URL is an error.
-	// The stores memory and host need no Store; without a store in the file, each breaker
-	// has its own memory.
+	// redis://cache:6379. It is called at most once, in Load. If nil, a file with a URL is
+	// an error. The stores memory and host need no Store; without a store in the file, each
+	// breaker has its own memory.
 	Store func(url string) (circuit.Store, error)
-	// Prepare sets what a file cannot hold, such as Classify and Observe. It is called with
-	// each policy before For returns it for the first time, also after a change of the
-	// file, by one goroutine at a time. If nil, the policies are as the file describes them.
+	// Prepare sets what a file cannot hold, such as Classify and Observe. Load and each
+	// reload call it for each policy of the file that is new or has changed, one after the
+	// other in the order of the file. It must not use the Set: Load has not returned it
+	// yet. A policy that is invalid after Prepare is an error. If nil, the policies are as
+	// the file describes them.
 	Prepare func(*retry.Policy)
 	// Log receives a line for each change of the file that Watch finds. If nil, Log is
 	// slog.Default().
@@ -40,18 +42,27 @@ type Set struct {
 	options Options
 	live    atomic.Pointer[live]
 
-	mu    sync.Mutex      // held while the file is read
-	asked sync.Map        // names that For has returned
+	mu    sync.Mutex      // held during a reload
+	read  look            // what was read last
 	store circuit.Store   // nil until a file names one
 	using string          // the store's value in the file
-	read  fileID          // the file that was read last
 	byKey map[string]kept // breakers by key
+
+	first sync.Mutex // held while a name is added to asked, and while live is replaced
+	asked sync.Map   // names that For has returned
 }
 
 // A live state of a Set does not change.
 type live struct {
 	file     *File
-	policies map[string]*retry.Policy
+	policies map[string]prepared
+}
+
+// A prepared policy has passed Prepare.
+type prepared struct {
+	*retry.Policy
+	plain   []byte           // the policy before Prepare, as JSON
+	breaker *circuit.Breaker // before Prepare
 }
 
 // A kept breaker has the settings that it was created with, as JSON.
@@ -82,22 +93,18 @@ func (o Options) Load(path string) (*Set, error) {
 // Once For has returned a policy, it never fails for that name.
 func (s *Set) For(name string) (*retry.Policy, error) {
 	l := s.live.Load()
-	p, ok := l.policies[name]
-	if !ok {
-		_, err := l.file.Values("policy", name)
-		return nil, err
-	}
 	if _, known := s.asked.Load(name); !known {
+		s.first.Lock()
+		defer s.first.Unlock()
+		l = s.live.Load()
+		if _, ok := l.policies[name]; !ok {
+			_, err := l.file.Values("policy", name)
+			return nil, err
+		}
 		s.asked.Store(name, true)
 	}
-	return p, nil
+	return l.policies[name].Policy, nil
 }
-
-// Has reports whether the file has a policy of that name.
-func (s *Set) Has(name string) bool { return s.live.Load().policies[name] != nil }
-
-// File returns the values of the file that apply now.
-func (s *Set) File() *File { return s.live.Load().file }
 
 // Reload reads the file again. The next For returns a policy of the new file; those returned
 // before stay valid. A breaker whose settings have not changed keeps its state, and so does
@@ -106,8 +113,16 @@ func (s *Set) File() *File { return s.live.Load().file }
 func (s *Set) Reload() error {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	s.read = identify(s.where())
-	file, err := Read(s.path, "the policy file")
+	return s.apply(s.look(nil))
+}
+
+// apply applies the policies of the file that was read.
+func (s *Set) apply(now look) error {
+	s.read = now
+	if now.err != nil {
+		return now.err
+	}
+	file, err := parse(now.path, []byte(now.text))
 	if err != nil {
 		return err
 	}
@@ -115,79 +130,79 @@ func (s *Set) Reload() error {
 	if err != nil {
 		return err
 	}
+	s.first.Lock()
+	defer s.first.Unlock()
+	if err := s.missing(next); err != nil {
+		return err
+	}
 	s.byKey = breakers
 	s.live.Store(next)
 	return nil
 }
 
-func (s *Set) where() string {
-	if s.path == "" {
-		return DefaultPath()
+// missing returns an error if next lacks a policy that For has returned.
+func (s *Set) missing(next *live) error {
+	var names []string
+	s.asked.Range(func(name, _ any) bool {
+		text, _ := name.(string)
+		if _, ok := next.policies[text]; !ok {
+			names = append(names, text)
+		}
+		return true
+	})
+	if len(names) == 0 {
+		return nil
 	}
-	return s.path
+	slices.Sort(names)
+	return fmt.Errorf("%s: policies in use are missing: %s", next.file.path, strings.Join(names, ", "))
 }
 
 // build returns the policies of file, and their breakers.
 func (s *Set) build(file *File) (*live, map[string]kept, error) {
-	next := &live{file, map[string]*retry.Policy{}}
+	all := make([]*Settings, len(file.policies))
+	for i, name := range file.Names() {
+		var err error
+		if all[i], err = file.Settings(name); err != nil {
+			return nil, nil, err
+		}
+	}
 	if err := s.open(file); err != nil {
 		return nil, nil, err
 	}
-	breakers := map[string]kept{}
-	for _, name := range file.Names() {
-		settings, err := file.Settings(name)
-		if err != nil {
-			return nil, nil, err
-		}
-		p := settings.Policy
-		if settings.HasBreaker() {
-			key := Key(name)
-			if settings.Shared != "" {
-				key = Key(settings.Shared)
-			}
-			if p.Breaker, err = s.breaker(breakers, key, settings.Breaker); err != nil {
+	next, breakers := &live{file, map[string]prepared{}}, map[string]kept{}
+	for i, name := range file.Names() {
+		p := all[i].Policy
+		if all[i].hasBreaker() {
+			var err error
+			if p.Breaker, err = s.breaker(breakers, Key(cmp.Or(all[i].Shared, name)), all[i].Breaker); err != nil {
 				return nil, nil, fmt.Errorf("%s: policies.%s: %w", file.path, name, err)
 			}
 		}
-		next.policies[name] = &p
-	}
-	var missing []string
-	s.asked.Range(func(name, _ any) bool {
-		if text, _ := name.(string); next.policies[text] == nil {
-			missing = append(missing, text)
+		ready, err := s.prepare(name, &p)
+		if err != nil {
+			return nil, nil, fmt.Errorf("%s: policies.%s, changed by Options.Prepare: %w", file.path, name, err)
 		}
-		return true
-	})
-	if len(missing) > 0 {
-		slices.Sort(missing)
-		return nil, nil, fmt.Errorf("%s: policies in use are missing: %s", file.path, strings.Join(missing, ", "))
+		next.policies[name] = ready
 	}
-	s.prepare(next)
 	return next, breakers, nil
 }
 
-// prepare calls Prepare for each policy that has changed, and keeps the others.
-func (s *Set) prepare(next *live) {
-	var old map[string]*retry.Policy
+// prepare calls Prepare for p, or returns the old policy of that name if p equals it.
+func (s *Set) prepare(name string, p *retry.Policy) (prepared, error) {
+	plain, err := json.Marshal(p)
+	if err != nil {
+		return prepared{}, err
+	}
 	if l := s.live.Load(); l != nil {
-		old = l.policies
-	}
-	for name, p := range next.policies {
-		if was := old[name]; was != nil && was.Breaker == p.Breaker && same(*was, *p) {
-			next.policies[name] = was
-			continue
-		}
-		if s.options.Prepare != nil {
-			s.options.Prepare(p)
+		if was := l.policies[name]; was.Policy != nil && was.breaker == p.Breaker && bytes.Equal(was.plain, plain) {
+			return was, nil
 		}
 	}
-}
-
-// same reports whether the texts of a and b are equal.
-func same(a, b any) bool {
-	x, err := json.Marshal(a)
-	y, failed := json.Marshal(b)
-	return err == nil && failed == nil && bytes.Equal(x, y)
+	ready := prepared{p, plain, p.Breaker}
+	if s.options.Prepare != nil {
+		s.options.Prepare(p)
+	}
+	return ready, p.Validate()
 }
 
 // Key returns the key of the circuit breaker of a policy, or of a shared one of that name, in
@@ -243,29 +258,11 @@ func (s *Set) open(file *File) error {
 		return v.atSource(setting.Bad(v.Source, using, "memory or host: this program does not open other stores"))
 	}
 	var err error
-	if s.store, err = s.options.Store(using); err != nil {
+	if s.store, err = s.options.Store(using); err == nil && s.store == nil {
+		err = setting.Bad(v.Source, using, "a store that Options.Store opens: it returned nil without an error")
+	}
+	if err != nil {
 		return v.atSource(err)
 	}
 	return nil
-}
-
-// A fileID changes when a file is written to or replaced.
-type fileID struct {
-	info os.FileInfo // nil if the file cannot be found
-}
-
-func identify(path string) fileID {
-	info, err := os.Stat(path)
-	if err != nil {
-		return fileID{}
-	}
-	return fileID{info}
-}
-
-// is reports whether both are the same version of a file.
-func (f fileID) is(g fileID) bool {
-	if f.info == nil || g.info == nil {
-		return f.info == nil && g.info == nil
-	}
-	return os.SameFile(f.info, g.info) && f.info.Size() == g.info.Size() && f.info.ModTime().Equal(g.info.ModTime())
 }

@@ -1,16 +1,11 @@
 package policy_test
 
 import (
-	"bytes"
-	"context"
 	"errors"
-	"fmt"
-	"log/slog"
 	"os"
 	"path/filepath"
 	"strings"
 	"testing"
-	"testing/synctest"
 	"time"
 
 	"github.com/seed-0f2c7998/perdure/circuit"
@@ -71,9 +66,6 @@ func get(t *testing.T, set *policy.Set, name string) *retry.Policy {
 
 func TestPoliciesInherit(t *testing.T) {
 	set, _ := load(t, shop)
-	if got := fmt.Sprint(set.File().Names()); got != "[default fetch load unload]" {
-		t.Errorf("names %s", got)
-	}
 	byDefault, fetch, warehouse, unload := get(t, set, "default"), get(t, set, "fetch"), get(t, set, "load"), get(t, set, "unload")
 	for _, row := range []struct {
 		what      string
@@ -156,7 +148,7 @@ func TestReloadKeepsTheOldPolicies(t *testing.T) {
 		if err := set.Reload(); err == nil || !strings.Contains(err.Error(), row.want) {
 			t.Errorf("%q: %v, want %q", row.text, err, row.want)
 		}
-		if get(t, set, "fetch") != fetch || len(set.File().Names()) != 4 {
+		if get(t, set, "fetch") != fetch || get(t, set, "unload") == nil {
 			t.Errorf("%q: the policy has changed", row.text)
 		}
 	}
@@ -166,41 +158,6 @@ func TestReloadKeepsTheOldPolicies(t *testing.T) {
 	if err := set.Reload(); err == nil {
 		t.Error("no error without a file")
 	}
-}
-
-// Watch reports each change once, and ends with its context.
-func TestWatch(t *testing.T) {
-	path := write(t, shop)
-	synctest.Test(t, func(t *testing.T) {
-		var log bytes.Buffer
-		set, err := policy.Options{Log: slog.New(slog.NewTextHandler(&log, nil))}.Load(path)
-		if err != nil {
-			t.Fatal(err)
-		}
-		ctx, stop := context.WithCancel(t.Context())
-		ended := make(chan struct{})
-		go func() {
-			defer close(ended)
-			set.Watch(ctx, 0)
-		}()
-		change := func(text string) {
-			rewrite(t, path, text)
-			<-time.NewTimer(16 * time.Second).C // three looks at the file
-			synctest.Wait()
-		}
-		change(shop + "# with a comment\n")
-		change("policies: {fetch: {max_attempts: none}}")
-		change(shop[:len(shop)-1] + " # at the end")
-		stop()
-		<-ended
-		change(shop)
-		if got := strings.Count(log.String(), "policies reloaded"); got != 2 {
-			t.Errorf("%d reloads, want 2\n%s", got, &log)
-		}
-		if got := strings.Count(log.String(), "the old ones stay"); got != 1 {
-			t.Errorf("%d warnings, want 1\n%s", got, &log)
-		}
-	})
 }
 
 func TestPrepareAndStore(t *testing.T) {
@@ -223,5 +180,37 @@ func TestPrepareAndStore(t *testing.T) {
 	if len(prepared) != 3 || prepared[2] != "load" || len(opened) != 1 || get(t, set, "load").Classify == nil ||
 		get(t, set, "load").Breaker == nil || get(t, set, "fetch").Breaker != nil {
 		t.Errorf("prepared %v, opened %v", prepared, opened)
+	}
+}
+
+// What the callbacks of Options return and set is checked, and the old policies stay.
+func TestCallbacksAreChecked(t *testing.T) {
+	const text = "policies: {fetch: {}, load: {}}\nstore: redis://cache:6379\n"
+	path := write(t, text)
+	_, err := policy.Options{Store: func(string) (circuit.Store, error) { return nil, nil }}.Load(path) //nolint:nilnil // the fault
+	if err == nil || !strings.HasPrefix(err.Error(), path+":2:1: store") && !strings.Contains(err.Error(), "returned nil without an error") {
+		t.Errorf("%v, want the store refused", err)
+	}
+	attempts := -2
+	options := policy.Options{
+		Store:   func(string) (circuit.Store, error) { return new(circuit.Memory), nil },
+		Prepare: func(p *retry.Policy) { p.MaxAttempts = attempts },
+	}
+	if _, err = options.Load(path); err == nil || !strings.HasPrefix(err.Error(), path+": policies.fetch, changed by Options.Prepare: invalid value -2 for max_attempts") {
+		t.Errorf("%v, want the policy refused", err)
+	}
+	attempts = 2
+	set, err := options.Load(path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	fetch := get(t, set, "fetch")
+	attempts = -2
+	if err := set.Reload(); err != nil || get(t, set, "fetch") != fetch {
+		t.Errorf("%v; want the policy kept, and not prepared again: the file has not changed", err)
+	}
+	rewrite(t, path, strings.Replace(text, "fetch: {}", "fetch: {base_delay: 2}", 1))
+	if err := set.Reload(); err == nil || get(t, set, "fetch") != fetch {
+		t.Errorf("%v; want the new policy refused, and the old one kept", err)
 	}
 }

@@ -41,8 +41,8 @@ type Settings struct {
 // Given returns the source of the value of a parameter, or "" if no Value sets it.
 func (s *Settings) Given(name string) string { return s.values[name].Source }
 
-// HasBreaker reports whether a Value or the preset sets anything of the circuit breaker.
-func (s *Settings) HasBreaker() bool {
+// hasBreaker reports whether a Value or the preset sets anything of the circuit breaker.
+func (s *Settings) hasBreaker() bool {
 	for name := range s.values {
 		if p, _ := Find(name); p.Breaker || name == breakerSection {
 			return true

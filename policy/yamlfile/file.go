@@ -7,6 +7,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"io/fs"
 	"os"
 	"regexp"
 	"slices"
@@ -17,6 +18,7 @@ import (
 	"github.com/goccy/go-yaml/parser"
 	"github.com/goccy/go-yaml/token"
 
+	"github.com/seed-0f2c7998/perdure/internal/private"
 	"github.com/seed-0f2c7998/perdure/internal/redact"
 	"github.com/seed-0f2c7998/perdure/internal/setting"
 )
@@ -41,20 +43,15 @@ type Words struct {
 // Read reads the file at path; source names the flag or variable with the path. An error
 // is one line, or that with the lines of the file below it.
 func Read(path, source string, words Words) (*File, error) {
-	return readFile(path, source, words, func(*os.File) error { return nil })
-}
-
-// ReadPrivate is Read for a file that the user has not named: the user or root must own the
-// file, and no other user may write to it.
-func ReadPrivate(path, source string, words Words) (*File, error) {
-	return readFile(path, source, words, private)
-}
-
-func readFile(path, source string, words Words, check func(*os.File) error) (*File, error) {
-	data, err := read(path, check)
+	data, err := Content(path, source, nil)
 	if err != nil {
-		return nil, setting.Bad(source, path, "a file that can be read ("+reason(err)+")")
+		return nil, err
 	}
+	return Parse(path, data, words)
+}
+
+// Parse reads the content of the file at path.
+func Parse(path string, data []byte, words Words) (*File, error) {
 	f := &File{path: path, data: bytes.TrimPrefix(data, []byte("\ufeff")), words: words} // byte order mark, from editors on Windows
 	tokens, err := f.tokens()
 	if err != nil {
@@ -78,21 +75,49 @@ func readFile(path, source string, words Words, check func(*os.File) error) (*Fi
 	return f, nil
 }
 
-// read returns the content of a file, which may be a pipe or an endless device.
-func read(path string, check func(*os.File) error) ([]byte, error) {
-	f, err := os.Open(path)
+// Content returns the content of the file at path, which may be a pipe or an endless device
+// if check is nil. If not, the file is opened without waiting for a writer, and check's
+// error is returned. source names the flag or variable with the path.
+func Content(path, source string, check func(fs.FileInfo) error) ([]byte, error) {
+	data, err := content(path, check)
+	if err != nil {
+		return nil, setting.Bad(source, path, "a file that can be read ("+reason(err)+")")
+	}
+	return data, nil
+}
+
+func content(path string, check func(fs.FileInfo) error) ([]byte, error) {
+	flags := os.O_RDONLY
+	if check != nil {
+		flags |= private.AtOnce
+	}
+	f, err := os.OpenFile(path, flags, 0)
 	if err != nil {
 		return nil, err
 	}
 	defer func() { _ = f.Close() }()
-	if err := check(f); err != nil {
-		return nil, err
+	if check != nil {
+		info, err := f.Stat()
+		if err == nil {
+			err = check(info)
+		}
+		if err != nil {
+			return nil, err
+		}
 	}
 	data, err := io.ReadAll(io.LimitReader(f, longest+1))
 	if err == nil && len(data) > longest {
 		err = errors.New("larger than 1 MiB")
 	}
 	return data, err
+}
+
+// Regular returns an error unless the file is a regular one: reading another one may block.
+func Regular(info fs.FileInfo) error {
+	if !info.Mode().IsRegular() {
+		return errors.New("not a regular file")
+	}
+	return nil
 }
 
 // reason returns why a file cannot be read, without its path.

@@ -2,7 +2,8 @@
 
 package yamlfile
 
-import "os"
+import "io/fs"
 
-// private returns nil: the directory of the user's configuration belongs to the user.
-func private(*os.File) error { return nil }
+// Private returns an error unless the file is a regular one: the directory of the user's
+// configuration belongs to the user.
+func Private(info fs.FileInfo) error { return Regular(info) }

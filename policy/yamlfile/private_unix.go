@@ -4,24 +4,20 @@ package yamlfile
 
 import (
 	"errors"
+	"io/fs"
 	"os"
 	"syscall"
 )
 
-// private returns an error if others than the user and root may write to f.
-func private(f *os.File) error {
-	info, err := f.Stat()
-	if err != nil {
-		return err
-	}
+// Private returns an error unless the file is a regular one that the user or root owns, and
+// to which no other user may write.
+func Private(info fs.FileInfo) error {
 	owner, ok := info.Sys().(*syscall.Stat_t)
 	switch {
-	case !info.Mode().IsRegular():
-		return errors.New("not a regular file")
 	case !ok || owner.Uid != 0 && int(owner.Uid) != os.Geteuid():
 		return errors.New("owned by another user")
 	case info.Mode().Perm()&0o022 != 0:
 		return errors.New("others may write to it: chmod go-w")
 	}
-	return nil
+	return Regular(info)
 }
