@@ -13,6 +13,7 @@ import (
 	"github.com/seed-0f2c7998/perdure/cmd/perdure/internal/exit"
 	"github.com/seed-0f2c7998/perdure/cmd/perdure/internal/policy"
 	"github.com/seed-0f2c7998/perdure/cmd/perdure/internal/report"
+	policyfile "github.com/seed-0f2c7998/perdure/policy"
 )
 
 func (a *app) checkCommand() *cobra.Command {
@@ -70,20 +71,20 @@ func (a *app) check(args []string) error {
 }
 
 // policies returns the policies of the file in args, or else of the one that commands use.
-func (a *app) policies(args []string) (*policy.Policies, error) {
+func (a *app) policies(args []string) (*policyfile.File, error) {
 	if len(args) == 1 {
-		return policy.Read(args[0], "FILE")
+		return policyfile.Read(args[0], "FILE")
 	}
 	file, err := new(policy.Flags).Policies(a.environ)
 	if err == nil && file == nil {
 		err = errors.New("no policy file: name it as FILE or in PERDURE_CONFIG, or write " +
-			cmp.Or(policy.DefaultPath(), "~/.config/perdure/policies.yaml"))
+			cmp.Or(policyfile.DefaultPath(), "~/.config/perdure/policies.yaml"))
 	}
 	return file, err
 }
 
 // writeUpstream writes an upstream of perdure proxy as one line.
-func (a *app) writeUpstream(w io.Writer, u policy.Upstream) error {
+func (a *app) writeUpstream(w io.Writer, u policyfile.Upstream) error {
 	u.Prefix = cmp.Or(u.Prefix, "/")
 	if a.json {
 		return json.NewEncoder(w).Encode(struct {

@@ -17,6 +17,7 @@ import (
 	"github.com/seed-0f2c7998/perdure/cmd/perdure/internal/report"
 	"github.com/seed-0f2c7998/perdure/cmd/perdure/internal/simulate"
 	"github.com/seed-0f2c7998/perdure/internal/setting"
+	policyfile "github.com/seed-0f2c7998/perdure/policy"
 )
 
 // planFlags are the flags of plan besides those of every policy.
@@ -102,7 +103,7 @@ func (a *app) plan(ctx context.Context, f *planFlags) error {
 // policies in --compare and --policy.
 func (a *app) plans(f *planFlags) (result, error) {
 	if len(f.compare)+len(f.policies) > 0 {
-		var file *policy.Policies
+		var file *policyfile.File
 		if len(f.policies) > 0 {
 			var err error
 			if file, err = f.policy.Policies(a.environ); err != nil {
@@ -123,7 +124,7 @@ func (a *app) plans(f *planFlags) (result, error) {
 }
 
 // comparison returns the plans of --compare and --policy.
-func (f *planFlags) comparison(file *policy.Policies) (result, error) {
+func (f *planFlags) comparison(file *policyfile.File) (result, error) {
 	if flag, text := f.policy.Given(); flag != "" && (flag != "--config" || len(f.policies) == 0) {
 		return nil, exit.UsageError(setting.Bad(flag, text, "absent with --compare or --policy: write it in a file for --policy"))
 	}

@@ -17,6 +17,7 @@ import (
 	"github.com/seed-0f2c7998/perdure/cmd/perdure/internal/report"
 	"github.com/seed-0f2c7998/perdure/cmd/perdure/internal/simulate"
 	"github.com/seed-0f2c7998/perdure/internal/setting"
+	policyfile "github.com/seed-0f2c7998/perdure/policy"
 	"github.com/seed-0f2c7998/perdure/sim"
 )
 
@@ -158,7 +159,7 @@ func (f *simulateFlags) read(environ []string) (sim.Scenario, []sim.Contender, e
 		s.Clients.Processes = f.processes
 	}
 	s.Clients.Shared = s.Clients.Shared || f.shared
-	var file *policy.Policies
+	var file *policyfile.File
 	if len(f.policies) > 0 {
 		if file, err = f.file.Policies(environ); err != nil {
 			return s, nil, err

@@ -12,25 +12,13 @@ import (
 	"github.com/seed-0f2c7998/perdure/retry"
 )
 
-// Policies are the values of a policy file.
-type Policies = policy.File
-
-// An Upstream is a server that the proxy serves.
-type Upstream = policy.Upstream
-
-// Read reads the file at path; source names the flag with the path.
-func Read(path, source string) (*Policies, error) { return policy.Read(path, source) }
-
-// Default is the name of the policy from which the others inherit.
-const Default = policy.Default
-
 // Of returns the settings of the policy of that name in a file.
-func Of(file *Policies, name string) (*Settings, error) {
+func Of(file *policy.File, name string) (*Settings, error) {
 	values, err := file.Values("--policy", name)
 	if err != nil {
 		return nil, err
 	}
-	return Source{values: values}.Settings(Default)
+	return Source{values: values}.Settings(policy.Default)
 }
 
 // fromFile returns the values of the policy that the flags, an override or the environment
@@ -88,8 +76,8 @@ func (f *Flags) chosen(env set) policy.Value {
 // policies only, is an error.
 func (f *Flags) byDefault(file *policy.File, env set) ([]policy.Value, string, error) {
 	names, config := file.Names(), f.named(env)
-	if slices.Contains(names, Default) {
-		values, err := file.Values("", Default)
+	if slices.Contains(names, policy.Default) {
+		values, err := file.Values("", policy.Default)
 		return values, "", err
 	}
 	if config.Text != "" && len(names) > 0 {
@@ -107,7 +95,7 @@ func (f *Flags) named(env set) policy.Value {
 }
 
 // Policies reads the file, or returns nil if no file exists.
-func (f *Flags) Policies(environ []string) (*Policies, error) {
+func (f *Flags) Policies(environ []string) (*policy.File, error) {
 	env, _, err := fromEnviron(environ)
 	if err != nil {
 		return nil, err
@@ -123,7 +111,7 @@ func (f *Flags) ChooseFrom(source, name string) { f.choice = policy.Value{Text: 
 
 // read reads the file of --config, of PERDURE_CONFIG, or at the default place, once: it may
 // be a pipe. It returns nil if no file exists.
-func (f *Flags) read(env set) (file *Policies, err error) {
+func (f *Flags) read(env set) (file *policy.File, err error) {
 	if f.file != nil {
 		return f.file, nil
 	}
@@ -138,6 +126,3 @@ func (f *Flags) read(env set) (file *Policies, err error) {
 	f.file, err = policy.Read("", "the default file")
 	return f.file, err
 }
-
-// DefaultPath returns the default place of the policy file, or "" without a home directory.
-func DefaultPath() string { return policy.DefaultPath() }

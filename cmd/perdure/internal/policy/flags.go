@@ -20,10 +20,10 @@ const (
 
 // Flags are a command's policy flags.
 type Flags struct {
-	config    string    // path of the file
-	policy    string    // name of a policy in the file
-	file      *Policies // nil until it is read
-	chooses   bool      // the command has a policy, not only a store
+	config    string       // path of the file
+	policy    string       // name of a policy in the file
+	file      *policy.File // nil until it is read
+	chooses   bool         // the command has a policy, not only a store
 	values    []*value
 	overrides []policy.Value // see Override
 	choice    policy.Value   // see Override

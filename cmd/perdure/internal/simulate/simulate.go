@@ -14,6 +14,7 @@ import (
 	"github.com/seed-0f2c7998/perdure/cmd/perdure/internal/policy"
 	"github.com/seed-0f2c7998/perdure/cmd/perdure/internal/report"
 	"github.com/seed-0f2c7998/perdure/internal/setting"
+	policyfile "github.com/seed-0f2c7998/perdure/policy"
 	"github.com/seed-0f2c7998/perdure/retry"
 	"github.com/seed-0f2c7998/perdure/sim"
 )
@@ -57,7 +58,7 @@ func PolicyNames() []string {
 
 // Policies returns the policies that --compare names, and those of --policy: policies of the
 // policy file, or files. The policy file may be nil.
-func Policies(names, chosen []string, file *policy.Policies) ([]sim.Contender, error) {
+func Policies(names, chosen []string, file *policyfile.File) ([]sim.Contender, error) {
 	if len(names) == 0 && len(chosen) > 0 {
 		names = []string{"none"}
 	} else if len(names) == 0 {
@@ -82,14 +83,14 @@ func Policies(names, chosen []string, file *policy.Policies) ([]sim.Contender, e
 }
 
 // contenders returns the policy of that name, or the policies of the file at that path.
-func contenders(text string, file *policy.Policies) ([]sim.Contender, error) {
+func contenders(text string, file *policyfile.File) ([]sim.Contender, error) {
 	names, base := []string{text}, ""
 	if file == nil || !slices.Contains(file.Names(), text) {
 		if _, err := os.Stat(text); err != nil && file != nil && !strings.ContainsAny(text, `./\`) {
 			return nil, setting.Unknown("--policy", text, append(file.Names(), "or a YAML file"))
 		}
 		var err error
-		if file, err = policy.Read(text, "--policy"); err != nil {
+		if file, err = policyfile.Read(text, "--policy"); err != nil {
 			return nil, err
 		}
 		names, base = file.Names(), strings.TrimSuffix(filepath.Base(text), filepath.Ext(text))
@@ -100,7 +101,7 @@ func contenders(text string, file *policy.Policies) ([]sim.Contender, error) {
 		if err != nil {
 			return nil, err
 		}
-		if name == policy.Default && len(names) == 1 && base != "" {
+		if name == policyfile.Default && len(names) == 1 && base != "" {
 			name = base
 		}
 		all = append(all, contender(report.Line(cmp.Or(s.Policy.Name, name)), s))
