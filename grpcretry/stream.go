@@ -17,6 +17,7 @@ import (
 
 	"github.com/seed-0f2c7998/perdure/internal/breakers"
 	"github.com/seed-0f2c7998/perdure/internal/calls"
+	"github.com/seed-0f2c7998/perdure/internal/seam"
 	"github.com/seed-0f2c7998/perdure/retry"
 )
 
@@ -115,6 +116,10 @@ func (s *stream) wait(err error) error {
 	if stop != nil || delay <= 0 {
 		return stop
 	}
+	if pass := seam.Waits(s.ctx); pass != nil {
+		pass(delay)
+		return nil
+	}
 	timer := time.NewTimer(delay)
 	defer timer.Stop()
 	select {
@@ -161,6 +166,7 @@ func (s *stream) attempt() error {
 	s.operation.begin()
 	a := new(streamAttempt)
 	a.ctx, a.cancel = context.WithCancel(s.call.Context(s.ctx))
+	a.ctx = calls.Number(a.ctx, s.attempts)
 	if timeout := s.policy.AttemptTimeout; timeout > 0 {
 		a.timer = time.AfterFunc(timeout, func() {
 			a.timedOut.Store(true)

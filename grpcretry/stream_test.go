@@ -23,6 +23,7 @@ import (
 	"github.com/seed-0f2c7998/perdure/circuit"
 	"github.com/seed-0f2c7998/perdure/grpcretry"
 	"github.com/seed-0f2c7998/perdure/retry"
+	"github.com/seed-0f2c7998/perdure/retrytest"
 )
 
 // watch opens a stream of the server and returns the number of its messages and its error.
@@ -96,6 +97,56 @@ func TestAStreamIsRepeatedUntilItsFirstMessage(t *testing.T) {
 				})
 			})
 		}
+	}
+}
+
+// Each attempt of a stream has the number that an attempt of a unary call has, also within an attempt of an outer
+// operation, and no wait takes time under retrytest.
+func TestTheNumberOfAnAttempt(t *testing.T) {
+	for name, call := range map[string]func(context.Context, *grpc.ClientConn) error{
+		"unary":  check,
+		"stream": func(ctx context.Context, conn *grpc.ClientConn) error { _, err := watch(ctx, conn); return err },
+	} {
+		t.Run(name, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				down := status.Error(codes.Unavailable, "by script")
+				var numbers []int
+				s := &server{check: fail(2, codes.Unavailable), watch: func(n int, stream grpc.ServerStreamingServer[healthpb.HealthCheckResponse]) error {
+					if n <= 2 {
+						return down
+					}
+					return send(1, nil)(stream)
+				}}
+				number := func(ctx context.Context) { numbers = append(numbers, retry.Attempt(ctx)) }
+				conn := inMemory(t, s, append(with(quiet()),
+					grpc.WithChainUnaryInterceptor(func(ctx context.Context, method string, req, reply any, cc *grpc.ClientConn, next grpc.UnaryInvoker, opts ...grpc.CallOption) error {
+						number(ctx)
+						return next(ctx, method, req, reply, cc, opts...)
+					}),
+					grpc.WithChainStreamInterceptor(func(ctx context.Context, desc *grpc.StreamDesc, cc *grpc.ClientConn, method string, next grpc.Streamer, opts ...grpc.CallOption) (grpc.ClientStream, error) {
+						number(ctx)
+						return next(ctx, desc, cc, method, opts...)
+					}))...)
+				ctx, waits := retrytest.NoWaits(t.Context())
+				begin, outer := time.Now(), 0
+				err := retry.Do(ctx, quiet(), func(ctx context.Context) error {
+					if outer++; outer == 1 {
+						return retry.Transient(down)
+					}
+					err := call(ctx, conn)
+					if n := retry.Attempt(ctx); n != 2 {
+						t.Errorf("the outer attempt has the number %d, want 2", n)
+					}
+					return err
+				})
+				if err != nil || !slices.Equal(numbers, []int{1, 2, 3}) {
+					t.Errorf("attempts %v, error %v", numbers, err)
+				}
+				if took := time.Since(begin); took != 0 || len(waits.Delays()) != 3 {
+					t.Errorf("%v and the waits %v, want no time and three", took, waits.Delays())
+				}
+			})
+		})
 	}
 }
 

@@ -47,6 +47,16 @@ func firstAttempt(ctx context.Context) context.Context {
 	return hideAttempt(ctx)
 }
 
+// attemptUntilEnd returns the context for attempt n of an operation whose loop is another
+// client's. ctx must end when the attempt ends.
+func attemptUntilEnd(ctx context.Context, n int) context.Context {
+	if n == 1 {
+		return firstAttempt(ctx)
+	}
+	context.AfterFunc(ctx, func() { numbered.Add(-1) })
+	return nextAttempt(ctx, n)
+}
+
 func hideAttempt(ctx context.Context) context.Context {
 	if Attempt(ctx) == 1 {
 		return ctx

@@ -295,5 +295,5 @@ func between(start, now time.Time) time.Duration {
 
 // Package calls offers these to the clients' adapters.
 func init() { //nolint:gochecknoinits // see package seam
-	seam.OfferRetry(seam.Retry[*Policy, circuit.Permit]{Begin: begin, Continue: continueAfterFirst})
+	seam.OfferRetry(seam.Retry[*Policy, circuit.Permit]{Begin: begin, Continue: continueAfterFirst, Number: attemptUntilEnd})
 }

@@ -21,6 +21,10 @@ type Call = seam.Call
 // [*retry.ConfigError] if p is invalid. If p is nil, the zero Policy is used.
 func Begin(ctx context.Context, p *retry.Policy) (Call, error) { return functions.Begin(ctx, p) }
 
+// Number returns a context that is ctx with the number n of an attempt, for [retry.Attempt].
+// ctx must end when the attempt ends.
+func Number(ctx context.Context, n int) context.Context { return functions.Number(ctx, n) }
+
 // Continue is [retry.Do] after the first attempt, which the caller has made itself: the
 // breaker of p admitted that attempt with permit, and the attempt ended with err. f makes
 // the attempts that follow. If permit is zero, the breaker does not count the first

@@ -109,6 +109,7 @@ func PatienceEnds(ctx context.Context) (end time.Time, set bool) {
 type Retry[P, M any] struct {
 	Begin    func(context.Context, P) (Call, error)
 	Continue func(ctx context.Context, p P, permit M, start time.Time, err error, f func(context.Context) error) error
+	Number   func(ctx context.Context, n int) context.Context
 }
 
 // A Call is one operation whose loop is another client's. Call Admit before each
