@@ -72,31 +72,21 @@ func Tx(ctx context.Context, db *sql.DB, p *retry.Policy, o *Options, f func(ctx
 	if o == nil {
 		o = &Options{}
 	}
-	c := call{db: db, policy: outcome.Policy(p), o: o, f: f}
-	err := retry.Do(ctx, c.policy, func(attempt context.Context) error { return c.attempt(attempt, ctx) })
-	if err == nil || !c.unsettled {
-		return err
-	}
-	if _, ok := errors.AsType[*AmbiguousError](err); ok {
-		return err
-	}
-	committed, verr := outcome.Resolve(ctx, c.policy, o.Verify)
-	switch {
-	case verr != nil:
-		return retry.Final(&AmbiguousError{Err: err, VerifyErr: verr})
-	case committed:
-		return nil
-	}
-	return err
+	c := call{Call: outcome.Call[*AmbiguousError]{Policy: outcome.Policy(p), Verify: o.Verify, Ambiguous: ambiguous}, db: db, o: o, f: f}
+	return c.Do(ctx, func(attempt context.Context) error { return c.attempt(attempt, ctx) })
+}
+
+func ambiguous(commit, verify error) *AmbiguousError {
+	return &AmbiguousError{Err: commit, VerifyErr: verify}
 }
 
 // A call is one call of Tx.
 type call struct {
-	db        *sql.DB
-	policy    *retry.Policy
-	o         *Options
-	f         func(context.Context, *sql.Tx) error
-	unsettled bool // Verify has found an earlier attempt uncommitted, and its COMMIT may have come later
+	outcome.Call[*AmbiguousError]
+
+	db *sql.DB
+	o  *Options
+	f  func(context.Context, *sql.Tx) error
 }
 
 // attempt runs the transaction once, within ctx. The reply to COMMIT is looked for within whole, the context of all
@@ -192,22 +182,12 @@ func (c *call) commit(ctx context.Context, conn *sql.Conn, tx *sql.Tx) error {
 		return retry.Transient(err)
 	case !errors.Is(err, driver.ErrBadConn) && !outcome.FromServer(err) && responds(ctx, conn):
 		return err // the server has responded to COMMIT, and not with success
-	case c.o.Verify == nil:
-		return retry.Final(&AmbiguousError{Err: err})
 	}
-	committed, verr := outcome.Resolve(ctx, c.policy, c.o.Verify)
-	switch {
-	case verr != nil:
-		return retry.Final(&AmbiguousError{Err: err, VerifyErr: verr})
-	case committed:
-		return nil
-	}
-	c.unsettled = true
-	return retry.Transient(err)
+	return c.Lost(ctx, err, nil)
 }
 
 func (c *call) isUnknown(err error) bool {
-	class, _ := c.policy.ClassOf(err)
+	class, _ := c.Policy.ClassOf(err)
 	return class == retry.ClassUnknown
 }
 

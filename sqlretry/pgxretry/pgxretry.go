@@ -51,31 +51,21 @@ func Tx(ctx context.Context, db DB, p *retry.Policy, o *Options, f func(ctx cont
 	if o == nil {
 		o = &Options{}
 	}
-	c := call{db: db, policy: outcome.Policy(p), o: o, f: f}
-	err := retry.Do(ctx, c.policy, func(attempt context.Context) error { return c.attempt(attempt, ctx) })
-	if err == nil || !c.unsettled {
-		return err
-	}
-	if _, ok := errors.AsType[*sqlretry.AmbiguousError](err); ok {
-		return err
-	}
-	committed, verr := outcome.Resolve(ctx, c.policy, o.Verify)
-	switch {
-	case verr != nil:
-		return retry.Final(&sqlretry.AmbiguousError{Err: err, VerifyErr: verr})
-	case committed:
-		return nil
-	}
-	return err
+	c := call{Call: outcome.Call[*sqlretry.AmbiguousError]{Policy: outcome.Policy(p), Verify: o.Verify, Ambiguous: ambiguous}, db: db, o: o, f: f}
+	return c.Do(ctx, func(attempt context.Context) error { return c.attempt(attempt, ctx) })
+}
+
+func ambiguous(commit, verify error) *sqlretry.AmbiguousError {
+	return &sqlretry.AmbiguousError{Err: commit, VerifyErr: verify}
 }
 
 // A call is one call of Tx.
 type call struct {
-	db        DB
-	policy    *retry.Policy
-	o         *Options
-	f         func(context.Context, pgx.Tx) error
-	unsettled bool // Verify has found an earlier attempt uncommitted, and its COMMIT may have come later
+	outcome.Call[*sqlretry.AmbiguousError]
+
+	db DB
+	o  *Options
+	f  func(context.Context, pgx.Tx) error
 }
 
 // attempt runs the transaction once, within ctx. The outcome of a lost COMMIT is looked for within whole, the context of
@@ -149,7 +139,7 @@ func (c *call) failed(ctx context.Context, tx pgx.Tx, err error) error {
 	if errors.Is(rolled, pgx.ErrTxClosed) { // f has called Commit or Rollback, who knows which
 		return retry.Final(err)
 	}
-	if class, _ := c.policy.ClassOf(err); rolled != nil && class == retry.ClassUnknown { // the connection is lost
+	if class, _ := c.Policy.ClassOf(err); rolled != nil && class == retry.ClassUnknown { // the connection is lost
 		return retry.Transient(err)
 	}
 	return err

@@ -9,7 +9,6 @@ import (
 	"github.com/jackc/pgx/v5/pgconn"
 
 	"github.com/seed-0f2c7998/perdure/retry"
-	"github.com/seed-0f2c7998/perdure/sqlretry"
 	"github.com/seed-0f2c7998/perdure/sqlretry/internal/outcome"
 )
 
@@ -52,21 +51,14 @@ func (c *call) identify(ctx context.Context, tx pgx.Tx) (id identity, err error)
 
 // resolve finds out whether the transaction was committed. err is the error of its COMMIT.
 func (c *call) resolve(ctx context.Context, id identity, err error) error {
-	var committed bool
-	verr := errors.New("the id of the transaction is not known")
-	if id.xid != "" {
-		committed, verr = outcome.Resolve(ctx, c.policy, func(ctx context.Context) (bool, error) { return c.status(ctx, id) })
+	if id.xid == "" {
+		return c.Lost(ctx, err, errors.New("the id of the transaction is not known"))
 	}
-	if verr != nil {
-		if c.o.Verify == nil {
-			return retry.Final(&sqlretry.AmbiguousError{Err: err, VerifyErr: verr})
-		}
-		if committed, verr = outcome.Resolve(ctx, c.policy, c.o.Verify); verr != nil {
-			return retry.Final(&sqlretry.AmbiguousError{Err: err, VerifyErr: verr})
-		}
-		c.unsettled = !committed
-	}
-	if committed {
+	committed, verr := outcome.Resolve(ctx, c.Policy, func(ctx context.Context) (bool, error) { return c.status(ctx, id) })
+	switch {
+	case verr != nil:
+		return c.Lost(ctx, err, verr)
+	case committed:
 		return nil
 	}
 	return retry.Transient(err)

@@ -1,11 +1,8 @@
 package outcome
 
 import (
-	"context"
 	"errors"
 	"time"
-
-	"github.com/seed-0f2c7998/perdure/retry"
 )
 
 // Grace is how long the reply to a COMMIT is awaited after the caller's context has ended.
@@ -59,40 +56,4 @@ func refused(state string) bool {
 		return false
 	}
 	return true
-}
-
-// Policy returns a copy of p whose Classify also knows the errors of Class. If p is nil, the zero Policy is copied.
-func Policy(p *retry.Policy) *retry.Policy {
-	var q retry.Policy
-	if p != nil {
-		q = *p
-	}
-	own := q.Classify
-	q.Classify = func(err error) retry.Class {
-		if own != nil {
-			if c := own(err); c != retry.ClassUnknown {
-				return c
-			}
-		}
-		return Class(err)
-	}
-	return &q
-}
-
-// Resolve calls verify, again while it fails and p allows it. The breaker of p has no say: its permits are for
-// transactions, and the caller's transaction may still hold one.
-func Resolve(ctx context.Context, p *retry.Policy, verify func(context.Context) (bool, error)) (committed bool, err error) {
-	q := *p
-	q.Breaker = nil
-	if q.Name != "" {
-		q.Name += " (verify)"
-	}
-	own := q.Classify
-	q.Classify = func(err error) retry.Class {
-		if c, _ := (&retry.Policy{Classify: own}).ClassOf(err); c != retry.ClassUnknown {
-			return c
-		}
-		return retry.ClassTransient // a driver's error for a lost connection may be a plain text
-	}
-	return retry.Value(ctx, &q, verify)
 }
