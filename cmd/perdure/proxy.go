@@ -26,10 +26,10 @@ Several upstreams have a path prefix each, and may have a policy each: --to /wea
 they are those of the section proxy of the policy file.
 
 The preset is service. Each upstream has a circuit breaker and a retry budget, which all commands of this user share: see perdure
-status. While the breaker is open, or a limit is reached, a request gets 503 with Retry-After. --rate
-limits the requests to each upstream, those of other commands included. --head-timeout limits the time to
-the head of a response, with all attempts and waits; it should be below the timeout of the clients. Set
-the clients' own retries to one attempt: else attempts multiply.
+status. A request gets 503 with Retry-After if the breaker is open, a limit is reached or the budget is spent, and 502 if all
+attempts failed without a response. --rate limits the requests to each upstream, those of other commands included.
+--head-timeout limits the time to the head of a response, with all attempts and waits; it should be below the timeout of
+the clients. Set the clients' own retries to one attempt: else attempts multiply.
 
 With --s3 the upstream is an S3-compatible store, by default that of the AWS environment. The proxy signs each
 attempt with the credentials of that environment. Clients sign with a key of the proxy, which it prints when

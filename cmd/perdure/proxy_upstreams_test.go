@@ -5,6 +5,7 @@ package main
 import (
 	"bytes"
 	"fmt"
+	"io"
 	"net/http"
 	"net/http/httptest"
 	"os"
@@ -89,15 +90,7 @@ proxy:
 	} {
 		_, url, log := serveProxy(t, append([]string{"--config", file}, strings.Fields(tt.args)...)...)
 		for path, want := range tt.want {
-			req, err := http.NewRequestWithContext(t.Context(), http.MethodGet, url+path, http.NoBody)
-			if err != nil {
-				t.Fatal(err)
-			}
-			res, err := http.DefaultClient.Do(req)
-			if err != nil {
-				t.Fatal(err)
-			}
-			res.Body.Close()
+			res, _ := getFrom(t, url+path)
 			if got := res.Header.Get("Perdure-Attempts"); got != want || res.StatusCode != http.StatusServiceUnavailable {
 				t.Errorf("%s: %s: %s with %s attempts, want %s\n%s", tt.args, path, res.Status, got, want, log)
 			}
@@ -162,4 +155,37 @@ func TestFirstRequestsHaveAFullBudget(t *testing.T) {
 	if _, attempts := status(url + "/down"); attempts != "1" {
 		t.Errorf("the budget of a proxy that is started again pays for %s attempts, want 1", attempts)
 	}
+}
+
+// With its preset, the proxy of an upstream that is down soon refuses, and says when to come back.
+func TestAnUpstreamThatIsDown(t *testing.T) {
+	for _, rules := range [][]string{{"--gate", "off"}, {"--gate", "off", "--failure-threshold", "off"}} {
+		_, url, log := serveProxy(t, append(rules, "--to", "http://127.0.0.1:1", "--base-delay", "1ms", "--jitter", "0")...)
+		for range 9 {
+			getFrom(t, url+"/")
+		}
+		res, body := getFrom(t, url+"/")
+		if res.StatusCode != http.StatusServiceUnavailable || res.Header.Get("Retry-After") == "" || !strings.HasPrefix(body, `{"status":503,"error":"not_now",`) {
+			t.Errorf("%v: %s, %v: %s\n%s", rules, res.Status, res.Header, body, log)
+		}
+	}
+}
+
+// getFrom requests a URL, and returns the response and its body.
+func getFrom(t *testing.T, url string) (*http.Response, string) {
+	t.Helper()
+	req, err := http.NewRequestWithContext(t.Context(), http.MethodGet, url, http.NoBody)
+	if err != nil {
+		t.Fatal(err)
+	}
+	res, err := http.DefaultClient.Do(req)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer res.Body.Close()
+	body, err := io.ReadAll(res.Body)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return res, string(body)
 }

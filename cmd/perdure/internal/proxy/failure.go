@@ -47,8 +47,11 @@ func (p *Proxy) failed(w http.ResponseWriter, r *http.Request, err error) {
 	if x != nil {
 		f.Attempts = int(x.attempts.Load())
 		f.Ambiguous = f.Ambiguous || x.unsure.Load() > 0
-		if f.Code == "upstream_failed" && x.unread.Load() {
+		switch {
+		case f.Code == "upstream_failed" && x.unread.Load():
 			f.Status, f.Code, f.Ambiguous = http.StatusBadRequest, "bad_body", false
+		case f.Code == "not_now" && f.Ambiguous: // no refusal: the request may have been processed
+			f.Status, f.Code = http.StatusBadGateway, "upstream_failed"
 		}
 		p.count(x, f.Status)
 	}
@@ -65,8 +68,11 @@ func failureOf(err error) *Failure {
 	_, refused := breakers.Refusal(err)
 	_, tooLarge := errors.AsType[*http.MaxBytesError](err)
 	switch {
-	case refused:
+	case refused, errors.Is(err, retry.ErrBudget):
 		f.Status, f.Code = http.StatusServiceUnavailable, "not_now"
+		if f.RetryAt.IsZero() {
+			f.RetryAt = time.Now().Add(time.Second)
+		}
 	case errors.Is(err, retry.ErrRetryLater):
 		f.Status, f.Code = http.StatusServiceUnavailable, "retry_later"
 	case errors.Is(err, retry.ErrDeadline), errors.Is(err, context.DeadlineExceeded):

@@ -65,24 +65,66 @@ func TestALostResponse(t *testing.T) {
 	}
 }
 
-// While the breaker is open, a client learns when to come back, in a form that programs read.
-func TestAnOpenBreaker(t *testing.T) {
-	s := upstream(t, httptestfault.Responses(httptestfault.Response{Fault: httptestfault.Reset()}))
-	url := "http://" + serve(t, proxy.Config{Breakers: circuit.Config{FailureThreshold: 2, RecoveryTimeout: time.Minute}}, s.URL)
-	get(t, url)
-	res, body, err := get(t, url)
-	var failure struct {
-		Status   int       `json:"status"`
-		Error    string    `json:"error"`
-		RetryAt  time.Time `json:"retry_at"`
-		Attempts int       `json:"attempts"`
-	}
-	if err := json.Unmarshal([]byte(body), &failure); err != nil {
-		t.Fatal(err, body)
-	}
-	after := res.Header.Get("Retry-After")
-	if err != nil || res.StatusCode != 503 || after == "" || after == "0" || failure.Status != 503 || failure.Error != "not_now" || failure.RetryAt.IsZero() || failure.Attempts != 0 {
-		t.Error(res.Status, res.Header, body, err)
+// What the breaker, the gate, a limit or the budget refuses is 503 and says when to come back, in a form that programs read,
+// also after an attempt. What the upstream refuses, and what may have been processed, is not.
+func TestWhatIsRefused(t *testing.T) {
+	reset, dead := httptestfault.Response{Fault: httptestfault.Reset()}, "http://127.0.0.1:1"
+	open := circuit.Config{FailureThreshold: 2, RecoveryTimeout: time.Minute}
+	budget := proxy.Config{Breakers: circuit.Config{Budget: 10}}
+	for _, tt := range []struct {
+		name     string
+		config   proxy.Config
+		method   string
+		upstream string // "" is one that resets
+		before   int    // requests
+		status   int
+		code     string
+		attempts int
+	}{
+		{"open breaker", proxy.Config{Breakers: open}, "GET", "", 1, 503, "not_now", 0},
+		{"open breaker, in the middle", proxy.Config{Breakers: open}, "GET", "", 0, 503, "not_now", 2},
+		{"open breaker of a dead upstream", proxy.Config{Breakers: open}, "PUT", dead, 0, 503, "not_now", 2},
+		{"isolated breaker", proxy.Config{Registry: new(circuit.Registry)}, "GET", "", 1, 503, "not_now", 0},
+		{"a rate", proxy.Config{HeadTimeout: 5 * time.Second, Breakers: circuit.Config{Rate: 1. / 60}}, "GET", dead, 1, 503, "not_now", 0},
+		{"a budget", budget, "GET", "", 1, 503, "not_now", 1},
+		{"a budget, of a dead upstream", budget, "POST", dead, 1, 503, "not_now", 1},
+		{"attempts", proxy.Config{}, "GET", "", 0, 502, "upstream_failed", 4},
+		{"attempts of a dead upstream", proxy.Config{}, "POST", dead, 0, 502, "upstream_failed", 4},
+		{"a budget, after a lost response", budget, "PUT", "", 1, 502, "upstream_failed", 1},
+		{"an open breaker, after a lost response", proxy.Config{Breakers: open}, "DELETE", "", 0, 502, "upstream_failed", 2},
+	} {
+		t.Run(tt.name, func(t *testing.T) {
+			to := tt.upstream
+			if to == "" {
+				to = upstream(t, httptestfault.Responses(reset)).URL
+			}
+			url := "http://" + serve(t, tt.config, to)
+			for range tt.before {
+				send(t, request(t, tt.method, url, nil)).Body.Close()
+			}
+			if tt.config.Registry != nil {
+				tt.config.Registry.All()[0].Isolate()
+			}
+			res := send(t, request(t, tt.method, url, nil))
+			defer res.Body.Close()
+			var failure struct {
+				Status    int       `json:"status"`
+				Error     string    `json:"error"`
+				RetryAt   time.Time `json:"retry_at"`
+				Attempts  int       `json:"attempts"`
+				Ambiguous bool      `json:"ambiguous"`
+			}
+			if err := json.NewDecoder(res.Body).Decode(&failure); err != nil {
+				t.Fatal(err)
+			}
+			if res.StatusCode != tt.status || failure.Status != tt.status || failure.Error != tt.code || failure.Attempts != tt.attempts {
+				t.Errorf("%s, %+v", res.Status, failure)
+			}
+			after, refused := res.Header.Get("Retry-After"), tt.status == 503
+			if refused && (after == "" || after == "0" || failure.RetryAt.IsZero() || failure.Ambiguous) {
+				t.Errorf("Retry-After: %q, %+v", after, failure)
+			}
+		})
 	}
 }
 
