@@ -1,6 +1,7 @@
 package main
 
 import (
+	"net/url"
 	"strings"
 
 	"github.com/seed-0f2c7998/perdure/circuit"
@@ -67,8 +68,8 @@ func (a *app) upstreams(f *proxyFlags) (all []proxy.Upstream, err error) {
 
 // proxySettings returns the settings of each upstream, and at least one.
 func (a *app) proxySettings(f *proxyFlags, upstreams []proxy.Upstream) ([]*policy.Settings, error) {
-	if len(upstreams) == 0 { // that of --s3
-		upstreams = []proxy.Upstream{{}}
+	if len(upstreams) == 0 { // that of --s3, which serveS3 finds
+		upstreams = []proxy.Upstream{{URL: new(url.URL)}}
 	}
 	all := make([]*policy.Settings, len(upstreams))
 	for i := range upstreams {
