@@ -71,6 +71,8 @@ func TestCredentialsOutsideOfURLs(t *testing.T) {
 		{`{"user":"u","password":"hunter2","n":1}`, `{"user":"u","password":"REDACTED","n":1}`},
 		{`body {\"access_token\":\"hunter2\",\"n\":1}`, `body {\"access_token\":\"REDACTED\",\"n\":1}`},
 		{"'host=h password=''hunter2 and more'' dbname=x'", "'host=h password=REDACTED dbname=x'"},
+		{`'host=h password='\''hunter2 and more'\'' dbname=x'`, `'host=h password=REDACTED dbname=x'`}, // quoted for a shell
+		{`'u PASSWORD '\''hunter2'\'': syntax error'`, `'u PASSWORD REDACTED: syntax error'`},
 		{`{"password":"a\"hunter2","n":1}`, `{"password":"REDACTED","n":1}`},
 		{`"{\"password\":\"a\\\"hunter2\",\"n\":1}"`, `"{\"password\":\"REDACTED\",\"n\":1}"`},
 		{`"\"{\\\"password\\\":\\\"hunter2\\\"}\""`, `"\"{\\\"password\\\":\\\"REDACTED\\\"}\""`},

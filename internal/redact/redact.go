@@ -35,13 +35,13 @@ var (
 	// quotes or not, as configurations, JSON, YAML and Go print it, and with = as in a query that is part of a URL.
 	pairs = regexp.MustCompile(`(?i)([a-z0-9_.-]*(?:` + strings.Join(secretParts[:], "|") + `|api[_-]key|access[_-]?key|` +
 		`(?:private|account|encryption|signing|master|shared|customer|subscription)[_-]key|session[_-]id)[a-z0-9_.-]*)` +
-		`(\\*["']?)( ?= ?|%3d|: ?\[?)("(?:[^"\\]|\\.)*"|\\"(?:[^"\\]|\\\\\\"|\\[^"])*\\"|\\+"(?:[^"\\]|\\[^"])*\\"|''+[^']+''+|'(?:[^'\\]|\\.|\'\')*'|[^\s"'&,;<>(){}\]\\]{6,})`)
+		`(\\*["']?)( ?= ?|%3d|: ?\[?)("(?:[^"\\]|\\.)*"|\\"(?:[^"\\]|\\\\\\"|\\[^"])*\\"|\\+"(?:[^"\\]|\\[^"])*\\"|''+[^']+''+|'\\''[^']+'\\''|'(?:[^'\\]|\\.|\'\')*'|[^\s"'&,;<>(){}\]\\]{6,})`)
 
 	// users finds the user information of what is no URL: user:password@tcp(host:port)/ of MySQL, user:password@host:port.
 	users = regexp.MustCompile(`(^|[\s"'` + "`" + `(=\[{,:]|//)[^\s"'` + "`" + `(=\[{,:/@]*:(?:[^\s"']*(@[a-z0-9]*\()|[^\s"'/@]+(@(?:[A-Za-z0-9_.-]+|\[[0-9a-fA-F:.]+\])(?::[0-9]{2,5}\b|/)))`)
 
 	// statements finds passwords in SQL and in the DSNs of ODBC, and the arguments that Redis quotes of a command that it does not know.
-	statements = regexp.MustCompile(`(?i)(\b(?:password|passphrase|identified (?:[a-z0-9_ ]+ )?(?:by|as)(?: password)?|secret) +)(?:''+[^']+''+|'[^']*'|"[^"]*")|(; ?pwd ?= ?)[^\s;"']+|(\bwith args beginning with:)[^\r\n]+`)
+	statements = regexp.MustCompile(`(?i)(\b(?:password|passphrase|identified (?:[a-z0-9_ ]+ )?(?:by|as)(?: password)?|secret) +)(?:''+[^']+''+|'\\''[^']+'\\''|'[^']*'|"[^"]*")|(; ?pwd ?= ?)[^\s;"']+|(\bwith args beginning with:)[^\r\n]+`)
 
 	// escaped finds a URL that is escaped as a part of another one.
 	escaped = regexp.MustCompile(`(?i)\b[a-z][a-z0-9+.-]*%3a(?:%2f|/){2}[^\s"'<>&]+`)
