@@ -80,7 +80,7 @@ var mayImport = map[string][]string{
 	"internal/meter":         {"circuit", "internal/class", "internal/seam"},
 	"metrics":                {"circuit", "internal/class", "internal/meter", "retry"},
 	"retry":                  {"circuit", "internal/breakers", "internal/class", "internal/meter", "internal/seam"},
-	"fallback":               {"circuit", "retry"},
+	"fallback":               {"circuit", "retry", "internal/meter"},
 	"retrytest":              {"internal/seam", "retry", "retrytest/chaos"},
 	"retrytest/chaos":        nil,
 	"hedge":                  {"internal/latency", "internal/meter", "retry"},

@@ -16,6 +16,7 @@ import (
 	"log/slog"
 
 	"github.com/seed-0f2c7998/perdure/circuit"
+	"github.com/seed-0f2c7998/perdure/internal/meter"
 	"github.com/seed-0f2c7998/perdure/internal/notify"
 	"github.com/seed-0f2c7998/perdure/internal/redact"
 	"github.com/seed-0f2c7998/perdure/retry"
@@ -33,6 +34,9 @@ type Policy struct {
 	// nothing else. If nil, slog.Default() logs a replacement at WARN, and at DEBUG if the replaced error is the refusal
 	// of a breaker or limit, of which an outage has thousands.
 	Observe func(context.Context, Event)
+	// Metrics counts the replacements, as perdure_fallbacks_total of the operation Name: it is a *metrics.Registry of package
+	// metrics. If Metrics is nil, nothing is counted.
+	Metrics retry.Meter
 }
 
 // An Event reports that an error was replaced, or that the fallback failed too.
@@ -114,6 +118,7 @@ func replace[T any](ctx context.Context, p *Policy, v T, err error, instead func
 	}
 	v, failed := instead(ctx, err)
 	name := cmp.Or(p.Name, "operation")
+	p.count(name, failed)
 	p.report(ctx, Event{Operation: redact.String(name), Replaced: redact.Error(err), Err: redact.Error(failed)})
 	switch {
 	case failed == nil:
@@ -122,6 +127,16 @@ func replace[T any](ctx context.Context, p *Policy, v T, err error, instead func
 		return v, nil, failed
 	default:
 		return v, nil, &Error{Operation: name, Replaced: err, Err: failed}
+	}
+}
+
+func (p *Policy) count(name string, failed error) {
+	if series := meter.For(p.Metrics, p, name, nil); series == nil {
+		return
+	} else if failed == nil {
+		series.FallbacksUsed.Add(1)
+	} else {
+		series.FallbacksFailed.Add(1)
 	}
 }
 

@@ -10,6 +10,7 @@ func families() []Family {
 		{"perdure_retry_after", "Waits that servers asked for, by what became of them.", Counter, "", nil},
 		{"perdure_retry_after_seconds", "Length of the waits that servers asked for, by what became of them.", Counter, "seconds", nil},
 		{"perdure_hedges", "Second requests that were sent because the first was late, and those whose response was used.", Counter, "", nil},
+		{"perdure_fallbacks", "Errors for which a fallback was called, by whether it replaced them.", Counter, "", nil},
 		{"perdure_resumes", "Bodies that broke and were resumed.", Counter, "", nil},
 		{"perdure_resumed_bytes", "Bytes that were read after a resume, and not from the start again.", Counter, "bytes", nil},
 		{"perdure_breaker_state", "1 for the state that applies to a call now, else 0.", Gauge, "", nil},

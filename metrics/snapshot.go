@@ -153,6 +153,8 @@ func (o operation) add() {
 	}
 	o.count("perdure_hedges", float64(c.Hedges), with(o.labels, "result", "sent"))
 	o.count("perdure_hedges", float64(c.HedgesWon), with(o.labels, "result", "won"))
+	o.count("perdure_fallbacks", float64(c.FallbacksUsed), with(o.labels, "result", "success"))
+	o.count("perdure_fallbacks", float64(c.FallbacksFailed), with(o.labels, "result", "failure"))
 	o.count("perdure_resumes", float64(c.Resumes), o.labels)
 	o.count("perdure_resumed_bytes", float64(c.ResumedBytes), o.labels)
 }

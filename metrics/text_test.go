@@ -19,6 +19,7 @@ import (
 	"unicode/utf8"
 
 	"github.com/seed-0f2c7998/perdure/circuit"
+	"github.com/seed-0f2c7998/perdure/fallback"
 	"github.com/seed-0f2c7998/perdure/metrics"
 	"github.com/seed-0f2c7998/perdure/retry"
 )
@@ -51,6 +52,11 @@ func morning(t *testing.T, r *metrics.Registry) {
 	load.Breaker = circuit.New("lake", circuit.Config{Gate: circuit.Wait, Rate: 1000, Burst: 1000, Observe: log})
 	for range 3 {
 		_ = retry.Do(t.Context(), &load, failing(4, retry.Transient(errDown)))
+	}
+	prices := fallback.Policy{Name: "prices", Metrics: r, Observe: func(context.Context, fallback.Event) {}}
+	for _, n := range []int{0, 1, 2} { // not called, called, failed
+		f := failing(n, retry.Transient(errDown))
+		_ = fallback.Do(t.Context(), &prices, f, func(ctx context.Context, _ error) error { return f(ctx) })
 	}
 	<-time.After(10 * time.Second)
 }

@@ -28,6 +28,7 @@ func instruments() map[string]instrument {
 		"perdure_retry_after":          {"perdure.client.retry_after", "{response}", false, "Waits that servers asked for."},
 		"perdure_retry_after_seconds":  {"perdure.client.retry_after.duration", s, false, "Time that servers asked to wait."},
 		"perdure_hedges":               {"perdure.client.call.hedges", "{attempt}", false, "Second attempts beside slow ones: sent, and won."},
+		"perdure_fallbacks":            {"perdure.client.call.fallbacks", "{call}", false, "Errors for which a fallback was called."},
 		"perdure_resumes":              {"perdure.client.resumes", "{resume}", false, "Bodies that were resumed after a break."},
 		"perdure_resumed_bytes":        {"perdure.client.resumes.io", by, false, "Bytes of resumed bodies."},
 		"perdure_breaker_state":        {"perdure.breaker.state", "1", true, "1 for the state that the breaker is in, 0 for the others."},

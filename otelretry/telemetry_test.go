@@ -21,6 +21,7 @@ import (
 	"go.opentelemetry.io/otel/sdk/trace/tracetest"
 
 	"github.com/seed-0f2c7998/perdure/circuit"
+	"github.com/seed-0f2c7998/perdure/fallback"
 	"github.com/seed-0f2c7998/perdure/httpretry"
 	"github.com/seed-0f2c7998/perdure/metrics"
 	"github.com/seed-0f2c7998/perdure/otelretry"
@@ -154,6 +155,9 @@ func storm(t *testing.T, r *rig) {
 	ctx, cancel := context.WithCancel(t.Context())
 	cancel()
 	_ = retry.Do(ctx, p, func(context.Context) error { return nil })
+	cached := fallback.Policy{Name: "storm", Metrics: r.registry, Observe: func(context.Context, fallback.Event) {}}
+	down := func(context.Context) error { return io.ErrUnexpectedEOF }
+	_ = fallback.Do(t.Context(), &cached, down, func(context.Context, error) error { return nil })
 }
 
 // The instruments have the values of the Registry, series by series, under the names of

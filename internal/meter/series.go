@@ -43,8 +43,9 @@ type Series struct {
 	hinted     [hints]atomic.Uint64
 	hintedTime [hints]atomic.Int64
 
-	Hedges, HedgesWon     atomic.Uint64
-	Resumes, ResumedBytes atomic.Uint64
+	Hedges, HedgesWon              atomic.Uint64
+	FallbacksUsed, FallbacksFailed atomic.Uint64
+	Resumes, ResumedBytes          atomic.Uint64
 }
 
 // What happened to a wait that a server asked for.
@@ -134,10 +135,10 @@ func (s *Series) Hint(what int, d time.Duration) {
 	s.hintedTime[what].Add(int64(d))
 }
 
-// total returns a number that is not 0 if s has counted an operation or a hedge.
+// total returns a number that is not 0 if s has counted an operation, a hedge or a fallback.
 func (s *Series) total() uint64 {
 	c := s.Counts()
-	return c.Operations() + c.Hedges
+	return c.Operations() + c.Hedges + c.FallbacksUsed + c.FallbacksFailed
 }
 
 // Counts is what a [Series] has counted.
@@ -153,8 +154,9 @@ type Counts struct {
 	Hinted     [hints]uint64
 	HintedTime [hints]time.Duration
 
-	Hedges, HedgesWon     uint64
-	Resumes, ResumedBytes uint64
+	Hedges, HedgesWon              uint64
+	FallbacksUsed, FallbacksFailed uint64
+	Resumes, ResumedBytes          uint64
 }
 
 // Operations returns the number of operations.
@@ -186,6 +188,7 @@ func (s *Series) Counts() (c Counts) {
 		c.HintedTime[i] = time.Duration(s.hintedTime[i].Load())
 	}
 	c.Hedges, c.HedgesWon = s.Hedges.Load(), s.HedgesWon.Load()
+	c.FallbacksUsed, c.FallbacksFailed = s.FallbacksUsed.Load(), s.FallbacksFailed.Load()
 	c.Resumes, c.ResumedBytes = s.Resumes.Load(), s.ResumedBytes.Load()
 	return c
 }
