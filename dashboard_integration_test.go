@@ -25,155 +25,115 @@ import (
 	"time"
 
 	"github.com/seed-0f2c7998/perdure/circuit"
+	"github.com/seed-0f2c7998/perdure/hedge"
 	"github.com/seed-0f2c7998/perdure/httpretry"
 	"github.com/seed-0f2c7998/perdure/httpretry/httptestfault"
+	"github.com/seed-0f2c7998/perdure/internal/livestorm"
 	"github.com/seed-0f2c7998/perdure/internal/servertest"
 	"github.com/seed-0f2c7998/perdure/metrics"
 	"github.com/seed-0f2c7998/perdure/retry"
+	"github.com/seed-0f2c7998/perdure/sim"
 )
 
-// A storm is one kind of fault, and how a client meets it.
+// A storm is a scenario of package sim, and how a program meets it: with which breaker, and what else.
 type storm struct {
-	name    string // of the operation, the breaker, and the path
-	policy  retry.Policy
-	breaker *circuit.Config // nil for none
-	options httpretry.Options
-	respond func(n int, r *http.Request) httptestfault.Response
-	workers int
-	alerts  []string // those that must fire
+	scenario sim.Scenario // its name is that of the operation and of the breaker
+	breaker  *circuit.Config
+	isolated bool     // by a manual override, which no fault is
+	hedged   bool     // each attempt
+	alerts   []string // those that must fire
 }
 
+// storms returns all scenarios that can be played live, and two without a fault.
 func storms() []storm {
-	status := func(code int, header ...string) httptestfault.Response {
-		res := httptestfault.Response{Status: code, Header: http.Header{}}
-		if len(header) > 0 {
-			res.Header.Set(header[0], header[1])
-		}
-		return res
+	gate := circuit.Config{Gate: circuit.Wait, Budget: 10}
+	service := circuit.Service()
+	all := []storm{
+		{scenario: sim.Storm("healthy"), breaker: &circuit.Config{Budget: 10}},
+		{scenario: sim.Storm("isolated"), breaker: &circuit.Config{}, isolated: true, alerts: []string{"PerdureBreakerIsolated", "PerdureCallsFail"}},
 	}
-	always := func(res httptestfault.Response) func(int, *http.Request) httptestfault.Response {
-		return func(int, *http.Request) httptestfault.Response { return res }
+	met := map[string]storm{
+		"outage":                       {breaker: &circuit.Config{}, alerts: []string{"PerdureBreakerOpen", "PerdureCallsFail"}},
+		"crash":                        {alerts: []string{"PerdureRetriesMultiplyLoad", "PerdureCallsFail"}},
+		"brownout":                     {breaker: &gate, alerts: []string{"PerdureGateLimits"}},
+		"throttle":                     {alerts: []string{"PerdureRetryAfterTooLong"}},
+		"throttle without Retry-After": {breaker: &service},
+		"errors 5 %":                   {breaker: &service, hedged: true},
+		"errors 30 %":                  {breaker: &circuit.Config{FailureThreshold: circuit.Off, Budget: 10}, alerts: []string{"PerdureBudgetDenies"}},
 	}
-	ok := httptestfault.Response{Body: []byte("well")}
-	file := httptestfault.Resource{Body: bytes.Repeat([]byte("perdure "), 8192), ETag: `"1"`}
-	down := always(status(http.StatusServiceUnavailable))
-	return []storm{
-		{name: "healthy", breaker: &circuit.Config{Budget: 10, Gate: circuit.Wait}, respond: always(ok), workers: 2},
-		{
-			name: "outage", breaker: &circuit.Config{RecoveryTimeout: 300 * time.Millisecond}, respond: down, workers: 2,
-			alerts: []string{"PerdureBreakerOpen", "PerdureCallsFail"},
-		},
-		{
-			name: "budget", breaker: &circuit.Config{FailureThreshold: circuit.Off, Budget: 10}, respond: func(n int, _ *http.Request) httptestfault.Response {
-				if n%2 == 0 {
-					return status(http.StatusServiceUnavailable)
-				}
-				return ok
-			}, workers: 2,
-			alerts: []string{"PerdureBudgetDenies"},
-		},
-		{
-			name: "flaky", respond: func(n int, _ *http.Request) httptestfault.Response {
-				if n%4 > 0 {
-					return status(http.StatusBadGateway)
-				}
-				return ok
-			}, workers: 2,
-			alerts: []string{"PerdureRetriesMultiplyLoad"},
-		},
-		{
-			name: "throttle", respond: func(n int, _ *http.Request) httptestfault.Response {
-				switch n % 3 {
-				case 0:
-					return status(http.StatusTooManyRequests, "Retry-After", "1")
-				case 1:
-					return status(http.StatusTooManyRequests, "Retry-After", "3600")
-				}
-				return ok
-			}, workers: 6,
-			alerts: []string{"PerdureRetryAfterTooLong"},
-		},
-		{
-			name: "gate", breaker: &circuit.Config{Gate: circuit.Wait}, respond: func(n int, _ *http.Request) httptestfault.Response {
-				if n%10 > 0 {
-					return status(http.StatusServiceUnavailable)
-				}
-				return ok
-			}, workers: 20, policy: retry.Policy{MaxElapsed: 2 * time.Second},
-			alerts: []string{"PerdureGateLimits", "PerdureBreakerOpen"},
-		},
-		{name: "rate", breaker: &circuit.Config{Rate: 20}, respond: always(ok), workers: 3},
-		{name: "isolated", breaker: &circuit.Config{}, respond: always(ok), workers: 1, alerts: []string{"PerdureBreakerIsolated", "PerdureCallsFail"}},
-		{
-			name: "hedge", options: httpretry.Options{Hedge: &httpretry.Hedge{Percentile: 0.6, Ratio: 1}}, respond: func(n int, _ *http.Request) httptestfault.Response {
-				if n%5 == 0 {
-					return httptestfault.Response{Body: ok.Body, Delay: 300 * time.Millisecond}
-				}
-				return ok
-			}, workers: 2,
-		},
-		{
-			name: "resume", respond: func(_ int, r *http.Request) httptestfault.Response {
-				if r.Header.Get("Range") == "" {
-					return file.Respond(r).With(httptestfault.CutBody(30_000))
-				}
-				return file.Respond(r)
-			}, workers: 1,
-		},
+	for _, s := range livestorm.Storms() {
+		storm := met[s.Name]
+		storm.scenario = s
+		all = append(all, storm)
 	}
+	return all
 }
 
-// client returns the client of a storm, which counts in registry.
-func (s *storm) client(registry *metrics.Registry) *http.Client {
-	p := s.policy
-	p.Name, p.Metrics = s.name, registry
-	p.MaxAttempts, p.BaseDelay, p.MaxDelay, p.Jitter = 5, 5*time.Millisecond, 20*time.Millisecond, retry.NoJitter
-	p.Observe = func(context.Context, retry.Event) {}
+// operation returns the operation of a storm, whose attempts are those of the link, and which counts in registry.
+func (s *storm) operation(registry *metrics.Registry, attempt func(context.Context) error) func(context.Context) error {
+	p := sim.Backoff()
+	p.AttemptTimeout = time.Second // healthy on a machine under load, too
+	p.Name, p.Metrics, p.Observe = s.scenario.Name, registry, func(context.Context, retry.Event) {}
 	if s.breaker != nil {
 		c := *s.breaker
-		c.Log = slog.New(slog.DiscardHandler)
-		c.Observe = func(context.Context, circuit.Transition) {}
-		p.Breaker = circuit.New(s.name, c)
-		if s.name == "isolated" {
+		c.Log, c.Observe = slog.New(slog.DiscardHandler), func(context.Context, circuit.Transition) {}
+		p.Breaker = circuit.New(p.Name, c)
+		if s.isolated {
 			p.Breaker.Isolate()
 		}
 	}
-	o := s.options
-	o.Policy, o.OnResume = &p, func(httpretry.Resumption) {}
-	return &http.Client{Transport: httpretry.NewTransport(nil, o)}
+	if s.hedged {
+		h, once := &hedge.Hedge[struct{}]{Name: p.Name, Percentile: 0.6, Ratio: 1, Metrics: registry}, attempt
+		attempt = func(ctx context.Context) error { return hedge.Do(ctx, h, once) }
+	}
+	return func(ctx context.Context) error { return retry.Do(ctx, &p, attempt) }
 }
 
-// rage runs all storms until the test ends.
+// rage plays each storm again and again, at a load that two processors bear, until the test ends.
 func rage(t *testing.T, registry *metrics.Registry) {
 	t.Helper()
-	all := storms()
-	counts := map[string]int{}
-	server := httptestfault.New(func(_ int, r *http.Request) httptestfault.Response {
-		for i := range all {
-			if "/"+all[i].name == r.URL.Path {
-				counts[r.URL.Path]++
-				return all[i].respond(counts[r.URL.Path], r)
-			}
-		}
-		return httptestfault.Response{Status: http.StatusNotFound}
-	})
 	ctx, stop := context.WithCancel(t.Context())
-	var workers sync.WaitGroup
-	for i := range all {
-		client := all[i].client(registry)
-		for range all[i].workers {
-			workers.Go(func() {
-				servertest.Repeat(ctx, func() {
-					req, _ := http.NewRequestWithContext(ctx, http.MethodGet, server.URL+"/"+all[i].name, http.NoBody)
-					if res, err := client.Do(req); err == nil {
-						_, _ = io.Copy(io.Discard, res.Body)
-						_ = res.Body.Close()
-					}
-				})
-			})
-		}
+	var running sync.WaitGroup
+	t.Cleanup(func() { stop(); running.Wait() })
+	for i, s := range storms() {
+		socket := filepath.Join(t.TempDir(), "backend")
+		do := s.operation(registry, (&livestorm.Link{Socket: socket}).Do)
+		scenario := livestorm.At(120, s.scenario)
+		running.Go(func() {
+			for seed := uint64(i); ctx.Err() == nil; seed += 100 { //nolint:gosec // small
+				start := time.Now()
+				backend, err := livestorm.Start(scenario, start, socket, seed, nil)
+				if err != nil {
+					t.Error(err)
+					return
+				}
+				livestorm.Arrive(ctx, scenario, start, seed, func(ctx context.Context, _, _ time.Duration) { _ = do(ctx) })
+				backend.Close()
+			}
+		})
 	}
-	t.Cleanup(func() { stop(); workers.Wait(); server.Close() })
+	running.Go(func() { resume(ctx, registry) })
+}
+
+// resume downloads a file whose body breaks, which no scenario of package sim has: its responses have no body.
+func resume(ctx context.Context, registry *metrics.Registry) {
+	file := httptestfault.Resource{Body: bytes.Repeat([]byte("perdure "), 8192), ETag: `"1"`}
+	server := httptestfault.New(func(_ int, r *http.Request) httptestfault.Response {
+		if r.Header.Get("Range") == "" {
+			return file.Respond(r).With(httptestfault.CutBody(30_000))
+		}
+		return file.Respond(r)
+	})
+	defer server.Close()
+	policy := retry.Policy{Name: "resume", Metrics: registry, BaseDelay: time.Millisecond, Observe: func(context.Context, retry.Event) {}}
+	client := &http.Client{Transport: httpretry.NewTransport(nil, httpretry.Options{Policy: &policy, OnResume: func(httpretry.Resumption) {}})}
+	servertest.Repeat(ctx, func() {
+		req, _ := http.NewRequestWithContext(ctx, http.MethodGet, server.URL, http.NoBody)
+		if res, err := client.Do(req); err == nil {
+			_, _ = io.Copy(io.Discard, res.Body)
+			_ = res.Body.Close()
+		}
+	})
 }
 
 // A prometheus is the server that a test has started.
@@ -293,7 +253,7 @@ func parts(expr string) (queries []string) {
 	return queries
 }
 
-// A real Prometheus scrapes a program in storms: each query of each panel shows something, and each alert fires
+// A real Prometheus scrapes a program in the storms of package sim, played live: each query of each panel shows something, and each alert fires
 // for the operation or the breaker that it is about, and for no healthy one.
 func TestDashboardShowsStorms(t *testing.T) {
 	registry := new(metrics.Registry)
@@ -322,7 +282,7 @@ func TestDashboardShowsStorms(t *testing.T) {
 			wanted = append(wanted, query{name, part, false})
 		}
 	}
-	var firing map[string]bool
+	fired := map[string]bool{}
 	var missing []string
 	ctx, cancel := context.WithTimeout(t.Context(), servertest.Limit)
 	defer cancel()
@@ -335,11 +295,11 @@ func TestDashboardShowsStorms(t *testing.T) {
 			}
 		}
 		wanted = rest
-		firing = p.firing(t)
+		p.firing(t, fired)
 		for _, s := range storms() {
 			for _, alert := range s.alerts {
-				if !firing[alert+" "+s.name] {
-					missing = append(missing, alert+" does not fire for "+s.name)
+				if !fired[alert+" "+s.scenario.Name] {
+					missing = append(missing, alert+" does not fire for "+s.scenario.Name)
 				}
 			}
 		}
@@ -350,7 +310,7 @@ func TestDashboardShowsStorms(t *testing.T) {
 	for _, m := range missing {
 		t.Error(m)
 	}
-	for alert := range firing {
+	for alert := range fired {
 		if strings.HasSuffix(alert, " healthy") {
 			t.Errorf("fires: %s", alert)
 		}
@@ -368,8 +328,8 @@ func TestDashboardShowsStorms(t *testing.T) {
 	}
 }
 
-// firing returns the alerts that fire, each with the operation or the key that it is about.
-func (p prometheus) firing(t *testing.T) map[string]bool {
+// firing adds the alerts that fire now, each with the operation or the key that it is about: a storm passes.
+func (p prometheus) firing(t *testing.T, fired map[string]bool) {
 	t.Helper()
 	var data struct {
 		Alerts []struct {
@@ -377,15 +337,12 @@ func (p prometheus) firing(t *testing.T) map[string]bool {
 			Labels struct{ Alertname, Operation, Key string }
 		}
 	}
-	firing := map[string]bool{}
 	if err := p.get(t, "/api/v1/alerts", nil, &data); err != nil {
 		t.Log(err)
-		return firing
 	}
 	for _, a := range data.Alerts {
 		if a.State == "firing" {
-			firing[a.Labels.Alertname+" "+a.Labels.Operation+a.Labels.Key] = true
+			fired[a.Labels.Alertname+" "+a.Labels.Operation+a.Labels.Key] = true
 		}
 	}
-	return firing
 }

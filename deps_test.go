@@ -99,6 +99,7 @@ var mayImport = map[string][]string{
 	"vet":                    {"circuit", "retry"},
 	"pipes":                  {"circuit", "internal/breakers", "internal/pipesjson", "retry"},
 	"sim":                    {"circuit", "internal/breakers", "internal/cell", "internal/gate", "internal/seam", "retry"},
+	"internal/livestorm":     {"sim"},
 	"s3test":                 nil,
 	"cmd/perdure":            {"*"},
 	"bench":                  {"*"},

@@ -23,6 +23,7 @@ import (
 	"github.com/sony/gobreaker/v2"
 
 	"github.com/seed-0f2c7998/perdure/circuit"
+	"github.com/seed-0f2c7998/perdure/internal/livestorm"
 	"github.com/seed-0f2c7998/perdure/retry"
 	"github.com/seed-0f2c7998/perdure/sim"
 )
@@ -103,14 +104,7 @@ func perdure(name string, p retry.Policy, c *circuit.Config) driver {
 			config.Store = e.store
 			policy.Breaker = circuit.New("storm", config)
 		}
-		attempt := func(ctx context.Context) error {
-			err := e.attempt(ctx)
-			if s, ok := errors.AsType[statusError](err); ok && s.retryAfter > 0 {
-				return retry.After(err, s.retryAfter)
-			}
-			return err
-		}
-		return func(ctx context.Context) error { return retry.Do(ctx, &policy, attempt) }
+		return func(ctx context.Context) error { return retry.Do(ctx, &policy, e.attempt) }
 	}}
 }
 
@@ -160,8 +154,8 @@ func backoffAlone(e env) operation {
 	return func(ctx context.Context) error {
 		return backoffDo(ctx, func() (struct{}, error) {
 			err := e.timed(ctx)
-			if s, ok := errors.AsType[statusError](err); ok && s.retryAfter > 0 {
-				err = backoff.RetryAfter(s.retryAfter, err)
+			if s, ok := errors.AsType[livestorm.StatusError](err); ok && s.After > 0 {
+				err = backoff.RetryAfter(s.After, err)
 			}
 			return struct{}{}, err
 		})
@@ -204,15 +198,15 @@ func (f roundTripper) RoundTrip(r *http.Request) (*http.Response, error) { retur
 
 // respond turns the end of an attempt into a response to r.
 func respond(r *http.Request, err error) (*http.Response, error) {
-	s := statusError{status: 200}
+	s := livestorm.StatusError{Status: 200}
 	if err != nil && !errors.As(err, &s) {
 		return nil, err
 	}
 	header := http.Header{}
-	if s.retryAfter > 0 {
-		header.Set("Retry-After", strconv.Itoa(int(s.retryAfter.Seconds())))
+	if s.After > 0 {
+		header.Set("Retry-After", strconv.Itoa(int(s.After.Seconds())))
 	}
-	return &http.Response{StatusCode: s.status, Header: header, Body: http.NoBody, Request: r}, nil
+	return &http.Response{StatusCode: s.Status, Header: header, Body: http.NoBody, Request: r}, nil
 }
 
 func hashicorp(e env) operation {

@@ -10,6 +10,7 @@ import (
 	"time"
 
 	"github.com/seed-0f2c7998/perdure/hoststore"
+	"github.com/seed-0f2c7998/perdure/internal/livestorm"
 	"github.com/seed-0f2c7998/perdure/sim"
 )
 
@@ -94,6 +95,19 @@ func (h *histogram) percentile(p float64) time.Duration {
 	return 0
 }
 
+// serve runs a backend until in ends, and then writes to out how late its timers were.
+func serve(_ context.Context, s spec, in io.Reader, out io.Writer) error {
+	late := newHistogram(time.Millisecond)
+	b, err := livestorm.Start(s.scenario(), s.Start, s.Socket, s.Seed, late.add)
+	if err != nil {
+		return err
+	}
+	_, _ = io.WriteString(out, "ready\n")
+	_, _ = io.Copy(io.Discard, in)
+	b.Close()
+	return write(out, report{Late: late})
+}
+
 // A load is a process with clients and arriving operations.
 type load struct {
 	spec spec
@@ -143,51 +157,27 @@ func (l *load) clients(d driver) (clients []operation, end func(), err error) {
 		e.store, end = store, store.Close
 	}
 	for range l.spec.Clients {
-		to := &link{socket: l.spec.Socket, worked: l.worked}
+		to := &livestorm.Link{Socket: l.spec.Socket, Worked: l.worked}
 		e.attempt = func(ctx context.Context) error {
 			l.count(func(c *counts) { c.Attempts++ })
-			return to.do(ctx)
+			return to.Do(ctx)
 		}
 		clients = append(clients, d.new(e))
 	}
 	return clients, end, nil
 }
 
-// run lets operations arrive at random instants, each at a random client, and waits for them.
+// run lets operations arrive, each at a random client, and waits for them.
 func (l *load) run(ctx context.Context, clients []operation) {
 	s := l.spec.scenario()
-	random := rand.New(rand.NewPCG(l.spec.Seed, 3))
-	rate := s.Load.Rate / float64(l.spec.Processes)
-	var running sync.WaitGroup
-	timer := time.NewTimer(time.Until(l.spec.Start))
-	defer timer.Stop()
-	at := max(0, time.Since(l.spec.Start)) // a process that takes the place of a killed one begins late
-	for {
-		at += time.Duration(random.ExpFloat64() / rate * float64(time.Second))
-		if at >= s.Duration {
-			break
-		}
-		if left := time.Until(l.spec.Start.Add(at)); left > 0 {
-			timer.Reset(left)
-			select {
-			case <-ctx.Done():
-				return
-			case <-timer.C:
-			}
-		}
-		do := clients[random.IntN(len(clients))]
-		arrived := time.Since(l.spec.Start)
+	s.Load.Rate /= float64(l.spec.Processes)
+	livestorm.Arrive(ctx, s, l.spec.Start, l.spec.Seed, func(ctx context.Context, arrived, late time.Duration) {
 		l.mu.Lock()
 		l.at(arrived).Arrived++
-		l.report.Late.add(arrived - at)
+		l.report.Late.add(late)
 		l.mu.Unlock()
-		running.Go(func() {
-			ctx, cancel := context.WithTimeout(ctx, s.Clients.Deadline)
-			defer cancel()
-			l.ended(arrived, do(ctx))
-		})
-	}
-	running.Wait()
+		l.ended(arrived, clients[rand.IntN(len(clients))](ctx))
+	})
 }
 
 // count changes the figures of the present step.

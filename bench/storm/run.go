@@ -8,15 +8,16 @@ import (
 	"errors"
 	"fmt"
 	"io"
-	"math"
 	"math/rand/v2"
 	"os"
 	"os/exec"
 	"path/filepath"
+	"slices"
 	"strings"
 	"sync"
 	"time"
 
+	"github.com/seed-0f2c7998/perdure/internal/livestorm"
 	"github.com/seed-0f2c7998/perdure/sim"
 )
 
@@ -37,31 +38,21 @@ type spec struct {
 	Seed      uint64
 }
 
-// storms returns the scenarios that can be played live.
+// storms returns the names of the scenarios that can be played live.
 func storms() (names []string) {
-	for _, s := range sim.Storms() {
-		if len(s.Faults) == 1 {
-			names = append(names, s.Name)
-		}
+	for _, s := range livestorm.Storms() {
+		names = append(names, s.Name)
 	}
 	return names
 }
 
 // scenario returns the simulated scenario without the clients' policy.
 func (s spec) scenario() sim.Scenario {
-	for _, x := range sim.Storms() {
-		if x.Name != s.Fault {
-			continue
-		}
-		scale := s.Rate / x.Load.Rate
-		x.Backend.Workers = int(math.Round(scale * float64(x.Backend.Workers)))
-		x.Backend.Queue = int(math.Round(scale * float64(x.Backend.Queue)))
-		x.Load.Rate, x.Duration = s.Rate, s.Duration
-		x.Faults[0].From, x.Faults[0].To = s.From, s.To
-		x.Clients.Processes, x.Clients.Shared = s.Clients*s.Processes, s.Store != ""
-		return x
-	}
-	panic("unknown storm " + s.Fault) // storms has named it
+	x := livestorm.At(s.Rate, livestorm.Storms()[slices.Index(storms(), s.Fault)]) // storms has named it
+	x.Duration = s.Duration
+	x.Faults[0].From, x.Faults[0].To = s.From, s.To
+	x.Clients.Processes, x.Clients.Shared = s.Clients*s.Processes, s.Store != ""
+	return x
 }
 
 // child runs one of the processes of a run, if the arguments say so.

@@ -16,6 +16,7 @@ import (
 	"time"
 
 	"github.com/seed-0f2c7998/perdure/circuit"
+	"github.com/seed-0f2c7998/perdure/internal/livestorm"
 	"github.com/seed-0f2c7998/perdure/sim"
 )
 
@@ -122,7 +123,7 @@ func TestFiguresAreThoseOfTheSimulation(t *testing.T) {
 func TestDrivers(t *testing.T) {
 	attempts := map[string]int{"none": 1, "perdure, Service()": 3, "AWS retryer": 3}
 	for _, d := range drivers() {
-		for _, failure := range []error{statusError{status: 503}, context.DeadlineExceeded, io.ErrUnexpectedEOF, syscall.ECONNREFUSED} {
+		for _, failure := range []error{livestorm.StatusError{Status: 503}, context.DeadlineExceeded, io.ErrUnexpectedEOF, syscall.ECONNREFUSED} {
 			synctest.Test(t, func(t *testing.T) {
 				want := cmp.Or(attempts[d.name], 5)
 				n := want
@@ -174,14 +175,6 @@ func TestLost(t *testing.T) {
 	}
 	if failed, killed := lost(s, steps[:1]); failed != 0 || killed != 0 {
 		t.Errorf("of a run that ended before the fault: %v and %v, want 0", failed, killed)
-	}
-}
-
-func TestResponseOnTheWire(t *testing.T) {
-	for _, want := range []response{{status: 200, took: 12345 * time.Microsecond}, {status: 429, retryAfter: time.Second}, {status: 503}} {
-		if number, got := decode(want.encode(1 << 40)); got != want || number != 1<<40 {
-			t.Errorf("%d, %+v; want %+v", number, got, want)
-		}
 	}
 }
 

@@ -1,4 +1,4 @@
-package main
+package livestorm
 
 import (
 	"bufio"
@@ -40,17 +40,25 @@ func decode(b []byte) (number uint64, r response) {
 	return binary.LittleEndian.Uint64(b), r
 }
 
-// A statusError is a response that is no success.
-type statusError response
+// A StatusError is a response that is no success. Package retry classifies it by its methods.
+type StatusError struct {
+	Status int
+	After  time.Duration // that the backend asks to wait; 0 means nothing
+}
 
-func (e statusError) Error() string       { return fmt.Sprintf("status %d", e.status) }
-func (e statusError) HTTPStatusCode() int { return e.status }
+func (e StatusError) Error() string { return fmt.Sprintf("status %d", e.Status) }
 
-// A link sends all requests to the backend over one connection, made at the first request. It is safe for
-// concurrent use.
-type link struct {
-	socket string
-	worked func(took time.Duration, wasted bool) // is called with each response
+// HTTPStatusCode returns Status.
+func (e StatusError) HTTPStatusCode() int { return e.Status }
+
+// RetryAfter returns After.
+func (e StatusError) RetryAfter() (time.Duration, bool) { return e.After, e.After > 0 }
+
+// A Link sends all requests to a Backend over one connection, made at the first request, and again after a crash. It is
+// safe for concurrent use. When the Backend ends, so does the connection.
+type Link struct {
+	Socket string
+	Worked func(took time.Duration, wasted bool) // if not nil, called with each response of a worker
 
 	mu      sync.Mutex
 	conn    net.Conn
@@ -64,8 +72,8 @@ type result struct {
 	err error
 }
 
-// do makes one attempt.
-func (l *link) do(ctx context.Context) error {
+// Do makes one attempt. It returns a [StatusError] if the response is no success.
+func (l *Link) Do(ctx context.Context) error {
 	number, done, err := l.send(ctx)
 	if err != nil {
 		return err
@@ -76,7 +84,7 @@ func (l *link) do(ctx context.Context) error {
 		case r.err != nil:
 			return r.err
 		case r.status != 200:
-			return statusError(r.response)
+			return StatusError{r.status, r.retryAfter}
 		default:
 			return nil
 		}
@@ -89,11 +97,11 @@ func (l *link) do(ctx context.Context) error {
 }
 
 // send sends a request and returns its number and the channel of its response.
-func (l *link) send(ctx context.Context) (uint64, <-chan result, error) {
+func (l *Link) send(ctx context.Context) (uint64, <-chan result, error) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	if l.conn == nil {
-		conn, err := new(net.Dialer).DialContext(ctx, "unix", l.socket)
+		conn, err := new(net.Dialer).DialContext(ctx, "unix", l.Socket)
 		if err != nil {
 			return 0, nil, err
 		}
@@ -111,7 +119,7 @@ func (l *link) send(ctx context.Context) (uint64, <-chan result, error) {
 }
 
 // receive delivers the responses of conn until it ends.
-func (l *link) receive(conn net.Conn, pending map[uint64]chan result) {
+func (l *Link) receive(conn net.Conn, pending map[uint64]chan result) {
 	defer conn.Close()
 	buffered := bufio.NewReader(conn)
 	var b [responseSize]byte
@@ -133,8 +141,8 @@ func (l *link) receive(conn net.Conn, pending map[uint64]chan result) {
 		done, waiting := pending[number]
 		delete(pending, number)
 		l.mu.Unlock()
-		if r.took > 0 {
-			l.worked(r.took, !waiting)
+		if r.took > 0 && l.Worked != nil {
+			l.Worked(r.took, !waiting)
 		}
 		if waiting {
 			done <- result{response: r}

@@ -1,9 +1,8 @@
-package main
+package livestorm
 
 import (
 	"bufio"
 	"container/heap"
-	"context"
 	"errors"
 	"io"
 	"math"
@@ -16,24 +15,27 @@ import (
 	"github.com/seed-0f2c7998/perdure/sim"
 )
 
-// A backend is the service of a scenario: workers that sleep for the service time, and a queue. A worker takes the next
+// A Backend is the service of a scenario: workers that sleep for the service time, and a queue. A worker takes the next
 // request at the instant at which the previous one should have ended, so the capacity does not depend on late timers. The
 // work on a request is done even if its client has left.
-type backend struct {
+type Backend struct {
 	scenario sim.Scenario
 	start    time.Time
 	socket   string
 	random   *rand.Rand
+	late     func(time.Duration)
 	wake     chan struct{} // the loop has to look at its timer
+	stop     chan struct{}
+	running  sync.WaitGroup
 
 	mu       sync.Mutex // guards what follows
-	listener net.Listener
+	closed   bool
+	listener net.Listener // nil during a crash
 	conns    map[net.Conn]bool
 	queue    []waiting
 	busy     jobs
 	edges    []time.Duration // when faults begin or end, in order, from now on
 	due      time.Duration   // when a throttle admits the next request
-	late     histogram
 }
 
 // A waiting request has not been taken by a worker.
@@ -64,31 +66,38 @@ func (j *jobs) Pop() any {
 	return x
 }
 
-// serve runs a backend until in ends, and then writes to out how late its timers were.
-func serve(ctx context.Context, s spec, in io.Reader, out io.Writer) error {
-	b := &backend{
-		scenario: s.scenario(), start: s.Start, socket: s.Socket, random: rand.New(rand.NewPCG(s.Seed, 2)),
-		wake: make(chan struct{}, 1), conns: map[net.Conn]bool{}, late: newHistogram(time.Millisecond),
+// Start starts the backend of s on a Unix socket. The scenario begins at start. If late is not nil, the Backend calls it
+// with how late each of its timers was, never twice at the same time. Close ends the Backend.
+func Start(s sim.Scenario, start time.Time, socket string, seed uint64, late func(time.Duration)) (*Backend, error) {
+	if late == nil {
+		late = func(time.Duration) {}
 	}
-	for _, f := range b.scenario.Faults {
+	b := &Backend{
+		scenario: s, start: start, socket: socket, random: rand.New(rand.NewPCG(seed, 2)), late: late,
+		wake: make(chan struct{}, 1), stop: make(chan struct{}), conns: map[net.Conn]bool{},
+	}
+	for _, f := range s.Faults {
 		b.edges = append(b.edges, f.From, f.To)
 	}
 	if err := b.listen(); err != nil {
-		return err
+		return nil, err
 	}
-	ctx, cancel := context.WithCancel(ctx)
-	go b.loop(ctx)
-	_, _ = io.WriteString(out, "ready\n")
-	_, _ = io.Copy(io.Discard, in)
-	cancel()
+	b.running.Go(b.loop)
+	return b, nil
+}
+
+// Close drops all requests and connections.
+func (b *Backend) Close() {
+	close(b.stop)
 	b.mu.Lock()
-	defer b.mu.Unlock()
+	b.closed = true
 	b.shut()
-	return write(out, report{Late: b.late})
+	b.mu.Unlock()
+	b.running.Wait()
 }
 
 // listen opens the socket. b.mu is locked, or b is not shared yet.
-func (b *backend) listen() error {
+func (b *Backend) listen() error {
 	if err := os.Remove(b.socket); err != nil && !errors.Is(err, os.ErrNotExist) {
 		return err
 	}
@@ -97,31 +106,34 @@ func (b *backend) listen() error {
 		return err
 	}
 	b.listener = l
-	go func() {
+	b.running.Go(func() {
 		for {
 			conn, err := l.Accept()
 			if err != nil {
 				return
 			}
-			go b.receive(conn)
+			b.running.Go(func() { b.receive(l, conn) })
 		}
-	}()
+	})
 	return nil
 }
 
 // shut closes the socket and all connections, and drops their requests. b.mu is locked.
-func (b *backend) shut() {
-	b.listener.Close()
+func (b *Backend) shut() {
+	if b.listener != nil {
+		b.listener.Close()
+	}
 	for conn := range b.conns {
 		conn.Close()
 	}
-	b.queue, b.busy = nil, nil
+	b.listener, b.queue, b.busy = nil, nil, nil
 }
 
-// receive reads the requests of a connection.
-func (b *backend) receive(conn net.Conn) {
+// receive reads the requests of a connection that l has accepted.
+func (b *Backend) receive(l net.Listener, conn net.Conn) {
 	b.mu.Lock()
-	b.conns[conn] = true
+	shut := b.listener != l
+	b.conns[conn] = !shut
 	b.mu.Unlock()
 	defer func() {
 		b.mu.Lock()
@@ -129,6 +141,9 @@ func (b *backend) receive(conn net.Conn) {
 		b.mu.Unlock()
 		conn.Close()
 	}()
+	if shut {
+		return
+	}
 	buffered := bufio.NewReader(conn)
 	var request [requestSize]byte
 	for {
@@ -145,7 +160,7 @@ func (b *backend) receive(conn net.Conn) {
 }
 
 // fault returns the fault at an instant, the zero Fault without one.
-func (b *backend) fault(at time.Duration) (f sim.Fault, on bool) {
+func (b *Backend) fault(at time.Duration) (f sim.Fault, on bool) {
 	for _, f := range b.scenario.Faults {
 		if at >= f.From && at < f.To {
 			return f, true
@@ -155,7 +170,7 @@ func (b *backend) fault(at time.Duration) (f sim.Fault, on bool) {
 }
 
 // workers returns the number of workers at an instant.
-func (b *backend) workers(at time.Duration) int {
+func (b *Backend) workers(at time.Duration) int {
 	if f, on := b.fault(at); on && f.Kind == sim.Brownout {
 		return int(math.Round(f.Level * float64(b.scenario.Backend.Workers)))
 	}
@@ -163,7 +178,7 @@ func (b *backend) workers(at time.Duration) int {
 }
 
 // take accepts or refuses an arriving request. b.mu is locked.
-func (b *backend) take(w waiting) {
+func (b *Backend) take(w waiting) {
 	f, on := b.fault(w.arrived)
 	switch {
 	case on && f.Kind == sim.Outage:
@@ -182,7 +197,7 @@ func (b *backend) take(w waiting) {
 }
 
 // admit reports whether a throttle admits a request: at an even rate, and up to 10 ms' worth at once after a pause.
-func (b *backend) admit(f sim.Fault, now time.Duration) bool {
+func (b *Backend) admit(f sim.Fault, now time.Duration) bool {
 	if b.due > now {
 		return false
 	}
@@ -192,7 +207,7 @@ func (b *backend) admit(f sim.Fault, now time.Duration) bool {
 }
 
 // begin starts the work on a request. b.mu is locked.
-func (b *backend) begin(w waiting, at time.Duration) {
+func (b *Backend) begin(w waiting, at time.Duration) {
 	took := time.Duration(float64(b.scenario.Backend.Service.Mean) * (0.5 + b.random.Float64()))
 	heap.Push(&b.busy, job{w, took, at + took})
 	if b.busy[0].number == w.number && b.busy[0].conn == w.conn {
@@ -200,7 +215,7 @@ func (b *backend) begin(w waiting, at time.Duration) {
 	}
 }
 
-func (b *backend) look() {
+func (b *Backend) look() {
 	select {
 	case b.wake <- struct{}{}:
 	default:
@@ -208,13 +223,13 @@ func (b *backend) look() {
 }
 
 // advance processes all events until now. b.mu is locked.
-func (b *backend) advance(now time.Duration) {
+func (b *Backend) advance(now time.Duration) {
 	for {
 		at, ok := b.next()
-		if !ok || at > now {
+		if !ok || at > now || b.closed {
 			return
 		}
-		b.late.add(now - at)
+		b.late(now - at)
 		if len(b.edges) > 0 && b.edges[0] == at {
 			b.edges = b.edges[1:]
 			b.change(at)
@@ -231,7 +246,7 @@ func (b *backend) advance(now time.Duration) {
 }
 
 // next returns the instant of the next event. b.mu is locked.
-func (b *backend) next() (at time.Duration, ok bool) {
+func (b *Backend) next() (at time.Duration, ok bool) {
 	if len(b.edges) > 0 {
 		at, ok = b.edges[0], true
 	}
@@ -242,7 +257,7 @@ func (b *backend) next() (at time.Duration, ok bool) {
 }
 
 // change begins or ends a fault. b.mu is locked.
-func (b *backend) change(at time.Duration) {
+func (b *Backend) change(at time.Duration) {
 	for _, f := range b.scenario.Faults {
 		switch {
 		case f.Kind != sim.Crash:
@@ -257,12 +272,12 @@ func (b *backend) change(at time.Duration) {
 }
 
 // loop calls advance at each event.
-func (b *backend) loop(ctx context.Context) {
+func (b *Backend) loop() {
 	timer := time.NewTimer(0)
 	defer timer.Stop()
 	for {
 		select {
-		case <-ctx.Done():
+		case <-b.stop:
 			return
 		case <-b.wake:
 		case <-timer.C:
