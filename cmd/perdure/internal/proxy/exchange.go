@@ -4,6 +4,7 @@ import (
 	"context"
 	"net/http"
 	"net/http/httptrace"
+	"net/url"
 	"sync/atomic"
 )
 
@@ -12,6 +13,7 @@ type exchange struct {
 	upstream *Upstream
 	writer   *http.ResponseController
 	client   *http.Request // the client's, before its body is wrapped
+	target   *url.URL      // of the request to the upstream
 	attempts atomic.Int32  // sent so far, resumptions included
 	unsure   atomic.Int32  // attempts that failed although the upstream may have processed them
 	broken   atomic.Bool   // the response's body has ended with an error

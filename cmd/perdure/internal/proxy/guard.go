@@ -46,7 +46,7 @@ func (g guard) check(r *http.Request) *Failure {
 			Status: http.StatusMisdirectedRequest, Code: "not_this_host",
 			Message: "this is no open proxy: the Host of a request must be the address that perdure proxy listens on",
 		}
-	case len(r.Header["Origin"]) > 0, len(r.Header["Sec-Fetch-Site"]) > 0 && r.Header.Get("Sec-Fetch-Site") != "none":
+	case len(r.Header["Origin"]) > 0, slices.ContainsFunc(r.Header["Sec-Fetch-Site"], func(site string) bool { return site != "none" }):
 		return &Failure{Status: http.StatusForbidden, Code: "web_page", Message: "requests of web pages are refused"}
 	case r.URL.Path == "" || r.URL.Path[0] != '/' && r.URL.Path != "*":
 		return &Failure{Status: http.StatusBadRequest, Code: "bad_path", Message: "the path must begin with a slash"}
@@ -61,6 +61,15 @@ func (g guard) allows(host string) bool {
 		return true
 	}
 	return slices.ContainsFunc(g.names, func(name string) bool { return strings.EqualFold(name, host) })
+}
+
+// dropOwn removes the fields that only the proxy may send: its responses say with them what it has done.
+func dropOwn(h http.Header) {
+	for name := range h {
+		if strings.HasPrefix(name, "Perdure-") {
+			delete(h, name)
+		}
+	}
 }
 
 // withoutPort returns host without its port.

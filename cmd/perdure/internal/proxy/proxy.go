@@ -196,17 +196,19 @@ func (p *Proxy) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		r.Body = &requestBody{ReadCloser: r.Body, exchange: x}
 	}
 	defer p.aborted(x)
-	w.Header()["Content-Type"] = nil // the server guesses none for a response of the upstream that has none
-	p.reverse.ServeHTTP(w, r)
+	p.reverse.ServeHTTP(&head{ResponseWriter: w, proxy: p, exchange: x}, r)
 }
 
 // rewrite makes the request to the upstream. Nothing of the client's request is lost but what is meant for one connection.
 func (p *Proxy) rewrite(r *httputil.ProxyRequest) {
 	x := exchangeOf(r.In.Context())
 	x.upstream.address(r.Out, r.In.URL)
+	x.target = r.Out.URL
 	r.Out.Host = ""
 	r.Out.URL.RawQuery = r.In.URL.RawQuery
 	r.Out.Trailer = r.In.Trailer // the server fills this map when the body has ended
+	dropOwn(r.Out.Header)
+	dropOwn(r.Out.Trailer)
 	for _, name := range []string{"Forwarded", "X-Forwarded-For", "X-Forwarded-Host", "X-Forwarded-Proto"} {
 		if values, ok := r.In.Header[name]; ok {
 			r.Out.Header[name] = values

@@ -30,6 +30,8 @@ func (p *Proxy) modify(res *http.Response) error {
 	if res.StatusCode < http.StatusContinue {
 		return &Failure{Status: http.StatusBadGateway, Code: "upstream_failed", Message: "the upstream's status is none of HTTP: " + res.Status}
 	}
+	dropOwn(res.Header)
+	dropOwn(res.Trailer)
 	settle := p.config.Settle
 	if settle == nil {
 		settle = x.settle
@@ -42,7 +44,7 @@ func (p *Proxy) modify(res *http.Response) error {
 	}
 	res.Header.Set(HeaderAttempts, strconv.Itoa(int(x.attempts.Load())))
 	p.count(x, res.StatusCode)
-	p.redirect(x.upstream, res, res.Request.URL)
+	p.redirect(x.upstream, res.Header, x.target)
 	return nil
 }
 
@@ -69,8 +71,32 @@ func (x *exchange) attach(res *http.Response) error {
 			Message: "the end of the response cannot be told from a cut on this connection: use HTTP/1.1 over TCP",
 		}
 	}
-	res.Body = &responseBody{ReadCloser: res.Body, exchange: x, holds: res.ContentLength > 0, left: -1}
+	res.Body = &responseBody{ReadCloser: res.Body, exchange: x, response: res, holds: res.ContentLength > 0, left: -1}
 	return nil
+}
+
+// A head is the ResponseWriter of an exchange. It treats informational responses of the upstream, such as 103, as modify does
+// the final one.
+type head struct {
+	http.ResponseWriter
+
+	proxy    *Proxy
+	exchange *exchange
+}
+
+// Unwrap returns the server's ResponseWriter.
+func (h *head) Unwrap() http.ResponseWriter { return h.ResponseWriter }
+
+// WriteHeader writes the head of a response.
+func (h *head) WriteHeader(status int) {
+	header := h.Header()
+	if status < http.StatusOK && status != http.StatusSwitchingProtocols {
+		dropOwn(header)
+		h.proxy.redirect(h.exchange.upstream, header, h.exchange.target)
+	} else if _, ok := header["Content-Type"]; !ok {
+		header["Content-Type"] = nil // the server guesses none for a response of the upstream that has none
+	}
+	h.ResponseWriter.WriteHeader(status)
 }
 
 // A responseBody is the body of a response for the client. If the response has a Content-Length, the last byte is held back
@@ -80,6 +106,7 @@ type responseBody struct {
 	io.ReadCloser
 
 	exchange *exchange
+	response *http.Response // its trailer is complete at the end of the body
 	holds    bool
 	held     [1]byte
 	left     int // 0 or 1: whether a byte is held; -1 before the first
@@ -88,7 +115,10 @@ type responseBody struct {
 // Read reads the body, all but its last byte before its end.
 func (b *responseBody) Read(p []byte) (int, error) {
 	n, err := b.read(p)
-	if err != nil && err != io.EOF { //nolint:errorlint // the body of httpretry ends with io.EOF itself
+	switch {
+	case err == io.EOF: //nolint:errorlint // the body of httpretry ends with io.EOF itself
+		dropOwn(b.response.Trailer)
+	case err != nil:
 		b.exchange.broken.Store(true)
 	}
 	_ = b.exchange.writer.SetWriteDeadline(time.Now().Add(clientStall))
@@ -145,6 +175,7 @@ func (b *requestBody) Read(p []byte) (int, error) {
 	n, err := b.ReadCloser.Read(p)
 	switch {
 	case err == io.EOF: // the server keeps reading the connection, to see that the client has gone
+		dropOwn(b.exchange.client.Trailer)
 		_ = b.exchange.writer.SetReadDeadline(time.Time{})
 	case err != nil: // the deadline stays: the server reads the rest of the body before it closes the connection
 		b.exchange.unread.Store(true)

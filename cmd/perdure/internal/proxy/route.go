@@ -181,8 +181,7 @@ func isAbsolute(text string) bool {
 var linked = regexp.MustCompile(`<[^<>]*>`)
 
 // redirect makes the URLs and cookies in the header of a response lead back through the proxy.
-func (p *Proxy) redirect(u *Upstream, res *http.Response, from *url.URL) {
-	h := res.Header
+func (p *Proxy) redirect(u *Upstream, h http.Header, from *url.URL) {
 	for _, name := range []string{"Location", "Content-Location"} {
 		for i, value := range h[name] {
 			h[name][i] = reference(p.config.Upstreams, from, value)
