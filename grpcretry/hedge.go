@@ -1,6 +1,7 @@
 package grpcretry
 
 import (
+	"cmp"
 	"context"
 	"reflect"
 	"slices"
@@ -116,11 +117,20 @@ func (h *hedges) ended(end hedgeEnd) {
 		h.stopped = true
 		return
 	}
-	wait, asked := pushback(end.got.trailer)
-	h.stopped = h.stopped || asked && wait < 0 || !h.mayFollow()
+	wait, _ := pushback(end.got.trailer)
+	if wait > 0 && h.op.policy.IgnoreRetryAfter {
+		wait = 0
+	}
+	h.stopped = h.stopped || wait < 0 || h.isTooLong(wait) || !h.mayFollow()
 	if !h.stopped {
 		h.next.Reset(wait)
 	}
+}
+
+// isTooLong reports whether the policy or the deadline does not allow a wait that a server asked for.
+func (h *hedges) isTooLong(wait time.Duration) bool {
+	deadline, ok := h.ctx.Deadline()
+	return wait > cmp.Or(h.op.policy.MaxRetryAfter, time.Minute) || ok && wait > time.Until(deadline)
 }
 
 // over reports whether last decides the call.

@@ -54,6 +54,9 @@ func TestHedges(t *testing.T) {
 		{"fatal", tolerant, []step{{takes: 9 * s}, {code: codes.NotFound}}, codes.NotFound, []time.Duration{0, s}, s},
 		{"all fail", tolerant, []step{{code: codes.Unavailable}, {code: codes.Unavailable}, {code: codes.Unavailable}}, codes.Unavailable, []time.Duration{0, 0, 0}, 0},
 		{"pushback", tolerant, []step{{code: codes.Unavailable, pushback: "5000"}, {}}, codes.OK, []time.Duration{0, 5 * s}, 5 * s},
+		{"pushback as long as allowed", tolerant, []step{{code: codes.Unavailable, pushback: "60000"}, {}}, codes.OK, []time.Duration{0, 60 * s}, 60 * s},
+		{"pushback longer than allowed", tolerant, []step{{code: codes.Unavailable, pushback: "60001"}}, codes.Unavailable, []time.Duration{0}, 0},
+		{"pushback longer than allowed, another is under way", tolerant, []step{{takes: 4 * s}, {code: codes.Unavailable, pushback: "2147483647"}}, codes.OK, []time.Duration{0, s}, 4 * s},
 		{"pushback now", tolerant, []step{{code: codes.Unavailable, pushback: "0"}, {}}, codes.OK, []time.Duration{0, 0}, 0},
 		{"pushback stop, another is under way", tolerant, []step{{takes: 4 * s}, {code: codes.Unavailable, pushback: "-1"}}, codes.OK, []time.Duration{0, s}, 4 * s},
 		{"pushback stop", tolerant, []step{{code: codes.Unavailable, pushback: "-1"}}, codes.Unavailable, []time.Duration{0}, 0},
@@ -96,6 +99,31 @@ func TestHedges(t *testing.T) {
 					t.Errorf("%d attempts continue after the call", running.Load())
 				}
 			})
+		})
+	}
+}
+
+// A pushback that the policy ignores, or that does not end before the deadline, delays no hedge.
+func TestHedgesAndPushback(t *testing.T) {
+	for _, ignore := range []bool{false, true} {
+		synctest.Test(t, func(t *testing.T) {
+			srv := &server{check: func(ctx context.Context, _ int) error { return pushback(ctx, codes.Unavailable, "50000") }}
+			p := quiet()
+			p.IgnoreRetryAfter = ignore
+			conn := inMemory(t, srv, grpcretry.DialOptions(grpcretry.Options{Policy: p, Methods: map[string]grpcretry.Method{
+				"": {Hedge: &grpcretry.Hedge{MaxAttempts: 3, Delay: time.Second, NonFatal: []codes.Code{codes.Unavailable}}},
+			}})...)
+			ctx, cancel := context.WithTimeout(t.Context(), 40*time.Second)
+			defer cancel()
+			begin := time.Now()
+			err := check(ctx, conn)
+			want := 1
+			if ignore {
+				want = 3
+			}
+			if status.Code(err) != codes.Unavailable || time.Since(begin) != 0 || srv.count() != want {
+				t.Errorf("ignored %t: %d attempts, %v after %v; want %d, Unavailable at once", ignore, srv.count(), err, time.Since(begin), want)
+			}
 		})
 	}
 }

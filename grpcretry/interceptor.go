@@ -177,5 +177,5 @@ func isMethodKey(key string) bool {
 		return true
 	}
 	service, _, found := strings.Cut(strings.TrimPrefix(key, "/"), "/")
-	return found && service != "" && key[0] == '/' && strings.Count(key, "/") == 2
+	return found && service != "" && key[0] == '/' && strings.Count(key, "/") == 2 && !strings.Contains(key, "*")
 }

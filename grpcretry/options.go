@@ -65,8 +65,8 @@ type Method struct {
 // code of NonFatal starts the next attempt at once; any other error ends the call. The
 // attempts that are no longer needed are cancelled, and the call waits for their end.
 //
-// A server's pushback delays the next attempt; a negative pushback means that no more
-// attempts begin. Each attempt after the first costs a token of the breaker's budget,
+// A server's pushback delays the next attempt; a negative pushback, or one that is longer
+// than retry.Policy.MaxRetryAfter or the deadline allows, means that no more attempts begin. Each attempt after the first costs a token of the breaker's budget,
 // and none begins while the breaker is open or its gate limits calls. For the breaker
 // and the events the attempts are one, with the result of the call.
 type Hedge struct {
@@ -83,8 +83,8 @@ const (
 	maxHedges          = 5
 )
 
-// Validate returns a [*retry.ConfigError] that names a field, its value and what is
-// allowed, or nil.
+// Validate returns an error with a [*retry.ConfigError] that names a field, its value and
+// what is allowed, or nil.
 func (o *Options) Validate() error {
 	if o.Policy != nil {
 		if err := o.Policy.Validate(); err != nil {
@@ -97,27 +97,27 @@ func (o *Options) Validate() error {
 		}
 	}
 	for key, m := range o.Methods {
-		if err := m.validate(key); err != nil {
-			return err
+		if !isMethodKey(key) {
+			return setting.Bad("Methods", key, `"/package.Service/Method", "/package.Service/", or "" for all methods`)
+		}
+		if err := m.validate(); err != nil {
+			return fmt.Errorf("method %q: %w", key, err)
 		}
 	}
 	return nil
 }
 
-func (m *Method) validate(key string) error {
-	if !isMethodKey(key) {
-		return setting.Bad("Methods", key, `"/package.Service/Method", "/package.Service/", or "" for all methods`)
-	}
+func (m *Method) validate() error {
 	if m.Policy != nil {
 		if err := m.Policy.Validate(); err != nil {
-			return fmt.Errorf("method %q: %w", key, err)
+			return err
 		}
 	}
 	h := m.Hedge
 	switch {
 	case h == nil:
 	case m.Once:
-		return setting.Bad("Hedge", key, "nil for a method with Once")
+		return setting.Bad("Once", true, "false for a method with a Hedge")
 	case h.MaxAttempts < 2 || h.MaxAttempts > maxHedges:
 		return setting.Bad("Hedge.MaxAttempts", h.MaxAttempts, fmt.Sprintf("2 to %d", maxHedges))
 	case h.Delay < 0:

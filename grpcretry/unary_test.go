@@ -339,6 +339,7 @@ func TestBreakerPerTargetAndMethod(t *testing.T) {
 func TestOptionsAreValidated(t *testing.T) {
 	for name, o := range map[string]grpcretry.Options{
 		"key":      {Methods: map[string]grpcretry.Method{"Health": {}}},
+		"pattern":  {Methods: map[string]grpcretry.Method{"/grpc.health.v1.Health/*": {}}},
 		"hedges":   {Methods: map[string]grpcretry.Method{"": {Hedge: &grpcretry.Hedge{MaxAttempts: 6}}}},
 		"once":     {Methods: map[string]grpcretry.Method{"": {Once: true, Hedge: &grpcretry.Hedge{MaxAttempts: 2}}}},
 		"delay":    {Methods: map[string]grpcretry.Method{"": {Hedge: &grpcretry.Hedge{MaxAttempts: 2, Delay: -1}}}},
