@@ -55,7 +55,7 @@ type Error struct {
 
 // Error returns both errors, without the secrets in URLs.
 func (e *Error) Error() string {
-	return redact.Line(redact.String(fmt.Sprintf("%s: fallback failed: %v (after: %v)", e.Operation, e.Err, e.Replaced)))
+	return redact.Line(redact.Message(fmt.Sprintf("%s: fallback failed: %v (after: %v)", e.Operation, e.Err, e.Replaced)))
 }
 
 // Unwrap returns Err and Replaced.

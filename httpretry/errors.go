@@ -139,7 +139,7 @@ type BodyError struct {
 
 // Error is like "body broke after 7 bytes: unexpected EOF; not resumed: resource changed during transfer".
 func (e *BodyError) Error() string {
-	return redact.Line(redact.String(fmt.Sprintf("body broke after %d bytes: %v; not resumed: %v", e.Delivered, e.Break, e.Stop)))
+	return redact.Line(redact.Message(fmt.Sprintf("body broke after %d bytes: %v; not resumed: %v", e.Delivered, e.Break, e.Stop)))
 }
 
 // Unwrap returns Stop and Break.

@@ -3,6 +3,8 @@ package retry_test
 import (
 	"context"
 	"errors"
+	"log/slog"
+	"strings"
 	"testing"
 	"time"
 
@@ -101,5 +103,25 @@ func TestOpenErrorOfTheOperation(t *testing.T) {
 	f, made := always(refusal)
 	if err := retry.Do(t.Context(), &p, f); err != refusal || made.n != 1 || b.State() != circuit.Closed { //nolint:errorlint // as itself
 		t.Errorf("%v after %d attempts, breaker %v", err, made.n, b.State())
+	}
+}
+
+// A server may choose the text of an error: it is cut in logs and errors, and stays whole in Last.
+func TestLongTextsAreCut(t *testing.T) {
+	var log strings.Builder
+	long := errors.New(strings.Repeat("text of a server ", 1<<16))
+	p := retry.Policy{
+		MaxAttempts: 2, BaseDelay: 1, MaxDelay: 1, Jitter: retry.NoJitter, Classify: retry.Always,
+		Observe: retry.LogTo(slog.New(slog.NewTextHandler(&log, nil))),
+	}
+	err := retry.Do(t.Context(), &p, func(context.Context) error { return long })
+	if n := len(err.Error()); n > 5<<10 || !strings.HasSuffix(err.Error(), " bytes)") {
+		t.Errorf("the error has %d bytes", n)
+	}
+	if log.Len() > 32<<10 {
+		t.Errorf("the log has %d bytes", log.Len())
+	}
+	if !errors.Is(err, long) {
+		t.Error("Last is lost")
 	}
 }

@@ -135,7 +135,7 @@ func (e *Error) Error() string {
 	if e.Last != nil {
 		fmt.Fprintf(&b, ": %v", e.Last)
 	}
-	return redact.Line(redact.String(b.String()))
+	return redact.Line(redact.Message(b.String()))
 }
 
 // Unwrap returns Stop and Last.

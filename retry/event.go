@@ -285,7 +285,7 @@ func errorText(err error) string {
 	if err == nil {
 		return "no error"
 	}
-	return redact.String(err.Error())
+	return redact.Message(err.Error())
 }
 
 // seconds returns a text such as "1.0 seconds", with two significant digits below 0.1 s.

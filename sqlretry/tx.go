@@ -45,7 +45,7 @@ func (e *AmbiguousError) Error() string {
 	if e.VerifyErr != nil {
 		text += fmt.Sprintf(" (verifying failed: %v)", e.VerifyErr)
 	}
-	return redact.Line(redact.String(text))
+	return redact.Line(redact.Message(text))
 }
 
 // Unwrap returns Err.
@@ -56,11 +56,11 @@ func (e *AmbiguousError) Unwrap() error { return e.Err }
 // conflicts (serialization failures, deadlocks), lost connections, and other errors that p retries. If p is nil, the
 // zero Policy is used; if o is nil, the zero Options.
 //
-// f runs on the caller's goroutine, once for each attempt. It must not call Commit or Rollback of tx, and its effects
-// outside the transaction happen once for each attempt; so do statements that a transaction does not cover, such as
-// MySQL's DDL and tables of MyISAM. Tx rolls back and returns the error of f unchanged if p does not retry it. If f
-// panics or calls runtime.Goexit, Tx rolls back and releases the connection. Savepoints are up to f: Tx only repeats
-// whole transactions.
+// f runs on the caller's goroutine, once for each attempt. It must not end tx, neither by a method nor by a statement, and
+// its effects outside the transaction happen once for each attempt; so do statements that a transaction does not cover,
+// such as MySQL's DDL and tables of MyISAM. Tx rolls back and returns the error of f unchanged if p does not retry it.
+// If f panics or calls runtime.Goexit, Tx rolls back and releases the connection. Savepoints are up to f: Tx only
+// repeats whole transactions.
 //
 // When ctx ends before COMMIT was sent, Tx rolls back and returns the error of ctx. After that, ctx no longer decides:
 // Tx returns what COMMIT returns. A driver that can be interrupted (pgx) waits at most 5 s after the end of ctx for the

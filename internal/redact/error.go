@@ -10,7 +10,7 @@ import (
 // for errors that come from elsewhere, as they enter an event.
 type redacted struct{ err error }
 
-// Error returns an error that prints as err does, as by [String], and unwraps to
+// Error returns an error that prints as err does, as by [Message], and unwraps to
 // it: [errors.Is] and [errors.As] find all that is in err. nil stays nil.
 func Error(err error) error {
 	if _, done := err.(*redacted); err == nil || done { //nolint:errorlint // as made here
@@ -34,7 +34,7 @@ func Replaces(err error) bool {
 	return ok
 }
 
-func (e *redacted) Error() string { return String(e.err.Error()) }
+func (e *redacted) Error() string { return Message(e.err.Error()) }
 
 func (e *redacted) Unwrap() error { return e.err }
 

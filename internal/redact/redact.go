@@ -4,6 +4,7 @@ package redact
 import (
 	"net/url"
 	"regexp"
+	"strconv"
 	"strings"
 )
 
@@ -94,6 +95,24 @@ func String(s string) string {
 		s = port.ReplaceAllString(within(s, 0), `invalid port ":`+Mark+`"`)
 	}
 	return outside(s)
+}
+
+// longest is how many bytes Message shows, and beyond how many more it looks for secrets.
+const (
+	longest = 4 << 10
+	beyond  = 1 << 10
+)
+
+// Message returns String(s) for a log or an error, cut between two words if s is longer than 5 KiB. Servers choose the
+// texts of errors, that of a gRPC status has up to 16 MiB, and String takes some microseconds a byte.
+func Message(s string) string {
+	if len(s) <= longest+beyond {
+		return String(s)
+	}
+	begin := String(s[:longest+beyond]) // a secret on both sides of the cut is found
+	begin = begin[:min(len(begin), longest)]
+	begin = begin[:max(strings.LastIndexAny(begin, " \t\r\n"), 0)]
+	return begin + " ... (" + strconv.Itoa(len(s)) + " bytes)"
 }
 
 // suspicious reports whether s has one of the characters without which no

@@ -182,3 +182,19 @@ func FuzzSecret(f *testing.F) {
 		}
 	})
 }
+
+// A long text is cut, and a secret on either side of the cut is still found.
+func TestMessageIsCut(t *testing.T) {
+	for _, secret := range []string{"https://user:hunter2hunter2@h/x", `password="hunter2 hunter2"`, "Authorization: Bearer hunter2hunter2"} {
+		for at := longest - 40; at < longest+5; at += 3 {
+			long := strings.Repeat("a word ", longest)[:at-1] + " " + secret + strings.Repeat(" word", 4*longest)
+			got := Message(long)
+			if len(got) > longest+40 || strings.Contains(got, "hunt") || !strings.HasSuffix(got, fmt.Sprintf(" ... (%d bytes)", len(long))) {
+				t.Fatalf("%s at %d: %d bytes, end %s", secret, at, len(got), got[max(len(got)-80, 0):])
+			}
+		}
+	}
+	if whole := strings.Repeat("x", longest+beyond); Message(whole) != whole {
+		t.Error("a text of the greatest length is cut")
+	}
+}

@@ -64,7 +64,7 @@ func failureOf(err error) *Failure {
 		own := *f
 		return &own
 	}
-	f := &Failure{Status: http.StatusBadGateway, Code: "upstream_failed", Message: redact.Line(redact.String(err.Error())), RetryAt: exit.RetryAt(err)}
+	f := &Failure{Status: http.StatusBadGateway, Code: "upstream_failed", Message: redact.Line(redact.Message(err.Error())), RetryAt: exit.RetryAt(err)}
 	_, refused := breakers.Refusal(err)
 	_, tooLarge := errors.AsType[*http.MaxBytesError](err)
 	switch {
