@@ -125,6 +125,7 @@ func TestPostgres(t *testing.T) {
 	})
 	t.Run("pgx", func(t *testing.T) {
 		t.Run("leaves", func(t *testing.T) { leaves(t, newPool(t, direct)) })
+		t.Run("misuses", func(t *testing.T) { misuses(t, newPool(t, direct)) })
 		c := &client{check, overPgx(newPool(t, direct)), overPgx(newPool(t, far)), p, s}
 		play(t, c, same, true)
 		t.Run("an id is not believed after a crash", func(t *testing.T) { crashes(t, c) })

@@ -12,6 +12,7 @@ package pgxretry
 import (
 	"context"
 	"errors"
+	"fmt"
 	"time"
 
 	"github.com/jackc/pgx/v5"
@@ -76,8 +77,12 @@ func (c *call) attempt(ctx, whole context.Context) error {
 		return beforeCommit(err)
 	}
 	defer func() { _ = rollback(ctx, tx) }() // does nothing after Commit
-	if err := c.f(ctx, tx); err != nil {
-		return c.failed(ctx, tx, err)
+	given := watched{Tx: tx}
+	if err := c.f(ctx, &given); err != nil {
+		return c.failed(ctx, &given, err)
+	}
+	if err := given.misused(); err != nil {
+		return retry.Permanent(err)
 	}
 	id, err := c.identify(ctx, tx)
 	if err != nil {
@@ -90,8 +95,6 @@ func (c *call) attempt(ctx, whole context.Context) error {
 	switch {
 	case err == nil:
 		return nil
-	case errors.Is(err, pgx.ErrTxClosed):
-		return retry.Permanent(err) // f has called Commit or Rollback
 	case errors.Is(err, pgx.ErrTxCommitRollback): // f has hidden the error of a statement
 		return retry.Permanent(err)
 	case outcome.RolledBack(err):
@@ -126,20 +129,57 @@ func rollback(ctx context.Context, tx pgx.Tx) error {
 	return tx.Rollback(ctx)
 }
 
+// A watched is the transaction that f gets. Once f has ended it, its connection may be in use elsewhere.
+type watched struct {
+	pgx.Tx
+
+	ended bool
+}
+
+func (w *watched) Commit(ctx context.Context) error {
+	w.ended = true
+	return w.Tx.Commit(ctx)
+}
+
+func (w *watched) Rollback(ctx context.Context) error {
+	w.ended = true
+	return w.Tx.Rollback(ctx)
+}
+
+// errEnded wraps pgx.ErrTxClosed, which a transaction returns after Commit or Rollback.
+var errEnded = fmt.Errorf("the function has ended the transaction itself: %w", pgx.ErrTxClosed)
+
+// misused returns what f has done, by methods or by statements, that leaves nothing to commit; nil if it did nothing so.
+func (w *watched) misused() error {
+	switch {
+	case w.ended:
+		return errEnded
+	case w.Conn().IsClosed(): // lost
+		return nil
+	case w.Conn().PgConn().IsBusy():
+		return errors.New("the function has not closed its rows")
+	case w.Conn().PgConn().TxStatus() == 'I':
+		return errEnded
+	}
+	return nil
+}
+
 // failed rolls back after f has returned err, and returns err for the retry.
-func (c *call) failed(ctx context.Context, tx pgx.Tx, err error) error {
-	if outcome.ReadOnly(err) {
-		if c.o.AccessMode == pgx.ReadOnly {
-			return retry.Permanent(err)
-		}
+func (c *call) failed(ctx context.Context, tx *watched, err error) error {
+	misuse := tx.misused()
+	switch {
+	case errors.Is(misuse, pgx.ErrTxClosed): // committed or rolled back, who knows which
+		return retry.Final(err)
+	case misuse != nil && pgconn.SafeToRetry(err): // a statement beside open rows
+		return retry.Permanent(err)
+	case outcome.ReadOnly(err) && c.o.AccessMode == pgx.ReadOnly:
+		return retry.Permanent(err)
+	case outcome.ReadOnly(err):
 		_ = tx.Conn().Close(ctx) // after a failover another connection may lead to the new primary
 		return err
 	}
-	rolled := rollback(ctx, tx)
-	if errors.Is(rolled, pgx.ErrTxClosed) { // f has called Commit or Rollback, who knows which
-		return retry.Final(err)
-	}
-	if class, _ := c.Policy.ClassOf(err); rolled != nil && class == retry.ClassUnknown { // the connection is lost
+	rolled := rollback(ctx, tx.Tx)
+	if class, _ := c.Policy.ClassOf(err); rolled != nil && misuse == nil && class == retry.ClassUnknown { // the connection is lost
 		return retry.Transient(err)
 	}
 	return err
