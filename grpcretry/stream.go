@@ -17,7 +17,6 @@ import (
 
 	"github.com/seed-0f2c7998/perdure/internal/breakers"
 	"github.com/seed-0f2c7998/perdure/internal/calls"
-	"github.com/seed-0f2c7998/perdure/internal/seam"
 	"github.com/seed-0f2c7998/perdure/retry"
 )
 
@@ -116,7 +115,7 @@ func (s *stream) wait(err error) error {
 	if stop != nil || delay <= 0 {
 		return stop
 	}
-	if pass := seam.Waits(s.ctx); pass != nil {
+	if pass := calls.Waits(s.ctx); pass != nil {
 		pass(delay)
 		return nil
 	}

@@ -25,6 +25,9 @@ func Begin(ctx context.Context, p *retry.Policy) (Call, error) { return function
 // ctx must end when the attempt ends.
 func Number(ctx context.Context, n int) context.Context { return functions.Number(ctx, n) }
 
+// Waits returns what passes a wait at once under retrytest.NoWaits; else nil.
+func Waits(ctx context.Context) func(time.Duration) { return seam.Waits(ctx) }
+
 // Continue is [retry.Do] after the first attempt, which the caller has made itself: the
 // breaker of p admitted that attempt with permit, and the attempt ended with err. f makes
 // the attempts that follow. If permit is zero, the breaker does not count the first
