@@ -197,8 +197,10 @@ screenshot: servers ## photograph a run in Dagster's web page, for examples/dags
 	PERDURE_TEST_DAGSTER=$(firstword $(DAGSTER_VENVS)) \
 	$(GO) test -tags integration -count=1 -run 'TestPipeline//(faults|page)' ./examples/dagster
 
-bench: ## measure this library and its peers, in one table
+bench: ## measure this library and its peers, in one table, then sqlretry and the proxy beside bare calls, if their servers are there
 	@cd bench && GOWORK=off $(GO) run .
+	@PERDURE_TEST_POSTGRES=$$(ls -d $(POSTGRES) 2>/dev/null | tail -n 1) $(GO) test -tags integration -run '^$$' -bench Tx -benchmem -count 3 ./sqlretry
+	@PERDURE_TEST_LONG=1 $(GO) test -tags integration -count=1 -run '^TestProxyFigures$$' -v ./cmd/perdure
 
 storm: ## play the storms of package sim live, with this library and its peers (ARGS="-fault outage -runs 1")
 	@cd bench && GOWORK=off $(GO) run ./storm -out $(CURDIR)/bin/storm $(ARGS)

@@ -43,11 +43,11 @@ type Options struct {
 // Tx runs f in a transaction on db and commits it, as [sqlretry.Tx] does, with the same rules for f and ctx.
 //
 // Before COMMIT, Tx reads the id of the transaction. If the reply to COMMIT is lost, Tx asks PostgreSQL (13 or later,
-// tested with 15, 16 and 18) for the status of that id, until it is final or p allows no further query, and then returns nil or repeats the
-// transaction. After a crash PostgreSQL may give an id again. So Tx believes that the transaction was committed only if
-// the server has not crashed or restarted since it gave the id; otherwise, and if nothing else can tell, the error is a
-// [*sqlretry.AmbiguousError]. A transaction without an id has written nothing, and is repeated; if it contains a NOTIFY,
-// that may be delivered twice.
+// tested with 15, 16 and 18) for the status of that id, until it is final or p allows no further query, and then
+// returns nil or repeats the transaction. After a crash PostgreSQL may give an id again. So Tx believes that the
+// transaction was committed only if the server has not crashed or restarted since it gave the id; otherwise, and if
+// nothing else can tell, the error is a [*sqlretry.AmbiguousError]. A transaction without an id has written nothing,
+// and is repeated; if it contains a NOTIFY, that may be delivered twice.
 func Tx(ctx context.Context, db DB, p *retry.Policy, o *Options, f func(ctx context.Context, tx pgx.Tx) error) error {
 	if o == nil {
 		o = &Options{}
