@@ -5,8 +5,12 @@ import (
 	"encoding/base64"
 	"encoding/binary"
 	"errors"
+	"fmt"
 	"hash/crc32"
 	"io"
+	"net/http"
+	"net/http/httptest"
+	"strings"
 	"testing"
 	"time"
 
@@ -83,5 +87,18 @@ func TestFaultsBeforeAnotherServer(t *testing.T) {
 	}
 	if _, err := s3test.New(s3test.Options{Upstream: "nowhere"}); err == nil {
 		t.Error("an upstream that is no URL: no error")
+	}
+}
+
+// The status of a response is the one that follows 100 Continue or 103 Early Hints. It used to be 200.
+func TestStatusAfterAnInformationalResponse(t *testing.T) {
+	other := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {
+		w.WriteHeader(http.StatusEarlyHints)
+		w.WriteHeader(http.StatusPreconditionFailed)
+	}))
+	t.Cleanup(other.Close)
+	before := s3test.Start(t, s3test.Options{Upstream: other.URL})
+	if _, err := put(t, connect(t, before, 1), "k", nil); !strings.Contains(fmt.Sprint(err), "StatusCode: 412") {
+		t.Errorf("%v, want status 412", err)
 	}
 }

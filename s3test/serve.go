@@ -206,6 +206,10 @@ type response struct {
 }
 
 func (a *response) WriteHeader(status int) {
+	if status < http.StatusOK { // such as 100 Continue of an upstream: the response follows
+		a.ResponseWriter.WriteHeader(status)
+		return
+	}
 	if a.status != 0 {
 		return
 	}
