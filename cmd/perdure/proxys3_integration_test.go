@@ -12,25 +12,48 @@ import (
 	"strings"
 	"testing"
 
+	"github.com/aws/aws-sdk-go-v2/aws"
+	"github.com/aws/aws-sdk-go-v2/credentials"
+	"github.com/aws/aws-sdk-go-v2/service/s3"
+
+	"github.com/seed-0f2c7998/perdure/internal/versitygwtest"
 	"github.com/seed-0f2c7998/perdure/s3test"
 )
 
-// faultyStore is a store in which the requests with these numbers fail, of each operation and object, in the way that is
+// A faultyStore is a store with the bucket bikes and with faults in front of it.
+type faultyStore struct {
+	*s3test.Server
+
+	gateway *versitygwtest.Gateway // which has the objects; nil means that the Server has them
+}
+
+// newFaultyStore returns a store in which the requests with these numbers fail, of each operation and object, in the way that is
 // worst for the operation.
-func faultyStore(t *testing.T, nth ...int) *s3test.Server {
+func newFaultyStore(t *testing.T, gateway bool, nth ...int) faultyStore {
 	t.Helper()
 	first := func(operation string, fault s3test.Fault) s3test.Rule {
 		return s3test.Rule{Operation: operation, Nth: nth, Fault: fault}
 	}
-	store := s3test.Start(t, s3test.Options{Buckets: []string{"bikes"}})
+	o, store := s3test.Options{}, faultyStore{}
+	if gateway {
+		g := versitygwtest.Start(t, "us-east-1")
+		o, store.gateway = s3test.Options{Upstream: g.URL, AccessKey: g.Access, SecretKey: g.Secret}, g
+	}
+	store.Server = s3test.Start(t, o)
 	body := bytes.Repeat(allBytes(), 1024)
-	for key, content := range map[string][]byte{
-		"seed": body, "seed-large": bytes.Repeat(body, 44), "seed-gone": body, "seed-gone-too": body,
-	} {
-		if err := store.Store("bikes", key, content); err != nil {
+	c := s3.New(s3.Options{
+		BaseEndpoint: &store.URL, Region: "us-east-1", UsePathStyle: true,
+		Credentials: credentials.NewStaticCredentialsProvider(store.AccessKey, store.SecretKey, ""),
+	})
+	if _, err := c.CreateBucket(t.Context(), &s3.CreateBucketInput{Bucket: aws.String("bikes")}); err != nil {
+		t.Fatal(err)
+	}
+	for key, content := range map[string][]byte{"seed": body, "seed-large": bytes.Repeat(body, 44), "seed-gone": body, "seed-gone-too": body} {
+		if _, err := c.PutObject(t.Context(), &s3.PutObjectInput{Bucket: aws.String("bikes"), Key: &key, Body: bytes.NewReader(content)}); err != nil {
 			t.Fatal(err)
 		}
 	}
+	store.Reset()
 	store.SetScript(s3test.Rules(
 		s3test.Rule{Prefix: "/bikes/seed", Operation: "PutObject", Nth: nth, Fault: s3test.Failure(400, "RequestTimeout")},
 		first("PutObject", s3test.LostResponse()), first("GetObject", s3test.CutBody(100_000)), first("HeadObject", s3test.SlowDown()),
@@ -39,6 +62,27 @@ func faultyStore(t *testing.T, nth ...int) *s3test.Server {
 		first("DeleteObject", s3test.LostResponse()), first("DeleteObjects", s3test.Hangup()),
 	))
 	return store
+}
+
+// object returns the content of an object; nil means that it does not exist.
+func (s faultyStore) object(key string) []byte {
+	if s.gateway == nil {
+		content, _ := s.Object("bikes", key)
+		return content
+	}
+	content, _ := os.ReadFile(filepath.Join(s.gateway.Data, "bikes", key))
+	return content
+}
+
+// onBoth runs a test in front of the store of s3test and of versitygw, a server of another project.
+func onBoth(t *testing.T, test func(t *testing.T, gateway bool)) {
+	t.Helper()
+	for name, gateway := range map[string]bool{"s3test": false, "versitygw": true} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			test(t, gateway)
+		})
+	}
 }
 
 func allBytes() []byte {
@@ -58,7 +102,7 @@ func environS3(url, id, secret string) []string {
 }
 
 // proxied starts `perdure proxy --s3` in front of a store, and returns the environment that it prints for its clients.
-func proxied(t *testing.T, store *s3test.Server, flags ...string) []string {
+func proxied(t *testing.T, store faultyStore, flags ...string) []string {
 	t.Helper()
 	c := command(t, environS3("", store.AccessKey, store.SecretKey), append([]string{"proxy", "--s3", "--to", store.URL, "--listen", "127.0.0.1:0"}, flags...)...)
 	c.Stderr = os.Stderr
@@ -107,46 +151,41 @@ func pythonOfS3(t *testing.T) string {
 func TestBoto3ThroughTheProxy(t *testing.T) {
 	t.Parallel()
 	python := filepath.Join(pythonOfS3(t), "python")
-	store := faultyStore(t, 1)
-	direct := faultyStore(t, 1)
-	through, err := client(t, proxied(t, store), python, "testdata/s3client.py", t.TempDir())
-	if err != nil {
-		t.Fatal(err, through)
-	}
-	without, err := client(t, environS3(direct.URL, direct.AccessKey, direct.SecretKey), python, "testdata/s3client.py", t.TempDir())
-	if err != nil {
-		t.Fatal(err, without)
-	}
-	lines := strings.Split(strings.TrimSpace(through), "\n")
-	if len(lines) != 11 {
-		t.Errorf("%d operations, want 11: %s", len(lines), through)
-	}
-	for _, line := range lines {
-		if !strings.HasSuffix(line, ": ok") {
-			t.Errorf("through the proxy: %s", line)
+	onBoth(t, func(t *testing.T, gateway bool) {
+		store, direct := newFaultyStore(t, gateway, 1), newFaultyStore(t, gateway, 1)
+		through, err := client(t, proxied(t, store), python, "testdata/s3client.py", t.TempDir())
+		if err != nil {
+			t.Fatal(err, through)
 		}
-	}
-	if strings.Contains(without, ": ok") {
-		t.Errorf("without the proxy:\n%s", without)
-	}
-	for _, key := range []string{"put", "once", "copy"} {
-		if got, _ := store.Object("bikes", key); !bytes.Equal(got, bytes.Repeat(allBytes(), 1024)) {
-			t.Errorf("the object %s has %d bytes", key, len(got))
+		without, err := client(t, environS3(direct.URL, direct.AccessKey, direct.SecretKey), python, "testdata/s3client.py", t.TempDir())
+		if err != nil {
+			t.Fatal(err, without)
 		}
-	}
-	if got, _ := store.Object("bikes", "parts"); !bytes.Equal(got, bytes.Repeat(allBytes(), 44*1024)) {
-		t.Errorf("the object of parts has %d bytes", len(got))
-	}
-	if keys := strings.Join(store.Keys("bikes"), " "); keys != "copy once parts put seed seed-large" {
-		t.Errorf("at the end the store has %s", keys)
-	}
+		lines := strings.Split(strings.TrimSpace(through), "\n")
+		if len(lines) != 11 {
+			t.Errorf("%d operations, want 11: %s", len(lines), through)
+		}
+		for _, line := range lines {
+			if !strings.HasSuffix(line, ": ok") {
+				t.Errorf("through the proxy: %s", line)
+			}
+		}
+		if strings.Contains(without, ": ok") {
+			t.Errorf("without the proxy:\n%s", without)
+		}
+		for key, times := range map[string]int{"put": 1, "once": 1, "copy": 1, "seed": 1, "parts": 44, "seed-large": 44, "seed-gone": 0, "seed-gone-too": 0} {
+			if got := store.object(key); !bytes.Equal(got, bytes.Repeat(allBytes(), times*1024)) {
+				t.Errorf("the object %s has %d bytes", key, len(got))
+			}
+		}
+	})
 }
 
 // A client with the wrong secret reaches nothing.
 func TestBoto3WithAWrongSecret(t *testing.T) {
 	t.Parallel()
 	python := filepath.Join(pythonOfS3(t), "python")
-	store := faultyStore(t, 1)
+	store := newFaultyStore(t, false, 1)
 	environ := append(proxied(t, store), "AWS_SECRET_ACCESS_KEY="+store.SecretKey)
 	out, err := client(t, environ, python, "testdata/s3client.py", t.TempDir())
 	if err != nil || strings.Contains(out, ": ok") || !strings.Contains(out, "SignatureDoesNotMatch") {
@@ -161,38 +200,39 @@ func TestBoto3WithAWrongSecret(t *testing.T) {
 // {} stands for a file of 11 MiB; one that begins with ~ is run through the proxy only, because the client repeats it by itself.
 func commandLines(t *testing.T, program string, flags []string, nth []int, commands ...string) {
 	t.Helper()
-	stores := []*s3test.Server{faultyStore(t, nth...), faultyStore(t, nth...)}
-	environs := [][]string{proxied(t, stores[0], flags...), environS3(stores[1].URL, stores[1].AccessKey, stores[1].SecretKey)}
-	large := filepath.Join(t.TempDir(), "large")
-	content := bytes.Repeat(allBytes(), 44*1024)
-	if err := os.WriteFile(large, content, 0o600); err != nil {
-		t.Fatal(err)
-	}
-	for i, environ := range environs {
-		for _, line := range commands {
-			line, repeats := strings.CutPrefix(line, "~")
-			if repeats && i == 1 {
-				continue
+	onBoth(t, func(t *testing.T, gateway bool) {
+		store, direct := newFaultyStore(t, gateway, nth...), newFaultyStore(t, gateway, nth...)
+		environs := [][]string{proxied(t, store, flags...), environS3(direct.URL, direct.AccessKey, direct.SecretKey)}
+		large := filepath.Join(t.TempDir(), "large")
+		content := bytes.Repeat(allBytes(), 44*1024)
+		if err := os.WriteFile(large, content, 0o600); err != nil {
+			t.Fatal(err)
+		}
+		for i, environ := range environs {
+			for _, line := range commands {
+				line, repeats := strings.CutPrefix(line, "~")
+				if repeats && i == 1 {
+					continue
+				}
+				args := strings.Fields(strings.NewReplacer("{}", large, "{url}", strings.TrimPrefix(environ[0], "AWS_ENDPOINT_URL="),
+					"{key}", strings.TrimPrefix(environ[1], "AWS_ACCESS_KEY_ID=")+":"+strings.TrimPrefix(environ[2], "AWS_SECRET_ACCESS_KEY=")).Replace(line))
+				if out, err := client(t, environ, program, args...); (err == nil) != (i == 0) {
+					t.Errorf("%s, with the proxy: %t: %v\n%s", line, i == 0, err, out)
+				}
 			}
-			args := strings.Fields(strings.ReplaceAll(line, "{}", large))
-			if out, err := client(t, environ, program, args...); (err == nil) != (i == 0) {
-				t.Errorf("%s, with the proxy: %t: %v\n%s", line, i == 0, err, out)
+			if i == 1 {
+				break
+			}
+			for name, got := range map[string][]byte{"up": store.object("up"), "down": file(t, large+".back")} {
+				if !bytes.Equal(got, content) {
+					t.Errorf("%s: %d bytes, want %d", name, len(got), len(content))
+				}
 			}
 		}
-	}
-	for name, got := range map[string][]byte{"up": object(stores[0], "up"), "down": file(t, large+".back")} {
-		if !bytes.Equal(got, content) {
-			t.Errorf("%s: %d bytes, want %d", name, len(got), len(content))
+		if gone := store.object("seed-gone"); gone != nil {
+			t.Error("the object was not deleted")
 		}
-	}
-	if gone := object(stores[0], "seed-gone"); gone != nil {
-		t.Error("the object was not deleted")
-	}
-}
-
-func object(store *s3test.Server, key string) []byte {
-	content, _ := store.Object("bikes", key)
-	return content
+	})
 }
 
 func file(t *testing.T, path string) []byte {
@@ -220,4 +260,16 @@ func TestRcloneThroughTheProxy(t *testing.T) {
 	// rclone makes up to two attempts whatever its options say. So three of four requests must fail, which a budget of 10 does not pay for.
 	commandLines(t, rclone, []string{"--max-attempts", "4", "--budget", "100"}, []int{1, 2, 3}, "copyto {} p:bikes/up --s3-upload-cutoff 5M", "~copyto p:bikes/seed-large {}.back", "~lsf p:bikes/",
 		"copyto p:bikes/seed p:bikes/copy", "copyto {} p:bikes/once", "deletefile p:bikes/seed-gone")
+}
+
+// curl signs by itself.
+func TestCurlThroughTheS3Proxy(t *testing.T) {
+	t.Parallel()
+	program, err := exec.LookPath("curl")
+	if err != nil {
+		t.Skip("curl is missing")
+	}
+	const sign = " --silent --show-error --fail-with-body --aws-sigv4 aws:amz:us-east-1:s3 --user {key} --header x-amz-content-sha256:UNSIGNED-PAYLOAD "
+	commandLines(t, program, nil, []int{1}, sign+"--upload-file {} {url}/bikes/up", sign+"--output {}.back {url}/bikes/seed-large",
+		sign+"--request DELETE {url}/bikes/seed-gone", sign+"--head {url}/bikes/seed")
 }
