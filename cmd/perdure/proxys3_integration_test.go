@@ -152,6 +152,7 @@ func TestBoto3ThroughTheProxy(t *testing.T) {
 	t.Parallel()
 	python := filepath.Join(pythonOfS3(t), "python")
 	onBoth(t, func(t *testing.T, gateway bool) {
+		t.Helper()
 		store, direct := newFaultyStore(t, gateway, 1), newFaultyStore(t, gateway, 1)
 		through, err := client(t, proxied(t, store), python, "testdata/s3client.py", t.TempDir())
 		if err != nil {
@@ -201,6 +202,7 @@ func TestBoto3WithAWrongSecret(t *testing.T) {
 func commandLines(t *testing.T, program string, flags []string, nth []int, commands ...string) {
 	t.Helper()
 	onBoth(t, func(t *testing.T, gateway bool) {
+		t.Helper()
 		store, direct := newFaultyStore(t, gateway, nth...), newFaultyStore(t, gateway, nth...)
 		environs := [][]string{proxied(t, store, flags...), environS3(direct.URL, direct.AccessKey, direct.SecretKey)}
 		large := filepath.Join(t.TempDir(), "large")
