@@ -71,9 +71,6 @@ message says when), 64 for invalid usage, 130 or 143 if interrupted. With -r it 
 permanently, and 69 if it gave up on all files that failed.`
 
 func (a *app) copyCommand() *cobra.Command {
-	var f *policy.Flags
-	var more *copyFlags
-	wait := time.Duration(0)
 	c := &cobra.Command{
 		Use:   "copy [flags] SRC DST",
 		Short: "Copy a file, a web page, an S3 object, or many, and verify them",
@@ -84,25 +81,29 @@ func (a *app) copyCommand() *cobra.Command {
   perdure copy -r ./2024 s3://bikes/raw/2024 --manifest copied.jsonl
   perdure copy s3://bikes/raw/hour.csv - --endpoint-url http://localhost:9000 | head
   pg_dump bikes | perdure copy - s3://backup/bikes.sql`,
-		Args:                  help.Exactly(2, "two: SRC and DST"),
-		DisableFlagsInUseLine: true,
-		RunE: func(c *cobra.Command, args []string) error {
-			a.openDagster(c.Context(), args[1], more.manifest)
-			if err := errors.Join(more.check(c.Flags()), awsenv.CheckURL("--endpoint-url", more.urls[0]), awsenv.CheckURL("--endpoint-url-dst", more.urls[1]), a.dagster.SelectAsset(more.asset), a.dagster.ApplyExtras(f)); err != nil {
-				return err
-			}
-			job := &copying.Job{Session: more.session(), Source: args[0], Destination: args[1], Checksum: more.checksum}
-			job.Session.Waiter = a.waiter(wait)
-			if more.recursive {
-				return a.copyTree(c, f, more, job)
-			}
-			return a.copy(c, f, &more.metrics, job)
-		},
 	}
-	more = addCopyFlags(c.Flags())
-	addWait(c.Flags(), &wait)
-	f = policy.Add(c.Flags())
+	a.copies(c, addCopyFlags(c.Flags()))
 	return c
+}
+
+// copies makes c a command that copies as the flags say.
+func (a *app) copies(c *cobra.Command, more *copyFlags) {
+	wait := time.Duration(0)
+	addWait(c.Flags(), &wait)
+	f := policy.Add(c.Flags())
+	c.Args, c.DisableFlagsInUseLine = help.Exactly(2, "two: SRC and DST"), true
+	c.RunE = func(c *cobra.Command, args []string) error {
+		a.openDagster(c.Context(), args[1], more.manifest)
+		if err := errors.Join(more.check(c.Flags()), awsenv.CheckURL("--endpoint-url", more.urls[0]), awsenv.CheckURL("--endpoint-url-dst", more.urls[1]), a.dagster.SelectAsset(more.asset), a.dagster.ApplyExtras(f)); err != nil {
+			return err
+		}
+		job := &copying.Job{Session: more.session(), Source: args[0], Destination: args[1], Checksum: more.checksum}
+		job.Session.Waiter = a.waiter(wait)
+		if more.recursive {
+			return a.copyTree(c, f, more, job)
+		}
+		return a.copy(c, f, &more.metrics, job)
+	}
 }
 
 // copy copies one file.

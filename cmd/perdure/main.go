@@ -155,6 +155,7 @@ func (a *app) root() *cobra.Command {
 	help.Group(root,
 		a.runCommand(),
 		a.copyCommand(),
+		a.syncCommand(),
 		a.proxyCommand(),
 		a.s3Command(),
 		a.checkCommand(),

@@ -2,11 +2,14 @@ package main
 
 import (
 	"fmt"
+	"maps"
+	"math/rand/v2"
 	"os"
 	"path/filepath"
 	"strings"
 	"testing"
 
+	"github.com/seed-0f2c7998/perdure/internal/testseed"
 	"github.com/seed-0f2c7998/perdure/s3test"
 )
 
@@ -73,5 +76,169 @@ func TestATreeIsNotCopiedIntoItself(t *testing.T) {
 	}
 	if code, log := inProcess(t, s, "copy", "-r", "s3://bikes/a", "s3://bikes/ab", "--allow-empty"); code != 0 {
 		t.Errorf("code %d: %s", code, log)
+	}
+}
+
+// A treeOf is the content of one side of a sync, by name.
+type treeOf map[string]string
+
+// put makes a side, a directory or a prefix of a bucket, have these files.
+func (c treeOf) put(t *testing.T, s *testServers, side string) {
+	t.Helper()
+	for name, content := range c {
+		path, isObject := strings.CutPrefix(side, "s3://bikes/")
+		path += "/" + name
+		var err error
+		if isObject {
+			err = s.store.Store("bikes", path, []byte(content))
+		} else if err = os.MkdirAll(filepath.Dir(path), 0o700); err == nil {
+			err = os.WriteFile(path, []byte(content), 0o600)
+		}
+		if err != nil {
+			t.Fatal(err)
+		}
+	}
+}
+
+// readSide returns the content of a side.
+func readSide(t *testing.T, s *testServers, side string) treeOf {
+	t.Helper()
+	all := treeOf{}
+	prefix, isObject := strings.CutPrefix(side, "s3://bikes/")
+	if isObject {
+		for _, key := range s.store.Keys("bikes") {
+			if name, below := strings.CutPrefix(key, prefix+"/"); below {
+				content, _ := s.store.Object("bikes", key)
+				all[name] = string(content)
+			}
+		}
+		return all
+	}
+	err := filepath.WalkDir(side, func(path string, d os.DirEntry, err error) error {
+		if err != nil || d.IsDir() {
+			return err
+		}
+		content, err := os.ReadFile(path)
+		name, _ := filepath.Rel(side, path)
+		all[filepath.ToSlash(name)] = string(content)
+		return err
+	})
+	if err != nil && !os.IsNotExist(err) {
+		t.Fatal(err)
+	}
+	return all
+}
+
+// randomTrees returns two trees that have some files in common, some of them with other bytes.
+func randomTrees(r *rand.Rand) (from, to treeOf) {
+	from, to = treeOf{}, treeOf{}
+	for range 3 + r.IntN(12) {
+		name := []string{"a", "b c", "ä", "x.csv", "a.b", "a-b", "%41", "d+e"}[r.IntN(8)]
+		for range r.IntN(3) {
+			name = []string{"dir", "a-", "z", "2024"}[r.IntN(4)] + "/" + name
+		}
+		content := strings.Repeat(name, 1+r.IntN(3))
+		switch r.IntN(4) {
+		case 0:
+			from[name] = content
+		case 1:
+			to[name] = content
+		case 2:
+			from[name], to[name] = content, content
+		default:
+			from[name], to[name] = content, strings.ToUpper(content)
+		}
+	}
+	return from, to
+}
+
+// After a sync, DST has all files of SRC; with --delete, no others. A dry run changes nothing and announces what is done.
+func TestSync(t *testing.T) {
+	s := startTestServers(t)
+	seed := testseed.Of(t, 16)
+	r := rand.New(rand.NewPCG(seed, 0))
+	for n := range 24 {
+		from, to := randomTrees(r)
+		if len(from) == 0 {
+			continue
+		}
+		sides := [][2]string{
+			{filepath.Join(t.TempDir(), "from"), fmt.Sprintf("s3://bikes/%d/to", n)},
+			{fmt.Sprintf("s3://bikes/%d/from", n), filepath.Join(t.TempDir(), "to")},
+			{fmt.Sprintf("s3://bikes/%d/from", n), fmt.Sprintf("s3://bikes/%d/to", n)},
+		}[n%3]
+		from.put(t, s, sides[0])
+		to.put(t, s, sides[1])
+		args, want := []string{"sync", sides[0], sides[1]}, maps.Clone(to)
+		if n%2 == 0 {
+			args, want = append(args, "--delete", "--max-delete", "100"), treeOf{}
+		}
+		maps.Copy(want, from)
+		_, dry := inProcess(t, s, append(args, "--dry-run")...)
+		if got := readSide(t, s, sides[1]); !maps.Equal(got, to) {
+			t.Fatalf("tree %d: a dry run changed %v to %v", n, to, got)
+		}
+		code, log := inProcess(t, s, args...)
+		if got := readSide(t, s, sides[1]); code != 0 || !maps.Equal(got, want) {
+			t.Errorf("tree %d, %q: code %d, DST has %v, want %v\n%s", n, args, code, got, want, log)
+		}
+		changed, deleted := 0, 0
+		for name, content := range from {
+			if had, ok := to[name]; !ok || had != content {
+				changed++
+			}
+		}
+		for name := range to {
+			if _, ok := want[name]; !ok {
+				deleted++
+			}
+		}
+		if strings.Count(dry, "Would copy ") != changed+1 || strings.Count(dry, "Would delete ") != deleted {
+			t.Errorf("tree %d: want %d to copy and %d to delete, announced:\n%s", n, changed, deleted, dry)
+		}
+	}
+}
+
+// Nothing is deleted when that would be too much, or when not all of SRC could be copied or listed.
+func TestSyncDeletesNothingInDoubt(t *testing.T) {
+	s := startTestServers(t)
+	hundred := treeOf{}
+	for n := range 100 {
+		hundred[fmt.Sprintf("f%02d", n)] = "x"
+	}
+	dir := t.TempDir()
+	treeOf{"f00": "x", "new": "y"}.put(t, s, dir)
+	for name, row := range map[string]struct {
+		args   []string
+		script s3test.Script
+		code   int
+		says   string
+	}{
+		"more than half":  {nil, nil, 1, "nothing is deleted: 99 of the 101 files in DST are not in SRC, and at most 50 may be deleted; check SRC, or use --max-delete 99"},
+		"more than asked": {[]string{"--max-delete", "98"}, nil, 1, "at most 98 may be deleted"},
+		"none":            {[]string{"--max-delete", "0"}, nil, 1, "at most 0 may be deleted"},
+		"a file failed":   {[]string{"--max-delete", "99"}, s3test.Rules(s3test.Rule{Method: "PUT", Fault: s3test.AccessDenied()}), 1, "1 of 2 files were not copied"},
+		"no listing":      {[]string{"--max-delete", "99"}, s3test.Rules(s3test.Rule{Method: "GET", Nth: []int{2, 3, 4, 5, 6}, Fault: s3test.AccessDenied()}), 1, "list s3://bikes/"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			place := "s3://bikes/" + strings.ReplaceAll(name, " ", "-")
+			hundred.put(t, s, place)
+			s.store.Reset()
+			s.store.SetScript(row.script)
+			code, log := inProcess(t, s, append([]string{"sync", dir, place, "--delete"}, row.args...)...)
+			s.store.SetScript(nil)
+			if code != row.code || !strings.Contains(log, row.says) {
+				t.Errorf("code %d, want %d and %q:\n%s", code, row.code, row.says, log)
+			}
+			got := readSide(t, s, place)
+			for name := range hundred {
+				if _, ok := got[name]; !ok {
+					t.Errorf("%s was deleted", name)
+				}
+			}
+		})
+	}
+	if code, log := inProcess(t, s, "sync", t.TempDir(), "s3://bikes/none", "--delete"); code != 1 || !strings.Contains(log, "nothing to copy") {
+		t.Errorf("an empty SRC: code %d: %s", code, log)
 	}
 }

@@ -5,7 +5,9 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"log/slog"
 	"slices"
+	"strings"
 
 	"github.com/spf13/cobra"
 	"github.com/spf13/pflag"
@@ -38,20 +40,41 @@ type copyFlags struct {
 	empty     bool
 	manifest  string
 	asset     string
+	dryRun    bool
+	delete    bool
+	maxDelete int
 
 	metrics metricsFile
 }
 
+// addCopyFlags adds the flags of copy.
 func addCopyFlags(flags *pflag.FlagSet) *copyFlags {
-	f := &copyFlags{minRate: 1024}
+	f := &copyFlags{minRate: 1024, maxDelete: -1}
 	flags.BoolVarP(&f.recursive, "recursive", "r", false, "copy all files below a directory to s3://BUCKET/PREFIX, the reverse, or between stores")
 	flags.Var(policy.Whole(&f.parallel, 1, 256), "parallel", fmt.Sprintf("`number` of files at a time with -r (%d), or of requests for one large file (%d); 1 to 256", tree.DefaultParallel, endpoint.DefaultParallel))
 	flags.StringVar(&f.checksum, "checksum", "", "`checksum` that SRC must have, such as sha256:9f86d0...")
 	flags.BoolVar(&f.noResume, "no-resume", false, "start from scratch, and keep nothing to resume from")
+	flags.StringVar(&f.version, "version-id", "", "`version` of SRC, if it is an object")
+	f.addCommon(flags)
+	return f
+}
+
+// addSyncFlags adds the flags of sync.
+func addSyncFlags(flags *pflag.FlagSet) *copyFlags {
+	f := &copyFlags{minRate: 1024, maxDelete: -1, recursive: true}
+	flags.BoolVar(&f.delete, "delete", false, "delete the files that DST has and SRC has not, if all others are copied")
+	flags.Var(policy.Whole(&f.maxDelete, 0, 1<<30), "max-delete", fmt.Sprintf("delete nothing if more files than this `number` would be deleted (%d, or half of DST)", tree.MaxDelete))
+	flags.Var(policy.Whole(&f.parallel, 1, 256), "parallel", fmt.Sprintf("`number` of files at a time (%d); 1 to 256", tree.DefaultParallel))
+	f.addCommon(flags)
+	return f
+}
+
+// addCommon adds the flags of copy and sync.
+func (f *copyFlags) addCommon(flags *pflag.FlagSet) {
+	flags.BoolVar(&f.dryRun, "dry-run", false, "change nothing: say what would be copied, skipped and deleted, and why")
 	flags.StringVar(&f.sseKey, "sse-c-key", "", "`file` with the key, 32 bytes or their base64, with which the store encrypts objects (SSE-C)")
 	flags.BoolVar(&f.noSign, "no-sign-request", false, "send requests to a store without credentials, for public buckets")
 	flags.BoolVar(&f.payer, "request-payer", false, "pay for the requests to a requester-pays bucket")
-	flags.StringVar(&f.version, "version-id", "", "`version` of SRC, if it is an object")
 	flags.Var(policy.Whole(&f.minRate, 0, 1<<30), "min-rate", "minimum `bytes` per second of a download, averaged over a minute; 0 means no limit")
 	flags.Var(policy.Rate(&f.rateDst), "rate-dst", "maximum requests per second to DST, or per unit as in 60/m (no limit); --rate is for SRC")
 	flags.StringVar(&f.urls[0], "endpoint-url", "", "`URL` of an S3-compatible store (AWS_ENDPOINT_URL, or AWS)")
@@ -63,7 +86,6 @@ func addCopyFlags(flags *pflag.FlagSet) *copyFlags {
 	flags.StringVar(&f.manifest, "manifest", "", "`file` for the outcome of each file with -r, one JSON object per line; - is standard output")
 	flags.StringVar(&f.asset, "dagster-asset", "", "`key` of the asset to report to Dagster, if the step has several")
 	addMetricsFile(flags, &f.metrics)
-	return f
 }
 
 // check returns an error about flags that are invalid together.
@@ -71,20 +93,20 @@ func (f *copyFlags) check(flags *pflag.FlagSet) error {
 	switch {
 	case flags.Changed("sse-c-key") && f.sseKey == "":
 		return setting.Bad("--sse-c-key", "", "a file with a key")
-	case f.recursive && f.checksum != "":
-		return exit.UsageError(errors.New("--checksum is for one file: it cannot be used with --recursive"))
-	case f.recursive && f.noResume:
-		return exit.UsageError(errors.New("--no-resume is for one file: it cannot be used with --recursive"))
-	case f.recursive && f.version != "":
-		return exit.UsageError(errors.New("--version-id is for one object: it cannot be used with --recursive"))
-	case !slices.Contains([]tree.Links{tree.Fail, tree.Skip, tree.Follow}, tree.Links(f.links)):
-		return setting.Unknown("--links", f.links, []string{"follow", "skip", "fail"})
 	case flags.Changed("version-id") && f.version == "":
 		return setting.Bad("--version-id", "", "the version of an object")
+	case !slices.Contains([]tree.Links{tree.Fail, tree.Skip, tree.Follow}, tree.Links(f.links)):
+		return setting.Unknown("--links", f.links, []string{"follow", "skip", "fail"})
+	case flags.Changed("max-delete") && !f.delete:
+		return exit.UsageError(errors.New("--max-delete can only be used with --delete"))
 	}
-	for _, name := range []string{"manifest", "links", "allow-empty"} {
-		if !f.recursive && flags.Changed(name) {
-			return exit.UsageError(fmt.Errorf("--%s is for many files: it can only be used with --recursive", name))
+	names, text := []string{"manifest", "links", "allow-empty", "dry-run"}, "--%s is for many files: it can only be used with --recursive"
+	if f.recursive {
+		names, text = []string{"checksum", "no-resume", "version-id"}, "--%s is for one file: it cannot be used with --recursive"
+	}
+	for _, name := range names {
+		if flags.Changed(name) {
+			return exit.UsageError(fmt.Errorf(text, name))
 		}
 	}
 	return nil
@@ -125,14 +147,9 @@ func (a *app) copyTree(c *cobra.Command, f *policy.Flags, flags *copyFlags, link
 	}
 	job := &tree.Job{
 		Tree: t, Session: &link.Session, Parallel: parallel, Links: tree.Links(flags.links), AllowEmpty: flags.empty, Progress: meter.Files,
-		Warn: func(text string) { meter.Log.Warn(text, "event", "warning") },
-		Done: func(e tree.Entry) {
-			if e.Action == tree.Failed {
-				meter.Log.Error("Failed: "+e.Error, "event", "failed", "path", e.Path, "key", e.Key, "error", e.Error)
-				return
-			}
-			meter.Log.Debug(e.Action+" "+e.Path, "event", e.Action, "path", e.Path, "key", e.Key, "bytes", e.Bytes, "checksum", e.Checksum)
-		},
+		Warn:   func(text string) { meter.Log.Warn(text, "event", "warning") },
+		DryRun: flags.dryRun, Delete: flags.delete, MaxDelete: flags.maxDelete,
+		Done: func(e tree.Entry) { reportEntry(meter.Log, e) },
 	}
 	manifest, err := a.manifest(ctx, flags.manifest)
 	if err != nil {
@@ -151,13 +168,32 @@ func (a *app) copyTree(c *cobra.Command, f *policy.Flags, flags *copyFlags, link
 	if !reached {
 		return err
 	}
-	a.log.Info(summed(link.Source, link.Destination, s), "event", "summary", "src", link.Source, "dst", link.Destination,
+	text := summed(link.Source, link.Destination, s)
+	if flags.dryRun {
+		text = fmt.Sprintf("Nothing was changed. Would copy %s, %s, skip %d and delete %d", counted(s.Copied, "file", "files"), counted(s.Bytes, "byte", "bytes"), s.Skipped, s.Deleted)
+	}
+	a.log.Info(text, "event", "summary", "src", link.Source, "dst", link.Destination,
 		"copied", s.Copied, "skipped", s.Skipped, "failed", s.Failed, "links", s.Linked, "bytes", s.Bytes,
-		"requests", s.Requests, "retries", s.Retries, "duration", s.Elapsed)
-	if err == nil {
+		"requests", s.Requests, "retries", s.Retries, "duration", s.Elapsed, "deleted", s.Deleted, "dry_run", flags.dryRun)
+	if err == nil && !flags.dryRun {
 		a.dagster.Materialize(dagster.TreeMetadata(link.Source, link.Destination, s))
 	}
 	return err
+}
+
+// reportEntry logs the outcome of one file: failures, deletions and what a dry run would do; the rest on level debug.
+func reportEntry(log *slog.Logger, e tree.Entry) {
+	name := cmp.Or(e.Path, e.Key)
+	switch e.Action {
+	case tree.Failed:
+		log.Error("Failed: "+e.Error, "event", "failed", "path", e.Path, "key", e.Key, "error", e.Error)
+	case tree.Deleted:
+		log.Info("Deleted "+name, "event", "deleted", "path", e.Path, "key", e.Key)
+	case tree.WouldCopy, tree.WouldSkip, tree.WouldDelete:
+		log.Info(strings.ToUpper(e.Action[:1])+e.Action[1:]+" "+name+" ("+e.Reason+")", "event", strings.ReplaceAll(e.Action, " ", "_"), "path", e.Path, "key", e.Key, "bytes", e.Bytes, "reason", e.Reason)
+	default:
+		log.Debug(e.Action+" "+name, "event", e.Action, "path", e.Path, "key", e.Key, "bytes", e.Bytes, "checksum", e.Checksum)
+	}
 }
 
 // inOneLine returns an error with both texts in one line.
@@ -188,6 +224,9 @@ func (a *app) manifest(ctx context.Context, path string) (*tree.Manifest, error)
 func summed(from, to string, s tree.Summary) string {
 	text := fmt.Sprintf("Copied %s from %s to %s: %s in %.1f seconds, %s; %d skipped, %d failed",
 		counted(s.Copied, "file", "files"), from, to, counted(s.Bytes, "byte", "bytes"), s.Elapsed.Seconds(), requests(s.Requests, s.Retries), s.Skipped, s.Failed-s.Untried)
+	if s.Deleted > 0 {
+		text += fmt.Sprintf(", %d deleted", s.Deleted)
+	}
 	if s.Linked > 0 {
 		text += ", " + counted(s.Linked, "link", "links") + " skipped"
 	}

@@ -83,6 +83,37 @@ func (t *Tree) Mkdir(rel string) error {
 	return err
 }
 
+// Remove removes the file or the link at that path, and then the directories above it that have become empty. A missing file is
+// no error.
+func (t *Tree) Remove(rel string) error {
+	dir, name := path.Split(rel)
+	d, err := t.open(path.Clean(dir), false)
+	if err == nil {
+		err = d.root.Remove(name)
+		t.release(d)
+	}
+	if errors.Is(err, fs.ErrNotExist) {
+		return nil
+	}
+	for dir = path.Clean(dir); err == nil && dir != "."; dir = path.Dir(dir) {
+		if !t.removeEmpty(dir) {
+			break
+		}
+	}
+	return err
+}
+
+// removeEmpty removes a directory if it is empty. It reports whether it did.
+func (t *Tree) removeEmpty(rel string) bool {
+	above, name := path.Split(rel)
+	d, err := t.open(path.Clean(above), false)
+	if err != nil {
+		return false
+	}
+	defer t.release(d)
+	return d.root.Remove(name) == nil
+}
+
 // Folds reports whether the tree's file system is case-insensitive. It looks at a new staging directory, or, if the
 // tree's directory is not writable, at a subdirectory; without one, it returns the error of the directory.
 func (t *Tree) Folds() (bool, error) {

@@ -69,6 +69,8 @@ type Endpoint interface {
 
 	// List yields the items below the endpoint, in the byte order of Rel if the store lists in that order.
 	List(ctx context.Context) iter.Seq2[Item, error]
+	// Remove deletes the items with these Rels, and yields each with its result. A missing one is no error.
+	Remove(ctx context.Context, rels []string) iter.Seq2[string, error]
 	// Join returns the endpoint of the Item with that Rel, or an error if there cannot be one.
 	Join(rel string) (Endpoint, error)
 }
@@ -174,6 +176,10 @@ func (single) CopyFrom(context.Context, Endpoint) (Stored, error) {
 }
 func (single) Settle(context.Context, Endpoint) {}
 func (single) Join(string) (Endpoint, error)    { return nil, errNone }
+func (single) Remove(context.Context, []string) iter.Seq2[string, error] {
+	return func(yield func(string, error) bool) { yield("", errNone) }
+}
+
 func (single) List(context.Context) iter.Seq2[Item, error] {
 	return func(yield func(Item, error) bool) { yield(Item{}, errNone) }
 }

@@ -120,6 +120,19 @@ func (s *shelf) List(context.Context) iter.Seq2[endpoint.Item, error] {
 	}
 }
 
+func (s *shelf) Remove(_ context.Context, rels []string) iter.Seq2[string, error] {
+	return func(yield func(string, error) bool) {
+		for _, rel := range rels {
+			s.mu.Lock()
+			delete(s.all, s.key+"/"+rel)
+			s.mu.Unlock()
+			if !yield(rel, nil) {
+				return
+			}
+		}
+	}
+}
+
 func (s *shelf) Join(rel string) (endpoint.Endpoint, error) {
 	return &shelf{s.books, s.key + "/" + rel}, nil
 }

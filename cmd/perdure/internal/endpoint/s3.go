@@ -217,6 +217,24 @@ func (o *Object) List(ctx context.Context) iter.Seq2[Item, error] {
 	}
 }
 
+// Remove deletes the objects of these names below o.
+func (o *Object) Remove(ctx context.Context, rels []string) iter.Seq2[string, error] {
+	prefix := directory(o.key)
+	return func(yield func(string, error) bool) {
+		for key, err := range o.store.DeleteAll(ctx, o.bucket, func(yield func(string) bool) {
+			for _, rel := range rels {
+				if !yield(prefix + rel) {
+					return
+				}
+			}
+		}) {
+			if !yield(strings.TrimPrefix(key, prefix), err) {
+				return
+			}
+		}
+	}
+}
+
 // directory returns the prefix of the keys below key.
 func directory(key string) string {
 	if key == "" || strings.HasSuffix(key, "/") {

@@ -17,28 +17,40 @@ func (r *run) across(ctx context.Context, i item) (Entry, error) {
 	if err != nil {
 		return Entry{}, endpoint.Explain("write", to.Where(), err)
 	}
+	why := missing
 	if i.exists || i.unknown {
-		if sum, same := sameObject(ctx, i, from, to); same {
-			r.moved.Add(i.Size)
-			return Entry{Bytes: i.Size, Checksum: sum, Action: Skipped}, nil
+		var sum string
+		if sum, why = sameObject(ctx, i, from, to); why == "" {
+			return r.skipped(i, sum), nil
 		}
+	}
+	if r.DryRun {
+		return r.would(i, why), nil
 	}
 	return r.copied(copying.One(ctx, r.copy(from, i), to))
 }
 
-// sameObject reports whether two objects are the same, and by which checksum. It compares the checksums in the listings, and,
-// if these are missing or differ, those of the objects, which takes a request each.
-func sameObject(ctx context.Context, i item, from, to endpoint.Endpoint) (string, bool) {
+// sameObject returns the checksum by which two objects are the same, or why they are not. It compares the checksums in the
+// listings, and, if these are missing or differ, those of the objects, which takes a request each.
+func sameObject(ctx context.Context, i item, from, to endpoint.Endpoint) (sum, why string) {
 	if i.exists && i.Size != i.existing.Size {
-		return "", false
+		return "", otherSize
 	}
-	if i.exists && !i.Sum.IsZero() && i.Sum.String() == i.existing.Sum.String() {
-		return i.Sum.String(), true
+	if sum = i.Sum.String(); i.exists && !i.Sum.IsZero() && sum == i.existing.Sum.String() {
+		return sum, ""
 	}
 	a, err := from.Stat(ctx)
 	if err != nil || a.Checksum.IsZero() {
-		return "", false // the copy reports the error
+		return "", noSum // the copy reports the error
 	}
 	b, err := to.Stat(ctx)
-	return a.Checksum.String(), err == nil && a.Size == b.Size && a.Checksum.String() == b.Checksum.String()
+	switch sum = a.Checksum.String(); {
+	case err != nil:
+		return "", missing
+	case a.Size != b.Size:
+		return "", otherSize
+	case sum != b.Checksum.String():
+		return "", otherSum
+	}
+	return sum, ""
 }

@@ -39,22 +39,21 @@ func (r *run) listDown(ctx context.Context) error {
 	if !ok {
 		return r.nothing(ctx)
 	}
-	fold, err := r.begin()
-	if err != nil {
+	if err := r.begin(); err != nil {
 		return endpoint.Explain("write", r.Dir, endpoint.Denied(err))
 	}
 	items := func(yield func(endpoint.Item, error) bool) {
 		for i, err := first, error(nil); ok && yield(i, err); i, err, ok = next() {
 		}
 	}
-	for i, err := range apart(items, fold) {
+	for i, err := range apart(items, r.fold) {
 		if err != nil {
 			return r.unlisted(r.From, err)
 		}
 		if i.Err == nil {
 			i.Err = r.legal(i)
 		}
-		if !r.send(ctx, item{Item: i}) {
+		if r.chosen(i.Rel) && !r.send(ctx, item{Item: i}) {
 			break
 		}
 	}
@@ -88,20 +87,26 @@ func whereBelow(place endpoint.Endpoint) string {
 	return place.Where()
 }
 
-// begin creates the directory. If its file system ignores case, begin returns a function that maps all names of one file to
-// the same name; otherwise nil.
-func (r *run) begin() (fold func(string) string, err error) {
+// begin creates the directory and opens it. A dry run leaves r.dir nil if it does not exist.
+func (r *run) begin() (err error) {
+	if r.DryRun {
+		r.dir, err = transfer.OpenTree(r.Dir, true)
+		if errors.Is(err, fs.ErrNotExist) {
+			return nil
+		}
+		return err
+	}
 	if err := os.MkdirAll(r.Dir, 0o777); err != nil { //nolint:gosec // the umask applies
-		return nil, err
+		return err
 	}
 	if r.dir, err = transfer.OpenTree(r.Dir, false); err != nil {
-		return nil, err
+		return err
 	}
 	folds, err := r.dir.Folds()
 	if folds {
-		fold = strings.ToLower
+		r.fold = strings.ToLower
 	}
-	return fold, err
+	return err
 }
 
 // legal returns an error if an item cannot be a file of the directory.
@@ -120,10 +125,15 @@ func (r *run) legal(i endpoint.Item) error {
 	if !filepath.IsLocal(filepath.FromSlash(rel)) {
 		return errors.New("the file would be outside of the directory, or its name is reserved by the system")
 	}
-	if r.Reserved != "" && samePath(filepath.Join(r.Dir, filepath.FromSlash(rel)), r.Reserved) {
+	if r.reserved(rel) {
 		return errors.New("the file would be the manifest")
 	}
 	return nil
+}
+
+// reserved reports whether the file of that name below the destination is Reserved.
+func (r *run) reserved(rel string) bool {
+	return r.To == nil && r.Reserved != "" && samePath(filepath.Join(r.Dir, filepath.FromSlash(rel)), r.Reserved)
 }
 
 // samePath reports whether two paths, whose files need not exist, are those of one file.
@@ -159,6 +169,9 @@ func legal(part string, windows bool) error {
 func (r *run) down(ctx context.Context, i item) (Entry, error) {
 	path := filepath.Join(r.Dir, filepath.FromSlash(i.Rel))
 	if i.Dir {
+		if r.DryRun {
+			return r.skipped(i, ""), nil
+		}
 		if err := r.dir.Mkdir(strings.TrimSuffix(i.Rel, "/")); err != nil {
 			return r.inTheWay(path, err)
 		}
@@ -168,17 +181,24 @@ func (r *run) down(ctx context.Context, i item) (Entry, error) {
 	if err != nil {
 		return Entry{}, endpoint.Explain("read", from.Where(), err)
 	}
-	f, err := r.dir.Open(i.Rel)
+	f, err := (*os.File)(nil), fs.ErrNotExist
+	if r.dir != nil {
+		f, err = r.dir.Open(i.Rel)
+	}
+	why := missing
 	switch {
 	case err == nil:
-		sum, same := same(ctx, f, i.Item, from, true)
+		var sum string
+		sum, why = same(ctx, f, i.Item, from, true)
 		_ = f.Close()
-		if same {
-			r.moved.Add(i.Size)
-			return Entry{Bytes: i.Size, Checksum: sum, Action: Skipped}, nil
+		if why == "" {
+			return r.skipped(i, sum), nil
 		}
 	case !errors.Is(err, fs.ErrNotExist) && !errors.Is(err, fs.ErrPermission): // a file that cannot be read is replaced
 		return r.inTheWay(path, err)
+	}
+	if r.DryRun {
+		return r.would(i, why), nil
 	}
 	to := &endpoint.File{Path: path, CreateFile: func(o transfer.Options) (*transfer.File, error) { return r.dir.Create(i.Rel, o) }}
 	got, err := copying.One(ctx, r.copy(from, i), to)

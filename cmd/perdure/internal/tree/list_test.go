@@ -26,6 +26,8 @@ func TestGoldenManifest(t *testing.T) {
 		{Entry{Path: "d/a", Key: "p/a", Bytes: 5, Checksum: "crc32:AAAAAA==", Action: Copied}, `{"path":"d/a","key":"p/a","bytes":5,"checksum":"crc32:AAAAAA==","action":"copied"}`},
 		{Entry{Path: "d/a", Key: "p/a", Action: Skipped}, `{"path":"d/a","key":"p/a","bytes":0,"action":"skipped"}`},
 		{Entry{Path: "d/a", Key: "p/a", Action: Linked}, `{"path":"d/a","key":"p/a","bytes":0,"action":"link"}`},
+		{Entry{Key: "p/a", Action: Deleted}, `{"path":"","key":"p/a","bytes":0,"action":"deleted"}`},
+		{Entry{Path: "d/a", Key: "p/a", Bytes: 5, Action: WouldCopy, Reason: otherSize}, `{"path":"d/a","key":"p/a","bytes":5,"action":"would copy","reason":"other size"}`},
 		{Entry{Key: "p/..", Bytes: 1, Action: Failed, Error: "why"}, `{"path":"","key":"p/..","bytes":1,"action":"failed","error":"why"}`},
 	} {
 		if got, err := json.Marshal(row.entry); err != nil || string(got) != row.want {

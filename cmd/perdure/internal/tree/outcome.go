@@ -23,6 +23,11 @@ const (
 	Skipped = "skipped" // the destination has the file
 	Linked  = "link"    // a link was skipped
 	Failed  = "failed"
+	Deleted = "deleted" // the source has not the file
+
+	WouldCopy   = "would copy" // of a dry run
+	WouldSkip   = "would skip"
+	WouldDelete = "would delete"
 )
 
 // An Entry is the outcome of one file, and a line of the manifest.
@@ -32,12 +37,14 @@ type Entry struct {
 	Bytes    int64  `json:"bytes"`
 	Checksum string `json:"checksum,omitempty"` // that has verified the copy or the existing file, such as "crc32:..."
 	Action   string `json:"action"`
+	Reason   string `json:"reason,omitempty"` // of the action of a dry run, such as "other size"
 	Error    string `json:"error,omitempty"`
 }
 
 // A Summary is the outcome of all files.
 type Summary struct {
 	Copied, Skipped, Failed int
+	Deleted                 int
 	Linked                  int   // skipped links
 	Untried                 int   // part of Failed: the job stopped before
 	Bytes                   int64 // copied
@@ -46,7 +53,7 @@ type Summary struct {
 }
 
 // Total returns how many files were found.
-func (s Summary) Total() int { return s.Copied + s.Skipped + s.Linked + s.Failed }
+func (s Summary) Total() int { return s.Copied + s.Skipped + s.Deleted + s.Linked + s.Failed }
 
 // errUntried is the error of a file that was not copied when the job stopped.
 var errUntried = errors.New("not tried: the copy was stopped before")
@@ -57,22 +64,16 @@ func (r *run) record(e Entry, err error) {
 	r.report()
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	switch {
-	case err == nil && e.Action == Skipped:
-		r.summary.Skipped++
-	case err == nil && e.Action == Linked:
-		r.summary.Linked++
-	case err == nil:
-		r.summary.Copied++
-		r.summary.Bytes += e.Bytes
-	default:
+	if err == nil {
+		r.summary.count(e)
+	} else {
 		e.Action, e.Error = Failed, err.Error()
 		r.summary.Failed++
 		if errors.Is(err, errUntried) {
 			r.summary.Untried++
 		} else {
 			r.permanent = r.permanent || exit.Code(err) == exit.Failed
-			r.failed(name(e))
+			r.keep(name(e))
 		}
 	}
 	if r.Manifest != nil {
@@ -84,8 +85,23 @@ func (r *run) record(e Entry, err error) {
 	}
 }
 
-// failed keeps the first names in order.
-func (r *run) failed(name string) {
+// count counts an Entry that is no failure.
+func (s *Summary) count(e Entry) {
+	switch e.Action {
+	case Skipped, WouldSkip:
+		s.Skipped++
+	case Deleted, WouldDelete:
+		s.Deleted++
+	case Linked:
+		s.Linked++
+	default:
+		s.Copied++
+		s.Bytes += e.Bytes
+	}
+}
+
+// keep keeps the first names of failures in order.
+func (r *run) keep(name string) {
 	n, _ := slices.BinarySearch(r.failures, name)
 	if r.failures = slices.Insert(r.failures, n, name); len(r.failures) > most {
 		r.failures = r.failures[:most]
@@ -125,6 +141,11 @@ func (r *run) end(cause, unlisted error) error {
 	case total == 0 && r.Warn != nil:
 		r.Warn("Nothing to copy")
 	}
+	return r.failed()
+}
+
+// failed returns the error of the files that failed, or nil.
+func (r *run) failed() error {
 	if r.summary.Failed == 0 {
 		return nil
 	}
@@ -136,7 +157,11 @@ func (r *run) end(cause, unlisted error) error {
 	if more := r.summary.Failed - r.summary.Untried - len(r.failures); more > 0 {
 		names += fmt.Sprintf(" and %d more", more)
 	}
-	return &exit.Error{Code: code, Err: fmt.Errorf("%d of %d files were not copied: %s", r.summary.Failed, total, names)}
+	what := "copied"
+	if r.summary.Deleted > 0 {
+		what = "deleted" // which begins when all files are copied
+	}
+	return &exit.Error{Code: code, Err: fmt.Errorf("%d of %d files were not %s: %s", r.summary.Failed, r.summary.Total(), what, names)}
 }
 
 // stopped returns cause with the number of files that were not tried. more says that the listing is incomplete.

@@ -43,6 +43,11 @@ type Job struct {
 	Manifest   io.Writer // gets one Entry per Write, as a line of JSON; its errors are ignored. If nil, it is not used
 	Reserved   string    // path of a file that no object is copied to, such as the manifest; "" means none
 
+	Chosen    func(rel string) bool // the files that are meant, on both sides; nil means all
+	DryRun    bool                  // change nothing: the entries say what would be done, and why
+	Delete    bool                  // if all files are copied, delete those that the destination has and the source has not
+	MaxDelete int                   // delete nothing if there are more; -1 means MaxDelete, and at most half of the destination
+
 	// Done is called with the outcome of each file, by one goroutine at a time. Progress is called concurrently. Warn is
 	// called with warnings. If nil, they are not called.
 	Done     func(Entry)
@@ -75,7 +80,8 @@ const ahead = 4 << 10
 type run struct {
 	*Job
 
-	dir   *transfer.Tree
+	dir   *transfer.Tree      // nil if Dir does not exist
+	fold  func(string) string // maps all names of one file to the same name; nil if each file has one
 	items chan item
 	stop  context.CancelCauseFunc // ends the copies
 	out   atomic.Bool             // a failure concerns all files
@@ -136,8 +142,14 @@ func (r *run) run(ctx context.Context) (err error) {
 			err = errors.Join(err, r.dir.Close(err == nil))
 		}
 	}()
-	return r.all(ctx, list, one)
+	if err = r.all(ctx, list, one); err == nil && r.Delete {
+		err = r.prune(ctx)
+	}
+	return cmp.Or(err, r.failed())
 }
+
+// chosen reports whether a file is meant.
+func (r *run) chosen(rel string) bool { return r.Chosen == nil || r.Chosen(rel) }
 
 // all copies the items that list sends, several at a time, until there are no more or a failure concerns all of them.
 func (r *run) all(ctx context.Context, list func(context.Context) error, one func(context.Context, item) (Entry, error)) error {

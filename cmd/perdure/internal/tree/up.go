@@ -4,7 +4,6 @@ import (
 	"context"
 	"errors"
 	"io"
-	"iter"
 	"os"
 	"path/filepath"
 
@@ -38,20 +37,11 @@ func (r *run) openUp(context.Context) error {
 	return nil
 }
 
-// walked yields the files of the directory.
-func (r *run) walked(ctx context.Context) iter.Seq2[endpoint.Item, error] {
-	return func(yield func(endpoint.Item, error) bool) {
-		if err := files(ctx, r.Dir, r.Links, func(i endpoint.Item) bool { return yield(i, nil) }); err != nil {
-			yield(endpoint.Item{}, err)
-		}
-	}
-}
-
 // listTo sends the items of the source, each with the item that the destination, a store, has of it. It sends no request
 // before the first file of a directory.
 func (r *run) listTo(ctx context.Context) error {
 	var from listing
-	source := r.walked(ctx)
+	source := walked(ctx, r.Dir, r.Links)
 	if r.From != nil {
 		source = from.ordered(r.list(ctx, r.From))
 		defer r.outOfOrder(r.From, &from)
@@ -69,6 +59,8 @@ func (r *run) listTo(ctx context.Context) error {
 			return endpoint.Explain("read", r.Dir, err)
 		case err != nil:
 			return r.unlisted(r.From, err)
+		case !r.chosen(i.Rel):
+			continue
 		case m == nil:
 			if m, err = r.existing(ctx); err != nil {
 				return err
@@ -76,17 +68,22 @@ func (r *run) listTo(ctx context.Context) error {
 		}
 		next := item{Item: i}
 		if i.Err == nil && !r.out.Load() {
-			var known bool
-			if next.existing, next.exists, known, err = m.find(i.Rel); err != nil {
+			if err := m.fill(&next, from.disorder); err != nil {
 				return r.unlisted(r.To, err)
 			}
-			next.unknown = !known || from.disorder
 		}
 		if !r.send(ctx, next) {
 			break
 		}
 	}
 	return nil
+}
+
+// fill sets what the destination has of an item. disorder says that the source is listed out of order.
+func (m *merge) fill(next *item, disorder bool) error {
+	existing, found, known, err := m.find(next.Rel)
+	next.existing, next.exists, next.unknown = existing, found, !known || disorder
+	return err
 }
 
 // existing returns the listing of the destination, a store. If the source is a directory, it connects the store first.
@@ -128,15 +125,21 @@ func (r *run) up(ctx context.Context, i item) (Entry, error) {
 		return Entry{}, endpoint.Explain("read", path, err)
 	}
 	from := &endpoint.File{Path: path, OpenFile: func() (*os.File, error) { return f, nil }}
+	why := missing
 	if i.exists || i.unknown {
-		if sum, same := same(ctx, f, i.existing, to, i.exists); same {
-			to.Settle(ctx, from)
-			r.moved.Add(i.Size)
-			return Entry{Bytes: i.Size, Checksum: sum, Action: Skipped}, f.Close()
+		var sum string
+		if sum, why = same(ctx, f, i.existing, to, i.exists); why == "" {
+			if !r.DryRun {
+				to.Settle(ctx, from)
+			}
+			return r.skipped(i, sum), f.Close()
 		}
 		if _, err := f.Seek(0, io.SeekStart); err != nil {
 			return Entry{}, errors.Join(endpoint.Explain("read", path, err), f.Close())
 		}
+	}
+	if r.DryRun {
+		return r.would(i, why), f.Close()
 	}
 	return r.copied(copying.One(ctx, r.copy(from, i), to))
 }
@@ -170,22 +173,53 @@ func (r *run) copied(got endpoint.Stored, err error) (Entry, error) {
 	return Entry{Bytes: got.Bytes, Checksum: got.Checksum, Action: Copied}, err
 }
 
-// same reports whether a file and an object are the same, and by which checksum. It compares the sizes first. Then it
-// compares the checksum in the listing, and, if that is missing or differs (the MD5 of an encrypted object does), the
+// skipped returns the Entry of an item that the destination has.
+func (r *run) skipped(i item, sum string) Entry {
+	r.moved.Add(i.Size)
+	e := Entry{Bytes: i.Size, Checksum: sum, Action: Skipped}
+	if r.DryRun {
+		e.Action, e.Reason = WouldSkip, "same checksum"
+	}
+	return e
+}
+
+// would returns the Entry of an item that would be copied.
+func (r *run) would(i item, why string) Entry {
+	r.moved.Add(i.Size)
+	return Entry{Bytes: i.Size, Action: WouldCopy, Reason: why}
+}
+
+// Why an item is copied.
+const (
+	missing   = "not in DST"
+	otherSize = "other size"
+	otherSum  = "other checksum"
+	noSum     = "no checksum to compare"
+)
+
+// same returns the checksum by which a file and an object are the same, or why they are not. It compares the sizes first. Then
+// it compares the checksum in the listing, and, if that is missing or differs (the MD5 of an encrypted object does), the
 // checksum of the object, which takes a request. If neither matches, the two are not the same.
-func same(ctx context.Context, f *os.File, listed endpoint.Item, place endpoint.Endpoint, isListed bool) (string, bool) {
+func same(ctx context.Context, f *os.File, listed endpoint.Item, place endpoint.Endpoint, isListed bool) (sum, why string) {
 	info, err := f.Stat()
 	if err != nil || isListed && info.Size() != listed.Size {
-		return "", false
+		return "", otherSize
 	}
 	if isListed && has(ctx, f, listed.Sum, info.Size()) {
-		return listed.Sum.String(), true
+		return listed.Sum.String(), ""
 	}
 	known, err := place.Stat(ctx)
-	if err != nil || known.Size != info.Size() || !has(ctx, f, known.Checksum, info.Size()) { // the copy reports the error
-		return "", false
+	switch {
+	case err != nil: // the copy reports the error
+		return "", missing
+	case known.Size != info.Size():
+		return "", otherSize
+	case known.Checksum.IsZero() && listed.Sum.IsZero():
+		return "", noSum
+	case !has(ctx, f, known.Checksum, info.Size()):
+		return "", otherSum
 	}
-	return known.Checksum.String(), true
+	return known.Checksum.String(), ""
 }
 
 // has reports whether a file has the checksum.

@@ -5,6 +5,7 @@ import (
 	"context"
 	"errors"
 	"io/fs"
+	"iter"
 	"os"
 	"path"
 	"path/filepath"
@@ -41,6 +42,15 @@ func files(ctx context.Context, dir string, links Links, yield func(endpoint.Ite
 	w := &walk{ctx: ctx, links: links, yield: yield}
 	_, err := w.in(dir, "")
 	return err
+}
+
+// walked yields each file below dir.
+func walked(ctx context.Context, dir string, links Links) iter.Seq2[endpoint.Item, error] {
+	return func(yield func(endpoint.Item, error) bool) {
+		if err := files(ctx, dir, links, func(i endpoint.Item) bool { return yield(i, nil) }); err != nil {
+			yield(endpoint.Item{}, err)
+		}
+	}
 }
 
 // in walks one directory. It reports whether to continue. The error is that of the directory itself.

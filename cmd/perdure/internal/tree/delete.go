@@ -1,0 +1,161 @@
+package tree
+
+import (
+	"cmp"
+	"context"
+	"errors"
+	"fmt"
+	"iter"
+	"path/filepath"
+
+	"golang.org/x/text/unicode/norm"
+
+	"github.com/seed-0f2c7998/perdure/cmd/perdure/internal/endpoint"
+	"github.com/seed-0f2c7998/perdure/cmd/perdure/internal/exit"
+)
+
+// MaxDelete is how many files a sync deletes unless it is told otherwise; and never more than half of those that the
+// destination has.
+const MaxDelete = 1000
+
+// errDisorder is the error of a listing by which nothing can be deleted.
+var errDisorder = errors.New("nothing is deleted: the store lists its objects out of order")
+
+// prune deletes the files that the destination has and the source has not. Both are listed again, after all files were
+// copied, so that what appeared meanwhile stays.
+func (r *run) prune(ctx context.Context) error {
+	extra, total, err := r.extra(ctx)
+	if err != nil {
+		return err
+	}
+	limit := r.MaxDelete
+	if limit < 0 {
+		limit = min(MaxDelete, total/2)
+	}
+	if len(extra) > limit {
+		return &exit.Error{Code: exit.Failed, Err: fmt.Errorf("nothing is deleted: %d of the %d files in DST are not in SRC, and at most %d may be deleted; check SRC, or use --max-delete %d", len(extra), total, limit, len(extra))}
+	}
+	for rel, err := range r.remove(ctx, extra) {
+		e := Entry{Action: Deleted}
+		if r.DryRun {
+			e.Action, e.Reason = WouldDelete, "not in SRC"
+		}
+		at := filepath.Join(r.Dir, filepath.FromSlash(rel))
+		if r.To == nil {
+			e.Path = at
+		} else if place, _ := r.To.Join(rel); place != nil {
+			e.Key, at = place.Key(), place.Where()
+		}
+		if err != nil {
+			err = endpoint.Explain("delete", at, err)
+		}
+		r.record(e, err)
+	}
+	return context.Cause(ctx)
+}
+
+// extra returns the files that the destination has and the source has not, and how many the destination has.
+func (r *run) extra(ctx context.Context) (extra []string, total int, err error) {
+	var from, to listing
+	has, end, err := r.names(r.side(ctx, r.From, r.Links, &from))
+	if err != nil {
+		return nil, 0, r.unread(r.From, err)
+	}
+	defer end()
+	for i, err := range r.side(ctx, r.To, Skip, &to) { // a link below DST is deleted itself
+		if err != nil {
+			return nil, 0, r.unread(r.To, err)
+		}
+		if i.Dir && r.From == nil || i.Link && r.Links == Skip || r.reserved(i.Rel) {
+			continue
+		}
+		total++
+		found, err := has(i.Rel)
+		if err != nil {
+			return nil, 0, r.unread(r.From, err)
+		}
+		if !found {
+			extra = append(extra, i.Rel)
+		}
+	}
+	switch {
+	case ctx.Err() != nil: // a listing may have ended early
+		return nil, 0, context.Cause(ctx)
+	case from.disorder || to.disorder:
+		return nil, 0, errDisorder
+	}
+	return extra, total, nil
+}
+
+// side lists the chosen files of one side: of a store, or of the directory if store is nil. A file that cannot be listed is an
+// error, unless it is a special file below DST.
+func (r *run) side(ctx context.Context, store endpoint.Endpoint, links Links, l *listing) iter.Seq2[endpoint.Item, error] {
+	list := walked(ctx, r.Dir, links)
+	if store != nil {
+		list = l.ordered(store.List(ctx))
+	}
+	return func(yield func(endpoint.Item, error) bool) {
+		for i, err := range list {
+			if err == nil && errors.Is(i.Err, errSpecial) || err == nil && !r.chosen(i.Rel) {
+				continue
+			}
+			if !yield(i, cmp.Or(err, i.Err)) {
+				return
+			}
+		}
+	}
+}
+
+// names returns a function that reports whether a listing has a name. It must be called with names in order, unless the
+// file system of the destination has several names for one file: then names keeps the whole listing.
+func (r *run) names(list iter.Seq2[endpoint.Item, error]) (has func(rel string) (bool, error), end func(), err error) {
+	if r.fold == nil {
+		m, err := newMerge(list)
+		return func(rel string) (bool, error) {
+			_, found, _, err := m.find(rel)
+			return found, err
+		}, m.stop, err
+	}
+	all := make(map[string]bool)
+	for i, err := range list {
+		if err != nil {
+			return nil, nil, err
+		}
+		all[norm.NFC.String(r.fold(i.Rel))] = true
+	}
+	return func(rel string) (bool, error) { return all[norm.NFC.String(r.fold(rel))], nil }, func() {}, nil
+}
+
+// unread returns the error of the listing of one side.
+func (r *run) unread(store endpoint.Endpoint, err error) error {
+	if store != nil {
+		return r.unlisted(store, err)
+	}
+	return endpoint.Explain("read", r.Dir, err)
+}
+
+// remove deletes files of the destination, and yields each with its result.
+func (r *run) remove(ctx context.Context, rels []string) iter.Seq2[string, error] {
+	return func(yield func(string, error) bool) {
+		switch {
+		case r.DryRun:
+			for _, rel := range rels {
+				if !yield(rel, nil) {
+					return
+				}
+			}
+		case r.To != nil:
+			for rel, err := range r.To.Remove(ctx, rels) {
+				if !yield(rel, err) {
+					return
+				}
+			}
+		default:
+			for _, rel := range rels {
+				if ctx.Err() != nil || !yield(rel, r.dir.Remove(rel)) {
+					return
+				}
+			}
+		}
+	}
+}
