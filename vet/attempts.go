@@ -17,9 +17,10 @@ const (
 	retryPath   = own + "retry"
 	circuitPath = own + "circuit"
 	httpPath    = own + "httpretry"
+	sqlPath     = own + "sqlretry"
 )
 
-// An attempt is a function that a call of retry.Do or retry.Value repeats.
+// An attempt is a function that a call of retry.Do, retry.Value, or a function Tx repeats.
 type attempt struct {
 	kind *ast.FuncType
 	body *ast.BlockStmt
@@ -35,10 +36,10 @@ var attempts = &analysis.Analyzer{
 		bodies := functions(pass)
 		var found []attempt
 		for call := range inspector.All[*ast.CallExpr](in(pass)) {
-			if !calls(pass, call, retryPath, "Do", "Value") || len(call.Args) != 3 {
+			if !calls(pass, call, retryPath, "Do", "Value") && !calls(pass, call, sqlPath, "Tx") && !calls(pass, call, sqlPath+"/pgxretry", "Tx") || len(call.Args) < 3 {
 				continue
 			}
-			if a, ok := function(pass, bodies, call.Args[2]); ok {
+			if a, ok := function(pass, bodies, call.Args[len(call.Args)-1]); ok {
 				found = append(found, a)
 			}
 		}

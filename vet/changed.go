@@ -4,10 +4,13 @@ import (
 	"go/ast"
 	"go/token"
 	"go/types"
+	"slices"
+	"strings"
 
 	"golang.org/x/tools/go/analysis"
 	"golang.org/x/tools/go/analysis/passes/inspect"
 	"golang.org/x/tools/go/ast/inspector"
+	"golang.org/x/tools/go/types/typeutil"
 )
 
 // changed reports a field of a retry.Policy that is set after the Policy was used in the
@@ -26,31 +29,110 @@ var changed = &analysis.Analyzer{
 	},
 }
 
+// A use is a call of Perdure that gets a policy.
+type use struct {
+	at    token.Pos  // of the call or, for a policy that is declared before a loop, of that loop
+	stack []ast.Node // the nodes around the call; nil if it is in such a loop
+}
+
 // changes reports the changes after a use in body.
 func changes(pass *analysis.Pass, body *ast.BlockStmt) {
 	used := uses(pass, body)
-	ast.Inspect(body, func(n ast.Node) bool {
-		assign, ok := n.(*ast.AssignStmt)
-		if !ok {
-			return true
+	check := func(n ast.Node, policy ast.Expr) {
+		if !is(named(pass.TypesInfo.TypeOf(policy)), retryPath, "Policy") {
+			return
 		}
-		for _, to := range assign.Lhs {
-			field, ok := ast.Unparen(to).(*ast.SelectorExpr)
-			if !ok || !is(named(pass.TypesInfo.TypeOf(field.X)), retryPath, "Policy") {
-				continue
+		obj := object(pass, policy)
+		for _, u := range used[obj] {
+			if n.Pos() > u.at && u.reaches(n) && !replaced(pass, body, obj, u.at, n.Pos()) {
+				pass.ReportRangef(n, "the policy is changed after its first use: a copy of it can be changed")
+				return
 			}
-			if from, ok := used[object(pass, field.X)]; ok && assign.Pos() > from {
-				pass.ReportRangef(to, "the policy is changed after its first use: a copy of it can be changed")
+		}
+	}
+	ast.Inspect(body, func(n ast.Node) bool {
+		switch n := n.(type) {
+		case *ast.AssignStmt:
+			for _, to := range n.Lhs {
+				if field, ok := ast.Unparen(to).(*ast.SelectorExpr); ok {
+					check(to, field.X)
+				}
+			}
+		case *ast.CallExpr:
+			if on, _ := receiver(pass, n); on != nil && calls(pass, n, retryPath, "Set") {
+				check(n, on)
 			}
 		}
 		return true
 	})
 }
 
-// uses returns where each policy of body is first in use: where a call of Perdure gets
-// it or, for one that is declared before a loop, where that loop begins.
-func uses(pass *analysis.Pass, body *ast.BlockStmt) map[types.Object]token.Pos {
-	found := map[types.Object]token.Pos{}
+// reaches reports whether the code after u comes to n: not if n is in another branch, nor if a branch around u alone
+// leaves the function or the loop at its end.
+func (u use) reaches(n ast.Node) bool {
+	for i, outer := range u.stack {
+		if contains(outer, n) {
+			continue
+		}
+		var list []ast.Stmt
+		switch branch := outer.(type) {
+		case *ast.FuncLit:
+			return true
+		case *ast.BlockStmt:
+			list = branch.List
+		case *ast.CaseClause:
+			list = branch.Body
+		case *ast.CommClause:
+			list = branch.Body
+		default:
+			continue
+		}
+		parent := u.stack[i-1]
+		_, isIf := parent.(*ast.IfStmt)
+		_, isBlock := outer.(*ast.BlockStmt)
+		if (isIf || !isBlock) && contains(parent, n) || len(list) > 0 && leaves(list[len(list)-1]) {
+			return false
+		}
+	}
+	return true
+}
+
+func contains(outer, n ast.Node) bool { return outer.Pos() <= n.Pos() && n.End() <= outer.End() }
+
+// leaves reports whether the code after s is not reached from s.
+func leaves(s ast.Stmt) bool {
+	switch s := s.(type) {
+	case *ast.ReturnStmt, *ast.BranchStmt:
+		return true
+	case *ast.ExprStmt:
+		if call, ok := s.X.(*ast.CallExpr); ok {
+			id, ok := call.Fun.(*ast.Ident)
+			return ok && id.Name == "panic"
+		}
+	}
+	return false
+}
+
+// replaced reports whether an assignment between from and to makes the pointer obj point to another policy.
+func replaced(pass *analysis.Pass, body *ast.BlockStmt, obj types.Object, from, to token.Pos) (found bool) {
+	if !isPolicyPointer(obj.Type()) {
+		return false
+	}
+	ast.Inspect(body, func(n ast.Node) bool {
+		if assign, ok := n.(*ast.AssignStmt); ok && from < assign.Pos() && assign.Pos() < to {
+			for _, left := range assign.Lhs {
+				_, name := left.(*ast.Ident)
+				found = found || name && object(pass, left) == obj
+			}
+		}
+		return true
+	})
+	return found
+}
+
+// uses returns the uses of each policy of body.
+func uses(pass *analysis.Pass, body *ast.BlockStmt) map[types.Object][]use {
+	found := map[types.Object][]use{}
 	var stack []ast.Node
 	ast.Inspect(body, func(n ast.Node) bool {
 		if n == nil {
@@ -62,21 +144,19 @@ func uses(pass *analysis.Pass, body *ast.BlockStmt) map[types.Object]token.Pos {
 		if !ok || !ofPerdure(pass, call) {
 			return true
 		}
-		for _, arg := range call.Args {
+		for _, arg := range policies(pass, call) {
 			obj := object(pass, arg)
-			if obj == nil || !isPolicyPointer(pass.TypesInfo.TypeOf(arg)) {
+			if obj == nil {
 				continue
 			}
-			at := call.Pos()
+			u := use{at: call.Pos(), stack: slices.Clone(stack)}
 			for _, outer := range stack {
 				if isLoop(outer) && outside(obj, outer) {
-					at = outer.Pos()
+					u = use{at: outer.Pos()}
 					break
 				}
 			}
-			if first, ok := found[obj]; !ok || at < first {
-				found[obj] = at
-			}
+			found[obj] = append(found[obj], u)
 		}
 		return true
 	})
@@ -91,9 +171,27 @@ func isLoop(n ast.Node) bool {
 	return false
 }
 
-// ofPerdure reports whether call hands a policy to what makes calls with it.
+// ofPerdure reports whether call is of a function of Perdure, or of one of its methods that is not of the Policy itself.
 func ofPerdure(pass *analysis.Pass, call *ast.CallExpr) bool {
-	return calls(pass, call, retryPath, "Do", "Value") || calls(pass, call, httpPath, "Client") || calls(pass, call, own+"awsretry", "Apply")
+	f, ok := typeutil.Callee(pass.TypesInfo, call).(*types.Func)
+	_, on := receiver(pass, call)
+	return ok && f.Pkg() != nil && strings.HasPrefix(f.Pkg().Path()+"/", own) && !is(on, retryPath, "Policy")
+}
+
+// policies returns the arguments of call that are pointers to policies, also those in the fields of a literal.
+func policies(pass *analysis.Pass, call *ast.CallExpr) (found []ast.Expr) {
+	for _, arg := range call.Args {
+		if lit, ok := arg.(*ast.CompositeLit); ok {
+			for _, elt := range lit.Elts {
+				if field, ok := elt.(*ast.KeyValueExpr); ok && isPolicyPointer(pass.TypesInfo.TypeOf(field.Value)) {
+					found = append(found, field.Value)
+				}
+			}
+		} else if isPolicyPointer(pass.TypesInfo.TypeOf(arg)) {
+			found = append(found, arg)
+		}
+	}
+	return found
 }
 
 func isPolicyPointer(t types.Type) bool {

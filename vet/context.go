@@ -16,19 +16,76 @@ var ownContext = &analysis.Analyzer{
 	Requires: []*analysis.Analyzer{attempts},
 	Run: func(pass *analysis.Pass) (any, error) {
 		for _, a := range attemptsOf(pass) {
-			eachIn(a.body, func(call *ast.CallExpr) {
-				for i, arg := range call.Args {
-					if isContext(pass.TypesInfo.TypeOf(arg)) && takesContext(pass, call, i) && outside(object(pass, arg), a.kind) && outside(object(pass, arg), a.body) {
-						pass.ReportRangef(arg, "the attempt's own context is not passed on: its timeout does not end this call")
+			set := assignedIn(pass, a.body)
+			ast.Inspect(a.body, func(n ast.Node) bool {
+				switch n := n.(type) {
+				case *ast.GoStmt, *ast.DeferStmt: // what outlives the attempt, and what cleans up after its timeout
+					return false
+				case *ast.CallExpr:
+					for i, arg := range n.Args {
+						if takesContext(pass, n, i) && mayWait(pass, n) && foreign(pass, a, set, arg) {
+							pass.ReportRangef(arg, "the attempt's own context is not passed on: its timeout does not end this call")
+						}
+					}
+					if name := contextless(pass, n); name != "" {
+						pass.ReportRangef(n, "%s takes no context: the attempt's timeout does not end this call", name)
 					}
 				}
-				if name := contextless(pass, call); name != "" {
-					pass.ReportRangef(call, "%s takes no context: the attempt's timeout does not end this call", name)
-				}
+				return true
 			})
 		}
 		return nil, nil
 	},
+}
+
+// foreign reports whether e is a context that does not come from attempt a: a variable of outside that a does not set,
+// that of something outside, as r.Context(), or a new one.
+func foreign(pass *analysis.Pass, a attempt, set map[types.Object]bool, e ast.Expr) bool {
+	if call, ok := ast.Unparen(e).(*ast.CallExpr); ok {
+		if calls(pass, call, "context", "Background", "TODO") {
+			return true
+		}
+		on, _ := receiver(pass, call)
+		if on == nil || callee(call) != "Context" {
+			return false
+		}
+		e = on
+	}
+	obj := object(pass, e)
+	return outside(obj, a.kind) && outside(obj, a.body) && !set[obj]
+}
+
+// assignedIn returns the variables that an assignment below n sets.
+func assignedIn(pass *analysis.Pass, n ast.Node) map[types.Object]bool {
+	found := map[types.Object]bool{}
+	ast.Inspect(n, func(n ast.Node) bool {
+		if assign, ok := n.(*ast.AssignStmt); ok {
+			for _, to := range assign.Lhs {
+				found[object(pass, to)] = true
+			}
+		}
+		return true
+	})
+	return found
+}
+
+// mayWait reports whether call may wait for something, or makes what does: it returns an error, something with an error,
+// a context, a request or a command. Others take a value from the context, such as a logger.
+func mayWait(pass *analysis.Pass, call *ast.CallExpr) bool {
+	f, ok := pass.TypesInfo.TypeOf(call.Fun).(*types.Signature)
+	if !ok || calls(pass, call, "context", "WithoutCancel", "Cause") {
+		return false
+	}
+	for v := range f.Results().Variables() {
+		t := v.Type()
+		if is(named(t), "os/exec", "Cmd") || is(named(t), "net/http", "Request") || types.AssignableTo(t, types.Universe.Lookup("error").Type()) {
+			return true
+		}
+		if m, _, _ := types.LookupFieldOrMethod(t, true, nil, "Err"); m != nil {
+			return true
+		}
+	}
+	return false
 }
 
 func isContext(t types.Type) bool {

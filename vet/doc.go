@@ -17,7 +17,7 @@
 //   - perdurechanged: a policy that is changed after its first use;
 //   - perdurevalues: a policy, or a configuration of a breaker, with invalid constants.
 //
-// An attempt is what retry.Do or retry.Value repeats: a function literal, or a function or
+// An attempt is what retry.Do, retry.Value, sqlretry.Tx or pgxretry.Tx repeats: a function literal, or a function or
 // a variable of the same package. A pass sees one package at a time. It does not report
 // code that it cannot follow.
 package vet

@@ -3,10 +3,13 @@ package context
 import (
 	"context"
 	"database/sql"
+	"log/slog"
 	"net/http"
 	"os/exec"
+	"time"
 
 	"github.com/seed-0f2c7998/perdure/retry"
+	"github.com/seed-0f2c7998/perdure/sqlretry"
 )
 
 func work(context.Context, int) error { return nil }
@@ -63,4 +66,56 @@ func attempt(ctx context.Context) error {
 		return err
 	}
 	return work(global, 2) // want `the attempt's own context is not passed on`
+}
+
+func fresh(r *http.Request, p *retry.Policy) error {
+	return retry.Do(r.Context(), p, func(ctx context.Context) error {
+		if err := work(context.Background(), 1); err != nil { // want `the attempt's own context is not passed on`
+			return err
+		}
+		timed, cancel := context.WithTimeout(context.TODO(), time.Second) // want `the attempt's own context is not passed on`
+		defer cancel()
+		if err := work(timed, 2); err != nil {
+			return err
+		}
+		return work(r.Context(), 3) // want `the attempt's own context is not passed on`
+	})
+}
+
+type loggerKey struct{}
+
+func loggerOf(ctx context.Context) *slog.Logger { return ctx.Value(loggerKey{}).(*slog.Logger) }
+
+// Values, what outlives the attempt, and what cleans up after it.
+func allowed(outer context.Context, p *retry.Policy, db *sql.DB) error {
+	return retry.Do(outer, p, func(ctx context.Context) error {
+		loggerOf(outer).InfoContext(outer, "attempt")
+		defer func() { _ = work(context.Background(), 1) }()
+		go func() { _ = work(outer, 2) }()
+		if err := work(context.WithoutCancel(outer), 3); err != nil {
+			return err
+		}
+		req, err := http.NewRequestWithContext(ctx, "GET", "https://api.example/", nil)
+		if err != nil {
+			return err
+		}
+		return work(req.Context(), 4)
+	})
+}
+
+func replaced(ctx context.Context, p *retry.Policy) error {
+	return retry.Do(ctx, p, func(own context.Context) error {
+		ctx = own
+		return work(ctx, 1)
+	})
+}
+
+func transaction(ctx context.Context, db *sql.DB, p *retry.Policy) error {
+	return sqlretry.Tx(ctx, db, p, nil, func(own context.Context, tx *sql.Tx) error {
+		if _, err := tx.ExecContext(own, "delete from t"); err != nil {
+			return err
+		}
+		_, err := tx.ExecContext(ctx, "delete from u") // want `the attempt's own context is not passed on`
+		return err
+	})
 }
