@@ -173,7 +173,14 @@ func (r *reader) section(key string, at *token.Token, value ast.Node) error {
 	case "breakers":
 		return r.named(&r.out.breakers, value, key, r.breaker)
 	case "store":
-		return r.add(&r.out.store, key, key, at, value)
+		if err := r.add(&r.out.store, key, key, at, value); err != nil {
+			return err
+		}
+		v := r.out.store[0]
+		if err := new(Settings).setStore(v.Text); err != nil {
+			return v.atSource(err)
+		}
+		return nil
 	case proxySection:
 		return r.Each(value, key, r.upstream)
 	}

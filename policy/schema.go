@@ -3,26 +3,39 @@ package policy
 import (
 	"bytes"
 	"encoding/json"
+	"fmt"
 	"regexp"
 	"strconv"
 	"strings"
 	"time"
+
+	"github.com/seed-0f2c7998/perdure"
+	"github.com/seed-0f2c7998/perdure/internal/upstream"
 )
 
 // An object is a JSON object.
 type object map[string]any
 
 // Schema returns the JSON Schema of policy files, draft 2020-12, for editors. It is made from
-// the tables of parameters. A file that [Read] accepts is valid; a valid file may still have
-// values that contradict each other, or name a breaker that it lacks.
+// the tables of parameters. A file that [Load] accepts is valid. Load refuses a valid file for
+// these reasons only: values that contradict each other; the name of a breaker or policy that
+// the file lacks; a number in quotes, a duration or a rate that is out of range; a number in
+// another notation than decimal, such as 0x10 or, for a whole number, 7.0; a misspelt word in
+// retry_on or ignore_on; a name of more than 200 bytes; a path of proxy twice, with and
+// without a slash at its end, or an invalid host; aliases, anchors, tags, a second document,
+// and the limits of size.
 func Schema() []byte {
 	policies := properties(policySection)
-	policies[breakerSection] = object{"anyOf": []any{
+	policies[breakerSection] = anyOf(
 		object{"$ref": "#/$defs/circuit_breaker"},
 		object{"type": "string", "pattern": namePattern, "description": "name of one of breakers"},
-	}}
+	)
 	breakers := properties(breakerSection)
-	breakers["preset"] = object{"enum": []string{"service", "pipeline"}, "description": "preset whose circuit breaker this one begins with"}
+	preset := choice(Parameter{Parameter: perdure.Parameter{Name: "preset", Want: "one of service, pipeline"}})
+	preset["description"] = "preset whose circuit breaker this one begins with"
+	breakers["preset"] = preset
+	upstreams := rows("upstreams of perdure proxy, by path prefix", "^/", "upstream")
+	upstreams["propertyNames"] = object{"not": object{"pattern": "^" + regexp.QuoteMeta(upstream.Reserved) + "(/|$)"}}
 	root := object{
 		"$schema": "https://json-schema.org/draft/2020-12/schema",
 		"title":   "Policies of perdure",
@@ -33,7 +46,7 @@ func Schema() []byte {
 			"policies":     byName("policies by name; the others inherit from default", "named_policy"),
 			"breakers":     byName("circuit breakers that policies share, by name", "breaker"),
 			"store":        properties("")["store"],
-			proxySection:   rows("upstreams of perdure proxy, by path prefix", "^/", "upstream"),
+			proxySection:   upstreams,
 		},
 		"allOf": []any{
 			apart(policySection, "policies"), apart(policySection, "breakers"),
@@ -55,11 +68,19 @@ func Schema() []byte {
 	return b.Bytes()
 }
 
-// apart refuses both names in one object.
-func apart(a, b string) object { return object{"not": object{"required": []string{a, b}}} }
+// apart refuses both names in one object. It accepts null.
+func apart(a, b string) object {
+	return object{"not": object{"type": "object", "required": []string{a, b}}}
+}
 
 func mapping(of object) object {
-	return object{"type": []string{"object", "null"}, "additionalProperties": false, "properties": of}
+	m := object{"type": []string{"object", "null"}, "additionalProperties": false, "properties": of}
+	for name := range of {
+		if short, ok := strings.CutSuffix(name, "_seconds"); ok {
+			m["allOf"] = []any{apart(short, name)}
+		}
+	}
+	return m
 }
 
 func byName(doc, of string) object { return rows(doc, namePattern, of) }
@@ -94,37 +115,51 @@ func schemaOf(p Parameter) object {
 	kind, _, _ := strings.Cut(p.Want, " ")
 	switch {
 	case p.Name == "store":
-		return object{"type": "string", "pattern": `^\s*(memory|host|(rediss?|valkeys?|unix)://.*)\s*$`}
+		return object{"type": "string", "pattern": `^(memory$|host$|(rediss?|valkeys?|unix)://)`}
 	case len(p.Words()) > 0:
 		return choice(p)
 	case p.List:
-		return object{"anyOf": []any{
-			object{"type": []string{"string", "number"}},
-			object{"type": "array", "items": object{"type": []string{"string", "number"}, "pattern": `^[^,]*$`}},
-		}}
+		return list(p)
 	case kind == "true":
-		return object{"anyOf": []any{
-			object{"type": "boolean"},
-			object{"enum": []any{0, 1, "0", "1", "t", "f", "T", "F", "true", "false", "TRUE", "FALSE", "True", "False"}},
-		}}
+		return anyOf(object{"type": "boolean"}, object{"enum": []int{0, 1}}, text("[01tfTF]|true|false|TRUE|FALSE|True|False"))
 	case strings.HasPrefix(p.Want, "a text"):
 		return object{"type": []string{"string", "number", "boolean"}, "pattern": `\S`, "maxLength": longestName}
 	}
 	return number(p.Want)
 }
 
+func anyOf(all ...any) object { return object{"anyOf": all} }
+
+// text returns the schema of texts of a pattern, between spaces.
+func text(pattern string) object {
+	return object{"type": "string", "pattern": `^\s*(` + pattern + `)\s*$`}
+}
+
 // choice returns the schema of words. Presets may be written in any case, and with hyphens.
 func choice(p Parameter) object {
-	if p.Name != "preset" {
-		return object{"enum": p.Words()}
+	words := p.Words()
+	pattern := strings.Join(words, "|")
+	if p.Name == "preset" {
+		pattern = regexp.MustCompile("[a-z]").ReplaceAllStringFunc(pattern, func(c string) string { return "[" + strings.ToUpper(c) + c + "]" })
+		pattern = strings.ReplaceAll(pattern, "_", "[_-]")
 	}
-	var all []string
-	for _, word := range p.Words() {
-		if all = append(all, word); strings.Contains(word, "_") {
-			all = append(all, strings.ReplaceAll(word, "_", "-"))
-		}
+	return anyOf(object{"enum": words}, text(pattern)) // editors suggest what is in enum
+}
+
+// list returns the schema of retry_on and ignore_on: words, statuses, SQLSTATEs and codes.
+func list(p Parameter) object {
+	const code = `[A-Za-z0-9._:#/-]*[A-Z._:#/-][A-Za-z0-9._:#/-]*`
+	entry := `(timeout|connection|throttled|conflict|[45]xx|[3-5][0-9]{2}|[0-9]{5}|` + code + `)`
+	if strings.Contains(p.Want, "default") {
+		entry = strings.Replace(entry, "timeout", "default|timeout", 1)
 	}
-	return object{"enum": all}
+	others := []any{
+		object{"type": "integer", "minimum": 300, "maximum": 599},
+		object{"type": "integer", "minimum": 1000, "maximum": 99999}, // an SQLSTATE such as 40001 or 08006
+		object{"type": "boolean"},                                    // which YAML makes of the code TRUE
+	}
+	return anyOf(append(others, text(entry+`(\s*,\s*`+entry+`)*`),
+		object{"type": "array", "minItems": 1, "items": anyOf(append(others, text(entry))...)})...)
 }
 
 // wants matches what a parameter with numbers allows: its kind, lower limit and upper limit.
@@ -132,34 +167,42 @@ var wants = regexp.MustCompile(`^(a whole number|a number|seconds|calls per seco
 
 // number returns the schema of a parameter with numbers, which may also be texts.
 func number(want string) object {
-	m := wants.FindStringSubmatch(want)
-	if m == nil {
-		return object{"type": []string{"number", "string"}}
-	}
-	n, text := object{"type": "number"}, `^\s*[-+.0-9eE]+\s*$`
-	switch m[1] {
-	case "a whole number":
-		n["type"], text = "integer", `^\s*\+?[0-9]+\s*$`
-	case "seconds":
-		text = `^\s*\+?([.0-9eE]+|([.0-9]+(ns|us|µs|ms|s|m|h))+)\s*$`
-	case "calls per second":
-		text = `^\s*[.0-9eE+]+\s*(/\s*[smhd]\s*)?$`
-	}
+	m := wants.FindStringSubmatch(strings.Replace(want, "292 years", "9223372036", 1))
+	n := object{"type": "number"}
 	if low, ok := limit(m[2]); ok {
 		n["minimum"] = low
-	} else if m[2] == "" {
+	} else {
 		n["exclusiveMinimum"] = 0
 	}
-	if high, ok := limit(m[3]); ok {
+	high, ok := limit(m[3])
+	if ok {
 		n["maximum"] = high
 	}
-	kinds := []any{n, object{"type": "string", "pattern": text}}
-	if special := m[4]; special == "0" {
-		kinds = append(kinds, object{"const": 0})
-	} else if special != "" {
-		kinds = append(kinds, object{"const": special})
+	const decimal = `([0-9]+\.?[0-9]*|\.[0-9]+)`
+	const float = `\+?` + decimal + `([eE][+-]?[0-9]+)?`
+	form := float
+	switch m[1] {
+	case "a whole number":
+		n["type"], form = "integer", `\+?[0-9]+`
+		if ok {
+			form = fmt.Sprintf(`\+?0*[0-9]{1,%d}`, len(m[3]))
+		}
+	case "seconds":
+		form = float + `|\+?(` + decimal + `(ns|us|µs|μs|ms|s|m|h))+`
+	case "calls per second":
+		form = float + `\s*(/\s*[smhd])?`
 	}
-	return object{"anyOf": kinds}
+	positive := text(form)
+	positive["allOf"] = []any{object{"pattern": "[1-9]"}}
+	kinds := []any{n, positive}
+	switch special := m[4]; special {
+	case "":
+	case "0":
+		kinds = append(kinds, object{"const": 0}, text(`[+-]?([0.]*(ns|us|µs|μs|ms|s|m|h))+|[+-]?[0.]*0[0.]*`))
+	default:
+		kinds = append(kinds, object{"const": special}, text(special))
+	}
+	return anyOf(kinds...)
 }
 
 // limit returns a limit as a number: of seconds if it is a duration, per second if it is a

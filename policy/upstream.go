@@ -83,7 +83,7 @@ func (r *reader) checkChoices() error {
 // upstreamSchema returns the schema of a row of the section proxy.
 func upstreamSchema() object {
 	row := mapping(object{
-		"to":     object{"type": "string", "pattern": `^[Hh][Tt][Tt][Pp][Ss]?://[^/?#@]+(/[^?#]*)?$`, "description": "URL of the server"},
+		"to":     object{"type": "string", "pattern": `^[Hh][Tt][Tt][Pp][Ss]?://[^/?#@\s]+(/[^?#]*)?\??#?$`, "description": "URL of the server"},
 		"policy": object{"type": []string{"string", "number", "boolean"}, "pattern": `\S`, "description": "name of one of policies or of a preset"},
 	})
 	row["type"], row["required"] = "object", []string{"to"}

@@ -131,12 +131,8 @@ func Ratio[T any](name, doc string, low, high float64, at func(*T) *float64) Fie
 	if low == 0 {
 		low, want = math.SmallestNonzeroFloat64, "a number above 0, at most "+plain(high)
 	}
-	parse := func(text string) (float64, bool) {
-		v, err := strconv.ParseFloat(text, 64)
-		return v, err == nil
-	}
 	show := func(v float64) any { return v }
-	return ordered(Field[T]{Name: name, Doc: doc, Want: want}, low, high, None, 0, parse, show, at)
+	return ordered(Field[T]{Name: name, Doc: doc, Want: want}, low, high, None, 0, number, show, at)
 }
 
 // OrOff returns f with the text off for its zero value, so that what a preset or a file sets can be switched off.
@@ -174,14 +170,14 @@ func Rate[T any](name, doc string, at func(*T) *float64) Field[T] {
 
 // rate parses a rate.
 func rate(text string) (float64, bool) {
-	number, unit, given := strings.Cut(text, "/")
-	v, err := strconv.ParseFloat(strings.TrimSpace(number), 64)
+	amount, unit, given := strings.Cut(text, "/")
+	v, ok := number(strings.TrimSpace(amount))
 	if !given {
-		return v, err == nil
+		return v, ok
 	}
 	for _, u := range rateUnits {
 		if u.name == strings.TrimSpace(unit) {
-			return v / u.seconds, err == nil
+			return v / u.seconds, ok
 		}
 	}
 	return 0, false

@@ -41,11 +41,17 @@ func seconds(text string) (time.Duration, bool) {
 			return d, true
 		}
 	}
-	f, err := strconv.ParseFloat(text, 64)
-	if err != nil || !(math.Abs(f) < math.MaxInt64/1e9) {
+	f, ok := number(text)
+	if !ok || !(math.Abs(f) < math.MaxInt64/1e9) {
 		return 0, false
 	}
 	return time.Duration(math.Round(f * float64(time.Second))), true
+}
+
+// number parses a decimal number.
+func number(text string) (float64, bool) {
+	v, err := strconv.ParseFloat(text, 64)
+	return v, err == nil && !strings.ContainsAny(text, "xX") // 0x1p4 is 16
 }
 
 // decimal returns a duration as a number of seconds, exact to the nanosecond.
