@@ -7,8 +7,8 @@ import (
 	"strings"
 	"time"
 
-	"github.com/seed-0f2c7998/perdure/httpretry/internal/shown"
 	"github.com/seed-0f2c7998/perdure/internal/neterr"
+	"github.com/seed-0f2c7998/perdure/internal/shown"
 	"github.com/seed-0f2c7998/perdure/internal/unwrap"
 	"github.com/seed-0f2c7998/perdure/internal/viaproxy"
 	"github.com/seed-0f2c7998/perdure/retry"

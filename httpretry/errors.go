@@ -13,10 +13,10 @@ import (
 	"time"
 
 	"github.com/seed-0f2c7998/perdure/circuit"
-	"github.com/seed-0f2c7998/perdure/httpretry/internal/shown"
 	"github.com/seed-0f2c7998/perdure/httpretry/internal/upload"
 	"github.com/seed-0f2c7998/perdure/internal/checksum"
 	"github.com/seed-0f2c7998/perdure/internal/redact"
+	"github.com/seed-0f2c7998/perdure/internal/shown"
 	"github.com/seed-0f2c7998/perdure/internal/unwrap"
 	"github.com/seed-0f2c7998/perdure/internal/validator"
 	"github.com/seed-0f2c7998/perdure/retry"

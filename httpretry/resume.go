@@ -8,8 +8,8 @@ import (
 	"net/http"
 	"time"
 
-	"github.com/seed-0f2c7998/perdure/httpretry/internal/shown"
 	"github.com/seed-0f2c7998/perdure/internal/redact"
+	"github.com/seed-0f2c7998/perdure/internal/shown"
 	"github.com/seed-0f2c7998/perdure/internal/stall"
 	"github.com/seed-0f2c7998/perdure/internal/unwrap"
 	"github.com/seed-0f2c7998/perdure/retry"

@@ -32,6 +32,7 @@ var echoes = []string{
 	"HTTP/1.1 206 Partial Content\r\nContent-Range: %s\r\nContent-Length: 3\r\n\r\nabc",
 	"HTTP/1.1 200 OK\r\nETag: \"%s\"\r\nContent-Length: 9\r\n\r\nabc",
 	"HTTP/1.1 200 OK\r\nRepr-Digest: sha-256=:%s:\r\nContent-Length: 4\r\n\r\nabc",
+	"HTTP/1.1 400 Bad Request\r\nConnection: close\r\n\r\n<Error><Code>InvalidToken</Code><Token-0>%s</Token-0></Error>",
 }
 
 // echo starts a server that responds to /N as echoes[N] says, with the secret that the query's "of" names.
@@ -56,6 +57,8 @@ func echo(t *testing.T) string {
 				}
 				user, password, _ := req.BasicAuth()
 				value := map[string]string{
+					"token": req.Header.Get("X-Amz-Security-Token"), "cookie": req.Header.Get("Cookie"), "apikey": req.Header.Get("X-Api-Key"),
+					"key":       req.Header.Get("X-Amz-Server-Side-Encryption-Customer-Key"),
 					"signature": req.URL.Query().Get("X-Amz-Signature"), "escaped": req.URL.RawQuery[strings.LastIndex(req.URL.RawQuery, "=")+1:],
 					"user": user, "password": password, "field": req.Header.Get("Authorization"),
 				}[req.URL.Query().Get("of")]

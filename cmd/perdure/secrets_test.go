@@ -4,7 +4,6 @@ package main
 
 import (
 	"bytes"
-	"fmt"
 	"io/fs"
 	"net/http"
 	"net/http/httptest"
@@ -14,6 +13,7 @@ import (
 	"testing"
 
 	"github.com/seed-0f2c7998/perdure/internal/pipestest"
+	"github.com/seed-0f2c7998/perdure/internal/secrettest"
 )
 
 // secret is what must be in nothing that the command writes.
@@ -118,17 +118,19 @@ func TestSecretsStaySecret(t *testing.T) {
 	}
 }
 
-// withSecret returns what is below a directory and holds the secret, which it
-// removes.
+// withSecret returns what is below a directory and shows a secret, in its path or in its bytes. It removes those files.
 func withSecret(t *testing.T, dir string) (found []string) {
 	t.Helper()
 	err := filepath.WalkDir(dir, func(path string, d fs.DirEntry, err error) error {
-		if err != nil || d.IsDir() {
+		if err != nil || !d.Type().IsRegular() {
 			return err
 		}
-		text, err := os.ReadFile(path)
-		if at := bytes.Index(text, []byte(secret)); at >= 0 || strings.Contains(path, secret) {
-			found = append(found, fmt.Sprintf("%s: %.100q", path, text[max(at-50, 0):]))
+		content, err := os.ReadFile(path)
+		if len(content) > 1<<20 { // data
+			content = nil
+		}
+		shows := secrettest.Find(path + ": " + string(content))
+		if found = append(found, shows...); len(shows) > 0 {
 			return os.Remove(path)
 		}
 		return err

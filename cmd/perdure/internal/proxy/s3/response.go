@@ -5,8 +5,11 @@ import (
 	"encoding/xml"
 	"io"
 	"net/http"
+	"strconv"
+	"strings"
 	"time"
 
+	"github.com/seed-0f2c7998/perdure/internal/redact"
 	"github.com/seed-0f2c7998/perdure/retry"
 )
 
@@ -28,14 +31,18 @@ func (e apiError) Error() string       { return e.code }
 func (e apiError) ErrorCode() string   { return e.code }
 func (e apiError) HTTPStatusCode() int { return e.status }
 
-// received reads what a response means. Documents are read to their end, so that one that breaks is requested again.
-func (s *Store) received(c *call, res *http.Response) (*http.Response, error) {
-	if res.Body == nil || res.Request.Method == http.MethodHead {
+// received reads what the response to a request with the header sent means. Documents are read to their end, so that one
+// that breaks is requested again.
+func (s *Store) received(c *call, res *http.Response, sent http.Header) (*http.Response, error) {
+	if res.Request.Method == http.MethodHead {
 		s.fails(c, res, "")
 		return res, nil
 	}
 	if res.StatusCode >= http.StatusBadRequest {
-		text, _ := read(res, maxError)
+		text, err := read(res, maxError)
+		if err == nil {
+			hide(res, text, sent)
+		}
 		s.fails(c, res, codeOf(text))
 		return res, nil
 	}
@@ -53,9 +60,31 @@ func (s *Store) received(c *call, res *http.Response) (*http.Response, error) {
 		if code == "SlowDown" || code == "ServiceUnavailable" {
 			res.StatusCode = http.StatusServiceUnavailable
 		}
+		hide(res, text, sent)
 		s.fails(c, res, code)
 	}
 	return res, nil
+}
+
+// hide removes the store's credentials from text, which is the error that the body of res begins with: a store quotes the
+// access key, the session token or the signature that it refuses. sent is the header of the signed request.
+func hide(res *http.Response, text []byte, sent http.Header) {
+	_, id, _ := strings.Cut(sent.Get("Authorization"), "Credential=")
+	id, _, _ = strings.Cut(id, "/")
+	clean := redact.FromHeader(sent).Value(id).Redact(string(text))
+	if clean == string(text) {
+		return
+	}
+	rest := res.Body
+	_, _ = io.CopyN(io.Discard, rest, int64(len(text))) // which is in memory
+	res.Body = struct {
+		io.Reader
+		io.Closer
+	}{io.MultiReader(strings.NewReader(clean), rest), rest}
+	if res.ContentLength >= 0 {
+		res.ContentLength += int64(len(clean) - len(text))
+		res.Header.Set("Content-Length", strconv.FormatInt(res.ContentLength, 10))
+	}
 }
 
 // read reads the body of a response, and replaces it by one with the same bytes.

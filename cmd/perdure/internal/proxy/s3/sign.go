@@ -5,6 +5,7 @@ import (
 	"encoding/hex"
 	"errors"
 	"fmt"
+	"io"
 	"net/http"
 	"net/http/httptrace"
 	"strconv"
@@ -13,6 +14,7 @@ import (
 
 	"github.com/aws/aws-sdk-go-v2/aws"
 
+	"github.com/seed-0f2c7998/perdure/internal/shown"
 	"github.com/seed-0f2c7998/perdure/retry"
 )
 
@@ -38,10 +40,26 @@ func (s *Store) RoundTrip(req *http.Request) (*http.Response, error) {
 		if left.Load() {
 			c.unsure.Add(1)
 		}
-		return nil, err
+		return nil, shown.Error(err, signed) // net/http quotes what a store sends back of it
 	}
-	res.Request = req
-	return s.received(c, res)
+	res.Request, res.Body = req, shownBody{res.Body, signed}
+	return s.received(c, res, signed.Header)
+}
+
+// A shownBody is a body whose errors do not show the secrets of the request sent: net/http quotes a malformed trailer.
+type shownBody struct {
+	io.ReadCloser
+
+	sent *http.Request
+}
+
+// Read reads the body.
+func (b shownBody) Read(p []byte) (int, error) {
+	n, err := b.ReadCloser.Read(p)
+	if err != nil && !errors.Is(err, io.EOF) {
+		err = shown.Error(err, b.sent)
+	}
+	return n, err
 }
 
 func closeBody(req *http.Request) {
