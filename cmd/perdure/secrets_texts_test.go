@@ -111,7 +111,7 @@ func TestTextsWithSecretsStaySecret(t *testing.T) {
 		written := ""
 		for i, text := range textsOf(n, place) {
 			var args []string
-			for _, word := range strings.FieldsSeq(place.args) {
+			for word := range strings.FieldsSeq(place.args) {
 				args = append(args, withText(word, text))
 			}
 			var out bytes.Buffer
