@@ -35,7 +35,7 @@ type Policy struct {
 	// of a breaker or limit, of which an outage has thousands.
 	Observe func(context.Context, Event)
 	// Metrics counts the replacements, as perdure_fallbacks_total of the operation Name: it is a *metrics.Registry of package
-	// metrics. If Metrics is nil, nothing is counted.
+	// metrics. If Metrics is nil, or a nil Registry, nothing is counted.
 	Metrics retry.Meter
 }
 

@@ -60,13 +60,14 @@ type Hedge[T any] struct {
 	Max int
 
 	// Discard receives the value of each attempt that succeeded and did not win, to close what it holds. It is called on
-	// the caller's goroutine before [Value] returns. If nil, such values are dropped.
+	// the caller's goroutine before [Value] returns. A panic in Discard is logged and changes nothing else. If nil, such
+	// values are dropped.
 	Discard func(T)
 	// Observe receives each event: Sent on the goroutine of the hedge, Won on the caller's. It is called under no lock, so
 	// by several goroutines at once. A panic in Observe is logged and changes nothing else. If nil, no event is made.
 	Observe func(context.Context, Event)
 	// Metrics counts the hedges that are sent and won, as perdure_hedges_total of the operation Name: it is a
-	// *metrics.Registry of package metrics, not nil. If Metrics is nil, nothing is counted.
+	// *metrics.Registry of package metrics. If Metrics is nil, or a nil Registry, nothing is counted.
 	Metrics retry.Meter
 
 	once  sync.Once

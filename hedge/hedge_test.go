@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"runtime"
+	"slices"
 	"strings"
 	"sync"
 	"sync/atomic"
@@ -307,6 +308,27 @@ func TestManyCallersShareAHedge(t *testing.T) {
 		}
 		if callers.Wait(); running.Load() != 0 || open.Load() != 0 {
 			t.Errorf("%d attempts run, %d values were not discarded", running.Load(), open.Load())
+		}
+	})
+}
+
+// A panic of Discard takes neither the result nor the other values to discard.
+func TestDiscardPanics(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		var discarded []int
+		h := &hedge.Hedge[int]{After: time.Second, Max: 2, Ratio: 2, Discard: func(v int) {
+			discarded = append(discarded, v)
+			panic("closed twice")
+		}}
+		var calls atomic.Int32
+		v, err := hedge.Value(t.Context(), h, func(context.Context) (int, error) {
+			n := int(calls.Add(1))
+			timer := time.NewTimer([]time.Duration{5 * time.Second, 4 * time.Second, 2 * time.Second}[n-1])
+			<-timer.C // deaf: each succeeds
+			return n, nil
+		})
+		if slices.Sort(discarded); v != 3 || err != nil || !slices.Equal(discarded, []int{1, 2}) {
+			t.Errorf("%d, %v, and %v discarded; want the third attempt's, and the others discarded", v, err, discarded)
 		}
 	})
 }

@@ -5,6 +5,8 @@ import (
 	"runtime"
 	"sync"
 	"time"
+
+	"github.com/seed-0f2c7998/perdure/internal/notify"
 )
 
 // A call is the attempts of one call of Value.
@@ -146,6 +148,6 @@ func (c *call[T]) discard(all bool) {
 		c.lost = append(c.lost, c.value)
 	}
 	for _, v := range c.lost {
-		c.hedge.Discard(v)
+		notify.Call(c.caller, "hedge: Hedge.Discard", func(_ context.Context, v T) { c.hedge.Discard(v) }, v)
 	}
 }

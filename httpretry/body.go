@@ -163,8 +163,8 @@ func (s *stream) readConn(p []byte) (int, error) {
 // count counts n bytes of the wanted ones.
 func (s *stream) count(n int) {
 	s.next += int64(n)
-	if s.last != nil && s.policy.Metrics != nil {
-		series(s.policy).ResumedBytes.Add(uint64(n)) //nolint:gosec // not negative
+	if c := series(s.policy); c != nil && s.last != nil {
+		c.ResumedBytes.Add(uint64(n)) //nolint:gosec // not negative
 	}
 }
 

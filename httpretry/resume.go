@@ -59,8 +59,8 @@ func (s *stream) resume(p []byte, broken error) (int, error) {
 	case n == 0:
 		return 0, s.end()
 	}
-	if s.policy.Metrics != nil {
-		series(s.policy).Resumes.Add(1)
+	if c := series(s.policy); c != nil {
+		c.Resumes.Add(1)
 	}
 	return n, nil
 }

@@ -5,6 +5,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io"
 	"maps"
 	"math/rand/v2"
 	"strings"
@@ -14,6 +15,8 @@ import (
 	"time"
 
 	"github.com/seed-0f2c7998/perdure/circuit"
+	"github.com/seed-0f2c7998/perdure/fallback"
+	"github.com/seed-0f2c7998/perdure/hedge"
 	"github.com/seed-0f2c7998/perdure/metrics"
 	"github.com/seed-0f2c7998/perdure/retry"
 )
@@ -370,6 +373,37 @@ func TestRetryAfter(t *testing.T) {
 		}
 		if !maps.Equal(got, want) {
 			t.Errorf("got %v, want %v", got, want)
+		}
+	})
+}
+
+// Metrics from a variable of type *metrics.Registry that is nil count nothing, like no Metrics.
+func TestNilRegistry(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		var none *metrics.Registry
+		p := retry.Policy{Metrics: none, Observe: func(context.Context, retry.Event) {}}
+		h := hedge.Hedge[int]{Metrics: none, After: time.Second}
+		f := fallback.Policy{Metrics: none, Observe: func(context.Context, fallback.Event) {}}
+		for _, p.Breaker = range []*circuit.Breaker{nil, circuit.New("b", circuit.Config{FailureThreshold: 100})} {
+			for failures := range 3 {
+				v, err := fallback.Value(t.Context(), &f, func(ctx context.Context) (int, error) {
+					return retry.Value(ctx, &p, func(ctx context.Context) (int, error) {
+						if failures--; failures >= 0 {
+							return 0, retry.Transient(errDown)
+						}
+						return hedge.Value(ctx, &h, func(context.Context) (int, error) {
+							<-time.After(90 * time.Second)
+							return 0, io.ErrUnexpectedEOF
+						})
+					})
+				}, func(context.Context, error) (int, error) { return 1, nil })
+				if v != 1 || err != nil {
+					t.Errorf("%d, %v", v, err)
+				}
+			}
+			if err := retry.Do(t.Context(), &p, func(context.Context) error { return nil }); err != nil {
+				t.Error(err)
+			}
 		}
 	})
 }

@@ -104,8 +104,8 @@ type Policy struct {
 	// Breaker is the circuit breaker that operations on the same key share, with its retry
 	// budget, gate and limits if it has these. If nil, operations share nothing.
 	Breaker *circuit.Breaker
-	// Metrics counts the operations: it is a *metrics.Registry of package metrics, not nil,
-	// such as metrics.Default. If Metrics is nil, nothing is counted.
+	// Metrics counts the operations: it is a *metrics.Registry of package metrics, such as
+	// metrics.Default. If Metrics is nil, or a nil Registry, nothing is counted.
 	Metrics Meter
 }
 

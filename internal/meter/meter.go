@@ -5,6 +5,7 @@ package meter
 import (
 	"cmp"
 	"maps"
+	"reflect"
 	"strings"
 	"sync"
 	"sync/atomic"
@@ -60,9 +61,9 @@ type entry struct {
 }
 
 // For returns the series in s for the policy p, which has that name and breaker; nil if s
-// is nil. The common case takes no lock and allocates nothing.
+// is nil, or a nil registry. The common case takes no lock and allocates nothing.
 func For[P any](s Sealed, p *P, name string, b *circuit.Breaker) *Series {
-	if s == nil {
+	if s == nil || reflect.ValueOf(s).IsNil() {
 		return nil
 	}
 	c := s.core()

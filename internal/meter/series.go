@@ -56,8 +56,11 @@ const (
 	hints
 )
 
-// FirstTry counts an operation whose first attempt succeeded.
+// FirstTry counts an operation whose first attempt succeeded. A nil Series counts nothing.
 func (s *Series) FirstTry(b *circuit.Breaker) {
+	if s == nil {
+		return
+	}
 	s.firstTry.Add(1)
 	if b != nil {
 		countShared(b, 1, Success)
