@@ -1,7 +1,6 @@
 package main
 
 import (
-	"bytes"
 	"context"
 	"errors"
 	"io/fs"
@@ -57,34 +56,22 @@ func (m *metricsFile) write(a *app, store string) {
 	if m.path == "" {
 		return
 	}
-	err := promtext.AddTo(context.Background(), m.path, func() (counted, shared []promtext.Family, err error) {
-		own, err := families(m.registry.Snapshot())
-		if err != nil || store == "memory" {
-			return own, nil, err
+	err := promtext.AddTo(context.Background(), m.path, func() (counted, shared []metrics.Family, err error) {
+		own := m.registry.Snapshot().Families
+		if store == "memory" {
+			return own, nil, nil
 		}
 		snapshot, err := state.Take(store)
 		if err != nil {
 			return own, nil, nil //nolint:nilerr // the breakers are those of this process, which is logged elsewhere
 		}
 		used := keys(own)
-		seen := snapshot.Metrics(func(key string) bool { return used[key] })
-		if shared, err = families(seen); err != nil {
-			return nil, nil, err
-		}
+		shared = snapshot.Metrics(func(key string) bool { return used[key] }).Families
 		return without(own, keys(shared)), shared, nil
 	})
 	if err != nil {
 		a.log.Warn("Metrics are not added to "+m.path+": "+reason(err), "event", "warning")
 	}
-}
-
-// families returns the metrics of a snapshot.
-func families(s metrics.Snapshot) ([]promtext.Family, error) {
-	var b bytes.Buffer
-	if err := s.Write(&b, metrics.Text); err != nil {
-		return nil, err
-	}
-	return promtext.Parse(b.String())
 }
 
 // ofBreaker reports whether the metric is one of a breaker.
@@ -93,12 +80,12 @@ func ofBreaker(name string) bool {
 }
 
 // keys returns the keys of the breakers in all.
-func keys(all []promtext.Family) map[string]bool {
+func keys(all []metrics.Family) map[string]bool {
 	found := map[string]bool{}
 	for _, f := range all {
 		if f.Name == "perdure_breaker_state" {
 			for _, s := range f.Samples {
-				found[s.Label("key")] = true
+				found[promtext.Label(s, "key")] = true
 			}
 		}
 	}
@@ -106,12 +93,12 @@ func keys(all []promtext.Family) map[string]bool {
 }
 
 // without returns all without the metrics of the breakers with these keys.
-func without(all []promtext.Family, keys map[string]bool) (rest []promtext.Family) {
+func without(all []metrics.Family, keys map[string]bool) (rest []metrics.Family) {
 	for _, f := range all {
 		if ofBreaker(f.Name) {
-			var kept []promtext.Sample
+			var kept []metrics.Sample
 			for _, s := range f.Samples {
-				if !keys[s.Label("key")] {
+				if !keys[promtext.Label(s, "key")] {
 					kept = append(kept, s)
 				}
 			}

@@ -22,6 +22,7 @@ import (
 	"github.com/seed-0f2c7998/perdure/cmd/perdure/internal/wait"
 	shared "github.com/seed-0f2c7998/perdure/internal/fleet"
 	"github.com/seed-0f2c7998/perdure/internal/setting"
+	"github.com/seed-0f2c7998/perdure/metrics"
 	"github.com/seed-0f2c7998/perdure/retry"
 )
 
@@ -105,13 +106,12 @@ func (a *app) statusTo(ctx context.Context, store string, file *metricsFile) err
 	if err := file.prepare(a); err != nil {
 		return err
 	}
-	err := promtext.AddTo(ctx, file.path, func() (_, shared []promtext.Family, err error) {
+	err := promtext.AddTo(ctx, file.path, func() (_, shared []metrics.Family, err error) {
 		snapshot, err := take(ctx, store, a.warnFleet)
 		if err != nil {
 			return nil, nil, err
 		}
-		shared, err = families(snapshot.Metrics(nil))
-		return nil, shared, err
+		return nil, snapshot.Metrics(nil).Families, nil
 	})
 	if _, bad := errors.AsType[*setting.Error](err); err != nil && !bad {
 		return fmt.Errorf("%s: %s", file.path, reason(err))

@@ -13,6 +13,7 @@ import (
 	"time"
 
 	"github.com/seed-0f2c7998/perdure/internal/private"
+	"github.com/seed-0f2c7998/perdure/metrics"
 )
 
 // MaxSize is the maximum size of a file, in bytes.
@@ -48,7 +49,7 @@ func Check(path string) error {
 // atomically, with mode 0644, so that a reader, and a process that is killed, never leaves
 // or sees a part of it. It refuses a file that perdure has not written, that is damaged,
 // larger than MaxSize, a link, or not a regular file of this user, and leaves it unchanged.
-func AddTo(ctx context.Context, path string, take func() (counted, shared []Family, err error)) error {
+func AddTo(ctx context.Context, path string, take func() (counted, shared []metrics.Family, err error)) error {
 	root, err := os.OpenRoot(filepath.Dir(path))
 	if err != nil {
 		return err
@@ -108,7 +109,7 @@ func lock(ctx context.Context, path string) (unlock func(), err error) {
 }
 
 // read reads the file of that name. A missing or an empty file has no metrics.
-func read(root *os.Root, name string) ([]Family, error) {
+func read(root *os.Root, name string) ([]metrics.Family, error) {
 	f, err := private.Open(root, name, os.O_RDONLY, private.File)
 	for range 100 {
 		if !errors.Is(err, private.ErrReplaced) { // by AddTo of another process

@@ -7,6 +7,8 @@ import (
 	"slices"
 	"strconv"
 	"strings"
+
+	"github.com/seed-0f2c7998/perdure/metrics"
 )
 
 // Own begins the names of all metrics of perdure.
@@ -14,7 +16,7 @@ const Own = "perdure_"
 
 // Parse reads what Write has written. It accepts metrics of perdure alone, and each series
 // once. An error names the line.
-func Parse(text string) ([]Family, error) {
+func Parse(text string) ([]metrics.Family, error) {
 	if text != "" && !strings.HasSuffix(text, "\n") {
 		return nil, errors.New("its last line is cut")
 	}
@@ -29,7 +31,7 @@ func Parse(text string) ([]Family, error) {
 
 // A parser reads line after line.
 type parser struct {
-	all  []Family
+	all  []metrics.Family
 	seen map[string]bool // names of families, and series
 }
 
@@ -47,15 +49,15 @@ func (p *parser) line(line string) error {
 		return fmt.Errorf("more than %d series", MaxSeries)
 	}
 	f := &p.all[len(p.all)-1]
-	s, err := f.sample(line)
+	s, err := sample(f, line)
 	if err != nil {
 		return err
 	}
-	id := f.Name + s.id()
-	if p.seen[id] {
-		return errors.New("a series that is there twice: " + id)
+	series := f.Name + id(s)
+	if p.seen[series] {
+		return errors.New("a series that is there twice: " + series)
 	}
-	p.seen[id] = true
+	p.seen[series] = true
 	f.Samples = append(f.Samples, s)
 	return nil
 }
@@ -75,32 +77,40 @@ func (p *parser) comment(rest string) error {
 			return errors.New("a metric that is there twice: " + name)
 		}
 		p.seen[name] = true
-		p.all = append(p.all, Family{Name: name, Help: strings.NewReplacer(`\\`, `\`, `\n`, "\n").Replace(text)})
+		p.all = append(p.all, metrics.Family{Name: name, Help: strings.NewReplacer(`\\`, `\`, `\n`, "\n").Replace(text)})
 		return nil
 	}
 	if n := len(p.all); n == 0 || p.all[n-1].Name != name || p.all[n-1].Type != "" {
 		return errors.New("a TYPE without its HELP before it: " + name)
 	}
-	if !slices.Contains([]string{Counter, Gauge, Histogram}, text) {
+	kindOf := metrics.Type(text)
+	if !slices.Contains([]metrics.Type{metrics.Counter, metrics.Gauge, metrics.Histogram}, kindOf) ||
+		(kindOf == metrics.Counter) != strings.HasSuffix(name, total) {
 		return fmt.Errorf("%s has the type %q", name, text)
 	}
-	p.all[len(p.all)-1].Type = text
+	p.all[len(p.all)-1].Name, p.all[len(p.all)-1].Type = strings.TrimSuffix(name, total), kindOf
 	return nil
 }
 
-// sample reads the line of a sample of f.
-func (f *Family) sample(line string) (s Sample, err error) {
-	rest, ok := strings.CutPrefix(line, f.Name)
-	if !ok || f.Type == "" {
-		return s, fmt.Errorf("a sample that is none of %s", f.Name)
+// suffixes returns those that the samples of a family of that type may have.
+func suffixes(t metrics.Type) []string {
+	switch t {
+	case metrics.Counter:
+		return []string{total}
+	case metrics.Histogram:
+		return []string{"_bucket", "_sum", "_count"}
+	default:
+		return []string{""}
 	}
-	if f.Type == Histogram {
-		end := strings.IndexAny(rest, "{ ")
-		s.Suffix = rest[:max(end, 0)]
-		rest = rest[len(s.Suffix):]
-		if !slices.Contains([]string{"_bucket", "_sum", "_count"}, s.Suffix) {
-			return s, fmt.Errorf("a sample that is none of the histogram %s", f.Name)
-		}
+}
+
+// sample reads the line of a sample of f.
+func sample(f *metrics.Family, line string) (s metrics.Sample, err error) {
+	rest, ok := strings.CutPrefix(line, f.Name)
+	s.Suffix = rest[:max(strings.IndexAny(rest, "{ "), 0)]
+	rest = rest[len(s.Suffix):]
+	if !ok || f.Type == "" || !slices.Contains(suffixes(f.Type), s.Suffix) {
+		return s, fmt.Errorf("a sample that is none of %s", exposed(*f))
 	}
 	if strings.HasPrefix(rest, "{") {
 		if s.Labels, rest, err = readLabels(rest[1:]); err != nil {
@@ -110,16 +120,16 @@ func (f *Family) sample(line string) (s Sample, err error) {
 	text, ok := strings.CutPrefix(rest, " ")
 	s.Value, err = strconv.ParseFloat(text, 64)
 	if !ok || err != nil || math.IsNaN(s.Value) {
-		return s, fmt.Errorf("%s has no number", f.Name)
+		return s, fmt.Errorf("%s has no number", exposed(*f))
 	}
-	if f.Type != Gauge && (s.Value < 0 || math.IsInf(s.Value, 0)) {
-		return s, fmt.Errorf("%s is a %s with the value %s", f.Name, f.Type, text)
+	if f.Type != metrics.Gauge && (s.Value < 0 || math.IsInf(s.Value, 0)) {
+		return s, fmt.Errorf("%s is a %s with the value %s", exposed(*f), f.Type, text)
 	}
 	return s, nil
 }
 
 // readLabels reads labels up to the closing brace, and returns the text after it.
-func readLabels(text string) (labels []Label, rest string, err error) {
+func readLabels(text string) (labels []metrics.Label, rest string, err error) {
 	bad := errors.New("labels that are cut or not quoted")
 	for {
 		name, after, ok := strings.Cut(text, `="`)
@@ -130,7 +140,7 @@ func readLabels(text string) (labels []Label, rest string, err error) {
 		if !ok || after == "" {
 			return nil, "", bad
 		}
-		labels = append(labels, Label{name, value})
+		labels = append(labels, metrics.Label{Name: name, Value: value})
 		next := after[0]
 		text = after[1:]
 		if next == '}' {

@@ -6,31 +6,44 @@ import (
 	"math/rand/v2"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"sync"
 	"testing"
 
 	"github.com/seed-0f2c7998/perdure/cmd/perdure/internal/promtext"
 	"github.com/seed-0f2c7998/perdure/internal/testseed"
+	"github.com/seed-0f2c7998/perdure/metrics"
 )
 
-// calls returns a counter, a gauge and a histogram with those values.
-func calls(operation string, n float64) []promtext.Family {
-	c := promtext.Family{Name: "perdure_calls_total", Help: "Calls, by outcome.", Type: promtext.Counter}
-	c.Add(n, "operation", operation, "key", "k", "outcome", "success")
-	g := promtext.Family{Name: "perdure_gate_pace", Help: "Pace.", Type: promtext.Gauge}
-	g.Add(n, "key", "k")
-	h := promtext.Family{Name: "perdure_call_retries", Help: "Retries a call.", Type: promtext.Histogram}
-	for suffix, labels := range map[string][]string{"_bucket": {"operation", operation, "le", "+Inf"}, "_sum": nil, "_count": nil} {
-		h.Samples = append(h.Samples, promtext.Sample{Suffix: suffix, Labels: promtext.Labels(labels...), Value: n})
+// labels returns labels from pairs of a name and a value.
+func labels(pairs ...string) (all []metrics.Label) {
+	for pair := range slices.Chunk(pairs, 2) {
+		all = append(all, metrics.Label{Name: pair[0], Value: pair[1]})
 	}
-	return []promtext.Family{c, g, h}
+	return all
+}
+
+// calls returns a counter, a gauge and a histogram with those values.
+func calls(operation string, n float64) []metrics.Family {
+	of := func(suffix string, pairs ...string) metrics.Sample {
+		return metrics.Sample{Suffix: suffix, Labels: labels(pairs...), Value: n}
+	}
+	return []metrics.Family{
+		{Name: "perdure_calls", Help: "Calls, by outcome.", Type: metrics.Counter, Samples: []metrics.Sample{
+			of("_total", "operation", operation, "key", "k", "outcome", "success"),
+		}},
+		{Name: "perdure_gate_pace", Help: "Pace.", Type: metrics.Gauge, Samples: []metrics.Sample{of("", "key", "k")}},
+		{Name: "perdure_call_retries", Help: "Retries a call.", Type: metrics.Histogram, Samples: []metrics.Sample{
+			of("_bucket", "operation", operation, "le", "+Inf"), of("_sum"), of("_count"),
+		}},
+	}
 }
 
 // one is what a process adds that has made one call.
-func one() (counted, shared []promtext.Family, err error) { return calls("a", 1), nil, nil }
+func one() (counted, shared []metrics.Family, err error) { return calls("a", 1), nil, nil }
 
-func text(t *testing.T, all []promtext.Family) string {
+func text(t *testing.T, all []metrics.Family) string {
 	t.Helper()
 	var b strings.Builder
 	if err := promtext.Write(&b, all); err != nil {
@@ -80,20 +93,21 @@ func TestMerge(t *testing.T) {
 			t.Errorf("error %v, no %s in\n%s", err, want, got)
 		}
 	}
-	if _, err := promtext.Merge(all, []promtext.Family{{Name: "perdure_gate_pace", Type: promtext.Counter}}); err == nil {
+	if _, err := promtext.Merge(all, []metrics.Family{{Name: "perdure_gate_pace", Type: metrics.Counter}}); err == nil {
 		t.Error("no error for a gauge that becomes a counter")
 	}
 }
 
 // Beyond the limit, what is new is counted under the operation other; nothing is lost.
 func TestMergeBeyondTheLimit(t *testing.T) {
-	var all []promtext.Family
+	var all []metrics.Family
 	for n := range promtext.MaxSeries + 5 {
 		var err error
-		c := promtext.Family{Name: "perdure_calls_total", Type: promtext.Counter, Help: "Calls."}
-		c.Add(1, "operation", fmt.Sprint("op", n), "key", fmt.Sprint("k", n))
+		c := metrics.Family{Name: "perdure_calls", Type: metrics.Counter, Help: "Calls.", Samples: []metrics.Sample{
+			{Suffix: "_total", Labels: labels("operation", fmt.Sprint("op", n), "key", fmt.Sprint("k", n)), Value: 1},
+		}}
 		if n == 0 || n >= promtext.MaxSeries-1 { // one by one around the limit
-			all, err = promtext.Merge(all, []promtext.Family{c})
+			all, err = promtext.Merge(all, []metrics.Family{c})
 		} else {
 			all[0].Samples = append(all[0].Samples, c.Samples...)
 		}
@@ -117,7 +131,7 @@ func TestFilesThatAreRefused(t *testing.T) {
 		header + "node_load1 0.5\n":                                                        "before the first # TYPE",
 		header + "# HELP node_load1 Load.\n":                                               "is no metric of perdure",
 		header + help + "perdure_calls_total 1":                                            "last line is cut",
-		header + help + "perdure_calls_total\n":                                            "has no number",
+		header + help + "perdure_calls_total\n":                                            "a sample that is none of perdure_calls_total",
 		header + help + "perdure_calls_total -1\n":                                         "with the value -1",
 		header + help + "perdure_calls_total NaN\n":                                        "has no number",
 		header + help + "perdure_calls_total 1 123\n":                                      "has no number",
@@ -127,6 +141,8 @@ func TestFilesThatAreRefused(t *testing.T) {
 		header + help + help:                                                               "there twice",
 		header + "# TYPE perdure_calls_total counter\n":                                    "without its HELP",
 		header + "# HELP perdure_x X.\n# TYPE perdure_x summary\n":                         `has the type "summary"`,
+		header + "# HELP perdure_x X.\n# TYPE perdure_x counter\n":                         `perdure_x has the type "counter"`,
+		header + "# HELP perdure_x_total X.\n# TYPE perdure_x_total gauge\n":               `perdure_x_total has the type "gauge"`,
 		header + strings.Repeat("# "+strings.Repeat("x", 1022)+"\n", promtext.MaxSize>>10): "is larger than",
 	} {
 		path := filepath.Join(t.TempDir(), "perdure.prom")
