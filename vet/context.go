@@ -78,7 +78,7 @@ func mayWait(pass *analysis.Pass, call *ast.CallExpr) bool {
 	}
 	for v := range f.Results().Variables() {
 		t := v.Type()
-		if is(named(t), "os/exec", "Cmd") || is(named(t), "net/http", "Request") || types.AssignableTo(t, types.Universe.Lookup("error").Type()) {
+		if is(named(t), "os/exec", "Cmd") || is(named(t), "net/http", "Request") || isError(t) {
 			return true
 		}
 		if m, _, _ := types.LookupFieldOrMethod(t, true, nil, "Err"); m != nil {

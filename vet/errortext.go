@@ -40,14 +40,21 @@ func matchesText(pass *analysis.Pass, n ast.Node) {
 	report := func(n ast.Node) {
 		pass.ReportRangef(n, "the text of an error decides whether to retry: use errors.Is, errors.As, or a code")
 	}
+	texts := map[types.Object]bool{}
+	isErrorText := func(e ast.Expr) bool { return isErrorText(pass, texts, e) }
 	ast.Inspect(n, func(n ast.Node) bool {
+		for to, value := range assigned(n) {
+			if isErrorText(value) && isString(pass.TypesInfo.TypeOf(to)) {
+				texts[object(pass, to)] = true
+			}
+		}
 		switch n := n.(type) {
 		case *ast.BinaryExpr:
-			if (n.Op == token.EQL || n.Op == token.NEQ) && (isErrorText(pass, n.X) || isErrorText(pass, n.Y)) {
+			if (n.Op == token.EQL || n.Op == token.NEQ) && (isErrorText(n.X) || isErrorText(n.Y)) {
 				report(n)
 			}
 		case *ast.SwitchStmt:
-			if n.Tag != nil && isErrorText(pass, n.Tag) {
+			if n.Tag != nil && isErrorText(n.Tag) {
 				report(n.Tag)
 			}
 		case *ast.CallExpr:
@@ -55,7 +62,7 @@ func matchesText(pass *analysis.Pass, n ast.Node) {
 				return true
 			}
 			for _, arg := range n.Args {
-				if isErrorText(pass, arg) {
+				if isErrorText(arg) {
 					report(n)
 				}
 			}
@@ -64,13 +71,32 @@ func matchesText(pass *analysis.Pass, n ast.Node) {
 	})
 }
 
-// isErrorText reports whether e contains a call of the method Error of an error.
-func isErrorText(pass *analysis.Pass, e ast.Expr) (found bool) {
-	eachIn(e, func(call *ast.CallExpr) {
-		sel, ok := ast.Unparen(call.Fun).(*ast.SelectorExpr)
-		if ok && sel.Sel.Name == "Error" && len(call.Args) == 0 && types.AssignableTo(pass.TypesInfo.TypeOf(sel.X), types.Universe.Lookup("error").Type()) {
-			found = true
+// isErrorText reports whether e contains a call of the method Error of an error, prints an error, or is one of texts.
+func isErrorText(pass *analysis.Pass, texts map[types.Object]bool, e ast.Expr) (found bool) {
+	ast.Inspect(e, func(n ast.Node) bool {
+		switch n := n.(type) {
+		case *ast.Ident:
+			found = found || texts[pass.TypesInfo.Uses[n]]
+		case *ast.CallExpr:
+			sel, ok := ast.Unparen(n.Fun).(*ast.SelectorExpr)
+			found = found || ok && sel.Sel.Name == "Error" && len(n.Args) == 0 && isError(pass.TypesInfo.TypeOf(sel.X))
+			for _, arg := range n.Args {
+				found = found || calls(pass, n, "fmt", "Sprint", "Sprintf", "Sprintln") && isError(pass.TypesInfo.TypeOf(arg))
+			}
 		}
+		return true
 	})
 	return found
+}
+
+func isError(t types.Type) bool {
+	return types.AssignableTo(t, types.Universe.Lookup("error").Type())
+}
+
+func isString(t types.Type) bool {
+	if t == nil { // of _
+		return false
+	}
+	b, ok := t.Underlying().(*types.Basic)
+	return ok && b.Info()&types.IsString != 0
 }

@@ -9,6 +9,7 @@ import (
 
 	"golang.org/x/tools/go/analysis"
 	"golang.org/x/tools/go/analysis/passes/inspect"
+	"golang.org/x/tools/go/types/typeutil"
 )
 
 // post reports a POST or PATCH that retry.Do repeats, and that has no Idempotency-Key: a
@@ -20,20 +21,33 @@ var post = &analysis.Analyzer{
 	Run: func(pass *analysis.Pass) (any, error) {
 		built := posts(pass)
 		for _, a := range attemptsOf(pass) {
+			if hasKey(pass, built, a.body) {
+				continue
+			}
 			eachIn(a.body, func(call *ast.CallExpr) {
 				method := postMethod(pass, call)
 				for _, arg := range call.Args {
-					if obj := object(pass, arg); method == "" && outside(obj, a.body) && calls(pass, call, "net/http", "Do") {
+					if obj := object(pass, original(pass, arg)); method == "" && outside(obj, a.body) && calls(pass, call, "net/http", "Do") {
 						method = built.method[obj]
 					}
 				}
-				if method != "" && !hasKey(pass, built, a.body) {
+				if method != "" {
 					pass.ReportRangef(call, "%s is repeated without an Idempotency-Key: the server may process it twice", method)
 				}
 			})
 		}
 		return nil, nil
 	},
+}
+
+// original returns the request that e is a copy of by WithContext or Clone, or e.
+func original(pass *analysis.Pass, e ast.Expr) ast.Expr {
+	if call, ok := ast.Unparen(e).(*ast.CallExpr); ok && calls(pass, call, "net/http", "WithContext", "Clone") {
+		if on, _ := receiver(pass, call); on != nil {
+			return original(pass, on)
+		}
+	}
+	return e
 }
 
 // requests are the POST and PATCH requests of a package that are assigned to a variable,
@@ -45,6 +59,13 @@ type requests struct {
 
 func posts(pass *analysis.Pass) requests {
 	r := requests{map[types.Object]string{}, map[types.Object]bool{}}
+	bodies := functions(pass)
+	keyed := func(header ast.Expr) {
+		if field, ok := ast.Unparen(header).(*ast.SelectorExpr); ok {
+			header = field.X // the request, and not the field of all requests
+		}
+		r.keyed[object(pass, header)] = true
+	}
 	in(pass).Preorder([]ast.Node{(*ast.AssignStmt)(nil), (*ast.CallExpr)(nil)}, func(n ast.Node) {
 		switch n := n.(type) {
 		case *ast.AssignStmt:
@@ -53,11 +74,21 @@ func posts(pass *analysis.Pass) requests {
 					r.method[obj] = postMethod(pass, call)
 				}
 			}
+			for _, to := range n.Lhs {
+				if at, ok := to.(*ast.IndexExpr); ok && isKeyName(pass, at.Index) {
+					keyed(at.X)
+				}
+				if field, ok := to.(*ast.SelectorExpr); ok && field.Sel.Name == "Header" { // whatever is in it
+					keyed(field)
+				}
+			}
 		case *ast.CallExpr:
 			if on := keyedHeader(pass, n); on != nil {
-				r.keyed[object(pass, on)] = true
-				if header, ok := on.(*ast.SelectorExpr); ok {
-					r.keyed[object(pass, header.X)] = true
+				keyed(on)
+			}
+			for _, arg := range n.Args {
+				if mayKey(pass, bodies, n) && is(named(pass.TypesInfo.TypeOf(arg)), "net/http", "Request", "Header") {
+					keyed(arg)
 				}
 			}
 		}
@@ -66,6 +97,31 @@ func posts(pass *analysis.Pass) requests {
 		delete(r.method, obj)
 	}
 	return r
+}
+
+// mayKey reports whether a function or method that gets a request or its header may set the key: all but those of
+// net/http and its like, and those of the package whose body is known and sets none.
+func mayKey(pass *analysis.Pass, bodies map[types.Object]attempt, call *ast.CallExpr) bool {
+	f, ok := typeutil.Callee(pass.TypesInfo, call).(*types.Func)
+	if !ok || f.Pkg() == nil {
+		return true
+	}
+	if strings.HasPrefix(f.Pkg().Path(), "net/http") || f.Name() == "Do" || f.Name() == "RoundTrip" {
+		return false
+	}
+	known, ok := bodies[f]
+	return !ok || setsKey(pass, known.body)
+}
+
+// setsKey reports whether a key is set below n.
+func setsKey(pass *analysis.Pass, n ast.Node) (found bool) {
+	ast.Inspect(n, func(n ast.Node) bool {
+		if e, ok := n.(ast.Expr); ok {
+			found = found || isKeyName(pass, e)
+		}
+		return true
+	})
+	return found
 }
 
 // postMethod returns POST or PATCH if call sends or builds such a request, or "".
@@ -105,13 +161,16 @@ func hasKey(pass *analysis.Pass, built requests, n ast.Node) (found bool) {
 // keyedHeader returns the header that call gives an idempotency key, or nil.
 func keyedHeader(pass *analysis.Pass, call *ast.CallExpr) ast.Expr {
 	on, kind := receiver(pass, call)
-	if !is(kind, "net/http", "Header") || !calls(pass, call, "net/http", "Set", "Add") || len(call.Args) != 2 {
+	if !is(kind, "net/http", "Header") || !calls(pass, call, "net/http", "Set", "Add") || len(call.Args) != 2 || !isKeyName(pass, call.Args[0]) {
 		return nil
 	}
-	if name, ok := text(pass, call.Args[0]); ok && strings.HasSuffix(strings.ToLower(name), "idempotency-key") {
-		return on
-	}
-	return nil
+	return on
+}
+
+// isKeyName reports whether e is the constant name of a header for an idempotency key.
+func isKeyName(pass *analysis.Pass, e ast.Expr) bool {
+	name, ok := text(pass, e)
+	return ok && strings.HasSuffix(strings.ToLower(name), "idempotency-key")
 }
 
 // text returns the value of a constant string.

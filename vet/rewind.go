@@ -23,7 +23,7 @@ var rewind = &analysis.Analyzer{
 			rewound := rewinds(pass, a.body)
 			eachIn(a.body, func(call *ast.CallExpr) {
 				for i, arg := range call.Args {
-					obj := object(pass, arg)
+					obj := object(pass, original(pass, arg))
 					if !outside(obj, a.body) || obj.Pkg() != pass.Pkg || rewound[obj] {
 						continue
 					}

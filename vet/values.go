@@ -6,9 +6,11 @@ import (
 	"go/constant"
 	"go/types"
 	"reflect"
+	"time"
 
 	"golang.org/x/tools/go/analysis"
 	"golang.org/x/tools/go/analysis/passes/inspect"
+	"golang.org/x/tools/go/ast/inspector"
 
 	"github.com/seed-0f2c7998/perdure/circuit"
 	"github.com/seed-0f2c7998/perdure/retry"
@@ -21,23 +23,45 @@ var values = &analysis.Analyzer{
 	Doc:      "report a policy with an invalid constant value",
 	Requires: []*analysis.Analyzer{inspect.Analyzer},
 	Run: func(pass *analysis.Pass) (any, error) {
+		completed := completed(pass)
 		in(pass).Preorder([]ast.Node{(*ast.CompositeLit)(nil), (*ast.AssignStmt)(nil), (*ast.CallExpr)(nil)}, func(n ast.Node) {
 			switch n := n.(type) {
 			case *ast.CompositeLit:
-				checkLiteral(pass, n)
+				checkLiteral(pass, n, completed[n])
 			case *ast.AssignStmt:
 				checkAssignment(pass, n)
 			case *ast.CallExpr:
 				checkSet(pass, n)
+				checkPreset(pass, n)
 			}
 		})
 		return nil, nil
 	},
 }
 
-// checkLiteral validates a literal. A Config is validated if all its numbers are constant,
-// since the limits of one depend on others; those of a Policy do not.
-func checkLiteral(pass *analysis.Pass, lit *ast.CompositeLit) {
+// completed returns the literals that are assigned to a variable of which a field is assigned elsewhere.
+func completed(pass *analysis.Pass) map[*ast.CompositeLit]bool {
+	changed, found := map[types.Object]bool{}, map[*ast.CompositeLit]bool{}
+	for assign := range inspector.All[*ast.AssignStmt](in(pass)) {
+		for _, to := range assign.Lhs {
+			if field, ok := ast.Unparen(to).(*ast.SelectorExpr); ok {
+				changed[object(pass, field.X)] = true
+			}
+		}
+	}
+	in(pass).Preorder([]ast.Node{(*ast.AssignStmt)(nil), (*ast.ValueSpec)(nil), (*ast.KeyValueExpr)(nil)}, func(n ast.Node) {
+		for to, value := range assigned(n) {
+			if lit, ok := ast.Unparen(value).(*ast.CompositeLit); ok && changed[object(pass, to)] {
+				found[lit] = true
+			}
+		}
+	})
+	return found
+}
+
+// checkLiteral validates a literal. A Config is validated if all its numbers are constant and none is set later, since
+// the limits of one depend on others; those of a Policy do not.
+func checkLiteral(pass *analysis.Pass, lit *ast.CompositeLit, completed bool) {
 	kind := named(pass.TypesInfo.TypeOf(lit))
 	var p retry.Policy
 	var c circuit.Config
@@ -45,23 +69,46 @@ func checkLiteral(pass *analysis.Pass, lit *ast.CompositeLit) {
 	case is(kind, retryPath, "Policy"):
 		fill(pass, reflect.ValueOf(&p).Elem(), lit)
 		report(pass, lit, p.Validate())
-	case is(kind, circuitPath, "Config"):
+	case is(kind, circuitPath, "Config") && !completed:
 		if fill(pass, reflect.ValueOf(&c).Elem(), lit) {
 			report(pass, lit, c.Validate())
 		}
 	}
 }
 
-// checkAssignment validates a constant that is assigned to a field of a Policy.
+// checkAssignment validates a constant that is assigned to a field of a Policy, or a Config whose other fields fit it.
 func checkAssignment(pass *analysis.Pass, assign *ast.AssignStmt) {
 	for to, value := range assigned(assign) {
 		field, ok := ast.Unparen(to).(*ast.SelectorExpr)
-		if !ok || !is(named(pass.TypesInfo.TypeOf(field.X)), retryPath, "Policy") {
+		if !ok {
 			continue
 		}
-		var p retry.Policy
-		set(pass, reflect.ValueOf(&p).Elem().FieldByName(field.Sel.Name), value)
-		report(pass, assign, p.Validate())
+		switch kind := named(pass.TypesInfo.TypeOf(field.X)); {
+		case is(kind, retryPath, "Policy"):
+			var p retry.Policy
+			set(pass, reflect.ValueOf(&p).Elem().FieldByName(field.Sel.Name), value)
+			report(pass, assign, p.Validate())
+		case is(kind, circuitPath, "Config"):
+			c := circuit.Config{
+				RecoveryTimeout: time.Millisecond, OpenGrowth: 2,
+				Window: time.Minute, FailureRatio: .5, SlowCall: time.Second, Rate: 1,
+			}
+			v := reflect.ValueOf(&c).Elem().FieldByName(field.Sel.Name)
+			if set(pass, v, value) && v.IsValid() && !v.IsZero() {
+				report(pass, assign, c.Validate())
+			}
+		}
+	}
+}
+
+// checkPreset looks up a constant name of a preset.
+func checkPreset(pass *analysis.Pass, call *ast.CallExpr) {
+	if !calls(pass, call, retryPath, "Preset") || len(call.Args) != 1 {
+		return
+	}
+	if name, ok := text(pass, call.Args[0]); ok {
+		_, err := retry.Preset(name)
+		report(pass, call, err)
 	}
 }
 

@@ -2,6 +2,7 @@ package errortext
 
 import (
 	"errors"
+	"fmt"
 	"io"
 	"regexp"
 	"strings"
@@ -40,3 +41,15 @@ func policy() retry.Policy {
 
 // Not a classifier: a log may look at texts.
 func log(err error) bool { return strings.Contains(err.Error(), "timeout") }
+
+var variable = retry.Policy{Classify: func(err error) retry.Class {
+	text := strings.ToLower(err.Error())
+	_ = err.Error()
+	failed := errors.Is(err, io.EOF)
+	switch {
+	case failed && text == "": // want `the text of an error decides`
+	case strings.HasPrefix(text, "busy"), busy.MatchString(fmt.Sprint(err)): // want `the text of an error decides` `the text of an error decides`
+		return retry.ClassTransient
+	}
+	return retry.ClassUnknown
+}}

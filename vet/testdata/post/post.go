@@ -26,7 +26,7 @@ func patch(ctx context.Context, p *retry.Policy, client *http.Client) error {
 		return err
 	}
 	return retry.Do(ctx, p, func(ctx context.Context) error {
-		_, err := client.Do(req.WithContext(ctx))
+		_, err := client.Do(req.WithContext(ctx)) // want `PATCH is repeated without an Idempotency-Key`
 		if err != nil {
 			_, err = client.Do(req) // want `PATCH is repeated without an Idempotency-Key`
 		}
@@ -92,5 +92,54 @@ func get(ctx context.Context, p *retry.Policy, client *http.Client) error {
 // Not an attempt.
 func once(ctx context.Context, client *http.Client) error {
 	_, err := client.PostForm("https://pay.example/", nil)
+	return err
+}
+
+type signer interface{ sign(*http.Request) }
+
+// What gets the request may set the key, unless its body is known and does not.
+func helped(ctx context.Context, p *retry.Policy, s signer, set func(http.Header)) error {
+	return retry.Do(ctx, p, func(ctx context.Context) error {
+		req, err := http.NewRequestWithContext(ctx, "POST", "https://pay.example/", nil)
+		if err != nil {
+			return err
+		}
+		s.sign(req)
+		return send(req)
+	})
+}
+
+func headed(ctx context.Context, p *retry.Policy, header http.Header, key string) error {
+	_ = retry.Do(ctx, p, func(ctx context.Context) error {
+		req, err := http.NewRequestWithContext(ctx, "POST", "https://pay.example/", nil)
+		if err != nil {
+			return err
+		}
+		req.Header = header
+		return send(req)
+	})
+	return retry.Do(ctx, p, func(ctx context.Context) error {
+		req, err := http.NewRequestWithContext(ctx, "POST", "https://pay.example/", nil)
+		if err != nil {
+			return err
+		}
+		req.Header["Idempotency-Key"] = []string{key}
+		return send(req)
+	})
+}
+
+func typed(ctx context.Context, p *retry.Policy) error {
+	return retry.Do(ctx, p, func(ctx context.Context) error {
+		req, err := http.NewRequestWithContext(ctx, "POST", "https://pay.example/", nil) // want `POST is repeated without an Idempotency-Key`
+		if err != nil {
+			return err
+		}
+		req.Header.Set("Content-Type", "application/json")
+		return send(req)
+	})
+}
+
+func send(req *http.Request) error {
+	_, err := http.DefaultClient.Do(req)
 	return err
 }

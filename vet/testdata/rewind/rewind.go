@@ -72,3 +72,14 @@ func refilled(ctx context.Context, p *retry.Policy, client *http.Client, text []
 		return err
 	})
 }
+
+func withContext(ctx context.Context, p *retry.Policy, client *http.Client, text []byte) error {
+	req, err := http.NewRequest("PUT", "https://store.example/k", bytes.NewReader(text))
+	if err != nil {
+		return err
+	}
+	return retry.Do(ctx, p, func(ctx context.Context) error {
+		_, err := client.Do(req.WithContext(ctx)) // want `the body of req is read by each attempt`
+		return err
+	})
+}

@@ -32,3 +32,22 @@ func set() error {
 	var c circuit.Config
 	return c.Set("recovery_timeout_seconds", "soon") // want `invalid value "soon" for recovery_timeout_seconds`
 }
+
+func completed() (circuit.Config, error) {
+	limited := circuit.Config{Burst: 3}
+	limited.Rate = 5
+	slow := circuit.Config{OpenMax: time.Second}
+	slow.OpenGrowth, slow.RecoveryTimeout = 2, 10*time.Millisecond
+	c := circuit.Service()
+	c.Budget = 5000    // want `invalid value 5000 for budget`
+	c.FailureRatio = 2 // want `invalid value 2 for failure_ratio`
+	c.FailureRatio = .5
+	c.OpenMax = time.Minute
+	c.OpenGrowth = 1
+	c.Window = 0
+	_, err := retry.Preset("servce") // want `servce`
+	if _, err := retry.Preset("s3-upload"); err != nil {
+		return slow, err
+	}
+	return limited, err
+}
