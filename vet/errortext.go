@@ -40,14 +40,9 @@ func matchesText(pass *analysis.Pass, n ast.Node) {
 	report := func(n ast.Node) {
 		pass.ReportRangef(n, "the text of an error decides whether to retry: use errors.Is, errors.As, or a code")
 	}
-	texts := map[types.Object]bool{}
+	texts := textsIn(pass, n)
 	isErrorText := func(e ast.Expr) bool { return isErrorText(pass, texts, e) }
 	ast.Inspect(n, func(n ast.Node) bool {
-		for to, value := range assigned(n) {
-			if isErrorText(value) && isString(pass.TypesInfo.TypeOf(to)) {
-				texts[object(pass, to)] = true
-			}
-		}
 		switch n := n.(type) {
 		case *ast.BinaryExpr:
 			if (n.Op == token.EQL || n.Op == token.NEQ) && (isErrorText(n.X) || isErrorText(n.Y)) {
@@ -69,6 +64,20 @@ func matchesText(pass *analysis.Pass, n ast.Node) {
 		}
 		return true
 	})
+}
+
+// textsIn returns the variables that are set to the text of an error below n.
+func textsIn(pass *analysis.Pass, n ast.Node) map[types.Object]bool {
+	texts := map[types.Object]bool{}
+	ast.Inspect(n, func(n ast.Node) bool {
+		for to, value := range assigned(n) {
+			if obj := object(pass, to); obj != nil && isString(obj.Type()) && isErrorText(pass, texts, value) {
+				texts[obj] = true
+			}
+		}
+		return true
+	})
+	return texts
 }
 
 // isErrorText reports whether e contains a call of the method Error of an error, prints an error, or is one of texts.
@@ -94,9 +103,6 @@ func isError(t types.Type) bool {
 }
 
 func isString(t types.Type) bool {
-	if t == nil { // of _
-		return false
-	}
 	b, ok := t.Underlying().(*types.Basic)
 	return ok && b.Info()&types.IsString != 0
 }

@@ -50,8 +50,8 @@ func original(pass *analysis.Pass, e ast.Expr) ast.Expr {
 	return e
 }
 
-// requests are the POST and PATCH requests of a package that are assigned to a variable,
-// and the requests that are given a key.
+// requests are the POST and PATCH requests of a package that are assigned to a variable, and the requests and headers
+// that are given a key.
 type requests struct {
 	method map[types.Object]string
 	keyed  map[types.Object]bool
@@ -60,35 +60,17 @@ type requests struct {
 func posts(pass *analysis.Pass) requests {
 	r := requests{map[types.Object]string{}, map[types.Object]bool{}}
 	bodies := functions(pass)
-	keyed := func(header ast.Expr) {
-		if field, ok := ast.Unparen(header).(*ast.SelectorExpr); ok {
-			header = field.X // the request, and not the field of all requests
-		}
-		r.keyed[object(pass, header)] = true
-	}
 	in(pass).Preorder([]ast.Node{(*ast.AssignStmt)(nil), (*ast.CallExpr)(nil)}, func(n ast.Node) {
 		switch n := n.(type) {
 		case *ast.AssignStmt:
-			if call, ok := n.Rhs[0].(*ast.CallExpr); ok && len(n.Rhs) == 1 {
-				if obj := object(pass, n.Lhs[0]); obj != nil && postMethod(pass, call) != "" {
-					r.method[obj] = postMethod(pass, call)
-				}
-			}
-			for _, to := range n.Lhs {
-				if at, ok := to.(*ast.IndexExpr); ok && isKeyName(pass, at.Index) {
-					keyed(at.X)
-				}
-				if field, ok := to.(*ast.SelectorExpr); ok && field.Sel.Name == "Header" { // whatever is in it
-					keyed(field)
-				}
-			}
+			r.assign(pass, n)
 		case *ast.CallExpr:
 			if on := keyedHeader(pass, n); on != nil {
-				keyed(on)
+				r.key(pass, on)
 			}
 			for _, arg := range n.Args {
 				if mayKey(pass, bodies, n) && is(named(pass.TypesInfo.TypeOf(arg)), "net/http", "Request", "Header") {
-					keyed(arg)
+					r.key(pass, arg)
 				}
 			}
 		}
@@ -97,6 +79,37 @@ func posts(pass *analysis.Pass) requests {
 		delete(r.method, obj)
 	}
 	return r
+}
+
+// assign records the request that n makes, or the key that n sets.
+func (r *requests) assign(pass *analysis.Pass, n *ast.AssignStmt) {
+	if call, ok := n.Rhs[0].(*ast.CallExpr); ok && len(n.Rhs) == 1 {
+		if obj := object(pass, n.Lhs[0]); obj != nil && postMethod(pass, call) != "" {
+			r.method[obj] = postMethod(pass, call)
+		}
+	}
+	for _, to := range n.Lhs {
+		switch to := to.(type) {
+		case *ast.IndexExpr:
+			if isKeyName(pass, to.Index) {
+				r.key(pass, to.X)
+			}
+		case *ast.SelectorExpr:
+			if to.Sel.Name == "Header" { // whatever is in it
+				r.key(pass, to)
+			}
+		}
+	}
+}
+
+// key records that a header, or that of a request, may have a key.
+func (r *requests) key(pass *analysis.Pass, header ast.Expr) {
+	if field, ok := ast.Unparen(header).(*ast.SelectorExpr); ok {
+		header = field.X // the request, and not the field of all requests
+	}
+	if obj := object(pass, header); obj != nil {
+		r.keyed[obj] = true
+	}
 }
 
 // mayKey reports whether a function or method that gets a request or its header may set the key: all but those of

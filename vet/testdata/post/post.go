@@ -139,6 +139,9 @@ func typed(ctx context.Context, p *retry.Policy) error {
 	})
 }
 
+// A copy that another function gets says nothing of other requests.
+func copied(ctx context.Context, s signer, req *http.Request) { s.sign(req.Clone(ctx)) }
+
 func send(req *http.Request) error {
 	_, err := http.DefaultClient.Do(req)
 	return err
