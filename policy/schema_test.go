@@ -122,7 +122,7 @@ func reasons() [][2]string {
 		{"an absent name", `for \S+\.(circuit_breaker|policy): must be`},
 		{"no word, status or code", `(retry_on|ignore_on): must be`},
 		{"a path twice", `/ is set twice`},
-		{"an anchor or a tag", `(?s)(&a |!!str ).*invalid value for`},
+		{"an anchor or a tag", `(?s)(&a |!!str ).*: anchors, aliases and tags`},
 		{"a text or another notation out of range", `invalid value "[^"]*[0-9.]+[^"]*"`},
 	}
 }

@@ -16,7 +16,7 @@ const (
 	longest = 1 << 20 // in bytes
 	marks   = 1 << 16 // characters that may begin a token, also in comments
 	most    = 10_000  // tokens, without comments
-	deepest = 64      // nested mappings, sequences, anchors and tags
+	deepest = 64      // nested mappings and sequences
 )
 
 // tokens returns the tokens of the file, without comments.
@@ -27,8 +27,12 @@ func (f *File) tokens() (token.Tokens, error) {
 	var kept token.Tokens
 	var d depth
 	for _, t := range lexer.Tokenize(string(f.data)) {
-		if t.Type == token.CommentType {
+		switch t.Type {
+		case token.CommentType:
 			continue
+		case token.AnchorType, token.AliasType, token.TagType:
+			return nil, f.Fail(t, "anchors, aliases and tags are not allowed: write the value itself")
+		default:
 		}
 		if kept.Add(t); len(kept) > most {
 			return nil, fmt.Errorf("%s: too many values: must be at most %d names, values and signs", f.Place(t), most)
@@ -91,7 +95,7 @@ func (d *depth) add(t *token.Token) int {
 		d.begin(at)
 	case token.SequenceStartType, token.MappingStartType:
 		d.open = append(d.open, 0)
-	case token.SequenceEntryType, token.MappingKeyType, token.AnchorType, token.TagType, token.AliasType:
+	case token.SequenceEntryType, token.MappingKeyType:
 		d.begin(at)
 	default:
 	}

@@ -29,7 +29,7 @@ func hostile() map[string]int {
 		keys += fmt.Sprintf("k%d: 1\n", i)
 	}
 	files := map[string]int{
-		stairs.String(): 65, list.String(): 65, bomb[:min(len(bomb), longest)]: 910, keys: 21846,
+		stairs.String(): 65, list.String(): 65, bomb[:min(len(bomb), longest)]: 1, keys: 21846,
 		grow("--- 1\n"): 0, grow("- 1\n"): 0, "a: [" + grow("1,"): 1, "a: {" + grow("a: 1, "): 1, "a: \"" + grow("x\n"): 0,
 		"\x1b[2J: 1": 1, "a: \xff": 1, "a: 1\nb: \x00": 2, "a: \u009b": 1,
 	}
@@ -95,7 +95,7 @@ func TestLargestFiles(t *testing.T) {
 		{"many of the same depth", setting + strings.Repeat("# [[[\n", 1000) + "circuit_breaker: {failure_threshold: 3}", ""},
 		{"one after the other", "policy:\n  retry_on:\n" + strings.Repeat("  - 503\n", 2000), ""},
 		{"in brackets", "policy: {retry_on: [" + strings.Repeat("503, ", 2000) + "503], max_attempts: 3}", ""},
-		{"with tags", "policy: {retry_on: [" + strings.Repeat("&a 503, ", 1000) + "503], max_attempts: 3}", "must be values"},
+		{"with anchors", "policy: {retry_on: [" + strings.Repeat("&a 503, ", 1000) + "503], max_attempts: 3}", "anchors, aliases and tags are not allowed"},
 	} {
 		_, err := load(t, path, row.text)
 		if got := fmt.Sprint(err); (err != nil || row.want != "") && !strings.Contains(got, row.want) || row.want == "" && err != nil {
