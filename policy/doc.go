@@ -13,7 +13,7 @@
 //	breakers:
 //	  warehouse: {gate: wait, concurrency: 4}
 //	store: host                    # where the state of breakers lives
-//	proxy:                         # upstreams of the command perdure proxy, by path prefix
+//	proxy:                         # upstreams of the command perdure proxy, by path prefix or address
 //	  /weather: {to: "https://weather.example.com", policy: fetch}
 //
 // [Load] returns the policies of such a file as a [Set]; [Set.For] returns one of them:

@@ -34,7 +34,7 @@ func Schema() []byte {
 	preset := choice(Parameter{Parameter: perdure.Parameter{Name: "preset", Want: "one of service, pipeline"}})
 	preset["description"] = "preset whose circuit breaker this one begins with"
 	breakers["preset"] = preset
-	upstreams := rows("upstreams of perdure proxy, by path prefix", "^/", "upstream")
+	upstreams := rows("upstreams of perdure proxy, by path prefix or address", `^(/|unix:.|[^/]*:[0-9]+$)`, "upstream")
 	upstreams["propertyNames"] = object{"not": object{"pattern": "^" + regexp.QuoteMeta(upstream.Reserved) + "(/|$)"}}
 	root := object{
 		"$schema": "https://json-schema.org/draft/2020-12/schema",

@@ -16,6 +16,7 @@ import (
 // file.
 type Upstream struct {
 	Prefix string // path prefix without a slash at its end; "" means all paths
+	Listen string // address of a listener of its own: HOST:PORT or unix:PATH; "" means that of the command
 	URL    string // http or https, without user, query and fragment
 	Policy string // name of a policy of the file or of a preset; "" means that of the command
 	Source string // the line of the file, for errors
@@ -31,10 +32,10 @@ func (r *reader) upstream(key string, at *token.Token, body ast.Node) error {
 	title := proxySection + "." + key
 	u := Upstream{Source: r.Place(at) + ": " + title}
 	var err error
-	if u.Prefix, err = upstream.Prefix(r.Place(at)+": "+proxySection, key); err != nil {
+	if u.Prefix, u.Listen, err = upstream.Key(r.Place(at)+": "+proxySection, key); err != nil {
 		return yamlfile.Below(err, r.Excerpt(at))
 	}
-	if slices.ContainsFunc(r.out.upstreams, func(other Upstream) bool { return other.Prefix == u.Prefix }) {
+	if slices.ContainsFunc(r.out.upstreams, func(other Upstream) bool { return other.Prefix == u.Prefix && other.Listen == u.Listen }) {
 		return r.Fail(at, "%s is set twice", title)
 	}
 	err = r.Each(body, title, func(name string, at *token.Token, value ast.Node) error {

@@ -85,20 +85,20 @@ func (a *app) policies(args []string) (*policyfile.File, error) {
 
 // writeUpstream writes an upstream of perdure proxy as one line.
 func (a *app) writeUpstream(w io.Writer, u policyfile.Upstream) error {
-	u.Prefix = cmp.Or(u.Prefix, "/")
+	key := cmp.Or(u.Listen, u.Prefix, "/")
 	if a.json {
 		return json.NewEncoder(w).Encode(struct {
-			Prefix string `json:"proxy"`
+			Key    string `json:"proxy"`
 			URL    string `json:"to"`
 			Policy string `json:"policy,omitempty"`
 			Source string `json:"source"`
-		}(u))
+		}{key, u.URL, u.Policy, u.Source})
 	}
 	by := ""
 	if u.Policy != "" {
 		by = "policy " + u.Policy + "  "
 	}
-	_, err := fmt.Fprintf(w, "proxy %s  %s  %s%s\n", report.Line(u.Prefix), report.Line(u.URL), report.Line(by), report.Line(u.Source))
+	_, err := fmt.Fprintf(w, "proxy %s  %s  %s%s\n", report.Line(key), report.Line(u.URL), report.Line(by), report.Line(u.Source))
 	return err
 }
 

@@ -1,6 +1,7 @@
 package main
 
 import (
+	"cmp"
 	"context"
 	"fmt"
 	"time"
@@ -11,6 +12,7 @@ import (
 	"github.com/seed-0f2c7998/perdure/cmd/perdure/internal/help"
 	"github.com/seed-0f2c7998/perdure/cmd/perdure/internal/policy"
 	"github.com/seed-0f2c7998/perdure/cmd/perdure/internal/proxy"
+	"github.com/seed-0f2c7998/perdure/internal/upstream"
 )
 
 // proxyText is the help of proxy.
@@ -22,8 +24,9 @@ Idempotency-Key. A POST or PATCH without one is not repeated, unless it surely n
 body that breaks is resumed where it broke. A body whose digest does not match, or that cannot be
 resumed, reaches the client as an incomplete response, never as a complete one.
 
-Several upstreams have a path prefix each, and may have a policy each: --to /weather=URL,policy=fetch. Without --to
-they are those of the section proxy of the policy file.
+Several upstreams have a path prefix each, --to /weather=URL, or an address each, --to 127.0.0.1:9001=URL, and may have a
+policy each: --to /weather=URL,policy=fetch. Without --to they are those of the section proxy of the policy file. --listen is
+the address of those with a prefix.
 
 The preset is service. Each upstream has a circuit breaker and a retry budget, which all commands of this user share: see perdure
 status. A request gets 503 with Retry-After if the breaker is open, a limit is reached or the budget is spent, and 502 if all
@@ -77,7 +80,7 @@ func (a *app) proxyCommand() *cobra.Command {
 	}
 	flags := c.Flags()
 	flags.StringVar(&f.listen, "listen", "127.0.0.1:9000", "`address` to listen on: HOST:PORT or unix:PATH")
-	flags.StringArrayVar(&f.to, "to", nil, "upstream `URL`, or /PREFIX=URL for the paths below PREFIX, with ,policy=NAME for a policy of its own; may be repeated")
+	flags.StringArrayVar(&f.to, "to", nil, "upstream `URL`, /PREFIX=URL for the paths below PREFIX, or ADDRESS=URL for an address of its own, with ,policy=NAME for a policy of its own; may be repeated")
 	flags.StringArrayVar(&f.hosts, "host", nil, "another `name` that clients may send as Host; may be repeated")
 	flags.BoolVar(&f.remote, "allow-remote", false, "allow an address other than loopback: all hosts that reach it can use the proxy")
 	f.head, f.grace = proxy.DefaultHeadTimeout, 30*time.Second
@@ -96,6 +99,11 @@ func (a *app) proxy(ctx context.Context, f *proxyFlags) error {
 	if err := f.checkS3(); err != nil {
 		return err
 	}
+	for _, name := range f.hosts {
+		if err := upstream.Name("--host", name); err != nil {
+			return err
+		}
+	}
 	config, done, err := a.proxyConfig(f)
 	defer done()
 	if err != nil {
@@ -103,22 +111,26 @@ func (a *app) proxy(ctx context.Context, f *proxyFlags) error {
 	}
 	ctx, stop := exit.OnSignal(ctx)
 	defer stop()
-	listener, err := proxy.Listen(ctx, "--listen", f.listen, f.remote)
+	listeners, err := f.open(ctx, config.Upstreams)
+	for _, l := range listeners {
+		defer l.Close()
+	}
 	if err != nil {
 		return err
 	}
-	defer listener.Close()
+	first := listeners[0].Addr()
 	if f.s3 {
-		if err := a.serveS3(ctx, f, &config, listener.Addr()); err != nil {
+		if err := a.serveS3(ctx, f, &config, first); err != nil {
 			return err
 		}
 	}
 	for _, u := range config.Upstreams {
-		by, attrs := "", []any{"event", "serving", "address", listener.Addr().String(), "prefix", u.Prefix, "upstream", u.URL.String()}
+		address := cmp.Or(u.At, first).String()
+		by, attrs := "", []any{"event", "serving", "address", address, "prefix", u.Prefix, "upstream", u.URL.String()}
 		if u.Named != "" {
 			by, attrs = ", policy "+u.Named, append(attrs, "policy", u.Named)
 		}
-		a.log.Info(fmt.Sprintf("Serving %s%s/ for %s%s", listener.Addr(), u.Prefix, u.URL, by), attrs...)
+		a.log.Info(fmt.Sprintf("Serving %s%s/ for %s%s", address, u.Prefix, u.URL, by), attrs...)
 	}
-	return proxy.New(config, listener.Addr()).Serve(ctx, listener)
+	return proxy.New(config, first).Serve(ctx, listeners...)
 }

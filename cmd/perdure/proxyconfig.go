@@ -1,7 +1,10 @@
 package main
 
 import (
+	"context"
+	"net"
 	"net/url"
+	"slices"
 	"strings"
 
 	"github.com/seed-0f2c7998/perdure/circuit"
@@ -44,6 +47,33 @@ func (a *app) proxyConfig(f *proxyFlags) (c proxy.Config, done func(), err error
 	return c, store.Close, nil
 }
 
+// open opens --listen, unless each upstream has an address of its own, and those addresses.
+func (f *proxyFlags) open(ctx context.Context, upstreams []proxy.Upstream) (all []net.Listener, err error) {
+	add := func(field, address string) (net.Addr, error) {
+		l, err := proxy.Listen(ctx, field, address, f.remote)
+		if err != nil {
+			return nil, err
+		}
+		all = append(all, l)
+		return l.Addr(), nil
+	}
+	if f.s3 || slices.ContainsFunc(upstreams, func(u proxy.Upstream) bool { return u.Listen == "" }) {
+		if _, err := add("--listen", f.listen); err != nil {
+			return all, err
+		}
+	}
+	for i := range upstreams {
+		u := &upstreams[i]
+		if u.Listen == "" {
+			continue
+		}
+		if u.At, err = add(u.Source, u.Listen); err != nil {
+			return all, err
+		}
+	}
+	return all, nil
+}
+
 // upstreams returns those of --to, or else those of the policy file.
 func (a *app) upstreams(f *proxyFlags) (all []proxy.Upstream, err error) {
 	if len(f.to) > 0 || f.s3 {
@@ -57,7 +87,7 @@ func (a *app) upstreams(f *proxyFlags) (all []proxy.Upstream, err error) {
 		return nil, nil
 	}
 	for _, row := range file.Upstreams() {
-		u := proxy.Upstream{Prefix: row.Prefix, Named: row.Policy}
+		u := proxy.Upstream{Prefix: row.Prefix, Listen: row.Listen, Source: row.Source, Named: row.Policy}
 		if u.URL, err = upstream.URL(row.Source, row.URL); err != nil {
 			return nil, err
 		}

@@ -22,8 +22,14 @@ func (f *proxyFlags) checkS3() error {
 		return setting.Bad("--client-key-file", f.key, "given with --s3 only")
 	case f.s3 && len(f.to) == 1 && strings.Contains(f.to[0], ",policy="):
 		return setting.Bad("--to", f.to[0], "a URL alone: with --s3, --policy chooses the policy")
-	case f.s3 && (len(f.to) > 1 || len(f.to) == 1 && strings.HasPrefix(f.to[0], "/")):
-		return setting.Bad("--to", strings.Join(f.to, ","), "one URL, without a prefix: clients of --s3 sign the path")
+	case f.s3 && len(f.to) == 1:
+		all, err := proxy.ParseUpstreams("--to", f.to)
+		if err == nil && all[0].Prefix+all[0].Listen != "" {
+			err = setting.Bad("--to", f.to[0], "a URL alone: clients of --s3 sign the path, and --listen has their address")
+		}
+		return err
+	case f.s3 && len(f.to) > 1:
+		return setting.Bad("--to", strings.Join(f.to, ","), "one URL")
 	}
 	return nil
 }

@@ -15,30 +15,36 @@ import (
 	"time"
 
 	"github.com/seed-0f2c7998/perdure/internal/setting"
+	"github.com/seed-0f2c7998/perdure/internal/upstream"
 )
 
 // Listen opens the socket that text names: HOST:PORT, or unix:PATH. A host other than loopback is refused unless remote is
 // set. An error names field.
 func Listen(ctx context.Context, field, text string, remote bool) (net.Listener, error) {
+	if err := upstream.Address(field, text); err != nil {
+		return nil, err
+	}
 	if path, ok := strings.CutPrefix(text, "unix:"); ok {
-		return listenUnix(ctx, field, path)
+		l, err := listenUnix(ctx, field, path)
+		if errors.Is(err, fs.ErrNotExist) || errors.Is(err, syscall.ENOTDIR) {
+			err = setting.Bad(field, text, "unix:PATH, with a path in a directory that exists")
+		}
+		return l, err
 	}
-	host, _, err := net.SplitHostPort(text)
-	if err != nil {
-		return nil, setting.Bad(field, text, "HOST:PORT, such as 127.0.0.1:9000, or unix:PATH")
-	}
+	host, _, _ := net.SplitHostPort(text)
 	if ip := net.ParseIP(host); !remote && host != "localhost" && (ip == nil || !ip.IsLoopback()) {
 		return nil, setting.Bad(field, text, "a loopback address, such as 127.0.0.1:9000; with --allow-remote any: then all hosts that reach it can use it")
 	}
 	var config net.ListenConfig
-	return config.Listen(ctx, "tcp", text)
+	l, err := config.Listen(ctx, "tcp", text)
+	if _, unknown := errors.AsType[*net.DNSError](err); unknown || errors.Is(err, syscall.EADDRNOTAVAIL) {
+		return nil, setting.Bad(field, text, "an address of this host")
+	}
+	return l, err
 }
 
 // listenUnix opens a Unix socket that only this user can connect to. A socket of that name that no process serves is replaced.
 func listenUnix(ctx context.Context, field, path string) (net.Listener, error) {
-	if path == "" {
-		return nil, setting.Bad(field, "unix:", "unix:PATH")
-	}
 	if info, err := os.Lstat(path); err == nil {
 		if info.Mode().Type() != fs.ModeSocket {
 			return nil, setting.Bad(field, "unix:"+path, "the path of a socket, or of nothing: a file of this name exists")
@@ -61,22 +67,25 @@ func listenUnix(ctx context.Context, field, path string) (net.Listener, error) {
 
 const defaultGrace = 30 * time.Second
 
-// Serve serves clients on l until ctx ends. Then it accepts no more, and returns once all requests and upgraded connections
+// Serve serves clients on the listeners, which have the addresses of New, until ctx ends. Then it accepts no more, and returns once all requests and upgraded connections
 // have ended, at most after the Config's Grace.
-func (p *Proxy) Serve(ctx context.Context, l net.Listener) error {
+func (p *Proxy) Serve(ctx context.Context, listeners ...net.Listener) error {
 	base, cancel := context.WithCancel(context.WithoutCancel(ctx))
 	defer cancel()
 	server := &http.Server{
 		Handler: p, ReadHeaderTimeout: 10 * time.Second, IdleTimeout: 2 * time.Minute, MaxHeaderBytes: 64 << 10,
 		DisableGeneralOptionsHandler: true, // OPTIONS * is for the upstream
 		ErrorLog:                     log.New(io.Discard, "", 0),
-		BaseContext:                  func(net.Listener) context.Context { return base },
+		BaseContext:                  func(l net.Listener) context.Context { return context.WithValue(base, siteKey{}, p.at(l.Addr())) },
 		ConnContext:                  func(ctx context.Context, c net.Conn) context.Context { return context.WithValue(ctx, connKey{}, c) },
 	}
-	ended := make(chan error, 1)
-	go func() { ended <- server.Serve(l) }()
+	ended := make(chan error, len(listeners))
+	for _, l := range listeners {
+		go func() { ended <- server.Serve(l) }()
+	}
 	select {
 	case err := <-ended:
+		_ = server.Close() // the other listeners too
 		return err
 	case <-ctx.Done():
 	}

@@ -77,7 +77,7 @@ type Config struct {
 // A Proxy is an http.Handler. Make one with New.
 type Proxy struct {
 	config  Config
-	guard   guard
+	sites   []*site // that of the first address first
 	reverse *httputil.ReverseProxy
 	counts  counts
 	library metrics.Registry // of the policy, unless that has one of its own
@@ -85,18 +85,29 @@ type Proxy struct {
 	active  sync.WaitGroup // requests and upgraded connections
 }
 
-// New returns a Proxy for clients that address it as address, which is host:port, or "" for a Unix socket.
-func New(c Config, address net.Addr) *Proxy {
-	p := &Proxy{config: c, guard: newGuard(address, c.Hosts)}
+// New returns a Proxy for clients that address it as first, or, for the Upstreams that have one, as their own address.
+func New(c Config, first net.Addr) *Proxy {
+	c.Registry = cmp.Or(c.Registry, new(circuit.Registry))
+	p := &Proxy{config: c}
 	p.repeats.within, p.repeats.seed = cmp.Or(c.HeadTimeout, DefaultHeadTimeout), maphash.MakeSeed()
 	base := c.Base
 	if base == nil {
 		base = NewBase()
 	}
-	p.config.Registry = cmp.Or(c.Registry, new(circuit.Registry))
-	p.config.Upstreams = p.upstreams(counter{base})
+	p.at(first)
+	transport := p.transports(counter{base})
+	for _, u := range c.Upstreams {
+		u.transport, u.site = transport(u), p.sites[0]
+		if u.At != nil {
+			u.site = p.at(u.At)
+		}
+		u.site.upstreams = append(u.site.upstreams, &u)
+	}
 	if c.FullBudgets {
 		p.fillBudgets()
+	}
+	for _, s := range p.sites {
+		slices.SortStableFunc(s.upstreams, func(a, b *Upstream) int { return len(b.Prefix) - len(a.Prefix) })
 	}
 	p.reverse = &httputil.ReverseProxy{
 		Rewrite:        p.rewrite,
@@ -110,8 +121,20 @@ func New(c Config, address net.Addr) *Proxy {
 	return p
 }
 
-// upstreams returns those of the Config with their transports, longer prefixes first.
-func (p *Proxy) upstreams(base http.RoundTripper) []Upstream {
+// at returns the site of an address. The first call for an address adds it.
+func (p *Proxy) at(address net.Addr) *site {
+	for _, s := range p.sites {
+		if s.address.Network() == address.Network() && s.address.String() == address.String() {
+			return s
+		}
+	}
+	s := &site{address: address, guard: newGuard(address, p.config.Hosts)}
+	p.sites = append(p.sites, s)
+	return s
+}
+
+// transports returns a function that returns the transport of an upstream. All share connections, breakers and spool.
+func (p *Proxy) transports(base http.RoundTripper) func(Upstream) http.RoundTripper {
 	c := &p.config
 	own := func(policy *retry.Policy) *retry.Policy {
 		with := *policy
@@ -125,16 +148,12 @@ func (p *Proxy) upstreams(base http.RoundTripper) []Upstream {
 		Policy: own(c.Policy), Breakers: &breakers, Registry: c.Registry, OnResume: p.resumed, Classify: c.Classify,
 		HeadTimeout: c.HeadTimeout, SpoolLimit: spoolLimit, SpoolTotal: cmp.Or(c.SpoolTotal, DefaultSpoolTotal),
 	})
-	all := slices.Clone(c.Upstreams)
-	for i := range all {
-		u := &all[i]
-		u.transport = general
-		if u.Policy != nil || u.Breakers != nil {
-			u.transport = general.WithPolicy(own(cmp.Or(u.Policy, c.Policy)), cmp.Or(u.Breakers, &breakers))
+	return func(u Upstream) http.RoundTripper {
+		if u.Policy == nil && u.Breakers == nil {
+			return general
 		}
+		return general.WithPolicy(own(cmp.Or(u.Policy, c.Policy)), cmp.Or(u.Breakers, &breakers))
 	}
-	slices.SortStableFunc(all, func(a, b Upstream) int { return len(b.Prefix) - len(a.Prefix) })
-	return all
 }
 
 // fillBudgets fills the retry budget of each upstream that no process has used: else the first requests of clients that make
@@ -167,7 +186,11 @@ func (p *Proxy) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	p.active.Add(1)
 	defer p.active.Done()
 	p.counts.requests.Add(1)
-	if f := p.guard.check(r); f != nil {
+	s, ok := r.Context().Value(siteKey{}).(*site)
+	if !ok {
+		s = p.sites[0]
+	}
+	if f := s.guard.check(r); f != nil {
 		p.counts.refused.Add(1)
 		p.write(w, r, f)
 		return
@@ -175,7 +198,7 @@ func (p *Proxy) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	if p.admin(w, r) {
 		return
 	}
-	to := find(p.config.Upstreams, r.URL.EscapedPath())
+	to := s.find(r.URL.EscapedPath())
 	if to == nil {
 		p.write(w, r, &Failure{Status: http.StatusNotFound, Code: "no_upstream", Message: "no upstream has this path"})
 		return

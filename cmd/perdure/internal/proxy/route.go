@@ -2,7 +2,9 @@ package proxy
 
 import (
 	"bytes"
+	"cmp"
 	"encoding/json"
+	"net"
 	"net/http"
 	"net/url"
 	"regexp"
@@ -19,18 +21,40 @@ import (
 // An Upstream is a server, and the paths of the proxy that lead to it.
 type Upstream struct {
 	Prefix   string          // "" or a path without a slash at its end
+	Listen   string          // what Listen opens for it alone; "" means the address that others share
+	Source   string          // what an error about Listen names
+	At       net.Addr        // of the listener; nil means the first of New
 	URL      *url.URL        // scheme, host and path; the path has no slash at its end
 	Named    string          // the policy that a flag or a file names; "" means none
 	Policy   *retry.Policy   // of its requests; nil means that of the Config
 	Breakers *circuit.Config // of its server; nil means that of the Config
 
 	transport http.RoundTripper
+	site      *site
 }
+
+// A site is what clients of one listener reach.
+type site struct {
+	address   net.Addr
+	guard     guard
+	upstreams []*Upstream // longer prefixes first
+}
+
+// base returns the URL of the site for clients of other listeners, without a path; "" if they cannot have one.
+func (s *site) base() string {
+	if s.guard.unix {
+		return ""
+	}
+	return "http://" + s.address.String()
+}
+
+type siteKey struct{}
 
 // Reserved is the path of the proxy's own pages.
 const Reserved = upstream.Reserved
 
-// ParseUpstreams reads upstreams in the form URL or /PREFIX=URL, either with ,policy=NAME behind it. An error names field.
+// ParseUpstreams reads upstreams in the form URL, /PREFIX=URL or ADDRESS=URL, each with or without ,policy=NAME behind it. An
+// error names field.
 func ParseUpstreams(field string, texts []string) ([]Upstream, error) {
 	var all []Upstream
 	for _, text := range texts {
@@ -38,8 +62,8 @@ func ParseUpstreams(field string, texts []string) ([]Upstream, error) {
 		if err != nil {
 			return nil, err
 		}
-		if slices.ContainsFunc(all, func(other Upstream) bool { return other.Prefix == u.Prefix }) {
-			return nil, setting.Bad(field, text, "one upstream for each path prefix")
+		if slices.ContainsFunc(all, func(other Upstream) bool { return other.Prefix == u.Prefix && other.Listen == u.Listen }) {
+			return nil, setting.Bad(field, text, "one upstream for each path prefix and each address")
 		}
 		all = append(all, u)
 	}
@@ -47,9 +71,17 @@ func ParseUpstreams(field string, texts []string) ([]Upstream, error) {
 }
 
 func parseUpstream(field, text string) (u Upstream, err error) {
-	prefix, address := "/", text
-	if strings.HasPrefix(text, "/") {
-		prefix, address, _ = strings.Cut(text, "=")
+	u.Source = field
+	key, address, keyed := strings.Cut(text, "=")
+	switch {
+	case keyed && !strings.Contains(key, "://"):
+		if u.Prefix, u.Listen, err = upstream.Key(field, key); err != nil {
+			return u, err
+		}
+	case strings.HasPrefix(text, "/"), strings.HasPrefix(text, "unix:"):
+		return u, setting.Bad(field, text, "URL, /PREFIX=URL or ADDRESS=URL")
+	default:
+		address = text
 	}
 	if at := strings.LastIndex(address, policyMark); at >= 0 {
 		u.Named, address = address[at+len(policyMark):], address[:at]
@@ -57,19 +89,17 @@ func parseUpstream(field, text string) (u Upstream, err error) {
 			return u, setting.Bad(field, text, "URL,policy=NAME")
 		}
 	}
-	if u.Prefix, err = upstream.Prefix(field, prefix); err == nil {
-		u.URL, err = upstream.URL(field, address)
-	}
+	u.URL, err = upstream.URL(field, address)
 	return u, err
 }
 
 const policyMark = ",policy="
 
-// find returns the upstream with the longest prefix of an escaped path, or nil. all has longer prefixes first.
-func find(all []Upstream, path string) *Upstream {
-	for i := range all {
-		if _, ok := below(path, all[i].Prefix); ok || path == "*" && all[i].Prefix == "" {
-			return &all[i]
+// find returns the upstream with the longest prefix of an escaped path, or nil.
+func (s *site) find(path string) *Upstream {
+	for _, u := range s.upstreams {
+		if _, ok := below(path, u.Prefix); ok || path == "*" && u.Prefix == "" {
+			return u
 		}
 	}
 	return nil
@@ -97,11 +127,10 @@ func (u *Upstream) address(out *http.Request, in *url.URL) {
 	}
 }
 
-// back returns the path of the proxy that leads to a URL of one of the upstreams. If none has it, ok is false.
-func back(all []Upstream, to *url.URL) (path string, ok bool) {
+// back returns the path of the site that leads to a URL of one of its upstreams. If none has it, ok is false.
+func (s *site) back(to *url.URL) (path string, ok bool) {
 	best := -1
-	for i := range all {
-		u := &all[i]
+	for _, u := range s.upstreams {
 		if !sameServer(u.URL, to) {
 			continue
 		}
@@ -110,13 +139,20 @@ func back(all []Upstream, to *url.URL) (path string, ok bool) {
 			best, path = len(u.URL.Path), u.Prefix+rest
 		}
 	}
-	if best < 0 {
-		return "", false
+	return cmp.Or(path, "/"), best >= 0
+}
+
+// back returns what leads a client of s to a URL of an upstream: a path of s if there is one, else a URL of another site.
+func (p *Proxy) back(s *site, to *url.URL) (leads string, ok bool) {
+	if path, ok := s.back(to); ok {
+		return path, true
 	}
-	if path == "" {
-		path = "/"
+	for _, other := range p.sites {
+		if path, ok := other.back(to); ok && other.base() != "" {
+			return other.base() + path, true
+		}
 	}
-	return path, true
+	return "", false
 }
 
 func sameServer(a, b *url.URL) bool { return server(a) == server(b) }
@@ -133,9 +169,6 @@ func (perUpstream) RoundTrip(req *http.Request) (*http.Response, error) {
 
 // CheckBreakers returns the error of two upstreams of one server, which has one circuit breaker, whose settings differ.
 func CheckBreakers(all []Upstream) error {
-	if len(all) == 1 { // that of --s3 has no URL yet
-		return nil
-	}
 	first := make(map[string]Upstream)
 	for _, u := range all {
 		f, ok := first[server(u.URL)]
@@ -155,12 +188,12 @@ func CheckBreakers(all []Upstream) error {
 
 // reference returns text, a URL in a response to a request to the URL from, so that it leads back through the proxy. A
 // URL of another server stays as it is.
-func reference(all []Upstream, from *url.URL, text string) string {
+func (p *Proxy) reference(s *site, from *url.URL, text string) string {
 	to, err := from.Parse(text)
 	if err != nil || to.Scheme != "http" && to.Scheme != "https" || !strings.HasPrefix(text, "/") && !isAbsolute(text) {
 		return text // a relative path leads to the right place by itself
 	}
-	path, ok := back(all, to)
+	path, ok := p.back(s, to)
 	if !ok {
 		return to.String() // an absolute path that no prefix leads to
 	}
@@ -184,12 +217,12 @@ var linked = regexp.MustCompile(`<[^<>]*>`)
 func (p *Proxy) redirect(u *Upstream, h http.Header, from *url.URL) {
 	for _, name := range []string{"Location", "Content-Location"} {
 		for i, value := range h[name] {
-			h[name][i] = reference(p.config.Upstreams, from, value)
+			h[name][i] = p.reference(u.site, from, value)
 		}
 	}
 	for i, value := range h["Link"] {
 		h["Link"][i] = linked.ReplaceAllStringFunc(value, func(link string) string {
-			return "<" + reference(p.config.Upstreams, from, link[1:len(link)-1]) + ">"
+			return "<" + p.reference(u.site, from, link[1:len(link)-1]) + ">"
 		})
 	}
 	for i, value := range h["Set-Cookie"] {
