@@ -36,7 +36,7 @@ var attempts = &analysis.Analyzer{
 		bodies := functions(pass)
 		var found []attempt
 		for call := range inspector.All[*ast.CallExpr](in(pass)) {
-			if !calls(pass, call, retryPath, "Do", "Value") && !calls(pass, call, sqlPath, "Tx") && !calls(pass, call, sqlPath+"/pgxretry", "Tx") || len(call.Args) < 3 {
+			if !calls(pass, call, retryPath, "Do", "Value") && !isTx(pass, call) || len(call.Args) < 3 {
 				continue
 			}
 			if a, ok := function(pass, bodies, call.Args[len(call.Args)-1]); ok {
@@ -134,8 +134,22 @@ func eachIn(n ast.Node, visit func(*ast.CallExpr)) {
 
 // calls reports whether call is of one of the functions or methods of package pkg.
 func calls(pass *analysis.Pass, call *ast.CallExpr, pkg string, names ...string) bool {
+	f := called(pass, call)
+	return f != nil && f.Pkg() != nil && f.Pkg().Path() == pkg && slices.Contains(names, f.Name())
+}
+
+// called returns the function or method that call calls, without its type arguments, or nil.
+func called(pass *analysis.Pass, call *ast.CallExpr) *types.Func {
 	f, ok := typeutil.Callee(pass.TypesInfo, call).(*types.Func)
-	return ok && f.Pkg() != nil && f.Pkg().Path() == pkg && slices.Contains(names, f.Name())
+	if !ok {
+		return nil
+	}
+	return f.Origin()
+}
+
+// isTx reports whether call is of a transaction that is repeated.
+func isTx(pass *analysis.Pass, call *ast.CallExpr) bool {
+	return calls(pass, call, sqlPath, "Tx") || calls(pass, call, sqlPath+"/pgxretry", "Tx")
 }
 
 // receiver returns the expression and the named type that a method is called on.

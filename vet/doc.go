@@ -8,7 +8,8 @@
 // The passes are:
 //
 //   - perdurenested: a retry around a client that retries, unless the error of the client is
-//     marked as permanent;
+//     marked as permanent; the client, or the function that calls it, may be of another
+//     package of the program;
 //   - perdurepost: a POST or PATCH that is repeated without an idempotency key;
 //   - perdurecontext: an attempt that calls something with another context than its own, or
 //     without one;
@@ -18,8 +19,8 @@
 //   - perdurevalues: a policy, or a configuration of a breaker, with invalid constants.
 //
 // An attempt is what retry.Do, retry.Value, sqlretry.Tx or pgxretry.Tx repeats: a function literal, or a function or
-// a variable of the same package. A pass sees one package at a time. It does not report
-// code that it cannot follow.
+// a variable of the same package. Except perdurenested, a pass sees one package at a time.
+// None reports code that it cannot follow.
 package vet
 
 import "golang.org/x/tools/go/analysis"

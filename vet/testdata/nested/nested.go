@@ -6,6 +6,7 @@ import (
 
 	"github.com/aws/aws-sdk-go-v2/service/s3"
 
+	"example.org/service/api"
 	"github.com/seed-0f2c7998/perdure/httpretry"
 	"github.com/seed-0f2c7998/perdure/retry"
 )
@@ -70,3 +71,21 @@ func final(ctx context.Context, p *retry.Policy, store *s3.Client) error {
 		return nil
 	})
 }
+
+func elsewhere(ctx context.Context, p *retry.Policy, a *api.API, req *http.Request, f func(context.Context) (int, error)) error {
+	mine, plain := api.New(), api.Plain()
+	return retry.Do(ctx, p, func(ctx context.Context) error {
+		mine.Do(req)           // want `a client of httpretry within a retry`
+		api.Shared.Do(req)     // want `a client of httpretry within a retry`
+		a.HTTP.Do(req)         // want `a client of httpretry within a retry`
+		api.New().Do(req)      // want `a client of httpretry within a retry`
+		a.Get(req)             // want `a call of Get, which retries, within a retry`
+		api.Generic(ctx, p, f) // want `a call of Generic, which retries, within a retry`
+		helper(a, req)         // want `a call of helper, which retries, within a retry`
+		api.Later(ctx, p, nil)
+		plain.Do(req)
+		return a.Once(req)
+	})
+}
+
+func helper(a *api.API, req *http.Request) error { return a.Get(req) }
