@@ -97,7 +97,7 @@ func URL(field, text string) (*url.URL, error) {
 		return nil, setting.Bad(field, text, "an http or https URL with a host, such as https://api.example.com")
 	case u.User != nil:
 		return nil, setting.Bad(field, u.Redacted(), "a URL without user and password: clients send their own")
-	case u.RawQuery != "" || u.ForceQuery || strings.Contains(text, "#"):
+	case u.RawQuery != "" || u.Fragment != "":
 		return nil, setting.Bad(field, text, "a URL without query and fragment")
 	case u.Port() == "0" || u.Port() != "" && !isPort(u.Port()):
 		return nil, setting.Bad(field, text, "a URL with a port from 1 to 65535, or without one")
