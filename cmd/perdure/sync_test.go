@@ -6,6 +6,7 @@ import (
 	"math/rand/v2"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"testing"
 
@@ -240,5 +241,47 @@ func TestSyncDeletesNothingInDoubt(t *testing.T) {
 	}
 	if code, log := inProcess(t, s, "sync", t.TempDir(), "s3://bikes/none", "--delete"); code != 1 || !strings.Contains(log, "nothing to copy") {
 		t.Errorf("an empty SRC: code %d: %s", code, log)
+	}
+}
+
+// What --include, --exclude and --shard do not choose is neither copied nor deleted.
+func TestChosenFiles(t *testing.T) {
+	s := startTestServers(t)
+	from := treeOf{"a.csv": "1", "b.tmp": "2", "tmp/c.csv": "3", "2024/d.csv": "4", "2024/e.txt": "5"}
+	dir := t.TempDir()
+	from.put(t, s, dir)
+	list := filepath.Join(t.TempDir(), "patterns")
+	if err := os.WriteFile(list, []byte("# not these\n*.tmp\n/2024/**\n"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	for n, row := range []struct{ args, want string }{
+		{"--include *.csv", "2024/d.csv a.csv old.tmp old.txt tmp/c.csv"},
+		{"--exclude * --include *.csv", "2024/d.csv a.csv old.tmp old.txt tmp/c.csv"},
+		{"--exclude *.tmp --exclude tmp/", "2024/d.csv 2024/e.txt a.csv old.tmp"},
+		{"--exclude-from " + list, "a.csv old.tmp tmp/c.csv"},
+		{"--include *.csv --exclude tmp/ --dry-run", "old.csv old.tmp old.txt"},
+	} {
+		place := fmt.Sprintf("s3://bikes/%d", n)
+		treeOf{"old.csv": "o", "old.tmp": "o", "old.txt": "o"}.put(t, s, place)
+		code, log := inProcess(t, s, append([]string{"sync", dir, place, "--delete", "--max-delete", "9"}, strings.Fields(row.args)...)...)
+		if got := strings.Join(slices.Sorted(maps.Keys(readSide(t, s, place))), " "); code != 0 || got != row.want {
+			t.Errorf("%s: code %d, DST has %s, want %s\n%s", row.args, code, got, row.want, log)
+		}
+	}
+	for shard := 1; shard <= 16; shard++ {
+		if code, log := inProcess(t, s, "copy", "-r", dir, "s3://bikes/shards", "--shard", fmt.Sprintf("%d/16", shard)); code != 0 {
+			t.Errorf("shard %d: code %d: %s", shard, code, log)
+		}
+	}
+	if got := readSide(t, s, "s3://bikes/shards"); !maps.Equal(got, from) {
+		t.Errorf("16 shards copied %v, want %v", got, from)
+	}
+	if code, log := inProcess(t, s, "copy", "-r", dir, "s3://bikes/none", "--include", "*.xml"); code != 1 || !strings.Contains(log, "--include and --exclude leave nothing to copy") {
+		t.Errorf("no file chosen: code %d: %s", code, log)
+	}
+	for _, bad := range [][2]string{{"--include", "[a"}, {"--exclude", ""}, {"--exclude-from", "absent"}, {"--shard", "0/3"}} {
+		if code, log := inProcess(t, s, "copy", "-r", dir, "s3://bikes/none", bad[0], bad[1]); code != 64 || !strings.Contains(log, "for "+bad[0]+":") {
+			t.Errorf("%q: code %d: %s", bad, code, log)
+		}
 	}
 }

@@ -45,6 +45,7 @@ type copyFlags struct {
 	maxDelete int
 
 	metrics metricsFile
+	choose  chooseFlags
 }
 
 // addCopyFlags adds the flags of copy.
@@ -71,6 +72,7 @@ func addSyncFlags(flags *pflag.FlagSet) *copyFlags {
 
 // addCommon adds the flags of copy and sync.
 func (f *copyFlags) addCommon(flags *pflag.FlagSet) {
+	f.choose.add(flags)
 	flags.BoolVar(&f.dryRun, "dry-run", false, "change nothing: say what would be copied, skipped and deleted, and why")
 	flags.StringVar(&f.sseKey, "sse-c-key", "", "`file` with the key, 32 bytes or their base64, with which the store encrypts objects (SSE-C)")
 	flags.BoolVar(&f.noSign, "no-sign-request", false, "send requests to a store without credentials, for public buckets")
@@ -100,7 +102,7 @@ func (f *copyFlags) check(flags *pflag.FlagSet) error {
 	case flags.Changed("max-delete") && !f.delete:
 		return exit.UsageError(errors.New("--max-delete can only be used with --delete"))
 	}
-	names, text := []string{"manifest", "links", "allow-empty", "dry-run"}, "--%s is for many files: it can only be used with --recursive"
+	names, text := append([]string{"manifest", "links", "allow-empty", "dry-run"}, chooseNames...), "--%s is for many files: it can only be used with --recursive"
 	if f.recursive {
 		names, text = []string{"checksum", "no-resume", "version-id"}, "--%s is for one file: it cannot be used with --recursive"
 	}
@@ -151,6 +153,7 @@ func (a *app) copyTree(c *cobra.Command, f *policy.Flags, flags *copyFlags, link
 		DryRun: flags.dryRun, Delete: flags.delete, MaxDelete: flags.maxDelete,
 		Done: func(e tree.Entry) { reportEntry(meter.Log, e) },
 	}
+	flags.choose.apply(job)
 	manifest, err := a.manifest(ctx, flags.manifest)
 	if err != nil {
 		return err

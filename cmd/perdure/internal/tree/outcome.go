@@ -125,6 +125,9 @@ var errObject = errors.New("is one object: copy it without -r")
 // errEmpty is the error of an empty source.
 var errEmpty = errors.New("nothing to copy: check the spelling, or use --allow-empty")
 
+// errUnchosen is the error of a source of which no file is chosen.
+var errUnchosen = errors.New("--include and --exclude leave nothing to copy: check the patterns, or use --allow-empty")
+
 // end returns the error of the job. cause is why the job stopped, unlisted why the listing is incomplete, or nil.
 func (r *run) end(cause, unlisted error) error {
 	total, source := r.summary.Total(), r.Dir
@@ -136,6 +139,10 @@ func (r *run) end(cause, unlisted error) error {
 		return r.stopped(cause, r.cut.Load() || unlisted != nil)
 	case unlisted != nil:
 		return unlisted
+	case total == 0 && r.unchosen.Load() > 0:
+		if !r.AllowNone && !r.AllowEmpty {
+			return endpoint.Explain("read", source, errUnchosen)
+		}
 	case total == 0 && !r.AllowEmpty:
 		return endpoint.Explain("read", source, errEmpty)
 	case total == 0 && r.Warn != nil:

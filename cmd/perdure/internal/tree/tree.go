@@ -44,6 +44,7 @@ type Job struct {
 	Reserved   string    // path of a file that no object is copied to, such as the manifest; "" means none
 
 	Chosen    func(rel string) bool // the files that are meant, on both sides; nil means all
+	AllowNone bool                  // it is no failure if Chosen chooses none of the files
 	DryRun    bool                  // change nothing: the entries say what would be done, and why
 	Delete    bool                  // if all files are copied, delete those that the destination has and the source has not
 	MaxDelete int                   // delete nothing if there are more; -1 means MaxDelete, and at most half of the destination
@@ -88,6 +89,7 @@ type run struct {
 	cut   atomic.Bool             // the listing is incomplete
 
 	listed, listedBytes atomic.Int64
+	unchosen            atomic.Int64
 	keys                atomic.Int64
 	listing             atomic.Bool
 	moved, files        atomic.Int64
@@ -149,7 +151,13 @@ func (r *run) run(ctx context.Context) (err error) {
 }
 
 // chosen reports whether a file is meant.
-func (r *run) chosen(rel string) bool { return r.Chosen == nil || r.Chosen(rel) }
+func (r *run) chosen(rel string) bool {
+	if r.Chosen == nil || r.Chosen(rel) {
+		return true
+	}
+	r.unchosen.Add(1)
+	return false
+}
 
 // all copies the items that list sends, several at a time, until there are no more or a failure concerns all of them.
 func (r *run) all(ctx context.Context, list func(context.Context) error, one func(context.Context, item) (Entry, error)) error {
