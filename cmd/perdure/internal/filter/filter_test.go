@@ -36,7 +36,7 @@ func TestChosen(t *testing.T) {
 		{"-* +/d/** -*.tmp", "d/a d/e/a", "a d/a.tmp d"},
 	} {
 		var r filter.Rules
-		for _, rule := range strings.Fields(row.rules) {
+		for rule := range strings.FieldsSeq(row.rules) {
 			add := r.Include
 			if rule[0] == '-' {
 				add = r.Exclude
@@ -46,7 +46,7 @@ func TestChosen(t *testing.T) {
 			}
 		}
 		for want, names := range map[bool]string{true: row.chosen, false: row.not} {
-			for _, name := range strings.Fields(names) {
+			for name := range strings.FieldsSeq(names) {
 				if r.Chosen(name) != want {
 					t.Errorf("%q: chosen(%q) is %v, want %v", row.rules, name, !want, want)
 				}
