@@ -17,13 +17,14 @@
 // # Which calls are repeated
 //
 // As in a service config, a method that has a policy is retried. gRPC does not know which
-// methods are idempotent: list those that are not in [Options.Methods] with
-// [Method.Once]. They are repeated only if the call never reached a connection.
+// methods are idempotent: set [Method.Once] in [Options.Methods] for those that are not.
+// They are repeated only if the call never reached a connection.
 //
 // # What a code means
 //
 //	UNAVAILABLE         transient
-//	RESOURCE_EXHAUSTED  throttled; permanent if a message exceeds a size limit
+//	RESOURCE_EXHAUSTED  throttled; permanent if a message exceeds a size limit,
+//	                    which only the text of the status says
 //	ABORTED             conflict
 //	DEADLINE_EXCEEDED   transient, unless the caller's deadline has passed
 //	CANCELLED           transient, unless the caller has cancelled: then ignored
@@ -50,7 +51,8 @@
 // then are kept, up to [Options.BufferLimit] bytes, and are sent again. Only protobuf
 // messages and byte slices are kept. After any other message, or beyond the limit, the
 // stream is not repeated, and its error says so and wraps [ErrBuffer].
-// [retry.Policy.AttemptTimeout] limits the time to the first message. As with any
+// [retry.Policy.AttemptTimeout] limits the time to the first message. Streams are not
+// hedged. As with any
 // gRPC stream, read until an error or cancel its context.
 //
 // # Errors

@@ -35,8 +35,9 @@ type Options struct {
 
 	// Key returns the key of a call; calls with the same key share a breaker, with its gate,
 	// budget and limits. target is that of the connection, and method is as
-	// "/package.Service/Method". Key is called once for each method of a target. If nil, the
-	// key is the target.
+	// "/package.Service/Method". Key is called on the goroutine of the first call of a method
+	// of a target, so by several goroutines at once, and not for each call. If nil, the key
+	// is the target.
 	Key func(target, method string) string
 
 	// BufferLimit is how many bytes of the messages of a stream are kept for a retry; 0
@@ -56,7 +57,7 @@ type Method struct {
 	// reached a connection.
 	Once bool
 	// Hedge, if set, makes several attempts at the same time. It replaces the retries of
-	// unary calls; streams are not hedged. Hedge and Once exclude each other.
+	// unary calls; streams are retried, not hedged. Hedge and Once exclude each other.
 	Hedge *Hedge
 }
 
@@ -74,7 +75,8 @@ type Hedge struct {
 	MaxAttempts int
 	// Delay is the time between attempts; 0 begins all attempts at once.
 	Delay time.Duration
-	// NonFatal lists the codes after which other attempts continue.
+	// NonFatal lists the codes after which other attempts continue; nil means that each
+	// failure ends the call.
 	NonFatal []codes.Code
 }
 

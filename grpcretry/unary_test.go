@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"io"
 	"slices"
+	"strings"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -13,6 +14,7 @@ import (
 	"google.golang.org/genproto/googleapis/rpc/errdetails"
 	"google.golang.org/grpc"
 	"google.golang.org/grpc/codes"
+	healthpb "google.golang.org/grpc/health/grpc_health_v1"
 	"google.golang.org/grpc/status"
 	"google.golang.org/protobuf/types/known/durationpb"
 
@@ -386,6 +388,32 @@ func TestARequestThatIsCut(t *testing.T) {
 			if err := check(t.Context(), conn); (status.Code(err) == codes.Unavailable) != once || (sent == 1) != once {
 				t.Errorf("once %v: error %v after %d attempts", once, err, sent)
 			}
+		})
+	}
+}
+
+// A message beyond a limit of the client or the server is not sent again. gRPC tells this by the text of the status alone,
+// which this test compares with that of the gRPC at hand.
+func TestAMessageBeyondALimitIsNotRepeated(t *testing.T) {
+	for _, row := range []struct {
+		name    string
+		service string
+		option  grpc.CallOption
+	}{
+		{"the client's limit, sent", "down", grpc.MaxCallSendMsgSize(1)},
+		{"the client's limit, received", "", grpc.MaxCallRecvMsgSize(1)},
+		{"the server's limit", strings.Repeat("x", 5<<20), grpc.MaxCallSendMsgSize(6 << 20)},
+	} {
+		t.Run(row.name, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				counter := new(grpcretry.Counter)
+				conn := inMemory(t, &server{check: fail(0, codes.OK)}, grpcretry.DialOptions(grpcretry.Options{Policy: quiet(), Counter: counter})...)
+				client, in := healthpb.NewHealthClient(conn), &healthpb.HealthCheckRequest{Service: row.service}
+				_, err := client.Check(t.Context(), in, row.option)
+				if status.Code(err) != codes.ResourceExhausted || counter.Counts().Attempts != 1 {
+					t.Errorf("error %v after %d attempts, want RESOURCE_EXHAUSTED after one", err, counter.Counts().Attempts)
+				}
+			})
 		})
 	}
 }

@@ -24,7 +24,8 @@ type Options struct {
 	Registry       *metrics.Registry    // whose counts are reported; if nil, metrics.Default
 }
 
-// A Telemetry reports to OpenTelemetry. Make one with [New]. It is safe for concurrent use.
+// A Telemetry reports to OpenTelemetry. Make one with [New]; the zero Telemetry is not valid.
+// It is safe for concurrent use.
 type Telemetry struct {
 	tracer   trace.Tracer
 	retries  metric.Int64Histogram
