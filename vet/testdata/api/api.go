@@ -35,7 +35,7 @@ func (a *API) send(req *http.Request) error {
 	return err
 }
 
-// Once retries, and says that nobody else shall.
+// Once marks its error as one that no caller must retry.
 func (a *API) Once(req *http.Request) error { return retry.Permanent(a.send(req)) }
 
 // Later starts what retries.
