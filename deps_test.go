@@ -92,7 +92,7 @@ var mayImport = map[string][]string{
 	"internal/storetest":     {"circuit", "internal/breakers", "internal/cell", "internal/servertest"},
 	"redisstore":             {"circuit", "internal/cell", "internal/fleet"},
 	"awsretry":               {"circuit", "httpretry", "internal/breakers", "internal/calls", "internal/checksum", "internal/getters", "internal/transfer", "internal/viaproxy", "retry"},
-	"otelretry":              {"circuit", "metrics", "retry"},
+	"otelretry":              {"circuit", "internal/meter", "metrics", "retry"},
 	"grpcretry":              {"circuit", "internal/breakers", "internal/calls", "internal/meter", "retry"},
 	"sqlretry":               {"circuit", "retry"},
 	"policy":                 {"circuit", "hoststore", "internal/upstream", "retry"},

@@ -1,7 +1,7 @@
 package metrics
 
-// families returns the table of all metrics, in the order of documentation.
-func families() []Family {
+// Families returns all metrics that a [Snapshot] can have, without samples, in the order of docs/metrics.md.
+func Families() []Family {
 	return []Family{
 		{"perdure_attempts", "Attempts of operations that have ended, by their number and by the class of their error.", Counter, "", nil},
 		{"perdure_calls", "Operations that have ended, by outcome and by why no other attempt followed.", Counter, "", nil},
@@ -21,7 +21,7 @@ func families() []Family {
 		{"perdure_breaker_waits", "Waits at the gate or for the rate.", Counter, "", nil},
 		{"perdure_breaker_wait_seconds", "Length of the waits at the gate or for the rate.", Counter, "seconds", nil},
 		{"perdure_breaker_attempts", "Attempts of all processes that share the state and count, by the class of their error.", Counter, "", nil},
-		{"perdure_breaker_retries", "Those of perdure_breaker_attempts that were retries.", Counter, "", nil},
+		{"perdure_breaker_retries", "Retries of all processes that share the state and count.", Counter, "", nil},
 		{"perdure_budget_balance", "Tokens in the retry budget.", Gauge, "", nil},
 		{"perdure_budget_denials", "Retries that were not made because the budget had no tokens.", Counter, "", nil},
 		{"perdure_gate_limited", "1 while the gate limits calls, else 0.", Gauge, "", nil},

@@ -87,7 +87,7 @@ type table []Family
 
 // table returns the table with the samples of s.
 func (s *Snapshot) table() table {
-	t := table(families())
+	t := table(Families())
 	for _, f := range s.Families {
 		t[places()[f.Name]].Samples = f.Samples
 	}
@@ -97,7 +97,7 @@ func (s *Snapshot) table() table {
 // places returns the index in the table of each name.
 var places = sync.OnceValue(func() map[string]int { //nolint:gochecknoglobals // a constant table
 	all := map[string]int{}
-	for i, f := range families() {
+	for i, f := range Families() {
 		all[f.Name] = i
 	}
 	return all

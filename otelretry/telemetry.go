@@ -9,6 +9,7 @@ import (
 	"go.opentelemetry.io/otel/metric"
 	"go.opentelemetry.io/otel/trace"
 
+	"github.com/seed-0f2c7998/perdure/internal/meter"
 	"github.com/seed-0f2c7998/perdure/metrics"
 	"github.com/seed-0f2c7998/perdure/retry"
 )
@@ -31,6 +32,7 @@ type Telemetry struct {
 	retries  metric.Int64Histogram
 	delay    metric.Float64Histogram
 	observed metric.Registration
+	pairs    metrics.Registry // of the attributes of the histograms; it counts nothing
 }
 
 // New makes the instruments of o and begins to report the counts of its Registry. It
@@ -45,14 +47,14 @@ func New(o Options) (*Telemetry, error) {
 	if o.Registry == nil {
 		o.Registry = metrics.Default
 	}
-	meter := o.MeterProvider.Meter(scope)
+	instruments := o.MeterProvider.Meter(scope)
 	t := &Telemetry{tracer: o.TracerProvider.Tracer(scope)}
 	var errs [3]error
-	t.retries, errs[0] = meter.Int64Histogram("perdure.client.call.retries", metric.WithUnit("{retry}"),
+	t.retries, errs[0] = instruments.Int64Histogram("perdure.client.call.retries", metric.WithUnit("{retry}"),
 		metric.WithDescription("Retries of an operation that was retried."), metric.WithExplicitBucketBoundaries(1, 2, 3, 4, 5, 10))
-	t.delay, errs[1] = meter.Float64Histogram("perdure.client.retry.delay", metric.WithUnit("s"),
+	t.delay, errs[1] = instruments.Float64Histogram("perdure.client.retry.delay", metric.WithUnit("s"),
 		metric.WithDescription("Wait before a retry."), metric.WithExplicitBucketBoundaries(.01, .05, .1, .25, .5, 1, 2.5, 5, 10, 30, 60, 300))
-	t.observed, errs[2] = observe(meter, o.Registry)
+	t.observed, errs[2] = observe(instruments, o.Registry)
 	if err := errors.Join(errs[:]...); err != nil {
 		return nil, err
 	}
@@ -68,12 +70,18 @@ func (t *Telemetry) Observe(ctx context.Context, e retry.Event) {
 	attrs := []attribute.KeyValue{attribute.String("perdure.operation", e.Operation), attribute.String("perdure.key", e.Key)}
 	switch e.Kind {
 	case retry.Retrying:
-		t.delay.Record(ctx, e.Delay.Seconds(), metric.WithAttributes(attrs...))
+		t.delay.Record(ctx, e.Delay.Seconds(), t.bounded(e))
 	case retry.Succeeded, retry.Stopped, retry.Nested:
 		if e.Attempt > 1 {
-			t.retries.Record(ctx, int64(e.Attempt-1), metric.WithAttributes(attrs...))
+			t.retries.Record(ctx, int64(e.Attempt-1), t.bounded(e))
 		}
 	case retry.Queued:
 	}
 	t.trace(ctx, &e, attrs)
+}
+
+// bounded returns the attributes of a histogram, of which there are as many as a Registry has pairs of labels.
+func (t *Telemetry) bounded(e retry.Event) metric.MeasurementOption {
+	operation, key := meter.Labels(&t.pairs, e.Operation, e.Key)
+	return metric.WithAttributes(attribute.String("perdure.operation", operation), attribute.String("perdure.key", key))
 }

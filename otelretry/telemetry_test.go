@@ -176,6 +176,9 @@ func TestInstrumentsHaveTheCounts(t *testing.T) {
 			if f.Type == metrics.Histogram {
 				continue
 			}
+			if help := got[names[full]].Description; help != f.Help {
+				t.Errorf("the description of %s is %q, want %q", names[full], help, f.Help)
+			}
 			for _, s := range f.Samples {
 				if v, ok := value(got[names[full]], s.Labels); !ok || v != s.Value {
 					t.Errorf("%s%v is %v as %q (found: %v), want %v", full, s.Labels, v, names[full], ok, s.Value)
@@ -330,6 +333,30 @@ func TestHistogramsHaveExemplars(t *testing.T) {
 			t.Errorf("exemplars %v, want the trace %v", e, id)
 		}
 	})
+}
+
+// However many operations are retried, the attributes of the histograms are bounded as those of the other instruments are:
+// what comes after 1000 of them is other.
+func TestHistogramsAreBounded(t *testing.T) {
+	r := newRig(t)
+	const operations = 2500
+	for i := range operations {
+		event := retry.Event{Kind: retry.Retrying, Operation: fmt.Sprint("operation ", i), Key: "key", Attempt: 1, Delay: time.Second}
+		r.Observe(t.Context(), event)
+		event.Kind, event.Attempt = retry.Succeeded, 2
+		r.Observe(t.Context(), event)
+	}
+	found := r.collect(t)
+	retries, _ := found["perdure.client.call.retries"].Data.(metricdata.Histogram[int64])
+	delays, _ := found["perdure.client.retry.delay"].Data.(metricdata.Histogram[float64])
+	counts := map[attribute.Set]uint64{}
+	for _, p := range retries.DataPoints {
+		counts[p.Attributes] += p.Count
+	}
+	other := attribute.NewSet(attribute.String("perdure.operation", "other"), attribute.String("perdure.key", "other"))
+	if len(counts) != 1001 || len(delays.DataPoints) != 1001 || counts[other] != operations-1000 {
+		t.Errorf("%d series of retries and %d of delays, of which other has counted %d; want 1001 and %d", len(counts), len(delays.DataPoints), counts[other], operations-1000)
+	}
 }
 
 // Without a recorded span, and for an operation that succeeds at once, nothing is made and

@@ -58,6 +58,7 @@ type entry struct {
 	name    string
 	breaker *circuit.Breaker
 	series  *Series
+	shown   labels
 }
 
 // For returns the series in s for the policy p, which has that name and breaker; nil if s
@@ -76,28 +77,43 @@ func For[P any](s Sealed, p *P, name string, b *circuit.Breaker) *Series {
 
 // find is For for a policy that is not in the cache.
 func (c *Core) find(slot *atomic.Pointer[entry], name string, b *circuit.Breaker) *Series {
-	known := labels{name, b.Name()}
-	if len(known.operation)+len(known.key) > maxName {
+	at := c.at(labels{name, b.Name()}, b)
+	if at == nil {
 		return &c.other
-	}
-	c.mu.RLock()
-	at := c.names[known]
-	full := at == nil && len(c.names) >= maxNames
-	c.mu.RUnlock()
-	switch {
-	case full:
-		return &c.other
-	case at == nil:
-		at = c.add(known, b)
 	}
 	e := at.Load()
 	if e.breaker != b {
-		e = &entry{name: e.name, breaker: b, series: e.series}
+		e = &entry{e.name, b, e.series, e.shown}
 		at.Store(e)
 		c.Watch(b)
 	}
 	slot.Store(e)
 	return e.series
+}
+
+// at returns the entry of the names in known; nil if they are too long or too many.
+func (c *Core) at(known labels, b *circuit.Breaker) *atomic.Pointer[entry] {
+	if len(known.operation)+len(known.key) > maxName {
+		return nil
+	}
+	c.mu.RLock()
+	at := c.names[known]
+	full := at == nil && len(c.names) >= maxNames
+	c.mu.RUnlock()
+	if at == nil && !full {
+		at = c.add(known, b)
+	}
+	return at
+}
+
+// Labels returns the labels under which s counts the operation and the key: [Other] for both after the first 1000 pairs.
+func Labels(s Sealed, operation, key string) (shownOperation, shownKey string) {
+	at := s.core().at(labels{operation, key}, nil)
+	if at == nil {
+		return Other, Other
+	}
+	shown := at.Load().shown
+	return shown.operation, shown.key
 }
 
 // add makes the entry of the names in known.
@@ -115,7 +131,7 @@ func (c *Core) add(known labels, b *circuit.Breaker) *atomic.Pointer[entry] {
 	switch {
 	case s != nil:
 	case shown == labels{Other, Other}, len(c.series) >= maxSeries:
-		s = &c.other
+		s, shown = &c.other, labels{Other, Other}
 	default:
 		s = new(Series)
 		c.series[shown] = s
@@ -123,7 +139,7 @@ func (c *Core) add(known labels, b *circuit.Breaker) *atomic.Pointer[entry] {
 	c.watchLocked(b)
 	at := new(atomic.Pointer[entry])
 	name := strings.Clone(known.operation) // which may be a part of a long text
-	at.Store(&entry{name: name, breaker: b, series: s})
+	at.Store(&entry{name, b, s, shown})
 	c.names[labels{name, known.key}] = at
 	return at
 }
