@@ -61,7 +61,7 @@ func New(o Options) (*Telemetry, error) {
 	return t, nil
 }
 
-// Close ends the reports of the Registry's counts. Observe and ObserveTransition still work.
+// Close ends the reports of the Registry's counts, and returns the error of the MeterProvider. Observe and ObserveTransition still work.
 func (t *Telemetry) Close() error { return t.observed.Unregister() }
 
 // Observe reports e, for Policy.Observe. It replaces the log of a Policy without Observe:

@@ -54,7 +54,7 @@ func (e *AmbiguousError) Unwrap() error { return e.Err }
 // Tx runs f in a transaction on db and commits it. If an attempt fails before its COMMIT, or the server refuses the
 // COMMIT, Tx rolls back and repeats the whole transaction on another connection, or the same, as p allows: after
 // conflicts (serialization failures, deadlocks), lost connections, and other errors that p retries. If p is nil, the
-// zero Policy is used; if o is nil, the zero Options.
+// zero Policy is used; if o is nil, the zero Options. Concurrent calls may share db, p and o.
 //
 // f runs on the caller's goroutine, once for each attempt. It must not end tx, neither by a method nor by a statement, and
 // its effects outside the transaction happen once for each attempt; so do statements that a transaction does not cover,

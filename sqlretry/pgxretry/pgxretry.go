@@ -36,11 +36,12 @@ type Options struct {
 	// NoXID omits the query for the transaction's id before each COMMIT, which costs a round trip. If the reply to COMMIT
 	// is then lost, only Verify can tell what happened. A transaction with a CommitQuery has no such query either.
 	NoXID bool
-	// Verify, if not nil, is asked when PostgreSQL does not know the outcome, or NoXID is set: see [sqlretry.Options].
+	// Verify, if not nil, is called when PostgreSQL does not know the outcome, or NoXID is set: see [sqlretry.Options].
 	Verify func(ctx context.Context) (committed bool, err error)
 }
 
-// Tx runs f in a transaction on db and commits it, as [sqlretry.Tx] does, with the same rules for f and ctx.
+// Tx runs f in a transaction on db and commits it, as [sqlretry.Tx] does, with the same rules for p, o, f and ctx.
+// Concurrent calls may share a pool, p and o.
 //
 // Before COMMIT, Tx reads the id of the transaction. If the reply to COMMIT is lost, Tx asks PostgreSQL (13 or later,
 // tested with 15, 16 and 18) for the status of that id, until it is final or p allows no further query, and then
