@@ -8,8 +8,16 @@
 //	if calls.Made() != 3 || waits.Delays()[0] < 2*time.Second { ... }
 //
 // It works inside and outside the bubbles of testing/synctest, which also advance the clock: use a bubble for what depends
-// on time that passes (MaxElapsed, a deadline, an AttemptTimeout, when a breaker closes). It does not import package
-// testing. Package chaos injects the same faults into a running service; httptestfault and s3test are servers that fail.
+// on time that passes (MaxElapsed, a deadline, an AttemptTimeout, when a breaker closes) and for what NoWaits does not pass:
+// the waits at a gate or for a limit, and those of the AWS SDK. In a bubble they take no time either:
+//
+//	synctest.Test(t, func(t *testing.T) {
+//		err := retry.Do(t.Context(), &policy, call) // whose Breaker has a Gate, a Rate or Concurrency
+//	})
+//
+// It does not import package testing. Package chaos injects the same faults into a running service. A script fails whole
+// calls: a response body that is cut or stalls is a Fault of package httptestfault (CutBody, ResetBody, StallBody), whose
+// servers in memory work in a bubble.
 package retrytest
 
 import (
@@ -46,7 +54,8 @@ type Log struct {
 // NoWaits returns a child of ctx under which the waits of package retry between attempts, and of the clients that retry by
 // it, pass at once, and a Log that records them. Which waits are made does not change, and neither do events and errors:
 // a wait that exceeds the deadline of ctx still ends the operation, and a Retry-After longer than MaxRetryAfter, too. The
-// clock does not advance. Waits at a gate or for a limit of a breaker, and those of the AWS SDK, take their time.
+// clock does not advance. Waits at a gate or for a limit of a breaker, and those of the AWS SDK, take their time:
+// use a bubble of testing/synctest for them.
 func NoWaits(ctx context.Context) (context.Context, *Log) {
 	ctx, cancel := context.WithCancelCause(ctx)
 	log := new(Log)

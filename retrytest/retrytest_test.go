@@ -8,6 +8,7 @@ import (
 	"net/http"
 	"slices"
 	"strings"
+	"sync"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -125,6 +126,32 @@ func TestRequestsFailByTheScript(t *testing.T) {
 			t.Errorf("delays %v", got)
 		}
 	})
+}
+
+// What NoWaits does not pass takes no time in a bubble, as the package's documentation says.
+func TestLimitsAndGatesInABubble(t *testing.T) {
+	unseen := func(context.Context, circuit.Transition) {}
+	for name, c := range map[string]circuit.Config{"rate": {Rate: 1, FailureThreshold: 1000, Observe: unseen}, "gate": {Gate: circuit.Wait, Observe: unseen}} {
+		synctest.Test(t, func(t *testing.T) {
+			begin := time.Now()
+			calls := retrytest.Script("503 x60", "ok")
+			p := retry.Policy{Breaker: circuit.New(name, c), Observe: func(context.Context, retry.Event) {}, MaxAttempts: 100}
+			var all sync.WaitGroup
+			for range 20 {
+				all.Go(func() {
+					if err := retry.Do(t.Context(), &p, func(ctx context.Context) error {
+						return calls.Do(ctx, func(context.Context) error { return nil })
+					}); err != nil {
+						t.Errorf("%s: %v", name, err)
+					}
+				})
+			}
+			all.Wait()
+			if waited := time.Since(begin); waited < 20*time.Second || p.Breaker.Metrics().Waits == 0 {
+				t.Errorf("%s: the clock advanced by %v, with %d waits", name, waited, p.Breaker.Metrics().Waits)
+			}
+		})
+	}
 }
 
 func TestBadScripts(t *testing.T) {

@@ -2,6 +2,7 @@ package chaos
 
 import (
 	"context"
+	"fmt"
 	"io"
 	"net/http"
 	"syscall"
@@ -45,8 +46,11 @@ func (f Fault) fail() error {
 	}
 }
 
-// begin waits for the delay of f. It returns the error of ctx if ctx ends first.
+// begin waits for the delay of f. It returns the error of ctx if ctx ends first, or what is wrong with f.
 func (f Fault) begin(ctx context.Context) error {
+	if err := f.validate(); err != nil {
+		return fmt.Errorf("chaos: Fault: %w", err)
+	}
 	if f.Kind == Hang {
 		<-ctx.Done()
 		return ctx.Err()
@@ -65,6 +69,7 @@ func (f Fault) begin(ctx context.Context) error {
 }
 
 // Call calls f with the fault: it returns the result of f, an [*Error], or the error of ctx if ctx ends during a delay.
+// A Fault that is not valid is an error that names the field, the value and what is allowed, and f is not called.
 func Call[T any](ctx context.Context, fault Fault, f func(context.Context) (T, error)) (v T, err error) {
 	if err := fault.begin(ctx); err != nil {
 		return v, err

@@ -124,10 +124,7 @@ func (r *Rule) validate() error {
 	if !(r.Percent > 0 && r.Percent <= 100) {
 		return fmt.Errorf("invalid value %v for Percent: must be above 0 and at most 100", r.Percent)
 	}
-	if r.Fault.Kind > Hang || r.Fault.Kind == Status && (r.Fault.Status < 100 || r.Fault.Status > 599) {
-		return fmt.Errorf("invalid fault %v: a status must be from 100 to 599", r.Fault)
-	}
-	return nil
+	return r.Fault.validate()
 }
 
 // An Injector injects faults into calls while it is on. A nil *Injector is always off, and the

@@ -8,6 +8,7 @@ import (
 	"io"
 	"log/slog"
 	"net/http"
+	"net/http/httptest"
 	"slices"
 	"strings"
 	"sync"
@@ -211,6 +212,34 @@ func TestClassesOfFaults(t *testing.T) {
 			}
 		}
 	})
+}
+
+// A fault that does not exist makes no call, and no failure that could be taken for one of the service.
+func TestInvalidFaults(t *testing.T) {
+	for want, fault := range map[string]chaos.Fault{
+		"invalid value 6 for Kind: must be None, Status, Reset, Hangup, Lost or Hang": {Kind: chaos.Hang + 1},
+		"invalid value 0 for Status: must be from 100 to 599":                         {Kind: chaos.Status},
+		"invalid value 600 for Status: must be from 100 to 599":                       {Kind: chaos.Status, Status: 600},
+	} {
+		_, called := chaos.Call(t.Context(), fault, func(context.Context) (int, error) {
+			t.Error("the call was made")
+			return 0, nil
+		})
+		_, made := chaos.New(chaos.Options{Rules: []chaos.Rule{{Percent: 5, Fault: fault}}})
+		req := httptest.NewRequestWithContext(t.Context(), http.MethodGet, "http://in.memory/", http.NoBody)
+		res, sent := fault.RoundTrip(nil, req)
+		if res != nil {
+			res.Body.Close()
+		}
+		for from, err := range map[string]error{"Call": called, "New": made, "RoundTrip": sent} {
+			if err == nil || !strings.Contains(err.Error(), want) {
+				t.Errorf("%s: %v, want %s", from, err, want)
+			}
+			if _, injected := errors.AsType[*chaos.Error](err); injected {
+				t.Errorf("%s: %v is an injected failure", from, err)
+			}
+		}
+	}
 }
 
 func TestTransport(t *testing.T) {

@@ -36,6 +36,16 @@ type Fault struct {
 	Delay  time.Duration // the time before the call, or before the failure
 }
 
+func (f Fault) validate() error {
+	switch {
+	case f.Kind > Hang:
+		return fmt.Errorf("invalid value %d for Kind: must be None, Status, Reset, Hangup, Lost or Hang", f.Kind)
+	case f.Kind == Status && (f.Status < 100 || f.Status > 599):
+		return fmt.Errorf("invalid value %d for Status: must be from 100 to 599", f.Status)
+	}
+	return nil
+}
+
 // ParseFault reads a fault as text: one of ok, reset, hangup, lost, hang or a status, then after=DURATION (with a status)
 // and delay=DURATION. "503 after=2s", "reset", "ok delay=300ms".
 func ParseFault(text string) (Fault, error) {
