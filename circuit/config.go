@@ -79,7 +79,9 @@ type Config struct {
 	OpenMax time.Duration
 
 	// Budget is the ceiling of the retry budget in tokens, 1 to 1000; 10 is usual. 0 means no
-	// budget: only their policies limit retries. A process that makes 2,000 calls a second
+	// budget: only their policies limit retries. A new budget has one token, which pays for
+	// one retry; each success adds a fifth of a token. So a process whose first calls fail
+	// retries only once, whatever MaxAttempts says. A process that makes 2,000 calls a second
 	// needs 100 to retry the calls that a fault of 50ms fails. If thousands of processes share
 	// nothing and each makes a call a second, set 1: with 10 they make three attempts for each
 	// call together, however the service fails.
