@@ -57,6 +57,9 @@ func changes(pass *analysis.Pass, body *ast.BlockStmt) {
 				if field, ok := ast.Unparen(to).(*ast.SelectorExpr); ok {
 					check(to, field.X)
 				}
+				if n.Tok == token.ASSIGN && !isPolicyPointer(pass.TypesInfo.TypeOf(to)) {
+					check(to, to)
+				}
 			}
 		case *ast.CallExpr:
 			if on, _ := receiver(pass, n); on != nil && calls(pass, n, retryPath, "Set") {
@@ -171,11 +174,17 @@ func isLoop(n ast.Node) bool {
 	return false
 }
 
-// ofPerdure reports whether call is of a function of Perdure, or of one of its methods that is not of the Policy itself.
+// ofPerdure reports whether call hands policies to what makes calls with them.
 func ofPerdure(pass *analysis.Pass, call *ast.CallExpr) bool {
 	f, ok := typeutil.Callee(pass.TypesInfo, call).(*types.Func)
-	_, on := receiver(pass, call)
-	return ok && f.Pkg() != nil && strings.HasPrefix(f.Pkg().Path()+"/", own) && !is(on, retryPath, "Policy")
+	if !ok || f.Pkg() == nil {
+		return false
+	}
+	switch path, _ := strings.CutPrefix(f.Pkg().Path(), own); path {
+	case "httpretry", "grpcretry", "awsretry", "sqlretry", "sqlretry/pgxretry", "hedge", "fallback":
+		return true
+	}
+	return calls(pass, call, retryPath, "Do", "Value")
 }
 
 // policies returns the arguments of call that are pointers to policies, also those in the fields of a literal.

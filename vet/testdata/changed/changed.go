@@ -100,3 +100,12 @@ func byText(ctx context.Context) (*http.Client, error) {
 	client := &http.Client{Transport: httpretry.NewTransport(nil, httpretry.Options{Policy: &p})}
 	return client, p.Set("name", "late") // want `the policy is changed after its first use`
 }
+
+func whole(ctx context.Context) error {
+	p := retry.Service()
+	if err := retry.Do(ctx, &p, work); err != nil {
+		return err
+	}
+	p = retry.APICall() // want `the policy is changed after its first use`
+	return retry.Do(ctx, &p, work)
+}
