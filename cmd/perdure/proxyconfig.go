@@ -76,12 +76,18 @@ func (f *proxyFlags) open(ctx context.Context, upstreams []proxy.Upstream) (all 
 
 // upstreams returns those of --to, or else those of the policy file.
 func (a *app) upstreams(f *proxyFlags) (all []proxy.Upstream, err error) {
-	if len(f.to) > 0 || f.s3 {
+	if len(f.to) > 0 && !f.s3 {
 		return proxy.ParseUpstreams("--to", f.to)
 	}
 	file, err := f.policy.Policies(a.environ)
 	if err != nil {
 		return nil, exit.UsageError(err)
+	}
+	if f.s3 {
+		if file != nil && len(file.Upstreams()) > 0 {
+			a.log.Warn("The section proxy of the policy file has no effect with --s3", "event", "warning")
+		}
+		return proxy.ParseUpstreams("--to", f.to)
 	}
 	if file == nil {
 		return nil, nil

@@ -25,7 +25,7 @@ func writeFailure(w http.ResponseWriter, r *http.Request, f *proxy.Failure) {
 		own.Code = "EntityTooLarge"
 	case "not_this_host":
 		own.Code = "AccessDenied"
-		own.Message += ". Clients must use path-style addressing: the bucket in the path, not in the host name"
+		own.Message += ". Clients must use path-style addressing: the bucket in the path, not in the host name (in boto3, Config(s3={'addressing_style': 'path'}))"
 	case "web_page":
 		own.Code = "AccessDenied"
 	case "bad_body":

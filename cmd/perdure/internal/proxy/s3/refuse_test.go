@@ -227,6 +227,7 @@ func TestRefusedRequestsStoreNothing(t *testing.T) {
 		"presigned, for ever":  {sent{presign: 700_000, body: "x"}, "AuthorizationQueryParametersError"},
 		"presigned, moved":     {sent{presign: 60, body: "x", change: func(r *http.Request) { r.URL.Path = "/bikes/other" }}, "SignatureDoesNotMatch"},
 		"signature V2":         {sent{payload: hexOf("x"), body: "x", change: func(r *http.Request) { r.Header.Set("Authorization", "AWS "+key.ID+":abc") }}, "InvalidRequest"},
+		"presigned V2":         {sent{presign: 60, body: "x", change: func(r *http.Request) { r.URL.RawQuery = "AWSAccessKeyId=" + key.ID + "&Signature=abc&Expires=1" }}, "InvalidRequest"},
 		"unknown form":         {sent{payload: "STREAMING-AWS4-ECDSA-P256-SHA256-PAYLOAD", body: "x"}, "NotImplemented"},
 		"tampered chunk":       {sent{payload: streaming, decoded: 6, chunks: signedChunks(two, "", flip("xyz", "xYz"))}, "SignatureDoesNotMatch"},
 		"tampered size":        {sent{payload: streaming, decoded: 6, chunks: signedChunks(two, "", flip("3;", "4;"))}, "SignatureDoesNotMatch"},

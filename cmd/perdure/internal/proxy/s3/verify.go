@@ -64,6 +64,8 @@ func (k Key) fromHeader(r *http.Request) (*signature, error) {
 	text := r.Header.Get("Authorization")
 	rest, ok := strings.CutPrefix(text, algorithm+" ")
 	switch {
+	case text == "" && r.URL.Query().Has("AWSAccessKeyId"): // a presigned URL of Version 2, boto3's default
+		return nil, refusal(http.StatusBadRequest, "InvalidRequest", "perdure proxy accepts URLs that are presigned with AWS Signature Version 4 only: in boto3, Config(signature_version='s3v4')")
 	case text == "":
 		return nil, refusal(http.StatusForbidden, "AccessDenied", "perdure proxy signs only for clients that sign with its key")
 	case !ok || len(r.Header["Authorization"]) > 1:
